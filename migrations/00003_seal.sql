@@ -1,0 +1,145 @@
+-- Sealing: each event's content is fixed by a salted leaf hash, written in the writer's own transaction
+-- to a table that writer has no privilege on. The format is docs/leaf-format.md, byte for byte;
+-- ledger/leaf.go is the same in Go.
+-- +goose Up
+
+-- A tenant's log exists as soon as a row names the tenant.
+CREATE TABLE public.audit_logs (
+  tenant_id   uuid        NOT NULL PRIMARY KEY,
+  known_since timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+CREATE TABLE public.audit_seals (
+  tenant_id   uuid        NOT NULL,
+  event_id    uuid        NOT NULL,
+  mode        smallint    NOT NULL CHECK (mode IN (0, 1)),
+  salt        bytea       NOT NULL,
+  leaf_hash   bytea       NOT NULL,
+  xid         xid8        NOT NULL,
+  recorded_at timestamptz NOT NULL,
+  PRIMARY KEY (tenant_id, event_id)
+);
+COMMENT ON COLUMN public.audit_seals.mode IS '0: sealed as it was written; 1: sealed later, when the database was adopted';
+COMMENT ON COLUMN public.audit_seals.xid IS 'the sealing transaction; means something only in the cluster that issued it';
+
+-- Tenants whose rows were there before sealing was; finished_at closes the door on sealing later.
+CREATE TABLE public.audit_adoptions (
+  tenant_id   uuid        NOT NULL PRIMARY KEY,
+  started_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
+  finished_at timestamptz
+);
+
+-- One field's commitment. NULL (00) is not the empty value (01 00000000).
+CREATE FUNCTION public.audit_field(salt bytea, field bytea, value bytea) RETURNS bytea
+  LANGUAGE sql IMMUTABLE PARALLEL SAFE
+  RETURN sha256('konstruct/field/v1'::bytea || field || sha256(salt || field)
+    || CASE WHEN value IS NULL THEN '\x00'::bytea ELSE '\x01'::bytea || int4send(octet_length(value)) || value END);
+
+-- The leaf hash of one event: RFC 6962's SHA-256(0x00 ‖ leaf).
+CREATE FUNCTION public.audit_leaf(salt bytea, mode smallint, recorded_at timestamptz, e public.audit_events) RETURNS bytea
+  LANGUAGE sql STABLE PARALLEL SAFE
+  RETURN sha256('\x00'::bytea || 'konstruct/event/v1'::bytea
+    || uuid_send((e).tenant_id) || uuid_send((e).id)
+    || timestamptz_send((e).created_at) || timestamptz_send(recorded_at) || int2send(mode)
+    || public.audit_field(salt, '\x01', uuid_send((e).agent_id))
+    || public.audit_field(salt, '\x02', convert_to((e).user_id, 'UTF8'))
+    || public.audit_field(salt, '\x03', convert_to((e).action_type, 'UTF8'))
+    || public.audit_field(salt, '\x04', convert_to((e).input_summary, 'UTF8'))
+    || public.audit_field(salt, '\x05', convert_to((e).output_summary, 'UTF8'))
+    || public.audit_field(salt, '\x06', int4send((e).latency_ms))
+    || public.audit_field(salt, '\x07', convert_to((e).metadata::text, 'UTF8')));
+
+-- +goose StatementBegin
+CREATE FUNCTION public.audit_seal() RETURNS trigger
+  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $seal$
+BEGIN
+  -- OFFSET 0 keeps each row's salt and time one value, drawn once.
+  INSERT INTO public.audit_seals (tenant_id, event_id, mode, salt, leaf_hash, xid, recorded_at)
+  SELECT tenant_id, id, 0, salt, public.audit_leaf(salt, 0::smallint, recorded_at, event), pg_current_xact_id(), recorded_at
+    FROM (SELECT n.tenant_id, n.id, n::public.audit_events AS event, uuid_send(gen_random_uuid()) AS salt, clock_timestamp() AS recorded_at
+            FROM new_events n OFFSET 0) s;
+  INSERT INTO public.audit_logs (tenant_id)
+  SELECT DISTINCT n.tenant_id FROM new_events n
+   WHERE NOT EXISTS (SELECT FROM public.audit_logs l WHERE l.tenant_id = n.tenant_id)
+  ON CONFLICT DO NOTHING;
+  RETURN NULL;
+END $seal$;
+
+CREATE FUNCTION public.audit_refuse() RETURNS trigger
+  LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $refuse$
+BEGIN
+  RAISE EXCEPTION '% of % is refused: the audit trail is append-only', TG_OP, TG_TABLE_NAME
+    USING ERRCODE = 'insufficient_privilege', HINT = 'Record a correcting event instead.';
+END $refuse$;
+
+-- Seals up to batch events of one adopted tenant that have no seal yet; 0 when none are left.
+-- The owner runs it one tenant at a time, with app.current_tenant set, as every other reader does.
+CREATE FUNCTION public.audit_seal_adopted(tenant uuid, batch integer) RETURNS integer
+  LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $adopt$
+DECLARE n integer;
+BEGIN
+  PERFORM FROM public.audit_adoptions WHERE tenant_id = tenant AND finished_at IS NULL FOR UPDATE;
+  IF NOT FOUND THEN RETURN 0; END IF;
+  INSERT INTO public.audit_seals (tenant_id, event_id, mode, salt, leaf_hash, xid, recorded_at)
+  SELECT (event).tenant_id, (event).id, 1, salt, public.audit_leaf(salt, 1::smallint, recorded_at, event), pg_current_xact_id(), recorded_at
+    FROM (SELECT e AS event, uuid_send(gen_random_uuid()) AS salt, clock_timestamp() AS recorded_at
+            FROM public.audit_events e
+           WHERE e.tenant_id = tenant
+             AND NOT EXISTS (SELECT FROM public.audit_seals s WHERE s.tenant_id = tenant AND s.event_id = e.id)
+           ORDER BY e.id LIMIT batch OFFSET 0) s;
+  GET DIAGNOSTICS n = ROW_COUNT;
+  IF n = 0 THEN
+    UPDATE public.audit_adoptions SET finished_at = clock_timestamp() WHERE tenant_id = tenant;
+  END IF;
+  RETURN n;
+END $adopt$;
+-- +goose StatementEnd
+
+-- Whoever had rows before this migration is to be adopted.
+ALTER TABLE public.audit_events NO FORCE ROW LEVEL SECURITY;
+INSERT INTO public.audit_adoptions (tenant_id) SELECT DISTINCT tenant_id FROM public.audit_events;
+INSERT INTO public.audit_logs (tenant_id) SELECT tenant_id FROM public.audit_adoptions;
+ALTER TABLE public.audit_events FORCE ROW LEVEL SECURITY;
+
+CREATE TRIGGER audit_seal AFTER INSERT ON public.audit_events
+  REFERENCING NEW TABLE AS new_events FOR EACH STATEMENT EXECUTE FUNCTION public.audit_seal();
+ALTER TABLE public.audit_events ENABLE ALWAYS TRIGGER audit_seal;
+-- +goose StatementBegin
+DO $append_only$
+DECLARE t text;
+BEGIN
+  FOREACH t IN ARRAY ARRAY['audit_events', 'audit_seals', 'audit_logs'] LOOP
+    EXECUTE format('CREATE TRIGGER audit_refuse BEFORE UPDATE OR DELETE OR TRUNCATE ON public.%I
+      FOR EACH STATEMENT EXECUTE FUNCTION public.audit_refuse()', t);
+    EXECUTE format('ALTER TABLE public.%I ENABLE ALWAYS TRIGGER audit_refuse', t);
+  END LOOP;
+  FOREACH t IN ARRAY ARRAY['audit_seals', 'audit_logs', 'audit_adoptions'] LOOP
+    EXECUTE format('ALTER TABLE public.%I ENABLE ROW LEVEL SECURITY', t);
+    EXECUTE format('ALTER TABLE public.%I FORCE ROW LEVEL SECURITY', t);
+    EXECUTE format('CREATE POLICY tenant_isolation ON public.%I FOR SELECT
+      USING (tenant_id = NULLIF(current_setting(''app.current_tenant'', TRUE), '''')::uuid)', t);
+    EXECUTE format('REVOKE ALL ON public.%I FROM PUBLIC', t);
+  END LOOP;
+END $append_only$;
+-- +goose StatementEnd
+-- The sealing trigger runs as the owner and must seal whatever tenant a row names.
+CREATE POLICY sealing ON public.audit_seals FOR INSERT TO CURRENT_USER WITH CHECK (true);
+CREATE POLICY sealing ON public.audit_logs TO CURRENT_USER USING (true) WITH CHECK (true);
+CREATE POLICY adoption ON public.audit_adoptions TO CURRENT_USER USING (true) WITH CHECK (true);
+-- The notary reads every tenant's evidence; nobody else does.
+CREATE POLICY notary_reads ON public.audit_events FOR SELECT TO konstruct_notary USING (true);
+CREATE POLICY notary_reads ON public.audit_seals FOR SELECT TO konstruct_notary USING (true);
+CREATE POLICY notary_reads ON public.audit_logs FOR SELECT TO konstruct_notary USING (true);
+CREATE POLICY notary_reads ON public.audit_adoptions FOR SELECT TO konstruct_notary USING (true);
+GRANT SELECT ON public.audit_events, public.audit_seals, public.audit_logs, public.audit_adoptions TO konstruct_notary;
+-- Everything but the salts: whoever holds a salt can test guesses of an erased field.
+GRANT SELECT (tenant_id, event_id, mode, leaf_hash, recorded_at) ON public.audit_seals TO konstruct_app;
+REVOKE ALL ON FUNCTION public.audit_seal(), public.audit_refuse(), public.audit_seal_adopted(uuid, integer) FROM PUBLIC;
+
+-- +goose Down
+DROP POLICY notary_reads ON public.audit_events;
+DROP TRIGGER audit_seal ON public.audit_events;
+DROP TRIGGER audit_refuse ON public.audit_events;
+DROP TABLE public.audit_adoptions, public.audit_seals, public.audit_logs;
+DROP FUNCTION public.audit_seal(), public.audit_refuse(), public.audit_seal_adopted(uuid, integer),
+  public.audit_leaf(bytea, smallint, timestamptz, public.audit_events), public.audit_field(bytea, bytea, bytea);
