@@ -1,0 +1,262 @@
+package devpg
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Roles are the login roles of the cluster, in the order in which they are made.
+var Roles = []string{"konstruct_owner", "konstruct_app", "konstruct_notary", "konstruct_compliance"}
+
+// Database is the name of the cluster's database.
+const Database = "konstruct"
+
+const superuser = "postgres"
+
+// Cluster is a running private PostgreSQL.
+type Cluster struct {
+	dir      string
+	port     int
+	password string
+	cmd      *exec.Cmd
+	exited   chan struct{}
+	exitErr  error
+}
+
+// Start starts the cluster in dir/pg, making it first when it is not there. A cluster whose server
+// was killed recovers by PostgreSQL's own crash recovery.
+func Start(ctx context.Context, in Installation, dir string) (*Cluster, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	root := filepath.Join(dir, "pg")
+	attr, chown, err := unprivileged()
+	if err != nil {
+		return nil, err
+	}
+	// The folder itself can be passed through, so that the unprivileged user reaches its own part of it.
+	if err := os.MkdirAll(dir, 0o711); err != nil {
+		return nil, fmt.Errorf("make data folder: %w", err)
+	}
+	if err := os.MkdirAll(root, 0o700); err != nil {
+		return nil, fmt.Errorf("make data folder: %w", err)
+	}
+	if err := chown(root); err != nil {
+		return nil, err
+	}
+	c := &Cluster{dir: root, exited: make(chan struct{})}
+	if c.password, err = c.secret(); err != nil {
+		return nil, err
+	}
+	if _, err := os.Stat(filepath.Join(root, "data", "PG_VERSION")); errors.Is(err, os.ErrNotExist) {
+		if err := c.initdb(ctx, in, attr, chown); err != nil {
+			return nil, err
+		}
+	}
+	if c.port, err = freePort(); err != nil {
+		return nil, err
+	}
+	if err := c.serve(in, attr); err != nil {
+		return nil, err
+	}
+	if err := c.ready(ctx); err != nil {
+		c.Stop()
+		return nil, err
+	}
+	if err := c.prepare(ctx); err != nil {
+		c.Stop()
+		return nil, err
+	}
+	return c, nil
+}
+
+// secret reads the cluster's password, drawing it on first use.
+func (c *Cluster) secret() (string, error) {
+	path := filepath.Join(c.dir, "password")
+	b, err := os.ReadFile(path)
+	if err == nil {
+		return strings.TrimSpace(string(b)), nil
+	}
+	if !errors.Is(err, os.ErrNotExist) {
+		return "", err
+	}
+	s := rand.Text()
+	return s, os.WriteFile(path, []byte(s+"\n"), 0o600)
+}
+
+func (c *Cluster) initdb(ctx context.Context, in Installation, attr *syscall.SysProcAttr, chown func(string) error) error {
+	pw := filepath.Join(c.dir, "password.initdb")
+	if err := os.WriteFile(pw, []byte(c.password+"\n"), 0o600); err != nil {
+		return err
+	}
+	defer os.Remove(pw)
+	if err := chown(pw); err != nil {
+		return err
+	}
+	half := filepath.Join(c.dir, "data.new")
+	if err := os.RemoveAll(half); err != nil {
+		return err
+	}
+	cmd := exec.CommandContext(ctx, filepath.Join(in.Bin, "initdb"), "-D", half, "-U", superuser, "--pwfile", pw,
+		"-A", "scram-sha-256", "-E", "UTF8", "--locale", "C.UTF-8", "--no-instructions")
+	attr2 := *attr
+	cmd.SysProcAttr, cmd.Dir = &attr2, c.dir
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("initdb: %w: %s", err, bytes.TrimSpace(out))
+	}
+	return os.Rename(half, filepath.Join(c.dir, "data"))
+}
+
+func (c *Cluster) serve(in Installation, attr *syscall.SysProcAttr) error {
+	log, err := os.OpenFile(filepath.Join(c.dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	c.cmd = exec.Command(filepath.Join(in.Bin, "postgres"), "-D", filepath.Join(c.dir, "data"), "-p", strconv.Itoa(c.port),
+		"-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "password_encryption=scram-sha-256",
+		"-c", "shared_buffers=256MB", "-c", "max_connections=200")
+	attr2 := *attr
+	attr2.Pdeathsig = syscall.SIGINT // a fast shutdown when whoever started it is gone
+	attr2.Setpgid = true             // a terminal's ^C reaches us, and we stop it
+	c.cmd.SysProcAttr, c.cmd.Dir, c.cmd.Stdout, c.cmd.Stderr = &attr2, c.dir, log, log
+	started := make(chan error)
+	go func() {
+		// Linux sends Pdeathsig when the starting thread ends, so that thread is kept until the server has ended.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := c.cmd.Start()
+		started <- err
+		if err == nil {
+			c.exitErr = c.cmd.Wait()
+			close(c.exited)
+		}
+	}()
+	if err := <-started; err != nil {
+		return fmt.Errorf("start postgres: %w", err)
+	}
+	return nil
+}
+
+// ready waits until the server answers, through crash recovery if need be.
+func (c *Cluster) ready(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
+	for {
+		conn, err := pgx.Connect(ctx, c.URL(superuser, "postgres"))
+		if err == nil {
+			return conn.Close(ctx)
+		}
+		select {
+		case <-c.exited:
+			return fmt.Errorf("postgres stopped at once (%v): see %s", c.exitErr, filepath.Join(c.dir, "log"))
+		case <-ctx.Done():
+			return fmt.Errorf("postgres does not answer: %w: see %s", err, filepath.Join(c.dir, "log"))
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// prepare makes roles, extension and database; each step is skipped when it is done.
+func (c *Cluster) prepare(ctx context.Context) error {
+	conn, err := pgx.Connect(ctx, c.URL(superuser, "template1"))
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx)
+	for _, role := range Roles {
+		var there bool
+		if err := conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)`, role).Scan(&there); err != nil {
+			return err
+		}
+		verb := "CREATE"
+		if there {
+			verb = "ALTER"
+		}
+		// The password is letters and digits of our own drawing; a role name is one of ours.
+		if _, err := conn.Exec(ctx, fmt.Sprintf(`%s ROLE %s LOGIN NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE PASSWORD '%s'`, verb, role, c.password)); err != nil {
+			return fmt.Errorf("make role %s: %w", role, err)
+		}
+	}
+	// In template1, so that every database made here has it: only a superuser may install it.
+	if _, err := conn.Exec(ctx, `CREATE EXTENSION IF NOT EXISTS vector`); err != nil {
+		return err
+	}
+	var there bool
+	if err := conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)`, Database).Scan(&there); err != nil || there {
+		return err
+	}
+	_, err = conn.Exec(ctx, `CREATE DATABASE `+Database+` OWNER konstruct_owner`)
+	return err
+}
+
+// URL returns the connection URL of a role on a database of the cluster.
+func (c *Cluster) URL(role, database string) string {
+	u := url.URL{Scheme: "postgres", User: url.UserPassword(role, c.password),
+		Host: net.JoinHostPort("127.0.0.1", strconv.Itoa(c.port)), Path: "/" + database}
+	return u.String()
+}
+
+// SuperuserURL returns the superuser's URL on the given database.
+func (c *Cluster) SuperuserURL(database string) string { return c.URL(superuser, database) }
+
+// Exited is closed when the server has stopped, whoever stopped it.
+func (c *Cluster) Exited() <-chan struct{} { return c.exited }
+
+// Stop stops the server: fast first, at once after ten seconds.
+func (c *Cluster) Stop() {
+	_ = c.cmd.Process.Signal(syscall.SIGINT)
+	select {
+	case <-c.exited:
+	case <-time.After(10 * time.Second):
+		_ = c.cmd.Process.Signal(syscall.SIGQUIT)
+		<-c.exited
+	}
+}
+
+// unprivileged returns how to start PostgreSQL, which refuses to run as root, and how to give it files.
+func unprivileged() (*syscall.SysProcAttr, func(string) error, error) {
+	if os.Geteuid() != 0 {
+		return &syscall.SysProcAttr{}, func(string) error { return nil }, nil
+	}
+	for _, name := range []string{"postgres", "nobody"} {
+		u, err := user.Lookup(name)
+		if err != nil {
+			continue
+		}
+		uid, err1 := strconv.Atoi(u.Uid)
+		gid, err2 := strconv.Atoi(u.Gid)
+		if err1 != nil || err2 != nil {
+			continue
+		}
+		attr := &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}
+		return attr, func(path string) error { return os.Chown(path, uid, gid) }, nil
+	}
+	return nil, nil, errors.New("running as root, and no user postgres or nobody to run PostgreSQL as")
+}
+
+func freePort() (int, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port, nil
+}

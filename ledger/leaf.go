@@ -1,0 +1,173 @@
+// Package ledger encodes audit events as leaves of a provable log. It is pure: it knows no database
+// and imports nothing but the standard library's crypto, so a stranger can verify with it alone.
+package ledger
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"math"
+	"time"
+)
+
+// Hash is a SHA-256 digest.
+type Hash = [sha256.Size]byte
+
+// Mode says when an event was sealed.
+type Mode int16
+
+const (
+	// SealedAtWrite marks an event sealed in its writer's own transaction.
+	SealedAtWrite Mode = 0
+	// SealedOnAdoption marks an event that was there before sealing was: its seal proves nothing about
+	// the time before it.
+	SealedOnAdoption Mode = 1
+)
+
+// Field numbers the fields of an event that can carry content, each committed to with a salt of its own.
+type Field byte
+
+// The committed fields, in the order in which they stand in the leaf.
+const (
+	AgentID Field = iota + 1
+	UserID
+	ActionType
+	InputSummary
+	OutputSummary
+	LatencyMS
+	Metadata
+)
+
+// Fields is the number of committed fields.
+const Fields = 7
+
+// String returns the field's column name.
+func (f Field) String() string {
+	names := [...]string{"", "agent_id", "user_id", "action_type", "input_summary", "output_summary", "latency_ms", "metadata"}
+	if int(f) < len(names) {
+		return names[f]
+	}
+	return "unknown"
+}
+
+// Event is an audit event as the leaf sees it: bytes as they are stored. A nil pointer is SQL's NULL,
+// which is not the empty value.
+type Event struct {
+	TenantID, ID  [16]byte
+	CreatedAt     Micros
+	AgentID       *[16]byte
+	UserID        *string
+	ActionType    string
+	InputSummary  *string
+	OutputSummary *string
+	LatencyMS     *int32
+	Metadata      string // PostgreSQL's own jsonb::text
+}
+
+// Micros is a time as microseconds since 2000-01-01T00:00:00Z, PostgreSQL's own wire form:
+// math.MaxInt64 is infinity and math.MinInt64 is -infinity.
+type Micros int64
+
+// The two times that are no instants.
+const (
+	Infinity         Micros = math.MaxInt64
+	NegativeInfinity Micros = math.MinInt64
+)
+
+// postgresEpoch is 2000-01-01T00:00:00Z in Unix microseconds.
+const postgresEpoch = 946_684_800_000_000
+
+// MicrosOf truncates t to a microsecond, as a writer must before sending: PostgreSQL rounds.
+func MicrosOf(t time.Time) Micros { return Micros(t.UnixMicro() - postgresEpoch) }
+
+// Time returns the instant in UTC. It means nothing for the two infinities.
+func (m Micros) Time() time.Time { return time.UnixMicro(int64(m) + postgresEpoch).UTC() }
+
+const (
+	fieldDomain = "konstruct/field/v1"
+	eventDomain = "konstruct/event/v1"
+)
+
+// FieldSalt derives the salt of one field from its row's salt, so that opening one field reveals
+// nothing of its neighbours.
+func FieldSalt(salt [16]byte, f Field) Hash {
+	return sha256.Sum256(append(salt[:], byte(f)))
+}
+
+// Commit returns the salted commitment to one field's value; ok is false for NULL.
+func Commit(fieldSalt Hash, f Field, value []byte, ok bool) Hash {
+	b := make([]byte, 0, len(fieldDomain)+1+len(fieldSalt)+5+len(value))
+	b = append(b, fieldDomain...)
+	b = append(b, byte(f))
+	b = append(b, fieldSalt[:]...)
+	if !ok {
+		return sha256.Sum256(append(b, 0))
+	}
+	b = append(b, 1)
+	b = binary.BigEndian.AppendUint32(b, uint32(len(value)))
+	return sha256.Sum256(append(b, value...))
+}
+
+// Value returns the bytes of one field that its commitment covers; ok is false for NULL.
+func (e *Event) Value(f Field) (value []byte, ok bool) {
+	text := func(s *string) ([]byte, bool) {
+		if s == nil {
+			return nil, false
+		}
+		return []byte(*s), true
+	}
+	switch f {
+	case AgentID:
+		if e.AgentID == nil {
+			return nil, false
+		}
+		return e.AgentID[:], true
+	case UserID:
+		return text(e.UserID)
+	case ActionType:
+		return []byte(e.ActionType), true
+	case InputSummary:
+		return text(e.InputSummary)
+	case OutputSummary:
+		return text(e.OutputSummary)
+	case LatencyMS:
+		if e.LatencyMS == nil {
+			return nil, false
+		}
+		return binary.BigEndian.AppendUint32(nil, uint32(*e.LatencyMS)), true
+	case Metadata:
+		return []byte(e.Metadata), true
+	}
+	return nil, false
+}
+
+// Commitments returns the commitment to each field, in leaf order.
+func (e *Event) Commitments(salt [16]byte) (c [Fields]Hash) {
+	for f := AgentID; f <= Metadata; f++ {
+		value, ok := e.Value(f)
+		c[f-1] = Commit(FieldSalt(salt, f), f, value, ok)
+	}
+	return c
+}
+
+// Leaf returns the leaf that stands in the log: what docs/leaf-format.md describes byte for byte.
+func (e *Event) Leaf(mode Mode, recordedAt Micros, commitments [Fields]Hash) []byte {
+	b := make([]byte, 0, len(eventDomain)+2*16+2*8+2+Fields*sha256.Size)
+	b = append(b, eventDomain...)
+	b = append(b, e.TenantID[:]...)
+	b = append(b, e.ID[:]...)
+	b = binary.BigEndian.AppendUint64(b, uint64(e.CreatedAt))
+	b = binary.BigEndian.AppendUint64(b, uint64(recordedAt))
+	b = binary.BigEndian.AppendUint16(b, uint16(mode))
+	for _, c := range commitments {
+		b = append(b, c[:]...)
+	}
+	return b
+}
+
+// LeafHash returns RFC 6962's hash of a leaf: SHA-256(0x00 ‖ leaf).
+func LeafHash(leaf []byte) Hash {
+	h := sha256.New()
+	h.Write([]byte{0})
+	h.Write(leaf)
+	return Hash(h.Sum(nil))
+}
