@@ -14,6 +14,7 @@ CREATE TABLE public.audit_seals (
   event_id    uuid        NOT NULL,
   mode        smallint    NOT NULL CHECK (mode IN (0, 1)),
   salt        bytea       NOT NULL,
+  commitments bytea       NOT NULL,
   leaf_hash   bytea       NOT NULL,
   xid         xid8        NOT NULL,
   recorded_at timestamptz NOT NULL,
@@ -35,29 +36,35 @@ CREATE FUNCTION public.audit_field(salt bytea, field bytea, value bytea) RETURNS
   RETURN sha256('konstruct/field/v1'::bytea || field || sha256(salt || field)
     || CASE WHEN value IS NULL THEN '\x00'::bytea ELSE '\x01'::bytea || int4send(octet_length(value)) || value END);
 
--- The leaf hash of one event: RFC 6962's SHA-256(0x00 ‖ leaf).
-CREATE FUNCTION public.audit_leaf(salt bytea, mode smallint, recorded_at timestamptz, e public.audit_events) RETURNS bytea
+-- The seven commitments, joined. Kept beside the leaf hash so that verification can name the field.
+CREATE FUNCTION public.audit_commitments(salt bytea, e public.audit_events) RETURNS bytea
   LANGUAGE sql STABLE PARALLEL SAFE
-  RETURN sha256('\x00'::bytea || 'konstruct/event/v1'::bytea
-    || uuid_send((e).tenant_id) || uuid_send((e).id)
-    || timestamptz_send((e).created_at) || timestamptz_send(recorded_at) || int2send(mode)
-    || public.audit_field(salt, '\x01', uuid_send((e).agent_id))
+  RETURN public.audit_field(salt, '\x01', uuid_send((e).agent_id))
     || public.audit_field(salt, '\x02', convert_to((e).user_id, 'UTF8'))
     || public.audit_field(salt, '\x03', convert_to((e).action_type, 'UTF8'))
     || public.audit_field(salt, '\x04', convert_to((e).input_summary, 'UTF8'))
     || public.audit_field(salt, '\x05', convert_to((e).output_summary, 'UTF8'))
     || public.audit_field(salt, '\x06', int4send((e).latency_ms))
-    || public.audit_field(salt, '\x07', convert_to((e).metadata::text, 'UTF8')));
+    || public.audit_field(salt, '\x07', convert_to((e).metadata::text, 'UTF8'));
+
+-- The leaf hash of one event: RFC 6962's SHA-256(0x00 ‖ leaf).
+CREATE FUNCTION public.audit_leaf(commitments bytea, mode smallint, recorded_at timestamptz, e public.audit_events) RETURNS bytea
+  LANGUAGE sql STABLE PARALLEL SAFE
+  RETURN sha256('\x00'::bytea || 'konstruct/event/v1'::bytea
+    || uuid_send((e).tenant_id) || uuid_send((e).id)
+    || timestamptz_send((e).created_at) || timestamptz_send(recorded_at) || int2send(mode) || commitments);
 
 -- +goose StatementBegin
 CREATE FUNCTION public.audit_seal() RETURNS trigger
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $seal$
 BEGIN
   -- OFFSET 0 keeps each row's salt and time one value, drawn once.
-  INSERT INTO public.audit_seals (tenant_id, event_id, mode, salt, leaf_hash, xid, recorded_at)
-  SELECT tenant_id, id, 0, salt, public.audit_leaf(salt, 0::smallint, recorded_at, event), pg_current_xact_id(), recorded_at
-    FROM (SELECT n.tenant_id, n.id, n::public.audit_events AS event, uuid_send(gen_random_uuid()) AS salt, clock_timestamp() AS recorded_at
-            FROM new_events n OFFSET 0) s;
+  INSERT INTO public.audit_seals (tenant_id, event_id, mode, salt, commitments, leaf_hash, xid, recorded_at)
+  SELECT (event).tenant_id, (event).id, 0, salt, commitments, public.audit_leaf(commitments, 0::smallint, recorded_at, event),
+         pg_current_xact_id(), recorded_at
+    FROM (SELECT event, salt, recorded_at, public.audit_commitments(salt, event) AS commitments
+            FROM (SELECT n::public.audit_events AS event, uuid_send(gen_random_uuid()) AS salt, clock_timestamp() AS recorded_at
+                    FROM new_events n OFFSET 0) drawn OFFSET 0) committed;
   INSERT INTO public.audit_logs (tenant_id)
   SELECT DISTINCT n.tenant_id FROM new_events n
    WHERE NOT EXISTS (SELECT FROM public.audit_logs l WHERE l.tenant_id = n.tenant_id)
@@ -80,13 +87,14 @@ DECLARE n integer;
 BEGIN
   PERFORM FROM public.audit_adoptions WHERE tenant_id = tenant AND finished_at IS NULL FOR UPDATE;
   IF NOT FOUND THEN RETURN 0; END IF;
-  INSERT INTO public.audit_seals (tenant_id, event_id, mode, salt, leaf_hash, xid, recorded_at)
-  SELECT (event).tenant_id, (event).id, 1, salt, public.audit_leaf(salt, 1::smallint, recorded_at, event), pg_current_xact_id(), recorded_at
-    FROM (SELECT e AS event, uuid_send(gen_random_uuid()) AS salt, clock_timestamp() AS recorded_at
+  INSERT INTO public.audit_seals (tenant_id, event_id, mode, salt, commitments, leaf_hash, xid, recorded_at)
+  SELECT (event).tenant_id, (event).id, 1, salt, commitments, public.audit_leaf(commitments, 1::smallint, recorded_at, event),
+         pg_current_xact_id(), recorded_at
+    FROM (SELECT event, salt, recorded_at, public.audit_commitments(salt, event) AS commitments FROM (SELECT e AS event, uuid_send(gen_random_uuid()) AS salt, clock_timestamp() AS recorded_at
             FROM public.audit_events e
            WHERE e.tenant_id = tenant
              AND NOT EXISTS (SELECT FROM public.audit_seals s WHERE s.tenant_id = tenant AND s.event_id = e.id)
-           ORDER BY e.id LIMIT batch OFFSET 0) s;
+           ORDER BY e.id LIMIT batch OFFSET 0) drawn OFFSET 0) committed;
   GET DIAGNOSTICS n = ROW_COUNT;
   IF n = 0 THEN
     UPDATE public.audit_adoptions SET finished_at = clock_timestamp() WHERE tenant_id = tenant;
@@ -142,4 +150,5 @@ DROP TRIGGER audit_seal ON public.audit_events;
 DROP TRIGGER audit_refuse ON public.audit_events;
 DROP TABLE public.audit_adoptions, public.audit_seals, public.audit_logs;
 DROP FUNCTION public.audit_seal(), public.audit_refuse(), public.audit_seal_adopted(uuid, integer),
-  public.audit_leaf(bytea, smallint, timestamptz, public.audit_events), public.audit_field(bytea, bytea, bytea);
+  public.audit_leaf(bytea, smallint, timestamptz, public.audit_events),
+  public.audit_commitments(bytea, public.audit_events), public.audit_field(bytea, bytea, bytea);

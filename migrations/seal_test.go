@@ -1,19 +1,16 @@
 package migrations_test
 
 import (
-	"context"
 	"encoding/binary"
 	"fmt"
-	"os"
-	"path/filepath"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/konstruct/konstruct/internal/devpg"
+	"github.com/konstruct/konstruct/internal/testkit"
 	"github.com/konstruct/konstruct/ledger"
-	"github.com/konstruct/konstruct/migrations"
 )
 
 const (
@@ -21,44 +18,11 @@ const (
 	tenantB = "22222222-2222-4222-8222-222222222222"
 )
 
-// cluster is a migrated private PostgreSQL for one test.
-func cluster(t *testing.T) *devpg.Cluster {
-	t.Helper()
-	in, err := devpg.Find(devpg.PartsDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	// PostgreSQL runs as another user when we are root, and must pass through.
-	if err := os.Chmod(filepath.Dir(dir), 0o711); err != nil {
-		t.Fatal(err)
-	}
-	c, err := devpg.Start(t.Context(), in, dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(c.Stop)
-	if err := migrations.Up(t.Context(), c.URL("konstruct_owner", devpg.Database), func(int) {}); err != nil {
-		t.Fatal(err)
-	}
-	return c
-}
-
-func connect(t *testing.T, url string) *pgx.Conn {
-	t.Helper()
-	conn, err := pgx.Connect(t.Context(), url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { conn.Close(context.Background()) })
-	return conn
-}
-
 // TestSealIsTheLeafFormat holds the database's leaf hash against the Go encoder's for every combination
 // of NULLs and for values at the edges.
 func TestSealIsTheLeafFormat(t *testing.T) {
-	c := cluster(t)
-	app := connect(t, c.URL("konstruct_app", devpg.Database))
+	c := testkit.Cluster(t)
+	app := testkit.Connect(t, c.URL("konstruct_app", devpg.Database))
 	tx, err := app.Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -93,7 +57,7 @@ func TestSealIsTheLeafFormat(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	notary := connect(t, c.URL("konstruct_notary", devpg.Database))
+	notary := testkit.Connect(t, c.URL("konstruct_notary", devpg.Database))
 	rows, err := notary.Query(t.Context(), `
 	  SELECT e.tenant_id, e.id, timestamptz_send(e.created_at), e.agent_id, e.user_id, e.action_type, e.input_summary,
 	         e.output_summary, e.latency_ms, e.metadata::text, s.mode, s.salt, timestamptz_send(s.recorded_at), s.leaf_hash
@@ -130,8 +94,8 @@ func micros(wire []byte) ledger.Micros { return ledger.Micros(binary.BigEndian.U
 // TestNobodyRewrites holds that every role is refused, the superuser included, and that another tenant,
 // no tenant and a forged tenant see and write nothing.
 func TestNobodyRewrites(t *testing.T) {
-	c := cluster(t)
-	app := connect(t, c.URL("konstruct_app", devpg.Database))
+	c := testkit.Cluster(t)
+	app := testkit.Connect(t, c.URL("konstruct_app", devpg.Database))
 	script := func(conn *pgx.Conn, sql string) error {
 		_, err := conn.Exec(t.Context(), sql, pgx.QueryExecModeSimpleProtocol)
 		return err
@@ -141,7 +105,7 @@ func TestNobodyRewrites(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, role := range []string{"konstruct_app", "konstruct_owner", "konstruct_notary", "konstruct_compliance", "postgres"} {
-		conn := connect(t, c.URL(role, devpg.Database))
+		conn := testkit.Connect(t, c.URL(role, devpg.Database))
 		for _, prefix := range []string{"", "SET session_replication_role = replica; "} {
 			for _, table := range []string{"audit_events", "audit_seals", "audit_logs"} {
 				for _, sql := range []string{"UPDATE %s SET tenant_id = tenant_id WHERE false", "DELETE FROM %s WHERE false", "TRUNCATE %s CASCADE"} {

@@ -19,6 +19,8 @@ type cli struct {
 
 	Dev     devCmd     `cmd:"" help:"For development: a private database."`
 	Migrate migrateCmd `cmd:"" help:"Bring the schema up to date."`
+	Doctor  doctorCmd  `cmd:"" help:"Check that this role and this database hold the promises."`
+	Audit   auditCmd   `cmd:"" help:"The audit trail."`
 }
 
 type devCmd struct {

@@ -1,0 +1,38 @@
+-- One row a check: name, found, wanted, what to run. A check holds when found equals wanted.
+WITH tenant_tables AS (
+  SELECT c.oid, c.relname, c.relrowsecurity, c.relforcerowsecurity, c.relowner
+    FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'tenant_id' AND NOT a.attisdropped
+   WHERE c.relkind IN ('r', 'p') AND c.relnamespace = 'public'::regnamespace),
+expected (relname, privileges) AS (VALUES
+  ('audit_events', 'INSERT,SELECT'), ('audit_seals', ''), ('audit_logs', ''), ('audit_adoptions', ''),
+  ('kb_documents', 'DELETE,INSERT,SELECT,UPDATE'), ('kb_chunks', 'DELETE,INSERT,SELECT,UPDATE')),
+me AS (SELECT * FROM pg_roles WHERE rolname = current_user)
+SELECT check_name, coalesce(found, 'missing'), wanted, fix FROM (
+  SELECT 1, 'role is not superuser', rolsuper::text, 'false', 'connect as konstruct_app' FROM me
+  UNION ALL SELECT 2, 'role cannot bypass RLS', rolbypassrls::text, 'false', 'ALTER ROLE ' || quote_ident(rolname) || ' NOBYPASSRLS' FROM me
+  UNION ALL SELECT 3, 'role owns no table', (SELECT count(*)::text FROM tenant_tables WHERE pg_has_role(relowner, 'USAGE')), '0', 'connect as konstruct_app'
+  UNION ALL SELECT 4, 'role cannot create in public', has_schema_privilege('public', 'CREATE')::text, 'false', 'REVOKE CREATE ON SCHEMA public FROM PUBLIC, konstruct_app'
+  UNION ALL SELECT 10, 'table ' || e.relname, CASE WHEN t.oid IS NULL THEN 'missing' ELSE 'there' END, 'there', 'konstruct migrate up'
+    FROM expected e LEFT JOIN tenant_tables t USING (relname)
+  UNION ALL SELECT 11, 'RLS on ' || relname, CASE WHEN NOT relrowsecurity THEN 'off' WHEN relforcerowsecurity THEN 'forced' ELSE 'not forced' END, 'forced',
+    format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', relname) FROM tenant_tables
+  UNION ALL SELECT 12, 'policy on ' || t.relname, (SELECT pg_get_expr(p.polqual, p.polrelid) FROM pg_policy p WHERE p.polrelid = t.oid AND p.polname = 'tenant_isolation'),
+    '(tenant_id = (NULLIF(current_setting(''app.current_tenant''::text, true), ''''::text))::uuid)', 'konstruct migrate up' FROM tenant_tables t
+  UNION ALL SELECT 13, 'no other policy reaches this role on ' || t.relname,
+    (SELECT count(*)::text FROM pg_policy p WHERE p.polrelid = t.oid AND p.polname <> 'tenant_isolation'
+        AND EXISTS (SELECT FROM unnest(p.polroles) r WHERE r = 0 OR pg_has_role(r, 'USAGE'))), '0',
+    'drop that policy' FROM tenant_tables t
+  UNION ALL SELECT 14, 'grants on ' || t.relname,
+    (SELECT coalesce(string_agg(p, ',' ORDER BY p), '') FROM unnest('{SELECT,INSERT,UPDATE,DELETE,TRUNCATE,REFERENCES,TRIGGER}'::text[]) p WHERE has_table_privilege(t.oid, p)),
+    e.privileges, 'konstruct migrate up' FROM tenant_tables t JOIN expected e USING (relname)
+  UNION ALL SELECT 20, 'trigger ' || w.tgname || ' on ' || w.relname,
+    (SELECT CASE g.tgenabled WHEN 'A' THEN 'always' WHEN 'D' THEN 'disabled' ELSE 'not always' END FROM pg_trigger g
+      WHERE g.tgrelid = to_regclass('public.' || w.relname) AND g.tgname = w.tgname), 'always',
+    format('ALTER TABLE %I ENABLE ALWAYS TRIGGER %I', w.relname, w.tgname)
+    FROM (VALUES ('audit_events', 'audit_seal'), ('audit_events', 'audit_refuse'), ('audit_seals', 'audit_refuse'), ('audit_logs', 'audit_refuse')) w (relname, tgname)
+  UNION ALL SELECT 21, 'function audit_seal', (SELECT CASE WHEN p.prosecdef AND p.proowner = (SELECT relowner FROM pg_class WHERE oid = to_regclass('public.audit_seals'))
+      THEN 'security definer, ' || array_to_string(p.proconfig, ' ') ELSE 'not the owner''s security definer' END
+      FROM pg_proc p WHERE p.oid = to_regproc('public.audit_seal')), 'security definer, search_path=pg_catalog, pg_temp', 'konstruct migrate up'
+  UNION ALL SELECT 30, 'pgvector 0.8 or newer', (SELECT (string_to_array(extversion, '.')::int[] >= '{0,8}')::text FROM pg_extension WHERE extname = 'vector'), 'true', 'ALTER EXTENSION vector UPDATE (as a superuser)'
+  UNION ALL SELECT 31, name, setting, 'on', 'ALTER SYSTEM SET ' || name || ' = on; then reload' FROM pg_settings WHERE name IN ('fsync', 'synchronous_commit', 'full_page_writes')
+) c (place, check_name, found, wanted, fix) ORDER BY place, check_name

@@ -1,0 +1,74 @@
+// Package tenantdb is the only way to SQL: a door that opens one tenant's transaction. It knows
+// roles, policies and the self-check; it knows nothing of events or chunks.
+package tenantdb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// ErrNoTenant says that a call named the zero UUID as its tenant.
+var ErrNoTenant = errors.New("tenant: the zero UUID is no tenant")
+
+// ErrNested says that a transaction was asked for inside another one's.
+var ErrNested = errors.New("tenant: a transaction is open already: use the one you have")
+
+// Door opens transactions for one tenant at a time, as konstruct_app.
+type Door struct{ pool *pgxpool.Pool }
+
+// Open connects lazily to the database at url.
+func Open(ctx context.Context, url string) (*Door, error) {
+	pool, err := pgxpool.New(ctx, url)
+	if err != nil {
+		return nil, fmt.Errorf("open the database: %w", err)
+	}
+	return &Door{pool: pool}, nil
+}
+
+// Close closes every connection, waiting for those in use.
+func (d *Door) Close() { d.pool.Close() }
+
+type insideKey struct{}
+
+// Tx runs fn in a transaction that sees tenant's rows and no others, and commits when fn returns nil.
+// The context given to fn is marked, so that another door call inside is refused.
+func (d *Door) Tx(ctx context.Context, tenant uuid.UUID, fn func(context.Context, pgx.Tx) error) error {
+	if tenant == uuid.Nil {
+		return ErrNoTenant
+	}
+	if ctx.Value(insideKey{}) != nil {
+		return ErrNested
+	}
+	// SET LOCAL and not set_config: it ends with the transaction and reaches Citus workers. A UUID's
+	// canonical form needs no quoting.
+	opts := pgx.TxOptions{BeginQuery: "BEGIN; SET LOCAL app.current_tenant = '" + tenant.String() + "'"}
+	return pgx.BeginTxFunc(ctx, d.pool, opts, func(tx pgx.Tx) error {
+		return fn(context.WithValue(ctx, insideKey{}, tenant), tx)
+	})
+}
+
+// Evidence reads every tenant's events and seals, as konstruct_notary, and writes nothing.
+type Evidence struct{ pool *pgxpool.Pool }
+
+// OpenEvidence connects lazily to the database at the notary's url.
+func OpenEvidence(ctx context.Context, url string) (*Evidence, error) {
+	pool, err := pgxpool.New(ctx, url)
+	if err != nil {
+		return nil, fmt.Errorf("open the notary's database: %w", err)
+	}
+	return &Evidence{pool: pool}, nil
+}
+
+// Close closes every connection.
+func (e *Evidence) Close() { e.pool.Close() }
+
+// Snapshot runs fn in a read-only transaction that sees one instant of all tenants' evidence.
+func (e *Evidence) Snapshot(ctx context.Context, fn func(pgx.Tx) error) error {
+	opts := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
+	return pgx.BeginTxFunc(ctx, e.pool, opts, fn)
+}
