@@ -1,0 +1,165 @@
+package audit
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/google/uuid"
+)
+
+// The action types of the seed's logger, and our own for retrievals.
+const (
+	LLMCall    = "llm_call"
+	ToolCall   = "tool_invocation"
+	Escalation = "escalation"
+	Retrieval  = "retrieval"
+)
+
+// Limits on what one event may hold.
+const (
+	MaxSummary       = 64 << 10  // bytes of a summary; a longer one is cut, with a mark
+	MaxName          = 1 << 10   // bytes of a user id or action type
+	MaxMetadata      = 256 << 10 // bytes of metadata as JSON
+	MaxMetadataDepth = 32
+)
+
+// Event is one action of an agent, as its caller tells it.
+type Event struct {
+	// ID makes a retry idempotent: the same id with the same content is logged once. Zero draws a UUIDv7.
+	ID      uuid.UUID
+	AgentID uuid.UUID // zero: no agent
+	UserID  string    // empty: no user
+	Action  string    // one of the constants above, or a name of your own
+	Input   string    // what went in, in short; empty: nothing said
+	Output  string    // what came out, in short; empty: nothing said
+	// Latency is stored in whole milliseconds. Zero means not measured.
+	Latency time.Duration
+	// Metadata is a JSON object; OpenTelemetry GenAI names are the convention. Nil is {}.
+	Metadata json.RawMessage
+	// At is when it happened, truncated to a microsecond; zero is the database's now. The recorded time is
+	// the database's alone.
+	At time.Time
+}
+
+// FieldError says which field of an event is not acceptable, and why.
+type FieldError struct {
+	Field  string
+	Reason string
+}
+
+// Error implements error.
+func (e *FieldError) Error() string { return "audit: " + e.Field + ": " + e.Reason }
+
+// check returns the event as it will be stored, or the first field that can't be.
+func (e Event) check() (Event, error) {
+	if e.ID == uuid.Nil {
+		id, err := uuid.NewV7()
+		if err != nil {
+			return e, fmt.Errorf("audit: draw an event id: %w", err)
+		}
+		e.ID = id
+	}
+	if e.Action == "" {
+		return e, &FieldError{"action_type", "is empty: say what the agent did, for example " + LLMCall}
+	}
+	for _, f := range []struct {
+		name, value string
+		limit       int
+	}{{"user_id", e.UserID, MaxName}, {"action_type", e.Action, MaxName}, {"input_summary", e.Input, 0}, {"output_summary", e.Output, 0}} {
+		if err := checkText(f.name, f.value, f.limit); err != nil {
+			return e, err
+		}
+	}
+	e.Input, e.Output = cut(e.Input), cut(e.Output)
+	if e.Latency < 0 || e.Latency.Milliseconds() > math.MaxInt32 {
+		return e, &FieldError{"latency_ms", fmt.Sprintf("%v is not between 0 and %d ms", e.Latency, math.MaxInt32)}
+	}
+	if !e.At.IsZero() {
+		if y := e.At.UTC().Year(); y < -4711 || y > 9999 {
+			return e, &FieldError{"created_at", fmt.Sprintf("the year %d is outside -4711 to 9999", y)}
+		}
+		e.At = e.At.UTC().Truncate(time.Microsecond)
+	}
+	if e.Metadata == nil {
+		e.Metadata = json.RawMessage("{}")
+	}
+	return e, checkMetadata(e.Metadata)
+}
+
+func checkText(field, s string, limit int) error {
+	if !utf8.ValidString(s) {
+		return &FieldError{field, "is not valid UTF-8"}
+	}
+	if i := strings.IndexByte(s, 0); i >= 0 {
+		return &FieldError{field, fmt.Sprintf("holds a NUL at byte %d, which PostgreSQL's text can't", i)}
+	}
+	if limit > 0 && len(s) > limit {
+		return &FieldError{field, fmt.Sprintf("is %d bytes long, the limit is %d", len(s), limit)}
+	}
+	return nil
+}
+
+// cut shortens a summary past the limit on a rune boundary and says so, with the SHA-256 of the whole.
+func cut(s string) string {
+	if len(s) <= MaxSummary {
+		return s
+	}
+	mark := fmt.Sprintf("… [cut: %d bytes, sha256 %x]", len(s), sha256.Sum256([]byte(s)))
+	end := MaxSummary - len(mark)
+	for !utf8.RuneStart(s[end]) {
+		end--
+	}
+	return s[:end] + mark
+}
+
+// checkMetadata holds a JSON object to its limits, token by token: depth is bounded before it is built.
+func checkMetadata(raw json.RawMessage) error {
+	if len(raw) > MaxMetadata {
+		return &FieldError{"metadata", fmt.Sprintf("is %d bytes long, the limit is %d", len(raw), MaxMetadata)}
+	}
+	if !utf8.Valid(raw) {
+		return &FieldError{"metadata", "is not valid UTF-8"}
+	}
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.UseNumber()
+	depth := 0
+	for first := true; ; first = false {
+		t, err := d.Token()
+		if errors.Is(err, io.EOF) && !first && depth == 0 {
+			break
+		}
+		if err != nil {
+			return &FieldError{"metadata", "is not JSON: " + err.Error()}
+		}
+		if first && t != json.Delim('{') {
+			return &FieldError{"metadata", "is not a JSON object"}
+		}
+		switch t := t.(type) {
+		case json.Delim:
+			if t == '{' || t == '[' {
+				depth++
+			} else {
+				depth--
+			}
+		case string:
+			if strings.ContainsRune(t, 0) {
+				return &FieldError{"metadata", `holds \u0000, which PostgreSQL's jsonb can't`}
+			}
+		}
+		if depth > MaxMetadataDepth {
+			return &FieldError{"metadata", fmt.Sprintf("is nested deeper than %d", MaxMetadataDepth)}
+		}
+		if depth == 0 && d.More() {
+			return &FieldError{"metadata", "has something after the JSON object"}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,181 @@
+package audit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/konstruct/konstruct/tenantdb"
+)
+
+// ErrIDTaken says that an event with this id was logged before, with other content.
+var ErrIDTaken = errors.New("audit: the event id is taken by an event with other content: draw a new id")
+
+// MaxBatch is how many events one batch may hold.
+const MaxBatch = 10_000
+
+// Log writes one event in one round trip and returns its id. When it returns nil the event is committed
+// and sealed.
+func Log(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, e Event) (uuid.UUID, error) {
+	e, err := e.check()
+	if err != nil {
+		return uuid.Nil, err
+	}
+	landed := 0
+	err = door.Query(ctx, tenant, insertSQL(1), e.args(nil, tenant), func(rows pgx.Rows) error {
+		for rows.Next() {
+			landed++
+		}
+		return rows.Err()
+	})
+	if err != nil {
+		return uuid.Nil, fmt.Errorf("audit: log an event: %w", err)
+	}
+	if landed == 1 {
+		return e.ID, nil
+	}
+	return e.ID, door.Tx(ctx, tenant, func(ctx context.Context, tx pgx.Tx) error { return e.sameAsStored(ctx, tx, tenant) })
+}
+
+// LogBatch writes all events in one transaction, or none, and returns their ids in order.
+func LogBatch(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, events []Event) (ids []uuid.UUID, err error) {
+	err = door.Tx(ctx, tenant, func(ctx context.Context, tx pgx.Tx) error {
+		ids, err = InTx(ctx, tx, tenant, events...)
+		return err
+	})
+	return ids, err
+}
+
+// InTx writes events in the caller's own transaction, whose tenant must be set to tenant already: they
+// commit with whatever else it does, or not at all.
+func InTx(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, events ...Event) ([]uuid.UUID, error) {
+	if len(events) > MaxBatch {
+		return nil, fmt.Errorf("audit: a batch of %d events: the limit is %d", len(events), MaxBatch)
+	}
+	checked := make([]Event, len(events))
+	ids := make([]uuid.UUID, len(events))
+	for i, e := range events {
+		c, err := e.check()
+		if err != nil {
+			return nil, fmt.Errorf("event %d of the batch: %w", i, err)
+		}
+		checked[i], ids[i] = c, c.ID
+	}
+	for rest := checked; len(rest) > 0; {
+		n := statementSize(len(rest))
+		if err := insert(ctx, tx, tenant, rest[:n]); err != nil {
+			return nil, err
+		}
+		rest = rest[n:]
+	}
+	return ids, nil
+}
+
+// insert writes one statement's worth of events, and holds those whose id was there against what is stored.
+func insert(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, events []Event) error {
+	args := make([]any, 0, len(events)*columns)
+	for _, e := range events {
+		args = e.args(args, tenant)
+	}
+	rows, err := tx.Query(ctx, insertSQL(len(events)), args...)
+	if err != nil {
+		return fmt.Errorf("audit: log %d events: %w", len(events), err)
+	}
+	landed, err := pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
+	if err != nil {
+		return fmt.Errorf("audit: log %d events: %w", len(events), err)
+	}
+	if len(landed) == len(events) {
+		return nil
+	}
+	// The ids of this batch that landed hold the first event of that id; every other one must equal it.
+	for _, e := range events {
+		if err := e.sameAsStored(ctx, tx, tenant); err != nil {
+			return fmt.Errorf("event %s: %w", e.ID, err)
+		}
+	}
+	return nil
+}
+
+const columns = 10
+
+// maxStatement keeps a statement's parameters below PostgreSQL's 65,535.
+const maxStatement = 1024
+
+// statementSize is the largest power of two that fits, so that few statements are ever prepared.
+func statementSize(n int) int {
+	size := maxStatement
+	for size > n {
+		size /= 2
+	}
+	return size
+}
+
+// insertSQL is a multi-row VALUES and not an unnest, which row level security refuses on Citus.
+func insertSQL(n int) string {
+	var b strings.Builder
+	b.WriteString(`INSERT INTO audit_events (id, tenant_id, agent_id, user_id, action_type, input_summary, output_summary, latency_ms, metadata, created_at) VALUES `)
+	for i := range n {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		p := i * columns
+		for c, cast := range [columns]string{"::uuid", "::uuid", "::uuid", "::text", "::text", "::text", "::text", "::int", "::jsonb", "::timestamptz"} {
+			b.WriteByte("(,"[min(c, 1)])
+			if c == columns-1 {
+				b.WriteString("coalesce(")
+			}
+			b.WriteString("$" + strconv.Itoa(p+c+1) + cast)
+		}
+		b.WriteString(",now()))")
+	}
+	b.WriteString(` ON CONFLICT (tenant_id, id) DO NOTHING RETURNING id`)
+	return b.String()
+}
+
+// args appends the event's parameters; what was not said is NULL.
+func (e Event) args(to []any, tenant uuid.UUID) []any {
+	var agent *uuid.UUID
+	if e.AgentID != uuid.Nil {
+		agent = &e.AgentID
+	}
+	var latency *int32
+	if e.Latency > 0 {
+		ms := int32(e.Latency.Milliseconds())
+		latency = &ms
+	}
+	var at *time.Time
+	if !e.At.IsZero() {
+		at = &e.At
+	}
+	return append(to, e.ID, tenant, agent, null(e.UserID), e.Action, null(e.Input), null(e.Output), latency, []byte(e.Metadata), at)
+}
+
+func null(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}
+
+// sameAsStored returns nil when the stored event of this id has this content.
+func (e Event) sameAsStored(ctx context.Context, tx pgx.Tx, tenant uuid.UUID) error {
+	var same bool
+	err := tx.QueryRow(ctx, `SELECT agent_id IS NOT DISTINCT FROM $3::uuid AND user_id IS NOT DISTINCT FROM $4::text AND action_type = $5::text
+	    AND input_summary IS NOT DISTINCT FROM $6::text AND output_summary IS NOT DISTINCT FROM $7::text
+	    AND latency_ms IS NOT DISTINCT FROM $8::int AND metadata = $9::jsonb AND created_at = coalesce($10::timestamptz, created_at)
+	  FROM audit_events WHERE id = $1::uuid AND tenant_id = $2::uuid`, e.args(nil, tenant)...).Scan(&same)
+	if err != nil {
+		return fmt.Errorf("audit: compare with the stored event: %w", err)
+	}
+	if !same {
+		return ErrIDTaken
+	}
+	return nil
+}
