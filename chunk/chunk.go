@@ -1,0 +1,264 @@
+// Package chunk cuts a document into passages that an embedding model reads whole: at headings, then
+// between sentences, lines of code or rows, and inside one only when it is too long by itself.
+package chunk
+
+import (
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/rivo/uniseg"
+
+	"github.com/konstruct/konstruct/embed"
+	"github.com/konstruct/konstruct/extract"
+)
+
+// The measures of a chunk, in tokens of the model.
+const (
+	// MaxTokens is what the model reads, the two tokens around every input counted.
+	MaxTokens = embed.MaxTokens
+	// Overlap is how much of a chunk's end the next one of the same section may repeat.
+	Overlap = 32
+	// maxHeading is how much of MaxTokens the heading path may take; a longer one is cut at its front.
+	maxHeading = 64
+)
+
+// Chunk is one passage of a document.
+type Chunk struct {
+	// Content is the passage as it is stored and shown.
+	Content string
+	// Headings is the path of headings above it, the document's title first.
+	Headings []string
+	// Start and End are the bytes of the document that it covers, as extract.Block has them.
+	Start, End int
+	// Page is where it begins, from 1; 0 where the document has no pages.
+	Page int
+	// Tokens is what the model reads for it: heading path, content and the two around them.
+	Tokens int
+	// Embed is what the model reads: the heading path, then the content.
+	Embed string
+}
+
+// Split calls yield for each chunk of d in order, until yield returns false. It holds no more than one
+// chunk at a time.
+func Split(d *extract.Document, t *embed.Tokenizer, yield func(Chunk) bool) {
+	s := splitter{t: t, yield: yield}
+	if d.Title != "" {
+		s.path = []heading{{0, d.Title}}
+	}
+	s.enter()
+	for _, b := range d.Blocks {
+		if b.Kind == extract.Heading {
+			s.emit()
+			s.under(b)
+			continue
+		}
+		s.block(b)
+		if s.stopped {
+			return
+		}
+	}
+	s.emit()
+}
+
+// unit is what is not cut if it can be helped: a sentence, a line of code, a row.
+type unit struct {
+	text       string
+	start, end int
+	tokens     int
+	page       int
+	glue       string // what stands between it and the one before
+}
+
+type heading struct {
+	level int
+	text  string
+}
+
+type splitter struct {
+	t       *embed.Tokenizer
+	yield   func(Chunk) bool
+	stopped bool
+
+	path   []heading
+	prefix string // the heading path as the model reads it
+	budget int    // tokens left for content
+	units  []unit
+	tokens int
+	fresh  bool // units holds something that no chunk has yet
+}
+
+// under replaces the headings at the block's level and below.
+func (s *splitter) under(b extract.Block) {
+	for len(s.path) > 0 && s.path[len(s.path)-1].level >= b.Level {
+		s.path = s.path[:len(s.path)-1]
+	}
+	// A page whose first heading repeats its title has one title.
+	if len(s.path) == 1 && s.path[0].level == 0 && s.path[0].text == b.Text {
+		s.path = s.path[:0]
+	}
+	s.path = append(s.path, heading{b.Level, b.Text})
+	s.enter()
+}
+
+func (s *splitter) enter() {
+	s.units, s.tokens, s.fresh = nil, 0, false
+	names := s.headings()
+	for len(names) > 0 {
+		s.prefix = strings.Join(names, " > ") + "\n"
+		if n := s.count(s.prefix); n <= maxHeading {
+			s.budget = MaxTokens - 2 - n
+			return
+		}
+		names = names[1:]
+	}
+	s.prefix, s.budget = "", MaxTokens-2
+}
+
+func (s *splitter) headings() []string {
+	names := make([]string, len(s.path))
+	for i, h := range s.path {
+		names[i] = h.text
+	}
+	return names
+}
+
+func (s *splitter) count(text string) int { return len(s.t.Encode(text)) }
+
+// block cuts a block into units and packs them.
+func (s *splitter) block(b extract.Block) {
+	glue := "\n"
+	if b.Kind == extract.Paragraph {
+		glue = "\n\n"
+	}
+	at := 0
+	for text := range units(b) {
+		u := unit{text: text, page: b.Page, glue: glue}
+		u.start, u.end = b.Place(at, at+len(text))
+		at += len(text)
+		glue = ""
+		if b.Kind == extract.Code {
+			u.text = strings.TrimRight(text, "\n")
+			glue = "\n"
+		} else {
+			u.text = strings.Join(strings.Fields(text), " ")
+			glue = " "
+		}
+		if strings.TrimSpace(u.text) == "" {
+			continue
+		}
+		s.fit(u)
+		if s.stopped {
+			return
+		}
+	}
+}
+
+// units yields a block's text in pieces whose concatenation is the text.
+func units(b extract.Block) func(func(string) bool) {
+	if b.Kind == extract.Code {
+		return strings.Lines(b.Text)
+	}
+	return func(yield func(string) bool) {
+		from := 0
+		for at, state, sentence := 0, -1, ""; at < len(b.Text); {
+			sentence, _, state = uniseg.FirstSentenceInString(b.Text[at:], state)
+			at += len(sentence)
+			// Unicode's rules end a sentence inside "x509.Certificate" too; ours ends at white space, or
+			// where the script has none.
+			r, _ := utf8.DecodeLastRuneInString(sentence)
+			if at < len(b.Text) && !unicode.IsSpace(r) && (r <= unicode.MaxASCII || !unicode.Is(unicode.Sentence_Terminal, r)) {
+				continue
+			}
+			if !yield(b.Text[from:at]) {
+				return
+			}
+			from = at
+		}
+	}
+}
+
+// fit cuts a unit that alone is longer than a chunk, between words where it can.
+func (s *splitter) fit(u unit) {
+	tokens := s.t.Encode(u.text)
+	u.tokens = len(tokens)
+	if len(tokens) <= s.budget {
+		s.add(u)
+		return
+	}
+	for from := 0; len(tokens) > 0 && !s.stopped; {
+		n, to := s.cut(tokens, from, len(u.text))
+		piece := unit{text: strings.TrimSpace(u.text[from:to]), page: u.page, glue: u.glue}
+		// A word cut apart can have other tokens than the whole had.
+		for piece.tokens = s.count(piece.text); piece.tokens > s.budget && n > 1; piece.tokens = s.count(piece.text) {
+			n, to = s.cut(tokens[:n*3/4+1], from, tokens[n*3/4].End)
+			piece.text = strings.TrimSpace(u.text[from:to])
+		}
+		length := max(1, len(u.text))
+		piece.start, piece.end = u.start+from*(u.end-u.start)/length, u.start+to*(u.end-u.start)/length
+		s.add(piece)
+		from, u.glue = to, " "
+		for len(tokens) > 0 && tokens[0].Start < to {
+			tokens = tokens[1:]
+		}
+	}
+}
+
+// cut says how many of tokens make a piece from byte from, and where it ends.
+func (s *splitter) cut(tokens []embed.Token, from, end int) (n, to int) {
+	n = min(len(tokens), s.budget)
+	if n == len(tokens) {
+		return n, end
+	}
+	for cut := n; cut > n/2; cut-- {
+		if tokens[cut].Start > tokens[cut-1].End { // white space between
+			return cut, tokens[cut].Start
+		}
+	}
+	for n < len(tokens) && tokens[n].Start <= from { // several tokens of one character stay together
+		n++
+	}
+	if n == len(tokens) {
+		return n, end
+	}
+	return n, tokens[n].Start
+}
+
+// add packs a unit into the chunk being gathered, beginning a new one when it is full.
+func (s *splitter) add(u unit) {
+	if s.tokens+u.tokens > s.budget {
+		s.emit()
+		s.overlap(s.budget - u.tokens)
+	}
+	s.units, s.tokens, s.fresh = append(s.units, u), s.tokens+u.tokens, true
+}
+
+// overlap keeps the last units that fit into Overlap and room.
+func (s *splitter) overlap(room int) {
+	keep, tokens := len(s.units), 0
+	for keep > 0 && tokens+s.units[keep-1].tokens <= min(Overlap, room) {
+		keep--
+		tokens += s.units[keep].tokens
+	}
+	s.units, s.tokens = slices.Clone(s.units[keep:]), tokens
+}
+
+// emit yields what was gathered, if any of it is new.
+func (s *splitter) emit() {
+	if !s.fresh || s.stopped {
+		return
+	}
+	var b strings.Builder
+	for i, u := range s.units {
+		if i > 0 {
+			b.WriteString(u.glue)
+		}
+		b.WriteString(u.text)
+	}
+	first, last := s.units[0], s.units[len(s.units)-1]
+	c := Chunk{Content: b.String(), Headings: s.headings(), Start: first.start, End: last.end, Page: first.page,
+		Tokens: MaxTokens - s.budget + s.tokens, Embed: s.prefix + b.String()}
+	s.fresh = false
+	s.stopped = !s.yield(c)
+}

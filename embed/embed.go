@@ -1,0 +1,22 @@
+// Package embed turns text into vectors: with all-MiniLM-L6-v2 on this machine, or through an
+// OpenAI-compatible endpoint. It knows nothing of databases or documents.
+package embed
+
+import "context"
+
+// Dimensions is the length of every vector: the schema's embedding column holds vector(384).
+const Dimensions = 384
+
+// MaxTokens is how many tokens all-MiniLM-L6-v2 reads of a text, the two that stand around it
+// counted; what comes after has no say in the vector.
+const MaxTokens = 256
+
+// Embedder turns texts into vectors of unit length, in order. It is safe for concurrent use.
+type Embedder interface {
+	// Embed returns one vector a text. It stops between batches when ctx ends.
+	Embed(ctx context.Context, texts []string) ([][]float32, error)
+	// Name says which model makes the vectors and what runs it, for people and for audit records.
+	Name() string
+	// Close frees what the model holds.
+	Close() error
+}

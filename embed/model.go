@@ -1,0 +1,58 @@
+package embed
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sort"
+)
+
+// ModelName is the local model's name as its makers publish it.
+const ModelName = "sentence-transformers/all-MiniLM-L6-v2"
+
+// ErrNoModel says that the local model is not on this machine.
+var ErrNoModel = errors.New("the embedding model is not here: run `make setup`, `konstruct model fetch` or `konstruct model import`")
+
+// Model is where the local model's files stand: parts/models/all-MiniLM-L6-v2, and ONNX Runtime's
+// library in parts/onnxruntime.
+type Model struct{ Parts string }
+
+// FindModel returns the model below the parts folder, or ErrNoModel.
+func FindModel(parts string) (Model, error) {
+	m := Model{parts}
+	for _, f := range []string{m.Network(), m.Tokenizer()} {
+		if _, err := os.Stat(f); err != nil {
+			return m, fmt.Errorf("%w (looked for %s)", ErrNoModel, f)
+		}
+	}
+	return m, nil
+}
+
+// Dir is the model's own folder.
+func (m Model) Dir() string { return filepath.Join(m.Parts, "models", "all-MiniLM-L6-v2") }
+
+// Network is the network as ONNX.
+func (m Model) Network() string { return filepath.Join(m.Dir(), "model.onnx") }
+
+// Tokenizer is the vocabulary as tokenizer.json.
+func (m Model) Tokenizer() string { return filepath.Join(m.Dir(), "tokenizer.json") }
+
+// runtimeLibrary finds ONNX Runtime's shared library: KONSTRUCT_ONNXRUNTIME, then the parts folder,
+// then the usual places.
+func (m Model) runtimeLibrary() (string, error) {
+	if p := os.Getenv("KONSTRUCT_ONNXRUNTIME"); p != "" {
+		return p, nil
+	}
+	for _, pattern := range []string{
+		filepath.Join(m.Parts, "onnxruntime", "libonnxruntime.*"),
+		"/usr/lib/x86_64-linux-gnu/libonnxruntime.so*", "/usr/lib/aarch64-linux-gnu/libonnxruntime.so*",
+		"/usr/local/lib/libonnxruntime.*", "/opt/homebrew/lib/libonnxruntime.dylib",
+	} {
+		if found, _ := filepath.Glob(pattern); len(found) > 0 {
+			sort.Strings(found)
+			return found[len(found)-1], nil
+		}
+	}
+	return "", errors.New("ONNX Runtime's library is not here: `make setup` brings it, or set KONSTRUCT_ONNXRUNTIME to its path")
+}

@@ -1,0 +1,208 @@
+// Package extract turns a file's bytes into text that keeps its structure: headings, paragraphs,
+// list items, code, tables and pages, each with its place. It knows nothing of tokens or databases.
+package extract
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/gabriel-vasile/mimetype"
+)
+
+// Kind says what a block is.
+type Kind int
+
+// The kinds of blocks.
+const (
+	Paragraph Kind = iota
+	Heading
+	Item // of a list
+	Code
+	Row // of a table, its cells joined with " | "
+)
+
+// Block is one piece of a document, in reading order.
+type Block struct {
+	Kind  Kind
+	Level int    // of a heading, 1 to 6
+	Text  string // what it says: UTF-8, no markup; only code keeps its line breaks, elsewhere they are spaces
+	// Start and End are where it stands: bytes into the file decoded to UTF-8 (which are the file's own
+	// bytes when it is UTF-8), or for a PDF bytes into the text of all its pages.
+	Start, End int
+	Page       int // from 1 where the file has pages, otherwise 0
+
+	marks []mark // where pieces of Text stand, in order; none when Text is the very bytes
+}
+
+// mark says that byte text of a block's Text stands at byte source of the document.
+type mark struct{ text, source int }
+
+// Place says where bytes from to to of Text stand in the document: exactly, but for character references
+// such as &amp; in the piece of text between two tags, which shift it by their own length.
+func (b Block) Place(from, to int) (start, end int) {
+	at := func(n, limit int) int {
+		i, found := slices.BinarySearchFunc(b.marks, n, func(m mark, n int) int { return m.text - n })
+		if !found {
+			i--
+		}
+		if i < 0 {
+			return min(b.Start+n, limit)
+		}
+		if i+1 < len(b.marks) {
+			limit = b.marks[i+1].source
+		}
+		return min(b.marks[i].source+n-b.marks[i].text, limit)
+	}
+	start = at(from, b.End)
+	return start, max(start, at(to, b.End))
+}
+
+// Document is what a file says.
+type Document struct {
+	Title       string // what the file calls itself; empty when it does not
+	ContentType string // text/html, text/markdown, text/plain or application/pdf
+	Blocks      []Block
+}
+
+// Limits on one file.
+const (
+	MaxText   = 32 << 20  // bytes of a text, Markdown or HTML file
+	MaxPDF    = 128 << 20 // bytes of a PDF
+	MaxPages  = 10_000    // of a PDF
+	MaxBlocks = 1_000_000
+)
+
+// Reasons why a file can't be taken in.
+var (
+	ErrEmpty     = errors.New("the file is empty")
+	ErrNoText    = errors.New("the file holds no text")
+	ErrTooLarge  = errors.New("the file is too large")
+	ErrEncrypted = errors.New("the PDF is encrypted: remove its password first")
+	ErrKind      = errors.New("not a kind of file that is read here: text, Markdown, HTML and PDF are")
+)
+
+// Type says what kind of file name and its first bytes make: one of Document's content types, or ErrKind.
+func Type(name string, head []byte) (string, error) {
+	switch strings.ToLower(filepath.Ext(name)) {
+	case ".md", ".markdown":
+		return "text/markdown", nil
+	}
+	m := mimetype.Detect(head)
+	switch {
+	case m.Is("application/pdf"):
+		return "application/pdf", nil
+	case m.Is("text/html"), m.Is("application/xhtml+xml"):
+		return "text/html", nil
+	}
+	switch strings.ToLower(filepath.Ext(name)) {
+	case ".html", ".htm", ".xhtml":
+		return "text/html", nil
+	case ".pdf":
+		return "application/pdf", nil
+	}
+	for p := m; p != nil; p = p.Parent() {
+		if p.Is("text/plain") {
+			return "text/plain", nil
+		}
+	}
+	if looksUTF16(head) || strings.EqualFold(filepath.Ext(name), ".txt") {
+		return "text/plain", nil
+	}
+	return "", fmt.Errorf("%s: %w", m, ErrKind)
+}
+
+// Limit is how many bytes a file of this content type may have.
+func Limit(contentType string) int64 {
+	if contentType == "application/pdf" {
+		return MaxPDF
+	}
+	return MaxText
+}
+
+// Extractor reads files. Its zero value is ready; it is safe for concurrent use.
+type Extractor struct{ pdf pdfReader }
+
+// Close frees what reading PDFs took.
+func (x *Extractor) Close() error { return x.pdf.close() }
+
+// Extract reads the file's whole content. It returns an error when there is nothing to read in it, and
+// gives up when ctx ends.
+func (x *Extractor) Extract(ctx context.Context, contentType string, raw []byte) (d *Document, err error) {
+	if len(raw) == 0 {
+		return nil, ErrEmpty
+	}
+	if int64(len(raw)) > Limit(contentType) {
+		return nil, fmt.Errorf("%w: %d bytes, the limit is %d", ErrTooLarge, len(raw), Limit(contentType))
+	}
+	switch contentType {
+	case "application/pdf":
+		d, err = x.pdf.read(ctx, raw)
+	case "text/html":
+		d, err = readHTML(ctx, raw)
+	case "text/markdown":
+		d, err = readMarkdown(raw)
+	case "text/plain":
+		d, err = readText(raw)
+	default:
+		err = fmt.Errorf("%s: %w", contentType, ErrKind)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if len(d.Blocks) == 0 {
+		return nil, ErrNoText
+	}
+	d.ContentType = contentType
+	return d, nil
+}
+
+// flat makes line breaks and tabs spaces, byte for byte.
+func flat(s string) string {
+	return strings.Map(func(r rune) rune {
+		switch r {
+		case '\n', '\r', '\t', '\f', '\v':
+			return ' '
+		}
+		return r
+	}, s)
+}
+
+// squeeze makes every run of white space one space.
+func squeeze(s string) string { return strings.Join(strings.Fields(s), " ") }
+
+// tooMany guards against files that are all structure.
+func tooMany(blocks []Block) error {
+	if len(blocks) > MaxBlocks {
+		return fmt.Errorf("%w: more than %d blocks", ErrTooLarge, MaxBlocks)
+	}
+	return nil
+}
+
+// looksUTF16 reports text of mostly ASCII in two bytes a character, which needs no mark to be known.
+func looksUTF16(b []byte) bool {
+	if bytes.HasPrefix(b, []byte{0xFF, 0xFE}) || bytes.HasPrefix(b, []byte{0xFE, 0xFF}) {
+		return true
+	}
+	even, odd := nuls(b)
+	n := min(len(b), sniff) / 2
+	return n >= 2 && (even*4 > n*3 && odd*8 < n || odd*4 > n*3 && even*8 < n)
+}
+
+// sniff is how many bytes are looked at to guess an encoding.
+const sniff = 4096
+
+func nuls(b []byte) (even, odd int) {
+	for i, c := range b[:min(len(b), sniff)] {
+		if c == 0 && i%2 == 0 {
+			even++
+		} else if c == 0 {
+			odd++
+		}
+	}
+	return even, odd
+}

@@ -1,0 +1,278 @@
+package extract
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"golang.org/x/net/html"
+	"golang.org/x/net/html/atom"
+	"golang.org/x/net/html/charset"
+)
+
+// readHTML walks the page token by token. It builds no tree, so nesting of any depth takes no memory
+// and no stack, and every block knows its bytes in the page.
+func readHTML(ctx context.Context, raw []byte) (*Document, error) {
+	text, err := decodeHTML(raw)
+	if err != nil {
+		return nil, err
+	}
+	p := &page{z: html.NewTokenizer(bytes.NewReader(text))}
+	p.z.SetMaxBuf(MaxText)
+	for n := 0; ; n++ {
+		if n%1024 == 0 && ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		kind := p.z.Next()
+		if kind == html.ErrorToken {
+			if err := p.z.Err(); !errors.Is(err, io.EOF) {
+				return nil, fmt.Errorf("read HTML at byte %d: %w", p.at, err)
+			}
+			break
+		}
+		p.token(kind)
+		p.at += len(p.z.Raw())
+		if err := tooMany(p.blocks); err != nil {
+			return nil, err
+		}
+	}
+	p.flush()
+	if len(p.blocks) == 0 { // a page of links alone is better than nothing
+		p.blocks = p.links
+	}
+	return &Document{Title: squeeze(p.title.String()), Blocks: p.blocks}, nil
+}
+
+// decodeHTML finds the page's encoding as browsers do: mark, then its own meta, then UTF-8 if it is that.
+func decodeHTML(raw []byte) ([]byte, error) {
+	if looksUTF16(raw) {
+		return decode(raw)
+	}
+	head := raw[:min(len(raw), 1024)]
+	if e, name, certain := charset.DetermineEncoding(head, ""); name != "utf-8" && (certain || !utf8.Valid(raw)) {
+		b, err := e.NewDecoder().Bytes(raw)
+		if err != nil {
+			return nil, fmt.Errorf("decode %s: %w", name, err)
+		}
+		raw = b
+	}
+	return decode(raw)
+}
+
+// page gathers text into blocks as tags open and close.
+type page struct {
+	z      *html.Tokenizer
+	at     int // bytes read so far
+	blocks []Block
+	links  []Block // blocks that were all links: menus, footers, lists of contents
+	title  strings.Builder
+
+	text       strings.Builder // of the block being gathered
+	marks      []mark
+	start, end int
+	solid      int // bytes of it that are no white space
+	linked     int // those of them inside links
+	kind       Kind
+	level      int
+
+	inTitle, inLink bool
+	pre             int       // open <pre>
+	skip            atom.Atom // the element whose content is not for reading
+	skipped         int       // how often it is open within itself
+}
+
+func (p *page) token(kind html.TokenType) {
+	switch kind {
+	case html.TextToken:
+		p.words(p.z.Raw(), p.z.Text())
+	case html.StartTagToken, html.SelfClosingTagToken:
+		name, more := p.z.TagName()
+		tag := atom.Lookup(name)
+		if p.skip != 0 {
+			if tag == p.skip && kind == html.StartTagToken {
+				p.skipped++
+			}
+			return
+		}
+		if unread(tag) || more && p.hidden() {
+			if kind == html.StartTagToken && !void(tag) {
+				p.skip, p.skipped = tag, 1
+			}
+			return
+		}
+		p.open(tag)
+	case html.EndTagToken:
+		name, _ := p.z.TagName()
+		tag := atom.Lookup(name)
+		if p.skip != 0 {
+			if tag == p.skip {
+				if p.skipped--; p.skipped == 0 {
+					p.skip = 0
+				}
+			}
+			return
+		}
+		p.close(tag)
+	}
+}
+
+// unread names elements that hold nothing a reader reads.
+func unread(tag atom.Atom) bool {
+	switch tag {
+	case atom.Script, atom.Style, atom.Noscript, atom.Template, atom.Svg, atom.Math, atom.Nav, atom.Select, atom.Button, atom.Iframe, atom.Object, atom.Canvas, atom.Textarea:
+		return true
+	}
+	return false
+}
+
+func void(tag atom.Atom) bool {
+	switch tag {
+	case atom.Br, atom.Hr, atom.Img, atom.Input, atom.Meta, atom.Link, atom.Col, atom.Area, atom.Base, atom.Embed, atom.Source, atom.Track, atom.Wbr:
+		return true
+	}
+	return false
+}
+
+// hidden reads the tag's attributes for one that hides it.
+func (p *page) hidden() bool {
+	for {
+		key, value, more := p.z.TagAttr()
+		if string(key) == "hidden" || string(key) == "aria-hidden" && string(value) == "true" {
+			return true
+		}
+		if !more {
+			return false
+		}
+	}
+}
+
+func (p *page) open(tag atom.Atom) {
+	switch tag {
+	case atom.Title:
+		p.inTitle = true
+	case atom.A:
+		p.inLink = true
+	case atom.Br:
+		if p.pre > 0 {
+			p.text.WriteByte('\n')
+		} else {
+			p.text.WriteByte(' ')
+		}
+	case atom.H1, atom.H2, atom.H3, atom.H4, atom.H5, atom.H6:
+		p.flush()
+		p.kind, p.level = Heading, int(tag.String()[1]-'0')
+	case atom.Li, atom.Dt, atom.Dd:
+		p.flush()
+		p.kind = Item
+	case atom.Tr:
+		p.flush()
+		p.kind = Row
+	case atom.Td, atom.Th:
+		if p.kind == Row && strings.TrimSpace(p.text.String()) != "" {
+			p.text.WriteString(" | ")
+		}
+	case atom.Pre:
+		p.flush()
+		p.kind, p.pre = Code, p.pre+1
+	default:
+		if breaks(tag) && p.kind != Row && p.kind != Heading {
+			keep := p.kind
+			p.flush()
+			if keep == Item && len(p.blocks) > 0 { // <li><p>text</p></li> is an item still
+				p.kind = Item
+			}
+		} else if breaks(tag) {
+			p.text.WriteByte(' ')
+		}
+	}
+}
+
+func (p *page) close(tag atom.Atom) {
+	switch tag {
+	case atom.Title:
+		p.inTitle = false
+	case atom.A:
+		p.inLink = false
+	case atom.Pre:
+		p.flush()
+		p.pre = max(0, p.pre-1)
+	case atom.H1, atom.H2, atom.H3, atom.H4, atom.H5, atom.H6, atom.Li, atom.Dt, atom.Dd, atom.Tr, atom.Table:
+		p.flush()
+	default:
+		if breaks(tag) && p.kind != Row && p.kind != Heading {
+			p.flush()
+		} else if breaks(tag) {
+			p.text.WriteByte(' ')
+		}
+	}
+}
+
+// breaks names block elements: text before and after them is not one sentence.
+func breaks(tag atom.Atom) bool {
+	switch tag {
+	case atom.P, atom.Div, atom.Section, atom.Article, atom.Main, atom.Header, atom.Footer, atom.Aside, atom.Blockquote, atom.Ul, atom.Ol, atom.Dl,
+		atom.Table, atom.Thead, atom.Tbody, atom.Caption, atom.Figure, atom.Figcaption, atom.Form, atom.Fieldset, atom.Address, atom.Hr, atom.Body, atom.Head, atom.Html,
+		atom.Details, atom.Summary:
+		return true
+	}
+	return false
+}
+
+func (p *page) words(raw, text []byte) {
+	if p.inTitle {
+		p.title.Write(text)
+		return
+	}
+	if p.skip != 0 {
+		return
+	}
+	if len(bytes.TrimSpace(text)) > 0 {
+		if p.end == 0 {
+			p.start = p.at + len(raw) - len(bytes.TrimLeft(raw, " \t\r\n\f"))
+		}
+		p.end = p.at + len(bytes.TrimRight(raw, " \t\r\n\f"))
+		n := 0
+		for _, word := range bytes.Fields(text) {
+			n += len(word)
+		}
+		p.solid += n
+		if p.inLink {
+			p.linked += n
+		}
+	}
+	p.marks = append(p.marks, mark{p.text.Len(), p.at})
+	p.text.Write(text)
+}
+
+// flush ends the block being gathered.
+func (p *page) flush() {
+	if s := p.text.String(); strings.Trim(s, " \t\r\n\f|") != "" {
+		b := Block{Kind: p.kind, Level: p.level, Start: p.start, End: p.end, marks: slices.Clone(p.marks)}
+		lead := 0
+		if p.pre > 0 {
+			b.Kind, b.Level = Code, 0
+			lead = len(s) - len(strings.TrimLeft(s, "\r\n"))
+			s = strings.TrimRight(s[lead:], " \t\r\n")
+		} else {
+			lead = len(s) - len(strings.TrimLeft(s, " \t\r\n\f"))
+			s = flat(strings.TrimRight(s[lead:], " \t\r\n\f|"))
+		}
+		b.Text = s
+		for i := range b.marks {
+			b.marks[i].text -= lead
+		}
+		if b.Kind != Heading && b.Kind != Code && p.linked*10 >= p.solid*9 {
+			p.links = append(p.links, b)
+		} else {
+			p.blocks = append(p.blocks, b)
+		}
+	}
+	p.text.Reset()
+	p.marks = p.marks[:0]
+	p.start, p.end, p.solid, p.linked, p.kind, p.level = 0, 0, 0, 0, Paragraph, 0
+}

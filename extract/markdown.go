@@ -1,0 +1,143 @@
+package extract
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+
+	"github.com/yuin/goldmark"
+	"github.com/yuin/goldmark/ast"
+	"github.com/yuin/goldmark/extension"
+	east "github.com/yuin/goldmark/extension/ast"
+	"github.com/yuin/goldmark/text"
+)
+
+// readMarkdown reads CommonMark with GitHub's tables.
+func readMarkdown(raw []byte) (*Document, error) {
+	src, err := decode(raw)
+	if err != nil {
+		return nil, err
+	}
+	if err := tooDeep(src); err != nil {
+		return nil, err
+	}
+	root := goldmark.New(goldmark.WithExtensions(extension.Table)).Parser().Parse(text.NewReader(src))
+	d := &Document{}
+	err = ast.Walk(root, func(n ast.Node, entering bool) (ast.WalkStatus, error) {
+		if !entering || n.Type() == ast.TypeInline {
+			return ast.WalkContinue, nil
+		}
+		b := Block{}
+		switch n := n.(type) {
+		case *ast.Heading:
+			b.Kind, b.Level = Heading, n.Level
+		case *ast.Paragraph, *ast.TextBlock:
+			if _, ok := n.Parent().(*ast.ListItem); ok {
+				b.Kind = Item
+			}
+		case *ast.FencedCodeBlock, *ast.CodeBlock:
+			b.Kind = Code
+		case *east.TableHeader, *east.TableRow:
+			b.Kind = Row
+		default:
+			return ast.WalkContinue, nil
+		}
+		w := words{src: src, start: -1}
+		if b.Kind == Code {
+			w.lines(n)
+		} else {
+			w.inline(n)
+		}
+		b.Text, b.marks = w.text.String(), w.marks
+		if b.Kind != Code {
+			b.Text = flat(b.Text)
+		}
+		b.Text = strings.TrimRight(b.Text, " \n")
+		if strings.Trim(b.Text, " |\n") != "" && w.start >= 0 {
+			b.Start, b.End = w.start, w.end
+			if b.Kind == Heading && d.Title == "" {
+				d.Title = squeeze(b.Text)
+			}
+			d.Blocks = append(d.Blocks, b)
+		}
+		return ast.WalkSkipChildren, tooMany(d.Blocks)
+	})
+	return d, err
+}
+
+// maxNesting is how many quotes and lists may open on one line. The parser's time grows with the square
+// of it: 100,000 took 15 s, this many take nothing.
+const maxNesting = 100
+
+func tooDeep(src []byte) error {
+	n := 1
+	for line := range bytes.Lines(src) {
+		depth := 0
+	markers:
+		for i, c := range line {
+			blank := i+1 == len(line) || line[i+1] == ' ' || line[i+1] == '\t' || line[i+1] == '\n'
+			switch {
+			case c == '>', (c == '-' || c == '+' || c == '*' || c == '.' || c == ')') && blank:
+				depth++
+			case c == ' ', c == '\t', '0' <= c && c <= '9':
+			default:
+				break markers
+			}
+		}
+		if depth > maxNesting {
+			return fmt.Errorf("line %d opens %d quotes and lists, the limit is %d", n, depth, maxNesting)
+		}
+		n++
+	}
+	return nil
+}
+
+// words gathers the text below a block and where in the source it stands.
+type words struct {
+	src        []byte
+	text       strings.Builder
+	marks      []mark
+	start, end int
+}
+
+func (w *words) saw(s text.Segment) {
+	w.marks = append(w.marks, mark{w.text.Len(), s.Start})
+	w.text.Write(s.Value(w.src))
+	if w.start < 0 || s.Start < w.start {
+		w.start = s.Start
+	}
+	w.end = max(w.end, s.Stop)
+}
+
+func (w *words) lines(n ast.Node) {
+	for i := range n.Lines().Len() {
+		w.saw(n.Lines().At(i))
+	}
+}
+
+func (w *words) inline(n ast.Node) {
+	_ = ast.Walk(n, func(c ast.Node, entering bool) (ast.WalkStatus, error) {
+		switch c := c.(type) {
+		case *ast.Text:
+			if entering {
+				w.saw(c.Segment)
+				if c.SoftLineBreak() || c.HardLineBreak() {
+					w.text.WriteByte(' ')
+				}
+			}
+		case *ast.String:
+			if entering {
+				w.text.Write(c.Value)
+			}
+		case *ast.AutoLink:
+			if entering {
+				w.text.Write(c.Label(w.src))
+			}
+		case *east.TableCell:
+			if entering && c.PreviousSibling() != nil {
+				w.text.WriteString(" | ")
+			}
+		}
+		return ast.WalkContinue, nil
+	})
+}
