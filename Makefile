@@ -1,14 +1,14 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup run build test lint fmt clean
+.PHONY: help setup run build test bench fuzz lint fmt clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: ## bring what this machine lacks (PostgreSQL with pgvector)
+setup: ## bring what this machine lacks: PostgreSQL with pgvector, the embedding model, ONNX Runtime
 	@scripts/setup
 
-run: setup build ## run the private database, migrated, until ^C
-	@bin/konstruct dev db
+run: setup build ## see it work: konstruct demo on the private database
+	@bin/konstruct demo
 
 build: ## build bin/konstruct
 	go build -o bin/konstruct ./cmd/konstruct
@@ -16,10 +16,22 @@ build: ## build bin/konstruct
 test: setup ## run every test, on a private PostgreSQL
 	go test -timeout 15m ./...
 
-lint: ## gofmt, go vet, staticcheck
+bench: setup build ## measure against baselines in the same run
+	@bin/konstruct bench all
+	go test -run '^$$' -bench . -benchmem ./...
+
+fuzz: setup ## fuzz the leaf encoder, the HTML, Markdown and PDF readers and the chunker, a minute each
+	go test -run '^$$' -fuzz FuzzLeaf -fuzztime 1m -fuzzminimizetime 1x ./ledger
+	go test -run '^$$' -fuzz FuzzHTML -fuzztime 1m -fuzzminimizetime 1x ./extract
+	go test -run '^$$' -fuzz FuzzMarkdown -fuzztime 1m -fuzzminimizetime 1x ./extract
+	go test -run '^$$' -fuzz FuzzPDF -fuzztime 1m -fuzzminimizetime 1x ./extract
+	go test -run '^$$' -fuzz FuzzSplit -fuzztime 1m -fuzzminimizetime 1x ./chunk
+
+lint: ## gofmt, go vet, staticcheck, and the import rules
 	@test -z "$$(gofmt -l .)" || { echo "not formatted:"; gofmt -l .; exit 1; }
 	go vet ./...
 	go tool staticcheck ./...
+	go test -run TestImportRules .
 
 fmt: ## format the code
 	gofmt -w .

@@ -17,10 +17,10 @@ import (
 
 // The action types of the seed's logger, and our own for retrievals.
 const (
-	LLMCall    = "llm_call"
-	ToolCall   = "tool_invocation"
-	Escalation = "escalation"
-	Retrieval  = "retrieval"
+	ActionLLMCall    = "llm_call"
+	ActionToolCall   = "tool_invocation"
+	ActionEscalation = "escalation"
+	ActionRetrieval  = "retrieval"
 )
 
 // Limits on what one event may hold.
@@ -68,7 +68,7 @@ func (e Event) check() (Event, error) {
 		e.ID = id
 	}
 	if e.Action == "" {
-		return e, &FieldError{"action_type", "is empty: say what the agent did, for example " + LLMCall}
+		return e, &FieldError{"action_type", "is empty: say what the agent did, for example " + ActionLLMCall}
 	}
 	for _, f := range []struct {
 		name, value string

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 
@@ -68,7 +67,7 @@ func InTx(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, events ...Event) ([]
 		checked[i], ids[i] = c, c.ID
 	}
 	for rest := checked; len(rest) > 0; {
-		n := statementSize(len(rest))
+		n := tenantdb.StatementRows(len(rest))
 		if err := insert(ctx, tx, tenant, rest[:n]); err != nil {
 			return nil, err
 		}
@@ -105,36 +104,10 @@ func insert(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, events []Event) er
 
 const columns = 10
 
-// maxStatement keeps a statement's parameters below PostgreSQL's 65,535.
-const maxStatement = 1024
-
-// statementSize is the largest power of two that fits, so that few statements are ever prepared.
-func statementSize(n int) int {
-	size := maxStatement
-	for size > n {
-		size /= 2
-	}
-	return size
-}
-
-// insertSQL is a multi-row VALUES and not an unnest, which row level security refuses on Citus.
 func insertSQL(n int) string {
 	var b strings.Builder
 	b.WriteString(`INSERT INTO audit_events (id, tenant_id, agent_id, user_id, action_type, input_summary, output_summary, latency_ms, metadata, created_at) VALUES `)
-	for i := range n {
-		if i > 0 {
-			b.WriteByte(',')
-		}
-		p := i * columns
-		for c, cast := range [columns]string{"::uuid", "::uuid", "::uuid", "::text", "::text", "::text", "::text", "::int", "::jsonb", "::timestamptz"} {
-			b.WriteByte("(,"[min(c, 1)])
-			if c == columns-1 {
-				b.WriteString("coalesce(")
-			}
-			b.WriteString("$" + strconv.Itoa(p+c+1) + cast)
-		}
-		b.WriteString(",now()))")
-	}
+	tenantdb.Values(&b, n, "uuid", "uuid", "uuid", "text", "text", "text", "text", "int", "jsonb", "timestamptz=now()")
 	b.WriteString(` ON CONFLICT (tenant_id, id) DO NOTHING RETURNING id`)
 	return b.String()
 }

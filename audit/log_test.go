@@ -13,7 +13,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/konstruct/konstruct/audit"
-	"github.com/konstruct/konstruct/internal/devpg"
 	"github.com/konstruct/konstruct/internal/testkit"
 	"github.com/konstruct/konstruct/tenantdb"
 )
@@ -25,10 +24,10 @@ var (
 
 // TestLoggedEventsAreSealedOnce walks the logger's promises on one database, which then verifies.
 func TestLoggedEventsAreSealedOnce(t *testing.T) {
-	c := testkit.Cluster(t)
+	c := testkit.Database(t)
 	door := testkit.DoorOf(t, c)
 	ctx := t.Context()
-	full := audit.Event{AgentID: tenantB, UserID: "ada", Action: audit.LLMCall, Input: "what is 漢字?", Output: "characters",
+	full := audit.Event{AgentID: tenantB, UserID: "ada", Action: audit.ActionLLMCall, Input: "what is 漢字?", Output: "characters",
 		Latency: 1500 * time.Microsecond, Metadata: json.RawMessage(`{"gen_ai.request.model": "m", "n": 1e400}`), At: time.Now()}
 
 	id, err := audit.Log(ctx, door, tenantA, full)
@@ -52,7 +51,7 @@ func TestLoggedEventsAreSealedOnce(t *testing.T) {
 
 	batch := make([]audit.Event, 1500)
 	for i := range batch {
-		batch[i] = audit.Event{Action: audit.ToolCall, Input: strings.Repeat("x", i%50)}
+		batch[i] = audit.Event{Action: audit.ActionToolCall, Input: strings.Repeat("x", i%50)}
 	}
 	if ids, err := audit.LogBatch(ctx, door, tenantA, batch); err != nil || len(ids) != len(batch) {
 		t.Fatalf("batch: %d ids, %v", len(ids), err)
@@ -67,7 +66,7 @@ func TestLoggedEventsAreSealedOnce(t *testing.T) {
 	}
 	sentinel := errors.New("the business change fails")
 	err = door.Tx(ctx, tenantA, func(ctx context.Context, tx pgx.Tx) error {
-		if _, err := audit.InTx(ctx, tx, tenantA, audit.Event{Action: audit.Escalation}); err != nil {
+		if _, err := audit.InTx(ctx, tx, tenantA, audit.Event{Action: audit.ActionEscalation}); err != nil {
 			return err
 		}
 		return sentinel
@@ -76,7 +75,7 @@ func TestLoggedEventsAreSealedOnce(t *testing.T) {
 		t.Errorf("InTx: %v", err)
 	}
 
-	db, err := tenantdb.OpenEvidence(ctx, c.URL("konstruct_notary", devpg.Database))
+	db, err := tenantdb.OpenEvidence(ctx, c.URL("konstruct_notary"))
 	if err != nil {
 		t.Fatal(err)
 	}

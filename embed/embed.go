@@ -15,7 +15,7 @@ const MaxTokens = 256
 type Embedder interface {
 	// Embed returns one vector a text. It stops between batches when ctx ends.
 	Embed(ctx context.Context, texts []string) ([][]float32, error)
-	// Name says which model makes the vectors and what runs it, for people and for audit records.
+	// Name is the model's name: vectors of one name can be compared, of two names not.
 	Name() string
 	// Close frees what the model holds.
 	Close() error

@@ -60,7 +60,10 @@ func OpenPure(m Model) (*Local, error) {
 }
 
 // Name implements Embedder.
-func (l *Local) Name() string { return ModelName + " (" + l.net.name() + ")" }
+func (l *Local) Name() string { return ModelName }
+
+// Runtime says what runs the model.
+func (l *Local) Runtime() string { return l.net.name() }
 
 // Tokenizer returns the model's own tokenizer.
 func (l *Local) Tokenizer() *Tokenizer { return l.tokens }

@@ -89,8 +89,8 @@ func TestVectorsAreTheReferencesOwn(t *testing.T) {
 	for i, g := range gs {
 		texts[i] = g.Text
 	}
-	for _, e := range []embed.Embedder{runtime, pure} {
-		t.Run(e.Name(), func(t *testing.T) {
+	for _, e := range []*embed.Local{runtime, pure} {
+		t.Run(e.Runtime(), func(t *testing.T) {
 			got, err := e.Embed(t.Context(), texts)
 			if err != nil {
 				t.Fatal(err)
@@ -151,8 +151,8 @@ func BenchmarkEmbed(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	for _, e := range []embed.Embedder{e, pure} {
-		b.Run(e.Name(), func(b *testing.B) {
+	for _, e := range []*embed.Local{e, pure} {
+		b.Run(e.Runtime(), func(b *testing.B) {
 			texts := make([]string, 64)
 			for i := range texts {
 				texts[i] = fmt.Sprintf("%d %s", i, text)

@@ -36,7 +36,7 @@ const (
 )
 
 // Name implements Embedder.
-func (r *Remote) Name() string { return r.Model + " (" + r.BaseURL + ")" }
+func (r *Remote) Name() string { return r.Model }
 
 // Close implements Embedder.
 func (r *Remote) Close() error { return nil }
@@ -47,7 +47,7 @@ func (r *Remote) Embed(ctx context.Context, texts []string) ([][]float32, error)
 	for batch := range slices.Chunk(texts, remoteBatch) {
 		vectors, err := r.batch(ctx, batch)
 		if err != nil {
-			return nil, fmt.Errorf("embed with %s: %w", r.Name(), err)
+			return nil, fmt.Errorf("embed with %s at %s: %w", r.Model, r.BaseURL, err)
 		}
 		out = append(out, vectors...)
 	}

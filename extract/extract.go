@@ -71,7 +71,7 @@ type Document struct {
 
 // Limits on one file.
 const (
-	MaxText   = 32 << 20  // bytes of a text, Markdown or HTML file
+	MaxText   = 16 << 20  // bytes of a text, Markdown or HTML file
 	MaxPDF    = 128 << 20 // bytes of a PDF
 	MaxPages  = 10_000    // of a PDF
 	MaxBlocks = 1_000_000

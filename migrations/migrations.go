@@ -5,37 +5,140 @@ import (
 	"context"
 	"database/sql"
 	"embed"
+	"errors"
 	"fmt"
+	"path"
+	"time"
 
-	_ "github.com/jackc/pgx/v5/stdlib" // goose speaks database/sql
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib" // goose speaks database/sql
 	"github.com/pressly/goose/v3"
+
+	"github.com/konstruct/konstruct/tenantdb"
 )
 
 //go:embed *.sql
 var files embed.FS
 
+//go:embed superuser/guard.sql
+var guardSQL string
+
 // sealBatch is how many adopted events one transaction seals.
 const sealBatch = 5000
 
-// Up brings the database at the owner's URL to the newest version and seals events that were there
-// before sealing was. It can be killed at any point and run again.
-func Up(ctx context.Context, ownerURL string, progress func(sealed int)) error {
-	db, err := sql.Open("pgx", ownerURL)
-	if err != nil {
-		return fmt.Errorf("open the owner's database: %w", err)
-	}
-	defer db.Close()
-	p, err := goose.NewProvider(goose.DialectPostgres, db, files)
-	if err != nil {
-		return fmt.Errorf("read migrations: %w", err)
-	}
-	if _, err := p.Up(ctx); err != nil {
-		return fmt.Errorf("migrate: %w", err)
-	}
-	return sealAdopted(ctx, db, progress)
+// Progress hears of the sealing of adopted events: how many are sealed, of how many.
+type Progress func(sealed, total int64)
+
+// ErrNewer says that the database was migrated by a newer program.
+var ErrNewer = errors.New("the schema is newer than this program: install the newer konstruct")
+
+// Schema is an open connection to a database as the owner of its schema.
+type Schema struct {
+	db *sql.DB
+	p  *goose.Provider
 }
 
-func sealAdopted(ctx context.Context, db *sql.DB, progress func(int)) error {
+// Open connects to the database at the owner's URL.
+func Open(ownerURL string) (*Schema, error) {
+	config, err := pgx.ParseConfig(ownerURL)
+	if err != nil {
+		return nil, fmt.Errorf("open the owner's database: %w", err)
+	}
+	config.RuntimeParams["konstruct.allow_ddl"] = "on" // the guard's switch; see superuser/guard.sql
+	db := stdlib.OpenDB(*config)
+	p, err := goose.NewProvider(goose.DialectPostgres, db, files)
+	if err != nil {
+		return nil, fmt.Errorf("read migrations: %w", errors.Join(err, db.Close()))
+	}
+	return &Schema{db, p}, nil
+}
+
+// Close closes the connection.
+func (s *Schema) Close() error { return s.db.Close() }
+
+// Up brings the database at the owner's URL to the newest version, as Schema.Up does.
+func Up(ctx context.Context, ownerURL string, progress Progress) error {
+	s, err := Open(ownerURL)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	_, err = s.Up(ctx, progress)
+	return err
+}
+
+// Up brings the database to the newest version, returns how many migrations that took, and seals events
+// that were there before sealing was. It can be killed at any point and run again.
+func (s *Schema) Up(ctx context.Context, progress Progress) (int, error) {
+	if err := s.notNewer(ctx); err != nil {
+		return 0, err
+	}
+	done, err := s.p.Up(ctx)
+	if err != nil {
+		return len(done), fmt.Errorf("migrate: %w", err)
+	}
+	return len(done), sealAdopted(ctx, s.db, progress)
+}
+
+func (s *Schema) notNewer(ctx context.Context) error {
+	at, err := s.p.GetDBVersion(ctx)
+	if err != nil {
+		return fmt.Errorf("read the schema's version: %w", err)
+	}
+	if at > tenantdb.Schema {
+		return fmt.Errorf("%w (it stands at %d, this program speaks %d)", ErrNewer, at, tenantdb.Schema)
+	}
+	return nil
+}
+
+// Down takes back the newest migration and returns its name, empty when none is left. Taking back 3 or 1
+// drops evidence, 4 and 1 the knowledge base.
+func (s *Schema) Down(ctx context.Context) (string, error) {
+	r, err := s.p.Down(ctx)
+	if errors.Is(err, goose.ErrNoNextVersion) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("migrate down: %w", err)
+	}
+	return path.Base(r.Source.Path), nil
+}
+
+// Step is one migration and when it was applied; zero when it was not.
+type Step struct {
+	Version int64     `json:"version"`
+	Name    string    `json:"name"`
+	Applied time.Time `json:"applied,omitzero"`
+}
+
+// Status lists all migrations in order.
+func (s *Schema) Status(ctx context.Context) ([]Step, error) {
+	status, err := s.p.Status(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read the migrations' status: %w", err)
+	}
+	steps := make([]Step, len(status))
+	for i, st := range status {
+		steps[i] = Step{Version: st.Source.Version, Name: path.Base(st.Source.Path), Applied: st.AppliedAt}
+	}
+	return steps, nil
+}
+
+// Guard installs the event triggers that refuse DDL on the audit trail. The URL is a superuser's: an owner
+// may not install them.
+func Guard(ctx context.Context, superuserURL string) error {
+	conn, err := pgx.Connect(ctx, superuserURL)
+	if err != nil {
+		return fmt.Errorf("install the guard: %w", err)
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	if _, err := conn.Exec(ctx, "BEGIN; SET LOCAL konstruct.allow_ddl = on; "+guardSQL+" COMMIT"); err != nil {
+		return fmt.Errorf("install the guard: %w", err)
+	}
+	return nil
+}
+
+func sealAdopted(ctx context.Context, db *sql.DB, progress Progress) error {
 	rows, err := db.QueryContext(ctx, `SELECT tenant_id::text FROM audit_adoptions WHERE finished_at IS NULL ORDER BY tenant_id`)
 	if err != nil {
 		return fmt.Errorf("list tenants to adopt: %w", err)
@@ -52,28 +155,52 @@ func sealAdopted(ctx context.Context, db *sql.DB, progress func(int)) error {
 	if err := rows.Err(); err != nil {
 		return err
 	}
+	var sealed, total int64
+	for _, t := range tenants {
+		n, err := unsealed(ctx, db, t)
+		if err != nil {
+			return fmt.Errorf("count events of tenant %s to seal: %w", t, err)
+		}
+		total += n
+	}
 	for _, t := range tenants {
 		for n := 1; n > 0; {
 			if n, err = sealSome(ctx, db, t); err != nil {
 				return fmt.Errorf("seal adopted events of tenant %s: %w", t, err)
 			}
-			progress(n)
+			sealed += int64(n)
+			progress(sealed, max(sealed, total))
 		}
 	}
 	return nil
 }
 
-func sealSome(ctx context.Context, db *sql.DB, tenant string) (n int, err error) {
+// asTenant runs fn in a transaction of one tenant, which the owner needs under forced row level security.
+func asTenant(ctx context.Context, db *sql.DB, tenant string, fn func(*sql.Tx) error) error {
 	tx, err := db.BeginTx(ctx, nil)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	defer tx.Rollback()
 	if _, err := tx.ExecContext(ctx, `SELECT set_config('app.current_tenant', $1, true)`, tenant); err != nil {
-		return 0, err
+		return err
 	}
-	if err := tx.QueryRowContext(ctx, `SELECT audit_seal_adopted($1, $2)`, tenant, sealBatch).Scan(&n); err != nil {
-		return 0, err
+	if err := fn(tx); err != nil {
+		return err
 	}
-	return n, tx.Commit()
+	return tx.Commit()
+}
+
+func unsealed(ctx context.Context, db *sql.DB, tenant string) (n int64, err error) {
+	err = asTenant(ctx, db, tenant, func(tx *sql.Tx) error {
+		return tx.QueryRowContext(ctx, `SELECT (SELECT count(*) FROM audit_events WHERE tenant_id = $1) - (SELECT count(*) FROM audit_seals WHERE tenant_id = $1)`, tenant).Scan(&n)
+	})
+	return n, err
+}
+
+func sealSome(ctx context.Context, db *sql.DB, tenant string) (n int, err error) {
+	err = asTenant(ctx, db, tenant, func(tx *sql.Tx) error {
+		return tx.QueryRowContext(ctx, `SELECT audit_seal_adopted($1, $2)`, tenant, sealBatch).Scan(&n)
+	})
+	return n, err
 }

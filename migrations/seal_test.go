@@ -8,7 +8,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
 
-	"github.com/konstruct/konstruct/internal/devpg"
 	"github.com/konstruct/konstruct/internal/testkit"
 	"github.com/konstruct/konstruct/ledger"
 )
@@ -21,8 +20,8 @@ const (
 // TestSealIsTheLeafFormat holds the database's leaf hash against the Go encoder's for every combination
 // of NULLs and for values at the edges.
 func TestSealIsTheLeafFormat(t *testing.T) {
-	c := testkit.Cluster(t)
-	app := testkit.Connect(t, c.URL("konstruct_app", devpg.Database))
+	c := testkit.Database(t)
+	app := testkit.Connect(t, c.URL("konstruct_app"))
 	tx, err := app.Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -57,7 +56,7 @@ func TestSealIsTheLeafFormat(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	notary := testkit.Connect(t, c.URL("konstruct_notary", devpg.Database))
+	notary := testkit.Connect(t, c.URL("konstruct_notary"))
 	rows, err := notary.Query(t.Context(), `
 	  SELECT e.tenant_id, e.id, timestamptz_send(e.created_at), e.agent_id, e.user_id, e.action_type, e.input_summary,
 	         e.output_summary, e.latency_ms, e.metadata::text, s.mode, s.salt, timestamptz_send(s.recorded_at), s.leaf_hash
@@ -94,8 +93,8 @@ func micros(wire []byte) ledger.Micros { return ledger.Micros(binary.BigEndian.U
 // TestNobodyRewrites holds that every role is refused, the superuser included, and that another tenant,
 // no tenant and a forged tenant see and write nothing.
 func TestNobodyRewrites(t *testing.T) {
-	c := testkit.Cluster(t)
-	app := testkit.Connect(t, c.URL("konstruct_app", devpg.Database))
+	c := testkit.Database(t)
+	app := testkit.Connect(t, c.URL("konstruct_app"))
 	script := func(conn *pgx.Conn, sql string) error {
 		_, err := conn.Exec(t.Context(), sql, pgx.QueryExecModeSimpleProtocol)
 		return err
@@ -105,7 +104,7 @@ func TestNobodyRewrites(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, role := range []string{"konstruct_app", "konstruct_owner", "konstruct_notary", "konstruct_compliance", "postgres"} {
-		conn := testkit.Connect(t, c.URL(role, devpg.Database))
+		conn := testkit.Connect(t, c.URL(role))
 		for _, prefix := range []string{"", "SET session_replication_role = replica; "} {
 			for _, table := range []string{"audit_events", "audit_seals", "audit_logs"} {
 				for _, sql := range []string{"UPDATE %s SET tenant_id = tenant_id WHERE false", "DELETE FROM %s WHERE false", "TRUNCATE %s CASCADE"} {

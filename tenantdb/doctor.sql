@@ -5,7 +5,8 @@ WITH tenant_tables AS (
    WHERE c.relkind IN ('r', 'p') AND c.relnamespace = 'public'::regnamespace),
 expected (relname, privileges) AS (VALUES
   ('audit_events', 'INSERT,SELECT'), ('audit_seals', ''), ('audit_logs', ''), ('audit_adoptions', ''),
-  ('kb_documents', 'DELETE,INSERT,SELECT,UPDATE'), ('kb_chunks', 'DELETE,INSERT,SELECT,UPDATE')),
+  ('kb_documents', 'DELETE,INSERT,SELECT,UPDATE'), ('kb_chunks', 'DELETE,INSERT,SELECT,UPDATE'),
+  ('kb_sources', 'DELETE,INSERT,SELECT,UPDATE'), ('kb_passages', 'DELETE,INSERT,SELECT,UPDATE')),
 me AS (SELECT * FROM pg_roles WHERE rolname = current_user)
 SELECT check_name, coalesce(found, 'missing'), wanted, fix FROM (
   SELECT 1, 'role is not superuser', rolsuper::text, 'false', 'connect as konstruct_app' FROM me
@@ -33,6 +34,11 @@ SELECT check_name, coalesce(found, 'missing'), wanted, fix FROM (
   UNION ALL SELECT 21, 'function audit_seal', (SELECT CASE WHEN p.prosecdef AND p.proowner = (SELECT relowner FROM pg_class WHERE oid = to_regclass('public.audit_seals'))
       THEN 'security definer, ' || array_to_string(p.proconfig, ' ') ELSE 'not the owner''s security definer' END
       FROM pg_proc p WHERE p.oid = to_regproc('public.audit_seal')), 'security definer, search_path=pg_catalog, pg_temp', 'konstruct migrate up'
+  UNION ALL SELECT 22, 'event trigger ' || g, coalesce((SELECT CASE evtenabled WHEN 'A' THEN 'always' WHEN 'D' THEN 'disabled' ELSE 'not always' END FROM pg_event_trigger WHERE evtname = g), 'absent'),
+    coalesce((SELECT 'always' FROM pg_event_trigger WHERE evtname = g), 'absent'),
+    'konstruct migrate guard' FROM unnest('{audit_guard_ddl,audit_guard_drop}'::text[]) g
+  UNION ALL SELECT 23, 'clock within 5 s of this machine''s', CASE WHEN abs(extract(epoch FROM clock_timestamp() - $1::timestamptz)) <= 5 THEN 'true' ELSE 'off by ' || round(extract(epoch FROM clock_timestamp() - $1::timestamptz)) || ' s' END,
+    'true', 'set both clocks by NTP'
   UNION ALL SELECT 30, 'pgvector 0.8 or newer', (SELECT (string_to_array(extversion, '.')::int[] >= '{0,8}')::text FROM pg_extension WHERE extname = 'vector'), 'true', 'ALTER EXTENSION vector UPDATE (as a superuser)'
   UNION ALL SELECT 31, name, setting, 'on', 'ALTER SYSTEM SET ' || name || ' = on; then reload' FROM pg_settings WHERE name IN ('fsync', 'synchronous_commit', 'full_page_writes')
 ) c (place, check_name, found, wanted, fix) ORDER BY place, check_name

@@ -36,7 +36,9 @@ func (d *Door) Close() { d.pool.Close() }
 type insideKey struct{}
 
 // Tx runs fn in a transaction that sees tenant's rows and no others, and commits when fn returns nil.
-// The context given to fn is marked, so that another door call inside is refused.
+// The context given to fn is marked, so that another door call inside is refused. After a serialization
+// failure, a deadlock, or a connection lost before COMMIT was sent, fn runs again in a new transaction;
+// what may have been committed is never tried again.
 func (d *Door) Tx(ctx context.Context, tenant uuid.UUID, fn func(context.Context, pgx.Tx) error) error {
 	if tenant == uuid.Nil {
 		return ErrNoTenant
@@ -44,12 +46,31 @@ func (d *Door) Tx(ctx context.Context, tenant uuid.UUID, fn func(context.Context
 	if ctx.Value(insideKey{}) != nil {
 		return ErrNested
 	}
+	return again(ctx, func() (bool, error) { return d.once(ctx, tenant, fn) })
+}
+
+// once runs fn in one transaction; lost says that the connection went away before COMMIT was sent.
+func (d *Door) once(ctx context.Context, tenant uuid.UUID, fn func(context.Context, pgx.Tx) error) (lost bool, err error) {
+	conn, err := d.pool.Acquire(ctx)
+	if err != nil {
+		return !refused(err), err
+	}
+	defer conn.Release()
 	// SET LOCAL and not set_config: it ends with the transaction and reaches Citus workers. A UUID's
 	// canonical form needs no quoting.
-	opts := pgx.TxOptions{BeginQuery: "BEGIN; SET LOCAL app.current_tenant = '" + tenant.String() + "'"}
-	return pgx.BeginTxFunc(ctx, d.pool, opts, func(tx pgx.Tx) error {
-		return fn(context.WithValue(ctx, insideKey{}, tenant), tx)
-	})
+	tx, err := conn.BeginTx(ctx, pgx.TxOptions{BeginQuery: "BEGIN; SET LOCAL app.current_tenant = '" + tenant.String() + "'"})
+	if err != nil {
+		return conn.Conn().IsClosed(), err
+	}
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackLimit)
+		defer cancel()
+		_ = tx.Rollback(ctx) // after a commit it does nothing
+	}()
+	if err := fn(context.WithValue(ctx, insideKey{}, tenant), tx); err != nil {
+		return conn.Conn().IsClosed(), err
+	}
+	return false, tx.Commit(ctx)
 }
 
 // Evidence reads every tenant's events and seals, as konstruct_notary, and writes nothing.

@@ -56,7 +56,7 @@ func TestDoorRefuses(t *testing.T) {
 
 // TestDoctorHoldsAndSees holds that a fresh database passes and that a promise taken away is named.
 func TestDoctorHoldsAndSees(t *testing.T) {
-	c := testkit.Cluster(t)
+	c := testkit.Database(t)
 	door := testkit.DoorOf(t, c)
 	failed := func() (names []string) {
 		checks, err := door.Doctor(t.Context())

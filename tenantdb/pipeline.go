@@ -8,12 +8,12 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // Query runs one statement as tenant and commits, all in one round trip: BEGIN, SET LOCAL, the
 // statement and COMMIT go out together. read sees the rows before the commit is known; what it
-// collected counts only when Query returns nil. A statement that fails changes nothing.
+// collected counts only when Query returns nil. A statement that fails changes nothing. It runs again,
+// and read with it, only when the server said that nothing was committed, or was never asked.
 func (d *Door) Query(ctx context.Context, tenant uuid.UUID, sql string, args []any, read func(pgx.Rows) error) error {
 	if tenant == uuid.Nil {
 		return ErrNoTenant
@@ -21,24 +21,41 @@ func (d *Door) Query(ctx context.Context, tenant uuid.UUID, sql string, args []a
 	if ctx.Value(insideKey{}) != nil {
 		return ErrNested
 	}
-	return d.pool.AcquireFunc(ctx, func(c *pgxpool.Conn) error {
-		conn := c.Conn()
-		// Prepared once a connection; the statement's own text is its name.
-		sd, err := conn.Prepare(ctx, sql, sql)
+	return again(ctx, func() (bool, error) {
+		conn, err := d.pool.Acquire(ctx)
 		if err != nil {
+			return !refused(err), err
+		}
+		defer conn.Release()
+		err = query(ctx, conn.Conn(), tenant, sql, args, read)
+		return pgconn.SafeToRetry(err), err
+	})
+}
+
+func query(ctx context.Context, conn *pgx.Conn, tenant uuid.UUID, sql string, args []any, read func(pgx.Rows) error) error {
+	// Prepared once a connection, with the statement's own text as its name; where the connection URL says
+	// default_query_exec_mode=exec, for a pooler that can't keep statements apart, not at all.
+	var sd *pgconn.StatementDescription
+	if conn.Config().DefaultQueryExecMode == pgx.QueryExecModeCacheStatement {
+		var err error
+		if sd, err = conn.Prepare(ctx, sql, sql); err != nil {
 			return fmt.Errorf("prepare: %w", err)
 		}
-		var q pgx.ExtendedQueryBuilder
-		if err := q.Build(conn.TypeMap(), sd, args); err != nil {
-			return fmt.Errorf("encode arguments: %w", err)
-		}
-		var b pgconn.Batch
-		b.ExecParams("BEGIN", nil, nil, nil, nil)
-		b.ExecParams("SET LOCAL app.current_tenant = '"+tenant.String()+"'", nil, nil, nil, nil)
+	}
+	var q pgx.ExtendedQueryBuilder
+	if err := q.Build(conn.TypeMap(), sd, args); err != nil {
+		return fmt.Errorf("encode arguments: %w", err)
+	}
+	var b pgconn.Batch
+	b.ExecParams("BEGIN", nil, nil, nil, nil)
+	b.ExecParams("SET LOCAL app.current_tenant = '"+tenant.String()+"'", nil, nil, nil, nil)
+	if sd != nil {
 		b.ExecStatement(sd, q.ParamValues, q.ParamFormats, q.ResultFormats)
-		b.ExecParams("COMMIT", nil, nil, nil, nil)
-		return readPipeline(conn, conn.PgConn().ExecBatch(ctx, &b), read)
-	})
+	} else {
+		b.ExecParams(sql, q.ParamValues, nil, q.ParamFormats, q.ResultFormats)
+	}
+	b.ExecParams("COMMIT", nil, nil, nil, nil)
+	return readPipeline(conn, conn.PgConn().ExecBatch(ctx, &b), read)
 }
 
 // rollbackLimit bounds the one round trip that ends a failed pipeline's transaction.

@@ -3,89 +3,105 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"syscall"
 
 	"github.com/alecthomas/kong"
 
+	"github.com/konstruct/konstruct/embed"
 	"github.com/konstruct/konstruct/internal/devpg"
-	"github.com/konstruct/konstruct/migrations"
 )
 
+// The exit codes, which docs/cli.md explains.
+const (
+	exitFailed  = 1 // a check failed, or the command did
+	exitUsage   = 2 // the command line or the configuration is wrong
+	exitPartial = 3 // some files were taken in, some were not
+	exitNoDB    = 4 // the database can't be reached, or refuses us
+)
+
+// coded is an error with its exit code.
+type coded struct {
+	error
+	code int
+}
+
+func (c coded) Unwrap() error { return c.error }
+
 type cli struct {
-	DataDir string `help:"Folder for the private cluster and other data." env:"KONSTRUCT_DATA_DIR" default:".data" type:"path"`
+	settings
+	JSON bool `help:"Print JSON for machines instead of tables for people."`
 
+	Demo    demoCmd    `cmd:"" help:"See it work: two tenants, real documents, questions, and the trail that proves them."`
 	Dev     devCmd     `cmd:"" help:"For development: a private database."`
-	Migrate migrateCmd `cmd:"" help:"Bring the schema up to date."`
+	Migrate migrateCmd `cmd:"" help:"The schema: bring it up to date, look at it."`
 	Doctor  doctorCmd  `cmd:"" help:"Check that this role and this database hold the promises."`
-	Audit   auditCmd   `cmd:"" help:"The audit trail."`
+	Audit   auditCmd   `cmd:"" help:"The audit trail: list, show, log, follow, verify."`
+	KB      kbCmd      `cmd:"" name:"kb" help:"The knowledge base: take files in, search, list."`
+	Model   modelCmd   `cmd:"" help:"The local embedding model: bring it here."`
+	Config  configCmd  `cmd:"" help:"Print the configuration in force and where each value is from."`
+	Version versionCmd `cmd:"" help:"Print the version."`
 }
 
-type devCmd struct {
-	DB devDBCmd `cmd:"" name:"db" help:"Start the private PostgreSQL, print its URLs, stay until stopped."`
-}
-
-type devDBCmd struct{}
-
-// Run starts the cluster, migrates, prints one URL a line, and stops on TERM or INT.
-func (c *devDBCmd) Run(ctx context.Context, top *cli) error {
-	in, err := devpg.Find(devpg.PartsDir())
-	if err != nil {
-		return err
-	}
-	cluster, err := devpg.Start(ctx, in, top.DataDir)
-	if err != nil {
-		return err
-	}
-	defer cluster.Stop()
-	owner := cluster.URL("konstruct_owner", devpg.Database)
-	if err := migrations.Up(ctx, owner, func(int) {}); err != nil {
-		return err
-	}
-	fmt.Printf("KONSTRUCT_DATABASE_URL=%s\n", cluster.URL("konstruct_app", devpg.Database))
-	fmt.Printf("KONSTRUCT_OWNER_DATABASE_URL=%s\n", owner)
-	fmt.Printf("KONSTRUCT_NOTARY_DATABASE_URL=%s\n", cluster.URL("konstruct_notary", devpg.Database))
-	fmt.Printf("KONSTRUCT_COMPLIANCE_DATABASE_URL=%s\n", cluster.URL("konstruct_compliance", devpg.Database))
-	fmt.Printf("KONSTRUCT_SUPERUSER_DATABASE_URL=%s\n", cluster.SuperuserURL(devpg.Database))
-	select {
-	case <-ctx.Done():
-		return nil
-	case <-cluster.Exited():
-		return fmt.Errorf("the private PostgreSQL stopped; its log is in %s", top.DataDir)
-	}
-}
-
-type migrateCmd struct {
-	Up migrateUpCmd `cmd:"" help:"Apply what is missing; adopt and seal what was there."`
-}
-
-type migrateUpCmd struct {
-	URL string `name:"owner-database-url" help:"The schema owner's connection URL." env:"KONSTRUCT_OWNER_DATABASE_URL" required:""`
-}
-
-// Run applies the migrations and seals adopted events.
-func (c *migrateUpCmd) Run(ctx context.Context) error {
-	total := 0
-	if err := migrations.Up(ctx, c.URL, func(n int) { total += n }); err != nil {
-		return err
-	}
-	if total > 0 {
-		fmt.Printf("sealed %d adopted events\n", total)
-	}
-	fmt.Println("the schema is up to date")
-	return nil
+// app is what every command gets.
+type app struct {
+	*cli
+	out, err io.Writer
+	sources  map[string]string // setting → where its value is from
 }
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// run is the whole program.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int) {
 	var c cli
-	k := kong.Parse(&c, kong.Name("konstruct"), kong.Description("An audit trail nobody can rewrite, and a knowledge base nobody else can read, for AI agents."),
-		kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(&c))
-	if err := k.Run(); err != nil {
-		fmt.Fprintln(os.Stderr, "konstruct:", err)
-		os.Exit(1)
+	a := &app{cli: &c, out: stdout, err: stderr}
+	exited := -1
+	parser, err := kong.New(&c, kong.Name("konstruct"),
+		kong.Description("An audit trail nobody can rewrite, and a knowledge base nobody else can read, for AI agents.\n\nFirst steps:\n  konstruct demo                    see it work\n  konstruct migrate up              lay the schema\n  konstruct kb ingest docs/ --tenant $T\n  konstruct audit verify            hold every event against its seal\n\nExit codes: 0 done, 1 failed, 2 wrong usage, 3 partly done, 4 no database."),
+		kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(a), kong.Vars{"parts": devpg.PartsDir(), "source": embed.Source}, kong.Writers(stdout, stderr), kong.Exit(func(n int) { exited = n }),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}), kong.UsageOnError())
+	if err != nil {
+		fmt.Fprintln(stderr, "konstruct:", err)
+		return exitUsage
 	}
+	fail := func(err error) int {
+		fmt.Fprintln(stderr, "konstruct:", explain(err))
+		var c coded
+		if errors.As(err, &c) {
+			return c.code
+		}
+		return codeOf(err)
+	}
+	if err := a.configure(parser, args); err != nil {
+		return fail(coded{err, exitUsage})
+	}
+	k, err := parser.Parse(args)
+	if exited >= 0 {
+		return exited // --help
+	}
+	if err != nil {
+		return fail(coded{fmt.Errorf("%w (see konstruct --help)", err), exitUsage})
+	}
+	a.found(k)
+	if err := k.Run(); err != nil {
+		return fail(err)
+	}
+	return 0
+}
+
+type versionCmd struct{}
+
+// Run prints the version.
+func (versionCmd) Run(a *app) error {
+	_, err := fmt.Fprintln(a.out, version())
+	return err
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net"
@@ -46,8 +47,11 @@ func Start(ctx context.Context, in Installation, dir string) (*Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	root := filepath.Join(dir, "pg")
 	attr, chown, err := unprivileged()
+	if err != nil {
+		return nil, err
+	}
+	root, err := home(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -85,6 +89,66 @@ func Start(ctx context.Context, in Installation, dir string) (*Cluster, error) {
 		return nil, err
 	}
 	return c, nil
+}
+
+// Running returns the cluster that another process keeps in dir, or nil when none runs there. Stop leaves
+// it alone.
+func Running(ctx context.Context, dir string) (*Cluster, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	c := &Cluster{}
+	if c.dir, err = home(dir); err != nil {
+		return nil, err
+	}
+	// postmaster.pid: the process on line 1, its port on line 4, "ready" on line 8.
+	raw, err := os.ReadFile(filepath.Join(c.dir, "data", "postmaster.pid"))
+	lines := strings.Split(string(raw), "\n")
+	if err != nil || len(lines) < 8 || strings.TrimSpace(lines[7]) != "ready" {
+		return nil, nil
+	}
+	pid, err := strconv.Atoi(lines[0])
+	if err != nil || syscall.Kill(pid, 0) != nil && !errors.Is(syscall.Kill(pid, 0), syscall.EPERM) {
+		return nil, nil // left behind by one that was killed
+	}
+	if c.port, err = strconv.Atoi(lines[3]); err != nil {
+		return nil, nil
+	}
+	if c.password, err = c.secret(); err != nil {
+		return nil, err
+	}
+	conn, err := pgx.Connect(ctx, c.URL(superuser, "postgres"))
+	if err != nil { // another process has the number now, or it is going down
+		return nil, nil
+	}
+	return c, conn.Close(ctx)
+}
+
+// home is the cluster's own folder: pg in the data folder. Below a folder that only root may enter, as
+// /root is, the unprivileged user could not reach it; there it stands beside the parts, and a link in the
+// data folder says where.
+func home(dir string) (string, error) {
+	here := filepath.Join(dir, "pg")
+	if os.Geteuid() != 0 {
+		return here, nil
+	}
+	for parent := filepath.Dir(dir); ; parent = filepath.Dir(parent) {
+		if st, err := os.Stat(parent); err == nil && st.Mode()&0o001 == 0 {
+			break
+		}
+		if parent == filepath.Dir(parent) {
+			return here, nil
+		}
+	}
+	elsewhere := filepath.Join(PartsDir(), "clusters", fmt.Sprintf("%x", sha256.Sum256([]byte(dir)))[:16])
+	if err := errors.Join(os.MkdirAll(elsewhere, 0o711), os.MkdirAll(dir, 0o711)); err != nil {
+		return "", fmt.Errorf("make data folder: %w", err)
+	}
+	if err := os.Symlink(elsewhere, here); err != nil && !errors.Is(err, os.ErrExist) {
+		return "", fmt.Errorf("make data folder: %w", err)
+	}
+	return elsewhere, nil
 }
 
 // secret reads the cluster's password, drawing it on first use.
@@ -222,6 +286,9 @@ func (c *Cluster) Exited() <-chan struct{} { return c.exited }
 
 // Stop stops the server: fast first, at once after ten seconds.
 func (c *Cluster) Stop() {
+	if c.cmd == nil {
+		return // another process's
+	}
 	_ = c.cmd.Process.Signal(syscall.SIGINT)
 	select {
 	case <-c.exited:

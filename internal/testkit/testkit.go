@@ -1,44 +1,162 @@
-// Package testkit gives a test a migrated private PostgreSQL in one line.
+// Package testkit gives a test a migrated database of its own in one line: a clone of a template on a
+// private cluster that the package's tests share.
 package testkit
 
 import (
 	"context"
+	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/konstruct/konstruct/embed"
 	"github.com/konstruct/konstruct/internal/devpg"
 	"github.com/konstruct/konstruct/migrations"
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// Cluster starts a migrated cluster that stops with the test.
-func Cluster(t *testing.T) *devpg.Cluster {
-	t.Helper()
-	in, err := devpg.Find(devpg.PartsDir())
-	if err != nil {
-		t.Fatal(err)
+// shared is the cluster of this test process, started by the first test that wants a database.
+var shared struct {
+	sync.Mutex
+	cluster *devpg.Cluster
+	dir     string
+	made    int
+}
+
+// Main runs a package's tests and then stops the cluster they shared. A package that wants a database
+// calls it from TestMain.
+func Main(m *testing.M) {
+	code := m.Run()
+	if shared.cluster != nil {
+		shared.cluster.Stop()
+		_ = os.RemoveAll(shared.dir)
 	}
+	os.Exit(code)
+}
+
+// DB is a database of one test.
+type DB struct {
+	Name    string
+	Cluster *devpg.Cluster
+}
+
+// URL is the connection URL of a role.
+func (d *DB) URL(role string) string { return d.Cluster.URL(role, d.Name) }
+
+// SuperuserURL is the superuser's.
+func (d *DB) SuperuserURL() string { return d.Cluster.SuperuserURL(d.Name) }
+
+// Database makes a migrated database that is dropped with the test; a failed test's is kept while the
+// package's tests run, and its URL logged.
+func Database(t testing.TB) *DB {
+	t.Helper()
+	c := cluster(t)
+	shared.Lock()
+	shared.made++
+	name := fmt.Sprintf("t%d", shared.made)
+	admin(t, c, "template1", "CREATE DATABASE "+name+" TEMPLATE konstruct OWNER konstruct_owner")
+	shared.Unlock()
+	d := &DB{name, c}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the database is kept until the package's tests end: %s", d.SuperuserURL())
+			return
+		}
+		admin(t, c, "template1", "DROP DATABASE IF EXISTS "+name+" WITH (FORCE)")
+	})
+	return d
+}
+
+// Empty makes a database without our schema; pgvector is there.
+func Empty(t testing.TB) *DB {
+	t.Helper()
+	c := cluster(t)
+	shared.Lock()
+	defer shared.Unlock()
+	shared.made++
+	name := fmt.Sprintf("t%d", shared.made)
+	admin(t, c, "template1", "CREATE DATABASE "+name+" OWNER konstruct_owner")
+	t.Cleanup(func() { admin(t, c, "template1", "DROP DATABASE IF EXISTS "+name+" WITH (FORCE)") })
+	return &DB{name, c}
+}
+
+func cluster(t testing.TB) *devpg.Cluster {
+	t.Helper()
+	shared.Lock()
+	defer shared.Unlock()
+	if shared.cluster == nil {
+		dir, err := os.MkdirTemp("", "konstruct-test-")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(dir, 0o711); err != nil { // PostgreSQL runs as another user when we are root
+			t.Fatal(err)
+		}
+		shared.dir, shared.cluster = dir, start(t, dir)
+		migrate(t, shared.cluster)
+	}
+	return shared.cluster
+}
+
+// Own starts a migrated cluster for this test alone, which may kill it.
+func Own(t testing.TB) *DB {
+	t.Helper()
 	dir := t.TempDir()
 	// PostgreSQL runs as another user when we are root, and must pass through.
 	if err := os.Chmod(filepath.Dir(dir), 0o711); err != nil {
 		t.Fatal(err)
 	}
-	c, err := devpg.Start(t.Context(), in, dir)
+	c := start(t, dir)
+	t.Cleanup(c.Stop)
+	migrate(t, c)
+	return &DB{devpg.Database, c}
+}
+
+func start(t testing.TB, dir string) *devpg.Cluster {
+	t.Helper()
+	in, err := devpg.Find(devpg.PartsDir())
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(c.Stop)
-	if err := migrations.Up(t.Context(), c.URL("konstruct_owner", devpg.Database), func(int) {}); err != nil {
+	c, err := devpg.Start(context.Background(), in, dir)
+	if err != nil {
 		t.Fatal(err)
 	}
 	return c
 }
 
+func migrate(t testing.TB, c *devpg.Cluster) {
+	t.Helper()
+	if err := migrations.Up(context.Background(), c.URL("konstruct_owner", devpg.Database), func(int64, int64) {}); err != nil {
+		t.Fatal(err)
+	}
+	if err := migrations.Guard(context.Background(), c.SuperuserURL(devpg.Database)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func admin(t testing.TB, c *devpg.Cluster, database, sql string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, c.SuperuserURL(database))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(ctx)
+	if _, err := conn.Exec(ctx, sql); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+}
+
 // Connect opens one connection that closes with the test.
-func Connect(t *testing.T, url string) *pgx.Conn {
+func Connect(t testing.TB, url string) *pgx.Conn {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), url)
 	if err != nil {
@@ -48,18 +166,27 @@ func Connect(t *testing.T, url string) *pgx.Conn {
 	return conn
 }
 
-// Owner runs one statement as the owner of the schema.
-func Owner(t *testing.T, c *devpg.Cluster, sql string) {
+// Owner runs one statement as the owner of the schema, with the guard's switch off as migrations have it.
+func Owner(t testing.TB, d *DB, sql string) {
 	t.Helper()
-	if _, err := Connect(t, c.URL("konstruct_owner", devpg.Database)).Exec(t.Context(), sql); err != nil {
+	if _, err := Connect(t, With(d.URL("konstruct_owner"), "konstruct.allow_ddl", "on")).Exec(t.Context(), sql); err != nil {
 		t.Fatalf("%s: %v", sql, err)
 	}
 }
 
-// DoorOf opens the tenant door of a cluster, as konstruct_app.
-func DoorOf(t *testing.T, c *devpg.Cluster) *tenantdb.Door {
+// With sets a setting in a connection URL.
+func With(raw, setting, value string) string {
+	sep := "?"
+	if strings.Contains(raw, "?") {
+		sep = "&"
+	}
+	return raw + sep + url.QueryEscape(setting) + "=" + url.QueryEscape(value)
+}
+
+// DoorOf opens the tenant door of a database, as konstruct_app.
+func DoorOf(t testing.TB, d *DB) *tenantdb.Door {
 	t.Helper()
-	door, err := tenantdb.Open(t.Context(), c.URL("konstruct_app", devpg.Database))
+	door, err := tenantdb.Open(t.Context(), d.URL("konstruct_app"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,5 +194,20 @@ func DoorOf(t *testing.T, c *devpg.Cluster) *tenantdb.Door {
 	return door
 }
 
-// Door gives the tenant door of a cluster of its own.
-func Door(t *testing.T) *tenantdb.Door { t.Helper(); return DoorOf(t, Cluster(t)) }
+// Door gives the tenant door of a database of its own.
+func Door(t testing.TB) *tenantdb.Door { t.Helper(); return DoorOf(t, Database(t)) }
+
+// Model loads the local model and its tokenizer; it closes with the test.
+func Model(t testing.TB) *embed.Local {
+	t.Helper()
+	m, err := embed.FindModel(devpg.PartsDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, _, err := embed.OpenLocal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { e.Close() })
+	return e
+}

@@ -1,0 +1,160 @@
+package konstruct
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/konstruct/konstruct/audit"
+	"github.com/konstruct/konstruct/embed"
+	"github.com/konstruct/konstruct/kb"
+)
+
+// Agent acts for a tenant; what it does carries its id.
+type Agent struct {
+	t  *Tenant
+	id uuid.UUID
+}
+
+// Agent returns the agent of this id, which need not be known before.
+func (t *Tenant) Agent(id uuid.UUID) *Agent { return &Agent{t, id} }
+
+// Log writes an event and returns its id. When it returns, the event is committed and sealed. The event's
+// AgentID is set to the agent's. Log the same ID with the same content again and it is there once.
+func (a *Agent) Log(ctx context.Context, e Event) (uuid.UUID, error) {
+	e.AgentID = a.id
+	return audit.Log(ctx, a.t.k.door, a.t.id, e)
+}
+
+// LogBatch writes all events in one transaction, or none, and returns their ids in order.
+func (a *Agent) LogBatch(ctx context.Context, events []Event) ([]uuid.UUID, error) {
+	return audit.LogBatch(ctx, a.t.k.door, a.t.id, a.own(events))
+}
+
+// InTx writes events in a transaction that Tenant.Tx opened: they commit with whatever else it does.
+func (a *Agent) InTx(ctx context.Context, tx pgx.Tx, events ...Event) ([]uuid.UUID, error) {
+	return audit.InTx(ctx, tx, a.t.id, a.own(events)...)
+}
+
+func (a *Agent) own(events []Event) []Event {
+	mine := make([]Event, len(events))
+	for i, e := range events {
+		e.AgentID = a.id
+		mine[i] = e
+	}
+	return mine
+}
+
+// LogLLMCall logs a call of a language model.
+func (a *Agent) LogLLMCall(ctx context.Context, c LLMCall) (uuid.UUID, error) {
+	c.AgentID = a.id
+	return audit.LogLLMCall(ctx, a.t.k.door, a.t.id, c)
+}
+
+// LogToolCall logs an invocation of a tool.
+func (a *Agent) LogToolCall(ctx context.Context, c ToolCall) (uuid.UUID, error) {
+	c.AgentID = a.id
+	return audit.LogToolCall(ctx, a.t.k.door, a.t.id, c)
+}
+
+// LogEscalation logs that a decision was handed to a person.
+func (a *Agent) LogEscalation(ctx context.Context, c Escalation) (uuid.UUID, error) {
+	c.AgentID = a.id
+	return audit.LogEscalation(ctx, a.t.k.door, a.t.id, c)
+}
+
+// Retrieval is what a search returned, and the event that says so.
+type Retrieval struct {
+	EventID uuid.UUID `json:"event_id"`
+	Hits    []Hit     `json:"hits"`
+}
+
+// Question is a search, for callers who want to say more than the question.
+type Question struct {
+	Text           string
+	TopK           int    // 5 when zero, at most kb.MaxHits
+	UserID         string // who asked
+	ConversationID string
+	Extra          Metadata
+}
+
+// MaxQuestion is how many bytes a question may have; the model reads some 256 tokens of it.
+const MaxQuestion = 32 << 10
+
+// Search returns the tenant's topK passages nearest to the question (5 when topK is zero), best first. It
+// writes a retrieval event naming what was shown in the same transaction: there is no answer without its
+// record.
+func (a *Agent) Search(ctx context.Context, question string, topK int) (Retrieval, error) {
+	return a.Ask(ctx, Question{Text: question, TopK: topK})
+}
+
+// Ask is Search with everything that can be said of a question.
+func (a *Agent) Ask(ctx context.Context, q Question) (r Retrieval, err error) {
+	start := time.Now()
+	if q.TopK == 0 {
+		q.TopK = 5
+	}
+	switch {
+	case strings.TrimSpace(q.Text) == "":
+		return r, errors.New("konstruct: the question is empty")
+	case len(q.Text) > MaxQuestion:
+		return r, fmt.Errorf("konstruct: the question is %d bytes long, the limit is %d", len(q.Text), MaxQuestion)
+	case q.TopK < 1 || q.TopK > kb.MaxHits:
+		return r, fmt.Errorf("konstruct: top-k is %d: it is 1 to %d", q.TopK, kb.MaxHits)
+	}
+	e, err := a.t.k.model()
+	if err != nil {
+		return r, err
+	}
+	vectors, err := e.Embed(ctx, []string{q.Text})
+	if err != nil {
+		return r, err
+	}
+	err = a.t.k.door.Tx(ctx, a.t.id, func(ctx context.Context, tx pgx.Tx) error {
+		if r.Hits, err = kb.Search(ctx, tx, a.t.id, vectors[0], q.TopK); err != nil {
+			return err
+		}
+		shown := make([]audit.Shown, len(r.Hits))
+		for i, h := range r.Hits {
+			if h.Recipe != "" && !kb.MadeBy(h.Recipe, e.Name()) {
+				return fmt.Errorf("konstruct: %s was taken in with another model than %s: take it in again, or ask with its model", h.Filename, e.Name())
+			}
+			shown[i] = audit.Shown{ChunkID: h.ChunkID, Score: h.Score, DocumentID: h.DocumentID, SHA256: h.SHA256}
+		}
+		event, err := audit.Retrieval{AgentID: a.id, UserID: q.UserID, Query: q.Text, Model: e.Name(), TopK: q.TopK, Shown: shown,
+			Latency: time.Since(start), ConversationID: q.ConversationID, Extra: q.Extra}.Event()
+		if err != nil {
+			return err
+		}
+		ids, err := audit.InTx(ctx, tx, a.t.id, event)
+		if err == nil {
+			r.EventID = ids[0]
+		}
+		return err
+	})
+	if err != nil {
+		return Retrieval{}, err
+	}
+	return r, nil
+}
+
+// Ingest takes in the files that paths name and the folders among them hold: text, Markdown, HTML and PDF.
+// A file already there is left as it is, a changed one is replaced. Each file is reported once; one that
+// fails does not stop the others. chunks, when not nil, hears how many more were embedded.
+func (a *Agent) Ingest(ctx context.Context, paths []string, report func(FileResult), chunks func(int)) error {
+	m, err := embed.FindModel(a.t.k.parts)
+	if err != nil {
+		return err
+	}
+	tokens, err := embed.LoadTokenizer(m.Tokenizer())
+	if err != nil {
+		return err
+	}
+	in := kb.Ingester{Door: a.t.k.door, Embedder: a.t.k.model, Tokenizer: tokens, Extractor: &a.t.k.extractor, Progress: chunks}
+	return in.Files(ctx, a.t.id, a.id, paths, report)
+}

@@ -1,0 +1,213 @@
+package audit
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/konstruct/konstruct/tenantdb"
+)
+
+// Metadata is what an event says beyond its columns. Keys are OpenTelemetry's GenAI names where it has
+// one (https://opentelemetry.io/docs/specs/semconv/gen-ai/), "konstruct." names where it has none.
+type Metadata map[string]any
+
+// LLMCall is one call of a language model. Zero fields are left out of the metadata.
+type LLMCall struct {
+	ID      uuid.UUID // as in Event
+	AgentID uuid.UUID
+	UserID  string
+	At      time.Time
+	Latency time.Duration
+
+	Operation      string // gen_ai.operation.name; "chat" when empty
+	Provider       string // gen_ai.provider.name, for example "anthropic"
+	Model          string // gen_ai.request.model
+	ResponseModel  string // gen_ai.response.model, when another answered
+	ResponseID     string // gen_ai.response.id
+	InputTokens    int64  // gen_ai.usage.input_tokens
+	OutputTokens   int64  // gen_ai.usage.output_tokens
+	FinishReasons  []string
+	ConversationID string // gen_ai.conversation.id
+	Prompt         string // input_summary
+	Completion     string // output_summary
+	Extra          Metadata
+}
+
+// Event is the call as it is logged, or the field that it lacks.
+func (c LLMCall) Event() (Event, error) {
+	if c.Model == "" {
+		return Event{}, &FieldError{"gen_ai.request.model", "is empty: say which model was asked"}
+	}
+	if c.InputTokens < 0 || c.OutputTokens < 0 {
+		return Event{}, &FieldError{"gen_ai.usage", "has a negative number of tokens"}
+	}
+	m := Metadata{"gen_ai.request.model": c.Model, "gen_ai.operation.name": c.Operation}
+	if c.Operation == "" {
+		m["gen_ai.operation.name"] = "chat"
+	}
+	m.set("gen_ai.provider.name", c.Provider)
+	m.set("gen_ai.response.model", c.ResponseModel)
+	m.set("gen_ai.response.id", c.ResponseID)
+	m.set("gen_ai.conversation.id", c.ConversationID)
+	if c.InputTokens > 0 {
+		m["gen_ai.usage.input_tokens"] = c.InputTokens
+	}
+	if c.OutputTokens > 0 {
+		m["gen_ai.usage.output_tokens"] = c.OutputTokens
+	}
+	if len(c.FinishReasons) > 0 {
+		m["gen_ai.response.finish_reasons"] = c.FinishReasons
+	}
+	return event(Event{ID: c.ID, AgentID: c.AgentID, UserID: c.UserID, Action: ActionLLMCall, Input: c.Prompt, Output: c.Completion, Latency: c.Latency, At: c.At}, m, c.Extra)
+}
+
+// ToolCall is one invocation of a tool.
+type ToolCall struct {
+	ID      uuid.UUID
+	AgentID uuid.UUID
+	UserID  string
+	At      time.Time
+	Latency time.Duration
+
+	Name           string // gen_ai.tool.name
+	CallID         string // gen_ai.tool.call.id
+	Type           string // gen_ai.tool.type: function, extension or datastore
+	Error          string // error.type; empty when the tool succeeded
+	ConversationID string
+	Arguments      string // input_summary
+	Result         string // output_summary
+	Extra          Metadata
+}
+
+// Event is the call as it is logged, or the field that it lacks.
+func (c ToolCall) Event() (Event, error) {
+	if c.Name == "" {
+		return Event{}, &FieldError{"gen_ai.tool.name", "is empty: say which tool was called"}
+	}
+	m := Metadata{"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": c.Name}
+	m.set("gen_ai.tool.call.id", c.CallID)
+	m.set("gen_ai.tool.type", c.Type)
+	m.set("error.type", c.Error)
+	m.set("gen_ai.conversation.id", c.ConversationID)
+	return event(Event{ID: c.ID, AgentID: c.AgentID, UserID: c.UserID, Action: ActionToolCall, Input: c.Arguments, Output: c.Result, Latency: c.Latency, At: c.At}, m, c.Extra)
+}
+
+// Escalation hands a decision to a person.
+type Escalation struct {
+	ID      uuid.UUID
+	AgentID uuid.UUID
+	UserID  string
+	At      time.Time
+	Latency time.Duration // how long the agent worked before it asked
+
+	Reason         string // input_summary: why a person is needed
+	Question       string // output_summary: what the person is asked
+	To             string // konstruct.escalation.to: a person, team or queue
+	ConversationID string
+	Extra          Metadata
+}
+
+// Event is the escalation as it is logged, or the field that it lacks.
+func (c Escalation) Event() (Event, error) {
+	if c.Reason == "" {
+		return Event{}, &FieldError{"input_summary", "is empty: say why a person is needed"}
+	}
+	m := Metadata{}
+	m.set("konstruct.escalation.to", c.To)
+	m.set("gen_ai.conversation.id", c.ConversationID)
+	return event(Event{ID: c.ID, AgentID: c.AgentID, UserID: c.UserID, Action: ActionEscalation, Input: c.Reason, Output: c.Question, Latency: c.Latency, At: c.At}, m, c.Extra)
+}
+
+// Retrieval is one search of the knowledge base, and what it showed.
+type Retrieval struct {
+	ID      uuid.UUID
+	AgentID uuid.UUID
+	UserID  string
+	At      time.Time
+	Latency time.Duration
+
+	Query          string // input_summary
+	Model          string // gen_ai.request.model: which embedded the question
+	TopK           int
+	Shown          []Shown // gen_ai.retrieval.documents, best first
+	ConversationID string
+	Extra          Metadata
+}
+
+// Shown is one passage that a retrieval returned: enough to prove later which text it was.
+type Shown struct {
+	ChunkID    uuid.UUID `json:"id"`
+	Score      float64   `json:"score"`
+	DocumentID uuid.UUID `json:"konstruct.document_id"`
+	SHA256     string    `json:"konstruct.content_sha256"`
+}
+
+// Event is the retrieval as it is logged, or the field that it lacks.
+func (c Retrieval) Event() (Event, error) {
+	if c.Query == "" {
+		return Event{}, &FieldError{"input_summary", "is empty: say what was asked"}
+	}
+	shown := c.Shown
+	if shown == nil {
+		shown = []Shown{}
+	}
+	m := Metadata{"gen_ai.operation.name": "retrieval", "gen_ai.retrieval.documents": shown, "konstruct.retrieval.top_k": c.TopK}
+	m.set("gen_ai.request.model", c.Model)
+	m.set("gen_ai.conversation.id", c.ConversationID)
+	out := fmt.Sprintf("%d passages", len(c.Shown))
+	return event(Event{ID: c.ID, AgentID: c.AgentID, UserID: c.UserID, Action: ActionRetrieval, Input: c.Query, Output: out, Latency: c.Latency, At: c.At}, m, c.Extra)
+}
+
+func (m Metadata) set(key, value string) {
+	if value != "" {
+		m[key] = value
+	}
+}
+
+// event joins what the call says with the caller's own keys, which may not say otherwise.
+func event(e Event, m, extra Metadata) (Event, error) {
+	for k, v := range extra {
+		if _, taken := m[k]; taken {
+			return e, &FieldError{"metadata", fmt.Sprintf("has %q among the extra keys, which the call itself sets", k)}
+		}
+		m[k] = v
+	}
+	raw, err := json.Marshal(m)
+	if err != nil {
+		return e, &FieldError{"metadata", "is not JSON: " + err.Error()}
+	}
+	e.Metadata = raw
+	return e, nil
+}
+
+// LogLLMCall logs a call of a language model, as Log does.
+func LogLLMCall(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, c LLMCall) (uuid.UUID, error) {
+	return logCall(ctx, door, tenant, c.Event)
+}
+
+// LogToolCall logs an invocation of a tool, as Log does.
+func LogToolCall(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, c ToolCall) (uuid.UUID, error) {
+	return logCall(ctx, door, tenant, c.Event)
+}
+
+// LogEscalation logs that a decision was handed to a person, as Log does.
+func LogEscalation(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, c Escalation) (uuid.UUID, error) {
+	return logCall(ctx, door, tenant, c.Event)
+}
+
+// LogRetrieval logs a search of a knowledge base, as Log does. A search through this library logs itself.
+func LogRetrieval(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, c Retrieval) (uuid.UUID, error) {
+	return logCall(ctx, door, tenant, c.Event)
+}
+
+func logCall(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, made func() (Event, error)) (uuid.UUID, error) {
+	e, err := made()
+	if err != nil {
+		return uuid.Nil, err
+	}
+	return Log(ctx, door, tenant, e)
+}

@@ -1,0 +1,205 @@
+package audit
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/konstruct/konstruct/tenantdb"
+)
+
+// ErrNotFound says that this tenant has no such event.
+var ErrNotFound = errors.New("no such event of this tenant")
+
+// Stored is an event as the database holds it.
+type Stored struct {
+	ID         uuid.UUID       `json:"id"`
+	AgentID    *uuid.UUID      `json:"agent_id,omitempty"`
+	UserID     *string         `json:"user_id,omitempty"`
+	Action     string          `json:"action_type"`
+	Input      *string         `json:"input_summary,omitempty"`
+	Output     *string         `json:"output_summary,omitempty"`
+	LatencyMS  *int32          `json:"latency_ms,omitempty"`
+	Metadata   json.RawMessage `json:"metadata"`
+	CreatedAt  time.Time       `json:"created_at"`            // when the writer says it happened, held to the years 1 to 9999
+	RecordedAt *time.Time      `json:"recorded_at,omitempty"` // the database's own time; nil when not sealed yet
+	Adopted    bool            `json:"adopted,omitempty"`     // sealed when the database was adopted, not as it was written
+	LeafHash   string          `json:"leaf_hash,omitempty"`   // in hex
+	// Cursor continues a list after this event.
+	Cursor string `json:"cursor"`
+}
+
+// Filter says which events are wanted; zero fields do not matter.
+type Filter struct {
+	Since, Until time.Time // of created_at: from, inclusive; until, exclusive
+	AgentID      uuid.UUID
+	UserID       string
+	Action       string
+	// Metadata is an object that the event's metadata contains, as PostgreSQL's @> has it.
+	Metadata Metadata
+	After    string // a Cursor: only what comes after it
+	Limit    int    // 50 when zero, at most MaxList
+}
+
+// MaxList is how many events one List returns at most.
+const MaxList = 1000
+
+const storedSQL = `
+SELECT e.id, e.agent_id, e.user_id, e.action_type, e.input_summary, e.output_summary, e.latency_ms, e.metadata, e.created_at, s.recorded_at, s.mode = 1, s.leaf_hash
+  FROM audit_events e LEFT JOIN audit_seals s ON s.tenant_id = e.tenant_id AND s.event_id = e.id
+ WHERE e.tenant_id = $1`
+
+// List returns the tenant's events that the filter names, newest first by created_at. Its pages stay
+// right while events are written: each begins after the last one's cursor.
+func List(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, f Filter) (events []Stored, err error) {
+	sql, args, err := f.sql(tenant)
+	if err != nil {
+		return nil, err
+	}
+	err = door.Query(ctx, tenant, sql, args, func(rows pgx.Rows) error {
+		events, err = pgx.CollectRows(rows, scanStored)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("audit: list events: %w", err)
+	}
+	return events, nil
+}
+
+// Get returns one event of the tenant, or ErrNotFound.
+func Get(ctx context.Context, door *tenantdb.Door, tenant, id uuid.UUID) (e Stored, err error) {
+	err = door.Query(ctx, tenant, storedSQL+` AND e.id = $2`, []any{tenant, id}, func(rows pgx.Rows) error {
+		e, err = pgx.CollectExactlyOneRow(rows, scanStored)
+		return err
+	})
+	if errors.Is(err, pgx.ErrNoRows) {
+		err = ErrNotFound
+	}
+	if err != nil {
+		return e, fmt.Errorf("audit: event %s: %w", id, err)
+	}
+	return e, nil
+}
+
+func (f Filter) sql(tenant uuid.UUID) (string, []any, error) {
+	if f.Limit == 0 {
+		f.Limit = 50
+	}
+	if f.Limit < 1 || f.Limit > MaxList {
+		return "", nil, &FieldError{"limit", fmt.Sprintf("%d is not between 1 and %d", f.Limit, MaxList)}
+	}
+	sql, args := storedSQL, []any{tenant}
+	where := func(condition string, values ...any) {
+		for _, v := range values {
+			args = append(args, v)
+			condition = strings.Replace(condition, "?", "$"+strconv.Itoa(len(args)), 1)
+		}
+		sql += " AND " + condition
+	}
+	if !f.Since.IsZero() {
+		where("e.created_at >= ?", f.Since)
+	}
+	if !f.Until.IsZero() {
+		where("e.created_at < ?", f.Until)
+	}
+	if f.AgentID != uuid.Nil {
+		where("e.agent_id = ?", f.AgentID)
+	}
+	for _, t := range []struct{ field, column, value string }{{"user", "user_id", f.UserID}, {"action", "action_type", f.Action}} {
+		if t.value == "" {
+			continue
+		}
+		if err := checkText(t.field, t.value, MaxName); err != nil {
+			return "", nil, err
+		}
+		where("e."+t.column+" = ?", t.value)
+	}
+	if len(f.Metadata) > 0 {
+		raw, err := json.Marshal(f.Metadata)
+		if err == nil {
+			err = checkMetadata(raw)
+		}
+		if err != nil {
+			return "", nil, err
+		}
+		where("e.metadata @> ?::jsonb", raw)
+	}
+	if f.After != "" {
+		at, id, err := readCursor(f.After)
+		if err != nil {
+			return "", nil, err
+		}
+		where("(e.created_at, e.id) < (?, ?)", at, id)
+	}
+	args = append(args, f.Limit)
+	return sql + " ORDER BY e.created_at DESC, e.id DESC LIMIT $" + strconv.Itoa(len(args)), args, nil
+}
+
+func scanStored(row pgx.CollectableRow) (e Stored, err error) {
+	var at, recorded pgtype.Timestamptz
+	var adopted *bool
+	var leaf []byte
+	if err := row.Scan(&e.ID, &e.AgentID, &e.UserID, &e.Action, &e.Input, &e.Output, &e.LatencyMS, &e.Metadata, &at, &recorded, &adopted, &leaf); err != nil {
+		return e, err
+	}
+	e.CreatedAt, e.Cursor, e.LeafHash, e.Adopted = within(at), cursor(at, e.ID), hex.EncodeToString(leaf), adopted != nil && *adopted
+	if recorded.Valid {
+		t := within(recorded)
+		e.RecordedAt = &t
+	}
+	return e, nil
+}
+
+// within holds a time to what RFC 3339 can write: PostgreSQL's timestamps reach further, to infinity.
+func within(t pgtype.Timestamptz) time.Time {
+	first, last := time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(9999, 12, 31, 23, 59, 59, 999999000, time.UTC)
+	switch {
+	case t.InfinityModifier == pgtype.Infinity || t.InfinityModifier == pgtype.Finite && t.Time.After(last):
+		return last
+	case t.InfinityModifier == pgtype.NegativeInfinity || t.Time.Before(first):
+		return first
+	}
+	return t.Time.UTC()
+}
+
+func cursor(at pgtype.Timestamptz, id uuid.UUID) string {
+	switch at.InfinityModifier {
+	case pgtype.Infinity:
+		return "inf_" + id.String()
+	case pgtype.NegativeInfinity:
+		return "-inf_" + id.String()
+	}
+	return strconv.FormatInt(at.Time.UnixMicro(), 10) + "_" + id.String()
+}
+
+func readCursor(s string) (at pgtype.Timestamptz, id uuid.UUID, err error) {
+	when, which, _ := strings.Cut(s, "_")
+	at.Valid = true
+	switch when {
+	case "inf":
+		at.InfinityModifier = pgtype.Infinity
+	case "-inf":
+		at.InfinityModifier = pgtype.NegativeInfinity
+	default:
+		var micros int64
+		if micros, err = strconv.ParseInt(when, 10, 64); err == nil {
+			at.Time = time.UnixMicro(micros).UTC()
+		}
+	}
+	if err == nil {
+		id, err = uuid.Parse(which)
+	}
+	if err != nil {
+		return at, id, &FieldError{"after", fmt.Sprintf("%.80q is not a cursor: take one from a list's last event", s)}
+	}
+	return at, id, nil
+}

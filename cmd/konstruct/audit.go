@@ -1,0 +1,400 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/konstruct/konstruct"
+	"github.com/konstruct/konstruct/audit"
+	"github.com/konstruct/konstruct/tenantdb"
+)
+
+type auditCmd struct {
+	List   auditListCmd   `cmd:"" help:"List a tenant's events, newest first."`
+	Show   auditShowCmd   `cmd:"" help:"Show one event whole."`
+	Log    auditLogCmd    `cmd:"" help:"Log one event."`
+	Tail   auditTailCmd   `cmd:"" help:"Print a tenant's events as they are written."`
+	Verify auditVerifyCmd `cmd:"" help:"Re-read every event and hold it against its seal."`
+}
+
+// tenantFlag names the tenant of a command.
+type tenantFlag struct {
+	Tenant uuid.UUID `required:"" help:"The tenant's UUID." env:"KONSTRUCT_TENANT" placeholder:"UUID"`
+}
+
+// filterFlags say which events are wanted.
+type filterFlags struct {
+	Since  string    `help:"From this time on (RFC 3339), or this long ago (24h)." placeholder:"TIME"`
+	Until  string    `help:"Before this time." placeholder:"TIME"`
+	Agent  uuid.UUID `help:"Only this agent's." placeholder:"UUID"`
+	User   string    `help:"Only this user's."`
+	Action string    `help:"Only of this type: llm_call, tool_invocation, escalation, retrieval, or your own."`
+	Meta   []string  `help:"Only with this in the metadata: KEY=VALUE, or /path/to/key=VALUE inside objects. Can be repeated." placeholder:"KEY=VALUE" sep:"none"`
+}
+
+func (f filterFlags) filter() (audit.Filter, error) {
+	out := audit.Filter{AgentID: f.Agent, UserID: f.User, Action: f.Action, Metadata: audit.Metadata{}}
+	var err error
+	if out.Since, err = when("--since", f.Since); err != nil {
+		return out, err
+	}
+	if out.Until, err = when("--until", f.Until); err != nil {
+		return out, err
+	}
+	for _, m := range f.Meta {
+		if err := meta(out.Metadata, m); err != nil {
+			return out, err
+		}
+	}
+	return out, nil
+}
+
+func when(flag, s string) (time.Time, error) {
+	if s == "" {
+		return time.Time{}, nil
+	}
+	if d, err := time.ParseDuration(s); err == nil {
+		return time.Now().Add(-d), nil
+	}
+	for _, layout := range []string{time.RFC3339, "2006-01-02T15:04:05", "2006-01-02"} {
+		if t, err := time.Parse(layout, s); err == nil {
+			return t, nil
+		}
+	}
+	return time.Time{}, coded{fmt.Errorf("%s: %q is neither a time (2026-11-24, 2026-11-24T10:00:00Z) nor a duration (24h)", flag, s), exitUsage}
+}
+
+// meta adds KEY=VALUE to what the metadata must contain. A value that is JSON is taken as that.
+func meta(to audit.Metadata, s string) error {
+	key, value, ok := strings.Cut(s, "=")
+	if !ok || key == "" {
+		return coded{fmt.Errorf("--meta: %q is not KEY=VALUE", s), exitUsage}
+	}
+	var v any
+	d := json.NewDecoder(strings.NewReader(value))
+	d.UseNumber()
+	if err := d.Decode(&v); err != nil || d.More() {
+		v = value
+	}
+	path := []string{key}
+	if rest, ok := strings.CutPrefix(key, "/"); ok { // RFC 6901
+		path = strings.Split(rest, "/")
+		for i := range path {
+			path[i] = strings.NewReplacer("~1", "/", "~0", "~").Replace(path[i])
+		}
+	}
+	at := map[string]any(to)
+	for _, p := range path[:len(path)-1] {
+		next, ok := at[p].(map[string]any)
+		if !ok {
+			next = map[string]any{}
+			at[p] = next
+		}
+		at = next
+	}
+	at[path[len(path)-1]] = v
+	return nil
+}
+
+type auditListCmd struct {
+	tenantFlag
+	filterFlags
+	Limit int    `help:"How many at most, up to 1000." default:"50"`
+	After string `help:"Continue after this cursor, which the last page printed." placeholder:"CURSOR"`
+}
+
+// Help is shown by --help.
+func (auditListCmd) Help() string {
+	return "Examples:\n\n  konstruct audit list --tenant $T --since 24h --action llm_call\n  konstruct audit list --tenant $T --meta gen_ai.request.model=claude-opus-4-5 --json"
+}
+
+// Run prints the events.
+func (c auditListCmd) Run(ctx context.Context, a *app) error {
+	f, err := c.filter()
+	if err != nil {
+		return err
+	}
+	f.Limit, f.After = c.Limit, c.After
+	k, done, err := a.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	events, err := k.Tenant(c.Tenant).Events(ctx, f)
+	if err != nil {
+		return err
+	}
+	if err := a.events(events); err != nil {
+		return err
+	}
+	if !a.JSON && len(events) == c.Limit {
+		fmt.Fprintf(a.err, "more: --after %s\n", events[len(events)-1].Cursor)
+	}
+	return nil
+}
+
+func (a *app) events(events []audit.Stored) error {
+	if events == nil {
+		events = []audit.Stored{}
+	}
+	return printTable(a, events, []string{"CREATED", "ACTION", "EVENT", "USER", "INPUT", "OUTPUT", "MS"}, func(e audit.Stored) []string {
+		return []string{e.CreatedAt.Format("2006-01-02 15:04:05"), e.Action, e.ID.String(), oneLine(text(e.UserID), 12), oneLine(text(e.Input), 36), oneLine(text(e.Output), 24), number(e.LatencyMS)}
+	})
+}
+
+func text(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
+}
+
+func number(n *int32) string {
+	if n == nil {
+		return ""
+	}
+	return fmt.Sprint(*n)
+}
+
+type auditShowCmd struct {
+	tenantFlag
+	ID uuid.UUID `arg:"" help:"The event's id."`
+}
+
+// Run prints one event.
+func (c auditShowCmd) Run(ctx context.Context, a *app) error {
+	k, done, err := a.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	e, err := k.Tenant(c.Tenant).Event(ctx, c.ID)
+	if err != nil {
+		return err
+	}
+	if a.JSON {
+		return a.json(e)
+	}
+	sealed := "not sealed yet"
+	if e.RecordedAt != nil {
+		sealed = e.RecordedAt.Format(time.RFC3339Nano)
+		if e.Adopted {
+			sealed += " (when the database was adopted)"
+		}
+	}
+	agent := ""
+	if e.AgentID != nil {
+		agent = e.AgentID.String()
+	}
+	for _, l := range [][2]string{{"event", e.ID.String()}, {"action", e.Action}, {"created", e.CreatedAt.Format(time.RFC3339Nano)}, {"recorded", sealed}, {"leaf hash", e.LeafHash},
+		{"agent", agent}, {"user", text(e.UserID)}, {"latency ms", number(e.LatencyMS)}, {"input", text(e.Input)}, {"output", text(e.Output)}, {"metadata", string(e.Metadata)}} {
+		if l[1] != "" {
+			var lines []string
+			for _, line := range strings.Split(l[1], "\n") {
+				lines = append(lines, printable(line))
+			}
+			fmt.Fprintf(a.out, "%s %s\n", a.bold(fmt.Sprintf("%-11s", l[0])), strings.Join(lines, "\n            "))
+		}
+	}
+	return nil
+}
+
+type auditLogCmd struct {
+	tenantFlag
+	Agent    uuid.UUID     `help:"The agent that acted." env:"KONSTRUCT_AGENT" placeholder:"UUID"`
+	ID       uuid.UUID     `help:"The event's id; the same id with the same content is logged once." placeholder:"UUID"`
+	User     string        `help:"On whose behalf."`
+	Action   string        `required:"" help:"llm_call, tool_invocation, escalation, retrieval, or your own."`
+	Input    string        `help:"What went in; - reads it from standard input."`
+	Output   string        `help:"What came out."`
+	Latency  time.Duration `help:"How long it took, for example 1.2s."`
+	Metadata string        `help:"A JSON object." placeholder:"JSON"`
+}
+
+// Help is shown by --help.
+func (auditLogCmd) Help() string {
+	return "Example:\n\n  konstruct audit log --tenant $T --action tool_invocation --input '{\"order\":17}' --output found --latency 120ms --metadata '{\"gen_ai.tool.name\":\"lookup\"}'"
+}
+
+// maxInput bounds what is read from standard input; a summary is cut far below it.
+const maxInput = 16 << 20
+
+// Run logs the event and prints its id.
+func (c auditLogCmd) Run(ctx context.Context, a *app) error {
+	if c.Input == "-" {
+		raw, err := io.ReadAll(io.LimitReader(os.Stdin, maxInput+1))
+		if err != nil {
+			return fmt.Errorf("read the input: %w", err)
+		}
+		if len(raw) > maxInput {
+			return fmt.Errorf("the input is longer than %d bytes", maxInput)
+		}
+		c.Input = string(raw)
+	}
+	k, done, err := a.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	e := konstruct.Event{ID: c.ID, UserID: c.User, Action: c.Action, Input: c.Input, Output: c.Output, Latency: c.Latency}
+	if c.Metadata != "" {
+		e.Metadata = json.RawMessage(c.Metadata)
+	}
+	id, err := k.Tenant(c.Tenant).Agent(c.Agent).Log(ctx, e)
+	if err != nil {
+		return err
+	}
+	if a.JSON {
+		return a.json(map[string]uuid.UUID{"id": id})
+	}
+	_, err = fmt.Fprintln(a.out, id)
+	return err
+}
+
+type auditTailCmd struct {
+	tenantFlag
+	filterFlags
+	Every time.Duration `help:"How often to look." default:"1s"`
+}
+
+// tailBack is how far back tail looks each time: an event written within it is not missed, whatever
+// order writers commit in.
+const tailBack = time.Minute
+
+// Run prints events that are created from now on, oldest first, until stopped.
+func (c auditTailCmd) Run(ctx context.Context, a *app) error {
+	f, err := c.filter()
+	if err != nil {
+		return err
+	}
+	if c.Every < 100*time.Millisecond {
+		return coded{errors.New("--every: at least 100ms"), exitUsage}
+	}
+	k, done, err := a.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	t := k.Tenant(c.Tenant)
+	begin := time.Now()
+	if !f.Since.IsZero() {
+		begin = f.Since
+	}
+	seen := map[uuid.UUID]time.Time{}
+	for {
+		f.Since = begin
+		if back := time.Now().Add(-tailBack); back.After(begin) {
+			f.Since = back
+		}
+		for id, at := range seen {
+			if at.Before(f.Since) {
+				delete(seen, id)
+			}
+		}
+		if err := c.news(ctx, a, t, f, seen); err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(c.Every):
+		}
+	}
+}
+
+func (c auditTailCmd) news(ctx context.Context, a *app, t *konstruct.Tenant, f audit.Filter, seen map[uuid.UUID]time.Time) error {
+	var fresh []audit.Stored
+	for f.Limit = audit.MaxList; ; {
+		events, err := t.Events(ctx, f)
+		if err != nil {
+			return err
+		}
+		for _, e := range events {
+			if _, ok := seen[e.ID]; !ok {
+				seen[e.ID] = e.CreatedAt
+				fresh = append(fresh, e)
+			}
+		}
+		if len(events) < f.Limit {
+			break
+		}
+		f.After = events[len(events)-1].Cursor
+	}
+	for i := len(fresh) - 1; i >= 0; i-- {
+		e := fresh[i]
+		if a.JSON {
+			raw, err := json.Marshal(e)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(a.out, "%s\n", raw)
+			continue
+		}
+		fmt.Fprintf(a.out, "%s  %-15s  %s  %s\n", e.CreatedAt.Format("2006-01-02 15:04:05"), printable(e.Action), e.ID, printable(oneLine(text(e.Input), 60)))
+	}
+	return nil
+}
+
+type auditVerifyCmd struct {
+	Tenant *uuid.UUID `help:"Only this tenant's events." placeholder:"UUID"`
+}
+
+// Run verifies, names each event that differs, and fails on any.
+func (c auditVerifyCmd) Run(ctx context.Context, a *app) error {
+	u, done, err := a.database(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	url, err := need(u.notary, "KONSTRUCT_NOTARY_DATABASE_URL", "audit verify")
+	if err != nil {
+		return err
+	}
+	return a.verify(ctx, url, c.Tenant)
+}
+
+func (a *app) verify(ctx context.Context, url string, tenant *uuid.UUID) error {
+	db, err := tenantdb.OpenEvidence(ctx, url)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	findings := []audit.Finding{}
+	start := time.Now()
+	r, err := audit.Verify(ctx, db, tenant, func(f audit.Finding) {
+		if a.JSON {
+			if len(findings) < audit.MaxList {
+				findings = append(findings, f)
+			}
+			return
+		}
+		fmt.Fprintf(a.out, "event %s of tenant %s %s\n", f.Event, f.Tenant, f.What)
+	})
+	if err != nil {
+		return err
+	}
+	if a.JSON {
+		err = a.json(struct {
+			audit.Report
+			OK       bool            `json:"ok"`
+			Findings []audit.Finding `json:"findings"` // the first thousand
+		}{r, r.OK(), findings})
+	} else {
+		_, err = fmt.Fprintf(a.out, "%d events match their seals; %d differ, %d missing, %d extra (%s)\n", r.Events, r.Differ, r.Missing, r.Extra, time.Since(start).Round(time.Millisecond))
+	}
+	if err == nil && !r.OK() {
+		err = errors.New("the trail does not verify")
+	}
+	return err
+}

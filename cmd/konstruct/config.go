@@ -1,0 +1,216 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"net/url"
+	"os"
+	"reflect"
+	"runtime/debug"
+	"sort"
+	"strings"
+
+	"github.com/alecthomas/kong"
+)
+
+// settings are what flags, environment variables and the configuration file may set, in that order of
+// strength; a flag --data-dir is KONSTRUCT_DATA_DIR in the other two.
+type settings struct {
+	ConfigFile            string `name:"config" help:"File of KONSTRUCT_…=value lines, as konstruct dev db prints them." env:"KONSTRUCT_CONFIG" placeholder:"FILE"`
+	DatabaseURL           string `help:"Connection URL of role konstruct_app: everything that serves." env:"KONSTRUCT_DATABASE_URL" placeholder:"URL"`
+	OwnerDatabaseURL      string `help:"Of the schema's owner: migrations only." env:"KONSTRUCT_OWNER_DATABASE_URL" placeholder:"URL"`
+	NotaryDatabaseURL     string `help:"Of konstruct_notary: audit verify." env:"KONSTRUCT_NOTARY_DATABASE_URL" placeholder:"URL"`
+	ComplianceDatabaseURL string `help:"Of konstruct_compliance: erasure and retention (not there yet)." env:"KONSTRUCT_COMPLIANCE_DATABASE_URL" placeholder:"URL"`
+	SuperuserDatabaseURL  string `help:"Of a superuser: migrate guard and bench only." env:"KONSTRUCT_SUPERUSER_DATABASE_URL" placeholder:"URL"`
+	DataDir               string `help:"Folder for the private cluster." env:"KONSTRUCT_DATA_DIR" default:".data" placeholder:"DIR"`
+	PartsDir              string `help:"Folder that make setup fills: PostgreSQL, model, ONNX Runtime." env:"KONSTRUCT_PARTS_DIR" default:"${parts}" placeholder:"DIR"`
+	Listen                string `help:"Address the service listens on (not there yet)." env:"KONSTRUCT_LISTEN" default:"127.0.0.1:8080" placeholder:"ADDR"`
+	EmbedURL              string `help:"Base URL of an OpenAI-compatible embeddings endpoint; empty is the local model." env:"KONSTRUCT_EMBED_URL" placeholder:"URL"`
+	EmbedKey              string `help:"Its key." env:"KONSTRUCT_EMBED_KEY" placeholder:"KEY"`
+	EmbedModel            string `help:"Its model, of 384 dimensions." env:"KONSTRUCT_EMBED_MODEL" placeholder:"MODEL"`
+}
+
+// others are environment variables that are read elsewhere, and so no mistake.
+var others = map[string]bool{"KONSTRUCT_ONNXRUNTIME": true, "KONSTRUCT_TENANT": true, "KONSTRUCT_AGENT": true}
+
+// configure reads the environment and the file, and has the parser fall back to the file.
+func (a *app) configure(parser *kong.Kong, args []string) error {
+	known := map[string]bool{}
+	for _, f := range reflect.VisibleFields(reflect.TypeFor[settings]()) {
+		known[f.Tag.Get("env")] = true
+	}
+	for _, kv := range os.Environ() {
+		if key, _, _ := strings.Cut(kv, "="); strings.HasPrefix(key, "KONSTRUCT_") && !known[key] && !others[key] {
+			return fmt.Errorf("environment: %s is no setting: %s", key, nearest(key, known))
+		}
+	}
+	path := os.Getenv("KONSTRUCT_CONFIG")
+	for i, arg := range args {
+		if v, ok := strings.CutPrefix(arg, "--config="); ok {
+			path = v
+		} else if arg == "--config" && i+1 < len(args) {
+			path = args[i+1]
+		}
+	}
+	values := map[string]string{}
+	if path != "" {
+		var err error
+		if values, err = readFile(path, known); err != nil {
+			return err
+		}
+	}
+	a.sources = map[string]string{}
+	for key := range values {
+		a.sources[key] = path
+	}
+	resolver := kong.ResolverFunc(func(_ *kong.Context, _ *kong.Path, f *kong.Flag) (any, error) {
+		for _, env := range f.Envs {
+			if _, set := os.LookupEnv(env); set {
+				return nil, nil // the environment is stronger than the file
+			}
+			if v, ok := values[env]; ok {
+				return v, nil
+			}
+		}
+		return nil, nil
+	})
+	return kong.Resolvers(resolver).Apply(parser)
+}
+
+// maxConfig is how many bytes a configuration file may have.
+const maxConfig = 1 << 20
+
+func readFile(path string, known map[string]bool) (map[string]string, error) {
+	st, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("configuration: %w", err)
+	}
+	if st.Size() > maxConfig || !st.Mode().IsRegular() {
+		return nil, fmt.Errorf("configuration: %s is no file of at most %d bytes", path, maxConfig)
+	}
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("configuration: %w", err)
+	}
+	values := map[string]string{}
+	lines := bufio.NewScanner(bytes.NewReader(raw))
+	for n := 1; lines.Scan(); n++ {
+		line := strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(lines.Text()), "export "))
+		if line == "" || line[0] == '#' {
+			continue
+		}
+		key, value, ok := strings.Cut(line, "=")
+		if key = strings.TrimSpace(key); !ok {
+			return nil, fmt.Errorf("configuration: %s:%d is no KONSTRUCT_…=value", path, n)
+		}
+		if !known[key] && !others[key] || key == "KONSTRUCT_CONFIG" {
+			return nil, fmt.Errorf("configuration: %s:%d: %s is no setting: %s", path, n, key, nearest(key, known))
+		}
+		values[key] = strings.Trim(strings.TrimSpace(value), `"'`)
+	}
+	return values, lines.Err()
+}
+
+// nearest helps with a mistyped name.
+func nearest(key string, known map[string]bool) string {
+	var names []string
+	for k := range known {
+		names = append(names, k)
+	}
+	sort.Strings(names)
+	best, score := "", 0
+	for _, n := range names {
+		same := 0
+		for same < min(len(n), len(key)) && n[same] == key[same] {
+			same++
+		}
+		for i := 1; i <= min(len(n), len(key)) && n[len(n)-i] == key[len(key)-i]; i++ {
+			same++
+		}
+		if same > score {
+			best, score = n, same
+		}
+	}
+	return "did you mean " + best + "?"
+}
+
+// found notes where each setting's value came from.
+func (a *app) found(k *kong.Context) {
+	for _, p := range k.Path {
+		if p.Flag != nil && !p.Resolved && len(p.Flag.Envs) > 0 {
+			a.sources[p.Flag.Envs[0]] = "--" + p.Flag.Name
+		}
+	}
+	for _, f := range reflect.VisibleFields(reflect.TypeFor[settings]()) {
+		env := f.Tag.Get("env")
+		if strings.HasPrefix(a.sources[env], "--") {
+			continue
+		}
+		if _, set := os.LookupEnv(env); set {
+			a.sources[env] = "environment"
+		} else if a.sources[env] == "" {
+			a.sources[env] = "default"
+		}
+	}
+}
+
+type configCmd struct{}
+
+// Run prints each setting, secrets masked.
+func (configCmd) Run(a *app) error {
+	type line struct {
+		Name  string `json:"name"`
+		Value string `json:"value"`
+		From  string `json:"from"`
+	}
+	var lines []line
+	v := reflect.ValueOf(a.settings)
+	for _, f := range reflect.VisibleFields(v.Type()) {
+		value := v.FieldByIndex(f.Index).String()
+		if value != "" && strings.HasSuffix(f.Name, "Key") {
+			value = "…"
+		}
+		lines = append(lines, line{f.Tag.Get("env"), mask(value), a.sources[f.Tag.Get("env")]})
+	}
+	return printTable(a, lines, []string{"NAME", "VALUE", "FROM"}, func(l line) []string { return []string{l.Name, l.Value, l.From} })
+}
+
+// mask hides the password of a URL, also where it is given as a parameter or in a connection string.
+func mask(value string) string {
+	u, err := url.Parse(value)
+	if err != nil || u.Scheme == "" {
+		if i := strings.Index(strings.ToLower(value), "password"); i >= 0 {
+			return value[:i] + "password=…"
+		}
+		return value
+	}
+	q := u.Query()
+	for key := range q {
+		if strings.Contains(strings.ToLower(key), "password") {
+			q.Set(key, "…")
+		}
+	}
+	u.RawQuery = q.Encode()
+	return strings.Replace(u.Redacted(), "xxxxx", "…", 1)
+}
+
+// version is what the binary was built from.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "konstruct (unknown build)"
+	}
+	rev := ""
+	for _, s := range info.Settings {
+		switch s.Key {
+		case "vcs.revision":
+			rev = " " + s.Value[:min(12, len(s.Value))] + rev
+		case "vcs.modified":
+			if s.Value == "true" {
+				rev += " with changes"
+			}
+		}
+	}
+	return "konstruct " + info.Main.Version + rev + " " + info.GoVersion
+}

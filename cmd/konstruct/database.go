@@ -1,0 +1,155 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/konstruct/konstruct"
+	"github.com/konstruct/konstruct/embed"
+	"github.com/konstruct/konstruct/internal/devpg"
+	"github.com/konstruct/konstruct/migrations"
+)
+
+// urls are the connection URLs of one database, by role; empty where there is none.
+type urls struct {
+	app, owner, notary, compliance, superuser string
+}
+
+// database returns the URLs in force. With none set it is the private cluster, started or joined, and
+// migrated; close ends what it started.
+func (a *app) database(ctx context.Context) (u urls, done func(), err error) {
+	u = urls{a.DatabaseURL, a.OwnerDatabaseURL, a.NotaryDatabaseURL, a.ComplianceDatabaseURL, a.SuperuserDatabaseURL}
+	if u != (urls{}) {
+		return u, func() {}, nil
+	}
+	fmt.Fprintf(a.err, "konstruct: no KONSTRUCT_DATABASE_URL is set: using the private database in %s\n", a.DataDir)
+	cluster, err := a.private(ctx)
+	if err != nil {
+		return u, nil, err
+	}
+	return clusterURLs(cluster), cluster.Stop, nil
+}
+
+func clusterURLs(c *devpg.Cluster) urls {
+	return urls{c.URL("konstruct_app", devpg.Database), c.URL("konstruct_owner", devpg.Database), c.URL("konstruct_notary", devpg.Database),
+		c.URL("konstruct_compliance", devpg.Database), c.SuperuserURL(devpg.Database)}
+}
+
+// private joins the cluster that runs in the data folder, or starts it, and migrates.
+func (a *app) private(ctx context.Context) (*devpg.Cluster, error) {
+	c, err := devpg.Running(ctx, a.DataDir)
+	if err != nil {
+		return nil, err
+	}
+	if c == nil {
+		in, err := devpg.Find(a.PartsDir)
+		if err != nil {
+			return nil, err
+		}
+		if c, err = devpg.Start(ctx, in, a.DataDir); err != nil {
+			return nil, err
+		}
+	}
+	if err := a.lay(ctx, clusterURLs(c)); err != nil {
+		c.Stop()
+		return nil, err
+	}
+	return c, nil
+}
+
+// lay migrates a private database and installs the guard.
+func (a *app) lay(ctx context.Context, u urls) error {
+	if err := a.migrateUp(ctx, u.owner); err != nil {
+		return err
+	}
+	return migrations.Guard(ctx, u.superuser)
+}
+
+// need returns the URL, or says which setting is missing.
+func need(url, setting, what string) (string, error) {
+	if url == "" {
+		return "", coded{fmt.Errorf("%s needs %s: set it to the connection URL of that role", what, setting), exitUsage}
+	}
+	return url, nil
+}
+
+// open opens the library as konstruct_app.
+func (a *app) open(ctx context.Context) (*konstruct.Konstruct, func(), error) {
+	u, done, err := a.database(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	url, err := need(u.app, "KONSTRUCT_DATABASE_URL", "this command")
+	if err != nil {
+		return nil, nil, err
+	}
+	k, err := konstruct.Open(ctx, konstruct.Config{DatabaseURL: url, Parts: a.PartsDir, Embedder: a.embedder()})
+	if err != nil {
+		done()
+		return nil, nil, err
+	}
+	return k, func() { _ = k.Close(); done() }, nil
+}
+
+// embedTime bounds one request to an embeddings endpoint.
+const embedTime = time.Minute
+
+// embedder is the endpoint that is set, or nil for the local model.
+func (a *app) embedder() embed.Embedder {
+	if a.EmbedURL == "" {
+		return nil
+	}
+	return &embed.Remote{BaseURL: a.EmbedURL, Key: a.EmbedKey, Model: a.EmbedModel, Client: &http.Client{Timeout: embedTime}}
+}
+
+// codeOf is the exit code of an error.
+func codeOf(err error) int {
+	var pg *pgconn.PgError
+	var connect *pgconn.ConnectError
+	if errors.As(err, &connect) || errors.As(err, &pg) && strings.HasPrefix(pg.Code, "28") || errors.Is(err, devpg.ErrNotInstalled) {
+		return exitNoDB
+	}
+	return exitFailed
+}
+
+// explain says what an error means for the person at the terminal, in one line, and what to run.
+func explain(err error) string {
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) {
+		switch {
+		case pg.Code == "28P01" || pg.Code == "28000":
+			return fmt.Sprintf("the database refuses this role or its password (%s): check the connection URL's user and password", pg.Message)
+		case pg.Code == "3D000":
+			return fmt.Sprintf("%s: create it, or check the connection URL's last part", pg.Message)
+		case pg.Code == "42P01" || pg.Code == "42883" || pg.Code == "42703":
+			return fmt.Sprintf("the schema is older than this program (%s): run konstruct migrate up", pg.Message)
+		case pg.Code == "53100" || pg.Code == "58030":
+			return fmt.Sprintf("the database's disk is full (%s): nothing of this was stored; make room and run it again", pg.Message)
+		case pg.Hint != "":
+			return fmt.Sprintf("%v: %s", err, pg.Hint)
+		}
+	}
+	var connect *pgconn.ConnectError
+	if errors.As(err, &connect) {
+		where := net.JoinHostPort(connect.Config.Host, fmt.Sprint(connect.Config.Port))
+		return fmt.Sprintf("PostgreSQL does not answer at %s: start it, check the connection URL, or leave all URLs unset to use the private database (%v)", where, rootCause(err))
+	}
+	return printable(strings.ReplaceAll(err.Error(), "\n", " "))
+}
+
+func rootCause(err error) error {
+	for {
+		next := errors.Unwrap(err)
+		if next == nil {
+			return err
+		}
+		err = next
+	}
+}

@@ -1,0 +1,208 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/konstruct/konstruct"
+	"github.com/konstruct/konstruct/audit"
+)
+
+type demoCmd struct {
+	Dir string `help:"Your own folder of documents instead of the Go installation's." placeholder:"DIR" type:"existingdir"`
+}
+
+// Help is shown by --help.
+func (demoCmd) Help() string {
+	return "Uses the configured database, or the private one in the data folder."
+}
+
+// party is one tenant of the demonstration.
+type party struct {
+	name      string
+	id        uuid.UUID
+	paths     []string
+	questions []string
+}
+
+// The tenants keep their ids, so that a second run finds the documents there.
+var (
+	gopherID = uuid.MustParse("60600000-0000-4000-8000-000000000001")
+	newtonID = uuid.MustParse("60600000-0000-4000-8000-000000000002")
+)
+
+func (c demoCmd) parties() ([]party, error) {
+	gopher := []string{"When does a read observe a write of another goroutine?", "What does a select statement do when several cases are ready?",
+		"How are constants that overflow their type treated?", "In what order are package variables initialized?", "What happens when a nil map is written to?"}
+	newton := []string{"Are rays of different colours refracted by different amounts?", "What is the white light of the sun made of?",
+		"Why does a rainbow show its colours?", "How thick must a film be to show a colour?", "What does Newton ask about light and gross bodies turning into each other?"}
+	if c.Dir != "" {
+		return []party{{"your folder", gopherID, []string{c.Dir}, []string{"What is this about?", "What are the main steps?", "What can go wrong?", "Who is responsible?", "What is required first?"}},
+			{"an empty tenant", newtonID, nil, nil}}, nil
+	}
+	root := goRoot()
+	if root == "" {
+		return nil, fmt.Errorf("no Go installation with its documents was found: run konstruct demo --dir FOLDER on a folder of your own")
+	}
+	return []party{
+		{"gophers", gopherID, []string{filepath.Join(root, "doc", "go_spec.html"), filepath.Join(root, "doc", "go_mem.html")}, gopher},
+		{"newton", newtonID, []string{filepath.Join(root, "src", "testdata", "Isaac.Newton-Opticks.txt")}, newton}}, nil
+}
+
+// goRoot finds the Go installation, whose documents every machine that can build this has.
+func goRoot() string {
+	out, _ := exec.Command("go", "env", "GOROOT").Output() // no go here is no mistake
+	roots := []string{strings.TrimSpace(string(out)), "/usr/local/go", "/usr/lib/go", "/usr/share/go", "/opt/homebrew/opt/go/libexec"}
+	for _, r := range roots {
+		if _, err := os.Stat(filepath.Join(r, "src", "testdata", "Isaac.Newton-Opticks.txt")); r != "" && err == nil {
+			if _, err := os.Stat(filepath.Join(r, "doc", "go_spec.html")); err == nil {
+				return r
+			}
+		}
+	}
+	return ""
+}
+
+// Run is the whole demonstration.
+func (c demoCmd) Run(ctx context.Context, a *app) error {
+	parties, err := c.parties()
+	if err != nil {
+		return err
+	}
+	u, done, err := a.database(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	for _, n := range []struct{ url, name string }{{u.app, "KONSTRUCT_DATABASE_URL"}, {u.notary, "KONSTRUCT_NOTARY_DATABASE_URL"}} {
+		if _, err := need(n.url, n.name, "the demonstration"); err != nil {
+			return err
+		}
+	}
+	k, err := konstruct.Open(ctx, konstruct.Config{DatabaseURL: u.app, Parts: a.PartsDir, Embedder: a.embedder()})
+	if err != nil {
+		return err
+	}
+	defer k.Close()
+	for _, p := range parties {
+		if len(p.paths) == 0 {
+			continue
+		}
+		a.title("Tenant %s takes in its documents", p.name)
+		s, err := a.ingest(ctx, k.Tenant(p.id).Agent(agentOf(p.id)), p.paths)
+		if err != nil {
+			return err
+		}
+		s.print(a)
+	}
+	for i, p := range parties {
+		if err := c.ask(ctx, a, k, p, parties[1-i]); err != nil {
+			return err
+		}
+	}
+	if err := c.turn(ctx, a, k, parties[0]); err != nil {
+		return err
+	}
+	a.title("The trail holds: every event is read again and held against its seal")
+	if err := a.verify(ctx, u.notary, nil); err != nil {
+		return err
+	}
+	if err := c.rewrite(ctx, a, k.Tenant(parties[0].id)); err != nil {
+		return err
+	}
+	fmt.Fprintf(a.out, `
+Next:
+  bin/konstruct kb search --tenant %[1]s "your own question"
+  bin/konstruct audit list --tenant %[1]s
+  bin/konstruct demo --dir FOLDER      the same on your own documents
+  bin/konstruct dev db                 keep the database running, for psql or your own program
+`, parties[0].id)
+	return nil
+}
+
+func (a *app) title(format string, args ...any) {
+	fmt.Fprintf(a.out, "\n%s\n", a.bold(fmt.Sprintf("── "+format+" ──", args...)))
+}
+
+func agentOf(tenant uuid.UUID) uuid.UUID { return uuid.NewSHA1(tenant, []byte("demo agent")) }
+
+// ask asks a tenant's questions, and one of the other's, which finds only what is this tenant's own.
+func (c demoCmd) ask(ctx context.Context, a *app, k *konstruct.Konstruct, p, other party) error {
+	agent := k.Tenant(p.id).Agent(agentOf(p.id))
+	for _, q := range p.questions {
+		a.title("%s asks: %s", p.name, q)
+		r, err := agent.Ask(ctx, konstruct.Question{Text: q, TopK: 3, UserID: "demo"})
+		if err != nil {
+			return err
+		}
+		a.hits(r.Hits, 2)
+		fmt.Fprintln(a.out, a.dim("event "+r.EventID.String()))
+	}
+	if len(other.questions) == 0 {
+		return nil
+	}
+	a.title("%s asks %s's question: %s", p.name, other.name, other.questions[0])
+	r, err := agent.Search(ctx, other.questions[0], 3)
+	if err != nil {
+		return err
+	}
+	a.hits(r.Hits, 1)
+	own := map[string]bool{}
+	for _, path := range p.paths {
+		own[filepath.Base(path)] = true
+	}
+	for _, h := range r.Hits {
+		if c.Dir == "" && !own[h.Filename] {
+			return fmt.Errorf("tenant %s was shown %s, which is not its own", p.name, h.Filename)
+		}
+	}
+	fmt.Fprintf(a.out, "%d passages, all of %s's own documents: the database shows it no others\n", len(r.Hits), p.name)
+	return nil
+}
+
+// turn logs what an agent does in one turn, and lists it.
+func (c demoCmd) turn(ctx context.Context, a *app, k *konstruct.Konstruct, p party) error {
+	a.title("An agent's turn is logged: a tool call, an LLM call, an escalation")
+	t := k.Tenant(p.id)
+	agent := t.Agent(agentOf(p.id))
+	if _, err := agent.LogToolCall(ctx, konstruct.ToolCall{Name: "run_tests", CallID: "call_1", Type: "function", UserID: "demo", Arguments: `{"package":"./..."}`, Result: "2 failures", Latency: 4200 * time.Millisecond}); err != nil {
+		return err
+	}
+	if _, err := agent.LogLLMCall(ctx, konstruct.LLMCall{Provider: "anthropic", Model: "claude-opus-4-5", UserID: "demo", Prompt: "Why do two tests fail under -race?", Completion: "The counter is written without a lock.",
+		InputTokens: 812, OutputTokens: 96, FinishReasons: []string{"end_turn"}, Latency: 1900 * time.Millisecond}); err != nil {
+		return err
+	}
+	if _, err := agent.LogEscalation(ctx, konstruct.Escalation{UserID: "demo", Reason: "The fix changes an exported type.", Question: "May Counter become a struct?", To: "maintainers"}); err != nil {
+		return err
+	}
+	events, err := t.Events(ctx, audit.Filter{Limit: 8})
+	if err != nil {
+		return err
+	}
+	return a.events(events)
+}
+
+// rewrite tries what the trail must refuse, as the application's own role.
+func (c demoCmd) rewrite(ctx context.Context, a *app, t *konstruct.Tenant) error {
+	const sql = `UPDATE audit_events SET output_summary = 'nothing happened'`
+	a.title("Somebody tries to rewrite it, as the application's own role")
+	fmt.Fprintln(a.out, "  "+sql)
+	err := t.Tx(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, sql)
+		return err
+	})
+	if err == nil {
+		return errors.New("the database let the trail be rewritten")
+	}
+	fmt.Fprintln(a.out, a.red("  "+strings.TrimSpace(err.Error())))
+	return nil
+}

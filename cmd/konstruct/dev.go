@@ -1,0 +1,42 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/konstruct/konstruct/internal/devpg"
+)
+
+type devCmd struct {
+	DB devDBCmd `cmd:"" name:"db" help:"Start the private PostgreSQL, print its URLs, stay until stopped."`
+}
+
+type devDBCmd struct{}
+
+// Help is shown by --help.
+func (devDBCmd) Help() string {
+	return "Prints one KONSTRUCT_…=URL a line when it is ready; a file of these lines is a configuration:\n\n  konstruct dev db >konstruct.env &\n  konstruct --config konstruct.env doctor"
+}
+
+// Run starts the cluster, migrates, prints one URL a line, and stops on TERM or INT.
+func (devDBCmd) Run(ctx context.Context, a *app) error {
+	if c, err := devpg.Running(ctx, a.DataDir); err != nil {
+		return err
+	} else if c != nil {
+		return fmt.Errorf("the private PostgreSQL in %s runs already: stop that konstruct first, or choose another --data-dir", a.DataDir)
+	}
+	cluster, err := a.private(ctx)
+	if err != nil {
+		return err
+	}
+	defer cluster.Stop()
+	u := clusterURLs(cluster)
+	fmt.Fprintf(a.out, "KONSTRUCT_DATABASE_URL=%s\nKONSTRUCT_OWNER_DATABASE_URL=%s\nKONSTRUCT_NOTARY_DATABASE_URL=%s\nKONSTRUCT_COMPLIANCE_DATABASE_URL=%s\nKONSTRUCT_SUPERUSER_DATABASE_URL=%s\n",
+		u.app, u.owner, u.notary, u.compliance, u.superuser)
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-cluster.Exited():
+		return fmt.Errorf("the private PostgreSQL stopped by itself: its log is %s/pg/log", a.DataDir)
+	}
+}

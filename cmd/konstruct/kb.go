@@ -1,0 +1,297 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/konstruct/konstruct"
+	"github.com/konstruct/konstruct/kb"
+)
+
+type kbCmd struct {
+	Ingest kbIngestCmd `cmd:"" help:"Take in files and folders: text, Markdown, HTML, PDF."`
+	Search kbSearchCmd `cmd:"" help:"Find the passages nearest to a question; the search is audited."`
+	List   kbListCmd   `cmd:"" help:"List the documents."`
+	Show   kbShowCmd   `cmd:"" help:"Show a document and its passages."`
+	Rm     kbRmCmd     `cmd:"" help:"Remove documents."`
+}
+
+// agentFlag names the agent that acts; a person at the command line is one of the tenant's own.
+type agentFlag struct {
+	Agent uuid.UUID `help:"The agent that acts; without it one that stands for this tenant's command line." env:"KONSTRUCT_AGENT" placeholder:"UUID"`
+}
+
+func (f agentFlag) agent(t *konstruct.Tenant, tenant uuid.UUID) *konstruct.Agent {
+	if f.Agent == uuid.Nil {
+		f.Agent = uuid.NewSHA1(tenant, []byte("konstruct command line"))
+	}
+	return t.Agent(f.Agent)
+}
+
+type kbIngestCmd struct {
+	tenantFlag
+	agentFlag
+	Paths []string `arg:"" help:"Files and folders."`
+}
+
+// Help is shown by --help.
+func (kbIngestCmd) Help() string {
+	return "A file already there is left as it is, a changed one is replaced. Hidden files and files of other kinds in a folder are passed over.\n\nExit code 3 when some files failed and some did not.\n\nExample:\n\n  konstruct kb ingest --tenant $T docs/ handbook.pdf"
+}
+
+// Run takes the files in.
+func (c kbIngestCmd) Run(ctx context.Context, a *app) error {
+	k, done, err := a.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	s, err := a.ingest(ctx, c.agent(k.Tenant(c.Tenant), c.Tenant), c.Paths)
+	if err != nil {
+		return err
+	}
+	if a.JSON {
+		err = a.json(s)
+	} else {
+		s.print(a)
+	}
+	if err != nil || len(s.Failed) == 0 {
+		return err
+	}
+	if s.Added+s.Replaced+s.Unchanged > 0 {
+		return coded{fmt.Errorf("%d of %d files were not taken in", len(s.Failed), s.files()), exitPartial}
+	}
+	return fmt.Errorf("none of %d files was taken in", len(s.Failed))
+}
+
+// summary is what became of an ingest.
+type summary struct {
+	Added     int      `json:"added"`
+	Replaced  int      `json:"replaced"`
+	Unchanged int      `json:"unchanged"`
+	Skipped   int      `json:"skipped"` // of other kinds, in folders
+	Chunks    int64    `json:"chunks"`
+	Seconds   float64  `json:"seconds"`
+	Failed    []failed `json:"failed"`
+}
+
+type failed struct {
+	Path  string `json:"path"`
+	Error string `json:"error"`
+}
+
+func (s *summary) files() int { return s.Added + s.Replaced + s.Unchanged + len(s.Failed) }
+
+func (a *app) ingest(ctx context.Context, agent *konstruct.Agent, paths []string) (*summary, error) {
+	s := &summary{Failed: []failed{}}
+	total := int64(kb.Count(paths))
+	start, p := time.Now(), a.newProgress("files", "chunks", total)
+	defer p.done()
+	var files, chunks int64
+	results := make(chan konstruct.FileResult)
+	more := make(chan int)
+	end := make(chan error, 1)
+	go func() {
+		end <- agent.Ingest(ctx, paths, func(r konstruct.FileResult) { results <- r }, func(n int) { more <- n })
+	}()
+	for {
+		select {
+		case err := <-end:
+			s.Seconds, s.Chunks = time.Since(start).Seconds(), chunks
+			return s, err
+		case n := <-more:
+			chunks += int64(n)
+		case r := <-results:
+			files++
+			s.add(r)
+		}
+		p.set(files, max(files, total), chunks)
+	}
+}
+
+func (s *summary) add(r konstruct.FileResult) {
+	switch {
+	case r.Skipped:
+		s.Skipped++
+	case r.Err != nil:
+		s.Failed = append(s.Failed, failed{r.Path, r.Err.Error()})
+	case r.Outcome == kb.Added:
+		s.Added++
+	case r.Outcome == kb.Replaced:
+		s.Replaced++
+	default:
+		s.Unchanged++
+	}
+}
+
+func (s *summary) print(a *app) {
+	for _, f := range s.Failed {
+		fmt.Fprintf(a.err, "%s %s: %s\n", a.red("failed"), printable(f.Path), printable(f.Error))
+	}
+	fmt.Fprintf(a.out, "%d added, %d replaced, %d unchanged, %d failed, %d of other kinds passed over; %d chunks in %.1f s", s.Added, s.Replaced, s.Unchanged, len(s.Failed), s.Skipped, s.Chunks, s.Seconds)
+	if s.Chunks > 0 {
+		fmt.Fprintf(a.out, " (%.0f chunks/s)", float64(s.Chunks)/s.Seconds)
+	}
+	fmt.Fprintln(a.out)
+}
+
+type kbSearchCmd struct {
+	tenantFlag
+	agentFlag
+	Question string `arg:"" help:"What to look for, in words."`
+	TopK     int    `help:"How many passages, up to 100." default:"5"`
+	User     string `help:"On whose behalf."`
+}
+
+// Help is shown by --help.
+func (kbSearchCmd) Help() string {
+	return "Example:\n\n  konstruct kb search --tenant $T \"How are dead rows reclaimed?\" --top-k 3"
+}
+
+// Run searches and prints what was found.
+func (c kbSearchCmd) Run(ctx context.Context, a *app) error {
+	k, done, err := a.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	r, err := c.agent(k.Tenant(c.Tenant), c.Tenant).Ask(ctx, konstruct.Question{Text: c.Question, TopK: c.TopK, UserID: c.User})
+	if err != nil {
+		return err
+	}
+	if a.JSON {
+		if r.Hits == nil {
+			r.Hits = []konstruct.Hit{}
+		}
+		return a.json(r)
+	}
+	a.hits(r.Hits, 3)
+	_, err = fmt.Fprintf(a.out, "event %s\n", r.EventID)
+	return err
+}
+
+// hits prints passages, each with at most some lines of its text.
+func (a *app) hits(hits []konstruct.Hit, lines int) {
+	if len(hits) == 0 {
+		fmt.Fprintln(a.out, "nothing found: this tenant's knowledge base is empty")
+	}
+	for i, h := range hits {
+		where := h.Filename
+		if h.Page > 0 {
+			where += fmt.Sprintf(", page %d", h.Page)
+		}
+		if len(h.Headings) > 0 {
+			where += " › " + strings.Join(h.Headings, " › ")
+		}
+		fmt.Fprintf(a.out, "%d. %s  %s\n", i+1, a.green(fmt.Sprintf("%.3f", h.Score)), a.bold(printable(oneLine(where, 110))))
+		for _, l := range wrap(printable(oneLine(h.Content, 100*lines)), 100) {
+			fmt.Fprintf(a.out, "   %s\n", l)
+		}
+	}
+}
+
+// wrap breaks text between words.
+func wrap(s string, width int) (lines []string) {
+	line, n := "", 0
+	for _, w := range strings.Fields(s) {
+		if size := len([]rune(w)); n > 0 && n+1+size > width {
+			lines, line, n = append(lines, line), w, size
+		} else if n == 0 {
+			line, n = w, size
+		} else {
+			line, n = line+" "+w, n+1+size
+		}
+	}
+	return append(lines, line)
+}
+
+type kbListCmd struct {
+	tenantFlag
+	Limit int       `help:"How many at most, up to 1000." default:"100"`
+	After uuid.UUID `help:"Continue after this document." placeholder:"UUID"`
+}
+
+// Run lists the documents.
+func (c kbListCmd) Run(ctx context.Context, a *app) error {
+	k, done, err := a.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	docs, err := k.Tenant(c.Tenant).Documents(ctx, c.After, c.Limit)
+	if err != nil {
+		return err
+	}
+	if docs == nil {
+		docs = []konstruct.Document{}
+	}
+	err = printTable(a, docs, []string{"DOCUMENT", "FILE", "TITLE", "TYPE", "CHUNKS", "BYTES", "INGESTED"}, func(d konstruct.Document) []string {
+		return []string{d.ID.String(), oneLine(d.Filename, 40), oneLine(d.Title, 30), d.ContentType, fmt.Sprint(d.Chunks), fmt.Sprint(d.Bytes), d.IngestedAt.UTC().Format("2006-01-02 15:04")}
+	})
+	if err == nil && !a.JSON && len(docs) == c.Limit {
+		fmt.Fprintf(a.err, "more: --after %s\n", docs[len(docs)-1].ID)
+	}
+	return err
+}
+
+type kbShowCmd struct {
+	tenantFlag
+	ID uuid.UUID `arg:"" help:"The document's id."`
+}
+
+// Run shows a document.
+func (c kbShowCmd) Run(ctx context.Context, a *app) error {
+	k, done, err := a.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	d, passages, err := k.Tenant(c.Tenant).Document(ctx, c.ID)
+	if err != nil {
+		return err
+	}
+	if a.JSON {
+		return a.json(struct {
+			konstruct.Document
+			Passages []konstruct.Passage `json:"passages"`
+		}{d, passages})
+	}
+	fmt.Fprintf(a.out, "%s\n%s, %d bytes, sha256 %s, taken in %s\n", a.bold(printable(d.Filename)), d.ContentType, d.Bytes, d.SHA256, d.IngestedAt.UTC().Format(time.RFC3339))
+	fmt.Fprintln(a.out, printable(d.Source))
+	for _, p := range passages {
+		where := fmt.Sprintf("%d. bytes %d-%d", p.Index+1, p.Start, p.End)
+		if p.Page > 0 {
+			where += fmt.Sprintf(", page %d", p.Page)
+		}
+		fmt.Fprintf(a.out, "\n%s %s\n", a.dim(where), a.bold(printable(strings.Join(p.Headings, " › "))))
+		for _, line := range strings.Split(p.Content, "\n") {
+			fmt.Fprintln(a.out, printable(line))
+		}
+	}
+	return nil
+}
+
+type kbRmCmd struct {
+	tenantFlag
+	IDs []uuid.UUID `arg:"" name:"id" help:"Documents' ids."`
+}
+
+// Run removes documents.
+func (c kbRmCmd) Run(ctx context.Context, a *app) error {
+	k, done, err := a.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	for _, id := range c.IDs {
+		if err := k.Tenant(c.Tenant).Remove(ctx, id); err != nil {
+			return err
+		}
+		fmt.Fprintln(a.out, "removed", id)
+	}
+	return nil
+}

@@ -1,0 +1,167 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/konstruct/konstruct/migrations"
+)
+
+type migrateCmd struct {
+	Up      migrateUpCmd      `cmd:"" help:"Apply what is missing; adopt and seal what was there."`
+	Down    migrateDownCmd    `cmd:"" help:"Take the newest migration back. It drops evidence."`
+	Status  migrateStatusCmd  `cmd:"" help:"List the migrations and when each was applied."`
+	Version migrateVersionCmd `cmd:"" help:"Print the version that the database stands at."`
+	Guard   migrateGuardCmd   `cmd:"" help:"Install the event triggers against quiet DDL, as a superuser."`
+}
+
+// schema opens the owner's database. With no URL set at all it is the private one.
+func (a *app) schema(ctx context.Context) (*migrations.Schema, func(), error) {
+	u, done, err := a.database(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	url, err := need(u.owner, "KONSTRUCT_OWNER_DATABASE_URL", "migrate")
+	if err != nil {
+		return nil, nil, err
+	}
+	s, err := migrations.Open(url)
+	if err != nil {
+		return nil, nil, err
+	}
+	return s, func() { _ = s.Close(); done() }, nil
+}
+
+// migrateUp migrates with a progress bar where adopted events have to be sealed.
+func (a *app) migrateUp(ctx context.Context, url string) error {
+	var p *progress
+	err := migrations.Up(ctx, url, func(sealed, total int64) {
+		if p == nil && total > 0 {
+			p = a.newProgress("sealing adopted events", "events", total)
+		}
+		if p != nil {
+			p.set(sealed, total, sealed)
+		}
+	})
+	if p != nil {
+		p.done()
+		if err == nil {
+			fmt.Fprintf(a.err, "sealed %d adopted events in %s\n", p.n, time.Since(p.begun).Round(time.Millisecond))
+		}
+	}
+	return err
+}
+
+type migrateUpCmd struct{}
+
+// Run applies the migrations and seals adopted events.
+func (migrateUpCmd) Run(ctx context.Context, a *app) error {
+	u, done, err := a.database(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	url, err := need(u.owner, "KONSTRUCT_OWNER_DATABASE_URL", "migrate up")
+	if err != nil {
+		return err
+	}
+	if err := a.migrateUp(ctx, url); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(a.out, "the schema is up to date")
+	return err
+}
+
+type migrateDownCmd struct {
+	DestroyEvidence bool `help:"Yes, drop what the migration holds, events and seals included."`
+}
+
+// Run takes the newest migration back.
+func (c migrateDownCmd) Run(ctx context.Context, a *app) error {
+	if !c.DestroyEvidence {
+		return coded{fmt.Errorf("migrate down drops evidence: nothing was done; if that is what you want, add --destroy-evidence"), exitUsage}
+	}
+	s, done, err := a.schema(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	name, err := s.Down(ctx)
+	if err != nil {
+		return err
+	}
+	if name == "" {
+		name = "nothing: the database stands at 0"
+	}
+	_, err = fmt.Fprintln(a.out, "took back", name)
+	return err
+}
+
+type migrateStatusCmd struct{}
+
+// Run lists the migrations.
+func (migrateStatusCmd) Run(ctx context.Context, a *app) error {
+	s, done, err := a.schema(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	steps, err := s.Status(ctx)
+	if err != nil {
+		return err
+	}
+	return printTable(a, steps, []string{"VERSION", "NAME", "APPLIED"}, func(s migrations.Step) []string {
+		applied := "not yet"
+		if !s.Applied.IsZero() {
+			applied = s.Applied.UTC().Format(time.RFC3339)
+		}
+		return []string{fmt.Sprint(s.Version), s.Name, applied}
+	})
+}
+
+type migrateVersionCmd struct{}
+
+// Run prints the version.
+func (migrateVersionCmd) Run(ctx context.Context, a *app) error {
+	s, done, err := a.schema(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	steps, err := s.Status(ctx)
+	if err != nil {
+		return err
+	}
+	at := int64(0)
+	for _, st := range steps {
+		if !st.Applied.IsZero() {
+			at = st.Version
+		}
+	}
+	if a.JSON {
+		return a.json(map[string]int64{"version": at, "newest": steps[len(steps)-1].Version})
+	}
+	_, err = fmt.Fprintln(a.out, at)
+	return err
+}
+
+type migrateGuardCmd struct{}
+
+// Run installs the event triggers.
+func (migrateGuardCmd) Run(ctx context.Context, a *app) error {
+	u, done, err := a.database(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	url, err := need(u.superuser, "KONSTRUCT_SUPERUSER_DATABASE_URL", "migrate guard")
+	if err != nil {
+		return err
+	}
+	if err := migrations.Guard(ctx, url); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(a.out, "DDL on the audit trail is refused from now on, and logged where konstruct.allow_ddl lets it through")
+	return err
+}

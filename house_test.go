@@ -1,0 +1,86 @@
+package konstruct_test
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"path"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/konstruct/konstruct"
+
+// TestImportRules holds the house's rules: data flows one way.
+func TestImportRules(t *testing.T) {
+	imports := map[string][]string{} // package below the module → what it and its tests import
+	own := map[string][]string{}     // without tests
+	cmd := exec.Command("go", "list", "-json=ImportPath,Imports,TestImports,XTestImports", "./...")
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for d := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p struct {
+			ImportPath                         string
+			Imports, TestImports, XTestImports []string
+		}
+		if err := d.Decode(&p); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		name := strings.TrimPrefix(strings.TrimPrefix(p.ImportPath, module), "/")
+		own[name] = p.Imports
+		imports[name] = slices.Concat(p.Imports, p.TestImports, p.XTestImports)
+	}
+	if len(own) < 10 {
+		t.Fatalf("go list named %d packages", len(own))
+	}
+
+	database := []string{"github.com/jackc/pgx/v5", "database/sql", module + "/tenantdb"}
+	forbid := func(list map[string][]string, who string, what ...string) {
+		t.Helper()
+		if list[who] == nil {
+			t.Errorf("there is no package %s", who)
+		}
+		for _, i := range list[who] {
+			for _, w := range what {
+				if i == w || strings.HasPrefix(i, w+"/") {
+					t.Errorf("%s imports %s", who, i)
+				}
+			}
+		}
+	}
+	forbid(imports, "audit", module+"/kb")
+	forbid(imports, "kb", module+"/audit")
+	for _, pure := range []string{"ledger", "extract", "chunk", "embed"} {
+		forbid(own, pure, database...)
+	}
+	for who, list := range own {
+		switch path.Base(who) {
+		case "util", "utils", "common", "helpers", "models":
+			t.Errorf("%s is no name for a package: say what it is about", who)
+		}
+		for _, i := range list {
+			if i == module+"/server" || strings.HasPrefix(i, module+"/cmd/") {
+				t.Errorf("%s imports %s", who, i)
+			}
+			// One door: a pool is tenantdb's alone.
+			if i == "github.com/jackc/pgx/v5/pgxpool" && who != "tenantdb" {
+				t.Errorf("%s holds a pool", who)
+			}
+			if strings.HasPrefix(i, module) && !strings.HasPrefix(who, "cmd/") && !strings.HasPrefix(who, "internal/") && strings.HasPrefix(i, module+"/internal/") {
+				t.Errorf("%s imports %s: internal is for development", who, i)
+			}
+		}
+	}
+	// Verification of a bundle stands on ledger alone; ledger stands on nothing of ours.
+	for _, i := range own["ledger"] {
+		if strings.HasPrefix(i, module) {
+			t.Errorf("ledger imports %s", i)
+		}
+	}
+}

@@ -1,0 +1,68 @@
+package kb
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/konstruct/konstruct/embed"
+)
+
+// Hit is one passage that a search found.
+type Hit struct {
+	Passage
+	Score      float64   `json:"score"`          // cosine similarity, -1 to 1
+	SHA256     string    `json:"content_sha256"` // of the passage as it is stored
+	DocumentID uuid.UUID `json:"document_id"`
+	Filename   string    `json:"filename"`
+	Source     string    `json:"source"`
+	// Recipe is how its vector was made; empty for a chunk another client wrote.
+	Recipe string `json:"-"`
+}
+
+// MaxHits is how many passages one search returns at most.
+const MaxHits = 100
+
+// searchSQL is exact: adding 0 to the distance keeps the planner off the seed's global HNSW index, which
+// finds other tenants' rows first and then has them filtered away. The tenant is a literal, so that
+// row level security's own predicate is proven once and not per row.
+const searchSQL = `
+WITH nearest AS MATERIALIZED (
+  SELECT id, document_id, chunk_index, content, nullif((embedding <=> $1::real[]::vector) + 0, 'NaN') AS distance
+    FROM kb_chunks WHERE tenant_id = '%s'::uuid ORDER BY distance LIMIT $2)
+SELECT n.id, coalesce(n.chunk_index, 0), coalesce(p.headings, '{}'), coalesce(p.page, 0), coalesce(p.start_byte, 0), coalesce(p.end_byte, 0), n.content,
+       1 - n.distance, sha256(convert_to(n.content, 'UTF8')), d.id, coalesce(d.filename, ''), coalesce(d.source_url, ''), coalesce(s.recipe, '')
+  FROM nearest n
+  JOIN kb_documents d ON d.tenant_id = '%[1]s'::uuid AND d.id = n.document_id
+  LEFT JOIN kb_passages p ON p.tenant_id = '%[1]s'::uuid AND p.chunk_id = n.id
+  LEFT JOIN kb_sources s ON s.tenant_id = '%[1]s'::uuid AND s.document_id = n.document_id
+ WHERE n.distance IS NOT NULL
+ ORDER BY n.distance, n.id`
+
+// Search returns the tenant's k passages nearest to the vector by cosine, best first, within the caller's
+// transaction, whose tenant must be set to tenant already.
+func Search(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, vector []float32, k int) ([]Hit, error) {
+	if k < 1 || k > MaxHits {
+		return nil, fmt.Errorf("kb: search for %d passages: top-k is 1 to %d", k, MaxHits)
+	}
+	if len(vector) != embed.Dimensions {
+		return nil, fmt.Errorf("kb: search with a vector of %d dimensions: the knowledge base holds %d", len(vector), embed.Dimensions)
+	}
+	rows, err := tx.Query(ctx, fmt.Sprintf(searchSQL, tenant), pgx.QueryExecModeExec, vector, k) // a text per tenant is not worth preparing
+	if err != nil {
+		return nil, fmt.Errorf("kb: search: %w", err)
+	}
+	hits, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (h Hit, err error) {
+		var sum []byte
+		err = row.Scan(&h.ChunkID, &h.Index, &h.Headings, &h.Page, &h.Start, &h.End, &h.Content, &h.Score, &sum, &h.DocumentID, &h.Filename, &h.Source, &h.Recipe)
+		h.SHA256 = hex.EncodeToString(sum)
+		return h, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("kb: search: %w", err)
+	}
+	return hits, nil
+}

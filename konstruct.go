@@ -1,0 +1,198 @@
+// Package konstruct gives AI agents two things inside PostgreSQL: an audit trail that nobody can rewrite,
+// and a knowledge base that no other tenant can read. What an agent retrieves is itself on the trail.
+//
+//	k, err := konstruct.Open(ctx, konstruct.Config{DatabaseURL: url})
+//	agent := k.Tenant(tenantID).Agent(agentID)
+//	id, err := agent.LogToolCall(ctx, konstruct.ToolCall{Name: "lookup_order", Arguments: `{"order":17}`})
+//	found, err := agent.Search(ctx, "How do I return a pump?", 5)
+//
+// The database must be migrated first: `konstruct migrate up`. [Open] connects as konstruct_app, which
+// sees one tenant at a time and can rewrite nothing.
+package konstruct
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/konstruct/konstruct/audit"
+	"github.com/konstruct/konstruct/embed"
+	"github.com/konstruct/konstruct/extract"
+	"github.com/konstruct/konstruct/kb"
+	"github.com/konstruct/konstruct/tenantdb"
+)
+
+// The events an agent logs, and what a trail and a knowledge base return. Each is documented where it is
+// defined; all fields not said to be required may be left zero.
+type (
+	// Event is one action of any kind; the typed calls below are easier for the usual ones.
+	Event = audit.Event
+	// LLMCall is a call of a language model; Model is required.
+	LLMCall = audit.LLMCall
+	// ToolCall is an invocation of a tool; Name is required.
+	ToolCall = audit.ToolCall
+	// Escalation hands a decision to a person; Reason is required.
+	Escalation = audit.Escalation
+	// Metadata is what an event says beyond its columns, by OpenTelemetry's GenAI names.
+	Metadata = audit.Metadata
+	// Filter says which events List returns.
+	Filter = audit.Filter
+	// StoredEvent is an event as the database holds it.
+	StoredEvent = audit.Stored
+	// Hit is a passage that a search found.
+	Hit = kb.Hit
+	// Document is a document of the knowledge base.
+	Document = kb.Document
+	// Passage is a chunk of a document.
+	Passage = kb.Passage
+	// FileResult is what became of one file.
+	FileResult = kb.Result
+)
+
+// Config says where the database and the model are.
+type Config struct {
+	// DatabaseURL is the connection URL of role konstruct_app. Required.
+	DatabaseURL string
+	// Parts is the folder that `make setup` and `konstruct model fetch` fill; the local model is there.
+	// Empty where only Embedder is used and no file is taken in.
+	Parts string
+	// Embedder makes vectors elsewhere; nil is the local model. Open takes it over and closes it.
+	Embedder embed.Embedder
+	// SkipCheck opens a database that the self-check would refuse. For tools that explain what is wrong.
+	SkipCheck bool
+}
+
+// Konstruct is an open database. It is safe for concurrent use.
+type Konstruct struct {
+	door      *tenantdb.Door
+	parts     string
+	extractor extract.Extractor
+
+	mu       sync.Mutex
+	embedder embed.Embedder
+}
+
+// CheckError says that the database or the role does not hold the promises; Checks has the whole table.
+type CheckError struct{ Checks []tenantdb.Check }
+
+// Error names the failed checks and what to run.
+func (e *CheckError) Error() string {
+	var b strings.Builder
+	b.WriteString("the database does not hold the promises:")
+	for _, c := range e.Checks {
+		if !c.OK {
+			fmt.Fprintf(&b, " %s is %s, not %s (%s);", c.Name, c.Found, c.Wanted, c.Fix)
+		}
+	}
+	return strings.TrimSuffix(b.String(), ";") + ": see `konstruct doctor`"
+}
+
+// Open connects to the database and runs the self-check that `konstruct doctor` prints; it returns a
+// *CheckError when one fails.
+func Open(ctx context.Context, c Config) (*Konstruct, error) {
+	if c.DatabaseURL == "" {
+		return nil, errors.New("konstruct: Config.DatabaseURL is empty: give the connection URL of role konstruct_app")
+	}
+	door, err := tenantdb.Open(ctx, c.DatabaseURL)
+	if err != nil {
+		return nil, err
+	}
+	if !c.SkipCheck {
+		if err := check(ctx, door); err != nil {
+			door.Close()
+			return nil, err
+		}
+	}
+	return &Konstruct{door: door, parts: c.Parts, embedder: c.Embedder}, nil
+}
+
+func check(ctx context.Context, door *tenantdb.Door) error {
+	checks, err := door.Doctor(ctx)
+	if err != nil {
+		return err
+	}
+	for _, c := range checks {
+		if !c.OK {
+			return &CheckError{checks}
+		}
+	}
+	return nil
+}
+
+// Close closes every connection, waiting for those in use, and frees the model.
+func (k *Konstruct) Close() error {
+	k.door.Close()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	err := k.extractor.Close()
+	if k.embedder != nil {
+		err = errors.Join(err, k.embedder.Close())
+		k.embedder = nil
+	}
+	return err
+}
+
+// model loads the local model when it is first needed.
+func (k *Konstruct) model() (embed.Embedder, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.embedder == nil {
+		m, err := embed.FindModel(k.parts)
+		if err != nil {
+			return nil, err
+		}
+		local, _, err := embed.OpenLocal(m)
+		if err != nil {
+			return nil, err
+		}
+		k.embedder = local
+	}
+	return k.embedder, nil
+}
+
+// Tenant is one tenant's part of the database; nothing done through it sees another's.
+type Tenant struct {
+	k  *Konstruct
+	id uuid.UUID
+}
+
+// Tenant returns the tenant's part. A tenant exists as soon as a row names it. The zero UUID is no tenant:
+// every call on it is refused.
+func (k *Konstruct) Tenant(id uuid.UUID) *Tenant { return &Tenant{k, id} }
+
+// Events returns the events that the filter names, newest first.
+func (t *Tenant) Events(ctx context.Context, f Filter) ([]StoredEvent, error) {
+	return audit.List(ctx, t.k.door, t.id, f)
+}
+
+// Event returns one event.
+func (t *Tenant) Event(ctx context.Context, id uuid.UUID) (StoredEvent, error) {
+	return audit.Get(ctx, t.k.door, t.id, id)
+}
+
+// Documents returns the documents in the order of their ids, after the given one (uuid.Nil: from the
+// first), at most limit of them.
+func (t *Tenant) Documents(ctx context.Context, after uuid.UUID, limit int) ([]Document, error) {
+	return kb.List(ctx, t.k.door, t.id, after, limit)
+}
+
+// Document returns a document and its passages.
+func (t *Tenant) Document(ctx context.Context, id uuid.UUID) (Document, []Passage, error) {
+	return kb.Show(ctx, t.k.door, t.id, id)
+}
+
+// Remove deletes a document from the knowledge base. Events that named its passages stay.
+func (t *Tenant) Remove(ctx context.Context, document uuid.UUID) error {
+	return kb.Remove(ctx, t.k.door, t.id, document)
+}
+
+// Tx runs fn in a transaction of this tenant and commits when it returns nil. Agent.InTx logs in it, so
+// that an event and a change of your own commit together.
+func (t *Tenant) Tx(ctx context.Context, fn func(context.Context, pgx.Tx) error) error {
+	return t.k.door.Tx(ctx, t.id, fn)
+}
