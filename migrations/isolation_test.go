@@ -1,0 +1,255 @@
+package migrations_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/konstruct/konstruct/internal/testkit"
+)
+
+const (
+	docB   = "bbbbbbbb-0000-4000-8000-000000000001"
+	chunkB = "bbbbbbbb-0000-4000-8000-000000000002"
+	eventB = "bbbbbbbb-0000-4000-8000-000000000003"
+	secret = "the-secret-of-b"
+	vector = "('['||repeat('0.1,',383)||'0.1]')::vector"
+)
+
+// seeded is a database where both tenants have a row in every table; it returns the app's connection and
+// the names of the tables that have a tenant.
+func seeded(t *testing.T) (*testkit.DB, *pgx.Conn, []string) {
+	t.Helper()
+	d := testkit.Database(t)
+	app := testkit.Connect(t, d.URL("konstruct_app"))
+	for tenant, ids := range map[string][3]string{
+		tenantA: {"aaaaaaaa-0000-4000-8000-000000000001", "aaaaaaaa-0000-4000-8000-000000000002", "aaaaaaaa-0000-4000-8000-000000000003"},
+		tenantB: {docB, chunkB, eventB},
+	} {
+		as(t, app, tenant, func(tx pgx.Tx) {
+			for _, sql := range []string{
+				`INSERT INTO audit_events (tenant_id, id, action_type, user_id, metadata) VALUES ('` + tenant + `', '` + ids[2] + `', 'llm_call', '` + secret + `', '{"k": "` + secret + `"}')`,
+				`INSERT INTO kb_documents (tenant_id, id, agent_id, filename) VALUES ('` + tenant + `', '` + ids[0] + `', gen_random_uuid(), '` + secret + `')`,
+				`INSERT INTO kb_sources (tenant_id, document_id, source, bytes, content_sha256, recipe) VALUES ('` + tenant + `', '` + ids[0] + `', 'file:///x', 1, sha256('x'), 'r')`,
+				`INSERT INTO kb_chunks (tenant_id, id, document_id, content, embedding) VALUES ('` + tenant + `', '` + ids[1] + `', '` + ids[0] + `', '` + secret + `', ` + vector + `)`,
+				`INSERT INTO kb_passages (tenant_id, chunk_id, start_byte, end_byte) VALUES ('` + tenant + `', '` + ids[1] + `', 0, 1)`,
+			} {
+				if _, err := tx.Exec(t.Context(), sql); err != nil {
+					t.Fatalf("%s: %v", sql, err)
+				}
+			}
+		})
+	}
+	super := testkit.Connect(t, d.SuperuserURL())
+	for _, tenant := range []string{tenantA, tenantB} { // what only adoption writes
+		if _, err := super.Exec(t.Context(), `INSERT INTO audit_adoptions (tenant_id) VALUES ($1)`, tenant); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rows, err := super.Query(t.Context(), `SELECT c.relname::text FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'tenant_id'
+	  WHERE c.relkind IN ('r', 'p') AND c.relnamespace = 'public'::regnamespace ORDER BY 1`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tables, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(tables) < 8 {
+		t.Fatalf("only %v have a tenant", tables)
+	}
+	for _, table := range tables {
+		var n int
+		if err := super.QueryRow(t.Context(), `SELECT count(DISTINCT tenant_id) FROM `+table).Scan(&n); err != nil || n != 2 {
+			t.Fatalf("%s has rows of %d tenants, the test wants 2: %v", table, n, err)
+		}
+	}
+	return d, app, tables
+}
+
+func as(t *testing.T, conn *pgx.Conn, tenant string, fn func(pgx.Tx)) {
+	t.Helper()
+	tx, err := conn.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback(context.Background())
+	if tenant != "none" {
+		if _, err := tx.Exec(t.Context(), `SET LOCAL app.current_tenant = '`+tenant+`'`); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fn(tx)
+	if err := tx.Commit(t.Context()); err != nil && !errors.Is(err, pgx.ErrTxCommitRollback) {
+		t.Fatal(err)
+	}
+}
+
+// readable names the columns that the app may read: of the seals not all.
+func readable(table string) string {
+	if table == "audit_seals" {
+		return "tenant_id, event_id, mode, leaf_hash, recorded_at"
+	}
+	return "*"
+}
+
+func TestEveryTableHidesOtherTenants(t *testing.T) {
+	_, app, tables := seeded(t)
+	for _, table := range tables {
+		for tenant, want := range map[string]int{"none": 0, "": 0, tenantA: 1, tenantB: 1, "99999999-9999-4999-8999-999999999999": 0} {
+			as(t, app, tenant, func(tx pgx.Tx) {
+				rows, err := tx.Query(t.Context(), `SELECT tenant_id::text FROM (SELECT `+readable(table)+` FROM `+table+`) r`)
+				var denied *pgconn.PgError
+				if err == nil {
+					var seen []string
+					if seen, err = pgx.CollectRows(rows, pgx.RowTo[string]); err == nil {
+						if len(seen) != want || want == 1 && seen[0] != tenant {
+							t.Errorf("%s as tenant %q: saw rows of %v, want %d", table, tenant, seen, want)
+						}
+						return
+					}
+				}
+				if !errors.As(err, &denied) || denied.Code != "42501" || table != "audit_logs" && table != "audit_adoptions" {
+					t.Errorf("%s as tenant %q: %v", table, tenant, err)
+				}
+			})
+		}
+	}
+	// A tenant set for the session and left there, as a careless pool user might: the next transaction's
+	// own setting is stronger, and after it the session's setting sees its own rows alone.
+	if _, err := app.Exec(t.Context(), `SET app.current_tenant = '`+tenantB+`'`); err != nil {
+		t.Fatal(err)
+	}
+	as(t, app, tenantA, func(tx pgx.Tx) {
+		var user, tenant string
+		if err := tx.QueryRow(t.Context(), `SELECT min(tenant_id::text), max(tenant_id::text) FROM audit_events`).Scan(&user, &tenant); err != nil || user != tenantA || tenant != tenantA {
+			t.Errorf("a session's leftover tenant shows %s to %s, %v", user, tenant, err)
+		}
+	})
+}
+
+// TestEveryWriteAcrossTenantsIsRefused runs statements as tenant A that reach for B.
+func TestEveryWriteAcrossTenantsIsRefused(t *testing.T) {
+	_, app, _ := seeded(t)
+	const rls, denied, fk = "42501", "42501", "23503"
+	for _, c := range []struct{ name, sql, code string }{
+		{"forged event", `INSERT INTO audit_events (tenant_id, action_type) VALUES ('` + tenantB + `', 'x')`, rls},
+		{"forged document", `INSERT INTO kb_documents (tenant_id, agent_id) VALUES ('` + tenantB + `', gen_random_uuid())`, rls},
+		{"forged chunk", `INSERT INTO kb_chunks (tenant_id, document_id, content, embedding) VALUES ('` + tenantB + `', '` + docB + `', 'x', ` + vector + `)`, rls},
+		{"forged source", `INSERT INTO kb_sources (tenant_id, document_id, source, bytes, content_sha256, recipe) VALUES ('` + tenantB + `', '` + docB + `', 'y', 1, sha256('x'), 'r')`, rls},
+		{"forged passage", `INSERT INTO kb_passages (tenant_id, chunk_id, start_byte, end_byte) VALUES ('` + tenantB + `', '` + chunkB + `', 0, 1)`, rls},
+		{"chunk on another's document", `INSERT INTO kb_chunks (tenant_id, document_id, content, embedding) VALUES ('` + tenantA + `', '` + docB + `', 'x', ` + vector + `)`, fk},
+		{"source on another's document", `INSERT INTO kb_sources (tenant_id, document_id, source, bytes, content_sha256, recipe) VALUES ('` + tenantA + `', '` + docB + `', 'y', 1, sha256('x'), 'r')`, fk},
+		{"passage on another's chunk", `INSERT INTO kb_passages (tenant_id, chunk_id, start_byte, end_byte) VALUES ('` + tenantA + `', '` + chunkB + `', 0, 1)`, fk},
+		{"giving a document away", `UPDATE kb_documents SET tenant_id = '` + tenantB + `'`, rls},
+		{"seal of one's own", `INSERT INTO audit_seals (tenant_id, event_id, mode, salt, commitments, leaf_hash, xid, recorded_at) VALUES ('` + tenantA + `', gen_random_uuid(), 0, '', '', '', '1', now())`, denied},
+		{"log of one's own", `INSERT INTO audit_logs (tenant_id) VALUES ('` + tenantA + `')`, denied},
+		{"salts", `SELECT salt FROM audit_seals`, denied},
+		{"commitments", `SELECT commitments FROM audit_seals`, denied},
+		{"seals whole", `SELECT * FROM audit_seals`, denied},
+		{"rewriting by upsert", `INSERT INTO audit_events (tenant_id, id, action_type) VALUES ('` + tenantA + `', 'aaaaaaaa-0000-4000-8000-000000000003', 'x') ON CONFLICT (tenant_id, id) DO UPDATE SET action_type = 'y'`, denied},
+		{"COPY in", `COPY audit_events (tenant_id, action_type) FROM STDIN`, "0A000"},
+		{"adoption by hand", `SELECT audit_seal_adopted('` + tenantB + `', 10)`, denied},
+		{"the migrations' own table", `SELECT * FROM goose_db_version`, denied},
+		{"the migrations' sequence", `SELECT nextval('goose_db_version_id_seq')`, denied},
+		{"a table of one's own", `CREATE TABLE mine (a int)`, denied},
+		{"a view of one's own", `CREATE VIEW mine AS SELECT 1`, denied},
+		{"a function of one's own", `CREATE FUNCTION mine() RETURNS int LANGUAGE sql RETURN 1`, denied},
+		{"becoming the notary", `SET ROLE konstruct_notary`, denied},
+		{"row security off", `SET LOCAL row_security = off; SELECT count(*) FROM audit_events`, denied},
+	} {
+		as(t, app, tenantA, func(tx pgx.Tx) {
+			_, err := tx.Exec(t.Context(), c.sql)
+			var pg *pgconn.PgError
+			if !errors.As(err, &pg) || pg.Code != c.code {
+				t.Errorf("%s: %v, want SQLSTATE %s", c.name, err, c.code)
+				return
+			}
+			if all := pg.Message + pg.Detail + pg.Hint + pg.Where; strings.Contains(all, secret) {
+				t.Errorf("%s: the refusal reveals %s", c.name, all)
+			}
+		})
+	}
+}
+
+// TestNothingIsRevealedSideways asks as A in ways that could make B's values show.
+func TestNothingIsRevealedSideways(t *testing.T) {
+	_, app, _ := seeded(t)
+	for _, c := range []struct{ name, sql string }{
+		{"B's event id is free for A", `INSERT INTO audit_events (tenant_id, id, action_type) VALUES ('` + tenantA + `', '` + eventB + `', 'x')`},
+		{"B's document id is free for A", `INSERT INTO kb_documents (tenant_id, id, agent_id) VALUES ('` + tenantA + `', '` + docB + `', gen_random_uuid())`},
+		{"an upsert on B's id writes A's row", `INSERT INTO kb_documents (tenant_id, id, agent_id) VALUES ('` + tenantA + `', '` + docB + `', gen_random_uuid()) ON CONFLICT (tenant_id, id) DO UPDATE SET filename = 'mine'`},
+		{"a cast that fails on B's value only", `SELECT count(*) FROM audit_events WHERE tenant_id <> '` + tenantA + `' AND user_id::int > 0`},
+		{"a division that fails on B's rows only", `SELECT count(*) FROM kb_chunks WHERE 1 / (CASE WHEN tenant_id = '` + tenantA + `' THEN 1 ELSE 0 END) = 1`},
+		{"updating everything", `UPDATE kb_documents SET filename = 'all'`},
+		{"deleting everything", `DELETE FROM kb_chunks`},
+	} {
+		as(t, app, tenantA, func(tx pgx.Tx) {
+			if _, err := tx.Exec(t.Context(), c.sql); err != nil {
+				t.Errorf("%s: %v", c.name, err)
+			}
+		})
+	}
+	as(t, app, tenantB, func(tx pgx.Tx) {
+		var filename string
+		var chunks int
+		if err := tx.QueryRow(t.Context(), `SELECT min(filename), (SELECT count(*) FROM kb_chunks) FROM kb_documents`).Scan(&filename, &chunks); err != nil || filename != secret || chunks != 1 {
+			t.Errorf("B now has filename %q and %d chunks, %v", filename, chunks, err)
+		}
+	})
+	var copied strings.Builder
+	as(t, app, tenantA, func(tx pgx.Tx) {
+		if _, err := tx.Conn().PgConn().CopyTo(t.Context(), &copied, `COPY (SELECT tenant_id FROM audit_events) TO STDOUT`); err != nil {
+			t.Error(err)
+		}
+	})
+	if strings.Contains(copied.String(), tenantB) || !strings.Contains(copied.String(), tenantA) {
+		t.Errorf("COPY out gives %q", copied.String())
+	}
+	// What stands beside the tables: no views, and no function of ours to run but the ones that reveal nothing.
+	rows, err := app.Query(t.Context(), `
+	  SELECT 'view ' || relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('v', 'm')
+	  UNION ALL SELECT proname FROM pg_proc p WHERE pronamespace = 'public'::regnamespace AND has_function_privilege(oid, 'EXECUTE')
+	     AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = p.oid AND d.deptype = 'e') ORDER BY 1`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff([]string{"audit_commitments", "audit_field", "audit_leaf", "konstruct_schema"}, got); d != "" {
+		t.Errorf("what the app may run (-want +got):\n%s", d)
+	}
+}
+
+// TestTheGuardRefusesQuietDDL holds that DDL on the trail raises for its owner and for a superuser, and
+// that the switch lets a migration through.
+func TestTheGuardRefusesQuietDDL(t *testing.T) {
+	d := testkit.Database(t)
+	for _, url := range []string{d.URL("konstruct_owner"), d.SuperuserURL()} {
+		conn := testkit.Connect(t, url)
+		for _, sql := range []string{
+			`ALTER TABLE audit_events DISABLE TRIGGER ALL`, `ALTER TABLE audit_seals DROP COLUMN salt`, `DROP TABLE audit_events CASCADE`, `DROP TRIGGER audit_seal ON audit_events`,
+			`DROP POLICY tenant_isolation ON audit_events`, `ALTER TABLE audit_events NO FORCE ROW LEVEL SECURITY`, `CREATE OR REPLACE FUNCTION audit_refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'`,
+			`ALTER TABLE audit_logs RENAME TO audit_logs_old`, `ALTER TABLE audit_seals RENAME TO elsewhere`, `CREATE POLICY open ON audit_events USING (true)`, `DROP FUNCTION audit_refuse CASCADE`,
+			`ALTER TABLE audit_seals ALTER COLUMN recorded_at TYPE date`, `CREATE TRIGGER x BEFORE INSERT ON audit_events EXECUTE FUNCTION audit_refuse()`,
+		} {
+			var pg *pgconn.PgError
+			if _, err := conn.Exec(t.Context(), sql); !errors.As(err, &pg) || pg.Code != "42501" || !strings.Contains(pg.Hint, "konstruct.allow_ddl") {
+				t.Errorf("%s: %v", sql, err)
+			}
+		}
+		if _, err := conn.Exec(t.Context(), `CREATE TABLE other (a int); ALTER TABLE other ADD b int; DROP TABLE other`); err != nil {
+			t.Errorf("DDL elsewhere: %v", err)
+		}
+		if _, err := conn.Exec(t.Context(), `SET konstruct.allow_ddl = on; ALTER TABLE audit_events ALTER COLUMN user_id SET STATISTICS 200`); err != nil {
+			t.Errorf("with the switch: %v", err)
+		}
+	}
+}
