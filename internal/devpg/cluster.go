@@ -327,3 +327,17 @@ func freePort() (int, error) {
 	defer l.Close()
 	return l.Addr().(*net.TCPAddr).Port, nil
 }
+
+// Kill ends the server and all its processes at once with SIGKILL, as nothing but a test of what survives
+// it would.
+func (c *Cluster) Kill() {
+	pid := c.cmd.Process.Pid
+	children, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid)) // where there is no such file, they notice by themselves
+	_ = c.cmd.Process.Kill()
+	for _, child := range strings.Fields(string(children)) {
+		if n, err := strconv.Atoi(child); err == nil {
+			_ = syscall.Kill(n, syscall.SIGKILL)
+		}
+	}
+	<-c.exited
+}

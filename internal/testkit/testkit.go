@@ -31,19 +31,23 @@ var shared struct {
 
 // Main runs a package's tests and then stops the cluster they shared. A package that wants a database
 // calls it from TestMain.
-func Main(m *testing.M) {
+func Main(m interface{ Run() int }) { os.Exit(Run(m)) }
+
+// Run is Main for a package that has more to do before it exits.
+func Run(m interface{ Run() int }) int {
 	code := m.Run()
 	if shared.cluster != nil {
 		shared.cluster.Stop()
 		_ = os.RemoveAll(shared.dir)
 	}
-	os.Exit(code)
+	return code
 }
 
 // DB is a database of one test.
 type DB struct {
 	Name    string
 	Cluster *devpg.Cluster
+	Dir     string // of a cluster of the test's own
 }
 
 // URL is the connection URL of a role.
@@ -62,7 +66,7 @@ func Database(t testing.TB) *DB {
 	name := fmt.Sprintf("t%d", shared.made)
 	admin(t, c, "template1", "CREATE DATABASE "+name+" TEMPLATE konstruct OWNER konstruct_owner")
 	shared.Unlock()
-	d := &DB{name, c}
+	d := &DB{Name: name, Cluster: c}
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("the database is kept until the package's tests end: %s", d.SuperuserURL())
@@ -83,7 +87,7 @@ func Empty(t testing.TB) *DB {
 	name := fmt.Sprintf("t%d", shared.made)
 	admin(t, c, "template1", "CREATE DATABASE "+name+" OWNER konstruct_owner")
 	t.Cleanup(func() { admin(t, c, "template1", "DROP DATABASE IF EXISTS "+name+" WITH (FORCE)") })
-	return &DB{name, c}
+	return &DB{Name: name, Cluster: c}
 }
 
 func cluster(t testing.TB) *devpg.Cluster {
@@ -112,10 +116,10 @@ func Own(t testing.TB) *DB {
 	if err := os.Chmod(filepath.Dir(dir), 0o711); err != nil {
 		t.Fatal(err)
 	}
-	c := start(t, dir)
-	t.Cleanup(c.Stop)
-	migrate(t, c)
-	return &DB{devpg.Database, c}
+	d := &DB{Name: devpg.Database, Cluster: start(t, dir), Dir: dir}
+	t.Cleanup(func() { d.Cluster.Stop() }) // the one that runs then
+	migrate(t, d.Cluster)
+	return d
 }
 
 func start(t testing.TB, dir string) *devpg.Cluster {
