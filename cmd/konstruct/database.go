@@ -130,7 +130,7 @@ func explain(err error) string {
 			return fmt.Sprintf("%s: create it, or check the connection URL's last part", pg.Message)
 		case pg.Code == "42P01" || pg.Code == "42883" || pg.Code == "42703":
 			return fmt.Sprintf("the schema is older than this program (%s): run konstruct migrate up", pg.Message)
-		case pg.Code == "53100" || pg.Code == "58030":
+		case pg.Code == "53100" || pg.Code == "58030" || strings.HasPrefix(pg.Message, "could not extend file"):
 			return fmt.Sprintf("the database's disk is full (%s): nothing of this was stored; make room and run it again", pg.Message)
 		case pg.Hint != "":
 			return fmt.Sprintf("%v: %s", err, pg.Hint)

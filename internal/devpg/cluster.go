@@ -74,6 +74,9 @@ func Start(ctx context.Context, in Installation, dir string) (*Cluster, error) {
 			return nil, err
 		}
 	}
+	if err := c.previous(ctx); err != nil {
+		return nil, err
+	}
 	if c.port, err = freePort(); err != nil {
 		return nil, err
 	}
@@ -102,17 +105,8 @@ func Running(ctx context.Context, dir string) (*Cluster, error) {
 	if c.dir, err = home(dir); err != nil {
 		return nil, err
 	}
-	// postmaster.pid: the process on line 1, its port on line 4, "ready" on line 8.
-	raw, err := os.ReadFile(filepath.Join(c.dir, "data", "postmaster.pid"))
-	lines := strings.Split(string(raw), "\n")
-	if err != nil || len(lines) < 8 || strings.TrimSpace(lines[7]) != "ready" {
-		return nil, nil
-	}
-	pid, err := strconv.Atoi(lines[0])
-	if err != nil || syscall.Kill(pid, 0) != nil && !errors.Is(syscall.Kill(pid, 0), syscall.EPERM) {
-		return nil, nil // left behind by one that was killed
-	}
-	if c.port, err = strconv.Atoi(lines[3]); err != nil {
+	var ready bool
+	if c.port, ready = c.postmaster(); !ready {
 		return nil, nil
 	}
 	if c.password, err = c.secret(); err != nil {
@@ -123,6 +117,46 @@ func Running(ctx context.Context, dir string) (*Cluster, error) {
 		return nil, nil
 	}
 	return c, conn.Close(ctx)
+}
+
+// postmaster reads postmaster.pid: the process on line 1, its port on line 4, "ready" on line 8. The port
+// is 0 when no such process is alive.
+func (c *Cluster) postmaster() (port int, ready bool) {
+	raw, err := os.ReadFile(filepath.Join(c.dir, "data", "postmaster.pid"))
+	lines := strings.Split(string(raw), "\n")
+	if err != nil || len(lines) < 4 {
+		return 0, false
+	}
+	pid, err := strconv.Atoi(lines[0])
+	if err != nil {
+		return 0, false
+	}
+	if err := syscall.Kill(pid, 0); err != nil && !errors.Is(err, syscall.EPERM) {
+		return 0, false // left behind by one that was killed
+	}
+	port, err = strconv.Atoi(lines[3])
+	return port, err == nil && len(lines) >= 8 && strings.TrimSpace(lines[7]) == "ready"
+}
+
+// previous waits for a server that is on its way down, because whoever started it is gone.
+func (c *Cluster) previous(ctx context.Context) error {
+	for range 200 {
+		port, ready := c.postmaster()
+		if port == 0 {
+			return nil
+		}
+		if ready {
+			if conn, err := pgx.Connect(ctx, (&Cluster{dir: c.dir, port: port, password: c.password}).URL(superuser, "postgres")); err == nil {
+				return errors.Join(fmt.Errorf("a private PostgreSQL runs in %s already", c.dir), conn.Close(ctx))
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+	return nil // the number is another process's by now; PostgreSQL itself has the last word
 }
 
 // home is the cluster's own folder: pg in the data folder. Below a folder that only root may enter, as
