@@ -60,19 +60,16 @@ func (d *DB) SuperuserURL() string { return d.Cluster.SuperuserURL(d.Name) }
 // package's tests run, and its URL logged.
 func Database(t testing.TB) *DB {
 	t.Helper()
-	c := cluster(t)
-	shared.Lock()
-	shared.made++
-	name := fmt.Sprintf("t%d", shared.made)
-	admin(t, c, "template1", "CREATE DATABASE "+name+" TEMPLATE konstruct OWNER konstruct_owner")
-	shared.Unlock()
-	d := &DB{Name: name, Cluster: c}
+	d, err := Clone("konstruct")
+	if err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("the database is kept until the package's tests end: %s", d.SuperuserURL())
 			return
 		}
-		admin(t, c, "template1", "DROP DATABASE IF EXISTS "+name+" WITH (FORCE)")
+		d.drop(t)
 	})
 	return d
 }
@@ -80,32 +77,65 @@ func Database(t testing.TB) *DB {
 // Empty makes a database without our schema; pgvector is there.
 func Empty(t testing.TB) *DB {
 	t.Helper()
-	c := cluster(t)
-	shared.Lock()
-	defer shared.Unlock()
-	shared.made++
-	name := fmt.Sprintf("t%d", shared.made)
-	admin(t, c, "template1", "CREATE DATABASE "+name+" OWNER konstruct_owner")
-	t.Cleanup(func() { admin(t, c, "template1", "DROP DATABASE IF EXISTS "+name+" WITH (FORCE)") })
-	return &DB{Name: name, Cluster: c}
+	d, err := Clone("template1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.drop(t) })
+	return d
 }
 
-func cluster(t testing.TB) *devpg.Cluster {
-	t.Helper()
+// Clone makes a database from a template, konstruct being the migrated one. It goes with the cluster;
+// for runnable examples, which have no test to end with.
+func Clone(template string) (*DB, error) {
 	shared.Lock()
 	defer shared.Unlock()
 	if shared.cluster == nil {
-		dir, err := os.MkdirTemp("", "konstruct-test-")
-		if err != nil {
-			t.Fatal(err)
+		if err := startShared(); err != nil {
+			return nil, err
 		}
-		if err := os.Chmod(dir, 0o711); err != nil { // PostgreSQL runs as another user when we are root
-			t.Fatal(err)
-		}
-		shared.dir, shared.cluster = dir, start(t, dir)
-		migrate(t, shared.cluster)
 	}
-	return shared.cluster
+	shared.made++
+	d := &DB{Name: fmt.Sprintf("t%d", shared.made), Cluster: shared.cluster}
+	return d, d.admin("CREATE DATABASE " + d.Name + " TEMPLATE " + template + " OWNER konstruct_owner")
+}
+
+func startShared() error {
+	dir, err := os.MkdirTemp("", "konstruct-test-")
+	if err != nil {
+		return err
+	}
+	shared.dir = dir
+	if err := os.Chmod(dir, 0o711); err != nil { // PostgreSQL runs as another user when we are root
+		return err
+	}
+	c, err := start(dir)
+	if err != nil {
+		return err
+	}
+	shared.cluster = c
+	return migrate(c)
+}
+
+func (d *DB) drop(t testing.TB) {
+	if err := d.admin("DROP DATABASE IF EXISTS " + d.Name + " WITH (FORCE)"); err != nil {
+		t.Error(err)
+	}
+}
+
+// admin runs one statement as the superuser, beside the database.
+func (d *DB) admin(sql string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, d.Cluster.SuperuserURL("postgres"))
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx)
+	if _, err := conn.Exec(ctx, sql); err != nil {
+		return fmt.Errorf("%s: %w", sql, err)
+	}
+	return nil
 }
 
 // Own starts a migrated cluster for this test alone, which may kill it.
@@ -116,47 +146,31 @@ func Own(t testing.TB) *DB {
 	if err := os.Chmod(filepath.Dir(dir), 0o711); err != nil {
 		t.Fatal(err)
 	}
-	d := &DB{Name: devpg.Database, Cluster: start(t, dir), Dir: dir}
+	c, err := start(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &DB{Name: devpg.Database, Cluster: c, Dir: dir}
 	t.Cleanup(func() { d.Cluster.Stop() }) // the one that runs then
-	migrate(t, d.Cluster)
+	if err := migrate(c); err != nil {
+		t.Fatal(err)
+	}
 	return d
 }
 
-func start(t testing.TB, dir string) *devpg.Cluster {
-	t.Helper()
+func start(dir string) (*devpg.Cluster, error) {
 	in, err := devpg.Find(devpg.PartsDir())
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
-	c, err := devpg.Start(context.Background(), in, dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
+	return devpg.Start(context.Background(), in, dir)
 }
 
-func migrate(t testing.TB, c *devpg.Cluster) {
-	t.Helper()
+func migrate(c *devpg.Cluster) error {
 	if err := migrations.Up(context.Background(), c.URL("konstruct_owner", devpg.Database), func(int64, int64) {}); err != nil {
-		t.Fatal(err)
+		return err
 	}
-	if err := migrations.Guard(context.Background(), c.SuperuserURL(devpg.Database)); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func admin(t testing.TB, c *devpg.Cluster, database, sql string) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	conn, err := pgx.Connect(ctx, c.SuperuserURL(database))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close(ctx)
-	if _, err := conn.Exec(ctx, sql); err != nil {
-		t.Fatalf("%s: %v", sql, err)
-	}
+	return migrations.Guard(context.Background(), c.SuperuserURL(devpg.Database))
 }
 
 // Connect opens one connection that closes with the test.
