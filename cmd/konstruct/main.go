@@ -43,6 +43,7 @@ type cli struct {
 	Audit   auditCmd   `cmd:"" help:"The audit trail: list, show, log, follow, verify."`
 	KB      kbCmd      `cmd:"" name:"kb" help:"The knowledge base: take files in, search, list."`
 	Model   modelCmd   `cmd:"" help:"The local embedding model: bring it here."`
+	Bench   benchCmd   `cmd:"" help:"Measure against a baseline in the same run."`
 	Config  configCmd  `cmd:"" help:"Print the configuration in force and where each value is from."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }

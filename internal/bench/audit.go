@@ -1,0 +1,181 @@
+package bench
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/konstruct/konstruct/audit"
+	"github.com/konstruct/konstruct/internal/devpg"
+	"github.com/konstruct/konstruct/tenantdb"
+)
+
+// batch is how many events a batch of the benchmark has.
+const batch = 1000
+
+func sample() audit.Event {
+	return audit.Event{AgentID: tenant, UserID: "ada", Action: audit.ActionLLMCall, Input: "What the agent was asked, in a sentence of the usual length for a summary.",
+		Output: "What it answered, in another such sentence, perhaps a little longer.", Latency: 1500 * time.Millisecond,
+		Metadata: json.RawMessage(`{"gen_ai.request.model": "claude-opus-4-5", "gen_ai.usage.input_tokens": 812, "gen_ai.usage.output_tokens": 96}`)}
+}
+
+// Audit measures appends: one by one and in batches, against the seed's way (one transaction and four
+// round trips an event, unsealed) and against unsealed COPY by a role that may.
+func (b *Bench) Audit(ctx context.Context) (lines []Line, err error) {
+	door, err := tenantdb.Open(ctx, b.url("konstruct_app"))
+	if err != nil {
+		return nil, err
+	}
+	defer door.Close()
+	one := func(int) error { _, err := audit.Log(ctx, door, tenant, sample()); return err }
+	many := make([]audit.Event, batch)
+	for i := range many {
+		many[i] = sample()
+	}
+	batched := func(int) error { _, err := audit.LogBatch(ctx, door, tenant, many); return err }
+	seedOne, done, err := b.seedWay(ctx, 8)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	base, err := b.measure(ctx, "the seed's way, 1 connection", "events", 1, 1, seedOne)
+	if err != nil {
+		return nil, err
+	}
+	base8, err := b.measure(ctx, "the seed's way, 8 connections", "events", 8, 1, seedOne)
+	if err != nil {
+		return nil, err
+	}
+	lines = append(lines, base, base8)
+	for _, m := range []struct {
+		what       string
+		workers, n int
+		base       Line
+		do         func(int) error
+	}{{"sealed, 1 connection", 1, 1, base, one}, {"sealed, 8 connections", 8, 1, base8, one},
+		{"sealed, batches of 1,000, 1 connection", 1, batch, base, batched}, {"sealed, batches of 1,000, 2 connections", 2, batch, base, batched}} {
+		l, err := b.measure(ctx, m.what, "events", m.workers, m.n, m.do)
+		if err != nil {
+			return nil, err
+		}
+		lines = append(lines, l.against(m.base))
+	}
+	copied, err := b.copyIn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	lines = append(lines, copied)
+	inBatches := lines[4]
+	inBatches.What += ", again"
+	return append(lines, inBatches.against(copied)), nil
+}
+
+// seedWay is the seed's logger: BEGIN, set the tenant, INSERT, COMMIT, each a round trip, in its own schema.
+func (b *Bench) seedWay(ctx context.Context, workers int) (do func(int) error, done func(), err error) {
+	conns := make([]*pgx.Conn, workers)
+	done = func() {
+		for _, c := range conns {
+			if c != nil {
+				_ = c.Close(context.WithoutCancel(ctx))
+			}
+		}
+	}
+	for i := range conns {
+		if conns[i], err = pgx.Connect(ctx, b.url("konstruct_app")+"?search_path=seed"); err != nil {
+			done()
+			return nil, nil, err
+		}
+	}
+	e := sample()
+	return func(w int) error {
+		tx, err := conns[w].Begin(ctx)
+		if err != nil {
+			return err
+		}
+		defer tx.Rollback(ctx)
+		if _, err := tx.Exec(ctx, `SELECT set_config('app.current_tenant', $1, true)`, tenant.String()); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, `INSERT INTO audit_events (tenant_id, agent_id, user_id, action_type, input_summary, output_summary, latency_ms, metadata) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
+			tenant, e.AgentID, e.UserID, e.Action, e.Input, e.Output, e.Latency.Milliseconds(), e.Metadata); err != nil {
+			return err
+		}
+		return tx.Commit(ctx)
+	}, done, nil
+}
+
+// copyIn is what the server can take at best: COPY as a superuser, whom row security does not stop,
+// without a seal.
+func (b *Bench) copyIn(ctx context.Context) (Line, error) {
+	conn, err := pgx.Connect(ctx, b.Cluster.SuperuserURL(devpg.Database))
+	if err != nil {
+		return Line{}, err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	e := sample()
+	return b.measure(ctx, "unsealed COPY of 1,000 by a superuser", "events", 1, batch, func(int) error {
+		_, err := conn.CopyFrom(ctx, pgx.Identifier{"seed", "audit_events"}, []string{"id", "tenant_id", "agent_id", "user_id", "action_type", "input_summary", "output_summary", "latency_ms", "metadata"},
+			pgx.CopyFromSlice(batch, func(int) ([]any, error) {
+				return []any{uuid.New(), tenant, e.AgentID, e.UserID, e.Action, e.Input, e.Output, int32(e.Latency.Milliseconds()), e.Metadata}, nil
+			}))
+		return err
+	})
+}
+
+// verified is how many events Verify is measured on.
+const verified = 200_000
+
+// Verify measures re-reading and recomputing every event, against reading the same rows and doing nothing.
+func (b *Bench) Verify(ctx context.Context) ([]Line, error) {
+	door, err := tenantdb.Open(ctx, b.url("konstruct_app"))
+	if err != nil {
+		return nil, err
+	}
+	defer door.Close()
+	many := make([]audit.Event, batch)
+	for i := range many {
+		many[i] = sample()
+	}
+	var n int64
+	for n < verified {
+		if _, err := audit.LogBatch(ctx, door, tenant, many); err != nil {
+			return nil, err
+		}
+		n += batch
+	}
+	db, err := tenantdb.OpenEvidence(ctx, b.url("konstruct_notary"))
+	if err != nil {
+		return nil, err
+	}
+	defer db.Close()
+	start := time.Now()
+	rows := int64(0)
+	if err := db.Snapshot(ctx, func(tx pgx.Tx) error {
+		r, err := tx.Query(ctx, `SELECT e.*, s.* FROM audit_events e FULL JOIN audit_seals s ON s.tenant_id = e.tenant_id AND s.event_id = e.id`)
+		if err != nil {
+			return err
+		}
+		defer r.Close()
+		for r.Next() {
+			rows++
+		}
+		return r.Err()
+	}); err != nil {
+		return nil, err
+	}
+	base := Line{What: "reading the same rows", Unit: "events", Rate: float64(rows) / time.Since(start).Seconds()}
+	start = time.Now()
+	report, err := audit.Verify(ctx, db, nil, func(audit.Finding) {})
+	if err != nil {
+		return nil, err
+	}
+	if !report.OK() || report.Events != rows {
+		return nil, fmt.Errorf("verify found %+v among %d events", report, rows)
+	}
+	l := Line{What: "verify: every commitment and leaf recomputed", Unit: "events", Rate: float64(rows) / time.Since(start).Seconds(), Note: fmt.Sprintf("%d events", rows)}
+	return []Line{base, l.against(base)}, nil
+}

@@ -1,0 +1,124 @@
+// Package bench measures what Konstruct does against a baseline measured in the same run, on a private
+// PostgreSQL of its own: figures drift from machine to machine, ratios hold.
+package bench
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/konstruct/konstruct/internal/devpg"
+	"github.com/konstruct/konstruct/internal/seed"
+	"github.com/konstruct/konstruct/migrations"
+)
+
+// Line is one measurement.
+type Line struct {
+	What     string  `json:"what"`
+	Rate     float64 `json:"rate"` // of Unit a second
+	Unit     string  `json:"unit"`
+	P50      float64 `json:"p50_ms,omitempty"` // of one call, in milliseconds
+	P99      float64 `json:"p99_ms,omitempty"`
+	Ratio    float64 `json:"ratio,omitempty"` // Rate to the baseline's rate; above 1 is faster
+	Baseline string  `json:"baseline,omitempty"`
+	Note     string  `json:"note,omitempty"`
+}
+
+// against sets the ratio to a baseline's rate.
+func (l Line) against(b Line) Line {
+	if b.Rate > 0 {
+		l.Ratio, l.Baseline = l.Rate/b.Rate, b.What
+	}
+	return l
+}
+
+// Bench is a database to measure on.
+type Bench struct {
+	Cluster *devpg.Cluster
+	// Time is how long each line is measured.
+	Time time.Duration
+}
+
+// Tenant is whose events and chunks the benchmarks write.
+var tenant = uuid.MustParse("be9c0000-0000-4000-8000-000000000001")
+
+// Open starts a fresh cluster in dir, migrated, and with the seed's schema beside ours in schema seed.
+func Open(ctx context.Context, in devpg.Installation, dir string, length time.Duration) (*Bench, error) {
+	c, err := devpg.Start(ctx, in, dir)
+	if err != nil {
+		return nil, err
+	}
+	b := &Bench{c, length}
+	if err := b.lay(ctx); err != nil {
+		c.Stop()
+		return nil, err
+	}
+	return b, nil
+}
+
+// Close stops the cluster.
+func (b *Bench) Close() { b.Cluster.Stop() }
+
+func (b *Bench) lay(ctx context.Context) error {
+	if err := migrations.Up(ctx, b.url("konstruct_owner"), func(int64, int64) {}); err != nil {
+		return err
+	}
+	conn, err := pgx.Connect(ctx, b.url("konstruct_owner"))
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx)
+	if _, err := conn.Exec(ctx, `CREATE SCHEMA seed; GRANT USAGE ON SCHEMA seed TO konstruct_app; SET search_path = seed, public; `+seed.SQL); err != nil {
+		return fmt.Errorf("lay the seed's schema: %w", err)
+	}
+	return nil
+}
+
+func (b *Bench) url(role string) string { return b.Cluster.URL(role, devpg.Database) }
+
+// measure calls do from workers until the time is up; each call does n of the unit.
+func (b *Bench) measure(ctx context.Context, what, unit string, workers, n int, do func(worker int) error) (Line, error) {
+	for w := range workers { // connections and prepared statements are not what is measured
+		for range 3 {
+			if err := do(w); err != nil {
+				return Line{}, fmt.Errorf("%s: %w", what, err)
+			}
+		}
+	}
+	type result struct {
+		times []time.Duration
+		err   error
+	}
+	results := make(chan result, workers)
+	begin := time.Now()
+	for w := range workers {
+		go func() {
+			var r result
+			for time.Since(begin) < b.Time && r.err == nil && ctx.Err() == nil {
+				start := time.Now()
+				r.err = do(w)
+				r.times = append(r.times, time.Since(start))
+			}
+			results <- r
+		}()
+	}
+	var times []time.Duration
+	for range workers {
+		r := <-results
+		if r.err != nil {
+			return Line{}, fmt.Errorf("%s: %w", what, r.err)
+		}
+		times = append(times, r.times...)
+	}
+	took := time.Since(begin)
+	if err := ctx.Err(); err != nil {
+		return Line{}, err
+	}
+	slices.Sort(times)
+	at := func(q float64) float64 { return float64(times[int(q*float64(len(times)-1))].Microseconds()) / 1000 }
+	return Line{What: what, Unit: unit, Rate: float64(len(times)*n) / took.Seconds(), P50: at(0.5), P99: at(0.99)}, nil
+}
