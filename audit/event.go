@@ -4,9 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"math"
 	"strings"
 	"time"
@@ -120,7 +118,7 @@ func cut(s string) string {
 	return s[:end] + mark
 }
 
-// checkMetadata holds a JSON object to its limits, token by token: depth is bounded before it is built.
+// checkMetadata holds a JSON object to its limits.
 func checkMetadata(raw json.RawMessage) error {
 	if len(raw) > MaxMetadata {
 		return &FieldError{"metadata", fmt.Sprintf("is %d bytes long, the limit is %d", len(raw), MaxMetadata)}
@@ -128,37 +126,34 @@ func checkMetadata(raw json.RawMessage) error {
 	if !utf8.Valid(raw) {
 		return &FieldError{"metadata", "is not valid UTF-8"}
 	}
-	d := json.NewDecoder(bytes.NewReader(raw))
-	d.UseNumber()
-	depth := 0
-	for first := true; ; first = false {
-		t, err := d.Token()
-		if errors.Is(err, io.EOF) && !first && depth == 0 {
-			break
-		}
-		if err != nil {
-			return &FieldError{"metadata", "is not JSON: " + err.Error()}
-		}
-		if first && t != json.Delim('{') {
-			return &FieldError{"metadata", "is not a JSON object"}
-		}
-		switch t := t.(type) {
-		case json.Delim:
-			if t == '{' || t == '[' {
-				depth++
-			} else {
-				depth--
-			}
-		case string:
-			if strings.ContainsRune(t, 0) {
+	if !json.Valid(raw) {
+		return &FieldError{"metadata", "is not JSON: " + json.Unmarshal(raw, new(any)).Error()}
+	}
+	if trimmed := bytes.TrimLeft(raw, " \t\r\n"); trimmed[0] != '{' {
+		return &FieldError{"metadata", "is not a JSON object"}
+	}
+	return checkDepth(raw)
+}
+
+// checkDepth walks valid JSON byte by byte: nesting, and the one escape that jsonb can't hold.
+func checkDepth(raw []byte) error {
+	depth, quoted := 0, false
+	for i := 0; i < len(raw); i++ {
+		switch c := raw[i]; {
+		case c == '"':
+			quoted = !quoted
+		case c == '\\': // only within quotes
+			if bytes.HasPrefix(raw[i+1:], []byte("u0000")) {
 				return &FieldError{"metadata", `holds \u0000, which PostgreSQL's jsonb can't`}
 			}
-		}
-		if depth > MaxMetadataDepth {
-			return &FieldError{"metadata", fmt.Sprintf("is nested deeper than %d", MaxMetadataDepth)}
-		}
-		if depth == 0 && d.More() {
-			return &FieldError{"metadata", "has something after the JSON object"}
+			i++
+		case quoted:
+		case c == '{' || c == '[':
+			if depth++; depth > MaxMetadataDepth {
+				return &FieldError{"metadata", fmt.Sprintf("is nested deeper than %d", MaxMetadataDepth)}
+			}
+		case c == '}' || c == ']':
+			depth--
 		}
 	}
 	return nil

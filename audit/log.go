@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/konstruct/konstruct/tenantdb"
 )
@@ -114,10 +115,7 @@ func insertSQL(n int) string {
 
 // args appends the event's parameters; what was not said is NULL.
 func (e Event) args(to []any, tenant uuid.UUID) []any {
-	var agent *uuid.UUID
-	if e.AgentID != uuid.Nil {
-		agent = &e.AgentID
-	}
+	agent := pgtype.UUID{Bytes: e.AgentID, Valid: e.AgentID != uuid.Nil} // uuid.UUID itself goes the long way through driver.Valuer
 	var latency *int32
 	if e.Latency > 0 {
 		ms := int32(e.Latency.Milliseconds())
@@ -127,7 +125,7 @@ func (e Event) args(to []any, tenant uuid.UUID) []any {
 	if !e.At.IsZero() {
 		at = &e.At
 	}
-	return append(to, e.ID, tenant, agent, null(e.UserID), e.Action, null(e.Input), null(e.Output), latency, []byte(e.Metadata), at)
+	return append(to, [16]byte(e.ID), [16]byte(tenant), agent, null(e.UserID), e.Action, null(e.Input), null(e.Output), latency, []byte(e.Metadata), at)
 }
 
 func null(s string) *string {
