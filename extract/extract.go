@@ -54,11 +54,11 @@ func (b Block) Place(from, to int) (start, end int) {
 			return min(b.Start+n, limit)
 		}
 		if i+1 < len(b.marks) {
-			limit = b.marks[i+1].source
+			limit = min(limit, b.marks[i+1].source)
 		}
 		return min(b.marks[i].source+n-b.marks[i].text, limit)
 	}
-	start = at(from, b.End)
+	start = max(b.Start, at(from, b.End))
 	return start, max(start, at(to, b.End))
 }
 

@@ -8,6 +8,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"golang.org/x/net/html"
@@ -233,9 +234,9 @@ func (p *page) words(raw, text []byte) {
 	}
 	if len(bytes.TrimSpace(text)) > 0 {
 		if p.end == 0 {
-			p.start = p.at + len(raw) - len(bytes.TrimLeft(raw, " \t\r\n\f"))
+			p.start = p.at + len(raw) - len(bytes.TrimLeftFunc(raw, unicode.IsSpace))
 		}
-		p.end = p.at + len(bytes.TrimRight(raw, " \t\r\n\f"))
+		p.end = p.at + len(bytes.TrimRightFunc(raw, unicode.IsSpace))
 		n := 0
 		for _, word := range bytes.Fields(text) {
 			n += len(word)
@@ -251,16 +252,16 @@ func (p *page) words(raw, text []byte) {
 
 // flush ends the block being gathered.
 func (p *page) flush() {
-	if s := p.text.String(); strings.Trim(s, " \t\r\n\f|") != "" {
+	if s := p.text.String(); strings.TrimFunc(s, func(r rune) bool { return unicode.IsSpace(r) || r == '|' }) != "" {
 		b := Block{Kind: p.kind, Level: p.level, Start: p.start, End: p.end, marks: slices.Clone(p.marks)}
 		lead := 0
 		if p.pre > 0 {
 			b.Kind, b.Level = Code, 0
 			lead = len(s) - len(strings.TrimLeft(s, "\r\n"))
-			s = strings.TrimRight(s[lead:], " \t\r\n")
+			s = strings.TrimRightFunc(s[lead:], unicode.IsSpace)
 		} else {
-			lead = len(s) - len(strings.TrimLeft(s, " \t\r\n\f"))
-			s = flat(strings.TrimRight(s[lead:], " \t\r\n\f|"))
+			lead = len(s) - len(strings.TrimLeftFunc(s, unicode.IsSpace))
+			s = flat(strings.TrimRightFunc(s[lead:], func(r rune) bool { return unicode.IsSpace(r) || r == '|' }))
 		}
 		b.Text = s
 		for i := range b.marks {

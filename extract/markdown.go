@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"strings"
+	"unicode"
 
 	"github.com/yuin/goldmark"
 	"github.com/yuin/goldmark/ast"
@@ -52,8 +53,8 @@ func readMarkdown(raw []byte) (*Document, error) {
 		if b.Kind != Code {
 			b.Text = flat(b.Text)
 		}
-		b.Text = strings.TrimRight(b.Text, " \n")
-		if strings.Trim(b.Text, " |\n") != "" && w.start >= 0 {
+		b.Text = strings.TrimRightFunc(b.Text, unicode.IsSpace)
+		if strings.TrimFunc(b.Text, func(r rune) bool { return unicode.IsSpace(r) || r == '|' }) != "" && w.start >= 0 {
 			b.Start, b.End = w.start, w.end
 			if b.Kind == Heading && d.Title == "" {
 				d.Title = squeeze(b.Text)

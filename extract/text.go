@@ -3,20 +3,21 @@ package extract
 import (
 	"bytes"
 	"fmt"
+	"unicode"
 	"unicode/utf8"
 
-	"golang.org/x/text/encoding/unicode"
+	encoding "golang.org/x/text/encoding/unicode"
 )
 
 // decode brings text to UTF-8: it is UTF-8 already, or UTF-16 with its mark or plainly so without.
 func decode(raw []byte) ([]byte, error) {
 	raw = bytes.TrimPrefix(raw, []byte("\xEF\xBB\xBF"))
 	if looksUTF16(raw) {
-		endian := unicode.LittleEndian
+		endian := encoding.LittleEndian
 		if even, odd := nuls(raw); even > odd {
-			endian = unicode.BigEndian
+			endian = encoding.BigEndian
 		}
-		b, err := unicode.UTF16(endian, unicode.UseBOM).NewDecoder().Bytes(raw)
+		b, err := encoding.UTF16(endian, encoding.UseBOM).NewDecoder().Bytes(raw)
 		if err != nil {
 			return nil, fmt.Errorf("decode UTF-16: %w", err)
 		}
@@ -68,8 +69,8 @@ func paragraphs(d *Document, text []byte, base, page int) error {
 				break
 			}
 		}
-		lead := len(text[start:end]) - len(bytes.TrimLeft(text[start:end], " \t\r\n\f\v"))
-		tail := len(bytes.TrimRight(text[start:end], " \t\r\n\f\v"))
+		lead := len(text[start:end]) - len(bytes.TrimLeftFunc(text[start:end], unicode.IsSpace))
+		tail := len(bytes.TrimRightFunc(text[start:end], unicode.IsSpace))
 		if lead < tail {
 			d.Blocks = append(d.Blocks, Block{Text: flat(string(text[start+lead : start+tail])), Start: base + start + lead, End: base + start + tail, Page: page})
 			if err := tooMany(d.Blocks); err != nil {
