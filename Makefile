@@ -13,7 +13,8 @@ run: setup build ## see it work: konstruct demo on the private database
 build: ## build bin/konstruct
 	go build -o bin/konstruct ./cmd/konstruct
 
-test: setup ## run every test, on a private PostgreSQL
+test: ## run every test, on a private PostgreSQL
+	@scripts/setup test
 	go test -timeout 15m ./...
 
 bench: setup build ## measure against baselines in the same run
