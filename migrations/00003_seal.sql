@@ -148,7 +148,15 @@ CREATE POLICY notary_reads ON public.audit_adoptions FOR SELECT TO konstruct_not
 GRANT SELECT ON public.audit_events, public.audit_seals, public.audit_logs, public.audit_adoptions TO konstruct_notary;
 -- Everything but the salts: whoever holds a salt can test guesses of an erased field.
 GRANT SELECT (tenant_id, event_id, mode, leaf_hash, recorded_at) ON public.audit_seals TO konstruct_app;
-REVOKE ALL ON FUNCTION public.audit_seal(), public.audit_refuse(), public.audit_seal_adopted(uuid, integer) FROM PUBLIC;
+REVOKE ALL ON FUNCTION public.audit_seal(), public.audit_refuse(), public.audit_seal_adopted(uuid, integer),
+  public.audit_leaf(bytea, smallint, timestamptz, public.audit_events),
+  public.audit_commitments(bytea, public.audit_events), public.audit_field(bytea, bytea, bytea) FROM PUBLIC;
+-- +goose StatementBegin
+DO $temporary$ BEGIN
+  -- Only the database's owner can; where that is another, PostgreSQL warns and the rest stands.
+  EXECUTE format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC', current_database());
+END $temporary$;
+-- +goose StatementEnd
 
 -- +goose Down
 DROP POLICY notary_reads ON public.audit_events;

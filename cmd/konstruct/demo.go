@@ -38,6 +38,8 @@ type party struct {
 var (
 	gopherID = uuid.MustParse("60600000-0000-4000-8000-000000000001")
 	newtonID = uuid.MustParse("60600000-0000-4000-8000-000000000002")
+	folderID = uuid.MustParse("60600000-0000-4000-8000-000000000003")
+	emptyID  = uuid.MustParse("60600000-0000-4000-8000-000000000004")
 )
 
 func (c demoCmd) parties() ([]party, error) {
@@ -46,8 +48,8 @@ func (c demoCmd) parties() ([]party, error) {
 	newton := []string{"Are rays of different colours refracted by different amounts?", "What is the white light of the sun made of?",
 		"Why does a rainbow show its colours?", "How thick must a film be to show a colour?", "What does Newton ask about light and gross bodies turning into each other?"}
 	if c.Dir != "" {
-		return []party{{"your folder", gopherID, []string{c.Dir}, []string{"What is this about?", "What are the main steps?", "What can go wrong?", "Who is responsible?", "What is required first?"}},
-			{"an empty tenant", newtonID, nil, nil}}, nil
+		return []party{{"your folder", folderID, []string{c.Dir}, []string{"What is this about?", "What are the main steps?", "What can go wrong?", "Who is responsible?", "What is required first?"}},
+			{"an empty tenant", emptyID, nil, nil}}, nil
 	}
 	root := goRoot()
 	if root == "" {

@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
+	"time"
 
 	"github.com/konstruct/konstruct/internal/devpg"
 )
@@ -36,7 +38,25 @@ func (devDBCmd) Run(ctx context.Context, a *app) error {
 	select {
 	case <-ctx.Done():
 		return nil
+	case <-orphaned(ctx):
+		return nil
 	case <-cluster.Exited():
 		return fmt.Errorf("the private PostgreSQL stopped by itself: its log is %s/pg/log", a.DataDir)
 	}
+}
+
+// orphaned is closed when the process that started us is gone: a shell, a test, a supervisor.
+func orphaned(ctx context.Context) <-chan struct{} {
+	gone, parent := make(chan struct{}), os.Getppid()
+	go func() {
+		for os.Getppid() == parent {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(500 * time.Millisecond):
+			}
+		}
+		close(gone)
+	}()
+	return gone
 }

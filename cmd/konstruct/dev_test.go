@@ -85,6 +85,16 @@ func TestDevDBServesTwoAtOnceAndStopsWhenTold(t *testing.T) {
 			}
 		}
 	}
+	app, err := pgx.Connect(t.Context(), urls["KONSTRUCT_DATABASE_URL"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := app.Exec(t.Context(), `CREATE TEMPORARY TABLE mine (a int)`); err == nil {
+		t.Error("konstruct_app makes temporary tables")
+	}
+	if err := app.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
 	out, err := exec.Command(bin, "dev", "db", "--data-dir", filepath.Join(dir, "one")).CombinedOutput()
 	if err == nil || !strings.Contains(string(out), "runs already") {
 		t.Errorf("a second one in the same folder: %v, %s", err, out)
@@ -134,6 +144,37 @@ func TestDevDBIsGoneWithItsParentAndComesBack(t *testing.T) {
 	verify.Env = append(os.Environ(), "KONSTRUCT_NOTARY_DATABASE_URL="+urls["KONSTRUCT_NOTARY_DATABASE_URL"])
 	if out, err := verify.CombinedOutput(); err != nil || !strings.Contains(string(out), "3 events match") {
 		t.Errorf("%v: %s", err, out)
+	}
+}
+
+// TestDevDBStopsWhenItsParentDies starts it from a shell and kills the shell.
+func TestDevDBStopsWhenItsParentDies(t *testing.T) {
+	bin, dir := binary(t), passable(t)
+	out := filepath.Join(dir, "urls")
+	shell := exec.Command("sh", "-c", bin+" dev db --data-dir "+dir+"/data >"+out+" & wait")
+	if err := shell.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var url string
+	for n := 0; url == "" && n < 600; n++ {
+		time.Sleep(100 * time.Millisecond)
+		raw, _ := os.ReadFile(out)
+		if i := bytes.Index(raw, []byte("KONSTRUCT_SUPERUSER_DATABASE_URL=")); i >= 0 && bytes.HasSuffix(raw, []byte("\n")) {
+			url = strings.TrimSpace(string(raw[i+len("KONSTRUCT_SUPERUSER_DATABASE_URL="):]))
+		}
+	}
+	if err := answers(url); err != nil {
+		t.Fatal(err)
+	}
+	if err := shell.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = shell.Wait()
+	for n := 0; answers(url) == nil; n++ {
+		if n > 100 {
+			t.Fatal("it outlives the shell that started it")
+		}
+		time.Sleep(100 * time.Millisecond)
 	}
 }
 
