@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/konstruct/konstruct/tenantdb"
@@ -28,7 +29,7 @@ func Log(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, e Event) (u
 		return uuid.Nil, err
 	}
 	landed := 0
-	err = door.Query(ctx, tenant, insertSQL(1), e.args(nil, tenant), func(rows pgx.Rows) error {
+	err = door.Query(ctx, tenant, insertSQL(1, unlessThere), e.args(nil, tenant), func(rows pgx.Rows) error {
 		for rows.Next() {
 			landed++
 		}
@@ -44,46 +45,85 @@ func Log(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, e Event) (u
 }
 
 // LogBatch writes all events in one transaction, or none, and returns their ids in order.
-func LogBatch(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, events []Event) (ids []uuid.UUID, err error) {
-	err = door.Tx(ctx, tenant, func(ctx context.Context, tx pgx.Tx) error {
-		ids, err = InTx(ctx, tx, tenant, events...)
-		return err
+func LogBatch(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, events []Event) ([]uuid.UUID, error) {
+	checked, ids, err := checkAll(events)
+	if err != nil || len(events) == 0 {
+		return ids, err
+	}
+	var statements []string
+	var from []int
+	for at := 0; at < len(checked); {
+		n := min(streamRows, tenantdb.StatementRows(len(checked)-at))
+		statements, from = append(statements, insertSQL(n, "")), append(from, at)
+		at += n
+	}
+	err = door.Stream(ctx, tenant, statements, func(i int) []any {
+		to := len(checked)
+		if i+1 < len(from) {
+			to = from[i+1]
+		}
+		return argsOf(checked[from[i]:to], tenant)
 	})
-	return ids, err
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) && pg.Code == "23505" { // an id was there: a retry, or another event's
+		err = door.Tx(ctx, tenant, func(ctx context.Context, tx pgx.Tx) error { return insertAll(ctx, tx, tenant, checked) })
+	} else if err != nil {
+		err = fmt.Errorf("audit: log %d events: %w", len(events), err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return ids, nil
 }
+
+// streamRows is how many events of a batch go into one statement: few enough that the server begins while
+// the rest is still being made.
+const streamRows = 256
 
 // InTx writes events in the caller's own transaction, whose tenant must be set to tenant already: they
 // commit with whatever else it does, or not at all.
 func InTx(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, events ...Event) ([]uuid.UUID, error) {
+	checked, ids, err := checkAll(events)
+	if err != nil {
+		return nil, err
+	}
+	if err := insertAll(ctx, tx, tenant, checked); err != nil {
+		return nil, err
+	}
+	return ids, nil
+}
+
+// checkAll returns the events as they will be stored, and their ids.
+func checkAll(events []Event) ([]Event, []uuid.UUID, error) {
 	if len(events) > MaxBatch {
-		return nil, fmt.Errorf("audit: a batch of %d events: the limit is %d", len(events), MaxBatch)
+		return nil, nil, fmt.Errorf("audit: a batch of %d events: the limit is %d", len(events), MaxBatch)
 	}
 	checked := make([]Event, len(events))
 	ids := make([]uuid.UUID, len(events))
 	for i, e := range events {
 		c, err := e.check()
 		if err != nil {
-			return nil, fmt.Errorf("event %d of the batch: %w", i, err)
+			return nil, nil, fmt.Errorf("event %d of the batch: %w", i, err)
 		}
 		checked[i], ids[i] = c, c.ID
 	}
-	for rest := checked; len(rest) > 0; {
+	return checked, ids, nil
+}
+
+func insertAll(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, events []Event) error {
+	for rest := events; len(rest) > 0; {
 		n := tenantdb.StatementRows(len(rest))
 		if err := insert(ctx, tx, tenant, rest[:n]); err != nil {
-			return nil, err
+			return err
 		}
 		rest = rest[n:]
 	}
-	return ids, nil
+	return nil
 }
 
 // insert writes one statement's worth of events, and holds those whose id was there against what is stored.
 func insert(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, events []Event) error {
-	args := make([]any, 0, len(events)*columns)
-	for _, e := range events {
-		args = e.args(args, tenant)
-	}
-	rows, err := tx.Query(ctx, insertSQL(len(events)), args...)
+	rows, err := tx.Query(ctx, insertSQL(len(events), unlessThere), argsOf(events, tenant)...)
 	if err != nil {
 		return fmt.Errorf("audit: log %d events: %w", len(events), err)
 	}
@@ -105,11 +145,22 @@ func insert(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, events []Event) er
 
 const columns = 10
 
-func insertSQL(n int) string {
+// unlessThere ends an INSERT that leaves an event alone whose id is there, and says which landed.
+const unlessThere = ` ON CONFLICT (tenant_id, id) DO NOTHING RETURNING id`
+
+func argsOf(events []Event, tenant uuid.UUID) []any {
+	args := make([]any, 0, len(events)*columns)
+	for _, e := range events {
+		args = e.args(args, tenant)
+	}
+	return args
+}
+
+func insertSQL(n int, end string) string {
 	var b strings.Builder
 	b.WriteString(`INSERT INTO audit_events (id, tenant_id, agent_id, user_id, action_type, input_summary, output_summary, latency_ms, metadata, created_at) VALUES `)
 	tenantdb.Values(&b, n, "uuid", "uuid", "uuid", "text", "text", "text", "text", "int", "jsonb", "timestamptz=now()")
-	b.WriteString(` ON CONFLICT (tenant_id, id) DO NOTHING RETURNING id`)
+	b.WriteString(end)
 	return b.String()
 }
 

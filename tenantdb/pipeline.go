@@ -77,11 +77,97 @@ func readPipeline(conn *pgx.Conn, results *pgconn.MultiResultReader, read func(p
 		}
 	}
 	if err := results.Close(); err != nil {
-		// The server skips everything up to the sync, COMMIT included, and leaves the transaction open.
-		ctx, cancel := context.WithTimeout(context.Background(), rollbackLimit)
-		defer cancel()
-		_, _ = conn.PgConn().Exec(ctx, "ROLLBACK").ReadAll() // failing closes the connection, which rolls back too
+		rollback(conn)
 		return err
 	}
 	return readErr
+}
+
+// Stream runs statements as tenant in one transaction and commits, in one round trip: each goes out as soon as
+// args has made its arguments, so the server works on one while the caller makes the next. Their rows are not
+// read. When one fails nothing is changed. Like Query it runs again only when surely nothing was committed.
+func (d *Door) Stream(ctx context.Context, tenant uuid.UUID, statements []string, args func(i int) []any) error {
+	if tenant == uuid.Nil {
+		return ErrNoTenant
+	}
+	if ctx.Value(insideKey{}) != nil {
+		return ErrNested
+	}
+	return again(ctx, func() (bool, error) {
+		conn, err := d.pool.Acquire(ctx)
+		if err != nil {
+			return !refused(err), err
+		}
+		defer conn.Release()
+		err = stream(ctx, conn.Conn(), tenant, statements, args)
+		if err != nil {
+			rollback(conn.Conn())
+		}
+		return pgconn.SafeToRetry(err), err
+	})
+}
+
+func stream(ctx context.Context, conn *pgx.Conn, tenant uuid.UUID, statements []string, args func(i int) []any) error {
+	prepared := make([]*pgconn.StatementDescription, len(statements))
+	if conn.Config().DefaultQueryExecMode == pgx.QueryExecModeCacheStatement {
+		for i, sql := range statements {
+			sd, err := conn.Prepare(ctx, sql, sql) // once a connection
+			if err != nil {
+				return fmt.Errorf("prepare: %w", err)
+			}
+			prepared[i] = sd
+		}
+	}
+	p := conn.PgConn().StartPipeline(ctx)
+	p.SendQueryParams("BEGIN", nil, nil, nil, nil)
+	p.SendQueryParams("SET LOCAL app.current_tenant = '"+tenant.String()+"'", nil, nil, nil, nil)
+	var failed error
+	for i, sd := range prepared {
+		var q pgx.ExtendedQueryBuilder
+		if failed = q.Build(conn.TypeMap(), sd, args(i)); failed != nil {
+			failed = fmt.Errorf("encode arguments: %w", failed)
+			break
+		}
+		if sd != nil {
+			p.SendQueryStatement(sd, q.ParamValues, q.ParamFormats, q.ResultFormats)
+		} else {
+			p.SendQueryParams(statements[i], q.ParamValues, nil, q.ParamFormats, q.ResultFormats)
+		}
+		p.SendFlushRequest() // or the server sits on its answer, and we on ours
+		if failed = p.Flush(); failed != nil {
+			break
+		}
+	}
+	if failed == nil {
+		p.SendQueryParams("COMMIT", nil, nil, nil, nil)
+	}
+	if err := p.Sync(); err != nil && failed == nil {
+		failed = err
+	}
+	for { // the first error is the one that says why
+		results, err := p.GetResults()
+		if err != nil || results == nil {
+			if failed == nil {
+				failed = err
+			}
+			break
+		}
+		if rr, ok := results.(*pgconn.ResultReader); ok {
+			if _, err := rr.Close(); err != nil && failed == nil {
+				failed = err
+			}
+		}
+	}
+	if err := p.Close(); err != nil && failed == nil {
+		failed = err
+	}
+	return failed
+}
+
+// rollback ends what a failed pipeline left open: the server skips everything up to the sync, COMMIT
+// included.
+func rollback(conn *pgx.Conn) {
+	ctx, cancel := context.WithTimeout(context.Background(), rollbackLimit)
+	defer cancel()
+	_, _ = conn.PgConn().Exec(ctx, "ROLLBACK").ReadAll() // failing closes the connection, which rolls back too
 }

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -209,6 +210,34 @@ func TestQueryIsOneRoundTripThatCommits(t *testing.T) {
 	}
 	if n := count(t, door); n != 1 { // the connection that failed serves again
 		t.Errorf("%d events after failures", n)
+	}
+}
+
+func TestStreamIsAllOrNothing(t *testing.T) {
+	door := testkit.Door(t)
+	both := []string{addEvent, addEvent}
+	own := func(int) []any { return []any{tenantA} }
+	if err := door.Stream(t.Context(), tenantA, both, own); err != nil {
+		t.Fatal(err)
+	}
+	var pg *pgconn.PgError
+	if err := door.Stream(t.Context(), tenantA, both, func(i int) []any { return []any{[]any{tenantA, tenantB}[i]} }); !errors.As(err, &pg) || pg.Code != "42501" {
+		t.Errorf("a forged tenant in the second: %v", err)
+	}
+	if err := door.Stream(t.Context(), tenantA, []string{addEvent, `SELECT 1/0 WHERE $1::uuid IS NOT NULL`}, own); err == nil || !strings.Contains(err.Error(), "division by zero") {
+		t.Errorf("a failing statement: %v", err)
+	}
+	if err := door.Stream(t.Context(), tenantA, both, func(i int) []any { return []any{[]any{tenantA, struct{}{}}[i]} }); err == nil {
+		t.Error("an argument that can't be encoded was")
+	}
+	if err := door.Stream(t.Context(), tenantA, []string{addEvent, `SELEKT`}, own); err == nil {
+		t.Error("no SQL was taken")
+	}
+	if err := door.Stream(t.Context(), uuid.Nil, both, own); !errors.Is(err, tenantdb.ErrNoTenant) {
+		t.Errorf("no tenant: %v", err)
+	}
+	if n := count(t, door); n != 2 {
+		t.Errorf("%d events, want the 2 of the first", n)
 	}
 }
 
