@@ -15,6 +15,11 @@ import (
 // collected counts only when Query returns nil. A statement that fails changes nothing. It runs again,
 // and read with it, only when the server said that nothing was committed, or was never asked.
 func (d *Door) Query(ctx context.Context, tenant uuid.UUID, sql string, args []any, read func(pgx.Rows) error) error {
+	return d.pipelined(ctx, tenant, func(conn *pgx.Conn) error { return query(ctx, conn, tenant, sql, args, read) })
+}
+
+// pipelined runs a pipeline on a connection of its own, and again where that is safe.
+func (d *Door) pipelined(ctx context.Context, tenant uuid.UUID, run func(*pgx.Conn) error) error {
 	if tenant == uuid.Nil {
 		return ErrNoTenant
 	}
@@ -27,7 +32,9 @@ func (d *Door) Query(ctx context.Context, tenant uuid.UUID, sql string, args []a
 			return !refused(err), err
 		}
 		defer conn.Release()
-		err = query(ctx, conn.Conn(), tenant, sql, args, read)
+		if err = run(conn.Conn()); err != nil {
+			rollback(conn.Conn())
+		}
 		return pgconn.SafeToRetry(err), err
 	})
 }
@@ -77,7 +84,6 @@ func readPipeline(conn *pgx.Conn, results *pgconn.MultiResultReader, read func(p
 		}
 	}
 	if err := results.Close(); err != nil {
-		rollback(conn)
 		return err
 	}
 	return readErr
@@ -87,24 +93,7 @@ func readPipeline(conn *pgx.Conn, results *pgconn.MultiResultReader, read func(p
 // args has made its arguments, so the server works on one while the caller makes the next. Their rows are not
 // read. When one fails nothing is changed. Like Query it runs again only when surely nothing was committed.
 func (d *Door) Stream(ctx context.Context, tenant uuid.UUID, statements []string, args func(i int) []any) error {
-	if tenant == uuid.Nil {
-		return ErrNoTenant
-	}
-	if ctx.Value(insideKey{}) != nil {
-		return ErrNested
-	}
-	return again(ctx, func() (bool, error) {
-		conn, err := d.pool.Acquire(ctx)
-		if err != nil {
-			return !refused(err), err
-		}
-		defer conn.Release()
-		err = stream(ctx, conn.Conn(), tenant, statements, args)
-		if err != nil {
-			rollback(conn.Conn())
-		}
-		return pgconn.SafeToRetry(err), err
-	})
+	return d.pipelined(ctx, tenant, func(conn *pgx.Conn) error { return stream(ctx, conn, tenant, statements, args) })
 }
 
 func stream(ctx context.Context, conn *pgx.Conn, tenant uuid.UUID, statements []string, args func(i int) []any) error {
@@ -167,6 +156,9 @@ func stream(ctx context.Context, conn *pgx.Conn, tenant uuid.UUID, statements []
 // rollback ends what a failed pipeline left open: the server skips everything up to the sync, COMMIT
 // included.
 func rollback(conn *pgx.Conn) {
+	if conn.IsClosed() || conn.PgConn().TxStatus() == 'I' {
+		return
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), rollbackLimit)
 	defer cancel()
 	_, _ = conn.PgConn().Exec(ctx, "ROLLBACK").ReadAll() // failing closes the connection, which rolls back too

@@ -33,6 +33,16 @@ func (a *app) schema(ctx context.Context) (*migrations.Schema, func(), error) {
 	return s, func() { _ = s.Close(); done() }, nil
 }
 
+// steps lists the migrations of the database in force.
+func (a *app) steps(ctx context.Context) ([]migrations.Step, error) {
+	s, done, err := a.schema(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	return s.Status(ctx)
+}
+
 // migrateUp migrates with a progress bar where adopted events have to be sealed.
 func (a *app) migrateUp(ctx context.Context, url string) error {
 	var p *progress
@@ -102,12 +112,7 @@ type migrateStatusCmd struct{}
 
 // Run lists the migrations.
 func (migrateStatusCmd) Run(ctx context.Context, a *app) error {
-	s, done, err := a.schema(ctx)
-	if err != nil {
-		return err
-	}
-	defer done()
-	steps, err := s.Status(ctx)
+	steps, err := a.steps(ctx)
 	if err != nil {
 		return err
 	}
@@ -124,12 +129,7 @@ type migrateVersionCmd struct{}
 
 // Run prints the version.
 func (migrateVersionCmd) Run(ctx context.Context, a *app) error {
-	s, done, err := a.schema(ctx)
-	if err != nil {
-		return err
-	}
-	defer done()
-	steps, err := s.Status(ctx)
+	steps, err := a.steps(ctx)
 	if err != nil {
 		return err
 	}
