@@ -79,6 +79,12 @@ func load(ctx context.Context, url string, acked func(uuid.UUID)) {
 func holds(t *testing.T, d *testkit.DB, acked []uuid.UUID) {
 	t.Helper()
 	notary := testkit.Connect(t, d.URL("konstruct_notary"))
+	// What a killed process had sent may still be committing, unacknowledged.
+	for busy := 1; busy > 0; time.Sleep(10 * time.Millisecond) {
+		if err := notary.QueryRow(t.Context(), `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND usename = 'konstruct_app'`).Scan(&busy); err != nil {
+			t.Fatal(err)
+		}
+	}
 	rows, err := notary.Query(t.Context(), `SELECT id FROM audit_events`)
 	if err != nil {
 		t.Fatal(err)
