@@ -3,6 +3,8 @@ package migrations_test
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -250,6 +252,15 @@ func TestTheGuardRefusesQuietDDL(t *testing.T) {
 		}
 		if _, err := conn.Exec(t.Context(), `SET konstruct.allow_ddl = on; ALTER TABLE audit_events ALTER COLUMN user_id SET STATISTICS 200`); err != nil {
 			t.Errorf("with the switch: %v", err)
+		}
+	}
+	log, err := os.ReadFile(filepath.Join(d.Dir, "pg", "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, who := range []string{"konstruct_owner", "postgres"} {
+		if want := "konstruct: ALTER TABLE on public.audit_events by " + who + " let through by konstruct.allow_ddl"; !strings.Contains(string(log), want) {
+			t.Errorf("the server's log does not say %q", want)
 		}
 	}
 }

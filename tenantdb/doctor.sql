@@ -31,9 +31,10 @@ SELECT check_name, coalesce(found, 'missing'), wanted, fix FROM (
       WHERE g.tgrelid = to_regclass('public.' || w.relname) AND g.tgname = w.tgname), 'always',
     format('ALTER TABLE %I ENABLE ALWAYS TRIGGER %I', w.relname, w.tgname)
     FROM (VALUES ('audit_events', 'audit_seal'), ('audit_events', 'audit_refuse'), ('audit_seals', 'audit_refuse'), ('audit_logs', 'audit_refuse')) w (relname, tgname)
-  UNION ALL SELECT 21, 'function audit_seal', (SELECT CASE WHEN p.prosecdef AND p.proowner = (SELECT relowner FROM pg_class WHERE oid = to_regclass('public.audit_seals'))
-      THEN 'security definer, ' || array_to_string(p.proconfig, ' ') ELSE 'not the owner''s security definer' END
-      FROM pg_proc p WHERE p.oid = to_regproc('public.audit_seal')), 'security definer, search_path=pg_catalog, pg_temp', 'konstruct migrate up'
+  UNION ALL SELECT 21, 'function ' || w.name, (SELECT CASE WHEN p.proowner = (SELECT relowner FROM pg_class WHERE oid = to_regclass('public.audit_seals'))
+      THEN CASE WHEN p.prosecdef THEN 'security definer, ' ELSE '' END || coalesce(array_to_string(p.proconfig, ' '), 'no search_path') ELSE 'not the owner''s' END
+      FROM pg_proc p WHERE p.oid = to_regproc('public.' || w.name)), w.definer || 'search_path=pg_catalog, pg_temp', 'konstruct migrate up'
+    FROM (VALUES ('audit_seal', 'security definer, '), ('audit_refuse', ''), ('konstruct_schema', 'security definer, ')) w (name, definer)
   UNION ALL SELECT 22, 'event trigger ' || g, coalesce((SELECT CASE evtenabled WHEN 'A' THEN 'always' WHEN 'D' THEN 'disabled' ELSE 'not always' END FROM pg_event_trigger WHERE evtname = g), 'absent'),
     coalesce((SELECT 'always' FROM pg_event_trigger WHERE evtname = g), 'absent'),
     'konstruct migrate guard' FROM unnest('{audit_guard_ddl,audit_guard_drop}'::text[]) g

@@ -77,6 +77,8 @@ func TestDoctorHoldsAndSees(t *testing.T) {
 		{"ALTER TABLE kb_chunks NO FORCE ROW LEVEL SECURITY", "ALTER TABLE kb_chunks FORCE ROW LEVEL SECURITY", "RLS on kb_chunks"},
 		{"ALTER TABLE audit_events DISABLE TRIGGER audit_seal", "ALTER TABLE audit_events ENABLE ALWAYS TRIGGER audit_seal", "trigger audit_seal on audit_events"},
 		{"ALTER TABLE audit_events ENABLE TRIGGER audit_refuse", "ALTER TABLE audit_events ENABLE ALWAYS TRIGGER audit_refuse", "trigger audit_refuse on audit_events"},
+		{"ALTER FUNCTION audit_refuse() RESET search_path", "ALTER FUNCTION audit_refuse() SET search_path = pg_catalog, pg_temp", "function audit_refuse"},
+		{"ALTER FUNCTION audit_seal() SECURITY INVOKER", "ALTER FUNCTION audit_seal() SECURITY DEFINER", "function audit_seal"},
 		{"GRANT DELETE ON audit_events TO konstruct_app", "REVOKE DELETE ON audit_events FROM konstruct_app", "grants on audit_events"},
 		{"CREATE POLICY open ON kb_documents USING (true)", "DROP POLICY open ON kb_documents", "no other policy reaches this role on kb_documents"},
 	} {

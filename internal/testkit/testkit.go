@@ -47,7 +47,7 @@ func Run(m interface{ Run() int }) int {
 type DB struct {
 	Name    string
 	Cluster *devpg.Cluster
-	Dir     string // of a cluster of the test's own
+	Dir     string // the cluster's data folder
 }
 
 // URL is the connection URL of a role.
@@ -96,7 +96,7 @@ func Clone(template string) (*DB, error) {
 		}
 	}
 	shared.made++
-	d := &DB{Name: fmt.Sprintf("t%d", shared.made), Cluster: shared.cluster}
+	d := &DB{Name: fmt.Sprintf("t%d", shared.made), Cluster: shared.cluster, Dir: shared.dir}
 	return d, d.admin("CREATE DATABASE " + d.Name + " TEMPLATE " + template + " OWNER konstruct_owner")
 }
 
