@@ -382,10 +382,15 @@ func TestKilledIngestEndsAsIfItHadNot(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		for before := whole(); whole() < before+2; { // two more, then the axe
+		ended := make(chan error, 1)
+		go func() { ended <- cmd.Wait() }()
+		for before := whole(); whole() < before+2 && len(ended) == 0; { // two more, then the axe
 		}
 		_ = cmd.Process.Kill()
-		if cmd.Wait() != nil {
+		if err := <-ended; err != nil {
+			if cmd.ProcessState.Exited() {
+				t.Fatalf("it failed by itself: %v: %s", err, cmd.Stderr)
+			}
 			killed++
 		}
 	}

@@ -32,7 +32,7 @@ type settings struct {
 }
 
 // others are environment variables that are read elsewhere, and so no mistake.
-var others = map[string]bool{"KONSTRUCT_ONNXRUNTIME": true, "KONSTRUCT_TENANT": true, "KONSTRUCT_AGENT": true}
+var others = map[string]bool{"KONSTRUCT_ONNXRUNTIME": true, "KONSTRUCT_TENANT": true, "KONSTRUCT_AGENT": true, "KONSTRUCT_SETUP_POSTGRES": true}
 
 // configure reads the environment and the file, and has the parser fall back to the file.
 func (a *app) configure(parser *kong.Kong, args []string) error {
