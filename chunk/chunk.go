@@ -48,12 +48,13 @@ func Split(d *extract.Document, t *embed.Tokenizer, yield func(Chunk) bool) {
 		s.path = []heading{{0, d.Title}}
 	}
 	s.enter()
-	for _, b := range d.Blocks {
+	for i, b := range d.Blocks {
 		if b.Kind == extract.Heading {
 			s.emit()
 			s.under(b)
 			continue
 		}
+		s.explain(d.Blocks[i:])
 		s.block(b)
 		if s.stopped {
 			return
@@ -82,11 +83,47 @@ type splitter struct {
 	stopped bool
 
 	path   []heading
+	term   string // that the last block explained
 	prefix string // the heading path as the model reads it
 	budget int    // tokens left for content
 	units  []unit
 	tokens int
 	fresh  bool // units holds something that no chunk has yet
+}
+
+// longTerm is how many bytes the explanation of a term takes to be a section of its own; shorter ones share
+// a chunk with their neighbours.
+const longTerm = 400
+
+// termLevel is below every heading.
+const termLevel = 7
+
+// explain makes a term with a long explanation a heading, and ends it after its last block.
+func (s *splitter) explain(blocks []extract.Block) {
+	if s.term == blocks[0].Term {
+		return
+	}
+	s.term = blocks[0].Term
+	size := 0
+	for _, b := range blocks {
+		if b.Kind == extract.Heading || b.Term != s.term {
+			break
+		}
+		size += len(b.Text)
+	}
+	under := len(s.path) > 0 && s.path[len(s.path)-1].level == termLevel
+	long := s.term != "" && size-len(s.term) >= longTerm
+	if !under && !long {
+		return
+	}
+	s.emit()
+	if under {
+		s.path = s.path[:len(s.path)-1]
+	}
+	if long {
+		s.path = append(s.path, heading{termLevel, s.term})
+	}
+	s.enter()
 }
 
 // under replaces the headings at the block's level and below.

@@ -102,6 +102,27 @@ func TestLongSectionsBreakBetweenSentencesAndOverlap(t *testing.T) {
 	}
 }
 
+func TestALongExplanationStandsUnderItsTerm(t *testing.T) {
+	tk := tokenizer(t)
+	long := strings.Repeat("After a crash a page may be half old and half new. ", 10)
+	d := &extract.Document{Title: "Settings", Blocks: []extract.Block{
+		{Text: "Before.", End: 7},
+		{Kind: extract.Item, Text: "short", Term: "short", Start: 8, End: 13}, {Text: "Is short.", Term: "short", Start: 14, End: 23},
+		{Kind: extract.Item, Text: "full_page_writes", Term: "full_page_writes", Start: 24, End: 40}, {Text: long, Term: "full_page_writes", Start: 41, End: 41 + len(long)},
+		{Text: "After.", Start: 600, End: 606},
+	}}
+	chunks := split(d, tk)
+	holds(t, tk, chunks)
+	var got []string
+	for _, c := range chunks {
+		got = append(got, strings.Join(c.Headings, " > ")+": "+c.Content[:min(24, len(c.Content))])
+	}
+	want := []string{"Settings: Before.\nshort\n\nIs short.", "Settings > full_page_writes: full_page_writes\n\nAfter ", "Settings: After."}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
 func TestNothingIsLostFromAWordOrLineLongerThanAChunk(t *testing.T) {
 	tk := tokenizer(t)
 	for name, text := range map[string]string{

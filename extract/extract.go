@@ -35,6 +35,8 @@ type Block struct {
 	// bytes when it is UTF-8), or for a PDF bytes into the text of all its pages.
 	Start, End int
 	Page       int // from 1 where the file has pages, otherwise 0
+	// Term is what the block explains, inside a definition list; the term itself is an Item with this Term.
+	Term string
 
 	marks []mark // where pieces of Text stand, in order; none when Text is the very bytes
 }

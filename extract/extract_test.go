@@ -63,7 +63,7 @@ func TestHTMLKeepsStructure(t *testing.T) {
  reused.</p><ul><li>First item</li><li><p>Second item</p></li></ul>
 <h2>Syntax</h2><pre>VACUUM
   (FULL)</pre><table><tr><th>Option</th><th>Meaning</th></tr><tr><td>FULL</td><td><p>rewrites</p></td></tr></table>
-<p hidden>Not shown</p><blockquote>Said once.</blockquote>text at the end`
+<p hidden>Not shown</p><blockquote>Said once.</blockquote><dl><dt>one<dd><p>first</p><dl><dt>inner</dt><dd>deep</dl><dd>more<dt>two<dd>second</dl>text at the end`
 	d, err := read(t, "text/html", raw)
 	if err != nil {
 		t.Fatal(err)
@@ -75,7 +75,11 @@ func TestHTMLKeepsStructure(t *testing.T) {
 		{Kind: extract.Heading, Level: 2, Text: "Syntax"},
 		{Kind: extract.Code, Text: "VACUUM\n  (FULL)"},
 		{Kind: extract.Row, Text: "Option | Meaning"}, {Kind: extract.Row, Text: "FULL | rewrites"},
-		{Text: "Said once."}, {Text: "text at the end"},
+		{Text: "Said once."},
+		{Kind: extract.Item, Text: "one", Term: "one"}, {Kind: extract.Item, Text: "first", Term: "one"},
+		{Kind: extract.Item, Text: "inner", Term: "inner"}, {Kind: extract.Item, Text: "deep", Term: "inner"},
+		{Kind: extract.Item, Text: "more", Term: "one"}, {Kind: extract.Item, Text: "two", Term: "two"}, {Kind: extract.Item, Text: "second", Term: "two"},
+		{Text: "text at the end"},
 	}}
 	if diff := cmp.Diff(want, d, noPlace); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

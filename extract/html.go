@@ -81,6 +81,9 @@ type page struct {
 	kind       Kind
 	level      int
 
+	terms  []string // of the open definition lists, innermost last
+	isTerm bool     // the block being gathered is one
+
 	inTitle, inLink bool
 	pre             int       // open <pre>
 	skip            atom.Atom // the element whose content is not for reading
@@ -169,7 +172,12 @@ func (p *page) open(tag atom.Atom) {
 		p.kind, p.level = Heading, int(tag.String()[1]-'0')
 	case atom.Li, atom.Dt, atom.Dd:
 		p.flush()
-		p.kind = Item
+		p.kind, p.isTerm = Item, tag == atom.Dt
+	case atom.Dl:
+		p.flush()
+		if len(p.terms) < maxTerms {
+			p.terms = append(p.terms, "")
+		}
 	case atom.Tr:
 		p.flush()
 		p.kind = Row
@@ -204,6 +212,9 @@ func (p *page) close(tag atom.Atom) {
 		p.pre = max(0, p.pre-1)
 	case atom.H1, atom.H2, atom.H3, atom.H4, atom.H5, atom.H6, atom.Li, atom.Dt, atom.Dd, atom.Tr, atom.Table:
 		p.flush()
+	case atom.Dl:
+		p.flush()
+		p.terms = p.terms[:max(0, len(p.terms)-1)]
 	default:
 		if breaks(tag) && p.kind != Row && p.kind != Heading {
 			p.flush()
@@ -263,7 +274,7 @@ func (p *page) flush() {
 			lead = len(s) - len(strings.TrimLeftFunc(s, unicode.IsSpace))
 			s = flat(strings.TrimRightFunc(s[lead:], func(r rune) bool { return unicode.IsSpace(r) || r == '|' }))
 		}
-		b.Text = s
+		b.Text, b.Term = s, p.term(s)
 		for i := range b.marks {
 			b.marks[i].text -= lead
 		}
@@ -275,5 +286,21 @@ func (p *page) flush() {
 	}
 	p.text.Reset()
 	p.marks = p.marks[:0]
-	p.start, p.end, p.solid, p.linked, p.kind, p.level = 0, 0, 0, 0, Paragraph, 0
+	p.start, p.end, p.solid, p.linked, p.kind, p.level, p.isTerm = 0, 0, 0, 0, Paragraph, 0, false
+}
+
+// maxTerms is how many definition lists may stand within each other; what is deeper belongs to the last.
+const maxTerms = 16
+
+// term is what the block being ended explains; a term that ends is one itself.
+func (p *page) term(text string) string {
+	if p.isTerm && len(p.terms) > 0 {
+		p.terms[len(p.terms)-1] = squeeze(text)
+	}
+	for _, t := range slices.Backward(p.terms) {
+		if t != "" {
+			return t
+		}
+	}
+	return ""
 }
