@@ -25,10 +25,11 @@ type Agent struct {
 func (t *Tenant) Agent(id uuid.UUID) *Agent { return &Agent{t, id} }
 
 // Log writes an event and returns its id. When it returns, the event is committed and sealed. The event's
-// AgentID is set to the agent's. Log the same ID with the same content again and it is there once.
+// AgentID is set to the agent's. Log the same ID with the same content again and it is there once. Events
+// that are logged at the same time share a commit; each call gets its own result.
 func (a *Agent) Log(ctx context.Context, e Event) (uuid.UUID, error) {
 	e.AgentID = a.id
-	return audit.Log(ctx, a.t.k.door, a.t.id, e)
+	return a.t.k.events.Log(ctx, a.t.id, e)
 }
 
 // LogBatch writes all events in one transaction, or none, and returns their ids in order.
@@ -53,19 +54,31 @@ func (a *Agent) own(events []Event) []Event {
 // LogLLMCall logs a call of a language model.
 func (a *Agent) LogLLMCall(ctx context.Context, c LLMCall) (uuid.UUID, error) {
 	c.AgentID = a.id
-	return audit.LogLLMCall(ctx, a.t.k.door, a.t.id, c)
+	e, err := c.Event()
+	if err != nil {
+		return uuid.Nil, err
+	}
+	return a.t.k.events.Log(ctx, a.t.id, e)
 }
 
 // LogToolCall logs an invocation of a tool.
 func (a *Agent) LogToolCall(ctx context.Context, c ToolCall) (uuid.UUID, error) {
 	c.AgentID = a.id
-	return audit.LogToolCall(ctx, a.t.k.door, a.t.id, c)
+	e, err := c.Event()
+	if err != nil {
+		return uuid.Nil, err
+	}
+	return a.t.k.events.Log(ctx, a.t.id, e)
 }
 
 // LogEscalation logs that a decision was handed to a person.
 func (a *Agent) LogEscalation(ctx context.Context, c Escalation) (uuid.UUID, error) {
 	c.AgentID = a.id
-	return audit.LogEscalation(ctx, a.t.k.door, a.t.id, c)
+	e, err := c.Event()
+	if err != nil {
+		return uuid.Nil, err
+	}
+	return a.t.k.events.Log(ctx, a.t.id, e)
 }
 
 // Retrieval is what a search returned, and the event that says so.

@@ -70,6 +70,7 @@ type Config struct {
 // Konstruct is an open database. It is safe for concurrent use.
 type Konstruct struct {
 	door      *tenantdb.Door
+	events    *audit.Group
 	parts     string
 	extractor extract.Extractor
 
@@ -108,7 +109,7 @@ func Open(ctx context.Context, c Config) (*Konstruct, error) {
 			return nil, err
 		}
 	}
-	return &Konstruct{door: door, parts: c.Parts, embedder: c.Embedder}, nil
+	return &Konstruct{door: door, events: audit.NewGroup(door), parts: c.Parts, embedder: c.Embedder}, nil
 }
 
 func check(ctx context.Context, door *tenantdb.Door) error {
@@ -124,8 +125,9 @@ func check(ctx context.Context, door *tenantdb.Door) error {
 	return nil
 }
 
-// Close closes every connection, waiting for those in use, and frees the model.
+// Close logs what was taken already, closes every connection, waiting for those in use, and frees the model.
 func (k *Konstruct) Close() error {
+	k.events.Close()
 	k.door.Close()
 	k.mu.Lock()
 	defer k.mu.Unlock()

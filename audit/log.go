@@ -28,20 +28,28 @@ func Log(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, e Event) (u
 	if err != nil {
 		return uuid.Nil, err
 	}
+	if err := log(ctx, door, tenant, e); err != nil {
+		return uuid.Nil, err
+	}
+	return e.ID, nil
+}
+
+// log writes a checked event in one round trip, unless it is there.
+func log(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, e Event) error {
 	landed := 0
-	err = door.Query(ctx, tenant, insertSQL(1, unlessThere), e.args(nil, tenant), func(rows pgx.Rows) error {
+	err := door.Query(ctx, tenant, insertSQL(1, unlessThere), e.args(nil, tenant), func(rows pgx.Rows) error {
 		for rows.Next() {
 			landed++
 		}
 		return rows.Err()
 	})
 	if err != nil {
-		return uuid.Nil, fmt.Errorf("audit: log an event: %w", err)
+		return fmt.Errorf("audit: log an event: %w", err)
 	}
 	if landed == 1 {
-		return e.ID, nil
+		return nil
 	}
-	return e.ID, door.Tx(ctx, tenant, func(ctx context.Context, tx pgx.Tx) error { return e.sameAsStored(ctx, tx, tenant) })
+	return door.Tx(ctx, tenant, func(ctx context.Context, tx pgx.Tx) error { return e.sameAsStored(ctx, tx, tenant) })
 }
 
 // LogBatch writes all events in one transaction, or none, and returns their ids in order.
@@ -50,20 +58,7 @@ func LogBatch(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, events
 	if err != nil || len(events) == 0 {
 		return ids, err
 	}
-	var statements []string
-	var from []int
-	for at := 0; at < len(checked); {
-		n := min(streamRows, tenantdb.StatementRows(len(checked)-at))
-		statements, from = append(statements, insertSQL(n, "")), append(from, at)
-		at += n
-	}
-	err = door.Stream(ctx, tenant, statements, func(i int) []any {
-		to := len(checked)
-		if i+1 < len(from) {
-			to = from[i+1]
-		}
-		return argsOf(checked[from[i]:to], tenant)
-	})
+	err = door.Stream(ctx, parts(nil, tenant, checked))
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) && pg.Code == "23505" { // an id was there: a retry, or another event's
 		err = door.Tx(ctx, tenant, func(ctx context.Context, tx pgx.Tx) error { return insertAll(ctx, tx, tenant, checked) })
@@ -74,6 +69,16 @@ func LogBatch(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, events
 		return nil, err
 	}
 	return ids, nil
+}
+
+// parts appends the statements that write one tenant's events.
+func parts(to []tenantdb.Part, tenant uuid.UUID, events []Event) []tenantdb.Part {
+	for rest := events; len(rest) > 0; {
+		some := rest[:min(streamRows, tenantdb.StatementRows(len(rest)))]
+		to = append(to, tenantdb.Part{Tenant: tenant, SQL: insertSQL(len(some), ""), Args: func() []any { return argsOf(some, tenant) }})
+		rest = rest[len(some):]
+	}
+	return to
 }
 
 // streamRows is how many events of a batch go into one statement: few enough that the server begins while

@@ -131,11 +131,12 @@ func (s *splitter) under(b extract.Block) {
 	for len(s.path) > 0 && s.path[len(s.path)-1].level >= b.Level {
 		s.path = s.path[:len(s.path)-1]
 	}
+	text := strings.Join(strings.Fields(b.Text), " ")
 	// A page whose first heading repeats its title has one title.
-	if len(s.path) == 1 && s.path[0].level == 0 && s.path[0].text == b.Text {
+	if len(s.path) == 1 && s.path[0].level == 0 && s.path[0].text == text {
 		s.path = s.path[:0]
 	}
-	s.path = append(s.path, heading{b.Level, b.Text})
+	s.path = append(s.path, heading{b.Level, text})
 	s.enter()
 }
 

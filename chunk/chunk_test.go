@@ -72,6 +72,14 @@ func TestSectionsDoNotMix(t *testing.T) {
 	}
 }
 
+func TestATitleThatTheFirstHeadingRepeatsStandsOnce(t *testing.T) {
+	d := &extract.Document{Title: "20.5. Write Ahead Log", Blocks: []extract.Block{{Kind: extract.Heading, Level: 2, Text: "20.5.\u00a0Write  Ahead Log", End: 22}, {Text: "The text.", Start: 23, End: 32}}}
+	chunks := split(d, tokenizer(t))
+	if len(chunks) != 1 || strings.Join(chunks[0].Headings, "|") != "20.5. Write Ahead Log" {
+		t.Errorf("%+v", chunks)
+	}
+}
+
 func TestLongSectionsBreakBetweenSentencesAndOverlap(t *testing.T) {
 	tk := tokenizer(t)
 	var b strings.Builder

@@ -40,13 +40,22 @@ type insideKey struct{}
 // failure, a deadlock, or a connection lost before COMMIT was sent, fn runs again in a new transaction;
 // what may have been committed is never tried again.
 func (d *Door) Tx(ctx context.Context, tenant uuid.UUID, fn func(context.Context, pgx.Tx) error) error {
+	if err := CanOpen(ctx, tenant); err != nil {
+		return err
+	}
+	return again(ctx, func() (bool, error) { return d.once(ctx, tenant, fn) })
+}
+
+// CanOpen returns the error that every call with this context and tenant gets before any SQL: ErrNoTenant,
+// ErrNested, or nil.
+func CanOpen(ctx context.Context, tenant uuid.UUID) error {
 	if tenant == uuid.Nil {
 		return ErrNoTenant
 	}
 	if ctx.Value(insideKey{}) != nil {
 		return ErrNested
 	}
-	return again(ctx, func() (bool, error) { return d.once(ctx, tenant, fn) })
+	return nil
 }
 
 // once runs fn in one transaction; lost says that the connection went away before COMMIT was sent.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -67,7 +68,7 @@ func manyTenants(t *testing.T, url string) {
 					t.Error(err)
 					return
 				}
-				if err := door.Stream(t.Context(), tenant, []string{addEvent, addEvent}, func(int) []any { return []any{tenant} }); err != nil {
+				if err := door.Stream(t.Context(), slices.Repeat([]tenantdb.Part{{Tenant: tenant, SQL: addEvent, Args: func() []any { return []any{tenant} }}}, 2)); err != nil {
 					t.Error(err)
 					return
 				}

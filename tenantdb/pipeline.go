@@ -20,11 +20,8 @@ func (d *Door) Query(ctx context.Context, tenant uuid.UUID, sql string, args []a
 
 // pipelined runs a pipeline on a connection of its own, and again where that is safe.
 func (d *Door) pipelined(ctx context.Context, tenant uuid.UUID, run func(*pgx.Conn) error) error {
-	if tenant == uuid.Nil {
-		return ErrNoTenant
-	}
-	if ctx.Value(insideKey{}) != nil {
-		return ErrNested
+	if err := CanOpen(ctx, tenant); err != nil {
+		return err
 	}
 	return again(ctx, func() (bool, error) {
 		conn, err := d.pool.Acquire(ctx)
@@ -89,18 +86,34 @@ func readPipeline(conn *pgx.Conn, results *pgconn.MultiResultReader, read func(p
 	return readErr
 }
 
-// Stream runs statements as tenant in one transaction and commits, in one round trip: each goes out as soon as
-// args has made its arguments, so the server works on one while the caller makes the next. Their rows are not
-// read. When one fails nothing is changed. Like Query it runs again only when surely nothing was committed.
-func (d *Door) Stream(ctx context.Context, tenant uuid.UUID, statements []string, args func(i int) []any) error {
-	return d.pipelined(ctx, tenant, func(conn *pgx.Conn) error { return stream(ctx, conn, tenant, statements, args) })
+// Part is one statement of a stream, run as its tenant.
+type Part struct {
+	Tenant uuid.UUID
+	SQL    string
+	Args   func() []any // asked once a try, when the statement is to go out
 }
 
-func stream(ctx context.Context, conn *pgx.Conn, tenant uuid.UUID, statements []string, args func(i int) []any) error {
-	prepared := make([]*pgconn.StatementDescription, len(statements))
+// Stream runs statements in one transaction and commits, in one round trip: each goes out as soon as its
+// arguments are made, so the server works on one while the caller makes the next. The tenant is set anew
+// before the first statement of each, so every row is held against its own. Rows are not read. When one
+// statement fails nothing is changed. Like Query it runs again only when surely nothing was committed.
+func (d *Door) Stream(ctx context.Context, parts []Part) error {
+	if len(parts) == 0 {
+		return nil
+	}
+	for _, p := range parts {
+		if p.Tenant == uuid.Nil {
+			return ErrNoTenant
+		}
+	}
+	return d.pipelined(ctx, parts[0].Tenant, func(conn *pgx.Conn) error { return stream(ctx, conn, parts) })
+}
+
+func stream(ctx context.Context, conn *pgx.Conn, parts []Part) error {
+	prepared := make([]*pgconn.StatementDescription, len(parts))
 	if conn.Config().DefaultQueryExecMode == pgx.QueryExecModeCacheStatement {
-		for i, sql := range statements {
-			sd, err := conn.Prepare(ctx, sql, sql) // once a connection
+		for i, part := range parts {
+			sd, err := conn.Prepare(ctx, part.SQL, part.SQL) // once a connection
 			if err != nil {
 				return fmt.Errorf("prepare: %w", err)
 			}
@@ -109,24 +122,7 @@ func stream(ctx context.Context, conn *pgx.Conn, tenant uuid.UUID, statements []
 	}
 	p := conn.PgConn().StartPipeline(ctx)
 	p.SendQueryParams("BEGIN", nil, nil, nil, nil)
-	p.SendQueryParams("SET LOCAL app.current_tenant = '"+tenant.String()+"'", nil, nil, nil, nil)
-	var failed error
-	for i, sd := range prepared {
-		var q pgx.ExtendedQueryBuilder
-		if failed = q.Build(conn.TypeMap(), sd, args(i)); failed != nil {
-			failed = fmt.Errorf("encode arguments: %w", failed)
-			break
-		}
-		if sd != nil {
-			p.SendQueryStatement(sd, q.ParamValues, q.ParamFormats, q.ResultFormats)
-		} else {
-			p.SendQueryParams(statements[i], q.ParamValues, nil, q.ParamFormats, q.ResultFormats)
-		}
-		p.SendFlushRequest() // or the server sits on its answer, and we on ours
-		if failed = p.Flush(); failed != nil {
-			break
-		}
-	}
+	failed := send(p, conn, parts, prepared)
 	if failed == nil {
 		p.SendQueryParams("COMMIT", nil, nil, nil, nil)
 	}
@@ -151,6 +147,30 @@ func stream(ctx context.Context, conn *pgx.Conn, tenant uuid.UUID, statements []
 		failed = err
 	}
 	return failed
+}
+
+func send(p *pgconn.Pipeline, conn *pgx.Conn, parts []Part, prepared []*pgconn.StatementDescription) error {
+	tenant := uuid.Nil
+	for i, part := range parts {
+		if part.Tenant != tenant {
+			tenant = part.Tenant
+			p.SendQueryParams("SET LOCAL app.current_tenant = '"+tenant.String()+"'", nil, nil, nil, nil)
+		}
+		var q pgx.ExtendedQueryBuilder
+		if err := q.Build(conn.TypeMap(), prepared[i], part.Args()); err != nil {
+			return fmt.Errorf("encode arguments: %w", err)
+		}
+		if sd := prepared[i]; sd != nil {
+			p.SendQueryStatement(sd, q.ParamValues, q.ParamFormats, q.ResultFormats)
+		} else {
+			p.SendQueryParams(part.SQL, q.ParamValues, nil, q.ParamFormats, q.ResultFormats)
+		}
+		p.SendFlushRequest() // or the server sits on its answer, and we on ours
+		if err := p.Flush(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // rollback ends what a failed pipeline left open: the server skips everything up to the sync, COMMIT

@@ -215,29 +215,32 @@ func TestQueryIsOneRoundTripThatCommits(t *testing.T) {
 
 func TestStreamIsAllOrNothing(t *testing.T) {
 	door := testkit.Door(t)
-	both := []string{addEvent, addEvent}
-	own := func(int) []any { return []any{tenantA} }
-	if err := door.Stream(t.Context(), tenantA, both, own); err != nil {
+	part := func(tenant uuid.UUID, sql string, arg any) tenantdb.Part {
+		return tenantdb.Part{Tenant: tenant, SQL: sql, Args: func() []any { return []any{arg} }}
+	}
+	own := part(tenantA, addEvent, tenantA)
+	if err := door.Stream(t.Context(), []tenantdb.Part{own, part(tenantB, addEvent, tenantB), own}); err != nil {
 		t.Fatal(err)
 	}
 	var pg *pgconn.PgError
-	if err := door.Stream(t.Context(), tenantA, both, func(i int) []any { return []any{[]any{tenantA, tenantB}[i]} }); !errors.As(err, &pg) || pg.Code != "42501" {
-		t.Errorf("a forged tenant in the second: %v", err)
+	for name, second := range map[string]tenantdb.Part{"a row forged for B": part(tenantA, addEvent, tenantB), "a row of A under B": part(tenantB, addEvent, tenantA)} {
+		if err := door.Stream(t.Context(), []tenantdb.Part{own, second}); !errors.As(err, &pg) || pg.Code != "42501" {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
-	if err := door.Stream(t.Context(), tenantA, []string{addEvent, `SELECT 1/0 WHERE $1::uuid IS NOT NULL`}, own); err == nil || !strings.Contains(err.Error(), "division by zero") {
-		t.Errorf("a failing statement: %v", err)
-	}
-	if err := door.Stream(t.Context(), tenantA, both, func(i int) []any { return []any{[]any{tenantA, struct{}{}}[i]} }); err == nil {
-		t.Error("an argument that can't be encoded was")
-	}
-	if err := door.Stream(t.Context(), tenantA, []string{addEvent, `SELEKT`}, own); err == nil {
-		t.Error("no SQL was taken")
-	}
-	if err := door.Stream(t.Context(), uuid.Nil, both, own); !errors.Is(err, tenantdb.ErrNoTenant) {
-		t.Errorf("no tenant: %v", err)
+	for name, second := range map[string]tenantdb.Part{
+		"a failing statement":       part(tenantA, `SELECT 1/0 WHERE $1::uuid IS NOT NULL`, tenantA),
+		"an argument of no type":    part(tenantA, addEvent, struct{}{}),
+		"no SQL":                    part(tenantA, `SELEKT`, tenantA),
+		"no tenant in the second":   part(uuid.Nil, addEvent, tenantA),
+		"reading what is not there": part(tenantA, `SELECT * FROM nothing WHERE $1`, tenantA),
+	} {
+		if err := door.Stream(t.Context(), []tenantdb.Part{own, second}); err == nil {
+			t.Errorf("%s was taken", name)
+		}
 	}
 	if n := count(t, door); n != 2 {
-		t.Errorf("%d events, want the 2 of the first", n)
+		t.Errorf("%d events of A, want the 2 of the first", n)
 	}
 }
 

@@ -31,6 +31,9 @@ func (b *Bench) Audit(ctx context.Context) (lines []Line, err error) {
 		return nil, err
 	}
 	defer door.Close()
+	group := audit.NewGroup(door)
+	defer group.Close()
+	shared := func(int) error { _, err := group.Log(ctx, tenant, sample()); return err }
 	one := func(int) error { _, err := audit.Log(ctx, door, tenant, sample()); return err }
 	many := make([]audit.Event, batch)
 	for i := range many {
@@ -57,6 +60,7 @@ func (b *Bench) Audit(ctx context.Context) (lines []Line, err error) {
 		base       Line
 		do         func(int) error
 	}{{"sealed, 1 connection", 1, 1, base, one}, {"sealed, 8 connections", 8, 1, base8, one},
+		{"sealed, group commit, 1 caller", 1, 1, base, shared}, {"sealed, group commit, 64 callers", 64, 1, base8, shared},
 		{"sealed, batches of 1,000, 1 connection", 1, batch, base, batched}, {"sealed, batches of 1,000, 2 connections", 2, batch, base, batched}} {
 		l, err := b.measure(ctx, m.what, "events", m.workers, m.n, m.do)
 		if err != nil {
@@ -69,7 +73,7 @@ func (b *Bench) Audit(ctx context.Context) (lines []Line, err error) {
 		return nil, err
 	}
 	lines = append(lines, copied)
-	inBatches := lines[4]
+	inBatches := lines[6]
 	inBatches.What += ", again"
 	return append(lines, inBatches.against(copied)), nil
 }
