@@ -36,7 +36,7 @@ func TestMain(m *testing.M) {
 	testkit.Main(m)
 }
 
-// load logs single events and batches from several goroutines until ctx ends or the database fails, and
+// load logs single events, alone and in shared commits, and batches from several goroutines until ctx ends or the database fails, and
 // tells acked of each event once it is acknowledged.
 func load(ctx context.Context, url string, acked func(uuid.UUID)) {
 	door, err := tenantdb.Open(ctx, url)
@@ -44,6 +44,8 @@ func load(ctx context.Context, url string, acked func(uuid.UUID)) {
 		panic(err)
 	}
 	defer door.Close()
+	group := audit.NewGroup(door)
+	defer group.Close()
 	var mu sync.Mutex
 	tell := func(ids ...uuid.UUID) {
 		mu.Lock()
@@ -53,11 +55,17 @@ func load(ctx context.Context, url string, acked func(uuid.UUID)) {
 		}
 	}
 	var writers sync.WaitGroup
-	for w := range 4 {
+	for w := range 12 {
 		writers.Go(func() {
 			for ctx.Err() == nil {
-				if w%2 == 0 {
-					id, err := audit.Log(ctx, door, tenantA, audit.Event{Action: audit.ActionToolCall, Input: "single"})
+				if w != 0 {
+					log := group.Log // most share commits
+					if w == 1 {
+						log = func(ctx context.Context, tenant uuid.UUID, e audit.Event) (uuid.UUID, error) {
+							return audit.Log(ctx, door, tenant, e)
+						}
+					}
+					id, err := log(ctx, tenantA, audit.Event{Action: audit.ActionToolCall, Input: "single"})
 					if err != nil {
 						return
 					}

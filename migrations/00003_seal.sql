@@ -30,29 +30,32 @@ CREATE TABLE public.audit_adoptions (
   finished_at timestamptz
 );
 
--- One field's commitment. NULL (00) is not the empty value (01 00000000).
+-- One field's commitment. NULL (00) is not the empty value (01 00000000): || and sha256 of NULL are NULL.
 CREATE FUNCTION public.audit_field(salt bytea, field bytea, value bytea) RETURNS bytea
   LANGUAGE sql IMMUTABLE PARALLEL SAFE
-  RETURN sha256('konstruct/field/v1'::bytea || field || sha256(salt || field)
-    || CASE WHEN value IS NULL THEN '\x00'::bytea ELSE '\x01'::bytea || int4send(octet_length(value)) || value END);
+  RETURN coalesce(
+    sha256('konstruct/field/v1'::bytea || field || sha256(salt || field) || '\x01'::bytea || int4send(octet_length(value)) || value),
+    sha256('konstruct/field/v1'::bytea || field || sha256(salt || field) || '\x00'::bytea));
 
 -- The seven commitments, joined. Kept beside the leaf hash so that verification can name the field.
-CREATE FUNCTION public.audit_commitments(salt bytea, e public.audit_events) RETURNS bytea
+CREATE FUNCTION public.audit_commitments(salt bytea, agent_id uuid, user_id text, action_type text,
+    input_summary text, output_summary text, latency_ms integer, metadata jsonb) RETURNS bytea
   LANGUAGE sql STABLE PARALLEL SAFE
-  RETURN public.audit_field(salt, '\x01', uuid_send((e).agent_id))
-    || public.audit_field(salt, '\x02', convert_to((e).user_id, 'UTF8'))
-    || public.audit_field(salt, '\x03', convert_to((e).action_type, 'UTF8'))
-    || public.audit_field(salt, '\x04', convert_to((e).input_summary, 'UTF8'))
-    || public.audit_field(salt, '\x05', convert_to((e).output_summary, 'UTF8'))
-    || public.audit_field(salt, '\x06', int4send((e).latency_ms))
-    || public.audit_field(salt, '\x07', convert_to((e).metadata::text, 'UTF8'));
+  RETURN public.audit_field(salt, '\x01', uuid_send(agent_id))
+    || public.audit_field(salt, '\x02', convert_to(user_id, 'UTF8'))
+    || public.audit_field(salt, '\x03', convert_to(action_type, 'UTF8'))
+    || public.audit_field(salt, '\x04', convert_to(input_summary, 'UTF8'))
+    || public.audit_field(salt, '\x05', convert_to(output_summary, 'UTF8'))
+    || public.audit_field(salt, '\x06', int4send(latency_ms))
+    || public.audit_field(salt, '\x07', convert_to(metadata::text, 'UTF8'));
 
 -- The leaf hash of one event: RFC 6962's SHA-256(0x00 ‖ leaf).
-CREATE FUNCTION public.audit_leaf(commitments bytea, mode smallint, recorded_at timestamptz, e public.audit_events) RETURNS bytea
+CREATE FUNCTION public.audit_leaf(commitments bytea, mode smallint, recorded_at timestamptz,
+    tenant_id uuid, id uuid, created_at timestamptz) RETURNS bytea
   LANGUAGE sql STABLE PARALLEL SAFE
   RETURN sha256('\x00'::bytea || 'konstruct/event/v1'::bytea
-    || uuid_send((e).tenant_id) || uuid_send((e).id)
-    || timestamptz_send((e).created_at) || timestamptz_send(recorded_at) || int2send(mode) || commitments);
+    || uuid_send(tenant_id) || uuid_send(id)
+    || timestamptz_send(created_at) || timestamptz_send(recorded_at) || int2send(mode) || commitments);
 
 -- +goose StatementBegin
 CREATE FUNCTION public.audit_seal() RETURNS trigger
@@ -64,12 +67,12 @@ BEGIN
   -- OFFSET 0 keeps each row's salt and time one value, computed once.
   WITH sealed AS (
     INSERT INTO public.audit_seals (tenant_id, event_id, mode, salt, commitments, leaf_hash, xid, recorded_at)
-    SELECT (event).tenant_id, (event).id, 0, salt, commitments, public.audit_leaf(commitments, 0::smallint, recorded_at, event),
+    SELECT tenant_id, id, 0, salt, commitments, public.audit_leaf(commitments, 0::smallint, recorded_at, tenant_id, id, created_at),
            pg_current_xact_id(), recorded_at
-      FROM (SELECT event, salt, recorded_at, public.audit_commitments(salt, event) AS commitments
-              FROM (SELECT n::public.audit_events AS event, substr(sha256(secret || uuid_send(n.tenant_id) || uuid_send(n.id)), 1, 16) AS salt,
-                           clock_timestamp() AS recorded_at
-                      FROM new_events n OFFSET 0) drawn OFFSET 0) committed
+      FROM (SELECT tenant_id, id, created_at, salt, recorded_at,
+                   public.audit_commitments(salt, agent_id, user_id, action_type, input_summary, output_summary, latency_ms, metadata) AS commitments
+              FROM (SELECT *, substr(sha256(secret || uuid_send(tenant_id) || uuid_send(id)), 1, 16) AS salt, clock_timestamp() AS recorded_at
+                      FROM new_events OFFSET 0) drawn OFFSET 0) committed
     RETURNING tenant_id)
   INSERT INTO public.audit_logs (tenant_id)
   SELECT DISTINCT n.tenant_id FROM sealed n
@@ -94,13 +97,15 @@ BEGIN
   PERFORM FROM public.audit_adoptions WHERE tenant_id = tenant AND finished_at IS NULL FOR UPDATE;
   IF NOT FOUND THEN RETURN 0; END IF;
   INSERT INTO public.audit_seals (tenant_id, event_id, mode, salt, commitments, leaf_hash, xid, recorded_at)
-  SELECT (event).tenant_id, (event).id, 1, salt, commitments, public.audit_leaf(commitments, 1::smallint, recorded_at, event),
+  SELECT tenant_id, id, 1, salt, commitments, public.audit_leaf(commitments, 1::smallint, recorded_at, tenant_id, id, created_at),
          pg_current_xact_id(), recorded_at
-    FROM (SELECT event, salt, recorded_at, public.audit_commitments(salt, event) AS commitments FROM (SELECT e AS event, uuid_send(gen_random_uuid()) AS salt, clock_timestamp() AS recorded_at
-            FROM public.audit_events e
-           WHERE e.tenant_id = tenant
-             AND NOT EXISTS (SELECT FROM public.audit_seals s WHERE s.tenant_id = tenant AND s.event_id = e.id)
-           ORDER BY e.id LIMIT batch OFFSET 0) drawn OFFSET 0) committed;
+    FROM (SELECT tenant_id, id, created_at, salt, recorded_at,
+                 public.audit_commitments(salt, agent_id, user_id, action_type, input_summary, output_summary, latency_ms, metadata) AS commitments
+            FROM (SELECT e.*, uuid_send(gen_random_uuid()) AS salt, clock_timestamp() AS recorded_at
+                    FROM public.audit_events e
+                   WHERE e.tenant_id = tenant
+                     AND NOT EXISTS (SELECT FROM public.audit_seals s WHERE s.tenant_id = tenant AND s.event_id = e.id)
+                   ORDER BY e.id LIMIT batch OFFSET 0) drawn OFFSET 0) committed;
   GET DIAGNOSTICS n = ROW_COUNT;
   IF n = 0 THEN
     UPDATE public.audit_adoptions SET finished_at = clock_timestamp() WHERE tenant_id = tenant;
@@ -149,8 +154,8 @@ GRANT SELECT ON public.audit_events, public.audit_seals, public.audit_logs, publ
 -- Everything but the salts: whoever holds a salt can test guesses of an erased field.
 GRANT SELECT (tenant_id, event_id, mode, leaf_hash, recorded_at) ON public.audit_seals TO konstruct_app;
 REVOKE ALL ON FUNCTION public.audit_seal(), public.audit_refuse(), public.audit_seal_adopted(uuid, integer),
-  public.audit_leaf(bytea, smallint, timestamptz, public.audit_events),
-  public.audit_commitments(bytea, public.audit_events), public.audit_field(bytea, bytea, bytea) FROM PUBLIC;
+  public.audit_leaf(bytea, smallint, timestamptz, uuid, uuid, timestamptz),
+  public.audit_commitments(bytea, uuid, text, text, text, text, integer, jsonb), public.audit_field(bytea, bytea, bytea) FROM PUBLIC;
 -- +goose StatementBegin
 DO $temporary$ BEGIN
   -- Only the database's owner can; where that is another, PostgreSQL warns and the rest stands.
@@ -164,5 +169,5 @@ DROP TRIGGER audit_seal ON public.audit_events;
 DROP TRIGGER audit_refuse ON public.audit_events;
 DROP TABLE public.audit_adoptions, public.audit_seals, public.audit_logs;
 DROP FUNCTION public.audit_seal(), public.audit_refuse(), public.audit_seal_adopted(uuid, integer),
-  public.audit_leaf(bytea, smallint, timestamptz, public.audit_events),
-  public.audit_commitments(bytea, public.audit_events), public.audit_field(bytea, bytea, bytea);
+  public.audit_leaf(bytea, smallint, timestamptz, uuid, uuid, timestamptz),
+  public.audit_commitments(bytea, uuid, text, text, text, text, integer, jsonb), public.audit_field(bytea, bytea, bytea);

@@ -35,8 +35,8 @@ func TestSQLLeafVectors(t *testing.T) {
 		  e AS (SELECT j, decode(j->>'salt', 'hex') AS salt, (j->>'mode')::smallint AS mode, pg_temp.at(j->>'recorded_at') AS recorded,
 		      ROW((j->>'id')::uuid, (j->>'tenant_id')::uuid, (j->>'agent_id')::uuid, j->>'user_id', j->>'action_type', j->>'input_summary', j->>'output_summary',
 		          (j->>'latency_ms')::int, (j->>'metadata')::jsonb, pg_temp.at(j->>'created_at'))::audit_events AS event FROM v),
-		  c AS (SELECT *, audit_commitments(salt, event) AS commitments FROM e)
-		  SELECT j->>'what', encode(commitments, 'hex'), encode(audit_leaf(commitments, mode, recorded, event), 'hex'), (event).metadata::text,
+		  c AS (SELECT *, audit_commitments(salt, (event).agent_id, (event).user_id, (event).action_type, (event).input_summary, (event).output_summary, (event).latency_ms, (event).metadata) AS commitments FROM e)
+		  SELECT j->>'what', encode(commitments, 'hex'), encode(audit_leaf(commitments, mode, recorded, (event).tenant_id, (event).id, (event).created_at), 'hex'), (event).metadata::text,
 		         j->>'commitments', j->>'leaf_hash', j->>'metadata' FROM c`, v).Scan(&what, &commitments, &leaf, &metadata, &want, &wantLeaf, &wantMetadata)
 		if err != nil {
 			t.Fatalf("%s: %v", v, err)
