@@ -53,32 +53,25 @@ func (a *Agent) own(events []Event) []Event {
 
 // LogLLMCall logs a call of a language model.
 func (a *Agent) LogLLMCall(ctx context.Context, c LLMCall) (uuid.UUID, error) {
-	c.AgentID = a.id
-	e, err := c.Event()
-	if err != nil {
-		return uuid.Nil, err
-	}
-	return a.t.k.events.Log(ctx, a.t.id, e)
+	return a.logCall(ctx, c.Event)
 }
 
 // LogToolCall logs an invocation of a tool.
 func (a *Agent) LogToolCall(ctx context.Context, c ToolCall) (uuid.UUID, error) {
-	c.AgentID = a.id
-	e, err := c.Event()
-	if err != nil {
-		return uuid.Nil, err
-	}
-	return a.t.k.events.Log(ctx, a.t.id, e)
+	return a.logCall(ctx, c.Event)
 }
 
 // LogEscalation logs that a decision was handed to a person.
 func (a *Agent) LogEscalation(ctx context.Context, c Escalation) (uuid.UUID, error) {
-	c.AgentID = a.id
-	e, err := c.Event()
+	return a.logCall(ctx, c.Event)
+}
+
+func (a *Agent) logCall(ctx context.Context, made func() (Event, error)) (uuid.UUID, error) {
+	e, err := made()
 	if err != nil {
 		return uuid.Nil, err
 	}
-	return a.t.k.events.Log(ctx, a.t.id, e)
+	return a.Log(ctx, e)
 }
 
 // Retrieval is what a search returned, and the event that says so.

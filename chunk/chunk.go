@@ -131,7 +131,7 @@ func (s *splitter) under(b extract.Block) {
 	for len(s.path) > 0 && s.path[len(s.path)-1].level >= b.Level {
 		s.path = s.path[:len(s.path)-1]
 	}
-	text := strings.Join(strings.Fields(b.Text), " ")
+	text := squeeze(b.Text)
 	// A page whose first heading repeats its title has one title.
 	if len(s.path) == 1 && s.path[0].level == 0 && s.path[0].text == text {
 		s.path = s.path[:0]
@@ -162,6 +162,9 @@ func (s *splitter) headings() []string {
 	return names
 }
 
+// squeeze makes every run of white space one space.
+func squeeze(text string) string { return strings.Join(strings.Fields(text), " ") }
+
 func (s *splitter) count(text string) int { return len(s.t.Encode(text)) }
 
 // block cuts a block into units and packs them.
@@ -180,7 +183,7 @@ func (s *splitter) block(b extract.Block) {
 			u.text = strings.TrimRight(text, "\n")
 			glue = "\n"
 		} else {
-			u.text = strings.Join(strings.Fields(text), " ")
+			u.text = squeeze(text)
 			glue = " "
 		}
 		if strings.TrimSpace(u.text) == "" {
@@ -233,7 +236,7 @@ func (s *splitter) fit(u unit) {
 			n, to = s.cut(tokens[:n*3/4+1], from, tokens[n*3/4].End)
 			piece.text = strings.TrimSpace(u.text[from:to])
 		}
-		length := max(1, len(u.text))
+		length := len(u.text)
 		piece.start, piece.end = u.start+from*(u.end-u.start)/length, u.start+to*(u.end-u.start)/length
 		s.add(piece)
 		from, u.glue = to, " "

@@ -98,6 +98,7 @@ var errNotIt = errors.New("its SHA-256 is not a published one")
 
 func (p part) find(tree fs.FS, to string) error {
 	var seen []string
+	kept := false
 	err := fs.WalkDir(tree, ".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -118,9 +119,10 @@ func (p part) find(tree fs.FS, to string) error {
 		if err != nil {
 			return err
 		}
+		kept = true
 		return fs.SkipAll
 	})
-	if err != nil {
+	if err != nil || kept {
 		return err
 	}
 	if sum, err := fileSum(to); err == nil && p.sums[sum] {

@@ -227,7 +227,7 @@ func (p *page) close(tag atom.Atom) {
 // breaks names block elements: text before and after them is not one sentence.
 func breaks(tag atom.Atom) bool {
 	switch tag {
-	case atom.P, atom.Div, atom.Section, atom.Article, atom.Main, atom.Header, atom.Footer, atom.Aside, atom.Blockquote, atom.Ul, atom.Ol, atom.Dl,
+	case atom.P, atom.Div, atom.Section, atom.Article, atom.Main, atom.Header, atom.Footer, atom.Aside, atom.Blockquote, atom.Ul, atom.Ol,
 		atom.Table, atom.Thead, atom.Tbody, atom.Caption, atom.Figure, atom.Figcaption, atom.Form, atom.Fieldset, atom.Address, atom.Hr, atom.Body, atom.Head, atom.Html,
 		atom.Details, atom.Summary:
 		return true

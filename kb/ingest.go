@@ -49,6 +49,9 @@ type job struct {
 	Result
 }
 
+// open reports that nothing is decided about the file yet: it is to be embedded and stored.
+func (j *job) open() bool { return j.Err == nil && j.Outcome == "" }
+
 // Files takes in the files that paths name and hold, for one tenant, and reports each once, in order. A
 // file that can't be read is reported and the others go on. The error is one that stops everything: the
 // context's, the database's or the model's.
@@ -74,7 +77,7 @@ func (in *Ingester) Files(ctx context.Context, tenant, agent uuid.UUID, paths []
 	stages.Go(func() {
 		defer close(embedded)
 		for j := range ready {
-			if j.Err == nil && j.Outcome == "" {
+			if j.open() {
 				if err := in.embed(ctx, j); err != nil {
 					cancel(err)
 					return
@@ -86,7 +89,7 @@ func (in *Ingester) Files(ctx context.Context, tenant, agent uuid.UUID, paths []
 		}
 	})
 	for j := range embedded {
-		if j.Err == nil && j.Outcome == "" {
+		if j.open() {
 			if stop := in.keep(ctx, tenant, j); stop != nil {
 				cancel(stop)
 				break
