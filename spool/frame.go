@@ -1,0 +1,123 @@
+package spool
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"hash/crc32"
+)
+
+// A record stands in its segment as a frame:
+//
+//	4 bytes  mark
+//	4 bytes  length of the payload, little-endian
+//	4 bytes  CRC-32C of the segment's key, the frame's place and the length
+//	8 bytes  the first of SHA-256 of the segment's key, the frame's place, the length and the payload
+//	         the payload
+//
+// The key is 16 random bytes in the segment's file name, where no flipped bit of the content reaches it, and
+// the place is the frame's offset. So a frame can't be made by who doesn't know the key, nor be found
+// where it was not written: a payload that looks like a frame is none. The first checksum lets a search
+// after damage pass over a false mark without reading what it claims to hold.
+const (
+	headerBytes = 20
+	// MaxRecord is how many bytes one record may have.
+	MaxRecord = 1 << 20
+)
+
+var mark = []byte{0xC5, 'k', 's', 'p'}
+
+type key [16]byte
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// place is what both checksums cover before the payload.
+func place(k key, at int64, length int) (b [28]byte) {
+	copy(b[:], k[:])
+	binary.LittleEndian.PutUint64(b[16:], uint64(at))
+	binary.LittleEndian.PutUint32(b[24:], uint32(length))
+	return b
+}
+
+func payloadSum(where [28]byte, payload []byte) uint64 {
+	h := sha256.New()
+	h.Write(where[:])
+	h.Write(payload)
+	var sum [sha256.Size]byte
+	return binary.LittleEndian.Uint64(h.Sum(sum[:0]))
+}
+
+// appendFrame appends the frame of a payload that will stand at offset at.
+func appendFrame(to []byte, k key, at int64, payload []byte) []byte {
+	where := place(k, at, len(payload))
+	to = append(to, mark...)
+	to = binary.LittleEndian.AppendUint32(to, uint32(len(payload)))
+	to = binary.LittleEndian.AppendUint32(to, crc32.Checksum(where[:], castagnoli))
+	to = binary.LittleEndian.AppendUint64(to, payloadSum(where, payload))
+	return append(to, payload...)
+}
+
+// claimed returns the payload's length by a frame's header, and whether the header is whole.
+func claimed(data []byte, k key, at int64) (length int, ok bool) {
+	if len(data) < headerBytes || !bytes.Equal(data[:len(mark)], mark) {
+		return 0, false
+	}
+	length = int(binary.LittleEndian.Uint32(data[4:]))
+	if length > MaxRecord {
+		return 0, false
+	}
+	where := place(k, at, length)
+	return length, binary.LittleEndian.Uint32(data[8:]) == crc32.Checksum(where[:], castagnoli)
+}
+
+// frameAt returns the payload of the frame that data begins with.
+func frameAt(data []byte, k key, at int64) (payload []byte, ok bool) {
+	length, ok := claimed(data, k, at)
+	if !ok || len(data) < headerBytes+length {
+		return nil, false
+	}
+	payload = data[headerBytes : headerBytes+length]
+	return payload, binary.LittleEndian.Uint64(data[12:]) == payloadSum(place(k, at, length), payload)
+}
+
+// hole is a stretch of a segment that holds no whole record.
+type hole struct{ at, bytes int64 }
+
+// scan calls found with every whole record of data, which begins at offset base of its segment, and returns the holes between
+// them. What one flipped bit touches is one record: the search goes on right behind the place where it failed.
+func scan(data []byte, k key, base int64, found func(at int64, payload []byte)) (holes []hole) {
+	for i := 0; i < len(data); {
+		if payload, ok := frameAt(data[i:], k, base+int64(i)); ok {
+			found(base+int64(i), payload)
+			i += headerBytes + len(payload)
+			continue
+		}
+		next := i + 1
+		for next < len(data) {
+			m := bytes.Index(data[next:], mark)
+			if m < 0 {
+				next = len(data)
+				break
+			}
+			next += m
+			if _, ok := frameAt(data[next:], k, base+int64(next)); ok {
+				break
+			}
+			next++
+		}
+		holes = append(holes, hole{base + int64(i), int64(next - i)})
+		i = next
+	}
+	return holes
+}
+
+// torn reports whether a hole that ends its segment is a write that was cut short: a whole header, or the
+// beginning of one, and not all that it announces. Such a record was never acknowledged.
+func torn(rest []byte, k key, at int64) bool {
+	if len(rest) < headerBytes {
+		n := min(len(rest), len(mark))
+		return bytes.Equal(rest[:n], mark[:n])
+	}
+	length, ok := claimed(rest, k, at)
+	return ok && len(rest) < headerBytes+length
+}

@@ -1,0 +1,179 @@
+package spool
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// Position is a place between two records.
+type Position struct {
+	segment uint64
+	at      int64
+}
+
+// Record is one record as it was appended.
+type Record struct {
+	Payload []byte
+	End     Position // the place behind it
+}
+
+// cursorName is the file that says how far delivery has come. It is written and not synced: where a crash
+// takes it back, records are delivered again, which whoever delivers must bear anyway.
+const cursorName = "cursor"
+
+// Next returns the oldest records that were not returned yet, at most n of them and in the order in which
+// they were appended, waiting until there is one. It is for one reader.
+func (s *Spool) Next(ctx context.Context, n int) ([]Record, error) {
+	idle := time.NewTicker(idleTime)
+	defer idle.Stop()
+	for {
+		records, err := s.read(n)
+		if err != nil || len(records) > 0 {
+			return records, err
+		}
+		select {
+		case <-s.more:
+		case <-idle.C:
+			s.retire(idleTime)
+		case <-s.stop:
+			return nil, ErrClosed
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// read returns up to n records that are there, or none.
+func (s *Spool) read(n int) ([]Record, error) {
+	for len(s.unread) == 0 {
+		seg, from, ok := s.toRead()
+		if !ok {
+			return nil, nil
+		}
+		data, err := seg.read(from)
+		if err != nil {
+			return nil, fmt.Errorf("spool: read: %w", err)
+		}
+		holes := scan(data, seg.key, from, func(at int64, payload []byte) {
+			s.unread = append(s.unread, Record{payload, Position{seg.number, at + int64(headerBytes+len(payload))}})
+		})
+		if len(holes) > 0 {
+			if err := s.keepDamaged(seg, data, from, holes); err != nil {
+				return nil, err
+			}
+		}
+		s.readTo = Position{seg.number, from + int64(len(data))}
+	}
+	n = min(n, len(s.unread))
+	out := s.unread[:n:n]
+	s.unread = s.unread[n:]
+	return out, nil
+}
+
+// toRead returns the first segment with bytes behind readTo, as it stands now.
+func (s *Spool) toRead() (seg segment, from int64, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, f := range s.files {
+		from = 0
+		if f.number == s.readTo.segment {
+			from = s.readTo.at
+		}
+		if f.number >= s.readTo.segment && f.size > from {
+			return *f, from, true
+		}
+	}
+	return seg, 0, false
+}
+
+// keepDamaged sets bytes aside that hold no whole record, for a person to look at: nothing is thrown away.
+func (s *Spool) keepDamaged(seg segment, data []byte, from int64, holes []hole) error {
+	dir := filepath.Join(s.dir, damagedName)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("spool: keep damaged bytes: %w", err)
+	}
+	for _, h := range holes {
+		path := filepath.Join(dir, fmt.Sprintf("%016x-%d", seg.number, h.at))
+		if err := os.WriteFile(path, data[h.at-from:h.at-from+h.bytes], 0o600); err != nil {
+			return fmt.Errorf("spool: keep damaged bytes: %w", err)
+		}
+		s.mu.Lock()
+		s.damage += h.bytes
+		s.mu.Unlock()
+	}
+	return nil
+}
+
+const damagedName = "damaged"
+
+// Done says that every record up to end is delivered, n of them. Segments that lie before it are deleted.
+func (s *Spool) Done(end Position, n int) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cursor, s.last = end, time.Now()
+	s.taken += uint64(n)
+	if _, err := s.cursorF.WriteAt(end.encode(), 0); err != nil {
+		return fmt.Errorf("spool: note what is delivered: %w", err)
+	}
+	for len(s.files) > 0 {
+		f := s.files[0]
+		active := len(s.files) == 1 && s.file != nil
+		if active || f.number > end.segment || f.number == end.segment && end.at < f.size {
+			return nil
+		}
+		if err := s.drop(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// drop deletes the oldest segment. The lock is held.
+func (s *Spool) drop() error {
+	if err := os.Remove(s.files[0].path); err != nil {
+		return fmt.Errorf("spool: delete a delivered segment: %w", err)
+	}
+	s.total -= s.files[0].size
+	s.files = s.files[1:]
+	close(s.room)
+	s.room = make(chan struct{})
+	return nil
+}
+
+// retire deletes the active segment when all of it is delivered and nothing happened for a while, so that
+// what was delivered does not stay on this disk.
+func (s *Spool) retire(after time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.files) != 1 || s.writing || time.Since(s.last) < after {
+		return
+	}
+	if f := s.files[0]; f.number != s.cursor.segment || s.cursor.at < f.size {
+		return
+	}
+	if s.file != nil {
+		_ = s.file.Close() // all of it is synced and delivered
+		s.file = nil
+	}
+	_ = s.drop() // or the next one to read finds it delivered
+}
+
+func (p Position) encode() []byte {
+	b := binary.LittleEndian.AppendUint64(nil, p.segment)
+	b = binary.LittleEndian.AppendUint64(b, uint64(p.at))
+	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
+}
+
+// readCursor returns the noted position, or the beginning where none can be read.
+func readCursor(f *os.File) Position {
+	var b [20]byte
+	if n, _ := f.ReadAt(b[:], 0); n < len(b) || binary.LittleEndian.Uint32(b[16:]) != crc32.Checksum(b[:16], castagnoli) {
+		return Position{}
+	}
+	return Position{binary.LittleEndian.Uint64(b[:]), int64(binary.LittleEndian.Uint64(b[8:]))}
+}

@@ -1,0 +1,255 @@
+// Package spool keeps records on this machine's disk until they are delivered: segment files with
+// checksums, one fsync for all who append at the same time, and recovery that gives back every whole
+// record and makes up none. It knows no database and does not know what a record says.
+package spool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// ErrClosed says that the spool was closed before it took the record.
+var ErrClosed = errors.New("spool: closed: the record was not taken")
+
+// ErrInUse says that another process has the folder open.
+var ErrInUse = errors.New("spool: another process has this folder open: give each process a folder of its own")
+
+// The measures of a spool.
+const (
+	// DefaultLimit is how many bytes of segments a spool may hold where nothing else is said.
+	DefaultLimit = 1 << 30
+	// MinLimit is the smallest limit: two segments, so that one can be delivered while the other fills.
+	MinLimit = 2 * segmentBytes
+	// segmentBytes is the size from which a segment is followed by the next one.
+	segmentBytes = 8 << 20
+	// maxWaiting is how many appends may wait for a write; then callers wait for room.
+	maxWaiting = 4096
+	// maxWrite bounds one write in bytes, beyond the record that crosses it.
+	maxWrite = 1 << 20
+	// idleTime is how long after the last delivery the emptied segment is deleted.
+	idleTime = 10 * time.Second
+)
+
+// Spool is an open spool. Any number of callers append; one reads. It is safe for concurrent use.
+type Spool struct {
+	dir   string
+	limit int64
+	lock  *os.File
+	queue chan *pending
+	stop  chan struct{} // closed when nothing more is taken
+	quit  chan struct{} // closed when nobody can be putting into queue any more
+	ended sync.WaitGroup
+	puts  sync.RWMutex // held for reading by those who are putting into queue
+
+	mu       sync.Mutex
+	files    []*segment // oldest first; the last is the active one while file is set
+	file     *os.File   // the active segment's
+	writing  bool
+	next     uint64 // number of the next segment
+	total    int64  // bytes in all segments
+	closed   bool
+	room     chan struct{} // closed and made anew when a segment is deleted
+	more     chan struct{} // holds one token when there is something to read
+	last     time.Time     // of the last append or delivery
+	cursor   Position
+	cursorF  *os.File
+	unread   []Record // parsed and not yet returned
+	readTo   Position // how far unread reaches
+	damage   int64    // bytes that held no whole record
+	appended uint64    // records, those found at Open included
+	taken    uint64    // records delivered
+
+	full atomic.Bool // writers wait for a segment to be delivered
+}
+
+// pending is one record on its way to the disk. Whoever moves state from 0 decides: the writer takes it, or
+// its caller gives up.
+type pending struct {
+	payload []byte
+	state   atomic.Int32
+	done    chan error
+}
+
+const (
+	claimedByWriter = 1
+	givenUp         = 2
+)
+
+// Open opens the spool in dir, making it when it is not there, for this process alone. limit bounds the
+// bytes on disk; 0 is DefaultLimit. What a crash cut short at the end of the last segment is cut off: it was never
+// acknowledged.
+func Open(dir string, limit int64) (*Spool, error) {
+	if limit == 0 {
+		limit = DefaultLimit
+	}
+	if limit < MinLimit {
+		return nil, fmt.Errorf("spool: a limit of %d bytes: the least is %d", limit, int64(MinLimit))
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("spool: %w", err)
+	}
+	lock, err := lockDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	s := &Spool{dir: dir, limit: limit, lock: lock, queue: make(chan *pending, maxWaiting), stop: make(chan struct{}), quit: make(chan struct{}),
+		room: make(chan struct{}), more: make(chan struct{}, 1), last: time.Now()}
+	if err := s.recover(); err != nil {
+		return nil, errors.Join(fmt.Errorf("spool: %w", err), lock.Close())
+	}
+	s.ended.Go(s.write)
+	return s, nil
+}
+
+// recover reads what an earlier process left.
+func (s *Spool) recover() (err error) {
+	if s.files, err = segments(s.dir); err != nil {
+		return err
+	}
+	if s.cursorF, err = os.OpenFile(filepath.Join(s.dir, cursorName), os.O_CREATE|os.O_RDWR, 0o600); err != nil {
+		return err
+	}
+	s.cursor = readCursor(s.cursorF)
+	if n := len(s.files); n > 0 {
+		if err := s.files[n-1].cutTorn(); err != nil {
+			return err
+		}
+		s.next = s.files[n-1].number + 1
+	}
+	s.next = max(s.next, s.cursor.segment+1)
+	for _, f := range s.files {
+		s.total += f.size
+	}
+	for len(s.files) > 0 && s.files[0].number < s.cursor.segment { // delivered, and the deletion was cut short
+		if err := s.drop(); err != nil {
+			return err
+		}
+	}
+	for _, f := range s.files {
+		n, _, err := f.waiting(s.cursor, func([]byte) {})
+		if err != nil {
+			return err
+		}
+		s.appended += uint64(n)
+	}
+	s.readTo = s.cursor
+	if len(s.files) > 0 {
+		s.wake()
+	}
+	return nil
+}
+
+// cutTorn truncates the write that a crash cut short.
+func (s *segment) cutTorn() error {
+	data, err := s.read(0)
+	if err != nil {
+		return err
+	}
+	holes := scan(data, s.key, 0, func(int64, []byte) {})
+	if len(holes) == 0 {
+		return nil
+	}
+	end := holes[len(holes)-1]
+	if end.at+end.bytes < s.size || !torn(data[end.at:], s.key, end.at) {
+		return nil // damage, which reading reports
+	}
+	if err := os.Truncate(s.path, end.at); err != nil {
+		return err
+	}
+	s.size = end.at
+	return nil
+}
+
+// Append writes a record and returns when it is on the disk. When it returns an error that wraps the
+// context's, the record was not taken, unless the error says that it may have been.
+func (s *Spool) Append(ctx context.Context, payload []byte) error {
+	if len(payload) == 0 || len(payload) > MaxRecord {
+		return fmt.Errorf("spool: a record of %d bytes: it is 1 to %d", len(payload), MaxRecord)
+	}
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("spool: the record was not taken: %w", err)
+	}
+	p := &pending{payload: payload, done: make(chan error, 1)}
+	if err := s.enqueue(ctx, p); err != nil {
+		return err
+	}
+	select {
+	case err := <-p.done:
+		return err
+	case <-ctx.Done():
+		if p.state.CompareAndSwap(0, givenUp) {
+			return s.noRoom(ctx)
+		}
+		select {
+		case err := <-p.done:
+			return err
+		default:
+			return fmt.Errorf("spool: the record is being written and may or may not be kept: %w", ctx.Err())
+		}
+	}
+}
+
+func (s *Spool) enqueue(ctx context.Context, p *pending) error {
+	s.puts.RLock()
+	defer s.puts.RUnlock()
+	select {
+	case <-s.stop:
+		return ErrClosed
+	default:
+	}
+	select {
+	case s.queue <- p:
+		return nil
+	case <-s.stop:
+		return ErrClosed
+	case <-ctx.Done():
+		return s.noRoom(ctx)
+	}
+}
+
+func (s *Spool) noRoom(ctx context.Context) error {
+	if s.full.Load() {
+		return fmt.Errorf("spool: %s is full (limit %d bytes) and nothing was delivered in time: the record was not taken: %w", s.dir, s.limit, ctx.Err())
+	}
+	return fmt.Errorf("spool: the disk did not take the record in time: %w", ctx.Err())
+}
+
+// Close stops taking records, writes those that it took, and closes the files. What was not delivered waits
+// for the next Open.
+func (s *Spool) Close() error {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil
+	}
+	s.closed = true
+	s.mu.Unlock()
+	close(s.stop)
+	s.puts.Lock()
+	close(s.quit)
+	s.puts.Unlock()
+	s.ended.Wait()
+	s.retire(0)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var err error
+	if s.file != nil {
+		err = s.file.Close()
+		s.file = nil
+	}
+	return errors.Join(err, s.cursorF.Close(), s.lock.Close())
+}
+
+// wake tells the reader that there is something.
+func (s *Spool) wake() {
+	select {
+	case s.more <- struct{}{}:
+	default:
+	}
+}

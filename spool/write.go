@@ -1,0 +1,132 @@
+package spool
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+)
+
+// write takes what waits, writes it with one sync, and answers; again and again.
+func (s *Spool) write() {
+	var batch []*pending
+	var buf []byte
+	for {
+		var first *pending
+		select {
+		case first = <-s.queue:
+		case <-s.quit:
+			select {
+			case first = <-s.queue:
+			default:
+				return
+			}
+		}
+		batch = batch[:0]
+		size := 0
+		for p := first; p != nil; {
+			// Whoever gave up meanwhile was told that nothing was taken.
+			if s.waitForRoom(p) && p.state.CompareAndSwap(0, claimedByWriter) {
+				batch = append(batch, p)
+				size += headerBytes + len(p.payload)
+			}
+			p = nil
+			if size < maxWrite {
+				select {
+				case p = <-s.queue:
+				default:
+				}
+			}
+		}
+		if len(batch) == 0 {
+			continue
+		}
+		var err error
+		buf, err = s.put(buf[:0], batch)
+		for _, p := range batch {
+			p.done <- err
+		}
+		if cap(buf) > 4*maxWrite {
+			buf = nil
+		}
+	}
+}
+
+// waitForRoom blocks while the spool is full; false says that the record can't be taken any more.
+func (s *Spool) waitForRoom(p *pending) bool {
+	for {
+		s.mu.Lock()
+		room, fits := s.room, s.total+int64(headerBytes+len(p.payload))+maxWrite <= s.limit
+		s.mu.Unlock()
+		if fits {
+			s.full.Store(false)
+			return true
+		}
+		s.full.Store(true)
+		select {
+		case <-room:
+		case <-s.stop:
+			if p.state.CompareAndSwap(0, givenUp) {
+				p.done <- ErrClosed
+			}
+			return false
+		}
+		if p.state.Load() != 0 {
+			return false
+		}
+	}
+}
+
+// put writes and syncs a batch. After an error the segment is given up: what a failed sync left on the
+// disk nobody knows, and the next batch begins a new one.
+func (s *Spool) put(buf []byte, batch []*pending) ([]byte, error) {
+	seg, f, at, err := s.active()
+	if err != nil {
+		return buf, fmt.Errorf("spool: begin a segment: %w", err)
+	}
+	for _, p := range batch {
+		buf = appendFrame(buf, seg.key, at+int64(len(buf)), p.payload)
+	}
+	_, err = f.WriteAt(buf, at)
+	if err == nil {
+		err = syncData(f)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.writing = false
+	if err != nil {
+		err = errors.Join(fmt.Errorf("spool: write %d records: %w", len(batch), err), f.Truncate(at), f.Close())
+		s.file = nil
+		if at == 0 && os.Remove(seg.path) == nil {
+			s.files = s.files[:len(s.files)-1]
+		}
+		return buf, err
+	}
+	seg.size += int64(len(buf))
+	s.total += int64(len(buf))
+	s.appended += uint64(len(batch))
+	s.last = time.Now()
+	if seg.size >= segmentBytes {
+		_ = f.Close() // all of it is synced
+		s.file = nil
+	}
+	s.wake()
+	return buf, nil
+}
+
+// active returns the segment that is written to, beginning a new one when there is none.
+func (s *Spool) active() (seg *segment, f *os.File, at int64, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.file == nil {
+		seg, f, err := newSegment(s.dir, s.next)
+		if err != nil {
+			return nil, nil, 0, err
+		}
+		s.next++
+		s.files, s.file = append(s.files, seg), f
+	}
+	s.writing = true
+	seg = s.files[len(s.files)-1]
+	return seg, s.file, seg.size, nil
+}
