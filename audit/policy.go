@@ -1,0 +1,169 @@
+package audit
+
+import (
+	"bytes"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// Limits on what a policy may hold.
+const (
+	MaxPolicy        = 1 << 20 // bytes of a policy as JSON
+	MaxPolicyRules   = 100     // redaction rules for one tenant
+	MaxPattern       = 4 << 10 // bytes of a regular expression
+	MinRedactKey     = 32      // bytes of the key that redacted values are hashed with
+	defaultGoOnAfter = 5 * time.Second
+)
+
+// Policy is what the operator decides about tenants' trails. The zero Policy redacts nothing, and a call
+// that can't be recorded fails.
+type Policy struct {
+	byDefault rules
+	tenants   map[uuid.UUID]rules
+}
+
+// rules are those of one tenant.
+type rules struct {
+	goOn   bool
+	wait   time.Duration
+	redact *redactor
+	shown  TenantPolicy
+}
+
+// TenantPolicy is one tenant's part of a policy as it is written in JSON.
+type TenantPolicy struct {
+	// WhenUnwritable says what becomes of an agent's call when the trail can't be written: "fail" (the
+	// default), or "go_on": the call succeeds, and the gap is recorded with times and count once the trail
+	// can be written again.
+	WhenUnwritable string `json:"when_unwritable,omitempty"`
+	// Wait is how long a call waits for the trail at most, as Go writes durations. Empty: as long as its
+	// context when calls fail, five seconds when they go on.
+	Wait string `json:"wait,omitempty"`
+	// Redact are the rules that take values out of events before they are stored anywhere.
+	Redact []RedactRule `json:"redact,omitempty"`
+}
+
+// ParsePolicy reads a policy: a JSON object with "default", for every tenant not named, and "tenants", by
+// UUID. A tenant that is named has its own rules alone. key hashes what is redacted, so that equal values stay
+// matchable; a policy that redacts needs one of at least MinRedactKey bytes, the same for every process. An error names the place in the policy.
+func ParsePolicy(raw, key []byte) (*Policy, error) {
+	if len(raw) > MaxPolicy {
+		return nil, fmt.Errorf("policy: %d bytes long, the limit is %d", len(raw), MaxPolicy)
+	}
+	var file struct {
+		Default TenantPolicy               `json:"default"`
+		Tenants map[uuid.UUID]TenantPolicy `json:"tenants"`
+	}
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&file); err != nil {
+		return nil, fmt.Errorf("policy: %w", err)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return nil, errors.New("policy: something stands behind the JSON object")
+	}
+	p := &Policy{tenants: map[uuid.UUID]rules{}}
+	var err error
+	if p.byDefault, err = file.Default.compile("default", key, uuid.Nil); err != nil {
+		return nil, err
+	}
+	for id, t := range file.Tenants {
+		if p.tenants[id], err = t.compile("tenants."+id.String(), key, id); err != nil {
+			return nil, err
+		}
+	}
+	return p, nil
+}
+
+func (t TenantPolicy) compile(at string, key []byte, tenant uuid.UUID) (r rules, err error) {
+	r.shown = t
+	switch t.WhenUnwritable {
+	case "", "fail":
+	case "go_on":
+		r.goOn, r.wait = true, defaultGoOnAfter
+	default:
+		return r, fmt.Errorf(`policy: %s.when_unwritable: %.40q is neither "fail" nor "go_on"`, at, t.WhenUnwritable)
+	}
+	if t.Wait != "" {
+		if r.wait, err = time.ParseDuration(t.Wait); err != nil || r.wait < time.Millisecond || r.wait > time.Hour {
+			return r, fmt.Errorf(`policy: %s.wait: %.40q is no duration between "1ms" and "1h"`, at, t.Wait)
+		}
+	}
+	if len(t.Redact) == 0 {
+		return r, nil
+	}
+	if len(key) < MinRedactKey {
+		return r, fmt.Errorf("policy: %s.redact: redaction needs a key of at least %d bytes, so that equal values stay matchable and nobody can guess them: this one has %d", at, MinRedactKey, len(key))
+	}
+	if len(t.Redact) > MaxPolicyRules {
+		return r, fmt.Errorf("policy: %s.redact: %d rules, the limit is %d", at, len(t.Redact), MaxPolicyRules)
+	}
+	r.redact, err = newRedactor(at+".redact", t.Redact, key)
+	return r, err
+}
+
+// of returns the tenant's rules.
+func (p *Policy) of(tenant uuid.UUID) rules {
+	if p == nil {
+		return rules{}
+	}
+	if r, ok := p.tenants[tenant]; ok {
+		return r
+	}
+	return p.byDefault
+}
+
+// GoesOn reports whether some tenant's calls go on when the trail can't be written.
+func (p *Policy) GoesOn() bool {
+	if p == nil {
+		return false
+	}
+	for _, r := range p.tenants {
+		if r.goOn {
+			return true
+		}
+	}
+	return p.byDefault.goOn
+}
+
+// Default returns what holds for a tenant that is not named.
+func (p *Policy) Default() TenantPolicy { return p.of(uuid.Nil).shown }
+
+// Tenants returns the tenants that are named, in order.
+func (p *Policy) Tenants() []uuid.UUID {
+	if p == nil {
+		return nil
+	}
+	return slices.SortedFunc(maps.Keys(p.tenants), func(a, b uuid.UUID) int { return bytes.Compare(a[:], b[:]) })
+}
+
+// Tenant returns what holds for a tenant.
+func (p *Policy) Tenant(id uuid.UUID) TenantPolicy { return p.of(id).shown }
+
+// Redact returns the event as it would be stored: what the tenant's rules name is replaced by a mark,
+// "[redacted:RULE:HASH]", and the metadata's konstruct.redactions says which rule did what in which field.
+// The hash is keyed and the tenant's own: equal values of one tenant have equal marks.
+func (p *Policy) Redact(tenant uuid.UUID, e Event) (Event, error) {
+	r := p.of(tenant).redact
+	if r == nil {
+		return e, nil
+	}
+	return r.event(tenant, e)
+}
+
+// tenantKey is the key of one tenant's marks.
+func tenantKey(key []byte, tenant uuid.UUID) []byte {
+	h := hmac.New(sha256.New, key)
+	h.Write([]byte("konstruct/redact/v1"))
+	h.Write(tenant[:])
+	return h.Sum(nil)
+}

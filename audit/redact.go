@@ -1,0 +1,367 @@
+package audit
+
+import (
+	"bytes"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/google/uuid"
+)
+
+// RedactRule takes values out of events. It has exactly one of Detect, Pattern and Path.
+type RedactRule struct {
+	// Name stands in the mark and in the event's metadata: lower-case letters, digits, _ and -. Empty is the
+	// detector's name.
+	Name string `json:"name,omitempty"`
+	// Detect is "email", "card" (payment card numbers that pass Luhn's check) or "secret" (keys and tokens
+	// by their makers' prefixes).
+	Detect string `json:"detect,omitempty"`
+	// Pattern is a regular expression in RE2's syntax (https://golang.org/s/re2syntax); what it matches goes.
+	Pattern string `json:"pattern,omitempty"`
+	// Path names a whole value: a field of the event ("user_id", "input_summary", "output_summary"), or a JSON
+	// pointer into the metadata (RFC 6901), in which * stands for every key or element.
+	Path string `json:"path,omitempty"`
+	// In are the fields that Detect and Pattern look into: "user_id", "input_summary", "output_summary",
+	// "metadata". Empty: all but user_id.
+	In []string `json:"in,omitempty"`
+}
+
+// The fields that a rule can look into.
+const (
+	inUserID = 1 << iota
+	inInput
+	inOutput
+	inMetadata
+)
+
+var fieldBits = map[string]int{"user_id": inUserID, "input_summary": inInput, "output_summary": inOutput, "metadata": inMetadata}
+
+// redactionsKey is where an event's metadata says what was redacted.
+const redactionsKey = "konstruct.redactions"
+
+// redactor is the compiled rules of one tenant.
+type redactor struct {
+	key   []byte
+	finds []finder
+	paths []pathRule
+}
+
+// span is a stretch of a text that is to go.
+type span struct {
+	start, end int
+	rule       *finder
+}
+
+// finder finds values in text.
+type finder struct {
+	name string
+	in   int
+	find func(text string, found func(start, end int))
+	// same is the value as it is hashed, so that two ways of writing it have one mark.
+	same func(value string) string
+}
+
+// pathRule takes a whole value out.
+type pathRule struct {
+	name  string
+	field int      // a column, or inMetadata
+	path  []string // the pointer's parts
+}
+
+var ruleName = regexp.MustCompile(`^[a-z0-9_-]{1,32}$`)
+
+func newRedactor(at string, list []RedactRule, key []byte) (*redactor, error) {
+	r := &redactor{key: slices.Clone(key)}
+	for i, rule := range list {
+		if err := r.add(rule); err != nil {
+			return nil, fmt.Errorf("policy: %s[%d].%w", at, i, err)
+		}
+	}
+	return r, nil
+}
+
+func (r *redactor) add(rule RedactRule) error {
+	if (rule.Detect != "") == (rule.Pattern != "") && rule.Path == "" || rule.Path != "" && rule.Detect+rule.Pattern != "" {
+		return fmt.Errorf("detect: a rule has exactly one of detect, pattern and path")
+	}
+	if rule.Name == "" {
+		rule.Name = rule.Detect
+	}
+	if !ruleName.MatchString(rule.Name) {
+		return fmt.Errorf("name: %.40q is not 1 to 32 of a-z, 0-9, _ and -", rule.Name)
+	}
+	if rule.Path != "" {
+		return r.addPath(rule)
+	}
+	f := finder{name: rule.Name, in: inInput | inOutput | inMetadata, same: func(v string) string { return v }}
+	if len(rule.In) > 0 {
+		f.in = 0
+		for _, name := range rule.In {
+			bit := fieldBits[name]
+			if bit == 0 {
+				return fmt.Errorf("in: %.40q is none of user_id, input_summary, output_summary, metadata", name)
+			}
+			f.in |= bit
+		}
+	}
+	switch rule.Detect {
+	case "":
+		if len(rule.Pattern) > MaxPattern {
+			return fmt.Errorf("pattern: %d bytes long, the limit is %d", len(rule.Pattern), MaxPattern)
+		}
+		re, err := regexp.Compile(rule.Pattern)
+		if err != nil {
+			return fmt.Errorf("pattern: %w", err)
+		}
+		f.find = func(text string, found func(start, end int)) {
+			for _, m := range re.FindAllStringIndex(text, -1) {
+				if m[0] < m[1] {
+					found(m[0], m[1])
+				}
+			}
+		}
+	case "email":
+		f.find, f.same = findEmails, strings.ToLower
+	case "card":
+		f.find, f.same = findCards, digitsOf
+	case "secret":
+		f.find = findSecrets
+	default:
+		return fmt.Errorf("detect: %.40q is none of email, card, secret", rule.Detect)
+	}
+	r.finds = append(r.finds, f)
+	return nil
+}
+
+func (r *redactor) addPath(rule RedactRule) error {
+	p := pathRule{name: rule.Name, field: inMetadata}
+	switch {
+	case len(rule.In) > 0:
+		return fmt.Errorf("in: a path says itself where it looks")
+	case strings.HasPrefix(rule.Path, "/") && len(rule.Path) <= MaxPattern:
+		for _, part := range strings.Split(rule.Path[1:], "/") {
+			p.path = append(p.path, strings.NewReplacer("~1", "/", "~0", "~").Replace(part))
+		}
+	case fieldBits[rule.Path] != 0 && rule.Path != "metadata":
+		p.field = fieldBits[rule.Path]
+	default:
+		return fmt.Errorf("path: %.40q is neither user_id, input_summary or output_summary nor a pointer such as /customer/email", rule.Path)
+	}
+	r.paths = append(r.paths, p)
+	return nil
+}
+
+// redaction is one entry of konstruct.redactions.
+type redaction struct {
+	Rule  string `json:"rule"`
+	Field string `json:"field"`
+	Count int    `json:"count"`
+}
+
+// work is the redaction of one event.
+type work struct {
+	*redactor
+	key  []byte // the tenant's
+	done []redaction
+	made map[string]bool // marks that stand for whole values: nothing is looked for in them
+}
+
+func (r *redactor) event(tenant uuid.UUID, e Event) (Event, error) {
+	w := &work{redactor: r, key: tenantKey(r.key, tenant), made: map[string]bool{}}
+	for _, f := range []struct {
+		bit  int
+		name string
+		text *string
+	}{{inUserID, "user_id", &e.UserID}, {inInput, "input_summary", &e.Input}, {inOutput, "output_summary", &e.Output}} {
+		*f.text = w.column(f.bit, f.name, *f.text)
+	}
+	return w.metadata(e)
+}
+
+func (w *work) note(rule, field string) {
+	for i := range w.done {
+		if d := &w.done[i]; d.Rule == rule && d.Field == field {
+			d.Count++
+			return
+		}
+	}
+	w.done = append(w.done, redaction{rule, field, 1})
+}
+
+func (w *work) column(bit int, name, text string) string {
+	for _, p := range w.paths {
+		if p.field == bit && text != "" {
+			w.note(p.name, name)
+			return w.mark(p.name, text)
+		}
+	}
+	return w.text(bit, name, text)
+}
+
+// text replaces what the finders find. Where finds overlap all they cover goes, under the first rule's name.
+func (w *work) text(bit int, field, text string) string {
+	if text == "" {
+		return text
+	}
+	var spans []span
+	for i := range w.finds {
+		f := &w.finds[i]
+		if f.in&bit != 0 {
+			f.find(text, func(start, end int) { spans = append(spans, span{start, end, f}) })
+		}
+	}
+	if len(spans) == 0 {
+		return text
+	}
+	// Of those that begin at one place the earlier rule stays first: the sort is stable.
+	slices.SortStableFunc(spans, func(a, b span) int { return a.start - b.start })
+	var out strings.Builder
+	at := 0
+	for i := 0; i < len(spans); {
+		s := spans[i]
+		w.note(s.rule.name, field)
+		for i++; i < len(spans) && spans[i].start < s.end; i++ {
+			if spans[i].rule != s.rule {
+				w.note(spans[i].rule.name, field)
+			}
+			s.end = max(s.end, spans[i].end)
+		}
+		out.WriteString(text[at:s.start])
+		out.WriteString(w.mark(s.rule.name, s.rule.same(text[s.start:s.end])))
+		at = s.end
+	}
+	out.WriteString(text[at:])
+	return out.String()
+}
+
+// mark stands in a value's place.
+func (w *work) mark(rule, value string) string {
+	h := hmac.New(sha256.New, w.key)
+	h.Write([]byte(rule))
+	h.Write([]byte{0})
+	h.Write([]byte(value))
+	return "[redacted:" + rule + ":" + hex.EncodeToString(h.Sum(nil)[:8]) + "]"
+}
+
+// metadata redacts the event's metadata and adds what was done.
+func (w *work) metadata(e Event) (Event, error) {
+	raw := e.Metadata
+	if raw == nil {
+		raw = json.RawMessage("{}")
+	}
+	if err := checkMetadata(raw); err != nil {
+		return e, err
+	}
+	claims := bytes.Contains(raw, []byte(redactionsKey)) || bytes.Contains(raw, []byte(`\u`))
+	if claims || len(w.done) > 0 || w.looksInside() && len(raw) > 2 {
+		var m map[string]any
+		d := json.NewDecoder(bytes.NewReader(raw))
+		d.UseNumber()
+		if err := d.Decode(&m); err != nil {
+			return e, &FieldError{"metadata", "is not a JSON object: " + err.Error()}
+		}
+		if _, taken := m[redactionsKey]; taken {
+			return e, &FieldError{"metadata", "has the key " + redactionsKey + ", which only redaction sets"}
+		}
+		for _, p := range w.paths {
+			if p.field == inMetadata {
+				w.path(m, p.path, p.name)
+			}
+		}
+		m = w.value(m).(map[string]any)
+		if len(w.done) == 0 {
+			return e, nil
+		}
+		m[redactionsKey] = w.done
+		out, err := json.Marshal(m)
+		if err != nil {
+			return e, &FieldError{"metadata", "is not JSON: " + err.Error()}
+		}
+		e.Metadata = out
+	}
+	return e, nil
+}
+
+// looksInside reports whether any rule looks into the metadata.
+func (w *work) looksInside() bool {
+	for _, f := range w.finds {
+		if f.in&inMetadata != 0 {
+			return true
+		}
+	}
+	return slices.ContainsFunc(w.paths, func(p pathRule) bool { return p.field == inMetadata })
+}
+
+// path replaces the values that a pointer names below v.
+func (w *work) path(v any, path []string, rule string) {
+	step := func(get any, set func(any)) {
+		if len(path) > 1 {
+			w.path(get, path[1:], rule)
+			return
+		}
+		if get == nil {
+			return
+		}
+		text, ok := get.(string)
+		if !ok {
+			raw, err := json.Marshal(get)
+			if err != nil {
+				return
+			}
+			text = string(raw)
+		}
+		w.note(rule, "metadata")
+		m := w.mark(rule, text)
+		w.made[m] = true
+		set(m)
+	}
+	switch v := v.(type) {
+	case map[string]any:
+		for k := range v {
+			if path[0] == k || path[0] == "*" {
+				step(v[k], func(to any) { v[k] = to })
+			}
+		}
+	case []any:
+		for i := range v {
+			if path[0] == "*" || path[0] == fmt.Sprint(i) {
+				step(v[i], func(to any) { v[i] = to })
+			}
+		}
+	}
+}
+
+// value redacts every string and number within v, and every key.
+func (w *work) value(v any) any {
+	switch v := v.(type) {
+	case string:
+		if w.made[v] {
+			return v
+		}
+		return w.text(inMetadata, "metadata", v)
+	case json.Number:
+		if strings.ContainsAny(string(v), ".eE") {
+			return v // a measure, and no number that names something
+		}
+		if text := w.text(inMetadata, "metadata", v.String()); text != v.String() {
+			return text
+		}
+	case []any:
+		for i := range v {
+			v[i] = w.value(v[i])
+		}
+	case map[string]any:
+		out := make(map[string]any, len(v))
+		for k, inner := range v {
+			out[w.text(inMetadata, "metadata", k)] = w.value(inner)
+		}
+		return out
+	}
+	return v
+}

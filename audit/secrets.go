@@ -1,0 +1,129 @@
+package audit
+
+import (
+	"slices"
+	"strings"
+)
+
+// secretKind is a kind of key or token: how it begins, what may follow, and how much of it at least.
+type secretKind struct {
+	prefix string
+	more   string // characters beside letters and digits
+	least  int    // characters behind the prefix
+}
+
+// secretKinds are keys and tokens whose makers gave them a prefix so that they can be found, as their
+// documentation has them.
+var secretKinds = []secretKind{
+	{"AKIA", "", 16}, {"ASIA", "", 16}, {"ABIA", "", 16}, {"ACCA", "", 16}, // AWS access key ids
+	{"AIza", "_-", 35}, {"ya29.", "_-.", 20}, {"GOCSPX-", "_-", 28}, // Google
+	{"ghp_", "", 36}, {"gho_", "", 36}, {"ghu_", "", 36}, {"ghs_", "_.-", 36}, {"ghr_", "", 36}, {"github_pat_", "_", 50}, // GitHub
+	{"glpat-", "_-.", 20}, {"gldt-", "_-", 20}, {"glrt-", "_-.", 20}, {"glcbt-", "_-", 20}, {"glptt-", "_-", 20}, // GitLab
+	{"xoxb-", "-", 10}, {"xoxp-", "-", 10}, {"xoxa-", "-", 10}, {"xoxr-", "-", 10}, {"xoxs-", "-", 10}, {"xoxe-", "-", 10}, {"xoxe.", "-.", 10}, {"xapp-", "-", 10}, // Slack
+	{"sk_live_", "", 16}, {"sk_test_", "", 16}, {"rk_live_", "", 16}, {"rk_test_", "", 16}, {"whsec_", "+/=", 16}, // Stripe
+	{"sk-", "_-", 20},                                                                       // OpenAI, Anthropic, OpenRouter and others
+	{"gsk_", "", 40}, {"hf_", "", 30}, {"r8_", "", 36}, {"pplx-", "", 40}, {"xai-", "", 40}, // Groq, Hugging Face, Replicate, Perplexity, xAI
+	{"npm_", "", 36}, {"pypi-AgE", "_-", 50}, {"dckr_pat_", "_-", 20}, {"rubygems_", "", 48}, {"crates.io:", "", 32}, // registries
+	{"SG.", "_-.", 40}, {"key-", "", 32}, {"dop_v1_", "", 64}, {"shpat_", "", 32}, {"shpss_", "", 32}, {"lin_api_", "", 32}, // SendGrid, Mailgun, DigitalOcean, Shopify, Linear
+	{"glsa_", "_", 32}, {"hvs.", "_-", 24}, {"hvb.", "_-", 24}, {"dapi", "-", 32}, {"ntn_", "", 40}, {"secret_", "", 40}, {"sntrys_", "_=+/", 32}, // Grafana, Vault, Databricks, Notion, Sentry
+	{"AGE-SECRET-KEY-1", "", 50}, {"kst_", "_", 20}, // age, and our own
+}
+
+// findSecrets finds keys and tokens by their makers' prefixes, JSON Web Tokens, and private keys in PEM.
+func findSecrets(text string, found func(start, end int)) {
+	for _, k := range secretKinds {
+		for from := 0; ; {
+			i := strings.Index(text[from:], k.prefix)
+			if i < 0 {
+				break
+			}
+			start := from + i
+			from = start + len(k.prefix)
+			if start > 0 && wordByte(text[start-1]) {
+				continue // within a word: "desk-…" is no "sk-…"
+			}
+			end := from
+			for end < len(text) && (letterOrDigit(text[end]) || strings.IndexByte(k.more, text[end]) >= 0) {
+				end++
+			}
+			for end > from && !letterOrDigit(text[end-1]) && text[end-1] != '=' { // a sentence's own punctuation
+				end--
+			}
+			if end-from >= k.least {
+				found(start, end)
+				from = end
+			}
+		}
+	}
+	findJWTs(text, found)
+	findPEM(text, found)
+}
+
+func letterOrDigit(c byte) bool {
+	return c >= '0' && c <= '9' || c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z'
+}
+
+func wordByte(c byte) bool { return letterOrDigit(c) || c == '_' }
+
+// findJWTs finds JSON Web Tokens (RFC 7519): three parts in base64url of which two begin as {" does.
+func findJWTs(text string, found func(start, end int)) {
+	const begin = "eyJ"
+	part := func(at int) int {
+		for at < len(text) && (wordByte(text[at]) || text[at] == '-') {
+			at++
+		}
+		return at
+	}
+	for from := 0; ; {
+		i := strings.Index(text[from:], begin)
+		if i < 0 {
+			return
+		}
+		start := from + i
+		from = start + len(begin)
+		if start > 0 && wordByte(text[start-1]) {
+			continue
+		}
+		first := part(start)
+		if first >= len(text) || !strings.HasPrefix(text[first:], "."+begin) {
+			continue
+		}
+		second := part(first + 1)
+		if second >= len(text) || text[second] != '.' {
+			continue
+		}
+		end := part(second + 1)
+		found(start, end)
+		from = end
+	}
+}
+
+// findPEM finds private keys in PEM (RFC 7468), also where the end is missing.
+func findPEM(text string, found func(start, end int)) {
+	const begin, end, label = "-----BEGIN ", "-----END ", "PRIVATE KEY"
+	for from := 0; ; {
+		i := strings.Index(text[from:], begin)
+		if i < 0 {
+			return
+		}
+		start := from + i
+		from = start + len(begin)
+		line := text[from:]
+		line = line[:min(len(line), 64)]
+		if n := strings.Index(line, "-----"); n < 0 || !strings.Contains(line[:n], label) {
+			continue
+		}
+		stop := len(text)
+		if n := strings.Index(text[from:], end); n >= 0 {
+			stop = from + n + len(end)
+			if n := strings.Index(text[stop:], "-----"); n >= 0 && n < 64 {
+				stop += n + 5
+			}
+		}
+		found(start, stop)
+		from = stop
+	}
+}
+
+// Detectors are the names that a rule's Detect may have.
+func Detectors() []string { return slices.Clone([]string{"email", "card", "secret"}) }
