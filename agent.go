@@ -17,29 +17,47 @@ import (
 
 // Agent acts for a tenant; what it does carries its id.
 type Agent struct {
-	t  *Tenant
-	id uuid.UUID
+	t     *Tenant
+	id    uuid.UUID
+	later bool
 }
 
 // Agent returns the agent of this id, which need not be known before.
-func (t *Tenant) Agent(id uuid.UUID) *Agent { return &Agent{t, id} }
+func (t *Tenant) Agent(id uuid.UUID) *Agent { return &Agent{t: t, id: id} }
+
+// Async returns the same agent for callers who cannot wait: what it logs is acknowledged once it is on this
+// machine's disk, and shipped to the trail in the background, exactly once and in this agent's order, also after a crash or while
+// the database is away. It needs Config.SpoolDir. Searches are recorded as ever: there is no answer without its record.
+func (a *Agent) Async() *Agent { return &Agent{a.t, a.id, true} }
 
 // Log writes an event and returns its id. When it returns, the event is committed and sealed. The event's
 // AgentID is set to the agent's. Log the same ID with the same content again and it is there once. Events
-// that are logged at the same time share a commit; each call gets its own result.
+// that are logged at the same time share a commit; each call gets its own result. Where the operator's
+// policy lets this tenant's calls go on without the trail, and it can't be written, Log returns the zero id and nil; the gap is recorded later.
 func (a *Agent) Log(ctx context.Context, e Event) (uuid.UUID, error) {
+	if a.later {
+		ids, err := a.LogBatch(ctx, []Event{e})
+		if len(ids) == 0 {
+			return uuid.Nil, err
+		}
+		return ids[0], err
+	}
 	e.AgentID = a.id
-	return a.t.k.events.Log(ctx, a.t.id, e)
+	return a.t.k.trail.Log(ctx, a.t.id, e)
 }
 
-// LogBatch writes all events in one transaction, or none, and returns their ids in order.
+// LogBatch writes all events in one transaction, or none, and returns their ids in order. An Async agent's
+// may land in part when a crash comes before they are acknowledged.
 func (a *Agent) LogBatch(ctx context.Context, events []Event) ([]uuid.UUID, error) {
-	return audit.LogBatch(ctx, a.t.k.door, a.t.id, a.own(events))
+	if a.later {
+		return a.t.k.trail.Later(ctx, a.t.id, a.own(events))
+	}
+	return a.t.k.trail.LogBatch(ctx, a.t.id, a.own(events))
 }
 
 // InTx writes events in a transaction that Tenant.Tx opened: they commit with whatever else it does.
 func (a *Agent) InTx(ctx context.Context, tx pgx.Tx, events ...Event) ([]uuid.UUID, error) {
-	return audit.InTx(ctx, tx, a.t.id, a.own(events)...)
+	return a.t.k.trail.InTx(ctx, tx, a.t.id, a.own(events)...)
 }
 
 func (a *Agent) own(events []Event) []Event {
@@ -137,7 +155,7 @@ func (a *Agent) Ask(ctx context.Context, q Question) (r Retrieval, err error) {
 		if err != nil {
 			return err
 		}
-		ids, err := audit.InTx(ctx, tx, a.t.id, event)
+		ids, err := a.t.k.trail.InTx(ctx, tx, a.t.id, event)
 		if err == nil {
 			r.EventID = ids[0]
 		}

@@ -14,11 +14,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/konstruct/konstruct/audit"
 	"github.com/konstruct/konstruct/embed"
@@ -63,6 +65,16 @@ type Config struct {
 	Parts string
 	// Embedder makes vectors elsewhere; nil is the local model. Open takes it over and closes it.
 	Embedder embed.Embedder
+	// Policy is what the operator decided for each tenant: what is redacted, and what becomes of a call when the
+	// trail can't be written. Nil redacts nothing, and calls fail.
+	Policy *audit.Policy
+	// SpoolDir is this process's own folder for events that wait on this machine: those of Agent.Async, and the
+	// gaps of tenants whose calls go on. With it, Open succeeds while the database is away.
+	SpoolDir string
+	// SpoolLimit bounds the spool's bytes on disk; 0 is 1 GiB.
+	SpoolLimit int64
+	// Logger hears when the trail can't be written and when it can again; nil is slog.Default().
+	Logger *slog.Logger
 	// SkipCheck opens a database that the self-check would refuse. For tools that explain what is wrong.
 	SkipCheck bool
 }
@@ -70,7 +82,7 @@ type Config struct {
 // Konstruct is an open database. It is safe for concurrent use.
 type Konstruct struct {
 	door      *tenantdb.Door
-	events    *audit.Group
+	trail     *audit.Trail
 	parts     string
 	extractor extract.Extractor
 
@@ -94,7 +106,8 @@ func (e *CheckError) Error() string {
 }
 
 // Open connects to the database and runs the self-check that `konstruct doctor` prints; it returns a
-// *CheckError when one fails.
+// *CheckError when one fails. With a spool and the database away, the check waits until it is back, and
+// nothing is read or written before it has passed.
 func Open(ctx context.Context, c Config) (*Konstruct, error) {
 	if c.DatabaseURL == "" {
 		return nil, errors.New("konstruct: Config.DatabaseURL is empty: give the connection URL of role konstruct_app")
@@ -104,12 +117,22 @@ func Open(ctx context.Context, c Config) (*Konstruct, error) {
 		return nil, err
 	}
 	if !c.SkipCheck {
-		if err := check(ctx, door); err != nil {
+		err := check(ctx, door)
+		if err != nil && c.SpoolDir != "" && tenantdb.Unreachable(err) {
+			door.Require(func(ctx context.Context) error { return check(ctx, door) })
+			err = nil
+		}
+		if err != nil {
 			door.Close()
 			return nil, err
 		}
 	}
-	return &Konstruct{door: door, events: audit.NewGroup(door), parts: c.Parts, embedder: c.Embedder}, nil
+	trail, err := audit.OpenTrail(door, audit.TrailConfig{Policy: c.Policy, SpoolDir: c.SpoolDir, SpoolLimit: c.SpoolLimit, Logger: c.Logger})
+	if err != nil {
+		door.Close()
+		return nil, err
+	}
+	return &Konstruct{door: door, trail: trail, parts: c.Parts, embedder: c.Embedder}, nil
 }
 
 func check(ctx context.Context, door *tenantdb.Door) error {
@@ -125,13 +148,20 @@ func check(ctx context.Context, door *tenantdb.Door) error {
 	return nil
 }
 
-// Close logs what was taken already, closes every connection, waiting for those in use, and frees the model.
+// Trail is how this Konstruct writes events: its spool, its figures.
+func (k *Konstruct) Trail() *audit.Trail { return k.trail }
+
+// Metrics returns figures for Prometheus: events, and what waits on this machine.
+func (k *Konstruct) Metrics() prometheus.Collector { return k.trail.Collector() }
+
+// Close logs what was taken already, delivers for two seconds what waits in the spool (the rest waits there
+// for the next Open), closes every connection, waiting for those in use, and frees the model.
 func (k *Konstruct) Close() error {
-	k.events.Close()
+	err := k.trail.Close()
 	k.door.Close()
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	err := k.extractor.Close()
+	err = errors.Join(err, k.extractor.Close())
 	if k.embedder != nil {
 		err = errors.Join(err, k.embedder.Close())
 		k.embedder = nil

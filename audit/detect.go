@@ -82,7 +82,7 @@ const maxCard = 19
 
 // findCards finds payment card numbers: 13 to 19 digits, alone or in groups set apart by one space or hyphen,
 // that begin as an issuer's do and pass Luhn's check (ISO/IEC 7812-1, annex B). The decimals of a number
-// are none, and neither is the beginning of a UUID.
+// are none, and neither is part of a UUID or of a checksum.
 func findCards(text string, found func(start, end int)) {
 	for i := 0; i < len(text); {
 		if text[i] < '0' || text[i] > '9' {
@@ -103,7 +103,7 @@ func findCards(text string, found func(start, end int)) {
 				break // longer than a card's
 			}
 			goesOn := j+1 < len(text) && text[j] == '-' && letterOrDigit(text[j+1])
-			if !decimals && !goesOn && isCard(digits[:n]) {
+			if !decimals && !goesOn && isCard(digits[:n]) && !inHex(text, i, j) {
 				end = j
 			}
 			gap := separator(text[j:])
@@ -121,6 +121,18 @@ func findCards(text string, found func(start, end int)) {
 			i++
 		}
 	}
+}
+
+// inHex reports whether a stretch of text is part of a longer word of hexadecimal digits, as a checksum is.
+func inHex(text string, start, end int) bool {
+	hex := func(c byte) bool { return c >= '0' && c <= '9' || c >= 'a' && c <= 'f' || c >= 'A' && c <= 'F' }
+	for start > 0 && hex(text[start-1]) {
+		start--
+	}
+	for end < len(text) && hex(text[end]) {
+		end++
+	}
+	return end-start >= 32
 }
 
 // separator is the length of what may stand between two groups of a card number.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -37,16 +38,28 @@ const (
 	MaxWaiting = 4096
 	// maxCommit is how many events share one commit at most.
 	maxCommit = 512
-	// commitTime bounds one shared commit; its events are then tried one by one.
+	// commitTime bounds one commit, so that a database that does not answer can't hold a worker for ever.
 	commitTime = 30 * time.Second
 )
 
-// pending is one event on its way, with its caller's answer.
+// pending is one event on its way, with its caller's answer. Whoever moves state from 0 decides: a worker
+// takes it, or its caller gives up.
 type pending struct {
-	ctx    context.Context
+	tenantEvent
+	ctx   context.Context
+	state atomic.Int32
+	done  chan error
+}
+
+const (
+	taken   = 1
+	givenUp = 2
+)
+
+// tenantEvent is an event on its way.
+type tenantEvent struct {
 	tenant uuid.UUID
 	event  Event
-	done   chan error
 }
 
 // NewGroup starts a group that logs through door. Close it before the door.
@@ -69,8 +82,8 @@ func (g *Group) Close() {
 	g.workers.Wait()
 }
 
-// Log writes one event and returns its id. When it returns nil the event is committed and sealed. When ctx
-// ends first the event may land all the same: log it again with its id to be sure.
+// Log writes one event and returns its id. When it returns nil the event is committed and sealed. An error
+// that wraps the context's says whether the event may have landed: if so, log it again with its id to be sure.
 func (g *Group) Log(ctx context.Context, tenant uuid.UUID, e Event) (uuid.UUID, error) {
 	if err := tenantdb.CanOpen(ctx, tenant); err != nil {
 		return uuid.Nil, err
@@ -79,18 +92,23 @@ func (g *Group) Log(ctx context.Context, tenant uuid.UUID, e Event) (uuid.UUID, 
 	if err != nil {
 		return uuid.Nil, err
 	}
-	p := &pending{ctx: ctx, tenant: tenant, event: e, done: make(chan error, 1)}
+	return e.ID, g.log(ctx, tenant, e)
+}
+
+// log writes a checked event.
+func (g *Group) log(ctx context.Context, tenant uuid.UUID, e Event) error {
+	p := &pending{tenantEvent: tenantEvent{tenant, e}, ctx: ctx, done: make(chan error, 1)}
 	if err := g.put(p); err != nil {
-		return uuid.Nil, err
+		return err
 	}
 	select {
 	case err := <-p.done:
-		if err != nil {
-			return uuid.Nil, err
-		}
-		return e.ID, nil
+		return err
 	case <-ctx.Done():
-		return e.ID, fmt.Errorf("audit: event %s may or may not be logged: %w", e.ID, ctx.Err())
+		if p.state.CompareAndSwap(0, givenUp) {
+			return fmt.Errorf("audit: the trail was not written in time: the event was not logged: %w", ctx.Err())
+		}
+		return fmt.Errorf("audit: event %s may or may not be logged: %w", e.ID, ctx.Err())
 	}
 }
 
@@ -111,8 +129,14 @@ func (g *Group) put(p *pending) error {
 // work commits what waits, again and again.
 func (g *Group) work() {
 	batch := make([]*pending, 0, maxCommit)
+	take := func(p *pending) {
+		if p.state.CompareAndSwap(0, taken) { // or its caller was told that it was not logged
+			batch = append(batch, p)
+		}
+	}
 	for p := range g.queue {
-		batch = append(batch[:0], p)
+		batch = batch[:0]
+		take(p)
 	gather:
 		for len(batch) < maxCommit {
 			select {
@@ -120,7 +144,7 @@ func (g *Group) work() {
 				if !open {
 					break gather
 				}
-				batch = append(batch, p)
+				take(p)
 			default:
 				break gather
 			}
@@ -129,15 +153,22 @@ func (g *Group) work() {
 	}
 }
 
-// commit writes a batch in one transaction; when that fails, each event by itself.
+// commit writes a batch in one transaction; when the database refuses something of it, each event by itself.
 func (g *Group) commit(batch []*pending) {
 	if len(batch) > 1 {
+		events := make([]tenantEvent, len(batch))
+		for i, p := range batch {
+			events[i] = p.tenantEvent
+		}
 		ctx, cancel := context.WithTimeout(context.Background(), commitTime)
-		err := g.door.Stream(ctx, byTenant(batch))
+		err := g.door.Stream(ctx, byTenant(events))
 		cancel()
-		if err == nil {
+		if errors.Is(err, context.DeadlineExceeded) {
+			err = fmt.Errorf("audit: the database did not answer within %v: the event may or may not be logged: %w", commitTime, err)
+		}
+		if err == nil || errors.Is(err, context.DeadlineExceeded) {
 			for _, p := range batch {
-				p.done <- nil
+				p.done <- err
 			}
 			return
 		}
@@ -149,28 +180,62 @@ func (g *Group) commit(batch []*pending) {
 			continue
 		}
 		// Nothing of the batch landed, or all of it and the answer was lost: with its id each is logged once.
-		err := log(p.ctx, g.door, p.tenant, p.event)
-		var refused *pgconn.PgError
-		if err != nil && p.ctx.Err() == nil && !errors.As(err, &refused) && !errors.Is(err, ErrIDTaken) {
-			down = err // the database is not there: it will not be for the others
+		ctx, cancel := context.WithTimeout(p.ctx, commitTime)
+		err := log(ctx, g.door, p.tenant, p.event)
+		cancel()
+		if err != nil && p.ctx.Err() == nil && !eventsFault(err) {
+			down = err // the trail can't be written: it can't be for the others
 		}
 		p.done <- err
 	}
 }
 
-// byTenant is the batch as statements, each tenant's events together and in the order in which they came.
-func byTenant(batch []*pending) []tenantdb.Part {
-	var order []uuid.UUID
-	events := map[uuid.UUID][]Event{}
-	for _, p := range batch {
-		if events[p.tenant] == nil {
-			order = append(order, p.tenant)
-		}
-		events[p.tenant] = append(events[p.tenant], p.event)
+// eventsFault reports whether an error is about the event itself, so that another event may land: bad data
+// (SQLSTATE 22), a broken constraint (23), a limit (54), or what a trigger of the owner's raised (P0).
+// Everything else says that the trail can't be written.
+func eventsFault(err error) bool {
+	var field *FieldError
+	if errors.As(err, &field) || errors.Is(err, ErrIDTaken) {
+		return true
 	}
+	var pg *pgconn.PgError
+	if !errors.As(err, &pg) || len(pg.Code) < 2 {
+		return false
+	}
+	switch pg.Code[:2] {
+	case "22", "23", "54", "P0":
+		return true
+	}
+	return false
+}
+
+// eventsOf are one tenant's events.
+type eventsOf struct {
+	tenant uuid.UUID
+	events []Event
+}
+
+// tenantsOf sorts events by tenant, each one's in the order in which they came.
+func tenantsOf(events []tenantEvent) []eventsOf {
+	var all []eventsOf
+	place := map[uuid.UUID]int{}
+	for _, e := range events {
+		i, there := place[e.tenant]
+		if !there {
+			i = len(all)
+			place[e.tenant] = i
+			all = append(all, eventsOf{tenant: e.tenant})
+		}
+		all[i].events = append(all[i].events, e.event)
+	}
+	return all
+}
+
+// byTenant is a batch as statements.
+func byTenant(batch []tenantEvent) []tenantdb.Part {
 	var all []tenantdb.Part
-	for _, t := range order {
-		all = parts(all, t, events[t])
+	for _, t := range tenantsOf(batch) {
+		all = parts(all, t.tenant, t.events)
 	}
 	return all
 }

@@ -58,17 +58,23 @@ func LogBatch(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, events
 	if err != nil || len(events) == 0 {
 		return ids, err
 	}
-	err = door.Stream(ctx, parts(nil, tenant, checked))
-	var pg *pgconn.PgError
-	if errors.As(err, &pg) && pg.Code == "23505" { // an id was there: a retry, or another event's
-		err = door.Tx(ctx, tenant, func(ctx context.Context, tx pgx.Tx) error { return insertAll(ctx, tx, tenant, checked) })
-	} else if err != nil {
-		err = fmt.Errorf("audit: log %d events: %w", len(events), err)
-	}
-	if err != nil {
+	if err := logBatch(ctx, door, tenant, checked); err != nil {
 		return nil, err
 	}
 	return ids, nil
+}
+
+// logBatch writes checked events in one transaction.
+func logBatch(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, events []Event) error {
+	err := door.Stream(ctx, parts(nil, tenant, events))
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) && pg.Code == "23505" { // an id was there: a retry, or another event's
+		return door.Tx(ctx, tenant, func(ctx context.Context, tx pgx.Tx) error { return insertAll(ctx, tx, tenant, events) })
+	}
+	if err != nil {
+		return fmt.Errorf("audit: log %d events: %w", len(events), err)
+	}
+	return nil
 }
 
 // parts appends the statements that write one tenant's events.
@@ -108,11 +114,19 @@ func checkAll(events []Event) ([]Event, []uuid.UUID, error) {
 	for i, e := range events {
 		c, err := e.check()
 		if err != nil {
-			return nil, nil, fmt.Errorf("event %d of the batch: %w", i, err)
+			return nil, nil, atEvent(i, len(events), err)
 		}
 		checked[i], ids[i] = c, c.ID
 	}
 	return checked, ids, nil
+}
+
+// atEvent says which event of a batch an error is about.
+func atEvent(i, of int, err error) error {
+	if of == 1 {
+		return err
+	}
+	return fmt.Errorf("event %d of the batch: %w", i, err)
 }
 
 func insertAll(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, events []Event) error {

@@ -30,7 +30,9 @@ const (
 	segmentBytes = 8 << 20
 	// maxWaiting is how many appends may wait for a write; then callers wait for room.
 	maxWaiting = 4096
-	// maxWrite bounds one write in bytes, beyond the record that crosses it.
+	// MaxAppend is how many bytes one Append may have, frames included.
+	MaxAppend = MaxRecord + 1<<10
+	// maxWrite bounds one write in bytes, beyond the append that crosses it.
 	maxWrite = 1 << 20
 	// idleTime is how long after the last delivery the emptied segment is deleted.
 	idleTime = 10 * time.Second
@@ -68,12 +70,13 @@ type Spool struct {
 	full atomic.Bool // writers wait for a segment to be delivered
 }
 
-// pending is one record on its way to the disk. Whoever moves state from 0 decides: the writer takes it, or
-// its caller gives up.
+// pending is one caller's records on their way to the disk. Whoever moves state from 0 decides: the writer
+// takes them, or their caller gives up.
 type pending struct {
-	payload []byte
-	state   atomic.Int32
-	done    chan error
+	payloads [][]byte
+	size     int // of their frames
+	state    atomic.Int32
+	done     chan error
 }
 
 const (
@@ -166,16 +169,24 @@ func (s *segment) cutTorn() error {
 	return nil
 }
 
-// Append writes a record and returns when it is on the disk. When it returns an error that wraps the
-// context's, the record was not taken, unless the error says that it may have been.
-func (s *Spool) Append(ctx context.Context, payload []byte) error {
-	if len(payload) == 0 || len(payload) > MaxRecord {
-		return fmt.Errorf("spool: a record of %d bytes: it is 1 to %d", len(payload), MaxRecord)
+// Append writes records, MaxAppend bytes at most, and returns when they are on the disk. When it returns an
+// error that wraps the context's, nothing was taken, unless the error says that it may have been; a crash
+// before it returns may leave the first of them.
+func (s *Spool) Append(ctx context.Context, payloads ...[]byte) error {
+	size := 0
+	for _, p := range payloads {
+		if len(p) == 0 || len(p) > MaxRecord {
+			return fmt.Errorf("spool: a record of %d bytes: it is 1 to %d", len(p), MaxRecord)
+		}
+		size += headerBytes + len(p)
+	}
+	if size > MaxAppend {
+		return fmt.Errorf("spool: %d bytes of records at once: the limit is %d", size, MaxAppend)
 	}
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("spool: the record was not taken: %w", err)
 	}
-	p := &pending{payload: payload, done: make(chan error, 1)}
+	p := &pending{payloads: payloads, size: size, done: make(chan error, 1)}
 	if err := s.enqueue(ctx, p); err != nil {
 		return err
 	}

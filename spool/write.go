@@ -28,7 +28,7 @@ func (s *Spool) write() {
 			// Whoever gave up meanwhile was told that nothing was taken.
 			if s.waitForRoom(p) && p.state.CompareAndSwap(0, claimedByWriter) {
 				batch = append(batch, p)
-				size += headerBytes + len(p.payload)
+				size += p.size
 			}
 			p = nil
 			if size < maxWrite {
@@ -56,7 +56,7 @@ func (s *Spool) write() {
 func (s *Spool) waitForRoom(p *pending) bool {
 	for {
 		s.mu.Lock()
-		room, fits := s.room, s.total+int64(headerBytes+len(p.payload))+maxWrite <= s.limit
+		room, fits := s.room, s.total+int64(p.size)+maxWrite <= s.limit
 		s.mu.Unlock()
 		if fits {
 			s.full.Store(false)
@@ -84,8 +84,12 @@ func (s *Spool) put(buf []byte, batch []*pending) ([]byte, error) {
 	if err != nil {
 		return buf, fmt.Errorf("spool: begin a segment: %w", err)
 	}
+	records := 0
 	for _, p := range batch {
-		buf = appendFrame(buf, seg.key, at+int64(len(buf)), p.payload)
+		for _, payload := range p.payloads {
+			buf = appendFrame(buf, seg.key, at+int64(len(buf)), payload)
+		}
+		records += len(p.payloads)
 	}
 	_, err = f.WriteAt(buf, at)
 	if err == nil {
@@ -95,7 +99,7 @@ func (s *Spool) put(buf []byte, batch []*pending) ([]byte, error) {
 	defer s.mu.Unlock()
 	s.writing = false
 	if err != nil {
-		err = errors.Join(fmt.Errorf("spool: write %d records: %w", len(batch), err), f.Truncate(at), f.Close())
+		err = errors.Join(fmt.Errorf("spool: write %d records: %w", records, err), f.Truncate(at), f.Close())
 		s.file = nil
 		if at == 0 && os.Remove(seg.path) == nil {
 			s.files = s.files[:len(s.files)-1]
@@ -104,7 +108,7 @@ func (s *Spool) put(buf []byte, batch []*pending) ([]byte, error) {
 	}
 	seg.size += int64(len(buf))
 	s.total += int64(len(buf))
-	s.appended += uint64(len(batch))
+	s.appended += uint64(records)
 	s.last = time.Now()
 	if seg.size >= segmentBytes {
 		_ = f.Close() // all of it is synced

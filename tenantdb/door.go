@@ -6,9 +6,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
@@ -19,7 +21,12 @@ var ErrNoTenant = errors.New("tenant: the zero UUID is no tenant")
 var ErrNested = errors.New("tenant: a transaction is open already: use the one you have")
 
 // Door opens transactions for one tenant at a time, as konstruct_app.
-type Door struct{ pool *pgxpool.Pool }
+type Door struct {
+	pool *pgxpool.Pool
+
+	mu    sync.Mutex
+	check func(context.Context) error // what must pass before anything is let through; nil: nothing
+}
 
 // Open connects lazily to the database at url.
 func Open(ctx context.Context, url string) (*Door, error) {
@@ -32,6 +39,35 @@ func Open(ctx context.Context, url string) (*Door, error) {
 
 // Close closes every connection, waiting for those in use.
 func (d *Door) Close() { d.pool.Close() }
+
+// Require lets nothing through the door until check has passed once: for a program that starts while its
+// database is away. Whoever comes first runs it.
+func (d *Door) Require(check func(context.Context) error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.check = check
+}
+
+// acquire takes a connection from the pool; lost says that another try may get one.
+func (d *Door) acquire(ctx context.Context) (conn *pgxpool.Conn, lost bool, err error) {
+	d.mu.Lock()
+	check := d.check
+	d.mu.Unlock()
+	if check != nil {
+		if err := check(ctx); err != nil {
+			return nil, false, err
+		}
+		d.Require(nil)
+	}
+	conn, err = d.pool.Acquire(ctx)
+	return conn, err != nil && !refused(err), err
+}
+
+// Unreachable reports whether an error says that the database could not be asked, rather than what it answered.
+func Unreachable(err error) bool {
+	var connect *pgconn.ConnectError
+	return errors.As(err, &connect) && !refused(err)
+}
 
 type insideKey struct{}
 
@@ -60,9 +96,9 @@ func CanOpen(ctx context.Context, tenant uuid.UUID) error {
 
 // once runs fn in one transaction; lost says that the connection went away before COMMIT was sent.
 func (d *Door) once(ctx context.Context, tenant uuid.UUID, fn func(context.Context, pgx.Tx) error) (lost bool, err error) {
-	conn, err := d.pool.Acquire(ctx)
+	conn, lost, err := d.acquire(ctx)
 	if err != nil {
-		return !refused(err), err
+		return lost, err
 	}
 	defer conn.Release()
 	// SET LOCAL and not set_config: it ends with the transaction and reaches Citus workers. A UUID's

@@ -24,9 +24,9 @@ func (d *Door) pipelined(ctx context.Context, tenant uuid.UUID, run func(*pgx.Co
 		return err
 	}
 	return again(ctx, func() (bool, error) {
-		conn, err := d.pool.Acquire(ctx)
+		conn, lost, err := d.acquire(ctx)
 		if err != nil {
-			return !refused(err), err
+			return lost, err
 		}
 		defer conn.Release()
 		if err = run(conn.Conn()); err != nil {

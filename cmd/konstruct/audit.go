@@ -23,6 +23,9 @@ type auditCmd struct {
 	Log    auditLogCmd    `cmd:"" help:"Log one event."`
 	Tail   auditTailCmd   `cmd:"" help:"Print a tenant's events as they are written."`
 	Verify auditVerifyCmd `cmd:"" help:"Re-read every event and hold it against its seal."`
+	Spool  spoolCmd       `cmd:"" help:"What waits on this machine, and what the database refused."`
+	Policy policyCmd      `cmd:"" help:"What is redacted for whom, and whose calls go on without the trail."`
+	Redact redactCmd      `cmd:"" help:"Show what would be stored of a text."`
 }
 
 // tenantFlag names the tenant of a command.
@@ -217,6 +220,7 @@ type auditLogCmd struct {
 	Output   string        `help:"What came out."`
 	Latency  time.Duration `help:"How long it took, for example 1.2s."`
 	Metadata string        `help:"A JSON object." placeholder:"JSON"`
+	Later    bool          `help:"Acknowledge from this machine's spool; ship it when the database is there."`
 }
 
 // Help is shown by --help.
@@ -227,17 +231,26 @@ func (auditLogCmd) Help() string {
 // maxInput bounds what is read from standard input; a summary is cut far below it.
 const maxInput = 16 << 20
 
+// input is a text given as an argument, or standard input where that is "-".
+func input(arg string) (string, error) {
+	if arg != "-" {
+		return arg, nil
+	}
+	raw, err := io.ReadAll(io.LimitReader(os.Stdin, maxInput+1))
+	if err != nil {
+		return "", fmt.Errorf("read the input: %w", err)
+	}
+	if len(raw) > maxInput {
+		return "", fmt.Errorf("the input is longer than %d bytes", maxInput)
+	}
+	return string(raw), nil
+}
+
 // Run logs the event and prints its id.
 func (c auditLogCmd) Run(ctx context.Context, a *app) error {
-	if c.Input == "-" {
-		raw, err := io.ReadAll(io.LimitReader(os.Stdin, maxInput+1))
-		if err != nil {
-			return fmt.Errorf("read the input: %w", err)
-		}
-		if len(raw) > maxInput {
-			return fmt.Errorf("the input is longer than %d bytes", maxInput)
-		}
-		c.Input = string(raw)
+	var err error
+	if c.Input, err = input(c.Input); err != nil {
+		return err
 	}
 	k, done, err := a.open(ctx)
 	if err != nil {
@@ -248,9 +261,16 @@ func (c auditLogCmd) Run(ctx context.Context, a *app) error {
 	if c.Metadata != "" {
 		e.Metadata = json.RawMessage(c.Metadata)
 	}
-	id, err := k.Tenant(c.Tenant).Agent(c.Agent).Log(ctx, e)
+	agent := k.Tenant(c.Tenant).Agent(c.Agent)
+	if c.Later {
+		agent = agent.Async()
+	}
+	id, err := agent.Log(ctx, e)
 	if err != nil {
 		return err
+	}
+	if id == uuid.Nil {
+		fmt.Fprintln(a.err, "konstruct: the trail can't be written: the event is not logged, and the gap will be recorded, as the policy says")
 	}
 	if a.JSON {
 		return a.json(map[string]uuid.UUID{"id": id})

@@ -25,6 +25,10 @@ type settings struct {
 	SuperuserDatabaseURL  string `help:"Of a superuser: migrate guard and bench only." env:"KONSTRUCT_SUPERUSER_DATABASE_URL" placeholder:"URL"`
 	DataDir               string `help:"Folder for the private cluster." env:"KONSTRUCT_DATA_DIR" default:".data" placeholder:"DIR"`
 	PartsDir              string `help:"Folder that make setup fills: PostgreSQL, model, ONNX Runtime." env:"KONSTRUCT_PARTS_DIR" default:"${parts}" placeholder:"DIR"`
+	SpoolDir              string `help:"This process's own folder for events that wait on this machine, and for gaps." env:"KONSTRUCT_SPOOL_DIR" placeholder:"DIR"`
+	SpoolLimit            string `help:"How much the spool may hold on disk, for example 512MiB." env:"KONSTRUCT_SPOOL_LIMIT" default:"1GiB" placeholder:"SIZE"`
+	AuditPolicy           string `help:"File that says, per tenant, what is redacted and whether calls go on when the trail can't be written (docs/policy.md)." env:"KONSTRUCT_AUDIT_POLICY" placeholder:"FILE"`
+	RedactKeyFile         string `help:"File with the secret that redacted values are hashed with; at least 32 bytes." env:"KONSTRUCT_REDACT_KEY_FILE" placeholder:"FILE"`
 	Listen                string `help:"Address the service listens on (not there yet)." env:"KONSTRUCT_LISTEN" default:"127.0.0.1:8080" placeholder:"ADDR"`
 	EmbedURL              string `help:"Base URL of an OpenAI-compatible embeddings endpoint; empty is the local model." env:"KONSTRUCT_EMBED_URL" placeholder:"URL"`
 	EmbedKey              string `help:"Its key." env:"KONSTRUCT_EMBED_KEY" placeholder:"KEY"`

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"strings"
@@ -82,6 +83,14 @@ func need(url, setting, what string) (string, error) {
 
 // open opens the library as konstruct_app.
 func (a *app) open(ctx context.Context) (*konstruct.Konstruct, func(), error) {
+	limit, err := bytesOf("KONSTRUCT_SPOOL_LIMIT", a.SpoolLimit)
+	if err != nil {
+		return nil, nil, err
+	}
+	policy, err := a.policy()
+	if err != nil {
+		return nil, nil, err
+	}
 	u, done, err := a.database(ctx)
 	if err != nil {
 		return nil, nil, err
@@ -90,7 +99,8 @@ func (a *app) open(ctx context.Context) (*konstruct.Konstruct, func(), error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	k, err := konstruct.Open(ctx, konstruct.Config{DatabaseURL: url, Parts: a.PartsDir, Embedder: a.embedder()})
+	k, err := konstruct.Open(ctx, konstruct.Config{DatabaseURL: url, Parts: a.PartsDir, Embedder: a.embedder(), Policy: policy,
+		SpoolDir: a.SpoolDir, SpoolLimit: limit, Logger: slog.New(slog.NewTextHandler(a.err, nil))})
 	if err != nil {
 		done()
 		return nil, nil, err

@@ -1,0 +1,253 @@
+package audit
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// ActionGap is the action type of an event that says that others are missing: an agent's calls went on while
+// the trail could not be written, as the operator chose.
+const ActionGap = "audit_gap"
+
+// The measures of gaps.
+const (
+	// gapsName is the file, in the spool's folder, of gaps that are not recorded yet.
+	gapsName = "gaps.json"
+	// gapEvery is how often gaps are written to that file while they grow, and looked at for recording.
+	gapEvery = time.Second
+	// gapTime bounds one try to record a gap.
+	gapTime = 10 * time.Second
+	// maxGapAgents is how many agents a gap names.
+	maxGapAgents = 100
+)
+
+// gap is a time in which a tenant's events were not logged.
+type gap struct {
+	ID     uuid.UUID         `json:"id"` // of the event that will record it
+	From   time.Time         `json:"from"`
+	To     time.Time         `json:"to"`
+	Count  int               `json:"count"`
+	Agents map[uuid.UUID]int `json:"agents"`
+	Reason string            `json:"reason"` // of the first
+	// AtLeast says that the process ended meanwhile: up to a second's worth more may be missing.
+	AtLeast bool `json:"at_least,omitempty"`
+	// Tried says that its event may be in the trail already: nothing is added to it any more.
+	Tried bool `json:"tried,omitempty"`
+}
+
+// gaps remembers what was not logged, on this machine's disk, until the trail has it.
+type gaps struct {
+	path  string
+	log   *slog.Logger
+	write func(ctx context.Context, tenant uuid.UUID, e Event) error
+	stop  chan struct{}
+	done  sync.WaitGroup
+
+	mu    sync.Mutex
+	open  map[uuid.UUID][]*gap // at most one that was tried, and one that grows
+	dirty bool
+	total uint64 // events since the program began
+}
+
+// openGaps reads what an earlier process left, and records it as soon as write can.
+func openGaps(dir string, log *slog.Logger, write func(context.Context, uuid.UUID, Event) error) (*gaps, error) {
+	g := &gaps{path: filepath.Join(dir, gapsName), log: log, write: write, stop: make(chan struct{})}
+	var err error
+	if g.open, err = readGaps(g.path); err != nil {
+		return nil, err
+	}
+	for _, list := range g.open {
+		for _, one := range list {
+			one.AtLeast = one.AtLeast || !one.Tried
+		}
+	}
+	g.done.Go(g.run)
+	return g, nil
+}
+
+// readGaps reads the file; none where there is no file.
+func readGaps(path string) (map[uuid.UUID][]*gap, error) {
+	open := map[uuid.UUID][]*gap{}
+	raw, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return open, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(raw, &open)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("audit: read the gaps that are not recorded yet: %s: %w", path, err)
+	}
+	return open, nil
+}
+
+// close writes the file once more and tries to record what is open.
+func (g *gaps) close() {
+	close(g.stop)
+	g.done.Wait()
+}
+
+// add counts events that an agent's calls went on without.
+func (g *gaps) add(tenant, agent uuid.UUID, n int, why error) {
+	now := time.Now().UTC().Truncate(time.Microsecond)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.total += uint64(n)
+	g.dirty = true
+	list := g.open[tenant]
+	if len(list) == 0 || list[len(list)-1].Tried {
+		id, err := uuid.NewV7()
+		if err != nil {
+			id = uuid.New()
+		}
+		list = append(list, &gap{ID: id, From: now, Agents: map[uuid.UUID]int{}, Reason: cut(why.Error())})
+		g.open[tenant] = list
+		g.log.Warn("the trail can't be written; calls go on, and the gap will be recorded", "tenant", tenant, "error", why)
+		defer g.save() // the first at once: it must survive what may come next
+	}
+	last := list[len(list)-1]
+	last.To = now
+	last.Count += n
+	if _, named := last.Agents[agent]; named || len(last.Agents) < maxGapAgents {
+		last.Agents[agent] += n
+	}
+}
+
+// waiting returns how many events are missing in gaps that are not recorded yet, and how many since the program began.
+func (g *gaps) waiting() (n int, total uint64) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, list := range g.open {
+		for _, one := range list {
+			n += one.Count
+		}
+	}
+	return n, g.total
+}
+
+// save writes the file when something has changed. The lock is held.
+func (g *gaps) save() {
+	if !g.dirty {
+		return
+	}
+	err := func() error {
+		if len(g.open) == 0 {
+			err := os.Remove(g.path)
+			if errors.Is(err, os.ErrNotExist) {
+				return nil
+			}
+			return err
+		}
+		raw, err := json.Marshal(g.open)
+		if err != nil {
+			return err
+		}
+		f, err := os.OpenFile(g.path+".new", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+		if err != nil {
+			return err
+		}
+		_, err = f.Write(raw)
+		if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+			return err
+		}
+		return os.Rename(f.Name(), g.path)
+	}()
+	if err != nil {
+		g.log.Error("a gap in the trail is kept in memory alone", "file", g.path, "error", err)
+		return
+	}
+	g.dirty = false
+}
+
+// run records gaps as soon as the trail can be written.
+func (g *gaps) run() {
+	tick := time.NewTicker(gapEvery)
+	defer tick.Stop()
+	pause, last := gapEvery, time.Time{}
+	for closing := false; !closing; {
+		select {
+		case <-tick.C:
+		case <-g.stop:
+			closing = true
+		}
+		g.mu.Lock()
+		g.save()
+		any := len(g.open) > 0
+		g.mu.Unlock()
+		if !any || !closing && time.Since(last) < pause {
+			continue
+		}
+		limit := gapTime
+		if closing {
+			limit = closeTime
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), limit)
+		ok := g.record(ctx)
+		cancel()
+		if pause, last = gapEvery, time.Now(); !ok {
+			pause = lastRetry
+		}
+		g.mu.Lock()
+		g.save()
+		g.mu.Unlock()
+	}
+}
+
+// record writes each tenant's oldest gap; false says that the trail can't be written yet.
+func (g *gaps) record(ctx context.Context) bool {
+	g.mu.Lock()
+	first := map[uuid.UUID]gap{}
+	for tenant, list := range g.open {
+		list[0].Tried = true
+		first[tenant] = *list[0]
+	}
+	g.dirty = true
+	g.save() // what is tried may land: it must be tried again as it is
+	g.mu.Unlock()
+	for tenant, one := range first {
+		e, err := one.event()
+		if err == nil {
+			err = g.write(ctx, tenant, e)
+		}
+		if err != nil && !eventsFault(err) {
+			return false
+		}
+		if err != nil {
+			g.log.Error("the database refuses to record a gap in the trail", "tenant", tenant, "from", one.From, "to", one.To, "count", one.Count, "error", err)
+		}
+		g.mu.Lock()
+		if g.open[tenant] = g.open[tenant][1:]; len(g.open[tenant]) == 0 {
+			delete(g.open, tenant)
+		}
+		g.dirty = true
+		g.mu.Unlock()
+	}
+	return true
+}
+
+// event is the gap as the trail has it.
+func (one gap) event() (Event, error) {
+	agents := Metadata{}
+	for _, id := range slices.SortedFunc(maps.Keys(one.Agents), func(a, b uuid.UUID) int { return slices.Compare(a[:], b[:]) }) {
+		agents[id.String()] = one.Agents[id]
+	}
+	m := Metadata{"konstruct.gap.from": one.From, "konstruct.gap.to": one.To, "konstruct.gap.count": one.Count,
+		"konstruct.gap.at_least": one.AtLeast, "konstruct.gap.reason": one.Reason, "konstruct.gap.agents": agents}
+	raw, err := json.Marshal(m)
+	if err != nil {
+		return Event{}, err
+	}
+	return Event{ID: one.ID, Action: ActionGap, At: one.To, Metadata: raw,
+		Input: fmt.Sprintf("%d events were not logged: the trail could not be written", one.Count)}.check()
+}

@@ -1,0 +1,180 @@
+package audit
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/konstruct/konstruct/spool"
+)
+
+// rejectedName is the file of events that were acknowledged and that the database then refused: a JSON
+// object a line.
+const rejectedName = "rejected.jsonl"
+
+// Rejected is an event that the database refused. It stays in the spool's folder until it is retried.
+type Rejected struct {
+	Tenant uuid.UUID `json:"tenant_id"`
+	Event  uuid.UUID `json:"event_id"`
+	Agent  uuid.UUID `json:"agent_id"`
+	Action string    `json:"action_type"`
+	At     time.Time `json:"rejected_at"`
+	Reason string    `json:"reason"`
+	Record []byte    `json:"record"` // the event as the spool keeps it
+}
+
+// rejects writes the file.
+type rejects struct {
+	dir string
+	mu  sync.Mutex
+	n   int
+}
+
+func (r *rejects) number() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.n
+}
+
+func (r *rejects) count() error {
+	list, err := ReadRejected(r.dir)
+	r.n = len(list)
+	return err
+}
+
+// add sets one event aside and returns when it is on the disk.
+func (r *rejects) add(tenant uuid.UUID, record []byte, e Event, why error) error {
+	line, err := json.Marshal(Rejected{tenant, e.ID, e.AgentID, e.Action, time.Now().UTC(), why.Error(), record})
+	if err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	f, err := os.OpenFile(filepath.Join(r.dir, rejectedName), os.O_CREATE|os.O_APPEND|os.O_RDWR, 0o600)
+	if err != nil {
+		return fmt.Errorf("set a refused event aside: %w", err)
+	}
+	// The newline before ends what a crash may have cut short.
+	_, err = fmt.Fprintf(f, "\n%s\n", line)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("set a refused event aside: %w", err)
+	}
+	r.n++
+	return nil
+}
+
+// ReadRejected returns the events that were set aside in a spool's folder.
+func ReadRejected(dir string) ([]Rejected, error) {
+	being, err := readRejected(filepath.Join(dir, retryingName))
+	if err != nil {
+		return nil, err
+	}
+	rest, err := readRejected(filepath.Join(dir, rejectedName))
+	return append(being, rest...), err
+}
+
+func readRejected(path string) ([]Rejected, error) {
+	f, err := os.Open(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	var all []Rejected
+	for lines := bufio.NewReader(f); ; {
+		line, err := lines.ReadBytes('\n')
+		if len(bytes.TrimSpace(line)) > 0 {
+			var r Rejected
+			if json.Unmarshal(line, &r) == nil { // one that was cut short was added again
+				all = append(all, r)
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			return all, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+}
+
+// retryingName is the file of those that are being put back.
+const retryingName = "retrying.jsonl"
+
+// Retry puts the events that were set aside back into the spool, and returns how many. Those that are
+// refused again come back. Killed meanwhile, some are put back twice, and are logged once by their ids.
+func (s *Spool) Retry(ctx context.Context) (n int, err error) {
+	retrying := filepath.Join(s.dir, retryingName)
+	for { // what an earlier one left, then the others
+		list, err := readRejected(retrying)
+		if err != nil {
+			return n, fmt.Errorf("audit: read the refused events: %w", err)
+		}
+		for _, r := range list {
+			if err := s.files.Append(ctx, r.Record); err != nil {
+				return n, fmt.Errorf("audit: %w", err)
+			}
+		}
+		n += len(list)
+		if err := s.rejected.next(retrying, len(list)); errors.Is(err, os.ErrNotExist) {
+			return n, nil
+		} else if err != nil {
+			return n, fmt.Errorf("audit: %w", err)
+		}
+	}
+}
+
+// next drops the file that was put back, n events, and moves the others into its place; os.ErrNotExist
+// says that there are none.
+func (r *rejects) next(retrying string, n int) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.n -= n
+	if err := os.Remove(retrying); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return os.Rename(filepath.Join(r.dir, rejectedName), retrying)
+}
+
+// InspectSpool reads the spool in a folder, whether a process has it open or not, and changes nothing.
+func InspectSpool(dir string) (SpoolStatus, error) {
+	var st SpoolStatus
+	f, err := spool.Inspect(dir, func(payload []byte) {
+		if !st.Oldest.IsZero() {
+			return
+		}
+		if _, e, err := readRecord(payload); err == nil {
+			st.Oldest = e.At
+		}
+	})
+	if err != nil {
+		return st, fmt.Errorf("audit: %w", err)
+	}
+	list, err := ReadRejected(dir)
+	if err != nil {
+		return st, fmt.Errorf("audit: read the refused events: %w", err)
+	}
+	open, err := readGaps(filepath.Join(dir, gapsName))
+	if err != nil {
+		return st, err
+	}
+	for _, list := range open {
+		for _, one := range list {
+			st.Gaps += one.Count
+		}
+	}
+	st.Waiting, st.Bytes, st.Damaged, st.Rejected = f.Waiting, f.Bytes, f.Damaged, len(list)
+	return st, nil
+}

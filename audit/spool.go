@@ -1,0 +1,318 @@
+package audit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/konstruct/konstruct/spool"
+	"github.com/konstruct/konstruct/tenantdb"
+)
+
+// The measures of delivery from the spool.
+const (
+	// lanes is how many transactions are under way at once; an agent's events keep to one lane.
+	lanes = 2
+	// window is how many events are taken from the spool at once.
+	window = 4096
+	// shipTime bounds one transaction.
+	shipTime = commitTime
+	// firstRetry doubles up to lastRetry while the trail can't be written.
+	firstRetry = 100 * time.Millisecond
+	lastRetry  = 10 * time.Second
+	// closeTime is how long Close goes on delivering what waits.
+	closeTime = 2 * time.Second
+)
+
+// Spool acknowledges an event as soon as it is on this machine's disk, and ships it to the trail in the
+// background, exactly once and in each agent's order, however long the database is away and whatever is killed when.
+type Spool struct {
+	door   *tenantdb.Door
+	files  *spool.Spool
+	dir    string
+	log    *slog.Logger
+	seed   maphash.Seed
+	cancel context.CancelFunc
+	done   sync.WaitGroup
+
+	oldest   atomic.Int64 // created_at of the first event under way in Unix microseconds; 0: none
+	rejected rejects
+
+	mu      sync.Mutex
+	problem string // why nothing is delivered now
+}
+
+// SpoolStatus is what a spool holds.
+type SpoolStatus struct {
+	Waiting  int       `json:"waiting_events"`
+	Bytes    int64     `json:"bytes_on_disk"`
+	Limit    int64     `json:"limit_bytes,omitempty"`
+	Oldest   time.Time `json:"oldest,omitzero"`      // created_at of the event that waits longest
+	Rejected int       `json:"rejected_events"`      // events that the database refused; kept in the folder
+	Gaps     int       `json:"gap_events,omitempty"` // events that calls went on without; from InspectSpool alone
+	Damaged  int64     `json:"damaged_bytes"`        // bytes that held no whole event; kept in the folder
+	Problem  string    `json:"problem,omitempty"`    // why nothing is delivered now
+}
+
+// OpenSpool opens the spool in dir for this process alone and begins to ship what waits there through
+// door. limit bounds its bytes on disk; 0 is spool.DefaultLimit. Close it before the door.
+func OpenSpool(door *tenantdb.Door, dir string, limit int64, log *slog.Logger) (*Spool, error) {
+	files, err := spool.Open(dir, limit)
+	if err != nil {
+		return nil, fmt.Errorf("audit: %w", err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	s := &Spool{door: door, files: files, dir: dir, log: log, seed: maphash.MakeSeed(), cancel: cancel, rejected: rejects{dir: dir}}
+	if err := s.rejected.count(); err != nil {
+		cancel()
+		return nil, errors.Join(fmt.Errorf("audit: %w", err), files.Close())
+	}
+	s.done.Go(func() { s.ship(ctx) })
+	return s, nil
+}
+
+// Close stops taking events, delivers for two seconds what waits, and closes the spool; the rest waits for
+// the next OpenSpool.
+func (s *Spool) Close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), closeTime)
+	defer cancel()
+	_ = s.Drain(ctx) // what is left is on the disk
+	s.cancel()
+	s.done.Wait()
+	return s.files.Close()
+}
+
+// Drain waits until nothing waits in the spool, or ctx ends, or the trail can't be written.
+func (s *Spool) Drain(ctx context.Context) error {
+	for {
+		st := s.Status()
+		if st.Waiting == 0 {
+			return nil
+		}
+		if st.Problem != "" {
+			return fmt.Errorf("audit: %d events wait in %s: %s", st.Waiting, s.dir, st.Problem)
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("audit: %d events wait in %s: %w", st.Waiting, s.dir, ctx.Err())
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
+// Status returns what waits now.
+func (s *Spool) Status() SpoolStatus {
+	f := s.files.Status()
+	st := SpoolStatus{Waiting: f.Waiting, Bytes: f.Bytes, Limit: f.Limit, Damaged: f.Damaged, Rejected: s.rejected.number()}
+	if at := s.oldest.Load(); at != 0 && f.Waiting > 0 {
+		st.Oldest = time.UnixMicro(at).UTC()
+	}
+	s.mu.Lock()
+	st.Problem = s.problem
+	s.mu.Unlock()
+	return st
+}
+
+// Log takes one event and returns its id. When it returns nil the event is on this machine's disk and will
+// be in the trail. Its created_at is now where nothing else is said.
+func (s *Spool) Log(ctx context.Context, tenant uuid.UUID, e Event) (uuid.UUID, error) {
+	if err := tenantdb.CanOpen(ctx, tenant); err != nil {
+		return uuid.Nil, err
+	}
+	e, err := e.check()
+	if err != nil {
+		return uuid.Nil, err
+	}
+	return e.ID, s.put(ctx, tenant, e)
+}
+
+// put takes checked events.
+func (s *Spool) put(ctx context.Context, tenant uuid.UUID, events ...Event) error {
+	now := time.Now().UTC().Truncate(time.Microsecond)
+	var some [][]byte
+	size := 0
+	for i, e := range events {
+		if e.At.IsZero() {
+			e.At = now
+		}
+		r := e.record(tenant)
+		if size+len(r)+64 > spool.MaxAppend {
+			if err := s.files.Append(ctx, some...); err != nil {
+				return fmt.Errorf("audit: %w", err)
+			}
+			some, size = nil, 0
+		}
+		some, size = append(some, r), size+len(r)+64
+		if i+1 < len(events) {
+			continue
+		}
+		if err := s.files.Append(ctx, some...); err != nil {
+			return fmt.Errorf("audit: %w", err)
+		}
+	}
+	return nil
+}
+
+// ship delivers what waits until ctx ends.
+func (s *Spool) ship(ctx context.Context) {
+	for {
+		records, err := s.files.Next(ctx, window)
+		if ctx.Err() != nil || errors.Is(err, spool.ErrClosed) {
+			return
+		}
+		if err == nil {
+			err = s.shipRecords(ctx, records)
+		}
+		if err != nil && ctx.Err() == nil { // this machine's disk
+			s.say(err)
+			if !wait(ctx, lastRetry) {
+				return
+			}
+		}
+	}
+}
+
+func (s *Spool) shipRecords(ctx context.Context, records []spool.Record) error {
+	var byLane [lanes][]tenantEvent
+	for _, r := range records {
+		tenant, e, err := readRecord(r.Payload)
+		if err != nil {
+			if err := s.rejected.add(tenant, r.Payload, Event{}, err); err != nil {
+				return err
+			}
+			continue
+		}
+		lane := maphash.Comparable(s.seed, [2]uuid.UUID{tenant, e.AgentID}) % lanes
+		byLane[lane] = append(byLane[lane], tenantEvent{tenant, e})
+		if s.oldest.Load() == 0 {
+			s.oldest.Store(e.At.UnixMicro())
+		}
+	}
+	var all sync.WaitGroup
+	errs := make([]error, lanes)
+	for i, events := range byLane {
+		all.Go(func() {
+			for len(events) > 0 && errs[i] == nil {
+				n := oneCommit(events)
+				errs[i] = s.deliver(ctx, events[:n])
+				events = events[n:]
+			}
+		})
+	}
+	all.Wait()
+	s.oldest.Store(0)
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	return s.files.Done(records[len(records)-1].End, len(records))
+}
+
+// oneCommit is how many of the first events may share a transaction: its events are in the log in the
+// order of their ids, so an agent's must rise.
+func oneCommit(events []tenantEvent) int {
+	last := map[[2]uuid.UUID]uuid.UUID{}
+	for i, e := range events {
+		agent := [2]uuid.UUID{e.tenant, e.event.AgentID}
+		if before, ok := last[agent]; i == MaxBatch/10 || ok && string(e.event.ID[:]) <= string(before[:]) {
+			return i
+		}
+		last[agent] = e.event.ID
+	}
+	return len(events)
+}
+
+// deliver writes one transaction's events, again and again until they are there, or refused one by one.
+// An error is this machine's, or the context's.
+func (s *Spool) deliver(ctx context.Context, events []tenantEvent) error {
+	for pause := firstRetry; ; pause = min(2*pause, lastRetry) {
+		err := s.try(ctx, events)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		var mine *localError
+		if err == nil || errors.As(err, &mine) {
+			if err == nil {
+				s.say(nil)
+			}
+			return err
+		}
+		s.say(err)
+		if !wait(ctx, pause/2+rand.N(pause)) {
+			return ctx.Err()
+		}
+	}
+}
+
+// localError is one of this machine's disk.
+type localError struct{ error }
+
+func (e *localError) Unwrap() error { return e.error }
+
+// try writes events once: together; where some were there already, together but those; where the database
+// refuses one, one by one, setting aside what it refuses.
+func (s *Spool) try(ctx context.Context, events []tenantEvent) error {
+	ctx, cancel := context.WithTimeout(ctx, shipTime)
+	defer cancel()
+	err := s.door.Stream(ctx, byTenant(events))
+	if err == nil || !eventsFault(err) {
+		return err
+	}
+	for _, t := range tenantsOf(events) {
+		err := s.door.Tx(ctx, t.tenant, func(ctx context.Context, tx pgx.Tx) error { return insertAll(ctx, tx, t.tenant, t.events) })
+		if err == nil {
+			continue
+		}
+		if !eventsFault(err) {
+			return err
+		}
+		for _, e := range t.events {
+			err := log(ctx, s.door, t.tenant, e)
+			if err != nil && !eventsFault(err) {
+				return err
+			}
+			if err != nil {
+				s.log.ErrorContext(ctx, "the database refused an event, which is set aside", "tenant", t.tenant, "event", e.ID, "error", err)
+				if err := s.rejected.add(t.tenant, e.record(t.tenant), e, err); err != nil {
+					return &localError{err}
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// say notes why nothing is delivered, or that it is again, and logs the change.
+func (s *Spool) say(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	before := s.problem
+	s.problem = ""
+	if err != nil {
+		s.problem = err.Error()
+	}
+	switch {
+	case before == "" && err != nil:
+		s.log.Warn("the trail can't be written; events wait in the spool", "folder", s.dir, "error", err)
+	case before != "" && err == nil:
+		s.log.Info("the trail is written again", "folder", s.dir)
+	}
+}
+
+// wait returns false when ctx ends first.
+func wait(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
+	}
+}
