@@ -3,12 +3,16 @@ package audit_test
 import (
 	"bufio"
 	"context"
+	"errors"
+	"flag"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -22,32 +26,55 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// kills is how often each is killed.
-const kills = 20
+// kills is how often each is killed; make test-faults says 50.
+var kills = flag.Int("kills", 5, "how often the program and PostgreSQL are killed in the fault tests")
 
-// loaderURL, set in the environment, makes this test binary a loader; see TestMain.
-const loaderURL = "AUDIT_TEST_LOADER_URL"
+// The environment that makes this test binary a loader; see TestMain.
+const (
+	loaderURL   = "AUDIT_TEST_LOADER_URL"
+	loaderSpool = "AUDIT_TEST_LOADER_SPOOL"
+)
 
 func TestMain(m *testing.M) {
 	if url := os.Getenv(loaderURL); url != "" {
-		load(context.Background(), url, func(id uuid.UUID) { fmt.Println(id) })
+		load(context.Background(), url, os.Getenv(loaderSpool), func(id uuid.UUID) { fmt.Println(id) })
 		return
 	}
 	testkit.Main(m)
 }
 
-// load logs single events, alone and in shared commits, and batches from several goroutines until ctx ends or the database fails, and
-// tells acked of each event once it is acknowledged.
-func load(ctx context.Context, url string, acked func(uuid.UUID)) {
+// loaders is how many write at once: half of them through the spool.
+const loaders = 64
+
+func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
+
+// openTrail opens a trail with a spool, trying again while the folder is a dying process's.
+func openTrail(door *tenantdb.Door, dir string, p *audit.Policy) (t *audit.Trail, err error) {
+	for range 100 {
+		if t, err = audit.OpenTrail(door, audit.TrailConfig{SpoolDir: dir, Policy: p, Logger: quiet()}); err == nil {
+			return t, nil
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return nil, err
+}
+
+// load logs from 64 writers, each an agent, until ctx ends: through the spool, in shared commits, alone and
+// in batches, with pauses. It goes on when the database fails, and tells acked of each event that is
+// acknowledged. A spool writer's events are numbered in its order.
+func load(ctx context.Context, url, spoolDir string, acked func(uuid.UUID)) {
 	door, err := tenantdb.Open(ctx, url)
 	if err != nil {
 		panic(err)
 	}
 	defer door.Close()
-	group := audit.NewGroup(door)
-	defer group.Close()
+	trail, err := openTrail(door, spoolDir, nil)
+	if err != nil {
+		panic(err)
+	}
+	defer trail.Close()
 	var mu sync.Mutex
-	tell := func(ids ...uuid.UUID) {
+	tell := func(ids []uuid.UUID) {
 		mu.Lock()
 		defer mu.Unlock()
 		for _, id := range ids {
@@ -55,35 +82,37 @@ func load(ctx context.Context, url string, acked func(uuid.UUID)) {
 		}
 	}
 	var writers sync.WaitGroup
-	for w := range 12 {
+	for w := range loaders {
+		agent := uuid.New()
 		writers.Go(func() {
-			for ctx.Err() == nil {
-				if w != 0 {
-					log := group.Log // most share commits
-					if w == 1 {
-						log = func(ctx context.Context, tenant uuid.UUID, e audit.Event) (uuid.UUID, error) {
-							return audit.Log(ctx, door, tenant, e)
-						}
-					}
-					id, err := log(ctx, tenantA, audit.Event{Action: audit.ActionToolCall, Input: "single"})
-					if err != nil {
-						return
-					}
-					tell(id)
-					continue
+			for n := 0; ctx.Err() == nil; n++ {
+				e := audit.Event{AgentID: agent, Action: audit.ActionToolCall, Input: "single"}
+				ids := []uuid.UUID{uuid.Nil}
+				var err error
+				switch {
+				case w%2 == 0:
+					e.Action, e.Latency = "spooled", time.Duration(n)*time.Millisecond
+					ids, err = trail.Later(ctx, tenantA, []audit.Event{e})
+				case w == 1:
+					ids, err = trail.LogBatch(ctx, tenantA, slices.Repeat([]audit.Event{e}, 20))
+				case w == 3:
+					ids[0], err = audit.Log(ctx, door, tenantB, e)
+				default:
+					ids[0], err = trail.Log(ctx, tenantA, e)
 				}
-				ids, err := audit.LogBatch(ctx, door, tenantA, slices.Repeat([]audit.Event{{Action: audit.ActionLLMCall, Input: "batch"}}, 20))
-				if err != nil {
-					return
+				if err == nil {
+					tell(ids)
 				}
-				tell(ids...)
+				if err != nil || rand.N(20) == 0 {
+					time.Sleep(rand.N(20 * time.Millisecond))
+				}
 			}
 		})
 	}
 	writers.Wait()
 }
 
-// holds checks that every acknowledged event is stored once and that the whole trail verifies.
+// holds checks that every acknowledged event is stored once, each spool writer's in its order, and that the whole trail verifies.
 func holds(t *testing.T, d *testkit.DB, acked []uuid.UUID) {
 	t.Helper()
 	notary := testkit.Connect(t, d.URL("konstruct_notary"))
@@ -105,10 +134,23 @@ func holds(t *testing.T, d *testkit.DB, acked []uuid.UUID) {
 	for _, id := range stored {
 		times[id]++
 	}
+	lost, doubled := 0, 0
 	for _, id := range acked {
-		if times[id] != 1 {
-			t.Errorf("the acknowledged event %s is there %d times", id, times[id])
+		if times[id] == 0 {
+			lost++
 		}
+		if times[id] > 1 {
+			doubled++
+		}
+	}
+	if lost+doubled > 0 {
+		t.Errorf("of %d acknowledged events %d are lost and %d doubled", len(acked), lost, doubled)
+	}
+	var disorder int
+	if err := notary.QueryRow(t.Context(), `SELECT count(*) FROM (
+	    SELECT latency_ms AS n, lag(latency_ms) OVER (PARTITION BY agent_id ORDER BY xid, id) AS before
+	      FROM audit_events e JOIN audit_seals s ON s.tenant_id = e.tenant_id AND s.event_id = e.id WHERE action_type = 'spooled') o WHERE before >= n`).Scan(&disorder); err != nil || disorder > 0 {
+		t.Errorf("%d spooled events are out of their agent's order, %v", disorder, err)
 	}
 	db, err := tenantdb.OpenEvidence(t.Context(), d.URL("konstruct_notary"))
 	if err != nil {
@@ -121,48 +163,84 @@ func holds(t *testing.T, d *testkit.DB, acked []uuid.UUID) {
 	}
 }
 
-func TestAcknowledgedEventsSurviveTheKillOfTheProcess(t *testing.T) {
-	d := testkit.Database(t)
-	var acked []uuid.UUID
-	for range kills {
-		cmd := exec.CommandContext(t.Context(), os.Args[0])
-		cmd.Env = append(os.Environ(), loaderURL+"="+d.URL("konstruct_app"))
-		out, err := cmd.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		lines := bufio.NewReader(out)
-		first, err := lines.ReadString('\n') // it is writing
-		if err != nil {
-			t.Fatal(err)
-		}
-		time.AfterFunc(rand.N(150*time.Millisecond), func() { _ = cmd.Process.Kill() })
-		rest, err := io.ReadAll(lines)
-		if err != nil {
-			t.Fatal(err)
-		}
-		_ = cmd.Wait()
-		for line := range slices.Values(append([]string{first}, splitLines(string(rest))...)) {
-			if id, err := uuid.Parse(line[:min(36, len(line))]); err == nil { // the last line may be cut
-				acked = append(acked, id)
-			}
+// drained ships what is left in a spool's folder.
+func drained(t *testing.T, d *testkit.DB, dir string) {
+	t.Helper()
+	door, err := tenantdb.Open(t.Context(), d.URL("konstruct_app"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer door.Close()
+	trail, err := openTrail(door, dir, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer trail.Close()
+	s, err := trail.Spool()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	for err = s.Drain(ctx); err != nil && ctx.Err() == nil; err = s.Drain(ctx) { // it may be starting yet
+		time.Sleep(50 * time.Millisecond)
+	}
+	if st := s.Status(); err != nil || st.Rejected > 0 || st.Damaged > 0 {
+		t.Errorf("after the last start the spool holds %+v, %v", st, err)
+	}
+}
+
+// loader starts this test binary as a loader, and returns it with what it prints once it is writing.
+func loader(t *testing.T, url, dir string) (*exec.Cmd, *bufio.Reader, string) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), os.Args[0])
+	cmd.Env = append(os.Environ(), loaderURL+"="+url, loaderSpool+"="+dir)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewReader(out)
+	first, err := lines.ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cmd, lines, first
+}
+
+// told reads the ids that a loader printed; the last line may be cut.
+func told(t *testing.T, first string, lines io.Reader) (ids []uuid.UUID) {
+	t.Helper()
+	rest, err := io.ReadAll(lines)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.SplitSeq(first+string(rest), "\n") {
+		if id, err := uuid.Parse(line); err == nil && len(line) == 36 {
+			ids = append(ids, id)
 		}
 	}
-	if len(acked) < kills*20 {
+	return ids
+}
+
+func TestAcknowledgedEventsSurviveTheKillOfTheProcess(t *testing.T) {
+	d, dir := testkit.Database(t), t.TempDir()
+	var acked []uuid.UUID
+	for range *kills {
+		cmd, lines, first := loader(t, d.URL("konstruct_app"), dir)
+		time.AfterFunc(rand.N(400*time.Millisecond), func() { _ = cmd.Process.Kill() })
+		acked = append(acked, told(t, first, lines)...)
+		_ = cmd.Wait()
+	}
+	drained(t, d, dir)
+	if len(acked) < *kills*20 {
 		t.Fatalf("only %d events were acknowledged", len(acked))
 	}
 	holds(t, d, acked)
-	t.Logf("%d acknowledged events in %d killed processes", len(acked), kills)
-}
-
-func splitLines(s string) (lines []string) {
-	for i := 0; i+37 <= len(s); i += 37 {
-		lines = append(lines, s[i:i+36])
-	}
-	return lines
+	t.Logf("%d acknowledged events in %d killed processes", len(acked), *kills)
 }
 
 func TestAcknowledgedEventsSurviveTheKillOfPostgreSQL(t *testing.T) {
@@ -170,26 +248,84 @@ func TestAcknowledgedEventsSurviveTheKillOfPostgreSQL(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := testkit.Own(t)
+	d, dir := testkit.Own(t), t.TempDir()
+	// The program does not end when PostgreSQL does: it writes through a proxy that finds each new server.
+	proxy, url := testkit.NewProxy(t, d.URL("konstruct_app"))
+	ctx, stop := context.WithCancel(t.Context())
+	var mu sync.Mutex
 	var acked []uuid.UUID
-	for range kills {
-		writing, once := make(chan struct{}), sync.Once{}
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			load(t.Context(), d.URL("konstruct_app"), func(id uuid.UUID) {
-				acked = append(acked, id)
-				once.Do(func() { close(writing) })
-			})
-		}()
-		<-writing
-		time.Sleep(rand.N(100 * time.Millisecond))
+	var writing sync.WaitGroup
+	writing.Go(func() {
+		load(ctx, url, dir, func(id uuid.UUID) { mu.Lock(); acked = append(acked, id); mu.Unlock() })
+	})
+	for range *kills {
+		time.Sleep(50*time.Millisecond + rand.N(300*time.Millisecond))
 		d.Cluster.Kill()
-		<-done
-		if d.Cluster, err = devpg.Start(t.Context(), in, d.Dir); err != nil {
+		time.Sleep(rand.N(100 * time.Millisecond))
+		c, err := devpg.Start(t.Context(), in, d.Dir)
+		if err != nil {
 			t.Fatal(err)
 		}
-		holds(t, d, acked)
+		d.Cluster = c
+		proxy.To(t, d.URL("konstruct_app"))
 	}
-	t.Logf("%d acknowledged events in %d crashes", len(acked), kills)
+	time.Sleep(200 * time.Millisecond)
+	stop()
+	writing.Wait()
+	drained(t, d, dir)
+	holds(t, d, acked)
+	t.Logf("%d acknowledged events in %d crashes", len(acked), *kills)
+}
+
+// TestABadNetworkLosesNothing cuts, drops and delays the connection under load. A caller waits no longer
+// than its context says.
+func TestABadNetworkLosesNothing(t *testing.T) {
+	d, dir := testkit.Database(t), t.TempDir()
+	proxy, url := testkit.NewProxy(t, d.URL("konstruct_app"))
+	ctx, stop := context.WithCancel(t.Context())
+	var mu sync.Mutex
+	var acked []uuid.UUID
+	var writing sync.WaitGroup
+	writing.Go(func() {
+		load(ctx, url, dir, func(id uuid.UUID) { mu.Lock(); acked = append(acked, id); mu.Unlock() })
+	})
+	door, err := tenantdb.Open(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer door.Close()
+	group := audit.NewGroup(door)
+	defer group.Close()
+	for range *kills {
+		time.Sleep(rand.N(100 * time.Millisecond))
+		proxy.Drop()
+		proxy.Delay(rand.N(10 * time.Millisecond))
+		time.Sleep(rand.N(100 * time.Millisecond))
+		proxy.Delay(0)
+		proxy.Cut(true)
+		limited, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		begin := time.Now()
+		_, err := group.Log(limited, tenantA, audit.Event{Action: "x"})
+		cancel()
+		if took := time.Since(begin); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "logged") || took > 5*time.Second {
+			t.Errorf("a call within 50 ms ended after %v: %v", took, err)
+		}
+		proxy.Drop()
+		proxy.Cut(false)
+	}
+	time.Sleep(100 * time.Millisecond)
+	stop()
+	proxy.Drop()
+	writing.Wait()
+	drained(t, d, dir)
+	holds(t, d, acked)
+	t.Logf("%d acknowledged events over a bad network", len(acked))
+}
+
+// inTx logs in the caller's own transaction.
+func inTx(trail *audit.Trail, e audit.Event) func(context.Context, pgx.Tx) error {
+	return func(ctx context.Context, tx pgx.Tx) error {
+		_, err := trail.InTx(ctx, tx, tenantA, e)
+		return err
+	}
 }

@@ -42,6 +42,8 @@ type gap struct {
 	Reason string            `json:"reason"` // of the first
 	// AtLeast says that the process ended meanwhile: up to a second's worth more may be missing.
 	AtLeast bool `json:"at_least,omitempty"`
+	// Growing is what the file says of a gap whose process has not closed it.
+	Growing bool `json:"growing,omitempty"`
 	// Tried says that its event may be in the trail already: nothing is added to it any more.
 	Tried bool `json:"tried,omitempty"`
 }
@@ -69,7 +71,7 @@ func openGaps(dir string, log *slog.Logger, write func(context.Context, uuid.UUI
 	}
 	for _, list := range g.open {
 		for _, one := range list {
-			one.AtLeast = one.AtLeast || !one.Tried
+			one.AtLeast, one.Growing = one.AtLeast || one.Growing, false
 		}
 	}
 	g.done.Go(g.run)
@@ -111,7 +113,7 @@ func (g *gaps) add(tenant, agent uuid.UUID, n int, why error) {
 		if err != nil {
 			id = uuid.New()
 		}
-		list = append(list, &gap{ID: id, From: now, Agents: map[uuid.UUID]int{}, Reason: cut(why.Error())})
+		list = append(list, &gap{ID: id, Growing: true, From: now, Agents: map[uuid.UUID]int{}, Reason: cut(why.Error())})
 		g.open[tenant] = list
 		g.log.Warn("the trail can't be written; calls go on, and the gap will be recorded", "tenant", tenant, "error", why)
 		defer g.save() // the first at once: it must survive what may come next
@@ -134,6 +136,16 @@ func (g *gaps) waiting() (n int, total uint64) {
 		}
 	}
 	return n, g.total
+}
+
+// settle says that nothing more comes in this process: the counts are whole. The lock is held.
+func (g *gaps) settle() {
+	for _, list := range g.open {
+		for _, one := range list {
+			one.Growing = false
+		}
+	}
+	g.dirty = true
 }
 
 // save writes the file when something has changed. The lock is held.
@@ -182,6 +194,9 @@ func (g *gaps) run() {
 			closing = true
 		}
 		g.mu.Lock()
+		if closing {
+			g.settle()
+		}
 		g.save()
 		any := len(g.open) > 0
 		g.mu.Unlock()
@@ -209,7 +224,7 @@ func (g *gaps) record(ctx context.Context) bool {
 	g.mu.Lock()
 	first := map[uuid.UUID]gap{}
 	for tenant, list := range g.open {
-		list[0].Tried = true
+		list[0].Tried, list[0].Growing = true, false
 		first[tenant] = *list[0]
 	}
 	g.dirty = true

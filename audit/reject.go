@@ -117,7 +117,7 @@ const retryingName = "retrying.jsonl"
 // refused again come back. Killed meanwhile, some are put back twice, and are logged once by their ids.
 func (s *Spool) Retry(ctx context.Context) (n int, err error) {
 	retrying := filepath.Join(s.dir, retryingName)
-	for { // what an earlier one left, then the others
+	for turn := 0; ; turn++ { // what an earlier one left, then the others; not those that are refused meanwhile
 		list, err := readRejected(retrying)
 		if err != nil {
 			return n, fmt.Errorf("audit: read the refused events: %w", err)
@@ -128,21 +128,23 @@ func (s *Spool) Retry(ctx context.Context) (n int, err error) {
 			}
 		}
 		n += len(list)
-		if err := s.rejected.next(retrying, len(list)); errors.Is(err, os.ErrNotExist) {
+		err = s.rejected.next(retrying, len(list), turn == 0)
+		if errors.Is(err, os.ErrNotExist) || err == nil && turn == 1 {
 			return n, nil
-		} else if err != nil {
+		}
+		if err != nil {
 			return n, fmt.Errorf("audit: %w", err)
 		}
 	}
 }
 
-// next drops the file that was put back, n events, and moves the others into its place; os.ErrNotExist
-// says that there are none.
-func (r *rejects) next(retrying string, n int) error {
+// next drops the file that was put back, n events, and moves the others into its place if there are to be
+// more; os.ErrNotExist says that there are none.
+func (r *rejects) next(retrying string, n int, more bool) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.n -= n
-	if err := os.Remove(retrying); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := os.Remove(retrying); err != nil && !errors.Is(err, os.ErrNotExist) || !more {
 		return err
 	}
 	return os.Rename(filepath.Join(r.dir, rejectedName), retrying)

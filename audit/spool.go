@@ -41,6 +41,7 @@ type Spool struct {
 	dir    string
 	log    *slog.Logger
 	seed   maphash.Seed
+	now    func() time.Time // this machine's clock
 	cancel context.CancelFunc
 	done   sync.WaitGroup
 
@@ -71,7 +72,7 @@ func OpenSpool(door *tenantdb.Door, dir string, limit int64, log *slog.Logger) (
 		return nil, fmt.Errorf("audit: %w", err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	s := &Spool{door: door, files: files, dir: dir, log: log, seed: maphash.MakeSeed(), cancel: cancel, rejected: rejects{dir: dir}}
+	s := &Spool{door: door, files: files, dir: dir, log: log, now: time.Now, seed: maphash.MakeSeed(), cancel: cancel, rejected: rejects{dir: dir}}
 	if err := s.rejected.count(); err != nil {
 		cancel()
 		return nil, errors.Join(fmt.Errorf("audit: %w", err), files.Close())
@@ -137,7 +138,7 @@ func (s *Spool) Log(ctx context.Context, tenant uuid.UUID, e Event) (uuid.UUID, 
 
 // put takes checked events.
 func (s *Spool) put(ctx context.Context, tenant uuid.UUID, events ...Event) error {
-	now := time.Now().UTC().Truncate(time.Microsecond)
+	now := s.now().UTC().Truncate(time.Microsecond)
 	var some [][]byte
 	size := 0
 	for i, e := range events {

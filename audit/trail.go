@@ -55,7 +55,8 @@ func OpenTrail(door *tenantdb.Door, c TrailConfig) (*Trail, error) {
 		t.group.Close()
 		return nil, err
 	}
-	if t.gaps, err = openGaps(c.SpoolDir, c.Logger, t.group.log); err != nil {
+	record := func(ctx context.Context, tenant uuid.UUID, e Event) error { return log(ctx, door, tenant, e) }
+	if t.gaps, err = openGaps(c.SpoolDir, c.Logger, record); err != nil {
 		t.group.Close()
 		return nil, errors.Join(err, t.spool.Close())
 	}
@@ -64,14 +65,12 @@ func OpenTrail(door *tenantdb.Door, c TrailConfig) (*Trail, error) {
 
 // Close writes what was taken, delivers for two seconds what waits in the spool, and stops.
 func (t *Trail) Close() error {
-	if t.gaps != nil {
-		t.gaps.close()
-	}
 	t.group.Close()
-	if t.spool != nil {
-		return t.spool.Close()
+	if t.spool == nil {
+		return nil
 	}
-	return nil
+	t.gaps.close() // whoever waited has been answered
+	return t.spool.Close()
 }
 
 // Spool returns the trail's spool, or ErrNoSpool.

@@ -315,6 +315,9 @@ func (c *Cluster) URL(role, database string) string {
 // SuperuserURL returns the superuser's URL on the given database.
 func (c *Cluster) SuperuserURL(database string) string { return c.URL(superuser, database) }
 
+// PID is the server's process.
+func (c *Cluster) PID() int { return c.cmd.Process.Pid }
+
 // Exited is closed when the server has stopped, whoever stopped it.
 func (c *Cluster) Exited() <-chan struct{} { return c.exited }
 
@@ -366,12 +369,22 @@ func freePort() (int, error) {
 // it would.
 func (c *Cluster) Kill() {
 	pid := c.cmd.Process.Pid
-	children, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid)) // where there is no such file, they notice by themselves
-	_ = c.cmd.Process.Kill()
-	for _, child := range strings.Fields(string(children)) {
+	_ = c.cmd.Process.Signal(syscall.SIGSTOP)                                  // it starts no more of them
+	list, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid)) // where there is no such file, they notice by themselves
+	children := strings.Fields(string(list))
+	for _, child := range children {
 		if n, err := strconv.Atoi(child); err == nil {
 			_ = syscall.Kill(n, syscall.SIGKILL)
 		}
 	}
+	_ = c.cmd.Process.Kill()
 	<-c.exited
+	for _, child := range children { // one that is not gone yet would hold the shared memory
+		for range 500 {
+			if stat, err := os.ReadFile("/proc/" + child + "/stat"); err != nil || bytes.Contains(stat, []byte(") Z ")) {
+				break
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+	}
 }

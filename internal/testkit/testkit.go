@@ -146,6 +146,12 @@ func Own(t testing.TB) *DB {
 	if err := os.Chmod(filepath.Dir(dir), 0o711); err != nil {
 		t.Fatal(err)
 	}
+	return OwnIn(t, dir)
+}
+
+// OwnIn is Own with its data in a folder of the test's choice.
+func OwnIn(t testing.TB, dir string) *DB {
+	t.Helper()
 	c, err := start(dir)
 	if err != nil {
 		t.Fatal(err)

@@ -1,0 +1,14 @@
+package audit
+
+import (
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// SetClock gives the trail's spool another clock.
+func (t *Trail) SetClock(now func() time.Time) { t.spool.now = now }
+
+// Record and ReadRecord are how an event waits in the spool.
+func (e Event) Record(tenant uuid.UUID) []byte      { return e.record(tenant) }
+func ReadRecord(b []byte) (uuid.UUID, Event, error) { return readRecord(b) }
