@@ -1,8 +1,8 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup run build test bench fuzz lint fmt clean
+.PHONY: help setup run build test test-faults bench fuzz lint fmt clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## bring what this machine lacks: PostgreSQL with pgvector, the embedding model, ONNX Runtime
 	@scripts/setup
@@ -17,16 +17,23 @@ test: ## run every test, on a private PostgreSQL
 	@scripts/setup test
 	go test -timeout 15m ./...
 
+test-faults: ## kill the program and PostgreSQL 50 times each under 64 writers, and be a bad network, disk and clock: some minutes
+	@scripts/setup test
+	go test ./audit -v -timeout 30m -run 'Survive|BadNetwork|FullDisk|SlowDisk|SteppedClock' -args -kills 50
+
 bench: setup build ## measure against baselines in the same run
 	@bin/konstruct bench all
 	go test -run '^$$' -bench . -benchmem ./...
 
-fuzz: setup ## fuzz the leaf encoder, the HTML, Markdown and PDF readers and the chunker, a minute each
+fuzz: setup ## fuzz the leaf encoder, the readers, the chunker, the spool's recovery and redaction, a minute each
 	go test -run '^$$' -fuzz FuzzLeaf -fuzztime 1m -fuzzminimizetime 1x ./ledger
 	go test -run '^$$' -fuzz FuzzHTML -fuzztime 1m -fuzzminimizetime 1x ./extract
 	go test -run '^$$' -fuzz FuzzMarkdown -fuzztime 1m -fuzzminimizetime 1x ./extract
 	go test -run '^$$' -fuzz FuzzPDF -fuzztime 1m -fuzzminimizetime 1x ./extract
 	go test -run '^$$' -fuzz FuzzSplit -fuzztime 1m -fuzzminimizetime 1x ./chunk
+	go test -run '^$$' -fuzz FuzzRecovery -fuzztime 1m -fuzzminimizetime 1x ./spool
+	go test -run '^$$' -fuzz FuzzRecord -fuzztime 1m -fuzzminimizetime 1x ./audit
+	go test -run '^$$' -fuzz FuzzRedact -fuzztime 1m -fuzzminimizetime 1x ./audit
 
 lint: ## gofmt, go vet, staticcheck, and the import rules
 	@test -z "$$(gofmt -l .)" || { echo "not formatted:"; gofmt -l .; exit 1; }

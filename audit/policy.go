@@ -39,11 +39,16 @@ type rules struct {
 	shown  TenantPolicy
 }
 
+// What becomes of a call when the trail can't be written.
+const (
+	Fail = "fail"  // it fails
+	GoOn = "go_on" // it goes on, and the gap is recorded
+)
+
 // TenantPolicy is one tenant's part of a policy as it is written in JSON.
 type TenantPolicy struct {
-	// WhenUnwritable says what becomes of an agent's call when the trail can't be written: "fail" (the
-	// default), or "go_on": the call succeeds, and the gap is recorded with times and count once the trail
-	// can be written again.
+	// WhenUnwritable says what becomes of an agent's call when the trail can't be written: Fail (the default), or
+	// GoOn: the call succeeds, and the gap is recorded with times and count once the trail can be written again.
 	WhenUnwritable string `json:"when_unwritable,omitempty"`
 	// Wait is how long a call waits for the trail at most, as Go writes durations. Empty: as long as its
 	// context when calls fail, five seconds when they go on.
@@ -87,8 +92,8 @@ func ParsePolicy(raw, key []byte) (*Policy, error) {
 func (t TenantPolicy) compile(at string, key []byte, tenant uuid.UUID) (r rules, err error) {
 	r.shown = t
 	switch t.WhenUnwritable {
-	case "", "fail":
-	case "go_on":
+	case "", Fail:
+	case GoOn:
 		r.goOn, r.wait = true, defaultGoOnAfter
 	default:
 		return r, fmt.Errorf(`policy: %s.when_unwritable: %.40q is neither "fail" nor "go_on"`, at, t.WhenUnwritable)
@@ -133,6 +138,20 @@ func (p *Policy) GoesOn() bool {
 		}
 	}
 	return p.byDefault.goOn
+}
+
+// AlwaysFail returns the policy with every call failing when the trail can't be written.
+func (p *Policy) AlwaysFail() *Policy {
+	if p == nil {
+		return nil
+	}
+	closed := &Policy{byDefault: p.byDefault, tenants: maps.Clone(p.tenants)}
+	closed.byDefault.goOn = false
+	for id, r := range closed.tenants {
+		r.goOn = false
+		closed.tenants[id] = r
+	}
+	return closed
 }
 
 // Default returns what holds for a tenant that is not named.

@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/konstruct/konstruct"
+	"github.com/konstruct/konstruct/audit"
 	"github.com/konstruct/konstruct/embed"
 	"github.com/konstruct/konstruct/internal/devpg"
 	"github.com/konstruct/konstruct/migrations"
@@ -81,8 +82,18 @@ func need(url, setting, what string) (string, error) {
 	return url, nil
 }
 
-// open opens the library as konstruct_app.
+// open opens the library as konstruct_app, without the spool: that is one process's, and may be the service's.
+// Calls fail here when the trail can't be written, whatever the policy says: a person sees it.
 func (a *app) open(ctx context.Context) (*konstruct.Konstruct, func(), error) {
+	return a.openWith(ctx, "", (*audit.Policy).AlwaysFail)
+}
+
+// openSpool opens the library with the spool that is set.
+func (a *app) openSpool(ctx context.Context) (*konstruct.Konstruct, func(), error) {
+	return a.openWith(ctx, a.SpoolDir, func(p *audit.Policy) *audit.Policy { return p })
+}
+
+func (a *app) openWith(ctx context.Context, spoolDir string, change func(*audit.Policy) *audit.Policy) (*konstruct.Konstruct, func(), error) {
 	limit, err := bytesOf("KONSTRUCT_SPOOL_LIMIT", a.SpoolLimit)
 	if err != nil {
 		return nil, nil, err
@@ -99,8 +110,8 @@ func (a *app) open(ctx context.Context) (*konstruct.Konstruct, func(), error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	k, err := konstruct.Open(ctx, konstruct.Config{DatabaseURL: url, Parts: a.PartsDir, Embedder: a.embedder(), Policy: policy,
-		SpoolDir: a.SpoolDir, SpoolLimit: limit, Logger: slog.New(slog.NewTextHandler(a.err, nil))})
+	k, err := konstruct.Open(ctx, konstruct.Config{DatabaseURL: url, Parts: a.PartsDir, Embedder: a.embedder(), Policy: change(policy),
+		SpoolDir: spoolDir, SpoolLimit: limit, Logger: slog.New(slog.NewTextHandler(a.err, nil))})
 	if err != nil {
 		done()
 		return nil, nil, err

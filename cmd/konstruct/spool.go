@@ -115,7 +115,7 @@ func (a *app) ship(ctx context.Context, first func(*audit.Spool) error) error {
 	if _, err := a.needSpool(); err != nil {
 		return err
 	}
-	k, done, err := a.open(ctx)
+	k, done, err := a.openSpool(ctx)
 	if err != nil {
 		return err
 	}
