@@ -50,6 +50,9 @@ type redactor struct {
 	key   []byte
 	finds []finder
 	paths []pathRule
+	// plain says that what is found in metadata would be found in its JSON text too, where that has no escapes: there
+	// are only detectors, whose finds end at a quotation mark.
+	plain bool
 }
 
 // span is a stretch of a text that is to go.
@@ -77,7 +80,7 @@ type pathRule struct {
 var ruleName = regexp.MustCompile(`^[a-z0-9_-]{1,32}$`)
 
 func newRedactor(at string, list []RedactRule, key []byte) (*redactor, error) {
-	r := &redactor{key: slices.Clone(key)}
+	r := &redactor{key: slices.Clone(key), plain: true}
 	for i, rule := range list {
 		if err := r.add(rule); err != nil {
 			return nil, fmt.Errorf("policy: %s[%d].%w", at, i, err)
@@ -112,6 +115,7 @@ func (r *redactor) add(rule RedactRule) error {
 	}
 	switch rule.Detect {
 	case "":
+		r.plain = r.plain && f.in&inMetadata == 0
 		if len(rule.Pattern) > MaxPattern {
 			return fmt.Errorf("pattern: %d bytes long, the limit is %d", len(rule.Pattern), MaxPattern)
 		}
@@ -131,7 +135,7 @@ func (r *redactor) add(rule RedactRule) error {
 	case "card":
 		f.find, f.same = findCards, digitsOf
 	case "secret":
-		f.find = findSecrets
+		f.find = newSecretFinder()
 	default:
 		return fmt.Errorf("detect: %.40q is none of email, card, secret", rule.Detect)
 	}
@@ -146,6 +150,7 @@ func (r *redactor) addPath(rule RedactRule) error {
 		return fmt.Errorf("in: a path says itself where it looks")
 	case strings.HasPrefix(rule.Path, "/") && len(rule.Path) <= MaxPattern:
 		for _, part := range strings.Split(rule.Path[1:], "/") {
+			r.plain = false
 			p.path = append(p.path, strings.NewReplacer("~1", "/", "~0", "~").Replace(part))
 		}
 	case fieldBits[rule.Path] != 0 && rule.Path != "metadata":
@@ -167,13 +172,14 @@ type redaction struct {
 // work is the redaction of one event.
 type work struct {
 	*redactor
-	key  []byte // the tenant's
-	done []redaction
-	made map[string]bool // marks that stand for whole values: nothing is looked for in them
+	tenant uuid.UUID
+	key    []byte // the tenant's, made when it is first needed
+	done   []redaction
+	made   map[string]bool // marks that stand for whole values: nothing is looked for in them
 }
 
 func (r *redactor) event(tenant uuid.UUID, e Event) (Event, error) {
-	w := &work{redactor: r, key: tenantKey(r.key, tenant), made: map[string]bool{}}
+	w := &work{redactor: r, tenant: tenant}
 	for _, f := range []struct {
 		bit  int
 		name string
@@ -242,6 +248,9 @@ func (w *work) text(bit int, field, text string) string {
 
 // mark stands in a value's place.
 func (w *work) mark(rule, value string) string {
+	if w.key == nil {
+		w.key, w.made = tenantKey(w.redactor.key, w.tenant), map[string]bool{}
+	}
 	h := hmac.New(sha256.New, w.key)
 	h.Write([]byte(rule))
 	h.Write([]byte{0})
@@ -255,47 +264,51 @@ func (w *work) metadata(e Event) (Event, error) {
 	if raw == nil {
 		raw = json.RawMessage("{}")
 	}
+	if len(w.done) == 0 && w.nothingIn(raw) {
+		return e, nil
+	}
 	if err := checkMetadata(raw); err != nil {
 		return e, err
 	}
-	claims := bytes.Contains(raw, []byte(redactionsKey)) || bytes.Contains(raw, []byte(`\u`))
-	if claims || len(w.done) > 0 || w.looksInside() && len(raw) > 2 {
-		var m map[string]any
-		d := json.NewDecoder(bytes.NewReader(raw))
-		d.UseNumber()
-		if err := d.Decode(&m); err != nil {
-			return e, &FieldError{"metadata", "is not a JSON object: " + err.Error()}
-		}
-		if _, taken := m[redactionsKey]; taken {
-			return e, &FieldError{"metadata", "has the key " + redactionsKey + ", which only redaction sets"}
-		}
-		for _, p := range w.paths {
-			if p.field == inMetadata {
-				w.path(m, p.path, p.name)
-			}
-		}
-		m = w.value(m).(map[string]any)
-		if len(w.done) == 0 {
-			return e, nil
-		}
-		m[redactionsKey] = w.done
-		out, err := json.Marshal(m)
-		if err != nil {
-			return e, &FieldError{"metadata", "is not JSON: " + err.Error()}
-		}
-		e.Metadata = out
+	var m map[string]any
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.UseNumber()
+	if err := d.Decode(&m); err != nil {
+		return e, &FieldError{"metadata", "is not a JSON object: " + err.Error()}
 	}
+	if _, taken := m[redactionsKey]; taken {
+		return e, &FieldError{"metadata", "has the key " + redactionsKey + ", which only redaction sets"}
+	}
+	for _, p := range w.paths {
+		if p.field == inMetadata {
+			w.path(m, p.path, p.name)
+		}
+	}
+	m = w.value(m).(map[string]any)
+	if len(w.done) == 0 {
+		return e, nil
+	}
+	m[redactionsKey] = w.done
+	out, err := json.Marshal(m)
+	if err != nil {
+		return e, &FieldError{"metadata", "is not JSON: " + err.Error()}
+	}
+	e.Metadata = out
 	return e, nil
 }
 
-// looksInside reports whether any rule looks into the metadata.
-func (w *work) looksInside() bool {
-	for _, f := range w.finds {
-		if f.in&inMetadata != 0 {
-			return true
+// nothingIn reports, without reading the JSON, that there is nothing to redact in it.
+func (w *work) nothingIn(raw json.RawMessage) bool {
+	if !w.plain || bytes.IndexByte(raw, '\\') >= 0 || bytes.Contains(raw, []byte(redactionsKey)) {
+		return false
+	}
+	text, nothing := string(raw), true
+	for i := range w.finds {
+		if f := &w.finds[i]; f.in&inMetadata != 0 && nothing {
+			f.find(text, func(int, int) { nothing = false })
 		}
 	}
-	return slices.ContainsFunc(w.paths, func(p pathRule) bool { return p.field == inMetadata })
+	return nothing
 }
 
 // path replaces the values that a pointer names below v.

@@ -1,9 +1,6 @@
 package audit
 
-import (
-	"slices"
-	"strings"
-)
+import "strings"
 
 // secretKind is a kind of key or token: how it begins, what may follow, and how much of it at least.
 type secretKind struct {
@@ -29,34 +26,50 @@ var secretKinds = []secretKind{
 	{"AGE-SECRET-KEY-1", "", 50}, {"kst_", "_", 20}, // age, and our own
 }
 
-// findSecrets finds keys and tokens by their makers' prefixes, JSON Web Tokens, and private keys in PEM.
-func findSecrets(text string, found func(start, end int)) {
+// newSecretFinder returns the detector of keys and tokens by their makers' prefixes, JSON Web Tokens, and
+// private keys in PEM. It looks at each byte once: 60 searches in turn cost ten times as much.
+func newSecretFinder() func(text string, found func(start, end int)) {
+	var byFirst [256][]secretKind
 	for _, k := range secretKinds {
-		for from := 0; ; {
-			i := strings.Index(text[from:], k.prefix)
-			if i < 0 {
-				break
-			}
-			start := from + i
-			from = start + len(k.prefix)
-			if start > 0 && wordByte(text[start-1]) {
+		byFirst[k.prefix[0]] = append(byFirst[k.prefix[0]], k)
+	}
+	return func(text string, found func(start, end int)) {
+		for i := 0; i+shortestSecret <= len(text); i++ {
+			kinds := byFirst[text[i]]
+			if len(kinds) == 0 || i > 0 && wordByte(text[i-1]) {
 				continue // within a word: "desk-…" is no "sk-…"
 			}
-			end := from
-			for end < len(text) && (letterOrDigit(text[end]) || strings.IndexByte(k.more, text[end]) >= 0) {
-				end++
-			}
-			for end > from && !letterOrDigit(text[end-1]) && text[end-1] != '=' { // a sentence's own punctuation
-				end--
-			}
-			if end-from >= k.least {
-				found(start, end)
-				from = end
+			for _, k := range kinds {
+				if end := k.end(text, i); end > 0 {
+					found(i, end)
+				}
 			}
 		}
+		findJWTs(text, found)
+		findPEM(text, found)
 	}
-	findJWTs(text, found)
-	findPEM(text, found)
+}
+
+// shortestSecret is how many bytes the shortest of secretKinds has.
+const shortestSecret = 15
+
+// end returns where the secret of this kind that begins at i ends, or 0.
+func (k secretKind) end(text string, i int) int {
+	if !strings.HasPrefix(text[i:], k.prefix) {
+		return 0
+	}
+	from := i + len(k.prefix)
+	end := from
+	for end < len(text) && (letterOrDigit(text[end]) || strings.IndexByte(k.more, text[end]) >= 0) {
+		end++
+	}
+	for end > from && !letterOrDigit(text[end-1]) && text[end-1] != '=' { // a sentence's own punctuation
+		end--
+	}
+	if end-from < k.least {
+		return 0
+	}
+	return end
 }
 
 func letterOrDigit(c byte) bool {
@@ -124,6 +137,3 @@ func findPEM(text string, found func(start, end int)) {
 		from = stop
 	}
 }
-
-// Detectors are the names that a rule's Detect may have.
-func Detectors() []string { return slices.Clone([]string{"email", "card", "secret"}) }
