@@ -39,6 +39,10 @@ func (l Line) against(b Line) Line {
 // Bench is a database to measure on.
 type Bench struct {
 	Cluster *devpg.Cluster
+	// PostgreSQL is the installation it runs on; its pgbench is a baseline.
+	PostgreSQL devpg.Installation
+	// Dir is a folder of the benchmark's own.
+	Dir string
 	// Time is how long each line is measured.
 	Time time.Duration
 }
@@ -52,7 +56,7 @@ func Open(ctx context.Context, in devpg.Installation, dir string, length time.Du
 	if err != nil {
 		return nil, err
 	}
-	b := &Bench{c, length}
+	b := &Bench{Cluster: c, PostgreSQL: in, Dir: dir, Time: length}
 	if err := b.lay(ctx); err != nil {
 		c.Stop()
 		return nil, err
