@@ -22,8 +22,10 @@ import (
 const (
 	// lanes is how many transactions are under way at once; an agent's events keep to one lane.
 	lanes = 2
-	// window is how many events are taken from the spool at once.
-	window = 4096
+	// window is how many events are taken from the spool at once; a segment's bytes bound them too.
+	window = 20_000
+	// shipRows is how many share a transaction at most.
+	shipRows = 1000
 	// shipTime bounds one transaction.
 	shipTime = commitTime
 	// firstRetry doubles up to lastRetry while the trail can't be written.
@@ -223,7 +225,7 @@ func oneCommit(events []tenantEvent) int {
 	last := map[[2]uuid.UUID]uuid.UUID{}
 	for i, e := range events {
 		agent := [2]uuid.UUID{e.tenant, e.event.AgentID}
-		if before, ok := last[agent]; i == MaxBatch/10 || ok && string(e.event.ID[:]) <= string(before[:]) {
+		if before, ok := last[agent]; i == shipRows || ok && string(e.event.ID[:]) <= string(before[:]) {
 			return i
 		}
 		last[agent] = e.event.ID
