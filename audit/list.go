@@ -53,10 +53,15 @@ type Filter struct {
 // MaxList is how many events one List returns at most.
 const MaxList = 1000
 
-const storedSQL = `
+// The events are found first and their seals after: a batch's events share a created_at, and whoever sorts
+// them after the join looks up a thousand seals for a page of fifty.
+const (
+	storedSQL = `
 SELECT e.id, e.agent_id, e.user_id, e.action_type, e.input_summary, e.output_summary, e.latency_ms, e.metadata, e.created_at, s.recorded_at, s.mode = 1, s.leaf_hash
-  FROM audit_events e LEFT JOIN audit_seals s ON s.tenant_id = e.tenant_id AND s.event_id = e.id
- WHERE e.tenant_id = $1`
+  FROM (SELECT * FROM audit_events e WHERE e.tenant_id = $1`
+	sealsSQL    = `) e LEFT JOIN audit_seals s ON s.tenant_id = e.tenant_id AND s.event_id = e.id`
+	newestFirst = " ORDER BY e.created_at DESC, e.id DESC"
+)
 
 // List returns the tenant's events that the filter names, newest first by created_at. Its pages stay
 // right while events are written: each begins after the last one's cursor.
@@ -77,7 +82,7 @@ func List(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, f Filter) 
 
 // Get returns one event of the tenant, or ErrNotFound.
 func Get(ctx context.Context, door *tenantdb.Door, tenant, id uuid.UUID) (e Stored, err error) {
-	err = door.Query(ctx, tenant, storedSQL+` AND e.id = $2`, []any{tenant, id}, func(rows pgx.Rows) error {
+	err = door.Query(ctx, tenant, storedSQL+` AND e.id = $2`+sealsSQL, []any{tenant, id}, func(rows pgx.Rows) error {
 		e, err = pgx.CollectExactlyOneRow(rows, scanStored)
 		return err
 	})
@@ -141,7 +146,7 @@ func (f Filter) sql(tenant uuid.UUID) (string, []any, error) {
 		where("(e.created_at, e.id) < (?, ?)", at, id)
 	}
 	args = append(args, f.Limit)
-	return sql + " ORDER BY e.created_at DESC, e.id DESC LIMIT $" + strconv.Itoa(len(args)), args, nil
+	return sql + newestFirst + " LIMIT $" + strconv.Itoa(len(args)) + sealsSQL + newestFirst, args, nil
 }
 
 func scanStored(row pgx.CollectableRow) (e Stored, err error) {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -12,8 +13,10 @@ import (
 )
 
 type benchCmd struct {
-	What string        `arg:"" enum:"audit,verify,search,embed,all" help:"audit, verify, search, embed, or all."`
-	Time time.Duration `help:"How long each line is measured." default:"3s"`
+	What   string        `arg:"" enum:"audit,growth,verify,search,embed,all" help:"audit, growth, verify, search, embed, or all (but growth)."`
+	Time   time.Duration `help:"How long each line is measured." default:"3s"`
+	Events int64         `help:"growth: how many events the trail grows by; a million take some 1.5 GB of disk." default:"1000000"`
+	Plot   string        `help:"growth: write the curve of rate against size here, as SVG." placeholder:"FILE"`
 }
 
 // Help is shown by --help.
@@ -54,8 +57,25 @@ func (c benchCmd) Run(ctx context.Context, a *app) error {
 		if l.Ratio > 0 {
 			ratio = fmt.Sprintf("%.2f", l.Ratio)
 		}
-		return []string{l.What, fmt.Sprintf("%.0f %s/s", l.Rate, l.Unit), ms(l.P50), ms(l.P99), ratio, l.Baseline, l.Note}
+		rate := ""
+		if l.Rate > 0 {
+			rate = fmt.Sprintf("%.0f %s/s", l.Rate, l.Unit)
+		}
+		return []string{l.What, rate, ms(l.P50), ms(l.P99), ratio, l.Baseline, l.Note}
 	})
+}
+
+func (c benchCmd) growth(ctx context.Context, a *app, b *bench.Bench) ([]bench.Line, error) {
+	if c.Events < 1 {
+		return nil, coded{errors.New("--events: at least 1"), exitUsage}
+	}
+	p := a.newProgress("growth: appending", "events", c.Events)
+	lines, err := b.Growth(ctx, c.Events, func(done, total int64) { p.set(done, total, done) })
+	p.done()
+	if err == nil && c.Plot != "" {
+		err = os.WriteFile(c.Plot, []byte(bench.Plot(lines)), 0o644)
+	}
+	return lines, err
 }
 
 func (c benchCmd) database(ctx context.Context, a *app) (lines []bench.Line, err error) {
@@ -82,6 +102,7 @@ func (c benchCmd) database(ctx context.Context, a *app) (lines []bench.Line, err
 		run  func() ([]bench.Line, error)
 	}{
 		{"audit", func() ([]bench.Line, error) { return b.Audit(ctx) }},
+		{"growth", func() ([]bench.Line, error) { return c.growth(ctx, a, b) }},
 		{"verify", func() ([]bench.Line, error) { return b.Verify(ctx) }},
 		{"search", func() ([]bench.Line, error) {
 			p := a.newProgress("search: filling the table", "chunks", 0)
@@ -89,7 +110,7 @@ func (c benchCmd) database(ctx context.Context, a *app) (lines []bench.Line, err
 			return b.Search(ctx, func(done, total int) { p.set(int64(done), int64(total), int64(done)) })
 		}},
 	} {
-		if c.What != m.name && c.What != "all" {
+		if c.What != m.name && (c.What != "all" || m.name == "growth") {
 			continue
 		}
 		fmt.Fprintln(a.err, "measuring", m.name)

@@ -51,7 +51,7 @@ func (b *Bench) Audit(ctx context.Context) (lines []Line, err error) {
 	defer done()
 	var base, best Line // the seed's way on one connection, and on the count that suits it best
 	for _, n := range seedConnections {
-		l, err := b.measure(ctx, fmt.Sprintf("the seed's way, %d connections", n), "events", n, 1, seedOne)
+		l, err := b.measure(ctx, fmt.Sprintf("the seed's way, %s", connections(n)), "events", n, 1, seedOne)
 		if err != nil {
 			return nil, err
 		}
@@ -91,7 +91,7 @@ func (b *Bench) Audit(ctx context.Context) (lines []Line, err error) {
 			return nil, err
 		}
 		lines = append(lines, pg)
-		if _, err := add(fmt.Sprintf("sealed, batches of 1,000, %d connections", n), n, batch, pg, batched); err != nil {
+		if _, err := add("sealed, batches of 1,000, "+connections(n), n, batch, pg, batched); err != nil {
 			return nil, err
 		}
 	}
@@ -103,6 +103,13 @@ func (b *Bench) Audit(ctx context.Context) (lines []Line, err error) {
 	inBatches.What += ", again"
 	many64.What += ", again"
 	return append(lines, copied, inBatches.against(copied), many64.against(inBatches)), nil
+}
+
+func connections(n int) string {
+	if n == 1 {
+		return "1 connection"
+	}
+	return fmt.Sprintf("%d connections", n)
 }
 
 // seedWay is the seed's logger: BEGIN, set the tenant, INSERT, COMMIT, each a round trip, in its own schema.

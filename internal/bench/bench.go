@@ -84,6 +84,17 @@ func (b *Bench) lay(ctx context.Context) error {
 
 func (b *Bench) url(role string) string { return b.Cluster.URL(role, devpg.Database) }
 
+// settle has what earlier lines left in memory written first, so that each begins alike.
+func (b *Bench) settle(ctx context.Context) error {
+	conn, err := pgx.Connect(ctx, b.Cluster.SuperuserURL(devpg.Database))
+	if err != nil {
+		return err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	_, err = conn.Exec(ctx, `CHECKPOINT`)
+	return err
+}
+
 // measure calls do from workers until the time is up; each call does n of the unit.
 func (b *Bench) measure(ctx context.Context, what, unit string, workers, n int, do func(worker int) error) (Line, error) {
 	for w := range workers { // connections and prepared statements are not what is measured
@@ -92,6 +103,9 @@ func (b *Bench) measure(ctx context.Context, what, unit string, workers, n int, 
 				return Line{}, fmt.Errorf("%s: %w", what, err)
 			}
 		}
+	}
+	if err := b.settle(ctx); err != nil {
+		return Line{}, err
 	}
 	type result struct {
 		times []time.Duration

@@ -15,7 +15,7 @@ var tps = regexp.MustCompile(`(?m)^tps = ([0-9.]+)`)
 
 // pgbench measures the same insert of 1,000 rows, sealed and as konstruct_app, by PostgreSQL's own load
 // maker: prepared, all values constant and ids drawn by the server, so that its client does nothing.
-func (b *Bench) pgbench(ctx context.Context, connections int) (Line, error) {
+func (b *Bench) pgbench(ctx context.Context, conns int) (Line, error) {
 	bin := filepath.Join(b.PostgreSQL.Bin, "pgbench")
 	if _, err := os.Stat(bin); err != nil {
 		return Line{}, fmt.Errorf("pgbench is a baseline, and not in %s: install it (Debian: postgresql-contrib)", b.PostgreSQL.Bin)
@@ -28,7 +28,10 @@ func (b *Bench) pgbench(ctx context.Context, connections int) (Line, error) {
 	if err := os.WriteFile(script, []byte(sql), 0o600); err != nil {
 		return Line{}, err
 	}
-	n := strconv.Itoa(connections)
+	if err := b.settle(ctx); err != nil {
+		return Line{}, err
+	}
+	n := strconv.Itoa(conns)
 	cmd := exec.CommandContext(ctx, bin, "-n", "-M", "prepared", "-c", n, "-j", n, "-T", strconv.Itoa(max(1, int(b.Time.Seconds()))), "-f", script, b.url("konstruct_app"))
 	out, err := cmd.CombinedOutput()
 	if err != nil {
@@ -42,5 +45,5 @@ func (b *Bench) pgbench(ctx context.Context, connections int) (Line, error) {
 	if err != nil {
 		return Line{}, err
 	}
-	return Line{What: fmt.Sprintf("pgbench, the same insert sealed, %d connections", connections), Unit: "events", Rate: rate * batch}, nil
+	return Line{What: "pgbench, the same insert sealed, " + connections(conns), Unit: "events", Rate: rate * batch}, nil
 }
