@@ -33,6 +33,7 @@ fuzz: setup ## fuzz the leaf encoder, the readers, the chunker, the spool's reco
 	go test -run '^$$' -fuzz FuzzSplit -fuzztime 1m -fuzzminimizetime 1x ./chunk
 	go test -run '^$$' -fuzz FuzzRecovery -fuzztime 1m -fuzzminimizetime 1x ./spool
 	go test -run '^$$' -fuzz FuzzRecord -fuzztime 1m -fuzzminimizetime 1x ./audit
+	go test -run '^$$' -fuzz FuzzPolicy -fuzztime 1m -fuzzminimizetime 1x ./audit
 	go test -run '^$$' -fuzz FuzzRedact -fuzztime 1m -fuzzminimizetime 1x ./audit
 
 lint: ## gofmt, go vet, staticcheck, and the import rules

@@ -237,3 +237,53 @@ func TestTheZeroTenantIsRefusedEverywhere(t *testing.T) {
 		}
 	}
 }
+
+// Acknowledge from this machine's disk what can't wait for the database, and ship it in the background.
+func ExampleAgent_Async() {
+	ctx := context.Background()
+	d, err := testkit.Clone("konstruct")
+	if err != nil {
+		log.Fatal(err)
+	}
+	dir, err := os.MkdirTemp("", "spool-")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	k, err := konstruct.Open(ctx, konstruct.Config{DatabaseURL: d.URL("konstruct_app"), SpoolDir: dir})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer k.Close()
+	agent := k.Tenant(acmeID).Agent(supportID).Async()
+	if _, err := agent.LogToolCall(ctx, konstruct.ToolCall{Name: "lookup_order", Arguments: `{"order":17}`}); err != nil {
+		log.Fatal(err)
+	}
+	spool, err := k.Trail().Spool()
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := spool.Drain(ctx); err != nil { // only to see it arrive
+		log.Fatal(err)
+	}
+	events, err := k.Tenant(acmeID).Events(ctx, konstruct.Filter{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(len(events), events[0].Action)
+	// Output: 1 tool_invocation
+}
+
+// Take e-mail addresses out of one tenant's events before anything stores them.
+func ExampleConfig_policy() {
+	policy, err := audit.ParsePolicy([]byte(`{"tenants": {"ac3e0000-0000-4000-8000-000000000001": {"redact": [{"detect": "email"}]}}}`), []byte("at least thirty-two secret bytes"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	e, err := policy.Redact(acmeID, konstruct.Event{Action: "mail", Input: "write to ada@example.org"}) // Config.Policy does it for every event
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(e.Input[:len("write to [redacted:email:")])
+	// Output: write to [redacted:email:
+}

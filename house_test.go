@@ -56,7 +56,7 @@ func TestImportRules(t *testing.T) {
 	}
 	forbid(imports, "audit", module+"/kb")
 	forbid(imports, "kb", module+"/audit")
-	for _, pure := range []string{"ledger", "extract", "chunk", "embed"} {
+	for _, pure := range []string{"ledger", "extract", "chunk", "embed", "spool"} {
 		forbid(own, pure, database...)
 	}
 	for who, list := range own {

@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -33,11 +34,16 @@ type Rejected struct {
 	Record []byte    `json:"record"` // the event as the spool keeps it
 }
 
+// maxRejected is how many bytes of refused events are kept. Past it delivery stops, the spool fills and
+// callers wait: a person must look.
+const maxRejected = 256 << 20
+
 // rejects writes the file.
 type rejects struct {
-	dir string
-	mu  sync.Mutex
-	n   int
+	dir   string
+	limit int64
+	mu    sync.Mutex
+	n     int
 }
 
 func (r *rejects) number() int {
@@ -64,6 +70,9 @@ func (r *rejects) add(tenant uuid.UUID, record []byte, e Event, why error) error
 	if err != nil {
 		return fmt.Errorf("set a refused event aside: %w", err)
 	}
+	if st, err := f.Stat(); err == nil && st.Size() >= r.limit {
+		return errors.Join(fmt.Errorf("the database refuses too many events: %s has %d bytes of them: see konstruct audit spool rejected", f.Name(), st.Size()), f.Close())
+	}
 	// The newline before ends what a crash may have cut short.
 	_, err = fmt.Fprintf(f, "\n%s\n", line)
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
@@ -80,7 +89,12 @@ func ReadRejected(dir string) ([]Rejected, error) {
 		return nil, err
 	}
 	rest, err := readRejected(filepath.Join(dir, rejectedName))
-	return append(being, rest...), err
+	seen := map[string]bool{}
+	return slices.DeleteFunc(append(being, rest...), func(r Rejected) bool { // a delivery that was cut short refuses again
+		again := seen[string(r.Record)]
+		seen[string(r.Record)] = true
+		return again
+	}), err
 }
 
 func readRejected(path string) ([]Rejected, error) {

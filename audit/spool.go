@@ -74,7 +74,7 @@ func OpenSpool(door *tenantdb.Door, dir string, limit int64, log *slog.Logger) (
 		return nil, fmt.Errorf("audit: %w", err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	s := &Spool{door: door, files: files, dir: dir, log: log, now: time.Now, seed: maphash.MakeSeed(), cancel: cancel, rejected: rejects{dir: dir}}
+	s := &Spool{door: door, files: files, dir: dir, log: log, now: time.Now, seed: maphash.MakeSeed(), cancel: cancel, rejected: rejects{dir: dir, limit: maxRejected}}
 	if err := s.rejected.count(); err != nil {
 		cancel()
 		return nil, errors.Join(fmt.Errorf("audit: %w", err), files.Close())
@@ -167,15 +167,21 @@ func (s *Spool) put(ctx context.Context, tenant uuid.UUID, events ...Event) erro
 
 // ship delivers what waits until ctx ends.
 func (s *Spool) ship(ctx context.Context) {
+	var records []spool.Record
 	for {
-		records, err := s.files.Next(ctx, window)
+		var err error
+		if records == nil {
+			records, err = s.files.Next(ctx, window)
+		}
+		if err == nil {
+			if err = s.shipRecords(ctx, records); err == nil {
+				records = nil
+			}
+		}
 		if ctx.Err() != nil || errors.Is(err, spool.ErrClosed) {
 			return
 		}
-		if err == nil {
-			err = s.shipRecords(ctx, records)
-		}
-		if err != nil && ctx.Err() == nil { // this machine's disk
+		if err != nil { // this machine's disk: the same records again, once it has room
 			s.say(err)
 			if !wait(ctx, lastRetry) {
 				return

@@ -277,6 +277,57 @@ func TestTheSpoolSetsAsideWhatTheDatabaseRefuses(t *testing.T) {
 	}
 }
 
+// TestTooManyRefusedEventsStopDelivery holds that the folder is bounded without losing an event.
+func TestTooManyRefusedEventsStopDelivery(t *testing.T) {
+	d, dir := testkit.Database(t), t.TempDir()
+	trail, err := openTrail(testkit.DoorOf(t, d), dir, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	trail.SetRejectLimit(1)
+	taken := uuid.New()
+	if _, err := trail.Log(t.Context(), tenantA, audit.Event{ID: taken, Action: "x"}); err != nil {
+		t.Fatal(err)
+	}
+	other := audit.Event{ID: taken, Action: "taken"}
+	if _, err := trail.Later(t.Context(), tenantA, []audit.Event{other}); err != nil {
+		t.Fatal(err)
+	}
+	s, err := trail.Spool()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Drain(t.Context()); err != nil || s.Status().Rejected != 1 {
+		t.Fatalf("%+v, %v", s.Status(), err)
+	}
+	second := other
+	second.Input = "another"
+	ids, err := trail.Later(t.Context(), tenantA, []audit.Event{second, {Action: "behind it"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "delivery stops", func() bool { return s.Status().Problem != "" })
+	if st := s.Status(); !strings.Contains(st.Problem, "refuses too many events") || st.Waiting != 2 {
+		t.Errorf("%+v", st)
+	}
+	if err := trail.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if trail, err = openTrail(testkit.DoorOf(t, d), dir, nil); err != nil { // with the usual limit
+		t.Fatal(err)
+	}
+	defer trail.Close()
+	if s, err = trail.Spool(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Drain(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := audit.Get(t.Context(), testkit.DoorOf(t, d), tenantA, ids[1]); err != nil {
+		t.Errorf("the event behind it: %v", err)
+	}
+}
+
 // TestEveryWayIntoTheTrailRedacts holds that no value reaches the database or the spool's files.
 func TestEveryWayIntoTheTrailRedacts(t *testing.T) {
 	d, dir := testkit.Database(t), t.TempDir()

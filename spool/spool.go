@@ -64,8 +64,8 @@ type Spool struct {
 	unread   []Record // parsed and not yet returned
 	readTo   Position // how far unread reaches
 	damage   int64    // bytes that held no whole record
-	appended uint64    // records, those found at Open included
-	taken    uint64    // records delivered
+	appended uint64   // records, those found at Open included
+	taken    uint64   // records delivered
 
 	full atomic.Bool // writers wait for a segment to be delivered
 }
