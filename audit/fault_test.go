@@ -112,6 +112,23 @@ func load(ctx context.Context, url, spoolDir string, acked func(uuid.UUID)) {
 	writers.Wait()
 }
 
+// collected runs load until stop is called, which returns what was acknowledged.
+func collected(t *testing.T, url, dir string) (so func() int, stop func() []uuid.UUID) {
+	ctx, cancel := context.WithCancel(t.Context())
+	var mu sync.Mutex
+	var acked []uuid.UUID
+	var writing sync.WaitGroup
+	writing.Go(func() {
+		load(ctx, url, dir, func(id uuid.UUID) { mu.Lock(); acked = append(acked, id); mu.Unlock() })
+	})
+	so = func() int {
+		mu.Lock()
+		defer mu.Unlock()
+		return len(acked)
+	}
+	return so, func() []uuid.UUID { cancel(); writing.Wait(); return acked }
+}
+
 // holds checks that every acknowledged event is stored once, each spool writer's in its order, and that the whole trail verifies.
 func holds(t *testing.T, d *testkit.DB, acked []uuid.UUID) {
 	t.Helper()
@@ -251,13 +268,7 @@ func TestAcknowledgedEventsSurviveTheKillOfPostgreSQL(t *testing.T) {
 	d, dir := testkit.Own(t), t.TempDir()
 	// The program does not end when PostgreSQL does: it writes through a proxy that finds each new server.
 	proxy, url := testkit.NewProxy(t, d.URL("konstruct_app"))
-	ctx, stop := context.WithCancel(t.Context())
-	var mu sync.Mutex
-	var acked []uuid.UUID
-	var writing sync.WaitGroup
-	writing.Go(func() {
-		load(ctx, url, dir, func(id uuid.UUID) { mu.Lock(); acked = append(acked, id); mu.Unlock() })
-	})
+	_, stop := collected(t, url, dir)
 	for range *kills {
 		time.Sleep(50*time.Millisecond + rand.N(300*time.Millisecond))
 		d.Cluster.Kill()
@@ -270,8 +281,7 @@ func TestAcknowledgedEventsSurviveTheKillOfPostgreSQL(t *testing.T) {
 		proxy.To(t, d.URL("konstruct_app"))
 	}
 	time.Sleep(200 * time.Millisecond)
-	stop()
-	writing.Wait()
+	acked := stop()
 	drained(t, d, dir)
 	holds(t, d, acked)
 	t.Logf("%d acknowledged events in %d crashes", len(acked), *kills)
@@ -282,13 +292,7 @@ func TestAcknowledgedEventsSurviveTheKillOfPostgreSQL(t *testing.T) {
 func TestABadNetworkLosesNothing(t *testing.T) {
 	d, dir := testkit.Database(t), t.TempDir()
 	proxy, url := testkit.NewProxy(t, d.URL("konstruct_app"))
-	ctx, stop := context.WithCancel(t.Context())
-	var mu sync.Mutex
-	var acked []uuid.UUID
-	var writing sync.WaitGroup
-	writing.Go(func() {
-		load(ctx, url, dir, func(id uuid.UUID) { mu.Lock(); acked = append(acked, id); mu.Unlock() })
-	})
+	_, stop := collected(t, url, dir)
 	door, err := tenantdb.Open(t.Context(), url)
 	if err != nil {
 		t.Fatal(err)
@@ -314,9 +318,7 @@ func TestABadNetworkLosesNothing(t *testing.T) {
 		proxy.Cut(false)
 	}
 	time.Sleep(100 * time.Millisecond)
-	stop()
-	proxy.Drop()
-	writing.Wait()
+	acked := stop()
 	drained(t, d, dir)
 	holds(t, d, acked)
 	t.Logf("%d acknowledged events over a bad network", len(acked))

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"os"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -20,23 +19,6 @@ import (
 	"github.com/konstruct/konstruct/internal/testkit"
 	"github.com/konstruct/konstruct/tenantdb"
 )
-
-// collected runs load until stop is called, which returns what was acknowledged.
-func collected(t *testing.T, url, dir string) (so func() int, stop func() []uuid.UUID) {
-	ctx, cancel := context.WithCancel(t.Context())
-	var mu sync.Mutex
-	var acked []uuid.UUID
-	var writing sync.WaitGroup
-	writing.Go(func() {
-		load(ctx, url, dir, func(id uuid.UUID) { mu.Lock(); acked = append(acked, id); mu.Unlock() })
-	})
-	so = func() int {
-		mu.Lock()
-		defer mu.Unlock()
-		return len(acked)
-	}
-	return so, func() []uuid.UUID { cancel(); writing.Wait(); return acked }
-}
 
 func TestAFullDiskUnderTheSpoolIsSaidAndLosesNothing(t *testing.T) {
 	d, dir := testkit.Database(t), testkit.SmallDisk(t, 3<<20)
