@@ -45,6 +45,8 @@ type Event struct {
 	// At is when it happened, truncated to a microsecond; zero is the database's now. The recorded time is
 	// the database's alone.
 	At time.Time
+	// stamped says that At is the spool's, and no part of what the caller said: a retry has another.
+	stamped bool
 }
 
 // FieldError says which field of an event is not acceptable, and why.

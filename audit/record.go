@@ -8,7 +8,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// An event waits in the spool as: a version byte, the tenant, event and agent ids, created_at in Unix
+// An event waits in the spool as: a version byte, a byte that is 1 where the spool set created_at, the tenant, event and agent ids, created_at in Unix
 // microseconds and the latency in milliseconds as varints, then user, action, input, output and metadata, each behind its length as a varint. It is
 // as it will be stored: checked, redacted, with its id and time.
 const recordVersion = 1
@@ -17,11 +17,14 @@ var errRecord = errors.New("audit: this is no event as the spool keeps them: was
 
 func (e Event) record(tenant uuid.UUID) []byte {
 	texts := [...]string{e.UserID, e.Action, e.Input, e.Output, string(e.Metadata)}
-	size := 1 + 3*16 + 2*binary.MaxVarintLen64
+	size := 2 + 3*16 + 2*binary.MaxVarintLen64
 	for _, t := range texts {
 		size += binary.MaxVarintLen32 + len(t)
 	}
-	b := append(make([]byte, 0, size), recordVersion)
+	b := append(make([]byte, 0, size), recordVersion, 0)
+	if e.stamped {
+		b[1] = 1
+	}
 	b = append(b, tenant[:]...)
 	b = append(b, e.ID[:]...)
 	b = append(b, e.AgentID[:]...)
@@ -35,10 +38,11 @@ func (e Event) record(tenant uuid.UUID) []byte {
 }
 
 func readRecord(b []byte) (tenant uuid.UUID, e Event, err error) {
-	if len(b) < 1+3*16 || b[0] != recordVersion {
+	if len(b) < 2+3*16 || b[0] != recordVersion || b[1] > 1 {
 		return tenant, e, errRecord
 	}
-	b = b[1:]
+	e.stamped = b[1] == 1
+	b = b[2:]
 	for _, id := range []*uuid.UUID{&tenant, &e.ID, &e.AgentID} {
 		copy(id[:], b)
 		b = b[16:]

@@ -145,7 +145,7 @@ func (s *Spool) put(ctx context.Context, tenant uuid.UUID, events ...Event) erro
 	size := 0
 	for i, e := range events {
 		if e.At.IsZero() {
-			e.At = now
+			e.At, e.stamped = now, true
 		}
 		r := e.record(tenant)
 		if size+len(r)+64 > spool.MaxAppend {
@@ -266,35 +266,41 @@ type localError struct{ error }
 
 func (e *localError) Unwrap() error { return e.error }
 
-// try writes events once: together; where some were there already, together but those; where the database
-// refuses one, one by one, setting aside what it refuses.
+// try writes events once: together, or where the database refuses something of them, as land does.
 func (s *Spool) try(ctx context.Context, events []tenantEvent) error {
-	ctx, cancel := context.WithTimeout(ctx, shipTime)
-	defer cancel()
-	err := s.door.Stream(ctx, byTenant(events))
+	within, cancel := context.WithTimeout(ctx, shipTime)
+	err := s.door.Stream(within, byTenant(events))
+	cancel()
 	if err == nil || !eventsFault(err) {
 		return err
 	}
 	for _, t := range tenantsOf(events) {
-		err := s.door.Tx(ctx, t.tenant, func(ctx context.Context, tx pgx.Tx) error { return insertAll(ctx, tx, t.tenant, t.events) })
-		if err == nil {
-			continue
-		}
-		if !eventsFault(err) {
+		if err := s.land(ctx, t.tenant, t.events); err != nil {
 			return err
 		}
-		for _, e := range t.events {
-			err := log(ctx, s.door, t.tenant, e)
-			if err != nil && !eventsFault(err) {
-				return err
-			}
-			if err != nil {
-				s.log.ErrorContext(ctx, "the database refused an event, which is set aside", "tenant", t.tenant, "event", e.ID, "error", err)
-				if err := s.rejected.add(t.tenant, e.record(t.tenant), e, err); err != nil {
-					return &localError{err}
-				}
-			}
+	}
+	return nil
+}
+
+// land writes one tenant's events of which some may be there already and some may be refused: together,
+// else the first half and then the second, down to the one that is refused, which is set aside.
+func (s *Spool) land(ctx context.Context, tenant uuid.UUID, events []Event) error {
+	within, cancel := context.WithTimeout(ctx, shipTime)
+	err := s.door.Tx(within, tenant, func(ctx context.Context, tx pgx.Tx) error { return insertAll(ctx, tx, tenant, events) })
+	cancel()
+	if err == nil || !eventsFault(err) {
+		return err
+	}
+	if half := len(events) / 2; half > 0 {
+		if err := s.land(ctx, tenant, events[:half]); err != nil {
+			return err
 		}
+		return s.land(ctx, tenant, events[half:])
+	}
+	e := events[0]
+	s.log.ErrorContext(ctx, "the database refused an event, which is set aside", "tenant", tenant, "event", e.ID, "error", err)
+	if err := s.rejected.add(tenant, e.record(tenant), e, err); err != nil {
+		return &localError{err}
 	}
 	return nil
 }

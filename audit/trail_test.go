@@ -277,6 +277,41 @@ func TestTheSpoolSetsAsideWhatTheDatabaseRefuses(t *testing.T) {
 	}
 }
 
+// TestARetryThroughTheSpoolIsLoggedOnce holds that the same id with the same content is there once, whichever
+// way it comes, and that other content is refused.
+func TestARetryThroughTheSpoolIsLoggedOnce(t *testing.T) {
+	d := testkit.Database(t)
+	trail, err := openTrail(testkit.DoorOf(t, d), t.TempDir(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer trail.Close()
+	e := audit.Event{ID: uuid.New(), Action: "x", Input: "once"}
+	other := e
+	other.Input = "other content"
+	for _, list := range [][]audit.Event{{e, {Action: "y"}}, {e}, {e, other}} {
+		if _, err := trail.Later(t.Context(), tenantA, list); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s, err := trail.Spool()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Drain(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if id, err := trail.Log(t.Context(), tenantA, e); err != nil || id != e.ID {
+		t.Errorf("once more, at once: %v, %v", id, err)
+	}
+	if st := s.Status(); st.Rejected != 1 {
+		t.Errorf("status %+v", st)
+	}
+	if n := len(events(t, d, tenantA, audit.Filter{})); n != 2 {
+		t.Errorf("%d events, want 2", n)
+	}
+}
+
 // TestTooManyRefusedEventsStopDelivery holds that the folder is bounded without losing an event.
 func TestTooManyRefusedEventsStopDelivery(t *testing.T) {
 	d, dir := testkit.Database(t), t.TempDir()

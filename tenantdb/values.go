@@ -24,6 +24,7 @@ func StatementRows(n int) int {
 // not an unnest, which row level security refuses on Citus. A type "timestamptz=now()" stands for
 // coalesce($n::timestamptz, now()).
 func Values(b *strings.Builder, rows int, types ...string) {
+	var digits [20]byte
 	for r := range rows {
 		for c, t := range types {
 			switch {
@@ -39,7 +40,7 @@ func Values(b *strings.Builder, rows int, types ...string) {
 				b.WriteString("coalesce(")
 			}
 			b.WriteByte('$')
-			b.WriteString(strconv.Itoa(r*len(types) + c + 1))
+			b.Write(strconv.AppendInt(digits[:0], int64(r*len(types)+c+1), 10))
 			b.WriteString("::")
 			b.WriteString(t)
 			if otherwise {
