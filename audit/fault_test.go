@@ -134,7 +134,10 @@ func holds(t *testing.T, d *testkit.DB, acked []uuid.UUID) {
 	t.Helper()
 	notary := testkit.Connect(t, d.URL("konstruct_notary"))
 	// What a killed process had sent may still be committing, unacknowledged.
-	for busy := 1; busy > 0; time.Sleep(10 * time.Millisecond) {
+	for busy, begin := 1, time.Now(); busy > 0; time.Sleep(10 * time.Millisecond) {
+		if time.Since(begin) > time.Minute {
+			t.Fatalf("%d connections of konstruct_app stay open", busy)
+		}
 		if err := notary.QueryRow(t.Context(), `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND usename = 'konstruct_app'`).Scan(&busy); err != nil {
 			t.Fatal(err)
 		}
@@ -319,6 +322,8 @@ func TestABadNetworkLosesNothing(t *testing.T) {
 	}
 	time.Sleep(100 * time.Millisecond)
 	acked := stop()
+	group.Close()
+	door.Close()
 	drained(t, d, dir)
 	holds(t, d, acked)
 	t.Logf("%d acknowledged events over a bad network", len(acked))
