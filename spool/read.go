@@ -64,6 +64,7 @@ func (s *Spool) read(n int) ([]Record, error) {
 		})
 		if len(holes) > 0 {
 			if err := s.keepDamaged(seg, data, from, holes); err != nil {
+				s.unread = nil // all of it is read again
 				return nil, err
 			}
 		}
