@@ -27,6 +27,9 @@ func sample() audit.Event {
 // seedConnections are how many the seed's way is measured on; singles are held against the best.
 var seedConnections = []int{1, 2, 4, 8, 16}
 
+// idleTurns is how often one caller's ways are measured one after the other.
+const idleTurns = 10
+
 // callers is how many log at once where many do.
 const callers = 64
 
@@ -70,12 +73,12 @@ func (b *Bench) Audit(ctx context.Context) (lines []Line, err error) {
 		}
 		return l, err
 	}
-	if _, err = add("sealed, a round trip each, 1 connection", 1, 1, base, one); err != nil {
+	idle, err := b.inTurnsOf(ctx, idleTurns, "events", 1, contender{base.What + ", in turns", 1, seedOne},
+		contender{"sealed, a round trip each, in turns", 1, one}, contender{"sealed, shared commits, 1 caller, in turns", 1, shared})
+	if err != nil {
 		return nil, err
 	}
-	if _, err = add("sealed, shared commits, 1 caller", 1, 1, base, shared); err != nil {
-		return nil, err
-	}
+	lines = append(lines, idle[0], idle[1].against(idle[0]), idle[2].against(idle[0]))
 	together, err := add(fmt.Sprintf("sealed, shared commits, %d callers", callers), callers, 1, best, shared)
 	if err != nil {
 		return nil, err
@@ -86,11 +89,15 @@ func (b *Bench) Audit(ctx context.Context) (lines []Line, err error) {
 	}
 	lines = append(lines, spooled...)
 	for _, n := range []int{1, 2} {
-		pg, err := b.pgbench(ctx, n)
+		read, err := b.pgbench(ctx, "simple", n)
 		if err != nil {
 			return nil, err
 		}
-		lines = append(lines, pg)
+		pg, err := b.pgbench(ctx, "prepared", n)
+		if err != nil {
+			return nil, err
+		}
+		lines = append(lines, read.against(pg), pg)
 		if _, err := add("sealed, batches of 1,000, "+connections(n), n, batch, pg, batched); err != nil {
 			return nil, err
 		}

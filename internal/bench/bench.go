@@ -97,46 +97,82 @@ func (b *Bench) settle(ctx context.Context) error {
 
 // measure calls do from workers until the time is up; each call does n of the unit.
 func (b *Bench) measure(ctx context.Context, what, unit string, workers, n int, do func(worker int) error) (Line, error) {
-	for w := range workers { // connections and prepared statements are not what is measured
-		for range 3 {
-			if err := do(w); err != nil {
-				return Line{}, fmt.Errorf("%s: %w", what, err)
-			}
-		}
-	}
-	if err := b.settle(ctx); err != nil {
+	lines, err := b.inTurnsOf(ctx, 1, unit, n, contender{what, workers, do})
+	if err != nil {
 		return Line{}, err
 	}
+	return lines[0], nil
+}
+
+// contender is what is measured in turns with others.
+type contender struct {
+	what    string
+	workers int
+	do      func(worker int) error
+}
+
+// inTurnsOf measures contenders one after the other in so many turns, so that the machine's ups and downs meet all alike.
+func (b *Bench) inTurnsOf(ctx context.Context, turns int, unit string, n int, all ...contender) ([]Line, error) {
+	times, took := make([][]time.Duration, len(all)), make([]time.Duration, len(all))
+	for turn := range turns {
+		for i, c := range all {
+			if turn == 0 { // connections and prepared statements are not what is measured
+				if _, err := c.run(ctx, 0, 3); err != nil {
+					return nil, err
+				}
+			}
+			if err := b.settle(ctx); err != nil {
+				return nil, err
+			}
+			begin := time.Now()
+			some, err := c.run(ctx, b.Time/time.Duration(turns), 1)
+			if err != nil {
+				return nil, err
+			}
+			times[i], took[i] = append(times[i], some...), took[i]+time.Since(begin)
+		}
+	}
+	lines := make([]Line, len(all))
+	for i, c := range all {
+		slices.Sort(times[i])
+		at := func(q float64) float64 {
+			return float64(times[i][int(q*float64(len(times[i])-1))].Microseconds()) / 1000
+		}
+		lines[i] = Line{What: c.what, Unit: unit, Rate: float64(len(times[i])*n) / took[i].Seconds(), P50: at(0.5), P99: at(0.99)}
+	}
+	return lines, ctx.Err()
+}
+
+// run calls do from the contender's workers for a while, and so many times at least, and returns how long each call took.
+func (c contender) run(ctx context.Context, length time.Duration, least int) ([]time.Duration, error) {
 	type result struct {
 		times []time.Duration
 		err   error
 	}
-	results := make(chan result, workers)
+	results := make(chan result, c.workers)
 	begin := time.Now()
-	for w := range workers {
+	for w := range c.workers {
 		go func() {
 			var r result
-			for time.Since(begin) < b.Time && r.err == nil && ctx.Err() == nil {
+			for (time.Since(begin) < length || len(r.times) < least) && r.err == nil && ctx.Err() == nil {
 				start := time.Now()
-				r.err = do(w)
+				r.err = c.do(w)
 				r.times = append(r.times, time.Since(start))
 			}
 			results <- r
 		}()
 	}
 	var times []time.Duration
-	for range workers {
+	var err error
+	for range c.workers {
 		r := <-results
 		if r.err != nil {
-			return Line{}, fmt.Errorf("%s: %w", what, r.err)
+			err = fmt.Errorf("%s: %w", c.what, r.err)
 		}
 		times = append(times, r.times...)
 	}
-	took := time.Since(begin)
-	if err := ctx.Err(); err != nil {
-		return Line{}, err
+	if err == nil {
+		err = ctx.Err()
 	}
-	slices.Sort(times)
-	at := func(q float64) float64 { return float64(times[int(q*float64(len(times)-1))].Microseconds()) / 1000 }
-	return Line{What: what, Unit: unit, Rate: float64(len(times)*n) / took.Seconds(), P50: at(0.5), P99: at(0.99)}, nil
+	return times, err
 }

@@ -14,8 +14,9 @@ import (
 var tps = regexp.MustCompile(`(?m)^tps = ([0-9.]+)`)
 
 // pgbench measures the same insert of 1,000 rows, sealed and as konstruct_app, by PostgreSQL's own load
-// maker: prepared, all values constant and ids drawn by the server, so that its client does nothing.
-func (b *Bench) pgbench(ctx context.Context, conns int) (Line, error) {
+// maker, whose values are constants and whose ids the server draws, so that its client does nothing. In mode "prepared" the server
+// reads the values once and never again; in mode "simple" it reads statement and values each time.
+func (b *Bench) pgbench(ctx context.Context, mode string, conns int) (Line, error) {
 	bin := filepath.Join(b.PostgreSQL.Bin, "pgbench")
 	if _, err := os.Stat(bin); err != nil {
 		return Line{}, fmt.Errorf("pgbench is a baseline, and not in %s: install it (Debian: postgresql-contrib)", b.PostgreSQL.Bin)
@@ -32,7 +33,7 @@ func (b *Bench) pgbench(ctx context.Context, conns int) (Line, error) {
 		return Line{}, err
 	}
 	n := strconv.Itoa(conns)
-	cmd := exec.CommandContext(ctx, bin, "-n", "-M", "prepared", "-c", n, "-j", n, "-T", strconv.Itoa(max(1, int(b.Time.Seconds()))), "-f", script, b.url("konstruct_app"))
+	cmd := exec.CommandContext(ctx, bin, "-n", "-M", mode, "-c", n, "-j", n, "-T", strconv.Itoa(max(1, int(b.Time.Seconds()))), "-f", script, b.url("konstruct_app"))
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		return Line{}, fmt.Errorf("pgbench: %w: %.500s", err, out)
