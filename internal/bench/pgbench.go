@@ -46,5 +46,5 @@ func (b *Bench) pgbench(ctx context.Context, mode string, conns int) (Line, erro
 	if err != nil {
 		return Line{}, err
 	}
-	return Line{What: "pgbench, the same insert sealed, " + connections(conns), Unit: "events", Rate: rate * batch}, nil
+	return Line{What: "pgbench, the same insert sealed, " + mode + ", " + connections(conns), Unit: "events", Rate: rate * batch}, nil
 }
