@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -173,6 +174,16 @@ func TestDevDBStopsWhenItsParentDies(t *testing.T) {
 	for n := 0; answers(url) == nil; n++ {
 		if n > 100 {
 			t.Fatal("it outlives the shell that started it")
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	// It answers no more, and is still writing its last checkpoint.
+	for n := 0; ; n++ {
+		if _, err := os.Stat(dir + "/data/pg/data/postmaster.pid"); errors.Is(err, os.ErrNotExist) {
+			return
+		}
+		if n > 300 {
+			t.Fatal("the server does not end")
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
