@@ -196,10 +196,7 @@ func drained(t *testing.T, d *testkit.DB, dir string) {
 		t.Fatal(err)
 	}
 	defer trail.Close()
-	s, err := trail.Spool()
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := spoolOf(t, trail)
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	for err = s.Drain(ctx); err != nil && ctx.Err() == nil; err = s.Drain(ctx) { // it may be starting yet

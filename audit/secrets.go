@@ -78,6 +78,22 @@ func letterOrDigit(c byte) bool {
 
 func wordByte(c byte) bool { return letterOrDigit(c) || c == '_' }
 
+// findFrom finds what begins with a text and ends where endOf says of its beginning; 0 says that it is none.
+func findFrom(text, begin string, endOf func(start int) int, found func(start, end int)) {
+	for from := 0; ; {
+		i := strings.Index(text[from:], begin)
+		if i < 0 {
+			return
+		}
+		start := from + i
+		from = start + len(begin)
+		if end := endOf(start); end > 0 {
+			found(start, end)
+			from = end
+		}
+	}
+}
+
 // findJWTs finds JSON Web Tokens (RFC 7519): three parts in base64url of which two begin as {" does.
 func findJWTs(text string, found func(start, end int)) {
 	const begin = "eyJ"
@@ -87,53 +103,39 @@ func findJWTs(text string, found func(start, end int)) {
 		}
 		return at
 	}
-	for from := 0; ; {
-		i := strings.Index(text[from:], begin)
-		if i < 0 {
-			return
-		}
-		start := from + i
-		from = start + len(begin)
+	findFrom(text, begin, func(start int) int {
 		if start > 0 && wordByte(text[start-1]) {
-			continue
+			return 0
 		}
 		first := part(start)
 		if first >= len(text) || !strings.HasPrefix(text[first:], "."+begin) {
-			continue
+			return 0
 		}
 		second := part(first + 1)
 		if second >= len(text) || text[second] != '.' {
-			continue
+			return 0
 		}
-		end := part(second + 1)
-		found(start, end)
-		from = end
-	}
+		return part(second + 1)
+	}, found)
 }
 
 // findPEM finds private keys in PEM (RFC 7468), also where the end is missing.
 func findPEM(text string, found func(start, end int)) {
-	const begin, end, label = "-----BEGIN ", "-----END ", "PRIVATE KEY"
-	for from := 0; ; {
-		i := strings.Index(text[from:], begin)
-		if i < 0 {
-			return
+	const begin, end, dashes, label = "-----BEGIN ", "-----END ", "-----", "PRIVATE KEY"
+	findFrom(text, begin, func(start int) int {
+		from := start + len(begin)
+		line := text[from:min(len(text), from+64)]
+		if n := strings.Index(line, dashes); n < 0 || !strings.Contains(line[:n], label) {
+			return 0
 		}
-		start := from + i
-		from = start + len(begin)
-		line := text[from:]
-		line = line[:min(len(line), 64)]
-		if n := strings.Index(line, "-----"); n < 0 || !strings.Contains(line[:n], label) {
-			continue
+		n := strings.Index(text[from:], end)
+		if n < 0 {
+			return len(text)
 		}
-		stop := len(text)
-		if n := strings.Index(text[from:], end); n >= 0 {
-			stop = from + n + len(end)
-			if n := strings.Index(text[stop:], "-----"); n >= 0 && n < 64 {
-				stop += n + 5
-			}
+		stop := from + n + len(end)
+		if n := strings.Index(text[stop:], dashes); n >= 0 && n < 64 {
+			stop += n + len(dashes)
 		}
-		found(start, stop)
-		from = stop
-	}
+		return stop
+	}, found)
 }

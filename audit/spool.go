@@ -143,26 +143,30 @@ func (s *Spool) put(ctx context.Context, tenant uuid.UUID, events ...Event) erro
 	now := s.now().UTC().Truncate(time.Microsecond)
 	var some [][]byte
 	size := 0
-	for i, e := range events {
+	flush := func() error {
+		err := s.files.Append(ctx, some...)
+		some, size = nil, 0
+		if errors.Is(err, spool.ErrClosed) {
+			return ErrClosed
+		}
+		if err != nil {
+			return fmt.Errorf("audit: %w", err)
+		}
+		return nil
+	}
+	for _, e := range events {
 		if e.At.IsZero() {
 			e.At, e.stamped = now, true
 		}
 		r := e.record(tenant)
-		if size+len(r)+64 > spool.MaxAppend {
-			if err := s.files.Append(ctx, some...); err != nil {
-				return fmt.Errorf("audit: %w", err)
+		if len(some) > 0 && size+len(r)+64 > spool.MaxAppend {
+			if err := flush(); err != nil {
+				return err
 			}
-			some, size = nil, 0
 		}
 		some, size = append(some, r), size+len(r)+64
-		if i+1 < len(events) {
-			continue
-		}
-		if err := s.files.Append(ctx, some...); err != nil {
-			return fmt.Errorf("audit: %w", err)
-		}
 	}
-	return nil
+	return flush()
 }
 
 // ship delivers what waits until ctx ends.

@@ -33,6 +33,15 @@ func cutTrail(t *testing.T, p *audit.Policy, dir string) (*audit.Trail, *testkit
 	return trail, proxy, d
 }
 
+func spoolOf(t *testing.T, trail *audit.Trail) *audit.Spool {
+	t.Helper()
+	s, err := trail.Spool()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
 func events(t *testing.T, d *testkit.DB, tenant uuid.UUID, f audit.Filter) []audit.Stored {
 	t.Helper()
 	list, err := audit.List(t.Context(), testkit.DoorOf(t, d), tenant, f)
@@ -240,10 +249,7 @@ func TestTheSpoolSetsAsideWhatTheDatabaseRefuses(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	s, err := trail.Spool()
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := spoolOf(t, trail)
 	if err := s.Drain(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -294,10 +300,7 @@ func TestARetryThroughTheSpoolIsLoggedOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	s, err := trail.Spool()
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := spoolOf(t, trail)
 	if err := s.Drain(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -328,10 +331,7 @@ func TestTooManyRefusedEventsStopDelivery(t *testing.T) {
 	if _, err := trail.Later(t.Context(), tenantA, []audit.Event{other}); err != nil {
 		t.Fatal(err)
 	}
-	s, err := trail.Spool()
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := spoolOf(t, trail)
 	if err := s.Drain(t.Context()); err != nil || s.Status().Rejected != 1 {
 		t.Fatalf("%+v, %v", s.Status(), err)
 	}
@@ -352,9 +352,7 @@ func TestTooManyRefusedEventsStopDelivery(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer trail.Close()
-	if s, err = trail.Spool(); err != nil {
-		t.Fatal(err)
-	}
+	s = spoolOf(t, trail)
 	if err := s.Drain(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -393,10 +391,7 @@ func TestEveryWayIntoTheTrailRedacts(t *testing.T) {
 	if err := testkit.DoorOf(t, d).Tx(t.Context(), tenantA, inTx(trail, e)); err != nil {
 		t.Fatal(err)
 	}
-	s, err := trail.Spool()
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := spoolOf(t, trail)
 	if err := s.Drain(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -423,5 +418,26 @@ func TestNoTenantGetsIntoTheSpool(t *testing.T) {
 	var field *audit.FieldError
 	if _, err := trail.Later(t.Context(), tenantA, []audit.Event{{}}); !errors.As(err, &field) || field.Field != "action_type" {
 		t.Errorf("a bad event: %v", err)
+	}
+}
+
+// TestAClosedTrailSaysSo holds that a call after Close is an error, and no gap that nobody would record.
+func TestAClosedTrailSaysSo(t *testing.T) {
+	dir := t.TempDir()
+	trail, err := openTrail(testkit.Door(t), dir, policy(t, `{"default":{"when_unwritable":"go_on"}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := trail.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := trail.Log(t.Context(), tenantA, audit.Event{Action: "x"}); !errors.Is(err, audit.ErrClosed) {
+		t.Errorf("at once: %v", err)
+	}
+	if _, err := trail.Later(t.Context(), tenantA, []audit.Event{{Action: "x"}}); !errors.Is(err, audit.ErrClosed) {
+		t.Errorf("later: %v", err)
+	}
+	if st, err := audit.InspectSpool(dir); err != nil || st.Gaps != 0 {
+		t.Errorf("%d events in a gap, %v", st.Gaps, err)
 	}
 }

@@ -252,16 +252,7 @@ func (c auditLogCmd) Run(ctx context.Context, a *app) error {
 	if c.Input, err = input(c.Input); err != nil {
 		return err
 	}
-	open := a.open
-	if p, err := a.policy(); err != nil {
-		return err
-	} else if c.Later || p.Tenant(c.Tenant).WhenUnwritable == audit.GoOn {
-		if _, err := a.needSpool(); err != nil {
-			return err
-		}
-		open = a.openSpool
-	}
-	k, done, err := open(ctx)
+	k, done, err := a.openWith(ctx, func(p *audit.Policy) bool { return c.Later || p.Tenant(c.Tenant).WhenUnwritable == audit.GoOn })
 	if err != nil {
 		return err
 	}

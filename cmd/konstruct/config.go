@@ -86,14 +86,7 @@ func (a *app) configure(parser *kong.Kong, args []string) error {
 const maxConfig = 1 << 20
 
 func readFile(path string, known map[string]bool) (map[string]string, error) {
-	st, err := os.Stat(path)
-	if err != nil {
-		return nil, fmt.Errorf("configuration: %w", err)
-	}
-	if st.Size() > maxConfig || !st.Mode().IsRegular() {
-		return nil, fmt.Errorf("configuration: %s is no file of at most %d bytes", path, maxConfig)
-	}
-	raw, err := os.ReadFile(path)
+	raw, err := small(path, maxConfig)
 	if err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}

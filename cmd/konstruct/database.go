@@ -85,21 +85,23 @@ func need(url, setting, what string) (string, error) {
 // open opens the library as konstruct_app, without the spool: that is one process's, and may be the service's.
 // Calls fail here when the trail can't be written, whatever the policy says: a person sees it.
 func (a *app) open(ctx context.Context) (*konstruct.Konstruct, func(), error) {
-	return a.openWith(ctx, "", (*audit.Policy).AlwaysFail)
+	return a.openWith(ctx, func(*audit.Policy) bool { return false })
 }
 
-// openSpool opens the library with the spool that is set.
-func (a *app) openSpool(ctx context.Context) (*konstruct.Konstruct, func(), error) {
-	return a.openWith(ctx, a.SpoolDir, func(p *audit.Policy) *audit.Policy { return p })
-}
-
-func (a *app) openWith(ctx context.Context, spoolDir string, change func(*audit.Policy) *audit.Policy) (*konstruct.Konstruct, func(), error) {
+// openWith opens the library, with the spool that is set where spooled says so of the policy.
+func (a *app) openWith(ctx context.Context, spooled func(*audit.Policy) bool) (*konstruct.Konstruct, func(), error) {
 	limit, err := bytesOf("KONSTRUCT_SPOOL_LIMIT", a.SpoolLimit)
 	if err != nil {
 		return nil, nil, err
 	}
 	policy, err := a.policy()
 	if err != nil {
+		return nil, nil, err
+	}
+	spoolDir := ""
+	if !spooled(policy) {
+		policy = policy.AlwaysFail()
+	} else if spoolDir, err = a.needSpool(); err != nil {
 		return nil, nil, err
 	}
 	u, done, err := a.database(ctx)
@@ -110,7 +112,7 @@ func (a *app) openWith(ctx context.Context, spoolDir string, change func(*audit.
 	if err != nil {
 		return nil, nil, err
 	}
-	k, err := konstruct.Open(ctx, konstruct.Config{DatabaseURL: url, Parts: a.PartsDir, Embedder: a.embedder(), Policy: change(policy),
+	k, err := konstruct.Open(ctx, konstruct.Config{DatabaseURL: url, Parts: a.PartsDir, Embedder: a.embedder(), Policy: policy,
 		SpoolDir: spoolDir, SpoolLimit: limit, Logger: slog.New(slog.NewTextHandler(a.err, nil))})
 	if err != nil {
 		done()
