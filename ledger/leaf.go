@@ -1,5 +1,6 @@
-// Package ledger encodes audit events as leaves of a provable log. It is pure: it knows no database
-// and imports nothing but the standard library's crypto, so a stranger can verify with it alone.
+// Package ledger is the provable log's formats: leaves, trees and tiles, checkpoints, proofs, receipts. It is pure:
+// it knows no database, reads no clock, and stands on the standard library's crypto and the C2SP log libraries
+// (golang.org/x/mod/sumdb, transparency-dev) alone, so a stranger can verify with it.
 package ledger
 
 import (
@@ -90,13 +91,16 @@ const (
 // FieldSalt derives the salt of one field from its row's salt, so that opening one field reveals
 // nothing of its neighbours.
 func FieldSalt(salt [16]byte, f Field) Hash {
-	return sha256.Sum256(append(salt[:], byte(f)))
+	var b [17]byte
+	copy(b[:], salt[:])
+	b[16] = byte(f)
+	return sha256.Sum256(b[:])
 }
 
 // Commit returns the salted commitment to one field's value; ok is false for NULL.
 func Commit(fieldSalt Hash, f Field, value []byte, ok bool) Hash {
-	b := make([]byte, 0, len(fieldDomain)+1+len(fieldSalt)+5+len(value))
-	b = append(b, fieldDomain...)
+	var short [512]byte // longer values move to the heap
+	b := append(short[:0], fieldDomain...)
 	b = append(b, byte(f))
 	b = append(b, fieldSalt[:]...)
 	if !ok {
@@ -107,56 +111,63 @@ func Commit(fieldSalt Hash, f Field, value []byte, ok bool) Hash {
 	return sha256.Sum256(append(b, value...))
 }
 
-// Value returns the bytes of one field that its commitment covers; ok is false for NULL.
-func (e *Event) Value(f Field) (value []byte, ok bool) {
-	text := func(s *string) ([]byte, bool) {
-		if s == nil {
-			return nil, false
-		}
-		return []byte(*s), true
-	}
-	switch f {
-	case AgentID:
-		if e.AgentID == nil {
-			return nil, false
-		}
-		return e.AgentID[:], true
-	case UserID:
-		return text(e.UserID)
-	case ActionType:
-		return []byte(e.ActionType), true
-	case InputSummary:
-		return text(e.InputSummary)
-	case OutputSummary:
-		return text(e.OutputSummary)
-	case LatencyMS:
-		if e.LatencyMS == nil {
-			return nil, false
-		}
-		return binary.BigEndian.AppendUint32(nil, uint32(*e.LatencyMS)), true
-	case Metadata:
-		return []byte(e.Metadata), true
-	}
-	return nil, false
-}
+// Values are the bytes of an event's committed fields, by Field - 1; nil is NULL.
+type Values [Fields][]byte
 
 // Commitments returns the commitment to each field, in leaf order.
-func (e *Event) Commitments(salt [16]byte) (c [Fields]Hash) {
+func (v *Values) Commitments(salt [16]byte) (c [Fields]Hash) {
 	for f := AgentID; f <= Metadata; f++ {
-		value, ok := e.Value(f)
-		c[f-1] = Commit(FieldSalt(salt, f), f, value, ok)
+		value := v[f-1]
+		c[f-1] = Commit(FieldSalt(salt, f), f, value, value != nil)
 	}
 	return c
 }
 
+// Values returns the bytes that the commitments cover.
+func (e *Event) Values() (v Values) {
+	text := func(s *string) []byte {
+		if s == nil {
+			return nil
+		}
+		return append([]byte{}, *s...) // not nil, also where it is empty
+	}
+	if e.AgentID != nil {
+		v[AgentID-1] = e.AgentID[:]
+	}
+	if e.LatencyMS != nil {
+		v[LatencyMS-1] = binary.BigEndian.AppendUint32(nil, uint32(*e.LatencyMS))
+	}
+	v[UserID-1], v[InputSummary-1], v[OutputSummary-1] = text(e.UserID), text(e.InputSummary), text(e.OutputSummary)
+	v[ActionType-1], v[Metadata-1] = text(&e.ActionType), text(&e.Metadata)
+	return v
+}
+
+// Commitments returns the commitment to each field, in leaf order.
+func (e *Event) Commitments(salt [16]byte) [Fields]Hash {
+	v := e.Values()
+	return v.Commitments(salt)
+}
+
 // Leaf returns the leaf that stands in the log: what docs/leaf-format.md describes byte for byte.
 func (e *Event) Leaf(mode Mode, recordedAt Micros, commitments [Fields]Hash) []byte {
-	b := make([]byte, 0, len(eventDomain)+2*16+2*8+2+Fields*sha256.Size)
+	return appendLeaf(make([]byte, 0, leafSize), e.TenantID, e.ID, e.CreatedAt, recordedAt, mode, &commitments)
+}
+
+// EventHash is the leaf hash of an event whose fields are committed to.
+func EventHash(tenant, id [16]byte, created, recorded Micros, mode Mode, commitments *[Fields]Hash) Hash {
+	var buf [leafSize + 1]byte
+	return sum(appendLeaf(buf[:1], tenant, id, created, recorded, mode, commitments))
+}
+
+// leafSize is how long every event's leaf is.
+const leafSize = len(eventDomain) + 2*16 + 2*8 + 2 + Fields*sha256.Size
+
+func appendLeaf(b []byte, tenant, id [16]byte, created, recorded Micros, mode Mode, commitments *[Fields]Hash) []byte {
 	b = append(b, eventDomain...)
-	b = append(b, e.TenantID[:]...)
-	b = append(b, e.ID[:]...)
-	b = binary.BigEndian.AppendUint64(b, uint64(e.CreatedAt))
-	b = binary.BigEndian.AppendUint64(b, uint64(recordedAt))
+	b = append(b, tenant[:]...)
+	b = append(b, id[:]...)
+	b = binary.BigEndian.AppendUint64(b, uint64(created))
+	b = binary.BigEndian.AppendUint64(b, uint64(recorded))
 	b = binary.BigEndian.AppendUint16(b, uint16(mode))
 	for _, c := range commitments {
 		b = append(b, c[:]...)
@@ -166,8 +177,8 @@ func (e *Event) Leaf(mode Mode, recordedAt Micros, commitments [Fields]Hash) []b
 
 // LeafHash returns RFC 6962's hash of a leaf: SHA-256(0x00 ‖ leaf).
 func LeafHash(leaf []byte) Hash {
-	h := sha256.New()
-	h.Write([]byte{0})
-	h.Write(leaf)
-	return Hash(h.Sum(nil))
+	return sum(append(make([]byte, 1, 1+len(leaf)), leaf...))
 }
+
+// sum hashes a leaf that stands behind its zero byte.
+func sum(zeroAndLeaf []byte) Hash { return sha256.Sum256(zeroAndLeaf) }

@@ -3,8 +3,10 @@ package migrations_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -48,9 +50,19 @@ func seeded(t *testing.T) (*testkit.DB, *pgx.Conn, []string) {
 		})
 	}
 	super := testkit.Connect(t, d.SuperuserURL())
-	for _, tenant := range []string{tenantA, tenantB} { // what only adoption writes
-		if _, err := super.Exec(t.Context(), `INSERT INTO audit_adoptions (tenant_id) VALUES ($1)`, tenant); err != nil {
-			t.Fatal(err)
+	for i, tenant := range []string{tenantA, tenantB} { // what only adoption and the notary write
+		for _, sql := range []string{
+			`INSERT INTO audit_adoptions (tenant_id) VALUES ($1)`,
+			`INSERT INTO audit_epochs (tenant_id, epoch, system_identifier) VALUES ($1, 1, 1)`,
+			`INSERT INTO audit_tiles (tenant_id, level, tile, hashes, root) VALUES ($1, 0, 0, decode(repeat('00', 8192), 'hex'), sha256(''))`,
+			`INSERT INTO audit_heads (tenant_id, size, anchor, root, at, salt, segment, xid, event_id, added, added_ids) VALUES ($1, 1, ` + fmt.Sprint(i) + `, sha256(''), now(), sha256(''), 2, '5', gen_random_uuid(), '', '')`,
+			`INSERT INTO audit_checkpoints (tenant_id, size, anchor, note) VALUES ($1, 1, 0, '')`,
+			`INSERT INTO audit_witnesses (tenant_id, size, name, kind, said) VALUES ($1, 1, '', 'cosignature', '')`,
+			`INSERT INTO audit_keys (tenant_id, anchor, verifier, at) VALUES ($1, 0, '', now())`,
+		} {
+			if _, err := super.Exec(t.Context(), sql, tenant); err != nil {
+				t.Fatalf("%s: %v", sql, err)
+			}
 		}
 	}
 	rows, err := super.Query(t.Context(), `SELECT c.relname::text FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'tenant_id'
@@ -100,6 +112,9 @@ func readable(table string) string {
 	return "*"
 }
 
+// closed are the tables that the app may not read at all.
+var closed = []string{"audit_logs", "audit_adoptions", "audit_epochs", "audit_tiles", "audit_heads", "audit_checkpoints", "audit_witnesses", "audit_keys"}
+
 func TestEveryTableHidesOtherTenants(t *testing.T) {
 	_, app, tables := seeded(t)
 	for _, table := range tables {
@@ -116,7 +131,7 @@ func TestEveryTableHidesOtherTenants(t *testing.T) {
 						return
 					}
 				}
-				if !errors.As(err, &denied) || denied.Code != "42501" || table != "audit_logs" && table != "audit_adoptions" {
+				if !errors.As(err, &denied) || denied.Code != "42501" || !slices.Contains(closed, table) {
 					t.Errorf("%s as tenant %q: %v", table, tenant, err)
 				}
 			})
@@ -156,6 +171,9 @@ func TestEveryWriteAcrossTenantsIsRefused(t *testing.T) {
 		{"seals whole", `SELECT * FROM audit_seals`, denied},
 		{"rewriting by upsert", `INSERT INTO audit_events (tenant_id, id, action_type) VALUES ('` + tenantA + `', 'aaaaaaaa-0000-4000-8000-000000000003', 'x') ON CONFLICT (tenant_id, id) DO UPDATE SET action_type = 'y'`, denied},
 		{"COPY in", `COPY audit_events (tenant_id, action_type) FROM STDIN`, "0A000"},
+		{"an epoch of one's own", `SELECT audit_begin_epoch('` + tenantA + `')`, denied},
+		{"a checkpoint of one's own", `INSERT INTO audit_checkpoints (tenant_id, size, anchor, note) VALUES ('` + tenantA + `', 9, 9, '')`, denied},
+		{"the epoch's sequence", `SELECT nextval('audit_epoch')`, denied},
 		{"adoption by hand", `SELECT audit_seal_adopted('` + tenantB + `', 10)`, denied},
 		{"the migrations' own table", `SELECT * FROM goose_db_version`, denied},
 		{"the migrations' sequence", `SELECT nextval('goose_db_version_id_seq')`, denied},
@@ -176,6 +194,26 @@ func TestEveryWriteAcrossTenantsIsRefused(t *testing.T) {
 				t.Errorf("%s: the refusal reveals %s", c.name, all)
 			}
 		})
+	}
+}
+
+// TestTheNotaryOnlyAppends holds that the notary's role reads all tenants' evidence, adds its own, and can change nothing.
+func TestTheNotaryOnlyAppends(t *testing.T) {
+	d, _, _ := seeded(t)
+	conn := testkit.Connect(t, d.URL("konstruct_notary"))
+	var n int
+	if err := conn.QueryRow(t.Context(), `SELECT count(DISTINCT tenant_id) FROM audit_seals`).Scan(&n); err != nil || n != 2 {
+		t.Errorf("the notary sees seals of %d tenants, %v", n, err)
+	}
+	for _, sql := range []string{
+		`INSERT INTO audit_events (tenant_id, action_type) VALUES ('` + tenantA + `', 'x')`, `UPDATE audit_events SET user_id = 'x'`, `DELETE FROM audit_seals`,
+		`UPDATE audit_heads SET size = 9`, `DELETE FROM audit_heads`, `TRUNCATE audit_tiles`, `DELETE FROM audit_checkpoints`, `UPDATE audit_keys SET verifier = 'x'`,
+		`SELECT * FROM kb_chunks`, `SELECT nextval('audit_epoch')`, `INSERT INTO audit_seals (tenant_id, event_id, mode, salt, commitments, leaf_hash, xid, recorded_at) VALUES ('` + tenantA + `', gen_random_uuid(), 0, '', '', '', '1', now())`,
+	} {
+		var pg *pgconn.PgError
+		if _, err := conn.Exec(t.Context(), sql); !errors.As(err, &pg) || pg.Code != "42501" {
+			t.Errorf("%s: %v", sql, err)
+		}
 	}
 }
 

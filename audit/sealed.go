@@ -1,0 +1,87 @@
+package audit
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/konstruct/konstruct/ledger"
+)
+
+// Sealed is a stored event beside its seal, as the notary's role reads them. Its bytes are good until the next row.
+type Sealed struct {
+	TenantID, ID    [16]byte
+	Stored, HasSeal bool // whether there is an event, and a seal
+	CreatedAt       ledger.Micros
+	Values          ledger.Values
+	Mode            ledger.Mode
+	RecordedAt      ledger.Micros
+	Salt            [16]byte
+	Commitments     [ledger.Fields]ledger.Hash
+	Leaf            ledger.Hash
+	Epoch           int16
+	XID             uint64
+	malformed       bool
+}
+
+// SealedColumns are what Scan reads, of an event e and its seal s; either may be missing.
+const SealedColumns = `coalesce(e.tenant_id, s.tenant_id), coalesce(e.id, s.event_id), e.id IS NOT NULL, s.event_id IS NOT NULL, e.created_at,
+       e.agent_id, e.user_id, e.action_type, e.input_summary, e.output_summary, e.latency_ms, e.metadata::text,
+       s.mode, s.recorded_at, s.salt, s.commitments, s.leaf_hash, s.epoch, s.xid`
+
+// sealedColumns is how many they are.
+const sealedColumns = 19
+
+// Binary asks for results as Scan reads them: it goes first among a query's arguments.
+func Binary() pgx.QueryResultFormats { return pgx.QueryResultFormats{1} }
+
+// Scan reads the row that rows stands at. Decoding nineteen columns by their bytes takes a third of the time
+// that it takes by reflection.
+func (s *Sealed) Scan(rows pgx.Rows) error {
+	raw := rows.RawValues()
+	if len(raw) < sealedColumns || len(raw[0]) != 16 || len(raw[1]) != 16 {
+		return fmt.Errorf("audit: a sealed event of %d columns", len(raw))
+	}
+	*s = Sealed{TenantID: [16]byte(raw[0]), ID: [16]byte(raw[1]), Stored: raw[2][0] == 1, HasSeal: raw[3][0] == 1}
+	if s.Stored {
+		s.CreatedAt = ledger.Micros(binary.BigEndian.Uint64(raw[4]))
+		copy(s.Values[:], raw[5:12])
+	}
+	if !s.HasSeal {
+		return nil
+	}
+	s.Mode, s.RecordedAt = ledger.Mode(binary.BigEndian.Uint16(raw[12])), ledger.Micros(binary.BigEndian.Uint64(raw[13]))
+	s.Epoch, s.XID = int16(binary.BigEndian.Uint16(raw[17])), binary.BigEndian.Uint64(raw[18])
+	if len(raw[14]) != 16 || len(raw[15]) != ledger.Fields*32 || len(raw[16]) != 32 {
+		s.malformed = true
+		return nil
+	}
+	s.Salt, s.Leaf = [16]byte(raw[14]), ledger.Hash(raw[16])
+	for i := range s.Commitments {
+		s.Commitments[i] = ledger.Hash(raw[15][i*32:])
+	}
+	return nil
+}
+
+// Difference recomputes every commitment and the leaf, and names what does not match; empty when all does.
+func (s *Sealed) Difference() string {
+	switch {
+	case !s.HasSeal:
+		return "has no seal"
+	case !s.Stored:
+		return "was sealed and is gone"
+	case s.malformed:
+		return "does not match its seal: the seal itself is malformed"
+	}
+	now := s.Values.Commitments(s.Salt)
+	for i, c := range now {
+		if c != s.Commitments[i] {
+			return fmt.Sprintf("does not match its seal: %s was changed after %s", ledger.Field(i+1), s.RecordedAt.Time().Format("2006-01-02T15:04:05.999999Z07:00"))
+		}
+	}
+	if ledger.EventHash(s.TenantID, s.ID, s.CreatedAt, s.RecordedAt, s.Mode, &now) != s.Leaf {
+		return "does not match its seal: created_at, recorded_at, mode or the leaf hash was changed"
+	}
+	return ""
+}

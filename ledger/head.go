@@ -1,0 +1,37 @@
+package ledger
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+)
+
+const (
+	headDomain = "konstruct/head/v1"
+	keyDomain  = "konstruct/key/v1"
+)
+
+// HeadLeaf is the super-log's leaf for a tenant's checkpoint: when, in the clear, and a salted hash, so that
+// who sees the super-log learns neither which tenants there are nor how large their logs.
+//
+//	"konstruct/head/v1" ‖ at[8] ‖ sha256("konstruct/head/v1" ‖ salt[32] ‖ the checkpoint's text)
+func HeadLeaf(at Micros, salt [32]byte, c Checkpoint) []byte {
+	h := sha256.New()
+	h.Write([]byte(headDomain))
+	h.Write(salt[:])
+	h.Write([]byte(c.Text()))
+	b := binary.BigEndian.AppendUint64([]byte(headDomain), uint64(at))
+	return h.Sum(b)
+}
+
+// KeyLeaf is the super-log's leaf for a notary's key, from which on it signs:
+//
+//	"konstruct/key/v1" ‖ at[8] ‖ the key in signed-note form
+func KeyLeaf(at Micros, k Key) []byte {
+	b := binary.BigEndian.AppendUint64([]byte(keyDomain), uint64(at))
+	return append(b, k.String()...)
+}
+
+func decode64(s string) ([]byte, error) { return base64.StdEncoding.Strict().DecodeString(s) }
+
+func encode64(b []byte) string { return base64.StdEncoding.EncodeToString(b) }

@@ -1,0 +1,205 @@
+package ledger
+
+import (
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"strings"
+
+	cosign "github.com/transparency-dev/formats/note"
+	"golang.org/x/mod/sumdb/note"
+)
+
+// Key is a notary's public key. One Ed25519 key signs the super-log, every tenant's log, each under its own
+// name, and receipts; their texts' first lines keep them apart.
+type Key struct {
+	Name   string
+	Public ed25519.PublicKey
+}
+
+// ParseKey reads a key in signed-note form, name+hash+base64, as `konstruct notary key show` prints it.
+func ParseKey(vkey string) (Key, error) {
+	vkey = strings.TrimSpace(vkey)
+	if _, err := note.NewVerifier(vkey); err != nil {
+		return Key{}, fmt.Errorf("%.80q is no key in signed-note form (name+hash+base64): %w", vkey, err)
+	}
+	name, rest, _ := strings.Cut(vkey, "+")
+	if err := CheckName(name); err != nil {
+		return Key{}, err
+	}
+	// NewVerifier has checked the rest: it is hash+base64 of the algorithm's byte and the key.
+	raw, err := decode64(rest[strings.Index(rest, "+")+1:])
+	if err != nil || len(raw) != 1+ed25519.PublicKeySize {
+		return Key{}, fmt.Errorf("%.80q is no Ed25519 key", vkey)
+	}
+	return Key{name, ed25519.PublicKey(raw[1:])}, nil
+}
+
+// String is the key in signed-note form.
+func (k Key) String() string { return k.under(k.Name) }
+
+func (k Key) under(name string) string {
+	s, err := note.NewEd25519VerifierKey(name, k.Public)
+	if err != nil {
+		return "" // only a key of another length fails
+	}
+	return s
+}
+
+// Equal reports whether two keys are one, name included.
+func (k Key) Equal(o Key) bool { return k.Name == o.Name && k.Public.Equal(o.Public) }
+
+// OfTenant is the key under which a tenant's log is signed.
+func (k Key) OfTenant(tenant [16]byte) Key { return Key{Origin(k.Name, tenant), k.Public} }
+
+// Verifier checks signatures made under the key's name.
+func (k Key) Verifier() (note.Verifier, error) { return note.NewVerifier(k.String()) }
+
+// Signer holds a notary's private key.
+type Signer struct {
+	Key
+	private ed25519.PrivateKey
+}
+
+// NewSigner is a private key under a notary's name.
+func NewSigner(name string, private ed25519.PrivateKey) (*Signer, error) {
+	if err := CheckName(name); err != nil {
+		return nil, err
+	}
+	if len(private) != ed25519.PrivateKeySize {
+		return nil, errors.New("not an Ed25519 private key")
+	}
+	return &Signer{Key{name, private.Public().(ed25519.PublicKey)}, private}, nil
+}
+
+// privateMark begins a private key in the form of golang.org/x/mod/sumdb/note.
+const privateMark = "PRIVATE+KEY+"
+
+// Private is the key itself, in the form of golang.org/x/mod/sumdb/note: PRIVATE+KEY+name+hash+base64.
+func (s *Signer) Private() string {
+	hash, _, _ := strings.Cut(strings.TrimPrefix(s.String(), s.Name+"+"), "+")
+	return privateMark + s.Name + "+" + hash + "+" + encode64(append([]byte{1}, s.private.Seed()...)) // 1 is Ed25519
+}
+
+// ParseSigner reads a private key as Private writes it.
+func ParseSigner(text string) (*Signer, error) {
+	const what = "not a private key in signed-note form (PRIVATE+KEY+name+hash+base64)"
+	rest, ok := strings.CutPrefix(strings.TrimSpace(text), privateMark)
+	parts := strings.SplitN(rest, "+", 3)
+	if !ok || len(parts) != 3 {
+		return nil, errors.New(what)
+	}
+	raw, err := decode64(parts[2])
+	if err != nil || len(raw) != 1+ed25519.SeedSize || raw[0] != 1 {
+		return nil, errors.New(what)
+	}
+	s, err := NewSigner(parts[0], ed25519.NewKeyFromSeed(raw[1:]))
+	if err == nil && s.Private() != strings.TrimSpace(text) {
+		err = errors.New("the private key's hash is not its name's and key's")
+	}
+	return s, err
+}
+
+// Sign returns the text as a note signed under a name: that of a log, or the notary's own.
+func (s *Signer) Sign(name, text string) (string, error) { return SignAll(name, text, s) }
+
+// SignAll returns the text as a note signed by several keys under one name.
+func SignAll(name, text string, signers ...*Signer) (string, error) {
+	var all []note.Signer
+	for _, s := range signers {
+		v, err := note.NewVerifier(s.under(name))
+		if err != nil {
+			return "", fmt.Errorf("sign as %s: %w", name, err)
+		}
+		all = append(all, noteSigner{v, s.private})
+	}
+	signed, err := note.Sign(&note.Note{Text: text}, all...)
+	if err != nil {
+		return "", fmt.Errorf("sign as %s: %w", name, err)
+	}
+	return string(signed), nil
+}
+
+// noteSigner is what note.Sign wants.
+type noteSigner struct {
+	note.Verifier
+	private ed25519.PrivateKey
+}
+
+// Sign signs a note's text.
+func (s noteSigner) Sign(text []byte) ([]byte, error) { return ed25519.Sign(s.private, text), nil }
+
+// OpenNote checks that a key signed a note and returns its text. Other signatures are left alone.
+func OpenNote(signed string, k Key) (string, error) {
+	if len(signed) > maxNote {
+		return "", fmt.Errorf("a signed note of %d bytes: the limit is %d", len(signed), maxNote)
+	}
+	v, err := k.Verifier()
+	if err != nil {
+		return "", err
+	}
+	n, err := note.Open([]byte(signed), note.VerifierList(v))
+	if err != nil {
+		var unverified *note.UnverifiedNoteError
+		if errors.As(err, &unverified) {
+			return "", fmt.Errorf("it is not signed by %s", k)
+		}
+		return "", fmt.Errorf("%w (by %s)", err, k)
+	}
+	return n.Text, nil
+}
+
+// maxNote bounds a signed note: three lines and the signatures of many witnesses.
+const maxNote = 64 << 10
+
+// OpenCheckpoint checks that the key signed a checkpoint of the log of its own name, and returns it.
+func OpenCheckpoint(signed string, k Key) (Checkpoint, error) {
+	text, err := OpenNote(signed, k)
+	if err != nil {
+		return Checkpoint{}, err
+	}
+	c, err := ParseCheckpoint(text)
+	if err == nil && c.Origin != k.Name {
+		err = fmt.Errorf("it is a checkpoint of %s, not of %s", c.Origin, k.Name)
+	}
+	return c, err
+}
+
+// Cosignature is what a witness said of a checkpoint.
+type Cosignature struct {
+	Witness string // its name
+	At      int64  // when, in Unix seconds, by its clock
+}
+
+// ParseWitness reads a witness's key in signed-note form: cosignature/v1 (Ed25519), as C2SP tlog-cosignature has it.
+func ParseWitness(vkey string) (note.Verifier, error) {
+	v, err := cosign.NewVerifier(strings.TrimSpace(vkey))
+	if err != nil {
+		return nil, fmt.Errorf("%.80q is no witness's key in signed-note form: %w", vkey, err)
+	}
+	return v, nil
+}
+
+// Cosignatures returns what the witnesses among these verifiers said of a signed note; a forged one is an error.
+func Cosignatures(signed string, witnesses []note.Verifier) ([]Cosignature, error) {
+	if len(signed) > maxNote {
+		return nil, fmt.Errorf("a signed note of %d bytes: the limit is %d", len(signed), maxNote)
+	}
+	n, err := note.Open([]byte(signed), note.VerifierList(witnesses...))
+	var unverified *note.UnverifiedNoteError
+	if errors.As(err, &unverified) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var out []Cosignature
+	for _, s := range n.Sigs {
+		at, err := cosign.CoSigV1Timestamp(s)
+		if err != nil {
+			return nil, fmt.Errorf("the signature of %s: %w", s.Name, err)
+		}
+		out = append(out, Cosignature{s.Name, at.Unix()})
+	}
+	return out, nil
+}

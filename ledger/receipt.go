@@ -1,0 +1,98 @@
+package ledger
+
+import (
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Receipt is a notary's promise to whoever wrote an event: that it is sealed, and by when it will stand in
+// the tenant's log. It is signed as a note under the notary's own name:
+//
+//	konstruct/receipt/v1
+//	tenant 11111111-1111-4111-8111-111111111111
+//	event 018f4e5a-0000-7000-8000-000000000001
+//	leaf CsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=
+//	recorded 2026-11-24T10:00:00.123456Z
+//	integrate-by 2026-11-24T10:01:00.123456Z
+type Receipt struct {
+	TenantID, EventID       [16]byte
+	Leaf                    Hash
+	RecordedAt, IntegrateBy Micros
+}
+
+const (
+	receiptDomain = "konstruct/receipt/v1"
+	receiptTime   = "2006-01-02T15:04:05.000000Z"
+)
+
+// Text is the receipt as it is signed.
+func (r Receipt) Text() string {
+	return fmt.Sprintf("%s\ntenant %s\nevent %s\nleaf %s\nrecorded %s\nintegrate-by %s\n", receiptDomain, uuidText(r.TenantID), uuidText(r.EventID),
+		base64.StdEncoding.EncodeToString(r.Leaf[:]), r.RecordedAt.Time().Format(receiptTime), r.IntegrateBy.Time().Format(receiptTime))
+}
+
+// ErrNotReceipt says that a text is no receipt.
+var ErrNotReceipt = errors.New("not a receipt")
+
+// OpenReceipt checks that the key signed a receipt, and returns it.
+func OpenReceipt(signed string, k Key) (Receipt, error) {
+	text, err := OpenNote(signed, k)
+	if err != nil {
+		return Receipt{}, fmt.Errorf("the receipt: %w", err)
+	}
+	return parseReceipt(text)
+}
+
+func parseReceipt(text string) (r Receipt, err error) {
+	lines := strings.Split(text, "\n")
+	if len(lines) != 7 || lines[0] != receiptDomain {
+		return r, ErrNotReceipt
+	}
+	values := make([]string, 5)
+	for i, name := range []string{"tenant", "event", "leaf", "recorded", "integrate-by"} {
+		value, ok := strings.CutPrefix(lines[i+1], name+" ")
+		if !ok {
+			return r, fmt.Errorf("%w: line %d does not say its %s", ErrNotReceipt, i+2, name)
+		}
+		values[i] = value
+	}
+	if r.TenantID, err = parseUUID(values[0]); err == nil {
+		r.EventID, err = parseUUID(values[1])
+	}
+	if err != nil {
+		return r, fmt.Errorf("%w: %w", ErrNotReceipt, err)
+	}
+	leaf, err := decode64(values[2])
+	if err != nil || len(leaf) != len(r.Leaf) {
+		return r, fmt.Errorf("%w: %.60q is no leaf hash", ErrNotReceipt, values[2])
+	}
+	r.Leaf = Hash(leaf)
+	for i, to := range []*Micros{&r.RecordedAt, &r.IntegrateBy} {
+		t, err := time.Parse(receiptTime, values[3+i])
+		if err != nil {
+			return r, fmt.Errorf("%w: %w", ErrNotReceipt, err)
+		}
+		*to = MicrosOf(t)
+	}
+	if r.Text() != text {
+		return r, fmt.Errorf("%w: it is not written as it should be", ErrNotReceipt)
+	}
+	return r, nil
+}
+
+func uuidText(id [16]byte) string {
+	return fmt.Sprintf("%x-%x-%x-%x-%x", id[:4], id[4:6], id[6:8], id[8:10], id[10:])
+}
+
+func parseUUID(s string) (id [16]byte, err error) {
+	raw, err := hex.DecodeString(strings.ReplaceAll(s, "-", ""))
+	if err != nil || len(raw) != 16 {
+		return id, fmt.Errorf("%.60q is no UUID", s)
+	}
+	copy(id[:], raw)
+	return id, nil
+}

@@ -1,0 +1,158 @@
+package ledger
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// Record is an event as an outsider is shown it: each field opened, or only committed to. It leads to the
+// same leaf hash whichever are opened.
+type Record struct {
+	TenantID, ID          [16]byte
+	CreatedAt, RecordedAt Micros
+	Mode                  Mode
+	Shown                 [Fields]Shown // by Field - 1
+}
+
+// Shown is one field of a record.
+type Shown struct {
+	Open       bool
+	Commitment Hash   // of a field that is not opened
+	Salt       Hash   // of an opened one: FieldSalt
+	Null       bool   // an opened field that is NULL
+	Value      []byte // an opened field's bytes, as docs/leaf-format.md has them
+}
+
+// Show opens the fields of an event that open names, and shows the commitments of the others.
+func (r *Record) Show(values *Values, salt [16]byte, commitments *[Fields]Hash, open func(Field) bool) {
+	for f := AgentID; f <= Metadata; f++ {
+		value := values[f-1]
+		if open(f) {
+			r.Shown[f-1] = Shown{Open: true, Salt: FieldSalt(salt, f), Null: value == nil, Value: value}
+		} else {
+			r.Shown[f-1] = Shown{Commitment: commitments[f-1]}
+		}
+	}
+}
+
+// Hash is the leaf hash that the record leads to.
+func (r *Record) Hash() Hash {
+	var c [Fields]Hash
+	for i := range r.Shown {
+		s := &r.Shown[i]
+		if s.Open {
+			c[i] = Commit(s.Salt, Field(i+1), s.Value, !s.Null)
+		} else {
+			c[i] = s.Commitment
+		}
+	}
+	return EventHash(r.TenantID, r.ID, r.CreatedAt, r.RecordedAt, r.Mode, &c)
+}
+
+// MaxValue bounds one field of a record.
+const MaxValue = 1 << 20
+
+// AppendBinary adds the record as bundles and proofs carry it; the tenant is not in it. Integers are big-endian:
+//
+//	id[16] ‖ created_at[8] ‖ recorded_at[8] ‖ mode[2] ‖ opened[1], bit n-1 for field n
+//	then each field: 32 bytes of commitment, or its salt[32] ‖ 00 for NULL | 01 ‖ length[4] ‖ bytes
+func (r *Record) AppendBinary(b []byte) []byte {
+	b = append(b, r.ID[:]...)
+	b = binary.BigEndian.AppendUint64(b, uint64(r.CreatedAt))
+	b = binary.BigEndian.AppendUint64(b, uint64(r.RecordedAt))
+	b = binary.BigEndian.AppendUint16(b, uint16(r.Mode))
+	opened := byte(0)
+	for i := range r.Shown {
+		if r.Shown[i].Open {
+			opened |= 1 << i
+		}
+	}
+	b = append(b, opened)
+	for i := range r.Shown {
+		s := &r.Shown[i]
+		if !s.Open {
+			b = append(b, s.Commitment[:]...)
+			continue
+		}
+		b = append(b, s.Salt[:]...)
+		if s.Null {
+			b = append(b, 0)
+			continue
+		}
+		b = append(b, 1)
+		b = binary.BigEndian.AppendUint32(b, uint32(len(s.Value)))
+		b = append(b, s.Value...)
+	}
+	return b
+}
+
+// ErrRecord says that bytes are no record.
+var ErrRecord = errors.New("not an event's record")
+
+// Read reads the next record, of the tenant that is set; io.EOF when none is left. Values are good until the next Read.
+func (r *Record) Read(from *bufio.Reader) error {
+	var head [16 + 8 + 8 + 2 + 1]byte
+	if _, err := io.ReadFull(from, head[:]); err != nil {
+		if errors.Is(err, io.ErrUnexpectedEOF) {
+			return fmt.Errorf("%w: it is cut off", ErrRecord)
+		}
+		return err
+	}
+	copy(r.ID[:], head[:])
+	r.CreatedAt = Micros(binary.BigEndian.Uint64(head[16:]))
+	r.RecordedAt = Micros(binary.BigEndian.Uint64(head[24:]))
+	r.Mode = Mode(binary.BigEndian.Uint16(head[32:]))
+	opened := head[34]
+	if opened >= 1<<Fields {
+		return fmt.Errorf("%w: it opens an eighth field", ErrRecord)
+	}
+	for i := range r.Shown {
+		if err := r.Shown[i].read(from, opened&(1<<i) != 0); err != nil {
+			if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+				return fmt.Errorf("%w: it is cut off", ErrRecord)
+			}
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Shown) read(from *bufio.Reader, open bool) error {
+	s.Open, s.Null, s.Value = open, false, s.Value[:0]
+	if !open {
+		_, err := io.ReadFull(from, s.Commitment[:])
+		return err
+	}
+	if _, err := io.ReadFull(from, s.Salt[:]); err != nil {
+		return err
+	}
+	there, err := from.ReadByte()
+	if err != nil {
+		return err
+	}
+	switch there {
+	case 0:
+		s.Null = true
+		return nil
+	case 1:
+	default:
+		return fmt.Errorf("%w: a field neither NULL nor not", ErrRecord)
+	}
+	var size [4]byte
+	if _, err := io.ReadFull(from, size[:]); err != nil {
+		return err
+	}
+	n := binary.BigEndian.Uint32(size[:])
+	if n > MaxValue {
+		return fmt.Errorf("%w: a field of %d bytes, the limit is %d", ErrRecord, n, MaxValue)
+	}
+	if uint32(cap(s.Value)) < n {
+		s.Value = make([]byte, n)
+	}
+	s.Value = s.Value[:n]
+	_, err = io.ReadFull(from, s.Value)
+	return err
+}

@@ -1,0 +1,116 @@
+package notary
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/konstruct/konstruct/ledger"
+)
+
+// begin reads back what the notary needs to go on, and refuses where it must not.
+func (n *Notary) begin(ctx context.Context) error {
+	n.logs, n.beats = map[uuid.UUID]*logState{}, map[uuid.UUID]time.Time{}
+	return n.lease.Tx(ctx, func(tx pgx.Tx) error {
+		epoch, err := n.epoch(ctx, tx)
+		if err != nil {
+			return err
+		}
+		super, err := load(ctx, tx, Operator)
+		if err != nil {
+			return fmt.Errorf("notary: the super-log: %w", err)
+		}
+		if err := countLeaves(ctx, tx, super.size()); err != nil {
+			return err
+		}
+		n.scanned = super.last
+		if n.scanned.segment != segmentOf(epoch) {
+			n.scanned = place{segment: segmentOf(epoch)}
+		}
+		if err := n.readBeats(ctx, tx); err != nil {
+			return err
+		}
+		n.super = super
+		return nil
+	})
+}
+
+// epoch returns the epoch in force, and refuses in a cluster that is not its own.
+func (n *Notary) epoch(ctx context.Context, tx pgx.Tx) (epoch int16, err error) {
+	var here, began int64
+	err = tx.QueryRow(ctx, `SELECT e.epoch, e.system_identifier, c.system_identifier FROM audit_epochs e, pg_control_system() c
+	   WHERE e.tenant_id = $1 ORDER BY e.epoch DESC LIMIT 1`, Operator).Scan(&epoch, &began, &here)
+	if errors.Is(err, pgx.ErrNoRows) {
+		err = tx.QueryRow(ctx, `SELECT audit_begin_epoch($1)`, Operator).Scan(&epoch)
+		return epoch, err
+	}
+	if err == nil && here != began {
+		err = fmt.Errorf("%w: this database was moved or restored: its transaction ids are of cluster %d, and this is cluster %d. Run `konstruct notary resume`, which explains what it finds", ErrRefused, began, here)
+	}
+	return epoch, err
+}
+
+// countLeaves holds that each leaf of the super-log has its row: a head that was taken away, and its log cut
+// back to an older one, is missed here.
+func countLeaves(ctx context.Context, tx pgx.Tx, size int64) error {
+	var rows int64
+	if err := tx.QueryRow(ctx, `SELECT (SELECT count(*) FROM audit_heads WHERE tenant_id <> $1) + (SELECT count(*) FROM audit_keys)`, Operator).Scan(&rows); err != nil {
+		return err
+	}
+	if rows != size {
+		return fmt.Errorf("%w: the super-log has %d leaves, and the database holds heads and keys for %d: some were removed or added. `konstruct audit verify --full` names them", ErrRefused, size, rows)
+	}
+	return nil
+}
+
+func (n *Notary) readBeats(ctx context.Context, tx pgx.Tx) error {
+	rows, err := tx.Query(ctx, `SELECT l.tenant_id, h.at FROM audit_logs l CROSS JOIN LATERAL
+	  (SELECT at FROM audit_heads h WHERE h.tenant_id = l.tenant_id ORDER BY size DESC, anchor DESC LIMIT 1) h WHERE l.tenant_id <> $1`, Operator)
+	if err != nil {
+		return err
+	}
+	var tenant uuid.UUID
+	var at time.Time
+	_, err = pgx.ForEachRow(rows, []any{&tenant, &at}, func() error { n.beats[tenant] = at; return nil })
+	return err
+}
+
+// holdsHead holds a log that was read back against the super-log, which is signed and kept outside.
+func (n *Notary) holdsHead(ctx context.Context, tx pgx.Tx, l *logState) error {
+	if l.size() == 0 {
+		return nil
+	}
+	h, err := lastHead(ctx, tx, l.tenant)
+	if err != nil {
+		return err
+	}
+	c := ledger.Checkpoint{Origin: ledger.Origin(n.signer.Name, l.tenant), Size: h.size, Root: h.root}
+	want := ledger.LeafHash(ledger.HeadLeaf(ledger.MicrosOf(h.at), h.salt, c))
+	got, err := n.superLeaf(ctx, tx, h.anchor)
+	if err != nil {
+		return err
+	}
+	if got != want {
+		return fmt.Errorf("%w: log %s: its head of size %d is not the one that leaf %d of the super-log holds: it was changed", ErrRefused, l.tenant, h.size, h.anchor)
+	}
+	return nil
+}
+
+// superLeaf returns a leaf hash of the super-log, proven in its root; of this round's leaves too.
+func (n *Notary) superLeaf(ctx context.Context, tx pgx.Tx, index int64) (ledger.Hash, error) {
+	head, err := lastHead(ctx, tx, Operator)
+	if err != nil {
+		return ledger.Hash{}, err
+	}
+	r := tlog.TileHashReader(tlog.Tree{N: head.size, Hash: tlog.Hash(head.root)}, &reader{ctx, tx, Operator, head.size})
+	h, err := r.ReadHashes([]int64{tlog.StoredHashIndex(0, index)})
+	if err != nil {
+		return ledger.Hash{}, fmt.Errorf("leaf %d of the super-log: %w", index, err)
+	}
+	return ledger.Hash(h[0]), nil
+}

@@ -1,0 +1,81 @@
+package notary
+
+import (
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/konstruct/konstruct/tenantdb"
+)
+
+// figures are what a notary tells of itself; they may be read while it works.
+type figures struct {
+	rounds, sequenced, mismatches, failures atomic.Uint64
+	refused, active                         atomic.Bool
+	size                                    atomic.Int64 // of the super-log
+	signedAt, lag, held                     atomic.Int64 // Unix microseconds; microseconds; microseconds
+	witnesses                               atomic.Int64 // how many cosigned the last checkpoint
+	witnessed                               atomic.Int64 // its size
+}
+
+func (f *figures) round(time.Time) { f.rounds.Add(1) }
+
+func (f *figures) done(err error) {
+	f.active.Store(err == nil)
+	f.refused.Store(errors.Is(err, ErrRefused))
+	if err != nil && !errors.Is(err, tenantdb.ErrLeased) {
+		f.failures.Add(1)
+	}
+	if err == nil {
+		f.signedAt.Store(time.Now().UnixMicro())
+	}
+}
+
+func (f *figures) add(events int64, oldest time.Time, size int64) {
+	f.sequenced.Add(uint64(events))
+	f.size.Store(size)
+	lag := int64(0)
+	if events > 0 {
+		lag = time.Since(oldest).Microseconds()
+	}
+	f.lag.Store(lag)
+}
+
+func (f *figures) mismatch() { f.mismatches.Add(1) }
+
+// Collector returns the notary's figures for Prometheus, under konstruct_notary_.
+func (n *Notary) Collector() prometheus.Collector { return collector{&n.figures} }
+
+type collector struct{ f *figures }
+
+// Describe implements prometheus.Collector.
+func (c collector) Describe(to chan<- *prometheus.Desc) { prometheus.DescribeByCollect(c, to) }
+
+// Collect implements prometheus.Collector.
+func (c collector) Collect(to chan<- prometheus.Metric) {
+	send := func(kind prometheus.ValueType, name, help string, v float64) {
+		to <- prometheus.MustNewConstMetric(prometheus.NewDesc("konstruct_notary_"+name, help, nil, nil), kind, v)
+	}
+	truth := func(b bool) float64 {
+		if b {
+			return 1
+		}
+		return 0
+	}
+	f := c.f
+	send(prometheus.CounterValue, "events_total", "Events put in order.", float64(f.sequenced.Load()))
+	send(prometheus.CounterValue, "mismatches_total", "Events that did not match their seal when they were put in order.", float64(f.mismatches.Load()))
+	send(prometheus.CounterValue, "failed_rounds_total", "Rounds that made no checkpoint.", float64(f.failures.Load()))
+	send(prometheus.GaugeValue, "active", "1 while this notary is the one that signs.", truth(f.active.Load()))
+	send(prometheus.GaugeValue, "refused", "1 while the notary refuses to sign until a person decides.", truth(f.refused.Load()))
+	send(prometheus.GaugeValue, "super_log_size", "Leaves of the super-log.", float64(f.size.Load()))
+	send(prometheus.GaugeValue, "lag_seconds", "How long the oldest event of the last round had waited.", float64(f.lag.Load())/1e6)
+	if at := f.signedAt.Load(); at > 0 {
+		send(prometheus.GaugeValue, "last_round_seconds", "Time since the last round that succeeded.", time.Since(time.UnixMicro(at)).Seconds())
+	}
+	send(prometheus.GaugeValue, "held_seconds", "For how long committed events wait behind a transaction that does not end.", float64(f.held.Load())/1e6)
+	send(prometheus.GaugeValue, "witnesses", "Witnesses that cosigned the checkpoint asked for last.", float64(f.witnesses.Load()))
+	send(prometheus.GaugeValue, "witnessed_size", "Size of the super-log's last checkpoint that its witnesses were asked for.", float64(f.witnessed.Load()))
+}

@@ -1,0 +1,149 @@
+// Package notary puts sealed events in order, one log a tenant, and signs what it has put there; and it
+// answers for it: proofs, evidence, verification of the whole. It writes as konstruct_notary, and knows the
+// ledger's formats; it knows nothing of the knowledge base or of HTTP.
+package notary
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/konstruct/konstruct/ledger"
+	"github.com/konstruct/konstruct/tenantdb"
+)
+
+// Operator is whose rows the super-log's are: no tenant's. The operator's own events, the audit of the audit, are
+// logged under it too, as a tenant's are.
+var Operator = uuid.MustParse("6b6f6e73-7472-8563-8000-000000000000")
+
+// Config says how a notary works; DB, Keys and Outside are required.
+type Config struct {
+	DB   *tenantdb.Evidence
+	Keys Keys
+	// Outside keeps the last signed checkpoint where the database's administrator is not master.
+	Outside Outside
+	// Every is how often a checkpoint is made when there is something new; 0 is DefaultEvery.
+	Every time.Duration
+	// Heartbeat is how long a log may be silent before it gets a checkpoint all the same; 0 is DefaultHeartbeat.
+	Heartbeat time.Duration
+	// Witnesses are asked to cosign the super-log's checkpoints.
+	Witnesses []Witness
+	// Logger hears of what went wrong; nil is slog.Default().
+	Logger *slog.Logger
+	// Progress, when not nil, hears how many events a catching-up notary has put in order.
+	Progress func(sequenced int64)
+}
+
+// The measures of a notary.
+const (
+	DefaultEvery     = time.Second
+	DefaultHeartbeat = time.Hour
+	// maxRound is how many events one round takes; memory holds no more.
+	maxRound = 1 << 15
+	// standbyPause is how often a notary without the lease asks for it.
+	standbyPause = 2 * time.Second
+	// retryPause is waited after a failed round.
+	retryPause = time.Second
+)
+
+// Notary sequences and signs. Its methods are for one goroutine; figures may be read from others.
+type Notary struct {
+	c        Config
+	signer   *ledger.Signer
+	lease    *tenantdb.Lease
+	logs     map[uuid.UUID]*logState // what is in memory; the database has the rest
+	beats    map[uuid.UUID]time.Time // when each log last had a head
+	super    *logState
+	scanned  place  // how far all seals were read
+	signed   string // the super-log's checkpoint that Outside has, as far as we know
+	version  string // and its version there
+	stored   int64  // up to which size everything signed is stored
+	figures  figures
+	heldSaid time.Time // when a held horizon was last said
+}
+
+// place is where a seal stands in the order: logs grow in the order of (segment, xid, id).
+type place struct {
+	segment int32
+	xid     uint64
+	id      uuid.UUID
+}
+
+// Segments: an epoch's seals in the order of their transactions, and behind them those that a resumed notary found left.
+func segmentOf(epoch int16) int32 { return 2 * int32(epoch) }
+
+// New makes a notary; Run or Round make it work.
+func New(c Config) (*Notary, error) {
+	if c.Every == 0 {
+		c.Every = DefaultEvery
+	}
+	if c.Heartbeat == 0 {
+		c.Heartbeat = DefaultHeartbeat
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	if c.Every < 0 || c.Heartbeat < c.Every {
+		return nil, fmt.Errorf("notary: a heartbeat of %v is shorter than the interval between checkpoints, %v", c.Heartbeat, c.Every)
+	}
+	signer, err := c.Keys.Load()
+	if err != nil {
+		return nil, err
+	}
+	return &Notary{c: c, signer: signer}, nil
+}
+
+// ErrRefused says that the notary will not sign until a person decides: `konstruct notary resume` explains.
+var ErrRefused = errors.New("the notary refuses to sign")
+
+// Run works until ctx ends: it waits for the lease, makes rounds, and goes on after what may pass. What
+// does not pass by itself is said in the log each time anew, and in the figures.
+func (n *Notary) Run(ctx context.Context) error {
+	defer n.drop()
+	standing := false
+	for ctx.Err() == nil {
+		begin := time.Now()
+		more, err := n.Round(ctx)
+		wait := n.c.Every - time.Since(begin)
+		switch {
+		case err == nil:
+			standing = false
+			if more {
+				wait = 0
+			}
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, tenantdb.ErrLeased):
+			if !standing {
+				n.c.Logger.Info("notary: standing by: another one is active on this database")
+			}
+			standing, wait = true, standbyPause
+		default:
+			n.c.Logger.Error("notary: no checkpoint was made", "error", err)
+			wait = max(wait, retryPause)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait):
+		}
+	}
+	return nil
+}
+
+// Close gives the lease back.
+func (n *Notary) Close() { n.drop() }
+
+// drop forgets everything that the database knows better, and the lease.
+func (n *Notary) drop() {
+	n.forget()
+	if n.lease != nil {
+		n.lease.Release()
+		n.lease = nil
+	}
+}
+
+func (n *Notary) forget() { n.logs, n.beats, n.super, n.signed, n.stored = nil, nil, nil, "", 0 }

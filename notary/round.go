@@ -1,0 +1,284 @@
+package notary
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/konstruct/konstruct/audit"
+	"github.com/konstruct/konstruct/ledger"
+)
+
+// Round puts what is new in order, makes and signs checkpoints, and returns whether more waits. It does
+// nothing when nothing is new. After an error nothing was signed that does not stand in the database, and the next round
+// begins from what the database holds.
+func (n *Notary) Round(ctx context.Context) (more bool, err error) {
+	n.figures.round(time.Now())
+	defer func() {
+		n.figures.done(err)
+		if err != nil {
+			n.drop()
+		}
+	}()
+	if n.lease == nil {
+		if n.lease, err = n.c.DB.Lease(ctx); err != nil {
+			return false, err
+		}
+	}
+	if n.super == nil {
+		if err := n.begin(ctx); err != nil {
+			return false, err
+		}
+	}
+	r := round{n: n, at: time.Now().Truncate(time.Microsecond).UTC()}
+	if err := n.lease.Tx(ctx, func(tx pgx.Tx) error { return r.sequence(ctx, tx) }); err != nil {
+		return false, fmt.Errorf("notary: put events in order: %w", err)
+	}
+	// Signed only now: whatever has a signature stands in the database, and outside it.
+	if err := n.sign(ctx); err != nil {
+		return false, err
+	}
+	n.figures.add(r.events, r.oldest, n.super.size())
+	if n.c.Progress != nil && r.more {
+		n.c.Progress(r.events)
+	}
+	n.shrink()
+	return r.more, nil
+}
+
+// round is one round's work.
+type round struct {
+	n       *Notary
+	at      time.Time
+	horizon uint64
+	events  int64
+	oldest  time.Time // recorded_at of the oldest event taken
+	more    bool
+	touched []*logState
+}
+
+// sequence reads what is new below the horizon, appends it to its logs, and stores heads and tiles.
+func (r *round) sequence(ctx context.Context, tx pgx.Tx) error {
+	n := r.n
+	// Another notary may have been at work while we were not looking.
+	var size int64
+	var horizon uint64
+	if err := tx.QueryRow(ctx, `SELECT coalesce((SELECT max(size) FROM audit_heads WHERE tenant_id = $1), 0), pg_snapshot_xmin(pg_current_snapshot())::text::bigint`, Operator).Scan(&size, &horizon); err != nil {
+		return err
+	}
+	if size != n.super.size() {
+		return fmt.Errorf("the super-log has %d leaves, not %d: another notary wrote", size, n.super.size())
+	}
+	r.horizon = horizon
+	n.super.begin()
+	if err := r.keys(ctx, tx); err != nil {
+		return err
+	}
+	if err := r.read(ctx, tx); err != nil {
+		return err
+	}
+	if err := r.heartbeats(ctx, tx); err != nil {
+		return err
+	}
+	if len(r.touched) == 0 && n.super.size() == size {
+		return nil // nothing new
+	}
+	return r.store(ctx, tx)
+}
+
+// newSQL takes whole ties of (xid, id): the same id in two tenants is not torn apart by the limit.
+const newSQL = `SELECT ` + audit.SealedColumns + `
+  FROM (SELECT * FROM audit_seals s WHERE s.epoch = $1 AND (s.xid, s.event_id) > ($2::text::xid8, $3) AND s.xid < $4::text::xid8 AND (s.epoch, s.xid) >= ($1, $2::text::xid8)
+         ORDER BY s.epoch, s.xid, s.event_id FETCH FIRST $5 ROWS WITH TIES) s
+  LEFT JOIN audit_events e ON e.tenant_id = s.tenant_id AND e.id = s.event_id
+ ORDER BY s.epoch, s.xid, s.event_id`
+
+// read appends the next events to their logs.
+func (r *round) read(ctx context.Context, tx pgx.Tx) error {
+	n := r.n
+	epoch := n.scanned.segment / 2
+	rows, err := tx.Query(ctx, newSQL, audit.Binary(), epoch, fmt.Sprint(n.scanned.xid), n.scanned.id, fmt.Sprint(r.horizon), maxRound)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	var batch []leaf
+	var s audit.Sealed
+	for rows.Next() {
+		if err := s.Scan(rows); err != nil {
+			return err
+		}
+		l, err := r.examine(&s)
+		if err != nil {
+			return err
+		}
+		batch = append(batch, l)
+	}
+	if err := rows.Err(); err != nil {
+		return err
+	}
+	r.more = len(batch) >= maxRound
+	if err := r.append(ctx, tx, batch); err != nil || r.more {
+		return err
+	}
+	return r.held(ctx, tx)
+}
+
+// leaf is a seal that was read again, on its way into its log.
+type leaf struct {
+	tenant uuid.UUID
+	at     place
+	hash   ledger.Hash
+}
+
+// examine recomputes an event. One that does not match its seal enters the log as it was sealed, so that the
+// difference is proven for good, and is told at once.
+func (r *round) examine(s *audit.Sealed) (leaf, error) {
+	if s.Leaf == (ledger.Hash{}) {
+		return leaf{}, fmt.Errorf("the seal of event %s of tenant %s is malformed: nothing behind it can be put in order", uuid.UUID(s.ID), uuid.UUID(s.TenantID))
+	}
+	if what := s.Difference(); what != "" {
+		r.n.figures.mismatch()
+		r.n.c.Logger.Error("notary: event "+what+": it enters the log as it was sealed", "event", uuid.UUID(s.ID), "tenant", uuid.UUID(s.TenantID))
+	}
+	if at := s.RecordedAt.Time(); r.oldest.IsZero() || at.Before(r.oldest) {
+		r.oldest = at
+	}
+	return leaf{s.TenantID, place{segmentOf(s.Epoch), s.XID, s.ID}, s.Leaf}, nil
+}
+
+func (r *round) append(ctx context.Context, tx pgx.Tx, batch []leaf) error {
+	n := r.n
+	for _, leaf := range batch {
+		l, err := r.log(ctx, tx, leaf.tenant)
+		if err != nil {
+			return err
+		}
+		if err := l.append(leaf.hash, leaf.at, leaf.at.id[:]); err != nil {
+			return err
+		}
+		n.scanned = leaf.at
+	}
+	r.events += int64(len(batch))
+	return nil
+}
+
+// log is a tenant's log, read back if need be, and noted as touched by this round.
+func (r *round) log(ctx context.Context, tx pgx.Tx, tenant uuid.UUID) (*logState, error) {
+	n := r.n
+	l := n.logs[tenant]
+	if l == nil {
+		var err error
+		if l, err = load(ctx, tx, tenant); err != nil {
+			return nil, err
+		}
+		if err := n.holdsHead(ctx, tx, l); err != nil {
+			return nil, err
+		}
+		n.logs[tenant] = l
+	}
+	if now := n.figures.rounds.Load(); l.used != now {
+		l.used = now
+		l.begin()
+		r.touched = append(r.touched, l)
+	}
+	return l, nil
+}
+
+// heartbeats touches the logs that were silent for too long.
+func (r *round) heartbeats(ctx context.Context, tx pgx.Tx) error {
+	for tenant, at := range r.n.beats {
+		if r.at.Sub(at) >= r.n.c.Heartbeat {
+			if _, err := r.log(ctx, tx, tenant); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// keys makes our key a leaf of the super-log before it signs anything, and notices a rotation.
+func (r *round) keys(ctx context.Context, tx pgx.Tx) error {
+	n := r.n
+	known, err := latestKey(ctx, tx)
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return err
+	}
+	ours := n.signer.Key
+	if next := n.c.Keys.Next(); next != nil && (err != nil || known.Equal(ours)) {
+		ours = next.Key
+	}
+	if err == nil && known.Equal(ours) {
+		return nil
+	}
+	if err == nil && !known.Equal(n.signer.Key) {
+		return fmt.Errorf("%w: the log was last signed with key %s, and the key here is %s: give the notary its own key, or rotate with `konstruct notary key rotate` where that key is", ErrRefused, known, n.signer.Key)
+	}
+	anchor := n.super.size()
+	if err := n.super.append(ledger.LeafHash(ledger.KeyLeaf(ledger.MicrosOf(r.at), ours)), place{}, nil); err != nil {
+		return err
+	}
+	_, err = tx.Exec(ctx, `INSERT INTO audit_keys (tenant_id, anchor, verifier, at) VALUES ($1, $2, $3, $4)`, Operator, anchor, ours.String(), r.at)
+	return err
+}
+
+func latestKey(ctx context.Context, tx pgx.Tx) (ledger.Key, error) {
+	var vkey string
+	if err := tx.QueryRow(ctx, `SELECT verifier FROM audit_keys WHERE tenant_id = $1 ORDER BY anchor DESC LIMIT 1`, Operator).Scan(&vkey); err != nil {
+		return ledger.Key{}, err
+	}
+	return ledger.ParseKey(vkey)
+}
+
+// store writes the touched logs' heads, each a leaf of the super-log, and everything's tiles, in a few
+// statements however many logs were touched.
+func (r *round) store(ctx context.Context, tx pgx.Tx) error {
+	n := r.n
+	slices.SortFunc(r.touched, func(a, b *logState) int { return bytes.Compare(a.tenant[:], b.tenant[:]) })
+	var heads []headRow
+	for _, l := range r.touched {
+		if err := l.lift(ctx, tx); err != nil {
+			return err
+		}
+		root, err := l.root()
+		if err != nil {
+			return err
+		}
+		h := headRow{l: l, root: root, anchor: n.super.size(), at: later(l.at, r.at)}
+		if _, err := rand.Read(h.salt[:]); err != nil {
+			return err
+		}
+		c := ledger.Checkpoint{Origin: ledger.Origin(n.signer.Name, l.tenant), Size: l.size(), Root: root}
+		if err := n.super.append(ledger.LeafHash(ledger.HeadLeaf(ledger.MicrosOf(h.at), h.salt, c)), place{}, nil); err != nil {
+			return err
+		}
+		l.anchor, l.at = h.anchor, h.at
+		n.beats[l.tenant] = h.at
+		heads = append(heads, h)
+	}
+	if err := n.super.lift(ctx, tx); err != nil {
+		return err
+	}
+	root, err := n.super.root()
+	if err != nil {
+		return err
+	}
+	n.super.anchor, n.super.last, n.super.at = n.super.size()-1, n.scanned, r.at
+	heads = append(heads, headRow{l: n.super, root: root, anchor: n.super.anchor, at: r.at})
+	return insert(ctx, tx, heads)
+}
+
+// later keeps a log's heads in the order of time, also when the clock steps back.
+func later(last, now time.Time) time.Time {
+	if last.After(now) {
+		return last
+	}
+	return now
+}

@@ -1,0 +1,202 @@
+package notary
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/konstruct/konstruct/ledger"
+)
+
+// sign signs the super-log as it stands in the database, has the copy outside take it, and only then stores
+// the signatures. Between any two of these steps it can be killed: the next start signs the same again.
+func (n *Notary) sign(ctx context.Context) error {
+	size := n.super.size()
+	if size == n.stored {
+		return nil // nothing new
+	}
+	if n.signed == "" {
+		var err error
+		if n.signed, n.version, err = n.c.Outside.Load(ctx); err != nil {
+			return fmt.Errorf("notary: read the checkpoint kept outside: %w", err)
+		}
+	}
+	var last ledger.Checkpoint // what was signed last, as the copy outside has it
+	if n.signed != "" {
+		var err error
+		if last, err = n.outside(ctx); err != nil {
+			return err
+		}
+	} else if err := n.nothingSigned(ctx); err != nil {
+		return err
+	}
+	if last.Size < size {
+		note, err := n.superNote(ctx)
+		if err != nil {
+			return err
+		}
+		if n.version, err = n.c.Outside.Swap(ctx, n.version, note); err != nil {
+			return fmt.Errorf("notary: keep checkpoint %d outside: %w", size, err)
+		}
+		n.signed = note
+	}
+	if err := n.lease.Tx(ctx, n.storeSigned); err != nil {
+		return fmt.Errorf("notary: store checkpoint %d: %w", size, err)
+	}
+	if err := n.rotated(); err != nil {
+		return err
+	}
+	n.stored = size
+	n.ask()
+	return nil
+}
+
+// superNote is the super-log's signed checkpoint; while keys rotate, signed by both.
+func (n *Notary) superNote(context.Context) (string, error) {
+	root, err := n.super.root()
+	if err != nil {
+		return "", err
+	}
+	text := ledger.Checkpoint{Origin: n.signer.Name, Size: n.super.size(), Root: root}.Text()
+	signers := []*ledger.Signer{n.signer}
+	if next := n.c.Keys.Next(); next != nil {
+		signers = append(signers, next)
+	}
+	return ledger.SignAll(n.signer.Name, text, signers...)
+}
+
+// outside holds what is kept outside against the super-log here: a tree that it is not the beginning of is never signed.
+func (n *Notary) outside(ctx context.Context) (last ledger.Checkpoint, err error) {
+	err = n.lease.Tx(ctx, func(tx pgx.Tx) error {
+		head, err := lastHead(ctx, tx, Operator)
+		if err != nil {
+			return err
+		}
+		last, err = checkOutside(ctx, tx, n.signed, n.signer.Name, head)
+		return err
+	})
+	return last, err
+}
+
+// checkOutside returns the checkpoint kept outside, when a head's tree extends it.
+func checkOutside(ctx context.Context, tx pgx.Tx, kept, name string, head head) (ledger.Checkpoint, error) {
+	last, err := openWithAny(ctx, tx, kept, name)
+	if err != nil {
+		return last, fmt.Errorf("%w: the checkpoint kept outside: %w", ErrRefused, err)
+	}
+	if last.Size > head.size {
+		return last, fmt.Errorf("%w: the database was restored to an earlier state: it holds a super-log of %d leaves, and one of %d was signed. Run `konstruct notary resume`, which explains", ErrRefused, head.size, last.Size)
+	}
+	root := head.root
+	if last.Size < head.size {
+		r := tlog.TileHashReader(tlog.Tree{N: head.size, Hash: tlog.Hash(head.root)}, &reader{ctx, tx, Operator, head.size})
+		h, err := tlog.TreeHash(last.Size, r)
+		if err != nil {
+			return last, fmt.Errorf("the super-log at size %d: %w", last.Size, err)
+		}
+		root = ledger.Hash(h)
+	}
+	if root != last.Root {
+		return last, fmt.Errorf("%w: the super-log was rewritten: at size %d its root is not the one that was signed. Run `konstruct notary resume`, which explains", ErrRefused, last.Size)
+	}
+	return last, nil
+}
+
+// openWithAny opens a checkpoint signed with any key that the log has had.
+func openWithAny(ctx context.Context, tx pgx.Tx, signed, name string) (ledger.Checkpoint, error) {
+	keys, err := keyHistory(ctx, tx)
+	if err != nil {
+		return ledger.Checkpoint{}, err
+	}
+	err = errors.New("no key of this log signed it")
+	for i := len(keys) - 1; i >= 0; i-- {
+		if keys[i].Name != name {
+			continue
+		}
+		c, openErr := ledger.OpenCheckpoint(signed, keys[i].Key)
+		if openErr == nil {
+			return c, nil
+		}
+		err = openErr
+	}
+	return ledger.Checkpoint{}, err
+}
+
+// datedKey is a key of the notary's with its place in the super-log.
+type datedKey struct {
+	ledger.Key
+	anchor int64
+	at     ledger.Micros
+}
+
+func keyHistory(ctx context.Context, tx pgx.Tx) ([]datedKey, error) {
+	rows, err := tx.Query(ctx, `SELECT verifier, anchor, at FROM audit_keys WHERE tenant_id = $1 ORDER BY anchor`, Operator)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (k datedKey, err error) {
+		var vkey string
+		var at time.Time
+		if err := row.Scan(&vkey, &k.anchor, &at); err != nil {
+			return k, err
+		}
+		k.at = ledger.MicrosOf(at)
+		k.Key, err = ledger.ParseKey(vkey)
+		return k, err
+	})
+}
+
+// nothingSigned holds that no copy outside means a log that was never signed.
+func (n *Notary) nothingSigned(ctx context.Context) error {
+	return n.lease.Tx(ctx, func(tx pgx.Tx) error {
+		var size int64
+		if err := tx.QueryRow(ctx, `SELECT coalesce(max(size), 0) FROM audit_checkpoints WHERE tenant_id = $1`, Operator).Scan(&size); err != nil {
+			return err
+		}
+		if size > 0 {
+			return fmt.Errorf("%w: nothing is kept outside (%s), and the database holds a checkpoint of size %d that was signed: put the copy back, or run `konstruct notary resume`, which explains", ErrRefused, n.c.Outside, size)
+		}
+		return nil
+	})
+}
+
+// storeSigned stores the super-log's signed checkpoint, and those of all logs whose heads it holds and that
+// are not stored yet.
+func (n *Notary) storeSigned(tx pgx.Tx) error {
+	ctx := context.Background()
+	var from int64
+	if err := tx.QueryRow(ctx, `SELECT coalesce(max(size), 0) FROM audit_checkpoints WHERE tenant_id = $1`, Operator).Scan(&from); err != nil {
+		return err
+	}
+	size := n.super.size()
+	if from >= size {
+		return nil
+	}
+	rows, err := tx.Query(ctx, `SELECT tenant_id, size, anchor, root FROM audit_heads WHERE anchor >= $1 AND anchor < $2 AND tenant_id <> $3`, from, size, Operator)
+	if err != nil {
+		return err
+	}
+	tenants, sizes, anchors, notes := []uuid.UUID{Operator}, []int64{size}, []int64{size - 1}, []string{n.signed}
+	signer := n.signer
+	if next := n.c.Keys.Next(); next != nil {
+		signer = next
+	}
+	var tenant uuid.UUID
+	var at, anchor int64
+	var root []byte
+	if _, err := pgx.ForEachRow(rows, []any{&tenant, &at, &anchor, &root}, func() error {
+		c := ledger.Checkpoint{Origin: ledger.Origin(signer.Name, tenant), Size: at, Root: ledger.Hash(root)}
+		note, err := signer.Sign(c.Origin, c.Text())
+		tenants, sizes, anchors, notes = append(tenants, tenant), append(sizes, at), append(anchors, anchor), append(notes, note)
+		return err
+	}); err != nil {
+		return err
+	}
+	_, err = tx.Exec(ctx, `INSERT INTO audit_checkpoints (tenant_id, size, anchor, note) SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::text[])`, tenants, sizes, anchors, notes)
+	return err
+}

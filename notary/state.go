@@ -1,0 +1,197 @@
+package notary
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/konstruct/konstruct/ledger"
+)
+
+// logState is one log's right edge, in memory.
+type logState struct {
+	tenant uuid.UUID
+	edge   ledger.Range // over all leaves
+	tail   []byte       // hashes of the leaves in the open tile
+	ids    []byte       // and their events
+	last   place        // of the log's last leaf
+	at     time.Time    // of its last head
+	anchor int64
+	used   uint64 // the round that last used it
+
+	// What this round added, to be stored with its head.
+	tiles           []tile
+	added, addedIDs []byte
+}
+
+// tile is a full tile on its way to the database.
+type tile struct {
+	level int16
+	n     int64
+	data  []byte
+	root  ledger.Hash
+	last  place  // level 0 only: where its last leaf stands
+	ids   []byte // level 0 only
+}
+
+func newLog(tenant uuid.UUID) *logState {
+	return &logState{tenant: tenant, edge: ledger.NewRange(0), anchor: -1}
+}
+
+func (l *logState) size() int64 { return l.edge.End() }
+
+func (l *logState) begin() { l.tiles, l.added, l.addedIDs = nil, l.added[:0], l.addedIDs[:0] }
+
+// append adds a leaf; a tile that it fills goes to l.tiles. id is empty in the super-log.
+func (l *logState) append(leaf ledger.Hash, at place, id []byte) error {
+	l.tail, l.ids, l.last = append(l.tail, leaf[:]...), append(l.ids, id...), at
+	l.added, l.addedIDs = append(l.added, leaf[:]...), append(l.addedIDs, id...)
+	if err := l.edge.Append(leaf); err != nil {
+		return err
+	}
+	if len(l.tail) < ledger.TileWidth*tlog.HashSize {
+		return nil
+	}
+	root, err := ledger.TileRoot(l.tail)
+	if err != nil {
+		return err
+	}
+	l.tiles = append(l.tiles, tile{n: l.size()/ledger.TileWidth - 1, data: l.tail, root: root, last: at, ids: l.ids})
+	l.tail, l.ids, l.added, l.addedIDs = nil, nil, l.added[:0], l.addedIDs[:0]
+	return nil
+}
+
+// lift makes the higher tiles that this round's filled.
+func (l *logState) lift(ctx context.Context, tx pgx.Tx) error {
+	tiles := l.tiles
+	for level := int16(0); len(tiles) > 0; level++ {
+		var above []tile
+		for i, t := range tiles {
+			if t.n%ledger.TileWidth != ledger.TileWidth-1 {
+				continue
+			}
+			// The roots of the 256 tiles below it: the last ones from this round, the others stored.
+			here := min(i+1, ledger.TileWidth)
+			data, err := storedRoots(ctx, tx, l.tenant, level, t.n-ledger.TileWidth+1, ledger.TileWidth-here)
+			if err != nil {
+				return err
+			}
+			for _, below := range tiles[i+1-here : i+1] {
+				data = append(data, below.root[:]...)
+			}
+			root, err := ledger.TileRoot(data)
+			if err != nil {
+				return fmt.Errorf("level %d of log %s: %w", level+1, l.tenant, err)
+			}
+			above = append(above, tile{level: level + 1, n: t.n / ledger.TileWidth, data: data, root: root})
+		}
+		l.tiles = append(l.tiles, above...)
+		tiles = above
+	}
+	return nil
+}
+
+// storedRoots reads the roots of n full tiles that follow each other.
+func storedRoots(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, level int16, first int64, n int) ([]byte, error) {
+	out := make([]byte, 0, ledger.TileWidth*tlog.HashSize)
+	if n == 0 {
+		return out, nil
+	}
+	rows, err := tx.Query(ctx, `SELECT root FROM audit_tiles WHERE tenant_id = $1 AND level = $2 AND tile >= $3 AND tile < $4 ORDER BY tile`, tenant, level, first, first+int64(n))
+	if err != nil {
+		return nil, err
+	}
+	var root []byte
+	if _, err := pgx.ForEachRow(rows, []any{&root}, func() error { out = append(out, root...); return nil }); err != nil {
+		return nil, err
+	}
+	if len(out) != n*tlog.HashSize {
+		return nil, fmt.Errorf("log %s lacks tiles of level %d between %d and %d", tenant, level, first, first+int64(n)-1)
+	}
+	return out, nil
+}
+
+// root is the log's root as it stands.
+func (l *logState) root() (ledger.Hash, error) { return l.edge.Root() }
+
+// load reads a log's right edge back from the database and holds it against its head's root. A log
+// that has no head yet is empty.
+func load(ctx context.Context, tx pgx.Tx, tenant uuid.UUID) (*logState, error) {
+	l := newLog(tenant)
+	head, err := lastHead(ctx, tx, tenant)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return l, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the head of log %s: %w", tenant, err)
+	}
+	r := &reader{ctx: ctx, tx: tx, tenant: tenant, size: head.size}
+	full := head.size / ledger.TileWidth * ledger.TileWidth
+	// The roots of the perfect subtrees over the full tiles, each proven in the head's root.
+	nodes := ledger.RangeNodes(0, full)
+	at := make([]int64, len(nodes))
+	for i, id := range nodes {
+		at[i] = tlog.StoredHashIndex(int(id.Level), int64(id.Index))
+	}
+	hashes, err := tlog.TileHashReader(tlog.Tree{N: head.size, Hash: tlog.Hash(head.root)}, r).ReadHashes(at)
+	if err != nil {
+		return nil, fmt.Errorf("log %s does not lead to its head's root: %w", tenant, err)
+	}
+	edge := make([]ledger.Hash, len(hashes))
+	for i, h := range hashes {
+		edge[i] = ledger.Hash(h)
+	}
+	if l.edge, err = ledger.ReadRange(0, full, edge); err != nil {
+		return nil, err
+	}
+	if l.tail, l.ids, err = r.open(full); err != nil {
+		return nil, err
+	}
+	for i := 0; i < len(l.tail); i += tlog.HashSize {
+		if err := l.edge.Append(ledger.Hash(l.tail[i:])); err != nil {
+			return nil, err
+		}
+	}
+	if root, err := l.root(); err != nil || l.size() != head.size || root != head.root {
+		return nil, fmt.Errorf("log %s does not lead to its head's root: its tiles were changed (%w)", tenant, errors.Join(err, ErrRefused))
+	}
+	l.last, l.at, l.anchor = head.last, head.at, head.anchor
+	return l, nil
+}
+
+// head is a row of audit_heads without its leaves.
+type head struct {
+	size, anchor int64
+	root         ledger.Hash
+	at           time.Time
+	salt         [32]byte
+	last         place
+}
+
+const headColumns = `size, anchor, root, at, salt, segment, xid::text::bigint, event_id`
+
+func scanHead(row pgx.CollectableRow) (h head, err error) {
+	var root, salt []byte
+	var xid int64
+	if err := row.Scan(&h.size, &h.anchor, &root, &h.at, &salt, &h.last.segment, &xid, &h.last.id); err != nil {
+		return h, err
+	}
+	if len(root) != len(h.root) || len(salt) != len(h.salt) {
+		return h, fmt.Errorf("a head with a root of %d bytes and a salt of %d", len(root), len(salt))
+	}
+	h.root, h.salt, h.last.xid = ledger.Hash(root), [32]byte(salt), uint64(xid)
+	return h, nil
+}
+
+func lastHead(ctx context.Context, tx pgx.Tx, tenant uuid.UUID) (head, error) {
+	rows, err := tx.Query(ctx, `SELECT `+headColumns+` FROM audit_heads WHERE tenant_id = $1 ORDER BY size DESC, anchor DESC LIMIT 1`, tenant)
+	if err != nil {
+		return head{}, err
+	}
+	return pgx.CollectExactlyOneRow(rows, scanHead)
+}

@@ -1,0 +1,84 @@
+package notary
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/konstruct/konstruct/ledger"
+)
+
+// reader reads a log's tiles, full and partial, as a tree of the given size has them. It trusts nothing:
+// tlog.TileHashReader proves what it returns in the tree's root.
+type reader struct {
+	ctx    context.Context
+	tx     pgx.Tx
+	tenant uuid.UUID
+	size   int64
+}
+
+// Height implements tlog.TileReader.
+func (r *reader) Height() int { return ledger.TileHeight }
+
+// SaveTiles implements tlog.TileReader; the database is where they are from.
+func (r *reader) SaveTiles([]tlog.Tile, [][]byte) {}
+
+// ReadTiles implements tlog.TileReader.
+func (r *reader) ReadTiles(tiles []tlog.Tile) ([][]byte, error) {
+	out := make([][]byte, len(tiles))
+	for i, t := range tiles {
+		data, err := r.tile(t)
+		if err != nil {
+			return nil, fmt.Errorf("tile %s of log %s: %w", ledger.TilePath(t), r.tenant, err)
+		}
+		out[i] = data
+	}
+	return out, nil
+}
+
+func (r *reader) tile(t tlog.Tile) ([]byte, error) {
+	// A full tile is a row; a partial one of level 0 may have been filled since.
+	if t.W == ledger.TileWidth || t.L == 0 {
+		var data []byte
+		err := r.tx.QueryRow(r.ctx, `SELECT hashes FROM audit_tiles WHERE tenant_id = $1 AND level = $2 AND tile = $3`, r.tenant, t.L, t.N).Scan(&data)
+		if err == nil {
+			return r.cut(data, t.W)
+		}
+		if err != pgx.ErrNoRows || t.W == ledger.TileWidth {
+			return nil, err
+		}
+		tail, _, err := r.open(t.N * ledger.TileWidth)
+		if err != nil {
+			return nil, err
+		}
+		return r.cut(tail, t.W)
+	}
+	return storedRoots(r.ctx, r.tx, r.tenant, int16(t.L-1), t.N*ledger.TileWidth, t.W)
+}
+
+func (r *reader) cut(data []byte, width int) ([]byte, error) {
+	if len(data) < width*tlog.HashSize {
+		return nil, fmt.Errorf("it has %d bytes, not %d", len(data), width*tlog.HashSize)
+	}
+	return data[:width*tlog.HashSize], nil
+}
+
+// open reads the leaves from index first on that stand in no full tile yet, and their events: what the heads
+// since then added, up to the tree's size.
+func (r *reader) open(first int64) (hashes, ids []byte, err error) {
+	rows, err := r.tx.Query(r.ctx, `SELECT added, added_ids FROM audit_heads WHERE tenant_id = $1 AND size > $2 AND size <= $3 ORDER BY size, anchor`, r.tenant, first, r.size)
+	if err != nil {
+		return nil, nil, err
+	}
+	var h, i []byte
+	if _, err := pgx.ForEachRow(rows, []any{&h, &i}, func() error { hashes, ids = append(hashes, h...), append(ids, i...); return nil }); err != nil {
+		return nil, nil, err
+	}
+	if want := (r.size - first) * tlog.HashSize; int64(len(hashes)) != want {
+		return nil, nil, fmt.Errorf("leaves %d to %d of log %s are %d bytes, not %d: heads were changed", first, r.size-1, r.tenant, len(hashes), want)
+	}
+	return hashes, ids, nil
+}

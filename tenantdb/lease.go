@@ -1,0 +1,60 @@
+package tenantdb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// leaseKey is the advisory lock of a database's active notary.
+const leaseKey = 0x6b6f6e73_6e6f7472 // "konsnotr"
+
+// ErrLeased says that another notary is active on this database.
+var ErrLeased = errors.New("another notary is active on this database")
+
+// Lease is one connection of the notary's that writes. Held, it makes its notary the only active one: the
+// lock is the connection's and goes with it, whatever becomes of the process. It must not run through a pooler that
+// shares connections between transactions.
+type Lease struct{ conn *pgxpool.Conn }
+
+// Lease takes the lease, or returns ErrLeased at once.
+func (e *Evidence) Lease(ctx context.Context) (*Lease, error) {
+	l, err := e.Unleased(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var got bool
+	if err := l.conn.QueryRow(ctx, `SELECT pg_try_advisory_lock($1)`, int64(leaseKey)).Scan(&got); err != nil {
+		l.Release()
+		return nil, fmt.Errorf("take the notary's lease: %w", err)
+	}
+	if !got {
+		l.Release()
+		return nil, ErrLeased
+	}
+	return l, nil
+}
+
+// Unleased returns a connection that writes without holding the lease: for one-off commands, and to show that two
+// notaries at once do no harm.
+func (e *Evidence) Unleased(ctx context.Context) (*Lease, error) {
+	conn, err := e.pool.Acquire(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("take the notary's lease: %w", err)
+	}
+	return &Lease{conn}, nil
+}
+
+// Release gives the lease back by closing its connection.
+func (l *Lease) Release() {
+	conn := l.conn.Hijack()
+	_ = conn.Close(context.Background())
+}
+
+// Tx runs fn in a transaction that sees one instant of all tenants' evidence, and commits when it returns nil.
+func (l *Lease) Tx(ctx context.Context, fn func(pgx.Tx) error) error {
+	return pgx.BeginTxFunc(ctx, l.conn, pgx.TxOptions{IsoLevel: pgx.RepeatableRead}, fn)
+}
