@@ -64,13 +64,16 @@ func (s *Sealed) Scan(rows pgx.Rows) error {
 	return nil
 }
 
+// gone is what Difference says of a seal whose event is not there.
+const gone = "was sealed and is gone"
+
 // Difference recomputes every commitment and the leaf, and names what does not match; empty when all does.
 func (s *Sealed) Difference() string {
 	switch {
 	case !s.HasSeal:
 		return "has no seal"
 	case !s.Stored:
-		return "was sealed and is gone"
+		return gone
 	case s.malformed:
 		return "does not match its seal: the seal itself is malformed"
 	}

@@ -1,9 +1,11 @@
-// Package audit is the trail: it logs events and verifies what is stored. It does not know kb.
+// Package audit is the trail: it logs events and holds what is stored against its seals. It does not know kb.
 package audit
 
 import (
 	"context"
 	"fmt"
+	"sync"
+	"sync/atomic"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -11,14 +13,15 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// Finding is one event that does not stand as it was sealed.
+// Finding is something that does not stand as it was sealed: an event, or a place in a tenant's log.
 type Finding struct {
 	Tenant uuid.UUID `json:"tenant_id"`
-	Event  uuid.UUID `json:"event_id"`
+	Event  uuid.UUID `json:"event_id,omitzero"`
+	Place  string    `json:"place,omitempty"` // in the log, where it is no event
 	What   string    `json:"what"`
 }
 
-// Report is what a verification read.
+// Report is what a reading of the rows found.
 type Report struct {
 	Events  int64 `json:"events"`  // events that match their seal
 	Differ  int64 `json:"differ"`  // events whose content is not what was sealed
@@ -29,51 +32,238 @@ type Report struct {
 // OK reports whether nothing was found.
 func (r Report) OK() bool { return r.Differ+r.Missing+r.Extra == 0 }
 
-const verifySQL = `SELECT ` + SealedColumns + `
-  FROM audit_events e FULL JOIN audit_seals s ON s.tenant_id = e.tenant_id AND s.event_id = e.id`
+// Rows says which sealed rows to read, and who hears of them.
+type Rows struct {
+	// Tenant is whose; nil is everybody's.
+	Tenant *uuid.UUID
+	// Since, when not nil, leaves out what was sealed before it and itself, in the order of (epoch, xid, id).
+	Since *Since
+	// Each, when not nil, hears of each seal, from several goroutines at once; the worker's number tells them apart.
+	Each func(worker int, s *Sealed)
+	// Found hears of each event that does not match, one at a time.
+	Found func(Finding)
+	// Progress, when not nil, hears how much was read, of how much.
+	Progress func(done, total int64)
+}
+
+// Since is an event's place in the order of sealing.
+type Since struct {
+	Epoch int16
+	XID   uint64
+	ID    uuid.UUID
+}
+
+// workers is how many connections read: as many as small machines have cores.
+const workers = 2
 
 // Verify re-reads every stored event, of one tenant or of all when tenant is nil, recomputes every
 // commitment and leaf, and calls found for each event that differs. Memory stays flat.
 func Verify(ctx context.Context, db *tenantdb.Evidence, tenant *uuid.UUID, found func(Finding)) (r Report, err error) {
-	sql, args := verifySQL, []any{Binary()}
-	if tenant != nil {
-		sql += ` WHERE coalesce(e.tenant_id, s.tenant_id) = $1`
-		args = append(args, *tenant)
-	}
-	err = db.Snapshot(ctx, func(tx pgx.Tx) error {
-		rows, err := tx.Query(ctx, sql, args...)
-		if err != nil {
-			return err
-		}
-		defer rows.Close()
-		var s Sealed
-		for rows.Next() {
-			if err := s.Scan(rows); err != nil {
-				return err
-			}
-			r.take(&s, found)
-		}
-		return rows.Err()
+	err = db.Snapshots(ctx, workers, func(txs []pgx.Tx) error {
+		r, err = Rows{Tenant: tenant, Found: found}.Verify(ctx, txs)
+		return err
 	})
+	return r, err
+}
+
+// Each seal's event is looked up; a join of the whole tables would sort or spill them.
+const rowsSQL = `SELECT ` + SealedColumns + ` FROM (SELECT * FROM audit_seals s WHERE `
+const rowsEnd = `) s LEFT JOIN audit_events e ON e.tenant_id = s.tenant_id AND e.id = s.event_id`
+
+// chunk is a part of the seals: which, and its arguments.
+type chunk struct {
+	where string
+	args  []any
+}
+
+// Verify reads in the given transactions, which see the same instant.
+func (o Rows) Verify(ctx context.Context, txs []pgx.Tx) (r Report, err error) {
+	chunks, err := o.chunks(ctx, txs[0])
 	if err != nil {
 		return r, fmt.Errorf("verify the trail: %w", err)
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var mu sync.Mutex // Found and the report are one goroutine's at a time
+	missing := map[uuid.UUID]int64{}
+	told := o.Found
+	o.Found = func(f Finding) {
+		mu.Lock()
+		defer mu.Unlock()
+		if f.What == gone {
+			missing[f.Tenant]++
+		}
+		told(f)
+	}
+	var next atomic.Int64
+	var group sync.WaitGroup
+	for worker, tx := range txs {
+		group.Go(func() {
+			if _, err := tx.Exec(ctx, `SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; SET LOCAL jit = off`); err != nil {
+				cancel(err)
+				return
+			}
+			for i := int(next.Add(1)) - 1; i < len(chunks) && ctx.Err() == nil; i = int(next.Add(1)) - 1 {
+				part, err := o.read(ctx, tx, worker, chunks[i])
+				if err != nil {
+					cancel(err)
+					return
+				}
+				mu.Lock()
+				r.Events, r.Differ, r.Missing = r.Events+part.Events, r.Differ+part.Differ, r.Missing+part.Missing
+				if o.Progress != nil {
+					o.Progress(int64(i+1), int64(len(chunks)))
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	group.Wait()
+	if err := context.Cause(ctx); err != nil {
+		return r, fmt.Errorf("verify the trail: %w", err)
+	}
+	if err := o.unsealed(ctx, txs[0], missing, &r); err != nil {
+		return r, fmt.Errorf("verify the trail: look for events without a seal: %w", err)
 	}
 	return r, nil
 }
 
-// take counts an event and says what was found of it.
-func (r *Report) take(s *Sealed, found func(Finding)) {
-	what := s.Difference()
-	switch {
-	case what == "":
-		r.Events++
-		return
-	case !s.HasSeal:
-		r.Extra++
-	case !s.Stored:
-		r.Missing++
-	default:
-		r.Differ++
+func (o Rows) read(ctx context.Context, tx pgx.Tx, worker int, c chunk) (r Report, err error) {
+	rows, err := tx.Query(ctx, rowsSQL+c.where+rowsEnd, append([]any{Binary()}, c.args...)...)
+	if err != nil {
+		return r, err
 	}
-	found(Finding{Tenant: s.TenantID, Event: s.ID, What: what})
+	defer rows.Close()
+	var s Sealed
+	for rows.Next() {
+		if err := s.Scan(rows); err != nil {
+			return r, err
+		}
+		if o.Each != nil {
+			o.Each(worker, &s)
+		}
+		what := s.Difference()
+		switch {
+		case what == "":
+			r.Events++
+			continue
+		case !s.Stored:
+			r.Missing++
+		default:
+			r.Differ++
+		}
+		o.Found(Finding{Tenant: s.TenantID, Event: s.ID, What: what})
+	}
+	return r, rows.Err()
+}
+
+// The sizes of a chunk.
+const (
+	chunkBlocks = 256    // of the seals' table, some ten thousand seals
+	chunkRows   = 10_000 // of a tenant, or since a transaction
+)
+
+// chunks shares the seals out: the whole table by its blocks, a part of it by keys.
+func (o Rows) chunks(ctx context.Context, tx pgx.Tx) (all []chunk, err error) {
+	switch {
+	case o.Since != nil:
+		return o.sinceChunks(ctx, tx)
+	case o.Tenant != nil:
+		return o.tenantChunks(ctx, tx)
+	}
+	var blocks int64
+	if err := tx.QueryRow(ctx, `SELECT pg_relation_size('audit_seals') / current_setting('block_size')::int`).Scan(&blocks); err != nil {
+		return nil, err
+	}
+	for b := int64(0); b < blocks; b += chunkBlocks {
+		all = append(all, chunk{`ctid >= $1::text::tid AND ctid < $2::text::tid`, []any{fmt.Sprintf("(%d,0)", b), fmt.Sprintf("(%d,0)", b+chunkBlocks)}})
+	}
+	return all, nil
+}
+
+func (o Rows) tenantChunks(ctx context.Context, tx pgx.Tx) (all []chunk, err error) {
+	rows, err := tx.Query(ctx, `SELECT event_id FROM (SELECT event_id, row_number() OVER (ORDER BY event_id) AS n FROM audit_seals WHERE tenant_id = $1) s WHERE n % $2 = 1 ORDER BY n`, *o.Tenant, chunkRows)
+	if err != nil {
+		return nil, err
+	}
+	begins, err := pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
+	for i, id := range begins {
+		c := chunk{`tenant_id = $1 AND event_id >= $2`, []any{*o.Tenant, id}}
+		if i+1 < len(begins) {
+			c.where, c.args = c.where+` AND event_id < $3`, append(c.args, begins[i+1])
+		}
+		all = append(all, c)
+	}
+	return all, err
+}
+
+// sinceSQL are the seals behind a place, of all tenants or one. The index knows epoch and xid.
+const sinceSQL = `(epoch, xid) >= ($1, $2::text::xid8) AND (epoch, xid, event_id) > ($1, $2::text::xid8, $4) AND ($3::uuid IS NULL OR tenant_id = $3)`
+
+func (o Rows) sinceChunks(ctx context.Context, tx pgx.Tx) (all []chunk, err error) {
+	type key struct {
+		epoch int16
+		xid   string
+		id    uuid.UUID
+	}
+	args := []any{o.Since.Epoch, fmt.Sprint(o.Since.XID), o.Tenant, o.Since.ID}
+	rows, err := tx.Query(ctx, `SELECT epoch, xid::text, event_id FROM (SELECT epoch, xid, event_id, row_number() OVER (ORDER BY epoch, xid, event_id) AS n FROM audit_seals
+	  WHERE `+sinceSQL+`) s WHERE n % $5 = 1 ORDER BY n`, append(args, chunkRows)...)
+	if err != nil {
+		return nil, err
+	}
+	begins, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (k key, err error) { return k, row.Scan(&k.epoch, &k.xid, &k.id) })
+	for i, k := range begins {
+		c := chunk{sinceSQL + ` AND (epoch, xid, event_id) >= ($5, $6::text::xid8, $7)`, append(args[:4:4], k.epoch, k.xid, k.id)}
+		if i+1 < len(begins) {
+			next := begins[i+1]
+			c.where, c.args = c.where+` AND (epoch, xid, event_id) < ($8, $9::text::xid8, $10)`, append(c.args, next.epoch, next.xid, next.id)
+		}
+		all = append(all, c)
+	}
+	return all, err
+}
+
+// unsealed finds events that have no seal: by counting first, which is quick, and by looking where the counts
+// do not agree. missing are the seals without an event that were found, by tenant.
+func (o Rows) unsealed(ctx context.Context, tx pgx.Tx, missing map[uuid.UUID]int64, r *Report) error {
+	rows, err := tx.Query(ctx, `SELECT tenant_id, coalesce(e.n, 0), coalesce(s.n, 0) FROM (SELECT tenant_id, count(*) AS n FROM audit_events WHERE $1::uuid IS NULL OR tenant_id = $1 GROUP BY tenant_id) e
+	  FULL JOIN (SELECT tenant_id, count(*) AS n FROM audit_seals WHERE $1::uuid IS NULL OR tenant_id = $1 GROUP BY tenant_id) s USING (tenant_id)`, o.Tenant)
+	if err != nil {
+		return err
+	}
+	var tenant uuid.UUID
+	var events, seals int64
+	var differ []uuid.UUID
+	if _, err := pgx.ForEachRow(rows, []any{&tenant, &events, &seals}, func() error {
+		if events+missing[tenant] != seals {
+			differ = append(differ, tenant)
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
+	for _, tenant := range differ {
+		rows, err := tx.Query(ctx, `SELECT coalesce(e.id, s.event_id), e.id IS NULL FROM (SELECT id FROM audit_events WHERE tenant_id = $1) e
+		  FULL JOIN (SELECT event_id FROM audit_seals WHERE tenant_id = $1) s ON e.id = s.event_id WHERE e.id IS NULL OR s.event_id IS NULL`, tenant)
+		if err != nil {
+			return err
+		}
+		var id uuid.UUID
+		var noEvent bool
+		if _, err := pgx.ForEachRow(rows, []any{&id, &noEvent}, func() error {
+			switch {
+			case !noEvent:
+				r.Extra++
+				o.Found(Finding{Tenant: tenant, Event: id, What: "has no seal"})
+			case o.Since != nil: // otherwise it was read with its seal
+				r.Missing++
+				o.Found(Finding{Tenant: tenant, Event: id, What: gone})
+			}
+			return nil
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
 }

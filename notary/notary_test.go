@@ -111,7 +111,7 @@ func (o *office) super() *pgx.Conn { return testkit.Connect(o.t, o.SuperuserURL(
 
 func (o *office) key() ledger.Key {
 	o.t.Helper()
-	s, err := o.c.Keys.Read()
+	s, err := o.c.Keys.Load()
 	if err != nil {
 		o.t.Fatal(err)
 	}

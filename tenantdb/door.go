@@ -138,3 +138,31 @@ func (e *Evidence) Snapshot(ctx context.Context, fn func(pgx.Tx) error) error {
 	opts := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
 	return pgx.BeginTxFunc(ctx, e.pool, opts, fn)
 }
+
+// Snapshots is Snapshot for work that is shared out: n read-only transactions that all see the same instant.
+func (e *Evidence) Snapshots(ctx context.Context, n int, fn func([]pgx.Tx) error) error {
+	opts := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
+	return pgx.BeginTxFunc(ctx, e.pool, opts, func(first pgx.Tx) error {
+		var instant string
+		if err := first.QueryRow(ctx, `SELECT pg_export_snapshot()`).Scan(&instant); err != nil {
+			return err
+		}
+		all := []pgx.Tx{first}
+		defer func() {
+			for _, tx := range all[1:] {
+				_ = tx.Rollback(context.WithoutCancel(ctx))
+			}
+		}()
+		for len(all) < n {
+			tx, err := e.pool.BeginTx(ctx, opts)
+			if err != nil {
+				return err
+			}
+			all = append(all, tx)
+			if _, err := tx.Exec(ctx, `SET TRANSACTION SNAPSHOT '`+instant+`'`); err != nil { // as PostgreSQL wrote it: hex and dashes
+				return err
+			}
+		}
+		return fn(all)
+	})
+}

@@ -1,0 +1,327 @@
+package notary
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/konstruct/konstruct/audit"
+	"github.com/konstruct/konstruct/ledger"
+	"github.com/konstruct/konstruct/tenantdb"
+)
+
+// Verification says what to verify, and against what.
+type Verification struct {
+	// Tenant is whose events and log; nil is everybody's, and the super-log's.
+	Tenant *uuid.UUID
+	// Key is the notary's, known from elsewhere; nil believes the keys that the database names.
+	Key *ledger.Key
+	// Outside is the copy of the last signed checkpoint; nil is not looked at.
+	Outside Outside
+	// Since is what an earlier verification found to hold: what stood in the logs then is not read again. Nil reads everything.
+	Since *State
+	// Found hears of each thing that does not hold, one at a time.
+	Found func(audit.Finding)
+	// Progress, when not nil, hears how much was read, of how much.
+	Progress func(what string, done, total int64)
+}
+
+// State is up to where a verification found everything to hold.
+type State struct {
+	At      time.Time   `json:"at"`
+	Size    int64       `json:"super_log_size"`
+	Root    ledger.Hash `json:"super_log_root"`
+	Segment int32       `json:"segment"`
+	XID     uint64      `json:"xid"`
+	ID      uuid.UUID   `json:"event_id"`
+}
+
+func (s *State) place() place { return place{s.Segment, s.XID, s.ID} }
+
+// Verified is what a verification read and found.
+type Verified struct {
+	audit.Report
+	Logs        int64     `json:"logs"`
+	Leaves      int64     `json:"leaves"`      // in the logs
+	Checkpoints int64     `json:"checkpoints"` // signed, each recomputed from the leaves before it
+	Waiting     int64     `json:"waiting"`     // sealed, and not in a log yet
+	Broken      int64     `json:"broken"`      // things that do not hold about logs, checkpoints, keys or the copy outside
+	SignedAt    time.Time `json:"signed_at,omitzero"`
+	Outside     string    `json:"outside"` // what was found of the copy outside
+	State       *State    `json:"-"`       // where to go on next time; nil when something does not hold
+}
+
+// OK reports whether everything holds.
+func (v *Verified) OK() bool { return v.Report.OK() && v.Broken == 0 }
+
+// verification is one under way.
+type verification struct {
+	Verification
+	Verified
+	mu          sync.Mutex
+	keys        []datedKey
+	scanned     place // how far the notary has put seals in order
+	since       place
+	secret      [16]byte
+	name        string
+	super       head
+	sums        []map[uuid.UUID]*sum // of the seals, by worker
+	waiting     []int64              // by worker
+	logSums     map[uuid.UUID]*sum   // of the leaves in the logs
+	superSigned int64                // size of the super-log's last signed checkpoint
+}
+
+// sum is a hash of a set of leaves, whatever order they come in: the sum of keyed hashes. Nobody who does not
+// know the key, which is drawn for each verification, can make two sets of one sum.
+type sum [4]uint64
+
+func (s *sum) add(key *[16]byte, id []byte, leaf *ledger.Hash) {
+	var b [64]byte
+	copy(b[:], key[:])
+	copy(b[16:], id)
+	copy(b[32:], leaf[:])
+	h := sha256.Sum256(b[:])
+	for i := range s {
+		s[i] += binary.LittleEndian.Uint64(h[8*i:])
+	}
+}
+
+func (s *sum) join(o *sum) {
+	for i := range s {
+		s[i] += o[i]
+	}
+}
+
+// Verify reads events, seals, tiles, heads, checkpoints and keys, recomputes everything, and compares the super-log
+// with the copy outside. It is read-only; memory stays flat.
+func Verify(ctx context.Context, db *tenantdb.Evidence, o Verification) (*Verified, error) {
+	v := &verification{Verification: o, logSums: map[uuid.UUID]*sum{}}
+	if _, err := rand.Read(v.secret[:]); err != nil {
+		return nil, err
+	}
+	told := o.Found
+	v.Found = func(f audit.Finding) { v.mu.Lock(); defer v.mu.Unlock(); told(f) }
+	err := db.Snapshots(ctx, 2, func(txs []pgx.Tx) error {
+		if err := v.prepare(ctx, txs[0]); err != nil {
+			return err
+		}
+		if err := v.rows(ctx, txs); err != nil {
+			return err
+		}
+		if err := v.allLogs(ctx, txs); err != nil {
+			return err
+		}
+		return v.compare(ctx, txs[0])
+	})
+	if err != nil {
+		return nil, err
+	}
+	if v.OK() && o.Tenant == nil && v.super.size > 0 {
+		v.State = &State{At: time.Now().UTC(), Size: v.super.size, Root: v.super.root, Segment: v.scanned.segment, XID: v.scanned.xid, ID: v.scanned.id}
+	}
+	return &v.Verified, nil
+}
+
+// broken tells of something that is no event.
+func (v *verification) broken(tenant uuid.UUID, place, format string, args ...any) {
+	atomic.AddInt64(&v.Broken, 1)
+	v.Found(audit.Finding{Tenant: tenant, Place: place, What: fmt.Sprintf(format, args...)})
+}
+
+// prepare reads keys and the super-log's head.
+func (v *verification) prepare(ctx context.Context, tx pgx.Tx) error {
+	var err error
+	if v.keys, err = keyHistory(ctx, tx); err != nil {
+		return fmt.Errorf("verify: read the notary's keys: %w", err)
+	}
+	if len(v.keys) > 0 {
+		v.name = v.keys[0].Name
+	}
+	if v.Key != nil && len(v.keys) > 0 {
+		known := false
+		for _, k := range v.keys {
+			known = known || k.Key.Equal(*v.Key)
+		}
+		if !known {
+			v.broken(Operator, "keys", "the key you gave, %s, is none of the log's: its key was replaced, or this is another notary's log", v.Key)
+		}
+	}
+	if err := tx.QueryRow(ctx, `SELECT coalesce(max(size), 0) FROM audit_checkpoints WHERE tenant_id = $1`, Operator).Scan(&v.superSigned); err != nil {
+		return fmt.Errorf("verify: read the super-log's checkpoint: %w", err)
+	}
+	v.super, err = lastHead(ctx, tx, Operator)
+	if err := ignoreNone(err); err != nil {
+		return fmt.Errorf("verify: read the super-log's head: %w", err)
+	}
+	v.scanned = v.super.last
+	if v.Since != nil {
+		if v.Since.Size > v.super.size {
+			v.broken(Operator, "super-log", "it has %d leaves, and had %d when it was verified last: the database was taken back", v.super.size, v.Since.Size)
+			v.Since = nil
+			return nil
+		}
+		v.since = v.Since.place()
+	}
+	return nil
+}
+
+// rows holds every event against its seal, and sums up what should stand in the logs.
+func (v *verification) rows(ctx context.Context, txs []pgx.Tx) (err error) {
+	v.sums, v.waiting = make([]map[uuid.UUID]*sum, len(txs)), make([]int64, len(txs))
+	for i := range v.sums {
+		v.sums[i] = map[uuid.UUID]*sum{}
+	}
+	r := audit.Rows{Tenant: v.Tenant, Found: v.Found, Each: v.each}
+	if v.Since != nil {
+		r.Since = &audit.Since{Epoch: int16(v.since.segment / 2), XID: v.since.xid, ID: v.since.id}
+	}
+	if v.Progress != nil {
+		r.Progress = func(done, total int64) { v.Progress("events", done, total) }
+	}
+	v.Report, err = r.Verify(ctx, txs)
+	for _, n := range v.waiting {
+		v.Waiting += n
+	}
+	return err
+}
+
+func (v *verification) each(worker int, s *audit.Sealed) {
+	at := place{segmentOf(s.Epoch), s.XID, s.ID}
+	if !at.after(v.since) && v.Since != nil {
+		return
+	}
+	if at.after(v.scanned) {
+		v.waiting[worker]++
+		return
+	}
+	v.sumOf(v.sums[worker], s.TenantID).add(&v.secret, s.ID[:], &s.Leaf)
+}
+
+func (v *verification) sumOf(sums map[uuid.UUID]*sum, tenant uuid.UUID) *sum {
+	at := sums[tenant]
+	if at == nil {
+		at = &sum{}
+		sums[tenant] = at
+	}
+	return at
+}
+
+// after reports whether a place comes after another.
+func (p place) after(o place) bool {
+	if p.segment != o.segment {
+		return p.segment > o.segment
+	}
+	if p.xid != o.xid {
+		return p.xid > o.xid
+	}
+	return string(p.id[:]) > string(o.id[:])
+}
+
+// logsSQL lists the logs by leaping over their heads.
+const logsSQL = `WITH RECURSIVE t AS ((SELECT tenant_id FROM audit_heads ORDER BY tenant_id LIMIT 1)
+  UNION ALL SELECT (SELECT h.tenant_id FROM audit_heads h WHERE h.tenant_id > t.tenant_id ORDER BY h.tenant_id LIMIT 1) FROM t WHERE t.tenant_id IS NOT NULL)
+SELECT tenant_id FROM t WHERE tenant_id IS NOT NULL`
+
+// allLogs walks every log, a few at once.
+func (v *verification) allLogs(ctx context.Context, txs []pgx.Tx) error {
+	rows, err := txs[0].Query(ctx, logsSQL)
+	if err != nil {
+		return fmt.Errorf("verify: list the logs: %w", err)
+	}
+	all, err := pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
+	if err != nil {
+		return fmt.Errorf("verify: list the logs: %w", err)
+	}
+	var logs []uuid.UUID
+	for _, tenant := range all {
+		if v.Tenant == nil || tenant == *v.Tenant {
+			logs = append(logs, tenant)
+		}
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var next atomic.Int64
+	var group sync.WaitGroup
+	for _, tx := range txs {
+		group.Go(func() {
+			for i := int(next.Add(1)) - 1; i < len(logs) && ctx.Err() == nil; i = int(next.Add(1)) - 1 {
+				w := walk{v: v, tx: tx, tenant: logs[i], sum: &sum{}}
+				if err := w.run(ctx); err != nil {
+					cancel(fmt.Errorf("verify log %s: %w", logs[i], err))
+					return
+				}
+				v.mu.Lock()
+				v.Leaves, v.Checkpoints = v.Leaves+w.leaves, v.Checkpoints+w.checkpoints
+				if logs[i] != Operator {
+					v.Logs++
+					v.logSums[logs[i]] = w.sum
+				}
+				v.mu.Unlock()
+				if v.Progress != nil {
+					v.Progress("logs", next.Load(), int64(len(logs)))
+				}
+			}
+		})
+	}
+	group.Wait()
+	return context.Cause(ctx)
+}
+
+// compare holds the seals against the leaves, the super-log against the copy outside, and what waits.
+func (v *verification) compare(ctx context.Context, tx pgx.Tx) error {
+	seals := map[uuid.UUID]*sum{}
+	for _, part := range v.sums {
+		for tenant, s := range part {
+			v.sumOf(seals, tenant).join(s)
+		}
+	}
+	for tenant := range seals {
+		v.sumOf(v.logSums, tenant)
+	}
+	for tenant, leaves := range v.logSums {
+		if *v.sumOf(seals, tenant) != *leaves {
+			if err := v.nameLeaves(ctx, tx, tenant); err != nil {
+				return fmt.Errorf("verify log %s: %w", tenant, err)
+			}
+		}
+	}
+	if v.Verification.Outside == nil || v.Tenant != nil {
+		v.Verified.Outside = "not looked at"
+		return nil
+	}
+	return v.outside(ctx, tx)
+}
+
+func (v *verification) outside(ctx context.Context, tx pgx.Tx) error {
+	kept, _, err := v.Verification.Outside.Load(ctx)
+	if err != nil {
+		return fmt.Errorf("verify: read the checkpoint kept outside: %w", err)
+	}
+	if kept == "" {
+		v.Verified.Outside = "nothing is kept there"
+		if v.super.size > 0 {
+			v.broken(Operator, v.Verification.Outside.String(), "nothing is kept outside, and the super-log has %d leaves", v.super.size)
+		}
+		return nil
+	}
+	c, err := checkOutside(ctx, tx, kept, v.name, v.super)
+	if err != nil {
+		if !errors.Is(err, ErrRefused) {
+			return err
+		}
+		v.Verified.Outside = "differs"
+		v.broken(Operator, v.Verification.Outside.String(), "%v", err)
+		return nil
+	}
+	v.Verified.Outside = fmt.Sprintf("agrees at size %d", c.Size)
+	return nil
+}

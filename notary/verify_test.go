@@ -1,0 +1,81 @@
+package notary_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/google/uuid"
+
+	"github.com/konstruct/konstruct/audit"
+	"github.com/konstruct/konstruct/notary"
+)
+
+// verify verifies everything, against the key and the copy outside, and returns what was found.
+func (o *office) verify(change ...func(*notary.Verification)) (*notary.Verified, []audit.Finding) {
+	o.t.Helper()
+	key := o.key()
+	var found []audit.Finding
+	v := notary.Verification{Key: &key, Outside: o.c.Outside, Found: func(f audit.Finding) { found = append(found, f) }}
+	for _, c := range change {
+		c(&v)
+	}
+	r, err := notary.Verify(o.t.Context(), o.db, v)
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	return r, found
+}
+
+// honest holds that everything verifies.
+func (o *office) honest() *notary.Verified {
+	o.t.Helper()
+	r, found := o.verify()
+	if !r.OK() || len(found) > 0 {
+		o.t.Fatalf("an honest log: %+v\n%s", r, lines(found))
+	}
+	return r
+}
+
+func lines(found []audit.Finding) string {
+	var b strings.Builder
+	for _, f := range found {
+		fmt.Fprintf(&b, "tenant %s event %s place %q: %s\n", f.Tenant, f.Event, f.Place, f.What)
+	}
+	return b.String()
+}
+
+func TestVerifyReadsEverythingAndThenOnlyWhatIsNew(t *testing.T) {
+	o := open(t)
+	if r := o.honest(); r.Events != 0 || r.Outside != "nothing is kept there" {
+		t.Errorf("an empty database: %+v", r)
+	}
+	o.log(tenantA, 300)
+	o.log(tenantB, 7)
+	if r := o.honest(); r.Waiting != 307 || r.Leaves != 0 {
+		t.Errorf("before the notary: %+v", r)
+	}
+	o.round()
+	o.log(tenantA, 400)
+	o.round()
+	o.log(tenantB, 1)
+	r := o.honest()
+	if r.Events != 708 || r.Leaves != 707 || r.Waiting != 1 || r.Logs != 2 || !strings.HasPrefix(r.Outside, "agrees at size") || r.Checkpoints < 5 {
+		t.Errorf("%+v", r)
+	}
+	o.round()
+	o.log(tenantB, 2)
+	o.round()
+	since, found := o.verify(func(v *notary.Verification) { v.Since = r.State })
+	if !since.OK() || since.Leaves != 3 || since.Events != 3 {
+		t.Errorf("since: %+v\n%s", since, lines(found))
+	}
+	one, found := o.verify(func(v *notary.Verification) { v.Tenant = &tenantB })
+	if !one.OK() || one.Leaves != 10 || one.Events != 10 || one.Logs != 1 {
+		t.Errorf("one tenant: %+v\n%s", one, lines(found))
+	}
+	none, found := o.verify(func(v *notary.Verification) { id := uuid.New(); v.Tenant = &id })
+	if !none.OK() || none.Events != 0 || none.Logs != 0 {
+		t.Errorf("a tenant that is not there: %+v\n%s", none, lines(found))
+	}
+}

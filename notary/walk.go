@@ -1,0 +1,364 @@
+package notary
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/konstruct/konstruct/audit"
+	"github.com/konstruct/konstruct/ledger"
+)
+
+// walk verifies one log from its leaves up: each tile, each head's root at its size, each signature.
+type walk struct {
+	v      *verification
+	tx     pgx.Tx
+	tenant uuid.UUID
+
+	edge        ledger.Range // over the full tiles behind us
+	good        int64        // size of the last head whose root the leaves lead to
+	wrong       bool         // a root was wrong: those behind it are too
+	from        int64        // leaves before it were verified before
+	seen        int64        // heads with an anchor before it were
+	sum         *sum
+	leaves      int64
+	checkpoints int64
+}
+
+// stride is how many tiles are read at once.
+const stride = 64
+
+func (w *walk) broken(place, format string, args ...any) {
+	w.v.broken(w.tenant, place, format, args...)
+}
+
+func (w *walk) run(ctx context.Context) error {
+	last, err := lastHead(ctx, w.tx, w.tenant)
+	if err != nil {
+		return err
+	}
+	w.edge = ledger.NewRange(0)
+	if w.v.Since != nil {
+		if err := w.skip(ctx); err != nil {
+			return err
+		}
+	}
+	full := last.size / ledger.TileWidth
+	for t := w.edge.End() / ledger.TileWidth; ; t += stride {
+		to := min(t+stride, full)
+		if whole, err := w.part(ctx, t, to, last.size); err != nil || !whole {
+			return err
+		}
+		if to == full {
+			break
+		}
+	}
+	var beyond int64
+	if err := w.tx.QueryRow(ctx, `SELECT count(*) FROM audit_tiles WHERE tenant_id = $1 AND level = 0 AND tile >= $2`, w.tenant, full).Scan(&beyond); err != nil {
+		return err
+	}
+	if beyond > 0 {
+		w.broken(fmt.Sprintf("tiles from %d on", full), "%d tiles stand behind the log's last head, of size %d: heads were removed, or tiles added", beyond, last.size)
+	}
+	return nil
+}
+
+// skip goes to what was new after the last verification; what stood before it is proven in its last head.
+func (w *walk) skip(ctx context.Context) error {
+	w.seen = w.v.Since.Size
+	rows, err := w.tx.Query(ctx, `SELECT `+headColumns+` FROM audit_heads WHERE tenant_id = $1 AND anchor < $2 ORDER BY size DESC, anchor DESC LIMIT 1`, w.tenant, w.seen)
+	if err != nil {
+		return err
+	}
+	h, err := pgx.CollectExactlyOneRow(rows, scanHead)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil // all of it is new
+	}
+	if err != nil {
+		return err
+	}
+	if w.tenant == Operator && (h.size != w.v.Since.Size || h.root != w.v.Since.Root) {
+		w.broken(fmt.Sprintf("size %d", w.v.Since.Size), "the super-log's root is not the one that was verified at %s", w.v.Since.At.Format(time.RFC3339))
+		return nil
+	}
+	w.from, w.good = h.size, h.size
+	begin := h.size / ledger.TileWidth * ledger.TileWidth
+	nodes := ledger.RangeNodes(0, begin)
+	at := make([]int64, len(nodes))
+	for i, id := range nodes {
+		at[i] = tlog.StoredHashIndex(int(id.Level), int64(id.Index))
+	}
+	hashes, err := tlog.TileHashReader(tlog.Tree{N: h.size, Hash: tlog.Hash(h.root)}, &reader{ctx, w.tx, w.tenant, h.size}).ReadHashes(at)
+	if err != nil {
+		w.broken(fmt.Sprintf("size %d", h.size), "what was verified before does not lead to its root any more: %v", err)
+		w.from, w.good = 0, 0
+		return nil
+	}
+	edge := make([]ledger.Hash, len(hashes))
+	for i, x := range hashes {
+		edge[i] = ledger.Hash(x)
+	}
+	w.edge, err = ledger.ReadRange(0, begin, edge)
+	return err
+}
+
+// tileRow is a tile of level 0; the last may be partial.
+type tileRow struct {
+	n                 int64
+	hashes, root, ids []byte
+}
+
+// part verifies the tiles [from, to), and the open one behind them where that is the log's last.
+func (w *walk) part(ctx context.Context, from, to, size int64) (whole bool, err error) {
+	rows, err := w.tx.Query(ctx, `SELECT tile, hashes, root, coalesce(event_ids, '') FROM audit_tiles WHERE tenant_id = $1 AND level = 0 AND tile >= $2 AND tile < $3 ORDER BY tile`, w.tenant, from, to)
+	if err != nil {
+		return false, err
+	}
+	tiles, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (t tileRow, err error) {
+		return t, row.Scan(&t.n, &t.hashes, &t.root, &t.ids)
+	})
+	if err != nil {
+		return false, err
+	}
+	end := to * ledger.TileWidth
+	if size < end+ledger.TileWidth && size > end {
+		hashes, ids, err := (&reader{ctx, w.tx, w.tenant, size}).open(end)
+		if err != nil {
+			w.broken(fmt.Sprintf("leaves from %d on", end), "%v", err)
+			return false, nil
+		}
+		tiles, end = append(tiles, tileRow{n: to, hashes: hashes, ids: ids}), size
+	}
+	heads, err := w.heads(ctx, from*ledger.TileWidth, end)
+	if err != nil {
+		return false, err
+	}
+	for i := range tiles {
+		t := &tiles[i]
+		if t.n != from+int64(i) || len(t.hashes)%tlog.HashSize != 0 || w.tenant != Operator && len(t.ids)*2 != len(t.hashes) {
+			w.broken(fmt.Sprintf("tile %d", from+int64(i)), "it is missing, or malformed")
+			return false, nil
+		}
+		if heads, err = w.tile(ctx, t, heads); err != nil {
+			return false, err
+		}
+		if w.tenant == Operator {
+			if err := w.superLeaves(ctx, t); err != nil {
+				return false, err
+			}
+		}
+	}
+	if want := (end + ledger.TileWidth - 1) / ledger.TileWidth; from+int64(len(tiles)) < want {
+		w.broken(fmt.Sprintf("tile %d", from+int64(len(tiles))), "it is missing")
+		return false, nil
+	}
+	return true, nil
+}
+
+// headRead is a head and what was signed of it; the note is empty where nothing was.
+type headRead struct {
+	head
+	note string
+}
+
+func (w *walk) heads(ctx context.Context, after, upTo int64) ([]headRead, error) {
+	rows, err := w.tx.Query(ctx, `SELECT h.size, h.anchor, h.root, h.at, h.salt, h.segment, h.xid::text::bigint, h.event_id, coalesce(c.note, '')
+	  FROM audit_heads h LEFT JOIN audit_checkpoints c USING (tenant_id, size, anchor)
+	 WHERE h.tenant_id = $1 AND h.size > $2 AND h.size <= $3 AND h.anchor >= $4 ORDER BY h.size, h.anchor`, w.tenant, after, upTo, w.seen)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (h headRead, err error) {
+		var root, salt []byte
+		var xid int64
+		if err := row.Scan(&h.size, &h.anchor, &root, &h.at, &salt, &h.last.segment, &xid, &h.last.id, &h.note); err != nil {
+			return h, err
+		}
+		copy(h.root[:], root)
+		copy(h.salt[:], salt)
+		return h, nil
+	})
+}
+
+// tile verifies one tile and the heads whose size lies in it, and returns the heads behind it.
+func (w *walk) tile(ctx context.Context, t *tileRow, heads []headRead) ([]headRead, error) {
+	begin, inside := t.n*ledger.TileWidth, w.edge.Clone()
+	n := int64(len(t.hashes) / tlog.HashSize)
+	for ; len(heads) > 0 && heads[0].size <= begin+n; heads = heads[1:] {
+		for inside.End() < heads[0].size {
+			i := inside.End() - begin
+			if err := inside.Append(ledger.Hash(t.hashes[i*tlog.HashSize:])); err != nil {
+				return nil, err
+			}
+		}
+		root, err := inside.Root()
+		if err != nil {
+			return nil, err
+		}
+		w.head(&heads[0], root, t)
+	}
+	for i := range n {
+		if begin+i < w.from {
+			continue
+		}
+		leaf := ledger.Hash(t.hashes[i*tlog.HashSize:])
+		if w.tenant != Operator {
+			w.sum.add(&w.v.secret, t.ids[16*i:16*i+16], &leaf)
+			w.leaves++
+		}
+	}
+	if n < ledger.TileWidth {
+		return heads, nil
+	}
+	root, err := ledger.TileRoot(t.hashes)
+	if err != nil {
+		return nil, err
+	}
+	if !bytes.Equal(root[:], t.root) {
+		w.broken(fmt.Sprintf("tile %d", t.n), "its hashes lead to another root than it says: it was changed")
+	}
+	if err := w.edge.AppendTile(root); err != nil {
+		return nil, err
+	}
+	return heads, w.above(ctx, t.n)
+}
+
+// head holds a head against the root that the leaves lead to, and its signature against both.
+func (w *walk) head(h *headRead, root ledger.Hash, t *tileRow) {
+	place := fmt.Sprintf("checkpoint of size %d", h.size)
+	signedRoot := h.root
+	if h.note != "" {
+		c, err := w.openNote(h)
+		switch {
+		case err != nil:
+			w.broken(place, "%v", err)
+		case c.Size != h.size || c.Root != h.root:
+			w.broken(place, "it was signed with another root or size than its head says: the head was changed")
+			signedRoot = c.Root
+		default:
+			w.checkpoints++
+			w.v.signed(h.at)
+		}
+	} else if w.tenant != Operator && h.anchor < w.v.superSigned {
+		w.broken(place, "its signature is gone")
+	}
+	if root == signedRoot {
+		w.good = h.size
+		return
+	}
+	if w.wrong {
+		return // it follows from the first
+	}
+	w.wrong = true
+	w.broken(place, "the leaves lead to another root than was signed: among leaves %d to %d some were changed, swapped, removed or put in", w.good, h.size-1)
+	if w.tenant == Operator || h.size-w.good > 8 {
+		return
+	}
+	for i := max(w.good, t.n*ledger.TileWidth); i < h.size; i++ {
+		at := (i - t.n*ledger.TileWidth) * 16
+		w.v.Found(audit.Finding{Tenant: w.tenant, Event: uuid.UUID(t.ids[at : at+16]), What: fmt.Sprintf("is leaf %d, among those that lead to another root than was signed at size %d", i, h.size)})
+	}
+}
+
+// openNote opens a head's checkpoint with the key of its time.
+func (w *walk) openNote(h *headRead) (ledger.Checkpoint, error) {
+	err := errors.New("it is signed, and the database names no key for it")
+	for i := len(w.v.keys) - 1; i >= 0; i-- {
+		k := w.v.keys[i]
+		if k.anchor > h.anchor {
+			continue
+		}
+		if w.tenant != Operator {
+			k.Key = k.OfTenant(w.tenant)
+		}
+		c, openErr := ledger.OpenCheckpoint(h.note, k.Key)
+		if openErr == nil {
+			return c, nil
+		}
+		err = openErr
+	}
+	return ledger.Checkpoint{}, err
+}
+
+// above verifies the tiles of higher levels that tile n of level 0 completes.
+func (w *walk) above(ctx context.Context, n int64) error {
+	for level := int16(1); n%ledger.TileWidth == ledger.TileWidth-1; level++ {
+		n /= ledger.TileWidth
+		below, err := storedRoots(ctx, w.tx, w.tenant, level-1, n*ledger.TileWidth, ledger.TileWidth)
+		if err != nil {
+			return err
+		}
+		var hashes, said []byte
+		err = w.tx.QueryRow(ctx, `SELECT hashes, root FROM audit_tiles WHERE tenant_id = $1 AND level = $2 AND tile = $3`, w.tenant, level, n).Scan(&hashes, &said)
+		if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+			return err
+		}
+		root, rootErr := ledger.TileRoot(hashes)
+		if err != nil || rootErr != nil || !bytes.Equal(hashes, below) || !bytes.Equal(root[:], said) {
+			w.broken(fmt.Sprintf("tile %d of level %d", n, level), "it is missing, or not made of the roots below it")
+		}
+	}
+	return nil
+}
+
+// superLeaves holds the super-log's leaves against the heads and keys that they commit to.
+func (w *walk) superLeaves(ctx context.Context, t *tileRow) error {
+	begin := t.n * ledger.TileWidth
+	n := int64(len(t.hashes) / tlog.HashSize)
+	made := make(map[int64]ledger.Hash, n)
+	rows, err := w.tx.Query(ctx, `SELECT tenant_id, `+headColumns+` FROM audit_heads WHERE anchor >= $1 AND anchor < $2 AND tenant_id <> '`+Operator.String()+`'`, begin, begin+n)
+	if err != nil {
+		return err
+	}
+	owner := map[int64]uuid.UUID{}
+	if _, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (struct{}, error) {
+		var tenant uuid.UUID
+		h, err := scanHead(afterFirst{row, &tenant})
+		if err != nil {
+			return struct{}{}, err
+		}
+		c := ledger.Checkpoint{Origin: ledger.Origin(w.v.name, tenant), Size: h.size, Root: h.root}
+		made[h.anchor], owner[h.anchor] = ledger.LeafHash(ledger.HeadLeaf(ledger.MicrosOf(h.at), h.salt, c)), tenant
+		return struct{}{}, nil
+	}); err != nil {
+		return err
+	}
+	for _, k := range w.v.keys {
+		if k.anchor >= begin && k.anchor < begin+n {
+			made[k.anchor] = ledger.LeafHash(ledger.KeyLeaf(k.at, k.Key))
+		}
+	}
+	for i := range n {
+		at := begin + i
+		got, there := made[at]
+		switch {
+		case at < w.from:
+		case !there:
+			w.broken(fmt.Sprintf("leaf %d", at), "the head or key that it commits to is gone: a log was cut back, or a key removed")
+		case got != ledger.Hash(t.hashes[i*tlog.HashSize:]):
+			if tenant, ok := owner[at]; ok {
+				w.v.broken(tenant, fmt.Sprintf("leaf %d of the super-log", at), "the head that it commits to was changed")
+			} else {
+				w.broken(fmt.Sprintf("leaf %d", at), "the key that it commits to was replaced")
+			}
+		}
+	}
+	return nil
+}
+
+// afterFirst scans a row's first column into one place and the others as they are asked for.
+type afterFirst struct {
+	pgx.CollectableRow
+	first any
+}
+
+// Scan implements pgx.CollectableRow.
+func (r afterFirst) Scan(dest ...any) error {
+	return r.CollectableRow.Scan(append([]any{r.first}, dest...)...)
+}
