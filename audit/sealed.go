@@ -88,3 +88,12 @@ func (s *Sealed) Difference() string {
 	}
 	return ""
 }
+
+// Keep copies what the row's bytes hold, so that it outlives the row.
+func (s *Sealed) Keep() {
+	for i, v := range s.Values {
+		if v != nil {
+			s.Values[i] = append([]byte{}, v...)
+		}
+	}
+}

@@ -24,7 +24,7 @@ const maxOrigin = 255
 
 // Origin names a tenant's log under a notary's name.
 func Origin(notary string, tenant [16]byte) string {
-	return notary + "/tenant/" + uuidText(tenant)
+	return notary + "/tenant/" + FormatID(tenant)
 }
 
 // Text is the checkpoint as it is signed.

@@ -6,7 +6,9 @@ package ledger
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"fmt"
 	"math"
+	"strings"
 	"time"
 )
 
@@ -41,13 +43,25 @@ const (
 // Fields is the number of committed fields.
 const Fields = 7
 
+// fieldNames are the fields' columns, by Field - 1.
+var fieldNames = [Fields]string{"agent_id", "user_id", "action_type", "input_summary", "output_summary", "latency_ms", "metadata"}
+
 // String returns the field's column name.
 func (f Field) String() string {
-	names := [...]string{"", "agent_id", "user_id", "action_type", "input_summary", "output_summary", "latency_ms", "metadata"}
-	if int(f) < len(names) {
-		return names[f]
+	if f < AgentID || f > Metadata {
+		return "unknown"
 	}
-	return "unknown"
+	return fieldNames[f-1]
+}
+
+// FieldOf returns the field of a column.
+func FieldOf(column string) (Field, error) {
+	for i, name := range fieldNames {
+		if name == column {
+			return Field(i + 1), nil
+		}
+	}
+	return 0, fmt.Errorf("%.60q is no field that can be opened or withheld: they are %s", column, strings.Join(fieldNames[:], ", "))
 }
 
 // Event is an audit event as the leaf sees it: bytes as they are stored. A nil pointer is SQL's NULL,

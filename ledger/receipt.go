@@ -31,7 +31,7 @@ const (
 
 // Text is the receipt as it is signed.
 func (r Receipt) Text() string {
-	return fmt.Sprintf("%s\ntenant %s\nevent %s\nleaf %s\nrecorded %s\nintegrate-by %s\n", receiptDomain, uuidText(r.TenantID), uuidText(r.EventID),
+	return fmt.Sprintf("%s\ntenant %s\nevent %s\nleaf %s\nrecorded %s\nintegrate-by %s\n", receiptDomain, FormatID(r.TenantID), FormatID(r.EventID),
 		base64.StdEncoding.EncodeToString(r.Leaf[:]), r.RecordedAt.Time().Format(receiptTime), r.IntegrateBy.Time().Format(receiptTime))
 }
 
@@ -60,13 +60,13 @@ func parseReceipt(text string) (r Receipt, err error) {
 		}
 		values[i] = value
 	}
-	if r.TenantID, err = parseUUID(values[0]); err == nil {
-		r.EventID, err = parseUUID(values[1])
+	if r.TenantID, err = ParseID(values[0]); err == nil {
+		r.EventID, err = ParseID(values[1])
 	}
 	if err != nil {
 		return r, fmt.Errorf("%w: %w", ErrNotReceipt, err)
 	}
-	leaf, err := decode64(values[2])
+	leaf, err := Decode64(values[2])
 	if err != nil || len(leaf) != len(r.Leaf) {
 		return r, fmt.Errorf("%w: %.60q is no leaf hash", ErrNotReceipt, values[2])
 	}
@@ -84,11 +84,13 @@ func parseReceipt(text string) (r Receipt, err error) {
 	return r, nil
 }
 
-func uuidText(id [16]byte) string {
+// FormatID is a UUID's canonical text.
+func FormatID(id [16]byte) string {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", id[:4], id[4:6], id[6:8], id[8:10], id[10:])
 }
 
-func parseUUID(s string) (id [16]byte, err error) {
+// ParseID reads a UUID.
+func ParseID(s string) (id [16]byte, err error) {
 	raw, err := hex.DecodeString(strings.ReplaceAll(s, "-", ""))
 	if err != nil || len(raw) != 16 {
 		return id, fmt.Errorf("%.60q is no UUID", s)

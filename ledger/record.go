@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -155,4 +156,20 @@ func (s *Shown) read(from *bufio.Reader, open bool) error {
 	s.Value = s.Value[:n]
 	_, err = io.ReadFull(from, s.Value)
 	return err
+}
+
+// ReadOpened reads the extra data of a proof: the tenant's id and one record.
+func ReadOpened(extra []byte) (r Record, err error) {
+	if len(extra) < 16 {
+		return r, ErrRecord
+	}
+	r.TenantID = [16]byte(extra)
+	from := bufio.NewReader(bytes.NewReader(extra[16:]))
+	if err := r.Read(from); err != nil {
+		return r, errors.Join(ErrRecord, err)
+	}
+	if _, err := from.ReadByte(); err == nil {
+		return r, fmt.Errorf("%w: something stands behind it", ErrRecord)
+	}
+	return r, nil
 }

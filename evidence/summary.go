@@ -1,0 +1,78 @@
+package evidence
+
+import (
+	_ "embed"
+	"encoding/binary"
+	"fmt"
+	"html/template"
+	"io"
+	"time"
+
+	"github.com/konstruct/konstruct/ledger"
+)
+
+// maxListed is how many events the summary lists; the bundle has all.
+const maxListed = 1000
+
+//go:embed summary.html
+var summaryHTML string
+
+// listed is an event on the page for people.
+type listed struct {
+	ID, Recorded, Agent, User, Action, Latency, Input, Output, Metadata string
+}
+
+const withheldMark = "(withheld)"
+
+// list is a record as text; long fields are cut.
+func list(r *ledger.Record) listed {
+	text := func(f ledger.Field) string {
+		s := &r.Shown[f-1]
+		switch {
+		case !s.Open:
+			return withheldMark
+		case s.Null:
+			return ""
+		case len(s.Value) > 2000:
+			return string(s.Value[:2000]) + "…"
+		}
+		return string(s.Value)
+	}
+	l := listed{ID: ledger.FormatID(r.ID), Recorded: timeText(r.RecordedAt), User: text(ledger.UserID), Action: text(ledger.ActionType),
+		Input: text(ledger.InputSummary), Output: text(ledger.OutputSummary), Metadata: text(ledger.Metadata), Agent: withheldMark, Latency: withheldMark}
+	if s := r.Shown[ledger.AgentID-1]; s.Open {
+		l.Agent = ""
+		if len(s.Value) == 16 && !s.Null {
+			l.Agent = ledger.FormatID([16]byte(s.Value))
+		}
+	}
+	if s := r.Shown[ledger.LatencyMS-1]; s.Open {
+		l.Latency = ""
+		if len(s.Value) == 4 && !s.Null {
+			l.Latency = fmt.Sprint(int32(binary.BigEndian.Uint32(s.Value)))
+		}
+	}
+	return l
+}
+
+func timeText(m ledger.Micros) string { return m.Time().Format("2006-01-02T15:04:05.000000Z") }
+
+// summary writes the page for people. It is a convenience, and says so.
+func (w *Writer) summary(to io.Writer) error {
+	page, err := template.New("summary").Parse(summaryHTML)
+	if err != nil {
+		return err
+	}
+	from := "its first event"
+	if w.m.From != nil {
+		from = timeText(w.m.From.At)
+	}
+	return page.Execute(to, struct {
+		Tenant, Filter, From, To, Made, Super string
+		Matching, Excluded                    int64
+		Withheld                              []string
+		Keys                                  []Key
+		Events                                []listed
+		More                                  bool
+	}{w.m.Tenant, w.m.Filter.String(), from, timeText(w.m.To.At), w.m.Made.Format(time.RFC3339), w.m.Super, w.m.Matching, w.excluded, w.m.Withheld, w.m.Keys, w.listed, w.m.Matching > int64(len(w.listed))})
+}

@@ -1,0 +1,98 @@
+package evidence
+
+import (
+	"archive/zip"
+	"bufio"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/konstruct/konstruct/ledger"
+)
+
+// Writer makes a bundle: Add each leaf of the range in the log's order, then Close.
+type Writer struct {
+	m                       Manifest
+	zip                     *zip.Writer
+	leaves                  *bufio.Writer
+	buf                     []byte
+	listed                  []listed
+	excluded, excludedBytes int64
+}
+
+// NewWriter begins a bundle. The manifest says everything but how many events match and the summary's hash.
+func NewWriter(to io.Writer, m Manifest) (*Writer, error) {
+	m.Version, m.Made = version, time.Now().UTC().Truncate(time.Second)
+	if _, err := m.withheld(); err != nil {
+		return nil, err
+	}
+	w := &Writer{m: m, zip: zip.NewWriter(to)}
+	// Stored, not compressed: hashes and salts do not compress, and what is stored can't be a zip bomb.
+	leaves, err := w.zip.CreateHeader(&zip.FileHeader{Name: leavesFile, Method: zip.Store, Modified: w.m.Made})
+	if err != nil {
+		return nil, err
+	}
+	w.leaves = bufio.NewWriterSize(leaves, 1<<18)
+	return w, nil
+}
+
+// Add writes the next leaf as the filter has it.
+func (w *Writer) Add(r *ledger.Record, values *ledger.Values, salt [16]byte, commitments *[ledger.Fields]ledger.Hash) error {
+	open, matches, err := w.m.Disclose(r.RecordedAt, values)
+	if err != nil {
+		return err
+	}
+	r.Show(values, salt, commitments, open)
+	w.buf = r.AppendBinary(w.buf[:0])
+	if matches {
+		w.m.Matching++
+		if len(w.listed) < maxListed {
+			w.listed = append(w.listed, list(r))
+		}
+	} else {
+		w.excluded, w.excludedBytes = w.excluded+1, w.excludedBytes+int64(len(w.buf))
+	}
+	_, err = w.leaves.Write(w.buf)
+	return err
+}
+
+// Made is what a finished bundle holds.
+type Made struct {
+	Matching, Excluded int64
+	ExcludedBytes      int64    // that the events which do not match take
+	Manifest           [32]byte // SHA-256 of the manifest
+}
+
+// Close writes summary and manifest, and ends the bundle.
+func (w *Writer) Close() (made Made, err error) {
+	if err := w.leaves.Flush(); err != nil {
+		return made, err
+	}
+	hash := sha256.New()
+	page, err := w.zip.CreateHeader(&zip.FileHeader{Name: summaryFile, Method: zip.Deflate, Modified: w.m.Made})
+	if err != nil {
+		return made, err
+	}
+	if err := w.summary(io.MultiWriter(page, hash)); err != nil {
+		return made, fmt.Errorf("the summary: %w", err)
+	}
+	w.m.Summary = Hash(hash.Sum(nil))
+	raw, err := json.MarshalIndent(w.m, "", "  ")
+	if err != nil {
+		return made, err
+	}
+	if len(raw) > maxManifest {
+		return made, errors.New("the manifest is too long")
+	}
+	to, err := w.zip.CreateHeader(&zip.FileHeader{Name: manifestFile, Method: zip.Deflate, Modified: w.m.Made})
+	if err != nil {
+		return made, err
+	}
+	if _, err := to.Write(raw); err != nil {
+		return made, err
+	}
+	return Made{w.m.Matching, w.excluded, w.excludedBytes, sha256.Sum256(raw)}, w.zip.Close()
+}

@@ -1,0 +1,197 @@
+package notary
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/transparency-dev/formats/proof"
+	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/konstruct/konstruct/audit"
+	"github.com/konstruct/konstruct/evidence"
+	"github.com/konstruct/konstruct/ledger"
+	"github.com/konstruct/konstruct/tenantdb"
+)
+
+// ErrNotInLog says that an event is sealed, and that no signed checkpoint covers it yet.
+var ErrNotInLog = errors.New("the event is in no signed checkpoint yet: the notary puts it there within a second or two when it runs (konstruct notary run)")
+
+// Prove returns a C2SP tlog-proof that an event stands in its tenant's log. Its extra data is the event's record with
+// the given fields opened; nil opens all.
+func Prove(ctx context.Context, db *tenantdb.Evidence, tenant, event uuid.UUID, open func(ledger.Field) bool) (out []byte, err error) {
+	if open == nil {
+		open = func(ledger.Field) bool { return true }
+	}
+	err = db.Snapshot(ctx, func(tx pgx.Tx) error {
+		s, err := sealed(ctx, tx, tenant, event)
+		if err != nil {
+			return err
+		}
+		head, note, err := lastSigned(ctx, tx, tenant, 0)
+		if err != nil {
+			return err
+		}
+		index, err := indexOf(ctx, tx, &s, head.size)
+		if err != nil {
+			return err
+		}
+		r := tlog.TileHashReader(tlog.Tree{N: head.size, Hash: tlog.Hash(head.root)}, &reader{ctx, tx, tenant, head.size})
+		p, err := tlog.ProveRecord(head.size, index, r)
+		if err != nil {
+			return fmt.Errorf("leaf %d: %w", index, err)
+		}
+		if err := tlog.CheckRecord(p, head.size, tlog.Hash(head.root), index, tlog.Hash(s.Leaf)); err != nil {
+			return fmt.Errorf("its seal is not leaf %d of the log: run `konstruct audit verify`", index)
+		}
+		rec := ledger.Record{TenantID: s.TenantID, ID: s.ID, CreatedAt: s.CreatedAt, RecordedAt: s.RecordedAt, Mode: s.Mode}
+		rec.Show(&s.Values, s.Salt, &s.Commitments, open)
+		tp := proof.TLogProof{Index: uint64(index), Checkpoint: []byte(note), ExtraData: rec.AppendBinary(tenant[:])}
+		for _, h := range p {
+			tp.Hashes = append(tp.Hashes, h)
+		}
+		out = tp.Marshal()
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("prove event %s: %w", event, err)
+	}
+	return out, nil
+}
+
+// sealed reads one event with its seal, which must match.
+func sealed(ctx context.Context, tx pgx.Tx, tenant, event uuid.UUID) (s audit.Sealed, err error) {
+	rows, err := tx.Query(ctx, `SELECT `+audit.SealedColumns+` FROM audit_seals s LEFT JOIN audit_events e ON e.tenant_id = s.tenant_id AND e.id = s.event_id
+	  WHERE s.tenant_id = $1 AND s.event_id = $2`, audit.Binary(), tenant, event)
+	if err != nil {
+		return s, err
+	}
+	defer rows.Close()
+	if !rows.Next() {
+		return s, errors.Join(rows.Err(), audit.ErrNotFound)
+	}
+	if err := s.Scan(rows); err != nil {
+		return s, err
+	}
+	s.Keep()
+	if what := s.Difference(); what != "" {
+		return s, errors.New("it " + what)
+	}
+	return s, nil
+}
+
+// lastSigned is a log's newest signed head, below an anchor of the super-log where one is given.
+func lastSigned(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, below int64) (h head, note string, err error) {
+	rows, err := tx.Query(ctx, `SELECT h.size, h.anchor, h.root, h.at, h.salt, h.segment, h.xid::text::bigint, h.event_id, c.note FROM audit_checkpoints c JOIN audit_heads h USING (tenant_id, size, anchor)
+	  WHERE c.tenant_id = $1 AND ($2 = 0 OR c.anchor < $2) ORDER BY c.size DESC, c.anchor DESC LIMIT 1`, tenant, below)
+	if err != nil {
+		return h, "", err
+	}
+	return signedHead(rows)
+}
+
+func signedHead(rows pgx.Rows) (h head, note string, err error) {
+	_, err = pgx.CollectExactlyOneRow(rows, func(row pgx.CollectableRow) (struct{}, error) {
+		h, err = scanHead(withLast{row, &note})
+		return struct{}{}, err
+	})
+	if errors.Is(err, pgx.ErrNoRows) {
+		err = ErrNotInLog
+	}
+	return h, note, err
+}
+
+// withLast scans a row's last column into one place and those before it as they are asked for.
+type withLast struct {
+	pgx.CollectableRow
+	last any
+}
+
+// Scan implements pgx.CollectableRow.
+func (r withLast) Scan(dest ...any) error { return r.CollectableRow.Scan(append(dest, r.last)...) }
+
+// indexOf finds an event's leaf: the first tile that ends at or behind the event's place holds it, or the open tile does.
+func indexOf(ctx context.Context, tx pgx.Tx, s *audit.Sealed, size int64) (int64, error) {
+	// An event that a resumed notary found left stands in the segment behind its epoch's.
+	for segment := segmentOf(s.Epoch); segment <= segmentOf(s.Epoch)+1; segment++ {
+		var tile int64
+		var ids []byte
+		err := tx.QueryRow(ctx, `SELECT tile, event_ids FROM audit_tiles WHERE tenant_id = $1 AND level = 0 AND (segment, xid, event_id) >= ($2, $3::text::xid8, $4)
+		  ORDER BY segment, xid, event_id LIMIT 1`, uuid.UUID(s.TenantID), segment, fmt.Sprint(s.XID), uuid.UUID(s.ID)).Scan(&tile, &ids)
+		if err := ignoreNone(err); err != nil {
+			return 0, err
+		}
+		if i := findID(ids, s.ID); err == nil && i >= 0 {
+			if index := tile*ledger.TileWidth + i; index < size {
+				return index, nil
+			}
+			return 0, ErrNotInLog
+		}
+	}
+	full := size / ledger.TileWidth * ledger.TileWidth
+	_, ids, err := (&reader{ctx, tx, s.TenantID, size}).open(full)
+	if err != nil {
+		return 0, err
+	}
+	if i := findID(ids, s.ID); i >= 0 {
+		return full + i, nil
+	}
+	return 0, ErrNotInLog
+}
+
+func findID(ids []byte, id [16]byte) int64 {
+	for i := 0; i+16 <= len(ids); i += 16 {
+		if bytes.Equal(ids[i:i+16], id[:]) {
+			return int64(i / 16)
+		}
+	}
+	return -1
+}
+
+// superTree is the super-log at a signed size, to prove leaves in.
+type superTree struct {
+	size   int64
+	note   string
+	hashes tlog.HashReader
+}
+
+func openSuper(ctx context.Context, tx pgx.Tx, size int64) (*superTree, error) {
+	rows, err := tx.Query(ctx, `SELECT h.size, h.anchor, h.root, h.at, h.salt, h.segment, h.xid::text::bigint, h.event_id, c.note FROM audit_checkpoints c JOIN audit_heads h USING (tenant_id, size, anchor)
+	  WHERE c.tenant_id = $1 AND ($2 = 0 OR c.size = $2) ORDER BY c.size DESC LIMIT 1`, Operator, size)
+	if err != nil {
+		return nil, err
+	}
+	h, note, err := signedHead(rows)
+	if err != nil {
+		return nil, err
+	}
+	s := &superTree{size: h.size, hashes: tlog.TileHashReader(tlog.Tree{N: h.size, Hash: tlog.Hash(h.root)}, &reader{ctx, tx, Operator, h.size})}
+	s.note, err = cosigned(ctx, tx, note, h.size)
+	return s, err
+}
+
+// cosigned adds what witnesses said to a super-log's checkpoint.
+func cosigned(ctx context.Context, tx pgx.Tx, note string, size int64) (string, error) {
+	rows, err := tx.Query(ctx, `SELECT said FROM audit_witnesses WHERE tenant_id = $1 AND size = $2 AND kind = 'cosignature' ORDER BY name`, Operator, size)
+	if err != nil {
+		return "", err
+	}
+	var line []byte
+	_, err = pgx.ForEachRow(rows, []any{&line}, func() error { note += string(line); return nil })
+	return note, err
+}
+
+func (s *superTree) prove(index int64) ([]evidence.Hash, error) {
+	p, err := tlog.ProveRecord(s.size, index, s.hashes)
+	if err != nil {
+		return nil, fmt.Errorf("leaf %d of the super-log: %w", index, err)
+	}
+	out := make([]evidence.Hash, len(p))
+	for i, h := range p {
+		out[i] = evidence.Hash(h)
+	}
+	return out, nil
+}
