@@ -28,8 +28,8 @@ func (n *Notary) begin(ctx context.Context) error {
 		if err := countLeaves(ctx, tx, super.size()); err != nil {
 			return err
 		}
-		n.scanned = super.last
-		if n.scanned.segment != segmentOf(epoch) {
+		n.epochNow, n.scanned = epoch, super.last
+		if super.size() == 0 {
 			n.scanned = place{segment: segmentOf(epoch)}
 		}
 		if err := n.readBeats(ctx, tx); err != nil {

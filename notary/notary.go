@@ -58,7 +58,9 @@ type Notary struct {
 	logs     map[uuid.UUID]*logState // what is in memory; the database has the rest
 	beats    map[uuid.UUID]time.Time // when each log last had a head
 	super    *logState
-	scanned  place  // how far all seals were read
+	scanned  place // how far all seals were read
+	epochNow int16 // the epoch in force
+	asking   asking
 	signed   string // the super-log's checkpoint that Outside has, as far as we know
 	version  string // and its version there
 	stored   int64  // up to which size everything signed is stored
@@ -103,7 +105,7 @@ var ErrRefused = errors.New("the notary refuses to sign")
 // Run works until ctx ends: it waits for the lease, makes rounds, and goes on after what may pass. What
 // does not pass by itself is said in the log each time anew, and in the figures.
 func (n *Notary) Run(ctx context.Context) error {
-	defer n.drop()
+	defer n.Close()
 	standing := false
 	for ctx.Err() == nil {
 		begin := time.Now()
@@ -134,8 +136,24 @@ func (n *Notary) Run(ctx context.Context) error {
 	return nil
 }
 
-// Close gives the lease back.
-func (n *Notary) Close() { n.drop() }
+// Close gives the lease back, after the witnesses have answered or had their time.
+func (n *Notary) Close() { n.drop(); n.asking.Wait() }
+
+// memory is how many logs a notary keeps in memory between rounds; others are read back when they grow.
+const memory = 4096
+
+// shrink forgets logs that were idle in the last round when there are too many.
+func (n *Notary) shrink() {
+	if len(n.logs) <= memory {
+		return
+	}
+	now := n.figures.rounds.Load()
+	for tenant, l := range n.logs {
+		if l.used != now {
+			delete(n.logs, tenant)
+		}
+	}
+}
 
 // drop forgets everything that the database knows better, and the lease.
 func (n *Notary) drop() {

@@ -115,8 +115,15 @@ func (r withLast) Scan(dest ...any) error { return r.CollectableRow.Scan(append(
 
 // indexOf finds an event's leaf: the first tile that ends at or behind the event's place holds it, or the open tile does.
 func indexOf(ctx context.Context, tx pgx.Tx, s *audit.Sealed, size int64) (int64, error) {
-	// An event that a resumed notary found left stands in the segment behind its epoch's.
-	for segment := segmentOf(s.Epoch); segment <= segmentOf(s.Epoch)+1; segment++ {
+	// An event that a resumed notary found left stands in a segment behind its epoch's.
+	newest, err := lastHead(ctx, tx, s.TenantID)
+	if err != nil {
+		return 0, err
+	}
+	for segment := segmentOf(s.Epoch); segment <= newest.last.segment; segment++ {
+		if segment%2 == 0 && segment != segmentOf(s.Epoch) {
+			continue
+		}
 		var tile int64
 		var ids []byte
 		err := tx.QueryRow(ctx, `SELECT tile, event_ids FROM audit_tiles WHERE tenant_id = $1 AND level = 0 AND (segment, xid, event_id) >= ($2, $3::text::xid8, $4)
@@ -154,7 +161,8 @@ func findID(ids []byte, id [16]byte) int64 {
 // superTree is the super-log at a signed size, to prove leaves in.
 type superTree struct {
 	size   int64
-	note   string
+	signed string // as the notary signed it
+	note   string // with what witnesses said
 	hashes tlog.HashReader
 }
 
@@ -168,7 +176,7 @@ func openSuper(ctx context.Context, tx pgx.Tx, size int64) (*superTree, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &superTree{size: h.size, hashes: tlog.TileHashReader(tlog.Tree{N: h.size, Hash: tlog.Hash(h.root)}, &reader{ctx, tx, Operator, h.size})}
+	s := &superTree{size: h.size, signed: note, hashes: tlog.TileHashReader(tlog.Tree{N: h.size, Hash: tlog.Hash(h.root)}, &reader{ctx, tx, Operator, h.size})}
 	s.note, err = cosigned(ctx, tx, note, h.size)
 	return s, err
 }

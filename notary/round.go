@@ -27,6 +27,12 @@ func (n *Notary) Round(ctx context.Context) (more bool, err error) {
 			n.drop()
 		}
 	}()
+	n.asking.mu.Lock()
+	err = n.asking.fork
+	n.asking.mu.Unlock()
+	if err != nil {
+		return false, err
+	}
 	if n.lease == nil {
 		if n.lease, err = n.c.DB.Lease(ctx); err != nil {
 			return false, err
@@ -103,25 +109,15 @@ const newSQL = `SELECT ` + audit.SealedColumns + `
 // read appends the next events to their logs.
 func (r *round) read(ctx context.Context, tx pgx.Tx) error {
 	n := r.n
-	epoch := n.scanned.segment / 2
-	rows, err := tx.Query(ctx, newSQL, audit.Binary(), epoch, fmt.Sprint(n.scanned.xid), n.scanned.id, fmt.Sprint(r.horizon), maxRound)
+	if n.scanned.segment < segmentOf(n.epochNow) {
+		return r.left(ctx, tx)
+	}
+	rows, err := tx.Query(ctx, newSQL, audit.Binary(), n.epochNow, fmt.Sprint(n.scanned.xid), n.scanned.id, fmt.Sprint(r.horizon), maxRound)
 	if err != nil {
 		return err
 	}
-	defer rows.Close()
-	var batch []leaf
-	var s audit.Sealed
-	for rows.Next() {
-		if err := s.Scan(rows); err != nil {
-			return err
-		}
-		l, err := r.examine(&s)
-		if err != nil {
-			return err
-		}
-		batch = append(batch, l)
-	}
-	if err := rows.Err(); err != nil {
+	batch, err := r.collect(rows)
+	if err != nil {
 		return err
 	}
 	r.more = len(batch) >= maxRound
@@ -129,6 +125,23 @@ func (r *round) read(ctx context.Context, tx pgx.Tx) error {
 		return err
 	}
 	return r.held(ctx, tx)
+}
+
+// collect reads rows of seals and recomputes each.
+func (r *round) collect(rows pgx.Rows) (batch []leaf, err error) {
+	defer rows.Close()
+	var s audit.Sealed
+	for rows.Next() {
+		if err := s.Scan(rows); err != nil {
+			return nil, err
+		}
+		l, err := r.examine(&s)
+		if err != nil {
+			return nil, err
+		}
+		batch = append(batch, l)
+	}
+	return batch, rows.Err()
 }
 
 // leaf is a seal that was read again, on its way into its log.

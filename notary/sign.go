@@ -90,7 +90,7 @@ func checkOutside(ctx context.Context, tx pgx.Tx, kept, name string, head head) 
 		return last, fmt.Errorf("%w: the checkpoint kept outside: %w", ErrRefused, err)
 	}
 	if last.Size > head.size {
-		return last, fmt.Errorf("%w: the database was restored to an earlier state: it holds a super-log of %d leaves, and one of %d was signed. Run `konstruct notary resume`, which explains", ErrRefused, head.size, last.Size)
+		return last, &takenBack{head.size, last.Size}
 	}
 	root := head.root
 	if last.Size < head.size {
@@ -106,6 +106,17 @@ func checkOutside(ctx context.Context, tx pgx.Tx, kept, name string, head head) 
 	}
 	return last, nil
 }
+
+// takenBack is the refusal of a database that was restored to an earlier state.
+type takenBack struct{ here, signed int64 }
+
+// Error implements error.
+func (e *takenBack) Error() string {
+	return fmt.Sprintf("%v: the database was restored to an earlier state: it holds a super-log of %d leaves, and one of %d was signed. Run `konstruct notary resume`, which explains", ErrRefused, e.here, e.signed)
+}
+
+// Unwrap implements errors.Unwrap.
+func (e *takenBack) Unwrap() error { return ErrRefused }
 
 // openWithAny opens a checkpoint signed with any key that the log has had.
 func openWithAny(ctx context.Context, tx pgx.Tx, signed, name string) (ledger.Checkpoint, error) {

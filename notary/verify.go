@@ -287,6 +287,10 @@ func (v *verification) compare(ctx context.Context, tx pgx.Tx) error {
 	for tenant := range seals {
 		v.sumOf(v.logSums, tenant)
 	}
+	if v.scanned.segment%2 == 1 {
+		v.broken(Operator, "logs", "a resumed notary has not put everything in order yet: let it run, and verify again")
+		return nil
+	}
 	for tenant, leaves := range v.logSums {
 		if *v.sumOf(seals, tenant) != *leaves {
 			if err := v.nameLeaves(ctx, tx, tenant); err != nil {

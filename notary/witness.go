@@ -1,8 +1,215 @@
 package notary
 
-// Witness is somebody who cosigns checkpoints.
-type Witness struct{}
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
 
-func (n *Notary) ask() {}
+	"github.com/jackc/pgx/v5"
+	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/mod/sumdb/tlog"
 
-func (n *Notary) shrink() {}
+	"github.com/konstruct/konstruct/ledger"
+)
+
+// Witness is an endpoint that speaks C2SP tlog-witness. It sees the super-log's checkpoints and nothing else: neither
+// which tenants there are nor how many events.
+type Witness struct {
+	URL      string // its prefix; /add-checkpoint is added
+	Verifier note.Verifier
+}
+
+// NewWitness reads a witness as the configuration has it: its key in signed-note form, a space, its URL.
+func NewWitness(line string) (Witness, error) {
+	key, url, ok := strings.Cut(strings.TrimSpace(line), " ")
+	url = strings.TrimSuffix(strings.TrimSpace(url), "/")
+	if !ok || !strings.HasPrefix(url, "https://") && !strings.HasPrefix(url, "http://") {
+		return Witness{}, fmt.Errorf("a witness is its key, a space, and its URL: %.120q is not", line)
+	}
+	v, err := ledger.ParseWitness(key)
+	return Witness{url, v}, err
+}
+
+const (
+	// witnessLimit is how long a witness may take; nothing waits for it.
+	witnessLimit = 10 * time.Second
+	// maxAnswer bounds what a witness may answer.
+	maxAnswer = 64 << 10
+)
+
+// asking is the conversation with the witnesses, which goes on beside the rounds.
+type asking struct {
+	sync.WaitGroup
+	mu   sync.Mutex
+	busy bool
+	next int64 // the size to ask for when the one under way is done
+	fork error // a witness has seen more than there is here
+}
+
+// ask asks the witnesses to cosign the newest checkpoint, one after the other while rounds go on.
+func (n *Notary) ask() {
+	if len(n.c.Witnesses) == 0 {
+		return
+	}
+	a := &n.asking
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.next = n.stored
+	if a.busy {
+		return
+	}
+	a.busy = true
+	a.Go(func() {
+		for {
+			a.mu.Lock()
+			size := a.next
+			a.next = 0
+			if size == 0 {
+				a.busy = false
+				a.mu.Unlock()
+				return
+			}
+			a.mu.Unlock()
+			n.witness(size)
+		}
+	})
+}
+
+// witness has one checkpoint cosigned by whoever can.
+func (n *Notary) witness(size int64) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*witnessLimit)
+	defer cancel()
+	var group sync.WaitGroup
+	var mu sync.Mutex
+	got := int64(0)
+	for _, w := range n.c.Witnesses {
+		group.Go(func() {
+			err := n.cosign(ctx, w, size)
+			mu.Lock()
+			defer mu.Unlock()
+			if err == nil {
+				got++
+				return
+			}
+			n.c.Logger.Warn("notary: a witness did not cosign", "witness", w.Verifier.Name(), "size", size, "error", err)
+			if errors.Is(err, ErrRefused) {
+				n.asking.mu.Lock()
+				n.asking.fork = err
+				n.asking.mu.Unlock()
+			}
+		})
+	}
+	group.Wait()
+	n.figures.witnesses.Store(got)
+	n.figures.witnessed.Store(size)
+}
+
+// cosign asks one witness, and stores what it says.
+func (n *Notary) cosign(ctx context.Context, w Witness, size int64) error {
+	var old int64
+	var super *superTree
+	body := func(old int64) (raw []byte, err error) {
+		err = n.c.DB.Snapshot(ctx, func(tx pgx.Tx) error {
+			if super, err = openSuper(ctx, tx, size); err != nil {
+				return err
+			}
+			var b bytes.Buffer
+			fmt.Fprintf(&b, "old %d\n", old)
+			if old > 0 && old < size {
+				p, err := tlog.ProveTree(size, old, super.hashes)
+				if err != nil {
+					return err
+				}
+				for _, h := range p {
+					fmt.Fprintf(&b, "%s\n", ledger.Encode64(h[:]))
+				}
+			}
+			b.WriteString("\n" + super.signed)
+			raw = b.Bytes()
+			return nil
+		})
+		return raw, err
+	}
+	if err := n.c.DB.Snapshot(ctx, func(tx pgx.Tx) error {
+		return tx.QueryRow(ctx, `SELECT coalesce(max(size), 0) FROM audit_witnesses WHERE tenant_id = $1 AND kind = 'cosignature' AND name = $2 AND size <= $3`, Operator, w.Verifier.Name(), size).Scan(&old)
+	}); err != nil {
+		return err
+	}
+	for try := range 2 {
+		raw, err := body(old)
+		if err != nil {
+			return err
+		}
+		said, at, err := w.post(ctx, raw)
+		if err != nil {
+			return err
+		}
+		switch {
+		case said != nil:
+			return n.keep(ctx, w, super, said)
+		case at > size:
+			return fmt.Errorf("%w: witness %s has cosigned the super-log at size %d, and here it has %d: this database was taken back, or another notary signs with our key", ErrRefused, w.Verifier.Name(), at, size)
+		case try == 1 || at == old:
+			return fmt.Errorf("it holds size %d, and would not go on from there", at)
+		}
+		old = at
+	}
+	return nil
+}
+
+// post sends a request; the answer is signature lines, or the size that the witness stands at.
+func (w Witness) post(ctx context.Context, body []byte) (said []byte, at int64, err error) {
+	ctx, cancel := context.WithTimeout(ctx, witnessLimit)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, w.URL+"/add-checkpoint", bytes.NewReader(body))
+	if err != nil {
+		return nil, 0, err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return nil, 0, err
+	}
+	switch resp.StatusCode {
+	case http.StatusOK:
+		return answer, 0, nil
+	case http.StatusConflict:
+		at, err := strconv.ParseInt(strings.TrimSpace(string(answer)), 10, 64)
+		if err != nil || at < 0 {
+			return nil, 0, fmt.Errorf("it answered %s without its size", resp.Status)
+		}
+		return nil, at, nil
+	}
+	return nil, 0, fmt.Errorf("it answered %s: %.200q", resp.Status, answer)
+}
+
+// keep stores a cosignature that verifies.
+func (n *Notary) keep(ctx context.Context, w Witness, super *superTree, said []byte) error {
+	for line := range strings.Lines(string(said)) {
+		found, err := ledger.Cosignatures(super.signed+line, []note.Verifier{w.Verifier})
+		if err != nil || len(found) == 0 {
+			continue
+		}
+		l, err := n.c.DB.Unleased(ctx)
+		if err != nil {
+			return err
+		}
+		defer l.Release()
+		return l.Tx(ctx, func(tx pgx.Tx) error {
+			_, err := tx.Exec(ctx, `INSERT INTO audit_witnesses (tenant_id, size, name, kind, said) VALUES ($1, $2, $3, 'cosignature', $4) ON CONFLICT DO NOTHING`, Operator, super.size, w.Verifier.Name(), []byte(line))
+			return err
+		})
+	}
+	return errors.New("what it answered is no cosignature of its key")
+}

@@ -1,0 +1,184 @@
+package notary
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/konstruct/konstruct/audit"
+	"github.com/konstruct/konstruct/tenantdb"
+)
+
+// State of the copy outside, beside the database.
+const (
+	OutsideAgrees    = "agrees"
+	OutsideAhead     = "ahead"     // the database was taken back
+	OutsideDiffers   = "differs"   // history was rewritten, or it is another log's
+	OutsideMissing   = "missing"   // something was signed, and nothing is kept
+	OutsideUntouched = "untouched" // nothing was signed yet
+)
+
+// Situation is what stands between a notary and its work.
+type Situation struct {
+	Cluster   int64     `json:"cluster"` // this one's system identifier
+	Before    int64     `json:"cluster_before"`
+	Epoch     int16     `json:"epoch"`
+	Moved     bool      `json:"moved"`
+	Outside   string    `json:"outside"`
+	Why       string    `json:"why,omitempty"`
+	Size      int64     `json:"super_log_size"`
+	Signed    int64     `json:"signed_size"` // of the super-log, in the database
+	SignedAt  time.Time `json:"signed_at,omitzero"`
+	Waiting   int64     `json:"waiting_events"` // sealed, and in no log yet; up to a million are counted
+	Witnesses int64     `json:"witnessed_size"`
+}
+
+// Ready reports whether the notary can work.
+func (s Situation) Ready() bool {
+	return !s.Moved && (s.Outside == OutsideAgrees || s.Outside == OutsideUntouched)
+}
+
+// Look finds out how things stand, and changes nothing.
+func Look(ctx context.Context, db *tenantdb.Evidence, o Outside) (s Situation, err error) {
+	err = db.Snapshot(ctx, func(tx pgx.Tx) error { s, err = look(ctx, tx, o); return err })
+	return s, err
+}
+
+func look(ctx context.Context, tx pgx.Tx, o Outside) (s Situation, err error) {
+	if err := tx.QueryRow(ctx, `SELECT c.system_identifier, coalesce(e.system_identifier, c.system_identifier), coalesce(e.epoch, 1),
+	    coalesce((SELECT max(size) FROM audit_checkpoints WHERE tenant_id = $1), 0), coalesce((SELECT max(size) FROM audit_witnesses WHERE tenant_id = $1), 0)
+	  FROM pg_control_system() c LEFT JOIN (SELECT * FROM audit_epochs WHERE tenant_id = $1 ORDER BY epoch DESC LIMIT 1) e ON true`, Operator).Scan(&s.Cluster, &s.Before, &s.Epoch, &s.Signed, &s.Witnesses); err != nil {
+		return s, fmt.Errorf("look at the notary's state: %w", err)
+	}
+	s.Moved = s.Cluster != s.Before
+	head, err := lastHead(ctx, tx, Operator)
+	if err := ignoreNone(err); err != nil {
+		return s, fmt.Errorf("look at the super-log: %w", err)
+	}
+	s.Size, s.SignedAt = head.size, head.at
+	if err := tx.QueryRow(ctx, `SELECT count(*) FROM (SELECT FROM audit_seals WHERE (epoch, xid) >= ($1, $2::text::xid8) AND (epoch, xid, event_id) > ($1, $2::text::xid8, $3) LIMIT 1000000) w`,
+		head.last.segment/2, fmt.Sprint(head.last.xid), head.last.id).Scan(&s.Waiting); err != nil {
+		return s, fmt.Errorf("count what waits: %w", err)
+	}
+	return s, s.lookOutside(ctx, tx, o, head)
+}
+
+func (s *Situation) lookOutside(ctx context.Context, tx pgx.Tx, o Outside, head head) error {
+	kept, _, err := o.Load(ctx)
+	if err != nil {
+		return fmt.Errorf("read the checkpoint kept outside (%s): %w", o, err)
+	}
+	switch {
+	case kept == "" && s.Signed == 0:
+		s.Outside = OutsideUntouched
+		return nil
+	case kept == "":
+		s.Outside, s.Why = OutsideMissing, fmt.Sprintf("nothing is kept in %s, and a checkpoint of size %d was signed", o, s.Signed)
+		return nil
+	}
+	keys, err := keyHistory(ctx, tx)
+	if err != nil {
+		return err
+	}
+	if len(keys) == 0 {
+		s.Outside, s.Why = OutsideAhead, "a checkpoint is kept outside, and this database knows no key: it was taken back to before the first one, or is another one"
+		return nil
+	}
+	_, err = checkOutside(ctx, tx, kept, keys[len(keys)-1].Name, head)
+	var back *takenBack
+	switch {
+	case err == nil:
+		s.Outside = OutsideAgrees
+	case errors.As(err, &back):
+		s.Outside, s.Why = OutsideAhead, err.Error()
+	case errors.Is(err, ErrRefused):
+		s.Outside, s.Why = OutsideDiffers, err.Error()
+	default:
+		return err
+	}
+	return nil
+}
+
+// Resume begins a new epoch in the cluster that the database was moved or restored to, so that events of both
+// enter their logs; with believe it also keeps the database's last signed checkpoint outside where nothing is kept.
+// A database that was taken back, or rewritten, is not resumed: whoever has seen the later checkpoints would hold
+// two histories of one name.
+func Resume(ctx context.Context, c Config, believe bool) (s Situation, err error) {
+	if s, err = Look(ctx, c.DB, c.Outside); err != nil {
+		return s, err
+	}
+	switch {
+	case s.Outside == OutsideAhead || s.Outside == OutsideDiffers:
+		return s, fmt.Errorf("%w: %s", ErrRefused, s.Why)
+	case s.Outside == OutsideMissing && !believe:
+		return s, fmt.Errorf("%w: %s", ErrRefused, s.Why)
+	}
+	l, err := c.DB.Lease(ctx)
+	if err != nil {
+		return s, err
+	}
+	defer l.Release()
+	if s.Outside == OutsideMissing {
+		var note string
+		if err := l.Tx(ctx, func(tx pgx.Tx) error {
+			return tx.QueryRow(ctx, `SELECT note FROM audit_checkpoints WHERE tenant_id = $1 ORDER BY size DESC LIMIT 1`, Operator).Scan(&note)
+		}); err != nil {
+			return s, err
+		}
+		if _, err := c.Outside.Swap(ctx, "", note); err != nil {
+			return s, fmt.Errorf("keep the last signed checkpoint outside: %w", err)
+		}
+	}
+	if s.Moved {
+		if err := l.Tx(ctx, func(tx pgx.Tx) error {
+			// Writers are held off for a moment; a long transaction of theirs is not waited for.
+			if _, err := tx.Exec(ctx, `SET LOCAL lock_timeout = '10s'`); err != nil {
+				return err
+			}
+			return tx.QueryRow(ctx, `SELECT audit_begin_epoch($1)`, Operator).Scan(&s.Epoch)
+		}); err != nil {
+			return s, fmt.Errorf("begin a new epoch (a transaction that writes events must end first): %w", err)
+		}
+	}
+	return s, nil
+}
+
+// leftSQL are the seals of earlier epochs that stand in no log.
+const leftSQL = `WITH logged AS (SELECT tenant_id, encode(substr(ids, n * 16 + 1, 16), 'hex')::uuid AS id FROM (
+    SELECT tenant_id, event_ids AS ids FROM audit_tiles WHERE level = 0 UNION ALL SELECT tenant_id, added_ids FROM audit_heads) i, generate_series(0, octet_length(ids) / 16 - 1) n)
+SELECT ` + audit.SealedColumns + `
+  FROM (SELECT * FROM audit_seals s WHERE s.epoch < $1 AND (s.xid, s.event_id) > ($2::text::xid8, $3) AND NOT EXISTS (SELECT FROM logged l WHERE l.tenant_id = s.tenant_id AND l.id = s.event_id)
+         ORDER BY s.xid, s.event_id FETCH FIRST $4 ROWS WITH TIES) s
+  LEFT JOIN audit_events e ON e.tenant_id = s.tenant_id AND e.id = s.event_id ORDER BY s.xid, s.event_id`
+
+// left appends what a new epoch found left of earlier ones, in the segment behind theirs.
+func (r *round) left(ctx context.Context, tx pgx.Tx) error {
+	n := r.n
+	epoch := n.epochNow
+	segment := segmentOf(epoch) - 1
+	if n.scanned.segment != segment {
+		n.scanned = place{segment: segment}
+	}
+	rows, err := tx.Query(ctx, leftSQL, audit.Binary(), epoch, fmt.Sprint(n.scanned.xid), n.scanned.id, maxRound)
+	if err != nil {
+		return err
+	}
+	batch, err := r.collect(rows)
+	if err != nil {
+		return err
+	}
+	for i := range batch {
+		batch[i].at.segment = segment
+	}
+	if err := r.append(ctx, tx, batch); err != nil {
+		return err
+	}
+	r.more = true
+	if len(batch) < maxRound {
+		n.scanned = place{segment: segmentOf(epoch)}
+	}
+	return nil
+}
