@@ -21,6 +21,9 @@ func (n *Notary) begin(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		if err := n.outside(ctx, tx); err != nil {
+			return err
+		}
 		super, err := load(ctx, tx, Operator)
 		if err != nil {
 			return fmt.Errorf("notary: the super-log: %w", err)

@@ -60,8 +60,10 @@ type Notary struct {
 	super    *logState
 	scanned  place // how far all seals were read
 	epochNow int16 // the epoch in force
+	unleased bool  // for tests: it believes it holds the lease
 	asking   asking
 	signed   string // the super-log's checkpoint that Outside has, as far as we know
+	kept     int64  // its size
 	version  string // and its version there
 	stored   int64  // up to which size everything signed is stored
 	figures  figures
@@ -164,4 +166,6 @@ func (n *Notary) drop() {
 	}
 }
 
-func (n *Notary) forget() { n.logs, n.beats, n.super, n.signed, n.stored = nil, nil, nil, "", 0 }
+func (n *Notary) forget() {
+	n.logs, n.beats, n.super, n.signed, n.kept, n.stored = nil, nil, nil, "", 0, 0
+}

@@ -34,7 +34,11 @@ func (n *Notary) Round(ctx context.Context) (more bool, err error) {
 		return false, err
 	}
 	if n.lease == nil {
-		if n.lease, err = n.c.DB.Lease(ctx); err != nil {
+		take := n.c.DB.Lease
+		if n.unleased {
+			take = n.c.DB.Unleased
+		}
+		if n.lease, err = take(ctx); err != nil {
 			return false, err
 		}
 	}

@@ -20,30 +20,15 @@ func (n *Notary) sign(ctx context.Context) error {
 	if size == n.stored {
 		return nil // nothing new
 	}
-	if n.signed == "" {
-		var err error
-		if n.signed, n.version, err = n.c.Outside.Load(ctx); err != nil {
-			return fmt.Errorf("notary: read the checkpoint kept outside: %w", err)
-		}
-	}
-	var last ledger.Checkpoint // what was signed last, as the copy outside has it
-	if n.signed != "" {
-		var err error
-		if last, err = n.outside(ctx); err != nil {
-			return err
-		}
-	} else if err := n.nothingSigned(ctx); err != nil {
-		return err
-	}
-	if last.Size < size {
-		note, err := n.superNote(ctx)
+	if n.kept < size {
+		note, err := n.superNote()
 		if err != nil {
 			return err
 		}
 		if n.version, err = n.c.Outside.Swap(ctx, n.version, note); err != nil {
 			return fmt.Errorf("notary: keep checkpoint %d outside: %w", size, err)
 		}
-		n.signed = note
+		n.signed, n.kept = note, size
 	}
 	if err := n.lease.Tx(ctx, n.storeSigned); err != nil {
 		return fmt.Errorf("notary: store checkpoint %d: %w", size, err)
@@ -57,7 +42,7 @@ func (n *Notary) sign(ctx context.Context) error {
 }
 
 // superNote is the super-log's signed checkpoint; while keys rotate, signed by both.
-func (n *Notary) superNote(context.Context) (string, error) {
+func (n *Notary) superNote() (string, error) {
 	root, err := n.super.root()
 	if err != nil {
 		return "", err
@@ -70,17 +55,30 @@ func (n *Notary) superNote(context.Context) (string, error) {
 	return ledger.SignAll(n.signer.Name, text, signers...)
 }
 
-// outside holds what is kept outside against the super-log here: a tree that it is not the beginning of is never signed.
-func (n *Notary) outside(ctx context.Context) (last ledger.Checkpoint, err error) {
-	err = n.lease.Tx(ctx, func(tx pgx.Tx) error {
-		head, err := lastHead(ctx, tx, Operator)
+// outside holds what is kept outside against the super-log here, before anything is done: a tree that it is not
+// the beginning of is never signed.
+func (n *Notary) outside(ctx context.Context, tx pgx.Tx) (err error) {
+	if n.signed, n.version, err = n.c.Outside.Load(ctx); err != nil {
+		return fmt.Errorf("notary: read the checkpoint kept outside: %w", err)
+	}
+	if n.signed == "" {
+		n.kept = 0
+		return n.nothingSigned(ctx, tx)
+	}
+	head, err := lastHead(ctx, tx, Operator)
+	if errors.Is(err, pgx.ErrNoRows) {
+		c, err := ledger.OpenCheckpoint(n.signed, n.signer.Key)
 		if err != nil {
-			return err
+			return fmt.Errorf("%w: the checkpoint kept outside: %w", ErrRefused, err)
 		}
-		last, err = checkOutside(ctx, tx, n.signed, n.signer.Name, head)
+		return &takenBack{0, c.Size}
+	}
+	if err != nil {
 		return err
-	})
-	return last, err
+	}
+	last, err := checkOutside(ctx, tx, n.signed, n.signer.Name, head)
+	n.kept = last.Size
+	return err
 }
 
 // checkOutside returns the checkpoint kept outside, when a head's tree extends it.
@@ -163,17 +161,15 @@ func keyHistory(ctx context.Context, tx pgx.Tx) ([]datedKey, error) {
 }
 
 // nothingSigned holds that no copy outside means a log that was never signed.
-func (n *Notary) nothingSigned(ctx context.Context) error {
-	return n.lease.Tx(ctx, func(tx pgx.Tx) error {
-		var size int64
-		if err := tx.QueryRow(ctx, `SELECT coalesce(max(size), 0) FROM audit_checkpoints WHERE tenant_id = $1`, Operator).Scan(&size); err != nil {
-			return err
-		}
-		if size > 0 {
-			return fmt.Errorf("%w: nothing is kept outside (%s), and the database holds a checkpoint of size %d that was signed: put the copy back, or run `konstruct notary resume`, which explains", ErrRefused, n.c.Outside, size)
-		}
-		return nil
-	})
+func (n *Notary) nothingSigned(ctx context.Context, tx pgx.Tx) error {
+	var size int64
+	if err := tx.QueryRow(ctx, `SELECT coalesce(max(size), 0) FROM audit_checkpoints WHERE tenant_id = $1`, Operator).Scan(&size); err != nil {
+		return err
+	}
+	if size > 0 {
+		return fmt.Errorf("%w: nothing is kept outside (%s), and the database holds a checkpoint of size %d that was signed: put the copy back, or run `konstruct notary resume`, which explains", ErrRefused, n.c.Outside, size)
+	}
+	return nil
 }
 
 // storeSigned stores the super-log's signed checkpoint, and those of all logs whose heads it holds and that
