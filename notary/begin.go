@@ -16,6 +16,11 @@ import (
 // begin reads back what the notary needs to go on, and refuses where it must not.
 func (n *Notary) begin(ctx context.Context) error {
 	n.logs, n.beats = map[uuid.UUID]*logState{}, map[uuid.UUID]time.Time{}
+	// Outside first: what is there stands in the database already, so the database as seen later can't be behind it.
+	var err error
+	if n.signed, n.version, err = n.c.Outside.Load(ctx); err != nil {
+		return fmt.Errorf("notary: read the checkpoint kept outside: %w", err)
+	}
 	return n.lease.Tx(ctx, func(tx pgx.Tx) error {
 		epoch, err := n.epoch(ctx, tx)
 		if err != nil {

@@ -43,11 +43,15 @@ func (s Situation) Ready() bool {
 
 // Look finds out how things stand, and changes nothing.
 func Look(ctx context.Context, db *tenantdb.Evidence, o Outside) (s Situation, err error) {
-	err = db.Snapshot(ctx, func(tx pgx.Tx) error { s, err = look(ctx, tx, o); return err })
+	kept, _, err := o.Load(ctx) // before the database is looked at: it can't be behind what was kept then
+	if err != nil {
+		return s, fmt.Errorf("read the checkpoint kept outside (%s): %w", o, err)
+	}
+	err = db.Snapshot(ctx, func(tx pgx.Tx) error { s, err = look(ctx, tx, o, kept); return err })
 	return s, err
 }
 
-func look(ctx context.Context, tx pgx.Tx, o Outside) (s Situation, err error) {
+func look(ctx context.Context, tx pgx.Tx, o Outside, kept string) (s Situation, err error) {
 	if err := tx.QueryRow(ctx, `SELECT c.system_identifier, coalesce(e.system_identifier, c.system_identifier), coalesce(e.epoch, 1),
 	    coalesce((SELECT max(size) FROM audit_checkpoints WHERE tenant_id = $1), 0), coalesce((SELECT max(size) FROM audit_witnesses WHERE tenant_id = $1), 0)
 	  FROM pg_control_system() c LEFT JOIN (SELECT * FROM audit_epochs WHERE tenant_id = $1 ORDER BY epoch DESC LIMIT 1) e ON true`, Operator).Scan(&s.Cluster, &s.Before, &s.Epoch, &s.Signed, &s.Witnesses); err != nil {
@@ -63,14 +67,10 @@ func look(ctx context.Context, tx pgx.Tx, o Outside) (s Situation, err error) {
 		head.last.segment/2, fmt.Sprint(head.last.xid), head.last.id).Scan(&s.Waiting); err != nil {
 		return s, fmt.Errorf("count what waits: %w", err)
 	}
-	return s, s.lookOutside(ctx, tx, o, head)
+	return s, s.lookOutside(ctx, tx, o, kept, head)
 }
 
-func (s *Situation) lookOutside(ctx context.Context, tx pgx.Tx, o Outside, head head) error {
-	kept, _, err := o.Load(ctx)
-	if err != nil {
-		return fmt.Errorf("read the checkpoint kept outside (%s): %w", o, err)
-	}
+func (s *Situation) lookOutside(ctx context.Context, tx pgx.Tx, o Outside, kept string, head head) error {
 	switch {
 	case kept == "" && s.Signed == 0:
 		s.Outside = OutsideUntouched

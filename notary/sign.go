@@ -57,10 +57,7 @@ func (n *Notary) superNote() (string, error) {
 
 // outside holds what is kept outside against the super-log here, before anything is done: a tree that it is not
 // the beginning of is never signed.
-func (n *Notary) outside(ctx context.Context, tx pgx.Tx) (err error) {
-	if n.signed, n.version, err = n.c.Outside.Load(ctx); err != nil {
-		return fmt.Errorf("notary: read the checkpoint kept outside: %w", err)
-	}
+func (n *Notary) outside(ctx context.Context, tx pgx.Tx) error {
 	if n.signed == "" {
 		n.kept = 0
 		return n.nothingSigned(ctx, tx)

@@ -74,6 +74,7 @@ type verification struct {
 	secret      [16]byte
 	name        string
 	super       head
+	kept        string               // the checkpoint outside
 	sums        []map[uuid.UUID]*sum // of the seals, by worker
 	waiting     []int64              // by worker
 	logSums     map[uuid.UUID]*sum   // of the leaves in the logs
@@ -110,6 +111,13 @@ func Verify(ctx context.Context, db *tenantdb.Evidence, o Verification) (*Verifi
 	}
 	told := o.Found
 	v.Found = func(f audit.Finding) { v.mu.Lock(); defer v.mu.Unlock(); told(f) }
+	if o.Outside != nil && o.Tenant == nil {
+		// Before the database is looked at: it can't be behind what was kept then.
+		var err error
+		if v.kept, _, err = o.Outside.Load(ctx); err != nil {
+			return nil, fmt.Errorf("verify: read the checkpoint kept outside: %w", err)
+		}
+	}
 	err := db.Snapshots(ctx, 2, func(txs []pgx.Tx) error {
 		if err := v.prepare(ctx, txs[0]); err != nil {
 			return err
@@ -306,18 +314,14 @@ func (v *verification) compare(ctx context.Context, tx pgx.Tx) error {
 }
 
 func (v *verification) outside(ctx context.Context, tx pgx.Tx) error {
-	kept, _, err := v.Verification.Outside.Load(ctx)
-	if err != nil {
-		return fmt.Errorf("verify: read the checkpoint kept outside: %w", err)
-	}
-	if kept == "" {
+	if v.kept == "" {
 		v.Verified.Outside = "nothing is kept there"
 		if v.super.size > 0 {
 			v.broken(Operator, v.Verification.Outside.String(), "nothing is kept outside, and the super-log has %d leaves", v.super.size)
 		}
 		return nil
 	}
-	c, err := checkOutside(ctx, tx, kept, v.name, v.super)
+	c, err := checkOutside(ctx, tx, v.kept, v.name, v.super)
 	if err != nil {
 		if !errors.Is(err, ErrRefused) {
 			return err

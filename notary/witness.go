@@ -44,71 +44,69 @@ const (
 	maxAnswer = 64 << 10
 )
 
-// asking is the conversation with the witnesses, which goes on beside the rounds.
+// asking is the conversations with the witnesses, one each, which go on beside the rounds.
 type asking struct {
 	sync.WaitGroup
 	mu   sync.Mutex
-	busy bool
-	next int64 // the size to ask for when the one under way is done
-	fork error // a witness has seen more than there is here
+	next map[string]int64 // by witness: the size to ask for when the one under way is done; there while it is busy
+	said map[string]int64 // by witness: the size it cosigned last
+	fork error            // a witness has seen more than there is here
 }
 
-// ask asks the witnesses to cosign the newest checkpoint, one after the other while rounds go on.
+// ask asks the witnesses to cosign the newest checkpoint. One that is slow skips those in between; nothing waits for it.
 func (n *Notary) ask() {
-	if len(n.c.Witnesses) == 0 {
-		return
-	}
 	a := &n.asking
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.next = n.stored
-	if a.busy {
-		return
+	if a.next == nil {
+		a.next, a.said = map[string]int64{}, map[string]int64{}
 	}
-	a.busy = true
-	a.Go(func() {
-		for {
-			a.mu.Lock()
-			size := a.next
-			a.next = 0
-			if size == 0 {
-				a.busy = false
-				a.mu.Unlock()
-				return
-			}
-			a.mu.Unlock()
-			n.witness(size)
+	for _, w := range n.c.Witnesses {
+		name := w.Verifier.Name()
+		_, busy := a.next[name]
+		a.next[name] = n.stored
+		if !busy {
+			a.Go(func() { n.converse(w, name) })
 		}
-	})
+	}
 }
 
-// witness has one checkpoint cosigned by whoever can.
-func (n *Notary) witness(size int64) {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*witnessLimit)
-	defer cancel()
-	var group sync.WaitGroup
-	var mu sync.Mutex
-	got := int64(0)
-	for _, w := range n.c.Witnesses {
-		group.Go(func() {
-			err := n.cosign(ctx, w, size)
-			mu.Lock()
-			defer mu.Unlock()
-			if err == nil {
-				got++
-				return
+// converse asks one witness until there is nothing newer to ask for.
+func (n *Notary) converse(w Witness, name string) {
+	a := &n.asking
+	for {
+		a.mu.Lock()
+		size := a.next[name]
+		a.next[name] = 0
+		if size == 0 {
+			delete(a.next, name)
+			a.mu.Unlock()
+			return
+		}
+		a.mu.Unlock()
+		ctx, cancel := context.WithTimeout(context.Background(), witnessLimit)
+		err := n.cosign(ctx, w, size)
+		cancel()
+		a.mu.Lock()
+		if err == nil {
+			a.said[name] = size
+		} else if errors.Is(err, ErrRefused) {
+			a.fork = err
+		}
+		agree := int64(0)
+		for _, at := range a.said {
+			if at == size {
+				agree++
 			}
-			n.c.Logger.Warn("notary: a witness did not cosign", "witness", w.Verifier.Name(), "size", size, "error", err)
-			if errors.Is(err, ErrRefused) {
-				n.asking.mu.Lock()
-				n.asking.fork = err
-				n.asking.mu.Unlock()
-			}
-		})
+		}
+		a.mu.Unlock()
+		if err != nil {
+			n.c.Logger.Warn("notary: a witness did not cosign", "witness", name, "size", size, "error", err)
+			continue
+		}
+		n.figures.witnesses.Store(agree)
+		n.figures.witnessed.Store(size)
 	}
-	group.Wait()
-	n.figures.witnesses.Store(got)
-	n.figures.witnessed.Store(size)
 }
 
 // cosign asks one witness, and stores what it says.
@@ -166,8 +164,6 @@ func (n *Notary) cosign(ctx context.Context, w Witness, size int64) error {
 
 // post sends a request; the answer is signature lines, or the size that the witness stands at.
 func (w Witness) post(ctx context.Context, body []byte) (said []byte, at int64, err error) {
-	ctx, cancel := context.WithTimeout(ctx, witnessLimit)
-	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, w.URL+"/add-checkpoint", bytes.NewReader(body))
 	if err != nil {
 		return nil, 0, err
