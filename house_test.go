@@ -77,10 +77,24 @@ func TestImportRules(t *testing.T) {
 			}
 		}
 	}
-	// Verification of a bundle stands on ledger alone; ledger stands on nothing of ours.
-	for _, i := range own["ledger"] {
-		if strings.HasPrefix(i, module) {
-			t.Errorf("ledger imports %s", i)
+	// Verification of a bundle stands on ledger and the standard library alone; ledger on nothing of ours, and on the log libraries.
+	for who, may := range map[string][]string{
+		"evidence":             {module + "/ledger"},
+		"ledger":               {"golang.org/x/mod/sumdb", "github.com/transparency-dev"},
+		"cmd/konstruct-verify": {module + "/evidence"},
+	} {
+		if own[who] == nil {
+			t.Errorf("there is no package %s", who)
+		}
+		for _, i := range own[who] {
+			first, _, _ := strings.Cut(i, "/")
+			if strings.Contains(first, ".") && !slices.ContainsFunc(may, func(m string) bool { return i == m || strings.HasPrefix(i, m+"/") }) {
+				t.Errorf("%s imports %s", who, i)
+			}
+			if i == "net" || strings.HasPrefix(i, "net/") || strings.HasPrefix(i, "database/") {
+				t.Errorf("%s imports %s: it needs no network", who, i)
+			}
 		}
 	}
+	forbid(imports, "notary", module+"/kb")
 }

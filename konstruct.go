@@ -17,6 +17,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -26,6 +27,7 @@ import (
 	"github.com/konstruct/konstruct/embed"
 	"github.com/konstruct/konstruct/extract"
 	"github.com/konstruct/konstruct/kb"
+	"github.com/konstruct/konstruct/ledger"
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
@@ -73,6 +75,8 @@ type Config struct {
 	SpoolDir string
 	// SpoolLimit bounds the spool's bytes on disk; 0 is 1 GiB.
 	SpoolLimit int64
+	// Receipts signs receipts for events; nil makes Tenant.Receipt fail.
+	Receipts *ledger.Signer
 	// Logger hears when the trail can't be written and when it can again; nil is slog.Default().
 	Logger *slog.Logger
 	// SkipCheck opens a database that the self-check would refuse. For tools that explain what is wrong.
@@ -84,6 +88,7 @@ type Konstruct struct {
 	door      *tenantdb.Door
 	trail     *audit.Trail
 	parts     string
+	receipts  *ledger.Signer
 	extractor extract.Extractor
 
 	mu       sync.Mutex
@@ -132,7 +137,7 @@ func Open(ctx context.Context, c Config) (*Konstruct, error) {
 		door.Close()
 		return nil, err
 	}
-	return &Konstruct{door: door, trail: trail, parts: c.Parts, embedder: c.Embedder}, nil
+	return &Konstruct{door: door, trail: trail, parts: c.Parts, receipts: c.Receipts, embedder: c.Embedder}, nil
 }
 
 func check(ctx context.Context, door *tenantdb.Door) error {
@@ -205,6 +210,26 @@ func (t *Tenant) Events(ctx context.Context, f Filter) ([]StoredEvent, error) {
 // Event returns one event.
 func (t *Tenant) Event(ctx context.Context, id uuid.UUID) (StoredEvent, error) {
 	return audit.Get(ctx, t.k.door, t.id, id)
+}
+
+// ErrNoReceipts says that nobody signs receipts here.
+var ErrNoReceipts = errors.New("konstruct: there is no key to sign receipts with: set Config.Receipts")
+
+// IntegrateWithin is by when a receipt promises that its event will stand in the log.
+const IntegrateWithin = time.Minute
+
+// Receipt returns a signed receipt for an event that was written: its leaf hash, when the database recorded it, and by when
+// it will stand in the tenant's log, IntegrateWithin from now. Whoever holds it can prove that the event was left out or
+// changed: see [ledger.Receipt].
+func (t *Tenant) Receipt(ctx context.Context, event uuid.UUID) (string, error) {
+	if t.k.receipts == nil {
+		return "", ErrNoReceipts
+	}
+	r, err := audit.Receipt(ctx, t.k.door, t.id, event, IntegrateWithin)
+	if err != nil {
+		return "", err
+	}
+	return t.k.receipts.Sign(t.k.receipts.Name, r.Text())
 }
 
 // Documents returns the documents in the order of their ids, after the given one (uuid.Nil: from the

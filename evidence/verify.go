@@ -9,9 +9,6 @@ import (
 	"io"
 	"time"
 
-	"golang.org/x/mod/sumdb/note"
-	"golang.org/x/mod/sumdb/tlog"
-
 	"github.com/konstruct/konstruct/ledger"
 )
 
@@ -20,7 +17,7 @@ type Trust struct {
 	// Key is the notary's: the newest, or an older one that the bundle leads on from. Required.
 	Key ledger.Key
 	// Witnesses are the witnesses believed, and Quorum how many of them must have cosigned.
-	Witnesses []note.Verifier
+	Witnesses []ledger.Verifier
 	Quorum    int
 	// Receipts are signed receipts to hold the bundle against.
 	Receipts []string
@@ -237,17 +234,11 @@ func (c *check) chain() bool {
 
 // inTree proves a leaf in a checkpoint's tree.
 func inTree(c ledger.Checkpoint, index int64, leaf ledger.Hash, proof []Hash) error {
-	if len(proof) > 64 || index < 0 || index >= c.Size {
-		return fmt.Errorf("leaf %d with %d hashes is no proof in a tree of %d", index, len(proof), c.Size)
-	}
-	p := make(tlog.RecordProof, len(proof))
+	p := make([]ledger.Hash, len(proof))
 	for i, h := range proof {
-		p[i] = tlog.Hash(h)
+		p[i] = ledger.Hash(h)
 	}
-	if err := tlog.CheckRecord(p, c.Size, tlog.Hash(c.Root), index, tlog.Hash(leaf)); err != nil {
-		return fmt.Errorf("leaf %d is not in the tree of %s of size %d", index, c.Origin, c.Size)
-	}
-	return nil
+	return c.Includes(index, leaf, p)
 }
 
 // heads opens the tenant's checkpoints and proves each in the super-log.

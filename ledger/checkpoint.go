@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"golang.org/x/mod/sumdb/tlog"
 )
 
 // Checkpoint is a log's head as C2SP tlog-checkpoint writes it, without extension lines:
@@ -57,6 +59,24 @@ func ParseCheckpoint(text string) (Checkpoint, error) {
 		return Checkpoint{}, fmt.Errorf("%w: it is not written as it should be", ErrNotCheckpoint)
 	}
 	return c, nil
+}
+
+// maxProof is how many hashes a proof has at most: a tree has no more than 63 levels.
+const maxProof = 64
+
+// Includes proves that a leaf stands in the checkpoint's tree, by RFC 6962's inclusion proof.
+func (c Checkpoint) Includes(index int64, leaf Hash, proof []Hash) error {
+	if len(proof) > maxProof || index < 0 || index >= c.Size {
+		return fmt.Errorf("leaf %d with %d hashes is no proof in a tree of %d", index, len(proof), c.Size)
+	}
+	p := make(tlog.RecordProof, len(proof))
+	for i, h := range proof {
+		p[i] = tlog.Hash(h)
+	}
+	if err := tlog.CheckRecord(p, c.Size, tlog.Hash(c.Root), index, tlog.Hash(leaf)); err != nil {
+		return fmt.Errorf("leaf %d is not in the tree of %s of size %d", index, c.Origin, c.Size)
+	}
+	return nil
 }
 
 // CheckName says what is wrong with a name of a log or key: C2SP signed-note allows no space and no plus.

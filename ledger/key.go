@@ -171,6 +171,9 @@ type Cosignature struct {
 	At      int64  // when, in Unix seconds, by its clock
 }
 
+// Verifier checks signatures of one key on notes.
+type Verifier = note.Verifier
+
 // ParseWitness reads a witness's key in signed-note form: cosignature/v1 (Ed25519), as C2SP tlog-cosignature has it.
 func ParseWitness(vkey string) (note.Verifier, error) {
 	v, err := cosign.NewVerifier(strings.TrimSpace(vkey))

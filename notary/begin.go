@@ -8,7 +8,6 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/konstruct/konstruct/ledger"
 )
@@ -115,10 +114,5 @@ func (n *Notary) superLeaf(ctx context.Context, tx pgx.Tx, index int64) (ledger.
 	if err != nil {
 		return ledger.Hash{}, err
 	}
-	r := tlog.TileHashReader(tlog.Tree{N: head.size, Hash: tlog.Hash(head.root)}, &reader{ctx, tx, Operator, head.size})
-	h, err := r.ReadHashes([]int64{tlog.StoredHashIndex(0, index)})
-	if err != nil {
-		return ledger.Hash{}, fmt.Errorf("leaf %d of the super-log: %w", index, err)
-	}
-	return ledger.Hash(h[0]), nil
+	return proven(&reader{ctx, tx, Operator, head.size}, head, index)
 }

@@ -64,6 +64,17 @@ func Prove(ctx context.Context, db *tenantdb.Evidence, tenant, event uuid.UUID, 
 
 // sealed reads one event with its seal, which must match.
 func sealed(ctx context.Context, tx pgx.Tx, tenant, event uuid.UUID) (s audit.Sealed, err error) {
+	if s, err = sealOf(ctx, tx, tenant, event); err != nil {
+		return s, err
+	}
+	if what := s.Difference(); what != "" {
+		return s, errors.New("it " + what)
+	}
+	return s, nil
+}
+
+// sealOf reads one event with its seal, or returns audit.ErrNotFound.
+func sealOf(ctx context.Context, tx pgx.Tx, tenant, event uuid.UUID) (s audit.Sealed, err error) {
 	rows, err := tx.Query(ctx, `SELECT `+audit.SealedColumns+` FROM audit_seals s LEFT JOIN audit_events e ON e.tenant_id = s.tenant_id AND e.id = s.event_id
 	  WHERE s.tenant_id = $1 AND s.event_id = $2`, audit.Binary(), tenant, event)
 	if err != nil {
@@ -77,10 +88,26 @@ func sealed(ctx context.Context, tx pgx.Tx, tenant, event uuid.UUID) (s audit.Se
 		return s, err
 	}
 	s.Keep()
-	if what := s.Difference(); what != "" {
-		return s, errors.New("it " + what)
-	}
 	return s, nil
+}
+
+// proven returns a leaf's hash, proven in a head's root.
+func proven(r *reader, h head, index int64) (ledger.Hash, error) {
+	hashes, err := tlog.TileHashReader(tlog.Tree{N: h.size, Hash: tlog.Hash(h.root)}, r).ReadHashes([]int64{tlog.StoredHashIndex(0, index)})
+	if err != nil {
+		return ledger.Hash{}, fmt.Errorf("leaf %d of log %s: %w", index, r.tenant, err)
+	}
+	return ledger.Hash(hashes[0]), nil
+}
+
+// headCovering is the first signed head that a leaf is in.
+func headCovering(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, index int64) (head, string, error) {
+	rows, err := tx.Query(ctx, `SELECT h.size, h.anchor, h.root, h.at, h.salt, h.segment, h.xid::text::bigint, h.event_id, c.note FROM audit_checkpoints c JOIN audit_heads h USING (tenant_id, size, anchor)
+	  WHERE c.tenant_id = $1 AND c.size > $2 ORDER BY c.size, c.anchor LIMIT 1`, tenant, index)
+	if err != nil {
+		return head{}, "", err
+	}
+	return signedHead(rows)
 }
 
 // lastSigned is a log's newest signed head, below an anchor of the super-log where one is given.

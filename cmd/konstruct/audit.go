@@ -14,18 +14,20 @@ import (
 
 	"github.com/konstruct/konstruct"
 	"github.com/konstruct/konstruct/audit"
-	"github.com/konstruct/konstruct/tenantdb"
 )
 
 type auditCmd struct {
-	List   auditListCmd   `cmd:"" help:"List a tenant's events, newest first."`
-	Show   auditShowCmd   `cmd:"" help:"Show one event whole."`
-	Log    auditLogCmd    `cmd:"" help:"Log one event."`
-	Tail   auditTailCmd   `cmd:"" help:"Print a tenant's events as they are written."`
-	Verify auditVerifyCmd `cmd:"" help:"Re-read every event and hold it against its seal."`
-	Spool  spoolCmd       `cmd:"" help:"What waits on this machine, and what the database refused."`
-	Policy policyCmd      `cmd:"" help:"What is redacted for whom, and whose calls go on without the trail."`
-	Redact redactCmd      `cmd:"" help:"Show what would be stored of a text."`
+	List     auditListCmd     `cmd:"" help:"List a tenant's events, newest first."`
+	Show     auditShowCmd     `cmd:"" help:"Show one event whole."`
+	Log      auditLogCmd      `cmd:"" help:"Log one event."`
+	Tail     auditTailCmd     `cmd:"" help:"Print a tenant's events as they are written."`
+	Verify   auditVerifyCmd   `cmd:"" help:"Read events, seals, logs and checkpoints again and recompute everything."`
+	Prove    auditProveCmd    `cmd:"" help:"Prove that one event stands in the log, as a C2SP tlog-proof."`
+	Evidence auditEvidenceCmd `cmd:"" help:"Make a bundle of events, complete for a filter, that a stranger can verify."`
+	Receipt  receiptCmd       `cmd:"" help:"Signed receipts: get one, check one."`
+	Spool    spoolCmd         `cmd:"" help:"What waits on this machine, and what the database refused."`
+	Policy   policyCmd        `cmd:"" help:"What is redacted for whom, and whose calls go on without the trail."`
+	Redact   redactCmd        `cmd:"" help:"Show what would be stored of a text."`
 }
 
 // tenantFlag names the tenant of a command.
@@ -220,6 +222,7 @@ type auditLogCmd struct {
 	Output   string        `help:"What came out."`
 	Latency  time.Duration `help:"How long it took, for example 1.2s."`
 	Metadata string        `help:"A JSON object." placeholder:"JSON"`
+	Receipt  string        `help:"Write a signed receipt for the event to this file." placeholder:"FILE"`
 	Later    bool          `help:"Acknowledge from this machine's spool; ship it when the database is there."`
 }
 
@@ -249,6 +252,9 @@ func input(arg string) (string, error) {
 // Run logs the event and prints its id.
 func (c auditLogCmd) Run(ctx context.Context, a *app) error {
 	var err error
+	if c.Receipt != "" && c.Later {
+		return coded{errors.New("--receipt: an event that waits in the spool has no seal yet: take the receipt later (konstruct audit receipt get), or log it without --later"), exitUsage}
+	}
 	if c.Input, err = input(c.Input); err != nil {
 		return err
 	}
@@ -271,6 +277,15 @@ func (c auditLogCmd) Run(ctx context.Context, a *app) error {
 	}
 	if id == uuid.Nil {
 		fmt.Fprintln(a.err, "konstruct: the trail can't be written: the event is not logged, and the gap will be recorded, as the policy says")
+	}
+	if c.Receipt != "" && id != uuid.Nil {
+		receipt, err := k.Tenant(c.Tenant).Receipt(ctx, id)
+		if err == nil {
+			err = os.WriteFile(c.Receipt, []byte(receipt), 0o600)
+		}
+		if err != nil {
+			return fmt.Errorf("event %s is logged, and has no receipt: %w", id, err)
+		}
 	}
 	if a.JSON {
 		return a.json(map[string]uuid.UUID{"id": id})
@@ -364,57 +379,4 @@ func (c auditTailCmd) news(ctx context.Context, a *app, t *konstruct.Tenant, f a
 		fmt.Fprintf(a.out, "%s  %-15s  %s  %s\n", e.CreatedAt.Format("2006-01-02 15:04:05"), printable(e.Action), e.ID, printable(oneLine(text(e.Input), 60)))
 	}
 	return nil
-}
-
-type auditVerifyCmd struct {
-	Tenant *uuid.UUID `help:"Only this tenant's events." placeholder:"UUID"`
-}
-
-// Run verifies, names each event that differs, and fails on any.
-func (c auditVerifyCmd) Run(ctx context.Context, a *app) error {
-	u, done, err := a.database(ctx)
-	if err != nil {
-		return err
-	}
-	defer done()
-	url, err := need(u.notary, "KONSTRUCT_NOTARY_DATABASE_URL", "audit verify")
-	if err != nil {
-		return err
-	}
-	return a.verify(ctx, url, c.Tenant)
-}
-
-func (a *app) verify(ctx context.Context, url string, tenant *uuid.UUID) error {
-	db, err := tenantdb.OpenEvidence(ctx, url)
-	if err != nil {
-		return err
-	}
-	defer db.Close()
-	findings := []audit.Finding{}
-	start := time.Now()
-	r, err := audit.Verify(ctx, db, tenant, func(f audit.Finding) {
-		if a.JSON {
-			if len(findings) < audit.MaxList {
-				findings = append(findings, f)
-			}
-			return
-		}
-		fmt.Fprintf(a.out, "event %s of tenant %s %s\n", f.Event, f.Tenant, f.What)
-	})
-	if err != nil {
-		return err
-	}
-	if a.JSON {
-		err = a.json(struct {
-			audit.Report
-			OK       bool            `json:"ok"`
-			Findings []audit.Finding `json:"findings"` // the first thousand
-		}{r, r.OK(), findings})
-	} else {
-		_, err = fmt.Fprintf(a.out, "%d events match their seals; %d differ, %d missing, %d extra (%s)\n", r.Events, r.Differ, r.Missing, r.Extra, time.Since(start).Round(time.Millisecond))
-	}
-	if err == nil && !r.OK() {
-		err = errors.New("the trail does not verify")
-	}
-	return err
 }

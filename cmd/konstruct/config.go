@@ -20,7 +20,7 @@ type settings struct {
 	ConfigFile            string `name:"config" help:"File of KONSTRUCT_…=value lines, as konstruct dev db prints them." env:"KONSTRUCT_CONFIG" placeholder:"FILE"`
 	DatabaseURL           string `help:"Connection URL of role konstruct_app: everything that serves." env:"KONSTRUCT_DATABASE_URL" placeholder:"URL"`
 	OwnerDatabaseURL      string `help:"Of the schema's owner: migrations only." env:"KONSTRUCT_OWNER_DATABASE_URL" placeholder:"URL"`
-	NotaryDatabaseURL     string `help:"Of konstruct_notary: audit verify." env:"KONSTRUCT_NOTARY_DATABASE_URL" placeholder:"URL"`
+	NotaryDatabaseURL     string `help:"Of konstruct_notary: the notary, audit verify, prove and evidence." env:"KONSTRUCT_NOTARY_DATABASE_URL" placeholder:"URL"`
 	ComplianceDatabaseURL string `help:"Of konstruct_compliance: erasure and retention (not there yet)." env:"KONSTRUCT_COMPLIANCE_DATABASE_URL" placeholder:"URL"`
 	SuperuserDatabaseURL  string `help:"Of a superuser: migrate guard and bench only." env:"KONSTRUCT_SUPERUSER_DATABASE_URL" placeholder:"URL"`
 	DataDir               string `help:"Folder for the private cluster." env:"KONSTRUCT_DATA_DIR" default:".data" placeholder:"DIR"`
@@ -29,6 +29,11 @@ type settings struct {
 	SpoolLimit            string `help:"How much the spool may hold on disk, for example 512MiB." env:"KONSTRUCT_SPOOL_LIMIT" default:"1GiB" placeholder:"SIZE"`
 	AuditPolicy           string `help:"File that says, per tenant, what is redacted and whether calls go on when the trail can't be written (docs/policy.md)." env:"KONSTRUCT_AUDIT_POLICY" placeholder:"FILE"`
 	RedactKeyFile         string `help:"File with the secret that redacted values are hashed with; at least 32 bytes." env:"KONSTRUCT_REDACT_KEY_FILE" placeholder:"FILE"`
+	NotaryName            string `help:"Name of the notary and of its logs, best below a domain of yours: example.com/audit. It is never changed." env:"KONSTRUCT_NOTARY_NAME" placeholder:"NAME"`
+	NotaryKeyFile         string `help:"File with the notary's private key, made on first use; notary/key in the data folder." env:"KONSTRUCT_NOTARY_KEY_FILE" placeholder:"FILE"`
+	NotaryKey             string `help:"The key itself." env:"KONSTRUCT_NOTARY_KEY" placeholder:"KEY"`
+	NotaryOutside         string `help:"File that keeps the last signed checkpoint outside the database, best on another machine; notary/checkpoint in the data folder." env:"KONSTRUCT_NOTARY_OUTSIDE" placeholder:"FILE"`
+	NotaryWitnesses       string `help:"File that lists witnesses: a key and a URL a line." env:"KONSTRUCT_NOTARY_WITNESSES" placeholder:"FILE"`
 	Listen                string `help:"Address the service listens on (not there yet)." env:"KONSTRUCT_LISTEN" default:"127.0.0.1:8080" placeholder:"ADDR"`
 	EmbedURL              string `help:"Base URL of an OpenAI-compatible embeddings endpoint; empty is the local model." env:"KONSTRUCT_EMBED_URL" placeholder:"URL"`
 	EmbedKey              string `help:"Its key." env:"KONSTRUCT_EMBED_KEY" placeholder:"KEY"`

@@ -17,6 +17,7 @@ import (
 	"github.com/konstruct/konstruct/embed"
 	"github.com/konstruct/konstruct/internal/devpg"
 	"github.com/konstruct/konstruct/migrations"
+	"github.com/konstruct/konstruct/notary"
 )
 
 // urls are the connection URLs of one database, by role; empty where there is none.
@@ -112,7 +113,12 @@ func (a *app) openWith(ctx context.Context, spooled func(*audit.Policy) bool) (*
 	if err != nil {
 		return nil, nil, err
 	}
-	k, err := konstruct.Open(ctx, konstruct.Config{DatabaseURL: url, Parts: a.PartsDir, Embedder: a.embedder(), Policy: policy,
+	receipts, err := a.keys().Read()
+	if err != nil && !errors.Is(err, notary.ErrNoKey) {
+		done()
+		return nil, nil, err
+	}
+	k, err := konstruct.Open(ctx, konstruct.Config{DatabaseURL: url, Parts: a.PartsDir, Embedder: a.embedder(), Policy: policy, Receipts: receipts,
 		SpoolDir: spoolDir, SpoolLimit: limit, Logger: slog.New(slog.NewTextHandler(a.err, nil))})
 	if err != nil {
 		done()

@@ -15,6 +15,9 @@ import (
 
 	"github.com/konstruct/konstruct"
 	"github.com/konstruct/konstruct/audit"
+	"github.com/konstruct/konstruct/evidence"
+	"github.com/konstruct/konstruct/notary"
+	"github.com/konstruct/konstruct/tenantdb"
 )
 
 type demoCmd struct {
@@ -114,8 +117,7 @@ func (c demoCmd) Run(ctx context.Context, a *app) error {
 	if err := c.turn(ctx, a, k, parties[0]); err != nil {
 		return err
 	}
-	a.title("The trail holds: every event is read again and held against its seal")
-	if err := a.verify(ctx, u.notary, nil); err != nil {
+	if err := c.evidence(ctx, a, u.notary, parties[0]); err != nil {
 		return err
 	}
 	if err := c.rewrite(ctx, a, k.Tenant(parties[0].id)); err != nil {
@@ -191,6 +193,67 @@ func (c demoCmd) turn(ctx context.Context, a *app, k *konstruct.Konstruct, p par
 		return err
 	}
 	return a.events(events)
+}
+
+// evidence has the notary sign, verifies everything, and lets a stranger verify what one tenant's agents did.
+func (c demoCmd) evidence(ctx context.Context, a *app, notaryURL string, p party) error {
+	office, err := a.notaryConfig()
+	if err != nil {
+		return err
+	}
+	if office.DB, err = tenantdb.OpenEvidence(ctx, notaryURL); err != nil {
+		return err
+	}
+	defer office.DB.Close()
+	a.title("The notary puts every event in order and signs")
+	n, err := notary.New(office)
+	if err != nil {
+		return err
+	}
+	defer n.Close()
+	for more := true; more; {
+		if more, err = n.Round(ctx); err != nil {
+			return err
+		}
+	}
+	if err := a.situation(ctx, office); err != nil {
+		return err
+	}
+	a.title("The trail holds: every event is read again and held against its seal and its log")
+	if _, err := a.verify(ctx, office, notary.Verification{Outside: office.Outside}, ""); err != nil {
+		return err
+	}
+	a.title("A stranger verifies %s's retrievals, with the public key and one file", p.name)
+	dir, err := os.MkdirTemp("", "konstruct-demo-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	bundle := filepath.Join(dir, "bundle.zip")
+	out, err := os.Create(bundle)
+	if err != nil {
+		return err
+	}
+	action := audit.ActionRetrieval
+	_, err = notary.Evidence(ctx, office.DB, p.id, evidence.Filter{Action: &action}, nil, out, nil)
+	if err = errors.Join(err, out.Close()); err != nil {
+		return err
+	}
+	key, err := office.Keys.Read()
+	if err != nil {
+		return err
+	}
+	result, err := evidence.Command{Bundle: bundle, Key: key.String()}.Run()
+	if err != nil {
+		return err
+	}
+	if err := result.Print(a.out); err != nil {
+		return err
+	}
+	if !result.OK() {
+		return errors.New("the bundle does not hold")
+	}
+	return nil
 }
 
 // rewrite tries what the trail must refuse, as the application's own role.

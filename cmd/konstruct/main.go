@@ -41,6 +41,8 @@ type cli struct {
 	Migrate migrateCmd `cmd:"" help:"The schema: bring it up to date, look at it."`
 	Doctor  doctorCmd  `cmd:"" help:"Check that this role and this database hold the promises."`
 	Audit   auditCmd   `cmd:"" help:"The audit trail: list, show, log, follow, verify."`
+	Notary  notaryCmd  `cmd:"" help:"The notary: puts events in order, signs checkpoints, keeps keys."`
+	Verify  verifyCmd  `cmd:"" help:"Verify an evidence bundle, offline."`
 	KB      kbCmd      `cmd:"" name:"kb" help:"The knowledge base: take files in, search, list."`
 	Model   modelCmd   `cmd:"" help:"The local embedding model: bring it here."`
 	Bench   benchCmd   `cmd:"" help:"Measure against a baseline in the same run."`
@@ -67,7 +69,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int
 	a := &app{cli: &c, out: stdout, err: stderr}
 	exited := -1
 	parser, err := kong.New(&c, kong.Name("konstruct"),
-		kong.Description("An audit trail nobody can rewrite, and a knowledge base nobody else can read, for AI agents.\n\nFirst steps:\n  konstruct demo                    see it work\n  konstruct migrate up              lay the schema\n  konstruct kb ingest docs/ --tenant $T\n  konstruct audit verify            hold every event against its seal\n\nExit codes: 0 done, 1 failed, 2 wrong usage, 3 partly done, 4 no database."),
+		kong.Description("An audit trail nobody can rewrite, and a knowledge base nobody else can read, for AI agents.\n\nFirst steps:\n  konstruct demo                    see it work\n  konstruct migrate up              lay the schema\n  konstruct kb ingest docs/ --tenant $T\n  konstruct audit verify            hold every event against its seal and its log\n  konstruct notary run              sign checkpoints\n\nExit codes: 0 done, 1 failed, 2 wrong usage, 3 partly done, 4 no database."),
 		kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(a), kong.Vars{"parts": devpg.PartsDir(), "source": embed.Source}, kong.Writers(stdout, stderr), kong.Exit(func(n int) { exited = n }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}), kong.UsageOnError())
 	if err != nil {

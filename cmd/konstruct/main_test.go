@@ -1,6 +1,7 @@
 package main
 
 import (
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
@@ -26,6 +27,12 @@ func TestScripts(t *testing.T) {
 	if err != nil || len(files) < 5 {
 		t.Fatalf("%d scripts, %v", len(files), err)
 	}
+	bin := t.TempDir() // the stranger's verifier is a binary of its own
+	build := exec.Command("go", "build", "-o", bin, "../konstruct-verify")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
 	for _, file := range files {
 		name := strings.TrimSuffix(filepath.Base(file), ".txt")
 		t.Run(name, func(t *testing.T) {
@@ -37,6 +44,7 @@ func TestScripts(t *testing.T) {
 					env.Setenv("KONSTRUCT_OWNER_DATABASE_URL", d.URL("konstruct_owner"))
 					env.Setenv("KONSTRUCT_NOTARY_DATABASE_URL", d.URL("konstruct_notary"))
 					env.Setenv("KONSTRUCT_PARTS_DIR", devpg.PartsDir())
+					env.Setenv("PATH", bin+string(filepath.ListSeparator)+env.Getenv("PATH"))
 					env.Setenv("T", "11111111-1111-4111-8111-111111111111")
 					env.Setenv("T2", "22222222-2222-4222-8222-222222222222")
 					env.Setenv("PASSWORD", strings.Split(strings.SplitN(d.URL("konstruct_app"), ":", 3)[2], "@")[0])

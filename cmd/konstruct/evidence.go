@@ -1,0 +1,401 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/konstruct/konstruct/audit"
+	"github.com/konstruct/konstruct/evidence"
+	"github.com/konstruct/konstruct/ledger"
+	"github.com/konstruct/konstruct/notary"
+)
+
+type auditProveCmd struct {
+	tenantFlag
+	ID       uuid.UUID `arg:"" help:"The event's id."`
+	Withhold []string  `help:"Do not open these fields: agent_id, user_id, action_type, input_summary, output_summary, latency_ms, metadata." placeholder:"FIELD"`
+	Out      string    `short:"o" help:"The proof's file; - is standard output." default:"-" placeholder:"FILE"`
+}
+
+// Help is shown by --help.
+func (auditProveCmd) Help() string {
+	return "Writes a C2SP tlog-proof; its extra data is the event's record with the opened fields (docs/evidence.md).\n\nExample:\n\n  konstruct audit prove --tenant $T $EVENT --withhold input_summary,output_summary -o event.tlog-proof"
+}
+
+// Run writes the proof.
+func (r auditProveCmd) Run(ctx context.Context, a *app) error {
+	withheld := map[ledger.Field]bool{}
+	for _, name := range r.Withhold {
+		f, err := ledger.FieldOf(name)
+		if err != nil {
+			return coded{fmt.Errorf("--withhold: %w", err), exitUsage}
+		}
+		withheld[f] = true
+	}
+	c, done, err := a.office(ctx, "audit prove")
+	if err != nil {
+		return err
+	}
+	defer done()
+	raw, err := notary.Prove(ctx, c.DB, r.Tenant, r.ID, func(f ledger.Field) bool { return !withheld[f] })
+	if err != nil {
+		return err
+	}
+	if r.Out == "-" {
+		_, err = a.out.Write(raw)
+		return err
+	}
+	return os.WriteFile(r.Out, raw, 0o600)
+}
+
+type auditEvidenceCmd struct {
+	tenantFlag
+	Since    string    `help:"Recorded from this time on (RFC 3339), or this long ago (24h)." placeholder:"TIME"`
+	Until    string    `help:"Recorded before this time." placeholder:"TIME"`
+	Agent    uuid.UUID `help:"Only this agent's." placeholder:"UUID"`
+	User     *string   `help:"Only this user's."`
+	Action   *string   `help:"Only of this type."`
+	Withhold []string  `help:"Do not open these fields of the events that match." placeholder:"FIELD"`
+	Out      string    `short:"o" required:"" help:"The bundle's file." placeholder:"FILE"`
+}
+
+// Help is shown by --help.
+func (auditEvidenceCmd) Help() string {
+	return "The bundle holds every event that matches, and of each other event in the range just what shows that it does not.\n\nExample:\n\n  konstruct audit evidence --tenant $T --since 2026-11-01 --until 2026-11-02 --action tool_invocation -o bundle.zip\n  konstruct verify bundle.zip --key \"$(konstruct notary key show)\""
+}
+
+func (r auditEvidenceCmd) filter() (f evidence.Filter, err error) {
+	f.User, f.Action = r.User, r.Action
+	if r.Agent != uuid.Nil {
+		f.Agent = r.Agent.String()
+	}
+	if f.Since, err = when("--since", r.Since); err != nil {
+		return f, err
+	}
+	f.Until, err = when("--until", r.Until)
+	f.Since, f.Until = f.Since.UTC().Truncate(time.Microsecond), f.Until.UTC().Truncate(time.Microsecond)
+	return f, err
+}
+
+// Run makes the bundle.
+func (r auditEvidenceCmd) Run(ctx context.Context, a *app) (err error) {
+	f, err := r.filter()
+	if err != nil {
+		return err
+	}
+	c, done, err := a.office(ctx, "audit evidence")
+	if err != nil {
+		return err
+	}
+	defer done()
+	out, err := os.CreateTemp(filepath.Dir(r.Out), ".bundle-*")
+	if err != nil {
+		return fmt.Errorf("write the bundle: %w", err)
+	}
+	defer os.Remove(out.Name())
+	defer out.Close()
+	p := a.newProgress("writing evidence", "events", 0)
+	w := bufio.NewWriterSize(out, 1<<20)
+	made, err := notary.Evidence(ctx, c.DB, r.Tenant, f, r.Withhold, w, func(done, total int64) { p.set(done, total, done) })
+	p.done()
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(w.Flush(), out.Sync(), out.Close()); err != nil {
+		return fmt.Errorf("write the bundle: %w", err)
+	}
+	if err := os.Rename(out.Name(), r.Out); err != nil {
+		return fmt.Errorf("write the bundle: %w", err)
+	}
+	each := int64(0)
+	if made.Excluded > 0 {
+		each = made.ExcludedBytes / made.Excluded
+	}
+	if a.JSON {
+		return a.json(map[string]any{"bundle": r.Out, "matching_events": made.Matching, "excluded_events": made.Excluded, "bytes_per_excluded_event": each})
+	}
+	fmt.Fprintf(a.out, "%s: %d events that match %s", r.Out, made.Matching, f)
+	if made.Excluded > 0 {
+		fmt.Fprintf(a.out, "; %d others, %d bytes each to show that they do not", made.Excluded, each)
+	}
+	key, keyErr := c.Keys.Read()
+	if keyErr == nil {
+		fmt.Fprintf(a.out, "\nWhoever gets it verifies it with a key that they have from somewhere else:\n  konstruct verify %s --key %s", filepath.Base(r.Out), key.Key)
+	}
+	_, err = fmt.Fprintln(a.out)
+	return err
+}
+
+type receiptCmd struct {
+	Check receiptCheckCmd `cmd:"" help:"Prove that a receipt's event made it into the log in time, or that it did not."`
+	Get   receiptGetCmd   `cmd:"" help:"Sign a receipt for an event that was written."`
+}
+
+type receiptGetCmd struct {
+	tenantFlag
+	ID uuid.UUID `arg:"" help:"The event's id."`
+}
+
+// Run prints the receipt.
+func (r receiptGetCmd) Run(ctx context.Context, a *app) error {
+	k, done, err := a.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	receipt, err := k.Tenant(r.Tenant).Receipt(ctx, r.ID)
+	if err != nil {
+		return err
+	}
+	if a.JSON {
+		return a.json(map[string]string{"receipt": receipt})
+	}
+	_, err = fmt.Fprint(a.out, receipt)
+	return err
+}
+
+type receiptCheckCmd struct {
+	File string `arg:"" help:"The receipt."`
+	Key  string `help:"The notary's public key or a file with it; without it, those are believed that the database names." placeholder:"KEY"`
+}
+
+// Run checks the receipt against the database.
+func (r receiptCheckCmd) Run(ctx context.Context, a *app) error {
+	raw, err := small(r.File, maxConfig)
+	if err != nil {
+		return coded{err, exitUsage}
+	}
+	var key *ledger.Key
+	if r.Key != "" {
+		k, err := readKey(r.Key)
+		if err != nil {
+			return coded{fmt.Errorf("--key: %w", err), exitUsage}
+		}
+		key = &k
+	}
+	c, done, err := a.office(ctx, "audit receipt check")
+	if err != nil {
+		return err
+	}
+	defer done()
+	p, err := notary.CheckReceipt(ctx, c.DB, string(raw), key)
+	if err != nil {
+		return err
+	}
+	if a.JSON {
+		err = a.json(p)
+	} else {
+		verdict := a.green("kept: ")
+		if !p.Kept {
+			verdict = a.bold("not due yet: ")
+			if p.Due {
+				verdict = a.red("broken: ")
+			}
+		}
+		_, err = fmt.Fprintf(a.out, "%s%s\n", verdict, p.What)
+	}
+	if err == nil && !p.OK() {
+		err = errors.New("the receipt's promise is broken")
+	}
+	return err
+}
+
+type verifyCmd struct {
+	Bundle  string   `arg:"" help:"The evidence bundle." type:"existingfile"`
+	Key     string   `required:"" help:"The notary's public key or a file with it, from somewhere else than the bundle." placeholder:"KEY"`
+	Witness []string `help:"The key of a witness that you trust. Can be repeated." placeholder:"KEY" sep:"none"`
+	Quorum  int      `help:"How many of them must have cosigned." default:"0"`
+	Receipt []string `help:"A receipt that the bundle must keep. Can be repeated." placeholder:"FILE" sep:"none"`
+	Events  string   `help:"Write the proven events here, a JSON object a line." placeholder:"FILE"`
+}
+
+// Help is shown by --help.
+func (verifyCmd) Help() string {
+	return "Needs no database, no network and no configuration. Exit code 0: everything holds; 1: something does not.\n\nExample:\n\n  konstruct verify bundle.zip --key notary.key --witness \"$WITNESS\" --quorum 1"
+}
+
+// Run verifies and says in plain words what holds.
+func (r verifyCmd) Run(a *app) error {
+	c := evidence.Command{Bundle: r.Bundle, Key: r.Key, Witnesses: r.Witness, Quorum: r.Quorum, Receipts: r.Receipt, Events: r.Events}
+	p := a.newProgress("verifying", "events", 0)
+	c.Progress = func(done, total int64) { p.set(done, total, done) }
+	result, err := c.Run()
+	p.done()
+	if err != nil {
+		return err
+	}
+	if a.JSON {
+		err = a.json(result)
+	} else {
+		err = result.Print(a.out)
+	}
+	if err == nil && !result.OK() {
+		err = errors.New("the bundle does not hold")
+	}
+	return err
+}
+
+// verified is where the last verification that found everything to hold is remembered.
+func (a *app) verified(id string) string {
+	return filepath.Join(a.DataDir, "notary", "verified-"+id+".json")
+}
+
+func readState(path string) *notary.State {
+	raw, err := small(path, maxConfig)
+	var s notary.State
+	if err != nil || json.Unmarshal(raw, &s) != nil {
+		return nil // everything is read
+	}
+	return &s
+}
+
+type auditVerifyCmd struct {
+	Tenant    *uuid.UUID `help:"Only this tenant's events and log." placeholder:"UUID"`
+	SinceLast bool       `help:"Read only what is new since the last verification that found everything to hold (the default)." xor:"how"`
+	Full      bool       `help:"Read everything again." xor:"how"`
+	Key       string     `help:"The notary's public key or a file with it; without it, those are believed that the database names." placeholder:"KEY"`
+	Receipts  string     `help:"A folder of receipts to check too." placeholder:"DIR" type:"existingdir"`
+}
+
+// Help is shown by --help.
+func (auditVerifyCmd) Help() string {
+	return "Reads every event, seal, tile, checkpoint and key again, recomputes everything, and compares with the copy outside.\n\nExamples:\n\n  konstruct audit verify\n  konstruct audit verify --full --key notary.key"
+}
+
+// Run verifies, names what differs, and fails on anything.
+func (r auditVerifyCmd) Run(ctx context.Context, a *app) error {
+	c, done, err := a.office(ctx, "audit verify")
+	if err != nil {
+		return err
+	}
+	defer done()
+	v := notary.Verification{Tenant: r.Tenant, Outside: c.Outside}
+	if r.Key != "" {
+		k, err := readKey(r.Key)
+		if err != nil {
+			return coded{fmt.Errorf("--key: %w", err), exitUsage}
+		}
+		v.Key = &k
+	}
+	id, err := notary.Identity(ctx, c.DB)
+	if err != nil {
+		return err
+	}
+	if !r.Full && r.Tenant == nil {
+		v.Since = readState(a.verified(id))
+	}
+	state, err := a.verify(ctx, c, v, r.Receipts)
+	if state != nil {
+		raw, _ := json.Marshal(state) // plain values
+		path := a.verified(id)
+		if mkErr := os.MkdirAll(filepath.Dir(path), 0o700); mkErr == nil {
+			_ = os.WriteFile(path, raw, 0o600) // without it the next verification reads more
+		}
+	}
+	return err
+}
+
+// verify verifies and prints; the state is where the next verification may go on.
+func (a *app) verify(ctx context.Context, c notary.Config, v notary.Verification, receipts string) (*notary.State, error) {
+	findings := []audit.Finding{}
+	start := time.Now()
+	v.Found = func(f audit.Finding) {
+		if a.JSON {
+			if len(findings) < audit.MaxList {
+				findings = append(findings, f)
+			}
+			return
+		}
+		switch {
+		case f.Event != uuid.Nil:
+			fmt.Fprintf(a.out, "event %s of tenant %s %s\n", f.Event, f.Tenant, f.What)
+		case f.Tenant == notary.Operator:
+			fmt.Fprintf(a.out, "the super-log, %s: %s\n", printable(f.Place), printable(f.What))
+		default:
+			fmt.Fprintf(a.out, "the log of tenant %s, %s: %s\n", f.Tenant, printable(f.Place), printable(f.What))
+		}
+	}
+	p := a.newProgress("verifying", "parts", 0)
+	v.Progress = func(_ string, done, total int64) { p.set(done, total, done) }
+	r, err := notary.Verify(ctx, c.DB, v)
+	p.done()
+	if err != nil {
+		return nil, err
+	}
+	kept, err := a.promises(ctx, c, v, receipts, r)
+	if err != nil {
+		return nil, err
+	}
+	if a.JSON {
+		err = a.json(struct {
+			*notary.Verified
+			OK       bool            `json:"ok"`
+			Since    *notary.State   `json:"since,omitempty"`
+			Receipts int             `json:"receipts_kept"`
+			Findings []audit.Finding `json:"findings"` // the first thousand
+		}{r, r.OK(), v.Since, kept, findings})
+	} else {
+		err = a.printVerified(r, v.Since, kept, receipts != "", time.Since(start))
+	}
+	if err == nil && !r.OK() {
+		err = errors.New("the trail does not verify")
+	}
+	return r.State, err
+}
+
+// promises checks the receipts of a folder.
+func (a *app) promises(ctx context.Context, c notary.Config, v notary.Verification, dir string, r *notary.Verified) (kept int, err error) {
+	if dir == "" {
+		return 0, nil
+	}
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		return 0, err
+	}
+	for _, f := range files {
+		if !f.Type().IsRegular() {
+			continue
+		}
+		raw, err := small(filepath.Join(dir, f.Name()), maxConfig)
+		if err != nil {
+			return kept, err
+		}
+		p, err := notary.CheckReceipt(ctx, c.DB, string(raw), v.Key)
+		switch {
+		case err != nil:
+			r.Broken++
+			v.Found(audit.Finding{Tenant: notary.Operator, Place: "receipt " + f.Name(), What: err.Error()})
+		case !p.OK():
+			r.Broken++
+			v.Found(audit.Finding{Tenant: p.TenantID, Event: p.EventID, What: "breaks the promise of receipt " + f.Name() + ": " + p.What})
+		case p.Kept:
+			kept++
+		}
+	}
+	return kept, nil
+}
+
+func (a *app) printVerified(r *notary.Verified, since *notary.State, kept int, receipts bool, took time.Duration) error {
+	if since != nil {
+		fmt.Fprintf(a.out, "since the verification of %s (--full reads everything again):\n", since.At.Format(time.RFC3339))
+	}
+	fmt.Fprintf(a.out, "%d events match their seals; %d differ, %d missing, %d extra (%s)\n", r.Events, r.Differ, r.Missing, r.Extra, took.Round(time.Millisecond))
+	if r.Leaves+r.Checkpoints == 0 && since == nil && r.Broken == 0 {
+		_, err := fmt.Fprintf(a.out, "no checkpoint was signed yet: konstruct notary run; %d events wait\n", r.Waiting)
+		return err
+	}
+	fmt.Fprintf(a.out, "%d leaves in %d logs lead to %d signed checkpoints; %d events wait; %d things do not hold\n", r.Leaves, r.Logs, r.Checkpoints, r.Waiting, r.Broken)
+	_, err := fmt.Fprintf(a.out, "the copy outside: %s\n", r.Outside)
+	if receipts {
+		_, err = fmt.Fprintf(a.out, "%d receipts are kept\n", kept)
+	}
+	return err
+}

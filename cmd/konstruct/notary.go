@@ -1,0 +1,325 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/konstruct/konstruct/ledger"
+	"github.com/konstruct/konstruct/notary"
+	"github.com/konstruct/konstruct/tenantdb"
+)
+
+type notaryCmd struct {
+	Run     notaryRunCmd     `cmd:"" help:"Put sealed events in order and sign checkpoints, until stopped."`
+	Status  notaryStatusCmd  `cmd:"" help:"How things stand: what is signed, what waits, what hinders."`
+	Resume  notaryResumeCmd  `cmd:"" help:"After a move or a restore: explain what is found, and go on where that is right."`
+	Publish notaryPublishCmd `cmd:"" help:"Write a log's tiles and checkpoint into a folder, as C2SP tlog-tiles has them."`
+	Key     notaryKeyCmd     `cmd:"" help:"The notary's key: show it, rotate it."`
+}
+
+// office is the notary's database and configuration.
+func (a *app) office(ctx context.Context, what string) (notary.Config, func(), error) {
+	u, done, err := a.database(ctx)
+	if err != nil {
+		return notary.Config{}, nil, err
+	}
+	url, err := need(u.notary, "KONSTRUCT_NOTARY_DATABASE_URL", what)
+	if err != nil {
+		done()
+		return notary.Config{}, nil, err
+	}
+	c, err := a.notaryConfig()
+	if err != nil {
+		done()
+		return c, nil, err
+	}
+	if c.DB, err = tenantdb.OpenEvidence(ctx, url); err != nil {
+		done()
+		return c, nil, err
+	}
+	return c, func() { c.DB.Close(); done() }, nil
+}
+
+// notaryConfig is the notary's configuration, without a database.
+func (a *app) notaryConfig() (notary.Config, error) {
+	c := notary.Config{Keys: a.keys(), Logger: slog.New(slog.NewTextHandler(a.err, nil))}
+	place := a.NotaryOutside
+	if place == "" {
+		place = filepath.Join(a.DataDir, "notary", "checkpoint")
+	}
+	c.Outside = notary.File(place)
+	if a.NotaryWitnesses != "" {
+		raw, err := small(a.NotaryWitnesses, maxConfig)
+		if err != nil {
+			return c, coded{fmt.Errorf("KONSTRUCT_NOTARY_WITNESSES: %w", err), exitUsage}
+		}
+		for line := range strings.Lines(string(raw)) {
+			if line = strings.TrimSpace(line); line == "" || line[0] == '#' {
+				continue
+			}
+			w, err := notary.NewWitness(line)
+			if err != nil {
+				return c, coded{fmt.Errorf("%s: %w", a.NotaryWitnesses, err), exitUsage}
+			}
+			c.Witnesses = append(c.Witnesses, w)
+		}
+	}
+	return c, nil
+}
+
+func (a *app) keys() notary.Keys {
+	file := a.NotaryKeyFile
+	if file == "" {
+		file = filepath.Join(a.DataDir, "notary", "key")
+	}
+	return notary.Keys{File: file, Value: a.NotaryKey, Name: a.NotaryName}
+}
+
+type notaryRunCmd struct {
+	Every     time.Duration `help:"How often a checkpoint is made when there is something new." default:"1s"`
+	Heartbeat time.Duration `help:"How long a log may be silent before it gets a checkpoint all the same." default:"1h"`
+	Once      bool          `help:"Catch up, sign, and stop."`
+	Serve     string        `help:"Serve /metrics, and the super-log's tiles and checkpoint in the C2SP layout, at this address." placeholder:"ADDR"`
+}
+
+// Help is shown by --help.
+func (notaryRunCmd) Help() string {
+	return "Exactly one notary of a database is active; others stand by. The key is made on the first run.\n\nExamples:\n\n  konstruct notary run\n  konstruct notary run --once\n  konstruct notary run --serve 127.0.0.1:8090"
+}
+
+// Run works until it is stopped.
+func (r notaryRunCmd) Run(ctx context.Context, a *app) error {
+	c, done, err := a.office(ctx, "notary run")
+	if err != nil {
+		return err
+	}
+	defer done()
+	c.Every, c.Heartbeat = r.Every, r.Heartbeat
+	p := a.newProgress("putting events in order", "events", 0)
+	sequenced := int64(0)
+	c.Progress = func(n int64) { sequenced += n; p.set(sequenced, sequenced, sequenced) }
+	defer p.done()
+	n, err := notary.New(c)
+	if err != nil {
+		return err
+	}
+	defer n.Close()
+	if r.Once {
+		for more := true; more; {
+			if more, err = n.Round(ctx); err != nil {
+				return err
+			}
+		}
+		p.done()
+		return a.situation(ctx, c)
+	}
+	key, err := c.Keys.Read()
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(a.err, "konstruct: notary %s, last checkpoint kept in %s\n", key.Key, c.Outside)
+	if r.Serve != "" {
+		stop, err := a.serve(r.Serve, c, n)
+		if err != nil {
+			return err
+		}
+		defer stop()
+	}
+	return n.Run(ctx)
+}
+
+// serve listens for whoever reads figures, tiles and checkpoints.
+func (a *app) serve(addr string, c notary.Config, n *notary.Notary) (stop func(), err error) {
+	registry := prometheus.NewRegistry()
+	if err := registry.Register(n.Collector()); err != nil {
+		return nil, err
+	}
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	mux.Handle("GET /", notary.Handler(c.DB, notary.Operator))
+	listener, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("listen for readers: %w", err)
+	}
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: time.Minute, MaxHeaderBytes: 16 << 10}
+	go func() {
+		if err := server.Serve(listener); err != nil && !errors.Is(err, http.ErrServerClosed) {
+			fmt.Fprintln(a.err, "konstruct:", err)
+		}
+	}()
+	fmt.Fprintf(a.err, "konstruct: serving the super-log at http://%s/checkpoint\n", listener.Addr())
+	return func() { _ = server.Close() }, nil
+}
+
+type notaryStatusCmd struct{}
+
+// Run prints how things stand, and fails where the notary can't work.
+func (notaryStatusCmd) Run(ctx context.Context, a *app) error {
+	c, done, err := a.office(ctx, "notary status")
+	if err != nil {
+		return err
+	}
+	defer done()
+	return a.situation(ctx, c)
+}
+
+func (a *app) situation(ctx context.Context, c notary.Config) error {
+	s, err := notary.Look(ctx, c.DB, c.Outside)
+	if err != nil {
+		return err
+	}
+	if err := a.printSituation(s, c.Outside); err != nil {
+		return err
+	}
+	if !s.Ready() {
+		return errors.New("the notary does not sign until a person decides: konstruct notary resume explains")
+	}
+	return nil
+}
+
+func (a *app) printSituation(s notary.Situation, o notary.Outside) error {
+	if a.JSON {
+		return a.json(s)
+	}
+	signed := "nothing yet"
+	if s.Signed > 0 {
+		signed = fmt.Sprintf("a super-log of %d leaves, the last at %s", s.Signed, s.SignedAt.UTC().Format(time.RFC3339))
+	}
+	lines := [][2]string{{"signed", signed}, {"waiting", fmt.Sprintf("%d events", s.Waiting)}, {"outside", s.Outside + " (" + o.String() + ")"}, {"epoch", fmt.Sprint(s.Epoch)}, {"cluster", fmt.Sprint(s.Cluster)}}
+	if s.Witnesses > 0 {
+		lines = append(lines, [2]string{"witnessed", fmt.Sprintf("up to size %d", s.Witnesses)})
+	}
+	if s.Moved {
+		lines = append(lines, [2]string{"moved", fmt.Sprintf("from cluster %d: konstruct notary resume", s.Before)})
+	}
+	if s.Why != "" {
+		lines = append(lines, [2]string{"why", s.Why})
+	}
+	for _, l := range lines {
+		fmt.Fprintf(a.out, "%s %s\n", a.bold(fmt.Sprintf("%-10s", l[0])), l[1])
+	}
+	return nil
+}
+
+type notaryResumeCmd struct {
+	Believe bool `help:"Where nothing is kept outside any more: keep what this database signed last. Only if you know that it was not taken back."`
+}
+
+// Run explains, and resumes where that makes no second history.
+func (r notaryResumeCmd) Run(ctx context.Context, a *app) error {
+	c, done, err := a.office(ctx, "notary resume")
+	if err != nil {
+		return err
+	}
+	defer done()
+	s, err := notary.Resume(ctx, c, r.Believe)
+	if printErr := a.printSituation(s, c.Outside); err == nil {
+		err = printErr
+	}
+	if err != nil && !errors.Is(err, notary.ErrRefused) {
+		return err
+	}
+	if a.JSON {
+		return err
+	}
+	switch {
+	case err == nil && s.Moved:
+		fmt.Fprintf(a.out, "\nThis database was moved or restored from another cluster. Epoch %d has begun: events of both clusters that are in no log yet\nenter their logs when the notary runs, those of the old cluster first.\n", s.Epoch)
+	case err == nil:
+		fmt.Fprintln(a.out, "\nNothing hinders the notary.")
+	case s.Outside == notary.OutsideAhead:
+		fmt.Fprint(a.out, "\nCheckpoints were signed that this database does not hold: it was restored to an earlier state. Whoever has seen them would\nhold two histories under one name, so nothing is signed here. What you can do:\n  - restore a newer backup, or replay the write-ahead log to its end;\n  - where what is missing is lost for good: give the notary a new name and key (KONSTRUCT_NOTARY_NAME, KONSTRUCT_NOTARY_KEY_FILE) on a\n    database that starts anew, and keep this one and the old checkpoint as they are: together they show what is missing.\n")
+	case s.Outside == notary.OutsideDiffers:
+		fmt.Fprint(a.out, "\nThe logs here are not the ones that were signed. konstruct audit verify --full names what was changed. Keep this database as\nevidence, and restore one that agrees.\n")
+	case s.Outside == notary.OutsideMissing:
+		fmt.Fprint(a.out, "\nThe copy outside is gone. If you know that this database was not taken back since it was signed last, run\nkonstruct notary resume --believe; a witness would still notice if it was.\n")
+	}
+	return err
+}
+
+type notaryPublishCmd struct {
+	Tenant *uuid.UUID `help:"This tenant's log instead of the super-log." placeholder:"UUID"`
+	Dir    string     `arg:"" help:"The folder; what is there already is not written again." type:"path"`
+}
+
+// Run writes what is new.
+func (r notaryPublishCmd) Run(ctx context.Context, a *app) error {
+	c, done, err := a.office(ctx, "notary publish")
+	if err != nil {
+		return err
+	}
+	defer done()
+	log := notary.Operator
+	if r.Tenant != nil {
+		log = *r.Tenant
+	}
+	n, size, err := notary.Publish(ctx, c.DB, log, r.Dir)
+	if err != nil {
+		return err
+	}
+	if a.JSON {
+		return a.json(map[string]int64{"files": int64(n), "size": size})
+	}
+	_, err = fmt.Fprintf(a.out, "%d files written; the checkpoint is of size %d\n", n, size)
+	return err
+}
+
+type notaryKeyCmd struct {
+	Show   notaryKeyShowCmd   `cmd:"" help:"Print the public key, which verifies everything the notary signs."`
+	Rotate notaryKeyRotateCmd `cmd:"" help:"Make the next key; the running notary goes over to it."`
+}
+
+type notaryKeyShowCmd struct {
+	Tenant *uuid.UUID `help:"As the key of this tenant's log, for C2SP tools that know one log." placeholder:"UUID"`
+}
+
+// Run prints the key in signed-note form.
+func (r notaryKeyShowCmd) Run(a *app) error {
+	s, err := a.keys().Read()
+	if err != nil {
+		return err
+	}
+	key := s.Key
+	if r.Tenant != nil {
+		key = key.OfTenant(*r.Tenant)
+	}
+	if a.JSON {
+		return a.json(map[string]string{"name": key.Name, "key": key.String()})
+	}
+	_, err = fmt.Fprintln(a.out, key)
+	return err
+}
+
+type notaryKeyRotateCmd struct{}
+
+// Run makes the next key.
+func (notaryKeyRotateCmd) Run(a *app) error {
+	next, err := a.keys().Rotate()
+	if err != nil {
+		return err
+	}
+	if a.JSON {
+		return a.json(map[string]string{"next": next.String()})
+	}
+	_, err = fmt.Fprintf(a.out, "%s\nThe notary enters it in the super-log at its next checkpoint, which both keys sign. Tell whoever holds the old one,\nand your witnesses.\n", next)
+	return err
+}
+
+// readKey reads a notary's key as an argument has it: itself, or a file that holds it.
+func readKey(arg string) (ledger.Key, error) {
+	if raw, err := small(arg, 4096); err == nil {
+		arg = string(raw)
+	}
+	return ledger.ParseKey(arg)
+}

@@ -1,0 +1,155 @@
+package evidence
+
+import (
+	"bufio"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"unicode"
+
+	"github.com/konstruct/konstruct/ledger"
+)
+
+// Command is a verification as a command line has it: `konstruct verify` and `konstruct-verify` are this.
+type Command struct {
+	Bundle    string   // a file
+	Key       string   // the notary's key, or a file that holds it
+	Witnesses []string // likewise
+	Quorum    int
+	Receipts  []string // files
+	Events    string   // where to write the proven events; empty: nowhere
+	Progress  func(done, total int64)
+}
+
+// Run verifies the bundle.
+func (c Command) Run() (*Result, error) {
+	t := Trust{Quorum: c.Quorum, Progress: c.Progress}
+	var err error
+	if t.Key, err = ledger.ParseKey(orFile(c.Key)); err != nil {
+		return nil, fmt.Errorf("--key: %w", err)
+	}
+	for _, w := range c.Witnesses {
+		v, err := ledger.ParseWitness(orFile(w))
+		if err != nil {
+			return nil, fmt.Errorf("--witness: %w", err)
+		}
+		t.Witnesses = append(t.Witnesses, v)
+	}
+	if c.Quorum < 0 || c.Quorum > len(t.Witnesses) {
+		return nil, fmt.Errorf("--quorum: %d of %d witnesses", c.Quorum, len(t.Witnesses))
+	}
+	for _, path := range c.Receipts {
+		raw, err := readFile(path)
+		if err != nil {
+			return nil, fmt.Errorf("--receipt: %w", err)
+		}
+		t.Receipts = append(t.Receipts, raw)
+	}
+	f, err := os.Open(c.Bundle)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if c.Events == "" {
+		return Verify(f, info.Size(), t)
+	}
+	out, err := os.Create(c.Events)
+	if err != nil {
+		return nil, err
+	}
+	defer out.Close()
+	w := bufio.NewWriter(out)
+	lines := json.NewEncoder(w)
+	lines.SetEscapeHTML(false)
+	t.Event = func(r *ledger.Record) error { return lines.Encode(asJSON(r)) }
+	result, err := Verify(f, info.Size(), t)
+	if err == nil && !result.OK() { // what is not proven is not written
+		return result, os.Remove(c.Events)
+	}
+	return result, errors.Join(err, w.Flush())
+}
+
+// orFile is what a file holds, or the argument itself where there is no such file.
+func orFile(arg string) string {
+	if raw, err := readFile(arg); err == nil {
+		return raw
+	}
+	return arg
+}
+
+func readFile(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	const limit = 64 << 10
+	raw, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err == nil && len(raw) > limit {
+		err = fmt.Errorf("%s is longer than %d bytes", path, limit)
+	}
+	return string(raw), err
+}
+
+// asJSON is a record by the columns' names; fields that are not opened are not there.
+func asJSON(r *ledger.Record) map[string]any {
+	out := map[string]any{"id": ledger.FormatID(r.ID), "tenant_id": ledger.FormatID(r.TenantID), "created_at": timeText(r.CreatedAt), "recorded_at": timeText(r.RecordedAt)}
+	for f := ledger.AgentID; f <= ledger.Metadata; f++ {
+		s := &r.Shown[f-1]
+		switch {
+		case !s.Open:
+		case s.Null:
+			out[f.String()] = nil
+		case f == ledger.AgentID && len(s.Value) == 16:
+			out[f.String()] = ledger.FormatID([16]byte(s.Value))
+		case f == ledger.LatencyMS && len(s.Value) == 4:
+			out[f.String()] = int32(binary.BigEndian.Uint32(s.Value))
+		case f == ledger.Metadata && json.Valid(s.Value):
+			out[f.String()] = json.RawMessage(append([]byte{}, s.Value...))
+		default:
+			out[f.String()] = string(s.Value)
+		}
+	}
+	return out
+}
+
+// Print says in plain words what holds and what does not.
+func (r *Result) Print(to io.Writer) error {
+	if r.OK() {
+		fmt.Fprintln(to, "This bundle holds.")
+	} else {
+		fmt.Fprintln(to, "This bundle does NOT hold.")
+	}
+	for _, h := range r.Holds {
+		fmt.Fprintln(to, "  ✓", clean(h))
+	}
+	for _, p := range r.Problems {
+		where := p.Place
+		if p.Event != "" {
+			where = strings.TrimSpace("event " + p.Event + " " + where)
+		}
+		fmt.Fprintf(to, "  ✗ %s: %s\n", clean(where), clean(p.What))
+	}
+	if more := r.Count - int64(len(r.Problems)); more > 0 {
+		fmt.Fprintf(to, "  and %d more\n", more)
+	}
+	return nil
+}
+
+// clean keeps a bundle's texts from steering the terminal.
+func clean(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) {
+			return '␦'
+		}
+		return r
+	}, s)
+}

@@ -1,0 +1,142 @@
+package notary
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/konstruct/konstruct/ledger"
+	"github.com/konstruct/konstruct/tenantdb"
+)
+
+// Identity names a database, wherever it listens: the same cluster and the same name are the same.
+func Identity(ctx context.Context, db *tenantdb.Evidence) (id string, err error) {
+	err = db.Snapshot(ctx, func(tx pgx.Tx) error {
+		return tx.QueryRow(ctx, `SELECT system_identifier || ' ' || current_database() FROM pg_control_system()`).Scan(&id)
+	})
+	h := sha256.Sum256([]byte(id))
+	return hex.EncodeToString(h[:8]), err
+}
+
+// ErrNoFile says that a log has no such file: a checkpoint that was not signed, a tile that is not there.
+var ErrNoFile = errors.New("the log has no such file")
+
+// ReadFile returns a file of a log in the C2SP tlog-tiles layout: "checkpoint", or a tile's path. Entries are not
+// served: a tenant's are its events, the super-log's are salted hashes that only their owners can read.
+func ReadFile(ctx context.Context, db *tenantdb.Evidence, log uuid.UUID, path string) (raw []byte, err error) {
+	err = db.Snapshot(ctx, func(tx pgx.Tx) error { raw, err = readFile(ctx, tx, log, path); return err })
+	return raw, err
+}
+
+func readFile(ctx context.Context, tx pgx.Tx, log uuid.UUID, path string) ([]byte, error) {
+	h, note, err := lastSigned(ctx, tx, log, 0)
+	if errors.Is(err, ErrNotInLog) {
+		return nil, ErrNoFile
+	}
+	if err != nil {
+		return nil, err
+	}
+	if path == "checkpoint" {
+		if log == Operator {
+			note, err = cosigned(ctx, tx, note, h.size)
+		}
+		return []byte(note), err
+	}
+	t, ok := ledger.ParseTilePath(path)
+	if !ok || t.L < 0 || t.L > 7 {
+		return nil, ErrNoFile
+	}
+	// Only what a signed tree has: width W of tile N at level L covers leaves up to here.
+	if end := (t.N<<ledger.TileHeight + int64(t.W)) << (ledger.TileHeight * t.L); t.N > h.size || end > h.size {
+		return nil, ErrNoFile
+	}
+	return (&reader{ctx, tx, log, h.size}).tile(t)
+}
+
+// Handler serves a log's checkpoint and tiles read-only, as any C2SP tlog-tiles client expects them.
+func Handler(db *tenantdb.Evidence, log uuid.UUID) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		path := strings.TrimPrefix(r.URL.Path, "/")
+		raw, err := ReadFile(r.Context(), db, log, path)
+		switch {
+		case errors.Is(err, ErrNoFile):
+			http.Error(w, "this log has no such file", http.StatusNotFound)
+			return
+		case err != nil:
+			http.Error(w, "the log can't be read now", http.StatusServiceUnavailable)
+			return
+		}
+		w.Header().Set("Content-Type", "application/octet-stream")
+		w.Header().Set("Cache-Control", "public, max-age=31536000, immutable") // a tile never changes
+		if path == "checkpoint" {
+			w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+			w.Header().Set("Cache-Control", "no-cache")
+		}
+		_, _ = w.Write(raw)
+	})
+}
+
+// Publish writes a log's tiles and, last, its checkpoint into a folder, and returns how many files that took and the checkpoint's size.
+// What is there already is left; partial tiles of earlier sizes stay.
+func Publish(ctx context.Context, db *tenantdb.Evidence, log uuid.UUID, dir string) (files int, size int64, err error) {
+	err = db.Snapshot(ctx, func(tx pgx.Tx) error {
+		h, _, err := lastSigned(ctx, tx, log, 0)
+		if err != nil {
+			return err
+		}
+		size = h.size
+		published := int64(0)
+		if raw, err := os.ReadFile(filepath.Join(dir, "checkpoint")); err == nil {
+			text, _, _ := strings.Cut(string(raw), "\n\n")
+			if c, err := ledger.ParseCheckpoint(text + "\n"); err == nil && c.Size <= size {
+				published = c.Size
+			}
+		}
+		for _, t := range tlog.NewTiles(ledger.TileHeight, published, size) {
+			wrote, err := publishFile(ctx, tx, log, dir, ledger.TilePath(t), false)
+			if err != nil {
+				return err
+			}
+			files += wrote
+		}
+		wrote, err := publishFile(ctx, tx, log, dir, "checkpoint", true)
+		files += wrote
+		return err
+	})
+	if err != nil {
+		return files, size, fmt.Errorf("publish log %s: %w", log, err)
+	}
+	return files, size, nil
+}
+
+func publishFile(ctx context.Context, tx pgx.Tx, log uuid.UUID, dir, name string, replace bool) (int, error) {
+	path := filepath.Join(dir, filepath.FromSlash(name))
+	if _, err := os.Stat(path); err == nil && !replace {
+		return 0, nil
+	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return 0, err
+	}
+	raw, err := readFile(ctx, tx, log, name)
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w", name, err)
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return 0, err
+	}
+	tmp := path + ".tmp"
+	if err := os.WriteFile(tmp, raw, 0o644); err != nil {
+		return 0, err
+	}
+	return 1, os.Rename(tmp, path)
+}

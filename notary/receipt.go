@@ -1,0 +1,104 @@
+package notary
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/konstruct/konstruct/audit"
+	"github.com/konstruct/konstruct/ledger"
+	"github.com/konstruct/konstruct/tenantdb"
+)
+
+// Promise is what became of a receipt.
+type Promise struct {
+	ledger.Receipt `json:"-"`
+	Tenant         string    `json:"tenant_id"`
+	Event          string    `json:"event_id"`
+	Kept           bool      `json:"kept"`
+	Due            bool      `json:"due"` // whether its time is up
+	Index          int64     `json:"leaf_index,omitempty"`
+	SignedAt       time.Time `json:"signed_at,omitzero"` // of the first checkpoint that covers the event
+	What           string    `json:"what"`               // in words
+}
+
+// OK reports whether nothing was broken: the promise is kept, or not due yet.
+func (p Promise) OK() bool { return p.Kept || !p.Due }
+
+// CheckReceipt finds out whether a receipt's event made it into its tenant's log in time. The key is the notary's;
+// nil believes those that the database names.
+func CheckReceipt(ctx context.Context, db *tenantdb.Evidence, signed string, key *ledger.Key) (p Promise, err error) {
+	err = db.Snapshot(ctx, func(tx pgx.Tx) error {
+		keys := []ledger.Key{}
+		if key != nil {
+			keys = append(keys, *key)
+		} else {
+			all, err := keyHistory(ctx, tx)
+			if err != nil {
+				return err
+			}
+			for _, k := range all {
+				keys = append(keys, k.Key)
+			}
+		}
+		err := errors.New("the receipt: the database names no key of a notary")
+		for i := len(keys) - 1; i >= 0; i-- {
+			if p.Receipt, err = ledger.OpenReceipt(signed, keys[i]); err == nil {
+				break
+			}
+		}
+		if err != nil {
+			return err
+		}
+		return p.check(ctx, tx)
+	})
+	return p, err
+}
+
+func (p *Promise) check(ctx context.Context, tx pgx.Tx) error {
+	p.Tenant, p.Event = ledger.FormatID(p.TenantID), ledger.FormatID(p.EventID)
+	by := p.IntegrateBy.Time()
+	last, _, err := lastSigned(ctx, tx, p.TenantID, 0)
+	if err != nil && !errors.Is(err, ErrNotInLog) {
+		return err
+	}
+	// The notary's time counts, not ours: due is what a signed checkpoint of a later time should hold.
+	p.Due = err == nil && last.at.After(by) || time.Since(by) > time.Hour
+	s, err := sealOf(ctx, tx, p.TenantID, p.EventID)
+	switch {
+	case errors.Is(err, audit.ErrNotFound):
+		p.What = fmt.Sprintf("the event is not there: it was removed after %s, when it was recorded", p.RecordedAt.Time().Format(time.RFC3339Nano))
+		p.Due = true
+		return nil
+	case err != nil:
+		return err
+	}
+	if p.Index, err = indexOf(ctx, tx, &s, last.size); errors.Is(err, ErrNotInLog) || errors.Is(err, pgx.ErrNoRows) {
+		p.What = fmt.Sprintf("the event is in no signed checkpoint; the promise is for %s", by.Format(time.RFC3339))
+		return nil
+	} else if err != nil {
+		return err
+	}
+	r := &reader{ctx, tx, p.TenantID, last.size}
+	leaf, err := proven(r, last, p.Index)
+	if err != nil {
+		return err
+	}
+	first, _, err := headCovering(ctx, tx, p.TenantID, p.Index)
+	if err != nil {
+		return err
+	}
+	p.SignedAt = first.at.UTC()
+	switch {
+	case leaf != p.Leaf:
+		p.Due, p.What = true, fmt.Sprintf("leaf %d of the log has another hash than the receipt promised: the event was changed after %s", p.Index, p.RecordedAt.Time().Format(time.RFC3339Nano))
+	case p.SignedAt.After(by):
+		p.Due, p.What = true, fmt.Sprintf("the event is leaf %d of the log, but late: signed at %s, promised for %s", p.Index, p.SignedAt.Format(time.RFC3339), by.Format(time.RFC3339))
+	default:
+		p.Kept, p.What = true, fmt.Sprintf("the event is leaf %d of the log, signed at %s, promised for %s", p.Index, p.SignedAt.Format(time.RFC3339), by.Format(time.RFC3339))
+	}
+	return nil
+}
