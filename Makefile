@@ -17,16 +17,22 @@ test: ## run every test, on a private PostgreSQL
 	@scripts/setup test
 	go test -timeout 15m ./...
 
-test-faults: ## kill the program and PostgreSQL 50 times each under 64 writers, and be a bad network, disk and clock: some minutes
+test-faults: ## kill the program, PostgreSQL and the notary 50 times each under load, and be a bad network, disk and clock: some minutes
 	@scripts/setup test
 	go test ./audit -v -timeout 30m -run 'Survive|BadNetwork|FullDisk|SlowDisk|SteppedClock' -args -kills 50
+	go test ./notary -v -timeout 30m -run Killed -args -kills 50
 
 bench: setup build ## measure against baselines in the same run
 	@bin/konstruct bench all
 	go test -run '^$$' -bench . -benchmem ./...
 
-fuzz: setup ## fuzz the leaf encoder, the readers, the chunker, the spool's recovery and redaction, a minute each
+fuzz: setup ## fuzz the leaf encoder, checkpoints, proofs and bundles, the readers, the chunker, the spool's recovery and redaction, a minute each
 	go test -run '^$$' -fuzz FuzzLeaf -fuzztime 1m -fuzzminimizetime 1x ./ledger
+	go test -run '^$$' -fuzz FuzzRecordBytes -fuzztime 1m -fuzzminimizetime 1x ./ledger
+	go test -run '^$$' -fuzz FuzzNotes -fuzztime 1m -fuzzminimizetime 1x ./ledger
+	go test -run '^$$' -fuzz FuzzTilePath -fuzztime 1m -fuzzminimizetime 1x ./ledger
+	go test -run '^$$' -fuzz FuzzBundle -fuzztime 1m -fuzzminimizetime 1x ./evidence
+	go test -run '^$$' -fuzz FuzzZip -fuzztime 1m -fuzzminimizetime 1x ./evidence
 	go test -run '^$$' -fuzz FuzzHTML -fuzztime 1m -fuzzminimizetime 1x ./extract
 	go test -run '^$$' -fuzz FuzzMarkdown -fuzztime 1m -fuzzminimizetime 1x ./extract
 	go test -run '^$$' -fuzz FuzzPDF -fuzztime 1m -fuzzminimizetime 1x ./extract

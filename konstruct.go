@@ -213,7 +213,7 @@ func (t *Tenant) Event(ctx context.Context, id uuid.UUID) (StoredEvent, error) {
 }
 
 // ErrNoReceipts says that nobody signs receipts here.
-var ErrNoReceipts = errors.New("konstruct: there is no key to sign receipts with: set Config.Receipts")
+var ErrNoReceipts = errors.New("konstruct: there is no key to sign receipts with: give the notary's (Config.Receipts, KONSTRUCT_NOTARY_KEY_FILE), which its first run makes")
 
 // IntegrateWithin is by when a receipt promises that its event will stand in the log.
 const IntegrateWithin = time.Minute

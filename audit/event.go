@@ -29,6 +29,19 @@ const (
 	MaxMetadataDepth = 32
 )
 
+// Operator is whose trail the operators' own actions are on: verifications, resumptions, rotations of keys. It is a
+// tenant like any other; what operators do with a tenant's data is on that tenant's trail.
+var Operator = uuid.MustParse("6b6f6e73-7472-8563-8000-000000000001")
+
+// What operators do, as event types.
+const (
+	ActionEvidence = "evidence_export"
+	ActionProof    = "proof_export"
+	ActionVerify   = "trail_verification"
+	ActionResume   = "notary_resume"
+	ActionRotate   = "notary_key_rotation"
+)
+
 // Event is one action of an agent, as its caller tells it.
 type Event struct {
 	// ID makes a retry idempotent: the same id with the same content is logged once. Zero draws a UUIDv7.

@@ -80,6 +80,9 @@ CREATE TABLE public.audit_witnesses (
   PRIMARY KEY (tenant_id, size, kind, name)
 );
 
+-- The super-log's id is no tenant's: an event that names it is refused, because its log can't become known.
+ALTER TABLE public.audit_logs ADD CONSTRAINT no_tenant_is_the_super_log CHECK (tenant_id <> '6b6f6e73-7472-8563-8000-000000000000');
+
 -- The notary's keys, each a leaf of the super-log.
 CREATE TABLE public.audit_keys (
   tenant_id uuid        NOT NULL,
@@ -136,6 +139,7 @@ GRANT EXECUTE ON FUNCTION public.audit_begin_epoch(uuid) TO konstruct_notary;
 -- +goose Down
 DROP FUNCTION public.audit_begin_epoch(uuid);
 DROP TABLE public.audit_keys, public.audit_witnesses, public.audit_checkpoints, public.audit_heads, public.audit_tiles, public.audit_epochs;
+ALTER TABLE public.audit_logs DROP CONSTRAINT no_tenant_is_the_super_log;
 DROP INDEX public.audit_seals_order;
 ALTER TABLE public.audit_seals DROP COLUMN epoch;
 DROP SEQUENCE public.audit_epoch;

@@ -16,8 +16,7 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// Operator is whose rows the super-log's are: no tenant's. The operator's own events, the audit of the audit, are
-// logged under it too, as a tenant's are.
+// Operator is whose rows the super-log's are. No tenant can have this id: the database refuses its events.
 var Operator = uuid.MustParse("6b6f6e73-7472-8563-8000-000000000000")
 
 // Config says how a notary works; DB, Keys and Outside are required.

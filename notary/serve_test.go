@@ -19,8 +19,8 @@ type tileClient struct {
 	read func(path string) ([]byte, error)
 }
 
-func (c *tileClient) Height() int                        { return ledger.TileHeight }
-func (c *tileClient) SaveTiles([]tlog.Tile, [][]byte)    {}
+func (c *tileClient) Height() int                     { return ledger.TileHeight }
+func (c *tileClient) SaveTiles([]tlog.Tile, [][]byte) {}
 func (c *tileClient) ReadTiles(tiles []tlog.Tile) (out [][]byte, err error) {
 	for _, t := range tiles {
 		raw, err := c.read(ledger.TilePath(t))

@@ -197,16 +197,16 @@ func (c demoCmd) turn(ctx context.Context, a *app, k *konstruct.Konstruct, p par
 
 // evidence has the notary sign, verifies everything, and lets a stranger verify what one tenant's agents did.
 func (c demoCmd) evidence(ctx context.Context, a *app, notaryURL string, p party) error {
-	office, err := a.notaryConfig()
+	o, err := a.notaryConfig()
 	if err != nil {
 		return err
 	}
-	if office.DB, err = tenantdb.OpenEvidence(ctx, notaryURL); err != nil {
+	if o.DB, err = tenantdb.OpenEvidence(ctx, notaryURL); err != nil {
 		return err
 	}
-	defer office.DB.Close()
+	defer o.DB.Close()
 	a.title("The notary puts every event in order and signs")
-	n, err := notary.New(office)
+	n, err := notary.New(o)
 	if err != nil {
 		return err
 	}
@@ -216,11 +216,11 @@ func (c demoCmd) evidence(ctx context.Context, a *app, notaryURL string, p party
 			return err
 		}
 	}
-	if err := a.situation(ctx, office); err != nil {
+	if err := a.situation(ctx, o); err != nil {
 		return err
 	}
 	a.title("The trail holds: every event is read again and held against its seal and its log")
-	if _, err := a.verify(ctx, office, notary.Verification{Outside: office.Outside}, ""); err != nil {
+	if _, err := a.verify(ctx, o, notary.Verification{Outside: o.Outside}, ""); err != nil {
 		return err
 	}
 	a.title("A stranger verifies %s's retrievals, with the public key and one file", p.name)
@@ -235,11 +235,11 @@ func (c demoCmd) evidence(ctx context.Context, a *app, notaryURL string, p party
 		return err
 	}
 	action := audit.ActionRetrieval
-	_, err = notary.Evidence(ctx, office.DB, p.id, evidence.Filter{Action: &action}, nil, out, nil)
+	_, err = notary.Evidence(ctx, o.DB, p.id, evidence.Filter{Action: &action}, nil, out, nil)
 	if err = errors.Join(err, out.Close()); err != nil {
 		return err
 	}
-	key, err := office.Keys.Read()
+	key, err := o.Keys.Read()
 	if err != nil {
 		return err
 	}

@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"fmt"
+	"time"
 
+	"github.com/konstruct/konstruct/notary"
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
@@ -29,6 +31,13 @@ func (doctorCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
+	if u.notary != "" {
+		more, err := a.notaryChecks(ctx, u.notary)
+		if err != nil {
+			return err
+		}
+		checks = append(checks, more...)
+	}
 	failed := 0
 	for _, c := range checks {
 		if !c.OK {
@@ -45,4 +54,41 @@ func (doctorCmd) Run(ctx context.Context, a *app) error {
 		err = fmt.Errorf("%d of %d checks failed", failed, len(checks))
 	}
 	return err
+}
+
+// behindAfter is how old the last checkpoint may be while events wait.
+const behindAfter = time.Minute
+
+// notaryChecks say whether the notary can work, and does. Where nothing was ever signed there is nothing to check.
+func (a *app) notaryChecks(ctx context.Context, url string) ([]tenantdb.Check, error) {
+	c, err := a.notaryConfig()
+	if err != nil {
+		return nil, err
+	}
+	if c.DB, err = tenantdb.OpenEvidence(ctx, url); err != nil {
+		return nil, err
+	}
+	defer c.DB.Close()
+	s, err := notary.Look(ctx, c.DB, c.Outside)
+	if err != nil {
+		return nil, err
+	}
+	if s.Signed == 0 && s.Outside == notary.OutsideUntouched {
+		return nil, nil
+	}
+	check := func(name, found, wanted, fix string) tenantdb.Check {
+		return tenantdb.Check{Name: name, Found: found, Wanted: wanted, Fix: fix, OK: found == wanted}
+	}
+	moved, behind := "this one", "no"
+	if s.Moved {
+		moved = "another"
+	}
+	if s.Waiting > 0 && time.Since(s.SignedAt) > behindAfter {
+		behind = fmt.Sprintf("%d events wait since %s", s.Waiting, s.SignedAt.UTC().Format(time.RFC3339))
+	}
+	return []tenantdb.Check{
+		check("notary: copy outside the database", s.Outside, notary.OutsideAgrees, "konstruct notary resume"),
+		check("notary: cluster of the transaction ids", moved, "this one", "konstruct notary resume"),
+		check("notary: events wait without a checkpoint", behind, "no", "konstruct notary run; it says what holds it back"),
+	}, nil
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -47,6 +48,9 @@ func (r auditProveCmd) Run(ctx context.Context, a *app) error {
 	defer done()
 	raw, err := notary.Prove(ctx, c.DB, r.Tenant, r.ID, func(f ledger.Field) bool { return !withheld[f] })
 	if err != nil {
+		return err
+	}
+	if err := a.mustRecord(ctx, c.app, r.Tenant, audit.ActionProof, map[string]any{"event_id": r.ID, "withheld": r.Withhold}); err != nil {
 		return err
 	}
 	if r.Out == "-" {
@@ -111,6 +115,10 @@ func (r auditEvidenceCmd) Run(ctx context.Context, a *app) (err error) {
 	}
 	if err := errors.Join(w.Flush(), out.Sync(), out.Close()); err != nil {
 		return fmt.Errorf("write the bundle: %w", err)
+	}
+	if err := a.mustRecord(ctx, c.app, r.Tenant, audit.ActionEvidence, map[string]any{"filter": f, "withheld": r.Withhold, "matching_events": made.Matching,
+		"manifest_sha256": hex.EncodeToString(made.Manifest[:])}); err != nil {
+		return err
 	}
 	if err := os.Rename(out.Name(), r.Out); err != nil {
 		return fmt.Errorf("write the bundle: %w", err)
@@ -292,7 +300,12 @@ func (r auditVerifyCmd) Run(ctx context.Context, a *app) error {
 	if !r.Full && r.Tenant == nil {
 		v.Since = readState(a.verified(id))
 	}
-	state, err := a.verify(ctx, c, v, r.Receipts)
+	state, err := a.verify(ctx, c.Config, v, r.Receipts)
+	what := map[string]any{"full": v.Since == nil, "holds": err == nil}
+	if r.Tenant != nil {
+		what["tenant_id"] = r.Tenant
+	}
+	a.noteRecord(ctx, c.app, audit.ActionVerify, what)
 	if state != nil {
 		raw, _ := json.Marshal(state) // plain values
 		path := a.verified(id)

@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/konstruct/konstruct/audit"
 	"github.com/konstruct/konstruct/ledger"
 	"github.com/konstruct/konstruct/notary"
 	"github.com/konstruct/konstruct/tenantdb"
@@ -28,19 +29,25 @@ type notaryCmd struct {
 	Key     notaryKeyCmd     `cmd:"" help:"The notary's key: show it, rotate it."`
 }
 
-// office is the notary's database and configuration.
-func (a *app) office(ctx context.Context, what string) (notary.Config, func(), error) {
+// office is the notary's configuration with its database, and where what operators do is recorded.
+type office struct {
+	notary.Config
+	app string // connection URL of konstruct_app
+}
+
+// office opens the notary's database.
+func (a *app) office(ctx context.Context, what string) (c office, closeAll func(), err error) {
 	u, done, err := a.database(ctx)
 	if err != nil {
-		return notary.Config{}, nil, err
+		return c, nil, err
 	}
 	url, err := need(u.notary, "KONSTRUCT_NOTARY_DATABASE_URL", what)
 	if err != nil {
 		done()
-		return notary.Config{}, nil, err
+		return c, nil, err
 	}
-	c, err := a.notaryConfig()
-	if err != nil {
+	c.app = u.app
+	if c.Config, err = a.notaryConfig(); err != nil {
 		done()
 		return c, nil, err
 	}
@@ -110,7 +117,7 @@ func (r notaryRunCmd) Run(ctx context.Context, a *app) error {
 	sequenced := int64(0)
 	c.Progress = func(n int64) { sequenced += n; p.set(sequenced, sequenced, sequenced) }
 	defer p.done()
-	n, err := notary.New(c)
+	n, err := notary.New(c.Config)
 	if err != nil {
 		return err
 	}
@@ -122,7 +129,7 @@ func (r notaryRunCmd) Run(ctx context.Context, a *app) error {
 			}
 		}
 		p.done()
-		return a.situation(ctx, c)
+		return a.situation(ctx, c.Config)
 	}
 	key, err := c.Keys.Read()
 	if err != nil {
@@ -130,7 +137,7 @@ func (r notaryRunCmd) Run(ctx context.Context, a *app) error {
 	}
 	fmt.Fprintf(a.err, "konstruct: notary %s, last checkpoint kept in %s\n", key.Key, c.Outside)
 	if r.Serve != "" {
-		stop, err := a.serve(r.Serve, c, n)
+		stop, err := a.serve(r.Serve, c.Config, n)
 		if err != nil {
 			return err
 		}
@@ -171,7 +178,7 @@ func (notaryStatusCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	defer done()
-	return a.situation(ctx, c)
+	return a.situation(ctx, c.Config)
 }
 
 func (a *app) situation(ctx context.Context, c notary.Config) error {
@@ -223,7 +230,8 @@ func (r notaryResumeCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	defer done()
-	s, err := notary.Resume(ctx, c, r.Believe)
+	s, err := notary.Resume(ctx, c.Config, r.Believe)
+	a.noteRecord(ctx, c.app, audit.ActionResume, map[string]any{"situation": s, "believe": r.Believe, "refused": err != nil})
 	if printErr := a.printSituation(s, c.Outside); err == nil {
 		err = printErr
 	}
@@ -304,11 +312,17 @@ func (r notaryKeyShowCmd) Run(a *app) error {
 type notaryKeyRotateCmd struct{}
 
 // Run makes the next key.
-func (notaryKeyRotateCmd) Run(a *app) error {
+func (notaryKeyRotateCmd) Run(ctx context.Context, a *app) error {
+	u, done, err := a.database(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
 	next, err := a.keys().Rotate()
 	if err != nil {
 		return err
 	}
+	a.noteRecord(ctx, u.app, audit.ActionRotate, map[string]any{"next": next.String()})
 	if a.JSON {
 		return a.json(map[string]string{"next": next.String()})
 	}
