@@ -45,6 +45,9 @@ func (f *figures) add(events int64, oldest time.Time, size int64) {
 
 func (f *figures) mismatch() { f.mismatches.Add(1) }
 
+// Lag is how long the oldest event of the last round had waited until it was signed; 0 when the round had none.
+func (n *Notary) Lag() time.Duration { return time.Duration(n.figures.lag.Load()) * time.Microsecond }
+
 // Collector returns the notary's figures for Prometheus, under konstruct_notary_.
 func (n *Notary) Collector() prometheus.Collector { return collector{&n.figures} }
 

@@ -62,6 +62,19 @@ func Prove(ctx context.Context, db *tenantdb.Evidence, tenant, event uuid.UUID, 
 	return out, nil
 }
 
+// Sample returns some events of a tenant, spread over its log: for who measures.
+func Sample(ctx context.Context, db *tenantdb.Evidence, tenant uuid.UUID, n int) (ids []uuid.UUID, err error) {
+	err = db.Snapshot(ctx, func(tx pgx.Tx) error {
+		rows, err := tx.Query(ctx, `SELECT event_id FROM audit_tiles WHERE tenant_id = $1 AND level = 0 ORDER BY tile * 7919 % 10007 LIMIT $2`, tenant, n)
+		if err != nil {
+			return err
+		}
+		ids, err = pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
+		return err
+	})
+	return ids, err
+}
+
 // sealed reads one event with its seal, which must match.
 func sealed(ctx context.Context, tx pgx.Tx, tenant, event uuid.UUID) (s audit.Sealed, err error) {
 	if s, err = sealOf(ctx, tx, tenant, event); err != nil {

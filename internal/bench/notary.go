@@ -1,0 +1,247 @@
+package bench
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/konstruct/konstruct/audit"
+	"github.com/konstruct/konstruct/evidence"
+	"github.com/konstruct/konstruct/notary"
+	"github.com/konstruct/konstruct/tenantdb"
+)
+
+// proofs is how many proofs are timed.
+const proofs = 200
+
+// Notary measures the notary on a trail of n events: how it keeps up with writers, what a checkpoint costs on an
+// empty and on a grown trail, catching up, verification, one proof, evidence for a tenth of a tenant's time against all of it, and the
+// stranger's verification.
+func (b *Bench) Notary(ctx context.Context, n int64, progress func(done, total int64)) (lines []Line, err error) {
+	door, err := tenantdb.Open(ctx, b.url("konstruct_app"))
+	if err != nil {
+		return nil, err
+	}
+	defer door.Close()
+	db, err := tenantdb.OpenEvidence(ctx, b.url("konstruct_notary"))
+	if err != nil {
+		return nil, err
+	}
+	defer db.Close()
+	c := notary.Config{DB: db, Keys: notary.Keys{File: filepath.Join(b.Dir, "notary", "key"), Name: "konstruct.example/bench"},
+		Outside: notary.File(filepath.Join(b.Dir, "notary", "checkpoint")), Logger: slog.New(slog.NewTextHandler(io.Discard, nil))}
+	o, err := notary.New(c)
+	if err != nil {
+		return nil, err
+	}
+	defer o.Close()
+	for _, measure := range []func() ([]Line, error){
+		func() ([]Line, error) { l, err := b.checkpoint(ctx, door, o, "an empty trail"); return []Line{l}, err },
+		func() ([]Line, error) { return b.keepsUp(ctx, door, o) },
+		func() ([]Line, error) { return b.catchUp(ctx, door, o, n, progress) },
+		func() ([]Line, error) {
+			l, err := b.checkpoint(ctx, door, o, "the grown trail")
+			return []Line{l.against(lines[0])}, err
+		},
+		func() ([]Line, error) { return b.proves(ctx, db) },
+		func() ([]Line, error) { return b.verifies(ctx, db, c) },
+		func() ([]Line, error) { return b.strangers(ctx, db, c) },
+	} {
+		some, err := measure()
+		if err != nil {
+			return nil, err
+		}
+		lines = append(lines, some...)
+	}
+	return lines, nil
+}
+
+// checkpoint measures a round that has one new event.
+func (b *Bench) checkpoint(ctx context.Context, door *tenantdb.Door, o *notary.Notary, on string) (Line, error) {
+	if _, err := o.Round(ctx); err != nil { // what waited is not what is measured
+		return Line{}, err
+	}
+	return b.measure(ctx, "event and checkpoint, "+on, "checkpoints", 1, 1, func(int) error {
+		if _, err := audit.Log(ctx, door, tenantNumber(1), sample()); err != nil {
+			return err
+		}
+		_, err := o.Round(ctx)
+		return err
+	})
+}
+
+// keepsUp has two connections write batches as fast as they can while the notary makes a checkpoint a second, and
+// says how long the oldest event of each round had waited for its signature.
+func (b *Bench) keepsUp(ctx context.Context, door *tenantdb.Door, o *notary.Notary) ([]Line, error) {
+	alone, err := b.writes(ctx, door, func() {})
+	if err != nil {
+		return nil, err
+	}
+	var lags []time.Duration
+	stop, done := make(chan struct{}), make(chan error, 1)
+	beside, err := b.writes(ctx, door, func() {
+		go func() {
+			for {
+				begin := time.Now()
+				more, err := o.Round(ctx)
+				if err != nil {
+					done <- err
+					return
+				}
+				if lag := o.Lag(); lag > 0 {
+					lags = append(lags, lag)
+				}
+				wait := time.Second - time.Since(begin)
+				if more {
+					wait = 0
+				}
+				select {
+				case <-stop:
+					done <- nil
+					return
+				case <-time.After(wait):
+				}
+			}
+		}()
+	})
+	close(stop)
+	if err := errors.Join(err, <-done); err != nil {
+		return nil, err
+	}
+	for more := true; more; {
+		if more, err = o.Round(ctx); err != nil {
+			return nil, err
+		}
+	}
+	alone.What, beside.What = "batches of 1,000, 2 connections, no notary", "batches of 1,000, 2 connections, beside the notary"
+	beside = beside.against(alone)
+	slices.Sort(lags)
+	if len(lags) > 0 {
+		beside.Note = fmt.Sprintf("the oldest event of a round waited %.1f s at the median, %.1f s at the 95th percentile (%d rounds)",
+			lags[len(lags)/2].Seconds(), lags[len(lags)*95/100].Seconds(), len(lags))
+	}
+	return []Line{alone, beside}, nil
+}
+
+func (b *Bench) writes(ctx context.Context, door *tenantdb.Door, start func()) (Line, error) {
+	if err := b.settle(ctx); err != nil {
+		return Line{}, err
+	}
+	start()
+	begin, n := time.Now(), int64(0)
+	length := max(b.Time, 10*time.Second) // some rounds must fit in
+	err := appendTo(ctx, door, func(k int64) bool { n = k; return time.Since(begin) < length })
+	return Line{Unit: "events", Rate: float64(n*batch) / time.Since(begin).Seconds()}, err
+}
+
+// catchUp writes n events with no notary, and measures putting them in order.
+func (b *Bench) catchUp(ctx context.Context, door *tenantdb.Door, o *notary.Notary, n int64, progress func(done, total int64)) ([]Line, error) {
+	begin := time.Now()
+	if err := appendTo(ctx, door, func(k int64) bool { progress(k*batch, n); return k*batch < n }); err != nil {
+		return nil, err
+	}
+	wrote := Line{What: "writing what the notary will catch up with", Unit: "events", Rate: float64(n) / time.Since(begin).Seconds()}
+	if err := b.settle(ctx); err != nil {
+		return nil, err
+	}
+	begin = time.Now()
+	for more := true; more; {
+		var err error
+		if more, err = o.Round(ctx); err != nil {
+			return nil, err
+		}
+	}
+	l := Line{What: "catching up: read again, recomputed, put in order, signed", Unit: "events", Rate: float64(n) / time.Since(begin).Seconds(), Note: fmt.Sprintf("%d events", n)}
+	return []Line{wrote, l.against(wrote)}, nil
+}
+
+// proves measures one proof of an event from anywhere in a tenant's log.
+func (b *Bench) proves(ctx context.Context, db *tenantdb.Evidence) ([]Line, error) {
+	ids, err := notary.Sample(ctx, db, tenantNumber(1), proofs)
+	if err != nil {
+		return nil, err
+	}
+	if len(ids) == 0 {
+		return nil, errors.New("no events to prove")
+	}
+	i := 0
+	l, err := b.measure(ctx, "one proof", "proofs", 1, 1, func(int) error {
+		i++
+		_, err := notary.Prove(ctx, db, tenantNumber(1), ids[i%len(ids)], nil)
+		return err
+	})
+	return []Line{l}, err
+}
+
+// verifies measures the whole verification, against reading the same rows.
+func (b *Bench) verifies(ctx context.Context, db *tenantdb.Evidence, c notary.Config) ([]Line, error) {
+	base, err := b.reading(ctx, db)
+	if err != nil {
+		return nil, err
+	}
+	begin := time.Now()
+	r, err := notary.Verify(ctx, db, notary.Verification{Outside: c.Outside, Found: func(audit.Finding) {}})
+	if err != nil {
+		return nil, err
+	}
+	if !r.OK() {
+		return nil, fmt.Errorf("verification found %+v", r)
+	}
+	l := Line{What: "verify: rows, seals, logs, checkpoints, the copy outside", Unit: "events", Rate: float64(r.Events) / time.Since(begin).Seconds(), Note: fmt.Sprintf("%d events, %d checkpoints", r.Events, r.Checkpoints)}
+	return []Line{base, l.against(base)}, nil
+}
+
+// strangers measures evidence of the newest tenth of a tenant's log against all of it, and its verification.
+func (b *Bench) strangers(ctx context.Context, db *tenantdb.Evidence, c notary.Config) (lines []Line, err error) {
+	key, err := c.Keys.Read()
+	if err != nil {
+		return nil, err
+	}
+	of := tenantNumber(1)
+	other := "tool_invocation" // matches nothing: each event shows what excludes it
+	for _, k := range []struct {
+		what   string
+		filter evidence.Filter
+	}{{"evidence: all of a tenant's events", evidence.Filter{}}, {"evidence: none matches, each shows that", evidence.Filter{Action: &other}}} {
+		made, line, err := b.evidence(ctx, db, of, k.filter)
+		if err != nil {
+			return nil, err
+		}
+		line.What = k.what
+		begin := time.Now()
+		r, err := evidence.Verify(bytes.NewReader(made), int64(len(made)), evidence.Trust{Key: key.Key})
+		if err != nil || !r.OK() {
+			return nil, fmt.Errorf("%+v, %w", r, err)
+		}
+		n := float64(r.Matching + r.Excluded)
+		verify := Line{What: "a stranger verifies it", Unit: "events", Rate: n / time.Since(begin).Seconds(), Note: fmt.Sprintf("%.0f events, %.0f bytes each", n, float64(len(made))/n)}
+		lines = append(lines, line, verify.against(line))
+	}
+	return lines, nil
+}
+
+func (b *Bench) evidence(ctx context.Context, db *tenantdb.Evidence, of uuid.UUID, f evidence.Filter) ([]byte, Line, error) {
+	path := filepath.Join(b.Dir, "bundle.zip")
+	out, err := os.Create(path)
+	if err != nil {
+		return nil, Line{}, err
+	}
+	defer os.Remove(path)
+	begin := time.Now()
+	made, err := notary.Evidence(ctx, db, of, f, nil, out, nil)
+	took := time.Since(begin)
+	if err = errors.Join(err, out.Close()); err != nil {
+		return nil, Line{}, err
+	}
+	raw, err := os.ReadFile(path)
+	return raw, Line{Unit: "events", Rate: float64(made.Matching+made.Excluded) / took.Seconds()}, err
+}
