@@ -188,7 +188,7 @@ const evidenceStride = 16
 
 // leavesOf writes the leaves [from, to) in the log's order.
 func leavesOf(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, from, to int64, w *evidence.Writer, progress func(done, total int64)) error {
-	if _, err := tx.Exec(ctx, `SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; SET LOCAL jit = off`); err != nil {
+	if _, err := tx.Exec(ctx, tenantdb.Nested); err != nil {
 		return err
 	}
 	for at := from; at < to; {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/konstruct/konstruct/audit"
 	"github.com/konstruct/konstruct/ledger"
+	"github.com/konstruct/konstruct/tenantdb"
 )
 
 // Round puts what is new in order, makes and signs checkpoints, and returns whether more waits. It does
@@ -77,6 +78,9 @@ type round struct {
 // sequence reads what is new below the horizon, appends it to its logs, and stores heads and tiles.
 func (r *round) sequence(ctx context.Context, tx pgx.Tx) error {
 	n := r.n
+	if _, err := tx.Exec(ctx, tenantdb.Nested); err != nil {
+		return err
+	}
 	// Another notary may have been at work while we were not looking.
 	var size int64
 	var horizon uint64
