@@ -31,6 +31,7 @@ fuzz: setup ## fuzz the leaf encoder, checkpoints, proofs and bundles, the reade
 	go test -run '^$$' -fuzz FuzzRecordBytes -fuzztime 1m -fuzzminimizetime 1x ./ledger
 	go test -run '^$$' -fuzz FuzzNotes -fuzztime 1m -fuzzminimizetime 1x ./ledger
 	go test -run '^$$' -fuzz FuzzTilePath -fuzztime 1m -fuzzminimizetime 1x ./ledger
+	go test -run '^$$' -fuzz FuzzTimestamp -fuzztime 1m -fuzzminimizetime 1x ./ledger
 	go test -run '^$$' -fuzz FuzzBundle -fuzztime 1m -fuzzminimizetime 1x ./evidence
 	go test -run '^$$' -fuzz FuzzZip -fuzztime 1m -fuzzminimizetime 1x ./evidence
 	go test -run '^$$' -fuzz FuzzHTML -fuzztime 1m -fuzzminimizetime 1x ./extract

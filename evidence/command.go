@@ -2,6 +2,7 @@ package evidence
 
 import (
 	"bufio"
+	"crypto/x509"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -21,6 +22,7 @@ type Command struct {
 	Witnesses []string // likewise
 	Quorum    int
 	Receipts  []string // files
+	Authority string   // a file of PEM certificates: the roots of the time-stamping authorities that are believed
 	Events    string   // where to write the proven events; empty: nowhere
 	Progress  func(done, total int64)
 }
@@ -48,6 +50,16 @@ func (c Command) Run() (*Result, error) {
 			return nil, fmt.Errorf("--receipt: %w", err)
 		}
 		t.Receipts = append(t.Receipts, raw)
+	}
+	if c.Authority != "" {
+		raw, err := readFile(c.Authority)
+		if err != nil {
+			return nil, fmt.Errorf("--tsa: %w", err)
+		}
+		t.Authorities = x509.NewCertPool()
+		if !t.Authorities.AppendCertsFromPEM([]byte(raw)) {
+			return nil, fmt.Errorf("--tsa: %s holds no certificate in PEM", c.Authority)
+		}
 	}
 	f, err := os.Open(c.Bundle)
 	if err != nil {

@@ -45,9 +45,9 @@ type Manifest struct {
 	// Super is the super-log's signed checkpoint, with what witnesses said.
 	Super string `json:"super_checkpoint"`
 	Keys  []Key  `json:"keys"`
-	// Timestamps are RFC 3161 time-stamps of Super's text, by their authority's name.
-	Timestamps map[string][]byte `json:"timestamps,omitempty"`
-	Summary    Hash              `json:"summary_sha256"`
+	// Stamp is an RFC 3161 time-stamp of the super-log, the first that covers the range where there is one.
+	Stamp   *Stamp `json:"timestamp,omitempty"`
+	Summary Hash   `json:"summary_sha256"`
 }
 
 // Head is a tenant's signed checkpoint and its place in the super-log.
@@ -68,6 +68,14 @@ type Key struct {
 	// Rotation is the super-log's checkpoint that the key before this one signed too, with this one in it.
 	Rotation      string `json:"rotation_checkpoint,omitempty"`
 	RotationProof []Hash `json:"rotation_proof,omitempty"`
+}
+
+// Stamp is a time-stamp of the super-log at a size, and the proof that Super's tree goes on from there.
+type Stamp struct {
+	Size  int64  `json:"size"`
+	Root  Hash   `json:"root"`
+	Token []byte `json:"token"` // RFC 3161's TimeStampToken, DER
+	Proof []Hash `json:"consistency_proof"`
 }
 
 // Hash is 32 bytes, written in base64.

@@ -4,6 +4,7 @@ import (
 	"archive/zip"
 	"bufio"
 	"crypto/sha256"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -19,6 +20,8 @@ type Trust struct {
 	// Witnesses are the witnesses believed, and Quorum how many of them must have cosigned.
 	Witnesses []ledger.Verifier
 	Quorum    int
+	// Authorities are the roots of time-stamping authorities that are believed; nil: a time-stamp is not looked at.
+	Authorities *x509.CertPool
 	// Receipts are signed receipts to hold the bundle against.
 	Receipts []string
 	// Event, when not nil, hears of each proven event that matches, in the log's order.
@@ -45,8 +48,9 @@ type Result struct {
 	Matching  int64                `json:"matching_events"`
 	Excluded  int64                `json:"excluded_events"`
 	Witnesses []ledger.Cosignature `json:"witnesses"`
-	Holds     []string             `json:"holds"`    // in plain words
-	Problems  []Problem            `json:"problems"` // the first thousand
+	Stamped   time.Time            `json:"stamped_at,omitzero"` // by the time-stamping authority's clock
+	Holds     []string             `json:"holds"`               // in plain words
+	Problems  []Problem            `json:"problems"`            // the first thousand
 	Count     int64                `json:"problem_count"`
 }
 
@@ -98,8 +102,9 @@ func Verify(bundle io.ReaderAt, size int64, t Trust) (*Result, error) {
 		return nil, err
 	}
 	c.witnesses()
+	authority := c.stamp()
 	c.receipts()
-	c.inWords()
+	c.inWords(authority)
 	return c.Result, nil
 }
 
@@ -435,8 +440,36 @@ func (c *check) witnesses() {
 	}
 }
 
+// stamp checks the time-stamp against the roots that are believed, and returns who gave it.
+func (c *check) stamp() string {
+	if c.t.Authorities == nil {
+		return ""
+	}
+	s := c.m.Stamp
+	if s == nil {
+		c.problem("", "time-stamp", "the bundle holds none, and you named whom you would believe")
+		return ""
+	}
+	then := ledger.Checkpoint{Origin: c.super.Origin, Size: s.Size, Root: ledger.Hash(s.Root)}
+	proof := make([]ledger.Hash, len(s.Proof))
+	for i, h := range s.Proof {
+		proof[i] = ledger.Hash(h)
+	}
+	if err := c.super.Extends(then, proof); err != nil {
+		c.problem("", "time-stamp", "%v", err)
+		return ""
+	}
+	t, err := ledger.VerifyTimestamp(s.Token, then.Text(), c.t.Authorities)
+	if err != nil {
+		c.problem("", "time-stamp", "%v", err)
+		return ""
+	}
+	c.Stamped = t.At
+	return t.Authority
+}
+
 // inWords says what holds.
-func (c *check) inWords() {
+func (c *check) inWords(authority string) {
 	if !c.OK() {
 		return
 	}
@@ -454,6 +487,12 @@ func (c *check) inWords() {
 	}
 	for _, w := range c.Witnesses {
 		say("witnessed by %s at %s", w.Witness, time.Unix(w.At, 0).UTC().Format(time.RFC3339))
+	}
+	switch {
+	case authority != "" && c.m.To.Index < c.m.Stamp.Size:
+		say("existed by %s, says %s: everything in the range stood in the log that it time-stamped", c.Stamped.Format(time.RFC3339), authority)
+	case authority != "":
+		say("time-stamped by %s at %s, before the range ends: what entered the log later has no time but the notary's", authority, c.Stamped.Format(time.RFC3339))
 	}
 	if len(c.Witnesses) == 0 {
 		say("witnessed by nobody that you named: that the notary shows everybody the same log rests on its word")

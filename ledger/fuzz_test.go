@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"bytes"
 	"crypto/ed25519"
+	"crypto/x509"
+	"math/big"
 	"testing"
 
 	"github.com/konstruct/konstruct/ledger"
@@ -81,6 +83,22 @@ func FuzzTilePath(f *testing.F) {
 	f.Fuzz(func(t *testing.T, path string) {
 		if tile, ok := ledger.ParseTilePath(path); ok && ledger.TilePath(tile) != path {
 			t.Errorf("%q is read as %q", path, ledger.TilePath(tile))
+		}
+	})
+}
+
+// FuzzTimestamp gives the time-stamp readers any bytes: no token verifies under no root.
+func FuzzTimestamp(f *testing.F) {
+	request, err := ledger.TimestampRequest("text", big.NewInt(7))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(request)
+	f.Add([]byte{0x30, 0x80})
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		_, _ = ledger.TimestampToken(raw)
+		if _, err := ledger.VerifyTimestamp(raw, "text", x509.NewCertPool()); err == nil {
+			t.Error("a token of nobody's is believed")
 		}
 	})
 }

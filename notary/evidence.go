@@ -86,6 +86,9 @@ func plan(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, f evidence.Filter) (
 	if err == nil {
 		m.Keys, err = keysOf(ctx, tx, super)
 	}
+	if err == nil {
+		m.Stamp, err = stampFor(ctx, tx, super, end.anchor)
+	}
 	return m, first.size, end.size, err
 }
 
@@ -181,6 +184,30 @@ func keysOf(ctx context.Context, tx pgx.Tx, super *superTree) ([]evidence.Key, e
 		out = append(out, shown)
 	}
 	return out, nil
+}
+
+// stampFor is the first time-stamp that covers a head's leaf in the super-log, or else the last before it; nil where there is none.
+func stampFor(ctx context.Context, tx pgx.Tx, super *superTree, anchor int64) (*evidence.Stamp, error) {
+	var s evidence.Stamp
+	var root []byte
+	err := tx.QueryRow(ctx, `SELECT w.size, w.said, h.root FROM audit_witnesses w JOIN audit_heads h USING (tenant_id, size)
+	  WHERE w.tenant_id = $1 AND w.kind = 'timestamp' AND w.size <= $2 ORDER BY w.size > $3 DESC, CASE WHEN w.size > $3 THEN w.size ELSE -w.size END LIMIT 1`,
+		Operator, super.size, anchor).Scan(&s.Size, &s.Token, &root)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read time-stamps: %w", err)
+	}
+	copy(s.Root[:], root)
+	p, err := tlog.ProveTree(super.size, s.Size, super.hashes)
+	if err != nil {
+		return nil, fmt.Errorf("the super-log at size %d: %w", s.Size, err)
+	}
+	for _, h := range p {
+		s.Proof = append(s.Proof, evidence.Hash(h))
+	}
+	return &s, nil
 }
 
 // evidenceStride is how many tiles' events are read at once.

@@ -31,6 +31,8 @@ type Config struct {
 	Heartbeat time.Duration
 	// Witnesses are asked to cosign the super-log's checkpoints.
 	Witnesses []Witness
+	// Authority time-stamps the super-log's checkpoints; nil: nobody does.
+	Authority *Authority
 	// Logger hears of what went wrong; nil is slog.Default().
 	Logger *slog.Logger
 	// Progress, when not nil, hears how many events a catching-up notary has put in order.

@@ -53,7 +53,7 @@ func Look(ctx context.Context, db *tenantdb.Evidence, o Outside) (s Situation, e
 
 func look(ctx context.Context, tx pgx.Tx, o Outside, kept string) (s Situation, err error) {
 	if err := tx.QueryRow(ctx, `SELECT c.system_identifier, coalesce(e.system_identifier, c.system_identifier), coalesce(e.epoch, 1),
-	    coalesce((SELECT max(size) FROM audit_checkpoints WHERE tenant_id = $1), 0), coalesce((SELECT max(size) FROM audit_witnesses WHERE tenant_id = $1), 0)
+	    coalesce((SELECT max(size) FROM audit_checkpoints WHERE tenant_id = $1), 0), coalesce((SELECT max(size) FROM audit_witnesses WHERE tenant_id = $1 AND kind = 'cosignature'), 0)
 	  FROM pg_control_system() c LEFT JOIN (SELECT * FROM audit_epochs WHERE tenant_id = $1 ORDER BY epoch DESC LIMIT 1) e ON true`, Operator).Scan(&s.Cluster, &s.Before, &s.Epoch, &s.Signed, &s.Witnesses); err != nil {
 		return s, fmt.Errorf("look at the notary's state: %w", err)
 	}

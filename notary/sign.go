@@ -38,6 +38,7 @@ func (n *Notary) sign(ctx context.Context) error {
 	}
 	n.stored = size
 	n.ask()
+	n.stamp()
 	return nil
 }
 

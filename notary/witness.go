@@ -47,10 +47,12 @@ const (
 // asking is the conversations with the witnesses, one each, which go on beside the rounds.
 type asking struct {
 	sync.WaitGroup
-	mu   sync.Mutex
-	next map[string]int64 // by witness: the size to ask for when the one under way is done; there while it is busy
-	said map[string]int64 // by witness: the size it cosigned last
-	fork error            // a witness has seen more than there is here
+	mu       sync.Mutex
+	next     map[string]int64 // by witness: the size to ask for when the one under way is done; there while it is busy
+	said     map[string]int64 // by witness: the size it cosigned last
+	fork     error            // a witness has seen more than there is here
+	stamped  time.Time        // when a time-stamp was given last
+	stamping bool
 }
 
 // ask asks the witnesses to cosign the newest checkpoint. One that is slow skips those in between; nothing waits for it.

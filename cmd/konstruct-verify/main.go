@@ -19,6 +19,7 @@ func run() int {
 	flag.StringVar(&c.Key, "key", "", "the notary's public key, or a file that holds it, from somewhere else than the bundle")
 	flag.IntVar(&c.Quorum, "quorum", 0, "how many of the witnesses must have cosigned")
 	flag.StringVar(&c.Events, "events", "", "write the proven events to this file, a JSON object a line")
+	flag.StringVar(&c.Authority, "tsa", "", "a file of PEM certificates: the time-stamping authorities that you believe")
 	flag.BoolVar(&asJSON, "json", false, "print JSON")
 	flag.Func("witness", "the key of a witness that you trust; can be repeated", func(s string) error { c.Witnesses = append(c.Witnesses, s); return nil })
 	flag.Func("receipt", "a receipt that the bundle must keep; can be repeated", func(s string) error { c.Receipts = append(c.Receipts, s); return nil })

@@ -34,6 +34,8 @@ type settings struct {
 	NotaryKey             string `help:"The key itself." env:"KONSTRUCT_NOTARY_KEY" placeholder:"KEY"`
 	NotaryOutside         string `help:"File that keeps the last signed checkpoint outside the database, best on another machine; notary/checkpoint in the data folder." env:"KONSTRUCT_NOTARY_OUTSIDE" placeholder:"FILE"`
 	NotaryWitnesses       string `help:"File that lists witnesses: a key and a URL a line." env:"KONSTRUCT_NOTARY_WITNESSES" placeholder:"FILE"`
+	NotaryTSA             string `help:"URL of a time-stamping authority (RFC 3161) for the super-log's checkpoints." env:"KONSTRUCT_NOTARY_TSA" placeholder:"URL"`
+	NotaryTSARoots        string `help:"File of PEM certificates that the authority's must lead to." env:"KONSTRUCT_NOTARY_TSA_ROOTS" placeholder:"FILE"`
 	Listen                string `help:"Address the service listens on (not there yet)." env:"KONSTRUCT_LISTEN" default:"127.0.0.1:8080" placeholder:"ADDR"`
 	EmbedURL              string `help:"Base URL of an OpenAI-compatible embeddings endpoint; empty is the local model." env:"KONSTRUCT_EMBED_URL" placeholder:"URL"`
 	EmbedKey              string `help:"Its key." env:"KONSTRUCT_EMBED_KEY" placeholder:"KEY"`

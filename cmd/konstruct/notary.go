@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -80,6 +81,16 @@ func (a *app) notaryConfig() (notary.Config, error) {
 				return c, coded{fmt.Errorf("%s: %w", a.NotaryWitnesses, err), exitUsage}
 			}
 			c.Witnesses = append(c.Witnesses, w)
+		}
+	}
+	if a.NotaryTSA != "" {
+		raw, err := small(a.NotaryTSARoots, maxConfig)
+		if err != nil {
+			return c, coded{fmt.Errorf("KONSTRUCT_NOTARY_TSA_ROOTS: %w", err), exitUsage}
+		}
+		c.Authority = &notary.Authority{URL: a.NotaryTSA, Roots: x509.NewCertPool()}
+		if !c.Authority.Roots.AppendCertsFromPEM(raw) {
+			return c, coded{fmt.Errorf("KONSTRUCT_NOTARY_TSA_ROOTS: %s holds no certificate in PEM", a.NotaryTSARoots), exitUsage}
 		}
 	}
 	return c, nil
