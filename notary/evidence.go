@@ -79,9 +79,9 @@ func plan(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, f evidence.Filter) (
 			return nil, 0, 0, err
 		}
 	}
-	r := tlog.TileHashReader(tlog.Tree{N: last.size, Hash: tlog.Hash(last.root)}, &reader{ctx, tx, tenant, last.size})
-	if m.Before, err = joining(r, 0, first.size); err == nil {
-		m.After, err = joining(r, end.size, last.size)
+	r := &reader{ctx, tx, tenant, last.size}
+	if m.Before, err = joining(r, last, 0, first.size); err == nil {
+		m.After, err = joining(r, last, end.size, last.size)
 	}
 	if err == nil {
 		m.Keys, err = keysOf(ctx, tx, super)
@@ -121,7 +121,7 @@ func choose(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, until time.Time) (
 
 // headAt is a tenant's signed head by time, in the super-log of a size.
 func headAt(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, size int64, where string, at time.Time) (head, string, error) {
-	rows, err := tx.Query(ctx, `SELECT h.size, h.anchor, h.root, h.at, h.salt, h.segment, h.xid::text::bigint, h.event_id, c.note FROM audit_heads h JOIN audit_checkpoints c USING (tenant_id, size, anchor)
+	rows, err := tx.Query(ctx, `SELECT `+ofHead+`, c.note FROM audit_heads h JOIN audit_checkpoints c USING (tenant_id, size, anchor)
 	  WHERE h.tenant_id = $1 AND h.anchor < $2 AND `+where+` LIMIT 1`, tenant, size, at)
 	if err != nil {
 		return head{}, "", err
@@ -135,13 +135,8 @@ func shownHead(super *superTree, h head, note string) (evidence.Head, error) {
 }
 
 // joining are the hashes that stand for the leaves [begin, end).
-func joining(r tlog.HashReader, begin, end int64) ([]evidence.Hash, error) {
-	nodes := ledger.RangeNodes(begin, end)
-	at := make([]int64, len(nodes))
-	for i, id := range nodes {
-		at[i] = tlog.StoredHashIndex(int(id.Level), int64(id.Index))
-	}
-	hashes, err := r.ReadHashes(at)
+func joining(r *reader, last head, begin, end int64) ([]evidence.Hash, error) {
+	hashes, err := r.subtrees(last, begin, end)
 	if err != nil {
 		return nil, fmt.Errorf("leaves %d to %d: %w", begin, end, err)
 	}

@@ -106,16 +106,16 @@ func sealOf(ctx context.Context, tx pgx.Tx, tenant, event uuid.UUID) (s audit.Se
 
 // proven returns a leaf's hash, proven in a head's root.
 func proven(r *reader, h head, index int64) (ledger.Hash, error) {
-	hashes, err := tlog.TileHashReader(tlog.Tree{N: h.size, Hash: tlog.Hash(h.root)}, r).ReadHashes([]int64{tlog.StoredHashIndex(0, index)})
+	hashes, err := r.prove(h, []int64{tlog.StoredHashIndex(0, index)})
 	if err != nil {
 		return ledger.Hash{}, fmt.Errorf("leaf %d of log %s: %w", index, r.tenant, err)
 	}
-	return ledger.Hash(hashes[0]), nil
+	return hashes[0], nil
 }
 
 // headCovering is the first signed head that a leaf is in.
 func headCovering(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, index int64) (head, string, error) {
-	rows, err := tx.Query(ctx, `SELECT h.size, h.anchor, h.root, h.at, h.salt, h.segment, h.xid::text::bigint, h.event_id, c.note FROM audit_checkpoints c JOIN audit_heads h USING (tenant_id, size, anchor)
+	rows, err := tx.Query(ctx, `SELECT `+ofHead+`, c.note FROM audit_checkpoints c JOIN audit_heads h USING (tenant_id, size, anchor)
 	  WHERE c.tenant_id = $1 AND c.size > $2 ORDER BY c.size, c.anchor LIMIT 1`, tenant, index)
 	if err != nil {
 		return head{}, "", err
@@ -125,13 +125,16 @@ func headCovering(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, index int64)
 
 // lastSigned is a log's newest signed head, below an anchor of the super-log where one is given.
 func lastSigned(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, below int64) (h head, note string, err error) {
-	rows, err := tx.Query(ctx, `SELECT h.size, h.anchor, h.root, h.at, h.salt, h.segment, h.xid::text::bigint, h.event_id, c.note FROM audit_checkpoints c JOIN audit_heads h USING (tenant_id, size, anchor)
+	rows, err := tx.Query(ctx, `SELECT `+ofHead+`, c.note FROM audit_checkpoints c JOIN audit_heads h USING (tenant_id, size, anchor)
 	  WHERE c.tenant_id = $1 AND ($2 = 0 OR c.anchor < $2) ORDER BY c.size DESC, c.anchor DESC LIMIT 1`, tenant, below)
 	if err != nil {
 		return h, "", err
 	}
 	return signedHead(rows)
 }
+
+// ofHead are scanHead's columns of a head h.
+const ofHead = `h.size, h.anchor, h.root, h.at, h.salt, h.segment, h.xid::text::bigint, h.event_id`
 
 func signedHead(rows pgx.Rows) (h head, note string, err error) {
 	_, err = pgx.CollectExactlyOneRow(rows, func(row pgx.CollectableRow) (struct{}, error) {
@@ -207,7 +210,7 @@ type superTree struct {
 }
 
 func openSuper(ctx context.Context, tx pgx.Tx, size int64) (*superTree, error) {
-	rows, err := tx.Query(ctx, `SELECT h.size, h.anchor, h.root, h.at, h.salt, h.segment, h.xid::text::bigint, h.event_id, c.note FROM audit_checkpoints c JOIN audit_heads h USING (tenant_id, size, anchor)
+	rows, err := tx.Query(ctx, `SELECT `+ofHead+`, c.note FROM audit_checkpoints c JOIN audit_heads h USING (tenant_id, size, anchor)
 	  WHERE c.tenant_id = $1 AND ($2 = 0 OR c.size = $2) ORDER BY c.size DESC LIMIT 1`, Operator, size)
 	if err != nil {
 		return nil, err

@@ -133,18 +133,9 @@ func load(ctx context.Context, tx pgx.Tx, tenant uuid.UUID) (*logState, error) {
 	r := &reader{ctx: ctx, tx: tx, tenant: tenant, size: head.size}
 	full := head.size / ledger.TileWidth * ledger.TileWidth
 	// The roots of the perfect subtrees over the full tiles, each proven in the head's root.
-	nodes := ledger.RangeNodes(0, full)
-	at := make([]int64, len(nodes))
-	for i, id := range nodes {
-		at[i] = tlog.StoredHashIndex(int(id.Level), int64(id.Index))
-	}
-	hashes, err := tlog.TileHashReader(tlog.Tree{N: head.size, Hash: tlog.Hash(head.root)}, r).ReadHashes(at)
+	edge, err := r.subtrees(head, 0, full)
 	if err != nil {
 		return nil, fmt.Errorf("log %s does not lead to its head's root: %w", tenant, err)
-	}
-	edge := make([]ledger.Hash, len(hashes))
-	for i, h := range hashes {
-		edge[i] = ledger.Hash(h)
 	}
 	if l.edge, err = ledger.ReadRange(0, full, edge); err != nil {
 		return nil, err

@@ -82,3 +82,26 @@ func (r *reader) open(first int64) (hashes, ids []byte, err error) {
 	}
 	return hashes, ids, nil
 }
+
+// subtrees are the roots of the perfect subtrees over the leaves [begin, end), each proven in a head's root.
+func (r *reader) subtrees(h head, begin, end int64) ([]ledger.Hash, error) {
+	nodes := ledger.RangeNodes(begin, end)
+	at := make([]int64, len(nodes))
+	for i, id := range nodes {
+		at[i] = tlog.StoredHashIndex(int(id.Level), int64(id.Index))
+	}
+	return r.prove(h, at)
+}
+
+// prove reads hashes by tlog's index, each proven in a head's root.
+func (r *reader) prove(h head, at []int64) ([]ledger.Hash, error) {
+	hashes, err := tlog.TileHashReader(tlog.Tree{N: h.size, Hash: tlog.Hash(h.root)}, r).ReadHashes(at)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]ledger.Hash, len(hashes))
+	for i, x := range hashes {
+		out[i] = ledger.Hash(x)
+	}
+	return out, nil
+}

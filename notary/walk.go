@@ -89,20 +89,11 @@ func (w *walk) skip(ctx context.Context) error {
 	}
 	w.from, w.good = h.size, h.size
 	begin := h.size / ledger.TileWidth * ledger.TileWidth
-	nodes := ledger.RangeNodes(0, begin)
-	at := make([]int64, len(nodes))
-	for i, id := range nodes {
-		at[i] = tlog.StoredHashIndex(int(id.Level), int64(id.Index))
-	}
-	hashes, err := tlog.TileHashReader(tlog.Tree{N: h.size, Hash: tlog.Hash(h.root)}, &reader{ctx, w.tx, w.tenant, h.size}).ReadHashes(at)
+	edge, err := (&reader{ctx, w.tx, w.tenant, h.size}).subtrees(h, 0, begin)
 	if err != nil {
 		w.broken(fmt.Sprintf("size %d", h.size), "what was verified before does not lead to its root any more: %v", err)
 		w.from, w.good = 0, 0
 		return nil
-	}
-	edge := make([]ledger.Hash, len(hashes))
-	for i, x := range hashes {
-		edge[i] = ledger.Hash(x)
 	}
 	w.edge, err = ledger.ReadRange(0, begin, edge)
 	return err
@@ -168,21 +159,15 @@ type headRead struct {
 }
 
 func (w *walk) heads(ctx context.Context, after, upTo int64) ([]headRead, error) {
-	rows, err := w.tx.Query(ctx, `SELECT h.size, h.anchor, h.root, h.at, h.salt, h.segment, h.xid::text::bigint, h.event_id, coalesce(c.note, '')
+	rows, err := w.tx.Query(ctx, `SELECT `+ofHead+`, coalesce(c.note, '')
 	  FROM audit_heads h LEFT JOIN audit_checkpoints c USING (tenant_id, size, anchor)
 	 WHERE h.tenant_id = $1 AND h.size > $2 AND h.size <= $3 AND h.anchor >= $4 ORDER BY h.size, h.anchor`, w.tenant, after, upTo, w.seen)
 	if err != nil {
 		return nil, err
 	}
 	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (h headRead, err error) {
-		var root, salt []byte
-		var xid int64
-		if err := row.Scan(&h.size, &h.anchor, &root, &h.at, &salt, &h.last.segment, &xid, &h.last.id, &h.note); err != nil {
-			return h, err
-		}
-		copy(h.root[:], root)
-		copy(h.salt[:], salt)
-		return h, nil
+		h.head, err = scanHead(withLast{row, &h.note})
+		return h, err
 	})
 }
 

@@ -67,6 +67,13 @@ func (a *app) notaryConfig() (notary.Config, error) {
 		place = filepath.Join(a.DataDir, "notary", "checkpoint")
 	}
 	c.Outside = notary.File(place)
+	if strings.HasPrefix(place, "s3:") {
+		bucket, err := notary.OpenBucket(place)
+		if err != nil {
+			return c, coded{fmt.Errorf("KONSTRUCT_NOTARY_OUTSIDE: %w", err), exitUsage}
+		}
+		c.Outside = bucket
+	}
 	if a.NotaryWitnesses != "" {
 		raw, err := small(a.NotaryWitnesses, maxConfig)
 		if err != nil {

@@ -1,0 +1,134 @@
+package notary_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/konstruct/konstruct/internal/devpg"
+	"github.com/konstruct/konstruct/notary"
+)
+
+// realBucket runs an S3-compatible server, which make setup brings, and returns a place in a bucket of its.
+func realBucket(t *testing.T) *notary.Bucket {
+	t.Helper()
+	bin := filepath.Join(devpg.PartsDir(), "bin", "versitygw")
+	if _, err := os.Stat(bin); err != nil {
+		t.Fatalf("%v: run scripts/setup test", err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().String()
+	l.Close()
+	dir := t.TempDir()
+	for _, d := range []string{"data/evidence", "meta"} {
+		if err := os.MkdirAll(filepath.Join(dir, d), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cmd := exec.CommandContext(t.Context(), bin, "--port", addr, "posix", "--sidecar", filepath.Join(dir, "meta"), filepath.Join(dir, "data"))
+	cmd.Env = append(os.Environ(), "ROOT_ACCESS_KEY=test", "ROOT_SECRET_KEY=testtest")
+	log, err := os.Create(filepath.Join(dir, "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	cmd.Stdout, cmd.Stderr = log, log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	t.Setenv("AWS_ACCESS_KEY_ID", "test")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "testtest")
+	b, err := notary.OpenBucket("s3://evidence/notary/checkpoint?region=us-east-1&endpoint=http://" + addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 100 {
+		if _, _, err = b.Load(t.Context()); err == nil {
+			return b
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	raw, _ := os.ReadFile(filepath.Join(dir, "log"))
+	t.Fatalf("the gateway does not answer: %v\n%s", err, raw)
+	return nil
+}
+
+// TestTheCopyOutsideIsSwappedByWhoHasSeenIt holds a file and a bucket to the same promise.
+func TestTheCopyOutsideIsSwappedByWhoHasSeenIt(t *testing.T) {
+	for name, outside := range map[string]notary.Outside{"file": notary.File(filepath.Join(t.TempDir(), "deep", "checkpoint")), "bucket": realBucket(t)} {
+		t.Run(name, func(t *testing.T) {
+			note, version, err := outside.Load(t.Context())
+			if note != "" || version != "" || err != nil {
+				t.Fatalf("an empty place: %q, %q, %v", note, version, err)
+			}
+			first, err := outside.Swap(t.Context(), "", "one\n")
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, wrong := range []string{"", "nonsense"} {
+				if _, err := outside.Swap(t.Context(), wrong, "two\n"); !errors.Is(err, notary.ErrChanged) {
+					t.Errorf("version %q: %v", wrong, err)
+				}
+			}
+			if note, version, err := outside.Load(t.Context()); note != "one\n" || version != first || err != nil {
+				t.Errorf("%q, %q, %v", note, version, err)
+			}
+			// Many who have seen the same: one of them wins, and what it wrote stands there.
+			at := first
+			for turn := range 5 {
+				var won atomic.Int32
+				var mu sync.Mutex
+				var next, wrote string
+				var all sync.WaitGroup
+				for i := range 8 {
+					all.Go(func() {
+						text := fmt.Sprintf("turn %d of %d\n", turn, i)
+						v, err := outside.Swap(context.WithoutCancel(t.Context()), at, text)
+						if err != nil {
+							return
+						}
+						won.Add(1)
+						mu.Lock()
+						next, wrote = v, text
+						mu.Unlock()
+					})
+				}
+				all.Wait()
+				if note, _, err := outside.Load(t.Context()); won.Load() != 1 || note != wrote || err != nil {
+					t.Fatalf("%d won; %q stands there, %q was written last, %v", won.Load(), note, wrote, err)
+				}
+				at = next
+			}
+		})
+	}
+	for _, wrong := range []string{"s3://", "s3://bucket", "http://x/y", "s3://b/o?endpoint=ftp://h"} {
+		if _, err := notary.OpenBucket(wrong); err == nil {
+			t.Errorf("%q is opened", wrong)
+		}
+	}
+}
+
+func TestANotaryKeepsItsCheckpointInABucket(t *testing.T) {
+	o := open(t)
+	o.c.Outside = realBucket(t)
+	for range 3 {
+		o.log(tenantA, 10)
+		o.round()
+	}
+	if r := o.honest(); !strings.HasPrefix(r.Outside, "agrees at size") {
+		t.Errorf("%+v", r)
+	}
+}
