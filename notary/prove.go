@@ -35,7 +35,7 @@ func Prove(ctx context.Context, db *tenantdb.Evidence, tenant, event uuid.UUID, 
 		if err != nil {
 			return err
 		}
-		index, err := indexOf(ctx, tx, &s, head.size)
+		index, err := indexOf(ctx, tx, &s, head)
 		if err != nil {
 			return err
 		}
@@ -157,13 +157,10 @@ type withLast struct {
 func (r withLast) Scan(dest ...any) error { return r.CollectableRow.Scan(append(dest, r.last)...) }
 
 // indexOf finds an event's leaf: the first tile that ends at or behind the event's place holds it, or the open tile does.
-func indexOf(ctx context.Context, tx pgx.Tx, s *audit.Sealed, size int64) (int64, error) {
+func indexOf(ctx context.Context, tx pgx.Tx, s *audit.Sealed, h head) (int64, error) {
+	size := h.size
 	// An event that a resumed notary found left stands in a segment behind its epoch's.
-	newest, err := lastHead(ctx, tx, s.TenantID)
-	if err != nil {
-		return 0, err
-	}
-	for segment := segmentOf(s.Epoch); segment <= newest.last.segment; segment++ {
+	for segment := segmentOf(s.Epoch); segment <= h.last.segment; segment++ {
 		if segment%2 == 0 && segment != segmentOf(s.Epoch) {
 			continue
 		}

@@ -76,7 +76,7 @@ func (p *Promise) check(ctx context.Context, tx pgx.Tx) error {
 	case err != nil:
 		return err
 	}
-	if p.Index, err = indexOf(ctx, tx, &s, last.size); errors.Is(err, ErrNotInLog) || errors.Is(err, pgx.ErrNoRows) {
+	if p.Index, err = indexOf(ctx, tx, &s, last); errors.Is(err, ErrNotInLog) {
 		p.What = fmt.Sprintf("the event is in no signed checkpoint; the promise is for %s", by.Format(time.RFC3339))
 		return nil
 	} else if err != nil {
