@@ -9,6 +9,18 @@ import (
 	"github.com/konstruct/konstruct/ledger"
 )
 
+// batch is some leaves, read and hashed.
+type batch struct {
+	records []ledger.Record
+	hashes  []ledger.Hash
+	err     error
+}
+
+// batchSize is how many leaves are hashed at once, beside the reading of the next.
+const batchSize = 512
+
+var errMore = errors.New("there are more leaves than the range has")
+
 // batches reads leaves and hashes them on other cores, and yields them in their order. A batch is good until
 // the next is asked for.
 func batches(from *bufio.Reader, tenant [16]byte, total int64) iter.Seq[*batch] {

@@ -30,7 +30,7 @@ func (n *Notary) sign(ctx context.Context) error {
 		}
 		n.signed, n.kept = note, size
 	}
-	if err := n.lease.Tx(ctx, n.storeSigned); err != nil {
+	if err := n.lease.Tx(ctx, func(tx pgx.Tx) error { return n.storeSigned(ctx, tx) }); err != nil {
 		return fmt.Errorf("notary: store checkpoint %d: %w", size, err)
 	}
 	if err := n.rotated(); err != nil {
@@ -172,8 +172,7 @@ func (n *Notary) nothingSigned(ctx context.Context, tx pgx.Tx) error {
 
 // storeSigned stores the super-log's signed checkpoint, and those of all logs whose heads it holds and that
 // are not stored yet.
-func (n *Notary) storeSigned(tx pgx.Tx) error {
-	ctx := context.Background()
+func (n *Notary) storeSigned(ctx context.Context, tx pgx.Tx) error {
 	var from int64
 	if err := tx.QueryRow(ctx, `SELECT coalesce(max(size), 0) FROM audit_checkpoints WHERE tenant_id = $1`, Operator).Scan(&from); err != nil {
 		return err

@@ -31,7 +31,7 @@ func (doctorCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	if u.notary != "" {
+	if u.notary != "" && checks[0].OK { // an older schema has no notary
 		more, err := a.notaryChecks(ctx, u.notary)
 		if err != nil {
 			return err

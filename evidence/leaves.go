@@ -1,0 +1,146 @@
+package evidence
+
+import (
+	"bufio"
+	"fmt"
+
+	"github.com/konstruct/konstruct/ledger"
+)
+
+// leaves reads every leaf of the range, holds it against the filter, and all of them against the signed roots.
+func (c *check) leaves(from *bufio.Reader) error {
+	total, n := c.to.Size-c.from.Size, int64(0)
+	run := ledger.NewRange(c.from.Size)
+	conditions, err := c.m.Filter.conditions()
+	if err != nil {
+		return fmt.Errorf("%s: filter: %w", manifestFile, err)
+	}
+	withheld, err := c.m.withheld()
+	if err != nil {
+		return fmt.Errorf("%s: withheld: %w", manifestFile, err)
+	}
+	var parsed error
+	for batch := range batches(from, c.tenant, total) {
+		if batch.err != nil {
+			parsed = batch.err
+			break
+		}
+		for i := range batch.records {
+			r := &batch.records[i]
+			if err := run.Append(batch.hashes[i]); err != nil {
+				return err
+			}
+			if err := c.record(r, batch.hashes[i], conditions, withheld); err != nil {
+				return err
+			}
+		}
+		n += int64(len(batch.records))
+		if c.t.Progress != nil {
+			c.t.Progress(n, total)
+		}
+	}
+	if parsed != nil {
+		c.problem("", leavesFile, "leaf %d: %v", c.from.Size+n, parsed)
+		return nil
+	}
+	if n != total {
+		c.problem("", leavesFile, "it holds %d leaves, and the range from %d to %d has %d", n, c.from.Size, c.to.Size, total)
+		return nil
+	}
+	if c.Matching != c.m.Matching {
+		c.problem("", manifestFile, "it says that %d events match, and %d do", c.m.Matching, c.Matching)
+	}
+	return c.roots(run)
+}
+
+// roots holds the leaves, joined with what stands before and behind them, against the signed roots.
+func (c *check) roots(run ledger.Range) error {
+	tree, err := c.part("before", 0, c.from.Size, c.m.Before)
+	if err != nil {
+		return nil
+	}
+	if root, err := tree.Root(); c.from.Size > 0 && (err != nil || root != c.from.Root) {
+		c.problem("", "before", "what stands before the range does not lead to the root signed at size %d", c.from.Size)
+		return nil
+	}
+	if err := tree.Join(run); err != nil {
+		return err
+	}
+	if root, err := tree.Root(); err != nil || root != c.to.Root {
+		c.problem("", leavesFile, "the events do not lead to the root signed at size %d: one of leaves %d to %d was changed, removed, swapped or put in", c.to.Size, c.from.Size, c.to.Size-1)
+		return nil
+	}
+	after, err := c.part("after", c.to.Size, c.last.Size, c.m.After)
+	if err != nil {
+		return nil
+	}
+	if err := tree.Join(after); err != nil {
+		return err
+	}
+	if root, err := tree.Root(); err != nil || root != c.last.Root {
+		c.problem("", "after", "the range is not part of the log as it was signed last, at size %d", c.last.Size)
+	}
+	return nil
+}
+
+func (c *check) part(place string, begin, end int64, hashes []Hash) (ledger.Range, error) {
+	list := make([]ledger.Hash, len(hashes))
+	for i, h := range hashes {
+		list[i] = ledger.Hash(h)
+	}
+	r, err := ledger.ReadRange(begin, end, list)
+	if err != nil {
+		c.problem("", place, "%v", err)
+	}
+	return r, err
+}
+
+// record decides whether an event matches, and holds that it shows what it must for that.
+func (c *check) record(r *ledger.Record, hash ledger.Hash, conditions []condition, withheld map[ledger.Field]bool) error {
+	c.receipt(r, hash)
+	opened := 0
+	for i := range r.Shown {
+		if r.Shown[i].Open {
+			opened++
+		}
+	}
+	excludedBy := func() bool {
+		for _, k := range conditions {
+			if s := &r.Shown[k.field-1]; s.Open && (s.Null || string(s.Value) != string(k.value)) {
+				return true
+			}
+		}
+		return false
+	}
+	id := func() string { return ledger.FormatID(r.ID) }
+	switch {
+	case !c.m.Filter.inTime(r.RecordedAt):
+		c.Excluded++
+		if opened > 0 {
+			c.problem(id(), "", "was recorded outside the time asked for, and shows %d fields: the filter was changed", opened)
+		}
+		return nil
+	case excludedBy():
+		c.Excluded++
+		if opened > 1 {
+			c.problem(id(), "", "does not match the filter, and shows %d fields where one is enough: the filter was changed", opened)
+		}
+		return nil
+	}
+	for _, k := range conditions {
+		if !r.Shown[k.field-1].Open {
+			c.problem(id(), "", "shows neither that it matches the filter nor that it does not: its %s is not opened", k.field)
+			return nil
+		}
+	}
+	c.Matching++
+	for f := ledger.AgentID; f <= ledger.Metadata; f++ {
+		if !r.Shown[f-1].Open && !withheld[f] {
+			c.problem(id(), "", "matches, and its %s is neither shown nor said to be withheld", f)
+		}
+	}
+	if c.t.Event != nil {
+		return c.t.Event(r)
+	}
+	return nil
+}

@@ -1,0 +1,81 @@
+package evidence
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/konstruct/konstruct/ledger"
+)
+
+// witnesses counts those among the believed that cosigned.
+func (c *check) witnesses() {
+	if len(c.t.Witnesses) > 0 {
+		said, err := ledger.Cosignatures(c.m.Super, c.t.Witnesses)
+		if err != nil {
+			c.problem("", "witnesses", "a cosignature is forged: %v", err)
+		}
+		c.Witnesses = append(c.Witnesses, said...)
+	}
+	if len(c.Witnesses) < c.t.Quorum {
+		c.problem("", "witnesses", "%d of the witnesses you trust cosigned, and %d must have", len(c.Witnesses), c.t.Quorum)
+	}
+}
+
+// stamp checks the time-stamp against the roots that are believed, and returns who gave it.
+func (c *check) stamp() string {
+	if c.t.Authorities == nil {
+		return ""
+	}
+	s := c.m.Stamp
+	if s == nil {
+		c.problem("", "time-stamp", "the bundle holds none, and you named whom you would believe")
+		return ""
+	}
+	then := ledger.Checkpoint{Origin: c.super.Origin, Size: s.Size, Root: ledger.Hash(s.Root)}
+	proof := make([]ledger.Hash, len(s.Proof))
+	for i, h := range s.Proof {
+		proof[i] = ledger.Hash(h)
+	}
+	if err := c.super.Extends(then, proof); err != nil {
+		c.problem("", "time-stamp", "%v", err)
+		return ""
+	}
+	t, err := ledger.VerifyTimestamp(s.Token, then.Text(), c.t.Authorities)
+	if err != nil {
+		c.problem("", "time-stamp", "%v", err)
+		return ""
+	}
+	c.Stamped = t.At
+	return t.Authority
+}
+
+// inWords says what holds.
+func (c *check) inWords(authority string) {
+	if !c.OK() {
+		return
+	}
+	say := func(format string, args ...any) { c.Holds = append(c.Holds, fmt.Sprintf(format, args...)) }
+	from := "its first event"
+	if c.m.From != nil {
+		from = c.From.Format(time.RFC3339)
+	}
+	say("authentic: signed by %s, for tenant %s", c.key, c.Tenant)
+	say("unaltered: each of the %d events shown is, in every field opened, what was sealed when it was recorded", c.Matching)
+	say("complete for: %s. All %d events that entered the log between %s and %s are accounted for; %d are shown not to match", c.m.Filter, c.Matching+c.Excluded, from, c.To.Format(time.RFC3339), c.Excluded)
+	say("signed at %s as part of a log of %d events", c.Signed.Format(time.RFC3339), c.last.Size)
+	if len(c.Withheld) > 0 {
+		say("withheld from the events that match: %v", c.Withheld)
+	}
+	for _, w := range c.Witnesses {
+		say("witnessed by %s at %s", w.Witness, time.Unix(w.At, 0).UTC().Format(time.RFC3339))
+	}
+	switch {
+	case authority != "" && c.m.To.Index < c.m.Stamp.Size:
+		say("existed by %s, says %s: everything in the range stood in the log that it time-stamped", c.Stamped.Format(time.RFC3339), authority)
+	case authority != "":
+		say("time-stamped by %s at %s, before the range ends: what entered the log later has no time but the notary's", authority, c.Stamped.Format(time.RFC3339))
+	}
+	if len(c.Witnesses) == 0 {
+		say("witnessed by nobody that you named: that the notary shows everybody the same log rests on its word")
+	}
+}
