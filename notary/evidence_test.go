@@ -12,6 +12,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/transparency-dev/formats/proof"
+	merkle "github.com/transparency-dev/merkle/proof"
+	"github.com/transparency-dev/merkle/rfc6962"
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/konstruct/konstruct/audit"
@@ -296,6 +298,14 @@ func TestAProofVerifiesByOthersMeans(t *testing.T) {
 		}
 		if err := tlog.CheckRecord(hashes, c.Size, tlog.Hash(c.Root), int64(i), tlog.Hash(r.Hash())); err != nil {
 			t.Errorf("event %d: %v", i, err)
+		}
+		hashed := make([][]byte, len(p.Hashes))
+		for j := range p.Hashes {
+			hashed[j] = p.Hashes[j][:]
+		}
+		leaf := r.Hash()
+		if err := merkle.VerifyInclusion(rfc6962.DefaultHasher, p.Index, uint64(c.Size), leaf[:], hashed, c.Root[:]); err != nil {
+			t.Errorf("event %d, by transparency-dev's library: %v", i, err)
 		}
 	}
 	if _, err := notary.Prove(t.Context(), o.db, tenantB, ids[0], nil); err == nil {

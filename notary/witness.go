@@ -204,10 +204,12 @@ func (n *Notary) keep(ctx context.Context, w Witness, super *superTree, said []b
 			return err
 		}
 		defer l.Release()
-		return l.Tx(ctx, func(tx pgx.Tx) error {
-			_, err := tx.Exec(ctx, `INSERT INTO audit_witnesses (tenant_id, size, name, kind, said) VALUES ($1, $2, $3, 'cosignature', $4) ON CONFLICT DO NOTHING`, Operator, super.size, w.Verifier.Name(), []byte(line))
-			return err
-		})
+		return l.Tx(ctx, func(tx pgx.Tx) error { return storeCosignature(ctx, tx, super.size, w, line) })
 	}
 	return errors.New("what it answered is no cosignature of its key")
+}
+
+func storeCosignature(ctx context.Context, tx pgx.Tx, size int64, w Witness, line string) error {
+	_, err := tx.Exec(ctx, `INSERT INTO audit_witnesses (tenant_id, size, name, kind, said) VALUES ($1, $2, $3, 'cosignature', $4) ON CONFLICT DO NOTHING`, Operator, size, w.Verifier.Name(), []byte(line))
+	return err
 }

@@ -144,3 +144,41 @@ func TestAWitnessThatSawMoreStopsTheNotary(t *testing.T) {
 		t.Errorf("a round after the witness saw it: %v", err)
 	}
 }
+
+// TestAWitnessIsTheCopyOutside has nothing but a witness remember what was signed.
+func TestAWitnessIsTheCopyOutside(t *testing.T) {
+	o := open(t)
+	o.key()
+	a, _ := realWitness(t, "witness.example/a", o.key)
+	o.c.Outside = notary.ByWitness{DB: o.db, Witness: a}
+	for range 3 {
+		o.log(tenantA, 300)
+		o.round()
+	}
+	o.honest()
+	if r := o.check(o.bundle(tenantA, evidence.Filter{}), func(t *evidence.Trust) { t.Quorum, t.Witnesses = 1, []note.Verifier{a.Verifier} }); !r.OK() {
+		t.Error(problems(r))
+	}
+	back := openOn(t, mustClone(t, o.idle()))
+	o.c.Outside = notary.ByWitness{DB: o.db, Witness: a}
+	o.log(tenantA, 1)
+	o.round()
+	back.c.Keys, back.c.Outside = o.c.Keys, notary.ByWitness{DB: back.db, Witness: a}
+	back.log(tenantA, 1)
+	if err := back.tryRound(); err == nil {
+		t.Error("another history of the same size is signed")
+	}
+	back.log(tenantB, 1)
+	back.log(tenantA, 1)
+	for range 2 {
+		if err := back.tryRound(); err == nil {
+			t.Error("another history is signed")
+		}
+	}
+	if n := one[int](back, `SELECT count(*) FROM audit_checkpoints WHERE size > 900 AND tenant_id = $1`, tenantA); n != 0 {
+		t.Errorf("%d signatures of another history are stored", n)
+	}
+	o.log(tenantA, 1)
+	o.round()
+	o.honest()
+}

@@ -32,7 +32,7 @@ type settings struct {
 	NotaryName            string `help:"Name of the notary and of its logs, best below a domain of yours: example.com/audit. It is never changed." env:"KONSTRUCT_NOTARY_NAME" placeholder:"NAME"`
 	NotaryKeyFile         string `help:"File with the notary's private key, made on first use; notary/key in the data folder." env:"KONSTRUCT_NOTARY_KEY_FILE" placeholder:"FILE"`
 	NotaryKey             string `help:"The key itself." env:"KONSTRUCT_NOTARY_KEY" placeholder:"KEY"`
-	NotaryOutside         string `help:"Keeps the last signed checkpoint outside the database: a file, best on another machine, or s3://BUCKET/OBJECT?endpoint=https://HOST; notary/checkpoint in the data folder." env:"KONSTRUCT_NOTARY_OUTSIDE" placeholder:"PLACE"`
+	NotaryOutside         string `help:"Keeps the last signed checkpoint outside the database: a file, best on another machine, s3://BUCKET/OBJECT?endpoint=https://HOST, or witness:NAME of one that is listed; notary/checkpoint in the data folder." env:"KONSTRUCT_NOTARY_OUTSIDE" placeholder:"PLACE"`
 	NotaryWitnesses       string `help:"File that lists witnesses: a key and a URL a line." env:"KONSTRUCT_NOTARY_WITNESSES" placeholder:"FILE"`
 	NotaryTSA             string `help:"URL of a time-stamping authority (RFC 3161) for the super-log's checkpoints." env:"KONSTRUCT_NOTARY_TSA" placeholder:"URL"`
 	NotaryTSARoots        string `help:"File of PEM certificates that the authority's must lead to." env:"KONSTRUCT_NOTARY_TSA_ROOTS" placeholder:"FILE"`

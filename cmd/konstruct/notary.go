@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -55,6 +56,15 @@ func (a *app) office(ctx context.Context, what string) (c office, closeAll func(
 	if c.DB, err = tenantdb.OpenEvidence(ctx, url); err != nil {
 		done()
 		return c, nil, err
+	}
+	if name, ok := strings.CutPrefix(a.NotaryOutside, "witness:"); ok {
+		i := slices.IndexFunc(c.Witnesses, func(w notary.Witness) bool { return w.Verifier.Name() == name })
+		if i < 0 {
+			c.DB.Close()
+			done()
+			return c, nil, coded{fmt.Errorf("KONSTRUCT_NOTARY_OUTSIDE: witness %s is none of KONSTRUCT_NOTARY_WITNESSES", name), exitUsage}
+		}
+		c.Outside = notary.ByWitness{DB: c.DB, Witness: c.Witnesses[i]}
 	}
 	return c, func() { c.DB.Close(); done() }, nil
 }

@@ -1,0 +1,105 @@
+package notary
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/konstruct/konstruct/ledger"
+	"github.com/konstruct/konstruct/tenantdb"
+)
+
+// ByWitness has a witness be the copy outside: nothing is signed for good before it has cosigned, and it cosigns only
+// what goes on from the size that it saw last. What it saw it remembers itself; while it is away, nothing is signed.
+type ByWitness struct {
+	DB      *tenantdb.Evidence
+	Witness Witness
+}
+
+func (b ByWitness) String() string { return "witness " + b.Witness.Verifier.Name() }
+
+// Load implements Outside: what the database signed last, which the witness is asked about before anything follows it.
+func (b ByWitness) Load(ctx context.Context) (signed, version string, err error) {
+	err = b.DB.Snapshot(ctx, func(tx pgx.Tx) error {
+		var size int64
+		err := tx.QueryRow(ctx, `SELECT size, note FROM audit_checkpoints WHERE tenant_id = $1 ORDER BY size DESC LIMIT 1`, Operator).Scan(&size, &signed)
+		version = strconv.FormatInt(size, 10)
+		return ignoreNone(err)
+	})
+	if signed == "" {
+		version = ""
+	}
+	return signed, version, err
+}
+
+// Swap implements Outside: the witness goes from the version's size to the note's, or refuses.
+func (b ByWitness) Swap(ctx context.Context, version, signed string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, witnessLimit)
+	defer cancel()
+	text, _, _ := strings.Cut(signed, "\n\n")
+	c, err := ledger.ParseCheckpoint(text + "\n")
+	if err != nil {
+		return "", err
+	}
+	old := int64(0)
+	if version != "" {
+		if old, err = strconv.ParseInt(version, 10, 64); err != nil {
+			return "", err
+		}
+	}
+	for {
+		said, at, err := b.ask(ctx, c, old, signed)
+		switch {
+		case err != nil:
+			return "", fmt.Errorf("witness %s: %w", b.Witness.Verifier.Name(), err)
+		case said != nil:
+			return strconv.FormatInt(c.Size, 10), b.keep(ctx, c, signed, said)
+		case at == c.Size && old != at: // it cosigned this before, and we were killed before we heard
+			old = at
+		default:
+			return "", &takenBack{c.Size, at}
+		}
+	}
+}
+
+func (b ByWitness) ask(ctx context.Context, c ledger.Checkpoint, old int64, signed string) (said []byte, at int64, err error) {
+	var body bytes.Buffer
+	fmt.Fprintf(&body, "old %d\n", old)
+	if old > 0 && old < c.Size {
+		if err := b.DB.Snapshot(ctx, func(tx pgx.Tx) error {
+			r := tlog.TileHashReader(tlog.Tree{N: c.Size, Hash: tlog.Hash(c.Root)}, &reader{ctx, tx, Operator, c.Size})
+			p, err := tlog.ProveTree(c.Size, old, r)
+			for _, h := range p {
+				fmt.Fprintf(&body, "%s\n", ledger.Encode64(h[:]))
+			}
+			return err
+		}); err != nil {
+			return nil, 0, err
+		}
+	}
+	body.WriteString("\n" + signed)
+	return b.Witness.post(ctx, body.Bytes())
+}
+
+// keep holds that the witness's answer is its signature; it is stored with those of the others.
+func (b ByWitness) keep(ctx context.Context, c ledger.Checkpoint, signed string, said []byte) error {
+	for line := range strings.Lines(string(said)) {
+		if found, err := ledger.Cosignatures(signed+line, []note.Verifier{b.Witness.Verifier}); err != nil || len(found) == 0 {
+			continue
+		}
+		l, err := b.DB.Unleased(ctx)
+		if err != nil {
+			return err
+		}
+		defer l.Release()
+		return l.Tx(ctx, func(tx pgx.Tx) error { return storeCosignature(ctx, tx, c.Size, b.Witness, line) })
+	}
+	return errors.New("what it answered is no cosignature of its key")
+}
