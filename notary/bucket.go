@@ -1,6 +1,7 @@
 package notary
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -47,9 +48,13 @@ func (b *Bucket) String() string { return "s3://" + b.bucket + "/" + b.object }
 
 // Load implements Outside.
 func (b *Bucket) Load(ctx context.Context) (note, version string, err error) {
+	return b.get(ctx, b.object)
+}
+
+func (b *Bucket) get(ctx context.Context, name string) (text, version string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, witnessLimit)
 	defer cancel()
-	object, err := b.client.GetObject(ctx, b.bucket, b.object, minio.GetObjectOptions{})
+	object, err := b.client.GetObject(ctx, b.bucket, name, minio.GetObjectOptions{})
 	if err != nil {
 		return "", "", err
 	}
@@ -86,4 +91,21 @@ func (b *Bucket) Swap(ctx context.Context, version, note string) (string, error)
 		return "", ErrChanged
 	}
 	return "", err
+}
+
+// Read implements Shelf, below the object's name.
+func (b *Bucket) Read(ctx context.Context, name string) ([]byte, error) {
+	text, version, err := b.get(ctx, b.object+"/"+name)
+	if version == "" {
+		return nil, err
+	}
+	return []byte(text), err
+}
+
+// Write implements Shelf.
+func (b *Bucket) Write(ctx context.Context, name string, raw []byte) error {
+	ctx, cancel := context.WithTimeout(ctx, witnessLimit)
+	defer cancel()
+	_, err := b.client.PutObject(ctx, b.bucket, b.object+"/"+name, bytes.NewReader(raw), int64(len(raw)), minio.PutObjectOptions{ContentType: "application/octet-stream", DisableMultipart: true})
+	return err
 }

@@ -223,18 +223,28 @@ func TestTilesServeAnyTlogClient(t *testing.T) {
 		o.log(tenantB, 1)
 		o.round()
 	}
+	bucket := realBucket(t)
 	for _, log := range []uuid.UUID{tenantA, notary.Operator} {
 		key := o.key()
 		if log != notary.Operator {
 			key = key.OfTenant(log)
 		}
 		served := &tileClient{t: t, read: func(path string) ([]byte, error) { return served(t, o, log, path) }}
-		dir := t.TempDir()
-		if _, _, err := notary.Publish(t.Context(), o.db, log, dir); err != nil {
-			t.Fatal(err)
+		clients := []*tileClient{served}
+		for _, shelf := range []notary.Shelf{notary.Folder(t.TempDir()), bucket} {
+			n, size, err := notary.Publish(t.Context(), o.db, log, shelf)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if again, _, err := notary.Publish(t.Context(), o.db, log, shelf); err != nil || again != 1 {
+				t.Errorf("published again: %d files of %d for size %d, %v", again, n, size, err)
+			}
+			clients = append(clients, &tileClient{t: t, read: func(path string) ([]byte, error) { return shelf.Read(t.Context(), path) }})
+			if log != notary.Operator {
+				break // one prefix holds one log
+			}
 		}
-		folder := &tileClient{t: t, read: func(path string) ([]byte, error) { return os.ReadFile(filepath.Join(dir, path)) }}
-		for _, client := range []*tileClient{served, folder} {
+		for _, client := range clients {
 			raw, err := client.read("checkpoint")
 			if err != nil {
 				t.Fatal(err)

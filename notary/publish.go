@@ -87,56 +87,75 @@ func Handler(db *tenantdb.Evidence, log uuid.UUID) http.Handler {
 	})
 }
 
-// Publish writes a log's tiles and, last, its checkpoint into a folder, and returns how many files that took and the checkpoint's size.
-// What is there already is left; partial tiles of earlier sizes stay.
-func Publish(ctx context.Context, db *tenantdb.Evidence, log uuid.UUID, dir string) (files int, size int64, err error) {
+// Shelf is where a log is published: a folder or a bucket.
+type Shelf interface {
+	// Read returns a file, or nil when it is not there.
+	Read(ctx context.Context, name string) ([]byte, error)
+	// Write puts a file there, whole or not at all.
+	Write(ctx context.Context, name string, raw []byte) error
+}
+
+// Folder is a shelf on this machine's disk, for any web server.
+type Folder string
+
+// Read implements Shelf.
+func (f Folder) Read(_ context.Context, name string) ([]byte, error) {
+	raw, err := os.ReadFile(filepath.Join(string(f), filepath.FromSlash(name)))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return raw, err
+}
+
+// Write implements Shelf.
+func (f Folder) Write(_ context.Context, name string, raw []byte) error {
+	path := filepath.Join(string(f), filepath.FromSlash(name))
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	tmp := path + ".tmp"
+	if err := os.WriteFile(tmp, raw, 0o644); err != nil {
+		return err
+	}
+	return os.Rename(tmp, path)
+}
+
+// Publish writes what is new of a log's tiles onto a shelf and, last, its checkpoint, and returns how many files that took and the
+// checkpoint's size. Partial tiles of earlier sizes stay.
+func Publish(ctx context.Context, db *tenantdb.Evidence, log uuid.UUID, to Shelf) (files int, size int64, err error) {
 	err = db.Snapshot(ctx, func(tx pgx.Tx) error {
 		h, _, err := lastSigned(ctx, tx, log, 0)
 		if err != nil {
 			return err
 		}
 		size = h.size
+		raw, err := to.Read(ctx, "checkpoint")
+		if err != nil {
+			return err
+		}
 		published := int64(0)
-		if raw, err := os.ReadFile(filepath.Join(dir, "checkpoint")); err == nil {
-			text, _, _ := strings.Cut(string(raw), "\n\n")
-			if c, err := ledger.ParseCheckpoint(text + "\n"); err == nil && c.Size <= size {
-				published = c.Size
-			}
+		text, _, _ := strings.Cut(string(raw), "\n\n")
+		if c, err := ledger.ParseCheckpoint(text + "\n"); err == nil && c.Size <= size {
+			published = c.Size
 		}
+		names := []string{}
 		for _, t := range tlog.NewTiles(ledger.TileHeight, published, size) {
-			wrote, err := publishFile(ctx, tx, log, dir, ledger.TilePath(t), false)
-			if err != nil {
-				return err
-			}
-			files += wrote
+			names = append(names, ledger.TilePath(t))
 		}
-		wrote, err := publishFile(ctx, tx, log, dir, "checkpoint", true)
-		files += wrote
-		return err
+		for _, name := range append(names, "checkpoint") { // last: what it names is there
+			raw, err := readFile(ctx, tx, log, name)
+			if err == nil {
+				err = to.Write(ctx, name, raw)
+			}
+			if err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+			files++
+		}
+		return nil
 	})
 	if err != nil {
 		return files, size, fmt.Errorf("publish log %s: %w", log, err)
 	}
 	return files, size, nil
-}
-
-func publishFile(ctx context.Context, tx pgx.Tx, log uuid.UUID, dir, name string, replace bool) (int, error) {
-	path := filepath.Join(dir, filepath.FromSlash(name))
-	if _, err := os.Stat(path); err == nil && !replace {
-		return 0, nil
-	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return 0, err
-	}
-	raw, err := readFile(ctx, tx, log, name)
-	if err != nil {
-		return 0, fmt.Errorf("%s: %w", name, err)
-	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return 0, err
-	}
-	tmp := path + ".tmp"
-	if err := os.WriteFile(tmp, raw, 0o644); err != nil {
-		return 0, err
-	}
-	return 1, os.Rename(tmp, path)
 }

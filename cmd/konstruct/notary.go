@@ -27,7 +27,7 @@ type notaryCmd struct {
 	Run     notaryRunCmd     `cmd:"" help:"Put sealed events in order and sign checkpoints, until stopped."`
 	Status  notaryStatusCmd  `cmd:"" help:"How things stand: what is signed, what waits, what hinders."`
 	Resume  notaryResumeCmd  `cmd:"" help:"After a move or a restore: explain what is found, and go on where that is right."`
-	Publish notaryPublishCmd `cmd:"" help:"Write a log's tiles and checkpoint into a folder, as C2SP tlog-tiles has them."`
+	Publish notaryPublishCmd `cmd:"" help:"Write a log's tiles and checkpoint into a folder or bucket, as C2SP tlog-tiles has them."`
 	Key     notaryKeyCmd     `cmd:"" help:"The notary's key: show it, rotate it."`
 }
 
@@ -286,7 +286,7 @@ func (r notaryResumeCmd) Run(ctx context.Context, a *app) error {
 
 type notaryPublishCmd struct {
 	Tenant *uuid.UUID `help:"This tenant's log instead of the super-log." placeholder:"UUID"`
-	Dir    string     `arg:"" help:"The folder; what is there already is not written again." type:"path"`
+	To     string     `arg:"" help:"A folder, or s3://BUCKET/PREFIX?endpoint=https://HOST; only what is new is written."`
 }
 
 // Run writes what is new.
@@ -300,7 +300,13 @@ func (r notaryPublishCmd) Run(ctx context.Context, a *app) error {
 	if r.Tenant != nil {
 		log = *r.Tenant
 	}
-	n, size, err := notary.Publish(ctx, c.DB, log, r.Dir)
+	var to notary.Shelf = notary.Folder(r.To)
+	if strings.HasPrefix(r.To, "s3:") {
+		if to, err = notary.OpenBucket(r.To); err != nil {
+			return coded{err, exitUsage}
+		}
+	}
+	n, size, err := notary.Publish(ctx, c.DB, log, to)
 	if err != nil {
 		return err
 	}
