@@ -66,14 +66,15 @@ func Verify(ctx context.Context, db *tenantdb.Evidence, tenant *uuid.UUID, found
 	return r, err
 }
 
-// Each seal's event is looked up; a join of the whole tables would sort or spill them.
+// A join of the whole tables would sort or spill them.
 const rowsSQL = `SELECT ` + SealedColumns + ` FROM (SELECT * FROM audit_seals s WHERE `
 const rowsEnd = `) s LEFT JOIN audit_events e ON e.tenant_id = s.tenant_id AND e.id = s.event_id`
 
 // chunk is a part of the seals: which, and its arguments.
 type chunk struct {
-	where string
-	args  []any
+	where  string
+	args   []any
+	blocks []int64 // of the seals' table, from and before; nil for a chunk by keys
 }
 
 // Verify reads in the given transactions, which see the same instant.
@@ -81,6 +82,11 @@ func (o Rows) Verify(ctx context.Context, txs []pgx.Tx) (r Report, err error) {
 	chunks, err := o.chunks(ctx, txs[0])
 	if err != nil {
 		return r, fmt.Errorf("verify the trail: %w", err)
+	}
+	// A chunk by keys looks each event up: what the planner would rather hash is the whole table.
+	settings := `SET LOCAL enable_mergejoin = off; SET LOCAL jit = off; SET LOCAL work_mem = '16MB'`
+	if o.Since != nil || o.Tenant != nil {
+		settings += `; SET LOCAL enable_hashjoin = off`
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -99,7 +105,7 @@ func (o Rows) Verify(ctx context.Context, txs []pgx.Tx) (r Report, err error) {
 	var group sync.WaitGroup
 	for worker, tx := range txs {
 		group.Go(func() {
-			if _, err := tx.Exec(ctx, `SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; SET LOCAL jit = off`); err != nil {
+			if _, err := tx.Exec(ctx, settings); err != nil {
 				cancel(err)
 				return
 			}
@@ -128,16 +134,71 @@ func (o Rows) Verify(ctx context.Context, txs []pgx.Tx) (r Report, err error) {
 	return r, nil
 }
 
+// read reads a chunk, and looks up by their keys those events that do not lie where they should.
 func (o Rows) read(ctx context.Context, tx pgx.Tx, worker int, c chunk) (r Report, err error) {
-	rows, err := tx.Query(ctx, rowsSQL+c.where+rowsEnd, append([]any{Binary()}, c.args...)...)
+	if c.blocks == nil {
+		return r, o.take(ctx, tx, worker, rowsSQL+c.where+rowsEnd, c.args, &r, nil)
+	}
+	beside, err := c.beside(ctx, tx)
 	if err != nil {
 		return r, err
+	}
+	var elsewhere, tenants []uuid.UUID
+	if err := o.take(ctx, tx, worker, rowsSQL+c.where+besideEnd, append(c.args, beside...), &r, func(s *Sealed) {
+		tenants, elsewhere = append(tenants, s.TenantID), append(elsewhere, s.ID)
+	}); err != nil || len(elsewhere) == 0 {
+		return r, err
+	}
+	if _, err := tx.Exec(ctx, `SET LOCAL enable_hashjoin = off`); err != nil {
+		return r, err
+	}
+	if err := o.take(ctx, tx, worker, elsewhereSQL, []any{tenants, elsewhere}, &r, nil); err != nil {
+		return r, err
+	}
+	_, err = tx.Exec(ctx, `SET LOCAL enable_hashjoin = on`)
+	return r, err
+}
+
+const (
+	// besideEnd joins with the events in a stretch of their table's blocks.
+	besideEnd = `) s LEFT JOIN (SELECT * FROM audit_events WHERE ctid >= $3::text::tid AND ctid < $4::text::tid) e ON e.tenant_id = s.tenant_id AND e.id = s.event_id`
+	// elsewhereSQL looks seals and events up by their keys.
+	elsewhereSQL = `SELECT ` + SealedColumns + ` FROM unnest($1::uuid[], $2::uuid[]) k (t, i) JOIN audit_seals s ON s.tenant_id = k.t AND s.event_id = k.i
+	  LEFT JOIN audit_events e ON e.tenant_id = k.t AND e.id = k.i`
+)
+
+// beside is the stretch of the events' table that the chunk's events should lie in: both tables are written in the same
+// order, so it reaches from the events of the chunk's first block to those of its last.
+func (c chunk) beside(ctx context.Context, tx pgx.Tx) ([]any, error) {
+	var low, high int64
+	err := tx.QueryRow(ctx, `SELECT coalesce(min((e.ctid::text::point)[0]), 0)::bigint, coalesce(max((e.ctid::text::point)[0]), 0)::bigint
+	  FROM (SELECT tenant_id, event_id FROM audit_seals WHERE ctid >= $1::text::tid AND ctid < $2::text::tid UNION ALL
+	        SELECT tenant_id, event_id FROM audit_seals WHERE ctid >= $3::text::tid AND ctid < $4::text::tid) s
+	  CROSS JOIN LATERAL (SELECT ctid FROM audit_events e WHERE e.tenant_id = s.tenant_id AND e.id = s.event_id) e`,
+		tid(c.blocks[0]), tid(c.blocks[0]+1), tid(c.blocks[1]-1), tid(c.blocks[1])).Scan(&low, &high)
+	if high-low > maxBeside { // they lie all over: look each up
+		high = low
+	}
+	return []any{tid(low), tid(high + 1)}, err
+}
+
+func tid(block int64) string { return fmt.Sprintf("(%d,0)", block) }
+
+// take reads rows and counts what they hold; with missing, a seal whose event is not among them is left to it.
+func (o Rows) take(ctx context.Context, tx pgx.Tx, worker int, sql string, args []any, r *Report, missing func(*Sealed)) error {
+	rows, err := tx.Query(ctx, sql, append([]any{Binary()}, args...)...)
+	if err != nil {
+		return err
 	}
 	defer rows.Close()
 	var s Sealed
 	for rows.Next() {
 		if err := s.Scan(rows); err != nil {
-			return r, err
+			return err
+		}
+		if missing != nil && !s.Stored {
+			missing(&s)
+			continue
 		}
 		if o.Each != nil {
 			o.Each(worker, &s)
@@ -154,12 +215,13 @@ func (o Rows) read(ctx context.Context, tx pgx.Tx, worker int, c chunk) (r Repor
 		}
 		o.Found(Finding{Tenant: s.TenantID, Event: s.ID, What: what})
 	}
-	return r, rows.Err()
+	return rows.Err()
 }
 
 // The sizes of a chunk.
 const (
-	chunkBlocks = 256    // of the seals' table, some ten thousand seals
+	chunkBlocks = 256    // of the seals' table, some five thousand seals
+	maxBeside   = 4096   // blocks of the events' table that may lie beside them
 	chunkRows   = 10_000 // of a tenant, or since a transaction
 )
 
@@ -176,7 +238,8 @@ func (o Rows) chunks(ctx context.Context, tx pgx.Tx) (all []chunk, err error) {
 		return nil, err
 	}
 	for b := int64(0); b < blocks; b += chunkBlocks {
-		all = append(all, chunk{`ctid >= $1::text::tid AND ctid < $2::text::tid`, []any{fmt.Sprintf("(%d,0)", b), fmt.Sprintf("(%d,0)", b+chunkBlocks)}})
+		end := min(b+chunkBlocks, blocks)
+		all = append(all, chunk{`ctid >= $1::text::tid AND ctid < $2::text::tid`, []any{tid(b), tid(end)}, []int64{b, end}})
 	}
 	return all, nil
 }
@@ -188,7 +251,7 @@ func (o Rows) tenantChunks(ctx context.Context, tx pgx.Tx) (all []chunk, err err
 	}
 	begins, err := pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
 	for i, id := range begins {
-		c := chunk{`tenant_id = $1 AND event_id >= $2`, []any{*o.Tenant, id}}
+		c := chunk{where: `tenant_id = $1 AND event_id >= $2`, args: []any{*o.Tenant, id}}
 		if i+1 < len(begins) {
 			c.where, c.args = c.where+` AND event_id < $3`, append(c.args, begins[i+1])
 		}
@@ -214,7 +277,7 @@ func (o Rows) sinceChunks(ctx context.Context, tx pgx.Tx) (all []chunk, err erro
 	}
 	begins, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (k key, err error) { return k, row.Scan(&k.epoch, &k.xid, &k.id) })
 	for i, k := range begins {
-		c := chunk{sinceSQL + ` AND (epoch, xid, event_id) >= ($5, $6::text::xid8, $7)`, append(args[:4:4], k.epoch, k.xid, k.id)}
+		c := chunk{where: sinceSQL + ` AND (epoch, xid, event_id) >= ($5, $6::text::xid8, $7)`, args: append(args[:4:4], k.epoch, k.xid, k.id)}
 		if i+1 < len(begins) {
 			next := begins[i+1]
 			c.where, c.args = c.where+` AND (epoch, xid, event_id) < ($8, $9::text::xid8, $10)`, append(c.args, next.epoch, next.xid, next.id)

@@ -79,3 +79,26 @@ func TestVerifyReadsEverythingAndThenOnlyWhatIsNew(t *testing.T) {
 		t.Errorf("a tenant that is not there: %+v\n%s", none, lines(found))
 	}
 }
+
+// TestEventsThatLieElsewhereAreFound moves rows to the other end of their table, where their seals' neighbours are not,
+// and changes one of them: the first is no finding, the second is.
+func TestEventsThatLieElsewhereAreFound(t *testing.T) {
+	o := open(t)
+	ids := o.log(tenantA, 12_000)
+	o.round()
+	if blocks := one[int64](o, `SELECT pg_relation_size('audit_seals') / 8192`); blocks < 300 {
+		t.Fatalf("%d blocks of seals are one chunk", blocks)
+	}
+	for _, id := range []uuid.UUID{ids[10], ids[11], ids[12]} {
+		o.attack(`UPDATE audit_events SET user_id = user_id WHERE id = $1`, id)
+	}
+	if r := o.honest(); r.Events != 12_000 || r.Leaves != 12_000 {
+		t.Errorf("%+v", r)
+	}
+	o.attack(`UPDATE audit_events SET user_id = 'eve' WHERE id = $1`, ids[11])
+	o.attack(`DELETE FROM audit_events WHERE id = $1`, ids[12])
+	r, found := o.verify()
+	if r.OK() || r.Events != 11_998 || r.Differ != 1 || r.Missing != 1 || len(found) != 2 {
+		t.Errorf("%+v\n%s", r, lines(found))
+	}
+}
