@@ -20,8 +20,6 @@ type figures struct {
 	witnessed                               atomic.Int64 // its size
 }
 
-func (f *figures) round(time.Time) { f.rounds.Add(1) }
-
 func (f *figures) done(err error) {
 	f.active.Store(err == nil)
 	f.refused.Store(errors.Is(err, ErrRefused))

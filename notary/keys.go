@@ -182,7 +182,7 @@ func (k Keys) Rotate() (*ledger.Signer, error) {
 
 // rotated puts the next key in the place of the old one, whose public part stays beside it.
 func (n *Notary) rotated() error {
-	next := n.c.Keys.Next()
+	next := n.next
 	if next == nil {
 		return nil
 	}
@@ -198,6 +198,6 @@ func (n *Notary) rotated() error {
 		return fmt.Errorf("notary: rotate keys: %w", err)
 	}
 	n.c.Logger.Info("notary: keys rotated", "old", n.signer.String(), "new", next.String())
-	n.signer = next
+	n.signer, n.next = next, nil
 	return nil
 }

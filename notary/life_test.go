@@ -382,3 +382,49 @@ func TestSilentLogsGetAHeartbeat(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 }
+
+// dying is a copy outside whose notary is killed as it takes a checkpoint: before it did, or after.
+type dying struct {
+	notary.Outside
+	after bool
+}
+
+var errKilled = errors.New("killed")
+
+func (d dying) Swap(ctx context.Context, version, note string) (string, error) {
+	if d.after {
+		if _, err := d.Outside.Swap(ctx, version, note); err != nil {
+			return "", err
+		}
+	}
+	return "", errKilled
+}
+
+// TestARotationSurvivesAKill kills the notary between the steps in which a new key takes over.
+func TestARotationSurvivesAKill(t *testing.T) {
+	for _, after := range []bool{false, true} {
+		o := open(t)
+		o.log(tenantA, 3)
+		o.round()
+		old, outside := o.key(), o.c.Outside
+		if _, err := o.c.Keys.Rotate(); err != nil {
+			t.Fatal(err)
+		}
+		o.log(tenantA, 3)
+		o.c.Outside = dying{outside, after}
+		if err := o.tryRound(); !errors.Is(err, errKilled) {
+			t.Fatalf("a round that is killed: %v", err)
+		}
+		o.c.Outside = outside
+		o.round()
+		if o.key().Equal(old) {
+			t.Error("the key did not change")
+		}
+		o.log(tenantA, 1)
+		o.round()
+		o.honest()
+		if r := o.check(o.bundle(tenantA, evidence.Filter{}), func(t *evidence.Trust) { t.Key = old }); !r.OK() {
+			t.Errorf("with the old key, which leads on: %s", problems(r))
+		}
+	}
+}

@@ -55,6 +55,7 @@ const (
 type Notary struct {
 	c        Config
 	signer   *ledger.Signer
+	next     *ledger.Signer // the key that takes its place, while keys rotate
 	lease    *tenantdb.Lease
 	logs     map[uuid.UUID]*logState // what is in memory; the database has the rest
 	beats    map[uuid.UUID]time.Time // when each log last had a head
@@ -160,13 +161,9 @@ func (n *Notary) shrink() {
 
 // drop forgets everything that the database knows better, and the lease.
 func (n *Notary) drop() {
-	n.forget()
+	n.logs, n.beats, n.super, n.signed, n.kept, n.stored = nil, nil, nil, "", 0, 0
 	if n.lease != nil {
 		n.lease.Release()
 		n.lease = nil
 	}
-}
-
-func (n *Notary) forget() {
-	n.logs, n.beats, n.super, n.signed, n.kept, n.stored = nil, nil, nil, "", 0, 0
 }

@@ -133,9 +133,6 @@ func lastSigned(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, below int64) (
 	return signedHead(rows)
 }
 
-// ofHead are scanHead's columns of a head h.
-const ofHead = `h.size, h.anchor, h.root, h.at, h.salt, h.segment, h.xid::text::bigint, h.event_id`
-
 func signedHead(rows pgx.Rows) (h head, note string, err error) {
 	_, err = pgx.CollectExactlyOneRow(rows, func(row pgx.CollectableRow) (struct{}, error) {
 		h, err = scanHead(withLast{row, &note})

@@ -21,7 +21,7 @@ import (
 // nothing when nothing is new. After an error nothing was signed that does not stand in the database, and the next round
 // begins from what the database holds.
 func (n *Notary) Round(ctx context.Context) (more bool, err error) {
-	n.figures.round(time.Now())
+	n.figures.rounds.Add(1)
 	defer func() {
 		n.figures.done(err)
 		if err != nil {
@@ -237,9 +237,14 @@ func (r *round) keys(ctx context.Context, tx pgx.Tx) error {
 	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 		return err
 	}
+	// Read once: whoever rotates now is seen by the next round, and not by half of this one.
+	n.next = n.c.Keys.Next()
+	if n.next != nil && err == nil && known.Equal(n.next.Key) {
+		return nil // the log holds it: we were killed before it took our key's place
+	}
 	ours := n.signer.Key
-	if next := n.c.Keys.Next(); next != nil && (err != nil || known.Equal(ours)) {
-		ours = next.Key
+	if n.next != nil && (err != nil || known.Equal(ours)) {
+		ours = n.next.Key
 	}
 	if err == nil && known.Equal(ours) {
 		return nil
@@ -285,7 +290,7 @@ func (r *round) store(ctx context.Context, tx pgx.Tx) error {
 		if err := n.super.append(ledger.LeafHash(ledger.HeadLeaf(ledger.MicrosOf(h.at), h.salt, c)), place{}, nil); err != nil {
 			return err
 		}
-		l.anchor, l.at = h.anchor, h.at
+		l.at = h.at
 		n.beats[l.tenant] = h.at
 		heads = append(heads, h)
 	}
@@ -296,8 +301,8 @@ func (r *round) store(ctx context.Context, tx pgx.Tx) error {
 	if err != nil {
 		return err
 	}
-	n.super.anchor, n.super.last, n.super.at = n.super.size()-1, n.scanned, r.at
-	heads = append(heads, headRow{l: n.super, root: root, anchor: n.super.anchor, at: r.at})
+	n.super.last, n.super.at = n.scanned, r.at
+	heads = append(heads, headRow{l: n.super, root: root, anchor: n.super.size() - 1, at: r.at})
 	return insert(ctx, tx, heads)
 }
 

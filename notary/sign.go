@@ -50,8 +50,8 @@ func (n *Notary) superNote() (string, error) {
 	}
 	text := ledger.Checkpoint{Origin: n.signer.Name, Size: n.super.size(), Root: root}.Text()
 	signers := []*ledger.Signer{n.signer}
-	if next := n.c.Keys.Next(); next != nil {
-		signers = append(signers, next)
+	if n.next != nil {
+		signers = append(signers, n.next)
 	}
 	return ledger.SignAll(n.signer.Name, text, signers...)
 }
@@ -187,8 +187,8 @@ func (n *Notary) storeSigned(ctx context.Context, tx pgx.Tx) error {
 	}
 	tenants, sizes, anchors, notes := []uuid.UUID{Operator}, []int64{size}, []int64{size - 1}, []string{n.signed}
 	signer := n.signer
-	if next := n.c.Keys.Next(); next != nil {
-		signer = next
+	if n.next != nil {
+		signer = n.next
 	}
 	var tenant uuid.UUID
 	var at, anchor int64

@@ -21,8 +21,7 @@ type logState struct {
 	ids    []byte       // and their events
 	last   place        // of the log's last leaf
 	at     time.Time    // of its last head
-	anchor int64
-	used   uint64 // the round that last used it
+	used   uint64       // the round that last used it
 
 	// What this round added, to be stored with its head.
 	tiles           []tile
@@ -40,7 +39,7 @@ type tile struct {
 }
 
 func newLog(tenant uuid.UUID) *logState {
-	return &logState{tenant: tenant, edge: ledger.NewRange(0), anchor: -1}
+	return &logState{tenant: tenant, edge: ledger.NewRange(0)}
 }
 
 func (l *logState) size() int64 { return l.edge.End() }
@@ -151,7 +150,7 @@ func load(ctx context.Context, tx pgx.Tx, tenant uuid.UUID) (*logState, error) {
 	if root, err := l.root(); err != nil || l.size() != head.size || root != head.root {
 		return nil, fmt.Errorf("log %s does not lead to its head's root: its tiles were changed (%w)", tenant, errors.Join(err, ErrRefused))
 	}
-	l.last, l.at, l.anchor = head.last, head.at, head.anchor
+	l.last, l.at = head.last, head.at
 	return l, nil
 }
 
@@ -164,7 +163,8 @@ type head struct {
 	last         place
 }
 
-const headColumns = `size, anchor, root, at, salt, segment, xid::text::bigint, event_id`
+// ofHead are scanHead's columns of a head h.
+const ofHead = `h.size, h.anchor, h.root, h.at, h.salt, h.segment, h.xid::text::bigint, h.event_id`
 
 func scanHead(row pgx.CollectableRow) (h head, err error) {
 	var root, salt []byte
@@ -180,7 +180,7 @@ func scanHead(row pgx.CollectableRow) (h head, err error) {
 }
 
 func lastHead(ctx context.Context, tx pgx.Tx, tenant uuid.UUID) (head, error) {
-	rows, err := tx.Query(ctx, `SELECT `+headColumns+` FROM audit_heads WHERE tenant_id = $1 ORDER BY size DESC, anchor DESC LIMIT 1`, tenant)
+	rows, err := tx.Query(ctx, `SELECT `+ofHead+` FROM audit_heads h WHERE tenant_id = $1 ORDER BY size DESC, anchor DESC LIMIT 1`, tenant)
 	if err != nil {
 		return head{}, err
 	}

@@ -72,7 +72,7 @@ func (w *walk) run(ctx context.Context) error {
 // skip goes to what was new after the last verification; what stood before it is proven in its last head.
 func (w *walk) skip(ctx context.Context) error {
 	w.seen = w.v.Since.Size
-	rows, err := w.tx.Query(ctx, `SELECT `+headColumns+` FROM audit_heads WHERE tenant_id = $1 AND anchor < $2 ORDER BY size DESC, anchor DESC LIMIT 1`, w.tenant, w.seen)
+	rows, err := w.tx.Query(ctx, `SELECT `+ofHead+` FROM audit_heads h WHERE tenant_id = $1 AND anchor < $2 ORDER BY size DESC, anchor DESC LIMIT 1`, w.tenant, w.seen)
 	if err != nil {
 		return err
 	}
@@ -297,7 +297,7 @@ func (w *walk) superLeaves(ctx context.Context, t *tileRow) error {
 	begin := t.n * ledger.TileWidth
 	n := int64(len(t.hashes) / tlog.HashSize)
 	made := make(map[int64]ledger.Hash, n)
-	rows, err := w.tx.Query(ctx, `SELECT tenant_id, `+headColumns+` FROM audit_heads WHERE anchor >= $1 AND anchor < $2 AND tenant_id <> '`+Operator.String()+`'`, begin, begin+n)
+	rows, err := w.tx.Query(ctx, `SELECT tenant_id, `+ofHead+` FROM audit_heads h WHERE anchor >= $1 AND anchor < $2 AND tenant_id <> '`+Operator.String()+`'`, begin, begin+n)
 	if err != nil {
 		return err
 	}
