@@ -67,16 +67,6 @@ func (r Range) AppendTile(root Hash) error {
 // Join adds the run that follows.
 func (r Range) Join(next Range) error { return r.r.AppendRange(next.r, nil) }
 
-// Hashes are the roots of the run's perfect subtrees, left to right.
-func (r Range) Hashes() []Hash {
-	raw := r.r.Hashes()
-	out := make([]Hash, len(raw))
-	for i := range raw {
-		out[i] = Hash(raw[i])
-	}
-	return out
-}
-
 // Root is the root of the tree whose leaves the run is: it must begin at 0. The empty tree's is SHA-256 of nothing.
 func (r Range) Root() (Hash, error) {
 	if r.r.End() == 0 {

@@ -1,15 +1,12 @@
 package notary
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
-	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/konstruct/konstruct/ledger"
@@ -60,7 +57,7 @@ func (b ByWitness) Swap(ctx context.Context, version, signed string) (string, er
 		case err != nil:
 			return "", fmt.Errorf("witness %s: %w", b.Witness.Verifier.Name(), err)
 		case said != nil:
-			return strconv.FormatInt(c.Size, 10), b.keep(ctx, c, signed, said)
+			return strconv.FormatInt(c.Size, 10), b.Witness.keep(ctx, b.DB, c.Size, signed, said)
 		case at == c.Size && old != at: // it cosigned this before, and we were killed before we heard
 			old = at
 		default:
@@ -70,36 +67,13 @@ func (b ByWitness) Swap(ctx context.Context, version, signed string) (string, er
 }
 
 func (b ByWitness) ask(ctx context.Context, c ledger.Checkpoint, old int64, signed string) (said []byte, at int64, err error) {
-	var body bytes.Buffer
-	fmt.Fprintf(&body, "old %d\n", old)
-	if old > 0 && old < c.Size {
-		if err := b.DB.Snapshot(ctx, func(tx pgx.Tx) error {
-			r := tlog.TileHashReader(tlog.Tree{N: c.Size, Hash: tlog.Hash(c.Root)}, &reader{ctx, tx, Operator, c.Size})
-			p, err := tlog.ProveTree(c.Size, old, r)
-			for _, h := range p {
-				fmt.Fprintf(&body, "%s\n", ledger.Encode64(h[:]))
-			}
-			return err
-		}); err != nil {
-			return nil, 0, err
-		}
+	var body []byte
+	if err := b.DB.Snapshot(ctx, func(tx pgx.Tx) error {
+		tree := tlog.TileHashReader(tlog.Tree{N: c.Size, Hash: tlog.Hash(c.Root)}, &reader{ctx, tx, Operator, c.Size})
+		body, err = request(old, c.Size, tree, signed)
+		return err
+	}); err != nil {
+		return nil, 0, err
 	}
-	body.WriteString("\n" + signed)
-	return b.Witness.post(ctx, body.Bytes())
-}
-
-// keep holds that the witness's answer is its signature; it is stored with those of the others.
-func (b ByWitness) keep(ctx context.Context, c ledger.Checkpoint, signed string, said []byte) error {
-	for line := range strings.Lines(string(said)) {
-		if found, err := ledger.Cosignatures(signed+line, []note.Verifier{b.Witness.Verifier}); err != nil || len(found) == 0 {
-			continue
-		}
-		l, err := b.DB.Unleased(ctx)
-		if err != nil {
-			return err
-		}
-		defer l.Release()
-		return l.Tx(ctx, func(tx pgx.Tx) error { return storeCosignature(ctx, tx, c.Size, b.Witness, line) })
-	}
-	return errors.New("what it answered is no cosignature of its key")
+	return b.Witness.post(ctx, body)
 }

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/konstruct/konstruct/ledger"
+	"github.com/konstruct/konstruct/tenantdb"
 )
 
 // Witness is an endpoint that speaks C2SP tlog-witness. It sees the super-log's checkpoints and nothing else: neither
@@ -120,20 +121,8 @@ func (n *Notary) cosign(ctx context.Context, w Witness, size int64) error {
 			if super, err = openSuper(ctx, tx, size); err != nil {
 				return err
 			}
-			var b bytes.Buffer
-			fmt.Fprintf(&b, "old %d\n", old)
-			if old > 0 && old < size {
-				p, err := tlog.ProveTree(size, old, super.hashes)
-				if err != nil {
-					return err
-				}
-				for _, h := range p {
-					fmt.Fprintf(&b, "%s\n", ledger.Encode64(h[:]))
-				}
-			}
-			b.WriteString("\n" + super.signed)
-			raw = b.Bytes()
-			return nil
+			raw, err = request(old, size, super.hashes, super.signed)
+			return err
 		})
 		return raw, err
 	}
@@ -153,7 +142,7 @@ func (n *Notary) cosign(ctx context.Context, w Witness, size int64) error {
 		}
 		switch {
 		case said != nil:
-			return n.keep(ctx, w, super, said)
+			return w.keep(ctx, n.c.DB, size, super.signed, said)
 		case at > size:
 			return fmt.Errorf("%w: witness %s has cosigned the super-log at size %d, and here it has %d: this database was taken back, or another notary signs with our key", ErrRefused, w.Verifier.Name(), at, size)
 		case try == 1 || at == old:
@@ -192,24 +181,39 @@ func (w Witness) post(ctx context.Context, body []byte) (said []byte, at int64, 
 	return nil, 0, fmt.Errorf("it answered %s: %.200q", resp.Status, answer)
 }
 
-// keep stores a cosignature that verifies.
-func (n *Notary) keep(ctx context.Context, w Witness, super *superTree, said []byte) error {
+// request is what a witness is asked: to go from the old size to the signed checkpoint's, in a tree of that size.
+func request(old, size int64, tree tlog.HashReader, signed string) ([]byte, error) {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "old %d\n", old)
+	if old > 0 && old < size {
+		p, err := tlog.ProveTree(size, old, tree)
+		if err != nil {
+			return nil, err
+		}
+		for _, h := range p {
+			fmt.Fprintf(&b, "%s\n", ledger.Encode64(h[:]))
+		}
+	}
+	b.WriteString("\n" + signed)
+	return b.Bytes(), nil
+}
+
+// keep stores what the witness said of the signed checkpoint of a size, when it is its cosignature.
+func (w Witness) keep(ctx context.Context, db *tenantdb.Evidence, size int64, signed string, said []byte) error {
 	for line := range strings.Lines(string(said)) {
-		found, err := ledger.Cosignatures(super.signed+line, []note.Verifier{w.Verifier})
+		found, err := ledger.Cosignatures(signed+line, []note.Verifier{w.Verifier})
 		if err != nil || len(found) == 0 {
 			continue
 		}
-		l, err := n.c.DB.Unleased(ctx)
+		l, err := db.Unleased(ctx)
 		if err != nil {
 			return err
 		}
 		defer l.Release()
-		return l.Tx(ctx, func(tx pgx.Tx) error { return storeCosignature(ctx, tx, super.size, w, line) })
+		return l.Tx(ctx, func(tx pgx.Tx) error {
+			_, err := tx.Exec(ctx, `INSERT INTO audit_witnesses (tenant_id, size, name, kind, said) VALUES ($1, $2, $3, 'cosignature', $4) ON CONFLICT DO NOTHING`, Operator, size, w.Verifier.Name(), []byte(line))
+			return err
+		})
 	}
 	return errors.New("what it answered is no cosignature of its key")
-}
-
-func storeCosignature(ctx context.Context, tx pgx.Tx, size int64, w Witness, line string) error {
-	_, err := tx.Exec(ctx, `INSERT INTO audit_witnesses (tenant_id, size, name, kind, said) VALUES ($1, $2, $3, 'cosignature', $4) ON CONFLICT DO NOTHING`, Operator, size, w.Verifier.Name(), []byte(line))
-	return err
 }
