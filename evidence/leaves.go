@@ -11,13 +11,9 @@ import (
 func (c *check) leaves(from *bufio.Reader) error {
 	total, n := c.to.Size-c.from.Size, int64(0)
 	run := ledger.NewRange(c.from.Size)
-	conditions, err := c.m.Filter.conditions()
+	rule, err := c.m.rule()
 	if err != nil {
-		return fmt.Errorf("%s: filter: %w", manifestFile, err)
-	}
-	withheld, err := c.m.withheld()
-	if err != nil {
-		return fmt.Errorf("%s: withheld: %w", manifestFile, err)
+		return fmt.Errorf("%s: %w", manifestFile, err)
 	}
 	var parsed error
 	for batch := range batches(from, c.tenant, total) {
@@ -30,7 +26,7 @@ func (c *check) leaves(from *bufio.Reader) error {
 			if err := run.Append(batch.hashes[i]); err != nil {
 				return err
 			}
-			if err := c.record(r, batch.hashes[i], conditions, withheld); err != nil {
+			if err := c.record(r, batch.hashes[i], &rule); err != nil {
 				return err
 			}
 		}
@@ -96,7 +92,7 @@ func (c *check) part(place string, begin, end int64, hashes []Hash) (ledger.Rang
 }
 
 // record decides whether an event matches, and holds that it shows what it must for that.
-func (c *check) record(r *ledger.Record, hash ledger.Hash, conditions []condition, withheld map[ledger.Field]bool) error {
+func (c *check) record(r *ledger.Record, hash ledger.Hash, rule *rule) error {
 	c.receipt(r, hash)
 	opened := 0
 	for i := range r.Shown {
@@ -105,8 +101,8 @@ func (c *check) record(r *ledger.Record, hash ledger.Hash, conditions []conditio
 		}
 	}
 	excludedBy := func() bool {
-		for _, k := range conditions {
-			if s := &r.Shown[k.field-1]; s.Open && (s.Null || string(s.Value) != string(k.value)) {
+		for _, k := range rule.conditions {
+			if s := &r.Shown[k.field-1]; s.Open && (s.Null || !k.holds(s.Value)) {
 				return true
 			}
 		}
@@ -114,7 +110,7 @@ func (c *check) record(r *ledger.Record, hash ledger.Hash, conditions []conditio
 	}
 	id := func() string { return ledger.FormatID(r.ID) }
 	switch {
-	case !c.m.Filter.inTime(r.RecordedAt):
+	case !rule.filter.inTime(r.RecordedAt):
 		c.Excluded++
 		if opened > 0 {
 			c.problem(id(), "", "was recorded outside the time asked for, and shows %d fields: the filter was changed", opened)
@@ -127,7 +123,7 @@ func (c *check) record(r *ledger.Record, hash ledger.Hash, conditions []conditio
 		}
 		return nil
 	}
-	for _, k := range conditions {
+	for _, k := range rule.conditions {
 		if !r.Shown[k.field-1].Open {
 			c.problem(id(), "", "shows neither that it matches the filter nor that it does not: its %s is not opened", k.field)
 			return nil
@@ -135,7 +131,7 @@ func (c *check) record(r *ledger.Record, hash ledger.Hash, conditions []conditio
 	}
 	c.Matching++
 	for f := ledger.AgentID; f <= ledger.Metadata; f++ {
-		if !r.Shown[f-1].Open && !withheld[f] {
+		if !r.Shown[f-1].Open && !rule.withheld[f] {
 			c.problem(id(), "", "matches, and its %s is neither shown nor said to be withheld", f)
 		}
 	}

@@ -16,6 +16,7 @@ import (
 // Writer makes a bundle: Add each leaf of the range in the log's order, then Close.
 type Writer struct {
 	m                       Manifest
+	rule                    rule
 	zip                     *zip.Writer
 	leaves                  *bufio.Writer
 	buf                     []byte
@@ -26,10 +27,11 @@ type Writer struct {
 // NewWriter begins a bundle. The manifest says everything but how many events match and the summary's hash.
 func NewWriter(to io.Writer, m Manifest) (*Writer, error) {
 	m.Version, m.Made = version, time.Now().UTC().Truncate(time.Second)
-	if _, err := m.withheld(); err != nil {
+	rule, err := m.rule()
+	if err != nil {
 		return nil, err
 	}
-	w := &Writer{m: m, zip: zip.NewWriter(to)}
+	w := &Writer{m: m, rule: rule, zip: zip.NewWriter(to)}
 	// Stored, not compressed: hashes and salts do not compress, and what is stored can't be a zip bomb.
 	leaves, err := w.zip.CreateHeader(&zip.FileHeader{Name: leavesFile, Method: zip.Store, Modified: w.m.Made})
 	if err != nil {
@@ -41,10 +43,7 @@ func NewWriter(to io.Writer, m Manifest) (*Writer, error) {
 
 // Add writes the next leaf as the filter has it.
 func (w *Writer) Add(r *ledger.Record, values *ledger.Values, salt [16]byte, commitments *[ledger.Fields]ledger.Hash) error {
-	open, matches, err := w.m.Disclose(r.RecordedAt, values)
-	if err != nil {
-		return err
-	}
+	open, matches := w.rule.disclose(r.RecordedAt, values)
 	r.Show(values, salt, commitments, open)
 	w.buf = r.AppendBinary(w.buf[:0])
 	if matches {
@@ -55,7 +54,7 @@ func (w *Writer) Add(r *ledger.Record, values *ledger.Values, salt [16]byte, com
 	} else {
 		w.excluded, w.excludedBytes = w.excluded+1, w.excludedBytes+int64(len(w.buf))
 	}
-	_, err = w.leaves.Write(w.buf)
+	_, err := w.leaves.Write(w.buf)
 	return err
 }
 

@@ -67,6 +67,7 @@ type auditEvidenceCmd struct {
 	Agent    uuid.UUID `help:"Only this agent's." placeholder:"UUID"`
 	User     *string   `help:"Only this user's."`
 	Action   *string   `help:"Only of this type."`
+	Meta     []string  `help:"Only with this in the metadata: KEY=VALUE, or /path/to/key=VALUE inside objects. Can be repeated." placeholder:"KEY=VALUE" sep:"none"`
 	Withhold []string  `help:"Do not open these fields of the events that match." placeholder:"FIELD"`
 	Out      string    `short:"o" required:"" help:"The bundle's file." placeholder:"FILE"`
 }
@@ -80,6 +81,17 @@ func (r auditEvidenceCmd) filter() (f evidence.Filter, err error) {
 	f.User, f.Action = r.User, r.Action
 	if r.Agent != uuid.Nil {
 		f.Agent = r.Agent.String()
+	}
+	if len(r.Meta) > 0 {
+		contains := audit.Metadata{}
+		for _, m := range r.Meta {
+			if err := meta(contains, m); err != nil {
+				return f, err
+			}
+		}
+		if f.Metadata, err = json.Marshal(contains); err != nil {
+			return f, err
+		}
 	}
 	if f.Since, err = when("--since", r.Since); err != nil {
 		return f, err

@@ -1,0 +1,139 @@
+package evidence
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/konstruct/konstruct/ledger"
+)
+
+// Filter says which events were asked for. Times are of recorded_at, the database's own; zero fields do not matter.
+type Filter struct {
+	Since  time.Time `json:"since,omitzero"` // inclusive
+	Until  time.Time `json:"until,omitzero"` // exclusive
+	Agent  string    `json:"agent_id,omitempty"`
+	User   *string   `json:"user_id,omitempty"`
+	Action *string   `json:"action_type,omitempty"`
+	// Metadata is an object that the event's metadata contains, as PostgreSQL's @> has it; at most MaxMetadata bytes.
+	Metadata json.RawMessage `json:"metadata,omitempty"`
+}
+
+// String is the filter in words.
+func (f Filter) String() string {
+	var b bytes.Buffer
+	say := func(format string, args ...any) {
+		if b.Len() > 0 {
+			b.WriteString(", ")
+		}
+		fmt.Fprintf(&b, format, args...)
+	}
+	if f.Agent != "" {
+		say("agent_id = %s", f.Agent)
+	}
+	if f.User != nil {
+		say("user_id = %q", *f.User)
+	}
+	if f.Action != nil {
+		say("action_type = %q", *f.Action)
+	}
+	if len(f.Metadata) > 0 {
+		var compact bytes.Buffer
+		if json.Compact(&compact, f.Metadata) != nil {
+			compact.WriteString("what is no JSON")
+		}
+		say("metadata contains %s", &compact)
+	}
+	if !f.Since.IsZero() {
+		say("recorded from %s", f.Since.UTC().Format(time.RFC3339Nano))
+	}
+	if !f.Until.IsZero() {
+		say("recorded before %s", f.Until.UTC().Format(time.RFC3339Nano))
+	}
+	if b.Len() == 0 {
+		return "every event"
+	}
+	return b.String()
+}
+
+// condition is what one field must be; NULL is never that.
+type condition struct {
+	field ledger.Field
+	holds func(value []byte) bool
+}
+
+func is(field ledger.Field, want []byte) condition {
+	return condition{field, func(value []byte) bool { return bytes.Equal(value, want) }}
+}
+
+// conditions are the filter's fields, those that reveal least when they are opened first.
+func (f Filter) conditions() (all []condition, err error) {
+	if f.Action != nil {
+		all = append(all, is(ledger.ActionType, []byte(*f.Action)))
+	}
+	if f.Agent != "" {
+		id, err := ledger.ParseID(f.Agent)
+		if err != nil {
+			return nil, fmt.Errorf("agent_id: %w", err)
+		}
+		all = append(all, is(ledger.AgentID, id[:]))
+	}
+	if f.User != nil {
+		all = append(all, is(ledger.UserID, []byte(*f.User)))
+	}
+	if len(f.Metadata) > 0 {
+		c, err := f.metadata()
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, c)
+	}
+	return all, nil
+}
+
+// inTime reports whether an event was recorded in the time asked for.
+func (f Filter) inTime(recorded ledger.Micros) bool {
+	return (f.Since.IsZero() || recorded >= ledger.MicrosOf(f.Since)) && (f.Until.IsZero() || recorded < ledger.MicrosOf(f.Until))
+}
+
+// rule is a manifest's filter and withheld fields, made ready to be held against many events.
+type rule struct {
+	filter     Filter
+	conditions []condition
+	withheld   map[ledger.Field]bool // a field that the filter asks for can't be
+}
+
+func (m *Manifest) rule() (r rule, err error) {
+	r = rule{filter: m.Filter, withheld: map[ledger.Field]bool{}}
+	if r.conditions, err = m.Filter.conditions(); err != nil {
+		return r, fmt.Errorf("filter: %w", err)
+	}
+	for _, name := range m.Withheld {
+		f, err := ledger.FieldOf(name)
+		if err != nil {
+			return r, fmt.Errorf("withheld: %w", err)
+		}
+		r.withheld[f] = true
+	}
+	for _, c := range r.conditions {
+		if r.withheld[c.field] {
+			return r, fmt.Errorf("%s is withheld, and the filter asks for it: whoever is shown that an event matches knows it", c.field)
+		}
+	}
+	return r, nil
+}
+
+// disclose decides what a record shows of an event: all fields but the withheld of one that matches, the one
+// field that shows it does not of one that does not, and nothing of one whose time shows that already.
+func (r *rule) disclose(recorded ledger.Micros, values *ledger.Values) (open func(ledger.Field) bool, matches bool) {
+	if !r.filter.inTime(recorded) {
+		return func(ledger.Field) bool { return false }, false
+	}
+	for _, c := range r.conditions {
+		if value := values[c.field-1]; value == nil || !c.holds(value) {
+			return func(f ledger.Field) bool { return f == c.field }, false
+		}
+	}
+	return func(f ledger.Field) bool { return !r.withheld[f] }, true
+}
