@@ -17,7 +17,7 @@ type Sealed struct {
 	Values          ledger.Values
 	Mode            ledger.Mode
 	RecordedAt      ledger.Micros
-	Salt            [16]byte
+	Salts           ledger.Salts
 	Commitments     [ledger.Fields]ledger.Hash
 	Leaf            ledger.Hash
 	Epoch           int16
@@ -53,11 +53,12 @@ func (s *Sealed) Scan(rows pgx.Rows) error {
 	}
 	s.Mode, s.RecordedAt = ledger.Mode(binary.BigEndian.Uint16(raw[12])), ledger.Micros(binary.BigEndian.Uint64(raw[13]))
 	s.Epoch, s.XID = int16(binary.BigEndian.Uint16(raw[17])), binary.BigEndian.Uint64(raw[18])
-	if len(raw[14]) != 16 || len(raw[15]) != ledger.Fields*32 || len(raw[16]) != 32 {
+	var err error
+	if s.Salts, err = ledger.ReadSalts(raw[14]); err != nil || len(raw[15]) != ledger.Fields*32 || len(raw[16]) != 32 {
 		s.malformed = true
 		return nil
 	}
-	s.Salt, s.Leaf = [16]byte(raw[14]), ledger.Hash(raw[16])
+	s.Leaf = ledger.Hash(raw[16])
 	for i := range s.Commitments {
 		s.Commitments[i] = ledger.Hash(raw[15][i*32:])
 	}
@@ -67,7 +68,14 @@ func (s *Sealed) Scan(rows pgx.Rows) error {
 // gone is what Difference says of a seal whose event is not there.
 const gone = "was sealed and is gone"
 
-// Difference recomputes every commitment and the leaf, and names what does not match; empty when all does.
+// blank reports whether a field holds what erasure leaves: NULL, and of metadata, which can't be, an empty object.
+func (s *Sealed) blank(f ledger.Field) bool {
+	value := s.Values[f-1]
+	return value == nil || f == ledger.Metadata && string(value) == "{}"
+}
+
+// Difference recomputes every commitment and the leaf, and names what does not match; empty when all does. Whether an erased
+// field was lawfully erased is another question: Rows asks it.
 func (s *Sealed) Difference() string {
 	switch {
 	case !s.HasSeal:
@@ -77,8 +85,11 @@ func (s *Sealed) Difference() string {
 	case s.malformed:
 		return "does not match its seal: the seal itself is malformed"
 	}
-	now := s.Values.Commitments(s.Salt)
+	now := s.Values.Recommit(&s.Salts, &s.Commitments)
 	for i, c := range now {
+		if f := ledger.Field(i + 1); s.Salts.Erased().Has(f) && !s.blank(f) {
+			return fmt.Sprintf("does not match its seal: %s was erased, and holds something", f)
+		}
 		if c != s.Commitments[i] {
 			return fmt.Sprintf("does not match its seal: %s was changed after %s", ledger.Field(i+1), s.RecordedAt.Time().Format("2006-01-02T15:04:05.999999Z07:00"))
 		}

@@ -192,6 +192,7 @@ func (o Rows) take(ctx context.Context, tx pgx.Tx, worker int, sql string, args 
 	}
 	defer rows.Close()
 	var s Sealed
+	erased := erasures{}
 	for rows.Next() {
 		if err := s.Scan(rows); err != nil {
 			return err
@@ -207,6 +208,9 @@ func (o Rows) take(ctx context.Context, tx pgx.Tx, worker int, sql string, args 
 		switch {
 		case what == "":
 			r.Events++
+			if fields := s.Salts.Erased(); fields != 0 {
+				erased.add(&s, fields)
+			}
 			continue
 		case !s.Stored:
 			r.Missing++
@@ -215,7 +219,13 @@ func (o Rows) take(ctx context.Context, tx pgx.Tx, worker int, sql string, args 
 		}
 		o.Found(Finding{Tenant: s.TenantID, Event: s.ID, What: what})
 	}
-	return rows.Err()
+	if err := rows.Err(); err != nil {
+		return err
+	}
+	return erased.hold(ctx, tx, func(f Finding) {
+		r.Events, r.Differ = r.Events-1, r.Differ+1
+		o.Found(f)
+	})
 }
 
 // The sizes of a chunk.

@@ -124,16 +124,32 @@ func (m *Manifest) rule() (r rule, err error) {
 	return r, nil
 }
 
+// verdict is what a filter says of an event.
+type verdict int
+
+const (
+	excluded verdict = iota
+	matches
+	undecided // what the filter asks for was erased
+)
+
 // disclose decides what a record shows of an event: all fields but the withheld of one that matches, the one
-// field that shows it does not of one that does not, and nothing of one whose time shows that already.
-func (r *rule) disclose(recorded ledger.Micros, values *ledger.Values) (open func(ledger.Field) bool, matches bool) {
+// field that shows it does not of one that does not, and nothing of one whose time shows that already or of which nobody can tell.
+func (r *rule) disclose(recorded ledger.Micros, values *ledger.Values, erased ledger.FieldSet) (open func(ledger.Field) bool, is verdict) {
+	nothing := func(ledger.Field) bool { return false }
 	if !r.filter.inTime(recorded) {
-		return func(ledger.Field) bool { return false }, false
+		return nothing, excluded
 	}
+	is = matches
 	for _, c := range r.conditions {
-		if value := values[c.field-1]; value == nil || !c.holds(value) {
-			return func(f ledger.Field) bool { return f == c.field }, false
+		if erased.Has(c.field) {
+			is = undecided
+		} else if value := values[c.field-1]; value == nil || !c.holds(value) {
+			return func(f ledger.Field) bool { return f == c.field }, excluded
 		}
 	}
-	return func(f ledger.Field) bool { return !r.withheld[f] }, true
+	if is == undecided {
+		return nothing, is
+	}
+	return func(f ledger.Field) bool { return !r.withheld[f] }, is
 }

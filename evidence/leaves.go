@@ -26,7 +26,7 @@ func (c *check) leaves(from *bufio.Reader) error {
 			if err := run.Append(batch.hashes[i]); err != nil {
 				return err
 			}
-			if err := c.record(r, batch.hashes[i], &rule); err != nil {
+			if err := c.record(r, c.from.Size+n+int64(i), batch.hashes[i], &rule); err != nil {
 				return err
 			}
 		}
@@ -92,47 +92,67 @@ func (c *check) part(place string, begin, end int64, hashes []Hash) (ledger.Rang
 }
 
 // record decides whether an event matches, and holds that it shows what it must for that.
-func (c *check) record(r *ledger.Record, hash ledger.Hash, rule *rule) error {
+func (c *check) record(r *ledger.Record, index int64, hash ledger.Hash, rule *rule) error {
 	c.receipt(r, hash)
+	c.lawful(r, index)
 	opened := 0
 	for i := range r.Shown {
 		if r.Shown[i].Open {
 			opened++
 		}
 	}
-	excludedBy := func() bool {
-		for _, k := range rule.conditions {
-			if s := &r.Shown[k.field-1]; s.Open && (s.Null || !k.holds(s.Value)) {
-				return true
-			}
-		}
-		return false
-	}
 	id := func() string { return ledger.FormatID(r.ID) }
-	switch {
+	switch is, unproven := c.decide(r, rule); {
+	case r.Gone:
+		c.Deleted++
 	case !rule.filter.inTime(r.RecordedAt):
 		c.Excluded++
 		if opened > 0 {
 			c.problem(id(), "", "was recorded outside the time asked for, and shows %d fields: the filter was changed", opened)
 		}
-		return nil
-	case excludedBy():
+	case is == excluded:
 		c.Excluded++
 		if opened > 1 {
 			c.problem(id(), "", "does not match the filter, and shows %d fields where one is enough: the filter was changed", opened)
 		}
-		return nil
+	case unproven != 0:
+		c.problem(id(), "", "shows neither that it matches the filter nor that it does not: its %s is not opened", unproven)
+	case is == undecided:
+		c.Undecided++
+		if opened > 0 {
+			c.problem(id(), "", "can't be told to match, and shows %d fields: the filter was changed", opened)
+		}
+	default:
+		return c.match(r, rule)
 	}
+	return nil
+}
+
+// decide says what the fields that are shown say; unproven is a field that should be shown and is not.
+func (c *check) decide(r *ledger.Record, rule *rule) (is verdict, unproven ledger.Field) {
+	is = matches
 	for _, k := range rule.conditions {
-		if !r.Shown[k.field-1].Open {
-			c.problem(id(), "", "shows neither that it matches the filter nor that it does not: its %s is not opened", k.field)
-			return nil
+		switch s := &r.Shown[k.field-1]; {
+		case r.Erased.Has(k.field):
+			is = undecided
+		case !s.Open:
+			unproven = k.field
+		case s.Null || !k.holds(s.Value):
+			return excluded, 0
 		}
 	}
+	if is == undecided {
+		unproven = 0 // nothing is shown of it
+	}
+	return is, unproven
+}
+
+// match takes an event that matches: all of it is shown, or said to be withheld or erased.
+func (c *check) match(r *ledger.Record, rule *rule) error {
 	c.Matching++
 	for f := ledger.AgentID; f <= ledger.Metadata; f++ {
-		if !r.Shown[f-1].Open && !rule.withheld[f] {
-			c.problem(id(), "", "matches, and its %s is neither shown nor said to be withheld", f)
+		if !r.Shown[f-1].Open && !rule.withheld[f] && !r.Erased.Has(f) {
+			c.problem(ledger.FormatID(r.ID), "", "matches, and its %s is neither shown nor said to be withheld or erased", f)
 		}
 	}
 	if c.t.Event != nil {

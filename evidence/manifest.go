@@ -15,10 +15,11 @@ import (
 	"github.com/konstruct/konstruct/ledger"
 )
 
-// The files of a bundle; timestamps are optional.
+// The files of a bundle. Acts are there where something was erased or deleted.
 const (
 	manifestFile = "manifest.json"
 	leavesFile   = "leaves"
+	actsFile     = "acts"
 	summaryFile  = "summary.html"
 )
 

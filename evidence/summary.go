@@ -22,13 +22,18 @@ type listed struct {
 	ID, Recorded, Agent, User, Action, Latency, Input, Output, Metadata string
 }
 
-const withheldMark = "(withheld)"
+const (
+	withheldMark = "(withheld)"
+	erasedMark   = "(erased)"
+)
 
 // list is a record as text; long fields are cut.
 func list(r *ledger.Record) listed {
 	text := func(f ledger.Field) string {
 		s := &r.Shown[f-1]
 		switch {
+		case r.Erased.Has(f):
+			return erasedMark
 		case !s.Open:
 			return withheldMark
 		case s.Null:
@@ -39,7 +44,7 @@ func list(r *ledger.Record) listed {
 		return string(s.Value)
 	}
 	l := listed{ID: ledger.FormatID(r.ID), Recorded: timeText(r.RecordedAt), User: text(ledger.UserID), Action: text(ledger.ActionType),
-		Input: text(ledger.InputSummary), Output: text(ledger.OutputSummary), Metadata: text(ledger.Metadata), Agent: withheldMark, Latency: withheldMark}
+		Input: text(ledger.InputSummary), Output: text(ledger.OutputSummary), Metadata: text(ledger.Metadata), Agent: text(ledger.AgentID), Latency: text(ledger.LatencyMS)}
 	if s := r.Shown[ledger.AgentID-1]; s.Open {
 		l.Agent = ""
 		if len(s.Value) == 16 && !s.Null {
@@ -69,10 +74,11 @@ func (w *Writer) summary(to io.Writer) error {
 	}
 	return page.Execute(to, struct {
 		Tenant, Filter, From, To, Made, Super string
-		Matching, Excluded                    int64
+		Matching, Excluded, Deleted           int64
+		Acts                                  []*Act
 		Withheld                              []string
 		Keys                                  []Key
 		Events                                []listed
 		More                                  bool
-	}{w.m.Tenant, w.m.Filter.String(), from, timeText(w.m.To.At), w.m.Made.Format(time.RFC3339), w.m.Super, w.m.Matching, w.excluded, w.m.Withheld, w.m.Keys, w.listed, w.m.Matching > int64(len(w.listed))})
+	}{w.m.Tenant, w.m.Filter.String(), from, timeText(w.m.To.At), w.m.Made.Format(time.RFC3339), w.m.Super, w.m.Matching, w.excluded, w.deleted, w.acts, w.m.Withheld, w.m.Keys, w.listed, w.m.Matching > int64(len(w.listed))})
 }

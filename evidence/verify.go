@@ -3,6 +3,7 @@ package evidence
 import (
 	"archive/zip"
 	"bufio"
+	"bytes"
 	"crypto/sha256"
 	"crypto/x509"
 	"fmt"
@@ -46,6 +47,9 @@ type Result struct {
 	Signed    time.Time            `json:"signed_at,omitzero"`
 	Matching  int64                `json:"matching_events"`
 	Excluded  int64                `json:"excluded_events"`
+	Undecided int64                `json:"undecided_events"` // what the filter asks for was erased
+	Deleted   int64                `json:"deleted_events"`
+	Acts      []*Act               `json:"acts,omitempty"` // that erased or deleted something
 	Witnesses []ledger.Cosignature `json:"witnesses"`
 	Stamped   time.Time            `json:"stamped_at,omitzero"` // by the time-stamping authority's clock
 	Holds     []string             `json:"holds"`               // in plain words
@@ -89,6 +93,15 @@ func Verify(bundle io.ReaderAt, size int64, t Trust) (*Result, error) {
 	if !c.chain() || !c.heads() {
 		return c.Result, nil // nothing below would mean anything
 	}
+	if f := files[actsFile]; f != nil {
+		raw, err := readSmall(f, maxActs)
+		if err != nil {
+			return nil, err
+		}
+		if err := c.readActs(bufio.NewReader(bytes.NewReader(raw))); err != nil {
+			return nil, err
+		}
+	}
 	leaves, err := files[leavesFile].Open()
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", leavesFile, err)
@@ -113,7 +126,7 @@ func open(bundle io.ReaderAt, size int64) (map[string]*zip.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("not a bundle: %w", err)
 	}
-	files := map[string]*zip.File{manifestFile: nil, leavesFile: nil, summaryFile: nil}
+	files := map[string]*zip.File{manifestFile: nil, leavesFile: nil, actsFile: nil, summaryFile: nil}
 	for _, f := range z.File {
 		at, known := files[f.Name]
 		switch {
@@ -121,13 +134,13 @@ func open(bundle io.ReaderAt, size int64) (map[string]*zip.File, error) {
 			return nil, fmt.Errorf("not a bundle: it holds %.80q, which no bundle does", f.Name)
 		case at != nil:
 			return nil, fmt.Errorf("not a bundle: it holds %s twice", f.Name)
-		case f.Name == leavesFile && f.Method != zip.Store:
+		case (f.Name == leavesFile || f.Name == actsFile) && f.Method != zip.Store:
 			return nil, fmt.Errorf("not a bundle: %s is compressed", f.Name)
 		}
 		files[f.Name] = f
 	}
 	for name, f := range files {
-		if f == nil {
+		if f == nil && name != actsFile {
 			return nil, fmt.Errorf("not a bundle: it lacks %s", name)
 		}
 	}
@@ -163,6 +176,8 @@ type check struct {
 	from, to, last ledger.Checkpoint
 	promised       map[[16]byte]*promise // receipts, by event
 	order          []*promise
+	erasures       map[erasure]*Act // the acts that are proven, by what they erased
+	gone           map[int64][]*Act // and by the tiles of which they deleted leaves
 }
 
 // summary only notices a changed page: what it says is not proof of anything.

@@ -49,6 +49,9 @@ func (c *check) stamp() string {
 	return t.Authority
 }
 
+// maxWords is how many acts are said in words.
+const maxWords = 20
+
 // inWords says what holds.
 func (c *check) inWords(authority string) {
 	if !c.OK() {
@@ -61,7 +64,22 @@ func (c *check) inWords(authority string) {
 	}
 	say("authentic: signed by %s, for tenant %s", c.key, c.Tenant)
 	say("unaltered: each of the %d events shown is, in every field opened, what was sealed when it was recorded", c.Matching)
-	say("complete for: %s. All %d events that entered the log between %s and %s are accounted for; %d are shown not to match", c.m.Filter, c.Matching+c.Excluded, from, c.To.Format(time.RFC3339), c.Excluded)
+	complete := fmt.Sprintf("complete for: %s. All %d events that entered the log between %s and %s are accounted for; %d are shown not to match",
+		c.m.Filter, c.Matching+c.Excluded+c.Undecided+c.Deleted, from, c.To.Format(time.RFC3339), c.Excluded)
+	if c.Undecided > 0 {
+		complete += fmt.Sprintf("; of %d nobody can tell, because what the filter asks for was erased", c.Undecided)
+	}
+	if c.Deleted > 0 {
+		complete += fmt.Sprintf("; %d were deleted under retention", c.Deleted)
+	}
+	say("%s", complete)
+	for i, a := range c.Acts {
+		if i == maxWords {
+			say("%d more acts of erasure and retention are in the bundle", len(c.Acts)-i)
+			break
+		}
+		say("of %d events: %s", a.Events, a)
+	}
 	say("signed at %s as part of a log of %d events", c.Signed.Format(time.RFC3339), c.last.Size)
 	if len(c.Withheld) > 0 {
 		say("withheld from the events that match: %v", c.Withheld)

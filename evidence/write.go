@@ -21,6 +21,9 @@ type Writer struct {
 	leaves                  *bufio.Writer
 	buf                     []byte
 	listed                  []listed
+	acts                    []*Act // some, for the page
+	actsTo                  io.Writer
+	deleted                 int64
 	excluded, excludedBytes int64
 }
 
@@ -42,19 +45,56 @@ func NewWriter(to io.Writer, m Manifest) (*Writer, error) {
 }
 
 // Add writes the next leaf as the filter has it.
-func (w *Writer) Add(r *ledger.Record, values *ledger.Values, salt [16]byte, commitments *[ledger.Fields]ledger.Hash) error {
-	open, matches := w.rule.disclose(r.RecordedAt, values)
-	r.Show(values, salt, commitments, open)
-	w.buf = r.AppendBinary(w.buf[:0])
-	if matches {
+func (w *Writer) Add(r *ledger.Record, values *ledger.Values, salts *ledger.Salts, commitments *[ledger.Fields]ledger.Hash) error {
+	open, is := w.rule.disclose(r.RecordedAt, values, salts.Erased())
+	r.Show(values, salts, commitments, open)
+	if err := w.write(r); err != nil {
+		return err
+	}
+	switch is {
+	case matches:
 		w.m.Matching++
 		if len(w.listed) < maxListed {
 			w.listed = append(w.listed, list(r))
 		}
-	} else {
+	case excluded:
 		w.excluded, w.excludedBytes = w.excluded+1, w.excludedBytes+int64(len(w.buf))
 	}
+	return nil
+}
+
+// Deleted writes a leaf of which nothing but the hash is left.
+func (w *Writer) Deleted(id [16]byte, leaf ledger.Hash) error {
+	w.deleted++
+	return w.write(&ledger.Record{ID: id, Gone: true, Leaf: leaf})
+}
+
+func (w *Writer) write(r *ledger.Record) error {
+	w.buf = r.AppendBinary(w.buf[:0])
 	_, err := w.leaves.Write(w.buf)
+	return err
+}
+
+// Act writes an event that says what was erased or deleted, all its fields open, with its proof in the newest checkpoint. Acts
+// follow the leaves.
+func (w *Writer) Act(index int64, proof []ledger.Hash, r *ledger.Record) error {
+	if w.actsTo == nil {
+		if err := w.leaves.Flush(); err != nil {
+			return err
+		}
+		var err error
+		if w.actsTo, err = w.zip.CreateHeader(&zip.FileHeader{Name: actsFile, Method: zip.Store, Modified: w.m.Made}); err != nil {
+			return err
+		}
+	}
+	a, err := readAct(r)
+	if err != nil {
+		return err
+	}
+	if len(w.acts) < maxListed {
+		w.acts = append(w.acts, a)
+	}
+	_, err = w.actsTo.Write(appendAct(nil, index, proof, r))
 	return err
 }
 
@@ -67,8 +107,10 @@ type Made struct {
 
 // Close writes summary and manifest, and ends the bundle.
 func (w *Writer) Close() (made Made, err error) {
-	if err := w.leaves.Flush(); err != nil {
-		return made, err
+	if w.actsTo == nil { // otherwise they are written
+		if err := w.leaves.Flush(); err != nil {
+			return made, err
+		}
 	}
 	hash := sha256.New()
 	page, err := w.zip.CreateHeader(&zip.FileHeader{Name: summaryFile, Method: zip.Deflate, Modified: w.m.Made})

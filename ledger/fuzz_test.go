@@ -17,12 +17,34 @@ func FuzzRecordBytes(f *testing.F) {
 	v, c := e.Values(), e.Commitments([16]byte{1})
 	for _, open := range []func(ledger.Field) bool{func(ledger.Field) bool { return true }, func(ledger.Field) bool { return false }, func(f ledger.Field) bool { return f == ledger.ActionType }} {
 		var r ledger.Record
-		r.Show(&v, [16]byte{1}, &c, open)
+		salts := ledger.WholeSalt([16]byte{1})
+		r.Show(&v, &salts, &c, open)
 		if r.Hash() != ledger.LeafHash(e.Leaf(0, 0, c)) {
 			f.Fatal("a record does not lead to its event's leaf")
 		}
 		f.Add(r.AppendBinary(nil))
 	}
+	// With two fields erased, and deleted.
+	stored := []byte{1<<(ledger.UserID-1) | 1<<(ledger.Metadata-1)}
+	for n := ledger.AgentID; n <= ledger.Metadata; n++ {
+		salt := ledger.FieldSalt([16]byte{1}, n)
+		if n == ledger.UserID || n == ledger.Metadata {
+			salt = ledger.Hash{}
+		}
+		stored = append(stored, salt[:]...)
+	}
+	salts, err := ledger.ReadSalts(stored)
+	if err != nil || salts.Erased().String() != "user_id, metadata" {
+		f.Fatal(err, salts.Erased())
+	}
+	var r ledger.Record
+	r.Show(&v, &salts, &c, func(ledger.Field) bool { return true })
+	if r.Hash() != ledger.LeafHash(e.Leaf(0, 0, c)) || r.Shown[ledger.Metadata-1].Open || v.Recommit(&salts, &c) != c {
+		f.Fatal("an erased event does not lead to its leaf")
+	}
+	f.Add(r.AppendBinary(nil))
+	gone := ledger.Record{ID: [16]byte{2}, Gone: true, Leaf: r.Hash()}
+	f.Add(gone.AppendBinary(nil))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		var r ledger.Record
 		if err := r.Read(bufio.NewReader(bytes.NewReader(raw))); err != nil {

@@ -137,6 +137,18 @@ func (v *Values) Commitments(salt [16]byte) (c [Fields]Hash) {
 	return c
 }
 
+// Recommit returns the commitment to each field, in leaf order; to an erased one, the one that is stored.
+func (v *Values) Recommit(salts *Salts, stored *[Fields]Hash) (c [Fields]Hash) {
+	for f := AgentID; f <= Metadata; f++ {
+		if value := v[f-1]; salts.erased.Has(f) {
+			c[f-1] = stored[f-1]
+		} else {
+			c[f-1] = Commit(salts.Of(f), f, value, value != nil)
+		}
+	}
+	return c
+}
+
 // Values returns the bytes that the commitments cover.
 func (e *Event) Values() (v Values) {
 	text := func(s *string) []byte {

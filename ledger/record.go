@@ -10,12 +10,16 @@ import (
 )
 
 // Record is an event as an outsider is shown it: each field opened, or only committed to. It leads to the
-// same leaf hash whichever are opened.
+// same leaf hash whichever are opened, and whichever were erased.
 type Record struct {
 	TenantID, ID          [16]byte
 	CreatedAt, RecordedAt Micros
 	Mode                  Mode
+	Erased                FieldSet      // fields that nobody can open any more
 	Shown                 [Fields]Shown // by Field - 1
+	// Gone says that the event was deleted: nothing is left of it but its id and Leaf.
+	Gone bool
+	Leaf Hash
 }
 
 // Shown is one field of a record.
@@ -27,12 +31,13 @@ type Shown struct {
 	Value      []byte // an opened field's bytes, as docs/leaf-format.md has them
 }
 
-// Show opens the fields of an event that open names, and shows the commitments of the others.
-func (r *Record) Show(values *Values, salt [16]byte, commitments *[Fields]Hash, open func(Field) bool) {
+// Show opens the fields of an event that open names and that are not erased, and shows the commitments of the others.
+func (r *Record) Show(values *Values, salts *Salts, commitments *[Fields]Hash, open func(Field) bool) {
+	r.Erased = salts.Erased()
 	for f := AgentID; f <= Metadata; f++ {
 		value := values[f-1]
-		if open(f) {
-			r.Shown[f-1] = Shown{Open: true, Salt: FieldSalt(salt, f), Null: value == nil, Value: value}
+		if open(f) && !r.Erased.Has(f) {
+			r.Shown[f-1] = Shown{Open: true, Salt: salts.Of(f), Null: value == nil, Value: value}
 		} else {
 			r.Shown[f-1] = Shown{Commitment: commitments[f-1]}
 		}
@@ -41,6 +46,9 @@ func (r *Record) Show(values *Values, salt [16]byte, commitments *[Fields]Hash, 
 
 // Hash is the leaf hash that the record leads to.
 func (r *Record) Hash() Hash {
+	if r.Gone {
+		return r.Leaf
+	}
 	var c [Fields]Hash
 	for i := range r.Shown {
 		s := &r.Shown[i]
@@ -56,12 +64,25 @@ func (r *Record) Hash() Hash {
 // MaxValue bounds one field of a record.
 const MaxValue = 1 << 20
 
+const (
+	modeGone  = 0xffff // in the place of a mode
+	hasErased = 1 << 7 // in the byte of opened fields
+)
+
 // AppendBinary adds the record as bundles and proofs carry it; the tenant is not in it. Integers are big-endian:
 //
 //	id[16] ‖ created_at[8] ‖ recorded_at[8] ‖ mode[2] ‖ opened[1], bit n-1 for field n
+//	where bit 7 of opened is set: erased[1], bit n-1 for field n
 //	then each field: 32 bytes of commitment, or its salt[32] ‖ 00 for NULL | 01 ‖ length[4] ‖ bytes
+//
+// and of an event that was deleted: id[16] ‖ 0[16] ‖ ff ff ‖ 0[1] ‖ leaf hash[32].
 func (r *Record) AppendBinary(b []byte) []byte {
 	b = append(b, r.ID[:]...)
+	if r.Gone {
+		b = append(b, make([]byte, 16)...)
+		b = append(binary.BigEndian.AppendUint16(b, modeGone), 0)
+		return append(b, r.Leaf[:]...)
+	}
 	b = binary.BigEndian.AppendUint64(b, uint64(r.CreatedAt))
 	b = binary.BigEndian.AppendUint64(b, uint64(r.RecordedAt))
 	b = binary.BigEndian.AppendUint16(b, uint16(r.Mode))
@@ -71,7 +92,11 @@ func (r *Record) AppendBinary(b []byte) []byte {
 			opened |= 1 << i
 		}
 	}
-	b = append(b, opened)
+	if r.Erased != 0 {
+		b = append(b, opened|hasErased, byte(r.Erased))
+	} else {
+		b = append(b, opened)
+	}
 	for i := range r.Shown {
 		s := &r.Shown[i]
 		if !s.Open {
@@ -107,18 +132,43 @@ func (r *Record) Read(from *bufio.Reader) error {
 	r.RecordedAt = Micros(binary.BigEndian.Uint64(head[24:]))
 	r.Mode = Mode(binary.BigEndian.Uint16(head[32:]))
 	opened := head[34]
-	if opened >= 1<<Fields {
-		return fmt.Errorf("%w: it opens an eighth field", ErrRecord)
+	r.Gone, r.Erased = binary.BigEndian.Uint16(head[32:]) == modeGone, 0
+	if r.Gone {
+		r.Mode = 0
+		if opened != 0 || r.CreatedAt != 0 || r.RecordedAt != 0 {
+			return fmt.Errorf("%w: it was deleted, and shows something", ErrRecord)
+		}
+		for i := range r.Shown {
+			r.Shown[i].Open = false
+		}
+		_, err := io.ReadFull(from, r.Leaf[:])
+		return whole(err)
+	}
+	if opened&hasErased != 0 {
+		mask, err := from.ReadByte()
+		if err != nil {
+			return whole(err)
+		}
+		opened &^= hasErased
+		if mask == 0 || mask >= 1<<Fields || mask&opened != 0 {
+			return fmt.Errorf("%w: fields %08b are erased, and %08b opened", ErrRecord, mask, opened)
+		}
+		r.Erased = FieldSet(mask)
 	}
 	for i := range r.Shown {
 		if err := r.Shown[i].read(from, opened&(1<<i) != 0); err != nil {
-			if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-				return fmt.Errorf("%w: it is cut off", ErrRecord)
-			}
-			return err
+			return whole(err)
 		}
 	}
 	return nil
+}
+
+// whole says of an end in the middle of a record that it is cut off.
+func whole(err error) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return fmt.Errorf("%w: it is cut off", ErrRecord)
+	}
+	return err
 }
 
 func (s *Shown) read(from *bufio.Reader, open bool) error {

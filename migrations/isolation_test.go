@@ -59,6 +59,12 @@ func seeded(t *testing.T) (*testkit.DB, *pgx.Conn, []string) {
 			`INSERT INTO audit_checkpoints (tenant_id, size, anchor, note) VALUES ($1, 1, 0, '')`,
 			`INSERT INTO audit_witnesses (tenant_id, size, name, kind, said) VALUES ($1, 1, '', 'cosignature', '')`,
 			`INSERT INTO audit_keys (tenant_id, anchor, verifier, at) VALUES ($1, 0, '', now())`,
+			`INSERT INTO audit_erasures (tenant_id, event_id, field, record_id) VALUES ($1, gen_random_uuid(), 4, gen_random_uuid())`,
+			`INSERT INTO audit_holds (tenant_id, id, reason, placed_by) VALUES ($1, gen_random_uuid(), '` + secret + `', '')`,
+			`INSERT INTO audit_retention (tenant_id, action_type, keep, set_by) VALUES ($1, '', '1 year', '')`,
+			`INSERT INTO audit_gone (tenant_id, first, record_id, bits) VALUES ($1, 0, gen_random_uuid(), '')`,
+			`INSERT INTO audit_two_people (tenant_id, set_by) VALUES ($1, '')`,
+			`INSERT INTO audit_requests (tenant_id, id, events, fields, reason, requested_by) VALUES ($1, gen_random_uuid(), '{}', '{4}', '` + secret + `', '')`,
 		} {
 			if _, err := super.Exec(t.Context(), sql, tenant); err != nil {
 				t.Fatalf("%s: %v", sql, err)
@@ -113,7 +119,8 @@ func readable(table string) string {
 }
 
 // closed are the tables that the app may not read at all.
-var closed = []string{"audit_logs", "audit_adoptions", "audit_epochs", "audit_tiles", "audit_heads", "audit_checkpoints", "audit_witnesses", "audit_keys"}
+var closed = []string{"audit_logs", "audit_adoptions", "audit_epochs", "audit_tiles", "audit_heads", "audit_checkpoints", "audit_witnesses", "audit_keys",
+	"audit_holds", "audit_retention", "audit_gone", "audit_two_people", "audit_requests"}
 
 func TestEveryTableHidesOtherTenants(t *testing.T) {
 	_, app, tables := seeded(t)

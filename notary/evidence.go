@@ -11,7 +11,6 @@ import (
 	"github.com/jackc/pgx/v5"
 	"golang.org/x/mod/sumdb/tlog"
 
-	"github.com/konstruct/konstruct/audit"
 	"github.com/konstruct/konstruct/evidence"
 	"github.com/konstruct/konstruct/ledger"
 	"github.com/konstruct/konstruct/tenantdb"
@@ -21,7 +20,7 @@ import (
 // leaves were written, of how many. Memory stays flat.
 func Evidence(ctx context.Context, db *tenantdb.Evidence, tenant uuid.UUID, f evidence.Filter, withheld []string, to io.Writer, progress func(done, total int64)) (made evidence.Made, err error) {
 	err = db.Snapshot(ctx, func(tx pgx.Tx) error {
-		m, from, upTo, err := plan(ctx, tx, tenant, f)
+		m, r, err := plan(ctx, tx, tenant, f)
 		if err != nil {
 			return err
 		}
@@ -30,7 +29,11 @@ func Evidence(ctx context.Context, db *tenantdb.Evidence, tenant uuid.UUID, f ev
 		if err != nil {
 			return err
 		}
-		if err := leavesOf(ctx, tx, tenant, from, upTo, w, progress); err != nil {
+		acts, err := r.leaves(ctx, w, progress)
+		if err != nil {
+			return err
+		}
+		if err := r.acts(ctx, acts, w); err != nil {
 			return err
 		}
 		made, err = w.Close()
@@ -42,15 +45,24 @@ func Evidence(ctx context.Context, db *tenantdb.Evidence, tenant uuid.UUID, f ev
 	return made, nil
 }
 
+// span is the part of a tenant's log that a bundle holds, and the newest head, in which it is proven.
+type span struct {
+	tx       pgx.Tx
+	tenant   uuid.UUID
+	from, to int64
+	last     head
+	gone     gone
+}
+
 // plan chooses the checkpoints around the time asked for, and proves each in the super-log.
-func plan(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, f evidence.Filter) (m *evidence.Manifest, from, upTo int64, err error) {
+func plan(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, f evidence.Filter) (m *evidence.Manifest, s *span, err error) {
 	super, last, note, err := choose(ctx, tx, tenant, f.Until)
 	if err != nil {
-		return nil, 0, 0, err
+		return nil, nil, err
 	}
 	m = &evidence.Manifest{Tenant: tenant.String(), Filter: f, Super: super.note}
 	if m.Last, err = shownHead(super, last, note); err != nil {
-		return nil, 0, 0, err
+		return nil, nil, err
 	}
 	first := head{}
 	if !f.Since.IsZero() {
@@ -59,11 +71,11 @@ func plan(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, f evidence.Filter) (
 			first = h
 			begin, err := shownHead(super, h, note)
 			if err != nil {
-				return nil, 0, 0, err
+				return nil, nil, err
 			}
 			m.From = &begin
 		} else if !errors.Is(err, ErrNotInLog) {
-			return nil, 0, 0, err
+			return nil, nil, err
 		}
 	}
 	end := last
@@ -73,10 +85,10 @@ func plan(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, f evidence.Filter) (
 		if err == nil {
 			end = h
 			if m.To, err = shownHead(super, h, note); err != nil {
-				return nil, 0, 0, err
+				return nil, nil, err
 			}
 		} else if !errors.Is(err, ErrNotInLog) {
-			return nil, 0, 0, err
+			return nil, nil, err
 		}
 	}
 	r := &reader{ctx, tx, tenant, last.size}
@@ -89,7 +101,11 @@ func plan(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, f evidence.Filter) (
 	if err == nil {
 		m.Stamp, err = stampFor(ctx, tx, super, end.anchor)
 	}
-	return m, first.size, end.size, err
+	s = &span{tx: tx, tenant: tenant, from: first.size, to: end.size, last: last}
+	if err == nil {
+		s.gone, err = goneOf(ctx, tx, tenant, s.from, s.to)
+	}
+	return m, s, err
 }
 
 // choose takes the newest signed super-log, or an older one that witnesses cosigned where that covers as much.
@@ -110,7 +126,12 @@ func choose(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, until time.Time) (
 		return super, newest, note, nil
 	}
 	h, witnessed, err := lastSigned(ctx, tx, tenant, size)
-	if errors.Is(err, ErrNotInLog) || err == nil && h.size != newest.size && (until.IsZero() || h.at.Before(until.Add(evidence.ClockSlack))) {
+	var acts bool // that the older one does not cover
+	if err == nil {
+		err = tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM audit_seals s WHERE s.tenant_id = $1 AND s.recorded_at > $2
+		  AND s.event_id IN (SELECT record_id FROM audit_erasures WHERE tenant_id = $1 UNION SELECT record_id FROM audit_gone WHERE tenant_id = $1))`, tenant, h.at.Add(-evidence.ClockSlack)).Scan(&acts)
+	}
+	if acts || errors.Is(err, ErrNotInLog) || err == nil && h.size != newest.size && (until.IsZero() || h.at.Before(until.Add(evidence.ClockSlack))) {
 		return super, newest, note, nil
 	}
 	if err == nil {
@@ -203,100 +224,4 @@ func stampFor(ctx context.Context, tx pgx.Tx, super *superTree, anchor int64) (*
 		s.Proof = append(s.Proof, evidence.Hash(h))
 	}
 	return &s, nil
-}
-
-// evidenceStride is how many tiles' events are read at once.
-const evidenceStride = 16
-
-// leavesOf writes the leaves [from, to) in the log's order.
-func leavesOf(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, from, to int64, w *evidence.Writer, progress func(done, total int64)) error {
-	if _, err := tx.Exec(ctx, tenantdb.Nested); err != nil {
-		return err
-	}
-	for at := from; at < to; {
-		end := min(to, (at/ledger.TileWidth+evidenceStride)*ledger.TileWidth)
-		ids, err := idsOf(ctx, tx, tenant, at, end, to)
-		if err != nil {
-			return err
-		}
-		if err := eventsOf(ctx, tx, tenant, at, ids, w); err != nil {
-			return err
-		}
-		at = end
-		if progress != nil {
-			progress(at-from, to-from)
-		}
-	}
-	return nil
-}
-
-// idsOf are the events of the leaves [at, end), in a log of which leaves up to size are asked for.
-func idsOf(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, at, end, size int64) ([]uuid.UUID, error) {
-	first := at / ledger.TileWidth
-	rows, err := tx.Query(ctx, `SELECT tile, event_ids FROM audit_tiles WHERE tenant_id = $1 AND level = 0 AND tile >= $2 AND tile * 256 < $3 ORDER BY tile`, tenant, first, end)
-	if err != nil {
-		return nil, err
-	}
-	var all, ids []byte
-	var tile int64
-	next := first
-	if _, err := pgx.ForEachRow(rows, []any{&tile, &ids}, func() error {
-		if tile != next || len(ids) != ledger.TileWidth*16 {
-			return fmt.Errorf("tile %d of the log is missing: run `konstruct audit verify`", next)
-		}
-		next, all = next+1, append(all, ids...)
-		return nil
-	}); err != nil {
-		return nil, err
-	}
-	if have := next * ledger.TileWidth; have < end {
-		_, open, err := (&reader{ctx, tx, tenant, size}).open(have)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, open...)
-	}
-	all = all[(at-first*ledger.TileWidth)*16:]
-	if int64(len(all)) < (end-at)*16 {
-		return nil, fmt.Errorf("leaves %d to %d of the log are missing: run `konstruct audit verify`", at, end-1)
-	}
-	out := make([]uuid.UUID, end-at)
-	for i := range out {
-		copy(out[i][:], all[16*i:])
-	}
-	return out, nil
-}
-
-func eventsOf(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, first int64, ids []uuid.UUID, w *evidence.Writer) error {
-	rows, err := tx.Query(ctx, `SELECT `+audit.SealedColumns+` FROM unnest($2::uuid[]) WITH ORDINALITY u (id, n)
-	   JOIN audit_seals s ON s.tenant_id = $1 AND s.event_id = u.id LEFT JOIN audit_events e ON e.tenant_id = $1 AND e.id = u.id ORDER BY u.n`, audit.Binary(), tenant, ids)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	var s audit.Sealed
-	var r ledger.Record
-	n := 0
-	for ; rows.Next(); n++ {
-		if err := s.Scan(rows); err != nil {
-			return err
-		}
-		if n >= len(ids) || ids[n] != s.ID {
-			break
-		}
-		if what := s.Difference(); what != "" {
-			return fmt.Errorf("event %s, leaf %d of the log, %s: no evidence that holds can be made of this range", ids[n], first+int64(n), what)
-		}
-		r = ledger.Record{TenantID: s.TenantID, ID: s.ID, CreatedAt: s.CreatedAt, RecordedAt: s.RecordedAt, Mode: s.Mode}
-		if err := w.Add(&r, &s.Values, s.Salt, &s.Commitments); err != nil {
-			return err
-		}
-	}
-	if err := rows.Err(); err != nil {
-		return err
-	}
-	if n < len(ids) {
-		return fmt.Errorf("event %s, leaf %d of the log, is gone with its seal: no evidence that holds can be made of this range", ids[n], first+int64(n))
-	}
-	return nil
 }

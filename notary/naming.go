@@ -54,6 +54,10 @@ func (v *verification) leavesWithoutSeals(ctx context.Context, tx pgx.Tx, tenant
 	if err != nil {
 		return ignoreNone(err)
 	}
+	gone, err := goneOf(ctx, tx, tenant, 0, last.size)
+	if err != nil {
+		return err
+	}
 	full := last.size / ledger.TileWidth
 	for t := int64(0); t <= full; t++ {
 		var hashes, ids []byte
@@ -82,6 +86,7 @@ func (v *verification) leavesWithoutSeals(ctx context.Context, tx pgx.Tx, tenant
 		for i, id := range list {
 			at := t*ledger.TileWidth + int64(i)
 			switch leaf, there := sealed[id]; {
+			case gone.has(at):
 			case !there:
 				name(id, fmt.Sprintf("is leaf %d of the log, and its seal is gone: it was removed", at))
 			case leaf != string(hashes[i*tlog.HashSize:(i+1)*tlog.HashSize]):

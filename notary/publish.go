@@ -61,7 +61,11 @@ func readFile(ctx context.Context, tx pgx.Tx, log uuid.UUID, path string) ([]byt
 	if end := (t.N<<ledger.TileHeight + int64(t.W)) << (ledger.TileHeight * t.L); t.N > h.size || end > h.size {
 		return nil, ErrNoFile
 	}
-	return (&reader{ctx, tx, log, h.size}).tile(t)
+	tiles, err := (&reader{ctx, tx, log, h.size}).ReadTiles([]tlog.Tile{t})
+	if err != nil {
+		return nil, err
+	}
+	return tiles[0], nil
 }
 
 // Handler serves a log's checkpoint and tiles read-only, as any C2SP tlog-tiles client expects them.

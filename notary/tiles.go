@@ -26,44 +26,44 @@ func (r *reader) Height() int { return ledger.TileHeight }
 // SaveTiles implements tlog.TileReader; the database is where they are from.
 func (r *reader) SaveTiles([]tlog.Tile, [][]byte) {}
 
-// ReadTiles implements tlog.TileReader.
+// The three ways in which a tile's hashes are stored, each as rows that are joined: a full tile, a partial one of level 0,
+// which may have been filled since, and a partial one above, of the roots below it.
+const (
+	fullSQL = `SELECT hashes FROM audit_tiles WHERE tenant_id = $1 AND level = $2 AND tile = $3`
+	openSQL = `SELECT b FROM (SELECT 0, 0, hashes FROM audit_tiles WHERE tenant_id = $1 AND level = 0 AND tile = $2 UNION ALL
+	  SELECT size, anchor, added FROM audit_heads WHERE tenant_id = $1 AND size > $2 * 256 AND size <= $3) t (size, anchor, b) ORDER BY size, anchor`
+	aboveSQL = `SELECT root FROM audit_tiles WHERE tenant_id = $1 AND level = $2 AND tile >= $3 AND tile < $4 ORDER BY tile`
+)
+
+// ReadTiles implements tlog.TileReader. All are asked for in one round trip.
 func (r *reader) ReadTiles(tiles []tlog.Tile) ([][]byte, error) {
 	out := make([][]byte, len(tiles))
+	var batch pgx.Batch
 	for i, t := range tiles {
-		data, err := r.tile(t)
-		if err != nil {
-			return nil, fmt.Errorf("tile %s of log %s: %w", ledger.TilePath(t), r.tenant, err)
+		switch {
+		case t.W == ledger.TileWidth:
+			batch.Queue(fullSQL, r.tenant, t.L, t.N)
+		case t.L == 0:
+			batch.Queue(openSQL, r.tenant, t.N, r.size)
+		default:
+			batch.Queue(aboveSQL, r.tenant, t.L-1, t.N*ledger.TileWidth, t.N*ledger.TileWidth+int64(t.W))
 		}
-		out[i] = data
+		batch.QueuedQueries[i].Query(func(rows pgx.Rows) error {
+			var part []byte
+			if _, err := pgx.ForEachRow(rows, []any{&part}, func() error { out[i] = append(out[i], part...); return nil }); err != nil {
+				return err
+			}
+			if want := t.W * tlog.HashSize; len(out[i]) < want {
+				return fmt.Errorf("tile %s of log %s: it has %d bytes, not %d", ledger.TilePath(t), r.tenant, len(out[i]), want)
+			}
+			out[i] = out[i][:t.W*tlog.HashSize]
+			return nil
+		})
+	}
+	if err := r.tx.SendBatch(r.ctx, &batch).Close(); err != nil {
+		return nil, err
 	}
 	return out, nil
-}
-
-func (r *reader) tile(t tlog.Tile) ([]byte, error) {
-	// A full tile is a row; a partial one of level 0 may have been filled since.
-	if t.W == ledger.TileWidth || t.L == 0 {
-		var data []byte
-		err := r.tx.QueryRow(r.ctx, `SELECT hashes FROM audit_tiles WHERE tenant_id = $1 AND level = $2 AND tile = $3`, r.tenant, t.L, t.N).Scan(&data)
-		if err == nil {
-			return r.cut(data, t.W)
-		}
-		if err != pgx.ErrNoRows || t.W == ledger.TileWidth {
-			return nil, err
-		}
-		tail, _, err := r.open(t.N * ledger.TileWidth)
-		if err != nil {
-			return nil, err
-		}
-		return r.cut(tail, t.W)
-	}
-	return storedRoots(r.ctx, r.tx, r.tenant, int16(t.L-1), t.N*ledger.TileWidth, t.W)
-}
-
-func (r *reader) cut(data []byte, width int) ([]byte, error) {
-	if len(data) < width*tlog.HashSize {
-		return nil, fmt.Errorf("it has %d bytes, not %d", len(data), width*tlog.HashSize)
-	}
-	return data[:width*tlog.HashSize], nil
 }
 
 // open reads the leaves from index first on that stand in no full tile yet, and their events: what the heads

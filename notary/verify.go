@@ -52,6 +52,7 @@ type Verified struct {
 	audit.Report
 	Logs        int64     `json:"logs"`
 	Leaves      int64     `json:"leaves"`      // in the logs
+	Deleted     int64     `json:"deleted"`     // of them, whose events went under retention
 	Checkpoints int64     `json:"checkpoints"` // signed, each recomputed from the leaves before it
 	Waiting     int64     `json:"waiting"`     // sealed, and not in a log yet
 	Broken      int64     `json:"broken"`      // things that do not hold about logs, checkpoints, keys or the copy outside
@@ -268,7 +269,7 @@ func (v *verification) allLogs(ctx context.Context, txs []pgx.Tx) error {
 					return
 				}
 				v.mu.Lock()
-				v.Leaves, v.Checkpoints = v.Leaves+w.leaves, v.Checkpoints+w.checkpoints
+				v.Leaves, v.Deleted, v.Checkpoints = v.Leaves+w.leaves, v.Deleted+w.deleted, v.Checkpoints+w.checkpoints
 				if logs[i] != Operator {
 					v.Logs++
 					v.logSums[logs[i]] = w.sum

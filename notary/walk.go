@@ -26,8 +26,10 @@ type walk struct {
 	wrong       bool         // a root was wrong: those behind it are too
 	from        int64        // leaves before it were verified before
 	seen        int64        // heads with an anchor before it were
+	gone        gone         // leaves whose events were deleted
 	sum         *sum
 	leaves      int64
+	deleted     int64
 	checkpoints int64
 }
 
@@ -44,6 +46,14 @@ func (w *walk) run(ctx context.Context) error {
 		return err
 	}
 	w.edge = ledger.NewRange(0)
+	if w.gone, err = goneOf(ctx, w.tx, w.tenant, 0, last.size); err != nil {
+		return err
+	}
+	for _, a := range w.gone {
+		if !a.said {
+			w.broken(fmt.Sprintf("leaves from %d on", a.first), "they were deleted, and no act of retention in the trail says so")
+		}
+	}
 	if w.v.Since != nil {
 		if err := w.skip(ctx); err != nil {
 			return err
@@ -194,8 +204,12 @@ func (w *walk) tile(ctx context.Context, t *tileRow, heads []headRead) ([]headRe
 		}
 		leaf := ledger.Hash(t.hashes[i*tlog.HashSize:])
 		if w.tenant != Operator {
-			w.sum.add(&w.v.secret, t.ids[16*i:16*i+16], &leaf)
 			w.leaves++
+			if w.gone.has(begin + i) {
+				w.deleted++
+				continue
+			}
+			w.sum.add(&w.v.secret, t.ids[16*i:16*i+16], &leaf)
 		}
 	}
 	if n < ledger.TileWidth {

@@ -24,8 +24,8 @@ import (
 const proofs = 200
 
 // Notary measures the notary on a trail of n events: how it keeps up with writers, what a checkpoint costs on an
-// empty and on a grown trail, catching up, verification, one proof, evidence for a tenth of a tenant's time against all of it, and the
-// stranger's verification.
+// empty and on a grown trail, catching up, verification, one proof, evidence, the stranger's verification, and evidence for
+// a late part of a tenant's time against all of it.
 func (b *Bench) Notary(ctx context.Context, n int64, progress func(done, total int64)) (lines []Line, err error) {
 	door, err := tenantdb.Open(ctx, b.url("konstruct_app"))
 	if err != nil {
@@ -55,6 +55,7 @@ func (b *Bench) Notary(ctx context.Context, n int64, progress func(done, total i
 		func() ([]Line, error) { return b.proves(ctx, db) },
 		func() ([]Line, error) { return b.verifies(ctx, db, c) },
 		func() ([]Line, error) { return b.strangers(ctx, db, c) },
+		func() ([]Line, error) { return b.oneDay(ctx, door, db, o, n) },
 	} {
 		some, err := measure()
 		if err != nil {
@@ -206,7 +207,7 @@ func (b *Bench) verifies(ctx context.Context, db *tenantdb.Evidence, c notary.Co
 	return []Line{base, l.against(base)}, nil
 }
 
-// strangers measures evidence of the newest tenth of a tenant's log against all of it, and its verification.
+// strangers measures evidence of all of a tenant's log, with every event shown and with none, and its verification.
 func (b *Bench) strangers(ctx context.Context, db *tenantdb.Evidence, c notary.Config) (lines []Line, err error) {
 	key, err := c.Keys.Read()
 	if err != nil {
@@ -235,6 +236,33 @@ func (b *Bench) strangers(ctx context.Context, db *tenantdb.Evidence, c notary.C
 	return lines, nil
 }
 
+// oneDay measures evidence for a late part of a tenant's time, against evidence for all of it: a ratio of 1 is time in
+// proportion to the part's events.
+func (b *Bench) oneDay(ctx context.Context, door *tenantdb.Door, db *tenantdb.Evidence, o *notary.Notary, n int64) ([]Line, error) {
+	time.Sleep(evidence.ClockSlack + time.Second) // a range begins that much before the time asked for
+	begin := time.Now()
+	if err := appendTo(ctx, door, func(k int64) bool { return k*batch < n/10 }); err != nil {
+		return nil, err
+	}
+	if err := settled(ctx, o); err != nil {
+		return nil, err
+	}
+	var lines []Line
+	for _, k := range []struct {
+		what  string
+		since time.Time
+	}{{"evidence: all of a tenant's time", time.Time{}}, {"evidence: the last part of it", begin}} {
+		_, line, err := b.evidence(ctx, db, tenantNumber(1), evidence.Filter{Since: k.since})
+		if err != nil {
+			return nil, err
+		}
+		line.What = k.what
+		lines = append(lines, line)
+	}
+	lines[1] = lines[1].against(lines[0])
+	return lines, nil
+}
+
 func (b *Bench) evidence(ctx context.Context, db *tenantdb.Evidence, of uuid.UUID, f evidence.Filter) ([]byte, Line, error) {
 	path := filepath.Join(b.Dir, "bundle.zip")
 	out, err := os.Create(path)
@@ -249,5 +277,6 @@ func (b *Bench) evidence(ctx context.Context, db *tenantdb.Evidence, of uuid.UUI
 		return nil, Line{}, err
 	}
 	raw, err := os.ReadFile(path)
-	return raw, Line{Unit: "events", Rate: float64(made.Matching+made.Excluded) / took.Seconds()}, err
+	n := made.Matching + made.Excluded
+	return raw, Line{Unit: "events", Rate: float64(n) / took.Seconds(), Note: fmt.Sprintf("%d events, %s", n, took.Round(time.Millisecond))}, err
 }

@@ -1,0 +1,198 @@
+package evidence
+
+import (
+	"bufio"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/konstruct/konstruct/ledger"
+)
+
+// The actions of events that record an act of the law.
+const (
+	ActionErasure   = "erasure"
+	ActionRetention = "retention"
+)
+
+// Act is an event of the tenant's log that says what was erased or deleted, proven like any other.
+type Act struct {
+	Event      string    `json:"event_id"`
+	Action     string    `json:"action_type"`
+	At         time.Time `json:"recorded_at"`
+	By         string    `json:"by"`
+	ApprovedBy string    `json:"approved_by,omitempty"`
+	Reason     string    `json:"reason"`
+	Fields     []string  `json:"fields,omitempty"` // that were erased
+	Events     int64     `json:"events"`           // of the bundle that it concerns
+
+	what actMetadata
+	bits []byte // a bit for each leaf from FirstLeaf on
+}
+
+// actMetadata is what the two kinds of acts say in their metadata.
+type actMetadata struct {
+	Events     []string `json:"events"`
+	Fields     []string `json:"fields"`
+	ApprovedBy string   `json:"approved_by"`
+	FirstLeaf  int64    `json:"first_leaf"`
+	Leaves     string   `json:"leaves"` // base64: a bit each from FirstLeaf on, the lowest of a byte first
+}
+
+// String says what was done.
+func (a *Act) String() string {
+	by := a.By
+	if a.ApprovedBy != "" {
+		by += ", approved by " + a.ApprovedBy
+	}
+	did := "deleted under retention"
+	if a.Action == ActionErasure {
+		did = strings.Join(a.Fields, ", ") + " erased"
+	}
+	return fmt.Sprintf("%s on %s by %s, for: %s", did, a.At.Format(time.RFC3339), by, a.Reason)
+}
+
+// readAct reads what a record says of an act.
+func readAct(r *ledger.Record) (*Act, error) {
+	text := func(f ledger.Field) string { return string(r.Shown[f-1].Value) }
+	for _, f := range []ledger.Field{ledger.UserID, ledger.ActionType, ledger.InputSummary, ledger.Metadata} {
+		if !r.Shown[f-1].Open {
+			return nil, fmt.Errorf("event %s: an act that does not show its %s", ledger.FormatID(r.ID), f)
+		}
+	}
+	a := &Act{Event: ledger.FormatID(r.ID), Action: text(ledger.ActionType), At: r.RecordedAt.Time(), By: text(ledger.UserID), Reason: text(ledger.InputSummary)}
+	if err := json.Unmarshal(r.Shown[ledger.Metadata-1].Value, &a.what); err != nil {
+		return nil, fmt.Errorf("event %s: its metadata: %w", a.Event, err)
+	}
+	a.Fields, a.ApprovedBy = a.what.Fields, a.what.ApprovedBy
+	if a.Action != ActionErasure && a.Action != ActionRetention {
+		return nil, fmt.Errorf("event %s: %.40q is no act", a.Event, a.Action)
+	}
+	return a, nil
+}
+
+// maxActs bounds the acts of a bundle: an erasure names a thousand events in 40 kilobytes.
+const maxActs = 64 << 20
+
+// appendAct adds an act as bundles carry it: index[8] ‖ n[1] ‖ n hashes of its inclusion proof in the newest checkpoint ‖ record.
+func appendAct(b []byte, index int64, proof []ledger.Hash, r *ledger.Record) []byte {
+	b = append(binary.BigEndian.AppendUint64(b, uint64(index)), byte(len(proof)))
+	for _, h := range proof {
+		b = append(b, h[:]...)
+	}
+	return r.AppendBinary(b)
+}
+
+// acts reads and proves the acts that a bundle shows.
+func (c *check) readActs(from *bufio.Reader) error {
+	c.erasures, c.gone = map[erasure]*Act{}, map[int64][]*Act{}
+	for {
+		var head [9]byte
+		if _, err := io.ReadFull(from, head[:]); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return fmt.Errorf("%s: it is cut off", actsFile)
+		}
+		index, proof := int64(binary.BigEndian.Uint64(head[:])), make([]ledger.Hash, head[8])
+		for i := range proof {
+			if _, err := io.ReadFull(from, proof[i][:]); err != nil {
+				return fmt.Errorf("%s: it is cut off", actsFile)
+			}
+		}
+		r := ledger.Record{TenantID: c.tenant}
+		if err := r.Read(from); err != nil {
+			return fmt.Errorf("%s: %w", actsFile, err)
+		}
+		if err := c.last.Includes(index, r.Hash(), proof); err != nil {
+			c.problem(ledger.FormatID(r.ID), actsFile, "%v", err)
+			continue
+		}
+		a, err := readAct(&r)
+		if err != nil {
+			c.problem(ledger.FormatID(r.ID), actsFile, "%v", err)
+			continue
+		}
+		if err := c.act(a); err != nil {
+			c.problem(a.Event, actsFile, "%v", err)
+		}
+	}
+}
+
+// erasure is one field of one event.
+type erasure struct {
+	event [16]byte
+	field ledger.Field
+}
+
+// act notes what a proven act erased or deleted.
+func (c *check) act(a *Act) error {
+	c.Acts = append(c.Acts, a)
+	if a.Action == ActionRetention {
+		bits, err := base64.StdEncoding.DecodeString(a.what.Leaves)
+		if err != nil {
+			return fmt.Errorf("its leaves: %w", err)
+		}
+		if a.what.FirstLeaf < 0 || len(bits) == 0 {
+			return errors.New("it names no leaves")
+		}
+		a.bits = bits
+		end := a.what.FirstLeaf + int64(len(bits))*8
+		for t := a.what.FirstLeaf / ledger.TileWidth; t*ledger.TileWidth < end; t++ {
+			c.gone[t] = append(c.gone[t], a)
+		}
+		return nil
+	}
+	for _, name := range a.what.Fields {
+		f, err := ledger.FieldOf(name)
+		if err != nil {
+			return err
+		}
+		for _, text := range a.what.Events {
+			id, err := ledger.ParseID(text)
+			if err != nil {
+				return err
+			}
+			c.erasures[erasure{id, f}] = a
+		}
+	}
+	a.what.Events = nil // the map has them
+	return nil
+}
+
+// deletes reports whether a retention's act names a leaf.
+func (a *Act) deletes(index int64) bool {
+	i := index - a.what.FirstLeaf
+	return i >= 0 && i/8 < int64(len(a.bits)) && a.bits[i/8]&(1<<(i%8)) != 0
+}
+
+// lawful holds what is missing of a leaf against the acts that are proven.
+func (c *check) lawful(r *ledger.Record, index int64) {
+	if r.Gone {
+		for _, a := range c.gone[index/ledger.TileWidth] {
+			if a.deletes(index) {
+				a.Events++
+				return
+			}
+		}
+		c.problem(ledger.FormatID(r.ID), "", "is said to be deleted, and no act in the log says so")
+		return
+	}
+	var counted *Act
+	for f := ledger.AgentID; f <= ledger.Metadata; f++ {
+		if !r.Erased.Has(f) {
+			continue
+		}
+		a := c.erasures[erasure{r.ID, f}]
+		if a == nil {
+			c.problem(ledger.FormatID(r.ID), "", "its %s is said to be erased, and no act in the log says so", f)
+		} else if a != counted {
+			a.Events++
+			counted = a
+		}
+	}
+}

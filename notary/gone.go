@@ -1,0 +1,49 @@
+package notary
+
+import (
+	"context"
+	"sort"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+)
+
+// deletion is an act of retention: a bit for each leaf from the first on that it deleted.
+type deletion struct {
+	first  int64
+	bits   []byte
+	record uuid.UUID
+	said   bool // whether the event that records it says the same
+}
+
+func (d *deletion) end() int64 { return d.first + int64(len(d.bits))*8 }
+
+// gone are a log's deletions, by their first leaf: some kilobytes for a million leaves.
+type gone []deletion
+
+// goneOf are the deletions among a log's leaves [from, to).
+func goneOf(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, from, to int64) (gone, error) {
+	rows, err := tx.Query(ctx, `SELECT g.first, g.bits, g.record_id, EXISTS (SELECT FROM audit_events a WHERE a.tenant_id = g.tenant_id AND a.id = g.record_id AND a.action_type = 'retention'
+	     AND a.metadata->'first_leaf' = to_jsonb(g.first) AND a.metadata->>'leaves' = translate(encode(g.bits, 'base64'), E'\n', ''))
+	  FROM audit_gone g WHERE g.tenant_id = $1 AND g.first < $3 AND g.first + 8 * octet_length(g.bits) > $2 ORDER BY g.first, g.record_id`, tenant, from, to)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (d deletion, err error) {
+		return d, row.Scan(&d.first, &d.bits, &d.record, &d.said)
+	})
+}
+
+// has reports whether a leaf's event was deleted.
+func (g gone) has(leaf int64) bool {
+	// No act covers more than maxDeletion leaves: those that begin further back do not reach here.
+	for i := sort.Search(len(g), func(i int) bool { return g[i].first > leaf-maxDeletion }); i < len(g) && g[i].first <= leaf; i++ {
+		if at := leaf - g[i].first; leaf < g[i].end() && g[i].bits[at/8]&(1<<(at%8)) != 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// maxDeletion is how many leaves one act of retention covers at most; audit_retire has the same.
+const maxDeletion = 65536
