@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -157,7 +158,9 @@ func (c *check) act(a *Act) error {
 			if err != nil {
 				return err
 			}
-			c.erasures[erasure{id, f}] = a
+			if at := (erasure{id, f}); c.erasures[at] == nil { // what was gone before stays the first act's
+				c.erasures[at] = a
+			}
 		}
 	}
 	a.what.Events = nil // the map has them
@@ -182,17 +185,18 @@ func (c *check) lawful(r *ledger.Record, index int64) {
 		c.problem(ledger.FormatID(r.ID), "", "is said to be deleted, and no act in the log says so")
 		return
 	}
-	var counted *Act
+	var counted [ledger.Fields]*Act
 	for f := ledger.AgentID; f <= ledger.Metadata; f++ {
 		if !r.Erased.Has(f) {
 			continue
 		}
 		a := c.erasures[erasure{r.ID, f}]
-		if a == nil {
+		switch {
+		case a == nil:
 			c.problem(ledger.FormatID(r.ID), "", "its %s is said to be erased, and no act in the log says so", f)
-		} else if a != counted {
+		case !slices.Contains(counted[:], a):
 			a.Events++
-			counted = a
+			counted[f-1] = a
 		}
 	}
 }

@@ -1,0 +1,104 @@
+package law
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/konstruct/konstruct/ledger"
+	"github.com/konstruct/konstruct/tenantdb"
+)
+
+// MaxEvents is how many events one erasure may name; a user's may be more.
+const MaxEvents = 1000
+
+// Erasure says what is to be erased, and why.
+type Erasure struct {
+	// Events are whose fields; or User is, and then it is every event of that user.
+	Events []uuid.UUID
+	User   string
+	// Fields are what is erased: any but ActionType.
+	Fields []ledger.Field
+	// Reason is kept in the trail for good: it must not name the person.
+	Reason string
+}
+
+// Erased is what became of an erasure.
+type Erased struct {
+	// Events is how many events lost fields.
+	Events int64 `json:"events"`
+	// Request is set where two people must agree: nothing is erased until another approves it.
+	Request *uuid.UUID `json:"request,omitempty"`
+}
+
+// Erase blanks fields and destroys their salts; commitments stay, so every proof still verifies. All is erased, or nothing.
+// Besides context and connection errors it returns ErrInvalid, ErrNotFound, ErrHeld, ErrErased and ErrRefused.
+func Erase(ctx context.Context, db *tenantdb.Compliance, tenant uuid.UUID, e Erasure) (done Erased, err error) {
+	fields := make([]int16, len(e.Fields))
+	for i, f := range e.Fields {
+		fields[i] = int16(f)
+	}
+	var events []uuid.UUID
+	seen := map[uuid.UUID]bool{}
+	for _, id := range e.Events {
+		if !seen[id] {
+			seen[id], events = true, append(events, id)
+		}
+	}
+	var n *int64
+	err = one(ctx, db, "erase", `SELECT erased, request FROM audit_erase($1, $2, nullif($3, ''), $4, $5)`, []any{tenant, events, e.User, fields, e.Reason}, &n, &done.Request)
+	if n != nil {
+		done.Events = *n
+	}
+	return done, err
+}
+
+// Request is an erasure that waits for a second person.
+type Request struct {
+	ID     uuid.UUID   `json:"id"`
+	Events []uuid.UUID `json:"events,omitempty"`
+	User   *string     `json:"user_id,omitempty"`
+	Fields []string    `json:"fields"`
+	Reason string      `json:"reason"`
+	At     time.Time   `json:"requested_at"`
+	By     string      `json:"requested_by"`
+}
+
+// Pending lists what waits for a second person, the oldest first.
+func Pending(ctx context.Context, db *tenantdb.Compliance, tenant uuid.UUID) (all []Request, err error) {
+	err = db.Call(ctx, `SELECT id, events, user_id, fields, reason, requested_at, requested_by FROM audit_pending($1)`, []any{tenant}, func(rows pgx.Rows) error {
+		all, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (r Request, err error) {
+			var fields []int16
+			err = row.Scan(&r.ID, &r.Events, &r.User, &fields, &r.Reason, &r.At, &r.By)
+			for _, f := range fields {
+				r.Fields = append(r.Fields, ledger.Field(f).String())
+			}
+			return r, err
+		})
+		return err
+	})
+	if err != nil {
+		return nil, explain("list erasures that wait", err)
+	}
+	return all, nil
+}
+
+// Approve carries out what another person asked for, and returns how many events lost fields.
+func Approve(ctx context.Context, db *tenantdb.Compliance, tenant, request uuid.UUID, reason string) (n int64, err error) {
+	err = one(ctx, db, fmt.Sprintf("approve erasure %s", request), `SELECT audit_decide($1, $2, true, $3)`, []any{tenant, request, reason}, &n)
+	return n, err
+}
+
+// Decline drops a request.
+func Decline(ctx context.Context, db *tenantdb.Compliance, tenant, request uuid.UUID, reason string) error {
+	var none int64
+	return one(ctx, db, fmt.Sprintf("decline erasure %s", request), `SELECT audit_decide($1, $2, false, $3)`, []any{tenant, request, reason}, &none)
+}
+
+// RequireTwo has every erasure of the tenant's events wait for a second person from now on. Only the schema's owner can take that back.
+func RequireTwo(ctx context.Context, db *tenantdb.Compliance, tenant uuid.UUID, reason string) error {
+	return one(ctx, db, "require two people", `SELECT FROM audit_require_two($1, $2)`, []any{tenant, reason})
+}

@@ -1,0 +1,51 @@
+package law
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/konstruct/konstruct/tenantdb"
+)
+
+// Hold protects events from erasure and deletion: those that match everything it names. One that names nothing protects all.
+type Hold struct {
+	ID         uuid.UUID  `json:"id"`
+	Reason     string     `json:"reason"`
+	Since      *time.Time `json:"since,omitempty"` // of created_at, inclusive
+	Until      *time.Time `json:"until,omitempty"` // exclusive
+	Agent      *uuid.UUID `json:"agent_id,omitempty"`
+	User       *string    `json:"user_id,omitempty"` // forgotten when the hold is released
+	Action     *string    `json:"action_type,omitempty"`
+	PlacedAt   time.Time  `json:"placed_at"`
+	PlacedBy   string     `json:"placed_by"`
+	ReleasedAt *time.Time `json:"released_at,omitempty"`
+	ReleasedBy *string    `json:"released_by,omitempty"`
+}
+
+// Place puts a hold in force and returns its id: nothing that matches is erased or deleted after Place has returned. It needs a reason,
+// and takes nothing but the five conditions besides.
+func Place(ctx context.Context, db *tenantdb.Compliance, tenant uuid.UUID, h Hold) (id uuid.UUID, err error) {
+	err = one(ctx, db, "place a hold", `SELECT audit_hold($1, $2, $3, $4, $5, $6, $7)`, []any{tenant, h.Reason, h.Since, h.Until, h.Agent, h.User, h.Action}, &id)
+	return id, err
+}
+
+// Release ends a hold.
+func Release(ctx context.Context, db *tenantdb.Compliance, tenant, hold uuid.UUID, reason string) error {
+	return one(ctx, db, fmt.Sprintf("release hold %s", hold), `SELECT FROM audit_release($1, $2, $3)`, []any{tenant, hold, reason})
+}
+
+// Holds lists a tenant's holds, the newest first, released ones too.
+func Holds(ctx context.Context, db *tenantdb.Compliance, tenant uuid.UUID) (all []Hold, err error) {
+	err = db.Call(ctx, `SELECT id, reason, since, until, agent_id, user_id, action_type, placed_at, placed_by, released_at, released_by FROM audit_list_holds($1)`, []any{tenant}, func(rows pgx.Rows) error {
+		all, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Hold])
+		return err
+	})
+	if err != nil {
+		return nil, explain("list holds", err)
+	}
+	return all, nil
+}

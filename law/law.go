@@ -1,0 +1,69 @@
+// Package law does what the law asks of a trail that can't be changed: it erases fields, holds events, and deletes what need
+// not be kept, through the database's own functions, as konstruct_compliance. Every act is an event of the tenant's trail that
+// says who did what, and why. It reads no event, and knows nothing of logs and proofs. docs/law.md.
+package law
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/konstruct/konstruct/tenantdb"
+)
+
+// What an act can fail with; the error says more. Nothing was changed then.
+var (
+	ErrInvalid  = errors.New("the request is not acceptable")
+	ErrNotFound = errors.New("there is no such thing of this tenant")
+	ErrHeld     = errors.New("a legal hold forbids it")
+	ErrErased   = errors.New("it was erased before")
+	ErrRefused  = errors.New("this person or role may not")
+)
+
+// kinds are the conditions that the functions of migrations/00007_law.sql raise.
+var kinds = map[string]error{
+	"22023": ErrInvalid, "P0002": ErrNotFound, "55006": ErrHeld, "55000": ErrErased, "42501": ErrRefused,
+}
+
+// Error is what the database said, and what to do.
+type Error struct {
+	Message, Hint string
+	kind          error
+}
+
+// Error implements error.
+func (e *Error) Error() string {
+	if e.Hint == "" {
+		return e.Message
+	}
+	return e.Message + ": " + e.Hint
+}
+
+// Unwrap returns which of this package's errors it is.
+func (e *Error) Unwrap() error { return e.kind }
+
+// explain wraps a database's error with what was being done.
+func explain(doing string, err error) error {
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) && kinds[pg.Code] != nil {
+		err = &Error{Message: pg.Message, Hint: pg.Hint, kind: kinds[pg.Code]}
+	}
+	return fmt.Errorf("%s: %w", doing, err)
+}
+
+// one calls a function that returns one row.
+func one(ctx context.Context, db *tenantdb.Compliance, doing, sql string, args []any, to ...any) error {
+	err := db.Call(ctx, sql, args, func(rows pgx.Rows) error {
+		if !rows.Next() {
+			return rows.Err()
+		}
+		return rows.Scan(to...)
+	})
+	if err != nil {
+		return explain(doing, err)
+	}
+	return nil
+}

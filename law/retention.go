@@ -1,0 +1,68 @@
+package law
+
+import (
+	"context"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/konstruct/konstruct/tenantdb"
+)
+
+// Rule says how long events are kept. What has no rule is kept for good.
+type Rule struct {
+	Action string    `json:"action_type"` // empty: all that have no rule of their own
+	Days   int       `json:"days"`
+	SetAt  time.Time `json:"set_at"`
+	SetBy  string    `json:"set_by"`
+}
+
+// Keep sets a rule; ErrInvalid where it is below the schema's floor. With zero days it takes the rule back.
+func Keep(ctx context.Context, db *tenantdb.Compliance, tenant uuid.UUID, action string, days int, reason string) error {
+	return one(ctx, db, "set a retention rule", `SELECT FROM audit_retain($1, $2, make_interval(days => nullif($3::int, 0)), $4)`, []any{tenant, action, days, reason})
+}
+
+// Rules lists a tenant's rules, and the floor in days that no rule goes under.
+func Rules(ctx context.Context, db *tenantdb.Compliance, tenant uuid.UUID) (all []Rule, floor int, err error) {
+	err = db.Call(ctx, `SELECT action_type, (extract(epoch FROM keep) / 86400)::int, set_at, set_by FROM audit_list_retention($1)`, []any{tenant}, func(rows pgx.Rows) error {
+		all, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Rule])
+		return err
+	})
+	if err != nil {
+		return nil, 0, explain("list retention rules", err)
+	}
+	err = one(ctx, db, "read the retention floor", `SELECT (extract(epoch FROM audit_retention_floor()) / 86400)::int`, nil, &floor)
+	return all, floor, err
+}
+
+// Retired is what went, or with a trial would.
+type Retired struct {
+	Events int64 `json:"deleted_events"`
+	Held   int64 `json:"held_events"` // that would have gone, were they not held
+	Bytes  int64 `json:"bytes"`       // of rows; indexes come on top
+}
+
+// retireWidth is how many leaves one transaction looks at.
+const retireWidth = 16_384
+
+// Retire deletes what a tenant's rules no longer keep, in bounded transactions, each with its own event: it can be
+// killed and run again. Only what a signed checkpoint covers goes, and nothing that is held; leaf hashes stay. With try
+// nothing is deleted. progress, when not nil, hears how many leaves were looked at and how many events went.
+func Retire(ctx context.Context, db *tenantdb.Compliance, tenant uuid.UUID, reason string, try bool, progress func(leaves, deleted int64)) (all Retired, err error) {
+	next := new(int64)
+	for next != nil {
+		var part Retired
+		var after *int64
+		if err := one(ctx, db, "delete what need not be kept", `SELECT next, deleted, held, bytes FROM audit_retire($1, $2, $3, $4, $5)`,
+			[]any{tenant, *next, retireWidth, reason, try}, &after, &part.Events, &part.Held, &part.Bytes); err != nil {
+			return all, err
+		}
+		all = Retired{all.Events + part.Events, all.Held + part.Held, all.Bytes + part.Bytes}
+		if progress != nil {
+			progress(*next+retireWidth, all.Events)
+		}
+		next = after
+	}
+	return all, nil
+}

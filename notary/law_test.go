@@ -1,0 +1,454 @@
+package notary_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/konstruct/konstruct/audit"
+	"github.com/konstruct/konstruct/evidence"
+	"github.com/konstruct/konstruct/internal/testkit"
+	"github.com/konstruct/konstruct/law"
+	"github.com/konstruct/konstruct/ledger"
+	"github.com/konstruct/konstruct/migrations"
+	"github.com/konstruct/konstruct/notary"
+	"github.com/konstruct/konstruct/tenantdb"
+)
+
+// court is the law's role on the office's database.
+func (o *office) court() *tenantdb.Compliance {
+	o.t.Helper()
+	c, err := tenantdb.OpenCompliance(o.t.Context(), o.URL("konstruct_compliance"))
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	o.t.Cleanup(c.Close)
+	return c
+}
+
+// inFiles counts the files below a folder that hold a text.
+func inFiles(t *testing.T, dir, text string) (where []string) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return nil // files come and go
+		}
+		raw, err := os.ReadFile(path)
+		if err == nil && bytes.Contains(raw, []byte(text)) {
+			where = append(where, strings.TrimPrefix(path, dir))
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return where
+}
+
+// TestErasedEventsStillProve erases one field of one event, and one person whole.
+func TestErasedEventsStillProve(t *testing.T) {
+	d := testkit.Own(t)
+	o := openOn(t, d)
+	court := o.court()
+	events := make([]audit.Event, 2500)
+	for i := range events {
+		events[i] = audit.Event{Action: "llm_call", UserID: "ada", Input: "harmless", Metadata: []byte(`{"model":"m"}`)}
+		if i%2 == 1 {
+			events[i].UserID, events[i].Output = "grace-the-forgotten", fmt.Sprintf("grace-lives-in-%d-nowhere-street", i)
+		}
+	}
+	events[0].Input = "the-only-slip"
+	ids, err := audit.LogBatch(t.Context(), o.door, tenantA, events)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.round()
+	old := o.bundle(tenantA, evidence.Filter{})
+	o.super().Exec(t.Context(), `ANALYZE`) // statistics hold values too
+
+	one, err := law.Erase(t.Context(), court, tenantA, law.Erasure{Events: ids[:1], Fields: []ledger.Field{ledger.InputSummary}, Reason: "ticket 17: typed by mistake"})
+	if err != nil || one.Events != 1 || one.Request != nil {
+		t.Fatalf("%+v, %v", one, err)
+	}
+	all, err := law.Erase(t.Context(), court, tenantA, law.Erasure{User: "grace-the-forgotten", Fields: []ledger.Field{ledger.UserID, ledger.OutputSummary, ledger.Metadata}, Reason: "request 18, GDPR article 17"})
+	if err != nil || all.Events != 1250 {
+		t.Fatalf("%+v, %v", all, err)
+	}
+	// A row of which fields went at two times, and one that the notary has not seen yet.
+	if _, err := law.Erase(t.Context(), court, tenantA, law.Erasure{Events: ids[1:2], Fields: []ledger.Field{ledger.InputSummary, ledger.OutputSummary}, Reason: "ticket 19"}); err != nil {
+		t.Fatal(err)
+	}
+	late, err := audit.Log(t.Context(), o.door, tenantA, audit.Event{Action: "llm_call", UserID: "late", Input: "late-and-secret"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := law.Erase(t.Context(), court, tenantA, law.Erasure{Events: []uuid.UUID{late}, Fields: []ledger.Field{ledger.InputSummary}, Reason: "ticket 20"}); err != nil {
+		t.Fatal(err)
+	}
+	var unready *bytes.Buffer = &bytes.Buffer{}
+	if _, err := notary.Evidence(t.Context(), o.db, tenantA, evidence.Filter{}, nil, unready, nil); err == nil || !strings.Contains(err.Error(), "in no signed checkpoint yet") {
+		t.Errorf("evidence before the acts are signed: %v", err)
+	}
+	o.round()
+	o.honest()
+	if r := o.check(old); !r.OK() {
+		t.Errorf("a bundle made before: %s", problems(r))
+	}
+
+	shown := map[uuid.UUID]ledger.FieldSet{}
+	b := o.bundle(tenantA, evidence.Filter{})
+	r := o.check(b, func(t *evidence.Trust) {
+		t.Event = func(r *ledger.Record) error { shown[r.ID] = r.Erased; return nil }
+	})
+	words := strings.Join(r.Holds, "\n")
+	if !r.OK() || r.Matching != 2506 || len(r.Acts) != 5 || shown[ids[0]].String() != "input_summary" || shown[ids[1]].String() != "user_id, input_summary, output_summary, metadata" {
+		t.Fatalf("%d acts, %d match, %q, %q\n%s\n%s", len(r.Acts), r.Matching, shown[ids[0]], shown[ids[1]], words, problems(r))
+	}
+	for _, want := range []string{"of 1 events: input_summary erased on 20", "by konstruct_compliance, for: ticket 17: typed by mistake", "of 1000 events: user_id, output_summary, metadata erased on", "for: request 18, GDPR article 17"} {
+		if !strings.Contains(words, want) {
+			t.Errorf("it does not say %q:\n%s", want, words)
+		}
+	}
+	for _, gone := range []string{"the-only-slip", "nowhere-street", "grace"} {
+		if bytes.Contains(b, []byte(gone)) {
+			t.Errorf("the new bundle holds %q", gone)
+		}
+	}
+	page := string(fileOf(t, b, "summary.html"))
+	if !strings.Contains(page, "(erased)") || !strings.Contains(page, "request 18") {
+		t.Error("the page for people does not say what was erased")
+	}
+	// Of an event whose user is erased nobody can tell whether it is ada's.
+	of := o.check(o.bundle(tenantA, evidence.Filter{User: text("ada")}))
+	if !of.OK() || of.Matching != 1250 || of.Undecided != 1250 || !strings.Contains(strings.Join(of.Holds, "\n"), "of 1250 nobody can tell") {
+		t.Errorf("%+v\n%s", of, problems(of))
+	}
+	raw, err := notary.Prove(t.Context(), o.db, tenantA, ids[1], nil)
+	if err != nil || bytes.Contains(raw, []byte("street")) {
+		t.Errorf("a proof of an erased event: %v", err)
+	}
+
+	t.Run("nothing is left on disk", func(t *testing.T) {
+		if len(inFiles(t, d.Dir, "nowhere-street")) == 0 {
+			t.Fatal("the text can't be found before it is scrubbed either: the test proves nothing")
+		}
+		s, err := migrations.Open(o.SuperuserURL())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		// Old segments of the server's log are used again as they are, unless it is told to remove them.
+		for _, sql := range []string{`ALTER SYSTEM SET wal_recycle = off`, `SELECT pg_reload_conf()`} {
+			if _, err := o.super().Exec(t.Context(), sql); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if left, err := s.Scrub(t.Context(), nil); err != nil || len(left) > 0 {
+			t.Fatal(left, err)
+		}
+		for _, text := range []string{"nowhere-street", "the-only-slip", "grace-the-forgotten", "late-and-secret"} {
+			if where := inFiles(t, d.Dir, text); len(where) > 0 {
+				t.Errorf("%q is still in %v", text, where)
+			}
+		}
+		o.honest()
+	})
+}
+
+func TestErasureIsRefusedAndChangesNothing(t *testing.T) {
+	o := open(t)
+	court := o.court()
+	ids := o.log(tenantA, 3)
+	foreign := o.log(tenantB, 1)
+	hold, err := law.Place(t.Context(), court, tenantA, law.Hold{Reason: "case 9", User: text("nobody")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	fields := []ledger.Field{ledger.InputSummary}
+	if _, err := law.Erase(t.Context(), court, tenantA, law.Erasure{Events: ids[:1], Fields: fields, Reason: "first"}); err != nil {
+		t.Fatal(err)
+	}
+	act := one[uuid.UUID](o, `SELECT id FROM audit_events WHERE tenant_id = $1 AND action_type = 'erasure'`, tenantA)
+	state := func() string {
+		return one[string](o, `SELECT md5(string_agg(e::text, ',' ORDER BY id)) || (SELECT md5(string_agg(s::text, ',' ORDER BY event_id)) FROM audit_seals s) || (SELECT count(*) FROM audit_erasures) FROM audit_events e`)
+	}
+	before := state()
+	for name, c := range map[string]struct {
+		tenant uuid.UUID
+		e      law.Erasure
+		want   error
+		says   string
+	}{
+		"erased already":                {tenantA, law.Erasure{Events: ids[:1], Fields: fields, Reason: "again"}, law.ErrErased, ids[0].String() + ": input_summary was erased at 20"},
+		"another tenant's":              {tenantA, law.Erasure{Events: foreign, Fields: fields, Reason: "x"}, law.ErrNotFound, "has no event " + foreign[0].String()},
+		"one of them another tenant's":  {tenantA, law.Erasure{Events: []uuid.UUID{ids[1], foreign[0]}, Fields: fields, Reason: "x"}, law.ErrNotFound, "has no event " + foreign[0].String()},
+		"a tenant that is not there":    {uuid.New(), law.Erasure{Events: ids[:1], Fields: fields, Reason: "x"}, law.ErrNotFound, "has no events"},
+		"a user that is not there":      {tenantA, law.Erasure{User: "bob", Fields: fields, Reason: "x"}, law.ErrNotFound, "user_id: tenant"},
+		"another tenant's user":         {uuid.MustParse("cccccccc-0000-4000-8000-000000000001"), law.Erasure{User: "ada", Fields: fields, Reason: "x"}, law.ErrNotFound, "has no events"},
+		"nobody":                        {tenantA, law.Erasure{Fields: fields, Reason: "x"}, law.ErrInvalid, "event: name events or a user_id"},
+		"both":                          {tenantA, law.Erasure{Events: ids[1:2], User: "ada", Fields: fields, Reason: "x"}, law.ErrInvalid, "and not both"},
+		"no field":                      {tenantA, law.Erasure{Events: ids[1:2], Reason: "x"}, law.ErrInvalid, "field: must name some of"},
+		"the action type":               {tenantA, law.Erasure{Events: ids[1:2], Fields: []ledger.Field{ledger.ActionType}, Reason: "x"}, law.ErrInvalid, "action_type can't be erased"},
+		"no reason":                     {tenantA, law.Erasure{Events: ids[1:2], Fields: fields, Reason: "  "}, law.ErrInvalid, "reason: must be there"},
+		"a reason that is too long":     {tenantA, law.Erasure{Events: ids[1:2], Fields: fields, Reason: strings.Repeat("x", 2001)}, law.ErrInvalid, "at most 2000"},
+		"too many":                      {tenantA, law.Erasure{Events: many(1001), Fields: fields, Reason: "x"}, law.ErrInvalid, "1001 events at once, the limit is 1000"},
+		"the record of another erasure": {tenantA, law.Erasure{Events: []uuid.UUID{act}, Fields: fields, Reason: "x"}, law.ErrRefused, "records an act of the law"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := law.Erase(t.Context(), court, c.tenant, c.e)
+			if !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.says) {
+				t.Errorf("%v, want %q", err, c.says)
+			}
+		})
+	}
+	for _, role := range []string{"konstruct_app", "konstruct_notary"} {
+		as, err := tenantdb.OpenCompliance(t.Context(), o.URL(role))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer as.Close()
+		if _, err := law.Erase(t.Context(), as, tenantA, law.Erasure{Events: ids[1:2], Fields: fields, Reason: "x"}); !errors.Is(err, law.ErrRefused) {
+			t.Errorf("as %s: %v", role, err)
+		}
+		if err := law.Release(t.Context(), as, tenantA, hold, "x"); !errors.Is(err, law.ErrRefused) {
+			t.Errorf("release as %s: %v", role, err)
+		}
+	}
+	// The functions inside are nobody's to call, and the announcement that lets a change through helps nobody but the owner.
+	for _, role := range []string{"konstruct_app", "konstruct_notary", "konstruct_compliance"} {
+		conn := testkit.Connect(t, o.URL(role))
+		for _, sql := range []string{
+			`SELECT audit_erase_now('` + tenantA.String() + `', ARRAY['` + ids[1].String() + `'::uuid], '{4}', 'r', 'me', NULL, false)`,
+			`SELECT audit_record('` + tenantA.String() + `', 'erasure', 'r', 'me', '{}')`,
+			`SELECT set_config('app.current_tenant', '` + tenantA.String() + `', true), set_config('konstruct.act', 'UPDATE audit_events ' || pg_current_xact_id(), true); UPDATE audit_events SET input_summary = NULL`,
+		} {
+			if _, err := conn.Exec(t.Context(), sql); err == nil || !strings.Contains(err.Error(), "permission denied") {
+				t.Errorf("as %s: %s: %v", role, sql, err)
+			}
+		}
+	}
+	if state() != before {
+		t.Error("a refused erasure changed something")
+	}
+	if _, err := law.Place(t.Context(), court, tenantA, law.Hold{Reason: "case 10", User: text("ada")}); err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range []law.Erasure{{Events: ids[1:2], Fields: fields, Reason: "x"}, {User: "ada", Fields: fields, Reason: "x"}} {
+		if _, err := law.Erase(t.Context(), court, tenantA, e); !errors.Is(err, law.ErrHeld) || !strings.Contains(err.Error(), "(case 10)") {
+			t.Errorf("under hold: %v", err)
+		}
+	}
+	holds, err := law.Holds(t.Context(), court, tenantA)
+	if err != nil || len(holds) != 2 || *holds[0].User != "ada" {
+		t.Fatalf("%+v, %v", holds, err)
+	}
+	if others, err := law.Holds(t.Context(), court, tenantB); err != nil || len(others) != 0 {
+		t.Errorf("another tenant sees %+v, %v", others, err)
+	}
+	if err := law.Release(t.Context(), court, tenantB, holds[0].ID, "not mine"); !errors.Is(err, law.ErrNotFound) {
+		t.Errorf("another tenant's hold: %v", err)
+	}
+	if err := law.Release(t.Context(), court, tenantA, holds[0].ID, "closed"); err != nil {
+		t.Fatal(err)
+	}
+	if err := law.Release(t.Context(), court, tenantA, holds[0].ID, "closed"); !errors.Is(err, law.ErrNotFound) {
+		t.Errorf("released twice: %v", err)
+	}
+	if all, err := law.Erase(t.Context(), court, tenantA, law.Erasure{User: "ada", Fields: fields, Reason: "now"}); err != nil || all.Events != 2 {
+		t.Errorf("%+v, %v", all, err)
+	}
+	since := time.Now()
+	before2 := since.Add(-time.Hour)
+	if _, err := law.Place(t.Context(), court, tenantA, law.Hold{Reason: "x", Since: &since, Until: &before2}); !errors.Is(err, law.ErrInvalid) || !strings.Contains(err.Error(), "since:") {
+		t.Errorf("a time range reversed: %v", err)
+	}
+}
+
+func many(n int) []uuid.UUID {
+	ids := make([]uuid.UUID, n)
+	for i := range ids {
+		ids[i] = uuid.New()
+	}
+	return ids
+}
+
+func TestTwoErasuresAtOnceAreOne(t *testing.T) {
+	o := open(t)
+	court := o.court()
+	ids := o.log(tenantA, 1)
+	errs := make([]error, 8)
+	var group sync.WaitGroup
+	for i := range errs {
+		group.Go(func() {
+			_, errs[i] = law.Erase(context.Background(), court, tenantA, law.Erasure{Events: ids, Fields: []ledger.Field{ledger.InputSummary}, Reason: "race"})
+		})
+	}
+	group.Wait()
+	done := 0
+	for _, err := range errs {
+		switch {
+		case err == nil:
+			done++
+		case !errors.Is(err, law.ErrErased):
+			t.Error(err)
+		}
+	}
+	if n := one[int](o, `SELECT count(*) FROM audit_events WHERE action_type = 'erasure'`); done != 1 || n != 1 {
+		t.Errorf("%d erasures succeeded, and %d are recorded", done, n)
+	}
+	o.round()
+	o.honest()
+}
+
+func TestTwoPeopleMustAgree(t *testing.T) {
+	o := open(t)
+	court := o.court()
+	ids := o.log(tenantA, 2)
+	if _, err := o.super().Exec(t.Context(), `DROP ROLE IF EXISTS judge; CREATE ROLE judge LOGIN PASSWORD 'judge' IN ROLE konstruct_compliance`); err != nil {
+		t.Fatal(err)
+	}
+	conn := o.URL("konstruct_compliance")
+	judge, err := tenantdb.OpenCompliance(t.Context(), as(conn, "judge"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer judge.Close()
+	if err := law.RequireTwo(t.Context(), court, tenantA, "policy 3"); err != nil {
+		t.Fatal(err)
+	}
+	ask := func(e law.Erasure) uuid.UUID {
+		t.Helper()
+		e.Fields, e.Reason = []ledger.Field{ledger.InputSummary, ledger.UserID}, "ticket 21"
+		r, err := law.Erase(t.Context(), court, tenantA, e)
+		if err != nil || r.Request == nil || r.Events != 0 {
+			t.Fatalf("%+v, %v", r, err)
+		}
+		return *r.Request
+	}
+	request := ask(law.Erasure{Events: ids[:1]})
+	if n := one[int](o, `SELECT count(*) FROM audit_events WHERE input_summary IS NULL AND action_type = 'llm_call'`); n != 0 {
+		t.Fatal("it was erased before anybody agreed")
+	}
+	if _, err := law.Approve(t.Context(), court, tenantA, request, "me too"); !errors.Is(err, law.ErrRefused) || !strings.Contains(err.Error(), "another person must approve") {
+		t.Errorf("approving one's own: %v", err)
+	}
+	if _, err := law.Approve(t.Context(), judge, tenantB, request, "x"); !errors.Is(err, law.ErrNotFound) {
+		t.Errorf("another tenant's request: %v", err)
+	}
+	if all, err := law.Pending(t.Context(), judge, tenantA); err != nil || len(all) != 1 || all[0].By != "konstruct_compliance" || strings.Join(all[0].Fields, ",") != "input_summary,user_id" {
+		t.Errorf("%+v, %v", all, err)
+	}
+	if n, err := law.Approve(t.Context(), judge, tenantA, request, "agreed"); err != nil || n != 1 {
+		t.Fatal(n, err)
+	}
+	if _, err := law.Approve(t.Context(), judge, tenantA, request, "agreed"); !errors.Is(err, law.ErrNotFound) {
+		t.Errorf("approved twice: %v", err)
+	}
+	declined := ask(law.Erasure{User: "ada"})
+	if err := law.Decline(t.Context(), judge, tenantA, declined, "not founded"); err != nil {
+		t.Fatal(err)
+	}
+	if all, err := law.Pending(t.Context(), judge, tenantA); err != nil || len(all) != 0 {
+		t.Errorf("%+v, %v", all, err)
+	}
+	if n := one[int](o, `SELECT count(*) FROM audit_events WHERE user_id = 'ada'`); n != 1 {
+		t.Errorf("%d events of ada's are left", n)
+	}
+	o.round()
+	o.honest()
+	r := o.check(o.bundle(tenantA, evidence.Filter{}))
+	if words := strings.Join(r.Holds, "\n"); !r.OK() || !strings.Contains(words, "by konstruct_compliance, approved by judge, for: ticket 21") {
+		t.Errorf("%s\n%s", words, problems(r))
+	}
+}
+
+// TestUnlawfulGapsAreNamed makes what looks like an erasure or a deletion without an act, and forges acts in bundles.
+func TestUnlawfulGapsAreNamed(t *testing.T) {
+	o := open(t)
+	court := o.court()
+	ids := o.log(tenantA, 300)
+	if _, err := law.Erase(t.Context(), court, tenantA, law.Erasure{Events: ids[:1], Fields: []ledger.Field{ledger.InputSummary}, Reason: "lawful"}); err != nil {
+		t.Fatal(err)
+	}
+	o.round()
+	o.honest()
+	honest := o.bundle(tenantA, evidence.Filter{})
+	if r := o.check(honest); !r.OK() {
+		t.Fatal(problems(r))
+	}
+	t.Run("in the database", func(t *testing.T) {
+		for _, c := range []struct{ name, sql, want string }{
+			{"erased without an act", `WITH e AS (UPDATE audit_events SET output_summary = NULL WHERE id = $1 RETURNING id) UPDATE audit_seals SET salt = audit_forget(salt, '{5}') WHERE event_id = (SELECT id FROM e)`, "lacks its output_summary, and no erasure in the trail says so"},
+			{"erased by an act about another field", `INSERT INTO audit_erasures SELECT tenant_id, $1, 5, record_id FROM audit_erasures LIMIT 1`, "lacks its output_summary, and no erasure in the trail says so"},
+			{"written again after it was erased", `UPDATE audit_events SET output_summary = 'forged' WHERE id = $1`, "output_summary was erased, and holds something"},
+			{"deleted with its seal", `WITH e AS (DELETE FROM audit_events WHERE id = $1 RETURNING id) DELETE FROM audit_seals WHERE event_id = (SELECT id FROM e)`, "its seal is gone: it was removed"},
+		} {
+			o.attack(c.sql, ids[7])
+			if r, found := o.verify(); r.OK() || !strings.Contains(lines(found), c.want) || !strings.Contains(lines(found), ids[7].String()) {
+				t.Errorf("%s: verification does not say %q:\n%s", c.name, c.want, lines(found))
+			}
+		}
+		o.attack(`INSERT INTO audit_gone (tenant_id, first, record_id, bits) SELECT $1, 0, gen_random_uuid(), set_bit(decode(repeat('00', 32), 'hex'), n::bigint, 1) FROM (SELECT count(*) AS n FROM audit_tiles WHERE false) x`, tenantA)
+		if r, found := o.verify(); r.OK() || !strings.Contains(lines(found), "leaves from 0 on\": they were deleted, and no act of retention in the trail says so") {
+			t.Errorf("a deletion that no act records:\n%s", lines(found))
+		}
+	})
+	t.Run("in a bundle", func(t *testing.T) {
+		acts := fileOf(t, honest, "acts")
+		for name, c := range map[string]struct {
+			bundle []byte
+			want   string
+		}{
+			"the act taken out": {change(t, honest, "acts", func([]byte) []byte { return nil }), ids[0].String()},
+			"the act altered":   {change(t, honest, "acts", func(raw []byte) []byte { return bytes.Replace(raw, []byte("lawful"), []byte("Lawful"), 1) }), "is not in the tree"},
+			"cut off":           {change(t, honest, "acts", func(raw []byte) []byte { return raw[:len(raw)-3] }), "cut off"},
+			"an event passed off as erased": {change(t, honest, "leaves", func(raw []byte) []byte {
+				at := bytes.Index(raw, ids[1][:])
+				// opened ‖ salt ‖ 01 ‖ length ‖ value of agent_id, which is NULL: erase user_id instead of showing it
+				opened := at + 34
+				agent := opened + 1 + 32 + 1
+				user := 32 + 1 + 4 + len("ada")
+				salt := ledger.Hash(raw[agent:])
+				hidden := ledger.Commit(salt, ledger.UserID, []byte("ada"), true)
+				out := append([]byte{}, raw[:opened]...)
+				out = append(out, raw[opened]&^2|0x80, 2)
+				out = append(out, raw[opened+1:agent]...)
+				return append(append(out, hidden[:]...), raw[agent+user:]...)
+			}), "its user_id is said to be erased, and no act in the log says so"},
+			"an event passed off as deleted": {change(t, honest, "leaves", func(raw []byte) []byte {
+				at, next := bytes.Index(raw, ids[1][:]), bytes.Index(raw, ids[2][:])
+				leaf := one[[]byte](o, `SELECT substr(hashes, 33, 32) FROM audit_tiles WHERE tenant_id = $1 AND tile = 0 AND level = 0`, tenantA)
+				gone := ledger.Record{ID: ids[1], Gone: true, Leaf: ledger.Hash(leaf)}
+				return append(gone.AppendBinary(append([]byte{}, raw[:at]...)), raw[next:]...)
+			}), "is said to be deleted, and no act in the log says so"},
+		} {
+			if r := o.check(c.bundle); r.OK() || !strings.Contains(problems(r), c.want) {
+				t.Errorf("%s: it does not say %q:\n%s", name, c.want, problems(r))
+			}
+		}
+		if len(acts) == 0 {
+			t.Error("no acts")
+		}
+	})
+}
+
+// as is a URL with another user, whose password is their name.
+func as(raw, user string) string {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return raw
+	}
+	u.User = url.UserPassword(user, user)
+	return u.String()
+}
