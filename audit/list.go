@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
 
+	"github.com/konstruct/konstruct/ledger"
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
@@ -34,6 +35,7 @@ type Stored struct {
 	RecordedAt *time.Time      `json:"recorded_at,omitempty"` // the database's own time; nil when not sealed yet
 	Adopted    bool            `json:"adopted,omitempty"`     // sealed when the database was adopted, not as it was written
 	LeafHash   string          `json:"leaf_hash,omitempty"`   // in hex
+	Erased     []string        `json:"erased,omitempty"`      // columns whose content was erased
 	// Cursor continues a list after this event.
 	Cursor string `json:"cursor"`
 }
@@ -57,7 +59,8 @@ const MaxList = 1000
 // them after the join looks up a thousand seals for a page of fifty.
 const (
 	storedSQL = `
-SELECT e.id, e.agent_id, e.user_id, e.action_type, e.input_summary, e.output_summary, e.latency_ms, e.metadata, e.created_at, s.recorded_at, s.mode = 1, s.leaf_hash
+SELECT e.id, e.agent_id, e.user_id, e.action_type, e.input_summary, e.output_summary, e.latency_ms, e.metadata, e.created_at, s.recorded_at, s.mode = 1, s.leaf_hash,
+       ARRAY(SELECT x.field FROM audit_erasures x WHERE x.tenant_id = e.tenant_id AND x.event_id = e.id ORDER BY x.field)
   FROM (SELECT * FROM audit_events e WHERE e.tenant_id = $1`
 	sealsSQL    = `) e LEFT JOIN audit_seals s ON s.tenant_id = e.tenant_id AND s.event_id = e.id`
 	newestFirst = " ORDER BY e.created_at DESC, e.id DESC"
@@ -153,10 +156,14 @@ func scanStored(row pgx.CollectableRow) (e Stored, err error) {
 	var at, recorded pgtype.Timestamptz
 	var adopted *bool
 	var leaf []byte
-	if err := row.Scan(&e.ID, &e.AgentID, &e.UserID, &e.Action, &e.Input, &e.Output, &e.LatencyMS, &e.Metadata, &at, &recorded, &adopted, &leaf); err != nil {
+	var erased []int16
+	if err := row.Scan(&e.ID, &e.AgentID, &e.UserID, &e.Action, &e.Input, &e.Output, &e.LatencyMS, &e.Metadata, &at, &recorded, &adopted, &leaf, &erased); err != nil {
 		return e, err
 	}
 	e.CreatedAt, e.Cursor, e.LeafHash, e.Adopted = within(at), cursor(at, e.ID), hex.EncodeToString(leaf), adopted != nil && *adopted
+	for _, f := range erased {
+		e.Erased = append(e.Erased, ledger.Field(f).String())
+	}
 	if recorded.Valid {
 		t := within(recorded)
 		e.RecordedAt = &t

@@ -3,6 +3,7 @@ package law
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -24,6 +25,31 @@ type Hold struct {
 	PlacedBy   string     `json:"placed_by"`
 	ReleasedAt *time.Time `json:"released_at,omitempty"`
 	ReleasedBy *string    `json:"released_by,omitempty"`
+}
+
+// String says which events it holds.
+func (h Hold) String() string {
+	var parts []string
+	add := func(format string, v any) { parts = append(parts, fmt.Sprintf(format, v)) }
+	if h.Since != nil {
+		add("from %s", h.Since.Format(time.RFC3339))
+	}
+	if h.Until != nil {
+		add("before %s", h.Until.Format(time.RFC3339))
+	}
+	if h.Agent != nil {
+		add("agent %s", *h.Agent)
+	}
+	if h.User != nil {
+		add("user %s", *h.User)
+	}
+	if h.Action != nil {
+		add("%s", *h.Action)
+	}
+	if len(parts) == 0 {
+		return "all events"
+	}
+	return strings.Join(parts, ", ")
 }
 
 // Place puts a hold in force and returns its id: nothing that matches is erased or deleted after Place has returned. It needs a reason,

@@ -386,7 +386,7 @@ BEGIN
             JOIN public.audit_events e ON e.tenant_id = tenant AND e.id = v.id
             LEFT JOIN public.audit_retention r ON r.tenant_id = tenant AND r.action_type = e.action_type
             LEFT JOIN public.audit_retention o ON o.tenant_id = tenant AND o.action_type = ''
-           WHERE NOT public.audit_is_act(e.action_type)
+           WHERE NOT public.audit_is_act(e.action_type) AND coalesce(r.keep, o.keep) IS NOT NULL
              AND CASE s.mode WHEN 1 THEN e.created_at ELSE s.recorded_at END < now() - greatest(coalesce(r.keep, o.keep), public.audit_retention_floor())) d;
   deleted := coalesce(cardinality(events), 0);
   bytes := coalesce(bytes, 0);

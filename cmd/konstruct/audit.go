@@ -17,17 +17,22 @@ import (
 )
 
 type auditCmd struct {
-	List     auditListCmd     `cmd:"" help:"List a tenant's events, newest first."`
-	Show     auditShowCmd     `cmd:"" help:"Show one event whole."`
-	Log      auditLogCmd      `cmd:"" help:"Log one event."`
-	Tail     auditTailCmd     `cmd:"" help:"Print a tenant's events as they are written."`
-	Verify   auditVerifyCmd   `cmd:"" help:"Read events, seals, logs and checkpoints again and recompute everything."`
-	Prove    auditProveCmd    `cmd:"" help:"Prove that one event stands in the log, as a C2SP tlog-proof."`
-	Evidence auditEvidenceCmd `cmd:"" help:"Make a bundle of events, complete for a filter, that a stranger can verify."`
-	Receipt  receiptCmd       `cmd:"" help:"Signed receipts: get one, check one."`
-	Spool    spoolCmd         `cmd:"" help:"What waits on this machine, and what the database refused."`
-	Policy   policyCmd        `cmd:"" help:"What is redacted for whom, and whose calls go on without the trail."`
-	Redact   redactCmd        `cmd:"" help:"Show what would be stored of a text."`
+	List      auditListCmd     `cmd:"" help:"List a tenant's events, newest first."`
+	Show      auditShowCmd     `cmd:"" help:"Show one event whole."`
+	Log       auditLogCmd      `cmd:"" help:"Log one event."`
+	Tail      auditTailCmd     `cmd:"" help:"Print a tenant's events as they are written."`
+	Verify    auditVerifyCmd   `cmd:"" help:"Read events, seals, logs and checkpoints again and recompute everything."`
+	Prove     auditProveCmd    `cmd:"" help:"Prove that one event stands in the log, as a C2SP tlog-proof."`
+	Evidence  auditEvidenceCmd `cmd:"" help:"Make a bundle of events, complete for a filter, that a stranger can verify."`
+	Receipt   receiptCmd       `cmd:"" help:"Signed receipts: get one, check one."`
+	Erase     auditEraseCmd    `cmd:"" help:"Erase fields of events, or of a person's every event; proofs still verify."`
+	Erasures  erasuresCmd      `cmd:"" help:"Erasures that wait for a second person."`
+	Hold      holdCmd          `cmd:"" help:"Legal holds: place, release, list."`
+	Retention retentionCmd     `cmd:"" help:"How long events are kept, and the deletion of what need not be."`
+	Scrub     auditScrubCmd    `cmd:"" help:"Rewrite the pages that still hold what was erased."`
+	Spool     spoolCmd         `cmd:"" help:"What waits on this machine, and what the database refused."`
+	Policy    policyCmd        `cmd:"" help:"What is redacted for whom, and whose calls go on without the trail."`
+	Redact    redactCmd        `cmd:"" help:"Show what would be stored of a text."`
 }
 
 // tenantFlag names the tenant of a command.
@@ -200,7 +205,7 @@ func (c auditShowCmd) Run(ctx context.Context, a *app) error {
 		agent = e.AgentID.String()
 	}
 	for _, l := range [][2]string{{"event", e.ID.String()}, {"action", e.Action}, {"created", e.CreatedAt.Format(time.RFC3339Nano)}, {"recorded", sealed}, {"leaf hash", e.LeafHash},
-		{"agent", agent}, {"user", text(e.UserID)}, {"latency ms", number(e.LatencyMS)}, {"input", text(e.Input)}, {"output", text(e.Output)}, {"metadata", string(e.Metadata)}} {
+		{"agent", agent}, {"user", text(e.UserID)}, {"latency ms", number(e.LatencyMS)}, {"input", text(e.Input)}, {"output", text(e.Output)}, {"metadata", string(e.Metadata)}, {"erased", strings.Join(e.Erased, ", ")}} {
 		if l[1] != "" {
 			var lines []string
 			for _, line := range strings.Split(l[1], "\n") {

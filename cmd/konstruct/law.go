@@ -1,0 +1,419 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/konstruct/konstruct/audit"
+	"github.com/konstruct/konstruct/law"
+	"github.com/konstruct/konstruct/ledger"
+	"github.com/konstruct/konstruct/tenantdb"
+)
+
+// court opens the database as konstruct_compliance.
+func (a *app) court(ctx context.Context, what string) (*tenantdb.Compliance, func(), error) {
+	u, done, err := a.database(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	url, err := need(u.compliance, "KONSTRUCT_COMPLIANCE_DATABASE_URL", what)
+	if err != nil {
+		done()
+		return nil, nil, err
+	}
+	c, err := tenantdb.OpenCompliance(ctx, url)
+	if err != nil {
+		done()
+		return nil, nil, err
+	}
+	return c, func() { c.Close(); done() }, nil
+}
+
+// unlawful gives what was asked wrongly its exit code.
+func unlawful(err error) error {
+	if errors.Is(err, law.ErrInvalid) {
+		return coded{err, exitUsage}
+	}
+	return err
+}
+
+// reasonFlag says why.
+type reasonFlag struct {
+	Reason string `required:"" help:"Why. It is kept in the trail for good, so it names a ticket and not a person." placeholder:"TEXT"`
+}
+
+type auditEraseCmd struct {
+	tenantFlag
+	reasonFlag
+	Event  []uuid.UUID `help:"The event's id. Can be repeated, up to a thousand times." placeholder:"UUID"`
+	UserID string      `help:"Instead of events: every event of this user." placeholder:"USER"`
+	Field  []string    `required:"" help:"What to erase: agent_id, user_id, input_summary, output_summary, latency_ms, metadata. Can be repeated." placeholder:"FIELD"`
+}
+
+// Help is shown by --help.
+func (auditEraseCmd) Help() string {
+	return "The text and what could prove a guess of it are destroyed; every proof still verifies and says what was erased, by whom and why. It can't be taken back. docs/law.md says where else the text may be.\n\n" +
+		"Examples:\n\n  konstruct audit erase --tenant $T --event $E --field input_summary --reason \"ticket 17\"\n  konstruct audit erase --tenant $T --user-id ada --field user_id --field input_summary --field output_summary --field metadata --reason \"request 18, GDPR article 17\""
+}
+
+// Run erases, or asks for it.
+func (r auditEraseCmd) Run(ctx context.Context, a *app) error {
+	e := law.Erasure{Events: r.Event, User: r.UserID, Reason: r.Reason}
+	for _, name := range r.Field {
+		f, err := ledger.FieldOf(name)
+		if err != nil {
+			return coded{fmt.Errorf("--field: %w", err), exitUsage}
+		}
+		e.Fields = append(e.Fields, f)
+	}
+	c, done, err := a.court(ctx, "audit erase")
+	if err != nil {
+		return err
+	}
+	defer done()
+	erased, err := law.Erase(ctx, c, r.Tenant, e)
+	if err != nil {
+		return unlawful(err)
+	}
+	if a.JSON {
+		return a.json(erased)
+	}
+	if erased.Request != nil {
+		_, err = fmt.Fprintf(a.out, "nothing is erased yet: another person must agree\n  konstruct audit erasures approve --reason … --tenant %s %s\n", r.Tenant, *erased.Request)
+		return err
+	}
+	a.erased(erased.Events)
+	return nil
+}
+
+// erased says what an erasure does not reach.
+func (a *app) erased(n int64) {
+	fmt.Fprintf(a.out, "erased fields of %d events\n", n)
+	fmt.Fprintln(a.out, "the database's old pages still hold the text: konstruct audit scrub; its archived log, backups, exports and the files of other machines are yours to look after (docs/law.md)")
+	if a.SpoolDir == "" {
+		return
+	}
+	if st, err := audit.InspectSpool(a.SpoolDir); err == nil && st.Waiting+st.Rejected > 0 {
+		fmt.Fprintf(a.out, "this machine's spool holds %d events that wait and %d that were refused: they were not looked at (konstruct audit spool)\n", st.Waiting, st.Rejected)
+	}
+}
+
+type erasuresCmd struct {
+	List       erasuresListCmd    `cmd:"" default:"withargs" help:"List erasures that wait for a second person (the default)."`
+	Approve    erasuresApproveCmd `cmd:"" help:"Carry out what another person asked for."`
+	Decline    erasuresDeclineCmd `cmd:"" help:"Drop a request."`
+	RequireTwo requireTwoCmd      `cmd:"" help:"Have every erasure of a tenant's events wait for a second person from now on."`
+}
+
+type erasuresListCmd struct{ tenantFlag }
+
+// Run lists what waits.
+func (r erasuresListCmd) Run(ctx context.Context, a *app) error {
+	c, done, err := a.court(ctx, "audit erasures")
+	if err != nil {
+		return err
+	}
+	defer done()
+	all, err := law.Pending(ctx, c, r.Tenant)
+	if err != nil {
+		return err
+	}
+	if all == nil {
+		all = []law.Request{}
+	}
+	return printTable(a, all, []string{"REQUEST", "ASKED", "BY", "WHAT", "FIELDS", "REASON"}, func(q law.Request) []string {
+		what := fmt.Sprintf("%d events", len(q.Events))
+		if q.User != nil {
+			what = "user " + oneLine(*q.User, 24)
+		}
+		return []string{q.ID.String(), q.At.Format("2006-01-02 15:04"), q.By, what, strings.Join(q.Fields, ","), oneLine(q.Reason, 40)}
+	})
+}
+
+type erasuresApproveCmd struct {
+	tenantFlag
+	reasonFlag
+	ID uuid.UUID `arg:"" help:"The request."`
+}
+
+// Run erases.
+func (r erasuresApproveCmd) Run(ctx context.Context, a *app) error {
+	c, done, err := a.court(ctx, "audit erasures approve")
+	if err != nil {
+		return err
+	}
+	defer done()
+	n, err := law.Approve(ctx, c, r.Tenant, r.ID, r.Reason)
+	if err != nil {
+		return unlawful(err)
+	}
+	if a.JSON {
+		return a.json(law.Erased{Events: n})
+	}
+	a.erased(n)
+	return nil
+}
+
+type erasuresDeclineCmd struct {
+	tenantFlag
+	reasonFlag
+	ID uuid.UUID `arg:"" help:"The request."`
+}
+
+// Run drops the request.
+func (r erasuresDeclineCmd) Run(ctx context.Context, a *app) error {
+	c, done, err := a.court(ctx, "audit erasures decline")
+	if err != nil {
+		return err
+	}
+	defer done()
+	return unlawful(law.Decline(ctx, c, r.Tenant, r.ID, r.Reason))
+}
+
+type requireTwoCmd struct {
+	tenantFlag
+	reasonFlag
+}
+
+// Run has two people agree from now on.
+func (r requireTwoCmd) Run(ctx context.Context, a *app) error {
+	c, done, err := a.court(ctx, "audit erasures require-two")
+	if err != nil {
+		return err
+	}
+	defer done()
+	return unlawful(law.RequireTwo(ctx, c, r.Tenant, r.Reason))
+}
+
+type holdCmd struct {
+	Place   holdPlaceCmd   `cmd:"" help:"Protect events from erasure and deletion."`
+	Release holdReleaseCmd `cmd:"" help:"End a hold."`
+	List    holdListCmd    `cmd:"" help:"List a tenant's holds."`
+}
+
+type holdPlaceCmd struct {
+	tenantFlag
+	reasonFlag
+	Since  string  `help:"Only events created from this time on." placeholder:"TIME"`
+	Until  string  `help:"Only events created before this time." placeholder:"TIME"`
+	Agent  string  `help:"Only this agent's." placeholder:"UUID"`
+	User   *string `help:"Only this user's."`
+	Action *string `help:"Only of this type."`
+}
+
+// Help is shown by --help.
+func (holdPlaceCmd) Help() string {
+	return "Without conditions it holds all of the tenant's events.\n\nExample:\n\n  konstruct audit hold place --tenant $T --user ada --reason \"case 9\""
+}
+
+// Run places the hold and prints its id.
+func (r holdPlaceCmd) Run(ctx context.Context, a *app) error {
+	h := law.Hold{Reason: r.Reason, User: r.User, Action: r.Action}
+	for _, t := range []struct {
+		flag, value string
+		to          **time.Time
+	}{{"--since", r.Since, &h.Since}, {"--until", r.Until, &h.Until}} {
+		at, err := when(t.flag, t.value)
+		if err != nil {
+			return err
+		}
+		if !at.IsZero() {
+			*t.to = &at
+		}
+	}
+	if r.Agent != "" {
+		id, err := uuid.Parse(r.Agent)
+		if err != nil {
+			return coded{fmt.Errorf("--agent: %w", err), exitUsage}
+		}
+		h.Agent = &id
+	}
+	c, done, err := a.court(ctx, "audit hold place")
+	if err != nil {
+		return err
+	}
+	defer done()
+	id, err := law.Place(ctx, c, r.Tenant, h)
+	if err != nil {
+		return unlawful(err)
+	}
+	if a.JSON {
+		return a.json(map[string]uuid.UUID{"hold": id})
+	}
+	_, err = fmt.Fprintln(a.out, id)
+	return err
+}
+
+type holdReleaseCmd struct {
+	tenantFlag
+	reasonFlag
+	ID uuid.UUID `arg:"" help:"The hold."`
+}
+
+// Run releases the hold.
+func (r holdReleaseCmd) Run(ctx context.Context, a *app) error {
+	c, done, err := a.court(ctx, "audit hold release")
+	if err != nil {
+		return err
+	}
+	defer done()
+	return unlawful(law.Release(ctx, c, r.Tenant, r.ID, r.Reason))
+}
+
+type holdListCmd struct{ tenantFlag }
+
+// Run lists the holds.
+func (r holdListCmd) Run(ctx context.Context, a *app) error {
+	c, done, err := a.court(ctx, "audit hold list")
+	if err != nil {
+		return err
+	}
+	defer done()
+	all, err := law.Holds(ctx, c, r.Tenant)
+	if err != nil {
+		return err
+	}
+	if all == nil {
+		all = []law.Hold{}
+	}
+	return printTable(a, all, []string{"HOLD", "PLACED", "BY", "EVENTS", "REASON", "RELEASED"}, func(h law.Hold) []string {
+		released := ""
+		if h.ReleasedAt != nil {
+			released = h.ReleasedAt.Format("2006-01-02 15:04") + " by " + *h.ReleasedBy
+		}
+		return []string{h.ID.String(), h.PlacedAt.Format("2006-01-02 15:04"), h.PlacedBy, oneLine(h.String(), 48), oneLine(h.Reason, 40), released}
+	})
+}
+
+type retentionCmd struct {
+	Rules retentionRulesCmd `cmd:"" default:"withargs" help:"List a tenant's rules (the default)."`
+	Keep  retentionKeepCmd  `cmd:"" help:"Set how long events are kept."`
+	Run   retentionRunCmd   `cmd:"" help:"Delete what need not be kept any more."`
+}
+
+type retentionRulesCmd struct{ tenantFlag }
+
+// Run lists the rules.
+func (r retentionRulesCmd) Run(ctx context.Context, a *app) error {
+	c, done, err := a.court(ctx, "audit retention")
+	if err != nil {
+		return err
+	}
+	defer done()
+	rules, floor, err := law.Rules(ctx, c, r.Tenant)
+	if err != nil {
+		return err
+	}
+	if rules == nil {
+		rules = []law.Rule{}
+	}
+	if !a.JSON {
+		fmt.Fprintf(a.err, "no rule goes under %d days; what no rule names is kept for good\n", floor)
+	}
+	return printTable(a, rules, []string{"ACTION", "KEPT FOR", "SET", "BY"}, func(l law.Rule) []string {
+		action := l.Action
+		if action == "" {
+			action = "(all others)"
+		}
+		return []string{action, strconv.Itoa(l.Days) + " days", l.SetAt.Format("2006-01-02 15:04"), l.SetBy}
+	})
+}
+
+type retentionKeepCmd struct {
+	tenantFlag
+	reasonFlag
+	Action string `help:"Only events of this type; without it, all that have no rule of their own."`
+	Days   int    `required:"" help:"How many days; 0 takes the rule back, and they are kept for good."`
+}
+
+// Help is shown by --help.
+func (retentionKeepCmd) Help() string {
+	return "Example:\n\n  konstruct audit retention keep --tenant $T --action llm_call --days 365 --reason \"policy 7\""
+}
+
+// Run sets the rule.
+func (r retentionKeepCmd) Run(ctx context.Context, a *app) error {
+	if r.Days < 0 {
+		return coded{fmt.Errorf("--days: %d is negative", r.Days), exitUsage}
+	}
+	c, done, err := a.court(ctx, "audit retention keep")
+	if err != nil {
+		return err
+	}
+	defer done()
+	return unlawful(law.Keep(ctx, c, r.Tenant, r.Action, r.Days, r.Reason))
+}
+
+type retentionRunCmd struct {
+	tenantFlag
+	reasonFlag
+	DryRun bool `help:"Say what would go, and delete nothing."`
+}
+
+// Help is shown by --help.
+func (retentionRunCmd) Help() string {
+	return "Deletes what the tenant's rules no longer keep, a signed checkpoint covers and no hold protects. Leaf hashes stay, so everything else still verifies. It can be killed and run again; run it daily.\n\nExample:\n\n  konstruct audit retention run --tenant $T --reason \"policy 7\" --dry-run"
+}
+
+// Run deletes, or says what would be deleted.
+func (r retentionRunCmd) Run(ctx context.Context, a *app) error {
+	c, done, err := a.court(ctx, "audit retention run")
+	if err != nil {
+		return err
+	}
+	defer done()
+	p := a.newProgress("looking at", "events", 0)
+	gone, err := law.Retire(ctx, c, r.Tenant, r.Reason, r.DryRun, func(leaves, _ int64) { p.set(leaves, 0, leaves) })
+	p.done()
+	if err != nil {
+		return unlawful(err)
+	}
+	if a.JSON {
+		return a.json(gone)
+	}
+	did := "deleted"
+	if r.DryRun {
+		did = "would delete"
+	}
+	fmt.Fprintf(a.out, "%s %d events (%d bytes of rows)", did, gone.Events, gone.Bytes)
+	if gone.Held > 0 {
+		fmt.Fprintf(a.out, "; %d are under legal hold", gone.Held)
+	}
+	_, err = fmt.Fprintln(a.out)
+	return err
+}
+
+type auditScrubCmd struct{}
+
+// Help is shown by --help.
+func (auditScrubCmd) Help() string {
+	return "Rewrites the tables from which something was erased, as their owner: deleted rows' bytes stay on their pages until then. Each table is locked meanwhile.\n\nExample:\n\n  konstruct audit scrub"
+}
+
+// Run rewrites the tables.
+func (auditScrubCmd) Run(ctx context.Context, a *app) error {
+	s, done, err := a.schema(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	left, err := s.Scrub(ctx, func(what string) { fmt.Fprintf(a.err, "rewriting %s\n", what) })
+	if err != nil {
+		return err
+	}
+	if a.JSON {
+		return a.json(map[string][]string{"left": left})
+	}
+	fmt.Fprintln(a.out, "no page of the tables holds what was erased before")
+	for _, sql := range left {
+		fmt.Fprintf(a.out, "this role may not; a superuser must run: %s\n", sql)
+	}
+	_, err = fmt.Fprintln(a.out, "the server's log, its archive and backups made before still do: docs/law.md")
+	return err
+}

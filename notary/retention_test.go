@@ -1,0 +1,193 @@
+package notary_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/konstruct/konstruct/audit"
+	"github.com/konstruct/konstruct/evidence"
+	"github.com/konstruct/konstruct/law"
+	"github.com/konstruct/konstruct/ledger"
+)
+
+// year gives a tenant n events that were there before sealing was, over the year that ends now, and has them sealed.
+func (o *office) year(tenant uuid.UUID, n int) {
+	o.t.Helper()
+	o.attack(`WITH n AS (INSERT INTO audit_events (id, tenant_id, user_id, action_type, input_summary, created_at)
+	    SELECT gen_random_uuid(), $1, 'ada', CASE WHEN i % 10 = 0 THEN 'escalation' ELSE 'llm_call' END, 'question ' || i, now() - interval '1 year' * (1 - i / $2::float8) FROM generate_series(0, $2::int - 1) i RETURNING tenant_id),
+	  l AS (INSERT INTO audit_logs (tenant_id) VALUES ($1) ON CONFLICT DO NOTHING)
+	  INSERT INTO audit_adoptions (tenant_id) SELECT DISTINCT tenant_id FROM n`, tenant, n)
+	for one[int](o, `SELECT audit_seal_adopted($1, 5000)`, tenant) > 0 {
+	}
+}
+
+func (o *office) count(tenant uuid.UUID, where string) int {
+	o.t.Helper()
+	return one[int](o, `SELECT count(*) FROM audit_events WHERE tenant_id = $1 AND `+where, tenant)
+}
+
+func TestAnOldQuarterGoesAndTheRestVerifies(t *testing.T) {
+	o := open(t)
+	court := o.court()
+	ctx := t.Context()
+	o.year(tenantA, 4000)
+	o.year(tenantB, 100) // fewer than a tile
+	o.round()
+	o.log(tenantA, 10)
+	o.round()
+	whole := o.bundle(tenantA, evidence.Filter{})
+
+	retire := func(tenant uuid.UUID, try bool) law.Retired {
+		t.Helper()
+		r, err := law.Retire(ctx, court, tenant, "policy 7", try, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	if r := retire(tenantA, false); r.Events != 0 {
+		t.Fatalf("without a rule %+v went", r)
+	}
+	if err := law.Keep(ctx, court, tenantA, "", 183, "x"); !errors.Is(err, law.ErrInvalid) || !strings.Contains(err.Error(), "keep: 183 days is less than the floor of 184 days") {
+		t.Errorf("under the floor: %v", err)
+	}
+	if err := law.Keep(ctx, court, tenantA, "erasure", 365, "x"); !errors.Is(err, law.ErrInvalid) {
+		t.Errorf("a rule for acts of the law: %v", err)
+	}
+	for _, tenant := range []uuid.UUID{tenantA, tenantB} {
+		if err := law.Keep(ctx, court, tenant, "", 274, "policy 7"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := law.Keep(ctx, court, tenantA, "escalation", 330, "they are looked at longer"); err != nil {
+		t.Fatal(err)
+	}
+	rules, floor, err := law.Rules(ctx, court, tenantA)
+	if err != nil || len(rules) != 2 || rules[1].Action != "escalation" || rules[1].Days != 330 || floor != 184 {
+		t.Fatalf("%+v, %d, %v", rules, floor, err)
+	}
+	if others, _, err := law.Rules(ctx, court, uuid.New()); err != nil || len(others) != 0 {
+		t.Errorf("another tenant sees %+v, %v", others, err)
+	}
+	old := func(days int) string { return fmt.Sprintf(`created_at < now() - interval '%d days'`, days) }
+	want := o.count(tenantA, old(274)+` AND action_type = 'llm_call'`) + o.count(tenantA, old(330)+` AND action_type = 'escalation'`)
+
+	try := retire(tenantA, true)
+	if try.Events != int64(want) || try.Bytes == 0 || o.count(tenantA, old(274)) < want {
+		t.Fatalf("a trial: %+v, want %d", try, want)
+	}
+	hold, err := law.Place(ctx, court, tenantA, law.Hold{Reason: "case 9"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := retire(tenantA, false); r.Events != 0 || r.Held != int64(want) {
+		t.Fatalf("under a hold: %+v", r)
+	}
+	if err := law.Release(ctx, court, tenantA, hold, "closed"); err != nil {
+		t.Fatal(err)
+	}
+	part := time.Now().AddDate(0, 0, -350)
+	if _, err := law.Place(ctx, court, tenantA, law.Hold{Reason: "case 10", Until: &part}); err != nil {
+		t.Fatal(err)
+	}
+	held := o.count(tenantA, old(350))
+	if r := retire(tenantA, false); r.Events != int64(want-held) || r.Held != int64(held) || held == 0 {
+		t.Fatalf("%+v, want %d deleted and %d held", r, want-held, held)
+	}
+	if n := o.count(tenantA, old(274)+` AND action_type = 'llm_call'`); n != o.count(tenantA, old(350)+` AND action_type = 'llm_call'`) {
+		t.Errorf("%d old calls are left", n)
+	}
+	if r := retire(tenantB, false); r.Events != 25 {
+		t.Errorf("of a small tenant: %+v", r)
+	}
+	if r := retire(tenantA, false); r.Events != 0 {
+		t.Errorf("a second time: %+v", r)
+	}
+	if n := one[int](o, `SELECT count(*) FROM audit_seals s WHERE NOT EXISTS (SELECT FROM audit_events e WHERE e.tenant_id = s.tenant_id AND e.id = s.event_id)`); n != 0 {
+		t.Errorf("%d seals are left of deleted events", n)
+	}
+	o.log(tenantA, 5)
+	o.round()
+	if r := o.honest(); r.Deleted != int64(want-held)+25 {
+		t.Errorf("%+v", r)
+	}
+	if r := o.check(whole); !r.OK() || r.Matching != 4010 {
+		t.Errorf("a bundle made before: %s", problems(r))
+	}
+	r := o.check(o.bundle(tenantA, evidence.Filter{Action: text("escalation")}))
+	words := strings.Join(r.Holds, "\n")
+	if !r.OK() || r.Deleted != int64(want-held) || !strings.Contains(words, fmt.Sprintf("%d were deleted under retention", want-held)) || !strings.Contains(words, "deleted under retention on 20") || !strings.Contains(words, "for: policy 7") {
+		t.Errorf("%+v\n%s\n%s", r, words, problems(r))
+	}
+	// The act altered in the database, and a deleted event that comes back.
+	id := one[uuid.UUID](o, `SELECT record_id FROM audit_gone WHERE tenant_id = $1`, tenantB)
+	o.attack(`UPDATE audit_gone SET bits = '\xffffffffffffffff' WHERE record_id = $1`, id)
+	if r, found := o.verify(); r.OK() || !strings.Contains(lines(found), "they were deleted, and no act of retention in the trail says so") {
+		t.Errorf("a deletion made wider:\n%s", lines(found))
+	}
+}
+
+// TestRetentionCanBeKilled ends it half way and goes on.
+func TestRetentionCanBeKilled(t *testing.T) {
+	o := open(t)
+	court := o.court()
+	o.year(tenantA, 40_000)
+	o.round()
+	if err := law.Keep(t.Context(), court, tenantA, "", 184, "policy"); err != nil {
+		t.Fatal(err)
+	}
+	want := o.count(tenantA, `created_at < now() - interval '184 days'`)
+	ctx, kill := context.WithCancel(t.Context())
+	r, err := law.Retire(ctx, court, tenantA, "policy", false, func(int64, int64) { kill() })
+	if !errors.Is(err, context.Canceled) || r.Events == 0 || r.Events >= int64(want) {
+		t.Fatalf("%+v, %v: nothing was left to do", r, err)
+	}
+	o.round()
+	o.honest()
+	again, err := law.Retire(t.Context(), court, tenantA, "policy", false, nil)
+	if err != nil || r.Events+again.Events < int64(want) {
+		t.Fatalf("%+v and then %+v, %v; want %d", r, again, err, want)
+	}
+	o.round()
+	o.honest()
+	b := o.check(o.bundle(tenantA, evidence.Filter{}))
+	if !b.OK() || b.Deleted != r.Events+again.Events {
+		t.Errorf("%+v\n%s", b, problems(b))
+	}
+}
+
+// TestRetentionWaitsForTheLog holds that nothing goes that no signed checkpoint covers.
+func TestRetentionWaitsForTheLog(t *testing.T) {
+	o := open(t)
+	court := o.court()
+	o.year(tenantA, 500)
+	if err := law.Keep(t.Context(), court, tenantA, "", 184, "policy"); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := law.Retire(t.Context(), court, tenantA, "policy", false, nil); err != nil || r != (law.Retired{}) {
+		t.Errorf("%+v, %v", r, err)
+	}
+	// Erased first, deleted later.
+	id := one[uuid.UUID](o, `SELECT id FROM audit_events WHERE action_type = 'llm_call' ORDER BY created_at LIMIT 1`)
+	if _, err := law.Erase(t.Context(), court, tenantA, law.Erasure{Events: []uuid.UUID{id}, Fields: []ledger.Field{ledger.UserID}, Reason: "request"}); err != nil {
+		t.Fatal(err)
+	}
+	o.round()
+	if r, err := law.Retire(t.Context(), court, tenantA, "policy", false, nil); err != nil || r.Events < 240 {
+		t.Errorf("%+v, %v", r, err)
+	}
+	o.round()
+	o.honest()
+	if _, err := audit.Get(t.Context(), o.door, tenantA, id); !errors.Is(err, audit.ErrNotFound) {
+		t.Errorf("a deleted event: %v", err)
+	}
+	if r := o.check(o.bundle(tenantA, evidence.Filter{})); !r.OK() {
+		t.Error(problems(r))
+	}
+}
