@@ -43,6 +43,7 @@ func TestScripts(t *testing.T) {
 					env.Setenv("KONSTRUCT_DATABASE_URL", d.URL("konstruct_app"))
 					env.Setenv("KONSTRUCT_OWNER_DATABASE_URL", d.URL("konstruct_owner"))
 					env.Setenv("KONSTRUCT_NOTARY_DATABASE_URL", d.URL("konstruct_notary"))
+					env.Setenv("KONSTRUCT_COMPLIANCE_DATABASE_URL", d.URL("konstruct_compliance"))
 					env.Setenv("KONSTRUCT_PARTS_DIR", devpg.PartsDir())
 					env.Setenv("PATH", bin+string(filepath.ListSeparator)+env.Getenv("PATH"))
 					env.Setenv("T", "11111111-1111-4111-8111-111111111111")
