@@ -62,6 +62,9 @@ type Event struct {
 	stamped bool
 }
 
+// acts are what only the functions of the law write, as the database holds too.
+var acts = map[string]bool{"erasure": true, "erasure_declined": true, "legal_hold": true, "retention": true, "retention_rule": true}
+
 // FieldError says which field of an event is not acceptable, and why.
 type FieldError struct {
 	Field  string
@@ -82,6 +85,9 @@ func (e Event) check() (Event, error) {
 	}
 	if e.Action == "" {
 		return e, &FieldError{"action_type", "is empty: say what the agent did, for example " + ActionLLMCall}
+	}
+	if acts[e.Action] {
+		return e, &FieldError{"action_type", e.Action + " records an act of the law, which konstruct_compliance alone performs (docs/law.md)"}
 	}
 	for _, f := range []struct {
 		name, value string

@@ -100,6 +100,16 @@ CREATE FUNCTION public.audit_announce(act text, on_table text) RETURNS void
 CREATE FUNCTION public.audit_is_act(action text) RETURNS boolean
   LANGUAGE sql IMMUTABLE RETURN action IN ('erasure', 'erasure_declined', 'legal_hold', 'retention', 'retention_rule');
 
+-- Only the functions below write such events: what says that an erasure was lawful is not for the service to write.
+CREATE FUNCTION public.audit_refuse_act() RETURNS trigger
+  LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $act$
+BEGIN
+  IF current_user <> (SELECT relowner::regrole::text FROM pg_class WHERE oid = TG_RELID) THEN
+    RAISE EXCEPTION 'action_type: % records an act of the law, which konstruct_compliance alone performs', NEW.action_type USING ERRCODE = 'insufficient_privilege';
+  END IF;
+  RETURN NULL;
+END $act$;
+
 -- The name of a committed field.
 CREATE FUNCTION public.audit_field_name(field smallint) RETURNS text
   LANGUAGE sql IMMUTABLE RETURN (ARRAY['agent_id', 'user_id', 'action_type', 'input_summary', 'output_summary', 'latency_ms', 'metadata'])[field];
@@ -365,7 +375,7 @@ $leaves$;
 -- Time is the database's own, recorded_at, and of adopted events, which have none, created_at. Returns where to go on, NULL at the end,
 -- and what went. With try nothing does.
 CREATE FUNCTION public.audit_retire(tenant uuid, begin bigint, width integer, reason text, try boolean, OUT next bigint, OUT deleted bigint, OUT held bigint, OUT bytes bigint)
-  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $retire$
+  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off AS $retire$
 DECLARE signed bigint; upto bigint; leaves bigint[]; events uuid[]; first bigint; bits bytea; record uuid; l bigint;
 BEGIN
   PERFORM public.audit_act(tenant, reason);
@@ -375,6 +385,7 @@ BEGIN
   SELECT coalesce(max(size), 0) INTO signed FROM public.audit_checkpoints WHERE tenant_id = tenant;
   upto := least(begin + width, signed);
   next := CASE WHEN upto < signed THEN upto END;
+  -- Each leaf is looked up by its key (OFFSET 0): a planner that knows little of the tables reads a tenant's every event for each.
   SELECT array_agg(d.leaf ORDER BY d.leaf) FILTER (WHERE NOT d.kept), array_agg(d.id) FILTER (WHERE NOT d.kept), count(*) FILTER (WHERE d.kept), sum(d.size) FILTER (WHERE NOT d.kept)
     INTO leaves, events, held, bytes
     FROM (SELECT v.leaf, v.id, pg_column_size(e.*) + pg_column_size(s.*) AS size,
@@ -382,8 +393,8 @@ BEGIN
                     AND (h.since IS NULL OR e.created_at >= h.since) AND (h.until IS NULL OR e.created_at < h.until) AND (h.agent_id IS NULL OR e.agent_id = h.agent_id)
                     AND (h.user_id IS NULL OR e.user_id = h.user_id) AND (h.action_type IS NULL OR e.action_type = h.action_type)) AS kept
             FROM public.audit_leaves(tenant, begin, upto) v
-            JOIN public.audit_seals s ON s.tenant_id = tenant AND s.event_id = v.id
-            JOIN public.audit_events e ON e.tenant_id = tenant AND e.id = v.id
+            CROSS JOIN LATERAL (SELECT * FROM public.audit_seals s WHERE s.tenant_id = tenant AND s.event_id = v.id OFFSET 0) s
+            CROSS JOIN LATERAL (SELECT * FROM public.audit_events e WHERE e.tenant_id = tenant AND e.id = v.id OFFSET 0) e
             LEFT JOIN public.audit_retention r ON r.tenant_id = tenant AND r.action_type = e.action_type
             LEFT JOIN public.audit_retention o ON o.tenant_id = tenant AND o.action_type = ''
            WHERE NOT public.audit_is_act(e.action_type) AND coalesce(r.keep, o.keep) IS NOT NULL
@@ -406,6 +417,11 @@ BEGIN
 END $retire$;
 -- +goose StatementEnd
 
+-- After each row, so that COPY still writes many at once; the condition costs others nothing.
+CREATE TRIGGER audit_act AFTER INSERT ON public.audit_events FOR EACH ROW WHEN (NEW.action_type IN ('erasure', 'erasure_declined', 'legal_hold', 'retention', 'retention_rule'))
+  EXECUTE FUNCTION public.audit_refuse_act();
+ALTER TABLE public.audit_events ENABLE ALWAYS TRIGGER audit_act;
+
 -- The functions run as the owner, who sees the tenant that they name.
 CREATE POLICY erasing ON public.audit_seals FOR UPDATE TO CURRENT_USER USING (tenant_id = NULLIF(current_setting('app.current_tenant', TRUE), '')::uuid);
 CREATE POLICY retiring ON public.audit_seals FOR DELETE TO CURRENT_USER USING (tenant_id = NULLIF(current_setting('app.current_tenant', TRUE), '')::uuid);
@@ -420,7 +436,7 @@ DO $grants$
 DECLARE f record;
 BEGIN
   FOR f IN SELECT p.oid::regprocedure AS name, p.proname = ANY ('{audit_erase,audit_decide,audit_pending,audit_require_two,audit_hold,audit_release,audit_list_holds,audit_retain,audit_list_retention,audit_retire,audit_retention_floor}') AS law
-             FROM pg_proc p WHERE p.pronamespace = 'public'::regnamespace AND p.proname = ANY ('{audit_erase,audit_decide,audit_pending,audit_require_two,audit_hold,audit_release,audit_list_holds,audit_retain,audit_list_retention,audit_retire,audit_retention_floor,audit_announce,audit_field_name,audit_forget,audit_held,audit_act,audit_is_act,audit_record,audit_erase_now,audit_erase_user_now,audit_leaves}') LOOP
+             FROM pg_proc p WHERE p.pronamespace = 'public'::regnamespace AND p.proname = ANY ('{audit_erase,audit_decide,audit_pending,audit_require_two,audit_hold,audit_release,audit_list_holds,audit_retain,audit_list_retention,audit_retire,audit_retention_floor,audit_announce,audit_refuse_act,audit_field_name,audit_forget,audit_held,audit_act,audit_is_act,audit_record,audit_erase_now,audit_erase_user_now,audit_leaves}') LOOP
     EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', f.name);
     IF f.law THEN EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO konstruct_compliance', f.name); END IF;
   END LOOP;
@@ -435,6 +451,8 @@ DROP FUNCTION public.audit_retire(uuid, bigint, integer, text, boolean), public.
   public.audit_erase_user_now(uuid, text, smallint[], text, text, text), public.audit_erase_now(uuid, uuid[], smallint[], text, text, text, boolean),
   public.audit_record(uuid, text, text, text, jsonb), public.audit_act(uuid, text), public.audit_held(uuid[]), public.audit_forget(bytea, smallint[]),
   public.audit_field_name(smallint), public.audit_is_act(text), public.audit_announce(text, text);
+DROP TRIGGER audit_act ON public.audit_events;
+DROP FUNCTION public.audit_refuse_act();
 DROP POLICY erasing ON public.audit_seals;
 DROP POLICY retiring ON public.audit_seals;
 DROP TABLE public.audit_requests, public.audit_two_people, public.audit_gone, public.audit_retention, public.audit_holds, public.audit_erasures;
