@@ -48,6 +48,9 @@ type (
 	Filter = audit.Filter
 	// StoredEvent is an event as the database holds it.
 	StoredEvent = audit.Stored
+	// Case is an escalation and what became of it, and CaseFilter says which are wanted.
+	Case       = audit.Case
+	CaseFilter = audit.CaseFilter
 	// Hit is a passage that a search found.
 	Hit = kb.Hit
 	// Document is a document of the knowledge base.
@@ -230,6 +233,42 @@ func (t *Tenant) Receipt(ctx context.Context, event uuid.UUID) (string, error) {
 		return "", err
 	}
 	return t.k.receipts.Sign(t.k.receipts.Name, r.Text())
+}
+
+// Each hands on all events that a filter names, the oldest first, however many there are.
+func (t *Tenant) Each(ctx context.Context, f Filter, each func(*StoredEvent) error) error {
+	return audit.Each(ctx, t.k.door, t.id, f, each)
+}
+
+// Run returns what happened in one conversation or trace, as a tree; audit.ErrNotFound when no event names it.
+func (t *Tenant) Run(ctx context.Context, id string) (audit.Run, error) {
+	return audit.RunOf(ctx, t.k.door, t.id, id)
+}
+
+// SearchText returns the newest events in whose summaries words stand.
+func (t *Tenant) SearchText(ctx context.Context, w audit.Words) ([]StoredEvent, error) {
+	return audit.SearchText(ctx, t.k.door, t.id, w)
+}
+
+// Stats counts events, and says their latencies, tokens and cost.
+func (t *Tenant) Stats(ctx context.Context, f audit.StatsFilter) ([]audit.Figures, error) {
+	return audit.Stats(ctx, t.k.door, t.id, f)
+}
+
+// Escalations lists what agents handed to people, and what became of it, the newest first.
+func (t *Tenant) Escalations(ctx context.Context, f CaseFilter) ([]Case, error) {
+	return audit.Escalations(ctx, t.k.door, t.id, f)
+}
+
+// Acknowledge says that somebody looks after an escalation; it is an event. audit.ErrNotFound, audit.ErrAcknowledged and
+// audit.ErrResolved say why not.
+func (t *Tenant) Acknowledge(ctx context.Context, escalation uuid.UUID, by string) (uuid.UUID, error) {
+	return t.k.trail.Acknowledge(ctx, t.id, escalation, by)
+}
+
+// Resolve says what somebody decided about an escalation; it is an event. audit.ErrNotFound and audit.ErrResolved say why not.
+func (t *Tenant) Resolve(ctx context.Context, escalation uuid.UUID, by, decision string) (uuid.UUID, error) {
+	return t.k.trail.Resolve(ctx, t.id, escalation, by, decision)
 }
 
 // Documents returns the documents in the order of their ids, after the given one (uuid.Nil: from the

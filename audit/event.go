@@ -36,6 +36,7 @@ var Operator = uuid.MustParse("6b6f6e73-7472-8563-8000-000000000001")
 // What operators do, as event types.
 const (
 	ActionEvidence = "evidence_export"
+	ActionExport   = "trail_export"
 	ActionProof    = "proof_export"
 	ActionVerify   = "trail_verification"
 	ActionResume   = "notary_resume"

@@ -105,6 +105,14 @@ func (f Filter) sql(tenant uuid.UUID) (string, []any, error) {
 	if f.Limit < 1 || f.Limit > MaxList {
 		return "", nil, &FieldError{"limit", fmt.Sprintf("%d is not between 1 and %d", f.Limit, MaxList)}
 	}
+	return f.query(tenant, f.Limit, newestOrder)
+}
+
+// query is the statement for so many events in a direction.
+func (f Filter) query(tenant uuid.UUID, limit int, d direction) (string, []any, error) {
+	if err := inOrder(f.Since, f.Until); err != nil {
+		return "", nil, err
+	}
 	sql, args := storedSQL, []any{tenant}
 	where := func(condition string, values ...any) {
 		for _, v := range values {
@@ -146,10 +154,10 @@ func (f Filter) sql(tenant uuid.UUID) (string, []any, error) {
 		if err != nil {
 			return "", nil, err
 		}
-		where("(e.created_at, e.id) < (?, ?)", at, id)
+		where("(e.created_at, e.id) "+d.beyond+" (?, ?)", at, id)
 	}
-	args = append(args, f.Limit)
-	return sql + newestFirst + " LIMIT $" + strconv.Itoa(len(args)) + sealsSQL + newestFirst, args, nil
+	args = append(args, limit)
+	return sql + d.order + " LIMIT $" + strconv.Itoa(len(args)) + sealsSQL + d.order, args, nil
 }
 
 func scanStored(row pgx.CollectableRow) (e Stored, err error) {

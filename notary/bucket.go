@@ -1,111 +1,34 @@
 package notary
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"fmt"
-	"io"
-	"net/http"
-	"net/url"
-	"strings"
 
-	"github.com/minio/minio-go/v7"
-	"github.com/minio/minio-go/v7/pkg/credentials"
+	"github.com/konstruct/konstruct/shelf"
 )
 
 // Bucket is a copy in an S3-compatible bucket that has conditional writes (If-Match, If-None-Match), and keys
 // that the database's administrator does not hold.
-type Bucket struct {
-	client         *minio.Client
-	bucket, object string
-}
+type Bucket struct{ object *shelf.Bucket }
 
-// OpenBucket reads s3://BUCKET/OBJECT, with ?endpoint=https://HOST where it is not Amazon's, and ?region=. The keys are where Amazon's
-// own tools look for them: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, the credentials file, the machine's role.
+// OpenBucket reads s3://BUCKET/OBJECT as shelf.OpenBucket does.
 func OpenBucket(place string) (*Bucket, error) {
-	u, err := url.Parse(place)
-	if err != nil || u.Scheme != "s3" || u.Host == "" || strings.Trim(u.Path, "/") == "" {
-		return nil, fmt.Errorf("%.200q is no s3://BUCKET/OBJECT", place)
-	}
-	endpoint, secure := "s3.amazonaws.com", true
-	if given := u.Query().Get("endpoint"); given != "" {
-		e, err := url.Parse(given)
-		if err != nil || e.Host == "" || e.Scheme != "https" && e.Scheme != "http" {
-			return nil, fmt.Errorf("%.200q is no endpoint: https://HOST", given)
-		}
-		endpoint, secure = e.Host, e.Scheme == "https"
-	}
-	client, err := minio.New(endpoint, &minio.Options{Secure: secure, Region: u.Query().Get("region"),
-		Creds: credentials.NewChainCredentials([]credentials.Provider{&credentials.EnvAWS{}, &credentials.FileAWSCredentials{}, &credentials.IAM{Client: &http.Client{Timeout: witnessLimit}}})})
-	if err != nil {
-		return nil, fmt.Errorf("open the bucket %s: %w", u.Host, err)
-	}
-	return &Bucket{client, u.Host, strings.Trim(u.Path, "/")}, nil
+	b, err := shelf.OpenBucket(place)
+	return &Bucket{b}, err
 }
 
-func (b *Bucket) String() string { return "s3://" + b.bucket + "/" + b.object }
+func (b *Bucket) String() string { return b.object.String() }
 
 // Load implements Outside.
 func (b *Bucket) Load(ctx context.Context) (note, version string, err error) {
-	return b.get(ctx, b.object)
-}
-
-func (b *Bucket) get(ctx context.Context, name string) (text, version string, err error) {
-	ctx, cancel := context.WithTimeout(ctx, witnessLimit)
-	defer cancel()
-	object, err := b.client.GetObject(ctx, b.bucket, name, minio.GetObjectOptions{})
-	if err != nil {
-		return "", "", err
-	}
-	defer object.Close()
-	info, err := object.Stat()
-	if minio.ToErrorResponse(err).Code == minio.NoSuchKey {
-		return "", "", nil
-	}
-	if err != nil {
-		return "", "", err
-	}
-	raw, err := io.ReadAll(io.LimitReader(object, maxAnswer+1))
-	if err == nil && len(raw) > maxAnswer {
-		err = errors.New("it is no checkpoint: it is too long")
-	}
-	return string(raw), info.ETag, err
+	return b.object.Load(ctx)
 }
 
 // Swap implements Outside.
 func (b *Bucket) Swap(ctx context.Context, version, note string) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, witnessLimit)
-	defer cancel()
-	opts := minio.PutObjectOptions{ContentType: "text/plain; charset=utf-8", DisableMultipart: true}
-	if version == "" {
-		opts.SetMatchETagExcept("*")
-	} else {
-		opts.SetMatchETag(version)
+	version, err := b.object.Swap(ctx, version, note)
+	if errors.Is(err, shelf.ErrChanged) {
+		err = ErrChanged
 	}
-	info, err := b.client.PutObject(ctx, b.bucket, b.object, strings.NewReader(note), int64(len(note)), opts)
-	switch r := minio.ToErrorResponse(err); {
-	case err == nil:
-		return info.ETag, nil
-	case r.StatusCode == http.StatusPreconditionFailed || r.StatusCode == http.StatusConflict:
-		return "", ErrChanged
-	}
-	return "", err
-}
-
-// Read implements Shelf, below the object's name.
-func (b *Bucket) Read(ctx context.Context, name string) ([]byte, error) {
-	text, version, err := b.get(ctx, b.object+"/"+name)
-	if version == "" {
-		return nil, err
-	}
-	return []byte(text), err
-}
-
-// Write implements Shelf.
-func (b *Bucket) Write(ctx context.Context, name string, raw []byte) error {
-	ctx, cancel := context.WithTimeout(ctx, witnessLimit)
-	defer cancel()
-	_, err := b.client.PutObject(ctx, b.bucket, b.object+"/"+name, bytes.NewReader(raw), int64(len(raw)), minio.PutObjectOptions{ContentType: "application/octet-stream", DisableMultipart: true})
-	return err
+	return version, err
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/konstruct/konstruct/internal/testkit"
 	"github.com/konstruct/konstruct/ledger"
 	"github.com/konstruct/konstruct/notary"
+	"github.com/konstruct/konstruct/shelf"
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
@@ -223,7 +224,10 @@ func TestTilesServeAnyTlogClient(t *testing.T) {
 		o.log(tenantB, 1)
 		o.round()
 	}
-	bucket := realBucket(t)
+	bucket, err := shelf.OpenBucket(testkit.Bucket(t, "tiles"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, log := range []uuid.UUID{tenantA, notary.Operator} {
 		key := o.key()
 		if log != notary.Operator {
@@ -231,7 +235,7 @@ func TestTilesServeAnyTlogClient(t *testing.T) {
 		}
 		served := &tileClient{t: t, read: func(path string) ([]byte, error) { return served(t, o, log, path) }}
 		clients := []*tileClient{served}
-		for _, shelf := range []notary.Shelf{notary.Folder(t.TempDir()), bucket} {
+		for _, shelf := range []shelf.Shelf{shelf.Folder(t.TempDir()), bucket} {
 			n, size, err := notary.Publish(t.Context(), o.db, log, shelf)
 			if err != nil {
 				t.Fatal(err)

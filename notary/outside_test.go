@@ -4,66 +4,24 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
-	"github.com/konstruct/konstruct/internal/devpg"
+	"github.com/konstruct/konstruct/internal/testkit"
 	"github.com/konstruct/konstruct/notary"
 )
 
-// realBucket runs an S3-compatible server, which make setup brings, and returns a place in a bucket of its.
+// realBucket is an object in a bucket of a real server.
 func realBucket(t *testing.T) *notary.Bucket {
 	t.Helper()
-	bin := filepath.Join(devpg.PartsDir(), "bin", "versitygw")
-	if _, err := os.Stat(bin); err != nil {
-		t.Fatalf("%v: run scripts/setup test", err)
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	b, err := notary.OpenBucket(testkit.Bucket(t, "notary/checkpoint"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	addr := l.Addr().String()
-	l.Close()
-	dir := t.TempDir()
-	for _, d := range []string{"data/evidence", "meta"} {
-		if err := os.MkdirAll(filepath.Join(dir, d), 0o700); err != nil {
-			t.Fatal(err)
-		}
-	}
-	cmd := exec.CommandContext(t.Context(), bin, "--port", addr, "posix", "--sidecar", filepath.Join(dir, "meta"), filepath.Join(dir, "data"))
-	cmd.Env = append(os.Environ(), "ROOT_ACCESS_KEY=test", "ROOT_SECRET_KEY=testtest")
-	log, err := os.Create(filepath.Join(dir, "log"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer log.Close()
-	cmd.Stdout, cmd.Stderr = log, log
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
-	t.Setenv("AWS_ACCESS_KEY_ID", "test")
-	t.Setenv("AWS_SECRET_ACCESS_KEY", "testtest")
-	b, err := notary.OpenBucket("s3://evidence/notary/checkpoint?region=us-east-1&endpoint=http://" + addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for range 100 {
-		if _, _, err = b.Load(t.Context()); err == nil {
-			return b
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
-	raw, _ := os.ReadFile(filepath.Join(dir, "log"))
-	t.Fatalf("the gateway does not answer: %v\n%s", err, raw)
-	return nil
+	return b
 }
 
 // TestTheCopyOutsideIsSwappedByWhoHasSeenIt holds a file and a bucket to the same promise.

@@ -6,10 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/google/uuid"
@@ -17,6 +14,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/konstruct/konstruct/ledger"
+	"github.com/konstruct/konstruct/shelf"
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
@@ -91,42 +89,9 @@ func Handler(db *tenantdb.Evidence, log uuid.UUID) http.Handler {
 	})
 }
 
-// Shelf is where a log is published: a folder or a bucket.
-type Shelf interface {
-	// Read returns a file, or nil when it is not there.
-	Read(ctx context.Context, name string) ([]byte, error)
-	// Write puts a file there, whole or not at all.
-	Write(ctx context.Context, name string, raw []byte) error
-}
-
-// Folder is a shelf on this machine's disk, for any web server.
-type Folder string
-
-// Read implements Shelf.
-func (f Folder) Read(_ context.Context, name string) ([]byte, error) {
-	raw, err := os.ReadFile(filepath.Join(string(f), filepath.FromSlash(name)))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	return raw, err
-}
-
-// Write implements Shelf.
-func (f Folder) Write(_ context.Context, name string, raw []byte) error {
-	path := filepath.Join(string(f), filepath.FromSlash(name))
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return err
-	}
-	tmp := path + ".tmp"
-	if err := os.WriteFile(tmp, raw, 0o644); err != nil {
-		return err
-	}
-	return os.Rename(tmp, path)
-}
-
 // Publish writes what is new of a log's tiles onto a shelf and, last, its checkpoint, and returns how many files that took and the
 // checkpoint's size. Partial tiles of earlier sizes stay.
-func Publish(ctx context.Context, db *tenantdb.Evidence, log uuid.UUID, to Shelf) (files int, size int64, err error) {
+func Publish(ctx context.Context, db *tenantdb.Evidence, log uuid.UUID, to shelf.Shelf) (files int, size int64, err error) {
 	err = db.Snapshot(ctx, func(tx pgx.Tx) error {
 		h, _, err := lastSigned(ctx, tx, log, 0)
 		if err != nil {

@@ -17,22 +17,28 @@ import (
 )
 
 type auditCmd struct {
-	List      auditListCmd     `cmd:"" help:"List a tenant's events, newest first."`
-	Show      auditShowCmd     `cmd:"" help:"Show one event whole."`
-	Log       auditLogCmd      `cmd:"" help:"Log one event."`
-	Tail      auditTailCmd     `cmd:"" help:"Print a tenant's events as they are written."`
-	Verify    auditVerifyCmd   `cmd:"" help:"Read events, seals, logs and checkpoints again and recompute everything."`
-	Prove     auditProveCmd    `cmd:"" help:"Prove that one event stands in the log, as a C2SP tlog-proof."`
-	Evidence  auditEvidenceCmd `cmd:"" help:"Make a bundle of events, complete for a filter, that a stranger can verify."`
-	Receipt   receiptCmd       `cmd:"" help:"Signed receipts: get one, check one."`
-	Erase     auditEraseCmd    `cmd:"" help:"Erase fields of events, or of a person's every event; proofs still verify."`
-	Erasures  erasuresCmd      `cmd:"" help:"Erasures that wait for a second person."`
-	Hold      holdCmd          `cmd:"" help:"Legal holds: place, release, list."`
-	Retention retentionCmd     `cmd:"" help:"How long events are kept, and the deletion of what need not be."`
-	Scrub     auditScrubCmd    `cmd:"" help:"Rewrite the pages that still hold what was erased."`
-	Spool     spoolCmd         `cmd:"" help:"What waits on this machine, and what the database refused."`
-	Policy    policyCmd        `cmd:"" help:"What is redacted for whom, and whose calls go on without the trail."`
-	Redact    redactCmd        `cmd:"" help:"Show what would be stored of a text."`
+	List         auditListCmd     `cmd:"" help:"List a tenant's events, newest first."`
+	Show         auditShowCmd     `cmd:"" help:"Show one event whole."`
+	Log          auditLogCmd      `cmd:"" help:"Log one event."`
+	Tail         auditTailCmd     `cmd:"" help:"Print a tenant's events as they are written."`
+	Verify       auditVerifyCmd   `cmd:"" help:"Read events, seals, logs and checkpoints again and recompute everything."`
+	Prove        auditProveCmd    `cmd:"" help:"Prove that one event stands in the log, as a C2SP tlog-proof."`
+	Evidence     auditEvidenceCmd `cmd:"" help:"Make a bundle of events, complete for a filter, that a stranger can verify."`
+	Receipt      receiptCmd       `cmd:"" help:"Signed receipts: get one, check one."`
+	Run          auditRunCmd      `cmd:"" help:"Show what happened in one conversation or trace, as a tree."`
+	Search       auditSearchCmd   `cmd:"" help:"Find words in summaries."`
+	Stats        auditStatsCmd    `cmd:"" help:"Counts, latencies, tokens and cost, by day, agent, model or action."`
+	Escalations  escalationsCmd   `cmd:"" help:"What agents handed to people: list, acknowledge, resolve."`
+	Export       auditExportCmd   `cmd:"" help:"Export events as JSON Lines, CSV, Parquet, OCSF or CloudEvents."`
+	ExportVerify exportVerifyCmd  `cmd:"" help:"Hold an export against its manifest."`
+	Erase        auditEraseCmd    `cmd:"" help:"Erase fields of events, or of a person's every event; proofs still verify."`
+	Erasures     erasuresCmd      `cmd:"" help:"Erasures that wait for a second person."`
+	Hold         holdCmd          `cmd:"" help:"Legal holds: place, release, list."`
+	Retention    retentionCmd     `cmd:"" help:"How long events are kept, and the deletion of what need not be."`
+	Scrub        auditScrubCmd    `cmd:"" help:"Rewrite the pages that still hold what was erased."`
+	Spool        spoolCmd         `cmd:"" help:"What waits on this machine, and what the database refused."`
+	Policy       policyCmd        `cmd:"" help:"What is redacted for whom, and whose calls go on without the trail."`
+	Redact       redactCmd        `cmd:"" help:"Show what would be stored of a text."`
 }
 
 // tenantFlag names the tenant of a command.

@@ -20,6 +20,7 @@ import (
 	"github.com/konstruct/konstruct/audit"
 	"github.com/konstruct/konstruct/ledger"
 	"github.com/konstruct/konstruct/notary"
+	"github.com/konstruct/konstruct/shelf"
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
@@ -300,11 +301,9 @@ func (r notaryPublishCmd) Run(ctx context.Context, a *app) error {
 	if r.Tenant != nil {
 		log = *r.Tenant
 	}
-	var to notary.Shelf = notary.Folder(r.To)
-	if strings.HasPrefix(r.To, "s3:") {
-		if to, err = notary.OpenBucket(r.To); err != nil {
-			return coded{err, exitUsage}
-		}
+	to, err := shelf.Open(r.To)
+	if err != nil {
+		return coded{err, exitUsage}
 	}
 	n, size, err := notary.Publish(ctx, c.DB, log, to)
 	if err != nil {

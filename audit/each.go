@@ -1,0 +1,53 @@
+package audit
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/konstruct/konstruct/tenantdb"
+)
+
+// eachPage is how many events one transaction reads.
+const eachPage = 2000
+
+// Each hands on all of the tenant's events that a filter names, the oldest first by created_at, however many: it reads
+// them in pages, from behind the filter's cursor on, and f.Limit does not matter. What is written meanwhile with a later created_at is handed on
+// too, unless f.Until says otherwise. An event is each's own to keep.
+func Each(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, f Filter, each func(*Stored) error) error {
+	f.Limit = 0
+	for {
+		after := f.After
+		sql, args, err := f.query(tenant, eachPage, oldestFirst)
+		if err != nil {
+			return err
+		}
+		var page []Stored
+		if err := door.Query(ctx, tenant, sql, args, func(rows pgx.Rows) error {
+			page, err = pgx.CollectRows(rows, scanStored)
+			return err
+		}); err != nil {
+			return fmt.Errorf("audit: read events: %w", err)
+		}
+		for i := range page {
+			f.After = page[i].Cursor
+			if err := each(&page[i]); err != nil {
+				return err
+			}
+		}
+		if len(page) < eachPage || f.After == after {
+			return nil
+		}
+	}
+}
+
+// direction is which way a list goes.
+type direction struct{ order, beyond string }
+
+var (
+	newestOrder = direction{newestFirst, "<"}
+	oldestFirst = direction{strings.ReplaceAll(newestFirst, "DESC", "ASC"), ">"}
+)

@@ -1,0 +1,214 @@
+package audit
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/konstruct/konstruct/tenantdb"
+)
+
+// What people do with an escalation, as event types. Each such event names the escalation.
+const (
+	ActionAcknowledged = "escalation_acknowledged"
+	ActionResolved     = "escalation_resolved"
+)
+
+// The states of an escalation.
+const (
+	StateOpen         = "open"
+	StateAcknowledged = "acknowledged"
+	StateResolved     = "resolved"
+)
+
+// Errors of acknowledging and resolving.
+var (
+	ErrResolved     = errors.New("the escalation is resolved already")
+	ErrAcknowledged = errors.New("the escalation is acknowledged already")
+)
+
+// Case is an escalation and what became of it.
+type Case struct {
+	ID             uuid.UUID  `json:"id"` // of the event that opened it
+	State          string     `json:"state"`
+	AgentID        *uuid.UUID `json:"agent_id,omitempty"`
+	UserID         *string    `json:"user_id,omitempty"`
+	Reason         *string    `json:"reason"`
+	Question       *string    `json:"question,omitempty"`
+	To             *string    `json:"to,omitempty"`
+	OpenedAt       time.Time  `json:"opened_at"`
+	AcknowledgedAt *time.Time `json:"acknowledged_at,omitempty"`
+	AcknowledgedBy *string    `json:"acknowledged_by,omitempty"`
+	ResolvedAt     *time.Time `json:"resolved_at,omitempty"`
+	ResolvedBy     *string    `json:"resolved_by,omitempty"`
+	Decision       *string    `json:"decision,omitempty"`
+	// Waited is how long it took until a person first answered; zero while nobody has.
+	Waited time.Duration `json:"waited_ns,omitempty"`
+	Cursor string        `json:"cursor"`
+}
+
+// step is the id of the event by which an escalation is acknowledged or resolved: there can be one of each, whoever comes at the same
+// time. It is a UUIDv8 (RFC 9562) of SHA-256; stepSQL is the same.
+func step(escalation uuid.UUID, action string) (id uuid.UUID) {
+	h := sha256.Sum256(append(escalation[:], action...))
+	copy(id[:], h[:])
+	id[6], id[8] = id[6]&0x0f|0x80, id[8]&0x3f|0x80
+	return id
+}
+
+// Acknowledge says that somebody looks after an escalation: ErrNotFound, ErrAcknowledged, ErrResolved, or it is logged.
+func (t *Trail) Acknowledge(ctx context.Context, tenant, escalation uuid.UUID, by string) (uuid.UUID, error) {
+	return t.advance(ctx, tenant, escalation, Event{Action: ActionAcknowledged, UserID: by})
+}
+
+// Resolve says what somebody decided: ErrNotFound, ErrResolved, or it is logged.
+func (t *Trail) Resolve(ctx context.Context, tenant, escalation uuid.UUID, by, decision string) (uuid.UUID, error) {
+	if decision == "" {
+		return uuid.Nil, &FieldError{"decision", "is empty: say what was decided"}
+	}
+	return t.advance(ctx, tenant, escalation, Event{Action: ActionResolved, UserID: by, Output: decision})
+}
+
+func (t *Trail) advance(ctx context.Context, tenant, escalation uuid.UUID, e Event) (uuid.UUID, error) {
+	if e.UserID == "" {
+		return uuid.Nil, &FieldError{"by", "is empty: say who"}
+	}
+	e.ID = step(escalation, e.Action)
+	taken := ErrResolved
+	if e.Action == ActionAcknowledged {
+		taken = ErrAcknowledged
+	}
+	err := t.door.Tx(ctx, tenant, func(ctx context.Context, tx pgx.Tx) error {
+		var agent *uuid.UUID
+		var conversation *string
+		var resolved bool
+		err := tx.QueryRow(ctx, `SELECT e.agent_id, e.metadata->>'gen_ai.conversation.id', EXISTS (SELECT FROM audit_events r WHERE r.tenant_id = $1 AND r.id = $3)
+		  FROM audit_events e WHERE e.tenant_id = $1 AND e.id = $2 AND e.action_type = 'escalation'`, tenant, escalation, step(escalation, ActionResolved)).Scan(&agent, &conversation, &resolved)
+		switch {
+		case errors.Is(err, pgx.ErrNoRows):
+			return ErrNotFound
+		case err != nil:
+			return err
+		case resolved:
+			return ErrResolved
+		}
+		if agent != nil {
+			e.AgentID = *agent
+		}
+		m := Metadata{"konstruct.escalation.id": escalation}
+		if conversation != nil {
+			m.set("gen_ai.conversation.id", *conversation)
+		}
+		if e.Metadata, err = json.Marshal(m); err != nil {
+			return err
+		}
+		checked, _, err := t.prepare(tenant, []Event{e})
+		if err != nil {
+			return err
+		}
+		// Who comes at the same moment waits here for the other's end, and then finds the id taken.
+		tag, err := tx.Exec(ctx, insertSQL(1, unlessThere), checked[0].args(nil, &tenant)...)
+		if err == nil && tag.RowsAffected() == 0 {
+			err = taken
+		}
+		return err
+	})
+	if err != nil {
+		return uuid.Nil, fmt.Errorf("audit: escalation %s: %w", escalation, err)
+	}
+	return e.ID, nil
+}
+
+// CaseFilter says which escalations are wanted; zero fields do not matter.
+type CaseFilter struct {
+	State        string    // one of the states; empty: all; StateOpen has those that nobody acknowledged or resolved
+	Since, Until time.Time // of the opening
+	After        string    // a Cursor
+	Limit        int       // 50 when zero, at most MaxList
+}
+
+// stepSQL is step in SQL, for an id and an action. OFFSET 0 keeps what it computes a plain value: a join by it may use the key under RLS.
+const stepSQL = `(SELECT encode(set_byte(set_byte(substr(h, 1, 16), 6, get_byte(h, 6) & 15 | 128), 8, get_byte(h, 8) & 63 | 128), 'hex')::uuid AS id FROM (SELECT sha256(uuid_send(e.id) || '%s'::bytea)) s (h) OFFSET 0)`
+
+var casesSQL = `SELECT * FROM (
+SELECT e.id, CASE WHEN r.id IS NOT NULL THEN 'resolved' WHEN a.id IS NOT NULL THEN 'acknowledged' ELSE 'open' END AS state, e.agent_id, e.user_id, e.input_summary, e.output_summary,
+       e.metadata->>'konstruct.escalation.to', e.created_at, a.created_at, a.user_id, r.created_at, r.user_id, r.output_summary
+  FROM (SELECT * FROM audit_events WHERE tenant_id = $1 AND action_type = 'escalation' AND ($2::timestamptz IS NULL OR created_at >= $2) AND ($3::timestamptz IS NULL OR created_at < $3)
+           AND ($4::timestamptz IS NULL OR (created_at, id) < ($4, $5::uuid)) ORDER BY created_at DESC, id DESC) e
+ CROSS JOIN LATERAL ` + fmt.Sprintf(stepSQL, ActionAcknowledged) + ` ai CROSS JOIN LATERAL ` + fmt.Sprintf(stepSQL, ActionResolved) + ` ri
+  LEFT JOIN audit_events a ON a.tenant_id = $1 AND a.id = ai.id AND a.action_type = 'escalation_acknowledged' LEFT JOIN audit_events r ON r.tenant_id = $1 AND r.id = ri.id AND r.action_type = 'escalation_resolved') c (id, state, agent, usr, reason, question, "to", opened, acked, acked_by, resolved, resolved_by, decision)
+ WHERE $6 = '' OR state = $6 ORDER BY opened DESC, id DESC LIMIT $7`
+
+// Escalations lists a tenant's escalations and what became of each, the newest first.
+func Escalations(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, f CaseFilter) (cases []Case, err error) {
+	switch f.State {
+	case "", StateOpen, StateAcknowledged, StateResolved:
+	default:
+		return nil, &FieldError{"state", fmt.Sprintf("%.40q is none of open, acknowledged, resolved", f.State)}
+	}
+	if f.Limit == 0 {
+		f.Limit = 50
+	}
+	if f.Limit < 1 || f.Limit > MaxList {
+		return nil, &FieldError{"limit", fmt.Sprintf("%d is not between 1 and %d", f.Limit, MaxList)}
+	}
+	if err := inOrder(f.Since, f.Until); err != nil {
+		return nil, err
+	}
+	var after any
+	var id uuid.UUID
+	if f.After != "" {
+		if after, id, err = readCursor(f.After); err != nil {
+			return nil, err
+		}
+	}
+	err = door.Query(ctx, tenant, casesSQL, []any{tenant, timeOrNil(f.Since), timeOrNil(f.Until), after, id, f.State, f.Limit}, func(rows pgx.Rows) error {
+		cases, err = pgx.CollectRows(rows, scanCase)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("audit: list escalations: %w", err)
+	}
+	return cases, nil
+}
+
+func scanCase(row pgx.CollectableRow) (c Case, err error) {
+	var opened, acknowledged, resolved pgtype.Timestamptz
+	if err := row.Scan(&c.ID, &c.State, &c.AgentID, &c.UserID, &c.Reason, &c.Question, &c.To, &opened, &acknowledged, &c.AcknowledgedBy, &resolved, &c.ResolvedBy, &c.Decision); err != nil {
+		return c, err
+	}
+	c.OpenedAt, c.Cursor = within(opened), cursor(opened, c.ID)
+	for _, answer := range []struct {
+		at pgtype.Timestamptz
+		to **time.Time
+	}{{resolved, &c.ResolvedAt}, {acknowledged, &c.AcknowledgedAt}} { // the first answer is looked at last
+		if answer.at.Valid {
+			at := within(answer.at)
+			*answer.to = &at
+			c.Waited = max(0, at.Sub(c.OpenedAt))
+		}
+	}
+	return c, nil
+}
+
+// inOrder refuses a time range that ends before it begins.
+func inOrder(since, until time.Time) error {
+	if !since.IsZero() && !until.IsZero() && !since.Before(until) {
+		return &FieldError{"since", fmt.Sprintf("%s is not before until (%s)", since.Format(time.RFC3339), until.Format(time.RFC3339))}
+	}
+	return nil
+}
+
+func timeOrNil(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}

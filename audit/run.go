@@ -1,0 +1,112 @@
+package audit
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/konstruct/konstruct/tenantdb"
+)
+
+// MaxRun is how many events of a run are shown: a longer one is cut.
+const MaxRun = 10_000
+
+// Step is an event of a run and what it led to.
+type Step struct {
+	Stored
+	Steps []*Step `json:"steps,omitempty"`
+}
+
+// Run is what happened in one conversation or trace, in its order.
+type Run struct {
+	ID     string  `json:"id"`
+	Events int     `json:"events"`
+	Cut    bool    `json:"cut,omitempty"` // there are more than MaxRun
+	Steps  []*Step `json:"steps"`
+}
+
+const runSQL = storedSQL + ` AND e.id IN (SELECT audit_find_run($2, $3))` + sealsSQL + ` ORDER BY e.created_at, e.id`
+
+// RunOf returns the events that name a run, by gen_ai.conversation.id or trace_id, as a tree: an event with a parent_span_id stands below the one
+// with that span_id; otherwise tool calls and retrievals stand below the model's call before them by the same agent, and what became of an
+// escalation below it. ErrNotFound when no event names it.
+func RunOf(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, run string) (r Run, err error) {
+	if err := checkText("run", run, MaxName); err != nil {
+		return r, err
+	}
+	var events []Stored
+	err = door.Query(ctx, tenant, runSQL, []any{tenant, run, MaxRun + 1}, func(rows pgx.Rows) error {
+		events, err = pgx.CollectRows(rows, scanStored)
+		return err
+	})
+	if err == nil && len(events) == 0 {
+		err = ErrNotFound
+	}
+	if err != nil {
+		return r, fmt.Errorf("audit: run %.80q: %w", run, err)
+	}
+	r = Run{ID: run, Cut: len(events) > MaxRun}
+	r.Events = min(len(events), MaxRun)
+	r.Steps = tree(events[:r.Events])
+	return r, nil
+}
+
+// links are the names by which an event says where it belongs.
+type links struct {
+	Span       string `json:"span_id"`
+	Parent     string `json:"parent_span_id"`
+	Escalation string `json:"konstruct.escalation.id"`
+}
+
+// tree puts events, the oldest first, below those that they belong to.
+func tree(events []Stored) (roots []*Step) {
+	steps := make([]Step, len(events))
+	named := make([]links, len(events))
+	spans, escalations := map[string]*Step{}, map[string]*Step{}
+	for i := range events {
+		steps[i].Stored = events[i]
+		_ = json.Unmarshal(events[i].Metadata, &named[i]) // names of another type name nothing
+		if named[i].Span != "" && spans[named[i].Span] == nil {
+			spans[named[i].Span] = &steps[i]
+		}
+	}
+	calls := map[uuid.UUID]*Step{} // each agent's last call of a model
+	below := map[*Step]*Step{}
+	for i := range steps {
+		s := &steps[i]
+		agent := uuid.Nil
+		if s.AgentID != nil {
+			agent = *s.AgentID
+		}
+		parent := spans[named[i].Parent]
+		if parent == nil {
+			switch s.Action {
+			case ActionToolCall, ActionRetrieval:
+				parent = calls[agent]
+			case ActionAcknowledged, ActionResolved:
+				parent = escalations[named[i].Escalation]
+			}
+		}
+		for above := parent; above != nil; above = below[above] {
+			if above == s { // spans that name each other
+				parent = nil
+				break
+			}
+		}
+		if below[s] = parent; parent == nil {
+			roots = append(roots, s)
+		} else {
+			parent.Steps = append(parent.Steps, s)
+		}
+		switch s.Action {
+		case ActionLLMCall:
+			calls[agent] = s
+		case ActionEscalation:
+			escalations[s.ID.String()] = s
+		}
+	}
+	return roots
+}

@@ -1,0 +1,197 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/konstruct/konstruct/audit"
+)
+
+type auditRunCmd struct {
+	tenantFlag
+	ID string `arg:"" help:"The run: a gen_ai.conversation.id or a trace_id."`
+}
+
+// Help is shown by --help.
+func (auditRunCmd) Help() string {
+	return "Shows what happened in one conversation or trace, in its order: each tool call and retrieval below the model's call that led to it, or below its parent span.\n\nExample:\n\n  konstruct audit run --tenant $T conversation-17"
+}
+
+// Run prints the tree.
+func (r auditRunCmd) Run(ctx context.Context, a *app) error {
+	k, done, err := a.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	run, err := k.Tenant(r.Tenant).Run(ctx, r.ID)
+	if err != nil {
+		return err
+	}
+	if a.JSON {
+		return a.json(run)
+	}
+	a.tree(run.Steps, "")
+	if run.Cut {
+		fmt.Fprintf(a.err, "only the first %d events are shown\n", run.Events)
+	}
+	return nil
+}
+
+// tree prints steps, a line an event.
+func (a *app) tree(steps []*audit.Step, indent string) {
+	for i, s := range steps {
+		branch, below := "├─ ", "│  "
+		if i == len(steps)-1 {
+			branch, below = "└─ ", "   "
+		}
+		took := ""
+		if s.LatencyMS != nil {
+			took = fmt.Sprintf("  %d ms", *s.LatencyMS)
+		}
+		said := oneLine(text(s.Input), 60)
+		if out := oneLine(text(s.Output), 40); out != "" {
+			said += a.dim(" → ") + out
+		}
+		fmt.Fprintf(a.out, "%s%s%s  %s%s  %s\n", a.dim(indent+branch), s.CreatedAt.Format("15:04:05.000"), a.dim(took), a.bold(s.Action), a.what(s), said)
+		a.tree(s.Steps, indent+below)
+	}
+}
+
+// what is the model or the tool of an event.
+func (a *app) what(s *audit.Step) string {
+	var m struct {
+		Model string `json:"gen_ai.request.model"`
+		Tool  string `json:"gen_ai.tool.name"`
+		Error string `json:"error.type"`
+	}
+	_ = json.Unmarshal(s.Metadata, &m) // what is of another type is not shown
+	out := ""
+	for _, v := range []string{m.Tool, m.Model} {
+		if v != "" {
+			out += " " + oneLine(v, 32)
+		}
+	}
+	if m.Error != "" {
+		out += " " + a.red(oneLine(m.Error, 32))
+	}
+	return out
+}
+
+type auditSearchCmd struct {
+	tenantFlag
+	Text  []string `arg:"" help:"Words that must all be there; \"a phrase\", or, -not."`
+	Since string   `help:"From this time on (RFC 3339), or this long ago (24h)." placeholder:"TIME"`
+	Until string   `help:"Before this time." placeholder:"TIME"`
+	Limit int      `help:"How many at most, up to 1000." default:"50"`
+	After string   `help:"Continue after this cursor, which the last page printed." placeholder:"CURSOR"`
+}
+
+// Help is shown by --help.
+func (auditSearchCmd) Help() string {
+	return "Looks through the summaries, newest first.\n\nExample:\n\n  konstruct audit search --tenant $T damaged pump -refund"
+}
+
+// Run prints the events.
+func (r auditSearchCmd) Run(ctx context.Context, a *app) error {
+	w := audit.Words{Text: strings.Join(r.Text, " "), After: r.After, Limit: r.Limit}
+	var err error
+	if w.Since, err = when("--since", r.Since); err != nil {
+		return err
+	}
+	if w.Until, err = when("--until", r.Until); err != nil {
+		return err
+	}
+	k, done, err := a.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	events, err := k.Tenant(r.Tenant).SearchText(ctx, w)
+	if err != nil {
+		return err
+	}
+	if err := a.events(events); err != nil {
+		return err
+	}
+	if !a.JSON && len(events) == r.Limit {
+		fmt.Fprintf(a.err, "more: --after %s\n", events[len(events)-1].Cursor)
+	}
+	return nil
+}
+
+type auditStatsCmd struct {
+	tenantFlag
+	By     []string  `help:"Group by day, agent, model, action; several with commas." default:"day,model"`
+	Since  string    `help:"From this time on (RFC 3339), or this long ago (24h)." default:"168h" placeholder:"TIME"`
+	Until  string    `help:"Before this time." placeholder:"TIME"`
+	Agent  uuid.UUID `help:"Only this agent's." placeholder:"UUID"`
+	Action string    `help:"Only of this type."`
+	Prices string    `help:"JSON file of what a million tokens cost: {\"MODEL\": {\"input\": 3, \"output\": 15}}." placeholder:"FILE"`
+}
+
+// Help is shown by --help.
+func (auditStatsCmd) Help() string {
+	return "Counts events, latencies (p50, p95, p99), tokens and, with a price list, cost.\n\nExamples:\n\n  konstruct audit stats --tenant $T\n  konstruct audit stats --tenant $T --by agent,model --since 720h --prices prices.json"
+}
+
+// Run prints the figures.
+func (r auditStatsCmd) Run(ctx context.Context, a *app) error {
+	f := audit.StatsFilter{By: r.By, AgentID: r.Agent, Action: r.Action}
+	var err error
+	if f.Since, err = when("--since", r.Since); err != nil {
+		return err
+	}
+	if f.Until, err = when("--until", r.Until); err != nil {
+		return err
+	}
+	if r.Prices != "" {
+		raw, err := small(r.Prices, maxConfig)
+		if err == nil {
+			err = json.Unmarshal(raw, &f.Prices)
+		}
+		if err != nil {
+			return coded{fmt.Errorf("--prices: %w", err), exitUsage}
+		}
+	}
+	k, done, err := a.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	all, err := k.Tenant(r.Tenant).Stats(ctx, f)
+	if err != nil {
+		return err
+	}
+	if all == nil {
+		all = []audit.Figures{}
+	}
+	if len(all) == audit.MaxGroups && !a.JSON {
+		fmt.Fprintf(a.err, "only the first %d groups are shown: narrow the time, or group by less\n", len(all))
+	}
+	return printTable(a, all, []string{"DAY", "AGENT", "MODEL", "ACTION", "EVENTS", "ERRORS", "P50 MS", "P95 MS", "P99 MS", "TOKENS IN", "OUT", "COST"}, figures)
+}
+
+func figures(g audit.Figures) []string {
+	day, agent := "", ""
+	if g.Day != nil {
+		day = g.Day.UTC().Format(time.DateOnly)
+	}
+	if g.AgentID != nil {
+		agent = g.AgentID.String()
+	}
+	number := func(v *float64, decimals int) string {
+		if v == nil {
+			return ""
+		}
+		return strconv.FormatFloat(*v, 'f', decimals, 64)
+	}
+	return []string{day, agent, oneLine(text(g.Model), 32), oneLine(text(g.Action), 24), strconv.FormatInt(g.Events, 10), strconv.FormatInt(g.Errors, 10),
+		number(g.P50, 0), number(g.P95, 0), number(g.P99, 0), strconv.FormatInt(g.InputTokens, 10), strconv.FormatInt(g.OutputTokens, 10), number(g.Cost, 4)}
+}

@@ -1,0 +1,270 @@
+// Package export gives a tenant's events to other tools: JSON Lines, CSV, Parquet, OCSF and CloudEvents, in parts on a shelf with a
+// manifest that can be verified, or as one stream. It knows formats and places; what it exports it is handed. docs/export.md.
+package export
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/konstruct/konstruct/audit"
+	"github.com/konstruct/konstruct/shelf"
+)
+
+// version is the manifest format's.
+const version = "konstruct/export/v1"
+
+// manifestFile is the manifest's name on the shelf.
+const manifestFile = "manifest.json"
+
+// Source hands on the tenant's events that a filter names, the oldest first by created_at, from behind the filter's cursor on.
+type Source func(ctx context.Context, f audit.Filter, each func(*audit.Stored) error) error
+
+// Manifest says what an export holds.
+type Manifest struct {
+	Version string    `json:"version"`
+	Tenant  uuid.UUID `json:"tenant_id"`
+	Format  string    `json:"format"`
+	Filter  Filter    `json:"filter"`
+	Begun   time.Time `json:"begun_at"`
+	Parts   []Part    `json:"parts"`
+	Events  int64     `json:"events"`
+	// Complete says that everything that the filter names is there; otherwise the same export goes on where it was left.
+	Complete bool `json:"complete"`
+}
+
+// Filter says which events were asked for.
+type Filter struct {
+	Since    time.Time      `json:"since,omitzero"` // of created_at, inclusive
+	Until    time.Time      `json:"until"`          // exclusive; when the export began where nothing else was said
+	AgentID  uuid.UUID      `json:"agent_id,omitzero"`
+	UserID   string         `json:"user_id,omitempty"`
+	Action   string         `json:"action_type,omitempty"`
+	Metadata audit.Metadata `json:"metadata,omitempty"`
+}
+
+// Part is one file.
+type Part struct {
+	Name   string `json:"name"`
+	Events int64  `json:"events"`
+	Bytes  int64  `json:"bytes"`
+	SHA256 string `json:"sha256"`
+	Cursor string `json:"cursor"` // of its last event
+}
+
+// Options say what to export, and how.
+type Options struct {
+	Tenant uuid.UUID
+	Format string // one of Formats
+	Filter audit.Filter
+	// PartEvents is how many events a part has at most, DefaultPart when zero; a part ends earlier at some 32 MiB.
+	PartEvents int64
+	// Progress, when not nil, hears how many events are on the shelf.
+	Progress func(events int64)
+}
+
+// DefaultPart is how many events a part has.
+const DefaultPart = 100_000
+
+// partBytes is where a part ends, whatever it holds: it is made in memory.
+const partBytes = 32 << 20
+
+// Errors of exports.
+var (
+	ErrComplete = errors.New("this export is complete already")
+	ErrOther    = errors.New("another export is there")
+	ErrBroken   = errors.New("the export does not hold")
+)
+
+// To writes an export onto a shelf, or goes on with one that was left half way: what its manifest names is there, whole. A part
+// that could not be put there is not named, and written again. It returns the manifest and its SHA-256.
+func To(ctx context.Context, from Source, to shelf.Shelf, o Options) (m *Manifest, sum string, err error) {
+	format, err := formatOf(o.Format)
+	if err != nil {
+		return nil, "", err
+	}
+	if m, err = begin(ctx, to, &o); err != nil {
+		return nil, "", err
+	}
+	if n := len(m.Parts); n > 0 {
+		o.Filter.After = m.Parts[n-1].Cursor
+	}
+	p := &part{format: format, tenant: o.Tenant}
+	put := func() error {
+		if p.events == 0 {
+			return nil
+		}
+		raw, err := p.finish()
+		if err != nil {
+			return err
+		}
+		name := fmt.Sprintf("events-%06d.%s", len(m.Parts)+1, format.extension)
+		if err := to.Write(ctx, name, raw); err != nil {
+			return fmt.Errorf("write %s: %w", name, err)
+		}
+		h := sha256.Sum256(raw)
+		m.Parts = append(m.Parts, Part{name, p.events, int64(len(raw)), hex.EncodeToString(h[:]), p.cursor})
+		m.Events += p.events
+		*p = part{format: format, tenant: o.Tenant}
+		if o.Progress != nil {
+			o.Progress(m.Events)
+		}
+		_, err = save(ctx, to, m)
+		return err
+	}
+	err = from(ctx, o.Filter, func(e *audit.Stored) error {
+		if err := p.add(e); err != nil {
+			return fmt.Errorf("event %s: %w", e.ID, err)
+		}
+		if p.events >= o.PartEvents || p.buf.Len() >= partBytes {
+			return put()
+		}
+		return nil
+	})
+	if err == nil {
+		err = put()
+	}
+	if err != nil {
+		return m, "", fmt.Errorf("export: %w", err)
+	}
+	m.Complete = true
+	if sum, err = save(ctx, to, m); err != nil {
+		return m, "", fmt.Errorf("export: %w", err)
+	}
+	return m, sum, nil
+}
+
+// begin reads the manifest that is there, or makes one.
+func begin(ctx context.Context, to shelf.Shelf, o *Options) (*Manifest, error) {
+	if o.PartEvents <= 0 {
+		o.PartEvents = DefaultPart
+	}
+	f := o.Filter
+	m := &Manifest{Version: version, Tenant: o.Tenant, Format: o.Format, Begun: time.Now().UTC().Truncate(time.Millisecond), Parts: []Part{},
+		Filter: Filter{f.Since.UTC(), f.Until.UTC(), f.AgentID, f.UserID, f.Action, f.Metadata}}
+	there, _, err := Read(ctx, to)
+	switch {
+	case err != nil:
+		return nil, err
+	case there == nil:
+		if f.Until.IsZero() {
+			m.Filter.Until = m.Begun
+		}
+	case there.Complete:
+		return nil, fmt.Errorf("export: %w: %d events in %d parts, begun at %s; choose another place", ErrComplete, there.Events, len(there.Parts), there.Begun.Format(time.RFC3339))
+	default:
+		if f.Until.IsZero() {
+			m.Filter.Until = there.Filter.Until
+		}
+		m.Begun, m.Parts, m.Events = there.Begun, there.Parts, there.Events
+		was, _ := json.Marshal(there)
+		if now, _ := json.Marshal(m); string(was) != string(now) {
+			return nil, fmt.Errorf("export: %w, of tenant %s as %s with another filter or format, and not complete: ask for the same, or choose another place", ErrOther, there.Tenant, there.Format)
+		}
+	}
+	o.Filter.Until = m.Filter.Until
+	return m, nil
+}
+
+func save(ctx context.Context, to shelf.Shelf, m *Manifest) (string, error) {
+	raw, err := json.MarshalIndent(m, "", "  ")
+	if err == nil {
+		err = to.Write(ctx, manifestFile, raw)
+	}
+	if err != nil {
+		return "", fmt.Errorf("write %s: %w", manifestFile, err)
+	}
+	h := sha256.Sum256(raw)
+	return hex.EncodeToString(h[:]), nil
+}
+
+// Read returns the manifest on a shelf and its SHA-256; nil when there is none.
+func Read(ctx context.Context, from shelf.Shelf) (*Manifest, string, error) {
+	raw, err := from.Read(ctx, manifestFile)
+	if err != nil {
+		return nil, "", fmt.Errorf("read %s: %w", manifestFile, err)
+	}
+	if raw == nil {
+		return nil, "", nil
+	}
+	var m Manifest
+	if err := json.Unmarshal(raw, &m); err != nil || m.Version != version {
+		return nil, "", fmt.Errorf("%w: %s is no manifest of an export", ErrOther, manifestFile)
+	}
+	h := sha256.Sum256(raw)
+	return &m, hex.EncodeToString(h[:]), nil
+}
+
+// Verify reads every part again and holds it against the manifest. It returns the manifest and its SHA-256, which stands in the trail where the
+// export was recorded.
+func Verify(ctx context.Context, from shelf.Shelf) (*Manifest, string, error) {
+	m, sum, err := Read(ctx, from)
+	if err != nil {
+		return nil, "", err
+	}
+	if m == nil {
+		return nil, "", fmt.Errorf("%w: there is no %s", ErrBroken, manifestFile)
+	}
+	total := int64(0)
+	for _, p := range m.Parts {
+		raw, err := from.Read(ctx, p.Name)
+		if err != nil {
+			return m, sum, fmt.Errorf("read %s: %w", p.Name, err)
+		}
+		h := sha256.Sum256(raw)
+		switch {
+		case raw == nil:
+			return m, sum, fmt.Errorf("%w: %s is gone", ErrBroken, p.Name)
+		case int64(len(raw)) != p.Bytes || hex.EncodeToString(h[:]) != p.SHA256:
+			return m, sum, fmt.Errorf("%w: %s was changed", ErrBroken, p.Name)
+		}
+		total += p.Events
+	}
+	if total != m.Events {
+		return m, sum, fmt.Errorf("%w: the parts have %d events and the manifest says %d", ErrBroken, total, m.Events)
+	}
+	return m, sum, nil
+}
+
+// Stream writes an export as one file to w, and returns how many events it has and its SHA-256.
+func Stream(ctx context.Context, from Source, w io.Writer, o Options) (events int64, sum string, err error) {
+	format, err := formatOf(o.Format)
+	if err != nil {
+		return 0, "", err
+	}
+	h := sha256.New()
+	to := io.MultiWriter(w, h)
+	p := &part{format: format, tenant: o.Tenant}
+	flush := func() error {
+		_, err := p.buf.WriteTo(to)
+		return err
+	}
+	err = from(ctx, o.Filter, func(e *audit.Stored) error {
+		if err := p.add(e); err != nil {
+			return fmt.Errorf("event %s: %w", e.ID, err)
+		}
+		if p.buf.Len() < 1<<16 {
+			return nil
+		}
+		if o.Progress != nil {
+			o.Progress(p.events)
+		}
+		return flush()
+	})
+	if err == nil {
+		if err = p.end(); err == nil {
+			err = flush()
+		}
+	}
+	if err != nil {
+		return p.events, "", fmt.Errorf("export: %w", err)
+	}
+	return p.events, hex.EncodeToString(h.Sum(nil)), nil
+}

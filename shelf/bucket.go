@@ -1,0 +1,119 @@
+// Package shelf is where files are put for others: a folder, or a bucket that speaks S3. It knows nothing of what they hold.
+package shelf
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/minio/minio-go/v7"
+	"github.com/minio/minio-go/v7/pkg/credentials"
+)
+
+// Bucket is a place in an S3-compatible bucket: an object, and what lies below its name.
+type Bucket struct {
+	client         *minio.Client
+	bucket, object string
+}
+
+// Each request to a bucket takes at most requestLimit; an upload of many megabytes, uploadLimit.
+const (
+	requestLimit = 10 * time.Second
+	uploadLimit  = 5 * time.Minute
+	maxRead      = 16 << 20 // bytes of a file that is read back
+)
+
+// OpenBucket reads s3://BUCKET/OBJECT, with ?endpoint=https://HOST where it is not Amazon's, and ?region=. The keys are where Amazon's
+// own tools look for them: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, the credentials file, the machine's role.
+func OpenBucket(place string) (*Bucket, error) {
+	u, err := url.Parse(place)
+	if err != nil || u.Scheme != "s3" || u.Host == "" || strings.Trim(u.Path, "/") == "" {
+		return nil, fmt.Errorf("%.200q is no s3://BUCKET/OBJECT", place)
+	}
+	endpoint, secure := "s3.amazonaws.com", true
+	if given := u.Query().Get("endpoint"); given != "" {
+		e, err := url.Parse(given)
+		if err != nil || e.Host == "" || e.Scheme != "https" && e.Scheme != "http" {
+			return nil, fmt.Errorf("%.200q is no endpoint: https://HOST", given)
+		}
+		endpoint, secure = e.Host, e.Scheme == "https"
+	}
+	client, err := minio.New(endpoint, &minio.Options{Secure: secure, Region: u.Query().Get("region"),
+		Creds: credentials.NewChainCredentials([]credentials.Provider{&credentials.EnvAWS{}, &credentials.FileAWSCredentials{}, &credentials.IAM{Client: &http.Client{Timeout: requestLimit}}})})
+	if err != nil {
+		return nil, fmt.Errorf("open the bucket %s: %w", u.Host, err)
+	}
+	return &Bucket{client, u.Host, strings.Trim(u.Path, "/")}, nil
+}
+
+func (b *Bucket) String() string { return "s3://" + b.bucket + "/" + b.object }
+
+// Load returns the object and its version; both are empty where it is not there.
+func (b *Bucket) Load(ctx context.Context) (text, version string, err error) {
+	return b.get(ctx, b.object)
+}
+
+func (b *Bucket) get(ctx context.Context, name string) (text, version string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, requestLimit)
+	defer cancel()
+	object, err := b.client.GetObject(ctx, b.bucket, name, minio.GetObjectOptions{})
+	if err != nil {
+		return "", "", err
+	}
+	defer object.Close()
+	info, err := object.Stat()
+	if minio.ToErrorResponse(err).Code == minio.NoSuchKey {
+		return "", "", nil
+	}
+	if err != nil {
+		return "", "", err
+	}
+	raw, err := io.ReadAll(io.LimitReader(object, maxRead+1))
+	if err == nil && len(raw) > maxRead {
+		err = fmt.Errorf("it is longer than %d bytes", maxRead)
+	}
+	return string(raw), info.ETag, err
+}
+
+// Swap puts the object there if its version is still the given one, empty for one that is not there, and returns its
+// new version, or ErrChanged. The bucket must have conditional writes (If-Match, If-None-Match).
+func (b *Bucket) Swap(ctx context.Context, version, note string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestLimit)
+	defer cancel()
+	opts := minio.PutObjectOptions{ContentType: "text/plain; charset=utf-8", DisableMultipart: true}
+	if version == "" {
+		opts.SetMatchETagExcept("*")
+	} else {
+		opts.SetMatchETag(version)
+	}
+	info, err := b.client.PutObject(ctx, b.bucket, b.object, strings.NewReader(note), int64(len(note)), opts)
+	switch r := minio.ToErrorResponse(err); {
+	case err == nil:
+		return info.ETag, nil
+	case r.StatusCode == http.StatusPreconditionFailed || r.StatusCode == http.StatusConflict:
+		return "", ErrChanged
+	}
+	return "", err
+}
+
+// Read implements Shelf, below the object's name.
+func (b *Bucket) Read(ctx context.Context, name string) ([]byte, error) {
+	text, version, err := b.get(ctx, b.object+"/"+name)
+	if version == "" {
+		return nil, err
+	}
+	return []byte(text), err
+}
+
+// Write implements Shelf.
+func (b *Bucket) Write(ctx context.Context, name string, raw []byte) error {
+	ctx, cancel := context.WithTimeout(ctx, uploadLimit)
+	defer cancel()
+	_, err := b.client.PutObject(ctx, b.bucket, b.object+"/"+name, bytes.NewReader(raw), int64(len(raw)), minio.PutObjectOptions{ContentType: "application/octet-stream", DisableMultipart: true})
+	return err
+}
