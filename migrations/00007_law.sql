@@ -1,3 +1,4 @@
+-- (Each function names its tenant in every condition: row security does not bind a schema's owner who is a superuser.)
 -- What the law asks of a trail that can't be changed: fields are erased and old events deleted, by konstruct_compliance
 -- alone, through the functions below, each act an event that says what went, who did it and why. docs/law.md.
 -- +goose Up
@@ -130,13 +131,13 @@ BEGIN
 END $forget$;
 
 -- The first hold on any of these events, in words; NULL when there is none.
-CREATE FUNCTION public.audit_held(events uuid[]) RETURNS text
+CREATE FUNCTION public.audit_held(tenant uuid, events uuid[]) RETURNS text
   LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $held$
   SELECT format('event %s is under legal hold %s (%s)', e.id, h.id, h.reason)
     FROM public.audit_holds h JOIN public.audit_events e
       ON (h.since IS NULL OR e.created_at >= h.since) AND (h.until IS NULL OR e.created_at < h.until) AND (h.agent_id IS NULL OR e.agent_id = h.agent_id)
      AND (h.user_id IS NULL OR e.user_id = h.user_id) AND (h.action_type IS NULL OR e.action_type = h.action_type)
-   WHERE h.released_at IS NULL AND e.id = ANY (events) LIMIT 1
+   WHERE h.tenant_id = tenant AND e.tenant_id = tenant AND h.released_at IS NULL AND e.id = ANY (events) LIMIT 1
 $held$;
 
 -- Makes the tenant the session's, for this transaction, checks what every act needs, a reason and a tenant that is there, and
@@ -173,21 +174,21 @@ BEGIN
   ELSIF cardinality(events) NOT BETWEEN 1 AND 1000 THEN
     RAISE EXCEPTION 'event: % events at once, the limit is 1000', cardinality(events) USING ERRCODE = 'invalid_parameter_value';
   END IF;
-  SELECT u INTO missing FROM unnest(events) u WHERE NOT EXISTS (SELECT FROM public.audit_events e JOIN public.audit_seals s ON s.event_id = e.id WHERE e.id = u) LIMIT 1;
+  SELECT u INTO missing FROM unnest(events) u WHERE NOT EXISTS (SELECT FROM public.audit_events e JOIN public.audit_seals s ON s.tenant_id = e.tenant_id AND s.event_id = e.id WHERE e.tenant_id = tenant AND e.id = u) LIMIT 1;
   IF FOUND THEN
     RAISE EXCEPTION 'event: tenant % has no event %', tenant, missing USING ERRCODE = 'no_data_found';
   END IF;
-  SELECT u INTO missing FROM public.audit_events e JOIN unnest(events) u ON e.id = u WHERE public.audit_is_act(e.action_type) LIMIT 1;
+  SELECT u INTO missing FROM public.audit_events e JOIN unnest(events) u ON e.tenant_id = tenant AND e.id = u WHERE public.audit_is_act(e.action_type) LIMIT 1;
   IF FOUND THEN
     RAISE EXCEPTION 'event: % records an act of the law, which can''t be erased', missing USING ERRCODE = 'insufficient_privilege';
   END IF;
-  held := public.audit_held(events);
+  held := public.audit_held(tenant, events);
   IF held IS NOT NULL THEN
     RAISE EXCEPTION '%', held USING ERRCODE = 'object_in_use', HINT = 'Release the hold first, if it may be: konstruct audit hold release';
   END IF;
   IF strict THEN
     SELECT format('event %s: %s was erased at %s', u, string_agg(public.audit_field_name(x.field), ', '), to_char(min(r.created_at) AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'))
-      INTO done FROM unnest(events) u JOIN public.audit_erasures x ON x.event_id = u AND x.field = ANY (fields) JOIN public.audit_events r ON r.id = x.record_id
+      INTO done FROM unnest(events) u JOIN public.audit_erasures x ON x.tenant_id = tenant AND x.event_id = u AND x.field = ANY (fields) JOIN public.audit_events r ON r.tenant_id = tenant AND r.id = x.record_id
       GROUP BY u HAVING count(*) = cardinality(fields) LIMIT 1;
     IF FOUND THEN
       RAISE EXCEPTION '%', done USING ERRCODE = 'object_not_in_prerequisite_state';
@@ -203,9 +204,9 @@ BEGIN
       output_summary = CASE WHEN 5 = ANY (fields) THEN NULL ELSE e.output_summary END,
       latency_ms     = CASE WHEN 6 = ANY (fields) THEN NULL ELSE e.latency_ms END,
       metadata       = CASE WHEN 7 = ANY (fields) THEN '{}' ELSE e.metadata END
-    WHERE e.id = ANY (events);
+    WHERE e.tenant_id = tenant AND e.id = ANY (events);
   PERFORM public.audit_announce('UPDATE', 'audit_seals');
-  UPDATE public.audit_seals s SET salt = public.audit_forget(s.salt, fields) WHERE s.event_id = ANY (events);
+  UPDATE public.audit_seals s SET salt = public.audit_forget(s.salt, fields) WHERE s.tenant_id = tenant AND s.event_id = ANY (events);
   PERFORM set_config('konstruct.act', '', true);
   INSERT INTO public.audit_erasures (tenant_id, event_id, field, record_id)
   SELECT tenant, e, f, record FROM unnest(events) e, unnest(fields) f ON CONFLICT DO NOTHING;
@@ -218,8 +219,8 @@ CREATE FUNCTION public.audit_erase_user_now(tenant uuid, of_user text, fields sm
 DECLARE events uuid[]; n bigint := 0; after uuid;
 BEGIN
   LOOP
-    SELECT array_agg(id) INTO events FROM (SELECT e.id FROM public.audit_events e WHERE e.user_id = of_user AND (after IS NULL OR e.id > after) AND NOT public.audit_is_act(e.action_type)
-      AND cardinality(fields) > (SELECT count(*) FROM public.audit_erasures x WHERE x.event_id = e.id AND x.field = ANY (fields)) ORDER BY e.id LIMIT 1000) e;
+    SELECT array_agg(id) INTO events FROM (SELECT e.id FROM public.audit_events e WHERE e.tenant_id = tenant AND e.user_id = of_user AND (after IS NULL OR e.id > after) AND NOT public.audit_is_act(e.action_type)
+      AND cardinality(fields) > (SELECT count(*) FROM public.audit_erasures x WHERE x.tenant_id = tenant AND x.event_id = e.id AND x.field = ANY (fields)) ORDER BY e.id LIMIT 1000) e;
     EXIT WHEN events IS NULL;
     PERFORM public.audit_erase_now(tenant, events, fields, reason, by, approved_by, false);
     n := n + cardinality(events);
@@ -277,7 +278,7 @@ CREATE FUNCTION public.audit_pending(tenant uuid) RETURNS SETOF public.audit_req
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $pending$
 BEGIN
   PERFORM set_config('app.current_tenant', tenant::text, true);
-  RETURN QUERY SELECT * FROM public.audit_requests ORDER BY requested_at LIMIT 1000;
+  RETURN QUERY SELECT * FROM public.audit_requests q WHERE q.tenant_id = tenant ORDER BY requested_at LIMIT 1000;
 END $pending$;
 
 -- From now on two people must agree on this tenant's erasures. Only the schema's owner takes that back.
@@ -311,7 +312,7 @@ CREATE FUNCTION public.audit_release(tenant uuid, hold uuid, reason text) RETURN
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $release$
 BEGIN
   PERFORM public.audit_act(tenant, reason);
-  UPDATE public.audit_holds h SET released_at = clock_timestamp(), released_by = session_user, user_id = NULL WHERE h.id = hold AND h.released_at IS NULL;
+  UPDATE public.audit_holds h SET released_at = clock_timestamp(), released_by = session_user, user_id = NULL WHERE h.tenant_id = tenant AND h.id = hold AND h.released_at IS NULL;
   IF NOT FOUND THEN
     RAISE EXCEPTION 'hold: no hold % is in force for this tenant', hold USING ERRCODE = 'no_data_found';
   END IF;
@@ -322,7 +323,7 @@ CREATE FUNCTION public.audit_list_holds(tenant uuid) RETURNS SETOF public.audit_
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $holds$
 BEGIN
   PERFORM set_config('app.current_tenant', tenant::text, true);
-  RETURN QUERY SELECT * FROM public.audit_holds ORDER BY placed_at DESC LIMIT 1000;
+  RETURN QUERY SELECT * FROM public.audit_holds h WHERE h.tenant_id = tenant ORDER BY placed_at DESC LIMIT 1000;
 END $holds$;
 
 -- No rule keeps events for less, whatever is configured: six months, as the EU's AI Act asks. A system that the act does not
@@ -341,7 +342,7 @@ BEGIN
   ELSIF public.audit_is_act(action) THEN
     RAISE EXCEPTION 'action_type: % records an act of the law, which is kept for good', action USING ERRCODE = 'invalid_parameter_value';
   ELSIF keep IS NULL THEN
-    DELETE FROM public.audit_retention r WHERE r.action_type = action;
+    DELETE FROM public.audit_retention r WHERE r.tenant_id = tenant AND r.action_type = action;
     IF NOT FOUND THEN
       RAISE EXCEPTION 'action_type: there is no rule for %', coalesce(nullif(action, ''), 'all others') USING ERRCODE = 'no_data_found';
     END IF;
@@ -356,7 +357,7 @@ CREATE FUNCTION public.audit_list_retention(tenant uuid) RETURNS SETOF public.au
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $rules$
 BEGIN
   PERFORM set_config('app.current_tenant', tenant::text, true);
-  RETURN QUERY SELECT * FROM public.audit_retention ORDER BY action_type LIMIT 1000;
+  RETURN QUERY SELECT * FROM public.audit_retention r WHERE r.tenant_id = tenant ORDER BY action_type LIMIT 1000;
 END $rules$;
 
 -- A tenant's leaves [begin, upto) and their events: from full tiles, and from the heads since for the tile that is open.
@@ -449,7 +450,7 @@ DROP FUNCTION public.audit_retire(uuid, bigint, integer, text, boolean), public.
   public.audit_retention_floor(), public.audit_list_holds(uuid), public.audit_release(uuid, uuid, text), public.audit_hold(uuid, text, timestamptz, timestamptz, uuid, text, text),
   public.audit_require_two(uuid, text), public.audit_pending(uuid), public.audit_decide(uuid, uuid, boolean, text), public.audit_erase(uuid, uuid[], text, smallint[], text),
   public.audit_erase_user_now(uuid, text, smallint[], text, text, text), public.audit_erase_now(uuid, uuid[], smallint[], text, text, text, boolean),
-  public.audit_record(uuid, text, text, text, jsonb), public.audit_act(uuid, text), public.audit_held(uuid[]), public.audit_forget(bytea, smallint[]),
+  public.audit_record(uuid, text, text, text, jsonb), public.audit_act(uuid, text), public.audit_held(uuid, uuid[]), public.audit_forget(bytea, smallint[]),
   public.audit_field_name(smallint), public.audit_is_act(text), public.audit_announce(text, text);
 DROP TRIGGER audit_act ON public.audit_events;
 DROP FUNCTION public.audit_refuse_act();

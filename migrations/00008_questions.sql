@@ -11,7 +11,7 @@ BEGIN
   END IF;
 EXCEPTION WHEN insufficient_privilege THEN
   RAISE EXCEPTION 'role konstruct_finder does not exist and % may not create it', current_user
-    USING HINT = format('As a superuser run: CREATE ROLE konstruct_finder NOLOGIN; GRANT konstruct_finder TO %I', current_user);
+    USING HINT = format('As a superuser run: CREATE ROLE konstruct_finder NOLOGIN; GRANT konstruct_finder TO %I WITH INHERIT FALSE, SET TRUE', current_user);
 END $finder$;
 
 -- For the index of words, which costs writers half of what they can do and is made on request (konstruct migrate words): the words of an event's summaries, and its tenant as one more: a search meets its own tenant's alone, however common a word is.
@@ -61,14 +61,19 @@ BEGIN
   CREATE POLICY finder_reads ON public.audit_events FOR SELECT TO konstruct_finder USING (true);
   -- Whoever gives a function to a role must be able to become it, and it to create.
   IF NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) AND NOT pg_has_role(current_user, 'konstruct_finder', 'MEMBER') THEN
-    EXECUTE format('GRANT konstruct_finder TO %I', current_user);
+    EXECUTE format('GRANT konstruct_finder TO %I' || CASE WHEN current_setting('server_version_num')::int >= 160000 THEN ' WITH INHERIT FALSE, SET TRUE' ELSE '' END, current_user);
+  END IF;
+  -- The owner must not see what the role sees: it may become it, and does not have what it has.
+  IF NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) AND pg_has_role(current_user, 'konstruct_finder', 'USAGE') THEN
+    RAISE EXCEPTION '% inherits from konstruct_finder, and would see every tenant''s events', current_user USING ERRCODE = 'invalid_role_specification',
+      HINT = format('As a superuser run: GRANT konstruct_finder TO %1$I WITH INHERIT FALSE, SET TRUE (PostgreSQL 15: ALTER ROLE %1$I NOINHERIT)', current_user);
   END IF;
   GRANT CREATE ON SCHEMA public TO konstruct_finder;
   ALTER FUNCTION public.audit_find_run(text, integer) OWNER TO konstruct_finder;
   ALTER FUNCTION public.audit_find_words(text, timestamptz, timestamptz, timestamptz, uuid, integer) OWNER TO konstruct_finder;
   REVOKE CREATE ON SCHEMA public FROM konstruct_finder;
 EXCEPTION WHEN insufficient_privilege THEN
-  RAISE EXCEPTION '% may not give functions to konstruct_finder: %', current_user, SQLERRM USING HINT = format('As a superuser run: GRANT konstruct_finder TO %I', current_user);
+  RAISE EXCEPTION '% may not give functions to konstruct_finder: %', current_user, SQLERRM USING HINT = format('As a superuser run: GRANT konstruct_finder TO %I WITH INHERIT FALSE, SET TRUE', current_user);
 END $grants$;
 -- +goose StatementEnd
 

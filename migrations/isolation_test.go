@@ -309,3 +309,23 @@ func TestTheGuardRefusesQuietDDL(t *testing.T) {
 		}
 	}
 }
+
+// TestTheOwnerSeesNoTenant holds that whoever owns the schema, and may become other roles, has what they see only as them.
+func TestTheOwnerSeesNoTenant(t *testing.T) {
+	d, _, tables := seeded(t)
+	owner := testkit.Connect(t, d.URL("konstruct_owner"))
+	theirs := []string{"audit_logs", "audit_adoptions", "audit_epochs"} // that its own functions keep for every tenant
+	for _, table := range tables {
+		if slices.Contains(theirs, table) {
+			continue
+		}
+		for tenant, want := range map[string]int{"none": 0, tenantA: 1, "cccccccc-0000-4000-8000-000000000001": 0} {
+			as(t, owner, tenant, func(tx pgx.Tx) {
+				var n int
+				if err := tx.QueryRow(t.Context(), `SELECT count(DISTINCT tenant_id) FROM `+table).Scan(&n); err != nil || n != want {
+					t.Errorf("the owner sees %d tenants in %s with tenant %s set, want %d: %v", n, table, tenant, want, err)
+				}
+			})
+		}
+	}
+}

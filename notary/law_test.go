@@ -280,6 +280,62 @@ func TestErasureIsRefusedAndChangesNothing(t *testing.T) {
 	}
 }
 
+// TestActsStayWithTheirTenant has the schema owned by a superuser, whom row security does not bind, and one id and one user in two tenants.
+func TestActsStayWithTheirTenant(t *testing.T) {
+	o := open(t)
+	court := o.court()
+	id := uuid.New()
+	for _, tenant := range []uuid.UUID{tenantA, tenantB} {
+		if _, err := audit.Log(t.Context(), o.door, tenant, audit.Event{ID: id, Action: "x", UserID: "ada", Input: "words", Output: "more"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	super := o.super()
+	for _, sql := range []string{`SET konstruct.allow_ddl = on`, `DO $$ DECLARE f record; BEGIN
+	  FOR f IN SELECT oid::regprocedure AS name FROM pg_proc WHERE pronamespace = 'public'::regnamespace AND proname LIKE 'audit\_%' AND proname NOT LIKE 'audit\_find%' LOOP EXECUTE format('ALTER FUNCTION %s OWNER TO postgres', f.name); END LOOP;
+	  FOR f IN SELECT oid::regclass AS name FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' AND relname LIKE 'audit\_%' LOOP EXECUTE format('ALTER TABLE %s OWNER TO postgres', f.name); END LOOP; END $$`} {
+		if _, err := super.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	holdB, err := law.Place(t.Context(), court, tenantB, law.Hold{Reason: "theirs", Action: text("nothing")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := law.Erase(t.Context(), court, tenantA, law.Erasure{Events: []uuid.UUID{id}, Fields: []ledger.Field{ledger.InputSummary}, Reason: "r"}); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := law.Erase(t.Context(), court, tenantA, law.Erasure{User: "ada", Fields: []ledger.Field{ledger.UserID, ledger.OutputSummary}, Reason: "r"}); err != nil || n.Events != 1 {
+		t.Fatal(n, err)
+	}
+	if err := law.Release(t.Context(), court, tenantA, holdB, "not mine"); !errors.Is(err, law.ErrNotFound) {
+		t.Errorf("another tenant's hold: %v", err)
+	}
+	if holds, err := law.Holds(t.Context(), court, tenantA); err != nil || len(holds) != 0 {
+		t.Errorf("%+v, %v", holds, err)
+	}
+	if err := law.Keep(t.Context(), court, tenantB, "", 365, "r"); err != nil {
+		t.Fatal(err)
+	}
+	if rules, _, err := law.Rules(t.Context(), court, tenantA); err != nil || len(rules) != 0 {
+		t.Errorf("%+v, %v", rules, err)
+	}
+	if err := law.Keep(t.Context(), court, tenantA, "", 0, "r"); !errors.Is(err, law.ErrNotFound) {
+		t.Errorf("another tenant's rule: %v", err)
+	}
+	o.round()
+	if _, err := law.Retire(t.Context(), court, tenantA, "r", false, nil); err != nil {
+		t.Fatal(err)
+	}
+	if got := one[string](o, `SELECT concat_ws(' ', user_id, input_summary, output_summary) FROM audit_events WHERE tenant_id = $1 AND id = $2`, tenantB, id); got != "ada words more" {
+		t.Errorf("of the other tenant's event %q is left", got)
+	}
+	if n := one[int](o, `SELECT count(*) FROM audit_seals WHERE tenant_id = $1 AND octet_length(salt) <> 16`, tenantB); n != 0 {
+		t.Errorf("%d salts of the other tenant's are gone", n)
+	}
+	o.honest()
+}
+
 func many(n int) []uuid.UUID {
 	ids := make([]uuid.UUID, n)
 	for i := range ids {
