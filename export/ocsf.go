@@ -10,7 +10,7 @@ import (
 
 // The OCSF class that events are of: API Activity, with the ai_operation profile (https://schema.ocsf.io).
 const (
-	ocsfVersion = "1.6.0"
+	ocsfVersion = "1.8.0" // the first that has the profile
 	ocsfClass   = 6003
 	ocsfRead    = 2
 	ocsfOther   = 99
@@ -84,8 +84,6 @@ func ocsf(tenant uuid.UUID, e *audit.Stored) any {
 	}
 	message := object{"ai_role_id": role, "service": object{"name": service}}
 	message.set("uid", g.Conversation)
-	message.set("prompt_text", text(e.Input))
-	message.set("response_text", text(e.Output))
 	message.set("prompt_tokens", g.Input)
 	message.set("completion_tokens", g.Output)
 	message.set("total_tokens", g.Input+g.Output)
@@ -106,6 +104,8 @@ func ocsf(tenant uuid.UUID, e *audit.Stored) any {
 		out["ai_model"] = model
 	}
 	unmapped := object{"metadata": e.Metadata}
+	unmapped.set("input_summary", text(e.Input))
+	unmapped.set("output_summary", text(e.Output))
 	unmapped.set("leaf_hash", e.LeafHash)
 	if e.LatencyMS != nil {
 		unmapped["latency_ms"] = *e.LatencyMS

@@ -18,7 +18,7 @@ type row struct {
 	TenantID   uuid.UUID  `parquet:"tenant_id,uuid"`
 	CreatedAt  time.Time  `parquet:"created_at,timestamp(microsecond)"`
 	RecordedAt *time.Time `parquet:"recorded_at,optional,timestamp(microsecond)"`
-	AgentID    *uuid.UUID `parquet:"agent_id,optional,uuid"`
+	AgentID    uuid.UUID  `parquet:"agent_id,optional,uuid"` // zero is null
 	UserID     *string    `parquet:"user_id,optional,dict"`
 	Action     string     `parquet:"action_type,dict"`
 	Input      *string    `parquet:"input_summary,optional"`
@@ -50,7 +50,11 @@ func (f *parquetFile) add(tenant uuid.UUID, e *audit.Stored) error {
 	if len(leaf) == 0 {
 		leaf = nil
 	}
-	f.rows = append(f.rows, row{e.ID, tenant, e.CreatedAt, e.RecordedAt, e.AgentID, e.UserID, e.Action, e.Input, e.Output, e.LatencyMS, string(e.Metadata), leaf, e.Adopted, strings.Join(e.Erased, " ")})
+	var agent uuid.UUID
+	if e.AgentID != nil {
+		agent = *e.AgentID
+	}
+	f.rows = append(f.rows, row{e.ID, tenant, e.CreatedAt, e.RecordedAt, agent, e.UserID, e.Action, e.Input, e.Output, e.LatencyMS, string(e.Metadata), leaf, e.Adopted, strings.Join(e.Erased, " ")})
 	if len(f.rows) < 1000 {
 		return nil
 	}
