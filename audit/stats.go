@@ -20,9 +20,9 @@ type Figures struct {
 	Action       *string    `json:"action_type,omitempty"`
 	Events       int64      `json:"events"`
 	Errors       int64      `json:"errors"`         // with error.type
-	P50          *float64   `json:"latency_p50_ms"` // of events that say their latency
-	P95          *float64   `json:"latency_p95_ms"`
-	P99          *float64   `json:"latency_p99_ms"`
+	P50          *int32     `json:"latency_p50_ms"` // of events that say their latency, by nearest rank
+	P95          *int32     `json:"latency_p95_ms"`
+	P99          *int32     `json:"latency_p99_ms"`
 	InputTokens  int64      `json:"input_tokens"` // gen_ai.usage.input_tokens
 	OutputTokens int64      `json:"output_tokens"`
 	Cost         *float64   `json:"cost,omitempty"` // by the price list; nil where it does not name the model
@@ -48,7 +48,7 @@ const MaxGroups = 1000
 
 // groups are what events can be grouped by.
 var groups = map[string]string{
-	"day": `CASE WHEN isfinite(created_at) THEN date_trunc('day', created_at, 'UTC') END`, "agent": `agent_id`, "model": `metadata->>'gen_ai.request.model'`, "action": `action_type`,
+	"day": `CASE WHEN isfinite(created_at) THEN (created_at AT TIME ZONE 'UTC')::date END`, "agent": `agent_id`, "model": `metadata->>'gen_ai.request.model'`, "action": `action_type`,
 }
 
 // tokens is a count of tokens; what is no sensible number counts nothing.
@@ -72,7 +72,7 @@ func Stats(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, f StatsFi
 	for _, by := range []string{"day", "agent", "model", "action"} {
 		column := groups[by]
 		if !asked[by] {
-			column = map[string]string{"day": "NULL::timestamptz", "agent": "NULL::uuid", "model": "NULL::text", "action": "NULL::text"}[by]
+			column = map[string]string{"day": "NULL::date", "agent": "NULL::uuid", "model": "NULL::text", "action": "NULL::text"}[by]
 		} else {
 			keys = append(keys, fmt.Sprint(len(columns)+1))
 		}
@@ -95,7 +95,7 @@ func Stats(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, f StatsFi
 	if f.Action != "" {
 		and("action_type = $%d", f.Action)
 	}
-	sql := `SELECT ` + strings.Join(columns, ", ") + `, count(*), count(*) FILTER (WHERE metadata ? 'error.type'), percentile_cont('{0.5,0.95,0.99}'::float8[]) WITHIN GROUP (ORDER BY latency_ms::float8), ` +
+	sql := `SELECT ` + strings.Join(columns, ", ") + `, count(*), count(*) FILTER (WHERE metadata ? 'error.type'), percentile_disc('{0.5,0.95,0.99}'::float8[]) WITHIN GROUP (ORDER BY latency_ms), ` +
 		tokens("gen_ai.usage.input_tokens") + `, ` + tokens("gen_ai.usage.output_tokens") + ` FROM audit_events WHERE ` + where
 	if len(keys) > 0 {
 		sql += ` GROUP BY ` + strings.Join(keys, ", ")
@@ -103,7 +103,7 @@ func Stats(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, f StatsFi
 	sql += fmt.Sprintf(` ORDER BY 1 DESC NULLS LAST, 5 DESC LIMIT %d`, MaxGroups)
 	err = door.Query(ctx, tenant, sql, args, func(rows pgx.Rows) error {
 		all, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (g Figures, err error) {
-			var latency []*float64
+			var latency []*int32
 			if err := row.Scan(&g.Day, &g.AgentID, &g.Model, &g.Action, &g.Events, &g.Errors, &latency, &g.InputTokens, &g.OutputTokens); err != nil {
 				return g, err
 			}

@@ -64,7 +64,7 @@ type Options struct {
 	Tenant uuid.UUID
 	Format string // one of Formats
 	Filter audit.Filter
-	// PartEvents is how many events a part has at most, DefaultPart when zero; a part ends earlier at some 32 MiB.
+	// PartEvents is how many events a part has at most, DefaultPart when zero; a part ends earlier at some 16 MiB.
 	PartEvents int64
 	// Progress, when not nil, hears how many events are on the shelf.
 	Progress func(events int64)
@@ -74,7 +74,7 @@ type Options struct {
 const DefaultPart = 100_000
 
 // partBytes is where a part ends, whatever it holds: it is made in memory.
-const partBytes = 32 << 20
+const partBytes = 16 << 20
 
 // Errors of exports.
 var (

@@ -28,6 +28,10 @@ CREATE INDEX CONCURRENTLY audit_events_conversation ON public.audit_events (tena
 DROP INDEX IF EXISTS public.audit_events_trace;
 CREATE INDEX CONCURRENTLY audit_events_trace ON public.audit_events (tenant_id, hashtextextended(metadata->>'trace_id', 0)) WHERE metadata ? 'trace_id';
 
+-- A proof needs the roots of up to 255 tiles that lie all over the table, and nothing else of them.
+DROP INDEX IF EXISTS public.audit_tiles_roots;
+CREATE INDEX CONCURRENTLY audit_tiles_roots ON public.audit_tiles (tenant_id, level, tile) INCLUDE (root);
+
 -- +goose StatementBegin
 -- The events of a run, by its conversation's or its trace's id.
 CREATE OR REPLACE FUNCTION public.audit_find_run(run text, most integer) RETURNS SETOF uuid
@@ -82,6 +86,6 @@ DROP FUNCTION public.audit_find_run(text, integer), public.audit_find_words(text
 DROP POLICY finder_reads ON public.audit_events;
 REVOKE ALL ON public.audit_events FROM konstruct_finder;
 REVOKE ALL ON SCHEMA public FROM konstruct_finder;
-DROP INDEX public.audit_events_escalations, public.audit_events_conversation, public.audit_events_trace;
+DROP INDEX public.audit_events_escalations, public.audit_events_conversation, public.audit_events_trace, public.audit_tiles_roots;
 DROP INDEX IF EXISTS public.audit_events_words;
 DROP FUNCTION public.audit_words(uuid, text, text);

@@ -13,9 +13,9 @@ import (
 )
 
 type benchCmd struct {
-	What   string        `arg:"" enum:"audit,growth,notary,search,embed,all" help:"audit, growth, notary, search, embed, or all (but growth)."`
+	What   string        `arg:"" enum:"audit,growth,notary,questions,search,embed,all" help:"audit, growth, notary, questions, search, embed, or all (but growth)."`
 	Time   time.Duration `help:"How long each line is measured." default:"3s"`
-	Events int64         `help:"growth, notary: how many events the trail grows by; a million take some 1.5 GB of disk." default:"1000000"`
+	Events int64         `help:"growth, notary, questions: how many events the trail grows by; a million take some 1.5 GB of disk." default:"1000000"`
 	Plot   string        `help:"growth: write the curve of rate against size here, as SVG." placeholder:"FILE"`
 }
 
@@ -107,6 +107,11 @@ func (c benchCmd) database(ctx context.Context, a *app) (lines []bench.Line, err
 			p := a.newProgress("notary: appending", "events", c.Events)
 			defer p.done()
 			return b.Notary(ctx, c.Events, func(done, total int64) { p.set(done, total, done) })
+		}},
+		{"questions", func() ([]bench.Line, error) {
+			p := a.newProgress("questions: appending", "events", c.Events)
+			defer p.done()
+			return b.Questions(ctx, c.Events, func(done, total int64) { p.set(done, total, done) })
 		}},
 		{"search", func() ([]bench.Line, error) {
 			p := a.newProgress("search: filling the table", "chunks", 0)

@@ -186,12 +186,10 @@ func figures(g audit.Figures) []string {
 	if g.AgentID != nil {
 		agent = g.AgentID.String()
 	}
-	number := func(v *float64, decimals int) string {
-		if v == nil {
-			return ""
-		}
-		return strconv.FormatFloat(*v, 'f', decimals, 64)
+	cost := ""
+	if g.Cost != nil {
+		cost = strconv.FormatFloat(*g.Cost, 'f', 4, 64)
 	}
 	return []string{day, agent, oneLine(text(g.Model), 32), oneLine(text(g.Action), 24), strconv.FormatInt(g.Events, 10), strconv.FormatInt(g.Errors, 10),
-		number(g.P50, 0), number(g.P95, 0), number(g.P99, 0), strconv.FormatInt(g.InputTokens, 10), strconv.FormatInt(g.OutputTokens, 10), number(g.Cost, 4)}
+		number(g.P50), number(g.P95), number(g.P99), strconv.FormatInt(g.InputTokens, 10), strconv.FormatInt(g.OutputTokens, 10), cost}
 }

@@ -1,0 +1,246 @@
+package bench
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/konstruct/konstruct/audit"
+	"github.com/konstruct/konstruct/export"
+	"github.com/konstruct/konstruct/migrations"
+	"github.com/konstruct/konstruct/shelf"
+	"github.com/konstruct/konstruct/tenantdb"
+)
+
+// What the events of the questions are like.
+const (
+	askedTenants = 20
+	askedDays    = 90 // over which they lie
+	runLength    = 12 // events of one conversation
+)
+
+// world draws events that differ as real ones do: words by their rank, five models, runs, some escalations.
+type world struct {
+	*rand.Rand
+	words []string
+	begin time.Time
+	each  time.Duration // from one event to the next
+	n     int64
+}
+
+func newWorld(n int64) *world {
+	w := &world{Rand: rand.New(rand.NewPCG(1, 2)), begin: time.Now().AddDate(0, 0, -askedDays), each: time.Duration(askedDays*24) * time.Hour / time.Duration(n+1)}
+	for i := range 5000 {
+		w.words = append(w.words, fmt.Sprintf("word%d", i))
+	}
+	return w
+}
+
+func (w *world) text(n int) string {
+	parts := make([]string, n)
+	for i := range parts {
+		parts[i] = w.words[min(int(w.ExpFloat64()*300), len(w.words)-1)]
+	}
+	return strings.Join(parts, " ")
+}
+
+// batch is a thousand events of one tenant, which follow one another.
+func (w *world) batch() (tenant int64, events []audit.Event) {
+	tenant = w.n / batch % askedTenants
+	for range batch {
+		w.n++
+		e := audit.Event{AgentID: tenantNumber(w.n % 7), UserID: fmt.Sprint("user-", w.IntN(500)), Action: audit.ActionLLMCall, Input: w.text(25), Output: w.text(15), At: w.begin.Add(w.each * time.Duration(w.n)),
+			Latency: time.Duration(w.IntN(3000)) * time.Millisecond}
+		m := audit.Metadata{"gen_ai.conversation.id": conversation(w.n / runLength), "gen_ai.request.model": fmt.Sprint("model-", w.IntN(5)), "gen_ai.usage.input_tokens": w.IntN(4000), "gen_ai.usage.output_tokens": w.IntN(900)}
+		if w.n%500 == 0 {
+			e.Action, m["konstruct.escalation.to"] = audit.ActionEscalation, "support"
+		}
+		e.Metadata, _ = json.Marshal(m) // plain values
+		events = append(events, e)
+	}
+	return tenant, events
+}
+
+func conversation(n int64) string { return fmt.Sprint("conversation-", n) }
+
+// Questions measures what people ask of a trail of n events of twenty tenants, what the index of words costs writers, and exports.
+func (b *Bench) Questions(ctx context.Context, n int64, progress func(done, total int64)) (lines []Line, err error) {
+	door, err := tenantdb.Open(ctx, b.url("konstruct_app"))
+	if err != nil {
+		return nil, err
+	}
+	defer door.Close()
+	schema, err := migrations.Open(b.url("konstruct_owner"))
+	if err != nil {
+		return nil, err
+	}
+	defer schema.Close()
+	w := newWorld(n)
+	fill := func(what string, n int64) (Line, error) {
+		begin := time.Now()
+		for i := int64(0); i < n; i += batch {
+			tenant, events := w.batch()
+			if _, err := audit.LogBatch(ctx, door, tenantNumber(tenant), events); err != nil {
+				return Line{}, err
+			}
+			progress(w.n, n)
+		}
+		return Line{What: what, Unit: "events", Rate: float64(n) / time.Since(begin).Seconds()}, nil
+	}
+	plain, err := fill("writing, one connection, no index of words", n)
+	if err != nil {
+		return nil, err
+	}
+	lines = append(lines, plain)
+	if err := b.analyze(ctx); err != nil {
+		return nil, err
+	}
+	some, err := b.ask(ctx, door, w, "")
+	if err != nil {
+		return nil, err
+	}
+	lines = append(lines, some...)
+	if err := schema.Words(ctx, true); err != nil {
+		return nil, err
+	}
+	if some, err = b.ask(ctx, door, w, ", by the index of words"); err != nil {
+		return nil, err
+	}
+	lines = append(lines, some[len(some)-2:]...)
+	indexed, err := fill("writing with the index of words", max(n/20, batch))
+	if err != nil {
+		return nil, err
+	}
+	lines = append(lines, indexed.against(plain))
+	some, err = b.exports(ctx, door, w.n)
+	return append(lines, some...), err
+}
+
+func (b *Bench) analyze(ctx context.Context) error {
+	conn, err := pgx.Connect(ctx, b.url("konstruct_owner"))
+	if err != nil {
+		return err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	_, err = conn.Exec(ctx, `VACUUM (ANALYZE) audit_events`)
+	return err
+}
+
+// ask measures each question, of a tenant drawn each time; the searches come last.
+func (b *Bench) ask(ctx context.Context, door *tenantdb.Door, w *world, how string) (lines []Line, err error) {
+	who := func() uuid.UUID { return tenantNumber(w.Int64N(askedTenants)) }
+	since := func(days int) time.Time { return time.Now().AddDate(0, 0, -days) }
+	stats := func(days int, by ...string) func() error {
+		return func() error {
+			_, err := audit.Stats(ctx, door, who(), audit.StatsFilter{By: by, Since: since(days)})
+			return err
+		}
+	}
+	search := func(word func() string) func() error {
+		return func() error {
+			_, err := audit.SearchText(ctx, door, who(), audit.Words{Text: word()})
+			return err
+		}
+	}
+	for _, q := range []struct {
+		what string
+		do   func() error
+	}{
+		{"a run, as a tree", func() error {
+			tenant := w.Int64N(askedTenants)
+			n := (w.Int64N(w.n/batch/askedTenants)*askedTenants + tenant) * batch / runLength
+			_, err := audit.RunOf(ctx, door, tenantNumber(tenant), conversation(n+2))
+			return err
+		}},
+		{"the newest fifty", func() error {
+			_, err := audit.List(ctx, door, who(), audit.Filter{})
+			return err
+		}},
+		{"escalations that are open", func() error {
+			_, err := audit.Escalations(ctx, door, who(), audit.CaseFilter{State: audit.StateOpen})
+			return err
+		}},
+		{"figures of a day, by model", stats(1, "model")},
+		{"figures of a week, by day and model", stats(7, "day", "model")},
+		{"figures of a month, by agent", stats(30, "agent")},
+		{"figures of all 90 days, by day", stats(askedDays+1, "day")},
+		{"a rare word" + how, search(func() string { return fmt.Sprint("word", 1500+w.IntN(500)) })},
+		{"two common words" + how, search(func() string { return fmt.Sprintf("word%d word%d", w.IntN(20), 20+w.IntN(20)) })},
+	} {
+		times := []time.Duration{}
+		for begin := time.Now(); time.Since(begin) < b.Time || len(times) < 20; {
+			at := time.Now()
+			if err := q.do(); err != nil {
+				return nil, fmt.Errorf("%s: %w", q.what, err)
+			}
+			times = append(times, time.Since(at))
+		}
+		slices.Sort(times)
+		ms := func(q float64) float64 { return float64(times[int(q*float64(len(times)-1))].Microseconds()) / 1000 }
+		lines = append(lines, Line{What: q.what, Unit: "answers", Rate: float64(time.Second) / (ms(0.5) * float64(time.Millisecond)), P50: ms(0.5), P99: ms(0.99), Note: fmt.Sprintf("p95 %.1f ms", ms(0.95))})
+	}
+	return lines, nil
+}
+
+// exports measures each format with all tenants' events, one tenant after the other.
+func (b *Bench) exports(ctx context.Context, door *tenantdb.Door, n int64) (lines []Line, err error) {
+	for i, format := range export.Formats {
+		resetPeak()
+		begin, bytes := time.Now(), int64(0)
+		for tenant := range int64(askedTenants) {
+			dir := filepath.Join(b.Dir, "export")
+			from := func(ctx context.Context, f audit.Filter, each func(*audit.Stored) error) error {
+				return audit.Each(ctx, door, tenantNumber(tenant), f, each)
+			}
+			m, _, err := export.To(ctx, from, shelf.Folder(dir), export.Options{Tenant: tenantNumber(tenant), Format: format})
+			if err != nil {
+				return nil, err
+			}
+			for _, p := range m.Parts {
+				bytes += p.Bytes
+			}
+			if err := os.RemoveAll(dir); err != nil {
+				return nil, err
+			}
+		}
+		l := Line{What: "export as " + format, Unit: "events", Rate: float64(n) / time.Since(begin).Seconds(), Note: fmt.Sprintf("%d bytes an event%s", bytes/n, peak())}
+		if i > 0 {
+			l = l.against(lines[0])
+		}
+		lines = append(lines, l)
+	}
+	return lines, nil
+}
+
+// resetPeak forgets the process's peak of memory, where the system can.
+func resetPeak() { _ = os.WriteFile("/proc/self/clear_refs", []byte("5"), 0) }
+
+// peak says how much memory the process had at most since then.
+func peak() string {
+	f, err := os.Open("/proc/self/status")
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	raw, err := io.ReadAll(f)
+	if err != nil {
+		return ""
+	}
+	var kilobytes int64
+	for _, line := range strings.Split(string(raw), "\n") {
+		if _, err := fmt.Sscanf(line, "VmHWM: %d kB", &kilobytes); err == nil {
+			return fmt.Sprintf(", peak %d MB", kilobytes>>10)
+		}
+	}
+	return ""
+}
