@@ -6,6 +6,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+
+	"github.com/konstruct/konstruct/ledger"
 )
 
 // deletion is an act of retention: a bit for each leaf from the first on that it deleted.
@@ -35,14 +37,50 @@ func goneOf(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, from, to int64) (g
 }
 
 // has reports whether a leaf's event was deleted.
-func (g gone) has(leaf int64) bool {
+func (g gone) has(leaf int64) bool { return g.find(leaf) != nil }
+
+// lawful reports whether it was, and an act in the trail says so.
+func (g gone) lawful(leaf int64) bool {
+	d := g.find(leaf)
+	return d != nil && d.said
+}
+
+func (g gone) find(leaf int64) *deletion {
 	// No act covers more than maxDeletion leaves: those that begin further back do not reach here.
 	for i := sort.Search(len(g), func(i int) bool { return g[i].first > leaf-maxDeletion }); i < len(g) && g[i].first <= leaf; i++ {
 		if at := leaf - g[i].first; leaf < g[i].end() && g[i].bits[at/8]&(1<<(at%8)) != 0 {
-			return true
+			return &g[i]
 		}
 	}
-	return false
+	return nil
+}
+
+// deletedLeaf finds the leaf of an event that was deleted under retention, where an act says so.
+func deletedLeaf(ctx context.Context, tx pgx.Tx, tenant, event uuid.UUID, last head) (index int64, found bool, err error) {
+	all, err := goneOf(ctx, tx, tenant, 0, last.size)
+	if err != nil || len(all) == 0 {
+		return 0, false, err
+	}
+	full := last.size / ledger.TileWidth
+	rows, err := tx.Query(ctx, `SELECT tile, event_ids FROM audit_tiles WHERE tenant_id = $1 AND level = 0 AND tile < $3 AND position($2::bytea IN event_ids) > 0`, tenant, event[:], full)
+	if err != nil {
+		return 0, false, err
+	}
+	var tile int64
+	var ids []byte
+	look := func(first int64, ids []byte) {
+		if i := findID(ids, event); i >= 0 && all.lawful(first+i) {
+			index, found = first+i, true
+		}
+	}
+	if _, err := pgx.ForEachRow(rows, []any{&tile, &ids}, func() error { look(tile*ledger.TileWidth, ids); return nil }); err != nil || found {
+		return index, found, err
+	}
+	_, open, err := (&reader{ctx, tx, tenant, last.size}).open(full * ledger.TileWidth)
+	if err == nil {
+		look(full*ledger.TileWidth, open)
+	}
+	return index, found, err
 }
 
 // maxDeletion is how many leaves one act of retention covers at most; audit_retire has the same.

@@ -67,20 +67,28 @@ func (p *Promise) check(ctx context.Context, tx pgx.Tx) error {
 	}
 	// The notary's time counts, not ours: due is what a signed checkpoint of a later time should hold.
 	p.Due = err == nil && last.at.After(by) || time.Since(by) > time.Hour
-	s, err := sealOf(ctx, tx, p.TenantID, p.EventID)
-	switch {
+	deleted := ""
+	switch s, err := sealOf(ctx, tx, p.TenantID, p.EventID); {
 	case errors.Is(err, audit.ErrNotFound):
-		p.What = fmt.Sprintf("the event is not there: it was removed after %s, when it was recorded", p.RecordedAt.Time().Format(time.RFC3339Nano))
-		p.Due = true
-		return nil
+		var found bool
+		if p.Index, found, err = deletedLeaf(ctx, tx, p.TenantID, p.EventID, last); err != nil {
+			return err
+		}
+		if !found {
+			p.What = fmt.Sprintf("the event is not there: it was removed after %s, when it was recorded", p.RecordedAt.Time().Format(time.RFC3339Nano))
+			p.Due = true
+			return nil
+		}
+		deleted = "; it was deleted under retention since, and an act in the log says so"
 	case err != nil:
 		return err
-	}
-	if p.Index, err = indexOf(ctx, tx, &s, last); errors.Is(err, ErrNotInLog) {
-		p.What = fmt.Sprintf("the event is in no signed checkpoint; the promise is for %s", by.Format(time.RFC3339))
-		return nil
-	} else if err != nil {
-		return err
+	default:
+		if p.Index, err = indexOf(ctx, tx, &s, last); errors.Is(err, ErrNotInLog) {
+			p.What = fmt.Sprintf("the event is in no signed checkpoint; the promise is for %s", by.Format(time.RFC3339))
+			return nil
+		} else if err != nil {
+			return err
+		}
 	}
 	r := &reader{ctx, tx, p.TenantID, last.size}
 	leaf, err := proven(r, last, p.Index)
@@ -98,7 +106,7 @@ func (p *Promise) check(ctx context.Context, tx pgx.Tx) error {
 	case p.SignedAt.After(by):
 		p.Due, p.What = true, fmt.Sprintf("the event is leaf %d of the log, but late: signed at %s, promised for %s", p.Index, p.SignedAt.Format(time.RFC3339), by.Format(time.RFC3339))
 	default:
-		p.Kept, p.What = true, fmt.Sprintf("the event is leaf %d of the log, signed at %s, promised for %s", p.Index, p.SignedAt.Format(time.RFC3339), by.Format(time.RFC3339))
+		p.Kept, p.What = true, fmt.Sprintf("the event is leaf %d of the log, signed at %s, promised for %s%s", p.Index, p.SignedAt.Format(time.RFC3339), by.Format(time.RFC3339), deleted)
 	}
 	return nil
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/konstruct/konstruct/evidence"
 	"github.com/konstruct/konstruct/law"
 	"github.com/konstruct/konstruct/ledger"
+	"github.com/konstruct/konstruct/notary"
 )
 
 // year gives a tenant n events that were there before sealing was, over the year that ends now, and has them sealed.
@@ -42,6 +43,21 @@ func TestAnOldQuarterGoesAndTheRestVerifies(t *testing.T) {
 	o.log(tenantA, 10)
 	o.round()
 	whole := o.bundle(tenantA, evidence.Filter{})
+	oldest := one[uuid.UUID](o, `SELECT id FROM audit_events WHERE tenant_id = $1 AND action_type = 'llm_call' AND created_at > now() - interval '340 days' ORDER BY created_at LIMIT 1`, tenantA)
+	promised := map[uuid.UUID]string{}
+	for _, id := range []uuid.UUID{oldest, one[uuid.UUID](o, `SELECT id FROM audit_events WHERE tenant_id = $1 ORDER BY created_at DESC LIMIT 1`, tenantA)} {
+		s, err := o.c.Keys.Load()
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := audit.Receipt(ctx, o.door, tenantA, id, time.Minute)
+		if err == nil {
+			promised[id], err = s.Sign(s.Name, r.Text())
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
 
 	retire := func(tenant uuid.UUID, try bool) law.Retired {
 		t.Helper()
@@ -116,6 +132,12 @@ func TestAnOldQuarterGoesAndTheRestVerifies(t *testing.T) {
 	o.round()
 	if r := o.honest(); r.Deleted != int64(want-held)+25 {
 		t.Errorf("%+v", r)
+	}
+	for id, receipt := range promised {
+		p, err := notary.CheckReceipt(ctx, o.db, receipt, nil)
+		if err != nil || !p.Kept || strings.Contains(p.What, "deleted under retention") != (id == oldest) {
+			t.Errorf("the receipt of event %s: %+v, %v", id, p, err)
+		}
 	}
 	if r := o.check(whole); !r.OK() || r.Matching != 4010 {
 		t.Errorf("a bundle made before: %s", problems(r))

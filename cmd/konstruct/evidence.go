@@ -419,6 +419,9 @@ func (a *app) printVerified(r *notary.Verified, since *notary.State, kept int, r
 		return err
 	}
 	fmt.Fprintf(a.out, "%d leaves in %d logs lead to %d signed checkpoints; %d events wait; %d things do not hold\n", r.Leaves, r.Logs, r.Checkpoints, r.Waiting, r.Broken)
+	if r.Deleted > 0 {
+		fmt.Fprintf(a.out, "of %d leaves the events were deleted under retention, as acts in the trail say\n", r.Deleted)
+	}
 	_, err := fmt.Fprintf(a.out, "the copy outside: %s\n", r.Outside)
 	if receipts {
 		_, err = fmt.Fprintf(a.out, "%d receipts are kept\n", kept)
