@@ -1,19 +1,10 @@
 -- What people ask of a trail: what happened in a run, where a word was said, what waits for a person. Under row security a condition
 -- whose operator may leak (->>, @@) is not looked up in an index, because it would see other tenants' rows first. So the functions below
--- look up ids, of the tenant that is set, for a role that nobody can be; the rows are read under row security as ever.
+-- look up ids, of the tenant that is set, and superuser/finder.sql gives them to a role that nobody can be; the rows are read under row security as
+-- ever. Until then they answer the same, more slowly.
 -- +goose NO TRANSACTION
 -- +goose Up
 -- +goose StatementBegin
-DO $finder$
-BEGIN
-  IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'konstruct_finder') THEN
-    CREATE ROLE konstruct_finder NOLOGIN;
-  END IF;
-EXCEPTION WHEN insufficient_privilege THEN
-  RAISE EXCEPTION 'role konstruct_finder does not exist and % may not create it', current_user
-    USING HINT = format('As a superuser run: CREATE ROLE konstruct_finder NOLOGIN; GRANT konstruct_finder TO %I WITH INHERIT FALSE, SET TRUE', current_user);
-END $finder$;
-
 -- For the index of words, which costs writers half of what they can do and is made on request (konstruct migrate words): the words of an event's summaries, and its tenant as one more: a search meets its own tenant's alone, however common a word is.
 CREATE OR REPLACE FUNCTION public.audit_words(tenant uuid, input text, output text) RETURNS tsvector
   LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
@@ -59,33 +50,12 @@ DO $grants$
 BEGIN
   REVOKE ALL ON FUNCTION public.audit_find_run(text, integer), public.audit_find_words(text, timestamptz, timestamptz, timestamptz, uuid, integer) FROM PUBLIC;
   GRANT EXECUTE ON FUNCTION public.audit_find_run(text, integer), public.audit_find_words(text, timestamptz, timestamptz, timestamptz, uuid, integer) TO konstruct_app;
-  GRANT SELECT (tenant_id, id, created_at, input_summary, output_summary, metadata) ON public.audit_events TO konstruct_finder;
-  GRANT USAGE ON SCHEMA public TO konstruct_finder;
-  DROP POLICY IF EXISTS finder_reads ON public.audit_events;
-  CREATE POLICY finder_reads ON public.audit_events FOR SELECT TO konstruct_finder USING (true);
-  -- Whoever gives a function to a role must be able to become it, and it to create.
-  IF NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) AND NOT pg_has_role(current_user, 'konstruct_finder', 'MEMBER') THEN
-    EXECUTE format('GRANT konstruct_finder TO %I' || CASE WHEN current_setting('server_version_num')::int >= 160000 THEN ' WITH INHERIT FALSE, SET TRUE' ELSE '' END, current_user);
-  END IF;
-  -- The owner must not see what the role sees: it may become it, and does not have what it has.
-  IF NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) AND pg_has_role(current_user, 'konstruct_finder', 'USAGE') THEN
-    RAISE EXCEPTION '% inherits from konstruct_finder, and would see every tenant''s events', current_user USING ERRCODE = 'invalid_role_specification',
-      HINT = format('As a superuser run: GRANT konstruct_finder TO %1$I WITH INHERIT FALSE, SET TRUE (PostgreSQL 15: ALTER ROLE %1$I NOINHERIT)', current_user);
-  END IF;
-  GRANT CREATE ON SCHEMA public TO konstruct_finder;
-  ALTER FUNCTION public.audit_find_run(text, integer) OWNER TO konstruct_finder;
-  ALTER FUNCTION public.audit_find_words(text, timestamptz, timestamptz, timestamptz, uuid, integer) OWNER TO konstruct_finder;
-  REVOKE CREATE ON SCHEMA public FROM konstruct_finder;
-EXCEPTION WHEN insufficient_privilege THEN
-  RAISE EXCEPTION '% may not give functions to konstruct_finder: %', current_user, SQLERRM USING HINT = format('As a superuser run: GRANT konstruct_finder TO %I WITH INHERIT FALSE, SET TRUE', current_user);
 END $grants$;
 -- +goose StatementEnd
 
 -- +goose Down
 DROP FUNCTION public.audit_find_run(text, integer), public.audit_find_words(text, timestamptz, timestamptz, timestamptz, uuid, integer);
-DROP POLICY finder_reads ON public.audit_events;
-REVOKE ALL ON public.audit_events FROM konstruct_finder;
-REVOKE ALL ON SCHEMA public FROM konstruct_finder;
+DROP POLICY IF EXISTS finder_reads ON public.audit_events;
 DROP INDEX public.audit_events_escalations, public.audit_events_conversation, public.audit_events_trace, public.audit_tiles_roots;
 DROP INDEX IF EXISTS public.audit_events_words;
 DROP FUNCTION public.audit_words(uuid, text, text);

@@ -23,6 +23,9 @@ var files embed.FS
 //go:embed superuser/guard.sql
 var guardSQL string
 
+//go:embed superuser/finder.sql
+var finderSQL string
+
 // sealBatch is how many adopted events one transaction seals.
 const sealBatch = 5000
 
@@ -132,7 +135,7 @@ func Guard(ctx context.Context, superuserURL string) error {
 		return fmt.Errorf("install the guard: %w", err)
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
-	if _, err := conn.Exec(ctx, "BEGIN; SET LOCAL konstruct.allow_ddl = on; "+guardSQL+" COMMIT"); err != nil {
+	if _, err := conn.Exec(ctx, "BEGIN; SET LOCAL konstruct.allow_ddl = on; "+finderSQL+guardSQL+" COMMIT"); err != nil {
 		return fmt.Errorf("install the guard: %w", err)
 	}
 	return nil

@@ -44,6 +44,9 @@ SELECT check_name, coalesce(found, 'missing'), wanted, fix FROM (
   UNION ALL SELECT 22, 'event trigger ' || g, coalesce((SELECT CASE evtenabled WHEN 'A' THEN 'always' WHEN 'D' THEN 'disabled' ELSE 'not always' END FROM pg_event_trigger WHERE evtname = g), 'absent'),
     coalesce((SELECT 'always' FROM pg_event_trigger WHERE evtname = g), 'absent'),
     'konstruct migrate guard' FROM unnest('{audit_guard_ddl,audit_guard_drop}'::text[]) g
+  UNION ALL SELECT 22, 'runs and words are looked up', f.how, f.how, 'konstruct migrate guard'
+    FROM (SELECT CASE WHEN bool_and(pg_get_userbyid(proowner) = 'konstruct_finder') THEN 'by index' ELSE 'one by one (konstruct migrate guard)' END FROM pg_proc
+           WHERE pronamespace = 'public'::regnamespace AND proname IN ('audit_find_run', 'audit_find_words')) f (how)
   UNION ALL SELECT 23, 'clock within 5 s of this machine''s', CASE WHEN abs(extract(epoch FROM clock_timestamp() - $1::timestamptz)) <= 5 THEN 'true' ELSE 'off by ' || round(extract(epoch FROM clock_timestamp() - $1::timestamptz)) || ' s' END,
     'true', 'set both clocks by NTP'
   UNION ALL SELECT 30, 'pgvector 0.8 or newer', (SELECT (string_to_array(extversion, '.')::int[] >= '{0,8}')::text FROM pg_extension WHERE extname = 'vector'), 'true', 'ALTER EXTENSION vector UPDATE (as a superuser)'

@@ -14,7 +14,7 @@ type migrateCmd struct {
 	Status  migrateStatusCmd  `cmd:"" help:"List the migrations and when each was applied."`
 	Version migrateVersionCmd `cmd:"" help:"Print the version that the database stands at."`
 	Words   migrateWordsCmd   `cmd:"" help:"Make or drop the index of the words in summaries."`
-	Guard   migrateGuardCmd   `cmd:"" help:"Install the event triggers against quiet DDL, as a superuser."`
+	Guard   migrateGuardCmd   `cmd:"" help:"Install, as a superuser, the event triggers against quiet DDL, and let ids be looked up by index."`
 }
 
 // schema opens the owner's database. With no URL set at all it is the private one.

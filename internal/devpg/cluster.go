@@ -293,13 +293,6 @@ func (c *Cluster) prepare(ctx context.Context) error {
 			return fmt.Errorf("make role %s: %w", role, err)
 		}
 	}
-	// Nobody logs in as it: it owns the functions that look ids up (migrations/00008_questions.sql), which the owner gives it.
-	if _, err := conn.Exec(ctx, `DO $$ BEGIN
-	  IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'konstruct_finder') THEN CREATE ROLE konstruct_finder NOLOGIN; END IF;
-	  IF current_setting('server_version_num')::int >= 160000 THEN GRANT konstruct_finder TO konstruct_owner WITH INHERIT FALSE, SET TRUE;
-	  ELSE ALTER ROLE konstruct_owner NOINHERIT; GRANT konstruct_finder TO konstruct_owner; END IF; END $$`); err != nil {
-		return fmt.Errorf("make role konstruct_finder: %w", err)
-	}
 	// In template1, so that every database made here has it: only a superuser may install it.
 	if _, err := conn.Exec(ctx, `CREATE EXTENSION IF NOT EXISTS vector`); err != nil {
 		return err
