@@ -21,7 +21,7 @@ func Each(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, f Filter, 
 	f.Limit = 0
 	for {
 		after := f.After
-		sql, args, err := f.query(tenant, eachPage, oldestFirst)
+		sql, args, err := f.query(tenant, eachPage, oldest)
 		if err != nil {
 			return err
 		}
@@ -48,6 +48,6 @@ func Each(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, f Filter, 
 type direction struct{ order, beyond string }
 
 var (
-	newestOrder = direction{newestFirst, "<"}
-	oldestFirst = direction{strings.ReplaceAll(newestFirst, "DESC", "ASC"), ">"}
+	newest = direction{newestFirst, "<"}
+	oldest = direction{strings.ReplaceAll(newestFirst, "DESC", "ASC"), ">"}
 )

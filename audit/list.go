@@ -105,7 +105,7 @@ func (f Filter) sql(tenant uuid.UUID) (string, []any, error) {
 	if f.Limit < 1 || f.Limit > MaxList {
 		return "", nil, &FieldError{"limit", fmt.Sprintf("%d is not between 1 and %d", f.Limit, MaxList)}
 	}
-	return f.query(tenant, f.Limit, newestOrder)
+	return f.query(tenant, f.Limit, newest)
 }
 
 // query is the statement for so many events in a direction.

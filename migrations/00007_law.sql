@@ -86,7 +86,7 @@ CREATE OR REPLACE FUNCTION public.audit_refuse() RETURNS trigger
   LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $refuse$
 BEGIN
   IF current_setting('konstruct.act', true) = format('%s %s %s', TG_OP, TG_TABLE_NAME, pg_current_xact_id())
-     AND current_user = (SELECT relowner::regrole::text FROM pg_class WHERE oid = TG_RELID) THEN
+     AND current_user = (SELECT pg_get_userbyid(relowner) FROM pg_class WHERE oid = TG_RELID) THEN
     RETURN NULL;
   END IF;
   RAISE EXCEPTION '% of % is refused: the audit trail is append-only', TG_OP, TG_TABLE_NAME
@@ -105,7 +105,7 @@ CREATE FUNCTION public.audit_is_act(action text) RETURNS boolean
 CREATE FUNCTION public.audit_refuse_act() RETURNS trigger
   LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $act$
 BEGIN
-  IF current_user <> (SELECT relowner::regrole::text FROM pg_class WHERE oid = TG_RELID) THEN
+  IF current_user <> (SELECT pg_get_userbyid(relowner) FROM pg_class WHERE oid = TG_RELID) THEN
     RAISE EXCEPTION 'action_type: % records an act of the law, which konstruct_compliance alone performs', NEW.action_type USING ERRCODE = 'insufficient_privilege';
   END IF;
   RETURN NULL;

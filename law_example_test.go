@@ -1,0 +1,95 @@
+package konstruct_test
+
+import (
+	"context"
+	"fmt"
+	"log"
+
+	"github.com/google/uuid"
+
+	"github.com/konstruct/konstruct"
+	"github.com/konstruct/konstruct/audit"
+	"github.com/konstruct/konstruct/internal/testkit"
+	"github.com/konstruct/konstruct/law"
+	"github.com/konstruct/konstruct/ledger"
+	"github.com/konstruct/konstruct/tenantdb"
+)
+
+// Erase what a person typed by mistake. The text goes for good; the trail says that it went, and everything still verifies.
+func Example_erasure() {
+	ctx := context.Background()
+	d, err := testkit.Clone("konstruct")
+	if err != nil {
+		log.Fatal(err)
+	}
+	k, err := konstruct.Open(ctx, konstruct.Config{DatabaseURL: d.URL("konstruct_app")})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer k.Close()
+	acme := k.Tenant(acmeID)
+	id, err := acme.Agent(supportID).LogLLMCall(ctx, konstruct.LLMCall{Model: "claude-opus-4-5", Prompt: "I live at 5 Elm Street", Completion: "Noted."})
+	if err != nil {
+		log.Fatal(err)
+	}
+
+	court, err := tenantdb.OpenCompliance(ctx, d.URL("konstruct_compliance"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer court.Close()
+	done, err := law.Erase(ctx, court, acmeID, law.Erasure{Events: []uuid.UUID{id}, Fields: []ledger.Field{ledger.InputSummary}, Reason: "ticket 17"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	e, err := acme.Event(ctx, id)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(done.Events, e.Input == nil, e.Erased)
+
+	db, err := tenantdb.OpenEvidence(ctx, d.URL("konstruct_notary"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer db.Close()
+	report, err := audit.Verify(ctx, db, nil, func(audit.Finding) {})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(report.OK(), report.Events)
+	// Output:
+	// 1 true [input_summary]
+	// true 2
+}
+
+// Hand a decision to a person, and have the answer on the trail.
+func ExampleTenant_Escalations() {
+	ctx := context.Background()
+	d, err := testkit.Clone("konstruct")
+	if err != nil {
+		log.Fatal(err)
+	}
+	k, err := konstruct.Open(ctx, konstruct.Config{DatabaseURL: d.URL("konstruct_app")})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer k.Close()
+	acme := k.Tenant(acmeID)
+	id, err := acme.Agent(supportID).LogEscalation(ctx, konstruct.Escalation{Reason: "a refund above the limit", To: "finance"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	if _, err := acme.Acknowledge(ctx, id, "ada"); err != nil {
+		log.Fatal(err)
+	}
+	if _, err := acme.Resolve(ctx, id, "ada", "refund it"); err != nil {
+		log.Fatal(err)
+	}
+	cases, err := acme.Escalations(ctx, konstruct.CaseFilter{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(cases[0].State, *cases[0].ResolvedBy, *cases[0].Decision)
+	// Output: resolved ada refund it
+}
