@@ -56,9 +56,12 @@ func TestImportRules(t *testing.T) {
 	}
 	forbid(imports, "audit", module+"/kb")
 	forbid(imports, "kb", module+"/audit")
-	for _, pure := range []string{"ledger", "extract", "chunk", "embed", "spool"} {
+	for _, pure := range []string{"ledger", "extract", "chunk", "embed", "spool", "shelf"} {
 		forbid(own, pure, database...)
 	}
+	// The law reads no event; what is exported is handed to export.
+	forbid(own, "law", module+"/audit", module+"/notary", module+"/kb", module+"/evidence")
+	forbid(own, "export", database...)
 	for who, list := range own {
 		switch path.Base(who) {
 		case "util", "utils", "common", "helpers", "models":
