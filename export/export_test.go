@@ -26,7 +26,22 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-func TestMain(m *testing.M) { testkit.Main(m) }
+func TestMain(m *testing.M) {
+	if url := os.Getenv("EXPORT_FROM"); url != "" {
+		child(url, os.Getenv("EXPORT_TO"))
+	}
+	testkit.Main(m)
+}
+
+// child is a process that exports until it is killed.
+func child(url, dir string) {
+	door, err := tenantdb.Open(context.Background(), url)
+	if err == nil {
+		_, _, err = export.To(context.Background(), of(door, tenantA), shelf.Folder(dir), export.Options{Tenant: tenantA, Format: "csv", PartEvents: 200})
+	}
+	fmt.Println(err)
+	os.Exit(1)
+}
 
 var (
 	tenantA = uuid.MustParse("11111111-1111-4111-8111-111111111111")
@@ -43,7 +58,12 @@ func of(door *tenantdb.Door, tenant uuid.UUID) export.Source {
 // trail is a database with events of every kind; n more are alike.
 func trail(t testing.TB, n int) *tenantdb.Door {
 	t.Helper()
-	door := testkit.Door(t)
+	return fill(t, testkit.Database(t), n)
+}
+
+func fill(t testing.TB, d *testkit.DB, n int) *tenantdb.Door {
+	t.Helper()
+	door := testkit.DoorOf(t, d)
 	agent := uuid.MustParse("aaaaaaaa-0000-4000-8000-00000000000a")
 	at := time.Date(2026, 11, 1, 10, 0, 0, 123456000, time.UTC)
 	events := []audit.Event{
@@ -280,6 +300,62 @@ func TestAnExportGoesOnWhereItWasLeft(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestAKilledExportGoesOn kills the process that exports, wherever it is, several times.
+func TestAKilledExportGoesOn(t *testing.T) {
+	d := testkit.Database(t)
+	door := fill(t, d, 9_995)
+	dir := t.TempDir()
+	before := 0
+	for kills := 1; kills <= 4; kills++ {
+		cmd := exec.CommandContext(t.Context(), os.Args[0])
+		cmd.Env = append(os.Environ(), "EXPORT_FROM="+d.URL("konstruct_app"), "EXPORT_TO="+dir)
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan error, 1)
+		go func() { ended <- cmd.Wait() }()
+		for done := false; !done; {
+			select {
+			case err := <-ended:
+				t.Fatalf("it ended before it was killed: %v", err)
+			case <-time.After(2 * time.Millisecond):
+				m, _, err := export.Read(t.Context(), shelf.Folder(dir))
+				done = err == nil && m != nil && len(m.Parts) >= before+3
+			}
+		}
+		if err := cmd.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		<-ended
+		m, _, err := export.Verify(t.Context(), shelf.Folder(dir))
+		if err != nil || m.Complete || len(m.Parts) < before+3 {
+			t.Fatalf("after kill %d: %+v, %v", kills, m, err)
+		}
+		before = len(m.Parts)
+	}
+	m, _, err := export.To(t.Context(), of(door, tenantA), shelf.Folder(dir), export.Options{Tenant: tenantA, Format: "csv", PartEvents: 200})
+	if err != nil || m.Events != 10_000 || len(m.Parts) != 50 {
+		t.Fatalf("%+v, %v", m, err)
+	}
+	seen := map[string]bool{}
+	for _, p := range m.Parts {
+		raw, err := os.ReadFile(filepath.Join(dir, p.Name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		rows, err := csv.NewReader(bytes.NewReader(raw)).ReadAll()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, row := range rows[1:] {
+			seen[row[0]] = true
+		}
+	}
+	if len(seen) != 10_000 {
+		t.Errorf("%d events are in the files", len(seen))
 	}
 }
 
