@@ -214,10 +214,12 @@ func (e Event) sameAsStored(ctx context.Context, tx pgx.Tx, tenant uuid.UUID) er
 		e.At = time.Time{}
 	}
 	var same bool
-	err := tx.QueryRow(ctx, `SELECT agent_id IS NOT DISTINCT FROM $3::uuid AND user_id IS NOT DISTINCT FROM $4::text AND action_type = $5::text
-	    AND input_summary IS NOT DISTINCT FROM $6::text AND output_summary IS NOT DISTINCT FROM $7::text
-	    AND latency_ms IS NOT DISTINCT FROM $8::int AND metadata = $9::jsonb AND created_at = coalesce($10::timestamptz, created_at)
-	  FROM audit_events WHERE id = $1::uuid AND tenant_id = $2::uuid`, e.args(nil, &tenant)...).Scan(&same)
+	// An erased field says nothing: a late retry of what was there is no other event.
+	err := tx.QueryRow(ctx, `SELECT (agent_id IS NOT DISTINCT FROM $3::uuid OR 1 = ANY (erased)) AND (user_id IS NOT DISTINCT FROM $4::text OR 2 = ANY (erased)) AND action_type = $5::text
+	    AND (input_summary IS NOT DISTINCT FROM $6::text OR 4 = ANY (erased)) AND (output_summary IS NOT DISTINCT FROM $7::text OR 5 = ANY (erased))
+	    AND (latency_ms IS NOT DISTINCT FROM $8::int OR 6 = ANY (erased)) AND (metadata = $9::jsonb OR 7 = ANY (erased)) AND created_at = coalesce($10::timestamptz, created_at)
+	  FROM audit_events, LATERAL (SELECT coalesce(array_agg(field), '{}') FROM audit_erasures x WHERE x.tenant_id = $2::uuid AND x.event_id = $1::uuid) x (erased)
+	 WHERE id = $1::uuid AND tenant_id = $2::uuid`, e.args(nil, &tenant)...).Scan(&same)
 	if err != nil {
 		return fmt.Errorf("audit: compare with the stored event: %w", err)
 	}

@@ -344,6 +344,34 @@ func many(n int) []uuid.UUID {
 	return ids
 }
 
+// TestALateRetryOfAnErasedEvent holds that it brings nothing back, and is no other event.
+func TestALateRetryOfAnErasedEvent(t *testing.T) {
+	o := open(t)
+	e := audit.Event{ID: uuid.New(), Action: "x", UserID: "ada", Input: "words", Output: "more", Metadata: []byte(`{"a":1}`), At: time.Now()}
+	for _, again := range []bool{false, true} {
+		if id, err := audit.Log(t.Context(), o.door, tenantA, e); err != nil || id != e.ID {
+			t.Fatalf("logged again (%t): %s, %v", again, id, err)
+		}
+		if !again {
+			if _, err := law.Erase(t.Context(), o.court(), tenantA, law.Erasure{Events: []uuid.UUID{e.ID}, Fields: []ledger.Field{ledger.UserID, ledger.InputSummary, ledger.Metadata}, Reason: "r"}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if ids, err := audit.LogBatch(t.Context(), o.door, tenantA, []audit.Event{e}); err != nil || ids[0] != e.ID {
+		t.Errorf("in a batch: %v, %v", ids, err)
+	}
+	if got := one[string](o, `SELECT concat_ws(' ', user_id, input_summary, output_summary, metadata) FROM audit_events WHERE id = $1`, e.ID); got != "more {}" {
+		t.Errorf("%q came back", got)
+	}
+	e.Output = "other"
+	if _, err := audit.Log(t.Context(), o.door, tenantA, e); !errors.Is(err, audit.ErrIDTaken) {
+		t.Errorf("another event of the same id: %v", err)
+	}
+	o.round()
+	o.honest()
+}
+
 func TestTwoErasuresAtOnceAreOne(t *testing.T) {
 	o := open(t)
 	court := o.court()
