@@ -153,23 +153,11 @@ func Escalations(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, f C
 	default:
 		return nil, &FieldError{"state", fmt.Sprintf("%.40q is none of open, acknowledged, resolved", f.State)}
 	}
-	if f.Limit == 0 {
-		f.Limit = 50
-	}
-	if f.Limit < 1 || f.Limit > MaxList {
-		return nil, &FieldError{"limit", fmt.Sprintf("%d is not between 1 and %d", f.Limit, MaxList)}
-	}
-	if err := inOrder(f.Since, f.Until); err != nil {
+	limit, after, id, err := page(f.Since, f.Until, f.Limit, f.After)
+	if err != nil {
 		return nil, err
 	}
-	var after any
-	var id uuid.UUID
-	if f.After != "" {
-		if after, id, err = readCursor(f.After); err != nil {
-			return nil, err
-		}
-	}
-	err = door.Query(ctx, tenant, casesSQL, []any{tenant, timeOrNil(f.Since), timeOrNil(f.Until), after, id, f.State, f.Limit}, func(rows pgx.Rows) error {
+	err = door.Query(ctx, tenant, casesSQL, []any{tenant, timeOrNil(f.Since), timeOrNil(f.Until), after, id, f.State, limit}, func(rows pgx.Rows) error {
 		cases, err = pgx.CollectRows(rows, scanCase)
 		return err
 	})

@@ -99,13 +99,35 @@ func Get(ctx context.Context, door *tenantdb.Door, tenant, id uuid.UUID) (e Stor
 }
 
 func (f Filter) sql(tenant uuid.UUID) (string, []any, error) {
-	if f.Limit == 0 {
-		f.Limit = 50
+	limit, err := listLimit(f.Limit)
+	if err != nil {
+		return "", nil, err
 	}
-	if f.Limit < 1 || f.Limit > MaxList {
-		return "", nil, &FieldError{"limit", fmt.Sprintf("%d is not between 1 and %d", f.Limit, MaxList)}
+	return f.query(tenant, limit, newest)
+}
+
+// listLimit is how many a list returns, of what was asked for.
+func listLimit(asked int) (int, error) {
+	if asked == 0 {
+		asked = 50
 	}
-	return f.query(tenant, f.Limit, newest)
+	if asked < 1 || asked > MaxList {
+		return 0, &FieldError{"limit", fmt.Sprintf("%d is not between 1 and %d", asked, MaxList)}
+	}
+	return asked, nil
+}
+
+// page checks what lists have in common: the time asked for, how many, and behind which cursor; at is nil without one.
+func page(since, until time.Time, asked int, after string) (limit int, at *pgtype.Timestamptz, id uuid.UUID, err error) {
+	if limit, err = listLimit(asked); err == nil {
+		err = inOrder(since, until)
+	}
+	if err != nil || after == "" {
+		return limit, nil, id, err
+	}
+	at = new(pgtype.Timestamptz)
+	*at, id, err = readCursor(after)
+	return limit, at, id, err
 }
 
 // query is the statement for so many events in a direction.

@@ -65,6 +65,11 @@ func (s *Sealed) Scan(rows pgx.Rows) error {
 	return nil
 }
 
+// Record is the event as an outsider is shown it, before any field is.
+func (s *Sealed) Record() ledger.Record {
+	return ledger.Record{TenantID: s.TenantID, ID: s.ID, CreatedAt: s.CreatedAt, RecordedAt: s.RecordedAt, Mode: s.Mode}
+}
+
 // gone is what Difference says of a seal whose event is not there.
 const gone = "was sealed and is gone"
 

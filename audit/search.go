@@ -31,23 +31,11 @@ func SearchText(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, w Wo
 	if err := checkText("text", w.Text, MaxName); err != nil {
 		return nil, err
 	}
-	if w.Limit == 0 {
-		w.Limit = 50
-	}
-	if w.Limit < 1 || w.Limit > MaxList {
-		return nil, &FieldError{"limit", fmt.Sprintf("%d is not between 1 and %d", w.Limit, MaxList)}
-	}
-	if err := inOrder(w.Since, w.Until); err != nil {
+	limit, after, id, err := page(w.Since, w.Until, w.Limit, w.After)
+	if err != nil {
 		return nil, err
 	}
-	var after any
-	var id uuid.UUID
-	if w.After != "" {
-		if after, id, err = readCursor(w.After); err != nil {
-			return nil, err
-		}
-	}
-	err = door.Query(ctx, tenant, wordsSQL, []any{tenant, w.Text, timeOrNil(w.Since), timeOrNil(w.Until), after, id, w.Limit}, func(rows pgx.Rows) error {
+	err = door.Query(ctx, tenant, wordsSQL, []any{tenant, w.Text, timeOrNil(w.Since), timeOrNil(w.Until), after, id, limit}, func(rows pgx.Rows) error {
 		events, err = pgx.CollectRows(rows, scanStored)
 		return err
 	})

@@ -47,7 +47,7 @@ func Prove(ctx context.Context, db *tenantdb.Evidence, tenant, event uuid.UUID, 
 		if err := tlog.CheckRecord(p, head.size, tlog.Hash(head.root), index, tlog.Hash(s.Leaf)); err != nil {
 			return fmt.Errorf("its seal is not leaf %d of the log: run `konstruct audit verify`", index)
 		}
-		rec := ledger.Record{TenantID: s.TenantID, ID: s.ID, CreatedAt: s.CreatedAt, RecordedAt: s.RecordedAt, Mode: s.Mode}
+		rec := s.Record()
 		rec.Show(&s.Values, &s.Salts, &s.Commitments, open)
 		tp := proof.TLogProof{Index: uint64(index), Checkpoint: []byte(note), ExtraData: rec.AppendBinary(tenant[:])}
 		for _, h := range p {

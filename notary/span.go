@@ -133,7 +133,7 @@ func (s *span) events(ctx context.Context, first int64, ids []uuid.UUID, hashes 
 		if row.Salts.Erased() != 0 {
 			erased = append(erased, id)
 		}
-		r := ledger.Record{TenantID: row.TenantID, ID: row.ID, CreatedAt: row.CreatedAt, RecordedAt: row.RecordedAt, Mode: row.Mode}
+		r := row.Record()
 		if err := w.Add(&r, &row.Values, &row.Salts, &row.Commitments); err != nil {
 			return nil, err
 		}
@@ -190,7 +190,7 @@ func (s *span) acts(ctx context.Context, acts map[uuid.UUID]bool, w *evidence.Wr
 		for i, h := range p {
 			proof[i] = ledger.Hash(h)
 		}
-		r := ledger.Record{TenantID: row.TenantID, ID: row.ID, CreatedAt: row.CreatedAt, RecordedAt: row.RecordedAt, Mode: row.Mode}
+		r := row.Record()
 		r.Show(&row.Values, &row.Salts, &row.Commitments, func(ledger.Field) bool { return true })
 		if err := w.Act(index, proof, &r); err != nil {
 			return err

@@ -59,10 +59,7 @@ type filterFlags struct {
 func (f filterFlags) filter() (audit.Filter, error) {
 	out := audit.Filter{AgentID: f.Agent, UserID: f.User, Action: f.Action, Metadata: audit.Metadata{}}
 	var err error
-	if out.Since, err = when("--since", f.Since); err != nil {
-		return out, err
-	}
-	if out.Until, err = when("--until", f.Until); err != nil {
+	if out.Since, out.Until, err = between(f.Since, f.Until); err != nil {
 		return out, err
 	}
 	for _, m := range f.Meta {
@@ -71,6 +68,14 @@ func (f filterFlags) filter() (audit.Filter, error) {
 		}
 	}
 	return out, nil
+}
+
+// between reads --since and --until.
+func between(since, until string) (from, to time.Time, err error) {
+	if from, err = when("--since", since); err == nil {
+		to, err = when("--until", until)
+	}
+	return from, to, err
 }
 
 func when(flag, s string) (time.Time, error) {

@@ -34,10 +34,7 @@ func (escalationsListCmd) Help() string {
 func (r escalationsListCmd) Run(ctx context.Context, a *app) error {
 	f := konstruct.CaseFilter{State: r.State, Limit: r.Limit, After: r.After}
 	var err error
-	if f.Since, err = when("--since", r.Since); err != nil {
-		return err
-	}
-	if f.Until, err = when("--until", r.Until); err != nil {
+	if f.Since, f.Until, err = between(r.Since, r.Until); err != nil {
 		return err
 	}
 	k, done, err := a.open(ctx)

@@ -93,10 +93,7 @@ func (r auditEvidenceCmd) filter() (f evidence.Filter, err error) {
 			return f, err
 		}
 	}
-	if f.Since, err = when("--since", r.Since); err != nil {
-		return f, err
-	}
-	f.Until, err = when("--until", r.Until)
+	f.Since, f.Until, err = between(r.Since, r.Until)
 	f.Since, f.Until = f.Since.UTC().Truncate(time.Microsecond), f.Until.UTC().Truncate(time.Microsecond)
 	return f, err
 }

@@ -102,10 +102,7 @@ func (auditSearchCmd) Help() string {
 func (r auditSearchCmd) Run(ctx context.Context, a *app) error {
 	w := audit.Words{Text: strings.Join(r.Text, " "), After: r.After, Limit: r.Limit}
 	var err error
-	if w.Since, err = when("--since", r.Since); err != nil {
-		return err
-	}
-	if w.Until, err = when("--until", r.Until); err != nil {
+	if w.Since, w.Until, err = between(r.Since, r.Until); err != nil {
 		return err
 	}
 	k, done, err := a.open(ctx)
@@ -145,10 +142,7 @@ func (auditStatsCmd) Help() string {
 func (r auditStatsCmd) Run(ctx context.Context, a *app) error {
 	f := audit.StatsFilter{By: r.By, AgentID: r.Agent, Action: r.Action}
 	var err error
-	if f.Since, err = when("--since", r.Since); err != nil {
-		return err
-	}
-	if f.Until, err = when("--until", r.Until); err != nil {
+	if f.Since, f.Until, err = between(r.Since, r.Until); err != nil {
 		return err
 	}
 	if r.Prices != "" {
