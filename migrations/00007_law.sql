@@ -130,14 +130,18 @@ BEGIN
   RETURN set_byte('\x00', 0, mask) || out;
 END $forget$;
 
+-- Whether a hold is in force and protects an event of its tenant's.
+CREATE FUNCTION public.audit_protects(h public.audit_holds, created_at timestamptz, agent_id uuid, user_id text, action_type text) RETURNS boolean
+  LANGUAGE sql IMMUTABLE RETURN (h).released_at IS NULL AND ((h).since IS NULL OR created_at >= (h).since) AND ((h).until IS NULL OR created_at < (h).until)
+    AND ((h).agent_id IS NULL OR agent_id = (h).agent_id) AND ((h).user_id IS NULL OR user_id = (h).user_id) AND ((h).action_type IS NULL OR action_type = (h).action_type);
+
 -- The first hold on any of these events, in words; NULL when there is none.
 CREATE FUNCTION public.audit_held(tenant uuid, events uuid[]) RETURNS text
   LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $held$
   SELECT format('event %s is under legal hold %s (%s)', e.id, h.id, h.reason)
     FROM public.audit_holds h JOIN public.audit_events e
-      ON (h.since IS NULL OR e.created_at >= h.since) AND (h.until IS NULL OR e.created_at < h.until) AND (h.agent_id IS NULL OR e.agent_id = h.agent_id)
-     AND (h.user_id IS NULL OR e.user_id = h.user_id) AND (h.action_type IS NULL OR e.action_type = h.action_type)
-   WHERE h.tenant_id = tenant AND e.tenant_id = tenant AND h.released_at IS NULL AND e.id = ANY (events) LIMIT 1
+      ON public.audit_protects(h, e.created_at, e.agent_id, e.user_id, e.action_type)
+   WHERE h.tenant_id = tenant AND e.tenant_id = tenant AND e.id = ANY (events) LIMIT 1
 $held$;
 
 -- Makes the tenant the session's, for this transaction, checks what every act needs, a reason and a tenant that is there, and
@@ -390,9 +394,7 @@ BEGIN
   SELECT array_agg(d.leaf ORDER BY d.leaf) FILTER (WHERE NOT d.kept), array_agg(d.id) FILTER (WHERE NOT d.kept), count(*) FILTER (WHERE d.kept), sum(d.size) FILTER (WHERE NOT d.kept)
     INTO leaves, events, held, bytes
     FROM (SELECT v.leaf, v.id, pg_column_size(e.*) + pg_column_size(s.*) AS size,
-                 EXISTS (SELECT FROM public.audit_holds h WHERE h.tenant_id = tenant AND h.released_at IS NULL
-                    AND (h.since IS NULL OR e.created_at >= h.since) AND (h.until IS NULL OR e.created_at < h.until) AND (h.agent_id IS NULL OR e.agent_id = h.agent_id)
-                    AND (h.user_id IS NULL OR e.user_id = h.user_id) AND (h.action_type IS NULL OR e.action_type = h.action_type)) AS kept
+                 EXISTS (SELECT FROM public.audit_holds h WHERE h.tenant_id = tenant AND public.audit_protects(h, e.created_at, e.agent_id, e.user_id, e.action_type)) AS kept
             FROM public.audit_leaves(tenant, begin, upto) v
             CROSS JOIN LATERAL (SELECT * FROM public.audit_seals s WHERE s.tenant_id = tenant AND s.event_id = v.id OFFSET 0) s
             CROSS JOIN LATERAL (SELECT * FROM public.audit_events e WHERE e.tenant_id = tenant AND e.id = v.id OFFSET 0) e
@@ -437,7 +439,7 @@ DO $grants$
 DECLARE f record;
 BEGIN
   FOR f IN SELECT p.oid::regprocedure AS name, p.proname = ANY ('{audit_erase,audit_decide,audit_pending,audit_require_two,audit_hold,audit_release,audit_list_holds,audit_retain,audit_list_retention,audit_retire,audit_retention_floor}') AS law
-             FROM pg_proc p WHERE p.pronamespace = 'public'::regnamespace AND p.proname = ANY ('{audit_erase,audit_decide,audit_pending,audit_require_two,audit_hold,audit_release,audit_list_holds,audit_retain,audit_list_retention,audit_retire,audit_retention_floor,audit_announce,audit_refuse_act,audit_field_name,audit_forget,audit_held,audit_act,audit_is_act,audit_record,audit_erase_now,audit_erase_user_now,audit_leaves}') LOOP
+             FROM pg_proc p WHERE p.pronamespace = 'public'::regnamespace AND p.proname = ANY ('{audit_erase,audit_decide,audit_pending,audit_require_two,audit_hold,audit_release,audit_list_holds,audit_retain,audit_list_retention,audit_retire,audit_retention_floor,audit_announce,audit_refuse_act,audit_field_name,audit_forget,audit_protects,audit_held,audit_act,audit_is_act,audit_record,audit_erase_now,audit_erase_user_now,audit_leaves}') LOOP
     EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', f.name);
     IF f.law THEN EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO konstruct_compliance', f.name); END IF;
   END LOOP;
@@ -450,7 +452,7 @@ DROP FUNCTION public.audit_retire(uuid, bigint, integer, text, boolean), public.
   public.audit_retention_floor(), public.audit_list_holds(uuid), public.audit_release(uuid, uuid, text), public.audit_hold(uuid, text, timestamptz, timestamptz, uuid, text, text),
   public.audit_require_two(uuid, text), public.audit_pending(uuid), public.audit_decide(uuid, uuid, boolean, text), public.audit_erase(uuid, uuid[], text, smallint[], text),
   public.audit_erase_user_now(uuid, text, smallint[], text, text, text), public.audit_erase_now(uuid, uuid[], smallint[], text, text, text, boolean),
-  public.audit_record(uuid, text, text, text, jsonb), public.audit_act(uuid, text), public.audit_held(uuid, uuid[]), public.audit_forget(bytea, smallint[]),
+  public.audit_record(uuid, text, text, text, jsonb), public.audit_act(uuid, text), public.audit_held(uuid, uuid[]), public.audit_protects(public.audit_holds, timestamptz, uuid, text, text), public.audit_forget(bytea, smallint[]),
   public.audit_field_name(smallint), public.audit_is_act(text), public.audit_announce(text, text);
 DROP TRIGGER audit_act ON public.audit_events;
 DROP FUNCTION public.audit_refuse_act();
