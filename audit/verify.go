@@ -3,6 +3,7 @@ package audit
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -128,7 +129,7 @@ func (o Rows) Verify(ctx context.Context, txs []pgx.Tx) (r Report, err error) {
 	if err := context.Cause(ctx); err != nil {
 		return r, fmt.Errorf("verify the trail: %w", err)
 	}
-	if err := o.unsealed(ctx, txs[0], missing, &r); err != nil {
+	if err := o.unsealed(ctx, txs, missing, &r); err != nil {
 		return r, fmt.Errorf("verify the trail: look for events without a seal: %w", err)
 	}
 	return r, nil
@@ -299,22 +300,33 @@ func (o Rows) sinceChunks(ctx context.Context, tx pgx.Tx) (all []chunk, err erro
 
 // unsealed finds events that have no seal: by counting first, which is quick, and by looking where the counts
 // do not agree. missing are the seals without an event that were found, by tenant.
-func (o Rows) unsealed(ctx context.Context, tx pgx.Tx, missing map[uuid.UUID]int64, r *Report) error {
-	rows, err := tx.Query(ctx, `SELECT tenant_id, coalesce(e.n, 0), coalesce(s.n, 0) FROM (SELECT tenant_id, count(*) AS n FROM audit_events WHERE $1::uuid IS NULL OR tenant_id = $1 GROUP BY tenant_id) e
-	  FULL JOIN (SELECT tenant_id, count(*) AS n FROM audit_seals WHERE $1::uuid IS NULL OR tenant_id = $1 GROUP BY tenant_id) s USING (tenant_id)`, o.Tenant)
-	if err != nil {
+func (o Rows) unsealed(ctx context.Context, txs []pgx.Tx, missing map[uuid.UUID]int64, r *Report) error {
+	var counted [2]map[uuid.UUID]int64
+	var failed [2]error
+	var group sync.WaitGroup
+	for i, table := range []string{"audit_events", "audit_seals"} {
+		if i < len(txs) {
+			group.Go(func() { counted[i], failed[i] = o.count(ctx, txs[i], table) })
+		} else {
+			group.Wait()
+			counted[i], failed[i] = o.count(ctx, txs[0], table)
+		}
+	}
+	group.Wait()
+	if err := errors.Join(failed[:]...); err != nil {
 		return err
 	}
-	var tenant uuid.UUID
-	var events, seals int64
+	events, seals, tx := counted[0], counted[1], txs[0]
 	var differ []uuid.UUID
-	if _, err := pgx.ForEachRow(rows, []any{&tenant, &events, &seals}, func() error {
-		if events+missing[tenant] != seals {
+	for tenant, n := range events {
+		if n+missing[tenant] != seals[tenant] {
 			differ = append(differ, tenant)
 		}
-		return nil
-	}); err != nil {
-		return err
+	}
+	for tenant, n := range seals {
+		if _, some := events[tenant]; !some && missing[tenant] != n {
+			differ = append(differ, tenant)
+		}
 	}
 	for _, tenant := range differ {
 		rows, err := tx.Query(ctx, `SELECT coalesce(e.id, s.event_id), e.id IS NULL FROM (SELECT id FROM audit_events WHERE tenant_id = $1) e
@@ -339,4 +351,17 @@ func (o Rows) unsealed(ctx context.Context, tx pgx.Tx, missing map[uuid.UUID]int
 		}
 	}
 	return nil
+}
+
+// count is how many rows each tenant has in a table.
+func (o Rows) count(ctx context.Context, tx pgx.Tx, table string) (map[uuid.UUID]int64, error) {
+	rows, err := tx.Query(ctx, `SELECT tenant_id, count(*) FROM `+table+` WHERE $1::uuid IS NULL OR tenant_id = $1 GROUP BY tenant_id`, o.Tenant)
+	if err != nil {
+		return nil, err
+	}
+	all := map[uuid.UUID]int64{}
+	var tenant uuid.UUID
+	var n int64
+	_, err = pgx.ForEachRow(rows, []any{&tenant, &n}, func() error { all[tenant] = n; return nil })
+	return all, err
 }

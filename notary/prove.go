@@ -115,18 +115,18 @@ func proven(r *reader, h head, index int64) (ledger.Hash, error) {
 
 // headCovering is the first signed head that a leaf is in.
 func headCovering(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, index int64) (head, string, error) {
-	rows, err := tx.Query(ctx, `SELECT `+ofHead+`, c.note FROM audit_checkpoints c JOIN audit_heads h USING (tenant_id, size, anchor)
-	  WHERE c.tenant_id = $1 AND c.size > $2 ORDER BY c.size, c.anchor LIMIT 1`, tenant, index)
-	if err != nil {
-		return head{}, "", err
-	}
-	return signedHead(rows)
+	return firstSigned(ctx, tx, `c.tenant_id = $1 AND c.size > $2 ORDER BY c.size, c.anchor`, tenant, index)
 }
 
 // lastSigned is a log's newest signed head, below an anchor of the super-log where one is given.
 func lastSigned(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, below int64) (h head, note string, err error) {
-	rows, err := tx.Query(ctx, `SELECT `+ofHead+`, c.note FROM audit_checkpoints c JOIN audit_heads h USING (tenant_id, size, anchor)
-	  WHERE c.tenant_id = $1 AND ($2 = 0 OR c.anchor < $2) ORDER BY c.size DESC, c.anchor DESC LIMIT 1`, tenant, below)
+	return firstSigned(ctx, tx, `c.tenant_id = $1 AND ($2 = 0 OR c.anchor < $2) ORDER BY c.size DESC, c.anchor DESC`, tenant, below)
+}
+
+// firstSigned is the first checkpoint of those asked for, with its head. It is chosen before heads are looked at: joined
+// first, all of a log's checkpoints and heads were read for one.
+func firstSigned(ctx context.Context, tx pgx.Tx, which string, args ...any) (h head, note string, err error) {
+	rows, err := tx.Query(ctx, `SELECT `+ofHead+`, c.note FROM (SELECT * FROM audit_checkpoints c WHERE `+which+` LIMIT 1) c JOIN audit_heads h USING (tenant_id, size, anchor)`, args...)
 	if err != nil {
 		return h, "", err
 	}
@@ -204,12 +204,7 @@ type superTree struct {
 }
 
 func openSuper(ctx context.Context, tx pgx.Tx, size int64) (*superTree, error) {
-	rows, err := tx.Query(ctx, `SELECT `+ofHead+`, c.note FROM audit_checkpoints c JOIN audit_heads h USING (tenant_id, size, anchor)
-	  WHERE c.tenant_id = $1 AND ($2 = 0 OR c.size = $2) ORDER BY c.size DESC LIMIT 1`, Operator, size)
-	if err != nil {
-		return nil, err
-	}
-	h, note, err := signedHead(rows)
+	h, note, err := firstSigned(ctx, tx, `c.tenant_id = $1 AND ($2 = 0 OR c.size = $2) ORDER BY c.size DESC`, Operator, size)
 	if err != nil {
 		return nil, err
 	}

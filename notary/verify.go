@@ -2,8 +2,10 @@ package notary
 
 import (
 	"context"
+	"crypto/aes"
+	"crypto/cipher"
 	"crypto/rand"
-	"crypto/sha256"
+	"crypto/subtle"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -72,7 +74,7 @@ type verification struct {
 	keys        []datedKey
 	scanned     place // how far the notary has put seals in order
 	since       place
-	secret      [16]byte
+	secret      cipher.Block
 	name        string
 	super       head
 	kept        string               // the checkpoint outside
@@ -82,18 +84,20 @@ type verification struct {
 	superSigned int64                // size of the super-log's last signed checkpoint
 }
 
-// sum is a hash of a set of leaves, whatever order they come in: the sum of keyed hashes. Nobody who does not
-// know the key, which is drawn for each verification, can make two sets of one sum.
-type sum [4]uint64
+// sum is a hash of a set of leaves, whatever order they come in: the sum of their CBC-MACs, a pseudorandom function of
+// messages that all have one length. Nobody who does not know the key, which is drawn for each verification, can make two sets of one sum.
+type sum [2]uint64
 
-func (s *sum) add(key *[16]byte, id []byte, leaf *ledger.Hash) {
-	var b [64]byte
-	copy(b[:], key[:])
-	copy(b[16:], id)
-	copy(b[32:], leaf[:])
-	h := sha256.Sum256(b[:])
+func (s *sum) add(key cipher.Block, id []byte, leaf *ledger.Hash) {
+	var b [aes.BlockSize]byte
+	copy(b[:], id)
+	key.Encrypt(b[:], b[:])
+	subtle.XORBytes(b[:], b[:], leaf[:16])
+	key.Encrypt(b[:], b[:])
+	subtle.XORBytes(b[:], b[:], leaf[16:])
+	key.Encrypt(b[:], b[:])
 	for i := range s {
-		s[i] += binary.LittleEndian.Uint64(h[8*i:])
+		s[i] += binary.LittleEndian.Uint64(b[8*i:])
 	}
 }
 
@@ -107,19 +111,21 @@ func (s *sum) join(o *sum) {
 // with the copy outside. It is read-only; memory stays flat.
 func Verify(ctx context.Context, db *tenantdb.Evidence, o Verification) (*Verified, error) {
 	v := &verification{Verification: o, logSums: map[uuid.UUID]*sum{}}
-	if _, err := rand.Read(v.secret[:]); err != nil {
+	var secret [16]byte
+	_, _ = rand.Read(secret[:]) // it never fails
+	var err error
+	if v.secret, err = aes.NewCipher(secret[:]); err != nil {
 		return nil, err
 	}
 	told := o.Found
 	v.Found = func(f audit.Finding) { v.mu.Lock(); defer v.mu.Unlock(); told(f) }
 	if o.Outside != nil && o.Tenant == nil {
 		// Before the database is looked at: it can't be behind what was kept then.
-		var err error
 		if v.kept, _, err = o.Outside.Load(ctx); err != nil {
 			return nil, fmt.Errorf("verify: read the checkpoint kept outside: %w", err)
 		}
 	}
-	err := db.Snapshots(ctx, 2, func(txs []pgx.Tx) error {
+	err = db.Snapshots(ctx, 2, func(txs []pgx.Tx) error {
 		if err := v.prepare(ctx, txs[0]); err != nil {
 			return err
 		}
@@ -212,7 +218,7 @@ func (v *verification) each(worker int, s *audit.Sealed) {
 		v.waiting[worker]++
 		return
 	}
-	v.sumOf(v.sums[worker], s.TenantID).add(&v.secret, s.ID[:], &s.Leaf)
+	v.sumOf(v.sums[worker], s.TenantID).add(v.secret, s.ID[:], &s.Leaf)
 }
 
 func (v *verification) sumOf(sums map[uuid.UUID]*sum, tenant uuid.UUID) *sum {

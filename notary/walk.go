@@ -209,7 +209,7 @@ func (w *walk) tile(ctx context.Context, t *tileRow, heads []headRead) ([]headRe
 				w.deleted++
 				continue
 			}
-			w.sum.add(&w.v.secret, t.ids[16*i:16*i+16], &leaf)
+			w.sum.add(w.v.secret, t.ids[16*i:16*i+16], &leaf)
 		}
 	}
 	if n < ledger.TileWidth {
