@@ -1,13 +1,13 @@
 package audit
 
 import (
+	"cmp"
 	"context"
 	"fmt"
-	"strings"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
 
 	"github.com/konstruct/konstruct/tenantdb"
 )
@@ -46,82 +46,125 @@ type Prices map[string]struct {
 // MaxGroups is how many groups one answer has at most: the largest.
 const MaxGroups = 1000
 
-// groups are what events can be grouped by.
-var groups = map[string]string{
-	"day": `CASE WHEN isfinite(created_at) THEN (created_at AT TIME ZONE 'UTC')::date END`, "agent": `agent_id`, "model": `metadata->>'gen_ai.request.model'`, "action": `action_type`,
+// figuresKey tells groups apart; what is not asked for is zero.
+type figuresKey struct {
+	day              time.Time
+	agent            uuid.UUID
+	model, action    string
+	noDay            bool // the event's time is no instant
+	noAgent, noModel bool
 }
 
-// tokens is a count of tokens; what is no sensible number counts nothing.
-func tokens(key string) string {
-	return fmt.Sprintf(`coalesce(sum(CASE WHEN jsonb_typeof(metadata->'%[1]s') = 'number' AND (metadata->'%[1]s')::numeric BETWEEN 0 AND 1e9 THEN (metadata->'%[1]s')::numeric END), 0)::bigint`, key)
+// figures gathers a group.
+type figures struct {
+	Figures
+	latencies []int32
 }
 
-// Stats counts events, and says their latencies, tokens and cost.
-func Stats(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, f StatsFilter) (all []Figures, err error) {
+// Stats counts events, and says their latencies, tokens and cost. Days that have passed are counted once and kept; what an
+// erasure or retention takes from a day is taken from its figures with it.
+func Stats(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, f StatsFilter) ([]Figures, error) {
 	if err := inOrder(f.Since, f.Until); err != nil {
 		return nil, err
 	}
-	asked := map[string]bool{}
-	for _, by := range f.By {
-		if groups[by] == "" {
-			return nil, &FieldError{"by", fmt.Sprintf("%.40q is none of day, agent, model, action", by)}
+	var by struct{ day, agent, model, action bool }
+	for _, what := range f.By {
+		asked := map[string]*bool{"day": &by.day, "agent": &by.agent, "model": &by.model, "action": &by.action}[what]
+		if asked == nil {
+			return nil, &FieldError{"by", fmt.Sprintf("%.40q is none of day, agent, model, action", what)}
 		}
-		asked[by] = true
+		*asked = true
 	}
-	var columns, keys []string
-	for _, by := range []string{"day", "agent", "model", "action"} {
-		column := groups[by]
-		if !asked[by] {
-			column = map[string]string{"day": "NULL::date", "agent": "NULL::uuid", "model": "NULL::text", "action": "NULL::text"}[by]
-		} else {
-			keys = append(keys, fmt.Sprint(len(columns)+1))
+	groups := map[figuresKey]*figures{}
+	d := days{door: door, tenant: tenant, each: func(p *part) {
+		if f.Action != "" && p.action != f.Action || f.AgentID != uuid.Nil && (p.agent == nil || *p.agent != f.AgentID) {
+			return
 		}
-		columns = append(columns, column)
-	}
-	where, args := "tenant_id = $1", []any{tenant}
-	and := func(condition string, v any) {
-		args = append(args, v)
-		where += fmt.Sprintf(" AND "+condition, len(args))
-	}
-	if !f.Since.IsZero() {
-		and("created_at >= $%d", f.Since)
-	}
-	if !f.Until.IsZero() {
-		and("created_at < $%d", f.Until)
-	}
-	if f.AgentID != uuid.Nil {
-		and("agent_id = $%d", f.AgentID)
-	}
-	if f.Action != "" {
-		and("action_type = $%d", f.Action)
-	}
-	sql := `SELECT ` + strings.Join(columns, ", ") + `, count(*), count(*) FILTER (WHERE metadata ? 'error.type'), percentile_disc('{0.5,0.95,0.99}'::float8[]) WITHIN GROUP (ORDER BY latency_ms), ` +
-		tokens("gen_ai.usage.input_tokens") + `, ` + tokens("gen_ai.usage.output_tokens") + ` FROM audit_events WHERE ` + where
-	if len(keys) > 0 {
-		sql += ` GROUP BY ` + strings.Join(keys, ", ")
-	}
-	sql += fmt.Sprintf(` ORDER BY 1 DESC NULLS LAST, 5 DESC LIMIT %d`, MaxGroups)
-	err = door.Query(ctx, tenant, sql, args, func(rows pgx.Rows) error {
-		all, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (g Figures, err error) {
-			var latency []*int32
-			if err := row.Scan(&g.Day, &g.AgentID, &g.Model, &g.Action, &g.Events, &g.Errors, &latency, &g.InputTokens, &g.OutputTokens); err != nil {
-				return g, err
+		var k figuresKey
+		if k.noDay = by.day && p.day == nil; by.day && !k.noDay {
+			k.day = *p.day
+		}
+		if k.noAgent = by.agent && p.agent == nil; by.agent && !k.noAgent {
+			k.agent = *p.agent
+		}
+		if k.noModel = by.model && p.model == nil; by.model && !k.noModel {
+			k.model = *p.model
+		}
+		if by.action {
+			k.action = p.action
+		}
+		at := groups[k]
+		if at == nil {
+			at = &figures{}
+			if by.day {
+				at.Day = p.day
 			}
-			if len(latency) == 3 {
-				g.P50, g.P95, g.P99 = latency[0], latency[1], latency[2]
+			if by.agent {
+				at.AgentID = p.agent
 			}
-			if g.Model != nil {
-				if p, ok := f.Prices[*g.Model]; ok {
-					cost := (float64(g.InputTokens)*p.Input + float64(g.OutputTokens)*p.Output) / 1e6
-					g.Cost = &cost
-				}
+			if by.model {
+				at.Model = p.model
 			}
-			return g, nil
-		})
-		return err
-	})
-	if err != nil {
+			if by.action {
+				at.Action = &k.action
+			}
+			groups[k] = at
+		}
+		at.Events, at.Errors, at.InputTokens, at.OutputTokens = at.Events+p.events, at.Errors+p.errors, at.InputTokens+p.inputTokens, at.OutputTokens+p.outputTokens
+		at.latencies = append(at.latencies, p.latencies...)
+	}}
+	if err := d.read(ctx, f.Since, f.Until); err != nil {
 		return nil, fmt.Errorf("audit: count events: %w", err)
 	}
-	return all, nil
+	if len(f.By) == 0 && len(groups) == 0 {
+		groups[figuresKey{}] = &figures{}
+	}
+	var all []Figures
+	for _, g := range groups {
+		all = append(all, g.done(f.Prices))
+	}
+	slices.SortFunc(all, newestAndLargest)
+	return all[:min(len(all), MaxGroups)], nil
+}
+
+// done sets what follows from all of a group's events.
+func (g *figures) done(prices Prices) Figures {
+	if n := len(g.latencies); n > 0 {
+		slices.Sort(g.latencies)
+		at := func(percent int) *int32 { ms := g.latencies[(n*percent+99)/100-1]; return &ms }
+		g.P50, g.P95, g.P99 = at(50), at(95), at(99)
+	}
+	if g.Model != nil {
+		if p, ok := prices[*g.Model]; ok {
+			cost := (float64(g.InputTokens)*p.Input + float64(g.OutputTokens)*p.Output) / 1e6
+			g.Cost = &cost
+		}
+	}
+	return g.Figures
+}
+
+// newestAndLargest orders groups by day, the newest first, and by their events, most first; the rest is for answers that stay the same.
+func newestAndLargest(a, b Figures) int {
+	text := func(s *string) string {
+		if s == nil {
+			return ""
+		}
+		return *s
+	}
+	id := func(u *uuid.UUID) string {
+		if u == nil {
+			return ""
+		}
+		return string(u[:])
+	}
+	day := 0
+	switch {
+	case a.Day != nil && b.Day != nil:
+		day = b.Day.Compare(*a.Day)
+	case a.Day != nil:
+		day = -1
+	case b.Day != nil:
+		day = 1
+	}
+	return cmp.Or(day, cmp.Compare(b.Events, a.Events), cmp.Compare(text(a.Model), text(b.Model)), cmp.Compare(text(a.Action), text(b.Action)), cmp.Compare(id(a.AgentID), id(b.AgentID)))
 }

@@ -64,6 +64,7 @@ func seeded(t *testing.T) (*testkit.DB, *pgx.Conn, []string) {
 			`INSERT INTO audit_retention (tenant_id, action_type, keep, set_by) VALUES ($1, '', '1 year', '')`,
 			`INSERT INTO audit_gone (tenant_id, first, record_id, bits) VALUES ($1, 0, gen_random_uuid(), '')`,
 			`INSERT INTO audit_two_people (tenant_id, set_by) VALUES ($1, '')`,
+			`INSERT INTO audit_days (tenant_id, day, part, action_type, events, errors, input_tokens, output_tokens, latencies) VALUES ($1, '2026-01-01', 1, '` + secret + `', 1, 0, 0, 0, '{}')`,
 			`INSERT INTO audit_requests (tenant_id, id, events, fields, reason, requested_by) VALUES ($1, gen_random_uuid(), '{}', '{4}', '` + secret + `', '')`,
 		} {
 			if _, err := super.Exec(t.Context(), sql, tenant); err != nil {
@@ -270,7 +271,7 @@ func TestNothingIsRevealedSideways(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d := cmp.Diff([]string{"audit_find_run", "audit_find_words", "audit_words", "konstruct_schema"}, got); d != "" {
+	if d := cmp.Diff([]string{"audit_count_days", "audit_figures", "audit_find_run", "audit_find_words", "audit_words", "konstruct_schema"}, got); d != "" {
 		t.Errorf("what the app may run (-want +got):\n%s", d)
 	}
 }

@@ -13,6 +13,7 @@ var scrubSQL = []step{
 	{"the events and their indexes", `VACUUM (FULL, ANALYZE) public.audit_events`},
 	{"the seals and their indexes", `VACUUM (FULL, ANALYZE) public.audit_seals`},
 	{"requests for erasure", `VACUUM (FULL, ANALYZE) public.audit_requests`},
+	{"figures of days", `VACUUM (FULL, ANALYZE) public.audit_days`},
 	{"holds", `VACUUM (FULL, ANALYZE) public.audit_holds`},
 }
 

@@ -6,7 +6,7 @@ WITH tenant_tables AS (
 expected (relname, privileges) AS (VALUES
   ('audit_events', 'INSERT,SELECT'), ('audit_seals', ''), ('audit_logs', ''), ('audit_adoptions', ''),
   ('audit_epochs', ''), ('audit_tiles', ''), ('audit_heads', ''), ('audit_checkpoints', ''), ('audit_witnesses', ''), ('audit_keys', ''),
-  ('audit_erasures', 'SELECT'), ('audit_holds', ''), ('audit_retention', ''), ('audit_gone', ''), ('audit_two_people', ''), ('audit_requests', ''),
+  ('audit_erasures', 'SELECT'), ('audit_holds', ''), ('audit_retention', ''), ('audit_gone', ''), ('audit_two_people', ''), ('audit_requests', ''), ('audit_days', 'SELECT'),
   ('kb_documents', 'DELETE,INSERT,SELECT,UPDATE'), ('kb_chunks', 'DELETE,INSERT,SELECT,UPDATE'),
   ('kb_sources', 'DELETE,INSERT,SELECT,UPDATE'), ('kb_passages', 'DELETE,INSERT,SELECT,UPDATE')),
 me AS (SELECT * FROM pg_roles WHERE rolname = current_user)
@@ -32,7 +32,7 @@ SELECT check_name, coalesce(found, 'missing'), wanted, fix FROM (
     (SELECT CASE g.tgenabled WHEN 'A' THEN 'always' WHEN 'D' THEN 'disabled' ELSE 'not always' END FROM pg_trigger g
       WHERE g.tgrelid = to_regclass('public.' || w.relname) AND g.tgname = w.tgname), 'always',
     format('ALTER TABLE %I ENABLE ALWAYS TRIGGER %I', w.relname, w.tgname)
-    FROM (VALUES ('audit_events', 'audit_seal'), ('audit_events', 'audit_refuse'), ('audit_events', 'audit_act'), ('audit_seals', 'audit_refuse'), ('audit_logs', 'audit_refuse'),
+    FROM (VALUES ('audit_events', 'audit_seal'), ('audit_events', 'audit_refuse'), ('audit_events', 'audit_act'), ('audit_events', 'audit_forget_days_changed'), ('audit_events', 'audit_forget_days_deleted'), ('audit_seals', 'audit_refuse'), ('audit_logs', 'audit_refuse'),
       ('audit_epochs', 'audit_refuse'), ('audit_tiles', 'audit_refuse'), ('audit_heads', 'audit_refuse'), ('audit_checkpoints', 'audit_refuse'),
       ('audit_witnesses', 'audit_refuse'), ('audit_keys', 'audit_refuse')) w (relname, tgname)
   UNION ALL SELECT 21, 'function ' || w.name, (SELECT CASE WHEN p.proowner = (SELECT relowner FROM pg_class WHERE oid = to_regclass('public.audit_seals'))
@@ -40,7 +40,7 @@ SELECT check_name, coalesce(found, 'missing'), wanted, fix FROM (
       FROM pg_proc p WHERE p.oid = to_regproc('public.' || w.name)), w.definer || 'search_path=pg_catalog, pg_temp', 'konstruct migrate up'
     FROM (VALUES ('audit_seal', 'security definer, '), ('audit_refuse', ''), ('audit_refuse_act', ''), ('konstruct_schema', 'security definer, '), ('audit_begin_epoch', 'security definer, '),
       ('audit_erase', 'security definer, '), ('audit_decide', 'security definer, '), ('audit_hold', 'security definer, '), ('audit_release', 'security definer, '),
-      ('audit_retain', 'security definer, '), ('audit_retire', 'security definer, '), ('audit_erase_now', ''), ('audit_record', '')) w (name, definer)
+      ('audit_retain', 'security definer, '), ('audit_retire', 'security definer, '), ('audit_count_days', 'security definer, '), ('audit_figures', ''), ('audit_erase_now', ''), ('audit_record', '')) w (name, definer)
   UNION ALL SELECT 22, 'event trigger ' || g, coalesce((SELECT CASE evtenabled WHEN 'A' THEN 'always' WHEN 'D' THEN 'disabled' ELSE 'not always' END FROM pg_event_trigger WHERE evtname = g), 'absent'),
     coalesce((SELECT 'always' FROM pg_event_trigger WHERE evtname = g), 'absent'),
     'konstruct migrate guard' FROM unnest('{audit_guard_ddl,audit_guard_drop}'::text[]) g

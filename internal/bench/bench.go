@@ -71,6 +71,9 @@ func (b *Bench) lay(ctx context.Context) error {
 	if err := migrations.Up(ctx, b.url("konstruct_owner"), func(int64, int64) {}); err != nil {
 		return err
 	}
+	if err := migrations.Guard(ctx, b.Cluster.SuperuserURL(devpg.Database)); err != nil {
+		return err
+	}
 	conn, err := pgx.Connect(ctx, b.url("konstruct_owner"))
 	if err != nil {
 		return err

@@ -1,0 +1,185 @@
+package audit
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/konstruct/konstruct/tenantdb"
+)
+
+// part is what the events of one day, agent, model and action come to.
+type part struct {
+	day                                       *time.Time
+	agent                                     *uuid.UUID
+	model                                     *string
+	action                                    string
+	events, errors, inputTokens, outputTokens int64
+	latencies                                 []int32 // ascending
+}
+
+// days reads figures, of whole days that have passed as they were counted once, of others from their events.
+type days struct {
+	door   *tenantdb.Door
+	tenant uuid.UUID
+	each   func(*part)
+}
+
+const (
+	worthCounting = 2000 // events in days not yet counted; fewer are read again each time
+	countAtOnce   = 31   // days, while acts of the law wait
+	maxDays       = 4000 // of a question; a trail whose times lie all over has more
+)
+
+// read calls each for every part of the events in [since, until); the zero time has no bound.
+func (d *days) read(ctx context.Context, since, until time.Time) error {
+	from, to := wholeDays(since, until, time.Now())
+	if !from.Before(to) {
+		return d.direct(ctx, since, until)
+	}
+	counts, err := d.count(ctx, from, to)
+	if err != nil {
+		return err
+	}
+	if len(counts) > maxDays {
+		return d.direct(ctx, since, until)
+	}
+	if err := d.counted(ctx, from, to, counts); err != nil {
+		return err
+	}
+	if err := d.renew(ctx, counts); err != nil {
+		return err
+	}
+	if since.IsZero() || since.Before(from) { // what lies before the first whole day
+		if err := d.direct(ctx, since, from); err != nil {
+			return err
+		}
+	}
+	return d.direct(ctx, to, until)
+}
+
+// firstDay is the earliest that is counted; what lies before it is no time of an agent's.
+var firstDay = time.Date(1970, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// wholeDays are the days that lie in [since, until) and have passed: from the first, up to the one behind the last.
+func wholeDays(since, until, now time.Time) (from, to time.Time) {
+	const day = 24 * time.Hour
+	from, to = firstDay, now.UTC().Truncate(day)
+	if !since.IsZero() {
+		if from = since.UTC().Truncate(day); from.Before(since) {
+			from = from.Add(day)
+		}
+	}
+	if !until.IsZero() && until.Before(to) {
+		to = until.UTC().Truncate(day)
+	}
+	return from, to
+}
+
+// count is how many events each day has: by the index alone.
+func (d *days) count(ctx context.Context, from, to time.Time) (map[time.Time]int64, error) {
+	counts := map[time.Time]int64{}
+	var day time.Time
+	var n int64
+	err := d.door.Query(ctx, d.tenant, `SELECT (created_at AT TIME ZONE 'UTC')::date, count(*) FROM audit_events WHERE tenant_id = $1 AND created_at >= $2 AND created_at < $3 GROUP BY 1`,
+		[]any{d.tenant, from, to}, func(rows pgx.Rows) error {
+			_, err := pgx.ForEachRow(rows, []any{&day, &n}, func() error { counts[day] = n; return nil })
+			return err
+		})
+	return counts, err
+}
+
+const partColumns = `day, agent_id, model, action_type, events, errors, input_tokens, output_tokens, latencies`
+
+// counted passes on the counted days that still have as many events as when they were counted, and takes them out of counts.
+func (d *days) counted(ctx context.Context, from, to time.Time, counts map[time.Time]int64) error {
+	var parts []part // of one day
+	pass := func() {
+		n := int64(0)
+		for i := range parts {
+			n += parts[i].events
+		}
+		if len(parts) > 0 && counts[*parts[0].day] == n {
+			delete(counts, *parts[0].day)
+			for i := range parts {
+				d.each(&parts[i])
+			}
+		}
+		parts = parts[:0]
+	}
+	err := d.parts(ctx, `SELECT `+partColumns+` FROM audit_days WHERE tenant_id = $1 AND day >= $2 AND day < $3 ORDER BY day, part`, []any{d.tenant, from, to}, func(p part) {
+		if len(parts) > 0 && !parts[0].day.Equal(*p.day) {
+			pass()
+		}
+		parts = append(parts, p)
+	})
+	pass()
+	return err
+}
+
+// renew counts the days that are left, where it is worth it, and passes them on.
+func (d *days) renew(ctx context.Context, counts map[time.Time]int64) error {
+	var left []time.Time
+	var events int64
+	for day, n := range counts {
+		left, events = append(left, day), events+n
+	}
+	slices.SortFunc(left, time.Time.Compare)
+	if events >= worthCounting {
+		for some := range slices.Chunk(left, countAtOnce) {
+			err := d.door.Tx(ctx, d.tenant, func(ctx context.Context, tx pgx.Tx) error {
+				_, err := tx.Exec(ctx, `SELECT audit_count_days($1)`, some)
+				return err
+			})
+			if readOnly(err) {
+				break
+			}
+			if err != nil {
+				return err
+			}
+			if err := d.counted(ctx, some[0], some[len(some)-1].AddDate(0, 0, 1), counts); err != nil {
+				return err
+			}
+		}
+	}
+	// Too few to be worth it, or events came in between.
+	left = slices.DeleteFunc(left, func(day time.Time) bool { _, there := counts[day]; return !there })
+	if len(left) == 0 {
+		return nil
+	}
+	return d.parts(ctx, `SELECT f.* FROM unnest($1::date[]) u CROSS JOIN LATERAL audit_figures(u::timestamp AT TIME ZONE 'UTC', (u::timestamp + interval '1 day' - interval '1 microsecond') AT TIME ZONE 'UTC') f`,
+		[]any{left}, func(p part) { d.each(&p) })
+}
+
+// readOnly reports whether the database is one that is only read, a standby.
+func readOnly(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && pg.Code == "25006"
+}
+
+// direct reads the events of [since, until) themselves.
+func (d *days) direct(ctx context.Context, since, until time.Time) error {
+	if !until.IsZero() {
+		until = until.Add(-time.Nanosecond).Truncate(time.Microsecond) // the last instant that the database knows before it
+	}
+	return d.parts(ctx, `SELECT * FROM audit_figures($1, $2)`, []any{timeOrNil(since), timeOrNil(until)}, func(p part) { d.each(&p) })
+}
+
+func (d *days) parts(ctx context.Context, sql string, args []any, each func(part)) error {
+	return d.door.Query(ctx, d.tenant, sql, args, func(rows pgx.Rows) error {
+		defer rows.Close()
+		for rows.Next() {
+			var p part
+			if err := rows.Scan(&p.day, &p.agent, &p.model, &p.action, &p.events, &p.errors, &p.inputTokens, &p.outputTokens, &p.latencies); err != nil {
+				return err
+			}
+			each(p)
+		}
+		return rows.Err()
+	})
+}
