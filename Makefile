@@ -38,6 +38,7 @@ fuzz: setup ## fuzz the leaf encoder, checkpoints, proofs and bundles, the reade
 	go test -run '^$$' -fuzz FuzzHTML -fuzztime 1m -fuzzminimizetime 1x ./extract
 	go test -run '^$$' -fuzz FuzzMarkdown -fuzztime 1m -fuzzminimizetime 1x ./extract
 	go test -run '^$$' -fuzz FuzzPDF -fuzztime 1m -fuzzminimizetime 1x ./extract
+	go test -run '^$$' -fuzz FuzzFormats -fuzztime 1m -fuzzminimizetime 1x ./extract
 	go test -run '^$$' -fuzz FuzzSplit -fuzztime 1m -fuzzminimizetime 1x ./chunk
 	go test -run '^$$' -fuzz FuzzRecovery -fuzztime 1m -fuzzminimizetime 1x ./spool
 	go test -run '^$$' -fuzz FuzzRecord -fuzztime 1m -fuzzminimizetime 1x ./audit

@@ -70,6 +70,7 @@ type unit struct {
 	tokens     int
 	page       int
 	glue       string // what stands between it and the one before
+	head       string // the first row of the table that it is a row of
 }
 
 type heading struct {
@@ -173,9 +174,13 @@ func (s *splitter) block(b extract.Block) {
 	if b.Kind == extract.Paragraph {
 		glue = "\n\n"
 	}
+	pieces := units(b)
+	if (b.Kind == extract.Code || b.Kind == extract.Row) && s.count(b.Text) <= s.budget { // whole, where it fits
+		pieces = func(yield func(string) bool) { yield(b.Text) }
+	}
 	at := 0
-	for text := range units(b) {
-		u := unit{text: text, page: b.Page, glue: glue}
+	for text := range pieces {
+		u := unit{text: text, page: b.Page, glue: glue, head: b.Head}
 		u.start, u.end = b.Place(at, at+len(text))
 		at += len(text)
 		glue = ""
@@ -230,7 +235,7 @@ func (s *splitter) fit(u unit) {
 	}
 	for from := 0; len(tokens) > 0 && !s.stopped; {
 		n, to := s.cut(tokens, from, len(u.text))
-		piece := unit{text: strings.TrimSpace(u.text[from:to]), page: u.page, glue: u.glue}
+		piece := unit{text: strings.TrimSpace(u.text[from:to]), page: u.page, glue: u.glue, head: u.head}
 		// A word cut apart can have other tokens than the whole had.
 		for piece.tokens = s.count(piece.text); piece.tokens > s.budget && n > 1; piece.tokens = s.count(piece.text) {
 			n, to = s.cut(tokens[:n*3/4+1], from, tokens[n*3/4].End)
@@ -271,6 +276,7 @@ func (s *splitter) add(u unit) {
 	if s.tokens+u.tokens > s.budget {
 		s.emit()
 		s.overlap(s.budget - u.tokens)
+		s.repeat(u)
 	}
 	s.units, s.tokens, s.fresh = append(s.units, u), s.tokens+u.tokens, true
 }
@@ -283,6 +289,25 @@ func (s *splitter) overlap(room int) {
 		tokens += s.units[keep].tokens
 	}
 	s.units, s.tokens = slices.Clone(s.units[keep:]), tokens
+}
+
+// repeat puts a table's first row before a chunk that begins inside the table, where there is room: without it cells mean little.
+func (s *splitter) repeat(u unit) {
+	if u.head == "" {
+		return
+	}
+	head := unit{text: squeeze(u.head), page: u.page, glue: "\n", start: u.start, end: u.start}
+	if head.tokens = s.count(head.text); head.tokens > s.budget/4 || head.tokens+u.tokens > s.budget {
+		return
+	}
+	s.overlap(s.budget - u.tokens - head.tokens)
+	if len(s.units) > 0 {
+		if s.units[0].text == head.text {
+			return
+		}
+		head.start, head.end, head.page = s.units[0].start, s.units[0].start, s.units[0].page
+	}
+	s.units, s.tokens = append([]unit{head}, s.units...), s.tokens+head.tokens
 }
 
 // emit yields what was gathered, if any of it is new.

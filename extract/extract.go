@@ -7,11 +7,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"strings"
-
-	"github.com/gabriel-vasile/mimetype"
+	"time"
 )
 
 // Kind says what a block is.
@@ -32,9 +30,12 @@ type Block struct {
 	Level int    // of a heading, 1 to 6
 	Text  string // what it says: UTF-8, no markup; only code keeps its line breaks, elsewhere they are spaces
 	// Start and End are where it stands: bytes into the file decoded to UTF-8 (which are the file's own
-	// bytes when it is UTF-8), or for a PDF bytes into the text of all its pages.
+	// bytes when it is UTF-8), for a PDF bytes into the text of all its pages, and where the file is packed (Office, e-books, mail) bytes
+	// into the texts of all blocks, a line each.
 	Start, End int
-	Page       int // from 1 where the file has pages, otherwise 0
+	Page       int // page, slide, sheet or chapter, from 1; 0 where the file has none
+	// Head is the first row of a table, of each row behind it.
+	Head string
 	// Term is what the block explains, inside a definition list; the term itself is an Item with this Term.
 	Term string
 
@@ -66,15 +67,17 @@ func (b Block) Place(from, to int) (start, end int) {
 
 // Document is what a file says.
 type Document struct {
-	Title       string // what the file calls itself; empty when it does not
-	ContentType string // text/html, text/markdown, text/plain or application/pdf
-	Blocks      []Block
+	Title             string // what the file calls itself; empty when it does not, as the next two
+	Author, Language  string
+	Created, Modified time.Time // as the file says; zero when it does not
+	ContentType       string    // one of the types above
+	Blocks            []Block
 }
 
 // Limits on one file.
 const (
-	MaxText   = 16 << 20  // bytes of a text, Markdown or HTML file
-	MaxPDF    = 128 << 20 // bytes of a PDF
+	MaxText   = 16 << 20  // bytes of a file of text, and of the text in any other
+	MaxPDF    = 128 << 20 // bytes of a PDF or of another file that is more than its text
 	MaxPages  = 10_000    // of a PDF
 	MaxBlocks = 1_000_000
 )
@@ -84,46 +87,17 @@ var (
 	ErrEmpty     = errors.New("the file is empty")
 	ErrNoText    = errors.New("the file holds no text")
 	ErrTooLarge  = errors.New("the file is too large")
-	ErrEncrypted = errors.New("the PDF is encrypted: remove its password first")
-	ErrKind      = errors.New("not a kind of file that is read here: text, Markdown, HTML and PDF are")
+	ErrEncrypted = errors.New("it is encrypted: remove its password first")
+	ErrKind      = errors.New("not a kind of file that is read here (docs/formats.md lists them)")
 )
 
-// Type says what kind of file name and its first bytes make: one of Document's content types, or ErrKind.
-func Type(name string, head []byte) (string, error) {
-	switch strings.ToLower(filepath.Ext(name)) {
-	case ".md", ".markdown":
-		return "text/markdown", nil
-	}
-	m := mimetype.Detect(head)
-	switch {
-	case m.Is("application/pdf"):
-		return "application/pdf", nil
-	case m.Is("text/html"), m.Is("application/xhtml+xml"):
-		return "text/html", nil
-	}
-	switch strings.ToLower(filepath.Ext(name)) {
-	case ".html", ".htm", ".xhtml":
-		return "text/html", nil
-	case ".pdf":
-		return "application/pdf", nil
-	}
-	for p := m; p != nil; p = p.Parent() {
-		if p.Is("text/plain") {
-			return "text/plain", nil
-		}
-	}
-	if looksUTF16(head) || strings.EqualFold(filepath.Ext(name), ".txt") {
-		return "text/plain", nil
-	}
-	return "", fmt.Errorf("%s: %w", m, ErrKind)
-}
-
-// Limit is how many bytes a file of this content type may have.
+// Limit is how many bytes a file of this content type may have. A mailbox, a ZIP or a tar may have any: what it holds has limits.
 func Limit(contentType string) int64 {
-	if contentType == "application/pdf" {
-		return MaxPDF
+	switch contentType {
+	case TypeText, TypeMarkdown, TypeRST, TypeASCIIDoc, TypeHTML, TypeCSV, TypeCode, TypeXML, TypeJSON:
+		return MaxText
 	}
-	return MaxText
+	return MaxPDF
 }
 
 // Extractor reads files. Its zero value is ready; it is safe for concurrent use.
@@ -142,14 +116,40 @@ func (x *Extractor) Extract(ctx context.Context, contentType string, raw []byte)
 		return nil, fmt.Errorf("%w: %d bytes, the limit is %d", ErrTooLarge, len(raw), Limit(contentType))
 	}
 	switch contentType {
-	case "application/pdf":
+	case TypePDF:
 		d, err = x.pdf.read(ctx, raw)
-	case "text/html":
+	case TypeHTML:
 		d, err = readHTML(ctx, raw)
-	case "text/markdown":
+	case TypeMarkdown:
 		d, err = readMarkdown(raw)
-	case "text/plain":
+	case TypeText:
 		d, err = readText(raw)
+	case TypeRST, TypeASCIIDoc:
+		d, err = readLines(raw, contentType)
+	case TypeCode:
+		d, err = readCode(raw)
+	case TypeCSV:
+		d, err = readTable(ctx, raw)
+	case TypeJSON:
+		d, err = readJSON(ctx, raw)
+	case TypeNotebook:
+		d, err = readNotebook(ctx, raw)
+	case TypeXML:
+		d, err = readPlainXML(ctx, raw)
+	case TypeRTF:
+		d, err = readRTF(ctx, raw)
+	case TypeWord:
+		d, err = readWord(ctx, raw)
+	case TypeSlides:
+		d, err = readSlides(ctx, raw)
+	case TypeSheets:
+		d, err = readSheets(ctx, raw)
+	case TypeODT, TypeODS, TypeODP:
+		d, err = readOpenDocument(ctx, raw)
+	case TypeBook:
+		d, err = readBook(ctx, raw)
+	case TypeMail:
+		d, err = x.readMail(ctx, raw)
 	default:
 		err = fmt.Errorf("%s: %w", contentType, ErrKind)
 	}
@@ -159,8 +159,20 @@ func (x *Extractor) Extract(ctx context.Context, contentType string, raw []byte)
 	if len(d.Blocks) == 0 {
 		return nil, ErrNoText
 	}
-	d.ContentType = contentType
+	d.ContentType, d.Title, d.Author, d.Language = contentType, clean(d.Title), clean(d.Author), clean(d.Language)
 	return d, nil
+}
+
+// maxProperty is how many bytes of a title, an author or a language are kept.
+const maxProperty = 1000
+
+// clean makes what a file says of itself text that can be stored and shown.
+func clean(s string) string {
+	s = squeeze(strings.ToValidUTF8(strings.ReplaceAll(s, "\x00", ""), "\uFFFD"))
+	if len(s) > maxProperty {
+		s = strings.ToValidUTF8(s[:maxProperty], "")
+	}
+	return s
 }
 
 // flat makes line breaks and tabs spaces, byte for byte.

@@ -3,6 +3,7 @@ package extract_test
 import (
 	"context"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -70,4 +71,27 @@ func FuzzPDF(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Fuzz(func(t *testing.T, raw []byte) { sound(t, "application/pdf", raw) })
+}
+
+// FuzzFormats reads the same bytes as each kind of file that is made of parts, markup or data.
+func FuzzFormats(f *testing.F) {
+	kinds := []string{extract.TypeWord, extract.TypeSlides, extract.TypeSheets, extract.TypeODT, extract.TypeBook, extract.TypeRTF, extract.TypeMail, extract.TypeJSON, extract.TypeNotebook,
+		extract.TypeXML, extract.TypeCSV, extract.TypeRST, extract.TypeASCIIDoc, extract.TypeCode, extract.TypeText}
+	files, err := filepath.Glob("testdata/real/*.*")
+	if err != nil || len(files) < 15 {
+		f.Fatalf("%v, %v", files, err)
+	}
+	for _, name := range files {
+		raw, err := os.ReadFile(name)
+		if err != nil {
+			f.Fatal(err)
+		}
+		for i := range kinds {
+			f.Add(byte(i), raw)
+		}
+	}
+	f.Fuzz(func(t *testing.T, kind byte, raw []byte) {
+		_, _ = extract.Type("x", raw)
+		sound(t, kinds[int(kind)%len(kinds)], raw)
+	})
 }

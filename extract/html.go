@@ -46,7 +46,8 @@ func readHTML(ctx context.Context, raw []byte) (*Document, error) {
 	if len(p.blocks) == 0 { // a page of links alone is better than nothing
 		p.blocks = p.links
 	}
-	return &Document{Title: squeeze(p.title.String()), Blocks: p.blocks}, nil
+	p.about.Title, p.about.Blocks = squeeze(p.title.String()), p.blocks
+	return &p.about, nil
 }
 
 // decodeHTML finds the page's encoding as browsers do: mark, then its own meta, then UTF-8 if it is that.
@@ -72,6 +73,7 @@ type page struct {
 	blocks []Block
 	links  []Block // blocks that were all links: menus, footers, lists of contents
 	title  strings.Builder
+	about  Document
 
 	text       strings.Builder // of the block being gathered
 	marks      []mark
@@ -103,6 +105,10 @@ func (p *page) token(kind html.TokenType) {
 			}
 			return
 		}
+		if tag == atom.Html || tag == atom.Meta {
+			p.says(tag, more)
+			return
+		}
 		if unread(tag) || more && p.hidden() {
 			if kind == html.StartTagToken && !void(tag) {
 				p.skip, p.skipped = tag, 1
@@ -122,6 +128,33 @@ func (p *page) token(kind html.TokenType) {
 			return
 		}
 		p.close(tag)
+	}
+}
+
+// says reads what the page says of itself: its language, author and dates.
+func (p *page) says(tag atom.Atom, more bool) {
+	var name, content string
+	for more {
+		var key, value []byte
+		key, value, more = p.z.TagAttr()
+		switch string(key) {
+		case "lang", "xml:lang":
+			if tag == atom.Html {
+				p.about.Language = string(value)
+			}
+		case "name", "property":
+			name = strings.ToLower(string(value))
+		case "content":
+			content = string(value)
+		}
+	}
+	switch name {
+	case "author", "dc.creator", "article:author":
+		p.about.Author = firstText(p.about.Author, content)
+	case "created", "dcterms.date", "date", "article:published_time":
+		p.about.Created = instant(content)
+	case "changed", "article:modified_time":
+		p.about.Modified = instant(content)
 	}
 }
 

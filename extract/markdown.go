@@ -22,8 +22,9 @@ func readMarkdown(raw []byte) (*Document, error) {
 	if err := tooDeep(src); err != nil {
 		return nil, err
 	}
-	root := goldmark.New(goldmark.WithExtensions(extension.Table)).Parser().Parse(text.NewReader(src))
 	d := &Document{}
+	src = d.frontMatter(src)
+	root := goldmark.New(goldmark.WithExtensions(extension.Table)).Parser().Parse(text.NewReader(src))
 	err = ast.Walk(root, func(n ast.Node, entering bool) (ast.WalkStatus, error) {
 		if !entering || n.Type() == ast.TypeInline {
 			return ast.WalkContinue, nil
@@ -64,6 +65,37 @@ func readMarkdown(raw []byte) (*Document, error) {
 		return ast.WalkSkipChildren, tooMany(d.Blocks)
 	})
 	return d, err
+}
+
+// frontMatter reads what a page says of itself between two lines of dashes, a name and a value a line, and leaves blanks in its place.
+func (d *Document) frontMatter(src []byte) []byte {
+	const fence = "---\n"
+	body, is := bytes.CutPrefix(src, []byte(fence))
+	end := bytes.Index(body, []byte("\n"+fence))
+	if !is || end < 0 || end > 64<<10 {
+		return src
+	}
+	for l := range strings.Lines(string(body[:end+1])) {
+		name, value, _ := strings.Cut(l, ":")
+		value = strings.Trim(strings.TrimSpace(value), `"'`)
+		switch strings.TrimSpace(name) {
+		case "title":
+			d.Title = squeeze(value)
+		case "author":
+			d.Author = value
+		case "lang", "language":
+			d.Language = value
+		case "date":
+			d.Created = instant(value)
+		}
+	}
+	out := bytes.Clone(src)
+	for i := range out[:len(fence)+end+1+len(fence)] {
+		if out[i] != '\n' {
+			out[i] = ' '
+		}
+	}
+	return out
 }
 
 // maxNesting is how many quotes and lists may open on one line. The parser's time grows with the square

@@ -7,6 +7,7 @@ import (
 	"io"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/klippa-app/go-pdfium"
 	pdfium_errors "github.com/klippa-app/go-pdfium/errors"
@@ -96,8 +97,20 @@ func readPages(ctx context.Context, worker pdfium.Pdfium, raw []byte) (*Document
 		return nil, fmt.Errorf("%w: %d pages, the limit is %d", ErrTooLarge, count.PageCount, MaxPages)
 	}
 	d, base := &Document{}, 0
-	if meta, err := worker.GetMetaData(&requests.GetMetaData{Document: doc.Document, Tags: &[]string{"Title"}}); err == nil && len(meta.Tags) > 0 {
-		d.Title = squeeze(strings.ToValidUTF8(strings.ReplaceAll(meta.Tags[0].Value, "\x00", ""), ""))
+	if meta, err := worker.GetMetaData(&requests.GetMetaData{Document: doc.Document, Tags: &[]string{"Title", "Author", "CreationDate", "ModDate"}}); err == nil {
+		for _, tag := range meta.Tags {
+			value := strings.ToValidUTF8(strings.ReplaceAll(tag.Value, "\x00", ""), "")
+			switch tag.Tag {
+			case "Title":
+				d.Title = squeeze(value)
+			case "Author":
+				d.Author = value
+			case "CreationDate":
+				d.Created = pdfTime(value)
+			case "ModDate":
+				d.Modified = pdfTime(value)
+			}
+		}
 	}
 	for i := range count.PageCount {
 		if ctx.Err() != nil {
@@ -126,4 +139,15 @@ func cleanPage(s string) string {
 		s = strings.ReplaceAll(s, mark, "")
 	}
 	return strings.ToValidUTF8(strings.ReplaceAll(s, "\x00", ""), "")
+}
+
+// pdfTime reads a time as PDFs write it (ISO 32000-1, 7.9.4): D:YYYYMMDDHHmmSS, then the distance from UTC, as +01'00'.
+func pdfTime(s string) time.Time {
+	s = strings.NewReplacer("D:", "", "'", "").Replace(s)
+	for _, layout := range []string{"20060102150405Z0700", "20060102150405Z", "20060102150405", "20060102"} {
+		if at, err := time.Parse(layout, s); err == nil {
+			return at.UTC()
+		}
+	}
+	return time.Time{}
 }

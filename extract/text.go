@@ -3,13 +3,16 @@ package extract
 import (
 	"bytes"
 	"fmt"
+	"strings"
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/gogs/chardet"
+	"golang.org/x/net/html/charset"
 	encoding "golang.org/x/text/encoding/unicode"
 )
 
-// decode brings text to UTF-8: it is UTF-8 already, or UTF-16 with its mark or plainly so without.
+// decode brings text to UTF-8: it is UTF-8 already, or UTF-16 with its mark or plainly so without, or what its bytes make most likely.
 func decode(raw []byte) ([]byte, error) {
 	raw = bytes.TrimPrefix(raw, []byte("\xEF\xBB\xBF"))
 	if looksUTF16(raw) {
@@ -23,21 +26,58 @@ func decode(raw []byte) ([]byte, error) {
 		}
 		raw = b
 	}
-	for i := 0; i < len(raw); {
-		if raw[i] < utf8.RuneSelf {
-			if raw[i] == 0 {
-				return nil, fmt.Errorf("not text: a NUL at byte %d", i)
-			}
-			i++
-			continue
-		}
-		r, size := utf8.DecodeRune(raw[i:])
-		if r == utf8.RuneError && size == 1 {
-			return nil, fmt.Errorf("not UTF-8 text: byte 0x%02X at %d; convert it first, for example with iconv", raw[i], i)
-		}
-		i += size
+	if i := bytes.IndexByte(raw, 0); i >= 0 {
+		return nil, fmt.Errorf("not text: a NUL at byte %d", i)
 	}
-	return raw, nil
+	if utf8.Valid(raw) {
+		return raw, nil
+	}
+	return guess(raw)
+}
+
+// detectBytes is how much is looked at to guess an encoding, and surely how sure the guess must be, of 100.
+const (
+	detectBytes = 64 << 10
+	surely      = 15
+)
+
+// guess decodes text that is no UTF-8, by what its bytes make most likely: encodings are not written in files.
+func guess(raw []byte) ([]byte, error) {
+	bad := 0
+	for bad < len(raw) {
+		r, size := utf8.DecodeRune(raw[bad:])
+		if r == utf8.RuneError && size == 1 {
+			break
+		}
+		bad += size
+	}
+	// From shortly before the first byte that tells.
+	from := max(0, bad-detectBytes/4)
+	sample := raw[from:min(len(raw), from+detectBytes)]
+	name := ""
+	if best, err := chardet.NewTextDetector().DetectBest(sample); err == nil && best.Confidence >= surely {
+		name = best.Charset
+	} else if mostlyASCII(sample) { // a few accents tell nothing: what browsers take it for
+		name = "windows-1252"
+	}
+	if name != "" {
+		if e, _ := charset.Lookup(strings.TrimSuffix(name, "-I")); e != nil {
+			if text, err := e.NewDecoder().Bytes(raw); err == nil && utf8.Valid(text) && bytes.IndexByte(text, 0) < 0 {
+				return text, nil
+			}
+		}
+	}
+	return nil, fmt.Errorf("not text of an encoding that could be told: byte 0x%02X at %d; convert it to UTF-8 first, for example with iconv", raw[bad], bad)
+}
+
+func mostlyASCII(b []byte) bool {
+	high := 0
+	for _, c := range b {
+		if c >= utf8.RuneSelf {
+			high++
+		}
+	}
+	return high*4 < len(b)
 }
 
 // readText takes what stands between empty lines as a paragraph.

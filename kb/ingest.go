@@ -63,8 +63,8 @@ func (in *Ingester) Files(ctx context.Context, tenant, agent uuid.UUID, paths []
 	var stages sync.WaitGroup
 	stages.Go(func() {
 		defer close(ready)
-		walk(paths, func(f file, err error) bool {
-			j := &job{Result: Result{Path: f.path, Err: err}}
+		take := func(f file, err error) bool {
+			j := &job{Result: Result{Path: f.label(), Err: err, Skipped: errors.Is(err, errSkipped)}}
 			if err == nil {
 				if stop := in.prepare(ctx, tenant, agent, f, j); stop != nil {
 					cancel(stop)
@@ -72,6 +72,12 @@ func (in *Ingester) Files(ctx context.Context, tenant, agent uuid.UUID, paths []
 				}
 			}
 			return pass(ctx, ready, j)
+		}
+		walk(paths, func(f file, err error) bool {
+			if err != nil {
+				return take(f, err)
+			}
+			return (&unpacking{ctx: ctx, take: take, left: maxUnpacked}).file(f, 0)
 		})
 	})
 	stages.Go(func() {
@@ -119,16 +125,11 @@ func (in *Ingester) prepare(ctx context.Context, tenant, agent uuid.UUID, f file
 		j.Err = err
 		return nil
 	}
-	kind, raw, err := f.read()
-	if err != nil {
-		j.Err, j.Skipped = err, errors.Is(err, errSkipped)
-		return nil
-	}
 	e, err := in.Embedder()
 	if err != nil {
 		return err
 	}
-	j.content = content{agent: agent, filename: f.name(), source: source, kind: kind, bytes: int64(len(raw)), sha: sha256.Sum256(raw), recipe: rules + " " + e.Name()}
+	j.content = content{agent: agent, filename: f.name(), source: source, kind: f.kind, bytes: int64(len(f.raw)), sha: sha256.Sum256(f.raw), recipe: rules + " " + e.Name()}
 	known, err := same(ctx, in.Door, tenant, source, j.sha, j.recipe)
 	if err != nil {
 		return fmt.Errorf("kb: look %s up: %w", f.path, err)
@@ -137,7 +138,7 @@ func (in *Ingester) prepare(ctx context.Context, tenant, agent uuid.UUID, f file
 		j.Outcome = Unchanged
 		return nil
 	}
-	j.Err = in.cut(ctx, raw, &j.content)
+	j.Err = in.cut(ctx, f.raw, &j.content)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}

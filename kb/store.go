@@ -29,7 +29,7 @@ const (
 const MaxSource = 2000
 
 // rules names the cutting rules; a change to extract or chunk that gives other chunks changes it.
-const rules = "konstruct/chunks/v2"
+const rules = "konstruct/chunks/v3"
 
 // content is a document ready to be stored.
 type content struct {

@@ -1,12 +1,14 @@
 package kb
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"net/url"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -19,23 +21,34 @@ var errSkipped = errors.New("skipped")
 
 // file is one file to take in.
 type file struct {
-	path  string
-	named bool // given by name, not found in a folder
+	path   string
+	named  bool   // given by name, not found in a folder
+	inside string // where it is inside the file at path; empty for that file itself
+	kind   string // once it was looked at
+	raw    []byte // once it was read
+}
+
+// label is the file as it is told of.
+func (f file) label() string {
+	if f.inside == "" {
+		return f.path
+	}
+	return f.path + "/" + f.inside
 }
 
 // walk yields the files that paths name and hold, until yield returns false. Folders are walked in name
 // order; hidden entries are left out, links to folders are not followed, so a loop ends.
-func walk(paths []string, yield func(file, error) bool) {
-	for _, path := range paths {
+func walk(names []string, yield func(file, error) bool) {
+	for _, path := range names {
 		st, err := os.Stat(path)
 		if err != nil {
-			if !yield(file{path, true}, err) {
+			if !yield(file{path: path, named: true}, err) {
 				return
 			}
 			continue
 		}
 		if !st.IsDir() {
-			if !yield(file{path, true}, regular(st)) {
+			if !yield(file{path: path, named: true}, regular(st)) {
 				return
 			}
 			continue
@@ -44,7 +57,7 @@ func walk(paths []string, yield func(file, error) bool) {
 			more := true
 			switch {
 			case err != nil:
-				more = yield(file{name, false}, err)
+				more = yield(file{path: name}, err)
 			case name != path && strings.HasPrefix(d.Name(), "."):
 				if d.IsDir() {
 					return fs.SkipDir
@@ -54,10 +67,10 @@ func walk(paths []string, yield func(file, error) bool) {
 				st, err := os.Stat(name) // through a link
 				switch {
 				case err != nil:
-					more = yield(file{name, false}, err)
+					more = yield(file{path: name}, err)
 				case st.IsDir(): // a link to a folder
 				default:
-					more = yield(file{name, false}, regular(st))
+					more = yield(file{path: name}, regular(st))
 				}
 			}
 			if !more {
@@ -65,7 +78,7 @@ func walk(paths []string, yield func(file, error) bool) {
 			}
 			return nil
 		})
-		if err != nil && !yield(file{path, false}, err) {
+		if err != nil && !yield(file{path: path}, err) {
 			return
 		}
 	}
@@ -84,44 +97,53 @@ func regular(st fs.FileInfo) error {
 	}
 }
 
-// read returns a file's type and bytes, refusing one that is too large before it is in memory.
-func (f file) read() (kind string, raw []byte, err error) {
-	// Nonblocking, so that a pipe put in the file's place since cannot hold us.
-	h, err := os.OpenFile(f.path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+// open opens a file that lies on disk or was unpacked. Nonblocking, so that a pipe put in the file's place since cannot hold us.
+func (f file) open() (h held, size int64, err error) {
+	if f.inside != "" {
+		return nopClose{bytes.NewReader(f.raw)}, int64(len(f.raw)), nil
+	}
+	on, err := os.OpenFile(f.path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
-		return "", nil, err
+		return nil, 0, err
 	}
-	defer h.Close()
-	st, err := h.Stat()
+	st, err := on.Stat()
+	if err == nil {
+		err = regular(st)
+	}
 	if err != nil {
-		return "", nil, err
+		_ = on.Close()
+		return nil, 0, err
 	}
-	if err := regular(st); err != nil {
-		return "", nil, err
-	}
+	return on, st.Size(), nil
+}
+
+// held is a file that is read here and there.
+type held interface {
+	io.Reader
+	io.ReaderAt
+	io.Seeker
+	io.Closer
+}
+
+type nopClose struct{ *bytes.Reader }
+
+// Close implements io.Closer.
+func (nopClose) Close() error { return nil }
+
+// sniff says what kind of file it is by its name and first bytes.
+func (f file) sniff(h io.ReaderAt) (kind string, err error) {
 	head := make([]byte, 4096)
-	n, err := io.ReadFull(h, head)
-	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
-		return "", nil, err
+	n, err := h.ReadAt(head, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return "", err
 	}
 	if n == 0 {
-		return "", nil, extract.ErrEmpty
+		return "", extract.ErrEmpty
 	}
-	if kind, err = extract.Type(f.path, head[:n]); err != nil {
-		if !f.named {
-			err = fmt.Errorf("%w: %w", errSkipped, err)
-		}
-		return "", nil, err
+	if kind, err = extract.Type(f.label(), head[:n]); err != nil && !f.named {
+		err = fmt.Errorf("%w: %w", errSkipped, err)
 	}
-	limit := extract.Limit(kind)
-	if st.Size() > limit {
-		return "", nil, fmt.Errorf("%w: %d bytes, the limit for %s is %d: split it", extract.ErrTooLarge, st.Size(), kind, limit)
-	}
-	rest, err := io.ReadAll(io.LimitReader(h, limit-int64(n)+1))
-	if err != nil {
-		return "", nil, err
-	}
-	return kind, append(head[:n:n], rest...), nil
+	return kind, err
 }
 
 // source is the file's URL; it is how the same file is known again.
@@ -130,7 +152,7 @@ func (f file) source() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	u := url.URL{Scheme: "file", Path: filepath.ToSlash(abs)}
+	u := url.URL{Scheme: "file", Path: filepath.ToSlash(abs), Fragment: f.inside}
 	if s := u.String(); len(s) <= MaxSource {
 		return s, nil
 	}
@@ -139,7 +161,7 @@ func (f file) source() (string, error) {
 
 // name is the file's own name as text that a database can hold.
 func (f file) name() string {
-	return strings.ToValidUTF8(filepath.Base(f.path), "\uFFFD")
+	return strings.ToValidUTF8(path.Base(filepath.ToSlash(f.label())), "\uFFFD")
 }
 
 // Count is how many files paths name and hold, for a progress bar.

@@ -1,0 +1,195 @@
+package extract_test
+
+import (
+	"archive/zip"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/konstruct/konstruct/extract"
+)
+
+// packed is a ZIP of parts, each a name and what it holds.
+func packed(t testing.TB, parts ...string) string {
+	t.Helper()
+	var b bytes.Buffer
+	z := zip.NewWriter(&b)
+	for i := 0; i < len(parts); i += 2 {
+		w, err := z.Create(parts[i])
+		if err == nil {
+			_, err = w.Write([]byte(parts[i+1]))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+const wordBegin, wordEnd = `<w:document xmlns:w="w"><w:body>`, `</w:body></w:document>`
+
+func word(t testing.TB, body string) string {
+	return packed(t, "[Content_Types].xml", "<Types/>", "word/document.xml", wordBegin+body+wordEnd)
+}
+
+func para(text string) string { return "<w:p><w:r><w:t>" + text + "</w:t></w:r></w:p>" }
+
+func TestHostileFormatsGetTheirReason(t *testing.T) {
+	secret := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(secret, []byte("the secret of the machine"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	laughs := `<!DOCTYPE l [<!ENTITY a "lol">` + func() (s string) {
+		for c := 'b'; c < 'l'; c++ {
+			s += fmt.Sprintf(`<!ENTITY %c "%s">`, c, strings.Repeat(fmt.Sprintf("&%c;", c-1), 10))
+		}
+		return s
+	}() + `]><l>&k;</l>`
+	outside := `<!DOCTYPE l [<!ENTITY x SYSTEM "file://` + secret + `">]><l>words and &x; more</l>`
+	deep := strings.Repeat("<a>", 100_000) + "x" + strings.Repeat("</a>", 100_000)
+	for name, c := range map[string]struct{ kind, raw, want string }{
+		"no ZIP":                           {extract.TypeWord, "PK\x03\x04 and then nothing", "damaged"},
+		"a bomb":                           {extract.TypeWord, packed(t, "word/document.xml", wordBegin+strings.Repeat(" ", 65<<20)+wordEnd), "unpacks to more than"},
+		"a bomb of many":                   {extract.TypeSheets, packed(t, "xl/a", strings.Repeat("\x00", 130<<20), "xl/b", strings.Repeat("\x00", 130<<20)), "unpacks to more than"},
+		"a part twice":                     {extract.TypeWord, packed(t, "word/document.xml", wordBegin+para("one")+wordEnd, "word/document.xml", wordBegin+para("two")+wordEnd), "inside it twice"},
+		"a part twice by its path":         {extract.TypeWord, packed(t, "word/document.xml", wordBegin+para("one")+wordEnd, "word/x/../document.xml", wordBegin+para("two")+wordEnd), "inside it twice"},
+		"billion laughs":                   {extract.TypeXML, laughs, "damaged"},
+		"billion laughs in Word":           {extract.TypeWord, packed(t, "word/document.xml", strings.Replace(laughs, "<l>&k;</l>", wordBegin+para("&k;")+wordEnd, 1)), "damaged"},
+		"a file from outside":              {extract.TypeXML, outside, "damaged"},
+		"deep XML":                         {extract.TypeXML, deep, "deep"},
+		"deep XML in Word":                 {extract.TypeWord, word(t, deep), "deep"},
+		"XML that ends early":              {extract.TypeXML, "<a><b>text", "ends inside"},
+		"crossed tags":                     {extract.TypeXML, "<a>text</b></a>", "damaged"},
+		"deep JSON":                        {extract.TypeJSON, strings.Repeat("[", 100_000) + strings.Repeat("]", 100_000), "deep"},
+		"JSON that ends early":             {extract.TypeJSON, `{"a": [1, 2`, "damaged at byte"},
+		"deep RTF":                         {extract.TypeRTF, `{\rtf1` + strings.Repeat("{", 100_000), "deep"},
+		"a notebook that is none":          {extract.TypeNotebook, `{"cells": 5}`, "notebook"},
+		"a sheet that is none":             {extract.TypeSheets, packed(t, "xl/workbook.xml", "x"), "workbook"},
+		"a book that points outside":       {extract.TypeBook, packed(t, "META-INF/container.xml", `<c><rootfile full-path="../../../etc/passwd"/></c>`), "no text"},
+		"a book whose chapters are out":    {extract.TypeBook, packed(t, "META-INF/container.xml", `<c><rootfile full-path="b.opf"/></c>`, "b.opf", `<p><item id="a" media-type="application/xhtml+xml" href="../`+secret+`"/><item id="b" media-type="application/xhtml+xml" href="file://`+secret+`"/><itemref idref="a"/><itemref idref="b"/></p>`), "no text"},
+		"an encrypted document":            {extract.TypeODT, packed(t, "META-INF/manifest.xml", "<m><encryption-data/></m>", "content.xml", "x"), "encrypted"},
+		"a row repeated a billion times":   {extract.TypeODS, packed(t, "content.xml", `<o><spreadsheet><table name="t"><table-row number-rows-repeated="1000000000"><table-cell number-columns-repeated="1000000000"><p>x</p></table-cell></table-row>`+strings.Repeat(`<table-row number-rows-repeated="1000000000"><table-cell number-columns-repeated="1000000000"><p>x</p></table-cell></table-row>`, 20)+`</table></spreadsheet></o>`), "too large"},
+		"control characters for a message": {extract.TypeMail, "From: a@b\r\nSubject: \x1b[31m\r\n\r\n\r\n", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			begin := time.Now()
+			d, err := shared.Extract(t.Context(), c.kind, []byte(c.raw))
+			runtime.ReadMemStats(&after)
+			if took := time.Since(begin); took > 20*time.Second {
+				t.Errorf("it took %v", took)
+			}
+			if grew := int64(after.TotalAlloc - before.TotalAlloc); grew > 3<<30 {
+				t.Errorf("it took %d MB of memory in all", grew>>20)
+			}
+			if c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+				t.Errorf("error %v, want one that says %q", err, c.want)
+			}
+			if d != nil {
+				for _, b := range d.Blocks {
+					if strings.Contains(b.Text, "secret of the machine") {
+						t.Errorf("it reads what lies outside: %q", b.Text)
+					}
+				}
+			}
+		})
+	}
+}
+
+func TestASheetOfTenMillionCells(t *testing.T) {
+	var sheet strings.Builder
+	sheet.WriteString(`<worksheet xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"><sheetData>`)
+	row := strings.Repeat(`<c><v>1</v></c>`, 1000)
+	for range 10_000 {
+		sheet.WriteString("<row>" + row + "</row>")
+	}
+	sheet.WriteString(`</sheetData></worksheet>`)
+	raw := packed(t, "[Content_Types].xml", `<Types xmlns="http://schemas.openxmlformats.org/package/2006/content-types"><Override PartName="/xl/workbook.xml" ContentType="application/vnd.openxmlformats-officedocument.spreadsheetml.sheet.main+xml"/></Types>`,
+		"_rels/.rels", `<Relationships xmlns="http://schemas.openxmlformats.org/package/2006/relationships"><Relationship Id="r" Type="http://schemas.openxmlformats.org/officeDocument/2006/relationships/officeDocument" Target="xl/workbook.xml"/></Relationships>`,
+		"xl/_rels/workbook.xml.rels", `<Relationships xmlns="http://schemas.openxmlformats.org/package/2006/relationships"><Relationship Id="r1" Type="http://schemas.openxmlformats.org/officeDocument/2006/relationships/worksheet" Target="worksheets/sheet1.xml"/></Relationships>`,
+		"xl/workbook.xml", `<workbook xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main" xmlns:r="http://schemas.openxmlformats.org/officeDocument/2006/relationships"><sheets><sheet name="s" sheetId="1" r:id="r1"/></sheets></workbook>`,
+		"xl/worksheets/sheet1.xml", sheet.String())
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if _, err := shared.Extract(ctx, extract.TypeSheets, []byte(raw)); !errors.Is(err, extract.ErrTooLarge) {
+		t.Errorf("error %v, want that it is too large", err)
+	}
+}
+
+// A wrong name does no harm: the content tells.
+func TestWrongAndDoubleNames(t *testing.T) {
+	doc := word(t, para("words"))
+	for name, want := range map[string]string{"a.pdf.docx": extract.TypeWord, "a.txt": extract.TypeWord, "a": extract.TypeWord, "a.html": extract.TypeWord} {
+		if got, err := extract.Type(name, []byte(doc)[:min(len(doc), 4096)]); err != nil || got != want {
+			t.Errorf("%s: %q, %v", name, got, err)
+		}
+	}
+	if _, err := extract.Type("a.docx", []byte("\xD0\xCF\x11\xE0\xA1\xB1\x1A\xE1 and more")); !errors.Is(err, extract.ErrLegacy) {
+		t.Errorf("an encrypted or old file of Office: %v", err)
+	}
+	for name, head := range map[string]string{"a.docx": "\x7fELF\x02\x01\x01", "a.txt": "MZ\x90\x00\x03\x00\x00\x00", "a.csv": "\x89PNG\r\n\x1a\n\x00"} {
+		if got, err := extract.Type(name, []byte(head)); !errors.Is(err, extract.ErrKind) {
+			t.Errorf("%s: %q, %v", name, got, err)
+		}
+	}
+}
+
+func TestTextOfTenEncodings(t *testing.T) {
+	for name, text := range encoded {
+		raw, err := encode(name, text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d, err := shared.Extract(t.Context(), extract.TypeText, raw)
+		if err != nil || d.Blocks[0].Text != text {
+			t.Errorf("%s: %+v, %v; want %q", name, d, err, text)
+		}
+	}
+}
+
+func TestMailWithAttachments(t *testing.T) {
+	doc := word(t, para("The order number is 4711."))
+	mail := "From: Ada <ada@example.com>\r\nTo: bob@example.com\r\nDate: Mon, 02 Nov 2026 10:00:00 +0100\r\nSubject: =?utf-8?q?Gr=C3=B6=C3=9Fe?=\r\nMIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n" +
+		"--b\r\nContent-Type: text/plain; charset=utf-8\r\n\r\nSee the file.\r\n--b\r\nContent-Type: application/octet-stream\r\nContent-Disposition: attachment; filename=\"../../order.docx\"\r\nContent-Transfer-Encoding: base64\r\n\r\n" +
+		base64Of(doc) + "\r\n--b\r\nContent-Type: image/png\r\nContent-Disposition: attachment; filename=x.png\r\n\r\n\x89PNG\r\n\x1a\n\x00\r\n--b--\r\n"
+	kind, err := extract.Type("x", []byte(mail))
+	if err != nil || kind != extract.TypeMail {
+		t.Fatalf("%q, %v", kind, err)
+	}
+	d, err := shared.Extract(t.Context(), kind, []byte(mail))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []string
+	for _, b := range d.Blocks {
+		all = append(all, b.Text)
+	}
+	text := strings.Join(all, "\n")
+	for _, want := range []string{"See the file.", "The order number is 4711.", "order.docx", "x.png", "not read"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%q is not in\n%s", want, text)
+		}
+	}
+	if d.Title != "Größe" || !strings.Contains(d.Author, "ada@example.com") || !d.Created.Equal(time.Date(2026, 11, 2, 9, 0, 0, 0, time.UTC)) {
+		t.Errorf("%q by %q at %v", d.Title, d.Author, d.Created)
+	}
+	// Mail in mail in mail ends.
+	for range 6 {
+		mail = "From: a@b\r\nSubject: deeper\r\nMIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=c\r\n\r\n--c\r\nContent-Type: application/octet-stream\r\nContent-Disposition: attachment; filename=m.eml\r\nContent-Transfer-Encoding: base64\r\n\r\n" + base64Of(mail) + "\r\n--c--\r\n"
+	}
+	d, err = shared.Extract(t.Context(), extract.TypeMail, []byte(mail))
+	if err != nil || !strings.Contains(fmt.Sprint(d.Blocks), "attached more than 3 deep") {
+		t.Errorf("%+v, %v", d, err)
+	}
+}

@@ -1,0 +1,136 @@
+package extract
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/jhillyerd/enmime/v2"
+)
+
+// maxAttached is how deep mail may stand in mail.
+const maxAttached = 3
+
+// mailKey carries how deep the mail being read is attached.
+type mailKey struct{}
+
+// readMail reads a message (RFC 5322) with its attachments: what can't be read of them is said in their place.
+func (x *Extractor) readMail(ctx context.Context, raw []byte) (*Document, error) {
+	e, err := enmime.NewParser(enmime.MaxStoredPartErrors(10)).ReadEnvelope(bytes.NewReader(raw))
+	if err != nil {
+		return nil, fmt.Errorf("read the message: %w", err)
+	}
+	w := &writer{}
+	w.Title, w.Author, w.Language = squeeze(e.GetHeader("Subject")), squeeze(e.GetHeader("From")), squeeze(e.GetHeader("Content-Language"))
+	if at, err := e.Date(); err == nil {
+		w.Created = at.UTC()
+	}
+	for _, name := range []string{"From", "To", "Cc", "Date"} {
+		if value := e.GetHeader(name); value != "" {
+			if err := w.add(Block{Text: name + ": " + value}); err != nil {
+				return nil, err
+			}
+		}
+	}
+	body := &Document{}
+	if root := e.Root; e.Text != "" && (e.HTML == "" || root != nil && !strings.HasPrefix(root.ContentType, "text/html")) {
+		body, err = readText([]byte(strings.ReplaceAll(e.Text, "\x00", "")))
+	} else if e.HTML != "" {
+		body, err = readHTML(ctx, []byte(strings.ReplaceAll(e.HTML, "\x00", "")))
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := w.all(body, 0); err != nil {
+		return nil, err
+	}
+	for _, part := range append(e.Attachments, e.OtherParts...) {
+		if err := x.attached(ctx, w, part); err != nil {
+			return nil, err
+		}
+	}
+	return &w.Document, nil
+}
+
+// all appends another document's blocks, headings that much deeper.
+func (w *writer) all(d *Document, deeper int) error {
+	for _, b := range d.Blocks {
+		b.marks = nil
+		if b.Kind == Heading {
+			b.Level = min(b.Level+deeper, 6)
+		}
+		if err := w.add(b); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (x *Extractor) attached(ctx context.Context, w *writer, part *enmime.Part) error {
+	depth, _ := ctx.Value(mailKey{}).(int)
+	name := firstText(part.FileName, part.ContentType)
+	var d *Document
+	kind, err := Type(part.FileName, part.Content)
+	if err == nil && depth >= maxAttached {
+		err = fmt.Errorf("it is attached more than %d deep", maxAttached)
+	}
+	if err == nil {
+		d, err = x.Extract(context.WithValue(ctx, mailKey{}, depth+1), kind, part.Content)
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if err := w.add(Block{Kind: Heading, Level: 1, Text: "Attachment: " + name}); err != nil {
+		return err
+	}
+	if err != nil {
+		return w.add(Block{Text: fmt.Sprintf("(not read: %v)", err)})
+	}
+	return w.all(d, 1)
+}
+
+// EachMessage calls each with the messages of a mailbox (RFC 4155) one after the other. It holds one at a time; one that is longer
+// than a file may be is passed as too long, with what it begins with.
+func EachMessage(ctx context.Context, read func() ([]byte, error), each func(n int, raw []byte, tooLong bool) error) error {
+	var message bytes.Buffer
+	n, began, long, blank, whole := 0, false, false, true, true
+	flush := func() error {
+		if !began || message.Len() == 0 {
+			return nil
+		}
+		n++
+		err := each(n, message.Bytes(), long)
+		message.Reset()
+		long = false
+		return err
+	}
+	for lines := 0; ; lines++ {
+		if lines%4096 == 0 && ctx.Err() != nil {
+			return ctx.Err()
+		}
+		line, err := read() // of a line that is too long for the reader's buffer, a piece
+		if whole && blank && bytes.HasPrefix(line, []byte("From ")) {
+			if err := flush(); err != nil {
+				return err
+			}
+			began = true
+		} else if began && len(line) > 0 {
+			if whole && bytes.HasPrefix(bytes.TrimLeft(line, ">"), []byte("From ")) && line[0] == '>' {
+				line = line[1:]
+			}
+			if message.Len()+len(line) > MaxText {
+				long = true
+			} else {
+				message.Write(line)
+			}
+		}
+		if len(line) > 0 {
+			blank = whole && len(bytes.TrimRight(line, "\r\n")) == 0
+			whole = line[len(line)-1] == '\n'
+		}
+		if err != nil {
+			return flush()
+		}
+	}
+}

@@ -1,0 +1,262 @@
+package extract
+
+import (
+	"archive/zip"
+	"bytes"
+	"context"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"strings"
+
+	"golang.org/x/net/html/charset"
+)
+
+// Limits on what is inside a packed file.
+const (
+	maxParts    = 20_000    // files in it
+	maxUnpacked = 256 << 20 // bytes of all that is read of it, unpacked
+	maxPart     = 64 << 20  // bytes of one of its files, unpacked
+	maxDepth    = 256       // elements of XML within each other
+)
+
+// parcel is a ZIP of parts that make one document: what word processors, spreadsheets and e-books are saved as.
+type parcel struct {
+	ctx   context.Context
+	files map[string]*zip.File
+	left  int64 // bytes that may still be unpacked
+}
+
+// unpack lists the parts. Nothing is written anywhere, and what a part's header says of its size is not believed.
+func unpack(ctx context.Context, raw []byte) (*parcel, error) {
+	z, err := zip.NewReader(bytes.NewReader(raw), int64(len(raw)))
+	if err != nil && !errors.Is(err, zip.ErrInsecurePath) { // names are looked up, not written to
+		return nil, fmt.Errorf("it is damaged: %w", err)
+	}
+	if len(z.File) > maxParts {
+		return nil, fmt.Errorf("%w: %d files inside it, the limit is %d", ErrTooLarge, len(z.File), maxParts)
+	}
+	p := &parcel{ctx: ctx, files: make(map[string]*zip.File, len(z.File)), left: maxUnpacked}
+	for _, f := range z.File {
+		name := path.Clean(strings.TrimPrefix(f.Name, "/"))
+		if _, twice := p.files[name]; twice {
+			return nil, fmt.Errorf("%.80q is inside it twice", name)
+		}
+		p.files[name] = f
+	}
+	return p, nil
+}
+
+// has reports whether a part is there.
+func (p *parcel) has(name string) bool { return p.files[name] != nil }
+
+// read unpacks a part; nil when it is not there.
+func (p *parcel) read(name string) ([]byte, error) {
+	f := p.files[name]
+	if f == nil {
+		return nil, nil
+	}
+	if f.Flags&1 != 0 {
+		return nil, ErrEncrypted
+	}
+	r, err := f.Open()
+	if err != nil {
+		return nil, fmt.Errorf("unpack %.80q: %w", name, err)
+	}
+	defer r.Close()
+	limit := min(p.left, maxPart)
+	raw, err := io.ReadAll(io.LimitReader(&untilDone{p.ctx, r}, limit+1))
+	if err != nil {
+		return nil, fmt.Errorf("unpack %.80q: %w", name, err)
+	}
+	if int64(len(raw)) > limit {
+		return nil, fmt.Errorf("%w: %.80q unpacks to more than %d bytes", ErrTooLarge, name, limit)
+	}
+	p.left -= int64(len(raw))
+	return raw, nil
+}
+
+// untilDone reads until its context ends.
+type untilDone struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+// Read implements io.Reader.
+func (u *untilDone) Read(b []byte) (int, error) {
+	if err := u.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return u.r.Read(b)
+}
+
+// element is an XML element's name and attributes; names are without their namespace's prefix.
+type element struct {
+	xml.StartElement
+	path []string // the elements around it, outermost first, and itself
+}
+
+// is reports whether the element has this name.
+func (e *element) is(name string) bool { return e.Name.Local == name }
+
+// attr is an attribute's value; empty when it is not there.
+func (e *element) attr(name string) string {
+	for _, a := range e.Attr {
+		if a.Name.Local == name {
+			return a.Value
+		}
+	}
+	return ""
+}
+
+// inside reports whether an element of this name is open around it.
+func (e *element) inside(name string) bool {
+	for _, n := range e.path[:len(e.path)-1] {
+		if n == name {
+			return true
+		}
+	}
+	return false
+}
+
+// events are what a reader of XML hears, in the document's order; open may be asked to leave an element out.
+type events struct {
+	open  func(*element) (skip bool, err error)
+	close func(*element)
+	text  func(s string)
+}
+
+// readXML reads a part's elements one by one. No entity but XML's own five is known and nothing outside is read, so there is nothing
+// to expand and nowhere to reach.
+func readXML(ctx context.Context, raw []byte, on events) error {
+	d := xml.NewDecoder(bytes.NewReader(raw))
+	d.CharsetReader = charset.NewReaderLabel
+	var open []*element
+	var names []string
+	for n := 0; ; n++ {
+		if n%1024 == 0 && ctx.Err() != nil {
+			return ctx.Err()
+		}
+		token, err := d.RawToken()
+		if errors.Is(err, io.EOF) {
+			if len(open) > 0 {
+				return fmt.Errorf("its XML ends inside <%.60s>", open[len(open)-1].Name.Local)
+			}
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("its XML is damaged: %w", err)
+		}
+		switch t := token.(type) {
+		case xml.StartElement:
+			if len(open) == maxDepth {
+				return fmt.Errorf("%w: its XML is nested more than %d deep", ErrTooLarge, maxDepth)
+			}
+			names = append(names, t.Name.Local)
+			e := &element{t.Copy(), names[:len(names):len(names)]}
+			open = append(open, e)
+			if on.open != nil {
+				skip, err := on.open(e)
+				if err != nil {
+					return err
+				}
+				if skip {
+					if err := skipXML(ctx, d, len(open)); err != nil {
+						return err
+					}
+					open, names = open[:len(open)-1], names[:len(names)-1]
+				}
+			}
+		case xml.EndElement:
+			if len(open) == 0 || open[len(open)-1].Name.Local != t.Name.Local {
+				return fmt.Errorf("its XML is damaged: </%.60s> ends what was not begun", t.Name.Local)
+			}
+			e := open[len(open)-1]
+			open, names = open[:len(open)-1], names[:len(names)-1]
+			if on.close != nil {
+				on.close(e)
+			}
+		case xml.CharData:
+			if on.text != nil && len(open) > 0 {
+				on.text(string(t))
+			}
+		}
+	}
+}
+
+// skipXML reads to the end of the element that was opened last.
+func skipXML(ctx context.Context, d *xml.Decoder, above int) error {
+	for depth, n := 1, 0; depth > 0; n++ {
+		if n%1024 == 0 && ctx.Err() != nil {
+			return ctx.Err()
+		}
+		token, err := d.RawToken()
+		if err != nil {
+			return fmt.Errorf("its XML is damaged: %w", err)
+		}
+		switch token.(type) {
+		case xml.StartElement:
+			if depth++; above+depth > 16*maxDepth {
+				return fmt.Errorf("%w: its XML is nested more than %d deep", ErrTooLarge, 16*maxDepth)
+			}
+		case xml.EndElement:
+			depth--
+		}
+	}
+	return nil
+}
+
+// writer makes blocks of a document that has no text of its own to point into: their places are bytes into all their texts,
+// a line each.
+type writer struct {
+	Document
+	at int
+}
+
+// add appends a block, unless it says nothing.
+func (w *writer) add(b Block) error {
+	if b.Kind != Code {
+		b.Text = squeeze(b.Text)
+	}
+	if strings.Trim(b.Text, " |\n\t") == "" {
+		return nil
+	}
+	b.Text = strings.ToValidUTF8(strings.ReplaceAll(b.Text, "\x00", ""), "\uFFFD")
+	b.Start, b.End = w.at, w.at+len(b.Text)
+	if w.at = b.End + 1; w.at > MaxText {
+		return fmt.Errorf("%w: more than %d bytes of text", ErrTooLarge, MaxText)
+	}
+	w.Blocks = append(w.Blocks, b)
+	return tooMany(w.Blocks)
+}
+
+// codeLine appends a paragraph of a program: those that follow one another are one block.
+func (w *writer) codeLine(b Block) error {
+	b.Text = strings.TrimRight(b.Text, " \t\n")
+	n := len(w.Blocks)
+	if n == 0 || w.Blocks[n-1].Kind != Code {
+		return w.add(b)
+	}
+	b.Text = w.Blocks[n-1].Text + "\n" + b.Text
+	w.Blocks, w.at = w.Blocks[:n-1], w.Blocks[n-1].Start
+	return w.add(b)
+}
+
+// isCode reports the name of a paragraph's style that programs are written in.
+func isCode(style string) bool {
+	style = strings.ToLower(strings.NewReplacer("_20_", "", " ", "", "_", "").Replace(style))
+	return style == "sourcecode" || style == "preformattedtext" || style == "htmlpreformatted" || style == "code" || style == "verbatim" || style == "plaintext"
+}
+
+// row appends cells as one row of a table; empty ones at its end are left out.
+func (w *writer) row(cells []string, page int) error {
+	for len(cells) > 0 && strings.TrimSpace(cells[len(cells)-1]) == "" {
+		cells = cells[:len(cells)-1]
+	}
+	for i := range cells {
+		cells[i] = squeeze(cells[i])
+	}
+	return w.add(Block{Kind: Row, Text: strings.Join(cells, " | "), Page: page})
+}

@@ -1,0 +1,155 @@
+package extract
+
+import (
+	"bytes"
+	"context"
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/xuri/excelize/v2"
+)
+
+// readSheets reads an Excel workbook: each sheet a heading, each row as its cells are shown.
+func readSheets(ctx context.Context, raw []byte) (*Document, error) {
+	p, err := unpack(ctx, raw) // what it unpacks to is bounded before the library sees it
+	if err != nil {
+		return nil, err
+	}
+	if err := p.bounded(); err != nil {
+		return nil, err
+	}
+	w := &writer{}
+	if err := w.core(p); err != nil {
+		return nil, err
+	}
+	f, err := excelize.OpenReader(bytes.NewReader(raw), excelize.Options{UnzipSizeLimit: maxUnpacked, UnzipXMLSizeLimit: maxUnpacked})
+	if err != nil {
+		return nil, fmt.Errorf("read the workbook: %w", err)
+	}
+	defer f.Close()
+	for i, sheet := range f.GetSheetList() {
+		if err := w.sheet(ctx, f, sheet, i+1); err != nil {
+			return nil, err
+		}
+	}
+	return &w.Document, nil
+}
+
+func (w *writer) sheet(ctx context.Context, f *excelize.File, name string, page int) error {
+	rows, err := f.Rows(name)
+	if err != nil {
+		return fmt.Errorf("read sheet %.80q: %w", name, err)
+	}
+	defer rows.Close()
+	if err := w.add(Block{Kind: Heading, Level: 1, Text: name, Page: page}); err != nil {
+		return err
+	}
+	var t table
+	for n := 0; rows.Next(); n++ {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		cells, err := rows.Columns()
+		if err != nil {
+			return fmt.Errorf("read row %d of sheet %.80q: %w", n+1, name, err)
+		}
+		t.cells = cells[:min(len(cells), maxColumns)]
+		if err := w.tableRow(&t, page); err != nil {
+			return err
+		}
+	}
+	return rows.Error()
+}
+
+// bounded refuses a packed file that unpacks to more than a document may: it is unpacked once, and nothing of it kept.
+func (p *parcel) bounded() error {
+	total := int64(0)
+	for name, f := range p.files {
+		if f.Flags&1 != 0 {
+			return ErrEncrypted
+		}
+		r, err := f.Open()
+		if err != nil {
+			return fmt.Errorf("unpack %.80q: %w", name, err)
+		}
+		n, err := io.Copy(io.Discard, io.LimitReader(&untilDone{p.ctx, r}, maxUnpacked-total+1))
+		if err := errors.Join(err, r.Close()); err != nil {
+			return fmt.Errorf("unpack %.80q: %w", name, err)
+		}
+		if total += n; total > maxUnpacked {
+			return fmt.Errorf("%w: it unpacks to more than %d bytes", ErrTooLarge, int64(maxUnpacked))
+		}
+	}
+	return nil
+}
+
+// readTable reads CSV (RFC 4180) and its kin, separated by what separates the first lines.
+func readTable(ctx context.Context, raw []byte) (*Document, error) {
+	text, err := decode(raw)
+	if err != nil {
+		return nil, err
+	}
+	r := csv.NewReader(bytes.NewReader(text))
+	r.Comma, r.LazyQuotes, r.FieldsPerRecord, r.ReuseRecord = separator(text), true, -1, true
+	d := &Document{}
+	var head string
+	for n := 0; ; n++ {
+		if n%1024 == 0 && ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		start := int(r.InputOffset())
+		cells, err := r.Read()
+		if errors.Is(err, io.EOF) {
+			return d, nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read the table: %w", err)
+		}
+		row := make([]string, len(cells))
+		for i := range cells {
+			row[i] = squeeze(cells[i])
+		}
+		b := Block{Kind: Row, Text: strings.TrimRight(strings.Join(row, " | "), " |"), Start: start, End: int(r.InputOffset()), Head: head}
+		if b.Text == "" {
+			continue
+		}
+		for b.Start < b.End && (text[b.Start] == '\n' || text[b.Start] == '\r') {
+			b.Start++
+		}
+		for b.End > b.Start && (text[b.End-1] == '\n' || text[b.End-1] == '\r') {
+			b.End--
+		}
+		if head == "" {
+			head = b.Text
+		}
+		if d.Blocks = append(d.Blocks, b); len(d.Blocks) > MaxBlocks {
+			return nil, tooMany(d.Blocks)
+		}
+	}
+}
+
+// separator is the one of comma, semicolon, tab and bar that splits the first lines most evenly.
+func separator(text []byte) rune {
+	lines := strings.SplitN(string(text[:min(len(text), 16<<10)]), "\n", 21)
+	if len(lines) > 1 {
+		lines = lines[:len(lines)-1] // it may be cut off
+	}
+	best, most := ',', 0
+	for _, s := range []rune{',', '\t', ';', '|'} {
+		least := -1
+		for _, line := range lines {
+			if strings.TrimSpace(line) != "" {
+				if n := strings.Count(line, string(s)); least < 0 || n < least {
+					least = n
+				}
+			}
+		}
+		if least > most {
+			best, most = s, least
+		}
+	}
+	return best
+}

@@ -1,0 +1,163 @@
+package extract
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"github.com/gabriel-vasile/mimetype"
+)
+
+// The content types of what is read here.
+const (
+	TypeText     = "text/plain"
+	TypeMarkdown = "text/markdown"
+	TypeRST      = "text/x-rst"
+	TypeASCIIDoc = "text/asciidoc"
+	TypeHTML     = "text/html"
+	TypeCSV      = "text/csv"
+	TypeCode     = "text/x-source"
+	TypeXML      = "text/xml"
+	TypeRTF      = "text/rtf"
+	TypeJSON     = "application/json"
+	TypeNotebook = "application/x-ipynb+json"
+	TypePDF      = "application/pdf"
+	TypeWord     = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
+	TypeSlides   = "application/vnd.openxmlformats-officedocument.presentationml.presentation"
+	TypeSheets   = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+	TypeODT      = "application/vnd.oasis.opendocument.text"
+	TypeODS      = "application/vnd.oasis.opendocument.spreadsheet"
+	TypeODP      = "application/vnd.oasis.opendocument.presentation"
+	TypeBook     = "application/epub+zip"
+	TypeMail     = "message/rfc822"
+	TypeMailbox  = "application/mbox"  // holds messages
+	TypeZip      = "application/zip"   // holds files
+	TypeTar      = "application/x-tar" // holds files
+	TypeGzip     = "application/gzip"  // holds one file, which may be a tar
+)
+
+// Holds reports whether a content type holds files of its own, which are taken in one by one.
+func Holds(contentType string) bool {
+	switch contentType {
+	case TypeMailbox, TypeZip, TypeTar, TypeGzip:
+		return true
+	}
+	return false
+}
+
+// byContent are the types that the content tells for itself, whatever the file is called.
+var byContent = []string{TypePDF, TypeWord, TypeSlides, TypeSheets, TypeODT, TypeODS, TypeODP, TypeBook, TypeRTF, TypeHTML, TypeZip, TypeTar, TypeGzip}
+
+// byName are the types that only a name tells apart, of what is text anyhow.
+var byName = map[string]string{
+	".md": TypeMarkdown, ".markdown": TypeMarkdown, ".rst": TypeRST, ".adoc": TypeASCIIDoc, ".asciidoc": TypeASCIIDoc,
+	".html": TypeHTML, ".htm": TypeHTML, ".xhtml": TypeHTML, ".csv": TypeCSV, ".tsv": TypeCSV, ".tab": TypeCSV,
+	".json": TypeJSON, ".jsonl": TypeJSON, ".ndjson": TypeJSON, ".ipynb": TypeNotebook, ".xml": TypeXML, ".eml": TypeMail, ".mbox": TypeMailbox, ".mbx": TypeMailbox,
+}
+
+// codeNames are how programs end.
+const codeNames = " .go .py .js .mjs .ts .tsx .jsx .java .kt .kts .scala .c .h .cc .cpp .cxx .hpp .cs .rs .rb .php .swift .m .sh .bash .zsh .ps1 .pl .pm .lua .r .jl .sql .hs .ml .ex .exs .erl .clj .dart .groovy .proto .tf .yaml .yml .toml .ini .css .scss .vue .svelte "
+
+// ErrLegacy says that a file is of Office before 2007, which is not read here.
+var ErrLegacy = errors.New("a file of Office before 2007, or an encrypted one: save it without a password as .docx, .xlsx or .pptx")
+
+// Type says what kind of file name and its first bytes make: one of the types above, or ErrKind. What the bytes say goes before the name, so
+// a wrong name does no harm.
+func Type(name string, head []byte) (string, error) {
+	ext := strings.ToLower(filepath.Ext(name))
+	m := mimetype.Detect(head)
+	for _, t := range byContent {
+		if m.Is(t) {
+			if t == TypeHTML && (ext == ".md" || ext == ".markdown") { // which may begin with HTML
+				return TypeMarkdown, nil
+			}
+			if t == TypeZip {
+				return zipped(head), nil
+			}
+			return t, nil
+		}
+	}
+	if m.Is("application/xhtml+xml") {
+		return TypeHTML, nil
+	}
+	if bytes.HasPrefix(head, []byte("\xD0\xCF\x11\xE0\xA1\xB1\x1A\xE1")) {
+		return "", ErrLegacy
+	}
+	if looksMail(head) { // which may hold bytes that no text has
+		return TypeMail, nil
+	}
+	text := looksUTF16(head) || likelyText(head)
+	for p := m; p != nil; p = p.Parent() {
+		text = text || p.Is(TypeText)
+	}
+	switch {
+	case ext == ".pdf":
+		return TypePDF, nil // which says what is wrong with it
+	case !text:
+		return "", fmt.Errorf("%s: %w", m, ErrKind)
+	case bytes.HasPrefix(head, []byte("From ")) && bytes.IndexByte(head, '\n') > 0 && (ext == ".mbox" || ext == ".mbx" || ext == "" || looksMail(head[bytes.IndexByte(head, '\n')+1:])):
+		return TypeMailbox, nil
+	case byName[ext] != "":
+		return byName[ext], nil
+	case strings.Contains(codeNames, " "+ext+" ") && ext != "", bytes.HasPrefix(head, []byte("#!")):
+		return TypeCode, nil
+	case m.Is(TypeJSON), m.Is("application/x-ndjson"), m.Is("application/geo+json"):
+		if bytes.Contains(head, []byte(`"nbformat"`)) || bytes.Contains(head, []byte(`"cell_type"`)) {
+			return TypeNotebook, nil
+		}
+		return TypeJSON, nil
+	case m.Is(TypeXML), m.Is("application/xml"), m.Parent() != nil && m.Parent().Is(TypeXML):
+		return TypeXML, nil
+	case ext != ".txt" && ext != "" && (m.Is(TypeCSV) || m.Is("text/tab-separated-values")):
+		return TypeCSV, nil
+	}
+	return TypeText, nil
+}
+
+// zipped tells documents that are ZIP files from plain ones by the names of their first parts, where the library looked too little.
+func zipped(head []byte) string {
+	for part, t := range map[string]string{"word/": TypeWord, "ppt/": TypeSlides, "xl/": TypeSheets} {
+		if bytes.Contains(head, []byte("[Content_Types].xml")) && bytes.Contains(head, []byte(part)) {
+			return t
+		}
+	}
+	return TypeZip
+}
+
+// looksMail reports headers of a message at a file's beginning.
+func looksMail(head []byte) bool {
+	known := 0
+	for n, l := range bytes.SplitN(head, []byte("\n"), 30) {
+		l = bytes.TrimRight(l, "\r")
+		if len(l) == 0 {
+			break
+		}
+		if l[0] == ' ' || l[0] == '\t' {
+			if n == 0 {
+				return false
+			}
+			continue
+		}
+		name, _, is := bytes.Cut(l, []byte(":"))
+		if !is || bytes.ContainsAny(name, " \t") {
+			return false
+		}
+		switch strings.ToLower(string(name)) {
+		case "from", "to", "subject", "date", "message-id", "received", "return-path", "mime-version", "delivered-to", "content-type":
+			known++
+		}
+	}
+	return known >= 2
+}
+
+// likelyText reports bytes without those that text of no encoding has.
+func likelyText(head []byte) bool {
+	for _, c := range head {
+		if c < 0x20 && c != '\t' && c != '\n' && c != '\r' && c != '\f' && c != 0x1B || c == 0x7F {
+			return false
+		}
+	}
+	return len(head) > 0
+}

@@ -1,0 +1,243 @@
+package kb
+
+import (
+	"archive/tar"
+	"archive/zip"
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/mail"
+	"path"
+	"strings"
+
+	"github.com/konstruct/konstruct/extract"
+)
+
+// Limits on what one archive or mailbox holds.
+const (
+	maxHeld     = 3         // archives within each other
+	maxMembers  = 1_000_000 // files in one
+	maxUnpacked = 16 << 30  // bytes of all that is in the outermost, unpacked
+)
+
+// unpacking takes in a file, or what it holds, one by one: nothing is written to disk, and one file at a time is in memory.
+type unpacking struct {
+	ctx  context.Context
+	take func(file, error) bool // returns false to stop
+	left int64                  // bytes that may still be unpacked
+}
+
+// errStop says that take wants no more.
+var errStop = errors.New("stop")
+
+// file takes a file that lies in so many archives; it returns false to stop.
+func (u *unpacking) file(f file, depth int) bool {
+	h, size, err := f.open()
+	if err != nil {
+		return u.take(f, err)
+	}
+	defer h.Close()
+	kind, err := f.sniff(h)
+	switch {
+	case err != nil:
+		return u.take(f, err)
+	case !extract.Holds(kind):
+		limit := extract.Limit(kind)
+		if size > limit {
+			return u.take(f, fmt.Errorf("%w: %d bytes, the limit for %s is %d: split it", extract.ErrTooLarge, size, kind, limit))
+		}
+		if f.raw == nil {
+			if f.raw, err = io.ReadAll(io.LimitReader(h, limit+1)); err != nil {
+				return u.take(f, err)
+			}
+		}
+		f.kind = kind
+		return u.take(f, nil)
+	case depth == maxHeld:
+		return u.take(f, fmt.Errorf("it lies in %d archives within each other, the limit is %d", depth+1, maxHeld))
+	}
+	switch kind {
+	case extract.TypeZip:
+		err = u.zip(f, h, size, depth)
+	case extract.TypeTar:
+		err = u.tar(f, h, depth)
+	case extract.TypeGzip:
+		err = u.gzip(f, h, depth)
+	case extract.TypeMailbox:
+		err = u.mailbox(f, h, depth)
+	}
+	if errors.Is(err, errStop) {
+		return false
+	}
+	if err != nil && u.ctx.Err() == nil {
+		return u.take(file{path: f.path, named: f.named, inside: f.inside}, err)
+	}
+	return u.ctx.Err() == nil
+}
+
+// member reads a file inside another, bounded, and takes it. Hidden ones are left out, as in folders.
+func (u *unpacking) member(of file, name string, r io.Reader, depth int) error {
+	name = strings.TrimPrefix(path.Clean("/"+strings.ReplaceAll(strings.ToValidUTF8(name, "\uFFFD"), "\\", "/")), "/")
+	for part := range strings.SplitSeq(name, "/") {
+		if part == "" || part[0] == '.' || part == "__MACOSX" {
+			return nil
+		}
+	}
+	f := file{path: of.path, inside: name}
+	if of.inside != "" {
+		f.inside = of.inside + "/" + name
+	}
+	limit := min(u.left, extract.MaxPDF)
+	raw, err := io.ReadAll(io.LimitReader(stopped{u.ctx, r}, limit+1))
+	u.left -= int64(len(raw))
+	switch {
+	case u.ctx.Err() != nil:
+		return u.ctx.Err()
+	case u.left <= 0:
+		return fmt.Errorf("%w: it unpacks to more than %d bytes", extract.ErrTooLarge, int64(maxUnpacked))
+	case err == nil && int64(len(raw)) > limit:
+		err = fmt.Errorf("%w: it unpacks to more than %d bytes", extract.ErrTooLarge, limit)
+	case err == nil && len(raw) == 0:
+		err = extract.ErrEmpty
+	}
+	if err != nil {
+		if !u.take(f, err) {
+			return errStop
+		}
+		return nil
+	}
+	f.raw = raw
+	if !u.file(f, depth+1) {
+		return errStop
+	}
+	return nil
+}
+
+// stopped reads until its context ends.
+type stopped struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+// Read implements io.Reader.
+func (s stopped) Read(b []byte) (int, error) {
+	if err := s.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return s.r.Read(b)
+}
+
+func (u *unpacking) zip(f file, h io.ReaderAt, size int64, depth int) error {
+	z, err := zip.NewReader(h, size)
+	if err != nil && !errors.Is(err, zip.ErrInsecurePath) { // names are cleaned, and nothing is written by them
+		return fmt.Errorf("read the ZIP: %w", err)
+	}
+	if len(z.File) > maxMembers {
+		return fmt.Errorf("%w: %d files inside, the limit is %d", extract.ErrTooLarge, len(z.File), maxMembers)
+	}
+	for _, m := range z.File {
+		if !m.Mode().IsRegular() {
+			continue
+		}
+		var r io.ReadCloser
+		if m.Flags&1 != 0 {
+			err = extract.ErrEncrypted
+		} else {
+			r, err = m.Open()
+		}
+		if err != nil {
+			r = io.NopCloser(failing{err})
+		}
+		if err := errors.Join(u.member(f, m.Name, r, depth), r.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// failing is a member that can't be read.
+type failing struct{ err error }
+
+// Read implements io.Reader.
+func (f failing) Read([]byte) (int, error) { return 0, f.err }
+
+func (u *unpacking) tar(f file, r io.Reader, depth int) error {
+	t := tar.NewReader(stopped{u.ctx, r})
+	for n := 0; ; n++ {
+		head, err := t.Next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil && !errors.Is(err, tar.ErrInsecurePath) {
+			return fmt.Errorf("read the tar: %w", err)
+		}
+		if n == maxMembers {
+			return fmt.Errorf("%w: more than %d files inside", extract.ErrTooLarge, maxMembers)
+		}
+		if head.Typeflag != tar.TypeReg { // links, devices
+			continue
+		}
+		if err := u.member(f, head.Name, t, depth); err != nil {
+			return err
+		}
+	}
+}
+
+// gzip unpacks what may be a tar, which is read as it comes, or one file.
+func (u *unpacking) gzip(f file, h io.Reader, depth int) error {
+	z, err := gzip.NewReader(stopped{u.ctx, h})
+	if err != nil {
+		return fmt.Errorf("read the gzip: %w", err)
+	}
+	defer z.Close()
+	b := bufio.NewReaderSize(z, 4096)
+	head, err := b.Peek(1024)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return fmt.Errorf("read the gzip: %w", err)
+	}
+	if kind, err := extract.Type("", head); err == nil && kind == extract.TypeTar {
+		return u.tar(f, io.LimitReader(b, u.left), depth)
+	}
+	name := path.Base(strings.ReplaceAll(f.label(), "\\", "/"))
+	if name = strings.TrimSuffix(name, path.Ext(name)); name == "" || name[0] == '.' {
+		name = "content"
+	}
+	return u.member(f, name, b, depth)
+}
+
+// mailbox takes the messages one by one, by their Message-ID where they have one: a mailbox that grew is taken in again by what is new.
+func (u *unpacking) mailbox(f file, h io.Reader, depth int) error {
+	b := bufio.NewReaderSize(stopped{u.ctx, h}, 64<<10)
+	read := func() ([]byte, error) {
+		line, err := b.ReadSlice('\n')
+		if errors.Is(err, bufio.ErrBufferFull) {
+			err = nil
+		}
+		return line, err
+	}
+	return extract.EachMessage(u.ctx, read, func(n int, raw []byte, tooLong bool) error {
+		name := fmt.Sprintf("message %d", n)
+		if m, err := mail.ReadMessage(bytes.NewReader(raw)); err == nil {
+			if id := strings.Trim(m.Header.Get("Message-ID"), "<> "); id != "" && len(id) < 500 && !strings.ContainsAny(id, "/\\\x00") && id[0] != '.' {
+				name = id
+			}
+		}
+		u.left -= int64(len(raw))
+		at := file{path: f.path, inside: path.Join(f.inside, name), kind: extract.TypeMail}
+		if tooLong {
+			if !u.take(at, fmt.Errorf("%w: a message of more than %d bytes", extract.ErrTooLarge, extract.MaxText)) {
+				return errStop
+			}
+			return nil
+		}
+		at.raw = bytes.Clone(raw)
+		if !u.take(at, nil) {
+			return errStop
+		}
+		return nil
+	})
+}
