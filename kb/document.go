@@ -25,21 +25,30 @@ type Document struct {
 	Source      string    `json:"source"` // where it came from, a file: URL for a file
 	ContentType string    `json:"content_type"`
 	Title       string    `json:"title,omitempty"`
+	About       About     `json:"metadata,omitzero"`
 	Bytes       int64     `json:"bytes"`
 	SHA256      string    `json:"sha256,omitempty"` // of the file; empty for a document another client wrote
 	Chunks      int       `json:"chunks"`
 	IngestedAt  time.Time `json:"ingested_at"`
 }
 
+// About is what a document says of itself; what it does not say is zero.
+type About struct {
+	Author   string    `json:"author,omitempty"`
+	Language string    `json:"language,omitempty"` // BCP 47, as the document writes it
+	Created  time.Time `json:"created,omitzero"`
+	Modified time.Time `json:"modified,omitzero"`
+}
+
 const documentsSQL = `
-SELECT d.id, d.agent_id, coalesce(d.filename, ''), coalesce(s.source, d.source_url, ''), coalesce(d.content_type, ''), coalesce(s.title, ''),
+SELECT d.id, d.agent_id, coalesce(d.filename, ''), coalesce(s.source, d.source_url, ''), coalesce(d.content_type, ''), coalesce(s.title, ''), coalesce(s.metadata, '{}'),
        coalesce(s.bytes, 0), coalesce(encode(s.content_sha256, 'hex'), ''),
        (SELECT count(*) FROM kb_chunks c WHERE c.tenant_id = d.tenant_id AND c.document_id = d.id), coalesce(s.ingested_at, d.created_at)
   FROM kb_documents d LEFT JOIN kb_sources s ON s.tenant_id = d.tenant_id AND s.document_id = d.id
  WHERE d.tenant_id = $1`
 
 func scanDocument(row pgx.CollectableRow) (d Document, err error) {
-	err = row.Scan(&d.ID, &d.AgentID, &d.Filename, &d.Source, &d.ContentType, &d.Title, &d.Bytes, &d.SHA256, &d.Chunks, &d.IngestedAt)
+	err = row.Scan(&d.ID, &d.AgentID, &d.Filename, &d.Source, &d.ContentType, &d.Title, &d.About, &d.Bytes, &d.SHA256, &d.Chunks, &d.IngestedAt)
 	return d, err
 }
 

@@ -156,6 +156,7 @@ func (in *Ingester) cut(ctx context.Context, raw []byte, c *content) error {
 	defer cancel()
 	type made struct {
 		title  string
+		about  About
 		chunks []chunk.Chunk
 		err    error
 	}
@@ -172,7 +173,7 @@ func (in *Ingester) cut(ctx context.Context, raw []byte, c *content) error {
 		if m.err = err; err != nil {
 			return
 		}
-		m.title = d.Title
+		m.title, m.about = d.Title, About{d.Author, d.Language, d.Created, d.Modified}
 		chunk.Split(d, in.Tokenizer, func(k chunk.Chunk) bool {
 			m.chunks = append(m.chunks, k)
 			return ctx.Err() == nil
@@ -188,7 +189,7 @@ func (in *Ingester) cut(ctx context.Context, raw []byte, c *content) error {
 	if errors.Is(m.err, context.DeadlineExceeded) {
 		return fmt.Errorf("reading it took longer than %v", limit)
 	}
-	c.name, c.chunks = m.title, m.chunks
+	c.name, c.about, c.chunks = m.title, m.about, m.chunks
 	if m.err == nil && len(m.chunks) == 0 {
 		return extract.ErrNoText
 	}

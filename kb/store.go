@@ -38,6 +38,7 @@ type content struct {
 	bytes                        int64
 	sha                          [sha256.Size]byte
 	recipe                       string
+	about                        About
 	chunks                       []chunk.Chunk
 	vectors                      [][]float32
 }
@@ -87,13 +88,13 @@ func (c *content) write(ctx context.Context, tx pgx.Tx, tenant, id uuid.UUID, re
 		b.Queue(`DELETE FROM kb_chunks WHERE tenant_id = $1 AND document_id = $2`, tenant, id)
 		b.Queue(`UPDATE kb_documents SET agent_id = $3, filename = $4, source_url = $5, content_type = $6 WHERE tenant_id = $1 AND id = $2`,
 			tenant, id, c.agent, c.filename, c.source, c.kind)
-		b.Queue(`UPDATE kb_sources SET title = $3, bytes = $4, content_sha256 = $5, recipe = $6, ingested_at = now() WHERE tenant_id = $1 AND document_id = $2`,
-			tenant, id, c.name, c.bytes, c.sha[:], c.recipe)
+		b.Queue(`UPDATE kb_sources SET title = $3, bytes = $4, content_sha256 = $5, recipe = $6, metadata = $7, ingested_at = now() WHERE tenant_id = $1 AND document_id = $2`,
+			tenant, id, c.name, c.bytes, c.sha[:], c.recipe, c.about)
 	} else {
 		b.Queue(`INSERT INTO kb_documents (tenant_id, id, agent_id, filename, source_url, content_type) VALUES ($1, $2, $3, $4, $5, $6)`,
 			tenant, id, c.agent, c.filename, c.source, c.kind)
-		b.Queue(`INSERT INTO kb_sources (tenant_id, document_id, source, title, bytes, content_sha256, recipe) VALUES ($1, $2, $3, $4, $5, $6, $7)`,
-			tenant, id, c.source, c.name, c.bytes, c.sha[:], c.recipe)
+		b.Queue(`INSERT INTO kb_sources (tenant_id, document_id, source, title, bytes, content_sha256, recipe, metadata) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
+			tenant, id, c.source, c.name, c.bytes, c.sha[:], c.recipe, c.about)
 	}
 	for from := 0; from < len(c.chunks); {
 		n := min(rowsAtOnce, tenantdb.StatementRows(len(c.chunks)-from))

@@ -13,7 +13,7 @@ import (
 )
 
 type kbCmd struct {
-	Ingest kbIngestCmd `cmd:"" help:"Take in files and folders: text, Markdown, HTML, PDF."`
+	Ingest kbIngestCmd `cmd:"" help:"Take in files, folders and archives: Office, OpenDocument, PDF, e-books, mail, HTML, Markdown, tables, data, programs."`
 	Search kbSearchCmd `cmd:"" help:"Find the passages nearest to a question; the search is audited."`
 	List   kbListCmd   `cmd:"" help:"List the documents."`
 	Show   kbShowCmd   `cmd:"" help:"Show a document and its passages."`
@@ -262,6 +262,9 @@ func (c kbShowCmd) Run(ctx context.Context, a *app) error {
 	}
 	fmt.Fprintf(a.out, "%s\n%s, %d bytes, sha256 %s, taken in %s\n", a.bold(printable(d.Filename)), d.ContentType, d.Bytes, d.SHA256, d.IngestedAt.UTC().Format(time.RFC3339))
 	fmt.Fprintln(a.out, printable(d.Source))
+	if about := aboutLine(d); about != "" {
+		fmt.Fprintln(a.out, printable(about))
+	}
 	for _, p := range passages {
 		where := fmt.Sprintf("%d. bytes %d-%d", p.Index+1, p.Start, p.End)
 		if p.Page > 0 {
@@ -273,6 +276,28 @@ func (c kbShowCmd) Run(ctx context.Context, a *app) error {
 		}
 	}
 	return nil
+}
+
+// aboutLine is what a document says of itself.
+func aboutLine(d konstruct.Document) string {
+	var parts []string
+	add := func(name, value string) {
+		if value != "" {
+			parts = append(parts, name+value)
+		}
+	}
+	day := func(at time.Time) string {
+		if at.IsZero() {
+			return ""
+		}
+		return at.Format(time.DateOnly)
+	}
+	add("", d.Title)
+	add("by ", d.About.Author)
+	add("language ", d.About.Language)
+	add("created ", day(d.About.Created))
+	add("modified ", day(d.About.Modified))
+	return strings.Join(parts, ", ")
 }
 
 type kbRmCmd struct {
