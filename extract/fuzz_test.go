@@ -77,7 +77,7 @@ func FuzzPDF(f *testing.F) {
 func FuzzFormats(f *testing.F) {
 	kinds := []string{extract.TypeWord, extract.TypeSlides, extract.TypeSheets, extract.TypeODT, extract.TypeBook, extract.TypeRTF, extract.TypeMail, extract.TypeJSON, extract.TypeNotebook,
 		extract.TypeXML, extract.TypeCSV, extract.TypeRST, extract.TypeASCIIDoc, extract.TypeCode, extract.TypeText}
-	files, err := filepath.Glob("testdata/real/*.*")
+	files, err := filepath.Glob("../internal/samples/files/*.*")
 	if err != nil || len(files) < 15 {
 		f.Fatalf("%v, %v", files, err)
 	}

@@ -13,7 +13,7 @@ import (
 	"github.com/konstruct/konstruct/extract"
 )
 
-// What the files in testdata/real say; testdata/real/make.sh has pandoc 2.17 and LibreOffice 7.4 write them.
+// What the files in ../internal/samples/files say; make.sh there has pandoc 2.17 and LibreOffice 7.4 write them.
 var (
 	realHeadings = []string{"Starting the station", "What to check first", "Limits", "When something goes wrong", "Leaks"}
 	realRows     = []string{"Pump | Flow (m³/h) | Pressure (bar)", "North | 120 | 4.5", "South | 95 | 6.25", "Reserve | 40 | 3"}
@@ -77,7 +77,7 @@ func readFile(t *testing.T, path string) *extract.Document {
 }
 
 func TestFilesOfRealApplications(t *testing.T) {
-	source, err := os.ReadFile("testdata/real/source.md")
+	source, err := os.ReadFile("../internal/samples/files/source.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,7 +99,7 @@ func TestFilesOfRealApplications(t *testing.T) {
 		{"office.pdf", 0.95, false, false, false, false, "Ada Byron"},
 	} {
 		t.Run(f.name, func(t *testing.T) {
-			d := readFile(t, filepath.Join("testdata/real", f.name))
+			d := readFile(t, filepath.Join("../internal/samples/files", f.name))
 			var words, headings, rows, items []string
 			var code string
 			for _, b := range d.Blocks {
@@ -144,7 +144,7 @@ func TestFilesOfRealApplications(t *testing.T) {
 
 func TestSlidesOfRealApplications(t *testing.T) {
 	for _, name := range []string{"pandoc.pptx", "office.pptx", "office.odp"} {
-		d := readFile(t, filepath.Join("testdata/real", name))
+		d := readFile(t, filepath.Join("../internal/samples/files", name))
 		var got []string
 		for _, b := range d.Blocks {
 			got = append(got, strings.Repeat("#", b.Level)+string(rune('0'+b.Page))+" "+b.Text)
@@ -162,7 +162,7 @@ func TestSlidesOfRealApplications(t *testing.T) {
 
 func TestSheetsOfRealApplications(t *testing.T) {
 	for name, note := range map[string]string{"office.xlsx": "xlsx", "office.ods": "ods", "table.csv": "csv"} {
-		d := readFile(t, filepath.Join("testdata/real", name))
+		d := readFile(t, filepath.Join("../internal/samples/files", name))
 		var rows []string
 		for _, b := range d.Blocks {
 			if b.Kind == extract.Row {

@@ -16,6 +16,7 @@ import (
 	"github.com/konstruct/konstruct"
 	"github.com/konstruct/konstruct/audit"
 	"github.com/konstruct/konstruct/evidence"
+	"github.com/konstruct/konstruct/internal/samples"
 	"github.com/konstruct/konstruct/notary"
 	"github.com/konstruct/konstruct/tenantdb"
 )
@@ -39,13 +40,14 @@ type party struct {
 
 // The tenants keep their ids, so that a second run finds the documents there.
 var (
-	gopherID = uuid.MustParse("60600000-0000-4000-8000-000000000001")
-	newtonID = uuid.MustParse("60600000-0000-4000-8000-000000000002")
-	folderID = uuid.MustParse("60600000-0000-4000-8000-000000000003")
-	emptyID  = uuid.MustParse("60600000-0000-4000-8000-000000000004")
+	gopherID  = uuid.MustParse("60600000-0000-4000-8000-000000000001")
+	newtonID  = uuid.MustParse("60600000-0000-4000-8000-000000000002")
+	folderID  = uuid.MustParse("60600000-0000-4000-8000-000000000003")
+	stationID = uuid.MustParse("60600000-0000-4000-8000-000000000005")
+	emptyID   = uuid.MustParse("60600000-0000-4000-8000-000000000004")
 )
 
-func (c demoCmd) parties() ([]party, error) {
+func (c demoCmd) parties(dataDir string) ([]party, error) {
 	gopher := []string{"When does a read observe a write of another goroutine?", "What does a select statement do when several cases are ready?",
 		"How are constants that overflow their type treated?", "In what order are package variables initialized?", "What happens when a nil map is written to?"}
 	newton := []string{"Are rays of different colours refracted by different amounts?", "What is the white light of the sun made of?",
@@ -54,13 +56,18 @@ func (c demoCmd) parties() ([]party, error) {
 		return []party{{"your folder", folderID, []string{c.Dir}, []string{"What is this about?", "What are the main steps?", "What can go wrong?", "Who is responsible?", "What is required first?"}},
 			{"an empty tenant", emptyID, nil, nil}}, nil
 	}
+	handbook := filepath.Join(dataDir, "samples") // one handbook, as many applications write it
+	if err := samples.Write(handbook); err != nil {
+		return nil, err
+	}
 	root := goRoot()
 	if root == "" {
 		return nil, fmt.Errorf("no Go installation with its documents was found: run konstruct demo --dir FOLDER on a folder of your own")
 	}
 	return []party{
 		{"gophers", gopherID, []string{filepath.Join(root, "doc", "go_spec.html"), filepath.Join(root, "doc", "go_mem.html")}, gopher},
-		{"newton", newtonID, []string{filepath.Join(root, "src", "testdata", "Isaac.Newton-Opticks.txt")}, newton}}, nil
+		{"newton", newtonID, []string{filepath.Join(root, "src", "testdata", "Isaac.Newton-Opticks.txt")}, newton},
+		{"station", stationID, []string{handbook}, []string{"What ruins the impeller?", "Which pump draws from the lake?", "How is a leak mended?"}}}, nil
 }
 
 // goRoot finds the Go installation, whose documents every machine that can build this has.
@@ -79,7 +86,7 @@ func goRoot() string {
 
 // Run is the whole demonstration.
 func (c demoCmd) Run(ctx context.Context, a *app) error {
-	parties, err := c.parties()
+	parties, err := c.parties(a.DataDir)
 	if err != nil {
 		return err
 	}
@@ -110,7 +117,7 @@ func (c demoCmd) Run(ctx context.Context, a *app) error {
 		s.print(a)
 	}
 	for i, p := range parties {
-		if err := c.ask(ctx, a, k, p, parties[1-i]); err != nil {
+		if err := c.ask(ctx, a, k, p, parties[(i+1)%len(parties)]); err != nil {
 			return err
 		}
 	}

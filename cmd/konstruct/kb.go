@@ -35,7 +35,7 @@ func (f agentFlag) agent(t *konstruct.Tenant, tenant uuid.UUID) *konstruct.Agent
 type kbIngestCmd struct {
 	tenantFlag
 	agentFlag
-	Paths []string `arg:"" help:"Files and folders."`
+	Paths []string `arg:"" help:"Files, folders, archives, mailboxes."`
 }
 
 // Help is shown by --help.
