@@ -13,7 +13,7 @@ import (
 	"github.com/konstruct/konstruct/extract"
 )
 
-// What the files in ../internal/samples/files say; make.sh there has pandoc 2.17 and LibreOffice 7.4 write them.
+// What the files in ../internal/samples/files say; internal/samples/make.sh has pandoc 2.17 and LibreOffice 7.4 write them.
 var (
 	realHeadings = []string{"Starting the station", "What to check first", "Limits", "When something goes wrong", "Leaks"}
 	realRows     = []string{"Pump | Flow (m³/h) | Pressure (bar)", "North | 120 | 4.5", "South | 95 | 6.25", "Reserve | 40 | 3"}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -36,6 +37,17 @@ type party struct {
 	id        uuid.UUID
 	paths     []string
 	questions []string
+}
+
+// has reports whether a document's source is one of the party's files, or lies in one of its folders.
+func (p *party) has(source string) bool {
+	u, err := url.Parse(source)
+	for _, path := range p.paths {
+		if abs, absErr := filepath.Abs(path); err == nil && absErr == nil && (u.Path == abs || strings.HasPrefix(u.Path, abs+"/")) {
+			return true
+		}
+	}
+	return false
 }
 
 // The tenants keep their ids, so that a second run finds the documents there.
@@ -167,12 +179,8 @@ func (c demoCmd) ask(ctx context.Context, a *app, k *konstruct.Konstruct, p, oth
 		return err
 	}
 	a.hits(r.Hits, 1)
-	own := map[string]bool{}
-	for _, path := range p.paths {
-		own[filepath.Base(path)] = true
-	}
 	for _, h := range r.Hits {
-		if c.Dir == "" && !own[h.Filename] {
+		if c.Dir == "" && !p.has(h.Source) {
 			return fmt.Errorf("tenant %s was shown %s, which is not its own", p.name, h.Filename)
 		}
 	}

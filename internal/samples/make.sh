@@ -1,8 +1,8 @@
 #!/bin/sh
-# Writes the files beside it from source.md and slides.md, by pandoc 2.17 and LibreOffice 7.4 (Debian 12: pandoc,
+# Writes the files in files/ from source.md and slides.md, by pandoc 2.17 and LibreOffice 7.4 (Debian 12: pandoc,
 # libreoffice-writer, libreoffice-calc, libreoffice-impress). The tests read the files as they are kept here.
 set -eu
-cd "$(dirname "$0")"
+cd "$(dirname "$0")/files"
 for f in docx odt epub rtf rst html ipynb; do pandoc -s source.md -o "pandoc.$f" -t "$f"; done
 pandoc -s source.md -o pandoc.adoc -t asciidoc
 pandoc slides.md -o pandoc.pptx
