@@ -263,3 +263,65 @@ func FuzzSplit(f *testing.F) {
 		}
 	})
 }
+
+func TestALongTableRepeatsItsHeader(t *testing.T) {
+	tk := tokenizer(t)
+	const head = "Pump | Flow | Pressure"
+	d := &extract.Document{Blocks: []extract.Block{{Kind: extract.Heading, Level: 1, Text: "Limits"}}}
+	at := 0
+	add := func(b extract.Block) {
+		b.Start, b.End = at, at+len(b.Text)
+		at = b.End + 1
+		d.Blocks = append(d.Blocks, b)
+	}
+	add(extract.Block{Kind: extract.Row, Text: head})
+	for i := range 300 {
+		add(extract.Block{Kind: extract.Row, Text: fmt.Sprintf("Pump number %d. Sturdy. | %d | %d.5", i, 100+i, i), Head: head})
+	}
+	add(extract.Block{Text: "What stands behind the table has no header."})
+	chunks := split(d, tk)
+	holds(t, tk, chunks)
+	if len(chunks) < 10 {
+		t.Fatalf("%d chunks", len(chunks))
+	}
+	seen := map[string]bool{}
+	for i, c := range chunks {
+		if !strings.HasPrefix(c.Content, head+"\n") || strings.Count(c.Content, head) != 1 {
+			t.Errorf("chunk %d begins %.60q", i, c.Content)
+		}
+		for _, line := range strings.Split(c.Content, "\n")[1:] {
+			if strings.HasPrefix(line, "Pump number") && strings.Count(line, "|") != 2 {
+				t.Errorf("chunk %d cuts a row: %q", i, line)
+			}
+			seen[line] = true
+		}
+	}
+	if len(seen) < 301 {
+		t.Errorf("%d lines of 301 are there", len(seen))
+	}
+	// A header that takes more than a quarter of a chunk is not repeated.
+	long := strings.Repeat("a long header ", 60)
+	d.Blocks = d.Blocks[:1]
+	at = 0
+	add(extract.Block{Kind: extract.Row, Text: long})
+	for i := range 100 {
+		add(extract.Block{Kind: extract.Row, Text: fmt.Sprintf("Pump number %d | %d", i, i), Head: long})
+	}
+	chunks = split(d, tk)
+	holds(t, tk, chunks)
+	if last := chunks[len(chunks)-1]; strings.Contains(last.Content, "header") {
+		t.Errorf("%q", last.Content)
+	}
+}
+
+func TestAProgramStaysWholeWhereItFits(t *testing.T) {
+	tk := tokenizer(t)
+	words := strings.Repeat("Some words before it. ", 35)
+	code := strings.TrimSuffix(strings.Repeat("pump.valve.close()\n", 15), "\n")
+	d := &extract.Document{Blocks: []extract.Block{{Text: words, End: len(words)}, {Kind: extract.Code, Text: code, Start: len(words), End: len(words) + len(code)}}}
+	chunks := split(d, tk)
+	holds(t, tk, chunks)
+	if len(chunks) < 2 || !strings.HasSuffix(chunks[len(chunks)-1].Content, code) {
+		t.Errorf("%d chunks, the last is %q", len(chunks), chunks[len(chunks)-1].Content)
+	}
+}

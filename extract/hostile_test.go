@@ -58,27 +58,36 @@ func TestHostileFormatsGetTheirReason(t *testing.T) {
 	outside := `<!DOCTYPE l [<!ENTITY x SYSTEM "file://` + secret + `">]><l>words and &x; more</l>`
 	deep := strings.Repeat("<a>", 100_000) + "x" + strings.Repeat("</a>", 100_000)
 	for name, c := range map[string]struct{ kind, raw, want string }{
-		"no ZIP":                           {extract.TypeWord, "PK\x03\x04 and then nothing", "damaged"},
-		"a bomb":                           {extract.TypeWord, packed(t, "word/document.xml", wordBegin+strings.Repeat(" ", 65<<20)+wordEnd), "unpacks to more than"},
-		"a bomb of many":                   {extract.TypeSheets, packed(t, "xl/a", strings.Repeat("\x00", 130<<20), "xl/b", strings.Repeat("\x00", 130<<20)), "unpacks to more than"},
-		"a part twice":                     {extract.TypeWord, packed(t, "word/document.xml", wordBegin+para("one")+wordEnd, "word/document.xml", wordBegin+para("two")+wordEnd), "inside it twice"},
-		"a part twice by its path":         {extract.TypeWord, packed(t, "word/document.xml", wordBegin+para("one")+wordEnd, "word/x/../document.xml", wordBegin+para("two")+wordEnd), "inside it twice"},
-		"billion laughs":                   {extract.TypeXML, laughs, "damaged"},
-		"billion laughs in Word":           {extract.TypeWord, packed(t, "word/document.xml", strings.Replace(laughs, "<l>&k;</l>", wordBegin+para("&k;")+wordEnd, 1)), "damaged"},
-		"a file from outside":              {extract.TypeXML, outside, "damaged"},
-		"deep XML":                         {extract.TypeXML, deep, "deep"},
-		"deep XML in Word":                 {extract.TypeWord, word(t, deep), "deep"},
-		"XML that ends early":              {extract.TypeXML, "<a><b>text", "ends inside"},
-		"crossed tags":                     {extract.TypeXML, "<a>text</b></a>", "damaged"},
-		"deep JSON":                        {extract.TypeJSON, strings.Repeat("[", 100_000) + strings.Repeat("]", 100_000), "deep"},
-		"JSON that ends early":             {extract.TypeJSON, `{"a": [1, 2`, "damaged at byte"},
-		"deep RTF":                         {extract.TypeRTF, `{\rtf1` + strings.Repeat("{", 100_000), "deep"},
-		"a notebook that is none":          {extract.TypeNotebook, `{"cells": 5}`, "notebook"},
-		"a sheet that is none":             {extract.TypeSheets, packed(t, "xl/workbook.xml", "x"), "workbook"},
-		"a book that points outside":       {extract.TypeBook, packed(t, "META-INF/container.xml", `<c><rootfile full-path="../../../etc/passwd"/></c>`), "no text"},
-		"a book whose chapters are out":    {extract.TypeBook, packed(t, "META-INF/container.xml", `<c><rootfile full-path="b.opf"/></c>`, "b.opf", `<p><item id="a" media-type="application/xhtml+xml" href="../`+secret+`"/><item id="b" media-type="application/xhtml+xml" href="file://`+secret+`"/><itemref idref="a"/><itemref idref="b"/></p>`), "no text"},
-		"an encrypted document":            {extract.TypeODT, packed(t, "META-INF/manifest.xml", "<m><encryption-data/></m>", "content.xml", "x"), "encrypted"},
-		"a row repeated a billion times":   {extract.TypeODS, packed(t, "content.xml", `<o><spreadsheet><table name="t"><table-row number-rows-repeated="1000000000"><table-cell number-columns-repeated="1000000000"><p>x</p></table-cell></table-row>`+strings.Repeat(`<table-row number-rows-repeated="1000000000"><table-cell number-columns-repeated="1000000000"><p>x</p></table-cell></table-row>`, 20)+`</table></spreadsheet></o>`), "too large"},
+		"no ZIP":                         {extract.TypeWord, "PK\x03\x04 and then nothing", "damaged"},
+		"a bomb":                         {extract.TypeWord, packed(t, "word/document.xml", wordBegin+strings.Repeat(" ", 65<<20)+wordEnd), "unpacks to more than"},
+		"a bomb of many":                 {extract.TypeSheets, packed(t, "xl/a", strings.Repeat("\x00", 130<<20), "xl/b", strings.Repeat("\x00", 130<<20)), "unpacks to more than"},
+		"a part twice":                   {extract.TypeWord, packed(t, "word/document.xml", wordBegin+para("one")+wordEnd, "word/document.xml", wordBegin+para("two")+wordEnd), "inside it twice"},
+		"a part twice by its path":       {extract.TypeWord, packed(t, "word/document.xml", wordBegin+para("one")+wordEnd, "word/x/../document.xml", wordBegin+para("two")+wordEnd), "inside it twice"},
+		"billion laughs":                 {extract.TypeXML, laughs, "damaged"},
+		"billion laughs in Word":         {extract.TypeWord, packed(t, "word/document.xml", strings.Replace(laughs, "<l>&k;</l>", wordBegin+para("&k;")+wordEnd, 1)), "damaged"},
+		"a file from outside":            {extract.TypeXML, outside, "damaged"},
+		"deep XML":                       {extract.TypeXML, deep, "deep"},
+		"deep XML in Word":               {extract.TypeWord, word(t, deep), "deep"},
+		"XML that ends early":            {extract.TypeXML, "<a><b>text", "ends inside"},
+		"crossed tags":                   {extract.TypeXML, "<a>text</b></a>", "damaged"},
+		"deep JSON":                      {extract.TypeJSON, strings.Repeat("[", 100_000) + strings.Repeat("]", 100_000), "deep"},
+		"JSON that ends early":           {extract.TypeJSON, `{"a": [1, 2`, "damaged at byte"},
+		"deep RTF":                       {extract.TypeRTF, `{\rtf1` + strings.Repeat("{", 100_000), "deep"},
+		"a notebook that is none":        {extract.TypeNotebook, `{"cells": 5}`, "notebook"},
+		"a sheet that is none":           {extract.TypeSheets, packed(t, "xl/workbook.xml", "x"), "workbook"},
+		"a book that points outside":     {extract.TypeBook, packed(t, "META-INF/container.xml", `<c><rootfile full-path="../../../etc/passwd"/></c>`), "no text"},
+		"a book whose chapters are out":  {extract.TypeBook, packed(t, "META-INF/container.xml", `<c><rootfile full-path="b.opf"/></c>`, "b.opf", `<p><item id="a" media-type="application/xhtml+xml" href="../`+secret+`"/><item id="b" media-type="application/xhtml+xml" href="file://`+secret+`"/><itemref idref="a"/><itemref idref="b"/></p>`), "no text"},
+		"an encrypted document":          {extract.TypeODT, packed(t, "META-INF/manifest.xml", "<m><encryption-data/></m>", "content.xml", "x"), "encrypted"},
+		"a row repeated a billion times": {extract.TypeODS, packed(t, "content.xml", `<o><spreadsheet><table name="t"><table-row number-rows-repeated="1000000000"><table-cell number-columns-repeated="1000000000"><p>x</p></table-cell></table-row>`+strings.Repeat(`<table-row number-rows-repeated="1000000000"><table-cell number-columns-repeated="1000000000"><p>x</p></table-cell></table-row>`, 20)+`</table></spreadsheet></o>`), "too large"},
+		"mail that doubles with each part": {extract.TypeMail, func() string {
+			s := "From: a@b\r\nSubject: x\r\nMIME-Version: 1.0\r\n"
+			for i := range 40 {
+				s += fmt.Sprintf("Content-Type: multipart/mixed; boundary=b%d\r\n\r\n--b%d\r\n", i, i)
+			}
+			return s + "Content-Type: text/plain\r\n\r\nhi\r\n"
+		}(), "multiparts"},
+		"mail of many parts":               {extract.TypeMail, "From: a@b\r\nSubject: x\r\nMIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n" + strings.Repeat("--b\r\n\r\nx\r\n", 200_000), "parts"},
+		"a program of 200,000 paragraphs":  {extract.TypeWord, packed(t, "word/styles.xml", `<s><style styleId="c"><name val="Source Code"/></style></s>`, "word/document.xml", wordBegin+strings.Repeat(`<w:p><w:pPr><w:pStyle w:val="c"/></w:pPr><w:r><w:t>pump.valve.close()</w:t></w:r></w:p>`, 200_000)+wordEnd), ""},
 		"control characters for a message": {extract.TypeMail, "From: a@b\r\nSubject: \x1b[31m\r\n\r\n\r\n", ""},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -43,7 +43,10 @@ func readOpenDocument(ctx context.Context, raw []byte) (*Document, error) {
 		return nil, err
 	}
 	o := openDocument{w: w, parents: map[string]string{}}
-	return &w.Document, orFailed(&o.failed, readXML(ctx, content, events{open: o.open, close: o.close, text: o.text}))
+	if err := orFailed(&o.failed, readXML(ctx, content, events{open: o.open, close: o.close, text: o.text})); err != nil {
+		return nil, err
+	}
+	return &w.Document, w.endCode()
 }
 
 // openDocument is where the reading of one stands.

@@ -88,7 +88,7 @@ func Type(name string, head []byte) (string, error) {
 	if looksMail(head) { // which may hold bytes that no text has
 		return TypeMail, nil
 	}
-	text := looksUTF16(head) || likelyText(head)
+	text := looksUTF16(head)
 	for p := m; p != nil; p = p.Parent() {
 		text = text || p.Is(TypeText)
 	}
@@ -150,14 +150,4 @@ func looksMail(head []byte) bool {
 		}
 	}
 	return known >= 2
-}
-
-// likelyText reports bytes without those that text of no encoding has.
-func likelyText(head []byte) bool {
-	for _, c := range head {
-		if c < 0x20 && c != '\t' && c != '\n' && c != '\r' && c != '\f' && c != 0x1B || c == 0x7F {
-			return false
-		}
-	}
-	return len(head) > 0
 }
