@@ -167,7 +167,7 @@ func (a *Agent) Ask(ctx context.Context, q Question) (r Retrieval, err error) {
 	return r, nil
 }
 
-// Ingest takes in the files that paths name and the folders among them hold: text, Markdown, HTML and PDF.
+// Ingest takes in the files and pages (http and https URLs) that paths name, and what folders, archives and mailboxes among them hold; docs/formats.md lists the kinds.
 // A file already there is left as it is, a changed one is replaced. Each file is reported once; one that
 // fails does not stop the others. chunks, when not nil, hears how many more were embedded.
 func (a *Agent) Ingest(ctx context.Context, paths []string, report func(FileResult), chunks func(int)) error {
@@ -179,6 +179,6 @@ func (a *Agent) Ingest(ctx context.Context, paths []string, report func(FileResu
 	if err != nil {
 		return err
 	}
-	in := kb.Ingester{Door: a.t.k.door, Embedder: a.t.k.model, Tokenizer: tokens, Extractor: &a.t.k.extractor, Progress: chunks}
+	in := kb.Ingester{Door: a.t.k.door, Embedder: a.t.k.model, Tokenizer: tokens, Extractor: &a.t.k.extractor, Fetch: a.t.k.pages.Get, Progress: chunks}
 	return in.Files(ctx, a.t.id, a.id, paths, report)
 }

@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"strings"
 	"sync"
 	"time"
@@ -26,6 +27,7 @@ import (
 	"github.com/konstruct/konstruct/audit"
 	"github.com/konstruct/konstruct/embed"
 	"github.com/konstruct/konstruct/extract"
+	"github.com/konstruct/konstruct/fetch"
 	"github.com/konstruct/konstruct/kb"
 	"github.com/konstruct/konstruct/ledger"
 	"github.com/konstruct/konstruct/tenantdb"
@@ -70,6 +72,8 @@ type Config struct {
 	Parts string
 	// Embedder makes vectors elsewhere; nil is the local model. Open takes it over and closes it.
 	Embedder embed.Embedder
+	// AllowNetworks are the operator's own networks whose pages may be taken in; without, public addresses alone.
+	AllowNetworks []netip.Prefix
 	// Policy is what the operator decided for each tenant: what is redacted, and what becomes of a call when the
 	// trail can't be written. Nil redacts nothing, and calls fail.
 	Policy *audit.Policy
@@ -93,6 +97,7 @@ type Konstruct struct {
 	parts     string
 	receipts  *ledger.Signer
 	extractor extract.Extractor
+	pages     *fetch.Client
 
 	mu       sync.Mutex
 	embedder embed.Embedder
@@ -140,7 +145,7 @@ func Open(ctx context.Context, c Config) (*Konstruct, error) {
 		door.Close()
 		return nil, err
 	}
-	return &Konstruct{door: door, trail: trail, parts: c.Parts, receipts: c.Receipts, embedder: c.Embedder}, nil
+	return &Konstruct{door: door, trail: trail, parts: c.Parts, receipts: c.Receipts, embedder: c.Embedder, pages: fetch.New(c.AllowNetworks...)}, nil
 }
 
 func check(ctx context.Context, door *tenantdb.Door) error {
@@ -170,6 +175,7 @@ func (k *Konstruct) Close() error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	err = errors.Join(err, k.extractor.Close())
+	k.pages.Close()
 	if k.embedder != nil {
 		err = errors.Join(err, k.embedder.Close())
 		k.embedder = nil

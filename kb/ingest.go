@@ -24,6 +24,8 @@ type Ingester struct {
 	Embedder  func() (embed.Embedder, error) // asked when the first file needs it
 	Tokenizer *embed.Tokenizer
 	Extractor *extract.Extractor
+	// Fetch reads a page, at most limit bytes of it; nil refuses URLs.
+	Fetch func(ctx context.Context, url string, limit int64) ([]byte, error)
 	// FileTime is how long reading one file may take; two minutes when zero.
 	FileTime time.Duration
 	// Progress, when not nil, hears how many chunks were embedded since it last did.
@@ -77,7 +79,7 @@ func (in *Ingester) Files(ctx context.Context, tenant, agent uuid.UUID, paths []
 			if err != nil {
 				return take(f, err)
 			}
-			return (&unpacking{ctx: ctx, take: take, left: maxUnpacked}).file(f, 0)
+			return (&unpacking{ctx: ctx, take: take, left: maxUnpacked, get: in.Fetch}).file(f, 0)
 		})
 	})
 	stages.Go(func() {

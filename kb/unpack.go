@@ -29,6 +29,7 @@ type unpacking struct {
 	ctx  context.Context
 	take func(file, error) bool // returns false to stop
 	left int64                  // bytes that may still be unpacked
+	get  func(ctx context.Context, url string, limit int64) ([]byte, error)
 }
 
 // errStop says that take wants no more.
@@ -36,6 +37,19 @@ var errStop = errors.New("stop")
 
 // file takes a file that lies in so many archives; it returns false to stop.
 func (u *unpacking) file(f file, depth int) bool {
+	if f.page && f.raw == nil {
+		if u.get == nil {
+			return u.take(f, errors.New("pages are not read here"))
+		}
+		raw, err := u.get(u.ctx, f.path, extract.MaxPDF)
+		if err == nil && len(raw) == 0 {
+			err = extract.ErrEmpty
+		}
+		if err != nil {
+			return u.ctx.Err() == nil && u.take(f, err)
+		}
+		f.raw = raw
+	}
 	h, size, err := f.open()
 	if err != nil {
 		return u.take(f, err)
@@ -74,7 +88,7 @@ func (u *unpacking) file(f file, depth int) bool {
 		return false
 	}
 	if err != nil && u.ctx.Err() == nil {
-		return u.take(file{path: f.path, named: f.named, inside: f.inside}, err)
+		return u.take(file{path: f.path, page: f.page, named: f.named, inside: f.inside}, err)
 	}
 	return u.ctx.Err() == nil
 }
@@ -87,7 +101,7 @@ func (u *unpacking) member(of file, name string, r io.Reader, depth int) error {
 			return nil
 		}
 	}
-	f := file{path: of.path, inside: name}
+	f := file{path: of.path, page: of.page, inside: name}
 	if of.inside != "" {
 		f.inside = of.inside + "/" + name
 	}
@@ -227,7 +241,7 @@ func (u *unpacking) mailbox(f file, h io.Reader, depth int) error {
 			}
 		}
 		u.left -= int64(len(raw))
-		at := file{path: f.path, inside: path.Join(f.inside, name), kind: extract.TypeMail}
+		at := file{path: f.path, page: f.page, inside: path.Join(f.inside, name), kind: extract.TypeMail}
 		if tooLong {
 			if !u.take(at, fmt.Errorf("%w: a message of more than %d bytes", extract.ErrTooLarge, extract.MaxText)) {
 				return errStop

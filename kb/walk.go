@@ -26,6 +26,12 @@ type file struct {
 	inside string // where it is inside the file at path; empty for that file itself
 	kind   string // once it was looked at
 	raw    []byte // once it was read
+	page   bool   // path is a URL
+}
+
+// isPage reports a path that names a page.
+func isPage(path string) bool {
+	return strings.HasPrefix(path, "http://") || strings.HasPrefix(path, "https://")
 }
 
 // label is the file as it is told of.
@@ -40,6 +46,12 @@ func (f file) label() string {
 // order; hidden entries are left out, links to folders are not followed, so a loop ends.
 func walk(names []string, yield func(file, error) bool) {
 	for _, path := range names {
+		if isPage(path) {
+			if !yield(file{path: path, named: true, page: true}, nil) {
+				return
+			}
+			continue
+		}
 		st, err := os.Stat(path)
 		if err != nil {
 			if !yield(file{path: path, named: true}, err) {
@@ -99,7 +111,7 @@ func regular(st fs.FileInfo) error {
 
 // open opens a file that lies on disk or was unpacked. Nonblocking, so that a pipe put in the file's place since cannot hold us.
 func (f file) open() (h held, size int64, err error) {
-	if f.inside != "" {
+	if f.raw != nil {
 		return nopClose{bytes.NewReader(f.raw)}, int64(len(f.raw)), nil
 	}
 	on, err := os.OpenFile(f.path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
@@ -140,7 +152,7 @@ func (f file) sniff(h io.ReaderAt) (kind string, err error) {
 	if n == 0 {
 		return "", extract.ErrEmpty
 	}
-	if kind, err = extract.Type(f.label(), head[:n]); err != nil && !f.named {
+	if kind, err = extract.Type(f.name(), head[:n]); err != nil && !f.named {
 		err = fmt.Errorf("%w: %w", errSkipped, err)
 	}
 	return kind, err
@@ -148,11 +160,20 @@ func (f file) sniff(h io.ReaderAt) (kind string, err error) {
 
 // source is the file's URL; it is how the same file is known again.
 func (f file) source() (string, error) {
-	abs, err := filepath.Abs(f.path)
-	if err != nil {
-		return "", err
+	u := &url.URL{Scheme: "file"}
+	if f.page {
+		var err error
+		if u, err = url.Parse(f.path); err != nil {
+			return "", err
+		}
+	} else {
+		abs, err := filepath.Abs(f.path)
+		if err != nil {
+			return "", err
+		}
+		u.Path = filepath.ToSlash(abs)
 	}
-	u := url.URL{Scheme: "file", Path: filepath.ToSlash(abs), Fragment: f.inside}
+	u.Fragment = f.inside
 	if s := u.String(); len(s) <= MaxSource {
 		return s, nil
 	}
@@ -161,6 +182,12 @@ func (f file) source() (string, error) {
 
 // name is the file's own name as text that a database can hold.
 func (f file) name() string {
+	if u, err := url.Parse(f.path); f.page && f.inside == "" && err == nil {
+		if name := path.Base(u.Path); name != "." && name != "/" {
+			return strings.ToValidUTF8(name, "\uFFFD")
+		}
+		return u.Hostname()
+	}
 	return strings.ToValidUTF8(path.Base(filepath.ToSlash(f.label())), "\uFFFD")
 }
 

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -113,18 +114,38 @@ func (a *app) openWith(ctx context.Context, spooled func(*audit.Policy) bool) (*
 	if err != nil {
 		return nil, nil, err
 	}
+	networks, err := a.networks()
+	if err != nil {
+		done()
+		return nil, nil, err
+	}
 	receipts, err := a.keys().Read()
 	if err != nil && !errors.Is(err, notary.ErrNoKey) {
 		done()
 		return nil, nil, err
 	}
 	k, err := konstruct.Open(ctx, konstruct.Config{DatabaseURL: url, Parts: a.PartsDir, Embedder: a.embedder(), Policy: policy, Receipts: receipts,
-		SpoolDir: spoolDir, SpoolLimit: limit, Logger: slog.New(slog.NewTextHandler(a.err, nil))})
+		AllowNetworks: networks, SpoolDir: spoolDir, SpoolLimit: limit, Logger: slog.New(slog.NewTextHandler(a.err, nil))})
 	if err != nil {
 		done()
 		return nil, nil, err
 	}
 	return k, func() { _ = k.Close(); done() }, nil
+}
+
+// networks are the operator's own, whose pages may be taken in.
+func (a *app) networks() (all []netip.Prefix, err error) {
+	for s := range strings.SplitSeq(a.AllowNetworks, ",") {
+		if s = strings.TrimSpace(s); s == "" {
+			continue
+		}
+		p, err := netip.ParsePrefix(s)
+		if err != nil {
+			return nil, coded{fmt.Errorf("KONSTRUCT_ALLOW_NETWORKS: %.60q is no network: write it as 10.1.0.0/16", s), exitUsage}
+		}
+		all = append(all, p.Masked())
+	}
+	return all, nil
 }
 
 // embedTime bounds one request to an embeddings endpoint.

@@ -35,12 +35,12 @@ func (f agentFlag) agent(t *konstruct.Tenant, tenant uuid.UUID) *konstruct.Agent
 type kbIngestCmd struct {
 	tenantFlag
 	agentFlag
-	Paths []string `arg:"" help:"Files, folders, archives, mailboxes."`
+	Paths []string `arg:"" help:"Files, folders, archives, mailboxes, and pages by their URL."`
 }
 
 // Help is shown by --help.
 func (kbIngestCmd) Help() string {
-	return "A file already there is left as it is, a changed one is replaced. Hidden files and files of other kinds in a folder are passed over.\n\nExit code 3 when some files failed and some did not.\n\nExample:\n\n  konstruct kb ingest --tenant $T docs/ handbook.pdf"
+	return "A file already there is left as it is, a changed one is replaced. Hidden files and files of other kinds in a folder are passed over.\n\nExit code 3 when some files failed and some did not.\n\nExample:\n\n  konstruct kb ingest --tenant $T docs/ handbook.pdf mail.mbox https://example.com/manual.html"
 }
 
 // Run takes the files in.

@@ -1,0 +1,206 @@
+// Package fetch reads pages from sites of strangers, named by strangers: it connects to public addresses alone, obeys
+// robots.txt, and bounds time and size. It knows nothing of documents.
+package fetch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"sync"
+	"time"
+
+	"code.dny.dev/ssrf"
+	"github.com/temoto/robotstxt"
+)
+
+// Limits on one page.
+const (
+	Timeout      = time.Minute
+	maxRedirects = 5
+	maxHeaders   = 64 << 10
+	maxRobots    = 500 << 10 // RFC 9309, 2.5
+	pause        = 500 * time.Millisecond
+	maxPause     = 10 * time.Second // of what robots.txt asks for
+)
+
+// Agent is how it calls itself, also in robots.txt.
+const Agent = "Konstruct"
+
+// Reasons why a page is not read.
+var (
+	ErrURL     = errors.New("not a URL that is read here: http://HOST/… or https://HOST/…, without a user")
+	ErrPrivate = errors.New("its address is not a public one: allow its network (KONSTRUCT_ALLOW_NETWORKS) if it is yours")
+	ErrRobots  = errors.New("its robots.txt does not allow it")
+	ErrLarge   = errors.New("it is too large")
+)
+
+// Client reads pages. It is safe for concurrent use; it waits between two requests to one host.
+type Client struct {
+	http, plain *http.Client // plain asks for robots.txt, of which no robots.txt speaks
+
+	mu    sync.Mutex
+	hosts map[string]*host
+}
+
+// host is what is known of a site.
+type host struct {
+	mu    sync.Mutex
+	rules *robotstxt.RobotsData
+	until time.Time // when rules are asked for again
+	next  time.Time // when the next request may go out
+}
+
+// New makes a client that connects to public addresses, and to those of the operator's own networks that allow names, there on any port.
+func New(allow ...netip.Prefix) *Client { return newClient(nil, allow) }
+
+func newClient(resolver *net.Resolver, allow []netip.Prefix) *Client {
+	var options []ssrf.Option
+	var v4, v6 []netip.Prefix
+	for _, p := range allow {
+		if p.Addr().Is4() {
+			v4 = append(v4, p)
+		} else {
+			v6 = append(v6, p)
+		}
+	}
+	if len(allow) > 0 {
+		options = append(options, ssrf.WithAllowedV4Prefixes(v4...), ssrf.WithAllowedV6Prefixes(v6...), ssrf.WithAnyPort())
+	}
+	guard := ssrf.New(options...)
+	// Control sees the address that is connected to, whatever the name led to before.
+	dialer := &net.Dialer{Timeout: 10 * time.Second, Resolver: resolver, Control: guard.Safe}
+	c := &Client{hosts: map[string]*host{}}
+	transport := &http.Transport{DialContext: dialer.DialContext, ForceAttemptHTTP2: true, TLSHandshakeTimeout: 10 * time.Second, ResponseHeaderTimeout: 20 * time.Second,
+		MaxResponseHeaderBytes: maxHeaders, MaxIdleConns: 10, IdleConnTimeout: 30 * time.Second} // no proxy: it would connect where we may not
+	redirect := func(ask func(context.Context, *url.URL) error) func(*http.Request, []*http.Request) error {
+		return func(r *http.Request, via []*http.Request) error {
+			if len(via) > maxRedirects {
+				return fmt.Errorf("it leads on more than %d times", maxRedirects)
+			}
+			if err := readable(r.URL); err != nil || ask == nil {
+				return err
+			}
+			return ask(r.Context(), r.URL)
+		}
+	}
+	c.plain = &http.Client{Transport: transport, Timeout: Timeout, CheckRedirect: redirect(nil)}
+	c.http = &http.Client{Transport: transport, Timeout: Timeout, CheckRedirect: redirect(c.ask)}
+	return c
+}
+
+// Close ends idle connections.
+func (c *Client) Close() { c.plain.CloseIdleConnections() }
+
+// Get returns a page's bytes, at most limit of them, or why it can't be had.
+func (c *Client) Get(ctx context.Context, rawURL string, limit int64) ([]byte, error) {
+	u, err := url.Parse(rawURL)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrURL, err)
+	}
+	if err := readable(u); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, Timeout)
+	defer cancel()
+	if err := c.ask(ctx, u); err != nil {
+		return nil, err
+	}
+	raw, status, err := get(ctx, c.http, u, limit)
+	if err != nil {
+		return nil, err
+	}
+	if status != http.StatusOK {
+		return nil, fmt.Errorf("the site answers %d %s", status, http.StatusText(status))
+	}
+	return raw, nil
+}
+
+// readable reports what keeps a URL from being read.
+func readable(u *url.URL) error {
+	if u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil {
+		return ErrURL
+	}
+	return nil
+}
+
+func get(ctx context.Context, from *http.Client, u *url.URL, limit int64) (raw []byte, status int, err error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	if err != nil {
+		return nil, 0, fmt.Errorf("%w: %w", ErrURL, err)
+	}
+	r.Header.Set("User-Agent", Agent)
+	answer, err := from.Do(r)
+	if err != nil {
+		return nil, 0, reason(err)
+	}
+	defer answer.Body.Close()
+	if answer.ContentLength > limit {
+		return nil, 0, fmt.Errorf("%w: %d bytes, the limit is %d", ErrLarge, answer.ContentLength, limit)
+	}
+	raw, err = io.ReadAll(io.LimitReader(answer.Body, limit+1)) // unpacked, where it came packed
+	if err != nil {
+		return nil, 0, reason(err)
+	}
+	if int64(len(raw)) > limit {
+		return nil, 0, fmt.Errorf("%w: more than %d bytes", ErrLarge, limit)
+	}
+	return raw, answer.StatusCode, nil
+}
+
+// reason says what the guard refused in words that help.
+func reason(err error) error {
+	if errors.Is(err, ssrf.ErrProhibitedIP) || errors.Is(err, ssrf.ErrProhibitedPort) || errors.Is(err, ssrf.ErrProhibitedNetwork) {
+		return fmt.Errorf("%w: %w", ErrPrivate, err)
+	}
+	return err
+}
+
+// ask waits for the site's turn, and asks its robots.txt (RFC 9309) whether a page may be read.
+func (c *Client) ask(ctx context.Context, u *url.URL) error {
+	origin := u.Scheme + "://" + u.Host
+	c.mu.Lock()
+	h := c.hosts[origin]
+	if h == nil {
+		if len(c.hosts) >= 1000 {
+			clear(c.hosts)
+		}
+		h = &host{}
+		c.hosts[origin] = h
+	}
+	c.mu.Unlock()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if time.Now().After(h.until) {
+		raw, status, err := get(ctx, c.plain, &url.URL{Scheme: u.Scheme, Host: u.Host, Path: "/robots.txt"}, maxRobots)
+		switch {
+		case errors.Is(err, ErrLarge):
+			return fmt.Errorf("%w: it has more than %d bytes", ErrRobots, maxRobots)
+		case err != nil:
+			return err
+		}
+		robots, err := robotstxt.FromStatusAndBytes(status, raw) // 4xx allows everything, 5xx nothing
+		if err != nil {
+			return fmt.Errorf("%w: it can't be read: %w", ErrRobots, err)
+		}
+		h.rules, h.until = robots, time.Now().Add(time.Hour)
+	}
+	if !h.rules.TestAgent(u.RequestURI(), Agent) {
+		return ErrRobots
+	}
+	wait := time.Until(h.next)
+	h.next = time.Now().Add(max(0, wait) + max(pause, min(h.rules.FindGroup(Agent).CrawlDelay, maxPause)))
+	if wait <= 0 {
+		return nil
+	}
+	select {
+	case <-time.After(wait):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
