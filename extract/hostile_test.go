@@ -42,6 +42,17 @@ func word(t testing.TB, body string) string {
 	return packed(t, "[Content_Types].xml", "<Types/>", "word/document.xml", wordBegin+body+wordEnd)
 }
 
+// workbook is one of a sheet of one cell, whose string stands in the part named.
+func workbook(t testing.TB, strings, content string) string {
+	const ns = `xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"`
+	const rel, office = `http://schemas.openxmlformats.org/package/2006/relationships`, `http://schemas.openxmlformats.org/officeDocument/2006/relationships`
+	return packed(t, "[Content_Types].xml", `<Types xmlns="http://schemas.openxmlformats.org/package/2006/content-types"><Override PartName="/xl/workbook.xml" ContentType="application/vnd.openxmlformats-officedocument.spreadsheetml.sheet.main+xml"/><Override PartName="/xl/`+strings+`" ContentType="application/vnd.openxmlformats-officedocument.spreadsheetml.sharedStrings+xml"/></Types>`,
+		"_rels/.rels", `<Relationships xmlns="`+rel+`"><Relationship Id="r" Type="`+office+`/officeDocument" Target="xl/workbook.xml"/></Relationships>`,
+		"xl/_rels/workbook.xml.rels", `<Relationships xmlns="`+rel+`"><Relationship Id="r1" Type="`+office+`/worksheet" Target="worksheets/sheet1.xml"/><Relationship Id="r2" Type="`+office+`/sharedStrings" Target="`+strings+`"/></Relationships>`,
+		"xl/workbook.xml", `<workbook `+ns+` xmlns:r="`+office+`"><sheets><sheet name="s" sheetId="1" r:id="r1"/></sheets></workbook>`,
+		"xl/worksheets/sheet1.xml", `<worksheet `+ns+`><sheetData><row><c t="s"><v>1</v></c></row></sheetData></worksheet>`, "xl/"+strings, content)
+}
+
 func para(text string) string { return "<w:p><w:r><w:t>" + text + "</w:t></w:r></w:p>" }
 
 func TestHostileFormatsGetTheirReason(t *testing.T) {
@@ -58,27 +69,29 @@ func TestHostileFormatsGetTheirReason(t *testing.T) {
 	outside := `<!DOCTYPE l [<!ENTITY x SYSTEM "file://` + secret + `">]><l>words and &x; more</l>`
 	deep := strings.Repeat("<a>", 100_000) + "x" + strings.Repeat("</a>", 100_000)
 	for name, c := range map[string]struct{ kind, raw, want string }{
-		"no ZIP":                         {extract.TypeWord, "PK\x03\x04 and then nothing", "damaged"},
-		"a bomb":                         {extract.TypeWord, packed(t, "word/document.xml", wordBegin+strings.Repeat(" ", 65<<20)+wordEnd), "unpacks to more than"},
-		"a bomb of many":                 {extract.TypeSheets, packed(t, "xl/a", strings.Repeat("\x00", 130<<20), "xl/b", strings.Repeat("\x00", 130<<20)), "unpacks to more than"},
-		"a part twice":                   {extract.TypeWord, packed(t, "word/document.xml", wordBegin+para("one")+wordEnd, "word/document.xml", wordBegin+para("two")+wordEnd), "inside it twice"},
-		"a part twice by its path":       {extract.TypeWord, packed(t, "word/document.xml", wordBegin+para("one")+wordEnd, "word/x/../document.xml", wordBegin+para("two")+wordEnd), "inside it twice"},
-		"billion laughs":                 {extract.TypeXML, laughs, "damaged"},
-		"billion laughs in Word":         {extract.TypeWord, packed(t, "word/document.xml", strings.Replace(laughs, "<l>&k;</l>", wordBegin+para("&k;")+wordEnd, 1)), "damaged"},
-		"a file from outside":            {extract.TypeXML, outside, "damaged"},
-		"deep XML":                       {extract.TypeXML, deep, "deep"},
-		"deep XML in Word":               {extract.TypeWord, word(t, deep), "deep"},
-		"XML that ends early":            {extract.TypeXML, "<a><b>text", "ends inside"},
-		"crossed tags":                   {extract.TypeXML, "<a>text</b></a>", "damaged"},
-		"deep JSON":                      {extract.TypeJSON, strings.Repeat("[", 100_000) + strings.Repeat("]", 100_000), "deep"},
-		"JSON that ends early":           {extract.TypeJSON, `{"a": [1, 2`, "damaged at byte"},
-		"deep RTF":                       {extract.TypeRTF, `{\rtf1` + strings.Repeat("{", 100_000), "deep"},
-		"a notebook that is none":        {extract.TypeNotebook, `{"cells": 5}`, "notebook"},
-		"a sheet that is none":           {extract.TypeSheets, packed(t, "xl/workbook.xml", "x"), "workbook"},
-		"a book that points outside":     {extract.TypeBook, packed(t, "META-INF/container.xml", `<c><rootfile full-path="../../../etc/passwd"/></c>`), "no text"},
-		"a book whose chapters are out":  {extract.TypeBook, packed(t, "META-INF/container.xml", `<c><rootfile full-path="b.opf"/></c>`, "b.opf", `<p><item id="a" media-type="application/xhtml+xml" href="../`+secret+`"/><item id="b" media-type="application/xhtml+xml" href="file://`+secret+`"/><itemref idref="a"/><itemref idref="b"/></p>`), "no text"},
-		"an encrypted document":          {extract.TypeODT, packed(t, "META-INF/manifest.xml", "<m><encryption-data/></m>", "content.xml", "x"), "encrypted"},
-		"a row repeated a billion times": {extract.TypeODS, packed(t, "content.xml", `<o><spreadsheet><table name="t"><table-row number-rows-repeated="1000000000"><table-cell number-columns-repeated="1000000000"><p>x</p></table-cell></table-row>`+strings.Repeat(`<table-row number-rows-repeated="1000000000"><table-cell number-columns-repeated="1000000000"><p>x</p></table-cell></table-row>`, 20)+`</table></spreadsheet></o>`), "too large"},
+		"no ZIP":                             {extract.TypeWord, "PK\x03\x04 and then nothing", "damaged"},
+		"a bomb":                             {extract.TypeWord, packed(t, "word/document.xml", wordBegin+strings.Repeat(" ", 65<<20)+wordEnd), "unpacks to more than"},
+		"a bomb of many":                     {extract.TypeSheets, packed(t, "xl/a", strings.Repeat("\x00", 130<<20), "xl/b", strings.Repeat("\x00", 130<<20)), "unpacks to more than"},
+		"a workbook of ten million strings":  {extract.TypeSheets, packed(t, "xl/sharedStrings.xml", `<sst>`+strings.Repeat(`<si><t>a</t></si>`, 10_000_000)+`</sst>`), "unpacks to more than"},
+		"a sheet's strings where sheets are": {extract.TypeSheets, workbook(t, "worksheets/shared.xml", `<sst xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main">`+strings.Repeat(`<si><r><t>a</t></r></si>`, 10_000_000)+`</sst>`), ""},
+		"a part twice":                       {extract.TypeWord, packed(t, "word/document.xml", wordBegin+para("one")+wordEnd, "word/document.xml", wordBegin+para("two")+wordEnd), "inside it twice"},
+		"a part twice by its path":           {extract.TypeWord, packed(t, "word/document.xml", wordBegin+para("one")+wordEnd, "word/x/../document.xml", wordBegin+para("two")+wordEnd), "inside it twice"},
+		"billion laughs":                     {extract.TypeXML, laughs, "damaged"},
+		"billion laughs in Word":             {extract.TypeWord, packed(t, "word/document.xml", strings.Replace(laughs, "<l>&k;</l>", wordBegin+para("&k;")+wordEnd, 1)), "damaged"},
+		"a file from outside":                {extract.TypeXML, outside, "damaged"},
+		"deep XML":                           {extract.TypeXML, deep, "deep"},
+		"deep XML in Word":                   {extract.TypeWord, word(t, deep), "deep"},
+		"XML that ends early":                {extract.TypeXML, "<a><b>text", "ends inside"},
+		"crossed tags":                       {extract.TypeXML, "<a>text</b></a>", "damaged"},
+		"deep JSON":                          {extract.TypeJSON, strings.Repeat("[", 100_000) + strings.Repeat("]", 100_000), "deep"},
+		"JSON that ends early":               {extract.TypeJSON, `{"a": [1, 2`, "damaged at byte"},
+		"deep RTF":                           {extract.TypeRTF, `{\rtf1` + strings.Repeat("{", 100_000), "deep"},
+		"a notebook that is none":            {extract.TypeNotebook, `{"cells": 5}`, "notebook"},
+		"a sheet that is none":               {extract.TypeSheets, packed(t, "xl/workbook.xml", "x"), "workbook"},
+		"a book that points outside":         {extract.TypeBook, packed(t, "META-INF/container.xml", `<c><rootfile full-path="../../../etc/passwd"/></c>`), "no text"},
+		"a book whose chapters are out":      {extract.TypeBook, packed(t, "META-INF/container.xml", `<c><rootfile full-path="b.opf"/></c>`, "b.opf", `<p><item id="a" media-type="application/xhtml+xml" href="../`+secret+`"/><item id="b" media-type="application/xhtml+xml" href="file://`+secret+`"/><itemref idref="a"/><itemref idref="b"/></p>`), "no text"},
+		"an encrypted document":              {extract.TypeODT, packed(t, "META-INF/manifest.xml", "<m><encryption-data/></m>", "content.xml", "x"), "encrypted"},
+		"a row repeated a billion times":     {extract.TypeODS, packed(t, "content.xml", `<o><spreadsheet><table name="t"><table-row number-rows-repeated="1000000000"><table-cell number-columns-repeated="1000000000"><p>x</p></table-cell></table-row>`+strings.Repeat(`<table-row number-rows-repeated="1000000000"><table-cell number-columns-repeated="1000000000"><p>x</p></table-cell></table-row>`, 20)+`</table></spreadsheet></o>`), "too large"},
 		"mail that doubles with each part": {extract.TypeMail, func() string {
 			s := "From: a@b\r\nSubject: x\r\nMIME-Version: 1.0\r\n"
 			for i := range 40 {

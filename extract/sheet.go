@@ -64,10 +64,18 @@ func (w *writer) sheet(ctx context.Context, f *excelize.File, name string, page 
 	return rows.Error()
 }
 
-// bounded refuses a packed file that unpacks to more than a document may: it is unpacked once, and nothing of it kept.
+// maxStrings is how many bytes a part of a workbook that is no sheet may have, unpacked: the library keeps twenty times as much in memory of
+// the strings that cells share. Sheets it reads row by row.
+const maxStrings = 24 << 20
+
+// bounded refuses a workbook that unpacks to more than it may: it is unpacked once, and nothing of it kept.
 func (p *parcel) bounded() error {
 	total := int64(0)
 	for name, f := range p.files {
+		limit := maxUnpacked - total
+		if !strings.HasPrefix(name, "xl/worksheets/") {
+			limit = min(limit, maxStrings)
+		}
 		if f.Flags&1 != 0 {
 			return ErrEncrypted
 		}
@@ -75,12 +83,12 @@ func (p *parcel) bounded() error {
 		if err != nil {
 			return fmt.Errorf("unpack %.80q: %w", name, err)
 		}
-		n, err := io.Copy(io.Discard, io.LimitReader(&untilDone{p.ctx, r}, maxUnpacked-total+1))
+		n, err := io.Copy(io.Discard, io.LimitReader(&untilDone{p.ctx, r}, limit+1))
 		if err := errors.Join(err, r.Close()); err != nil {
 			return fmt.Errorf("unpack %.80q: %w", name, err)
 		}
-		if total += n; total > maxUnpacked {
-			return fmt.Errorf("%w: it unpacks to more than %d bytes", ErrTooLarge, int64(maxUnpacked))
+		if total += n; n > limit {
+			return fmt.Errorf("%w: %.80q unpacks to more than %d bytes", ErrTooLarge, name, limit)
 		}
 	}
 	return nil
