@@ -49,7 +49,7 @@ func devDB(t *testing.T, bin, dir string, attr *syscall.SysProcAttr) (*exec.Cmd,
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = cmd.Process.Kill() })
+	t.Cleanup(func() { _ = cmd.Process.Kill(); ended(t, dir) })
 	urls := map[string]string{}
 	for lines := bufio.NewScanner(out); len(urls) < 5 && lines.Scan(); {
 		key, value, ok := strings.Cut(lines.Text(), "=")
@@ -62,6 +62,18 @@ func devDB(t *testing.T, bin, dir string, attr *syscall.SysProcAttr) (*exec.Cmd,
 		t.Fatalf("it printed %v and stopped: %v: %s", urls, cmd.Wait(), log.String())
 	}
 	return cmd, urls
+}
+
+// ended waits for the end of a server whose parent is gone: it answers no more, and is still writing its last checkpoint.
+func ended(t *testing.T, dir string) {
+	t.Helper()
+	for n := 0; n < 300; n++ {
+		if _, err := os.Stat(filepath.Join(dir, "pg", "data", "postmaster.pid")); errors.Is(err, os.ErrNotExist) {
+			return
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	t.Error("the server does not end")
 }
 
 func answers(url string) error {
@@ -177,16 +189,7 @@ func TestDevDBStopsWhenItsParentDies(t *testing.T) {
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
-	// It answers no more, and is still writing its last checkpoint.
-	for n := 0; ; n++ {
-		if _, err := os.Stat(dir + "/data/pg/data/postmaster.pid"); errors.Is(err, os.ErrNotExist) {
-			return
-		}
-		if n > 300 {
-			t.Fatal("the server does not end")
-		}
-		time.Sleep(100 * time.Millisecond)
-	}
+	ended(t, filepath.Join(dir, "data"))
 }
 
 // TestDevDBAsAnOrdinaryUser runs it as nobody, when the tests are root's; otherwise the other tests do.
