@@ -60,6 +60,9 @@ func (d *days) read(ctx context.Context, since, until time.Time) error {
 			return err
 		}
 	}
+	if !until.IsZero() && !until.After(to) { // nothing lies behind the last
+		return nil
+	}
 	return d.direct(ctx, to, until)
 }
 

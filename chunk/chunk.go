@@ -174,12 +174,21 @@ func (s *splitter) block(b extract.Block) {
 	if b.Kind == extract.Paragraph {
 		glue = "\n\n"
 	}
-	pieces := units(b)
-	if (b.Kind == extract.Code || b.Kind == extract.Row) && s.count(b.Text) <= s.budget { // whole, where it fits
-		pieces = func(yield func(string) bool) { yield(b.Text) }
+	if b.Kind == extract.Code || b.Kind == extract.Row { // whole, where it fits
+		whole := unit{text: squeeze(b.Text), page: b.Page, glue: glue, head: b.Head}
+		if b.Kind == extract.Code {
+			whole.text = strings.TrimRight(b.Text, "\n")
+		}
+		whole.start, whole.end = b.Place(0, len(b.Text))
+		if whole.tokens = s.count(whole.text); whole.tokens <= s.budget {
+			if strings.TrimSpace(whole.text) != "" {
+				s.add(whole)
+			}
+			return
+		}
 	}
 	at := 0
-	for text := range pieces {
+	for text := range units(b) {
 		u := unit{text: text, page: b.Page, glue: glue, head: b.Head}
 		u.start, u.end = b.Place(at, at+len(text))
 		at += len(text)

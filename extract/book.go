@@ -13,10 +13,8 @@ func readBook(ctx context.Context, raw []byte) (*Document, error) {
 	if err != nil {
 		return nil, err
 	}
-	if p.has("META-INF/encryption.xml") {
-		if cipher, err := p.read("META-INF/encryption.xml"); err != nil || strings.Contains(string(cipher), ".xhtml") || strings.Contains(string(cipher), ".html") {
-			return nil, errors.Join(ErrEncrypted, err) // fonts alone may be
-		}
+	if cipher, err := p.read("META-INF/encryption.xml"); err != nil || strings.Contains(string(cipher), ".xhtml") || strings.Contains(string(cipher), ".html") {
+		return nil, errors.Join(ErrEncrypted, err) // fonts alone may be
 	}
 	container, err := p.read("META-INF/container.xml")
 	if err != nil {
@@ -54,11 +52,11 @@ func readBook(ctx context.Context, raw []byte) (*Document, error) {
 		if err != nil {
 			return nil, err
 		}
-		for _, b := range d.Blocks {
-			b.Page, b.marks = i+1, nil
-			if err := w.add(b); err != nil {
-				return nil, err
-			}
+		for j := range d.Blocks {
+			d.Blocks[j].Page = i + 1
+		}
+		if err := w.all(d, 0); err != nil {
+			return nil, err
 		}
 	}
 	return &w.Document, nil

@@ -245,11 +245,8 @@ func readNotebook(ctx context.Context, raw []byte) (*Document, error) {
 				return nil, err
 			}
 			w.Title = firstText(w.Title, d.Title)
-			for _, b := range d.Blocks {
-				b.marks = nil
-				if err := w.add(b); err != nil {
-					return nil, err
-				}
+			if err := w.all(d, 0); err != nil {
+				return nil, err
 			}
 		case "code", "raw":
 			if err := w.add(Block{Kind: Code, Text: strings.Trim(string(c.Source), "\n")}); err != nil {

@@ -1,9 +1,12 @@
 package extract
 
 import (
+	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"regexp"
 	"strings"
 
@@ -77,20 +80,6 @@ func mailBounds(raw []byte) error {
 	return nil
 }
 
-// all appends another document's blocks, headings that much deeper.
-func (w *writer) all(d *Document, deeper int) error {
-	for _, b := range d.Blocks {
-		b.marks = nil
-		if b.Kind == Heading {
-			b.Level = min(b.Level+deeper, 6)
-		}
-		if err := w.add(b); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 func (x *Extractor) attached(ctx context.Context, w *writer, part *enmime.Part) error {
 	depth, _ := ctx.Value(mailKey{}).(int)
 	name := firstText(part.FileName, part.ContentType)
@@ -116,7 +105,8 @@ func (x *Extractor) attached(ctx context.Context, w *writer, part *enmime.Part) 
 
 // EachMessage calls each with the messages of a mailbox (RFC 4155) one after the other. It holds one at a time; one that is longer
 // than a file may be is passed as too long, with what it begins with.
-func EachMessage(ctx context.Context, read func() ([]byte, error), each func(n int, raw []byte, tooLong bool) error) error {
+func EachMessage(ctx context.Context, r io.Reader, each func(n int, raw []byte, tooLong bool) error) error {
+	in := bufio.NewReaderSize(r, 64<<10)
 	var message bytes.Buffer
 	n, began, long, blank, whole := 0, false, false, true, true
 	flush := func() error {
@@ -133,7 +123,10 @@ func EachMessage(ctx context.Context, read func() ([]byte, error), each func(n i
 		if lines%4096 == 0 && ctx.Err() != nil {
 			return ctx.Err()
 		}
-		line, err := read() // of a line that is too long for the reader's buffer, a piece
+		line, err := in.ReadSlice('\n') // of a line that is too long for the reader's buffer, a piece
+		if errors.Is(err, bufio.ErrBufferFull) {
+			err = nil
+		}
 		if whole && blank && bytes.HasPrefix(line, []byte("From ")) {
 			if err := flush(); err != nil {
 				return err

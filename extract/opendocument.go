@@ -157,11 +157,8 @@ func (o *openDocument) close(e *element) {
 			o.run.WriteByte(' ')
 			return
 		}
-		if o.b.Text = o.run.String(); o.b.Kind == Code {
-			o.fail(o.w.codeLine(o.b))
-		} else {
-			o.fail(o.w.add(o.b))
-		}
+		o.b.Text = o.run.String()
+		o.fail(o.w.paragraph(o.b))
 		o.run.Reset()
 	case "list":
 		o.items--

@@ -49,9 +49,6 @@ func unpack(ctx context.Context, raw []byte) (*parcel, error) {
 	return p, nil
 }
 
-// has reports whether a part is there.
-func (p *parcel) has(name string) bool { return p.files[name] != nil }
-
 // read unpacks a part; nil when it is not there.
 func (p *parcel) read(name string) ([]byte, error) {
 	f := p.files[name]

@@ -99,10 +99,10 @@ func readPages(ctx context.Context, worker pdfium.Pdfium, raw []byte) (*Document
 	d, base := &Document{}, 0
 	if meta, err := worker.GetMetaData(&requests.GetMetaData{Document: doc.Document, Tags: &[]string{"Title", "Author", "CreationDate", "ModDate"}}); err == nil {
 		for _, tag := range meta.Tags {
-			value := strings.ToValidUTF8(strings.ReplaceAll(tag.Value, "\x00", ""), "")
+			value := clean(tag.Value)
 			switch tag.Tag {
 			case "Title":
-				d.Title = squeeze(value)
+				d.Title = value
 			case "Author":
 				d.Author = value
 			case "CreationDate":

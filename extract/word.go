@@ -140,11 +140,7 @@ func (w *writer) word(p *parcel, part string, levels map[string]int) error {
 					return
 				}
 				b.Text = text.String()
-				if b.Kind == Code {
-					failed = firstError(failed, w.codeLine(b))
-				} else {
-					failed = firstError(failed, w.add(b))
-				}
+				failed = firstError(failed, w.paragraph(b))
 				text.Reset()
 			case "tc":
 				if t.depth == 1 {

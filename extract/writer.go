@@ -36,6 +36,28 @@ func (w *writer) add(b Block) error {
 	return tooMany(w.Blocks)
 }
 
+// all appends another document's blocks, headings that much deeper.
+func (w *writer) all(d *Document, deeper int) error {
+	for _, b := range d.Blocks {
+		b.marks = nil
+		if b.Kind == Heading {
+			b.Level = min(b.Level+deeper, 6)
+		}
+		if err := w.add(b); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// paragraph appends a block, or a line of a program.
+func (w *writer) paragraph(b Block) error {
+	if b.Kind == Code {
+		return w.codeLine(b)
+	}
+	return w.add(b)
+}
+
 // codeLine adds a paragraph of a program: those that follow one another are one block, which the next block or endCode ends.
 func (w *writer) codeLine(b Block) error {
 	if w.code.Len() > 0 {

@@ -88,8 +88,8 @@ func newClient(resolver *net.Resolver, allow []netip.Prefix) *Client {
 			return ask(r.Context(), r.URL)
 		}
 	}
-	c.plain = &http.Client{Transport: transport, Timeout: Timeout, CheckRedirect: redirect(nil)}
-	c.http = &http.Client{Transport: transport, Timeout: Timeout, CheckRedirect: redirect(c.ask)}
+	c.plain = &http.Client{Transport: transport, CheckRedirect: redirect(nil)}
+	c.http = &http.Client{Transport: transport, CheckRedirect: redirect(c.ask)}
 	return c
 }
 

@@ -37,7 +37,7 @@ var errStop = errors.New("stop")
 
 // file takes a file that lies in so many archives; it returns false to stop.
 func (u *unpacking) file(f file, depth int) bool {
-	if f.page && f.raw == nil {
+	if f.isPage() && f.raw == nil {
 		if u.get == nil {
 			return u.take(f, errors.New("pages are not read here"))
 		}
@@ -88,7 +88,7 @@ func (u *unpacking) file(f file, depth int) bool {
 		return false
 	}
 	if err != nil && u.ctx.Err() == nil {
-		return u.take(file{path: f.path, page: f.page, named: f.named, inside: f.inside}, err)
+		return u.take(file{path: f.path, named: f.named, inside: f.inside}, err)
 	}
 	return u.ctx.Err() == nil
 }
@@ -101,7 +101,7 @@ func (u *unpacking) member(of file, name string, r io.Reader, depth int) error {
 			return nil
 		}
 	}
-	f := file{path: of.path, page: of.page, inside: name}
+	f := file{path: of.path, inside: name}
 	if of.inside != "" {
 		f.inside = of.inside + "/" + name
 	}
@@ -225,15 +225,7 @@ func (u *unpacking) gzip(f file, h io.Reader, depth int) error {
 
 // mailbox takes the messages one by one, by their Message-ID where they have one: a mailbox that grew is taken in again by what is new.
 func (u *unpacking) mailbox(f file, h io.Reader, depth int) error {
-	b := bufio.NewReaderSize(stopped{u.ctx, h}, 64<<10)
-	read := func() ([]byte, error) {
-		line, err := b.ReadSlice('\n')
-		if errors.Is(err, bufio.ErrBufferFull) {
-			err = nil
-		}
-		return line, err
-	}
-	return extract.EachMessage(u.ctx, read, func(n int, raw []byte, tooLong bool) error {
+	return extract.EachMessage(u.ctx, stopped{u.ctx, h}, func(n int, raw []byte, tooLong bool) error {
 		name := fmt.Sprintf("message %d", n)
 		if m, err := mail.ReadMessage(bytes.NewReader(raw)); err == nil {
 			if id := strings.Trim(m.Header.Get("Message-ID"), "<> "); id != "" && len(id) < 500 && !strings.ContainsAny(id, "/\\\x00") && id[0] != '.' {
@@ -241,7 +233,7 @@ func (u *unpacking) mailbox(f file, h io.Reader, depth int) error {
 			}
 		}
 		u.left -= int64(len(raw))
-		at := file{path: f.path, page: f.page, inside: path.Join(f.inside, name), kind: extract.TypeMail}
+		at := file{path: f.path, inside: path.Join(f.inside, name), kind: extract.TypeMail}
 		if tooLong {
 			if !u.take(at, fmt.Errorf("%w: a message of more than %d bytes", extract.ErrTooLarge, extract.MaxText)) {
 				return errStop

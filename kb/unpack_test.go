@@ -160,9 +160,6 @@ func TestAMailboxGrows(t *testing.T) {
 
 // A mailbox of any length takes one message's memory, also with a line that does not end.
 func TestALongMailboxIsStreamed(t *testing.T) {
-	if testing.Short() {
-		t.Skip("writes 300 MB")
-	}
 	b, dir := newBase(t), t.TempDir()
 	f, err := os.Create(filepath.Join(dir, "long.mbox"))
 	if err != nil {

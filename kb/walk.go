@@ -26,12 +26,11 @@ type file struct {
 	inside string // where it is inside the file at path; empty for that file itself
 	kind   string // once it was looked at
 	raw    []byte // once it was read
-	page   bool   // path is a URL
 }
 
-// isPage reports a path that names a page.
-func isPage(path string) bool {
-	return strings.HasPrefix(path, "http://") || strings.HasPrefix(path, "https://")
+// isPage reports a path that is a URL.
+func (f file) isPage() bool {
+	return strings.HasPrefix(f.path, "http://") || strings.HasPrefix(f.path, "https://")
 }
 
 // label is the file as it is told of.
@@ -46,8 +45,8 @@ func (f file) label() string {
 // order; hidden entries are left out, links to folders are not followed, so a loop ends.
 func walk(names []string, yield func(file, error) bool) {
 	for _, path := range names {
-		if isPage(path) {
-			if !yield(file{path: path, named: true, page: true}, nil) {
+		if f := (file{path: path, named: true}); f.isPage() {
+			if !yield(f, nil) {
 				return
 			}
 			continue
@@ -161,7 +160,7 @@ func (f file) sniff(h io.ReaderAt) (kind string, err error) {
 // source is the file's URL; it is how the same file is known again.
 func (f file) source() (string, error) {
 	u := &url.URL{Scheme: "file"}
-	if f.page {
+	if f.isPage() {
 		var err error
 		if u, err = url.Parse(f.path); err != nil {
 			return "", err
@@ -182,7 +181,7 @@ func (f file) source() (string, error) {
 
 // name is the file's own name as text that a database can hold.
 func (f file) name() string {
-	if u, err := url.Parse(f.path); f.page && f.inside == "" && err == nil {
+	if u, err := url.Parse(f.path); f.isPage() && f.inside == "" && err == nil {
 		if name := path.Base(u.Path); name != "." && name != "/" {
 			return strings.ToValidUTF8(name, "\uFFFD")
 		}
