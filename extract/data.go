@@ -179,15 +179,14 @@ func inLine(v any) string {
 func readPlainXML(ctx context.Context, raw []byte) (*Document, error) {
 	w := &writer{}
 	var text strings.Builder
-	var failed error
 	holder := 0 // how deep the element is whose text is being gathered; 0 for none
 	depth := 0
-	return &w.Document, orFailed(&failed, readXML(ctx, raw, events{
+	return &w.Document, readXML(ctx, raw, events{
 		open: func(e *element) (bool, error) {
 			if depth++; holder > 0 {
 				text.WriteByte(' ')
 			}
-			return false, failed
+			return false, nil
 		},
 		text: func(s string) {
 			if holder == 0 && strings.TrimSpace(s) != "" {
@@ -197,21 +196,21 @@ func readPlainXML(ctx context.Context, raw []byte) (*Document, error) {
 				text.WriteString(s)
 			}
 		},
-		close: func(e *element) {
-			if holder == depth {
-				b := Block{Text: text.String()}
-				if e.is("title") {
-					if b.Kind, b.Level = Heading, max(1, min(depth-1, 6)); w.Title == "" {
-						w.Title = squeeze(b.Text)
-					}
-				}
-				failed = firstError(failed, w.add(b))
-				text.Reset()
-				holder = 0
+		close: func(e *element) error {
+			if depth--; holder != depth+1 {
+				return nil
 			}
-			depth--
+			b := Block{Text: text.String()}
+			if e.is("title") {
+				if b.Kind, b.Level = Heading, max(1, min(depth, 6)); w.Title == "" {
+					w.Title = squeeze(b.Text)
+				}
+			}
+			text.Reset()
+			holder = 0
+			return w.add(b)
 		},
-	}))
+	})
 }
 
 // readNotebook reads a Jupyter notebook (nbformat 4): its words, its code, and what the code printed.

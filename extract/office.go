@@ -24,13 +24,14 @@ func (w *writer) properties(p *parcel, part string, set map[string]func(string))
 	return readXML(p.ctx, raw, events{
 		open: func(*element) (bool, error) { text.Reset(); return false, nil },
 		text: func(s string) { text.WriteString(s) },
-		close: func(e *element) {
+		close: func(e *element) error {
 			if to := set[e.Name.Local]; to != nil {
 				if s := squeeze(text.String()); s != "" {
 					to(s)
 				}
 			}
 			text.Reset()
+			return nil
 		},
 	})
 }

@@ -43,7 +43,7 @@ func readOpenDocument(ctx context.Context, raw []byte) (*Document, error) {
 		return nil, err
 	}
 	o := openDocument{w: w, parents: map[string]string{}}
-	if err := orFailed(&o.failed, readXML(ctx, content, events{open: o.open, close: o.close, text: o.text})); err != nil {
+	if err := readXML(ctx, content, events{open: o.open, close: o.close, text: o.text}); err != nil {
 		return nil, err
 	}
 	return &w.Document, w.endCode()
@@ -52,7 +52,6 @@ func readOpenDocument(ctx context.Context, raw []byte) (*Document, error) {
 // openDocument is where the reading of one stands.
 type openDocument struct {
 	w       *writer
-	failed  error
 	run     strings.Builder
 	depth   int // paragraphs and headings within each other: a note stands inside one
 	b       Block
@@ -126,7 +125,7 @@ func (o *openDocument) open(e *element) (skip bool, err error) {
 			o.cell = repeats(e.attr("number-columns-repeated"), maxColumns)
 		}
 	}
-	return false, o.failed
+	return false, nil
 }
 
 // styled reports whether a paragraph's style, or the one that it was made from, is one of those.
@@ -149,24 +148,24 @@ func (o *openDocument) text(s string) {
 	}
 }
 
-func (o *openDocument) close(e *element) {
+func (o *openDocument) close(e *element) error {
 	switch e.Name.Local {
 	case "h", "p":
 		o.depth--
 		if o.depth > 0 || o.table.depth > 0 {
 			o.run.WriteByte(' ')
-			return
+			return nil
 		}
 		o.b.Text = o.run.String()
-		o.fail(o.w.paragraph(o.b))
 		o.run.Reset()
+		return o.w.paragraph(o.b)
 	case "list":
 		o.items--
 	case "frame":
 		o.title = max(0, o.title-1)
 	case "table-cell", "covered-table-cell":
 		if o.table.depth != 1 {
-			return
+			return nil
 		}
 		text := squeeze(o.run.String())
 		for range o.cell {
@@ -177,13 +176,15 @@ func (o *openDocument) close(e *element) {
 		o.run.Reset()
 	case "table-row":
 		if o.table.depth != 1 {
-			return
+			return nil
 		}
 		cells := append([]string(nil), o.table.cells...)
 		for range o.rows {
 			o.table.cells = append(o.table.cells[:0], cells...)
 			n := len(o.w.Blocks)
-			o.fail(o.w.tableRow(&o.table, o.page))
+			if err := o.w.tableRow(&o.table, o.page); err != nil {
+				return err
+			}
 			if len(o.w.Blocks) == n { // an empty row is empty however often
 				break
 			}
@@ -191,6 +192,5 @@ func (o *openDocument) close(e *element) {
 	case "table":
 		o.table.depth--
 	}
+	return nil
 }
-
-func (o *openDocument) fail(err error) { o.failed = firstError(o.failed, err) }

@@ -121,7 +121,7 @@ func (e *element) inside(name string) bool {
 // events are what a reader of XML hears, in the document's order; open may be asked to leave an element out.
 type events struct {
 	open  func(*element) (skip bool, err error)
-	close func(*element)
+	close func(*element) error
 	text  func(s string)
 }
 
@@ -173,7 +173,9 @@ func readXML(ctx context.Context, raw []byte, on events) error {
 			e := open[len(open)-1]
 			open, names = open[:len(open)-1], names[:len(names)-1]
 			if on.close != nil {
-				on.close(e)
+				if err := on.close(e); err != nil {
+					return err
+				}
 			}
 		case xml.CharData:
 			if on.text != nil && len(open) > 0 {

@@ -63,11 +63,10 @@ func (w *writer) slide(p *parcel, part string, page int, notes bool) error {
 		return err
 	}
 	var text strings.Builder
-	var failed error
 	var t table
 	var holder string // what the shape stands for: title, body, sldNum
 	level, inText, inTable := 0, false, false
-	return orFailed(&failed, readXML(p.ctx, raw, events{
+	return readXML(p.ctx, raw, events{
 		open: func(e *element) (bool, error) {
 			switch e.Name.Local {
 			case "Fallback":
@@ -92,21 +91,21 @@ func (w *writer) slide(p *parcel, part string, page int, notes bool) error {
 			case "tbl":
 				t, inTable = table{}, true
 			}
-			return false, failed
+			return false, nil
 		},
 		text: func(s string) {
 			if inText {
 				text.WriteString(s)
 			}
 		},
-		close: func(e *element) {
+		close: func(e *element) error {
 			switch e.Name.Local {
 			case "t":
 				inText = false
 			case "p":
 				if inTable {
 					text.WriteByte(' ')
-					return
+					return nil
 				}
 				b := Block{Text: text.String(), Page: page}
 				switch {
@@ -117,16 +116,17 @@ func (w *writer) slide(p *parcel, part string, page int, notes bool) error {
 				case !notes && holder == "body" || level > 0:
 					b.Kind = Item
 				}
-				failed = firstError(failed, w.add(b))
 				text.Reset()
+				return w.add(b)
 			case "tc":
 				t.cells = append(t.cells, text.String())
 				text.Reset()
 			case "tr":
-				failed = firstError(failed, w.tableRow(&t, page))
+				return w.tableRow(&t, page)
 			case "tbl":
 				inTable = false
 			}
+			return nil
 		},
-	}))
+	})
 }

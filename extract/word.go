@@ -76,11 +76,10 @@ func (w *writer) word(p *parcel, part string, levels map[string]int) error {
 		return err
 	}
 	var text strings.Builder
-	var failed error
 	var b Block
 	var t table
 	inText := false
-	return orFailed(&failed, readXML(p.ctx, raw, events{
+	return readXML(p.ctx, raw, events{
 		open: func(e *element) (bool, error) {
 			switch e.Name.Local {
 			case "del", "moveFrom", "Fallback", "instrText", "rPr":
@@ -123,25 +122,25 @@ func (w *writer) word(p *parcel, part string, levels map[string]int) error {
 					t = table{depth: 1}
 				}
 			}
-			return false, failed
+			return false, nil
 		},
 		text: func(s string) {
 			if inText {
 				text.WriteString(s)
 			}
 		},
-		close: func(e *element) {
+		close: func(e *element) error {
 			switch e.Name.Local {
 			case "t":
 				inText = false
 			case "p":
 				if t.depth > 0 {
 					text.WriteByte(' ')
-					return
+					return nil
 				}
 				b.Text = text.String()
-				failed = firstError(failed, w.paragraph(b))
 				text.Reset()
+				return w.paragraph(b)
 			case "tc":
 				if t.depth == 1 {
 					t.cells = append(t.cells, text.String())
@@ -149,11 +148,12 @@ func (w *writer) word(p *parcel, part string, levels map[string]int) error {
 				}
 			case "tr":
 				if t.depth == 1 {
-					failed = firstError(failed, w.tableRow(&t, 0))
+					return w.tableRow(&t, 0)
 				}
 			case "tbl":
 				t.depth = max(0, t.depth-1)
 			}
+			return nil
 		},
-	}))
+	})
 }

@@ -121,13 +121,3 @@ func (w *writer) tableRow(t *table, page int) error {
 	}
 	return err
 }
-
-func firstError(a, b error) error {
-	if a != nil {
-		return a
-	}
-	return b
-}
-
-// orFailed is what a callback that can't return an error met, or the reader's own.
-func orFailed(failed *error, err error) error { return firstError(*failed, err) }
