@@ -179,35 +179,34 @@ func inLine(v any) string {
 func readPlainXML(ctx context.Context, raw []byte) (*Document, error) {
 	w := &writer{}
 	var text strings.Builder
-	holder := 0 // how deep the element is whose text is being gathered; 0 for none
-	depth := 0
+	var within, holder *element // that is open, and whose text is being gathered
 	return &w.Document, readXML(ctx, raw, events{
 		open: func(e *element) (bool, error) {
-			if depth++; holder > 0 {
+			if within = e; holder != nil {
 				text.WriteByte(' ')
 			}
 			return false, nil
 		},
 		text: func(s string) {
-			if holder == 0 && strings.TrimSpace(s) != "" {
-				holder = depth
+			if holder == nil && strings.TrimSpace(s) != "" {
+				holder = within
 			}
-			if holder > 0 {
+			if holder != nil {
 				text.WriteString(s)
 			}
 		},
 		close: func(e *element) error {
-			if depth--; holder != depth+1 {
+			if within = e.around; holder != e {
 				return nil
 			}
 			b := Block{Text: text.String()}
 			if e.is("title") {
-				if b.Kind, b.Level = Heading, max(1, min(depth, 6)); w.Title == "" {
+				if b.Kind, b.Level = Heading, max(1, min(e.depth-1, 6)); w.Title == "" {
 					w.Title = squeeze(b.Text)
 				}
 			}
 			text.Reset()
-			holder = 0
+			holder = nil
 			return w.add(b)
 		},
 	})

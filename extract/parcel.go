@@ -49,12 +49,9 @@ func unpack(ctx context.Context, raw []byte) (*parcel, error) {
 	return p, nil
 }
 
-// read unpacks a part; nil when it is not there.
-func (p *parcel) read(name string) ([]byte, error) {
+// open opens a part to read it until the context ends, and one byte more than limit.
+func (p *parcel) open(name string, limit int64) (io.ReadCloser, error) {
 	f := p.files[name]
-	if f == nil {
-		return nil, nil
-	}
 	if f.Flags&1 != 0 {
 		return nil, ErrEncrypted
 	}
@@ -62,9 +59,24 @@ func (p *parcel) read(name string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("unpack %.80q: %w", name, err)
 	}
-	defer r.Close()
+	return struct {
+		io.Reader
+		io.Closer
+	}{io.LimitReader(Until(p.ctx, r), limit+1), r}, nil
+}
+
+// read unpacks a part; nil when it is not there.
+func (p *parcel) read(name string) ([]byte, error) {
+	if p.files[name] == nil {
+		return nil, nil
+	}
 	limit := min(p.left, maxPart)
-	raw, err := io.ReadAll(io.LimitReader(&untilDone{p.ctx, r}, limit+1))
+	r, err := p.open(name, limit)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	raw, err := io.ReadAll(r)
 	if err != nil {
 		return nil, fmt.Errorf("unpack %.80q: %w", name, err)
 	}
@@ -74,6 +86,9 @@ func (p *parcel) read(name string) ([]byte, error) {
 	p.left -= int64(len(raw))
 	return raw, nil
 }
+
+// Until reads from r until the context ends.
+func Until(ctx context.Context, r io.Reader) io.Reader { return &untilDone{ctx, r} }
 
 // untilDone reads until its context ends.
 type untilDone struct {
@@ -92,7 +107,8 @@ func (u *untilDone) Read(b []byte) (int, error) {
 // element is an XML element's name and attributes; names are without their namespace's prefix.
 type element struct {
 	xml.StartElement
-	path []string // the elements around it, outermost first, and itself
+	around *element // nil of the outermost
+	depth  int      // 1 of the outermost
 }
 
 // is reports whether the element has this name.
@@ -110,8 +126,8 @@ func (e *element) attr(name string) string {
 
 // inside reports whether an element of this name is open around it.
 func (e *element) inside(name string) bool {
-	for _, n := range e.path[:len(e.path)-1] {
-		if n == name {
+	for at := e.around; at != nil; at = at.around {
+		if at.is(name) {
 			return true
 		}
 	}
@@ -130,16 +146,15 @@ type events struct {
 func readXML(ctx context.Context, raw []byte, on events) error {
 	d := xml.NewDecoder(bytes.NewReader(raw))
 	d.CharsetReader = charset.NewReaderLabel
-	var open []*element
-	var names []string
+	var at *element // that is open, innermost
 	for n := 0; ; n++ {
 		if n%1024 == 0 && ctx.Err() != nil {
 			return ctx.Err()
 		}
 		token, err := d.RawToken()
 		if errors.Is(err, io.EOF) {
-			if len(open) > 0 {
-				return fmt.Errorf("its XML ends inside <%.60s>", open[len(open)-1].Name.Local)
+			if at != nil {
+				return fmt.Errorf("its XML ends inside <%.60s>", at.Name.Local)
 			}
 			return nil
 		}
@@ -148,37 +163,39 @@ func readXML(ctx context.Context, raw []byte, on events) error {
 		}
 		switch t := token.(type) {
 		case xml.StartElement:
-			if len(open) == maxDepth {
+			depth := 1
+			if at != nil {
+				depth = at.depth + 1
+			}
+			if depth > maxDepth {
 				return fmt.Errorf("%w: its XML is nested more than %d deep", ErrTooLarge, maxDepth)
 			}
-			names = append(names, t.Name.Local)
-			e := &element{t.Copy(), names[:len(names):len(names)]}
-			open = append(open, e)
+			at = &element{t.Copy(), at, depth}
 			if on.open != nil {
-				skip, err := on.open(e)
+				skip, err := on.open(at)
 				if err != nil {
 					return err
 				}
 				if skip {
-					if err := skipXML(ctx, d, len(open)); err != nil {
+					if err := skipXML(ctx, d, depth); err != nil {
 						return err
 					}
-					open, names = open[:len(open)-1], names[:len(names)-1]
+					at = at.around
 				}
 			}
 		case xml.EndElement:
-			if len(open) == 0 || open[len(open)-1].Name.Local != t.Name.Local {
+			if at == nil || !at.is(t.Name.Local) {
 				return fmt.Errorf("its XML is damaged: </%.60s> ends what was not begun", t.Name.Local)
 			}
-			e := open[len(open)-1]
-			open, names = open[:len(open)-1], names[:len(names)-1]
+			e := at
+			at = at.around
 			if on.close != nil {
 				if err := on.close(e); err != nil {
 					return err
 				}
 			}
 		case xml.CharData:
-			if on.text != nil && len(open) > 0 {
+			if on.text != nil && at != nil {
 				on.text(string(t))
 			}
 		}

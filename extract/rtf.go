@@ -240,8 +240,8 @@ func (r *rtf) word(word string, n int, given bool) error {
 		r.table.cells = append(r.table.cells, r.text.String())
 		r.text.Reset()
 	case "outlinelevel":
-		if given && n >= 0 && n < 9 {
-			r.b.Kind, r.b.Level = Heading, min(n+1, 6)
+		if level := outline(n, nil); given && level > 0 {
+			r.b.Kind, r.b.Level = Heading, level
 		}
 	case "ls", "pnlvlblt":
 		if r.b.Kind == Paragraph {

@@ -71,19 +71,16 @@ const maxStrings = 24 << 20
 // bounded refuses a workbook that unpacks to more than it may: it is unpacked once, and nothing of it kept.
 func (p *parcel) bounded() error {
 	total := int64(0)
-	for name, f := range p.files {
+	for name := range p.files {
 		limit := maxUnpacked - total
 		if !strings.HasPrefix(name, "xl/worksheets/") {
 			limit = min(limit, maxStrings)
 		}
-		if f.Flags&1 != 0 {
-			return ErrEncrypted
-		}
-		r, err := f.Open()
+		r, err := p.open(name, limit)
 		if err != nil {
-			return fmt.Errorf("unpack %.80q: %w", name, err)
+			return err
 		}
-		n, err := io.Copy(io.Discard, io.LimitReader(&untilDone{p.ctx, r}, limit+1))
+		n, err := io.Copy(io.Discard, r)
 		if err := errors.Join(err, r.Close()); err != nil {
 			return fmt.Errorf("unpack %.80q: %w", name, err)
 		}

@@ -55,8 +55,8 @@ func wordStyles(p *parcel) (map[string]int, error) {
 		case e.is("basedOn"):
 			based[id] = e.attr("val")
 		case e.is("outlineLvl"):
-			if n, err := strconv.Atoi(e.attr("val")); err == nil && n >= 0 && n < 9 {
-				levels[id] = min(n+1, 6)
+			if level := outline(strconv.Atoi(e.attr("val"))); level > 0 {
+				levels[id] = level
 			}
 		}
 		return false, nil
@@ -100,8 +100,8 @@ func (w *writer) word(p *parcel, part string, levels map[string]int) error {
 					b.Kind = Code
 				}
 			case "outlineLvl":
-				if n, err := strconv.Atoi(e.attr("val")); err == nil && n >= 0 && n < 9 {
-					b.Kind, b.Level = Heading, min(n+1, 6)
+				if level := outline(strconv.Atoi(e.attr("val"))); level > 0 {
+					b.Kind, b.Level = Heading, level
 				}
 			case "numPr":
 				if b.Kind == Paragraph {

@@ -83,6 +83,14 @@ func (w *writer) endCode() error {
 	return w.add(b)
 }
 
+// outline is the heading level of an outline's, which counts from 0; 0 of what is none.
+func outline(n int, err error) int {
+	if err != nil || n < 0 || n > 8 {
+		return 0
+	}
+	return min(n+1, 6)
+}
+
 // isCode reports the name of a paragraph's style that programs are written in.
 func isCode(style string) bool {
 	style = strings.ToLower(strings.NewReplacer("_20_", "", " ", "", "_", "").Replace(style))

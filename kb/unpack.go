@@ -106,7 +106,7 @@ func (u *unpacking) member(of file, name string, r io.Reader, depth int) error {
 		f.inside = of.inside + "/" + name
 	}
 	limit := min(u.left, extract.MaxPDF)
-	raw, err := io.ReadAll(io.LimitReader(stopped{u.ctx, r}, limit+1))
+	raw, err := io.ReadAll(io.LimitReader(extract.Until(u.ctx, r), limit+1))
 	u.left -= int64(len(raw))
 	switch {
 	case u.ctx.Err() != nil:
@@ -129,20 +129,6 @@ func (u *unpacking) member(of file, name string, r io.Reader, depth int) error {
 		return errStop
 	}
 	return nil
-}
-
-// stopped reads until its context ends.
-type stopped struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-// Read implements io.Reader.
-func (s stopped) Read(b []byte) (int, error) {
-	if err := s.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return s.r.Read(b)
 }
 
 func (u *unpacking) zip(f file, h io.ReaderAt, size int64, depth int) error {
@@ -180,7 +166,7 @@ type failing struct{ err error }
 func (f failing) Read([]byte) (int, error) { return 0, f.err }
 
 func (u *unpacking) tar(f file, r io.Reader, depth int) error {
-	t := tar.NewReader(stopped{u.ctx, r})
+	t := tar.NewReader(extract.Until(u.ctx, r))
 	for n := 0; ; n++ {
 		head, err := t.Next()
 		if errors.Is(err, io.EOF) {
@@ -203,7 +189,7 @@ func (u *unpacking) tar(f file, r io.Reader, depth int) error {
 
 // gzip unpacks what may be a tar, which is read as it comes, or one file.
 func (u *unpacking) gzip(f file, h io.Reader, depth int) error {
-	z, err := gzip.NewReader(stopped{u.ctx, h})
+	z, err := gzip.NewReader(extract.Until(u.ctx, h))
 	if err != nil {
 		return fmt.Errorf("read the gzip: %w", err)
 	}
@@ -225,7 +211,7 @@ func (u *unpacking) gzip(f file, h io.Reader, depth int) error {
 
 // mailbox takes the messages one by one, by their Message-ID where they have one: a mailbox that grew is taken in again by what is new.
 func (u *unpacking) mailbox(f file, h io.Reader, depth int) error {
-	return extract.EachMessage(u.ctx, stopped{u.ctx, h}, func(n int, raw []byte, tooLong bool) error {
+	return extract.EachMessage(u.ctx, extract.Until(u.ctx, h), func(n int, raw []byte, tooLong bool) error {
 		name := fmt.Sprintf("message %d", n)
 		if m, err := mail.ReadMessage(bytes.NewReader(raw)); err == nil {
 			if id := strings.Trim(m.Header.Get("Message-ID"), "<> "); id != "" && len(id) < 500 && !strings.ContainsAny(id, "/\\\x00") && id[0] != '.' {
