@@ -22,6 +22,8 @@ const (
 	Overlap = 32
 	// maxHeading is how much of MaxTokens the heading path may take; a longer one is cut at its front.
 	maxHeading = 64
+	// longHeading is how many bytes of one heading are kept.
+	longHeading = 500
 )
 
 // Chunk is one passage of a document.
@@ -45,7 +47,7 @@ type Chunk struct {
 func Split(d *extract.Document, t *embed.Tokenizer, yield func(Chunk) bool) {
 	s := splitter{t: t, yield: yield}
 	if d.Title != "" {
-		s.path = []heading{{0, d.Title}}
+		s.path = []heading{{0, named(d.Title)}}
 	}
 	s.enter()
 	for i, b := range d.Blocks {
@@ -122,7 +124,7 @@ func (s *splitter) explain(blocks []extract.Block) {
 		s.path = s.path[:len(s.path)-1]
 	}
 	if long {
-		s.path = append(s.path, heading{termLevel, s.term})
+		s.path = append(s.path, heading{termLevel, named(s.term)})
 	}
 	s.enter()
 }
@@ -132,13 +134,22 @@ func (s *splitter) under(b extract.Block) {
 	for len(s.path) > 0 && s.path[len(s.path)-1].level >= b.Level {
 		s.path = s.path[:len(s.path)-1]
 	}
-	text := squeeze(b.Text)
+	text := named(b.Text)
 	// A page whose first heading repeats its title has one title.
 	if len(s.path) == 1 && s.path[0].level == 0 && s.path[0].text == text {
 		s.path = s.path[:0]
 	}
 	s.path = append(s.path, heading{b.Level, text})
 	s.enter()
+}
+
+// named is a heading as every chunk below it repeats it: one line, and not a long one.
+func named(text string) string {
+	text = squeeze(text)
+	if len(text) > longHeading {
+		text = strings.ToValidUTF8(text[:longHeading], "")
+	}
+	return text
 }
 
 func (s *splitter) enter() {

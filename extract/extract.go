@@ -29,9 +29,7 @@ type Block struct {
 	Kind  Kind
 	Level int    // of a heading, 1 to 6
 	Text  string // what it says: UTF-8, no markup; only code keeps its line breaks, elsewhere they are spaces
-	// Start and End are where it stands: bytes into the file decoded to UTF-8 (which are the file's own
-	// bytes when it is UTF-8), for a PDF bytes into the text of all its pages, and where the file is packed (Office, e-books, mail) bytes
-	// into the texts of all blocks, a line each.
+	// Start and End are where it stands: bytes into Document.Text.
 	Start, End int
 	Page       int // page, slide, sheet or chapter, from 1; 0 where the file has none
 	// Head is the first row of a table, of each row behind it.
@@ -72,6 +70,9 @@ type Document struct {
 	Created, Modified time.Time // as the file says; zero when it does not
 	ContentType       string    // one of the types above
 	Blocks            []Block
+	// Text is what the blocks' Start and End point into, as UTF-8: the file itself where it is text, the text of all pages of a PDF, and
+	// otherwise the texts of all blocks, a line each.
+	Text string
 }
 
 // Limits on one file.
@@ -158,6 +159,13 @@ func (x *Extractor) Extract(ctx context.Context, contentType string, raw []byte)
 	}
 	if len(d.Blocks) == 0 {
 		return nil, ErrNoText
+	}
+	if d.Text == "" { // it has none of its own: the blocks', a line each
+		texts := make([]string, len(d.Blocks))
+		for i := range d.Blocks {
+			texts[i] = d.Blocks[i].Text
+		}
+		d.Text = strings.Join(texts, "\n")
 	}
 	d.ContentType, d.Title, d.Author, d.Language = contentType, clean(d.Title), clean(d.Author), clean(d.Language)
 	return d, nil

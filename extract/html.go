@@ -46,7 +46,7 @@ func readHTML(ctx context.Context, raw []byte) (*Document, error) {
 	if len(p.blocks) == 0 { // a page of links alone is better than nothing
 		p.blocks = p.links
 	}
-	p.about.Title, p.about.Blocks = squeeze(p.title.String()), p.blocks
+	p.about.Title, p.about.Blocks, p.about.Text = squeeze(p.title.String()), p.blocks, string(text)
 	return &p.about, nil
 }
 

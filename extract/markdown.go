@@ -22,7 +22,7 @@ func readMarkdown(raw []byte) (*Document, error) {
 	if err := tooDeep(src); err != nil {
 		return nil, err
 	}
-	d := &Document{}
+	d := &Document{Text: string(src)}
 	src = d.frontMatter(src)
 	root := goldmark.New(goldmark.WithExtensions(extension.Table)).Parser().Parse(text.NewReader(src))
 	err = ast.Walk(root, func(n ast.Node, entering bool) (ast.WalkStatus, error) {

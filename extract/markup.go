@@ -19,7 +19,7 @@ func readLines(raw []byte, contentType string) (*Document, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Document{}
+	d := &Document{Text: string(text)}
 	level := asciiLevel
 	if contentType == TypeRST {
 		level = rstLevels()
@@ -104,7 +104,7 @@ func readCode(raw []byte) (*Document, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Document{}
+	d := &Document{Text: string(text)}
 	start, blank := 0, true
 	add := func(end int) error {
 		lead := len(text[start:end]) - len(bytes.TrimLeft(text[start:end], "\r\n"))

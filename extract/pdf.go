@@ -97,6 +97,7 @@ func readPages(ctx context.Context, worker pdfium.Pdfium, raw []byte) (*Document
 		return nil, fmt.Errorf("%w: %d pages, the limit is %d", ErrTooLarge, count.PageCount, MaxPages)
 	}
 	d, base := &Document{}, 0
+	var all strings.Builder
 	if meta, err := worker.GetMetaData(&requests.GetMetaData{Document: doc.Document, Tags: &[]string{"Title", "Author", "CreationDate", "ModDate"}}); err == nil {
 		for _, tag := range meta.Tags {
 			value := clean(tag.Value)
@@ -121,6 +122,7 @@ func readPages(ctx context.Context, worker pdfium.Pdfium, raw []byte) (*Document
 			return nil, fmt.Errorf("read page %d of the PDF: %w", i+1, err)
 		}
 		text := cleanPage(page.Text)
+		all.WriteString(text)
 		if base += len(text); base > MaxText {
 			return nil, fmt.Errorf("%w: more than %d bytes of text by page %d", ErrTooLarge, MaxText, i+1)
 		}
@@ -128,6 +130,7 @@ func readPages(ctx context.Context, worker pdfium.Pdfium, raw []byte) (*Document
 			return nil, err
 		}
 	}
+	d.Text = all.String()
 	return d, nil
 }
 

@@ -99,7 +99,7 @@ func readTable(ctx context.Context, raw []byte) (*Document, error) {
 	}
 	r := csv.NewReader(bytes.NewReader(text))
 	r.Comma, r.LazyQuotes, r.FieldsPerRecord, r.ReuseRecord = separator(text), true, -1, true
-	d := &Document{}
+	d := &Document{Text: string(text)}
 	var head string
 	for n := 0; ; n++ {
 		if n%1024 == 0 && ctx.Err() != nil {

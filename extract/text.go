@@ -86,7 +86,7 @@ func readText(raw []byte) (*Document, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Document{}
+	d := &Document{Text: string(text)}
 	return d, paragraphs(d, text, 0, 0)
 }
 

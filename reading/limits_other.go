@@ -1,0 +1,11 @@
+//go:build !linux
+
+package reading
+
+import "syscall"
+
+// attributes make a process the first of a group of its own; it ends when its input does.
+func attributes() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
+
+// limitData has nothing to offer here: watch alone holds the process to its memory.
+func limitData(uint64) {}

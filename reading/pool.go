@@ -1,0 +1,256 @@
+package reading
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"encoding/gob"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+
+	"github.com/konstruct/konstruct/extract"
+)
+
+// Limits on one process.
+const (
+	// maxAnswer is how many bytes a file's reading may have: its text, and that again in passages that overlap and repeat headings.
+	maxAnswer = 8 * extract.MaxText
+	// maxFiles is how many files one process reads before another takes its place.
+	maxFiles = 1000
+	// lastWords is how much of what a process said when it died is kept.
+	lastWords = 4 << 10
+)
+
+// request is a file, as a process gets it.
+type request struct {
+	Kind string
+	Raw  []byte
+}
+
+// answer is what became of it.
+type answer struct {
+	Reading *Reading
+	Err     string
+	Reason  int // which of reasons Err wraps, from 1; 0: none
+}
+
+// reasons are the errors that keep their identity.
+var reasons = []error{extract.ErrEmpty, extract.ErrNoText, extract.ErrTooLarge, extract.ErrEncrypted, extract.ErrKind, ErrResources}
+
+// Pool reads in processes, each one file at a time. A process that dies, takes too long or too much is that file's error; another takes its
+// place. It gets neither this process's environment, nor its files, nor the database's address.
+type Pool struct {
+	command []string
+	limits  Limits
+	idle    chan *process // as many as there may be, nil for one that is not started
+}
+
+// NewPool makes a pool of so many processes, started when they are needed by the command, which calls Serve.
+func NewPool(n int, l Limits, command ...string) *Pool {
+	p := &Pool{command: command, limits: l, idle: make(chan *process, n)}
+	for range n {
+		p.idle <- nil
+	}
+	return p
+}
+
+// process is one that waits for a file.
+type process struct {
+	cmd   *exec.Cmd
+	in    io.WriteCloser
+	out   io.Reader
+	said  *tail
+	files int
+}
+
+// Close ends the processes, waiting for those at work.
+func (p *Pool) Close() error {
+	for range cap(p.idle) {
+		if w := <-p.idle; w != nil {
+			w.end()
+		}
+	}
+	for range cap(p.idle) { // another Close finds nothing
+		p.idle <- nil
+	}
+	return nil
+}
+
+// Read implements Reader.
+func (p *Pool) Read(ctx context.Context, kind string, raw []byte) (*Reading, error) {
+	var w *process
+	select {
+	case w = <-p.idle:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	defer func() { p.idle <- w }()
+	if w == nil {
+		var err error
+		if w, err = p.start(); err != nil {
+			return nil, err
+		}
+	}
+	ctx, cancel := p.limits.begin(ctx)
+	defer cancel()
+	var a answer
+	done := make(chan error, 1)
+	go func() { done <- w.ask(request{kind, raw}, &a) }()
+	var err error
+	select {
+	case err = <-done:
+	case <-ctx.Done():
+		w.end() // which ends ask, too
+		<-done
+		w = nil
+		return nil, context.Cause(ctx)
+	}
+	if w.files++; err != nil || w.files == maxFiles {
+		w.end()
+		said := w.said.String()
+		w = nil
+		if err != nil {
+			return nil, died(err, said, p.limits.Memory)
+		}
+	}
+	if a.Reason > 0 && a.Reason <= len(reasons) {
+		return nil, &kept{a.Err, reasons[a.Reason-1]}
+	}
+	if a.Err != "" {
+		return nil, errors.New(a.Err)
+	}
+	return a.Reading, nil
+}
+
+// kept is an error whose words and reason came from another process.
+type kept struct {
+	words  string
+	reason error
+}
+
+func (k *kept) Error() string { return k.words }
+func (k *kept) Unwrap() error { return k.reason }
+
+// died says what a process's end means for the file that it read.
+func died(err error, said string, memory uint64) error {
+	switch {
+	case errors.Is(err, errAnswer):
+		return fmt.Errorf("%w: what it says comes to more than %d bytes", ErrResources, maxAnswer)
+	case strings.Contains(said, outOfMemory) || strings.Contains(said, "out of memory") || strings.Contains(said, "cannot allocate memory"):
+		return fmt.Errorf("%w: more than %d MiB of memory", ErrResources, memory>>20)
+	}
+	line, _, _ := strings.Cut(strings.TrimSpace(said), "\n")
+	return fmt.Errorf("the process that read it died: %w: %.300s", err, line)
+}
+
+func (p *Pool) start() (*process, error) {
+	cmd := exec.Command(p.command[0], p.command[1:]...)
+	cmd.Env = []string{memoryEnv + "=" + fmt.Sprint(p.limits.Memory), fmt.Sprintf("GOMEMLIMIT=%d", p.limits.Memory/4*3)}
+	if path := os.Getenv("PATH"); path != "" { // text recognition is looked for there
+		cmd.Env = append(cmd.Env, "PATH="+path)
+	}
+	cmd.Dir = "/"
+	w := &process{cmd: cmd, said: &tail{}}
+	cmd.Stderr = w.said
+	var err error
+	if w.in, err = cmd.StdinPipe(); err != nil {
+		return nil, fmt.Errorf("start a reading process: %w", err)
+	}
+	if w.out, err = cmd.StdoutPipe(); err != nil {
+		return nil, fmt.Errorf("start a reading process: %w", err)
+	}
+	cmd.SysProcAttr = attributes()
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start a reading process: %w", err)
+	}
+	return w, nil
+}
+
+// end kills the process, and what it started, and waits for it.
+func (w *process) end() {
+	_ = w.in.Close()
+	_ = syscall.Kill(-w.cmd.Process.Pid, syscall.SIGKILL)
+	_ = w.cmd.Wait()
+}
+
+// ask hands the process a file and waits for its answer.
+func (w *process) ask(r request, a *answer) error {
+	if err := write(w.in, r); err != nil {
+		return fmt.Errorf("hand it over: %w", err)
+	}
+	return read(w.out, maxAnswer, a)
+}
+
+// errAnswer says that a message is longer than it may be.
+var errAnswer = errors.New("the message is too long")
+
+// write sends a message: its length in eight bytes, then itself as gob.
+func write(to io.Writer, v any) error {
+	var b bytes.Buffer
+	b.Write(make([]byte, 8))
+	if err := gob.NewEncoder(&b).Encode(v); err != nil {
+		return err
+	}
+	raw := b.Bytes()
+	binary.BigEndian.PutUint64(raw, uint64(len(raw)-8))
+	_, err := to.Write(raw)
+	return err
+}
+
+// read receives a message of at most limit bytes.
+func read(from io.Reader, limit uint64, v any) error {
+	var head [8]byte
+	if _, err := io.ReadFull(from, head[:]); err != nil {
+		return err
+	}
+	n := binary.BigEndian.Uint64(head[:])
+	if n > limit {
+		return errAnswer
+	}
+	raw := &io.LimitedReader{R: from, N: int64(n)}
+	if err := gob.NewDecoder(raw).Decode(v); err != nil {
+		return err
+	}
+	_, err := io.Copy(io.Discard, raw)
+	return err
+}
+
+// tail keeps the first of what is written to it.
+type tail struct{ bytes.Buffer }
+
+// Write implements io.Writer.
+func (t *tail) Write(b []byte) (int, error) {
+	t.Buffer.Write(b[:min(len(b), max(0, lastWords-t.Len()))])
+	return len(b), nil
+}
+
+// Serve is the process: it reads files that in hands it, one after the other, until in ends.
+func Serve(ctx context.Context, r Reader, in io.Reader, out io.Writer) error {
+	watch(ctx)
+	for {
+		var q request
+		if err := read(in, extract.MaxPDF+1<<20, &q); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		var a answer
+		var err error
+		if a.Reading, err = r.Read(ctx, q.Kind, q.Raw); err != nil {
+			a.Err = err.Error()
+			for i, reason := range reasons {
+				if errors.Is(err, reason) {
+					a.Reason = i + 1
+				}
+			}
+		}
+		if err := write(out, a); err != nil {
+			return err
+		}
+	}
+}

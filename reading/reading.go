@@ -1,0 +1,109 @@
+// Package reading turns a file of a stranger's into what the knowledge base keeps of it, its text and its passages, in this process
+// (Local) or in processes of their own that a hostile file may ruin (Pool). It knows no database.
+package reading
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/konstruct/konstruct/chunk"
+	"github.com/konstruct/konstruct/embed"
+	"github.com/konstruct/konstruct/extract"
+)
+
+// Reader reads files. It is safe for concurrent use.
+type Reader interface {
+	// Read reads a file's whole content. An error is the file's, or the context's.
+	Read(ctx context.Context, kind string, raw []byte) (*Reading, error)
+	// Close frees what the reader holds.
+	Close() error
+}
+
+// Reading is what a file says.
+type Reading struct {
+	Title, Author, Language string
+	Created, Modified       time.Time
+	Text                    string // what the chunks' Start and End point into
+	Chunks                  []chunk.Chunk
+}
+
+// Limits on one file.
+type Limits struct {
+	Time   time.Duration // to read it
+	Memory uint64        // of the process that reads it, in bytes; Local can't hold to it
+}
+
+// Usual are the usual limits.
+var Usual = Limits{Time: 2 * time.Minute, Memory: 1536 << 20}
+
+// Local reads in this process.
+type Local struct {
+	tokens  *embed.Tokenizer
+	limits  Limits
+	extract extract.Extractor
+}
+
+// NewLocal makes a reader that cuts for the model whose tokenizer it gets.
+func NewLocal(t *embed.Tokenizer, l Limits) *Local { return &Local{tokens: t, limits: l} }
+
+// Close implements Reader.
+func (l *Local) Close() error { return l.extract.Close() }
+
+// Read implements Reader. A parser that does not stop when the time is up is left behind.
+func (l *Local) Read(ctx context.Context, kind string, raw []byte) (*Reading, error) {
+	ctx, cancel := l.limits.begin(ctx)
+	defer cancel()
+	type made struct {
+		r   *Reading
+		err error
+	}
+	done := make(chan made, 1)
+	go func() {
+		var m made
+		defer func() {
+			if r := recover(); r != nil { // a parser's own failure on this file is this file's error
+				m.err = fmt.Errorf("reading it failed: %v", r)
+			}
+			done <- m
+		}()
+		m.r, m.err = l.read(ctx, kind, raw)
+	}()
+	select {
+	case m := <-done:
+		if m.err != nil && ctx.Err() != nil {
+			m.err = context.Cause(ctx)
+		}
+		return m.r, m.err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// begin is the context of one file's reading.
+func (l Limits) begin(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, l.Time, fmt.Errorf("%w: longer than %v", ErrResources, l.Time))
+}
+
+func (l *Local) read(ctx context.Context, kind string, raw []byte) (*Reading, error) {
+	d, err := l.extract.Extract(ctx, kind, raw)
+	if err != nil {
+		return nil, err
+	}
+	r := &Reading{Title: d.Title, Author: d.Author, Language: d.Language, Created: d.Created, Modified: d.Modified, Text: d.Text}
+	chunk.Split(d, l.tokens, func(k chunk.Chunk) bool {
+		r.Chunks = append(r.Chunks, k)
+		return ctx.Err() == nil
+	})
+	switch {
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	case len(r.Chunks) == 0:
+		return nil, extract.ErrNoText
+	}
+	return r, nil
+}
+
+// ErrResources says that reading a file took more than a file may take.
+var ErrResources = errors.New("reading it takes too much")

@@ -1,0 +1,180 @@
+package reading_test
+
+import (
+	"archive/zip"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/konstruct/konstruct/embed"
+	"github.com/konstruct/konstruct/extract"
+	"github.com/konstruct/konstruct/internal/devpg"
+	"github.com/konstruct/konstruct/reading"
+)
+
+// The test's own binary is the process that reads.
+func TestMain(m *testing.M) {
+	if len(os.Args) == 2 && os.Args[1] == "read" {
+		if err := reading.Serve(context.Background(), hostile{local()}, os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+func local() *reading.Local {
+	m, err := embed.FindModel(devpg.PartsDir())
+	if err != nil {
+		panic(err)
+	}
+	t, err := embed.LoadTokenizer(m.Tokenizer())
+	if err != nil {
+		panic(err)
+	}
+	return reading.NewLocal(t, reading.Usual)
+}
+
+// hostile does what a parser might that a file has taken over.
+type hostile struct{ reading.Reader }
+
+func (h hostile) Read(ctx context.Context, kind string, raw []byte) (*reading.Reading, error) {
+	switch what, _, _ := strings.Cut(string(raw), " "); what {
+	case "crash":
+		os.Exit(7)
+	case "panic":
+		go func() { panic("of a goroutine of its own") }()
+		time.Sleep(time.Minute)
+	case "hang":
+		for { //nolint:staticcheck // it hangs
+		}
+	case "grow":
+		var all [][]byte
+		for {
+			all = append(all, bytes.Repeat([]byte{1}, 1<<20))
+		}
+	case "gulp":
+		b := make([]byte, 4<<30)
+		for i := 0; i < len(b); i += 4096 {
+			b[i] = 1
+		}
+	case "talk":
+		return &reading.Reading{Text: strings.Repeat("x", 200<<20)}, nil
+	case "write":
+		return nil, os.WriteFile(filepath.Join(os.TempDir(), "konstruct-reading-test"), []byte("x"), 0o600)
+	case "environment":
+		return nil, errors.New(strings.Join(os.Environ(), "\n"))
+	}
+	return h.Reader.Read(ctx, kind, raw)
+}
+
+func pool(t *testing.T, l reading.Limits) *reading.Pool {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := reading.NewPool(1, l, self, "read")
+	t.Cleanup(func() { p.Close() })
+	return p
+}
+
+// TestAPoolReadsWhatLocalReads holds both readers against each other on real files.
+func TestAPoolReadsWhatLocalReads(t *testing.T) {
+	files, err := filepath.Glob("../internal/samples/files/*")
+	if err != nil || len(files) < 15 {
+		t.Fatalf("%d files, %v", len(files), err)
+	}
+	p, l := pool(t, reading.Usual), local()
+	defer l.Close()
+	for _, f := range files {
+		raw, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		kind, err := extract.Type(f, raw[:min(len(raw), 4096)])
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := p.Read(t.Context(), kind, raw)
+		if err != nil {
+			t.Fatalf("%s: %v", f, err)
+		}
+		want, err := l.Read(t.Context(), kind, raw)
+		if err != nil {
+			t.Fatalf("%s: %v", f, err)
+		}
+		if d := cmp.Diff(want, got, cmpopts.EquateEmpty()); d != "" {
+			t.Errorf("%s: %s", f, d)
+		}
+		for _, c := range got.Chunks {
+			if c.Start < 0 || c.End > len(got.Text) || c.Start > c.End {
+				t.Errorf("%s: a chunk at %d to %d of %d bytes", f, c.Start, c.End, len(got.Text))
+			}
+		}
+	}
+}
+
+// TestAHostileFileRuinsItsProcessAlone: each gets one reason, and the next file is read.
+func TestAHostileFileRuinsItsProcessAlone(t *testing.T) {
+	t.Setenv("KONSTRUCT_DATABASE_URL", "postgres://secret")
+	small, large := pool(t, reading.Limits{Time: 3 * time.Second, Memory: 256 << 20}), pool(t, reading.Usual)
+	for what, want := range map[string]string{
+		"crash":       "the process that read it died",
+		"panic":       "of a goroutine of its own",
+		"hang":        "reading it takes too much: longer than 3s",
+		"grow":        "reading it takes too much: more than 256 MiB of memory",
+		"gulp":        "reading it takes too much: more than 256 MiB of memory",
+		"talk":        "reading it takes too much: what it says",
+		"write":       "file too large",
+		"environment": "KONSTRUCT_READING_MEMORY",
+	} {
+		p := small
+		if what == "talk" {
+			p = large
+		}
+		_, err := p.Read(t.Context(), extract.TypeText, []byte(what+" now"))
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", what, err, want)
+		}
+		if err != nil && strings.Contains(err.Error(), "secret") {
+			t.Errorf("%s: %v", what, err)
+		}
+		r, err := p.Read(t.Context(), extract.TypeText, []byte("The next file."))
+		if err != nil || len(r.Chunks) != 1 || r.Chunks[0].Content != "The next file." {
+			t.Fatalf("after %s: %+v, %v", what, r, err)
+		}
+	}
+}
+
+// TestAReasonKeepsItsIdentity lets callers tell an encrypted file from a damaged one.
+func TestAReasonKeepsItsIdentity(t *testing.T) {
+	p := pool(t, reading.Usual)
+	var b bytes.Buffer
+	z := zip.NewWriter(&b)
+	z.Close()
+	for _, c := range []struct {
+		kind string
+		raw  []byte
+		want error
+	}{{extract.TypeText, nil, extract.ErrEmpty}, {extract.TypeText, []byte(" \n "), extract.ErrNoText}, {"video/mp4", []byte("x"), extract.ErrKind}, {extract.TypeText, make([]byte, extract.MaxText+1), extract.ErrTooLarge}} {
+		if _, err := p.Read(t.Context(), c.kind, c.raw); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", c.kind, err, c.want)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := p.Read(ctx, extract.TypeText, []byte("x")); !errors.Is(err, context.Canceled) {
+		t.Errorf("%v", err)
+	}
+}
