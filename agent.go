@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -11,7 +13,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/konstruct/konstruct/audit"
-	"github.com/konstruct/konstruct/embed"
 	"github.com/konstruct/konstruct/kb"
 )
 
@@ -100,9 +101,11 @@ type Retrieval struct {
 
 // Question is a search, for callers who want to say more than the question.
 type Question struct {
-	Text           string
-	TopK           int    // 5 when zero, at most kb.MaxHits
-	UserID         string // who asked
+	Text   string
+	TopK   int    // 5 when zero, at most kb.MaxHits
+	UserID string // who asked
+	// Labels are what the asker may see beside documents that everybody may: those with one of these labels.
+	Labels         []string
 	ConversationID string
 	Extra          Metadata
 }
@@ -140,7 +143,7 @@ func (a *Agent) Ask(ctx context.Context, q Question) (r Retrieval, err error) {
 		return r, err
 	}
 	err = a.t.k.door.Tx(ctx, a.t.id, func(ctx context.Context, tx pgx.Tx) error {
-		if r.Hits, err = kb.Search(ctx, tx, a.t.id, vectors[0], q.TopK); err != nil {
+		if r.Hits, err = kb.Search(ctx, tx, a.t.id, vectors[0], q.TopK, q.Labels...); err != nil {
 			return err
 		}
 		shown := make([]audit.Shown, len(r.Hits))
@@ -167,18 +170,107 @@ func (a *Agent) Ask(ctx context.Context, q Question) (r Retrieval, err error) {
 	return r, nil
 }
 
-// Ingest takes in the files and pages (http and https URLs) that paths name, and what folders, archives and mailboxes among them hold; docs/formats.md lists the kinds.
-// A file already there is left as it is, a changed one is replaced. Each file is reported once; one that
-// fails does not stop the others. chunks, when not nil, hears how many more were embedded.
-func (a *Agent) Ingest(ctx context.Context, paths []string, report func(FileResult), chunks func(int)) error {
-	m, err := embed.FindModel(a.t.k.parts)
+// Ingest takes in what paths name: files, folders, archives and mailboxes of this machine, pages, sitemaps and feeds (http and https URLs), and what lies
+// below s3://BUCKET/PREFIX; docs/formats.md lists the kinds. A file already there is left as it is, a changed one is replaced. Each file is
+// reported once; one that fails does not stop the others. chunks, when not nil, hears how many more were embedded.
+func (a *Agent) Ingest(ctx context.Context, paths []string, given Given, report func(FileResult), chunks func(int)) error {
+	in, err := a.t.k.ingester(chunks)
 	if err != nil {
 		return err
 	}
-	tokens, err := embed.LoadTokenizer(m.Tokenizer())
+	return in.Files(ctx, a.t.id, a.id, paths, given, report)
+}
+
+// Enqueue hands documents over to be taken in later, all or none, and returns their jobs' ids: Konstruct.Work takes them in, here or elsewhere.
+func (a *Agent) Enqueue(ctx context.Context, uploads ...Upload) (ids []uuid.UUID, err error) {
+	err = a.t.k.door.Tx(ctx, a.t.id, func(ctx context.Context, tx pgx.Tx) error {
+		ids, err = a.EnqueueInTx(ctx, tx, uploads...)
+		return err
+	})
+	return ids, err
+}
+
+// EnqueueInTx is Enqueue in a transaction that Tenant.Tx opened: what it hands over is taken in if that commits.
+func (a *Agent) EnqueueInTx(ctx context.Context, tx pgx.Tx, uploads ...Upload) ([]uuid.UUID, error) {
+	return kb.Enqueue(ctx, tx, a.t.id, a.id, uploads...)
+}
+
+// EnqueueFiles is Enqueue for what Ingest takes in: archives and mailboxes are handed over file by file, and pages are left to be read later.
+// Each file is reported once, those handed over without an outcome.
+func (a *Agent) EnqueueFiles(ctx context.Context, paths []string, given Given, report func(FileResult)) error {
+	in, err := a.t.k.ingester(nil)
 	if err != nil {
 		return err
 	}
-	in := kb.Ingester{Door: a.t.k.door, Embedder: a.t.k.model, Tokenizer: tokens, Extractor: &a.t.k.extractor, Fetch: a.t.k.pages.Get, Progress: chunks}
-	return in.Files(ctx, a.t.id, a.id, paths, report)
+	return in.Enqueue(ctx, a.t.id, a.id, paths, given, report)
+}
+
+// Remove deletes a document from the knowledge base, with its passages, vectors and text, and writes an event that says so in the same transaction;
+// events that named its passages stay. kb.ErrNotFound when the tenant has none such.
+func (a *Agent) Remove(ctx context.Context, document uuid.UUID) (event uuid.UUID, err error) {
+	err = a.t.k.door.Tx(ctx, a.t.id, func(ctx context.Context, tx pgx.Tx) error {
+		d, err := kb.Remove(ctx, tx, a.t.id, document)
+		if err != nil {
+			return err
+		}
+		e, err := audit.Removal{AgentID: a.id, DocumentID: d.ID, Filename: d.Filename, Source: d.Source, SHA256: d.SHA256, Version: d.Version, Chunks: d.Chunks}.Event()
+		if err != nil {
+			return err
+		}
+		ids, err := a.t.k.trail.InTx(ctx, tx, a.t.id, e)
+		if err == nil {
+			event = ids[0]
+		}
+		return err
+	})
+	return event, err
+}
+
+// Watch takes in files and folders of this machine, and again what changes in them, until the context ends. With remove, documents whose files are
+// gone from folders that can be read are removed.
+func (a *Agent) Watch(ctx context.Context, paths []string, given Given, every time.Duration, remove bool, report func(FileResult)) error {
+	w := kb.NewWatch(paths)
+	for {
+		changed, present := w.Look()
+		if len(changed) > 0 {
+			if err := a.Ingest(ctx, changed, given, report, nil); err != nil {
+				return err
+			}
+		}
+		if remove && present != nil {
+			if err := a.removeGone(ctx, paths, present, report); err != nil {
+				return err
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(every):
+		}
+	}
+}
+
+// removeGone removes the documents of folders whose files are not present.
+func (a *Agent) removeGone(ctx context.Context, folders []string, present map[string]bool, report func(FileResult)) error {
+	for _, folder := range folders {
+		abs, err := filepath.Abs(folder)
+		if err != nil {
+			return err
+		}
+		below, err := kb.Below(ctx, a.t.k.door, a.t.id, (&url.URL{Scheme: "file", Path: filepath.ToSlash(abs) + "/"}).String())
+		if err != nil {
+			return err
+		}
+		for source, document := range below {
+			u, err := url.Parse(source)
+			if err != nil || present[filepath.FromSlash(u.Path)] {
+				continue
+			}
+			if _, err := a.Remove(ctx, document); err != nil && !errors.Is(err, kb.ErrNotFound) {
+				return err
+			}
+			report(FileResult{Path: u.Path, DocumentID: document, Outcome: kb.Removed})
+		}
+	}
+	return nil
 }

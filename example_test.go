@@ -144,7 +144,7 @@ func ExampleAgent_Search() {
 		log.Fatal(err)
 	}
 	report := func(f konstruct.FileResult) { fmt.Println(filepath.Base(f.Path), f.Outcome, f.Chunks, f.Err) }
-	if err := agent.Ingest(ctx, []string{dir}, report, nil); err != nil {
+	if err := agent.Ingest(ctx, []string{dir}, konstruct.Given{}, report, nil); err != nil {
 		log.Fatal(err)
 	}
 
@@ -221,7 +221,18 @@ func TestTheZeroTenantIsRefusedEverywhere(t *testing.T) {
 		"event":     func() error { _, err := none.Event(t.Context(), acmeID); return err },
 		"documents": func() error { _, err := none.Documents(t.Context(), uuid.Nil, 1); return err },
 		"document":  func() error { _, _, err := none.Document(t.Context(), acmeID); return err },
-		"remove":    func() error { return none.Remove(t.Context(), acmeID) },
+		"remove":    func() error { _, err := none.Agent(supportID).Remove(t.Context(), acmeID); return err },
+		"versions":  func() error { _, err := none.Versions(t.Context(), acmeID); return err },
+		"where":     func() error { _, err := none.Where(t.Context(), acmeID, 0); return err },
+		"jobs":      func() error { _, err := none.Jobs(t.Context(), "", uuid.Nil, 1); return err },
+		"count":     func() error { _, err := none.CountJobs(t.Context()); return err },
+		"cancel":    func() error { _, err := none.CancelJobs(t.Context()); return err },
+		"retry":     func() error { _, err := none.RetryJobs(t.Context()); return err },
+		"forget":    func() error { _, err := none.ForgetJobs(t.Context()); return err },
+		"enqueue": func() error {
+			_, err := none.Agent(supportID).Enqueue(t.Context(), konstruct.Upload{Source: "x:y", Filename: "y", Content: []byte("x")})
+			return err
+		},
 		"log": func() error {
 			_, err := none.Agent(supportID).Log(t.Context(), konstruct.Event{Action: "x"})
 			return err

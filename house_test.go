@@ -56,12 +56,16 @@ func TestImportRules(t *testing.T) {
 	}
 	forbid(imports, "audit", module+"/kb")
 	forbid(imports, "kb", module+"/audit")
-	for _, pure := range []string{"ledger", "extract", "chunk", "embed", "spool", "shelf", "fetch"} {
+	for _, pure := range []string{"ledger", "extract", "chunk", "embed", "reading", "spool", "shelf", "fetch"} {
 		forbid(own, pure, database...)
 	}
 	// The law reads no event; what is exported is handed to export.
 	forbid(own, "law", module+"/audit", module+"/notary", module+"/kb", module+"/evidence")
 	forbid(own, "export", database...)
+	// Whoever deals out turns knows nothing of what they are for.
+	for _, what := range []string{"kb", "audit", "extract", "reading", "tenantdb"} {
+		forbid(own, "turns", module+"/"+what)
+	}
 	for who, list := range own {
 		switch path.Base(who) {
 		case "util", "utils", "common", "helpers", "models":
@@ -71,8 +75,8 @@ func TestImportRules(t *testing.T) {
 			if i == module+"/server" || strings.HasPrefix(i, module+"/cmd/") {
 				t.Errorf("%s imports %s", who, i)
 			}
-			// One door: a pool is tenantdb's alone.
-			if i == "github.com/jackc/pgx/v5/pgxpool" && who != "tenantdb" {
+			// One door: a pool is tenantdb's alone, and that of tickets, whose role sees no tenant's rows.
+			if i == "github.com/jackc/pgx/v5/pgxpool" && who != "tenantdb" && who != "turns" {
 				t.Errorf("%s holds a pool", who)
 			}
 			if strings.HasPrefix(i, module) && !strings.HasPrefix(who, "cmd/") && !strings.HasPrefix(who, "internal/") && strings.HasPrefix(i, module+"/internal/") {

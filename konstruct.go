@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"runtime"
 	"strings"
 	"sync"
 	"time"
@@ -26,11 +27,12 @@ import (
 
 	"github.com/konstruct/konstruct/audit"
 	"github.com/konstruct/konstruct/embed"
-	"github.com/konstruct/konstruct/extract"
 	"github.com/konstruct/konstruct/fetch"
 	"github.com/konstruct/konstruct/kb"
 	"github.com/konstruct/konstruct/ledger"
+	"github.com/konstruct/konstruct/reading"
 	"github.com/konstruct/konstruct/tenantdb"
+	"github.com/konstruct/konstruct/turns"
 )
 
 // The events an agent logs, and what a trail and a knowledge base return. Each is documented where it is
@@ -61,6 +63,11 @@ type (
 	Passage = kb.Passage
 	// FileResult is what became of one file.
 	FileResult = kb.Result
+	// Given is what whoever takes a document in says of it: who may find it, and anything else.
+	Given = kb.Given
+	// Upload is a document that is taken in later, and Job what becomes of it.
+	Upload = kb.Upload
+	Job    = kb.Job
 )
 
 // Config says where the database and the model are.
@@ -74,6 +81,9 @@ type Config struct {
 	Embedder embed.Embedder
 	// AllowNetworks are the operator's own networks whose pages may be taken in; without, public addresses alone.
 	AllowNetworks []netip.Prefix
+	// ReadCommand starts a process that reads strangers' files, so that a hostile one ruins nothing else: konstruct's own is
+	// {"konstruct", "read-files", "--parts-dir", DIR}. Empty reads in this process.
+	ReadCommand []string
 	// Policy is what the operator decided for each tenant: what is redacted, and what becomes of a call when the
 	// trail can't be written. Nil redacts nothing, and calls fail.
 	Policy *audit.Policy
@@ -92,15 +102,17 @@ type Config struct {
 
 // Konstruct is an open database. It is safe for concurrent use.
 type Konstruct struct {
-	door      *tenantdb.Door
-	trail     *audit.Trail
-	parts     string
-	receipts  *ledger.Signer
-	extractor extract.Extractor
-	pages     *fetch.Client
+	door     *tenantdb.Door
+	trail    *audit.Trail
+	parts    string
+	receipts *ledger.Signer
+	logger   *slog.Logger
+	pages    *fetch.Client
+	readWith []string
 
 	mu       sync.Mutex
 	embedder embed.Embedder
+	reader   reading.Reader
 }
 
 // CheckError says that the database or the role does not hold the promises; Checks has the whole table.
@@ -140,12 +152,15 @@ func Open(ctx context.Context, c Config) (*Konstruct, error) {
 			return nil, err
 		}
 	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
 	trail, err := audit.OpenTrail(door, audit.TrailConfig{Policy: c.Policy, SpoolDir: c.SpoolDir, SpoolLimit: c.SpoolLimit, Logger: c.Logger})
 	if err != nil {
 		door.Close()
 		return nil, err
 	}
-	return &Konstruct{door: door, trail: trail, parts: c.Parts, receipts: c.Receipts, embedder: c.Embedder, pages: fetch.New(c.AllowNetworks...)}, nil
+	return &Konstruct{door: door, trail: trail, parts: c.Parts, receipts: c.Receipts, embedder: c.Embedder, pages: fetch.New(c.AllowNetworks...), readWith: c.ReadCommand, logger: c.Logger}, nil
 }
 
 func check(ctx context.Context, door *tenantdb.Door) error {
@@ -174,7 +189,10 @@ func (k *Konstruct) Close() error {
 	k.door.Close()
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	err = errors.Join(err, k.extractor.Close())
+	if k.reader != nil {
+		err = errors.Join(err, k.reader.Close())
+		k.reader = nil
+	}
 	k.pages.Close()
 	if k.embedder != nil {
 		err = errors.Join(err, k.embedder.Close())
@@ -199,6 +217,50 @@ func (k *Konstruct) model() (embed.Embedder, error) {
 		k.embedder = local
 	}
 	return k.embedder, nil
+}
+
+// files gets ready to read strangers' files when the first is to be read.
+func (k *Konstruct) files() (reading.Reader, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.reader != nil {
+		return k.reader, nil
+	}
+	if len(k.readWith) > 0 {
+		k.reader = reading.NewPool(readers(), reading.Usual, k.readWith...)
+		return k.reader, nil
+	}
+	m, err := embed.FindModel(k.parts)
+	if err != nil {
+		return nil, err
+	}
+	tokens, err := embed.LoadTokenizer(m.Tokenizer())
+	if err != nil {
+		return nil, err
+	}
+	k.reader = reading.NewLocal(tokens, reading.Usual)
+	return k.reader, nil
+}
+
+// readers is how many files are read at once; embedding takes most of the machine.
+func readers() int { return max(2, runtime.NumCPU()/2) }
+
+func (k *Konstruct) ingester(progress func(int)) (*kb.Ingester, error) {
+	r, err := k.files()
+	if err != nil {
+		return nil, err
+	}
+	return &kb.Ingester{Door: k.door, Embedder: k.model, Reader: r, Readers: readers(), Pages: k.pages, Progress: progress}, nil
+}
+
+// Work takes in what Agent.Enqueue handed over, of all tenants in turns, until the context ends. It deals out the turns as konstruct_worker, whose
+// connection URL it gets. Any number of processes may do so.
+func (k *Konstruct) Work(ctx context.Context, workerURL string) error {
+	in, err := k.ingester(nil)
+	if err != nil {
+		return err
+	}
+	return turns.Run(ctx, turns.Config{DatabaseURL: workerURL, AtOnce: readers(), Work: in, Logger: k.logger})
 }
 
 // Tenant is one tenant's part of the database; nothing done through it sees another's.
@@ -288,9 +350,40 @@ func (t *Tenant) Document(ctx context.Context, id uuid.UUID) (Document, []Passag
 	return kb.Show(ctx, t.k.door, t.id, id)
 }
 
-// Remove deletes a document from the knowledge base. Events that named its passages stay.
-func (t *Tenant) Remove(ctx context.Context, document uuid.UUID) error {
-	return kb.Remove(ctx, t.k.door, t.id, document)
+// Jobs lists what was handed over to be taken in later, in one state (empty: any), after the given one (uuid.Nil: from the first), at most limit of them.
+func (t *Tenant) Jobs(ctx context.Context, state kb.State, after uuid.UUID, limit int) ([]Job, error) {
+	return kb.Jobs(ctx, t.k.door, t.id, state, after, limit)
+}
+
+// CountJobs counts them by state.
+func (t *Tenant) CountJobs(ctx context.Context) (map[kb.State]int, error) {
+	return kb.CountJobs(ctx, t.k.door, t.id)
+}
+
+// CancelJobs ends jobs that wait or run, RetryJobs has those tried again that failed, and ForgetJobs deletes those that ended. With no ids it is all of
+// the tenant's. Each returns how many.
+func (t *Tenant) CancelJobs(ctx context.Context, ids ...uuid.UUID) (int, error) {
+	return kb.Cancel(ctx, t.k.door, t.id, ids...)
+}
+
+// RetryJobs is described at CancelJobs.
+func (t *Tenant) RetryJobs(ctx context.Context, ids ...uuid.UUID) (int, error) {
+	return kb.Retry(ctx, t.k.door, t.id, ids...)
+}
+
+// ForgetJobs is described at CancelJobs.
+func (t *Tenant) ForgetJobs(ctx context.Context, ids ...uuid.UUID) (int, error) {
+	return kb.Forget(ctx, t.k.door, t.id, ids...)
+}
+
+// Versions returns what a document was before it was replaced, the newest first.
+func (t *Tenant) Versions(ctx context.Context, document uuid.UUID) ([]kb.Version, error) {
+	return kb.Versions(ctx, t.k.door, t.id, document)
+}
+
+// Where shows a passage in its place, with so many bytes of its document before and after it; kb.ErrNotFound when it is gone.
+func (t *Tenant) Where(ctx context.Context, chunk uuid.UUID, around int) (kb.Place, error) {
+	return kb.Where(ctx, t.k.door, t.id, chunk, around)
 }
 
 // Tx runs fn in a transaction of this tenant and commits when it returns nil. Agent.InTx logs in it, so

@@ -162,6 +162,30 @@ func (c Retrieval) Event() (Event, error) {
 	return event(Event{ID: c.ID, AgentID: c.AgentID, UserID: c.UserID, Action: ActionRetrieval, Input: c.Query, Output: out, Latency: c.Latency, At: c.At}, m, c.Extra)
 }
 
+// Removal is a document that was taken out of the knowledge base: all that is left of it there.
+type Removal struct {
+	ID      uuid.UUID
+	AgentID uuid.UUID
+	UserID  string
+	At      time.Time
+
+	DocumentID uuid.UUID
+	Filename   string // input_summary
+	Source     string
+	SHA256     string // of the file, in hex; empty for a document another client wrote
+	Version    int
+	Chunks     int
+	Extra      Metadata
+}
+
+// Event is the removal as it is logged.
+func (c Removal) Event() (Event, error) {
+	m := Metadata{"konstruct.document.id": c.DocumentID, "konstruct.document.version": c.Version, "konstruct.document.chunks": c.Chunks}
+	m.set("konstruct.document.source", c.Source)
+	m.set("konstruct.document.content_sha256", c.SHA256)
+	return event(Event{ID: c.ID, AgentID: c.AgentID, UserID: c.UserID, Action: ActionRemoval, Input: c.Filename, At: c.At}, m, c.Extra)
+}
+
 func (m Metadata) set(key, value string) {
 	if value != "" {
 		m[key] = value

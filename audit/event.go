@@ -19,6 +19,7 @@ const (
 	ActionToolCall   = "tool_invocation"
 	ActionEscalation = "escalation"
 	ActionRetrieval  = "retrieval"
+	ActionRemoval    = "document_removed"
 )
 
 // Limits on what one event may hold.

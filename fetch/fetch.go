@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"strings"
 	"sync"
 	"time"
 
@@ -25,6 +26,7 @@ const (
 	maxHeaders   = 64 << 10
 	maxRobots    = 500 << 10 // RFC 9309, 2.5
 	pause        = 500 * time.Millisecond
+	maxTag       = 200              // bytes of an entity tag
 	maxPause     = 10 * time.Second // of what robots.txt asks for
 )
 
@@ -37,7 +39,17 @@ var (
 	ErrPrivate = errors.New("its address is not a public one: allow its network (KONSTRUCT_ALLOW_NETWORKS) if it is yours")
 	ErrRobots  = errors.New("its robots.txt does not allow it")
 	ErrLarge   = errors.New("it is too large")
+	ErrAway    = errors.New("its site does not answer now")
+	// ErrUnchanged says that a page is as it was.
+	ErrUnchanged = errors.New("it has not changed")
 )
+
+// Page is what a site says.
+type Page struct {
+	Raw []byte
+	// ETag tells this content from others: the site's entity tag, which begins with " or W/, or else when it says that the page was changed.
+	ETag string
+}
 
 // Client reads pages. It is safe for concurrent use; it waits between two requests to one host.
 type Client struct {
@@ -96,28 +108,38 @@ func newClient(resolver *net.Resolver, allow []netip.Prefix) *Client {
 // Close ends idle connections.
 func (c *Client) Close() { c.plain.CloseIdleConnections() }
 
-// Get returns a page's bytes, at most limit of them, or why it can't be had.
-func (c *Client) Get(ctx context.Context, rawURL string, limit int64) ([]byte, error) {
+// Get returns a page, at most limit bytes of it, or why it can't be had; ErrAway where another time may do. etag is that of the content that
+// is known already, empty for none: where the page is still that, the error is ErrUnchanged (RFC 9110, 13).
+func (c *Client) Get(ctx context.Context, rawURL, etag string, limit int64) (Page, error) {
 	u, err := url.Parse(rawURL)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrURL, err)
+		return Page{}, fmt.Errorf("%w: %w", ErrURL, err)
 	}
 	if err := readable(u); err != nil {
-		return nil, err
+		return Page{}, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, Timeout)
+	inTime, cancel := context.WithTimeout(ctx, Timeout)
 	defer cancel()
-	if err := c.ask(ctx, u); err != nil {
-		return nil, err
+	page, status, err := Page{}, 0, c.ask(inTime, u)
+	if err == nil {
+		page, status, err = get(inTime, c.http, u, etag, limit)
 	}
-	raw, status, err := get(ctx, c.http, u, limit)
-	if err != nil {
-		return nil, err
+	var network net.Error
+	switch {
+	case ctx.Err() != nil:
+		return Page{}, ctx.Err()
+	case inTime.Err() != nil || errors.As(err, &network) && !errors.Is(err, ErrPrivate):
+		return Page{}, fmt.Errorf("%w: %w", ErrAway, err)
+	case err != nil:
+		return Page{}, err
+	case status == http.StatusNotModified && etag != "":
+		return Page{}, ErrUnchanged
+	case status >= 500 || status == http.StatusTooManyRequests || status == http.StatusRequestTimeout:
+		return Page{}, fmt.Errorf("%w: it answers %d %s", ErrAway, status, http.StatusText(status))
+	case status != http.StatusOK:
+		return Page{}, fmt.Errorf("the site answers %d %s", status, http.StatusText(status))
 	}
-	if status != http.StatusOK {
-		return nil, fmt.Errorf("the site answers %d %s", status, http.StatusText(status))
-	}
-	return raw, nil
+	return page, nil
 }
 
 // readable reports what keeps a URL from being read.
@@ -128,29 +150,42 @@ func readable(u *url.URL) error {
 	return nil
 }
 
-func get(ctx context.Context, from *http.Client, u *url.URL, limit int64) (raw []byte, status int, err error) {
+func get(ctx context.Context, from *http.Client, u *url.URL, etag string, limit int64) (page Page, status int, err error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
-		return nil, 0, fmt.Errorf("%w: %w", ErrURL, err)
+		return page, 0, fmt.Errorf("%w: %w", ErrURL, err)
 	}
 	r.Header.Set("User-Agent", Agent)
+	if isTag(etag) {
+		r.Header.Set("If-None-Match", etag)
+	} else if etag != "" {
+		r.Header.Set("If-Modified-Since", etag)
+	}
 	answer, err := from.Do(r)
 	if err != nil {
-		return nil, 0, reason(err)
+		return page, 0, reason(err)
 	}
 	defer answer.Body.Close()
 	if answer.ContentLength > limit {
-		return nil, 0, fmt.Errorf("%w: %d bytes, the limit is %d", ErrLarge, answer.ContentLength, limit)
+		return page, 0, fmt.Errorf("%w: %d bytes, the limit is %d", ErrLarge, answer.ContentLength, limit)
 	}
-	raw, err = io.ReadAll(io.LimitReader(answer.Body, limit+1)) // unpacked, where it came packed
+	page.Raw, err = io.ReadAll(io.LimitReader(answer.Body, limit+1)) // unpacked, where it came packed
 	if err != nil {
-		return nil, 0, reason(err)
+		return page, 0, reason(err)
 	}
-	if int64(len(raw)) > limit {
-		return nil, 0, fmt.Errorf("%w: more than %d bytes", ErrLarge, limit)
+	if int64(len(page.Raw)) > limit {
+		return page, 0, fmt.Errorf("%w: more than %d bytes", ErrLarge, limit)
 	}
-	return raw, answer.StatusCode, nil
+	if tag := answer.Header.Get("ETag"); isTag(tag) && len(tag) <= maxTag {
+		page.ETag = tag
+	} else if _, err := http.ParseTime(answer.Header.Get("Last-Modified")); err == nil {
+		page.ETag = answer.Header.Get("Last-Modified")
+	}
+	return page, answer.StatusCode, nil
 }
+
+// isTag tells an entity tag from a time.
+func isTag(s string) bool { return strings.HasPrefix(s, `"`) || strings.HasPrefix(s, `W/"`) }
 
 // reason says what the guard refused in words that help.
 func reason(err error) error {
@@ -176,14 +211,14 @@ func (c *Client) ask(ctx context.Context, u *url.URL) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if time.Now().After(h.until) {
-		raw, status, err := get(ctx, c.plain, &url.URL{Scheme: u.Scheme, Host: u.Host, Path: "/robots.txt"}, maxRobots)
+		page, status, err := get(ctx, c.plain, &url.URL{Scheme: u.Scheme, Host: u.Host, Path: "/robots.txt"}, "", maxRobots)
 		switch {
 		case errors.Is(err, ErrLarge):
 			return fmt.Errorf("%w: it has more than %d bytes", ErrRobots, maxRobots)
 		case err != nil:
 			return err
 		}
-		robots, err := robotstxt.FromStatusAndBytes(status, raw) // 4xx allows everything, 5xx nothing
+		robots, err := robotstxt.FromStatusAndBytes(status, page.Raw) // 4xx allows everything, 5xx nothing
 		if err != nil {
 			return fmt.Errorf("%w: it can't be read: %w", ErrRobots, err)
 		}

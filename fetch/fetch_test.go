@@ -68,13 +68,13 @@ func TestAPageIsRead(t *testing.T) {
 	})
 	c := client(t, loopback)
 	for path, want := range map[string]string{"/page": "", "/on": "", "/round": "leads on more than", "/file": "not a URL", "/large": "too large", "/bomb": "too large", "/gone": "404"} {
-		raw, err := c.Get(t.Context(), at+path, 1000)
-		if want == "" && (err != nil || string(raw) != "<p>words") || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
-			t.Errorf("%s: %q, %v; want %q", path, raw, err, want)
+		page, err := c.Get(t.Context(), at+path, "", 1000)
+		if want == "" && (err != nil || string(page.Raw) != "<p>words") || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%s: %q, %v; want %q", path, page.Raw, err, want)
 		}
 	}
 	for _, u := range []string{"ftp://example.com/x", "http://", "http://user:secret@example.com/", "gopher://x", "http:///x", "//x", "http://%zz", "javascript:alert(1)"} {
-		if _, err := c.Get(t.Context(), u, 1000); !errors.Is(err, ErrURL) {
+		if _, err := c.Get(t.Context(), u, "", 1000); !errors.Is(err, ErrURL) {
 			t.Errorf("%s: %v", u, err)
 		}
 	}
@@ -89,21 +89,21 @@ func TestOnlyPublicAddressesAreConnectedTo(t *testing.T) {
 	c := client(t)
 	for _, host := range []string{"127.0.0.1:" + port, "localhost:" + port, "127.1.2.3", "[::1]:" + port, "[::ffff:127.0.0.1]:" + port, "[::ffff:7f00:1]", "0.0.0.0:" + port, "[::]", "10.0.0.1", "172.16.0.1",
 		"192.168.1.1", "100.64.0.1", "169.254.169.254", "[fd00:ec2::254]", "[fe80::1]", "[fc00::1]", "[64:ff9b::7f00:1]", "[2002:7f00:1::]", "224.0.0.1", "255.255.255.255", "198.18.0.1", "192.0.2.1"} {
-		if _, err := c.Get(ctx, "http://"+host+"/latest/meta-data/", 1000); !errors.Is(err, ErrPrivate) {
+		if _, err := c.Get(ctx, "http://"+host+"/latest/meta-data/", "", 1000); !errors.Is(err, ErrPrivate) {
 			t.Errorf("%s: %v", host, err)
 		}
 	}
 	// Addresses in other spellings are names that lead nowhere, or the same addresses.
 	for _, host := range []string{"2130706433", "0x7f000001", "0177.0.0.1", "127.1"} {
-		if raw, err := c.Get(ctx, "http://"+host+":"+port+"/", 1000); err == nil {
-			t.Errorf("%s: %q", host, raw)
+		if page, err := c.Get(ctx, "http://"+host+":"+port+"/", "", 1000); err == nil {
+			t.Errorf("%s: %q", host, page.Raw)
 		}
 	}
 	// Nor where a page that may be read leads.
 	open := site(t, "", func(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, "http://127.0.0.2:"+port+"/", http.StatusFound)
 	})
-	if _, err := client(t, loopback).Get(ctx, open+"/x", 1000); !errors.Is(err, ErrPrivate) {
+	if _, err := client(t, loopback).Get(ctx, open+"/x", "", 1000); !errors.Is(err, ErrPrivate) {
 		t.Errorf("a redirect: %v", err)
 	}
 	if asked.Load() != 0 {
@@ -153,7 +153,7 @@ func TestANameThatChanges(t *testing.T) {
 	c := newClient(resolver, nil)
 	defer c.Close()
 	for range 2 {
-		if _, err := c.Get(t.Context(), "http://rebind.example:"+port+"/", 1000); !errors.Is(err, ErrPrivate) {
+		if _, err := c.Get(t.Context(), "http://rebind.example:"+port+"/", "", 1000); !errors.Is(err, ErrPrivate) {
 			t.Errorf("%v", err)
 		}
 	}
@@ -174,7 +174,7 @@ func TestRobotsAreObeyed(t *testing.T) {
 	})
 	c := client(t, loopback)
 	for path, allowed := range map[string]bool{"/page": true, "/private/x": false, "/in": false, "/page?print=1": false} {
-		if _, err := c.Get(t.Context(), at+path, 1000); allowed != (err == nil) || !allowed && !errors.Is(err, ErrRobots) {
+		if _, err := c.Get(t.Context(), at+path, "", 1000); allowed != (err == nil) || !allowed && !errors.Is(err, ErrRobots) {
 			t.Errorf("%s: %v", path, err)
 		}
 	}
@@ -184,12 +184,12 @@ func TestRobotsAreObeyed(t *testing.T) {
 	// A robots.txt that the site can't give now forbids everything; requests to one site keep their distance.
 	broken := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", http.StatusInternalServerError) }))
 	defer broken.Close()
-	if _, err := c.Get(t.Context(), broken.URL+"/x", 1000); !errors.Is(err, ErrRobots) {
+	if _, err := c.Get(t.Context(), broken.URL+"/x", "", 1000); !errors.Is(err, ErrRobots) {
 		t.Errorf("%v", err)
 	}
 	begin := time.Now()
 	for range 3 {
-		if _, err := c.Get(t.Context(), at+"/page", 1000); err != nil {
+		if _, err := c.Get(t.Context(), at+"/page", "", 1000); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -210,7 +210,7 @@ func TestASiteThatStalls(t *testing.T) {
 	defer close(stop)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
-	if _, err := client(t, loopback).Get(ctx, at+"/x", 1000); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := client(t, loopback).Get(ctx, at+"/x", "", 1000); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("%v", err)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -25,11 +26,15 @@ type Document struct {
 	Source      string    `json:"source"` // where it came from, a file: URL for a file
 	ContentType string    `json:"content_type"`
 	Title       string    `json:"title,omitempty"`
-	About       About     `json:"metadata,omitzero"`
-	Bytes       int64     `json:"bytes"`
-	SHA256      string    `json:"sha256,omitempty"` // of the file; empty for a document another client wrote
-	Chunks      int       `json:"chunks"`
-	IngestedAt  time.Time `json:"ingested_at"`
+	About       About     `json:"about,omitzero"`
+	// Version counts from 1, and up each time the document is replaced.
+	Version    int            `json:"version"`
+	Labels     []string       `json:"labels,omitempty"` // who may find it; everybody where there are none
+	Metadata   map[string]any `json:"metadata,omitempty"`
+	Bytes      int64          `json:"bytes"`
+	SHA256     string         `json:"sha256,omitempty"` // of the file; empty for a document another client wrote
+	Chunks     int            `json:"chunks"`
+	IngestedAt time.Time      `json:"ingested_at"`
 }
 
 // About is what a document says of itself; what it does not say is zero.
@@ -43,12 +48,13 @@ type About struct {
 const documentsSQL = `
 SELECT d.id, d.agent_id, coalesce(d.filename, ''), coalesce(s.source, d.source_url, ''), coalesce(d.content_type, ''), coalesce(s.title, ''), coalesce(s.metadata, '{}'),
        coalesce(s.bytes, 0), coalesce(encode(s.content_sha256, 'hex'), ''),
-       (SELECT count(*) FROM kb_chunks c WHERE c.tenant_id = d.tenant_id AND c.document_id = d.id), coalesce(s.ingested_at, d.created_at)
+       (SELECT count(*) FROM kb_chunks c WHERE c.tenant_id = d.tenant_id AND c.document_id = d.id), coalesce(s.ingested_at, d.created_at),
+       coalesce(s.version, 1), coalesce(s.labels, '{}'), coalesce(s.given, '{}')
   FROM kb_documents d LEFT JOIN kb_sources s ON s.tenant_id = d.tenant_id AND s.document_id = d.id
  WHERE d.tenant_id = $1`
 
 func scanDocument(row pgx.CollectableRow) (d Document, err error) {
-	err = row.Scan(&d.ID, &d.AgentID, &d.Filename, &d.Source, &d.ContentType, &d.Title, &d.About, &d.Bytes, &d.SHA256, &d.Chunks, &d.IngestedAt)
+	err = row.Scan(&d.ID, &d.AgentID, &d.Filename, &d.Source, &d.ContentType, &d.Title, &d.About, &d.Bytes, &d.SHA256, &d.Chunks, &d.IngestedAt, &d.Version, &d.Labels, &d.Metadata)
 	return d, err
 }
 
@@ -113,20 +119,105 @@ func Show(ctx context.Context, door *tenantdb.Door, tenant, id uuid.UUID) (d Doc
 	return d, passages, nil
 }
 
-// Remove deletes a document and its chunks, or returns ErrNotFound.
-func Remove(ctx context.Context, door *tenantdb.Door, tenant, id uuid.UUID) error {
-	gone := 0
-	err := door.Query(ctx, tenant, `DELETE FROM kb_documents WHERE tenant_id = $1 AND id = $2 RETURNING id`, []any{tenant, id}, func(rows pgx.Rows) error {
-		for rows.Next() {
-			gone++
-		}
-		return rows.Err()
+// Remove deletes a document and all that was made of it, within the caller's transaction, whose tenant must be set to tenant already, and returns
+// what it was; or ErrNotFound. Nothing of it is left but what the caller notes.
+func Remove(ctx context.Context, tx pgx.Tx, tenant, id uuid.UUID) (d Document, err error) {
+	rows, err := tx.Query(ctx, documentsSQL+` AND d.id = $2 FOR UPDATE OF d`, tenant, id)
+	if err == nil {
+		d, err = pgx.CollectExactlyOneRow(rows, scanDocument)
+	}
+	if errors.Is(err, pgx.ErrNoRows) {
+		err = ErrNotFound
+	}
+	if err == nil {
+		_, err = tx.Exec(ctx, `DELETE FROM kb_documents WHERE tenant_id = $1 AND id = $2`, tenant, id)
+	}
+	if err != nil {
+		return d, fmt.Errorf("kb: remove %s: %w", id, err)
+	}
+	return d, nil
+}
+
+// Below returns the documents whose source begins with a prefix, by their source.
+func Below(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, prefix string) (map[string]uuid.UUID, error) {
+	found := map[string]uuid.UUID{}
+	err := door.Query(ctx, tenant, `SELECT source, document_id FROM kb_sources WHERE tenant_id = $1 AND starts_with(source, $2)`, []any{tenant, prefix}, func(rows pgx.Rows) error {
+		clear(found)
+		var source string
+		var id uuid.UUID
+		_, err := pgx.ForEachRow(rows, []any{&source, &id}, func() error { found[source] = id; return nil })
+		return err
 	})
 	if err != nil {
-		return fmt.Errorf("kb: remove %s: %w", id, err)
+		return nil, fmt.Errorf("kb: look for documents below %.200q: %w", prefix, err)
 	}
-	if gone == 0 {
-		return fmt.Errorf("kb: remove %s: %w", id, ErrNotFound)
+	return found, nil
+}
+
+// Version is what a document was before it was replaced.
+type Version struct {
+	Version    int       `json:"version"`
+	AgentID    uuid.UUID `json:"agent_id"` // who took it in
+	Bytes      int64     `json:"bytes"`
+	SHA256     string    `json:"sha256"`
+	IngestedAt time.Time `json:"ingested_at"`
+	ReplacedAt time.Time `json:"replaced_at"`
+}
+
+// Versions returns what a document was before, the newest first; none for a document that there is not.
+func Versions(ctx context.Context, door *tenantdb.Door, tenant, id uuid.UUID) (versions []Version, err error) {
+	err = door.Query(ctx, tenant, `SELECT version, agent_id, bytes, encode(content_sha256, 'hex'), ingested_at, replaced_at FROM kb_versions WHERE tenant_id = $1 AND document_id = $2 ORDER BY version DESC`,
+		[]any{tenant, id}, func(rows pgx.Rows) error {
+			versions, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Version])
+			return err
+		})
+	if err != nil {
+		return nil, fmt.Errorf("kb: list versions of %s: %w", id, err)
 	}
-	return nil
+	return versions, nil
+}
+
+// Place is a passage where it stands: its document's text around it.
+type Place struct {
+	Passage
+	DocumentID uuid.UUID `json:"document_id"`
+	Filename   string    `json:"filename"`
+	Before     string    `json:"before"`
+	Text       string    `json:"text"` // what the passage covers, as the document writes it
+	After      string    `json:"after"`
+}
+
+// MaxAround is how many bytes around a passage Where returns at most.
+const MaxAround = 64 << 10
+
+// Where shows a passage in its place, with so many bytes of its document before and after it; ErrNotFound when it is gone, and for a
+// passage that another client wrote, whose place is not known.
+func Where(ctx context.Context, door *tenantdb.Door, tenant, chunk uuid.UUID, around int) (p Place, err error) {
+	if around < 0 || around > MaxAround {
+		return p, fmt.Errorf("kb: show %d bytes around a passage: the limit is 0 to %d", around, MaxAround)
+	}
+	var text []byte
+	var from int
+	err = door.Query(ctx, tenant, `
+	  SELECT c.id, coalesce(c.chunk_index, 0), p.headings, coalesce(p.page, 0), p.start_byte, p.end_byte, c.content, d.id, coalesce(d.filename, ''), greatest(0, p.start_byte - $3),
+	         substring(convert_to(t.content, 'UTF8') FROM greatest(0, p.start_byte - $3) + 1 FOR p.end_byte + $3 - greatest(0, p.start_byte - $3))
+	    FROM kb_chunks c JOIN kb_passages p ON p.tenant_id = c.tenant_id AND p.chunk_id = c.id JOIN kb_documents d ON d.tenant_id = c.tenant_id AND d.id = c.document_id
+	    JOIN kb_texts t ON t.tenant_id = c.tenant_id AND t.document_id = c.document_id
+	   WHERE c.tenant_id = $1 AND c.id = $2`, []any{tenant, chunk, around}, func(rows pgx.Rows) error {
+		p, err = pgx.CollectExactlyOneRow(rows, func(r pgx.CollectableRow) (p Place, err error) {
+			err = r.Scan(&p.ChunkID, &p.Index, &p.Headings, &p.Page, &p.Start, &p.End, &p.Content, &p.DocumentID, &p.Filename, &from, &text)
+			return p, err
+		})
+		return err
+	})
+	if errors.Is(err, pgx.ErrNoRows) {
+		err = ErrNotFound
+	}
+	if err != nil {
+		return p, fmt.Errorf("kb: show passage %s: %w", chunk, err)
+	}
+	start, end := min(p.Start-from, len(text)), min(p.End-from, len(text))
+	// What was cut may begin and end inside a character.
+	p.Before, p.Text, p.After = strings.ToValidUTF8(string(text[:start]), ""), strings.ToValidUTF8(string(text[start:end]), ""), strings.ToValidUTF8(string(text[end:]), "")
+	return p, nil
 }

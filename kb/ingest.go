@@ -7,33 +7,29 @@ import (
 	"fmt"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"github.com/konstruct/konstruct/chunk"
 	"github.com/konstruct/konstruct/embed"
-	"github.com/konstruct/konstruct/extract"
+	"github.com/konstruct/konstruct/fetch"
+	"github.com/konstruct/konstruct/reading"
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// Ingester takes files in. It is used by one Files call at a time.
+// Ingester takes files in. It is safe for concurrent use, but for Progress.
 type Ingester struct {
-	Door      *tenantdb.Door
-	Embedder  func() (embed.Embedder, error) // asked when the first file needs it
-	Tokenizer *embed.Tokenizer
-	Extractor *extract.Extractor
-	// Fetch reads a page, at most limit bytes of it; nil refuses URLs.
-	Fetch func(ctx context.Context, url string, limit int64) ([]byte, error)
-	// FileTime is how long reading one file may take; two minutes when zero.
-	FileTime time.Duration
+	Door     *tenantdb.Door
+	Embedder func() (embed.Embedder, error) // asked by each call
+	Reader   reading.Reader
+	// Readers is how many files are read at once; one when zero.
+	Readers int
+	// Pages reads pages by their URL; nil refuses URLs.
+	Pages *fetch.Client
 	// Progress, when not nil, hears how many chunks were embedded since it last did.
 	Progress func(chunks int)
 }
-
-// FileTime is the usual limit on reading one file.
-const FileTime = 2 * time.Minute
 
 // Result is what became of one file.
 type Result struct {
@@ -49,47 +45,118 @@ type Result struct {
 type job struct {
 	content
 	Result
+	file  file
+	given Given
+	claim *claim // of one that was enqueued
+	// stored says that the claim's end was written with the document.
+	stored bool
+	read   chan struct{} // closed when it was read
+	stop   error         // what stops everything; set before read is closed
 }
+
+// failure is an error that stops everything, and the file at which it came.
+type failure struct {
+	j   *job
+	err error
+}
+
+func (f *failure) Error() string { return f.err.Error() }
+func (f *failure) Unwrap() error { return f.err }
 
 // open reports that nothing is decided about the file yet: it is to be embedded and stored.
 func (j *job) open() bool { return j.Err == nil && j.Outcome == "" }
 
-// Files takes in the files that paths name and hold, for one tenant, and reports each once, in order. A
-// file that can't be read is reported and the others go on. The error is one that stops everything: the
+// Files takes in the files that paths name and hold, for one tenant, and reports each once, in order: files and folders of this machine, pages, sitemaps and
+// feeds by their URL, and what lies below s3://BUCKET/PREFIX. A file that can't be read is reported and the others go on. The error is one that stops everything: the
 // context's, the database's or the model's.
-func (in *Ingester) Files(ctx context.Context, tenant, agent uuid.UUID, paths []string, report func(Result)) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	// Three stages, each with little room between, so that memory holds a few files and never the folder.
-	ready, embedded := make(chan *job, 1), make(chan *job, 1)
-	var stages sync.WaitGroup
-	stages.Go(func() {
-		defer close(ready)
+func (in *Ingester) Files(ctx context.Context, tenant, agent uuid.UUID, paths []string, given Given, report func(Result)) error {
+	if err := given.Check(); err != nil {
+		return fmt.Errorf("kb: %w", err)
+	}
+	feed := func(ctx context.Context, put func(*job) bool) error {
 		take := func(f file, err error) bool {
-			j := &job{Result: Result{Path: f.label(), Err: err, Skipped: errors.Is(err, errSkipped)}}
-			if err == nil {
-				if stop := in.prepare(ctx, tenant, agent, f, j); stop != nil {
-					cancel(stop)
-					return false
-				}
-			}
-			return pass(ctx, ready, j)
+			return put(&job{file: f, given: given, content: content{agent: agent}, Result: Result{Err: err}})
 		}
-		walk(paths, func(f file, err error) bool {
+		u := in.unpacking(ctx, tenant, take)
+		in.walk(ctx, paths, func(f file, err error) bool {
 			if err != nil {
 				return take(f, err)
 			}
-			return (&unpacking{ctx: ctx, take: take, left: maxUnpacked, get: in.Fetch}).file(f, 0)
+			return u.file(f, 0)
 		})
+		return nil
+	}
+	return in.run(ctx, tenant, feed, func(j *job) error { report(j.Result); return nil })
+}
+
+// unpacking takes what files hold; an archive's limits are those of one call.
+func (in *Ingester) unpacking(ctx context.Context, tenant uuid.UUID, take func(file, error) bool) *unpacking {
+	return &unpacking{ctx: ctx, take: take, left: maxUnpacked, page: in.page, known: func(f file) (etag string, err error) {
+		source, err := f.source()
+		if err != nil {
+			return "", err
+		}
+		recipe, err := in.recipe()
+		if err != nil {
+			return "", err
+		}
+		err = in.Door.Query(ctx, tenant, `SELECT etag FROM kb_sources WHERE tenant_id = $1 AND source = $2 AND recipe = $3`, []any{tenant, source, recipe}, func(rows pgx.Rows) error {
+			etag, err = pgx.CollectExactlyOneRow(rows, pgx.RowTo[string])
+			return err
+		})
+		if errors.Is(err, pgx.ErrNoRows) {
+			err = nil
+		}
+		return etag, err
+	}}
+}
+
+// recipe is how chunks are made now.
+func (in *Ingester) recipe() (string, error) {
+	e, err := in.Embedder()
+	if err != nil {
+		return "", err
+	}
+	return rules + " " + e.Name(), nil
+}
+
+// run takes in the files that feed puts, in three stages, each with little room between, so that memory holds a few files and never the folder.
+func (in *Ingester) run(ctx context.Context, tenant uuid.UUID, feed func(context.Context, func(*job) bool) error, report func(*job) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	recipe, err := in.recipe()
+	if err != nil {
+		return err
+	}
+	begun, embedded := make(chan *job, max(1, in.Readers)-1), make(chan *job, 1)
+	var stages sync.WaitGroup
+	stages.Go(func() {
+		defer close(begun)
+		err := feed(ctx, func(j *job) bool {
+			j.read, j.recipe = make(chan struct{}), recipe
+			if !pass(ctx, begun, j) { // which waits until there is room to read another
+				return false
+			}
+			stages.Go(func() {
+				defer close(j.read)
+				j.stop = in.prepare(ctx, tenant, j)
+			})
+			return true
+		})
+		if err != nil {
+			cancel(err)
+		}
 	})
 	stages.Go(func() {
 		defer close(embedded)
-		for j := range ready {
-			if j.open() {
-				if err := in.embed(ctx, j); err != nil {
-					cancel(err)
-					return
-				}
+		for j := range begun {
+			<-j.read
+			if j.stop == nil && j.open() {
+				j.stop = in.embed(ctx, j)
+			}
+			if j.stop != nil {
+				cancel(&failure{j, j.stop})
+				return
 			}
 			if !pass(ctx, embedded, j) {
 				return
@@ -98,12 +165,15 @@ func (in *Ingester) Files(ctx context.Context, tenant, agent uuid.UUID, paths []
 	})
 	for j := range embedded {
 		if j.open() {
-			if stop := in.keep(ctx, tenant, j); stop != nil {
-				cancel(stop)
-				break
-			}
+			err = in.keep(ctx, tenant, j)
 		}
-		report(j.Result)
+		if err == nil {
+			err = report(j)
+		}
+		if err != nil {
+			cancel(&failure{j, err})
+			break
+		}
 	}
 	cause := context.Cause(ctx)
 	cancel(nil)
@@ -120,94 +190,66 @@ func pass(ctx context.Context, to chan<- *job, j *job) bool {
 	}
 }
 
-// prepare reads and cuts a file, unless it is known. The error is one that stops everything.
-func (in *Ingester) prepare(ctx context.Context, tenant, agent uuid.UUID, f file, j *job) error {
-	source, err := f.source()
-	if err != nil {
-		j.Err = err
+// prepare reads a file, unless it is known. The error is one that stops everything.
+func (in *Ingester) prepare(ctx context.Context, tenant uuid.UUID, j *job) (err error) {
+	f := &j.file
+	j.Path = f.label()
+	if errors.Is(j.Err, errSame) {
+		j.Err, j.Outcome = nil, Unchanged
+	}
+	if j.Skipped = errors.Is(j.Err, errSkipped); !j.open() {
 		return nil
 	}
-	e, err := in.Embedder()
-	if err != nil {
-		return err
+	if j.content.source, j.Err = f.source(); j.Err != nil {
+		return nil
 	}
-	j.content = content{agent: agent, filename: f.name(), source: source, kind: f.kind, bytes: int64(len(f.raw)), sha: sha256.Sum256(f.raw), recipe: rules + " " + e.Name()}
-	known, err := same(ctx, in.Door, tenant, source, j.sha, j.recipe)
+	j.filename, j.kind, j.etag, j.bytes, j.sha = f.name(), f.kind, f.etag, int64(len(f.raw)), sha256.Sum256(f.raw)
+	known, err := j.content.known(ctx, in.Door, tenant, j.given)
 	if err != nil {
-		return fmt.Errorf("kb: look %s up: %w", f.path, err)
+		return fmt.Errorf("kb: look %s up: %w", j.Path, err)
 	}
 	if known {
 		j.Outcome = Unchanged
 		return nil
 	}
-	j.Err = in.cut(ctx, f.raw, &j.content)
+	r, err := in.Reader.Read(j.within(ctx), f.kind, f.raw)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	j.Chunks = len(j.chunks)
+	if errors.Is(err, reading.ErrStart) {
+		return fmt.Errorf("kb: %w", err)
+	}
+	if f.raw = nil; err != nil {
+		j.Err = err
+		return nil
+	}
+	j.Reading = *r
+	j.Result.Chunks = len(r.Chunks)
 	return nil
 }
 
-// cut extracts and splits within the file's time. What does not stop when told to is left behind.
-func (in *Ingester) cut(ctx context.Context, raw []byte, c *content) error {
-	limit := in.FileTime
-	if limit == 0 {
-		limit = FileTime
+// within is the context of this one job.
+func (j *job) within(ctx context.Context) context.Context {
+	if j.claim != nil {
+		return j.claim.ctx
 	}
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	type made struct {
-		title  string
-		about  About
-		chunks []chunk.Chunk
-		err    error
-	}
-	done := make(chan made, 1)
-	go func() {
-		var m made
-		defer func() {
-			if r := recover(); r != nil { // a parser's own failure on this file is this file's error
-				m.err = fmt.Errorf("reading it failed: %v", r)
-			}
-			done <- m
-		}()
-		d, err := in.Extractor.Extract(ctx, c.kind, raw)
-		if m.err = err; err != nil {
-			return
-		}
-		m.title, m.about = d.Title, About{d.Author, d.Language, d.Created, d.Modified}
-		chunk.Split(d, in.Tokenizer, func(k chunk.Chunk) bool {
-			m.chunks = append(m.chunks, k)
-			return ctx.Err() == nil
-		})
-		m.err = ctx.Err()
-	}()
-	var m made
-	select {
-	case m = <-done:
-	case <-ctx.Done():
-		m.err = ctx.Err()
-	}
-	if errors.Is(m.err, context.DeadlineExceeded) {
-		return fmt.Errorf("reading it took longer than %v", limit)
-	}
-	c.name, c.about, c.chunks = m.title, m.about, m.chunks
-	if m.err == nil && len(m.chunks) == 0 {
-		return extract.ErrNoText
-	}
-	return m.err
+	return ctx
 }
 
 // embedAtOnce is how many chunks are embedded between two words of progress.
 const embedAtOnce = 64
 
+// embed makes a file's vectors. The error is one that stops everything.
 func (in *Ingester) embed(ctx context.Context, j *job) error {
 	e, err := in.Embedder()
 	if err != nil {
 		return err
 	}
-	j.vectors = make([][]float32, 0, len(j.chunks))
-	for some := range slices.Chunk(j.chunks, embedAtOnce) {
+	j.vectors = make([][]float32, 0, len(j.Reading.Chunks))
+	for some := range slices.Chunk(j.Reading.Chunks, embedAtOnce) {
+		if j.Err = context.Cause(j.within(ctx)); j.Err != nil { // it was cancelled
+			return context.Cause(ctx)
+		}
 		texts := make([]string, len(some))
 		for i := range some {
 			texts[i], some[i].Embed = some[i].Embed, ""
@@ -217,6 +259,9 @@ func (in *Ingester) embed(ctx context.Context, j *job) error {
 			return fmt.Errorf("kb: embed %s: %w", j.Path, err)
 		}
 		j.vectors = append(j.vectors, v...)
+		if j.claim != nil {
+			j.claim.progress(len(j.vectors), len(j.Reading.Chunks))
+		}
 		if in.Progress != nil {
 			in.Progress(len(some))
 		}
@@ -228,10 +273,10 @@ func (in *Ingester) embed(ctx context.Context, j *job) error {
 // data is the file's.
 func (in *Ingester) keep(ctx context.Context, tenant uuid.UUID, j *job) error {
 	var err error
-	j.DocumentID, j.Outcome, err = store(ctx, in.Door, tenant, j.content)
-	j.content = content{}
+	j.DocumentID, j.Outcome, err = in.store(ctx, tenant, j)
+	j.content, j.stored = content{}, err == nil
 	var pg *pgconn.PgError
-	if errors.As(err, &pg) && (pg.Code[:2] == "22" || pg.Code[:2] == "54") {
+	if errors.As(err, &pg) && (pg.Code[:2] == "22" || pg.Code[:2] == "54") || errors.Is(err, errTaken) || errors.Is(err, ErrVector) {
 		j.Err, j.Outcome = err, ""
 		return nil
 	}

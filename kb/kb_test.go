@@ -22,6 +22,7 @@ import (
 	"github.com/konstruct/konstruct/extract"
 	"github.com/konstruct/konstruct/internal/testkit"
 	"github.com/konstruct/konstruct/kb"
+	"github.com/konstruct/konstruct/reading"
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
@@ -38,12 +39,14 @@ type base struct {
 	in    *kb.Ingester
 }
 
-func newBase(t *testing.T) *base {
+func newBase(t *testing.T) *base { t.Helper(); return newBaseOn(t, testkit.Database(t)) }
+
+func newBaseOn(t *testing.T, d *testkit.DB) *base {
 	t.Helper()
-	b := &base{door: testkit.Door(t), model: testkit.Model(t)}
-	x := &extract.Extractor{}
-	t.Cleanup(func() { x.Close() })
-	b.in = &kb.Ingester{Door: b.door, Embedder: func() (embed.Embedder, error) { return b.model, nil }, Tokenizer: b.model.Tokenizer(), Extractor: x}
+	b := &base{door: testkit.DoorOf(t, d), model: testkit.Model(t)}
+	r := reading.NewLocal(b.model.Tokenizer(), reading.Usual)
+	t.Cleanup(func() { r.Close() })
+	b.in = &kb.Ingester{Door: b.door, Embedder: func() (embed.Embedder, error) { return b.model, nil }, Reader: r, Readers: 2}
 	return b
 }
 
@@ -51,7 +54,7 @@ func newBase(t *testing.T) *base {
 func (b *base) files(t *testing.T, tenant uuid.UUID, paths ...string) map[string]kb.Result {
 	t.Helper()
 	got := map[string]kb.Result{}
-	if err := b.in.Files(t.Context(), tenant, agent, paths, func(r kb.Result) { got[filepath.Base(r.Path)] = r }); err != nil {
+	if err := b.in.Files(t.Context(), tenant, agent, paths, kb.Given{}, func(r kb.Result) { got[filepath.Base(r.Path)] = r }); err != nil {
 		t.Fatal(err)
 	}
 	return got
@@ -80,6 +83,13 @@ func (b *base) list(t *testing.T, tenant uuid.UUID) []kb.Document {
 		t.Fatal(err)
 	}
 	return docs
+}
+
+func (b *base) remove(t *testing.T, tenant, id uuid.UUID) error {
+	return b.door.Tx(t.Context(), tenant, func(ctx context.Context, tx pgx.Tx) error {
+		_, err := kb.Remove(ctx, tx, tenant, id)
+		return err
+	})
 }
 
 func write(t *testing.T, path, content string) string {
@@ -196,7 +206,7 @@ func TestTwoThatTakeInTheSameFileLeaveOne(t *testing.T) {
 	for range 4 {
 		both.Go(func() {
 			in := *b.in
-			if err := in.Files(context.Background(), tenantA, agent, []string{path}, func(r kb.Result) {
+			if err := in.Files(context.Background(), tenantA, agent, []string{path}, kb.Given{}, func(r kb.Result) {
 				if r.Err != nil {
 					t.Error(r.Err)
 				}
@@ -224,7 +234,7 @@ func TestAnotherTenantSeesNothing(t *testing.T) {
 	if _, _, err := kb.Show(t.Context(), b.door, tenantB, id); !errors.Is(err, kb.ErrNotFound) {
 		t.Errorf("tenant B shows it: %v", err)
 	}
-	if err := kb.Remove(t.Context(), b.door, tenantB, id); !errors.Is(err, kb.ErrNotFound) {
+	if err := b.remove(t, tenantB, id); !errors.Is(err, kb.ErrNotFound) {
 		t.Errorf("tenant B removes it: %v", err)
 	}
 	// A search that names A while the transaction is B's: the policy and not the query decides.
@@ -244,8 +254,10 @@ func TestAnotherTenantSeesNothing(t *testing.T) {
 	for name, fn := range map[string]func() error{
 		"list":   func() error { _, err := kb.List(t.Context(), b.door, uuid.Nil, uuid.Nil, 9); return err },
 		"show":   func() error { _, _, err := kb.Show(t.Context(), b.door, uuid.Nil, id); return err },
-		"remove": func() error { return kb.Remove(t.Context(), b.door, uuid.Nil, id) },
-		"ingest": func() error { return b.in.Files(t.Context(), uuid.Nil, agent, []string{path}, func(kb.Result) {}) },
+		"remove": func() error { return b.remove(t, uuid.Nil, id) },
+		"ingest": func() error {
+			return b.in.Files(t.Context(), uuid.Nil, agent, []string{path}, kb.Given{}, func(kb.Result) {})
+		},
 	} {
 		if err := fn(); !errors.Is(err, tenantdb.ErrNoTenant) {
 			t.Errorf("%s without a tenant: %v", name, err)
@@ -255,7 +267,7 @@ func TestAnotherTenantSeesNothing(t *testing.T) {
 	if r := b.files(t, tenantB, path)["a.md"]; r.Outcome != kb.Added || r.DocumentID == id {
 		t.Errorf("%+v", r)
 	}
-	if err := kb.Remove(t.Context(), b.door, tenantA, id); err != nil {
+	if err := b.remove(t, tenantA, id); err != nil {
 		t.Fatal(err)
 	}
 	if len(b.list(t, tenantA)) != 0 || len(b.list(t, tenantB)) != 1 {
@@ -339,7 +351,7 @@ func TestAModelThatFailsStopsEverything(t *testing.T) {
 	write(t, filepath.Join(dir, "a.md"), pumps)
 	broken := errors.New("the model fell over")
 	b.in.Embedder = func() (embed.Embedder, error) { return nil, broken }
-	if err := b.in.Files(t.Context(), tenantA, agent, []string{dir}, func(kb.Result) {}); !errors.Is(err, broken) {
+	if err := b.in.Files(t.Context(), tenantA, agent, []string{dir}, kb.Given{}, func(kb.Result) {}); !errors.Is(err, broken) {
 		t.Errorf("error %v", err)
 	}
 	if docs := b.list(t, tenantA); len(docs) != 0 {
@@ -353,10 +365,7 @@ func TestKilledIngestEndsAsIfItHadNot(t *testing.T) {
 	for i := range 30 {
 		write(t, filepath.Join(dir, fmt.Sprintf("f%02d.md", i)), fmt.Sprintf("# File %d\n\n%s", i, strings.Repeat("Words about vessel and weld. ", 120)))
 	}
-	bin := filepath.Join(t.TempDir(), "konstruct")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", bin, "../cmd/konstruct").CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
+	bin := testkit.Build(t)
 	door := testkit.DoorOf(t, d)
 	ingest := func() *exec.Cmd {
 		cmd := exec.CommandContext(t.Context(), bin, "kb", "ingest", "--tenant", tenantA.String(), dir)

@@ -32,7 +32,7 @@ const MaxHits = 100
 const searchSQL = `
 WITH nearest AS MATERIALIZED (
   SELECT id, document_id, chunk_index, content, nullif((embedding <=> $1::real[]::vector) + 0, 'NaN') AS distance
-    FROM kb_chunks WHERE tenant_id = '%s'::uuid ORDER BY distance LIMIT $2)
+    FROM kb_chunks c WHERE tenant_id = '%[1]s'::uuid%[2]s ORDER BY distance LIMIT $2)
 SELECT n.id, coalesce(n.chunk_index, 0), coalesce(p.headings, '{}'), coalesce(p.page, 0), coalesce(p.start_byte, 0), coalesce(p.end_byte, 0), n.content,
        1 - n.distance, sha256(convert_to(n.content, 'UTF8')), d.id, coalesce(d.filename, ''), coalesce(d.source_url, ''), coalesce(s.recipe, '')
   FROM nearest n
@@ -42,16 +42,25 @@ SELECT n.id, coalesce(n.chunk_index, 0), coalesce(p.headings, '{}'), coalesce(p.
  WHERE n.distance IS NOT NULL
  ORDER BY n.distance, n.id`
 
+// visibleSQL leaves out passages of documents whose labels the asker has none of.
+const visibleSQL = ` AND NOT EXISTS (SELECT FROM kb_sources s WHERE s.tenant_id = '%[1]s'::uuid AND s.document_id = c.document_id AND s.labels <> '{}' AND NOT s.labels && $3)`
+
 // Search returns the tenant's k passages nearest to the vector by cosine, best first, within the caller's
-// transaction, whose tenant must be set to tenant already.
-func Search(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, vector []float32, k int) ([]Hit, error) {
+// transaction, whose tenant must be set to tenant already. A document that has labels is found by who has one of them.
+func Search(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, vector []float32, k int, labels ...string) ([]Hit, error) {
 	if k < 1 || k > MaxHits {
 		return nil, fmt.Errorf("kb: search for %d passages: top-k is 1 to %d", k, MaxHits)
 	}
-	if len(vector) != embed.Dimensions {
-		return nil, fmt.Errorf("kb: search with a vector of %d dimensions: the knowledge base holds %d", len(vector), embed.Dimensions)
+	if err := checkVector(vector, embed.Dimensions); err != nil {
+		return nil, fmt.Errorf("kb: search: %w", err)
 	}
-	rows, err := tx.Query(ctx, fmt.Sprintf(searchSQL, tenant), pgx.QueryExecModeExec, vector, k) // a text per tenant is not worth preparing
+	if err := CheckLabels(labels); err != nil {
+		return nil, fmt.Errorf("kb: search: %w", err)
+	}
+	if labels == nil {
+		labels = []string{}
+	}
+	rows, err := tx.Query(ctx, fmt.Sprintf(searchSQL, tenant, fmt.Sprintf(visibleSQL, tenant)), pgx.QueryExecModeExec, vector, k, labels) // a text per tenant is not worth preparing
 	if err != nil {
 		return nil, fmt.Errorf("kb: search: %w", err)
 	}

@@ -5,13 +5,14 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
-	"github.com/konstruct/konstruct/chunk"
 	"github.com/konstruct/konstruct/embed"
+	"github.com/konstruct/konstruct/reading"
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
@@ -23,39 +24,54 @@ const (
 	Added     Outcome = "added"
 	Replaced  Outcome = "replaced"
 	Unchanged Outcome = "unchanged"
+	Removed   Outcome = "removed"  // its file is gone
+	Unpacked  Outcome = "unpacked" // of an archive or a list: what it holds was enqueued
 )
 
 // MaxSource is how many bytes a document's source may have: an index holds it.
 const MaxSource = 2000
+
+// keptVersions is how many past versions of a document are remembered.
+const keptVersions = 1000
 
 // rules names the cutting rules; a change to extract or chunk that gives other chunks changes it.
 const rules = "konstruct/chunks/v3"
 
 // content is a document ready to be stored.
 type content struct {
-	agent                        uuid.UUID
-	filename, source, kind, name string // name: the title
-	bytes                        int64
-	sha                          [sha256.Size]byte
-	recipe                       string
-	about                        About
-	chunks                       []chunk.Chunk
-	vectors                      [][]float32
+	reading.Reading
+	agent                  uuid.UUID
+	filename, source, kind string
+	bytes                  int64
+	sha                    [sha256.Size]byte
+	etag                   string
+	recipe                 string
+	vectors                [][]float32
 }
 
-// same reports whether the tenant has this source with this content, made by this recipe.
-func same(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, source string, sha [sha256.Size]byte, recipe string) (is bool, err error) {
+// known reports whether the tenant has this source with this content, made by this recipe. What is newly given is set, then.
+func (c *content) known(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, g Given) (is bool, err error) {
+	err = door.Query(ctx, tenant, `UPDATE kb_sources SET labels = coalesce($5::text[], labels), given = coalesce($6::jsonb, given), etag = $7
+	   WHERE tenant_id = $1 AND source = $2 AND content_sha256 = $3 AND recipe = $4 AND (labels, given, etag) IS DISTINCT FROM (coalesce($5::text[], labels), coalesce($6::jsonb, given), $7)`,
+		[]any{tenant, c.source, c.sha[:], c.recipe, g.Labels, g.Metadata, c.etag}, nil)
+	if err != nil {
+		return false, err
+	}
 	err = door.Query(ctx, tenant, `SELECT 1 FROM kb_sources WHERE tenant_id = $1 AND source = $2 AND content_sha256 = $3 AND recipe = $4`,
-		[]any{tenant, source, sha[:], recipe}, func(rows pgx.Rows) error {
+		[]any{tenant, c.source, c.sha[:], c.recipe}, func(rows pgx.Rows) error {
 			is = rows.Next()
 			return rows.Err()
 		})
 	return is, err
 }
 
-// store writes the document in one transaction: readers see what was there before, or all of this.
-func store(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, c content) (id uuid.UUID, done Outcome, err error) {
-	err = door.Tx(ctx, tenant, func(ctx context.Context, tx pgx.Tx) error {
+// store writes the document in one transaction, and ends the job that it is: readers see what was there before, or all of this.
+func (in *Ingester) store(ctx context.Context, tenant uuid.UUID, j *job) (id uuid.UUID, done Outcome, err error) {
+	c := &j.content
+	if err := CheckVectors(c.vectors); err != nil {
+		return id, "", err
+	}
+	err = in.Door.Tx(ctx, tenant, func(ctx context.Context, tx pgx.Tx) error {
 		// Two that take in the same source at once take turns.
 		if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock(hashtextextended($1, 0))`, tenant.String()+c.source); err != nil {
 			return err
@@ -73,36 +89,50 @@ func store(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, c content
 			return err
 		case string(sha) == string(c.sha[:]) && recipe == c.recipe:
 			done = Unchanged
-			return nil
 		default:
 			done = Replaced
 		}
-		return c.write(ctx, tx, tenant, id, done == Replaced)
+		if done != Unchanged {
+			if err := c.write(ctx, tx, tenant, id, j.given, done == Replaced); err != nil {
+				return err
+			}
+		}
+		if j.claim == nil {
+			return nil
+		}
+		return j.claim.done(ctx, tx, tenant, id, done, len(c.Reading.Chunks))
 	})
 	return id, done, err
 }
 
-func (c *content) write(ctx context.Context, tx pgx.Tx, tenant, id uuid.UUID, replace bool) error {
+func (c *content) write(ctx context.Context, tx pgx.Tx, tenant, id uuid.UUID, g Given, replace bool) error {
+	about := About{c.Author, c.Language, c.Created, c.Modified}
 	var b pgx.Batch
 	if replace {
+		b.Queue(`INSERT INTO kb_versions (tenant_id, document_id, version, agent_id, bytes, content_sha256, recipe, ingested_at)
+		    SELECT s.tenant_id, s.document_id, s.version, d.agent_id, s.bytes, s.content_sha256, s.recipe, s.ingested_at
+		      FROM kb_sources s JOIN kb_documents d ON d.tenant_id = s.tenant_id AND d.id = s.document_id WHERE s.tenant_id = $1 AND s.document_id = $2`, tenant, id)
+		b.Queue(`DELETE FROM kb_versions v USING kb_sources s WHERE v.tenant_id = $1 AND v.document_id = $2 AND s.tenant_id = $1 AND s.document_id = $2 AND v.version <= s.version - $3`, tenant, id, keptVersions)
 		b.Queue(`DELETE FROM kb_chunks WHERE tenant_id = $1 AND document_id = $2`, tenant, id)
 		b.Queue(`UPDATE kb_documents SET agent_id = $3, filename = $4, source_url = $5, content_type = $6 WHERE tenant_id = $1 AND id = $2`,
 			tenant, id, c.agent, c.filename, c.source, c.kind)
-		b.Queue(`UPDATE kb_sources SET title = $3, bytes = $4, content_sha256 = $5, recipe = $6, metadata = $7, ingested_at = now() WHERE tenant_id = $1 AND document_id = $2`,
-			tenant, id, c.name, c.bytes, c.sha[:], c.recipe, c.about)
+		b.Queue(`UPDATE kb_sources SET title = $3, bytes = $4, content_sha256 = $5, recipe = $6, metadata = $7, labels = coalesce($8::text[], labels), given = coalesce($9::jsonb, given), etag = $10,
+		    version = version + 1, ingested_at = now() WHERE tenant_id = $1 AND document_id = $2`,
+			tenant, id, c.Title, c.bytes, c.sha[:], c.recipe, about, g.Labels, g.Metadata, c.etag)
 	} else {
 		b.Queue(`INSERT INTO kb_documents (tenant_id, id, agent_id, filename, source_url, content_type) VALUES ($1, $2, $3, $4, $5, $6)`,
 			tenant, id, c.agent, c.filename, c.source, c.kind)
-		b.Queue(`INSERT INTO kb_sources (tenant_id, document_id, source, title, bytes, content_sha256, recipe, metadata) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
-			tenant, id, c.source, c.name, c.bytes, c.sha[:], c.recipe, c.about)
+		b.Queue(`INSERT INTO kb_sources (tenant_id, document_id, source, title, bytes, content_sha256, recipe, metadata, labels, given, etag) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, coalesce($9::text[], '{}'), coalesce($10::jsonb, '{}'), $11)`,
+			tenant, id, c.source, c.Title, c.bytes, c.sha[:], c.recipe, about, g.Labels, g.Metadata, c.etag)
 	}
-	for from := 0; from < len(c.chunks); {
-		n := min(rowsAtOnce, tenantdb.StatementRows(len(c.chunks)-from))
+	b.Queue(`INSERT INTO kb_texts (tenant_id, document_id, content) VALUES ($1, $2, $3) ON CONFLICT (tenant_id, document_id) DO UPDATE SET content = EXCLUDED.content`, tenant, id, c.Text)
+	for from := 0; from < len(c.Reading.Chunks); {
+		n := min(rowsAtOnce, tenantdb.StatementRows(len(c.Reading.Chunks)-from))
 		if err := c.queue(&b, tenant, id, from, n); err != nil {
 			return err
 		}
 		from += n
-		if b.Len() >= 8 || from == len(c.chunks) { // so that what waits to be sent stays small
+		if b.Len() >= 8 || from == len(c.Reading.Chunks) { // so that what waits to be sent stays small
 			if err := tx.SendBatch(ctx, &b).Close(); err != nil {
 				return err
 			}
@@ -120,17 +150,14 @@ func (c *content) queue(b *pgx.Batch, tenant, document uuid.UUID, from, n int) e
 	chunks.WriteString(`INSERT INTO kb_chunks (tenant_id, id, document_id, content, chunk_index, embedding) VALUES `)
 	tenantdb.Values(&chunks, n, "uuid", "uuid", "uuid", "text", "int", "real[]")
 	passages.WriteString(`INSERT INTO kb_passages (tenant_id, chunk_id, headings, page, start_byte, end_byte) VALUES `)
-	tenantdb.Values(&passages, n, "uuid", "uuid", "text[]", "int", "int", "int")
+	tenantdb.Values(&passages, n, "uuid", "uuid", "text[]=ARRAY[]::text[]", "int", "int", "int")
 	var chunkArgs, passageArgs []any
 	for i := from; i < from+n; i++ {
-		if len(c.vectors[i]) != embed.Dimensions {
-			return fmt.Errorf("chunk %d has a vector of %d dimensions, not %d", i, len(c.vectors[i]), embed.Dimensions)
-		}
 		id, err := uuid.NewV7()
 		if err != nil {
 			return err
 		}
-		k := &c.chunks[i]
+		k := &c.Reading.Chunks[i]
 		var page *int
 		if k.Page > 0 {
 			page = &k.Page
@@ -145,3 +172,33 @@ func (c *content) queue(b *pgx.Batch, tenant, document uuid.UUID, from, n int) e
 
 // MadeBy reports whether a recipe names this model.
 func MadeBy(recipe, model string) bool { return strings.HasSuffix(recipe, " "+model) }
+
+// ErrVector says that a vector can't be compared with others.
+var ErrVector = errors.New("not a vector that can be searched")
+
+// CheckVectors names the first vector that has NaN, infinity, no length or wrong dimensions.
+func CheckVectors(vectors [][]float32) error {
+	for i, v := range vectors {
+		if err := checkVector(v, embed.Dimensions); err != nil {
+			return fmt.Errorf("vector %d: %w", i, err)
+		}
+	}
+	return nil
+}
+
+func checkVector(v []float32, dimensions int) error {
+	if len(v) != dimensions {
+		return fmt.Errorf("%w: it has %d dimensions, not %d", ErrVector, len(v), dimensions)
+	}
+	var sum float64
+	for i, x := range v {
+		if math.IsNaN(float64(x)) || math.IsInf(float64(x), 0) {
+			return fmt.Errorf("%w: number %d is %v", ErrVector, i, x)
+		}
+		sum += float64(x) * float64(x)
+	}
+	if sum == 0 {
+		return fmt.Errorf("%w: its length is zero", ErrVector)
+	}
+	return nil
+}

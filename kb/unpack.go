@@ -12,9 +12,11 @@ import (
 	"io"
 	"net/mail"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/konstruct/konstruct/extract"
+	"github.com/konstruct/konstruct/fetch"
 )
 
 // Limits on what one archive or mailbox holds.
@@ -29,26 +31,28 @@ type unpacking struct {
 	ctx  context.Context
 	take func(file, error) bool // returns false to stop
 	left int64                  // bytes that may still be unpacked
-	get  func(ctx context.Context, url string, limit int64) ([]byte, error)
+	// known is the etag of what is known of a file that is not on this disk, and page a page that another names.
+	known func(f file) (string, error)
+	page  func(url string) (file, error)
+	later bool // pages that a list names are taken without being read
 }
 
-// errStop says that take wants no more.
-var errStop = errors.New("stop")
-
-// file takes a file that lies in so many archives; it returns false to stop.
+// file takes a file that lies in so many archives or lists; it returns false to stop.
 func (u *unpacking) file(f file, depth int) bool {
-	if f.isPage() && f.raw == nil {
-		if u.get == nil {
-			return u.take(f, errors.New("pages are not read here"))
+	if f.get != nil && f.raw == nil {
+		etag, err := u.known(f)
+		if err == nil {
+			f.raw, f.etag, err = f.get(u.ctx, etag)
 		}
-		raw, err := u.get(u.ctx, f.path, extract.MaxPDF)
-		if err == nil && len(raw) == 0 {
+		if err == nil && len(f.raw) == 0 {
 			err = extract.ErrEmpty
 		}
 		if err != nil {
 			return u.ctx.Err() == nil && u.take(f, err)
 		}
-		f.raw = raw
+		if pages, maps, err := fetch.Links(f.url, f.raw); isURL(f.url) && !f.leaf && !errors.Is(err, fetch.ErrNoList) {
+			return u.list(f, pages, maps, err, depth)
+		}
 	}
 	h, size, err := f.open()
 	if err != nil {
@@ -88,9 +92,36 @@ func (u *unpacking) file(f file, depth int) bool {
 		return false
 	}
 	if err != nil && u.ctx.Err() == nil {
-		return u.take(file{path: f.path, named: f.named, inside: f.inside}, err)
+		return u.take(file{path: f.path, url: f.url, named: f.named, inside: f.inside}, err)
 	}
 	return u.ctx.Err() == nil
+}
+
+// list takes the pages that a sitemap or a feed names.
+func (u *unpacking) list(f file, pages, maps []string, err error, depth int) bool {
+	if err == nil && depth == maxHeld {
+		err = fmt.Errorf("it lies in %d lists within each other, the limit is %d", depth+1, maxHeld)
+	}
+	if err == nil && len(pages)+len(maps) == 0 {
+		err = errors.New("it names no page")
+	}
+	if err != nil {
+		return u.take(f, err)
+	}
+	for i, link := range slices.Concat(maps, pages) {
+		page, err := u.page(link)
+		page.named, page.leaf = false, i >= len(maps)
+		more := true
+		if err != nil || page.leaf && u.later {
+			more = u.take(page, err)
+		} else {
+			more = u.file(page, depth+1)
+		}
+		if !more {
+			return false
+		}
+	}
+	return true
 }
 
 // member reads a file inside another, bounded, and takes it. Hidden ones are left out, as in folders.
@@ -101,7 +132,7 @@ func (u *unpacking) member(of file, name string, r io.Reader, depth int) error {
 			return nil
 		}
 	}
-	f := file{path: of.path, inside: name}
+	f := file{path: of.path, url: of.url, called: of.called, inside: name}
 	if of.inside != "" {
 		f.inside = of.inside + "/" + name
 	}
@@ -219,7 +250,7 @@ func (u *unpacking) mailbox(f file, h io.Reader, depth int) error {
 			}
 		}
 		u.left -= int64(len(raw))
-		at := file{path: f.path, inside: path.Join(f.inside, name), kind: extract.TypeMail}
+		at := file{path: f.path, url: f.url, inside: path.Join(f.inside, name), kind: extract.TypeMail}
 		if tooLong {
 			if !u.take(at, fmt.Errorf("%w: a message of more than %d bytes", extract.ErrTooLarge, extract.MaxText)) {
 				return errStop

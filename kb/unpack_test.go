@@ -5,8 +5,6 @@ import (
 	"archive/zip"
 	"bytes"
 	"compress/gzip"
-	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -81,7 +79,7 @@ func gzipOf(t *testing.T, s string) string {
 func (b *base) outcomes(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	got := map[string]string{}
-	if err := b.in.Files(t.Context(), tenantA, agent, []string{dir}, func(r kb.Result) {
+	if err := b.in.Files(t.Context(), tenantA, agent, []string{dir}, kb.Given{}, func(r kb.Result) {
 		name := strings.TrimPrefix(r.Path, dir+"/")
 		if got[name] = string(r.Outcome); r.Err != nil {
 			got[name] = r.Err.Error()
@@ -187,54 +185,5 @@ func TestALongMailboxIsStreamed(t *testing.T) {
 		}
 	}); len(names) != 2 || !strings.Contains(names[0], "more than") || names[1] != "long.mbox/short@x: added" {
 		t.Errorf("%q", names)
-	}
-}
-
-func TestPagesAreTakenInByTheirURL(t *testing.T) {
-	b := newBase(t)
-	archive := zipOf(t, entry{"keys.txt", "The keys hang behind the door."})
-	b.in.Fetch = func(_ context.Context, url string, limit int64) ([]byte, error) {
-		switch url {
-		case "https://example.com/":
-			return []byte("<html lang=en><title>Pumps</title><p>The pump draws water from the lake."), nil
-		case "https://example.com/all.zip?v=2":
-			return []byte(archive), nil
-		case "https://example.com/empty":
-			return nil, nil
-		}
-		return nil, errors.New("the site answers 404 Not Found")
-	}
-	got := map[string]string{}
-	take := func() {
-		t.Helper()
-		if err := b.in.Files(t.Context(), tenantA, agent, []string{"https://example.com/", "https://example.com/all.zip?v=2", "https://example.com/empty", "https://example.com/gone"}, func(r kb.Result) {
-			if got[r.Path] = string(r.Outcome); r.Err != nil {
-				got[r.Path] = r.Err.Error()
-			}
-		}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	take()
-	want := map[string]string{"https://example.com/": "added", "https://example.com/all.zip?v=2/keys.txt": "added", "https://example.com/empty": "the file is empty", "https://example.com/gone": "the site answers 404 Not Found"}
-	if fmt.Sprint(got) != fmt.Sprint(want) {
-		t.Errorf("%v, want %v", got, want)
-	}
-	sources := map[string]string{}
-	for _, d := range b.list(t, tenantA) {
-		sources[d.Source] = d.Filename + " " + d.Title + " " + d.About.Language
-	}
-	if fmt.Sprint(sources) != fmt.Sprint(map[string]string{"https://example.com/": "example.com Pumps en", "https://example.com/all.zip?v=2#keys.txt": "keys.txt  "}) {
-		t.Errorf("%q", sources)
-	}
-	if len(b.list(t, tenantB)) != 0 {
-		t.Error("another tenant sees them")
-	}
-	if take(); got["https://example.com/"] != "unchanged" || got["https://example.com/all.zip?v=2/keys.txt"] != "unchanged" {
-		t.Errorf("%v", got)
-	}
-	b.in.Fetch = nil
-	if take(); got["https://example.com/"] != "pages are not read here" {
-		t.Errorf("%v", got)
 	}
 }

@@ -1,98 +1,133 @@
 package kb
 
 import (
-	"bytes"
+	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"net/url"
 	"os"
-	"path"
 	"path/filepath"
 	"strings"
-	"syscall"
 
 	"github.com/konstruct/konstruct/extract"
+	"github.com/konstruct/konstruct/fetch"
+	"github.com/konstruct/konstruct/shelf"
 )
 
-// errSkipped marks a file that a folder happened to hold and that is not for reading here.
-var errSkipped = errors.New("skipped")
+// errStop says that whoever takes files wants no more.
+var errStop = errors.New("stop")
 
-// file is one file to take in.
-type file struct {
-	path   string
-	named  bool   // given by name, not found in a folder
-	inside string // where it is inside the file at path; empty for that file itself
-	kind   string // once it was looked at
-	raw    []byte // once it was read
-}
-
-// isPage reports a path that is a URL.
-func (f file) isPage() bool {
-	return strings.HasPrefix(f.path, "http://") || strings.HasPrefix(f.path, "https://")
-}
-
-// label is the file as it is told of.
-func (f file) label() string {
-	if f.inside == "" {
-		return f.path
-	}
-	return f.path + "/" + f.inside
-}
-
-// walk yields the files that paths name and hold, until yield returns false. Folders are walked in name
-// order; hidden entries are left out, links to folders are not followed, so a loop ends.
-func walk(names []string, yield func(file, error) bool) {
+// walk yields the files that paths name and hold, until yield returns false. Folders are walked in name order; hidden entries are left
+// out, links to folders are not followed, so a loop ends.
+func (in *Ingester) walk(ctx context.Context, names []string, yield func(file, error) bool) {
 	for _, path := range names {
-		if f := (file{path: path, named: true}); f.isPage() {
-			if !yield(f, nil) {
-				return
-			}
-			continue
+		var more bool
+		switch {
+		case isURL(path):
+			f, err := in.page(path)
+			more = yield(f, err)
+		case strings.HasPrefix(path, "s3://"):
+			more = in.bucket(ctx, path, yield)
+		default:
+			more = walkDisk(path, yield)
 		}
-		st, err := os.Stat(path)
-		if err != nil {
-			if !yield(file{path: path, named: true}, err) {
-				return
-			}
-			continue
-		}
-		if !st.IsDir() {
-			if !yield(file{path: path, named: true}, regular(st)) {
-				return
-			}
-			continue
-		}
-		err = filepath.WalkDir(path, func(name string, d fs.DirEntry, err error) error {
-			more := true
-			switch {
-			case err != nil:
-				more = yield(file{path: name}, err)
-			case name != path && strings.HasPrefix(d.Name(), "."):
-				if d.IsDir() {
-					return fs.SkipDir
-				}
-			case d.IsDir():
-			default:
-				st, err := os.Stat(name) // through a link
-				switch {
-				case err != nil:
-					more = yield(file{path: name}, err)
-				case st.IsDir(): // a link to a folder
-				default:
-					more = yield(file{path: name}, regular(st))
-				}
-			}
-			if !more {
-				return fs.SkipAll
-			}
-			return nil
-		})
-		if err != nil && !yield(file{path: path}, err) {
+		if !more {
 			return
 		}
 	}
+}
+
+// page is a file that a site has.
+func (in *Ingester) page(url string) (file, error) {
+	f := file{path: url, url: url, named: true}
+	if in.Pages == nil {
+		return f, errors.New("pages are not read here")
+	}
+	f.get = func(ctx context.Context, etag string) ([]byte, string, error) {
+		p, err := in.Pages.Get(ctx, url, etag, extract.MaxPDF)
+		if errors.Is(err, fetch.ErrUnchanged) {
+			err = errSame
+		}
+		return p.Raw, p.ETag, err
+	}
+	return f, nil
+}
+
+// bucket yields the objects below a place in a bucket.
+func (*Ingester) bucket(ctx context.Context, place string, yield func(file, error) bool) bool {
+	b, err := shelf.OpenPrefix(place)
+	if err != nil {
+		return yield(file{path: place, url: place, named: true}, err)
+	}
+	err = b.Each(ctx, func(o shelf.Object) error {
+		if strings.HasSuffix(o.Name, "/") { // a folder, as some tools write it
+			return nil
+		}
+		for part := range strings.SplitSeq(o.Name, "/") {
+			if strings.HasPrefix(part, ".") {
+				return nil
+			}
+		}
+		f := file{path: b.URL(o), url: b.URL(o)}
+		f.get = func(ctx context.Context, etag string) ([]byte, string, error) {
+			if etag == o.ETag {
+				return nil, "", errSame
+			}
+			if o.Size > extract.MaxPDF {
+				return nil, "", fmt.Errorf("%w: %d bytes, the limit is %d", extract.ErrTooLarge, o.Size, extract.MaxPDF)
+			}
+			raw, err := b.Get(ctx, o)
+			return raw, o.ETag, err
+		}
+		if !yield(f, nil) {
+			return errStop
+		}
+		return nil
+	})
+	if err == nil || errors.Is(err, errStop) || ctx.Err() != nil {
+		return err == nil
+	}
+	return yield(file{path: place, url: place, named: true}, err)
+}
+
+// walkDisk yields a file, or what a folder holds.
+func walkDisk(path string, yield func(file, error) bool) (more bool) {
+	st, err := os.Stat(path)
+	if err != nil {
+		return yield(file{path: path, named: true}, err)
+	}
+	if !st.IsDir() {
+		return yield(file{path: path, named: true}, regular(st))
+	}
+	more = true
+	err = filepath.WalkDir(path, func(name string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			more = yield(file{path: name}, err)
+		case name != path && strings.HasPrefix(d.Name(), "."):
+			if d.IsDir() {
+				return fs.SkipDir
+			}
+		case d.IsDir():
+		default:
+			st, err := os.Stat(name) // through a link
+			switch {
+			case err != nil:
+				more = yield(file{path: name}, err)
+			case st.IsDir(): // a link to a folder
+			default:
+				more = yield(file{path: name}, regular(st))
+			}
+		}
+		if !more {
+			return fs.SkipAll
+		}
+		return nil
+	})
+	if err != nil {
+		return yield(file{path: path}, err)
+	}
+	return more
 }
 
 func regular(st fs.FileInfo) error {
@@ -108,90 +143,14 @@ func regular(st fs.FileInfo) error {
 	}
 }
 
-// open opens a file that lies on disk or was unpacked. Nonblocking, so that a pipe put in the file's place since cannot hold us.
-func (f file) open() (h held, size int64, err error) {
-	if f.raw != nil {
-		return nopClose{bytes.NewReader(f.raw)}, int64(len(f.raw)), nil
-	}
-	on, err := os.OpenFile(f.path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, 0, err
-	}
-	st, err := on.Stat()
-	if err == nil {
-		err = regular(st)
-	}
-	if err != nil {
-		_ = on.Close()
-		return nil, 0, err
-	}
-	return on, st.Size(), nil
-}
-
-// held is a file that is read here and there.
-type held interface {
-	io.Reader
-	io.ReaderAt
-	io.Seeker
-	io.Closer
-}
-
-type nopClose struct{ *bytes.Reader }
-
-// Close implements io.Closer.
-func (nopClose) Close() error { return nil }
-
-// sniff says what kind of file it is by its name and first bytes.
-func (f file) sniff(h io.ReaderAt) (kind string, err error) {
-	head := make([]byte, 4096)
-	n, err := h.ReadAt(head, 0)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return "", err
-	}
-	if n == 0 {
-		return "", extract.ErrEmpty
-	}
-	if kind, err = extract.Type(f.name(), head[:n]); err != nil && !f.named {
-		err = fmt.Errorf("%w: %w", errSkipped, err)
-	}
-	return kind, err
-}
-
-// source is the file's URL; it is how the same file is known again.
-func (f file) source() (string, error) {
-	u := &url.URL{Scheme: "file"}
-	if f.isPage() {
-		var err error
-		if u, err = url.Parse(f.path); err != nil {
-			return "", err
-		}
-	} else {
-		abs, err := filepath.Abs(f.path)
-		if err != nil {
-			return "", err
-		}
-		u.Path = filepath.ToSlash(abs)
-	}
-	u.Fragment = f.inside
-	if s := u.String(); len(s) <= MaxSource {
-		return s, nil
-	}
-	return "", fmt.Errorf("its path is too long: the limit is %d bytes", MaxSource)
-}
-
-// name is the file's own name as text that a database can hold.
-func (f file) name() string {
-	if u, err := url.Parse(f.path); f.isPage() && f.inside == "" && err == nil {
-		if name := path.Base(u.Path); name != "." && name != "/" {
-			return strings.ToValidUTF8(name, "\uFFFD")
-		}
-		return u.Hostname()
-	}
-	return strings.ToValidUTF8(path.Base(filepath.ToSlash(f.label())), "\uFFFD")
-}
-
-// Count is how many files paths name and hold, for a progress bar.
+// Count is how many files paths name and hold on this machine, for a progress bar.
 func Count(paths []string) (n int) {
-	walk(paths, func(file, error) bool { n++; return true })
+	for _, p := range paths {
+		if isURL(p) || strings.HasPrefix(p, "s3://") {
+			n++
+			continue
+		}
+		walkDisk(p, func(file, error) bool { n++; return true })
+	}
 	return n
 }

@@ -42,6 +42,10 @@ func seeded(t *testing.T) (*testkit.DB, *pgx.Conn, []string) {
 				`INSERT INTO kb_sources (tenant_id, document_id, source, bytes, content_sha256, recipe) VALUES ('` + tenant + `', '` + ids[0] + `', 'file:///x', 1, sha256('x'), 'r')`,
 				`INSERT INTO kb_chunks (tenant_id, id, document_id, content, embedding) VALUES ('` + tenant + `', '` + ids[1] + `', '` + ids[0] + `', '` + secret + `', ` + vector + `)`,
 				`INSERT INTO kb_passages (tenant_id, chunk_id, start_byte, end_byte) VALUES ('` + tenant + `', '` + ids[1] + `', 0, 1)`,
+				`INSERT INTO kb_texts (tenant_id, document_id, content) VALUES ('` + tenant + `', '` + ids[0] + `', '` + secret + `')`,
+				`INSERT INTO kb_versions (tenant_id, document_id, version, agent_id, bytes, content_sha256, recipe, ingested_at) VALUES ('` + tenant + `', '` + ids[0] + `', 1, gen_random_uuid(), 1, '', '', now())`,
+				`INSERT INTO kb_jobs (tenant_id, id, agent_id, source, filename) VALUES ('` + tenant + `', '` + ids[0] + `', gen_random_uuid(), '` + secret + `', '')`, // whose trigger writes a ticket
+				`INSERT INTO kb_uploads (tenant_id, job_id, content) VALUES ('` + tenant + `', '` + ids[0] + `', '` + secret + `')`,
 			} {
 				if _, err := tx.Exec(t.Context(), sql); err != nil {
 					t.Fatalf("%s: %v", sql, err)
@@ -121,7 +125,7 @@ func readable(table string) string {
 
 // closed are the tables that the app may not read at all.
 var closed = []string{"audit_logs", "audit_adoptions", "audit_epochs", "audit_tiles", "audit_heads", "audit_checkpoints", "audit_witnesses", "audit_keys",
-	"audit_holds", "audit_retention", "audit_gone", "audit_two_people", "audit_requests"}
+	"audit_holds", "audit_retention", "audit_gone", "audit_two_people", "audit_requests", "river_job"}
 
 func TestEveryTableHidesOtherTenants(t *testing.T) {
 	_, app, tables := seeded(t)
@@ -168,6 +172,15 @@ func TestEveryWriteAcrossTenantsIsRefused(t *testing.T) {
 		{"forged chunk", `INSERT INTO kb_chunks (tenant_id, document_id, content, embedding) VALUES ('` + tenantB + `', '` + docB + `', 'x', ` + vector + `)`, rls},
 		{"forged source", `INSERT INTO kb_sources (tenant_id, document_id, source, bytes, content_sha256, recipe) VALUES ('` + tenantB + `', '` + docB + `', 'y', 1, sha256('x'), 'r')`, rls},
 		{"forged passage", `INSERT INTO kb_passages (tenant_id, chunk_id, start_byte, end_byte) VALUES ('` + tenantB + `', '` + chunkB + `', 0, 1)`, rls},
+		{"forged job", `INSERT INTO kb_jobs (tenant_id, id, agent_id, source, filename) VALUES ('` + tenantB + `', gen_random_uuid(), gen_random_uuid(), '', '')`, rls},
+		{"giving a job away", `UPDATE kb_jobs SET tenant_id = '` + tenantB + `'`, rls},
+		{"an upload for another's job", `INSERT INTO kb_uploads (tenant_id, job_id, content) VALUES ('` + tenantA + `', '` + docB + `', '')`, fk},
+		{"a text of another's document", `INSERT INTO kb_texts (tenant_id, document_id, content) VALUES ('` + tenantA + `', '` + docB + `', '')`, fk},
+		{"a version of another's document", `INSERT INTO kb_versions (tenant_id, document_id, version, agent_id, bytes, content_sha256, recipe, ingested_at) VALUES ('` + tenantA + `', '` + docB + `', 1, gen_random_uuid(), 1, '', '', now())`, fk},
+		{"a ticket of one's own", `INSERT INTO river_job (kind, args) VALUES ('tenant', '{"tenant": "` + tenantA + `"}')`, denied},
+		{"whose turn it is", `SELECT * FROM river_job`, denied},
+		{"who deals", `SELECT * FROM river_leader`, denied},
+		{"becoming the worker", `SET ROLE konstruct_worker`, denied},
 		{"chunk on another's document", `INSERT INTO kb_chunks (tenant_id, document_id, content, embedding) VALUES ('` + tenantA + `', '` + docB + `', 'x', ` + vector + `)`, fk},
 		{"source on another's document", `INSERT INTO kb_sources (tenant_id, document_id, source, bytes, content_sha256, recipe) VALUES ('` + tenantA + `', '` + docB + `', 'y', 1, sha256('x'), 'r')`, fk},
 		{"passage on another's chunk", `INSERT INTO kb_passages (tenant_id, chunk_id, start_byte, end_byte) VALUES ('` + tenantA + `', '` + chunkB + `', 0, 1)`, fk},

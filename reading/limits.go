@@ -4,13 +4,10 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"runtime/debug"
 	"runtime/metrics"
-	"strconv"
 	"time"
 )
-
-// memoryEnv tells a process how much memory it may take, in bytes.
-const memoryEnv = "KONSTRUCT_READING_MEMORY"
 
 // outOfMemory is the last word of a process that took too much.
 const outOfMemory = "konstruct: reading takes more memory than it may"
@@ -19,11 +16,8 @@ const outOfMemory = "konstruct: reading takes more memory than it may"
 const watchEvery = 20 * time.Millisecond
 
 // watch holds the process to its memory: the system's own limit stops what grows at a bound, and a look at it now and then whatever else does.
-func watch(ctx context.Context) {
-	limit, err := strconv.ParseUint(os.Getenv(memoryEnv), 10, 64)
-	if err != nil || limit == 0 {
-		return
-	}
+func watch(ctx context.Context, limit uint64) {
+	debug.SetMemoryLimit(int64(limit / 4 * 3)) // rather collect than grow
 	limitData(limit)
 	go func() {
 		s := []metrics.Sample{{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"}}

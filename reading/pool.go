@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/konstruct/konstruct/extract"
 )
@@ -22,6 +23,8 @@ const (
 	maxAnswer = 8 * extract.MaxText
 	// maxFiles is how many files one process reads before another takes its place.
 	maxFiles = 1000
+	// startTime is how long a process may take to be ready.
+	startTime = 20 * time.Second
 	// lastWords is how much of what a process said when it died is kept.
 	lastWords = 4 << 10
 )
@@ -112,7 +115,7 @@ func (p *Pool) Read(ctx context.Context, kind string, raw []byte) (*Reading, err
 	}
 	if w.files++; err != nil || w.files == maxFiles {
 		w.end()
-		said := w.said.String()
+		said := w.said
 		w = nil
 		if err != nil {
 			return nil, died(err, said, p.limits.Memory)
@@ -137,44 +140,52 @@ func (k *kept) Error() string { return k.words }
 func (k *kept) Unwrap() error { return k.reason }
 
 // died says what a process's end means for the file that it read.
-func died(err error, said string, memory uint64) error {
+func died(err error, said *tail, memory uint64) error {
 	switch {
 	case errors.Is(err, errAnswer):
 		return fmt.Errorf("%w: what it says comes to more than %d bytes", ErrResources, maxAnswer)
-	case strings.Contains(said, outOfMemory) || strings.Contains(said, "out of memory") || strings.Contains(said, "cannot allocate memory"):
+	case strings.Contains(said.String(), outOfMemory) || strings.Contains(said.String(), "out of memory") || strings.Contains(said.String(), "cannot allocate memory"):
 		return fmt.Errorf("%w: more than %d MiB of memory", ErrResources, memory>>20)
 	}
-	line, _, _ := strings.Cut(strings.TrimSpace(said), "\n")
-	return fmt.Errorf("the process that read it died: %w: %.300s", err, line)
+	return fmt.Errorf("the process that read it died: %w: %s", err, said.line())
 }
 
 func (p *Pool) start() (*process, error) {
 	cmd := exec.Command(p.command[0], p.command[1:]...)
-	cmd.Env = []string{memoryEnv + "=" + fmt.Sprint(p.limits.Memory), fmt.Sprintf("GOMEMLIMIT=%d", p.limits.Memory/4*3)}
-	if path := os.Getenv("PATH"); path != "" { // text recognition is looked for there
-		cmd.Env = append(cmd.Env, "PATH="+path)
-	}
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH")} // text recognition is looked for there
 	cmd.Dir = "/"
 	w := &process{cmd: cmd, said: &tail{}}
 	cmd.Stderr = w.said
-	var err error
-	if w.in, err = cmd.StdinPipe(); err != nil {
-		return nil, fmt.Errorf("start a reading process: %w", err)
-	}
-	if w.out, err = cmd.StdoutPipe(); err != nil {
-		return nil, fmt.Errorf("start a reading process: %w", err)
-	}
 	cmd.SysProcAttr = attributes()
-	if err := cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start a reading process: %w", err)
+	var err error
+	if w.in, err = cmd.StdinPipe(); err == nil {
+		if w.out, err = cmd.StdoutPipe(); err == nil {
+			err = cmd.Start()
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrStart, err)
+	}
+	// It says that it is ready, so that what keeps it from starting is no file's fault.
+	slow := time.AfterFunc(startTime, w.kill)
+	defer slow.Stop()
+	if err = write(w.in, p.limits); err == nil {
+		err = read(w.out, 64, new(bool))
+	}
+	if err != nil {
+		w.end()
+		return nil, fmt.Errorf("%w: %w: %s", ErrStart, err, w.said.line())
 	}
 	return w, nil
 }
 
-// end kills the process, and what it started, and waits for it.
+// kill kills the process, and what it started.
+func (w *process) kill() { _ = syscall.Kill(-w.cmd.Process.Pid, syscall.SIGKILL) }
+
+// end kills the process and waits for it.
 func (w *process) end() {
 	_ = w.in.Close()
-	_ = syscall.Kill(-w.cmd.Process.Pid, syscall.SIGKILL)
+	w.kill()
 	_ = w.cmd.Wait()
 }
 
@@ -223,6 +234,12 @@ func read(from io.Reader, limit uint64, v any) error {
 // tail keeps the first of what is written to it.
 type tail struct{ bytes.Buffer }
 
+// line is the first line of it.
+func (t *tail) line() string {
+	line, _, _ := strings.Cut(strings.TrimSpace(t.String()), "\n")
+	return line[:min(len(line), 300)]
+}
+
 // Write implements io.Writer.
 func (t *tail) Write(b []byte) (int, error) {
 	t.Buffer.Write(b[:min(len(b), max(0, lastWords-t.Len()))])
@@ -231,7 +248,14 @@ func (t *tail) Write(b []byte) (int, error) {
 
 // Serve is the process: it reads files that in hands it, one after the other, until in ends.
 func Serve(ctx context.Context, r Reader, in io.Reader, out io.Writer) error {
-	watch(ctx)
+	var l Limits
+	if err := read(in, 1<<10, &l); err != nil {
+		return err
+	}
+	watch(ctx, l.Memory)
+	if err := write(out, true); err != nil {
+		return err
+	}
 	for {
 		var q request
 		if err := read(in, extract.MaxPDF+1<<20, &q); errors.Is(err, io.EOF) {

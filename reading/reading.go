@@ -105,5 +105,8 @@ func (l *Local) read(ctx context.Context, kind string, raw []byte) (*Reading, er
 	return r, nil
 }
 
+// ErrStart says that no process that reads files could be started: no file's fault.
+var ErrStart = errors.New("a process to read files in could not be started")
+
 // ErrResources says that reading a file took more than a file may take.
 var ErrResources = errors.New("reading it takes too much")

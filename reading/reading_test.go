@@ -137,7 +137,7 @@ func TestAHostileFileRuinsItsProcessAlone(t *testing.T) {
 		"gulp":        "reading it takes too much: more than 256 MiB of memory",
 		"talk":        "reading it takes too much: what it says",
 		"write":       "file too large",
-		"environment": "KONSTRUCT_READING_MEMORY",
+		"environment": "PATH=",
 	} {
 		p := small
 		if what == "talk" {
@@ -154,6 +154,16 @@ func TestAHostileFileRuinsItsProcessAlone(t *testing.T) {
 		if err != nil || len(r.Chunks) != 1 || r.Chunks[0].Content != "The next file." {
 			t.Fatalf("after %s: %+v, %v", what, r, err)
 		}
+	}
+}
+
+func TestAProcessThatDoesNotStartIsNoFilesFault(t *testing.T) {
+	for _, command := range [][]string{{"/nonexistent"}, {"/bin/false"}, {"/bin/sh", "-c", "echo a reason >&2; exit 3"}} {
+		p := reading.NewPool(1, reading.Usual, command...)
+		if _, err := p.Read(t.Context(), extract.TypeText, []byte("x")); !errors.Is(err, reading.ErrStart) || len(command) > 1 && !strings.Contains(err.Error(), "a reason") {
+			t.Errorf("%v: %v", command, err)
+		}
+		p.Close()
 	}
 }
 

@@ -31,9 +31,20 @@ const (
 // OpenBucket reads s3://BUCKET/OBJECT, with ?endpoint=https://HOST where it is not Amazon's, and ?region=. The keys are where Amazon's
 // own tools look for them: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, the credentials file, the machine's role.
 func OpenBucket(place string) (*Bucket, error) {
-	u, err := url.Parse(place)
-	if err != nil || u.Scheme != "s3" || u.Host == "" || strings.Trim(u.Path, "/") == "" {
+	b, err := openBucket(place)
+	if err == nil && b.object == "" {
 		return nil, fmt.Errorf("%.200q is no s3://BUCKET/OBJECT", place)
+	}
+	return b, err
+}
+
+// OpenPrefix reads s3://BUCKET/PREFIX, where the prefix may be empty, as OpenBucket does.
+func OpenPrefix(place string) (*Bucket, error) { return openBucket(place) }
+
+func openBucket(place string) (*Bucket, error) {
+	u, err := url.Parse(place)
+	if err != nil || u.Scheme != "s3" || u.Host == "" {
+		return nil, fmt.Errorf("%.200q is no s3://BUCKET/…", place)
 	}
 	endpoint, secure := "s3.amazonaws.com", true
 	if given := u.Query().Get("endpoint"); given != "" {
@@ -78,6 +89,57 @@ func (b *Bucket) get(ctx context.Context, name string) (text, version string, er
 		err = fmt.Errorf("it is longer than %d bytes", maxRead)
 	}
 	return string(raw), info.ETag, err
+}
+
+// Object is a file in a bucket.
+type Object struct {
+	Name string // with the prefix
+	ETag string // of its content
+	Size int64
+}
+
+// URL is the object's own: s3://BUCKET/NAME.
+func (b *Bucket) URL(o Object) string {
+	return (&url.URL{Scheme: "s3", Host: b.bucket, Path: "/" + o.Name}).String()
+}
+
+// Each hands on the objects below the prefix in the order of their names, until each returns an error.
+func (b *Bucket) Each(ctx context.Context, each func(Object) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // which ends the listing
+	prefix := b.object
+	if prefix != "" {
+		prefix += "/"
+	}
+	for o := range b.client.ListObjects(ctx, b.bucket, minio.ListObjectsOptions{Prefix: prefix, Recursive: true}) {
+		if o.Err != nil {
+			return fmt.Errorf("list %s: %w", b, o.Err)
+		}
+		if err := each(Object{Name: o.Key, ETag: o.ETag, Size: o.Size}); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+// Get returns an object's content, which is that of its ETag.
+func (b *Bucket) Get(ctx context.Context, o Object) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, uploadLimit)
+	defer cancel()
+	opts := minio.GetObjectOptions{}
+	if err := opts.SetMatchETag(o.ETag); err != nil {
+		return nil, err
+	}
+	object, err := b.client.GetObject(ctx, b.bucket, o.Name, opts)
+	if err != nil {
+		return nil, err
+	}
+	defer object.Close()
+	raw, err := io.ReadAll(io.LimitReader(object, o.Size+1))
+	if r := minio.ToErrorResponse(err); r.StatusCode == http.StatusPreconditionFailed || err == nil && int64(len(raw)) != o.Size {
+		return nil, ErrChanged
+	}
+	return raw, err
 }
 
 // Swap puts the object there if its version is still the given one, empty for one that is not there, and returns its

@@ -8,7 +8,9 @@ expected (relname, privileges) AS (VALUES
   ('audit_epochs', ''), ('audit_tiles', ''), ('audit_heads', ''), ('audit_checkpoints', ''), ('audit_witnesses', ''), ('audit_keys', ''),
   ('audit_erasures', 'SELECT'), ('audit_holds', ''), ('audit_retention', ''), ('audit_gone', ''), ('audit_two_people', ''), ('audit_requests', ''), ('audit_days', 'SELECT'),
   ('kb_documents', 'DELETE,INSERT,SELECT,UPDATE'), ('kb_chunks', 'DELETE,INSERT,SELECT,UPDATE'),
-  ('kb_sources', 'DELETE,INSERT,SELECT,UPDATE'), ('kb_passages', 'DELETE,INSERT,SELECT,UPDATE')),
+  ('kb_sources', 'DELETE,INSERT,SELECT,UPDATE'), ('kb_passages', 'DELETE,INSERT,SELECT,UPDATE'),
+  ('kb_versions', 'DELETE,INSERT,SELECT,UPDATE'), ('kb_texts', 'DELETE,INSERT,SELECT,UPDATE'), ('kb_jobs', 'DELETE,INSERT,SELECT,UPDATE'),
+  ('kb_uploads', 'DELETE,INSERT,SELECT,UPDATE'), ('river_job', '')),
 me AS (SELECT * FROM pg_roles WHERE rolname = current_user)
 SELECT check_name, coalesce(found, 'missing'), wanted, fix FROM (
   SELECT 1, 'role is not superuser', rolsuper::text, 'false', 'connect as konstruct_app' FROM me
@@ -40,7 +42,7 @@ SELECT check_name, coalesce(found, 'missing'), wanted, fix FROM (
       FROM pg_proc p WHERE p.oid = to_regproc('public.' || w.name)), w.definer || 'search_path=pg_catalog, pg_temp', 'konstruct migrate up'
     FROM (VALUES ('audit_seal', 'security definer, '), ('audit_refuse', ''), ('audit_refuse_act', ''), ('konstruct_schema', 'security definer, '), ('audit_begin_epoch', 'security definer, '),
       ('audit_erase', 'security definer, '), ('audit_decide', 'security definer, '), ('audit_hold', 'security definer, '), ('audit_release', 'security definer, '),
-      ('audit_retain', 'security definer, '), ('audit_retire', 'security definer, '), ('audit_count_days', 'security definer, '), ('audit_figures', ''), ('audit_erase_now', ''), ('audit_record', '')) w (name, definer)
+      ('audit_retain', 'security definer, '), ('audit_retire', 'security definer, '), ('audit_count_days', 'security definer, '), ('audit_figures', ''), ('audit_erase_now', ''), ('audit_record', ''), ('kb_wake', 'security definer, ')) w (name, definer)
   UNION ALL SELECT 22, 'event trigger ' || g, coalesce((SELECT CASE evtenabled WHEN 'A' THEN 'always' WHEN 'D' THEN 'disabled' ELSE 'not always' END FROM pg_event_trigger WHERE evtname = g), 'absent'),
     coalesce((SELECT 'always' FROM pg_event_trigger WHERE evtname = g), 'absent'),
     'konstruct migrate guard' FROM unnest('{audit_guard_ddl,audit_guard_drop}'::text[]) g

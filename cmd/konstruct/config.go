@@ -22,6 +22,7 @@ type settings struct {
 	OwnerDatabaseURL      string `help:"Of the schema's owner: migrations only." env:"KONSTRUCT_OWNER_DATABASE_URL" placeholder:"URL"`
 	NotaryDatabaseURL     string `help:"Of konstruct_notary: the notary, audit verify, prove and evidence." env:"KONSTRUCT_NOTARY_DATABASE_URL" placeholder:"URL"`
 	ComplianceDatabaseURL string `help:"Of konstruct_compliance: erasure, holds and retention." env:"KONSTRUCT_COMPLIANCE_DATABASE_URL" placeholder:"URL"`
+	WorkerDatabaseURL     string `help:"Of konstruct_worker: kb work deals out turns as it." env:"KONSTRUCT_WORKER_DATABASE_URL" placeholder:"URL"`
 	SuperuserDatabaseURL  string `help:"Of a superuser: migrate guard and bench only." env:"KONSTRUCT_SUPERUSER_DATABASE_URL" placeholder:"URL"`
 	DataDir               string `help:"Folder for the private cluster." env:"KONSTRUCT_DATA_DIR" default:".data" placeholder:"DIR"`
 	PartsDir              string `help:"Folder that make setup fills: PostgreSQL, model, ONNX Runtime." env:"KONSTRUCT_PARTS_DIR" default:"${parts}" placeholder:"DIR"`

@@ -23,13 +23,13 @@ import (
 
 // urls are the connection URLs of one database, by role; empty where there is none.
 type urls struct {
-	app, owner, notary, compliance, superuser string
+	app, owner, notary, compliance, worker, superuser string
 }
 
 // database returns the URLs in force. With none set it is the private cluster, started or joined, and
 // migrated; close ends what it started.
 func (a *app) database(ctx context.Context) (u urls, done func(), err error) {
-	u = urls{a.DatabaseURL, a.OwnerDatabaseURL, a.NotaryDatabaseURL, a.ComplianceDatabaseURL, a.SuperuserDatabaseURL}
+	u = urls{a.DatabaseURL, a.OwnerDatabaseURL, a.NotaryDatabaseURL, a.ComplianceDatabaseURL, a.WorkerDatabaseURL, a.SuperuserDatabaseURL}
 	if u != (urls{}) {
 		return u, func() {}, nil
 	}
@@ -43,7 +43,7 @@ func (a *app) database(ctx context.Context) (u urls, done func(), err error) {
 
 func clusterURLs(c *devpg.Cluster) urls {
 	return urls{c.URL("konstruct_app", devpg.Database), c.URL("konstruct_owner", devpg.Database), c.URL("konstruct_notary", devpg.Database),
-		c.URL("konstruct_compliance", devpg.Database), c.SuperuserURL(devpg.Database)}
+		c.URL("konstruct_compliance", devpg.Database), c.URL("konstruct_worker", devpg.Database), c.SuperuserURL(devpg.Database)}
 }
 
 // private joins the cluster that runs in the data folder, or starts it, and migrates.
@@ -110,27 +110,30 @@ func (a *app) openWith(ctx context.Context, spooled func(*audit.Policy) bool) (*
 	if err != nil {
 		return nil, nil, err
 	}
-	url, err := need(u.app, "KONSTRUCT_DATABASE_URL", "this command")
-	if err != nil {
-		return nil, nil, err
-	}
-	networks, err := a.networks()
-	if err != nil {
-		done()
-		return nil, nil, err
-	}
-	receipts, err := a.keys().Read()
-	if err != nil && !errors.Is(err, notary.ErrNoKey) {
-		done()
-		return nil, nil, err
-	}
-	k, err := konstruct.Open(ctx, konstruct.Config{DatabaseURL: url, Parts: a.PartsDir, Embedder: a.embedder(), Policy: policy, Receipts: receipts,
-		AllowNetworks: networks, SpoolDir: spoolDir, SpoolLimit: limit, Logger: slog.New(slog.NewTextHandler(a.err, nil))})
+	k, err := a.connect(ctx, u, konstruct.Config{Policy: policy, SpoolDir: spoolDir, SpoolLimit: limit})
 	if err != nil {
 		done()
 		return nil, nil, err
 	}
 	return k, func() { _ = k.Close(); done() }, nil
+}
+
+// connect opens the library on a database, with what is configured beside c.
+func (a *app) connect(ctx context.Context, u urls, c konstruct.Config) (k *konstruct.Konstruct, err error) {
+	if c.DatabaseURL, err = need(u.app, "KONSTRUCT_DATABASE_URL", "this command"); err != nil {
+		return nil, err
+	}
+	if c.AllowNetworks, err = a.networks(); err != nil {
+		return nil, err
+	}
+	if c.Receipts, err = a.keys().Read(); err != nil && !errors.Is(err, notary.ErrNoKey) {
+		return nil, err
+	}
+	if c.ReadCommand, err = a.readCommand(); err != nil {
+		return nil, err
+	}
+	c.Parts, c.Embedder, c.Logger = a.PartsDir, a.embedder(), slog.New(slog.NewTextHandler(a.err, nil))
+	return konstruct.Open(ctx, c)
 }
 
 // networks are the operator's own, whose pages may be taken in.

@@ -33,8 +33,8 @@ func (devDBCmd) Run(ctx context.Context, a *app) error {
 	}
 	defer cluster.Stop()
 	u := clusterURLs(cluster)
-	fmt.Fprintf(a.out, "KONSTRUCT_DATABASE_URL=%s\nKONSTRUCT_OWNER_DATABASE_URL=%s\nKONSTRUCT_NOTARY_DATABASE_URL=%s\nKONSTRUCT_COMPLIANCE_DATABASE_URL=%s\nKONSTRUCT_SUPERUSER_DATABASE_URL=%s\n",
-		u.app, u.owner, u.notary, u.compliance, u.superuser)
+	fmt.Fprintf(a.out, "KONSTRUCT_DATABASE_URL=%s\nKONSTRUCT_OWNER_DATABASE_URL=%s\nKONSTRUCT_NOTARY_DATABASE_URL=%s\nKONSTRUCT_COMPLIANCE_DATABASE_URL=%s\nKONSTRUCT_WORKER_DATABASE_URL=%s\nKONSTRUCT_SUPERUSER_DATABASE_URL=%s\n",
+		u.app, u.owner, u.notary, u.compliance, u.worker, u.superuser)
 	select {
 	case <-ctx.Done():
 		return nil

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -13,7 +14,9 @@ import (
 )
 
 type kbCmd struct {
-	Ingest kbIngestCmd `cmd:"" help:"Take in files, folders and archives: Office, OpenDocument, PDF, e-books, mail, HTML, Markdown, tables, data, programs."`
+	Ingest kbIngestCmd `cmd:"" help:"Take in files, folders, archives, buckets, pages and sites: Office, OpenDocument, PDF, e-books, mail, HTML, Markdown, tables, data, programs."`
+	Work   kbWorkCmd   `cmd:"" help:"Take in what was handed over with ingest --later, of all tenants in turns."`
+	Jobs   kbJobsCmd   `cmd:"" help:"What was handed over with ingest --later, and what became of it."`
 	Search kbSearchCmd `cmd:"" help:"Find the passages nearest to a question; the search is audited."`
 	List   kbListCmd   `cmd:"" help:"List the documents."`
 	Show   kbShowCmd   `cmd:"" help:"Show a document and its passages."`
@@ -35,12 +38,37 @@ func (f agentFlag) agent(t *konstruct.Tenant, tenant uuid.UUID) *konstruct.Agent
 type kbIngestCmd struct {
 	tenantFlag
 	agentFlag
-	Paths []string `arg:"" help:"Files, folders, archives, mailboxes, and pages by their URL."`
+	givenFlags
+	Paths  []string      `arg:"" help:"Files, folders, archives, mailboxes; pages, sitemaps and feeds by their URL; s3://BUCKET/PREFIX?endpoint=https://HOST."`
+	Later  bool          `help:"Only hand them over: konstruct kb work takes them in." xor:"when"`
+	Watch  bool          `help:"Go on, and take in what changes, until interrupted." xor:"when"`
+	Every  time.Duration `help:"How often --watch looks." default:"5s"`
+	Delete bool          `help:"With --watch: remove documents whose files are gone from the folders that are watched."`
+}
+
+// givenFlags is what is said of documents.
+type givenFlags struct {
+	Label    []string          `help:"Who may find them: whoever searches with one of these labels. Without, they keep what they have; --label= takes labels away." placeholder:"NAME"`
+	Metadata map[string]string `help:"Anything else to say of them; without, they keep what they have." placeholder:"KEY=VALUE" mapsep:","`
+}
+
+func (f givenFlags) given() konstruct.Given {
+	g := konstruct.Given{Labels: f.Label}
+	if len(f.Label) == 1 && f.Label[0] == "" {
+		g.Labels = []string{}
+	}
+	for k, v := range f.Metadata {
+		if g.Metadata == nil {
+			g.Metadata = map[string]any{}
+		}
+		g.Metadata[k] = v
+	}
+	return g
 }
 
 // Help is shown by --help.
 func (kbIngestCmd) Help() string {
-	return "A file already there is left as it is, a changed one is replaced. Hidden files and files of other kinds in a folder are passed over.\n\nExit code 3 when some files failed and some did not.\n\nExample:\n\n  konstruct kb ingest --tenant $T docs/ handbook.pdf mail.mbox https://example.com/manual.html"
+	return "A file already there is left as it is, a changed one is replaced. Hidden files and files of other kinds in a folder are passed over.\n\nExit code 3 when some files failed and some did not.\n\nExamples:\n\n  konstruct kb ingest --tenant $T docs/ handbook.pdf mail.mbox https://example.com/sitemap.xml\n  konstruct kb ingest --tenant $T --later s3://bucket/contracts --label legal\n  konstruct kb ingest --tenant $T --watch docs/"
 }
 
 // Run takes the files in.
@@ -50,7 +78,16 @@ func (c kbIngestCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	defer done()
-	s, err := a.ingest(ctx, c.agent(k.Tenant(c.Tenant), c.Tenant), c.Paths)
+	agent := c.agent(k.Tenant(c.Tenant), c.Tenant)
+	switch {
+	case c.Watch:
+		return c.watch(ctx, a, agent)
+	case c.Delete:
+		return coded{errors.New("--delete: it is for --watch"), exitUsage}
+	case c.Later:
+		return c.later(ctx, a, agent)
+	}
+	s, err := a.ingest(ctx, agent, c.Paths, c.given())
 	if err != nil {
 		return err
 	}
@@ -86,7 +123,7 @@ type failed struct {
 
 func (s *summary) files() int { return s.Added + s.Replaced + s.Unchanged + len(s.Failed) }
 
-func (a *app) ingest(ctx context.Context, agent *konstruct.Agent, paths []string) (*summary, error) {
+func (a *app) ingest(ctx context.Context, agent *konstruct.Agent, paths []string, given konstruct.Given) (*summary, error) {
 	s := &summary{Failed: []failed{}}
 	total := int64(kb.Count(paths))
 	start, p := time.Now(), a.newProgress("files", "chunks", total)
@@ -96,7 +133,7 @@ func (a *app) ingest(ctx context.Context, agent *konstruct.Agent, paths []string
 	more := make(chan int)
 	end := make(chan error, 1)
 	go func() {
-		end <- agent.Ingest(ctx, paths, func(r konstruct.FileResult) { results <- r }, func(n int) { more <- n })
+		end <- agent.Ingest(ctx, paths, given, func(r konstruct.FileResult) { results <- r }, func(n int) { more <- n })
 	}()
 	for {
 		select {
@@ -128,10 +165,15 @@ func (s *summary) add(r konstruct.FileResult) {
 	}
 }
 
-func (s *summary) print(a *app) {
-	for _, f := range s.Failed {
+// failures prints what could not be taken in, and why.
+func (a *app) failures(all []failed) {
+	for _, f := range all {
 		fmt.Fprintf(a.err, "%s %s: %s\n", a.red("failed"), printable(f.Path), printable(f.Error))
 	}
+}
+
+func (s *summary) print(a *app) {
+	a.failures(s.Failed)
 	fmt.Fprintf(a.out, "%d added, %d replaced, %d unchanged, %d failed, %d of other kinds passed over; %d chunks in %.1f s", s.Added, s.Replaced, s.Unchanged, len(s.Failed), s.Skipped, s.Chunks, s.Seconds)
 	if s.Chunks > 0 {
 		fmt.Fprintf(a.out, " (%.0f chunks/s)", float64(s.Chunks)/s.Seconds)
@@ -142,9 +184,10 @@ func (s *summary) print(a *app) {
 type kbSearchCmd struct {
 	tenantFlag
 	agentFlag
-	Question string `arg:"" help:"What to look for, in words."`
-	TopK     int    `help:"How many passages, up to 100." default:"5"`
-	User     string `help:"On whose behalf."`
+	Question string   `arg:"" help:"What to look for, in words."`
+	TopK     int      `help:"How many passages, up to 100." default:"5"`
+	User     string   `help:"On whose behalf."`
+	Label    []string `help:"What the asker may see beside what everybody may: documents with one of these labels." placeholder:"NAME"`
 }
 
 // Help is shown by --help.
@@ -159,7 +202,7 @@ func (c kbSearchCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	defer done()
-	r, err := c.agent(k.Tenant(c.Tenant), c.Tenant).Ask(ctx, konstruct.Question{Text: c.Question, TopK: c.TopK, UserID: c.User})
+	r, err := c.agent(k.Tenant(c.Tenant), c.Tenant).Ask(ctx, konstruct.Question{Text: c.Question, TopK: c.TopK, UserID: c.User, Labels: c.Label})
 	if err != nil {
 		return err
 	}
@@ -240,7 +283,9 @@ func (c kbListCmd) Run(ctx context.Context, a *app) error {
 
 type kbShowCmd struct {
 	tenantFlag
-	ID uuid.UUID `arg:"" help:"The document's id."`
+	ID     uuid.UUID `arg:"" help:"The document's id, or with --in-place a passage's."`
+	Place  bool      `name:"in-place" help:"Show a passage marked in the text of its document."`
+	Around int       `help:"How many bytes of text to show around it, up to 65536." default:"400"`
 }
 
 // Run shows a document.
@@ -250,7 +295,15 @@ func (c kbShowCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	defer done()
-	d, passages, err := k.Tenant(c.Tenant).Document(ctx, c.ID)
+	t := k.Tenant(c.Tenant)
+	if c.Place {
+		return c.place(ctx, a, t)
+	}
+	d, passages, err := t.Document(ctx, c.ID)
+	if err != nil {
+		return err
+	}
+	versions, err := t.Versions(ctx, c.ID)
 	if err != nil {
 		return err
 	}
@@ -258,12 +311,19 @@ func (c kbShowCmd) Run(ctx context.Context, a *app) error {
 		return a.json(struct {
 			konstruct.Document
 			Passages []konstruct.Passage `json:"passages"`
-		}{d, passages})
+			Before   []kb.Version        `json:"earlier_versions,omitempty"`
+		}{d, passages, versions})
 	}
 	fmt.Fprintf(a.out, "%s\n%s, %d bytes, sha256 %s, taken in %s\n", a.bold(printable(d.Filename)), d.ContentType, d.Bytes, d.SHA256, d.IngestedAt.UTC().Format(time.RFC3339))
 	fmt.Fprintln(a.out, printable(d.Source))
 	if about := aboutLine(d); about != "" {
 		fmt.Fprintln(a.out, printable(about))
+	}
+	if len(d.Labels) > 0 {
+		fmt.Fprintln(a.out, "for", printable(strings.Join(d.Labels, ", ")))
+	}
+	for _, v := range versions {
+		fmt.Fprintf(a.out, "version %d: %d bytes, sha256 %s, %s to %s\n", v.Version, v.Bytes, v.SHA256, v.IngestedAt.UTC().Format(time.RFC3339), v.ReplacedAt.UTC().Format(time.RFC3339))
 	}
 	for _, p := range passages {
 		where := fmt.Sprintf("%d. bytes %d-%d", p.Index+1, p.Start, p.End)
@@ -276,6 +336,29 @@ func (c kbShowCmd) Run(ctx context.Context, a *app) error {
 		}
 	}
 	return nil
+}
+
+// place shows a passage in the text of its document.
+func (c kbShowCmd) place(ctx context.Context, a *app, t *konstruct.Tenant) error {
+	p, err := t.Where(ctx, c.ID, c.Around)
+	if err != nil {
+		return err
+	}
+	if a.JSON {
+		return a.json(p)
+	}
+	fmt.Fprintf(a.out, "%s, bytes %d-%d of document %s\n\n", a.bold(printable(p.Filename)), p.Start, p.End, p.DocumentID)
+	lines := func(s string, paint func(string) string) string {
+		all := strings.Split(s, "\n")
+		for i := range all {
+			if all[i] = printable(strings.TrimRight(all[i], "\r")); all[i] != "" {
+				all[i] = paint(all[i])
+			}
+		}
+		return strings.Join(all, "\n")
+	}
+	_, err = fmt.Fprintf(a.out, "%s»%s«%s\n", lines(p.Before, a.dim), lines(p.Text, a.green), lines(p.After, a.dim))
+	return err
 }
 
 // aboutLine is what a document says of itself.
@@ -302,6 +385,7 @@ func aboutLine(d konstruct.Document) string {
 
 type kbRmCmd struct {
 	tenantFlag
+	agentFlag
 	IDs []uuid.UUID `arg:"" name:"id" help:"Documents' ids."`
 }
 
@@ -313,10 +397,11 @@ func (c kbRmCmd) Run(ctx context.Context, a *app) error {
 	}
 	defer done()
 	for _, id := range c.IDs {
-		if err := k.Tenant(c.Tenant).Remove(ctx, id); err != nil {
+		event, err := c.agent(k.Tenant(c.Tenant), c.Tenant).Remove(ctx, id)
+		if err != nil {
 			return err
 		}
-		fmt.Fprintln(a.out, "removed", id)
+		fmt.Fprintf(a.out, "removed %s, event %s\n", id, event)
 	}
 	return nil
 }

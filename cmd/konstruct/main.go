@@ -36,18 +36,19 @@ type cli struct {
 	settings
 	JSON bool `help:"Print JSON for machines instead of tables for people."`
 
-	Demo    demoCmd    `cmd:"" help:"See it work: two tenants, real documents, questions, and the trail that proves them."`
-	Dev     devCmd     `cmd:"" help:"For development: a private database."`
-	Migrate migrateCmd `cmd:"" help:"The schema: bring it up to date, look at it."`
-	Doctor  doctorCmd  `cmd:"" help:"Check that this role and this database hold the promises."`
-	Audit   auditCmd   `cmd:"" help:"The audit trail: list, show, log, follow, verify."`
-	Notary  notaryCmd  `cmd:"" help:"The notary: puts events in order, signs checkpoints, keeps keys."`
-	Verify  verifyCmd  `cmd:"" help:"Verify an evidence bundle, offline."`
-	KB      kbCmd      `cmd:"" name:"kb" help:"The knowledge base: take files in, search, list."`
-	Model   modelCmd   `cmd:"" help:"The local embedding model: bring it here."`
-	Bench   benchCmd   `cmd:"" help:"Measure against a baseline in the same run."`
-	Config  configCmd  `cmd:"" help:"Print the configuration in force and where each value is from."`
-	Version versionCmd `cmd:"" help:"Print the version."`
+	Demo    demoCmd      `cmd:"" help:"See it work: two tenants, real documents, questions, and the trail that proves them."`
+	Dev     devCmd       `cmd:"" help:"For development: a private database."`
+	Migrate migrateCmd   `cmd:"" help:"The schema: bring it up to date, look at it."`
+	Doctor  doctorCmd    `cmd:"" help:"Check that this role and this database hold the promises."`
+	Audit   auditCmd     `cmd:"" help:"The audit trail: list, show, log, follow, verify."`
+	Notary  notaryCmd    `cmd:"" help:"The notary: puts events in order, signs checkpoints, keeps keys."`
+	Verify  verifyCmd    `cmd:"" help:"Verify an evidence bundle, offline."`
+	KB      kbCmd        `cmd:"" name:"kb" help:"The knowledge base: take files in, search, list."`
+	Read    readFilesCmd `cmd:"" name:"read-files" hidden:"" help:"Read files that standard input hands over."`
+	Model   modelCmd     `cmd:"" help:"The local embedding model: bring it here."`
+	Bench   benchCmd     `cmd:"" help:"Measure against a baseline in the same run."`
+	Config  configCmd    `cmd:"" help:"Print the configuration in force and where each value is from."`
+	Version versionCmd   `cmd:"" help:"Print the version."`
 }
 
 // app is what every command gets.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -44,6 +45,7 @@ func TestScripts(t *testing.T) {
 					env.Setenv("KONSTRUCT_OWNER_DATABASE_URL", d.URL("konstruct_owner"))
 					env.Setenv("KONSTRUCT_NOTARY_DATABASE_URL", d.URL("konstruct_notary"))
 					env.Setenv("KONSTRUCT_COMPLIANCE_DATABASE_URL", d.URL("konstruct_compliance"))
+					env.Setenv("KONSTRUCT_WORKER_DATABASE_URL", d.URL("konstruct_worker"))
 					env.Setenv("KONSTRUCT_PARTS_DIR", devpg.PartsDir())
 					env.Setenv("PATH", bin+string(filepath.ListSeparator)+env.Getenv("PATH"))
 					env.Setenv("T", "11111111-1111-4111-8111-111111111111")
@@ -81,6 +83,16 @@ func TestScripts(t *testing.T) {
 					},
 					"strong-role": func(ts *testscript.TestScript, _ bool, _ []string) {
 						ts.Setenv("KONSTRUCT_DATABASE_URL", d.SuperuserURL())
+					},
+					// passage NAME FILE: puts the id of the first passage of a search into a variable.
+					"passage": func(ts *testscript.TestScript, _ bool, args []string) {
+						var found struct {
+							Hits []struct {
+								ChunkID string `json:"chunk_id"`
+							} `json:"hits"`
+						}
+						ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[1])), &found))
+						ts.Setenv(args[0], found.Hits[0].ChunkID)
 					},
 					// capture NAME FILE: puts the last line of a file into a variable.
 					"capture": func(ts *testscript.TestScript, _ bool, args []string) {

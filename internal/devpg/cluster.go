@@ -23,7 +23,7 @@ import (
 )
 
 // Roles are the login roles of the cluster, in the order in which they are made.
-var Roles = []string{"konstruct_owner", "konstruct_app", "konstruct_notary", "konstruct_compliance"}
+var Roles = []string{"konstruct_owner", "konstruct_app", "konstruct_notary", "konstruct_compliance", "konstruct_worker"}
 
 // Database is the name of the cluster's database.
 const Database = "konstruct"

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -196,6 +197,35 @@ func Owner(t testing.TB, d *DB, sql string) {
 	if _, err := Connect(t, With(d.URL("konstruct_owner"), "konstruct.allow_ddl", "on")).Exec(t.Context(), sql); err != nil {
 		t.Fatalf("%s: %v", sql, err)
 	}
+}
+
+// Super runs one statement as the superuser, past row security and, unlike Owner's, with the guard's switch as it is.
+func Super(t testing.TB, d *DB, sql string) {
+	t.Helper()
+	if _, err := Connect(t, d.SuperuserURL()).Exec(t.Context(), sql); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+}
+
+// Build builds the program and returns where it is.
+func Build(t testing.TB) string {
+	t.Helper()
+	bin := filepath.Join(t.TempDir(), "konstruct")
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", bin, "github.com/konstruct/konstruct/cmd/konstruct").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	return bin
+}
+
+// Restart kills the test's own cluster and starts it again, at another port.
+func (d *DB) Restart(t testing.TB) {
+	t.Helper()
+	d.Cluster.Kill()
+	c, err := start(d.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.Cluster = c
 }
 
 // With sets a setting in a connection URL.

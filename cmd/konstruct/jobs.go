@@ -1,0 +1,274 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/konstruct/konstruct"
+	"github.com/konstruct/konstruct/embed"
+	"github.com/konstruct/konstruct/kb"
+	"github.com/konstruct/konstruct/reading"
+)
+
+// readFilesCmd is the process that reads strangers' files.
+type readFilesCmd struct{}
+
+// Run reads the files that standard input hands over.
+func (readFilesCmd) Run(ctx context.Context, a *app) error {
+	m, err := embed.FindModel(a.PartsDir)
+	if err != nil {
+		return err
+	}
+	tokens, err := embed.LoadTokenizer(m.Tokenizer())
+	if err != nil {
+		return err
+	}
+	limits := reading.Usual
+	limits.Time *= 2 // whoever started the process ends it before
+	return reading.Serve(ctx, reading.NewLocal(tokens, limits), os.Stdin, a.out)
+}
+
+// readCommand starts this program as a process that reads files.
+func (a *app) readCommand() ([]string, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("find this program: %w", err)
+	}
+	parts, err := filepath.Abs(a.PartsDir)
+	if err != nil {
+		return nil, err
+	}
+	return []string{self, "read-files", "--parts-dir", parts}, nil
+}
+
+// later hands files over.
+func (c kbIngestCmd) later(ctx context.Context, a *app, agent *konstruct.Agent) error {
+	handed, unchanged, skipped, failures := 0, 0, 0, []failed{}
+	err := agent.EnqueueFiles(ctx, c.Paths, c.given(), func(r konstruct.FileResult) {
+		switch {
+		case r.Skipped:
+			skipped++
+		case r.Err != nil:
+			failures = append(failures, failed{r.Path, r.Err.Error()})
+		case r.Outcome == kb.Unchanged:
+			unchanged++
+		default:
+			handed++
+		}
+	})
+	if err != nil {
+		return err
+	}
+	if a.JSON {
+		err = a.json(map[string]any{"handed_over": handed, "unchanged": unchanged, "skipped": skipped, "failed": failures})
+	} else {
+		a.failures(failures)
+		_, err = fmt.Fprintf(a.out, "%d handed over, %d unchanged, %d failed, %d of other kinds passed over; konstruct kb work takes them in, konstruct kb jobs says how far it is\n", handed, unchanged, len(failures), skipped)
+	}
+	if err != nil || len(failures) == 0 {
+		return err
+	}
+	if handed+unchanged > 0 {
+		return coded{fmt.Errorf("%d files were not handed over", len(failures)), exitPartial}
+	}
+	return fmt.Errorf("none of %d files was handed over", len(failures))
+}
+
+// watch takes in what changes until interrupted.
+func (c kbIngestCmd) watch(ctx context.Context, a *app, agent *konstruct.Agent) error {
+	if c.Every < 100*time.Millisecond {
+		return coded{errors.New("--every: at least 100ms"), exitUsage}
+	}
+	err := agent.Watch(ctx, c.Paths, c.given(), c.Every, c.Delete, func(r konstruct.FileResult) {
+		switch {
+		case r.Skipped || r.Outcome == kb.Unchanged:
+		case r.Err != nil:
+			a.failures([]failed{{r.Path, r.Err.Error()}})
+		default:
+			fmt.Fprintf(a.out, "%-9s %s\n", r.Outcome, printable(r.Path))
+		}
+	})
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+type kbWorkCmd struct {
+	Once bool `help:"Stop when nothing is left of --tenant."`
+	tenantOption
+}
+
+// Help is shown by --help.
+func (kbWorkCmd) Help() string {
+	return "Any number of these may run, on any number of machines. Documents are read in processes of their own, which a hostile file may ruin. It deals out turns as konstruct_worker (KONSTRUCT_WORKER_DATABASE_URL) and takes documents in as konstruct_app.\n\nExamples:\n\n  konstruct kb work\n  konstruct kb work --once --tenant $T"
+}
+
+// tenantOption names a tenant where one may be named.
+type tenantOption struct {
+	Tenant uuid.UUID `help:"The tenant." env:"KONSTRUCT_TENANT" placeholder:"UUID"`
+}
+
+// Run takes in what waits.
+func (c kbWorkCmd) Run(ctx context.Context, a *app) error {
+	if c.Once && c.Tenant == uuid.Nil {
+		return coded{errors.New("--once: say of which --tenant"), exitUsage}
+	}
+	u, closeDB, err := a.database(ctx)
+	if err != nil {
+		return err
+	}
+	defer closeDB()
+	worker, err := need(u.worker, "KONSTRUCT_WORKER_DATABASE_URL", "kb work")
+	if err != nil {
+		return err
+	}
+	k, err := a.connect(ctx, u, konstruct.Config{})
+	if err != nil {
+		return err
+	}
+	defer k.Close()
+	if !c.Once {
+		return k.Work(ctx, worker)
+	}
+	working, stop := context.WithCancel(ctx)
+	defer stop()
+	end := make(chan error, 1)
+	go func() { end <- k.Work(working, worker) }()
+	p := a.newProgress("documents", "documents", 0)
+	defer p.done()
+	for {
+		select {
+		case err := <-end:
+			return err
+		case <-time.After(200 * time.Millisecond):
+		}
+		n, err := k.Tenant(c.Tenant).CountJobs(ctx)
+		if err != nil {
+			return err
+		}
+		over := n[kb.Done] + n[kb.Failed] + n[kb.Cancelled]
+		left := n[kb.Waiting] + n[kb.Running]
+		p.set(int64(over), int64(over+left), int64(over))
+		if left > 0 {
+			continue
+		}
+		stop()
+		if err := <-end; err != nil {
+			return err
+		}
+		fmt.Fprintf(a.out, "%d done, %d failed, %d cancelled\n", n[kb.Done], n[kb.Failed], n[kb.Cancelled])
+		if n[kb.Failed] > 0 {
+			return coded{errors.New("some were not taken in: konstruct kb jobs list --state failed"), exitPartial}
+		}
+		return nil
+	}
+}
+
+type kbJobsCmd struct {
+	List   jobsListCmd   `cmd:"" default:"withargs" help:"List them."`
+	Cancel jobsCancelCmd `cmd:"" help:"End jobs that wait or run."`
+	Retry  jobsRetryCmd  `cmd:"" help:"Try again jobs that failed."`
+	Forget jobsForgetCmd `cmd:"" help:"Delete jobs that ended, and the files of those that failed."`
+}
+
+type jobsListCmd struct {
+	tenantFlag
+	State string    `help:"Those in this state: waiting, running, done, failed, cancelled." enum:",waiting,running,done,failed,cancelled" default:""`
+	Limit int       `help:"How many at most, up to 1000." default:"100"`
+	After uuid.UUID `help:"Continue after this job." placeholder:"UUID"`
+}
+
+// Run lists jobs.
+func (c jobsListCmd) Run(ctx context.Context, a *app) error {
+	k, done, err := a.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	jobs, err := k.Tenant(c.Tenant).Jobs(ctx, kb.State(c.State), c.After, c.Limit)
+	if err != nil {
+		return err
+	}
+	if jobs == nil {
+		jobs = []konstruct.Job{}
+	}
+	err = printTable(a, jobs, []string{"JOB", "STATE", "TRIES", "CHUNKS", "FILE", "WHAT"}, func(j konstruct.Job) []string {
+		chunks, what := "", string(j.Outcome)
+		if j.Chunks > 0 {
+			chunks = fmt.Sprintf("%d of %d", j.Embedded, j.Chunks)
+		}
+		if j.Reason != "" {
+			what = oneLine(j.Reason, 80)
+		}
+		return []string{j.ID.String(), string(j.State), fmt.Sprint(j.Attempt), chunks, oneLine(j.Filename, 40), what}
+	})
+	if err != nil || a.JSON {
+		return err
+	}
+	if len(jobs) == c.Limit {
+		fmt.Fprintf(a.err, "more: --after %s\n", jobs[len(jobs)-1].ID)
+	}
+	n, err := k.Tenant(c.Tenant).CountJobs(ctx)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(a.out, "%d waiting, %d running, %d done, %d failed, %d cancelled\n", n[kb.Waiting], n[kb.Running], n[kb.Done], n[kb.Failed], n[kb.Cancelled])
+	return err
+}
+
+// jobsFlags says which jobs.
+type jobsFlags struct {
+	tenantFlag
+	IDs []uuid.UUID `arg:"" optional:"" name:"id" help:"Jobs' ids."`
+	All bool        `help:"All of the tenant's."`
+}
+
+// change does something to the jobs that the flags say.
+func (f jobsFlags) change(ctx context.Context, a *app, did string, do func(*konstruct.Tenant) func(context.Context, ...uuid.UUID) (int, error)) error {
+	if f.All == (len(f.IDs) > 0) {
+		return coded{errors.New("say which: ids of jobs, or --all"), exitUsage}
+	}
+	k, done, err := a.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	n, err := do(k.Tenant(f.Tenant))(ctx, f.IDs...)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(a.out, "%d jobs %s\n", n, did)
+	if n < len(f.IDs) {
+		return fmt.Errorf("%d of %d jobs are none of this tenant's, or not in a state for that", len(f.IDs)-n, len(f.IDs))
+	}
+	return nil
+}
+
+type jobsCancelCmd struct{ jobsFlags }
+
+// Run ends jobs.
+func (c jobsCancelCmd) Run(ctx context.Context, a *app) error {
+	return c.change(ctx, a, "cancelled", func(t *konstruct.Tenant) func(context.Context, ...uuid.UUID) (int, error) { return t.CancelJobs })
+}
+
+type jobsRetryCmd struct{ jobsFlags }
+
+// Run has jobs tried again.
+func (c jobsRetryCmd) Run(ctx context.Context, a *app) error {
+	return c.change(ctx, a, "wait again", func(t *konstruct.Tenant) func(context.Context, ...uuid.UUID) (int, error) { return t.RetryJobs })
+}
+
+type jobsForgetCmd struct{ jobsFlags }
+
+// Run deletes jobs.
+func (c jobsForgetCmd) Run(ctx context.Context, a *app) error {
+	return c.change(ctx, a, "forgotten", func(t *konstruct.Tenant) func(context.Context, ...uuid.UUID) (int, error) { return t.ForgetJobs })
+}

@@ -1,0 +1,207 @@
+package kb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/konstruct/konstruct/fetch"
+	"github.com/konstruct/konstruct/tenantdb"
+)
+
+// How long a job may be left alone, and how often one is tried that fails for a reason that may pass.
+const (
+	leaseTime   = 15 * time.Second // somebody else takes over a job whose worker said nothing for so long
+	renewEvery  = 3 * time.Second
+	maxAttempts = 6
+	firstWait   = 10 * time.Second // before the second try; four times as long before each further one
+	giveBackIn  = 5 * time.Second
+)
+
+// errTaken says that a job is not this worker's any more.
+var errTaken = errors.New("it was cancelled, or somebody else works on it")
+
+// claim is a job that this process works on.
+type claim struct {
+	id, agent uuid.UUID
+	attempt   int
+	upload    Upload
+	ctx       context.Context // ends when the job is this worker's no more
+	lose      context.CancelCauseFunc
+
+	mu               sync.Mutex
+	embedded, chunks int
+}
+
+// progress says how many of the file's chunks are embedded.
+func (c *claim) progress(embedded, chunks int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.embedded, c.chunks = embedded, chunks
+}
+
+// claims are a turn's jobs: they are renewed until each is settled.
+type claims struct {
+	door   *tenantdb.Door
+	tenant uuid.UUID
+
+	mu   sync.Mutex
+	open map[uuid.UUID]*claim
+}
+
+// take takes up the job that is due for longest, or one that its worker left alone; nil when there is none.
+func (k *claims) take(ctx context.Context) (c *claim, err error) {
+	err = k.door.Query(ctx, k.tenant, `
+	  WITH due AS (SELECT id FROM kb_jobs WHERE tenant_id = $1 AND state = 'waiting' AND due <= now() ORDER BY due, id LIMIT 1 FOR UPDATE SKIP LOCKED),
+	  left_alone AS (SELECT id FROM kb_jobs WHERE tenant_id = $1 AND state = 'running' AND due <= now() AND NOT EXISTS (SELECT FROM due) ORDER BY due, id LIMIT 1 FOR UPDATE SKIP LOCKED)
+	  UPDATE kb_jobs j SET state = 'running', attempt = attempt + 1, due = now() + $2::interval, started_at = now(), chunks = 0, embedded = 0
+	    FROM (SELECT id FROM due UNION ALL SELECT id FROM left_alone) n WHERE j.tenant_id = $1 AND j.id = n.id
+	  RETURNING j.id, j.agent_id, j.attempt, j.source, j.filename, j.labels, j.given, j.etag, j.leaf, (SELECT u.content FROM kb_uploads u WHERE u.tenant_id = $1 AND u.job_id = j.id)`,
+		[]any{k.tenant, leaseTime}, func(rows pgx.Rows) error {
+			c, err = pgx.CollectExactlyOneRow(rows, func(r pgx.CollectableRow) (*claim, error) {
+				var c claim
+				u := &c.upload
+				err := r.Scan(&c.id, &c.agent, &c.attempt, &u.Source, &u.Filename, &u.Labels, &u.Metadata, &u.ETag, &u.leaf, &u.Content)
+				return &c, err
+			})
+			return err
+		})
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("kb: take up a job: %w", err)
+	}
+	c.ctx, c.lose = context.WithCancelCause(ctx)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.open[c.id] = c
+	return c, nil
+}
+
+// all are the jobs that are not settled.
+func (k *claims) all() (open []*claim) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, c := range k.open {
+		open = append(open, c)
+	}
+	return open
+}
+
+// forget lets go of a job.
+func (k *claims) forget(c *claim) {
+	c.lose(nil)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	delete(k.open, c.id)
+}
+
+// renewUntil says that the jobs are worked on, and how far they are, until the context ends. A job that was cancelled is lost.
+func (k *claims) renewUntil(ctx context.Context) {
+	for t := time.NewTicker(renewEvery); ; {
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return
+		case <-t.C:
+		}
+		for _, c := range k.all() {
+			c.mu.Lock()
+			embedded, chunks := c.embedded, c.chunks
+			c.mu.Unlock()
+			err := k.update(ctx, c, `due = now() + $4::interval, embedded = $5, chunks = $6`, leaseTime, embedded, chunks)
+			if errors.Is(err, errTaken) {
+				c.lose(errTaken)
+			} // while the database is away the lease runs on
+		}
+	}
+}
+
+// mine is the condition that a job is still this worker's.
+const mine = ` WHERE tenant_id = $1 AND id = $2 AND attempt = $3 AND state = 'running'`
+
+// update changes a job that is still this worker's, or returns errTaken.
+func (k *claims) update(ctx context.Context, c *claim, set string, args ...any) error {
+	is := false
+	err := k.door.Query(ctx, k.tenant, `UPDATE kb_jobs SET `+set+mine+` RETURNING 1`, append([]any{k.tenant, c.id, c.attempt}, args...), func(rows pgx.Rows) error {
+		is = rows.Next()
+		return rows.Err()
+	})
+	if err == nil && !is {
+		err = errTaken
+	}
+	return err
+}
+
+// doneSQL ends a job, and forgets its file.
+const doneSQL = `WITH ended AS (UPDATE kb_jobs SET state = 'done', document_id = nullif($4::uuid, '00000000-0000-0000-0000-000000000000'), outcome = $5, chunks = $6, embedded = $6, reason = '', finished_at = now()` + mine + ` RETURNING id),
+  cleared AS (DELETE FROM kb_uploads WHERE tenant_id = $1 AND job_id IN (SELECT id FROM ended))
+  SELECT count(*) FROM ended`
+
+// done ends a job in the transaction that stores its document, or returns errTaken.
+func (c *claim) done(ctx context.Context, tx pgx.Tx, tenant, document uuid.UUID, o Outcome, chunks int) error {
+	var n int
+	if err := tx.QueryRow(ctx, doneSQL, tenant, c.id, c.attempt, document, o, chunks).Scan(&n); err != nil {
+		return err
+	}
+	if n == 0 {
+		return errTaken
+	}
+	return nil
+}
+
+// settle notes what became of a job, unless it was noted with its document.
+func (k *claims) settle(ctx context.Context, j *job) (err error) {
+	c := j.claim
+	defer k.forget(c)
+	switch {
+	case errors.Is(j.Err, errTaken):
+		return nil
+	case j.Err != nil && errors.Is(j.Err, fetch.ErrAway) && c.attempt < maxAttempts:
+		err = k.update(ctx, c, `state = 'waiting', due = now() + $4::interval, reason = $5`, c.wait(), reason(j.Err))
+	case j.Err != nil:
+		err = k.update(ctx, c, `state = 'failed', finished_at = now(), reason = $4`, reason(j.Err))
+	case j.stored:
+		return nil
+	default:
+		err = k.door.Tx(ctx, k.tenant, func(ctx context.Context, tx pgx.Tx) error {
+			return c.done(ctx, tx, k.tenant, j.DocumentID, j.Outcome, j.Chunks)
+		})
+	}
+	if errors.Is(err, errTaken) {
+		err = nil
+	}
+	return err
+}
+
+// wait is how long a job waits for its next try.
+func (c *claim) wait() time.Duration { return firstWait << (2 * (c.attempt - 1)) }
+
+// giveBack has the jobs that are not settled wait again: the one that a turn failed on for longer each time, and not for ever.
+func (k *claims) giveBack(ctx context.Context, failed *failure) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), giveBackIn)
+	defer cancel()
+	var errs []error
+	for _, c := range k.all() {
+		var err error
+		switch {
+		case failed == nil || failed.j.claim != c:
+			err = k.update(ctx, c, `state = 'waiting', due = now(), attempt = attempt - 1`)
+		case c.attempt < maxAttempts:
+			err = k.update(ctx, c, `state = 'waiting', due = now() + $4::interval, reason = $5`, c.wait(), reason(failed))
+		default:
+			err = k.update(ctx, c, `state = 'failed', finished_at = now(), reason = $4`, reason(failed))
+		}
+		k.forget(c)
+		if !errors.Is(err, errTaken) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,223 @@
+package kb
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/konstruct/konstruct/extract"
+)
+
+// Given is what whoever takes a document in says of it. What is nil stays as it was for a document that is replaced.
+type Given struct {
+	// Labels say who may find it: whoever asks with one of them. Everybody may where there are none.
+	Labels []string
+	// Metadata is anything else, a JSON object.
+	Metadata map[string]any
+}
+
+// Limits on what is said of a document.
+const (
+	MaxLabels   = 32
+	MaxLabel    = 100       // bytes
+	MaxMetadata = 64 << 10  // bytes, as JSON
+	MaxUploads  = 1000      // in one Enqueue
+	maxFilename = 1000      // bytes
+	MaxWaiting  = 1_000_000 // jobs of one tenant that wait
+)
+
+// Check reports what can't be stored.
+func (g Given) Check() error {
+	if err := CheckLabels(g.Labels); err != nil {
+		return err
+	}
+	raw, err := json.Marshal(g.Metadata)
+	switch {
+	case err != nil:
+		return fmt.Errorf("metadata: %w", err)
+	case len(raw) > MaxMetadata:
+		return fmt.Errorf("metadata: %d bytes, the limit is %d", len(raw), MaxMetadata)
+	case strings.Contains(string(raw), `\u0000`):
+		return errors.New("metadata: it holds a NUL, which PostgreSQL does not store")
+	}
+	return nil
+}
+
+// CheckLabels reports labels that can't be.
+func CheckLabels(labels []string) error {
+	if len(labels) > MaxLabels {
+		return fmt.Errorf("labels: %d, the limit is %d", len(labels), MaxLabels)
+	}
+	for _, l := range labels {
+		if l == "" || len(l) > MaxLabel || strings.ToValidUTF8(l, "") != l || strings.ContainsRune(l, 0) {
+			return fmt.Errorf("labels: %.120q is none: it is 1 to %d bytes of UTF-8", l, MaxLabel)
+		}
+	}
+	return nil
+}
+
+// Upload is a document to take in later.
+type Upload struct {
+	// Source is the URL by which it is known again: another upload of the same source replaces it.
+	Source   string
+	Filename string
+	// Content is the file; nil for a page that is read by its URL when its turn comes.
+	Content []byte
+	// ETag is what its site or bucket calls this content, if it does.
+	ETag string
+	Given
+
+	leaf   bool  // a page that a list named
+	failed error // why it can't be taken in: it is noted
+}
+
+func (u *Upload) check() error {
+	switch {
+	case u.Source == "" || len(u.Source) > MaxSource:
+		return fmt.Errorf("source: %d bytes, it is 1 to %d", len(u.Source), MaxSource)
+	case strings.ContainsRune(u.Source, 0) || strings.ToValidUTF8(u.Source, "") != u.Source:
+		return errors.New("source: it is no UTF-8 text")
+	case len(u.Filename) > maxFilename || strings.ContainsRune(u.Filename, 0) || strings.ToValidUTF8(u.Filename, "") != u.Filename:
+		return fmt.Errorf("filename: it is UTF-8 text of at most %d bytes", maxFilename)
+	case u.failed != nil:
+	case u.Content == nil && !isURL(u.Source):
+		return errors.New("content: there is none, and the source is no http:// or https:// URL to read it from")
+	case u.Content != nil && len(u.Content) == 0:
+		return fmt.Errorf("content: %w", extract.ErrEmpty)
+	case len(u.Content) > extract.MaxPDF:
+		return fmt.Errorf("content: %w: %d bytes, the limit is %d", extract.ErrTooLarge, len(u.Content), extract.MaxPDF)
+	}
+	return u.Given.Check()
+}
+
+// ErrFull says that a tenant has too much waiting.
+var ErrFull = fmt.Errorf("%d documents wait already: take in more when they are done", MaxWaiting)
+
+// Enqueue hands documents over to be taken in later, within the caller's transaction, whose tenant must be set to tenant already: they are taken
+// in if it commits. It returns the jobs' ids in order.
+func Enqueue(ctx context.Context, tx pgx.Tx, tenant, agent uuid.UUID, uploads ...Upload) ([]uuid.UUID, error) {
+	if len(uploads) > MaxUploads {
+		return nil, fmt.Errorf("kb: enqueue %d documents: the limit is %d at once", len(uploads), MaxUploads)
+	}
+	var waiting int
+	if err := tx.QueryRow(ctx, `SELECT count(*) FROM (SELECT FROM kb_jobs WHERE tenant_id = $1 AND state = 'waiting' LIMIT $2) w`, tenant, MaxWaiting).Scan(&waiting); err != nil {
+		return nil, fmt.Errorf("kb: enqueue: %w", err)
+	}
+	if waiting+len(uploads) > MaxWaiting {
+		return nil, fmt.Errorf("kb: enqueue: %w", ErrFull)
+	}
+	ids := make([]uuid.UUID, len(uploads))
+	var b pgx.Batch
+	for i := range uploads {
+		u := &uploads[i]
+		if err := u.check(); err != nil {
+			return nil, fmt.Errorf("kb: enqueue document %d: %w", i+1, err)
+		}
+		id, err := uuid.NewV7()
+		if err != nil {
+			return nil, err
+		}
+		ids[i] = id
+		if u.failed != nil {
+			b.Queue(`INSERT INTO kb_jobs (tenant_id, id, agent_id, source, filename, state, reason, finished_at) VALUES ($1, $2, $3, $4, $5, 'failed', $6, now())`,
+				tenant, id, agent, u.Source, u.Filename, reason(u.failed))
+			continue
+		}
+		b.Queue(`INSERT INTO kb_jobs (tenant_id, id, agent_id, source, filename, labels, given, etag, leaf) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
+			tenant, id, agent, u.Source, u.Filename, u.Labels, u.Metadata, u.ETag, u.leaf)
+		if u.Content != nil {
+			b.Queue(`INSERT INTO kb_uploads (tenant_id, job_id, content) VALUES ($1, $2, $3)`, tenant, id, u.Content)
+		}
+	}
+	if err := tx.SendBatch(ctx, &b).Close(); err != nil {
+		return nil, fmt.Errorf("kb: enqueue: %w", err)
+	}
+	return ids, nil
+}
+
+// maxReason is how many bytes of a reason are kept.
+const maxReason = 2000
+
+// reason is an error as text that a database can hold.
+func reason(err error) string {
+	s := err.Error()
+	return strings.ReplaceAll(strings.ToValidUTF8(s[:min(len(s), maxReason)], "\uFFFD"), "\x00", "\uFFFD")
+}
+
+// Enqueue hands over what paths name and hold, as Files takes it in: archives and mailboxes file by file, pages to be read when their turn comes. It reports
+// each file once: those handed over have no outcome, and those that can't be read or are known their reason or outcome.
+func (in *Ingester) Enqueue(ctx context.Context, tenant, agent uuid.UUID, paths []string, given Given, report func(Result)) error {
+	if err := given.Check(); err != nil {
+		return fmt.Errorf("kb: %w", err)
+	}
+	h := &handing{in: in, tenant: tenant, agent: agent, given: given}
+	take := func(f file, err error) bool {
+		r := Result{Path: f.label(), Err: err, Skipped: errors.Is(err, errSkipped)}
+		if errors.Is(err, errSame) {
+			r.Err, r.Outcome = nil, Unchanged
+		}
+		more := true
+		if err == nil {
+			more = h.add(ctx, f, nil)
+		}
+		if h.err == nil {
+			report(r)
+		}
+		return more
+	}
+	u := in.unpacking(ctx, tenant, take)
+	in.walk(ctx, paths, func(f file, err error) bool {
+		if err != nil || isURL(f.path) {
+			return take(f, err)
+		}
+		return u.file(f, 0)
+	})
+	h.hand(ctx)
+	if h.err == nil {
+		h.err = ctx.Err()
+	}
+	return h.err
+}
+
+// handAtOnce is how many bytes of files are handed over in one transaction.
+const handAtOnce = 16 << 20
+
+// handing hands files over, many in one transaction.
+type handing struct {
+	in            *Ingester
+	tenant, agent uuid.UUID
+	given         Given
+	held          []Upload
+	size          int
+	err           error // what ended it
+}
+
+// add hands a file over, or notes why it can't be taken in; it returns false when nothing more can be handed over.
+func (h *handing) add(ctx context.Context, f file, failed error) bool {
+	source, err := f.source()
+	if err != nil {
+		source, failed = "unknown:", fmt.Errorf("%.200q: %w", f.label(), err)
+	}
+	h.held = append(h.held, Upload{Source: source, Filename: f.name(), Content: f.raw, ETag: f.etag, Given: h.given, leaf: f.leaf, failed: failed})
+	if h.size += len(f.raw); h.size >= handAtOnce || len(h.held) == MaxUploads {
+		h.hand(ctx)
+	}
+	return h.err == nil
+}
+
+// hand hands over what was gathered.
+func (h *handing) hand(ctx context.Context) {
+	if h.err != nil || len(h.held) == 0 {
+		return
+	}
+	h.err = h.in.Door.Tx(ctx, h.tenant, func(ctx context.Context, tx pgx.Tx) error {
+		_, err := Enqueue(ctx, tx, h.tenant, h.agent, h.held...)
+		return err
+	})
+	h.held, h.size = nil, 0
+}

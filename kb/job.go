@@ -1,0 +1,114 @@
+package kb
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/konstruct/konstruct/tenantdb"
+)
+
+// State is where a job stands.
+type State string
+
+// The states of a job.
+const (
+	Waiting   State = "waiting"
+	Running   State = "running"
+	Done      State = "done"
+	Failed    State = "failed" // for good: its reason says why, and its file is kept, so that Retry can try again
+	Cancelled State = "cancelled"
+)
+
+// Job is a document that is taken in later, or was.
+type Job struct {
+	ID         uuid.UUID  `json:"id"`
+	Source     string     `json:"source"`
+	Filename   string     `json:"filename"`
+	State      State      `json:"state"`
+	Attempt    int        `json:"attempt"`          // how often it was begun
+	Due        time.Time  `json:"due,omitzero"`     // of one that waits: not before
+	Chunks     int        `json:"chunks"`           // once it is read
+	Embedded   int        `json:"embedded"`         // of them so far
+	DocumentID *uuid.UUID `json:"document_id"`      // once it is done
+	Outcome    Outcome    `json:"outcome"`          // once it is done
+	Reason     string     `json:"reason,omitempty"` // why it failed, the last time
+	EnqueuedAt time.Time  `json:"enqueued_at"`
+	StartedAt  *time.Time `json:"started_at"`
+	FinishedAt *time.Time `json:"finished_at"`
+}
+
+// Jobs lists a tenant's jobs in the order in which they were handed over, in one state (empty: any), after the given one (uuid.Nil: from
+// the first), at most limit of them.
+func Jobs(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, state State, after uuid.UUID, limit int) (jobs []Job, err error) {
+	if limit < 1 || limit > MaxList {
+		return nil, fmt.Errorf("kb: list %d jobs: the limit is 1 to %d", limit, MaxList)
+	}
+	err = door.Query(ctx, tenant, `SELECT id, source, filename, state, attempt, due, chunks, embedded, document_id, outcome, reason, enqueued_at, started_at, finished_at
+	    FROM kb_jobs WHERE tenant_id = $1 AND ($2 = '' OR state = $2) AND id > $3 ORDER BY id LIMIT $4`, []any{tenant, string(state), after, limit}, func(rows pgx.Rows) error {
+		jobs, err = pgx.CollectRows(rows, func(r pgx.CollectableRow) (j Job, err error) {
+			err = r.Scan(&j.ID, &j.Source, &j.Filename, &j.State, &j.Attempt, &j.Due, &j.Chunks, &j.Embedded, &j.DocumentID, &j.Outcome, &j.Reason, &j.EnqueuedAt, &j.StartedAt, &j.FinishedAt)
+			if j.State != Waiting {
+				j.Due = time.Time{}
+			}
+			return j, err
+		})
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("kb: list jobs: %w", err)
+	}
+	return jobs, nil
+}
+
+// CountJobs counts a tenant's jobs by state.
+func CountJobs(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID) (map[State]int, error) {
+	counts := map[State]int{}
+	err := door.Query(ctx, tenant, `SELECT state, count(*) FROM kb_jobs WHERE tenant_id = $1 GROUP BY state`, []any{tenant}, func(rows pgx.Rows) error {
+		clear(counts)
+		var s State
+		var n int
+		_, err := pgx.ForEachRow(rows, []any{&s, &n}, func() error { counts[s] = n; return nil })
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("kb: count jobs: %w", err)
+	}
+	return counts, nil
+}
+
+// Cancel ends jobs that wait or run, and returns how many; with no ids all of the tenant's. What one that runs would have stored is not stored.
+func Cancel(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, ids ...uuid.UUID) (int, error) {
+	return change(ctx, door, tenant, "cancel", `WITH ended AS (
+	    UPDATE kb_jobs SET state = 'cancelled', finished_at = now() WHERE tenant_id = $1 AND state IN ('waiting', 'running') AND ($2::uuid[] IS NULL OR id = ANY ($2)) RETURNING id),
+	  cleared AS (DELETE FROM kb_uploads WHERE tenant_id = $1 AND job_id IN (SELECT id FROM ended))
+	  SELECT count(*) FROM ended`, ids)
+}
+
+// Retry has jobs that failed tried again, and returns how many; with no ids all of the tenant's.
+func Retry(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, ids ...uuid.UUID) (int, error) {
+	return change(ctx, door, tenant, "retry", `WITH again AS (
+	    UPDATE kb_jobs SET state = 'waiting', attempt = 0, due = now(), reason = '', finished_at = NULL WHERE tenant_id = $1 AND state = 'failed' AND ($2::uuid[] IS NULL OR id = ANY ($2)) RETURNING id)
+	  SELECT count(*) FROM again`, ids)
+}
+
+// Forget deletes jobs that ended, and the files of those that failed, and returns how many; with no ids all of the tenant's.
+func Forget(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, ids ...uuid.UUID) (int, error) {
+	return change(ctx, door, tenant, "forget", `WITH gone AS (
+	    DELETE FROM kb_jobs WHERE tenant_id = $1 AND state IN ('done', 'failed', 'cancelled') AND ($2::uuid[] IS NULL OR id = ANY ($2)) RETURNING id)
+	  SELECT count(*) FROM gone`, ids)
+}
+
+func change(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, what, sql string, ids []uuid.UUID) (n int, err error) {
+	err = door.Query(ctx, tenant, sql, []any{tenant, ids}, func(rows pgx.Rows) error {
+		n, err = pgx.CollectExactlyOneRow(rows, pgx.RowTo[int])
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("kb: %s jobs: %w", what, err)
+	}
+	return n, nil
+}

@@ -1,0 +1,97 @@
+package kb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+)
+
+// turnTime is when a turn takes up no more documents.
+const turnTime = 2 * time.Second
+
+// keepEnded is when jobs that are done or cancelled are forgotten.
+const keepEnded = 7 * 24 * time.Hour
+
+// Turn takes in, for a short while, what was enqueued for a tenant. It returns false where nothing is due.
+func (in *Ingester) Turn(ctx context.Context, tenant uuid.UUID) (worked bool, err error) {
+	k := &claims{door: in.Door, tenant: tenant, open: map[uuid.UUID]*claim{}}
+	renewing, stop := context.WithCancel(ctx)
+	var renewer sync.WaitGroup
+	renewer.Go(func() { k.renewUntil(renewing) })
+	until := time.Now().Add(turnTime)
+	err = in.run(ctx, tenant, func(ctx context.Context, put func(*job) bool) error {
+		for more := true; more && (!worked || time.Now().Before(until)); {
+			c, err := k.take(ctx)
+			if err != nil || c == nil {
+				return err
+			}
+			worked = true
+			if more, err = in.unfold(k, c, put); err != nil {
+				return err
+			}
+		}
+		return nil
+	}, func(j *job) error { return k.settle(ctx, j) })
+	stop()
+	renewer.Wait()
+	var failed *failure
+	errors.As(err, &failed)
+	return worked, errors.Join(err, k.giveBack(ctx, failed))
+}
+
+// Open reports whether anything of the tenant's waits or is under way.
+func (in *Ingester) Open(ctx context.Context, tenant uuid.UUID) (open bool, err error) {
+	err = in.Door.Query(ctx, tenant, `WITH old AS (DELETE FROM kb_jobs WHERE tenant_id = $1 AND state IN ('done', 'cancelled') AND finished_at < now() - $2::interval)
+	  SELECT EXISTS (SELECT FROM kb_jobs WHERE tenant_id = $1 AND state IN ('waiting', 'running'))`, []any{tenant, keepEnded}, func(rows pgx.Rows) error {
+		open, err = pgx.CollectExactlyOneRow(rows, pgx.RowTo[bool])
+		return err
+	})
+	return open, err
+}
+
+// unfold puts a job's file, or enqueues what it holds where it is an archive, a mailbox, a sitemap or a feed.
+func (in *Ingester) unfold(k *claims, c *claim, put func(*job) bool) (more bool, err error) {
+	itself := func(f file, err error) bool {
+		return put(&job{file: f, given: c.upload.Given, claim: c, content: content{agent: c.agent}, Result: Result{Err: err}})
+	}
+	f := file{path: c.upload.Source, url: c.upload.Source, called: c.upload.Filename, named: true, raw: c.upload.Content, etag: c.upload.ETag}
+	switch {
+	case c.attempt > maxAttempts:
+		return itself(f, fmt.Errorf("whoever worked on it died, %d times", maxAttempts)), nil
+	case f.raw == nil:
+		if f, err = in.page(c.upload.Source); err != nil {
+			return itself(f, err), nil
+		}
+	}
+	f.leaf = c.upload.leaf
+	h := &handing{in: in, tenant: k.tenant, agent: c.agent, given: c.upload.Given}
+	whole := false
+	u := in.unpacking(c.ctx, k.tenant, func(g file, failed error) bool {
+		if g.path == f.path && g.inside == "" {
+			whole, more = true, itself(g, failed)
+			return more
+		}
+		return errors.Is(failed, errSkipped) || h.add(c.ctx, g, failed)
+	})
+	u.later = true
+	u.file(f, 0)
+	switch cause := context.Cause(c.ctx); {
+	case errors.Is(cause, errTaken):
+		k.forget(c)
+		return true, nil
+	case cause != nil:
+		return false, nil // run says why
+	}
+	if h.hand(c.ctx); h.err != nil {
+		return false, &failure{&job{claim: c}, h.err}
+	}
+	if whole {
+		return more, nil
+	}
+	return put(&job{claim: c, Result: Result{Path: f.label(), Outcome: Unpacked}}), nil
+}

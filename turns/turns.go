@@ -1,0 +1,184 @@
+// Package turns deals out turns to tenants that have something waiting: one ticket a tenant, which goes to the end of the line after each turn, so
+// that one tenant's million documents do not hold up another's one. It runs River (https://riverqueue.com) as konstruct_worker, which sees
+// tickets and no tenant's rows; it knows tenants, and nothing of what waits.
+package turns
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/riverdriver/riverpgxv5"
+)
+
+// Work is what a turn is used for.
+type Work interface {
+	// Turn works for a tenant for a short while; it returns false where there was nothing to do.
+	Turn(ctx context.Context, tenant uuid.UUID) (worked bool, err error)
+	// Open reports whether anything of the tenant's waits or is under way.
+	Open(ctx context.Context, tenant uuid.UUID) (bool, error)
+}
+
+// Config says where tickets are, and what for.
+type Config struct {
+	DatabaseURL string // of konstruct_worker
+	AtOnce      int    // how many tenants have a turn at one time
+	Work        Work
+	Logger      *slog.Logger
+}
+
+// How long a ticket waits before its next turn.
+const (
+	afterTrouble = 5 * time.Second        // a turn failed: the database or the model is away
+	whileOpen    = time.Second            // what is left is for later, or with somebody else
+	whileHeld    = 100 * time.Millisecond // somebody is handing something over
+	poll         = 200 * time.Millisecond // a ticket that nobody told of is found after
+	sweepEvery   = 5 * time.Second        // tickets of a worker that died are found after
+	keepDone     = time.Hour              // tickets that are done are kept
+)
+
+const (
+	queue       = "tenants"
+	schema      = "public"
+	enoughLeave = 10 * time.Second // how long turns under way are waited for when the context ends
+)
+
+// ticket is a tenant's place in the line.
+type ticket struct {
+	Tenant uuid.UUID `json:"tenant"`
+}
+
+// Kind implements river.JobArgs.
+func (ticket) Kind() string { return "tenant" }
+
+// Run deals out turns until the context ends, and then waits a little for those under way.
+func Run(ctx context.Context, c Config) error {
+	pool, err := pgxpool.New(ctx, c.DatabaseURL)
+	if err != nil {
+		return fmt.Errorf("open the worker's database: %w", err)
+	}
+	defer pool.Close()
+	d := &dealer{pool: pool, work: c.Work, log: c.Logger, id: uuid.NewString(), ending: ctx.Done()}
+	workers := river.NewWorkers()
+	if err := river.AddWorkerSafely(workers, d); err != nil {
+		return err
+	}
+	client, err := river.NewClient(riverpgxv5.New(pool), &river.Config{
+		ID: d.id, Schema: schema, Workers: workers, Logger: slog.New(warnings{c.Logger.Handler()}), JobTimeout: -1, FetchPollInterval: poll, CompletedJobRetentionPeriod: keepDone,
+		Queues: map[string]river.QueueConfig{queue: {MaxWorkers: c.AtOnce}}, ReindexerSchedule: river.NeverSchedule(), SoftStopTimeout: enoughLeave,
+	})
+	if err != nil {
+		return fmt.Errorf("start dealing out turns: %w", err)
+	}
+	if err := d.sign(ctx); err != nil {
+		return err
+	}
+	defer d.signOff()
+	if err := client.Start(ctx); err != nil {
+		return fmt.Errorf("start dealing out turns: %w", err)
+	}
+	d.sweepUntil(ctx)
+	<-client.Stopped()
+	return nil
+}
+
+// warnings is a logger's handler that hears of nothing less.
+type warnings struct{ slog.Handler }
+
+// Enabled implements slog.Handler.
+func (w warnings) Enabled(ctx context.Context, l slog.Level) bool {
+	return l >= slog.LevelWarn && w.Handler.Enabled(ctx, l)
+}
+
+// dealer works tickets.
+type dealer struct {
+	river.WorkerDefaults[ticket]
+	pool *pgxpool.Pool
+	work Work
+	log  *slog.Logger
+	id   string
+
+	ending <-chan struct{} // closed when no turn is to begin any more
+	lease  *pgxpool.Conn   // holds the lock that says that this dealer lives
+}
+
+// Work implements river.Worker: it fails where the database is away alone, so that River never gives a ticket up.
+func (d *dealer) Work(ctx context.Context, job *river.Job[ticket]) error {
+	if second, err := d.second(ctx, job); err != nil || second {
+		return err // River tries again, or it is put away
+	}
+	var worked bool
+	var err error
+	for again := true; again; { // where nobody else waits, the line is not gone through
+		if worked, err = d.work.Turn(ctx, job.Args.Tenant); err != nil || !worked {
+			break
+		}
+		if again, err = d.alone(ctx); err != nil {
+			break
+		}
+	}
+	switch {
+	case err != nil && ctx.Err() == nil:
+		d.log.Error("a turn failed; it is tried again", "tenant", job.Args.Tenant, "error", err)
+		return river.JobSnooze(afterTrouble)
+	case err != nil || worked:
+		return river.JobSnooze(0)
+	}
+	wait, err := d.putAway(ctx, job)
+	if err != nil && ctx.Err() == nil {
+		d.log.Error("a ticket could not be put away; it is tried again", "tenant", job.Args.Tenant, "error", err)
+		return river.JobSnooze(afterTrouble)
+	}
+	if err != nil || wait > 0 {
+		return river.JobSnooze(wait)
+	}
+	return nil
+}
+
+// second reports that the tenant has an earlier ticket, which does for this one.
+func (d *dealer) second(ctx context.Context, job *river.Job[ticket]) (is bool, err error) {
+	err = d.pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM river_job WHERE tenant_id = $1 AND finalized_at IS NULL AND id < $2)`, job.Args.Tenant, job.ID).Scan(&is)
+	return is, err
+}
+
+// alone reports that no other ticket waits for its turn, and that this dealer is not to end.
+func (d *dealer) alone(ctx context.Context) (alone bool, err error) {
+	select {
+	case <-d.ending:
+		return false, nil
+	default:
+	}
+	err = d.pool.QueryRow(ctx, `SELECT NOT EXISTS (SELECT FROM river_job WHERE state = 'available' AND queue = $1 AND scheduled_at <= now())`, queue).Scan(&alone)
+	return alone, err
+}
+
+// putAway completes a ticket if nothing is open for its tenant, or says when to look again. Whoever hands something over shares a lock until that is
+// committed: who has it alone sees all there is.
+func (d *dealer) putAway(ctx context.Context, job *river.Job[ticket]) (wait time.Duration, err error) {
+	err = pgx.BeginFunc(ctx, d.pool, func(tx pgx.Tx) error {
+		var alone bool
+		if err := tx.QueryRow(ctx, `SELECT pg_try_advisory_xact_lock(hashtextextended('konstruct jobs ' || $1::uuid, 0))`, job.Args.Tenant).Scan(&alone); err != nil {
+			return err
+		}
+		if !alone {
+			wait = whileHeld
+			return nil
+		}
+		open, err := d.work.Open(ctx, job.Args.Tenant)
+		if err != nil {
+			return err
+		}
+		if open {
+			wait = whileOpen
+			return nil
+		}
+		_, err = river.JobCompleteTx[*riverpgxv5.Driver](ctx, tx, job)
+		return err
+	})
+	return wait, err
+}
