@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/konstruct/konstruct/audit"
+	"github.com/konstruct/konstruct/embed"
 	"github.com/konstruct/konstruct/kb"
 )
 
@@ -134,7 +135,23 @@ func (a *Agent) Ask(ctx context.Context, q Question) (r Retrieval, err error) {
 	case q.TopK < 1 || q.TopK > kb.MaxHits:
 		return r, fmt.Errorf("konstruct: top-k is %d: it is 1 to %d", q.TopK, kb.MaxHits)
 	}
-	e, err := a.t.k.model()
+	for { // again where another model serves than was thought
+		model := a.t.k.served(a.t.id)
+		r, err = a.ask(ctx, q, model, start)
+		var other *kb.ServingError
+		if !errors.As(err, &other) || other.Model == model {
+			return r, err
+		}
+		if _, err := a.t.k.model(other.Model); err != nil {
+			return r, err // and what is remembered stays, as it may serve again
+		}
+		a.t.k.serves(a.t.id, other.Model)
+	}
+}
+
+// ask is Ask by one model.
+func (a *Agent) ask(ctx context.Context, q Question, model string, start time.Time) (r Retrieval, err error) {
+	e, err := a.t.k.model(model)
 	if err != nil {
 		return r, err
 	}
@@ -143,12 +160,12 @@ func (a *Agent) Ask(ctx context.Context, q Question) (r Retrieval, err error) {
 		return r, err
 	}
 	err = a.t.k.door.Tx(ctx, a.t.id, func(ctx context.Context, tx pgx.Tx) error {
-		if r.Hits, err = kb.Search(ctx, tx, a.t.id, vectors[0], q.TopK, q.Labels...); err != nil {
+		if r.Hits, err = kb.Search(ctx, tx, a.t.id, kb.Query{Vector: vectors[0], Model: model, K: q.TopK, Labels: q.Labels}); err != nil {
 			return err
 		}
 		shown := make([]audit.Shown, len(r.Hits))
 		for i, h := range r.Hits {
-			if h.Recipe != "" && !kb.MadeBy(h.Recipe, e.Name()) {
+			if model == "" && h.Recipe != "" && !kb.MadeBy(h.Recipe, e.Name()) {
 				return fmt.Errorf("konstruct: %s was taken in with another model than %s: take it in again, or ask with its model", h.Filename, e.Name())
 			}
 			shown[i] = audit.Shown{ChunkID: h.ChunkID, Score: h.Score, DocumentID: h.DocumentID, SHA256: h.SHA256}
@@ -273,4 +290,46 @@ func (a *Agent) removeGone(ctx context.Context, folders []string, present map[st
 		}
 	}
 	return nil
+}
+
+// Reembed makes the vectors of another of Config.Models for the tenant's passages, beside those that are there, until none is missing; killed, it goes on where it
+// was. Searches stay as they are until Serve. progress, when not nil, hears how many were made.
+func (a *Agent) Reembed(ctx context.Context, model string, progress func(int)) error {
+	e, err := a.t.k.model(model)
+	if err != nil {
+		return err
+	}
+	m, err := embed.FindModel(a.t.k.parts)
+	if err != nil {
+		return err
+	}
+	tokens, err := embed.LoadTokenizer(m.Tokenizer())
+	if err != nil {
+		return err
+	}
+	return kb.Reembed(ctx, a.t.k.door, a.t.id, e, tokens, progress)
+}
+
+// Serve has the tenant's searches be by another model, from one transaction on, which also writes an event that says so; the empty name is the first
+// model, whose vectors are always there. kb.ErrIncomplete, kb.ErrNoModel say why not.
+func (a *Agent) Serve(ctx context.Context, model string) (event uuid.UUID, err error) {
+	if _, err := a.t.k.model(model); err != nil {
+		return event, err
+	}
+	err = a.t.k.door.Tx(ctx, a.t.id, func(ctx context.Context, tx pgx.Tx) error {
+		before, err := kb.Serve(ctx, tx, a.t.id, model)
+		if err != nil {
+			return err
+		}
+		e, err := audit.ModelChange{AgentID: a.id, Model: model, Before: before}.Event()
+		if err != nil {
+			return err
+		}
+		ids, err := a.t.k.trail.InTx(ctx, tx, a.t.id, e)
+		if err == nil {
+			event = ids[0]
+		}
+		return err
+	})
+	return event, err
 }

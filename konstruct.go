@@ -79,6 +79,8 @@ type Config struct {
 	Parts string
 	// Embedder makes vectors elsewhere; nil is the local model. Open takes it over and closes it.
 	Embedder embed.Embedder
+	// Models are others, by their names, that tenants' knowledge bases may be switched to: see Agent.Reembed. Open takes them over and closes them.
+	Models []embed.Embedder
 	// AllowNetworks are the operator's own networks whose pages may be taken in; without, public addresses alone.
 	AllowNetworks []netip.Prefix
 	// ReadCommand starts a process that reads strangers' files, so that a hostile one ruins nothing else: konstruct's own is
@@ -112,7 +114,9 @@ type Konstruct struct {
 
 	mu       sync.Mutex
 	embedder embed.Embedder
+	models   map[string]embed.Embedder
 	reader   reading.Reader
+	serving  map[uuid.UUID]string // by tenant, as it was last seen; none is the first model
 }
 
 // CheckError says that the database or the role does not hold the promises; Checks has the whole table.
@@ -137,6 +141,10 @@ func Open(ctx context.Context, c Config) (*Konstruct, error) {
 	if c.DatabaseURL == "" {
 		return nil, errors.New("konstruct: Config.DatabaseURL is empty: give the connection URL of role konstruct_app")
 	}
+	others := map[string]embed.Embedder{}
+	for _, m := range c.Models {
+		others[m.Name()] = m
+	}
 	door, err := tenantdb.Open(ctx, c.DatabaseURL)
 	if err != nil {
 		return nil, err
@@ -160,7 +168,8 @@ func Open(ctx context.Context, c Config) (*Konstruct, error) {
 		door.Close()
 		return nil, err
 	}
-	return &Konstruct{door: door, trail: trail, parts: c.Parts, receipts: c.Receipts, embedder: c.Embedder, pages: fetch.New(c.AllowNetworks...), readWith: c.ReadCommand, logger: c.Logger}, nil
+	return &Konstruct{door: door, trail: trail, parts: c.Parts, receipts: c.Receipts, embedder: c.Embedder, pages: fetch.New(c.AllowNetworks...), readWith: c.ReadCommand, logger: c.Logger,
+		models: others, serving: map[uuid.UUID]string{}}, nil
 }
 
 func check(ctx context.Context, door *tenantdb.Door) error {
@@ -198,13 +207,24 @@ func (k *Konstruct) Close() error {
 		err = errors.Join(err, k.embedder.Close())
 		k.embedder = nil
 	}
+	for _, m := range k.models {
+		err = errors.Join(err, m.Close())
+	}
+	clear(k.models)
 	return err
 }
 
-// model loads the local model when it is first needed.
-func (k *Konstruct) model() (embed.Embedder, error) {
+// model is a model by its name. The first, whose name is empty, is loaded when it is first needed.
+func (k *Konstruct) model(name string) (embed.Embedder, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if name != "" {
+		m := k.models[name]
+		if m == nil {
+			return nil, fmt.Errorf("konstruct: this tenant is served by the model %q, which is not configured here (Config.Models, KONSTRUCT_EMBED_ALSO)", name)
+		}
+		return m, nil
+	}
 	if k.embedder == nil {
 		m, err := embed.FindModel(k.parts)
 		if err != nil {
@@ -261,6 +281,25 @@ func (k *Konstruct) Work(ctx context.Context, workerURL string) error {
 		return err
 	}
 	return turns.Run(ctx, turns.Config{DatabaseURL: workerURL, AtOnce: readers(), Work: in, Logger: k.logger})
+}
+
+// maxServing is how many tenants' models are remembered.
+const maxServing = 100_000
+
+// served is the name of the model that a tenant was last seen to be searched by, and serves notes it.
+func (k *Konstruct) served(tenant uuid.UUID) string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.serving[tenant]
+}
+
+func (k *Konstruct) serves(tenant uuid.UUID, model string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if len(k.serving) >= maxServing {
+		clear(k.serving)
+	}
+	k.serving[tenant] = model
 }
 
 // Tenant is one tenant's part of the database; nothing done through it sees another's.
@@ -374,6 +413,16 @@ func (t *Tenant) RetryJobs(ctx context.Context, ids ...uuid.UUID) (int, error) {
 // ForgetJobs is described at CancelJobs.
 func (t *Tenant) ForgetJobs(ctx context.Context, ids ...uuid.UUID) (int, error) {
 	return kb.Forget(ctx, t.k.door, t.id, ids...)
+}
+
+// Models lists the models whose vectors the knowledge base has beside those of the first.
+func (t *Tenant) Models(ctx context.Context) ([]kb.Model, error) {
+	return kb.Models(ctx, t.k.door, t.id)
+}
+
+// DropModel deletes the vectors of a model that does not serve.
+func (t *Tenant) DropModel(ctx context.Context, model string) error {
+	return kb.DropModel(ctx, t.k.door, t.id, model)
 }
 
 // Versions returns what a document was before it was replaced, the newest first.

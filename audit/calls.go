@@ -186,6 +186,23 @@ func (c Removal) Event() (Event, error) {
 	return event(Event{ID: c.ID, AgentID: c.AgentID, UserID: c.UserID, Action: ActionRemoval, Input: c.Filename, At: c.At}, m, c.Extra)
 }
 
+// ModelChange says by which model a tenant's searches are from now on; an empty name is the first model.
+type ModelChange struct {
+	ID      uuid.UUID
+	AgentID uuid.UUID
+	UserID  string
+	At      time.Time
+
+	Model, Before string
+	Extra         Metadata
+}
+
+// Event is the change as it is logged.
+func (c ModelChange) Event() (Event, error) {
+	m := Metadata{"konstruct.model": c.Model, "konstruct.model.before": c.Before}
+	return event(Event{ID: c.ID, AgentID: c.AgentID, UserID: c.UserID, Action: ActionModel, At: c.At}, m, c.Extra)
+}
+
 func (m Metadata) set(key, value string) {
 	if value != "" {
 		m[key] = value

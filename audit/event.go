@@ -20,6 +20,7 @@ const (
 	ActionEscalation = "escalation"
 	ActionRetrieval  = "retrieval"
 	ActionRemoval    = "document_removed"
+	ActionModel      = "search_model_changed"
 )
 
 // Limits on what one event may hold.

@@ -154,16 +154,26 @@ func named(text string) string {
 
 func (s *splitter) enter() {
 	s.units, s.tokens, s.fresh = nil, 0, false
-	names := s.headings()
-	for len(names) > 0 {
-		s.prefix = strings.Join(names, " > ") + "\n"
-		if n := s.count(s.prefix); n <= maxHeading {
-			s.budget = MaxTokens - 2 - n
-			return
+	var n int
+	s.prefix, n = prefix(s.t, s.headings())
+	s.budget = MaxTokens - 2 - n
+}
+
+// prefix is the heading path as the model reads it, and its tokens.
+func prefix(t *embed.Tokenizer, headings []string) (string, int) {
+	for ; len(headings) > 0; headings = headings[1:] {
+		p := strings.Join(headings, " > ") + "\n"
+		if n := len(t.Encode(p)); n <= maxHeading {
+			return p, n
 		}
-		names = names[1:]
 	}
-	s.prefix, s.budget = "", MaxTokens-2
+	return "", 0
+}
+
+// Embed is what a model reads of a chunk that is stored: Chunk.Embed again.
+func Embed(t *embed.Tokenizer, headings []string, content string) string {
+	p, _ := prefix(t, headings)
+	return p + content
 }
 
 func (s *splitter) headings() []string {

@@ -4,7 +4,7 @@ package embed
 
 import "context"
 
-// Dimensions is the length of every vector: the schema's embedding column holds vector(384).
+// Dimensions is the length of the first model's vectors: the schema's embedding column holds vector(384).
 const Dimensions = 384
 
 // MaxTokens is how many tokens all-MiniLM-L6-v2 reads of a text, the two that stand around it
@@ -15,6 +15,8 @@ const MaxTokens = 256
 type Embedder interface {
 	// Embed returns one vector a text. It stops between batches when ctx ends.
 	Embed(ctx context.Context, texts []string) ([][]float32, error)
+	// Dimensions is the length of its vectors.
+	Dimensions() int
 	// Name is the model's name: vectors of one name can be compared, of two names not.
 	Name() string
 	// Close frees what the model holds.

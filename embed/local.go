@@ -62,6 +62,9 @@ func OpenPure(m Model) (*Local, error) {
 // Name implements Embedder.
 func (l *Local) Name() string { return ModelName }
 
+// Dimensions implements Embedder.
+func (l *Local) Dimensions() int { return Dimensions }
+
 // Runtime says what runs the model.
 func (l *Local) Runtime() string { return l.net.name() }
 

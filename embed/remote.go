@@ -22,6 +22,8 @@ type Remote struct {
 	Key     string // sent as a bearer token; empty for none
 	Model   string // for example text-embedding-3-small
 	Client  *http.Client
+	// Length is how many dimensions are asked for; 384 when zero.
+	Length int
 	// Attempts is how often one request is tried, 5 when zero; between tries it waits as Retry-After
 	// says, or 0.5 s doubling, at most a minute.
 	Attempts int
@@ -37,6 +39,14 @@ const (
 
 // Name implements Embedder.
 func (r *Remote) Name() string { return r.Model }
+
+// Dimensions implements Embedder.
+func (r *Remote) Dimensions() int {
+	if r.Length > 0 {
+		return r.Length
+	}
+	return Dimensions
+}
 
 // Close implements Embedder.
 func (r *Remote) Close() error { return nil }
@@ -64,7 +74,7 @@ func (e *retryable) Error() string { return e.err.Error() }
 func (e *retryable) Unwrap() error { return e.err }
 
 func (r *Remote) batch(ctx context.Context, texts []string) ([][]float32, error) {
-	body, err := json.Marshal(map[string]any{"model": r.Model, "input": texts, "dimensions": Dimensions, "encoding_format": "float"})
+	body, err := json.Marshal(map[string]any{"model": r.Model, "input": texts, "dimensions": r.Dimensions(), "encoding_format": "float"})
 	if err != nil {
 		return nil, err
 	}
@@ -155,9 +165,9 @@ func (r *Remote) decode(raw []byte, n int) ([][]float32, error) {
 		if d.Index < 0 || d.Index >= n || out[d.Index] != nil {
 			return nil, fmt.Errorf("the answer has a vector for text %d of %d, or two", d.Index, n)
 		}
-		if len(d.Embedding) != Dimensions {
-			return nil, fmt.Errorf("model %s gives vectors of %d dimensions and the knowledge base holds %d: choose a model that has %d or can be asked for them",
-				r.Model, len(d.Embedding), Dimensions, Dimensions)
+		if len(d.Embedding) != r.Dimensions() {
+			return nil, fmt.Errorf("model %s gives vectors of %d dimensions, and %d are wanted: choose a model that has so many or can be asked for them",
+				r.Model, len(d.Embedding), r.Dimensions())
 		}
 		for _, x := range d.Embedding {
 			if math.IsInf(float64(x), 0) {

@@ -132,6 +132,9 @@ func Remove(ctx context.Context, tx pgx.Tx, tenant, id uuid.UUID) (d Document, e
 	if err == nil {
 		_, err = tx.Exec(ctx, `DELETE FROM kb_documents WHERE tenant_id = $1 AND id = $2`, tenant, id)
 	}
+	if err == nil { // what is remembered of taking it in
+		_, err = tx.Exec(ctx, `DELETE FROM kb_jobs WHERE tenant_id = $1 AND source = $2 AND state IN ('done', 'failed', 'cancelled')`, tenant, d.Source)
+	}
 	if err != nil {
 		return d, fmt.Errorf("kb: remove %s: %w", id, err)
 	}

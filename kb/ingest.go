@@ -20,8 +20,9 @@ import (
 
 // Ingester takes files in. It is safe for concurrent use, but for Progress.
 type Ingester struct {
-	Door     *tenantdb.Door
-	Embedder func() (embed.Embedder, error) // asked by each call
+	Door *tenantdb.Door
+	// Embedder is a model by its name, the first where that is empty; it is asked by each call.
+	Embedder func(model string) (embed.Embedder, error)
 	Reader   reading.Reader
 	// Readers is how many files are read at once; one when zero.
 	Readers int
@@ -113,7 +114,7 @@ func (in *Ingester) unpacking(ctx context.Context, tenant uuid.UUID, take func(f
 
 // recipe is how chunks are made now.
 func (in *Ingester) recipe() (string, error) {
-	e, err := in.Embedder()
+	e, err := in.Embedder("")
 	if err != nil {
 		return "", err
 	}
@@ -152,7 +153,7 @@ func (in *Ingester) run(ctx context.Context, tenant uuid.UUID, feed func(context
 		for j := range begun {
 			<-j.read
 			if j.stop == nil && j.open() {
-				j.stop = in.embed(ctx, j)
+				j.stop = in.embed(ctx, tenant, j)
 			}
 			if j.stop != nil {
 				cancel(&failure{j, j.stop})
@@ -239,26 +240,28 @@ func (j *job) within(ctx context.Context) context.Context {
 // embedAtOnce is how many chunks are embedded between two words of progress.
 const embedAtOnce = 64
 
-// embed makes a file's vectors. The error is one that stops everything.
-func (in *Ingester) embed(ctx context.Context, j *job) error {
-	e, err := in.Embedder()
-	if err != nil {
+// embed makes a file's vectors, of the first model and of the one that serves. The error is one that stops everything.
+func (in *Ingester) embed(ctx context.Context, tenant uuid.UUID, j *job) (err error) {
+	if j.serving, err = Serving(ctx, in.Door, tenant); err != nil {
 		return err
 	}
-	j.vectors = make([][]float32, 0, len(j.Reading.Chunks))
+	j.vectors, j.more = nil, nil
 	for some := range slices.Chunk(j.Reading.Chunks, embedAtOnce) {
 		if j.Err = context.Cause(j.within(ctx)); j.Err != nil { // it was cancelled
 			return context.Cause(ctx)
 		}
 		texts := make([]string, len(some))
 		for i := range some {
-			texts[i], some[i].Embed = some[i].Embed, ""
+			texts[i] = some[i].Embed
 		}
-		v, err := e.Embed(ctx, texts)
-		if err != nil {
+		if j.vectors, err = in.append(ctx, j.vectors, "", texts); err != nil {
 			return fmt.Errorf("kb: embed %s: %w", j.Path, err)
 		}
-		j.vectors = append(j.vectors, v...)
+		if j.serving != "" {
+			if j.more, err = in.append(ctx, j.more, j.serving, texts); err != nil {
+				return fmt.Errorf("kb: embed %s: %w", j.Path, err)
+			}
+		}
 		if j.claim != nil {
 			j.claim.progress(len(j.vectors), len(j.Reading.Chunks))
 		}
@@ -269,11 +272,29 @@ func (in *Ingester) embed(ctx context.Context, j *job) error {
 	return nil
 }
 
+// append appends a model's vectors of texts.
+func (in *Ingester) append(ctx context.Context, to [][]float32, model string, texts []string) ([][]float32, error) {
+	e, err := in.Embedder(model)
+	if err != nil {
+		return nil, err
+	}
+	v, err := e.Embed(ctx, texts)
+	if err != nil {
+		return nil, err
+	}
+	return append(to, v...), nil
+}
+
 // keep stores a file. The error is one that stops everything; what the database says of this file's own
 // data is the file's.
 func (in *Ingester) keep(ctx context.Context, tenant uuid.UUID, j *job) error {
 	var err error
 	j.DocumentID, j.Outcome, err = in.store(ctx, tenant, j)
+	for errors.Is(err, errSwitched) {
+		if err = in.embed(ctx, tenant, j); err == nil {
+			j.DocumentID, j.Outcome, err = in.store(ctx, tenant, j)
+		}
+	}
 	j.content, j.stored = content{}, err == nil
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) && (pg.Code[:2] == "22" || pg.Code[:2] == "54") || errors.Is(err, errTaken) || errors.Is(err, ErrVector) {

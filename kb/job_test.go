@@ -221,10 +221,10 @@ func TestWhatMayPassIsTriedAgain(t *testing.T) {
 	var mu sync.Mutex
 	broken := true
 	model := b.in.Embedder
-	b.in.Embedder = func() (embed.Embedder, error) {
+	b.in.Embedder = func(name string) (embed.Embedder, error) {
 		mu.Lock()
 		defer mu.Unlock()
-		m, err := model()
+		m, err := model(name)
 		if broken {
 			return failing{m}, err
 		}

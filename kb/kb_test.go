@@ -46,7 +46,7 @@ func newBaseOn(t *testing.T, d *testkit.DB) *base {
 	b := &base{door: testkit.DoorOf(t, d), model: testkit.Model(t)}
 	r := reading.NewLocal(b.model.Tokenizer(), reading.Usual)
 	t.Cleanup(func() { r.Close() })
-	b.in = &kb.Ingester{Door: b.door, Embedder: func() (embed.Embedder, error) { return b.model, nil }, Reader: r, Readers: 2}
+	b.in = &kb.Ingester{Door: b.door, Embedder: func(string) (embed.Embedder, error) { return b.model, nil }, Reader: r, Readers: 2}
 	return b
 }
 
@@ -68,7 +68,7 @@ func (b *base) search(t *testing.T, tenant uuid.UUID, q string, k int) []kb.Hit 
 	}
 	var hits []kb.Hit
 	if err := b.door.Tx(t.Context(), tenant, func(ctx context.Context, tx pgx.Tx) error {
-		hits, err = kb.Search(ctx, tx, tenant, v[0], k)
+		hits, err = kb.Search(ctx, tx, tenant, kb.Query{Vector: v[0], K: k})
 		return err
 	}); err != nil {
 		t.Fatal(err)
@@ -172,7 +172,7 @@ func TestReadersSeeTheOldOrTheNew(t *testing.T) {
 				default:
 				}
 				err := b.door.Tx(context.Background(), tenantA, func(ctx context.Context, tx pgx.Tx) error {
-					hits, err := kb.Search(ctx, tx, tenantA, v[0], 100)
+					hits, err := kb.Search(ctx, tx, tenantA, kb.Query{Vector: v[0], K: 100})
 					seen := map[string]int{}
 					for _, h := range hits {
 						seen[strings.Fields(h.Content)[1]]++
@@ -243,7 +243,7 @@ func TestAnotherTenantSeesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := b.door.Tx(t.Context(), tenantB, func(ctx context.Context, tx pgx.Tx) error {
-		hits, err := kb.Search(ctx, tx, tenantA, v[0], 9)
+		hits, err := kb.Search(ctx, tx, tenantA, kb.Query{Vector: v[0], K: 9})
 		if len(hits) != 0 {
 			t.Errorf("a forged tenant found %+v", hits)
 		}
@@ -350,7 +350,7 @@ func TestAModelThatFailsStopsEverything(t *testing.T) {
 	b, dir := newBase(t), t.TempDir()
 	write(t, filepath.Join(dir, "a.md"), pumps)
 	broken := errors.New("the model fell over")
-	b.in.Embedder = func() (embed.Embedder, error) { return nil, broken }
+	b.in.Embedder = func(string) (embed.Embedder, error) { return nil, broken }
 	if err := b.in.Files(t.Context(), tenantA, agent, []string{dir}, kb.Given{}, func(kb.Result) {}); !errors.Is(err, broken) {
 		t.Errorf("error %v", err)
 	}

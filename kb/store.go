@@ -47,6 +47,8 @@ type content struct {
 	etag                   string
 	recipe                 string
 	vectors                [][]float32
+	serving                string      // the model that serves beside the first
+	more                   [][]float32 // its vectors
 }
 
 // known reports whether the tenant has this source with this content, made by this recipe. What is newly given is set, then.
@@ -68,13 +70,23 @@ func (c *content) known(ctx context.Context, door *tenantdb.Door, tenant uuid.UU
 // store writes the document in one transaction, and ends the job that it is: readers see what was there before, or all of this.
 func (in *Ingester) store(ctx context.Context, tenant uuid.UUID, j *job) (id uuid.UUID, done Outcome, err error) {
 	c := &j.content
-	if err := CheckVectors(c.vectors); err != nil {
+	if err := CheckVectors(c.vectors, embed.Dimensions); err != nil {
 		return id, "", err
 	}
 	err = in.Door.Tx(ctx, tenant, func(ctx context.Context, tx pgx.Tx) error {
 		// Two that take in the same source at once take turns.
 		if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock(hashtextextended($1, 0))`, tenant.String()+c.source); err != nil {
 			return err
+		}
+		var serving string
+		if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock_shared`+modelLock, tenant); err != nil {
+			return err
+		}
+		if err := tx.QueryRow(ctx, servingSQL, tenant).Scan(&serving); err != nil {
+			return err
+		}
+		if serving != c.serving {
+			return errSwitched
 		}
 		var sha []byte
 		var recipe string
@@ -152,11 +164,13 @@ func (c *content) queue(b *pgx.Batch, tenant, document uuid.UUID, from, n int) e
 	passages.WriteString(`INSERT INTO kb_passages (tenant_id, chunk_id, headings, page, start_byte, end_byte) VALUES `)
 	tenantdb.Values(&passages, n, "uuid", "uuid", "text[]=ARRAY[]::text[]", "int", "int", "int")
 	var chunkArgs, passageArgs []any
+	ids := make([]uuid.UUID, 0, n)
 	for i := from; i < from+n; i++ {
 		id, err := uuid.NewV7()
 		if err != nil {
 			return err
 		}
+		ids = append(ids, id)
 		k := &c.Reading.Chunks[i]
 		var page *int
 		if k.Page > 0 {
@@ -167,6 +181,9 @@ func (c *content) queue(b *pgx.Batch, tenant, document uuid.UUID, from, n int) e
 	}
 	b.Queue(chunks.String(), chunkArgs...)
 	b.Queue(passages.String(), passageArgs...)
+	if c.serving != "" {
+		queueVectors(b, tenant, c.serving, ids, c.more[from:from+n])
+	}
 	return nil
 }
 
@@ -177,9 +194,9 @@ func MadeBy(recipe, model string) bool { return strings.HasSuffix(recipe, " "+mo
 var ErrVector = errors.New("not a vector that can be searched")
 
 // CheckVectors names the first vector that has NaN, infinity, no length or wrong dimensions.
-func CheckVectors(vectors [][]float32) error {
+func CheckVectors(vectors [][]float32, dimensions int) error {
 	for i, v := range vectors {
-		if err := checkVector(v, embed.Dimensions); err != nil {
+		if err := checkVector(v, dimensions); err != nil {
 			return fmt.Errorf("vector %d: %w", i, err)
 		}
 	}

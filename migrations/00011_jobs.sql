@@ -81,6 +81,7 @@ COMMENT ON COLUMN public.kb_jobs.labels IS 'as those of kb_sources; where it is 
 COMMENT ON COLUMN public.kb_jobs.due IS 'of one that waits: not before; of one that runs: when somebody else may take it over';
 COMMENT ON COLUMN public.kb_jobs.leaf IS 'a page that a list named, and no list itself';
 CREATE INDEX ix_kb_jobs_state ON public.kb_jobs (tenant_id, state, due, id);
+CREATE INDEX ix_kb_jobs_source ON public.kb_jobs (tenant_id, source);
 ALTER TABLE public.kb_jobs SET (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000, fillfactor = 80);
 
 CREATE TABLE public.kb_uploads (

@@ -42,6 +42,8 @@ func seeded(t *testing.T) (*testkit.DB, *pgx.Conn, []string) {
 				`INSERT INTO kb_sources (tenant_id, document_id, source, bytes, content_sha256, recipe) VALUES ('` + tenant + `', '` + ids[0] + `', 'file:///x', 1, sha256('x'), 'r')`,
 				`INSERT INTO kb_chunks (tenant_id, id, document_id, content, embedding) VALUES ('` + tenant + `', '` + ids[1] + `', '` + ids[0] + `', '` + secret + `', ` + vector + `)`,
 				`INSERT INTO kb_passages (tenant_id, chunk_id, start_byte, end_byte) VALUES ('` + tenant + `', '` + ids[1] + `', 0, 1)`,
+				`INSERT INTO kb_models (tenant_id, model, dimensions) VALUES ('` + tenant + `', '` + secret + `', 2)`,
+				`INSERT INTO kb_vectors (tenant_id, chunk_id, model, embedding) VALUES ('` + tenant + `', '` + ids[1] + `', '` + secret + `', '[1,2]')`,
 				`INSERT INTO kb_texts (tenant_id, document_id, content) VALUES ('` + tenant + `', '` + ids[0] + `', '` + secret + `')`,
 				`INSERT INTO kb_versions (tenant_id, document_id, version, agent_id, bytes, content_sha256, recipe, ingested_at) VALUES ('` + tenant + `', '` + ids[0] + `', 1, gen_random_uuid(), 1, '', '', now())`,
 				`INSERT INTO kb_jobs (tenant_id, id, agent_id, source, filename) VALUES ('` + tenant + `', '` + ids[0] + `', gen_random_uuid(), '` + secret + `', '')`, // whose trigger writes a ticket
@@ -177,6 +179,8 @@ func TestEveryWriteAcrossTenantsIsRefused(t *testing.T) {
 		{"an upload for another's job", `INSERT INTO kb_uploads (tenant_id, job_id, content) VALUES ('` + tenantA + `', '` + docB + `', '')`, fk},
 		{"a text of another's document", `INSERT INTO kb_texts (tenant_id, document_id, content) VALUES ('` + tenantA + `', '` + docB + `', '')`, fk},
 		{"a version of another's document", `INSERT INTO kb_versions (tenant_id, document_id, version, agent_id, bytes, content_sha256, recipe, ingested_at) VALUES ('` + tenantA + `', '` + docB + `', 1, gen_random_uuid(), 1, '', '', now())`, fk},
+		{"forged model", `INSERT INTO kb_models (tenant_id, model, dimensions) VALUES ('` + tenantB + `', 'x', 2)`, rls},
+		{"a vector of another's chunk", `INSERT INTO kb_vectors (tenant_id, chunk_id, model, embedding) VALUES ('` + tenantA + `', '` + chunkB + `', '` + secret + `', '[1,2]')`, fk},
 		{"a ticket of one's own", `INSERT INTO river_job (kind, args) VALUES ('tenant', '{"tenant": "` + tenantA + `"}')`, denied},
 		{"whose turn it is", `SELECT * FROM river_job`, denied},
 		{"who deals", `SELECT * FROM river_leader`, denied},

@@ -10,7 +10,8 @@ expected (relname, privileges) AS (VALUES
   ('kb_documents', 'DELETE,INSERT,SELECT,UPDATE'), ('kb_chunks', 'DELETE,INSERT,SELECT,UPDATE'),
   ('kb_sources', 'DELETE,INSERT,SELECT,UPDATE'), ('kb_passages', 'DELETE,INSERT,SELECT,UPDATE'),
   ('kb_versions', 'DELETE,INSERT,SELECT,UPDATE'), ('kb_texts', 'DELETE,INSERT,SELECT,UPDATE'), ('kb_jobs', 'DELETE,INSERT,SELECT,UPDATE'),
-  ('kb_uploads', 'DELETE,INSERT,SELECT,UPDATE'), ('river_job', '')),
+  ('kb_uploads', 'DELETE,INSERT,SELECT,UPDATE'), ('river_job', ''),
+  ('kb_models', 'DELETE,INSERT,SELECT,UPDATE'), ('kb_vectors', 'DELETE,INSERT,SELECT,UPDATE')),
 me AS (SELECT * FROM pg_roles WHERE rolname = current_user)
 SELECT check_name, coalesce(found, 'missing'), wanted, fix FROM (
   SELECT 1, 'role is not superuser', rolsuper::text, 'false', 'connect as konstruct_app' FROM me

@@ -40,6 +40,7 @@ type settings struct {
 	Listen                string `help:"Address the service listens on (not there yet)." env:"KONSTRUCT_LISTEN" default:"127.0.0.1:8080" placeholder:"ADDR"`
 	EmbedURL              string `help:"Base URL of an OpenAI-compatible embeddings endpoint; empty is the local model." env:"KONSTRUCT_EMBED_URL" placeholder:"URL"`
 	EmbedKey              string `help:"Its key." env:"KONSTRUCT_EMBED_KEY" placeholder:"KEY"`
+	EmbedAlso             string `help:"Further endpoints that tenants may be switched to (kb reembed): MODEL DIMENSIONS URL, separated by commas; the key is the same." env:"KONSTRUCT_EMBED_ALSO" placeholder:"MODELS"`
 	AllowNetworks         string `help:"Networks of yours whose pages may be taken in, as 10.1.0.0/16,fd00::/8; without, public addresses alone." env:"KONSTRUCT_ALLOW_NETWORKS" placeholder:"NETWORKS"`
 	EmbedModel            string `help:"Its model, of 384 dimensions." env:"KONSTRUCT_EMBED_MODEL" placeholder:"MODEL"`
 }

@@ -129,6 +129,9 @@ func (a *app) connect(ctx context.Context, u urls, c konstruct.Config) (k *konst
 	if c.Receipts, err = a.keys().Read(); err != nil && !errors.Is(err, notary.ErrNoKey) {
 		return nil, err
 	}
+	if c.Models, err = a.models(); err != nil {
+		return nil, err
+	}
 	if c.ReadCommand, err = a.readCommand(); err != nil {
 		return nil, err
 	}

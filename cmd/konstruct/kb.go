@@ -14,13 +14,15 @@ import (
 )
 
 type kbCmd struct {
-	Ingest kbIngestCmd `cmd:"" help:"Take in files, folders, archives, buckets, pages and sites: Office, OpenDocument, PDF, e-books, mail, HTML, Markdown, tables, data, programs."`
-	Work   kbWorkCmd   `cmd:"" help:"Take in what was handed over with ingest --later, of all tenants in turns."`
-	Jobs   kbJobsCmd   `cmd:"" help:"What was handed over with ingest --later, and what became of it."`
-	Search kbSearchCmd `cmd:"" help:"Find the passages nearest to a question; the search is audited."`
-	List   kbListCmd   `cmd:"" help:"List the documents."`
-	Show   kbShowCmd   `cmd:"" help:"Show a document and its passages."`
-	Rm     kbRmCmd     `cmd:"" help:"Remove documents."`
+	Ingest  kbIngestCmd  `cmd:"" help:"Take in files, folders, archives, buckets, pages and sites: Office, OpenDocument, PDF, e-books, mail, HTML, Markdown, tables, data, programs."`
+	Work    kbWorkCmd    `cmd:"" help:"Take in what was handed over with ingest --later, of all tenants in turns."`
+	Jobs    kbJobsCmd    `cmd:"" help:"What was handed over with ingest --later, and what became of it."`
+	Reembed kbReembedCmd `cmd:"" help:"Embed the passages with another model, beside the first, and search by it; or go back."`
+	Models  kbModelsCmd  `cmd:"" help:"The models whose vectors there are beside the first's."`
+	Search  kbSearchCmd  `cmd:"" help:"Find the passages nearest to a question; the search is audited."`
+	List    kbListCmd    `cmd:"" help:"List the documents."`
+	Show    kbShowCmd    `cmd:"" help:"Show a document and its passages."`
+	Rm      kbRmCmd      `cmd:"" help:"Remove documents."`
 }
 
 // agentFlag names the agent that acts; a person at the command line is one of the tenant's own.

@@ -109,7 +109,7 @@ func (b *Bench) searchTenant(ctx context.Context, door *tenantdb.Door, tenant uu
 	ours, err := b.measure(ctx, fmt.Sprintf("exact, tenant of %d chunks", n), "searches", 1, 1, func(int) error {
 		return door.Tx(ctx, tenant, func(ctx context.Context, tx pgx.Tx) error {
 			q := next()
-			found, err := kb.Search(ctx, tx, tenant, questions[q], k)
+			found, err := kb.Search(ctx, tx, tenant, kb.Query{Vector: questions[q], K: k})
 			exact[q] = map[uuid.UUID]bool{}
 			for _, h := range found {
 				exact[q][h.ChunkID] = true
