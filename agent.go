@@ -198,6 +198,15 @@ func (a *Agent) Ingest(ctx context.Context, paths []string, given Given, report 
 	return in.Files(ctx, a.t.id, a.id, paths, given, report)
 }
 
+// Put stores a document whose passages and vectors the caller has made, with the first model.
+func (a *Agent) Put(ctx context.Context, m kb.Made) (uuid.UUID, kb.Outcome, error) {
+	in, err := a.t.k.ingester(nil)
+	if err != nil {
+		return uuid.Nil, "", err
+	}
+	return in.Put(ctx, a.t.id, a.id, m)
+}
+
 // Enqueue hands documents over to be taken in later, all or none, and returns their jobs' ids: Konstruct.Work takes them in, here or elsewhere.
 func (a *Agent) Enqueue(ctx context.Context, uploads ...Upload) (ids []uuid.UUID, err error) {
 	err = a.t.k.door.Tx(ctx, a.t.id, func(ctx context.Context, tx pgx.Tx) error {

@@ -68,7 +68,7 @@ func TestHTMLKeepsStructure(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := &extract.Document{Title: "The manual", ContentType: "text/html", Blocks: []extract.Block{
+	want := &extract.Document{Title: "The manual", ContentType: "text/html", Text: raw, Blocks: []extract.Block{
 		{Kind: extract.Heading, Level: 1, Text: "Vacuum"},
 		{Text: "Dead rows are removed & space is reused."},
 		{Kind: extract.Item, Text: "First item"}, {Kind: extract.Item, Text: "Second item"},
@@ -93,7 +93,7 @@ func TestMarkdownKeepsStructure(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := &extract.Document{Title: "Title here", ContentType: "text/markdown", Blocks: []extract.Block{
+	want := &extract.Document{Title: "Title here", ContentType: "text/markdown", Text: raw, Blocks: []extract.Block{
 		{Kind: extract.Heading, Level: 1, Text: "Title here"},
 		{Text: "A paragraph with code and a link."},
 		{Kind: extract.Heading, Level: 2, Text: "Setext"},

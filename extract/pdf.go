@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/klippa-app/go-pdfium"
 	pdfium_errors "github.com/klippa-app/go-pdfium/errors"
@@ -55,7 +57,7 @@ func (p *pdfReader) close() error {
 	return err
 }
 
-// read takes the text of each page; what stands between empty lines is a paragraph.
+// read takes the text of each page: headings, paragraphs, lists, tables and programs, told by how they are set.
 func (p *pdfReader) read(ctx context.Context, raw []byte) (d *Document, err error) {
 	pool, err := p.start()
 	if err != nil {
@@ -96,8 +98,7 @@ func readPages(ctx context.Context, worker pdfium.Pdfium, raw []byte) (*Document
 	if count.PageCount > MaxPages {
 		return nil, fmt.Errorf("%w: %d pages, the limit is %d", ErrTooLarge, count.PageCount, MaxPages)
 	}
-	d, base := &Document{}, 0
-	var all strings.Builder
+	d := &Document{}
 	if meta, err := worker.GetMetaData(&requests.GetMetaData{Document: doc.Document, Tags: &[]string{"Title", "Author", "CreationDate", "ModDate"}}); err == nil {
 		for _, tag := range meta.Tags {
 			value := clean(tag.Value)
@@ -113,35 +114,92 @@ func readPages(ctx context.Context, worker pdfium.Pdfium, raw []byte) (*Document
 			}
 		}
 	}
-	for i := range count.PageCount {
+	pages := make([][][]row, count.PageCount)
+	chars, scanned := 0, 0
+	for i := range pages {
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		page, err := worker.GetPageText(&requests.GetPageText{Page: requests.Page{ByIndex: &requests.PageByIndex{Document: doc.Document, Index: i}}})
+		page, n, err := readPage(worker, requests.Page{ByIndex: &requests.PageByIndex{Document: doc.Document, Index: i}})
+		if err == nil && n == 0 {
+			if scanned++; scanned <= maxScanned {
+				page, err = recognize(ctx, worker, doc.Document, i)
+			}
+		}
 		if err != nil {
 			return nil, fmt.Errorf("read page %d of the PDF: %w", i+1, err)
 		}
-		text := cleanPage(page.Text)
-		all.WriteString(text)
-		if base += len(text); base > MaxText {
-			return nil, fmt.Errorf("%w: more than %d bytes of text by page %d", ErrTooLarge, MaxText, i+1)
+		if chars += n; chars > MaxText {
+			return nil, fmtTooMuch(i + 1)
 		}
-		if err := paragraphs(d, []byte(text), base-len(text), i+1); err != nil {
-			return nil, err
+		pages[i] = page
+	}
+	l := &layout{d: d}
+	l.measure(pages)
+	for i, page := range pages {
+		for _, column := range unnumbered(page) {
+			if err := l.column(column, i+1); err != nil {
+				return nil, err
+			}
 		}
 	}
-	d.Text = all.String()
+	if d.Text = l.text.String(); scanned > maxScanned {
+		return nil, fmt.Errorf("%w: %d of its pages are scanned, the limit is %d: have its text recognized first, for example with ocrmypdf", ErrTooLarge, scanned, maxScanned)
+	}
+	if len(d.Blocks) == 0 && scanned > 0 {
+		return nil, fmt.Errorf("%w: its pages are scanned; where tesseract is installed, their text is recognized", ErrNoText)
+	}
+	if d.Title == "" && len(d.Blocks) > 0 && d.Blocks[0].Kind == Heading && d.Blocks[0].Level == 1 {
+		d.Title = d.Blocks[0].Text
+	}
 	return d, nil
 }
 
-// cleanPage joins words that a line's end broke (PDFium marks them with U+FFFE or U+0002) and drops what
-// is no text.
-func cleanPage(s string) string {
-	for _, mark := range []string{"\uFFFE", "\x02"} {
-		s = strings.ReplaceAll(s, mark+"\r\n", "")
-		s = strings.ReplaceAll(s, mark, "")
+// fmtTooMuch says that a document has too much text.
+func fmtTooMuch(page int) error {
+	return fmt.Errorf("%w: more than %d bytes of text by page %d", ErrTooLarge, MaxText, page)
+}
+
+// readPage reads a page's text as people do, and says how many characters it has.
+func readPage(worker pdfium.Pdfium, page requests.Page) (columnsRead [][]row, n int, err error) {
+	structured, err := worker.GetPageTextStructured(&requests.GetPageTextStructured{Page: page, Mode: requests.GetPageTextStructuredModeChars})
+	if err != nil {
+		return nil, 0, err
 	}
-	return strings.ToValidUTF8(strings.ReplaceAll(s, "\x00", ""), "")
+	text, err := worker.FPDFText_LoadPage(&requests.FPDFText_LoadPage{Page: page})
+	if err != nil {
+		return nil, 0, err
+	}
+	defer worker.FPDFText_ClosePage(&requests.FPDFText_ClosePage{TextPage: text.TextPage})
+	glyphs := make([]glyph, len(structured.Chars))
+	for i, c := range structured.Chars {
+		glyphs[i] = glyph{' ', c.PointPosition.Left, c.PointPosition.Right, c.PointPosition.Top, c.PointPosition.Bottom}
+		for _, r := range c.Text {
+			if r != 0 && r != utf8.RuneError {
+				glyphs[i].r = r
+			}
+		}
+	}
+	all := segments(glyphs, func(i int) (s style) {
+		if size, err := worker.FPDFText_GetFontSize(&requests.FPDFText_GetFontSize{TextPage: text.TextPage, Index: i}); err == nil {
+			s.size = size.FontSize
+		}
+		if m, err := worker.FPDFText_GetMatrix(&requests.FPDFText_GetMatrix{TextPage: text.TextPage, Index: i}); err == nil {
+			s.size *= math.Hypot(float64(m.Matrix.C), float64(m.Matrix.D))
+		}
+		if s.size = math.Round(s.size*2) / 2; !(s.size >= 1 && s.size < 1000) {
+			s.size = 10
+		}
+		if font, err := worker.FPDFText_GetFontInfo(&requests.FPDFText_GetFontInfo{TextPage: text.TextPage, Index: i}); err == nil {
+			name := strings.ToLower(font.FontName)
+			s.mono = font.Flags&1 != 0 || strings.Contains(name, "mono") || strings.Contains(name, "courier")
+		}
+		return s
+	})
+	for _, s := range all {
+		n += len(s.text)
+	}
+	return columns(all), n, nil
 }
 
 // pdfTime reads a time as PDFs write it (ISO 32000-1, 7.9.4): D:YYYYMMDDHHmmSS, then the distance from UTC, as +01'00'.

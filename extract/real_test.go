@@ -1,8 +1,10 @@
 package extract_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -96,7 +98,7 @@ func TestFilesOfRealApplications(t *testing.T) {
 		{"pandoc.rtf", 0.95, true, true, false, false, ""}, {"office.rtf", 0.95, true, true, true, false, "Ada Byron"},
 		{"pandoc.epub", 0.99, true, true, true, true, "Ada Byron"}, {"pandoc.html", 0.99, true, true, true, true, "Ada Byron"}, {"office.html", 0.98, true, true, true, true, "Ada Byron"},
 		{"pandoc.ipynb", 1, true, true, true, true, ""}, {"pandoc.rst", 0.99, true, false, false, false, ""}, {"pandoc.adoc", 0.95, true, false, false, false, ""},
-		{"office.pdf", 0.95, false, false, false, false, "Ada Byron"},
+		{"office.pdf", 0.99, true, true, true, true, "Ada Byron"}, {"chromium.pdf", 0.98, true, true, false, true, ""},
 	} {
 		t.Run(f.name, func(t *testing.T) {
 			d := readFile(t, filepath.Join("../internal/samples/files", f.name))
@@ -139,6 +141,79 @@ func TestFilesOfRealApplications(t *testing.T) {
 			t.Logf("%s | %.1f %% | %s | %s | %s | %s | %s, %s, %s", f.name, 100*share, is("headings", f.headings, realHeadings, headings), is("rows", f.rows, realRows, rows),
 				is("items", f.items, realItems, items), is("code", f.coded, realCode, code), d.Title, d.Author, d.Language)
 		})
+	}
+}
+
+// TestColumnsAreReadOneAfterTheOther reads what LaTeX set in two columns, with a title across both and a page more.
+func TestColumnsAreReadOneAfterTheOther(t *testing.T) {
+	d := readFile(t, "../internal/samples/files/latex.pdf")
+	source, err := os.ReadFile("../internal/samples/files/columns.tex")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, body, _ := strings.Cut(string(source), `\maketitle`)
+	body = regexp.MustCompile(`\\[a-z]+(\{(verbatim|itemize|enumerate|tabular|document|lrr)\})*|[{}&]|\\\\`).ReplaceAllString(body, " ")
+	var words, headings, items, rows []string
+	code := ""
+	for _, b := range d.Blocks {
+		words = append(words, wordsOf(b.Text)...)
+		switch b.Kind {
+		case extract.Heading:
+			headings = append(headings, b.Text)
+		case extract.Item:
+			items = append(items, b.Text)
+		case extract.Row:
+			rows = append(rows, b.Text)
+		case extract.Code:
+			code += b.Text
+		}
+	}
+	if share := kept(wordsOf(body), words); share < 0.99 {
+		t.Errorf("%.3f of the words are kept in their order:\n%q\n%q", share, wordsOf(body), words)
+	}
+	if diff := cmp.Diff([]string{"Handbook of the Pump Station", "Ada Byron", "2 November 2026", "1 Starting the station", "1.1 What to check first", "1.2 Limits", "2 When something goes wrong", "2.1 Leaks", "3 Stopping the station", "4 Whom to call"}, headings); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff([]string{"The oil stands between the two marks.", "The pressure gauge reads zero.", "Nobody works below the platform.", "Turn the main switch.", "Wait for the green lamp."}, items); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff([]string{"Pump | Flow | Pressure", "North | 120 | 4.5", "South | 95 | 6.25", "Reserve | 40 | 3"}, rows); diff != "" || code != realCode {
+		t.Errorf("%s %q", diff, code)
+	}
+	if last := d.Blocks[len(d.Blocks)-1]; last.Page != 2 || d.Title != "Handbook of the Pump Station" {
+		t.Errorf("%+v of %q", last, d.Title)
+	}
+}
+
+// TestAScannedPageIsRecognized needs tesseract, which scripts/setup test brings; without it the file says what it lacks.
+func TestAScannedPageIsRecognized(t *testing.T) {
+	d := readFile(t, "../internal/samples/files/scanned.pdf")
+	var text []string
+	for _, b := range d.Blocks {
+		text = append(text, b.Text)
+	}
+	want := "Notice of the pump station The station draws water from the lake. Before anybody starts it, the valve at the inlet must be open; a closed valve ruins the impeller within minutes. The keys hang behind the door that is painted green."
+	if share := kept(wordsOf(want), wordsOf(strings.Join(text, " "))); share < 0.95 {
+		t.Errorf("%.2f of the words: %q", share, text)
+	}
+	t.Setenv("PATH", t.TempDir())
+	raw, err := os.ReadFile("../internal/samples/files/scanned.pdf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := shared.Extract(t.Context(), extract.TypePDF, raw); !errors.Is(err, extract.ErrNoText) || !strings.Contains(err.Error(), "tesseract") {
+		t.Errorf("without tesseract: %v", err)
+	}
+}
+
+func TestANotebookThatRan(t *testing.T) {
+	d := readFile(t, "../internal/samples/files/jupyter.ipynb")
+	var got []string
+	for _, b := range d.Blocks {
+		got = append(got, b.Text)
+	}
+	if diff := cmp.Diff([]string{"Handbook of the Pump Station", "The station draws water from the lake.", "Limits", "The oil stands between the two marks.", "flow = {'North': 120, 'South': 95}\nprint('The sum is', sum(flow.values()))", "The sum is 215", "flow", "{'North': 120, 'South': 95}"}, got); diff != "" {
+		t.Error(diff)
 	}
 }
 

@@ -35,7 +35,7 @@ const MaxSource = 2000
 const keptVersions = 1000
 
 // rules names the cutting rules; a change to extract or chunk that gives other chunks changes it.
-const rules = "konstruct/chunks/v3"
+const rules = "konstruct/chunks/v4"
 
 // content is a document ready to be stored.
 type content struct {
@@ -155,7 +155,7 @@ func (c *content) write(ctx context.Context, tx pgx.Tx, tenant, id uuid.UUID, g 
 }
 
 // rowsAtOnce is how many chunks go into one statement: each carries some 4 KB.
-const rowsAtOnce = 64
+const rowsAtOnce = 256
 
 func (c *content) queue(b *pgx.Batch, tenant, document uuid.UUID, from, n int) error {
 	var chunks, passages strings.Builder

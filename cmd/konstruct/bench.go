@@ -13,9 +13,10 @@ import (
 )
 
 type benchCmd struct {
-	What   string        `arg:"" enum:"audit,growth,notary,questions,search,embed,all" help:"audit, growth, notary, questions, search, embed, or all (but growth)."`
+	What   string        `arg:"" enum:"audit,growth,notary,questions,search,ingest,embed,all" help:"audit, growth, notary, questions, search, ingest, embed, or all (but growth)."`
 	Time   time.Duration `help:"How long each line is measured." default:"3s"`
 	Events int64         `help:"growth, notary, questions: how many events the trail grows by; a million take some 1.5 GB of disk." default:"1000000"`
+	Docs   int           `help:"ingest: how many documents the larger run takes in." default:"10000"`
 	Plot   string        `help:"growth: write the curve of rate against size here, as SVG." placeholder:"FILE"`
 }
 
@@ -117,6 +118,17 @@ func (c benchCmd) database(ctx context.Context, a *app) (lines []bench.Line, err
 			p := a.newProgress("search: filling the table", "chunks", 0)
 			defer p.done()
 			return b.Search(ctx, func(done, total int) { p.set(int64(done), int64(total), int64(done)) })
+		}},
+		{"ingest", func() ([]bench.Line, error) {
+			m, err := embed.FindModel(a.PartsDir)
+			if err != nil {
+				return nil, err
+			}
+			read, err := a.readCommand()
+			if err != nil {
+				return nil, err
+			}
+			return b.Ingest(ctx, m, read, c.Docs)
 		}},
 	} {
 		if c.What != m.name && (c.What != "all" || m.name == "growth") {

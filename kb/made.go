@@ -1,0 +1,59 @@
+package kb
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/google/uuid"
+
+	"github.com/konstruct/konstruct/chunk"
+	"github.com/konstruct/konstruct/reading"
+)
+
+// Made is a document whose passages and vectors the caller has made.
+type Made struct {
+	Source, Filename, ContentType, Title string
+	// Text is what the chunks' Start and End point into; it may be empty.
+	Text   string
+	Chunks []chunk.Chunk
+	// Vectors are the first model's, whose name is Model, one a chunk.
+	Vectors [][]float32
+	Model   string
+	Given
+}
+
+// Put stores a document that is made already, as Files stores one: it replaces what has the same source, and is unchanged where chunks and model are what they were.
+func (in *Ingester) Put(ctx context.Context, tenant, agent uuid.UUID, m Made) (id uuid.UUID, done Outcome, err error) {
+	u := Upload{Source: m.Source, Filename: m.Filename, Content: []byte{1}, Given: m.Given}
+	switch err = u.check(); {
+	case err != nil:
+	case m.Model == "":
+		err = errors.New("model: it is empty: say which made the vectors")
+	case len(m.Chunks) == 0 || len(m.Chunks) != len(m.Vectors):
+		err = fmt.Errorf("vectors: %d for %d chunks", len(m.Vectors), len(m.Chunks))
+	}
+	if err != nil {
+		return id, "", fmt.Errorf("kb: put: %w", err)
+	}
+	sum, size := sha256.New(), 0
+	var length [8]byte
+	for i := range m.Chunks { // each with its length, so that no two lists of chunks are one
+		binary.BigEndian.PutUint64(length[:], uint64(len(m.Chunks[i].Content)))
+		sum.Write(length[:])
+		sum.Write([]byte(m.Chunks[i].Content))
+		size += len(m.Chunks[i].Content)
+	}
+	j := &job{given: m.Given, content: content{Reading: reading.Reading{Title: m.Title, Text: m.Text, Chunks: m.Chunks}, agent: agent, filename: m.Filename, source: m.Source, kind: m.ContentType,
+		bytes: int64(size), recipe: "given " + m.Model, vectors: m.Vectors}}
+	sum.Sum(j.sha[:0])
+	if id, done, err = in.store(ctx, tenant, j); errors.Is(err, errSwitched) {
+		err = fmt.Errorf("%w: its vectors can't be given, the passages' text is needed: take the document in", err)
+	}
+	if err != nil {
+		return id, "", fmt.Errorf("kb: put %.200q: %w", m.Source, err)
+	}
+	return id, done, nil
+}
