@@ -215,3 +215,48 @@ func TestMailWithAttachments(t *testing.T) {
 		t.Errorf("%+v, %v", d, err)
 	}
 }
+
+// pdf makes a PDF of objects, numbered from 1, the first being its catalog; the reader finds them without a table of where they are.
+func pdf(objects ...string) string {
+	var b strings.Builder
+	b.WriteString("%PDF-1.7\n")
+	for i, o := range objects {
+		fmt.Fprintf(&b, "%d 0 obj\n%s\nendobj\n", i+1, o)
+	}
+	fmt.Fprintf(&b, "trailer\n<< /Root 1 0 R /Size %d >>\n%%%%EOF\n", len(objects)+1)
+	return b.String()
+}
+
+func stream(dict, content string) string {
+	return fmt.Sprintf("<< %s /Length %d >>\nstream\n%s\nendstream", dict, len(content), content)
+}
+
+// TestPDFsThatLoop, run programs, or draw without end: each is read or refused in its time.
+func TestPDFsThatLoop(t *testing.T) {
+	const page = "<< /Type /Page /Parent 2 0 R /MediaBox [0 0 200 200] /Resources << /Font << /F 5 0 R >> /XObject << /X 6 0 R >> >> /Contents 4 0 R >>"
+	const pages, font = "<< /Type /Pages /Kids [3 0 R] /Count 1 >>", "<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>"
+	words := stream("", "BT /F 12 Tf 20 100 Td (The words of the page) Tj ET")
+	drawsItself := stream("/Type /XObject /Subtype /Form /BBox [0 0 200 200] /Resources << /XObject << /X 6 0 R >> >>", "/X Do")
+	type3 := "<< /Type /Font /Subtype /Type3 /FontBBox [0 0 1 1] /FontMatrix [1 0 0 1 0 0] /FirstChar 84 /LastChar 84 /Widths [1] /Encoding << /Differences [84 /T] >> /CharProcs << /T 7 0 R >> /Resources << /Font << /F 5 0 R >> >> >>"
+	deep := strings.Repeat("q ", 200_000) + "BT /F 12 Tf (x) Tj ET" + strings.Repeat(" Q", 200_000)
+	for name, c := range map[string]struct{ raw, want string }{
+		"a page tree in a circle":     {pdf("<< /Type /Catalog /Pages 2 0 R >>", "<< /Type /Pages /Kids [2 0 R 3 0 R] /Count 1000000 /Parent 2 0 R >>", page, words, font, words), ""},
+		"a million pages claimed":     {pdf("<< /Type /Catalog /Pages 2 0 R >>", "<< /Type /Pages /Kids [3 0 R] /Count 1000000 >>", page, words, font, words), ""},
+		"a program that runs on open": {pdf("<< /Type /Catalog /Pages 2 0 R /OpenAction << /S /JavaScript /JS (while \\(true\\) {}) >> >>", pages, page, words, font, words), "words of the page"},
+		"a form that draws itself":    {pdf("<< /Type /Catalog /Pages 2 0 R >>", pages, page, stream("", "BT /F 12 Tf 20 100 Td (The words of the page) Tj ET /X Do"), font, drawsItself), "words of the page"},
+		"a font that draws itself":    {pdf("<< /Type /Catalog /Pages 2 0 R >>", pages, page, stream("", "BT /F 12 Tf (TTTT) Tj ET"), type3, words, stream("", "1 0 d0 BT /F 1 Tf (TTTT) Tj ET")), ""},
+		"states within each other":    {pdf("<< /Type /Catalog /Pages 2 0 R >>", pages, page, stream("", deep), font, words), ""},
+		"a stream that is a bomb":     {pdf("<< /Type /Catalog /Pages 2 0 R >>", pages, page, stream("/Filter [/RunLengthDecode /RunLengthDecode /RunLengthDecode]", strings.Repeat("\x81\x81", 200_000)), font, words), ""},
+	} {
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		begin := time.Now()
+		d, err := shared.Extract(ctx, extract.TypePDF, []byte(c.raw))
+		cancel()
+		if errors.Is(err, context.DeadlineExceeded) || time.Since(begin) > 25*time.Second {
+			t.Errorf("%s: took %v, %v", name, time.Since(begin), err)
+		}
+		if c.want != "" && (err != nil || !strings.Contains(d.Text, c.want)) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/konstruct/konstruct/kb"
 )
@@ -156,19 +157,16 @@ func TestAMailboxGrows(t *testing.T) {
 	}
 }
 
-// A mailbox of any length takes one message's memory, also with a line that does not end.
+// A mailbox of five gigabytes takes one message's memory, also with a line that does not end.
 func TestALongMailboxIsStreamed(t *testing.T) {
 	b, dir := newBase(t), t.TempDir()
 	f, err := os.Create(filepath.Join(dir, "long.mbox"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	piece := strings.Repeat("x", 1<<20)
-	_, err = io.WriteString(f, "From a@b Mon Nov  2 10:00:00 2026\nFrom: a@b\nMessage-ID: <long@x>\nSubject: endless\n\n")
-	for range 300 {
-		if err == nil {
-			_, err = io.WriteString(f, piece)
-		}
+	_, err = io.WriteString(f, "From a@b Mon Nov  2 10:00:00 2026\nFrom: a@b\nMessage-ID: <long@x>\nSubject: endless\n\n"+strings.Repeat("x", 8192))
+	if err == nil { // a line of five gigabytes, of which the disk keeps none
+		_, err = f.Seek(5<<30, io.SeekStart)
 	}
 	if err == nil {
 		_, err = io.WriteString(f, "\n\n"+message("short@x", "Short", "The last message is read."))
@@ -185,5 +183,19 @@ func TestALongMailboxIsStreamed(t *testing.T) {
 		}
 	}); len(names) != 2 || !strings.Contains(names[0], "more than") || names[1] != "long.mbox/short@x: added" {
 		t.Errorf("%q", names)
+	}
+}
+
+// A table whose line is a gigabyte long is refused before it is read.
+func TestALineOfAGigabyte(t *testing.T) {
+	b, dir := newBase(t), t.TempDir()
+	path := write(t, filepath.Join(dir, "long.csv"), "a,b\n"+strings.Repeat("cell,", 4000))
+	if err := os.Truncate(path, 1<<30); err != nil {
+		t.Fatal(err)
+	}
+	begin := time.Now()
+	got := b.outcomes(t, dir)["long.csv"]
+	if !strings.Contains(got, "the file is too large: 1073741824 bytes, the limit for text/csv is 16777216") || time.Since(begin) > 10*time.Second {
+		t.Errorf("%q after %v", got, time.Since(begin))
 	}
 }
