@@ -2,80 +2,220 @@ package embed
 
 import (
 	"fmt"
-
-	"github.com/gomlx/gomlx/backends"
-	"github.com/gomlx/gomlx/backends/simplego"
-	"github.com/gomlx/gomlx/pkg/core/graph"
-	"github.com/gomlx/gomlx/pkg/core/tensors"
-	"github.com/gomlx/gomlx/pkg/ml/context"
-	"github.com/gomlx/onnx-gomlx/onnx"
+	"math"
+	"runtime"
+	"sync"
 )
 
-// pure runs the network in Go alone. It is what a machine without ONNX Runtime gets: slower, the same
-// vectors.
+// The measures of all-MiniLM-L6-v2, a BERT (Devlin et al. 2018).
+const (
+	layers  = 6
+	heads   = 12
+	perHead = Dimensions / heads
+	inner   = 4 * Dimensions
+	epsilon = 1e-12
+)
+
+// pure runs the network in Go alone. It is what a machine without ONNX Runtime gets: slower, the same vectors.
 type pure struct {
-	engine backends.Backend
-	exec   *context.Exec
+	multiply               func(int, *float32, int, *float32, *float32, *float32, int)
+	words, positions, kind []float32 // kind: of the only kind of text there is
+	first                  normal
+	layers                 [layers]layer
 }
+
+type layer struct {
+	query, key, value, attended dense
+	afterAttention              normal
+	wide, narrow                dense
+	afterAll                    normal
+}
+
+// dense is a matrix and its bias.
+type dense struct {
+	weight packed
+	bias   []float32
+}
+
+// normal brings a token's numbers to mean 0 and variance 1, then scales and shifts them.
+type normal struct{ weight, bias []float32 }
 
 func openPure(m Model) (backend, error) {
-	model, err := onnx.ReadFile(m.Network())
+	weights, err := readWeights(m.Network())
 	if err != nil {
-		return nil, fmt.Errorf("read the model %s: %w", m.Network(), err)
+		return nil, err
 	}
-	hidden := ""
-	names, shapes := model.Outputs()
-	for i, s := range shapes {
-		if s.Rank() == 3 {
-			hidden = names[i]
+	get := func(name string, dims ...int) []float32 {
+		t := weights[name]
+		if fmt.Sprint(t.dims) != fmt.Sprint(dims) {
+			err = fmt.Errorf("the model %s has no %s of %v numbers, but of %v", m.Network(), name, dims, t.dims)
+			return make([]float32, 1)
 		}
+		return t.data
 	}
-	if hidden == "" {
-		return nil, fmt.Errorf("the model %s has no hidden state among its outputs", m.Network())
+	dense := func(name string, in, out int) dense {
+		w := get(name+".weight", in, out)
+		if err != nil {
+			return dense{}
+		}
+		return dense{pack(nil, in, out, func(r, c int) float32 { return w[r*out+c] }), get(name+".bias", out)}
 	}
-	for _, s := range model.InputsShapes { // one published export calls both axes "batch", and would be held to it
-		copy(s.Names, []string{"batch", "sequence"})
+	normal := func(name string) normal {
+		return normal{get(name+".weight", Dimensions), get(name+".bias", Dimensions)}
 	}
-	engine, err := simplego.New("")
+	p := &pure{multiply: kernel(), words: weights["embeddings.word_embeddings.weight"].data, positions: get("embeddings.position_embeddings.weight", 512, Dimensions),
+		kind: get("embeddings.token_type_embeddings.weight", 2, Dimensions), first: normal("embeddings.LayerNorm")}
+	for i := range p.layers {
+		at := fmt.Sprintf("encoder.layer.%d.", i)
+		p.layers[i] = layer{query: dense(at+"attention.self.query", Dimensions, Dimensions), key: dense(at+"attention.self.key", Dimensions, Dimensions), value: dense(at+"attention.self.value", Dimensions, Dimensions),
+			attended: dense(at+"attention.output.dense", Dimensions, Dimensions), afterAttention: normal(at + "attention.output.LayerNorm"),
+			wide: dense(at+"intermediate.dense", Dimensions, inner), narrow: dense(at+"output.dense", inner, Dimensions), afterAll: normal(at + "output.LayerNorm")}
+	}
 	if err != nil {
-		return nil, fmt.Errorf("start the pure Go engine: %w", err)
+		return nil, err
 	}
-	weights := context.New()
-	if err := model.VariablesToContext(weights); err != nil {
-		return nil, fmt.Errorf("load the model %s: %w", m.Network(), err)
-	}
-	weights = weights.Reuse()
-	exec, err := context.NewExec(engine, weights, func(c *context.Context, ids, mask, types *graph.Node) *graph.Node {
-		return model.CallGraph(c, ids.Graph(), map[string]*graph.Node{"input_ids": ids, "attention_mask": mask, "token_type_ids": types}, hidden)[0]
-	})
-	if err != nil {
-		return nil, fmt.Errorf("load the model %s: %w", m.Network(), err)
-	}
-	return &pure{engine: engine, exec: exec.SetMaxCache(-1)}, nil
+	return p, nil
 }
 
-func (p *pure) name() string { return "pure Go" }
+func (p *pure) name() string                     { return "pure Go" }
+func (p *pure) close() error                     { return nil }
+func (p *pure) shape(rows, width int) (int, int) { return rows, width }
 
-func (p *pure) close() error {
-	p.exec.Finalize()
-	p.engine.Finalize()
+// run takes each text by itself, as long as it is, on all cores.
+func (p *pure) run(ids, mask []int64, rows, width int) ([]float32, error) {
+	out := make([]float32, rows*width*Dimensions)
+	next := make(chan int, rows)
+	for r := range rows {
+		next <- r
+	}
+	close(next)
+	var err error
+	var once sync.Once
+	var all sync.WaitGroup
+	for range min(rows, runtime.GOMAXPROCS(0)) {
+		all.Go(func() {
+			s := newScratch(width)
+			for r := range next {
+				n := 0
+				for n < width && mask[r*width+n] != 0 {
+					n++
+				}
+				if e := p.text(ids[r*width:r*width+n], s); e != nil {
+					once.Do(func() { err = e })
+					return
+				}
+				copy(out[r*width*Dimensions:], s.x[:n*Dimensions])
+			}
+		})
+	}
+	all.Wait()
+	return out, err
+}
+
+// scratch is what one text's numbers are kept in; rows are filled up to a multiple of tileRows.
+type scratch struct {
+	x, query, key, value, seen, wide []float32
+	scores                           []float32
+	keys, values                     []float32 // packed
+	none                             []float32 // no bias
+}
+
+func newScratch(width int) *scratch {
+	rows, cols := upTo(width, tileRows), upTo(width, tileCols)
+	numbers := func(n int) []float32 { return make([]float32, rows*n) }
+	return &scratch{x: numbers(Dimensions), query: numbers(Dimensions), key: numbers(Dimensions), value: numbers(Dimensions), seen: numbers(Dimensions), wide: numbers(inner),
+		scores: numbers(cols), keys: make([]float32, perHead*cols), values: make([]float32, width*perHead), none: make([]float32, max(cols, perHead))}
+}
+
+// text computes the last hidden state of one text into s.x.
+func (p *pure) text(ids []int64, s *scratch) error {
+	n := len(ids)
+	if n == 0 || n > len(p.positions)/Dimensions {
+		return fmt.Errorf("a text of %d tokens", n)
+	}
+	for t, id := range ids {
+		if id < 0 || int(id) >= len(p.words)/Dimensions {
+			return fmt.Errorf("token %d is none of the model's", id)
+		}
+		x, word, place := s.x[t*Dimensions:(t+1)*Dimensions], p.words[id*Dimensions:], p.positions[t*Dimensions:]
+		for i := range x {
+			x[i] = word[i] + place[i] + p.kind[i]
+		}
+	}
+	rows := upTo(n, tileRows)
+	clear(s.x[n*Dimensions : rows*Dimensions])
+	p.first.apply(s.x, nil, n)
+	for i := range p.layers {
+		p.layer(&p.layers[i], s, n, rows)
+	}
 	return nil
 }
 
-// shape holds the number of different shapes to 2 × 8, because a graph is compiled for each.
-func (p *pure) shape(rows, width int) (int, int) {
-	if rows > 1 {
-		rows = batchRows
+func (p *pure) layer(l *layer, s *scratch, n, rows int) {
+	times := func(d dense, in, out []float32) {
+		product(p.multiply, rows, in, d.weight.k, d.weight, d.bias, out, d.weight.cols)
 	}
-	return rows, (width + 31) / 32 * 32
+	times(l.query, s.x, s.query)
+	times(l.key, s.x, s.key)
+	times(l.value, s.x, s.value)
+	cols := upTo(n, tileCols)
+	scale := float32(1 / math.Sqrt(perHead))
+	for h := range heads {
+		at := h * perHead
+		keys := pack(s.keys, perHead, n, func(r, c int) float32 { return s.key[c*Dimensions+at+r] })
+		product(p.multiply, rows, s.query[at:], Dimensions, keys, s.none, s.scores, cols)
+		for t := range n {
+			softmax(s.scores[t*cols:t*cols+n], scale)
+		}
+		values := pack(s.values, n, perHead, func(r, c int) float32 { return s.value[r*Dimensions+at+c] })
+		product(p.multiply, rows, s.scores, cols, values, s.none, s.seen[at:], Dimensions)
+	}
+	times(l.attended, s.seen, s.query)
+	l.afterAttention.apply(s.x, s.query, n)
+	times(l.wide, s.x, s.wide)
+	for i, x := range s.wide[:n*inner] {
+		s.wide[i] = gelu(x)
+	}
+	times(l.narrow, s.wide, s.query)
+	l.afterAll.apply(s.x, s.query, n)
 }
 
-func (p *pure) run(ids, mask []int64, rows, width int) ([]float32, error) {
-	in := func(data []int64) *tensors.Tensor { return tensors.FromFlatDataAndDimensions(data, rows, width) }
-	hidden, err := p.exec.Exec1(in(ids), in(mask), in(make([]int64, len(ids))))
-	if err != nil {
-		return nil, fmt.Errorf("run the model: %w", err)
+// softmax makes scores shares of 1.
+func softmax(scores []float32, scale float32) {
+	most := scores[0]
+	for _, x := range scores {
+		most = max(most, x)
 	}
-	defer hidden.FinalizeAll()
-	return tensors.CopyFlatData[float32](hidden)
+	var sum float32
+	for i, x := range scores {
+		scores[i] = exp32((x - most) * scale)
+		sum += scores[i]
+	}
+	for i := range scores {
+		scores[i] /= sum
+	}
+}
+
+// apply adds what a layer made to its n tokens, and normalizes them.
+func (l normal) apply(x, added []float32, n int) {
+	for t := range n {
+		row := x[t*Dimensions : (t+1)*Dimensions]
+		if added != nil {
+			for i, a := range added[t*Dimensions : (t+1)*Dimensions] {
+				row[i] += a
+			}
+		}
+		var sum, squares float32
+		for _, v := range row {
+			sum += v
+		}
+		mean := sum / Dimensions
+		for _, v := range row {
+			squares += (v - mean) * (v - mean)
+		}
+		scale := float32(1 / math.Sqrt(float64(squares/Dimensions)+epsilon))
+		for i, v := range row {
+			row[i] = (v-mean)*scale*l.weight[i] + l.bias[i]
+		}
+	}
 }

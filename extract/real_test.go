@@ -187,7 +187,7 @@ func TestColumnsAreReadOneAfterTheOther(t *testing.T) {
 
 // TestAScannedPageIsRecognized needs tesseract, which scripts/setup test brings; without it the file says what it lacks.
 func TestAScannedPageIsRecognized(t *testing.T) {
-	d := readFile(t, "../internal/samples/files/scanned.pdf")
+	d := readFile(t, "testdata/scanned.pdf")
 	var text []string
 	for _, b := range d.Blocks {
 		text = append(text, b.Text)
@@ -197,7 +197,7 @@ func TestAScannedPageIsRecognized(t *testing.T) {
 		t.Errorf("%.2f of the words: %q", share, text)
 	}
 	t.Setenv("PATH", t.TempDir())
-	raw, err := os.ReadFile("../internal/samples/files/scanned.pdf")
+	raw, err := os.ReadFile("testdata/scanned.pdf")
 	if err != nil {
 		t.Fatal(err)
 	}
