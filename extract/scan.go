@@ -42,7 +42,7 @@ func recognize(ctx context.Context, worker pdfium.Pdfium, doc references.FPDF_DO
 	}
 	defer drawn.Cleanup()
 	var picture bytes.Buffer
-	if err := (&png.Encoder{CompressionLevel: png.BestSpeed}).Encode(&picture, drawn.Result.Image); err != nil {
+	if err := (&png.Encoder{CompressionLevel: png.BestSpeed}).Encode(&picture, drawn.Result.RenderedImage); err != nil {
 		return nil, err
 	}
 	known, err := exec.CommandContext(ctx, bin, "--list-langs").Output()

