@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -48,10 +49,16 @@ func (e *Evidence) Unleased(ctx context.Context) (*Lease, error) {
 	return &Lease{conn}, nil
 }
 
-// Release gives the lease back by closing its connection.
+// releaseLimit bounds the round trip that gives the lease back.
+const releaseLimit = 5 * time.Second
+
+// Release gives the lease back and closes its connection. The server would give it back by itself, a little after it notices that the connection is gone.
 func (l *Lease) Release() {
+	ctx, cancel := context.WithTimeout(context.Background(), releaseLimit)
+	defer cancel()
 	conn := l.conn.Hijack()
-	_ = conn.Close(context.Background())
+	_, _ = conn.Exec(ctx, `SELECT pg_advisory_unlock_all()`)
+	_ = conn.Close(ctx)
 }
 
 // Nested makes a transaction join by looking each row up: whoever reads a part of a large table in order knows what the
