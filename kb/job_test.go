@@ -119,13 +119,13 @@ func TestWhatIsEnqueuedIsTakenIn(t *testing.T) {
 		t.Errorf("%d files are kept of documents that are in, %d tickets were dealt, %v", uploads, tickets, err)
 	}
 	// The ticket was put away; the next document gets another.
-	until(t, 10*time.Second, "put away", func() bool {
+	until(t, 30*time.Second, "put away", func() bool {
 		var open int
 		return super.QueryRow(t.Context(), `SELECT count(*) FROM river_job WHERE finalized_at IS NULL`).Scan(&open) == nil && open == 0
 	})
 	begin := time.Now()
 	b.enqueue(t, tenantA, text("pumps.md", pumps+"\n## Oil\n\nOil it.\n"))
-	until(t, 10*time.Second, "replaced", func() bool { return b.jobs(t, tenantA)["pumps.md"] == "done replaced" })
+	until(t, 30*time.Second, "replaced", func() bool { return b.jobs(t, tenantA)["pumps.md"] == "done replaced" })
 	t.Logf("an idle worker had a document in after %v", time.Since(begin).Round(time.Millisecond))
 }
 
@@ -147,13 +147,13 @@ func TestAnEnqueuedDocumentCommitsWithTheCallersTransaction(t *testing.T) {
 		if err := b.door.Tx(t.Context(), tenantA, func(ctx context.Context, tx pgx.Tx) error {
 			_, err := kb.Enqueue(ctx, tx, tenantA, agent, text(fmt.Sprintf("late%d.md", n), pumps+fmt.Sprint(n)))
 			b.enqueue(t, tenantA, text(fmt.Sprintf("soon%d.md", n), pumps+fmt.Sprint("soon", n)))
-			until(t, 10*time.Second, "in", func() bool { return strings.HasPrefix(b.jobs(t, tenantA)[fmt.Sprintf("soon%d.md", n)], "done") })
+			until(t, 30*time.Second, "in", func() bool { return strings.HasPrefix(b.jobs(t, tenantA)[fmt.Sprintf("soon%d.md", n)], "done") })
 			time.Sleep(time.Duration(n) * 700 * time.Millisecond) // in which the worker finds nothing left
 			return err
 		}); err != nil {
 			t.Fatal(err)
 		}
-		until(t, 10*time.Second, "in, too", func() bool { return strings.HasPrefix(b.jobs(t, tenantA)[fmt.Sprintf("late%d.md", n)], "done") })
+		until(t, 30*time.Second, "in, too", func() bool { return strings.HasPrefix(b.jobs(t, tenantA)[fmt.Sprintf("late%d.md", n)], "done") })
 	}
 	if _, is := b.jobs(t, tenantA)["a.md"]; is {
 		t.Error("what was rolled back is there")
@@ -178,7 +178,7 @@ func TestOneTenantsManyDoNotHoldUpAnothersOne(t *testing.T) {
 	})
 	begin := time.Now()
 	b.enqueue(t, tenantB, text("one.md", pumps))
-	until(t, 15*time.Second, "searchable", func() bool { return len(b.search(t, tenantB, "How do I send it back?", 1)) == 1 })
+	until(t, 30*time.Second, "searchable", func() bool { return len(b.search(t, tenantB, "How do I send it back?", 1)) == 1 })
 	took := time.Since(begin)
 	n, err := kb.CountJobs(t.Context(), b.door, tenantA)
 	if err != nil || n[kb.Waiting] < many/2 {
@@ -298,7 +298,7 @@ func TestAnotherTenantsJobsAreNobodys(t *testing.T) {
 		}
 	}
 	stop := b.work(t, d.URL("konstruct_worker"))
-	until(t, 10*time.Second, "put away", func() bool {
+	until(t, 30*time.Second, "put away", func() bool {
 		var open int
 		return worker.QueryRow(t.Context(), `SELECT count(*) FROM river_job WHERE finalized_at IS NULL`).Scan(&open) == nil && open == 0
 	})
