@@ -170,21 +170,27 @@ func (a *Agent) ask(ctx context.Context, q Question, model string, start time.Ti
 			}
 			shown[i] = audit.Shown{ChunkID: h.ChunkID, Score: h.Score, DocumentID: h.DocumentID, SHA256: h.SHA256}
 		}
-		event, err := audit.Retrieval{AgentID: a.id, UserID: q.UserID, Query: q.Text, Model: e.Name(), TopK: q.TopK, Shown: shown,
-			Latency: time.Since(start), ConversationID: q.ConversationID, Extra: q.Extra}.Event()
-		if err != nil {
-			return err
-		}
-		ids, err := a.t.k.trail.InTx(ctx, tx, a.t.id, event)
-		if err == nil {
-			r.EventID = ids[0]
-		}
+		r.EventID, err = a.record(ctx, tx, audit.Retrieval{AgentID: a.id, UserID: q.UserID, Query: q.Text, Model: e.Name(), TopK: q.TopK, Shown: shown,
+			Latency: time.Since(start), ConversationID: q.ConversationID, Extra: q.Extra}.Event)
 		return err
 	})
 	if err != nil {
 		return Retrieval{}, err
 	}
 	return r, nil
+}
+
+// record writes one event in a transaction that does what it tells of.
+func (a *Agent) record(ctx context.Context, tx pgx.Tx, made func() (Event, error)) (uuid.UUID, error) {
+	e, err := made()
+	if err != nil {
+		return uuid.Nil, err
+	}
+	ids, err := a.t.k.trail.InTx(ctx, tx, a.t.id, e)
+	if err != nil {
+		return uuid.Nil, err
+	}
+	return ids[0], nil
 }
 
 // Ingest takes in what paths name: files, folders, archives and mailboxes of this machine, pages, sitemaps and feeds (http and https URLs), and what lies
@@ -239,14 +245,7 @@ func (a *Agent) Remove(ctx context.Context, document uuid.UUID) (event uuid.UUID
 		if err != nil {
 			return err
 		}
-		e, err := audit.Removal{AgentID: a.id, DocumentID: d.ID, Filename: d.Filename, Source: d.Source, SHA256: d.SHA256, Version: d.Version, Chunks: d.Chunks}.Event()
-		if err != nil {
-			return err
-		}
-		ids, err := a.t.k.trail.InTx(ctx, tx, a.t.id, e)
-		if err == nil {
-			event = ids[0]
-		}
+		event, err = a.record(ctx, tx, audit.Removal{AgentID: a.id, DocumentID: d.ID, Filename: d.Filename, Source: d.Source, SHA256: d.SHA256, Version: d.Version, Chunks: d.Chunks}.Event)
 		return err
 	})
 	return event, err
@@ -330,14 +329,7 @@ func (a *Agent) Serve(ctx context.Context, model string) (event uuid.UUID, err e
 		if err != nil {
 			return err
 		}
-		e, err := audit.ModelChange{AgentID: a.id, Model: model, Before: before}.Event()
-		if err != nil {
-			return err
-		}
-		ids, err := a.t.k.trail.InTx(ctx, tx, a.t.id, e)
-		if err == nil {
-			event = ids[0]
-		}
+		event, err = a.record(ctx, tx, audit.ModelChange{AgentID: a.id, Model: model, Before: before}.Event)
 		return err
 	})
 	return event, err
