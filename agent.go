@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
 	"path/filepath"
 	"strings"
@@ -206,11 +207,7 @@ func (a *Agent) Ingest(ctx context.Context, paths []string, given Given, report 
 
 // Put stores a document whose passages and vectors the caller has made, with the first model.
 func (a *Agent) Put(ctx context.Context, m kb.Made) (uuid.UUID, kb.Outcome, error) {
-	in, err := a.t.k.ingester(nil)
-	if err != nil {
-		return uuid.Nil, "", err
-	}
-	return in.Put(ctx, a.t.id, a.id, m)
+	return kb.Put(ctx, a.t.k.door, a.t.id, a.id, m)
 }
 
 // Enqueue hands documents over to be taken in later, all or none, and returns their jobs' ids: Konstruct.Work takes them in, here or elsewhere.
@@ -255,6 +252,7 @@ func (a *Agent) Remove(ctx context.Context, document uuid.UUID) (event uuid.UUID
 // gone from folders that can be read are removed.
 func (a *Agent) Watch(ctx context.Context, paths []string, given Given, every time.Duration, remove bool, report func(FileResult)) error {
 	w := kb.NewWatch(paths)
+	var before map[string]bool // what was there when documents were last held against it
 	for {
 		changed, present := w.Look()
 		if len(changed) > 0 {
@@ -262,10 +260,11 @@ func (a *Agent) Watch(ctx context.Context, paths []string, given Given, every ti
 				return err
 			}
 		}
-		if remove && present != nil {
+		if remove && present != nil && !maps.Equal(present, before) {
 			if err := a.removeGone(ctx, paths, present, report); err != nil {
 				return err
 			}
+			before = present
 		}
 		select {
 		case <-ctx.Done():
@@ -307,11 +306,7 @@ func (a *Agent) Reembed(ctx context.Context, model string, progress func(int)) e
 	if err != nil {
 		return err
 	}
-	m, err := embed.FindModel(a.t.k.parts)
-	if err != nil {
-		return err
-	}
-	tokens, err := embed.LoadTokenizer(m.Tokenizer())
+	tokens, err := embed.FindTokenizer(a.t.k.parts)
 	if err != nil {
 		return err
 	}

@@ -250,11 +250,7 @@ func (k *Konstruct) files() (reading.Reader, error) {
 		k.reader = reading.NewPool(readers(), reading.Usual, k.readWith...)
 		return k.reader, nil
 	}
-	m, err := embed.FindModel(k.parts)
-	if err != nil {
-		return nil, err
-	}
-	tokens, err := embed.LoadTokenizer(m.Tokenizer())
+	tokens, err := embed.FindTokenizer(k.parts)
 	if err != nil {
 		return nil, err
 	}

@@ -18,6 +18,15 @@ var ErrNoModel = errors.New("the embedding model is not here: run `make setup`, 
 // library in parts/onnxruntime.
 type Model struct{ Parts string }
 
+// FindTokenizer loads the tokenizer of the model below the parts folder.
+func FindTokenizer(parts string) (*Tokenizer, error) {
+	m, err := FindModel(parts)
+	if err != nil {
+		return nil, err
+	}
+	return LoadTokenizer(m.Tokenizer())
+}
+
 // FindModel returns the model below the parts folder, or ErrNoModel.
 func FindModel(parts string) (Model, error) {
 	m := Model{parts}

@@ -116,14 +116,18 @@ func readPages(ctx context.Context, worker pdfium.Pdfium, raw []byte) (*Document
 	}
 	pages := make([][][]row, count.PageCount)
 	chars, scanned := 0, 0
+	var ocr *recognizer
 	for i := range pages {
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
 		page, n, err := readPage(worker, requests.Page{ByIndex: &requests.PageByIndex{Document: doc.Document, Index: i}})
 		if err == nil && n == 0 {
-			if scanned++; scanned <= maxScanned {
-				page, err = recognize(ctx, worker, doc.Document, i)
+			if scanned++; scanned == 1 {
+				ocr, err = findRecognizer(ctx)
+			}
+			if err == nil && ocr != nil && scanned <= maxScanned {
+				page, err = ocr.page(ctx, worker, doc.Document, i)
 			}
 		}
 		if err != nil {

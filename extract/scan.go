@@ -22,12 +22,25 @@ const (
 	languages  = 4 // that are looked for at once
 )
 
-// recognize reads a page that is a picture by tesseract, where it is installed; nothing where it is not. It gets a picture that we drew, and not the file.
-func recognize(ctx context.Context, worker pdfium.Pdfium, doc references.FPDF_DOCUMENT, index int) ([][]row, error) {
+// recognizer is tesseract with the languages that it knows.
+type recognizer struct{ bin, languages string }
+
+// findRecognizer finds tesseract; nil where it is not installed.
+func findRecognizer(ctx context.Context) (*recognizer, error) {
 	bin, err := exec.LookPath("tesseract")
 	if err != nil {
 		return nil, nil
 	}
+	known, err := exec.CommandContext(ctx, bin, "--list-langs").Output()
+	if err != nil {
+		return nil, fmt.Errorf("ask tesseract for its languages: %w", err)
+	}
+	names := slices.DeleteFunc(strings.Fields(string(known)[strings.IndexByte(string(known), '\n')+1:]), func(n string) bool { return n == "osd" || n == "equ" })
+	return &recognizer{bin, strings.Join(names[:min(len(names), languages)], "+")}, nil
+}
+
+// page reads a page that is a picture. Tesseract gets a picture that we drew, and not the file.
+func (r *recognizer) page(ctx context.Context, worker pdfium.Pdfium, doc references.FPDF_DOCUMENT, index int) ([][]row, error) {
 	page := requests.Page{ByIndex: &requests.PageByIndex{Document: doc, Index: index}}
 	size, err := worker.GetPageSize(&requests.GetPageSize{Page: page})
 	if err != nil {
@@ -45,12 +58,7 @@ func recognize(ctx context.Context, worker pdfium.Pdfium, doc references.FPDF_DO
 	if err := (&png.Encoder{CompressionLevel: png.BestSpeed}).Encode(&picture, drawn.Result.RenderedImage); err != nil {
 		return nil, err
 	}
-	known, err := exec.CommandContext(ctx, bin, "--list-langs").Output()
-	if err != nil {
-		return nil, fmt.Errorf("ask tesseract for its languages: %w", err)
-	}
-	names := slices.DeleteFunc(strings.Fields(string(known)[strings.IndexByte(string(known), '\n')+1:]), func(n string) bool { return n == "osd" || n == "equ" })
-	cmd := exec.CommandContext(ctx, bin, "stdin", "stdout", "-l", strings.Join(names[:min(len(names), languages)], "+"))
+	cmd := exec.CommandContext(ctx, r.bin, "stdin", "stdout", "-l", r.languages)
 	var said bytes.Buffer
 	cmd.Stdin, cmd.Stderr = &picture, &said
 	out, err := cmd.Output()

@@ -163,10 +163,10 @@ func (k *claims) settle(ctx context.Context, j *job) (err error) {
 	switch {
 	case errors.Is(j.Err, errTaken):
 		return nil
-	case j.Err != nil && errors.Is(j.Err, fetch.ErrAway) && c.attempt < maxAttempts:
-		err = k.update(ctx, c, `state = 'waiting', due = now() + $4::interval, reason = $5`, c.wait(), reason(j.Err))
+	case errors.Is(j.Err, fetch.ErrAway):
+		err = k.again(ctx, c, j.Err)
 	case j.Err != nil:
-		err = k.update(ctx, c, `state = 'failed', finished_at = now(), reason = $4`, reason(j.Err))
+		err = k.fail(ctx, c, j.Err)
 	case j.stored:
 		return nil
 	default:
@@ -180,8 +180,18 @@ func (k *claims) settle(ctx context.Context, j *job) (err error) {
 	return err
 }
 
-// wait is how long a job waits for its next try.
-func (c *claim) wait() time.Duration { return firstWait << (2 * (c.attempt - 1)) }
+// again has a job wait for its next try, longer each time, and not for ever.
+func (k *claims) again(ctx context.Context, c *claim, why error) error {
+	if c.attempt >= maxAttempts {
+		return k.fail(ctx, c, why)
+	}
+	return k.update(ctx, c, `state = 'waiting', due = now() + $4::interval, reason = $5`, firstWait<<(2*(c.attempt-1)), reason(why))
+}
+
+// fail ends a job that is not taken in.
+func (k *claims) fail(ctx context.Context, c *claim, why error) error {
+	return k.update(ctx, c, `state = 'failed', finished_at = now(), reason = $4`, reason(why))
+}
 
 // giveBack has the jobs that are not settled wait again: the one that a turn failed on for longer each time, and not for ever.
 func (k *claims) giveBack(ctx context.Context, failed *failure) error {
@@ -190,13 +200,10 @@ func (k *claims) giveBack(ctx context.Context, failed *failure) error {
 	var errs []error
 	for _, c := range k.all() {
 		var err error
-		switch {
-		case failed == nil || failed.j.claim != c:
+		if failed != nil && failed.j.claim == c {
+			err = k.again(ctx, c, failed)
+		} else {
 			err = k.update(ctx, c, `state = 'waiting', due = now(), attempt = attempt - 1`)
-		case c.attempt < maxAttempts:
-			err = k.update(ctx, c, `state = 'waiting', due = now() + $4::interval, reason = $5`, c.wait(), reason(failed))
-		default:
-			err = k.update(ctx, c, `state = 'failed', finished_at = now(), reason = $4`, reason(failed))
 		}
 		k.forget(c)
 		if !errors.Is(err, errTaken) {

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/konstruct/konstruct/extract"
+	"github.com/konstruct/konstruct/tenantdb"
 )
 
 // Given is what whoever takes a document in says of it. What is nil stays as it was for a document that is replaced.
@@ -155,13 +156,9 @@ func (in *Ingester) Enqueue(ctx context.Context, tenant, agent uuid.UUID, paths 
 	if err := given.Check(); err != nil {
 		return fmt.Errorf("kb: %w", err)
 	}
-	h := &handing{in: in, tenant: tenant, agent: agent, given: given}
+	h := &handing{door: in.Door, tenant: tenant, agent: agent, given: given}
 	take := func(f file, err error) bool {
-		r := Result{Path: f.label(), Err: err, Skipped: errors.Is(err, errSkipped)}
-		if errors.Is(err, errSame) {
-			r.Err, r.Outcome = nil, Unchanged
-		}
-		more := true
+		r, more := f.result(err), true
 		if err == nil {
 			more = h.add(ctx, f, nil)
 		}
@@ -189,7 +186,7 @@ const handAtOnce = 16 << 20
 
 // handing hands files over, many in one transaction.
 type handing struct {
-	in            *Ingester
+	door          *tenantdb.Door
 	tenant, agent uuid.UUID
 	given         Given
 	held          []Upload
@@ -215,7 +212,7 @@ func (h *handing) hand(ctx context.Context) {
 	if h.err != nil || len(h.held) == 0 {
 		return
 	}
-	h.err = h.in.Door.Tx(ctx, h.tenant, func(ctx context.Context, tx pgx.Tx) error {
+	h.err = h.door.Tx(ctx, h.tenant, func(ctx context.Context, tx pgx.Tx) error {
 		_, err := Enqueue(ctx, tx, h.tenant, h.agent, h.held...)
 		return err
 	})

@@ -42,6 +42,14 @@ type Result struct {
 	Skipped    bool  // a folder held it and it is no kind of file that is read here
 }
 
+// result is what is known of a file before it is read: nothing, or what becomes of it all the same.
+func (f file) result(err error) Result {
+	if errors.Is(err, errSame) {
+		return Result{Path: f.label(), Outcome: Unchanged}
+	}
+	return Result{Path: f.label(), Err: err, Skipped: errors.Is(err, errSkipped)}
+}
+
 // job is a file on its way through the stages.
 type job struct {
 	content
@@ -76,7 +84,7 @@ func (in *Ingester) Files(ctx context.Context, tenant, agent uuid.UUID, paths []
 	}
 	feed := func(ctx context.Context, put func(*job) bool) error {
 		take := func(f file, err error) bool {
-			return put(&job{file: f, given: given, content: content{agent: agent}, Result: Result{Err: err}})
+			return put(&job{file: f, given: given, content: content{agent: agent}, Result: f.result(err)})
 		}
 		u := in.unpacking(ctx, tenant, take)
 		in.walk(ctx, paths, func(f file, err error) bool {
@@ -194,11 +202,7 @@ func pass(ctx context.Context, to chan<- *job, j *job) bool {
 // prepare reads a file, unless it is known. The error is one that stops everything.
 func (in *Ingester) prepare(ctx context.Context, tenant uuid.UUID, j *job) (err error) {
 	f := &j.file
-	j.Path = f.label()
-	if errors.Is(j.Err, errSame) {
-		j.Err, j.Outcome = nil, Unchanged
-	}
-	if j.Skipped = errors.Is(j.Err, errSkipped); !j.open() {
+	if !j.open() {
 		return nil
 	}
 	if j.content.source, j.Err = f.source(); j.Err != nil {
@@ -289,10 +293,13 @@ func (in *Ingester) append(ctx context.Context, to [][]float32, model string, te
 // data is the file's.
 func (in *Ingester) keep(ctx context.Context, tenant uuid.UUID, j *job) error {
 	var err error
-	j.DocumentID, j.Outcome, err = in.store(ctx, tenant, j)
+	j.DocumentID, j.Outcome, err = store(ctx, in.Door, tenant, j)
 	for errors.Is(err, errSwitched) {
-		if err = in.embed(ctx, tenant, j); err == nil {
-			j.DocumentID, j.Outcome, err = in.store(ctx, tenant, j)
+		if err = in.embed(ctx, tenant, j); err == nil && !j.open() { // it was cancelled meanwhile, and not all of it is embedded
+			return nil
+		}
+		if err == nil {
+			j.DocumentID, j.Outcome, err = store(ctx, in.Door, tenant, j)
 		}
 	}
 	j.content, j.stored = content{}, err == nil

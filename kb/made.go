@@ -11,6 +11,7 @@ import (
 
 	"github.com/konstruct/konstruct/chunk"
 	"github.com/konstruct/konstruct/reading"
+	"github.com/konstruct/konstruct/tenantdb"
 )
 
 // Made is a document whose passages and vectors the caller has made.
@@ -25,8 +26,8 @@ type Made struct {
 	Given
 }
 
-// Put stores a document that is made already, as Files stores one: it replaces what has the same source, and is unchanged where chunks and model are what they were.
-func (in *Ingester) Put(ctx context.Context, tenant, agent uuid.UUID, m Made) (id uuid.UUID, done Outcome, err error) {
+// Put stores a document that is made already, as Ingester.Files stores one: it replaces what has the same source, and is unchanged where chunks and model are what they were.
+func Put(ctx context.Context, door *tenantdb.Door, tenant, agent uuid.UUID, m Made) (id uuid.UUID, done Outcome, err error) {
 	u := Upload{Source: m.Source, Filename: m.Filename, Content: []byte{1}, Given: m.Given}
 	switch err = u.check(); {
 	case err != nil:
@@ -49,7 +50,7 @@ func (in *Ingester) Put(ctx context.Context, tenant, agent uuid.UUID, m Made) (i
 	j := &job{given: m.Given, content: content{Reading: reading.Reading{Title: m.Title, Text: m.Text, Chunks: m.Chunks}, agent: agent, filename: m.Filename, source: m.Source, kind: m.ContentType,
 		bytes: int64(size), recipe: "given " + m.Model, vectors: m.Vectors}}
 	sum.Sum(j.sha[:0])
-	if id, done, err = in.store(ctx, tenant, j); errors.Is(err, errSwitched) {
+	if id, done, err = store(ctx, door, tenant, j); errors.Is(err, errSwitched) {
 		err = fmt.Errorf("%w: its vectors can't be given, the passages' text is needed: take the document in", err)
 	}
 	if err != nil {

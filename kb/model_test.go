@@ -6,8 +6,11 @@ import (
 	"fmt"
 	"math"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -256,5 +259,69 @@ func TestVectorsThatAreNoneAreRefusedByName(t *testing.T) {
 		if _, err := b.ask(t, tenantA, "a valve", ""); !errors.Is(err, kb.ErrVector) {
 			t.Errorf("a question: %v", err)
 		}
+	}
+}
+
+// meddling is a model at which something happens while it works; what it returns is one real vector for all texts.
+type meddling struct {
+	embed.Embedder
+	vector []float32
+	name   string
+	meddle func()
+}
+
+func (m meddling) Name() string    { return m.name }
+func (m meddling) Dimensions() int { return len(m.vector) }
+
+func (m meddling) Embed(_ context.Context, texts []string) ([][]float32, error) {
+	m.meddle()
+	out := make([][]float32, len(texts))
+	for i := range out {
+		out[i] = m.vector
+	}
+	return out, nil
+}
+
+// TestAJobCancelledWhileItIsEmbeddedForAnotherModel ends, and nothing of it is stored: the model changes when it is embedded, and it is cancelled when it is embedded again.
+func TestAJobCancelledWhileItIsEmbeddedForAnotherModel(t *testing.T) {
+	b, d := newQueue(t)
+	v, err := b.model.Embed(t.Context(), []string{"a valve"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wide := meddling{vector: append(slices.Clone(v[0]), v[0][:16]...), name: "wide", meddle: func() {}}
+	if err := kb.Reembed(t.Context(), b.door, tenantA, wide, b.model.Tokenizer(), nil); err != nil {
+		t.Fatal(err)
+	}
+	var calls atomic.Int64
+	ids := b.enqueue(t, tenantA, text("long.md", strings.Repeat(pumps, 100))) // 200 chunks: four calls
+	first := meddling{vector: v[0], name: b.model.Name(), meddle: func() {
+		switch calls.Add(1) {
+		case 1:
+			if err := b.serve(t, tenantA, "wide"); err != nil {
+				t.Error(err)
+			}
+		case 5:
+			if n, err := kb.Cancel(t.Context(), b.door, tenantA, ids...); n != 1 || err != nil {
+				t.Errorf("%d cancelled, %v", n, err)
+			}
+			time.Sleep(4 * time.Second) // in which the worker hears of it
+		}
+	}}
+	b.in.Embedder = func(model string) (embed.Embedder, error) {
+		if model == "" {
+			return first, nil
+		}
+		return wide, nil
+	}
+	b.work(t, d.URL("konstruct_worker"))
+	until(t, 30*time.Second, "embedded again", func() bool { return calls.Load() >= 5 })
+	b.enqueue(t, tenantA, text("after.md", pumps))
+	until(t, 30*time.Second, "on with the next", func() bool { return b.jobs(t, tenantA)["after.md"] == "done added" })
+	if got := b.jobs(t, tenantA); got["long.md"] != "cancelled" {
+		t.Errorf("%v", got)
+	}
+	if docs := b.list(t, tenantA); len(docs) != 1 {
+		t.Errorf("%+v", docs)
 	}
 }

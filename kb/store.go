@@ -53,14 +53,10 @@ type content struct {
 
 // known reports whether the tenant has this source with this content, made by this recipe. What is newly given is set, then.
 func (c *content) known(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, g Given) (is bool, err error) {
-	err = door.Query(ctx, tenant, `UPDATE kb_sources SET labels = coalesce($5::text[], labels), given = coalesce($6::jsonb, given), etag = $7
-	   WHERE tenant_id = $1 AND source = $2 AND content_sha256 = $3 AND recipe = $4 AND (labels, given, etag) IS DISTINCT FROM (coalesce($5::text[], labels), coalesce($6::jsonb, given), $7)`,
-		[]any{tenant, c.source, c.sha[:], c.recipe, g.Labels, g.Metadata, c.etag}, nil)
-	if err != nil {
-		return false, err
-	}
-	err = door.Query(ctx, tenant, `SELECT 1 FROM kb_sources WHERE tenant_id = $1 AND source = $2 AND content_sha256 = $3 AND recipe = $4`,
-		[]any{tenant, c.source, c.sha[:], c.recipe}, func(rows pgx.Rows) error {
+	err = door.Query(ctx, tenant, `WITH said AS (UPDATE kb_sources SET labels = coalesce($5::text[], labels), given = coalesce($6::jsonb, given), etag = $7
+	     WHERE tenant_id = $1 AND source = $2 AND content_sha256 = $3 AND recipe = $4 AND (labels, given, etag) IS DISTINCT FROM (coalesce($5::text[], labels), coalesce($6::jsonb, given), $7))
+	  SELECT 1 FROM kb_sources WHERE tenant_id = $1 AND source = $2 AND content_sha256 = $3 AND recipe = $4`,
+		[]any{tenant, c.source, c.sha[:], c.recipe, g.Labels, g.Metadata, c.etag}, func(rows pgx.Rows) error {
 			is = rows.Next()
 			return rows.Err()
 		})
@@ -68,38 +64,37 @@ func (c *content) known(ctx context.Context, door *tenantdb.Door, tenant uuid.UU
 }
 
 // store writes the document in one transaction, and ends the job that it is: readers see what was there before, or all of this.
-func (in *Ingester) store(ctx context.Context, tenant uuid.UUID, j *job) (id uuid.UUID, done Outcome, err error) {
+func store(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, j *job) (id uuid.UUID, done Outcome, err error) {
 	c := &j.content
 	if err := CheckVectors(c.vectors, embed.Dimensions); err != nil {
 		return id, "", err
 	}
-	err = in.Door.Tx(ctx, tenant, func(ctx context.Context, tx pgx.Tx) error {
-		// Two that take in the same source at once take turns.
-		if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock(hashtextextended($1, 0))`, tenant.String()+c.source); err != nil {
+	err = door.Tx(ctx, tenant, func(ctx context.Context, tx pgx.Tx) error {
+		// Two that take in the same source at once take turns. What is locked is read by a statement of its own, which sees what was committed before.
+		if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock(hashtextextended($2, 0)), pg_advisory_xact_lock_shared`+modelLock, tenant, tenant.String()+c.source); err != nil {
 			return err
 		}
 		var serving string
-		if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock_shared`+modelLock, tenant); err != nil {
-			return err
-		}
-		if err := tx.QueryRow(ctx, servingSQL, tenant).Scan(&serving); err != nil {
+		var known *uuid.UUID
+		var sha []byte
+		var recipe *string
+		if err := tx.QueryRow(ctx, `SELECT serving, document_id, content_sha256, recipe FROM (`+servingSQL+`) m (serving) LEFT JOIN kb_sources s ON s.tenant_id = $1 AND s.source = $2`, tenant, c.source).
+			Scan(&serving, &known, &sha, &recipe); err != nil {
 			return err
 		}
 		if serving != c.serving {
 			return errSwitched
 		}
-		var sha []byte
-		var recipe string
-		err := tx.QueryRow(ctx, `SELECT document_id, content_sha256, recipe FROM kb_sources WHERE tenant_id = $1 AND source = $2`, tenant, c.source).Scan(&id, &sha, &recipe)
+		if known != nil {
+			id = *known
+		}
 		switch {
-		case errors.Is(err, pgx.ErrNoRows):
+		case known == nil:
 			done = Added
 			if id, err = uuid.NewV7(); err != nil {
 				return err
 			}
-		case err != nil:
-			return err
-		case string(sha) == string(c.sha[:]) && recipe == c.recipe:
+		case string(sha) == string(c.sha[:]) && *recipe == c.recipe:
 			done = Unchanged
 		default:
 			done = Replaced

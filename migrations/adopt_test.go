@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -80,10 +79,7 @@ func TestAdoptionSurvivesBeingKilled(t *testing.T) {
 	const n = 25_000
 	d := atSeed(t, n)
 	before := digest(t, d)
-	bin := filepath.Join(t.TempDir(), "konstruct")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", bin, "../cmd/konstruct").CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
+	bin := testkit.Build(t)
 	up := func() *exec.Cmd {
 		cmd := exec.CommandContext(t.Context(), bin, "migrate", "up")
 		cmd.Env = append(os.Environ(), "KONSTRUCT_OWNER_DATABASE_URL="+d.URL("konstruct_owner"))

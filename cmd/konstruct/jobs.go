@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-
 	"os"
 	"path/filepath"
 	"time"
@@ -22,11 +21,7 @@ type readFilesCmd struct{}
 
 // Run reads the files that standard input hands over.
 func (readFilesCmd) Run(ctx context.Context, a *app) error {
-	m, err := embed.FindModel(a.PartsDir)
-	if err != nil {
-		return err
-	}
-	tokens, err := embed.LoadTokenizer(m.Tokenizer())
+	tokens, err := embed.FindTokenizer(a.PartsDir)
 	if err != nil {
 		return err
 	}
@@ -50,35 +45,27 @@ func (a *app) readCommand() ([]string, error) {
 
 // later hands files over.
 func (c kbIngestCmd) later(ctx context.Context, a *app, agent *konstruct.Agent) error {
-	handed, unchanged, skipped, failures := 0, 0, 0, []failed{}
+	s, handed := &summary{Failed: []failed{}}, 0
 	err := agent.EnqueueFiles(ctx, c.Paths, c.given(), func(r konstruct.FileResult) {
-		switch {
-		case r.Skipped:
-			skipped++
-		case r.Err != nil:
-			failures = append(failures, failed{r.Path, r.Err.Error()})
-		case r.Outcome == kb.Unchanged:
-			unchanged++
-		default:
+		if r.Err == nil && r.Outcome == "" {
 			handed++
+			return
 		}
+		s.add(r)
 	})
 	if err != nil {
 		return err
 	}
 	if a.JSON {
-		err = a.json(map[string]any{"handed_over": handed, "unchanged": unchanged, "skipped": skipped, "failed": failures})
+		err = a.json(map[string]any{"handed_over": handed, "unchanged": s.Unchanged, "skipped": s.Skipped, "failed": s.Failed})
 	} else {
-		a.failures(failures)
-		_, err = fmt.Fprintf(a.out, "%d handed over, %d unchanged, %d failed, %d of other kinds passed over; konstruct kb work takes them in, konstruct kb jobs says how far it is\n", handed, unchanged, len(failures), skipped)
+		a.failures(s.Failed)
+		_, err = fmt.Fprintf(a.out, "%d handed over, %d unchanged, %d failed, %d of other kinds passed over; konstruct kb work takes them in, konstruct kb jobs says how far it is\n", handed, s.Unchanged, len(s.Failed), s.Skipped)
 	}
-	if err != nil || len(failures) == 0 {
+	if err != nil {
 		return err
 	}
-	if handed+unchanged > 0 {
-		return coded{fmt.Errorf("%d files were not handed over", len(failures)), exitPartial}
-	}
-	return fmt.Errorf("none of %d files was handed over", len(failures))
+	return partly(len(s.Failed), handed+s.Unchanged, "handed over")
 }
 
 // watch takes in what changes until interrupted.

@@ -98,13 +98,21 @@ func (c kbIngestCmd) Run(ctx context.Context, a *app) error {
 	} else {
 		s.print(a)
 	}
-	if err != nil || len(s.Failed) == 0 {
+	if err != nil {
 		return err
 	}
-	if s.Added+s.Replaced+s.Unchanged > 0 {
-		return coded{fmt.Errorf("%d of %d files were not taken in", len(s.Failed), s.files()), exitPartial}
+	return partly(len(s.Failed), s.Added+s.Replaced+s.Unchanged, "taken in")
+}
+
+// partly is the error of a command at which some files failed.
+func partly(failed, others int, what string) error {
+	switch {
+	case failed == 0:
+		return nil
+	case others == 0:
+		return fmt.Errorf("none of %d files was %s", failed, what)
 	}
-	return fmt.Errorf("none of %d files was taken in", len(s.Failed))
+	return coded{fmt.Errorf("%d of %d files were not %s", failed, failed+others, what), exitPartial}
 }
 
 // summary is what became of an ingest.
@@ -122,8 +130,6 @@ type failed struct {
 	Path  string `json:"path"`
 	Error string `json:"error"`
 }
-
-func (s *summary) files() int { return s.Added + s.Replaced + s.Unchanged + len(s.Failed) }
 
 func (a *app) ingest(ctx context.Context, agent *konstruct.Agent, paths []string, given konstruct.Given) (*summary, error) {
 	s := &summary{Failed: []failed{}}

@@ -101,7 +101,7 @@ func (b *Bench) Ingest(ctx context.Context, m embed.Model, read []string, docume
 		}
 		lines = append(lines, l)
 	}
-	stored, err := b.storing(ctx, in, local.Name(), vectors)
+	stored, err := b.storing(ctx, door, local.Name(), vectors)
 	return append(lines, stored...), err
 }
 
@@ -149,7 +149,7 @@ func (b *Bench) takeIn(ctx context.Context, in *kb.Ingester, tenant uuid.UUID, n
 
 // storing measures how fast chunks and vectors are stored as documents are, against COPY of the same rows into the same tables, which no application under
 // row level security may do.
-func (b *Bench) storing(ctx context.Context, in *kb.Ingester, model string, vectors [][]float32) ([]Line, error) {
+func (b *Bench) storing(ctx context.Context, door *tenantdb.Door, model string, vectors [][]float32) ([]Line, error) {
 	const rows = 512
 	owner, err := pgx.Connect(ctx, b.Cluster.SuperuserURL("konstruct"))
 	if err != nil {
@@ -191,7 +191,7 @@ func (b *Bench) storing(ctx context.Context, in *kb.Ingester, model string, vect
 			})
 		}},
 		contender{"chunks and passages stored as documents are", 1, func(int) error {
-			_, _, err := in.Put(ctx, tenant, tenant, kb.Made{Source: "bench:" + uuid.NewString(), Filename: "bench", Model: model, Chunks: chunks, Vectors: vectors[:rows]})
+			_, _, err := kb.Put(ctx, door, tenant, tenant, kb.Made{Source: "bench:" + uuid.NewString(), Filename: "bench", Model: model, Chunks: chunks, Vectors: vectors[:rows]})
 			return err
 		}})
 	if err != nil {
