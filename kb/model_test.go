@@ -284,7 +284,7 @@ func (m meddling) Embed(_ context.Context, texts []string) ([][]float32, error) 
 
 // TestAJobCancelledWhileItIsEmbeddedForAnotherModel ends, and nothing of it is stored: the model changes when it is embedded, and it is cancelled when it is embedded again.
 func TestAJobCancelledWhileItIsEmbeddedForAnotherModel(t *testing.T) {
-	b, d := newQueue(t)
+	b := newBase(t)
 	v, err := b.model.Embed(t.Context(), []string{"a valve"})
 	if err != nil {
 		t.Fatal(err)
@@ -314,11 +314,14 @@ func TestAJobCancelledWhileItIsEmbeddedForAnotherModel(t *testing.T) {
 		}
 		return wide, nil
 	}
-	b.work(t, d.URL("konstruct_worker"))
-	until(t, 30*time.Second, "embedded again", func() bool { return calls.Load() >= 5 })
+	if _, err := b.in.Turn(t.Context(), tenantA); err != nil || calls.Load() != 5 {
+		t.Errorf("%v after %d calls", err, calls.Load())
+	}
 	b.enqueue(t, tenantA, text("after.md", pumps))
-	until(t, 30*time.Second, "on with the next", func() bool { return b.jobs(t, tenantA)["after.md"] == "done added" })
-	if got := b.jobs(t, tenantA); got["long.md"] != "cancelled" {
+	if _, err := b.in.Turn(t.Context(), tenantA); err != nil {
+		t.Error(err)
+	}
+	if got := b.jobs(t, tenantA); got["long.md"] != "cancelled" || got["after.md"] != "done added" {
 		t.Errorf("%v", got)
 	}
 	if docs := b.list(t, tenantA); len(docs) != 1 {
