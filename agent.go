@@ -3,11 +3,9 @@ package konstruct
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"net/url"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -95,92 +93,6 @@ func (a *Agent) logCall(ctx context.Context, made func() (Event, error)) (uuid.U
 	return a.Log(ctx, e)
 }
 
-// Retrieval is what a search returned, and the event that says so.
-type Retrieval struct {
-	EventID uuid.UUID `json:"event_id"`
-	Hits    []Hit     `json:"hits"`
-}
-
-// Question is a search, for callers who want to say more than the question.
-type Question struct {
-	Text   string
-	TopK   int    // 5 when zero, at most kb.MaxHits
-	UserID string // who asked
-	// Labels are what the asker may see beside documents that everybody may: those with one of these labels.
-	Labels         []string
-	ConversationID string
-	Extra          Metadata
-}
-
-// MaxQuestion is how many bytes a question may have; the model reads some 256 tokens of it.
-const MaxQuestion = 32 << 10
-
-// Search returns the tenant's topK passages nearest to the question (5 when topK is zero), best first. It
-// writes a retrieval event naming what was shown in the same transaction: there is no answer without its
-// record.
-func (a *Agent) Search(ctx context.Context, question string, topK int) (Retrieval, error) {
-	return a.Ask(ctx, Question{Text: question, TopK: topK})
-}
-
-// Ask is Search with everything that can be said of a question.
-func (a *Agent) Ask(ctx context.Context, q Question) (r Retrieval, err error) {
-	start := time.Now()
-	if q.TopK == 0 {
-		q.TopK = 5
-	}
-	switch {
-	case strings.TrimSpace(q.Text) == "":
-		return r, errors.New("konstruct: the question is empty")
-	case len(q.Text) > MaxQuestion:
-		return r, fmt.Errorf("konstruct: the question is %d bytes long, the limit is %d", len(q.Text), MaxQuestion)
-	case q.TopK < 1 || q.TopK > kb.MaxHits:
-		return r, fmt.Errorf("konstruct: top-k is %d: it is 1 to %d", q.TopK, kb.MaxHits)
-	}
-	for { // again where another model serves than was thought
-		model := a.t.k.served(a.t.id)
-		r, err = a.ask(ctx, q, model, start)
-		var other *kb.ServingError
-		if !errors.As(err, &other) || other.Model == model {
-			return r, err
-		}
-		if _, err := a.t.k.model(other.Model); err != nil {
-			return r, err // and what is remembered stays, as it may serve again
-		}
-		a.t.k.serves(a.t.id, other.Model)
-	}
-}
-
-// ask is Ask by one model.
-func (a *Agent) ask(ctx context.Context, q Question, model string, start time.Time) (r Retrieval, err error) {
-	e, err := a.t.k.model(model)
-	if err != nil {
-		return r, err
-	}
-	vectors, err := e.Embed(ctx, []string{q.Text})
-	if err != nil {
-		return r, err
-	}
-	err = a.t.k.door.Tx(ctx, a.t.id, func(ctx context.Context, tx pgx.Tx) error {
-		if r.Hits, err = kb.Search(ctx, tx, a.t.id, kb.Query{Vector: vectors[0], Model: model, K: q.TopK, Labels: q.Labels}); err != nil {
-			return err
-		}
-		shown := make([]audit.Shown, len(r.Hits))
-		for i, h := range r.Hits {
-			if model == "" && h.Recipe != "" && !kb.MadeBy(h.Recipe, e.Name()) {
-				return fmt.Errorf("konstruct: %s was taken in with another model than %s: take it in again, or ask with its model", h.Filename, e.Name())
-			}
-			shown[i] = audit.Shown{ChunkID: h.ChunkID, Score: h.Score, DocumentID: h.DocumentID, SHA256: h.SHA256}
-		}
-		r.EventID, err = a.record(ctx, tx, audit.Retrieval{AgentID: a.id, UserID: q.UserID, Query: q.Text, Model: e.Name(), TopK: q.TopK, Shown: shown,
-			Latency: time.Since(start), ConversationID: q.ConversationID, Extra: q.Extra}.Event)
-		return err
-	})
-	if err != nil {
-		return Retrieval{}, err
-	}
-	return r, nil
-}
-
 // record writes one event in a transaction that does what it tells of.
 func (a *Agent) record(ctx context.Context, tx pgx.Tx, made func() (Event, error)) (uuid.UUID, error) {
 	e, err := made()
@@ -208,6 +120,31 @@ func (a *Agent) Ingest(ctx context.Context, paths []string, given Given, report 
 // Put stores a document whose passages and vectors the caller has made, with the first model.
 func (a *Agent) Put(ctx context.Context, m kb.Made) (uuid.UUID, kb.Outcome, error) {
 	return kb.Put(ctx, a.t.k.door, a.t.id, a.id, m)
+}
+
+// PutTexts is Put for documents whose passages the first model is to embed: what Chunk.Embed says of each.
+func (a *Agent) PutTexts(ctx context.Context, documents []kb.Made) error {
+	e, err := a.t.k.model("")
+	if err != nil {
+		return err
+	}
+	var texts []string
+	for _, m := range documents {
+		for _, c := range m.Chunks {
+			texts = append(texts, c.Embed)
+		}
+	}
+	vectors, err := e.Embed(ctx, texts)
+	if err != nil {
+		return err
+	}
+	for _, m := range documents {
+		m.Model, m.Vectors, vectors = e.Name(), vectors[:len(m.Chunks)], vectors[len(m.Chunks):]
+		if _, _, err := a.Put(ctx, m); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Enqueue hands documents over to be taken in later, all or none, and returns their jobs' ids: Konstruct.Work takes them in, here or elsewhere.

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/jackc/pgx/v5"
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -57,6 +58,8 @@ type (
 	CaseFilter = audit.CaseFilter
 	// Hit is a passage that a search found.
 	Hit = kb.Hit
+	// Condition is one that a passage's document must meet.
+	Condition = kb.Condition
 	// Document is a document of the knowledge base.
 	Document = kb.Document
 	// Passage is a chunk of a document.
@@ -81,6 +84,8 @@ type Config struct {
 	Embedder embed.Embedder
 	// Models are others, by their names, that tenants' knowledge bases may be switched to: see Agent.Reembed. Open takes them over and closes them.
 	Models []embed.Embedder
+	// Reranker puts hits in order that a Question asks it for; nil is none.
+	Reranker *embed.Reranker
 	// AllowNetworks are the operator's own networks whose pages may be taken in; without, public addresses alone.
 	AllowNetworks []netip.Prefix
 	// ReadCommand starts a process that reads strangers' files, so that a hostile one ruins nothing else: konstruct's own is
@@ -111,12 +116,14 @@ type Konstruct struct {
 	logger   *slog.Logger
 	pages    *fetch.Client
 	readWith []string
+	searcher *kb.Searcher
+	asked    *lru.Cache[asked, []float32] // the vectors of questions
+	reranker *embed.Reranker
 
 	mu       sync.Mutex
 	embedder embed.Embedder
 	models   map[string]embed.Embedder
 	reader   reading.Reader
-	serving  map[uuid.UUID]string // by tenant, as it was last seen; none is the first model
 }
 
 // CheckError says that the database or the role does not hold the promises; Checks has the whole table.
@@ -163,13 +170,18 @@ func Open(ctx context.Context, c Config) (*Konstruct, error) {
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
+	cache, err := lru.New[asked, []float32](maxAsked)
+	if err != nil {
+		door.Close()
+		return nil, err
+	}
 	trail, err := audit.OpenTrail(door, audit.TrailConfig{Policy: c.Policy, SpoolDir: c.SpoolDir, SpoolLimit: c.SpoolLimit, Logger: c.Logger})
 	if err != nil {
 		door.Close()
 		return nil, err
 	}
 	return &Konstruct{door: door, trail: trail, parts: c.Parts, receipts: c.Receipts, embedder: c.Embedder, pages: fetch.New(c.AllowNetworks...), readWith: c.ReadCommand, logger: c.Logger,
-		models: others, serving: map[uuid.UUID]string{}}, nil
+		models: others, searcher: kb.NewSearcher(), asked: cache, reranker: c.Reranker}, nil
 }
 
 func check(ctx context.Context, door *tenantdb.Door) error {
@@ -269,33 +281,31 @@ func (k *Konstruct) ingester(progress func(int)) (*kb.Ingester, error) {
 	return &kb.Ingester{Door: k.door, Embedder: k.model, Reader: r, Readers: readers(), Pages: k.pages, Progress: progress}, nil
 }
 
-// Work takes in what Agent.Enqueue handed over, of all tenants in turns, until the context ends. It deals out the turns as konstruct_worker, whose
-// connection URL it gets. Any number of processes may do so.
-func (k *Konstruct) Work(ctx context.Context, workerURL string) error {
+// Background is what Work needs beside what Open got.
+type Background struct {
+	// WorkerURL is the connection URL of konstruct_worker, as which turns are dealt out. Required.
+	WorkerURL string
+	// OwnerURL is the connection URL of the schema's owner, as which tenants' own indexes are made and dropped; without it none are.
+	OwnerURL string
+}
+
+// Work takes in what Agent.Enqueue handed over, of all tenants in turns, and makes and drops indexes of large tenants' own, until the context ends. Any number of
+// processes may do so.
+func (k *Konstruct) Work(ctx context.Context, b Background) error {
 	in, err := k.ingester(nil)
 	if err != nil {
 		return err
 	}
-	return turns.Run(ctx, turns.Config{DatabaseURL: workerURL, AtOnce: readers(), Work: in, Logger: k.logger})
-}
-
-// maxServing is how many tenants' models are remembered.
-const maxServing = 100_000
-
-// served is the name of the model that a tenant was last seen to be searched by, and serves notes it.
-func (k *Konstruct) served(tenant uuid.UUID) string {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.serving[tenant]
-}
-
-func (k *Konstruct) serves(tenant uuid.UUID, model string) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if len(k.serving) >= maxServing {
-		clear(k.serving)
+	lines := []turns.Line{{Name: turns.Documents, AtOnce: readers(), Work: in}}
+	if b.OwnerURL != "" {
+		builder, err := tenantdb.OpenBuilder(ctx, b.OwnerURL)
+		if err != nil {
+			return err
+		}
+		defer builder.Close()
+		lines = append(lines, turns.Line{Name: turns.Indexes, AtOnce: 1, Work: &kb.Indexer{Door: k.door, Builder: builder, Thresholds: kb.UsualThresholds, Logger: k.logger}})
 	}
-	k.serving[tenant] = model
+	return turns.Run(ctx, turns.Config{DatabaseURL: b.WorkerURL, Lines: lines, Logger: k.logger})
 }
 
 // Tenant is one tenant's part of the database; nothing done through it sees another's.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"time"
 
 	"github.com/google/uuid"
@@ -130,12 +131,32 @@ type Retrieval struct {
 	At      time.Time
 	Latency time.Duration
 
-	Query          string // input_summary
-	Model          string // gen_ai.request.model: which embedded the question
-	TopK           int
+	Query          string  // input_summary
+	Model          string  // gen_ai.request.model: which embedded the question
+	TopK           int     // konstruct.retrieval.top_k
 	Shown          []Shown // gen_ai.retrieval.documents, best first
+	How            How     // konstruct.retrieval
 	ConversationID string
 	Extra          Metadata
+}
+
+// How is by what and with which settings a knowledge base was searched. Zero fields are left out.
+type How struct {
+	Mode     string `json:"mode,omitempty"`      // vector, words or hybrid
+	Tier     string `json:"tier,omitempty"`      // exact or hnsw
+	EfSearch int    `json:"ef_search,omitempty"` // of hnsw
+	Depth    int    `json:"depth,omitempty"`     // candidates of each list
+	// Where are the conditions that documents had to meet, and Labels what the asker might see.
+	Where  any      `json:"where,omitempty"`
+	Labels []string `json:"labels,omitempty"`
+	// The rest is as it was asked for.
+	MinScore    *float64 `json:"min_score,omitempty"`
+	Variety     float64  `json:"variety,omitempty"`
+	PerDocument bool     `json:"per_document,omitempty"`
+	Neighbours  int      `json:"neighbours,omitempty"`
+	After       string   `json:"after,omitempty"`
+	Reranker    string   `json:"reranker,omitempty"` // which put the hits in order
+	Fallback    string   `json:"fallback,omitempty"` // why it was searched by words alone
 }
 
 // Shown is one passage that a retrieval returned: enough to prove later which text it was.
@@ -144,6 +165,15 @@ type Shown struct {
 	Score      float64   `json:"score"`
 	DocumentID uuid.UUID `json:"konstruct.document_id"`
 	SHA256     string    `json:"konstruct.content_sha256"`
+	Version    int       `json:"konstruct.document_version,omitempty"`
+	// Around are the passages before and after it that were shown with it.
+	Around []Neighbour `json:"konstruct.around,omitempty"`
+}
+
+// Neighbour is a passage that was shown beside another.
+type Neighbour struct {
+	ChunkID uuid.UUID `json:"id"`
+	SHA256  string    `json:"konstruct.content_sha256"`
 }
 
 // Event is the retrieval as it is logged, or the field that it lacks.
@@ -156,6 +186,9 @@ func (c Retrieval) Event() (Event, error) {
 		shown = []Shown{}
 	}
 	m := Metadata{"gen_ai.operation.name": "retrieval", "gen_ai.retrieval.documents": shown, "konstruct.retrieval.top_k": c.TopK}
+	if !reflect.ValueOf(c.How).IsZero() {
+		m["konstruct.retrieval"] = c.How
+	}
 	m.set("gen_ai.request.model", c.Model)
 	m.set("gen_ai.conversation.id", c.ConversationID)
 	out := fmt.Sprintf("%d passages", len(c.Shown))

@@ -34,7 +34,7 @@ func (b *base) found(t *testing.T, tenant uuid.UUID, labels ...string) (names []
 		t.Fatal(err)
 	}
 	if err := b.door.Tx(t.Context(), tenant, func(ctx context.Context, tx pgx.Tx) error {
-		hits, err := kb.Search(ctx, tx, tenant, kb.Query{Vector: v[0], K: 9, Labels: labels})
+		hits, err := search(ctx, tx, tenant, kb.Query{Mode: kb.ByMeaning, Vector: v[0], K: 9, Labels: labels})
 		names = nil
 		for _, h := range hits {
 			names = append(names, h.Filename)
@@ -156,13 +156,13 @@ func TestADeleteIsADelete(t *testing.T) {
 		}
 		return got
 	}
-	if d := cmp.Diff(map[string]int{"kb_chunks": 2, "kb_documents": 1, "kb_jobs": 2, "kb_models": 1, "kb_passages": 2, "kb_sources": 1, "kb_texts": 1, "kb_uploads": 0, "kb_vectors": 2, "kb_versions": 1}, counts()); d != "" {
+	if d := cmp.Diff(map[string]int{"kb_chunks": 2, "kb_documents": 1, "kb_jobs": 2, "kb_models": 1, "kb_passages": 2, "kb_points": 2, "kb_sources": 1, "kb_terms": 12, "kb_texts": 1, "kb_tiers": 0, "kb_uploads": 0, "kb_vectors": 2, "kb_versions": 1}, counts()); d != "" {
 		t.Fatal(d)
 	}
 	if err := b.remove(t, tenantA, b.list(t, tenantA)[0].ID); err != nil {
 		t.Fatal(err)
 	}
-	if d := cmp.Diff(map[string]int{"kb_chunks": 0, "kb_documents": 0, "kb_jobs": 0, "kb_models": 1, "kb_passages": 0, "kb_sources": 0, "kb_texts": 0, "kb_uploads": 0, "kb_vectors": 0, "kb_versions": 0}, counts()); d != "" {
+	if d := cmp.Diff(map[string]int{"kb_chunks": 0, "kb_documents": 0, "kb_jobs": 0, "kb_models": 1, "kb_passages": 0, "kb_points": 0, "kb_sources": 0, "kb_terms": 0, "kb_texts": 0, "kb_tiers": 0, "kb_uploads": 0, "kb_vectors": 0, "kb_versions": 0}, counts()); d != "" {
 		t.Error(d)
 	}
 }

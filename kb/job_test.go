@@ -46,7 +46,7 @@ func (b *base) work(t *testing.T, url string) (stop func()) {
 	ctx, cancel := context.WithCancel(t.Context())
 	end := make(chan error, 1)
 	go func() {
-		end <- turns.Run(ctx, turns.Config{DatabaseURL: url, AtOnce: 2, Work: b.in, Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))})
+		end <- turns.Run(ctx, turns.Config{DatabaseURL: url, Lines: []turns.Line{{Name: turns.Documents, AtOnce: 2, Work: b.in}}, Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))})
 	}()
 	stop = sync.OnceFunc(func() {
 		cancel()
@@ -115,13 +115,13 @@ func TestWhatIsEnqueuedIsTakenIn(t *testing.T) {
 	}
 	super := testkit.Connect(t, d.SuperuserURL())
 	var uploads, tickets int
-	if err := super.QueryRow(t.Context(), `SELECT (SELECT count(*) FROM kb_uploads u JOIN kb_jobs j ON j.id = u.job_id WHERE j.state = 'done'), (SELECT count(*) FROM river_job)`).Scan(&uploads, &tickets); err != nil || uploads != 0 || tickets != 1 {
+	if err := super.QueryRow(t.Context(), `SELECT (SELECT count(*) FROM kb_uploads u JOIN kb_jobs j ON j.id = u.job_id WHERE j.state = 'done'), (SELECT count(*) FROM river_job WHERE queue = 'tenants')`).Scan(&uploads, &tickets); err != nil || uploads != 0 || tickets != 1 {
 		t.Errorf("%d files are kept of documents that are in, %d tickets were dealt, %v", uploads, tickets, err)
 	}
 	// The ticket was put away; the next document gets another.
 	until(t, 30*time.Second, "put away", func() bool {
 		var open int
-		return super.QueryRow(t.Context(), `SELECT count(*) FROM river_job WHERE finalized_at IS NULL`).Scan(&open) == nil && open == 0
+		return super.QueryRow(t.Context(), `SELECT count(*) FROM river_job WHERE queue = 'tenants' AND finalized_at IS NULL`).Scan(&open) == nil && open == 0
 	})
 	begin := time.Now()
 	b.enqueue(t, tenantA, text("pumps.md", pumps+"\n## Oil\n\nOil it.\n"))
@@ -300,7 +300,7 @@ func TestAnotherTenantsJobsAreNobodys(t *testing.T) {
 	stop := b.work(t, d.URL("konstruct_worker"))
 	until(t, 30*time.Second, "put away", func() bool {
 		var open int
-		return worker.QueryRow(t.Context(), `SELECT count(*) FROM river_job WHERE finalized_at IS NULL`).Scan(&open) == nil && open == 0
+		return worker.QueryRow(t.Context(), `SELECT count(*) FROM river_job WHERE queue = 'tenants' AND finalized_at IS NULL`).Scan(&open) == nil && open == 0
 	})
 	stop()
 	if got := b.jobs(t, tenantA); got["a.md"] != "waiting" {

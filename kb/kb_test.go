@@ -68,12 +68,18 @@ func (b *base) search(t *testing.T, tenant uuid.UUID, q string, k int) []kb.Hit 
 	}
 	var hits []kb.Hit
 	if err := b.door.Tx(t.Context(), tenant, func(ctx context.Context, tx pgx.Tx) error {
-		hits, err = kb.Search(ctx, tx, tenant, kb.Query{Vector: v[0], K: k})
+		hits, err = search(ctx, tx, tenant, kb.Query{Mode: kb.ByMeaning, Vector: v[0], K: k})
 		return err
 	}); err != nil {
 		t.Fatal(err)
 	}
 	return hits
+}
+
+// search is one by a searcher that knows nothing yet.
+func search(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, q kb.Query) ([]kb.Hit, error) {
+	f, err := kb.NewSearcher().Search(ctx, tx, tenant, q)
+	return f.Hits, err
 }
 
 func (b *base) list(t *testing.T, tenant uuid.UUID) []kb.Document {
@@ -172,7 +178,7 @@ func TestReadersSeeTheOldOrTheNew(t *testing.T) {
 				default:
 				}
 				err := b.door.Tx(context.Background(), tenantA, func(ctx context.Context, tx pgx.Tx) error {
-					hits, err := kb.Search(ctx, tx, tenantA, kb.Query{Vector: v[0], K: 100})
+					hits, err := search(ctx, tx, tenantA, kb.Query{Mode: kb.ByMeaning, Vector: v[0], K: 100})
 					seen := map[string]int{}
 					for _, h := range hits {
 						seen[strings.Fields(h.Content)[1]]++
@@ -243,7 +249,7 @@ func TestAnotherTenantSeesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := b.door.Tx(t.Context(), tenantB, func(ctx context.Context, tx pgx.Tx) error {
-		hits, err := kb.Search(ctx, tx, tenantA, kb.Query{Vector: v[0], K: 9})
+		hits, err := search(ctx, tx, tenantA, kb.Query{Mode: kb.ByMeaning, Vector: v[0], K: 9})
 		if len(hits) != 0 {
 			t.Errorf("a forged tenant found %+v", hits)
 		}

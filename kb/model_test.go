@@ -54,7 +54,7 @@ func (b *base) ask(t *testing.T, tenant uuid.UUID, q, model string) (hits []kb.H
 		t.Fatal(err)
 	}
 	err = b.door.Tx(t.Context(), tenant, func(ctx context.Context, tx pgx.Tx) (err error) {
-		hits, err = kb.Search(ctx, tx, tenant, kb.Query{Vector: v[0], Model: model, K: 3})
+		hits, err = search(ctx, tx, tenant, kb.Query{Mode: kb.ByMeaning, Vector: v[0], Model: model, K: 3})
 		return err
 	})
 	return hits, err

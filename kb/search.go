@@ -2,111 +2,252 @@ package kb
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
-	"github.com/konstruct/konstruct/embed"
+	"github.com/konstruct/konstruct/tenantdb"
 )
-
-// Hit is one passage that a search found.
-type Hit struct {
-	Passage
-	Score      float64   `json:"score"`          // cosine similarity, -1 to 1
-	SHA256     string    `json:"content_sha256"` // of the passage as it is stored
-	DocumentID uuid.UUID `json:"document_id"`
-	Filename   string    `json:"filename"`
-	Source     string    `json:"source"`
-	// Recipe is how its vector was made; empty for a chunk another client wrote.
-	Recipe string `json:"-"`
-}
-
-// MaxHits is how many passages one search returns at most.
-const MaxHits = 100
-
-// searchSQL is exact: adding 0 to the distance keeps the planner off the seed's global HNSW index, which
-// finds other tenants' rows first and then has them filtered away. The tenant is a literal, so that
-// row level security's own predicate is proven once and not per row.
-const searchSQL = `
-WITH nearest AS MATERIALIZED (%[2]s ORDER BY distance LIMIT $2)
-SELECT n.id, coalesce(n.chunk_index, 0), coalesce(p.headings, '{}'), coalesce(p.page, 0), coalesce(p.start_byte, 0), coalesce(p.end_byte, 0), n.content,
-       1 - n.distance, sha256(convert_to(n.content, 'UTF8')), d.id, coalesce(d.filename, ''), coalesce(d.source_url, ''), coalesce(s.recipe, '')
-  FROM nearest n
-  JOIN kb_documents d ON d.tenant_id = '%[1]s'::uuid AND d.id = n.document_id
-  LEFT JOIN kb_passages p ON p.tenant_id = '%[1]s'::uuid AND p.chunk_id = n.id
-  LEFT JOIN kb_sources s ON s.tenant_id = '%[1]s'::uuid AND s.document_id = n.document_id
- WHERE n.distance IS NOT NULL AND $4 = coalesce((SELECT m.model FROM kb_models m WHERE m.tenant_id = '%[1]s'::uuid AND m.serving), '')
- ORDER BY n.distance, n.id`
-
-// Where the nearest are looked for: in the first model's vectors, or in another's.
-const (
-	firstSQL = `SELECT c.id, c.document_id, c.chunk_index, c.content, nullif((c.embedding <=> $1::real[]::vector) + 0, 'NaN') AS distance
-	    FROM kb_chunks c WHERE c.tenant_id = '%[1]s'::uuid`
-	otherSQL = `SELECT c.id, c.document_id, c.chunk_index, c.content, nullif((v.embedding <=> $1::real[]::vector) + 0, 'NaN') AS distance
-	    FROM kb_vectors v JOIN kb_chunks c ON c.tenant_id = '%[1]s'::uuid AND c.id = v.chunk_id WHERE v.tenant_id = '%[1]s'::uuid AND v.model = $4`
-)
-
-// visibleSQL leaves out passages of documents whose labels the asker has none of.
-const visibleSQL = ` AND NOT EXISTS (SELECT FROM kb_sources s WHERE s.tenant_id = '%[1]s'::uuid AND s.document_id = c.document_id AND s.labels <> '{}' AND NOT s.labels && $3)`
-
-// Query says what is looked for.
-type Query struct {
-	Vector []float32
-	// Model is whose vector it is, empty for the first; where another serves, Search returns a *ServingError.
-	Model string
-	K     int // how many passages at most
-	// Labels are what the asker may see beside documents without labels: those with one of these.
-	Labels []string
-}
 
 // ServingError says that a tenant's searches are by another model.
 type ServingError struct{ Model string }
 
 func (e *ServingError) Error() string { return "kb: search: the model that serves is " + e.Model }
 
-// Search returns the tenant's k passages nearest to the vector by cosine, best first, within the caller's
-// transaction, whose tenant must be set to tenant already.
-func Search(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, q Query) ([]Hit, error) {
-	if q.K < 1 || q.K > MaxHits {
-		return nil, fmt.Errorf("kb: search for %d passages: top-k is 1 to %d", q.K, MaxHits)
-	}
-	dimensions := len(q.Vector)
-	if q.Model == "" {
-		dimensions = embed.Dimensions
-	}
-	err := checkVector(q.Vector, dimensions)
-	if err == nil {
-		err = CheckLabels(q.Labels)
-	}
+// Candidates of each list: at least so many by both, where ranks are fused; a few more than are wanted by meaning, where half the precision chooses and the whole decides.
+const (
+	fusedDepth = 100
+	moreDepth  = 10
+	perDoc     = 5    // candidates for each document, where one passage of each is wanted
+	maxDepth   = 2000 // and so how far one may read on
+)
+
+// Search returns the passages of the tenant that fit the query, best first, within the caller's transaction, whose tenant must be set to tenant already. It returns as
+// many as were asked for wherever there are so many: what an index does not find is looked for passage by passage.
+func (s *Searcher) Search(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, q Query) (f Found, err error) {
+	st, after, err := s.begin(ctx, tx, tenant, &q)
 	if err != nil {
-		return nil, fmt.Errorf("kb: search: %w", err)
+		return f, err
 	}
-	from := firstSQL
-	if q.Model != "" {
-		from = otherSQL
-	}
-	rows, err := tx.Query(ctx, fmt.Sprintf(searchSQL, tenant, fmt.Sprintf(from+visibleSQL, tenant)),
-		pgx.QueryExecModeExec, q.Vector, q.K, append([]string{}, q.Labels...), q.Model) // a text per tenant is not worth preparing
+	depth := s.depth(&q, after)
+	matching, err := s.matching(ctx, tx, tenant, st, &q)
 	if err != nil {
-		return nil, fmt.Errorf("kb: search: %w", err)
+		return f, wrong(err)
 	}
-	hits, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (h Hit, err error) {
-		var sum []byte
-		err = row.Scan(&h.ChunkID, &h.Index, &h.Headings, &h.Page, &h.Start, &h.End, &h.Content, &h.Score, &sum, &h.DocumentID, &h.Filename, &h.Source, &h.Recipe)
-		h.SHA256 = hex.EncodeToString(sum)
-		return h, err
+	for f.Plan = st.decide(&q, depth, matching); ; {
+		run := &statement{tenant: tenant, q: &q, plan: f.Plan, st: st, cursor: after}
+		if f.Hits, run.halves, err = run.run(ctx, tx); err != nil {
+			return f, wrong(err)
+		}
+		there := st.chunks
+		if after != nil {
+			there -= after.seen
+		}
+		if q.PerDocument {
+			there = min(there, st.documents)
+		}
+		short := len(f.Hits) < min(run.wanted(), there)
+		switch {
+		case short && q.PerDocument && f.Plan.Depth < min(maxDepth, st.chunks):
+			f.Plan.Depth = min(maxDepth, f.Plan.Depth*4)
+		case short && f.Plan.Tier == Indexed && (q.Mode == ByMeaning || readWords(q.Text).must == ""):
+			f.Plan.Tier, f.Plan.Index, f.Plan.EfSearch, f.Plan.Why = Exact, "", 0, "the index found too few"
+		default:
+			return s.finish(ctx, tx, tenant, &q, f, run, after)
+		}
+	}
+}
+
+// begin checks the query and looks at the tenant.
+func (s *Searcher) begin(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, q *Query) (*state, *cursor, error) {
+	if err := q.check(); err != nil {
+		return nil, nil, err
+	}
+	after, err := readCursor(q.After)
+	if err != nil {
+		return nil, nil, err
+	}
+	st, err := s.look(ctx, tx, tenant)
+	if err != nil {
+		return nil, nil, fmt.Errorf("kb: search: %w", err)
+	}
+	if q.Mode != ByWords && st.model != q.Model {
+		return nil, nil, &ServingError{st.model}
+	}
+	return st, after, nil
+}
+
+// depth is how many candidates each list is to have.
+func (s *Searcher) depth(q *Query, after *cursor) int {
+	n := q.K + 1
+	if after != nil {
+		n += after.seen
+	}
+	if q.PerDocument {
+		n *= perDoc
+	}
+	if q.Variety > 0 {
+		n = max(n, q.K*varietyOf+1)
+	}
+	if q.Mode == ByBoth {
+		n = max(n, fusedDepth)
+		if after != nil || q.PerDocument {
+			n = max(n, 4*fusedDepth) // ranks, and so scores, are to be the same on every page
+		}
+		return min(n, maxDepth)
+	}
+	return min(n+moreDepth, maxDepth)
+}
+
+// matching estimates how many passages the conditions leave, where it makes a difference.
+func (s *Searcher) matching(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, st *state, q *Query) (int, error) {
+	if len(q.Where) == 0 {
+		return -1, nil
+	}
+	if !st.indexed || q.Mode == ByWords || st.documents == 0 {
+		return st.chunks, nil
+	}
+	run := &statement{tenant: tenant, q: q}
+	met, err := clauses(q.Where, run.arg)
+	if err != nil {
+		return 0, err
+	}
+	each := max(1, st.chunks/st.documents)
+	sql := fmt.Sprintf("SELECT count(*) FROM (SELECT FROM kb_documents d LEFT JOIN kb_sources s ON %s AND s.document_id = d.id WHERE %s AND %s LIMIT %d) m", run.of("s"), run.of("d"), strings.Join(met, " AND "), exactBelow/each+1)
+	var documents int
+	err = tenantdb.Send(ctx, tx, settings(q, nil), sql, run.args, func(rows pgx.Rows) (err error) {
+		documents, err = pgx.CollectExactlyOneRow(rows, pgx.RowTo[int])
+		return err
 	})
-	var serving string
-	if err == nil && len(hits) == 0 { // is there nothing, or does another model serve?
-		err = tx.QueryRow(ctx, servingSQL, tenant).Scan(&serving)
+	return documents * each, err
+}
+
+// settings are those of one statement of a search.
+func settings(q *Query, p *Plan) (all []string) {
+	if q.Within > 0 {
+		all = append(all, "SET LOCAL statement_timeout = "+strconv.FormatInt(q.Within.Milliseconds(), 10))
 	}
+	if p != nil && p.Tier == Indexed {
+		all = append(all, "SET LOCAL hnsw.ef_search = "+strconv.Itoa(p.EfSearch), "SET LOCAL hnsw.iterative_scan = strict_order")
+	}
+	return append(all, "SET LOCAL jit = off")
+}
+
+// run returns the hits, and their vectors where these are needed.
+func (s *statement) run(ctx context.Context, tx pgx.Tx) (hits []Hit, halves [][]float32, err error) {
+	sql, err := s.build()
 	if err != nil {
-		return nil, fmt.Errorf("kb: search: %w", err)
+		return nil, nil, err
 	}
-	if len(hits) == 0 && serving != q.Model {
-		return nil, &ServingError{serving}
+	err = tenantdb.Send(ctx, tx, settings(s.q, &s.plan), sql, s.args, func(rows pgx.Rows) error {
+		var h Hit
+		var sum []byte
+		var half []float32
+		_, err := pgx.ForEachRow(rows, []any{&h.ChunkID, &h.Index, &h.Headings, &h.Page, &h.Start, &h.End, &h.Content, &h.Score, &h.Similarity, &h.Words, &sum, &h.DocumentID, &h.Version, &h.Filename, &h.Title, &h.Source, &h.Recipe, &half}, func() error {
+			h.SHA256 = hex.EncodeToString(sum)
+			hits, halves = append(hits, h), append(halves, half)
+			h, half = Hit{}, nil
+			return nil
+		})
+		return err
+	})
+	return hits, halves, err
+}
+
+// finish chooses among what was found, and adds what is asked for beside it.
+func (s *Searcher) finish(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, q *Query, f Found, run *statement, after *cursor) (Found, error) {
+	if len(f.Hits) == 0 && q.Mode != ByWords { // is there nothing, or does another model serve?
+		var serving string
+		if err := tx.QueryRow(ctx, servingSQL, tenant).Scan(&serving); err != nil {
+			return f, wrong(err)
+		}
+		if serving != q.Model {
+			s.Forget(tenant)
+			return f, &ServingError{serving}
+		}
 	}
-	return hits, nil
+	more := len(f.Hits) > run.wanted()
+	if more {
+		f.Hits = f.Hits[:run.wanted()]
+	}
+	if q.Variety > 0 {
+		f.Hits = vary(f.Hits, run.halves, q.K, q.Variety)
+	} else if more {
+		last := f.Hits[len(f.Hits)-1]
+		seen := len(f.Hits)
+		if after != nil {
+			seen += after.seen
+		}
+		if f.Next = (&cursor{last.Score, last.ChunkID, seen}).String(); seen+q.K > maxDepth {
+			f.Next = ""
+		}
+	}
+	if q.MinScore != nil {
+		if enough := slices.IndexFunc(f.Hits, func(h Hit) bool { return h.Score < *q.MinScore }); enough >= 0 {
+			f.Hits, f.Next = f.Hits[:enough], ""
+		}
+	}
+	if q.Neighbours > 0 {
+		if err := neighbours(ctx, tx, tenant, f.Hits, q.Neighbours); err != nil {
+			return f, wrong(err)
+		}
+	}
+	return f, nil
+}
+
+// wrong says what an error means for a search.
+func wrong(err error) error {
+	var pg *pgconn.PgError
+	var query *QueryError
+	switch {
+	case errors.As(err, &query):
+		return err
+	case errors.As(err, &pg) && pg.Code == "57014":
+		return fmt.Errorf("kb: search: %w", ErrSlow)
+	}
+	return fmt.Errorf("kb: search: %w", err)
+}
+
+// cursor is where a search ended.
+type cursor struct {
+	score float64
+	chunk uuid.UUID
+	seen  int
+}
+
+func (c *cursor) String() string {
+	return base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, "%x.%s.%d", math.Float64bits(c.score), hex.EncodeToString(c.chunk[:]), c.seen))
+}
+
+func readCursor(s string) (*cursor, error) {
+	if s == "" {
+		return nil, nil
+	}
+	bad := &QueryError{"after", "it is no place where a search of this program ended"}
+	raw, err := base64.RawURLEncoding.DecodeString(s)
+	parts := strings.Split(string(raw), ".")
+	if err != nil || len(s) > 200 || len(parts) != 3 {
+		return nil, bad
+	}
+	bits, err := strconv.ParseUint(parts[0], 16, 64)
+	c := &cursor{score: math.Float64frombits(bits)}
+	if err == nil {
+		c.chunk, err = uuid.Parse(parts[1])
+	}
+	if err == nil {
+		c.seen, err = strconv.Atoi(parts[2])
+	}
+	if err != nil || math.IsNaN(c.score) || c.seen < 1 || c.seen > maxDepth {
+		return nil, bad
+	}
+	return c, nil
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/konstruct/konstruct/chunk"
 	"github.com/konstruct/konstruct/embed"
 	"github.com/konstruct/konstruct/reading"
 	"github.com/konstruct/konstruct/tenantdb"
@@ -113,6 +114,7 @@ func store(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, j *job) (
 }
 
 func (c *content) write(ctx context.Context, tx pgx.Tx, tenant, id uuid.UUID, g Given, replace bool) error {
+	language := readBy(c.Language, c.Text)
 	about := About{c.Author, c.Language, c.Created, c.Modified}
 	var b pgx.Batch
 	if replace {
@@ -123,21 +125,20 @@ func (c *content) write(ctx context.Context, tx pgx.Tx, tenant, id uuid.UUID, g 
 		b.Queue(`DELETE FROM kb_chunks WHERE tenant_id = $1 AND document_id = $2`, tenant, id)
 		b.Queue(`UPDATE kb_documents SET agent_id = $3, filename = $4, source_url = $5, content_type = $6 WHERE tenant_id = $1 AND id = $2`,
 			tenant, id, c.agent, c.filename, c.source, c.kind)
-		b.Queue(`UPDATE kb_sources SET title = $3, bytes = $4, content_sha256 = $5, recipe = $6, metadata = $7, labels = coalesce($8::text[], labels), given = coalesce($9::jsonb, given), etag = $10,
+		b.Queue(`UPDATE kb_sources SET title = $3, bytes = $4, content_sha256 = $5, recipe = $6, metadata = $7, labels = coalesce($8::text[], labels), given = coalesce($9::jsonb, given), etag = $10, language = $11,
 		    version = version + 1, ingested_at = now() WHERE tenant_id = $1 AND document_id = $2`,
-			tenant, id, c.Title, c.bytes, c.sha[:], c.recipe, about, g.Labels, g.Metadata, c.etag)
+			tenant, id, c.Title, c.bytes, c.sha[:], c.recipe, about, g.Labels, g.Metadata, c.etag, language)
 	} else {
 		b.Queue(`INSERT INTO kb_documents (tenant_id, id, agent_id, filename, source_url, content_type) VALUES ($1, $2, $3, $4, $5, $6)`,
 			tenant, id, c.agent, c.filename, c.source, c.kind)
-		b.Queue(`INSERT INTO kb_sources (tenant_id, document_id, source, title, bytes, content_sha256, recipe, metadata, labels, given, etag) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, coalesce($9::text[], '{}'), coalesce($10::jsonb, '{}'), $11)`,
-			tenant, id, c.source, c.Title, c.bytes, c.sha[:], c.recipe, about, g.Labels, g.Metadata, c.etag)
+		b.Queue(`INSERT INTO kb_sources (tenant_id, document_id, source, title, bytes, content_sha256, recipe, metadata, labels, given, etag, language) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, coalesce($9::text[], '{}'), coalesce($10::jsonb, '{}'), $11, $12)`,
+			tenant, id, c.source, c.Title, c.bytes, c.sha[:], c.recipe, about, g.Labels, g.Metadata, c.etag, language)
 	}
 	b.Queue(`INSERT INTO kb_texts (tenant_id, document_id, content) VALUES ($1, $2, $3) ON CONFLICT (tenant_id, document_id) DO UPDATE SET content = EXCLUDED.content`, tenant, id, c.Text)
+	ids := passageIDs(id, c.Reading.Chunks)
 	for from := 0; from < len(c.Reading.Chunks); {
 		n := min(rowsAtOnce, tenantdb.StatementRows(len(c.Reading.Chunks)-from))
-		if err := c.queue(&b, tenant, id, from, n); err != nil {
-			return err
-		}
+		c.queue(&b, tenant, id, ids, from, n)
 		from += n
 		if b.Len() >= 8 || from == len(c.Reading.Chunks) { // so that what waits to be sent stays small
 			if err := tx.SendBatch(ctx, &b).Close(); err != nil {
@@ -152,20 +153,16 @@ func (c *content) write(ctx context.Context, tx pgx.Tx, tenant, id uuid.UUID, g 
 // rowsAtOnce is how many chunks go into one statement: each carries some 4 KB.
 const rowsAtOnce = 256
 
-func (c *content) queue(b *pgx.Batch, tenant, document uuid.UUID, from, n int) error {
+func (c *content) queue(b *pgx.Batch, tenant, document uuid.UUID, ids []uuid.UUID, from, n int) {
 	var chunks, passages strings.Builder
 	chunks.WriteString(`INSERT INTO kb_chunks (tenant_id, id, document_id, content, chunk_index, embedding) VALUES `)
 	tenantdb.Values(&chunks, n, "uuid", "uuid", "uuid", "text", "int", "real[]")
 	passages.WriteString(`INSERT INTO kb_passages (tenant_id, chunk_id, headings, page, start_byte, end_byte) VALUES `)
 	tenantdb.Values(&passages, n, "uuid", "uuid", "text[]=ARRAY[]::text[]", "int", "int", "int")
 	var chunkArgs, passageArgs []any
-	ids := make([]uuid.UUID, 0, n)
+	ids = ids[from : from+n]
 	for i := from; i < from+n; i++ {
-		id, err := uuid.NewV7()
-		if err != nil {
-			return err
-		}
-		ids = append(ids, id)
+		id := ids[i-from]
 		k := &c.Reading.Chunks[i]
 		var page *int
 		if k.Page > 0 {
@@ -179,7 +176,18 @@ func (c *content) queue(b *pgx.Batch, tenant, document uuid.UUID, from, n int) e
 	if c.serving != "" {
 		queueVectors(b, tenant, c.serving, ids, c.more[from:from+n])
 	}
-	return nil
+}
+
+// passageIDs are the ids of a document's passages. A passage that says the same has the same id when the document is replaced, so that what cites it still does; of several that
+// say the same the first is the first.
+func passageIDs(document uuid.UUID, chunks []chunk.Chunk) []uuid.UUID {
+	ids, same := make([]uuid.UUID, len(chunks)), map[string]int{}
+	for i := range chunks {
+		content := chunks[i].Content
+		ids[i] = uuid.NewSHA1(document, fmt.Appendf(nil, "%d\n%s", same[content], content))
+		same[content]++
+	}
+	return ids
 }
 
 // MadeBy reports whether a recipe names this model.

@@ -11,7 +11,8 @@ expected (relname, privileges) AS (VALUES
   ('kb_sources', 'DELETE,INSERT,SELECT,UPDATE'), ('kb_passages', 'DELETE,INSERT,SELECT,UPDATE'),
   ('kb_versions', 'DELETE,INSERT,SELECT,UPDATE'), ('kb_texts', 'DELETE,INSERT,SELECT,UPDATE'), ('kb_jobs', 'DELETE,INSERT,SELECT,UPDATE'),
   ('kb_uploads', 'DELETE,INSERT,SELECT,UPDATE'), ('river_job', ''),
-  ('kb_models', 'DELETE,INSERT,SELECT,UPDATE'), ('kb_vectors', 'DELETE,INSERT,SELECT,UPDATE')),
+  ('kb_models', 'DELETE,INSERT,SELECT,UPDATE'), ('kb_vectors', 'DELETE,INSERT,SELECT,UPDATE'),
+  ('kb_points', 'DELETE,INSERT,SELECT,UPDATE'), ('kb_terms', 'DELETE,INSERT,SELECT,UPDATE'), ('kb_tiers', 'DELETE,INSERT,SELECT,UPDATE')),
 me AS (SELECT * FROM pg_roles WHERE rolname = current_user)
 SELECT check_name, coalesce(found, 'missing'), wanted, fix FROM (
   SELECT 1, 'role is not superuser', rolsuper::text, 'false', 'connect as konstruct_app' FROM me
@@ -38,12 +39,15 @@ SELECT check_name, coalesce(found, 'missing'), wanted, fix FROM (
     FROM (VALUES ('audit_events', 'audit_seal'), ('audit_events', 'audit_refuse'), ('audit_events', 'audit_act'), ('audit_events', 'audit_forget_days_changed'), ('audit_events', 'audit_forget_days_deleted'), ('audit_seals', 'audit_refuse'), ('audit_logs', 'audit_refuse'),
       ('audit_epochs', 'audit_refuse'), ('audit_tiles', 'audit_refuse'), ('audit_heads', 'audit_refuse'), ('audit_checkpoints', 'audit_refuse'),
       ('audit_witnesses', 'audit_refuse'), ('audit_keys', 'audit_refuse')) w (relname, tgname)
+  UNION ALL SELECT 20, 'trigger ' || w.tgname || ' on kb_chunks', (SELECT CASE g.tgenabled WHEN 'D' THEN 'disabled' ELSE 'enabled' END FROM pg_trigger g
+      WHERE g.tgrelid = to_regclass('public.kb_chunks') AND g.tgname = w.tgname), 'enabled', format('ALTER TABLE kb_chunks ENABLE TRIGGER %I', w.tgname)
+    FROM unnest('{kb_read_inserted,kb_read_updated,kb_read_deleted}'::text[]) w (tgname)
   UNION ALL SELECT 21, 'function ' || w.name, (SELECT CASE WHEN p.proowner = (SELECT relowner FROM pg_class WHERE oid = to_regclass('public.audit_seals'))
       THEN CASE WHEN p.prosecdef THEN 'security definer, ' ELSE '' END || coalesce((SELECT c FROM unnest(p.proconfig) c WHERE c LIKE 'search_path=%'), 'no search_path') ELSE 'not the owner''s' END
       FROM pg_proc p WHERE p.oid = to_regproc('public.' || w.name)), w.definer || 'search_path=pg_catalog, pg_temp', 'konstruct migrate up'
     FROM (VALUES ('audit_seal', 'security definer, '), ('audit_refuse', ''), ('audit_refuse_act', ''), ('konstruct_schema', 'security definer, '), ('audit_begin_epoch', 'security definer, '),
       ('audit_erase', 'security definer, '), ('audit_decide', 'security definer, '), ('audit_hold', 'security definer, '), ('audit_release', 'security definer, '),
-      ('audit_retain', 'security definer, '), ('audit_retire', 'security definer, '), ('audit_count_days', 'security definer, '), ('audit_figures', ''), ('audit_erase_now', ''), ('audit_record', ''), ('kb_wake', 'security definer, ')) w (name, definer)
+      ('audit_retain', 'security definer, '), ('audit_retire', 'security definer, '), ('audit_count_days', 'security definer, '), ('audit_figures', ''), ('audit_erase_now', ''), ('audit_record', ''), ('kb_wake', 'security definer, '), ('kb_wake_index', 'security definer, ')) w (name, definer)
   UNION ALL SELECT 22, 'event trigger ' || g, coalesce((SELECT CASE evtenabled WHEN 'A' THEN 'always' WHEN 'D' THEN 'disabled' ELSE 'not always' END FROM pg_event_trigger WHERE evtname = g), 'absent'),
     coalesce((SELECT 'always' FROM pg_event_trigger WHERE evtname = g), 'absent'),
     'konstruct migrate guard' FROM unnest('{audit_guard_ddl,audit_guard_drop}'::text[]) g

@@ -59,7 +59,7 @@ func query(ctx context.Context, conn *pgx.Conn, tenant uuid.UUID, sql string, ar
 		b.ExecParams(sql, q.ParamValues, nil, q.ParamFormats, q.ResultFormats)
 	}
 	b.ExecParams("COMMIT", nil, nil, nil, nil)
-	return readPipeline(conn, conn.PgConn().ExecBatch(ctx, &b), read)
+	return readPipeline(conn, conn.PgConn().ExecBatch(ctx, &b), statementAt, read)
 }
 
 // rollbackLimit bounds the one round trip that ends a failed pipeline's transaction.
@@ -68,11 +68,11 @@ const rollbackLimit = 5 * time.Second
 // statementAt is where the caller's statement stands in the pipeline.
 const statementAt = 2
 
-func readPipeline(conn *pgx.Conn, results *pgconn.MultiResultReader, read func(pgx.Rows) error) error {
+func readPipeline(conn *pgx.Conn, results *pgconn.MultiResultReader, at int, read func(pgx.Rows) error) error {
 	var readErr error
 	for i := 0; results.NextResult(); i++ {
 		rr := results.ResultReader()
-		if i == statementAt && read != nil {
+		if i == at && read != nil {
 			rows := pgx.RowsFromResultReader(conn.TypeMap(), rr)
 			readErr = read(rows)
 			rows.Close()

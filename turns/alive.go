@@ -3,6 +3,8 @@ package turns
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -57,8 +59,9 @@ func (d *dealer) sweep(ctx context.Context) error {
 			return err
 		}
 	}
+	queues := slices.Collect(maps.Keys(d.work))
 	return pgx.BeginFunc(ctx, d.pool, func(tx pgx.Tx) error {
-		rows, err := tx.Query(ctx, `SELECT DISTINCT attempted_by[cardinality(attempted_by)] FROM river_job WHERE state = 'running' AND queue = $1`, queue)
+		rows, err := tx.Query(ctx, `SELECT DISTINCT attempted_by[cardinality(attempted_by)] FROM river_job WHERE state = 'running' AND queue = ANY($1)`, queues)
 		if err != nil {
 			return err
 		}
@@ -78,7 +81,7 @@ func (d *dealer) sweep(ctx context.Context) error {
 				continue
 			}
 			freed, err := tx.Exec(ctx, `UPDATE river_job SET state = 'available', scheduled_at = now(), attempt = 0
-			  WHERE state = 'running' AND queue = $1 AND attempted_by[cardinality(attempted_by)] = $2`, queue, h)
+			  WHERE state = 'running' AND queue = ANY($1) AND attempted_by[cardinality(attempted_by)] = $2`, queues, h)
 			if err != nil {
 				return err
 			}

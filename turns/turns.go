@@ -24,11 +24,23 @@ type Work interface {
 	Open(ctx context.Context, tenant uuid.UUID) (bool, error)
 }
 
+// The lines that tenants wait in.
+const (
+	Documents = "tenants" // what waits is to be taken in
+	Indexes   = "indexes" // passages came or went: is an index due?
+)
+
+// Line is one line, and what a turn in it is used for.
+type Line struct {
+	Name   string // Documents or Indexes
+	AtOnce int    // how many tenants have a turn at one time
+	Work   Work
+}
+
 // Config says where tickets are, and what for.
 type Config struct {
 	DatabaseURL string // of konstruct_worker
-	AtOnce      int    // how many tenants have a turn at one time
-	Work        Work
+	Lines       []Line
 	Logger      *slog.Logger
 }
 
@@ -43,7 +55,6 @@ const (
 )
 
 const (
-	queue       = "tenants"
 	schema      = "public"
 	enoughLeave = 10 * time.Second // how long turns under way are waited for when the context ends
 )
@@ -63,14 +74,18 @@ func Run(ctx context.Context, c Config) error {
 		return fmt.Errorf("open the worker's database: %w", err)
 	}
 	defer pool.Close()
-	d := &dealer{pool: pool, work: c.Work, log: c.Logger, id: uuid.NewString(), ending: ctx.Done()}
+	d := &dealer{pool: pool, work: map[string]Work{}, log: c.Logger, id: uuid.NewString(), ending: ctx.Done()}
+	queues := map[string]river.QueueConfig{}
+	for _, l := range c.Lines {
+		d.work[l.Name], queues[l.Name] = l.Work, river.QueueConfig{MaxWorkers: l.AtOnce}
+	}
 	workers := river.NewWorkers()
 	if err := river.AddWorkerSafely(workers, d); err != nil {
 		return err
 	}
 	client, err := river.NewClient(riverpgxv5.New(pool), &river.Config{
 		ID: d.id, Schema: schema, Workers: workers, Logger: slog.New(warnings{c.Logger.Handler()}), JobTimeout: -1, FetchPollInterval: poll, CompletedJobRetentionPeriod: keepDone,
-		Queues: map[string]river.QueueConfig{queue: {MaxWorkers: c.AtOnce}}, ReindexerSchedule: river.NeverSchedule(), SoftStopTimeout: enoughLeave,
+		Queues: queues, ReindexerSchedule: river.NeverSchedule(), SoftStopTimeout: enoughLeave,
 	})
 	if err != nil {
 		return fmt.Errorf("start dealing out turns: %w", err)
@@ -99,7 +114,7 @@ func (w warnings) Enabled(ctx context.Context, l slog.Level) bool {
 type dealer struct {
 	river.WorkerDefaults[ticket]
 	pool *pgxpool.Pool
-	work Work
+	work map[string]Work // by line
 	log  *slog.Logger
 	id   string
 
@@ -115,10 +130,10 @@ func (d *dealer) Work(ctx context.Context, job *river.Job[ticket]) error {
 	var worked bool
 	var err error
 	for again := true; again; { // where nobody else waits, the line is not gone through
-		if worked, err = d.work.Turn(ctx, job.Args.Tenant); err != nil || !worked {
+		if worked, err = d.work[job.Queue].Turn(ctx, job.Args.Tenant); err != nil || !worked {
 			break
 		}
-		if again, err = d.alone(ctx); err != nil {
+		if again, err = d.alone(ctx, job.Queue); err != nil {
 			break
 		}
 	}
@@ -142,12 +157,12 @@ func (d *dealer) Work(ctx context.Context, job *river.Job[ticket]) error {
 
 // second reports that the tenant has an earlier ticket, which does for this one.
 func (d *dealer) second(ctx context.Context, job *river.Job[ticket]) (is bool, err error) {
-	err = d.pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM river_job WHERE tenant_id = $1 AND finalized_at IS NULL AND id < $2)`, job.Args.Tenant, job.ID).Scan(&is)
+	err = d.pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM river_job WHERE tenant_id = $1 AND queue = $2 AND finalized_at IS NULL AND id < $3)`, job.Args.Tenant, job.Queue, job.ID).Scan(&is)
 	return is, err
 }
 
 // alone reports that no other ticket waits for its turn, and that this dealer is not to end.
-func (d *dealer) alone(ctx context.Context) (alone bool, err error) {
+func (d *dealer) alone(ctx context.Context, queue string) (alone bool, err error) {
 	select {
 	case <-d.ending:
 		return false, nil
@@ -162,14 +177,14 @@ func (d *dealer) alone(ctx context.Context) (alone bool, err error) {
 func (d *dealer) putAway(ctx context.Context, job *river.Job[ticket]) (wait time.Duration, err error) {
 	err = pgx.BeginFunc(ctx, d.pool, func(tx pgx.Tx) error {
 		var alone bool
-		if err := tx.QueryRow(ctx, `SELECT pg_try_advisory_xact_lock(hashtextextended('konstruct jobs ' || $1::uuid, 0))`, job.Args.Tenant).Scan(&alone); err != nil {
+		if err := tx.QueryRow(ctx, `SELECT pg_try_advisory_xact_lock(hashtextextended($1 || $2::uuid, 0))`, handing(job.Queue), job.Args.Tenant).Scan(&alone); err != nil {
 			return err
 		}
 		if !alone {
 			wait = whileHeld
 			return nil
 		}
-		open, err := d.work.Open(ctx, job.Args.Tenant)
+		open, err := d.work[job.Queue].Open(ctx, job.Args.Tenant)
 		if err != nil {
 			return err
 		}
@@ -181,4 +196,12 @@ func (d *dealer) putAway(ctx context.Context, job *river.Job[ticket]) (wait time
 		return err
 	})
 	return wait, err
+}
+
+// handing names the lock that is shared by whoever changes what a line waits for, until that is committed.
+func handing(line string) string {
+	if line == Indexes {
+		return "konstruct indexes "
+	}
+	return "konstruct jobs "
 }

@@ -113,8 +113,8 @@ func (c kbWorkCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	defer closeDB()
-	worker, err := need(u.worker, "KONSTRUCT_WORKER_DATABASE_URL", "kb work")
-	if err != nil {
+	work := konstruct.Background{OwnerURL: u.owner}
+	if work.WorkerURL, err = need(u.worker, "KONSTRUCT_WORKER_DATABASE_URL", "kb work"); err != nil {
 		return err
 	}
 	k, err := a.connect(ctx, u, konstruct.Config{})
@@ -123,12 +123,12 @@ func (c kbWorkCmd) Run(ctx context.Context, a *app) error {
 	}
 	defer k.Close()
 	if !c.Once {
-		return k.Work(ctx, worker)
+		return k.Work(ctx, work)
 	}
 	working, stop := context.WithCancel(ctx)
 	defer stop()
 	end := make(chan error, 1)
-	go func() { end <- k.Work(working, worker) }()
+	go func() { end <- k.Work(working, work) }()
 	p := a.newProgress("documents", "documents", 0)
 	defer p.done()
 	for {

@@ -19,7 +19,12 @@ type kbCmd struct {
 	Jobs    kbJobsCmd    `cmd:"" help:"What was handed over with ingest --later, and what became of it."`
 	Reembed kbReembedCmd `cmd:"" help:"Embed the passages with another model, beside the first, and search by it; or go back."`
 	Models  kbModelsCmd  `cmd:"" help:"The models whose vectors there are beside the first's."`
-	Search  kbSearchCmd  `cmd:"" help:"Find the passages nearest to a question; the search is audited."`
+	Search  kbSearchCmd  `cmd:"" help:"Find the passages that answer a question; the search is audited."`
+	Cite    kbCiteCmd    `cmd:"" help:"Show a passage that was cited, marked in its place."`
+	Explain kbExplainCmd `cmd:"" help:"Show how a search is done: tier, index, rows, the database's plan."`
+	Tune    kbTuneCmd    `cmd:"" help:"Find out how far a tenant's own index must look (hnsw.ef_search), by questions it was asked."`
+	Global  kbGlobalCmd  `cmd:"" name:"global-index" help:"Make or drop the seed's index over all tenants, which its clients use and ours do not."`
+	Eval    kbEvalCmd    `cmd:"" help:"Measure how well searches answer, on a collection with known answers (BEIR's layout)."`
 	List    kbListCmd    `cmd:"" help:"List the documents."`
 	Show    kbShowCmd    `cmd:"" help:"Show a document and its passages."`
 	Rm      kbRmCmd      `cmd:"" help:"Remove documents."`
@@ -189,77 +194,6 @@ func (s *summary) print(a *app) {
 	fmt.Fprintln(a.out)
 }
 
-type kbSearchCmd struct {
-	tenantFlag
-	agentFlag
-	Question string   `arg:"" help:"What to look for, in words."`
-	TopK     int      `help:"How many passages, up to 100." default:"5"`
-	User     string   `help:"On whose behalf."`
-	Label    []string `help:"What the asker may see beside what everybody may: documents with one of these labels." placeholder:"NAME"`
-}
-
-// Help is shown by --help.
-func (kbSearchCmd) Help() string {
-	return "Example:\n\n  konstruct kb search --tenant $T \"How are dead rows reclaimed?\" --top-k 3"
-}
-
-// Run searches and prints what was found.
-func (c kbSearchCmd) Run(ctx context.Context, a *app) error {
-	k, done, err := a.open(ctx)
-	if err != nil {
-		return err
-	}
-	defer done()
-	r, err := c.agent(k.Tenant(c.Tenant), c.Tenant).Ask(ctx, konstruct.Question{Text: c.Question, TopK: c.TopK, UserID: c.User, Labels: c.Label})
-	if err != nil {
-		return err
-	}
-	if a.JSON {
-		if r.Hits == nil {
-			r.Hits = []konstruct.Hit{}
-		}
-		return a.json(r)
-	}
-	a.hits(r.Hits, 3)
-	_, err = fmt.Fprintf(a.out, "event %s\n", r.EventID)
-	return err
-}
-
-// hits prints passages, each with at most some lines of its text.
-func (a *app) hits(hits []konstruct.Hit, lines int) {
-	if len(hits) == 0 {
-		fmt.Fprintln(a.out, "nothing found: this tenant's knowledge base is empty")
-	}
-	for i, h := range hits {
-		where := h.Filename
-		if h.Page > 0 {
-			where += fmt.Sprintf(", page %d", h.Page)
-		}
-		if len(h.Headings) > 0 {
-			where += " › " + strings.Join(h.Headings, " › ")
-		}
-		fmt.Fprintf(a.out, "%d. %s  %s\n", i+1, a.green(fmt.Sprintf("%.3f", h.Score)), a.bold(printable(oneLine(where, 110))))
-		for _, l := range wrap(printable(oneLine(h.Content, 100*lines)), 100) {
-			fmt.Fprintf(a.out, "   %s\n", l)
-		}
-	}
-}
-
-// wrap breaks text between words.
-func wrap(s string, width int) (lines []string) {
-	line, n := "", 0
-	for _, w := range strings.Fields(s) {
-		if size := len([]rune(w)); n > 0 && n+1+size > width {
-			lines, line, n = append(lines, line), w, size
-		} else if n == 0 {
-			line, n = w, size
-		} else {
-			line, n = line+" "+w, n+1+size
-		}
-	}
-	return append(lines, line)
-}
-
 type kbListCmd struct {
 	tenantFlag
 	Limit int       `help:"How many at most, up to 1000." default:"100"`
@@ -291,9 +225,7 @@ func (c kbListCmd) Run(ctx context.Context, a *app) error {
 
 type kbShowCmd struct {
 	tenantFlag
-	ID     uuid.UUID `arg:"" help:"The document's id, or with --in-place a passage's."`
-	Place  bool      `name:"in-place" help:"Show a passage marked in the text of its document."`
-	Around int       `help:"How many bytes of text to show around it, up to 65536." default:"400"`
+	ID uuid.UUID `arg:"" help:"The document's id."`
 }
 
 // Run shows a document.
@@ -304,9 +236,6 @@ func (c kbShowCmd) Run(ctx context.Context, a *app) error {
 	}
 	defer done()
 	t := k.Tenant(c.Tenant)
-	if c.Place {
-		return c.place(ctx, a, t)
-	}
 	d, passages, err := t.Document(ctx, c.ID)
 	if err != nil {
 		return err
@@ -344,29 +273,6 @@ func (c kbShowCmd) Run(ctx context.Context, a *app) error {
 		}
 	}
 	return nil
-}
-
-// place shows a passage in the text of its document.
-func (c kbShowCmd) place(ctx context.Context, a *app, t *konstruct.Tenant) error {
-	p, err := t.Where(ctx, c.ID, c.Around)
-	if err != nil {
-		return err
-	}
-	if a.JSON {
-		return a.json(p)
-	}
-	fmt.Fprintf(a.out, "%s, bytes %d-%d of document %s\n\n", a.bold(printable(p.Filename)), p.Start, p.End, p.DocumentID)
-	lines := func(s string, paint func(string) string) string {
-		all := strings.Split(s, "\n")
-		for i := range all {
-			if all[i] = printable(strings.TrimRight(all[i], "\r")); all[i] != "" {
-				all[i] = paint(all[i])
-			}
-		}
-		return strings.Join(all, "\n")
-	}
-	_, err = fmt.Fprintf(a.out, "%s»%s«%s\n", lines(p.Before, a.dim), lines(p.Text, a.green), lines(p.After, a.dim))
-	return err
 }
 
 // aboutLine is what a document says of itself.

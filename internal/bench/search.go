@@ -99,6 +99,7 @@ const k = 10
 const seedSearch = `SELECT id FROM kb_chunks ORDER BY embedding <=> $1::real[]::vector LIMIT $2`
 
 func (b *Bench) searchTenant(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, n int, draw *rand.Rand, centers [][]float32) ([]Line, error) {
+	searcher := kb.NewSearcher()
 	questions := make([][]float32, 50)
 	exact := make([]map[uuid.UUID]bool, len(questions))
 	at, hits, rows, asked := 0, 0, 0, 0
@@ -109,9 +110,9 @@ func (b *Bench) searchTenant(ctx context.Context, door *tenantdb.Door, tenant uu
 	ours, err := b.measure(ctx, fmt.Sprintf("exact, tenant of %d chunks", n), "searches", 1, 1, func(int) error {
 		return door.Tx(ctx, tenant, func(ctx context.Context, tx pgx.Tx) error {
 			q := next()
-			found, err := kb.Search(ctx, tx, tenant, kb.Query{Vector: questions[q], K: k})
+			f, err := searcher.Search(ctx, tx, tenant, kb.Query{Mode: kb.ByMeaning, Vector: questions[q], K: k})
 			exact[q] = map[uuid.UUID]bool{}
-			for _, h := range found {
+			for _, h := range f.Hits {
 				exact[q][h.ChunkID] = true
 			}
 			return err

@@ -1,0 +1,265 @@
+package konstruct
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/konstruct/konstruct/audit"
+	"github.com/konstruct/konstruct/kb"
+)
+
+// Retrieval is what a search returned, and the event that says so.
+type Retrieval struct {
+	EventID uuid.UUID `json:"event_id"`
+	Hits    []Hit     `json:"hits"`
+	// Plan is how it was searched.
+	Plan kb.Plan `json:"plan"`
+	// Next is for Question.After; empty where there is no more.
+	Next string `json:"next,omitempty"`
+	// Fallback says why it was searched by words alone; empty where it was searched as asked.
+	Fallback string `json:"fallback,omitempty"`
+}
+
+// Question is a search, for callers who want to say more than the question.
+type Question struct {
+	Text   string
+	TopK   int    // 5 when zero, at most kb.MaxHits
+	UserID string // who asked
+	// Labels are what the asker may see beside documents that everybody may: those with one of these labels.
+	Labels         []string
+	ConversationID string
+	Extra          Metadata
+
+	// Mode is by what it is searched; kb.ByBoth when empty. WordsIfDown lets it be by words alone while the model can't be reached; the answer and the event say so.
+	Mode        kb.Mode
+	WordsIfDown bool
+	// Where are conditions that documents must meet, and MinScore, Variety, PerDocument, Neighbours, After and Within are as in kb.Query.
+	Where       []Condition
+	MinScore    *float64
+	Variety     float64
+	PerDocument bool
+	Neighbours  int
+	After       string
+	Within      time.Duration
+	// Rerank has Config.Reranker put the first fifty in order; scores are then its.
+	Rerank bool
+}
+
+// MaxQuestion is how many bytes a question may have; the model reads some 256 tokens of it.
+const MaxQuestion = kb.MaxText
+
+// MaxQuestions is how many questions AskAll takes.
+const MaxQuestions = 100
+
+// reranked is how many hits a reranker reads.
+const reranked = 50
+
+// Search returns the tenant's topK passages that answer the question best (5 when topK is zero), best first. It
+// writes a retrieval event naming what was shown in the same transaction: there is no answer without its
+// record.
+func (a *Agent) Search(ctx context.Context, question string, topK int) (Retrieval, error) {
+	return a.Ask(ctx, Question{Text: question, TopK: topK})
+}
+
+// Ask is Search with everything that can be said of a question.
+func (a *Agent) Ask(ctx context.Context, q Question) (Retrieval, error) {
+	all, err := a.AskAll(ctx, []Question{q})
+	if err != nil {
+		return Retrieval{}, err
+	}
+	return all[0], nil
+}
+
+// AskAll asks several questions in one transaction: each has its answer and its event, or none has.
+func (a *Agent) AskAll(ctx context.Context, questions []Question) (all []Retrieval, err error) {
+	start := time.Now()
+	if len(questions) < 1 || len(questions) > MaxQuestions {
+		return nil, fmt.Errorf("konstruct: %d questions: it is 1 to %d", len(questions), MaxQuestions)
+	}
+	questions = slices.Clone(questions)
+	for i := range questions {
+		if err := a.complete(&questions[i]); err != nil {
+			return nil, err
+		}
+	}
+	model, err := a.t.k.searcher.Model(ctx, a.t.k.door, a.t.id)
+	if err != nil {
+		return nil, err
+	}
+	for { // again where another model serves than was thought
+		all, err = a.askAll(ctx, questions, model, start)
+		var other *kb.ServingError
+		if !errors.As(err, &other) || other.Model == model {
+			return all, err
+		}
+		model = other.Model
+	}
+}
+
+// complete checks a question as far as can be told without the database, and says what it leaves open.
+func (a *Agent) complete(q *Question) error {
+	q.TopK, q.Mode = cmp.Or(q.TopK, 5), cmp.Or(q.Mode, kb.ByBoth)
+	switch {
+	case strings.TrimSpace(q.Text) == "":
+		return errors.New("konstruct: the question is empty")
+	case len(q.Text) > MaxQuestion:
+		return fmt.Errorf("konstruct: the question is %d bytes long, the limit is %d", len(q.Text), MaxQuestion)
+	case q.TopK < 1 || q.TopK > kb.MaxHits:
+		return fmt.Errorf("konstruct: top-k is %d: it is 1 to %d", q.TopK, kb.MaxHits)
+	case q.Rerank && a.t.k.reranker == nil:
+		return errors.New("konstruct: there is no reranker: give its address (Config.Reranker, KONSTRUCT_RERANK_URL)")
+	case q.Rerank && (q.After != "" || q.Variety > 0):
+		return errors.New("konstruct: rerank goes neither with a further page nor with variety")
+	}
+	return nil
+}
+
+// query is a question as the knowledge base is asked it.
+func (q *Question) query(model string, vector []float32) kb.Query {
+	k := q.TopK
+	if q.Rerank {
+		k = max(k, reranked)
+	}
+	return kb.Query{Mode: q.Mode, Text: q.Text, Vector: vector, Model: model, K: k, Labels: q.Labels, Where: q.Where, MinScore: q.MinScore, Variety: q.Variety, PerDocument: q.PerDocument,
+		Neighbours: q.Neighbours, After: q.After, Within: q.Within}
+}
+
+// askAll is AskAll by one model.
+func (a *Agent) askAll(ctx context.Context, questions []Question, model string, start time.Time) ([]Retrieval, error) {
+	vectors, name, down := a.t.k.embedAll(ctx, a.t.id, questions, model)
+	all := make([]Retrieval, len(questions))
+	err := a.t.k.door.Tx(ctx, a.t.id, func(ctx context.Context, tx pgx.Tx) error {
+		for i := range questions {
+			q := questions[i]
+			all[i] = Retrieval{}
+			if q.Mode != kb.ByWords && down != nil {
+				if !q.WordsIfDown || ctx.Err() != nil {
+					return down
+				}
+				q.Mode, all[i].Fallback = kb.ByWords, "the model can't be reached: "+down.Error()
+			}
+			if err := a.answer(ctx, tx, &q, q.query(model, vectors[i]), name, start, &all[i]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return all, nil
+}
+
+// answer searches for one question and records what is shown.
+func (a *Agent) answer(ctx context.Context, tx pgx.Tx, q *Question, query kb.Query, model string, start time.Time, r *Retrieval) error {
+	f, err := a.t.k.searcher.Search(ctx, tx, a.t.id, query)
+	if err != nil {
+		return err
+	}
+	r.Hits, r.Plan, r.Next = f.Hits, f.Plan, f.Next
+	how := audit.How{Mode: string(f.Plan.Mode), Tier: string(f.Plan.Tier), EfSearch: f.Plan.EfSearch, Depth: f.Plan.Depth, Labels: q.Labels, MinScore: q.MinScore, Variety: q.Variety,
+		PerDocument: q.PerDocument, Neighbours: q.Neighbours, After: q.After, Fallback: r.Fallback}
+	if len(q.Where) > 0 {
+		how.Where = q.Where
+	}
+	if q.Rerank {
+		if how.Reranker, err = a.rerank(ctx, q, r); err != nil {
+			return err
+		}
+	}
+	shown := make([]audit.Shown, len(r.Hits))
+	for i, h := range r.Hits {
+		if query.Model == "" && h.Similarity != nil && h.Recipe != "" && !kb.MadeBy(h.Recipe, model) {
+			return fmt.Errorf("konstruct: %s was taken in with another model than %s: take it in again, or ask with its model", h.Filename, model)
+		}
+		shown[i] = audit.Shown{ChunkID: h.ChunkID, Score: h.Score, DocumentID: h.DocumentID, SHA256: h.SHA256, Version: h.Version}
+		for _, p := range slices.Concat(h.Before, h.Behind) {
+			sum := sha256.Sum256([]byte(p.Content))
+			shown[i].Around = append(shown[i].Around, audit.Neighbour{ChunkID: p.ChunkID, SHA256: hex.EncodeToString(sum[:])})
+		}
+	}
+	if q.Mode == kb.ByWords {
+		model = "" // nothing was embedded
+	}
+	r.EventID, err = a.record(ctx, tx, audit.Retrieval{AgentID: a.id, UserID: q.UserID, Query: q.Text, Model: model, TopK: q.TopK, Shown: shown, How: how,
+		Latency: time.Since(start), ConversationID: q.ConversationID, Extra: q.Extra}.Event)
+	return err
+}
+
+// rerank puts hits in the reranker's order, with its scores, and returns its name.
+func (a *Agent) rerank(ctx context.Context, q *Question, r *Retrieval) (string, error) {
+	texts := make([]string, len(r.Hits))
+	for i := range r.Hits {
+		texts[i] = strings.Join(append(slices.Clone(r.Hits[i].Headings), r.Hits[i].Content), "\n")
+	}
+	name := cmp.Or(a.t.k.reranker.Model, "reranker")
+	if len(texts) == 0 {
+		return name, nil
+	}
+	scores, err := a.t.k.reranker.Rerank(ctx, kb.Plain(q.Text), texts)
+	if err != nil {
+		return "", err
+	}
+	for i := range r.Hits {
+		r.Hits[i].Score = scores[i]
+	}
+	slices.SortStableFunc(r.Hits, func(x, y Hit) int { return cmp.Compare(y.Score, x.Score) })
+	r.Hits, r.Next = r.Hits[:min(q.TopK, len(r.Hits))], ""
+	return name, nil
+}
+
+// asked is a question that was embedded: of one tenant, so that none can tell by the time whether another asked the same.
+type asked struct {
+	tenant uuid.UUID
+	model  string
+	sum    [sha256.Size]byte // of the text
+}
+
+// maxAsked is how many questions' vectors are kept, of some 2 KB each where there are 384 dimensions.
+const maxAsked = 10_000
+
+// embedAll returns the vectors of the questions that need one, and the model's name; down says why there are none.
+func (k *Konstruct) embedAll(ctx context.Context, tenant uuid.UUID, questions []Question, model string) (vectors [][]float32, name string, down error) {
+	vectors = make([][]float32, len(questions))
+	if !slices.ContainsFunc(questions, func(q Question) bool { return q.Mode != kb.ByWords }) {
+		return vectors, "", nil
+	}
+	e, err := k.model(model)
+	if err != nil {
+		return vectors, "", err
+	}
+	var texts []string
+	var of []int
+	var keys []asked
+	for i := range questions {
+		text := kb.Plain(questions[i].Text)
+		key := asked{tenant, model, sha256.Sum256([]byte(text))}
+		if v, ok := k.asked.Get(key); ok {
+			vectors[i] = v
+		} else if questions[i].Mode != kb.ByWords {
+			texts, of, keys = append(texts, text), append(of, i), append(keys, key)
+		}
+	}
+	if len(texts) == 0 {
+		return vectors, e.Name(), nil
+	}
+	made, err := e.Embed(ctx, texts)
+	if err != nil {
+		return vectors, e.Name(), err
+	}
+	for i, v := range made {
+		vectors[of[i]] = v
+		k.asked.Add(keys[i], v)
+	}
+	return vectors, e.Name(), nil
+}

@@ -1,0 +1,215 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/konstruct/konstruct"
+	"github.com/konstruct/konstruct/chunk"
+	"github.com/konstruct/konstruct/embed"
+	"github.com/konstruct/konstruct/eval"
+	"github.com/konstruct/konstruct/extract"
+	"github.com/konstruct/konstruct/kb"
+)
+
+type kbEvalCmd struct {
+	agentFlag
+	Dir    string   `arg:"" type:"existingdir" help:"The collection: corpus.jsonl, queries.jsonl, qrels/SPLIT.tsv."`
+	Split  string   `help:"Which judgements: a file in qrels/, without .tsv." default:"test"`
+	Tenant string   `help:"Take it in as this tenant; without, as one that stands for this collection and nothing else." env:"KONSTRUCT_EVAL_TENANT" placeholder:"UUID"`
+	Mode   []string `help:"By what to search." enum:"vector,words,hybrid" default:"vector,words,hybrid"`
+	Whole  bool     `help:"Embed each document whole, as far as the model reads, instead of cut into passages."`
+	Runs   string   `help:"Write what was returned into this folder, in TREC's format, for trec_eval and its like." type:"path" placeholder:"DIR"`
+	Rerank bool     `help:"Also with the reranker (KONSTRUCT_RERANK_URL)."`
+}
+
+// Help is shown by --help.
+func (kbEvalCmd) Help() string {
+	return "Takes the collection in, asks each question, and reports nDCG@10, Recall@10, Recall@100, MRR@10 and MAP@100 as trec_eval defines them, with 95 % intervals by bootstrap over the questions. Documents already there are not taken in again.\n\nExample:\n\n  konstruct kb eval scifact/ --runs runs/"
+}
+
+// scored is what one mode reached.
+type scored struct {
+	Mode    string        `json:"mode"`
+	Figures []eval.Figure `json:"figures"`
+	Seconds float64       `json:"seconds"`
+}
+
+// Run measures.
+func (c kbEvalCmd) Run(ctx context.Context, a *app) error {
+	collection, err := eval.Read(c.Dir, c.Split)
+	if err != nil {
+		return err
+	}
+	tenant, err := c.tenant()
+	if err != nil {
+		return err
+	}
+	k, done, err := a.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	agent := c.agent(k.Tenant(tenant), tenant)
+	if err := c.takeIn(ctx, a, k, agent, tenant, &collection); err != nil {
+		return err
+	}
+	var all []scored
+	modes := c.Mode
+	if c.Rerank {
+		modes = append(modes, "reranked")
+	}
+	for _, mode := range modes {
+		start := time.Now()
+		run, err := c.ask(ctx, a, agent, &collection, mode)
+		if err != nil {
+			return err
+		}
+		all = append(all, scored{mode, eval.Score(&collection, run), time.Since(start).Seconds()})
+		if c.Runs == "" {
+			continue
+		}
+		if err := c.write(&collection, run, mode); err != nil {
+			return err
+		}
+	}
+	if !a.JSON {
+		fmt.Fprintf(a.out, "%d documents, %d questions, tenant %s\n", len(collection.Docs), len(collection.Queries), tenant)
+	}
+	head := []string{"MODE"}
+	for _, m := range eval.Measures() {
+		head = append(head, strings.ToUpper(m.Name))
+	}
+	return printTable(a, all, head, func(s scored) []string {
+		row := []string{s.Mode}
+		for _, f := range s.Figures {
+			row = append(row, fmt.Sprintf("%.4f (%.3f-%.3f)", f.Mean, f.Low, f.High))
+		}
+		return row
+	})
+}
+
+// tenant is the one that the collection is taken in as.
+func (c kbEvalCmd) tenant() (uuid.UUID, error) {
+	if c.Tenant != "" {
+		id, err := uuid.Parse(c.Tenant)
+		if err != nil {
+			err = coded{fmt.Errorf("--tenant: %w", err), exitUsage}
+		}
+		return id, err
+	}
+	abs, err := filepath.Abs(c.Dir)
+	return uuid.NewSHA1(uuid.NameSpaceURL, fmt.Appendf(nil, "konstruct eval %s %t", abs, c.Whole)), err
+}
+
+// evalPrefix is how the sources of a collection's documents begin.
+const evalPrefix = "eval:"
+
+// takeIn takes in what is not there yet.
+func (c kbEvalCmd) takeIn(ctx context.Context, a *app, k *konstruct.Konstruct, agent *konstruct.Agent, tenant uuid.UUID, collection *eval.Collection) error {
+	there := map[string]bool{}
+	for after := uuid.Nil; ; {
+		docs, err := k.Tenant(tenant).Documents(ctx, after, kb.MaxList)
+		if err != nil {
+			return err
+		}
+		for _, d := range docs {
+			if !strings.HasPrefix(d.Source, evalPrefix) {
+				return fmt.Errorf("tenant %s has documents of its own: a collection is measured in a tenant that has none", tenant)
+			}
+			there[d.Filename], after = true, d.ID
+		}
+		if len(docs) < kb.MaxList {
+			break
+		}
+	}
+	tokens, err := embed.FindTokenizer(a.PartsDir)
+	if err != nil {
+		return err
+	}
+	p := a.newProgress("taking in", "documents", int64(len(collection.Docs)))
+	defer p.done()
+	var some []kb.Made
+	for i, d := range collection.Docs {
+		if m := c.made(tokens, d); !there[d.ID] && len(m.Chunks) > 0 {
+			some = append(some, m)
+		}
+		if len(some) < atOnce && i+1 < len(collection.Docs) {
+			continue
+		}
+		if err := agent.PutTexts(ctx, some); err != nil {
+			return err
+		}
+		some = nil
+		p.set(int64(i+1), int64(len(collection.Docs)), int64(i+1))
+	}
+	return nil
+}
+
+// atOnce is how many documents are embedded at once.
+const atOnce = 32
+
+// made is a document cut as every document is, or whole; one that says nothing has no passages.
+func (c kbEvalCmd) made(tokens *embed.Tokenizer, d eval.Doc) kb.Made {
+	m := kb.Made{Source: evalPrefix + d.ID, Filename: d.ID, ContentType: "text/plain", Title: d.Title, Text: d.Text}
+	switch whole := strings.TrimSpace(d.Title + " " + d.Text); {
+	case whole == "":
+	case c.Whole || strings.TrimSpace(d.Text) == "":
+		m.Chunks = []chunk.Chunk{{Content: whole, Embed: whole}}
+	default:
+		doc := extract.Document{Title: d.Title, Text: d.Text, Blocks: []extract.Block{{Kind: extract.Paragraph, Text: d.Text, End: len(d.Text)}}}
+		chunk.Split(&doc, tokens, func(k chunk.Chunk) bool { m.Chunks = append(m.Chunks, k); return true })
+	}
+	return m
+}
+
+// ask asks each question for the hundred best documents.
+func (c kbEvalCmd) ask(ctx context.Context, a *app, agent *konstruct.Agent, collection *eval.Collection, mode string) (eval.Run, error) {
+	p := a.newProgress("asking: "+mode, "questions", int64(len(collection.Queries)))
+	defer p.done()
+	run := eval.Run{}
+	for i, q := range collection.Queries {
+		question := konstruct.Question{Text: plainWords(q.Text), TopK: kb.MaxHits, Mode: kb.Mode(mode), PerDocument: true}
+		if mode == "reranked" {
+			question.Mode, question.Rerank = kb.ByBoth, true
+		}
+		r, err := agent.Ask(ctx, question)
+		if err != nil {
+			return nil, fmt.Errorf("question %s: %w", q.ID, err)
+		}
+		var ranked []eval.Ranked
+		for _, h := range r.Hits {
+			ranked = append(ranked, eval.Ranked{Doc: h.Filename, Score: h.Score})
+		}
+		run[q.ID] = eval.Order(ranked)
+		p.set(int64(i+1), int64(len(collection.Queries)), int64(i+1))
+	}
+	return run, nil
+}
+
+// plainWords takes from a question what our searches read as marks, and its author did not mean so.
+func plainWords(s string) string {
+	f := strings.Fields(strings.ReplaceAll(s, `"`, " "))
+	for i := range f {
+		f[i] = strings.TrimSuffix(strings.TrimLeft(f[i], "-"), "*")
+	}
+	return strings.Join(f, " ")
+}
+
+func (c kbEvalCmd) write(collection *eval.Collection, run eval.Run, mode string) error {
+	if err := os.MkdirAll(c.Runs, 0o755); err != nil {
+		return err
+	}
+	f, err := os.Create(filepath.Join(c.Runs, mode+".trec"))
+	if err != nil {
+		return err
+	}
+	return errors.Join(eval.WriteTREC(f, collection, run, "konstruct-"+mode), f.Close())
+}

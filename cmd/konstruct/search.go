@@ -1,0 +1,294 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/konstruct/konstruct"
+	"github.com/konstruct/konstruct/kb"
+)
+
+// questionFlags say how to look for an answer.
+type questionFlags struct {
+	tenantFlag
+	agentFlag
+	TopK      int           `help:"How many passages, up to 100." default:"5"`
+	User      string        `help:"On whose behalf."`
+	Mode      string        `help:"By what: vector (meaning), words, or hybrid (both)." enum:"vector,words,hybrid" default:"hybrid"`
+	Label     []string      `help:"What the asker may see beside what everybody may: documents with one of these labels." placeholder:"NAME"`
+	Where     []string      `help:"Only documents that meet this: document, source, filename, title, type, label, version, ingested or metadata.KEY, compared by = != < <= > >= ^= or in. Can be repeated." placeholder:"CONDITION" sep:"none"`
+	MinScore  *float64      `help:"Leave out passages that score less." placeholder:"SCORE"`
+	Variety   float64       `help:"Make the passages differ from each other: 0 (not at all) to 1." default:"0"`
+	PerDoc    bool          `name:"per-document" help:"The best passage of each document alone."`
+	Around    int           `help:"Show so many passages before and after each, up to 10." default:"0"`
+	Within    time.Duration `help:"Give up when the database takes longer." placeholder:"TIME"`
+	OrByWords bool          `help:"Search by words alone while the model can't be reached, and say so."`
+	Rerank    bool          `help:"Have the reranker (KONSTRUCT_RERANK_URL) put the first fifty in order."`
+}
+
+func (f questionFlags) question(text, after string) (q konstruct.Question, err error) {
+	q = konstruct.Question{Text: text, TopK: f.TopK, UserID: f.User, Mode: kb.Mode(f.Mode), Labels: f.Label, MinScore: f.MinScore, Variety: f.Variety, PerDocument: f.PerDoc, Neighbours: f.Around,
+		Within: f.Within, WordsIfDown: f.OrByWords, Rerank: f.Rerank, After: after}
+	for _, w := range f.Where {
+		c, err := kb.ParseCondition(w)
+		if err != nil {
+			return q, coded{err, exitUsage}
+		}
+		q.Where = append(q.Where, c)
+	}
+	return q, nil
+}
+
+type kbSearchCmd struct {
+	questionFlags
+	Questions []string `arg:"" name:"question" help:"What to look for, in words; \"a phrase\" must be there, -word must not, begin* is any word that begins so. Several are asked at once, each its own search."`
+	After     string   `help:"Continue after what an earlier search ended with." placeholder:"PLACE"`
+}
+
+// Help is shown by --help.
+func (kbSearchCmd) Help() string {
+	return "Examples:\n\n  konstruct kb search --tenant $T \"How are dead rows reclaimed?\" --top-k 3\n  konstruct kb search --tenant $T '\"visibility map\" -index' --mode words\n  konstruct kb search --tenant $T \"warranty\" --where metadata.team=legal --where 'ingested>=2026-01-01' --around 1"
+}
+
+// Run searches and prints what was found.
+func (c kbSearchCmd) Run(ctx context.Context, a *app) error {
+	var questions []konstruct.Question
+	for _, text := range c.Questions {
+		q, err := c.question(text, c.After)
+		if err != nil {
+			return err
+		}
+		questions = append(questions, q)
+	}
+	k, done, err := a.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	all, err := c.agent(k.Tenant(c.Tenant), c.Tenant).AskAll(ctx, questions)
+	if err != nil {
+		return err
+	}
+	for i := range all {
+		if all[i].Hits == nil {
+			all[i].Hits = []konstruct.Hit{}
+		}
+	}
+	if a.JSON && len(all) == 1 {
+		return a.json(all[0])
+	} else if a.JSON {
+		return a.json(all)
+	}
+	for i, r := range all {
+		if len(all) > 1 {
+			fmt.Fprintln(a.out, a.bold(printable(oneLine(c.Questions[i], 110))))
+		}
+		if r.Fallback != "" {
+			fmt.Fprintf(a.err, "by words alone: %s\n", printable(r.Fallback))
+		}
+		a.hits(r.Hits, 3)
+		if r.Next != "" {
+			fmt.Fprintf(a.err, "more: --after %s\n", r.Next)
+		}
+		fmt.Fprintf(a.out, "event %s\n", r.EventID)
+	}
+	return nil
+}
+
+// hits prints passages, each with at most some lines of its text.
+func (a *app) hits(hits []konstruct.Hit, lines int) {
+	if len(hits) == 0 {
+		fmt.Fprintln(a.out, "nothing found")
+	}
+	for i, h := range hits {
+		where := h.Filename
+		if h.Page > 0 {
+			where += fmt.Sprintf(", page %d", h.Page)
+		}
+		if len(h.Headings) > 0 {
+			where += " › " + strings.Join(h.Headings, " › ")
+		}
+		fmt.Fprintf(a.out, "%d. %s  %s\n", i+1, a.green(fmt.Sprintf("%.3f", h.Score)), a.bold(printable(oneLine(where, 110))))
+		text := func(content string, paint func(string) string) {
+			for _, l := range wrap(printable(oneLine(content, 100*lines)), 100) {
+				fmt.Fprintf(a.out, "   %s\n", paint(l))
+			}
+		}
+		for _, p := range h.Before {
+			text(p.Content, a.dim)
+		}
+		text(h.Content, func(s string) string { return s })
+		for _, p := range h.Behind {
+			text(p.Content, a.dim)
+		}
+	}
+}
+
+// wrap breaks text between words.
+func wrap(s string, width int) (lines []string) {
+	line, n := "", 0
+	for _, w := range strings.Fields(s) {
+		if size := len([]rune(w)); n > 0 && n+1+size > width {
+			lines, line, n = append(lines, line), w, size
+		} else if n == 0 {
+			line, n = w, size
+		} else {
+			line, n = line+" "+w, n+1+size
+		}
+	}
+	return append(lines, line)
+}
+
+type kbCiteCmd struct {
+	tenantFlag
+	ID     uuid.UUID `arg:"" help:"The passage's id."`
+	Around int       `help:"How many bytes of text to show around it, up to 65536." default:"400"`
+}
+
+// Run shows a passage in the text of its document.
+func (c kbCiteCmd) Run(ctx context.Context, a *app) error {
+	k, done, err := a.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	p, err := k.Tenant(c.Tenant).Where(ctx, c.ID, c.Around)
+	if err != nil {
+		return err
+	}
+	if a.JSON {
+		return a.json(p)
+	}
+	fmt.Fprintf(a.out, "%s, bytes %d-%d of document %s\n\n", a.bold(printable(p.Filename)), p.Start, p.End, p.DocumentID)
+	lines := func(s string, paint func(string) string) string {
+		all := strings.Split(s, "\n")
+		for i := range all {
+			if all[i] = printable(strings.TrimRight(all[i], "\r")); all[i] != "" {
+				all[i] = paint(all[i])
+			}
+		}
+		return strings.Join(all, "\n")
+	}
+	_, err = fmt.Fprintf(a.out, "%s»%s«%s\n", lines(p.Before, a.dim), lines(p.Text, a.green), lines(p.After, a.dim))
+	return err
+}
+
+
+type kbExplainCmd struct {
+	questionFlags
+	Question string `arg:"" help:"What to look for."`
+}
+
+// Help is shown by --help.
+func (kbExplainCmd) Help() string {
+	return "Searches and shows how; what is found is not shown, and nothing is recorded.\n\nExample:\n\n  konstruct kb explain --tenant $T \"How are dead rows reclaimed?\" --mode vector"
+}
+
+// Run explains.
+func (c kbExplainCmd) Run(ctx context.Context, a *app) error {
+	q, err := c.question(c.Question, "")
+	if err != nil {
+		return err
+	}
+	k, done, err := a.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	e, err := c.agent(k.Tenant(c.Tenant), c.Tenant).ExplainSearch(ctx, q)
+	if err != nil {
+		return err
+	}
+	if a.JSON {
+		return a.json(e)
+	}
+	say := func(name, format string, args ...any) {
+		fmt.Fprintf(a.out, "%-10s %s\n", name, printable(fmt.Sprintf(format, args...)))
+	}
+	say("mode", "%s, %d candidates of each list", e.Mode, e.Depth)
+	if e.Tier != "" {
+		say("tier", "%s: %s", e.Tier, e.Why)
+	}
+	say("passages", "%d of the tenant's", e.Chunks)
+	if e.Matching >= 0 {
+		say("conditions", "leave some %d", e.Matching)
+	}
+	if e.Index != "" {
+		say("index", "%s, ef_search %d", e.Index, e.EfSearch)
+	}
+	say("rows", "%d estimated, %d real; %d hits", e.Estimated, e.Real, e.Hits)
+	if o := e.Own; o != nil {
+		state := "not there"
+		if o.Complete {
+			state = fmt.Sprintf("%d MB, made of %d passages", o.Bytes>>20, o.Chunks)
+		}
+		if o.Recall != nil {
+			state += fmt.Sprintf(", recall@10 %.3f over %d questions with ef_search %d", *o.Recall, *o.Queries, o.EfSearch)
+		}
+		if o.Trouble != "" {
+			state += "; could not be made: " + o.Trouble
+		}
+		say("own index", "%s", state)
+	}
+	for _, l := range e.Explain {
+		fmt.Fprintln(a.out, a.dim(printable(l)))
+	}
+	return nil
+}
+
+type kbTuneCmd struct{ tenantFlag }
+
+// Run tunes.
+func (c kbTuneCmd) Run(ctx context.Context, a *app) error {
+	k, done, err := a.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	t, err := k.Tenant(c.Tenant).Tune(ctx)
+	if err != nil {
+		return err
+	}
+	if a.JSON {
+		return a.json(t)
+	}
+	if !t.Indexed {
+		_, err := fmt.Fprintln(a.out, "nothing to tune: this tenant has no index of its own, every passage is compared")
+		return err
+	}
+	if err := printTable(a, t.Steps, []string{"EF_SEARCH", "RECALL@10", "MEDIAN"}, func(s kb.Step) []string {
+		return []string{fmt.Sprint(s.EfSearch), fmt.Sprintf("%.4f", s.Recall), s.Median.Round(10 * time.Microsecond).String()}
+	}); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(a.out, "ef_search is %d from now on: recall@10 %.4f over %d questions\n", t.EfSearch, t.Recall, t.Queries)
+	return err
+}
+
+type kbGlobalCmd struct {
+	What string `arg:"" enum:"drop,create" help:"drop or create."`
+}
+
+// Help is shown by --help.
+func (kbGlobalCmd) Help() string {
+	return "ix_kb_chunks_hnsw is part of the seed's schema: its clients' searches use it. Where there are none of these, dropping it makes taking documents in several times as fast (docs/benchmarks.md); nobody waits for it either way. It needs KONSTRUCT_OWNER_DATABASE_URL."
+}
+
+// Run makes or drops it.
+func (c kbGlobalCmd) Run(ctx context.Context, a *app) error {
+	s, done, err := a.schema(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	if err := s.GlobalIndex(ctx, c.What == "create"); err != nil {
+		return err
+	}
+	said := map[string]string{"drop": "dropped", "create": "made"}
+	_, err = fmt.Fprintln(a.out, said[c.What], "ix_kb_chunks_hnsw")
+	return err
+}

@@ -1,0 +1,147 @@
+// Package eval measures how well a search answers: it reads collections whose answers are known, in BEIR's layout, and computes what trec_eval does. It is pure and knows
+// no database.
+package eval
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// Doc is a document of a collection.
+type Doc struct {
+	ID    string `json:"_id"`
+	Title string `json:"title"`
+	Text  string `json:"text"`
+}
+
+// Query is a question of a collection.
+type Query struct {
+	ID   string `json:"_id"`
+	Text string `json:"text"`
+}
+
+// Collection is documents, questions, and which document answers which question how well.
+type Collection struct {
+	Docs    []Doc
+	Queries []Query                   // those that somebody judged answers of
+	Judged  map[string]map[string]int // by question and document; above 0 is an answer
+}
+
+// Limits of a collection that is read.
+const (
+	maxDocs = 10_000_000
+	maxLine = 16 << 20
+)
+
+// Read reads a collection in BEIR's layout (https://github.com/beir-cellar/beir): corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv.
+func Read(dir, split string) (c Collection, err error) {
+	if split == "" || split != filepath.Base(split) {
+		return c, fmt.Errorf("collection: %.60q is the name of no split: it is one of the files in qrels/, without .tsv", split)
+	}
+	if c.Docs, err = lines[Doc](filepath.Join(dir, "corpus.jsonl"), func(d Doc) string { return d.ID }); err != nil {
+		return c, err
+	}
+	all, err := lines[Query](filepath.Join(dir, "queries.jsonl"), func(q Query) string { return q.ID })
+	if err != nil {
+		return c, err
+	}
+	if c.Judged, err = judged(filepath.Join(dir, "qrels", split+".tsv")); err != nil {
+		return c, err
+	}
+	for _, q := range all {
+		if len(c.Judged[q.ID]) > 0 {
+			c.Queries = append(c.Queries, q)
+		}
+	}
+	if len(c.Docs) == 0 || len(c.Queries) == 0 {
+		return c, fmt.Errorf("collection: %s has %d documents and %d judged questions", dir, len(c.Docs), len(c.Queries))
+	}
+	return c, nil
+}
+
+func lines[T any](path string, id func(T) string) (all []T, err error) {
+	seen := map[string]bool{}
+	err = each(path, func(n int, line []byte) error {
+		var v T
+		if err := json.Unmarshal(line, &v); err != nil {
+			return err
+		}
+		switch name := id(v); {
+		case name == "" || strings.ContainsAny(name, " \t"):
+			return fmt.Errorf("the _id %.60q is empty or has white space", name)
+		case seen[name]:
+			return fmt.Errorf("the _id %.60q is there twice", name)
+		case len(all) == maxDocs:
+			return fmt.Errorf("there are more than %d", maxDocs)
+		default:
+			seen[name] = true
+		}
+		all = append(all, v)
+		return nil
+	})
+	return all, err
+}
+
+func judged(path string) (map[string]map[string]int, error) {
+	all := map[string]map[string]int{}
+	err := each(path, func(n int, line []byte) error {
+		f := strings.Fields(string(line))
+		if n == 1 && len(f) > 0 && f[0] == "query-id" {
+			return nil
+		}
+		if len(f) != 3 {
+			return errors.New("it is not a question, a document and a score")
+		}
+		score, err := strconv.Atoi(f[2])
+		if err != nil {
+			return err
+		}
+		if all[f[0]] == nil {
+			all[f[0]] = map[string]int{}
+		}
+		all[f[0]][f[1]] = score
+		return nil
+	})
+	return all, err
+}
+
+// each hands on the lines of a file that are not empty, counted from 1.
+func each(path string, fn func(n int, line []byte) error) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("collection: %w", err)
+	}
+	defer f.Close()
+	s := bufio.NewScanner(f)
+	s.Buffer(nil, maxLine)
+	for n := 1; s.Scan(); n++ {
+		if len(s.Bytes()) == 0 {
+			continue
+		}
+		if err := fn(n, s.Bytes()); err != nil {
+			return fmt.Errorf("collection: %s:%d: %w", path, n, err)
+		}
+	}
+	if err := s.Err(); err != nil {
+		return fmt.Errorf("collection: %s: %w", path, err)
+	}
+	return nil
+}
+
+// WriteTREC writes a run as trec_eval reads it: question, Q0, document, rank, score, tag.
+func WriteTREC(w io.Writer, c *Collection, run Run, tag string) error {
+	out := bufio.NewWriter(w)
+	for _, q := range c.Queries {
+		for i, r := range run[q.ID] {
+			fmt.Fprintf(out, "%s Q0 %s %d %s %s\n", q.ID, r.Doc, i+1, strconv.FormatFloat(r.Score, 'g', -1, 32), tag)
+		}
+	}
+	return out.Flush()
+}

@@ -1,0 +1,154 @@
+package eval
+
+import (
+	"cmp"
+	"math"
+	"math/rand/v2"
+	"slices"
+)
+
+// Ranked is a document that a search returned.
+type Ranked struct {
+	Doc   string
+	Score float64
+}
+
+// Run is what was returned for each question, best first.
+type Run map[string][]Ranked
+
+// Measure is one of what is measured, by trec_eval's definition: nDCG has the judged score as its gain and log2(rank+1) as its discount, AP counts answers that were not returned.
+type Measure struct {
+	Name string
+	of   func(ranked []Ranked, judged map[string]int) float64
+}
+
+// Measures returns what is measured.
+func Measures() []Measure {
+	return []Measure{{"nDCG@10", ndcg(10)}, {"Recall@10", recall(10)}, {"Recall@100", recall(100)}, {"MRR@10", mrr(10)}, {"MAP@100", ap(100)}}
+}
+
+// Figure is a measure's mean over all questions, with its 95 % interval by bootstrap.
+type Figure struct {
+	Measure string  `json:"measure"`
+	Mean    float64 `json:"mean"`
+	Low     float64 `json:"low"`
+	High    float64 `json:"high"`
+}
+
+// bootstraps is how often questions are drawn anew, with a seed that is always the same.
+const bootstraps = 2000
+
+// Score measures a run. A question for which nothing was returned counts 0.
+func Score(c *Collection, run Run) (figures []Figure) {
+	for _, m := range Measures() {
+		each := make([]float64, len(c.Queries))
+		for i, q := range c.Queries {
+			each[i] = m.of(run[q.ID], c.Judged[q.ID])
+		}
+		low, high := interval(each)
+		figures = append(figures, Figure{m.Name, mean(each), low, high})
+	}
+	return figures
+}
+
+func mean(all []float64) (sum float64) {
+	for _, v := range all {
+		sum += v
+	}
+	return sum / float64(len(all))
+}
+
+func interval(each []float64) (low, high float64) {
+	draw := rand.New(rand.NewPCG(1, 2))
+	means, again := make([]float64, bootstraps), make([]float64, len(each))
+	for i := range means {
+		for j := range again {
+			again[j] = each[draw.IntN(len(each))]
+		}
+		means[i] = mean(again)
+	}
+	slices.Sort(means)
+	return means[bootstraps*25/1000], means[bootstraps*975/1000]
+}
+
+// Order puts documents in the order in which trec_eval reads them: by their scores in single precision, those of one score by their names backwards. Scores are spread where they are the
+// same, so that the order is kept that they were returned in.
+func Order(returned []Ranked) []Ranked {
+	all := slices.Clone(returned)
+	slices.SortStableFunc(all, func(a, b Ranked) int { return cmp.Compare(b.Score, a.Score) })
+	above := float32(math.Inf(1))
+	for i := range all {
+		s := float32(all[i].Score)
+		if s >= above {
+			s = math.Nextafter32(above, float32(math.Inf(-1)))
+		}
+		all[i].Score, above = float64(s), s
+	}
+	return all
+}
+
+func answers(judged map[string]int) (n int) {
+	for _, s := range judged {
+		if s > 0 {
+			n++
+		}
+	}
+	return n
+}
+
+func ndcg(k int) func([]Ranked, map[string]int) float64 {
+	return func(ranked []Ranked, judged map[string]int) float64 {
+		var got, best float64
+		for i, r := range ranked[:min(k, len(ranked))] {
+			got += float64(max(0, judged[r.Doc])) / math.Log2(float64(i+2))
+		}
+		gains := make([]int, 0, len(judged))
+		for _, s := range judged {
+			gains = append(gains, max(0, s))
+		}
+		slices.SortFunc(gains, func(a, b int) int { return b - a })
+		for i, g := range gains[:min(k, len(gains))] {
+			best += float64(g) / math.Log2(float64(i+2))
+		}
+		if best == 0 {
+			return 0
+		}
+		return got / best
+	}
+}
+
+func recall(k int) func([]Ranked, map[string]int) float64 {
+	return func(ranked []Ranked, judged map[string]int) float64 {
+		n := 0
+		for _, r := range ranked[:min(k, len(ranked))] {
+			if judged[r.Doc] > 0 {
+				n++
+			}
+		}
+		return float64(n) / float64(max(1, answers(judged)))
+	}
+}
+
+func mrr(k int) func([]Ranked, map[string]int) float64 {
+	return func(ranked []Ranked, judged map[string]int) float64 {
+		for i, r := range ranked[:min(k, len(ranked))] {
+			if judged[r.Doc] > 0 {
+				return 1 / float64(i+1)
+			}
+		}
+		return 0
+	}
+}
+
+func ap(k int) func([]Ranked, map[string]int) float64 {
+	return func(ranked []Ranked, judged map[string]int) float64 {
+		n, sum := 0, 0.0
+		for i, r := range ranked[:min(k, len(ranked))] {
+			if judged[r.Doc] > 0 {
+				n++
+				sum += float64(n) / float64(i+1)
+			}
+		}
+		return sum / float64(max(1, answers(judged)))
+	}
+}

@@ -1,0 +1,90 @@
+package kb
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/konstruct/konstruct/tenantdb"
+)
+
+// Explanation is how a search of a tenant is done, and what the database says of it.
+type Explanation struct {
+	Plan
+	// Estimated and Real are how many passages PostgreSQL thought it would compare, and did; by an index, how many it yields.
+	Estimated int64 `json:"estimated_rows"`
+	Real      int64 `json:"real_rows"`
+	Hits      int   `json:"hits"`
+	// Own is the tenant's own index, where it has or had one.
+	Own     *OwnIndex `json:"own_index,omitempty"`
+	Explain []string  `json:"explain"` // EXPLAIN (ANALYZE, BUFFERS)
+}
+
+// OwnIndex is what was decided and measured of a tenant's own index.
+type OwnIndex struct {
+	Chunks   int        `json:"chunks"` // when it was made
+	BuiltAt  *time.Time `json:"built_at"`
+	Complete bool       `json:"complete"` // searches use it
+	Bytes    int64      `json:"bytes"`
+	EfSearch int        `json:"ef_search"`
+	Recall   *float64   `json:"recall"`
+	Queries  *int       `json:"queries"`
+	TunedAt  *time.Time `json:"tuned_at"`
+	Trouble  string     `json:"trouble,omitempty"` // why it could not be made
+}
+
+// compared finds in a plan the line that reads passages' vectors, with the rows expected and met.
+var compared = regexp.MustCompile(`(?:kb_points|kb_vectors)[^(]*\(cost=\S+ rows=(\d+) [^)]*\)(?: \(actual time=\S+ rows=([\d.]+) loops=(\d+)\))?`)
+
+// Explain does a search and says how, within the caller's transaction, whose tenant must be set to tenant already.
+func (s *Searcher) Explain(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, q Query) (e Explanation, err error) {
+	s.Forget(tenant)
+	f, err := s.Search(ctx, tx, tenant, q)
+	if err != nil {
+		return e, err
+	}
+	e.Plan, e.Hits = f.Plan, len(f.Hits)
+	st, after, err := s.begin(ctx, tx, tenant, &q)
+	if err != nil {
+		return e, err
+	}
+	run := &statement{tenant: tenant, q: &q, plan: f.Plan, st: st, cursor: after}
+	sql, err := run.build()
+	if err != nil {
+		return e, err
+	}
+	if err := tenantdb.Send(ctx, tx, settings(&q, &f.Plan), "EXPLAIN (ANALYZE, BUFFERS) "+sql, run.args, func(rows pgx.Rows) error {
+		e.Explain, err = pgx.CollectRows(rows, pgx.RowTo[string])
+		return err
+	}); err != nil {
+		return e, wrong(err)
+	}
+	for _, line := range e.Explain {
+		if m := compared.FindStringSubmatch(line); m != nil && strings.Contains(line, "Scan") {
+			e.Estimated, _ = strconv.ParseInt(m[1], 10, 64)
+			each, _ := strconv.ParseFloat(m[2], 64)
+			loops, _ := strconv.ParseFloat(m[3], 64)
+			e.Real = int64(each * loops)
+			break
+		}
+	}
+	rows, err := tx.Query(ctx, `SELECT t.chunks, t.built_at, coalesce(i.indisvalid AND i.indisready, false), coalesce(pg_relation_size(i.indexrelid), 0), t.ef_search, t.recall::float8, t.queries, t.tuned_at, t.trouble
+	    FROM kb_tiers t LEFT JOIN pg_index i ON i.indexrelid = to_regclass('public.' || $3::text) WHERE t.tenant_id = $1 AND t.model = $2`, tenant, st.model, st.index)
+	if err != nil {
+		return e, fmt.Errorf("kb: explain: %w", err)
+	}
+	own, err := pgx.CollectRows(rows, pgx.RowToAddrOfStructByPos[OwnIndex])
+	if err != nil {
+		return e, fmt.Errorf("kb: explain: %w", err)
+	}
+	if len(own) > 0 {
+		e.Own = own[0]
+	}
+	return e, nil
+}

@@ -1,0 +1,193 @@
+package kb
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"hash/fnv"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/konstruct/konstruct/embed"
+	"github.com/konstruct/konstruct/tenantdb"
+)
+
+// Tier is how the passages nearest to a vector are found.
+type Tier string
+
+// The tiers.
+const (
+	Exact   Tier = "exact" // every passage of the tenant, or of the documents that meet the conditions, is compared: recall is 1 by construction
+	Indexed Tier = "hnsw"  // by an HNSW index of this tenant's own
+)
+
+// exactBelow is how many passages are rather compared one by one, where a condition leaves so many, than looked for in an index that knows no conditions.
+const exactBelow = 20_000
+
+// Plan is how a search is done, and why.
+type Plan struct {
+	Mode  Mode   `json:"mode"`
+	Tier  Tier   `json:"tier,omitempty"` // none by words
+	Why   string `json:"why,omitempty"`
+	Index string `json:"index,omitempty"`
+	// EfSearch is how many candidates the index keeps (hnsw.ef_search).
+	EfSearch int    `json:"ef_search,omitempty"`
+	Depth    int    `json:"depth"` // candidates of each list
+	Model    string `json:"model,omitempty"`
+	// Chunks is how many passages the tenant was last seen to have, and Matching how many of them some conditions were estimated to leave; -1 without conditions.
+	Chunks   int `json:"chunks"`
+	Matching int `json:"matching"`
+}
+
+// state is what is known of a tenant before a search.
+type state struct {
+	model     string // that serves
+	index     string
+	indexed   bool // the index is there and complete
+	efSearch  int
+	chunks    int
+	documents int
+	average   float64  // words in a passage
+	languages []string // that its words are read by
+	read      time.Time
+	counted   time.Time
+}
+
+// decide plans a search: matching is how many passages its conditions leave, about; -1 where it has none.
+func (s *state) decide(q *Query, depth, matching int) Plan {
+	p := Plan{Mode: q.Mode, Depth: depth, Model: s.model, Chunks: s.chunks, Matching: matching}
+	switch {
+	case q.Mode == ByWords:
+		p.Why = "by words alone"
+	case !s.indexed:
+		p.Tier, p.Why = Exact, "the tenant has no index of its own"
+	case matching >= 0 && matching <= exactBelow:
+		p.Tier, p.Why = Exact, fmt.Sprintf("the conditions leave some %d passages", matching)
+	default:
+		p.Tier, p.Index, p.EfSearch, p.Why = Indexed, s.index, max(s.efSearch, min(depth, maxEf)), "the tenant has an index of its own"
+	}
+	return p
+}
+
+// maxEf is the most that pgvector takes.
+const maxEf = 1000
+
+// How long what is known of a tenant is taken to hold: which model serves and whether there is an index, and how many passages there are. A search by what holds no
+// more is right all the same, or says so: see Search.
+const (
+	stateHolds = 5 * time.Second
+	countHolds = time.Minute
+	countOften = 1000   // where there are fewer passages they are counted whenever the tenant is looked at
+	maxStates  = 10_000 // tenants
+)
+
+// Searcher searches, and remembers for a moment what it knows of each tenant. It is safe for concurrent use.
+type Searcher struct {
+	mu     sync.Mutex
+	states map[uuid.UUID]*state
+}
+
+// NewSearcher returns one that knows nothing yet.
+func NewSearcher() *Searcher { return &Searcher{states: map[uuid.UUID]*state{}} }
+
+// Model is the one that a tenant's searches are by, as it was seen a moment ago; empty for the first.
+func (s *Searcher) Model(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID) (model string, err error) {
+	if st := s.known(tenant); st != nil {
+		return st.model, nil
+	}
+	return Serving(ctx, door, tenant)
+}
+
+func (s *Searcher) known(tenant uuid.UUID) *state {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if st := s.states[tenant]; st != nil && time.Since(st.read) < stateHolds {
+		return st
+	}
+	return nil
+}
+
+// Forget has a tenant looked at anew.
+func (s *Searcher) Forget(tenant uuid.UUID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.states, tenant)
+}
+
+// indexName is the name of a tenant's own index of a model's vectors.
+func indexName(tenant uuid.UUID, model string) string {
+	if model == "" {
+		return "ix_kb_points_" + hex.EncodeToString(tenant[:])
+	}
+	h := fnv.New32a()
+	h.Write([]byte(model))
+	return fmt.Sprintf("ix_kb_vectors_%s_%08x", hex.EncodeToString(tenant[:]), h.Sum32())
+}
+
+const stateSQL = `
+WITH RECURSIVE spoken AS (
+  (SELECT s.language FROM kb_sources s WHERE s.tenant_id = $1 ORDER BY s.language LIMIT 1)
+  UNION ALL
+  SELECT (SELECT s.language FROM kb_sources s WHERE s.tenant_id = $1 AND s.language > spoken.language ORDER BY s.language LIMIT 1) FROM spoken WHERE spoken.language IS NOT NULL)
+SELECT coalesce((SELECT m.model FROM kb_models m WHERE m.tenant_id = $1 AND m.serving), ''),
+       coalesce((SELECT array_agg(language) FROM spoken WHERE language IS NOT NULL), '{}')`
+
+const tierSQL = `
+SELECT coalesce((SELECT i.indisvalid AND i.indisready FROM pg_index i WHERE i.indexrelid = to_regclass('public.' || $3::text)), false),
+       coalesce((SELECT t.ef_search FROM kb_tiers t WHERE t.tenant_id = $1 AND t.model = $2), 0),
+       CASE WHEN $4 THEN (SELECT count(*) FROM kb_documents d WHERE d.tenant_id = $1) ELSE 0 END`
+
+const countSQL = `SELECT count(*), coalesce(avg(t.length), 0)::float8 FROM kb_terms t WHERE t.tenant_id = $1 AND t.term = ''`
+
+// look returns what is known of a tenant, or finds it out within the transaction.
+func (s *Searcher) look(ctx context.Context, tx pgx.Tx, tenant uuid.UUID) (*state, error) {
+	if st := s.known(tenant); st != nil {
+		return st, nil
+	}
+	s.mu.Lock()
+	var st state
+	if old := s.states[tenant]; old != nil {
+		st = *old
+	}
+	s.mu.Unlock()
+	if err := tx.QueryRow(ctx, stateSQL, tenant).Scan(&st.model, &st.languages); err != nil {
+		return nil, fmt.Errorf("look at the tenant: %w", err)
+	}
+	st.index = indexName(tenant, st.model)
+	count := st.chunks < countOften || time.Since(st.counted) > countHolds
+	var documents int
+	if err := tx.QueryRow(ctx, tierSQL, tenant, st.model, st.index, count).Scan(&st.indexed, &st.efSearch, &documents); err != nil {
+		return nil, fmt.Errorf("look at the tenant's index: %w", err)
+	}
+	if st.read = time.Now(); count {
+		st.documents, st.counted = documents, st.read
+		if err := tx.QueryRow(ctx, countSQL, tenant).Scan(&st.chunks, &st.average); err != nil {
+			return nil, fmt.Errorf("count the tenant's passages: %w", err)
+		}
+	}
+	st.average = max(st.average, 1)
+	if st.efSearch == 0 {
+		st.efSearch = defaultEf
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.states) >= maxStates {
+		clear(s.states)
+	}
+	s.states[tenant] = &st
+	return &st, nil
+}
+
+// defaultEf is used until a tenant's was tuned.
+const defaultEf = 100
+
+// dimensionsOf is how long the vectors of a model are that the query has one of.
+func dimensionsOf(q *Query) int {
+	if q.Model == "" {
+		return embed.Dimensions
+	}
+	return len(q.Vector)
+}

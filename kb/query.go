@@ -1,0 +1,144 @@
+package kb
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/konstruct/konstruct/embed"
+)
+
+// Mode says what a search goes by.
+type Mode string
+
+// The modes.
+const (
+	ByMeaning Mode = "vector" // the direction of the question's vector
+	ByWords   Mode = "words"  // BM25 over the question's words
+	ByBoth    Mode = "hybrid" // both, their ranks fused (RRF)
+)
+
+// Limits of one search.
+const (
+	MaxHits       = 100       // passages that one search returns at most
+	MaxText       = 32 << 10  // bytes of a question's text
+	MaxNeighbours = 10        // passages before and after a hit
+	maxConditions = 100       // of one search
+	MaxWithin     = time.Hour // how long a search may be let go on
+)
+
+// Query says what is looked for.
+type Query struct {
+	Mode Mode
+	// Text is read for its words: "a phrase" must stand there, -word must not, begin* is any word that begins so; of the others each that is there counts.
+	Text string
+	// Vector is the question's; not looked at when searching by words.
+	Vector []float32
+	// Model is whose vector it is, empty for the first; where another serves, a search returns a *ServingError.
+	Model string
+	K     int // how many passages at most
+	// Labels are what the asker may see beside documents without labels: those with one of these.
+	Labels []string
+	// Where are conditions that a passage's document must all meet.
+	Where []Condition
+	// MinScore leaves out hits below it; nil leaves out none. The score is the mode's: see Hit.
+	MinScore *float64
+	// Variety makes hits differ from each other, from 0 (not at all) to 1 (above all), by maximal marginal relevance (Carbonell and Goldstein, 1998).
+	Variety float64
+	// PerDocument returns the best passage of each document alone.
+	PerDocument bool
+	// Neighbours is how many passages before and after each hit come with it.
+	Neighbours int
+	// After continues where another search ended: its Found.Next.
+	After string
+	// Within is how long the database may work on it; 0 is as long as it takes. ErrSlow when it was not enough.
+	Within time.Duration
+}
+
+// Hit is one passage that a search found.
+type Hit struct {
+	Passage
+	// Score is the cosine similarity (-1 to 1) by meaning, BM25 (from 0) by words, and by both the sum of 1/(60+rank) of the two lists.
+	Score float64 `json:"score"`
+	// Similarity and Words are the two parts, where they were asked for and the passage was in that list.
+	Similarity *float64  `json:"similarity,omitempty"`
+	Words      *float64  `json:"words,omitempty"`
+	SHA256     string    `json:"content_sha256"` // of the passage as it is stored
+	DocumentID uuid.UUID `json:"document_id"`
+	Version    int       `json:"version"` // of the document
+	Filename   string    `json:"filename"`
+	Title      string    `json:"title,omitempty"`
+	Source     string    `json:"source"`
+	// Before and Behind are its neighbours, in the document's order.
+	Before []Passage `json:"before,omitempty"`
+	Behind []Passage `json:"behind,omitempty"`
+	// Recipe is how its vector was made; empty for a chunk another client wrote.
+	Recipe string `json:"-"`
+}
+
+// Found is what a search found, and how.
+type Found struct {
+	Hits []Hit
+	Plan Plan
+	// Next continues after these, while nothing changes as if it had been one search; empty where there are no more, and where Variety is asked for.
+	Next string
+}
+
+// ErrSlow says that a search took longer than it was let.
+var ErrSlow = errors.New("the search took longer than the limit given")
+
+// QueryError says what is wrong with a query.
+type QueryError struct{ Field, Reason string }
+
+func (e *QueryError) Error() string { return "kb: search: " + e.Field + ": " + e.Reason }
+
+// check reports what is wrong with a query before the database is asked.
+func (q *Query) check() error {
+	bad := func(field, reason string, args ...any) error {
+		return &QueryError{field, fmt.Sprintf(reason, args...)}
+	}
+	switch {
+	case q.Mode != ByMeaning && q.Mode != ByWords && q.Mode != ByBoth:
+		return bad("mode", "%.40q is none: it is vector, words or hybrid", q.Mode)
+	case q.K < 1 || q.K > MaxHits:
+		return bad("top-k", "%d: it is 1 to %d", q.K, MaxHits)
+	case q.Mode != ByMeaning && strings.TrimSpace(q.Text) == "":
+		return bad("text", "it is empty: say what to look for")
+	case len(q.Text) > MaxText:
+		return bad("text", "it is %d bytes long, the limit is %d", len(q.Text), MaxText)
+	case !(q.Variety >= 0 && q.Variety <= 1):
+		return bad("variety", "%v: it is 0 to 1", q.Variety)
+	case q.Neighbours < 0 || q.Neighbours > MaxNeighbours:
+		return bad("neighbours", "%d: it is 0 to %d", q.Neighbours, MaxNeighbours)
+	case q.Within < 0 || q.Within > MaxWithin || q.Within > 0 && q.Within < time.Millisecond:
+		return bad("within", "%v: it is a millisecond to %v", q.Within, MaxWithin)
+	case strings.ContainsRune(q.Text, 0):
+		return bad("text", "it has a zero byte")
+	case len(q.Where) > maxConditions:
+		return bad("where", "%d conditions, the limit is %d", len(q.Where), maxConditions)
+	case q.MinScore != nil && (math.IsNaN(*q.MinScore) || math.IsInf(*q.MinScore, 0)):
+		return bad("min-score", "%v is no score", *q.MinScore)
+	case q.Variety > 0 && q.Model != "":
+		return bad("variety", "it is for the first model, and %s serves", q.Model)
+	case q.Variety > 0 && (q.PerDocument || q.After != ""):
+		return bad("variety", "it does not go with one passage per document, nor with a further page")
+	}
+	if err := CheckLabels(q.Labels); err != nil {
+		return bad("labels", "%v", err)
+	}
+	if q.Mode == ByWords {
+		return nil
+	}
+	dimensions := len(q.Vector)
+	if q.Model == "" {
+		dimensions = embed.Dimensions
+	}
+	if err := checkVector(q.Vector, dimensions); err != nil {
+		return fmt.Errorf("kb: search: vector: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,200 @@
+package kb
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/google/uuid"
+)
+
+// statement is the SQL of one search, whose every name of a tenant is a literal: row security's own predicate is then proven once and not per row, and the planner
+// sees that the tenant's own index will do. UUIDs need no quoting.
+type statement struct {
+	tenant uuid.UUID
+	q      *Query
+	plan   Plan
+	st     *state
+	cursor *cursor
+	with   []string
+	args   []any
+	halves [][]float32 // of what it found
+}
+
+func (s *statement) arg(v any) string {
+	s.args = append(s.args, v)
+	return "$" + strconv.Itoa(len(s.args))
+}
+
+// of is a condition on a table's tenant.
+func (s *statement) of(table string) string {
+	return table + ".tenant_id = '" + s.tenant.String() + "'::uuid"
+}
+
+func (s *statement) cte(name, format string, args ...any) {
+	s.with = append(s.with, name+" AS MATERIALIZED ("+fmt.Sprintf(format, args...)+")")
+}
+
+// What a fused rank counts for: 1/(rrf+rank), by Cormack, Clarke and Büttcher, 2009.
+const rrf = 60
+
+// BM25's constants, and its form, are those of Lucene 8 and later, of Kamphuis and others, 2020.
+const (
+	bm25K = 1.2
+	bm25B = 0.75
+)
+
+// build makes the whole statement. It yields a row for each hit, the best first, and one more where there are more.
+func (s *statement) build() (string, error) {
+	labels := s.arg(append([]string{}, s.q.Labels...))
+	conditions, err := clauses(s.q.Where, s.arg)
+	if err != nil {
+		return "", err
+	}
+	passages := func(of string) string { // of some documents, each looked up by itself
+		return fmt.Sprintf("(SELECT p.chunk_id FROM %s, LATERAL (SELECT p.chunk_id FROM kb_points p WHERE %s AND p.document_id = o.document_id OFFSET 0) p)", of, s.of("p"))
+	}
+	hidden := fmt.Sprintf("SELECT s.document_id FROM kb_sources s WHERE %s AND s.labels <> '{}' AND NOT s.labels && %s::text[]", s.of("s"), labels)
+	met := strings.Join(append([]string{fmt.Sprintf("coalesce(s.labels = '{}' OR s.labels && %s::text[], true)", labels)}, conditions...), " AND ")
+	if len(conditions) > 0 {
+		s.cte("documents", "SELECT d.id AS document_id FROM kb_documents d LEFT JOIN kb_sources s ON %s AND s.document_id = d.id WHERE %s AND %s", s.of("s"), s.of("d"), met)
+	}
+	if s.q.Mode != ByWords {
+		s.near(len(conditions) > 0, hidden, met)
+	}
+	w := readWords(s.q.Text)
+	if s.q.Mode != ByMeaning {
+		in := " AND t.chunk_id NOT IN " + passages("("+hidden+") o")
+		if len(conditions) > 0 {
+			in = " AND t.chunk_id IN " + passages("documents o")
+		}
+		s.words(w, in)
+	}
+	switch s.q.Mode {
+	case ByMeaning:
+		// Those that are near by half the precision are put in order by the whole.
+		distance := "n.distance"
+		if s.q.Model == "" {
+			distance = fmt.Sprintf("(c.embedding <=> %s::real[]::vector)", s.arg(s.q.Vector))
+		}
+		s.cte("scored", "SELECT n.chunk_id, 1 - %[1]s AS score, 1 - %[1]s AS similarity, NULL::float8 AS words FROM near n JOIN kb_chunks c ON %[2]s AND c.id = n.chunk_id", distance, s.of("c"))
+	case ByWords:
+		s.cte("scored", "SELECT w.chunk_id, w.words AS score, NULL::float8 AS similarity, w.words FROM worded w")
+	case ByBoth:
+		s.cte("scored", `SELECT chunk_id, coalesce(1.0::float8 / (%[1]d + n.rank), 0) + coalesce(1.0::float8 / (%[1]d + w.rank), 0) AS score, n.similarity, w.words
+		    FROM (SELECT chunk_id, 1 - distance AS similarity, row_number() OVER (ORDER BY distance, chunk_id) AS rank FROM near) n
+		    FULL JOIN (SELECT chunk_id, words, row_number() OVER (ORDER BY words DESC, chunk_id) AS rank FROM worded) w USING (chunk_id)`, rrf)
+	}
+	return "WITH " + strings.Join(s.with, ",\n") + s.hits(w), nil
+}
+
+// near lists the passages nearest to the vector. Where conditions leave few documents their passages alone are compared, each document's looked up by itself; the index's
+// candidates are held against the conditions as they come.
+func (s *statement) near(conditions bool, hidden, met string) {
+	vector := s.arg(s.q.Vector) + "::real[]::vector"
+	from, document, where := "kb_points p", "p.document_id", s.of("p")+" AND p.half IS NOT NULL"
+	distance := "p.half <=> " + vector + "::halfvec(384)"
+	if s.q.Model != "" {
+		from, document = fmt.Sprintf("kb_vectors p JOIN kb_chunks pc ON %s AND pc.id = p.chunk_id", s.of("pc")), "pc.document_id"
+		where, distance = s.of("p")+" AND p.model = "+quoted(s.q.Model), "p.embedding <=> "+vector
+	}
+	order := "distance, chunk_id"
+	switch {
+	case s.plan.Tier == Indexed:
+		if order = "distance"; s.q.Model != "" {
+			distance = fmt.Sprintf("p.embedding::halfvec(%[1]d) <=> %[2]s::halfvec(%[1]d)", dimensionsOf(s.q), vector)
+		}
+		where += fmt.Sprintf(" AND coalesce((SELECT %s FROM kb_documents d LEFT JOIN kb_sources s ON %s AND s.document_id = d.id WHERE %s AND d.id = %s), false)", met, s.of("s"), s.of("d"), document)
+	case conditions && s.q.Model == "":
+		from = fmt.Sprintf("documents, LATERAL (SELECT p.chunk_id, p.half FROM kb_points p WHERE %s AND p.document_id = documents.document_id OFFSET 0) p", where)
+		where = "p.half IS NOT NULL"
+	case conditions:
+		where += " AND " + document + " IN (SELECT document_id FROM documents)"
+	default:
+		where += " AND " + document + " NOT IN (" + hidden + ")"
+	}
+	if s.plan.Tier == Exact {
+		distance = "(" + distance + ") + 0" // which no index is made for
+	}
+	s.cte("near", "SELECT p.chunk_id, %s AS distance FROM %s WHERE %s ORDER BY %s LIMIT %d", distance, from, where, order, s.plan.Depth)
+}
+
+// words lists the passages whose words fit best, by BM25 with the tenant's own frequencies.
+func (s *statement) words(w words, in string) {
+	languages := s.arg(append([]string{"simple"}, s.st.languages...))
+	terms := func(text string) string {
+		return fmt.Sprintf("SELECT w.lexeme COLLATE \"C\" AS term FROM unnest(%s::text[]) l, unnest(kb_words(l, %s)) w GROUP BY 1", languages, s.arg(text))
+	}
+	s.cte("asked", "%s", terms(w.ranked))
+	postings := fmt.Sprintf("SELECT t.term, t.chunk_id, t.times::integer AS times, t.length FROM kb_terms t WHERE %s AND t.term = ANY (ARRAY(SELECT term FROM asked))%s", s.of("t"), in)
+	for _, p := range w.prefixes {
+		name := s.arg(p)
+		postings += fmt.Sprintf(" UNION ALL SELECT (%[1]s::text || '*') COLLATE \"C\", t.chunk_id, sum(t.times)::integer, max(t.length) FROM kb_terms t WHERE %[2]s AND t.term >= %[1]s::text COLLATE \"C\" AND t.term < %[3]s::text COLLATE \"C\"%[4]s GROUP BY t.chunk_id",
+			name, s.of("t"), s.arg(after(p)), in)
+	}
+	s.cte("postings", "%s", postings)
+	s.cte("weights", "SELECT term, ln(1 + (greatest(%s::integer, count(*)) - count(*) + 0.5) / (count(*) + 0.5))::float8 AS weight FROM postings GROUP BY term", s.arg(s.st.chunks))
+	having := ""
+	if w.phrases != "" { // a passage that has the phrases has all their words, in whichever language it is read
+		s.cte("needed", "%s", terms(w.phrases))
+		having = fmt.Sprintf(" HAVING count(*) FILTER (WHERE p.term = ANY (ARRAY(SELECT term FROM needed))) >= (SELECT coalesce(min(n), 0) FROM (SELECT count(*) AS n FROM unnest(%s::text[]) l, unnest(kb_words(l, %s)) GROUP BY l) n)", languages, s.arg(w.phrases))
+	}
+	depth := s.plan.Depth
+	if w.must != "" {
+		depth = mustDepth
+	}
+	s.cte("worded", `SELECT p.chunk_id, sum(w.weight * p.times * %[1]v / (p.times + %[2]v * (%[3]v + %[4]v * p.length / %[5]s::float8)))::float8 AS words
+	    FROM postings p JOIN weights w USING (term) GROUP BY p.chunk_id%[6]s ORDER BY 2 DESC, 1 LIMIT %[7]d`, bm25K+1, bm25K, 1-bm25B, bm25B, s.arg(s.st.average), having, depth)
+}
+
+// mustDepth is how many passages are read at most to see whether they meet what must and must not stand in them.
+const mustDepth = 2000
+
+// hits joins what was found to what is said of it.
+func (s *statement) hits(w words) string {
+	conditions := []string{"true"}
+	if s.q.Mode != ByWords { // who asks by another model's vector than serves is told so
+		conditions = append(conditions, fmt.Sprintf("%s = coalesce((SELECT m.model FROM kb_models m WHERE %s AND m.serving), '')", s.arg(s.q.Model), s.of("m")))
+	}
+	if s.q.Mode != ByMeaning && w.must != "" {
+		conditions = append(conditions, fmt.Sprintf("kb_words(coalesce(s.language, 'simple'), c.content) @@ websearch_to_tsquery(coalesce(s.language, 'simple')::regconfig, %s)", s.arg(w.must)))
+	}
+	first, page := "", ""
+	if s.q.PerDocument {
+		first = "row_number() OVER (PARTITION BY c.document_id ORDER BY f.score DESC, f.chunk_id)"
+		page = " WHERE first = 1"
+	} else {
+		first = "1"
+	}
+	if s.cursor != nil {
+		page += map[bool]string{true: " AND", false: " WHERE"}[page != ""] + fmt.Sprintf(" (-score, chunk_id) > (%s::float8, %s::uuid)", s.arg(-s.cursor.score), s.arg(s.cursor.chunk))
+	}
+	half, joined := "NULL::real[]", ""
+	if s.q.Variety > 0 {
+		half, joined = "pt.half::real[]", fmt.Sprintf(" JOIN kb_points pt ON %s AND pt.document_id = h.document_id AND pt.chunk_id = h.chunk_id", s.of("pt"))
+	}
+	return fmt.Sprintf(`
+SELECT h.chunk_id, h.chunk_index, coalesce(p.headings, '{}'), coalesce(p.page, 0), coalesce(p.start_byte, 0), coalesce(p.end_byte, 0), h.content,
+       h.score, h.similarity, h.words, sha256(convert_to(h.content, 'UTF8')), h.document_id, h.version, h.filename, h.title, h.source, h.recipe, %[1]s
+  FROM (SELECT * FROM (
+          SELECT f.*, c.document_id, coalesce(c.chunk_index, 0) AS chunk_index, c.content, coalesce(s.version, 1) AS version, coalesce(d.filename, '') AS filename, coalesce(s.title, '') AS title,
+                 coalesce(s.source, d.source_url, '') AS source, coalesce(s.recipe, '') AS recipe, %[2]s AS first
+            FROM scored f JOIN kb_chunks c ON %[3]s AND c.id = f.chunk_id JOIN kb_documents d ON %[4]s AND d.id = c.document_id LEFT JOIN kb_sources s ON %[5]s AND s.document_id = c.document_id
+           WHERE %[6]s) f%[7]s ORDER BY score DESC, chunk_id LIMIT %[8]d) h%[9]s
+  LEFT JOIN kb_passages p ON %[10]s AND p.chunk_id = h.chunk_id
+ ORDER BY h.score DESC, h.chunk_id`, half, first, s.of("c"), s.of("d"), s.of("s"), strings.Join(conditions, " AND "), page, s.wanted()+1, joined, s.of("p"))
+}
+
+// wanted is how many passages the statement is to find: those that hits are chosen from.
+func (s *statement) wanted() int {
+	if s.q.Variety > 0 {
+		return min(MaxHits, s.q.K*varietyOf)
+	}
+	return s.q.K
+}
+
+// varietyOf is how many candidates there are for each hit where hits are to differ.
+const varietyOf = 5
+
+// quoted makes a literal of a text.
+func quoted(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }

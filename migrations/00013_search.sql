@@ -1,0 +1,184 @@
+-- What searches read, made by the database beside each passage, whoever writes it: its direction, its words, and how a tenant's are best found.
+--
+-- Under row security an index on words as GIN has them can't be used (@@ may leak), so postings are rows, looked up by a key that begins
+-- with the tenant; ranking knows the tenant's own words and nobody else's.
+-- +goose Up
+ALTER TABLE public.kb_sources ADD COLUMN language text NOT NULL DEFAULT 'simple';
+COMMENT ON COLUMN public.kb_sources.language IS 'the text search configuration that its words are read by';
+CREATE INDEX ix_kb_sources_language ON public.kb_sources (tenant_id, language);
+CREATE INDEX ix_kb_sources_labelled ON public.kb_sources (tenant_id, document_id) WHERE labels <> '{}';
+
+CREATE TABLE public.kb_points (
+  tenant_id   uuid NOT NULL,
+  document_id uuid NOT NULL,
+  chunk_id    uuid NOT NULL,
+  language    text NOT NULL,
+  half        halfvec(384),
+  PRIMARY KEY (tenant_id, document_id, chunk_id) INCLUDE (half)
+);
+COMMENT ON TABLE public.kb_points IS 'each passage''s vector at length 1 and half the precision, in an index that a search of one tenant, or of some documents, reads alone';
+COMMENT ON COLUMN public.kb_points.half IS 'NULL where the vector has no length: nothing is near it';
+
+CREATE TABLE public.kb_terms (
+  tenant_id uuid     NOT NULL,
+  term      text     COLLATE "C" NOT NULL,
+  chunk_id  uuid     NOT NULL,
+  times     smallint NOT NULL,
+  length    integer  NOT NULL,
+  PRIMARY KEY (tenant_id, term, chunk_id) INCLUDE (times, length)
+);
+COMMENT ON TABLE public.kb_terms IS 'which passage has which word how often, and how many words it has; the empty term is in each';
+
+CREATE TABLE public.kb_tiers (
+  tenant_id uuid        NOT NULL,
+  model     text        NOT NULL,
+  chunks    integer     NOT NULL,
+  built_at  timestamptz,
+  ef_search integer     NOT NULL DEFAULT 100 CHECK (ef_search BETWEEN 1 AND 1000),
+  recall    real,
+  queries   integer,
+  tuned_at  timestamptz,
+  trouble   text        NOT NULL DEFAULT '',
+  PRIMARY KEY (tenant_id, model)
+);
+COMMENT ON TABLE public.kb_tiers IS 'how a tenant''s passages are searched: what was decided and measured of its own index, where it has one';
+COMMENT ON COLUMN public.kb_tiers.model IS 'empty for the first';
+
+-- An index is read alone only where its pages are known to be visible to all: vacuum soon after passages came.
+ALTER TABLE public.kb_points SET (autovacuum_vacuum_insert_threshold = 1000, autovacuum_vacuum_insert_scale_factor = 0.02, autovacuum_vacuum_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.05);
+ALTER TABLE public.kb_terms SET (autovacuum_vacuum_insert_threshold = 50000, autovacuum_vacuum_insert_scale_factor = 0.02, autovacuum_vacuum_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.05);
+ALTER TABLE public.kb_chunks SET (autovacuum_vacuum_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.05);
+
+-- +goose StatementBegin
+-- What is made of passages. A text is read to a length that always fits: what comes after is found by its vector.
+CREATE FUNCTION public.kb_words(language text, content text) RETURNS tsvector LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+  RETURN to_tsvector(language::regconfig, left(content, 100000));
+
+-- Has the tenant's own index be made or dropped, if that is due, a little after its passages changed. The lock, shared with whoever changes them, keeps a ticket from being put away before
+-- what it can't see yet is committed. Who changes passages with no tenant set, or of another, is no tenant's and wakes nobody.
+CREATE FUNCTION public.kb_wake_index(tenant uuid) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $wake$
+BEGIN
+  IF tenant IS DISTINCT FROM NULLIF(current_setting('app.current_tenant', TRUE), '')::uuid THEN RETURN; END IF;
+  PERFORM pg_advisory_xact_lock_shared(hashtextextended('konstruct indexes ' || tenant, 0));
+  IF NOT EXISTS (SELECT FROM public.river_job r WHERE r.tenant_id = tenant AND r.queue = 'indexes' AND r.finalized_at IS NULL) THEN
+    INSERT INTO public.river_job (kind, queue, args, state, scheduled_at) VALUES ('tenant', 'indexes', jsonb_build_object('tenant', tenant), 'scheduled', now() + interval '10 seconds');
+  END IF;
+END $wake$;
+
+-- As it was, but that a ticket of the other line is none of its own.
+CREATE OR REPLACE FUNCTION public.kb_wake() RETURNS trigger
+  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $wake$
+DECLARE tenant uuid;
+BEGIN
+  FOR tenant IN SELECT DISTINCT j.tenant_id FROM changed_jobs j WHERE j.state = 'waiting' LOOP
+    PERFORM pg_advisory_xact_lock_shared(hashtextextended('konstruct jobs ' || tenant, 0));
+    IF current_setting('transaction_isolation') <> 'read committed' OR NOT EXISTS (SELECT FROM public.river_job r WHERE r.tenant_id = tenant AND r.queue = 'tenants' AND r.finalized_at IS NULL) THEN
+      INSERT INTO public.river_job (kind, queue, args) VALUES ('tenant', 'tenants', jsonb_build_object('tenant', tenant));
+      PERFORM pg_notify('public.river_insert', '{"queue": "tenants"}');
+    END IF;
+  END LOOP;
+  RETURN NULL;
+END $wake$;
+
+CREATE FUNCTION public.kb_read_passages() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $read$
+BEGIN
+  IF TG_OP IN ('UPDATE', 'DELETE') THEN
+    WITH gone AS (DELETE FROM public.kb_points p USING old_chunks o WHERE p.tenant_id = o.tenant_id AND p.document_id = o.document_id AND p.chunk_id = o.id
+                  RETURNING p.tenant_id, p.chunk_id, p.language, o.content)
+    DELETE FROM public.kb_terms t USING gone g, unnest(array_append(tsvector_to_array(public.kb_words(g.language, g.content)), '')) w (term)
+     WHERE t.tenant_id = g.tenant_id AND t.term = w.term COLLATE "C" AND t.chunk_id = g.chunk_id;
+  END IF;
+  IF TG_OP IN ('UPDATE', 'INSERT') THEN
+    INSERT INTO public.kb_points (tenant_id, document_id, chunk_id, language, half)
+    SELECT c.tenant_id, c.document_id, c.id, coalesce(s.language, 'simple'), CASE WHEN vector_norm(c.embedding) > 0 THEN l2_normalize(c.embedding)::halfvec(384) END
+      FROM new_chunks c LEFT JOIN public.kb_sources s ON s.tenant_id = c.tenant_id AND s.document_id = c.document_id;
+    WITH read AS MATERIALIZED (
+      SELECT c.tenant_id, c.id, public.kb_words(coalesce(s.language, 'simple'), c.content) AS words
+        FROM new_chunks c LEFT JOIN public.kb_sources s ON s.tenant_id = c.tenant_id AND s.document_id = c.document_id), counted AS MATERIALIZED (
+      SELECT r.*, coalesce((SELECT sum(cardinality(w.positions)) FROM unnest(r.words) w), 0)::integer AS length FROM read r)
+    INSERT INTO public.kb_terms (tenant_id, term, chunk_id, times, length)
+    SELECT c.tenant_id, w.lexeme, c.id, cardinality(w.positions), c.length FROM counted c, unnest(c.words) w
+    UNION ALL SELECT c.tenant_id, '', c.id, 1, c.length FROM counted c
+    ORDER BY 1, 2, 3;
+  END IF;
+  RETURN NULL;
+END $read$;
+
+CREATE FUNCTION public.kb_passages_came() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $came$
+BEGIN
+  PERFORM public.kb_wake_index(t.tenant_id) FROM (SELECT DISTINCT n.tenant_id FROM new_chunks n) t;
+  RETURN NULL;
+END $came$;
+CREATE FUNCTION public.kb_passages_went() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $went$
+BEGIN
+  PERFORM public.kb_wake_index(t.tenant_id) FROM (SELECT DISTINCT o.tenant_id FROM old_chunks o) t;
+  RETURN NULL;
+END $went$;
+
+CREATE FUNCTION public.kb_forget_all() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $forget$
+BEGIN
+  TRUNCATE public.kb_points, public.kb_terms;
+  RETURN NULL;
+END $forget$;
+
+CREATE TRIGGER kb_read_inserted AFTER INSERT ON public.kb_chunks REFERENCING NEW TABLE AS new_chunks FOR EACH STATEMENT EXECUTE FUNCTION public.kb_read_passages();
+CREATE TRIGGER kb_read_updated AFTER UPDATE ON public.kb_chunks REFERENCING OLD TABLE AS old_chunks NEW TABLE AS new_chunks FOR EACH STATEMENT EXECUTE FUNCTION public.kb_read_passages();
+CREATE TRIGGER kb_read_deleted AFTER DELETE ON public.kb_chunks REFERENCING OLD TABLE AS old_chunks FOR EACH STATEMENT EXECUTE FUNCTION public.kb_read_passages();
+CREATE TRIGGER kb_read_truncated AFTER TRUNCATE ON public.kb_chunks FOR EACH STATEMENT EXECUTE FUNCTION public.kb_forget_all();
+CREATE TRIGGER kb_wake_inserted AFTER INSERT ON public.kb_chunks REFERENCING NEW TABLE AS new_chunks FOR EACH STATEMENT EXECUTE FUNCTION public.kb_passages_came();
+CREATE TRIGGER kb_wake_deleted AFTER DELETE ON public.kb_chunks REFERENCING OLD TABLE AS old_chunks FOR EACH STATEMENT EXECUTE FUNCTION public.kb_passages_went();
+
+DO $isolate$
+DECLARE t text;
+BEGIN
+  FOREACH t IN ARRAY ARRAY['kb_points', 'kb_terms', 'kb_tiers'] LOOP
+    EXECUTE format('ALTER TABLE public.%I ENABLE ROW LEVEL SECURITY', t);
+    EXECUTE format('CREATE POLICY tenant_isolation ON public.%I
+      USING (tenant_id = NULLIF(current_setting(''app.current_tenant'', TRUE), '''')::uuid)', t);
+    EXECUTE format('REVOKE ALL ON public.%I FROM PUBLIC', t);
+    EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON public.%I TO konstruct_app', t);
+  END LOOP;
+  REVOKE ALL ON FUNCTION public.kb_words(text, text), public.kb_wake_index(uuid), public.kb_read_passages(), public.kb_passages_came(), public.kb_passages_went(), public.kb_forget_all() FROM PUBLIC;
+  GRANT EXECUTE ON FUNCTION public.kb_words(text, text), public.kb_wake_index(uuid) TO konstruct_app;
+END $isolate$;
+
+-- What is there already. The owner sees no rows under forced RLS; it is lifted inside this transaction only.
+DO $adopt$
+BEGIN
+  ALTER TABLE public.kb_chunks NO FORCE ROW LEVEL SECURITY;
+  ALTER TABLE public.kb_sources NO FORCE ROW LEVEL SECURITY;
+  UPDATE public.kb_sources s SET language = l.name
+    FROM (VALUES ('en', 'english'), ('de', 'german'), ('fr', 'french'), ('es', 'spanish'), ('it', 'italian'), ('pt', 'portuguese'), ('nl', 'dutch'), ('sv', 'swedish'), ('da', 'danish'),
+                 ('no', 'norwegian'), ('nb', 'norwegian'), ('nn', 'norwegian'), ('fi', 'finnish'), ('ru', 'russian'), ('hu', 'hungarian'), ('ro', 'romanian'), ('tr', 'turkish')) l (code, name)
+   WHERE lower(split_part(s.metadata->>'language', '-', 1)) = l.code;
+  INSERT INTO public.kb_points (tenant_id, document_id, chunk_id, language, half)
+  SELECT c.tenant_id, c.document_id, c.id, coalesce(s.language, 'simple'), CASE WHEN vector_norm(c.embedding) > 0 THEN l2_normalize(c.embedding)::halfvec(384) END
+    FROM public.kb_chunks c LEFT JOIN public.kb_sources s ON s.tenant_id = c.tenant_id AND s.document_id = c.document_id;
+  INSERT INTO public.kb_terms (tenant_id, term, chunk_id, times, length)
+  WITH counted AS MATERIALIZED (
+    SELECT r.*, coalesce((SELECT sum(cardinality(w.positions)) FROM unnest(r.words) w), 0)::integer AS length 
+      FROM (SELECT c.tenant_id, c.id, public.kb_words(coalesce(s.language, 'simple'), c.content) AS words
+              FROM public.kb_chunks c LEFT JOIN public.kb_sources s ON s.tenant_id = c.tenant_id AND s.document_id = c.document_id) r)
+  SELECT c.tenant_id, w.lexeme, c.id, cardinality(w.positions), c.length FROM counted c, unnest(c.words) w
+  UNION ALL SELECT c.tenant_id, '', c.id, 1, c.length FROM counted c;
+  ALTER TABLE public.kb_chunks FORCE ROW LEVEL SECURITY;
+  ALTER TABLE public.kb_sources FORCE ROW LEVEL SECURITY;
+  ALTER TABLE public.kb_points FORCE ROW LEVEL SECURITY;
+  ALTER TABLE public.kb_terms FORCE ROW LEVEL SECURITY;
+  ALTER TABLE public.kb_tiers FORCE ROW LEVEL SECURITY;
+END $adopt$;
+-- +goose StatementEnd
+
+-- +goose Down
+DROP TRIGGER kb_read_inserted ON public.kb_chunks;
+DROP TRIGGER kb_read_updated ON public.kb_chunks;
+DROP TRIGGER kb_read_deleted ON public.kb_chunks;
+DROP TRIGGER kb_read_truncated ON public.kb_chunks;
+DROP TRIGGER kb_wake_inserted ON public.kb_chunks;
+DROP TRIGGER kb_wake_deleted ON public.kb_chunks;
+DROP TABLE public.kb_points, public.kb_terms, public.kb_tiers;
+DROP FUNCTION public.kb_read_passages(), public.kb_passages_came(), public.kb_passages_went(), public.kb_forget_all(), public.kb_wake_index(uuid), public.kb_words(text, text);
+DROP INDEX public.ix_kb_sources_language, public.ix_kb_sources_labelled;
+ALTER TABLE public.kb_sources DROP COLUMN language;
+ALTER TABLE public.kb_chunks RESET (autovacuum_vacuum_scale_factor, autovacuum_analyze_scale_factor);
+DELETE FROM public.river_job WHERE queue = 'indexes';
