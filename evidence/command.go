@@ -22,6 +22,7 @@ type Command struct {
 	Witnesses []string // likewise
 	Quorum    int
 	Receipts  []string // files
+	Texts     []string // files, each a text that a search must have shown
 	Authority string   // a file of PEM certificates: the roots of the time-stamping authorities that are believed
 	Events    string   // where to write the proven events; empty: nowhere
 	Progress  func(done, total int64)
@@ -50,6 +51,13 @@ func (c Command) Run() (*Result, error) {
 			return nil, fmt.Errorf("--receipt: %w", err)
 		}
 		t.Receipts = append(t.Receipts, raw)
+	}
+	for _, path := range c.Texts {
+		raw, err := readFile(path)
+		if err != nil {
+			return nil, fmt.Errorf("--text: %w", err)
+		}
+		t.Texts = append(t.Texts, Text{path, raw})
 	}
 	if c.Authority != "" {
 		raw, err := readFile(c.Authority)

@@ -94,6 +94,7 @@ func (c *check) part(place string, begin, end int64, hashes []Hash) (ledger.Rang
 // record decides whether an event matches, and holds that it shows what it must for that.
 func (c *check) record(r *ledger.Record, index int64, hash ledger.Hash, rule *rule) error {
 	c.receipt(r, hash)
+	c.texts(r)
 	c.lawful(r, index)
 	opened := 0
 	for i := range r.Shown {

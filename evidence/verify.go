@@ -24,6 +24,8 @@ type Trust struct {
 	Authorities *x509.CertPool
 	// Receipts are signed receipts to hold the bundle against.
 	Receipts []string
+	// Texts are those that a search in the bundle must have shown, byte for byte.
+	Texts []Text
 	// Event, when not nil, hears of each proven event that matches, in the log's order.
 	Event func(*ledger.Record) error
 	// Progress, when not nil, hears how many leaves were read, of how many.
@@ -116,6 +118,7 @@ func Verify(bundle io.ReaderAt, size int64, t Trust) (*Result, error) {
 	c.witnesses()
 	authority := c.stamp()
 	c.receipts()
+	c.textsShown()
 	c.inWords(authority)
 	return c.Result, nil
 }
@@ -175,6 +178,7 @@ type check struct {
 
 	from, to, last ledger.Checkpoint
 	promised       map[[16]byte]*promise // receipts, by event
+	looked         map[string]*text      // texts that a search must have shown, by their hashes
 	order          []*promise
 	erasures       map[erasure]*Act // the acts that are proven, by what they erased
 	gone           map[int64][]*Act // and by the tiles of which they deleted leaves

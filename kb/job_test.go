@@ -40,13 +40,18 @@ func text(name, content string) kb.Upload {
 	return kb.Upload{Source: "test:" + name, Filename: name, Content: []byte(content)}
 }
 
+// quiet is a logger that tells of trouble alone.
+func quiet(t *testing.T) *slog.Logger {
+	return slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
+}
+
 // work deals out turns until the function returned is called.
 func (b *base) work(t *testing.T, url string) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	end := make(chan error, 1)
 	go func() {
-		end <- turns.Run(ctx, turns.Config{DatabaseURL: url, Lines: []turns.Line{{Name: turns.Documents, AtOnce: 2, Work: b.in}}, Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))})
+		end <- turns.Run(ctx, turns.Config{DatabaseURL: url, Lines: []turns.Line{{Name: turns.Documents, AtOnce: 2, Work: b.in}}, Logger: quiet(t)})
 	}()
 	stop = sync.OnceFunc(func() {
 		cancel()

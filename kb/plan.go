@@ -56,15 +56,15 @@ type state struct {
 	counted   time.Time
 }
 
-// decide plans a search: matching is how many passages its conditions leave, about; -1 where it has none.
-func (s *state) decide(q *Query, depth, matching int) Plan {
+// decide plans a search: matching is how many passages its conditions leave, about, -1 where it has none, and few how many are rather compared one by one.
+func (s *state) decide(q *Query, depth, matching, few int) Plan {
 	p := Plan{Mode: q.Mode, Depth: depth, Model: s.model, Chunks: s.chunks, Matching: matching}
 	switch {
 	case q.Mode == ByWords:
 		p.Why = "by words alone"
 	case !s.indexed:
 		p.Tier, p.Why = Exact, "the tenant has no index of its own"
-	case matching >= 0 && matching <= exactBelow:
+	case matching >= 0 && matching <= few:
 		p.Tier, p.Why = Exact, fmt.Sprintf("the conditions leave some %d passages", matching)
 	default:
 		p.Tier, p.Index, p.EfSearch, p.Why = Indexed, s.index, max(s.efSearch, min(depth, maxEf)), "the tenant has an index of its own"
@@ -86,12 +86,13 @@ const (
 
 // Searcher searches, and remembers for a moment what it knows of each tenant. It is safe for concurrent use.
 type Searcher struct {
+	few    int // exactBelow
 	mu     sync.Mutex
 	states map[uuid.UUID]*state
 }
 
 // NewSearcher returns one that knows nothing yet.
-func NewSearcher() *Searcher { return &Searcher{states: map[uuid.UUID]*state{}} }
+func NewSearcher() *Searcher { return &Searcher{few: exactBelow, states: map[uuid.UUID]*state{}} }
 
 // Model is the one that a tenant's searches are by, as it was seen a moment ago; empty for the first.
 func (s *Searcher) Model(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID) (model string, err error) {

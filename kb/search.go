@@ -43,7 +43,7 @@ func (s *Searcher) Search(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, q Qu
 	if err != nil {
 		return f, wrong(err)
 	}
-	for f.Plan = st.decide(&q, depth, matching); ; {
+	for f.Plan = st.decide(&q, depth, matching, s.few); ; {
 		run := &statement{tenant: tenant, q: &q, plan: f.Plan, st: st, cursor: after}
 		if f.Hits, run.halves, err = run.run(ctx, tx); err != nil {
 			return f, wrong(err)
@@ -122,7 +122,7 @@ func (s *Searcher) matching(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, st
 		return 0, err
 	}
 	each := max(1, st.chunks/st.documents)
-	sql := fmt.Sprintf("SELECT count(*) FROM (SELECT FROM kb_documents d LEFT JOIN kb_sources s ON %s AND s.document_id = d.id WHERE %s AND %s LIMIT %d) m", run.of("s"), run.of("d"), strings.Join(met, " AND "), exactBelow/each+1)
+	sql := fmt.Sprintf("SELECT count(*) FROM (SELECT FROM kb_documents d LEFT JOIN kb_sources s ON %s AND s.document_id = d.id WHERE %s AND %s LIMIT %d) m", run.of("s"), run.of("d"), strings.Join(met, " AND "), s.few/each+1)
 	var documents int
 	err = tenantdb.Send(ctx, tx, settings(q, nil), sql, run.args, func(rows pgx.Rows) (err error) {
 		documents, err = pgx.CollectExactlyOneRow(rows, pgx.RowTo[int])

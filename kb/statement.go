@@ -38,9 +38,9 @@ func (s *statement) cte(name, format string, args ...any) {
 // What a fused rank counts for: 1/(rrf+rank), by Cormack, Clarke and Büttcher, 2009.
 const rrf = 60
 
-// BM25's constants, and its form, are those of Lucene 8 and later, of Kamphuis and others, 2020.
+// BM25, in the form of Lucene 8 and later (Kamphuis and others, 2020). K was measured: docs/benchmarks.md.
 const (
-	bm25K = 1.2
+	bm25K = 1.5
 	bm25B = 0.75
 )
 
@@ -77,7 +77,7 @@ func (s *statement) build() (string, error) {
 		if s.q.Model == "" {
 			distance = fmt.Sprintf("(c.embedding <=> %s::real[]::vector)", s.arg(s.q.Vector))
 		}
-		s.cte("scored", "SELECT n.chunk_id, 1 - %[1]s AS score, 1 - %[1]s AS similarity, NULL::float8 AS words FROM near n JOIN kb_chunks c ON %[2]s AND c.id = n.chunk_id", distance, s.of("c"))
+		s.cte("scored", "SELECT n.chunk_id, 1 - %[1]s AS score, 1 - %[1]s AS similarity, NULL::float8 AS words FROM near n, %[2]s", distance, s.one("kb_chunks c", "c.id = n.chunk_id"))
 	case ByWords:
 		s.cte("scored", "SELECT w.chunk_id, w.words AS score, NULL::float8 AS similarity, w.words FROM worded w")
 	case ByBoth:
@@ -171,7 +171,7 @@ func (s *statement) hits(w words) string {
 	}
 	half, joined := "NULL::real[]", ""
 	if s.q.Variety > 0 {
-		half, joined = "pt.half::real[]", fmt.Sprintf(" JOIN kb_points pt ON %s AND pt.document_id = h.document_id AND pt.chunk_id = h.chunk_id", s.of("pt"))
+		half, joined = "pt.half::real[]", ", "+s.one("kb_points pt", "pt.document_id = h.document_id AND pt.chunk_id = h.chunk_id")
 	}
 	return fmt.Sprintf(`
 SELECT h.chunk_id, h.chunk_index, coalesce(p.headings, '{}'), coalesce(p.page, 0), coalesce(p.start_byte, 0), coalesce(p.end_byte, 0), h.content,
@@ -179,10 +179,17 @@ SELECT h.chunk_id, h.chunk_index, coalesce(p.headings, '{}'), coalesce(p.page, 0
   FROM (SELECT * FROM (
           SELECT f.*, c.document_id, coalesce(c.chunk_index, 0) AS chunk_index, c.content, coalesce(s.version, 1) AS version, coalesce(d.filename, '') AS filename, coalesce(s.title, '') AS title,
                  coalesce(s.source, d.source_url, '') AS source, coalesce(s.recipe, '') AS recipe, %[2]s AS first
-            FROM scored f JOIN kb_chunks c ON %[3]s AND c.id = f.chunk_id JOIN kb_documents d ON %[4]s AND d.id = c.document_id LEFT JOIN kb_sources s ON %[5]s AND s.document_id = c.document_id
-           WHERE %[6]s) f%[7]s ORDER BY score DESC, chunk_id LIMIT %[8]d) h%[9]s
-  LEFT JOIN kb_passages p ON %[10]s AND p.chunk_id = h.chunk_id
- ORDER BY h.score DESC, h.chunk_id`, half, first, s.of("c"), s.of("d"), s.of("s"), strings.Join(conditions, " AND "), page, s.wanted()+1, joined, s.of("p"))
+            FROM scored f, %[3]s, %[4]s LEFT JOIN %[5]s ON true
+           WHERE %[6]s) f%[7]s ORDER BY score DESC, chunk_id LIMIT %[8]d) h
+  LEFT JOIN %[9]s ON true%[10]s
+ ORDER BY h.score DESC, h.chunk_id`, half, first, s.one("kb_chunks c", "c.id = f.chunk_id"), s.one("kb_documents d", "d.id = c.document_id"), s.one("kb_sources s", "s.document_id = c.document_id"),
+		strings.Join(conditions, " AND "), page, s.wanted()+1, s.one("kb_passages p", "p.chunk_id = h.chunk_id"), joined)
+}
+
+// one looks one row up for each of what stands before it: whatever the planner believes of how many there are, that is what is best for as few as a search joins.
+func (s *statement) one(table, on string) string {
+	_, alias, _ := strings.Cut(table, " ")
+	return fmt.Sprintf("LATERAL (SELECT * FROM %s WHERE %s AND %s OFFSET 0) %s", table, s.of(alias), on, alias)
 }
 
 // wanted is how many passages the statement is to find: those that hits are chosen from.

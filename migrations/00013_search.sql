@@ -80,13 +80,20 @@ BEGIN
   RETURN NULL;
 END $wake$;
 
+-- Who deletes documents with no tenant set, as a superuser may, has their passages deleted by the owner, who under forced row security sees none of what was made of them: the tenant is
+-- set, then, while that is deleted.
 CREATE FUNCTION public.kb_read_passages() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $read$
+DECLARE tenant uuid; before text := coalesce(current_setting('app.current_tenant', TRUE), '');
 BEGIN
   IF TG_OP IN ('UPDATE', 'DELETE') THEN
-    WITH gone AS (DELETE FROM public.kb_points p USING old_chunks o WHERE p.tenant_id = o.tenant_id AND p.document_id = o.document_id AND p.chunk_id = o.id
-                  RETURNING p.tenant_id, p.chunk_id, p.language, o.content)
-    DELETE FROM public.kb_terms t USING gone g, unnest(array_append(tsvector_to_array(public.kb_words(g.language, g.content)), '')) w (term)
-     WHERE t.tenant_id = g.tenant_id AND t.term = w.term COLLATE "C" AND t.chunk_id = g.chunk_id;
+    FOR tenant IN SELECT DISTINCT o.tenant_id FROM old_chunks o LOOP
+      IF tenant::text <> before THEN PERFORM set_config('app.current_tenant', tenant::text, TRUE); END IF;
+      WITH gone AS (DELETE FROM public.kb_points p USING old_chunks o WHERE p.tenant_id = tenant AND o.tenant_id = tenant AND p.document_id = o.document_id AND p.chunk_id = o.id
+                    RETURNING p.chunk_id, p.language, o.content)
+      DELETE FROM public.kb_terms t USING gone g, unnest(array_append(tsvector_to_array(public.kb_words(g.language, g.content)), '')) w (term)
+       WHERE t.tenant_id = tenant AND t.term = w.term COLLATE "C" AND t.chunk_id = g.chunk_id;
+      IF tenant::text <> before THEN PERFORM set_config('app.current_tenant', before, TRUE); END IF;
+    END LOOP;
   END IF;
   IF TG_OP IN ('UPDATE', 'INSERT') THEN
     INSERT INTO public.kb_points (tenant_id, document_id, chunk_id, language, half)

@@ -23,6 +23,7 @@ func run() int {
 	flag.BoolVar(&asJSON, "json", false, "print JSON")
 	flag.Func("witness", "the key of a witness that you trust; can be repeated", func(s string) error { c.Witnesses = append(c.Witnesses, s); return nil })
 	flag.Func("receipt", "a receipt that the bundle must keep; can be repeated", func(s string) error { c.Receipts = append(c.Receipts, s); return nil })
+	flag.Func("text", "a file whose text, byte for byte, a search in the bundle must have shown; can be repeated", func(s string) error { c.Texts = append(c.Texts, s); return nil })
 	flag.Usage = func() {
 		fmt.Fprintf(flag.CommandLine.Output(), "Usage: konstruct-verify -key KEY [flags] BUNDLE.zip\n\nExit codes: 0 everything holds, 1 something does not or the bundle can't be read, 2 wrong usage.\n\n")
 		flag.PrintDefaults()

@@ -19,6 +19,7 @@ import (
 type auditCmd struct {
 	List         auditListCmd     `cmd:"" help:"List a tenant's events, newest first."`
 	Show         auditShowCmd     `cmd:"" help:"Show one event whole."`
+	Explain      auditExplainCmd  `cmd:"" help:"Show what a search showed, and what has become of it since."`
 	Log          auditLogCmd      `cmd:"" help:"Log one event."`
 	Tail         auditTailCmd     `cmd:"" help:"Print a tenant's events as they are written."`
 	Verify       auditVerifyCmd   `cmd:"" help:"Read events, seals, logs and checkpoints again and recompute everything."`

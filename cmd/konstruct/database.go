@@ -135,6 +135,9 @@ func (a *app) connect(ctx context.Context, u urls, c konstruct.Config) (k *konst
 	if c.ReadCommand, err = a.readCommand(); err != nil {
 		return nil, err
 	}
+	if a.RerankURL != "" {
+		c.Reranker = &embed.Reranker{URL: a.RerankURL, Key: a.RerankKey, Model: a.RerankModel, Client: &http.Client{Timeout: embedTime}}
+	}
 	c.Parts, c.Embedder, c.Logger = a.PartsDir, a.embedder(), slog.New(slog.NewTextHandler(a.err, nil))
 	return konstruct.Open(ctx, c)
 }
@@ -154,7 +157,7 @@ func (a *app) networks() (all []netip.Prefix, err error) {
 	return all, nil
 }
 
-// embedTime bounds one request to an embeddings endpoint.
+// embedTime bounds one request to an endpoint of models.
 const embedTime = time.Minute
 
 // embedder is the endpoint that is set, or nil for the local model.

@@ -231,6 +231,7 @@ type verifyCmd struct {
 	Witness []string `help:"The key of a witness that you trust. Can be repeated." placeholder:"KEY" sep:"none"`
 	Quorum  int      `help:"How many of them must have cosigned." default:"0"`
 	Receipt []string `help:"A receipt that the bundle must keep. Can be repeated." placeholder:"FILE" sep:"none"`
+	Text    []string `help:"A file whose text, byte for byte, a search in the bundle must have shown. Can be repeated." placeholder:"FILE" sep:"none"`
 	TSA     string   `name:"tsa" help:"A file of PEM certificates: the time-stamping authorities that you believe; the bundle must hold a stamp of theirs." placeholder:"FILE"`
 	Events  string   `help:"Write the proven events here, a JSON object a line." placeholder:"FILE"`
 }
@@ -242,7 +243,7 @@ func (verifyCmd) Help() string {
 
 // Run verifies and says in plain words what holds.
 func (r verifyCmd) Run(a *app) error {
-	c := evidence.Command{Bundle: r.Bundle, Key: r.Key, Witnesses: r.Witness, Quorum: r.Quorum, Receipts: r.Receipt, Authority: r.TSA, Events: r.Events}
+	c := evidence.Command{Bundle: r.Bundle, Key: r.Key, Witnesses: r.Witness, Quorum: r.Quorum, Receipts: r.Receipt, Texts: r.Text, Authority: r.TSA, Events: r.Events}
 	p := a.newProgress("verifying", "events", 0)
 	c.Progress = func(done, total int64) { p.set(done, total, done) }
 	result, err := c.Run()

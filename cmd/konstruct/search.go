@@ -177,7 +177,6 @@ func (c kbCiteCmd) Run(ctx context.Context, a *app) error {
 	return err
 }
 
-
 type kbExplainCmd struct {
 	questionFlags
 	Question string `arg:"" help:"What to look for."`
