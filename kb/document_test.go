@@ -156,7 +156,7 @@ func TestADeleteIsADelete(t *testing.T) {
 		}
 		return got
 	}
-	if d := cmp.Diff(map[string]int{"kb_chunks": 2, "kb_documents": 1, "kb_jobs": 2, "kb_models": 1, "kb_passages": 2, "kb_points": 2, "kb_sources": 1, "kb_terms": 12, "kb_texts": 1, "kb_tiers": 0, "kb_uploads": 0, "kb_vectors": 2, "kb_versions": 1}, counts()); d != "" {
+	if d := cmp.Diff(map[string]int{"kb_chunks": 2, "kb_documents": 1, "kb_jobs": 2, "kb_models": 1, "kb_passages": 2, "kb_points": 2, "kb_sources": 1, "kb_terms": 14, "kb_texts": 1, "kb_tiers": 0, "kb_uploads": 0, "kb_vectors": 2, "kb_versions": 1}, counts()); d != "" {
 		t.Fatal(d)
 	}
 	if err := b.remove(t, tenantA, b.list(t, tenantA)[0].ID); err != nil {

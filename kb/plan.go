@@ -67,7 +67,11 @@ func (s *state) decide(q *Query, depth, matching, few int) Plan {
 	case matching >= 0 && matching <= few:
 		p.Tier, p.Why = Exact, fmt.Sprintf("the conditions leave some %d passages", matching)
 	default:
-		p.Tier, p.Index, p.EfSearch, p.Why = Indexed, s.index, max(s.efSearch, min(depth, maxEf)), "the tenant has an index of its own"
+		p.Tier, p.Index, p.Why = Indexed, s.index, "the tenant has an index of its own"
+		if p.EfSearch = max(s.efSearch, depth); matching >= 0 { // candidates are lost to the conditions
+			p.EfSearch *= 2
+		}
+		p.EfSearch = min(p.EfSearch, maxEf)
 	}
 	return p
 }

@@ -137,7 +137,8 @@ func settings(q *Query, p *Plan) (all []string) {
 		all = append(all, "SET LOCAL statement_timeout = "+strconv.FormatInt(q.Within.Milliseconds(), 10))
 	}
 	if p != nil && p.Tier == Indexed {
-		all = append(all, "SET LOCAL hnsw.ef_search = "+strconv.Itoa(p.EfSearch), "SET LOCAL hnsw.iterative_scan = strict_order")
+		all = append(all, "SET LOCAL hnsw.ef_search = "+strconv.Itoa(p.EfSearch), "SET LOCAL hnsw.iterative_scan = relaxed_order",
+			"SET LOCAL enable_sort = off") // the planner, which thinks comparing a few thousand is as cheap, is to take the index's order
 	}
 	return append(all, "SET LOCAL jit = off")
 }

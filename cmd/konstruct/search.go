@@ -112,7 +112,7 @@ func (a *app) hits(hits []konstruct.Hit, lines int) {
 		if len(h.Headings) > 0 {
 			where += " › " + strings.Join(h.Headings, " › ")
 		}
-		fmt.Fprintf(a.out, "%d. %s  %s\n", i+1, a.green(fmt.Sprintf("%.3f", h.Score)), a.bold(printable(oneLine(where, 110))))
+		fmt.Fprintf(a.out, "%d. %s  %s\n", i+1, a.green(worth(h)), a.bold(printable(oneLine(where, 110))))
 		text := func(content string, paint func(string) string) {
 			for _, l := range wrap(printable(oneLine(content, 100*lines)), 100) {
 				fmt.Fprintf(a.out, "   %s\n", paint(l))
@@ -126,6 +126,14 @@ func (a *app) hits(hits []konstruct.Hit, lines int) {
 			text(p.Content, a.dim)
 		}
 	}
+}
+
+// worth is what a person can make something of: how similar a passage is, or that its words alone brought it here, which has no scale.
+func worth(h konstruct.Hit) string {
+	if h.Similarity != nil {
+		return fmt.Sprintf("%.3f", *h.Similarity)
+	}
+	return "words"
 }
 
 // wrap breaks text between words.
