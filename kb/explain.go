@@ -59,7 +59,7 @@ func (s *Searcher) Explain(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, q Q
 	if err != nil {
 		return e, err
 	}
-	if err := tenantdb.Send(ctx, tx, settings(&q, &f.Plan), "EXPLAIN (ANALYZE, BUFFERS) "+sql, run.args, func(rows pgx.Rows) error {
+	if err := tenantdb.Send(ctx, tx, tenantdb.Statement{Settings: settings(&f.Plan), Within: q.Within, SQL: "EXPLAIN (ANALYZE, BUFFERS) " + sql, Args: run.args}, func(rows pgx.Rows) error {
 		e.Explain, err = pgx.CollectRows(rows, pgx.RowTo[string])
 		return err
 	}); err != nil {

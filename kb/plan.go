@@ -50,6 +50,7 @@ type state struct {
 	efSearch  int
 	chunks    int
 	documents int
+	labelled  int      // documents with labels, counted to fewLabelled
 	average   float64  // words in a passage
 	languages []string // that its words are read by
 	read      time.Time
@@ -143,7 +144,8 @@ SELECT coalesce((SELECT m.model FROM kb_models m WHERE m.tenant_id = $1 AND m.se
 const tierSQL = `
 SELECT coalesce((SELECT i.indisvalid AND i.indisready FROM pg_index i WHERE i.indexrelid = to_regclass('public.' || $3::text)), false),
        coalesce((SELECT t.ef_search FROM kb_tiers t WHERE t.tenant_id = $1 AND t.model = $2), 0),
-       CASE WHEN $4 THEN (SELECT count(*) FROM kb_documents d WHERE d.tenant_id = $1) ELSE 0 END`
+       CASE WHEN $4 THEN (SELECT count(*) FROM kb_documents d WHERE d.tenant_id = $1) ELSE 0 END,
+       (SELECT count(*) FROM (SELECT FROM kb_sources s WHERE s.tenant_id = $1 AND s.labels <> '{}' LIMIT $5) l)`
 
 const countSQL = `SELECT count(*), coalesce(avg(t.length), 0)::float8 FROM kb_terms t WHERE t.tenant_id = $1 AND t.term = ''`
 
@@ -164,7 +166,7 @@ func (s *Searcher) look(ctx context.Context, tx pgx.Tx, tenant uuid.UUID) (*stat
 	st.index = indexName(tenant, st.model)
 	count := st.chunks < countOften || time.Since(st.counted) > countHolds
 	var documents int
-	if err := tx.QueryRow(ctx, tierSQL, tenant, st.model, st.index, count).Scan(&st.indexed, &st.efSearch, &documents); err != nil {
+	if err := tx.QueryRow(ctx, tierSQL, tenant, st.model, st.index, count, fewLabelled).Scan(&st.indexed, &st.efSearch, &documents, &st.labelled); err != nil {
 		return nil, fmt.Errorf("look at the tenant's index: %w", err)
 	}
 	if st.read = time.Now(); count {

@@ -13,7 +13,6 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/konstruct/konstruct/tenantdb"
 )
@@ -26,7 +25,7 @@ func (e *ServingError) Error() string { return "kb: search: the model that serve
 // Candidates of each list: at least so many by both, where ranks are fused; a few more than are wanted by meaning, where half the precision chooses and the whole decides.
 const (
 	fusedDepth = 100
-	moreDepth  = 10
+	moreDepth  = 5
 	perDoc     = 5    // candidates for each document, where one passage of each is wanted
 	maxDepth   = 2000 // and so how far one may read on
 )
@@ -45,7 +44,7 @@ func (s *Searcher) Search(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, q Qu
 	}
 	for f.Plan = st.decide(&q, depth, matching, s.few); ; {
 		run := &statement{tenant: tenant, q: &q, plan: f.Plan, st: st, cursor: after}
-		if f.Hits, run.halves, err = run.run(ctx, tx); err != nil {
+		if f.Hits, run.halves, err = run.run(within(ctx, tx)); err != nil {
 			return f, wrong(err)
 		}
 		there := st.chunks
@@ -65,6 +64,32 @@ func (s *Searcher) Search(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, q Qu
 			return s.finish(ctx, tx, tenant, &q, f, run, after)
 		}
 	}
+}
+
+// Find is Search in a transaction of its own: one round trip where the tenant was looked at a moment ago.
+func (s *Searcher) Find(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, q Query) (f Found, err error) {
+	if st := s.known(tenant); st != nil && len(q.Where) == 0 && q.Neighbours == 0 && st.model == q.Model {
+		after, err := readCursor(q.After)
+		if err == nil {
+			err = q.check()
+		}
+		if err != nil {
+			return f, err
+		}
+		run := &statement{tenant: tenant, q: &q, plan: st.decide(&q, s.depth(&q, after), -1, s.few), st: st, cursor: after}
+		f.Plan = run.plan
+		if f.Hits, run.halves, err = run.run(func(s tenantdb.Statement, read func(pgx.Rows) error) error { return door.Once(ctx, tenant, s, read) }); err != nil {
+			return f, wrong(err)
+		}
+		if len(f.Hits) > 0 && len(f.Hits) >= min(run.wanted(), st.chunks) {
+			return s.finish(ctx, nil, tenant, &q, f, run, after)
+		}
+	}
+	err = door.Tx(ctx, tenant, func(ctx context.Context, tx pgx.Tx) error {
+		f, err = s.Search(ctx, tx, tenant, q)
+		return err
+	})
+	return f, err
 }
 
 // begin checks the query and looks at the tenant.
@@ -117,6 +142,7 @@ func (s *Searcher) matching(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, st
 		return st.chunks, nil
 	}
 	run := &statement{tenant: tenant, q: q}
+	run.of("")
 	met, err := clauses(q.Where, run.arg)
 	if err != nil {
 		return 0, err
@@ -124,7 +150,7 @@ func (s *Searcher) matching(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, st
 	each := max(1, st.chunks/st.documents)
 	sql := fmt.Sprintf("SELECT count(*) FROM (SELECT FROM kb_documents d LEFT JOIN kb_sources s ON %s AND s.document_id = d.id WHERE %s AND %s LIMIT %d) m", run.of("s"), run.of("d"), strings.Join(met, " AND "), s.few/each+1)
 	var documents int
-	err = tenantdb.Send(ctx, tx, settings(q, nil), sql, run.args, func(rows pgx.Rows) (err error) {
+	err = tenantdb.Send(ctx, tx, tenantdb.Statement{SQL: sql, Args: run.args, Within: q.Within}, func(rows pgx.Rows) (err error) {
 		documents, err = pgx.CollectExactlyOneRow(rows, pgx.RowTo[int])
 		return err
 	})
@@ -132,24 +158,33 @@ func (s *Searcher) matching(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, st
 }
 
 // settings are those of one statement of a search.
-func settings(q *Query, p *Plan) (all []string) {
-	if q.Within > 0 {
-		all = append(all, "SET LOCAL statement_timeout = "+strconv.FormatInt(q.Within.Milliseconds(), 10))
+func settings(p *Plan) (all [][2]string) {
+	if p.Tier == Indexed {
+		all = append(all, [2]string{"hnsw.ef_search", strconv.Itoa(p.EfSearch)}, [2]string{"hnsw.iterative_scan", "relaxed_order"},
+			[2]string{"enable_sort", "off"}) // the planner, which thinks comparing a few thousand is as cheap, is to take the index's order
 	}
-	if p != nil && p.Tier == Indexed {
-		all = append(all, "SET LOCAL hnsw.ef_search = "+strconv.Itoa(p.EfSearch), "SET LOCAL hnsw.iterative_scan = relaxed_order",
-			"SET LOCAL enable_sort = off") // the planner, which thinks comparing a few thousand is as cheap, is to take the index's order
+	if p.Mode != ByMeaning || p.Chunks >= exactBelow { // what it compiles costs more than it saves
+		all = append(all, [2]string{"jit", "off"})
 	}
-	return append(all, "SET LOCAL jit = off")
+	return all
+}
+
+// sender runs a statement.
+type sender func(s tenantdb.Statement, read func(pgx.Rows) error) error
+
+// within sends in an open transaction.
+func within(ctx context.Context, tx pgx.Tx) sender {
+	return func(s tenantdb.Statement, read func(pgx.Rows) error) error { return tenantdb.Send(ctx, tx, s, read) }
 }
 
 // run returns the hits, and their vectors where these are needed.
-func (s *statement) run(ctx context.Context, tx pgx.Tx) (hits []Hit, halves [][]float32, err error) {
+func (s *statement) run(send sender) (hits []Hit, halves [][]float32, err error) {
 	sql, err := s.build()
 	if err != nil {
 		return nil, nil, err
 	}
-	err = tenantdb.Send(ctx, tx, settings(s.q, &s.plan), sql, s.args, func(rows pgx.Rows) error {
+	err = send(tenantdb.Statement{Settings: settings(&s.plan), SQL: sql, Args: s.args, Within: s.q.Within, Keep: s.kept()}, func(rows pgx.Rows) error {
+		hits, halves = nil, nil
 		var h Hit
 		var sum []byte
 		var half []float32
@@ -207,12 +242,11 @@ func (s *Searcher) finish(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, q *Q
 
 // wrong says what an error means for a search.
 func wrong(err error) error {
-	var pg *pgconn.PgError
 	var query *QueryError
 	switch {
 	case errors.As(err, &query):
 		return err
-	case errors.As(err, &pg) && pg.Code == "57014":
+	case errors.Is(err, tenantdb.ErrSlow):
 		return fmt.Errorf("kb: search: %w", ErrSlow)
 	}
 	return fmt.Errorf("kb: search: %w", err)

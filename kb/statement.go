@@ -8,8 +8,8 @@ import (
 	"github.com/google/uuid"
 )
 
-// statement is the SQL of one search, whose every name of a tenant is a literal: row security's own predicate is then proven once and not per row, and the planner
-// sees that the tenant's own index will do. UUIDs need no quoting.
+// statement is the SQL of one search. Where the tenant's own index is searched its id is a literal, so that the planner sees that this index will do; else it is an argument, and the same
+// text does for all tenants. Either way row security's own predicate is proven once and not per row.
 type statement struct {
 	tenant uuid.UUID
 	q      *Query
@@ -28,7 +28,13 @@ func (s *statement) arg(v any) string {
 
 // of is a condition on a table's tenant.
 func (s *statement) of(table string) string {
-	return table + ".tenant_id = '" + s.tenant.String() + "'::uuid"
+	if s.plan.Tier == Indexed {
+		return table + ".tenant_id = '" + s.tenant.String() + "'::uuid" // which needs no quoting
+	}
+	if len(s.args) == 0 {
+		s.arg(s.tenant)
+	}
+	return table + ".tenant_id = $1::uuid"
 }
 
 func (s *statement) cte(name, format string, args ...any) {
@@ -46,6 +52,7 @@ const (
 
 // build makes the whole statement. It yields a row for each hit, the best first, and one more where there are more.
 func (s *statement) build() (string, error) {
+	s.of("") // so that the tenant is the first argument
 	labels := s.arg(append([]string{}, s.q.Labels...))
 	conditions, err := clauses(s.q.Where, s.arg)
 	if err != nil {
@@ -75,7 +82,7 @@ func (s *statement) build() (string, error) {
 		// Those that are near by half the precision are put in order by the whole.
 		distance := "n.distance"
 		if s.q.Model == "" {
-			distance = fmt.Sprintf("(c.embedding <=> %s::real[]::vector)", s.arg(s.q.Vector))
+			distance = fmt.Sprintf("(c.embedding <=> (SELECT %s::real[]::vector))", s.arg(s.q.Vector))
 		}
 		s.cte("scored", "SELECT n.chunk_id, 1 - %[1]s AS score, 1 - %[1]s AS similarity, NULL::float8 AS words FROM near n, %[2]s", distance, s.one("kb_chunks c", "c.id = n.chunk_id"))
 	case ByWords:
@@ -91,18 +98,23 @@ func (s *statement) build() (string, error) {
 // near lists the passages nearest to the vector. Where conditions leave few documents their passages alone are compared, each document's looked up by itself; the index's
 // candidates are held against the conditions as they come.
 func (s *statement) near(conditions bool, hidden, met string) {
-	vector := s.arg(s.q.Vector) + "::real[]::vector"
+	v := s.arg(s.q.Vector)
+	vector := func(as string) string { return "(SELECT " + v + "::real[]::vector" + as + ")" } // read once, and not for each row
 	from, document, where := "kb_points p", "p.document_id", s.of("p")+" AND p.half IS NOT NULL"
-	distance := "p.half <=> " + vector + "::halfvec(384)"
+	distance := "p.half <=> " + vector("::halfvec(384)")
 	if s.q.Model != "" {
 		from, document = fmt.Sprintf("kb_vectors p JOIN kb_chunks pc ON %s AND pc.id = p.chunk_id", s.of("pc")), "pc.document_id"
-		where, distance = s.of("p")+" AND p.model = "+quoted(s.q.Model), "p.embedding <=> "+vector
+		where, distance = s.of("p")+" AND p.model = "+quoted(s.q.Model), "p.embedding <=> "+vector("")
 	}
 	order := "distance, chunk_id"
 	switch {
 	case s.plan.Tier == Indexed:
 		if order = "distance"; s.q.Model != "" {
-			distance = fmt.Sprintf("p.embedding::halfvec(%[1]d) <=> %[2]s::halfvec(%[1]d)", dimensionsOf(s.q), vector)
+			distance = fmt.Sprintf("p.embedding::halfvec(%d) <=> %s", dimensionsOf(s.q), vector(fmt.Sprintf("::halfvec(%d)", dimensionsOf(s.q))))
+		}
+		if !conditions && s.st.labelled < fewLabelled {
+			where += " AND " + document + " NOT IN (" + hidden + ")"
+			break
 		}
 		where += fmt.Sprintf(" AND coalesce((SELECT %s FROM kb_documents d LEFT JOIN kb_sources s ON %s AND s.document_id = d.id WHERE %s AND d.id = %s), false)", met, s.of("s"), s.of("d"), document)
 	case conditions && s.q.Model == "":
@@ -116,8 +128,11 @@ func (s *statement) near(conditions bool, hidden, met string) {
 	if s.plan.Tier == Exact {
 		distance = "(" + distance + ") + 0" // which no index is made for
 	}
-	s.cte("near", "SELECT p.chunk_id, %s AS distance FROM %s WHERE %s ORDER BY %s LIMIT %d", distance, from, where, order, s.plan.Depth)
+	s.cte("near", "SELECT p.chunk_id, %s AS distance FROM %s WHERE %s ORDER BY %s LIMIT %s::integer", distance, from, where, order, s.arg(s.plan.Depth))
 }
+
+// fewLabelled is how many documents with labels are rather listed once than looked up one by one.
+const fewLabelled = 500
 
 // words lists the passages whose words fit best, by BM25 with the tenant's own frequencies.
 func (s *statement) words(w words, in string) {
@@ -144,7 +159,7 @@ func (s *statement) words(w words, in string) {
 		depth = mustDepth
 	}
 	s.cte("worded", `SELECT p.chunk_id, sum(w.weight * p.times * %[1]v / (p.times + %[2]v * (%[3]v + %[4]v * p.length / %[5]s::float8)))::float8 AS words
-	    FROM postings p JOIN weights w USING (term) GROUP BY p.chunk_id%[6]s ORDER BY 2 DESC, 1 LIMIT %[7]d`, bm25K+1, bm25K, 1-bm25B, bm25B, s.arg(s.st.average), having, depth)
+	    FROM postings p JOIN weights w USING (term) GROUP BY p.chunk_id%[6]s ORDER BY 2 DESC, 1 LIMIT %[7]s::integer`, bm25K+1, bm25K, 1-bm25B, bm25B, s.arg(s.st.average), having, s.arg(depth))
 }
 
 // mustDepth is how many passages are read at most to see whether they meet what must and must not stand in them.
@@ -154,20 +169,21 @@ const mustDepth = 2000
 func (s *statement) hits(w words) string {
 	conditions := []string{"true"}
 	if s.q.Mode != ByWords { // who asks by another model's vector than serves is told so
-		conditions = append(conditions, fmt.Sprintf("%s = coalesce((SELECT m.model FROM kb_models m WHERE %s AND m.serving), '')", s.arg(s.q.Model), s.of("m")))
+		conditions[0] = fmt.Sprintf("%s = coalesce((SELECT m.model FROM kb_models m WHERE %s AND m.serving), '')", s.arg(s.q.Model), s.of("m"))
 	}
 	if s.q.Mode != ByMeaning && w.must != "" {
 		conditions = append(conditions, fmt.Sprintf("kb_words(coalesce(s.language, 'simple'), c.content) @@ websearch_to_tsquery(coalesce(s.language, 'simple')::regconfig, %s)", s.arg(w.must)))
 	}
-	first, page := "", ""
+	first, page, from := "1", "true", "scored"
 	if s.q.PerDocument {
-		first = "row_number() OVER (PARTITION BY c.document_id ORDER BY f.score DESC, f.chunk_id)"
-		page = " WHERE first = 1"
-	} else {
-		first = "1"
+		first, page = "row_number() OVER (PARTITION BY c.document_id ORDER BY f.score DESC, f.chunk_id)", "first = 1"
 	}
 	if s.cursor != nil {
-		page += map[bool]string{true: " AND", false: " WHERE"}[page != ""] + fmt.Sprintf(" (-score, chunk_id) > (%s::float8, %s::uuid)", s.arg(-s.cursor.score), s.arg(s.cursor.chunk))
+		page += fmt.Sprintf(" AND (-score, chunk_id) > (%s::float8, %s::uuid)", s.arg(-s.cursor.score), s.arg(s.cursor.chunk))
+	}
+	most := s.arg(s.wanted() + 1)
+	if len(conditions) == 1 && !s.q.PerDocument { // nothing of a document decides: only what is returned is joined
+		from, page = fmt.Sprintf("(SELECT * FROM scored WHERE %s ORDER BY score DESC, chunk_id LIMIT %s::integer)", page, most), "true"
 	}
 	half, joined := "NULL::real[]", ""
 	if s.q.Variety > 0 {
@@ -179,17 +195,22 @@ SELECT h.chunk_id, h.chunk_index, coalesce(p.headings, '{}'), coalesce(p.page, 0
   FROM (SELECT * FROM (
           SELECT f.*, c.document_id, coalesce(c.chunk_index, 0) AS chunk_index, c.content, coalesce(s.version, 1) AS version, coalesce(d.filename, '') AS filename, coalesce(s.title, '') AS title,
                  coalesce(s.source, d.source_url, '') AS source, coalesce(s.recipe, '') AS recipe, %[2]s AS first
-            FROM scored f, %[3]s, %[4]s LEFT JOIN %[5]s ON true
-           WHERE %[6]s) f%[7]s ORDER BY score DESC, chunk_id LIMIT %[8]d) h
+            FROM %[11]s f, %[3]s, %[4]s LEFT JOIN %[5]s ON true
+           WHERE %[6]s) f WHERE %[7]s ORDER BY score DESC, chunk_id LIMIT %[8]s::integer) h
   LEFT JOIN %[9]s ON true%[10]s
  ORDER BY h.score DESC, h.chunk_id`, half, first, s.one("kb_chunks c", "c.id = f.chunk_id"), s.one("kb_documents d", "d.id = c.document_id"), s.one("kb_sources s", "s.document_id = c.document_id"),
-		strings.Join(conditions, " AND "), page, s.wanted()+1, s.one("kb_passages p", "p.chunk_id = h.chunk_id"), joined)
+		strings.Join(conditions, " AND "), page, most, s.one("kb_passages p", "p.chunk_id = h.chunk_id"), joined, from)
 }
 
 // one looks one row up for each of what stands before it: whatever the planner believes of how many there are, that is what is best for as few as a search joins.
 func (s *statement) one(table, on string) string {
 	_, alias, _ := strings.Cut(table, " ")
 	return fmt.Sprintf("LATERAL (SELECT * FROM %s WHERE %s AND %s OFFSET 0) %s", table, s.of(alias), on, alias)
+}
+
+// kept reports that the statement's text is one of few.
+func (s *statement) kept() bool {
+	return len(s.q.Where) == 0 && len(readWords(s.q.Text).prefixes) <= 2
 }
 
 // wanted is how many passages the statement is to find: those that hits are chosen from.

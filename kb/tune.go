@@ -74,7 +74,7 @@ func (t *Tuning) measure(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, st *s
 	ask := func(v []float32, p Plan) (map[uuid.UUID]bool, time.Duration, error) {
 		start := time.Now()
 		p.Mode, p.Depth = ByMeaning, tuneTop+moreDepth
-		hits, _, err := (&statement{tenant: tenant, q: &Query{Mode: ByMeaning, Vector: v, Model: st.model, K: tuneTop}, plan: p, st: st}).run(ctx, tx)
+		hits, _, err := (&statement{tenant: tenant, q: &Query{Mode: ByMeaning, Vector: v, Model: st.model, K: tuneTop}, plan: p, st: st}).run(within(ctx, tx))
 		ids := map[uuid.UUID]bool{}
 		for i := range hits[:min(tuneTop, len(hits))] {
 			ids[hits[i].ChunkID] = true

@@ -16,8 +16,10 @@ type benchCmd struct {
 	What   string        `arg:"" enum:"audit,growth,notary,questions,search,ingest,embed,all" help:"audit, growth, notary, questions, search, ingest, embed, or all (but growth)."`
 	Time   time.Duration `help:"How long each line is measured." default:"3s"`
 	Events int64         `help:"growth, notary, questions: how many events the trail grows by; a million take some 1.5 GB of disk." default:"1000000"`
+	Chunks int           `help:"search: how many passages all tenants have together; three million take some 35 GB of disk, and most of an hour." default:"300000"`
+	Memory string        `help:"search: PostgreSQL's shared_buffers." default:"4GB"`
 	Docs   int           `help:"ingest: how many documents the larger run takes in." default:"10000"`
-	Plot   string        `help:"growth: write the curve of rate against size here, as SVG." placeholder:"FILE"`
+	Plot   string        `help:"growth, search: write the curve of rate, or time, against size here, as SVG." placeholder:"FILE"`
 }
 
 // Help is shown by --help.
@@ -79,6 +81,33 @@ func (c benchCmd) growth(ctx context.Context, a *app, b *bench.Bench) ([]bench.L
 	return lines, err
 }
 
+// benchTenants is how many tenants share the table that is searched.
+const benchTenants = 1000
+
+func (c benchCmd) search(ctx context.Context, a *app, b *bench.Bench) ([]bench.Line, error) {
+	if c.Chunks < benchTenants*10 {
+		return nil, coded{fmt.Errorf("--chunks: at least %d", benchTenants*10), exitUsage}
+	}
+	var p *progress
+	last := ""
+	lines, curve, err := b.Search(ctx, bench.Searches{Chunks: c.Chunks, Tenants: benchTenants, Progress: func(what string, done, total int) {
+		if what != last {
+			if last = what; p != nil {
+				p.done()
+			}
+			p = a.newProgress(what, "done", int64(total))
+		}
+		p.set(int64(done), int64(total), int64(done))
+	}})
+	if p != nil {
+		p.done()
+	}
+	if err == nil && c.Plot != "" {
+		err = os.WriteFile(c.Plot, []byte(bench.Curve(curve)), 0o644)
+	}
+	return lines, err
+}
+
 func (c benchCmd) database(ctx context.Context, a *app) (lines []bench.Line, err error) {
 	in, err := devpg.Find(a.PartsDir)
 	if err != nil {
@@ -92,7 +121,11 @@ func (c benchCmd) database(ctx context.Context, a *app) (lines []bench.Line, err
 	if err := os.Chmod(dir, 0o711); err != nil {
 		return nil, err
 	}
-	b, err := bench.Open(ctx, in, dir, c.Time)
+	var settings []string
+	if c.What == "search" {
+		settings = []string{"shared_buffers=" + c.Memory, "max_wal_size=16GB"}
+	}
+	b, err := bench.Open(ctx, in, dir, c.Time, settings...)
 	if err != nil {
 		return nil, err
 	}
@@ -114,11 +147,7 @@ func (c benchCmd) database(ctx context.Context, a *app) (lines []bench.Line, err
 			defer p.done()
 			return b.Questions(ctx, c.Events, func(done, total int64) { p.set(done, total, done) })
 		}},
-		{"search", func() ([]bench.Line, error) {
-			p := a.newProgress("search: filling the table", "chunks", 0)
-			defer p.done()
-			return b.Search(ctx, func(done, total int) { p.set(int64(done), int64(total), int64(done)) })
-		}},
+		{"search", func() ([]bench.Line, error) { return c.search(ctx, a, b) }},
 		{"ingest", func() ([]bench.Line, error) {
 			m, err := embed.FindModel(a.PartsDir)
 			if err != nil {

@@ -51,8 +51,8 @@ type Bench struct {
 var tenant = uuid.MustParse("be9c0000-0000-4000-8000-000000000001")
 
 // Open starts a fresh cluster in dir, migrated, and with the seed's schema beside ours in schema seed.
-func Open(ctx context.Context, in devpg.Installation, dir string, length time.Duration) (*Bench, error) {
-	c, err := devpg.Start(ctx, in, dir)
+func Open(ctx context.Context, in devpg.Installation, dir string, length time.Duration, settings ...string) (*Bench, error) {
+	c, err := devpg.Start(ctx, in, dir, settings...)
 	if err != nil {
 		return nil, err
 	}

@@ -70,12 +70,12 @@ func (b *Bench) Ingest(ctx context.Context, m embed.Model, read []string, docume
 	in := &kb.Ingester{Door: door, Embedder: func(string) (embed.Embedder, error) { return model, nil }, Reader: pool, Readers: 2}
 
 	// One document first: processes start, statements are prepared.
-	if _, _, err := b.takeIn(ctx, in, tenantOf(200), 20); err != nil {
+	if _, _, err := b.takeIn(ctx, in, tenantNumber(int64(200)), 20); err != nil {
 		return nil, err
 	}
 	model.took.Store(0)
 	n := max(200, int(b.Time.Seconds()*40))
-	took, chunks, err := b.takeIn(ctx, in, tenantOf(201), n)
+	took, chunks, err := b.takeIn(ctx, in, tenantNumber(int64(201)), n)
 	if err != nil {
 		return nil, err
 	}
@@ -85,13 +85,13 @@ func (b *Bench) Ingest(ctx context.Context, m embed.Model, read []string, docume
 	draw := rand.New(rand.NewPCG(5, 6))
 	vectors := make([][]float32, 512)
 	for i := range vectors {
-		vectors[i] = unit(draw, nil)
+		vectors[i] = sized{topics: 1 << 20, rank: i, chunks: 1}.point(draw, 0, pointSpread)
 	}
 	in.Embedder = func(string) (embed.Embedder, error) { return given{local, vectors}, nil }
 	for i, n := range []int{1000, documents} {
 		runtime.GC()
 		resetPeak()
-		took, chunks, err := b.takeIn(ctx, in, tenantOf(202+i), n)
+		took, chunks, err := b.takeIn(ctx, in, tenantNumber(int64(202+i)), n)
 		if err != nil {
 			return nil, err
 		}
@@ -156,7 +156,7 @@ func (b *Bench) storing(ctx context.Context, door *tenantdb.Door, model string, 
 		return nil, err
 	}
 	defer owner.Close(context.WithoutCancel(ctx))
-	tenant, document := tenantOf(210), uuid.New()
+	tenant, document := tenantNumber(int64(210)), uuid.New()
 	content := strings.Repeat("word ", 150)
 	sent := make([][]byte, len(vectors)) // as pgvector receives them: dimensions, nothing, numbers
 	for i, v := range vectors {

@@ -3,148 +3,257 @@ package bench
 import (
 	"context"
 	"fmt"
-	"math"
+	"log/slog"
 	"math/rand/v2"
-	"strings"
+	"slices"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
-	"github.com/konstruct/konstruct/embed"
+	"github.com/konstruct/konstruct/internal/devpg"
 	"github.com/konstruct/konstruct/kb"
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// sizes are the tenants of the search benchmark, in chunks; they share one table.
-var sizes = []int{50, 500, 2_000, 8_000}
+// Searches are the measures of Search.
+type Searches struct {
+	Chunks  int // of all tenants together
+	Tenants int // whose sizes follow Zipf's law
+	// Progress hears what is going on.
+	Progress func(what string, done, total int)
+}
 
-// Search measures exact search within a tenant, against the seed's query as written: the global HNSW index
-// under row level security, which finds other tenants' rows and has them filtered away.
-func (b *Bench) Search(ctx context.Context, progress func(done, total int)) (lines []Line, err error) {
+const (
+	topK      = 10
+	questions = 100 // asked of each tenant
+)
+
+// searched is a tenant that is measured.
+type searched struct {
+	name      string
+	id        uuid.UUID
+	chunks    int
+	questions [][]float32
+	truth     [][]uuid.UUID // by comparing every passage in full precision
+	table     string        // that holds it alone
+}
+
+// Search measures searches of tenants of all sizes in one database: beside the seed's query as written (the index over all tenants under row level security) and beside pgvector
+// on a table that holds the tenant alone; with conditions, by words and by both; by sixteen at once; and while documents are taken in. curve is p50 against size, for Curve.
+func (b *Bench) Search(ctx context.Context, s Searches) (lines []Line, curve []Size, err error) {
+	all, err := b.load(ctx, s)
+	if err != nil {
+		return nil, nil, err
+	}
 	door, err := tenantdb.Open(ctx, b.url("konstruct_app"))
+	if err != nil {
+		return nil, nil, err
+	}
+	defer door.Close()
+	built, err := b.tiers(ctx, door, s, all)
+	if err != nil {
+		return nil, nil, err
+	}
+	lines = append(lines, built...)
+	at := func(q float64) int { return all[int(q*float64(len(all)-1))].rank } // all are by their size, the largest first
+	var measured []*searched
+	for _, m := range []struct {
+		name string
+		rank int
+	}{{"1st", at(0.99)}, {"25th", at(0.75)}, {"50th", at(0.5)}, {"75th", at(0.25)}, {"99th", at(0.01)}, {"largest", 0}} {
+		t := &searched{name: m.name, id: all[m.rank].id, chunks: all[m.rank].chunks}
+		if err := b.prepare(ctx, t, all[m.rank]); err != nil {
+			return nil, nil, err
+		}
+		measured = append(measured, t)
+	}
+	for i, t := range measured {
+		s.Progress("searching", i, len(measured))
+		some, err := b.compare(ctx, door, t)
+		if err != nil {
+			return nil, nil, err
+		}
+		lines = append(lines, some...)
+	}
+	largest := measured[len(measured)-1]
+	for _, part := range []func(context.Context, *tenantdb.Door, *searched) ([]Line, error){b.modes, b.conditions} {
+		some, err := part(ctx, door, largest)
+		if err != nil {
+			return nil, nil, err
+		}
+		lines = append(lines, some...)
+	}
+	crowd, err := b.crowd(ctx, door, all, measured)
+	if err != nil {
+		return nil, nil, err
+	}
+	if curve, err = b.curve(ctx, door, all, s); err != nil {
+		return nil, nil, err
+	}
+	return append(lines, crowd...), curve, nil
+}
+
+// tiers has the indexes made that tenants of these sizes get.
+func (b *Bench) tiers(ctx context.Context, door *tenantdb.Door, s Searches, all []sized) ([]Line, error) {
+	builder, err := tenantdb.OpenBuilder(ctx, b.url("konstruct_owner"))
 	if err != nil {
 		return nil, err
 	}
-	defer door.Close()
-	draw := rand.New(rand.NewPCG(1, 2)) // the same vectors in every run
-	centers := make([][]float32, 64)
-	for i := range centers {
-		centers[i] = unit(draw, nil)
-	}
-	total, done := 0, 0
-	for _, n := range sizes {
-		total += n
-	}
-	for i, n := range sizes {
-		if err := b.fill(ctx, door, tenantOf(i), n, draw, centers, func(n int) { done += n; progress(done, total) }); err != nil {
-			return nil, err
+	defer builder.Close()
+	in := &kb.Indexer{Door: door, Builder: builder, Thresholds: kb.UsualThresholds, Logger: slog.New(slog.DiscardHandler)}
+	n, chunks, begin := 0, 0, time.Now()
+	for i, t := range all {
+		if t.chunks < kb.UsualThresholds.Grow {
+			break
 		}
-	}
-	for i, n := range sizes {
-		found, err := b.searchTenant(ctx, door, tenantOf(i), n, draw, centers)
+		s.Progress("making tenants' own indexes", i, len(all))
+		worked, err := in.Turn(ctx, t.id)
 		if err != nil {
 			return nil, err
 		}
-		lines = append(lines, found...)
-	}
-	return lines, nil
-}
-
-func tenantOf(i int) uuid.UUID { return uuid.NewSHA1(tenant, []byte{byte(i)}) }
-
-// unit draws a vector of length 1, near a center when there is one: text clusters, noise does not.
-func unit(draw *rand.Rand, center []float32) []float32 {
-	v, sum := make([]float32, embed.Dimensions), 0.0
-	for i := range v {
-		v[i] = float32(draw.NormFloat64())
-		if center != nil {
-			v[i] = center[i] + v[i]*0.6/float32(math.Sqrt(embed.Dimensions))
+		if worked {
+			n, chunks = n+1, chunks+t.chunks
 		}
-		sum += float64(v[i]) * float64(v[i])
 	}
-	for i := range v {
-		v[i] /= float32(math.Sqrt(sum))
+	took := time.Since(begin)
+	conn, err := pgx.Connect(ctx, b.Cluster.SuperuserURL(devpg.Database))
+	if err != nil {
+		return nil, err
 	}
-	return v
+	defer conn.Close(context.WithoutCancel(ctx))
+	var global, own, points, terms int64
+	if err := conn.QueryRow(ctx, `SELECT pg_relation_size('ix_kb_chunks_hnsw'), coalesce((SELECT sum(pg_relation_size(oid)) FROM pg_class WHERE relname LIKE 'ix\_kb\_points\_%'), 0)::bigint,
+	    pg_total_relation_size('kb_points'), pg_total_relation_size('kb_terms')`).Scan(&global, &own, &points, &terms); err != nil {
+		return nil, err
+	}
+	return []Line{{What: fmt.Sprintf("making %d tenants' own indexes, and tuning", n), Unit: "chunks", Rate: float64(chunks) / took.Seconds(),
+		Note: fmt.Sprintf("%d chunks in %s, %d MB; the seed's over all tenants %d MB; points with their key %d MB, words %d MB", chunks, took.Round(time.Second), own>>20, global>>20, (points-own)>>20, terms>>20)}}, nil
 }
 
-func (b *Bench) fill(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, n int, draw *rand.Rand, centers [][]float32, progress func(int)) error {
-	document := uuid.New()
-	return door.Tx(ctx, tenant, func(ctx context.Context, tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, `INSERT INTO kb_documents (tenant_id, id, agent_id) VALUES ($1, $2, $2)`, tenant, document); err != nil {
+// prepare draws questions, finds out what is right, and makes the table that holds the tenant alone.
+func (b *Bench) prepare(ctx context.Context, t *searched, z sized) error {
+	conn, err := pgx.Connect(ctx, b.Cluster.SuperuserURL(devpg.Database))
+	if err != nil {
+		return err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	t.table = fmt.Sprintf("alone_%d", z.rank)
+	for _, sql := range []string{
+		`SET maintenance_work_mem = '2GB'`,
+		`CREATE TABLE ` + t.table + ` AS SELECT id, content, embedding FROM kb_chunks WHERE tenant_id = '` + t.id.String() + `'`,
+		`CREATE INDEX ON ` + t.table + ` USING hnsw (embedding vector_cosine_ops) WITH (m = 16, ef_construction = 64)`,
+		`VACUUM ANALYZE ` + t.table,
+	} {
+		if _, err := conn.Exec(ctx, sql); err != nil {
+			return fmt.Errorf("%.60s: %w", sql, err)
+		}
+	}
+	if _, err := conn.Exec(ctx, `SET enable_indexscan = off`); err != nil {
+		return err
+	}
+	draw := rand.New(rand.NewPCG(3, uint64(z.rank)))
+	for range questions {
+		q := z.point(draw, draw.IntN(z.chunks), questionSpread)
+		rows, err := conn.Query(ctx, `SELECT id FROM `+t.table+` ORDER BY embedding <=> $1::real[]::vector LIMIT $2`, q, topK)
+		if err != nil {
 			return err
 		}
-		for at := 0; at < n; {
-			size := min(64, tenantdb.StatementRows(n-at))
-			var sql strings.Builder
-			sql.WriteString(`INSERT INTO kb_chunks (tenant_id, document_id, content, embedding) VALUES `)
-			tenantdb.Values(&sql, size, "uuid", "uuid", "text", "real[]")
-			var args []any
-			for range size {
-				args = append(args, tenant, document, strings.Repeat("word ", 150), unit(draw, centers[draw.IntN(len(centers))]))
-			}
-			if _, err := tx.Exec(ctx, sql.String(), args...); err != nil {
-				return err
-			}
-			at += size
-			progress(size)
+		right, err := pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
+		if err != nil {
+			return err
 		}
-		return nil
-	})
+		t.questions, t.truth = append(t.questions, q), append(t.truth, right)
+	}
+	return nil
 }
 
-const k = 10
+// tally counts what was found of what is right.
+type tally struct{ asked, rows, right, all int }
+
+func (c *tally) add(got, truth []uuid.UUID) {
+	c.asked, c.rows, c.all = c.asked+1, c.rows+len(got), c.all+len(truth)
+	for _, id := range got {
+		if slices.Contains(truth, id) {
+			c.right++
+		}
+	}
+}
+
+func (c *tally) String() string {
+	return fmt.Sprintf("recall@%d %.3f, %.1f rows", topK, float64(c.right)/float64(max(1, c.all)), float64(c.rows)/float64(max(1, c.asked)))
+}
+
+func ids(hits []kb.Hit) []uuid.UUID {
+	all := make([]uuid.UUID, len(hits))
+	for i := range hits {
+		all[i] = hits[i].ChunkID
+	}
+	return all
+}
 
 // seedSearch is the seed's query as written.
-const seedSearch = `SELECT id FROM kb_chunks ORDER BY embedding <=> $1::real[]::vector LIMIT $2`
+const seedSearch = `SELECT id, content FROM kb_chunks ORDER BY embedding <=> $1::real[]::vector LIMIT $2`
 
-func (b *Bench) searchTenant(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, n int, draw *rand.Rand, centers [][]float32) ([]Line, error) {
+// compare measures one tenant's searches in turns with the baselines.
+func (b *Bench) compare(ctx context.Context, door *tenantdb.Door, t *searched) ([]Line, error) {
+	conn, err := pgx.Connect(ctx, b.Cluster.SuperuserURL(devpg.Database))
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
 	searcher := kb.NewSearcher()
-	questions := make([][]float32, 50)
-	exact := make([]map[uuid.UUID]bool, len(questions))
-	at, hits, rows, asked := 0, 0, 0, 0
-	next := func() int { at = (at + 1) % len(questions); return at }
-	for i := range questions {
-		questions[i] = unit(draw, centers[draw.IntN(len(centers))])
-	}
-	ours, err := b.measure(ctx, fmt.Sprintf("exact, tenant of %d chunks", n), "searches", 1, 1, func(int) error {
-		return door.Tx(ctx, tenant, func(ctx context.Context, tx pgx.Tx) error {
-			q := next()
-			f, err := searcher.Search(ctx, tx, tenant, kb.Query{Mode: kb.ByMeaning, Vector: questions[q], K: k})
-			exact[q] = map[uuid.UUID]bool{}
-			for _, h := range f.Hits {
-				exact[q][h.ChunkID] = true
+	var counts [4]tally
+	var plan kb.Plan
+	next := [4]int{}
+	turn := func(who int, ask func(q []float32) ([]uuid.UUID, error)) func(int) error {
+		return func(int) error {
+			i := next[who] % len(t.questions)
+			next[who]++
+			got, err := ask(t.questions[i])
+			if next[who] <= len(t.questions) {
+				counts[who].add(got, t.truth[i])
 			}
 			return err
-		})
-	})
-	if err != nil {
-		return nil, err
+		}
 	}
-	seed, err := b.measure(ctx, fmt.Sprintf("the seed's query, tenant of %d chunks", n), "searches", 1, 1, func(int) error {
-		return door.Tx(ctx, tenant, func(ctx context.Context, tx pgx.Tx) error {
-			q := next()
-			r, err := tx.Query(ctx, seedSearch, questions[q], k)
+	collect := func(rows pgx.Rows) (all []uuid.UUID, err error) {
+		var id uuid.UUID
+		var content string
+		_, err = pgx.ForEachRow(rows, []any{&id, &content}, func() error { all = append(all, id); return nil })
+		return all, err
+	}
+	what := fmt.Sprintf("%s tenant, %d chunks: ", t.name, t.chunks)
+	lines, err := b.inTurnsOf(ctx, 3, "searches", 1,
+		contender{what + "pgvector, a table of its own", 1, turn(0, func(q []float32) ([]uuid.UUID, error) {
+			rows, err := conn.Query(ctx, `SELECT id, content FROM `+t.table+` ORDER BY embedding <=> $1::real[]::vector LIMIT $2`, q, topK)
 			if err != nil {
-				return err
+				return nil, err
 			}
-			ids, err := pgx.CollectRows(r, pgx.RowTo[uuid.UUID])
-			if len(exact[q]) > 0 { // asked of both
-				asked, rows = asked+1, rows+len(ids)
-				for _, id := range ids {
-					if exact[q][id] {
-						hits++
-					}
-				}
-			}
-			return err
-		})
-	})
+			return collect(rows)
+		})},
+		contender{what + "the seed as written", 1, turn(1, func(q []float32) (all []uuid.UUID, err error) {
+			err = door.Query(ctx, t.id, seedSearch, []any{q, topK}, func(rows pgx.Rows) error { all, err = collect(rows); return err })
+			return all, err
+		})},
+		contender{what + "ours", 1, turn(2, func(q []float32) (all []uuid.UUID, err error) {
+			f, err := searcher.Find(ctx, door, t.id, kb.Query{Mode: kb.ByMeaning, Vector: q, K: topK})
+			plan = f.Plan
+			return ids(f.Hits), err
+		})},
+		contender{what + "ours, with its event", 1, turn(3, func(q []float32) ([]uuid.UUID, error) { return b.recorded(ctx, door, searcher, t.id, q) })})
 	if err != nil {
 		return nil, err
 	}
-	seed.Note = fmt.Sprintf("recall@10 %.2f, %.1f rows of 10", float64(hits)/float64(max(1, asked)*k), float64(rows)/float64(max(1, asked)))
-	ours = ours.against(seed)
-	ours.Note = "recall@10 1.00 by construction"
-	return []Line{seed, ours}, nil
+	for i := range lines {
+		lines[i].Note = counts[i].String()
+		if i > 0 {
+			lines[i] = lines[i].against(lines[0])
+		}
+	}
+	lines[2].Note += ", " + string(plan.Tier)
+	if plan.EfSearch > 0 {
+		lines[2].Note += fmt.Sprintf(" %d", plan.EfSearch)
+	}
+	return lines, nil
 }

@@ -41,8 +41,8 @@ type Cluster struct {
 }
 
 // Start starts the cluster in dir/pg, making it first when it is not there. A cluster whose server
-// was killed recovers by PostgreSQL's own crash recovery.
-func Start(ctx context.Context, in Installation, dir string) (*Cluster, error) {
+// was killed recovers by PostgreSQL's own crash recovery. settings, as name=value, are stronger than ours.
+func Start(ctx context.Context, in Installation, dir string, settings ...string) (*Cluster, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, err
@@ -80,7 +80,7 @@ func Start(ctx context.Context, in Installation, dir string) (*Cluster, error) {
 	if c.port, err = freePort(); err != nil {
 		return nil, err
 	}
-	if err := c.serve(in, attr); err != nil {
+	if err := c.serve(in, attr, settings); err != nil {
 		return nil, err
 	}
 	if err := c.ready(ctx); err != nil {
@@ -222,7 +222,7 @@ func (c *Cluster) initdb(ctx context.Context, in Installation, attr *syscall.Sys
 	return os.Rename(half, filepath.Join(c.dir, "data"))
 }
 
-func (c *Cluster) serve(in Installation, attr *syscall.SysProcAttr) error {
+func (c *Cluster) serve(in Installation, attr *syscall.SysProcAttr, settings []string) error {
 	log, err := os.OpenFile(filepath.Join(c.dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
@@ -231,6 +231,9 @@ func (c *Cluster) serve(in Installation, attr *syscall.SysProcAttr) error {
 	c.cmd = exec.Command(filepath.Join(in.Bin, "postgres"), "-D", filepath.Join(c.dir, "data"), "-p", strconv.Itoa(c.port),
 		"-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "password_encryption=scram-sha-256",
 		"-c", "shared_buffers=256MB", "-c", "max_connections=200")
+	for _, s := range settings {
+		c.cmd.Args = append(c.cmd.Args, "-c", s)
+	}
 	attr2 := *attr
 	attr2.Pdeathsig = syscall.SIGINT // a fast shutdown when whoever started it is gone
 	attr2.Setpgid = true             // a terminal's ^C reaches us, and we stop it
