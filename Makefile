@@ -26,7 +26,7 @@ bench: setup build ## measure against baselines in the same run
 	@bin/konstruct bench all
 	go test -run '^$$' -bench . -benchmem ./...
 
-fuzz: setup ## fuzz the leaf encoder, checkpoints, proofs and bundles, the readers, the chunker, the spool's recovery and redaction, a minute each
+fuzz: setup ## fuzz the leaf encoder, checkpoints, proofs and bundles, the readers, the chunker, questions, the spool's recovery and redaction, a minute each
 	go test -run '^$$' -fuzz FuzzLeaf -fuzztime 1m -fuzzminimizetime 1x ./ledger
 	go test -run '^$$' -fuzz FuzzRecordBytes -fuzztime 1m -fuzzminimizetime 1x ./ledger
 	go test -run '^$$' -fuzz FuzzNotes -fuzztime 1m -fuzzminimizetime 1x ./ledger
@@ -40,6 +40,9 @@ fuzz: setup ## fuzz the leaf encoder, checkpoints, proofs and bundles, the reade
 	go test -run '^$$' -fuzz FuzzPDF -fuzztime 1m -fuzzminimizetime 1x ./extract
 	go test -run '^$$' -fuzz FuzzFormats -fuzztime 1m -fuzzminimizetime 1x ./extract
 	go test -run '^$$' -fuzz FuzzSplit -fuzztime 1m -fuzzminimizetime 1x ./chunk
+	go test -run '^$$' -fuzz FuzzWords -fuzztime 1m -fuzzminimizetime 1x ./kb
+	go test -run '^$$' -fuzz FuzzCondition -fuzztime 1m -fuzzminimizetime 1x ./kb
+	go test -run '^$$' -fuzz FuzzCursor -fuzztime 1m -fuzzminimizetime 1x ./kb
 	go test -run '^$$' -fuzz FuzzRecovery -fuzztime 1m -fuzzminimizetime 1x ./spool
 	go test -run '^$$' -fuzz FuzzRecord -fuzztime 1m -fuzzminimizetime 1x ./audit
 	go test -run '^$$' -fuzz FuzzPolicy -fuzztime 1m -fuzzminimizetime 1x ./audit

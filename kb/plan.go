@@ -24,8 +24,8 @@ const (
 	Indexed Tier = "hnsw"  // by an HNSW index of this tenant's own
 )
 
-// exactBelow is how many passages are rather compared one by one, where a condition leaves so many, than looked for in an index that knows no conditions.
-const exactBelow = 20_000
+// exactBelow is how many passages are rather compared one by one, where conditions leave so many, than looked for in an index that knows no conditions.
+const exactBelow = 5000
 
 // Plan is how a search is done, and why.
 type Plan struct {

@@ -38,12 +38,12 @@ func (s *Searcher) Search(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, q Qu
 		return f, err
 	}
 	depth := s.depth(&q, after)
-	matching, err := s.matching(ctx, tx, tenant, st, &q)
+	passages, documents, err := s.matching(ctx, tx, tenant, st, &q)
 	if err != nil {
 		return f, wrong(err)
 	}
-	for f.Plan = st.decide(&q, depth, matching, s.few); ; {
-		run := &statement{tenant: tenant, q: &q, plan: f.Plan, st: st, cursor: after}
+	for f.Plan = st.decide(&q, depth, passages, s.few); ; {
+		run := &statement{tenant: tenant, q: &q, plan: f.Plan, st: st, cursor: after, documents: documents}
 		if f.Hits, run.halves, err = run.run(within(ctx, tx)); err != nil {
 			return f, wrong(err)
 		}
@@ -133,28 +133,33 @@ func (s *Searcher) depth(q *Query, after *cursor) int {
 	return min(n+moreDepth, maxDepth)
 }
 
-// matching estimates how many passages the conditions leave, where it makes a difference.
-func (s *Searcher) matching(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, st *state, q *Query) (int, error) {
+// matching finds the documents that meet the conditions, where it makes a difference how many they are: all of them, where their passages are about as few as are compared one by
+// one, and else nil. It returns how many passages they have, about; -1 without conditions.
+func (s *Searcher) matching(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, st *state, q *Query) (passages int, documents []uuid.UUID, err error) {
 	if len(q.Where) == 0 {
-		return -1, nil
+		return -1, nil, nil
 	}
 	if !st.indexed || q.Mode == ByWords || st.documents == 0 {
-		return st.chunks, nil
+		return st.chunks, nil, nil
 	}
 	run := &statement{tenant: tenant, q: q}
 	run.of("")
 	met, err := clauses(q.Where, run.arg)
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	each := max(1, st.chunks/st.documents)
-	sql := fmt.Sprintf("SELECT count(*) FROM (SELECT FROM kb_documents d LEFT JOIN kb_sources s ON %s AND s.document_id = d.id WHERE %s AND %s LIMIT %d) m", run.of("s"), run.of("d"), strings.Join(met, " AND "), s.few/each+1)
-	var documents int
+	most := s.few/each + 1
+	sql := fmt.Sprintf("SELECT d.id FROM kb_documents d LEFT JOIN kb_sources s ON %s AND s.document_id = d.id WHERE %s AND %s LIMIT %d", run.of("s"), run.of("d"), strings.Join(met, " AND "), most)
 	err = tenantdb.Send(ctx, tx, tenantdb.Statement{SQL: sql, Args: run.args, Within: q.Within}, func(rows pgx.Rows) (err error) {
-		documents, err = pgx.CollectExactlyOneRow(rows, pgx.RowTo[int])
+		documents, err = pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
 		return err
 	})
-	return documents * each, err
+	passages = len(documents) * each
+	if len(documents) == most {
+		passages, documents = max(passages, s.few+1), nil
+	}
+	return passages, documents, err
 }
 
 // settings are those of one statement of a search.

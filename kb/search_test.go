@@ -133,7 +133,7 @@ func indexer(t *testing.T, d *testkit.DB, door *tenantdb.Door) *kb.Indexer {
 		t.Fatal(err)
 	}
 	t.Cleanup(b.Close)
-	return &kb.Indexer{Door: door, Builder: b, Thresholds: kb.Thresholds{Grow: 300, Shrink: 100, Many: 250}, Logger: quiet(t)}
+	return &kb.Indexer{Door: door, Builder: b, Thresholds: kb.Thresholds{Grow: 300, Shrink: 100, Many: 250, Crowded: 300}, Logger: quiet(t)}
 }
 
 func turn(t *testing.T, in *kb.Indexer, tenant uuid.UUID) bool {

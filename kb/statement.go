@@ -16,9 +16,11 @@ type statement struct {
 	plan   Plan
 	st     *state
 	cursor *cursor
-	with   []string
-	args   []any
-	halves [][]float32 // of what it found
+	// documents are all that meet the conditions, where they have been found already; nil where they have not.
+	documents []uuid.UUID
+	with      []string
+	args      []any
+	halves    [][]float32 // of what it found
 }
 
 func (s *statement) arg(v any) string {
@@ -63,7 +65,14 @@ func (s *statement) build() (string, error) {
 	}
 	hidden := fmt.Sprintf("SELECT s.document_id FROM kb_sources s WHERE %s AND s.labels <> '{}' AND NOT s.labels && %s::text[]", s.of("s"), labels)
 	met := strings.Join(append([]string{fmt.Sprintf("coalesce(s.labels = '{}' OR s.labels && %s::text[], true)", labels)}, conditions...), " AND ")
-	if len(conditions) > 0 {
+	switch {
+	case s.documents != nil: // who may see them is asked again
+		found := make([]string, len(s.documents))
+		for i, id := range s.documents {
+			found[i] = id.String()
+		}
+		s.cte("documents", "SELECT o.id AS document_id FROM unnest(%s::uuid[]) o (id) WHERE o.id NOT IN (%s)", s.arg(found), hidden)
+	case len(conditions) > 0:
 		s.cte("documents", "SELECT d.id AS document_id FROM kb_documents d LEFT JOIN kb_sources s ON %s AND s.document_id = d.id WHERE %s AND %s", s.of("s"), s.of("d"), met)
 	}
 	if s.q.Mode != ByWords {

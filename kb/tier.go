@@ -16,12 +16,12 @@ import (
 type Thresholds struct {
 	Grow   int // with so many passages one is made
 	Shrink int // with fewer it is dropped
-	// Many is how many such indexes there may be before only a tenant of exactBelow passages gets one: each costs the planner of every search a little.
-	Many int
+	// Many is how many such indexes there may be before only a tenant of Crowded passages gets one: each costs the planner of every search a little.
+	Many, Crowded int
 }
 
 // UsualThresholds are what measurements suggest: see docs/benchmarks.md.
-var UsualThresholds = Thresholds{Grow: 4000, Shrink: 2000, Many: 250}
+var UsualThresholds = Thresholds{Grow: 4000, Shrink: 2000, Many: 250, Crowded: 20_000}
 
 // Indexer makes and drops tenants' own indexes, when passages came or went. It is the work of turns.Indexes.
 type Indexer struct {
@@ -54,7 +54,7 @@ type indexes struct {
 func (t Thresholds) due(x indexes) action {
 	grow := t.Grow
 	if x.all >= t.Many {
-		grow = max(grow, exactBelow)
+		grow = max(grow, t.Crowded)
 	}
 	switch {
 	case x.there && x.chunks < t.Shrink, len(x.stale) > 0:
@@ -93,7 +93,7 @@ func (in *Indexer) look(ctx context.Context, tenant uuid.UUID) (x indexes, err e
 			return err
 		}
 		return tx.QueryRow(ctx, `SELECT (SELECT count(*) FROM (SELECT FROM kb_terms t WHERE t.tenant_id = $1 AND t.term = '' LIMIT $2) t),
-		    (SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'i' AND starts_with(relname::text, 'ix_kb_points_'))`, tenant, max(in.Thresholds.Grow, exactBelow)).Scan(&x.chunks, &x.all)
+		    (SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'i' AND starts_with(relname::text, 'ix_kb_points_'))`, tenant, max(in.Thresholds.Grow, in.Thresholds.Crowded)).Scan(&x.chunks, &x.all)
 	})
 	if err != nil {
 		return x, fmt.Errorf("kb: look at the tenant's index: %w", err)

@@ -205,7 +205,7 @@ func (c Condition) metadata(key string, values []any, arg func(any) string) (str
 		return "starts_with(s.given->>" + k + ", " + arg(fmt.Sprint(values[0])) + "::text)", nil
 	case Less, AtMost, More, AtLeast:
 		if n, err := asNumber(values[0]); err == nil {
-			return fmt.Sprintf("CASE WHEN s.given->>%[1]s ~ '^-?[0-9]{1,30}(\\.[0-9]{1,30})?$' THEN (s.given->>%[1]s)::numeric %[2]s %[3]s::float8::numeric ELSE false END", k, c.Op, arg(n)), nil
+			return fmt.Sprintf("CASE WHEN jsonb_typeof(s.given->%[1]s) = 'number' THEN (s.given->%[1]s)::numeric %[2]s %[3]s::float8::numeric WHEN s.given->>%[1]s ~ '^-?[0-9]{1,30}(\\.[0-9]{1,30})?$' THEN (s.given->>%[1]s)::numeric %[2]s %[3]s::float8::numeric ELSE false END", k, c.Op, arg(n)), nil
 		}
 		return fmt.Sprintf(`coalesce(s.given->>%s COLLATE "C" %s %s::text, false)`, k, c.Op, arg(fmt.Sprint(values[0]))), nil
 	}

@@ -1,0 +1,124 @@
+package kb
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestASearchIsPlanned(t *testing.T) {
+	small, large := &state{chunks: 3000, efSearch: 100, index: "i"}, &state{chunks: 400_000, efSearch: 160, index: "i", indexed: true}
+	for name, c := range map[string]struct {
+		st              *state
+		mode            Mode
+		depth, matching int
+		tier            Tier
+		ef              int
+	}{
+		"small":                       {small, ByMeaning, 16, -1, Exact, 0},
+		"small, conditions":           {small, ByBoth, 100, 3000, Exact, 0},
+		"large":                       {large, ByMeaning, 16, -1, Indexed, 160},
+		"large, many candidates":      {large, ByMeaning, 500, -1, Indexed, 500},
+		"large, too many candidates":  {large, ByMeaning, 2000, -1, Indexed, 1000},
+		"large, few meet":             {large, ByMeaning, 16, 5000, Exact, 0},
+		"large, none meets":           {large, ByMeaning, 16, 0, Exact, 0},
+		"large, many meet":            {large, ByBoth, 100, 5001, Indexed, 320},
+		"large, many meet and wanted": {large, ByBoth, 700, 200_000, Indexed, 1000},
+		"by words":                    {large, ByWords, 16, -1, "", 0},
+	} {
+		p := c.st.decide(&Query{Mode: c.mode}, c.depth, c.matching, exactBelow)
+		if p.Tier != c.tier || p.EfSearch != c.ef || (p.Index != "") != (c.tier == Indexed) || p.Why == "" || p.Depth != c.depth {
+			t.Errorf("%s: %+v", name, p)
+		}
+	}
+}
+
+func TestAnIndexIsDue(t *testing.T) {
+	th := UsualThresholds
+	for name, c := range map[string]struct {
+		x    indexes
+		want action
+	}{
+		"nothing":                    {indexes{}, leave},
+		"just too few":               {indexes{chunks: 3999}, leave},
+		"enough":                     {indexes{chunks: 4000}, build},
+		"enough, and there":          {indexes{chunks: 4000, there: true, complete: true}, leave},
+		"fewer, and there":           {indexes{chunks: 2000, there: true, complete: true}, leave}, // hysteresis: neither made nor dropped
+		"fewer, and not there":       {indexes{chunks: 3000}, leave},
+		"too few":                    {indexes{chunks: 1999, there: true, complete: true}, drop},
+		"half made":                  {indexes{chunks: 5000, there: true}, build},
+		"half made, and too few":     {indexes{chunks: 100, there: true}, drop},
+		"many already":               {indexes{chunks: 5000, all: 250}, leave},
+		"many already, and large":    {indexes{chunks: 20_000, all: 250}, build},
+		"another model's, which not": {indexes{chunks: 5000, there: true, complete: true, stale: []string{"x"}}, drop},
+	} {
+		if got := th.due(c.x); got != c.want {
+			t.Errorf("%s: %d, want %d", name, got, c.want)
+		}
+	}
+}
+
+func TestAQuestionsMarksAreRead(t *testing.T) {
+	for text, want := range map[string]words{
+		`pump rotor`:             {ranked: "pump rotor"},
+		`"boundary layer" wing`:  {ranked: "boundary layer wing", phrases: "boundary layer", must: `"boundary layer"`},
+		`pump -rotor -"a phrase`: {ranked: "pump a phrase", must: `-"rotor"`},
+		`pump -"warm water"`:     {ranked: "pump", must: `-"warm water"`},
+		`Rin* x*`:                {ranked: "x*", prefixes: []string{"rin"}},
+		`a - b`:                  {ranked: "a - b"},
+		`""`:                     {},
+		`-`:                      {ranked: "-"},
+	} {
+		if d := cmp.Diff(want, readWords(text), cmp.AllowUnexported(words{})); d != "" {
+			t.Errorf("%s (-want +got):\n%s", text, d)
+		}
+	}
+}
+
+func FuzzWords(f *testing.F) {
+	for _, s := range []string{`a "b c" -d e* -"f g"`, `"`, `-"`, "*", "-*", "\x00", "é* ü"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		w := readWords(s)
+		if len(w.ranked) > len(s) || len(w.prefixes) > maxPrefixes || strings.Count(w.must, `"`)%2 != 0 {
+			t.Errorf("%q is read as %+v", s, w)
+		}
+		for _, p := range w.prefixes {
+			if after(p) <= p {
+				t.Errorf("%q comes after %q", after(p), p)
+			}
+		}
+		_ = Plain(s)
+	})
+}
+
+func FuzzCondition(f *testing.F) {
+	for _, s := range []string{"metadata.a=1", "label in a,b", "version>=2", "source^=x", "!=", " in ", "a b in c"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		c, err := ParseCondition(s)
+		if err != nil {
+			return
+		}
+		var args []any
+		sql, err := clauses([]Condition{c}, func(v any) string { args = append(args, v); return "$1" })
+		if err == nil && (len(sql) != 1 || len(args) == 0) {
+			t.Errorf("%q gives %q with %d arguments", s, sql, len(args))
+		}
+	})
+}
+
+func FuzzCursor(f *testing.F) {
+	f.Add((&cursor{score: 0.5, seen: 3}).String())
+	f.Add("x")
+	f.Fuzz(func(t *testing.T, s string) {
+		if c, err := readCursor(s); err == nil && c != nil {
+			if again, err := readCursor(c.String()); err != nil || *again != *c {
+				t.Errorf("%q is read as %+v and then as %+v: %v", s, c, again, err)
+			}
+		}
+	})
+}
