@@ -56,10 +56,14 @@ const (
 func (s *statement) build() (string, error) {
 	s.of("") // so that the tenant is the first argument
 	labels := s.arg(append([]string{}, s.q.Labels...))
-	conditions, err := clauses(s.q.Where, s.arg)
-	if err != nil {
-		return "", err
+	var conditions []string
+	if s.documents == nil {
+		var err error
+		if conditions, err = clauses(s.q.Where, s.arg); err != nil {
+			return "", err
+		}
 	}
+	restricted := s.documents != nil || len(conditions) > 0
 	passages := func(of string) string { // of some documents, each looked up by itself
 		return fmt.Sprintf("(SELECT p.chunk_id FROM %s, LATERAL (SELECT p.chunk_id FROM kb_points p WHERE %s AND p.document_id = o.document_id OFFSET 0) p)", of, s.of("p"))
 	}
@@ -76,12 +80,12 @@ func (s *statement) build() (string, error) {
 		s.cte("documents", "SELECT d.id AS document_id FROM kb_documents d LEFT JOIN kb_sources s ON %s AND s.document_id = d.id WHERE %s AND %s", s.of("s"), s.of("d"), met)
 	}
 	if s.q.Mode != ByWords {
-		s.near(len(conditions) > 0, hidden, met)
+		s.near(restricted, hidden, met)
 	}
 	w := readWords(s.q.Text)
 	if s.q.Mode != ByMeaning {
 		in := " AND t.chunk_id NOT IN " + passages("("+hidden+") o")
-		if len(conditions) > 0 {
+		if restricted {
 			in = " AND t.chunk_id IN " + passages("documents o")
 		}
 		s.words(w, in)
