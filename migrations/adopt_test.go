@@ -125,6 +125,11 @@ func TestAdoptionSurvivesBeingKilled(t *testing.T) {
 	if after := digest(t, d); after != before {
 		t.Error("adoption changed rows")
 	}
+	var points, passages, terms int // what searches read of the seed's chunks
+	if err := super.QueryRow(t.Context(), `SELECT (SELECT count(*) FROM kb_points p JOIN kb_chunks c ON c.tenant_id = p.tenant_id AND c.document_id = p.document_id AND c.id = p.chunk_id
+	    WHERE (c.embedding <=> p.half::vector(384)) < 0.001), (SELECT count(*) FROM kb_terms WHERE term = ''), (SELECT count(*) FROM kb_terms WHERE term = 'chunk')`).Scan(&points, &passages, &terms); err != nil || points != 40 || passages != 40 || terms != 40 {
+		t.Errorf("of 40 chunks %d have their vector, %d their words, %d the word that is in all: %v", points, passages, terms, err)
+	}
 	var later int
 	if err := super.QueryRow(t.Context(), `SELECT count(*) FROM audit_seals WHERE mode = 1`).Scan(&later); err != nil || later != 2*n {
 		t.Errorf("%d events are marked as sealed on adoption, want %d: %v", later, 2*n, err)
