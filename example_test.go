@@ -17,6 +17,7 @@ import (
 	"github.com/konstruct/konstruct/audit"
 	"github.com/konstruct/konstruct/internal/devpg"
 	"github.com/konstruct/konstruct/internal/testkit"
+	"github.com/konstruct/konstruct/kb"
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
@@ -170,6 +171,43 @@ func ExampleAgent_Search() {
 	// [Pumps Returns] A pump may be returned within thirty days.
 	// retrieval | How do I send it back?
 	// another tenant finds 0
+}
+
+// Say more of a question: by what it is searched, which documents may answer, who asks.
+func ExampleAgent_Ask() {
+	ctx := context.Background()
+	k := open(ctx)
+	defer k.Close()
+	agent := k.Tenant(globexID).Agent(supportID)
+
+	dir, err := os.MkdirTemp("", "terms")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	if err := os.WriteFile(filepath.Join(dir, "terms.md"), []byte("# Terms\n\n## Seals\n\nSeals are worn by use, and not covered.\n\n## Rotors\n\nA rotor is covered for a year.\n"), 0o600); err != nil {
+		log.Fatal(err)
+	}
+	given := konstruct.Given{Metadata: map[string]any{"team": "legal"}}
+	if err := agent.Ingest(ctx, []string{dir}, given, func(konstruct.FileResult) {}, nil); err != nil {
+		log.Fatal(err)
+	}
+	found, err := agent.Ask(ctx, konstruct.Question{Text: `rotor -seals`, Mode: kb.ByWords, UserID: "ada",
+		Where: []konstruct.Condition{{Field: "metadata.team", Op: kb.Equal, Value: "legal"}}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, h := range found.Hits {
+		fmt.Println(h.Filename, h.Headings, h.Content)
+	}
+	shown, err := k.Tenant(globexID).Shown(ctx, found.EventID)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(shown.How.Mode, shown.Passages[0].State)
+	// Output:
+	// terms.md [Terms Rotors] A rotor is covered for a year.
+	// words same
 }
 
 func TestOpenRefusesADatabaseThatDoesNotHold(t *testing.T) {
