@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"regexp"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -17,7 +16,7 @@ import (
 // Explanation is how a search of a tenant is done, and what the database says of it.
 type Explanation struct {
 	Plan
-	// Estimated and Real are how many passages PostgreSQL thought it would compare, and did; by an index, how many it yields.
+	// Estimated and Real are how many passages PostgreSQL thought it would compare, and did; by an index, how many it yields; by words, how many postings.
 	Estimated int64 `json:"estimated_rows"`
 	Real      int64 `json:"real_rows"`
 	Hits      int   `json:"hits"`
@@ -39,8 +38,8 @@ type OwnIndex struct {
 	Trouble  string     `json:"trouble,omitempty"` // why it could not be made
 }
 
-// compared finds in a plan the line that reads passages' vectors, with the rows expected and met.
-var compared = regexp.MustCompile(`(?:kb_points|kb_vectors)[^(]*\(cost=\S+ rows=(\d+) [^)]*\)(?: \(actual time=\S+ rows=([\d.]+) loops=(\d+)\))?`)
+// compared finds in a plan the line that reads passages' vectors, or by words their postings, with the rows expected and met.
+var compared = regexp.MustCompile(`Scan .*(kb_points|kb_vectors|kb_terms)[^(]*\(cost=\S+ rows=(\d+) [^)]*\)(?: \(actual time=\S+ rows=([\d.]+) loops=(\d+)\))?`)
 
 // Explain does a search and says how, within the caller's transaction, whose tenant must be set to tenant already.
 func (s *Searcher) Explain(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, q Query) (e Explanation, err error) {
@@ -66,13 +65,15 @@ func (s *Searcher) Explain(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, q Q
 		return e, wrong(err)
 	}
 	for _, line := range e.Explain {
-		if m := compared.FindStringSubmatch(line); m != nil && strings.Contains(line, "Scan") {
-			e.Estimated, _ = strconv.ParseInt(m[1], 10, 64)
-			each, _ := strconv.ParseFloat(m[2], 64)
-			loops, _ := strconv.ParseFloat(m[3], 64)
-			e.Real = int64(each * loops)
-			break
+		m := compared.FindStringSubmatch(line)
+		if m == nil || (m[1] == "kb_terms") != (q.Mode == ByWords) {
+			continue
 		}
+		e.Estimated, _ = strconv.ParseInt(m[2], 10, 64)
+		each, _ := strconv.ParseFloat(m[3], 64)
+		loops, _ := strconv.ParseFloat(m[4], 64)
+		e.Real = int64(each * loops)
+		break
 	}
 	rows, err := tx.Query(ctx, `SELECT t.chunks, t.built_at, coalesce(i.indisvalid AND i.indisready, false), coalesce(pg_relation_size(i.indexrelid), 0), t.ef_search, t.recall::float8, t.queries, t.tuned_at, t.trouble
 	    FROM kb_tiers t LEFT JOIN pg_index i ON i.indexrelid = to_regclass('public.' || $3::text) WHERE t.tenant_id = $1 AND t.model = $2`, tenant, st.model, st.index)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -37,7 +38,7 @@ func (s Statement) slow(err error) error {
 	return err
 }
 
-// Send runs a statement in an open transaction, in one round trip.
+// Send runs a statement in an open transaction, in one round trip, and leaves its settings as they were for what comes after it there.
 func Send(ctx context.Context, tx pgx.Tx, s Statement, read func(pgx.Rows) error) error {
 	return s.send(ctx, tx.Conn(), nil, nil, read)
 }
@@ -48,8 +49,9 @@ func (d *Door) Once(ctx context.Context, tenant uuid.UUID, s Statement, read fun
 	return d.pipelined(ctx, tenant, func(conn *pgx.Conn) error { return s.send(ctx, conn, begin, []string{"COMMIT"}, read) })
 }
 
+// send runs what goes before, the settings, the statement, what takes the settings back, and what goes behind.
 func (s Statement) send(ctx context.Context, conn *pgx.Conn, before, behind []string, read func(pgx.Rows) error) error {
-	settings := s.Settings
+	settings := slices.Clone(s.Settings)
 	var sd *pgconn.StatementDescription
 	if s.Keep && conn.Config().DefaultQueryExecMode == pgx.QueryExecModeCacheStatement {
 		settings = append(settings, [2]string{"plan_cache_mode", "force_generic_plan"})
@@ -69,6 +71,9 @@ func (s Statement) send(ctx context.Context, conn *pgx.Conn, before, behind []st
 		sets := make([]string, len(settings))
 		for i, set := range settings {
 			sets[i] = "set_config('" + set[0] + "', '" + set[1] + "', true)"
+			if len(behind) == 0 || behind[len(behind)-1] != "COMMIT" { // with which they go by themselves
+				behind = append(behind, "SET LOCAL "+set[0]+" TO DEFAULT")
+			}
 		}
 		before = append(before, "SELECT "+strings.Join(sets, ", "))
 	}
