@@ -26,6 +26,8 @@ type Retrieval struct {
 	Plan kb.Plan `json:"plan"`
 	// Next is for Question.After; empty where there is no more.
 	Next string `json:"next,omitempty"`
+	// Spelled are words of the question that no passage has, and those that they were taken for.
+	Spelled []kb.Spelled `json:"spelled,omitempty"`
 	// Fallback says why it was searched by words alone; empty where it was searched as asked.
 	Fallback string `json:"fallback,omitempty"`
 }
@@ -166,11 +168,14 @@ func (a *Agent) answer(ctx context.Context, tx pgx.Tx, q *Question, query kb.Que
 	if err != nil {
 		return err
 	}
-	r.Hits, r.Plan, r.Next = f.Hits, f.Plan, f.Next
+	r.Hits, r.Plan, r.Next, r.Spelled = f.Hits, f.Plan, f.Next, f.Spelled
 	how := audit.How{Mode: string(f.Plan.Mode), Tier: string(f.Plan.Tier), EfSearch: f.Plan.EfSearch, Depth: f.Plan.Depth, Labels: q.Labels, MinScore: q.MinScore, Variety: q.Variety,
 		PerDocument: q.PerDocument, Neighbours: q.Neighbours, After: q.After, Fallback: r.Fallback}
 	if len(q.Where) > 0 {
 		how.Where = q.Where
+	}
+	if len(f.Spelled) > 0 {
+		how.Spelled = f.Spelled
 	}
 	if q.Rerank {
 		if how.Reranker, err = a.rerank(ctx, q, r); err != nil {

@@ -147,8 +147,9 @@ type How struct {
 	EfSearch int    `json:"ef_search,omitempty"` // of hnsw
 	Depth    int    `json:"depth,omitempty"`     // candidates of each list
 	// Where are the conditions that documents had to meet, and Labels what the asker might see.
-	Where  any      `json:"where,omitempty"`
-	Labels []string `json:"labels,omitempty"`
+	Where   any      `json:"where,omitempty"`
+	Labels  []string `json:"labels,omitempty"`
+	Spelled any      `json:"spelled,omitempty"` // words that were taken for others
 	// The rest is as it was asked for.
 	MinScore    *float64 `json:"min_score,omitempty"`
 	Variety     float64  `json:"variety,omitempty"`

@@ -53,7 +53,7 @@ func (s *Searcher) Explain(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, q Q
 	if err != nil {
 		return e, err
 	}
-	run := &statement{tenant: tenant, q: &q, plan: f.Plan, st: st, cursor: after}
+	run := &statement{tenant: tenant, q: &q, plan: f.Plan, st: st, cursor: after, spelled: f.Spelled}
 	sql, err := run.build()
 	if err != nil {
 		return e, err

@@ -76,6 +76,20 @@ func TestAQuestionsMarksAreRead(t *testing.T) {
 	}
 }
 
+func TestMistakesAreCounted(t *testing.T) {
+	for _, c := range []struct {
+		a, b string
+		want int
+	}{{"rotor", "rotor", 0}, {"rotro", "rotor", 1}, {"roter", "rotor", 1}, {"rotr", "rotor", 1}, {"rottor", "rotor", 1}, {"boundry", "boundary", 1}, {"bundray", "boundary", 2}, {"pump", "valve", 3}, {"größe", "grösse", 2}, {"", "ab", 2}, {"abcdef", "ab", 3}} {
+		if got := apart([]rune(c.a), []rune(c.b), 2); got != c.want {
+			t.Errorf("%s and %s are %d apart, want %d", c.a, c.b, got, c.want)
+		}
+	}
+	if got := nearestTerms("rotro", []string{"rotator", "rotor", "roto", "retro"}, 1); !cmp.Equal(got, []string{"retro", "roto", "rotor"}) {
+		t.Errorf("rotro is taken for %v", got)
+	}
+}
+
 func FuzzWords(f *testing.F) {
 	for _, s := range []string{`a "b c" -d e* -"f g"`, `"`, `-"`, "*", "-*", "\x00", "é* ü"} {
 		f.Add(s)

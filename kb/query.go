@@ -84,6 +84,8 @@ type Hit struct {
 type Found struct {
 	Hits []Hit
 	Plan Plan
+	// Spelled are words of the question that were taken for others.
+	Spelled []Spelled
 	// Next continues after these, while nothing changes as if it had been one search; empty where there are no more, and where Variety is asked for.
 	Next string
 }

@@ -42,8 +42,11 @@ func (s *Searcher) Search(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, q Qu
 	if err != nil {
 		return f, wrong(err)
 	}
+	if f.Spelled, err = spell(ctx, tx, tenant, st, &q); err != nil {
+		return f, wrong(err)
+	}
 	for f.Plan = st.decide(&q, depth, passages, s.few); ; {
-		run := &statement{tenant: tenant, q: &q, plan: f.Plan, st: st, cursor: after, documents: documents}
+		run := &statement{tenant: tenant, q: &q, plan: f.Plan, st: st, cursor: after, documents: documents, spelled: f.Spelled}
 		if f.Hits, run.halves, err = run.run(within(ctx, tx)); err != nil {
 			return f, wrong(err)
 		}
@@ -66,9 +69,9 @@ func (s *Searcher) Search(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, q Qu
 	}
 }
 
-// Find is Search in a transaction of its own: one round trip where the tenant was looked at a moment ago.
+// Find is Search in a transaction of its own: one round trip where it is by meaning and the tenant was looked at a moment ago.
 func (s *Searcher) Find(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, q Query) (f Found, err error) {
-	if st := s.known(tenant); st != nil && len(q.Where) == 0 && q.Neighbours == 0 && st.model == q.Model {
+	if st := s.known(tenant); st != nil && q.Mode == ByMeaning && len(q.Where) == 0 && q.Neighbours == 0 && st.model == q.Model {
 		after, err := readCursor(q.After)
 		if err == nil {
 			err = q.check()

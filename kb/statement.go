@@ -21,6 +21,7 @@ type statement struct {
 	with      []string
 	args      []any
 	halves    [][]float32 // of what it found
+	spelled   []Spelled
 }
 
 func (s *statement) arg(v any) string {
@@ -153,7 +154,11 @@ func (s *statement) words(w words, in string) {
 	terms := func(text string) string {
 		return fmt.Sprintf("SELECT w.lexeme COLLATE \"C\" AS term FROM unnest(%s::text[]) l, unnest(kb_words(l, %s)) w GROUP BY 1", languages, s.arg(text))
 	}
-	s.cte("asked", "%s", terms(w.ranked))
+	others := []string{}
+	for _, sp := range s.spelled {
+		others = append(others, sp.As...)
+	}
+	s.cte("asked", "%s UNION SELECT unnest(%s::text[]) COLLATE \"C\"", terms(w.ranked), s.arg(others))
 	postings := fmt.Sprintf("SELECT t.term, t.chunk_id, t.times::integer AS times, t.length FROM kb_terms t WHERE %s AND t.term = ANY (ARRAY(SELECT term FROM asked))%s", s.of("t"), in)
 	for _, p := range w.prefixes {
 		name := s.arg(p)

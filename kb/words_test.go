@@ -74,6 +74,13 @@ func TestWordsAreFoundAsTheyAreAskedFor(t *testing.T) {
 		"pump*":                     "d e f g",
 		"st* -fluss":                "d",
 		"unheard":                   "",
+		"boundery":                  "a b c", // which nobody wrote
+		"bonudary":                  "a b c",
+		"bondery":                   "", // two letters off, and not long
+		"xoundary":                  "", // a word must begin as it should
+		"wingz":                     "a b",
+		"sael":                      "", // too short
+		"-boundery pumps":           "d e f g",
 		"the of and":                "",
 		`"`:                         "",
 		"***":                       "",

@@ -90,6 +90,9 @@ func (c kbSearchCmd) Run(ctx context.Context, a *app) error {
 		if r.Fallback != "" {
 			fmt.Fprintf(a.err, "by words alone: %s\n", printable(r.Fallback))
 		}
+		for _, sp := range r.Spelled {
+			fmt.Fprintf(a.err, "no passage has %q: looked for %s\n", sp.Word, strings.Join(sp.As, ", "))
+		}
 		a.hits(r.Hits, 3)
 		if r.Next != "" {
 			fmt.Fprintf(a.err, "more: --after %s\n", r.Next)

@@ -1,0 +1,116 @@
+package kb
+
+import (
+	"context"
+	"slices"
+	"unicode/utf8"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/konstruct/konstruct/tenantdb"
+)
+
+// Spelled is a word that none of the tenant's passages has, and those of theirs it was taken for.
+type Spelled struct {
+	Word string   `json:"word"`
+	As   []string `json:"as"`
+}
+
+// The measures of forgiving.
+const (
+	forgiven     = 4    // words of a question at most
+	shortest     = 5    // characters of a word that is forgiven one mistake
+	longer       = 8    // and of one that is forgiven two
+	taken        = 3    // words that one is taken for
+	mostTerms    = 5000 // of the tenant's that are looked at
+	mostSpelling = 64   // characters of a word
+)
+
+const unknownSQL = `SELECT w.lexeme FROM (SELECT l, w.lexeme FROM unnest($2::text[]) l, unnest(public.kb_words(l, $3::text)) w) w
+  WHERE length(w.lexeme) BETWEEN $4::integer AND $5::integer AND w.lexeme ~ '^[[:alpha:]]+$'
+  GROUP BY w.lexeme HAVING NOT EXISTS (SELECT FROM kb_terms t WHERE t.tenant_id = $1 AND t.term = w.lexeme COLLATE "C")
+  ORDER BY w.lexeme LIMIT $6::integer`
+
+// nearSQL goes from one word of the tenant's to its next, by the index, through those that begin alike.
+const nearSQL = `WITH RECURSIVE v AS (
+    (SELECT t.term FROM kb_terms t WHERE t.tenant_id = $1 AND t.term >= $2::text COLLATE "C" AND t.term < $3::text COLLATE "C" ORDER BY t.term LIMIT 1)
+    UNION ALL
+    SELECT (SELECT t.term FROM kb_terms t WHERE t.tenant_id = $1 AND t.term > v.term AND t.term < $3::text COLLATE "C" ORDER BY t.term LIMIT 1) FROM v WHERE v.term IS NOT NULL)
+  SELECT term FROM (SELECT term FROM v WHERE term IS NOT NULL LIMIT $6::integer) v WHERE length(term) BETWEEN $4::integer AND $5::integer`
+
+// spell finds the words of a question that no passage of the tenant has, and what of theirs is nearest: one letter off, or two in a long word. A word must begin as it should.
+func spell(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, st *state, q *Query) (all []Spelled, err error) {
+	text := readWords(q.Text).ranked
+	if q.Mode == ByMeaning || text == "" || st.chunks == 0 {
+		return nil, nil
+	}
+	var unknown []string
+	languages := append([]string{anyLanguage}, st.languages...)
+	err = tenantdb.Send(ctx, tx, tenantdb.Statement{SQL: unknownSQL, Args: []any{tenant, languages, text, shortest, mostSpelling, forgiven * len(languages)}, Within: q.Within, Keep: true}, func(rows pgx.Rows) (err error) {
+		unknown, err = pgx.CollectRows(rows, pgx.RowTo[string])
+		return err
+	})
+	for i := 0; err == nil && i < len(unknown) && len(all) < forgiven; i++ {
+		word := unknown[i]
+		_, size := utf8.DecodeRuneInString(word)
+		length, off := utf8.RuneCountInString(word), mistakes(word)
+		var terms []string
+		err = tenantdb.Send(ctx, tx, tenantdb.Statement{SQL: nearSQL, Args: []any{tenant, word[:size], after(word[:size]), length - off, length + off, mostTerms}, Within: q.Within, Keep: true}, func(rows pgx.Rows) (err error) {
+			terms, err = pgx.CollectRows(rows, pgx.RowTo[string])
+			return err
+		})
+		if as := nearestTerms(word, terms, off); len(as) > 0 {
+			all = append(all, Spelled{word, as})
+		}
+	}
+	return all, err
+}
+
+func mistakes(word string) int {
+	if utf8.RuneCountInString(word) >= longer {
+		return 2
+	}
+	return 1
+}
+
+// nearestTerms are the terms that are the fewest mistakes away from a word.
+func nearestTerms(word string, terms []string, most int) (near []string) {
+	for _, t := range terms {
+		switch d := apart([]rune(word), []rune(t), most); {
+		case d > most:
+		case d < most:
+			near, most = []string{t}, d
+		default:
+			near = append(near, t)
+		}
+	}
+	slices.Sort(near)
+	return near[:min(len(near), taken)]
+}
+
+// apart counts the letters put in, left out, changed or swapped with the next (optimal string alignment) that make b of a; more than most is most+1.
+func apart(a, b []rune, most int) int {
+	if len(a)-len(b) > most || len(b)-len(a) > most {
+		return most + 1
+	}
+	before, last, row := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
+	for j := range last {
+		last[j] = j
+	}
+	for i := range a {
+		row[0] = i + 1
+		for j := range b {
+			cost := 1
+			if a[i] == b[j] {
+				cost = 0
+			}
+			row[j+1] = min(last[j]+cost, last[j+1]+1, row[j]+1)
+			if i > 0 && j > 0 && a[i] == b[j-1] && a[i-1] == b[j] {
+				row[j+1] = min(row[j+1], before[j-1]+1)
+			}
+		}
+		before, last, row = last, row, before
+	}
+	return min(last[len(b)], most+1)
+}
