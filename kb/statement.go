@@ -98,7 +98,7 @@ func (s *statement) build() (string, error) {
 		if s.q.Model == "" {
 			distance = fmt.Sprintf("(c.embedding <=> (SELECT %s::real[]::vector))", s.arg(s.q.Vector))
 		}
-		s.cte("scored", "SELECT n.chunk_id, 1 - %[1]s AS score, 1 - %[1]s AS similarity, NULL::float8 AS words FROM near n, %[2]s", distance, s.one("kb_chunks c", "c.id = n.chunk_id"))
+		s.cte("scored", "SELECT n.chunk_id, 1 - %[1]s AS score, 1 - %[1]s AS similarity, NULL::float8 AS words, c.document_id, c.chunk_index, c.content FROM near n, %[2]s", distance, s.one("kb_chunks c", "c.id = n.chunk_id"))
 	case ByWords:
 		s.cte("scored", "SELECT w.chunk_id, w.words AS score, NULL::float8 AS similarity, w.words FROM worded w")
 	case ByBoth:
@@ -207,16 +207,20 @@ func (s *statement) hits(w words) string {
 	if s.q.Variety > 0 {
 		half, joined = "pt.half::real[]", ", "+s.one("kb_points pt", "pt.document_id = h.document_id AND pt.chunk_id = h.chunk_id")
 	}
+	chunk := s.one("kb_chunks c", "c.id = f.chunk_id")
+	if s.q.Mode == ByMeaning { // which has looked them up for their vectors
+		chunk = "LATERAL (SELECT f.document_id, f.chunk_index, f.content) c"
+	}
 	return fmt.Sprintf(`
 SELECT h.chunk_id, h.chunk_index, coalesce(p.headings, '{}'), coalesce(p.page, 0), coalesce(p.start_byte, 0), coalesce(p.end_byte, 0), h.content,
        h.score, h.similarity, h.words, sha256(convert_to(h.content, 'UTF8')), h.document_id, h.version, h.filename, h.title, h.source, h.recipe, %[1]s
   FROM (SELECT * FROM (
-          SELECT f.*, c.document_id, coalesce(c.chunk_index, 0) AS chunk_index, c.content, coalesce(s.version, 1) AS version, coalesce(d.filename, '') AS filename, coalesce(s.title, '') AS title,
+          SELECT f.chunk_id, f.score, f.similarity, f.words, c.document_id, coalesce(c.chunk_index, 0) AS chunk_index, c.content, coalesce(s.version, 1) AS version, coalesce(d.filename, '') AS filename, coalesce(s.title, '') AS title,
                  coalesce(s.source, d.source_url, '') AS source, coalesce(s.recipe, '') AS recipe, %[2]s AS first
             FROM %[11]s f, %[3]s, %[4]s LEFT JOIN %[5]s ON true
            WHERE %[6]s) f WHERE %[7]s ORDER BY score DESC, chunk_id LIMIT %[8]s::integer) h
   LEFT JOIN %[9]s ON true%[10]s
- ORDER BY h.score DESC, h.chunk_id`, half, first, s.one("kb_chunks c", "c.id = f.chunk_id"), s.one("kb_documents d", "d.id = c.document_id"), s.one("kb_sources s", "s.document_id = c.document_id"),
+ ORDER BY h.score DESC, h.chunk_id`, half, first, chunk, s.one("kb_documents d", "d.id = c.document_id"), s.one("kb_sources s", "s.document_id = c.document_id"),
 		strings.Join(conditions, " AND "), page, most, s.one("kb_passages p", "p.chunk_id = h.chunk_id"), joined, from)
 }
 
