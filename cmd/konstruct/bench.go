@@ -98,6 +98,8 @@ func (c benchCmd) search(ctx context.Context, a *app, b *bench.Bench) ([]bench.L
 			p = a.newProgress(what, "done", int64(total))
 		}
 		p.set(int64(done), int64(total), int64(done))
+	}, Measured: func(l bench.Line) {
+		fmt.Fprintf(a.err, "%s: %.0f %s/s, p50 %.2f ms, p99 %.2f ms, ratio %.2f, %s\n", l.What, l.Rate, l.Unit, l.P50, l.P99, l.Ratio, l.Note)
 	}})
 	if p != nil {
 		p.done()

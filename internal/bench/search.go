@@ -22,6 +22,8 @@ type Searches struct {
 	Tenants int // whose sizes follow Zipf's law
 	// Progress hears what is going on.
 	Progress func(what string, done, total int)
+	// Measured hears each line once it is there: a large run takes most of an hour.
+	Measured func(Line)
 }
 
 const (
@@ -55,7 +57,13 @@ func (b *Bench) Search(ctx context.Context, s Searches) (lines []Line, curve []S
 	if err != nil {
 		return nil, nil, err
 	}
-	lines = append(lines, built...)
+	add := func(some []Line) {
+		for _, l := range some {
+			s.Measured(l)
+		}
+		lines = append(lines, some...)
+	}
+	add(built)
 	at := func(q float64) int { return all[int(q*float64(len(all)-1))].rank } // all are by their size, the largest first
 	var measured []*searched
 	for _, m := range []struct {
@@ -74,7 +82,7 @@ func (b *Bench) Search(ctx context.Context, s Searches) (lines []Line, curve []S
 		if err != nil {
 			return nil, nil, err
 		}
-		lines = append(lines, some...)
+		add(some)
 	}
 	largest := measured[len(measured)-1]
 	for _, part := range []func(context.Context, *tenantdb.Door, *searched) ([]Line, error){b.modes, b.conditions} {
@@ -82,16 +90,17 @@ func (b *Bench) Search(ctx context.Context, s Searches) (lines []Line, curve []S
 		if err != nil {
 			return nil, nil, err
 		}
-		lines = append(lines, some...)
+		add(some)
 	}
 	crowd, err := b.crowd(ctx, door, all, measured)
 	if err != nil {
 		return nil, nil, err
 	}
+	add(crowd)
 	if curve, err = b.curve(ctx, door, all, s); err != nil {
 		return nil, nil, err
 	}
-	return append(lines, crowd...), curve, nil
+	return lines, curve, nil
 }
 
 // tiers has the indexes made that tenants of these sizes get.
