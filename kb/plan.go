@@ -57,6 +57,9 @@ type state struct {
 	counted   time.Time
 }
 
+// reads are the configurations that a question's words are read by: the documents', and that of passages whose document names none.
+func (s *state) reads() []string { return append([]string{anyLanguage}, s.languages...) }
+
 // decide plans a search: matching is how many passages its conditions leave, about, -1 where it has none, and few how many are rather compared one by one.
 func (s *state) decide(q *Query, depth, matching, few int) Plan {
 	p := Plan{Mode: q.Mode, Depth: depth, Model: s.model, Chunks: s.chunks, Matching: matching}

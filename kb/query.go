@@ -1,7 +1,6 @@
 package kb
 
 import (
-	"errors"
 	"fmt"
 	"math"
 	"strings"
@@ -10,6 +9,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/konstruct/konstruct/embed"
+	"github.com/konstruct/konstruct/tenantdb"
 )
 
 // Mode says what a search goes by.
@@ -91,7 +91,7 @@ type Found struct {
 }
 
 // ErrSlow says that a search took longer than it was let.
-var ErrSlow = errors.New("the search took longer than the limit given")
+var ErrSlow = tenantdb.ErrSlow
 
 // QueryError says what is wrong with a query.
 type QueryError struct{ Field, Reason string }

@@ -248,14 +248,11 @@ func (s *Searcher) finish(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, q *Q
 	return f, nil
 }
 
-// wrong says what an error means for a search.
+// wrong says that it was a search that failed, unless the query says so itself.
 func wrong(err error) error {
 	var query *QueryError
-	switch {
-	case errors.As(err, &query):
+	if errors.As(err, &query) {
 		return err
-	case errors.Is(err, tenantdb.ErrSlow):
-		return fmt.Errorf("kb: search: %w", ErrSlow)
 	}
 	return fmt.Errorf("kb: search: %w", err)
 }

@@ -46,7 +46,7 @@ func spell(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, st *state, q *Query
 		return nil, nil
 	}
 	var unknown []string
-	languages := append([]string{anyLanguage}, st.languages...)
+	languages := st.reads()
 	err = tenantdb.Send(ctx, tx, tenantdb.Statement{SQL: unknownSQL, Args: []any{tenant, languages, text, shortest, mostSpelling, forgiven * len(languages)}, Within: q.Within, Keep: true}, func(rows pgx.Rows) (err error) {
 		unknown, err = pgx.CollectRows(rows, pgx.RowTo[string])
 		return err

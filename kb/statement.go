@@ -150,7 +150,7 @@ const fewLabelled = 500
 
 // words lists the passages whose words fit best, by BM25 with the tenant's own frequencies.
 func (s *statement) words(w words, in string) {
-	languages := s.arg(append([]string{"simple"}, s.st.languages...))
+	languages := s.arg(s.st.reads())
 	terms := func(text string) string {
 		return fmt.Sprintf("SELECT w.lexeme COLLATE \"C\" AS term FROM unnest(%s::text[]) l, unnest(kb_words(l, %s)) w GROUP BY 1", languages, s.arg(text))
 	}

@@ -68,10 +68,10 @@ func (s Statement) send(ctx context.Context, conn *pgx.Conn, before, behind []st
 		return fmt.Errorf("encode arguments: %w", err)
 	}
 	if len(settings) > 0 { // ours alone: there is nothing to quote in them
-		sets := make([]string, len(settings))
+		sets, ends := make([]string, len(settings)), len(behind) > 0 // with the transaction they go by themselves
 		for i, set := range settings {
 			sets[i] = "set_config('" + set[0] + "', '" + set[1] + "', true)"
-			if len(behind) == 0 || behind[len(behind)-1] != "COMMIT" { // with which they go by themselves
+			if !ends {
 				behind = append(behind, "SET LOCAL "+set[0]+" TO DEFAULT")
 			}
 		}
