@@ -86,7 +86,7 @@ func (a *Agent) Ask(ctx context.Context, q Question) (Retrieval, error) {
 func (a *Agent) AskAll(ctx context.Context, questions []Question) (all []Retrieval, err error) {
 	start := time.Now()
 	if len(questions) < 1 || len(questions) > MaxQuestions {
-		return nil, fmt.Errorf("konstruct: %d questions: it is 1 to %d", len(questions), MaxQuestions)
+		return nil, &kb.QueryError{Field: "questions", Reason: fmt.Sprintf("there are %d: it is 1 to %d", len(questions), MaxQuestions)}
 	}
 	questions = slices.Clone(questions)
 	for i := range questions {
@@ -113,15 +113,15 @@ func (a *Agent) complete(q *Question) error {
 	q.TopK, q.Mode = cmp.Or(q.TopK, 5), cmp.Or(q.Mode, kb.ByBoth)
 	switch {
 	case strings.TrimSpace(q.Text) == "":
-		return errors.New("konstruct: the question is empty")
+		return &kb.QueryError{Field: "text", Reason: "the question is empty"}
 	case len(q.Text) > MaxQuestion:
-		return fmt.Errorf("konstruct: the question is %d bytes long, the limit is %d", len(q.Text), MaxQuestion)
+		return &kb.QueryError{Field: "text", Reason: fmt.Sprintf("the question is %d bytes long, the limit is %d", len(q.Text), MaxQuestion)}
 	case q.TopK < 1 || q.TopK > kb.MaxHits:
-		return fmt.Errorf("konstruct: top-k is %d: it is 1 to %d", q.TopK, kb.MaxHits)
+		return &kb.QueryError{Field: "top-k", Reason: fmt.Sprintf("%d: it is 1 to %d", q.TopK, kb.MaxHits)}
 	case q.Rerank && a.t.k.reranker == nil:
-		return errors.New("konstruct: there is no reranker: give its address (Config.Reranker, KONSTRUCT_RERANK_URL)")
+		return &kb.QueryError{Field: "rerank", Reason: "there is no reranker: give its address (Config.Reranker, KONSTRUCT_RERANK_URL)"}
 	case q.Rerank && (q.After != "" || q.Variety > 0):
-		return errors.New("konstruct: rerank goes neither with a further page nor with variety")
+		return &kb.QueryError{Field: "rerank", Reason: "goes neither with a further page nor with variety"}
 	}
 	return nil
 }

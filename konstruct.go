@@ -26,6 +26,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/konstruct/konstruct/access"
 	"github.com/konstruct/konstruct/audit"
 	"github.com/konstruct/konstruct/embed"
 	"github.com/konstruct/konstruct/fetch"
@@ -99,6 +100,8 @@ type Config struct {
 	SpoolDir string
 	// SpoolLimit bounds the spool's bytes on disk; 0 is 1 GiB.
 	SpoolLimit int64
+	// KeySecret hashes the keys of those who come over the network, the same in every process; at least access.MinPepper bytes. Empty: keys can't be made or checked.
+	KeySecret []byte
 	// Receipts signs receipts for events; nil makes Tenant.Receipt fail.
 	Receipts *ledger.Signer
 	// Logger hears when the trail can't be written and when it can again; nil is slog.Default().
@@ -119,6 +122,7 @@ type Konstruct struct {
 	searcher *kb.Searcher
 	asked    *lru.Cache[asked, []float32] // the vectors of questions
 	reranker *embed.Reranker
+	keys     *access.Keys
 
 	mu       sync.Mutex
 	embedder embed.Embedder
@@ -175,13 +179,20 @@ func Open(ctx context.Context, c Config) (*Konstruct, error) {
 		door.Close()
 		return nil, err
 	}
+	var keys *access.Keys
+	if len(c.KeySecret) > 0 {
+		if keys, err = access.NewKeys(door, c.KeySecret); err != nil {
+			door.Close()
+			return nil, err
+		}
+	}
 	trail, err := audit.OpenTrail(door, audit.TrailConfig{Policy: c.Policy, SpoolDir: c.SpoolDir, SpoolLimit: c.SpoolLimit, Logger: c.Logger})
 	if err != nil {
 		door.Close()
 		return nil, err
 	}
 	return &Konstruct{door: door, trail: trail, parts: c.Parts, receipts: c.Receipts, embedder: c.Embedder, pages: fetch.New(c.AllowNetworks...), readWith: c.ReadCommand, logger: c.Logger,
-		models: others, searcher: kb.NewSearcher(), asked: cache, reranker: c.Reranker}, nil
+		models: others, searcher: kb.NewSearcher(), asked: cache, reranker: c.Reranker, keys: keys}, nil
 }
 
 func check(ctx context.Context, door *tenantdb.Door) error {
@@ -328,6 +339,11 @@ func (t *Tenant) Event(ctx context.Context, id uuid.UUID) (StoredEvent, error) {
 	return audit.Get(ctx, t.k.door, t.id, id)
 }
 
+// LogBatch writes events of any of the tenant's agents in one transaction, or none, and returns their ids in order.
+func (t *Tenant) LogBatch(ctx context.Context, events []Event) ([]uuid.UUID, error) {
+	return t.k.trail.LogBatch(ctx, t.id, events)
+}
+
 // ErrNoReceipts says that nobody signs receipts here.
 var ErrNoReceipts = errors.New("konstruct: there is no key to sign receipts with: give the notary's (Config.Receipts, KONSTRUCT_NOTARY_KEY_FILE), which its first run makes")
 
@@ -398,6 +414,11 @@ func (t *Tenant) Document(ctx context.Context, id uuid.UUID) (Document, []Passag
 // Jobs lists what was handed over to be taken in later, in one state (empty: any), after the given one (uuid.Nil: from the first), at most limit of them.
 func (t *Tenant) Jobs(ctx context.Context, state kb.State, after uuid.UUID, limit int) ([]Job, error) {
 	return kb.Jobs(ctx, t.k.door, t.id, state, after, limit)
+}
+
+// Job returns one of them; kb.ErrNoJob when it is gone.
+func (t *Tenant) Job(ctx context.Context, id uuid.UUID) (Job, error) {
+	return kb.FindJob(ctx, t.k.door, t.id, id)
 }
 
 // CountJobs counts them by state.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -15,6 +16,38 @@ import (
 // Metadata is what an event says beyond its columns. Keys are OpenTelemetry's GenAI names where it has
 // one (https://opentelemetry.io/docs/specs/semconv/gen-ai/), "konstruct." names where it has none.
 type Metadata map[string]any
+
+// Put reads KEY=VALUE, or /path/to/key=VALUE inside objects (RFC 6901); VALUE is JSON where it can be read so, else text.
+func (m Metadata) Put(s string) error {
+	key, value, ok := strings.Cut(s, "=")
+	if !ok || key == "" {
+		return fmt.Errorf("%.100q is not KEY=VALUE", s)
+	}
+	var v any
+	d := json.NewDecoder(strings.NewReader(value))
+	d.UseNumber()
+	if err := d.Decode(&v); err != nil || d.More() {
+		v = value
+	}
+	path := []string{key}
+	if rest, ok := strings.CutPrefix(key, "/"); ok {
+		path = strings.Split(rest, "/")
+		for i := range path {
+			path[i] = strings.NewReplacer("~1", "/", "~0", "~").Replace(path[i])
+		}
+	}
+	at := map[string]any(m)
+	for _, p := range path[:len(path)-1] {
+		next, ok := at[p].(map[string]any)
+		if !ok {
+			next = map[string]any{}
+			at[p] = next
+		}
+		at = next
+	}
+	at[path[len(path)-1]] = v
+	return nil
+}
 
 // LLMCall is one call of a language model. Zero fields are left out of the metadata.
 type LLMCall struct {

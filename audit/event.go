@@ -43,6 +43,16 @@ const (
 	ActionVerify   = "trail_verification"
 	ActionResume   = "notary_resume"
 	ActionRotate   = "notary_key_rotation"
+
+	ActionKeyMade       = "access_key_made"
+	ActionKeyRotated    = "access_key_rotated"
+	ActionKeyRevoked    = "access_key_revoked"
+	ActionUserAdmitted  = "access_user_admitted"
+	ActionUserDismissed = "access_user_dismissed"
+	ActionLimitsSet     = "access_limits_set"
+	ActionSwitched      = "access_tenant_switched"
+	ActionTenantBegun   = "tenant_begun"
+	ActionLawRequest    = "law_request"
 )
 
 // Event is one action of an agent, as its caller tells it.

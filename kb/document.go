@@ -77,6 +77,18 @@ func List(ctx context.Context, door *tenantdb.Door, tenant, after uuid.UUID, lim
 	return docs, nil
 }
 
+// CountDocuments counts the tenant's documents.
+func CountDocuments(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID) (n int, err error) {
+	err = door.Query(ctx, tenant, `SELECT count(*) FROM kb_documents WHERE tenant_id = $1`, []any{tenant}, func(rows pgx.Rows) error {
+		n, err = pgx.CollectExactlyOneRow(rows, pgx.RowTo[int])
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("kb: count documents: %w", err)
+	}
+	return n, nil
+}
+
 // Passage is one chunk of a document as it stands in it.
 type Passage struct {
 	ChunkID  uuid.UUID `json:"chunk_id"`

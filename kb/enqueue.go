@@ -77,7 +77,8 @@ type Upload struct {
 	failed error // why it can't be taken in: it is noted
 }
 
-func (u *Upload) check() error {
+// Check reports what can't be taken in; the error begins with the field's name.
+func (u *Upload) Check() error {
 	switch {
 	case u.Source == "" || len(u.Source) > MaxSource:
 		return fmt.Errorf("source: %d bytes, it is 1 to %d", len(u.Source), MaxSource)
@@ -116,7 +117,7 @@ func Enqueue(ctx context.Context, tx pgx.Tx, tenant, agent uuid.UUID, uploads ..
 	var b pgx.Batch
 	for i := range uploads {
 		u := &uploads[i]
-		if err := u.check(); err != nil {
+		if err := u.Check(); err != nil {
 			return nil, fmt.Errorf("kb: enqueue document %d: %w", i+1, err)
 		}
 		id, err := uuid.NewV7()

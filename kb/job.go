@@ -2,6 +2,7 @@ package kb
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -47,21 +48,41 @@ func Jobs(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, state Stat
 	if limit < 1 || limit > MaxList {
 		return nil, fmt.Errorf("kb: list %d jobs: the limit is 1 to %d", limit, MaxList)
 	}
-	err = door.Query(ctx, tenant, `SELECT id, source, filename, state, attempt, due, chunks, embedded, document_id, outcome, reason, enqueued_at, started_at, finished_at
-	    FROM kb_jobs WHERE tenant_id = $1 AND ($2 = '' OR state = $2) AND id > $3 ORDER BY id LIMIT $4`, []any{tenant, string(state), after, limit}, func(rows pgx.Rows) error {
-		jobs, err = pgx.CollectRows(rows, func(r pgx.CollectableRow) (j Job, err error) {
-			err = r.Scan(&j.ID, &j.Source, &j.Filename, &j.State, &j.Attempt, &j.Due, &j.Chunks, &j.Embedded, &j.DocumentID, &j.Outcome, &j.Reason, &j.EnqueuedAt, &j.StartedAt, &j.FinishedAt)
-			if j.State != Waiting {
-				j.Due = time.Time{}
-			}
-			return j, err
-		})
+	err = door.Query(ctx, tenant, jobsSQL+` AND ($2 = '' OR state = $2) AND id > $3 ORDER BY id LIMIT $4`, []any{tenant, string(state), after, limit}, func(rows pgx.Rows) error {
+		jobs, err = pgx.CollectRows(rows, scanJob)
 		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("kb: list jobs: %w", err)
 	}
 	return jobs, nil
+}
+
+// ErrNoJob says that this tenant has no such job.
+var ErrNoJob = errors.New("no such job of this tenant: it may have been forgotten")
+
+// FindJob returns one job of a tenant, or ErrNoJob.
+func FindJob(ctx context.Context, door *tenantdb.Door, tenant, id uuid.UUID) (j Job, err error) {
+	err = door.Query(ctx, tenant, jobsSQL+` AND id = $2`, []any{tenant, id}, func(rows pgx.Rows) error {
+		j, err = pgx.CollectExactlyOneRow(rows, scanJob)
+		return err
+	})
+	if errors.Is(err, pgx.ErrNoRows) {
+		return j, ErrNoJob
+	} else if err != nil {
+		return j, fmt.Errorf("kb: find a job: %w", err)
+	}
+	return j, nil
+}
+
+const jobsSQL = `SELECT id, source, filename, state, attempt, due, chunks, embedded, document_id, outcome, reason, enqueued_at, started_at, finished_at FROM kb_jobs WHERE tenant_id = $1`
+
+func scanJob(r pgx.CollectableRow) (j Job, err error) {
+	err = r.Scan(&j.ID, &j.Source, &j.Filename, &j.State, &j.Attempt, &j.Due, &j.Chunks, &j.Embedded, &j.DocumentID, &j.Outcome, &j.Reason, &j.EnqueuedAt, &j.StartedAt, &j.FinishedAt)
+	if j.State != Waiting {
+		j.Due = time.Time{}
+	}
+	return j, err
 }
 
 // CountJobs counts a tenant's jobs by state.

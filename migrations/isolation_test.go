@@ -49,6 +49,12 @@ func seeded(t *testing.T) (*testkit.DB, *pgx.Conn, []string) {
 				`INSERT INTO kb_jobs (tenant_id, id, agent_id, source, filename) VALUES ('` + tenant + `', '` + ids[0] + `', gen_random_uuid(), '` + secret + `', '')`, // whose trigger writes a ticket
 				`INSERT INTO kb_tiers (tenant_id, model, chunks) VALUES ('` + tenant + `', '', 1)`,
 				`INSERT INTO kb_uploads (tenant_id, job_id, content) VALUES ('` + tenant + `', '` + ids[0] + `', '` + secret + `')`,
+				`INSERT INTO access_keys (tenant_id, id, name, hash, actions, created_by) VALUES ('` + tenant + `', '` + ids[0] + `', '` + secret + `', sha256(''), '{}', '')`,
+				`INSERT INTO access_users (tenant_id, id, issuer, subject, role, created_by) VALUES ('` + tenant + `', '` + ids[0] + `', 'i', '` + secret + `', 'viewer', '')`,
+				`INSERT INTO access_limits (tenant_id, limits, set_by) VALUES ('` + tenant + `', '{"k": "` + secret + `"}', '')`,
+				`INSERT INTO access_requests (tenant_id, credential, key, print, body) VALUES ('` + tenant + `', '` + ids[0] + `', 'k', '', '` + secret + `')`,
+				`INSERT INTO stash_files (tenant_id, id, kind, given, expires_at) VALUES ('` + tenant + `', '` + ids[0] + `', 'upload', '{"k": "` + secret + `"}', now())`,
+				`INSERT INTO stash_pieces (tenant_id, file_id, start, content) VALUES ('` + tenant + `', '` + ids[0] + `', 0, '` + secret + `')`,
 			} {
 				if _, err := tx.Exec(t.Context(), sql); err != nil {
 					t.Fatalf("%s: %v", sql, err)
@@ -184,6 +190,12 @@ func TestEveryWriteAcrossTenantsIsRefused(t *testing.T) {
 		{"a vector of another's chunk", `INSERT INTO kb_vectors (tenant_id, chunk_id, model, embedding) VALUES ('` + tenantA + `', '` + chunkB + `', '` + secret + `', '[1,2]')`, fk},
 		{"forged point", `INSERT INTO kb_points (tenant_id, document_id, chunk_id, language) VALUES ('` + tenantB + `', '` + docB + `', gen_random_uuid(), '')`, rls},
 		{"forged term", `INSERT INTO kb_terms (tenant_id, term, chunk_id, times, length) VALUES ('` + tenantB + `', 'x', '` + chunkB + `', 1, 1)`, rls},
+		{"forged key", `INSERT INTO access_keys (tenant_id, id, name, hash, actions, created_by) VALUES ('` + tenantB + `', gen_random_uuid(), '', sha256(''), '{}', '')`, rls},
+		{"forged user", `INSERT INTO access_users (tenant_id, id, issuer, subject, role, created_by) VALUES ('` + tenantB + `', gen_random_uuid(), 'i', 'x', 'admin', '')`, rls},
+		{"forged limits", `INSERT INTO access_limits (tenant_id, limits, set_by) VALUES ('99999999-9999-4999-8999-999999999999', '{}', '')`, rls},
+		{"forged request", `INSERT INTO access_requests (tenant_id, credential, key, print) VALUES ('` + tenantB + `', gen_random_uuid(), 'k', '')`, rls},
+		{"forged file", `INSERT INTO stash_files (tenant_id, id, kind, given, expires_at) VALUES ('` + tenantB + `', gen_random_uuid(), 'upload', '{}', now())`, rls},
+		{"forged piece", `INSERT INTO stash_pieces (tenant_id, file_id, start, content) VALUES ('` + tenantB + `', '` + docB + `', 9, '')`, rls},
 		{"forged tier", `INSERT INTO kb_tiers (tenant_id, model, chunks) VALUES ('` + tenantB + `', 'x', 1)`, rls},
 		{"giving a chunk away", `UPDATE kb_chunks SET tenant_id = '` + tenantB + `'`, rls},
 		{"an index of one's own", `CREATE INDEX mine ON kb_points (half)`, denied},

@@ -12,7 +12,9 @@ expected (relname, privileges) AS (VALUES
   ('kb_versions', 'DELETE,INSERT,SELECT,UPDATE'), ('kb_texts', 'DELETE,INSERT,SELECT,UPDATE'), ('kb_jobs', 'DELETE,INSERT,SELECT,UPDATE'),
   ('kb_uploads', 'DELETE,INSERT,SELECT,UPDATE'), ('river_job', ''),
   ('kb_models', 'DELETE,INSERT,SELECT,UPDATE'), ('kb_vectors', 'DELETE,INSERT,SELECT,UPDATE'),
-  ('kb_points', 'DELETE,INSERT,SELECT,UPDATE'), ('kb_terms', 'DELETE,INSERT,SELECT,UPDATE'), ('kb_tiers', 'DELETE,INSERT,SELECT,UPDATE')),
+  ('kb_points', 'DELETE,INSERT,SELECT,UPDATE'), ('kb_terms', 'DELETE,INSERT,SELECT,UPDATE'), ('kb_tiers', 'DELETE,INSERT,SELECT,UPDATE'),
+  ('access_keys', 'DELETE,INSERT,SELECT,UPDATE'), ('access_users', 'DELETE,INSERT,SELECT,UPDATE'), ('access_limits', 'DELETE,INSERT,SELECT,UPDATE'),
+  ('access_requests', 'DELETE,INSERT,SELECT,UPDATE'), ('stash_files', 'DELETE,INSERT,SELECT,UPDATE'), ('stash_pieces', 'DELETE,INSERT,SELECT,UPDATE')),
 me AS (SELECT * FROM pg_roles WHERE rolname = current_user)
 SELECT check_name, coalesce(found, 'missing'), wanted, fix FROM (
   SELECT 1, 'role is not superuser', rolsuper::text, 'false', 'connect as konstruct_app' FROM me

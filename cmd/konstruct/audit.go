@@ -94,35 +94,11 @@ func when(flag, s string) (time.Time, error) {
 	return time.Time{}, coded{fmt.Errorf("%s: %q is neither a time (2026-11-24, 2026-11-24T10:00:00Z) nor a duration (24h)", flag, s), exitUsage}
 }
 
-// meta adds KEY=VALUE to what the metadata must contain. A value that is JSON is taken as that.
+// meta reads a --meta.
 func meta(to audit.Metadata, s string) error {
-	key, value, ok := strings.Cut(s, "=")
-	if !ok || key == "" {
-		return coded{fmt.Errorf("--meta: %q is not KEY=VALUE", s), exitUsage}
+	if err := to.Put(s); err != nil {
+		return coded{fmt.Errorf("--meta: %w", err), exitUsage}
 	}
-	var v any
-	d := json.NewDecoder(strings.NewReader(value))
-	d.UseNumber()
-	if err := d.Decode(&v); err != nil || d.More() {
-		v = value
-	}
-	path := []string{key}
-	if rest, ok := strings.CutPrefix(key, "/"); ok { // RFC 6901
-		path = strings.Split(rest, "/")
-		for i := range path {
-			path[i] = strings.NewReplacer("~1", "/", "~0", "~").Replace(path[i])
-		}
-	}
-	at := map[string]any(to)
-	for _, p := range path[:len(path)-1] {
-		next, ok := at[p].(map[string]any)
-		if !ok {
-			next = map[string]any{}
-			at[p] = next
-		}
-		at = next
-	}
-	at[path[len(path)-1]] = v
 	return nil
 }
 

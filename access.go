@@ -1,0 +1,197 @@
+package konstruct
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/konstruct/konstruct/access"
+	"github.com/konstruct/konstruct/audit"
+	"github.com/konstruct/konstruct/tenantdb"
+)
+
+// ErrNoKeys says that keys can't be made or checked here.
+var ErrNoKeys = errors.New("konstruct: there is no secret to hash keys with: set it (Config.KeySecret, KONSTRUCT_KEY_SECRET_FILE)")
+
+// Keys knows the keys of all tenants; ErrNoKeys without Config.KeySecret.
+func (k *Konstruct) Keys() (*access.Keys, error) {
+	if k.keys == nil {
+		return nil, ErrNoKeys
+	}
+	return k.keys, nil
+}
+
+// Door is the way to this database's tables, for packages that keep tables of their own there.
+func (k *Konstruct) Door() *tenantdb.Door { return k.door }
+
+// act does something about who may do what, and writes the event that says so in the same transaction.
+func (t *Tenant) act(ctx context.Context, by access.Who, action string, do func(ctx context.Context, tx pgx.Tx) (said any, err error)) error {
+	return t.k.door.Tx(ctx, t.id, func(ctx context.Context, tx pgx.Tx) error {
+		said, err := do(ctx, tx)
+		if err != nil {
+			return err
+		}
+		return t.record(ctx, tx, by, action, said)
+	})
+}
+
+// record writes an event of somebody's who is no agent.
+func (t *Tenant) record(ctx context.Context, tx pgx.Tx, by access.Who, action string, said any) error {
+	metadata, err := json.Marshal(map[string]any{"konstruct.by": by.String(), "konstruct.access": said})
+	if err != nil {
+		return err
+	}
+	_, err = t.k.trail.InTx(ctx, tx, t.id, audit.Event{AgentID: by.Agent, UserID: by.Name, Action: action, Metadata: metadata})
+	return err
+}
+
+// Record writes an event that says what somebody who is no agent did with this tenant's data: an export, a proof.
+func (t *Tenant) Record(ctx context.Context, by access.Who, action string, said any) error {
+	return t.act(ctx, by, action, func(context.Context, pgx.Tx) (any, error) { return said, nil })
+}
+
+// MakeKey makes a key, which is told once, and an event that says so. Nobody can give away more than they have themselves.
+func (t *Tenant) MakeKey(ctx context.Context, by access.Who, a access.Ask) (key string, made access.Key, err error) {
+	if t.k.keys == nil {
+		return "", made, ErrNoKeys
+	}
+	for _, action := range a.Actions {
+		if slices.Contains(access.Actions, action) && !by.May(action) {
+			return "", made, &access.FieldError{Field: "actions", Reason: fmt.Sprintf("has %s, which you may not do yourself", action)}
+		}
+	}
+	if by.Agent != uuid.Nil && a.Agent != by.Agent {
+		return "", made, &access.FieldError{Field: "agent_id", Reason: "must be your own, " + by.Agent.String()}
+	}
+	err = t.act(ctx, by, audit.ActionKeyMade, func(ctx context.Context, tx pgx.Tx) (any, error) {
+		key, made, err = t.k.keys.Make(ctx, tx, t.id, by.String(), a)
+		return made, err
+	})
+	return key, made, err
+}
+
+// RotateKey makes a key with the same rights in another's place, which holds for overlap longer.
+func (t *Tenant) RotateKey(ctx context.Context, by access.Who, id uuid.UUID, overlap time.Duration) (key string, made access.Key, err error) {
+	if t.k.keys == nil {
+		return "", made, ErrNoKeys
+	}
+	err = t.act(ctx, by, audit.ActionKeyRotated, func(ctx context.Context, tx pgx.Tx) (any, error) {
+		key, made, err = t.k.keys.Rotate(ctx, tx, t.id, id, by.String(), overlap)
+		return map[string]any{"rotated": id, "key": made}, err
+	})
+	t.k.keys.Forget()
+	return key, made, err
+}
+
+// RevokeKey ends a key at once, everywhere.
+func (t *Tenant) RevokeKey(ctx context.Context, by access.Who, id uuid.UUID) (revoked access.Key, err error) {
+	if t.k.keys == nil {
+		return revoked, ErrNoKeys
+	}
+	err = t.act(ctx, by, audit.ActionKeyRevoked, func(ctx context.Context, tx pgx.Tx) (any, error) {
+		revoked, err = t.k.keys.Revoke(ctx, tx, t.id, id)
+		return revoked, err
+	})
+	t.k.keys.Forget()
+	return revoked, err
+}
+
+// AccessKeys lists keys in the order of their ids, after the given one, at most limit of them.
+func (t *Tenant) AccessKeys(ctx context.Context, after uuid.UUID, limit int) ([]access.Key, error) {
+	if t.k.keys == nil {
+		return nil, ErrNoKeys
+	}
+	return t.k.keys.List(ctx, t.id, after, limit)
+}
+
+// Admit says what a person is in this tenant.
+func (t *Tenant) Admit(ctx context.Context, by access.Who, u access.User) (admitted access.User, err error) {
+	for _, action := range u.Role.May() {
+		if !by.May(action) {
+			return u, &access.FieldError{Field: "role", Reason: fmt.Sprintf("%s may %s, which you may not do yourself", u.Role, action)}
+		}
+	}
+	err = t.act(ctx, by, audit.ActionUserAdmitted, func(ctx context.Context, tx pgx.Tx) (any, error) {
+		admitted, err = access.Admit(ctx, tx, t.id, by.String(), u)
+		return admitted, err
+	})
+	return admitted, err
+}
+
+// Dismiss ends what a person is in this tenant, at once.
+func (t *Tenant) Dismiss(ctx context.Context, by access.Who, id uuid.UUID) error {
+	return t.act(ctx, by, audit.ActionUserDismissed, func(ctx context.Context, tx pgx.Tx) (any, error) { return access.Dismiss(ctx, tx, t.id, id) })
+}
+
+// Users lists people in the order of their ids, after the given one, at most limit of them.
+func (t *Tenant) Users(ctx context.Context, after uuid.UUID, limit int) ([]access.User, error) {
+	return access.Users(ctx, t.k.door, t.id, after, limit)
+}
+
+// SetLimits says how much this tenant may use.
+func (t *Tenant) SetLimits(ctx context.Context, by access.Who, l access.Limits) error {
+	return t.act(ctx, by, audit.ActionLimitsSet, func(ctx context.Context, tx pgx.Tx) (any, error) {
+		return l, access.SetLimits(ctx, tx, t.id, by.String(), l)
+	})
+}
+
+// maxSwitch is how long a switch to another tenant lasts.
+const maxSwitch = time.Hour
+
+// Switch gives somebody of the operator's tenant who may do that a key of another tenant for an hour at most. It is an event on that tenant's trail, and on the operator's.
+func (k *Konstruct) Switch(ctx context.Context, by access.Who, to uuid.UUID, reason string, actions []access.Action, lasts time.Duration) (key string, made access.Key, err error) {
+	switch {
+	case k.keys == nil:
+		return "", made, ErrNoKeys
+	case by.Tenant != audit.Operator || !by.May(access.TenantsSwitch):
+		return "", made, &access.FieldError{Field: "tenant_id", Reason: "can't be switched to with this credential"}
+	case to == uuid.Nil || to == audit.Operator:
+		return "", made, &access.FieldError{Field: "tenant_id", Reason: "is no other tenant"}
+	case strings.TrimSpace(reason) == "" || len(reason) > access.MaxName/2:
+		return "", made, &access.FieldError{Field: "reason", Reason: fmt.Sprintf("has %d bytes: say why in 1 to %d, it stays on both trails", len(reason), access.MaxName/2)}
+	case slices.Contains(actions, access.TenantsSwitch):
+		return "", made, &access.FieldError{Field: "actions", Reason: "has tenants:switch, which is the operator's tenant's alone"}
+	case lasts <= 0 || lasts > maxSwitch:
+		return "", made, &access.FieldError{Field: "seconds", Reason: fmt.Sprintf("is %g: it is 1 to %g", lasts.Seconds(), maxSwitch.Seconds())}
+	}
+	// The operator's trail first: a switch that was not noted must not be.
+	said := map[string]any{"tenant_id": to, "reason": reason, "actions": actions, "seconds": lasts.Seconds()}
+	if err := k.Tenant(audit.Operator).Record(ctx, by, audit.ActionSwitched, said); err != nil {
+		return "", made, err
+	}
+	t := k.Tenant(to)
+	err = t.act(ctx, by, audit.ActionSwitched, func(ctx context.Context, tx pgx.Tx) (any, error) {
+		key, made, err = k.keys.Make(ctx, tx, to, by.String(), access.Ask{Name: "switch: " + reason, Actions: actions, Expires: time.Now().Add(lasts)})
+		return map[string]any{"key": made, "reason": reason}, err
+	})
+	return key, made, err
+}
+
+// Begin draws a new tenant's id and makes its first key, an admin's. It is an event on both trails.
+func (k *Konstruct) Begin(ctx context.Context, by access.Who, name string) (key string, tenant uuid.UUID, made access.Key, err error) {
+	switch {
+	case k.keys == nil:
+		return "", tenant, made, ErrNoKeys
+	case by.Tenant != audit.Operator || !by.May(access.TenantsSwitch):
+		return "", tenant, made, &access.FieldError{Field: "name", Reason: "can't be given with this credential"}
+	}
+	if tenant, err = uuid.NewRandom(); err != nil {
+		return "", tenant, made, err
+	}
+	if err := k.Tenant(audit.Operator).Record(ctx, by, audit.ActionTenantBegun, map[string]any{"tenant_id": tenant, "name": name}); err != nil {
+		return "", tenant, made, err
+	}
+	t := k.Tenant(tenant)
+	err = t.act(ctx, by, audit.ActionTenantBegun, func(ctx context.Context, tx pgx.Tx) (any, error) {
+		key, made, err = k.keys.Make(ctx, tx, tenant, by.String(), access.Ask{Name: "first key of " + name, Actions: access.Admin.May()})
+		return made, err
+	})
+	return key, tenant, made, err
+}

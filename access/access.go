@@ -1,0 +1,153 @@
+// Package access says who may do what: keys for programs, people whom an identity provider knows, their roles, and how much of everything a tenant may use.
+// It knows no HTTP, and nothing of what is done with a permission.
+package access
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/google/uuid"
+)
+
+// Action is something that a credential may do.
+type Action string
+
+// The actions. "read" shows, "write" changes.
+const (
+	EventsRead    Action = "events:read"    // list, get, runs, figures, escalations, the stream
+	EventsWrite   Action = "events:write"   // log events
+	CasesWrite    Action = "cases:write"    // acknowledge and resolve escalations
+	EvidenceRead  Action = "evidence:read"  // proofs, receipts, checkpoints, tiles, bundles, exports, verification; each is an event
+	KBRead        Action = "kb:read"        // documents, searches and citations; each search is an event
+	KBWrite       Action = "kb:write"       // take documents in and remove them, tune
+	LawRead       Action = "law:read"       // holds, rules, requests
+	LawWrite      Action = "law:write"      // erase, hold, retain
+	AccessRead    Action = "access:read"    // keys, users, limits
+	AccessWrite   Action = "access:write"   // make and revoke keys, name users, set limits
+	TenantsSwitch Action = "tenants:switch" // of the operator's tenant alone: a short-lived key of any tenant
+)
+
+// Actions are all of them.
+var Actions = []Action{EventsRead, EventsWrite, CasesWrite, EvidenceRead, KBRead, KBWrite, LawRead, LawWrite, AccessRead, AccessWrite, TenantsSwitch}
+
+// Role is what a person is in a tenant.
+type Role string
+
+// The roles.
+const (
+	Viewer     Role = "viewer"     // sees
+	Auditor    Role = "auditor"    // sees, proves and exports; changes nothing
+	Operator   Role = "operator"   // runs the agents: writes events, answers escalations, keeps the knowledge base
+	Compliance Role = "compliance" // what an auditor may, and the law: erasures, holds, retention
+	Admin      Role = "admin"      // everything in the tenant but switching to others
+)
+
+// Roles are all of them.
+var Roles = []Role{Viewer, Auditor, Operator, Compliance, Admin}
+
+// May returns what a role may do; nothing where there is no such role.
+func (r Role) May() []Action {
+	sees := []Action{EventsRead, KBRead}
+	switch r {
+	case Viewer:
+		return sees
+	case Auditor:
+		return append(sees, EvidenceRead, LawRead, AccessRead)
+	case Operator:
+		return append(sees, EventsWrite, CasesWrite, KBWrite)
+	case Compliance:
+		return append(sees, EvidenceRead, LawRead, LawWrite, AccessRead)
+	case Admin:
+		return Actions[:len(Actions)-1]
+	}
+	return nil
+}
+
+// Who is who asks: a key, or a person.
+type Who struct {
+	Tenant     uuid.UUID
+	Credential uuid.UUID // the key's or the user's id
+	Name       string    // for people who read the trail
+	Agent      uuid.UUID // the one agent as which it acts; zero is any
+	Role       Role      // of a person; empty for a key
+	may        []Action
+}
+
+// May reports whether who may do an action.
+func (w Who) May(a Action) bool { return slices.Contains(w.may, a) }
+
+// Actions returns what it may do.
+func (w Who) Actions() []Action { return slices.Clone(w.may) }
+
+// String names who for the trail.
+func (w Who) String() string {
+	switch {
+	case w.Credential == uuid.Nil:
+		return w.Name + " at the terminal"
+	case w.Role != "":
+		return "person " + w.Credential.String() + " (" + w.Name + ")"
+	}
+	return "key " + w.Credential.String() + " (" + w.Name + ")"
+}
+
+// Errors of credentials. ErrUnknown is said of all that do not hold, so that a stranger learns nothing from which it is.
+var (
+	ErrUnknown  = errors.New("the credential is not known: it is mistyped, expired, revoked, or of another service")
+	ErrNotFound = errors.New("there is no such key or user of this tenant")
+)
+
+// FieldError says what of a request is not acceptable, and why.
+type FieldError struct{ Field, Reason string }
+
+// Error implements error.
+func (e *FieldError) Error() string { return e.Field + " " + e.Reason }
+
+// Limits on what a tenant can have made.
+const (
+	MaxName  = 200
+	MaxKeys  = 1000
+	MaxUsers = 10_000
+	MaxList  = 1000
+)
+
+func checkName(name string) error {
+	switch {
+	case strings.TrimSpace(name) == "":
+		return &FieldError{"name", "is empty: say what it is for"}
+	case len(name) > MaxName:
+		return &FieldError{"name", fmt.Sprintf("has %d bytes, the limit is %d", len(name), MaxName)}
+	case strings.ContainsFunc(name, func(r rune) bool { return r < ' ' || r == 0x7f }):
+		return &FieldError{"name", "has a control character"}
+	}
+	return nil
+}
+
+func checkActions(actions []Action) error {
+	if len(actions) == 0 {
+		return &FieldError{"actions", "is empty: name at least one"}
+	}
+	for i, a := range actions {
+		if !slices.Contains(Actions, a) {
+			return &FieldError{"actions", fmt.Sprintf("has %.40q, which is none: they are %s", string(a), joined(Actions))}
+		}
+		if slices.Contains(actions[:i], a) {
+			return &FieldError{"actions", fmt.Sprintf("has %s twice", a)}
+		}
+	}
+	return nil
+}
+
+func joined[T ~string](all []T) string {
+	names := make([]string, len(all))
+	for i, a := range all {
+		names[i] = string(a)
+	}
+	return strings.Join(names, ", ")
+}
+
+// Local is who acts at the machine's own terminal, with the database's password: they may do anything in a tenant.
+func Local(tenant uuid.UUID, name string) Who {
+	return Who{Tenant: tenant, Name: name, may: Actions}
+}

@@ -1,0 +1,268 @@
+package access
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"golang.org/x/time/rate"
+
+	"github.com/konstruct/konstruct/tenantdb"
+)
+
+// Limits are how much of everything a tenant may use, and each of its credentials half of that; zero is no limit.
+type Limits struct {
+	EventsPerSecond   float64 `json:"events_per_second" minimum:"0" maximum:"1000000"`
+	SearchesPerSecond float64 `json:"searches_per_second" minimum:"0" maximum:"1000000"`
+	RequestsPerSecond float64 `json:"requests_per_second" minimum:"0" maximum:"1000000" doc:"of any kind"`
+	BytesPerSecond    float64 `json:"bytes_per_second" minimum:"0" maximum:"10000000000" doc:"of requests' bodies"`
+	Documents         int64   `json:"documents" minimum:"0" maximum:"1000000000" doc:"in the knowledge base, and waiting for it"`
+	AtOnce            int     `json:"at_once" minimum:"0" maximum:"10000" doc:"requests worked on at the same time"`
+}
+
+// UsualLimits hold for a tenant that has none of its own.
+var UsualLimits = Limits{EventsPerSecond: 20_000, SearchesPerSecond: 200, RequestsPerSecond: 2000, BytesPerSecond: 100 << 20, Documents: 1_000_000, AtOnce: 64}
+
+// Kind is what is counted.
+type Kind int
+
+// The kinds.
+const (
+	Requests Kind = iota
+	Events
+	Searches
+	Bytes
+	kinds
+)
+
+// of returns a limit by its kind.
+func (l Limits) of(k Kind) float64 {
+	return [kinds]float64{l.RequestsPerSecond, l.EventsPerSecond, l.SearchesPerSecond, l.BytesPerSecond}[k]
+}
+
+// burst is how many seconds' worth may come at once.
+const burst = 2
+
+// share is what one credential may use of its tenant's limit.
+const share = 0.5
+
+// Meter holds tenants to their limits, in this process. It is safe for concurrent use.
+type Meter struct {
+	door  *tenantdb.Door
+	usual Limits
+
+	mu      sync.Mutex
+	tenants map[uuid.UUID]*metered
+}
+
+// metered are one tenant's buckets and those of its credentials.
+type metered struct {
+	limits  Limits
+	read    time.Time
+	used    time.Time
+	tenant  [kinds]*rate.Limiter
+	each    map[uuid.UUID]*[kinds]*rate.Limiter
+	working int
+}
+
+// How long a tenant's limits are taken to hold, how many tenants are remembered, and how many credentials of each.
+const (
+	limitsHold     = 10 * time.Second
+	maxMetered     = 10_000
+	maxCredentials = 1000
+)
+
+// NewMeter returns one; usual hold for a tenant that has no limits of its own.
+func NewMeter(door *tenantdb.Door, usual Limits) *Meter {
+	return &Meter{door: door, usual: usual, tenants: map[uuid.UUID]*metered{}}
+}
+
+// Forget has limits be read again.
+func (m *Meter) Forget() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, t := range m.tenants {
+		t.read = time.Time{}
+	}
+}
+
+// SetLimits gives a tenant limits of its own, within a transaction of the tenant's.
+func SetLimits(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, by string, l Limits) error {
+	raw, err := json.Marshal(l)
+	if err != nil {
+		return err
+	}
+	if _, err = tx.Exec(ctx, `INSERT INTO access_limits (tenant_id, limits, set_by) VALUES ($1, $2, $3) ON CONFLICT (tenant_id) DO UPDATE SET limits = EXCLUDED.limits, set_at = now(), set_by = EXCLUDED.set_by`, tenant, raw, by); err == nil {
+		err = changed(ctx, tx)
+	}
+	if err != nil {
+		return fmt.Errorf("access: set limits: %w", err)
+	}
+	return nil
+}
+
+// Limits returns those in force for a tenant.
+func (m *Meter) Limits(ctx context.Context, tenant uuid.UUID) (Limits, error) {
+	l := m.usual
+	err := m.door.Query(ctx, tenant, `SELECT limits FROM access_limits WHERE tenant_id = $1`, []any{tenant}, func(rows pgx.Rows) error {
+		var raw []byte
+		if _, err := pgx.ForEachRow(rows, []any{&raw}, func() error { return nil }); err != nil || raw == nil {
+			return err
+		}
+		l = Limits{}
+		return json.Unmarshal(raw, &l)
+	})
+	if err != nil {
+		return l, fmt.Errorf("access: read limits: %w", err)
+	}
+	return l, nil
+}
+
+// State is how a limit stands, as the RateLimit headers say it.
+type State struct {
+	Limit     float64       // a second
+	Remaining int           // at once, now
+	Reset     time.Duration // until it is whole again
+}
+
+// LimitError says that a tenant or a credential used what it may, and when there is more.
+type LimitError struct {
+	What  string
+	After time.Duration
+}
+
+// Error implements error.
+func (e *LimitError) Error() string { return e.What }
+
+// Begin takes a request of a credential into account, and returns what ends it, or a *LimitError.
+func (m *Meter) Begin(ctx context.Context, w Who) (end func(), st State, err error) {
+	t, err := m.tenant(ctx, w.Tenant)
+	if err != nil {
+		return nil, st, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := t.take(w.Credential, Requests, 1, "requests"); err != nil {
+		return nil, t.state(), err
+	}
+	if t.limits.AtOnce > 0 && t.working >= t.limits.AtOnce {
+		return nil, t.state(), &LimitError{fmt.Sprintf("this tenant has %d requests under way already", t.working), time.Second}
+	}
+	t.working++
+	return func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		t.working--
+	}, t.state(), nil
+}
+
+// Use takes n of something into account, or returns a *LimitError and takes nothing. What is more than a tenant may use at once is let through when nothing was used.
+func (m *Meter) Use(ctx context.Context, w Who, k Kind, n int, name string) error {
+	t, err := m.tenant(ctx, w.Tenant)
+	if err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return t.take(w.Credential, k, n, name)
+}
+
+// tenant returns a tenant's buckets, with its limits as they were read a moment ago.
+func (m *Meter) tenant(ctx context.Context, id uuid.UUID) (*metered, error) {
+	m.mu.Lock()
+	t := m.tenants[id]
+	if t == nil {
+		if len(m.tenants) >= maxMetered {
+			m.drop()
+		}
+		t = &metered{each: map[uuid.UUID]*[kinds]*rate.Limiter{}}
+		m.tenants[id] = t
+	}
+	t.used = time.Now()
+	fresh := time.Since(t.read) < limitsHold
+	m.mu.Unlock()
+	if fresh {
+		return t, nil
+	}
+	l, err := m.Limits(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if t.read = time.Now(); t.limits != l || t.tenant[0] == nil {
+		t.limits, t.each = l, map[uuid.UUID]*[kinds]*rate.Limiter{}
+		for k := range t.tenant {
+			t.tenant[k] = bucket(l.of(Kind(k)), 1)
+		}
+	}
+	return t, nil
+}
+
+// drop forgets tenants that did nothing for a while, or those that are not working.
+func (m *Meter) drop() {
+	for id, t := range m.tenants {
+		if t.working == 0 && time.Since(t.used) > burst*time.Second {
+			delete(m.tenants, id)
+		}
+	}
+}
+
+func bucket(perSecond, part float64) *rate.Limiter {
+	if perSecond == 0 {
+		return rate.NewLimiter(rate.Inf, 0)
+	}
+	return rate.NewLimiter(rate.Limit(perSecond*part), max(1, int(perSecond*part*burst)))
+}
+
+func (t *metered) take(credential uuid.UUID, k Kind, n int, name string) error {
+	own := t.each[credential]
+	if own == nil {
+		if len(t.each) >= maxCredentials {
+			clear(t.each)
+		}
+		own = new([kinds]*rate.Limiter)
+		for i := range own {
+			own[i] = bucket(t.limits.of(Kind(i)), share)
+		}
+		t.each[credential] = own
+	}
+	now := time.Now()
+	for _, b := range []struct {
+		*rate.Limiter
+		whose string
+	}{{own[k], "this credential"}, {t.tenant[k], "this tenant"}} {
+		if wait := wait(b.Limiter, now, n); wait > 0 {
+			return &LimitError{fmt.Sprintf("%s may have %g %s a second", b.whose, float64(b.Limit()), name), wait}
+		}
+	}
+	for _, b := range []*rate.Limiter{own[k], t.tenant[k]} {
+		b.AllowN(now, min(n, b.Burst()))
+	}
+	return nil
+}
+
+// wait is how long until n may come; more than a full bucket holds may come when it is full.
+func wait(b *rate.Limiter, now time.Time, n int) time.Duration {
+	if b.Limit() == rate.Inf {
+		return 0
+	}
+	short := float64(min(n, b.Burst())) - b.TokensAt(now)
+	if short <= 0 {
+		return 0
+	}
+	return time.Duration(short / float64(b.Limit()) * float64(time.Second))
+}
+
+func (t *metered) state() State {
+	b := t.tenant[Requests]
+	if b.Limit() == rate.Inf {
+		return State{}
+	}
+	left := b.Tokens()
+	return State{Limit: float64(b.Limit()), Remaining: max(0, int(left)), Reset: time.Duration((float64(b.Burst()) - left) / float64(b.Limit()) * float64(time.Second))}
+}

@@ -1,0 +1,109 @@
+package access
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/coreos/go-oidc/v3/oidc"
+	"github.com/google/uuid"
+
+	"github.com/konstruct/konstruct/tenantdb"
+)
+
+// Issuer is an OpenID Connect provider whose ID tokens people come with.
+type Issuer struct {
+	URL      string // https, and as the tokens have it
+	Audience string // the client's id that tokens must be for
+	// TenantClaim names the claim of a token that says which tenant its holder is in; empty where everybody of this provider is in Tenant.
+	TenantClaim string
+	Tenant      uuid.UUID
+	Client      *http.Client
+}
+
+// skew is how far the provider's clock may be behind or before ours.
+const skew = time.Minute
+
+// People knows people by their tokens. It is safe for concurrent use.
+type People struct {
+	door   *tenantdb.Door
+	issuer Issuer
+
+	mu       sync.Mutex
+	verifier *oidc.IDTokenVerifier
+	tried    time.Time
+}
+
+// NewPeople returns the people of a provider, which is asked for its keys when the first token comes, and again when a token names a key that is new.
+func NewPeople(door *tenantdb.Door, i Issuer) (*People, error) {
+	switch {
+	case i.Audience == "":
+		return nil, errors.New("access: the provider's audience is empty: give the client's id")
+	case (i.TenantClaim == "") == (i.Tenant == uuid.Nil):
+		return nil, errors.New("access: say either which claim names a person's tenant, or in which tenant all people of the provider are")
+	}
+	return &People{door: door, issuer: i}, nil
+}
+
+// retryDiscovery is how long a provider that did not answer is left alone.
+const retryDiscovery = 5 * time.Second
+
+// errAway says that the provider does not answer.
+var errAway = errors.New("the identity provider does not answer")
+
+// ErrAway reports whether a token could not be checked because its provider does not answer.
+func ErrAway(err error) bool { return errors.Is(err, errAway) }
+
+func (p *People) ready(ctx context.Context) (*oidc.IDTokenVerifier, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.verifier != nil {
+		return p.verifier, nil
+	}
+	if time.Since(p.tried) < retryDiscovery {
+		return nil, errAway
+	}
+	p.tried = time.Now()
+	provider, err := oidc.NewProvider(oidc.ClientContext(context.WithoutCancel(ctx), p.issuer.Client), p.issuer.URL)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errAway, err)
+	}
+	// Times are checked here, with a tolerance on both sides.
+	p.verifier = provider.Verifier(&oidc.Config{ClientID: p.issuer.Audience, SkipExpiryCheck: true})
+	return p.verifier, nil
+}
+
+// Check returns who comes with an ID token, or ErrUnknown.
+func (p *People) Check(ctx context.Context, raw string) (Who, error) {
+	v, err := p.ready(ctx)
+	if err != nil {
+		return Who{}, err
+	}
+	token, err := v.Verify(oidc.ClientContext(ctx, p.issuer.Client), raw)
+	if err != nil {
+		return Who{}, fmt.Errorf("%w (%w)", ErrUnknown, err)
+	}
+	now := time.Now()
+	var claims map[string]any
+	if err := token.Claims(&claims); err != nil {
+		return Who{}, fmt.Errorf("%w (%w)", ErrUnknown, err)
+	}
+	notBefore, _ := claims["nbf"].(float64) // seconds; 0 where the token says nothing
+	switch {
+	case token.Expiry.IsZero() || now.After(token.Expiry.Add(skew)):
+		return Who{}, fmt.Errorf("%w (the token has expired)", ErrUnknown)
+	case token.IssuedAt.After(now.Add(skew)) || notBefore > float64(now.Add(skew).Unix()):
+		return Who{}, fmt.Errorf("%w (the token is of the future)", ErrUnknown)
+	}
+	tenant := p.issuer.Tenant
+	if p.issuer.TenantClaim != "" {
+		said, _ := claims[p.issuer.TenantClaim].(string)
+		if tenant, err = uuid.Parse(said); err != nil || tenant == uuid.Nil {
+			return Who{}, fmt.Errorf("%w (its claim %s names no tenant)", ErrUnknown, p.issuer.TenantClaim)
+		}
+	}
+	return person(ctx, p.door, tenant, token.Issuer, token.Subject)
+}

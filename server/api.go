@@ -1,0 +1,240 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"path"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/google/uuid"
+
+	"github.com/konstruct/konstruct/access"
+)
+
+// config is how the API reads, writes and describes itself.
+func (s *Server) config() huma.Config {
+	c := huma.DefaultConfig("Konstruct", s.c.Version)
+	c.Info.Description = "An audit trail nobody can rewrite, and a knowledge base nobody else can read, for AI agents.\n\n" +
+		"The tenant comes from the credential. Times are RFC 3339 in UTC. Lists end with `next`, which goes into `after` for what comes then. " +
+		"A request with an `Idempotency-Key` can be made again safely. What goes wrong is said by RFC 9457.\n\n" +
+		"What is deprecated is marked so here and answers with a `Deprecation` header (RFC 9745) for a year at least before it goes; fields and operations are added without notice, so clients ignore what they do not know."
+	c.Info.License = &huma.License{Name: "Apache-2.0", Identifier: "Apache-2.0"}
+	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{"bearer": {Type: "http", Scheme: "bearer", Description: "A key (kst_…), or an ID token of the identity provider."}}
+	c.Components.Schemas = huma.NewMapRegistry("#/components/schemas/", schemaName)
+	c.Components.Schemas.RegisterTypeAlias(reflect.TypeFor[uuid.UUID](), reflect.TypeFor[identifier]())
+	c.OpenAPIPath, c.DocsPath, c.SchemasPath = "", "", "" // served in plain.go
+	c.CreateHooks = nil
+	json := huma.Format{Marshal: huma.DefaultJSONFormat.Marshal, Unmarshal: strict}
+	c.Formats = map[string]huma.Format{"application/json": json, "json": json} // and what ends in +json
+	c.RejectUnknownQueryParameters = true
+	c.Transformers = []huma.Transformer{humane}
+	return c
+}
+
+// schemaName names a type in the description: with its package's name where it is not this one's, since packages have types of the same name.
+func schemaName(t reflect.Type, hint string) string {
+	name := huma.DefaultSchemaNamer(t, hint)
+	for t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice {
+		t = t.Elem()
+	}
+	if of := path.Base(t.PkgPath()); t.Name() != "" && of != "server" && of != "." {
+		name = strings.ToUpper(of[:1]) + of[1:] + name
+	}
+	return name
+}
+
+// identifier describes UUIDs.
+type identifier struct{}
+
+// Schema implements huma.SchemaProvider.
+func (identifier) Schema(huma.Registry) *huma.Schema {
+	return &huma.Schema{Type: "string", Format: "uuid"}
+}
+
+// ok is an answer without content.
+type ok struct{}
+
+// add serves an operation to those who may do what it needs.
+func add[I, O any](s *Server, op huma.Operation, may access.Action, h func(context.Context, access.Who, *I) (*O, error)) {
+	s.ready(&op, may)
+	huma.Register(s.api, op, func(ctx context.Context, in *I) (*O, error) {
+		out, err := h(ctx, whoAsks(ctx), in)
+		var own *unchanged
+		switch {
+		case errors.As(err, &own):
+			return nil, own
+		case err != nil:
+			return nil, s.said(ctx, err)
+		}
+		return out, nil
+	})
+}
+
+// ready completes an operation's description, and has it answer those alone who may.
+func (s *Server) ready(op *huma.Operation, may access.Action) {
+	op.Security = []map[string][]string{{"bearer": {}}}
+	op.Responses = s.problems(op)
+	op.BodyReadTimeout = time.Minute // at most; the connection's own limit is the request's
+	if op.MaxBodyBytes == 0 {
+		op.MaxBodyBytes = maxJSON
+	}
+	if op.Extensions == nil {
+		op.Extensions = map[string]any{}
+	}
+	if may != "" {
+		op.Extensions["x-konstruct-action"] = string(may)
+		op.Description = strings.TrimSpace(op.Description + "\n\nNeeds `" + string(may) + "`.")
+	}
+	if op.Method != http.MethodGet && op.Method != http.MethodHead {
+		op.Parameters = append(op.Parameters, &huma.Param{Name: "Idempotency-Key", In: "header", Description: "One for each request: made again with it, the request is done once.", Schema: &huma.Schema{Type: "string", MinLength: new(1), MaxLength: new(access.MaxRequestKey), Pattern: "^[ -~]+$"}})
+	}
+	op.Middlewares = append(huma.Middlewares{func(ctx huma.Context, next func(huma.Context)) {
+		if who := whoAsks(ctx.Context()); may != "" && !who.May(may) {
+			s.fail(ctx, problem(http.StatusForbidden, "this credential may not %s: it may %s", may, list(who.Actions())))
+			return
+		}
+		next(ctx)
+	}}, op.Middlewares...)
+}
+
+func list(actions []access.Action) string {
+	if len(actions) == 0 {
+		return "do nothing"
+	}
+	names := make([]string, len(actions))
+	for i, a := range actions {
+		names[i] = string(a)
+	}
+	return strings.Join(names, ", ")
+}
+
+// fail answers with a problem before a handler is reached.
+func (s *Server) fail(ctx huma.Context, p *Problem) {
+	for name, values := range p.GetHeaders() {
+		ctx.SetHeader(name, values[0])
+	}
+	ctx.SetHeader("Content-Type", p.ContentType(""))
+	p.Instance = requestID(ctx.Context())
+	ctx.SetStatus(p.Status)
+	if err := huma.DefaultJSONFormat.Marshal(ctx.BodyWriter(), p); err != nil {
+		s.logger.DebugContext(ctx.Context(), "an answer was not taken", "request", p.Instance, "error", err)
+	}
+}
+
+// problems are an operation's answers when something is wrong.
+func (s *Server) problems(op *huma.Operation) map[string]*huma.Response {
+	all := op.Responses
+	if all == nil {
+		all = map[string]*huma.Response{}
+	}
+	schema := s.api.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[Problem](), true, "Problem")
+	for _, status := range slices.Concat([]int{400, 401, 403, 408, 413, 415, 422, 429, 500, 503}, op.Errors) {
+		all[strconv.Itoa(status)] = &huma.Response{Description: http.StatusText(status), Content: map[string]*huma.MediaType{"application/problem+json": {Schema: schema}}}
+	}
+	op.Errors = nil
+	return all
+}
+
+// Page is how lists are asked for.
+type Page struct {
+	Limit int `query:"limit" default:"50" minimum:"1" maximum:"1000" doc:"How many at most"`
+}
+
+// ByID continues lists that are in the order of ids.
+type ByID struct {
+	Page
+	After string `query:"after" format:"uuid" doc:"The last answer's next: what comes after it"`
+}
+
+func (b ByID) from() (uuid.UUID, error) { return optionalID("query.after", b.After) }
+
+// optionalID reads an id that may be missing.
+func optionalID(location, id string) (uuid.UUID, error) {
+	if id == "" {
+		return uuid.Nil, nil
+	}
+	u, err := uuid.Parse(id)
+	if err != nil {
+		return u, wrong(location, "it is no UUID")
+	}
+	return u, nil
+}
+
+// many is a page of a list.
+type many[T any] struct {
+	Items []T    `json:"items"`
+	Next  string `json:"next,omitempty" doc:"For after: where this page ends. Missing where there is no more"`
+}
+
+// listed makes a page; next is where it ends, if it is full.
+func listed[T any](items []T, limit int, next func(T) string) *answer[many[T]] {
+	m := many[T]{Items: items}
+	if m.Items == nil {
+		m.Items = []T{}
+	}
+	if len(items) > 0 && len(items) >= limit {
+		m.Next = next(items[len(items)-1])
+	}
+	return &answer[many[T]]{Body: m}
+}
+
+// answer is a body.
+type answer[T any] struct{ Body T }
+
+// made is a body of something that is new.
+type made[T any] struct {
+	Location string `header:"Location" doc:"Where it is"`
+	Body     T
+}
+
+// tagged is a body that can be asked for again under its ETag.
+type tagged[T any] struct {
+	ETag string `header:"ETag"`
+	Body T
+}
+
+// Unless is how a client asks for what it does not have yet.
+type Unless struct {
+	IfNoneMatch string `header:"If-None-Match" maxLength:"1000" doc:"An ETag: 304 where it is still the one"`
+}
+
+// same reports that a client has it already.
+func (u Unless) same(etag string) error {
+	for tag := range strings.SplitSeq(u.IfNoneMatch, ",") {
+		if tag = strings.TrimPrefix(strings.TrimSpace(tag), "W/"); tag == etag || tag == "*" {
+			return &unchanged{etag}
+		}
+	}
+	return nil
+}
+
+// unchanged is answered to a client that has it already.
+type unchanged struct{ etag string }
+
+// Error implements error.
+func (u *unchanged) Error() string { return "not modified" }
+
+// GetStatus implements huma.StatusError.
+func (u *unchanged) GetStatus() int { return http.StatusNotModified }
+
+// GetHeaders implements huma.HeadersError.
+func (u *unchanged) GetHeaders() http.Header { return http.Header{"Etag": {u.etag}} }
+
+// Identified is a path's last part.
+type Identified struct {
+	ID string `path:"id" format:"uuid"`
+}
+
+func (i Identified) uuid() (uuid.UUID, error) {
+	u, err := uuid.Parse(i.ID)
+	if err != nil {
+		return u, wrong("path.id", "it is no UUID")
+	}
+	return u, nil
+}

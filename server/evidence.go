@@ -1,0 +1,253 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+	"github.com/google/uuid"
+
+	"github.com/konstruct/konstruct/access"
+	"github.com/konstruct/konstruct/audit"
+	"github.com/konstruct/konstruct/ledger"
+	"github.com/konstruct/konstruct/notary"
+)
+
+// errNoEvidence says that the service was not given the notary's database URL.
+var errNoEvidence = problem(http.StatusConflict, "this service makes no evidence: its operator gives it KONSTRUCT_NOTARY_DATABASE_URL")
+
+// withheld reads which fields are not to be opened.
+func withheld(location string, names []string) (map[ledger.Field]bool, error) {
+	all := map[ledger.Field]bool{}
+	for _, name := range names {
+		f, err := ledger.FieldOf(name)
+		if err != nil {
+			return nil, wrong(location, err.Error())
+		}
+		all[f] = true
+	}
+	return all, nil
+}
+
+// text is a body that is no JSON.
+type text struct {
+	ContentType string `header:"Content-Type"`
+	Body        []byte
+}
+
+func plainText(kind, description string) map[string]*huma.Response {
+	return map[string]*huma.Response{"200": {Description: description, Content: map[string]*huma.MediaType{kind: {Schema: &huma.Schema{Type: "string"}}}}}
+}
+
+func (s *Server) proofs() {
+	op := func(id, method, path, summary string) huma.Operation {
+		return huma.Operation{OperationID: id, Method: method, Path: path, Summary: summary, Tags: []string{"Evidence"}, Errors: []int{404, 409}}
+	}
+	prove := op("prove-event", "GET", "/v1/events/{id}/proof", "Prove that an event stands in its tenant's log (C2SP tlog-proof)")
+	prove.Responses = plainText("text/plain", "The proof; its extra data is the event's record with the opened fields")
+	add(s, prove, access.EvidenceRead, func(ctx context.Context, w access.Who, in *struct {
+		Identified
+		Withhold []string `query:"withhold,explode" enum:"agent_id,user_id,action_type,input_summary,output_summary,latency_ms,metadata" maxItems:"7" doc:"Fields that are not opened"`
+	}) (*text, error) {
+		if s.c.Evidence == nil {
+			return nil, errNoEvidence
+		}
+		e, err := s.event(ctx, w, in.Identified)
+		if err != nil {
+			return nil, err
+		}
+		hidden, err := withheld("query.withhold", in.Withhold)
+		if err != nil {
+			return nil, err
+		}
+		raw, err := notary.Prove(ctx, s.c.Evidence, w.Tenant, e.ID, func(f ledger.Field) bool { return !hidden[f] })
+		if err == nil {
+			err = s.of(w).Record(ctx, w, audit.ActionProof, map[string]any{"event_id": e.ID, "withheld": in.Withhold})
+		}
+		return &text{"text/plain; charset=utf-8", raw}, err
+	})
+	receipt := op("get-receipt", "GET", "/v1/events/{id}/receipt", "A signed promise that an event will stand in the log within a minute")
+	receipt.Responses = plainText("text/plain", "The receipt, a signed note")
+	add(s, receipt, access.EventsRead, func(ctx context.Context, w access.Who, in *Identified) (*text, error) {
+		e, err := s.event(ctx, w, *in)
+		if err != nil {
+			return nil, err
+		}
+		signed, err := s.of(w).Receipt(ctx, e.ID)
+		return &text{"text/plain; charset=utf-8", []byte(signed)}, err
+	})
+	add(s, op("check-receipt", "POST", "/v1/receipts/check", "Find out whether a receipt was kept"), access.EvidenceRead, func(ctx context.Context, w access.Who, in *struct {
+		Body struct {
+			Receipt string `json:"receipt" minLength:"1" maxLength:"10000"`
+		}
+	}) (*answer[notary.Promise], error) {
+		if s.c.Evidence == nil {
+			return nil, errNoEvidence
+		}
+		p, err := notary.CheckReceipt(ctx, s.c.Evidence, in.Body.Receipt, nil)
+		switch {
+		case err != nil && (away(err) || errors.Is(err, context.DeadlineExceeded)):
+			return nil, err
+		case err != nil:
+			return nil, wrong("body.receipt", err.Error())
+		case p.Tenant != w.Tenant.String():
+			return nil, problem(http.StatusNotFound, "the receipt is of no event of this tenant")
+		}
+		return &answer[notary.Promise]{p}, nil
+	})
+	add(s, op("get-notary", "GET", "/v1/notary", "The notary's public key, which proofs and bundles are verified with"), access.EventsRead, func(context.Context, access.Who, *struct{}) (*answer[struct {
+		Key string `json:"key" doc:"A C2SP verifier key"`
+	}], error) {
+		out := &answer[struct {
+			Key string `json:"key" doc:"A C2SP verifier key"`
+		}]{}
+		if s.c.Notary == nil {
+			return nil, notary.ErrNoKey
+		}
+		signer, err := s.c.Notary.Read()
+		if err == nil {
+			out.Body.Key = signer.String()
+		}
+		return out, err
+	})
+	for _, file := range []struct{ id, path, of, summary string }{
+		{"get-checkpoint", "/v1/log/checkpoint", "text/plain", "The log's newest signed checkpoint (C2SP tlog-checkpoint)"},
+		{"get-tile", "/v1/log/tile/{level}/{index...}", "application/octet-stream", "A tile of the log (C2SP tlog-tiles)"},
+	} {
+		tile := op(file.id, "GET", file.path, file.summary)
+		tile.Responses = plainText(file.of, "The file as any client of such logs expects it")
+		add(s, tile, access.EvidenceRead, func(ctx context.Context, w access.Who, in *struct {
+			Level string `path:"level" maxLength:"20" required:"false"`
+			Index string `path:"index" maxLength:"200" required:"false"`
+		}) (*huma.StreamResponse, error) {
+			if s.c.Evidence == nil {
+				return nil, errNoEvidence
+			}
+			path := "checkpoint"
+			if in.Level != "" {
+				path = "tile/" + in.Level + "/" + in.Index
+			}
+			raw, err := notary.ReadFile(ctx, s.c.Evidence, w.Tenant, path)
+			if err != nil {
+				return nil, err
+			}
+			return &huma.StreamResponse{Body: func(hc huma.Context) {
+				hc.SetHeader("Content-Type", file.of)
+				_, _ = hc.BodyWriter().Write(raw)
+			}}, nil
+		})
+	}
+}
+
+// The files that are made for somebody who comes back for them.
+const (
+	kindBundle       = "bundle"
+	kindExport       = "export"
+	kindVerification = "verification"
+)
+
+// wanted is what a file is made of.
+type wanted struct {
+	Since    string   `json:"since,omitempty" format:"date-time"`
+	Until    string   `json:"until,omitempty" format:"date-time"`
+	Agent    string   `json:"agent_id,omitempty" format:"uuid"`
+	User     *string  `json:"user_id,omitempty" maxLength:"1024"`
+	Action   *string  `json:"action_type,omitempty" maxLength:"1024"`
+	Metadata object   `json:"metadata,omitempty" doc:"What the events' metadata contain"`
+	Withhold []string `json:"withhold,omitempty" enum:"agent_id,user_id,action_type,input_summary,output_summary,latency_ms,metadata" maxItems:"7" doc:"Of a bundle: fields that are not opened"`
+	Format   string   `json:"format,omitempty" enum:"jsonl,csv,parquet,ocsf,cloudevents" doc:"Of an export"`
+	By       string   `json:"requested_by,omitempty" readOnly:"true"`
+}
+
+// task is a file that is made, or was.
+type task struct {
+	ID        uuid.UUID       `json:"id"`
+	Kind      string          `json:"kind" enum:"bundle,export,verification"`
+	State     string          `json:"state" enum:"open,done,failed" doc:"open while it is made"`
+	Reason    string          `json:"reason,omitempty" doc:"Why it failed"`
+	Bytes     int64           `json:"bytes" doc:"So far"`
+	Wanted    json.RawMessage `json:"wanted"`
+	Made      json.RawMessage `json:"made" doc:"What is said of one that is done: how many events, its hash, what was verified"`
+	Content   string          `json:"content,omitempty" doc:"Where its bytes are, once it is done"`
+	CreatedAt string          `json:"created_at" format:"date-time"`
+	ExpiresAt string          `json:"expires_at" format:"date-time"`
+}
+
+func (s *Server) evidence() {
+	op := func(id, method, path, summary string) huma.Operation {
+		return huma.Operation{OperationID: id, Method: method, Path: path, Summary: summary, Tags: []string{"Evidence"}, Errors: []int{404, 409}}
+	}
+	for _, k := range []struct{ kind, path, summary string }{
+		{kindBundle, "/v1/evidence", "Have a bundle of evidence made, complete for what it is asked for"},
+		{kindExport, "/v1/exports", "Have events exported"},
+		{kindVerification, "/v1/verifications", "Have every event of the tenant held against its seal and its log"},
+	} {
+		begin := op("make-"+k.kind, "POST", k.path, k.summary)
+		begin.DefaultStatus, begin.Description = http.StatusAccepted, "It is made behind this answer, and kept for a day: look at Location until its state is done."
+		add(s, begin, access.EvidenceRead, func(ctx context.Context, w access.Who, in *struct{ Body wanted }) (*made[task], error) {
+			return s.begin(ctx, w, k.kind, in.Body)
+		})
+	}
+	add(s, op("list-tasks", "GET", "/v1/tasks", "List bundles, exports and verifications of the last day"), access.EvidenceRead, func(ctx context.Context, w access.Who, in *struct {
+		ByID
+		Kind string `query:"kind" required:"true" enum:"bundle,export,verification"`
+	}) (*answer[many[task]], error) {
+		after, err := in.from()
+		if err != nil {
+			return nil, err
+		}
+		files, err := s.stash.List(ctx, w.Tenant, in.Kind, after, in.Limit)
+		if err != nil {
+			return nil, err
+		}
+		var tasks []task
+		for _, f := range files {
+			tasks = append(tasks, taskOf(f))
+		}
+		return listed(tasks, in.Limit, func(t task) string { return t.ID.String() }), nil
+	})
+	add(s, op("get-task", "GET", "/v1/tasks/{id}", "See how far one is"), access.EvidenceRead, func(ctx context.Context, w access.Who, in *Identified) (*answer[task], error) {
+		f, err := s.task(ctx, w, *in)
+		if err != nil {
+			return nil, err
+		}
+		return &answer[task]{taskOf(f)}, nil
+	})
+	content := op("get-task-content", "GET", "/v1/tasks/{id}/content", "Download what was made; ranges are served, so that a download can be gone on with")
+	content.Responses = map[string]*huma.Response{
+		"200": {Description: "The file", Content: map[string]*huma.MediaType{"application/octet-stream": {Schema: &huma.Schema{Type: "string", Format: "binary"}}}},
+		"206": {Description: "A part of it", Content: map[string]*huma.MediaType{"application/octet-stream": {Schema: &huma.Schema{Type: "string", Format: "binary"}}}},
+		"304": {Description: "It is the one that the client has"},
+	}
+	content.Errors = append(content.Errors, 412, 416)
+	add(s, content, access.EvidenceRead, func(ctx context.Context, w access.Who, in *Identified) (*huma.StreamResponse, error) {
+		f, err := s.task(ctx, w, *in)
+		switch {
+		case err != nil:
+			return nil, err
+		case f.State != "done" || f.Kind == kindVerification:
+			return nil, later(http.StatusConflict, retryAfter, "there is nothing to download: its state is %s", f.State)
+		}
+		return &huma.StreamResponse{Body: func(hc huma.Context) {
+			r, rw := humago.Unwrap(hc)
+			name, kind := contentName(f)
+			rw.Header().Set("Content-Type", kind)
+			rw.Header().Set("Content-Disposition", `attachment; filename="`+name+`"`)
+			rw.Header().Set("ETag", `"`+f.ID.String()+`"`)
+			_ = http.NewResponseController(rw).SetWriteDeadline(f.ExpiresAt)
+			http.ServeContent(rw, r.WithContext(ctx), "", f.CreatedAt, s.stash.Read(ctx, w.Tenant, f))
+		}}, nil
+	})
+	remove := op("delete-task", "DELETE", "/v1/tasks/{id}", "Delete what was made")
+	remove.DefaultStatus = http.StatusNoContent
+	add(s, remove, access.EvidenceRead, func(ctx context.Context, w access.Who, in *Identified) (*ok, error) {
+		f, err := s.task(ctx, w, *in)
+		if err != nil {
+			return nil, err
+		}
+		return nil, s.stash.Delete(ctx, w.Tenant, f.ID)
+	})
+}

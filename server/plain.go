@@ -1,0 +1,152 @@
+package server
+
+import (
+	"context"
+	_ "embed"
+	"html/template"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+//go:embed reference.html
+var referencePage string
+
+// plain serves what is for everybody: the API's description, and how the service is.
+func (s *Server) plain(mux *http.ServeMux) {
+	raw, err := s.api.OpenAPI().MarshalJSON()
+	if err != nil {
+		panic(err) // the description is ours
+	}
+	yaml, err := s.api.OpenAPI().YAML()
+	if err != nil {
+		panic(err)
+	}
+	for path, of := range map[string]struct {
+		kind string
+		body []byte
+	}{"/openapi.json": {"application/openapi+json", raw}, "/openapi.yaml": {"application/openapi+yaml", yaml}} {
+		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", of.kind)
+			w.Header().Set("Cache-Control", "public, max-age=300")
+			_, _ = w.Write(of.body)
+		})
+	}
+	reference := s.reference()
+	mux.HandleFunc("GET /reference", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'")
+		w.Header().Set("Cache-Control", "public, max-age=300")
+		_, _ = w.Write(reference)
+	})
+	mux.Handle("GET /{$}", http.RedirectHandler("/reference", http.StatusFound))
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write([]byte(`{"status":"ok"}` + "\n"))
+	})
+	mux.HandleFunc("GET /readyz", s.readyz)
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(s.metrics, s.c.Konstruct.Metrics(), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4}))
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		s.write(w, r, problem(http.StatusNotFound, "there is no %.100q here: /reference shows what there is", r.URL.Path))
+	})
+}
+
+// readyTime bounds the question whether a part is there.
+const readyTime = 2 * time.Second
+
+// Part is something that the service needs.
+type Part struct {
+	Name  string `json:"name"`
+	Ready bool   `json:"ready"`
+	Why   string `json:"why,omitempty"`
+}
+
+// readyz says whether requests should be sent here, and which part is not ready.
+func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), readyTime)
+	defer cancel()
+	parts := []Part{{Name: "database"}, {Name: "accepting", Ready: !s.draining.Load()}}
+	if _, err := s.c.Konstruct.Door().Doctor(ctx); err != nil {
+		parts[0].Why = "it does not answer" // more is the operator's to know: the log has it
+		s.logger.WarnContext(ctx, "not ready", "error", err)
+	} else {
+		parts[0].Ready = true
+	}
+	if !parts[1].Ready {
+		parts[1].Why = "the service is stopping"
+	}
+	status := http.StatusOK
+	if slices.ContainsFunc(parts, func(p Part) bool { return !p.Ready }) {
+		status = http.StatusServiceUnavailable
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = huma.DefaultJSONFormat.Marshal(w, map[string]any{"ready": status == http.StatusOK, "parts": parts})
+}
+
+// reference renders the API's description for people; nothing of it is loaded from elsewhere.
+func (s *Server) reference() []byte {
+	type operation struct {
+		Method, Path string
+		*huma.Operation
+	}
+	type group struct {
+		Name       string
+		Operations []operation
+	}
+	var groups []*group
+	byName := map[string]*group{}
+	api := s.api.OpenAPI()
+	for _, tag := range api.Tags {
+		g := &group{Name: tag.Name}
+		groups, byName[tag.Name] = append(groups, g), g
+	}
+	for path, item := range api.Paths {
+		for method, op := range map[string]*huma.Operation{"GET": item.Get, "POST": item.Post, "PUT": item.Put, "PATCH": item.Patch, "DELETE": item.Delete, "HEAD": item.Head} {
+			if op != nil {
+				g := byName[op.Tags[0]]
+				g.Operations = append(g.Operations, operation{method, path, op})
+			}
+		}
+	}
+	for _, g := range groups {
+		slices.SortFunc(g.Operations, func(a, b operation) int { return strings.Compare(a.Path+a.Method, b.Path+b.Method) })
+	}
+	page := template.Must(template.New("reference").Funcs(template.FuncMap{
+		"schema": func(sc *huma.Schema) *huma.Schema {
+			for sc != nil && sc.Ref != "" {
+				sc = api.Components.Schemas.SchemaFromRef(sc.Ref)
+			}
+			return sc
+		},
+		"kind": kindOf,
+	}).Parse(referencePage))
+	var b strings.Builder
+	if err := page.Execute(&b, map[string]any{"API": api, "Groups": groups}); err != nil {
+		panic(err) // the page is ours
+	}
+	return []byte(b.String())
+}
+
+// kindOf names what a schema describes, in a word.
+func kindOf(sc *huma.Schema) string {
+	switch {
+	case sc == nil:
+		return ""
+	case sc.Ref != "":
+		return sc.Ref[strings.LastIndex(sc.Ref, "/")+1:]
+	case sc.Type == "array":
+		return "list of " + kindOf(sc.Items)
+	case sc.Format != "":
+		return sc.Type + ", " + sc.Format
+	}
+	return sc.Type
+}

@@ -1,0 +1,202 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/konstruct/konstruct"
+	"github.com/konstruct/konstruct/access"
+	"github.com/konstruct/konstruct/audit"
+	"github.com/konstruct/konstruct/export"
+	"github.com/konstruct/konstruct/kb"
+	"github.com/konstruct/konstruct/law"
+	"github.com/konstruct/konstruct/notary"
+	"github.com/konstruct/konstruct/stash"
+	"github.com/konstruct/konstruct/tenantdb"
+)
+
+// Problem is what went wrong, by RFC 9457.
+type Problem struct {
+	Title  string `json:"title" doc:"The kind of problem"`
+	Status int    `json:"status" doc:"The HTTP status"`
+	Detail string `json:"detail" doc:"What is wrong, and what to do"`
+	// Instance is the request's id, which the service's log has too.
+	Instance string  `json:"instance,omitempty" doc:"The request's id, which the service's log has too"`
+	Errors   []Wrong `json:"errors,omitempty" doc:"Each field that is wrong"`
+
+	after time.Duration
+}
+
+// Wrong is a field that is not acceptable.
+type Wrong struct {
+	Location string `json:"location" doc:"Where: body.metadata, query.limit, path.id, header.If-Match" example:"body.events[3].action_type"`
+	Message  string `json:"message" doc:"Why, and what would be"`
+}
+
+// Error implements error.
+func (p *Problem) Error() string { return p.Detail }
+
+// GetStatus implements huma.StatusError.
+func (p *Problem) GetStatus() int { return p.Status }
+
+// ContentType implements huma.ContentTypeFilter.
+func (p *Problem) ContentType(string) string { return "application/problem+json" }
+
+// GetHeaders implements huma.HeadersError.
+func (p *Problem) GetHeaders() http.Header {
+	h := http.Header{}
+	if p.after > 0 {
+		h.Set("Retry-After", strconv.Itoa(int(math.Ceil(p.after.Seconds()))))
+	}
+	if p.Status == http.StatusUnauthorized {
+		h.Set("WWW-Authenticate", `Bearer realm="konstruct"`)
+	}
+	return h
+}
+
+func problem(status int, format string, args ...any) *Problem {
+	return &Problem{Title: http.StatusText(status), Status: status, Detail: fmt.Sprintf(format, args...)}
+}
+
+// wrong says that a field is not acceptable.
+func wrong(location, reason string) *Problem {
+	p := problem(http.StatusUnprocessableEntity, "%s: %s", location, reason)
+	p.Errors = []Wrong{{location, reason}}
+	return p
+}
+
+// later says that it could be done at another time.
+func later(status int, after time.Duration, format string, args ...any) *Problem {
+	p := problem(status, format, args...)
+	p.after = after
+	return p
+}
+
+// fields are what the library calls a field, where the API calls it something else.
+var fields = map[string]string{"top-k": "top_k", "min score": "min_score", "model": "model"}
+
+// said is an error as its caller is told it: what is the caller's to know, and no more.
+func (s *Server) said(ctx context.Context, err error) *Problem {
+	var p *Problem
+	var field *audit.FieldError
+	var query *kb.QueryError
+	var own *access.FieldError
+	var limit *access.LimitError
+	var lawful *law.Error
+	var offset *stash.OffsetError
+	var serving *kb.ServingError
+	switch {
+	case errors.As(err, &p):
+		return p
+	case errors.As(err, &field):
+		return wrong("body."+field.Field, field.Reason)
+	case errors.As(err, &query):
+		name := query.Field
+		if fields[name] != "" {
+			name = fields[name]
+		}
+		return wrong("body."+name, query.Reason)
+	case errors.As(err, &own):
+		return wrong("body."+own.Field, own.Reason)
+	case errors.As(err, &limit):
+		return later(http.StatusTooManyRequests, limit.After, "%s: try again in %s", limit.What, limit.After.Round(time.Millisecond))
+	case errors.As(err, &offset):
+		return problem(http.StatusConflict, "%s", offset.Error())
+	case errors.As(err, &serving):
+		return problem(http.StatusConflict, "%s", serving.Error())
+	case errors.As(err, &lawful):
+		status := http.StatusUnprocessableEntity
+		switch {
+		case errors.Is(err, law.ErrNotFound):
+			status = http.StatusNotFound
+		case errors.Is(err, law.ErrHeld), errors.Is(err, law.ErrErased):
+			status = http.StatusConflict
+		case errors.Is(err, law.ErrRefused):
+			status = http.StatusForbidden
+		}
+		return problem(status, "%s", lawful.Error())
+	}
+	for _, known := range []struct {
+		err    error
+		status int
+	}{
+		{access.ErrUnknown, http.StatusUnauthorized}, {access.ErrNotFound, http.StatusNotFound}, {audit.ErrNotFound, http.StatusNotFound}, {kb.ErrNotFound, http.StatusNotFound}, {kb.ErrNoJob, http.StatusNotFound},
+		{stash.ErrNotFound, http.StatusNotFound}, {notary.ErrNoFile, http.StatusNotFound}, {audit.ErrIDTaken, http.StatusConflict}, {audit.ErrResolved, http.StatusConflict},
+		{audit.ErrAcknowledged, http.StatusConflict}, {stash.ErrEnded, http.StatusConflict}, {stash.ErrTooLarge, http.StatusRequestEntityTooLarge}, {konstruct.ErrNoRetrieval, http.StatusConflict},
+		{access.ErrOtherRequest, http.StatusUnprocessableEntity}, {kb.ErrSlow, http.StatusUnprocessableEntity}, {kb.ErrIncomplete, http.StatusConflict}, {kb.ErrVector, http.StatusUnprocessableEntity},
+	} {
+		if errors.Is(err, known.err) {
+			return problem(known.status, "%s", known.err.Error())
+		}
+	}
+	for _, known := range []struct {
+		err    error
+		status int
+	}{
+		{access.ErrUnderWay, http.StatusConflict}, {stash.ErrFull, http.StatusTooManyRequests}, {kb.ErrFull, http.StatusTooManyRequests}, {notary.ErrNotInLog, http.StatusConflict},
+		{konstruct.ErrNoReceipts, http.StatusConflict}, {notary.ErrNoKey, http.StatusConflict}, {export.ErrComplete, http.StatusConflict},
+	} {
+		if errors.Is(err, known.err) {
+			return later(known.status, retryAfter, "%s", known.err.Error())
+		}
+	}
+	if access.ErrAway(err) {
+		return later(http.StatusServiceUnavailable, retryAfter, "the identity provider does not answer: try again")
+	}
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) && strings.HasPrefix(pg.Code, "22") { // data exception: a NUL, a time out of range
+		return problem(http.StatusUnprocessableEntity, "the database can't hold a value of this request: %s", pg.Message)
+	}
+	if away(err) {
+		s.logger.WarnContext(ctx, "the database can't be reached", "request", requestID(ctx), "error", err)
+		return later(http.StatusServiceUnavailable, retryAfter, "the database can't be reached: nothing was acknowledged; try again with the same Idempotency-Key")
+	}
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+		return later(http.StatusServiceUnavailable, retryAfter, "it took longer than it may: try again, or ask for less")
+	}
+	s.logger.LogAttrs(ctx, slog.LevelError, "a request failed", slog.String("request", requestID(ctx)), slog.Any("error", err))
+	return problem(http.StatusInternalServerError, "something went wrong here: the service's log has it under this request's id")
+}
+
+// away reports whether the database was not there, or went away.
+func away(err error) bool {
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) {
+		class := pg.Code[:min(2, len(pg.Code))]
+		return class == "57" && pg.Code != "57014" || class == "53" || class == "08" || class == "58" // shutting down, out of a resource, connection, the system
+	}
+	var connect *pgconn.ConnectError
+	return errors.As(err, &connect) || tenantdb.Unreachable(err) || pgconn.Timeout(err) || strings.Contains(err.Error(), "conn closed") || strings.Contains(err.Error(), "unexpected EOF") || strings.Contains(err.Error(), "connection reset") || strings.Contains(err.Error(), "broken pipe")
+}
+
+// humane makes huma's own errors ours: without the values that were sent, which may be secrets.
+func humane(ctx huma.Context, _ string, v any) (any, error) {
+	if e, ok := v.(*huma.ErrorModel); ok {
+		p := &Problem{Title: e.Title, Status: e.Status, Detail: e.Detail, Instance: requestID(ctx.Context())}
+		for _, d := range e.Errors {
+			at, message := d.Location, d.Message
+			if at == "" {
+				at = "body"
+			}
+			p.Errors = append(p.Errors, Wrong{at, message})
+		}
+		if len(p.Errors) > 0 {
+			p.Detail = p.Errors[0].Location + ": " + p.Errors[0].Message
+		}
+		return p, nil
+	}
+	if p, ok := v.(*Problem); ok {
+		p.Instance = requestID(ctx.Context())
+	}
+	return v, nil
+}

@@ -1,0 +1,223 @@
+package server
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"regexp"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/klauspost/compress/gzhttp"
+)
+
+type contextKey int
+
+const (
+	requestKey contextKey = iota
+	whoKey
+	onceKey
+	seenKey
+	bodyKey
+)
+
+// requestID is the id of the request that a context belongs to.
+func requestID(ctx context.Context) string {
+	id, _ := ctx.Value(requestKey).(string)
+	return id
+}
+
+// goodID is what a caller's own request id may look like: nothing that could forge a line of a log.
+var goodID = regexp.MustCompile(`^[A-Za-z0-9._:-]{1,100}$`)
+
+// protect puts everything around the API that any request meets, whoever asks.
+func (s *Server) protect(next http.Handler) http.Handler {
+	compress, err := gzhttp.NewWrapper(gzhttp.MinSize(1024), gzhttp.EnableZstd(true), gzhttp.ExceptContentTypes([]string{"text/event-stream", "application/zip", "application/octet-stream", "application/vnd.apache.parquet"}))
+	if err != nil {
+		panic(err) // the options are constants
+	}
+	mux := next
+	next = compress(s.identify(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mux.ServeHTTP(w, r)
+		seenOf(r.Context()).route = r.Pattern
+	})))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		begin := time.Now()
+		id := r.Header.Get("X-Request-ID")
+		if !goodID.MatchString(id) {
+			id = rand.Text()
+		}
+		seen := &watched{ResponseWriter: w}
+		r = r.WithContext(context.WithValue(context.WithValue(r.Context(), requestKey, id), seenKey, seen))
+		h := w.Header()
+		h.Set("X-Request-ID", id)
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("X-Frame-Options", "DENY")
+		h.Set("Referrer-Policy", "no-referrer")
+		h.Set("Cross-Origin-Resource-Policy", "same-origin")
+		h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+		h.Set("Cache-Control", "no-store")
+		if s.secure(r) {
+			h.Set("Strict-Transport-Security", "max-age=31536000")
+		}
+		defer func() {
+			if thrown := recover(); thrown != nil {
+				s.logger.LogAttrs(r.Context(), slog.LevelError, "a request panicked", slog.String("request", id), slog.Any("panic", thrown), slog.String("stack", string(debug.Stack())))
+				if seen.status == 0 {
+					s.write(seen, r, problem(http.StatusInternalServerError, "something went wrong here: the service's log has it under this request's id"))
+				} else {
+					panic(http.ErrAbortHandler) // the answer is broken off, so that nobody takes it for whole
+				}
+			}
+			s.metrics.answered(r, seen, time.Since(begin))
+		}()
+		if n := s.working.Add(1); n > maxAtOnce && !strings.HasPrefix(r.URL.Path, "/healthz") {
+			defer s.working.Add(-1)
+			s.metrics.shed.Inc()
+			s.write(seen, r, later(http.StatusServiceUnavailable, retryAfter, "the service has %d requests under way: try again", n-1))
+			return
+		}
+		defer s.working.Add(-1)
+		if p := s.refuse(seen, r); p != nil {
+			s.write(seen, r, p)
+			return
+		}
+		if seen.status == 0 {
+			next.ServeHTTP(seen, r)
+		}
+	})
+}
+
+// refuse says what is wrong with a request before anything of it is looked at; it answers a browser's questions about CORS itself.
+func (s *Server) refuse(w http.ResponseWriter, r *http.Request) *Problem {
+	if len(r.RequestURI) > maxURL {
+		return problem(http.StatusRequestURITooLong, "the address has %d bytes, the limit is %d", len(r.RequestURI), maxURL)
+	}
+	if strings.ContainsFunc(r.URL.Path, func(c rune) bool { return c < ' ' || c == 0x7f }) {
+		return problem(http.StatusBadRequest, "the path has a control character")
+	}
+	if r.Header.Get("Content-Encoding") != "" && r.Header.Get("Content-Encoding") != "identity" {
+		return problem(http.StatusUnsupportedMediaType, "header.Content-Encoding: bodies are taken as they are, not compressed")
+	}
+	origin := r.Header.Get("Origin")
+	if origin == "" {
+		return nil
+	}
+	w.Header().Add("Vary", "Origin")
+	same := false
+	if u, err := url.Parse(origin); err == nil {
+		same = u.Host == r.Host
+	}
+	if !same && !slices.Contains(s.c.Origins, origin) {
+		return problem(http.StatusForbidden, "header.Origin: pages of %.100q may not ask here: the operator names those that may (KONSTRUCT_CORS_ORIGINS)", origin)
+	}
+	if same {
+		return nil
+	}
+	w.Header().Set("Access-Control-Allow-Origin", origin)
+	w.Header().Set("Access-Control-Expose-Headers", "ETag, Location, RateLimit, RateLimit-Policy, Retry-After, X-Request-ID, Upload-Offset")
+	if r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != "" {
+		w.Header().Set("Access-Control-Allow-Methods", "GET, HEAD, POST, PUT, PATCH, DELETE")
+		w.Header().Set("Access-Control-Allow-Headers", "Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, Upload-Offset, X-Request-ID")
+		w.Header().Set("Access-Control-Max-Age", "600")
+		w.WriteHeader(http.StatusNoContent)
+	}
+	return nil
+}
+
+// write answers with a problem.
+func (s *Server) write(w http.ResponseWriter, r *http.Request, p *Problem) {
+	p.Instance = requestID(r.Context())
+	for key, values := range p.GetHeaders() {
+		w.Header()[key] = values
+	}
+	w.Header().Set("Content-Type", p.ContentType(""))
+	w.WriteHeader(p.Status)
+	if err := json.NewEncoder(w).Encode(p); err != nil {
+		s.logger.DebugContext(r.Context(), "an answer was not taken", "request", p.Instance, "error", err)
+	}
+}
+
+// secure reports whether a request came over TLS, to us or to a proxy of ours.
+func (s *Server) secure(r *http.Request) bool {
+	return r.TLS != nil || s.proxied(r) && r.Header.Get("X-Forwarded-Proto") == "https"
+}
+
+func (s *Server) proxied(r *http.Request) bool {
+	from, err := netip.ParseAddrPort(r.RemoteAddr)
+	return err == nil && within(s.c.Proxies, from.Addr())
+}
+
+func within(networks []netip.Prefix, a netip.Addr) bool {
+	return slices.ContainsFunc(networks, func(p netip.Prefix) bool { return p.Contains(a.Unmap()) })
+}
+
+// client is the address that a request is from: the last one that no proxy of ours put there itself.
+func (s *Server) client(r *http.Request) string {
+	at, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return ""
+	}
+	from := at.Addr()
+	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
+	for i := len(hops) - 1; i >= 0 && within(s.c.Proxies, from); i-- {
+		hop, err := netip.ParseAddr(strings.TrimSpace(hops[i]))
+		if err != nil {
+			break
+		}
+		from = hop
+	}
+	return from.Unmap().String()
+}
+
+// watched sees what is answered.
+type watched struct {
+	http.ResponseWriter
+	status int
+	bytes  int64
+	tenant string // of whoever asked, once that is known
+	route  string // that answered
+}
+
+// seenOf is what is seen of the request that a context belongs to.
+func seenOf(ctx context.Context) *watched { return ctx.Value(seenKey).(*watched) }
+
+// WriteHeader implements http.ResponseWriter.
+func (w *watched) WriteHeader(status int) {
+	if w.status == 0 && status >= 200 {
+		w.status = status
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Write implements http.ResponseWriter.
+func (w *watched) Write(p []byte) (int, error) {
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
+	n, err := w.ResponseWriter.Write(p)
+	w.bytes += int64(n)
+	return n, err
+}
+
+// Unwrap lets http.ResponseController reach the connection.
+func (w *watched) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// Flush implements http.Flusher.
+func (w *watched) Flush() { _ = http.NewResponseController(w.ResponseWriter).Flush() }
+
+// deadline bounds how long a request's body may take to come and its answer to be made and taken.
+func deadline(w http.ResponseWriter, body, answer time.Duration) error {
+	c := http.NewResponseController(w)
+	if err := c.SetReadDeadline(time.Now().Add(body)); err != nil {
+		return fmt.Errorf("limit the request's time: %w", err)
+	}
+	return c.SetWriteDeadline(time.Now().Add(body + answer))
+}

@@ -1,0 +1,25 @@
+package server
+
+import "github.com/danielgtaylor/huma/v2"
+
+// routes are all operations.
+func (s *Server) routes() {
+	s.events()
+	s.stream()
+	s.escalations()
+	s.proofs()
+	s.evidence()
+	s.law()
+	s.documents()
+	s.uploads()
+	s.search()
+	s.people()
+}
+
+// describe completes the description.
+func (s *Server) describe() {
+	s.api.OpenAPI().Tags = []*huma.Tag{
+		{Name: "Events", Description: "What agents did."}, {Name: "Escalations", Description: "What agents handed to people."}, {Name: "Evidence", Description: "Proofs for strangers."},
+		{Name: "Law", Description: "Erasure, holds and retention."}, {Name: "Knowledge base", Description: "Documents."}, {Name: "Search", Description: "Passages that answer questions."}, {Name: "Access", Description: "Who may do what."},
+	}
+}

@@ -1,0 +1,189 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/google/uuid"
+
+	"github.com/konstruct/konstruct"
+	"github.com/konstruct/konstruct/access"
+	"github.com/konstruct/konstruct/eval"
+	"github.com/konstruct/konstruct/kb"
+)
+
+// question is a search.
+type question struct {
+	Text           string     `json:"text" minLength:"1" doc:"\"a phrase\" must stand there, -word must not, begin* is any word that begins so"`
+	TopK           int        `json:"top_k,omitempty" minimum:"1" maximum:"100" default:"5"`
+	Mode           kb.Mode    `json:"mode,omitempty" enum:"hybrid,vector,words" default:"hybrid"`
+	WordsIfDown    bool       `json:"words_if_down,omitempty" doc:"By words alone while the model can't be reached; the answer says so"`
+	Where          []string   `json:"where,omitempty" maxItems:"100" doc:"Conditions that documents must meet, as metadata.team=legal, ingested>=2026-01-31, label in a,b"`
+	Labels         []string   `json:"labels,omitempty" maxItems:"32" doc:"What the asker may see beside documents that everybody may"`
+	MinScore       *float64   `json:"min_score,omitempty"`
+	Variety        float64    `json:"variety,omitempty" minimum:"0" maximum:"1" doc:"How much hits are to differ from each other"`
+	PerDocument    bool       `json:"per_document,omitempty" doc:"The best passage of each document alone"`
+	Neighbours     int        `json:"neighbours,omitempty" minimum:"0" maximum:"10" doc:"Passages before and after each hit"`
+	After          string     `json:"after,omitempty" maxLength:"300" doc:"The last answer's next"`
+	WithinMS       int64      `json:"within_ms,omitempty" minimum:"0" maximum:"60000" doc:"How long the database may work on it"`
+	Rerank         bool       `json:"rerank,omitempty"`
+	UserID         string     `json:"user_id,omitempty" maxLength:"1024" doc:"Who asked"`
+	ConversationID string     `json:"conversation_id,omitempty" maxLength:"1000"`
+	Agent          *uuid.UUID `json:"agent_id,omitempty"`
+}
+
+// asked is a question as the library is asked it.
+func (q *question) asked(at string) (out konstruct.Question, err error) {
+	if err := kb.CheckLabels(q.Labels); err != nil {
+		return out, wrong(at+".labels", err.Error())
+	}
+	out = konstruct.Question{Text: q.Text, TopK: q.TopK, UserID: q.UserID, Labels: q.Labels, ConversationID: q.ConversationID, Mode: q.Mode, WordsIfDown: q.WordsIfDown, MinScore: q.MinScore, Variety: q.Variety,
+		PerDocument: q.PerDocument, Neighbours: q.Neighbours, After: q.After, Within: time.Duration(q.WithinMS) * time.Millisecond, Rerank: q.Rerank}
+	for i, one := range q.Where {
+		c, err := kb.ParseCondition(one)
+		if err != nil {
+			return out, wrong(fmt.Sprintf("%s.where[%d]", at, i), err.Error())
+		}
+		out.Where = append(out.Where, c)
+	}
+	return out, nil
+}
+
+func (s *Server) search() {
+	op := func(id, method, path, summary string, errors ...int) huma.Operation {
+		return huma.Operation{OperationID: id, Method: method, Path: path, Summary: summary, Tags: []string{"Search"}, Errors: errors}
+	}
+	search := op("search", "POST", "/v1/search", "Find the passages that answer a question best", 409)
+	search.Description = "The event that says what was shown is written in the same transaction: there is no answer without its record."
+	add(s, search, access.KBRead, func(ctx context.Context, w access.Who, in *struct{ Body question }) (*answer[konstruct.Retrieval], error) {
+		all, err := s.ask(ctx, w, []question{in.Body}, func(int) string { return "body" })
+		if err != nil {
+			return nil, err
+		}
+		return &answer[konstruct.Retrieval]{all[0]}, nil
+	})
+	add(s, op("search-many", "POST", "/v1/search/batch", "Ask several questions: each is answered, or none", 409), access.KBRead, func(ctx context.Context, w access.Who, in *struct {
+		Body struct {
+			Questions []question `json:"questions" minItems:"1" maxItems:"100"`
+		}
+	}) (*answer[many[konstruct.Retrieval]], error) {
+		all, err := s.ask(ctx, w, in.Body.Questions, func(i int) string { return fmt.Sprintf("body.questions[%d]", i) })
+		return listed(all, len(all)+1, func(konstruct.Retrieval) string { return "" }), err
+	})
+	add(s, op("explain-search", "POST", "/v1/search/explain", "Say how a search is done; it is not recorded, and nothing that it finds is shown", 409), access.KBRead, func(ctx context.Context, w access.Who, in *struct{ Body question }) (*answer[kb.Explanation], error) {
+		q, err := in.Body.asked("body")
+		if err != nil {
+			return nil, err
+		}
+		as, err := agent(w, in.Body.Agent, "body.agent_id")
+		if err == nil {
+			err = s.meter.Use(ctx, w, access.Searches, 1, "searches")
+		}
+		if err != nil {
+			return nil, err
+		}
+		e, err := s.as(w, as).ExplainSearch(ctx, q)
+		return &answer[kb.Explanation]{e}, err
+	})
+	add(s, op("cite", "GET", "/v1/passages/{id}", "Show a passage in its place", 404), access.KBRead, func(ctx context.Context, w access.Who, in *struct {
+		Identified
+		Around int `query:"around" default:"500" minimum:"0" maximum:"65536" doc:"Bytes of its document before and after it"`
+	}) (*answer[kb.Place], error) {
+		pid, err := in.uuid()
+		if err != nil {
+			return nil, err
+		}
+		p, err := s.of(w).Where(ctx, pid, in.Around)
+		return &answer[kb.Place]{p}, err
+	})
+	add(s, op("tune", "POST", "/v1/tune", "Tune the tenant's own index by questions that were asked of it"), access.KBWrite, func(ctx context.Context, w access.Who, _ *struct{}) (*answer[kb.Tuning], error) {
+		t, err := s.of(w).Tune(ctx)
+		return &answer[kb.Tuning]{t}, err
+	})
+	add(s, op("list-models", "GET", "/v1/models", "List the models whose vectors the knowledge base has beside the first's"), access.KBRead, func(ctx context.Context, w access.Who, _ *struct{}) (*answer[many[kb.Model]], error) {
+		models, err := s.of(w).Models(ctx)
+		return listed(models, len(models)+1, func(kb.Model) string { return "" }), err
+	})
+	s.evaluate(op)
+}
+
+func (s *Server) ask(ctx context.Context, w access.Who, in []question, at func(int) string) ([]konstruct.Retrieval, error) {
+	questions := make([]konstruct.Question, len(in))
+	var as uuid.UUID
+	for i := range in {
+		a, err := agent(w, in[i].Agent, at(i)+".agent_id")
+		if err != nil {
+			return nil, err
+		}
+		if i > 0 && a != as {
+			return nil, wrong(at(i)+".agent_id", "questions that are asked together are one agent's")
+		}
+		as = a
+		if questions[i], err = in[i].asked(at(i)); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.meter.Use(ctx, w, access.Searches, len(in), "searches"); err != nil {
+		return nil, err
+	}
+	return s.as(w, as).AskAll(ctx, questions)
+}
+
+// evaluate measures searches by questions whose answers are known.
+func (s *Server) evaluate(op func(id, method, path, summary string, errors ...int) huma.Operation) {
+	type judged struct {
+		Text    string         `json:"text" minLength:"1"`
+		Answers map[string]int `json:"answers" minProperties:"1" maxProperties:"1000" doc:"Sources or file names of documents that answer it, and how well, from 1"`
+	}
+	type figures struct {
+		Mode    kb.Mode       `json:"mode"`
+		Figures []eval.Figure `json:"figures"`
+	}
+	evaluate := op("evaluate", "POST", "/v1/evaluations", "Measure searches by questions whose answers are known")
+	evaluate.Description = "Each question is a search with its event."
+	add(s, evaluate, access.KBRead, func(ctx context.Context, w access.Who, in *struct {
+		Body struct {
+			Questions []judged   `json:"questions" minItems:"1" maxItems:"100"`
+			Modes     []kb.Mode  `json:"modes,omitempty" minItems:"1" maxItems:"3" enum:"hybrid,vector,words" doc:"All where it is missing"`
+			Labels    []string   `json:"labels,omitempty" maxItems:"32"`
+			Agent     *uuid.UUID `json:"agent_id,omitempty"`
+		}
+	}) (*answer[many[figures]], error) {
+		b := in.Body
+		if len(b.Modes) == 0 {
+			b.Modes = []kb.Mode{kb.ByMeaning, kb.ByWords, kb.ByBoth}
+		}
+		c := eval.Collection{Judged: map[string]map[string]int{}}
+		for i, q := range b.Questions {
+			name := fmt.Sprint(i)
+			c.Queries, c.Judged[name] = append(c.Queries, eval.Query{ID: name, Text: q.Text}), q.Answers
+		}
+		var out []figures
+		for _, mode := range b.Modes {
+			questions := make([]question, len(b.Questions))
+			for i, q := range b.Questions {
+				questions[i] = question{Text: q.Text, TopK: kb.MaxHits, Mode: mode, PerDocument: true, Labels: b.Labels, Agent: b.Agent}
+			}
+			all, err := s.ask(ctx, w, questions, func(i int) string { return fmt.Sprintf("body.questions[%d]", i) })
+			if err != nil {
+				return nil, err
+			}
+			run := eval.Run{}
+			for i, r := range all {
+				var ranked []eval.Ranked
+				for _, h := range r.Hits {
+					doc := h.Source
+					if _, named := b.Questions[i].Answers[h.Filename]; named {
+						doc = h.Filename
+					}
+					ranked = append(ranked, eval.Ranked{Doc: doc, Score: h.Score})
+				}
+				run[fmt.Sprint(i)] = eval.Order(ranked)
+			}
+			out = append(out, figures{mode, eval.Score(&c, run)})
+		}
+		return listed(out, len(out)+1, func(figures) string { return "" }), nil
+	})
+}

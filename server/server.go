@@ -1,0 +1,202 @@
+// Package server is Konstruct over HTTP: it knows who asks, hands the question to the library, and writes down what comes back. It decides nothing.
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/konstruct/konstruct"
+	"github.com/konstruct/konstruct/access"
+	"github.com/konstruct/konstruct/notary"
+	"github.com/konstruct/konstruct/stash"
+	"github.com/konstruct/konstruct/tenantdb"
+)
+
+// Config says what is served, and to whom.
+type Config struct {
+	Konstruct *konstruct.Konstruct // with Config.KeySecret
+	Evidence  *tenantdb.Evidence   // for proofs, bundles and tiles; nil serves none
+	Law       *tenantdb.Compliance // for erasures, holds and retention; nil serves none
+	People    *access.People       // whom an identity provider knows; nil: keys alone
+	Notary    *notary.Keys         // whose public key is shown; nil shows none
+	Usual     access.Limits        // of tenants that have none of their own; zero: access.UsualLimits
+	// Proxies are those whose X-Forwarded-For and X-Forwarded-Proto are believed.
+	Proxies []netip.Prefix
+	// Origins are web sites whose pages may ask, by CORS; none when empty.
+	Origins []string
+	Version string
+	Logger  *slog.Logger
+}
+
+// Limits on what a stranger may send.
+const (
+	maxHeader   = 64 << 10
+	maxJSON     = 1 << 20  // bytes of most bodies
+	maxBatch    = 32 << 20 // bytes of a batch of events
+	maxUpload   = 64 << 20 // bytes of a file in one request; larger ones come in pieces
+	maxURL      = 8 << 10
+	headerTime  = 10 * time.Second
+	bodyTime    = 30 * time.Second
+	uploadTime  = 10 * time.Minute
+	answerTime  = 60 * time.Second // for most requests
+	idleTime    = 2 * time.Minute
+	maxAtOnce   = 512 // requests of all tenants together; more are sent away
+	maxConns    = 4096
+	retryAfter  = time.Second
+	drainTime   = 20 * time.Second
+	maxWorkings = 4 // bundles, exports and verifications made at the same time
+)
+
+// Server answers requests. Close it before what it was given.
+type Server struct {
+	c       Config
+	keys    *access.Keys
+	meter   *access.Meter
+	replies access.Replies
+	stash   stash.Stash
+	api     huma.API
+	handler http.Handler
+	metrics *metrics
+	logger  *slog.Logger
+	working atomic.Int64  // requests under way
+	making  chan struct{} // room for maxWorkings
+
+	background sync.WaitGroup
+	life       context.Context // of what goes on behind requests
+	end        context.CancelFunc
+	draining   atomic.Bool
+}
+
+// New returns a server, and begins to listen for revoked keys.
+func New(c Config) (*Server, error) {
+	keys, err := c.Konstruct.Keys()
+	if err != nil {
+		return nil, err
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	if c.Usual == (access.Limits{}) {
+		c.Usual = access.UsualLimits
+	}
+	door := c.Konstruct.Door()
+	s := &Server{c: c, keys: keys, meter: access.NewMeter(door, c.Usual), replies: access.Replies{Door: door}, stash: stash.Stash{Door: door}, logger: c.Logger, making: make(chan struct{}, maxWorkings)}
+	s.metrics = newMetrics(s)
+	s.life, s.end = context.WithCancel(context.Background())
+	s.background.Go(func() { keys.Listen(s.life, s.logger, s.meter.Forget) })
+	mux := http.NewServeMux()
+	s.api = humago.New(mux, s.config())
+	s.routes()
+	s.describe()
+	s.plain(mux)
+	s.handler = s.protect(mux)
+	return s, nil
+}
+
+// Handler answers requests.
+func (s *Server) Handler() http.Handler { return s.handler }
+
+// OpenAPI returns the description of the API, as JSON.
+func (s *Server) OpenAPI() ([]byte, error) { return s.api.OpenAPI().MarshalJSON() }
+
+// Metrics returns figures of requests for Prometheus, beside those of the library.
+func (s *Server) Metrics() prometheus.Collector { return s.metrics }
+
+// Close stops what goes on behind requests: files that were being made are left to the next process that is asked for them.
+func (s *Server) Close() {
+	s.end()
+	s.background.Wait()
+}
+
+// Listening is how a server is reached.
+type Listening struct {
+	Address string
+	TLS     *tls.Config // nil is plain HTTP, for this machine alone or behind a proxy
+	// Ready hears the address once it is listened on.
+	Ready func(net.Addr)
+}
+
+// Run serves until the context ends, and then answers what was begun before it returns.
+func (s *Server) Run(ctx context.Context, l Listening) error {
+	listener, err := net.Listen("tcp", l.Address)
+	if err != nil {
+		return fmt.Errorf("listen on %s: %w", l.Address, err)
+	}
+	listener = &bounded{Listener: listener, room: make(chan struct{}, maxConns)}
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetHTTP2(true)
+	protocols.SetUnencryptedHTTP2(l.TLS == nil)
+	h := &http.Server{Handler: s.handler, TLSConfig: l.TLS, ReadHeaderTimeout: headerTime, IdleTimeout: idleTime, MaxHeaderBytes: maxHeader, Protocols: protocols,
+		ErrorLog: slog.NewLogLogger(s.logger.Handler(), slog.LevelDebug), BaseContext: func(net.Listener) context.Context { return s.life },
+		HTTP2: &http.HTTP2Config{MaxConcurrentStreams: 128}}
+	if l.Ready != nil {
+		l.Ready(listener.Addr())
+	}
+	failed := make(chan error, 1)
+	go func() {
+		if l.TLS != nil {
+			failed <- h.ServeTLS(listener, "", "")
+		} else {
+			failed <- h.Serve(listener)
+		}
+	}()
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+	}
+	s.draining.Store(true) // streams end, and /readyz says so
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
+	defer cancel()
+	err = h.Shutdown(drain)
+	if err != nil {
+		err = errors.Join(fmt.Errorf("some requests were cut off after %s: %w", drainTime, err), h.Close())
+	}
+	if served := <-failed; !errors.Is(served, http.ErrServerClosed) {
+		err = errors.Join(err, served)
+	}
+	return err
+}
+
+// bounded accepts so many connections at the same time, and lets more wait in the kernel's queue.
+type bounded struct {
+	net.Listener
+	room chan struct{}
+}
+
+// Accept implements net.Listener.
+func (b *bounded) Accept() (net.Conn, error) {
+	b.room <- struct{}{}
+	c, err := b.Listener.Accept()
+	if err != nil {
+		<-b.room
+		return nil, err
+	}
+	return &counted{Conn: c, done: func() { <-b.room }}, nil
+}
+
+type counted struct {
+	net.Conn
+	once sync.Once
+	done func()
+}
+
+// Close implements net.Conn.
+func (c *counted) Close() error {
+	c.once.Do(c.done)
+	return c.Conn.Close()
+}

@@ -1,0 +1,164 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+	"github.com/google/uuid"
+
+	"github.com/konstruct/konstruct/access"
+	"github.com/konstruct/konstruct/audit"
+)
+
+// How the stream looks for new events: how often, how far back for those that were committed after others of a later time, how long it lives, and how often it says that it does.
+const (
+	lookEvery   = 500 * time.Millisecond
+	lookBack    = 3 * time.Second
+	streamTime  = time.Hour
+	beatEvery   = 15 * time.Second
+	maxStreamed = 100_000 // ids that are remembered of lookBack
+)
+
+var errEnough = errors.New("enough")
+
+// stream serves the tenant's events as they are written, as server-sent events. A client that comes back with Last-Event-ID misses nothing, and may get the last three seconds
+// again: what was committed late in between is among them.
+func (s *Server) stream() {
+	op := huma.Operation{OperationID: "stream-events", Method: "GET", Path: "/v1/events/stream", Tags: []string{"Events"}, Summary: "Follow events as they are written (server-sent events)",
+		Description: "Each message is an event, named `event`; its id goes into Last-Event-ID, after which what came since then is sent, and perhaps what came in the three seconds before once more. Events whose created_at is more than three seconds ago when they are written do not appear. The stream ends after an hour, or when the service stops: clients come back by themselves.",
+		Responses:   map[string]*huma.Response{"200": {Description: "Events, until the client goes", Content: map[string]*huma.MediaType{"text/event-stream": {Schema: &huma.Schema{Type: "string"}}}}}}
+	add(s, op, access.EventsRead, func(ctx context.Context, w access.Who, in *struct {
+		Agent  string `query:"agent_id" format:"uuid"`
+		Action string `query:"action_type" maxLength:"1024"`
+		Last   string `header:"Last-Event-ID" maxLength:"200" doc:"The last message's id: what came since then is sent first"`
+	}) (*huma.StreamResponse, error) {
+		f, err := EventFilter{Agent: in.Agent, Action: in.Action}.filter(w)
+		if err != nil {
+			return nil, err
+		}
+		since := time.Now()
+		if in.Last != "" {
+			eid, err := uuid.Parse(in.Last)
+			if err != nil {
+				return nil, wrong("header.Last-Event-ID", "it is no id of an event")
+			}
+			last, err := s.of(w).Event(ctx, eid)
+			if err != nil {
+				return nil, err
+			}
+			since = last.CreatedAt
+		}
+		return &huma.StreamResponse{Body: func(hc huma.Context) {
+			r, rw := humago.Unwrap(hc)
+			rw.Header().Set("Content-Type", "text/event-stream")
+			rw.Header().Set("X-Accel-Buffering", "no")
+			follower := &follower{s: s, w: w, asked: r, f: f, since: since, sent: map[uuid.UUID]time.Time{}, out: rw, control: http.NewResponseController(rw)}
+			if eid, err := uuid.Parse(in.Last); err == nil {
+				follower.sent[eid] = since
+			}
+			if err := follower.run(r.Context()); err != nil && r.Context().Err() == nil {
+				s.logger.WarnContext(r.Context(), "a stream ended", "request", requestID(r.Context()), "error", err)
+			}
+		}}, nil
+	})
+}
+
+// follower sends what is new.
+type follower struct {
+	s       *Server
+	w       access.Who
+	asked   *http.Request
+	f       audit.Filter
+	since   time.Time
+	sent    map[uuid.UUID]time.Time // by created_at
+	out     http.ResponseWriter
+	control *http.ResponseController
+}
+
+func (f *follower) run(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, streamTime)
+	defer cancel()
+	if err := f.say(": hello\nretry: 1000\n\n"); err != nil {
+		return err
+	}
+	for beat := time.Now(); ; {
+		n, err := f.look(ctx)
+		if err != nil {
+			return err
+		}
+		if n > 0 {
+			beat = time.Now()
+		} else if time.Since(beat) > beatEvery {
+			if err := f.say(": still here\n\n"); err != nil {
+				return err
+			}
+			beat = time.Now()
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-f.s.life.Done():
+			return nil
+		case <-time.After(lookEvery):
+		}
+		if f.s.draining.Load() {
+			return nil
+		}
+		if _, err := f.s.who(ctx, f.asked); err != nil { // revoked meanwhile
+			return err
+		}
+	}
+}
+
+// look sends what was written since, the oldest first.
+func (f *follower) look(ctx context.Context) (n int, err error) {
+	filter := f.f
+	filter.Since = f.since.Add(-lookBack)
+	newest := f.since
+	err = f.s.of(f.w).Each(ctx, filter, func(e *audit.Stored) error {
+		if _, before := f.sent[e.ID]; before || e.CreatedAt.Before(f.since.Add(-lookBack)) {
+			return nil
+		}
+		raw, err := json.Marshal(e)
+		if err != nil {
+			return err
+		}
+		if err := f.say(fmt.Sprintf("id: %s\nevent: event\ndata: %s\n\n", e.ID, raw)); err != nil {
+			return err
+		}
+		if f.sent[e.ID] = e.CreatedAt; e.CreatedAt.After(newest) && e.CreatedAt.Before(time.Now().Add(time.Minute)) {
+			newest = e.CreatedAt
+		}
+		if n++; len(f.sent) > maxStreamed {
+			return errEnough
+		}
+		return nil
+	})
+	if errors.Is(err, errEnough) {
+		err = nil
+	}
+	f.since = newest
+	for id, at := range f.sent {
+		if at.Before(f.since.Add(-lookBack)) {
+			delete(f.sent, id)
+		}
+	}
+	return n, err
+}
+
+// say writes, and gives up on a client that does not read.
+func (f *follower) say(text string) error {
+	if err := f.control.SetWriteDeadline(time.Now().Add(bodyTime)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return err
+	}
+	if _, err := f.out.Write([]byte(text)); err != nil {
+		return err
+	}
+	return f.control.Flush()
+}

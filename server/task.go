@@ -1,0 +1,168 @@
+package server
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"io"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/konstruct/konstruct/access"
+	"github.com/konstruct/konstruct/audit"
+	"github.com/konstruct/konstruct/evidence"
+	"github.com/konstruct/konstruct/export"
+	"github.com/konstruct/konstruct/notary"
+	"github.com/konstruct/konstruct/stash"
+)
+
+// begin notes that a file is wanted, and makes it behind the answer.
+func (s *Server) begin(ctx context.Context, w access.Who, kind string, in wanted) (*made[task], error) {
+	switch {
+	case s.c.Evidence == nil && kind != kindExport:
+		return nil, errNoEvidence
+	case w.Agent != uuid.Nil:
+		return nil, problem(403, "a key of one agent can't have evidence made: it is every agent's")
+	case kind == kindExport && in.Format == "":
+		return nil, wrong("body.format", "is missing: jsonl, csv, parquet, ocsf or cloudevents")
+	case kind != kindExport && in.Format != "":
+		return nil, wrong("body.format", "is an export's")
+	case kind != kindBundle && len(in.Withhold) > 0:
+		return nil, wrong("body.withhold", "is a bundle's")
+	}
+	if _, err := in.events(); err != nil {
+		return nil, err
+	}
+	in.By = w.String()
+	f, err := s.stash.Create(ctx, w.Tenant, kind, in, nil)
+	if err != nil {
+		return nil, err
+	}
+	s.make(w, f)
+	return &made[task]{"/v1/tasks/" + f.ID.String(), taskOf(f)}, nil
+}
+
+// task returns a file that is made, and has it made where whoever made it was killed.
+func (s *Server) task(ctx context.Context, w access.Who, in Identified) (f stash.File, err error) {
+	fid, err := in.uuid()
+	if err != nil {
+		return f, err
+	}
+	if f, err = s.stash.Get(ctx, w.Tenant, fid); err != nil {
+		return f, err
+	}
+	if !slices.Contains([]string{kindBundle, kindExport, kindVerification}, f.Kind) {
+		return f, stash.ErrNotFound
+	}
+	if f.State == stash.Open {
+		s.make(w, f)
+	}
+	return f, nil
+}
+
+func taskOf(f stash.File) task {
+	t := task{ID: f.ID, Kind: f.Kind, State: string(f.State), Reason: f.Reason, Bytes: f.Stored, Wanted: f.Given, Made: f.Made, CreatedAt: f.CreatedAt.UTC().Format(time.RFC3339Nano), ExpiresAt: f.ExpiresAt.UTC().Format(time.RFC3339Nano)}
+	if f.State == stash.Done && f.Kind != kindVerification {
+		t.Content = "/v1/tasks/" + f.ID.String() + "/content"
+	}
+	return t
+}
+
+// make makes a file behind the request, unless it is being made.
+func (s *Server) make(w access.Who, f stash.File) {
+	var in wanted
+	if err := json.Unmarshal(f.Given, &in); err != nil {
+		s.logger.Error("a task can't be read", "task", f.ID, "error", err)
+		return
+	}
+	s.background.Go(func() {
+		select {
+		case s.making <- struct{}{}:
+			defer func() { <-s.making }()
+		case <-s.life.Done():
+			return
+		}
+		err := s.stash.Make(s.life, w.Tenant, f.ID, func(ctx context.Context, to io.Writer) (any, error) { return s.content(ctx, w, f.Kind, in, to) })
+		if err != nil && !errors.Is(err, stash.ErrElsewhere) && s.life.Err() == nil {
+			s.logger.Error("a task failed", "task", f.ID, "kind", f.Kind, "error", err)
+		}
+	})
+}
+
+// content writes what was wanted, and the event that says so.
+func (s *Server) content(ctx context.Context, w access.Who, kind string, in wanted, to io.Writer) (said any, err error) {
+	f, err := in.events()
+	if err != nil {
+		return nil, err
+	}
+	t, action := s.of(w), ""
+	switch kind {
+	case kindBundle:
+		filter := evidence.Filter{Since: f.Since.UTC().Truncate(time.Microsecond), Until: f.Until.UTC().Truncate(time.Microsecond), Agent: in.Agent, User: in.User, Action: in.Action, Metadata: json.RawMessage(in.Metadata)}
+		b, err := notary.Evidence(ctx, s.c.Evidence, w.Tenant, filter, in.Withhold, to, nil)
+		if err != nil {
+			return nil, err
+		}
+		action, said = audit.ActionEvidence, map[string]any{"matching_events": b.Matching, "excluded_events": b.Excluded, "manifest_sha256": hex.EncodeToString(b.Manifest[:])}
+	case kindExport:
+		n, sum, err := export.Stream(ctx, t.Each, to, export.Options{Tenant: w.Tenant, Format: in.Format, Filter: f})
+		if err != nil {
+			return nil, err
+		}
+		action, said = audit.ActionExport, map[string]any{"events": n, "sha256": sum}
+	case kindVerification:
+		findings := []audit.Finding{}
+		v, err := notary.Verify(ctx, s.c.Evidence, notary.Verification{Tenant: &w.Tenant, Found: func(f audit.Finding) {
+			if len(findings) < maxFindings {
+				findings = append(findings, f)
+			}
+		}})
+		if err != nil {
+			return nil, err
+		}
+		action, said = audit.ActionVerify, map[string]any{"holds": v.OK(), "report": v, "findings": findings}
+	}
+	return said, t.Record(ctx, w, action, map[string]any{"wanted": in, "made": said})
+}
+
+// maxFindings is how many things that do not hold a verification names.
+const maxFindings = 1000
+
+// events is the filter by the trail's own names.
+func (in *wanted) events() (f audit.Filter, err error) {
+	if f.Since, err = when("body.since", in.Since); err == nil {
+		f.Until, err = when("body.until", in.Until)
+	}
+	if err == nil {
+		f.AgentID, err = optionalID("body.agent_id", in.Agent)
+	}
+	if in.User != nil {
+		f.UserID = *in.User
+	}
+	if in.Action != nil {
+		f.Action = *in.Action
+	}
+	if len(in.Metadata) > 0 {
+		f.Metadata = in.Metadata.parsed()
+	}
+	return f, err
+}
+
+// contentName is how a download is called, and what it is.
+func contentName(f stash.File) (name, kind string) {
+	if f.Kind == kindBundle {
+		return "bundle-" + f.ID.String() + ".zip", "application/zip"
+	}
+	var in wanted
+	_ = json.Unmarshal(f.Given, &in) // which was read before it was made
+	switch in.Format {
+	case "csv":
+		return "events-" + f.ID.String() + ".csv", "text/csv; charset=utf-8"
+	case "parquet":
+		return "events-" + f.ID.String() + ".parquet", "application/vnd.apache.parquet"
+	}
+	return "events-" + f.ID.String() + ".jsonl", "application/x-ndjson"
+}

@@ -1,0 +1,131 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+	"github.com/google/uuid"
+
+	"github.com/konstruct/konstruct/access"
+	"github.com/konstruct/konstruct/extract"
+	"github.com/konstruct/konstruct/stash"
+)
+
+// kindUpload is a file that comes in pieces.
+const kindUpload = "upload"
+
+// coming is a file that comes in pieces.
+type coming struct {
+	Filename string `json:"filename" minLength:"1" maxLength:"1000"`
+	Size     int64  `json:"size" minimum:"1" doc:"Bytes of the whole"`
+	About
+}
+
+// upload is how far one is.
+type upload struct {
+	ID     uuid.UUID `json:"id"`
+	Size   int64     `json:"size"`
+	Offset int64     `json:"offset" doc:"Bytes that are here: go on from there"`
+}
+
+// offset is where an upload goes on.
+type offset struct {
+	Offset string `header:"Upload-Offset" doc:"Bytes that are here"`
+}
+
+func (s *Server) uploads() {
+	op := func(id, method, path, summary string, status int, errors ...int) huma.Operation {
+		return huma.Operation{OperationID: id, Method: method, Path: path, Summary: summary, Tags: []string{"Knowledge base"}, DefaultStatus: status, Errors: errors}
+	}
+	add(s, op("begin-upload", "POST", "/v1/uploads", "Begin to hand a large document over in pieces", 201), access.KBWrite, func(ctx context.Context, w access.Who, in *struct{ Body coming }) (*made[upload], error) {
+		if in.Body.Size > extract.MaxPDF {
+			return nil, problem(http.StatusRequestEntityTooLarge, "body.size: the largest document has %d bytes", extract.MaxPDF)
+		}
+		f, err := s.stash.Create(ctx, w.Tenant, kindUpload, in.Body, &in.Body.Size)
+		return &made[upload]{"/v1/uploads/" + f.ID.String(), upload{f.ID, in.Body.Size, 0}}, err
+	})
+	find := func(ctx context.Context, w access.Who, in Identified) (stash.File, error) {
+		fid, err := in.uuid()
+		if err != nil {
+			return stash.File{}, err
+		}
+		f, err := s.stash.Get(ctx, w.Tenant, fid)
+		if err == nil && f.Kind != kindUpload {
+			err = stash.ErrNotFound
+		}
+		return f, err
+	}
+	add(s, op("get-upload", "GET", "/v1/uploads/{id}", "See how much is here", 200, 404), access.KBWrite, func(ctx context.Context, w access.Who, in *Identified) (*answer[upload], error) {
+		f, err := find(ctx, w, *in)
+		if err != nil {
+			return nil, err
+		}
+		return &answer[upload]{upload{f.ID, *f.Size, f.Stored}}, nil
+	})
+	piece := op("append-upload", "PATCH", "/v1/uploads/{id}", "Send what comes next; broken off, what has come stays", 204, 404, 409)
+	piece.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{"application/offset+octet-stream": {Schema: &huma.Schema{Type: "string", Format: "binary"}}}}
+	piece.Middlewares = huma.Middlewares{withBody}
+	piece.Responses = map[string]*huma.Response{"204": {Description: "It is here", Headers: map[string]*huma.Param{"Upload-Offset": {Schema: &huma.Schema{Type: "string"}}}}}
+	add(s, piece, access.KBWrite, func(ctx context.Context, w access.Who, in *struct {
+		Identified
+		ContentType string `header:"Content-Type"`
+		Offset      int64  `header:"Upload-Offset" required:"true" minimum:"0" doc:"Where the piece begins"`
+	}) (*offset, error) {
+		f, err := find(ctx, w, in.Identified)
+		if err != nil {
+			return nil, err
+		}
+		if in.ContentType != "application/offset+octet-stream" {
+			return nil, problem(http.StatusUnsupportedMediaType, "header.Content-Type: it must be application/offset+octet-stream")
+		}
+		r, _ := ctx.Value(bodyKey).(*http.Request)
+		n, err := s.stash.Append(ctx, w.Tenant, f.ID, in.Offset, io.LimitReader(r.Body, *f.Size+1))
+		return &offset{strconv.FormatInt(n, 10)}, err
+	})
+	finish := op("finish-upload", "POST", "/v1/uploads/{id}/finish", "Hand over what is whole: it is taken in by a job", 202, 404, 409)
+	add(s, finish, access.KBWrite, func(ctx context.Context, w access.Who, in *Identified) (*made[queued], error) {
+		f, err := find(ctx, w, *in)
+		if err != nil {
+			return nil, err
+		}
+		if f.Stored != *f.Size {
+			return nil, problem(http.StatusConflict, "%d of %d bytes are here: send the rest first", f.Stored, *f.Size)
+		}
+		var c coming
+		if err := json.Unmarshal(f.Given, &c); err != nil {
+			return nil, err
+		}
+		content, err := io.ReadAll(s.stash.Read(ctx, w.Tenant, f))
+		if err != nil {
+			return nil, err
+		}
+		out, err := s.enqueue(ctx, w, c.Filename, content, c.About, "upload")
+		if err != nil {
+			return nil, err
+		}
+		if err := s.stash.Delete(ctx, w.Tenant, f.ID); err != nil {
+			return nil, fmt.Errorf("the document is handed over as job %s, its pieces stay: %w", out.Body.JobID, err)
+		}
+		return out, nil
+	})
+	remove := op("delete-upload", "DELETE", "/v1/uploads/{id}", "Give an upload up", 204, 404)
+	add(s, remove, access.KBWrite, func(ctx context.Context, w access.Who, in *Identified) (*ok, error) {
+		f, err := find(ctx, w, *in)
+		if err != nil {
+			return nil, err
+		}
+		return nil, s.stash.Delete(ctx, w.Tenant, f.ID)
+	})
+}
+
+// withBody lets a handler read the request's body itself.
+func withBody(ctx huma.Context, next func(huma.Context)) {
+	r, _ := humago.Unwrap(ctx)
+	next(huma.WithValue(ctx, bodyKey, r))
+}

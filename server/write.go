@@ -1,0 +1,285 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/google/uuid"
+
+	"github.com/konstruct/konstruct"
+	"github.com/konstruct/konstruct/access"
+	"github.com/konstruct/konstruct/audit"
+)
+
+// event is what is logged of a body that stands at a place of the request.
+func (b *eventBody) event(ctx context.Context, w access.Who, n int, at string) (e audit.Event, err error) {
+	if e.AgentID, err = agent(w, b.AgentID, at+".agent_id"); err != nil {
+		return e, err
+	}
+	e.ID, e.UserID, e.Action, e.Input, e.Output, e.Latency = key(ctx, w, b.ID, n), b.UserID, b.Action, b.Input, b.Output, time.Duration(b.LatencyMS)*time.Millisecond
+	if b.CreatedAt != nil {
+		e.At = *b.CreatedAt
+	}
+	e.Metadata = json.RawMessage(b.Metadata)
+	return e, nil
+}
+
+// write1 serves what logs one event.
+func (s *Server) write1() {
+	op := func(id, path, summary string) huma.Operation {
+		return huma.Operation{OperationID: id, Method: "POST", Path: path, Summary: summary, Tags: []string{"Events"}, DefaultStatus: 201, Errors: []int{409}}
+	}
+	add(s, op("log-event", "/v1/events", "Log an event: when it is answered it is committed and sealed"), access.EventsWrite, func(ctx context.Context, w access.Who, in *struct{ Body eventBody }) (*made[logged], error) {
+		e, err := in.Body.event(ctx, w, 0, "body")
+		if err == nil {
+			err = s.meter.Use(ctx, w, access.Events, 1, "events")
+		}
+		if err != nil {
+			return nil, err
+		}
+		return written(s.as(w, e.AgentID).Log(ctx, e))
+	})
+	add(s, op("log-llm-call", "/v1/llm-calls", "Log a call of a language model"), access.EventsWrite, func(ctx context.Context, w access.Who, in *struct {
+		Body struct {
+			CallBody
+			Operation      string   `json:"operation,omitempty" maxLength:"200" doc:"gen_ai.operation.name; chat where it is missing"`
+			Provider       string   `json:"provider,omitempty" maxLength:"200" doc:"gen_ai.provider.name" example:"anthropic"`
+			Model          string   `json:"model" minLength:"1" maxLength:"1000" doc:"gen_ai.request.model"`
+			ResponseModel  string   `json:"response_model,omitempty" maxLength:"1000"`
+			ResponseID     string   `json:"response_id,omitempty" maxLength:"1000"`
+			InputTokens    int64    `json:"input_tokens,omitempty" minimum:"0" maximum:"9007199254740991"`
+			OutputTokens   int64    `json:"output_tokens,omitempty" minimum:"0" maximum:"9007199254740991"`
+			FinishReasons  []string `json:"finish_reasons,omitempty" maxItems:"100"`
+			ConversationID string   `json:"conversation_id,omitempty" maxLength:"1000"`
+			Prompt         string   `json:"prompt,omitempty"`
+			Completion     string   `json:"completion,omitempty"`
+		}
+	}) (*made[logged], error) {
+		b := &in.Body
+		return s.call(ctx, w, &b.CallBody, func(c common) (audit.Event, error) {
+			return konstruct.LLMCall{ID: c.id, AgentID: c.agent, UserID: b.UserID, At: c.at, Latency: c.latency, Operation: b.Operation, Provider: b.Provider, Model: b.Model, ResponseModel: b.ResponseModel, ResponseID: b.ResponseID,
+				InputTokens: b.InputTokens, OutputTokens: b.OutputTokens, FinishReasons: b.FinishReasons, ConversationID: b.ConversationID, Prompt: b.Prompt, Completion: b.Completion, Extra: b.Metadata.parsed()}.Event()
+		})
+	})
+	add(s, op("log-tool-call", "/v1/tool-calls", "Log an invocation of a tool"), access.EventsWrite, func(ctx context.Context, w access.Who, in *struct {
+		Body struct {
+			CallBody
+			Name           string `json:"name" minLength:"1" maxLength:"1000" doc:"gen_ai.tool.name"`
+			CallID         string `json:"call_id,omitempty" maxLength:"1000" doc:"gen_ai.tool.call.id"`
+			Type           string `json:"type,omitempty" maxLength:"200" doc:"gen_ai.tool.type: function, extension or datastore"`
+			Error          string `json:"error,omitempty" maxLength:"1000" doc:"error.type; missing when the tool succeeded"`
+			ConversationID string `json:"conversation_id,omitempty" maxLength:"1000"`
+			Arguments      string `json:"arguments,omitempty"`
+			Result         string `json:"result,omitempty"`
+		}
+	}) (*made[logged], error) {
+		b := &in.Body
+		return s.call(ctx, w, &b.CallBody, func(c common) (audit.Event, error) {
+			return konstruct.ToolCall{ID: c.id, AgentID: c.agent, UserID: b.UserID, At: c.at, Latency: c.latency, Name: b.Name, CallID: b.CallID, Type: b.Type, Error: b.Error, ConversationID: b.ConversationID,
+				Arguments: b.Arguments, Result: b.Result, Extra: b.Metadata.parsed()}.Event()
+		})
+	})
+	open := op("open-escalation", "/v1/escalations", "Hand a decision to a person")
+	open.Tags = []string{"Escalations"}
+	add(s, open, access.EventsWrite, func(ctx context.Context, w access.Who, in *struct {
+		Body struct {
+			CallBody
+			Reason         string `json:"reason" minLength:"1" doc:"Why a person is needed"`
+			Question       string `json:"question,omitempty" doc:"What the person is asked"`
+			To             string `json:"to,omitempty" maxLength:"1000" doc:"A person, team or queue"`
+			ConversationID string `json:"conversation_id,omitempty" maxLength:"1000"`
+		}
+	}) (*made[logged], error) {
+		b := &in.Body
+		return s.call(ctx, w, &b.CallBody, func(c common) (audit.Event, error) {
+			return konstruct.Escalation{ID: c.id, AgentID: c.agent, UserID: b.UserID, At: c.at, Latency: c.latency, Reason: b.Reason, Question: b.Question, To: b.To, ConversationID: b.ConversationID, Extra: b.Metadata.parsed()}.Event()
+		})
+	})
+}
+
+// CallBody is what every call says.
+type CallBody struct {
+	ID        *uuid.UUID `json:"id,omitempty"`
+	AgentID   *uuid.UUID `json:"agent_id,omitempty"`
+	UserID    string     `json:"user_id,omitempty" maxLength:"1024"`
+	LatencyMS int64      `json:"latency_ms,omitempty" minimum:"0" maximum:"2147483647"`
+	CreatedAt *time.Time `json:"created_at,omitempty"`
+	Metadata  object     `json:"metadata,omitempty"`
+}
+
+// common is what every call says, as the library is told it.
+type common struct {
+	id, agent uuid.UUID
+	at        time.Time
+	latency   time.Duration
+}
+
+func (s *Server) call(ctx context.Context, w access.Who, b *CallBody, event func(common) (audit.Event, error)) (*made[logged], error) {
+	c := common{id: key(ctx, w, b.ID, 0), latency: time.Duration(b.LatencyMS) * time.Millisecond}
+	var err error
+	if c.agent, err = agent(w, b.AgentID, "body.agent_id"); err != nil {
+		return nil, err
+	}
+	if b.CreatedAt != nil {
+		c.at = *b.CreatedAt
+	}
+	e, err := event(c)
+	if err == nil {
+		err = s.meter.Use(ctx, w, access.Events, 1, "events")
+	}
+	if err != nil {
+		return nil, err
+	}
+	return written(s.as(w, c.agent).Log(ctx, e))
+}
+
+// batchBody is many events: all are logged, or none.
+type batchBody struct {
+	Events []eventBody `json:"events" minItems:"1" maxItems:"10000"`
+}
+
+// writeMany serves batches. Their bodies are read once, and not by huma, which reads three times: that would be half of the time that a batch takes.
+func (s *Server) writeMany() {
+	schema := s.api.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[batchBody](), true, "Batch")
+	op := huma.Operation{OperationID: "log-events", Method: "POST", Path: "/v1/events/batch", Summary: "Log events together: all or none", Tags: []string{"Events"}, DefaultStatus: 201, Errors: []int{409}, MaxBodyBytes: maxBatch, SkipValidateBody: true,
+		RequestBody: &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{"application/json": {Schema: schema}}}}
+	add(s, op, access.EventsWrite, func(ctx context.Context, w access.Who, in *struct {
+		RawBody     []byte
+		ContentType string `header:"Content-Type"`
+	}) (*answer[struct {
+		IDs []uuid.UUID `json:"ids" doc:"In the order of the events"`
+	}], error) {
+		if kind, _, _ := strings.Cut(in.ContentType, ";"); kind != "" && !strings.EqualFold(strings.TrimSpace(kind), "application/json") {
+			return nil, problem(415, "header.Content-Type: it must be application/json")
+		}
+		batch, err := readBatch(in.RawBody)
+		if err != nil {
+			return nil, err
+		}
+		if err := s.meter.Use(ctx, w, access.Events, len(batch.Events), "events"); err != nil {
+			return nil, err
+		}
+		events := make([]audit.Event, len(batch.Events))
+		for i := range batch.Events {
+			if events[i], err = batch.Events[i].event(ctx, w, i, fmt.Sprintf("body.events[%d]", i)); err != nil {
+				return nil, err
+			}
+		}
+		ids, err := s.of(w).LogBatch(ctx, events)
+		if err != nil {
+			return nil, s.ofBatch(ctx, err)
+		}
+		out := &answer[struct {
+			IDs []uuid.UUID `json:"ids" doc:"In the order of the events"`
+		}]{}
+		out.Body.IDs = ids
+		return out, nil
+	})
+}
+
+// ofBatch says of which event of a batch an error is.
+func (s *Server) ofBatch(ctx context.Context, err error) error {
+	var field *audit.FieldError
+	var n int
+	if _, scanErr := fmt.Sscanf(err.Error(), "event %d of the batch:", &n); scanErr == nil && errors.As(err, &field) {
+		return wrong(fmt.Sprintf("body.events[%d].%s", n, field.Field), field.Reason)
+	}
+	return err
+}
+
+// readBatch reads and checks a batch as its schema says.
+func readBatch(raw []byte) (b batchBody, err error) {
+	if err := unambiguous(raw); err != nil {
+		return b, &Problem{Title: "Bad Request", Status: 400, Detail: "body: " + err.Error(), Errors: []Wrong{{"body", err.Error()}}}
+	}
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&b); err != nil {
+		return b, wrong(place(raw), err.Error())
+	}
+	if len(b.Events) < 1 || len(b.Events) > audit.MaxBatch {
+		return b, wrong("body.events", fmt.Sprintf("there are %d: it is 1 to %d", len(b.Events), audit.MaxBatch))
+	}
+	for i := range b.Events {
+		if b.Events[i].LatencyMS < 0 || b.Events[i].LatencyMS > 1<<31-1 {
+			return b, wrong(fmt.Sprintf("body.events[%d].latency_ms", i), "it is 0 to 2147483647")
+		}
+	}
+	return b, nil
+}
+
+// place finds the event of a batch that can't be read.
+func place(raw []byte) string {
+	var b struct {
+		Events []json.RawMessage `json:"events"`
+	}
+	if json.Unmarshal(raw, &b) != nil {
+		return "body"
+	}
+	for i, one := range b.Events {
+		d := json.NewDecoder(bytes.NewReader(one))
+		d.DisallowUnknownFields()
+		var e eventBody
+		err := d.Decode(&e)
+		var kind *json.UnmarshalTypeError
+		switch {
+		case err == nil:
+			continue
+		case errors.As(err, &kind) && kind.Field != "":
+			return fmt.Sprintf("body.events[%d].%s", i, kind.Field)
+		}
+		return fmt.Sprintf("body.events[%d]", i)
+	}
+	return "body"
+}
+
+// contains reads conditions on metadata.
+func contains(meta []string) (audit.Metadata, error) {
+	if len(meta) == 0 {
+		return nil, nil
+	}
+	m := audit.Metadata{}
+	for i, one := range meta {
+		if err := m.Put(one); err != nil {
+			return nil, wrong(fmt.Sprintf("query.meta[%d]", i), err.Error())
+		}
+	}
+	return m, nil
+}
+
+// object is a JSON object, kept as it was written: numbers of any size stay what they are.
+type object json.RawMessage
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (o *object) UnmarshalJSON(raw []byte) error {
+	if len(raw) == 0 || raw[0] != '{' {
+		return errors.New("it must be an object")
+	}
+	*o = bytes.Clone(raw)
+	return nil
+}
+
+// MarshalJSON implements json.Marshaler.
+func (o object) MarshalJSON() ([]byte, error) { return json.RawMessage(o).MarshalJSON() }
+
+// Schema implements huma.SchemaProvider.
+func (object) Schema(huma.Registry) *huma.Schema {
+	return &huma.Schema{Type: "object", AdditionalProperties: true}
+}
+
+// parsed is what it says.
+func (o object) parsed() (m map[string]any) {
+	d := json.NewDecoder(bytes.NewReader(o))
+	d.UseNumber()
+	if len(o) > 0 && d.Decode(&m) != nil {
+		return nil // it was read as an object before
+	}
+	return m
+}

@@ -1,0 +1,134 @@
+package stash
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+)
+
+// alive is how long a file's making stays with whoever is silent.
+const alive = 30 * time.Second
+
+// ErrElsewhere says that somebody else makes the file, or that it is made.
+var ErrElsewhere = errors.New("the file is made elsewhere, or was")
+
+// Make writes a file that is open: by this caller alone, as long as it lives; where it was killed another begins anew. What make returns is said of the file when it is
+// done. An error of make's fails the file, but for the context's, which leaves it to the next.
+func (s Stash) Make(ctx context.Context, tenant, id uuid.UUID, make func(ctx context.Context, to io.Writer) (made any, err error)) error {
+	worker := uuid.New()
+	if err := s.claim(ctx, tenant, id, worker, true); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(alive / 3):
+				if err := s.claim(ctx, tenant, id, worker, false); errors.Is(err, ErrElsewhere) {
+					cancel(err)
+				}
+			}
+		}
+	}()
+	w := &writer{ctx: ctx, s: s, tenant: tenant, id: id}
+	made, err := make(ctx, w)
+	if err == nil {
+		err = w.flush()
+	}
+	if ctx.Err() != nil {
+		s.letGo(ctx, tenant, id, worker)
+		return context.Cause(ctx)
+	}
+	state, reason := Done, ""
+	if err != nil {
+		state, reason, made = Failed, err.Error(), struct{}{}
+	}
+	raw, marshalErr := json.Marshal(made)
+	if marshalErr != nil {
+		return marshalErr
+	}
+	if endErr := s.Door.Query(ctx, tenant, `UPDATE stash_files SET state = $4, reason = $5, made = $6, size = CASE WHEN $4 = 'done' THEN stored END WHERE tenant_id = $1 AND id = $2 AND worker = $3 AND state = 'open'`,
+		[]any{tenant, id, worker, state, reason, raw}, nil); endErr != nil {
+		return fmt.Errorf("stash: end a file: %w", endErr)
+	}
+	return err
+}
+
+// claim takes a file for a worker, anew or on.
+func (s Stash) claim(ctx context.Context, tenant, id, worker uuid.UUID, anew bool) error {
+	return s.Door.Tx(ctx, tenant, func(ctx context.Context, tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, `UPDATE stash_files SET worker = $3, until = now() + $4::interval, stored = CASE WHEN $5 THEN 0 ELSE stored END
+		   WHERE tenant_id = $1 AND id = $2 AND state = 'open' AND CASE WHEN $5 THEN until IS NULL OR until < now() ELSE worker = $3 END`, tenant, id, worker, alive, anew)
+		if err == nil && tag.RowsAffected() == 0 {
+			return ErrElsewhere
+		}
+		if err == nil && anew {
+			_, err = tx.Exec(ctx, `DELETE FROM stash_pieces WHERE tenant_id = $1 AND file_id = $2`, tenant, id)
+		}
+		if err != nil {
+			return fmt.Errorf("stash: claim a file: %w", err)
+		}
+		return nil
+	})
+}
+
+// letGo leaves a file to the next at once.
+func (s Stash) letGo(ctx context.Context, tenant, id, worker uuid.UUID) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	_ = s.Door.Query(ctx, tenant, `UPDATE stash_files SET until = NULL WHERE tenant_id = $1 AND id = $2 AND worker = $3`, []any{tenant, id, worker}, nil) // else it is left when it is silent
+}
+
+// Unmade returns the tenant's open files of a kind that nobody makes.
+func (s Stash) Unmade(ctx context.Context, tenant uuid.UUID, kind string) (ids []uuid.UUID, err error) {
+	err = s.Door.Query(ctx, tenant, `SELECT id FROM stash_files WHERE tenant_id = $1 AND kind = $2 AND state = 'open' AND expires_at > now() AND (until IS NULL OR until < now()) ORDER BY id`, []any{tenant, kind}, func(rows pgx.Rows) error {
+		ids, err = pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("stash: look for unmade files: %w", err)
+	}
+	return ids, nil
+}
+
+// writer stores what is made in pieces.
+type writer struct {
+	ctx    context.Context
+	s      Stash
+	tenant uuid.UUID
+	id     uuid.UUID
+	buf    []byte
+	at     int64
+}
+
+// Write implements io.Writer.
+func (w *writer) Write(p []byte) (int, error) {
+	for n := len(p); ; {
+		room := min(len(p), Piece-len(w.buf))
+		w.buf, p = append(w.buf, p[:room]...), p[room:]
+		if len(p) == 0 {
+			return n, nil
+		}
+		if err := w.flush(); err != nil {
+			return n - len(p), err
+		}
+	}
+}
+
+func (w *writer) flush() error {
+	if err := w.s.append(w.ctx, w.tenant, w.id, w.at, w.buf); err != nil {
+		return err
+	}
+	w.at += int64(len(w.buf))
+	w.buf = w.buf[:0]
+	return nil
+}
