@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup run build test test-faults bench fuzz lint fmt clean
+.PHONY: help setup run demo build test test-faults bench fuzz lint fmt clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -7,7 +7,10 @@ help: ## list the targets
 setup: ## bring what this machine lacks: PostgreSQL with pgvector, the embedding model, ONNX Runtime
 	@scripts/setup
 
-run: setup build ## see it work: konstruct demo on the private database
+run: demo ## see it work on the private database, then serve it at http://127.0.0.1:7117 until Ctrl-C, with a key that is printed
+	@bin/konstruct serve --key-for 60600000-0000-4000-8000-000000000001
+
+demo: setup build ## see it work on the private database
 	@bin/konstruct demo
 
 build: ## build bin/konstruct

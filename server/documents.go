@@ -3,12 +3,14 @@ package server
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
 	"github.com/google/uuid"
 
 	"github.com/konstruct/konstruct"
@@ -76,19 +78,19 @@ func (s *Server) enqueue(ctx context.Context, w access.Who, filename string, con
 }
 
 func (s *Server) documents() {
-	op := func(id, method, path, summary string, status int, errors ...int) huma.Operation {
-		return huma.Operation{OperationID: id, Method: method, Path: path, Summary: summary, Tags: []string{"Knowledge base"}, DefaultStatus: status, Errors: errors}
+	op := func(id, method, path, summary string, status int, also ...int) huma.Operation {
+		return huma.Operation{OperationID: id, Method: method, Path: path, Summary: summary, Tags: []string{"Knowledge base"}, DefaultStatus: status, Errors: also}
 	}
 	upload := op("upload-document", "POST", "/v1/documents", "Hand a document over: it is taken in by a job", 202)
-	upload.MaxBodyBytes = maxUpload
+	upload.Middlewares = huma.Middlewares{s.form}
 	upload.Description = fmt.Sprintf("At most %d MiB; larger ones come in pieces (POST /v1/uploads).", maxUpload>>20)
 	add(s, upload, access.KBWrite, func(ctx context.Context, w access.Who, in *struct {
 		RawBody huma.MultipartFormFiles[struct {
 			File     huma.FormFile `form:"file" required:"true" doc:"The file; what kind it is is found out from its content"`
-			Source   string        `form:"source" maxLength:"2000" doc:"The URL by which it is known again"`
-			Labels   []string      `form:"labels" maxItems:"32" doc:"Who may find it"`
-			Metadata string        `form:"metadata" maxLength:"65536" doc:"A JSON object"`
-			Agent    string        `form:"agent_id" format:"uuid"`
+			Source   string        `form:"source" required:"false" maxLength:"2000" doc:"The URL by which it is known again"`
+			Labels   []string      `form:"labels" required:"false" maxItems:"32" doc:"Who may find it"`
+			Metadata string        `form:"metadata" required:"false" maxLength:"65536" doc:"A JSON object"`
+			Agent    string        `form:"agent_id" required:"false" format:"uuid"`
 		}]
 	}) (*made[queued], error) {
 		form := in.RawBody.Data()
@@ -185,12 +187,31 @@ func (s *Server) documents() {
 	s.jobs(op)
 }
 
+// form reads a form before huma does, which would call one that is too large unprocessable.
+func (s *Server) form(ctx huma.Context, next func(huma.Context)) {
+	r, _ := humago.Unwrap(ctx)
+	var large *http.MaxBytesError
+	switch err := r.ParseMultipartForm(formMemory); {
+	case errors.As(err, &large):
+		s.fail(ctx, problem(http.StatusRequestEntityTooLarge, "body: it has more than %d MiB: send the file in pieces (POST /v1/uploads)", maxUpload>>20))
+	case errors.Is(err, http.ErrNotMultipart):
+		s.fail(ctx, problem(http.StatusUnsupportedMediaType, "header.Content-Type: it must be multipart/form-data"))
+	case err != nil:
+		s.fail(ctx, problem(http.StatusBadRequest, "body: it is no form that can be read: %s", err))
+	default:
+		next(ctx)
+	}
+}
+
+// formMemory is how much of a form is held in memory; the rest is in files that go with the request.
+const formMemory = 1 << 20
+
 func documentTag(d konstruct.Document) string {
 	return fmt.Sprintf(`"%s-%d-%.16s"`, d.ID, d.Version, d.SHA256)
 }
 
 // jobs serves what was handed over.
-func (s *Server) jobs(op func(id, method, path, summary string, status int, errors ...int) huma.Operation) {
+func (s *Server) jobs(op func(id, method, path, summary string, status int, also ...int) huma.Operation) {
 	add(s, op("list-jobs", "GET", "/v1/jobs", "List what was handed over to be taken in", 200), access.KBRead, func(ctx context.Context, w access.Who, in *struct {
 		ByID
 		State string `query:"state" enum:"waiting,running,done,failed,cancelled"`

@@ -32,6 +32,7 @@ func (s *Server) identify(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 			return
 		}
+		r.Body = http.MaxBytesReader(w, r.Body, s.bodySize(r))
 		ctx, cancel := context.WithCancel(r.Context())
 		if !streams(r) {
 			ctx, cancel = context.WithTimeout(r.Context(), s.bodyTime(r)+answerTime)
@@ -93,6 +94,17 @@ func (s *Server) bodyTime(r *http.Request) time.Duration {
 		return uploadTime
 	}
 	return bodyTime
+}
+
+// bodySize bounds a body; what an operation takes may be less.
+func (s *Server) bodySize(r *http.Request) int64 {
+	switch {
+	case s.bulky(r):
+		return maxUpload + maxJSON // the form's other fields
+	case r.URL.Path == "/v1/events/batch":
+		return maxBatch + 1
+	}
+	return maxJSON + 1
 }
 
 // streams reports whether a request's answer goes on for as long as its caller likes.

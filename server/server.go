@@ -2,6 +2,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -127,6 +128,8 @@ type Listening struct {
 	TLS     *tls.Config // nil is plain HTTP, for this machine alone or behind a proxy
 	// Ready hears the address once it is listened on.
 	Ready func(net.Addr)
+	// HeaderTime is how long a request's head may take to come; ten seconds when zero.
+	HeaderTime time.Duration
 }
 
 // Run serves until the context ends, and then answers what was begun before it returns.
@@ -140,7 +143,7 @@ func (s *Server) Run(ctx context.Context, l Listening) error {
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(true)
 	protocols.SetUnencryptedHTTP2(l.TLS == nil)
-	h := &http.Server{Handler: s.handler, TLSConfig: l.TLS, ReadHeaderTimeout: headerTime, IdleTimeout: idleTime, MaxHeaderBytes: maxHeader, Protocols: protocols,
+	h := &http.Server{Handler: s.handler, TLSConfig: l.TLS, ReadHeaderTimeout: cmp.Or(l.HeaderTime, headerTime), IdleTimeout: idleTime, MaxHeaderBytes: maxHeader, Protocols: protocols,
 		ErrorLog: slog.NewLogLogger(s.logger.Handler(), slog.LevelDebug), BaseContext: func(net.Listener) context.Context { return s.life },
 		HTTP2: &http.HTTP2Config{MaxConcurrentStreams: 128}}
 	if l.Ready != nil {

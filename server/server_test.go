@@ -2,7 +2,9 @@ package server_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -239,4 +241,20 @@ func (w *world) count(tenant uuid.UUID, f audit.Filter) (n int) {
 		w.t.Fatal(err)
 	}
 	return n
+}
+
+// tenantOf is one of many tenants.
+func tenantOf(i int) uuid.UUID { return uuid.NewSHA1(acme, fmt.Appendf(nil, "%d", i)) }
+
+// untilClosed is a context that ends when a channel is closed.
+func untilClosed(ctx context.Context, stop chan struct{}) context.Context {
+	ctx, cancel := context.WithCancel(ctx)
+	go func() {
+		defer cancel()
+		select {
+		case <-stop:
+		case <-ctx.Done():
+		}
+	}()
+	return ctx
 }

@@ -37,7 +37,17 @@ type settings struct {
 	NotaryWitnesses       string `help:"File that lists witnesses: a key and a URL a line." env:"KONSTRUCT_NOTARY_WITNESSES" placeholder:"FILE"`
 	NotaryTSA             string `help:"URL of a time-stamping authority (RFC 3161) for the super-log's checkpoints." env:"KONSTRUCT_NOTARY_TSA" placeholder:"URL"`
 	NotaryTSARoots        string `help:"File of PEM certificates that the authority's must lead to." env:"KONSTRUCT_NOTARY_TSA_ROOTS" placeholder:"FILE"`
-	Listen                string `help:"Address the service listens on (not there yet)." env:"KONSTRUCT_LISTEN" default:"127.0.0.1:8080" placeholder:"ADDR"`
+	Listen                string `help:"Address that serve listens on." env:"KONSTRUCT_LISTEN" default:"127.0.0.1:7117" placeholder:"ADDR"`
+	DebugListen           string `help:"Loopback address at which serve shows its profiles; none where it is not set." env:"KONSTRUCT_DEBUG_LISTEN" placeholder:"ADDR"`
+	TLSCert               string `help:"File of the service's certificate in PEM, read again when it changes." env:"KONSTRUCT_TLS_CERT" placeholder:"FILE"`
+	TLSKey                string `help:"File of its private key." env:"KONSTRUCT_TLS_KEY" placeholder:"FILE"`
+	TrustedProxies        string `help:"Networks of proxies whose X-Forwarded-For and -Proto are believed, as 10.1.0.0/16." env:"KONSTRUCT_TRUSTED_PROXIES" placeholder:"NETWORKS"`
+	CORSOrigins           string `help:"Web sites whose pages may use the API, as https://app.example.com; none where it is not set." env:"KONSTRUCT_CORS_ORIGINS" placeholder:"ORIGINS"`
+	KeySecretFile         string `help:"File with the secret that keys are hashed with, the same for every process, made on first use; access/secret in the data folder." env:"KONSTRUCT_KEY_SECRET_FILE" placeholder:"FILE"`
+	OIDCIssuer            string `name:"oidc-issuer" help:"URL of the identity provider that people come from." env:"KONSTRUCT_OIDC_ISSUER" placeholder:"URL"`
+	OIDCAudience          string `name:"oidc-audience" help:"The client's id, which its tokens must be for." env:"KONSTRUCT_OIDC_AUDIENCE" placeholder:"ID"`
+	OIDCTenantClaim       string `name:"oidc-tenant-claim" help:"The claim of its tokens that names a person's tenant." env:"KONSTRUCT_OIDC_TENANT_CLAIM" placeholder:"CLAIM"`
+	OIDCTenant            string `name:"oidc-tenant" help:"Instead: the tenant in which all its people are." env:"KONSTRUCT_OIDC_TENANT" placeholder:"UUID"`
 	EmbedURL              string `help:"Base URL of an OpenAI-compatible embeddings endpoint; empty is the local model." env:"KONSTRUCT_EMBED_URL" placeholder:"URL"`
 	EmbedKey              string `help:"Its key." env:"KONSTRUCT_EMBED_KEY" placeholder:"KEY"`
 	EmbedAlso             string `help:"Further endpoints that tenants may be switched to (kb reembed): MODEL DIMENSIONS URL, separated by commas; the key is the same." env:"KONSTRUCT_EMBED_ALSO" placeholder:"MODELS"`
@@ -49,7 +59,7 @@ type settings struct {
 }
 
 // others are environment variables that are read elsewhere, and so no mistake.
-var others = map[string]bool{"KONSTRUCT_ONNXRUNTIME": true, "KONSTRUCT_TENANT": true, "KONSTRUCT_AGENT": true, "KONSTRUCT_SETUP_POSTGRES": true}
+var others = map[string]bool{"KONSTRUCT_ONNXRUNTIME": true, "KONSTRUCT_TENANT": true, "KONSTRUCT_AGENT": true, "KONSTRUCT_SETUP_POSTGRES": true, "KONSTRUCT_KEY": true}
 
 // configure reads the environment and the file, and has the parser fall back to the file.
 func (a *app) configure(parser *kong.Kong, args []string) error {
@@ -178,7 +188,7 @@ func (configCmd) Run(a *app) error {
 	v := reflect.ValueOf(a.settings)
 	for _, f := range reflect.VisibleFields(v.Type()) {
 		value := v.FieldByIndex(f.Index).String()
-		if value != "" && strings.HasSuffix(f.Name, "Key") {
+		if value != "" && strings.HasSuffix(f.Name, "Key") && f.Name != "TLSKey" {
 			value = "…"
 		}
 		lines = append(lines, line{f.Tag.Get("env"), mask(value), a.sources[f.Tag.Get("env")]})

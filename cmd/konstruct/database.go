@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/netip"
 	"strings"
 	"time"
 
@@ -123,7 +122,7 @@ func (a *app) connect(ctx context.Context, u urls, c konstruct.Config) (k *konst
 	if c.DatabaseURL, err = need(u.app, "KONSTRUCT_DATABASE_URL", "this command"); err != nil {
 		return nil, err
 	}
-	if c.AllowNetworks, err = a.networks(); err != nil {
+	if c.AllowNetworks, err = prefixes("KONSTRUCT_ALLOW_NETWORKS", a.AllowNetworks); err != nil {
 		return nil, err
 	}
 	if c.Receipts, err = a.keys().Read(); err != nil && !errors.Is(err, notary.ErrNoKey) {
@@ -140,21 +139,6 @@ func (a *app) connect(ctx context.Context, u urls, c konstruct.Config) (k *konst
 	}
 	c.Parts, c.Embedder, c.Logger = a.PartsDir, a.embedder(), slog.New(slog.NewTextHandler(a.err, nil))
 	return konstruct.Open(ctx, c)
-}
-
-// networks are the operator's own, whose pages may be taken in.
-func (a *app) networks() (all []netip.Prefix, err error) {
-	for s := range strings.SplitSeq(a.AllowNetworks, ",") {
-		if s = strings.TrimSpace(s); s == "" {
-			continue
-		}
-		p, err := netip.ParsePrefix(s)
-		if err != nil {
-			return nil, coded{fmt.Errorf("KONSTRUCT_ALLOW_NETWORKS: %.60q is no network: write it as 10.1.0.0/16", s), exitUsage}
-		}
-		all = append(all, p.Masked())
-	}
-	return all, nil
 }
 
 // embedTime bounds one request to an endpoint of models.

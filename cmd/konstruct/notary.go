@@ -44,30 +44,36 @@ func (a *app) office(ctx context.Context, what string) (c office, closeAll func(
 	if err != nil {
 		return c, nil, err
 	}
-	url, err := need(u.notary, "KONSTRUCT_NOTARY_DATABASE_URL", what)
+	c, closeDB, err := a.officeOf(ctx, u, what)
 	if err != nil {
 		done()
 		return c, nil, err
 	}
+	return c, func() { closeDB(); done() }, nil
+}
+
+// officeOf is office for a database that is open.
+func (a *app) officeOf(ctx context.Context, u urls, what string) (c office, closeDB func(), err error) {
+	url, err := need(u.notary, "KONSTRUCT_NOTARY_DATABASE_URL", what)
+	if err != nil {
+		return c, nil, err
+	}
 	c.app = u.app
 	if c.Config, err = a.notaryConfig(); err != nil {
-		done()
 		return c, nil, err
 	}
 	if c.DB, err = tenantdb.OpenEvidence(ctx, url); err != nil {
-		done()
 		return c, nil, err
 	}
 	if name, ok := strings.CutPrefix(a.NotaryOutside, "witness:"); ok {
 		i := slices.IndexFunc(c.Witnesses, func(w notary.Witness) bool { return w.Verifier.Name() == name })
 		if i < 0 {
 			c.DB.Close()
-			done()
 			return c, nil, coded{fmt.Errorf("KONSTRUCT_NOTARY_OUTSIDE: witness %s is none of KONSTRUCT_NOTARY_WITNESSES", name), exitUsage}
 		}
 		c.Outside = notary.ByWitness{DB: c.DB, Witness: c.Witnesses[i]}
 	}
-	return c, func() { c.DB.Close(); done() }, nil
+	return c, c.DB.Close, nil
 }
 
 // notaryConfig is the notary's configuration, without a database.

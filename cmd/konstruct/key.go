@@ -1,0 +1,225 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/konstruct/konstruct/access"
+)
+
+type keyCmd struct {
+	Make   keyMakeCmd   `cmd:"" help:"Make a key, and print it: it is told once."`
+	List   keyListCmd   `cmd:"" help:"List keys."`
+	Rotate keyRotateCmd `cmd:"" help:"Make a key with the same rights in another's place."`
+	Revoke keyRevokeCmd `cmd:"" help:"End a key at once, in every process."`
+}
+
+type keyMakeCmd struct {
+	tenantFlag
+	Name    string          `arg:"" help:"What it is for."`
+	May     []access.Action `help:"What it may do: events:read, events:write, cases:write, evidence:read, kb:read, kb:write, law:read, law:write, access:read, access:write, or tenants:switch." default:"events:read,events:write,kb:read,kb:write" placeholder:"ACTION"`
+	Role    access.Role     `help:"Instead of --may: what a viewer, auditor, operator, compliance or admin may do." placeholder:"ROLE"`
+	Agent   uuid.UUID       `help:"The one agent as which it acts and whose events it sees." placeholder:"UUID"`
+	Expires time.Duration   `help:"When it ends, from now; never where it is not said." placeholder:"720h"`
+}
+
+// Help is shown by --help.
+func (keyMakeCmd) Help() string {
+	return "Examples:\n\n  konstruct key make support-bot --tenant $T --agent $A\n  konstruct key make auditor --tenant $T --role auditor --expires 720h\n  konstruct key make operator --tenant 6b6f6e73-7472-8563-8000-000000000001 --may tenants:switch"
+}
+
+// Run makes it.
+func (r keyMakeCmd) Run(ctx context.Context, a *app) error {
+	k, done, err := a.keysOf(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	ask := access.Ask{Name: r.Name, Agent: r.Agent, Actions: r.May}
+	if r.Role != "" {
+		if ask.Actions = r.Role.May(); ask.Actions == nil {
+			return coded{fmt.Errorf("--role: %.40q is none: it is viewer, auditor, operator, compliance or admin", string(r.Role)), exitUsage}
+		}
+	}
+	if r.Expires != 0 {
+		ask.Expires = time.Now().Add(r.Expires)
+	}
+	key, made, err := k.Tenant(r.Tenant).MakeKey(ctx, access.Local(r.Tenant, operator()), ask)
+	if err != nil {
+		return err
+	}
+	return a.told(key, made)
+}
+
+// told prints a key that is told once.
+func (a *app) told(key string, made access.Key) error {
+	if a.JSON {
+		return a.json(map[string]any{"secret": key, "key": made})
+	}
+	fmt.Fprintf(a.err, "konstruct: the key is told once; its id is %s\n", made.ID)
+	_, err := fmt.Fprintln(a.out, key)
+	return err
+}
+
+type keyListCmd struct {
+	tenantFlag
+	Limit int       `help:"How many at most, up to 1000." default:"50"`
+	After uuid.UUID `help:"Continue after this one." placeholder:"UUID"`
+}
+
+// Run lists them.
+func (r keyListCmd) Run(ctx context.Context, a *app) error {
+	k, done, err := a.keysOf(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	keys, err := k.Tenant(r.Tenant).AccessKeys(ctx, r.After, r.Limit)
+	if err != nil {
+		return err
+	}
+	moment := func(t *time.Time) string {
+		if t == nil {
+			return ""
+		}
+		return t.Format("2006-01-02 15:04")
+	}
+	return printTable(a, keys, []string{"KEY", "NAME", "MAY", "AGENT", "USED", "EXPIRES", "REVOKED"}, func(k access.Key) []string {
+		agent := ""
+		if k.Agent != nil {
+			agent = k.Agent.String()
+		}
+		may := make([]string, len(k.Actions))
+		for i, action := range k.Actions {
+			may[i] = string(action)
+		}
+		return []string{k.ID.String(), oneLine(k.Name, 30), strings.Join(may, ","), agent, moment(k.UsedAt), moment(k.ExpiresAt), moment(k.RevokedAt)}
+	})
+}
+
+type keyRotateCmd struct {
+	tenantFlag
+	ID      uuid.UUID     `arg:"" help:"The key's id."`
+	Overlap time.Duration `help:"How long the old one holds beside it." default:"24h"`
+}
+
+// Run rotates it.
+func (r keyRotateCmd) Run(ctx context.Context, a *app) error {
+	k, done, err := a.keysOf(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	key, made, err := k.Tenant(r.Tenant).RotateKey(ctx, access.Local(r.Tenant, operator()), r.ID, r.Overlap)
+	if err != nil {
+		return err
+	}
+	return a.told(key, made)
+}
+
+type keyRevokeCmd struct {
+	tenantFlag
+	ID uuid.UUID `arg:"" help:"The key's id."`
+}
+
+// Run revokes it.
+func (r keyRevokeCmd) Run(ctx context.Context, a *app) error {
+	k, done, err := a.keysOf(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	revoked, err := k.Tenant(r.Tenant).RevokeKey(ctx, access.Local(r.Tenant, operator()), r.ID)
+	if err != nil {
+		return err
+	}
+	if a.JSON {
+		return a.json(revoked)
+	}
+	_, err = fmt.Fprintf(a.out, "revoked %s (%s)\n", revoked.ID, printable(revoked.Name))
+	return err
+}
+
+type userCmd struct {
+	Admit   userAdmitCmd   `cmd:"" help:"Give a person whom the identity provider knows a role."`
+	List    userListCmd    `cmd:"" help:"List people and their roles."`
+	Dismiss userDismissCmd `cmd:"" help:"End what a person may do, at once."`
+}
+
+type userAdmitCmd struct {
+	tenantFlag
+	Subject string      `arg:"" help:"As the provider's tokens have it (sub)."`
+	Role    access.Role `required:"" help:"viewer, auditor, operator, compliance or admin." placeholder:"ROLE"`
+	Name    string      `help:"For people." placeholder:"NAME"`
+}
+
+// Help is shown by --help.
+func (userAdmitCmd) Help() string {
+	return "The provider is that of KONSTRUCT_OIDC_ISSUER.\n\nExample:\n\n  konstruct user admit 248289761001 --tenant $T --role auditor --name \"Ada\""
+}
+
+// Run admits.
+func (r userAdmitCmd) Run(ctx context.Context, a *app) error {
+	if a.OIDCIssuer == "" {
+		return coded{fmt.Errorf("user admit needs KONSTRUCT_OIDC_ISSUER: the identity provider's URL"), exitUsage}
+	}
+	k, done, err := a.keysOf(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	u, err := k.Tenant(r.Tenant).Admit(ctx, access.Local(r.Tenant, operator()), access.User{Issuer: a.OIDCIssuer, Subject: r.Subject, Name: r.Name, Role: r.Role})
+	if err != nil {
+		return err
+	}
+	if a.JSON {
+		return a.json(u)
+	}
+	_, err = fmt.Fprintf(a.out, "%s is %s here (%s)\n", printable(u.Name), u.Role, u.ID)
+	return err
+}
+
+type userListCmd struct {
+	tenantFlag
+	Limit int       `help:"How many at most, up to 1000." default:"50"`
+	After uuid.UUID `help:"Continue after this one." placeholder:"UUID"`
+}
+
+// Run lists them.
+func (r userListCmd) Run(ctx context.Context, a *app) error {
+	k, done, err := a.keysOf(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	users, err := k.Tenant(r.Tenant).Users(ctx, r.After, r.Limit)
+	if err != nil {
+		return err
+	}
+	return printTable(a, users, []string{"USER", "NAME", "ROLE", "SUBJECT", "ISSUER"}, func(u access.User) []string {
+		return []string{u.ID.String(), oneLine(u.Name, 30), string(u.Role), oneLine(u.Subject, 40), oneLine(u.Issuer, 40)}
+	})
+}
+
+type userDismissCmd struct {
+	tenantFlag
+	ID uuid.UUID `arg:"" help:"The user's id."`
+}
+
+// Run dismisses.
+func (r userDismissCmd) Run(ctx context.Context, a *app) error {
+	k, done, err := a.keysOf(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	if err := k.Tenant(r.Tenant).Dismiss(ctx, access.Local(r.Tenant, operator()), r.ID); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(a.out, "dismissed %s\n", r.ID)
+	return err
+}

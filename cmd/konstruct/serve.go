@@ -1,0 +1,350 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"net/netip"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/konstruct/konstruct"
+	"github.com/konstruct/konstruct/access"
+	"github.com/konstruct/konstruct/audit"
+	"github.com/konstruct/konstruct/notary"
+	"github.com/konstruct/konstruct/server"
+	"github.com/konstruct/konstruct/tenantdb"
+)
+
+type serveCmd struct {
+	Work   bool      `help:"Take documents in that are handed over, and make and drop tenants' own indexes, where the roles' URLs are set." default:"true" negatable:""`
+	Notary bool      `help:"Sign checkpoints beside it, where the notary's URL is set; exactly one notary of a database is active, others stand by." default:"true" negatable:""`
+	KeyFor uuid.UUID `help:"Make a key of this tenant that may do everything for a day, and print it: to try things out." placeholder:"UUID"`
+}
+
+// Help is shown by --help.
+func (serveCmd) Help() string {
+	return "The API is described at /reference and /openapi.json. Make keys with konstruct key make. Ctrl-C stops it gracefully: what was begun is answered.\n\nExamples:\n\n  konstruct serve --key-for $T\n  konstruct serve --listen :8443 --tls-cert cert.pem --tls-key key.pem\n  curl -H \"Authorization: Bearer $KEY\" http://127.0.0.1:7117/v1/me"
+}
+
+// keySecret reads the secret that keys are hashed with, and makes it on first use.
+func (a *app) keySecret() ([]byte, error) {
+	path := cmp.Or(a.KeySecretFile, filepath.Join(a.DataDir, "access", "secret"))
+	raw, err := small(path, maxConfig)
+	if errors.Is(err, os.ErrNotExist) {
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			return nil, fmt.Errorf("make the secret that keys are hashed with: %w", err)
+		}
+		f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+		if errors.Is(err, os.ErrExist) { // another process was faster
+			return a.keySecret()
+		} else if err != nil {
+			return nil, fmt.Errorf("make the secret that keys are hashed with: %w", err)
+		}
+		if _, err := f.WriteString(rand.Text() + rand.Text() + "\n"); err != nil {
+			return nil, errors.Join(err, f.Close())
+		}
+		if err := errors.Join(f.Sync(), f.Close()); err != nil {
+			return nil, fmt.Errorf("make the secret that keys are hashed with: %w", err)
+		}
+		raw, err = small(path, maxConfig)
+		if err != nil {
+			return nil, err
+		}
+	} else if err != nil {
+		return nil, coded{fmt.Errorf("KONSTRUCT_KEY_SECRET_FILE: %w", err), exitUsage}
+	}
+	secret := []byte(strings.TrimSpace(string(raw)))
+	if len(secret) < access.MinPepper {
+		return nil, coded{fmt.Errorf("KONSTRUCT_KEY_SECRET_FILE: %s has %d bytes, it needs %d", path, len(secret), access.MinPepper), exitUsage}
+	}
+	return secret, nil
+}
+
+// Run serves until it is stopped.
+func (c serveCmd) Run(ctx context.Context, a *app) (err error) {
+	u, done, err := a.database(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	limit, err := bytesOf("KONSTRUCT_SPOOL_LIMIT", a.SpoolLimit)
+	if err != nil {
+		return err
+	}
+	policy, err := a.policy()
+	if err != nil {
+		return err
+	}
+	secret, err := a.keySecret()
+	if err != nil {
+		return err
+	}
+	logger := slog.New(slog.NewTextHandler(a.err, nil))
+	config := notary.Config{Logger: logger}
+	var made *notary.Notary
+	if u.notary != "" {
+		o, closeOffice, err := a.officeOf(ctx, u, "serve")
+		if err != nil {
+			return err
+		}
+		defer closeOffice()
+		if config = o.Config; c.Notary {
+			if made, err = notary.New(config); err != nil {
+				return err
+			}
+			defer made.Close()
+		}
+	}
+	k, err := a.connect(ctx, u, konstruct.Config{Policy: policy, SpoolDir: a.SpoolDir, SpoolLimit: limit, KeySecret: secret})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, k.Close()) }()
+	s, closeServer, err := a.server(ctx, u, k, config, logger)
+	if err != nil {
+		return err
+	}
+	defer closeServer()
+	l := server.Listening{Address: a.Listen}
+	if l.TLS, err = a.tls(ctx, logger); err != nil {
+		return err
+	}
+	if err := c.firstKey(ctx, a, k); err != nil {
+		return err
+	}
+	scheme := "http"
+	if l.TLS != nil {
+		scheme = "https"
+	}
+	l.Ready = func(at net.Addr) {
+		fmt.Fprintf(a.err, "konstruct: serving at %s://%s (the API is described at /reference; Ctrl-C stops it)\n", scheme, at)
+	}
+	group, within := errgroup.WithContext(ctx)
+	group.Go(func() error { return s.Run(within, l) })
+	if made != nil {
+		group.Go(func() error { return quietly(within, made.Run(within)) })
+	}
+	if c.Work && u.worker != "" {
+		group.Go(func() error {
+			return quietly(within, k.Work(within, konstruct.Background{WorkerURL: u.worker, OwnerURL: u.owner}))
+		})
+	}
+	if a.DebugListen != "" {
+		group.Go(func() error { return profiles(within, a.DebugListen) })
+	}
+	return group.Wait()
+}
+
+// quietly leaves out the error of what was stopped.
+func quietly(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// server puts together what serves.
+func (a *app) server(ctx context.Context, u urls, k *konstruct.Konstruct, office notary.Config, logger *slog.Logger) (s *server.Server, closeAll func(), err error) {
+	var closers []func()
+	closeAll = func() {
+		for i := len(closers) - 1; i >= 0; i-- {
+			closers[i]()
+		}
+	}
+	defer func() {
+		if err != nil {
+			closeAll()
+		}
+	}()
+	keys := a.keys()
+	config := server.Config{Konstruct: k, Evidence: office.DB, Notary: &keys, Version: version(), Logger: logger}
+	if u.compliance != "" {
+		if config.Law, err = tenantdb.OpenCompliance(ctx, u.compliance); err != nil {
+			return nil, nil, err
+		}
+		closers = append(closers, config.Law.Close)
+	}
+	if config.People, err = a.people(k.Door()); err != nil {
+		return nil, nil, err
+	}
+	if config.Proxies, err = prefixes("KONSTRUCT_TRUSTED_PROXIES", a.TrustedProxies); err != nil {
+		return nil, nil, err
+	}
+	for origin := range strings.SplitSeq(a.CORSOrigins, ",") {
+		if origin = strings.TrimSpace(origin); origin != "" {
+			config.Origins = append(config.Origins, origin)
+		}
+	}
+	if s, err = server.New(config); err != nil {
+		return nil, nil, err
+	}
+	closers = append(closers, s.Close)
+	return s, closeAll, nil
+}
+
+// people are those of the identity provider that is set; nil without one.
+func (a *app) people(door *tenantdb.Door) (*access.People, error) {
+	if a.OIDCIssuer == "" {
+		return nil, nil
+	}
+	i := access.Issuer{URL: a.OIDCIssuer, Audience: a.OIDCAudience, TenantClaim: a.OIDCTenantClaim, Client: &http.Client{Timeout: 10 * time.Second}}
+	if a.OIDCTenant != "" {
+		id, err := uuid.Parse(a.OIDCTenant)
+		if err != nil {
+			return nil, coded{fmt.Errorf("KONSTRUCT_OIDC_TENANT: %w", err), exitUsage}
+		}
+		i.Tenant = id
+	}
+	p, err := access.NewPeople(door, i)
+	if err != nil {
+		return nil, coded{fmt.Errorf("KONSTRUCT_OIDC_…: %w", err), exitUsage}
+	}
+	return p, nil
+}
+
+// firstKey makes the key that was asked for.
+func (c serveCmd) firstKey(ctx context.Context, a *app, k *konstruct.Konstruct) error {
+	if c.KeyFor == uuid.Nil {
+		return nil
+	}
+	key, _, err := k.Tenant(c.KeyFor).MakeKey(ctx, access.Local(c.KeyFor, operator()), access.Ask{Name: "serve --key-for", Actions: access.Admin.May(), Expires: time.Now().Add(24 * time.Hour)})
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(a.out, "\nA key of tenant %s that holds for a day:\n  export KONSTRUCT_KEY=%s\n  curl -H \"Authorization: Bearer $KONSTRUCT_KEY\" http://%s/v1/events\n\n", c.KeyFor, key, a.Listen)
+	return nil
+}
+
+// tls reads the certificate, and again when it is told to by SIGHUP or the file has changed.
+func (a *app) tls(ctx context.Context, logger *slog.Logger) (*tls.Config, error) {
+	if a.TLSCert == "" && a.TLSKey == "" {
+		if host, _, err := net.SplitHostPort(a.Listen); err == nil && a.TrustedProxies == "" {
+			if ip, err := netip.ParseAddr(host); err != nil && host != "localhost" || err == nil && !ip.IsLoopback() {
+				return nil, coded{fmt.Errorf("KONSTRUCT_LISTEN: %s is open to the network: give a certificate (KONSTRUCT_TLS_CERT, KONSTRUCT_TLS_KEY), or name the proxies that have one (KONSTRUCT_TRUSTED_PROXIES)", a.Listen), exitUsage}
+			}
+		}
+		return nil, nil
+	}
+	var current atomic.Pointer[tls.Certificate]
+	load := func() error {
+		cert, err := tls.LoadX509KeyPair(a.TLSCert, a.TLSKey)
+		if err != nil {
+			return err
+		}
+		current.Store(&cert)
+		return nil
+	}
+	if err := load(); err != nil {
+		return nil, coded{fmt.Errorf("KONSTRUCT_TLS_CERT, KONSTRUCT_TLS_KEY: %w", err), exitUsage}
+	}
+	told := make(chan os.Signal, 1)
+	signal.Notify(told, syscall.SIGHUP)
+	changed := func() (at time.Time) {
+		for _, path := range []string{a.TLSCert, a.TLSKey} {
+			if st, err := os.Stat(path); err == nil && st.ModTime().After(at) {
+				at = st.ModTime()
+			}
+		}
+		return at
+	}
+	go func() {
+		defer signal.Stop(told)
+		for last := changed(); ; {
+			select {
+			case <-ctx.Done():
+				return
+			case <-told:
+			case <-time.After(certEvery):
+				if now := changed(); now.Equal(last) {
+					continue
+				}
+			}
+			last = changed()
+			if err := load(); err != nil {
+				logger.Error("the certificate can't be read: the one before stays", "error", err)
+			} else {
+				logger.Info("the certificate is read again")
+			}
+		}
+	}()
+	return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return current.Load(), nil }}, nil
+}
+
+// certEvery is how often the certificate's files are looked at.
+const certEvery = 2 * time.Second
+
+// profiles serves them, to this machine alone.
+func profiles(ctx context.Context, addr string) error {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return coded{fmt.Errorf("KONSTRUCT_DEBUG_LISTEN: %w", err), exitUsage}
+	}
+	if ip, err := netip.ParseAddr(host); err != nil || !ip.IsLoopback() {
+		return coded{fmt.Errorf("KONSTRUCT_DEBUG_LISTEN: %s is no loopback address: profiles show what is in memory", addr), exitUsage}
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("/debug/pprof/", pprof.Index)
+	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	h := &http.Server{Addr: addr, Handler: mux, ReadHeaderTimeout: 10 * time.Second}
+	var stopped sync.WaitGroup
+	defer stopped.Wait()
+	stopped.Go(func() {
+		<-ctx.Done()
+		_ = h.Close() // profiles that are being made can go
+	})
+	if err := h.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("KONSTRUCT_DEBUG_LISTEN: %w", err)
+	}
+	return nil
+}
+
+// prefixes reads networks.
+func prefixes(setting, list string) (all []netip.Prefix, err error) {
+	for s := range strings.SplitSeq(list, ",") {
+		if s = strings.TrimSpace(s); s == "" {
+			continue
+		}
+		p, err := netip.ParsePrefix(s)
+		if err != nil {
+			return nil, coded{fmt.Errorf("%s: %.60q is no network: write it as 10.1.0.0/16", setting, s), exitUsage}
+		}
+		all = append(all, p.Masked())
+	}
+	return all, nil
+}
+
+// keysOf opens the library with what keys are made and checked with.
+func (a *app) keysOf(ctx context.Context) (*konstruct.Konstruct, func(), error) {
+	secret, err := a.keySecret()
+	if err != nil {
+		return nil, nil, err
+	}
+	u, done, err := a.database(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	k, err := a.connect(ctx, u, konstruct.Config{Policy: (*audit.Policy)(nil), KeySecret: secret})
+	if err != nil {
+		done()
+		return nil, nil, err
+	}
+	return k, func() { _ = k.Close(); done() }, nil
+}
