@@ -88,18 +88,6 @@ func (s Stash) letGo(ctx context.Context, tenant, id, worker uuid.UUID) {
 	_ = s.Door.Query(ctx, tenant, `UPDATE stash_files SET until = NULL WHERE tenant_id = $1 AND id = $2 AND worker = $3`, []any{tenant, id, worker}, nil) // else it is left when it is silent
 }
 
-// Unmade returns the tenant's open files of a kind that nobody makes.
-func (s Stash) Unmade(ctx context.Context, tenant uuid.UUID, kind string) (ids []uuid.UUID, err error) {
-	err = s.Door.Query(ctx, tenant, `SELECT id FROM stash_files WHERE tenant_id = $1 AND kind = $2 AND state = 'open' AND expires_at > now() AND (until IS NULL OR until < now()) ORDER BY id`, []any{tenant, kind}, func(rows pgx.Rows) error {
-		ids, err = pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
-		return err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("stash: look for unmade files: %w", err)
-	}
-	return ids, nil
-}
-
 // writer stores what is made in pieces.
 type writer struct {
 	ctx    context.Context
