@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"path"
 	"reflect"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -46,8 +47,11 @@ func schemaName(t reflect.Type, hint string) string {
 	if of := path.Base(t.PkgPath()); t.Name() != "" && of != "server" && of != "." {
 		name = strings.ToUpper(of[:1]) + of[1:] + name
 	}
-	return name
+	return notName.ReplaceAllString(name, "")
 }
+
+// notName is what a component's name may not have.
+var notName = regexp.MustCompile(`[^A-Za-z0-9._-]`)
 
 // identifier describes UUIDs.
 type identifier struct{}
@@ -134,7 +138,7 @@ func (s *Server) problems(op *huma.Operation) map[string]*huma.Response {
 		all = map[string]*huma.Response{}
 	}
 	schema := s.api.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[Problem](), true, "Problem")
-	for _, status := range slices.Concat([]int{400, 401, 403, 408, 413, 415, 422, 429, 500, 503}, op.Errors) {
+	for _, status := range slices.Concat([]int{400, 401, 403, 404, 408, 409, 413, 414, 415, 422, 429, 500, 503}, op.Errors) {
 		all[strconv.Itoa(status)] = &huma.Response{Description: http.StatusText(status), Content: map[string]*huma.MediaType{"application/problem+json": {Schema: schema}}}
 	}
 	op.Errors = nil

@@ -98,31 +98,32 @@ func (s *Server) proofs() {
 		}
 		return &answer[notary.Promise]{p}, nil
 	})
-	add(s, op("get-notary", "GET", "/v1/notary", "The notary's public key, which proofs and bundles are verified with"), access.EventsRead, func(context.Context, access.Who, *struct{}) (*answer[struct {
-		Key string `json:"key" doc:"A C2SP verifier key"`
-	}], error) {
-		out := &answer[struct {
-			Key string `json:"key" doc:"A C2SP verifier key"`
-		}]{}
+	add(s, op("get-notary", "GET", "/v1/notary", "The notary's public key, which proofs and bundles are verified with"), access.EventsRead, func(context.Context, access.Who, *struct{}) (*answer[NotaryKey], error) {
 		if s.c.Notary == nil {
 			return nil, notary.ErrNoKey
 		}
 		signer, err := s.c.Notary.Read()
-		if err == nil {
-			out.Body.Key = signer.String()
+		if err != nil {
+			return nil, err
 		}
-		return out, err
+		return &answer[NotaryKey]{NotaryKey{signer.String()}}, nil
 	})
-	for _, file := range []struct{ id, path, of, summary string }{
-		{"get-checkpoint", "/v1/log/checkpoint", "text/plain", "The log's newest signed checkpoint (C2SP tlog-checkpoint)"},
-		{"get-tile", "/v1/log/tile/{level}/{index...}", "application/octet-stream", "A tile of the log (C2SP tlog-tiles)"},
-	} {
-		tile := op(file.id, "GET", file.path, file.summary)
-		tile.Responses = plainText(file.of, "The file as any client of such logs expects it")
-		add(s, tile, access.EvidenceRead, func(ctx context.Context, w access.Who, in *struct {
+	s.tiles(op)
+}
+
+// NotaryKey is the notary's public key.
+type NotaryKey struct {
+	Key string `json:"key" doc:"A C2SP verifier key"`
+}
+
+// tiles serves the tenant's log as any client of such logs expects it below /v1/log/. A tile's path has slashes, which OpenAPI does not know in a parameter: it is described by hand.
+func (s *Server) tiles(op func(id, method, path, summary string) huma.Operation) {
+	file := func(op huma.Operation, kind string) {
+		op.Responses = plainText(kind, "The file as any client of such logs expects it")
+		add(s, op, access.EvidenceRead, func(ctx context.Context, w access.Who, in *struct {
 			Level string `path:"level" maxLength:"20" required:"false"`
 			Index string `path:"index" maxLength:"200" required:"false"`
-		}) (*huma.StreamResponse, error) {
+		}) (*text, error) {
 			if s.c.Evidence == nil {
 				return nil, errNoEvidence
 			}
@@ -131,15 +132,18 @@ func (s *Server) proofs() {
 				path = "tile/" + in.Level + "/" + in.Index
 			}
 			raw, err := notary.ReadFile(ctx, s.c.Evidence, w.Tenant, path)
-			if err != nil {
-				return nil, err
-			}
-			return &huma.StreamResponse{Body: func(hc huma.Context) {
-				hc.SetHeader("Content-Type", file.of)
-				_, _ = hc.BodyWriter().Write(raw)
-			}}, nil
+			return &text{kind, raw}, err
 		})
 	}
+	file(op("get-checkpoint", "GET", "/v1/log/checkpoint", "The log's newest signed checkpoint (C2SP tlog-checkpoint)"), "text/plain; charset=utf-8")
+	tile := op("get-tile", "GET", "/v1/log/tile/{level}/{index...}", "A tile of the log (C2SP tlog-tiles)")
+	tile.Hidden = true
+	file(tile, "application/octet-stream")
+	tile.Path, tile.Hidden, tile.Description = "/v1/log/tile/{level}/{index}", false, "The index is written as C2SP tlog-tiles has it, with slashes: 000, x001/234, 000.p/21."
+	tile.Responses = plainText("application/octet-stream", "The tile")
+	s.ready(&tile, access.EvidenceRead)
+	tile.Parameters = []*huma.Param{{Name: "level", In: "path", Required: true, Schema: &huma.Schema{Type: "string"}}, {Name: "index", In: "path", Required: true, Schema: &huma.Schema{Type: "string"}}}
+	s.api.OpenAPI().AddOperation(&tile)
 }
 
 // The files that are made for somebody who comes back for them.
@@ -159,7 +163,6 @@ type wanted struct {
 	Metadata object   `json:"metadata,omitempty" doc:"What the events' metadata contain"`
 	Withhold []string `json:"withhold,omitempty" enum:"agent_id,user_id,action_type,input_summary,output_summary,latency_ms,metadata" maxItems:"7" doc:"Of a bundle: fields that are not opened"`
 	Format   string   `json:"format,omitempty" enum:"jsonl,csv,parquet,ocsf,cloudevents" doc:"Of an export"`
-	By       string   `json:"requested_by,omitempty" readOnly:"true"`
 }
 
 // task is a file that is made, or was.
@@ -217,11 +220,11 @@ func (s *Server) evidence() {
 		return &answer[task]{taskOf(f)}, nil
 	})
 	content := op("get-task-content", "GET", "/v1/tasks/{id}/content", "Download what was made; ranges are served, so that a download can be gone on with")
-	content.Responses = map[string]*huma.Response{
-		"200": {Description: "The file", Content: map[string]*huma.MediaType{"application/octet-stream": {Schema: &huma.Schema{Type: "string", Format: "binary"}}}},
-		"206": {Description: "A part of it", Content: map[string]*huma.MediaType{"application/octet-stream": {Schema: &huma.Schema{Type: "string", Format: "binary"}}}},
-		"304": {Description: "It is the one that the client has"},
+	binary := map[string]*huma.MediaType{}
+	for _, kind := range []string{"application/zip", "application/x-ndjson", "text/csv", "application/vnd.apache.parquet"} {
+		binary[kind] = &huma.MediaType{Schema: &huma.Schema{Type: "string", Format: "binary"}}
 	}
+	content.Responses = map[string]*huma.Response{"200": {Description: "The file", Content: binary}, "206": {Description: "A part of it", Content: binary}, "304": {Description: "It is the one that the client has"}}
 	content.Errors = append(content.Errors, 412, 416)
 	add(s, content, access.EvidenceRead, func(ctx context.Context, w access.Who, in *Identified) (*huma.StreamResponse, error) {
 		f, err := s.task(ctx, w, *in)

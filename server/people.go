@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"time"
 
@@ -158,6 +157,12 @@ func (s *Server) people() {
 	s.tenants(op)
 }
 
+// Begun is a new tenant with its first key.
+type Begun struct {
+	Tenant uuid.UUID `json:"tenant_id"`
+	Told
+}
+
 // tenants serves the operator's own: other tenants, each step of which is an event on both trails.
 func (s *Server) tenants(op func(id, method, path, summary string, status int) huma.Operation) {
 	add(s, op("switch-tenant", "POST", "/v1/switch", "Get a key of another tenant for an hour at most", 201), access.TenantsSwitch, func(ctx context.Context, w access.Who, in *struct {
@@ -191,22 +196,11 @@ func (s *Server) tenants(op func(id, method, path, summary string, status int) h
 		Body struct {
 			Name string `json:"name" minLength:"1" maxLength:"100" doc:"For people who read the operator's trail"`
 		}
-	}) (*made[struct {
-		Tenant uuid.UUID `json:"tenant_id"`
-		Told
-	}], error) {
+	}) (*made[Begun], error) {
 		if w.Tenant != audit.Operator {
 			return nil, problem(http.StatusForbidden, "the operator's alone")
 		}
-		out := &made[struct {
-			Tenant uuid.UUID `json:"tenant_id"`
-			Told
-		}]{Location: "/v1/me"}
 		secret, tenant, key, err := s.c.Konstruct.Begin(ctx, w, in.Body.Name)
-		out.Body.Tenant, out.Body.Secret, out.Body.Key = tenant, secret, key
-		if err != nil {
-			err = fmt.Errorf("begin a tenant: %w", err)
-		}
-		return out, err
+		return &made[Begun]{"/v1/me", Begun{tenant, Told{secret, key}}}, err
 	})
 }

@@ -55,8 +55,25 @@ func (s *Server) plain(mux *http.ServeMux) {
 	registry.MustRegister(s.metrics, s.c.Konstruct.Metrics(), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4}))
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		if may := allowed(mux, r); len(may) > 0 {
+			w.Header().Set("Allow", strings.Join(may, ", "))
+			s.write(w, r, problem(http.StatusMethodNotAllowed, "%.20q is not done here: it is %s", r.Method, strings.Join(may, ", ")))
+			return
+		}
 		s.write(w, r, problem(http.StatusNotFound, "there is no %.100q here: /reference shows what there is", r.URL.Path))
 	})
+}
+
+// allowed are the methods that are served at a request's path.
+func allowed(mux *http.ServeMux, r *http.Request) (may []string) {
+	for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"} {
+		other := r.Clone(r.Context())
+		other.Method = method
+		if _, pattern := mux.Handler(other); pattern != "/" && pattern != "" {
+			may = append(may, method)
+		}
+	}
+	return may
 }
 
 // readyTime bounds the question whether a part is there.

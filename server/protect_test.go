@@ -199,3 +199,14 @@ func TestTheServiceSaysHowItIs(t *testing.T) {
 	}
 	w.want(404, "GET", "/v1/nowhere", w.key(acme), "")
 }
+
+func TestAMethodThatIsNotServedIsToldApart(t *testing.T) {
+	w := serve(t)
+	key := w.key(acme)
+	if r := w.want(405, "PUT", "/v1/events", key, ""); r.Header.Get("Allow") != "GET, HEAD, POST" {
+		t.Errorf("allowed: %s", r.Header.Get("Allow"))
+	}
+	w.want(405, "DELETE", "/v1/events/"+bot.String(), key, "")
+	w.want(405, "TRACE", "/v1/me", key, "")
+	w.want(404, "POST", "/v1/nowhere", key, "{}")
+}

@@ -131,16 +131,20 @@ func (s *Server) ask(ctx context.Context, w access.Who, in []question, at func(i
 	return s.as(w, as).AskAll(ctx, questions)
 }
 
+// judged is a question whose answers are known.
+type judged struct {
+	Text    string         `json:"text" minLength:"1"`
+	Answers map[string]int `json:"answers" minProperties:"1" maxProperties:"1000" doc:"Sources or file names of documents that answer it, and how well, from 1"`
+}
+
+// measured are the figures of a mode.
+type measured struct {
+	Mode    kb.Mode       `json:"mode"`
+	Figures []eval.Figure `json:"figures"`
+}
+
 // evaluate measures searches by questions whose answers are known.
 func (s *Server) evaluate(op func(id, method, path, summary string, errors ...int) huma.Operation) {
-	type judged struct {
-		Text    string         `json:"text" minLength:"1"`
-		Answers map[string]int `json:"answers" minProperties:"1" maxProperties:"1000" doc:"Sources or file names of documents that answer it, and how well, from 1"`
-	}
-	type figures struct {
-		Mode    kb.Mode       `json:"mode"`
-		Figures []eval.Figure `json:"figures"`
-	}
 	evaluate := op("evaluate", "POST", "/v1/evaluations", "Measure searches by questions whose answers are known")
 	evaluate.Description = "Each question is a search with its event."
 	add(s, evaluate, access.KBRead, func(ctx context.Context, w access.Who, in *struct {
@@ -150,7 +154,7 @@ func (s *Server) evaluate(op func(id, method, path, summary string, errors ...in
 			Labels    []string   `json:"labels,omitempty" maxItems:"32"`
 			Agent     *uuid.UUID `json:"agent_id,omitempty"`
 		}
-	}) (*answer[many[figures]], error) {
+	}) (*answer[many[measured]], error) {
 		b := in.Body
 		if len(b.Modes) == 0 {
 			b.Modes = []kb.Mode{kb.ByMeaning, kb.ByWords, kb.ByBoth}
@@ -160,7 +164,7 @@ func (s *Server) evaluate(op func(id, method, path, summary string, errors ...in
 			name := fmt.Sprint(i)
 			c.Queries, c.Judged[name] = append(c.Queries, eval.Query{ID: name, Text: q.Text}), q.Answers
 		}
-		var out []figures
+		var out []measured
 		for _, mode := range b.Modes {
 			questions := make([]question, len(b.Questions))
 			for i, q := range b.Questions {
@@ -182,8 +186,8 @@ func (s *Server) evaluate(op func(id, method, path, summary string, errors ...in
 				}
 				run[fmt.Sprint(i)] = eval.Order(ranked)
 			}
-			out = append(out, figures{mode, eval.Score(&c, run)})
+			out = append(out, measured{mode, eval.Score(&c, run)})
 		}
-		return listed(out, len(out)+1, func(figures) string { return "" }), nil
+		return listed(out, len(out)+1, func(measured) string { return "" }), nil
 	})
 }

@@ -36,7 +36,6 @@ func (s *Server) begin(ctx context.Context, w access.Who, kind string, in wanted
 	if _, err := in.events(); err != nil {
 		return nil, err
 	}
-	in.By = w.String()
 	f, err := s.stash.Create(ctx, w.Tenant, kind, in, nil)
 	if err != nil {
 		return nil, err

@@ -69,7 +69,7 @@ func (s *Server) uploads() {
 		return &answer[upload]{upload{f.ID, *f.Size, f.Stored}}, nil
 	})
 	piece := op("append-upload", "PATCH", "/v1/uploads/{id}", "Send what comes next; broken off, what has come stays", 204, 404, 409)
-	piece.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{"application/offset+octet-stream": {Schema: &huma.Schema{Type: "string", Format: "binary"}}}}
+	piece.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{"application/octet-stream": {Schema: &huma.Schema{Type: "string", Format: "binary"}}}}
 	piece.Middlewares = huma.Middlewares{withBody}
 	piece.Responses = map[string]*huma.Response{"204": {Description: "It is here", Headers: map[string]*huma.Param{"Upload-Offset": {Schema: &huma.Schema{Type: "string"}}}}}
 	add(s, piece, access.KBWrite, func(ctx context.Context, w access.Who, in *struct {
@@ -81,8 +81,8 @@ func (s *Server) uploads() {
 		if err != nil {
 			return nil, err
 		}
-		if in.ContentType != "application/offset+octet-stream" {
-			return nil, problem(http.StatusUnsupportedMediaType, "header.Content-Type: it must be application/offset+octet-stream")
+		if in.ContentType != "application/octet-stream" && in.ContentType != "application/offset+octet-stream" { // tus calls it that
+			return nil, problem(http.StatusUnsupportedMediaType, "header.Content-Type: it must be application/octet-stream")
 		}
 		r, _ := ctx.Value(bodyKey).(*http.Request)
 		n, err := s.stash.Append(ctx, w.Tenant, f.ID, in.Offset, io.LimitReader(r.Body, *f.Size+1))

@@ -13,13 +13,14 @@ import (
 )
 
 type benchCmd struct {
-	What   string        `arg:"" enum:"audit,growth,notary,questions,search,ingest,embed,all" help:"audit, growth, notary, questions, search, ingest, embed, or all (but growth)."`
-	Time   time.Duration `help:"How long each line is measured." default:"3s"`
-	Events int64         `help:"growth, notary, questions: how many events the trail grows by; a million take some 1.5 GB of disk." default:"1000000"`
-	Chunks int           `help:"search: how many passages all tenants have together; three million take some 35 GB of disk, and most of an hour." default:"300000"`
-	Memory string        `help:"search: PostgreSQL's shared_buffers." default:"4GB"`
-	Docs   int           `help:"ingest: how many documents the larger run takes in." default:"10000"`
-	Plot   string        `help:"growth, search: write the curve of rate, or time, against size here, as SVG." placeholder:"FILE"`
+	What    string        `arg:"" enum:"audit,growth,notary,questions,search,ingest,serve,embed,all" help:"audit, growth, notary, questions, search, ingest, serve, embed, or all (but growth)."`
+	Time    time.Duration `help:"How long each line is measured." default:"3s"`
+	Events  int64         `help:"growth, notary, questions: how many events the trail grows by; a million take some 1.5 GB of disk." default:"1000000"`
+	Chunks  int           `help:"search: how many passages all tenants have together; three million take some 35 GB of disk, and most of an hour." default:"300000"`
+	Clients int           `help:"serve: how many clients ask at the same time." default:"64"`
+	Memory  string        `help:"search: PostgreSQL's shared_buffers." default:"4GB"`
+	Docs    int           `help:"ingest: how many documents the larger run takes in." default:"10000"`
+	Plot    string        `help:"growth, search: write the curve of rate, or time, against size here, as SVG." placeholder:"FILE"`
 }
 
 // Help is shown by --help.
@@ -81,6 +82,11 @@ func (c benchCmd) growth(ctx context.Context, a *app, b *bench.Bench) ([]bench.L
 	return lines, err
 }
 
+// measured says a line once it is there: some runs take most of an hour.
+func (a *app) measured(l bench.Line) {
+	fmt.Fprintf(a.err, "%s: %.0f %s/s, p50 %.2f ms, p99 %.2f ms, ratio %.2f, %s\n", l.What, l.Rate, l.Unit, l.P50, l.P99, l.Ratio, l.Note)
+}
+
 // benchTenants is how many tenants share the table that is searched.
 const benchTenants = 1000
 
@@ -98,9 +104,7 @@ func (c benchCmd) search(ctx context.Context, a *app, b *bench.Bench) ([]bench.L
 			p = a.newProgress(what, "done", int64(total))
 		}
 		p.set(int64(done), int64(total), int64(done))
-	}, Measured: func(l bench.Line) {
-		fmt.Fprintf(a.err, "%s: %.0f %s/s, p50 %.2f ms, p99 %.2f ms, ratio %.2f, %s\n", l.What, l.Rate, l.Unit, l.P50, l.P99, l.Ratio, l.Note)
-	}})
+	}, Measured: a.measured})
 	if p != nil {
 		p.done()
 	}
@@ -150,6 +154,13 @@ func (c benchCmd) database(ctx context.Context, a *app) (lines []bench.Line, err
 			return b.Questions(ctx, c.Events, func(done, total int64) { p.set(done, total, done) })
 		}},
 		{"search", func() ([]bench.Line, error) { return c.search(ctx, a, b) }},
+		{"serve", func() ([]bench.Line, error) {
+			self, err := os.Executable()
+			if err != nil {
+				return nil, err
+			}
+			return b.Service(ctx, bench.Services{Program: self, Parts: a.PartsDir, Clients: c.Clients, Time: c.Time, Measured: a.measured})
+		}},
 		{"ingest", func() ([]bench.Line, error) {
 			m, err := embed.FindModel(a.PartsDir)
 			if err != nil {
