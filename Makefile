@@ -20,16 +20,17 @@ test: ## run every test, on a private PostgreSQL
 	@scripts/setup test
 	go test -timeout 15m ./...
 
-test-faults: ## kill the program, PostgreSQL and the notary 50 times each under load, and be a bad network, disk and clock: some minutes
+test-faults: ## kill the program, PostgreSQL, the notary and the service under load, up to 50 times each, and be a bad network, disk and clock: some minutes
 	@scripts/setup test
 	go test ./audit -v -timeout 30m -run 'Survive|BadNetwork|FullDisk|SlowDisk|SteppedClock' -args -kills 50
 	go test ./notary -v -timeout 30m -run Killed -args -kills 50
+	go test ./server -v -timeout 30m -run Acknowledged -args -kills 20
 
 bench: setup build ## measure against baselines in the same run
 	@bin/konstruct bench all
 	go test -run '^$$' -bench . -benchmem ./...
 
-fuzz: setup ## fuzz the leaf encoder, checkpoints, proofs and bundles, the readers, the chunker, questions, the spool's recovery and redaction, a minute each
+fuzz: setup ## fuzz the leaf encoder, checkpoints, proofs and bundles, the readers, the chunker, questions, keys, bodies and forms, the spool's recovery and redaction, a minute each
 	go test -run '^$$' -fuzz FuzzLeaf -fuzztime 1m -fuzzminimizetime 1x ./ledger
 	go test -run '^$$' -fuzz FuzzRecordBytes -fuzztime 1m -fuzzminimizetime 1x ./ledger
 	go test -run '^$$' -fuzz FuzzNotes -fuzztime 1m -fuzzminimizetime 1x ./ledger
@@ -46,6 +47,11 @@ fuzz: setup ## fuzz the leaf encoder, checkpoints, proofs and bundles, the reade
 	go test -run '^$$' -fuzz FuzzWords -fuzztime 1m -fuzzminimizetime 1x ./kb
 	go test -run '^$$' -fuzz FuzzCondition -fuzztime 1m -fuzzminimizetime 1x ./kb
 	go test -run '^$$' -fuzz FuzzCursor -fuzztime 1m -fuzzminimizetime 1x ./kb
+	go test -run '^$$' -fuzz FuzzKey -fuzztime 1m -fuzzminimizetime 1x ./access
+	go test -run '^$$' -fuzz FuzzStrict -fuzztime 1m -fuzzminimizetime 1x ./server
+	go test -run '^$$' -fuzz FuzzMeta -fuzztime 1m -fuzzminimizetime 1x ./server
+	go test -run '^$$' -fuzz FuzzForm -fuzztime 1m -fuzzminimizetime 1x ./server
+	go test -run '^$$' -fuzz FuzzQuestions -fuzztime 1m -fuzzminimizetime 1x ./server
 	go test -run '^$$' -fuzz FuzzRecovery -fuzztime 1m -fuzzminimizetime 1x ./spool
 	go test -run '^$$' -fuzz FuzzRecord -fuzztime 1m -fuzzminimizetime 1x ./audit
 	go test -run '^$$' -fuzz FuzzPolicy -fuzztime 1m -fuzzminimizetime 1x ./audit

@@ -6,11 +6,14 @@ import (
 	"fmt"
 	"mime/multipart"
 	"net/http"
+	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 
 	"github.com/konstruct/konstruct"
 	"github.com/konstruct/konstruct/audit"
+	"github.com/konstruct/konstruct/internal/testkit"
 )
 
 const handbook = "# Returns\n\nA pump is sent back within thirty days. Pack it dry.\n\n# Warranty\n\nThe impeller is covered for two years.\n"
@@ -190,4 +193,45 @@ func TestALargeDocumentComesInPieces(t *testing.T) {
 	gone := w.want(201, "POST", "/v1/uploads", key, `{"filename":"x","size":3}`).Header.Get("Location")
 	w.want(404, "DELETE", gone, other, "")
 	w.want(204, "DELETE", gone, key, "")
+}
+
+// FuzzForm: no form brings the service down, whatever stands in it.
+func FuzzForm(f *testing.F) {
+	f.Add([]byte("--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.txt\"\r\n\r\nhello\r\n--b--\r\n"), "multipart/form-data; boundary=b")
+	f.Add([]byte("--b\r\nContent-Disposition: form-data; name=\"metadata\"\r\n\r\n{\"a\":1,\"a\":2}\r\n--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"../../x\"\r\n\r\nx\r\n--b--"), "multipart/form-data; boundary=b")
+	f.Add([]byte("--"), "multipart/form-data; boundary=")
+	f.Add([]byte("x=y"), "application/x-www-form-urlencoded")
+	w := serveFor(f, testkit.Database(f))
+	key := w.key(acme)
+	f.Fuzz(func(t *testing.T, body []byte, kind string) {
+		r := httptest.NewRequest("POST", "/v1/documents", bytes.NewReader(body))
+		r.Header.Set("Authorization", "Bearer "+key)
+		r.Header.Set("Content-Type", kind)
+		out := httptest.NewRecorder()
+		w.s.Handler().ServeHTTP(out, r)
+		if out.Code >= 500 {
+			t.Fatalf("%d %s", out.Code, out.Body)
+		}
+	})
+}
+
+// FuzzQuestions: no parameter of a list brings the service down: cursors, filters, times.
+func FuzzQuestions(f *testing.F) {
+	f.Add("after", "x")
+	f.Add("meta", "a=b")
+	f.Add("since", "2026-01-01T00:00:00Z")
+	f.Add("text", "\"a\" -b")
+	w := serveFor(f, testkit.Database(f))
+	key := w.key(acme)
+	f.Fuzz(func(t *testing.T, name, value string) {
+		for _, path := range []string{"/v1/events", "/v1/escalations", "/v1/documents", "/v1/jobs", "/v1/keys"} {
+			r := httptest.NewRequest("GET", path+"?"+url.Values{name: {value}}.Encode(), nil)
+			r.Header.Set("Authorization", "Bearer "+key)
+			out := httptest.NewRecorder()
+			w.s.Handler().ServeHTTP(out, r)
+			if out.Code >= 500 {
+				t.Fatalf("%s: %d %s", r.URL, out.Code, out.Body)
+			}
+		}
+	})
 }

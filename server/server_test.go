@@ -38,7 +38,7 @@ var (
 
 // world is a service with its database.
 type world struct {
-	t   *testing.T
+	t   testing.TB
 	d   *testkit.DB
 	k   *konstruct.Konstruct
 	s   *server.Server
@@ -53,6 +53,11 @@ func serve(t *testing.T, change ...func(*server.Config)) *world {
 }
 
 func serveOn(t *testing.T, d *testkit.DB, change ...func(*server.Config)) *world {
+	t.Helper()
+	return serveFor(t, d, change...)
+}
+
+func serveFor(t testing.TB, d *testkit.DB, change ...func(*server.Config)) *world {
 	t.Helper()
 	w := &world{t: t, d: d, log: &bytes.Buffer{}}
 	logger := slog.New(slog.NewTextHandler(&locked{w: w.log}, nil))
@@ -225,7 +230,7 @@ func (w *world) sign(key string) {
 }
 
 // writeFile puts text into a file of the test's.
-func writeFile(t *testing.T, text string) string {
+func writeFile(t testing.TB, text string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {

@@ -79,6 +79,9 @@ func (a *app) keySecret() ([]byte, error) {
 
 // Run serves until it is stopped.
 func (c serveCmd) Run(ctx context.Context, a *app) (err error) {
+	if err := noCore(); err != nil {
+		return fmt.Errorf("have no core files written: %w", err)
+	}
 	u, done, err := a.database(ctx)
 	if err != nil {
 		return err

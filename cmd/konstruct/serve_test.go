@@ -1,0 +1,167 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/konstruct/konstruct/internal/devpg"
+	"github.com/konstruct/konstruct/internal/testkit"
+)
+
+// serving starts the program's service on a database, and returns its address and a key.
+func serving(t *testing.T, d *testkit.DB, env ...string) (cmd *exec.Cmd, url, key string) {
+	t.Helper()
+	cmd = exec.Command(testkit.Build(t), "serve", "--key-for", "11111111-1111-4111-8111-111111111111")
+	cmd.Env = append(os.Environ(), "KONSTRUCT_DATABASE_URL="+d.URL("konstruct_app"), "KONSTRUCT_NOTARY_DATABASE_URL="+d.URL("konstruct_notary"), "KONSTRUCT_WORKER_DATABASE_URL="+d.URL("konstruct_worker"),
+		"KONSTRUCT_COMPLIANCE_DATABASE_URL="+d.URL("konstruct_compliance"), "KONSTRUCT_PARTS_DIR="+devpg.PartsDir(), "KONSTRUCT_DATA_DIR="+t.TempDir(), "KONSTRUCT_LISTEN=127.0.0.1:0")
+	cmd.Env = append(cmd.Env, env...)
+	said, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := &strings.Builder{}
+	cmd.Stdout = out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Process.Kill() })
+	var log strings.Builder
+	for s := bufio.NewScanner(said); url == "" && s.Scan(); {
+		fmt.Fprintln(&log, s.Text())
+		if m := regexp.MustCompile(`serving at (https?://\S+)`).FindStringSubmatch(s.Text()); m != nil {
+			url = m[1]
+		}
+	}
+	key = regexp.MustCompile(`kst_[0-9A-Za-z]{82}`).FindString(out.String())
+	if url == "" || key == "" {
+		t.Fatalf("it does not serve: %s%s", out, log.String())
+	}
+	go func() { // so that it never waits for whoever reads
+		for s := bufio.NewScanner(said); s.Scan(); {
+			fmt.Println("service:", s.Text())
+		}
+	}()
+	return cmd, url, key
+}
+
+// TestTheTourWithCurl runs the README's, as a reader would, and stops the service.
+func TestTheTourWithCurl(t *testing.T) {
+	raw, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, tour, _ := strings.Cut(string(raw), "```sh\n")
+	tour, _, ok := strings.Cut(tour, "```")
+	if !ok || strings.Count(tour, "curl") < 7 {
+		t.Fatalf("the README has no tour with curl: %s", tour)
+	}
+	cmd, url, key := serving(t, testkit.Database(t))
+	tour = strings.ReplaceAll(tour, "http://127.0.0.1:7117", url)
+	sh := exec.CommandContext(t.Context(), "bash", "-euxo", "pipefail", "-c", strings.ReplaceAll(tour, "\ncurl", "\necho; curl"))
+	sh.Dir, sh.Env = "../..", append(os.Environ(), "KONSTRUCT_KEY="+key)
+	out, err := sh.Output()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for _, want := range []string{`"tenant_id":"11111111-1111-4111-8111-111111111111"`, `"input_summary":"{\"order\":17}"`, `"job_id"`, `"state":"`, `"event_id"`, "event: event", `"kind":"bundle"`} {
+		if !strings.Contains(string(out), want) {
+			t.Errorf("nothing says %s", want)
+		}
+	}
+	if strings.Contains(string(out), `"status":4`) || strings.Contains(string(out), `"status":5`) {
+		t.Errorf("something is refused")
+	}
+	if t.Failed() {
+		t.Logf("%s", out)
+	}
+	limits, err := os.ReadFile(fmt.Sprintf("/proc/%d/limits", cmd.Process.Pid))
+	if err == nil && !regexp.MustCompile(`Max core file size +0 +0 `).Match(limits) {
+		t.Errorf("core files may be written: %s", limits)
+	}
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("stopped: %v", err)
+	}
+}
+
+// TestTheCertificateIsReadAgain when its files change.
+func TestTheCertificateIsReadAgain(t *testing.T) {
+	dir := t.TempDir()
+	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	make := func(name string) {
+		t.Helper()
+		out, err := exec.CommandContext(t.Context(), "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1", "-subj", "/CN="+name, "-keyout", key, "-out", cert).CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+	}
+	make("one.example")
+	_, url, token := serving(t, testkit.Database(t), "KONSTRUCT_TLS_CERT="+cert, "KONSTRUCT_TLS_KEY="+key)
+	shown := func() string {
+		out, err := exec.CommandContext(t.Context(), "curl", "-sSkv", "--http2", "-H", "Authorization: Bearer "+token, url+"/v1/me").CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		return string(out)
+	}
+	if first := shown(); !strings.Contains(first, "one.example") || !strings.Contains(first, "HTTP/2 200") {
+		t.Errorf("shown: %s", first)
+	}
+	time.Sleep(1100 * time.Millisecond) // so that the files' time is another
+	make("two.example")
+	for end := time.Now().Add(20 * time.Second); !strings.Contains(shown(), "two.example"); time.Sleep(200 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the old certificate is shown 20 s after it changed")
+		}
+	}
+}
+
+// TestKeysAndPeopleAtTheTerminal are what the API has, too.
+func TestKeysAndPeopleAtTheTerminal(t *testing.T) {
+	d := testkit.Database(t)
+	bin, dir := testkit.Build(t), t.TempDir()
+	run := func(args ...string) (string, error) {
+		cmd := exec.CommandContext(t.Context(), bin, append(args, "--json")...)
+		cmd.Env = append(os.Environ(), "KONSTRUCT_DATABASE_URL="+d.URL("konstruct_app"), "KONSTRUCT_DATA_DIR="+dir, "KONSTRUCT_TENANT=11111111-1111-4111-8111-111111111111", "KONSTRUCT_OIDC_ISSUER=https://id.example")
+		out, err := cmd.Output()
+		return string(out), err
+	}
+	out, err := run("key", "make", "ci", "--role", "auditor", "--expires", "1h")
+	var told struct {
+		Secret string `json:"secret"`
+		Key    struct {
+			ID string `json:"id"`
+		} `json:"key"`
+	}
+	if err != nil || json.Unmarshal([]byte(out), &told) != nil || !strings.HasPrefix(told.Secret, "kst_") {
+		t.Fatalf("%s, %v", out, err)
+	}
+	if out, err := run("key", "rotate", told.Key.ID, "--overlap", "1m"); err != nil || !strings.Contains(out, "kst_") {
+		t.Errorf("%s, %v", out, err)
+	}
+	if out, err := run("key", "revoke", told.Key.ID); err != nil || !strings.Contains(out, "revoked_at") {
+		t.Errorf("%s, %v", out, err)
+	}
+	if out, err := run("key", "list"); err != nil || strings.Count(out, `"id"`) != 2 || strings.Contains(out, "kst_") {
+		t.Errorf("%s, %v", out, err)
+	}
+	if out, err := run("user", "admit", "ada", "--role", "viewer"); err != nil || !strings.Contains(out, `"role": "viewer"`) {
+		t.Errorf("%s, %v", out, err)
+	}
+	for _, bad := range [][]string{{"key", "make", "x", "--may", "events:all"}, {"key", "make", "x", "--role", "king"}, {"user", "admit", "ada", "--role", "king"}, {"key", "revoke", "00000000-0000-4000-8000-000000000009"}} {
+		if out, err := run(bad...); err == nil {
+			t.Errorf("%v: %s", bad, out)
+		}
+	}
+}
