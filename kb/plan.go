@@ -73,12 +73,16 @@ func (s *state) decide(q *Query, depth, matching, few int) Plan {
 	default:
 		p.Tier, p.Index, p.Why = Indexed, s.index, "the tenant has an index of its own"
 		if p.EfSearch = max(s.efSearch, depth); matching >= 0 { // candidates are lost to the conditions
-			p.EfSearch *= 2
+			p.EfSearch *= conditional
 		}
 		p.EfSearch = min(p.EfSearch, maxEf)
 	}
 	return p
 }
+
+// conditional is how many times as many candidates an index keeps where conditions take some: with 400,000 passages, half of which met one, recall was 0.95 with twice as many, 0.98 with four
+// times and 0.99 with eight.
+const conditional = 8
 
 // maxEf is the most that pgvector takes.
 const maxEf = 1000

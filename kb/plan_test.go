@@ -23,7 +23,7 @@ func TestASearchIsPlanned(t *testing.T) {
 		"large, too many candidates":  {large, ByMeaning, 2000, -1, Indexed, 1000},
 		"large, few meet":             {large, ByMeaning, 16, 5000, Exact, 0},
 		"large, none meets":           {large, ByMeaning, 16, 0, Exact, 0},
-		"large, many meet":            {large, ByBoth, 100, 5001, Indexed, 320},
+		"large, many meet":            {large, ByBoth, 100, 5001, Indexed, 1000},
 		"large, many meet and wanted": {large, ByBoth, 700, 200_000, Indexed, 1000},
 		"by words":                    {large, ByWords, 16, -1, "", 0},
 	} {

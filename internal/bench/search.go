@@ -232,6 +232,14 @@ func (b *Bench) compare(ctx context.Context, door *tenantdb.Door, t *searched) (
 		_, err = pgx.ForEachRow(rows, []any{&id, &content}, func() error { all = append(all, id); return nil })
 		return all, err
 	}
+	// Both indexes keep as many candidates: what a recall costs is compared at about the same recall.
+	f, err := searcher.Find(ctx, door, t.id, kb.Query{Mode: kb.ByMeaning, Vector: t.questions[0], K: topK})
+	if err == nil && f.Plan.EfSearch > 0 {
+		_, err = conn.Exec(ctx, fmt.Sprintf(`SET hnsw.ef_search = %d`, f.Plan.EfSearch))
+	}
+	if err != nil {
+		return nil, err
+	}
 	what := fmt.Sprintf("%s tenant, %d chunks: ", t.name, t.chunks)
 	lines, err := b.inTurnsOf(ctx, 3, "searches", 1,
 		contender{what + "pgvector, a table of its own", 1, turn(0, func(q []float32) ([]uuid.UUID, error) {
