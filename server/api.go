@@ -61,8 +61,8 @@ func (identifier) Schema(huma.Registry) *huma.Schema {
 	return &huma.Schema{Type: "string", Format: "uuid"}
 }
 
-// ok is an answer without content.
-type ok struct{}
+// empty is an answer without content.
+type empty struct{}
 
 // add serves an operation to those who may do what it needs.
 func add[I, O any](s *Server, op huma.Operation, may access.Action, h func(context.Context, access.Who, *I) (*O, error)) {

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"strings"
 	"sync"
@@ -14,18 +13,6 @@ import (
 	"github.com/konstruct/konstruct/access"
 	"github.com/konstruct/konstruct/audit"
 )
-
-// locked is a writer for several goroutines.
-type locked struct {
-	mu sync.Mutex
-	w  io.Writer
-}
-
-func (l *locked) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.w.Write(p)
-}
 
 func TestEventsAreLoggedAndReadBack(t *testing.T) {
 	w := serve(t)

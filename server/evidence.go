@@ -246,7 +246,7 @@ func (s *Server) evidence() {
 	})
 	remove := op("delete-task", "DELETE", "/v1/tasks/{id}", "Delete what was made")
 	remove.DefaultStatus = http.StatusNoContent
-	add(s, remove, access.EvidenceRead, func(ctx context.Context, w access.Who, in *Identified) (*ok, error) {
+	add(s, remove, access.EvidenceRead, func(ctx context.Context, w access.Who, in *Identified) (*empty, error) {
 		f, err := s.task(ctx, w, *in)
 		if err != nil {
 			return nil, err

@@ -85,14 +85,14 @@ func (s *Server) law() {
 	lawful(s, op("decline-erasure", "POST", "/v1/erasures/{id}/decline", "Drop a request", 204), access.LawWrite, func(ctx context.Context, w access.Who, c *tenantdb.Compliance, in *struct {
 		Identified
 		Reason
-	}) (*ok, error) {
+	}) (*empty, error) {
 		request, err := in.uuid()
 		if err != nil {
 			return nil, err
 		}
 		return nil, law.Decline(ctx, c, w.Tenant, request, in.Body.Reason)
 	})
-	lawful(s, op("require-two", "PUT", "/v1/settings/two-people", "Have every erasure wait for a second person from now on", 204), access.LawWrite, func(ctx context.Context, w access.Who, c *tenantdb.Compliance, in *Reason) (*ok, error) {
+	lawful(s, op("require-two", "PUT", "/v1/settings/two-people", "Have every erasure wait for a second person from now on", 204), access.LawWrite, func(ctx context.Context, w access.Who, c *tenantdb.Compliance, in *Reason) (*empty, error) {
 		return nil, law.RequireTwo(ctx, c, w.Tenant, in.Body.Reason)
 	})
 	lawful(s, op("list-holds", "GET", "/v1/holds", "List legal holds", 200), access.LawRead, func(ctx context.Context, w access.Who, c *tenantdb.Compliance, _ *struct{}) (*answer[many[law.Hold]], error) {
@@ -116,7 +116,7 @@ func (s *Server) law() {
 	lawful(s, op("release-hold", "POST", "/v1/holds/{id}/release", "End a hold", 204), access.LawWrite, func(ctx context.Context, w access.Who, c *tenantdb.Compliance, in *struct {
 		Identified
 		Reason
-	}) (*ok, error) {
+	}) (*empty, error) {
 		hold, err := in.uuid()
 		if err != nil {
 			return nil, err
@@ -140,7 +140,7 @@ func (s *Server) law() {
 			Action string `json:"action_type,omitempty" maxLength:"1024" doc:"Missing: all that have no rule of their own"`
 			Days   int    `json:"days" minimum:"0" maximum:"36500" doc:"0 takes the rule back"`
 		}
-	}) (*ok, error) {
+	}) (*empty, error) {
 		return nil, law.Keep(ctx, c, w.Tenant, in.Body.Action, in.Body.Days, in.Body.Reason)
 	})
 	lawful(s, op("run-retention", "POST", "/v1/retention/run", "Delete what the rules no longer keep, or find out what would go", 200), access.LawWrite, func(ctx context.Context, w access.Who, c *tenantdb.Compliance, in *struct {

@@ -91,7 +91,7 @@ func (s *Server) people() {
 	})
 	revoke := op("revoke-key", "DELETE", "/v1/keys/{id}", "End a key at once, in every process", 204)
 	revoke.Errors = []int{404}
-	add(s, revoke, access.AccessWrite, func(ctx context.Context, w access.Who, in *Identified) (*ok, error) {
+	add(s, revoke, access.AccessWrite, func(ctx context.Context, w access.Who, in *Identified) (*empty, error) {
 		kid, err := in.uuid()
 		if err != nil {
 			return nil, err
@@ -121,7 +121,7 @@ func (s *Server) people() {
 	})
 	dismiss := op("dismiss-user", "DELETE", "/v1/users/{id}", "End what a person may do in this tenant, at once", 204)
 	dismiss.Errors = []int{404}
-	add(s, dismiss, access.AccessWrite, func(ctx context.Context, w access.Who, in *Identified) (*ok, error) {
+	add(s, dismiss, access.AccessWrite, func(ctx context.Context, w access.Who, in *Identified) (*empty, error) {
 		uid, err := in.uuid()
 		if err != nil {
 			return nil, err

@@ -76,7 +76,10 @@ func (s *Server) protect(next http.Handler) http.Handler {
 					panic(http.ErrAbortHandler) // the answer is broken off, so that nobody takes it for whole
 				}
 			}
-			s.metrics.answered(r, seen, time.Since(begin))
+			took := time.Since(begin)
+			s.metrics.answered(r, seen, took)
+			s.logger.LogAttrs(r.Context(), slog.LevelDebug, "answered", slog.String("request", id), slog.String("client", s.client(r)), slog.String("method", r.Method), slog.String("route", seen.route), slog.Int("status", seen.status),
+				slog.Int64("bytes", seen.bytes), slog.Duration("took", took), slog.String("tenant", seen.tenant))
 		}()
 		if n := s.working.Add(1); n > maxAtOnce && !strings.HasPrefix(r.URL.Path, "/healthz") {
 			defer s.working.Add(-1)

@@ -81,7 +81,7 @@ func TestWhatIsSentCanForgeNoLineOfTheLog(t *testing.T) {
 			t.Errorf("%v", r.Header)
 		}
 	}
-	if strings.Contains(w.log.String(), "\nlevel=ERROR") || strings.Contains(w.log.String(), "msg=forged") {
+	if !strings.Contains(w.log.String(), "msg=answered") || strings.Contains(w.log.String(), "\nlevel=ERROR") || strings.Contains(w.log.String(), "msg=forged") {
 		t.Errorf("the log: %s", w.log)
 	}
 	if r := w.ask("GET", "/v1/me", w.key(acme), "", "X-Request-ID", "trace-1.2:3"); r.Header.Get("X-Request-ID") != "trace-1.2:3" {
@@ -154,14 +154,19 @@ func TestASlowClientIsLeft(t *testing.T) {
 
 // TestProxiesAreBelievedWhenTheyAreNamed, and nobody else is.
 func TestProxiesAreBelievedWhenTheyAreNamed(t *testing.T) {
-	secure := func(w *world) bool {
-		return w.ask("GET", "/healthz", "", "", "X-Forwarded-Proto", "https").Header.Get("Strict-Transport-Security") != ""
-	}
-	if secure(serve(t)) {
-		t.Error("a stranger's X-Forwarded-Proto is believed")
-	}
-	if !secure(serve(t, func(c *server.Config) { c.Proxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")} })) {
-		t.Error("the proxy's is not")
+	for name, c := range map[string]struct {
+		proxies []netip.Prefix
+		secure  bool
+		client  string
+	}{
+		"a stranger's": {nil, false, "client=127.0.0.1 "}, "a proxy's": {[]netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("10.0.0.0/8")}, true, "client=192.0.2.7 "},
+	} {
+		w := serve(t, func(s *server.Config) { s.Proxies = c.proxies })
+		r := w.ask("GET", "/healthz", "", "", "X-Forwarded-Proto", "https", "X-Forwarded-For", "198.51.100.1, 192.0.2.7, 10.1.1.1")
+		if got := r.Header.Get("Strict-Transport-Security") != ""; got != c.secure {
+			t.Errorf("%s X-Forwarded-Proto: %t", name, got)
+		}
+		w.soon(name+" X-Forwarded-For: "+c.client, func() bool { return strings.Contains(w.log.String(), c.client) })
 	}
 }
 

@@ -17,7 +17,6 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
-	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/konstruct/konstruct"
 	"github.com/konstruct/konstruct/access"
@@ -112,9 +111,6 @@ func (s *Server) Handler() http.Handler { return s.handler }
 
 // OpenAPI returns the description of the API, as JSON.
 func (s *Server) OpenAPI() ([]byte, error) { return s.api.OpenAPI().MarshalJSON() }
-
-// Metrics returns figures of requests for Prometheus, beside those of the library.
-func (s *Server) Metrics() prometheus.Collector { return s.metrics }
 
 // Close stops what goes on behind requests: files that were being made are left to the next process that is asked for them.
 func (s *Server) Close() {

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -43,7 +44,25 @@ type world struct {
 	k   *konstruct.Konstruct
 	s   *server.Server
 	url string
-	log *bytes.Buffer
+	log *logged
+}
+
+// logged is what was logged so far.
+type logged struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *logged) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logged) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }
 
 // serve starts a service on a database of its own.
@@ -59,8 +78,8 @@ func serveOn(t *testing.T, d *testkit.DB, change ...func(*server.Config)) *world
 
 func serveFor(t testing.TB, d *testkit.DB, change ...func(*server.Config)) *world {
 	t.Helper()
-	w := &world{t: t, d: d, log: &bytes.Buffer{}}
-	logger := slog.New(slog.NewTextHandler(&locked{w: w.log}, nil))
+	w := &world{t: t, d: d, log: &logged{}}
+	logger := slog.New(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	keys := notary.Keys{File: t.TempDir() + "/key", Name: "example.com/test"}
 	signer, err := keys.Load()
 	if err != nil {

@@ -115,7 +115,7 @@ func (s *Server) uploads() {
 		return out, nil
 	})
 	remove := op("delete-upload", "DELETE", "/v1/uploads/{id}", "Give an upload up", 204, 404)
-	add(s, remove, access.KBWrite, func(ctx context.Context, w access.Who, in *Identified) (*ok, error) {
+	add(s, remove, access.KBWrite, func(ctx context.Context, w access.Who, in *Identified) (*empty, error) {
 		f, err := find(ctx, w, *in)
 		if err != nil {
 			return nil, err
