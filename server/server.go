@@ -53,7 +53,7 @@ const (
 	uploadTime  = 10 * time.Minute
 	answerTime  = 60 * time.Second // for most requests
 	idleTime    = 2 * time.Minute
-	maxAtOnce   = 512 // requests of all tenants together; more are sent away
+	maxAtOnce   = 256 // requests of all tenants together; more are sent away
 	maxConns    = 4096
 	retryAfter  = time.Second
 	drainTime   = 20 * time.Second

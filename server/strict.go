@@ -3,9 +3,9 @@ package server
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
+	"slices"
+	"unicode/utf8"
 )
 
 // maxDepth is how deep a body's JSON may nest.
@@ -22,54 +22,82 @@ func strict(raw []byte, to any) error {
 	return json.Unmarshal(raw, to)
 }
 
-// unambiguous reports what is wrong with JSON that everybody should read alike.
+// unambiguous reports what is wrong with JSON that everybody should read alike. Whether it is JSON at all is for whoever reads it: a decoder's tokens would take as long as
+// storing what they say.
 func unambiguous(raw []byte) error {
-	d := json.NewDecoder(bytes.NewReader(raw))
-	d.UseNumber()
-	type level struct {
-		names map[string]bool // of an object so far; nil in an array
-		key   bool            // a name comes next
-	}
-	var open []level
-	for {
-		t, err := d.Token()
-		switch {
-		case errors.Is(err, io.EOF):
+	var open []names
+	for i := 0; i < len(raw); i++ {
+		switch raw[i] {
+		case '{', '[':
+			if len(open) == maxDepth {
+				return fmt.Errorf("it is nested deeper than %d", maxDepth)
+			}
+			if len(open) < cap(open) { // with the room that another object there had
+				open = open[:len(open)+1]
+				open[len(open)-1].clear(raw[i] == '{')
+			} else {
+				open = append(open, names{object: raw[i] == '{', next: true})
+			}
+		case '}', ']':
 			if len(open) > 0 {
-				return io.ErrUnexpectedEOF
+				open = open[:len(open)-1]
 			}
-			return nil
-		case err != nil:
-			return err
-		}
-		if delim, ok := t.(json.Delim); ok && (delim == '}' || delim == ']') {
-			open = open[:len(open)-1]
-		} else {
-			if n := len(open); n > 0 && open[n-1].key {
-				name, _ := t.(string)
-				if open[n-1].names[name] {
-					return fmt.Errorf("%.100q stands twice in one object", name)
+		case ',':
+			if len(open) > 0 {
+				open[len(open)-1].next = true
+			}
+		case '"':
+			begin := i
+			for i++; i < len(raw) && raw[i] != '"'; i++ {
+				if raw[i] == '\\' {
+					i++
 				}
-				open[n-1].names[name], open[n-1].key = true, false
+			}
+			if len(open) == 0 || !open[len(open)-1].object || !open[len(open)-1].next || i >= len(raw) {
 				continue
 			}
-			switch t {
-			case json.Delim('{'):
-				open = append(open, level{map[string]bool{}, true})
-				if len(open) > maxDepth {
-					return fmt.Errorf("it is nested deeper than %d", maxDepth)
-				}
-				continue
-			case json.Delim('['):
-				open = append(open, level{})
-				if len(open) > maxDepth {
-					return fmt.Errorf("it is nested deeper than %d", maxDepth)
-				}
-				continue
+			if name := raw[begin : i+1]; !open[len(open)-1].add(name) {
+				return fmt.Errorf("%.100s stands twice in one object", name)
 			}
-		}
-		if n := len(open); n > 0 && open[n-1].names != nil {
-			open[n-1].key = true
 		}
 	}
+	return nil
+}
+
+// names are those of an object so far.
+type names struct {
+	object bool
+	next   bool     // what comes is a name
+	few    [][]byte // as they are written, with their quotes; the first maxFew
+	many   map[string]bool
+}
+
+// maxFew is how many names are compared one by one.
+const maxFew = 16
+
+func (n *names) clear(object bool) {
+	n.object, n.next, n.few, n.many = object, true, n.few[:0], nil
+}
+
+// add reports whether the name is new.
+func (n *names) add(name []byte) bool {
+	n.next = false
+	if bytes.IndexByte(name, '\\') >= 0 || !utf8.Valid(name) { // it may be written in several ways
+		var plain string
+		if json.Unmarshal(name, &plain) == nil {
+			name = append(append([]byte{'"'}, plain...), '"')
+		}
+	}
+	if slices.ContainsFunc(n.few, func(other []byte) bool { return bytes.Equal(other, name) }) || n.many[string(name)] {
+		return false
+	}
+	if len(n.few) < maxFew {
+		n.few = append(n.few, name)
+		return true
+	}
+	if n.many == nil {
+		n.many = map[string]bool{}
+	}
+	n.many[string(name)] = true
+	return true
 }

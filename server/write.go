@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"reflect"
 	"strings"
 	"time"
@@ -200,8 +201,15 @@ func readBatch(raw []byte) (b batchBody, err error) {
 	}
 	d := json.NewDecoder(bytes.NewReader(raw))
 	d.DisallowUnknownFields()
-	if err := d.Decode(&b); err != nil {
+	var syntax *json.SyntaxError
+	err = d.Decode(&b)
+	switch {
+	case errors.As(err, &syntax), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
+		return b, &Problem{Title: "Bad Request", Status: 400, Detail: "body: it is no JSON: " + err.Error(), Errors: []Wrong{{"body", err.Error()}}}
+	case err != nil:
 		return b, wrong(place(raw), err.Error())
+	case len(bytes.TrimSpace(raw[d.InputOffset():])) > 0:
+		return b, &Problem{Title: "Bad Request", Status: 400, Detail: "body: something stands behind the value", Errors: []Wrong{{"body", "something stands behind the value"}}}
 	}
 	if len(b.Events) < 1 || len(b.Events) > audit.MaxBatch {
 		return b, wrong("body.events", fmt.Sprintf("there are %d: it is 1 to %d", len(b.Events), audit.MaxBatch))
