@@ -237,6 +237,9 @@ func (k *Konstruct) Close() error {
 	return err
 }
 
+// ErrModelNotHere says that a tenant's model is none of this process's.
+var ErrModelNotHere = errors.New("it is not configured here (Config.Models, KONSTRUCT_EMBED_ALSO)")
+
 // model is a model by its name. The first, whose name is empty, is loaded when it is first needed.
 func (k *Konstruct) model(name string) (embed.Embedder, error) {
 	k.mu.Lock()
@@ -244,7 +247,7 @@ func (k *Konstruct) model(name string) (embed.Embedder, error) {
 	if name != "" {
 		m := k.models[name]
 		if m == nil {
-			return nil, fmt.Errorf("konstruct: this tenant is served by the model %q, which is not configured here (Config.Models, KONSTRUCT_EMBED_ALSO)", name)
+			return nil, fmt.Errorf("konstruct: the model %.100q: %w", name, ErrModelNotHere)
 		}
 		return m, nil
 	}

@@ -60,7 +60,7 @@ func (s *Server) identify(next http.Handler) http.Handler {
 		}
 		defer end()
 		r = r.WithContext(context.WithValue(ctx, whoKey, who))
-		if key := r.Header.Get("Idempotency-Key"); key != "" && r.Method != http.MethodGet && r.Method != http.MethodHead {
+		if key := r.Header.Get("Idempotency-Key"); key != "" && changes[r.Method] {
 			s.once(w, r, who, key, next)
 			return
 		}
@@ -111,6 +111,9 @@ func (s *Server) bodySize(r *http.Request) int64 {
 func streams(r *http.Request) bool {
 	return r.URL.Path == "/v1/events/stream" || strings.HasSuffix(r.URL.Path, "/content")
 }
+
+// changes are the methods of requests that are worth doing once.
+var changes = map[string]bool{http.MethodPost: true, http.MethodPut: true, http.MethodPatch: true, http.MethodDelete: true}
 
 // logs are requests whose events' ids are made of the key, so that the trail itself holds each once.
 var logs = map[string]bool{"/v1/events": true, "/v1/events/batch": true, "/v1/llm-calls": true, "/v1/tool-calls": true, "/v1/escalations": true}

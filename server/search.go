@@ -106,6 +106,23 @@ func (s *Server) search() {
 		models, err := s.of(w).Models(ctx)
 		return listed(models, len(models)+1, func(kb.Model) string { return "" }), err
 	})
+	serving := op("serve-model", "PUT", "/v1/models/serving", "Have searches be by another model's vectors, from one transaction on", 404, 409)
+	serving.Description = "Its vectors are made beside by konstruct kb reembed; the empty name is the first model, whose vectors are always there."
+	add(s, serving, access.KBWrite, func(ctx context.Context, w access.Who, in *struct {
+		Body struct {
+			Model string `json:"model" maxLength:"1000"`
+		}
+	}) (*answer[logged], error) {
+		event, err := s.as(w, w.Agent).Serve(ctx, in.Body.Model)
+		return &answer[logged]{logged{event}}, err
+	})
+	drop := op("drop-model", "DELETE", "/v1/models/{model}", "Delete the vectors of a model that does not serve", 404, 409)
+	drop.DefaultStatus = 204
+	add(s, drop, access.KBWrite, func(ctx context.Context, w access.Who, in *struct {
+		Model string `path:"model" maxLength:"1000"`
+	}) (*empty, error) {
+		return nil, s.of(w).DropModel(ctx, in.Model)
+	})
 	s.evaluate(op)
 }
 

@@ -114,7 +114,8 @@ func serveFor(t testing.TB, d *testkit.DB, change ...func(*server.Config)) *worl
 			t.Error(err)
 		}
 		if t.Failed() {
-			t.Log(w.log.String())
+			log := w.log.String()
+			t.Log(log[max(0, len(log)-10_000):])
 		}
 	})
 	return w
