@@ -81,13 +81,17 @@ func (s *Server) protect(next http.Handler) http.Handler {
 			s.logger.LogAttrs(r.Context(), slog.LevelDebug, "answered", slog.String("request", id), slog.String("client", s.client(r)), slog.String("method", r.Method), slog.String("route", seen.route), slog.Int("status", seen.status),
 				slog.Int64("bytes", seen.bytes), slog.Duration("took", took), slog.String("tenant", seen.tenant))
 		}()
-		if n := s.working.Add(1); n > maxAtOnce && !strings.HasPrefix(r.URL.Path, "/healthz") {
-			defer s.working.Add(-1)
+		working, most := &s.working, int64(maxAtOnce)
+		if streams(r) { // which take no part in the work while nothing comes
+			working, most = &s.streaming, maxStreams
+		}
+		n := working.Add(1)
+		defer working.Add(-1)
+		if n > most && r.URL.Path != "/healthz" {
 			s.metrics.shed.Inc()
 			s.write(seen, r, later(http.StatusServiceUnavailable, retryAfter, "the service has %d requests under way: try again", n-1))
 			return
 		}
-		defer s.working.Add(-1)
 		if p := s.refuse(seen, r); p != nil {
 			s.write(seen, r, p)
 			return

@@ -53,7 +53,8 @@ const (
 	uploadTime  = 10 * time.Minute
 	answerTime  = 60 * time.Second // for most requests
 	idleTime    = 2 * time.Minute
-	maxAtOnce   = 256 // requests of all tenants together; more are sent away
+	maxAtOnce   = 128  // requests of all tenants together; more are sent away, so that those under way are answered soon
+	maxStreams  = 1024 // streams and downloads
 	maxConns    = 4096
 	retryAfter  = time.Second
 	drainTime   = 20 * time.Second
@@ -71,8 +72,10 @@ type Server struct {
 	handler http.Handler
 	metrics *metrics
 	logger  *slog.Logger
-	working atomic.Int64  // requests under way
-	making  chan struct{} // room for maxWorkings
+	working atomic.Int64 // requests under way
+	// streaming are those whose answer goes on for as long as its caller likes.
+	streaming atomic.Int64
+	making    chan struct{} // room for maxWorkings
 
 	background sync.WaitGroup
 	life       context.Context // of what goes on behind requests
