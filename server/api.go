@@ -197,6 +197,13 @@ type made[T any] struct {
 	Body     T
 }
 
+// wrote is made where it may not have been: Status says so.
+type wrote[T any] struct {
+	Status   int
+	Location string `header:"Location" doc:"Where it is"`
+	Body     T
+}
+
 // tagged is a body that can be asked for again under its ETag.
 type tagged[T any] struct {
 	ETag string `header:"ETag"`

@@ -74,7 +74,7 @@ func (s *Server) enqueue(ctx context.Context, w access.Who, filename string, con
 	if err != nil {
 		return nil, err
 	}
-	return &made[queued]{"/v1/jobs/" + ids[0].String(), queued{ids[0]}}, nil
+	return &made[queued]{Location: "/v1/jobs/" + ids[0].String(), Body: queued{ids[0]}}, nil
 }
 
 func (s *Server) documents() {
@@ -182,7 +182,7 @@ func (s *Server) documents() {
 			}
 		}
 		event, err := s.as(w, w.Agent).Remove(ctx, did)
-		return &answer[logged]{logged{event}}, err
+		return &answer[logged]{logged{ID: &event}}, err
 	})
 	s.jobs(op)
 }

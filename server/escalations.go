@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"net/http"
+	"reflect"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/google/uuid"
@@ -40,8 +41,8 @@ func (s *Server) escalations() {
 		return listed(cases, in.Limit, func(c konstruct.Case) string { return c.Cursor }), nil
 	})
 	acknowledge := op("acknowledge-escalation", "POST", "/v1/escalations/{id}/acknowledge", "Say that somebody looks after it")
-	acknowledge.DefaultStatus, acknowledge.Errors = 201, []int{404, 409}
-	add(s, acknowledge, access.CasesWrite, func(ctx context.Context, w access.Who, in *Identified) (*made[logged], error) {
+	acknowledge.DefaultStatus, acknowledge.Responses = 201, s.gap(reflect.TypeFor[logged]())
+	add(s, acknowledge, access.CasesWrite, func(ctx context.Context, w access.Who, in *Identified) (*wrote[logged], error) {
 		eid, err := in.uuid()
 		if err != nil {
 			return nil, err
@@ -49,13 +50,13 @@ func (s *Server) escalations() {
 		return written(s.of(w).Acknowledge(ctx, eid, w.Name))
 	})
 	resolve := op("resolve-escalation", "POST", "/v1/escalations/{id}/resolve", "Say what was decided")
-	resolve.DefaultStatus, resolve.Errors = 201, []int{404, 409}
+	resolve.DefaultStatus, resolve.Responses = 201, s.gap(reflect.TypeFor[logged]())
 	add(s, resolve, access.CasesWrite, func(ctx context.Context, w access.Who, in *struct {
 		Identified
 		Body struct {
 			Decision string `json:"decision" minLength:"1"`
 		}
-	}) (*made[logged], error) {
+	}) (*wrote[logged], error) {
 		eid, err := in.uuid()
 		if err != nil {
 			return nil, err

@@ -39,18 +39,19 @@ func agent(w access.Who, said *uuid.UUID, at string) (uuid.UUID, error) {
 
 // logged says where an event is.
 type logged struct {
-	ID uuid.UUID `json:"id"`
+	ID  *uuid.UUID `json:"id" doc:"Null where it was not written"`
+	Gap bool       `json:"gap,omitempty" doc:"The trail can't be written, this tenant's calls go on, and that events are missing is recorded later"`
 }
 
 // written answers with an event's id. A tenant whose calls go on while the trail can't be written gets 202 and none.
-func written(id uuid.UUID, err error) (*made[logged], error) {
+func written(id uuid.UUID, err error) (*wrote[logged], error) {
 	if err != nil {
 		return nil, err
 	}
 	if id == uuid.Nil {
-		return nil, later(http.StatusServiceUnavailable, retryAfter, "the trail can't be written; this tenant's calls go on, and the gap is recorded")
+		return &wrote[logged]{Status: http.StatusAccepted, Body: logged{Gap: true}}, nil
 	}
-	return &made[logged]{"/v1/events/" + id.String(), logged{id}}, nil
+	return &wrote[logged]{Status: http.StatusCreated, Location: "/v1/events/" + id.String(), Body: logged{ID: &id}}, nil
 }
 
 // key gives an event the id that its request's Idempotency-Key makes, where it has none of its own.

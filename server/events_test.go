@@ -4,14 +4,18 @@ import (
 	"bufio"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/konstruct/konstruct"
 	"github.com/konstruct/konstruct/access"
 	"github.com/konstruct/konstruct/audit"
+	"github.com/konstruct/konstruct/internal/testkit"
+	"github.com/konstruct/konstruct/server"
 )
 
 func TestEventsAreLoggedAndReadBack(t *testing.T) {
@@ -241,5 +245,35 @@ func TestEscalationsAreAnsweredOnce(t *testing.T) {
 	w.want(409, "POST", at+"/resolve", person, `{"decision":"yes"}`)
 	if list := w.want(200, "GET", "/v1/escalations?state=resolved&since="+time.Now().Add(-time.Hour).UTC().Format(time.RFC3339), person, ""); len(list.items()) != 1 {
 		t.Errorf("resolved: %s", list.body)
+	}
+}
+
+// TestCallsGoOnWhereTheOperatorSaysSo while the trail can't be written: 202, and no id; without such a policy 503.
+func TestCallsGoOnWhereTheOperatorSaysSo(t *testing.T) {
+	d := testkit.Database(t)
+	proxy, url := testkit.NewProxy(t, d.URL("konstruct_app"))
+	policy, err := audit.ParsePolicy([]byte(`{"default": {"wait": "300ms"}, "tenants": {"`+acme.String()+`": {"when_unwritable": "go_on", "wait": "300ms"}}}`), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k, err := konstruct.Open(t.Context(), konstruct.Config{DatabaseURL: url, KeySecret: pepper, Policy: policy, SpoolDir: t.TempDir(), Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { k.Close() })
+	w := serveOn(t, d, func(c *server.Config) { c.Konstruct = k })
+	going, failing := w.key(acme), w.key(globex)
+	for _, key := range []string{going, failing} { // known, as are the limits
+		w.soon("the key is known", func() bool { return w.ask("GET", "/v1/me", key, "").StatusCode == 200 })
+	}
+	proxy.Cut(true)
+	defer proxy.Cut(false)
+	one := w.want(202, "POST", "/v1/events", going, `{"action_type":"x"}`)
+	many := w.want(202, "POST", "/v1/events/batch", going, `{"events":[{"action_type":"x"}]}`)
+	if one.field("gap") != true || many.field("gap") != true || one.Header.Get("Location") != "" {
+		t.Errorf("%s %s", one.body, many.body)
+	}
+	if r := w.want(503, "POST", "/v1/events", failing, `{"action_type":"x"}`); r.Header.Get("Retry-After") == "" {
+		t.Errorf("%v", r.Header)
 	}
 }

@@ -60,7 +60,7 @@ func (s *Server) identify(next http.Handler) http.Handler {
 		}
 		defer end()
 		r = r.WithContext(context.WithValue(ctx, whoKey, who))
-		if key := r.Header.Get("Idempotency-Key"); key != "" && changes[r.Method] {
+		if key := r.Header.Get("Idempotency-Key"); key != "" && changes[r.Method] && s.served(r) {
 			s.once(w, r, who, key, next)
 			return
 		}
@@ -114,6 +114,12 @@ func streams(r *http.Request) bool {
 
 // changes are the methods of requests that are worth doing once.
 var changes = map[string]bool{http.MethodPost: true, http.MethodPut: true, http.MethodPatch: true, http.MethodDelete: true}
+
+// served reports whether there is such an operation.
+func (s *Server) served(r *http.Request) bool {
+	_, pattern := s.mux.Handler(r)
+	return pattern != "/"
+}
 
 // logs are requests whose events' ids are made of the key, so that the trail itself holds each once.
 var logs = map[string]bool{"/v1/events": true, "/v1/events/batch": true, "/v1/llm-calls": true, "/v1/tool-calls": true, "/v1/escalations": true}

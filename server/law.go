@@ -111,7 +111,7 @@ func (s *Server) law() {
 	}) (*made[logged], error) {
 		b := in.Body
 		hold, err := law.Place(ctx, c, w.Tenant, law.Hold{Reason: b.Reason, Since: b.Since, Until: b.Until, Agent: b.Agent, User: b.User, Action: b.Action})
-		return &made[logged]{"/v1/holds", logged{hold}}, err
+		return &made[logged]{Location: "/v1/holds", Body: logged{ID: &hold}}, err
 	})
 	lawful(s, op("release-hold", "POST", "/v1/holds/{id}/release", "End a hold", 204), access.LawWrite, func(ctx context.Context, w access.Who, c *tenantdb.Compliance, in *struct {
 		Identified

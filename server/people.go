@@ -72,7 +72,7 @@ func (s *Server) people() {
 			a.Expires = *in.Body.ExpiresAt
 		}
 		secret, key, err := s.of(w).MakeKey(ctx, w, a)
-		return &made[Told]{"/v1/keys", Told{secret, key}}, err
+		return &made[Told]{Location: "/v1/keys", Body: Told{secret, key}}, err
 	})
 	rotate := op("rotate-key", "POST", "/v1/keys/{id}/rotate", "Make a key with the same rights in another's place", 201)
 	rotate.Errors = []int{404}
@@ -87,7 +87,7 @@ func (s *Server) people() {
 			return nil, err
 		}
 		secret, key, err := s.of(w).RotateKey(ctx, w, kid, time.Duration(in.Body.Overlap)*time.Second)
-		return &made[Told]{"/v1/keys", Told{secret, key}}, err
+		return &made[Told]{Location: "/v1/keys", Body: Told{secret, key}}, err
 	})
 	revoke := op("revoke-key", "DELETE", "/v1/keys/{id}", "End a key at once, in every process", 204)
 	revoke.Errors = []int{404}
@@ -117,7 +117,7 @@ func (s *Server) people() {
 	}) (*made[access.User], error) {
 		b := in.Body
 		u, err := s.of(w).Admit(ctx, w, access.User{Issuer: b.Issuer, Subject: b.Subject, Name: b.Name, Role: b.Role})
-		return &made[access.User]{"/v1/users", u}, err
+		return &made[access.User]{Location: "/v1/users", Body: u}, err
 	})
 	dismiss := op("dismiss-user", "DELETE", "/v1/users/{id}", "End what a person may do in this tenant, at once", 204)
 	dismiss.Errors = []int{404}
@@ -174,7 +174,7 @@ func (s *Server) tenants(op func(id, method, path, summary string, status int) h
 		}
 	}) (*made[Told], error) {
 		secret, key, err := s.c.Konstruct.Switch(ctx, w, in.Body.Tenant, in.Body.Reason, in.Body.Actions, time.Duration(in.Body.Seconds)*time.Second)
-		return &made[Told]{"/v1/keys", Told{secret, key}}, err
+		return &made[Told]{Location: "/v1/keys", Body: Told{secret, key}}, err
 	})
 	set := op("set-limits", "PUT", "/v1/tenants/{id}/limits", "Say how much a tenant may use", 200)
 	set.Description = "The operator's alone: who is limited does not decide by how much."
@@ -201,6 +201,6 @@ func (s *Server) tenants(op func(id, method, path, summary string, status int) h
 			return nil, problem(http.StatusForbidden, "the operator's alone")
 		}
 		secret, tenant, key, err := s.c.Konstruct.Begin(ctx, w, in.Body.Name)
-		return &made[Begun]{"/v1/me", Begun{tenant, Told{secret, key}}}, err
+		return &made[Begun]{Location: "/v1/me", Body: Begun{tenant, Told{secret, key}}}, err
 	})
 }

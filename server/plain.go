@@ -19,7 +19,8 @@ import (
 var referencePage string
 
 // plain serves what is for everybody: the API's description, and how the service is.
-func (s *Server) plain(mux *http.ServeMux) {
+func (s *Server) plain() {
+	mux := s.mux
 	raw, err := s.api.OpenAPI().MarshalJSON()
 	if err != nil {
 		panic(err) // the description is ours
@@ -55,7 +56,7 @@ func (s *Server) plain(mux *http.ServeMux) {
 	registry.MustRegister(s.metrics, s.c.Konstruct.Metrics(), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4}))
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		if may := allowed(mux, r); len(may) > 0 {
+		if may := s.allowed(r); len(may) > 0 {
 			w.Header().Set("Allow", strings.Join(may, ", "))
 			s.write(w, r, problem(http.StatusMethodNotAllowed, "%.20q is not done here: it is %s", r.Method, strings.Join(may, ", ")))
 			return
@@ -65,11 +66,11 @@ func (s *Server) plain(mux *http.ServeMux) {
 }
 
 // allowed are the methods that are served at a request's path.
-func allowed(mux *http.ServeMux, r *http.Request) (may []string) {
+func (s *Server) allowed(r *http.Request) (may []string) {
 	for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"} {
 		other := r.Clone(r.Context())
 		other.Method = method
-		if _, pattern := mux.Handler(other); pattern != "/" && pattern != "" {
+		if s.served(other) {
 			may = append(may, method)
 		}
 	}

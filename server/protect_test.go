@@ -212,6 +212,10 @@ func TestAMethodThatIsNotServedIsToldApart(t *testing.T) {
 		t.Errorf("allowed: %s", r.Header.Get("Allow"))
 	}
 	w.want(405, "DELETE", "/v1/events/"+bot.String(), key, "")
+	for range 2 {
+		w.want(405, "PUT", "/v1/holds", key, "{}", "Idempotency-Key", "k")
+	}
+	w.want(405, "PUT", "/v1/jobs/forget", key, "[]", "Idempotency-Key", "k")
 	w.want(405, "TRACE", "/v1/me", key, "")
 	w.want(404, "POST", "/v1/nowhere", key, "{}")
 }

@@ -114,7 +114,7 @@ func (s *Server) search() {
 		}
 	}) (*answer[logged], error) {
 		event, err := s.as(w, w.Agent).Serve(ctx, in.Body.Model)
-		return &answer[logged]{logged{event}}, err
+		return &answer[logged]{logged{ID: &event}}, err
 	})
 	drop := op("drop-model", "DELETE", "/v1/models/{model}", "Delete the vectors of a model that does not serve", 404, 409)
 	drop.DefaultStatus = 204

@@ -69,6 +69,7 @@ type Server struct {
 	replies access.Replies
 	stash   stash.Stash
 	api     huma.API
+	mux     *http.ServeMux
 	handler http.Handler
 	metrics *metrics
 	logger  *slog.Logger
@@ -100,12 +101,12 @@ func New(c Config) (*Server, error) {
 	s.metrics = newMetrics(s)
 	s.life, s.end = context.WithCancel(context.Background())
 	s.background.Go(func() { keys.Listen(s.life, s.logger, s.meter.Forget) })
-	mux := http.NewServeMux()
-	s.api = humago.New(mux, s.config())
+	s.mux = http.NewServeMux()
+	s.api = humago.New(s.mux, s.config())
 	s.routes()
 	s.describe()
-	s.plain(mux)
-	s.handler = s.protect(mux)
+	s.plain()
+	s.handler = s.protect(s.mux)
 	return s, nil
 }
 

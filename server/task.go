@@ -41,7 +41,7 @@ func (s *Server) begin(ctx context.Context, w access.Who, kind string, in wanted
 		return nil, err
 	}
 	s.make(w, f)
-	return &made[task]{"/v1/tasks/" + f.ID.String(), taskOf(f)}, nil
+	return &made[task]{Location: "/v1/tasks/" + f.ID.String(), Body: taskOf(f)}, nil
 }
 
 // task returns a file that is made, and has it made where whoever made it was killed.

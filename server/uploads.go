@@ -48,7 +48,7 @@ func (s *Server) uploads() {
 			return nil, problem(http.StatusRequestEntityTooLarge, "body.size: the largest document has %d bytes", extract.MaxPDF)
 		}
 		f, err := s.stash.Create(ctx, w.Tenant, kindUpload, in.Body, &in.Body.Size)
-		return &made[upload]{"/v1/uploads/" + f.ID.String(), upload{f.ID, in.Body.Size, 0}}, err
+		return &made[upload]{Location: "/v1/uploads/" + f.ID.String(), Body: upload{f.ID, in.Body.Size, 0}}, err
 	})
 	find := func(ctx context.Context, w access.Who, in Identified) (stash.File, error) {
 		fid, err := in.uuid()

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"reflect"
 	"strings"
 	"time"
@@ -35,9 +36,9 @@ func (b *eventBody) event(ctx context.Context, w access.Who, n int, at string) (
 // write1 serves what logs one event.
 func (s *Server) write1() {
 	op := func(id, path, summary string) huma.Operation {
-		return huma.Operation{OperationID: id, Method: "POST", Path: path, Summary: summary, Tags: []string{"Events"}, DefaultStatus: 201, Errors: []int{409}}
+		return huma.Operation{OperationID: id, Method: "POST", Path: path, Summary: summary, Tags: []string{"Events"}, DefaultStatus: 201, Responses: s.gap(reflect.TypeFor[logged]())}
 	}
-	add(s, op("log-event", "/v1/events", "Log an event: when it is answered it is committed and sealed"), access.EventsWrite, func(ctx context.Context, w access.Who, in *struct{ Body eventBody }) (*made[logged], error) {
+	add(s, op("log-event", "/v1/events", "Log an event: when it is answered it is committed and sealed"), access.EventsWrite, func(ctx context.Context, w access.Who, in *struct{ Body eventBody }) (*wrote[logged], error) {
 		e, err := in.Body.event(ctx, w, 0, "body")
 		if err == nil {
 			err = s.meter.Use(ctx, w, access.Events, 1, "events")
@@ -62,7 +63,7 @@ func (s *Server) write1() {
 			Prompt         string   `json:"prompt,omitempty"`
 			Completion     string   `json:"completion,omitempty"`
 		}
-	}) (*made[logged], error) {
+	}) (*wrote[logged], error) {
 		b := &in.Body
 		return s.call(ctx, w, &b.CallBody, func(c common) (audit.Event, error) {
 			return konstruct.LLMCall{ID: c.id, AgentID: c.agent, UserID: b.UserID, At: c.at, Latency: c.latency, Operation: b.Operation, Provider: b.Provider, Model: b.Model, ResponseModel: b.ResponseModel, ResponseID: b.ResponseID,
@@ -80,7 +81,7 @@ func (s *Server) write1() {
 			Arguments      string `json:"arguments,omitempty"`
 			Result         string `json:"result,omitempty"`
 		}
-	}) (*made[logged], error) {
+	}) (*wrote[logged], error) {
 		b := &in.Body
 		return s.call(ctx, w, &b.CallBody, func(c common) (audit.Event, error) {
 			return konstruct.ToolCall{ID: c.id, AgentID: c.agent, UserID: b.UserID, At: c.at, Latency: c.latency, Name: b.Name, CallID: b.CallID, Type: b.Type, Error: b.Error, ConversationID: b.ConversationID,
@@ -97,12 +98,18 @@ func (s *Server) write1() {
 			To             string `json:"to,omitempty" maxLength:"1000" doc:"A person, team or queue"`
 			ConversationID string `json:"conversation_id,omitempty" maxLength:"1000"`
 		}
-	}) (*made[logged], error) {
+	}) (*wrote[logged], error) {
 		b := &in.Body
 		return s.call(ctx, w, &b.CallBody, func(c common) (audit.Event, error) {
 			return konstruct.Escalation{ID: c.id, AgentID: c.agent, UserID: b.UserID, At: c.at, Latency: c.latency, Reason: b.Reason, Question: b.Question, To: b.To, ConversationID: b.ConversationID, Extra: b.Metadata.parsed()}.Event()
 		})
 	})
+}
+
+// gap describes the answer to a tenant whose calls go on while the trail can't be written.
+func (s *Server) gap(body reflect.Type) map[string]*huma.Response {
+	schema := s.api.OpenAPI().Components.Schemas.Schema(body, true, "")
+	return map[string]*huma.Response{"202": {Description: "Not written: the trail can't be, this tenant's calls go on, and the gap is recorded", Content: map[string]*huma.MediaType{"application/json": {Schema: schema}}}}
 }
 
 // CallBody is what every call says.
@@ -122,7 +129,7 @@ type common struct {
 	latency   time.Duration
 }
 
-func (s *Server) call(ctx context.Context, w access.Who, b *CallBody, event func(common) (audit.Event, error)) (*made[logged], error) {
+func (s *Server) call(ctx context.Context, w access.Who, b *CallBody, event func(common) (audit.Event, error)) (*wrote[logged], error) {
 	c := common{id: key(ctx, w, b.ID, 0), latency: time.Duration(b.LatencyMS) * time.Millisecond}
 	var err error
 	if c.agent, err = agent(w, b.AgentID, "body.agent_id"); err != nil {
@@ -148,18 +155,19 @@ type batchBody struct {
 
 // LoggedBatch says where a batch's events are.
 type LoggedBatch struct {
-	IDs []uuid.UUID `json:"ids" doc:"In the order of the events"`
+	IDs []uuid.UUID `json:"ids" doc:"In the order of the events; null where they were not written"`
+	Gap bool        `json:"gap,omitempty" doc:"As of one event"`
 }
 
 // writeMany serves batches. Their bodies are read once, and not by huma, which reads three times: that would be half of the time that a batch takes.
 func (s *Server) writeMany() {
 	schema := s.api.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[batchBody](), true, "Batch")
-	op := huma.Operation{OperationID: "log-events", Method: "POST", Path: "/v1/events/batch", Summary: "Log events together: all or none", Tags: []string{"Events"}, DefaultStatus: 201, Errors: []int{409}, MaxBodyBytes: maxBatch, SkipValidateBody: true,
+	op := huma.Operation{OperationID: "log-events", Method: "POST", Path: "/v1/events/batch", Summary: "Log events together: all or none", Tags: []string{"Events"}, DefaultStatus: 201, Responses: s.gap(reflect.TypeFor[LoggedBatch]()), MaxBodyBytes: maxBatch, SkipValidateBody: true,
 		RequestBody: &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{"application/json": {Schema: schema}}}}
 	add(s, op, access.EventsWrite, func(ctx context.Context, w access.Who, in *struct {
 		RawBody     []byte
 		ContentType string `header:"Content-Type"`
-	}) (*answer[LoggedBatch], error) {
+	}) (*wrote[LoggedBatch], error) {
 		if kind, _, _ := strings.Cut(in.ContentType, ";"); kind != "" && !strings.EqualFold(strings.TrimSpace(kind), "application/json") {
 			return nil, problem(415, "header.Content-Type: it must be application/json")
 		}
@@ -180,7 +188,11 @@ func (s *Server) writeMany() {
 		if err != nil {
 			return nil, s.ofBatch(ctx, err)
 		}
-		return &answer[LoggedBatch]{LoggedBatch{ids}}, nil
+		out := &wrote[LoggedBatch]{Status: http.StatusCreated, Body: LoggedBatch{IDs: ids, Gap: ids == nil}}
+		if out.Body.Gap {
+			out.Status = http.StatusAccepted
+		}
+		return out, nil
 	})
 }
 
