@@ -145,7 +145,7 @@ func TestAnotherModelServesAndCanGoBack(t *testing.T) {
 func TestNoPassageIsLeftBehindWhenTheModelChanges(t *testing.T) {
 	b, w := newModels(t)
 	dir := t.TempDir()
-	for n := range 60 {
+	for n := range 150 {
 		write(t, filepath.Join(dir, fmt.Sprintf("%03d.md", n)), fmt.Sprintf("# Note %d\n\nAbout valve %d.\n", n, n))
 	}
 	ended := make(chan error, 1)
@@ -178,7 +178,7 @@ func TestNoPassageIsLeftBehindWhenTheModelChanges(t *testing.T) {
 		}
 	}
 	models, err := kb.Models(t.Context(), b.door, tenantA)
-	if err != nil || len(models) != 1 || models[0].Missing != 0 || models[0].Vectors != 60 || switched < 2 {
+	if err != nil || len(models) != 1 || models[0].Missing != 0 || models[0].Vectors != 150 || switched < 2 {
 		t.Errorf("%+v after %d switches, %v", models, switched, err)
 	}
 }

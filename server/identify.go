@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/danielgtaylor/huma/v2"
+
 	"github.com/konstruct/konstruct/access"
 )
 
@@ -115,8 +117,11 @@ func streams(r *http.Request) bool {
 // changes are the methods of requests that are worth doing once.
 var changes = map[string]bool{http.MethodPost: true, http.MethodPut: true, http.MethodPatch: true, http.MethodDelete: true}
 
-// served reports whether there is such an operation.
+// served reports whether there is such an operation. A path that is one's own is no parameter of another's: GET /v1/jobs/cancel is no job.
 func (s *Server) served(r *http.Request) bool {
+	if item := s.api.OpenAPI().Paths[r.URL.Path]; item != nil {
+		return map[string]*huma.Operation{http.MethodGet: item.Get, http.MethodHead: item.Get, http.MethodPost: item.Post, http.MethodPut: item.Put, http.MethodPatch: item.Patch, http.MethodDelete: item.Delete}[r.Method] != nil
+	}
 	_, pattern := s.mux.Handler(r)
 	return pattern != "/"
 }

@@ -55,14 +55,17 @@ func (s *Server) plain() {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(s.metrics, s.c.Konstruct.Metrics(), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4}))
-	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		if may := s.allowed(r); len(may) > 0 {
-			w.Header().Set("Allow", strings.Join(may, ", "))
-			s.write(w, r, problem(http.StatusMethodNotAllowed, "%.20q is not done here: it is %s", r.Method, strings.Join(may, ", ")))
-			return
-		}
-		s.write(w, r, problem(http.StatusNotFound, "there is no %.100q here: /reference shows what there is", r.URL.Path))
-	})
+	mux.HandleFunc("/", s.nothing)
+}
+
+// nothing answers where nothing is served, or not by this method.
+func (s *Server) nothing(w http.ResponseWriter, r *http.Request) {
+	if may := s.allowed(r); len(may) > 0 {
+		w.Header().Set("Allow", strings.Join(may, ", "))
+		s.write(w, r, problem(http.StatusMethodNotAllowed, "%.20q is not done here: it is %s", r.Method, strings.Join(may, ", ")))
+		return
+	}
+	s.write(w, r, problem(http.StatusNotFound, "there is no %.100q here: /reference shows what there is", r.URL.Path))
 }
 
 // allowed are the methods that are served at a request's path.

@@ -217,5 +217,7 @@ func TestAMethodThatIsNotServedIsToldApart(t *testing.T) {
 	}
 	w.want(405, "PUT", "/v1/jobs/forget", key, "[]", "Idempotency-Key", "k")
 	w.want(405, "TRACE", "/v1/me", key, "")
+	w.want(405, "GET", "/v1/jobs/cancel", key, "")
+	w.want(405, "DELETE", "/v1/models/serving", key, "")
 	w.want(404, "POST", "/v1/nowhere", key, "{}")
 }
