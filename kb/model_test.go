@@ -144,13 +144,25 @@ func TestAnotherModelServesAndCanGoBack(t *testing.T) {
 // TestNoPassageIsLeftBehindWhenTheModelChanges switches while documents come in.
 func TestNoPassageIsLeftBehindWhenTheModelChanges(t *testing.T) {
 	b, w := newModels(t)
-	dir := t.TempDir()
-	for n := range 150 {
-		write(t, filepath.Join(dir, fmt.Sprintf("%03d.md", n)), fmt.Sprintf("# Note %d\n\nAbout valve %d.\n", n, n))
-	}
-	ended := make(chan error, 1)
-	go func() {
-		ended <- b.in.Files(context.Background(), tenantA, agent, []string{dir}, kb.Given{}, func(kb.Result) {})
+	ended, enough, taken := make(chan error, 1), make(chan struct{}), 0
+	go func() { // until the model has changed meanwhile
+		for round := 0; ; round++ {
+			dir := t.TempDir()
+			for n := range 20 {
+				write(t, filepath.Join(dir, fmt.Sprintf("%03d.md", n)), fmt.Sprintf("# Note %d of %d\n\nAbout valve %d.\n", n, round, n))
+			}
+			if err := b.in.Files(context.Background(), tenantA, agent, []string{dir}, kb.Given{}, func(kb.Result) {}); err != nil {
+				ended <- err
+				return
+			}
+			taken += 20
+			select {
+			case <-enough:
+				ended <- nil
+				return
+			default:
+			}
+		}
 	}()
 	switched := 0
 	for running := true; running; {
@@ -166,7 +178,9 @@ func TestNoPassageIsLeftBehindWhenTheModelChanges(t *testing.T) {
 			t.Fatal(err)
 		}
 		if err := b.serve(t, tenantA, "wide"); err == nil {
-			switched++
+			if switched++; switched == 1 {
+				close(enough)
+			}
 			if !running {
 				break
 			}
@@ -178,7 +192,7 @@ func TestNoPassageIsLeftBehindWhenTheModelChanges(t *testing.T) {
 		}
 	}
 	models, err := kb.Models(t.Context(), b.door, tenantA)
-	if err != nil || len(models) != 1 || models[0].Missing != 0 || models[0].Vectors != 150 || switched < 2 {
+	if err != nil || len(models) != 1 || models[0].Missing != 0 || models[0].Vectors != taken || switched < 2 {
 		t.Errorf("%+v after %d switches, %v", models, switched, err)
 	}
 }
