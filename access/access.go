@@ -130,7 +130,7 @@ func checkActions(actions []Action) error {
 	}
 	for i, a := range actions {
 		if !slices.Contains(Actions, a) {
-			return &FieldError{"actions", fmt.Sprintf("has %.40q, which is none: they are %s", string(a), joined(Actions))}
+			return &FieldError{"actions", fmt.Sprintf("has %.40q, which is none: they are %s", string(a), Joined(Actions, ", "))}
 		}
 		if slices.Contains(actions[:i], a) {
 			return &FieldError{"actions", fmt.Sprintf("has %s twice", a)}
@@ -139,12 +139,13 @@ func checkActions(actions []Action) error {
 	return nil
 }
 
-func joined[T ~string](all []T) string {
+// Joined names actions or roles in one text.
+func Joined[T ~string](all []T, between string) string {
 	names := make([]string, len(all))
 	for i, a := range all {
 		names[i] = string(a)
 	}
-	return strings.Join(names, ", ")
+	return strings.Join(names, between)
 }
 
 // Local is who acts at the machine's own terminal, with the database's password: they may do anything in a tenant.

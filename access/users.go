@@ -40,7 +40,7 @@ func Admit(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, by string, u User) 
 	case u.Issuer == "" || len(u.Issuer) > maxIssuer:
 		return u, &FieldError{"issuer", fmt.Sprintf("has %d bytes: it is the provider's URL, 1 to %d", len(u.Issuer), maxIssuer)}
 	case !slices.Contains(Roles, u.Role):
-		return u, &FieldError{"role", fmt.Sprintf("is %.40q, which is none: they are %s", string(u.Role), joined(Roles))}
+		return u, &FieldError{"role", fmt.Sprintf("is %.40q, which is none: they are %s", string(u.Role), Joined(Roles, ", "))}
 	}
 	if u.Name == "" {
 		u.Name = u.Subject

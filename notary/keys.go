@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/konstruct/konstruct/ledger"
+	"github.com/konstruct/konstruct/shelf"
 )
 
 // Keys says where the notary's private key is.
@@ -114,40 +115,12 @@ func (k Keys) make(path, name string) (*ledger.Signer, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, fmt.Errorf("make the notary's key: %w", err)
 	}
-	if err := writeNew(path, s.Private()+"\n"); errors.Is(err, fs.ErrExist) {
+	if err := shelf.WriteNew(path, s.Private()+"\n"); errors.Is(err, fs.ErrExist) {
 		return k.read(path) // somebody was quicker
 	} else if err != nil {
 		return nil, fmt.Errorf("make the notary's key: %w", err)
 	}
 	return s, nil
-}
-
-// writeNew writes a file that is whole and synced, or not there.
-func writeNew(path, text string) error {
-	tmp, err := os.CreateTemp(filepath.Dir(path), ".new-*") // 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(tmp.Name())
-	_, err = tmp.WriteString(text)
-	if err == nil {
-		err = tmp.Sync()
-	}
-	if err = errors.Join(err, tmp.Close()); err != nil {
-		return err
-	}
-	if err := os.Link(tmp.Name(), path); err != nil { // unlike a rename it replaces nothing
-		return err
-	}
-	return syncDir(filepath.Dir(path))
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 func (k Keys) nextFile() string { return k.File + ".next" }
@@ -194,7 +167,7 @@ func (n *Notary) rotated() error {
 	if err := os.Rename(n.c.Keys.nextFile(), file); err != nil {
 		return fmt.Errorf("notary: rotate keys: %w", err)
 	}
-	if err := syncDir(filepath.Dir(file)); err != nil {
+	if err := shelf.SyncDir(filepath.Dir(file)); err != nil {
 		return fmt.Errorf("notary: rotate keys: %w", err)
 	}
 	n.c.Logger.Info("notary: keys rotated", "old", n.signer.String(), "new", next.String())

@@ -10,6 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+
+	"github.com/konstruct/konstruct/shelf"
 )
 
 // Outside keeps the last signed checkpoint outside the database, and changes it only for who has seen what
@@ -85,5 +87,5 @@ func (f File) Swap(ctx context.Context, version, note string) (string, error) {
 	if err := os.Rename(tmp, path); err != nil {
 		return "", err
 	}
-	return versionOf([]byte(note)), syncDir(filepath.Dir(path))
+	return versionOf([]byte(note)), shelf.SyncDir(filepath.Dir(path))
 }

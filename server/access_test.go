@@ -157,6 +157,7 @@ func TestAKeyOfOneAgent(t *testing.T) {
 	}
 	w.want(404, "GET", theirs, mine, "")
 	w.want(404, "GET", theirs+"/receipt", mine, "")
+	w.want(404, "GET", "/v1/events/stream", mine, "", "Last-Event-ID", strings.TrimPrefix(theirs, "/v1/events/"))
 	w.want(404, "GET", theirs+"/proof", mine, "")
 	w.want(403, "POST", "/v1/events", mine, `{"action_type":"x","agent_id":"`+other+`"}`)
 	w.want(403, "POST", "/v1/events/batch", mine, `{"events":[{"action_type":"x"},{"action_type":"x","agent_id":"`+other+`"}]}`)

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
 	"github.com/google/uuid"
 
 	"github.com/konstruct/konstruct/access"
@@ -100,35 +102,17 @@ func (s *Server) ready(op *huma.Operation, may access.Action) {
 	}
 	op.Middlewares = append(huma.Middlewares{func(ctx huma.Context, next func(huma.Context)) {
 		if who := whoAsks(ctx.Context()); may != "" && !who.May(may) {
-			s.fail(ctx, problem(http.StatusForbidden, "this credential may not %s: it may %s", may, list(who.Actions())))
+			s.fail(ctx, problem(http.StatusForbidden, "this credential may not %s: it may %s", may, cmp.Or(access.Joined(who.Actions(), ", "), "do nothing")))
 			return
 		}
 		next(ctx)
 	}}, op.Middlewares...)
 }
 
-func list(actions []access.Action) string {
-	if len(actions) == 0 {
-		return "do nothing"
-	}
-	names := make([]string, len(actions))
-	for i, a := range actions {
-		names[i] = string(a)
-	}
-	return strings.Join(names, ", ")
-}
-
 // fail answers with a problem before a handler is reached.
 func (s *Server) fail(ctx huma.Context, p *Problem) {
-	for name, values := range p.GetHeaders() {
-		ctx.SetHeader(name, values[0])
-	}
-	ctx.SetHeader("Content-Type", p.ContentType(""))
-	p.Instance = requestID(ctx.Context())
-	ctx.SetStatus(p.Status)
-	if err := huma.DefaultJSONFormat.Marshal(ctx.BodyWriter(), p); err != nil {
-		s.logger.DebugContext(ctx.Context(), "an answer was not taken", "request", p.Instance, "error", err)
-	}
+	r, w := humago.Unwrap(ctx)
+	s.write(w, r, p)
 }
 
 // problems are an operation's answers when something is wrong.

@@ -78,8 +78,8 @@ func (s *Server) enqueue(ctx context.Context, w access.Who, filename string, con
 }
 
 func (s *Server) documents() {
-	op := func(id, method, path, summary string, status int, also ...int) huma.Operation {
-		return huma.Operation{OperationID: id, Method: method, Path: path, Summary: summary, Tags: []string{"Knowledge base"}, DefaultStatus: status, Errors: also}
+	op := func(id, method, path, summary string, status int) huma.Operation {
+		return huma.Operation{OperationID: id, Method: method, Path: path, Summary: summary, Tags: []string{"Knowledge base"}, DefaultStatus: status}
 	}
 	upload := op("upload-document", "POST", "/v1/documents", "Hand a document over: it is taken in by a job", 202)
 	upload.Middlewares = huma.Middlewares{s.form}
@@ -137,7 +137,7 @@ func (s *Server) documents() {
 		konstruct.Document
 		Passages []konstruct.Passage `json:"passages"`
 	}
-	add(s, op("get-document", "GET", "/v1/documents/{id}", "Get a document and its passages", 200, 404), access.KBRead, func(ctx context.Context, w access.Who, in *struct {
+	add(s, op("get-document", "GET", "/v1/documents/{id}", "Get a document and its passages", 200), access.KBRead, func(ctx context.Context, w access.Who, in *struct {
 		Identified
 		Unless
 	}) (*tagged[whole], error) {
@@ -155,7 +155,7 @@ func (s *Server) documents() {
 		}
 		return &tagged[whole]{etag, whole{d, passages}}, nil
 	})
-	add(s, op("list-versions", "GET", "/v1/documents/{id}/versions", "List what a document was before it was replaced", 200, 404), access.KBRead, func(ctx context.Context, w access.Who, in *Identified) (*answer[many[kb.Version]], error) {
+	add(s, op("list-versions", "GET", "/v1/documents/{id}/versions", "List what a document was before it was replaced", 200), access.KBRead, func(ctx context.Context, w access.Who, in *Identified) (*answer[many[kb.Version]], error) {
 		did, err := in.uuid()
 		if err != nil {
 			return nil, err
@@ -163,7 +163,8 @@ func (s *Server) documents() {
 		versions, err := s.of(w).Versions(ctx, did)
 		return listed(versions, len(versions)+1, func(kb.Version) string { return "" }), err
 	})
-	remove := op("delete-document", "DELETE", "/v1/documents/{id}", "Delete a document, with its passages and vectors", 200, 404, 412)
+	remove := op("delete-document", "DELETE", "/v1/documents/{id}", "Delete a document, with its passages and vectors", 200)
+	remove.Errors = []int{http.StatusPreconditionFailed}
 	add(s, remove, access.KBWrite, func(ctx context.Context, w access.Who, in *struct {
 		Identified
 		IfMatch string `header:"If-Match" maxLength:"200" doc:"Its ETag: 412 where it was replaced meanwhile"`
@@ -211,7 +212,7 @@ func documentTag(d konstruct.Document) string {
 }
 
 // jobs serves what was handed over.
-func (s *Server) jobs(op func(id, method, path, summary string, status int, also ...int) huma.Operation) {
+func (s *Server) jobs(op func(id, method, path, summary string, status int) huma.Operation) {
 	add(s, op("list-jobs", "GET", "/v1/jobs", "List what was handed over to be taken in", 200), access.KBRead, func(ctx context.Context, w access.Who, in *struct {
 		ByID
 		State string `query:"state" enum:"waiting,running,done,failed,cancelled"`
@@ -223,7 +224,7 @@ func (s *Server) jobs(op func(id, method, path, summary string, status int, also
 		jobs, err := s.of(w).Jobs(ctx, kb.State(in.State), after, in.Limit)
 		return listed(jobs, in.Limit, func(j konstruct.Job) string { return j.ID.String() }), err
 	})
-	add(s, op("get-job", "GET", "/v1/jobs/{id}", "See how far one is", 200, 404), access.KBRead, func(ctx context.Context, w access.Who, in *Identified) (*answer[konstruct.Job], error) {
+	add(s, op("get-job", "GET", "/v1/jobs/{id}", "See how far one is", 200), access.KBRead, func(ctx context.Context, w access.Who, in *Identified) (*answer[konstruct.Job], error) {
 		jid, err := in.uuid()
 		if err != nil {
 			return nil, err

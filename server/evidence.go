@@ -44,7 +44,7 @@ func plainText(kind, description string) map[string]*huma.Response {
 
 func (s *Server) proofs() {
 	op := func(id, method, path, summary string) huma.Operation {
-		return huma.Operation{OperationID: id, Method: method, Path: path, Summary: summary, Tags: []string{"Evidence"}, Errors: []int{404, 409}}
+		return huma.Operation{OperationID: id, Method: method, Path: path, Summary: summary, Tags: []string{"Evidence"}}
 	}
 	prove := op("prove-event", "GET", "/v1/events/{id}/proof", "Prove that an event stands in its tenant's log (C2SP tlog-proof)")
 	prove.Responses = plainText("text/plain", "The proof; its extra data is the event's record with the opened fields")
@@ -181,7 +181,7 @@ type task struct {
 
 func (s *Server) evidence() {
 	op := func(id, method, path, summary string) huma.Operation {
-		return huma.Operation{OperationID: id, Method: method, Path: path, Summary: summary, Tags: []string{"Evidence"}, Errors: []int{404, 409}}
+		return huma.Operation{OperationID: id, Method: method, Path: path, Summary: summary, Tags: []string{"Evidence"}}
 	}
 	for _, k := range []struct{ kind, path, summary string }{
 		{kindBundle, "/v1/evidence", "Have a bundle of evidence made, complete for what it is asked for"},
@@ -225,7 +225,7 @@ func (s *Server) evidence() {
 		binary[kind] = &huma.MediaType{Schema: &huma.Schema{Type: "string", Format: "binary"}}
 	}
 	content.Responses = map[string]*huma.Response{"200": {Description: "The file", Content: binary}, "206": {Description: "A part of it", Content: binary}, "304": {Description: "It is the one that the client has"}}
-	content.Errors = append(content.Errors, 412, 416)
+	content.Errors = []int{http.StatusPreconditionFailed, http.StatusRequestedRangeNotSatisfiable}
 	add(s, content, access.EvidenceRead, func(ctx context.Context, w access.Who, in *Identified) (*huma.StreamResponse, error) {
 		f, err := s.task(ctx, w, *in)
 		switch {

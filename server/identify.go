@@ -12,8 +12,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/danielgtaylor/huma/v2"
-
 	"github.com/konstruct/konstruct/access"
 )
 
@@ -35,11 +33,12 @@ func (s *Server) identify(next http.Handler) http.Handler {
 			return
 		}
 		r.Body = http.MaxBytesReader(w, r.Body, s.bodySize(r))
-		ctx, cancel := context.WithCancel(r.Context())
+		ctx := r.Context()
 		if !streams(r) {
-			ctx, cancel = context.WithTimeout(r.Context(), s.bodyTime(r)+answerTime)
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeout(ctx, s.bodyTime(r)+answerTime)
+			defer cancel()
 		}
-		defer cancel()
 		who, err := s.who(ctx, r)
 		if err != nil {
 			s.write(w, r, s.said(ctx, err))
@@ -117,13 +116,10 @@ func streams(r *http.Request) bool {
 // changes are the methods of requests that are worth doing once.
 var changes = map[string]bool{http.MethodPost: true, http.MethodPut: true, http.MethodPatch: true, http.MethodDelete: true}
 
-// served reports whether there is such an operation. A path that is one's own is no parameter of another's: GET /v1/jobs/cancel is no job.
+// served reports whether there is such an operation.
 func (s *Server) served(r *http.Request) bool {
-	if item := s.api.OpenAPI().Paths[r.URL.Path]; item != nil {
-		return map[string]*huma.Operation{http.MethodGet: item.Get, http.MethodHead: item.Get, http.MethodPost: item.Post, http.MethodPut: item.Put, http.MethodPatch: item.Patch, http.MethodDelete: item.Delete}[r.Method] != nil
-	}
 	_, pattern := s.mux.Handler(r)
-	return pattern != "/"
+	return pattern != "/" && !s.refused[pattern]
 }
 
 // logs are requests whose events' ids are made of the key, so that the trail itself holds each once.

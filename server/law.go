@@ -20,7 +20,7 @@ var errNoLaw = problem(http.StatusConflict, "this service does nothing by the la
 
 // lawful serves what the compliance role does. The database writes each act into the trail as the service's role; who asked is an event of its own beside it.
 func lawful[I, O any](s *Server, op huma.Operation, may access.Action, h func(context.Context, access.Who, *tenantdb.Compliance, *I) (*O, error)) {
-	op.Tags, op.Errors = []string{"Law"}, append(op.Errors, 404, 409)
+	op.Tags = []string{"Law"}
 	add(s, op, may, func(ctx context.Context, w access.Who, in *I) (*O, error) {
 		if s.c.Law == nil {
 			return nil, errNoLaw

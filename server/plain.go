@@ -56,6 +56,20 @@ func (s *Server) plain() {
 	registry.MustRegister(s.metrics, s.c.Konstruct.Metrics(), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4}))
 	mux.HandleFunc("/", s.nothing)
+	s.refused = map[string]bool{}
+	for path, item := range s.api.OpenAPI().Paths { // one's own path is no parameter of another's: GET /v1/jobs/cancel is no job
+		for method, op := range operationsOf(item) {
+			if pattern := method + " " + path; op == nil && !strings.Contains(path, "{") {
+				mux.HandleFunc(pattern, s.nothing)
+				s.refused[pattern] = true
+			}
+		}
+	}
+}
+
+// operationsOf are a path's, by method; nil where it has none.
+func operationsOf(item *huma.PathItem) map[string]*huma.Operation {
+	return map[string]*huma.Operation{"GET": item.Get, "POST": item.Post, "PUT": item.Put, "PATCH": item.Patch, "DELETE": item.Delete}
 }
 
 // nothing answers where nothing is served, or not by this method.
@@ -95,7 +109,7 @@ func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), readyTime)
 	defer cancel()
 	parts := []Part{{Name: "database"}, {Name: "accepting", Ready: !s.draining.Load()}}
-	if _, err := s.c.Konstruct.Door().Doctor(ctx); err != nil {
+	if err := s.c.Konstruct.Door().Ping(ctx); err != nil {
 		parts[0].Why = "it does not answer" // more is the operator's to know: the log has it
 		s.logger.WarnContext(ctx, "not ready", "error", err)
 	} else {
@@ -131,7 +145,7 @@ func (s *Server) reference() []byte {
 		groups, byName[tag.Name] = append(groups, g), g
 	}
 	for path, item := range api.Paths {
-		for method, op := range map[string]*huma.Operation{"GET": item.Get, "POST": item.Post, "PUT": item.Put, "PATCH": item.Patch, "DELETE": item.Delete, "HEAD": item.Head} {
+		for method, op := range operationsOf(item) {
 			if op != nil {
 				g := byName[op.Tags[0]]
 				g.Operations = append(g.Operations, operation{method, path, op})

@@ -17,7 +17,6 @@ import (
 	"github.com/konstruct/konstruct"
 	"github.com/konstruct/konstruct/access"
 	"github.com/konstruct/konstruct/audit"
-	"github.com/konstruct/konstruct/export"
 	"github.com/konstruct/konstruct/kb"
 	"github.com/konstruct/konstruct/law"
 	"github.com/konstruct/konstruct/notary"
@@ -82,9 +81,6 @@ func later(status int, after time.Duration, format string, args ...any) *Problem
 	return p
 }
 
-// fields are what the library calls a field, where the API calls it something else.
-var fields = map[string]string{"top-k": "top_k", "min score": "min_score", "model": "model"}
-
 // said is an error as its caller is told it: what is the caller's to know, and no more.
 func (s *Server) said(ctx context.Context, err error) *Problem {
 	var p *Problem
@@ -97,15 +93,12 @@ func (s *Server) said(ctx context.Context, err error) *Problem {
 	var serving *kb.ServingError
 	switch {
 	case errors.As(err, &p):
-		return p
+		own := *p // some are the same for every request, and each is told its own id
+		return &own
 	case errors.As(err, &field):
 		return wrong("body."+field.Field, field.Reason)
 	case errors.As(err, &query):
-		name := query.Field
-		if fields[name] != "" {
-			name = fields[name]
-		}
-		return wrong("body."+name, query.Reason)
+		return wrong("body."+strings.ReplaceAll(query.Field, "-", "_"), query.Reason)
 	case errors.As(err, &own):
 		return wrong("body."+own.Field, own.Reason)
 	case errors.As(err, &limit):
@@ -144,7 +137,7 @@ func (s *Server) said(ctx context.Context, err error) *Problem {
 		status int
 	}{
 		{access.ErrUnderWay, http.StatusConflict}, {stash.ErrFull, http.StatusTooManyRequests}, {kb.ErrFull, http.StatusTooManyRequests}, {notary.ErrNotInLog, http.StatusConflict},
-		{konstruct.ErrNoReceipts, http.StatusConflict}, {notary.ErrNoKey, http.StatusConflict}, {export.ErrComplete, http.StatusConflict},
+		{konstruct.ErrNoReceipts, http.StatusConflict}, {notary.ErrNoKey, http.StatusConflict},
 	} {
 		if errors.Is(err, known.err) {
 			return later(known.status, retryAfter, "%s", known.err.Error())

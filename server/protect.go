@@ -45,10 +45,6 @@ func (s *Server) protect(next http.Handler) http.Handler {
 	}
 	mux := next
 	next = compress(s.identify(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !s.served(r) {
-			s.nothing(w, r)
-			return
-		}
 		mux.ServeHTTP(w, r)
 		seenOf(r.Context()).route = r.Pattern
 	})))

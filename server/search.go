@@ -52,10 +52,10 @@ func (q *question) asked(at string) (out konstruct.Question, err error) {
 }
 
 func (s *Server) search() {
-	op := func(id, method, path, summary string, errors ...int) huma.Operation {
-		return huma.Operation{OperationID: id, Method: method, Path: path, Summary: summary, Tags: []string{"Search"}, Errors: errors}
+	op := func(id, method, path, summary string) huma.Operation {
+		return huma.Operation{OperationID: id, Method: method, Path: path, Summary: summary, Tags: []string{"Search"}}
 	}
-	search := op("search", "POST", "/v1/search", "Find the passages that answer a question best", 409)
+	search := op("search", "POST", "/v1/search", "Find the passages that answer a question best")
 	search.Description = "The event that says what was shown is written in the same transaction: there is no answer without its record."
 	add(s, search, access.KBRead, func(ctx context.Context, w access.Who, in *struct{ Body question }) (*answer[konstruct.Retrieval], error) {
 		all, err := s.ask(ctx, w, []question{in.Body}, func(int) string { return "body" })
@@ -64,7 +64,7 @@ func (s *Server) search() {
 		}
 		return &answer[konstruct.Retrieval]{all[0]}, nil
 	})
-	add(s, op("search-many", "POST", "/v1/search/batch", "Ask several questions: each is answered, or none", 409), access.KBRead, func(ctx context.Context, w access.Who, in *struct {
+	add(s, op("search-many", "POST", "/v1/search/batch", "Ask several questions: each is answered, or none"), access.KBRead, func(ctx context.Context, w access.Who, in *struct {
 		Body struct {
 			Questions []question `json:"questions" minItems:"1" maxItems:"100"`
 		}
@@ -72,7 +72,7 @@ func (s *Server) search() {
 		all, err := s.ask(ctx, w, in.Body.Questions, func(i int) string { return fmt.Sprintf("body.questions[%d]", i) })
 		return listed(all, len(all)+1, func(konstruct.Retrieval) string { return "" }), err
 	})
-	add(s, op("explain-search", "POST", "/v1/search/explain", "Say how a search is done; it is not recorded, and nothing that it finds is shown", 409), access.KBRead, func(ctx context.Context, w access.Who, in *struct{ Body question }) (*answer[kb.Explanation], error) {
+	add(s, op("explain-search", "POST", "/v1/search/explain", "Say how a search is done; it is not recorded, and nothing that it finds is shown"), access.KBRead, func(ctx context.Context, w access.Who, in *struct{ Body question }) (*answer[kb.Explanation], error) {
 		q, err := in.Body.asked("body")
 		if err != nil {
 			return nil, err
@@ -87,7 +87,7 @@ func (s *Server) search() {
 		e, err := s.as(w, as).ExplainSearch(ctx, q)
 		return &answer[kb.Explanation]{e}, err
 	})
-	add(s, op("cite", "GET", "/v1/passages/{id}", "Show a passage in its place", 404), access.KBRead, func(ctx context.Context, w access.Who, in *struct {
+	add(s, op("cite", "GET", "/v1/passages/{id}", "Show a passage in its place"), access.KBRead, func(ctx context.Context, w access.Who, in *struct {
 		Identified
 		Around int `query:"around" default:"500" minimum:"0" maximum:"65536" doc:"Bytes of its document before and after it"`
 	}) (*answer[kb.Place], error) {
@@ -106,7 +106,7 @@ func (s *Server) search() {
 		models, err := s.of(w).Models(ctx)
 		return listed(models, len(models)+1, func(kb.Model) string { return "" }), err
 	})
-	serving := op("serve-model", "PUT", "/v1/models/serving", "Have searches be by another model's vectors, from one transaction on", 404, 409)
+	serving := op("serve-model", "PUT", "/v1/models/serving", "Have searches be by another model's vectors, from one transaction on")
 	serving.Description = "Its vectors are made beside by konstruct kb reembed; the empty name is the first model, whose vectors are always there."
 	add(s, serving, access.KBWrite, func(ctx context.Context, w access.Who, in *struct {
 		Body struct {
@@ -116,7 +116,7 @@ func (s *Server) search() {
 		event, err := s.as(w, w.Agent).Serve(ctx, in.Body.Model)
 		return &answer[logged]{logged{ID: &event}}, err
 	})
-	drop := op("drop-model", "DELETE", "/v1/models/{model}", "Delete the vectors of a model that does not serve", 404, 409)
+	drop := op("drop-model", "DELETE", "/v1/models/{model}", "Delete the vectors of a model that does not serve")
 	drop.DefaultStatus = 204
 	add(s, drop, access.KBWrite, func(ctx context.Context, w access.Who, in *struct {
 		Model string `path:"model" maxLength:"1000"`
@@ -161,7 +161,7 @@ type measured struct {
 }
 
 // evaluate measures searches by questions whose answers are known.
-func (s *Server) evaluate(op func(id, method, path, summary string, errors ...int) huma.Operation) {
+func (s *Server) evaluate(op func(id, method, path, summary string) huma.Operation) {
 	evaluate := op("evaluate", "POST", "/v1/evaluations", "Measure searches by questions whose answers are known")
 	evaluate.Description = "Each question is a search with its event."
 	add(s, evaluate, access.KBRead, func(ctx context.Context, w access.Who, in *struct {

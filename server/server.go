@@ -17,6 +17,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
+	"golang.org/x/net/netutil"
 
 	"github.com/konstruct/konstruct"
 	"github.com/konstruct/konstruct/access"
@@ -70,6 +71,7 @@ type Server struct {
 	stash   stash.Stash
 	api     huma.API
 	mux     *http.ServeMux
+	refused map[string]bool // patterns of the mux that serve nothing
 	handler http.Handler
 	metrics *metrics
 	logger  *slog.Logger
@@ -138,7 +140,7 @@ func (s *Server) Run(ctx context.Context, l Listening) error {
 	if err != nil {
 		return fmt.Errorf("listen on %s: %w", l.Address, err)
 	}
-	listener = &bounded{Listener: listener, room: make(chan struct{}, maxConns)}
+	listener = netutil.LimitListener(listener, maxConns)
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(true)
@@ -173,33 +175,4 @@ func (s *Server) Run(ctx context.Context, l Listening) error {
 		err = errors.Join(err, served)
 	}
 	return err
-}
-
-// bounded accepts so many connections at the same time, and lets more wait in the kernel's queue.
-type bounded struct {
-	net.Listener
-	room chan struct{}
-}
-
-// Accept implements net.Listener.
-func (b *bounded) Accept() (net.Conn, error) {
-	b.room <- struct{}{}
-	c, err := b.Listener.Accept()
-	if err != nil {
-		<-b.room
-		return nil, err
-	}
-	return &counted{Conn: c, done: func() { <-b.room }}, nil
-}
-
-type counted struct {
-	net.Conn
-	once sync.Once
-	done func()
-}
-
-// Close implements net.Conn.
-func (c *counted) Close() error {
-	c.once.Do(c.done)
-	return c.Conn.Close()
 }

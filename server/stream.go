@@ -43,12 +43,12 @@ func (s *Server) stream() {
 			return nil, err
 		}
 		since := time.Now()
-		if in.Last != "" {
-			eid, err := uuid.Parse(in.Last)
-			if err != nil {
-				return nil, wrong("header.Last-Event-ID", "it is no id of an event")
-			}
-			last, err := s.of(w).Event(ctx, eid)
+		eid, err := optionalID("header.Last-Event-ID", in.Last)
+		if err != nil {
+			return nil, err
+		}
+		if eid != uuid.Nil {
+			last, err := s.event(ctx, w, Identified{in.Last})
 			if err != nil {
 				return nil, err
 			}
@@ -59,9 +59,7 @@ func (s *Server) stream() {
 			rw.Header().Set("Content-Type", "text/event-stream")
 			rw.Header().Set("X-Accel-Buffering", "no")
 			follower := &follower{s: s, w: w, asked: r, f: f, since: since, sent: map[uuid.UUID]time.Time{}, out: rw, control: http.NewResponseController(rw)}
-			if eid, err := uuid.Parse(in.Last); err == nil {
-				follower.sent[eid] = since
-			}
+			follower.sent[eid] = since
 			if err := follower.run(r.Context()); err != nil && r.Context().Err() == nil {
 				s.logger.WarnContext(r.Context(), "a stream ended", "request", requestID(r.Context()), "error", err)
 			}

@@ -40,8 +40,8 @@ type offset struct {
 }
 
 func (s *Server) uploads() {
-	op := func(id, method, path, summary string, status int, errors ...int) huma.Operation {
-		return huma.Operation{OperationID: id, Method: method, Path: path, Summary: summary, Tags: []string{"Knowledge base"}, DefaultStatus: status, Errors: errors}
+	op := func(id, method, path, summary string, status int) huma.Operation {
+		return huma.Operation{OperationID: id, Method: method, Path: path, Summary: summary, Tags: []string{"Knowledge base"}, DefaultStatus: status}
 	}
 	add(s, op("begin-upload", "POST", "/v1/uploads", "Begin to hand a large document over in pieces", 201), access.KBWrite, func(ctx context.Context, w access.Who, in *struct{ Body coming }) (*made[upload], error) {
 		if in.Body.Size > extract.MaxPDF {
@@ -61,14 +61,14 @@ func (s *Server) uploads() {
 		}
 		return f, err
 	}
-	add(s, op("get-upload", "GET", "/v1/uploads/{id}", "See how much is here", 200, 404), access.KBWrite, func(ctx context.Context, w access.Who, in *Identified) (*answer[upload], error) {
+	add(s, op("get-upload", "GET", "/v1/uploads/{id}", "See how much is here", 200), access.KBWrite, func(ctx context.Context, w access.Who, in *Identified) (*answer[upload], error) {
 		f, err := find(ctx, w, *in)
 		if err != nil {
 			return nil, err
 		}
 		return &answer[upload]{upload{f.ID, *f.Size, f.Stored}}, nil
 	})
-	piece := op("append-upload", "PATCH", "/v1/uploads/{id}", "Send what comes next; broken off, what has come stays", 204, 404, 409)
+	piece := op("append-upload", "PATCH", "/v1/uploads/{id}", "Send what comes next; broken off, what has come stays", 204)
 	piece.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{"application/octet-stream": {Schema: &huma.Schema{Type: "string", Format: "binary"}}}}
 	piece.Middlewares = huma.Middlewares{withBody}
 	piece.Responses = map[string]*huma.Response{"204": {Description: "It is here", Headers: map[string]*huma.Param{"Upload-Offset": {Schema: &huma.Schema{Type: "string"}}}}}
@@ -88,7 +88,7 @@ func (s *Server) uploads() {
 		n, err := s.stash.Append(ctx, w.Tenant, f.ID, in.Offset, io.LimitReader(r.Body, *f.Size+1))
 		return &offset{strconv.FormatInt(n, 10)}, err
 	})
-	finish := op("finish-upload", "POST", "/v1/uploads/{id}/finish", "Hand over what is whole: it is taken in by a job", 202, 404, 409)
+	finish := op("finish-upload", "POST", "/v1/uploads/{id}/finish", "Hand over what is whole: it is taken in by a job", 202)
 	add(s, finish, access.KBWrite, func(ctx context.Context, w access.Who, in *Identified) (*made[queued], error) {
 		f, err := find(ctx, w, *in)
 		if err != nil {
@@ -114,7 +114,7 @@ func (s *Server) uploads() {
 		}
 		return out, nil
 	})
-	remove := op("delete-upload", "DELETE", "/v1/uploads/{id}", "Give an upload up", 204, 404)
+	remove := op("delete-upload", "DELETE", "/v1/uploads/{id}", "Give an upload up", 204)
 	add(s, remove, access.KBWrite, func(ctx context.Context, w access.Who, in *Identified) (*empty, error) {
 		f, err := find(ctx, w, *in)
 		if err != nil {

@@ -169,7 +169,7 @@ func (s *Server) writeMany() {
 		ContentType string `header:"Content-Type"`
 	}) (*wrote[LoggedBatch], error) {
 		if kind, _, _ := strings.Cut(in.ContentType, ";"); kind != "" && !strings.EqualFold(strings.TrimSpace(kind), "application/json") {
-			return nil, problem(415, "header.Content-Type: it must be application/json")
+			return nil, problem(http.StatusUnsupportedMediaType, "header.Content-Type: it must be application/json")
 		}
 		batch, err := readBatch(in.RawBody)
 		if err != nil {
@@ -186,7 +186,7 @@ func (s *Server) writeMany() {
 		}
 		ids, err := s.of(w).LogBatch(ctx, events)
 		if err != nil {
-			return nil, s.ofBatch(ctx, err)
+			return nil, ofBatch(err)
 		}
 		out := &wrote[LoggedBatch]{Status: http.StatusCreated, Body: LoggedBatch{IDs: ids, Gap: ids == nil}}
 		if out.Body.Gap {
@@ -197,7 +197,7 @@ func (s *Server) writeMany() {
 }
 
 // ofBatch says of which event of a batch an error is.
-func (s *Server) ofBatch(ctx context.Context, err error) error {
+func ofBatch(err error) error {
 	var field *audit.FieldError
 	var n int
 	if _, scanErr := fmt.Sscanf(err.Error(), "event %d of the batch:", &n); scanErr == nil && errors.As(err, &field) {
@@ -209,7 +209,7 @@ func (s *Server) ofBatch(ctx context.Context, err error) error {
 // readBatch reads and checks a batch as its schema says.
 func readBatch(raw []byte) (b batchBody, err error) {
 	if err := unambiguous(raw); err != nil {
-		return b, &Problem{Title: "Bad Request", Status: 400, Detail: "body: " + err.Error(), Errors: []Wrong{{"body", err.Error()}}}
+		return b, unreadable(err.Error())
 	}
 	d := json.NewDecoder(bytes.NewReader(raw))
 	d.DisallowUnknownFields()
@@ -217,11 +217,11 @@ func readBatch(raw []byte) (b batchBody, err error) {
 	err = d.Decode(&b)
 	switch {
 	case errors.As(err, &syntax), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
-		return b, &Problem{Title: "Bad Request", Status: 400, Detail: "body: it is no JSON: " + err.Error(), Errors: []Wrong{{"body", err.Error()}}}
+		return b, unreadable("it is no JSON: " + err.Error())
 	case err != nil:
 		return b, wrong(place(raw), err.Error())
 	case len(bytes.TrimSpace(raw[d.InputOffset():])) > 0:
-		return b, &Problem{Title: "Bad Request", Status: 400, Detail: "body: something stands behind the value", Errors: []Wrong{{"body", "something stands behind the value"}}}
+		return b, unreadable("something stands behind the value")
 	}
 	if len(b.Events) < 1 || len(b.Events) > audit.MaxBatch {
 		return b, wrong("body.events", fmt.Sprintf("there are %d: it is 1 to %d", len(b.Events), audit.MaxBatch))
@@ -232,6 +232,13 @@ func readBatch(raw []byte) (b batchBody, err error) {
 		}
 	}
 	return b, nil
+}
+
+// unreadable says that a body can't be read at all.
+func unreadable(reason string) *Problem {
+	p := problem(http.StatusBadRequest, "body: %s", reason)
+	p.Errors = []Wrong{{"body", reason}}
+	return p
 }
 
 // place finds the event of a batch that can't be read.

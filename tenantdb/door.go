@@ -66,6 +66,16 @@ func (d *Door) acquire(ctx context.Context) (conn *pgxpool.Conn, lost bool, err 
 	return conn, err != nil && !refused(err), err
 }
 
+// Ping asks whether the database answers.
+func (d *Door) Ping(ctx context.Context) error {
+	conn, _, err := d.acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Release()
+	return conn.Ping(ctx)
+}
+
 // Unreachable reports whether an error says that the database could not be asked, rather than what it answered.
 func Unreachable(err error) bool {
 	var connect *pgconn.ConnectError

@@ -86,30 +86,44 @@ func need(url, setting, what string) (string, error) {
 // open opens the library as konstruct_app, without the spool: that is one process's, and may be the service's.
 // Calls fail here when the trail can't be written, whatever the policy says: a person sees it.
 func (a *app) open(ctx context.Context) (*konstruct.Konstruct, func(), error) {
-	return a.openWith(ctx, func(*audit.Policy) bool { return false })
+	return a.openWith(ctx, unspooled)
 }
+
+// unspooled is for commands that leave the spool alone.
+func unspooled(*audit.Policy) bool { return false }
 
 // openWith opens the library, with the spool that is set where spooled says so of the policy.
 func (a *app) openWith(ctx context.Context, spooled func(*audit.Policy) bool) (*konstruct.Konstruct, func(), error) {
-	limit, err := bytesOf("KONSTRUCT_SPOOL_LIMIT", a.SpoolLimit)
+	c, err := a.trail(spooled)
 	if err != nil {
 		return nil, nil, err
 	}
-	policy, err := a.policy()
-	if err != nil {
-		return nil, nil, err
+	return a.openOn(ctx, c)
+}
+
+// trail is how the trail is written, as openWith says.
+func (a *app) trail(spooled func(*audit.Policy) bool) (c konstruct.Config, err error) {
+	if c.SpoolLimit, err = bytesOf("KONSTRUCT_SPOOL_LIMIT", a.SpoolLimit); err != nil {
+		return c, err
 	}
-	spoolDir := ""
-	if !spooled(policy) {
-		policy = policy.AlwaysFail()
-	} else if spoolDir, err = a.needSpool(); err != nil {
-		return nil, nil, err
+	if c.Policy, err = a.policy(); err != nil {
+		return c, err
 	}
+	if !spooled(c.Policy) {
+		c.Policy = c.Policy.AlwaysFail()
+	} else {
+		c.SpoolDir, err = a.needSpool()
+	}
+	return c, err
+}
+
+// openOn opens the library on the database in force, with what is configured beside c.
+func (a *app) openOn(ctx context.Context, c konstruct.Config) (*konstruct.Konstruct, func(), error) {
 	u, done, err := a.database(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
-	k, err := a.connect(ctx, u, konstruct.Config{Policy: policy, SpoolDir: spoolDir, SpoolLimit: limit})
+	k, err := a.connect(ctx, u, c)
 	if err != nil {
 		done()
 		return nil, nil, err

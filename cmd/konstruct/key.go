@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -93,11 +92,7 @@ func (r keyListCmd) Run(ctx context.Context, a *app) error {
 		if k.Agent != nil {
 			agent = k.Agent.String()
 		}
-		may := make([]string, len(k.Actions))
-		for i, action := range k.Actions {
-			may[i] = string(action)
-		}
-		return []string{k.ID.String(), oneLine(k.Name, 30), strings.Join(may, ","), agent, moment(k.UsedAt), moment(k.ExpiresAt), moment(k.RevokedAt)}
+		return []string{k.ID.String(), oneLine(k.Name, 30), access.Joined(k.Actions, ","), agent, moment(k.UsedAt), moment(k.ExpiresAt), moment(k.RevokedAt)}
 	})
 }
 

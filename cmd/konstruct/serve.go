@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -29,6 +30,7 @@ import (
 	"github.com/konstruct/konstruct/audit"
 	"github.com/konstruct/konstruct/notary"
 	"github.com/konstruct/konstruct/server"
+	"github.com/konstruct/konstruct/shelf"
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
@@ -47,27 +49,16 @@ func (serveCmd) Help() string {
 func (a *app) keySecret() ([]byte, error) {
 	path := cmp.Or(a.KeySecretFile, filepath.Join(a.DataDir, "access", "secret"))
 	raw, err := small(path, maxConfig)
-	if errors.Is(err, os.ErrNotExist) {
-		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-			return nil, fmt.Errorf("make the secret that keys are hashed with: %w", err)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err = os.MkdirAll(filepath.Dir(path), 0o700); err == nil {
+			err = shelf.WriteNew(path, rand.Text()+rand.Text()+"\n")
 		}
-		f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-		if errors.Is(err, os.ErrExist) { // another process was faster
-			return a.keySecret()
-		} else if err != nil {
-			return nil, fmt.Errorf("make the secret that keys are hashed with: %w", err)
-		}
-		if _, err := f.WriteString(rand.Text() + rand.Text() + "\n"); err != nil {
-			return nil, errors.Join(err, f.Close())
-		}
-		if err := errors.Join(f.Sync(), f.Close()); err != nil {
+		if err != nil && !errors.Is(err, fs.ErrExist) { // somebody was quicker
 			return nil, fmt.Errorf("make the secret that keys are hashed with: %w", err)
 		}
 		raw, err = small(path, maxConfig)
-		if err != nil {
-			return nil, err
-		}
-	} else if err != nil {
+	}
+	if err != nil {
 		return nil, coded{fmt.Errorf("KONSTRUCT_KEY_SECRET_FILE: %w", err), exitUsage}
 	}
 	secret := []byte(strings.TrimSpace(string(raw)))
@@ -87,16 +78,11 @@ func (c serveCmd) Run(ctx context.Context, a *app) (err error) {
 		return err
 	}
 	defer done()
-	limit, err := bytesOf("KONSTRUCT_SPOOL_LIMIT", a.SpoolLimit)
+	trail, err := a.trail(func(p *audit.Policy) bool { return a.SpoolDir != "" || p.GoesOn() })
 	if err != nil {
 		return err
 	}
-	policy, err := a.policy()
-	if err != nil {
-		return err
-	}
-	secret, err := a.keySecret()
-	if err != nil {
+	if trail.KeySecret, err = a.keySecret(); err != nil {
 		return err
 	}
 	logger := slog.New(slog.NewTextHandler(a.err, nil))
@@ -115,7 +101,7 @@ func (c serveCmd) Run(ctx context.Context, a *app) (err error) {
 			defer made.Close()
 		}
 	}
-	k, err := a.connect(ctx, u, konstruct.Config{Policy: policy, SpoolDir: a.SpoolDir, SpoolLimit: limit, KeySecret: secret})
+	k, err := a.connect(ctx, u, trail)
 	if err != nil {
 		return err
 	}
@@ -336,18 +322,12 @@ func prefixes(setting, list string) (all []netip.Prefix, err error) {
 
 // keysOf opens the library with what keys are made and checked with.
 func (a *app) keysOf(ctx context.Context) (*konstruct.Konstruct, func(), error) {
-	secret, err := a.keySecret()
+	c, err := a.trail(unspooled)
+	if err == nil {
+		c.KeySecret, err = a.keySecret()
+	}
 	if err != nil {
 		return nil, nil, err
 	}
-	u, done, err := a.database(ctx)
-	if err != nil {
-		return nil, nil, err
-	}
-	k, err := a.connect(ctx, u, konstruct.Config{Policy: (*audit.Policy)(nil), KeySecret: secret})
-	if err != nil {
-		done()
-		return nil, nil, err
-	}
-	return k, func() { _ = k.Close(); done() }, nil
+	return a.openOn(ctx, c)
 }
