@@ -19,7 +19,6 @@ import (
 	"runtime"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/google/uuid"
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -351,7 +350,7 @@ func (t *Tenant) LogBatch(ctx context.Context, events []Event) ([]uuid.UUID, err
 var ErrNoReceipts = errors.New("konstruct: there is no key to sign receipts with: give the notary's (Config.Receipts, KONSTRUCT_NOTARY_KEY_FILE), which its first run makes")
 
 // IntegrateWithin is by when a receipt promises that its event will stand in the log.
-const IntegrateWithin = time.Minute
+const IntegrateWithin = ledger.IntegrateWithin
 
 // Receipt returns a signed receipt for an event that was written: its leaf hash, when the database recorded it, and by when
 // it will stand in the tenant's log, IntegrateWithin from now. Whoever holds it can prove that the event was left out or

@@ -24,6 +24,10 @@ type Receipt struct {
 	RecordedAt, IntegrateBy Micros
 }
 
+// IntegrateWithin is within what time a sealed event is to stand in its log. A receipt promises it, and every check counts what is
+// not there by then as an error, whatever the reason.
+const IntegrateWithin = time.Minute
+
 const (
 	receiptDomain = "konstruct/receipt/v1"
 	receiptTime   = "2006-01-02T15:04:05.000000Z"

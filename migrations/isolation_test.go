@@ -216,7 +216,8 @@ func TestEveryWriteAcrossTenantsIsRefused(t *testing.T) {
 		{"COPY in", `COPY audit_events (tenant_id, action_type) FROM STDIN`, "0A000"},
 		{"an epoch of one's own", `SELECT audit_begin_epoch('` + tenantA + `')`, denied},
 		{"a checkpoint of one's own", `INSERT INTO audit_checkpoints (tenant_id, size, anchor, note) VALUES ('` + tenantA + `', 9, 9, '')`, denied},
-		{"the epoch's sequence", `SELECT nextval('audit_epoch')`, denied},
+		{"the epoch in force", `SELECT audit_epoch_now()`, denied},
+		{"the notary's lease", `LOCK TABLE audit_lease IN ACCESS SHARE MODE`, denied},
 		{"adoption by hand", `SELECT audit_seal_adopted('` + tenantB + `', 10)`, denied},
 		{"the migrations' own table", `SELECT * FROM goose_db_version`, denied},
 		{"the migrations' sequence", `SELECT nextval('goose_db_version_id_seq')`, denied},
@@ -251,7 +252,8 @@ func TestTheNotaryOnlyAppends(t *testing.T) {
 	for _, sql := range []string{
 		`INSERT INTO audit_events (tenant_id, action_type) VALUES ('` + tenantA + `', 'x')`, `UPDATE audit_events SET user_id = 'x'`, `DELETE FROM audit_seals`,
 		`UPDATE audit_heads SET size = 9`, `DELETE FROM audit_heads`, `TRUNCATE audit_tiles`, `DELETE FROM audit_checkpoints`, `UPDATE audit_keys SET verifier = 'x'`,
-		`SELECT * FROM kb_chunks`, `SELECT nextval('audit_epoch')`, `INSERT INTO audit_seals (tenant_id, event_id, mode, salt, commitments, leaf_hash, xid, recorded_at) VALUES ('` + tenantA + `', gen_random_uuid(), 0, '', '', '', '1', now())`,
+		`SELECT * FROM kb_chunks`, `INSERT INTO audit_epochs (tenant_id, epoch, system_identifier) VALUES ('6b6f6e73-7472-8563-8000-000000000000', 7, 1)`,
+		`ALTER TABLE audit_seals ALTER COLUMN epoch SET DEFAULT 7`, `INSERT INTO audit_seals (tenant_id, event_id, mode, salt, commitments, leaf_hash, xid, recorded_at) VALUES ('` + tenantA + `', gen_random_uuid(), 0, '', '', '', '1', now())`,
 	} {
 		var pg *pgconn.PgError
 		if _, err := conn.Exec(t.Context(), sql); !errors.As(err, &pg) || pg.Code != "42501" {
@@ -296,9 +298,9 @@ func TestNothingIsRevealedSideways(t *testing.T) {
 	if strings.Contains(copied.String(), tenantB) || !strings.Contains(copied.String(), tenantA) {
 		t.Errorf("COPY out gives %q", copied.String())
 	}
-	// What stands beside the tables: no views, and no function of ours to run but the ones that reveal nothing.
+	// What stands beside the tables: no view that it may touch, and no function of ours to run but the ones that reveal nothing.
 	rows, err := app.Query(t.Context(), `
-	  SELECT 'view ' || relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('v', 'm')
+	  SELECT 'view ' || relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('v', 'm') AND has_any_column_privilege(oid, 'SELECT, INSERT, UPDATE, REFERENCES')
 	  UNION ALL SELECT proname FROM pg_proc p WHERE pronamespace = 'public'::regnamespace AND has_function_privilege(oid, 'EXECUTE')
 	     AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = p.oid AND d.deptype = 'e') ORDER BY 1`)
 	if err != nil {
@@ -323,7 +325,7 @@ func TestTheGuardRefusesQuietDDL(t *testing.T) {
 			`ALTER TABLE audit_events DISABLE TRIGGER ALL`, `ALTER TABLE audit_seals DROP COLUMN salt`, `DROP TABLE audit_events CASCADE`, `DROP TRIGGER audit_seal ON audit_events`,
 			`DROP POLICY tenant_isolation ON audit_events`, `ALTER TABLE audit_events NO FORCE ROW LEVEL SECURITY`, `CREATE OR REPLACE FUNCTION audit_refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'`,
 			`ALTER TABLE audit_logs RENAME TO audit_logs_old`, `ALTER TABLE audit_seals RENAME TO elsewhere`, `CREATE POLICY open ON audit_events USING (true)`, `DROP FUNCTION audit_refuse CASCADE`,
-			`ALTER TABLE audit_seals ALTER COLUMN recorded_at TYPE date`, `CREATE TRIGGER x BEFORE INSERT ON audit_events EXECUTE FUNCTION audit_refuse()`,
+			`ALTER TABLE audit_seals ALTER COLUMN leaf_hash TYPE text USING ''`, `CREATE TRIGGER x BEFORE INSERT ON audit_events EXECUTE FUNCTION audit_refuse()`,
 		} {
 			var pg *pgconn.PgError
 			if _, err := conn.Exec(t.Context(), sql); !errors.As(err, &pg) || pg.Code != "42501" || !strings.Contains(pg.Hint, "konstruct.allow_ddl") {

@@ -35,9 +35,9 @@ func (n *Notary) begin(ctx context.Context) error {
 		if err := countLeaves(ctx, tx, super.size()); err != nil {
 			return err
 		}
-		n.epochNow, n.scanned = epoch, super.last
-		if super.size() == 0 {
-			n.scanned = place{segment: segmentOf(epoch)}
+		n.epochNow, n.scanned = epoch, super.last // of an empty super-log the zero place: what earlier epochs left comes first
+		if n.marks, err = lastMarks(ctx, tx); err != nil {
+			return err
 		}
 		if err := n.readBeats(ctx, tx); err != nil {
 			return err

@@ -12,12 +12,14 @@ import (
 
 // figures are what a notary tells of itself; they may be read while it works.
 type figures struct {
-	rounds, sequenced, mismatches, failures atomic.Uint64
-	refused, active                         atomic.Bool
-	size                                    atomic.Int64 // of the super-log
-	signedAt, lag, held                     atomic.Int64 // Unix microseconds; microseconds; microseconds
-	witnesses                               atomic.Int64 // how many cosigned the last checkpoint
-	witnessed                               atomic.Int64 // its size
+	rounds, sequenced, mismatches, misdated, failures atomic.Uint64
+	refused, active                                   atomic.Bool
+	size                                              atomic.Int64 // of the super-log
+	signedAt, lag, held                               atomic.Int64 // Unix microseconds; microseconds; microseconds
+	waiting, overdue, unknown                         atomic.Int64 // sealed events in no log; those whose time is up; of no known epoch
+	oldest                                            atomic.Int64 // when the oldest of them was recorded, in Unix microseconds; 0: none waits
+	witnesses                                         atomic.Int64 // how many cosigned the last checkpoint
+	witnessed                                         atomic.Int64 // its size
 }
 
 func (f *figures) done(err error) {
@@ -31,7 +33,7 @@ func (f *figures) done(err error) {
 	}
 }
 
-func (f *figures) add(events int64, oldest time.Time, size int64) {
+func (f *figures) add(events int64, oldest time.Time, size int64, w *Waiting) {
 	f.sequenced.Add(uint64(events))
 	f.size.Store(size)
 	lag := int64(0)
@@ -39,6 +41,13 @@ func (f *figures) add(events int64, oldest time.Time, size int64) {
 		lag = time.Since(oldest).Microseconds()
 	}
 	f.lag.Store(lag)
+	f.waiting.Store(w.Events)
+	f.overdue.Store(w.Overdue)
+	f.unknown.Store(w.Unknown)
+	f.oldest.Store(0)
+	if !w.Since.IsZero() {
+		f.oldest.Store(w.Since.UnixMicro())
+	}
 }
 
 func (f *figures) mismatch() { f.mismatches.Add(1) }
@@ -72,7 +81,15 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 	send(prometheus.GaugeValue, "active", "1 while this notary is the one that signs.", truth(f.active.Load()))
 	send(prometheus.GaugeValue, "refused", "1 while the notary refuses to sign until a person decides.", truth(f.refused.Load()))
 	send(prometheus.GaugeValue, "super_log_size", "Leaves of the super-log.", float64(f.size.Load()))
-	send(prometheus.GaugeValue, "lag_seconds", "How long the oldest event of the last round had waited.", float64(f.lag.Load())/1e6)
+	lag := time.Duration(f.lag.Load()) * time.Microsecond
+	if at := f.oldest.Load(); at > 0 {
+		lag = max(lag, time.Since(time.UnixMicro(at)))
+	}
+	send(prometheus.GaugeValue, "lag_seconds", "How long the oldest sealed event has waited for its log, or had when the last round took it in; of any epoch.", lag.Seconds())
+	send(prometheus.GaugeValue, "waiting_events", "Sealed events that are in no log.", float64(f.waiting.Load()))
+	send(prometheus.GaugeValue, "overdue_events", "Sealed events that are in no log though their promised time is up.", float64(f.overdue.Load()))
+	send(prometheus.GaugeValue, "unknown_epoch_events", "Sealed events that claim an epoch which the notary never began.", float64(f.unknown.Load()))
+	send(prometheus.CounterValue, "misdated_total", "Events whose seal claims a time or an adoption that can't be true.", float64(f.misdated.Load()))
 	if at := f.signedAt.Load(); at > 0 {
 		send(prometheus.GaugeValue, "last_round_seconds", "Time since the last round that succeeded.", time.Since(time.UnixMicro(at)).Seconds())
 	}

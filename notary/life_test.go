@@ -68,8 +68,8 @@ func TestALateCommitterIsPutInOrderAndNotMissed(t *testing.T) {
 	if n := o.leaves(tenantA); n != 2 {
 		t.Errorf("%d leaves while a transaction is open, want the 2 before it", n)
 	}
-	if r := o.honest(); r.Waiting != 9 {
-		t.Errorf("%d events wait, want 9: %+v", r.Waiting, r)
+	if r := o.honest(); r.Waiting.Events != 9 {
+		t.Errorf("%d events wait, want 9: %+v", r.Waiting.Events, r)
 	}
 	if _, err := late.Exec(t.Context(), `COMMIT`); err != nil {
 		t.Fatal(err)
@@ -82,7 +82,7 @@ func TestALateCommitterIsPutInOrderAndNotMissed(t *testing.T) {
 		t.Fatal(err)
 	}
 	o.round()
-	if r := o.honest(); o.leaves(tenantA) != 10 || o.leaves(tenantB) != 3 || r.Waiting != 0 {
+	if r := o.honest(); o.leaves(tenantA) != 10 || o.leaves(tenantB) != 3 || r.Waiting.Events != 0 {
 		t.Errorf("%d and %d leaves, want 10 and 3: %+v", o.leaves(tenantA), o.leaves(tenantB), r)
 	}
 }
@@ -208,7 +208,7 @@ func TestAMovedDatabaseWaitsForResume(t *testing.T) {
 	}
 	ids = append(ids, n.log(tenantA, 6)...)
 	n.round()
-	if r := n.honest(); r.Leaves != int64(len(ids)) || r.Waiting != 0 {
+	if r := n.honest(); r.Leaves != int64(len(ids)) || r.Waiting.Events != 0 {
 		t.Errorf("%+v, want %d leaves", r, len(ids))
 	}
 	for _, i := range []int{0, 299, 300, 304, 305, 309, len(ids) - 1} {

@@ -35,6 +35,8 @@ type Config struct {
 	Authority *Authority
 	// Logger hears of what went wrong; nil is slog.Default().
 	Logger *slog.Logger
+	// Within is by when a sealed event should be in its log; 0 is ledger.IntegrateWithin.
+	Within time.Duration
 	// Progress, when not nil, hears how many events a catching-up notary has put in order.
 	Progress func(sequenced int64)
 }
@@ -60,9 +62,10 @@ type Notary struct {
 	logs     map[uuid.UUID]*logState // what is in memory; the database has the rest
 	beats    map[uuid.UUID]time.Time // when each log last had a head
 	super    *logState
-	scanned  place // how far all seals were read
-	epochNow int16 // the epoch in force
-	unleased bool  // for tests: it believes it holds the lease
+	scanned  place  // how far all seals were read
+	epochNow int16  // the epoch in force
+	marks    []mark // when the last rounds were, and in which transactions
+	unleased bool   // for tests: it believes it holds the lease
 	asking   asking
 	signed   string // the super-log's checkpoint that Outside has, as far as we know
 	kept     int64  // its size
@@ -70,6 +73,8 @@ type Notary struct {
 	stored   int64  // up to which size everything signed is stored
 	figures  figures
 	heldSaid time.Time // when a held horizon was last said
+	waitSaid time.Time // when it was last said that events are overdue
+	waiting  Waiting   // what the last round left
 }
 
 // place is where a seal stands in the order: logs grow in the order of (segment, xid, id).
@@ -90,6 +95,9 @@ func New(c Config) (*Notary, error) {
 	if c.Heartbeat == 0 {
 		c.Heartbeat = DefaultHeartbeat
 	}
+	if c.Within == 0 {
+		c.Within = ledger.IntegrateWithin
+	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
@@ -102,6 +110,9 @@ func New(c Config) (*Notary, error) {
 	}
 	return &Notary{c: c, signer: signer}, nil
 }
+
+// Waiting is what the last round left: sealed, and in no log.
+func (n *Notary) Waiting() Waiting { return n.waiting }
 
 // ErrRefused says that the notary will not sign until a person decides: `konstruct notary resume` explains.
 var ErrRefused = errors.New("the notary refuses to sign")
@@ -128,6 +139,9 @@ func (n *Notary) Run(ctx context.Context) error {
 				n.c.Logger.Info("notary: standing by: another one is active on this database")
 			}
 			standing, wait = true, standbyPause
+		case errors.Is(err, tenantdb.ErrLeaseTaken):
+			n.c.Logger.Error("notary: no checkpoint can be made", "error", err)
+			wait = standbyPause
 		default:
 			n.c.Logger.Error("notary: no checkpoint was made", "error", err)
 			wait = max(wait, retryPause)
@@ -142,6 +156,14 @@ func (n *Notary) Run(ctx context.Context) error {
 
 // Close gives the lease back, after the witnesses have answered or had their time.
 func (n *Notary) Close() { n.drop(); n.asking.Wait() }
+
+// Settle waits until the witnesses have answered or had their time, and returns ErrRefused where one has seen more than there is here.
+func (n *Notary) Settle() error {
+	n.asking.Wait()
+	n.asking.mu.Lock()
+	defer n.asking.mu.Unlock()
+	return n.asking.fork
+}
 
 // memory is how many logs a notary keeps in memory between rounds; others are read back when they grow.
 const memory = 4096

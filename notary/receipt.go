@@ -19,7 +19,7 @@ type Promise struct {
 	Tenant         string    `json:"tenant_id"`
 	Event          string    `json:"event_id"`
 	Kept           bool      `json:"kept"`
-	Due            bool      `json:"due"` // whether its time is up
+	Due            bool      `json:"due"` // whether its time is up, by more than ClockSlack
 	Index          int64     `json:"leaf_index,omitempty"`
 	SignedAt       time.Time `json:"signed_at,omitzero"` // of the first checkpoint that covers the event
 	What           string    `json:"what"`               // in words
@@ -65,8 +65,8 @@ func (p *Promise) check(ctx context.Context, tx pgx.Tx) error {
 	if err != nil && !errors.Is(err, ErrNotInLog) {
 		return err
 	}
-	// The notary's time counts, not ours: due is what a signed checkpoint of a later time should hold.
-	p.Due = err == nil && last.at.After(by) || time.Since(by) > time.Hour
+	// A signed checkpoint of a later time should hold it; without one, our clock counts.
+	p.Due = err == nil && last.at.After(by) || time.Since(by) > ClockSlack
 	deleted := ""
 	switch s, err := sealOf(ctx, tx, p.TenantID, p.EventID); {
 	case errors.Is(err, audit.ErrNotFound):
@@ -85,6 +85,9 @@ func (p *Promise) check(ctx context.Context, tx pgx.Tx) error {
 	default:
 		if p.Index, err = indexOf(ctx, tx, &s, last); errors.Is(err, ErrNotInLog) {
 			p.What = fmt.Sprintf("the event is in no signed checkpoint; the promise is for %s", by.Format(time.RFC3339))
+			if p.Due {
+				p.What = fmt.Sprintf("the event is in no signed checkpoint, and should be since %s", by.Format(time.RFC3339))
+			}
 			return nil
 		} else if err != nil {
 			return err

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/konstruct/konstruct/audit"
+	"github.com/konstruct/konstruct/ledger"
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
@@ -32,7 +33,7 @@ type Situation struct {
 	Size      int64     `json:"super_log_size"`
 	Signed    int64     `json:"signed_size"` // of the super-log, in the database
 	SignedAt  time.Time `json:"signed_at,omitzero"`
-	Waiting   int64     `json:"waiting_events"` // sealed, and in no log yet; up to a million are counted
+	Waiting   Waiting   `json:"waiting"`
 	Witnesses int64     `json:"witnessed_size"`
 }
 
@@ -63,9 +64,8 @@ func look(ctx context.Context, tx pgx.Tx, o Outside, kept string) (s Situation, 
 		return s, fmt.Errorf("look at the super-log: %w", err)
 	}
 	s.Size, s.SignedAt = head.size, head.at
-	if err := tx.QueryRow(ctx, `SELECT count(*) FROM (SELECT FROM audit_seals WHERE (epoch, xid) >= ($1, $2::text::xid8) AND (epoch, xid, event_id) > ($1, $2::text::xid8, $3) LIMIT 1000000) w`,
-		head.last.segment/2, fmt.Sprint(head.last.xid), head.last.id).Scan(&s.Waiting); err != nil {
-		return s, fmt.Errorf("count what waits: %w", err)
+	if s.Waiting, err = waitingBehind(ctx, tx, head.last, nil, ledger.IntegrateWithin); err != nil {
+		return s, err
 	}
 	return s, s.lookOutside(ctx, tx, o, kept, head)
 }
@@ -154,8 +154,8 @@ SELECT ` + audit.SealedColumns + `
          ORDER BY s.xid, s.event_id FETCH FIRST $4 ROWS WITH TIES) s
   LEFT JOIN audit_events e ON e.tenant_id = s.tenant_id AND e.id = s.event_id ORDER BY s.xid, s.event_id`
 
-// left appends what a new epoch found left of earlier ones, in the segment behind theirs.
-func (r *round) left(ctx context.Context, tx pgx.Tx) error {
+// earlier appends what a new epoch found left of earlier ones, in the segment behind theirs.
+func (r *round) earlier(ctx context.Context, tx pgx.Tx) error {
 	n := r.n
 	epoch := n.epochNow
 	segment := segmentOf(epoch) - 1
@@ -176,8 +176,7 @@ func (r *round) left(ctx context.Context, tx pgx.Tx) error {
 	if err := r.append(ctx, tx, batch); err != nil {
 		return err
 	}
-	r.more = true
-	if len(batch) < maxRound {
+	if r.more = len(batch) >= maxRound; !r.more {
 		n.scanned = place{segment: segmentOf(epoch)}
 	}
 	return nil

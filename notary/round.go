@@ -43,8 +43,14 @@ func (n *Notary) Round(ctx context.Context) (more bool, err error) {
 			return false, err
 		}
 	}
+	if err := n.lease.Held(ctx); err != nil {
+		return false, err
+	}
 	if n.super == nil {
 		if err := n.begin(ctx); err != nil {
+			return false, err
+		}
+		if err := n.askFirst(ctx); err != nil {
 			return false, err
 		}
 	}
@@ -56,7 +62,9 @@ func (n *Notary) Round(ctx context.Context) (more bool, err error) {
 	if err := n.sign(ctx); err != nil {
 		return false, err
 	}
-	n.figures.add(r.events, r.oldest, n.super.size())
+	n.waiting = r.waiting
+	n.figures.add(r.events, r.oldest, n.super.size(), &r.waiting)
+	r.overdue()
 	if n.c.Progress != nil && r.more {
 		n.c.Progress(r.events)
 	}
@@ -66,13 +74,15 @@ func (n *Notary) Round(ctx context.Context) (more bool, err error) {
 
 // round is one round's work.
 type round struct {
-	n       *Notary
-	at      time.Time
-	horizon uint64
-	events  int64
-	oldest  time.Time // recorded_at of the oldest event taken
-	more    bool
-	touched []*logState
+	n         *Notary
+	at        time.Time
+	horizon   uint64
+	events    int64
+	oldest    time.Time // recorded_at of the oldest event taken
+	more      bool
+	touched   []*logState
+	adoptions map[uuid.UUID]adoption
+	waiting   Waiting // what is left behind the horizon, or can't enter
 }
 
 // sequence reads what is new below the horizon, appends it to its logs, and stores heads and tiles.
@@ -91,6 +101,10 @@ func (r *round) sequence(ctx context.Context, tx pgx.Tx) error {
 		return fmt.Errorf("the super-log has %d leaves, not %d: another notary wrote", size, n.super.size())
 	}
 	r.horizon = horizon
+	var err error
+	if r.adoptions, err = adoptions(ctx, tx); err != nil {
+		return err
+	}
 	n.super.begin()
 	if err := r.keys(ctx, tx); err != nil {
 		return err
@@ -118,7 +132,9 @@ const newSQL = `SELECT ` + audit.SealedColumns + `
 func (r *round) read(ctx context.Context, tx pgx.Tx) error {
 	n := r.n
 	if n.scanned.segment < segmentOf(n.epochNow) {
-		return r.left(ctx, tx)
+		if err := r.earlier(ctx, tx); err != nil || r.more {
+			return err
+		}
 	}
 	rows, err := tx.Query(ctx, newSQL, audit.Binary(), n.epochNow, fmt.Sprint(n.scanned.xid), n.scanned.id, fmt.Sprint(r.horizon), maxRound)
 	if err != nil {
@@ -132,7 +148,24 @@ func (r *round) read(ctx context.Context, tx pgx.Tx) error {
 	if err := r.append(ctx, tx, batch); err != nil || r.more {
 		return err
 	}
+	return r.left(ctx, tx)
+}
+
+// left finds out what this round could not put in order: mostly nothing, or what was sealed a moment ago.
+func (r *round) left(ctx context.Context, tx pgx.Tx) (err error) {
+	if r.waiting, err = waitingBehind(ctx, tx, r.n.scanned, nil, r.n.c.Within); err != nil {
+		return err
+	}
 	return r.held(ctx, tx)
+}
+
+// overdue says which events should be in the log and are not, twice a minute at most.
+func (r *round) overdue() {
+	if r.waiting.OK() || r.at.Sub(r.n.waitSaid) < heldAfter {
+		return
+	}
+	r.n.waitSaid = r.at
+	r.n.c.Logger.Error("notary: " + r.waiting.String())
 }
 
 // collect reads rows of seals and recomputes each.
@@ -167,6 +200,14 @@ func (r *round) examine(s *audit.Sealed) (leaf, error) {
 	}
 	if what := s.Difference(); what != "" {
 		r.n.figures.mismatch()
+		r.n.c.Logger.Error("notary: event "+what+": it enters the log as it was sealed", "event", uuid.UUID(s.ID), "tenant", uuid.UUID(s.TenantID))
+	}
+	what := misdated(r.n.marks, s, r.at)
+	if what == "" && s.Mode == ledger.SealedOnAdoption {
+		what = notAdopted(r.adoptions, s)
+	}
+	if what != "" {
+		r.n.figures.misdated.Add(1)
 		r.n.c.Logger.Error("notary: event "+what+": it enters the log as it was sealed", "event", uuid.UUID(s.ID), "tenant", uuid.UUID(s.TenantID))
 	}
 	if at := s.RecordedAt.Time(); r.oldest.IsZero() || at.Before(r.oldest) {
@@ -302,6 +343,13 @@ func (r *round) store(ctx context.Context, tx pgx.Tx) error {
 		return err
 	}
 	n.super.last, n.super.at = n.scanned, r.at
+	own := mark{at: r.at, epoch: int16((n.scanned.segment + 1) / 2), last: n.scanned}
+	if err := tx.QueryRow(ctx, `SELECT pg_current_xact_id()::text::bigint`).Scan(&own.xid); err != nil {
+		return err
+	}
+	if n.marks = append(n.marks, own); len(n.marks) > 2*keptMarks {
+		n.marks = slices.Clone(n.marks[keptMarks:])
+	}
 	heads = append(heads, headRow{l: n.super, root: root, anchor: n.super.size() - 1, at: r.at})
 	return insert(ctx, tx, heads)
 }

@@ -39,9 +39,10 @@ func insert(ctx context.Context, tx pgx.Tx, heads []headRow) error {
 		h.added, h.addedIDs = append(h.added, present(r.l.added)), append(h.addedIDs, present(r.l.addedIDs))
 		h.at, h.segments, h.xids = append(h.at, r.at), append(h.segments, r.l.last.segment), append(h.xids, fmt.Sprint(r.l.last.xid))
 	}
-	if _, err := tx.Exec(ctx, `INSERT INTO audit_heads (tenant_id, size, anchor, root, at, salt, segment, xid, event_id, added, added_ids)
-	  SELECT a, b, c, d, e, f, g, h::xid8, i, j, k FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::bytea[], $5::timestamptz[], $6::bytea[], $7::integer[], $8::text[], $9::uuid[], $10::bytea[], $11::bytea[]) u (a, b, c, d, e, f, g, h, i, j, k)`,
-		h.tenants, h.sizes, h.anchors, h.roots, h.at, h.salts, h.segments, h.xids, h.events, h.added, h.addedIDs); err != nil {
+	if _, err := tx.Exec(ctx, `INSERT INTO audit_heads (tenant_id, size, anchor, root, at, salt, segment, xid, event_id, added, added_ids, own_xid)
+	  SELECT a, b, c, d, e, f, g, h::xid8, i, j, k, CASE WHEN a = $12 THEN pg_current_xact_id() END
+	    FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::bytea[], $5::timestamptz[], $6::bytea[], $7::integer[], $8::text[], $9::uuid[], $10::bytea[], $11::bytea[]) u (a, b, c, d, e, f, g, h, i, j, k)`,
+		h.tenants, h.sizes, h.anchors, h.roots, h.at, h.salts, h.segments, h.xids, h.events, h.added, h.addedIDs, Operator); err != nil {
 		return fmt.Errorf("store %d heads: %w", len(heads), err)
 	}
 	var t struct {

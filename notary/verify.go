@@ -29,6 +29,8 @@ type Verification struct {
 	Key *ledger.Key
 	// Outside is the copy of the last signed checkpoint; nil is not looked at.
 	Outside Outside
+	// Within is by when a sealed event should be in its log; 0 is ledger.IntegrateWithin.
+	Within time.Duration
 	// Since is what an earlier verification found to hold: what stood in the logs then is not read again. Nil reads everything.
 	Since *State
 	// Found hears of each thing that does not hold, one at a time.
@@ -40,6 +42,7 @@ type Verification struct {
 // State is up to where a verification found everything to hold.
 type State struct {
 	At      time.Time   `json:"at"`
+	FullAt  time.Time   `json:"full_at"` // when everything was read
 	Size    int64       `json:"super_log_size"`
 	Root    ledger.Hash `json:"super_log_root"`
 	Segment int32       `json:"segment"`
@@ -53,11 +56,14 @@ func (s *State) place() place { return place{s.Segment, s.XID, s.ID} }
 type Verified struct {
 	audit.Report
 	Logs        int64     `json:"logs"`
-	Leaves      int64     `json:"leaves"`      // in the logs
-	Deleted     int64     `json:"deleted"`     // of them, whose events went under retention
-	Checkpoints int64     `json:"checkpoints"` // signed, each recomputed from the leaves before it
-	Waiting     int64     `json:"waiting"`     // sealed, and not in a log yet
-	Broken      int64     `json:"broken"`      // things that do not hold about logs, checkpoints, keys or the copy outside
+	Leaves      int64     `json:"leaves"`                   // in the logs
+	Deleted     int64     `json:"deleted"`                  // of them, whose events went under retention
+	Checkpoints int64     `json:"checkpoints"`              // signed, each recomputed from the leaves before it
+	NotRead     int64     `json:"not_read"`                 // leaves that were not read again: they stood in the logs at Since
+	Late        int64     `json:"late"`                     // of the events read, that entered their log more than ledger.IntegrateWithin after they were recorded
+	LateBy      float64   `json:"late_by_seconds,omitzero"` // the latest of them by so much
+	Waiting     Waiting   `json:"waiting"`                  // sealed, and not in a log yet
+	Broken      int64     `json:"broken"`                   // things that do not hold about logs, checkpoints, keys or the copy outside
 	SignedAt    time.Time `json:"signed_at,omitzero"`
 	Outside     string    `json:"outside"` // what was found of the copy outside
 	State       *State    `json:"-"`       // where to go on next time; nil when something does not hold
@@ -79,9 +85,12 @@ type verification struct {
 	super       head
 	kept        string               // the checkpoint outside
 	sums        []map[uuid.UUID]*sum // of the seals, by worker
-	waiting     []int64              // by worker
-	logSums     map[uuid.UUID]*sum   // of the leaves in the logs
-	superSigned int64                // size of the super-log's last signed checkpoint
+	late        []lateness           // by worker
+	marks       []mark               // the history of rounds
+	adoptions   map[uuid.UUID]adoption
+	now         time.Time          // the database's, when the verification began
+	logSums     map[uuid.UUID]*sum // of the leaves in the logs
+	superSigned int64              // size of the super-log's last signed checkpoint
 }
 
 // sum is a hash of a set of leaves, whatever order they come in: the sum of their CBC-MACs, a pseudorandom function of
@@ -119,7 +128,10 @@ func Verify(ctx context.Context, db *tenantdb.Evidence, o Verification) (*Verifi
 	}
 	told := o.Found
 	v.Found = func(f audit.Finding) { v.mu.Lock(); defer v.mu.Unlock(); told(f) }
-	if o.Outside != nil && o.Tenant == nil {
+	if v.Within == 0 {
+		v.Within = ledger.IntegrateWithin
+	}
+	if o.Outside != nil {
 		// Before the database is looked at: it can't be behind what was kept then.
 		if v.kept, _, err = o.Outside.Load(ctx); err != nil {
 			return nil, fmt.Errorf("verify: read the checkpoint kept outside: %w", err)
@@ -135,20 +147,31 @@ func Verify(ctx context.Context, db *tenantdb.Evidence, o Verification) (*Verifi
 		if err := v.allLogs(ctx, txs); err != nil {
 			return err
 		}
+		if err := v.overdue(ctx, txs[0]); err != nil {
+			return err
+		}
 		return v.compare(ctx, txs[0])
 	})
 	if err != nil {
 		return nil, err
 	}
 	if v.OK() && o.Tenant == nil && v.super.size > 0 {
-		v.State = &State{At: time.Now().UTC(), Size: v.super.size, Root: v.super.root, Segment: v.scanned.segment, XID: v.scanned.xid, ID: v.scanned.id}
+		at := time.Now().UTC()
+		full := at
+		if o.Since != nil {
+			full = o.Since.FullAt
+		}
+		v.State = &State{At: at, FullAt: full, Size: v.super.size, Root: v.super.root, Segment: v.scanned.segment, XID: v.scanned.xid, ID: v.scanned.id}
 	}
 	return &v.Verified, nil
 }
 
-// broken tells of something that is no event.
+// broken tells of something that is no event. Who verifies one tenant's trail hears no other's name.
 func (v *verification) broken(tenant uuid.UUID, place, format string, args ...any) {
 	atomic.AddInt64(&v.Broken, 1)
+	if v.Tenant != nil && tenant != *v.Tenant {
+		tenant = Operator
+	}
 	v.Found(audit.Finding{Tenant: tenant, Place: place, What: fmt.Sprintf(format, args...)})
 }
 
@@ -178,6 +201,15 @@ func (v *verification) prepare(ctx context.Context, tx pgx.Tx) error {
 		return fmt.Errorf("verify: read the super-log's head: %w", err)
 	}
 	v.scanned = v.super.last
+	if v.marks, err = allMarks(ctx, tx); err != nil {
+		return fmt.Errorf("verify: read when the rounds were: %w", err)
+	}
+	if v.adoptions, err = adoptions(ctx, tx); err != nil {
+		return fmt.Errorf("verify: read who was adopted: %w", err)
+	}
+	if err := tx.QueryRow(ctx, `SELECT clock_timestamp()`).Scan(&v.now); err != nil {
+		return fmt.Errorf("verify: read the database's clock: %w", err)
+	}
 	if v.Since != nil {
 		if v.Since.Size > v.super.size {
 			v.broken(Operator, "super-log", "it has %d leaves, and had %d when it was verified last: the database was taken back", v.super.size, v.Since.Size)
@@ -191,7 +223,7 @@ func (v *verification) prepare(ctx context.Context, tx pgx.Tx) error {
 
 // rows holds every event against its seal, and sums up what should stand in the logs.
 func (v *verification) rows(ctx context.Context, txs []pgx.Tx) (err error) {
-	v.sums, v.waiting = make([]map[uuid.UUID]*sum, len(txs)), make([]int64, len(txs))
+	v.sums, v.late = make([]map[uuid.UUID]*sum, len(txs)), make([]lateness, len(txs))
 	for i := range v.sums {
 		v.sums[i] = map[uuid.UUID]*sum{}
 	}
@@ -203,10 +235,17 @@ func (v *verification) rows(ctx context.Context, txs []pgx.Tx) (err error) {
 		r.Progress = func(done, total int64) { v.Progress("events", done, total) }
 	}
 	v.Report, err = r.Verify(ctx, txs)
-	for _, n := range v.waiting {
-		v.Waiting += n
+	for _, l := range v.late {
+		v.Late += l.events
+		v.LateBy = max(v.LateBy, l.by.Seconds())
 	}
 	return err
+}
+
+// lateness counts events that entered their log late: a transaction was open that long, or no notary worked.
+type lateness struct {
+	events int64
+	by     time.Duration
 }
 
 func (v *verification) each(worker int, s *audit.Sealed) {
@@ -214,11 +253,48 @@ func (v *verification) each(worker int, s *audit.Sealed) {
 	if !at.after(v.since) && v.Since != nil {
 		return
 	}
+	v.times(worker, s, at)
 	if at.after(v.scanned) {
-		v.waiting[worker]++
 		return
 	}
 	v.sumOf(v.sums[worker], s.TenantID).add(v.secret, s.ID[:], &s.Leaf)
+}
+
+// times holds what a seal says of its time against the log's own history.
+func (v *verification) times(worker int, s *audit.Sealed, at place) {
+	entered := ordered(v.marks, at)
+	latest := entered
+	if entered.IsZero() {
+		latest = v.now
+	}
+	what := misdated(v.marks, s, latest)
+	if what == "" && s.Mode == ledger.SealedOnAdoption {
+		what = notAdopted(v.adoptions, s)
+	}
+	if what != "" {
+		atomic.AddInt64(&v.Broken, 1)
+		v.Found(audit.Finding{Tenant: s.TenantID, Event: s.ID, What: what})
+		return
+	}
+	if by := entered.Sub(s.RecordedAt.Time()); !entered.IsZero() && by > ledger.IntegrateWithin+ClockSlack {
+		l := &v.late[worker]
+		l.events, l.by = l.events+1, max(l.by, by)
+	}
+}
+
+// overdue names what is sealed, and not in the log by when it should be.
+func (v *verification) overdue(ctx context.Context, tx pgx.Tx) (err error) {
+	if v.Waiting, err = waitingBehind(ctx, tx, v.scanned, v.Tenant, v.Within); err != nil {
+		return fmt.Errorf("verify: %w", err)
+	}
+	if !v.Waiting.OK() {
+		tenant := Operator
+		if v.Tenant != nil {
+			tenant = *v.Tenant
+		}
+		v.broken(tenant, "waiting", "%s", &v.Waiting)
+	}
+	return nil
 }
 
 func (v *verification) sumOf(sums map[uuid.UUID]*sum, tenant uuid.UUID) *sum {
@@ -258,7 +334,7 @@ func (v *verification) allLogs(ctx context.Context, txs []pgx.Tx) error {
 	}
 	var logs []uuid.UUID
 	for _, tenant := range all {
-		if v.Tenant == nil || tenant == *v.Tenant {
+		if v.Tenant == nil || tenant == *v.Tenant || tenant == Operator {
 			logs = append(logs, tenant)
 		}
 	}
@@ -276,6 +352,9 @@ func (v *verification) allLogs(ctx context.Context, txs []pgx.Tx) error {
 				}
 				v.mu.Lock()
 				v.Leaves, v.Deleted, v.Checkpoints = v.Leaves+w.leaves, v.Deleted+w.deleted, v.Checkpoints+w.checkpoints
+				if logs[i] != Operator {
+					v.NotRead += w.from
+				}
 				if logs[i] != Operator {
 					v.Logs++
 					v.logSums[logs[i]] = w.sum
@@ -313,7 +392,7 @@ func (v *verification) compare(ctx context.Context, tx pgx.Tx) error {
 			}
 		}
 	}
-	if v.Verification.Outside == nil || v.Tenant != nil {
+	if v.Verification.Outside == nil {
 		v.Verified.Outside = "not looked at"
 		return nil
 	}

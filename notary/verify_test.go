@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -16,7 +17,7 @@ func (o *office) verify(change ...func(*notary.Verification)) (*notary.Verified,
 	o.t.Helper()
 	key := o.key()
 	var found []audit.Finding
-	v := notary.Verification{Key: &key, Outside: o.c.Outside, Found: func(f audit.Finding) { found = append(found, f) }}
+	v := notary.Verification{Key: &key, Outside: o.c.Outside, Within: time.Hour, Found: func(f audit.Finding) { found = append(found, f) }}
 	for _, c := range change {
 		c(&v)
 	}
@@ -52,7 +53,7 @@ func TestVerifyReadsEverythingAndThenOnlyWhatIsNew(t *testing.T) {
 	}
 	o.log(tenantA, 300)
 	o.log(tenantB, 7)
-	if r := o.honest(); r.Waiting != 307 || r.Leaves != 0 {
+	if r := o.honest(); r.Waiting.Events != 307 || r.Leaves != 0 {
 		t.Errorf("before the notary: %+v", r)
 	}
 	o.round()
@@ -60,7 +61,7 @@ func TestVerifyReadsEverythingAndThenOnlyWhatIsNew(t *testing.T) {
 	o.round()
 	o.log(tenantB, 1)
 	r := o.honest()
-	if r.Events != 708 || r.Leaves != 707 || r.Waiting != 1 || r.Logs != 2 || !strings.HasPrefix(r.Outside, "agrees at size") || r.Checkpoints < 5 {
+	if r.Events != 708 || r.Leaves != 707 || r.Waiting.Events != 1 || r.Logs != 2 || !strings.HasPrefix(r.Outside, "agrees at size") || r.Checkpoints < 5 {
 		t.Errorf("%+v", r)
 	}
 	o.round()

@@ -339,7 +339,7 @@ func (w *walk) superLeaves(ctx context.Context, t *tileRow) error {
 		switch {
 		case at < w.from:
 		case !there:
-			w.broken(fmt.Sprintf("leaf %d", at), "the head or key that it commits to is gone: a log was cut back, or a key removed")
+			w.broken(fmt.Sprintf("leaf %d", at), "the head or key that it commits to is gone: a log was cut back, a tenant taken away whole, or a key removed")
 		case got != ledger.Hash(t.hashes[i*tlog.HashSize:]):
 			if tenant, ok := owner[at]; ok {
 				w.v.broken(tenant, fmt.Sprintf("leaf %d of the super-log", at), "the head that it commits to was changed")

@@ -74,6 +74,38 @@ func (n *Notary) ask() {
 	}
 }
 
+// askFirst asks every witness about the last signed checkpoint before another is signed: one that has seen more knows that the
+// database was taken back. One that does not answer is asked again later, and nothing waits for it.
+func (n *Notary) askFirst(ctx context.Context) error {
+	if n.signed == "" || len(n.c.Witnesses) == 0 {
+		return nil
+	}
+	var stored int64
+	if err := n.c.DB.Snapshot(ctx, func(tx pgx.Tx) error {
+		return tx.QueryRow(ctx, `SELECT coalesce(max(size), 0) FROM audit_checkpoints WHERE tenant_id = $1`, Operator).Scan(&stored)
+	}); err != nil || stored == 0 {
+		return err
+	}
+	var group sync.WaitGroup
+	failed := make([]error, len(n.c.Witnesses))
+	for i, w := range n.c.Witnesses {
+		group.Go(func() {
+			ctx, cancel := context.WithTimeout(ctx, witnessLimit)
+			defer cancel()
+			failed[i] = n.cosign(ctx, w, stored)
+		})
+	}
+	group.Wait()
+	for i, err := range failed {
+		if errors.Is(err, ErrRefused) {
+			return err
+		} else if err != nil {
+			n.c.Logger.Warn("notary: a witness did not cosign", "witness", n.c.Witnesses[i].Verifier.Name(), "size", stored, "error", err)
+		}
+	}
+	return nil
+}
+
 // converse asks one witness until there is nothing newer to ask for.
 func (n *Notary) converse(w Witness, name string) {
 	a := &n.asking

@@ -118,6 +118,9 @@ func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
 	if !parts[1].Ready {
 		parts[1].Why = "the service is stopping"
 	}
+	if s.c.Evidence != nil && parts[0].Ready {
+		parts = append(parts, s.trail.part(ctx, s))
+	}
 	status := http.StatusOK
 	if slices.ContainsFunc(parts, func(p Part) bool { return !p.Ready }) {
 		status = http.StatusServiceUnavailable

@@ -30,6 +30,7 @@ import (
 type Config struct {
 	Konstruct *konstruct.Konstruct // with Config.KeySecret
 	Evidence  *tenantdb.Evidence   // for proofs, bundles and tiles; nil serves none
+	Outside   notary.Outside       // where the last signed checkpoint is kept, for verifications; nil: they do not look
 	Law       *tenantdb.Compliance // for erasures, holds and retention; nil serves none
 	People    *access.People       // whom an identity provider knows; nil: keys alone
 	Notary    *notary.Keys         // whose public key is shown; nil shows none
@@ -69,6 +70,7 @@ type Server struct {
 	meter   *access.Meter
 	replies access.Replies
 	stash   stash.Stash
+	trail   trailCheck
 	api     huma.API
 	mux     *http.ServeMux
 	refused map[string]bool // patterns of the mux that serve nothing

@@ -137,6 +137,10 @@ type Evidence struct{ pool *pgxpool.Pool }
 // evidenceBuffer is how much is read of a connection at once.
 const evidenceBuffer = 128 << 10
 
+// notaryConns is how many connections a notary needs at least: two for its lease, those that verify, and those that witnesses' answers
+// are written with.
+const notaryConns = 8
+
 // OpenEvidence connects lazily to the database at the notary's url.
 func OpenEvidence(ctx context.Context, url string) (*Evidence, error) {
 	config, err := pgxpool.ParseConfig(url)
@@ -147,6 +151,7 @@ func OpenEvidence(ctx context.Context, url string) (*Evidence, error) {
 	config.ConnConfig.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
 		return pgproto3.NewFrontend(bufio.NewReaderSize(r, evidenceBuffer), w)
 	}
+	config.MaxConns = max(config.MaxConns, notaryConns)
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return nil, fmt.Errorf("open the notary's database: %w", err)

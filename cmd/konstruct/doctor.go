@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/konstruct/konstruct/notary"
 	"github.com/konstruct/konstruct/tenantdb"
@@ -56,10 +55,7 @@ func (doctorCmd) Run(ctx context.Context, a *app) error {
 	return err
 }
 
-// behindAfter is how old the last checkpoint may be while events wait.
-const behindAfter = time.Minute
-
-// notaryChecks say whether the notary can work, and does. Where nothing was ever signed there is nothing to check.
+// notaryChecks say whether the notary can work, and does.
 func (a *app) notaryChecks(ctx context.Context, url string) ([]tenantdb.Check, error) {
 	c, err := a.notaryConfig()
 	if err != nil {
@@ -73,9 +69,6 @@ func (a *app) notaryChecks(ctx context.Context, url string) ([]tenantdb.Check, e
 	if err != nil {
 		return nil, err
 	}
-	if s.Signed == 0 && s.Outside == notary.OutsideUntouched {
-		return nil, nil
-	}
 	check := func(name, found, wanted, fix string) tenantdb.Check {
 		return tenantdb.Check{Name: name, Found: found, Wanted: wanted, Fix: fix, OK: found == wanted}
 	}
@@ -83,12 +76,16 @@ func (a *app) notaryChecks(ctx context.Context, url string) ([]tenantdb.Check, e
 	if s.Moved {
 		moved = "another"
 	}
-	if s.Waiting > 0 && time.Since(s.SignedAt) > behindAfter {
-		behind = fmt.Sprintf("%d events wait since %s", s.Waiting, s.SignedAt.UTC().Format(time.RFC3339))
+	if !s.Waiting.OK() {
+		behind = s.Waiting.String()
+	}
+	outside := notary.OutsideAgrees
+	if s.Signed == 0 && s.Outside == notary.OutsideUntouched {
+		outside = notary.OutsideUntouched
 	}
 	return []tenantdb.Check{
-		check("notary: copy outside the database", s.Outside, notary.OutsideAgrees, "konstruct notary resume"),
+		check("notary: copy outside the database", s.Outside, outside, "konstruct notary resume"),
 		check("notary: cluster of the transaction ids", moved, "this one", "konstruct notary resume"),
-		check("notary: events wait without a checkpoint", behind, "no", "konstruct notary run; it says what holds it back"),
+		check("notary: sealed events in no log after their time", behind, "no", "konstruct notary run; it says what holds it back"),
 	}, nil
 }

@@ -278,15 +278,15 @@ func readState(path string) *notary.State {
 
 type auditVerifyCmd struct {
 	Tenant    *uuid.UUID `help:"Only this tenant's events and log." placeholder:"UUID"`
-	SinceLast bool       `help:"Read only what is new since the last verification that found everything to hold (the default)." xor:"how"`
-	Full      bool       `help:"Read everything again." xor:"how"`
+	SinceLast bool       `help:"Read only what is new since the last verification that found everything to hold; what was changed before it is not seen." xor:"how"`
+	Full      bool       `help:"Read everything (the default)." xor:"how"`
 	Key       string     `help:"The notary's public key or a file with it; without it, those are believed that the database names." placeholder:"KEY"`
 	Receipts  string     `help:"A folder of receipts to check too." placeholder:"DIR" type:"existingdir"`
 }
 
 // Help is shown by --help.
 func (auditVerifyCmd) Help() string {
-	return "Reads every event, seal, tile, checkpoint and key again, recomputes everything, and compares with the copy outside.\n\nExamples:\n\n  konstruct audit verify\n  konstruct audit verify --full --key notary.key"
+	return "Reads every event, seal, tile, checkpoint and key again, recomputes everything, and compares with the copy outside.\n\nExamples:\n\n  konstruct audit verify --key notary.key\n  konstruct audit verify --since-last        # between full ones, hourly\n  konstruct audit verify --receipts ~/receipts"
 }
 
 // Run verifies, names what differs, and fails on anything.
@@ -308,7 +308,10 @@ func (r auditVerifyCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	if !r.Full && r.Tenant == nil {
+	if r.SinceLast && r.Tenant != nil {
+		return coded{errors.New("--since-last: a tenant's trail is always read whole"), exitUsage}
+	}
+	if r.SinceLast {
 		v.Since = readState(a.verified(id))
 	}
 	state, err := a.verify(ctx, c.Config, v, r.Receipts)
@@ -354,7 +357,7 @@ func (a *app) verify(ctx context.Context, c notary.Config, v notary.Verification
 	if err != nil {
 		return nil, err
 	}
-	kept, err := a.promises(ctx, c, v, receipts, r)
+	checked, err := a.promises(ctx, c, v, receipts, r)
 	if err != nil {
 		return nil, err
 	}
@@ -363,11 +366,11 @@ func (a *app) verify(ctx context.Context, c notary.Config, v notary.Verification
 			*notary.Verified
 			OK       bool            `json:"ok"`
 			Since    *notary.State   `json:"since,omitempty"`
-			Receipts int             `json:"receipts_kept"`
+			Receipts promises        `json:"receipts"`
 			Findings []audit.Finding `json:"findings"` // the first thousand
-		}{r, r.OK(), v.Since, kept, findings})
+		}{r, r.OK(), v.Since, checked, findings})
 	} else {
-		err = a.printVerified(r, v.Since, kept, receipts != "", time.Since(start))
+		err = a.printVerified(r, v.Since, checked, time.Since(start))
 	}
 	if err == nil && !r.OK() {
 		err = errors.New("the trail does not verify")
@@ -375,54 +378,72 @@ func (a *app) verify(ctx context.Context, c notary.Config, v notary.Verification
 	return r.State, err
 }
 
-// promises checks the receipts of a folder.
-func (a *app) promises(ctx context.Context, c notary.Config, v notary.Verification, dir string, r *notary.Verified) (kept int, err error) {
+// promises is what became of the receipts of a folder: each is one of these.
+type promises struct {
+	Read   int `json:"read"`
+	Kept   int `json:"kept"`
+	NotDue int `json:"not_due"`
+	Broken int `json:"broken"` // those that are no receipts among them
+}
+
+// promises checks the receipts of a folder, and leaves none out.
+func (a *app) promises(ctx context.Context, c notary.Config, v notary.Verification, dir string, r *notary.Verified) (all promises, err error) {
 	if dir == "" {
-		return 0, nil
+		return all, nil
 	}
 	files, err := os.ReadDir(dir)
 	if err != nil {
-		return 0, err
+		return all, err
+	}
+	broken := func(f audit.Finding) {
+		r.Broken++
+		all.Broken++
+		r.State = nil
+		v.Found(f)
 	}
 	for _, f := range files {
-		if !f.Type().IsRegular() {
-			continue
-		}
+		all.Read++
 		raw, err := small(filepath.Join(dir, f.Name()), maxConfig)
 		if err != nil {
-			return kept, err
+			broken(audit.Finding{Tenant: notary.Operator, Place: "receipt " + f.Name(), What: err.Error()})
+			continue
 		}
 		p, err := notary.CheckReceipt(ctx, c.DB, string(raw), v.Key)
 		switch {
 		case err != nil:
-			r.Broken++
-			v.Found(audit.Finding{Tenant: notary.Operator, Place: "receipt " + f.Name(), What: err.Error()})
-		case !p.OK():
-			r.Broken++
-			v.Found(audit.Finding{Tenant: p.TenantID, Event: p.EventID, What: "breaks the promise of receipt " + f.Name() + ": " + p.What})
+			broken(audit.Finding{Tenant: notary.Operator, Place: "receipt " + f.Name(), What: err.Error()})
 		case p.Kept:
-			kept++
+			all.Kept++
+		case p.OK():
+			all.NotDue++
+		default:
+			broken(audit.Finding{Tenant: p.TenantID, Event: p.EventID, What: "breaks the promise of receipt " + f.Name() + ": " + p.What})
 		}
 	}
-	return kept, nil
+	return all, nil
 }
 
-func (a *app) printVerified(r *notary.Verified, since *notary.State, kept int, receipts bool, took time.Duration) error {
+func (a *app) printVerified(r *notary.Verified, since *notary.State, checked promises, took time.Duration) error {
 	if since != nil {
-		fmt.Fprintf(a.out, "since the verification of %s (--full reads everything again):\n", since.At.Format(time.RFC3339))
+		fmt.Fprintf(a.out, "%d leaves and their events were NOT read again: they were read last at %s, and what was changed since is not seen (leave --since-last out)\n",
+			r.NotRead, since.FullAt.Format(time.RFC3339))
 	}
 	fmt.Fprintf(a.out, "%d events match their seals; %d differ, %d missing, %d extra (%s)\n", r.Events, r.Differ, r.Missing, r.Extra, took.Round(time.Millisecond))
-	if r.Leaves+r.Checkpoints == 0 && since == nil && r.Broken == 0 {
-		_, err := fmt.Fprintf(a.out, "no checkpoint was signed yet: konstruct notary run; %d events wait\n", r.Waiting)
+	if r.Leaves+r.Checkpoints == 0 && since == nil && r.Broken == 0 && checked.Read == 0 {
+		_, err := fmt.Fprintf(a.out, "no checkpoint was signed yet: konstruct notary run; %d events wait\n", r.Waiting.Events)
 		return err
 	}
-	fmt.Fprintf(a.out, "%d leaves in %d logs lead to %d signed checkpoints; %d events wait; %d things do not hold\n", r.Leaves, r.Logs, r.Checkpoints, r.Waiting, r.Broken)
+	fmt.Fprintf(a.out, "%d leaves in %d logs lead to %d signed checkpoints; %d events wait; %d things do not hold\n", r.Leaves, r.Logs, r.Checkpoints, r.Waiting.Events, r.Broken)
+	if r.Late > 0 {
+		fmt.Fprintf(a.out, "%d events entered their log late, one %s after it was recorded: a transaction was open that long, or no notary worked\n",
+			r.Late, (time.Duration(r.LateBy) * time.Second).String())
+	}
 	if r.Deleted > 0 {
 		fmt.Fprintf(a.out, "of %d leaves the events were deleted under retention, as acts in the trail say\n", r.Deleted)
 	}
 	_, err := fmt.Fprintf(a.out, "the copy outside: %s\n", r.Outside)
-	if receipts {
-		_, err = fmt.Fprintf(a.out, "%d receipts are kept\n", kept)
+	if checked.Read > 0 {
+		_, err = fmt.Fprintf(a.out, "of %d receipts %d are kept, %d not due yet, %d broken\n", checked.Read, checked.Kept, checked.NotDue, checked.Broken)
 	}
 	return err
 }

@@ -164,6 +164,9 @@ func (r notaryRunCmd) Run(ctx context.Context, a *app) error {
 			}
 		}
 		p.done()
+		if err := n.Settle(); err != nil {
+			return err
+		}
 		return a.situation(ctx, c.Config)
 	}
 	key, err := c.Keys.Read()
@@ -227,7 +230,7 @@ func (a *app) situation(ctx context.Context, c notary.Config) error {
 	if !s.Ready() {
 		return errors.New("the notary does not sign until a person decides: konstruct notary resume explains")
 	}
-	return nil
+	return s.Waiting.Err()
 }
 
 func (a *app) printSituation(s notary.Situation, o notary.Outside) error {
@@ -238,7 +241,7 @@ func (a *app) printSituation(s notary.Situation, o notary.Outside) error {
 	if s.Signed > 0 {
 		signed = fmt.Sprintf("a super-log of %d leaves, the last at %s", s.Signed, s.SignedAt.UTC().Format(time.RFC3339))
 	}
-	lines := [][2]string{{"signed", signed}, {"waiting", fmt.Sprintf("%d events", s.Waiting)}, {"outside", s.Outside + " (" + o.String() + ")"}, {"epoch", fmt.Sprint(s.Epoch)}, {"cluster", fmt.Sprint(s.Cluster)}}
+	lines := [][2]string{{"signed", signed}, {"waiting", s.Waiting.String()}, {"outside", s.Outside + " (" + o.String() + ")"}, {"epoch", fmt.Sprint(s.Epoch)}, {"cluster", fmt.Sprint(s.Cluster)}}
 	if s.Witnesses > 0 {
 		lines = append(lines, [2]string{"witnessed", fmt.Sprintf("up to size %d", s.Witnesses)})
 	}
@@ -279,8 +282,10 @@ func (r notaryResumeCmd) Run(ctx context.Context, a *app) error {
 	switch {
 	case err == nil && s.Moved:
 		fmt.Fprintf(a.out, "\nThis database was moved or restored from another cluster. Epoch %d has begun: events of both clusters that are in no log yet\nenter their logs when the notary runs, those of the old cluster first.\n", s.Epoch)
-	case err == nil:
+	case err == nil && s.Waiting.OK():
 		fmt.Fprintln(a.out, "\nNothing hinders the notary.")
+	case err == nil:
+		return s.Waiting.Err()
 	case s.Outside == notary.OutsideAhead:
 		fmt.Fprint(a.out, "\nCheckpoints were signed that this database does not hold: it was restored to an earlier state. Whoever has seen them would\nhold two histories under one name, so nothing is signed here. What you can do:\n  - restore a newer backup, or replay the write-ahead log to its end;\n  - where what is missing is lost for good: give the notary a new name and key (KONSTRUCT_NOTARY_NAME, KONSTRUCT_NOTARY_KEY_FILE) on a\n    database that starts anew, and keep this one and the old checkpoint as they are: together they show what is missing.\n")
 	case s.Outside == notary.OutsideDiffers:

@@ -1,0 +1,131 @@
+package notary
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/konstruct/konstruct/ledger"
+	"github.com/konstruct/konstruct/tenantdb"
+)
+
+// ErrOverdue says that events are sealed and not in the log, though their time is up.
+var ErrOverdue = errors.New("sealed events are not in the log within the promised time")
+
+// Waiting is what is sealed and in no log yet. Nothing that is sealed is left out of it: of whatever epoch, whatever hinders.
+type Waiting struct {
+	Events  int64     `json:"events"`                 // up to a million are counted
+	Since   time.Time `json:"since,omitzero"`         // when the oldest of them was recorded
+	Overdue int64     `json:"overdue"`                // of them, that should be in the log by now
+	Unknown int64     `json:"unknown_epoch"`          // of them, that claim an epoch which the notary never began
+	Why     string    `json:"why,omitempty"`          // what holds them up, where something does
+	Epoch   int16     `json:"claimed_epoch,omitzero"` // that one of the unknown claims
+}
+
+// OK reports whether nothing waits for longer than it may, and everything that waits can enter the log.
+func (w *Waiting) OK() bool { return w.Overdue == 0 && w.Unknown == 0 }
+
+// String says what waits, since when, and why.
+func (w *Waiting) String() string {
+	if w.Events == 0 {
+		return "0 events"
+	}
+	s := fmt.Sprintf("%d events", w.Events)
+	if !w.OK() {
+		s = fmt.Sprintf("%d sealed events are in no log, the oldest since %s", w.Events, w.Since.UTC().Format(time.RFC3339))
+	}
+	if w.Overdue > 0 {
+		s += fmt.Sprintf("; %d should be by now", w.Overdue)
+	}
+	if w.Why != "" {
+		s += ": " + w.Why
+	}
+	return s
+}
+
+// Err is ErrOverdue with what waits, or nil.
+func (w *Waiting) Err() error {
+	if w.OK() {
+		return nil
+	}
+	return fmt.Errorf("%w: %s", ErrOverdue, w)
+}
+
+// waitingLimit is how many are counted.
+const waitingLimit = 1_000_000
+
+// waitingSQL counts seals behind a place; those of unknown epochs are behind all others, and counted apart.
+const waitingSQL = `SELECT w.n, w.since, w.overdue, u.n, u.since, u.overdue, coalesce(u.epoch, 0)
+  FROM (SELECT count(*) AS n, min(recorded_at) AS since, count(*) FILTER (WHERE recorded_at < clock_timestamp() - $6::interval) AS overdue
+          FROM (SELECT recorded_at FROM audit_seals WHERE (epoch, xid) >= ($1, $2::text::xid8) AND (epoch, xid, event_id) > ($1, $2::text::xid8, $3) AND epoch <= $4
+                   AND ($5::uuid IS NULL OR tenant_id = $5) ORDER BY epoch, xid LIMIT $7) s) w,
+       (SELECT count(*) AS n, min(recorded_at) AS since, count(*) FILTER (WHERE recorded_at < clock_timestamp() - $6::interval) AS overdue, max(epoch) AS epoch
+          FROM (SELECT recorded_at, epoch FROM audit_seals WHERE epoch > $4 AND ($5::uuid IS NULL OR tenant_id = $5) ORDER BY epoch, xid LIMIT $7) s) u`
+
+// waitingBehind finds out what waits behind a place: of everybody, or of a tenant.
+func waitingBehind(ctx context.Context, tx pgx.Tx, scanned place, tenant *uuid.UUID, within time.Duration) (w Waiting, err error) {
+	known, err := knownEpoch(ctx, tx)
+	if err != nil {
+		return w, err
+	}
+	var since, unknownSince *time.Time
+	var unknownOverdue int64
+	if err := tx.QueryRow(ctx, waitingSQL, scanned.segment/2, fmt.Sprint(scanned.xid), scanned.id, known, tenant, within, waitingLimit).
+		Scan(&w.Events, &since, &w.Overdue, &w.Unknown, &unknownSince, &unknownOverdue, &w.Epoch); err != nil {
+		return w, fmt.Errorf("count what waits: %w", err)
+	}
+	for _, t := range []*time.Time{since, unknownSince} {
+		if t != nil && (w.Since.IsZero() || t.Before(w.Since)) {
+			w.Since = t.UTC()
+		}
+	}
+	w.Events, w.Overdue = w.Events+w.Unknown, w.Overdue+unknownOverdue
+	switch {
+	case w.Unknown > 0:
+		w.Why = fmt.Sprintf("%d claim epoch %d, and the notary's is %d: they were forged, or the default of audit_seals.epoch was moved by hand", w.Unknown, w.Epoch, known)
+	case w.Overdue > 0:
+		w.Why, err = whyWaiting(ctx, tx, scanned, known)
+	}
+	return w, err
+}
+
+// knownEpoch is the epoch that the notary began last; where none has begun one, the one in force.
+func knownEpoch(ctx context.Context, tx pgx.Tx) (epoch int16, err error) {
+	err = tx.QueryRow(ctx, `SELECT coalesce((SELECT max(epoch) FROM audit_epochs WHERE tenant_id = $1), audit_epoch_now())`, Operator).Scan(&epoch)
+	if err != nil {
+		return 0, fmt.Errorf("the epoch in force: %w", err)
+	}
+	return epoch, nil
+}
+
+// whyWaiting says what holds up seals of a known epoch: a transaction that does not end, or that no notary works.
+func whyWaiting(ctx context.Context, tx pgx.Tx, scanned place, known int16) (string, error) {
+	var held bool
+	if err := tx.QueryRow(ctx, `SELECT coalesce((SELECT xid >= pg_snapshot_xmin(pg_current_snapshot()) FROM audit_seals
+	   WHERE (epoch, xid) >= ($1, $2::text::xid8) AND (epoch, xid, event_id) > ($1, $2::text::xid8, $3) AND epoch <= $4 ORDER BY epoch, xid LIMIT 1), false)`,
+		scanned.segment/2, fmt.Sprint(scanned.xid), scanned.id, known).Scan(&held); err != nil {
+		return "", fmt.Errorf("why events wait: %w", err)
+	}
+	if held {
+		who, err := culprit(ctx, tx)
+		return "they wait behind a transaction that does not end: " + who, err
+	}
+	return "no notary has put them in order: konstruct notary run", nil
+}
+
+// Overlooked finds out what is sealed and in no log, of everybody.
+func Overlooked(ctx context.Context, db *tenantdb.Evidence) (w Waiting, err error) {
+	err = db.Snapshot(ctx, func(tx pgx.Tx) error {
+		head, err := lastHead(ctx, tx, Operator)
+		if err := ignoreNone(err); err != nil {
+			return fmt.Errorf("look at the super-log: %w", err)
+		}
+		w, err = waitingBehind(ctx, tx, head.last, nil, ledger.IntegrateWithin)
+		return err
+	})
+	return w, err
+}
