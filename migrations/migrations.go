@@ -83,6 +83,15 @@ func (s *Schema) Up(ctx context.Context, progress Progress) (int, error) {
 	return len(done), sealAdopted(ctx, s.db, progress)
 }
 
+// UpOne applies the next migration alone, and reports whether there was one: for who watches what happens between two.
+func (s *Schema) UpOne(ctx context.Context) (bool, error) {
+	_, err := s.p.UpByOne(ctx)
+	if errors.Is(err, goose.ErrNoNextVersion) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
 func (s *Schema) notNewer(ctx context.Context) error {
 	at, err := s.p.GetDBVersion(ctx)
 	if err != nil {

@@ -1,0 +1,426 @@
+package notary_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/konstruct/konstruct/audit"
+	"github.com/konstruct/konstruct/internal/testkit"
+	"github.com/konstruct/konstruct/migrations"
+	"github.com/konstruct/konstruct/notary"
+)
+
+// goesOn holds that a database has the first epoch, and that what is written to it enters the log.
+func (o *office) goesOn(before int64) {
+	o.t.Helper()
+	if n := one[int16](o, `SELECT audit_epoch_now()`); n != 1 {
+		o.t.Errorf("epoch %d is in force, want 1", n)
+	}
+	o.log(tenantA, 3)
+	o.round()
+	if r := o.honest(); r.Waiting.Events != 0 || r.Leaves != before+3 {
+		o.t.Errorf("%d leaves, %s waiting; want %d leaves", r.Leaves, &r.Waiting, before+3)
+	}
+}
+
+// TestTheEpochSurvives has the epoch live through everything that makes a sequence stand elsewhere.
+func TestTheEpochSurvives(t *testing.T) {
+	t.Run("a crash before the first checkpoint", func(t *testing.T) {
+		d := testkit.Own(t)
+		openOn(t, d).log(tenantA, 2)
+		d.Restart(t)
+		openOn(t, d).goesOn(2)
+	})
+	t.Run("a crash after the notary began", func(t *testing.T) {
+		d := testkit.Own(t)
+		o := openOn(t, d)
+		o.log(tenantA, 2)
+		o.round()
+		c := o.c
+		d.Restart(t)
+		o = openOn(t, d)
+		o.c.Keys, o.c.Outside = c.Keys, c.Outside
+		o.goesOn(2)
+	})
+	t.Run("a crash behind each migration", func(t *testing.T) {
+		d := testkit.OwnEmpty(t)
+		for more := true; more; {
+			s, err := migrations.Open(d.URL("konstruct_owner"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			more, err = s.UpOne(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.Close()
+			d.Restart(t)
+		}
+		openOn(t, d).goesOn(0)
+	})
+	for name, migrated := range map[string]bool{"a standby from before migrate up, promoted": false, "a standby from after migrate up, promoted": true} {
+		t.Run(name, func(t *testing.T) {
+			d := testkit.OwnEmpty(t)
+			up := func() {
+				if err := migrations.Up(t.Context(), d.URL("konstruct_owner"), func(int64, int64) {}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if migrated {
+				up()
+			}
+			standby := d.BaseBackup(t)
+			standby.Standby(t)
+			if !migrated {
+				up()
+			}
+			o := openOn(t, d)
+			o.log(tenantA, 2)
+			o.round()
+			promoted := openOn(t, standby.Promote(t))
+			promoted.c.Keys, promoted.c.Outside = o.c.Keys, o.c.Outside
+			promoted.goesOn(2)
+		})
+	}
+	t.Run("a base backup, restored", func(t *testing.T) {
+		d := testkit.Own(t)
+		o := openOn(t, d)
+		o.log(tenantA, 2)
+		o.round()
+		backup := d.BaseBackup(t)
+		d.Cluster.Kill()
+		restored := openOn(t, backup.Restore(t))
+		restored.c.Keys, restored.c.Outside = o.c.Keys, o.c.Outside
+		restored.goesOn(2)
+	})
+	t.Run("what its owner does to sequences", func(t *testing.T) {
+		o := open(t)
+		for _, sql := range []string{`SELECT setval('audit_epoch', 7)`, `SELECT nextval('audit_epoch')`} {
+			if _, err := testkit.Connect(t, o.URL("konstruct_owner")).Exec(t.Context(), sql); err == nil || !strings.Contains(err.Error(), "does not exist") {
+				t.Errorf("%s: %v", sql, err)
+			}
+		}
+		if _, err := testkit.Connect(t, o.URL("konstruct_owner")).Exec(t.Context(), `SELECT audit_begin_epoch($1)`, notary.Operator); err == nil || !strings.Contains(err.Error(), "by the notary alone") {
+			t.Errorf("an epoch of the owner's: %v", err)
+		}
+		if _, err := testkit.Connect(t, o.URL("konstruct_owner")).Exec(t.Context(), `ALTER TABLE audit_seals ALTER COLUMN epoch SET DEFAULT 7`); err == nil {
+			t.Error("the owner moves the epoch past the guard")
+		}
+		o.goesOn(0)
+	})
+}
+
+// TestWhatAMovedEpochHeldUpEntersTheLog upgrades databases whose sequence a crash had moved: what was sealed before and
+// after it enters the log.
+func TestWhatAMovedEpochHeldUpEntersTheLog(t *testing.T) {
+	for name, began := range map[string]bool{"before the notary's first round": false, "after it": true} {
+		t.Run(name, func(t *testing.T) {
+			o := open(t)
+			o.log(tenantA, 300)
+			if began {
+				o.round()
+			}
+			// As migration 14 left it, after a crash: what follows is sealed with epoch 33.
+			testkit.Owner(t, o.DB, `ALTER TABLE audit_seals ALTER COLUMN epoch SET DEFAULT 33`)
+			o.log(tenantA, 5)
+			s, err := migrations.Open(o.URL("konstruct_owner"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			for name := ""; !strings.HasPrefix(name, "00015"); {
+				if name, err = s.Down(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			testkit.Super(t, o.DB, `SELECT setval('audit_epoch', 33)`)
+			if err := migrations.Up(t.Context(), o.URL("konstruct_owner"), func(int64, int64) {}); err != nil {
+				t.Fatal(err)
+			}
+			o.log(tenantA, 4)
+			o.round()
+			if r := o.honest(); r.Leaves != 309 || r.Waiting.Events != 0 {
+				t.Errorf("%d leaves, %s waiting; want 309 and none", r.Leaves, &r.Waiting)
+			}
+		})
+	}
+}
+
+// TestWhatIsNotInTheLogIsAnErrorEverywhere holds that each way to leave a sealed event out is named by all who look.
+func TestWhatIsNotInTheLogIsAnErrorEverywhere(t *testing.T) {
+	for name, c := range map[string]struct {
+		do   func(o *office)
+		want string
+	}{
+		"an epoch moved by hand": {func(o *office) {
+			testkit.Owner(o.t, o.DB, `ALTER TABLE audit_seals ALTER COLUMN epoch SET DEFAULT 7`)
+			o.log(tenantA, 2)
+		}, "2 claim epoch 7, and the notary's is 1"},
+		"a seal's epoch forged": {func(o *office) {
+			id := o.log(tenantA, 1)[0]
+			o.attack(`UPDATE audit_seals SET epoch = 9999 WHERE event_id = $1`, id)
+		}, "1 claim epoch 9999"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := open(t)
+			o.log(tenantA, 5)
+			o.round()
+			c.do(o)
+			n, err := notary.New(o.c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := n.Round(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			n.Close()
+			if w := n.Waiting(); w.OK() || !strings.Contains(w.String(), c.want) {
+				t.Errorf("the notary: %s", &w)
+			}
+			if s, err := notary.Look(t.Context(), o.db, o.c.Outside); err != nil || !errors.Is(s.Waiting.Err(), notary.ErrOverdue) || !strings.Contains(s.Waiting.String(), c.want) {
+				t.Errorf("status: %s, %v", &s.Waiting, err)
+			}
+			if r, found := o.verify(); r.OK() || !strings.Contains(lines(found), c.want) {
+				t.Errorf("verify: %s", lines(found))
+			}
+			if r, found := o.verify(func(v *notary.Verification) { v.Tenant = &tenantA }); r.OK() || !strings.Contains(lines(found), c.want) {
+				t.Errorf("verify of the tenant: %s", lines(found))
+			}
+			if r, found := o.verify(func(v *notary.Verification) { v.Tenant = &tenantB }); !r.OK() {
+				t.Errorf("verify of another tenant: %s", lines(found))
+			}
+		})
+	}
+}
+
+// TestOverdueEventsAreNamedWithTheReason has nothing but time pass: no notary works, or one transaction holds all others up.
+func TestOverdueEventsAreNamedWithTheReason(t *testing.T) {
+	o := open(t)
+	o.log(tenantA, 5)
+	soon := func(v *notary.Verification) { v.Within = time.Nanosecond }
+	if r, found := o.verify(soon); r.OK() || r.Waiting.Overdue != 5 || !strings.Contains(lines(found), "no notary has put them in order") {
+		t.Errorf("without a notary: %+v\n%s", r, lines(found))
+	}
+	o.round()
+	open := testkit.Connect(t, o.URL("konstruct_app"))
+	if _, err := open.Exec(t.Context(), `BEGIN; SET LOCAL app.current_tenant = '`+tenantB.String()+`'; INSERT INTO audit_events (tenant_id, action_type) VALUES ('`+tenantB.String()+`', 'x')`); err != nil {
+		t.Fatal(err)
+	}
+	o.log(tenantA, 2)
+	o.c.Within = time.Nanosecond
+	n, err := notary.New(o.c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer n.Close()
+	if _, err := n.Round(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if w := n.Waiting(); w.Overdue != 2 || !strings.Contains(w.String(), "behind a transaction that does not end: of server process") {
+		t.Errorf("behind an open transaction: %s", &w)
+	}
+	if _, err := open.Exec(t.Context(), `COMMIT`); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := n.Round(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if w := n.Waiting(); !w.OK() || w.Events != 0 {
+		t.Errorf("after it ended: %s", &w)
+	}
+	if r, found := o.verify(soon); !r.OK() {
+		t.Errorf("after it ended: %+v\n%s", r, lines(found))
+	}
+}
+
+// TestAFalseTimeIsNamed forges seals of now with times of another day, and adoptions that were none.
+func TestAFalseTimeIsNamed(t *testing.T) {
+	forge := func(mode int, at string) func(o *office, id uuid.UUID) {
+		return func(o *office, id uuid.UUID) {
+			o.attack(`INSERT INTO audit_events (tenant_id, id, action_type) VALUES ($1, $2, 'llm_call')`, tenantA, id)
+			o.attack(`INSERT INTO audit_seals (tenant_id, event_id, mode, salt, commitments, leaf_hash, xid, recorded_at)
+			  VALUES ($1, $2, $3, substr(sha256('s'), 1, 16), '', '', pg_current_xact_id(), `+at+`)`, tenantA, id, mode)
+			o.attack(reseal, id)
+		}
+	}
+	for name, c := range map[string]struct {
+		do   func(o *office, id uuid.UUID)
+		want string
+	}{
+		"back-dated by a month":      {forge(0, `now() - interval '30 days'`), "it was back-dated"},
+		"of tomorrow":                {forge(0, `now() + interval '1 day'`), "which was not yet"},
+		"adopted, of no such tenant": {forge(1, `clock_timestamp()`), "its tenant was never adopted"},
+		"adopted, when that was over": {func(o *office, id uuid.UUID) {
+			testkit.Super(o.t, o.DB, `BEGIN; SET LOCAL session_replication_role = replica; SET LOCAL konstruct.allow_ddl = on; ALTER TABLE audit_adoptions DISABLE TRIGGER ALL;
+			  INSERT INTO audit_adoptions VALUES ('`+tenantA.String()+`', now() - interval '2 days', now() - interval '1 day'); ALTER TABLE audit_adoptions ENABLE TRIGGER ALL; COMMIT`)
+			forge(1, `clock_timestamp()`)(o, id)
+		}, "its tenant's was from"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := open(t)
+			o.log(tenantA, 5)
+			o.round()
+			id := uuid.New()
+			c.do(o, id)
+			n, err := notary.New(o.c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for more := true; more; {
+				if more, err = n.Round(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			n.Close()
+			if got := metric(t, n, "konstruct_notary_misdated_total"); got != 1 {
+				t.Errorf("%v counted as misdated", got)
+			}
+			if o.leaves(tenantA) != 6 {
+				t.Errorf("%d leaves: it enters the log as it was sealed", o.leaves(tenantA))
+			}
+			for _, tenant := range []*uuid.UUID{nil, &tenantA} {
+				r, found := o.verify(func(v *notary.Verification) { v.Tenant = tenant })
+				if r.OK() || len(found) != 1 || found[0].Event != id || !strings.Contains(found[0].What, c.want) {
+					t.Errorf("verify: %+v\n%s", r, lines(found))
+				}
+			}
+			o.log(tenantA, 3)
+			o.round()
+			if r, found := o.verify(); r.OK() || len(found) != 1 || found[0].Event != id {
+				t.Errorf("verify later: %+v\n%s", r, lines(found))
+			}
+		})
+	}
+}
+
+// metric is what a notary tells Prometheus under a name.
+func metric(t *testing.T, n *notary.Notary, name string) float64 {
+	t.Helper()
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(n.Collector())
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == name {
+			return f.Metric[0].GetCounter().GetValue() + f.Metric[0].GetGauge().GetValue()
+		}
+	}
+	t.Fatalf("no metric %s", name)
+	return 0
+}
+
+// TestTheOwnerCanNotSealWhatHeLikes inserts seals by hand, with the triggers as they are.
+func TestTheOwnerCanNotSealWhatHeLikes(t *testing.T) {
+	o := open(t)
+	o.log(tenantA, 1)
+	owner := testkit.Connect(t, o.URL("konstruct_owner"))
+	for name, values := range map[string]string{
+		"an old transaction": `0, '', '', '', '5', clock_timestamp()`, "an old time": `0, '', '', '', pg_current_xact_id(), now() - interval '1 day'`,
+		"a time to come": `0, '', '', '', pg_current_xact_id(), now() + interval '1 day'`, "an adoption": `1, '', '', '', pg_current_xact_id(), clock_timestamp()`,
+	} {
+		_, err := owner.Exec(context.Background(), `INSERT INTO audit_seals (tenant_id, event_id, mode, salt, commitments, leaf_hash, xid, recorded_at) VALUES ('`+tenantA.String()+`', gen_random_uuid(), `+values+`)`)
+		if err == nil || !strings.Contains(err.Error(), "row-level security") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestATenantTakenAwayIsNamed deletes a tenant from every table, or cuts its log back, and holds that its own verification says so.
+func TestATenantTakenAwayIsNamed(t *testing.T) {
+	for name, cut := range map[string]string{"its last head": ` AND size = 7`, "everything": ``} {
+		t.Run(name, func(t *testing.T) {
+			o := open(t)
+			o.log(tenantA, 3)
+			o.log(tenantB, 3)
+			o.round()
+			ids := o.log(tenantA, 4)
+			o.round()
+			o.honest()
+			o.attack(`DELETE FROM audit_heads WHERE tenant_id = $1`+cut, tenantA)
+			o.attack(`DELETE FROM audit_checkpoints WHERE tenant_id = $1`+cut, tenantA)
+			where := ``
+			if cut != "" {
+				where = ` AND event_id IN ('` + ids[0].String() + `', '` + ids[1].String() + `', '` + ids[2].String() + `', '` + ids[3].String() + `')`
+			}
+			o.attack(`DELETE FROM audit_events WHERE tenant_id = $1`+strings.ReplaceAll(where, "event_id", "id"), tenantA)
+			o.attack(`DELETE FROM audit_seals WHERE tenant_id = $1`+where, tenantA)
+			if cut == "" {
+				o.attack(`DELETE FROM audit_logs WHERE tenant_id = $1`, tenantA)
+			}
+			for _, tenant := range []*uuid.UUID{nil, &tenantA, &tenantB} {
+				r, found := o.verify(func(v *notary.Verification) { v.Tenant = tenant })
+				if said := lines(found); r.OK() || !strings.Contains(said, "the head or key that it commits to is gone") {
+					t.Errorf("%+v\n%s", r, said)
+				} else if tenant == &tenantB && strings.Contains(said, tenantA.String()) {
+					t.Errorf("another tenant is named to one: %s", said)
+				}
+			}
+		})
+	}
+}
+
+// TestAStrangerCanNotHoldTheLease has other roles try to keep the notary from its work.
+func TestAStrangerCanNotHoldTheLease(t *testing.T) {
+	o := open(t)
+	o.log(tenantA, 1)
+	app := testkit.Connect(t, o.URL("konstruct_app"))
+	if _, err := app.Exec(t.Context(), `SELECT pg_advisory_lock($1)`, int64(0x6b6f6e73_6e6f7472)); err != nil { // once the lease
+		t.Fatal(err)
+	}
+	for _, role := range []string{"konstruct_app", "konstruct_compliance", "konstruct_worker"} {
+		for _, mode := range []string{"ACCESS SHARE", "ROW EXCLUSIVE", "EXCLUSIVE"} {
+			if _, err := testkit.Connect(t, o.URL(role)).Exec(t.Context(), `BEGIN; LOCK TABLE audit_lease IN `+mode+` MODE`); err == nil {
+				t.Errorf("%s takes the lease in %s mode", role, mode)
+			}
+		}
+	}
+	o.round()
+	owner := testkit.Connect(t, o.URL("konstruct_owner"))
+	if _, err := owner.Exec(t.Context(), `BEGIN; LOCK TABLE audit_lease IN EXCLUSIVE MODE`); err != nil {
+		t.Fatal(err)
+	}
+	if err := o.tryRound(); err == nil || !strings.Contains(err.Error(), "somebody who is no notary holds the notary's lease: server process") || !strings.Contains(err.Error(), "konstruct_owner") {
+		t.Errorf("a lease that the owner holds: %v", err)
+	}
+	if _, err := owner.Exec(t.Context(), `ROLLBACK`); err != nil {
+		t.Fatal(err)
+	}
+	o.round()
+}
+
+// TestAnOverdueReceiptIsBrokenAtOnce holds a receipt whose event is in no log against the clock.
+func TestAnOverdueReceiptIsBrokenAtOnce(t *testing.T) {
+	o := open(t)
+	signer, err := o.c.Keys.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.log(tenantA, 1)
+	o.round()
+	id := o.log(tenantA, 1)[0]
+	receipt := func(within time.Duration) string {
+		r, err := audit.Receipt(t.Context(), o.door, tenantA, id, within)
+		if err != nil {
+			t.Fatal(err)
+		}
+		signed, err := signer.Sign(signer.Name, r.Text())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return signed
+	}
+	for within, due := range map[time.Duration]bool{time.Hour: false, -notary.ClockSlack - time.Second: true} {
+		p, err := notary.CheckReceipt(t.Context(), o.db, receipt(within), nil)
+		if err != nil || p.Due != due || p.OK() == due {
+			t.Errorf("promised within %s: %+v, %v", within, p, err)
+		}
+	}
+}
