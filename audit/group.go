@@ -155,6 +155,7 @@ func (g *Group) work() {
 
 // commit writes a batch in one transaction; when the database refuses something of it, each event by itself.
 func (g *Group) commit(batch []*pending) {
+	altered := false
 	if len(batch) > 1 {
 		events := make([]tenantEvent, len(batch))
 		for i, p := range batch {
@@ -172,6 +173,7 @@ func (g *Group) commit(batch []*pending) {
 			}
 			return
 		}
+		altered = errors.Is(err, ErrAltered)
 	}
 	var down error
 	for _, p := range batch {
@@ -183,6 +185,9 @@ func (g *Group) commit(batch []*pending) {
 		ctx, cancel := context.WithTimeout(p.ctx, commitTime)
 		err := log(ctx, g.door, p.tenant, p.event)
 		cancel()
+		if altered && errors.Is(err, ErrIDTaken) { // by itself, as something else
+			err = fmt.Errorf("%w: event %s", ErrAltered, p.event.ID)
+		}
 		if err != nil && p.ctx.Err() == nil && !eventsFault(err) {
 			down = err // the trail can't be written: it can't be for the others
 		}
@@ -195,7 +200,7 @@ func (g *Group) commit(batch []*pending) {
 // Everything else says that the trail can't be written.
 func eventsFault(err error) bool {
 	var field *FieldError
-	if errors.As(err, &field) || errors.Is(err, ErrIDTaken) {
+	if errors.As(err, &field) || errors.Is(err, ErrIDTaken) || errors.Is(err, ErrAltered) {
 		return true
 	}
 	var pg *pgconn.PgError

@@ -33,19 +33,13 @@ func Log(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, e Event) (u
 	return e.ID, nil
 }
 
-// log writes a checked event in one round trip, unless it is there.
+// log writes a checked event in one round trip, unless it is there, and holds it against its seal.
 func log(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, e Event) error {
-	landed := 0
-	err := door.Query(ctx, tenant, insertSQL(1, unlessThere), e.args(nil, &tenant), func(rows pgx.Rows) error {
-		for rows.Next() {
-			landed++
-		}
-		return rows.Err()
-	})
-	if err != nil {
+	h := hold{tenant: tenant, events: []Event{e}}
+	if err := door.Stream(ctx, h.parts(insertSQL(1, unlessThere+returning))); err != nil {
 		return fmt.Errorf("audit: log an event: %w", err)
 	}
-	if landed == 1 {
+	if h.landed == 1 {
 		return nil
 	}
 	return door.Tx(ctx, tenant, func(ctx context.Context, tx pgx.Tx) error { return e.sameAsStored(ctx, tx, tenant) })
@@ -80,7 +74,8 @@ func logBatch(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, events
 func parts(to []tenantdb.Part, tenant uuid.UUID, events []Event) []tenantdb.Part {
 	for rest := events; len(rest) > 0; {
 		some := rest[:min(streamRows, tenantdb.StatementRows(len(rest)))]
-		to = append(to, tenantdb.Part{Tenant: tenant, SQL: insertSQL(len(some), ""), Args: func() []any { return argsOf(some, tenant) }})
+		h := hold{tenant: tenant, events: some, all: true}
+		to = append(to, h.parts(insertSQL(len(some), returning))...)
 		rest = rest[len(some):]
 	}
 	return to
@@ -141,15 +136,11 @@ func insertAll(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, events []Event)
 
 // insert writes one statement's worth of events, and holds those whose id was there against what is stored.
 func insert(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, events []Event) error {
-	rows, err := tx.Query(ctx, insertSQL(len(events), unlessThere), argsOf(events, tenant)...)
-	if err != nil {
+	h := hold{tenant: tenant, events: events}
+	if err := h.write(ctx, tx); err != nil {
 		return fmt.Errorf("audit: log %d events: %w", len(events), err)
 	}
-	landed, err := pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
-	if err != nil {
-		return fmt.Errorf("audit: log %d events: %w", len(events), err)
-	}
-	if len(landed) == len(events) {
+	if h.landed == len(events) {
 		return nil
 	}
 	// The ids of this batch that landed hold the first event of that id; every other one must equal it.
@@ -163,8 +154,8 @@ func insert(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, events []Event) er
 
 const columns = 10
 
-// unlessThere ends an INSERT that leaves an event alone whose id is there, and says which landed.
-const unlessThere = ` ON CONFLICT (tenant_id, id) DO NOTHING RETURNING id`
+// unlessThere has an INSERT leave an event alone whose id is there.
+const unlessThere = ` ON CONFLICT (tenant_id, id) DO NOTHING`
 
 func argsOf(events []Event, tenant uuid.UUID) []any {
 	args := make([]any, 0, len(events)*columns)

@@ -72,6 +72,33 @@ ALTER POLICY sealing ON public.audit_seals WITH CHECK (xid = pg_current_xact_id(
   AND recorded_at >= clock_timestamp() - interval '1 minute' AND recorded_at <= clock_timestamp() + interval '1 minute'
   AND (mode = 0 OR EXISTS (SELECT FROM public.audit_adoptions a WHERE a.tenant_id = audit_seals.tenant_id AND a.finished_at IS NULL)));
 
+-- The seals of these events that the transaction itself made, so that a writer can hold what it sent against what was sealed before it
+-- commits, or is told. It is an error if one of them has no seal at all.
+-- +goose StatementBegin
+CREATE FUNCTION public.audit_sealed_here(events uuid[]) RETURNS TABLE (event_id uuid, mode smallint, recorded_at timestamptz, salt bytea, leaf_hash bytea)
+  LANGUAGE plpgsql STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $here$
+#variable_conflict use_column
+DECLARE tenant uuid := NULLIF(current_setting('app.current_tenant', TRUE), '')::uuid; n integer; bare uuid;
+BEGIN
+  IF cardinality(events) > 10000 THEN
+    RAISE EXCEPTION 'events: % at once, the limit is 10000', cardinality(events) USING ERRCODE = 'invalid_parameter_value';
+  END IF;
+  RETURN QUERY SELECT s.event_id, s.mode, s.recorded_at, s.salt, s.leaf_hash FROM unnest(events) u (id)
+    CROSS JOIN LATERAL (SELECT * FROM public.audit_seals s WHERE s.tenant_id = tenant AND s.event_id = u.id OFFSET 0) s
+   WHERE s.xid = pg_current_xact_id_if_assigned();
+  GET DIAGNOSTICS n = ROW_COUNT;
+  IF n < cardinality(events) THEN
+    SELECT u.id INTO bare FROM unnest(events) u (id) WHERE NOT EXISTS (SELECT FROM public.audit_seals s WHERE s.tenant_id = tenant AND s.event_id = u.id) LIMIT 1;
+    IF FOUND THEN
+      RAISE EXCEPTION 'event % is not sealed: it is not written', bare USING ERRCODE = 'integrity_constraint_violation',
+        HINT = 'Something on audit_events was switched off or diverts its rows: konstruct doctor names it.';
+    END IF;
+  END IF;
+END $here$;
+-- +goose StatementEnd
+REVOKE ALL ON FUNCTION public.audit_sealed_here(uuid[]) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION public.audit_sealed_here(uuid[]) TO konstruct_app;
+
 -- What the active notary locks. Only who may update it can, as the active notary alone is to; an advisory lock is anybody's. A view has
 -- no pages that a lock held for months would keep from being vacuumed.
 CREATE VIEW public.audit_lease AS SELECT 'locked by the active notary'::text AS purpose;
@@ -79,6 +106,7 @@ REVOKE ALL ON public.audit_lease FROM PUBLIC;
 GRANT UPDATE ON public.audit_lease TO konstruct_notary;
 
 -- +goose Down
+DROP FUNCTION public.audit_sealed_here(uuid[]);
 DROP VIEW public.audit_lease;
 ALTER POLICY sealing ON public.audit_seals WITH CHECK (true);
 CREATE POLICY notary_writes ON public.audit_epochs FOR INSERT TO konstruct_notary WITH CHECK (true);

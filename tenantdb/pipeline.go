@@ -91,11 +91,13 @@ type Part struct {
 	Tenant uuid.UUID
 	SQL    string
 	Args   func() []any // asked once a try, when the statement is to go out
+	// Read, when not nil, reads the statement's rows. They come when the transaction has ended, so its error takes nothing back.
+	Read func(pgx.Rows) error
 }
 
 // Stream runs statements in one transaction and commits, in one round trip: each goes out as soon as its
 // arguments are made, so the server works on one while the caller makes the next. The tenant is set anew
-// before the first statement of each, so every row is held against its own. Rows are not read. When one
+// before the first statement of each, so every row is held against its own. When one
 // statement fails nothing is changed. Like Query it runs again only when surely nothing was committed.
 func (d *Door) Stream(ctx context.Context, parts []Part) error {
 	if len(parts) == 0 {
@@ -122,14 +124,16 @@ func stream(ctx context.Context, conn *pgx.Conn, parts []Part) error {
 	}
 	p := conn.PgConn().StartPipeline(ctx)
 	p.SendQueryParams("BEGIN", nil, nil, nil, nil)
-	failed := send(p, conn, parts, prepared)
+	reads := []func(pgx.Rows) error{nil} // of each statement sent
+	failed := send(p, conn, parts, prepared, &reads)
 	if failed == nil {
 		p.SendQueryParams("COMMIT", nil, nil, nil, nil)
 	}
 	if err := p.Sync(); err != nil && failed == nil {
 		failed = err
 	}
-	for { // the first error is the one that says why
+	var wrong error  // what a reader said
+	for at := 0; ; { // the first error is the one that says why
 		results, err := p.GetResults()
 		if err != nil || results == nil {
 			if failed == nil {
@@ -137,33 +141,49 @@ func stream(ctx context.Context, conn *pgx.Conn, parts []Part) error {
 			}
 			break
 		}
-		if rr, ok := results.(*pgconn.ResultReader); ok {
-			if _, err := rr.Close(); err != nil && failed == nil {
-				failed = err
-			}
+		rr, ok := results.(*pgconn.ResultReader)
+		if !ok {
+			continue
+		}
+		if at < len(reads) && reads[at] != nil && wrong == nil {
+			rows := pgx.RowsFromResultReader(conn.TypeMap(), rr)
+			wrong = reads[at](rows)
+			rows.Close()
+		}
+		at++
+		if _, err := rr.Close(); err != nil && failed == nil {
+			failed = err
 		}
 	}
 	if err := p.Close(); err != nil && failed == nil {
 		failed = err
 	}
+	if failed == nil {
+		failed = wrong
+	}
 	return failed
 }
 
-func send(p *pgconn.Pipeline, conn *pgx.Conn, parts []Part, prepared []*pgconn.StatementDescription) error {
+func send(p *pgconn.Pipeline, conn *pgx.Conn, parts []Part, prepared []*pgconn.StatementDescription, reads *[]func(pgx.Rows) error) error {
 	tenant := uuid.Nil
 	for i, part := range parts {
 		if part.Tenant != tenant {
 			tenant = part.Tenant
 			p.SendQueryParams("SET LOCAL app.current_tenant = '"+tenant.String()+"'", nil, nil, nil, nil)
+			*reads = append(*reads, nil)
 		}
 		var q pgx.ExtendedQueryBuilder
 		if err := q.Build(conn.TypeMap(), prepared[i], part.Args()); err != nil {
 			return fmt.Errorf("encode arguments: %w", err)
 		}
+		*reads = append(*reads, part.Read)
 		if sd := prepared[i]; sd != nil {
 			p.SendQueryStatement(sd, q.ParamValues, q.ParamFormats, q.ResultFormats)
 		} else {
 			p.SendQueryParams(part.SQL, q.ParamValues, nil, q.ParamFormats, q.ResultFormats)
+		}
+		if i+1 == len(parts) {
+			break // what comes behind it goes out with it
 		}
 		p.SendFlushRequest() // or the server sits on its answer, and we on ours
 		if err := p.Flush(); err != nil {
