@@ -13,6 +13,7 @@ import (
 
 	"github.com/konstruct/konstruct/internal/devpg"
 	"github.com/konstruct/konstruct/internal/testkit"
+	"github.com/konstruct/konstruct/tenantdb"
 )
 
 // suite stops the tests' cluster before testscript exits.
@@ -48,6 +49,7 @@ func TestScripts(t *testing.T) {
 					env.Setenv("KONSTRUCT_WORKER_DATABASE_URL", d.URL("konstruct_worker"))
 					env.Setenv("KONSTRUCT_PARTS_DIR", devpg.PartsDir())
 					env.Setenv("PATH", bin+string(filepath.ListSeparator)+env.Getenv("PATH"))
+					env.Setenv("SCHEMA", strconv.Itoa(tenantdb.Schema))
 					env.Setenv("T", "11111111-1111-4111-8111-111111111111")
 					env.Setenv("T2", "22222222-2222-4222-8222-222222222222")
 					env.Setenv("PASSWORD", strings.Split(strings.SplitN(d.URL("konstruct_app"), ":", 3)[2], "@")[0])
@@ -70,6 +72,14 @@ func TestScripts(t *testing.T) {
 						}
 						if got != want {
 							ts.Fatalf("exit code %d, want %d", got, want)
+						}
+					},
+					// downto N: takes migrations back until N is the newest.
+					"downto": func(ts *testscript.TestScript, _ bool, args []string) {
+						for version := ""; version != args[0]; {
+							ts.Check(ts.Exec("konstruct", "migrate", "down", "--destroy-evidence"))
+							ts.Check(ts.Exec("konstruct", "migrate", "version"))
+							version = strings.TrimSpace(ts.ReadFile("stdout"))
 						}
 					},
 					// owner SQL and super SQL: one statement on the script's database.
