@@ -20,10 +20,10 @@ test: ## run every test, on a private PostgreSQL
 	@scripts/setup test
 	go test -timeout 15m ./...
 
-test-faults: ## kill the program, PostgreSQL, the notary and the service under load, up to 50 times each, and be a bad network, disk and clock: some minutes
+test-faults: ## kill the program, PostgreSQL (before its first checkpoint too), the notary and the service under load, up to 50 times each, promote a standby, and be a bad network, disk and clock: some minutes
 	@scripts/setup test
 	go test ./audit -v -timeout 30m -run 'Survive|BadNetwork|FullDisk|SlowDisk|SteppedClock' -args -kills 50
-	go test ./notary -v -timeout 30m -run Killed -args -kills 50
+	go test ./notary -v -timeout 30m -run 'Killed|TheEpochSurvives' -args -kills 50
 	go test ./server -v -timeout 30m -run Acknowledged -args -kills 20
 
 bench: setup build ## measure against baselines in the same run
