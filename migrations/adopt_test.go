@@ -125,6 +125,15 @@ func TestAdoptionSurvivesBeingKilled(t *testing.T) {
 	if after := digest(t, d); after != before {
 		t.Error("adoption changed rows")
 	}
+	checks, err := testkit.DoorOf(t, d).Doctor(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range checks {
+		if !c.OK {
+			t.Errorf("after adoption: %+v", c)
+		}
+	}
 	var points, passages, terms int // what searches read of the seed's chunks
 	if err := super.QueryRow(t.Context(), `SELECT (SELECT count(*) FROM kb_points p JOIN kb_chunks c ON c.tenant_id = p.tenant_id AND c.document_id = p.document_id AND c.id = p.chunk_id
 	    WHERE (c.embedding <=> p.half::vector(384)) < 0.001), (SELECT count(*) FROM kb_terms WHERE term = ''), (SELECT count(*) FROM kb_terms WHERE term = 'chunk')`).Scan(&points, &passages, &terms); err != nil || points != 40 || passages != 40 || terms != 40 {

@@ -321,11 +321,19 @@ func TestTheGuardRefusesQuietDDL(t *testing.T) {
 	d := testkit.Database(t)
 	for _, url := range []string{d.URL("konstruct_owner"), d.SuperuserURL()} {
 		conn := testkit.Connect(t, url)
+		if _, err := conn.Exec(t.Context(), `CREATE SCHEMA IF NOT EXISTS elsewhere`); err != nil {
+			t.Fatal(err)
+		}
 		for _, sql := range []string{
 			`ALTER TABLE audit_events DISABLE TRIGGER ALL`, `ALTER TABLE audit_seals DROP COLUMN salt`, `DROP TABLE audit_events CASCADE`, `DROP TRIGGER audit_seal ON audit_events`,
 			`DROP POLICY tenant_isolation ON audit_events`, `ALTER TABLE audit_events NO FORCE ROW LEVEL SECURITY`, `CREATE OR REPLACE FUNCTION audit_refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'`,
 			`ALTER TABLE audit_logs RENAME TO audit_logs_old`, `ALTER TABLE audit_seals RENAME TO elsewhere`, `CREATE POLICY open ON audit_events USING (true)`, `DROP FUNCTION audit_refuse CASCADE`,
 			`ALTER TABLE audit_seals ALTER COLUMN leaf_hash TYPE text USING ''`, `CREATE TRIGGER x BEFORE INSERT ON audit_events EXECUTE FUNCTION audit_refuse()`,
+			`CREATE RULE away AS ON INSERT TO audit_events DO INSTEAD NOTHING`, `CREATE UNIQUE INDEX once ON audit_events (tenant_id, user_id)`, `DROP INDEX audit_seals_order`,
+			`ALTER INDEX audit_seals_order RENAME TO order_of_seals`, `ALTER SCHEMA public RENAME TO kept`, `ALTER TABLE audit_keys SET SCHEMA elsewhere`, `CREATE TABLE more () INHERITS (audit_events)`,
+			`ALTER FUNCTION audit_refuse() RENAME TO refuse`, `ALTER FUNCTION audit_seal() RESET search_path`, `ALTER TABLE audit_seals ALTER COLUMN epoch SET DEFAULT 7`, `ALTER TABLE audit_logs DROP CONSTRAINT no_tenant_is_the_super_log`,
+			`ALTER TABLE audit_events ADD CONSTRAINT short CHECK (true)`, `ALTER POLICY tenant_isolation ON audit_events USING (true)`, `ALTER TABLE audit_events DISABLE ROW LEVEL SECURITY`, `CREATE SEQUENCE audit_epoch`,
+			`CREATE VIEW audit_events_too AS SELECT 1`, `DROP VIEW audit_lease`, `ALTER TABLE audit_events ALTER COLUMN user_id SET STORAGE PLAIN`, `CREATE FUNCTION audit_other() RETURNS integer LANGUAGE sql RETURN 1`,
 		} {
 			var pg *pgconn.PgError
 			if _, err := conn.Exec(t.Context(), sql); !errors.As(err, &pg) || pg.Code != "42501" || !strings.Contains(pg.Hint, "konstruct.allow_ddl") {

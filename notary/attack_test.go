@@ -29,14 +29,15 @@ func (o *office) attack(sql string, args ...any) {
 	for _, t := range []string{"audit_events", "audit_seals", "audit_logs", "audit_tiles", "audit_heads", "audit_checkpoints", "audit_witnesses", "audit_keys", "audit_epochs"} {
 		tables = append(tables, "ALTER TABLE "+t+" DISABLE TRIGGER ALL")
 	}
-	enable := strings.ReplaceAll(strings.Join(tables, ";"), "DISABLE TRIGGER ALL", "ENABLE ALWAYS TRIGGER audit_refuse")
+	const enable = `DO $$ DECLARE r record; BEGIN FOR r IN SELECT tgrelid::regclass AS tbl, tgname FROM pg_trigger WHERE NOT tgisinternal AND tgrelid::regclass::text LIKE 'audit\_%' LOOP
+	  EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', r.tbl, r.tgname); END LOOP; END $$`
 	if _, err := tx.Exec(o.t.Context(), strings.Join(tables[:2], ";")+";"+strings.Join(tables[2:], ";")); err != nil {
 		o.t.Fatal(err)
 	}
 	if tag, err := tx.Exec(o.t.Context(), sql, args...); err != nil || tag.RowsAffected() == 0 {
 		o.t.Fatalf("%s: %v, %s", sql, err, tag)
 	}
-	if _, err := tx.Exec(o.t.Context(), enable+"; ALTER TABLE audit_events ENABLE ALWAYS TRIGGER audit_seal"); err != nil {
+	if _, err := tx.Exec(o.t.Context(), enable); err != nil {
 		o.t.Fatal(err)
 	}
 	if err := tx.Commit(o.t.Context()); err != nil {

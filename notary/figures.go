@@ -16,6 +16,7 @@ type figures struct {
 	refused, active                                   atomic.Bool
 	size                                              atomic.Int64 // of the super-log
 	signedAt, lag, held                               atomic.Int64 // Unix microseconds; microseconds; microseconds
+	changed                                           atomic.Int64 // things about the database's catalog
 	waiting, overdue, unknown                         atomic.Int64 // sealed events in no log; those whose time is up; of no known epoch
 	oldest                                            atomic.Int64 // when the oldest of them was recorded, in Unix microseconds; 0: none waits
 	witnesses                                         atomic.Int64 // how many cosigned the last checkpoint
@@ -86,6 +87,7 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 		lag = max(lag, time.Since(time.UnixMicro(at)))
 	}
 	send(prometheus.GaugeValue, "lag_seconds", "How long the oldest sealed event has waited for its log, or had when the last round took it in; of any epoch.", lag.Seconds())
+	send(prometheus.GaugeValue, "catalog_differences", "Tables, functions, triggers, rules, policies and grants that are not as the migrations make them.", float64(f.changed.Load()))
 	send(prometheus.GaugeValue, "waiting_events", "Sealed events that are in no log.", float64(f.waiting.Load()))
 	send(prometheus.GaugeValue, "overdue_events", "Sealed events that are in no log though their promised time is up.", float64(f.overdue.Load()))
 	send(prometheus.GaugeValue, "unknown_epoch_events", "Sealed events that claim an epoch which the notary never began.", float64(f.unknown.Load()))

@@ -49,6 +49,8 @@ const (
 	maxRound = 1 << 15
 	// standbyPause is how often a notary without the lease asks for it.
 	standbyPause = 2 * time.Second
+	// catalogEvery is how often a notary looks whether somebody changed the database's catalog.
+	catalogEvery = time.Minute
 	// retryPause is waited after a failed round.
 	retryPause = time.Second
 )
@@ -72,9 +74,11 @@ type Notary struct {
 	version  string // and its version there
 	stored   int64  // up to which size everything signed is stored
 	figures  figures
-	heldSaid time.Time // when a held horizon was last said
-	waitSaid time.Time // when it was last said that events are overdue
-	waiting  Waiting   // what the last round left
+	heldSaid time.Time             // when a held horizon was last said
+	waitSaid time.Time             // when it was last said that events are overdue
+	waiting  Waiting               // what the last round left
+	catalog  []tenantdb.Difference // what was found changed about the database
+	looked   time.Time             // when that was
 }
 
 // place is where a seal stands in the order: logs grow in the order of (segment, xid, id).
@@ -113,6 +117,10 @@ func New(c Config) (*Notary, error) {
 
 // Waiting is what the last round left: sealed, and in no log.
 func (n *Notary) Waiting() Waiting { return n.waiting }
+
+// Changed is what somebody changed about the tables, functions, triggers, rules, policies or grants, when the notary looked last. It goes on
+// all the same: what is in a signed log can't be changed unseen, and what is not can.
+func (n *Notary) Changed() []tenantdb.Difference { return n.catalog }
 
 // ErrRefused says that the notary will not sign until a person decides: `konstruct notary resume` explains.
 var ErrRefused = errors.New("the notary refuses to sign")

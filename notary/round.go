@@ -54,6 +54,9 @@ func (n *Notary) Round(ctx context.Context) (more bool, err error) {
 			return false, err
 		}
 	}
+	if err := n.lookAtCatalog(ctx); err != nil {
+		return false, err
+	}
 	r := round{n: n, at: time.Now().Truncate(time.Microsecond).UTC()}
 	if err := n.lease.Tx(ctx, func(tx pgx.Tx) error { return r.sequence(ctx, tx) }); err != nil {
 		return false, fmt.Errorf("notary: put events in order: %w", err)
@@ -70,6 +73,23 @@ func (n *Notary) Round(ctx context.Context) (more bool, err error) {
 	}
 	n.shrink()
 	return r.more, nil
+}
+
+// lookAtCatalog finds out what somebody changed about the database, when the notary starts and now and then.
+func (n *Notary) lookAtCatalog(ctx context.Context) error {
+	if !n.looked.IsZero() && time.Since(n.looked) < catalogEvery {
+		return nil
+	}
+	c, err := n.c.DB.Catalog(ctx)
+	if err != nil {
+		return fmt.Errorf("notary: %w", err)
+	}
+	n.looked, n.catalog = time.Now(), c.Differences
+	n.figures.changed.Store(int64(len(c.Differences)))
+	for _, d := range c.Differences {
+		n.c.Logger.Error("notary: the database was changed: " + d.String())
+	}
+	return nil
 }
 
 // round is one round's work.

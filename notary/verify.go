@@ -137,6 +137,13 @@ func Verify(ctx context.Context, db *tenantdb.Evidence, o Verification) (*Verifi
 			return nil, fmt.Errorf("verify: read the checkpoint kept outside: %w", err)
 		}
 	}
+	catalog, err := db.Catalog(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("verify: %w", err)
+	}
+	for _, d := range catalog.Differences {
+		v.broken(Operator, "catalog", "%s", d)
+	}
 	err = db.Snapshots(ctx, 2, func(txs []pgx.Tx) error {
 		if err := v.prepare(ctx, txs[0]); err != nil {
 			return err

@@ -26,8 +26,8 @@ var doctorSQL string
 const Schema = 15
 
 // Doctor asks the catalog whether this role and this database hold the promises. It returns every
-// check, in a fixed order; an error means that the database could not be asked. The event triggers that guard against quiet DDL are
-// reported, and may be absent: only a superuser can install them.
+// check, in a fixed order; an error means that the database could not be asked. The guard against quiet DDL is
+// reported, and may never have been installed: only a superuser can.
 func (d *Door) Doctor(ctx context.Context) ([]Check, error) {
 	version, err := d.schemaCheck(ctx)
 	if err != nil {
@@ -45,7 +45,39 @@ func (d *Door) Doctor(ctx context.Context) ([]Check, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ask the catalog: %w", err)
 	}
-	return append([]Check{version}, checks...), nil
+	checks = append([]Check{version}, checks...)
+	if !version.OK {
+		return checks, nil // another version's catalog is another
+	}
+	catalog, err := d.Catalog(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return append(checks, catalog.checks()...), nil
+}
+
+// shown is how much of a definition a check shows.
+const shown = 120
+
+// checks are what the catalog says, a line for each difference.
+func (c *Catalog) checks() (all []Check) {
+	short := func(s, none string) string {
+		if s == "" {
+			return none
+		}
+		return fmt.Sprintf("%.*s", shown, s)
+	}
+	for _, d := range c.Differences {
+		all = append(all, Check{Name: "catalog: " + d.Kind + " " + d.Name, Found: short(d.Found, "gone"), Wanted: short(d.Wanted, "not there"),
+			Fix: "find out who changed it; docs/operations.md says how to put it back"})
+	}
+	if len(all) == 0 {
+		all = append(all, Check{Name: "catalog: tables, functions, triggers, rules, policies, grants", Found: "as migrated", Wanted: "as migrated", OK: true})
+	}
+	if !c.Guarded {
+		all = append(all, Check{Name: "guard against quiet DDL", Found: "never installed: what DDL changes is seen here, and not refused", Wanted: "installed, where a superuser can be had: konstruct migrate guard", OK: true})
+	}
+	return all
 }
 
 func (d *Door) schemaCheck(ctx context.Context) (Check, error) {

@@ -50,9 +50,6 @@ SELECT check_name, coalesce(found, 'missing'), wanted, fix FROM (
     FROM (VALUES ('audit_seal', 'security definer, '), ('audit_refuse', ''), ('audit_refuse_act', ''), ('konstruct_schema', 'security definer, '), ('audit_begin_epoch', 'security definer, '),
       ('audit_erase', 'security definer, '), ('audit_decide', 'security definer, '), ('audit_hold', 'security definer, '), ('audit_release', 'security definer, '),
       ('audit_retain', 'security definer, '), ('audit_retire', 'security definer, '), ('audit_count_days', 'security definer, '), ('audit_figures', ''), ('audit_erase_now', ''), ('audit_record', ''), ('kb_wake', 'security definer, '), ('kb_wake_index', 'security definer, ')) w (name, definer)
-  UNION ALL SELECT 22, 'event trigger ' || g, coalesce((SELECT CASE evtenabled WHEN 'A' THEN 'always' WHEN 'D' THEN 'disabled' ELSE 'not always' END FROM pg_event_trigger WHERE evtname = g), 'absent'),
-    coalesce((SELECT 'always' FROM pg_event_trigger WHERE evtname = g), 'absent'),
-    'konstruct migrate guard' FROM unnest('{audit_guard_ddl,audit_guard_drop}'::text[]) g
   UNION ALL SELECT 22, 'runs and words are looked up', f.how, f.how, 'konstruct migrate guard'
     FROM (SELECT CASE WHEN bool_and(pg_get_userbyid(proowner) = 'konstruct_finder') THEN 'by index' ELSE 'one by one (konstruct migrate guard)' END FROM pg_proc
            WHERE pronamespace = 'public'::regnamespace AND proname IN ('audit_find_run', 'audit_find_words')) f (how)

@@ -167,7 +167,13 @@ func (r notaryRunCmd) Run(ctx context.Context, a *app) error {
 		if err := n.Settle(); err != nil {
 			return err
 		}
-		return a.situation(ctx, c.Config)
+		if err := a.situation(ctx, c.Config); err != nil {
+			return err
+		}
+		if changed := n.Changed(); len(changed) > 0 {
+			return fmt.Errorf("somebody changed the database: %s; konstruct doctor names all %d", changed[0], len(changed))
+		}
+		return nil
 	}
 	key, err := c.Keys.Read()
 	if err != nil {

@@ -1,24 +1,29 @@
--- Refuses DDL that would quietly change the audit trail's tables, functions, triggers or policies,
--- whoever runs it. PostgreSQL lets only a superuser install this, once a database; `konstruct migrate
--- guard` does. Its off switch, for migrations, is written to the server's log each time it is used:
+-- Refuses DDL that would quietly change the audit trail: its tables, views, columns, constraints, indexes, functions, triggers, rules, policies
+-- and sequences, and the schema they are in, whoever runs it. PostgreSQL lets only a superuser install this, once a database;
+-- `konstruct migrate guard` does. Its off switch, for migrations, is written to the server's log each time it is used:
 --   SET konstruct.allow_ddl = on;
+-- Event triggers do not fire for DDL on event triggers themselves, nor for GRANT on what is shared by databases: `konstruct doctor` sees those.
 CREATE OR REPLACE FUNCTION public.audit_guard() RETURNS event_trigger
   LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $guard$
-DECLARE touched text; present integer;
+DECLARE touched text;
 BEGIN
-  SELECT count(*) INTO present FROM unnest('{public.audit_events,public.audit_seals,public.audit_logs,public.audit_adoptions,public.audit_epochs,public.audit_tiles,public.audit_heads,public.audit_checkpoints,public.audit_witnesses,public.audit_keys,public.audit_erasures,public.audit_holds,public.audit_retention,public.audit_gone,public.audit_two_people,public.audit_requests,public.audit_days}'::text[]) t WHERE to_regclass(t) IS NOT NULL;
   IF TG_EVENT = 'sql_drop' THEN
     SELECT min(object_identity) INTO touched FROM pg_event_trigger_dropped_objects()
-     WHERE NOT is_temporary AND object_type IN ('table', 'trigger', 'policy', 'function', 'table column', 'event trigger')
-       AND object_identity ~ '(^| on )public\.audit_|^audit_guard';
+     WHERE NOT is_temporary AND (object_identity ~ '(^| on | for )public\.audit_' OR object_identity = 'public' AND object_type = 'schema');
   ELSE
-    SELECT min(object_identity) INTO touched FROM pg_event_trigger_ddl_commands()
-     WHERE object_type IN ('table', 'trigger', 'policy', 'function', 'table column') AND command_tag NOT LIKE 'GRANT%'
-       AND object_identity ~ '(^| on )public\.audit_';
-    -- A renamed table has no guarded name any more; that one is missing says so.
-    IF touched IS NULL AND present BETWEEN 1 AND 16 THEN touched := 'a renamed table'; END IF;
+    SELECT min(coalesce(object_identity, object_type)) INTO touched FROM pg_event_trigger_ddl_commands() d
+     WHERE command_tag NOT IN ('GRANT', 'REVOKE', 'COMMENT') AND (
+           object_identity ~ '(^| on | for )public\.audit_'
+        -- An index is named by itself, and not by its table.
+        OR classid = 'pg_class'::regclass AND EXISTS (SELECT FROM pg_index i WHERE i.indexrelid = d.objid AND i.indrelid::regclass::text ~ '^public\.audit_')
+        -- Rows of a table that inherits are the trail's too.
+        OR classid = 'pg_class'::regclass AND EXISTS (SELECT FROM pg_inherits h WHERE h.inhrelid = d.objid AND h.inhparent::regclass::text ~ '^public\.audit_')
+        -- A table that was renamed or moved has no guarded name any more, but still its triggers; a function still the triggers that call it.
+        OR classid = 'pg_class'::regclass AND EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = d.objid AND t.tgfoid::regproc::text ~ '^public\.audit_')
+        OR classid = 'pg_proc'::regclass AND EXISTS (SELECT FROM pg_trigger t WHERE t.tgfoid = d.objid AND t.tgrelid::regclass::text ~ '^public\.audit_')
+        OR classid = 'pg_namespace'::regclass AND EXISTS (SELECT FROM pg_class c WHERE c.relnamespace = d.objid AND c.relname IN ('audit_events', 'audit_seals')));
   END IF;
-  IF touched IS NULL OR present = 0 AND TG_EVENT <> 'sql_drop' THEN RETURN; END IF;
+  IF touched IS NULL THEN RETURN; END IF;
   IF current_setting('konstruct.allow_ddl', true) = 'on' THEN
     RAISE LOG 'konstruct: % on % by % let through by konstruct.allow_ddl', TG_TAG, touched, session_user;
     RETURN;
