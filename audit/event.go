@@ -43,6 +43,7 @@ const (
 	ActionVerify   = "trail_verification"
 	ActionResume   = "notary_resume"
 	ActionRotate   = "notary_key_rotation"
+	ActionGuard    = "guard_installed" // on the operator's own trail, so that its absence later is no matter of course
 
 	ActionKeyMade       = "access_key_made"
 	ActionKeyRotated    = "access_key_rotated"

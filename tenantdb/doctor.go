@@ -56,8 +56,11 @@ func (d *Door) Doctor(ctx context.Context) ([]Check, error) {
 	return append(checks, catalog.checks()...), nil
 }
 
+// GuardCheck is the name of the check that says that the guard against quiet DDL was never installed.
+const GuardCheck = "guard against quiet DDL"
+
 // shown is how much of a definition a check shows.
-const shown = 120
+const shown = 60
 
 // checks are what the catalog says, a line for each difference.
 func (c *Catalog) checks() (all []Check) {
@@ -68,14 +71,17 @@ func (c *Catalog) checks() (all []Check) {
 		return fmt.Sprintf("%.*s", shown, s)
 	}
 	for _, d := range c.Differences {
-		all = append(all, Check{Name: "catalog: " + d.Kind + " " + d.Name, Found: short(d.Found, "gone"), Wanted: short(d.Wanted, "not there"),
-			Fix: "find out who changed it; docs/operations.md says how to put it back"})
+		fix := "find out who changed it; docs/operations.md says how to put it back"
+		if d.Kind == guardKind || d.Kind == finderKind {
+			fix = "konstruct migrate guard, as a superuser"
+		}
+		all = append(all, Check{Name: short("catalog: "+d.Kind+" "+d.Name, ""), Found: short(d.Found, "gone"), Wanted: short(d.Wanted, "not there"), Fix: fix})
 	}
 	if len(all) == 0 {
 		all = append(all, Check{Name: "catalog: tables, functions, triggers, rules, policies, grants", Found: "as migrated", Wanted: "as migrated", OK: true})
 	}
 	if !c.Guarded {
-		all = append(all, Check{Name: "guard against quiet DDL", Found: "never installed: what DDL changes is seen here, and not refused", Wanted: "installed, where a superuser can be had: konstruct migrate guard", OK: true})
+		all = append(all, Check{Name: GuardCheck, Found: "never installed: what DDL changes is seen here, and not refused", Wanted: "installed, where a superuser can be had: konstruct migrate guard", OK: true})
 	}
 	return all
 }

@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"fmt"
+	"time"
 
+	"github.com/konstruct/konstruct/audit"
 	"github.com/konstruct/konstruct/notary"
 	"github.com/konstruct/konstruct/tenantdb"
 )
@@ -36,6 +38,9 @@ func (doctorCmd) Run(ctx context.Context, a *app) error {
 			return err
 		}
 		checks = append(checks, more...)
+	}
+	if checks, err = guardOnRecord(ctx, door, checks); err != nil {
+		return err
 	}
 	failed := 0
 	for _, c := range checks {
@@ -88,4 +93,21 @@ func (a *app) notaryChecks(ctx context.Context, url string) ([]tenantdb.Check, e
 		check("notary: cluster of the transaction ids", moved, "this one", "konstruct notary resume"),
 		check("notary: sealed events in no log after their time", behind, "no", "konstruct notary run; it says what holds it back"),
 	}, nil
+}
+
+// guardOnRecord fails the check of a guard that is not there, where the operator's trail says that it once was.
+func guardOnRecord(ctx context.Context, door *tenantdb.Door, checks []tenantdb.Check) ([]tenantdb.Check, error) {
+	for i := range checks {
+		if c := &checks[i]; c.Name == tenantdb.GuardCheck && c.OK {
+			found, err := audit.List(ctx, door, audit.Operator, audit.Filter{Action: audit.ActionGuard, Limit: 1})
+			if err != nil {
+				return nil, err
+			}
+			if len(found) > 0 {
+				c.OK, c.Found = false, "gone: it was installed at "+found[0].CreatedAt.UTC().Format(time.RFC3339)
+				c.Wanted, c.Fix = "installed", "find out who removed it, then konstruct migrate guard"
+			}
+		}
+	}
+	return checks, nil
 }

@@ -47,6 +47,7 @@ func TestScripts(t *testing.T) {
 					env.Setenv("KONSTRUCT_NOTARY_DATABASE_URL", d.URL("konstruct_notary"))
 					env.Setenv("KONSTRUCT_COMPLIANCE_DATABASE_URL", d.URL("konstruct_compliance"))
 					env.Setenv("KONSTRUCT_WORKER_DATABASE_URL", d.URL("konstruct_worker"))
+					env.Setenv("SUPERUSER", d.SuperuserURL())
 					env.Setenv("KONSTRUCT_PARTS_DIR", devpg.PartsDir())
 					env.Setenv("PATH", bin+string(filepath.ListSeparator)+env.Getenv("PATH"))
 					env.Setenv("SCHEMA", strconv.Itoa(tenantdb.Schema))

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/konstruct/konstruct/audit"
 	"github.com/konstruct/konstruct/migrations"
+	"github.com/konstruct/konstruct/tenantdb"
 )
 
 type migrateCmd struct {
@@ -182,6 +184,7 @@ func (migrateGuardCmd) Run(ctx context.Context, a *app) error {
 	if err := migrations.Guard(ctx, url); err != nil {
 		return err
 	}
+	a.noteRecord(ctx, u.app, audit.ActionGuard, map[string]any{"schema": tenantdb.Schema})
 	_, err = fmt.Fprintln(a.out, "DDL on the audit trail is refused from now on, and logged where konstruct.allow_ddl lets it through")
 	return err
 }
