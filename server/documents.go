@@ -96,7 +96,12 @@ func (s *Server) documents() {
 		form := in.RawBody.Data()
 		defer in.RawBody.Form.RemoveAll()
 		defer form.File.Close()
-		content, err := io.ReadAll(io.LimitReader(form.File, maxUpload+1))
+		release, err := s.fileMemory(ctx, w.Tenant, min(form.File.Size, maxUpload))
+		if err != nil {
+			return nil, err
+		}
+		defer release()
+		content, err := readSized(io.LimitReader(form.File, maxUpload+1), form.File.Size)
 		if err != nil {
 			return nil, err
 		}

@@ -50,16 +50,17 @@ func (s *Server) identify(next http.Handler) http.Handler {
 			w.Header().Set("RateLimit-Policy", fmt.Sprintf(`"requests";q=%d;w=1`, int64(math.Ceil(state.Limit))))
 			w.Header().Set("RateLimit", fmt.Sprintf(`"requests";r=%d;t=%d`, state.Remaining, int64(math.Ceil(state.Reset.Seconds()))))
 		}
-		if err == nil && r.ContentLength > 0 {
-			if err = s.meter.Use(ctx, who, access.Bytes, int(min(r.ContentLength, math.MaxInt32)), "bytes"); err != nil {
-				end()
-			}
-		}
 		if err != nil {
 			s.write(w, r, s.said(ctx, err))
 			return
 		}
 		defer end()
+		done, err := s.admitBody(ctx, who, r)
+		if err != nil {
+			s.write(w, r, s.said(ctx, err))
+			return
+		}
+		defer done()
 		r = r.WithContext(context.WithValue(ctx, whoKey, who))
 		if key := r.Header.Get("Idempotency-Key"); key != "" && changes[r.Method] && s.served(r) {
 			s.once(w, r, who, key, next)

@@ -38,8 +38,10 @@ type Config struct {
 	Proxies []netip.Prefix
 	// Origins are web sites whose pages may ask, by CORS; none when empty.
 	Origins []string
-	Version string
-	Logger  *slog.Logger
+	// RequestMemory bounds what the bodies of all requests take together, in bytes; DefaultRequestMemory when zero.
+	RequestMemory int64
+	Version       string
+	Logger        *slog.Logger
 }
 
 // Limits on what a stranger may send.
@@ -84,6 +86,9 @@ type Server struct {
 	life       context.Context // of what goes on behind requests
 	end        context.CancelFunc
 	draining   atomic.Bool
+	stopping   context.Context // ends when no more requests are taken
+	stop       context.CancelFunc
+	memory     *memoryBudget
 }
 
 // New returns a server, and begins to listen for revoked keys.
@@ -100,7 +105,9 @@ func New(c Config) (*Server, error) {
 	}
 	door := c.Konstruct.Door()
 	s := &Server{c: c, keys: keys, meter: access.NewMeter(door, c.Usual), replies: access.Replies{Door: door}, stash: stash.Stash{Door: door}, logger: c.Logger, making: make(chan struct{}, maxWorkings)}
+	s.memory = newMemoryBudget(cmp.Or(c.RequestMemory, DefaultRequestMemory))
 	s.metrics = newMetrics(s)
+	s.stopping, s.stop = context.WithCancel(context.Background())
 	s.life, s.end = context.WithCancel(context.Background())
 	s.background.Go(func() { keys.Listen(s.life, s.logger, s.meter.Forget) })
 	s.mux = http.NewServeMux()
@@ -108,7 +115,7 @@ func New(c Config) (*Server, error) {
 	s.routes()
 	s.describe()
 	s.plain()
-	s.handler = s.protect(s.mux)
+	s.handler = s.linger(s.protect(s.mux))
 	return s, nil
 }
 
@@ -120,6 +127,7 @@ func (s *Server) OpenAPI() ([]byte, error) { return s.api.OpenAPI().MarshalJSON(
 
 // Close stops what goes on behind requests: files that were being made are left to the next process that is asked for them.
 func (s *Server) Close() {
+	s.stop()
 	s.end()
 	s.background.Wait()
 }
@@ -164,6 +172,7 @@ func (s *Server) Run(ctx context.Context, l Listening) error {
 		return err
 	case <-ctx.Done():
 	}
+	s.stop()
 	s.draining.Store(true) // streams end, and /readyz says so
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
 	defer cancel()
