@@ -106,7 +106,7 @@ func (s *Server) ready(op *huma.Operation, may access.Action) {
 			return
 		}
 		next(ctx)
-	}}, op.Middlewares...)
+	}, s.comes}, op.Middlewares...)
 }
 
 // fail answers with a problem before a handler is reached.

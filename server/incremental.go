@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
-	"os"
 )
 
 // eachEvent hands on the events of a batch as they come: {"events": […]}, and nothing else. What it hands on is one JSON value as far
@@ -17,16 +15,10 @@ func eachEvent(body io.Reader, yield func(i int, raw []byte) error) error {
 	if err == nil || isProblem(err) {
 		return err
 	}
-	var large *http.MaxBytesError
-	switch {
-	case errors.As(err, &large):
-		return problem(http.StatusRequestEntityTooLarge, "body: it has more than %d bytes", large.Limit-1)
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		return problem(http.StatusRequestTimeout, "body: it did not come within %s", bodyTime)
-	case errors.Is(err, io.EOF):
+	if errors.Is(err, io.EOF) {
 		return unreadable("it is no JSON: it ends too early")
 	}
-	return unreadable("it broke off") // its client's connection, or its framing
+	return bodyProblem(err)
 }
 
 // isProblem reports whether an error is for the client already.

@@ -223,7 +223,7 @@ func (s *Server) bodyMemory(r *http.Request) int64 {
 	switch {
 	case s.bulky(r): // it goes to the disk or the database as it comes; what is read whole later has its own room (fileMemory)
 		return min(n, pieceMemory)
-	case r.URL.Path == "/v1/events/batch":
+	case r.URL.Path == batchPath:
 		return n * weightBatch
 	}
 	return n * weightJSON

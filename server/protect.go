@@ -104,6 +104,10 @@ func (s *Server) protect(next http.Handler) http.Handler {
 
 // refuse says what is wrong with a request before anything of it is looked at; it answers a browser's questions about CORS itself.
 func (s *Server) refuse(w http.ResponseWriter, r *http.Request) *Problem {
+	if why := ambiguous(r); why != "" {
+		w.Header().Set("Connection", "close")
+		return problem(http.StatusBadRequest, "the request's head: %s", why)
+	}
 	if len(r.RequestURI) > maxURL {
 		return problem(http.StatusRequestURITooLong, "the address has %d bytes, the limit is %d", len(r.RequestURI), maxURL)
 	}

@@ -17,8 +17,6 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
-	"golang.org/x/net/netutil"
-
 	"github.com/konstruct/konstruct"
 	"github.com/konstruct/konstruct/access"
 	"github.com/konstruct/konstruct/notary"
@@ -144,29 +142,23 @@ type Listening struct {
 
 // Run serves until the context ends, and then answers what was begun before it returns.
 func (s *Server) Run(ctx context.Context, l Listening) error {
-	listener, err := net.Listen("tcp", l.Address)
+	raw, err := net.Listen("tcp", l.Address)
 	if err != nil {
 		return fmt.Errorf("listen on %s: %w", l.Address, err)
 	}
-	listener = netutil.LimitListener(listener, maxConns)
+	listener := newListener(raw, l.TLS)
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(true)
 	protocols.SetUnencryptedHTTP2(l.TLS == nil)
-	h := &http.Server{Handler: s.handler, TLSConfig: l.TLS, ReadHeaderTimeout: cmp.Or(l.HeaderTime, headerTime), IdleTimeout: idleTime, MaxHeaderBytes: maxHeader, Protocols: protocols,
+	h := &http.Server{Handler: s.handler, TLSConfig: listener.tls, ReadHeaderTimeout: cmp.Or(l.HeaderTime, headerTime), IdleTimeout: idleTime, MaxHeaderBytes: maxHeader, Protocols: protocols,
 		ErrorLog: slog.NewLogLogger(s.logger.Handler(), slog.LevelDebug), BaseContext: func(net.Listener) context.Context { return s.life },
 		HTTP2: &http.HTTP2Config{MaxConcurrentStreams: 128}}
 	if l.Ready != nil {
 		l.Ready(listener.Addr())
 	}
 	failed := make(chan error, 1)
-	go func() {
-		if l.TLS != nil {
-			failed <- h.ServeTLS(listener, "", "")
-		} else {
-			failed <- h.Serve(listener)
-		}
-	}()
+	go func() { failed <- h.Serve(listener) }()
 	select {
 	case err := <-failed:
 		return err

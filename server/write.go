@@ -159,11 +159,14 @@ type LoggedBatch struct {
 	Gap bool        `json:"gap,omitempty" doc:"As of one event"`
 }
 
+// batchPath is where batches come.
+const batchPath = "/v1/events/batch"
+
 // writeMany serves batches. Their bodies are read as they come, event by event, and not by huma, which holds them whole and reads three times: that would be half of the time that a
 // batch takes.
 func (s *Server) writeMany() {
 	schema := s.api.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[batchBody](), true, "Batch")
-	op := huma.Operation{OperationID: "log-events", Method: "POST", Path: "/v1/events/batch", Summary: "Log events together: all or none", Tags: []string{"Events"}, DefaultStatus: 201, Responses: s.gap(reflect.TypeFor[LoggedBatch]()), Middlewares: huma.Middlewares{withBody}}
+	op := huma.Operation{OperationID: "log-events", Method: "POST", Path: batchPath, Summary: "Log events together: all or none", Tags: []string{"Events"}, DefaultStatus: 201, Responses: s.gap(reflect.TypeFor[LoggedBatch]()), Middlewares: huma.Middlewares{withBody}}
 	add(s, op, access.EventsWrite, func(ctx context.Context, w access.Who, in *struct {
 		ContentType string `header:"Content-Type"`
 	}) (*wrote[LoggedBatch], error) {
