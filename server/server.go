@@ -36,6 +36,8 @@ type Config struct {
 	Proxies []netip.Prefix
 	// Origins are web sites whose pages may ask, by CORS; none when empty.
 	Origins []string
+	// Hosts are the names of the service, beside localhost and addresses. Requests without a key or token must come under one.
+	Hosts Hosts
 	// RequestMemory bounds what the bodies of all requests take together, in bytes; DefaultRequestMemory when zero.
 	RequestMemory int64
 	Version       string

@@ -83,39 +83,39 @@ func TestRequestsThatTwoReadersReadDifferentlyAreRefused(t *testing.T) {
 		}
 		return c
 	}
-	const good = "POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}"
-	const last = "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+	const good = "POST /nowhere HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}"
+	const last = "GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 	post := func(fields, body string) string { return "POST /nowhere HTTP/1.1\r\n" + fields + "\r\n" + body }
 	for name, bad := range map[string]string{
-		"length and chunked":         post("Host: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\n"),
-		"chunked and length":         post("Host: x\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n", "0\r\n\r\n"),
-		"two lengths":                post("Host: x\r\nContent-Length: 5\r\nContent-Length: 6\r\n", "hello!"),
-		"one length twice":           post("Host: x\r\nContent-Length: 5\r\ncontent-length: 5\r\n", "hello"),
-		"a list of lengths":          post("Host: x\r\nContent-Length: 5, 5\r\n", "hello"),
-		"a length with a sign":       post("Host: x\r\nContent-Length: +5\r\n", "hello"),
-		"a length below nothing":     post("Host: x\r\nContent-Length: -5\r\n", "hello"),
-		"no length":                  post("Host: x\r\nContent-Length:\r\n", ""),
-		"chunked twice":              post("Host: x\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\n"),
-		"two codings":                post("Host: x\r\nTransfer-Encoding: gzip, chunked\r\n", "0\r\n\r\n"),
-		"another coding":             post("Host: x\r\nTransfer-Encoding: identity\r\n", ""),
-		"a coding behind a tab":      post("Host: x\r\nTransfer-Encoding: \x0bchunked\r\n", "0\r\n\r\n"),
-		"a coding in an old one":     "POST /nowhere HTTP/1.0\r\nHost: x\r\nTransfer-Encoding: chunked\r\nConnection: keep-alive\r\n\r\n0\r\n\r\n",
-		"a space before the colon":   post("Host: x\r\nTransfer-Encoding : chunked\r\nContent-Length: 5\r\n", "0\r\n\r\n"),
-		"a space in a name":          post("Host: x\r\nBad Header: 1\r\n", ""),
-		"a name of nothing":          post("Host: x\r\n: 1\r\n", ""),
-		"no colon":                   post("Host: x\r\nnothing\r\n", ""),
-		"a value over two lines":     post("Host: x\r\nX: a\r\n b\r\n", ""),
-		"a coding over two lines":    post("Host: x\r\nTransfer-Encoding:\r\n chunked\r\n", "0\r\n\r\n"),
-		"a first line with a space":  post(" X: a\r\nHost: x\r\n", ""),
-		"a bare LF":                  post("Host: x\nX: a\r\n", ""),
-		"a bare LF at the end":       "POST /nowhere HTTP/1.1\r\nHost: x\r\n\n",
-		"a bare LF at the beginning": "GET /healthz HTTP/1.1\nHost: x\r\n\r\n",
-		"a bare CR":                  post("Host: x\r\nX: a\rContent-Length: 5\r\n", ""),
-		"a NUL":                      post("Host: x\r\nX: \x00\r\n", ""),
-		"two hosts":                  post("Host: x\r\nHost: y\r\n", ""),
-		"one host twice":             post("Host: x\r\nhost: x\r\n", ""),
+		"length and chunked":         post("Host: localhost\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\n"),
+		"chunked and length":         post("Host: localhost\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n", "0\r\n\r\n"),
+		"two lengths":                post("Host: localhost\r\nContent-Length: 5\r\nContent-Length: 6\r\n", "hello!"),
+		"one length twice":           post("Host: localhost\r\nContent-Length: 5\r\ncontent-length: 5\r\n", "hello"),
+		"a list of lengths":          post("Host: localhost\r\nContent-Length: 5, 5\r\n", "hello"),
+		"a length with a sign":       post("Host: localhost\r\nContent-Length: +5\r\n", "hello"),
+		"a length below nothing":     post("Host: localhost\r\nContent-Length: -5\r\n", "hello"),
+		"no length":                  post("Host: localhost\r\nContent-Length:\r\n", ""),
+		"chunked twice":              post("Host: localhost\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\n"),
+		"two codings":                post("Host: localhost\r\nTransfer-Encoding: gzip, chunked\r\n", "0\r\n\r\n"),
+		"another coding":             post("Host: localhost\r\nTransfer-Encoding: identity\r\n", ""),
+		"a coding behind a tab":      post("Host: localhost\r\nTransfer-Encoding: \x0bchunked\r\n", "0\r\n\r\n"),
+		"a coding in an old one":     "POST /nowhere HTTP/1.0\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\nConnection: keep-alive\r\n\r\n0\r\n\r\n",
+		"a space before the colon":   post("Host: localhost\r\nTransfer-Encoding : chunked\r\nContent-Length: 5\r\n", "0\r\n\r\n"),
+		"a space in a name":          post("Host: localhost\r\nBad Header: 1\r\n", ""),
+		"a name of nothing":          post("Host: localhost\r\n: 1\r\n", ""),
+		"no colon":                   post("Host: localhost\r\nnothing\r\n", ""),
+		"a value over two lines":     post("Host: localhost\r\nX: a\r\n b\r\n", ""),
+		"a coding over two lines":    post("Host: localhost\r\nTransfer-Encoding:\r\n chunked\r\n", "0\r\n\r\n"),
+		"a first line with a space":  post(" X: a\r\nHost: localhost\r\n", ""),
+		"a bare LF":                  post("Host: localhost\nX: a\r\n", ""),
+		"a bare LF at the end":       "POST /nowhere HTTP/1.1\r\nHost: localhost\r\n\n",
+		"a bare LF at the beginning": "GET /healthz HTTP/1.1\nHost: localhost\r\n\r\n",
+		"a bare CR":                  post("Host: localhost\r\nX: a\rContent-Length: 5\r\n", ""),
+		"a NUL":                      post("Host: localhost\r\nX: \x00\r\n", ""),
+		"two hosts":                  post("Host: localhost\r\nHost: y\r\n", ""),
+		"one host twice":             post("Host: localhost\r\nhost: localhost\r\n", ""),
 		"no host":                    post("X: y\r\n", ""),
-		"its own mark":               post("Host: x\r\nKonstruct-Malformed: 1\r\n", ""),
+		"its own mark":               post("Host: localhost\r\nKonstruct-Malformed: 1\r\n", ""),
 	} {
 		for _, piece := range []int{1 << 20, 1} {
 			if got, closed := speak(t, dial(), bad+last, piece); !slices.Equal(got, []int{400}) || !closed {
@@ -127,7 +127,7 @@ func TestRequestsThatTwoReadersReadDifferentlyAreRefused(t *testing.T) {
 		}
 	}
 	// Where a body is wrong, what stands behind it is not a request.
-	const chunked = "Host: x\r\nTransfer-Encoding: chunked\r\n"
+	const chunked = "Host: localhost\r\nTransfer-Encoding: chunked\r\n"
 	for name, bad := range map[string]string{
 		"a chunk's line with a bare LF": post(chunked, "1\na\r\n0\r\n\r\n"), "an extension with a bare LF": post(chunked, "1;a\nb\r\na\r\n0\r\n\r\n"), "a chunk that is longer": post(chunked, "1\r\nab\r\n0\r\n\r\n"), "a length that is none": post(chunked, "0x1\r\na\r\n0\r\n\r\n"),
 		"a length with a sign": post(chunked, "+1\r\na\r\n0\r\n\r\n"), "a trailer over two lines": post(chunked, "0\r\nX: a\r\n b\r\n\r\n"), "a trailer with a bare LF": post(chunked, "0\r\nX: a\n\r\n"), "a chunk larger than any": post(chunked, "fffffffffffffffff\r\na"), "a chunk with a bare LF behind it": post(chunked, "1\r\na\n0\r\n\r\n"),
@@ -152,11 +152,11 @@ func TestRequestsThatTwoReadersReadDifferentlyAreRefused(t *testing.T) {
 		"an empty line behind a body":    {good + "\r\n" + last, []int{404, 200}},
 		"chunks, extensions, trailers":   {event(chunked, "1;a=b\r\n{\r\n00001 \r\n}\r\n0\r\nX: y\r\n\r\n") + last, []int{422, 200}},
 		"many chunks":                    {event(chunked, strings.Repeat("4\r\n    \r\n", 30_000)+"2\r\n{}\r\n0\r\n\r\n") + last, []int{422, 200}},
-		"an empty field, tabs":           {"GET /healthz HTTP/1.1\r\nHost: x\r\nX:\r\nY:\t a\t\r\n\r\n" + last, []int{200, 200}},
-		"a body that looks like a head":  {post("Host: x\r\nContent-Length: 39\r\n", "GET / HTTP/1.1\r\nContent-Length: 5\r\n\r\n\r\n") + last, []int{404, 200}},
-		"an old version":                 {"GET /healthz HTTP/1.0\r\nHost: x\r\n\r\n", []int{200}},
-		"a body of nothing":              {post("Host: x\r\nContent-Length: 0\r\n", "") + last, []int{404, 200}},
-		"the whole address, as to proxy": {"GET http://x/healthz HTTP/1.1\r\nHost: x\r\n\r\n" + last, []int{200, 200}},
+		"an empty field, tabs":           {"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX:\r\nY:\t a\t\r\n\r\n" + last, []int{200, 200}},
+		"a body that looks like a head":  {post("Host: localhost\r\nContent-Length: 39\r\n", "GET / HTTP/1.1\r\nContent-Length: 5\r\n\r\n\r\n") + last, []int{404, 200}},
+		"an old version":                 {"GET /healthz HTTP/1.0\r\nHost: localhost\r\n\r\n", []int{200}},
+		"a body of nothing":              {post("Host: localhost\r\nContent-Length: 0\r\n", "") + last, []int{404, 200}},
+		"the whole address, as to proxy": {"GET http://x/healthz HTTP/1.1\r\nHost: localhost\r\n\r\n" + last, []int{200, 200}},
 	} {
 		for _, piece := range []int{1 << 20, 7, 1} {
 			if got, _ := speak(t, dial(), all.requests, piece); !slices.Equal(got, all.want) {
@@ -164,7 +164,7 @@ func TestRequestsThatTwoReadersReadDifferentlyAreRefused(t *testing.T) {
 			}
 		}
 	}
-	if got, _ := speak(t, dial(), "GET /healthz HTTP/1.1\r\nHost: x\r\nX: "+strings.Repeat("x", 100<<10)+"\r\n\r\n", 1<<20); !slices.Equal(got, []int{431}) {
+	if got, _ := speak(t, dial(), "GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: "+strings.Repeat("x", 100<<10)+"\r\n\r\n", 1<<20); !slices.Equal(got, []int{431}) {
 		t.Errorf("a head of 100 KiB: %v", got)
 	}
 }
@@ -221,11 +221,11 @@ func TestEveryProtocolIsServed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, _ := speak(t, c, "POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /healthz HTTP/1.1\r\nHost: x\r\n\r\n", 1<<20); !slices.Equal(got, []int{400}) {
+	if got, _ := speak(t, c, "POST /nowhere HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", 1<<20); !slices.Equal(got, []int{400}) {
 		t.Errorf("length and chunked over TLS: %v", got)
 	}
 	for name, fields := range map[string][]hpack.HeaderField{
-		"a transfer coding": {{Name: "transfer-encoding", Value: "chunked"}}, "two lengths": {{Name: "content-length", Value: "2"}, {Name: "content-length", Value: "2"}}, "another host": {{Name: "host", Value: "y"}}, "two hosts": {{Name: "host", Value: "x"}, {Name: "host", Value: "x"}},
+		"a transfer coding": {{Name: "transfer-encoding", Value: "chunked"}}, "two lengths": {{Name: "content-length", Value: "2"}, {Name: "content-length", Value: "2"}}, "another host": {{Name: "host", Value: "y"}}, "two hosts": {{Name: "host", Value: "localhost"}, {Name: "host", Value: "localhost"}},
 		"its own mark": {{Name: "konstruct-malformed", Value: "1"}},
 	} {
 		if status := speakHTTP2(t, plain, "/nowhere", fields); status != "400" && status != "reset" {
@@ -236,7 +236,7 @@ func TestEveryProtocolIsServed(t *testing.T) {
 	if status := speakHTTP2(t, plain, "/v1/events", append(events, hpack.HeaderField{Name: "content-length", Value: "3"})); status != "400" && status != "reset" {
 		t.Errorf("a length that does not hold in HTTP/2: %s", status)
 	}
-	if status := speakHTTP2(t, plain, "/nowhere", []hpack.HeaderField{{Name: "content-length", Value: "2"}, {Name: "host", Value: "x"}}); status != "404" {
+	if status := speakHTTP2(t, plain, "/nowhere", []hpack.HeaderField{{Name: "content-length", Value: "2"}, {Name: "host", Value: "localhost"}}); status != "404" {
 		t.Errorf("a good one in HTTP/2: %s", status)
 	}
 }
@@ -254,7 +254,7 @@ func speakHTTP2(t *testing.T, addr, path string, fields []hpack.HeaderField) str
 	}
 	var head strings.Builder
 	encoder := hpack.NewEncoder(&head)
-	for _, f := range append([]hpack.HeaderField{{Name: ":method", Value: "POST"}, {Name: ":scheme", Value: "http"}, {Name: ":authority", Value: "x"}, {Name: ":path", Value: path}}, fields...) {
+	for _, f := range append([]hpack.HeaderField{{Name: ":method", Value: "POST"}, {Name: ":scheme", Value: "http"}, {Name: ":authority", Value: "localhost"}, {Name: ":path", Value: path}}, fields...) {
 		if err := encoder.WriteField(f); err != nil {
 			t.Fatal(err)
 		}

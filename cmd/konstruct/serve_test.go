@@ -4,9 +4,13 @@ import (
 	"bufio"
 	"encoding/json"
 	"fmt"
+	"io"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"strings"
 	"syscall"
@@ -163,5 +167,52 @@ func TestKeysAndPeopleAtTheTerminal(t *testing.T) {
 		if out, err := run(bad...); err == nil {
 			t.Errorf("%v: %s", bad, out)
 		}
+	}
+}
+
+// TestFiguresHaveAListenerOfTheirOwn: they are not where the service is, but at the address that is set, on this machine alone unless it is set; off is none.
+func TestFiguresHaveAListenerOfTheirOwn(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := l.Addr().String()
+	l.Close()
+	_, url, _ := serving(t, testkit.Database(t), "KONSTRUCT_METRICS_LISTEN="+at)
+	get := func(url, host string) (int, string) {
+		r, err := http.NewRequestWithContext(t.Context(), "GET", url, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Host = host
+		res, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		raw, err := io.ReadAll(res.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return res.StatusCode, string(raw)
+	}
+	if status, _ := get(url+"/metrics", ""); status != 404 {
+		t.Errorf("where the service is: %d", status)
+	}
+	for _, want := range []string{"konstruct_http_requests_in_flight", "konstruct_audit_", "konstruct_notary_", "go_goroutines"} {
+		if status, m := get("http://"+at+"/metrics", ""); status != 200 || !strings.Contains(m, want) {
+			t.Errorf("%d, no %s", status, want)
+		}
+	}
+	if status, _ := get("http://"+at+"/metrics", "evil.example"); status != 421 {
+		t.Errorf("to a page whose name leads here: %d", status)
+	}
+	if status, _ := get("http://"+at+"/v1/me", ""); status != 404 {
+		t.Errorf("the service where its figures are: %d", status)
+	}
+	f := settings{}
+	field, _ := reflect.TypeOf(f).FieldByName("MetricsListen")
+	if host, _, err := net.SplitHostPort(field.Tag.Get("default")); err != nil || host != "127.0.0.1" {
+		t.Errorf("where nothing is set, figures are at %s", field.Tag.Get("default"))
 	}
 }
