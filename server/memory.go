@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/konstruct/konstruct/access"
+	"github.com/konstruct/konstruct/audit"
 	"github.com/konstruct/konstruct/extract"
 )
 
@@ -24,9 +25,12 @@ const MinRequestMemory = 128 << 20
 // How much memory a byte of a body takes while its request is worked on, at its worst
 // (TestABodyTakesNoMoreMemoryThanIsReservedForIt).
 const (
-	weightJSON  = 24 // read whole, and twice: once as values of any kind, each some bytes where the body has two
+	weightJSON  = 56 // read whole, and twice: once as values of any kind, of which an object takes most
 	weightBatch = 3  // read event by event: the texts, the buffer, and a statement at a time on its way to the database
 	weightFile  = 3  // read whole, and once more on its way to the database
+	// What an event takes beside its texts, of which the shortest has so many bytes.
+	eachInBatch = 1 << 10
+	leastEvent  = int64(len(`{"action_type":"x"},`))
 )
 
 const (
@@ -224,7 +228,7 @@ func (s *Server) bodyMemory(r *http.Request) int64 {
 	case s.bulky(r): // it goes to the disk or the database as it comes; what is read whole later has its own room (fileMemory)
 		return min(n, pieceMemory)
 	case r.URL.Path == batchPath:
-		return n * weightBatch
+		return n*weightBatch + min(n/leastEvent, audit.MaxBatch)*eachInBatch
 	}
 	return n * weightJSON
 }
