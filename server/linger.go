@@ -1,10 +1,12 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -38,7 +40,7 @@ func (s *Server) linger(next http.Handler) http.Handler {
 			s.logger.DebugContext(r.Context(), "a body's time is not limited", "error", err)
 		}
 		next.ServeHTTP(l, &own)
-		if !l.dropping || control.Flush() != nil || control.SetReadDeadline(time.Now().Add(discardTime)) != nil {
+		if !l.dropping || l.answer() != nil || control.Flush() != nil || control.SetReadDeadline(time.Now().Add(discardTime)) != nil {
 			return
 		}
 		defer context.AfterFunc(s.stopping, func() { _ = control.SetReadDeadline(time.Now()) })()
@@ -79,6 +81,8 @@ type lingering struct {
 	expects  bool
 	decided  bool
 	dropping bool
+	status   int          // of what is held
+	held     bytes.Buffer // the answer, where the rest is dropped
 }
 
 // decide says what becomes of the rest of the body, when the answer begins.
@@ -100,14 +104,35 @@ func (l *lingering) decide(status int) {
 
 // WriteHeader implements http.ResponseWriter.
 func (l *lingering) WriteHeader(status int) {
-	l.decide(status)
+	if l.decide(status); l.dropping {
+		l.status = status
+		return
+	}
 	l.ResponseWriter.WriteHeader(status)
 }
 
 // Write implements http.ResponseWriter.
 func (l *lingering) Write(p []byte) (int, error) {
-	l.decide(http.StatusOK)
+	if l.decide(http.StatusOK); l.dropping {
+		return l.held.Write(p) // a problem: some hundred bytes
+	}
 	return l.ResponseWriter.Write(p)
+}
+
+// FlushError is what http.ResponseController calls.
+func (l *lingering) FlushError() error {
+	if l.decide(http.StatusOK); l.dropping {
+		return nil
+	}
+	return http.NewResponseController(l.ResponseWriter).Flush()
+}
+
+// answer sends what was held, so that its end is told before what comes is dropped.
+func (l *lingering) answer() error {
+	l.Header().Set("Content-Length", strconv.Itoa(l.held.Len()))
+	l.ResponseWriter.WriteHeader(l.status)
+	_, err := l.ResponseWriter.Write(l.held.Bytes())
+	return err
 }
 
 // Unwrap lets http.ResponseController reach the connection.
