@@ -8,7 +8,8 @@ import (
 	"github.com/google/uuid"
 )
 
-// TestWhoComesAgainWhenToldFindsRoom: many that are turned away at once are each told another time, and each finds room then.
+// TestWhoComesAgainWhenToldFindsRoom: many that are turned away at once are each told another time, and each finds
+// room then.
 func TestWhoComesAgainWhenToldFindsRoom(t *testing.T) {
 	const n, many = 30 << 20, 40
 	now := time.Unix(1_800_000_000, 0)

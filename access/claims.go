@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// claims are what an ID token says, as OpenID Connect Core 1.0, 2 and 3.1.3.7 want it. They are read by their exact names and
-// types, which a decoder into a struct does not hold them to.
+// claims are what an ID token says, as OpenID Connect Core 1.0, 2 and 3.1.3.7 want it. They are read by their exact
+// names and types, which a decoder into a struct does not hold them to.
 type claims struct {
 	all     map[string]any
 	subject string
@@ -62,7 +62,8 @@ func (*Issuer) checkHeader(token string) error {
 	return nil
 }
 
-// checkAudience holds aud and azp against the client: who else the token is for, its azp must say that it was made for us.
+// checkAudience holds aud and azp against the client: who else the token is for, its azp must say that it was made
+// for us.
 func (i *Issuer) checkAudience(all map[string]any) error {
 	var audience []string
 	switch aud := all["aud"].(type) {

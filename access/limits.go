@@ -170,7 +170,8 @@ func (m *Meter) Use(ctx context.Context, w Who, k Kind, n int, name string) erro
 	return t.take(w.Credential, k, n, name, time.Now())
 }
 
-// Spend takes n of something into account that was used already: where it was more than there was, what comes next waits for it.
+// Spend takes n of something into account that was used already: where it was more than there was, what comes next
+// waits for it.
 func (m *Meter) Spend(w Who, k Kind, n int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

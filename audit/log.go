@@ -98,7 +98,8 @@ func streamed(events []Event) (n int) {
 	size := 0
 	for n < min(len(events), streamRows) {
 		e := &events[n]
-		if size += len(e.UserID) + len(e.Action) + len(e.Input) + len(e.Output) + len(e.Metadata); n > 0 && size > streamBytes {
+		if size += len(e.UserID) + len(e.Action) + len(e.Input) + len(e.Output) + len(e.Metadata); n > 0 &&
+			size > streamBytes {
 			break
 		}
 		n++

@@ -1,5 +1,6 @@
-// Package disclosure says what of an error may be told to a tenant, in an answer, a job or an event. Errors of the network, the database, the system and other
-// processes name addresses, paths and statements of the operator's machines, and tell by their kind what is there; they are for the log.
+// Package disclosure says what of an error may be told to a tenant, in an answer, a job or an event. Errors of the
+// network, the database, the system and other processes name addresses, paths and statements of the operator's
+// machines, and tell by their kind what is there; they are for the log.
 package disclosure
 
 import (
@@ -47,7 +48,8 @@ func find(err error) *hidden {
 }
 
 // systems are the packages, and what lies below them, whose errors tell of the machine.
-var systems = []string{"net", "os", "io/fs", "syscall", "internal/poll", "crypto/tls", "crypto/x509", "github.com/jackc", "github.com/minio", "golang.org/x/sys"}
+var systems = []string{"net", "os", "io/fs", "syscall", "internal/poll", "crypto/tls", "crypto/x509",
+	"github.com/jackc", "github.com/minio", "golang.org/x/sys"}
 
 // foreign reports whether an error is, or holds, one of a system's.
 func foreign(err error) bool {

@@ -16,8 +16,8 @@ import (
 	"github.com/konstruct/konstruct/disclosure"
 )
 
-// TestWhatIsInsideIsNotTold: neither to which addresses names lead, nor which there are, nor what answers at an address of the operator's own: a reason is the same for
-// all of them, while the whole error has the rest.
+// TestWhatIsInsideIsNotTold: neither to which addresses names lead, nor which there are, nor what answers at an
+// address of the operator's own: a reason is the same for all of them, while the whole error has the rest.
 func TestWhatIsInsideIsNotTold(t *testing.T) {
 	dns, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
@@ -40,7 +40,9 @@ func TestWhatIsInsideIsNotTold(t *testing.T) {
 			case strings.HasPrefix(name.String(), "nowhere."):
 				m.RCode = dnsmessage.RCodeNameError
 			case m.Questions[0].Type == dnsmessage.TypeA:
-				m.Answers = []dnsmessage.Resource{{Header: dnsmessage.ResourceHeader{Name: name, Type: dnsmessage.TypeA, Class: dnsmessage.ClassINET}, Body: &dnsmessage.AResource{A: [4]byte{10, 20, 30, 40}}}}
+				m.Answers = []dnsmessage.Resource{{Header: dnsmessage.ResourceHeader{Name: name,
+					Type: dnsmessage.TypeA, Class: dnsmessage.ClassINET}, Body: &dnsmessage.AResource{A: [4]byte{10,
+					20, 30, 40}}}}
 			}
 			if out, err := m.Pack(); err == nil {
 				_, _ = dns.WriteTo(out, from)
@@ -61,15 +63,18 @@ func TestWhatIsInsideIsNotTold(t *testing.T) {
 		text, _ := disclosure.Reason(err)
 		return text
 	}
-	inside, nowhere := told(c, t.Context(), "http://vault.inside.example/", ErrPrivate), told(c, t.Context(), "http://nowhere.inside.example/", ErrPrivate)
+	inside, nowhere := told(c, t.Context(), "http://vault.inside.example/", ErrPrivate), told(c, t.Context(),
+		"http://nowhere.inside.example/", ErrPrivate)
 	if inside != nowhere || inside != ErrPrivate.Error() || strings.Contains(inside, "10.20") {
 		t.Errorf("a name inside: %q; none: %q", inside, nowhere)
 	}
-	if _, err := c.Get(t.Context(), "http://vault.inside.example/", "", 1000); !strings.Contains(err.Error(), "10.20.30.40") {
+	if _, err := c.Get(t.Context(), "http://vault.inside.example/", "", 1000); !strings.Contains(err.Error(),
+		"10.20.30.40") {
 		t.Errorf("the log does not have it: %v", err)
 	}
 
-	// At an address that may be read: nothing listens, something listens and says nothing, something closes, something that is no site.
+	// At an address that may be read: nothing listens, something listens and says nothing, something closes,
+	// something that is no site.
 	own := newClient(nil, []netip.Prefix{loopback})
 	defer own.Close()
 	listen := func(answer func(net.Conn)) string {
@@ -99,8 +104,17 @@ func TestWhatIsInsideIsNotTold(t *testing.T) {
 	wait, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	for what, url := range map[string]string{
-		"nothing": "http://" + closed.Addr().String(), "what closes": "http://" + listen(func(c net.Conn) { c.Close() }), "another protocol": "http://" + listen(func(c net.Conn) { _, _ = c.Write([]byte("220 mail.inside.example ESMTP\r\n")); c.Close() }),
-		"a certificate that does not hold": secure.URL, "no TLS": "https://" + listen(func(c net.Conn) { _, _ = c.Write([]byte("SSH-2.0-x\r\n")); c.Close() }),
+		"nothing": "http://" + closed.Addr().String(), "what closes": "http://" +
+			listen(func(c net.Conn) { c.Close() }), "another protocol": "http://" + listen(func(c net.Conn) {
+			_,
+				_ = c.Write([]byte("220 mail.inside.example ESMTP\r\n"))
+			c.Close()
+		}),
+		"a certificate that does not hold": secure.URL, "no TLS": "https://" + listen(func(c net.Conn) {
+			_,
+				_ = c.Write([]byte("SSH-2.0-x\r\n"))
+			c.Close()
+		}),
 	} {
 		if text := told(own, wait, url, ErrAway); text != ErrAway.Error() {
 			t.Errorf("%s: %q", what, text)

@@ -202,7 +202,8 @@ func (k *claims) fail(ctx context.Context, c *claim, why error) error {
 // unsaid writes into the log what a job's reason does not say of why it failed.
 func (k *claims) unsaid(ctx context.Context, c *claim, why error) {
 	if _, whole := disclosure.Reason(why); !whole {
-		cmp.Or(k.log, slog.Default()).WarnContext(ctx, "a document was not taken in", "tenant", k.tenant, "job", c.id, "attempt", c.attempt, "error", why)
+		cmp.Or(k.log, slog.Default()).WarnContext(ctx, "a document was not taken in", "tenant", k.tenant, "job",
+			c.id, "attempt", c.attempt, "error", why)
 	}
 }
 

@@ -206,7 +206,8 @@ func (s *Server) form(ctx huma.Context, next func(huma.Context)) {
 	case err != nil:
 		reason, whole := disclosure.Reason(err)
 		if !whole {
-			s.logger.WarnContext(r.Context(), "a form could not be read", "request", requestID(r.Context()), "error", err)
+			s.logger.WarnContext(r.Context(), "a form could not be read", "request", requestID(r.Context()),
+				"error", err)
 		}
 		s.fail(ctx, problem(http.StatusBadRequest, "body: it is no form that can be read: %s", reason))
 	default:

@@ -8,11 +8,13 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// Metrics serves the figures for Prometheus, and others of the process, at /metrics. They name tenants and need no credential, so they have a listener of their own, which strangers don't reach.
+// Metrics serves the figures for Prometheus, and others of the process, at /metrics. They name tenants and need no
+// credential, so they have a listener of their own, which strangers don't reach.
 func (s *Server) Metrics(others ...prometheus.Collector) http.Handler {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(others...)
-	registry.MustRegister(s.metrics, s.c.Konstruct.Metrics(), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	registry.MustRegister(s.metrics, s.c.Konstruct.Metrics(), collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return MetricsHandler(registry, s.c.Hosts)
 }
 
@@ -25,7 +27,8 @@ func MetricsHandler(figures prometheus.Gatherer, hosts Hosts) http.Handler {
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Cache-Control", "no-store")
 		if !hosts.Known(r.Host) { // a page whose name leads here would read them (DNS rebinding)
-			http.Error(w, "this is not its name: the operator lists them in KONSTRUCT_HOSTS", http.StatusMisdirectedRequest)
+			http.Error(w, "this is not its name: the operator lists them in KONSTRUCT_HOSTS",
+				http.StatusMisdirectedRequest)
 			return
 		}
 		mux.ServeHTTP(w, r)

@@ -10,8 +10,9 @@ import (
 	"strings"
 )
 
-// Hosts are the names by which a service is reached. An address, and localhost, always are: a browser that has a page of another site can't be
-// brought to send one of those, while the site can let its own name lead anywhere (DNS rebinding).
+// Hosts are the names by which a service is reached. An address, and localhost, always are: a browser that has a
+// page of another site can't be brought to send one of those, while the site can let its own name lead anywhere
+// (DNS rebinding).
 type Hosts []string
 
 // hostName is a name as DNS has them.
@@ -45,8 +46,8 @@ func (h Hosts) Known(host string) bool {
 	return err == nil
 }
 
-// browsed reports whether a request may come from a page whose site has no say here: it has no credential that only its sender knows, or a browser says that
-// a page of this very name sent it.
+// browsed reports whether a request may come from a page whose site has no say here: it has no credential that only
+// its sender knows, or a browser says that a page of this very name sent it.
 func browsed(r *http.Request, sameOrigin bool) bool {
 	return r.Header.Get("Authorization") == "" || r.Header.Get("Cookie") != "" || sameOrigin
 }
@@ -59,5 +60,6 @@ func (s *Server) misdirected(r *http.Request, sameOrigin bool) *Problem {
 	if probes[r.URL.Path] || !browsed(r, sameOrigin) || s.c.Hosts.Known(r.Host) {
 		return nil
 	}
-	return problem(http.StatusMisdirectedRequest, "header.Host: %.100q is no name of this service: the operator lists them in KONSTRUCT_HOSTS", r.Host)
+	return problem(http.StatusMisdirectedRequest,
+		"header.Host: %.100q is no name of this service: the operator lists them in KONSTRUCT_HOSTS", r.Host)
 }

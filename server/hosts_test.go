@@ -16,7 +16,8 @@ func (w *world) figures(host string) string {
 	return answer.Body.String()
 }
 
-// TestAPageWhoseNameLeadsHereReadsNothing (DNS rebinding): without a key a request must come under a name of the service, and so must one that a browser sends from a page of that very name.
+// TestAPageWhoseNameLeadsHereReadsNothing (DNS rebinding): without a key a request must come under a name of the
+// service, and so must one that a browser sends from a page of that very name.
 func TestAPageWhoseNameLeadsHereReadsNothing(t *testing.T) {
 	w := serve(t, func(c *server.Config) {
 		c.Hosts = server.Hosts{"audit.example"}
@@ -37,7 +38,8 @@ func TestAPageWhoseNameLeadsHereReadsNothing(t *testing.T) {
 		}
 		return w.do(r).StatusCode
 	}
-	for _, host := range []string{"evil.example", "evil.example:7117", "audit.example.evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "xaudit.example", "evil.example.", "0x7f000001.example"} {
+	for _, host := range []string{"evil.example", "evil.example:7117", "audit.example.evil.example",
+		"localhost.evil.example", "127.0.0.1.evil.example", "xaudit.example", "evil.example.", "0x7f000001.example"} {
 		for _, path := range []string{"/", "/reference", "/openapi.json", "/v1/me", "/nowhere"} {
 			if got := ask(host, "GET", path, ""); got != 421 {
 				t.Errorf("%s of %s: %d", path, host, got)
@@ -58,7 +60,8 @@ func TestAPageWhoseNameLeadsHereReadsNothing(t *testing.T) {
 			}
 		}
 	}
-	for _, host := range []string{"audit.example", "AUDIT.example:443", "audit.example.", "localhost", "localhost:7117", "127.0.0.1", "127.0.0.1:7117", "[::1]:7117", "10.1.2.3"} {
+	for _, host := range []string{"audit.example", "AUDIT.example:443", "audit.example.", "localhost",
+		"localhost:7117", "127.0.0.1", "127.0.0.1:7117", "[::1]:7117", "10.1.2.3"} {
 		if got := ask(host, "GET", "/reference", ""); got != 200 {
 			t.Errorf("/reference of %s: %d", host, got)
 		}
@@ -66,13 +69,15 @@ func TestAPageWhoseNameLeadsHereReadsNothing(t *testing.T) {
 			t.Errorf("a page of %s: %d", host, got)
 		}
 	}
-	if got := ask("api.example", "OPTIONS", "/v1/me", "", "Origin", "https://console.example", "Access-Control-Request-Method", "GET"); got != 204 {
+	if got := ask("api.example", "OPTIONS", "/v1/me", "", "Origin", "https://console.example",
+		"Access-Control-Request-Method", "GET"); got != 204 {
 		t.Errorf("a preflight of a site that is named: %d", got)
 	}
 }
 
 func TestNamesOfTheServiceAreRead(t *testing.T) {
-	if h, err := server.ParseHosts(" audit.example, API.example,, "); err != nil || len(h) != 2 || !h.Known("api.example:1") {
+	if h, err := server.ParseHosts(" audit.example, API.example,, "); err != nil || len(h) != 2 ||
+		!h.Known("api.example:1") {
 		t.Errorf("%v, %v", h, err)
 	}
 	for _, bad := range []string{"https://audit.example", "audit.example:443", "audit example", "*.example", "a..b"} {

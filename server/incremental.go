@@ -7,8 +7,8 @@ import (
 	"io"
 )
 
-// eachEvent hands on the events of a batch as they come: {"events": […]}, and nothing else. What it hands on is one JSON value as far
-// as its brackets tell, and holds until the next.
+// eachEvent hands on the events of a batch as they come: {"events": […]}, and nothing else. What it hands on is one
+// JSON value as far as its brackets tell, and holds until the next.
 func eachEvent(body io.Reader, yield func(i int, raw []byte) error) error {
 	v := &values{r: body, buf: make([]byte, 0, 32<<10)}
 	err := v.batch(yield)
@@ -87,7 +87,8 @@ func (v *values) batch(yield func(i int, raw []byte) error) error {
 			break
 		}
 		if c != ',' {
-			return unreadable(fmt.Sprintf("it is no JSON: behind body.events[%d] stands neither a comma nor the array's end", i))
+			return unreadable(fmt.Sprintf(
+				"it is no JSON: behind body.events[%d] stands neither a comma nor the array's end", i))
 		}
 	}
 	c, err := v.next()

@@ -12,8 +12,9 @@ import (
 	"time"
 )
 
-// What is read and dropped of a body that nobody wants any more, so that whoever sends it gets to see the answer: a connection
-// that is closed while its client writes is reset, and the answer that is on its way is lost (RFC 9112, 9.6).
+// What is read and dropped of a body that nobody wants any more, so that whoever sends it gets to see the answer: a
+// connection that is closed while its client writes is reset, and the answer that is on its way is lost (RFC 9112,
+// 9.6).
 const (
 	discardBytes = maxUpload + 2*maxJSON // what the largest request that is taken has
 	discardTime  = bodyTime
@@ -21,9 +22,10 @@ const (
 	smallRest = 256 << 10
 )
 
-// linger answers those who are turned away while they still send: the answer goes out at once and says that the connection will be closed, and what still comes
-// is dropped, within bounds of bytes and time. Whoever waits to be told to go on (Expect: 100-continue) need not send anything.
-// HTTP/2 has no need of it: a stream ends without its connection.
+// linger answers those who are turned away while they still send: the answer goes out at once and says that the
+// connection will be closed, and what still comes is dropped, within bounds of bytes and time. Whoever waits to be
+// told to go on (Expect: 100-continue) need not send anything. HTTP/2 has no need of it: a stream ends without its
+// connection.
 func (s *Server) linger(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.ProtoMajor != 1 || r.Body == nil || r.Body == http.NoBody {
@@ -31,16 +33,20 @@ func (s *Server) linger(next http.Handler) http.Handler {
 			return
 		}
 		body := &incomingBody{ReadCloser: r.Body, size: r.ContentLength}
-		l := &lingering{ResponseWriter: w, body: body, expects: strings.EqualFold(r.Header.Get("Expect"), "100-continue")}
+		l := &lingering{ResponseWriter: w, body: body, expects: strings.EqualFold(r.Header.Get("Expect"),
+			"100-continue")}
 		own := *r // net/http looks at its own one's body when it answers
 		own.Body = body
 		control := http.NewResponseController(w)
-		// A head that came is no promise that a body will: this holds until whoever knows what is asked for says better.
-		if err := control.SetReadDeadline(time.Now().Add(bodyTime)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		// A head that came is no promise that a body will: this holds until whoever knows what is asked for says
+		// better.
+		if err := control.SetReadDeadline(time.Now().Add(bodyTime)); err != nil && !errors.Is(err,
+			http.ErrNotSupported) {
 			s.logger.DebugContext(r.Context(), "a body's time is not limited", "error", err)
 		}
 		next.ServeHTTP(l, &own)
-		if !l.dropping || l.answer() != nil || control.Flush() != nil || control.SetReadDeadline(time.Now().Add(discardTime)) != nil {
+		if !l.dropping || l.answer() != nil || control.Flush() != nil ||
+			control.SetReadDeadline(time.Now().Add(discardTime)) != nil {
 			return
 		}
 		defer context.AfterFunc(s.stopping, func() { _ = control.SetReadDeadline(time.Now()) })()
@@ -48,7 +54,8 @@ func (s *Server) linger(next http.Handler) http.Handler {
 	})
 }
 
-// incomingBody is a request's body, of which it is known how much was read. Closing it ends nothing: what was not read may have to be dropped.
+// incomingBody is a request's body, of which it is known how much was read. Closing it ends nothing: what was not
+// read may have to be dropped.
 type incomingBody struct {
 	io.ReadCloser
 	size  int64 // as its sender said; -1 where they did not
@@ -96,7 +103,8 @@ func (l *lingering) decide(status int) {
 	case status < 400 || l.body.over():
 	case l.expects && l.body.read.Load() == 0: // it waits: net/http closes the connection, and nothing is sent
 	case l.body.size >= 0 && rest < smallRest: // net/http reads it, and the connection stays
-	case http.NewResponseController(l.ResponseWriter).EnableFullDuplex() == nil: // else it would be read before it is answered
+	// else it would be read before it is answered
+	case http.NewResponseController(l.ResponseWriter).EnableFullDuplex() == nil:
 		l.ResponseWriter.Header().Set("Connection", "close")
 		l.dropping = true
 	}

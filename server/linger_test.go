@@ -13,8 +13,10 @@ import (
 	"github.com/konstruct/konstruct/server"
 )
 
-// turnedAway sends a request's head and so many bytes of its body, all of it before it looks for an answer, as many clients do.
-func turnedAway(t *testing.T, addr, fields string, size int, chunked bool) (res *http.Response, body string, r *bufio.Reader) {
+// turnedAway sends a request's head and so many bytes of its body, all of it before it looks for an answer, as many
+// clients do.
+func turnedAway(t *testing.T, addr, fields string, size int, chunked bool) (res *http.Response, body string,
+	r *bufio.Reader) {
 	t.Helper()
 	c, err := net.Dial("tcp", addr)
 	if err != nil {
@@ -24,7 +26,8 @@ func turnedAway(t *testing.T, addr, fields string, size int, chunked bool) (res 
 	if err := c.SetDeadline(time.Now().Add(time.Minute)); err != nil {
 		t.Fatal(err)
 	}
-	fmt.Fprintf(c, "POST /v1/events/batch HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n%s\r\n", fields)
+	fmt.Fprintf(c, "POST /v1/events/batch HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n%s\r\n",
+		fields)
 	piece := strings.Repeat("x", 1<<20)
 	if chunked {
 		piece = fmt.Sprintf("%x\r\n%s\r\n", len(piece), piece)
@@ -49,7 +52,8 @@ func turnedAway(t *testing.T, addr, fields string, size int, chunked bool) (res 
 	return res, string(raw), r
 }
 
-// TestWhoIsTurnedAwayIsAnswered: whatever they still send is dropped, and they see why; who waits to be told to go on sends nothing.
+// TestWhoIsTurnedAwayIsAnswered: whatever they still send is dropped, and they see why; who waits to be told to go
+// on sends nothing.
 func TestWhoIsTurnedAwayIsAnswered(t *testing.T) {
 	w := serve(t)
 	addr := w.listen(server.Listening{})
@@ -93,7 +97,8 @@ func TestWhoIsTurnedAwayIsAnswered(t *testing.T) {
 	if _, err := r.ReadByte(); err != io.EOF {
 		t.Errorf("who waits: the connection goes on: %v", err)
 	}
-	if res, _, _ := turnedAway(t, addr, key+"Content-Length: 5\r\nExpect: 100-continue\r\n", 0, false); res.StatusCode != 100 {
+	if res, _, _ := turnedAway(t, addr, key+"Content-Length: 5\r\nExpect: 100-continue\r\n", 0,
+		false); res.StatusCode != 100 {
 		t.Errorf("who waits and may go on: %d", res.StatusCode)
 	}
 }
@@ -103,9 +108,11 @@ func TestWhatIsDroppedHoldsUpNoStop(t *testing.T) {
 	w := serve(t)
 	addr, done, stop := make(chan net.Addr, 1), make(chan error, 1), make(chan struct{})
 	go func() {
-		done <- w.s.Run(untilClosed(t.Context(), stop), server.Listening{Address: "127.0.0.1:0", Ready: func(a net.Addr) { addr <- a }})
+		done <- w.s.Run(untilClosed(t.Context(), stop), server.Listening{Address: "127.0.0.1:0",
+			Ready: func(a net.Addr) { addr <- a }})
 	}()
-	if res, _, _ := turnedAway(t, (<-addr).String(), "Content-Length: 31457280\r\n", 0, false); res.StatusCode != 401 {
+	if res, _, _ := turnedAway(t, (<-addr).String(), "Content-Length: 31457280\r\n", 0,
+		false); res.StatusCode != 401 {
 		t.Fatalf("%d", res.StatusCode)
 	}
 	close(stop) // while its client still might send

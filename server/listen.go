@@ -9,7 +9,8 @@ import (
 	"time"
 )
 
-// listener yields connections, no more than maxConns at the same time: HTTP/2's over TLS as they are, and others such that what is malformed is seen.
+// listener yields connections, no more than maxConns at the same time: HTTP/2's over TLS as they are, and others
+// such that what is malformed is seen.
 type listener struct {
 	net.Listener
 	tls    *tls.Config // nil without
@@ -29,7 +30,8 @@ type accepted struct {
 const handshakeTime = headerTime
 
 func newListener(l net.Listener, c *tls.Config) *listener {
-	own := &listener{Listener: l, slots: make(chan struct{}, maxConns), closed: make(chan struct{}), ready: make(chan accepted)}
+	own := &listener{Listener: l, slots: make(chan struct{}, maxConns), closed: make(chan struct{}),
+		ready: make(chan accepted)}
 	if c != nil {
 		own.tls = c.Clone()
 		own.tls.NextProtos = []string{"h2", "http/1.1"}
@@ -89,7 +91,8 @@ func (l *listener) handshakes() {
 			}
 			var record tls.RecordHeaderError
 			if errors.As(err, &record) && record.Conn != nil && string(record.RecordHeader[:3]) == "GET" {
-				_, _ = io.WriteString(c, "HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n")
+				_, _ = io.WriteString(c,
+					"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n")
 			}
 			if err != nil || c.SetDeadline(time.Time{}) != nil {
 				_ = c.Close()

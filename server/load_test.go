@@ -20,17 +20,19 @@ import (
 	"github.com/konstruct/konstruct/internal/testkit"
 )
 
-// mostMemory is what a service with the usual bound on requests' memory may take in all, at its peak: the bound, and as much again
-// as the Go runtime leaves uncollected, and itself.
+// mostMemory is what a service with the usual bound on requests' memory may take in all, at its peak: the bound,
+// and as much again as the Go runtime leaves uncollected, and itself.
 const mostMemory = 640 << 20
 
-// batchOf writes a request with a batch of events that take so many bytes in all, as a client would that looks for an answer when it has sent everything.
+// batchOf writes a request with a batch of events that take so many bytes in all, as a client would that looks for
+// an answer when it has sent everything.
 func batchOf(c io.Writer, key, name string, bytes, events int, expect string) error {
 	text := strings.Repeat("x", bytes/events-len(`{"action_type":"load","user_id":"","input_summary":""},`)-len(name))
 	event := fmt.Sprintf(`{"action_type":"load","user_id":%q,"input_summary":%q}`, name, text)
 	size := len(`{"events":[]}`) + events*len(event) + events - 1
 	w := bufio.NewWriterSize(c, 1<<16)
-	fmt.Fprintf(w, "POST /v1/events/batch HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n%s\r\n{\"events\":[", key, size, expect)
+	fmt.Fprintf(w,
+		"POST /v1/events/batch HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n%s\r\n{\"events\":[", key, size, expect)
 	for i := range events {
 		if i > 0 {
 			_ = w.WriteByte(',')
@@ -61,8 +63,9 @@ func peak(t *testing.T, pid int) int64 {
 	return kB << 10
 }
 
-// TestManyLargeBatchesAtOnce: each of 40 clients that send 30 MiB at once with one key, and look for the answer when all is sent, is answered; what is acknowledged is in the trail, what is
-// turned away says when to come again; and the service's memory stays bounded.
+// TestManyLargeBatchesAtOnce: each of 40 clients that send 30 MiB at once with one key, and look for the answer
+// when all is sent, is answered; what is acknowledged is in the trail, what is turned away says when to come again;
+// and the service's memory stays bounded.
 func TestManyLargeBatchesAtOnce(t *testing.T) {
 	d := testkit.Database(t)
 	dir := t.TempDir()
@@ -81,11 +84,14 @@ func TestManyLargeBatchesAtOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer k.Close()
-	key, _, err := k.Tenant(acme).MakeKey(t.Context(), access.Local(acme, "test"), access.Ask{Name: "load", Actions: access.Admin.May()})
+	key, _, err := k.Tenant(acme).MakeKey(t.Context(), access.Local(acme, "test"), access.Ask{Name: "load",
+		Actions: access.Admin.May()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &process{t: t, bin: testkit.Build(t), addr: addr, log: &logged{}, env: []string{"KONSTRUCT_DATABASE_URL=" + d.URL("konstruct_app"), "KONSTRUCT_KEY_SECRET_FILE=" + secret, "KONSTRUCT_LISTEN=" + addr, "KONSTRUCT_DATA_DIR=" + dir}}
+	p := &process{t: t, bin: testkit.Build(t), addr: addr, log: &logged{}, env: []string{"KONSTRUCT_DATABASE_URL=" +
+		d.URL("konstruct_app"), "KONSTRUCT_KEY_SECRET_FILE=" + secret, "KONSTRUCT_LISTEN=" + addr,
+		"KONSTRUCT_DATA_DIR=" + dir}}
 	p.start()
 	defer func() { p.kill() }()
 	before := peak(t, p.cmd.Process.Pid)
@@ -136,7 +142,8 @@ func TestManyLargeBatchesAtOnce(t *testing.T) {
 	group.Wait()
 	most := peak(t, p.cmd.Process.Pid)
 	there := map[string]int{}
-	if err := k.Tenant(acme).Each(t.Context(), audit.Filter{Action: "load"}, func(e *audit.Stored) error { there[*e.UserID]++; return nil }); err != nil {
+	if err := k.Tenant(acme).Each(t.Context(), audit.Filter{Action: "load"},
+		func(e *audit.Stored) error { there[*e.UserID]++; return nil }); err != nil {
 		t.Fatal(err)
 	}
 	for name, n := range there {

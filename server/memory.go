@@ -25,9 +25,10 @@ const MinRequestMemory = 128 << 20
 // How much memory a byte of a body takes while its request is worked on, at its worst
 // (TestABodyTakesNoMoreMemoryThanIsReservedForIt).
 const (
-	weightJSON  = 56 // read whole, and twice: once as values of any kind, of which an object takes most
-	weightBatch = 3  // read event by event: the texts, the buffer, and a statement at a time on its way to the database
-	weightFile  = 3  // read whole, and once more on its way to the database
+	weightJSON = 56 // read whole, and twice: once as values of any kind, of which an object takes most
+	// read event by event: the texts, the buffer, and a statement at a time on its way to the database
+	weightBatch = 3
+	weightFile  = 3 // read whole, and once more on its way to the database
 	// What an event takes beside its texts, of which the shortest has so many bytes.
 	eachInBatch = 1 << 10
 	leastEvent  = int64(len(`{"action_type":"x"},`))
@@ -43,8 +44,9 @@ const (
 	pieceMemory  = 4 << 20
 )
 
-// memoryBudget bounds what the bodies of all requests under way take together. Small bodies and large ones have shares of
-// their own, so that batches hold up no single events, and a tenant may hold half of a share, so that another finds room.
+// memoryBudget bounds what the bodies of all requests under way take together. Small bodies and large ones have
+// shares of their own, so that batches hold up no single events, and a tenant may hold half of a share, so that
+// another finds room.
 type memoryBudget struct {
 	small, large memoryPool
 }
@@ -73,8 +75,8 @@ type memoryWaiter struct {
 	ready  chan struct{}
 }
 
-// reserve has room for n bytes of a tenant's, and returns what gives it back. It waits for a short while; then it returns a *Problem that says when to come again.
-// What is more than there is in all is let in alone.
+// reserve has room for n bytes of a tenant's, and returns what gives it back. It waits for a short while; then it
+// returns a *Problem that says when to come again. What is more than there is in all is let in alone.
 func (b *memoryBudget) reserve(ctx context.Context, tenant uuid.UUID, n int64) (release func(), err error) {
 	if n <= 0 {
 		return func() {}, nil
@@ -170,9 +172,12 @@ func (p *memoryPool) release(tenant uuid.UUID, n int64) {
 func (p *memoryPool) full(tenant uuid.UUID, n int64) *Problem {
 	after := memoryWait
 	if held := p.tenants[tenant]; held > 0 && held+n > p.share() {
-		return later(http.StatusTooManyRequests, after, "this tenant's requests under way take %d MiB, which is its share: send fewer large bodies at the same time, and try again in %s", held>>20, after)
+		return later(http.StatusTooManyRequests, after,
+			"this tenant's requests under way take %d MiB, its share: send fewer large ones at once, and try again in %s",
+			held>>20, after)
 	}
-	return later(http.StatusServiceUnavailable, after, "the requests under way take %d MiB of memory, as much as they may: try again in %s", p.used>>20, after)
+	return later(http.StatusServiceUnavailable, after,
+		"the requests under way take %d MiB of memory, as much as they may: try again in %s", p.used>>20, after)
 }
 
 // inUse is how much is reserved.
@@ -186,10 +191,12 @@ func (b *memoryBudget) inUse() int64 {
 	return n
 }
 
-// admitBody has room for a request's body, and takes its bytes into account, or says why it can't come; done is called when the request was worked on.
+// admitBody has room for a request's body, and takes its bytes into account, or says why it can't come; done is
+// called when the request was worked on.
 func (s *Server) admitBody(ctx context.Context, who access.Who, r *http.Request) (done func(), err error) {
 	if most := s.bodySize(r); r.ContentLength > most {
-		return nil, problem(http.StatusRequestEntityTooLarge, "body: it has %d bytes, the limit is %d%s", r.ContentLength, most-1, s.elsewhere(r))
+		return nil, problem(http.StatusRequestEntityTooLarge, "body: it has %d bytes, the limit is %d%s",
+			r.ContentLength, most-1, s.elsewhere(r))
 	}
 	release, err := s.memory.reserve(ctx, who.Tenant, s.bodyMemory(r))
 	if err != nil || r.ContentLength == 0 {
@@ -218,14 +225,16 @@ func (s *Server) elsewhere(r *http.Request) string {
 	return ""
 }
 
-// bodyMemory is how much memory a request's body takes. Whoever does not say how much comes is taken to send as much as may come.
+// bodyMemory is how much memory a request's body takes. Whoever does not say how much comes is taken to send as
+// much as may come.
 func (s *Server) bodyMemory(r *http.Request) int64 {
 	n := r.ContentLength
 	if n < 0 || n > s.bodySize(r) {
 		n = s.bodySize(r)
 	}
 	switch {
-	case s.bulky(r): // it goes to the disk or the database as it comes; what is read whole later has its own room (fileMemory)
+	// it goes to the disk or the database as it comes; what is read whole later has its own room (fileMemory)
+	case s.bulky(r):
 		return min(n, pieceMemory)
 	case r.URL.Path == batchPath:
 		return n*weightBatch + min(n/leastEvent, audit.MaxBatch)*eachInBatch

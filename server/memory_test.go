@@ -19,7 +19,8 @@ import (
 	"github.com/konstruct/konstruct/audit"
 )
 
-// TestBodiesTakeNoMoreThanTheyMay: together, and one tenant's, while another tenant and small bodies find room; who waits gets what is given back, and nobody waits for ever.
+// TestBodiesTakeNoMoreThanTheyMay: together, and one tenant's, while another tenant and small bodies find room; who
+// waits gets what is given back, and nobody waits for ever.
 func TestBodiesTakeNoMoreThanTheyMay(t *testing.T) {
 	const total = 256 << 20
 	b := newMemoryBudget(total)
@@ -31,14 +32,16 @@ func TestBodiesTakeNoMoreThanTheyMay(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := b.reserve(now, noisy, 90<<20); !errors.As(err, &problem) || problem.Status != http.StatusTooManyRequests || problem.GetHeaders().Get("Retry-After") == "" {
+	if _, err := b.reserve(now, noisy, 90<<20); !errors.As(err, &problem) ||
+		problem.Status != http.StatusTooManyRequests || problem.GetHeaders().Get("Retry-After") == "" {
 		t.Errorf("more than a tenant's share: %v", err)
 	}
 	second, err := b.reserve(now, other, 90<<20)
 	if err != nil {
 		t.Errorf("another tenant: %v", err)
 	}
-	if _, err := b.reserve(now, uuid.New(), 90<<20); !errors.As(err, &problem) || problem.Status != http.StatusServiceUnavailable || problem.GetHeaders().Get("Retry-After") == "" {
+	if _, err := b.reserve(now, uuid.New(), 90<<20); !errors.As(err, &problem) ||
+		problem.Status != http.StatusServiceUnavailable || problem.GetHeaders().Get("Retry-After") == "" {
 		t.Errorf("more than all may: %v", err)
 	}
 	small, err := b.reserve(now, noisy, 1<<20)
@@ -122,8 +125,12 @@ func TestABodyTakesNoMoreMemoryThanIsReservedForIt(t *testing.T) {
 		return []byte(begin + strings.Repeat(one+",", max(0, (n-len(begin)-len(end))/(len(one)+1))) + one + end)
 	}
 	for name, body := range map[string][]byte{
-		"numbers": repeat(`{"metadata":{"a":[`, `0`, `]}}`, maxJSON-8), "objects": repeat(`{"metadata":{"a":[`, `{}`, `]}}`, maxJSON-8), "objects with a name": repeat(`{"metadata":{"a":[`, `{"":0}`, `]}}`, maxJSON-8), "lists": repeat(`{"metadata":{"a":[`, `[]`, `]}}`, maxJSON-8),
-		"lists in lists": repeat(`{"metadata":{"a":[`, `[[0]]`, `]}}`, maxJSON-8), "text": []byte(`{"input_summary":"` + strings.Repeat("x", maxJSON-100) + `"}`), "escapes": []byte(`{"input_summary":"` + strings.Repeat(`\u20ac`, maxJSON/6-100) + `"}`),
+		"numbers": repeat(`{"metadata":{"a":[`, `0`, `]}}`, maxJSON-8), "objects": repeat(`{"metadata":{"a":[`,
+			`{}`, `]}}`, maxJSON-8), "objects with a name": repeat(`{"metadata":{"a":[`, `{"":0}`, `]}}`,
+			maxJSON-8), "lists": repeat(`{"metadata":{"a":[`, `[]`, `]}}`, maxJSON-8),
+		"lists in lists": repeat(`{"metadata":{"a":[`, `[[0]]`, `]}}`, maxJSON-8),
+		"text":           []byte(`{"input_summary":"` + strings.Repeat("x", maxJSON-100) + `"}`),
+		"escapes":        []byte(`{"input_summary":"` + strings.Repeat(`\u20ac`, maxJSON/6-100) + `"}`),
 	} {
 		took := live(t, func() any {
 			var parsed any
@@ -139,8 +146,12 @@ func TestABodyTakesNoMoreMemoryThanIsReservedForIt(t *testing.T) {
 		}
 	}
 	for name, body := range map[string][]byte{
-		"many short events": repeat(`{"events":[`, `{"action_type":"x"}`, `]}`, 10_000*20), "long events": repeat(`{"events":[`, `{"action_type":"x","input_summary":"`+strings.Repeat("x", 60<<10)+`"}`, `]}`, 8<<20), "one event": repeat(`{"events":[`, `{"action_type":"x","input_summary":"`+strings.Repeat("x", 8<<20)+`"}`, `]}`, 8<<20),
-		"metadata": repeat(`{"events":[`, `{"action_type":"x","metadata":{"a":"`+strings.Repeat("x", 1000)+`"}}`, `]}`, 8<<20),
+		"many short events": repeat(`{"events":[`, `{"action_type":"x"}`, `]}`, 10_000*20),
+		"long events": repeat(`{"events":[`, `{"action_type":"x","input_summary":"`+strings.Repeat("x",
+			60<<10)+`"}`, `]}`, 8<<20), "one event": repeat(`{"events":[`,
+			`{"action_type":"x","input_summary":"`+strings.Repeat("x", 8<<20)+`"}`, `]}`, 8<<20),
+		"metadata": repeat(`{"events":[`, `{"action_type":"x","metadata":{"a":"`+strings.Repeat("x", 1000)+`"}}`,
+			`]}`, 8<<20),
 	} {
 		took := live(t, func() any {
 			b, err := readBatch(bytes.NewReader(body))

@@ -32,8 +32,10 @@ func newMetrics(s *Server) *metrics {
 		tenants: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "konstruct_http_tenant_requests_total", Help: "Requests of each tenant; those beyond the first hundred are together as other."}, []string{"tenant"}),
 		shed:    prometheus.NewCounter(prometheus.CounterOpts{Name: "konstruct_http_requests_shed_total", Help: "Requests that were sent away because too many were under way."}),
 		working: prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "konstruct_http_requests_in_flight", Help: "Requests under way."}, func() float64 { return float64(s.working.Load()) }),
-		memory:  prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "konstruct_http_body_memory_bytes", Help: "Memory that is set aside for requests' bodies."}, func() float64 { return float64(s.memory.inUse()) }),
-		seen:    map[string]bool{},
+		memory: prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "konstruct_http_body_memory_bytes",
+			Help: "Memory that is set aside for requests' bodies."},
+			func() float64 { return float64(s.memory.inUse()) }),
+		seen: map[string]bool{},
 	}
 }
 

@@ -36,7 +36,8 @@ type Config struct {
 	Proxies []netip.Prefix
 	// Origins are web sites whose pages may ask, by CORS; none when empty.
 	Origins []string
-	// Hosts are the names of the service, beside localhost and addresses. Requests without a key or token must come under one.
+	// Hosts are the names of the service, beside localhost and addresses. Requests without a key or token must
+	// come under one.
 	Hosts Hosts
 	// RequestMemory bounds what the bodies of all requests take together, in bytes; DefaultRequestMemory when zero.
 	RequestMemory int64
@@ -153,7 +154,8 @@ func (s *Server) Run(ctx context.Context, l Listening) error {
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(true)
 	protocols.SetUnencryptedHTTP2(l.TLS == nil)
-	h := &http.Server{Handler: s.handler, TLSConfig: listener.tls, ReadHeaderTimeout: cmp.Or(l.HeaderTime, headerTime), IdleTimeout: idleTime, MaxHeaderBytes: maxHeader, Protocols: protocols,
+	h := &http.Server{Handler: s.handler, TLSConfig: listener.tls, ReadHeaderTimeout: cmp.Or(l.HeaderTime,
+		headerTime), IdleTimeout: idleTime, MaxHeaderBytes: maxHeader, Protocols: protocols,
 		ErrorLog: slog.NewLogLogger(s.logger.Handler(), slog.LevelDebug), BaseContext: func(net.Listener) context.Context { return s.life },
 		HTTP2: &http.HTTP2Config{MaxConcurrentStreams: 128}}
 	if l.Ready != nil {

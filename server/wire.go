@@ -15,8 +15,9 @@ import (
 	"golang.org/x/net/http/httpguts"
 )
 
-// malformed is the field that a head gets which two readers could read differently: by the time that a handler sees a request net/http
-// has decided how it reads it, and doesn't say so. Whoever sends it themselves is refused as well.
+// malformed is the field that a head gets which two readers could read differently: by the time that a handler sees
+// a request net/http has decided how it reads it, and doesn't say so. Whoever sends it themselves is refused as
+// well.
 const malformed = "Konstruct-Malformed"
 
 const (
@@ -24,7 +25,8 @@ const (
 	maxHead = maxHeader + 16<<10
 	// maxChunkLine is how many bytes the line before a chunk may have.
 	maxChunkLine = 4 << 10
-	// How much and for how long is read of a connection that is closed because of what came, so that its client sees why.
+	// How much and for how long is read of a connection that is closed because of what came, so that its client
+	// sees why.
 	wireDiscard     = 256 << 10
 	wireDiscardTime = time.Second
 )
@@ -43,9 +45,10 @@ const (
 	atEnd                       // nothing more is handed on
 )
 
-// wireConn hands on what comes of HTTP/1 requests, line by line, and refuses what RFC 9112 does not allow and net/http reads all the same: a proxy in front that
-// reads it otherwise would take part of one request for another one (request smuggling). It follows where each request ends,
-// so that it knows heads from bodies, also of requests that come in one piece.
+// wireConn hands on what comes of HTTP/1 requests, line by line, and refuses what RFC 9112 does not allow and
+// net/http reads all the same: a proxy in front that reads it otherwise would take part of one request for another
+// one (request smuggling). It follows where each request ends, so that it knows heads from bodies, also of requests
+// that come in one piece.
 type wireConn struct {
 	net.Conn
 	http2 bool // may begin without TLS
@@ -223,7 +226,8 @@ func fieldOf(line []byte) (name, value, why string) {
 	}
 	before, after, ok := bytes.Cut(line, []byte(":"))
 	if name = string(before); !ok || !httpguts.ValidHeaderFieldName(name) {
-		return "", "", "a field has no name, a name with a space or another character that can't be in it, or no colon"
+		return "", "",
+			"a field has no name, a name with a space or another character that can't be in it, or no colon"
 	}
 	return name, string(bytes.Trim(after, " \t")), ""
 }
@@ -256,7 +260,8 @@ func (w *wireConn) field(line []byte) (why string) {
 	return why
 }
 
-// refuse hands on nothing of what came, but a head that is whole and says why it is refused; in a body, that it breaks off.
+// refuse hands on nothing of what came, but a head that is whole and says why it is refused; in a body, that it
+// breaks off.
 func (w *wireConn) refuse(why string) {
 	switch {
 	case w.phase == atLine:
@@ -294,7 +299,8 @@ func (w *wireConn) Close() error {
 	return w.Conn.Close()
 }
 
-// ambiguous says why a request might be read otherwise elsewhere: what was seen on the wire, and what HTTP/2 leaves to whoever reads.
+// ambiguous says why a request might be read otherwise elsewhere: what was seen on the wire, and what HTTP/2 leaves
+// to whoever reads.
 func ambiguous(r *http.Request) string {
 	if why := r.Header.Get(malformed); why != "" {
 		return why

@@ -162,11 +162,14 @@ type LoggedBatch struct {
 // batchPath is where batches come.
 const batchPath = "/v1/events/batch"
 
-// writeMany serves batches. Their bodies are read as they come, event by event, and not by huma, which holds them whole and reads three times: that would be half of the time that a
+// writeMany serves batches. Their bodies are read as they come, event by event, and not by huma, which holds them
+// whole and reads three times: that would be half of the time that a
 // batch takes.
 func (s *Server) writeMany() {
 	schema := s.api.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[batchBody](), true, "Batch")
-	op := huma.Operation{OperationID: "log-events", Method: "POST", Path: batchPath, Summary: "Log events together: all or none", Tags: []string{"Events"}, DefaultStatus: 201, Responses: s.gap(reflect.TypeFor[LoggedBatch]()), Middlewares: huma.Middlewares{withBody}}
+	op := huma.Operation{OperationID: "log-events", Method: "POST", Path: batchPath,
+		Summary: "Log events together: all or none", Tags: []string{"Events"}, DefaultStatus: 201,
+		Responses: s.gap(reflect.TypeFor[LoggedBatch]()), Middlewares: huma.Middlewares{withBody}}
 	add(s, op, access.EventsWrite, func(ctx context.Context, w access.Who, in *struct {
 		ContentType string `header:"Content-Type"`
 	}) (*wrote[LoggedBatch], error) {
@@ -198,7 +201,8 @@ func (s *Server) writeMany() {
 		return out, nil
 	})
 	// Said afterwards: huma would read a body that it knows of.
-	s.api.OpenAPI().Paths[op.Path].Post.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{"application/json": {Schema: schema}}}
+	s.api.OpenAPI().Paths[op.Path].Post.RequestBody = &huma.RequestBody{Required: true,
+		Content: map[string]*huma.MediaType{"application/json": {Schema: schema}}}
 }
 
 // ofBatch says of which event of a batch an error is.
@@ -215,7 +219,8 @@ func ofBatch(err error) error {
 func readBatch(body io.Reader) (b batchBody, err error) {
 	err = eachEvent(body, func(i int, raw []byte) error {
 		if i == audit.MaxBatch {
-			return wrong("body.events", fmt.Sprintf("there are more than %d: it is 1 to %d", audit.MaxBatch, audit.MaxBatch))
+			return wrong("body.events", fmt.Sprintf("there are more than %d: it is 1 to %d", audit.MaxBatch,
+				audit.MaxBatch))
 		}
 		e, err := readEvent(raw, fmt.Sprintf("body.events[%d]", i))
 		b.Events = append(b.Events, e)

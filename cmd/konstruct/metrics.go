@@ -29,22 +29,25 @@ func (a *app) hosts() (server.Hosts, error) {
 	return h, nil
 }
 
-// showMetrics listens for whoever reads figures, and returns what does so until the context ends. Where nobody set the address and it is taken, by another process of
-// ours, say, there are none.
+// showMetrics listens for whoever reads figures, and returns what does so until the context ends. Where nobody set
+// the address and it is taken, by another process of ours, say, there are none.
 func (a *app) showMetrics(figures http.Handler) (serve func(context.Context) error, err error) {
 	if a.MetricsListen == noMetrics {
 		return func(context.Context) error { return nil }, nil
 	}
 	l, err := net.Listen("tcp", a.MetricsListen)
 	if errors.Is(err, syscall.EADDRINUSE) && a.sources["KONSTRUCT_METRICS_LISTEN"] == "default" {
-		fmt.Fprintf(a.err, "konstruct: no figures are shown: %s is taken (KONSTRUCT_METRICS_LISTEN names another address)\n", a.MetricsListen)
+		fmt.Fprintf(a.err,
+			"konstruct: no figures are shown: %s is taken (KONSTRUCT_METRICS_LISTEN names another address)\n",
+			a.MetricsListen)
 		return func(context.Context) error { return nil }, nil
 	}
 	if err != nil {
 		return nil, coded{fmt.Errorf("KONSTRUCT_METRICS_LISTEN: %w", err), exitUsage}
 	}
 	fmt.Fprintf(a.err, "konstruct: figures are at http://%s/metrics\n", l.Addr())
-	h := &http.Server{Handler: figures, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: time.Minute, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10}
+	h := &http.Server{Handler: figures, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 10 * time.Second,
+		WriteTimeout: time.Minute, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10}
 	return func(ctx context.Context) error {
 		var stopped sync.WaitGroup
 		defer stopped.Wait()

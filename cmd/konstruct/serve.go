@@ -190,7 +190,8 @@ func (a *app) server(ctx context.Context, u urls, k *konstruct.Konstruct, office
 		return nil, nil, err
 	}
 	if config.RequestMemory < server.MinRequestMemory {
-		return nil, nil, coded{fmt.Errorf("KONSTRUCT_REQUEST_MEMORY: %s is too little: it is %d MiB at least", a.RequestMemory, server.MinRequestMemory>>20), exitUsage}
+		return nil, nil, coded{fmt.Errorf("KONSTRUCT_REQUEST_MEMORY: %s is too little: it is %d MiB at least",
+			a.RequestMemory, server.MinRequestMemory>>20), exitUsage}
 	}
 	if config.Proxies, err = prefixes("KONSTRUCT_TRUSTED_PROXIES", a.TrustedProxies); err != nil {
 		return nil, nil, err

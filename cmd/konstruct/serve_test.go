@@ -170,7 +170,8 @@ func TestKeysAndPeopleAtTheTerminal(t *testing.T) {
 	}
 }
 
-// TestFiguresHaveAListenerOfTheirOwn: they are not where the service is, but at the address that is set, on this machine alone unless it is set; off is none.
+// TestFiguresHaveAListenerOfTheirOwn: they are not where the service is, but at the address that is set, on this
+// machine alone unless it is set; off is none.
 func TestFiguresHaveAListenerOfTheirOwn(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -199,7 +200,8 @@ func TestFiguresHaveAListenerOfTheirOwn(t *testing.T) {
 	if status, _ := get(url+"/metrics", ""); status != 404 {
 		t.Errorf("where the service is: %d", status)
 	}
-	for _, want := range []string{"konstruct_http_requests_in_flight", "konstruct_audit_", "konstruct_notary_", "go_goroutines"} {
+	for _, want := range []string{"konstruct_http_requests_in_flight", "konstruct_audit_", "konstruct_notary_",
+		"go_goroutines"} {
 		if status, m := get("http://"+at+"/metrics", ""); status != 200 || !strings.Contains(m, want) {
 			t.Errorf("%d, no %s", status, want)
 		}
