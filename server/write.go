@@ -217,12 +217,12 @@ func ofBatch(err error) error {
 
 // readBatch reads and checks a batch as its schema says, while it comes.
 func readBatch(body io.Reader) (b batchBody, err error) {
+	var events eventDecoder
 	err = eachEvent(body, func(i int, raw []byte) error {
 		if i == audit.MaxBatch {
-			return wrong("body.events", fmt.Sprintf("there are more than %d: it is 1 to %d", audit.MaxBatch,
-				audit.MaxBatch))
+			return wrong("body.events", fmt.Sprintf("there are more: it is 1 to %d", audit.MaxBatch))
 		}
-		e, err := readEvent(raw, fmt.Sprintf("body.events[%d]", i))
+		e, err := events.decode(raw, fmt.Sprintf("body.events[%d]", i))
 		b.Events = append(b.Events, e)
 		return err
 	})
@@ -232,14 +232,28 @@ func readBatch(body io.Reader) (b batchBody, err error) {
 	return b, err
 }
 
-// readEvent reads and checks an event of a batch that stands at a place of the body.
-func readEvent(raw []byte, at string) (e eventBody, err error) {
+// eventDecoder decodes the events of a batch, one after the other, with the same buffers.
+type eventDecoder struct {
+	raw  bytes.Reader
+	d    *json.Decoder
+	used int64 // bytes of events before
+}
+
+// decode reads and checks an event that stands at a place of the body.
+func (r *eventDecoder) decode(raw []byte, at string) (e eventBody, err error) {
 	if err := unambiguous(raw); err != nil {
 		return e, unreadable(err.Error())
 	}
-	d := json.NewDecoder(bytes.NewReader(raw))
-	d.DisallowUnknownFields()
-	err = d.Decode(&e)
+	r.raw.Reset(raw)
+	if r.d == nil {
+		r.d = json.NewDecoder(&r.raw)
+		r.d.DisallowUnknownFields()
+	}
+	err = r.d.Decode(&e)
+	read := r.d.InputOffset() - r.used
+	if r.used += read; err != nil {
+		r.d, r.used = nil, 0 // it does not go on behind what it can't read
+	}
 	var syntax *json.SyntaxError
 	var kind *json.UnmarshalTypeError
 	switch {
@@ -249,7 +263,7 @@ func readEvent(raw []byte, at string) (e eventBody, err error) {
 		return e, wrong(at+"."+kind.Field, err.Error())
 	case err != nil:
 		return e, wrong(at, err.Error())
-	case len(bytes.TrimSpace(raw[d.InputOffset():])) > 0:
+	case read != int64(len(raw)):
 		return e, unreadable("it is no JSON: something stands behind " + at)
 	case e.LatencyMS < 0 || e.LatencyMS > 1<<31-1:
 		return e, wrong(at+".latency_ms", "it is 0 to 2147483647")
