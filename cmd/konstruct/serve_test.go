@@ -32,12 +32,25 @@ func serving(t *testing.T, d *testkit.DB, env ...string) (cmd *exec.Cmd, url, ke
 	if err != nil {
 		t.Fatal(err)
 	}
-	out := &strings.Builder{}
-	cmd.Stdout = out
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = cmd.Process.Kill() })
+	keys := make(chan string, 1)
+	go func() { // the two pipes are read each by itself: which has something first says nothing
+		defer close(keys)
+		for s := bufio.NewScanner(out); s.Scan(); {
+			if key := regexp.MustCompile(`kst_[0-9A-Za-z]{82}`).FindString(s.Text()); key != "" {
+				keys <- key
+				break
+			}
+		}
+		_, _ = io.Copy(io.Discard, out)
+	}()
 	var log strings.Builder
 	for s := bufio.NewScanner(said); url == "" && s.Scan(); {
 		fmt.Fprintln(&log, s.Text())
@@ -45,9 +58,11 @@ func serving(t *testing.T, d *testkit.DB, env ...string) (cmd *exec.Cmd, url, ke
 			url = m[1]
 		}
 	}
-	key = regexp.MustCompile(`kst_[0-9A-Za-z]{82}`).FindString(out.String())
+	if url != "" {
+		key = <-keys
+	}
 	if url == "" || key == "" {
-		t.Fatalf("it does not serve: %s%s", out, log.String())
+		t.Fatalf("it does not serve: %s", log.String())
 	}
 	go func() { // so that it never waits for whoever reads
 		for s := bufio.NewScanner(said); s.Scan(); {
