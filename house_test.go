@@ -56,7 +56,7 @@ func TestImportRules(t *testing.T) {
 	}
 	forbid(imports, "audit", module+"/kb")
 	forbid(imports, "kb", module+"/audit")
-	for _, pure := range []string{"ledger", "extract", "chunk", "embed", "reading", "spool", "shelf", "fetch"} {
+	for _, pure := range []string{"ledger", "extract", "chunk", "embed", "reading", "spool", "shelf", "fetch", "disclosure"} {
 		forbid(own, pure, database...)
 	}
 	// The law reads no event; what is exported is handed to export.

@@ -291,7 +291,7 @@ func (k *Konstruct) ingester(progress func(int)) (*kb.Ingester, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &kb.Ingester{Door: k.door, Embedder: k.model, Reader: r, Readers: readers(), Pages: k.pages, Progress: progress}, nil
+	return &kb.Ingester{Door: k.door, Embedder: k.model, Reader: r, Readers: readers(), Pages: k.pages, Progress: progress, Logger: k.logger}, nil
 }
 
 // Background is what Work needs beside what Open got.

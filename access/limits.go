@@ -9,7 +9,6 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"golang.org/x/time/rate"
 
 	"github.com/konstruct/konstruct/tenantdb"
 )
@@ -64,8 +63,8 @@ type metered struct {
 	limits  Limits
 	read    time.Time
 	used    time.Time
-	tenant  [kinds]*rate.Limiter
-	each    map[uuid.UUID]*[kinds]*rate.Limiter
+	tenant  [kinds]*bucketed
+	each    map[uuid.UUID]*[kinds]*bucketed
 	working int
 }
 
@@ -146,7 +145,7 @@ func (m *Meter) Begin(ctx context.Context, w Who) (end func(), st State, err err
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if err := t.take(w.Credential, Requests, 1, "requests"); err != nil {
+	if err := t.take(w.Credential, Requests, 1, "requests", time.Now()); err != nil {
 		return nil, t.state(), err
 	}
 	if t.limits.AtOnce > 0 && t.working >= t.limits.AtOnce {
@@ -168,7 +167,21 @@ func (m *Meter) Use(ctx context.Context, w Who, k Kind, n int, name string) erro
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return t.take(w.Credential, k, n, name)
+	return t.take(w.Credential, k, n, name, time.Now())
+}
+
+// Spend takes n of something into account that was used already: where it was more than there was, what comes next
+// waits for it.
+func (m *Meter) Spend(w Who, k Kind, n int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	t := m.tenants[w.Tenant]
+	if t == nil || t.tenant[k] == nil || n <= 0 {
+		return
+	}
+	for _, b := range []*bucketed{t.own(w.Credential)[k], t.tenant[k]} {
+		b.ReserveN(time.Now(), min(n, b.Burst()))
+	}
 }
 
 // tenant returns a tenant's buckets, with its limits as they were read a moment ago.
@@ -179,7 +192,7 @@ func (m *Meter) tenant(ctx context.Context, id uuid.UUID) (*metered, error) {
 		if len(m.tenants) >= maxMetered {
 			m.drop()
 		}
-		t = &metered{each: map[uuid.UUID]*[kinds]*rate.Limiter{}}
+		t = &metered{each: map[uuid.UUID]*[kinds]*bucketed{}}
 		m.tenants[id] = t
 	}
 	t.used = time.Now()
@@ -195,7 +208,7 @@ func (m *Meter) tenant(ctx context.Context, id uuid.UUID) (*metered, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if t.read = time.Now(); t.limits != l || t.tenant[0] == nil {
-		t.limits, t.each = l, map[uuid.UUID]*[kinds]*rate.Limiter{}
+		t.limits, t.each = l, map[uuid.UUID]*[kinds]*bucketed{}
 		for k := range t.tenant {
 			t.tenant[k] = bucket(l.of(Kind(k)), 1)
 		}
@@ -212,55 +225,45 @@ func (m *Meter) drop() {
 	}
 }
 
-func bucket(perSecond, part float64) *rate.Limiter {
-	if perSecond == 0 {
-		return rate.NewLimiter(rate.Inf, 0)
-	}
-	return rate.NewLimiter(rate.Limit(perSecond*part), max(1, int(perSecond*part*burst)))
-}
-
-func (t *metered) take(credential uuid.UUID, k Kind, n int, name string) error {
+// own returns a credential's buckets.
+func (t *metered) own(credential uuid.UUID) *[kinds]*bucketed {
 	own := t.each[credential]
 	if own == nil {
 		if len(t.each) >= maxCredentials {
 			clear(t.each)
 		}
-		own = new([kinds]*rate.Limiter)
+		own = new([kinds]*bucketed)
 		for i := range own {
 			own[i] = bucket(t.limits.of(Kind(i)), share)
 		}
 		t.each[credential] = own
 	}
-	now := time.Now()
+	return own
+}
+
+func (t *metered) take(credential uuid.UUID, k Kind, n int, name string, now time.Time) error {
+	own := t.own(credential)
 	for _, b := range []struct {
-		*rate.Limiter
+		*bucketed
 		whose string
 	}{{own[k], "this credential"}, {t.tenant[k], "this tenant"}} {
-		if wait := wait(b.Limiter, now, n); wait > 0 {
+		wait := b.wait(now, n)
+		if wait > 0 && k == Bytes {
+			wait = b.promise(now, n)
+		}
+		if wait > 0 {
 			return &LimitError{fmt.Sprintf("%s may have %g %s a second", b.whose, float64(b.Limit()), name), wait}
 		}
 	}
-	for _, b := range []*rate.Limiter{own[k], t.tenant[k]} {
+	for _, b := range []*bucketed{own[k], t.tenant[k]} {
 		b.AllowN(now, min(n, b.Burst()))
 	}
 	return nil
 }
 
-// wait is how long until n may come; more than a full bucket holds may come when it is full.
-func wait(b *rate.Limiter, now time.Time, n int) time.Duration {
-	if b.Limit() == rate.Inf {
-		return 0
-	}
-	short := float64(min(n, b.Burst())) - b.TokensAt(now)
-	if short <= 0 {
-		return 0
-	}
-	return time.Duration(short / float64(b.Limit()) * float64(time.Second))
-}
-
 func (t *metered) state() State {
 	b := t.tenant[Requests]
-	if b.Limit() == rate.Inf {
+	if t.limits.RequestsPerSecond == 0 {
 		return State{}
 	}
 	left := b.Tokens()

@@ -1,6 +1,7 @@
 package access_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/rsa"
@@ -9,6 +10,7 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -48,15 +50,27 @@ func newProvider(t *testing.T) *provider {
 
 func sign(t *testing.T, alg jose.SignatureAlgorithm, key any, claims map[string]any) string {
 	t.Helper()
-	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: alg, Key: jose.JSONWebKey{Key: key, KeyID: "1"}}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	return signWith(t, alg, key, claims, nil)
+}
+
+func signWith(t *testing.T, alg jose.SignatureAlgorithm, key any, claims map[string]any,
+	header map[jose.HeaderKey]any) string {
+	t.Helper()
 	raw, err := json.Marshal(claims)
 	if err != nil {
 		t.Fatal(err)
 	}
-	signed, err := signer.Sign(raw)
+	return signText(t, alg, key, raw, header)
+}
+
+func signText(t *testing.T, alg jose.SignatureAlgorithm, key any, text []byte, header map[jose.HeaderKey]any) string {
+	t.Helper()
+	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: alg, Key: jose.JSONWebKey{Key: key, KeyID: "1"}},
+		&jose.SignerOptions{ExtraHeaders: header})
+	if err != nil {
+		t.Fatal(err)
+	}
+	signed, err := signer.Sign(text)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,7 +107,11 @@ func TestTokensThatDoNotHoldAreRefused(t *testing.T) {
 	}
 	ago := func(d time.Duration) int64 { return time.Now().Add(-d).Unix() }
 	for name, change := range map[string]map[string]any{
-		"as it should be": nil, "two audiences": {"aud": []string{"other", "konstruct"}}, "a clock 30 s behind": {"exp": ago(30 * time.Second)}, "a clock 30 s before": {"iat": ago(-30 * time.Second), "nbf": ago(-30 * time.Second)},
+		"as it should be": nil, "two audiences": {"aud": []string{"other", "konstruct"}, "azp": "konstruct"},
+		"one audience in a list": {"aud": []string{"konstruct"}}, "its party": {"azp": "konstruct"},
+		"parts of a second":   {"exp": float64(ago(-time.Minute)) + 0.5},
+		"a clock 30 s behind": {"exp": ago(30 * time.Second)},
+		"a clock 30 s before": {"iat": ago(-30 * time.Second), "nbf": ago(-30 * time.Second)},
 	} {
 		if w, err := people.Check(t.Context(), sign(t, jose.RS256, p.key, claims(change))); err != nil || w.Role != access.Auditor || w.Tenant != acme || w.May(access.EventsWrite) {
 			t.Errorf("%s: %+v, %v", name, w, err)
@@ -115,9 +133,40 @@ func TestTokensThatDoNotHoldAreRefused(t *testing.T) {
 	}
 	for name, change := range map[string]map[string]any{
 		"another audience": {"aud": "other"}, "another issuer": {"iss": "https://evil.example"}, "expired": {"exp": ago(2 * time.Minute)}, "of the future": {"iat": ago(-2 * time.Minute)}, "not yet": {"nbf": ago(-2 * time.Minute)},
-		"no expiry": {"exp": nil}, "no tenant": {"tenant": nil}, "no UUID": {"tenant": "acme"}, "the zero tenant": {"tenant": "00000000-0000-0000-0000-000000000000"}, "a tenant of others": {"tenant": globex.String()}, "nobody": {"sub": "eve"}, "a number": {"tenant": 7},
+		"no expiry": {"exp": nil}, "no tenant": {"tenant": nil}, "no UUID": {"tenant": "acme"},
+		"the zero tenant":    {"tenant": "00000000-0000-0000-0000-000000000000"},
+		"a tenant of others": {"tenant": globex.String()}, "nobody": {"sub": "eve"},
+		"another party": {"azp": "other"}, "two audiences and no party": {"aud": []string{"other",
+			"konstruct"}}, "two audiences and another party": {"aud": []string{"other", "konstruct"}, "azp": "other"},
+		"a party that is no text": {"azp": []string{"konstruct"}}, "no party at all": {"azp": ""},
+		"no audience": {"aud": nil}, "an audience of another case": {"aud": "Konstruct"},
+		"an audience that is no text": {"aud": []any{"konstruct", 1}},
+		"an empty list of audiences":  {"aud": []string{}},
+		"an expiry that is text":      {"exp": strconv.FormatInt(ago(-time.Minute), 10)},
+		"a beginning that is text":    {"nbf": strconv.FormatInt(ago(time.Minute), 10)},
+		"a making that is text":       {"iat": strconv.FormatInt(ago(time.Minute), 10)}, "no making": {"iat": nil},
+		"a time of signing in that is text": {"auth_time": "1"},
+		"an expiry that is no number":       {"exp": true}, "an expiry past all time": {"exp": 1e300},
+		"an expiry before all time": {"exp": -1}, "an expiry by another name": {"exp": nil,
+			"EXP": ago(-time.Minute)}, "an audience by another name": {"aud": nil, "Aud": "konstruct"},
+		"no issuer": {"iss": nil}, "an issuer with a slash": {"iss": p.url + "/"},
+		"no subject": {"sub": nil}, "a subject that is no text": {"sub": 7},
+		"a long subject": {"sub": strings.Repeat("a", 256)},
+		"a logout token": {"events": map[string]any{
+			"http://schemas.openid.net/event/backchannel-logout": map[string]any{}}}, "a number": {"tenant": 7},
 	} {
 		bad[name] = sign(t, jose.RS256, p.key, claims(change))
+	}
+	for name, header := range map[string]map[jose.HeaderKey]any{"an access token": {"typ": "at+jwt"},
+		"a kind that is no text": {"typ": 1}, "what must be understood": {"crit": []string{"exp2"}, "exp2": 1},
+		"another key id": {"kid": "2"}} {
+		bad[name] = signWith(t, jose.RS256, p.key, claims(nil), header)
+	}
+	raw = bytes.Replace(raw, []byte(`"sub":`), []byte(`"sub":"eve","sub":`), 1)
+	bad["a name that stands twice"] = signText(t, jose.RS256, p.key, raw, nil)
+	if w, err := people.Check(t.Context(), signWith(t, jose.RS256, p.key, claims(nil),
+		map[jose.HeaderKey]any{"typ": "JWT"})); err != nil || w.Tenant != acme {
+		t.Errorf("a token that says what it is: %v", err)
 	}
 	for name, token := range bad {
 		if w, err := people.Check(t.Context(), token); !errors.Is(err, access.ErrUnknown) {

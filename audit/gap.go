@@ -14,6 +14,9 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/konstruct/konstruct/disclosure"
+	"github.com/konstruct/konstruct/tenantdb"
 )
 
 // ActionGap is the action type of an event that says that others are missing: an agent's calls went on while
@@ -113,7 +116,7 @@ func (g *gaps) add(tenant, agent uuid.UUID, n int, why error) {
 		if err != nil {
 			id = uuid.New()
 		}
-		list = append(list, &gap{ID: id, Growing: true, From: now, Agents: map[uuid.UUID]int{}, Reason: cut(why.Error())})
+		list = append(list, &gap{ID: id, Growing: true, From: now, Agents: map[uuid.UUID]int{}, Reason: gapReason(why)})
 		g.open[tenant] = list
 		g.log.Warn("the trail can't be written; calls go on, and the gap will be recorded", "tenant", tenant, "error", why)
 		defer g.save() // the first at once: it must survive what may come next
@@ -124,6 +127,18 @@ func (g *gaps) add(tenant, agent uuid.UUID, n int, why error) {
 	if _, named := last.Agents[agent]; named || len(last.Agents) < maxGapAgents {
 		last.Agents[agent] += n
 	}
+}
+
+// gapReason is why the trail could not be written, as its tenant is told: the log has the rest.
+func gapReason(why error) string {
+	switch {
+	case errors.Is(why, context.DeadlineExceeded):
+		return "it took longer than it may"
+	case tenantdb.Unreachable(why):
+		return "the database can't be reached"
+	}
+	text, _ := disclosure.Reason(why)
+	return cut(text)
 }
 
 // waiting returns how many events are missing in gaps that are not recorded yet, and how many since the program began.

@@ -73,7 +73,7 @@ func logBatch(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, events
 // parts appends the statements that write one tenant's events.
 func parts(to []tenantdb.Part, tenant uuid.UUID, events []Event) []tenantdb.Part {
 	for rest := events; len(rest) > 0; {
-		some := rest[:min(streamRows, tenantdb.StatementRows(len(rest)))]
+		some := rest[:tenantdb.StatementRows(streamed(rest))]
 		h := hold{tenant: tenant, events: some, all: true}
 		to = append(to, h.parts(insertSQL(len(some), returning))...)
 		rest = rest[len(some):]
@@ -84,6 +84,23 @@ func parts(to []tenantdb.Part, tenant uuid.UUID, events []Event) []tenantdb.Part
 // streamRows is how many events of a batch go into one statement: few enough that the server begins while
 // the rest is still being made.
 const streamRows = 256
+
+// streamBytes is how many bytes of events go into one: it is made in memory, twice, on its way.
+const streamBytes = 1 << 20
+
+// streamed is how many of the first events go into the next statement, one at least.
+func streamed(events []Event) (n int) {
+	size := 0
+	for n < min(len(events), streamRows) {
+		e := &events[n]
+		if size += len(e.UserID) + len(e.Action) + len(e.Input) + len(e.Output) + len(e.Metadata); n > 0 &&
+			size > streamBytes {
+			break
+		}
+		n++
+	}
+	return n
+}
 
 // InTx writes events in the caller's own transaction, whose tenant must be set to tenant already: they
 // commit with whatever else it does, or not at all.

@@ -198,6 +198,10 @@ func TestAGapSurvivesTheKillOfItsProcess(t *testing.T) {
 	if string(member(t, gaps[0].Metadata, "konstruct.gap.at_least")) != "true" || string(member(t, gaps[0].Metadata, "konstruct.gap.count")) != "1" {
 		t.Errorf("recorded as %s", gaps[0].Metadata)
 	}
+	if why := string(member(t, gaps[0].Metadata, "konstruct.gap.reason")); why == `""` || strings.Contains(why,
+		"127.0.0.1") || strings.Contains(why, "konstruct_app") || strings.Contains(why, "SQL") {
+		t.Errorf("the gap's reason tells of the operator's machines: %s", why)
+	}
 	proxy.Drop()
 	proxy.Cut(false) // the first process was not killed after all: the same gap is there once
 	eventually(t, "it is recorded by both", func() bool {

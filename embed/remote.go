@@ -14,6 +14,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/konstruct/konstruct/disclosure"
 )
 
 // Remote is an OpenAI-compatible endpoint: POST {BaseURL}/embeddings. Its fields are set before first use.
@@ -51,13 +53,16 @@ func (r *Remote) Dimensions() int {
 // Close implements Embedder.
 func (r *Remote) Close() error { return nil }
 
+// errRemote is all that a tenant is told of an endpoint that does not do what it should.
+var errRemote = errors.New("the embedding model can't be asked now")
+
 // Embed implements Embedder.
 func (r *Remote) Embed(ctx context.Context, texts []string) ([][]float32, error) {
 	out := make([][]float32, 0, len(texts))
 	for batch := range slices.Chunk(texts, remoteBatch) {
 		vectors, err := r.batch(ctx, batch)
 		if err != nil {
-			return nil, fmt.Errorf("embed with %s at %s: %w", r.Model, r.BaseURL, err)
+			return nil, disclosure.Hide(errRemote, fmt.Errorf("embed with %s at %s: %w", r.Model, r.BaseURL, err))
 		}
 		out = append(out, vectors...)
 	}

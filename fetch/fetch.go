@@ -17,6 +17,8 @@ import (
 
 	"code.dny.dev/ssrf"
 	"github.com/temoto/robotstxt"
+
+	"github.com/konstruct/konstruct/disclosure"
 )
 
 // Limits on one page.
@@ -36,7 +38,7 @@ const Agent = "Konstruct"
 // Reasons why a page is not read.
 var (
 	ErrURL     = errors.New("not a URL that is read here: http://HOST/… or https://HOST/…, without a user")
-	ErrPrivate = errors.New("its address is not a public one: allow its network (KONSTRUCT_ALLOW_NETWORKS) if it is yours")
+	ErrPrivate = errors.New("it has no public address: allow its network (KONSTRUCT_ALLOW_NETWORKS) if it is yours")
 	ErrRobots  = errors.New("its robots.txt does not allow it")
 	ErrLarge   = errors.New("it is too large")
 	ErrAway    = errors.New("its site does not answer now")
@@ -129,7 +131,7 @@ func (c *Client) Get(ctx context.Context, rawURL, etag string, limit int64) (Pag
 	case ctx.Err() != nil:
 		return Page{}, ctx.Err()
 	case inTime.Err() != nil || errors.As(err, &network) && !errors.Is(err, ErrPrivate):
-		return Page{}, fmt.Errorf("%w: %w", ErrAway, err)
+		return Page{}, disclosure.Hide(ErrAway, err) // refused, silent or cut off: that tells what stands at an address
 	case err != nil:
 		return Page{}, err
 	case status == http.StatusNotModified && etag != "":
@@ -190,7 +192,11 @@ func isTag(s string) bool { return strings.HasPrefix(s, `"`) || strings.HasPrefi
 // reason says what the guard refused in words that help.
 func reason(err error) error {
 	if errors.Is(err, ssrf.ErrProhibitedIP) || errors.Is(err, ssrf.ErrProhibitedPort) || errors.Is(err, ssrf.ErrProhibitedNetwork) {
-		return fmt.Errorf("%w: %w", ErrPrivate, err)
+		return disclosure.Hide(ErrPrivate, err) // which address it is tells what a name inside leads to
+	}
+	var dns *net.DNSError
+	if errors.As(err, &dns) && dns.IsNotFound { // told apart, they would tell which names there are inside
+		return disclosure.Hide(ErrPrivate, err)
 	}
 	return err
 }

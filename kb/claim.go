@@ -1,15 +1,18 @@
 package kb
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/konstruct/konstruct/disclosure"
 	"github.com/konstruct/konstruct/fetch"
 	"github.com/konstruct/konstruct/tenantdb"
 )
@@ -49,6 +52,7 @@ func (c *claim) progress(embedded, chunks int) {
 type claims struct {
 	door   *tenantdb.Door
 	tenant uuid.UUID
+	log    *slog.Logger // nil is slog.Default()
 
 	mu   sync.Mutex
 	open map[uuid.UUID]*claim
@@ -185,12 +189,22 @@ func (k *claims) again(ctx context.Context, c *claim, why error) error {
 	if c.attempt >= maxAttempts {
 		return k.fail(ctx, c, why)
 	}
+	k.unsaid(ctx, c, why)
 	return k.update(ctx, c, `state = 'waiting', due = now() + $4::interval, reason = $5`, firstWait<<(2*(c.attempt-1)), reason(why))
 }
 
 // fail ends a job that is not taken in.
 func (k *claims) fail(ctx context.Context, c *claim, why error) error {
+	k.unsaid(ctx, c, why)
 	return k.update(ctx, c, `state = 'failed', finished_at = now(), reason = $4`, reason(why))
+}
+
+// unsaid writes into the log what a job's reason does not say of why it failed.
+func (k *claims) unsaid(ctx context.Context, c *claim, why error) {
+	if _, whole := disclosure.Reason(why); !whole {
+		cmp.Or(k.log, slog.Default()).WarnContext(ctx, "a document was not taken in", "tenant", k.tenant, "job",
+			c.id, "attempt", c.attempt, "error", why)
+	}
 }
 
 // giveBack has the jobs that are not settled wait again: the one that a turn failed on for longer each time, and not for ever.

@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/konstruct/konstruct/disclosure"
 	"github.com/konstruct/konstruct/extract"
 	"github.com/konstruct/konstruct/tenantdb"
 )
@@ -145,9 +146,9 @@ func Enqueue(ctx context.Context, tx pgx.Tx, tenant, agent uuid.UUID, uploads ..
 // maxReason is how many bytes of a reason are kept.
 const maxReason = 2000
 
-// reason is an error as text that a database can hold.
+// reason is what a tenant may be told of an error, as text that a database can hold.
 func reason(err error) string {
-	s := err.Error()
+	s, _ := disclosure.Reason(err)
 	return strings.ReplaceAll(strings.ToValidUTF8(s[:min(len(s), maxReason)], "\uFFFD"), "\x00", "\uFFFD")
 }
 

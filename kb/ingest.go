@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"sync"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/konstruct/konstruct/disclosure"
 	"github.com/konstruct/konstruct/embed"
 	"github.com/konstruct/konstruct/fetch"
 	"github.com/konstruct/konstruct/reading"
@@ -30,6 +32,8 @@ type Ingester struct {
 	Pages *fetch.Client
 	// Progress, when not nil, hears how many chunks were embedded since it last did.
 	Progress func(chunks int)
+	// Logger hears what a job's reason does not say; nil is slog.Default().
+	Logger *slog.Logger
 }
 
 // Result is what became of one file.
@@ -280,7 +284,7 @@ func (in *Ingester) embed(ctx context.Context, tenant uuid.UUID, j *job) (err er
 func (in *Ingester) append(ctx context.Context, to [][]float32, model string, texts []string) ([][]float32, error) {
 	e, err := in.Embedder(model)
 	if err != nil {
-		return nil, err
+		return nil, disclosure.Hide(errEmbedder, err)
 	}
 	v, err := e.Embed(ctx, texts)
 	if err != nil {
@@ -288,6 +292,12 @@ func (in *Ingester) append(ctx context.Context, to [][]float32, model string, te
 	}
 	return append(to, v...), nil
 }
+
+// errEmbedder is all that a tenant is told of a model that is not there.
+var errEmbedder = errors.New("the embedding model is not ready here")
+
+// errUnfit is all that a tenant is told of what the database says of a file.
+var errUnfit = errors.New("the database can't hold what it says: a value, or a text, that is too large or no text")
 
 // keep stores a file. The error is one that stops everything; what the database says of this file's own
 // data is the file's.
@@ -304,7 +314,11 @@ func (in *Ingester) keep(ctx context.Context, tenant uuid.UUID, j *job) error {
 	}
 	j.content, j.stored = content{}, err == nil
 	var pg *pgconn.PgError
-	if errors.As(err, &pg) && (pg.Code[:2] == "22" || pg.Code[:2] == "54") || errors.Is(err, errTaken) || errors.Is(err, ErrVector) {
+	unfit := errors.As(err, &pg) && (pg.Code[:2] == "22" || pg.Code[:2] == "54")
+	if unfit {
+		err = disclosure.Hide(errUnfit, err)
+	}
+	if unfit || errors.Is(err, errTaken) || errors.Is(err, ErrVector) {
 		j.Err, j.Outcome = err, ""
 		return nil
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/konstruct/konstruct/disclosure"
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
@@ -203,8 +204,12 @@ func vectorIndexes(tenant uuid.UUID) string { return indexName(tenant, "x")[:len
 
 // note keeps why an index could not be made.
 func (in *Indexer) note(ctx context.Context, tenant uuid.UUID, model string, why error) {
+	text, whole := disclosure.Reason(why)
+	if !whole {
+		in.Logger.Warn("an index can't be made", "tenant", tenant, "model", model, "error", why)
+	}
 	if err := in.Door.Query(ctx, tenant, `INSERT INTO kb_tiers (tenant_id, model, chunks, trouble) VALUES ($1, $2, 0, $3) ON CONFLICT (tenant_id, model) DO UPDATE SET trouble = EXCLUDED.trouble`,
-		[]any{tenant, model, fmt.Sprintf("%.500s", why.Error())}, nil); err != nil {
+		[]any{tenant, model, fmt.Sprintf("%.500s", text)}, nil); err != nil {
 		in.Logger.Warn("why an index could not be made could not be noted", "tenant", tenant, "error", err)
 	}
 }

@@ -19,7 +19,7 @@ const keepEnded = 7 * 24 * time.Hour
 
 // Turn takes in, for a short while, what was enqueued for a tenant. It returns false where nothing is due.
 func (in *Ingester) Turn(ctx context.Context, tenant uuid.UUID) (worked bool, err error) {
-	k := &claims{door: in.Door, tenant: tenant, open: map[uuid.UUID]*claim{}}
+	k := &claims{door: in.Door, tenant: tenant, log: in.Logger, open: map[uuid.UUID]*claim{}}
 	renewing, stop := context.WithCancel(ctx)
 	var renewer sync.WaitGroup
 	renewer.Go(func() { k.renewUntil(renewing) })

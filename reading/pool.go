@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/konstruct/konstruct/disclosure"
 	"github.com/konstruct/konstruct/extract"
 )
 
@@ -147,7 +148,7 @@ func died(err error, said *tail, memory uint64) error {
 	case strings.Contains(said.String(), outOfMemory) || strings.Contains(said.String(), "out of memory") || strings.Contains(said.String(), "cannot allocate memory"):
 		return fmt.Errorf("%w: more than %d MiB of memory", ErrResources, memory>>20)
 	}
-	return fmt.Errorf("the process that read it died: %w: %s", err, said.line())
+	return disclosure.Hide(errDied, fmt.Errorf("%w: %s", err, said.line()))
 }
 
 func (p *Pool) start() (*process, error) {
@@ -164,7 +165,7 @@ func (p *Pool) start() (*process, error) {
 		}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrStart, err)
+		return nil, disclosure.Hide(ErrStart, err)
 	}
 	// It says that it is ready, so that what keeps it from starting is no file's fault.
 	slow := time.AfterFunc(startTime, w.kill)
@@ -174,7 +175,7 @@ func (p *Pool) start() (*process, error) {
 	}
 	if err != nil {
 		w.end()
-		return nil, fmt.Errorf("%w: %w: %s", ErrStart, err, w.said.line())
+		return nil, disclosure.Hide(ErrStart, fmt.Errorf("%w: %s", err, w.said.line()))
 	}
 	return w, nil
 }

@@ -105,6 +105,9 @@ func (l *Local) read(ctx context.Context, kind string, raw []byte) (*Reading, er
 	return r, nil
 }
 
+// errDied is all that a tenant is told of a process's last words.
+var errDied = errors.New("the process that read it died")
+
 // ErrStart says that no process that reads files could be started: no file's fault.
 var ErrStart = errors.New("a process to read files in could not be started")
 

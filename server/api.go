@@ -106,7 +106,7 @@ func (s *Server) ready(op *huma.Operation, may access.Action) {
 			return
 		}
 		next(ctx)
-	}}, op.Middlewares...)
+	}, s.comes}, op.Middlewares...)
 }
 
 // fail answers with a problem before a handler is reached.
@@ -122,7 +122,7 @@ func (s *Server) problems(op *huma.Operation) map[string]*huma.Response {
 		all = map[string]*huma.Response{}
 	}
 	schema := s.api.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[Problem](), true, "Problem")
-	for _, status := range slices.Concat([]int{400, 401, 403, 404, 408, 409, 413, 414, 415, 422, 429, 500, 503}, op.Errors) {
+	for _, status := range slices.Concat([]int{400, 401, 403, 404, 408, 409, 413, 414, 415, 421, 422, 429, 500, 503}, op.Errors) {
 		all[strconv.Itoa(status)] = &huma.Response{Description: http.StatusText(status), Content: map[string]*huma.MediaType{"application/problem+json": {Schema: schema}}}
 	}
 	op.Errors = nil

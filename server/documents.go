@@ -15,6 +15,7 @@ import (
 
 	"github.com/konstruct/konstruct"
 	"github.com/konstruct/konstruct/access"
+	"github.com/konstruct/konstruct/disclosure"
 	"github.com/konstruct/konstruct/kb"
 )
 
@@ -96,7 +97,12 @@ func (s *Server) documents() {
 		form := in.RawBody.Data()
 		defer in.RawBody.Form.RemoveAll()
 		defer form.File.Close()
-		content, err := io.ReadAll(io.LimitReader(form.File, maxUpload+1))
+		release, err := s.fileMemory(ctx, w.Tenant, min(form.File.Size, maxUpload))
+		if err != nil {
+			return nil, err
+		}
+		defer release()
+		content, err := readSized(io.LimitReader(form.File, maxUpload+1), form.File.Size)
 		if err != nil {
 			return nil, err
 		}
@@ -198,7 +204,12 @@ func (s *Server) form(ctx huma.Context, next func(huma.Context)) {
 	case errors.Is(err, http.ErrNotMultipart):
 		s.fail(ctx, problem(http.StatusUnsupportedMediaType, "header.Content-Type: it must be multipart/form-data"))
 	case err != nil:
-		s.fail(ctx, problem(http.StatusBadRequest, "body: it is no form that can be read: %s", err))
+		reason, whole := disclosure.Reason(err)
+		if !whole {
+			s.logger.WarnContext(r.Context(), "a form could not be read", "request", requestID(r.Context()),
+				"error", err)
+		}
+		s.fail(ctx, problem(http.StatusBadRequest, "body: it is no form that can be read: %s", reason))
 	default:
 		next(ctx)
 	}

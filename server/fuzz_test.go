@@ -18,7 +18,7 @@ func FuzzStrict(f *testing.F) {
 				t.Fatalf("%q: %t, want %t", raw, got, want)
 			}
 		}
-		b, err := readBatch(raw)
+		b, err := readBatch(bytes.NewReader(raw))
 		if err != nil {
 			if p := (*Problem)(nil); !errors.As(err, &p) || p.Status < 400 || p.Status > 422 {
 				t.Fatalf("%q: %v", raw, err)
@@ -29,7 +29,7 @@ func FuzzStrict(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := readBatch(again); err != nil {
+		if _, err := readBatch(bytes.NewReader(again)); err != nil {
 			t.Fatalf("%q is read, and %q is not: %v", raw, again, err)
 		}
 	})

@@ -1,12 +1,10 @@
 package server
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"net/http"
 	"strings"
@@ -50,16 +48,17 @@ func (s *Server) identify(next http.Handler) http.Handler {
 			w.Header().Set("RateLimit-Policy", fmt.Sprintf(`"requests";q=%d;w=1`, int64(math.Ceil(state.Limit))))
 			w.Header().Set("RateLimit", fmt.Sprintf(`"requests";r=%d;t=%d`, state.Remaining, int64(math.Ceil(state.Reset.Seconds()))))
 		}
-		if err == nil && r.ContentLength > 0 {
-			if err = s.meter.Use(ctx, who, access.Bytes, int(min(r.ContentLength, math.MaxInt32)), "bytes"); err != nil {
-				end()
-			}
-		}
 		if err != nil {
 			s.write(w, r, s.said(ctx, err))
 			return
 		}
 		defer end()
+		done, err := s.admitBody(ctx, who, r)
+		if err != nil {
+			s.write(w, r, s.said(ctx, err))
+			return
+		}
+		defer done()
 		r = r.WithContext(context.WithValue(ctx, whoKey, who))
 		if key := r.Header.Get("Idempotency-Key"); key != "" && changes[r.Method] && s.served(r) {
 			s.once(w, r, who, key, next)
@@ -102,7 +101,7 @@ func (s *Server) bodySize(r *http.Request) int64 {
 	switch {
 	case s.bulky(r):
 		return maxUpload + maxJSON // the form's other fields
-	case r.URL.Path == "/v1/events/batch":
+	case r.URL.Path == batchPath:
 		return maxBatch + 1
 	}
 	return maxJSON + 1
@@ -146,12 +145,11 @@ func (s *Server) once(w http.ResponseWriter, r *http.Request, who access.Who, ke
 		next.ServeHTTP(w, r)
 		return
 	}
-	body, err := io.ReadAll(io.LimitReader(r.Body, maxJSON+1))
-	if err != nil || len(body) > maxJSON {
-		s.write(w, r, problem(http.StatusRequestEntityTooLarge, "body: it did not come in time, or has more than %d bytes", maxJSON))
+	body, err := whole(r)
+	if err != nil {
+		s.write(w, r, s.said(r.Context(), err))
 		return
 	}
-	r.Body = io.NopCloser(bytes.NewReader(body))
 	sum := sha256.New()
 	fmt.Fprintf(sum, "%s\n%s\n%s\n", r.Method, r.URL.RequestURI(), r.Header.Get("If-Match"))
 	sum.Write(body)

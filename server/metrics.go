@@ -16,6 +16,7 @@ type metrics struct {
 	tenants *prometheus.CounterVec
 	shed    prometheus.Counter
 	working prometheus.GaugeFunc
+	memory  prometheus.GaugeFunc
 
 	mu   sync.Mutex
 	seen map[string]bool
@@ -31,7 +32,10 @@ func newMetrics(s *Server) *metrics {
 		tenants: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "konstruct_http_tenant_requests_total", Help: "Requests of each tenant; those beyond the first hundred are together as other."}, []string{"tenant"}),
 		shed:    prometheus.NewCounter(prometheus.CounterOpts{Name: "konstruct_http_requests_shed_total", Help: "Requests that were sent away because too many were under way."}),
 		working: prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "konstruct_http_requests_in_flight", Help: "Requests under way."}, func() float64 { return float64(s.working.Load()) }),
-		seen:    map[string]bool{},
+		memory: prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "konstruct_http_body_memory_bytes",
+			Help: "Memory that is set aside for requests' bodies."},
+			func() float64 { return float64(s.memory.inUse()) }),
+		seen: map[string]bool{},
 	}
 }
 
@@ -50,7 +54,7 @@ func (m *metrics) Collect(c chan<- prometheus.Metric) {
 }
 
 func (m *metrics) parts() []prometheus.Collector {
-	return []prometheus.Collector{m.answers, m.tenants, m.shed, m.working}
+	return []prometheus.Collector{m.answers, m.tenants, m.shed, m.working, m.memory}
 }
 
 // methods are those that a route has; others are counted together.

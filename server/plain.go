@@ -10,9 +10,6 @@ import (
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
 //go:embed reference.html
@@ -52,9 +49,6 @@ func (s *Server) plain() {
 		_, _ = w.Write([]byte(`{"status":"ok"}` + "\n"))
 	})
 	mux.HandleFunc("GET /readyz", s.readyz)
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(s.metrics, s.c.Konstruct.Metrics(), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4}))
 	mux.HandleFunc("/", s.nothing)
 	s.refused = map[string]bool{}
 	for path, item := range s.api.OpenAPI().Paths { // one's own path is no parameter of another's: GET /v1/jobs/cancel is no job

@@ -104,6 +104,10 @@ func (s *Server) protect(next http.Handler) http.Handler {
 
 // refuse says what is wrong with a request before anything of it is looked at; it answers a browser's questions about CORS itself.
 func (s *Server) refuse(w http.ResponseWriter, r *http.Request) *Problem {
+	if why := ambiguous(r); why != "" {
+		w.Header().Set("Connection", "close")
+		return problem(http.StatusBadRequest, "the request's head: %s", why)
+	}
 	if len(r.RequestURI) > maxURL {
 		return problem(http.StatusRequestURITooLong, "the address has %d bytes, the limit is %d", len(r.RequestURI), maxURL)
 	}
@@ -114,15 +118,19 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request) *Problem {
 		return problem(http.StatusUnsupportedMediaType, "header.Content-Encoding: bodies are taken as they are, not compressed")
 	}
 	origin := r.Header.Get("Origin")
+	same := false
+	if u, err := url.Parse(origin); err == nil && origin != "" {
+		same = u.Host == r.Host
+	}
+	named := slices.Contains(s.c.Origins, origin) // whose pages may ask, by whatever name they know the service
+	if p := s.misdirected(r, same); p != nil && !named {
+		return p
+	}
 	if origin == "" {
 		return nil
 	}
 	w.Header().Add("Vary", "Origin")
-	same := false
-	if u, err := url.Parse(origin); err == nil {
-		same = u.Host == r.Host
-	}
-	if !same && !slices.Contains(s.c.Origins, origin) {
+	if !same && !named {
 		return problem(http.StatusForbidden, "header.Origin: pages of %.100q may not ask here: the operator names those that may (KONSTRUCT_CORS_ORIGINS)", origin)
 	}
 	if same {

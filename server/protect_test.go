@@ -178,7 +178,11 @@ func TestFiguresNameNoSecretsAndFewTenants(t *testing.T) {
 		w.want(200, "GET", "/v1/me", key, "")
 	}
 	w.want(401, "GET", "/v1/me", "kst_nonsense", "")
-	m := w.ask("GET", "/metrics", "", "").body
+	w.want(404, "GET", "/metrics", "", "") // they are not for whoever reaches the service
+	m := w.figures("localhost")
+	if w.figures("evil.example") == m {
+		t.Error("a page whose name leads here reads them")
+	}
 	if n := strings.Count(m, "konstruct_http_tenant_requests_total{"); n != 101 || !strings.Contains(m, `tenant="other"} 5`) {
 		t.Errorf("%d lines of tenants", n)
 	}

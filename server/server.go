@@ -17,8 +17,6 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
-	"golang.org/x/net/netutil"
-
 	"github.com/konstruct/konstruct"
 	"github.com/konstruct/konstruct/access"
 	"github.com/konstruct/konstruct/notary"
@@ -39,8 +37,13 @@ type Config struct {
 	Proxies []netip.Prefix
 	// Origins are web sites whose pages may ask, by CORS; none when empty.
 	Origins []string
-	Version string
-	Logger  *slog.Logger
+	// Hosts are the names of the service, beside localhost and addresses. Requests without a key or token must
+	// come under one.
+	Hosts Hosts
+	// RequestMemory bounds what the bodies of all requests take together, in bytes; DefaultRequestMemory when zero.
+	RequestMemory int64
+	Version       string
+	Logger        *slog.Logger
 }
 
 // Limits on what a stranger may send.
@@ -86,6 +89,9 @@ type Server struct {
 	life       context.Context // of what goes on behind requests
 	end        context.CancelFunc
 	draining   atomic.Bool
+	stopping   context.Context // ends when no more requests are taken
+	stop       context.CancelFunc
+	memory     *memoryBudget
 }
 
 // New returns a server, and begins to listen for revoked keys.
@@ -102,7 +108,9 @@ func New(c Config) (*Server, error) {
 	}
 	door := c.Konstruct.Door()
 	s := &Server{c: c, keys: keys, meter: access.NewMeter(door, c.Usual), replies: access.Replies{Door: door}, stash: stash.Stash{Door: door}, logger: c.Logger, making: make(chan struct{}, maxWorkings)}
+	s.memory = newMemoryBudget(cmp.Or(c.RequestMemory, DefaultRequestMemory))
 	s.metrics = newMetrics(s)
+	s.stopping, s.stop = context.WithCancel(context.Background())
 	s.life, s.end = context.WithCancel(context.Background())
 	s.background.Go(func() { keys.Listen(s.life, s.logger, s.meter.Forget) })
 	s.mux = http.NewServeMux()
@@ -110,7 +118,7 @@ func New(c Config) (*Server, error) {
 	s.routes()
 	s.describe()
 	s.plain()
-	s.handler = s.protect(s.mux)
+	s.handler = s.linger(s.protect(s.mux))
 	return s, nil
 }
 
@@ -122,6 +130,7 @@ func (s *Server) OpenAPI() ([]byte, error) { return s.api.OpenAPI().MarshalJSON(
 
 // Close stops what goes on behind requests: files that were being made are left to the next process that is asked for them.
 func (s *Server) Close() {
+	s.stop()
 	s.end()
 	s.background.Wait()
 }
@@ -138,34 +147,30 @@ type Listening struct {
 
 // Run serves until the context ends, and then answers what was begun before it returns.
 func (s *Server) Run(ctx context.Context, l Listening) error {
-	listener, err := net.Listen("tcp", l.Address)
+	raw, err := net.Listen("tcp", l.Address)
 	if err != nil {
 		return fmt.Errorf("listen on %s: %w", l.Address, err)
 	}
-	listener = netutil.LimitListener(listener, maxConns)
+	listener := newListener(raw, l.TLS)
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(true)
 	protocols.SetUnencryptedHTTP2(l.TLS == nil)
-	h := &http.Server{Handler: s.handler, TLSConfig: l.TLS, ReadHeaderTimeout: cmp.Or(l.HeaderTime, headerTime), IdleTimeout: idleTime, MaxHeaderBytes: maxHeader, Protocols: protocols,
+	h := &http.Server{Handler: s.handler, TLSConfig: listener.tls, ReadHeaderTimeout: cmp.Or(l.HeaderTime,
+		headerTime), IdleTimeout: idleTime, MaxHeaderBytes: maxHeader, Protocols: protocols,
 		ErrorLog: slog.NewLogLogger(s.logger.Handler(), slog.LevelDebug), BaseContext: func(net.Listener) context.Context { return s.life },
 		HTTP2: &http.HTTP2Config{MaxConcurrentStreams: 128}}
 	if l.Ready != nil {
 		l.Ready(listener.Addr())
 	}
 	failed := make(chan error, 1)
-	go func() {
-		if l.TLS != nil {
-			failed <- h.ServeTLS(listener, "", "")
-		} else {
-			failed <- h.Serve(listener)
-		}
-	}()
+	go func() { failed <- h.Serve(listener) }()
 	select {
 	case err := <-failed:
 		return err
 	case <-ctx.Done():
 	}
+	s.stop()
 	s.draining.Store(true) // streams end, and /readyz says so
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
 	defer cancel()

@@ -101,7 +101,12 @@ func (s *Server) uploads() {
 		if err := json.Unmarshal(f.Given, &c); err != nil {
 			return nil, err
 		}
-		content, err := io.ReadAll(s.stash.Read(ctx, w.Tenant, f))
+		release, err := s.fileMemory(ctx, w.Tenant, *f.Size)
+		if err != nil {
+			return nil, err
+		}
+		defer release()
+		content, err := readSized(s.stash.Read(ctx, w.Tenant, f), *f.Size)
 		if err != nil {
 			return nil, err
 		}

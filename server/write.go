@@ -159,19 +159,25 @@ type LoggedBatch struct {
 	Gap bool        `json:"gap,omitempty" doc:"As of one event"`
 }
 
-// writeMany serves batches. Their bodies are read once, and not by huma, which reads three times: that would be half of the time that a batch takes.
+// batchPath is where batches come.
+const batchPath = "/v1/events/batch"
+
+// writeMany serves batches. Their bodies are read as they come, event by event, and not by huma, which holds them
+// whole and reads three times: that would be half of the time that a
+// batch takes.
 func (s *Server) writeMany() {
 	schema := s.api.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[batchBody](), true, "Batch")
-	op := huma.Operation{OperationID: "log-events", Method: "POST", Path: "/v1/events/batch", Summary: "Log events together: all or none", Tags: []string{"Events"}, DefaultStatus: 201, Responses: s.gap(reflect.TypeFor[LoggedBatch]()), MaxBodyBytes: maxBatch, SkipValidateBody: true,
-		RequestBody: &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{"application/json": {Schema: schema}}}}
+	op := huma.Operation{OperationID: "log-events", Method: "POST", Path: batchPath,
+		Summary: "Log events together: all or none", Tags: []string{"Events"}, DefaultStatus: 201,
+		Responses: s.gap(reflect.TypeFor[LoggedBatch]()), Middlewares: huma.Middlewares{withBody}}
 	add(s, op, access.EventsWrite, func(ctx context.Context, w access.Who, in *struct {
-		RawBody     []byte
 		ContentType string `header:"Content-Type"`
 	}) (*wrote[LoggedBatch], error) {
 		if kind, _, _ := strings.Cut(in.ContentType, ";"); kind != "" && !strings.EqualFold(strings.TrimSpace(kind), "application/json") {
 			return nil, problem(http.StatusUnsupportedMediaType, "header.Content-Type: it must be application/json")
 		}
-		batch, err := readBatch(in.RawBody)
+		r, _ := ctx.Value(bodyKey).(*http.Request)
+		batch, err := readBatch(r.Body)
 		if err != nil {
 			return nil, err
 		}
@@ -194,6 +200,9 @@ func (s *Server) writeMany() {
 		}
 		return out, nil
 	})
+	// Said afterwards: huma would read a body that it knows of.
+	s.api.OpenAPI().Paths[op.Path].Post.RequestBody = &huma.RequestBody{Required: true,
+		Content: map[string]*huma.MediaType{"application/json": {Schema: schema}}}
 }
 
 // ofBatch says of which event of a batch an error is.
@@ -206,32 +215,60 @@ func ofBatch(err error) error {
 	return err
 }
 
-// readBatch reads and checks a batch as its schema says.
-func readBatch(raw []byte) (b batchBody, err error) {
-	if err := unambiguous(raw); err != nil {
-		return b, unreadable(err.Error())
+// readBatch reads and checks a batch as its schema says, while it comes.
+func readBatch(body io.Reader) (b batchBody, err error) {
+	var events eventDecoder
+	err = eachEvent(body, func(i int, raw []byte) error {
+		if i == audit.MaxBatch {
+			return wrong("body.events", fmt.Sprintf("there are more: it is 1 to %d", audit.MaxBatch))
+		}
+		e, err := events.decode(raw, fmt.Sprintf("body.events[%d]", i))
+		b.Events = append(b.Events, e)
+		return err
+	})
+	if err == nil && len(b.Events) == 0 {
+		err = wrong("body.events", fmt.Sprintf("there are 0: it is 1 to %d", audit.MaxBatch))
 	}
-	d := json.NewDecoder(bytes.NewReader(raw))
-	d.DisallowUnknownFields()
+	return b, err
+}
+
+// eventDecoder decodes the events of a batch, one after the other, with the same buffers.
+type eventDecoder struct {
+	raw  bytes.Reader
+	d    *json.Decoder
+	used int64 // bytes of events before
+}
+
+// decode reads and checks an event that stands at a place of the body.
+func (r *eventDecoder) decode(raw []byte, at string) (e eventBody, err error) {
+	if err := unambiguous(raw); err != nil {
+		return e, unreadable(err.Error())
+	}
+	r.raw.Reset(raw)
+	if r.d == nil {
+		r.d = json.NewDecoder(&r.raw)
+		r.d.DisallowUnknownFields()
+	}
+	err = r.d.Decode(&e)
+	read := r.d.InputOffset() - r.used
+	if r.used += read; err != nil {
+		r.d, r.used = nil, 0 // it does not go on behind what it can't read
+	}
 	var syntax *json.SyntaxError
-	err = d.Decode(&b)
+	var kind *json.UnmarshalTypeError
 	switch {
 	case errors.As(err, &syntax), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
-		return b, unreadable("it is no JSON: " + err.Error())
+		return e, unreadable("it is no JSON: " + at + ": " + err.Error())
+	case errors.As(err, &kind) && kind.Field != "":
+		return e, wrong(at+"."+kind.Field, err.Error())
 	case err != nil:
-		return b, wrong(place(raw), err.Error())
-	case len(bytes.TrimSpace(raw[d.InputOffset():])) > 0:
-		return b, unreadable("something stands behind the value")
+		return e, wrong(at, err.Error())
+	case read != int64(len(raw)):
+		return e, unreadable("it is no JSON: something stands behind " + at)
+	case e.LatencyMS < 0 || e.LatencyMS > 1<<31-1:
+		return e, wrong(at+".latency_ms", "it is 0 to 2147483647")
 	}
-	if len(b.Events) < 1 || len(b.Events) > audit.MaxBatch {
-		return b, wrong("body.events", fmt.Sprintf("there are %d: it is 1 to %d", len(b.Events), audit.MaxBatch))
-	}
-	for i := range b.Events {
-		if b.Events[i].LatencyMS < 0 || b.Events[i].LatencyMS > 1<<31-1 {
-			return b, wrong(fmt.Sprintf("body.events[%d].latency_ms", i), "it is 0 to 2147483647")
-		}
-	}
-	return b, nil
+	return e, nil
 }
 
 // unreadable says that a body can't be read at all.
@@ -239,31 +276,6 @@ func unreadable(reason string) *Problem {
 	p := problem(http.StatusBadRequest, "body: %s", reason)
 	p.Errors = []Wrong{{"body", reason}}
 	return p
-}
-
-// place finds the event of a batch that can't be read.
-func place(raw []byte) string {
-	var b struct {
-		Events []json.RawMessage `json:"events"`
-	}
-	if json.Unmarshal(raw, &b) != nil {
-		return "body"
-	}
-	for i, one := range b.Events {
-		d := json.NewDecoder(bytes.NewReader(one))
-		d.DisallowUnknownFields()
-		var e eventBody
-		err := d.Decode(&e)
-		var kind *json.UnmarshalTypeError
-		switch {
-		case err == nil:
-			continue
-		case errors.As(err, &kind) && kind.Field != "":
-			return fmt.Sprintf("body.events[%d].%s", i, kind.Field)
-		}
-		return fmt.Sprintf("body.events[%d]", i)
-	}
-	return "body"
 }
 
 // contains reads conditions on metadata.

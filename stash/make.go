@@ -10,6 +10,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+
+	"github.com/konstruct/konstruct/disclosure"
 )
 
 // alive is how long a file's making stays with whoever is silent.
@@ -50,7 +52,8 @@ func (s Stash) Make(ctx context.Context, tenant, id uuid.UUID, make func(ctx con
 	}
 	state, reason := Done, ""
 	if err != nil {
-		state, reason, made = Failed, err.Error(), struct{}{}
+		state, made = Failed, struct{}{}
+		reason, _ = disclosure.Reason(err) // all of it is for whoever called
 	}
 	raw, marshalErr := json.Marshal(made)
 	if marshalErr != nil {

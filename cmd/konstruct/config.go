@@ -38,6 +38,9 @@ type settings struct {
 	NotaryTSA             string `help:"URL of a time-stamping authority (RFC 3161) for the super-log's checkpoints." env:"KONSTRUCT_NOTARY_TSA" placeholder:"URL"`
 	NotaryTSARoots        string `help:"File of PEM certificates that the authority's must lead to." env:"KONSTRUCT_NOTARY_TSA_ROOTS" placeholder:"FILE"`
 	Listen                string `help:"Address that serve listens on." env:"KONSTRUCT_LISTEN" default:"127.0.0.1:7117" placeholder:"ADDR"`
+	Hosts                 string `help:"Names of the service, as audit.example.com, beside localhost, addresses and that of --listen: what browsers ask without a key must come under one." env:"KONSTRUCT_HOSTS" placeholder:"NAMES"`
+	MetricsListen         string `help:"Address at which serve and notary run show their figures, at /metrics; off for none." env:"KONSTRUCT_METRICS_LISTEN" default:"127.0.0.1:7118" placeholder:"ADDR"`
+	RequestMemory         string `help:"What the bodies of all requests may take together in memory, for example 512MiB." env:"KONSTRUCT_REQUEST_MEMORY" default:"256MiB" placeholder:"SIZE"`
 	DebugListen           string `help:"Loopback address at which serve shows its profiles; none where it is not set." env:"KONSTRUCT_DEBUG_LISTEN" placeholder:"ADDR"`
 	TLSCert               string `help:"File of the service's certificate in PEM, read again when it changes." env:"KONSTRUCT_TLS_CERT" placeholder:"FILE"`
 	TLSKey                string `help:"File of its private key." env:"KONSTRUCT_TLS_KEY" placeholder:"FILE"`

@@ -15,11 +15,12 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/konstruct/konstruct/audit"
 	"github.com/konstruct/konstruct/ledger"
 	"github.com/konstruct/konstruct/notary"
+	"github.com/konstruct/konstruct/server"
 	"github.com/konstruct/konstruct/shelf"
 	"github.com/konstruct/konstruct/tenantdb"
 )
@@ -132,7 +133,7 @@ type notaryRunCmd struct {
 	Every     time.Duration `help:"How often a checkpoint is made when there is something new." default:"1s"`
 	Heartbeat time.Duration `help:"How long a log may be silent before it gets a checkpoint all the same." default:"1h"`
 	Once      bool          `help:"Catch up, sign, and stop."`
-	Serve     string        `help:"Serve /metrics, and the super-log's tiles and checkpoint in the C2SP layout, at this address." placeholder:"ADDR"`
+	Serve     string        `help:"Serve the super-log's tiles and checkpoint in the C2SP layout, at this address." placeholder:"ADDR"`
 }
 
 // Help is shown by --help.
@@ -181,23 +182,34 @@ func (r notaryRunCmd) Run(ctx context.Context, a *app) error {
 	}
 	fmt.Fprintf(a.err, "konstruct: notary %s, last checkpoint kept in %s\n", key.Key, c.Outside)
 	if r.Serve != "" {
-		stop, err := a.serve(r.Serve, c.Config, n)
+		stop, err := a.serve(r.Serve, c.Config)
 		if err != nil {
 			return err
 		}
 		defer stop()
 	}
-	return n.Run(ctx)
-}
-
-// serve listens for whoever reads figures, tiles and checkpoints.
-func (a *app) serve(addr string, c notary.Config, n *notary.Notary) (stop func(), err error) {
 	registry := prometheus.NewRegistry()
 	if err := registry.Register(n.Collector()); err != nil {
-		return nil, err
+		return err
 	}
+	hosts, err := a.hosts()
+	if err != nil {
+		return err
+	}
+	metrics, err := a.showMetrics(server.MetricsHandler(registry, hosts))
+	if err != nil {
+		return err
+	}
+	running, stop := context.WithCancel(ctx)
+	group, within := errgroup.WithContext(running)
+	group.Go(func() error { defer stop(); return n.Run(within) })
+	group.Go(func() error { return metrics(within) })
+	return group.Wait()
+}
+
+// serve listens for whoever reads tiles and checkpoints.
+func (a *app) serve(addr string, c notary.Config) (stop func(), err error) {
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	mux.Handle("GET /", notary.Handler(c.DB, notary.Operator))
 	listener, err := net.Listen("tcp", addr)
 	if err != nil {

@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/konstruct/konstruct"
@@ -125,8 +126,17 @@ func (c serveCmd) Run(ctx context.Context, a *app) (err error) {
 	l.Ready = func(at net.Addr) {
 		fmt.Fprintf(a.err, "konstruct: serving at %s://%s (the API is described at /reference; Ctrl-C stops it)\n", scheme, at)
 	}
+	var others []prometheus.Collector
+	if made != nil {
+		others = append(others, made.Collector())
+	}
+	metrics, err := a.showMetrics(s.Metrics(others...))
+	if err != nil {
+		return err
+	}
 	group, within := errgroup.WithContext(ctx)
 	group.Go(func() error { return s.Run(within, l) })
+	group.Go(func() error { return metrics(within) })
 	if made != nil {
 		group.Go(func() error { return quietly(within, made.Run(within)) })
 	}
@@ -172,6 +182,16 @@ func (a *app) server(ctx context.Context, u urls, k *konstruct.Konstruct, office
 	}
 	if config.People, err = a.people(k.Door()); err != nil {
 		return nil, nil, err
+	}
+	if config.Hosts, err = a.hosts(); err != nil {
+		return nil, nil, err
+	}
+	if config.RequestMemory, err = bytesOf("KONSTRUCT_REQUEST_MEMORY", a.RequestMemory); err != nil {
+		return nil, nil, err
+	}
+	if config.RequestMemory < server.MinRequestMemory {
+		return nil, nil, coded{fmt.Errorf("KONSTRUCT_REQUEST_MEMORY: %s is too little: it is %d MiB at least",
+			a.RequestMemory, server.MinRequestMemory>>20), exitUsage}
 	}
 	if config.Proxies, err = prefixes("KONSTRUCT_TRUSTED_PROXIES", a.TrustedProxies); err != nil {
 		return nil, nil, err

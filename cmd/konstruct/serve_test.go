@@ -4,9 +4,13 @@ import (
 	"bufio"
 	"encoding/json"
 	"fmt"
+	"io"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"strings"
 	"syscall"
@@ -28,12 +32,25 @@ func serving(t *testing.T, d *testkit.DB, env ...string) (cmd *exec.Cmd, url, ke
 	if err != nil {
 		t.Fatal(err)
 	}
-	out := &strings.Builder{}
-	cmd.Stdout = out
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = cmd.Process.Kill() })
+	keys := make(chan string, 1)
+	go func() { // the two pipes are read each by itself: which has something first says nothing
+		defer close(keys)
+		for s := bufio.NewScanner(out); s.Scan(); {
+			if key := regexp.MustCompile(`kst_[0-9A-Za-z]{82}`).FindString(s.Text()); key != "" {
+				keys <- key
+				break
+			}
+		}
+		_, _ = io.Copy(io.Discard, out)
+	}()
 	var log strings.Builder
 	for s := bufio.NewScanner(said); url == "" && s.Scan(); {
 		fmt.Fprintln(&log, s.Text())
@@ -41,9 +58,11 @@ func serving(t *testing.T, d *testkit.DB, env ...string) (cmd *exec.Cmd, url, ke
 			url = m[1]
 		}
 	}
-	key = regexp.MustCompile(`kst_[0-9A-Za-z]{82}`).FindString(out.String())
+	if url != "" {
+		key = <-keys
+	}
 	if url == "" || key == "" {
-		t.Fatalf("it does not serve: %s%s", out, log.String())
+		t.Fatalf("it does not serve: %s", log.String())
 	}
 	go func() { // so that it never waits for whoever reads
 		for s := bufio.NewScanner(said); s.Scan(); {
@@ -163,5 +182,54 @@ func TestKeysAndPeopleAtTheTerminal(t *testing.T) {
 		if out, err := run(bad...); err == nil {
 			t.Errorf("%v: %s", bad, out)
 		}
+	}
+}
+
+// TestFiguresHaveAListenerOfTheirOwn: they are not where the service is, but at the address that is set, on this
+// machine alone unless it is set; off is none.
+func TestFiguresHaveAListenerOfTheirOwn(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := l.Addr().String()
+	l.Close()
+	_, url, _ := serving(t, testkit.Database(t), "KONSTRUCT_METRICS_LISTEN="+at)
+	get := func(url, host string) (int, string) {
+		r, err := http.NewRequestWithContext(t.Context(), "GET", url, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Host = host
+		res, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		raw, err := io.ReadAll(res.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return res.StatusCode, string(raw)
+	}
+	if status, _ := get(url+"/metrics", ""); status != 404 {
+		t.Errorf("where the service is: %d", status)
+	}
+	for _, want := range []string{"konstruct_http_requests_in_flight", "konstruct_audit_", "konstruct_notary_",
+		"go_goroutines"} {
+		if status, m := get("http://"+at+"/metrics", ""); status != 200 || !strings.Contains(m, want) {
+			t.Errorf("%d, no %s", status, want)
+		}
+	}
+	if status, _ := get("http://"+at+"/metrics", "evil.example"); status != 421 {
+		t.Errorf("to a page whose name leads here: %d", status)
+	}
+	if status, _ := get("http://"+at+"/v1/me", ""); status != 404 {
+		t.Errorf("the service where its figures are: %d", status)
+	}
+	f := settings{}
+	field, _ := reflect.TypeOf(f).FieldByName("MetricsListen")
+	if host, _, err := net.SplitHostPort(field.Tag.Get("default")); err != nil || host != "127.0.0.1" {
+		t.Errorf("where nothing is set, figures are at %s", field.Tag.Get("default"))
 	}
 }

@@ -1,0 +1,163 @@
+package access
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// claims are what an ID token says, as OpenID Connect Core 1.0, 2 and 3.1.3.7 want it. They are read by their exact
+// names and types, which a decoder into a struct does not hold them to.
+type claims struct {
+	all     map[string]any
+	subject string
+}
+
+// logoutEvent marks a token that ends a session, and must not begin one (OpenID Connect Back-Channel Logout 1.0, 2.4).
+const logoutEvent = "http://schemas.openid.net/event/backchannel-logout"
+
+// readClaims reads and checks an ID token whose signature holds.
+func (i *Issuer) readClaims(token string, payload []byte, now time.Time) (c claims, err error) {
+	if err := i.checkHeader(token); err != nil {
+		return c, err
+	}
+	if c.all, err = exactly(payload); err != nil {
+		return c, err
+	}
+	if iss, _ := c.all["iss"].(string); iss != i.URL {
+		return c, fmt.Errorf("its iss is %.200q", c.all["iss"])
+	}
+	if c.subject, _ = c.all["sub"].(string); c.subject == "" || len(c.subject) > maxSubject {
+		return c, errors.New("its sub is missing, no text, or too long")
+	}
+	if err := i.checkAudience(c.all); err != nil {
+		return c, err
+	}
+	if events, _ := c.all["events"].(map[string]any); events[logoutEvent] != nil {
+		return c, errors.New("it is a logout token")
+	}
+	return c, checkTimes(c.all, now)
+}
+
+// checkHeader refuses a token of another kind, that is signed with the same key.
+func (*Issuer) checkHeader(token string) error {
+	first, _, _ := strings.Cut(token, ".")
+	raw, err := base64.RawURLEncoding.DecodeString(first)
+	if err != nil {
+		return fmt.Errorf("its header: %w", err)
+	}
+	header, err := exactly(raw)
+	if err != nil {
+		return fmt.Errorf("its header: %w", err)
+	}
+	kind, said := header["typ"]
+	if text, _ := kind.(string); said && !strings.EqualFold(text, "JWT") {
+		return fmt.Errorf("its typ is %.100q: it is no ID token", kind)
+	}
+	return nil
+}
+
+// checkAudience holds aud and azp against the client: who else the token is for, its azp must say that it was made
+// for us.
+func (i *Issuer) checkAudience(all map[string]any) error {
+	var audience []string
+	switch aud := all["aud"].(type) {
+	case string:
+		audience = []string{aud}
+	case []any:
+		for _, one := range aud {
+			text, is := one.(string)
+			if !is {
+				return errors.New("its aud holds what is no text")
+			}
+			audience = append(audience, text)
+		}
+	}
+	if !slices.Contains(audience, i.Audience) {
+		return errors.New("its aud does not name this client")
+	}
+	party, said := all["azp"]
+	text, _ := party.(string)
+	switch {
+	case said && text != i.Audience:
+		return errors.New("its azp names another client")
+	case !said && len(audience) > 1:
+		return errors.New("it is for several, and no azp says that it was made for this client")
+	}
+	return nil
+}
+
+// checkTimes holds exp, iat and nbf against the clock, with a tolerance on both sides.
+func checkTimes(all map[string]any, now time.Time) error {
+	expires, err := numericDate(all, "exp", true)
+	if err != nil {
+		return err
+	}
+	issued, err := numericDate(all, "iat", true)
+	if err != nil {
+		return err
+	}
+	notBefore, err := numericDate(all, "nbf", false)
+	if err != nil {
+		return err
+	}
+	if _, err := numericDate(all, "auth_time", false); err != nil {
+		return err
+	}
+	switch {
+	case !now.Before(expires.Add(skew)):
+		return errors.New("the token has expired")
+	case issued.After(now.Add(skew)) || notBefore.After(now.Add(skew)):
+		return errors.New("the token is of the future")
+	}
+	return nil
+}
+
+// maxDate is the year 9999, in seconds.
+const maxDate = 253402300799
+
+// numericDate reads a time: a JSON number of seconds (RFC 7519, 2).
+func numericDate(all map[string]any, name string, must bool) (time.Time, error) {
+	value, said := all[name]
+	if !said && !must {
+		return time.Time{}, nil
+	}
+	number, is := value.(json.Number)
+	seconds, err := number.Float64()
+	if !is || err != nil || seconds < 0 || seconds > maxDate {
+		return time.Time{}, fmt.Errorf("its %s is missing, or no number of seconds", name)
+	}
+	return time.UnixMicro(int64(seconds * 1e6)), nil
+}
+
+// exactly reads a JSON object whose names each stand there once.
+func exactly(raw []byte) (map[string]any, error) {
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.UseNumber()
+	if t, err := d.Token(); err != nil || t != json.Delim('{') {
+		return nil, errors.New("it is no JSON object")
+	}
+	all := map[string]any{}
+	for d.More() {
+		t, err := d.Token()
+		if err != nil {
+			return nil, err
+		}
+		name, _ := t.(string)
+		if _, twice := all[name]; twice {
+			return nil, fmt.Errorf("%.100q stands twice in it", name)
+		}
+		var value any
+		if err := d.Decode(&value); err != nil {
+			return nil, err
+		}
+		all[name] = value
+	}
+	_, err := d.Token()
+	return all, err
+}

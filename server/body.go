@@ -1,0 +1,57 @@
+package server
+
+import (
+	"bytes"
+	"errors"
+	"net/http"
+	"os"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+)
+
+// bodyProblem says why a body could not be read: its error names addresses of ours, which are nobody's business.
+func bodyProblem(err error) *Problem {
+	var large *http.MaxBytesError
+	switch {
+	case errors.As(err, &large):
+		return problem(http.StatusRequestEntityTooLarge, "body: it has more than %d bytes", large.Limit-1)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return problem(http.StatusRequestTimeout, "body: it did not come within %s", bodyTime)
+	}
+	return unreadable("it broke off") // its client's connection, or its framing
+}
+
+// wholeBody is a body that has come.
+type wholeBody struct{ *bytes.Reader }
+
+// Close implements io.Closer.
+func (wholeBody) Close() error { return nil }
+
+// whole reads a request's body, unless it was read before.
+func whole(r *http.Request) ([]byte, error) {
+	if r.Body == nil || r.Body == http.NoBody {
+		return nil, nil
+	}
+	if _, is := r.Body.(wholeBody); is {
+		return nil, nil
+	}
+	raw, err := readSized(r.Body, min(r.ContentLength, maxJSON))
+	if err != nil {
+		return nil, bodyProblem(err)
+	}
+	r.Body = wholeBody{bytes.NewReader(raw)}
+	return raw, nil
+}
+
+// comes reads a body before huma does, which would call one that breaks off an error of ours, and tell why.
+func (s *Server) comes(ctx huma.Context, next func(huma.Context)) {
+	r, w := humago.Unwrap(ctx)
+	if r.URL.Path != batchPath && !s.bulky(r) {
+		if _, err := whole(r); err != nil {
+			s.write(w, r, s.said(r.Context(), err))
+			return
+		}
+	}
+	next(ctx)
+}

@@ -1,0 +1,197 @@
+package server
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// eachEvent hands on the events of a batch as they come: {"events": […]}, and nothing else. What it hands on is one
+// JSON value as far as its brackets tell, and holds until the next.
+func eachEvent(body io.Reader, yield func(i int, raw []byte) error) error {
+	v := &values{r: body, buf: make([]byte, 0, 32<<10)}
+	err := v.batch(yield)
+	if err == nil || isProblem(err) {
+		return err
+	}
+	if errors.Is(err, io.EOF) {
+		return unreadable("it is no JSON: it ends too early")
+	}
+	return bodyProblem(err)
+}
+
+// isProblem reports whether an error is for the client already.
+func isProblem(err error) bool {
+	var p *Problem
+	return errors.As(err, &p)
+}
+
+// values reads JSON values from a stream, one after the other.
+type values struct {
+	r   io.Reader
+	buf []byte // what is read and not used begins at pos
+	pos int
+}
+
+func (v *values) batch(yield func(i int, raw []byte) error) error {
+	if err := v.expect('{', "an object"); err != nil {
+		return err
+	}
+	name, err := v.value()
+	if err != nil {
+		return err
+	}
+	if string(name) == "}" {
+		return wrong("body.events", "it is missing")
+	}
+	var plain string
+	if json.Unmarshal(name, &plain) != nil {
+		return unreadable("it is no JSON object")
+	}
+	if plain != "events" {
+		return wrong("body", fmt.Sprintf("%.100q is no field of a batch, which has events alone", plain))
+	}
+	if err := v.expect(':', "a colon"); err != nil {
+		return err
+	}
+	if c, err := v.next(); err != nil {
+		return err
+	} else if c != '[' {
+		return wrong("body.events", "it must be an array")
+	}
+	v.pos++
+	for i := 0; ; i++ {
+		c, err := v.next()
+		if err != nil {
+			return err
+		}
+		if c == ']' && i == 0 {
+			v.pos++
+			break
+		}
+		if c != '{' {
+			return wrong(fmt.Sprintf("body.events[%d]", i), "it must be an object")
+		}
+		raw, err := v.value()
+		if err == nil {
+			err = yield(i, raw)
+		}
+		if err != nil {
+			return err
+		}
+		if c, err = v.next(); err != nil {
+			return err
+		}
+		if v.pos++; c == ']' {
+			break
+		}
+		if c != ',' {
+			return unreadable(fmt.Sprintf(
+				"it is no JSON: behind body.events[%d] stands neither a comma nor the array's end", i))
+		}
+	}
+	c, err := v.next()
+	if err != nil {
+		return err
+	}
+	if c == ',' {
+		return wrong("body", "a batch has events alone, once")
+	}
+	if err := v.expect('}', "the object's end"); err != nil {
+		return err
+	}
+	switch _, err := v.next(); {
+	case err == nil:
+		return unreadable("something stands behind the value")
+	case !errors.Is(err, io.EOF):
+		return err
+	}
+	return nil
+}
+
+// expect takes a byte that must come.
+func (v *values) expect(want byte, name string) error {
+	c, err := v.next()
+	if err != nil {
+		return err
+	}
+	if c != want {
+		return unreadable("it is no JSON object with events: " + name + " is missing")
+	}
+	v.pos++
+	return nil
+}
+
+// next looks at the first byte that is no white space.
+func (v *values) next() (byte, error) {
+	for {
+		for ; v.pos < len(v.buf); v.pos++ {
+			switch c := v.buf[v.pos]; c {
+			case ' ', '\t', '\r', '\n':
+			default:
+				return c, nil
+			}
+		}
+		v.buf, v.pos = v.buf[:0], 0
+		if err := v.fill(); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// value takes what is a value by its brackets and quotation marks, or the one byte that is neither.
+func (v *values) value() ([]byte, error) {
+	if _, err := v.next(); err != nil {
+		return nil, err
+	}
+	depth, quoted, escaped := 0, false, false
+	for n := 0; ; n++ { // from pos on
+		if v.pos+n == len(v.buf) {
+			v.buf = v.buf[:copy(v.buf, v.buf[v.pos:])] // to the front, so that there is room
+			v.pos = 0
+			if err := v.fill(); err != nil {
+				return nil, err
+			}
+		}
+		switch c := v.buf[v.pos+n]; {
+		case escaped:
+			escaped = false
+		case quoted && c == '\\':
+			escaped = true
+		case c == '"':
+			quoted = !quoted
+		case quoted:
+		case c == '{' || c == '[':
+			depth++
+		case c == '}' || c == ']':
+			depth--
+		}
+		if !quoted && depth <= 0 {
+			raw := v.buf[v.pos : v.pos+n+1]
+			v.pos += n + 1
+			return raw, nil
+		}
+	}
+}
+
+// fill reads more behind what is there.
+func (v *values) fill() error {
+	if len(v.buf) == cap(v.buf) {
+		v.buf = append(make([]byte, 0, 2*cap(v.buf)), v.buf...)
+	}
+	for range maxEmptyReads {
+		n, err := v.r.Read(v.buf[len(v.buf):cap(v.buf)])
+		v.buf = v.buf[:len(v.buf)+n]
+		if n > 0 {
+			return nil // an error comes again
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return io.ErrNoProgress
+}
+
+// maxEmptyReads is how often a body may give nothing.
+const maxEmptyReads = 100

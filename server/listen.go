@@ -1,0 +1,154 @@
+package server
+
+import (
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"time"
+)
+
+// listener yields connections, no more than maxConns at the same time: HTTP/2's over TLS as they are, and others
+// such that what is malformed is seen.
+type listener struct {
+	net.Listener
+	tls    *tls.Config // nil without
+	slots  chan struct{}
+	closed chan struct{}
+	once   sync.Once
+	ready  chan accepted // with TLS, those whose handshake is done
+}
+
+// accepted is a connection, or why there is none.
+type accepted struct {
+	conn net.Conn
+	err  error
+}
+
+// handshakeTime is how long a TLS handshake may take.
+const handshakeTime = headerTime
+
+func newListener(l net.Listener, c *tls.Config) *listener {
+	own := &listener{Listener: l, slots: make(chan struct{}, maxConns), closed: make(chan struct{}),
+		ready: make(chan accepted)}
+	if c != nil {
+		own.tls = c.Clone()
+		own.tls.NextProtos = []string{"h2", "http/1.1"}
+		go own.handshakes()
+	}
+	return own
+}
+
+// Accept implements net.Listener.
+func (l *listener) Accept() (net.Conn, error) {
+	if l.tls != nil {
+		select {
+		case a := <-l.ready:
+			return a.conn, a.err
+		case <-l.closed:
+			return nil, net.ErrClosed
+		}
+	}
+	c, err := l.next()
+	if err != nil {
+		return nil, err
+	}
+	return newWireConn(c, true), nil
+}
+
+// next waits for room, and for a connection.
+func (l *listener) next() (net.Conn, error) {
+	select {
+	case l.slots <- struct{}{}:
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+	c, err := l.Listener.Accept()
+	if err != nil {
+		<-l.slots
+		return nil, err
+	}
+	return &slotConn{Conn: c, release: sync.OnceFunc(func() { <-l.slots })}, nil
+}
+
+// handshakes does what a server does itself that is given *tls.Conn: only HTTP/2's are.
+func (l *listener) handshakes() {
+	for {
+		c, err := l.next()
+		if err != nil {
+			l.yield(accepted{err: err})
+			if errors.Is(err, net.ErrClosed) {
+				return
+			}
+			continue // the server waits before it asks again
+		}
+		go func() {
+			t := tls.Server(c, l.tls)
+			err := c.SetDeadline(time.Now().Add(handshakeTime))
+			if err == nil {
+				err = t.Handshake()
+			}
+			var record tls.RecordHeaderError
+			if errors.As(err, &record) && record.Conn != nil && string(record.RecordHeader[:3]) == "GET" {
+				_, _ = io.WriteString(c,
+					"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n")
+			}
+			if err != nil || c.SetDeadline(time.Time{}) != nil {
+				_ = c.Close()
+				return
+			}
+			if t.ConnectionState().NegotiatedProtocol == "h2" {
+				l.yield(accepted{conn: t})
+				return
+			}
+			l.yield(accepted{conn: &tlsWireConn{newWireConn(t, false), t}})
+		}()
+	}
+}
+
+// yield gives a connection to whoever accepts.
+func (l *listener) yield(a accepted) {
+	select {
+	case l.ready <- a:
+	case <-l.closed:
+		if a.conn != nil {
+			_ = a.conn.Close()
+		}
+	}
+}
+
+// Close implements net.Listener.
+func (l *listener) Close() error {
+	l.once.Do(func() { close(l.closed) })
+	return l.Listener.Close()
+}
+
+// slotConn gives its place to another connection when it is closed.
+type slotConn struct {
+	net.Conn
+	release func()
+}
+
+// Close implements net.Conn.
+func (c *slotConn) Close() error {
+	defer c.release()
+	return c.Conn.Close()
+}
+
+// CloseWrite says that no more will be sent.
+func (c *slotConn) CloseWrite() error {
+	if t, ok := c.Conn.(*net.TCPConn); ok {
+		return t.CloseWrite()
+	}
+	return nil
+}
+
+// tlsWireConn is a wireConn of whose TLS a request is told.
+type tlsWireConn struct {
+	*wireConn
+	tls *tls.Conn
+}
+
+// ConnectionState says what was agreed on.
+func (c *tlsWireConn) ConnectionState() tls.ConnectionState { return c.tls.ConnectionState() }
