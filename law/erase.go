@@ -56,23 +56,57 @@ func Erase(ctx context.Context, db *tenantdb.Compliance, tenant uuid.UUID, e Era
 	return done, err
 }
 
-// Request is an erasure that waits for a second person.
+// What two people must agree to.
+const (
+	ActErasure   = "erasure"
+	ActRelease   = "release"        // of a hold
+	ActRule      = "retention_rule" // one that keeps less, or is taken back
+	ActOnePerson = "one_person"     // that one person be enough again
+)
+
+// Request waits for a second person.
 type Request struct {
 	ID     uuid.UUID   `json:"id"`
+	Act    string      `json:"act"`
 	Events []uuid.UUID `json:"events,omitempty"`
 	User   *string     `json:"user_id,omitempty"`
-	Fields []string    `json:"fields"`
+	Fields []string    `json:"fields,omitempty"`
+	Hold   *uuid.UUID  `json:"hold,omitempty"`
+	Action *string     `json:"action_type,omitempty"` // of a rule
+	Days   *int        `json:"keep_days,omitempty"`   // of a rule; missing: it is taken back
 	Reason string      `json:"reason"`
 	At     time.Time   `json:"requested_at"`
 	By     string      `json:"requested_by"`
 }
 
+// String says what is asked for.
+func (r Request) String() string {
+	switch {
+	case r.Act == ActRelease && r.Hold != nil:
+		return "release hold " + r.Hold.String()
+	case r.Act == ActRule && r.Action != nil:
+		action := *r.Action
+		if action == "" {
+			action = "all others"
+		}
+		if r.Days == nil {
+			return "take the rule for " + action + " back"
+		}
+		return fmt.Sprintf("keep %s for %d days", action, *r.Days)
+	case r.Act == ActOnePerson:
+		return "let one person be enough"
+	case r.User != nil:
+		return "erase user " + *r.User
+	}
+	return fmt.Sprintf("erase %d events", len(r.Events))
+}
+
 // Pending lists what waits for a second person, the oldest first.
 func Pending(ctx context.Context, db *tenantdb.Compliance, tenant uuid.UUID) (all []Request, err error) {
-	err = db.Call(ctx, `SELECT id, events, user_id, fields, reason, requested_at, requested_by FROM audit_pending($1)`, []any{tenant}, func(rows pgx.Rows) error {
+	err = db.Call(ctx, `SELECT id, act, events, user_id, fields, hold, action_type, keep_days, reason, requested_at, requested_by FROM audit_pending($1)`, []any{tenant}, func(rows pgx.Rows) error {
 		all, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (r Request, err error) {
 			var fields []int16
-			err = row.Scan(&r.ID, &r.Events, &r.User, &fields, &r.Reason, &r.At, &r.By)
+			err = row.Scan(&r.ID, &r.Act, &r.Events, &r.User, &fields, &r.Hold, &r.Action, &r.Days, &r.Reason, &r.At, &r.By)
 			for _, f := range fields {
 				r.Fields = append(r.Fields, ledger.Field(f).String())
 			}
@@ -81,24 +115,31 @@ func Pending(ctx context.Context, db *tenantdb.Compliance, tenant uuid.UUID) (al
 		return err
 	})
 	if err != nil {
-		return nil, explain("list erasures that wait", err)
+		return nil, explain("list what waits for a second person", err)
 	}
 	return all, nil
 }
 
 // Approve carries out what another person asked for, and returns how many events lost fields.
 func Approve(ctx context.Context, db *tenantdb.Compliance, tenant, request uuid.UUID, reason string) (n int64, err error) {
-	err = one(ctx, db, fmt.Sprintf("approve erasure %s", request), `SELECT audit_decide($1, $2, true, $3)`, []any{tenant, request, reason}, &n)
+	err = one(ctx, db, fmt.Sprintf("approve request %s", request), `SELECT audit_decide($1, $2, true, $3)`, []any{tenant, request, reason}, &n)
 	return n, err
 }
 
 // Decline drops a request.
 func Decline(ctx context.Context, db *tenantdb.Compliance, tenant, request uuid.UUID, reason string) error {
 	var none int64
-	return one(ctx, db, fmt.Sprintf("decline erasure %s", request), `SELECT audit_decide($1, $2, false, $3)`, []any{tenant, request, reason}, &none)
+	return one(ctx, db, fmt.Sprintf("decline request %s", request), `SELECT audit_decide($1, $2, false, $3)`, []any{tenant, request, reason}, &none)
 }
 
-// RequireTwo has every erasure of the tenant's events wait for a second person from now on. Only the schema's owner can take that back.
+// RequireTwo has every erasure of the tenant's events, the release of a hold and whatever keeps events for less wait for a second person
+// from now on.
 func RequireTwo(ctx context.Context, db *tenantdb.Compliance, tenant uuid.UUID, reason string) error {
 	return one(ctx, db, "require two people", `SELECT FROM audit_require_two($1, $2)`, []any{tenant, reason})
+}
+
+// RequireOne asks that one person be enough again, to which another must agree.
+func RequireOne(ctx context.Context, db *tenantdb.Compliance, tenant uuid.UUID, reason string) (request uuid.UUID, err error) {
+	err = one(ctx, db, "let one person be enough", `SELECT audit_require_one($1, $2)`, []any{tenant, reason}, &request)
+	return request, err
 }

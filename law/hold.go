@@ -59,9 +59,10 @@ func Place(ctx context.Context, db *tenantdb.Compliance, tenant uuid.UUID, h Hol
 	return id, err
 }
 
-// Release ends a hold.
-func Release(ctx context.Context, db *tenantdb.Compliance, tenant, hold uuid.UUID, reason string) error {
-	return one(ctx, db, fmt.Sprintf("release hold %s", hold), `SELECT FROM audit_release($1, $2, $3)`, []any{tenant, hold, reason})
+// Release ends a hold. Where two people must agree, it only asks, and returns the request.
+func Release(ctx context.Context, db *tenantdb.Compliance, tenant, hold uuid.UUID, reason string) (request *uuid.UUID, err error) {
+	err = one(ctx, db, fmt.Sprintf("release hold %s", hold), `SELECT audit_release($1, $2, $3)`, []any{tenant, hold, reason}, &request)
+	return request, err
 }
 
 // Holds lists a tenant's holds, the newest first, released ones too.

@@ -21,11 +21,12 @@ var (
 	ErrHeld     = errors.New("a legal hold forbids it")
 	ErrErased   = errors.New("it was erased before")
 	ErrRefused  = errors.New("this person or role may not")
+	ErrBusy     = errors.New("another act, or figures that are counted, hold the tenant for longer than ten seconds")
 )
 
-// kinds are the conditions that the functions of migrations/00007_law.sql raise.
+// kinds are the conditions that the functions of migrations/00018_compliance.sql raise.
 var kinds = map[string]error{
-	"22023": ErrInvalid, "P0002": ErrNotFound, "55006": ErrHeld, "55000": ErrErased, "42501": ErrRefused,
+	"22023": ErrInvalid, "P0002": ErrNotFound, "55006": ErrHeld, "55000": ErrErased, "42501": ErrRefused, "55P03": ErrBusy,
 }
 
 // Error is what the database said, and what to do.

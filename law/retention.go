@@ -18,21 +18,23 @@ type Rule struct {
 	SetBy  string    `json:"set_by"`
 }
 
-// Keep sets a rule; ErrInvalid where it is below the schema's floor. With zero days it takes the rule back.
-func Keep(ctx context.Context, db *tenantdb.Compliance, tenant uuid.UUID, action string, days int, reason string) error {
-	return one(ctx, db, "set a retention rule", `SELECT FROM audit_retain($1, $2, make_interval(days => nullif($3::int, 0)), $4)`, []any{tenant, action, days, reason})
+// Keep sets a rule; ErrInvalid where it is below the schema's floor. With zero days it takes the rule back. Where two people must agree
+// to what keeps less, it only asks, and returns the request.
+func Keep(ctx context.Context, db *tenantdb.Compliance, tenant uuid.UUID, action string, days int, reason string) (request *uuid.UUID, err error) {
+	err = one(ctx, db, "set a retention rule", `SELECT audit_retain($1, $2, nullif($3::int, 0), $4)`, []any{tenant, action, days, reason}, &request)
+	return request, err
 }
 
 // Rules lists a tenant's rules, and the floor in days that no rule goes under.
 func Rules(ctx context.Context, db *tenantdb.Compliance, tenant uuid.UUID) (all []Rule, floor int, err error) {
-	err = db.Call(ctx, `SELECT action_type, (extract(epoch FROM keep) / 86400)::int, set_at, set_by FROM audit_list_retention($1)`, []any{tenant}, func(rows pgx.Rows) error {
+	err = db.Call(ctx, `SELECT action_type, keep_days, set_at, set_by FROM audit_list_retention($1)`, []any{tenant}, func(rows pgx.Rows) error {
 		all, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Rule])
 		return err
 	})
 	if err != nil {
 		return nil, 0, explain("list retention rules", err)
 	}
-	err = one(ctx, db, "read the retention floor", `SELECT (extract(epoch FROM audit_retention_floor()) / 86400)::int`, nil, &floor)
+	err = one(ctx, db, "read the retention floor", `SELECT audit_retention_floor()`, nil, &floor)
 	return all, floor, err
 }
 

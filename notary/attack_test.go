@@ -25,13 +25,11 @@ func (o *office) attack(sql string, args ...any) {
 	if _, err := tx.Exec(o.t.Context(), `SET LOCAL konstruct.allow_ddl = on`); err != nil {
 		o.t.Fatal(err)
 	}
-	var tables []string
-	for _, t := range []string{"audit_events", "audit_seals", "audit_logs", "audit_tiles", "audit_heads", "audit_checkpoints", "audit_witnesses", "audit_keys", "audit_epochs"} {
-		tables = append(tables, "ALTER TABLE "+t+" DISABLE TRIGGER ALL")
-	}
+	const disable = `DO $$ DECLARE t text; BEGIN FOR t IN SELECT DISTINCT tgrelid::regclass::text FROM pg_trigger WHERE NOT tgisinternal AND tgrelid::regclass::text LIKE 'audit\_%' LOOP
+	  EXECUTE format('ALTER TABLE %s DISABLE TRIGGER ALL', t); END LOOP; END $$`
 	const enable = `DO $$ DECLARE r record; BEGIN FOR r IN SELECT tgrelid::regclass AS tbl, tgname FROM pg_trigger WHERE NOT tgisinternal AND tgrelid::regclass::text LIKE 'audit\_%' LOOP
 	  EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', r.tbl, r.tgname); END LOOP; END $$`
-	if _, err := tx.Exec(o.t.Context(), strings.Join(tables[:2], ";")+";"+strings.Join(tables[2:], ";")); err != nil {
+	if _, err := tx.Exec(o.t.Context(), disable); err != nil {
 		o.t.Fatal(err)
 	}
 	if tag, err := tx.Exec(o.t.Context(), sql, args...); err != nil || tag.RowsAffected() == 0 {

@@ -221,7 +221,7 @@ func TestErasureIsRefusedAndChangesNothing(t *testing.T) {
 		if _, err := law.Erase(t.Context(), as, tenantA, law.Erasure{Events: ids[1:2], Fields: fields, Reason: "x"}); !errors.Is(err, law.ErrRefused) {
 			t.Errorf("as %s: %v", role, err)
 		}
-		if err := law.Release(t.Context(), as, tenantA, hold, "x"); !errors.Is(err, law.ErrRefused) {
+		if _, err := law.Release(t.Context(), as, tenantA, hold, "x"); !errors.Is(err, law.ErrRefused) {
 			t.Errorf("release as %s: %v", role, err)
 		}
 	}
@@ -229,7 +229,7 @@ func TestErasureIsRefusedAndChangesNothing(t *testing.T) {
 	for _, role := range []string{"konstruct_app", "konstruct_notary", "konstruct_compliance"} {
 		conn := testkit.Connect(t, o.URL(role))
 		for _, sql := range []string{
-			`SELECT audit_erase_now('` + tenantA.String() + `', ARRAY['` + ids[1].String() + `'::uuid], '{4}', 'r', 'me', NULL, false)`,
+			`SELECT audit_erase_now('` + tenantA.String() + `', ARRAY['` + ids[1].String() + `'::uuid], '{4}', 'r', 'me', NULL, NULL, false)`,
 			`SELECT audit_record('` + tenantA.String() + `', 'erasure', 'r', 'me', '{}')`,
 			`SELECT set_config('app.current_tenant', '` + tenantA.String() + `', true); INSERT INTO audit_events (tenant_id, action_type) VALUES ('` + tenantA.String() + `', 'erasure')`,
 			`SELECT set_config('app.current_tenant', '` + tenantA.String() + `', true), set_config('konstruct.act', 'UPDATE audit_events ' || pg_current_xact_id(), true); UPDATE audit_events SET input_summary = NULL`,
@@ -261,13 +261,13 @@ func TestErasureIsRefusedAndChangesNothing(t *testing.T) {
 	if others, err := law.Holds(t.Context(), court, tenantB); err != nil || len(others) != 0 {
 		t.Errorf("another tenant sees %+v, %v", others, err)
 	}
-	if err := law.Release(t.Context(), court, tenantB, holds[0].ID, "not mine"); !errors.Is(err, law.ErrNotFound) {
+	if _, err := law.Release(t.Context(), court, tenantB, holds[0].ID, "not mine"); !errors.Is(err, law.ErrNotFound) {
 		t.Errorf("another tenant's hold: %v", err)
 	}
-	if err := law.Release(t.Context(), court, tenantA, holds[0].ID, "closed"); err != nil {
+	if _, err := law.Release(t.Context(), court, tenantA, holds[0].ID, "closed"); err != nil {
 		t.Fatal(err)
 	}
-	if err := law.Release(t.Context(), court, tenantA, holds[0].ID, "closed"); !errors.Is(err, law.ErrNotFound) {
+	if _, err := law.Release(t.Context(), court, tenantA, holds[0].ID, "closed"); !errors.Is(err, law.ErrNotFound) {
 		t.Errorf("released twice: %v", err)
 	}
 	if all, err := law.Erase(t.Context(), court, tenantA, law.Erasure{User: "ada", Fields: fields, Reason: "now"}); err != nil || all.Events != 2 {
@@ -311,19 +311,19 @@ func TestActsStayWithTheirTenant(t *testing.T) {
 	if n, err := law.Erase(t.Context(), court, tenantA, law.Erasure{User: "ada", Fields: []ledger.Field{ledger.UserID, ledger.OutputSummary}, Reason: "r"}); err != nil || n.Events != 1 {
 		t.Fatal(n, err)
 	}
-	if err := law.Release(t.Context(), court, tenantA, holdB, "not mine"); !errors.Is(err, law.ErrNotFound) {
+	if _, err := law.Release(t.Context(), court, tenantA, holdB, "not mine"); !errors.Is(err, law.ErrNotFound) {
 		t.Errorf("another tenant's hold: %v", err)
 	}
 	if holds, err := law.Holds(t.Context(), court, tenantA); err != nil || len(holds) != 0 {
 		t.Errorf("%+v, %v", holds, err)
 	}
-	if err := law.Keep(t.Context(), court, tenantB, "", 365, "r"); err != nil {
+	if _, err := law.Keep(t.Context(), court, tenantB, "", 365, "r"); err != nil {
 		t.Fatal(err)
 	}
 	if rules, _, err := law.Rules(t.Context(), court, tenantA); err != nil || len(rules) != 0 {
 		t.Errorf("%+v, %v", rules, err)
 	}
-	if err := law.Keep(t.Context(), court, tenantA, "", 0, "r"); !errors.Is(err, law.ErrNotFound) {
+	if _, err := law.Keep(t.Context(), court, tenantA, "", 0, "r"); !errors.Is(err, law.ErrNotFound) {
 		t.Errorf("another tenant's rule: %v", err)
 	}
 	o.round()

@@ -37,6 +37,8 @@ type Config struct {
 	Logger *slog.Logger
 	// Within is by when a sealed event should be in its log; 0 is ledger.IntegrateWithin.
 	Within time.Duration
+	// Clock tells the time; nil is time.Now.
+	Clock func() time.Time
 	// Progress, when not nil, hears how many events a catching-up notary has put in order.
 	Progress func(sequenced int64)
 }
@@ -101,6 +103,9 @@ func New(c Config) (*Notary, error) {
 	}
 	if c.Within == 0 {
 		c.Within = ledger.IntegrateWithin
+	}
+	if c.Clock == nil {
+		c.Clock = time.Now
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()

@@ -12,20 +12,50 @@ import (
 
 	"github.com/konstruct/konstruct/audit"
 	"github.com/konstruct/konstruct/evidence"
+	"github.com/konstruct/konstruct/internal/testkit"
 	"github.com/konstruct/konstruct/law"
 	"github.com/konstruct/konstruct/ledger"
 	"github.com/konstruct/konstruct/notary"
 )
 
-// year gives a tenant n events that were there before sealing was, over the year that ends now, and has them sealed.
-func (o *office) year(tenant uuid.UUID, n int) {
-	o.t.Helper()
-	o.attack(`WITH n AS (INSERT INTO audit_events (id, tenant_id, user_id, action_type, input_summary, created_at)
-	    SELECT gen_random_uuid(), $1, 'ada', CASE WHEN i % 10 = 0 THEN 'escalation' ELSE 'llm_call' END, 'question ' || i, now() - interval '1 year' * (1 - i / $2::float8) FROM generate_series(0, $2::int - 1) i RETURNING tenant_id),
-	  l AS (INSERT INTO audit_logs (tenant_id) VALUES ($1) ON CONFLICT DO NOTHING)
-	  INSERT INTO audit_adoptions (tenant_id) SELECT DISTINCT tenant_id FROM n`, tenant, n)
-	for one[int](o, `SELECT audit_seal_adopted($1, 5000)`, tenant) > 0 {
+// aged is an office whose database and notary have the clock that at sets, so many days ago.
+func aged(t *testing.T) (o *office, at func(days int)) {
+	t.Helper()
+	step := testkit.FakeClock(t)
+	o = openOn(t, testkit.Own(t))
+	var back time.Duration
+	o.c.Clock = func() time.Time { return time.Now().Add(-back) }
+	return o, func(days int) {
+		back = time.Duration(days) * 24 * time.Hour
+		step(fmt.Sprintf("-%dd", days))
 	}
+}
+
+// fill writes n events of a tenant at the database's own time, every tenth an escalation.
+func (o *office) fill(tenant uuid.UUID, n int) {
+	o.t.Helper()
+	super := o.super()
+	defer super.Close(context.Background())
+	if _, err := super.Exec(o.t.Context(), `SELECT set_config('app.current_tenant', $1, false)`, tenant.String()); err != nil {
+		o.t.Fatal(err)
+	}
+	if _, err := super.Exec(o.t.Context(), `INSERT INTO audit_events (id, tenant_id, user_id, action_type, input_summary, created_at)
+	    SELECT gen_random_uuid(), $1, 'ada', CASE WHEN i % 10 = 0 THEN 'escalation' ELSE 'llm_call' END, 'question ' || i, now() FROM generate_series(0, $2::int - 1) i`, tenant, n); err != nil {
+		o.t.Fatal(err)
+	}
+}
+
+// year gives tenants n events each, in twenty parts of the year that ends now, the oldest 360 days ago, each signed when it was written.
+func (o *office) year(at func(int), tenants map[uuid.UUID]int) {
+	o.t.Helper()
+	for i := range 20 {
+		at(360 - 18*i)
+		for tenant, n := range tenants {
+			o.fill(tenant, n/20)
+		}
+		o.round()
+	}
+	at(0)
 }
 
 func (o *office) count(tenant uuid.UUID, where string) int {
@@ -34,12 +64,10 @@ func (o *office) count(tenant uuid.UUID, where string) int {
 }
 
 func TestAnOldQuarterGoesAndTheRestVerifies(t *testing.T) {
-	o := open(t)
+	o, at := aged(t)
 	court := o.court()
 	ctx := t.Context()
-	o.year(tenantA, 4000)
-	o.year(tenantB, 100) // fewer than a tile
-	o.round()
+	o.year(at, map[uuid.UUID]int{tenantA: 4000, tenantB: 100}) // of which one has fewer than a tile
 	o.log(tenantA, 10)
 	o.round()
 	whole := o.bundle(tenantA, evidence.Filter{})
@@ -70,18 +98,18 @@ func TestAnOldQuarterGoesAndTheRestVerifies(t *testing.T) {
 	if r := retire(tenantA, false); r.Events != 0 {
 		t.Fatalf("without a rule %+v went", r)
 	}
-	if err := law.Keep(ctx, court, tenantA, "", 183, "x"); !errors.Is(err, law.ErrInvalid) || !strings.Contains(err.Error(), "keep: 183 days is less than the floor of 184 days") {
+	if _, err := law.Keep(ctx, court, tenantA, "", 183, "x"); !errors.Is(err, law.ErrInvalid) || !strings.Contains(err.Error(), "keep: 183 days is less than the floor of 184 days") {
 		t.Errorf("under the floor: %v", err)
 	}
-	if err := law.Keep(ctx, court, tenantA, "erasure", 365, "x"); !errors.Is(err, law.ErrInvalid) {
+	if _, err := law.Keep(ctx, court, tenantA, "erasure", 365, "x"); !errors.Is(err, law.ErrInvalid) {
 		t.Errorf("a rule for acts of the law: %v", err)
 	}
 	for _, tenant := range []uuid.UUID{tenantA, tenantB} {
-		if err := law.Keep(ctx, court, tenant, "", 274, "policy 7"); err != nil {
+		if _, err := law.Keep(ctx, court, tenant, "", 274, "policy 7"); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := law.Keep(ctx, court, tenantA, "escalation", 330, "they are looked at longer"); err != nil {
+	if _, err := law.Keep(ctx, court, tenantA, "escalation", 330, "they are looked at longer"); err != nil {
 		t.Fatal(err)
 	}
 	rules, floor, err := law.Rules(ctx, court, tenantA)
@@ -105,7 +133,7 @@ func TestAnOldQuarterGoesAndTheRestVerifies(t *testing.T) {
 	if r := retire(tenantA, false); r.Events != 0 || r.Held != int64(want) {
 		t.Fatalf("under a hold: %+v", r)
 	}
-	if err := law.Release(ctx, court, tenantA, hold, "closed"); err != nil {
+	if _, err := law.Release(ctx, court, tenantA, hold, "closed"); err != nil {
 		t.Fatal(err)
 	}
 	part := time.Now().AddDate(0, 0, -350)
@@ -157,11 +185,10 @@ func TestAnOldQuarterGoesAndTheRestVerifies(t *testing.T) {
 
 // TestRetentionCanBeKilled ends it half way and goes on.
 func TestRetentionCanBeKilled(t *testing.T) {
-	o := open(t)
+	o, at := aged(t)
 	court := o.court()
-	o.year(tenantA, 40_000)
-	o.round()
-	if err := law.Keep(t.Context(), court, tenantA, "", 184, "policy"); err != nil {
+	o.year(at, map[uuid.UUID]int{tenantA: 40_000})
+	if _, err := law.Keep(t.Context(), court, tenantA, "", 184, "policy"); err != nil {
 		t.Fatal(err)
 	}
 	want := o.count(tenantA, `created_at < now() - interval '184 days'`)
@@ -184,32 +211,50 @@ func TestRetentionCanBeKilled(t *testing.T) {
 	}
 }
 
-// TestRetentionWaitsForTheLog holds that nothing goes that no signed checkpoint covers.
+// TestRetentionWaitsForTheLog holds that nothing goes of which no signed checkpoint proves the age.
 func TestRetentionWaitsForTheLog(t *testing.T) {
-	o := open(t)
+	o, at := aged(t)
 	court := o.court()
-	o.year(tenantA, 500)
-	if err := law.Keep(t.Context(), court, tenantA, "", 184, "policy"); err != nil {
-		t.Fatal(err)
+	at(300)
+	o.fill(tenantB, 300)
+	o.round()
+	o.fill(tenantA, 300)
+	at(0)
+	retire := func(tenant uuid.UUID) law.Retired {
+		t.Helper()
+		r, err := law.Retire(t.Context(), court, tenant, "policy", false, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
 	}
-	if r, err := law.Retire(t.Context(), court, tenantA, "policy", false, nil); err != nil || r != (law.Retired{}) {
-		t.Errorf("%+v, %v", r, err)
+	for _, tenant := range []uuid.UUID{tenantA, tenantB} {
+		if _, err := law.Keep(t.Context(), court, tenant, "", 184, "policy"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if r := retire(tenantA); r != (law.Retired{}) {
+		t.Errorf("in no log: %+v", r)
+	}
+	o.round()
+	if r := retire(tenantA); r != (law.Retired{}) {
+		t.Errorf("recorded long ago, and signed today: %+v", r)
 	}
 	// Erased first, deleted later.
-	id := one[uuid.UUID](o, `SELECT id FROM audit_events WHERE action_type = 'llm_call' ORDER BY created_at LIMIT 1`)
-	if _, err := law.Erase(t.Context(), court, tenantA, law.Erasure{Events: []uuid.UUID{id}, Fields: []ledger.Field{ledger.UserID}, Reason: "request"}); err != nil {
+	id := one[uuid.UUID](o, `SELECT id FROM audit_events WHERE action_type = 'llm_call' AND tenant_id = $1 ORDER BY created_at LIMIT 1`, tenantB)
+	if _, err := law.Erase(t.Context(), court, tenantB, law.Erasure{Events: []uuid.UUID{id}, Fields: []ledger.Field{ledger.UserID}, Reason: "request"}); err != nil {
 		t.Fatal(err)
 	}
 	o.round()
-	if r, err := law.Retire(t.Context(), court, tenantA, "policy", false, nil); err != nil || r.Events < 240 {
-		t.Errorf("%+v, %v", r, err)
+	if r := retire(tenantB); r.Events != 300 {
+		t.Errorf("%+v", r)
 	}
 	o.round()
 	o.honest()
-	if _, err := audit.Get(t.Context(), o.door, tenantA, id); !errors.Is(err, audit.ErrNotFound) {
+	if _, err := audit.Get(t.Context(), o.door, tenantB, id); !errors.Is(err, audit.ErrNotFound) {
 		t.Errorf("a deleted event: %v", err)
 	}
-	if r := o.check(o.bundle(tenantA, evidence.Filter{})); !r.OK() {
+	if r := o.check(o.bundle(tenantB, evidence.Filter{})); !r.OK() {
 		t.Error(problems(r))
 	}
 }

@@ -57,7 +57,7 @@ func (n *Notary) Round(ctx context.Context) (more bool, err error) {
 	if err := n.lookAtCatalog(ctx); err != nil {
 		return false, err
 	}
-	r := round{n: n, at: time.Now().Truncate(time.Microsecond).UTC()}
+	r := round{n: n, at: n.c.Clock().Truncate(time.Microsecond).UTC()}
 	if err := n.lease.Tx(ctx, func(tx pgx.Tx) error { return r.sequence(ctx, tx) }); err != nil {
 		return false, fmt.Errorf("notary: put events in order: %w", err)
 	}

@@ -118,7 +118,7 @@ func TestTheLawIsDoneOverHTTP(t *testing.T) {
 	erase := `{"reason":"ticket 2","user_id":"ada","fields":["input_summary"]}`
 	w.want(409, "POST", "/v1/erasures", key, erase)
 	w.want(404, "POST", "/v1/holds/"+hold.text("id")+"/release", w.key(globex), `{"reason":"r"}`)
-	w.want(204, "POST", "/v1/holds/"+hold.text("id")+"/release", key, `{"reason":"closed"}`)
+	w.want(200, "POST", "/v1/holds/"+hold.text("id")+"/release", key, `{"reason":"closed"}`)
 	if e := w.want(200, "POST", "/v1/erasures", key, erase); e.field("events") != 1.0 {
 		t.Errorf("erased: %s", e.body)
 	}
@@ -126,7 +126,7 @@ func TestTheLawIsDoneOverHTTP(t *testing.T) {
 		t.Errorf("after it: %s", e.body)
 	}
 	w.want(422, "PUT", "/v1/retention", key, `{"reason":"r","days":1}`)
-	w.want(204, "PUT", "/v1/retention", key, `{"reason":"r","days":365}`)
+	w.want(200, "PUT", "/v1/retention", key, `{"reason":"r","days":365}`)
 	if l := w.want(200, "GET", "/v1/retention", key, ""); len(l.items()) != 1 || l.field("floor_days") != 184.0 {
 		t.Errorf("rules: %s", l.body)
 	}

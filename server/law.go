@@ -42,6 +42,11 @@ type Because struct {
 // Reason is a body that says why.
 type Reason struct{ Body Because }
 
+// Decision is what became of something that two people may have to agree to.
+type Decision struct {
+	Request *uuid.UUID `json:"request,omitempty" doc:"Where two people must agree: nothing is done until another approves it"`
+}
+
 func (s *Server) law() {
 	op := func(id, method, path, summary string, status int) huma.Operation {
 		return huma.Operation{OperationID: id, Method: method, Path: path, Summary: summary, DefaultStatus: status}
@@ -65,7 +70,7 @@ func (s *Server) law() {
 		done, err := law.Erase(ctx, c, w.Tenant, e)
 		return &answer[law.Erased]{done}, err
 	})
-	lawful(s, op("list-erasures", "GET", "/v1/erasures", "List erasures that wait for a second person", 200), access.LawRead, func(ctx context.Context, w access.Who, c *tenantdb.Compliance, _ *struct{}) (*answer[many[law.Request]], error) {
+	lawful(s, op("list-erasures", "GET", "/v1/erasures", "List what waits for a second person: erasures, releases of holds, rules that keep less", 200), access.LawRead, func(ctx context.Context, w access.Who, c *tenantdb.Compliance, _ *struct{}) (*answer[many[law.Request]], error) {
 		all, err := law.Pending(ctx, c, w.Tenant)
 		return listed(all, len(all)+1, func(law.Request) string { return "" }), err
 	})
@@ -92,7 +97,7 @@ func (s *Server) law() {
 		}
 		return nil, law.Decline(ctx, c, w.Tenant, request, in.Body.Reason)
 	})
-	lawful(s, op("require-two", "PUT", "/v1/settings/two-people", "Have every erasure wait for a second person from now on", 204), access.LawWrite, func(ctx context.Context, w access.Who, c *tenantdb.Compliance, in *Reason) (*empty, error) {
+	lawful(s, op("require-two", "PUT", "/v1/settings/two-people", "Have erasures, releases of holds and rules that keep less wait for a second person from now on", 204), access.LawWrite, func(ctx context.Context, w access.Who, c *tenantdb.Compliance, in *Reason) (*empty, error) {
 		return nil, law.RequireTwo(ctx, c, w.Tenant, in.Body.Reason)
 	})
 	lawful(s, op("list-holds", "GET", "/v1/holds", "List legal holds", 200), access.LawRead, func(ctx context.Context, w access.Who, c *tenantdb.Compliance, _ *struct{}) (*answer[many[law.Hold]], error) {
@@ -113,15 +118,16 @@ func (s *Server) law() {
 		hold, err := law.Place(ctx, c, w.Tenant, law.Hold{Reason: b.Reason, Since: b.Since, Until: b.Until, Agent: b.Agent, User: b.User, Action: b.Action})
 		return &made[logged]{Location: "/v1/holds", Body: logged{ID: &hold}}, err
 	})
-	lawful(s, op("release-hold", "POST", "/v1/holds/{id}/release", "End a hold", 204), access.LawWrite, func(ctx context.Context, w access.Who, c *tenantdb.Compliance, in *struct {
+	lawful(s, op("release-hold", "POST", "/v1/holds/{id}/release", "End a hold", 200), access.LawWrite, func(ctx context.Context, w access.Who, c *tenantdb.Compliance, in *struct {
 		Identified
 		Reason
-	}) (*empty, error) {
+	}) (*answer[Decision], error) {
 		hold, err := in.uuid()
 		if err != nil {
 			return nil, err
 		}
-		return nil, law.Release(ctx, c, w.Tenant, hold, in.Body.Reason)
+		request, err := law.Release(ctx, c, w.Tenant, hold, in.Body.Reason)
+		return &answer[Decision]{Decision{request}}, err
 	})
 	type rules struct {
 		Floor int        `json:"floor_days" doc:"The fewest days that a rule may say"`
@@ -134,14 +140,15 @@ func (s *Server) law() {
 		}
 		return &answer[rules]{rules{floor, all}}, err
 	})
-	lawful(s, op("set-retention", "PUT", "/v1/retention", "Say how long events are kept", 204), access.LawWrite, func(ctx context.Context, w access.Who, c *tenantdb.Compliance, in *struct {
+	lawful(s, op("set-retention", "PUT", "/v1/retention", "Say how long events are kept", 200), access.LawWrite, func(ctx context.Context, w access.Who, c *tenantdb.Compliance, in *struct {
 		Body struct {
 			Because
 			Action string `json:"action_type,omitempty" maxLength:"1024" doc:"Missing: all that have no rule of their own"`
 			Days   int    `json:"days" minimum:"0" maximum:"36500" doc:"0 takes the rule back"`
 		}
-	}) (*empty, error) {
-		return nil, law.Keep(ctx, c, w.Tenant, in.Body.Action, in.Body.Days, in.Body.Reason)
+	}) (*answer[Decision], error) {
+		request, err := law.Keep(ctx, c, w.Tenant, in.Body.Action, in.Body.Days, in.Body.Reason)
+		return &answer[Decision]{Decision{request}}, err
 	})
 	lawful(s, op("run-retention", "POST", "/v1/retention/run", "Delete what the rules no longer keep, or find out what would go", 200), access.LawWrite, func(ctx context.Context, w access.Who, c *tenantdb.Compliance, in *struct {
 		Body struct {

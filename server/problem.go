@@ -112,7 +112,7 @@ func (s *Server) said(ctx context.Context, err error) *Problem {
 		switch {
 		case errors.Is(err, law.ErrNotFound):
 			status = http.StatusNotFound
-		case errors.Is(err, law.ErrHeld), errors.Is(err, law.ErrErased):
+		case errors.Is(err, law.ErrHeld), errors.Is(err, law.ErrErased), errors.Is(err, law.ErrBusy):
 			status = http.StatusConflict
 		case errors.Is(err, law.ErrRefused):
 			status = http.StatusForbidden

@@ -105,10 +105,11 @@ func (a *app) erased(n int64) {
 }
 
 type erasuresCmd struct {
-	List       erasuresListCmd    `cmd:"" default:"withargs" help:"List erasures that wait for a second person (the default)."`
+	List       erasuresListCmd    `cmd:"" default:"withargs" help:"List what waits for a second person (the default)."`
 	Approve    erasuresApproveCmd `cmd:"" help:"Carry out what another person asked for."`
 	Decline    erasuresDeclineCmd `cmd:"" help:"Drop a request."`
-	RequireTwo requireTwoCmd      `cmd:"" help:"Have every erasure of a tenant's events wait for a second person from now on."`
+	RequireTwo requireTwoCmd      `cmd:"" help:"Have erasures, releases of holds and rules that keep less wait for a second person from now on."`
+	RequireOne requireOneCmd      `cmd:"" help:"Ask that one person be enough again; another must agree."`
 }
 
 type erasuresListCmd struct{ tenantFlag }
@@ -128,11 +129,7 @@ func (r erasuresListCmd) Run(ctx context.Context, a *app) error {
 		all = []law.Request{}
 	}
 	return printTable(a, all, []string{"REQUEST", "ASKED", "BY", "WHAT", "FIELDS", "REASON"}, func(q law.Request) []string {
-		what := fmt.Sprintf("%d events", len(q.Events))
-		if q.User != nil {
-			what = "user " + oneLine(*q.User, 24)
-		}
-		return []string{q.ID.String(), q.At.Format("2006-01-02 15:04"), q.By, what, strings.Join(q.Fields, ","), oneLine(q.Reason, 40)}
+		return []string{q.ID.String(), q.At.Format("2006-01-02 15:04"), q.By, oneLine(q.String(), 48), strings.Join(q.Fields, ","), oneLine(q.Reason, 40)}
 	})
 }
 
@@ -189,6 +186,36 @@ func (r requireTwoCmd) Run(ctx context.Context, a *app) error {
 	}
 	defer done()
 	return unlawful(law.RequireTwo(ctx, c, r.Tenant, r.Reason))
+}
+
+type requireOneCmd struct {
+	tenantFlag
+	reasonFlag
+}
+
+// Run asks for it.
+func (r requireOneCmd) Run(ctx context.Context, a *app) error {
+	c, done, err := a.court(ctx, "audit erasures require-one")
+	if err != nil {
+		return err
+	}
+	defer done()
+	request, err := law.RequireOne(ctx, c, r.Tenant, r.Reason)
+	if err != nil {
+		return unlawful(err)
+	}
+	return a.asked(r.Tenant, &request)
+}
+
+// asked says what to do where another person must agree.
+func (a *app) asked(tenant uuid.UUID, request *uuid.UUID) (err error) {
+	switch {
+	case a.JSON:
+		return a.json(map[string]*uuid.UUID{"request": request})
+	case request != nil:
+		_, err = fmt.Fprintf(a.out, "nothing is done yet: another person must agree\n  konstruct audit erasures approve --reason … --tenant %s %s\n", tenant, *request)
+	}
+	return err
 }
 
 type holdCmd struct {
@@ -263,7 +290,11 @@ func (r holdReleaseCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	defer done()
-	return unlawful(law.Release(ctx, c, r.Tenant, r.ID, r.Reason))
+	request, err := law.Release(ctx, c, r.Tenant, r.ID, r.Reason)
+	if err != nil {
+		return unlawful(err)
+	}
+	return a.asked(r.Tenant, request)
 }
 
 type holdListCmd struct{ tenantFlag }
@@ -347,7 +378,11 @@ func (r retentionKeepCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	defer done()
-	return unlawful(law.Keep(ctx, c, r.Tenant, r.Action, r.Days, r.Reason))
+	request, err := law.Keep(ctx, c, r.Tenant, r.Action, r.Days, r.Reason)
+	if err != nil {
+		return unlawful(err)
+	}
+	return a.asked(r.Tenant, request)
 }
 
 type retentionRunCmd struct {
