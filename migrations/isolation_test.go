@@ -63,7 +63,14 @@ func seeded(t *testing.T) (*testkit.DB, *pgx.Conn, []string) {
 		})
 	}
 	super := testkit.Connect(t, d.SuperuserURL())
-	for i, tenant := range []string{tenantA, tenantB} { // what only adoption and the notary write
+	triggers := func(how string) {
+		if _, err := super.Exec(t.Context(), `SET konstruct.allow_ddl = on; DO $$ DECLARE r record; BEGIN FOR r IN SELECT tgrelid::regclass AS tbl, tgname FROM pg_trigger WHERE NOT tgisinternal AND tgrelid::regclass::text LIKE 'audit\_%' LOOP
+		    EXECUTE format('ALTER TABLE %s `+how+` TRIGGER %I', r.tbl, r.tgname); END LOOP; END $$; RESET konstruct.allow_ddl`); err != nil {
+			t.Fatal(err)
+		}
+	}
+	triggers("DISABLE")
+	for i, tenant := range []string{tenantA, tenantB} { // what only adoption, the notary and the compliance functions write
 		for _, sql := range []string{
 			`INSERT INTO audit_adoptions (tenant_id) VALUES ($1)`,
 			`INSERT INTO audit_epochs (tenant_id, epoch, system_identifier) VALUES ($1, 1, 1)`,
@@ -74,7 +81,7 @@ func seeded(t *testing.T) (*testkit.DB, *pgx.Conn, []string) {
 			`INSERT INTO audit_keys (tenant_id, anchor, verifier, at) VALUES ($1, 0, '', now())`,
 			`INSERT INTO audit_erasures (tenant_id, event_id, field, record_id) VALUES ($1, gen_random_uuid(), 4, gen_random_uuid())`,
 			`INSERT INTO audit_holds (tenant_id, id, reason, placed_by) VALUES ($1, gen_random_uuid(), '` + secret + `', '')`,
-			`INSERT INTO audit_retention (tenant_id, action_type, keep, set_by) VALUES ($1, '', '1 year', '')`,
+			`INSERT INTO audit_retention (tenant_id, action_type, keep_days, set_by) VALUES ($1, '', 365, '')`,
 			`INSERT INTO audit_gone (tenant_id, first, record_id, bits) VALUES ($1, 0, gen_random_uuid(), '')`,
 			`INSERT INTO audit_two_people (tenant_id, set_by) VALUES ($1, '')`,
 			`INSERT INTO audit_days (tenant_id, day, part, action_type, events, errors, input_tokens, output_tokens, latencies) VALUES ($1, '2026-01-01', 1, '` + secret + `', 1, 0, 0, 0, '{}')`,
@@ -85,6 +92,7 @@ func seeded(t *testing.T) (*testkit.DB, *pgx.Conn, []string) {
 			}
 		}
 	}
+	triggers("ENABLE ALWAYS")
 	rows, err := super.Query(t.Context(), `SELECT c.relname::text FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'tenant_id'
 	  WHERE c.relkind IN ('r', 'p') AND c.relnamespace = 'public'::regnamespace ORDER BY 1`)
 	if err != nil {
