@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/bits"
 	"slices"
 	"strings"
 	"time"
@@ -19,9 +20,13 @@ import (
 const (
 	ActionErasure   = "erasure"
 	ActionRetention = "retention"
+	ActionRule      = "retention_rule"
+	ActionHold      = "legal_hold"
+	ActionRequest   = "compliance_request"
 )
 
-// Act is an event of the tenant's log that says what was erased or deleted, proven like any other.
+// Act is an event of the tenant's log that says what was erased or deleted, or what binds such acts: a rule, a hold, a
+// request for a second person. In a bundle it is proven like any other.
 type Act struct {
 	Event      string    `json:"event_id"`
 	Action     string    `json:"action_type"`
@@ -34,15 +39,31 @@ type Act struct {
 
 	what actMetadata
 	bits []byte // a bit for each leaf from FirstLeaf on
+	leaf int64  // its own place in the log
 }
 
-// actMetadata is what the two kinds of acts say in their metadata.
+// actMetadata is what the kinds of acts say in their metadata; docs/law.md.
 type actMetadata struct {
 	Events     []string `json:"events"`
 	Fields     []string `json:"fields"`
 	ApprovedBy string   `json:"approved_by"`
+	Request    string   `json:"request"`
 	FirstLeaf  int64    `json:"first_leaf"`
 	Leaves     string   `json:"leaves"` // base64: a bit each from FirstLeaf on, the lowest of a byte first
+
+	Act       string `json:"act"` // of a request: what is asked for
+	OfOneUser bool   `json:"of_one_user"`
+
+	Hold    string  `json:"hold"`
+	Placed  bool    `json:"placed"`
+	Since   *string `json:"since"`
+	Until   *string `json:"until"`
+	AgentID *string `json:"agent_id"`
+
+	ActionType *string `json:"action_type"`
+	KeepDays   *int    `json:"keep_days"`
+	Keep       *string `json:"keep"` // before days were whole: an interval's text
+	TwoPeople  *bool   `json:"two_people"`
 }
 
 // String says what was done.
@@ -58,6 +79,46 @@ func (a *Act) String() string {
 	return fmt.Sprintf("%s on %s by %s, for: %s", did, a.At.Format(time.RFC3339), by, a.Reason)
 }
 
+// NewAct reads what an event says of an act.
+func NewAct(id string, at time.Time, by, action, reason string, metadata []byte) (*Act, error) {
+	switch action {
+	case ActionErasure, ActionRetention, ActionRule, ActionHold, ActionRequest:
+	default:
+		return nil, fmt.Errorf("event %s: %.40q is no act", id, action)
+	}
+	a := &Act{Event: id, Action: action, At: at, By: by, Reason: reason}
+	if err := json.Unmarshal(metadata, &a.what); err != nil {
+		return nil, fmt.Errorf("event %s: its metadata: %w", a.Event, err)
+	}
+	a.Fields, a.ApprovedBy = a.what.Fields, a.what.ApprovedBy
+	if a.Action == ActionRetention {
+		bits, err := base64.StdEncoding.DecodeString(a.what.Leaves)
+		if err != nil {
+			return nil, fmt.Errorf("event %s: its leaves: %w", a.Event, err)
+		}
+		if a.bits = bits; a.what.FirstLeaf < 0 || len(bits) == 0 || len(bits) > maxDeletedLeaves/8 {
+			return nil, fmt.Errorf("event %s: it names no leaves", a.Event)
+		}
+	}
+	return a, nil
+}
+
+// maxDeletedLeaves is how many leaves one act of retention covers at most.
+const maxDeletedLeaves = 1 << 16
+
+// LastLeaf is the newest leaf whose event the act deleted; -1 for an act that deletes nothing.
+func (a *Act) LastLeaf() int64 {
+	for i := len(a.bits) - 1; i >= 0; i-- {
+		if a.bits[i] != 0 {
+			return a.what.FirstLeaf + int64(i)*8 + int64(bits.Len8(a.bits[i])) - 1
+		}
+	}
+	return -1
+}
+
+// binds reports an act that takes nothing away, and says what others may.
+func (a *Act) binds() bool { return a.Action != ActionErasure && a.Action != ActionRetention }
+
 // readAct reads what a record says of an act.
 func readAct(r *ledger.Record) (*Act, error) {
 	text := func(f ledger.Field) string { return string(r.Shown[f-1].Value) }
@@ -66,15 +127,7 @@ func readAct(r *ledger.Record) (*Act, error) {
 			return nil, fmt.Errorf("event %s: an act that does not show its %s", ledger.FormatID(r.ID), f)
 		}
 	}
-	a := &Act{Event: ledger.FormatID(r.ID), Action: text(ledger.ActionType), At: r.RecordedAt.Time(), By: text(ledger.UserID), Reason: text(ledger.InputSummary)}
-	if err := json.Unmarshal(r.Shown[ledger.Metadata-1].Value, &a.what); err != nil {
-		return nil, fmt.Errorf("event %s: its metadata: %w", a.Event, err)
-	}
-	a.Fields, a.ApprovedBy = a.what.Fields, a.what.ApprovedBy
-	if a.Action != ActionErasure && a.Action != ActionRetention {
-		return nil, fmt.Errorf("event %s: %.40q is no act", a.Event, a.Action)
-	}
-	return a, nil
+	return NewAct(ledger.FormatID(r.ID), r.RecordedAt.Time(), text(ledger.UserID), text(ledger.ActionType), text(ledger.InputSummary), r.Shown[ledger.Metadata-1].Value)
 }
 
 // maxActs bounds the acts of a bundle: an erasure names a thousand events in 40 kilobytes.
@@ -118,6 +171,11 @@ func (c *check) readActs(from *bufio.Reader) error {
 			c.problem(ledger.FormatID(r.ID), actsFile, "%v", err)
 			continue
 		}
+		a.leaf = index
+		c.acts = append(c.acts, a)
+		if a.binds() {
+			continue
+		}
 		if err := c.act(a); err != nil {
 			c.problem(a.Event, actsFile, "%v", err)
 		}
@@ -134,15 +192,7 @@ type erasure struct {
 func (c *check) act(a *Act) error {
 	c.Acts = append(c.Acts, a)
 	if a.Action == ActionRetention {
-		bits, err := base64.StdEncoding.DecodeString(a.what.Leaves)
-		if err != nil {
-			return fmt.Errorf("its leaves: %w", err)
-		}
-		if a.what.FirstLeaf < 0 || len(bits) == 0 {
-			return errors.New("it names no leaves")
-		}
-		a.bits = bits
-		end := a.what.FirstLeaf + int64(len(bits))*8
+		end := a.what.FirstLeaf + int64(len(a.bits))*8
 		for t := a.what.FirstLeaf / ledger.TileWidth; t*ledger.TileWidth < end; t++ {
 			c.gone[t] = append(c.gone[t], a)
 		}
@@ -163,7 +213,6 @@ func (c *check) act(a *Act) error {
 			}
 		}
 	}
-	a.what.Events = nil // the map has them
 	return nil
 }
 

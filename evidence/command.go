@@ -21,6 +21,7 @@ type Command struct {
 	Key       string   // the notary's key, or a file that holds it
 	Witnesses []string // likewise
 	Quorum    int
+	Floor     int      // below how many days no retention rule may go; 0 is none
 	Receipts  []string // files
 	Texts     []string // files, each a text that a search must have shown
 	Authority string   // a file of PEM certificates: the roots of the time-stamping authorities that are believed
@@ -30,7 +31,10 @@ type Command struct {
 
 // Run verifies the bundle.
 func (c Command) Run() (*Result, error) {
-	t := Trust{Quorum: c.Quorum, Progress: c.Progress}
+	if c.Floor < 0 {
+		return nil, fmt.Errorf("--retention-floor: %d days", c.Floor)
+	}
+	t := Trust{Quorum: c.Quorum, Floor: c.Floor, Progress: c.Progress}
 	var err error
 	if t.Key, err = ledger.ParseKey(orFile(c.Key)); err != nil {
 		return nil, fmt.Errorf("--key: %w", err)

@@ -23,8 +23,12 @@ const (
 	summaryFile  = "summary.html"
 )
 
-// version is the bundle format's.
-const version = "konstruct/evidence/v1"
+// The bundle format's versions. The second holds, beside the acts, the rules, holds and requests that bind them, and how old
+// what was deleted is proven to be; a bundle without acts is of the first.
+const (
+	version  = "konstruct/evidence/v1"
+	version2 = "konstruct/evidence/v2"
+)
 
 // Manifest says what a bundle claims. Nothing in it is believed: each claim is proven by the leaves, the
 // signatures and the proofs.
@@ -49,6 +53,14 @@ type Manifest struct {
 	// Stamp is an RFC 3161 time-stamp of the super-log, the first that covers the range where there is one.
 	Stamp   *Stamp `json:"timestamp,omitempty"`
 	Summary Hash   `json:"summary_sha256"`
+	// Ages are checkpoints that cover what acts of retention deleted: it is at least as old as they are.
+	Ages []Age `json:"ages,omitempty"`
+}
+
+// Age is a tenant's signed checkpoint of some time ago, which Last's tree goes on from.
+type Age struct {
+	Head
+	Consistency []Hash `json:"consistency_proof"`
 }
 
 // Head is a tenant's signed checkpoint and its place in the super-log.
@@ -107,8 +119,8 @@ func readManifest(raw []byte) (m Manifest, err error) {
 	if d.More() {
 		return m, errors.New(manifestFile + ": something stands behind it")
 	}
-	if m.Version != version {
-		return m, fmt.Errorf("%s: version %.40q: this program reads %s", manifestFile, m.Version, version)
+	if m.Version != version && m.Version != version2 {
+		return m, fmt.Errorf("%s: version %.40q: this program reads %s and %s", manifestFile, m.Version, version, version2)
 	}
 	return m, nil
 }

@@ -4,10 +4,13 @@ import (
 	"archive/zip"
 	"bufio"
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/konstruct/konstruct/ledger"
@@ -26,6 +29,8 @@ type Trust struct {
 	Receipts []string
 	// Texts are those that a search in the bundle must have shown, byte for byte.
 	Texts []Text
+	// Floor is below how many days no retention rule may go; 0 is none. DefaultFloor is what the EU's AI Act asks.
+	Floor int
 	// Event, when not nil, hears of each proven event that matches, in the log's order.
 	Event func(*ledger.Record) error
 	// Progress, when not nil, hears how many leaves were read, of how many.
@@ -103,6 +108,7 @@ func Verify(bundle io.ReaderAt, size int64, t Trust) (*Result, error) {
 		if err := c.readActs(bufio.NewReader(bytes.NewReader(raw))); err != nil {
 			return nil, err
 		}
+		c.judge()
 	}
 	leaves, err := files[leavesFile].Open()
 	if err != nil {
@@ -182,6 +188,48 @@ type check struct {
 	order          []*promise
 	erasures       map[erasure]*Act // the acts that are proven, by what they erased
 	gone           map[int64][]*Act // and by the tiles of which they deleted leaves
+	acts           []*Act           // all of them, those that only bind others too
+}
+
+// judge holds the acts against the rules, holds and requests before them, and what they deleted against signed checkpoints.
+func (c *check) judge() {
+	type age struct {
+		size int64
+		at   time.Time
+	}
+	var ages []age
+	for i := range c.m.Ages {
+		a := &c.m.Ages[i]
+		before := c.Count
+		cp := c.openHead(fmt.Sprintf("of age %d", i+1), &a.Head)
+		if c.Count > before {
+			continue
+		}
+		proof := make([]ledger.Hash, len(a.Consistency))
+		for i, h := range a.Consistency {
+			proof[i] = ledger.Hash(h)
+		}
+		if err := c.last.Extends(cp, proof); err != nil {
+			c.problem("", "ages", "the newest checkpoint does not go on from the one of size %d: %v", cp.Size, err)
+			continue
+		}
+		ages = append(ages, age{cp.Size, a.At.Time()})
+	}
+	slices.SortStableFunc(c.acts, func(a, b *Act) int { return cmp.Compare(a.leaf, b.leaf) })
+	j := Judge{Floor: c.t.Floor, Signed: func(leaf int64) (at time.Time, err error) {
+		for _, a := range ages {
+			if a.size > leaf && (at.IsZero() || a.at.Before(at)) {
+				at = a.at
+			}
+		}
+		if at.IsZero() {
+			err = errors.New("the bundle has no checkpoint that says so; one made now has")
+		}
+		return at, err
+	}}
+	for _, r := range j.Rule(c.acts) {
+		c.problem(r.Event, actsFile, "%s", r.What)
+	}
 }
 
 // summary only notices a changed page: what it says is not proof of anything.
@@ -264,24 +312,26 @@ func inTree(c ledger.Checkpoint, index int64, leaf ledger.Hash, proof []Hash) er
 	return c.Includes(index, leaf, p)
 }
 
+// openHead opens one of the tenant's checkpoints and proves it, with its time, in the super-log.
+func (c *check) openHead(what string, h *Head) (cp ledger.Checkpoint) {
+	var err error
+	for i := len(c.keys) - 1; i >= 0; i-- {
+		if cp, err = ledger.OpenCheckpoint(h.Checkpoint, c.keys[i].OfTenant(c.tenant)); err == nil {
+			break
+		}
+	}
+	if err == nil {
+		err = inTree(c.super, h.Index, ledger.LeafHash(ledger.HeadLeaf(h.At, h.Salt, cp)), h.Proof)
+	}
+	if err != nil {
+		c.problem("", "the checkpoint "+what, "of tenant %s: %v", c.Tenant, err)
+	}
+	return cp
+}
+
 // heads opens the tenant's checkpoints and proves each in the super-log.
 func (c *check) heads() bool {
-	before := c.Count
-	open := func(what string, h *Head) (cp ledger.Checkpoint) {
-		var err error
-		for i := len(c.keys) - 1; i >= 0; i-- {
-			if cp, err = ledger.OpenCheckpoint(h.Checkpoint, c.keys[i].OfTenant(c.tenant)); err == nil {
-				break
-			}
-		}
-		if err == nil {
-			err = inTree(c.super, h.Index, ledger.LeafHash(ledger.HeadLeaf(h.At, h.Salt, cp)), h.Proof)
-		}
-		if err != nil {
-			c.problem("", "the checkpoint "+what, "of tenant %s: %v", c.Tenant, err)
-		}
-		return cp
-	}
+	before, open := c.Count, c.openHead
 	if c.m.From != nil {
 		c.from = open("that the range begins at", c.m.From)
 		c.From = c.m.From.At.Time()

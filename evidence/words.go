@@ -80,6 +80,9 @@ func (c *check) inWords(authority string) {
 		}
 		say("of %d events: %s", a.Events, a)
 	}
+	if bound := len(c.acts) - len(c.Acts); len(c.Acts) > 0 {
+		say("these acts were lawful by the %d rules, holds and requests that the bundle shows, and by a floor of %d days; that there are no others rests on who made it", bound, c.t.Floor)
+	}
 	say("signed at %s as part of a log of %d events", c.Signed.Format(time.RFC3339), c.last.Size)
 	if len(c.Withheld) > 0 {
 		say("withheld from the events that match: %v", c.Withheld)

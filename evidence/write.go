@@ -75,7 +75,7 @@ func (w *Writer) write(r *ledger.Record) error {
 	return err
 }
 
-// Act writes an event that says what was erased or deleted, all its fields open, with its proof in the newest checkpoint. Acts
+// Act writes an event that says what was erased or deleted, or what binds such acts, all its fields open, with its proof in the newest checkpoint. Acts
 // follow the leaves.
 func (w *Writer) Act(index int64, proof []ledger.Hash, r *ledger.Record) error {
 	if w.actsTo == nil {
@@ -91,12 +91,16 @@ func (w *Writer) Act(index int64, proof []ledger.Hash, r *ledger.Record) error {
 	if err != nil {
 		return err
 	}
-	if len(w.acts) < maxListed {
+	w.m.Version = version2
+	if len(w.acts) < maxListed && !a.binds() {
 		w.acts = append(w.acts, a)
 	}
 	_, err = w.actsTo.Write(appendAct(nil, index, proof, r))
 	return err
 }
+
+// Age adds a checkpoint that says how old something deleted is.
+func (w *Writer) Age(a Age) { w.m.Ages = append(w.m.Ages, a) }
 
 // Made is what a finished bundle holds.
 type Made struct {

@@ -525,7 +525,7 @@ BEGIN
   next := CASE WHEN upto < signed THEN upto END;
   -- Each leaf is looked up by its key (OFFSET 0): a planner that knows little of the tables reads a tenant's every event for each.
   WITH rules AS MATERIALIZED (
-    SELECT action_type, public.audit_size_before(tenant, now() - make_interval(days => greatest(keep_days, public.audit_retention_floor()))) AS size FROM public.audit_retention WHERE tenant_id = tenant)
+    SELECT action_type, public.audit_size_before(tenant, now() - greatest(keep_days, public.audit_retention_floor()) * interval '24 hours') AS size FROM public.audit_retention WHERE tenant_id = tenant)
   SELECT array_agg(d.leaf ORDER BY d.leaf) FILTER (WHERE NOT d.kept), array_agg(d.id) FILTER (WHERE NOT d.kept), count(*) FILTER (WHERE d.kept), sum(d.size) FILTER (WHERE NOT d.kept)
     INTO leaves, events, held, bytes
     FROM (SELECT v.leaf, v.id, pg_column_size(e.*) + pg_column_size(s.*) AS size,

@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/konstruct/konstruct/audit"
+	"github.com/konstruct/konstruct/evidence"
 	"github.com/konstruct/konstruct/internal/testkit"
 	"github.com/konstruct/konstruct/migrations"
 	"github.com/konstruct/konstruct/notary"
@@ -417,7 +418,7 @@ func TestAnOverdueReceiptIsBrokenAtOnce(t *testing.T) {
 		return signed
 	}
 	for within, due := range map[time.Duration]bool{time.Hour: false, -notary.ClockSlack - time.Second: true} {
-		p, err := notary.CheckReceipt(t.Context(), o.db, receipt(within), nil)
+		p, err := notary.CheckReceipt(t.Context(), o.db, receipt(within), nil, evidence.DefaultFloor)
 		if err != nil || p.Due != due || p.OK() == due {
 			t.Errorf("promised within %s: %+v, %v", within, p, err)
 		}

@@ -51,6 +51,7 @@ type span struct {
 	tenant   uuid.UUID
 	from, to int64
 	last     head
+	super    *superTree
 	gone     gone
 }
 
@@ -101,7 +102,7 @@ func plan(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, f evidence.Filter) (
 	if err == nil {
 		m.Stamp, err = stampFor(ctx, tx, super, end.anchor)
 	}
-	s = &span{tx: tx, tenant: tenant, from: first.size, to: end.size, last: last}
+	s = &span{tx: tx, tenant: tenant, from: first.size, to: end.size, last: last, super: super}
 	if err == nil {
 		s.gone, err = goneOf(ctx, tx, tenant, s.from, s.to)
 	}

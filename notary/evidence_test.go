@@ -35,7 +35,7 @@ func (o *office) bundle(tenant uuid.UUID, f evidence.Filter, withheld ...string)
 // check verifies a bundle with the office's key.
 func (o *office) check(bundle []byte, change ...func(*evidence.Trust)) *evidence.Result {
 	o.t.Helper()
-	t := evidence.Trust{Key: o.key()}
+	t := evidence.Trust{Key: o.key(), Floor: evidence.DefaultFloor}
 	for _, c := range change {
 		c(&t)
 	}

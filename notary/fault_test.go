@@ -19,6 +19,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/konstruct/konstruct/audit"
+	"github.com/konstruct/konstruct/evidence"
 	"github.com/konstruct/konstruct/internal/testkit"
 	"github.com/konstruct/konstruct/ledger"
 	"github.com/konstruct/konstruct/notary"
@@ -158,7 +159,7 @@ func TestAKilledNotarySignsOneHistory(t *testing.T) {
 		t.Errorf("%d leaves, %d events were acknowledged", r.Leaves, total)
 	}
 	for _, signed := range receipts {
-		if p, err := notary.CheckReceipt(t.Context(), o.db, signed, &signer.Key); err != nil || !p.Kept {
+		if p, err := notary.CheckReceipt(t.Context(), o.db, signed, &signer.Key, evidence.DefaultFloor); err != nil || !p.Kept {
 			t.Errorf("a receipt: %+v, %v", p, err)
 		}
 	}
@@ -191,7 +192,7 @@ func TestForgedReceiptsAreNamed(t *testing.T) {
 	}
 	honest := sign(func(*ledger.Receipt) {})
 	check := func(signed string) (notary.Promise, error) {
-		return notary.CheckReceipt(t.Context(), o.db, signed, &signer.Key)
+		return notary.CheckReceipt(t.Context(), o.db, signed, &signer.Key, evidence.DefaultFloor)
 	}
 	if p, err := check(honest); err != nil || !p.Kept || p.Index != 1 {
 		t.Fatalf("an honest receipt: %+v, %v", p, err)

@@ -2,11 +2,13 @@ package notary
 
 import (
 	"context"
+	"math/bits"
 	"sort"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/konstruct/konstruct/evidence"
 	"github.com/konstruct/konstruct/ledger"
 )
 
@@ -16,6 +18,16 @@ type deletion struct {
 	bits   []byte
 	record uuid.UUID
 	said   bool // whether the event that records it says the same
+}
+
+// last is the newest leaf that it deleted; -1: none.
+func (d *deletion) last() int64 {
+	for i := len(d.bits) - 1; i >= 0; i-- {
+		if d.bits[i] != 0 {
+			return d.first + int64(i)*8 + int64(bits.Len8(d.bits[i])) - 1
+		}
+	}
+	return -1
 }
 
 func (d *deletion) end() int64 { return d.first + int64(len(d.bits))*8 }
@@ -34,6 +46,17 @@ func goneOf(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, from, to int64) (g
 	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (d deletion, err error) {
 		return d, row.Scan(&d.first, &d.bits, &d.record, &d.said)
 	})
+}
+
+// judged marks those whose acts were not lawful as if no act said anything of them.
+func (g gone) judged(rulings []evidence.Ruling) {
+	for i := range g {
+		for _, r := range rulings {
+			if r.Event == g[i].record.String() {
+				g[i].said = false
+			}
+		}
+	}
 }
 
 // has reports whether a leaf's event was deleted.
@@ -56,11 +79,16 @@ func (g gone) find(leaf int64) *deletion {
 }
 
 // deletedLeaf finds the leaf of an event that was deleted under retention, where an act says so.
-func deletedLeaf(ctx context.Context, tx pgx.Tx, tenant, event uuid.UUID, last head) (index int64, found bool, err error) {
+func deletedLeaf(ctx context.Context, tx pgx.Tx, tenant, event uuid.UUID, last head, floor int) (index int64, found bool, err error) {
 	all, err := goneOf(ctx, tx, tenant, 0, last.size)
 	if err != nil || len(all) == 0 {
 		return 0, false, err
 	}
+	rulings, err := judge(ctx, tx, tenant, floor)
+	if err != nil {
+		return 0, false, err
+	}
+	all.judged(rulings)
 	full := last.size / ledger.TileWidth
 	rows, err := tx.Query(ctx, `SELECT tile, event_ids FROM audit_tiles WHERE tenant_id = $1 AND level = 0 AND tile < $3 AND position($2::bytea IN event_ids) > 0`, tenant, event[:], full)
 	if err != nil {

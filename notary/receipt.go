@@ -30,7 +30,8 @@ func (p Promise) OK() bool { return p.Kept || !p.Due }
 
 // CheckReceipt finds out whether a receipt's event made it into its tenant's log in time. The key is the notary's;
 // nil believes those that the database names.
-func CheckReceipt(ctx context.Context, db *tenantdb.Evidence, signed string, key *ledger.Key) (p Promise, err error) {
+// floor is below how many days no retention rule may go, as in [evidence.Judge].
+func CheckReceipt(ctx context.Context, db *tenantdb.Evidence, signed string, key *ledger.Key, floor int) (p Promise, err error) {
 	err = db.Snapshot(ctx, func(tx pgx.Tx) error {
 		keys := []ledger.Key{}
 		if key != nil {
@@ -53,12 +54,12 @@ func CheckReceipt(ctx context.Context, db *tenantdb.Evidence, signed string, key
 		if err != nil {
 			return err
 		}
-		return p.check(ctx, tx)
+		return p.check(ctx, tx, floor)
 	})
 	return p, err
 }
 
-func (p *Promise) check(ctx context.Context, tx pgx.Tx) error {
+func (p *Promise) check(ctx context.Context, tx pgx.Tx, floor int) error {
 	p.Tenant, p.Event = ledger.FormatID(p.TenantID), ledger.FormatID(p.EventID)
 	by := p.IntegrateBy.Time()
 	last, _, err := lastSigned(ctx, tx, p.TenantID, 0)
@@ -71,11 +72,11 @@ func (p *Promise) check(ctx context.Context, tx pgx.Tx) error {
 	switch s, err := sealOf(ctx, tx, p.TenantID, p.EventID); {
 	case errors.Is(err, audit.ErrNotFound):
 		var found bool
-		if p.Index, found, err = deletedLeaf(ctx, tx, p.TenantID, p.EventID, last); err != nil {
+		if p.Index, found, err = deletedLeaf(ctx, tx, p.TenantID, p.EventID, last, floor); err != nil {
 			return err
 		}
 		if !found {
-			p.What = fmt.Sprintf("the event is not there: it was removed after %s, when it was recorded", p.RecordedAt.Time().Format(time.RFC3339Nano))
+			p.What = fmt.Sprintf("the event is not there: it was removed after %s, when it was recorded, and no lawful act says so", p.RecordedAt.Time().Format(time.RFC3339Nano))
 			p.Due = true
 			return nil
 		}

@@ -162,7 +162,7 @@ func TestAnOldQuarterGoesAndTheRestVerifies(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	for id, receipt := range promised {
-		p, err := notary.CheckReceipt(ctx, o.db, receipt, nil)
+		p, err := notary.CheckReceipt(ctx, o.db, receipt, nil, evidence.DefaultFloor)
 		if err != nil || !p.Kept || strings.Contains(p.What, "deleted under retention") != (id == oldest) {
 			t.Errorf("the receipt of event %s: %+v, %v", id, p, err)
 		}

@@ -31,6 +31,8 @@ type Verification struct {
 	Outside Outside
 	// Within is by when a sealed event should be in its log; 0 is ledger.IntegrateWithin.
 	Within time.Duration
+	// Floor is below how many days no retention rule may go, whatever the database says; 0 is none.
+	Floor int
 	// Since is what an earlier verification found to hold: what stood in the logs then is not read again. Nil reads everything.
 	Since *State
 	// Found hears of each thing that does not hold, one at a time.

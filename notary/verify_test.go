@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/konstruct/konstruct/audit"
+	"github.com/konstruct/konstruct/evidence"
 	"github.com/konstruct/konstruct/notary"
 )
 
@@ -17,7 +18,7 @@ func (o *office) verify(change ...func(*notary.Verification)) (*notary.Verified,
 	o.t.Helper()
 	key := o.key()
 	var found []audit.Finding
-	v := notary.Verification{Key: &key, Outside: o.c.Outside, Within: time.Hour, Found: func(f audit.Finding) { found = append(found, f) }}
+	v := notary.Verification{Key: &key, Outside: o.c.Outside, Within: time.Hour, Floor: evidence.DefaultFloor, Found: func(f audit.Finding) { found = append(found, f) }}
 	for _, c := range change {
 		c(&v)
 	}

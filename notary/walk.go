@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -48,6 +49,17 @@ func (w *walk) run(ctx context.Context) error {
 	w.edge = ledger.NewRange(0)
 	if w.gone, err = goneOf(ctx, w.tx, w.tenant, 0, last.size); err != nil {
 		return err
+	}
+	if w.tenant != Operator {
+		rulings, err := judge(ctx, w.tx, w.tenant, w.v.Floor)
+		if err != nil {
+			return err
+		}
+		for _, r := range rulings {
+			atomic.AddInt64(&w.v.Broken, 1)
+			id, _ := uuid.Parse(r.Event) // as the database wrote it
+			w.v.Found(audit.Finding{Tenant: w.tenant, Event: id, What: r.What})
+		}
 	}
 	for _, a := range w.gone {
 		if !a.said {

@@ -87,7 +87,7 @@ func (s *Server) proofs() {
 		if s.c.Evidence == nil {
 			return nil, errNoEvidence
 		}
-		p, err := notary.CheckReceipt(ctx, s.c.Evidence, in.Body.Receipt, nil)
+		p, err := notary.CheckReceipt(ctx, s.c.Evidence, in.Body.Receipt, nil, s.c.Floor)
 		switch {
 		case err != nil && (away(err) || errors.Is(err, context.DeadlineExceeded)):
 			return nil, err

@@ -29,6 +29,7 @@ type Config struct {
 	Konstruct *konstruct.Konstruct // with Config.KeySecret
 	Evidence  *tenantdb.Evidence   // for proofs, bundles and tiles; nil serves none
 	Outside   notary.Outside       // where the last signed checkpoint is kept, for verifications; nil: they do not look
+	Floor     int                  // below how many days no retention rule may go, for verifications; 0 is none
 	Law       *tenantdb.Compliance // for erasures, holds and retention; nil serves none
 	People    *access.People       // whom an identity provider knows; nil: keys alone
 	Notary    *notary.Keys         // whose public key is shown; nil shows none

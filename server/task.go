@@ -114,7 +114,7 @@ func (s *Server) content(ctx context.Context, w access.Who, kind string, in want
 		action, said = audit.ActionExport, map[string]any{"events": n, "sha256": sum}
 	case kindVerification:
 		findings := []audit.Finding{}
-		v, err := notary.Verify(ctx, s.c.Evidence, notary.Verification{Tenant: &w.Tenant, Outside: s.c.Outside, Found: func(f audit.Finding) {
+		v, err := notary.Verify(ctx, s.c.Evidence, notary.Verification{Tenant: &w.Tenant, Outside: s.c.Outside, Floor: s.c.Floor, Found: func(f audit.Finding) {
 			if len(findings) < maxFindings {
 				findings = append(findings, f)
 			}

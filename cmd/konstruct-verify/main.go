@@ -18,6 +18,7 @@ func run() int {
 	var asJSON bool
 	flag.StringVar(&c.Key, "key", "", "the notary's public key, or a file that holds it, from somewhere else than the bundle")
 	flag.IntVar(&c.Quorum, "quorum", 0, "how many of the witnesses must have cosigned")
+	flag.IntVar(&c.Floor, "retention-floor", evidence.DefaultFloor, "for how many days every event is kept at least; 0 is none")
 	flag.StringVar(&c.Events, "events", "", "write the proven events to this file, a JSON object a line")
 	flag.StringVar(&c.Authority, "tsa", "", "a file of PEM certificates: the time-stamping authorities that you believe")
 	flag.BoolVar(&asJSON, "json", false, "print JSON")

@@ -37,6 +37,7 @@ type settings struct {
 	NotaryWitnesses       string `help:"File that lists witnesses: a key and a URL a line." env:"KONSTRUCT_NOTARY_WITNESSES" placeholder:"FILE"`
 	NotaryTSA             string `help:"URL of a time-stamping authority (RFC 3161) for the super-log's checkpoints." env:"KONSTRUCT_NOTARY_TSA" placeholder:"URL"`
 	NotaryTSARoots        string `help:"File of PEM certificates that the authority's must lead to." env:"KONSTRUCT_NOTARY_TSA_ROOTS" placeholder:"FILE"`
+	RetentionFloor        int    `help:"For how many days every event is kept at least: a deletion below it is no lawful one, whatever the database says; 0 is none." env:"KONSTRUCT_RETENTION_FLOOR" default:"184" placeholder:"DAYS"`
 	Listen                string `help:"Address that serve listens on." env:"KONSTRUCT_LISTEN" default:"127.0.0.1:7117" placeholder:"ADDR"`
 	Hosts                 string `help:"Names of the service, as audit.example.com, beside localhost, addresses and that of --listen: what browsers ask without a key must come under one." env:"KONSTRUCT_HOSTS" placeholder:"NAMES"`
 	MetricsListen         string `help:"Address at which serve and notary run show their figures, at /metrics; off for none." env:"KONSTRUCT_METRICS_LISTEN" default:"127.0.0.1:7118" placeholder:"ADDR"`

@@ -235,7 +235,7 @@ func (c demoCmd) evidence(ctx context.Context, a *app, notaryURL string, p party
 		return err
 	}
 	a.title("The trail holds: every event is read again and held against its seal and its log")
-	if _, err := a.verify(ctx, o, notary.Verification{Outside: o.Outside}, ""); err != nil {
+	if _, err := a.verify(ctx, o, notary.Verification{Outside: o.Outside, Floor: a.RetentionFloor}, ""); err != nil {
 		return err
 	}
 	a.title("A stranger verifies %s's retrievals, with the public key and one file", p.name)

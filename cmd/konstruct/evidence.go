@@ -203,7 +203,7 @@ func (r receiptCheckCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	defer done()
-	p, err := notary.CheckReceipt(ctx, c.DB, string(raw), key)
+	p, err := notary.CheckReceipt(ctx, c.DB, string(raw), key, a.RetentionFloor)
 	if err != nil {
 		return err
 	}
@@ -243,7 +243,7 @@ func (verifyCmd) Help() string {
 
 // Run verifies and says in plain words what holds.
 func (r verifyCmd) Run(a *app) error {
-	c := evidence.Command{Bundle: r.Bundle, Key: r.Key, Witnesses: r.Witness, Quorum: r.Quorum, Receipts: r.Receipt, Texts: r.Text, Authority: r.TSA, Events: r.Events}
+	c := evidence.Command{Bundle: r.Bundle, Key: r.Key, Witnesses: r.Witness, Quorum: r.Quorum, Floor: a.RetentionFloor, Receipts: r.Receipt, Texts: r.Text, Authority: r.TSA, Events: r.Events}
 	p := a.newProgress("verifying", "events", 0)
 	c.Progress = func(done, total int64) { p.set(done, total, done) }
 	result, err := c.Run()
@@ -296,7 +296,7 @@ func (r auditVerifyCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	defer done()
-	v := notary.Verification{Tenant: r.Tenant, Outside: c.Outside}
+	v := notary.Verification{Tenant: r.Tenant, Outside: c.Outside, Floor: a.RetentionFloor}
 	if r.Key != "" {
 		k, err := readKey(r.Key)
 		if err != nil {
@@ -408,7 +408,7 @@ func (a *app) promises(ctx context.Context, c notary.Config, v notary.Verificati
 			broken(audit.Finding{Tenant: notary.Operator, Place: "receipt " + f.Name(), What: err.Error()})
 			continue
 		}
-		p, err := notary.CheckReceipt(ctx, c.DB, string(raw), v.Key)
+		p, err := notary.CheckReceipt(ctx, c.DB, string(raw), v.Key, v.Floor)
 		switch {
 		case err != nil:
 			broken(audit.Finding{Tenant: notary.Operator, Place: "receipt " + f.Name(), What: err.Error()})

@@ -173,7 +173,7 @@ func (a *app) server(ctx context.Context, u urls, k *konstruct.Konstruct, office
 		}
 	}()
 	keys := a.keys()
-	config := server.Config{Konstruct: k, Evidence: office.DB, Outside: office.Outside, Notary: &keys, Version: version(), Logger: logger}
+	config := server.Config{Konstruct: k, Evidence: office.DB, Outside: office.Outside, Floor: a.RetentionFloor, Notary: &keys, Version: version(), Logger: logger}
 	if u.compliance != "" {
 		if config.Law, err = tenantdb.OpenCompliance(ctx, u.compliance); err != nil {
 			return nil, nil, err
