@@ -54,13 +54,7 @@ func events(t *testing.T, d *testkit.DB, tenant uuid.UUID, f audit.Filter) []aud
 // eventually waits until so is true.
 func eventually(t *testing.T, what string, so func() bool) {
 	t.Helper()
-	for range 600 {
-		if so() {
-			return
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
-	t.Fatalf("never: %s", what)
+	testkit.Until(t, what, so)
 }
 
 // TestCallsGoOnOrFailAsTheOperatorSays cuts the database off: tenant A's calls go on and leave a gap, which

@@ -7,7 +7,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/konstruct/konstruct/embed"
 	"github.com/konstruct/konstruct/fetch"
@@ -53,7 +52,7 @@ func TestAJobsReasonTellsNothingOfWhatIsInside(t *testing.T) {
 	b.enqueue(t, tenantA, kb.Upload{Source: "http://localhost/secret", Filename: "page"}, text("b.md", pumps))
 	b.work(t, d.URL("konstruct_worker"))
 	var got map[string]string
-	until(t, 60*time.Second, "tried", func() bool {
+	testkit.Until(t, "tried", func() bool {
 		got = b.jobs(t, tenantA)
 		return strings.HasPrefix(got["page"], "failed") && strings.Contains(got["b.md"], "the embedding model")
 	})
@@ -63,7 +62,7 @@ func TestAJobsReasonTellsNothingOfWhatIsInside(t *testing.T) {
 	if !strings.HasSuffix(got["b.md"], "the embedding model can't be asked now") {
 		t.Errorf("the model is away: %q", got["b.md"])
 	}
-	until(t, 10*time.Second, "logged", func() bool {
+	testkit.Until(t, "logged", func() bool {
 		return strings.Contains(log.String(), "127.0.0.1") && strings.Contains(log.String(), away)
 	})
 }

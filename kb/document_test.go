@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
@@ -129,9 +128,9 @@ func TestADeleteIsADelete(t *testing.T) {
 	w := wide{b.model}
 	b.enqueue(t, tenantA, text("a.md", pumps))
 	b.work(t, d.URL("konstruct_worker"))
-	until(t, 20*time.Second, "in", func() bool { return b.over(t, tenantA) })
+	testkit.Until(t, "in", func() bool { return b.over(t, tenantA) })
 	b.enqueue(t, tenantA, text("a.md", pumps+"More."))
-	until(t, 20*time.Second, "in again", func() bool { return b.over(t, tenantA) && b.list(t, tenantA)[0].Version == 2 })
+	testkit.Until(t, "in again", func() bool { return b.over(t, tenantA) && b.list(t, tenantA)[0].Version == 2 })
 	if err := kb.Reembed(t.Context(), b.door, tenantA, w, b.model.Tokenizer(), nil); err != nil {
 		t.Fatal(err)
 	}

@@ -78,15 +78,6 @@ func (b *base) jobs(t *testing.T, tenant uuid.UUID) map[string]string {
 }
 
 // until waits for something that background work brings about.
-func until(t *testing.T, limit time.Duration, what string, is func() bool) {
-	t.Helper()
-	for end := time.Now().Add(limit); !is(); time.Sleep(50 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("after %v: not %s", limit, what)
-		}
-	}
-}
-
 func (b *base) over(t *testing.T, tenant uuid.UUID) bool {
 	n, err := kb.CountJobs(t.Context(), b.door, tenant)
 	return err == nil && n[kb.Waiting]+n[kb.Running] == 0
@@ -108,7 +99,7 @@ func TestWhatIsEnqueuedIsTakenIn(t *testing.T) {
 		text("all.zip", zipOf(t, entry{"in/a.md", pumps}, entry{"x.png", "\x89PNG\r\n\x1a\n0"}, entry{"deep.zip", zipOf(t, entry{"b.txt", "Deep words."})}, entry{"void.txt", ""})),
 		text("mail.mbox", message("1@x", "Pumps", "The pump draws water.")), kb.Upload{Source: s.url + "/map.xml", Filename: "map.xml"})
 	b.work(t, d.URL("konstruct_worker"))
-	until(t, 30*time.Second, "over", func() bool { return b.over(t, tenantA) })
+	testkit.Until(t, "over", func() bool { return b.over(t, tenantA) })
 	want := map[string]string{"pumps.md": "done added", "empty.txt": "failed  the file holds no text", "picture.png": "failed  image/png: not a kind of file that is read here (docs/formats.md lists them)",
 		"all.zip": "done unpacked", "a.md": "done added", "b.txt": "done added", "void.txt": "failed  the file is empty", "mail.mbox": "done unpacked", "1@x": "done added",
 		"map.xml": "done unpacked", "a": "done added", "gone": "failed  the site answers 404 Not Found"}
@@ -124,13 +115,13 @@ func TestWhatIsEnqueuedIsTakenIn(t *testing.T) {
 		t.Errorf("%d files are kept of documents that are in, %d tickets were dealt, %v", uploads, tickets, err)
 	}
 	// The ticket was put away; the next document gets another.
-	until(t, 30*time.Second, "put away", func() bool {
+	testkit.Until(t, "put away", func() bool {
 		var open int
 		return super.QueryRow(t.Context(), `SELECT count(*) FROM river_job WHERE queue = 'tenants' AND finalized_at IS NULL`).Scan(&open) == nil && open == 0
 	})
 	begin := time.Now()
 	b.enqueue(t, tenantA, text("pumps.md", pumps+"\n## Oil\n\nOil it.\n"))
-	until(t, 30*time.Second, "replaced", func() bool { return b.jobs(t, tenantA)["pumps.md"] == "done replaced" })
+	testkit.Until(t, "replaced", func() bool { return b.jobs(t, tenantA)["pumps.md"] == "done replaced" })
 	t.Logf("an idle worker had a document in after %v", time.Since(begin).Round(time.Millisecond))
 }
 
@@ -152,13 +143,13 @@ func TestAnEnqueuedDocumentCommitsWithTheCallersTransaction(t *testing.T) {
 		if err := b.door.Tx(t.Context(), tenantA, func(ctx context.Context, tx pgx.Tx) error {
 			_, err := kb.Enqueue(ctx, tx, tenantA, agent, text(fmt.Sprintf("late%d.md", n), pumps+fmt.Sprint(n)))
 			b.enqueue(t, tenantA, text(fmt.Sprintf("soon%d.md", n), pumps+fmt.Sprint("soon", n)))
-			until(t, 30*time.Second, "in", func() bool { return strings.HasPrefix(b.jobs(t, tenantA)[fmt.Sprintf("soon%d.md", n)], "done") })
+			testkit.Until(t, "in", func() bool { return strings.HasPrefix(b.jobs(t, tenantA)[fmt.Sprintf("soon%d.md", n)], "done") })
 			time.Sleep(time.Duration(n) * 700 * time.Millisecond) // in which the worker finds nothing left
 			return err
 		}); err != nil {
 			t.Fatal(err)
 		}
-		until(t, 30*time.Second, "in, too", func() bool { return strings.HasPrefix(b.jobs(t, tenantA)[fmt.Sprintf("late%d.md", n)], "done") })
+		testkit.Until(t, "in, too", func() bool { return strings.HasPrefix(b.jobs(t, tenantA)[fmt.Sprintf("late%d.md", n)], "done") })
 	}
 	if _, is := b.jobs(t, tenantA)["a.md"]; is {
 		t.Error("what was rolled back is there")
@@ -177,13 +168,13 @@ func TestOneTenantsManyDoNotHoldUpAnothersOne(t *testing.T) {
 		b.enqueue(t, tenantA, uploads...)
 	}
 	b.work(t, d.URL("konstruct_worker"))
-	until(t, 20*time.Second, "under way", func() bool {
+	testkit.Until(t, "under way", func() bool {
 		n, err := kb.CountJobs(t.Context(), b.door, tenantA)
 		return err == nil && n[kb.Done] > 10
 	})
 	begin := time.Now()
 	b.enqueue(t, tenantB, text("one.md", pumps))
-	until(t, 30*time.Second, "searchable", func() bool { return len(b.search(t, tenantB, "How do I send it back?", 1)) == 1 })
+	testkit.Until(t, "searchable", func() bool { return len(b.search(t, tenantB, "How do I send it back?", 1)) == 1 })
 	took := time.Since(begin)
 	n, err := kb.CountJobs(t.Context(), b.door, tenantA)
 	if err != nil || n[kb.Waiting] < many/2 {
@@ -199,8 +190,8 @@ func TestAJobIsCancelledAtAnyTime(t *testing.T) {
 		t.Fatalf("%d, %v", n, err)
 	}
 	b.work(t, d.URL("konstruct_worker"))
-	until(t, 20*time.Second, "running", func() bool { return strings.HasPrefix(b.jobs(t, tenantA)["long.md"], "running") })
-	until(t, 20*time.Second, "far enough to say how far", func() bool {
+	testkit.Until(t, "running", func() bool { return strings.HasPrefix(b.jobs(t, tenantA)["long.md"], "running") })
+	testkit.Until(t, "far enough to say how far", func() bool {
 		jobs, err := kb.Jobs(t.Context(), b.door, tenantA, kb.Running, uuid.Nil, 1)
 		return err == nil && len(jobs) == 1 && jobs[0].Embedded > 0 && jobs[0].Chunks > jobs[0].Embedded
 	})
@@ -208,7 +199,7 @@ func TestAJobIsCancelledAtAnyTime(t *testing.T) {
 		t.Fatalf("%d, %v", n, err)
 	}
 	b.enqueue(t, tenantA, text("after.md", pumps))
-	until(t, 20*time.Second, "on with the next", func() bool { return b.jobs(t, tenantA)["after.md"] == "done added" })
+	testkit.Until(t, "on with the next", func() bool { return b.jobs(t, tenantA)["after.md"] == "done added" })
 	if got := b.jobs(t, tenantA); got["waits.md"] != "cancelled" || got["long.md"] != "cancelled" {
 		t.Errorf("%v", got)
 	}
@@ -237,22 +228,22 @@ func TestWhatMayPassIsTriedAgain(t *testing.T) {
 	}
 	b.enqueue(t, tenantA, kb.Upload{Source: s.url + "/a", Filename: "a"}, text("b.md", pumps))
 	b.work(t, d.URL("konstruct_worker"))
-	until(t, 20*time.Second, "tried", func() bool {
+	testkit.Until(t, "tried", func() bool {
 		got := b.jobs(t, tenantA)
 		return got["a"] == "waiting  its site does not answer now: it answers 503 Service Unavailable" && strings.HasSuffix(got["b.md"], "the model is away")
 	})
 	mu.Lock()
 	broken = false
 	mu.Unlock()
-	until(t, 30*time.Second, "in", func() bool { return b.jobs(t, tenantA)["b.md"] == "done added" })
+	testkit.Until(t, "in", func() bool { return b.jobs(t, tenantA)["b.md"] == "done added" })
 	// The last try of a job that never works.
 	testkit.Super(t, d, `SET app.current_tenant = '`+tenantA.String()+`'; UPDATE kb_jobs SET attempt = 5, due = now() WHERE filename = 'a'`)
-	until(t, 20*time.Second, "given up", func() bool { return strings.HasPrefix(b.jobs(t, tenantA)["a"], "failed  its site does not answer") })
+	testkit.Until(t, "given up", func() bool { return strings.HasPrefix(b.jobs(t, tenantA)["a"], "failed  its site does not answer") })
 	s.pages["/a"] = "<title>A</title><p>What page a says."
 	if n, err := kb.Retry(t.Context(), b.door, tenantA); err != nil || n != 1 {
 		t.Fatalf("%d, %v", n, err)
 	}
-	until(t, 20*time.Second, "in after all", func() bool { return b.jobs(t, tenantA)["a"] == "done added" })
+	testkit.Until(t, "in after all", func() bool { return b.jobs(t, tenantA)["a"] == "done added" })
 	if n, err := kb.Forget(t.Context(), b.door, tenantA); err != nil || n != 2 || len(b.jobs(t, tenantA)) != 0 {
 		t.Errorf("%d forgotten, %v", n, err)
 	}
@@ -303,7 +294,7 @@ func TestAnotherTenantsJobsAreNobodys(t *testing.T) {
 		}
 	}
 	stop := b.work(t, d.URL("konstruct_worker"))
-	until(t, 30*time.Second, "put away", func() bool {
+	testkit.Until(t, "put away", func() bool {
 		var open int
 		return worker.QueryRow(t.Context(), `SELECT count(*) FROM river_job WHERE queue = 'tenants' AND finalized_at IS NULL`).Scan(&open) == nil && open == 0
 	})
@@ -370,13 +361,13 @@ func TestKilledInTheMiddleOfAThousandDocuments(t *testing.T) {
 			t.Fatal(err)
 		}
 		from := done()
-		until(t, time.Minute, fmt.Sprintf("further than %d in run %d", from, kill), func() bool { return done() > from+20*(kill+1) })
+		testkit.Until(t, fmt.Sprintf("further than %d in run %d", from, kill), func() bool { return done() > from+20*(kill+1) })
 		if kill == 3 {
 			d.Restart(t)
 			proxy.To(t, d.URL("konstruct_app"))
 			workers.To(t, d.URL("konstruct_worker"))
 			b.door = testkit.DoorOf(t, d)
-			until(t, time.Minute, "on with it", func() bool { return done() > from+20*(kill+1)+50 })
+			testkit.Until(t, "on with it", func() bool { return done() > from+20*(kill+1)+50 })
 		}
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()

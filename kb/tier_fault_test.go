@@ -5,7 +5,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/konstruct/konstruct/internal/testkit"
 	"github.com/konstruct/konstruct/kb"
@@ -29,7 +28,7 @@ func TestPostgreSQLIsKilledWhileAnIndexIsMade(t *testing.T) {
 		end <- err
 	}()
 	super := testkit.Connect(t, d.SuperuserURL())
-	until(t, 30*time.Second, "there and not valid", func() bool {
+	testkit.Until(t, "there and not valid", func() bool {
 		var half bool
 		return super.QueryRow(t.Context(), `SELECT NOT indisvalid FROM pg_index WHERE indexrelid = to_regclass($1)`, name).Scan(&half) == nil && half
 	})

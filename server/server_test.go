@@ -14,7 +14,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/google/uuid"
 
@@ -218,15 +217,10 @@ func (r reply) text(path ...string) string {
 	return s
 }
 
-// soon tries until something holds.
+// soon waits until something holds.
 func (w *world) soon(what string, holds func() bool) {
 	w.t.Helper()
-	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
-		if holds() {
-			return
-		}
-	}
-	w.t.Fatalf("not within 30 s: %s", what)
+	testkit.Until(w.t, what, holds)
 }
 
 // sign has the notary, whose key is in a file, sign what is there.
