@@ -2,7 +2,6 @@ package konstruct
 
 import (
 	"context"
-	"errors"
 	"maps"
 	"net/url"
 	"path/filepath"
@@ -172,17 +171,35 @@ func (a *Agent) EnqueueFiles(ctx context.Context, paths []string, given Given, r
 }
 
 // Remove deletes a document from the knowledge base, with its passages, vectors and text, and writes an event that says so in the same transaction;
-// events that named its passages stay. kb.ErrNotFound when the tenant has none such.
+// events that named its passages stay. What was uploaded of its source before is not ingested after it. kb.ErrNotFound when the tenant has none such.
 func (a *Agent) Remove(ctx context.Context, document uuid.UUID) (event uuid.UUID, err error) {
 	err = a.t.k.door.Tx(ctx, a.t.id, func(ctx context.Context, tx pgx.Tx) error {
 		d, err := kb.Remove(ctx, tx, a.t.id, document)
 		if err != nil {
 			return err
 		}
-		event, err = a.record(ctx, tx, audit.Removal{AgentID: a.id, DocumentID: d.ID, Filename: d.Filename, Source: d.Source, SHA256: d.SHA256, Version: d.Version, Chunks: d.Chunks}.Event)
+		event, err = a.record(ctx, tx, a.removal(&d))
 		return err
 	})
 	return event, err
+}
+
+// removal makes the event that says that a document was removed.
+func (a *Agent) removal(d *Document) func() (audit.Event, error) {
+	return audit.Removal{AgentID: a.id, DocumentID: d.ID, Filename: d.Filename, Source: d.Source, SHA256: d.SHA256, Version: d.Version, Chunks: d.Chunks}.Event
+}
+
+// RemoveSource is Remove by a document's source. What was uploaded of the source and is not ingested yet is not ingested any
+// more: its jobs end with kb.ErrDeleted as their reason. Where there is no document nil is returned, and no event is written.
+func (a *Agent) RemoveSource(ctx context.Context, source string) (d *Document, event uuid.UUID, err error) {
+	err = a.t.k.door.Tx(ctx, a.t.id, func(ctx context.Context, tx pgx.Tx) error {
+		if d, err = kb.RemoveSource(ctx, tx, a.t.id, source); err != nil || d == nil {
+			return err
+		}
+		event, err = a.record(ctx, tx, a.removal(d))
+		return err
+	})
+	return d, event, err
 }
 
 // Watch takes in files and folders of this machine, and again what changes in them, until the context ends. With remove, documents whose files are
@@ -222,15 +239,18 @@ func (a *Agent) removeGone(ctx context.Context, folders []string, present map[st
 		if err != nil {
 			return err
 		}
-		for source, document := range below {
+		for source := range below {
 			u, err := url.Parse(source)
 			if err != nil || present[filepath.FromSlash(u.Path)] {
 				continue
 			}
-			if _, err := a.Remove(ctx, document); err != nil && !errors.Is(err, kb.ErrNotFound) {
+			d, _, err := a.RemoveSource(ctx, source)
+			if err != nil {
 				return err
 			}
-			report(FileResult{Path: u.Path, DocumentID: document, Outcome: kb.Removed})
+			if d != nil {
+				report(FileResult{Path: u.Path, DocumentID: d.ID, Outcome: kb.Removed})
+			}
 		}
 	}
 	return nil

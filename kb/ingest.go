@@ -82,9 +82,13 @@ func (in *Ingester) Files(ctx context.Context, tenant, agent uuid.UUID, paths []
 	if err := given.Check(); err != nil {
 		return fmt.Errorf("kb: %w", err)
 	}
+	seq, err := NextSeq(ctx, in.Door, tenant)
+	if err != nil {
+		return err
+	}
 	feed := func(ctx context.Context, put func(*job) bool) error {
 		take := func(f file, err error) bool {
-			return put(&job{file: f, given: given, content: content{agent: agent}, Result: f.result(err)})
+			return put(&job{file: f, given: given, content: content{agent: agent, seq: seq}, Result: f.result(err)})
 		}
 		u := in.unpacking(ctx, tenant, take)
 		in.walk(ctx, paths, func(f file, err error) bool {
@@ -209,12 +213,10 @@ func (in *Ingester) prepare(ctx context.Context, tenant uuid.UUID, j *job) (err 
 		return nil
 	}
 	j.filename, j.kind, j.etag, j.bytes, j.sha = f.name(), f.kind, f.etag, int64(len(f.raw)), sha256.Sum256(f.raw)
-	known, err := j.content.known(ctx, in.Door, tenant, j.given)
-	if err != nil {
+	if j.Outcome, j.Err, err = j.content.known(ctx, in.Door, tenant, j.given); err != nil {
 		return fmt.Errorf("kb: look %s up: %w", j.Path, err)
 	}
-	if known {
-		j.Outcome = Unchanged
+	if !j.open() {
 		return nil
 	}
 	r, err := in.Reader.Read(j.within(ctx), f.kind, f.raw)
@@ -304,7 +306,7 @@ func (in *Ingester) keep(ctx context.Context, tenant uuid.UUID, j *job) error {
 	}
 	j.content, j.stored = content{}, err == nil
 	var pg *pgconn.PgError
-	if errors.As(err, &pg) && (pg.Code[:2] == "22" || pg.Code[:2] == "54") || errors.Is(err, errTaken) || errors.Is(err, ErrVector) {
+	if errors.As(err, &pg) && (pg.Code[:2] == "22" || pg.Code[:2] == "54") || errors.Is(err, errTaken) || errors.Is(err, ErrVector) || outrun(err) {
 		j.Err, j.Outcome = err, ""
 		return nil
 	}
