@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -20,6 +21,7 @@ type Agent struct {
 	t     *Tenant
 	id    uuid.UUID
 	later bool
+	links bool
 }
 
 // Agent returns the agent of this id, which need not be known before.
@@ -28,7 +30,28 @@ func (t *Tenant) Agent(id uuid.UUID) *Agent { return &Agent{t: t, id: id} }
 // Async returns the same agent for callers who cannot wait: what it logs is acknowledged once it is on this
 // machine's disk, and shipped to the trail in the background, exactly once and in this agent's order, also after a crash or while
 // the database is away. It needs Config.SpoolDir. Searches are recorded as ever: there is no answer without its record.
-func (a *Agent) Async() *Agent { return &Agent{a.t, a.id, true} }
+func (a *Agent) Async() *Agent {
+	b := *a
+	b.later = true
+	return &b
+}
+
+// FollowLinks returns the same agent for folders whose links may lead out of them: Ingest, EnqueueFiles and Watch follow these, where they
+// pass them over otherwise with kb.ErrLinkOut. Whoever may write into such a folder then has any file ingested that this process can read.
+func (a *Agent) FollowLinks() *Agent {
+	b := *a
+	b.links = true
+	return &b
+}
+
+// ingester is what ingests as this agent says.
+func (a *Agent) ingester(progress func(int)) (*kb.Ingester, error) {
+	in, err := a.t.k.ingester(progress)
+	if err == nil {
+		in.FollowLinks = a.links
+	}
+	return in, err
+}
 
 // Log writes an event and returns its id. When it returns, the event is committed and sealed. The event's
 // AgentID is set to the agent's. Log the same ID with the same content again and it is there once. Events
@@ -109,7 +132,7 @@ func (a *Agent) record(ctx context.Context, tx pgx.Tx, made func() (Event, error
 // below s3://BUCKET/PREFIX; docs/formats.md lists the kinds. A file already there is left as it is, a changed one is replaced. Each file is
 // reported once; one that fails does not stop the others. chunks, when not nil, hears how many more were embedded.
 func (a *Agent) Ingest(ctx context.Context, paths []string, given Given, report func(FileResult), chunks func(int)) error {
-	in, err := a.t.k.ingester(chunks)
+	in, err := a.ingester(chunks)
 	if err != nil {
 		return err
 	}
@@ -163,7 +186,7 @@ func (a *Agent) EnqueueInTx(ctx context.Context, tx pgx.Tx, uploads ...Upload) (
 // EnqueueFiles is Enqueue for what Ingest takes in: archives and mailboxes are handed over file by file, and pages are left to be read later.
 // Each file is reported once, those handed over without an outcome.
 func (a *Agent) EnqueueFiles(ctx context.Context, paths []string, given Given, report func(FileResult)) error {
-	in, err := a.t.k.ingester(nil)
+	in, err := a.ingester(nil)
 	if err != nil {
 		return err
 	}
@@ -205,12 +228,17 @@ func (a *Agent) RemoveSource(ctx context.Context, source string) (d *Document, e
 // Watch takes in files and folders of this machine, and again what changes in them, until the context ends. With remove, documents whose files are
 // gone from folders that can be read are removed.
 func (a *Agent) Watch(ctx context.Context, paths []string, given Given, every time.Duration, remove bool, report func(FileResult)) error {
-	w := kb.NewWatch(paths)
+	w := kb.NewWatch(paths, a.links)
+	in, err := a.ingester(nil)
+	if err != nil {
+		return err
+	}
 	var before map[string]bool // what was there when documents were last held against it
 	for {
 		changed, present := w.Look()
-		if len(changed) > 0 {
-			if err := a.Ingest(ctx, changed, given, report, nil); err != nil {
+		if len(changed) > 0 { // by way of the folders that are watched, and no name that may lead elsewhere by now
+			in.Only = func(path string) bool { _, is := slices.BinarySearch(changed, path); return is }
+			if err := in.Files(ctx, a.t.id, a.id, paths, given, report); err != nil {
 				return err
 			}
 		}

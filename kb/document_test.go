@@ -170,7 +170,7 @@ func TestADeleteIsADelete(t *testing.T) {
 func TestAFolderIsWatched(t *testing.T) {
 	dir := t.TempDir()
 	a, b := filepath.Join(dir, "a.txt"), filepath.Join(dir, "b.txt")
-	w := kb.NewWatch([]string{dir})
+	w := kb.NewWatch([]string{dir}, false)
 	look := func(wantChanged []string, wantPresent int) {
 		t.Helper()
 		changed, present := w.Look()

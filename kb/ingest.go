@@ -28,6 +28,10 @@ type Ingester struct {
 	Readers int
 	// Pages reads pages by their URL; nil refuses URLs.
 	Pages *fetch.Client
+	// FollowLinks has links that lead out of a folder be followed; they are passed over otherwise, with ErrLinkOut.
+	FollowLinks bool
+	// Only, when not nil, says which files are ingested, by their paths.
+	Only func(path string) bool
 	// Progress, when not nil, hears how many chunks were embedded since it last did.
 	Progress func(chunks int)
 }
@@ -39,7 +43,8 @@ type Result struct {
 	Outcome    Outcome
 	Chunks     int
 	Err        error // why it was not taken in
-	Skipped    bool  // a folder held it and it is no kind of file that is read here
+	// Skipped says that it was passed over: a folder held it, and it is no kind of file that is read here, or, where Err is ErrLinkOut, a link that leads out.
+	Skipped bool
 }
 
 // result is what is known of a file before it is read: nothing, or what becomes of it all the same.
@@ -47,8 +52,11 @@ func (f file) result(err error) Result {
 	if errors.Is(err, errSame) {
 		return Result{Path: f.label(), Outcome: Unchanged}
 	}
-	return Result{Path: f.label(), Err: err, Skipped: errors.Is(err, errSkipped)}
+	return Result{Path: f.label(), Err: err, Skipped: passedOver(err)}
 }
+
+// passedOver reports an error that says that a file is none for us.
+func passedOver(err error) bool { return errors.Is(err, errSkipped) || errors.Is(err, ErrLinkOut) }
 
 // job is a file on its way through the stages.
 type job struct {

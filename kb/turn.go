@@ -76,7 +76,7 @@ func (in *Ingester) unfold(k *claims, c *claim, put func(*job) bool) (more bool,
 			whole, more = true, itself(g, failed)
 			return more
 		}
-		return errors.Is(failed, errSkipped) || h.add(c.ctx, g, failed)
+		return passedOver(failed) || h.add(c.ctx, g, failed)
 	})
 	u.later = true
 	u.file(f, 0)
