@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -383,6 +384,9 @@ func (a *app) promises(ctx context.Context, c notary.Config, v notary.Verificati
 	files, err := os.ReadDir(dir)
 	if err != nil {
 		return 0, err
+	}
+	if !slices.ContainsFunc(files, func(f os.DirEntry) bool { return f.Type().IsRegular() }) {
+		return 0, fmt.Errorf("--receipts: %s holds no file: there is no promise to check", dir)
 	}
 	for _, f := range files {
 		if !f.Type().IsRegular() {
