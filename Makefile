@@ -39,6 +39,7 @@ fuzz: setup ## fuzz the leaf encoder, checkpoints, proofs and bundles, the reade
 	go test -run '^$$' -fuzz FuzzBundle -fuzztime 1m -fuzzminimizetime 1x ./evidence
 	go test -run '^$$' -fuzz FuzzZip -fuzztime 1m -fuzzminimizetime 1x ./evidence
 	go test -run '^$$' -fuzz FuzzActs -fuzztime 1m -fuzzminimizetime 1x ./evidence
+	go test -run '^$$' -fuzz FuzzCell -fuzztime 1m -fuzzminimizetime 1x ./export
 	go test -run '^$$' -fuzz FuzzHTML -fuzztime 1m -fuzzminimizetime 1x ./extract
 	go test -run '^$$' -fuzz FuzzMarkdown -fuzztime 1m -fuzzminimizetime 1x ./extract
 	go test -run '^$$' -fuzz FuzzPDF -fuzztime 1m -fuzzminimizetime 1x ./extract

@@ -2,10 +2,10 @@ package konstruct
 
 import (
 	"context"
-	"errors"
 	"maps"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -21,6 +21,7 @@ type Agent struct {
 	t     *Tenant
 	id    uuid.UUID
 	later bool
+	links bool
 }
 
 // Agent returns the agent of this id, which need not be known before.
@@ -29,7 +30,28 @@ func (t *Tenant) Agent(id uuid.UUID) *Agent { return &Agent{t: t, id: id} }
 // Async returns the same agent for callers who cannot wait: what it logs is acknowledged once it is on this
 // machine's disk, and shipped to the trail in the background, exactly once and in this agent's order, also after a crash or while
 // the database is away. It needs Config.SpoolDir. Searches are recorded as ever: there is no answer without its record.
-func (a *Agent) Async() *Agent { return &Agent{a.t, a.id, true} }
+func (a *Agent) Async() *Agent {
+	b := *a
+	b.later = true
+	return &b
+}
+
+// FollowLinks returns the same agent for folders whose links may lead out of them: Ingest, EnqueueFiles and Watch follow these, where they
+// pass them over otherwise with kb.ErrLinkOut. Whoever may write into such a folder then has any file ingested that this process can read.
+func (a *Agent) FollowLinks() *Agent {
+	b := *a
+	b.links = true
+	return &b
+}
+
+// ingester is what ingests as this agent says.
+func (a *Agent) ingester(progress func(int)) (*kb.Ingester, error) {
+	in, err := a.t.k.ingester(progress)
+	if err == nil {
+		in.FollowLinks = a.links
+	}
+	return in, err
+}
 
 // Log writes an event and returns its id. When it returns, the event is committed and sealed. The event's
 // AgentID is set to the agent's. Log the same ID with the same content again and it is there once. Events
@@ -110,7 +132,7 @@ func (a *Agent) record(ctx context.Context, tx pgx.Tx, made func() (Event, error
 // below s3://BUCKET/PREFIX; docs/formats.md lists the kinds. A file already there is left as it is, a changed one is replaced. Each file is
 // reported once; one that fails does not stop the others. chunks, when not nil, hears how many more were embedded.
 func (a *Agent) Ingest(ctx context.Context, paths []string, given Given, report func(FileResult), chunks func(int)) error {
-	in, err := a.t.k.ingester(chunks)
+	in, err := a.ingester(chunks)
 	if err != nil {
 		return err
 	}
@@ -164,7 +186,7 @@ func (a *Agent) EnqueueInTx(ctx context.Context, tx pgx.Tx, uploads ...Upload) (
 // EnqueueFiles is Enqueue for what Ingest takes in: archives and mailboxes are handed over file by file, and pages are left to be read later.
 // Each file is reported once, those handed over without an outcome.
 func (a *Agent) EnqueueFiles(ctx context.Context, paths []string, given Given, report func(FileResult)) error {
-	in, err := a.t.k.ingester(nil)
+	in, err := a.ingester(nil)
 	if err != nil {
 		return err
 	}
@@ -172,28 +194,51 @@ func (a *Agent) EnqueueFiles(ctx context.Context, paths []string, given Given, r
 }
 
 // Remove deletes a document from the knowledge base, with its passages, vectors and text, and writes an event that says so in the same transaction;
-// events that named its passages stay. kb.ErrNotFound when the tenant has none such.
+// events that named its passages stay. What was uploaded of its source before is not ingested after it. kb.ErrNotFound when the tenant has none such.
 func (a *Agent) Remove(ctx context.Context, document uuid.UUID) (event uuid.UUID, err error) {
 	err = a.t.k.door.Tx(ctx, a.t.id, func(ctx context.Context, tx pgx.Tx) error {
 		d, err := kb.Remove(ctx, tx, a.t.id, document)
 		if err != nil {
 			return err
 		}
-		event, err = a.record(ctx, tx, audit.Removal{AgentID: a.id, DocumentID: d.ID, Filename: d.Filename, Source: d.Source, SHA256: d.SHA256, Version: d.Version, Chunks: d.Chunks}.Event)
+		event, err = a.record(ctx, tx, a.removal(&d))
 		return err
 	})
 	return event, err
 }
 
+// removal makes the event that says that a document was removed.
+func (a *Agent) removal(d *Document) func() (audit.Event, error) {
+	return audit.Removal{AgentID: a.id, DocumentID: d.ID, Filename: d.Filename, Source: d.Source, SHA256: d.SHA256, Version: d.Version, Chunks: d.Chunks}.Event
+}
+
+// RemoveSource is Remove by a document's source. What was uploaded of the source and is not ingested yet is not ingested any
+// more: its jobs end with kb.ErrDeleted as their reason. Where there is no document nil is returned, and no event is written.
+func (a *Agent) RemoveSource(ctx context.Context, source string) (d *Document, event uuid.UUID, err error) {
+	err = a.t.k.door.Tx(ctx, a.t.id, func(ctx context.Context, tx pgx.Tx) error {
+		if d, err = kb.RemoveSource(ctx, tx, a.t.id, source); err != nil || d == nil {
+			return err
+		}
+		event, err = a.record(ctx, tx, a.removal(d))
+		return err
+	})
+	return d, event, err
+}
+
 // Watch takes in files and folders of this machine, and again what changes in them, until the context ends. With remove, documents whose files are
 // gone from folders that can be read are removed.
 func (a *Agent) Watch(ctx context.Context, paths []string, given Given, every time.Duration, remove bool, report func(FileResult)) error {
-	w := kb.NewWatch(paths)
+	w := kb.NewWatch(paths, a.links)
+	in, err := a.ingester(nil)
+	if err != nil {
+		return err
+	}
 	var before map[string]bool // what was there when documents were last held against it
 	for {
 		changed, present := w.Look()
-		if len(changed) > 0 {
-			if err := a.Ingest(ctx, changed, given, report, nil); err != nil {
+		if len(changed) > 0 { // by way of the folders that are watched, and no name that may lead elsewhere by now
+			in.Only = func(path string) bool { _, is := slices.BinarySearch(changed, path); return is }
+			if err := in.Files(ctx, a.t.id, a.id, paths, given, report); err != nil {
 				return err
 			}
 		}
@@ -222,15 +267,18 @@ func (a *Agent) removeGone(ctx context.Context, folders []string, present map[st
 		if err != nil {
 			return err
 		}
-		for source, document := range below {
+		for source := range below {
 			u, err := url.Parse(source)
 			if err != nil || present[filepath.FromSlash(u.Path)] {
 				continue
 			}
-			if _, err := a.Remove(ctx, document); err != nil && !errors.Is(err, kb.ErrNotFound) {
+			d, _, err := a.RemoveSource(ctx, source)
+			if err != nil {
 				return err
 			}
-			report(FileResult{Path: u.Path, DocumentID: document, Outcome: kb.Removed})
+			if d != nil {
+				report(FileResult{Path: u.Path, DocumentID: d.ID, Outcome: kb.Removed})
+			}
 		}
 	}
 	return nil

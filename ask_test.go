@@ -305,7 +305,7 @@ func TestALargeTenantGetsAnIndexInTheBackground(t *testing.T) {
 		t.Errorf("%d hits of %d passages, %d rows by %s: %+v", e.Hits, e.Chunks, e.Real, e.Index, e.Own)
 	}
 	tuned, err := tenant.Tune(t.Context())
-	if err != nil || !tuned.Indexed || tuned.Recall < 0.95 || tuned.Queries < 20 || len(tuned.Steps) == 0 {
+	if err != nil || !tuned.Indexed || tuned.Recall == nil || *tuned.Recall < 0.95 || tuned.Queries < 20 || len(tuned.Steps) == 0 {
 		t.Errorf("%+v, %v", tuned, err)
 	}
 	r, err := agent.Ask(t.Context(), konstruct.Question{Text: "How do I send it back?", TopK: 3, Mode: kb.ByMeaning, Where: []konstruct.Condition{{Field: "filename", Op: kb.Prefix, Value: "hand"}}})

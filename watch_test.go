@@ -39,6 +39,14 @@ func TestAFolderThatIsWatchedIsTheKnowledgeBase(t *testing.T) {
 	if err := agent.Ingest(t.Context(), []string{other}, konstruct.Given{}, func(konstruct.FileResult) {}, nil); err != nil {
 		t.Fatal(err)
 	}
+	// A file that waits to be ingested and is taken away before its turn comes does not come any more.
+	write(dir, "queued.txt", "It went before it came.")
+	if err := agent.EnqueueFiles(t.Context(), []string{dir}, konstruct.Given{}, func(konstruct.FileResult) {}); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(dir, "queued.txt")); err != nil {
+		t.Fatal(err)
+	}
 	ctx, stop := context.WithCancel(t.Context())
 	said := make(chan string, 100)
 	end := make(chan error, 1)
@@ -70,6 +78,15 @@ func TestAFolderThatIsWatchedIsTheKnowledgeBase(t *testing.T) {
 	stop()
 	if err := <-end; !errors.Is(err, context.Canceled) {
 		t.Error(err)
+	}
+	jobs, err := k.Tenant(acmeID).Jobs(t.Context(), "", uuid.Nil, 9)
+	if err != nil || len(jobs) == 0 {
+		t.Errorf("%+v, %v", jobs, err)
+	}
+	for _, j := range jobs {
+		if gone := j.Filename == "queued.txt" || j.Filename == "b ü.txt"; gone != (j.State == kb.Cancelled && j.Reason == kb.ErrDeleted.Error()) {
+			t.Errorf("%+v", j)
+		}
 	}
 	docs, err := k.Tenant(acmeID).Documents(t.Context(), uuid.Nil, 9)
 	if err != nil || len(docs) != 2 {

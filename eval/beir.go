@@ -32,6 +32,48 @@ type Collection struct {
 	Docs    []Doc
 	Queries []Query                   // those that somebody judged answers of
 	Judged  map[string]map[string]int // by question and document; above 0 is an answer
+	// Unanswered are the questions that no search can answer.
+	Unanswered []string
+}
+
+// ErrNothing says that a collection measures nothing: its figures would be zero whatever is searched, and however.
+var ErrNothing = errors.New("nothing can be measured by it")
+
+// Unanswerable returns the questions that no search can answer: none of their answers is a document that there is. They count 0
+// in each mean, as trec_eval has it. Where no question can be answered, the error is ErrNothing.
+func (c *Collection) Unanswerable(there func(doc string) bool) (ids []string, err error) {
+	for _, q := range c.Queries {
+		can := false
+		for doc, score := range c.Judged[q.ID] {
+			can = can || score > 0 && there(doc)
+		}
+		if !can {
+			ids = append(ids, q.ID)
+		}
+	}
+	if len(ids) == len(c.Queries) {
+		err = fmt.Errorf("%w: none of its %d questions has an answer, with a score above 0, among the documents", ErrNothing, len(ids))
+	}
+	return ids, err
+}
+
+// says reports a document that has any text.
+func (d *Doc) says() bool { return strings.TrimSpace(d.Title+d.Text) != "" }
+
+// check is the error of a collection by which nothing can be measured.
+func (c *Collection) check() error {
+	some := map[string]bool{}
+	for i := range c.Docs {
+		if c.Docs[i].says() {
+			some[c.Docs[i].ID] = true
+		}
+	}
+	if len(some) == 0 {
+		return fmt.Errorf("%w: each of its %d documents is empty", ErrNothing, len(c.Docs))
+	}
+	var err error
+	c.Unanswered, err = c.Unanswerable(func(doc string) bool { return some[doc] })
+	return err
 }
 
 // Limits of a collection that is read.
@@ -61,7 +103,10 @@ func Read(dir, split string) (c Collection, err error) {
 		}
 	}
 	if len(c.Docs) == 0 || len(c.Queries) == 0 {
-		return c, fmt.Errorf("collection: %s has %d documents and %d judged questions", dir, len(c.Docs), len(c.Queries))
+		return c, fmt.Errorf("collection: %s has %d documents and %d judged questions: %w", dir, len(c.Docs), len(c.Queries), ErrNothing)
+	}
+	if err := c.check(); err != nil {
+		return c, fmt.Errorf("collection: %s: %w", dir, err)
 	}
 	return c, nil
 }

@@ -3,7 +3,9 @@ package eval_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"os"
@@ -126,5 +128,40 @@ print(json.dumps([mean(e, "ndcg_cut_10"), mean(e, "recall_10"), mean(e, "recall_
 		if !(f.Low <= f.Mean && f.Mean <= f.High && f.High-f.Low < 0.3) {
 			t.Errorf("%s: interval %v to %v about %v", f.Measure, f.Low, f.High, f.Mean)
 		}
+	}
+}
+
+// TestACollectionThatMeasuresNothingIsRefused, where its figures would be zeros.
+func TestACollectionThatMeasuresNothingIsRefused(t *testing.T) {
+	good := map[string]string{
+		"corpus.jsonl": `{"_id": "d1", "text": "first"}` + "\n" + `{"_id": "d2", "title": " ", "text": ""}`, "queries.jsonl": `{"_id": "q1", "text": "which?"}` + "\n" + `{"_id": "q2", "text": "what?"}`,
+		"qrels/test.tsv": "q1\td1\t2\nq2\td2\t1\n",
+	}
+	dir, err := collection(t, good)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c, err := eval.Read(dir, "test"); err != nil || len(c.Unanswered) != 1 || c.Unanswered[0] != "q2" {
+		t.Errorf("%v, %v", c.Unanswered, err)
+	}
+	for what, change := range map[string][2]string{
+		"no documents":             {"corpus.jsonl", ""},
+		"empty documents":          {"corpus.jsonl", `{"_id": "d1", "text": " \n"}` + "\n" + `{"_id": "d2"}`},
+		"no questions":             {"queries.jsonl", ""},
+		"no judgements":            {"qrels/test.tsv", ""},
+		"judgements of others":     {"qrels/test.tsv", "q9\td1\t1\n"},
+		"answers that are none":    {"qrels/test.tsv", "q1\td1\t0\nq2\td1\t-1\n"},
+		"answers that are not in":  {"qrels/test.tsv", "q1\td8\t1\nq2\td9\t2\n"},
+		"answers that are empty":   {"qrels/test.tsv", "q1\td2\t1\n"},
+		"only the documents' head": {"qrels/test.tsv", "query-id\tcorpus-id\tscore\n"},
+	} {
+		files := maps.Clone(good)
+		files[change[0]] = change[1]
+		if _, err := collection(t, files); !errors.Is(err, eval.ErrNothing) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if figures := eval.Score(&eval.Collection{}, eval.Run{}); len(figures) != 0 {
+		t.Errorf("of no questions: %v", figures)
 	}
 }

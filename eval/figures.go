@@ -38,8 +38,11 @@ type Figure struct {
 // bootstraps is how often questions are drawn anew, with a seed that is always the same.
 const bootstraps = 2000
 
-// Score measures a run. A question for which nothing was returned counts 0.
+// Score measures a run. A question for which nothing was returned counts 0. Of no questions there are no figures.
 func Score(c *Collection, run Run) (figures []Figure) {
+	if len(c.Queries) == 0 {
+		return nil
+	}
 	for _, m := range Measures() {
 		each := make([]float64, len(c.Queries))
 		for i, q := range c.Queries {

@@ -33,7 +33,7 @@ func (f *csvFile) add(tenant uuid.UUID, e *audit.Stored) error {
 		latency = strconv.Itoa(int(*e.LatencyMS))
 	}
 	if err := f.to.Write([]string{e.ID.String(), tenant.String(), e.CreatedAt.Format(time.RFC3339Nano), recorded, agent, harmless(text(e.UserID)), harmless(e.Action), harmless(text(e.Input)), harmless(text(e.Output)),
-		latency, string(e.Metadata), e.LeafHash, strconv.FormatBool(e.Adopted), strings.Join(e.Erased, " ")}); err != nil {
+		latency, harmlessJSON(string(e.Metadata)), e.LeafHash, strconv.FormatBool(e.Adopted), strings.Join(e.Erased, " ")}); err != nil {
 		return err
 	}
 	f.to.Flush()
@@ -50,12 +50,4 @@ func text(s *string) string {
 		return ""
 	}
 	return *s
-}
-
-// harmless keeps a spreadsheet from taking a cell for a formula (OWASP, CSV injection): it begins with an apostrophe then.
-func harmless(cell string) string {
-	if strings.IndexAny(cell, "=+-@\t\r\n＝＋－＠") == 0 {
-		return "'" + cell
-	}
-	return cell
 }

@@ -65,12 +65,12 @@ func (k *claims) take(ctx context.Context) (c *claim, err error) {
 	  left_alone AS (SELECT id FROM kb_jobs WHERE tenant_id = $1 AND state = 'running' AND due <= now() AND NOT EXISTS (SELECT FROM due) ORDER BY due, id LIMIT 1 FOR UPDATE SKIP LOCKED)
 	  UPDATE kb_jobs j SET state = 'running', attempt = attempt + 1, due = now() + $2::interval, started_at = now(), chunks = 0, embedded = 0
 	    FROM (SELECT id FROM due UNION ALL SELECT id FROM left_alone) n WHERE j.tenant_id = $1 AND j.id = n.id
-	  RETURNING j.id, j.agent_id, j.attempt, j.source, j.filename, j.labels, j.given, j.etag, j.leaf, (SELECT u.content FROM kb_uploads u WHERE u.tenant_id = $1 AND u.job_id = j.id)`,
+	  RETURNING j.id, j.agent_id, j.attempt, j.source, j.filename, j.labels, j.given, j.etag, j.leaf, j.seq, (SELECT u.content FROM kb_uploads u WHERE u.tenant_id = $1 AND u.job_id = j.id)`,
 		[]any{k.tenant, leaseTime}, func(rows pgx.Rows) error {
 			c, err = pgx.CollectExactlyOneRow(rows, func(r pgx.CollectableRow) (*claim, error) {
 				var c claim
 				u := &c.upload
-				err := r.Scan(&c.id, &c.agent, &c.attempt, &u.Source, &u.Filename, &u.Labels, &u.Metadata, &u.ETag, &u.leaf, &u.Content)
+				err := r.Scan(&c.id, &c.agent, &c.attempt, &u.Source, &u.Filename, &u.Labels, &u.Metadata, &u.ETag, &u.leaf, &u.Seq, &u.Content)
 				return &c, err
 			})
 			return err
@@ -167,6 +167,8 @@ func (k *claims) settle(ctx context.Context, j *job) (err error) {
 	switch {
 	case errors.Is(j.Err, errTaken):
 		return nil
+	case outrun(j.Err):
+		err = k.cancel(ctx, c, j.Err)
 	case errors.Is(j.Err, fetch.ErrAway):
 		err = k.again(ctx, c, j.Err)
 	case j.Err != nil:
@@ -205,6 +207,19 @@ func (k *claims) unsaid(ctx context.Context, c *claim, why error) {
 		cmp.Or(k.log, slog.Default()).WarnContext(ctx, "a document was not taken in", "tenant", k.tenant, "job",
 			c.id, "attempt", c.attempt, "error", why)
 	}
+}
+
+// cancel ends a job that something newer of its source overtook, and forgets its file.
+func (k *claims) cancel(ctx context.Context, c *claim, why error) error {
+	return k.door.Tx(ctx, k.tenant, func(ctx context.Context, tx pgx.Tx) error {
+		var n int
+		if err := tx.QueryRow(ctx, `WITH ended AS (UPDATE kb_jobs SET state = 'cancelled', reason = $4, finished_at = now()`+mine+` RETURNING id),
+		  cleared AS (DELETE FROM kb_uploads WHERE tenant_id = $1 AND job_id IN (SELECT id FROM ended))
+		  SELECT count(*) FROM ended`, k.tenant, c.id, c.attempt, reason(why)).Scan(&n); err != nil || n > 0 {
+			return err
+		}
+		return errTaken
+	})
 }
 
 // giveBack has the jobs that are not settled wait again: the one that a turn failed on for longer each time, and not for ever.

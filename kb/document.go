@@ -131,40 +131,24 @@ func Show(ctx context.Context, door *tenantdb.Door, tenant, id uuid.UUID) (d Doc
 	return d, passages, nil
 }
 
-// Remove deletes a document and all that was made of it, within the caller's transaction, whose tenant must be set to tenant already, and returns
-// what it was; or ErrNotFound. Nothing of it is left but what the caller notes.
-func Remove(ctx context.Context, tx pgx.Tx, tenant, id uuid.UUID) (d Document, err error) {
-	rows, err := tx.Query(ctx, documentsSQL+` AND d.id = $2 FOR UPDATE OF d`, tenant, id)
-	if err == nil {
-		d, err = pgx.CollectExactlyOneRow(rows, scanDocument)
-	}
-	if errors.Is(err, pgx.ErrNoRows) {
-		err = ErrNotFound
-	}
-	if err == nil {
-		_, err = tx.Exec(ctx, `DELETE FROM kb_documents WHERE tenant_id = $1 AND id = $2`, tenant, id)
-	}
-	if err == nil { // what is remembered of taking it in
-		_, err = tx.Exec(ctx, `DELETE FROM kb_jobs WHERE tenant_id = $1 AND source = $2 AND state IN ('done', 'failed', 'cancelled')`, tenant, d.Source)
-	}
-	if err != nil {
-		return d, fmt.Errorf("kb: remove %s: %w", id, err)
-	}
-	return d, nil
-}
-
-// Below returns the documents whose source begins with a prefix, by their source.
-func Below(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, prefix string) (map[string]uuid.UUID, error) {
-	found := map[string]uuid.UUID{}
-	err := door.Query(ctx, tenant, `SELECT source, document_id FROM kb_sources WHERE tenant_id = $1 AND starts_with(source, $2)`, []any{tenant, prefix}, func(rows pgx.Rows) error {
+// Named returns which of some names are sources or file names of documents that have passages and that whoever has these labels can find.
+func Named(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, names, labels []string) (map[string]bool, error) {
+	found := map[string]bool{}
+	err := door.Query(ctx, tenant, `SELECT coalesce(s.source, ''), coalesce(d.filename, '')
+	    FROM kb_documents d LEFT JOIN kb_sources s ON s.tenant_id = d.tenant_id AND s.document_id = d.id
+	   WHERE d.tenant_id = $1 AND (s.source = ANY ($2) OR d.filename = ANY ($2)) AND (coalesce(s.labels, '{}') = '{}' OR s.labels && $3::text[])
+	     AND EXISTS (SELECT FROM kb_chunks c WHERE c.tenant_id = d.tenant_id AND c.document_id = d.id)`, []any{tenant, names, labels}, func(rows pgx.Rows) error {
 		clear(found)
-		var source string
-		var id uuid.UUID
-		_, err := pgx.ForEachRow(rows, []any{&source, &id}, func() error { found[source] = id; return nil })
+		var source, filename string
+		_, err := pgx.ForEachRow(rows, []any{&source, &filename}, func() error {
+			found[source], found[filename] = true, true
+			return nil
+		})
+		delete(found, "")
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("kb: look for documents below %.200q: %w", prefix, err)
+		return nil, fmt.Errorf("kb: look for documents by their names: %w", err)
 	}
 	return found, nil
 }

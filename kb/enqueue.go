@@ -72,6 +72,8 @@ type Upload struct {
 	Content []byte
 	// ETag is what its site or bucket calls this content, if it does.
 	ETag string
+	// Seq is its place in the order of uploads and deletions, from NextSeq; where it is zero, the upload is the newest.
+	Seq int64
 	Given
 
 	leaf   bool  // a page that a list named
@@ -131,8 +133,9 @@ func Enqueue(ctx context.Context, tx pgx.Tx, tenant, agent uuid.UUID, uploads ..
 				tenant, id, agent, u.Source, u.Filename, reason(u.failed))
 			continue
 		}
-		b.Queue(`INSERT INTO kb_jobs (tenant_id, id, agent_id, source, filename, labels, given, etag, leaf) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
-			tenant, id, agent, u.Source, u.Filename, u.Labels, u.Metadata, u.ETag, u.leaf)
+		b.Queue(`INSERT INTO kb_jobs (tenant_id, id, agent_id, source, filename, labels, given, etag, leaf, seq)
+		    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, least(nullif($10::bigint, 0), nextval('kb_seq')))`,
+			tenant, id, agent, u.Source, u.Filename, u.Labels, u.Metadata, u.ETag, u.leaf, u.Seq)
 		if u.Content != nil {
 			b.Queue(`INSERT INTO kb_uploads (tenant_id, job_id, content) VALUES ($1, $2, $3)`, tenant, id, u.Content)
 		}
@@ -158,7 +161,11 @@ func (in *Ingester) Enqueue(ctx context.Context, tenant, agent uuid.UUID, paths 
 	if err := given.Check(); err != nil {
 		return fmt.Errorf("kb: %w", err)
 	}
-	h := &handing{door: in.Door, tenant: tenant, agent: agent, given: given}
+	seq, err := NextSeq(ctx, in.Door, tenant)
+	if err != nil {
+		return err
+	}
+	h := &handing{door: in.Door, tenant: tenant, agent: agent, given: given, seq: seq}
 	take := func(f file, err error) bool {
 		r, more := f.result(err), true
 		if err == nil {
@@ -191,6 +198,7 @@ type handing struct {
 	door          *tenantdb.Door
 	tenant, agent uuid.UUID
 	given         Given
+	seq           int64
 	held          []Upload
 	size          int
 	err           error // what ended it
@@ -202,7 +210,7 @@ func (h *handing) add(ctx context.Context, f file, failed error) bool {
 	if err != nil {
 		source, failed = "unknown:", fmt.Errorf("%.200q: %w", f.label(), err)
 	}
-	h.held = append(h.held, Upload{Source: source, Filename: f.name(), Content: f.raw, ETag: f.etag, Given: h.given, leaf: f.leaf, failed: failed})
+	h.held = append(h.held, Upload{Source: source, Filename: f.name(), Content: f.raw, ETag: f.etag, Seq: h.seq, Given: h.given, leaf: f.leaf, failed: failed})
 	if h.size += len(f.raw); h.size >= handAtOnce || len(h.held) == MaxUploads {
 		h.hand(ctx)
 	}

@@ -1,4 +1,31 @@
 package kb
 
+import "io"
+
 // Few has a searcher compare so few passages one by one where conditions leave them, instead of as many as take a table too large for a test.
 func (s *Searcher) Few(n int) *Searcher { s.few = n; return s }
+
+// WalkAndRead is what is read of the files that a path names or holds, by their paths; between is called after each was looked
+// at and before it is opened.
+func WalkAndRead(path string, follow bool, between func(path string)) map[string]string {
+	got := map[string]string{}
+	walkDisk(path, follow, func(f file, err error) bool {
+		if between(f.path); err != nil {
+			got[f.path] = err.Error()
+			return true
+		}
+		h, _, err := f.open()
+		if err != nil {
+			got[f.path] = err.Error()
+			return true
+		}
+		defer h.Close()
+		raw, err := io.ReadAll(h)
+		got[f.path] = string(raw)
+		if err != nil {
+			got[f.path] = err.Error()
+		}
+		return true
+	})
+	return got
+}

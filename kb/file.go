@@ -28,8 +28,12 @@ type file struct {
 	called string // its name, where that is not in its path
 	kind   string // once it was looked at
 	raw    []byte // once it was read
-	leaf   bool   // a page that a list named, and no list itself
-	etag   string // what its site or bucket calls raw
+	// in is the folder it was found in, and place where in it: it is opened through that folder.
+	in    *os.Root
+	place string
+	stat  os.FileInfo // as it was found on disk
+	leaf  bool        // a page that a list named, and no list itself
+	etag  string      // what its site or bucket calls raw
 	// get reads what is not on this disk, unless its content is still that of the etag: then the error is errSame.
 	get func(ctx context.Context, etag string) (raw []byte, now string, err error)
 }
@@ -55,7 +59,15 @@ func (f file) open() (h held, size int64, err error) {
 	if f.raw != nil {
 		return nopClose{bytes.NewReader(f.raw)}, int64(len(f.raw)), nil
 	}
-	on, err := os.OpenFile(f.path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	var on *os.File
+	switch {
+	case f.url != "":
+		err = errors.New("it is not on this disk, and was not read")
+	case f.in != nil:
+		on, err = f.in.OpenFile(f.place, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	default:
+		on, err = os.OpenFile(f.path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	}
 	if err != nil {
 		return nil, 0, err
 	}

@@ -30,6 +30,10 @@ type Ingester struct {
 	Readers int
 	// Pages reads pages by their URL; nil refuses URLs.
 	Pages *fetch.Client
+	// FollowLinks has links that lead out of a folder be followed; they are passed over otherwise, with ErrLinkOut.
+	FollowLinks bool
+	// Only, when not nil, says which files are ingested, by their paths.
+	Only func(path string) bool
 	// Progress, when not nil, hears how many chunks were embedded since it last did.
 	Progress func(chunks int)
 	// Logger hears what a job's reason does not say; nil is slog.Default().
@@ -43,7 +47,8 @@ type Result struct {
 	Outcome    Outcome
 	Chunks     int
 	Err        error // why it was not taken in
-	Skipped    bool  // a folder held it and it is no kind of file that is read here
+	// Skipped says that it was passed over: a folder held it, and it is no kind of file that is read here, or, where Err is ErrLinkOut, a link that leads out.
+	Skipped bool
 }
 
 // result is what is known of a file before it is read: nothing, or what becomes of it all the same.
@@ -51,8 +56,11 @@ func (f file) result(err error) Result {
 	if errors.Is(err, errSame) {
 		return Result{Path: f.label(), Outcome: Unchanged}
 	}
-	return Result{Path: f.label(), Err: err, Skipped: errors.Is(err, errSkipped)}
+	return Result{Path: f.label(), Err: err, Skipped: passedOver(err)}
 }
+
+// passedOver reports an error that says that a file is none for us.
+func passedOver(err error) bool { return errors.Is(err, errSkipped) || errors.Is(err, ErrLinkOut) }
 
 // job is a file on its way through the stages.
 type job struct {
@@ -86,9 +94,13 @@ func (in *Ingester) Files(ctx context.Context, tenant, agent uuid.UUID, paths []
 	if err := given.Check(); err != nil {
 		return fmt.Errorf("kb: %w", err)
 	}
+	seq, err := NextSeq(ctx, in.Door, tenant)
+	if err != nil {
+		return err
+	}
 	feed := func(ctx context.Context, put func(*job) bool) error {
 		take := func(f file, err error) bool {
-			return put(&job{file: f, given: given, content: content{agent: agent}, Result: f.result(err)})
+			return put(&job{file: f, given: given, content: content{agent: agent, seq: seq}, Result: f.result(err)})
 		}
 		u := in.unpacking(ctx, tenant, take)
 		in.walk(ctx, paths, func(f file, err error) bool {
@@ -213,12 +225,10 @@ func (in *Ingester) prepare(ctx context.Context, tenant uuid.UUID, j *job) (err 
 		return nil
 	}
 	j.filename, j.kind, j.etag, j.bytes, j.sha = f.name(), f.kind, f.etag, int64(len(f.raw)), sha256.Sum256(f.raw)
-	known, err := j.content.known(ctx, in.Door, tenant, j.given)
-	if err != nil {
+	if j.Outcome, j.Err, err = j.content.known(ctx, in.Door, tenant, j.given); err != nil {
 		return fmt.Errorf("kb: look %s up: %w", j.Path, err)
 	}
-	if known {
-		j.Outcome = Unchanged
+	if !j.open() {
 		return nil
 	}
 	r, err := in.Reader.Read(j.within(ctx), f.kind, f.raw)
@@ -318,7 +328,7 @@ func (in *Ingester) keep(ctx context.Context, tenant uuid.UUID, j *job) error {
 	if unfit {
 		err = disclosure.Hide(errUnfit, err)
 	}
-	if unfit || errors.Is(err, errTaken) || errors.Is(err, ErrVector) {
+	if unfit || errors.Is(err, errTaken) || errors.Is(err, ErrVector) || outrun(err) {
 		j.Err, j.Outcome = err, ""
 		return nil
 	}

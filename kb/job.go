@@ -17,10 +17,11 @@ type State string
 
 // The states of a job.
 const (
-	Waiting   State = "waiting"
-	Running   State = "running"
-	Done      State = "done"
-	Failed    State = "failed" // for good: its reason says why, and its file is kept, so that Retry can try again
+	Waiting State = "waiting"
+	Running State = "running"
+	Done    State = "done"
+	Failed  State = "failed" // for good: its reason says why, and its file is kept, so that Retry can try again
+	// Cancelled by somebody; or, with a reason, because what was uploaded after it overtook it: ErrDeleted, ErrSuperseded.
 	Cancelled State = "cancelled"
 )
 
@@ -36,7 +37,7 @@ type Job struct {
 	Embedded   int        `json:"embedded"`         // of them so far
 	DocumentID *uuid.UUID `json:"document_id"`      // once it is done
 	Outcome    Outcome    `json:"outcome"`          // once it is done
-	Reason     string     `json:"reason,omitempty"` // why it failed, the last time
+	Reason     string     `json:"reason,omitempty"` // why it failed, the last time, or why it was cancelled
 	EnqueuedAt time.Time  `json:"enqueued_at"`
 	StartedAt  *time.Time `json:"started_at"`
 	FinishedAt *time.Time `json:"finished_at"`
@@ -104,7 +105,7 @@ func CountJobs(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID) (map[
 // Cancel ends jobs that wait or run, and returns how many; with no ids all of the tenant's. What one that runs would have stored is not stored.
 func Cancel(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, ids ...uuid.UUID) (int, error) {
 	return change(ctx, door, tenant, "cancel", `WITH ended AS (
-	    UPDATE kb_jobs SET state = 'cancelled', finished_at = now() WHERE tenant_id = $1 AND state IN ('waiting', 'running') AND ($2::uuid[] IS NULL OR id = ANY ($2)) RETURNING id),
+	    UPDATE kb_jobs SET state = 'cancelled', reason = '', finished_at = now() WHERE tenant_id = $1 AND state IN ('waiting', 'running') AND ($2::uuid[] IS NULL OR id = ANY ($2)) RETURNING id),
 	  cleared AS (DELETE FROM kb_uploads WHERE tenant_id = $1 AND job_id IN (SELECT id FROM ended))
 	  SELECT count(*) FROM ended`, ids)
 }

@@ -50,6 +50,9 @@ func Put(ctx context.Context, door *tenantdb.Door, tenant, agent uuid.UUID, m Ma
 	j := &job{given: m.Given, content: content{Reading: reading.Reading{Title: m.Title, Text: m.Text, Chunks: m.Chunks}, agent: agent, filename: m.Filename, source: m.Source, kind: m.ContentType,
 		bytes: int64(size), recipe: "given " + m.Model, vectors: m.Vectors}}
 	sum.Sum(j.sha[:0])
+	if j.seq, err = NextSeq(ctx, door, tenant); err != nil {
+		return id, "", err
+	}
 	if id, done, err = store(ctx, door, tenant, j); errors.Is(err, errSwitched) {
 		err = fmt.Errorf("%w: its vectors can't be given, the passages' text is needed: take the document in", err)
 	}

@@ -128,10 +128,11 @@ func reembedSome(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, e e
 	return len(ids), ids[len(ids)-1], err
 }
 
-// queueVectors writes vectors of passages that are still there.
+// queueVectors writes vectors of passages that are still there: one that somebody is deleting is waited for.
 func queueVectors(b *pgx.Batch, tenant uuid.UUID, model string, chunks []uuid.UUID, vectors [][]float32) {
 	for i := range chunks {
-		b.Queue(`INSERT INTO kb_vectors (tenant_id, chunk_id, model, embedding) SELECT $1, $2, $3, $4::real[]::vector WHERE EXISTS (SELECT FROM kb_chunks WHERE tenant_id = $1 AND id = $2) ON CONFLICT DO NOTHING`,
+		b.Queue(`INSERT INTO kb_vectors (tenant_id, chunk_id, model, embedding)
+		  SELECT c.tenant_id, c.id, $3, $4::real[]::vector FROM kb_chunks c WHERE c.tenant_id = $1 AND c.id = $2 FOR KEY SHARE ON CONFLICT DO NOTHING`,
 			tenant, chunks[i], model, vectors[i])
 	}
 }

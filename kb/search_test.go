@@ -2,6 +2,7 @@ package kb_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -201,6 +202,25 @@ func TestATenantGrowsIntoAnIndexAndOutOfIt(t *testing.T) {
 		var n int
 		if err := testkit.Connect(t, d.SuperuserURL()).QueryRow(t.Context(), `SELECT count(DISTINCT chunk_id) FROM `+table+` WHERE tenant_id = $1`, tenantA).Scan(&n); err != nil || n != 30 {
 			t.Errorf("%s has %d passages of 30: %v", table, n, err)
+		}
+	}
+}
+
+// TestAnIndexOfNothingIsNotTuned: there is no recall where there is nothing to find.
+func TestAnIndexOfNothingIsNotTuned(t *testing.T) {
+	d := testkit.Database(t)
+	door := testkit.DoorOf(t, d)
+	fill(t, door, tenantA, 0, 40)
+	if !turn(t, indexer(t, d, door), tenantA) {
+		t.Fatal("no index")
+	}
+	if err := door.Query(t.Context(), tenantA, `DELETE FROM kb_documents WHERE tenant_id = $1`, []any{tenantA}, nil); err != nil {
+		t.Fatal(err)
+	}
+	for _, questions := range [][][]float32{nil, {near(1, 1, 0.3)}} {
+		tuned, err := kb.Tune(t.Context(), door, tenantA, questions)
+		if !errors.Is(err, kb.ErrUntunable) || tuned.Recall != nil {
+			t.Errorf("%+v, %v", tuned, err)
 		}
 	}
 }

@@ -46,57 +46,54 @@ type content struct {
 	bytes                  int64
 	sha                    [sha256.Size]byte
 	etag                   string
+	seq                    int64 // its place in the order of uploads and deletions
 	recipe                 string
 	vectors                [][]float32
 	serving                string      // the model that serves beside the first
 	more                   [][]float32 // its vectors
 }
 
-// known reports whether the tenant has this source with this content, made by this recipe. What is newly given is set, then.
-func (c *content) known(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, g Given) (is bool, err error) {
-	err = door.Query(ctx, tenant, `WITH said AS (UPDATE kb_sources SET labels = coalesce($5::text[], labels), given = coalesce($6::jsonb, given), etag = $7
-	     WHERE tenant_id = $1 AND source = $2 AND content_sha256 = $3 AND recipe = $4 AND (labels, given, etag) IS DISTINCT FROM (coalesce($5::text[], labels), coalesce($6::jsonb, given), $7))
-	  SELECT 1 FROM kb_sources WHERE tenant_id = $1 AND source = $2 AND content_sha256 = $3 AND recipe = $4`,
-		[]any{tenant, c.source, c.sha[:], c.recipe, g.Labels, g.Metadata, c.etag}, func(rows pgx.Rows) error {
-			is = rows.Next()
-			return rows.Err()
-		})
-	return is, err
-}
-
-// store writes the document in one transaction, and ends the job that it is: readers see what was there before, or all of this.
+// store writes the document in one transaction, and ends the job that it is: readers see what was there before, or all of this. Whether it is stored at all is decided there, by
+// the order of uploads and deletions: ErrDeleted, ErrSuperseded say why not.
 func store(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, j *job) (id uuid.UUID, done Outcome, err error) {
 	c := &j.content
 	if err := CheckVectors(c.vectors, embed.Dimensions); err != nil {
 		return id, "", err
 	}
 	err = door.Tx(ctx, tenant, func(ctx context.Context, tx pgx.Tx) error {
-		// Two that take in the same source at once take turns. What is locked is read by a statement of its own, which sees what was committed before.
-		if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock(hashtextextended($2, 0)), pg_advisory_xact_lock_shared`+modelLock, tenant, tenant.String()+c.source); err != nil {
+		if err := lockSource(ctx, tx, tenant, c.source); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock_shared`+modelLock, tenant); err != nil {
 			return err
 		}
 		var serving string
-		var known *uuid.UUID
-		var sha []byte
-		var recipe *string
-		if err := tx.QueryRow(ctx, `SELECT serving, document_id, content_sha256, recipe FROM (`+servingSQL+`) m (serving) LEFT JOIN kb_sources s ON s.tenant_id = $1 AND s.source = $2`, tenant, c.source).
-			Scan(&serving, &known, &sha, &recipe); err != nil {
+		var s standing
+		if err := tx.QueryRow(ctx, `SELECT (`+servingSQL+`), n.* FROM (`+standingSQL+`) n`, c.args(tenant, j.given)...).
+			Scan(append([]any{&serving}, s.places()...)...); err != nil {
 			return err
 		}
 		if serving != c.serving {
 			return errSwitched
 		}
-		if known != nil {
-			id = *known
+		if s.document != nil {
+			id = *s.document
+		}
+		if done, err = s.outcome(); err != nil {
+			return err
 		}
 		switch {
-		case known == nil:
+		case done != "":
+		case s.document == nil:
 			done = Added
 			if id, err = uuid.NewV7(); err != nil {
 				return err
 			}
-		case string(sha) == string(c.sha[:]) && *recipe == c.recipe:
+		case s.same:
 			done = Unchanged
+			if _, err := tx.Exec(ctx, saidSQL, append(c.args(tenant, j.given), c.etag)...); err != nil {
+				return err
+			}
 		default:
 			done = Replaced
 		}
@@ -126,13 +123,14 @@ func (c *content) write(ctx context.Context, tx pgx.Tx, tenant, id uuid.UUID, g 
 		b.Queue(`UPDATE kb_documents SET agent_id = $3, filename = $4, source_url = $5, content_type = $6 WHERE tenant_id = $1 AND id = $2`,
 			tenant, id, c.agent, c.filename, c.source, c.kind)
 		b.Queue(`UPDATE kb_sources SET title = $3, bytes = $4, content_sha256 = $5, recipe = $6, metadata = $7, labels = coalesce($8::text[], labels), given = coalesce($9::jsonb, given), etag = $10, language = $11,
-		    version = version + 1, ingested_at = now() WHERE tenant_id = $1 AND document_id = $2`,
-			tenant, id, c.Title, c.bytes, c.sha[:], c.recipe, about, g.Labels, g.Metadata, c.etag, language)
+		    version = version + 1, ingested_at = now(), seq = $12 WHERE tenant_id = $1 AND document_id = $2`,
+			tenant, id, c.Title, c.bytes, c.sha[:], c.recipe, about, g.Labels, g.Metadata, c.etag, language, c.seq)
 	} else {
 		b.Queue(`INSERT INTO kb_documents (tenant_id, id, agent_id, filename, source_url, content_type) VALUES ($1, $2, $3, $4, $5, $6)`,
 			tenant, id, c.agent, c.filename, c.source, c.kind)
-		b.Queue(`INSERT INTO kb_sources (tenant_id, document_id, source, title, bytes, content_sha256, recipe, metadata, labels, given, etag, language) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, coalesce($9::text[], '{}'), coalesce($10::jsonb, '{}'), $11, $12)`,
-			tenant, id, c.source, c.Title, c.bytes, c.sha[:], c.recipe, about, g.Labels, g.Metadata, c.etag, language)
+		b.Queue(`INSERT INTO kb_sources (tenant_id, document_id, source, title, bytes, content_sha256, recipe, metadata, labels, given, etag, language, seq) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, coalesce($9::text[], '{}'), coalesce($10::jsonb, '{}'), $11, $12, $13)`,
+			tenant, id, c.source, c.Title, c.bytes, c.sha[:], c.recipe, about, g.Labels, g.Metadata, c.etag, language, c.seq)
+		b.Queue(`DELETE FROM kb_tombstones WHERE tenant_id = $1 AND source_sha256 = sha256(convert_to($2, 'UTF8'))`, tenant, c.source)
 	}
 	b.Queue(`INSERT INTO kb_texts (tenant_id, document_id, content) VALUES ($1, $2, $3) ON CONFLICT (tenant_id, document_id) DO UPDATE SET content = EXCLUDED.content`, tenant, id, c.Text)
 	ids := passageIDs(id, c.Reading.Chunks)

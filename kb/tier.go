@@ -2,6 +2,7 @@ package kb
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -193,6 +194,9 @@ func (in *Indexer) build(ctx context.Context, conn *pgx.Conn, tenant uuid.UUID, 
 	}
 	in.Logger.Info("made a tenant's own index", "tenant", tenant, "index", name, "passages", chunks, "took", time.Since(start).Round(time.Millisecond))
 	_, err := Tune(ctx, in.Door, tenant, nil)
+	if errors.Is(err, ErrUntunable) { // its passages went while it was made
+		err = nil
+	}
 	return err
 }
 

@@ -2,6 +2,7 @@ package kb
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -18,10 +19,10 @@ type Tuning struct {
 	Model    string `json:"model,omitempty"` // empty for the first
 	Indexed  bool   `json:"indexed"`         // there is an index; without one nothing is to be tuned
 	EfSearch int    `json:"ef_search"`       // as it is from now on
-	// Recall is how many of the ten nearest the index finds with it, at the mean over Queries questions.
-	Recall  float64 `json:"recall"`
-	Queries int     `json:"queries"`
-	Steps   []Step  `json:"steps"` // what was tried
+	// Recall is how many of the ten nearest the index finds with it, at the mean over Queries questions; nil where nothing was measured.
+	Recall  *float64 `json:"recall"`
+	Queries int      `json:"queries"`
+	Steps   []Step   `json:"steps"` // what was tried
 }
 
 // Step is one value tried.
@@ -36,6 +37,9 @@ const (
 	tuneTop      = 10 // recall is of so many
 	tuneQueries  = 40
 )
+
+// ErrUntunable says that nothing can be measured of a tenant's index.
+var ErrUntunable = errors.New("the tenant's own index has nothing to be measured by: there is no passage that a question could find")
 
 // Tune finds the least hnsw.ef_search that finds 995 of 1,000 of the nearest passages, and has the tenant's searches use it. It asks the questions whose vectors are given, and
 // where these are few makes some up from the tenant's own passages.
@@ -90,6 +94,9 @@ func (t *Tuning) measure(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, st *s
 		}
 		total += len(want[i])
 	}
+	if total == 0 {
+		return ErrUntunable
+	}
 	t.Queries = len(questions)
 	for _, ef := range []int{40, 60, 80, 120, 160, 240, 320, 480, 640, maxEf} {
 		found, times := 0, make([]time.Duration, len(questions))
@@ -105,9 +112,10 @@ func (t *Tuning) measure(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, st *s
 				}
 			}
 		}
-		t.EfSearch, t.Recall = ef, float64(found)/float64(max(1, total))
-		t.Steps = append(t.Steps, Step{ef, t.Recall, median(times)})
-		if t.Recall >= enoughRecall {
+		recall := float64(found) / float64(total)
+		t.EfSearch, t.Recall = ef, &recall
+		t.Steps = append(t.Steps, Step{ef, recall, median(times)})
+		if recall >= enoughRecall {
 			break
 		}
 	}

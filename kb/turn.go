@@ -57,7 +57,7 @@ func (in *Ingester) Open(ctx context.Context, tenant uuid.UUID) (open bool, err 
 // unfold puts a job's file, or enqueues what it holds where it is an archive, a mailbox, a sitemap or a feed.
 func (in *Ingester) unfold(k *claims, c *claim, put func(*job) bool) (more bool, err error) {
 	itself := func(f file, err error) bool {
-		return put(&job{file: f, given: c.upload.Given, claim: c, content: content{agent: c.agent}, Result: f.result(err)})
+		return put(&job{file: f, given: c.upload.Given, claim: c, content: content{agent: c.agent, seq: c.upload.Seq}, Result: f.result(err)})
 	}
 	f := file{path: c.upload.Source, url: c.upload.Source, called: c.upload.Filename, named: true, raw: c.upload.Content, etag: c.upload.ETag}
 	switch {
@@ -69,14 +69,14 @@ func (in *Ingester) unfold(k *claims, c *claim, put func(*job) bool) (more bool,
 		}
 	}
 	f.leaf = c.upload.leaf
-	h := &handing{door: in.Door, tenant: k.tenant, agent: c.agent, given: c.upload.Given}
+	h := &handing{door: in.Door, tenant: k.tenant, agent: c.agent, given: c.upload.Given, seq: c.upload.Seq}
 	whole := false
 	u := in.unpacking(c.ctx, k.tenant, func(g file, failed error) bool {
 		if g.path == f.path && g.inside == "" {
 			whole, more = true, itself(g, failed)
 			return more
 		}
-		return errors.Is(failed, errSkipped) || h.add(c.ctx, g, failed)
+		return passedOver(failed) || h.add(c.ctx, g, failed)
 	})
 	u.later = true
 	u.file(f, 0)

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/mail"
 	"path"
 	"slices"
@@ -171,6 +172,9 @@ func (u *unpacking) zip(f file, h io.ReaderAt, size int64, depth int) error {
 		return fmt.Errorf("%w: %d files inside, the limit is %d", extract.ErrTooLarge, len(z.File), maxMembers)
 	}
 	for _, m := range z.File {
+		if m.Mode()&fs.ModeSymlink != 0 && m.UncompressedSize64 <= maxTarget && !u.link(f, m.Name, path.Dir(m.Name), zipTarget(m)) {
+			return errStop
+		}
 		if !m.Mode().IsRegular() {
 			continue
 		}
@@ -209,13 +213,47 @@ func (u *unpacking) tar(f file, r io.Reader, depth int) error {
 		if n == maxMembers {
 			return fmt.Errorf("%w: more than %d files inside", extract.ErrTooLarge, maxMembers)
 		}
-		if head.Typeflag != tar.TypeReg { // links, devices
+		from := path.Dir(head.Name)
+		switch head.Typeflag {
+		case tar.TypeReg:
+			if err := u.member(f, head.Name, t, depth); err != nil {
+				return err
+			}
+			continue
+		case tar.TypeLink: // to another member, by its name
+			from = "."
+		case tar.TypeSymlink:
+		default: // folders, devices
 			continue
 		}
-		if err := u.member(f, head.Name, t, depth); err != nil {
-			return err
+		if !u.link(f, head.Name, from, head.Linkname) {
+			return errStop
 		}
 	}
+}
+
+// maxTarget is how many bytes of a link's target are read.
+const maxTarget = 4096
+
+func zipTarget(m *zip.File) string {
+	r, err := m.Open()
+	if err != nil {
+		return ""
+	}
+	defer r.Close()
+	target, _ := io.ReadAll(io.LimitReader(r, maxTarget))
+	return string(target)
+}
+
+// link reports a link in an archive that leads out of it. No link in an archive is followed: what it leads to inside is taken by itself.
+func (u *unpacking) link(of file, name, from, target string) bool {
+	target = strings.ReplaceAll(target, "\\", "/")
+	out := path.Join(strings.TrimPrefix(path.Clean("/"+strings.ReplaceAll(from, "\\", "/")), "/"), target)
+	if !path.IsAbs(target) && out != ".." && !strings.HasPrefix(out, "../") {
+		return true
+	}
+	f := file{path: of.path, url: of.url, called: of.called, inside: path.Join(of.inside, strings.ToValidUTF8(name, "\uFFFD"))}
+	return u.take(f, ErrLinkOut)
 }
 
 // gzip unpacks what may be a tar, which is read as it comes, or one file.

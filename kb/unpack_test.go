@@ -106,7 +106,7 @@ func TestArchivesAreTakenInFileByFile(t *testing.T) {
 	for name, want := range map[string]string{
 		"a.zip/docs/pump.md": "added", "a.zip/escape.txt": "added", "a.zip/abs.txt": "added", "a.zip/inner.zip/deep/note.txt": "added", "a.zip/x.png": "skipped", "a.zip/empty.txt": "empty",
 		"b.tar.gz/c/words.txt": "added", "b.tar.gz/out.txt": "added", "c.txt.gz/c.txt": "added", "nested.zip/1.zip/2.zip/3.zip": "within each other", "broken.zip": "read the ZIP",
-		"bomb.zip/zeros.txt": "too large", "bomb.zip/after.txt": "added",
+		"bomb.zip/zeros.txt": "too large", "bomb.zip/after.txt": "added", "b.tar.gz/link.txt": "link that leads out", "b.tar.gz/hard.txt": "link that leads out",
 	} {
 		if !strings.Contains(got[name], want) {
 			t.Errorf("%s: %q, want %q", name, got[name], want)

@@ -4,9 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/konstruct/konstruct/extract"
@@ -17,9 +14,11 @@ import (
 // errStop says that whoever takes files wants no more.
 var errStop = errors.New("stop")
 
-// walk yields the files that paths name and hold, until yield returns false. Folders are walked in name order; hidden entries are left
-// out, links to folders are not followed, so a loop ends.
+// walk yields the files that paths name and hold, until yield returns false.
 func (in *Ingester) walk(ctx context.Context, names []string, yield func(file, error) bool) {
+	if only, all := in.Only, yield; only != nil {
+		yield = func(f file, err error) bool { return !only(f.path) || all(f, err) }
+	}
 	for _, path := range names {
 		var more bool
 		switch {
@@ -29,7 +28,7 @@ func (in *Ingester) walk(ctx context.Context, names []string, yield func(file, e
 		case strings.HasPrefix(path, "s3://"):
 			more = in.bucket(ctx, path, yield)
 		default:
-			more = walkDisk(path, yield)
+			more = walkDisk(path, in.FollowLinks, yield)
 		}
 		if !more {
 			return
@@ -90,67 +89,14 @@ func (*Ingester) bucket(ctx context.Context, place string, yield func(file, erro
 	return yield(file{path: place, url: place, named: true}, err)
 }
 
-// walkDisk yields a file, or what a folder holds.
-func walkDisk(path string, yield func(file, error) bool) (more bool) {
-	st, err := os.Stat(path)
-	if err != nil {
-		return yield(file{path: path, named: true}, err)
-	}
-	if !st.IsDir() {
-		return yield(file{path: path, named: true}, regular(st))
-	}
-	more = true
-	err = filepath.WalkDir(path, func(name string, d fs.DirEntry, err error) error {
-		switch {
-		case err != nil:
-			more = yield(file{path: name}, err)
-		case name != path && strings.HasPrefix(d.Name(), "."):
-			if d.IsDir() {
-				return fs.SkipDir
-			}
-		case d.IsDir():
-		default:
-			st, err := os.Stat(name) // through a link
-			switch {
-			case err != nil:
-				more = yield(file{path: name}, err)
-			case st.IsDir(): // a link to a folder
-			default:
-				more = yield(file{path: name}, regular(st))
-			}
-		}
-		if !more {
-			return fs.SkipAll
-		}
-		return nil
-	})
-	if err != nil {
-		return yield(file{path: path}, err)
-	}
-	return more
-}
-
-func regular(st fs.FileInfo) error {
-	switch m := st.Mode(); {
-	case m.IsRegular():
-		return nil
-	case m&fs.ModeNamedPipe != 0:
-		return errors.New("it is a named pipe, not a file")
-	case m&fs.ModeSocket != 0:
-		return errors.New("it is a socket, not a file")
-	default:
-		return errors.New("it is a device, not a file")
-	}
-}
-
 // Count is how many files paths name and hold on this machine, for a progress bar.
-func Count(paths []string) (n int) {
+func Count(paths []string, followLinks bool) (n int) {
 	for _, p := range paths {
 		if isURL(p) || strings.HasPrefix(p, "s3://") {
 			n++
 			continue
 		}
-		walkDisk(p, func(file, error) bool { n++; return true })
+		walkDisk(p, followLinks, func(file, error) bool { n++; return true })
 	}
 	return n
 }

@@ -1,9 +1,8 @@
 package kb
 
 import (
-	"io/fs"
+	"errors"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -11,9 +10,10 @@ import (
 
 // Watch looks at files and folders again and again.
 type Watch struct {
-	paths []string
-	seen  map[string]stamp // as it was taken in
-	last  map[string]stamp // as it was at the last look
+	paths  []string
+	follow bool
+	seen   map[string]stamp // as it was taken in
+	last   map[string]stamp // as it was at the last look
 }
 
 // stamp is what tells that a file has changed.
@@ -22,29 +22,36 @@ type stamp struct {
 	at   time.Time
 }
 
-// NewWatch watches paths of this machine.
-func NewWatch(paths []string) *Watch { return &Watch{paths: paths, seen: map[string]stamp{}} }
+// NewWatch watches paths of this machine, and what links lead to that lead out of folders where these are followed.
+func NewWatch(paths []string, followLinks bool) *Watch {
+	return &Watch{paths: paths, follow: followLinks, seen: map[string]stamp{}}
+}
+
+// stable reports that a file was the same at the last look.
+func stable(last map[string]stamp, path string, s stamp) bool {
+	was, there := last[path]
+	return there && was == s
+}
 
 // Look returns the files that are new or changed since it returned them last, and were so at the look before too: one that is being written is
 // waited for. present are all that are there; it is nil where that could not be told whole, or nothing is there at all, as with a disk that is not mounted.
 func (w *Watch) Look() (changed []string, present map[string]bool) {
 	now, whole := map[string]stamp{}, true
 	for _, p := range w.paths {
-		walkDisk(p, func(f file, err error) bool {
-			var st fs.FileInfo
-			if err == nil {
-				st, err = os.Stat(f.path)
-			}
-			if err != nil {
+		walkDisk(p, w.follow, func(f file, err error) bool {
+			switch {
+			case errors.Is(err, ErrLinkOut): // it is there, and told of once
+				now[f.path] = stamp{}
+			case err != nil:
 				whole = false
-				return true
+			default:
+				now[f.path] = stamp{f.stat.Size(), f.stat.ModTime()}
 			}
-			now[f.path] = stamp{st.Size(), st.ModTime()}
 			return true
 		})
 	}
 	for path, s := range now {
-		if w.seen[path] != s && (w.last == nil || w.last[path] == s) {
+		if was, known := w.seen[path]; (!known || was != s) && (w.last == nil || stable(w.last, path, s)) {
 			changed = append(changed, path)
 			w.seen[path] = s
 		}

@@ -32,8 +32,8 @@ type queued struct {
 	JobID uuid.UUID `json:"job_id"`
 }
 
-// enqueue hands a document over.
-func (s *Server) enqueue(ctx context.Context, w access.Who, filename string, content []byte, a About, at string) (*made[queued], error) {
+// enqueue hands a document over, at a place in the order of uploads and deletions; 0 is the newest.
+func (s *Server) enqueue(ctx context.Context, w access.Who, filename string, content []byte, a About, seq int64, at string) (*made[queued], error) {
 	var said *uuid.UUID
 	if a.Agent != "" {
 		id, err := uuid.Parse(a.Agent)
@@ -49,7 +49,7 @@ func (s *Server) enqueue(ctx context.Context, w access.Who, filename string, con
 	if a.Source == "" {
 		a.Source = "upload:" + filename
 	}
-	u := konstruct.Upload{Source: a.Source, Filename: filename, Content: content, Given: kb.Given{Labels: a.Labels, Metadata: a.Metadata.parsed()}}
+	u := konstruct.Upload{Source: a.Source, Filename: filename, Content: content, Seq: seq, Given: kb.Given{Labels: a.Labels, Metadata: a.Metadata.parsed()}}
 	if err := u.Check(); err != nil {
 		field, reason, _ := strings.Cut(err.Error(), ": ")
 		return nil, wrong(at+"."+field, reason)
@@ -118,7 +118,7 @@ func (s *Server) documents() {
 				return nil, wrong("body.metadata", err.Error())
 			}
 		}
-		return s.enqueue(ctx, w, form.File.Filename, content, a, "body")
+		return s.enqueue(ctx, w, form.File.Filename, content, a, 0, "body")
 	})
 	add(s, op("add-page", "POST", "/v1/documents/from-url", "Hand a page over by its URL: it is read by a job", 202), access.KBWrite, func(ctx context.Context, w access.Who, in *struct {
 		Body struct {
@@ -129,7 +129,7 @@ func (s *Server) documents() {
 		}
 	}) (*made[queued], error) {
 		b := in.Body
-		return s.enqueue(ctx, w, "", nil, About{Source: b.URL, Labels: b.Labels, Metadata: b.Metadata, Agent: b.Agent}, "body")
+		return s.enqueue(ctx, w, "", nil, About{Source: b.URL, Labels: b.Labels, Metadata: b.Metadata, Agent: b.Agent}, 0, "body")
 	})
 	add(s, op("list-documents", "GET", "/v1/documents", "List documents", 200), access.KBRead, func(ctx context.Context, w access.Who, in *ByID) (*answer[many[konstruct.Document]], error) {
 		after, err := in.from()

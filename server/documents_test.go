@@ -124,6 +124,26 @@ func TestADocumentIsUploadedSearchedAndDeleted(t *testing.T) {
 		t.Errorf("evaluated: %s", e.body)
 	}
 	before := w.count(acme, audit.Filter{Action: audit.ActionRetrieval})
+	// What no search can find is no answer: figures of nothing are refused, question by question, and nothing is searched.
+	for _, c := range []struct {
+		key, body string
+		wrong     []string
+	}{
+		{key, `{"questions":[{"text":"return a pump","answers":{"handbook.md":1}}]}`, []string{"body.questions[0].answers"}}, // without its label
+		{key, `{"questions":[{"text":"a","answers":{"handbook.md":0}},{"text":"b","answers":{"upload:handbook.md":1}},{"text":"c","answers":{"other.md":1,"":1}}],"labels":["staff"]}`,
+			[]string{"body.questions[0].answers", "body.questions[2].answers"}},
+		{other, `{"questions":[{"text":"return a pump","answers":{"handbook.md":1}}],"labels":["staff"]}`, []string{"body.questions[0].answers"}},
+	} {
+		r := w.want(422, "POST", "/v1/evaluations", c.key, c.body)
+		for _, at := range c.wrong {
+			if !strings.Contains(r.body, at) {
+				t.Errorf("%s: %s", c.body, r.body)
+			}
+		}
+		if n := strings.Count(r.body, `"location"`); n != len(c.wrong) {
+			t.Errorf("%d locations: %s", n, r.body)
+		}
+	}
 	for _, bad := range []string{`{"text":""}`, `{"text":"x","top_k":0}`, `{"text":"x","top_k":101}`, `{"text":"x","where":["nonsense"]}`, `{"text":"x","mode":"magic"}`, `{"text":"x","after":"nowhere"}`, `{"text":"x","rerank":true}`, `{"text":" "}`} {
 		if r := w.ask("POST", "/v1/search", key, bad); r.StatusCode != 422 || !strings.Contains(r.body, `"location":"body.`) {
 			t.Errorf("%s: %d %s", bad, r.StatusCode, r.body)

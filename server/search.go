@@ -3,6 +3,9 @@ package server
 import (
 	"context"
 	"fmt"
+	"maps"
+	"net/http"
+	"slices"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -160,6 +163,28 @@ type measured struct {
 	Figures []eval.Figure `json:"figures"`
 }
 
+// answerable refuses questions that no search can answer: their figures would be zero whatever is found.
+func (s *Server) answerable(ctx context.Context, w access.Who, c *eval.Collection, labels []string) error {
+	var names []string
+	for _, answers := range c.Judged {
+		names = slices.AppendSeq(names, maps.Keys(answers))
+	}
+	there, err := kb.Named(ctx, s.c.Konstruct.Door(), w.Tenant, names, labels)
+	if err != nil {
+		return err
+	}
+	ids, _ := c.Unanswerable(func(doc string) bool { return there[doc] })
+	if len(ids) == 0 {
+		return nil
+	}
+	p := problem(http.StatusUnprocessableEntity, "%d of %d questions can't be measured", len(ids), len(c.Queries))
+	for _, id := range ids {
+		p.Errors = append(p.Errors, Wrong{"body.questions[" + id + "].answers",
+			"none of them, with a score of 1 or more, is the source or file name of a document that such a search can find"})
+	}
+	return p
+}
+
 // evaluate measures searches by questions whose answers are known.
 func (s *Server) evaluate(op func(id, method, path, summary string) huma.Operation) {
 	evaluate := op("evaluate", "POST", "/v1/evaluations", "Measure searches by questions whose answers are known")
@@ -180,6 +205,9 @@ func (s *Server) evaluate(op func(id, method, path, summary string) huma.Operati
 		for i, q := range b.Questions {
 			name := fmt.Sprint(i)
 			c.Queries, c.Judged[name] = append(c.Queries, eval.Query{ID: name, Text: q.Text}), q.Answers
+		}
+		if err := s.answerable(ctx, w, &c, b.Labels); err != nil {
+			return nil, err
 		}
 		var out []measured
 		for _, mode := range b.Modes {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/konstruct/konstruct/access"
 	"github.com/konstruct/konstruct/extract"
+	"github.com/konstruct/konstruct/kb"
 	"github.com/konstruct/konstruct/stash"
 )
 
@@ -25,6 +26,13 @@ type coming struct {
 	Filename string `json:"filename" minLength:"1" maxLength:"1000"`
 	Size     int64  `json:"size" minimum:"1" doc:"Bytes of the whole"`
 	About
+}
+
+// begun is what is kept of an upload that comes in pieces.
+type begun struct {
+	coming
+	// Seq is when it was begun: what is deleted while pieces come does not come back with the last one.
+	Seq int64 `json:"seq"`
 }
 
 // upload is how far one is.
@@ -47,7 +55,11 @@ func (s *Server) uploads() {
 		if in.Body.Size > extract.MaxPDF {
 			return nil, problem(http.StatusRequestEntityTooLarge, "body.size: the largest document has %d bytes", extract.MaxPDF)
 		}
-		f, err := s.stash.Create(ctx, w.Tenant, kindUpload, in.Body, &in.Body.Size)
+		seq, err := kb.NextSeq(ctx, s.c.Konstruct.Door(), w.Tenant)
+		if err != nil {
+			return nil, err
+		}
+		f, err := s.stash.Create(ctx, w.Tenant, kindUpload, begun{in.Body, seq}, &in.Body.Size)
 		return &made[upload]{Location: "/v1/uploads/" + f.ID.String(), Body: upload{f.ID, in.Body.Size, 0}}, err
 	})
 	find := func(ctx context.Context, w access.Who, in Identified) (stash.File, error) {
@@ -97,7 +109,7 @@ func (s *Server) uploads() {
 		if f.Stored != *f.Size {
 			return nil, problem(http.StatusConflict, "%d of %d bytes are here: send the rest first", f.Stored, *f.Size)
 		}
-		var c coming
+		var c begun
 		if err := json.Unmarshal(f.Given, &c); err != nil {
 			return nil, err
 		}
@@ -110,7 +122,7 @@ func (s *Server) uploads() {
 		if err != nil {
 			return nil, err
 		}
-		out, err := s.enqueue(ctx, w, c.Filename, content, c.About, "upload")
+		out, err := s.enqueue(ctx, w, c.Filename, content, c.About, c.Seq, "upload")
 		if err != nil {
 			return nil, err
 		}

@@ -10,7 +10,7 @@ expected (relname, privileges) AS (VALUES
   ('kb_documents', 'DELETE,INSERT,SELECT,UPDATE'), ('kb_chunks', 'DELETE,INSERT,SELECT,UPDATE'),
   ('kb_sources', 'DELETE,INSERT,SELECT,UPDATE'), ('kb_passages', 'DELETE,INSERT,SELECT,UPDATE'),
   ('kb_versions', 'DELETE,INSERT,SELECT,UPDATE'), ('kb_texts', 'DELETE,INSERT,SELECT,UPDATE'), ('kb_jobs', 'DELETE,INSERT,SELECT,UPDATE'),
-  ('kb_uploads', 'DELETE,INSERT,SELECT,UPDATE'), ('river_job', ''),
+  ('kb_uploads', 'DELETE,INSERT,SELECT,UPDATE'), ('river_job', ''), ('kb_tombstones', 'DELETE,INSERT,SELECT,UPDATE'),
   ('kb_models', 'DELETE,INSERT,SELECT,UPDATE'), ('kb_vectors', 'DELETE,INSERT,SELECT,UPDATE'),
   ('kb_points', 'DELETE,INSERT,SELECT,UPDATE'), ('kb_terms', 'DELETE,INSERT,SELECT,UPDATE'), ('kb_tiers', 'DELETE,INSERT,SELECT,UPDATE'),
   ('access_keys', 'DELETE,INSERT,SELECT,UPDATE'), ('access_users', 'DELETE,INSERT,SELECT,UPDATE'), ('access_limits', 'DELETE,INSERT,SELECT,UPDATE'),
@@ -44,6 +44,8 @@ SELECT check_name, coalesce(found, 'missing'), wanted, fix FROM (
   UNION ALL SELECT 20, 'trigger ' || w.tgname || ' on kb_chunks', (SELECT CASE g.tgenabled WHEN 'D' THEN 'disabled' ELSE 'enabled' END FROM pg_trigger g
       WHERE g.tgrelid = to_regclass('public.kb_chunks') AND g.tgname = w.tgname), 'enabled', format('ALTER TABLE kb_chunks ENABLE TRIGGER %I', w.tgname)
     FROM unnest('{kb_read_inserted,kb_read_updated,kb_read_deleted}'::text[]) w (tgname)
+  UNION ALL SELECT 20, 'trigger kb_source_deleted on kb_sources', (SELECT CASE g.tgenabled WHEN 'D' THEN 'disabled' ELSE 'enabled' END FROM pg_trigger g
+      WHERE g.tgrelid = to_regclass('public.kb_sources') AND g.tgname = 'kb_source_deleted'), 'enabled', 'ALTER TABLE kb_sources ENABLE TRIGGER kb_source_deleted'
   UNION ALL SELECT 21, 'function ' || w.name, (SELECT CASE WHEN p.proowner = (SELECT relowner FROM pg_class WHERE oid = to_regclass('public.audit_seals'))
       THEN CASE WHEN p.prosecdef THEN 'security definer, ' ELSE '' END || coalesce((SELECT c FROM unnest(p.proconfig) c WHERE c LIKE 'search_path=%'), 'no search_path') ELSE 'not the owner''s' END
       FROM pg_proc p WHERE p.oid = to_regproc('public.' || w.name)), w.definer || 'search_path=pg_catalog, pg_temp', 'konstruct migrate up'

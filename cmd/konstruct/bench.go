@@ -30,6 +30,9 @@ func (benchCmd) Help() string {
 
 // Run measures and prints one table.
 func (c benchCmd) Run(ctx context.Context, a *app) error {
+	if err := c.check(); err != nil {
+		return coded{err, exitUsage}
+	}
 	lines := []bench.Line{}
 	if c.What != "embed" {
 		some, err := c.database(ctx, a)
@@ -69,10 +72,22 @@ func (c benchCmd) Run(ctx context.Context, a *app) error {
 	})
 }
 
-func (c benchCmd) growth(ctx context.Context, a *app, b *bench.Bench) ([]bench.Line, error) {
-	if c.Events < 1 {
-		return nil, coded{errors.New("--events: at least 1"), exitUsage}
+// check is the error of figures of nothing.
+func (c benchCmd) check() error {
+	switch {
+	case c.Time <= 0:
+		return errors.New("--time: more than 0")
+	case c.Events < 1:
+		return errors.New("--events: at least 1")
+	case c.Clients < 1:
+		return errors.New("--clients: at least 1")
+	case c.Docs < 1:
+		return errors.New("--docs: at least 1")
 	}
+	return nil
+}
+
+func (c benchCmd) growth(ctx context.Context, a *app, b *bench.Bench) ([]bench.Line, error) {
 	p := a.newProgress("growth: appending", "events", c.Events)
 	lines, err := b.Growth(ctx, c.Events, func(done, total int64) { p.set(done, total, done) })
 	p.done()

@@ -122,7 +122,7 @@ func (c demoCmd) Run(ctx context.Context, a *app) error {
 			continue
 		}
 		a.title("Tenant %s takes in its documents", p.name)
-		s, err := a.ingest(ctx, k.Tenant(p.id).Agent(agentOf(p.id)), p.paths, konstruct.Given{})
+		s, err := a.ingest(ctx, k.Tenant(p.id).Agent(agentOf(p.id)), p.paths, false, konstruct.Given{})
 		if err != nil {
 			return err
 		}

@@ -80,6 +80,10 @@ func (c kbEvalCmd) Run(ctx context.Context, a *app) error {
 			return err
 		}
 	}
+	if n := len(collection.Unanswered); n > 0 {
+		fmt.Fprintf(a.err, "%d of %d questions count 0 in each mean, because none of their answers is a document that says anything: %s\n",
+			n, len(collection.Queries), oneLine(strings.Join(collection.Unanswered, ", "), 200))
+	}
 	if !a.JSON {
 		fmt.Fprintf(a.out, "%d documents, %d questions, tenant %s\n", len(collection.Docs), len(collection.Queries), tenant)
 	}
@@ -149,6 +153,12 @@ func (c kbEvalCmd) takeIn(ctx context.Context, a *app, k *konstruct.Konstruct, a
 		}
 		some = nil
 		p.set(int64(i+1), int64(len(collection.Docs)), int64(i+1))
+	}
+	switch docs, err := k.Tenant(tenant).Documents(ctx, uuid.Nil, 1); {
+	case err != nil:
+		return err
+	case len(docs) == 0:
+		return fmt.Errorf("collection: %w: none of its documents has a passage", eval.ErrNothing)
 	}
 	return nil
 }

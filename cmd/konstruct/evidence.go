@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -400,6 +401,9 @@ func (a *app) promises(ctx context.Context, c notary.Config, v notary.Verificati
 		all.Broken++
 		r.State = nil
 		v.Found(f)
+	}
+	if !slices.ContainsFunc(files, func(f os.DirEntry) bool { return f.Type().IsRegular() }) {
+		return 0, fmt.Errorf("--receipts: %s holds no file: there is no promise to check", dir)
 	}
 	for _, f := range files {
 		all.Read++

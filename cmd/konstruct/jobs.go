@@ -45,7 +45,7 @@ func (a *app) readCommand() ([]string, error) {
 
 // later hands files over.
 func (c kbIngestCmd) later(ctx context.Context, a *app, agent *konstruct.Agent) error {
-	s, handed := &summary{Failed: []failed{}}, 0
+	s, handed := newSummary(), 0
 	err := agent.EnqueueFiles(ctx, c.Paths, c.given(), func(r konstruct.FileResult) {
 		if r.Err == nil && r.Outcome == "" {
 			handed++
@@ -57,10 +57,12 @@ func (c kbIngestCmd) later(ctx context.Context, a *app, agent *konstruct.Agent) 
 		return err
 	}
 	if a.JSON {
-		err = a.json(map[string]any{"handed_over": handed, "unchanged": s.Unchanged, "skipped": s.Skipped, "failed": s.Failed})
+		err = a.json(map[string]any{"handed_over": handed, "unchanged": s.Unchanged, "skipped": s.Skipped, "links_passed_over": s.Links, "links": s.LinkPaths, "failed": s.Failed})
 	} else {
 		a.failures(s.Failed)
-		_, err = fmt.Fprintf(a.out, "%d handed over, %d unchanged, %d failed, %d of other kinds passed over; konstruct kb work takes them in, konstruct kb jobs says how far it is\n", handed, s.Unchanged, len(s.Failed), s.Skipped)
+		s.names(a)
+		_, err = fmt.Fprintf(a.out, "%d handed over, %d unchanged, %d failed, %d of other kinds passed over%s; konstruct kb work takes them in, konstruct kb jobs says how far it is\n",
+			handed, s.Unchanged, len(s.Failed), s.Skipped, s.count())
 	}
 	if err != nil {
 		return err
@@ -75,6 +77,8 @@ func (c kbIngestCmd) watch(ctx context.Context, a *app, agent *konstruct.Agent) 
 	}
 	err := agent.Watch(ctx, c.Paths, c.given(), c.Every, c.Delete, func(r konstruct.FileResult) {
 		switch {
+		case errors.Is(r.Err, kb.ErrLinkOut):
+			(&linksOut{1, []string{r.Path}}).names(a)
 		case r.Skipped || r.Outcome == kb.Unchanged:
 		case r.Err != nil:
 			a.failures([]failed{{r.Path, r.Err.Error()}})

@@ -50,6 +50,7 @@ type kbIngestCmd struct {
 	Later  bool          `help:"Only hand them over: konstruct kb work takes them in." xor:"when"`
 	Watch  bool          `help:"Go on, and take in what changes, until interrupted." xor:"when"`
 	Every  time.Duration `help:"How often --watch looks." default:"5s"`
+	Links  bool          `name:"follow-links" help:"Follow links that lead out of a folder; without, they are passed over and listed."`
 	Delete bool          `help:"With --watch: remove documents whose files are gone from the folders that are watched."`
 }
 
@@ -75,7 +76,7 @@ func (f givenFlags) given() konstruct.Given {
 
 // Help is shown by --help.
 func (kbIngestCmd) Help() string {
-	return "A file already there is left as it is, a changed one is replaced. Hidden files and files of other kinds in a folder are passed over.\n\nExit code 3 when some files failed and some did not.\n\nExamples:\n\n  konstruct kb ingest --tenant $T docs/ handbook.pdf mail.mbox https://example.com/sitemap.xml\n  konstruct kb ingest --tenant $T --later s3://bucket/contracts --label legal\n  konstruct kb ingest --tenant $T --watch docs/"
+	return "A file already there is left as it is, a changed one is replaced. Hidden files, files of other kinds and links that lead out of a folder are passed over.\n\nExit code 3 when some files failed and some did not.\n\nExamples:\n\n  konstruct kb ingest --tenant $T docs/ handbook.pdf mail.mbox https://example.com/sitemap.xml\n  konstruct kb ingest --tenant $T --later s3://bucket/contracts --label legal\n  konstruct kb ingest --tenant $T --watch docs/"
 }
 
 // Run takes the files in.
@@ -86,6 +87,9 @@ func (c kbIngestCmd) Run(ctx context.Context, a *app) error {
 	}
 	defer done()
 	agent := c.agent(k.Tenant(c.Tenant), c.Tenant)
+	if c.Links {
+		agent = agent.FollowLinks()
+	}
 	switch {
 	case c.Watch:
 		return c.watch(ctx, a, agent)
@@ -94,7 +98,7 @@ func (c kbIngestCmd) Run(ctx context.Context, a *app) error {
 	case c.Later:
 		return c.later(ctx, a, agent)
 	}
-	s, err := a.ingest(ctx, agent, c.Paths, c.given())
+	s, err := a.ingest(ctx, agent, c.Paths, c.Links, c.given())
 	if err != nil {
 		return err
 	}
@@ -122,13 +126,47 @@ func partly(failed, others int, what string) error {
 
 // summary is what became of an ingest.
 type summary struct {
-	Added     int      `json:"added"`
-	Replaced  int      `json:"replaced"`
-	Unchanged int      `json:"unchanged"`
-	Skipped   int      `json:"skipped"` // of other kinds, in folders
-	Chunks    int64    `json:"chunks"`
-	Seconds   float64  `json:"seconds"`
-	Failed    []failed `json:"failed"`
+	Added     int `json:"added"`
+	Replaced  int `json:"replaced"`
+	Unchanged int `json:"unchanged"`
+	Skipped   int `json:"skipped"` // of other kinds, in folders
+	linksOut
+	Chunks  int64    `json:"chunks"`
+	Seconds float64  `json:"seconds"`
+	Failed  []failed `json:"failed"`
+}
+
+// linksOut are links that were passed over because they lead out of their folder or archive.
+type linksOut struct {
+	Links     int      `json:"links_passed_over"`
+	LinkPaths []string `json:"links"` // the first of them
+}
+
+// maxLinks is how many links are named.
+const maxLinks = 1000
+
+func (l *linksOut) add(path string) {
+	if l.Links++; l.Links <= maxLinks {
+		l.LinkPaths = append(l.LinkPaths, path)
+	}
+}
+
+// names prints which links were passed over, and what to do about it.
+func (l *linksOut) names(a *app) {
+	for _, path := range l.LinkPaths {
+		fmt.Fprintf(a.err, "passed over %s: %s (--follow-links follows those of folders)\n", printable(path), kb.ErrLinkOut)
+	}
+	if n := l.Links - len(l.LinkPaths); n > 0 {
+		fmt.Fprintf(a.err, "passed over %d more links\n", n)
+	}
+}
+
+// count is how many they are, for a summary; empty for none.
+func (l *linksOut) count() string {
+	if l.Links == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", %d links that lead out passed over", l.Links)
 }
 
 type failed struct {
@@ -136,9 +174,9 @@ type failed struct {
 	Error string `json:"error"`
 }
 
-func (a *app) ingest(ctx context.Context, agent *konstruct.Agent, paths []string, given konstruct.Given) (*summary, error) {
-	s := &summary{Failed: []failed{}}
-	total := int64(kb.Count(paths))
+func (a *app) ingest(ctx context.Context, agent *konstruct.Agent, paths []string, links bool, given konstruct.Given) (*summary, error) {
+	s := newSummary()
+	total := int64(kb.Count(paths, links))
 	start, p := time.Now(), a.newProgress("files", "chunks", total)
 	defer p.done()
 	var files, chunks int64
@@ -163,8 +201,14 @@ func (a *app) ingest(ctx context.Context, agent *konstruct.Agent, paths []string
 	}
 }
 
+func newSummary() *summary {
+	return &summary{linksOut: linksOut{LinkPaths: []string{}}, Failed: []failed{}}
+}
+
 func (s *summary) add(r konstruct.FileResult) {
 	switch {
+	case errors.Is(r.Err, kb.ErrLinkOut):
+		s.linksOut.add(r.Path)
 	case r.Skipped:
 		s.Skipped++
 	case r.Err != nil:
@@ -187,7 +231,9 @@ func (a *app) failures(all []failed) {
 
 func (s *summary) print(a *app) {
 	a.failures(s.Failed)
-	fmt.Fprintf(a.out, "%d added, %d replaced, %d unchanged, %d failed, %d of other kinds passed over; %d chunks in %.1f s", s.Added, s.Replaced, s.Unchanged, len(s.Failed), s.Skipped, s.Chunks, s.Seconds)
+	s.names(a)
+	fmt.Fprintf(a.out, "%d added, %d replaced, %d unchanged, %d failed, %d of other kinds passed over%s; %d chunks in %.1f s",
+		s.Added, s.Replaced, s.Unchanged, len(s.Failed), s.Skipped, s.count(), s.Chunks, s.Seconds)
 	if s.Chunks > 0 {
 		fmt.Fprintf(a.out, " (%.0f chunks/s)", float64(s.Chunks)/s.Seconds)
 	}

@@ -275,7 +275,7 @@ func (c kbTuneCmd) Run(ctx context.Context, a *app) error {
 	}); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(a.out, "ef_search is %d from now on: recall@10 %.4f over %d questions\n", t.EfSearch, t.Recall, t.Queries)
+	_, err = fmt.Fprintf(a.out, "ef_search is %d from now on: recall@10 %.4f over %d questions\n", t.EfSearch, *t.Recall, t.Queries)
 	return err
 }
 

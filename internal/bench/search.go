@@ -190,7 +190,10 @@ func (c *tally) add(got, truth []uuid.UUID) {
 }
 
 func (c *tally) String() string {
-	return fmt.Sprintf("recall@%d %.3f, %.1f rows", topK, float64(c.right)/float64(max(1, c.all)), float64(c.rows)/float64(max(1, c.asked)))
+	if c.all == 0 || c.asked == 0 {
+		return "recall not measured: there was nothing to find"
+	}
+	return fmt.Sprintf("recall@%d %.3f, %.1f rows", topK, float64(c.right)/float64(c.all), float64(c.rows)/float64(c.asked))
 }
 
 func ids(hits []kb.Hit) []uuid.UUID {

@@ -291,6 +291,9 @@ func (sv *service) load(ctx context.Context, clients int, length time.Duration, 
 	}
 	wg.Wait()
 	l.took = time.Since(begin)
+	if l.failed == nil && len(l.times) == 0 {
+		l.failed = fmt.Errorf("no request was done, of %d: %v answered by status", int(l.asked()*l.took.Seconds()+0.5), l.status)
+	}
 	return l, l.failed
 }
 
