@@ -42,8 +42,8 @@ var stranger = ledger.Key{Name: "konstruct.example/test", Public: make([]byte, 3
 
 // FuzzBundle gives the reader bundles of a stranger's: it must not crash, take long, or believe anything.
 func FuzzBundle(f *testing.F) {
-	m, err := json.Marshal(evidence.Manifest{Version: "konstruct/evidence/v1", Tenant: "11111111-1111-4111-8111-111111111111", Keys: []evidence.Key{{Key: stranger.String()}},
-		To: evidence.Head{Checkpoint: "x"}, Last: evidence.Head{Checkpoint: "x"}})
+	m, err := json.MarshalIndent(evidence.Manifest{Version: "konstruct/evidence/v1", Tenant: "11111111-1111-4111-8111-111111111111", Keys: []evidence.Key{{Key: stranger.String()}},
+		To: evidence.Head{Checkpoint: "x"}, Last: evidence.Head{Checkpoint: "x"}}, "", "  ")
 	if err != nil {
 		f.Fatal(err)
 	}

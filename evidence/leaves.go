@@ -3,6 +3,7 @@ package evidence
 import (
 	"bufio"
 	"fmt"
+	"time"
 
 	"github.com/konstruct/konstruct/ledger"
 )
@@ -96,6 +97,7 @@ func (c *check) record(r *ledger.Record, index int64, hash ledger.Hash, rule *ru
 	c.receipt(r, hash)
 	c.texts(r)
 	c.lawful(r, index)
+	c.inTime(r)
 	opened := 0
 	for i := range r.Shown {
 		if r.Shown[i].Open {
@@ -156,8 +158,29 @@ func (c *check) match(r *ledger.Record, rule *rule) error {
 			c.problem(ledger.FormatID(r.ID), "", "matches, and its %s is neither shown nor said to be withheld or erased", f)
 		}
 	}
+	if len(c.listed) < maxListed {
+		c.listed = append(c.listed, list(r))
+	}
 	if c.t.Event != nil {
 		return c.t.Event(r)
 	}
 	return nil
+}
+
+// lateAfter is how long after it was recorded an event may be missing from a checkpoint before that is said: the promise, and what clocks may
+// differ by.
+const lateAfter = ledger.IntegrateWithin + ClockSlack
+
+// inTime holds the time that an event claims against the checkpoints around it.
+func (c *check) inTime(r *ledger.Record) {
+	if r.Gone {
+		return
+	}
+	at := r.RecordedAt.Time()
+	if at.After(c.To.Add(ClockSlack)) {
+		c.problem(ledger.FormatID(r.ID), "", "says that it was recorded at %s, and the checkpoint of %s has it already", timeText(r.RecordedAt), c.To.Format(time.RFC3339))
+	}
+	if c.m.From != nil && at.Add(lateAfter).Before(c.From) {
+		c.Late++
+	}
 }

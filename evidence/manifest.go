@@ -53,6 +53,10 @@ type Manifest struct {
 	// Stamp is an RFC 3161 time-stamp of the super-log, the first that covers the range where there is one.
 	Stamp   *Stamp `json:"timestamp,omitempty"`
 	Summary Hash   `json:"summary_sha256"`
+	// Waiting is how many of the tenant's events were sealed and in no log when the bundle was made, and Overdue how many of them should
+	// have been, says who made it.
+	Waiting int64 `json:"waiting_events,omitempty"`
+	Overdue int64 `json:"overdue_events,omitempty"`
 	// Ages are checkpoints that cover what acts of retention deleted: it is at least as old as they are.
 	Ages []Age `json:"ages,omitempty"`
 }
@@ -107,6 +111,9 @@ func (h *Hash) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// text is the manifest as every bundle has it.
+func (m *Manifest) text() ([]byte, error) { return json.MarshalIndent(m, "", "  ") }
+
 // maxManifest bounds a manifest: proofs are some kilobytes.
 const maxManifest = 4 << 20
 
@@ -118,6 +125,10 @@ func readManifest(raw []byte) (m Manifest, err error) {
 	}
 	if d.More() {
 		return m, errors.New(manifestFile + ": something stands behind it")
+	}
+	// A name that stands twice, or in capitals, is read by one program in one way and by another in another.
+	if again, err := m.text(); err != nil || !bytes.Equal(again, raw) {
+		return m, errors.New(manifestFile + ": it is not written as it should be")
 	}
 	if m.Version != version && m.Version != version2 {
 		return m, fmt.Errorf("%s: version %.40q: this program reads %s and %s", manifestFile, m.Version, version, version2)

@@ -62,15 +62,15 @@ func list(r *ledger.Record) listed {
 
 func timeText(m ledger.Micros) string { return m.Time().Format("2006-01-02T15:04:05.000000Z") }
 
-// summary writes the page for people. It is a convenience, and says so.
-func (w *Writer) summary(to io.Writer) error {
+// writeSummary writes the page for people, all of which the rest of a bundle proves.
+func writeSummary(to io.Writer, m *Manifest, excluded, deleted int64, acts []*Act, events []listed) error {
 	page, err := template.New("summary").Parse(summaryHTML)
 	if err != nil {
 		return err
 	}
 	from := "its first event"
-	if w.m.From != nil {
-		from = timeText(w.m.From.At)
+	if m.From != nil {
+		from = timeText(m.From.At)
 	}
 	return page.Execute(to, struct {
 		Tenant, Filter, From, To, Made, Super string
@@ -80,5 +80,5 @@ func (w *Writer) summary(to io.Writer) error {
 		Keys                                  []Key
 		Events                                []listed
 		More                                  bool
-	}{w.m.Tenant, w.m.Filter.String(), from, timeText(w.m.To.At), w.m.Made.Format(time.RFC3339), w.m.Super, w.m.Matching, w.excluded, w.deleted, w.acts, w.m.Withheld, w.m.Keys, w.listed, w.m.Matching > int64(len(w.listed))})
+	}{m.Tenant, m.Filter.String(), from, timeText(m.To.At), m.Made.Format(time.RFC3339), m.Super, m.Matching, excluded, deleted, acts, m.Withheld, m.Keys, events, m.Matching > int64(len(events))})
 }

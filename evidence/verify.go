@@ -56,6 +56,8 @@ type Result struct {
 	Excluded  int64                `json:"excluded_events"`
 	Undecided int64                `json:"undecided_events"` // what the filter asks for was erased
 	Deleted   int64                `json:"deleted_events"`
+	Waiting   int64                `json:"waiting_events"` // sealed and in no log when it was made, says its maker
+	Late      int64                `json:"late_events"`    // that say that they were recorded long before a checkpoint that does not have them
 	Acts      []*Act               `json:"acts,omitempty"` // that erased or deleted something
 	Witnesses []ledger.Cosignature `json:"witnesses"`
 	Stamped   time.Time            `json:"stamped_at,omitzero"` // by the time-stamping authority's clock
@@ -96,7 +98,7 @@ func Verify(bundle io.ReaderAt, size int64, t Trust) (*Result, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: tenant_id: %w", manifestFile, err)
 	}
-	c := &check{Result: &Result{Tenant: m.Tenant, Filter: m.Filter, Withheld: m.Withheld, Witnesses: []ledger.Cosignature{}, Holds: []string{}, Problems: []Problem{}}, m: &m, t: t, tenant: tenant}
+	c := &check{Result: &Result{Tenant: m.Tenant, Filter: m.Filter, Withheld: m.Withheld, Waiting: m.Waiting, Witnesses: []ledger.Cosignature{}, Holds: []string{}, Problems: []Problem{}}, m: &m, t: t, tenant: tenant}
 	if !c.chain() || !c.heads() {
 		return c.Result, nil // nothing below would mean anything
 	}
@@ -117,6 +119,9 @@ func Verify(bundle io.ReaderAt, size int64, t Trust) (*Result, error) {
 	defer leaves.Close()
 	if err := c.leaves(bufio.NewReaderSize(leaves, 1<<18)); err != nil {
 		return nil, err
+	}
+	if m.Overdue > 0 {
+		c.problem("", "waiting", "when it was made, %d events of the tenant's were sealed and not in the log though they should have been, says its maker: what was left out is not known", m.Overdue)
 	}
 	if err := c.summary(files[summaryFile]); err != nil {
 		return nil, err
@@ -147,6 +152,12 @@ func open(bundle io.ReaderAt, size int64) (map[string]*zip.File, error) {
 			return nil, fmt.Errorf("not a bundle: %s is compressed", f.Name)
 		}
 		files[f.Name] = f
+	}
+	if z.Comment != "" {
+		return nil, errors.New("not a bundle: the file has a comment")
+	}
+	if err := exact(bundle, size, z.File); err != nil {
+		return nil, fmt.Errorf("not a bundle: %w", err)
 	}
 	for name, f := range files {
 		if f == nil && name != actsFile {
@@ -189,6 +200,7 @@ type check struct {
 	erasures       map[erasure]*Act // the acts that are proven, by what they erased
 	gone           map[int64][]*Act // and by the tiles of which they deleted leaves
 	acts           []*Act           // all of them, those that only bind others too
+	listed         []listed         // the first events that match, as the page has them
 }
 
 // judge holds the acts against the rules, holds and requests before them, and what they deleted against signed checkpoints.
@@ -232,7 +244,7 @@ func (c *check) judge() {
 	}
 }
 
-// summary only notices a changed page: what it says is not proof of anything.
+// summary makes the page for people again from what is proven, and holds the bundle's against it, byte for byte.
 func (c *check) summary(f *zip.File) error {
 	r, err := f.Open()
 	if err != nil {
@@ -247,6 +259,17 @@ func (c *check) summary(f *zip.File) error {
 	}
 	if n > limit || Hash(h.Sum(nil)) != c.m.Summary {
 		c.problem("", summaryFile, "it is not the page that the manifest names: do not read it")
+		return nil
+	}
+	if !c.OK() {
+		return nil // there is nothing to hold it against
+	}
+	proven := sha256.New()
+	if err := writeSummary(proven, c.m, c.Excluded, c.Deleted, c.Acts[:min(len(c.Acts), maxListed)], c.listed); err != nil {
+		return fmt.Errorf("%s: %w", summaryFile, err)
+	}
+	if Hash(proven.Sum(nil)) != c.m.Summary {
+		c.problem("", summaryFile, "it does not say what the bundle proves: do not read it")
 	}
 	return nil
 }

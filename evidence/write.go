@@ -4,7 +4,6 @@ import (
 	"archive/zip"
 	"bufio"
 	"crypto/sha256"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -121,11 +120,11 @@ func (w *Writer) Close() (made Made, err error) {
 	if err != nil {
 		return made, err
 	}
-	if err := w.summary(io.MultiWriter(page, hash)); err != nil {
+	if err := writeSummary(io.MultiWriter(page, hash), &w.m, w.excluded, w.deleted, w.acts, w.listed); err != nil {
 		return made, fmt.Errorf("the summary: %w", err)
 	}
 	w.m.Summary = Hash(hash.Sum(nil))
-	raw, err := json.MarshalIndent(w.m, "", "  ")
+	raw, err := w.m.text()
 	if err != nil {
 		return made, err
 	}

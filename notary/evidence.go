@@ -25,6 +25,14 @@ func Evidence(ctx context.Context, db *tenantdb.Evidence, tenant uuid.UUID, f ev
 			return err
 		}
 		m.Withheld = withheld
+		waits, err := waitingBehind(ctx, tx, r.scanned, &tenant, ledger.IntegrateWithin)
+		if err != nil {
+			return err
+		}
+		m.Waiting, m.Overdue = waits.Events, waits.Overdue
+		if m.Overdue == 0 {
+			m.Overdue = waits.Unknown
+		}
 		w, err := evidence.NewWriter(to, *m)
 		if err != nil {
 			return err
@@ -52,6 +60,7 @@ type span struct {
 	from, to int64
 	last     head
 	super    *superTree
+	scanned  place // up to where the notary has put seals in order
 	gone     gone
 }
 
@@ -105,6 +114,11 @@ func plan(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, f evidence.Filter) (
 	s = &span{tx: tx, tenant: tenant, from: first.size, to: end.size, last: last, super: super}
 	if err == nil {
 		s.gone, err = goneOf(ctx, tx, tenant, s.from, s.to)
+	}
+	if err == nil {
+		var newest head
+		newest, err = lastHead(ctx, tx, Operator)
+		s.scanned = newest.last
 	}
 	return m, s, err
 }

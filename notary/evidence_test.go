@@ -3,9 +3,11 @@ package notary_test
 import (
 	"archive/zip"
 	"bytes"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -178,7 +180,7 @@ func manifest(t *testing.T, bundle []byte, how func(*evidence.Manifest)) []byte 
 			t.Fatal(err)
 		}
 		how(&m)
-		raw, err := json.Marshal(m)
+		raw, err := json.MarshalIndent(m, "", "  ")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -233,6 +235,34 @@ func TestEveryAttackOnABundleIsNamed(t *testing.T) {
 		{"the key replaced", manifest(t, a, func(m *evidence.Manifest) { m.Keys[0].Key = otherKey(t).String() }), "not signed with the key you gave"},
 		{"the super-log's checkpoint altered", manifest(t, a, func(m *evidence.Manifest) { m.Super = strings.Replace(m.Super, "\n4\n", "\n5\n", 1) }), "its checkpoint"},
 		{"the page for people altered", change(t, a, "summary.html", func(raw []byte) []byte { return append(raw, ' ') }), "do not read it"},
+		{"the page and its hash exchanged", func() []byte {
+			page := []byte("<!doctype html><p>Nothing happened.")
+			return change(t, manifest(t, a, func(m *evidence.Manifest) { m.Summary = evidence.Hash(sha256.Sum256(page)) }), "summary.html", func([]byte) []byte { return page })
+		}(), "it does not say what the bundle proves"},
+		{"a name twice in the manifest", change(t, a, "manifest.json", func(raw []byte) []byte {
+			return bytes.Replace(raw, []byte(`"matching_events"`), []byte(`"matching_events": 7,
+  "matching_events"`), 1)
+		}), "not written as it should be"},
+		{"a name in capitals", change(t, a, "manifest.json", func(raw []byte) []byte {
+			return bytes.Replace(raw, []byte(`"matching_events"`), []byte(`"Matching_Events": 7,
+  "matching_events"`), 1)
+		}), "not written as it should be"},
+		{"a space in the manifest", change(t, a, "manifest.json", func(raw []byte) []byte { return append(raw, ' ') }), "not written as it should be"},
+		{"something before the file", append([]byte("#!/bin/sh\n"), a...), "not a bundle"},
+		{"something behind it", append(slices.Clone(a), "\n"...), "not a bundle"},
+		{"another zip behind it", append(slices.Clone(b), a...), "not a bundle"},
+		{"something between its files", func() []byte {
+			at := bytes.LastIndex(a, []byte("PK\x01\x02manifest"))
+			if at < 0 {
+				at = bytes.Index(a, []byte("PK\x01\x02"))
+			}
+			return slices.Concat(a[:at], []byte("hidden"), a[at:])
+		}(), "not a bundle"},
+		{"a comment", func() []byte {
+			c := append(slices.Clone(a), "hidden"...)
+			c[len(a)-2] = 6
+			return c
+		}(), "not a bundle"},
 		{"a file put in", addFile(t, a, "../../etc/passwd"), "which no bundle does"},
 		{"a file twice", addFile(t, a, "leaves"), "it holds leaves twice"},
 		{"no zip", []byte("hello"), "not a bundle"},
@@ -314,5 +344,22 @@ func TestAProofVerifiesByOthersMeans(t *testing.T) {
 	waiting := o.log(tenantA, 1)
 	if _, err := notary.Prove(t.Context(), o.db, tenantA, waiting[0], nil); err == nil || !strings.Contains(err.Error(), "no signed checkpoint yet") {
 		t.Errorf("an event that waits: %v", err)
+	}
+}
+
+// TestABundleSaysWhatIsInNoLogYet makes bundles while an event waits, and while one can't enter the log.
+func TestABundleSaysWhatIsInNoLogYet(t *testing.T) {
+	o := open(t)
+	o.log(tenantA, 5)
+	o.round()
+	id := o.log(tenantA, 1)[0]
+	r := o.check(o.bundle(tenantA, evidence.Filter{}))
+	if !r.OK() || r.Waiting != 1 || !strings.Contains(strings.Join(r.Holds, "\n"), "1 more events of the tenant's were sealed and in no log yet") {
+		t.Errorf("while one waits: %+v\n%s", r, problems(r))
+	}
+	o.attack(`UPDATE audit_seals SET epoch = 9999 WHERE event_id = $1`, id)
+	o.round()
+	if r := o.check(o.bundle(tenantA, evidence.Filter{})); r.OK() || !strings.Contains(problems(r), "1 events of the tenant's were sealed and not in the log though they should have been") {
+		t.Errorf("while one can't enter the log: %+v\n%s", r, problems(r))
 	}
 }
