@@ -48,7 +48,7 @@ func (t *Tenant) record(ctx context.Context, tx pgx.Tx, by access.Who, action st
 	if err != nil {
 		return err
 	}
-	_, err = t.k.trail.InTx(ctx, tx, t.id, audit.Event{AgentID: by.Agent, UserID: by.Name, Action: action, Metadata: metadata})
+	_, err = t.k.trail.InTx(ctx, tx, t.id, audit.Event{AgentID: by.Agent, UserID: by.Name, Action: action, Metadata: metadata}.OfService())
 	return err
 }
 

@@ -284,12 +284,19 @@ func event(e Event, m, extra Metadata) (Event, error) {
 		}
 		m[k] = v
 	}
+	said, err := json.Marshal(extra)
+	if err != nil {
+		return e, &FieldError{"metadata", "is not JSON: " + err.Error()}
+	}
+	if err := (&Event{Action: ActionLLMCall, Metadata: said}).checkReserved(); err != nil {
+		return e, err
+	}
 	raw, err := json.Marshal(m)
 	if err != nil {
 		return e, &FieldError{"metadata", "is not JSON: " + err.Error()}
 	}
 	e.Metadata = raw
-	return e, nil
+	return e.OfService(), nil // what of it is the service's is set above
 }
 
 // LogLLMCall logs a call of a language model, as Log does.

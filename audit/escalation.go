@@ -65,7 +65,7 @@ func step(escalation uuid.UUID, action string) (id uuid.UUID) {
 
 // Acknowledge says that somebody looks after an escalation: ErrNotFound, ErrAcknowledged, ErrResolved, or it is logged.
 func (t *Trail) Acknowledge(ctx context.Context, tenant, escalation uuid.UUID, by string) (uuid.UUID, error) {
-	return t.advance(ctx, tenant, escalation, Event{Action: ActionAcknowledged, UserID: by})
+	return t.advance(ctx, tenant, escalation, Event{Action: ActionAcknowledged, UserID: by}.OfService())
 }
 
 // Resolve says what somebody decided: ErrNotFound, ErrResolved, or it is logged.
@@ -73,7 +73,7 @@ func (t *Trail) Resolve(ctx context.Context, tenant, escalation uuid.UUID, by, d
 	if decision == "" {
 		return uuid.Nil, &FieldError{"decision", "is empty: say what was decided"}
 	}
-	return t.advance(ctx, tenant, escalation, Event{Action: ActionResolved, UserID: by, Output: decision})
+	return t.advance(ctx, tenant, escalation, Event{Action: ActionResolved, UserID: by, Output: decision}.OfService())
 }
 
 func (t *Trail) advance(ctx context.Context, tenant, escalation uuid.UUID, e Event) (uuid.UUID, error) {
@@ -114,8 +114,9 @@ func (t *Trail) advance(ctx context.Context, tenant, escalation uuid.UUID, e Eve
 			return err
 		}
 		// Who comes at the same moment waits here for the other's end, and then finds the id taken.
-		tag, err := tx.Exec(ctx, insertSQL(1, unlessThere), checked[0].args(nil, &tenant)...)
-		if err == nil && tag.RowsAffected() == 0 {
+		h := hold{tenant: tenant, events: checked}
+		err = h.write(ctx, tx)
+		if err == nil && h.landed == 0 {
 			err = taken
 		}
 		return err

@@ -74,10 +74,13 @@ type Event struct {
 	At time.Time
 	// stamped says that At is the spool's, and no part of what the caller said: a retry has another.
 	stamped bool
+	// service says that the service itself writes it; see OfService.
+	service bool
 }
 
 // acts are what only the functions of the law write, as the database holds too.
-var acts = map[string]bool{"erasure": true, "erasure_declined": true, "legal_hold": true, "retention": true, "retention_rule": true}
+var acts = map[string]bool{"erasure": true, "erasure_declined": true, "legal_hold": true, "retention": true, "retention_rule": true,
+	"compliance_request": true, "compliance_declined": true}
 
 // FieldError says which field of an event is not acceptable, and why.
 type FieldError struct {
@@ -102,6 +105,9 @@ func (e Event) check() (Event, error) {
 	}
 	if acts[e.Action] {
 		return e, &FieldError{"action_type", e.Action + " records an act of the law, which konstruct_compliance alone performs (docs/law.md)"}
+	}
+	if err := e.checkReserved(); err != nil {
+		return e, err
 	}
 	for _, f := range []struct {
 		name, value string

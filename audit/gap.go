@@ -278,6 +278,6 @@ func (one gap) event() (Event, error) {
 	if err != nil {
 		return Event{}, err
 	}
-	return Event{ID: one.ID, Action: ActionGap, At: one.To, Metadata: raw,
+	return Event{service: true, ID: one.ID, Action: ActionGap, At: one.To, Metadata: raw,
 		Input: fmt.Sprintf("%d events were not logged: the trail could not be written", one.Count)}.check()
 }

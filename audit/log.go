@@ -122,23 +122,60 @@ func checkAll(events []Event) ([]Event, []uuid.UUID, error) {
 	}
 	checked := make([]Event, len(events))
 	ids := make([]uuid.UUID, len(events))
-	for i, e := range events {
-		c, err := e.check()
-		if err != nil {
-			return nil, nil, atEvent(i, len(events), err)
-		}
-		checked[i], ids[i] = c, c.ID
+	if err := eachOf(events, func(i int, e Event) (err error) {
+		checked[i], err = e.check()
+		ids[i] = checked[i].ID
+		return err
+	}); err != nil {
+		return nil, nil, err
 	}
 	return checked, ids, nil
 }
 
-// atEvent says which event of a batch an error is about.
-func atEvent(i, of int, err error) error {
-	if of == 1 {
-		return err
+// eachOf does something with every event, and says of all those of a batch that are not acceptable.
+func eachOf(events []Event, do func(i int, e Event) error) error {
+	bad := &BatchError{}
+	for i, e := range events {
+		err := do(i, e)
+		var field *FieldError
+		switch {
+		case errors.As(err, &field) && len(events) > 1:
+			if bad.Events = append(bad.Events, BadEvent{Index: i, FieldError: field}); len(bad.Events) == maxBad {
+				return bad
+			}
+		case err != nil:
+			return err
+		}
 	}
-	return fmt.Errorf("event %d of the batch: %w", i, err)
+	if len(bad.Events) > 0 {
+		return bad
+	}
+	return nil
 }
+
+// maxBad is how many bad events of a batch are named.
+const maxBad = 100
+
+// BatchError says which events of a batch are not acceptable, and why: the first hundred.
+type BatchError struct{ Events []BadEvent }
+
+// BadEvent is one of them.
+type BadEvent struct {
+	Index int // in the batch
+	*FieldError
+}
+
+// Error implements error.
+func (e *BatchError) Error() string {
+	s := fmt.Sprintf("event %d of the batch: %s", e.Events[0].Index, e.Events[0].Error())
+	if n := len(e.Events) - 1; n > 0 {
+		s += fmt.Sprintf(" (and %d more)", n)
+	}
+	return s
+}
+
+// Unwrap returns the first one's error.
+func (e *BatchError) Unwrap() error { return e.Events[0].FieldError }
 
 func insertAll(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, events []Event) error {
 	for rest := events; len(rest) > 0; {

@@ -127,11 +127,11 @@ func (t *Trail) prepare(tenant uuid.UUID, events []Event) ([]Event, []uuid.UUID,
 		return checkAll(events)
 	}
 	redacted := make([]Event, len(events))
-	for i, e := range events {
-		var err error
-		if redacted[i], err = r.event(tenant, e); err != nil {
-			return nil, nil, atEvent(i, len(events), err)
-		}
+	if err := eachOf(events, func(i int, e Event) (err error) {
+		redacted[i], err = r.event(tenant, e)
+		return err
+	}); err != nil {
+		return nil, nil, err
 	}
 	return checkAll(redacted)
 }

@@ -36,7 +36,7 @@ func (s *Server) config() huma.Config {
 	json := huma.Format{Marshal: huma.DefaultJSONFormat.Marshal, Unmarshal: strict}
 	c.Formats = map[string]huma.Format{"application/json": json, "json": json} // and what ends in +json
 	c.RejectUnknownQueryParameters = true
-	c.Transformers = []huma.Transformer{humane}
+	c.Transformers = []huma.Transformer{humane, listsAreLists}
 	return c
 }
 
@@ -69,7 +69,9 @@ type empty struct{}
 // add serves an operation to those who may do what it needs.
 func add[I, O any](s *Server, op huma.Operation, may access.Action, h func(context.Context, access.Who, *I) (*O, error)) {
 	s.ready(&op, may)
+	bodiless := op.Method == http.MethodGet || op.Method == http.MethodHead || op.Method == http.MethodDelete
 	huma.Register(s.api, op, func(ctx context.Context, in *I) (*O, error) {
+		ctx = context.WithValue(ctx, bodilessKey, bodiless)
 		out, err := h(ctx, whoAsks(ctx), in)
 		var own *unchanged
 		switch {

@@ -48,7 +48,13 @@ func whole(r *http.Request) ([]byte, error) {
 func (s *Server) comes(ctx huma.Context, next func(huma.Context)) {
 	r, w := humago.Unwrap(ctx)
 	if r.URL.Path != batchPath && !s.bulky(r) {
-		if _, err := whole(r); err != nil {
+		raw, err := whole(r)
+		if err == nil && len(raw) > 0 {
+			if at, what := faithful(raw); what != "" {
+				err = wrong("body"+at, what)
+			}
+		}
+		if err != nil {
 			s.write(w, r, s.said(r.Context(), err))
 			return
 		}

@@ -6,8 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"mime/multipart"
 	"net/http"
+	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
@@ -114,6 +117,9 @@ func (s *Server) documents() {
 			if err := unambiguous([]byte(form.Metadata)); err != nil {
 				return nil, wrong("body.metadata", err.Error())
 			}
+			if at, what := faithful([]byte(form.Metadata)); what != "" {
+				return nil, wrong("body.metadata"+at, what)
+			}
 			if err := json.Unmarshal([]byte(form.Metadata), &a.Metadata); err != nil {
 				return nil, wrong("body.metadata", err.Error())
 			}
@@ -211,8 +217,54 @@ func (s *Server) form(ctx huma.Context, next func(huma.Context)) {
 		}
 		s.fail(ctx, problem(http.StatusBadRequest, "body: it is no form that can be read: %s", reason))
 	default:
+		if err := knownFields(r.MultipartForm); err != nil {
+			_ = r.MultipartForm.RemoveAll()
+			s.fail(ctx, err)
+			return
+		}
 		next(ctx)
 	}
+}
+
+// formFields are an upload's, and whether one may stand more than once.
+var formFields = map[string]bool{"file": false, "source": false, "labels": true, "metadata": false, "agent_id": false}
+
+// knownFields refuses what a decoder would pass over without a word: a field that is none, or stands twice; and text that is none.
+func knownFields(f *multipart.Form) *Problem {
+	var bad []Wrong
+	check := func(name string, n int) {
+		again, known := formFields[name]
+		switch {
+		case !known:
+			bad = append(bad, Wrong{fmt.Sprintf("body.%.80s", name), "there is no such field: there are file, source, labels, metadata and agent_id"})
+		case n > 1 && !again:
+			bad = append(bad, Wrong{"body." + name, "it stands more than once"})
+		}
+	}
+	for name, values := range f.Value {
+		check(name, len(values))
+		for _, v := range values {
+			if !utf8.ValidString(v) {
+				bad = append(bad, Wrong{fmt.Sprintf("body.%.80s", name), "it is not UTF-8"})
+			}
+		}
+	}
+	for name, files := range f.File {
+		check(name, len(files))
+		if _, known := formFields[name]; known && name != "file" {
+			bad = append(bad, Wrong{"body." + name, "it is a file, and must be text"})
+		}
+		for _, file := range files {
+			if !utf8.ValidString(file.Filename) {
+				bad = append(bad, Wrong{"body." + name, "its file name is not UTF-8"})
+			}
+		}
+	}
+	if len(bad) == 0 {
+		return nil
+	}
+	slices.SortFunc(bad, func(a, b Wrong) int { return strings.Compare(a.Location, b.Location) })
+	return allWrong(bad)
 }
 
 // formMemory is how much of a form is held in memory; the rest is in files that go with the request.

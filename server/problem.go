@@ -96,11 +96,11 @@ func (s *Server) said(ctx context.Context, err error) *Problem {
 		own := *p // some are the same for every request, and each is told its own id
 		return &own
 	case errors.As(err, &field):
-		return wrong("body."+field.Field, field.Reason)
+		return wrong(where(ctx)+field.Field, field.Reason)
 	case errors.As(err, &query):
-		return wrong("body."+strings.ReplaceAll(query.Field, "-", "_"), query.Reason)
+		return wrong(where(ctx)+strings.ReplaceAll(query.Field, "-", "_"), query.Reason)
 	case errors.As(err, &own):
-		return wrong("body."+own.Field, own.Reason)
+		return wrong(where(ctx)+own.Field, own.Reason)
 	case errors.As(err, &limit):
 		return later(http.StatusTooManyRequests, limit.After, "%s: try again in %s", limit.What, limit.After.Round(time.Millisecond))
 	case errors.As(err, &offset):
@@ -159,6 +159,14 @@ func (s *Server) said(ctx context.Context, err error) *Problem {
 	}
 	s.logger.LogAttrs(ctx, slog.LevelError, "a request failed", slog.String("request", requestID(ctx)), slog.Any("error", err))
 	return problem(http.StatusInternalServerError, "something went wrong here: the service's log has it under this request's id")
+}
+
+// where is the part of a request that its fields stand in: what has no body says them in its query.
+func where(ctx context.Context) string {
+	if bodiless, _ := ctx.Value(bodilessKey).(bool); bodiless {
+		return "query."
+	}
+	return "body."
 }
 
 // away reports whether the database was not there, or went away.

@@ -24,6 +24,7 @@ const (
 	requestKey contextKey = iota
 	whoKey
 	onceKey
+	bodilessKey
 	seenKey
 	bodyKey
 )

@@ -97,6 +97,7 @@ type Server struct {
 
 // New returns a server, and begins to listen for revoked keys.
 func New(c Config) (*Server, error) {
+	strictly()
 	keys, err := c.Konstruct.Keys()
 	if err != nil {
 		return nil, err

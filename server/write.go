@@ -205,27 +205,51 @@ func (s *Server) writeMany() {
 		Content: map[string]*huma.MediaType{"application/json": {Schema: schema}}}
 }
 
-// ofBatch says of which event of a batch an error is.
-func ofBatch(err error) error {
-	var field *audit.FieldError
-	var n int
-	if _, scanErr := fmt.Sscanf(err.Error(), "event %d of the batch:", &n); scanErr == nil && errors.As(err, &field) {
-		return wrong(fmt.Sprintf("body.events[%d].%s", n, field.Field), field.Reason)
+// maxBad is how many bad events of a batch are named.
+const maxBad = 100
+
+// allWrong says of several fields that they are not acceptable.
+func allWrong(bad []Wrong) *Problem {
+	p := wrong(bad[0].Location, bad[0].Message)
+	if p.Errors = bad; len(bad) > 1 {
+		p.Detail += fmt.Sprintf(" (and %d more)", len(bad)-1)
 	}
-	return err
+	return p
+}
+
+// ofBatch says of which events of a batch an error is.
+func ofBatch(err error) error {
+	var batch *audit.BatchError
+	if !errors.As(err, &batch) {
+		return err
+	}
+	var bad []Wrong
+	for _, e := range batch.Events {
+		bad = append(bad, Wrong{fmt.Sprintf("body.events[%d].%s", e.Index, e.Field), e.Reason})
+	}
+	return allWrong(bad)
 }
 
 // readBatch reads and checks a batch as its schema says, while it comes.
 func readBatch(body io.Reader) (b batchBody, err error) {
 	var events eventDecoder
+	var bad []Wrong
 	err = eachEvent(body, func(i int, raw []byte) error {
 		if i == audit.MaxBatch {
 			return wrong("body.events", fmt.Sprintf("there are more: it is 1 to %d", audit.MaxBatch))
 		}
 		e, err := events.decode(raw, fmt.Sprintf("body.events[%d]", i))
 		b.Events = append(b.Events, e)
+		var p *Problem
+		if errors.As(err, &p) && p.Status == http.StatusUnprocessableEntity && len(bad) < maxBad {
+			bad = append(bad, p.Errors...) // the others are looked at too
+			return nil
+		}
 		return err
 	})
+	if err == nil && len(bad) > 0 {
+		return b, allWrong(bad)
+	}
 	if err == nil && len(b.Events) == 0 {
 		err = wrong("body.events", fmt.Sprintf("there are 0: it is 1 to %d", audit.MaxBatch))
 	}
@@ -234,15 +258,35 @@ func readBatch(body io.Reader) (b batchBody, err error) {
 
 // eventDecoder decodes the events of a batch, one after the other, with the same buffers.
 type eventDecoder struct {
-	raw  bytes.Reader
-	d    *json.Decoder
-	used int64 // bytes of events before
+	raw   bytes.Reader
+	d     *json.Decoder
+	used  int64 // bytes of events before
+	names map[string]bool
+}
+
+// namesOf are a type's names in JSON.
+func namesOf(t reflect.Type) map[string]bool {
+	names := map[string]bool{}
+	for i := range t.NumField() {
+		name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
+		names[name] = true
+	}
+	return names
 }
 
 // decode reads and checks an event that stands at a place of the body.
 func (r *eventDecoder) decode(raw []byte, at string) (e eventBody, err error) {
 	if err := unambiguous(raw); err != nil {
 		return e, unreadable(err.Error())
+	}
+	if in, what := faithful(raw); what != "" {
+		return e, wrong(at+in, what)
+	}
+	if r.names == nil {
+		r.names = namesOf(reflect.TypeFor[eventBody]())
+	}
+	if name, ok := exactly(raw, r.names); !ok {
+		return e, wrong(fmt.Sprintf("%s.%.80s", at, name), "there is no such field")
 	}
 	r.raw.Reset(raw)
 	if r.d == nil {

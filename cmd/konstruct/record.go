@@ -32,7 +32,7 @@ func (a *app) record(ctx context.Context, url string, tenant uuid.UUID, action s
 	if err != nil {
 		return err
 	}
-	_, err = audit.Log(ctx, door, tenant, audit.Event{Action: action, UserID: operator(), Metadata: raw})
+	_, err = audit.Log(ctx, door, tenant, audit.Event{Action: action, UserID: operator(), Metadata: raw}.OfService())
 	return err
 }
 

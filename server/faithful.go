@@ -1,0 +1,153 @@
+package server
+
+import (
+	"bytes"
+	"fmt"
+	"strconv"
+	"unicode/utf8"
+)
+
+// faithful holds that what JSON says can be stored as it was sent: text is UTF-8, without half of a surrogate pair, and a number is
+// none that a 64-bit float has no room for. It returns where in the body something else stands, and what; a decoder would put
+// U+FFFD in its place. Whether it is JSON at all is for whoever reads it.
+func faithful(raw []byte) (at, what string) {
+	for i := 0; i < len(raw); i++ {
+		switch c := raw[i]; {
+		case c == '"':
+			end, wrong := quoted(raw, i)
+			if wrong != "" {
+				return place(raw, i), wrong
+			}
+			i = end
+		case c == '-' || c >= '0' && c <= '9':
+			begin := i
+			for i+1 < len(raw) && bytes.IndexByte([]byte("0123456789+-.eE"), raw[i+1]) >= 0 {
+				i++
+			}
+			if i-begin < 4 { // no such number is that large
+				continue
+			}
+			if f, err := strconv.ParseFloat(string(raw[begin:i+1]), 64); err != nil && f != 0 {
+				return place(raw, begin), fmt.Sprintf("the number %.40s is past what a 64-bit float holds", raw[begin:i+1])
+			}
+		case c >= utf8.RuneSelf:
+			return "", fmt.Sprintf("byte %d is no JSON", i)
+		}
+	}
+	return "", ""
+}
+
+// quoted reads the string that begins at i, and returns where it ends and what is wrong with it.
+func quoted(raw []byte, i int) (end int, wrong string) {
+	begin := i
+	for i++; i < len(raw) && raw[i] != '"'; {
+		switch {
+		case raw[i] == '\\' && i+1 < len(raw) && raw[i+1] == 'u':
+			first, ok := unit(raw, i)
+			if !ok || first < 0xd800 || first > 0xdfff {
+				i += 2
+				continue
+			}
+			second, ok := unit(raw, i+6)
+			if first > 0xdbff || !ok || second < 0xdc00 || second > 0xdfff {
+				return i, fmt.Sprintf("byte %d: \\u%04x is half of a surrogate pair, and no character", i-begin-1, first)
+			}
+			i += 12
+		case raw[i] == '\\':
+			i += 2
+		case raw[i] < utf8.RuneSelf:
+			i++
+		default:
+			r, n := utf8.DecodeRune(raw[i:])
+			if r == utf8.RuneError && n == 1 {
+				return i, fmt.Sprintf("byte %d is not UTF-8", i-begin-1)
+			}
+			i += n
+		}
+	}
+	return i, ""
+}
+
+// unit is the UTF-16 unit of an escape that stands at i.
+func unit(raw []byte, i int) (uint64, bool) {
+	if i+6 > len(raw) || raw[i] != '\\' || raw[i+1] != 'u' {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(string(raw[i+2:i+6]), 16, 32)
+	return n, err == nil
+}
+
+// place is the path to a value that begins at an offset: body.events[3].input_summary.
+func place(raw []byte, offset int) string {
+	type level struct {
+		object bool
+		name   string
+		n      int
+		value  bool // a name was read, and its value comes
+	}
+	var open []level
+	for i := 0; i < offset; i++ {
+		top := len(open) - 1
+		switch raw[i] {
+		case '{', '[':
+			open = append(open, level{object: raw[i] == '{'})
+		case '}', ']':
+			if top >= 0 {
+				open = open[:top]
+			}
+		case ',':
+			if top >= 0 {
+				open[top].n++
+				open[top].value = false
+			}
+		case ':':
+			if top >= 0 {
+				open[top].value = true
+			}
+		case '"':
+			end, _ := quoted(raw, i)
+			if top >= 0 && open[top].object && !open[top].value {
+				open[top].name = string(raw[i+1 : min(end, len(raw))])
+			}
+			i = end
+		}
+	}
+	var b bytes.Buffer
+	for _, l := range open {
+		switch {
+		case !l.object:
+			fmt.Fprintf(&b, "[%d]", l.n)
+		case l.value:
+			fmt.Fprintf(&b, ".%.80s", l.name)
+		}
+	}
+	return b.String()
+}
+
+// exactly holds that an object's names are those of a type, letter by letter: a decoder takes others that differ in case. It returns the
+// first that is none.
+func exactly(raw []byte, names map[string]bool) (string, bool) {
+	depth, value := 0, false
+	for i := 0; i < len(raw); i++ {
+		switch raw[i] {
+		case '{', '[':
+			depth++
+		case '}', ']':
+			depth--
+		case ',':
+			value = value && depth != 1
+		case ':':
+			value = value || depth == 1
+		case '"':
+			end, _ := quoted(raw, i)
+			if depth == 1 && !value {
+				name := string(raw[i+1 : min(end, len(raw))])
+				if !names[name] {
+					return name, false
+				}
+			}
+			i = end
+		}
+	}
+	return "", true
+}
