@@ -1,8 +1,8 @@
 -- The order in which documents were uploaded and deleted. What was uploaded before its source was deleted, or before
 -- something newer of that source was stored, is not stored when its turn comes. Each takes a number; no clock decides.
 --
--- And texts are left out of the planner's statistics, which are of all tenants together: by EXPLAIN's estimates, whoever
--- speaks SQL as one tenant could confirm guesses of another's common values and find values by bisection.
+-- And texts are left out of the planner's statistics, which are of all tenants together: by EXPLAIN's estimates,
+-- whoever speaks SQL as one tenant could confirm guesses of another's common values and find values by bisection.
 -- +goose Up
 CREATE SEQUENCE public.kb_seq;
 REVOKE ALL ON SEQUENCE public.kb_seq FROM PUBLIC;
@@ -41,7 +41,8 @@ BEGIN
   DELETE FROM public.kb_uploads u USING ended e WHERE u.tenant_id = tenant AND u.job_id = e.id;
 END $bury$;
 
--- Whoever deletes a document buries its source. As in kb_read_passages, the tenant is set where a superuser deletes with none.
+-- Whoever deletes a document buries its source. As in kb_read_passages, the tenant is set where a superuser deletes
+-- with none.
 CREATE FUNCTION public.kb_source_deleted() RETURNS trigger
   LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $gone$
 DECLARE gone record; before text := coalesce(current_setting('app.current_tenant', TRUE), '');
@@ -77,8 +78,9 @@ BEGIN
   ALTER TABLE public.kb_jobs FORCE ROW LEVEL SECURITY;
 END $isolate$;
 
--- Plans need those that are kept: of others they hold a fixed vocabulary, models' names, and, of audit_events, what events
--- are looked for by. Statistics that are there go with PostgreSQL 18, which can clear them; before, a superuser deletes them.
+-- Plans need those that are kept: of others they hold a fixed vocabulary, models' names, and, of audit_events, what
+-- events are looked for by. Statistics that are there go with PostgreSQL 18, which can clear them; before, a
+-- superuser deletes them.
 DO $statistics$
 DECLARE c record;
 BEGIN

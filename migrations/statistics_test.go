@@ -14,14 +14,15 @@ import (
 	"github.com/konstruct/konstruct/migrations"
 )
 
-// keptStatistics are the texts of which the planner knows statistics, because plans would be worse without them, or because they are
-// a fixed vocabulary. What they tell is in the threat model.
+// keptStatistics are the texts of which the planner knows statistics, because plans would be worse without them, or
+// because they are a fixed vocabulary. What they tell is in the threat model.
 var keptStatistics = map[string]bool{
 	"audit_events.action_type": true, "audit_events.user_id": true, "kb_jobs.state": true, "kb_sources.language": true, "kb_points.language": true,
 	"kb_models.model": true, "kb_vectors.model": true, "kb_tiers.model": true, "stash_files.kind": true, "stash_files.state": true, "access_users.role": true,
 }
 
-// texts are the columns of tenants' tables that the app may read and whose comparisons PostgreSQL lets the planner estimate under row security.
+// texts are the columns of tenants' tables that the app may read and whose comparisons PostgreSQL lets the planner
+// estimate under row security.
 func texts(t *testing.T, super *pgx.Conn) (all [][2]string) {
 	t.Helper()
 	rows, err := super.Query(t.Context(), `SELECT c.relname::text, a.attname::text FROM pg_class c JOIN pg_attribute i ON i.attrelid = c.oid AND i.attname = 'tenant_id'
@@ -55,7 +56,8 @@ func estimate(t *testing.T, tx pgx.Tx, table, where string) float64 {
 	return plan[0].Plan.Rows
 }
 
-// TestEstimatesTellNoTextsOfOthers: as A, by the planner's estimates, nobody confirms a guess of what B has stored, nor finds it by bisection.
+// TestEstimatesTellNoTextsOfOthers: as A, by the planner's estimates, nobody confirms a guess of what B has stored,
+// nor finds it by bisection.
 func TestEstimatesTellNoTextsOfOthers(t *testing.T) {
 	d := testkit.Database(t)
 	super, app := testkit.Connect(t, d.SuperuserURL()), testkit.Connect(t, d.URL("konstruct_app"))
