@@ -36,8 +36,9 @@ func (a *Agent) Async() *Agent {
 	return &b
 }
 
-// FollowLinks returns the same agent for folders whose links may lead out of them: Ingest, EnqueueFiles and Watch follow these, where they
-// pass them over otherwise with kb.ErrLinkOut. Whoever may write into such a folder then has any file ingested that this process can read.
+// FollowLinks returns the same agent for folders whose links may lead out of them: Ingest, EnqueueFiles and Watch
+// follow these, where they pass them over otherwise with kb.ErrLinkOut. Whoever may write into such a folder then has
+// any file ingested that this process can read.
 func (a *Agent) FollowLinks() *Agent {
 	b := *a
 	b.links = true
@@ -209,11 +210,13 @@ func (a *Agent) Remove(ctx context.Context, document uuid.UUID) (event uuid.UUID
 
 // removal makes the event that says that a document was removed.
 func (a *Agent) removal(d *Document) func() (audit.Event, error) {
-	return audit.Removal{AgentID: a.id, DocumentID: d.ID, Filename: d.Filename, Source: d.Source, SHA256: d.SHA256, Version: d.Version, Chunks: d.Chunks}.Event
+	return audit.Removal{AgentID: a.id, DocumentID: d.ID, Filename: d.Filename, Source: d.Source,
+		SHA256: d.SHA256, Version: d.Version, Chunks: d.Chunks}.Event
 }
 
-// RemoveSource is Remove by a document's source. What was uploaded of the source and is not ingested yet is not ingested any
-// more: its jobs end with kb.ErrDeleted as their reason. Where there is no document nil is returned, and no event is written.
+// RemoveSource is Remove by a document's source. What was uploaded of the source and is not ingested yet is not
+// ingested any more: its jobs end with kb.ErrDeleted as their reason. Where there is no document nil is returned, and no
+// event is written.
 func (a *Agent) RemoveSource(ctx context.Context, source string) (d *Document, event uuid.UUID, err error) {
 	err = a.t.k.door.Tx(ctx, a.t.id, func(ctx context.Context, tx pgx.Tx) error {
 		if d, err = kb.RemoveSource(ctx, tx, a.t.id, source); err != nil || d == nil {

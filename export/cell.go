@@ -6,15 +6,18 @@ import (
 	"unicode"
 )
 
-// What spreadsheets make of a cell (OWASP, CSV injection). One that takes another separator than ours also cuts inside our cells,
-// and does not know our quotes then, so that a formula may begin behind any separator or line end of a text.
+// What spreadsheets make of a cell (OWASP, CSV injection). One that takes another separator than ours also cuts
+// inside our cells, and does not know our quotes then, so that a formula may begin behind any separator or line end
+// of a text.
 const (
 	cuts = ",;|\t\r\n"
-	// begins are what a formula begins with: Excel takes the full-width forms too. The small forms are there to be sure.
+	// begins are what a formula begins with: Excel takes the full-width forms too. The small forms are there to be
+	// sure.
 	begins = "=+-@＝＋－＠﹦﹢﹣﹫"
 )
 
-// unseen reports what a spreadsheet may pass over in front of a formula: control characters, spaces, invisible ones, quotes.
+// unseen reports what a spreadsheet may pass over in front of a formula: control characters, spaces, invisible ones,
+// quotes.
 func unseen(r rune) bool { return unicode.Is(passedOver, r) }
 
 var passedOver = &unicode.RangeTable{R16: []unicode.Range16{
@@ -22,8 +25,9 @@ var passedOver = &unicode.RangeTable{R16: []unicode.Range16{
 	{0x180e, 0x180e, 1}, {0x2000, 0x200f, 1}, {0x2028, 0x202f, 1}, {0x205f, 0x206f, 1}, {0x3000, 0x3000, 1}, {0xfeff, 0xfeff, 1},
 }, LatinOffset: 5}
 
-// harmless keeps a spreadsheet from taking a part of a cell for a formula, whatever its separator: an apostrophe stands before each
-// sign that would begin one, and before a tab or a line end that begins the cell. PlainCell takes them away.
+// harmless keeps a spreadsheet from taking a part of a cell for a formula, whatever its separator: an apostrophe
+// stands before each sign that would begin one, and before a tab or a line end that begins the cell. PlainCell takes
+// them away.
 func harmless(cell string) string { return mark(cell, false) }
 
 // harmlessJSON is harmless for JSON, which stays JSON: negative numbers stay what they are, and are no formulas.
@@ -62,7 +66,8 @@ func PlainCell(cell string) string {
 	open, before, from := true, rune(0), 0
 	start := len(cell) - len(strings.TrimLeft(cell, "'"))
 	for i, r := range cell {
-		if before == '\'' && open && (strings.ContainsRune(begins, r) || i == start && strings.ContainsRune("\t\r\n", r)) {
+		first := i == start && strings.ContainsRune("\t\r\n", r)
+		if before == '\'' && open && (first || strings.ContainsRune(begins, r)) {
 			b.WriteString(cell[from : i-1])
 			from = i
 		}

@@ -33,7 +33,8 @@ func (f *csvFile) add(tenant uuid.UUID, e *audit.Stored) error {
 		latency = strconv.Itoa(int(*e.LatencyMS))
 	}
 	if err := f.to.Write([]string{e.ID.String(), tenant.String(), e.CreatedAt.Format(time.RFC3339Nano), recorded, agent, harmless(text(e.UserID)), harmless(e.Action), harmless(text(e.Input)), harmless(text(e.Output)),
-		latency, harmlessJSON(string(e.Metadata)), e.LeafHash, strconv.FormatBool(e.Adopted), strings.Join(e.Erased, " ")}); err != nil {
+		latency, harmlessJSON(string(e.Metadata)), e.LeafHash, strconv.FormatBool(e.Adopted),
+		strings.Join(e.Erased, " ")}); err != nil {
 		return err
 	}
 	f.to.Flush()

@@ -213,7 +213,8 @@ func (k *claims) unsaid(ctx context.Context, c *claim, why error) {
 func (k *claims) cancel(ctx context.Context, c *claim, why error) error {
 	return k.door.Tx(ctx, k.tenant, func(ctx context.Context, tx pgx.Tx) error {
 		var n int
-		if err := tx.QueryRow(ctx, `WITH ended AS (UPDATE kb_jobs SET state = 'cancelled', reason = $4, finished_at = now()`+mine+` RETURNING id),
+		if err := tx.QueryRow(ctx, `WITH ended AS (
+		    UPDATE kb_jobs SET state = 'cancelled', reason = $4, finished_at = now()`+mine+` RETURNING id),
 		  cleared AS (DELETE FROM kb_uploads WHERE tenant_id = $1 AND job_id IN (SELECT id FROM ended))
 		  SELECT count(*) FROM ended`, k.tenant, c.id, c.attempt, reason(why)).Scan(&n); err != nil || n > 0 {
 			return err

@@ -131,13 +131,18 @@ func Show(ctx context.Context, door *tenantdb.Door, tenant, id uuid.UUID) (d Doc
 	return d, passages, nil
 }
 
-// Named returns which of some names are sources or file names of documents that have passages and that whoever has these labels can find.
-func Named(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, names, labels []string) (map[string]bool, error) {
+// Named returns which of some names are sources or file names of documents that have passages and that whoever has these
+// labels can find.
+func Named(
+	ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, names, labels []string,
+) (map[string]bool, error) {
 	found := map[string]bool{}
-	err := door.Query(ctx, tenant, `SELECT coalesce(s.source, ''), coalesce(d.filename, '')
+	const sql = `SELECT coalesce(s.source, ''), coalesce(d.filename, '')
 	    FROM kb_documents d LEFT JOIN kb_sources s ON s.tenant_id = d.tenant_id AND s.document_id = d.id
-	   WHERE d.tenant_id = $1 AND (s.source = ANY ($2) OR d.filename = ANY ($2)) AND (coalesce(s.labels, '{}') = '{}' OR s.labels && $3::text[])
-	     AND EXISTS (SELECT FROM kb_chunks c WHERE c.tenant_id = d.tenant_id AND c.document_id = d.id)`, []any{tenant, names, labels}, func(rows pgx.Rows) error {
+	   WHERE d.tenant_id = $1 AND (s.source = ANY ($2) OR d.filename = ANY ($2))
+	     AND (coalesce(s.labels, '{}') = '{}' OR s.labels && $3::text[])
+	     AND EXISTS (SELECT FROM kb_chunks c WHERE c.tenant_id = d.tenant_id AND c.document_id = d.id)`
+	err := door.Query(ctx, tenant, sql, []any{tenant, names, labels}, func(rows pgx.Rows) error {
 		clear(found)
 		var source, filename string
 		_, err := pgx.ForEachRow(rows, []any{&source, &filename}, func() error {

@@ -21,9 +21,10 @@ const (
 	maxFollows = 40  // links that lead out of what a link led to, and so on
 )
 
-// walkDisk yields a file, or what a folder holds, until yield returns false. What is named is read wherever its name leads; what a folder holds is read
-// through that folder alone (os.Root), so that no link leads out of it, whenever it is put there, unless links are to be followed. Folders
-// are walked in name order; hidden entries are left out; a link to a folder inside is no other folder, so a loop ends.
+// walkDisk yields a file, or what a folder holds, until yield returns false. What is named is read wherever its name
+// leads; what a folder holds is read through that folder alone (os.Root), so that no link leads out of it, whenever
+// it is put there, unless links are to be followed. Folders are walked in name order; hidden entries are left out; a
+// link to a folder inside is no other folder, so a loop ends.
 func walkDisk(path string, follow bool, yield func(file, error) bool) (more bool) {
 	st, err := os.Stat(path)
 	if err != nil {
@@ -87,7 +88,8 @@ func (w *walker) folder(t tree, name string, depth int) bool {
 		case e.Type()&fs.ModeSymlink != 0:
 			more = w.link(t, at)
 		case e.IsDir():
-			if !slices.Contains(w.trees, filepath.Join(t.real, at)) { // where a followed link led to a folder above one that was walked
+			// A followed link may lead to a folder above one that was walked.
+			if !slices.Contains(w.trees, filepath.Join(t.real, at)) {
 				more = w.folder(t, at, depth+1)
 			}
 		default:
@@ -128,7 +130,10 @@ func (w *walker) link(t tree, name string) bool {
 	if err == nil {
 		target, err = filepath.Abs(target)
 	}
-	if err != nil { // it leads nowhere, or round and round
+	if err != nil { // it leads nowhere, or round and round, which the system says more plainly
+		if _, plain := os.Stat(path); plain != nil {
+			err = plain
+		}
 		return w.yield(file{path: path}, err)
 	}
 	if inside, err := filepath.Rel(t.real, target); err == nil && filepath.IsLocal(inside) {
@@ -151,7 +156,8 @@ func (w *walker) link(t tree, name string) bool {
 	}):
 		return true
 	case w.follows == maxFollows:
-		return w.yield(file{path: path}, fmt.Errorf("more than %d links were followed, one behind the other", maxFollows))
+		return w.yield(file{path: path},
+			fmt.Errorf("more than %d links were followed, one behind the other", maxFollows))
 	}
 	w.follows++
 	defer func() { w.follows-- }()

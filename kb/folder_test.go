@@ -87,7 +87,7 @@ func TestLinksThatLeadOutOfAFolderArePassedOver(t *testing.T) {
 	for name, want := range map[string]string{
 		"sub/a.txt": "added", "relative.txt": "added", "absolute.txt": "added", "sub/out-and-in.txt": "added",
 		"secret.txt": out, "sub/secret.txt": out, "folder": out, "through.txt": out, "up": out,
-		"loop.txt": "too many links", "nowhere.txt": "no such file",
+		"loop.txt": "too many levels", "nowhere.txt": "no such file",
 	} {
 		if !strings.Contains(got[name], want) {
 			t.Errorf("%s: %q, want %q", name, got[name], want)
@@ -134,7 +134,8 @@ func TestLinksAreFollowedWhereThatIsAskedFor(t *testing.T) {
 	}
 }
 
-// TestALinkPutInAFilesPlaceIsNotFollowed between the look at it and its opening, nor one in the place of a folder above it.
+// TestALinkPutInAFilesPlaceIsNotFollowed between the look at it and its opening, nor one in the place of a folder
+// above it.
 func TestALinkPutInAFilesPlaceIsNotFollowed(t *testing.T) {
 	for _, what := range []string{"the file", "its folder"} {
 		top := t.TempDir()
@@ -157,7 +158,8 @@ func TestALinkPutInAFilesPlaceIsNotFollowed(t *testing.T) {
 	}
 }
 
-// TestAWatchedFolderDoesNotFollowLinksOut, whenever they come: they are told of once, and what they led to before is not removed.
+// TestAWatchedFolderDoesNotFollowLinksOut, whenever they come: they are told of once, and what they led to before is
+// not removed.
 func TestAWatchedFolderDoesNotFollowLinksOut(t *testing.T) {
 	dir, _ := linked(t)
 	for _, gone := range []string{"loop.txt", "nowhere.txt"} { // or it is not told what there is
@@ -200,7 +202,8 @@ func TestFoldersHaveALimit(t *testing.T) {
 	}
 	write(t, filepath.Join(dir, "a.txt"), "Here.")
 	got := kb.WalkAndRead(dir, false, func(string) {})
-	if len(got) != 2 || !slices.ContainsFunc(slices.Collect(maps.Values(got)), func(s string) bool { return strings.Contains(s, "more than 255 folders") }) {
+	refused := func(s string) bool { return strings.Contains(s, "more than 255 folders") }
+	if len(got) != 2 || !slices.ContainsFunc(slices.Collect(maps.Values(got)), refused) {
 		t.Errorf("%v", got)
 	}
 }
@@ -253,7 +256,8 @@ func TestLinksInArchivesAreNotFollowed(t *testing.T) {
 	}
 }
 
-// TestAJobReadsNoFileOfTheMachineThatWorksOnIt, whatever its source says: uploads that name one are refused, and rows that were forged fail.
+// TestAJobReadsNoFileOfTheMachineThatWorksOnIt, whatever its source says: uploads that name one are refused, and rows
+// that were forged fail.
 func TestAJobReadsNoFileOfTheMachineThatWorksOnIt(t *testing.T) {
 	b, d := newQueue(t)
 	b.pages(t)

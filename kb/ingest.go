@@ -47,7 +47,8 @@ type Result struct {
 	Outcome    Outcome
 	Chunks     int
 	Err        error // why it was not taken in
-	// Skipped says that it was passed over: a folder held it, and it is no kind of file that is read here, or, where Err is ErrLinkOut, a link that leads out.
+	// Skipped says that it was passed over: a folder held it, and it is no kind of file that is read here, or, where Err
+	// is ErrLinkOut, a link that leads out.
 	Skipped bool
 }
 

@@ -22,8 +22,8 @@ var (
 // outrun reports an error that says that something newer of the source came.
 func outrun(err error) bool { return errors.Is(err, ErrDeleted) || errors.Is(err, ErrSuperseded) }
 
-// NextSeq returns a place in the order of uploads and deletions: what is uploaded with it is older than every deletion that
-// comes after the call.
+// NextSeq returns a place in the order of uploads and deletions: what is uploaded with it is older than every
+// deletion that comes after the call.
 func NextSeq(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID) (seq int64, err error) {
 	// The message has the commit wait until the disk has the sequence too: a crash gives no number out twice.
 	err = door.Query(ctx, tenant, `SELECT nextval('kb_seq'), pg_logical_emit_message(true, 'konstruct', '')::text`, nil,
@@ -38,8 +38,8 @@ func NextSeq(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID) (seq in
 	return seq, nil
 }
 
-// lockSource has those that store or delete a source take turns. What is locked is read by a statement of its own, which sees
-// what was committed before.
+// lockSource has those that store or delete a source take turns. What is locked is read by a statement of its own,
+// which sees what was committed before.
 func lockSource(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, source string) error {
 	_, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock(hashtextextended($1, 0))`, tenant.String()+source)
 	return err
@@ -52,16 +52,19 @@ type standing struct {
 	said     bool       // nothing is said of it that is not said already
 	newer    bool       // a newer upload than this one is stored
 	deleted  bool       // it was deleted after this upload
+	etag     string
 }
 
 // standingSQL reads a standing: of tenant $1 and source $2, with content $3, recipe $4, labels $5, metadata $6, seq $7.
-const standingSQL = `SELECT s.document_id, coalesce(s.content_sha256 = $3 AND s.recipe = $4, false),
+const standingSQL = `SELECT s.document_id, coalesce(s.content_sha256 = $3 AND s.recipe = $4, false) AS same,
        coalesce(s.labels = coalesce($5::text[], s.labels) AND s.given = coalesce($6::jsonb, s.given), false),
-       coalesce(s.seq > $7, false), coalesce(t.seq >= $7, false)
+       coalesce(s.seq > $7, false), coalesce(t.seq >= $7, false), coalesce(s.etag, '') AS etag
   FROM (SELECT) one LEFT JOIN kb_sources s ON s.tenant_id = $1 AND s.source = $2
   LEFT JOIN kb_tombstones t ON t.tenant_id = $1 AND t.source_sha256 = sha256(convert_to($2, 'UTF8'))`
 
-func (s *standing) places() []any { return []any{&s.document, &s.same, &s.said, &s.newer, &s.deleted} }
+func (s *standing) places() []any {
+	return []any{&s.document, &s.same, &s.said, &s.newer, &s.deleted, &s.etag}
+}
 
 // outcome decides what an upload becomes: empty where it is to be stored. Once it is an error, it stays one.
 func (s *standing) outcome() (Outcome, error) {
@@ -81,19 +84,27 @@ func (c *content) args(tenant uuid.UUID, g Given) []any {
 	return []any{tenant, c.source, c.sha[:], c.recipe, g.Labels, g.Metadata, c.seq}
 }
 
-// saidSQL notes what is newly said of a document whose content is stored already, and which upload was the newest that had
-// it: an older one with other content is not stored any more. It changes nothing where the content is another by now.
-const saidSQL = `UPDATE kb_sources SET labels = coalesce($5::text[], labels), given = coalesce($6::jsonb, given), seq = $7, etag = $8
+// saidSQL notes what is newly said of a document whose content is stored already, and which upload was the newest
+// that had it: an older one with other content is not stored any more. It changes nothing where the content is
+// another by now.
+const saidSQL = `UPDATE kb_sources
+    SET labels = coalesce($5::text[], labels), given = coalesce($6::jsonb, given), seq = $7, etag = $8
   WHERE tenant_id = $1 AND source = $2 AND content_sha256 = $3 AND recipe = $4 AND seq <= $7 RETURNING document_id`
 
-// known finds out whether an upload needs no reading: the tenant has this source with this content, made by this recipe, or
-// something newer came. What is newly said is set, then.
+// known finds out whether an upload needs no reading: the tenant has this source with this content, made by this
+// recipe, or something newer came. What is newly said is set, then.
 func (c *content) known(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, g Given) (o Outcome, why, err error) {
 	var s standing
 	var noted bool
-	err = door.Query(ctx, tenant, `WITH said AS (`+saidSQL+`) SELECT n.*, EXISTS (SELECT FROM said) FROM (`+standingSQL+`) n`,
+	// Where the number alone changes, the commit does not wait for the disk, which a folder of unchanged files would
+	// feel: a crash may forget that they were found, and nothing else.
+	err = door.Query(ctx, tenant, `WITH said AS (`+saidSQL+`)
+	  SELECT n.*, EXISTS (SELECT FROM said), CASE WHEN n.same AND $5::text[] IS NULL AND $6::jsonb IS NULL AND n.etag = $8
+	    THEN set_config('synchronous_commit', 'off', true) END
+	  FROM (`+standingSQL+`) n`,
 		append(c.args(tenant, g), c.etag), func(rows pgx.Rows) error {
-			_, err := pgx.ForEachRow(rows, append(s.places(), &noted), func() error { return nil })
+			var commit *string
+			_, err := pgx.ForEachRow(rows, append(s.places(), &noted, &commit), func() error { return nil })
 			return err
 		})
 	if err != nil {
@@ -106,13 +117,15 @@ func (c *content) known(ctx context.Context, door *tenantdb.Door, tenant uuid.UU
 	return o, why, nil
 }
 
-// Remove deletes a document and all that was made of it, within the caller's transaction, whose tenant must be set to tenant
-// already, and returns what it was; or ErrNotFound. Nothing of it is left but what the caller notes, and a hash of its source,
-// by which uploads that came before the deletion are not stored after it: their jobs end with ErrDeleted as their reason.
+// Remove deletes a document and all that was made of it, within the caller's transaction, whose tenant must be set to
+// tenant already, and returns what it was; or ErrNotFound. Nothing of it is left but what the caller notes, and a
+// hash of its source, by which uploads that came before the deletion are not stored after it: their jobs end with
+// ErrDeleted as their reason.
 func Remove(ctx context.Context, tx pgx.Tx, tenant, id uuid.UUID) (d Document, err error) {
 	var source string
 	err = tx.QueryRow(ctx, `SELECT coalesce(s.source, d.source_url, '') FROM kb_documents d
-	    LEFT JOIN kb_sources s ON s.tenant_id = d.tenant_id AND s.document_id = d.id WHERE d.tenant_id = $1 AND d.id = $2`, tenant, id).Scan(&source)
+	    LEFT JOIN kb_sources s ON s.tenant_id = d.tenant_id AND s.document_id = d.id
+	   WHERE d.tenant_id = $1 AND d.id = $2`, tenant, id).Scan(&source)
 	if err == nil {
 		err = lockSource(ctx, tx, tenant, source)
 	}
@@ -128,15 +141,16 @@ func Remove(ctx context.Context, tx pgx.Tx, tenant, id uuid.UUID) (d Document, e
 	return d, nil
 }
 
-// RemoveSource is Remove by a document's source; it also keeps what was uploaded of the source, and is not stored yet, from
-// being stored. It returns nil where there was no document.
+// RemoveSource is Remove by a document's source; it also keeps what was uploaded of the source, and is not stored
+// yet, from being stored. It returns nil where there was no document.
 func RemoveSource(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, source string) (d *Document, err error) {
 	if err = lockSource(ctx, tx, tenant, source); err == nil {
 		_, err = tx.Exec(ctx, `SELECT kb_bury($1, $2)`, tenant, source)
 	}
 	var id uuid.UUID
 	if err == nil {
-		err = tx.QueryRow(ctx, `SELECT document_id FROM kb_sources WHERE tenant_id = $1 AND source = $2`, tenant, source).Scan(&id)
+		err = tx.QueryRow(ctx, `SELECT document_id FROM kb_sources WHERE tenant_id = $1 AND source = $2`, tenant, source).
+			Scan(&id)
 	}
 	if err == nil {
 		var gone Document
@@ -159,8 +173,8 @@ func remove(ctx context.Context, tx pgx.Tx, tenant, id uuid.UUID) (d Document, e
 		d, err = pgx.CollectExactlyOneRow(rows, scanDocument)
 	}
 	if err == nil { // what is remembered of ingesting it
-		_, err = tx.Exec(ctx, `DELETE FROM kb_jobs WHERE tenant_id = $1 AND source = $2 AND state IN ('done', 'failed', 'cancelled')`,
-			tenant, d.Source)
+		_, err = tx.Exec(ctx, `DELETE FROM kb_jobs
+		  WHERE tenant_id = $1 AND source = $2 AND state IN ('done', 'failed', 'cancelled')`, tenant, d.Source)
 	}
 	if err == nil { // kb_source_deleted buries its source
 		_, err = tx.Exec(ctx, `DELETE FROM kb_documents WHERE tenant_id = $1 AND id = $2`, tenant, id)

@@ -89,7 +89,8 @@ func (b *base) mustRemove(t *testing.T, name string) {
 	}
 }
 
-// TestADeletionWinsOverWhatWasUploadedBefore it, wherever that is on its way, and over nothing that is uploaded after it.
+// TestADeletionWinsOverWhatWasUploadedBefore it, wherever that is on its way, and over nothing that is uploaded after
+// it.
 func TestADeletionWinsOverWhatWasUploadedBefore(t *testing.T) {
 	const newer = pumps + "\n## Oil\n\nOil the slow gate once a year.\n"
 	archive := func(t *testing.T, a, b string) kb.Upload {

@@ -53,8 +53,9 @@ type content struct {
 	more                   [][]float32 // its vectors
 }
 
-// store writes the document in one transaction, and ends the job that it is: readers see what was there before, or all of this. Whether it is stored at all is decided there, by
-// the order of uploads and deletions: ErrDeleted, ErrSuperseded say why not.
+// store writes the document in one transaction, and ends the job that it is: readers see what was there before, or all of
+// this. Whether it is stored at all is decided there, by the order of uploads and deletions: ErrDeleted, ErrSuperseded
+// say why not.
 func store(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, j *job) (id uuid.UUID, done Outcome, err error) {
 	c := &j.content
 	if err := CheckVectors(c.vectors, embed.Dimensions); err != nil {

@@ -19,7 +19,8 @@ type Tuning struct {
 	Model    string `json:"model,omitempty"` // empty for the first
 	Indexed  bool   `json:"indexed"`         // there is an index; without one nothing is to be tuned
 	EfSearch int    `json:"ef_search"`       // as it is from now on
-	// Recall is how many of the ten nearest the index finds with it, at the mean over Queries questions; nil where nothing was measured.
+	// Recall is how many of the ten nearest the index finds with it, at the mean over Queries questions; nil where nothing
+	// was measured.
 	Recall  *float64 `json:"recall"`
 	Queries int      `json:"queries"`
 	Steps   []Step   `json:"steps"` // what was tried
@@ -39,7 +40,7 @@ const (
 )
 
 // ErrUntunable says that nothing can be measured of a tenant's index.
-var ErrUntunable = errors.New("the tenant's own index has nothing to be measured by: there is no passage that a question could find")
+var ErrUntunable = errors.New("the tenant's own index has nothing to be measured by: no passage could be found")
 
 // Tune finds the least hnsw.ef_search that finds 995 of 1,000 of the nearest passages, and has the tenant's searches use it. It asks the questions whose vectors are given, and
 // where these are few makes some up from the tenant's own passages.

@@ -245,15 +245,16 @@ func zipTarget(m *zip.File) string {
 	return string(target)
 }
 
-// link reports a link in an archive that leads out of it. No link in an archive is followed: what it leads to inside is taken by itself.
+// link reports a link in an archive that leads out of it. No link in an archive is followed: what it leads to inside is
+// taken by itself.
 func (u *unpacking) link(of file, name, from, target string) bool {
 	target = strings.ReplaceAll(target, "\\", "/")
 	out := path.Join(strings.TrimPrefix(path.Clean("/"+strings.ReplaceAll(from, "\\", "/")), "/"), target)
 	if !path.IsAbs(target) && out != ".." && !strings.HasPrefix(out, "../") {
 		return true
 	}
-	f := file{path: of.path, url: of.url, called: of.called, inside: path.Join(of.inside, strings.ToValidUTF8(name, "\uFFFD"))}
-	return u.take(f, ErrLinkOut)
+	inside := path.Join(of.inside, strings.ToValidUTF8(name, "\uFFFD"))
+	return u.take(file{path: of.path, url: of.url, called: of.called, inside: inside}, ErrLinkOut)
 }
 
 // gzip unpacks what may be a tar, which is read as it comes, or one file.

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// TestADocumentDeletedOverHTTPStaysAway: of what was uploaded before the deletion, whole or in pieces, nothing comes back, and
-// the job says why; what is uploaded after it is ingested.
+// TestADocumentDeletedOverHTTPStaysAway: of what was uploaded before the deletion, whole or in pieces, nothing comes
+// back, and the job says why; what is uploaded after it is ingested.
 func TestADocumentDeletedOverHTTPStaysAway(t *testing.T) {
 	w := serve(t)
 	key := w.key(acme)
