@@ -151,7 +151,7 @@ func (c Escalation) Event() (Event, error) {
 		return Event{}, &FieldError{"input_summary", "is empty: say why a person is needed"}
 	}
 	m := Metadata{}
-	m.set("konstruct.escalation.to", c.To)
+	m.set(escalationTo, c.To)
 	m.set("gen_ai.conversation.id", c.ConversationID)
 	return event(Event{ID: c.ID, AgentID: c.AgentID, UserID: c.UserID, Action: ActionEscalation, Input: c.Reason, Output: c.Question, Latency: c.Latency, At: c.At}, m, c.Extra)
 }

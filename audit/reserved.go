@@ -19,6 +19,9 @@ var reserved = map[string]bool{
 // reservedPrefix begins the names in metadata that only the service writes: what it showed, and of which document.
 const reservedPrefix = "konstruct."
 
+// escalationTo is the one of them that is its caller's to say: to whom an escalation goes.
+const escalationTo = "konstruct.escalation.to"
+
 // OfService marks an event as the service's own: its action type and metadata may be reserved ones. Nothing that a stranger
 // says may be in such an event but as a value.
 func (e Event) OfService() Event {
@@ -57,7 +60,7 @@ func reservedName(raw []byte) (string, error) {
 		}
 		top := len(open) - 1
 		if name, is := t.(string); is && top >= 0 && open[top].object && !open[top].value {
-			if strings.HasPrefix(name, reservedPrefix) {
+			if strings.HasPrefix(name, reservedPrefix) && name != escalationTo {
 				return name, nil
 			}
 			open[top].value = true

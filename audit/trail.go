@@ -128,7 +128,11 @@ func (t *Trail) prepare(tenant uuid.UUID, events []Event) ([]Event, []uuid.UUID,
 	}
 	redacted := make([]Event, len(events))
 	if err := eachOf(events, func(i int, e Event) (err error) {
+		if err := e.checkReserved(); err != nil {
+			return err
+		}
 		redacted[i], err = r.event(tenant, e)
+		redacted[i].service = true // what the policy says of it is the service's
 		return err
 	}); err != nil {
 		return nil, nil, err

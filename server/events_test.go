@@ -90,7 +90,7 @@ func TestBadEventsAreRefusedWithTheFieldAndChangeNothing(t *testing.T) {
 		{"/v1/events/batch", `{"events":[]}`, 422, "body.events"},
 		{"/v1/events/batch", `{"events":[{"action_type":"a"},{"action_type":""}]}`, 422, "body.events[1].action_type"},
 		{"/v1/events/batch", `{"events":[{"action_type":"a"},{"action_type":"b","latency_ms":"soon"}]}`, 422, "body.events[1].latency_ms"},
-		{"/v1/events/batch", `{"events":[{"action_type":"a"},{"action_type":"b","colour":1}]}`, 422, "body.events[1]"},
+		{"/v1/events/batch", `{"events":[{"action_type":"a"},{"action_type":"b","colour":1}]}`, 422, "body.events[1].colour"},
 		{"/v1/events/batch", `{"events":[{"action_type":"a","action_type":"b"}]}`, 400, "body"},
 		{"/v1/llm-calls", `{"model":""}`, 422, "body.model"},
 		{"/v1/tool-calls", `{}`, 422, "body"},
