@@ -12,6 +12,7 @@ import (
 
 	"github.com/konstruct/konstruct/internal/testkit"
 	"github.com/konstruct/konstruct/migrations"
+	"github.com/konstruct/konstruct/tenantdb"
 )
 
 // keptStatistics are the texts of which the planner knows statistics, because plans would be worse without them, or
@@ -121,8 +122,10 @@ func TestEstimatesTellNoTextsOfOthers(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer owner.Close()
-	if _, err := owner.Down(t.Context()); err != nil {
-		t.Fatal(err)
+	for range tenantdb.Schema - 16 { // 17, order and statistics, is undone last; there is no 16
+		if _, err := owner.Down(t.Context()); err != nil {
+			t.Fatal(err)
+		}
 	}
 	analyze()
 	want := []string{"audit_events.input_summary", "kb_chunks.content", "kb_documents.filename", "kb_documents.source_url", "kb_sources.title"}
