@@ -186,7 +186,7 @@ func (g *Group) commit(batch []*pending) {
 		err := log(ctx, g.door, p.tenant, p.event)
 		cancel()
 		if altered && errors.Is(err, ErrIDTaken) { // by itself, as something else
-			err = fmt.Errorf("%w: event %s", ErrAltered, p.event.ID)
+			err = fmt.Errorf("%w: event %s is there as another", ErrAltered, p.event.ID)
 		}
 		if err != nil && p.ctx.Err() == nil && !eventsFault(err) {
 			down = err // the trail can't be written: it can't be for the others
