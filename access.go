@@ -70,6 +70,9 @@ func (t *Tenant) MakeKey(ctx context.Context, by access.Who, a access.Ask) (key 
 	if by.Agent != uuid.Nil && a.Agent != by.Agent {
 		return "", made, &access.FieldError{Field: "agent_id", Reason: "must be your own, " + by.Agent.String()}
 	}
+	if err := holds(by, a.Labels); err != nil {
+		return "", made, err
+	}
 	err = t.act(ctx, by, audit.ActionKeyMade, func(ctx context.Context, tx pgx.Tx) (any, error) {
 		key, made, err = t.k.keys.Make(ctx, tx, t.id, by.String(), a)
 		return made, err
@@ -77,17 +80,57 @@ func (t *Tenant) MakeKey(ctx context.Context, by access.Who, a access.Ask) (key 
 	return key, made, err
 }
 
-// RotateKey makes a key with the same rights in another's place, which holds for overlap longer.
+// holds refuses to give away labels that somebody does not have.
+func holds(by access.Who, labels []string) error {
+	if name, lacks := by.Labels().Lacks(labels); lacks {
+		return &tenantdb.GrantError{Field: "labels", Reason: fmt.Sprintf("%.120q is not granted to you, so you can't give it", name)}
+	}
+	return nil
+}
+
+// mayHave refuses somebody the secret of a key that may more than they do.
+func mayHave(by access.Who, k access.Key) error {
+	for _, action := range k.Actions {
+		if !by.May(action) {
+			return &tenantdb.GrantError{Field: "id", Reason: fmt.Sprintf("this key may %s, which you may not: have somebody rotate it who may, or revoke it", action)}
+		}
+	}
+	if name, lacks := by.Labels().Lacks(k.Labels); lacks {
+		return &tenantdb.GrantError{Field: "id", Reason: fmt.Sprintf("this key has the label %.120q, which you do not have: have somebody rotate it who has, or revoke it", name)}
+	}
+	if by.Agent != uuid.Nil && (k.Agent == nil || *k.Agent != by.Agent) {
+		return &tenantdb.GrantError{Field: "id", Reason: "this key is not agent " + by.Agent.String() + "'s, as which alone you act"}
+	}
+	return nil
+}
+
+// RotateKey makes a key with the same rights in another's place, which holds for overlap longer. Nobody gets a key that may more than they do.
 func (t *Tenant) RotateKey(ctx context.Context, by access.Who, id uuid.UUID, overlap time.Duration) (key string, made access.Key, err error) {
 	if t.k.keys == nil {
 		return "", made, ErrNoKeys
 	}
 	err = t.act(ctx, by, audit.ActionKeyRotated, func(ctx context.Context, tx pgx.Tx) (any, error) {
-		key, made, err = t.k.keys.Rotate(ctx, tx, t.id, id, by.String(), overlap)
+		key, made, err = t.k.keys.Rotate(ctx, tx, t.id, id, by.String(), overlap, func(old access.Key) error { return mayHave(by, old) })
 		return map[string]any{"rotated": id, "key": made}, err
 	})
 	t.k.keys.Forget()
 	return key, made, err
+}
+
+// GrantKey gives a key other labels than it had, and writes an event that says so. Nobody gives labels that they do not have.
+func (t *Tenant) GrantKey(ctx context.Context, by access.Who, id uuid.UUID, labels []string) (granted access.Key, err error) {
+	if t.k.keys == nil {
+		return granted, ErrNoKeys
+	}
+	if err := holds(by, labels); err != nil {
+		return granted, err
+	}
+	err = t.act(ctx, by, audit.ActionKeyGranted, func(ctx context.Context, tx pgx.Tx) (any, error) {
+		granted, err = t.k.keys.Grant(ctx, tx, t.id, id, labels)
+		return granted, err
+	})
+	t.k.keys.Forget()
+	return granted, err
 }
 
 // RevokeKey ends a key at once, everywhere.
@@ -118,6 +161,9 @@ func (t *Tenant) Admit(ctx context.Context, by access.Who, u access.User) (admit
 			return u, &access.FieldError{Field: "role", Reason: fmt.Sprintf("%s may %s, which you may not do yourself", u.Role, action)}
 		}
 	}
+	if err := holds(by, u.Labels); err != nil {
+		return u, err
+	}
 	err = t.act(ctx, by, audit.ActionUserAdmitted, func(ctx context.Context, tx pgx.Tx) (any, error) {
 		admitted, err = access.Admit(ctx, tx, t.id, by.String(), u)
 		return admitted, err
@@ -146,7 +192,7 @@ func (t *Tenant) SetLimits(ctx context.Context, by access.Who, l access.Limits) 
 const maxSwitch = time.Hour
 
 // Switch gives somebody of the operator's tenant who may do that a key of another tenant for an hour at most. It is an event on that tenant's trail, and on the operator's.
-func (k *Konstruct) Switch(ctx context.Context, by access.Who, to uuid.UUID, reason string, actions []access.Action, lasts time.Duration) (key string, made access.Key, err error) {
+func (k *Konstruct) Switch(ctx context.Context, by access.Who, to uuid.UUID, reason string, actions []access.Action, labels []string, lasts time.Duration) (key string, made access.Key, err error) {
 	switch {
 	case k.keys == nil:
 		return "", made, ErrNoKeys
@@ -161,14 +207,17 @@ func (k *Konstruct) Switch(ctx context.Context, by access.Who, to uuid.UUID, rea
 	case lasts <= 0 || lasts > maxSwitch:
 		return "", made, &access.FieldError{Field: "seconds", Reason: fmt.Sprintf("is %g: it is 1 to %g", lasts.Seconds(), maxSwitch.Seconds())}
 	}
+	if err := holds(by, labels); err != nil {
+		return "", made, err
+	}
 	// The operator's trail first: a switch that was not noted must not be.
-	said := map[string]any{"tenant_id": to, "reason": reason, "actions": actions, "seconds": lasts.Seconds()}
+	said := map[string]any{"tenant_id": to, "reason": reason, "actions": actions, "labels": labels, "seconds": lasts.Seconds()}
 	if err := k.Tenant(audit.Operator).Record(ctx, by, audit.ActionSwitched, said); err != nil {
 		return "", made, err
 	}
 	t := k.Tenant(to)
 	err = t.act(ctx, by, audit.ActionSwitched, func(ctx context.Context, tx pgx.Tx) (any, error) {
-		key, made, err = k.keys.Make(ctx, tx, to, by.String(), access.Ask{Name: "switch: " + reason, Actions: actions, Expires: time.Now().Add(lasts)})
+		key, made, err = k.keys.Make(ctx, tx, to, by.String(), access.Ask{Name: "switch: " + reason, Actions: actions, Labels: labels, Expires: time.Now().Add(lasts)})
 		return map[string]any{"key": made, "reason": reason}, err
 	})
 	return key, made, err
@@ -190,7 +239,7 @@ func (k *Konstruct) Begin(ctx context.Context, by access.Who, name string) (key 
 	}
 	t := k.Tenant(tenant)
 	err = t.act(ctx, by, audit.ActionTenantBegun, func(ctx context.Context, tx pgx.Tx) (any, error) {
-		key, made, err = k.keys.Make(ctx, tx, tenant, by.String(), access.Ask{Name: "first key of " + name, Actions: access.Admin.May()})
+		key, made, err = k.keys.Make(ctx, tx, tenant, by.String(), access.Ask{Name: "first key of " + name, Actions: access.Admin.May(), Labels: []string{tenantdb.Every}})
 		return made, err
 	})
 	return key, tenant, made, err

@@ -14,6 +14,7 @@ import (
 	"github.com/konstruct/konstruct/audit"
 	"github.com/konstruct/konstruct/embed"
 	"github.com/konstruct/konstruct/kb"
+	"github.com/konstruct/konstruct/tenantdb"
 )
 
 // Agent acts for a tenant; what it does carries its id.
@@ -298,7 +299,7 @@ func (a *Agent) Reembed(ctx context.Context, model string, progress func(int)) e
 	if err != nil {
 		return err
 	}
-	return kb.Reembed(ctx, a.t.k.door, a.t.id, e, tokens, progress)
+	return kb.Reembed(tenantdb.Trusted(ctx), a.t.k.door, a.t.id, e, tokens, progress)
 }
 
 // Serve has the tenant's searches be by another model, from one transaction on, which also writes an event that says so; the empty name is the first
@@ -307,6 +308,7 @@ func (a *Agent) Serve(ctx context.Context, model string) (event uuid.UUID, err e
 	if _, err := a.t.k.model(model); err != nil {
 		return event, err
 	}
+	ctx = tenantdb.Trusted(ctx) // it is every passage's model
 	err = a.t.k.door.Tx(ctx, a.t.id, func(ctx context.Context, tx pgx.Tx) error {
 		before, err := kb.Serve(ctx, tx, a.t.id, model)
 		if err != nil {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/konstruct/konstruct/audit"
 	"github.com/konstruct/konstruct/kb"
+	"github.com/konstruct/konstruct/tenantdb"
 )
 
 // Retrieval is what a search returned, and the event that says so.
@@ -37,7 +38,9 @@ type Question struct {
 	Text   string
 	TopK   int    // 5 when zero, at most kb.MaxHits
 	UserID string // who asked
-	// Labels are what the asker may see beside documents that everybody may: those with one of these labels.
+	// Labels are what the asker may see beside documents that everybody may: those with one of these labels. A program that
+	// is trusted says them for whoever asks (tenantdb.Every is all, none are none). Where the context was granted labels
+	// (WithLabels) they narrow these; none are all that were granted.
 	Labels         []string
 	ConversationID string
 	Extra          Metadata
@@ -89,17 +92,22 @@ func (a *Agent) AskAll(ctx context.Context, questions []Question) (all []Retriev
 		return nil, &kb.QueryError{Field: "questions", Reason: fmt.Sprintf("there are %d: it is 1 to %d", len(questions), MaxQuestions)}
 	}
 	questions = slices.Clone(questions)
+	sees := make([]tenantdb.Labels, len(questions))
 	for i := range questions {
 		if err := a.complete(&questions[i]); err != nil {
 			return nil, err
 		}
+		if sees[i], err = a.sees(ctx, &questions[i]); err != nil {
+			return nil, err
+		}
 	}
+	ctx = tenantdb.WithLabels(ctx, sees[0])
 	model, err := a.t.k.searcher.Model(ctx, a.t.k.door, a.t.id)
 	if err != nil {
 		return nil, err
 	}
 	for { // again where another model serves than was thought
-		all, err = a.askAll(ctx, questions, model, start)
+		all, err = a.askAll(ctx, questions, sees, model, start)
 		var other *kb.ServingError
 		if !errors.As(err, &other) || other.Model == model {
 			return all, err
@@ -116,6 +124,8 @@ func (a *Agent) complete(q *Question) error {
 		return &kb.QueryError{Field: "text", Reason: "the question is empty"}
 	case len(q.Text) > MaxQuestion:
 		return &kb.QueryError{Field: "text", Reason: fmt.Sprintf("the question is %d bytes long, the limit is %d", len(q.Text), MaxQuestion)}
+	case q.Labels != nil && !slices.Equal(q.Labels, []string{tenantdb.Every}) && kb.CheckLabels(q.Labels) != nil:
+		return &kb.QueryError{Field: "labels", Reason: strings.TrimPrefix(kb.CheckLabels(q.Labels).Error(), "labels: ")}
 	case q.TopK < 1 || q.TopK > kb.MaxHits:
 		return &kb.QueryError{Field: "top-k", Reason: fmt.Sprintf("%d: it is 1 to %d", q.TopK, kb.MaxHits)}
 	case q.Rerank && a.t.k.reranker == nil:
@@ -126,22 +136,41 @@ func (a *Agent) complete(q *Question) error {
 	return nil
 }
 
+// sees are the labels that a question is asked by.
+func (a *Agent) sees(ctx context.Context, q *Question) (tenantdb.Labels, error) {
+	asked, door := tenantdb.LabelsOf(q.Labels...), a.t.k.door
+	if door.Trusts(ctx) {
+		return asked, nil
+	}
+	granted := door.Sees(ctx)
+	if len(q.Labels) == 0 {
+		return granted, nil
+	}
+	if name, lacks := granted.Lacks(asked.Names()); lacks {
+		return asked, &tenantdb.GrantError{Field: "labels", Reason: fmt.Sprintf("%.120q is not granted to you: leave it out, or ask for it", name)}
+	}
+	return asked, nil
+}
+
 // query is a question as the knowledge base is asked it.
 func (q *Question) query(model string, vector []float32) kb.Query {
 	k := q.TopK
 	if q.Rerank {
 		k = max(k, reranked)
 	}
-	return kb.Query{Mode: q.Mode, Text: q.Text, Vector: vector, Model: model, K: k, Labels: q.Labels, Where: q.Where, MinScore: q.MinScore, Variety: q.Variety, PerDocument: q.PerDocument,
+	return kb.Query{Mode: q.Mode, Text: q.Text, Vector: vector, Model: model, K: k, Where: q.Where, MinScore: q.MinScore, Variety: q.Variety, PerDocument: q.PerDocument,
 		Neighbours: q.Neighbours, After: q.After, Within: q.Within}
 }
 
 // askAll is AskAll by one model.
-func (a *Agent) askAll(ctx context.Context, questions []Question, model string, start time.Time) ([]Retrieval, error) {
+func (a *Agent) askAll(ctx context.Context, questions []Question, sees []tenantdb.Labels, model string, start time.Time) ([]Retrieval, error) {
 	vectors, name, down := a.t.k.embedAll(ctx, a.t.id, questions, model)
 	all := make([]Retrieval, len(questions))
-	err := a.t.k.door.Tx(ctx, a.t.id, func(ctx context.Context, tx pgx.Tx) error {
+	err := a.t.k.door.Tx(ctx, a.t.id, func(ctx context.Context, tx pgx.Tx) (err error) {
 		for i := range questions {
+			if ctx, err = tenantdb.See(ctx, tx, sees[i]); err != nil {
+				return err
+			}
 			q := questions[i]
 			all[i] = Retrieval{}
 			if q.Mode != kb.ByWords && down != nil {
@@ -169,13 +198,14 @@ func (a *Agent) answer(ctx context.Context, tx pgx.Tx, q *Question, query kb.Que
 		return err
 	}
 	r.Hits, r.Plan, r.Next, r.Spelled = f.Hits, f.Plan, f.Next, f.Spelled
-	how := audit.How{Mode: string(f.Plan.Mode), Tier: string(f.Plan.Tier), EfSearch: f.Plan.EfSearch, Depth: f.Plan.Depth, Labels: q.Labels, MinScore: q.MinScore, Variety: q.Variety,
+	labels, _ := tenantdb.Granted(ctx)
+	how := audit.How{Mode: string(f.Plan.Mode), Tier: string(f.Plan.Tier), EfSearch: f.Plan.EfSearch, Depth: f.Plan.Depth, Labels: labels.Names(), MinScore: q.MinScore, Variety: q.Variety,
 		PerDocument: q.PerDocument, Neighbours: q.Neighbours, After: q.After, Fallback: r.Fallback}
 	if len(q.Where) > 0 {
 		how.Where = q.Where
 	}
 	if len(f.Spelled) > 0 {
-		how.Spelled = f.Spelled
+		how.Spelled = spelled(f.Spelled, labels)
 	}
 	if q.Rerank {
 		if how.Reranker, err = a.rerank(ctx, q, r); err != nil {
@@ -199,6 +229,18 @@ func (a *Agent) answer(ctx context.Context, tx pgx.Tx, q *Question, query kb.Que
 	r.EventID, err = a.record(ctx, tx, audit.Retrieval{AgentID: a.id, UserID: q.UserID, Query: q.Text, Model: model, TopK: q.TopK, Shown: shown, How: how,
 		Latency: time.Since(start), ConversationID: q.ConversationID, Extra: q.Extra}.Event)
 	return err
+}
+
+// spelled is what an event says of words that were taken for others: whoever reads the trail learns no word of a document that has labels.
+func spelled(all []kb.Spelled, labels tenantdb.Labels) []kb.Spelled {
+	if labels == (tenantdb.Labels{}) {
+		return all
+	}
+	said := make([]kb.Spelled, len(all))
+	for i := range all {
+		said[i].Word = all[i].Word
+	}
+	return said
 }
 
 // rerank puts hits in the reranker's order, with its scores, and returns its name.

@@ -101,12 +101,24 @@ type Config struct {
 	SpoolLimit int64
 	// KeySecret hashes the keys of those who come over the network, the same in every process; at least access.MinPepper bytes. Empty: keys can't be made or checked.
 	KeySecret []byte
+	// GrantLabels is for programs that act for several people: calls see documents with labels only as far as their
+	// context says (WithLabels), and a context that says nothing sees none of them. Without, the program is trusted with
+	// every document.
+	GrantLabels bool
 	// Receipts signs receipts for events; nil makes Tenant.Receipt fail.
 	Receipts *ledger.Signer
 	// Logger hears when the trail can't be written and when it can again; nil is slog.Default().
 	Logger *slog.Logger
 	// SkipCheck opens a database that the self-check would refuse. For tools that explain what is wrong.
 	SkipCheck bool
+}
+
+// WithLabels has calls with this context see a tenant's documents as somebody does who was granted these labels: those
+// that have none, and those that have one of them; tenantdb.Every grants all. They also put no other labels on, and
+// replace and delete no other document. Given twice, what both grant is left: a context can't see more than it was let.
+// Row level security holds every statement to it.
+func WithLabels(ctx context.Context, labels ...string) context.Context {
+	return tenantdb.WithLabels(ctx, tenantdb.LabelsOf(labels...))
 }
 
 // Konstruct is an open database. It is safe for concurrent use.
@@ -158,6 +170,9 @@ func Open(ctx context.Context, c Config) (*Konstruct, error) {
 	door, err := tenantdb.Open(ctx, c.DatabaseURL)
 	if err != nil {
 		return nil, err
+	}
+	if c.GrantLabels {
+		door.GrantLabels()
 	}
 	if !c.SkipCheck {
 		err := check(ctx, door)
@@ -305,6 +320,7 @@ type Background struct {
 // Work takes in what Agent.Enqueue handed over, of all tenants in turns, and makes and drops indexes of large tenants' own, until the context ends. Any number of
 // processes may do so.
 func (k *Konstruct) Work(ctx context.Context, b Background) error {
+	ctx = tenantdb.Trusted(ctx) // each job is done by the labels of whoever handed it over
 	in, err := k.ingester(nil)
 	if err != nil {
 		return err

@@ -11,6 +11,7 @@ import (
 
 	"github.com/konstruct/konstruct/audit"
 	"github.com/konstruct/konstruct/kb"
+	"github.com/konstruct/konstruct/tenantdb"
 )
 
 // Shown is what a retrieval showed, held against what is stored now.
@@ -31,6 +32,7 @@ const (
 	Same    State = "same"    // it is stored as it was shown: its hash is the event's
 	Changed State = "changed" // something else is stored under its id
 	Gone    State = "gone"    // nothing is stored under its id any more
+	Hidden  State = "hidden"  // its document has labels of which the context was granted none; what has become of it is not said
 )
 
 // ShownPassage is one passage that was shown.
@@ -84,8 +86,15 @@ func (t *Tenant) Shown(ctx context.Context, event uuid.UUID) (s Shown, err error
 	if err != nil {
 		return s, err
 	}
+	hidden, err := kb.Hidden(ctx, t.k.door, t.id, documents)
+	if err != nil {
+		return s, err
+	}
 	for i, d := range said.Documents {
 		p := ShownPassage{Shown: d, Rank: i + 1, State: Gone, VersionNow: versions[d.DocumentID]}
+		if hidden[d.DocumentID] {
+			p.State = Hidden
+		}
 		if now, there := stored[d.ChunkID]; there {
 			if p.State = Changed; now.SHA256 == d.SHA256 {
 				p.State, p.Content, p.Headings, p.Page = Same, now.Content, now.Headings, now.Page
@@ -96,11 +105,18 @@ func (t *Tenant) Shown(ctx context.Context, event uuid.UUID) (s Shown, err error
 	return s, nil
 }
 
-// ExplainSearch does a search that is not recorded, and says how it is done. Nothing of what it finds is returned.
+// ExplainSearch does a search that is not recorded, and says how it is done. Nothing of what it finds is returned. To whoever was not granted every label
+// what the database says is not: it counts what was hidden.
 func (a *Agent) ExplainSearch(ctx context.Context, q Question) (e kb.Explanation, err error) {
 	if err := a.complete(&q); err != nil {
 		return e, err
 	}
+	sees, err := a.sees(ctx, &q)
+	if err != nil {
+		return e, err
+	}
+	trusted := a.t.k.door.Trusts(ctx) || sees.All()
+	ctx = tenantdb.WithLabels(ctx, sees)
 	model, err := a.t.k.searcher.Model(ctx, a.t.k.door, a.t.id)
 	if err != nil {
 		return e, err
@@ -113,6 +129,9 @@ func (a *Agent) ExplainSearch(ctx context.Context, q Question) (e kb.Explanation
 		e, err = a.t.k.searcher.Explain(ctx, tx, a.t.id, q.query(model, vectors[0]))
 		return err
 	})
+	if !trusted { // the database's account counts what was hidden, and so does the index
+		e.Explain, e.Own, e.Estimated, e.Real = nil, nil, 0, 0
+	}
 	return e, err
 }
 
@@ -122,6 +141,7 @@ const tuneFrom = 200
 // Tune finds the least hnsw.ef_search with which the tenant's own index, where it has one, finds what there is, by questions that were asked of it and are on the trail
 // (what was redacted of them is missing), and has its searches use it.
 func (t *Tenant) Tune(ctx context.Context) (tuned kb.Tuning, err error) {
+	ctx = tenantdb.Trusted(ctx) // the index is everybody's; what is told of it is figures
 	events, err := t.Events(ctx, Filter{Action: audit.ActionRetrieval, Limit: tuneFrom})
 	if err != nil {
 		return tuned, err

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/google/uuid"
+
+	"github.com/konstruct/konstruct/tenantdb"
 )
 
 // Action is something that a credential may do.
@@ -73,6 +75,7 @@ type Who struct {
 	Agent      uuid.UUID // the one agent as which it acts; zero is any
 	Role       Role      // of a person; empty for a key
 	may        []Action
+	labels     tenantdb.Labels
 }
 
 // May reports whether who may do an action.
@@ -80,6 +83,9 @@ func (w Who) May(a Action) bool { return slices.Contains(w.may, a) }
 
 // Actions returns what it may do.
 func (w Who) Actions() []Action { return slices.Clone(w.may) }
+
+// Labels are those of the documents that it may see, beside documents that have none.
+func (w Who) Labels() tenantdb.Labels { return w.labels }
 
 // String names who for the trail.
 func (w Who) String() string {
@@ -110,6 +116,8 @@ const (
 	MaxKeys  = 1000
 	MaxUsers = 10_000
 	MaxList  = 1000
+	// MaxLabels is how many labels one key or user is granted at most.
+	MaxLabels = 200
 )
 
 func checkName(name string) error {
@@ -139,6 +147,25 @@ func checkActions(actions []Action) error {
 	return nil
 }
 
+// checkLabels checks labels that are to be granted: tenantdb.Every alone, or labels.
+func checkLabels(labels []string) error {
+	if len(labels) == 1 && labels[0] == tenantdb.Every {
+		return nil
+	}
+	if len(labels) > MaxLabels {
+		return &FieldError{"labels", fmt.Sprintf("has %d, the limit is %d", len(labels), MaxLabels)}
+	}
+	for i, l := range labels {
+		if err := tenantdb.CheckLabel(l); err != nil {
+			return &FieldError{"labels", "has one that can't be: " + err.Error()}
+		}
+		if slices.Contains(labels[:i], l) {
+			return &FieldError{"labels", fmt.Sprintf("has %.120q twice", l)}
+		}
+	}
+	return nil
+}
+
 // Joined names actions or roles in one text.
 func Joined[T ~string](all []T, between string) string {
 	names := make([]string, len(all))
@@ -150,5 +177,5 @@ func Joined[T ~string](all []T, between string) string {
 
 // Local is who acts at the machine's own terminal, with the database's password: they may do anything in a tenant.
 func Local(tenant uuid.UUID, name string) Who {
-	return Who{Tenant: tenant, Name: name, may: Actions}
+	return Who{Tenant: tenant, Name: name, may: Actions, labels: tenantdb.AllLabels()}
 }

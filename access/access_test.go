@@ -147,7 +147,7 @@ func TestNothingOfAnotherTenantIsReached(t *testing.T) {
 				t.Errorf("revoke: %v", err)
 			}
 			err = in(tenant, func(ctx context.Context, tx pgx.Tx) error {
-				_, _, err := k.Rotate(ctx, tx, named, made.ID, "x", 0)
+				_, _, err := k.Rotate(ctx, tx, named, made.ID, "x", 0, func(access.Key) error { return nil })
 				return err
 			})
 			if !errors.Is(err, access.ErrNotFound) {

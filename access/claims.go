@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/konstruct/konstruct/tenantdb"
 )
 
 // claims are what an ID token says, as OpenID Connect Core 1.0, 2 and 3.1.3.7 want it. They are read by their exact
@@ -116,6 +118,27 @@ func checkTimes(all map[string]any, now time.Time) error {
 		return errors.New("the token is of the future")
 	}
 	return nil
+}
+
+// labels are what the token's holder is granted by its claim. What is no label is none, and none is every label unless the
+// operator maps it so.
+func (i *Issuer) labels(all map[string]any) (labels []string) {
+	if i.LabelsClaim == "" {
+		return nil
+	}
+	values, several := all[i.LabelsClaim].([]any)
+	if !several {
+		values = []any{all[i.LabelsClaim]}
+	}
+	for _, v := range values {
+		text, _ := v.(string)
+		if i.Labels != nil {
+			labels = append(labels, i.Labels[text]...)
+		} else if tenantdb.CheckLabel(text) == nil {
+			labels = append(labels, text)
+		}
+	}
+	return labels
 }
 
 // maxDate is the year 9999, in seconds.

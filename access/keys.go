@@ -20,6 +20,7 @@ type Key struct {
 	Name      string     `json:"name"`
 	Agent     *uuid.UUID `json:"agent_id,omitempty" doc:"the one agent as which it acts and whose events it sees"`
 	Actions   []Action   `json:"actions"`
+	Labels    []string   `json:"labels" doc:"it sees documents that have one of these, beside those that have none; * is every label"`
 	CreatedAt time.Time  `json:"created_at"`
 	CreatedBy string     `json:"created_by"`
 	ExpiresAt *time.Time `json:"expires_at,omitempty"`
@@ -38,6 +39,8 @@ type Ask struct {
 	Name    string
 	Agent   uuid.UUID // zero: any
 	Actions []Action
+	// Labels are those of documents that it may see beside documents that have none; tenantdb.Every alone is every label.
+	Labels  []string
 	Expires time.Time // zero: never
 }
 
@@ -62,7 +65,7 @@ func NewKeys(door *tenantdb.Door, pepper []byte) (*Keys, error) {
 	return &Keys{door: door, pepper: slices.Clone(pepper), known: newKnown()}, nil
 }
 
-const columns = `id, name, agent_id, actions, created_at, created_by, expires_at, used_at, revoked_at, successor`
+const columns = `id, name, agent_id, actions, labels, created_at, created_by, expires_at, used_at, revoked_at, successor`
 
 // changed has every process forget what it knows of keys, once the transaction is committed.
 func changed(ctx context.Context, tx pgx.Tx) error {
@@ -72,7 +75,7 @@ func changed(ctx context.Context, tx pgx.Tx) error {
 
 // Make makes a key in a transaction of the tenant's, and returns it: it is told once.
 func (k *Keys) Make(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, by string, a Ask) (key string, made Key, err error) {
-	if err := errors.Join(checkName(a.Name), checkActions(a.Actions)); err != nil {
+	if err := errors.Join(checkName(a.Name), checkActions(a.Actions), checkLabels(a.Labels)); err != nil {
 		return "", made, err
 	}
 	if !a.Expires.IsZero() && !a.Expires.After(time.Now()) {
@@ -99,8 +102,8 @@ func (k *Keys) Make(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, by string,
 	if !a.Expires.IsZero() {
 		expires = &a.Expires
 	}
-	rows, err := tx.Query(ctx, `INSERT INTO access_keys (tenant_id, id, name, hash, agent_id, actions, created_by, expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING `+columns,
-		tenant, id, a.Name, hash(k.pepper, key), agent, a.Actions, by, expires)
+	rows, err := tx.Query(ctx, `INSERT INTO access_keys (tenant_id, id, name, hash, agent_id, actions, created_by, expires_at, labels) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, coalesce($9::text[], '{}')) RETURNING `+columns,
+		tenant, id, a.Name, hash(k.pepper, key), agent, a.Actions, by, expires, a.Labels)
 	if err != nil {
 		return "", made, fmt.Errorf("access: make a key: %w", err)
 	}
@@ -110,8 +113,8 @@ func (k *Keys) Make(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, by string,
 	return key, made, nil
 }
 
-// Rotate makes a key with the same rights in another's place, which holds for overlap longer.
-func (k *Keys) Rotate(ctx context.Context, tx pgx.Tx, tenant, id uuid.UUID, by string, overlap time.Duration) (key string, made Key, err error) {
+// Rotate makes a key with the same rights in another's place, which holds for overlap longer, unless may says why not.
+func (k *Keys) Rotate(ctx context.Context, tx pgx.Tx, tenant, id uuid.UUID, by string, overlap time.Duration, may func(old Key) error) (key string, made Key, err error) {
 	if overlap < 0 || overlap > MaxOverlap {
 		return "", made, &FieldError{"overlap_seconds", fmt.Sprintf("is %s: it is 0 to %s", overlap, MaxOverlap)}
 	}
@@ -122,7 +125,10 @@ func (k *Keys) Rotate(ctx context.Context, tx pgx.Tx, tenant, id uuid.UUID, by s
 	if !old.live(time.Now()) || old.Successor != nil {
 		return "", made, &FieldError{"id", "is of a key that was revoked, has expired or was rotated already"}
 	}
-	a := Ask{Name: old.Name, Actions: old.Actions}
+	if why := may(old); why != nil {
+		return "", made, why
+	}
+	a := Ask{Name: old.Name, Actions: old.Actions, Labels: old.Labels}
 	if old.Agent != nil {
 		a.Agent = *old.Agent
 	}
@@ -155,6 +161,23 @@ func (k *Keys) Revoke(ctx context.Context, tx pgx.Tx, tenant, id uuid.UUID) (rev
 	}
 	if err != nil {
 		return revoked, fmt.Errorf("access: revoke a key: %w", err)
+	}
+	return get(ctx, tx, tenant, id, ``)
+}
+
+// Grant gives a key other labels than it had, at once and in every process.
+func (k *Keys) Grant(ctx context.Context, tx pgx.Tx, tenant, id uuid.UUID, labels []string) (granted Key, err error) {
+	if err := checkLabels(labels); err != nil {
+		return granted, err
+	}
+	if _, err = get(ctx, tx, tenant, id, ` FOR UPDATE`); err != nil {
+		return granted, err
+	}
+	if _, err = tx.Exec(ctx, `UPDATE access_keys SET labels = coalesce($3::text[], '{}') WHERE tenant_id = $1 AND id = $2`, tenant, id, labels); err == nil {
+		err = changed(ctx, tx)
+	}
+	if err != nil {
+		return granted, fmt.Errorf("access: grant labels: %w", err)
 	}
 	return get(ctx, tx, tenant, id, ``)
 }
@@ -199,7 +222,7 @@ func (k *Keys) Check(ctx context.Context, key string) (Who, error) {
 	var want []byte
 	err := k.door.Query(ctx, tenant, `SELECT hash, `+columns+` FROM access_keys WHERE tenant_id = $1 AND id = $2`, []any{tenant, id}, func(rows pgx.Rows) error {
 		want = nil
-		_, err := pgx.ForEachRow(rows, []any{&want, &stored.ID, &stored.Name, &stored.Agent, &stored.Actions, &stored.CreatedAt, &stored.CreatedBy, &stored.ExpiresAt, &stored.UsedAt, &stored.RevokedAt, &stored.Successor},
+		_, err := pgx.ForEachRow(rows, []any{&want, &stored.ID, &stored.Name, &stored.Agent, &stored.Actions, &stored.Labels, &stored.CreatedAt, &stored.CreatedBy, &stored.ExpiresAt, &stored.UsedAt, &stored.RevokedAt, &stored.Successor},
 			func() error { return nil })
 		return err
 	})
@@ -219,7 +242,7 @@ func (k *Keys) Check(ctx context.Context, key string) (Who, error) {
 			return Who{}, fmt.Errorf("access: note a key's use: %w", err)
 		}
 	}
-	w := Who{Tenant: tenant, Credential: id, Name: stored.Name, may: stored.Actions}
+	w := Who{Tenant: tenant, Credential: id, Name: stored.Name, may: stored.Actions, labels: tenantdb.LabelsOf(stored.Labels...)}
 	if stored.Agent != nil {
 		w.Agent = *stored.Agent
 	}

@@ -22,6 +22,11 @@ type Issuer struct {
 	// TenantClaim names the claim of a token that says which tenant its holder is in; empty where everybody of this provider is in Tenant.
 	TenantClaim string
 	Tenant      uuid.UUID
+	// LabelsClaim names the claim, a text or a list of texts, that says which documents its holder may see beside those that
+	// the user itself was granted; empty is none. Labels says which labels a value of it stands for; where it is nil,
+	// each value is a label.
+	LabelsClaim string
+	Labels      map[string][]string
 	Client      *http.Client
 }
 
@@ -102,5 +107,14 @@ func (p *People) Check(ctx context.Context, raw string) (Who, error) {
 			return Who{}, fmt.Errorf("%w (its claim %s names no tenant)", ErrUnknown, p.issuer.TenantClaim)
 		}
 	}
-	return person(ctx, p.door, tenant, p.issuer.URL, said.subject)
+	w, err := person(ctx, p.door, tenant, p.issuer.URL, said.subject)
+	if err != nil {
+		return Who{}, err
+	}
+	claimed := p.issuer.labels(said.all)
+	if len(claimed) > MaxLabels {
+		return Who{}, fmt.Errorf("%w (its claim %s has more than %d labels: map those that count)", ErrUnknown, p.issuer.LabelsClaim, MaxLabels)
+	}
+	w.labels = tenantdb.LabelsOf(append(w.labels.Names(), claimed...)...)
+	return w, nil
 }

@@ -15,16 +15,18 @@ import (
 
 // User is a person whom an identity provider knows, and what it is in a tenant.
 type User struct {
-	ID        uuid.UUID `json:"id"`
-	Issuer    string    `json:"issuer"`
-	Subject   string    `json:"subject"`
-	Name      string    `json:"name"`
-	Role      Role      `json:"role"`
+	ID      uuid.UUID `json:"id"`
+	Issuer  string    `json:"issuer"`
+	Subject string    `json:"subject"`
+	Name    string    `json:"name"`
+	Role    Role      `json:"role"`
+	// Labels are those of documents that they may see, beside documents that have none; tenantdb.Every alone is every label.
+	Labels    []string  `json:"labels" doc:"They see documents that have one of these, beside those that have none; * is every label"`
 	CreatedAt time.Time `json:"created_at"`
 	CreatedBy string    `json:"created_by"`
 }
 
-const userColumns = `id, issuer, subject, name, role, created_at, created_by`
+const userColumns = `id, issuer, subject, name, role, labels, created_at, created_by`
 
 // maxSubject is how many bytes OpenID Connect lets a subject have, and maxIssuer ours for an issuer's URL.
 const (
@@ -32,7 +34,8 @@ const (
 	maxIssuer  = 500
 )
 
-// Admit says what a person is in a tenant, within a transaction of the tenant's. Somebody who is there already gets the role, and the name where one is given.
+// Admit says what a person is in a tenant, within a transaction of the tenant's. Somebody who is there already gets the role, and the name and the
+// labels where these are given: labels that are nil stay.
 func Admit(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, by string, u User) (admitted User, err error) {
 	switch {
 	case u.Subject == "" || len(u.Subject) > maxSubject:
@@ -41,6 +44,9 @@ func Admit(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, by string, u User) 
 		return u, &FieldError{"issuer", fmt.Sprintf("has %d bytes: it is the provider's URL, 1 to %d", len(u.Issuer), maxIssuer)}
 	case !slices.Contains(Roles, u.Role):
 		return u, &FieldError{"role", fmt.Sprintf("is %.40q, which is none: they are %s", string(u.Role), Joined(Roles, ", "))}
+	}
+	if err := checkLabels(u.Labels); err != nil {
+		return u, err
 	}
 	if u.Name == "" {
 		u.Name = u.Subject
@@ -59,8 +65,8 @@ func Admit(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, by string, u User) 
 	if err != nil {
 		return u, err
 	}
-	rows, err := tx.Query(ctx, `INSERT INTO access_users (tenant_id, id, issuer, subject, name, role, created_by) VALUES ($1, $2, $3, $4, $5, $6, $7)
-	  ON CONFLICT (tenant_id, issuer, subject) DO UPDATE SET role = EXCLUDED.role, name = EXCLUDED.name RETURNING `+userColumns, tenant, id, u.Issuer, u.Subject, u.Name, u.Role, by)
+	rows, err := tx.Query(ctx, `INSERT INTO access_users (tenant_id, id, issuer, subject, name, role, created_by, labels) VALUES ($1, $2, $3, $4, $5, $6, $7, coalesce($8::text[], '{}'))
+	  ON CONFLICT (tenant_id, issuer, subject) DO UPDATE SET role = EXCLUDED.role, name = EXCLUDED.name, labels = coalesce($8::text[], access_users.labels) RETURNING `+userColumns, tenant, id, u.Issuer, u.Subject, u.Name, u.Role, by, u.Labels)
 	if err == nil {
 		admitted, err = pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[User])
 	}
@@ -98,9 +104,13 @@ func Users(ctx context.Context, door *tenantdb.Door, tenant, after uuid.UUID, li
 
 // person returns who a subject is in a tenant, or ErrUnknown. It is looked up each time: who is dismissed is out at once.
 func person(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, issuer, subject string) (w Who, err error) {
-	err = door.Query(ctx, tenant, `SELECT id, name, role FROM access_users WHERE tenant_id = $1 AND issuer = $2 AND subject = $3`, []any{tenant, issuer, subject}, func(rows pgx.Rows) error {
+	err = door.Query(ctx, tenant, `SELECT id, name, role, labels FROM access_users WHERE tenant_id = $1 AND issuer = $2 AND subject = $3`, []any{tenant, issuer, subject}, func(rows pgx.Rows) error {
 		w = Who{Tenant: tenant}
-		_, err := pgx.ForEachRow(rows, []any{&w.Credential, &w.Name, &w.Role}, func() error { return nil })
+		var labels []string
+		_, err := pgx.ForEachRow(rows, []any{&w.Credential, &w.Name, &w.Role, &labels}, func() error {
+			w.labels = tenantdb.LabelsOf(labels...)
+			return nil
+		})
 		return err
 	})
 	if err != nil {

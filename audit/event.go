@@ -47,6 +47,7 @@ const (
 
 	ActionKeyMade       = "access_key_made"
 	ActionKeyRotated    = "access_key_rotated"
+	ActionKeyGranted    = "access_key_granted" // other labels
 	ActionKeyRevoked    = "access_key_revoked"
 	ActionUserAdmitted  = "access_user_admitted"
 	ActionUserDismissed = "access_user_dismissed"

@@ -12,7 +12,7 @@ import (
 var reserved = map[string]bool{
 	ActionRemoval: true, ActionModel: true, ActionGap: true, ActionAcknowledged: true, ActionResolved: true,
 	ActionEvidence: true, ActionExport: true, ActionProof: true, ActionVerify: true, ActionResume: true, ActionRotate: true, ActionGuard: true,
-	ActionKeyMade: true, ActionKeyRotated: true, ActionKeyRevoked: true, ActionUserAdmitted: true, ActionUserDismissed: true,
+	ActionKeyMade: true, ActionKeyRotated: true, ActionKeyGranted: true, ActionKeyRevoked: true, ActionUserAdmitted: true, ActionUserDismissed: true,
 	ActionLimitsSet: true, ActionSwitched: true, ActionTenantBegun: true, ActionLawRequest: true,
 }
 

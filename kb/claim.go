@@ -34,6 +34,7 @@ type claim struct {
 	id, agent uuid.UUID
 	attempt   int
 	upload    Upload
+	sees      tenantdb.Labels // of whoever handed it over
 	ctx       context.Context // ends when the job is this worker's no more
 	lose      context.CancelCauseFunc
 
@@ -65,12 +66,14 @@ func (k *claims) take(ctx context.Context) (c *claim, err error) {
 	  left_alone AS (SELECT id FROM kb_jobs WHERE tenant_id = $1 AND state = 'running' AND due <= now() AND NOT EXISTS (SELECT FROM due) ORDER BY due, id LIMIT 1 FOR UPDATE SKIP LOCKED)
 	  UPDATE kb_jobs j SET state = 'running', attempt = attempt + 1, due = now() + $2::interval, started_at = now(), chunks = 0, embedded = 0
 	    FROM (SELECT id FROM due UNION ALL SELECT id FROM left_alone) n WHERE j.tenant_id = $1 AND j.id = n.id
-	  RETURNING j.id, j.agent_id, j.attempt, j.source, j.filename, j.labels, j.given, j.etag, j.leaf, j.seq, (SELECT u.content FROM kb_uploads u WHERE u.tenant_id = $1 AND u.job_id = j.id)`,
+	  RETURNING j.id, j.agent_id, j.attempt, j.source, j.filename, j.labels, j.given, j.etag, j.leaf, j.seq, j.sees, (SELECT u.content FROM kb_uploads u WHERE u.tenant_id = $1 AND u.job_id = j.id)`,
 		[]any{k.tenant, leaseTime}, func(rows pgx.Rows) error {
 			c, err = pgx.CollectExactlyOneRow(rows, func(r pgx.CollectableRow) (*claim, error) {
 				var c claim
 				u := &c.upload
-				err := r.Scan(&c.id, &c.agent, &c.attempt, &u.Source, &u.Filename, &u.Labels, &u.Metadata, &u.ETag, &u.leaf, &u.Seq, &u.Content)
+				var sees []string
+				err := r.Scan(&c.id, &c.agent, &c.attempt, &u.Source, &u.Filename, &u.Labels, &u.Metadata, &u.ETag, &u.leaf, &u.Seq, &sees, &u.Content)
+				c.sees = tenantdb.LabelsOf(sees...)
 				return &c, err
 			})
 			return err
@@ -81,7 +84,7 @@ func (k *claims) take(ctx context.Context) (c *claim, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("kb: take up a job: %w", err)
 	}
-	c.ctx, c.lose = context.WithCancelCause(ctx)
+	c.ctx, c.lose = context.WithCancelCause(tenantdb.WithLabels(ctx, c.sees))
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.open[c.id] = c

@@ -131,18 +131,14 @@ func Show(ctx context.Context, door *tenantdb.Door, tenant, id uuid.UUID) (d Doc
 	return d, passages, nil
 }
 
-// Named returns which of some names are sources or file names of documents that have passages and that whoever has these
-// labels can find.
-func Named(
-	ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, names, labels []string,
-) (map[string]bool, error) {
+// Named returns which of some names are sources or file names of documents that have passages.
+func Named(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, names []string) (map[string]bool, error) {
 	found := map[string]bool{}
 	const sql = `SELECT coalesce(s.source, ''), coalesce(d.filename, '')
 	    FROM kb_documents d LEFT JOIN kb_sources s ON s.tenant_id = d.tenant_id AND s.document_id = d.id
 	   WHERE d.tenant_id = $1 AND (s.source = ANY ($2) OR d.filename = ANY ($2))
-	     AND (coalesce(s.labels, '{}') = '{}' OR s.labels && $3::text[])
 	     AND EXISTS (SELECT FROM kb_chunks c WHERE c.tenant_id = d.tenant_id AND c.document_id = d.id)`
-	err := door.Query(ctx, tenant, sql, []any{tenant, names, labels}, func(rows pgx.Rows) error {
+	err := door.Query(ctx, tenant, sql, []any{tenant, names}, func(rows pgx.Rows) error {
 		clear(found)
 		var source, filename string
 		_, err := pgx.ForEachRow(rows, []any{&source, &filename}, func() error {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/konstruct/konstruct/internal/testkit"
 	"github.com/konstruct/konstruct/kb"
+	"github.com/konstruct/konstruct/tenantdb"
 )
 
 // given takes a path in with what is said of it.
@@ -32,8 +33,9 @@ func (b *base) found(t *testing.T, tenant uuid.UUID, labels ...string) (names []
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := b.door.Tx(t.Context(), tenant, func(ctx context.Context, tx pgx.Tx) error {
-		hits, err := search(ctx, tx, tenant, kb.Query{Mode: kb.ByMeaning, Vector: v[0], K: 9, Labels: labels})
+	sees := tenantdb.WithLabels(t.Context(), tenantdb.LabelsOf(labels...))
+	if err := b.door.Tx(sees, tenant, func(ctx context.Context, tx pgx.Tx) error {
+		hits, err := search(ctx, tx, tenant, kb.Query{Mode: kb.ByMeaning, Vector: v[0], K: 9})
 		names = nil
 		for _, h := range hits {
 			names = append(names, h.Filename)
@@ -70,7 +72,7 @@ func TestLabelsSayWhoFindsADocument(t *testing.T) {
 	if len(docs) != 2 || docs[1].Version != 2 || docs[1].Metadata["client"] != "acme" || len(docs[1].Labels) != 0 {
 		t.Errorf("%+v", docs)
 	}
-	for _, labels := range [][]string{{""}, {strings.Repeat("x", 101)}, make([]string, 33), {"a\x00"}, {"\xff"}} {
+	for _, labels := range [][]string{{""}, {strings.Repeat("x", 101)}, make([]string, 33), {"*"}, {"a\x00"}, {"\xff"}} {
 		if err := b.in.Files(t.Context(), tenantA, agent, []string{secret}, kb.Given{Labels: labels}, func(kb.Result) {}); err == nil || !strings.Contains(err.Error(), "labels: ") {
 			t.Errorf("%.50q: %v", labels, err)
 		}

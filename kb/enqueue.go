@@ -26,7 +26,7 @@ type Given struct {
 // Limits on what is said of a document.
 const (
 	MaxLabels   = 32
-	MaxLabel    = 100       // bytes
+	MaxLabel    = tenantdb.MaxLabel
 	MaxMetadata = 64 << 10  // bytes, as JSON
 	MaxUploads  = 1000      // in one Enqueue
 	maxFilename = 1000      // bytes
@@ -56,9 +56,20 @@ func CheckLabels(labels []string) error {
 		return fmt.Errorf("labels: %d, the limit is %d", len(labels), MaxLabels)
 	}
 	for _, l := range labels {
-		if l == "" || len(l) > MaxLabel || strings.ToValidUTF8(l, "") != l || strings.ContainsRune(l, 0) {
-			return fmt.Errorf("labels: %.120q is none: it is 1 to %d bytes of UTF-8", l, MaxLabel)
+		if err := tenantdb.CheckLabel(l); err != nil {
+			return fmt.Errorf("labels: %w", err)
 		}
+	}
+	return nil
+}
+
+// errSource says that a document can't be replaced by whoever does not see it.
+var errSource = &tenantdb.GrantError{Field: "source", Reason: "a document that you may not see has it: use another, or ask for one of that document's labels"}
+
+// granted reports labels that whoever has some can't give a document: nobody puts on what they were not granted.
+func (g Given) granted(has tenantdb.Labels) error {
+	if name, lacks := has.Lacks(g.Labels); lacks {
+		return &tenantdb.GrantError{Field: "labels", Reason: fmt.Sprintf("%.120q is not granted to you, so you can't put it on: leave it out, or ask for it", name)}
 	}
 	return nil
 }
@@ -104,7 +115,8 @@ func (u *Upload) Check() error {
 var ErrFull = fmt.Errorf("%d documents wait already: take in more when they are done", MaxWaiting)
 
 // Enqueue hands documents over to be taken in later, within the caller's transaction, whose tenant must be set to tenant already: they are taken
-// in if it commits. It returns the jobs' ids in order.
+// in if it commits. Who hands over sees what ctx, as Door.Tx gave it, was granted: a job replaces no document that they do not see, and puts no
+// label on that they do not have (tenantdb.GrantError). It returns the jobs' ids in order.
 func Enqueue(ctx context.Context, tx pgx.Tx, tenant, agent uuid.UUID, uploads ...Upload) ([]uuid.UUID, error) {
 	if len(uploads) > MaxUploads {
 		return nil, fmt.Errorf("kb: enqueue %d documents: the limit is %d at once", len(uploads), MaxUploads)
@@ -116,11 +128,17 @@ func Enqueue(ctx context.Context, tx pgx.Tx, tenant, agent uuid.UUID, uploads ..
 	if waiting+len(uploads) > MaxWaiting {
 		return nil, fmt.Errorf("kb: enqueue: %w", ErrFull)
 	}
+	sees, known := tenantdb.Granted(ctx)
+	restricted := known && !sees.All()
 	ids := make([]uuid.UUID, len(uploads))
 	var b pgx.Batch
 	for i := range uploads {
 		u := &uploads[i]
-		if err := u.Check(); err != nil {
+		err := u.Check()
+		if err == nil && restricted {
+			err = u.Given.granted(sees)
+		}
+		if err != nil {
 			return nil, fmt.Errorf("kb: enqueue document %d: %w", i+1, err)
 		}
 		id, err := uuid.NewV7()
@@ -129,21 +147,40 @@ func Enqueue(ctx context.Context, tx pgx.Tx, tenant, agent uuid.UUID, uploads ..
 		}
 		ids[i] = id
 		if u.failed != nil {
-			b.Queue(`INSERT INTO kb_jobs (tenant_id, id, agent_id, source, filename, state, reason, finished_at) VALUES ($1, $2, $3, $4, $5, 'failed', $6, now())`,
-				tenant, id, agent, u.Source, u.Filename, reason(u.failed))
+			b.Queue(`INSERT INTO kb_jobs (tenant_id, id, agent_id, source, filename, labels, state, reason, finished_at) VALUES ($1, $2, $3, $4, $5, $6, 'failed', $7, now())`,
+				tenant, id, agent, u.Source, u.Filename, u.Labels, reason(u.failed))
 			continue
 		}
-		b.Queue(`INSERT INTO kb_jobs (tenant_id, id, agent_id, source, filename, labels, given, etag, leaf, seq)
-		    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, least(nullif($10::bigint, 0), nextval('kb_seq')))`,
+		b.Queue(`INSERT INTO kb_jobs (tenant_id, id, agent_id, source, filename, labels, given, etag, leaf, seq, sees)
+		    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, least(nullif($10::bigint, 0), nextval('kb_seq')), CASE current_setting('app.current_labels', true) WHEN '*' THEN '{*}' ELSE kb_granted() END)`,
 			tenant, id, agent, u.Source, u.Filename, u.Labels, u.Metadata, u.ETag, u.leaf, u.Seq)
 		if u.Content != nil {
 			b.Queue(`INSERT INTO kb_uploads (tenant_id, job_id, content) VALUES ($1, $2, $3)`, tenant, id, u.Content)
+		}
+	}
+	if restricted {
+		if err := seesSources(ctx, tx, uploads); err != nil {
+			return nil, fmt.Errorf("kb: enqueue: %w", err)
 		}
 	}
 	if err := tx.SendBatch(ctx, &b).Close(); err != nil {
 		return nil, fmt.Errorf("kb: enqueue: %w", err)
 	}
 	return ids, nil
+}
+
+// seesSources refuses uploads of a source whose document is hidden from the transaction: their job would find the same.
+func seesSources(ctx context.Context, tx pgx.Tx, uploads []Upload) error {
+	sources := make([]string, len(uploads))
+	for i := range uploads {
+		sources[i] = uploads[i].Source
+	}
+	var hidden bool
+	err := tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM kb_hidden_sources(kb_granted()) h (source) WHERE h.source = ANY ($1))`, sources).Scan(&hidden)
+	if err == nil && hidden {
+		err = errSource
+	}
+	return err
 }
 
 // maxReason is how many bytes of a reason are kept.
@@ -158,7 +195,7 @@ func reason(err error) string {
 // Enqueue hands over what paths name and hold, as Files takes it in: archives and mailboxes file by file, pages to be read when their turn comes. It reports
 // each file once: those handed over have no outcome, and those that can't be read or are known their reason or outcome.
 func (in *Ingester) Enqueue(ctx context.Context, tenant, agent uuid.UUID, paths []string, given Given, report func(Result)) error {
-	if err := given.Check(); err != nil {
+	if err := errors.Join(given.Check(), given.granted(in.Door.Sees(ctx))); err != nil {
 		return fmt.Errorf("kb: %w", err)
 	}
 	seq, err := NextSeq(ctx, in.Door, tenant)

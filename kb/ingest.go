@@ -92,7 +92,7 @@ func (j *job) open() bool { return j.Err == nil && j.Outcome == "" }
 // feeds by their URL, and what lies below s3://BUCKET/PREFIX. A file that can't be read is reported and the others go on. The error is one that stops everything: the
 // context's, the database's or the model's.
 func (in *Ingester) Files(ctx context.Context, tenant, agent uuid.UUID, paths []string, given Given, report func(Result)) error {
-	if err := given.Check(); err != nil {
+	if err := errors.Join(given.Check(), given.granted(in.Door.Sees(ctx))); err != nil {
 		return fmt.Errorf("kb: %w", err)
 	}
 	seq, err := NextSeq(ctx, in.Door, tenant)
@@ -226,7 +226,7 @@ func (in *Ingester) prepare(ctx context.Context, tenant uuid.UUID, j *job) (err 
 		return nil
 	}
 	j.filename, j.kind, j.etag, j.bytes, j.sha = f.name(), f.kind, f.etag, int64(len(f.raw)), sha256.Sum256(f.raw)
-	if j.Outcome, j.Err, err = j.content.known(ctx, in.Door, tenant, j.given); err != nil {
+	if j.Outcome, j.Err, err = j.content.known(j.seeing(ctx), in.Door, tenant, j.given); err != nil {
 		return fmt.Errorf("kb: look %s up: %w", j.Path, err)
 	}
 	if !j.open() {
@@ -252,6 +252,14 @@ func (in *Ingester) prepare(ctx context.Context, tenant uuid.UUID, j *job) (err 
 func (j *job) within(ctx context.Context) context.Context {
 	if j.claim != nil {
 		return j.claim.ctx
+	}
+	return ctx
+}
+
+// seeing is ctx by the labels of whoever handed the job over.
+func (j *job) seeing(ctx context.Context) context.Context {
+	if j.claim != nil {
+		return tenantdb.WithLabels(ctx, j.claim.sees)
 	}
 	return ctx
 }
@@ -314,13 +322,13 @@ var errUnfit = errors.New("the database can't hold what it says: a value, or a t
 // data is the file's.
 func (in *Ingester) keep(ctx context.Context, tenant uuid.UUID, j *job) error {
 	var err error
-	j.DocumentID, j.Outcome, err = store(ctx, in.Door, tenant, j)
+	j.DocumentID, j.Outcome, err = store(j.seeing(ctx), in.Door, tenant, j)
 	for errors.Is(err, errSwitched) {
 		if err = in.embed(ctx, tenant, j); err == nil && !j.open() { // it was cancelled meanwhile, and not all of it is embedded
 			return nil
 		}
 		if err == nil {
-			j.DocumentID, j.Outcome, err = store(ctx, in.Door, tenant, j)
+			j.DocumentID, j.Outcome, err = store(j.seeing(ctx), in.Door, tenant, j)
 		}
 	}
 	j.content, j.stored = content{}, err == nil
@@ -329,7 +337,7 @@ func (in *Ingester) keep(ctx context.Context, tenant uuid.UUID, j *job) error {
 	if unfit {
 		err = disclosure.Hide(errUnfit, err)
 	}
-	if unfit || errors.Is(err, errTaken) || errors.Is(err, ErrVector) || outrun(err) {
+	if unfit || errors.Is(err, errSource) || errors.Is(err, errTaken) || errors.Is(err, ErrVector) || outrun(err) {
 		j.Err, j.Outcome = err, ""
 		return nil
 	}

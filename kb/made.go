@@ -29,7 +29,7 @@ type Made struct {
 // Put stores a document that is made already, as Ingester.Files stores one: it replaces what has the same source, and is unchanged where chunks and model are what they were.
 func Put(ctx context.Context, door *tenantdb.Door, tenant, agent uuid.UUID, m Made) (id uuid.UUID, done Outcome, err error) {
 	u := Upload{Source: m.Source, Filename: m.Filename, Content: []byte{1}, Given: m.Given}
-	switch err = u.Check(); {
+	switch err = errors.Join(u.Check(), m.Given.granted(door.Sees(ctx))); {
 	case err != nil:
 	case m.Model == "":
 		err = errors.New("model: it is empty: say which made the vectors")

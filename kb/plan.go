@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"hash/fnv"
+	"maps"
 	"sync"
 	"time"
 
@@ -50,7 +51,6 @@ type state struct {
 	efSearch  int
 	chunks    int
 	documents int
-	labelled  int      // documents with labels, counted to fewLabelled
 	average   float64  // words in a passage
 	languages []string // that its words are read by
 	read      time.Time
@@ -93,31 +93,37 @@ const (
 	stateHolds = 5 * time.Second
 	countHolds = time.Minute
 	countOften = 1000   // where there are fewer passages they are counted whenever the tenant is looked at
-	maxStates  = 10_000 // tenants
+	maxStates  = 10_000 // tenants, as seen by some labels
 )
 
 // Searcher searches, and remembers for a moment what it knows of each tenant. It is safe for concurrent use.
 type Searcher struct {
 	few    int // exactBelow
 	mu     sync.Mutex
-	states map[uuid.UUID]*state
+	states map[seen]*state
+}
+
+// seen is a tenant as it is seen by some labels: what is known of it tells nothing of documents that they do not see.
+type seen struct {
+	tenant uuid.UUID
+	labels tenantdb.Labels
 }
 
 // NewSearcher returns one that knows nothing yet.
-func NewSearcher() *Searcher { return &Searcher{few: exactBelow, states: map[uuid.UUID]*state{}} }
+func NewSearcher() *Searcher { return &Searcher{few: exactBelow, states: map[seen]*state{}} }
 
 // Model is the one that a tenant's searches are by, as it was seen a moment ago; empty for the first.
 func (s *Searcher) Model(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID) (model string, err error) {
-	if st := s.known(tenant); st != nil {
+	if st := s.known(seen{tenant, door.Sees(ctx)}); st != nil {
 		return st.model, nil
 	}
 	return Serving(ctx, door, tenant)
 }
 
-func (s *Searcher) known(tenant uuid.UUID) *state {
+func (s *Searcher) known(of seen) *state {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if st := s.states[tenant]; st != nil && time.Since(st.read) < stateHolds {
+	if st := s.states[of]; st != nil && time.Since(st.read) < stateHolds {
 		return st
 	}
 	return nil
@@ -127,7 +133,7 @@ func (s *Searcher) known(tenant uuid.UUID) *state {
 func (s *Searcher) Forget(tenant uuid.UUID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.states, tenant)
+	maps.DeleteFunc(s.states, func(of seen, _ *state) bool { return of.tenant == tenant })
 }
 
 // indexName is the name of a tenant's own index of a model's vectors.
@@ -151,19 +157,20 @@ SELECT coalesce((SELECT m.model FROM kb_models m WHERE m.tenant_id = $1 AND m.se
 const tierSQL = `
 SELECT coalesce((SELECT i.indisvalid AND i.indisready FROM pg_index i WHERE i.indexrelid = to_regclass('public.' || $3::text)), false),
        coalesce((SELECT t.ef_search FROM kb_tiers t WHERE t.tenant_id = $1 AND t.model = $2), 0),
-       CASE WHEN $4 THEN (SELECT count(*) FROM kb_documents d WHERE d.tenant_id = $1) ELSE 0 END,
-       (SELECT count(*) FROM (SELECT FROM kb_sources s WHERE s.tenant_id = $1 AND s.labels <> '{}' LIMIT $5) l)`
+       CASE WHEN $4 THEN (SELECT count(*) FROM kb_documents d WHERE d.tenant_id = $1) ELSE 0 END`
 
 const countSQL = `SELECT count(*), coalesce(avg(t.length), 0)::float8 FROM kb_terms t WHERE t.tenant_id = $1 AND t.term = ''`
 
 // look returns what is known of a tenant, or finds it out within the transaction.
 func (s *Searcher) look(ctx context.Context, tx pgx.Tx, tenant uuid.UUID) (*state, error) {
-	if st := s.known(tenant); st != nil {
+	labels, _ := tenantdb.Granted(ctx)
+	of := seen{tenant, labels}
+	if st := s.known(of); st != nil {
 		return st, nil
 	}
 	s.mu.Lock()
 	var st state
-	if old := s.states[tenant]; old != nil {
+	if old := s.states[of]; old != nil {
 		st = *old
 	}
 	s.mu.Unlock()
@@ -173,7 +180,7 @@ func (s *Searcher) look(ctx context.Context, tx pgx.Tx, tenant uuid.UUID) (*stat
 	st.index = indexName(tenant, st.model)
 	count := st.chunks < countOften || time.Since(st.counted) > countHolds
 	var documents int
-	if err := tx.QueryRow(ctx, tierSQL, tenant, st.model, st.index, count, fewLabelled).Scan(&st.indexed, &st.efSearch, &documents, &st.labelled); err != nil {
+	if err := tx.QueryRow(ctx, tierSQL, tenant, st.model, st.index, count).Scan(&st.indexed, &st.efSearch, &documents); err != nil {
 		return nil, fmt.Errorf("look at the tenant's index: %w", err)
 	}
 	if st.read = time.Now(); count {
@@ -191,7 +198,7 @@ func (s *Searcher) look(ctx context.Context, tx pgx.Tx, tenant uuid.UUID) (*stat
 	if len(s.states) >= maxStates {
 		clear(s.states)
 	}
-	s.states[tenant] = &st
+	s.states[of] = &st
 	return &st, nil
 }
 

@@ -41,8 +41,6 @@ type Query struct {
 	// Model is whose vector it is, empty for the first; where another serves, a search returns a *ServingError.
 	Model string
 	K     int // how many passages at most
-	// Labels are what the asker may see beside documents without labels: those with one of these.
-	Labels []string
 	// Where are conditions that a passage's document must all meet.
 	Where []Condition
 	// MinScore leaves out hits below it; nil leaves out none. The score is the mode's: see Hit.
@@ -128,9 +126,6 @@ func (q *Query) check() error {
 		return bad("variety", "it is for the first model, and %s serves", q.Model)
 	case q.Variety > 0 && (q.PerDocument || q.After != ""):
 		return bad("variety", "it does not go with one passage per document, nor with a further page")
-	}
-	if err := CheckLabels(q.Labels); err != nil {
-		return bad("labels", "%v", err)
 	}
 	if q.Mode == ByWords {
 		return nil

@@ -47,7 +47,6 @@ func TestBadQueriesAreNamed(t *testing.T) {
 		"within":       {bad(func(q *kb.Query) { q.Within = -1 }), "within:"},
 		"after":        {bad(func(q *kb.Query) { q.After = "x" }), "after:"},
 		"after forged": {bad(func(q *kb.Query) { q.After = "N2ZmODAwMDAwMDAwMDAwMS4x" }), "after:"},
-		"label":        {bad(func(q *kb.Query) { q.Labels = []string{""} }), "labels:"},
 		"field":        {where(kb.Condition{Field: "colour", Op: kb.Equal, Value: "red"}), `"colour": there is no such field`},
 		"injection":    {where(kb.Condition{Field: "d.id) OR (true", Op: kb.Equal, Value: "red"}), `there is no such field`},
 		"comparison":   {where(kb.Condition{Field: "filename", Op: "LIKE", Value: "red"}), "no comparison"},

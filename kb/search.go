@@ -30,7 +30,7 @@ const (
 	maxDepth   = 2000 // and so how far one may read on
 )
 
-// Search returns the passages of the tenant that fit the query, best first, within the caller's transaction, whose tenant must be set to tenant already. It returns as
+// Search returns the passages of the tenant that fit the query, best first, within the caller's transaction, whose tenant must be set to tenant already; ctx is what Door.Tx gave, and says what it sees. It returns as
 // many as were asked for wherever there are so many: what an index does not find is looked for passage by passage.
 func (s *Searcher) Search(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, q Query) (f Found, err error) {
 	st, after, err := s.begin(ctx, tx, tenant, &q)
@@ -71,7 +71,7 @@ func (s *Searcher) Search(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, q Qu
 
 // Find is Search in a transaction of its own: one round trip where it is by meaning and the tenant was looked at a moment ago.
 func (s *Searcher) Find(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, q Query) (f Found, err error) {
-	if st := s.known(tenant); st != nil && q.Mode == ByMeaning && len(q.Where) == 0 && q.Neighbours == 0 && st.model == q.Model {
+	if st := s.known(seen{tenant, door.Sees(ctx)}); st != nil && q.Mode == ByMeaning && len(q.Where) == 0 && q.Neighbours == 0 && st.model == q.Model {
 		after, err := readCursor(q.After)
 		if err == nil {
 			err = q.check()

@@ -390,7 +390,7 @@ func TestConditionsAreCompared(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", condition, err)
 		}
-		f := ask(t, door, tenantA, kb.Query{Mode: kb.ByMeaning, Vector: near(1, 3, 0.3), K: 100, PerDocument: true, Labels: []string{"red"}, Where: []kb.Condition{where}})
+		f := ask(t, door, tenantA, kb.Query{Mode: kb.ByMeaning, Vector: near(1, 3, 0.3), K: 100, PerDocument: true, Where: []kb.Condition{where}})
 		got := map[int]bool{}
 		for _, h := range f.Hits {
 			var n int

@@ -57,3 +57,22 @@ func VersionsNow(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, ids
 	}
 	return found, nil
 }
+
+// Hidden returns which of some documents are there, and not seen by the labels of ctx.
+func Hidden(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, documents []uuid.UUID) (map[uuid.UUID]bool, error) {
+	hidden := map[uuid.UUID]bool{}
+	if door.Sees(ctx).All() {
+		return hidden, nil
+	}
+	err := door.Query(ctx, tenant, `SELECT h.id FROM kb_hidden_documents(kb_granted()) h (id) WHERE h.id = ANY ($1)`, []any{documents},
+		func(rows pgx.Rows) error {
+			clear(hidden)
+			var id uuid.UUID
+			_, err := pgx.ForEachRow(rows, []any{&id}, func() error { hidden[id] = true; return nil })
+			return err
+		})
+	if err != nil {
+		return nil, fmt.Errorf("kb: look for documents that are hidden: %w", err)
+	}
+	return hidden, nil
+}

@@ -14,7 +14,7 @@ import (
 // Spelled is a word that none of the tenant's passages has, and those of theirs it was taken for.
 type Spelled struct {
 	Word string   `json:"word"`
-	As   []string `json:"as"`
+	As   []string `json:"as,omitempty"`
 }
 
 // The measures of forgiving.

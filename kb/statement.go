@@ -9,7 +9,7 @@ import (
 )
 
 // statement is the SQL of one search. Where the tenant's own index is searched its id is a literal, so that the planner sees that this index will do; else it is an argument, and the same
-// text does for all tenants. Either way row security's own predicate is proven once and not per row.
+// text does for all tenants. Either way row security's own predicate is proven once and not per row. Which documents may be seen is row security's business alone.
 type statement struct {
 	tenant uuid.UUID
 	q      *Query
@@ -56,7 +56,6 @@ const (
 // build makes the whole statement. It yields a row for each hit, the best first, and one more where there are more.
 func (s *statement) build() (string, error) {
 	s.of("") // so that the tenant is the first argument
-	labels := s.arg(append([]string{}, s.q.Labels...))
 	var conditions []string
 	if s.documents == nil {
 		var err error
@@ -65,29 +64,25 @@ func (s *statement) build() (string, error) {
 		}
 	}
 	restricted := s.documents != nil || len(conditions) > 0
-	passages := func(of string) string { // of some documents, each looked up by itself
-		return fmt.Sprintf("(SELECT p.chunk_id FROM %s, LATERAL (SELECT p.chunk_id FROM kb_points p WHERE %s AND p.document_id = o.document_id OFFSET 0) p)", of, s.of("p"))
-	}
-	hidden := fmt.Sprintf("SELECT s.document_id FROM kb_sources s WHERE %s AND s.labels <> '{}' AND NOT s.labels && %s::text[]", s.of("s"), labels)
-	met := strings.Join(append([]string{fmt.Sprintf("coalesce(s.labels = '{}' OR s.labels && %s::text[], true)", labels)}, conditions...), " AND ")
+	met := strings.Join(conditions, " AND ")
 	switch {
-	case s.documents != nil: // who may see them is asked again
+	case s.documents != nil:
 		found := make([]string, len(s.documents))
 		for i, id := range s.documents {
 			found[i] = id.String()
 		}
-		s.cte("documents", "SELECT o.id AS document_id FROM unnest(%s::uuid[]) o (id) WHERE o.id NOT IN (%s)", s.arg(found), hidden)
+		s.cte("documents", "SELECT o.id AS document_id FROM unnest(%s::uuid[]) o (id)", s.arg(found))
 	case len(conditions) > 0:
 		s.cte("documents", "SELECT d.id AS document_id FROM kb_documents d LEFT JOIN kb_sources s ON %s AND s.document_id = d.id WHERE %s AND %s", s.of("s"), s.of("d"), met)
 	}
 	if s.q.Mode != ByWords {
-		s.near(restricted, hidden, met)
+		s.near(restricted, met)
 	}
 	w := readWords(s.q.Text)
 	if s.q.Mode != ByMeaning {
-		in := " AND t.chunk_id NOT IN " + passages("("+hidden+") o")
-		if restricted {
-			in = " AND t.chunk_id IN " + passages("documents o")
+		in := ""
+		if restricted { // each document's passages looked up by themselves
+			in = fmt.Sprintf(" AND t.chunk_id IN (SELECT p.chunk_id FROM documents o, LATERAL (SELECT p.chunk_id FROM kb_points p WHERE %s AND p.document_id = o.document_id OFFSET 0) p)", s.of("p"))
 		}
 		s.words(w, in)
 	}
@@ -111,7 +106,7 @@ func (s *statement) build() (string, error) {
 
 // near lists the passages nearest to the vector. Where conditions leave few documents their passages alone are compared, each document's looked up by itself; the index's
 // candidates are held against the conditions as they come.
-func (s *statement) near(conditions bool, hidden, met string) {
+func (s *statement) near(conditions bool, met string) {
 	v := s.arg(s.q.Vector)
 	vector := func(as string) string { return "(SELECT " + v + "::real[]::vector" + as + ")" } // read once, and not for each row
 	from, document, where := "kb_points p", "p.document_id", s.of("p")+" AND p.half IS NOT NULL"
@@ -126,8 +121,7 @@ func (s *statement) near(conditions bool, hidden, met string) {
 		if order = "distance"; s.q.Model != "" {
 			distance = fmt.Sprintf("p.embedding::halfvec(%d) <=> %s", dimensionsOf(s.q), vector(fmt.Sprintf("::halfvec(%d)", dimensionsOf(s.q))))
 		}
-		if !conditions && s.st.labelled < fewLabelled {
-			where += " AND " + document + " NOT IN (" + hidden + ")"
+		if !conditions {
 			break
 		}
 		where += fmt.Sprintf(" AND coalesce((SELECT %s FROM kb_documents d LEFT JOIN kb_sources s ON %s AND s.document_id = d.id WHERE %s AND d.id = %s), false)", met, s.of("s"), s.of("d"), document)
@@ -136,17 +130,12 @@ func (s *statement) near(conditions bool, hidden, met string) {
 		where = "p.half IS NOT NULL"
 	case conditions:
 		where += " AND " + document + " IN (SELECT document_id FROM documents)"
-	default:
-		where += " AND " + document + " NOT IN (" + hidden + ")"
 	}
 	if s.plan.Tier == Exact {
 		distance = "(" + distance + ") + 0" // which no index is made for
 	}
 	s.cte("near", "SELECT p.chunk_id, %s AS distance FROM %s WHERE %s ORDER BY %s LIMIT %s::integer", distance, from, where, order, s.arg(s.plan.Depth))
 }
-
-// fewLabelled is how many documents with labels are rather listed once than looked up one by one.
-const fewLabelled = 500
 
 // words lists the passages whose words fit best, by BM25 with the tenant's own frequencies.
 func (s *statement) words(w words, in string) {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/konstruct/konstruct/chunk"
 	"github.com/konstruct/konstruct/embed"
@@ -55,7 +56,7 @@ type content struct {
 
 // store writes the document in one transaction, and ends the job that it is: readers see what was there before, or all of
 // this. Whether it is stored at all is decided there, by the order of uploads and deletions: ErrDeleted, ErrSuperseded
-// say why not.
+// say why not; errSource where the source's document is one that ctx does not see.
 func store(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, j *job) (id uuid.UUID, done Outcome, err error) {
 	c := &j.content
 	if err := CheckVectors(c.vectors, embed.Dimensions); err != nil {
@@ -76,6 +77,10 @@ func store(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, j *job) (
 		}
 		if serving != c.serving {
 			return errSwitched
+		}
+		// What is decided was decided by what whoever uploaded it sees; what is written is held against every document.
+		if ctx, err = tenantdb.See(ctx, tx, tenantdb.AllLabels()); err != nil {
+			return err
 		}
 		if s.document != nil {
 			id = *s.document
@@ -99,7 +104,11 @@ func store(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, j *job) (
 			done = Replaced
 		}
 		if done != Unchanged {
-			if err := c.write(ctx, tx, tenant, id, j.given, done == Replaced); err != nil {
+			err := c.write(ctx, tx, tenant, id, j.given, done == Replaced)
+			if pg := (*pgconn.PgError)(nil); errors.As(err, &pg) && pg.ConstraintName == sourceKey {
+				return errSource // it is locked: nobody else took it meanwhile
+			}
+			if err != nil {
 				return err
 			}
 		}
@@ -110,6 +119,9 @@ func store(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, j *job) (
 	})
 	return id, done, err
 }
+
+// sourceKey is the constraint by which a source is one document's.
+const sourceKey = "kb_sources_tenant_id_source_key"
 
 func (c *content) write(ctx context.Context, tx pgx.Tx, tenant, id uuid.UUID, g Given, replace bool) error {
 	language := readBy(c.Language, c.Text)

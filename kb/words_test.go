@@ -262,7 +262,7 @@ func TestAnotherTenantsPassagesAreNobodys(t *testing.T) {
 	queries := func() (all2 []kb.Query) {
 		for _, mode := range []kb.Mode{kb.ByMeaning, kb.ByWords, kb.ByBoth} {
 			for _, where := range [][]kb.Condition{nil, {one}, {all}} {
-				all2 = append(all2, kb.Query{Mode: mode, Text: "doc3 passage1 pump*", Vector: near(1, 3, 0), K: 10, Where: where, Labels: []string{"x"}},
+				all2 = append(all2, kb.Query{Mode: mode, Text: "doc3 passage1 pump*", Vector: near(1, 3, 0), K: 10, Where: where},
 					kb.Query{Mode: mode, Text: `"of pumps"`, Vector: near(1, 3, 0), K: 10, Where: where, PerDocument: true, Neighbours: 2})
 			}
 		}

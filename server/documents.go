@@ -20,12 +20,13 @@ import (
 	"github.com/konstruct/konstruct/access"
 	"github.com/konstruct/konstruct/disclosure"
 	"github.com/konstruct/konstruct/kb"
+	"github.com/konstruct/konstruct/tenantdb"
 )
 
 // About is what whoever takes a document in says of it.
 type About struct {
 	Source   string   `json:"source,omitempty" maxLength:"2000" doc:"The URL by which it is known again: what has the same source replaces it. upload:FILENAME where it is missing"`
-	Labels   []string `json:"labels,omitempty" maxItems:"32" doc:"Who may find it: those who ask with one of these. Everybody where there are none"`
+	Labels   []string `json:"labels,omitempty" maxItems:"32" doc:"Who may see it: those who have one of these. Everybody of the tenant where there are none. You can't put on what you do not have"`
 	Metadata object   `json:"metadata,omitempty" doc:"Anything else"`
 	Agent    string   `json:"agent_id,omitempty" format:"uuid" doc:"Which agent takes it in"`
 }
@@ -33,6 +34,14 @@ type About struct {
 // queued says which job takes a document in.
 type queued struct {
 	JobID uuid.UUID `json:"job_id"`
+}
+
+// mayGive refuses labels on a document that whoever hands it over does not have.
+func mayGive(w access.Who, labels []string, at string) error {
+	if name, lacks := w.Labels().Lacks(labels); lacks {
+		return denied(at+".labels", fmt.Sprintf("%.120q is not granted to you, so you can't put it on: leave it out, or ask for it", name))
+	}
+	return nil
 }
 
 // enqueue hands a document over, at a place in the order of uploads and deletions; 0 is the newest.
@@ -57,16 +66,20 @@ func (s *Server) enqueue(ctx context.Context, w access.Who, filename string, con
 		field, reason, _ := strings.Cut(err.Error(), ": ")
 		return nil, wrong(at+"."+field, reason)
 	}
+	if err := mayGive(w, a.Labels, at); err != nil {
+		return nil, err
+	}
 	limits, err := s.meter.Limits(ctx, w.Tenant)
 	if err != nil {
 		return nil, err
 	}
 	if limits.Documents > 0 {
-		n, err := kb.CountDocuments(ctx, s.c.Konstruct.Door(), w.Tenant)
+		every := tenantdb.Trusted(ctx) // those that whoever asks does not see count too
+		n, err := kb.CountDocuments(every, s.c.Konstruct.Door(), w.Tenant)
 		if err != nil {
 			return nil, err
 		}
-		jobs, err := s.of(w).CountJobs(ctx)
+		jobs, err := s.of(w).CountJobs(every)
 		if err != nil {
 			return nil, err
 		}
@@ -75,6 +88,9 @@ func (s *Server) enqueue(ctx context.Context, w access.Who, filename string, con
 		}
 	}
 	ids, err := s.as(w, as).Enqueue(ctx, u)
+	if grant := (*tenantdb.GrantError)(nil); errors.As(err, &grant) {
+		err = denied(at+"."+grant.Field, grant.Reason)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -92,7 +108,7 @@ func (s *Server) documents() {
 		RawBody huma.MultipartFormFiles[struct {
 			File     huma.FormFile `form:"file" required:"true" doc:"The file; what kind it is is found out from its content"`
 			Source   string        `form:"source" required:"false" maxLength:"2000" doc:"The URL by which it is known again"`
-			Labels   []string      `form:"labels" required:"false" maxItems:"32" doc:"Who may find it"`
+			Labels   []string      `form:"labels" required:"false" maxItems:"32" doc:"Who may see it: those who have one of these"`
 			Metadata string        `form:"metadata" required:"false" maxLength:"65536" doc:"A JSON object"`
 			Agent    string        `form:"agent_id" required:"false" format:"uuid"`
 		}]
@@ -129,7 +145,7 @@ func (s *Server) documents() {
 	add(s, op("add-page", "POST", "/v1/documents/from-url", "Hand a page over by its URL: it is read by a job", 202), access.KBWrite, func(ctx context.Context, w access.Who, in *struct {
 		Body struct {
 			URL      string   `json:"url" format:"uri" minLength:"1" maxLength:"2000" pattern:"^https?://"`
-			Labels   []string `json:"labels,omitempty" maxItems:"32"`
+			Labels   []string `json:"labels,omitempty" maxItems:"32" doc:"Who may see it: those who have one of these"`
 			Metadata object   `json:"metadata,omitempty"`
 			Agent    string   `json:"agent_id,omitempty" format:"uuid"`
 		}

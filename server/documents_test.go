@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/konstruct/konstruct"
+	"github.com/konstruct/konstruct/access"
 	"github.com/konstruct/konstruct/audit"
 	"github.com/konstruct/konstruct/internal/testkit"
 )
@@ -97,7 +98,8 @@ func TestADocumentIsUploadedSearchedAndDeleted(t *testing.T) {
 	if len(hits) != 2 || !strings.Contains(found.body, "thirty days") {
 		t.Fatalf("found: %s", found.body)
 	}
-	if hidden, _ := w.want(200, "POST", "/v1/search", key, `{"text":"How do I return a pump?"}`).field("hits").([]any); len(hidden) != 0 {
+	viewer := w.key(acme, access.KBRead)
+	if hidden, _ := w.want(200, "POST", "/v1/search", viewer, `{"text":"How do I return a pump?"}`).field("hits").([]any); len(hidden) != 0 {
 		t.Errorf("without the label: %v", hidden)
 	}
 	if none, _ := w.want(200, "POST", "/v1/search", other, `{"text":"pump","labels":["staff"]}`).field("hits").([]any); len(none) != 0 {
@@ -129,7 +131,7 @@ func TestADocumentIsUploadedSearchedAndDeleted(t *testing.T) {
 		key, body string
 		wrong     []string
 	}{
-		{key, `{"questions":[{"text":"return a pump","answers":{"handbook.md":1}}]}`, []string{"body.questions[0].answers"}}, // without its label
+		{viewer, `{"questions":[{"text":"return a pump","answers":{"handbook.md":1}}]}`, []string{"body.questions[0].answers"}}, // without its label
 		{key, `{"questions":[{"text":"a","answers":{"handbook.md":0}},{"text":"b","answers":{"upload:handbook.md":1}},{"text":"c","answers":{"other.md":1,"":1}}],"labels":["staff"]}`,
 			[]string{"body.questions[0].answers", "body.questions[2].answers"}},
 		{other, `{"questions":[{"text":"return a pump","answers":{"handbook.md":1}}],"labels":["staff"]}`, []string{"body.questions[0].answers"}},

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/konstruct/konstruct/access"
+	"github.com/konstruct/konstruct/tenantdb"
 )
 
 // whoAsks is who a request comes from.
@@ -59,6 +60,8 @@ func (s *Server) identify(next http.Handler) http.Handler {
 			return
 		}
 		defer done()
+		// What is done for this request sees documents by these labels, and no others: row level security holds it to them.
+		ctx = tenantdb.WithLabels(ctx, who.Labels())
 		r = r.WithContext(context.WithValue(ctx, whoKey, who))
 		if key := r.Header.Get("Idempotency-Key"); key != "" && changes[r.Method] && s.served(r) {
 			s.once(w, r, who, key, next)

@@ -20,6 +20,7 @@ type me struct {
 	Role    access.Role     `json:"role,omitempty" doc:"Of a person"`
 	Agent   *uuid.UUID      `json:"agent_id,omitempty"`
 	Actions []access.Action `json:"actions"`
+	Labels  []string        `json:"labels" doc:"You see documents that have one of these, beside those that have none; * is every label"`
 }
 
 // Told is a key that is told once.
@@ -41,7 +42,7 @@ func (s *Server) people() {
 		return huma.Operation{OperationID: id, Method: method, Path: path, Summary: summary, Tags: []string{"Access"}, DefaultStatus: status}
 	}
 	add(s, op("get-me", "GET", "/v1/me", "Who you are, and what you may do", 200), "", func(_ context.Context, w access.Who, _ *struct{}) (*answer[me], error) {
-		m := me{Tenant: w.Tenant, ID: w.Credential, Name: w.Name, Role: w.Role, Actions: w.Actions()}
+		m := me{Tenant: w.Tenant, ID: w.Credential, Name: w.Name, Role: w.Role, Actions: w.Actions(), Labels: w.Labels().Names()}
 		if w.Agent != uuid.Nil {
 			m.Agent = &w.Agent
 		}
@@ -60,10 +61,11 @@ func (s *Server) people() {
 			Name      string          `json:"name" minLength:"1" maxLength:"200" doc:"What it is for"`
 			Agent     *uuid.UUID      `json:"agent_id,omitempty" doc:"The one agent as which it acts and whose events it sees"`
 			Actions   []access.Action `json:"actions" minItems:"1" maxItems:"11" enum:"events:read,events:write,cases:write,evidence:read,kb:read,kb:write,law:read,law:write,access:read,access:write,tenants:switch"`
+			Labels    []string        `json:"labels,omitempty" maxItems:"200" doc:"Labels of documents that it may see, beside documents that have none: no more than you have yourself; * alone is every label"`
 			ExpiresAt *time.Time      `json:"expires_at,omitempty"`
 		}
 	}) (*made[Told], error) {
-		a := access.Ask{Name: in.Body.Name, Actions: in.Body.Actions}
+		a := access.Ask{Name: in.Body.Name, Actions: in.Body.Actions, Labels: in.Body.Labels}
 		if in.Body.Agent != nil {
 			a.Agent = *in.Body.Agent
 		}
@@ -86,6 +88,20 @@ func (s *Server) people() {
 		}
 		secret, key, err := s.of(w).RotateKey(ctx, w, kid, time.Duration(in.Body.Overlap)*time.Second)
 		return &made[Told]{Location: "/v1/keys", Body: Told{secret, key}}, err
+	})
+	grant := op("grant-key", "PUT", "/v1/keys/{id}/labels", "Say which labels a key has: at once, in every process", 200)
+	add(s, grant, access.AccessWrite, func(ctx context.Context, w access.Who, in *struct {
+		Identified
+		Body struct {
+			Labels []string `json:"labels" maxItems:"200" doc:"Labels of documents that it may see, beside documents that have none: no more than you have yourself; * alone is every label"`
+		}
+	}) (*answer[access.Key], error) {
+		kid, err := in.uuid()
+		if err != nil {
+			return nil, err
+		}
+		k, err := s.of(w).GrantKey(ctx, w, kid, in.Body.Labels)
+		return &answer[access.Key]{k}, err
 	})
 	revoke := op("revoke-key", "DELETE", "/v1/keys/{id}", "End a key at once, in every process", 204)
 	add(s, revoke, access.AccessWrite, func(ctx context.Context, w access.Who, in *Identified) (*empty, error) {
@@ -110,10 +126,11 @@ func (s *Server) people() {
 			Subject string      `json:"subject" minLength:"1" maxLength:"255" doc:"As its tokens have it (sub)"`
 			Name    string      `json:"name,omitempty" maxLength:"200"`
 			Role    access.Role `json:"role" enum:"viewer,auditor,operator,compliance,admin"`
+			Labels  []string    `json:"labels,omitempty" maxItems:"200" doc:"Labels of documents that they may see, beside documents that have none: no more than you have yourself; * alone is every label. Where it is missing, somebody who is there keeps theirs"`
 		}
 	}) (*made[access.User], error) {
 		b := in.Body
-		u, err := s.of(w).Admit(ctx, w, access.User{Issuer: b.Issuer, Subject: b.Subject, Name: b.Name, Role: b.Role})
+		u, err := s.of(w).Admit(ctx, w, access.User{Issuer: b.Issuer, Subject: b.Subject, Name: b.Name, Role: b.Role, Labels: b.Labels})
 		return &made[access.User]{Location: "/v1/users", Body: u}, err
 	})
 	dismiss := op("dismiss-user", "DELETE", "/v1/users/{id}", "End what a person may do in this tenant, at once", 204)
@@ -166,10 +183,11 @@ func (s *Server) tenants(op func(id, method, path, summary string, status int) h
 			Tenant  uuid.UUID       `json:"tenant_id"`
 			Reason  string          `json:"reason" minLength:"1" maxLength:"100" doc:"Why; it stays on both trails"`
 			Actions []access.Action `json:"actions" minItems:"1" maxItems:"10" enum:"events:read,events:write,cases:write,evidence:read,kb:read,kb:write,law:read,law:write,access:read,access:write"`
+			Labels  []string        `json:"labels,omitempty" maxItems:"200" doc:"Labels of its documents that the key may see, beside documents that have none: no more than you have yourself; * alone is every label"`
 			Seconds int             `json:"seconds" minimum:"1" maximum:"3600"`
 		}
 	}) (*made[Told], error) {
-		secret, key, err := s.c.Konstruct.Switch(ctx, w, in.Body.Tenant, in.Body.Reason, in.Body.Actions, time.Duration(in.Body.Seconds)*time.Second)
+		secret, key, err := s.c.Konstruct.Switch(ctx, w, in.Body.Tenant, in.Body.Reason, in.Body.Actions, in.Body.Labels, time.Duration(in.Body.Seconds)*time.Second)
 		return &made[Told]{Location: "/v1/keys", Body: Told{secret, key}}, err
 	})
 	set := op("set-limits", "PUT", "/v1/tenants/{id}/limits", "Say how much a tenant may use", 200)

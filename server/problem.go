@@ -74,6 +74,13 @@ func wrong(location, reason string) *Problem {
 	return p
 }
 
+// denied says that a field asks for more than whoever asks was granted.
+func denied(location, reason string) *Problem {
+	p := wrong(location, reason)
+	p.Title, p.Status = http.StatusText(http.StatusForbidden), http.StatusForbidden
+	return p
+}
+
 // later says that it could be done at another time.
 func later(status int, after time.Duration, format string, args ...any) *Problem {
 	p := problem(status, format, args...)
@@ -91,6 +98,7 @@ func (s *Server) said(ctx context.Context, err error) *Problem {
 	var lawful *law.Error
 	var offset *stash.OffsetError
 	var serving *kb.ServingError
+	var grant *tenantdb.GrantError
 	switch {
 	case errors.As(err, &p):
 		own := *p // some are the same for every request, and each is told its own id
@@ -100,7 +108,9 @@ func (s *Server) said(ctx context.Context, err error) *Problem {
 	case errors.As(err, &query):
 		return wrong(where(ctx)+strings.ReplaceAll(query.Field, "-", "_"), query.Reason)
 	case errors.As(err, &own):
-		return wrong(where(ctx)+own.Field, own.Reason)
+		return wrong(at(ctx, own.Field), own.Reason)
+	case errors.As(err, &grant):
+		return denied(at(ctx, grant.Field), grant.Reason)
 	case errors.As(err, &limit):
 		return later(http.StatusTooManyRequests, limit.After, "%s: try again in %s", limit.What, limit.After.Round(time.Millisecond))
 	case errors.As(err, &offset):
@@ -167,6 +177,14 @@ func where(ctx context.Context) string {
 		return "query."
 	}
 	return "body."
+}
+
+// at is where a field of a request stands; what is acted on is named by its path.
+func at(ctx context.Context, field string) string {
+	if field == "id" {
+		return "path.id"
+	}
+	return where(ctx) + field
 }
 
 // away reports whether the database was not there, or went away.

@@ -24,7 +24,7 @@ type question struct {
 	Mode           kb.Mode    `json:"mode,omitempty" enum:"hybrid,vector,words" default:"hybrid"`
 	WordsIfDown    bool       `json:"words_if_down,omitempty" doc:"By words alone while the model can't be reached; the answer says so"`
 	Where          []string   `json:"where,omitempty" maxItems:"100" doc:"Conditions that documents must meet, as metadata.team=legal, ingested>=2026-01-31, label in a,b"`
-	Labels         []string   `json:"labels,omitempty" maxItems:"32" doc:"What the asker may see beside documents that everybody may"`
+	Labels         []string   `json:"labels,omitempty" maxItems:"32" doc:"Of the labels that you have, those to search by; all of them where it is missing. Documents without labels are searched too"`
 	MinScore       *float64   `json:"min_score,omitempty"`
 	Variety        float64    `json:"variety,omitempty" minimum:"0" maximum:"1" doc:"How much hits are to differ from each other"`
 	PerDocument    bool       `json:"per_document,omitempty" doc:"The best passage of each document alone"`
@@ -38,9 +38,12 @@ type question struct {
 }
 
 // asked is a question as the library is asked it.
-func (q *question) asked(at string) (out konstruct.Question, err error) {
+func (q *question) asked(w access.Who, at string) (out konstruct.Question, err error) {
 	if err := kb.CheckLabels(q.Labels); err != nil {
 		return out, wrong(at+".labels", err.Error())
+	}
+	if name, lacks := w.Labels().Lacks(q.Labels); lacks {
+		return out, denied(at+".labels", fmt.Sprintf("%.120q is not granted to you: leave it out, or ask for it", name))
 	}
 	out = konstruct.Question{Text: q.Text, TopK: q.TopK, UserID: q.UserID, Labels: q.Labels, ConversationID: q.ConversationID, Mode: q.Mode, WordsIfDown: q.WordsIfDown, MinScore: q.MinScore, Variety: q.Variety,
 		PerDocument: q.PerDocument, Neighbours: q.Neighbours, After: q.After, Within: time.Duration(q.WithinMS) * time.Millisecond, Rerank: q.Rerank}
@@ -76,7 +79,7 @@ func (s *Server) search() {
 		return listed(all, len(all)+1, func(konstruct.Retrieval) string { return "" }), err
 	})
 	add(s, op("explain-search", "POST", "/v1/search/explain", "Say how a search is done; it is not recorded, and nothing that it finds is shown"), access.KBRead, func(ctx context.Context, w access.Who, in *struct{ Body question }) (*answer[kb.Explanation], error) {
-		q, err := in.Body.asked("body")
+		q, err := in.Body.asked(w, "body")
 		if err != nil {
 			return nil, err
 		}
@@ -141,7 +144,7 @@ func (s *Server) ask(ctx context.Context, w access.Who, in []question, at func(i
 			return nil, wrong(at(i)+".agent_id", "questions that are asked together are one agent's")
 		}
 		as = a
-		if questions[i], err = in[i].asked(at(i)); err != nil {
+		if questions[i], err = in[i].asked(w, at(i)); err != nil {
 			return nil, err
 		}
 	}
@@ -164,12 +167,12 @@ type measured struct {
 }
 
 // answerable refuses questions that no search can answer: their figures would be zero whatever is found.
-func (s *Server) answerable(ctx context.Context, w access.Who, c *eval.Collection, labels []string) error {
+func (s *Server) answerable(ctx context.Context, w access.Who, c *eval.Collection) error {
 	var names []string
 	for _, answers := range c.Judged {
 		names = slices.AppendSeq(names, maps.Keys(answers))
 	}
-	there, err := kb.Named(ctx, s.c.Konstruct.Door(), w.Tenant, names, labels)
+	there, err := kb.Named(ctx, s.c.Konstruct.Door(), w.Tenant, names)
 	if err != nil {
 		return err
 	}
@@ -193,7 +196,7 @@ func (s *Server) evaluate(op func(id, method, path, summary string) huma.Operati
 		Body struct {
 			Questions []judged   `json:"questions" minItems:"1" maxItems:"100"`
 			Modes     []kb.Mode  `json:"modes,omitempty" minItems:"1" maxItems:"3" enum:"hybrid,vector,words" doc:"All where it is missing"`
-			Labels    []string   `json:"labels,omitempty" maxItems:"32"`
+			Labels    []string   `json:"labels,omitempty" maxItems:"32" doc:"As of a search"`
 			Agent     *uuid.UUID `json:"agent_id,omitempty"`
 		}
 	}) (*answer[many[measured]], error) {
@@ -206,7 +209,14 @@ func (s *Server) evaluate(op func(id, method, path, summary string) huma.Operati
 			name := fmt.Sprint(i)
 			c.Queries, c.Judged[name] = append(c.Queries, eval.Query{ID: name, Text: q.Text}), q.Answers
 		}
-		if err := s.answerable(ctx, w, &c, b.Labels); err != nil {
+		narrowed := ctx
+		if len(b.Labels) > 0 {
+			if name, lacks := w.Labels().Lacks(b.Labels); lacks {
+				return nil, denied("body.labels", fmt.Sprintf("%.120q is not granted to you: leave it out, or ask for it", name))
+			}
+			narrowed = konstruct.WithLabels(ctx, b.Labels...)
+		}
+		if err := s.answerable(narrowed, w, &c); err != nil {
 			return nil, err
 		}
 		var out []measured

@@ -84,7 +84,7 @@ func serveFor(t testing.TB, d *testkit.DB, change ...func(*server.Config)) *worl
 	if err != nil {
 		t.Fatal(err)
 	}
-	if w.k, err = konstruct.Open(t.Context(), konstruct.Config{DatabaseURL: d.URL("konstruct_app"), Parts: devpg.PartsDir(), KeySecret: pepper, Receipts: signer, Logger: logger}); err != nil {
+	if w.k, err = konstruct.Open(t.Context(), konstruct.Config{DatabaseURL: d.URL("konstruct_app"), Parts: devpg.PartsDir(), KeySecret: pepper, Receipts: signer, GrantLabels: true, Logger: logger}); err != nil {
 		t.Fatal(err)
 	}
 	evidence, err := tenantdb.OpenEvidence(t.Context(), d.URL("konstruct_notary"))
@@ -120,10 +120,14 @@ func serveFor(t testing.TB, d *testkit.DB, change ...func(*server.Config)) *worl
 	return w
 }
 
-// key makes a key of a tenant; without actions it may do all.
+// key makes a key of a tenant; without actions it may do all, with every label.
 func (w *world) key(tenant uuid.UUID, actions ...access.Action) string {
 	w.t.Helper()
-	return w.keyOf(tenant, access.Ask{Actions: actions})
+	a := access.Ask{Actions: actions}
+	if len(actions) == 0 {
+		a.Labels = []string{tenantdb.Every}
+	}
+	return w.keyOf(tenant, a)
 }
 
 func (w *world) keyOf(tenant uuid.UUID, a access.Ask) string {

@@ -36,7 +36,7 @@ func (s *Server) begin(ctx context.Context, w access.Who, kind string, in wanted
 	if _, err := in.events(); err != nil {
 		return nil, err
 	}
-	f, err := s.stash.Create(ctx, w.Tenant, kind, in, nil)
+	f, err := s.stash.Create(ctx, w.Tenant, kind, in, nil, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -55,11 +55,14 @@ func (s *Server) uploads() {
 		if in.Body.Size > extract.MaxPDF {
 			return nil, problem(http.StatusRequestEntityTooLarge, "body.size: the largest document has %d bytes", extract.MaxPDF)
 		}
+		if err := mayGive(w, in.Body.Labels, "body"); err != nil {
+			return nil, err
+		}
 		seq, err := kb.NextSeq(ctx, s.c.Konstruct.Door(), w.Tenant)
 		if err != nil {
 			return nil, err
 		}
-		f, err := s.stash.Create(ctx, w.Tenant, kindUpload, begun{in.Body, seq}, &in.Body.Size)
+		f, err := s.stash.Create(ctx, w.Tenant, kindUpload, begun{in.Body, seq}, in.Body.Labels, &in.Body.Size)
 		return &made[upload]{Location: "/v1/uploads/" + f.ID.String(), Body: upload{f.ID, in.Body.Size, 0}}, err
 	})
 	find := func(ctx context.Context, w access.Who, in Identified) (stash.File, error) {

@@ -69,8 +69,8 @@ type Stash struct{ Door *tenantdb.Door }
 
 const columns = `id, kind, given, size, stored, state, reason, made, created_at, expires_at`
 
-// Create makes room for a file, and deletes the tenant's that have expired.
-func (s Stash) Create(ctx context.Context, tenant uuid.UUID, kind string, given any, size *int64) (f File, err error) {
+// Create makes room for a file of a document with these labels, and deletes the tenant's that have expired.
+func (s Stash) Create(ctx context.Context, tenant uuid.UUID, kind string, given any, labels []string, size *int64) (f File, err error) {
 	if size != nil && (*size < 0 || *size > MaxBytes) {
 		return f, ErrTooLarge
 	}
@@ -83,6 +83,17 @@ func (s Stash) Create(ctx context.Context, tenant uuid.UUID, kind string, given 
 		return f, err
 	}
 	err = s.Door.Tx(ctx, tenant, func(ctx context.Context, tx pgx.Tx) error {
+		rows, err := tx.Query(ctx, `INSERT INTO stash_files (tenant_id, id, kind, given, labels, size, expires_at)
+		    VALUES ($1, $2, $3, $4, coalesce($5::text[], '{}'), $6, now() + $7::interval) RETURNING `+columns, tenant, id, kind, raw, labels, size, Keep)
+		if err != nil {
+			return err
+		}
+		if f, err = pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[File]); err != nil {
+			return err
+		}
+		if ctx, err = tenantdb.See(ctx, tx, tenantdb.AllLabels()); err != nil { // the room is everybody's
+			return err
+		}
 		if _, err := tx.Exec(ctx, `DELETE FROM stash_files WHERE tenant_id = $1 AND expires_at < now()`, tenant); err != nil {
 			return err
 		}
@@ -90,15 +101,10 @@ func (s Stash) Create(ctx context.Context, tenant uuid.UUID, kind string, given 
 		if err := tx.QueryRow(ctx, `SELECT count(*) FROM stash_files WHERE tenant_id = $1`, tenant).Scan(&there); err != nil {
 			return err
 		}
-		if there >= MaxFiles {
+		if there > MaxFiles {
 			return ErrFull
 		}
-		rows, err := tx.Query(ctx, `INSERT INTO stash_files (tenant_id, id, kind, given, size, expires_at) VALUES ($1, $2, $3, $4, $5, now() + $6::interval) RETURNING `+columns, tenant, id, kind, raw, size, Keep)
-		if err != nil {
-			return err
-		}
-		f, err = pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[File])
-		return err
+		return nil
 	})
 	if err != nil && !errors.Is(err, ErrFull) {
 		err = fmt.Errorf("stash: make room: %w", err)

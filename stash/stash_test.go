@@ -29,7 +29,7 @@ func TestPiecesAreTheFile(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		want := bytes.Repeat([]byte(rapid.StringN(1, 50, -1).Draw(rt, "text")), rapid.IntRange(1, 40_000).Draw(rt, "times"))
 		size := int64(len(want))
-		f, err := s.Create(t.Context(), acme, "upload", map[string]string{}, &size)
+		f, err := s.Create(t.Context(), acme, "upload", map[string]string{}, nil, &size)
 		if err != nil {
 			rt.Fatal(err)
 		}
@@ -70,11 +70,11 @@ func (b *broken) Read(p []byte) (int, error) {
 
 func TestWhatHasComeStaysWhenTheLineBreaks(t *testing.T) {
 	s := stash.Stash{Door: testkit.Door(t)}
-	f, err := s.Create(t.Context(), acme, "upload", 1, nil)
+	f, err := s.Create(t.Context(), acme, "upload", 1, nil, nil)
 	if err == nil {
 		t.Fatal("what is no object is taken")
 	}
-	if f, err = s.Create(t.Context(), acme, "upload", map[string]int{}, nil); err != nil {
+	if f, err = s.Create(t.Context(), acme, "upload", map[string]int{}, nil, nil); err != nil {
 		t.Fatal(err)
 	}
 	n, err := s.Append(t.Context(), acme, f.ID, 0, &broken{left: 2*stash.Piece + 17})
@@ -90,7 +90,7 @@ func TestWhatHasComeStaysWhenTheLineBreaks(t *testing.T) {
 // TestNothingOfAnotherTenantIsReached by any query: of another tenant, none, or a forged one.
 func TestNothingOfAnotherTenantIsReached(t *testing.T) {
 	s := stash.Stash{Door: testkit.Door(t)}
-	f, err := s.Create(t.Context(), acme, "bundle", map[string]int{}, nil)
+	f, err := s.Create(t.Context(), acme, "bundle", map[string]int{}, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -127,7 +127,7 @@ func TestNothingOfAnotherTenantIsReached(t *testing.T) {
 // TestAFileIsMadeByOneAlone, and by another where that one is stopped.
 func TestAFileIsMadeByOneAlone(t *testing.T) {
 	s := stash.Stash{Door: testkit.Door(t)}
-	f, err := s.Create(t.Context(), acme, "bundle", map[string]int{}, nil)
+	f, err := s.Create(t.Context(), acme, "bundle", map[string]int{}, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -169,7 +169,7 @@ func TestAFileIsMadeByOneAlone(t *testing.T) {
 	if err := s.Make(t.Context(), acme, f.ID, whole); !errors.Is(err, stash.ErrElsewhere) {
 		t.Errorf("made again: %v", err)
 	}
-	bad, err := s.Create(t.Context(), acme, "bundle", map[string]int{}, nil)
+	bad, err := s.Create(t.Context(), acme, "bundle", map[string]int{}, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -185,7 +185,7 @@ func TestAFileIsMadeByOneAlone(t *testing.T) {
 func TestWhatExpiredIsGone(t *testing.T) {
 	d := testkit.Database(t)
 	s := stash.Stash{Door: testkit.DoorOf(t, d)}
-	f, err := s.Create(t.Context(), acme, "upload", map[string]int{}, nil)
+	f, err := s.Create(t.Context(), acme, "upload", map[string]int{}, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -197,10 +197,10 @@ func TestWhatExpiredIsGone(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	testkit.Super(t, d, `INSERT INTO stash_files (tenant_id, id, kind, given, expires_at) SELECT '`+acme.String()+`', gen_random_uuid(), 'upload', '{}', now() + interval '1 hour' FROM generate_series(1, 1000)`)
-	if _, err := s.Create(t.Context(), acme, "upload", map[string]int{}, nil); !errors.Is(err, stash.ErrFull) {
+	if _, err := s.Create(t.Context(), acme, "upload", map[string]int{}, nil, nil); !errors.Is(err, stash.ErrFull) {
 		t.Errorf("one more than a thousand: %v", err)
 	}
-	if _, err := s.Create(t.Context(), globex, "upload", map[string]int{}, nil); err != nil {
+	if _, err := s.Create(t.Context(), globex, "upload", map[string]int{}, nil, nil); err != nil {
 		t.Errorf("another tenant: %v", err)
 	}
 }

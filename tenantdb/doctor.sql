@@ -28,9 +28,13 @@ SELECT check_name, coalesce(found, 'missing'), wanted, fix FROM (
   UNION ALL SELECT 12, 'policy on ' || t.relname, (SELECT pg_get_expr(p.polqual, p.polrelid) FROM pg_policy p WHERE p.polrelid = t.oid AND p.polname = 'tenant_isolation'),
     '(tenant_id = (NULLIF(current_setting(''app.current_tenant''::text, true), ''''::text))::uuid)', 'konstruct migrate up' FROM tenant_tables t
   UNION ALL SELECT 13, 'no other policy reaches this role on ' || t.relname,
-    (SELECT count(*)::text FROM pg_policy p WHERE p.polrelid = t.oid AND p.polname <> 'tenant_isolation'
+    (SELECT count(*)::text FROM pg_policy p WHERE p.polrelid = t.oid AND p.polname <> 'tenant_isolation' AND p.polpermissive
         AND EXISTS (SELECT FROM unnest(p.polroles) r WHERE r = 0 OR pg_has_role(r, 'USAGE'))), '0',
     'drop that policy' FROM tenant_tables t
+  UNION ALL SELECT 13, 'labels are held on ' || w.relname,
+    coalesce((SELECT (NOT p.polpermissive AND p.polcmd = '*' AND pg_has_role(p.polroles[1], 'USAGE'))::text FROM pg_policy p
+      WHERE p.polrelid = to_regclass('public.' || w.relname) AND p.polname = 'labels_granted'), 'false'), 'true', 'konstruct migrate up'
+    FROM unnest('{kb_sources,kb_documents,kb_chunks,kb_points,kb_texts,kb_versions,kb_terms,kb_vectors,kb_passages,kb_jobs,kb_uploads,stash_files,stash_pieces}'::text[]) w (relname)
   UNION ALL SELECT 14, 'grants on ' || t.relname,
     (SELECT coalesce(string_agg(p, ',' ORDER BY p), '') FROM unnest('{SELECT,INSERT,UPDATE,DELETE,TRUNCATE,REFERENCES,TRIGGER}'::text[]) p WHERE has_table_privilege(t.oid, p)),
     e.privileges, 'konstruct migrate up' FROM tenant_tables t JOIN expected e USING (relname)
@@ -51,7 +55,8 @@ SELECT check_name, coalesce(found, 'missing'), wanted, fix FROM (
       FROM pg_proc p WHERE p.oid = to_regproc('public.' || w.name)), w.definer || 'search_path=pg_catalog, pg_temp', 'konstruct migrate up'
     FROM (VALUES ('audit_seal', 'security definer, '), ('audit_refuse', ''), ('audit_refuse_act', ''), ('konstruct_schema', 'security definer, '), ('audit_begin_epoch', 'security definer, '),
       ('audit_erase', 'security definer, '), ('audit_decide', 'security definer, '), ('audit_hold', 'security definer, '), ('audit_release', 'security definer, '),
-      ('audit_retain', 'security definer, '), ('audit_retire', 'security definer, '), ('audit_count_days', 'security definer, '), ('audit_figures', ''), ('audit_erase_now', ''), ('audit_record', ''), ('kb_wake', 'security definer, '), ('kb_wake_index', 'security definer, ')) w (name, definer)
+      ('audit_retain', 'security definer, '), ('audit_retire', 'security definer, '), ('audit_count_days', 'security definer, '), ('audit_figures', ''), ('audit_erase_now', ''), ('audit_record', ''), ('kb_wake', 'security definer, '), ('kb_wake_index', 'security definer, '),
+      ('kb_hidden_documents', 'security definer, '), ('kb_hidden_passages', 'security definer, '), ('kb_hidden_sources', 'security definer, ')) w (name, definer)
   UNION ALL SELECT 22, 'runs and words are looked up', f.how, f.how, 'konstruct migrate guard'
     FROM (SELECT CASE WHEN bool_and(pg_get_userbyid(proowner) = 'konstruct_finder') THEN 'by index' ELSE 'one by one (konstruct migrate guard)' END FROM pg_proc
            WHERE pronamespace = 'public'::regnamespace AND proname IN ('audit_find_run', 'audit_find_words')) f (how)

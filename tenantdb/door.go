@@ -25,7 +25,8 @@ var ErrNested = errors.New("tenant: a transaction is open already: use the one y
 
 // Door opens transactions for one tenant at a time, as konstruct_app.
 type Door struct {
-	pool *pgxpool.Pool
+	pool   *pgxpool.Pool
+	strict bool // see GrantLabels
 
 	mu    sync.Mutex
 	check func(context.Context) error // what must pass before anything is let through; nil: nothing
@@ -116,7 +117,8 @@ func (d *Door) once(ctx context.Context, tenant uuid.UUID, fn func(context.Conte
 	defer conn.Release()
 	// SET LOCAL and not set_config: it ends with the transaction and reaches Citus workers. A UUID's
 	// canonical form needs no quoting.
-	tx, err := conn.BeginTx(ctx, pgx.TxOptions{BeginQuery: "BEGIN; SET LOCAL app.current_tenant = '" + tenant.String() + "'"})
+	sees := d.Sees(ctx)
+	tx, err := conn.BeginTx(ctx, pgx.TxOptions{BeginQuery: "BEGIN; SET LOCAL app.current_tenant = '" + tenant.String() + "'; " + sees.set()})
 	if err != nil {
 		return conn.Conn().IsClosed(), err
 	}
@@ -125,7 +127,8 @@ func (d *Door) once(ctx context.Context, tenant uuid.UUID, fn func(context.Conte
 		defer cancel()
 		_ = tx.Rollback(ctx) // after a commit it does nothing
 	}()
-	if err := fn(context.WithValue(ctx, insideKey{}, tenant), tx); err != nil {
+	inside := context.WithValue(context.WithValue(ctx, insideKey{}, tenant), labelsKey{}, sees)
+	if err := fn(inside, tx); err != nil {
 		return conn.Conn().IsClosed(), err
 	}
 	return false, tx.Commit(ctx)

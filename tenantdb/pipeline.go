@@ -15,7 +15,7 @@ import (
 // collected counts only when Query returns nil. A statement that fails changes nothing. It runs again,
 // and read with it, only when the server said that nothing was committed, or was never asked.
 func (d *Door) Query(ctx context.Context, tenant uuid.UUID, sql string, args []any, read func(pgx.Rows) error) error {
-	return d.pipelined(ctx, tenant, func(conn *pgx.Conn) error { return query(ctx, conn, tenant, sql, args, read) })
+	return d.pipelined(ctx, tenant, func(conn *pgx.Conn) error { return query(ctx, conn, tenant, d.Sees(ctx), sql, args, read) })
 }
 
 // pipelined runs a pipeline on a connection of its own, and again where that is safe.
@@ -36,7 +36,7 @@ func (d *Door) pipelined(ctx context.Context, tenant uuid.UUID, run func(*pgx.Co
 	})
 }
 
-func query(ctx context.Context, conn *pgx.Conn, tenant uuid.UUID, sql string, args []any, read func(pgx.Rows) error) error {
+func query(ctx context.Context, conn *pgx.Conn, tenant uuid.UUID, sees Labels, sql string, args []any, read func(pgx.Rows) error) error {
 	// Prepared once a connection, with the statement's own text as its name; where the connection URL says
 	// default_query_exec_mode=exec, for a pooler that can't keep statements apart, not at all.
 	var sd *pgconn.StatementDescription
@@ -53,6 +53,7 @@ func query(ctx context.Context, conn *pgx.Conn, tenant uuid.UUID, sql string, ar
 	var b pgconn.Batch
 	b.ExecParams("BEGIN", nil, nil, nil, nil)
 	b.ExecParams("SET LOCAL app.current_tenant = '"+tenant.String()+"'", nil, nil, nil, nil)
+	b.ExecParams(sees.set(), nil, nil, nil, nil)
 	if sd != nil {
 		b.ExecStatement(sd, q.ParamValues, q.ParamFormats, q.ResultFormats)
 	} else {
@@ -66,7 +67,7 @@ func query(ctx context.Context, conn *pgx.Conn, tenant uuid.UUID, sql string, ar
 const rollbackLimit = 5 * time.Second
 
 // statementAt is where the caller's statement stands in the pipeline.
-const statementAt = 2
+const statementAt = 3
 
 func readPipeline(conn *pgx.Conn, results *pgconn.MultiResultReader, at int, read func(pgx.Rows) error) error {
 	var readErr error
@@ -97,7 +98,8 @@ type Part struct {
 
 // Stream runs statements in one transaction and commits, in one round trip: each goes out as soon as its
 // arguments are made, so the server works on one while the caller makes the next. The tenant is set anew
-// before the first statement of each, so every row is held against its own. When one
+// before the first statement of each, so every row is held against its own. No document is seen: labels are
+// not set, so that what logs events pays nothing for them. When one
 // statement fails nothing is changed. Like Query it runs again only when surely nothing was committed.
 func (d *Door) Stream(ctx context.Context, parts []Part) error {
 	if len(parts) == 0 {

@@ -45,7 +45,7 @@ func Send(ctx context.Context, tx pgx.Tx, s Statement, read func(pgx.Rows) error
 
 // Once is Send in a transaction of its own, which ends with it: still one round trip. It runs again, as Query does, only where nothing can have been committed.
 func (d *Door) Once(ctx context.Context, tenant uuid.UUID, s Statement, read func(pgx.Rows) error) error {
-	begin := []string{"BEGIN", "SET LOCAL app.current_tenant = '" + tenant.String() + "'"}
+	begin := []string{"BEGIN", "SET LOCAL app.current_tenant = '" + tenant.String() + "'", d.Sees(ctx).set()}
 	return d.pipelined(ctx, tenant, func(conn *pgx.Conn) error { return s.send(ctx, conn, begin, []string{"COMMIT"}, read) })
 }
 

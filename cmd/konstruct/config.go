@@ -52,6 +52,8 @@ type settings struct {
 	OIDCAudience          string `name:"oidc-audience" help:"The client's id, which its tokens must be for." env:"KONSTRUCT_OIDC_AUDIENCE" placeholder:"ID"`
 	OIDCTenantClaim       string `name:"oidc-tenant-claim" help:"The claim of its tokens that names a person's tenant." env:"KONSTRUCT_OIDC_TENANT_CLAIM" placeholder:"CLAIM"`
 	OIDCTenant            string `name:"oidc-tenant" help:"Instead: the tenant in which all its people are." env:"KONSTRUCT_OIDC_TENANT" placeholder:"UUID"`
+	OIDCLabelsClaim       string `name:"oidc-labels-claim" help:"The claim of its tokens that says which documents' labels a person has, as groups." env:"KONSTRUCT_OIDC_LABELS_CLAIM" placeholder:"CLAIM"`
+	OIDCLabels            string `name:"oidc-labels" help:"Which label a value of that claim stands for, as legal-team=legal,board=*; without, each value is a label." env:"KONSTRUCT_OIDC_LABELS" placeholder:"VALUE=LABEL"`
 	EmbedURL              string `help:"Base URL of an OpenAI-compatible embeddings endpoint; empty is the local model." env:"KONSTRUCT_EMBED_URL" placeholder:"URL"`
 	EmbedKey              string `help:"Its key." env:"KONSTRUCT_EMBED_KEY" placeholder:"KEY"`
 	EmbedAlso             string `help:"Further endpoints that tenants may be switched to (kb reembed): MODEL DIMENSIONS URL, separated by commas; the key is the same." env:"KONSTRUCT_EMBED_ALSO" placeholder:"MODELS"`

@@ -3,16 +3,20 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
 
 	"github.com/konstruct/konstruct/access"
+	"github.com/konstruct/konstruct/tenantdb"
 )
 
 type keyCmd struct {
 	Make   keyMakeCmd   `cmd:"" help:"Make a key, and print it: it is told once."`
 	List   keyListCmd   `cmd:"" help:"List keys."`
+	Grant  keyGrantCmd  `cmd:"" help:"Say which labels a key has, and so which documents it sees."`
 	Rotate keyRotateCmd `cmd:"" help:"Make a key with the same rights in another's place."`
 	Revoke keyRevokeCmd `cmd:"" help:"End a key at once, in every process."`
 }
@@ -23,12 +27,13 @@ type keyMakeCmd struct {
 	May     []access.Action `help:"What it may do: events:read, events:write, cases:write, evidence:read, kb:read, kb:write, law:read, law:write, access:read, access:write, or tenants:switch." default:"events:read,events:write,kb:read,kb:write" placeholder:"ACTION"`
 	Role    access.Role     `help:"Instead of --may: what a viewer, auditor, operator, compliance or admin may do." placeholder:"ROLE"`
 	Agent   uuid.UUID       `help:"The one agent as which it acts and whose events it sees." placeholder:"UUID"`
+	Label   []string        `help:"Labels of documents that it may see, beside documents that have none; '*' is every label." placeholder:"NAME" sep:"none"`
 	Expires time.Duration   `help:"When it ends, from now; never where it is not said." placeholder:"720h"`
 }
 
 // Help is shown by --help.
 func (keyMakeCmd) Help() string {
-	return "Examples:\n\n  konstruct key make support-bot --tenant $T --agent $A\n  konstruct key make auditor --tenant $T --role auditor --expires 720h\n  konstruct key make operator --tenant 6b6f6e73-7472-8563-8000-000000000001 --may tenants:switch"
+	return "Examples:\n\n  konstruct key make support-bot --tenant $T --agent $A\n  konstruct key make counsel --tenant $T --role viewer --label legal\n  konstruct key make auditor --tenant $T --role auditor --expires 720h\n  konstruct key make operator --tenant 6b6f6e73-7472-8563-8000-000000000001 --may tenants:switch"
 }
 
 // Run makes it.
@@ -38,7 +43,7 @@ func (r keyMakeCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	defer done()
-	ask := access.Ask{Name: r.Name, Agent: r.Agent, Actions: r.May}
+	ask := access.Ask{Name: r.Name, Agent: r.Agent, Actions: r.May, Labels: r.Label}
 	if r.Role != "" {
 		if ask.Actions = r.Role.May(); ask.Actions == nil {
 			return coded{fmt.Errorf("--role: %.40q is none: it is viewer, auditor, operator, compliance or admin", string(r.Role)), exitUsage}
@@ -87,13 +92,56 @@ func (r keyListCmd) Run(ctx context.Context, a *app) error {
 		}
 		return t.Format("2006-01-02 15:04")
 	}
-	return printTable(a, keys, []string{"KEY", "NAME", "MAY", "AGENT", "USED", "EXPIRES", "REVOKED"}, func(k access.Key) []string {
+	return printTable(a, keys, []string{"KEY", "NAME", "MAY", "LABELS", "AGENT", "USED", "EXPIRES", "REVOKED"}, func(k access.Key) []string {
 		agent := ""
 		if k.Agent != nil {
 			agent = k.Agent.String()
 		}
-		return []string{k.ID.String(), oneLine(k.Name, 30), access.Joined(k.Actions, ","), agent, moment(k.UsedAt), moment(k.ExpiresAt), moment(k.RevokedAt)}
+		return []string{k.ID.String(), oneLine(k.Name, 30), access.Joined(k.Actions, ","), labelled(k.Labels), agent, moment(k.UsedAt), moment(k.ExpiresAt), moment(k.RevokedAt)}
 	})
+}
+
+// labelled are labels in a table.
+func labelled(labels []string) string { return oneLine(strings.Join(labels, ","), 40) }
+
+type keyGrantCmd struct {
+	tenantFlag
+	ID    uuid.UUID `arg:"" help:"The key's id."`
+	Label []string  `help:"Labels of documents that it may see from now on, beside documents that have none, instead of those that it had; '*' is every label. None where it is not said." placeholder:"NAME" sep:"none"`
+}
+
+// Help is shown by --help.
+func (keyGrantCmd) Help() string {
+	return "Examples:\n\n  konstruct key grant $ID --tenant $T --label legal --label hr\n  konstruct key grant $ID --tenant $T"
+}
+
+// Run grants them.
+func (r keyGrantCmd) Run(ctx context.Context, a *app) error {
+	k, done, err := a.keysOf(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	granted, err := k.Tenant(r.Tenant).GrantKey(ctx, access.Local(r.Tenant, operator()), r.ID, r.Label)
+	if err != nil {
+		return err
+	}
+	if a.JSON {
+		return a.json(granted)
+	}
+	_, err = fmt.Fprintf(a.out, "%s (%s) sees documents without labels%s\n", granted.ID, printable(granted.Name), beside(granted.Labels))
+	return err
+}
+
+// beside says what somebody sees beside documents without labels.
+func beside(labels []string) string {
+	switch {
+	case len(labels) == 0:
+		return ""
+	case slices.Equal(labels, []string{tenantdb.Every}):
+		return ", and those with any label"
+	}
+	return ", and those with " + printable(strings.Join(labels, ", "))
 }
 
 type keyRotateCmd struct {
@@ -150,11 +198,12 @@ type userAdmitCmd struct {
 	Subject string      `arg:"" help:"As the provider's tokens have it (sub)."`
 	Role    access.Role `required:"" help:"viewer, auditor, operator, compliance or admin." placeholder:"ROLE"`
 	Name    string      `help:"For people." placeholder:"NAME"`
+	Label   []string    `help:"Labels of documents that they may see, beside documents that have none; '*' is every label, --label= is none. Where it is not said, somebody who is there keeps theirs." placeholder:"NAME" sep:"none"`
 }
 
 // Help is shown by --help.
 func (userAdmitCmd) Help() string {
-	return "The provider is that of KONSTRUCT_OIDC_ISSUER.\n\nExample:\n\n  konstruct user admit 248289761001 --tenant $T --role auditor --name \"Ada\""
+	return "The provider is that of KONSTRUCT_OIDC_ISSUER.\n\nExample:\n\n  konstruct user admit 248289761001 --tenant $T --role auditor --name \"Ada\" --label legal"
 }
 
 // Run admits.
@@ -167,14 +216,17 @@ func (r userAdmitCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	defer done()
-	u, err := k.Tenant(r.Tenant).Admit(ctx, access.Local(r.Tenant, operator()), access.User{Issuer: a.OIDCIssuer, Subject: r.Subject, Name: r.Name, Role: r.Role})
+	if len(r.Label) == 1 && r.Label[0] == "" {
+		r.Label = []string{}
+	}
+	u, err := k.Tenant(r.Tenant).Admit(ctx, access.Local(r.Tenant, operator()), access.User{Issuer: a.OIDCIssuer, Subject: r.Subject, Name: r.Name, Role: r.Role, Labels: r.Label})
 	if err != nil {
 		return err
 	}
 	if a.JSON {
 		return a.json(u)
 	}
-	_, err = fmt.Fprintf(a.out, "%s is %s here (%s)\n", printable(u.Name), u.Role, u.ID)
+	_, err = fmt.Fprintf(a.out, "%s is %s here (%s), and sees documents without labels%s\n", printable(u.Name), u.Role, u.ID, beside(u.Labels))
 	return err
 }
 
@@ -195,8 +247,8 @@ func (r userListCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	return printTable(a, users, []string{"USER", "NAME", "ROLE", "SUBJECT", "ISSUER"}, func(u access.User) []string {
-		return []string{u.ID.String(), oneLine(u.Name, 30), string(u.Role), oneLine(u.Subject, 40), oneLine(u.Issuer, 40)}
+	return printTable(a, users, []string{"USER", "NAME", "ROLE", "LABELS", "SUBJECT", "ISSUER"}, func(u access.User) []string {
+		return []string{u.ID.String(), oneLine(u.Name, 30), string(u.Role), labelled(u.Labels), oneLine(u.Subject, 40), oneLine(u.Issuer, 40)}
 	})
 }
 

@@ -86,6 +86,7 @@ func (c serveCmd) Run(ctx context.Context, a *app) (err error) {
 	if trail.KeySecret, err = a.keySecret(); err != nil {
 		return err
 	}
+	trail.GrantLabels = true // each request's credential says which
 	logger := slog.New(slog.NewTextHandler(a.err, nil))
 	config := notary.Config{Logger: logger}
 	var made *notary.Notary
@@ -214,6 +215,11 @@ func (a *app) people(door *tenantdb.Door) (*access.People, error) {
 		return nil, nil
 	}
 	i := access.Issuer{URL: a.OIDCIssuer, Audience: a.OIDCAudience, TenantClaim: a.OIDCTenantClaim, Client: &http.Client{Timeout: 10 * time.Second}}
+	if i.LabelsClaim = a.OIDCLabelsClaim; a.OIDCLabels != "" {
+		if i.Labels = claimed(a.OIDCLabels); i.Labels == nil || i.LabelsClaim == "" {
+			return nil, coded{fmt.Errorf("KONSTRUCT_OIDC_LABELS: %.200q can't be read: write VALUE=LABEL, separated by commas, and name the claim (KONSTRUCT_OIDC_LABELS_CLAIM)", a.OIDCLabels), exitUsage}
+		}
+	}
 	if a.OIDCTenant != "" {
 		id, err := uuid.Parse(a.OIDCTenant)
 		if err != nil {
@@ -228,12 +234,25 @@ func (a *app) people(door *tenantdb.Door) (*access.People, error) {
 	return p, nil
 }
 
+// claimed reads which labels a claim's values stand for; nil where that can't be read.
+func claimed(s string) map[string][]string {
+	labels := map[string][]string{}
+	for pair := range strings.SplitSeq(s, ",") {
+		value, label, is := strings.Cut(strings.TrimSpace(pair), "=")
+		if !is || value == "" || label != tenantdb.Every && tenantdb.CheckLabel(label) != nil {
+			return nil
+		}
+		labels[value] = append(labels[value], label)
+	}
+	return labels
+}
+
 // firstKey makes the key that was asked for.
 func (c serveCmd) firstKey(ctx context.Context, a *app, k *konstruct.Konstruct) error {
 	if c.KeyFor == uuid.Nil {
 		return nil
 	}
-	key, _, err := k.Tenant(c.KeyFor).MakeKey(ctx, access.Local(c.KeyFor, operator()), access.Ask{Name: "serve --key-for", Actions: access.Admin.May(), Expires: time.Now().Add(24 * time.Hour)})
+	key, _, err := k.Tenant(c.KeyFor).MakeKey(ctx, access.Local(c.KeyFor, operator()), access.Ask{Name: "serve --key-for", Actions: access.Admin.May(), Labels: []string{tenantdb.Every}, Expires: time.Now().Add(24 * time.Hour)})
 	if err != nil {
 		return err
 	}

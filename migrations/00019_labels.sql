@@ -1,0 +1,106 @@
+-- Who sees which of a tenant's documents. Labels are granted to whoever asks, and held here against each document's,
+-- whatever a statement asks for: a transaction sees documents without labels, and those that have one of
+-- app.current_labels. That is '*' for every label, or an array as text, {legal,hr}; where it is not set, documents with
+-- labels are not seen. It is set beside app.current_tenant.
+--
+-- Every row of a document is hidden with it: its passages, vectors, words, text and versions, what waits to become it,
+-- and pieces of its upload. What is hidden is listed once a statement and not asked of each row.
+-- +goose Up
+ALTER TABLE public.access_keys ADD COLUMN labels text[] NOT NULL DEFAULT '{}';
+COMMENT ON COLUMN public.access_keys.labels IS 'documents with one of these it may see, beside those that have none; {*} is every label';
+ALTER TABLE public.access_users ADD COLUMN labels text[] NOT NULL DEFAULT '{}';
+COMMENT ON COLUMN public.access_users.labels IS 'as those of access_keys';
+ALTER TABLE public.stash_files ADD COLUMN labels text[] NOT NULL DEFAULT '{}';
+COMMENT ON COLUMN public.stash_files.labels IS 'of the document that an upload becomes';
+-- What waits was handed over by somebody whose labels nobody asked about.
+ALTER TABLE public.kb_jobs ADD COLUMN sees text[] NOT NULL DEFAULT '{*}';
+ALTER TABLE public.kb_jobs ALTER COLUMN sees SET DEFAULT '{}';
+COMMENT ON COLUMN public.kb_jobs.sees IS 'the labels of whoever handed it over: a document that they may not see is not replaced';
+
+-- +goose StatementBegin
+-- The labels that the transaction has; none where it has all.
+CREATE FUNCTION public.kb_granted() RETURNS text[]
+  LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+  RETURN coalesce(nullif(nullif(current_setting('app.current_labels', TRUE), ''), '*'), '{}')::text[];
+
+-- Whether it has all. So does the owner, as whom what is hidden is listed, and as whom foreign keys delete.
+CREATE FUNCTION public.kb_sees_all() RETURNS boolean
+  LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+  RETURN coalesce(current_setting('app.current_labels', TRUE), '') = '*'
+      OR current_user = (SELECT pg_get_userbyid(c.relowner) FROM pg_class c WHERE c.oid = 'public.kb_sources'::regclass);
+
+-- What of the tenant that is set is hidden from whoever has these labels.
+CREATE FUNCTION public.kb_hidden_documents(granted text[]) RETURNS SETOF uuid
+  LANGUAGE sql STABLE SECURITY DEFINER PARALLEL SAFE ROWS 100 SET search_path = pg_catalog, pg_temp AS $hidden$
+  SELECT s.document_id FROM public.kb_sources s
+   WHERE s.tenant_id = nullif(current_setting('app.current_tenant', TRUE), '')::uuid
+     AND s.labels <> '{}' AND NOT s.labels && coalesce(granted, '{}')
+$hidden$;
+CREATE FUNCTION public.kb_hidden_passages(granted text[]) RETURNS SETOF uuid
+  LANGUAGE sql STABLE SECURITY DEFINER PARALLEL SAFE ROWS 1000 SET search_path = pg_catalog, pg_temp AS $hidden$
+  SELECT p.chunk_id FROM public.kb_hidden_documents(granted) d (id), LATERAL (
+    SELECT p.chunk_id FROM public.kb_points p
+     WHERE p.tenant_id = nullif(current_setting('app.current_tenant', TRUE), '')::uuid AND p.document_id = d.id OFFSET 0) p
+$hidden$;
+CREATE FUNCTION public.kb_hidden_sources(granted text[]) RETURNS SETOF text
+  LANGUAGE sql STABLE SECURITY DEFINER PARALLEL SAFE ROWS 100 SET search_path = pg_catalog, pg_temp AS $hidden$
+  SELECT s.source FROM public.kb_sources s
+   WHERE s.tenant_id = nullif(current_setting('app.current_tenant', TRUE), '')::uuid
+     AND s.labels <> '{}' AND NOT s.labels && coalesce(granted, '{}')
+$hidden$;
+
+DO $hide$
+DECLARE
+  sees_all CONSTANT text := '(SELECT public.kb_sees_all())';
+  labelled CONSTANT text := '(labels = ''{}'' OR labels && (SELECT public.kb_granted()))';
+  documents CONSTANT text := '(SELECT public.kb_hidden_documents((SELECT public.kb_granted())))';
+  passages CONSTANT text := '(SELECT public.kb_hidden_passages((SELECT public.kb_granted())))';
+  sources CONSTANT text := '(SELECT public.kb_hidden_sources((SELECT public.kb_granted())))';
+  p record;
+BEGIN
+  FOR p IN SELECT * FROM (VALUES
+    ('kb_sources', labelled),
+    ('kb_documents', 'id NOT IN ' || documents),
+    ('kb_chunks', 'document_id NOT IN ' || documents),
+    ('kb_points', 'document_id NOT IN ' || documents),
+    ('kb_texts', 'document_id NOT IN ' || documents),
+    ('kb_versions', 'document_id NOT IN ' || documents),
+    ('kb_terms', 'chunk_id NOT IN ' || passages),
+    ('kb_vectors', 'chunk_id NOT IN ' || passages),
+    -- Of these few are read at once, each by its key.
+    ('kb_passages', 'EXISTS (SELECT FROM public.kb_chunks c WHERE c.tenant_id = kb_passages.tenant_id AND c.id = kb_passages.chunk_id)'),
+    ('kb_jobs', '(labels IS NULL OR ' || labelled || ') AND source NOT IN ' || sources),
+    ('kb_uploads', 'EXISTS (SELECT FROM public.kb_jobs j WHERE j.tenant_id = kb_uploads.tenant_id AND j.id = kb_uploads.job_id)'),
+    ('stash_files', labelled),
+    ('stash_pieces', 'EXISTS (SELECT FROM public.stash_files f WHERE f.tenant_id = stash_pieces.tenant_id AND f.id = stash_pieces.file_id)'))
+    v (name, condition)
+  LOOP
+    EXECUTE format('CREATE POLICY labels_granted ON public.%I AS RESTRICTIVE TO konstruct_app USING (%s OR %s)', p.name, sees_all, p.condition);
+  END LOOP;
+  -- Nobody puts a label on that they do not have, or hands a document over for somebody who sees more.
+  EXECUTE format('CREATE POLICY labels_given ON public.kb_sources AS RESTRICTIVE FOR INSERT TO konstruct_app
+    WITH CHECK (%s OR labels <@ (SELECT public.kb_granted()))', sees_all);
+  EXECUTE format('CREATE POLICY labels_given ON public.stash_files AS RESTRICTIVE FOR INSERT TO konstruct_app
+    WITH CHECK (%s OR labels <@ (SELECT public.kb_granted()))', sees_all);
+  EXECUTE format('CREATE POLICY labels_given ON public.kb_jobs AS RESTRICTIVE FOR INSERT TO konstruct_app
+    WITH CHECK (%s OR (coalesce(labels, ''{}'') || sees) <@ (SELECT public.kb_granted()))', sees_all);
+  REVOKE ALL ON FUNCTION public.kb_granted(), public.kb_sees_all(), public.kb_hidden_documents(text[]), public.kb_hidden_passages(text[]), public.kb_hidden_sources(text[]) FROM PUBLIC;
+  GRANT EXECUTE ON FUNCTION public.kb_granted(), public.kb_sees_all(), public.kb_hidden_documents(text[]), public.kb_hidden_passages(text[]), public.kb_hidden_sources(text[]) TO konstruct_app;
+END $hide$;
+-- +goose StatementEnd
+
+-- +goose Down
+-- +goose StatementBegin
+DO $show$
+DECLARE p record;
+BEGIN
+  FOR p IN SELECT polrelid::regclass AS name, polname FROM pg_policy WHERE polname IN ('labels_granted', 'labels_given') LOOP
+    EXECUTE format('DROP POLICY %I ON %s', p.polname, p.name);
+  END LOOP;
+END $show$;
+-- +goose StatementEnd
+DROP FUNCTION public.kb_hidden_passages(text[]), public.kb_hidden_sources(text[]), public.kb_hidden_documents(text[]), public.kb_sees_all(), public.kb_granted();
+ALTER TABLE public.kb_jobs DROP COLUMN sees;
+ALTER TABLE public.stash_files DROP COLUMN labels;
+ALTER TABLE public.access_users DROP COLUMN labels;
+ALTER TABLE public.access_keys DROP COLUMN labels;
