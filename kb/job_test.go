@@ -126,6 +126,18 @@ func TestWhatIsEnqueuedIsTakenIn(t *testing.T) {
 }
 
 // TestAnEnqueuedDocumentCommitsWithTheCallersTransaction, or not at all.
+// taken waits until a job is done, and says what became of it where it ended otherwise.
+func (b *base) taken(t *testing.T, name string) {
+	t.Helper()
+	testkit.Until(t, name+" is in", func() bool {
+		state := b.jobs(t, tenantA)[name]
+		if strings.HasPrefix(state, "failed") || strings.HasPrefix(state, "cancelled") {
+			t.Fatalf("%s: %s", name, state)
+		}
+		return strings.HasPrefix(state, "done")
+	})
+}
+
 func TestAnEnqueuedDocumentCommitsWithTheCallersTransaction(t *testing.T) {
 	b, d := newQueue(t)
 	b.work(t, d.URL("konstruct_worker"))
@@ -143,13 +155,13 @@ func TestAnEnqueuedDocumentCommitsWithTheCallersTransaction(t *testing.T) {
 		if err := b.door.Tx(t.Context(), tenantA, func(ctx context.Context, tx pgx.Tx) error {
 			_, err := kb.Enqueue(ctx, tx, tenantA, agent, text(fmt.Sprintf("late%d.md", n), pumps+fmt.Sprint(n)))
 			b.enqueue(t, tenantA, text(fmt.Sprintf("soon%d.md", n), pumps+fmt.Sprint("soon", n)))
-			testkit.Until(t, "in", func() bool { return strings.HasPrefix(b.jobs(t, tenantA)[fmt.Sprintf("soon%d.md", n)], "done") })
+			b.taken(t, fmt.Sprintf("soon%d.md", n))
 			time.Sleep(time.Duration(n) * 700 * time.Millisecond) // in which the worker finds nothing left
 			return err
 		}); err != nil {
 			t.Fatal(err)
 		}
-		testkit.Until(t, "in, too", func() bool { return strings.HasPrefix(b.jobs(t, tenantA)[fmt.Sprintf("late%d.md", n)], "done") })
+		b.taken(t, fmt.Sprintf("late%d.md", n))
 	}
 	if _, is := b.jobs(t, tenantA)["a.md"]; is {
 		t.Error("what was rolled back is there")

@@ -51,6 +51,7 @@ type state struct {
 	efSearch  int
 	chunks    int
 	documents int
+	hidden    int      // documents, from the labels that it is seen by
 	average   float64  // words in a passage
 	languages []string // that its words are read by
 	read      time.Time
@@ -70,9 +71,11 @@ func (s *state) decide(q *Query, depth, matching, few int) Plan {
 		p.Tier, p.Why = Exact, "the tenant has no index of its own"
 	case matching >= 0 && matching <= few:
 		p.Tier, p.Why = Exact, fmt.Sprintf("the conditions leave some %d passages", matching)
+	case s.hidden > 0 && s.chunks <= few:
+		p.Tier, p.Why = Exact, fmt.Sprintf("the labels leave %d passages", s.chunks)
 	default:
 		p.Tier, p.Index, p.Why = Indexed, s.index, "the tenant has an index of its own"
-		if p.EfSearch = max(s.efSearch, depth); matching >= 0 { // candidates are lost to the conditions
+		if p.EfSearch = max(s.efSearch, depth); matching >= 0 || s.hidden*20 > s.documents { // candidates are lost to the conditions, or the labels
 			p.EfSearch *= conditional
 		}
 		p.EfSearch = min(p.EfSearch, maxEf)
@@ -157,7 +160,8 @@ SELECT coalesce((SELECT m.model FROM kb_models m WHERE m.tenant_id = $1 AND m.se
 const tierSQL = `
 SELECT coalesce((SELECT i.indisvalid AND i.indisready FROM pg_index i WHERE i.indexrelid = to_regclass('public.' || $3::text)), false),
        coalesce((SELECT t.ef_search FROM kb_tiers t WHERE t.tenant_id = $1 AND t.model = $2), 0),
-       CASE WHEN $4 THEN (SELECT count(*) FROM kb_documents d WHERE d.tenant_id = $1) ELSE 0 END`
+       CASE WHEN $4 THEN (SELECT count(*) FROM kb_documents d WHERE d.tenant_id = $1) ELSE 0 END,
+       CASE WHEN $4 AND $5 THEN (SELECT count(*) FROM kb_hidden_documents(kb_granted())) ELSE 0 END`
 
 const countSQL = `SELECT count(*), coalesce(avg(t.length), 0)::float8 FROM kb_terms t WHERE t.tenant_id = $1 AND t.term = ''`
 
@@ -179,12 +183,12 @@ func (s *Searcher) look(ctx context.Context, tx pgx.Tx, tenant uuid.UUID) (*stat
 	}
 	st.index = indexName(tenant, st.model)
 	count := st.chunks < countOften || time.Since(st.counted) > countHolds
-	var documents int
-	if err := tx.QueryRow(ctx, tierSQL, tenant, st.model, st.index, count).Scan(&st.indexed, &st.efSearch, &documents); err != nil {
+	var documents, hidden int
+	if err := tx.QueryRow(ctx, tierSQL, tenant, st.model, st.index, count, !labels.All()).Scan(&st.indexed, &st.efSearch, &documents, &hidden); err != nil {
 		return nil, fmt.Errorf("look at the tenant's index: %w", err)
 	}
 	if st.read = time.Now(); count {
-		st.documents, st.counted = documents, st.read
+		st.documents, st.hidden, st.counted = documents, hidden, st.read
 		if err := tx.QueryRow(ctx, countSQL, tenant).Scan(&st.chunks, &st.average); err != nil {
 			return nil, fmt.Errorf("count the tenant's passages: %w", err)
 		}

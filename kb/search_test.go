@@ -31,7 +31,7 @@ func near(seed, center uint64, spread float64) []float32 {
 }
 
 // fill stores documents of ten passages each, as a client of the seed would: passage i of document n says "doc<n> passage<i> …" and lies near center n mod 50.
-func fill(t *testing.T, door *tenantdb.Door, tenant uuid.UUID, from, documents int) {
+func fill(t testing.TB, door *tenantdb.Door, tenant uuid.UUID, from, documents int) {
 	t.Helper()
 	err := door.Tx(t.Context(), tenant, func(ctx context.Context, tx pgx.Tx) error {
 		var b pgx.Batch
@@ -308,6 +308,46 @@ func TestSearchesStayRightWhileATenantGrows(t *testing.T) {
 			}
 			return
 		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
+// TestRecallIsKeptWhereLabelsHideMuch: what is hidden takes candidates from an index that knows no labels.
+func TestRecallIsKeptWhereLabelsHideMuch(t *testing.T) {
+	d := testkit.Database(t)
+	door := testkit.DoorOf(t, d)
+	fill(t, door, tenantA, 0, 300)
+	if in := indexer(t, d, door); !turn(t, in, tenantA) {
+		t.Fatal("no index")
+	}
+	for _, c := range []struct {
+		hidden string
+		tier   kb.Tier
+	}{{"n % 2 = 1", kb.Indexed}, {"n % 50 = 49", kb.Indexed}, {"n >= 15", kb.Exact}, {"true", kb.Exact}} {
+		if err := door.Query(t.Context(), tenantA, `UPDATE kb_sources s SET labels = CASE WHEN `+c.hidden+` THEN '{legal}'::text[] ELSE '{}' END
+		    FROM (SELECT document_id, (given->>'n')::int AS n FROM kb_sources WHERE tenant_id = $1) g WHERE s.tenant_id = $1 AND s.document_id = g.document_id`, []any{tenantA}, nil); err != nil {
+			t.Fatal(err)
+		}
+		for labels, condition := range map[string]string{"": "s.labels = '{}'", "legal": "true"} {
+			ctx, found, all := tenantdb.WithLabels(t.Context(), tenantdb.LabelsOf(strings.Fields(labels)...)), 0, 0
+			for n := range uint64(10) {
+				v := near(1, n, 0.3)
+				f, err := try(ctx, door, kb.NewSearcher().Few(200), tenantA, kb.Query{Mode: kb.ByMeaning, Vector: v, K: 10})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if labels == "" && f.Plan.Tier != c.tier || labels != "" && f.Plan.Tier != kb.Indexed {
+					t.Errorf("%s, as %q: by %s, %s", c.hidden, labels, f.Plan.Tier, f.Plan.Why)
+				}
+				want := nearest(t, door, tenantA, v, 10, condition)
+				if meet := nearest(t, door, tenantA, v, 1<<30, condition); common(ids(f.Hits), meet) != len(f.Hits) || len(f.Hits) != len(want) {
+					t.Fatalf("%s, as %q: %d of %d hits may be seen", c.hidden, labels, common(ids(f.Hits), meet), len(f.Hits))
+				}
+				found, all = found+common(ids(f.Hits), want), all+len(want)
+			}
+			if float64(found) < 0.99*float64(all) {
+				t.Errorf("%s, as %q: recall %.3f", c.hidden, labels, float64(found)/float64(all))
+			}
 		}
 	}
 }

@@ -23,11 +23,10 @@ CREATE FUNCTION public.kb_granted() RETURNS text[]
   LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
   RETURN coalesce(nullif(nullif(current_setting('app.current_labels', TRUE), ''), '*'), '{}')::text[];
 
--- Whether it has all. So does the owner, as whom what is hidden is listed, and as whom foreign keys delete.
-CREATE FUNCTION public.kb_sees_all() RETURNS boolean
+-- Whether the owner asks, as whom what is hidden is listed, and as whom foreign keys delete: it has every label.
+CREATE FUNCTION public.kb_owned() RETURNS boolean
   LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
-  RETURN coalesce(current_setting('app.current_labels', TRUE), '') = '*'
-      OR current_user = (SELECT pg_get_userbyid(c.relowner) FROM pg_class c WHERE c.oid = 'public.kb_sources'::regclass);
+  RETURN current_user = (SELECT pg_get_userbyid(c.relowner) FROM pg_class c WHERE c.oid = 'public.kb_sources'::regclass);
 
 -- What of the tenant that is set is hidden from whoever has these labels.
 CREATE FUNCTION public.kb_hidden_documents(granted text[]) RETURNS SETOF uuid
@@ -51,7 +50,8 @@ $hidden$;
 
 DO $hide$
 DECLARE
-  sees_all CONSTANT text := '(SELECT public.kb_sees_all())';
+  -- Asked once a statement; the function only where the setting is not '*'.
+  sees_all CONSTANT text := '(SELECT coalesce(current_setting(''app.current_labels'', TRUE), '''') = ''*'') OR (SELECT public.kb_owned())';
   labelled CONSTANT text := '(labels = ''{}'' OR labels && (SELECT public.kb_granted()))';
   documents CONSTANT text := '(SELECT public.kb_hidden_documents((SELECT public.kb_granted())))';
   passages CONSTANT text := '(SELECT public.kb_hidden_passages((SELECT public.kb_granted())))';
@@ -84,8 +84,8 @@ BEGIN
     WITH CHECK (%s OR labels <@ (SELECT public.kb_granted()))', sees_all);
   EXECUTE format('CREATE POLICY labels_given ON public.kb_jobs AS RESTRICTIVE FOR INSERT TO konstruct_app
     WITH CHECK (%s OR (coalesce(labels, ''{}'') || sees) <@ (SELECT public.kb_granted()))', sees_all);
-  REVOKE ALL ON FUNCTION public.kb_granted(), public.kb_sees_all(), public.kb_hidden_documents(text[]), public.kb_hidden_passages(text[]), public.kb_hidden_sources(text[]) FROM PUBLIC;
-  GRANT EXECUTE ON FUNCTION public.kb_granted(), public.kb_sees_all(), public.kb_hidden_documents(text[]), public.kb_hidden_passages(text[]), public.kb_hidden_sources(text[]) TO konstruct_app;
+  REVOKE ALL ON FUNCTION public.kb_granted(), public.kb_owned(), public.kb_hidden_documents(text[]), public.kb_hidden_passages(text[]), public.kb_hidden_sources(text[]) FROM PUBLIC;
+  GRANT EXECUTE ON FUNCTION public.kb_granted(), public.kb_owned(), public.kb_hidden_documents(text[]), public.kb_hidden_passages(text[]), public.kb_hidden_sources(text[]) TO konstruct_app;
 END $hide$;
 -- +goose StatementEnd
 
@@ -99,7 +99,7 @@ BEGIN
   END LOOP;
 END $show$;
 -- +goose StatementEnd
-DROP FUNCTION public.kb_hidden_passages(text[]), public.kb_hidden_sources(text[]), public.kb_hidden_documents(text[]), public.kb_sees_all(), public.kb_granted();
+DROP FUNCTION public.kb_hidden_passages(text[]), public.kb_hidden_sources(text[]), public.kb_hidden_documents(text[]), public.kb_owned(), public.kb_granted();
 ALTER TABLE public.kb_jobs DROP COLUMN sees;
 ALTER TABLE public.stash_files DROP COLUMN labels;
 ALTER TABLE public.access_users DROP COLUMN labels;
