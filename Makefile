@@ -49,6 +49,7 @@ fuzz: setup ## fuzz the leaf encoder, checkpoints, proofs and bundles, the reade
 	go test -run '^$$' -fuzz FuzzCondition -fuzztime 1m -fuzzminimizetime 1x ./kb
 	go test -run '^$$' -fuzz FuzzCursor -fuzztime 1m -fuzzminimizetime 1x ./kb
 	go test -run '^$$' -fuzz FuzzKey -fuzztime 1m -fuzzminimizetime 1x ./access
+	go test -run '^$$' -fuzz FuzzLabels -fuzztime 1m -fuzzminimizetime 1x ./tenantdb
 	go test -run '^$$' -fuzz FuzzStrict -fuzztime 1m -fuzzminimizetime 1x ./server
 	go test -run '^$$' -fuzz FuzzWire -fuzztime 1m -fuzzminimizetime 1x ./server
 	go test -run '^$$' -fuzz FuzzMeta -fuzztime 1m -fuzzminimizetime 1x ./server

@@ -15,6 +15,8 @@ import (
 
 	"github.com/konstruct/konstruct"
 	"github.com/konstruct/konstruct/audit"
+	"github.com/konstruct/konstruct/chunk"
+	"github.com/konstruct/konstruct/embed"
 	"github.com/konstruct/konstruct/internal/devpg"
 	"github.com/konstruct/konstruct/internal/testkit"
 	"github.com/konstruct/konstruct/kb"
@@ -208,6 +210,40 @@ func ExampleAgent_Ask() {
 	// Output:
 	// terms.md [Terms Rotors] A rotor is covered for a year.
 	// words same
+}
+
+// Act for somebody who sees no more than they were granted: the context says so, and the database holds every call to it.
+func ExampleWithLabels() {
+	ctx := context.Background()
+	k := open(ctx)
+	defer k.Close()
+	tenant := k.Tenant(acmeID)
+	passages := kb.Made{Source: "test:merger", Filename: "merger.md", Model: "mine", Text: "The merger is secret.",
+		Chunks: []chunk.Chunk{{Content: "The merger is secret."}}, Vectors: [][]float32{vector()}, Given: konstruct.Given{Labels: []string{"board"}}}
+	id, _, err := tenant.Agent(supportID).Put(ctx, passages)
+	if err != nil {
+		log.Fatal(err)
+	}
+
+	for _, granted := range [][]string{{"board", "legal"}, {"legal"}} {
+		d, _, err := tenant.Document(konstruct.WithLabels(ctx, granted...), id)
+		fmt.Println(granted, d.Filename, errors.Is(err, kb.ErrNotFound))
+	}
+	narrowed := konstruct.WithLabels(konstruct.WithLabels(ctx, "legal"), "board", "legal") // what both grant
+	_, _, err = tenant.Agent(supportID).Put(narrowed, passages)
+	var refused *tenantdb.GrantError
+	fmt.Println(errors.As(err, &refused), refused.Field)
+	// Output:
+	// [board legal] merger.md false
+	// [legal]  true
+	// true labels
+}
+
+// vector is one that a model of yours would make.
+func vector() []float32 {
+	v := make([]float32, embed.Dimensions)
+	v[0] = 1
+	return v
 }
 
 func TestOpenRefusesADatabaseThatDoesNotHold(t *testing.T) {
