@@ -171,7 +171,7 @@ func (c *check) match(r *ledger.Record, rule *rule) error {
 // differ by.
 const lateAfter = ledger.IntegrateWithin + ClockSlack
 
-// inTime holds the time that an event claims against the checkpoints around it.
+// inTime holds the time that an event claims against the checkpoints around it, and the events that entered the log before it.
 func (c *check) inTime(r *ledger.Record) {
 	if r.Gone {
 		return
@@ -180,7 +180,10 @@ func (c *check) inTime(r *ledger.Record) {
 	if at.After(c.To.Add(ClockSlack)) {
 		c.problem(ledger.FormatID(r.ID), "", "says that it was recorded at %s, and the checkpoint of %s has it already", timeText(r.RecordedAt), c.To.Format(time.RFC3339))
 	}
-	if c.m.From != nil && at.Add(lateAfter).Before(c.From) {
+	if late := at.Add(lateAfter); c.m.From != nil && late.Before(c.From) || late.Before(c.newest) {
 		c.Late++
+	}
+	if at.After(c.newest) {
+		c.newest = at
 	}
 }

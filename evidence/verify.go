@@ -57,7 +57,7 @@ type Result struct {
 	Undecided int64                `json:"undecided_events"` // what the filter asks for was erased
 	Deleted   int64                `json:"deleted_events"`
 	Waiting   int64                `json:"waiting_events"` // sealed and in no log when it was made, says its maker
-	Late      int64                `json:"late_events"`    // that say that they were recorded long before a checkpoint that does not have them
+	Late      int64                `json:"late_events"`    // that say that they were recorded long before what was in the log already
 	Acts      []*Act               `json:"acts,omitempty"` // that erased or deleted something
 	Witnesses []ledger.Cosignature `json:"witnesses"`
 	Stamped   time.Time            `json:"stamped_at,omitzero"` // by the time-stamping authority's clock
@@ -201,6 +201,7 @@ type check struct {
 	gone           map[int64][]*Act // and by the tiles of which they deleted leaves
 	acts           []*Act           // all of them, those that only bind others too
 	listed         []listed         // the first events that match, as the page has them
+	newest         time.Time        // of the times at which events of the range say that they were recorded
 }
 
 // judge holds the acts against the rules, holds and requests before them, and what they deleted against signed checkpoints.

@@ -77,7 +77,7 @@ func (c *check) inWords(authority string) {
 		say("when it was made, %d more events of the tenant's were sealed and in no log yet, says its maker: they are not in it", c.Waiting)
 	}
 	if c.Late > 0 {
-		say("%d events say that they were recorded more than %s before %s, and the checkpoint of then does not have them: their transactions were open that long, or the time is false", c.Late, lateAfter, from)
+		say("%d events say that they were recorded more than %s before %s, or before an event that entered the log ahead of them: their transactions were open that long, or the time is false", c.Late, lateAfter, from)
 	}
 	for i, a := range c.Acts {
 		if i == maxWords {

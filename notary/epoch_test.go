@@ -295,6 +295,11 @@ func TestAFalseTimeIsNamed(t *testing.T) {
 			if r, found := o.verify(); r.OK() || len(found) != 1 || found[0].Event != id {
 				t.Errorf("verify later: %+v\n%s", r, lines(found))
 			}
+			// A bundle has no checkpoint inside its range; it marks what claims to be older than what stands before it.
+			b := o.check(o.bundle(tenantA, evidence.Filter{}))
+			if late := strings.HasPrefix(name, "back-dated"); late && (b.Late != 1 || !strings.Contains(strings.Join(b.Holds, "\n"), "1 events say that they were recorded more than")) {
+				t.Errorf("a bundle marks %d: %v", b.Late, b.Holds)
+			}
 		})
 	}
 }

@@ -154,7 +154,8 @@ func (s *Server) once(w http.ResponseWriter, r *http.Request, who access.Who, ke
 		return
 	}
 	sum := sha256.New()
-	fmt.Fprintf(sum, "%s\n%s\n%s\n", r.Method, r.URL.RequestURI(), r.Header.Get("If-Match"))
+	// With the labels, so that no answer is given again to whoever had more of them.
+	fmt.Fprintf(sum, "%s\n%s\n%s\n%s\n", r.Method, r.URL.RequestURI(), r.Header.Get("If-Match"), who.Labels())
 	sum.Write(body)
 	reply, err := s.replies.Begin(r.Context(), who, key, [sha256.Size]byte(sum.Sum(nil)))
 	if err != nil {

@@ -268,6 +268,17 @@ func TestLabelsAreNarrowedAndNeverWidened(t *testing.T) {
 	if got := hits(own, `{"text":"pump"}`); !slices.Equal(got, []string{"open.md"}) {
 		t.Errorf("without the label it finds %v", got)
 	}
+	// Neither is it told again what it was told with the label.
+	again := func(status int, labels string) string {
+		l.want(200, "PUT", "/v1/keys/"+id+"/labels", l.every, `{"labels":`+labels+`}`)
+		return l.want(status, "POST", "/v1/search", own, `{"text":"pump"}`, "Idempotency-Key", "once").body
+	}
+	if told := again(200, `["legal"]`); !strings.Contains(told, mark) {
+		t.Errorf("with the label: %s", told)
+	}
+	if told := again(422, `["hr"]`); strings.Contains(told, mark) {
+		t.Errorf("told again: %s", told)
+	}
 	next := l.want(201, "POST", "/v1/keys/"+id+"/rotate", l.every, `{"overlap_seconds":60}`).text("secret")
 	if me := l.want(200, "GET", "/v1/me", next, ""); fmt.Sprint(me.field("labels")) != "[hr]" {
 		t.Errorf("rotated: %s", me.body)
