@@ -263,10 +263,15 @@ func TestLabelsAreNarrowedAndNeverWidened(t *testing.T) {
 	for _, bad := range []string{`["*","hr"]`, `["hr","hr"]`, `[""]`, `["` + strings.Repeat("x", 101) + `"]`} {
 		l.want(422, "PUT", "/v1/keys/"+id+"/labels", l.every, `{"labels":`+bad+`}`)
 	}
+	l.want(404, "PUT", "/v1/keys/"+id+"/labels", l.key(globex), `{"labels":["hr"]}`)
+	l.want(403, "PUT", "/v1/keys/"+id+"/labels", l.keyOf(acme, access.Ask{Actions: []access.Action{access.AccessRead}, Labels: []string{tenantdb.Every}}), `{"labels":["hr"]}`)
 	// What is taken away is gone at once, also from what was rotated; what is said of who one is, is that.
 	l.want(200, "PUT", "/v1/keys/"+id+"/labels", l.every, `{"labels":["hr"]}`)
 	if got := hits(own, `{"text":"pump"}`); !slices.Equal(got, []string{"open.md"}) {
 		t.Errorf("without the label it finds %v", got)
+	}
+	if n := l.count(acme, audit.Filter{Action: audit.ActionKeyGranted}); n != 1 {
+		t.Errorf("%d events say that labels were granted", n)
 	}
 	// Neither is it told again what it was told with the label.
 	again := func(status int, labels string) string {
