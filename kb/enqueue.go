@@ -158,10 +158,12 @@ func Enqueue(ctx context.Context, tx pgx.Tx, tenant, agent uuid.UUID, uploads ..
 			b.Queue(`INSERT INTO kb_uploads (tenant_id, job_id, content) VALUES ($1, $2, $3)`, tenant, id, u.Content)
 		}
 	}
-	if restricted {
-		if err := seesSources(ctx, tx, uploads); err != nil {
-			return nil, fmt.Errorf("kb: enqueue: %w", err)
-		}
+	hidden, err := hiddenSources(ctx, tx, uploads)
+	if err == nil && len(hidden) > 0 {
+		err = errSource
+	}
+	if err != nil {
+		return nil, fmt.Errorf("kb: enqueue: %w", err)
 	}
 	if err := tx.SendBatch(ctx, &b).Close(); err != nil {
 		return nil, fmt.Errorf("kb: enqueue: %w", err)
@@ -169,18 +171,22 @@ func Enqueue(ctx context.Context, tx pgx.Tx, tenant, agent uuid.UUID, uploads ..
 	return ids, nil
 }
 
-// seesSources refuses uploads of a source whose document is hidden from the transaction: their job would find the same.
-func seesSources(ctx context.Context, tx pgx.Tx, uploads []Upload) error {
+// hiddenSources are those of some uploads whose document is hidden from the transaction: their jobs could not replace it.
+func hiddenSources(ctx context.Context, tx pgx.Tx, uploads []Upload) (map[string]bool, error) {
+	if sees, granted := tenantdb.Granted(ctx); !granted || sees.All() {
+		return nil, nil
+	}
 	sources := make([]string, len(uploads))
 	for i := range uploads {
 		sources[i] = uploads[i].Source
 	}
-	var hidden bool
-	err := tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM kb_hidden_sources(kb_granted()) h (source) WHERE h.source = ANY ($1))`, sources).Scan(&hidden)
-	if err == nil && hidden {
-		err = errSource
+	hidden := map[string]bool{}
+	rows, err := tx.Query(ctx, `SELECT h.source FROM kb_hidden_sources(kb_granted()) h (source) WHERE h.source = ANY ($1)`, sources)
+	if err == nil {
+		var source string
+		_, err = pgx.ForEachRow(rows, []any{&source}, func() error { hidden[source] = true; return nil })
 	}
-	return err
+	return hidden, err
 }
 
 // maxReason is how many bytes of a reason are kept.
@@ -230,6 +236,9 @@ func (in *Ingester) Enqueue(ctx context.Context, tenant, agent uuid.UUID, paths 
 // handAtOnce is how many bytes of files are handed over in one transaction.
 const handAtOnce = 16 << 20
 
+// noSource stands for the source of a file that has none that can be noted.
+const noSource = "unknown:"
+
 // handing hands files over, many in one transaction.
 type handing struct {
 	door          *tenantdb.Door
@@ -245,7 +254,7 @@ type handing struct {
 func (h *handing) add(ctx context.Context, f file, failed error) bool {
 	source, err := f.source()
 	if err != nil {
-		source, failed = "unknown:", fmt.Errorf("%.200q: %w", f.label(), err)
+		source, failed = noSource, fmt.Errorf("%.200q: %w", f.label(), err)
 	}
 	h.held = append(h.held, Upload{Source: source, Filename: f.name(), Content: f.raw, ETag: f.etag, Seq: h.seq, Given: h.given, leaf: f.leaf, failed: failed})
 	if h.size += len(f.raw); h.size >= handAtOnce || len(h.held) == MaxUploads {
@@ -260,7 +269,16 @@ func (h *handing) hand(ctx context.Context) {
 		return
 	}
 	h.err = h.door.Tx(ctx, h.tenant, func(ctx context.Context, tx pgx.Tx) error {
-		_, err := Enqueue(ctx, tx, h.tenant, h.agent, h.held...)
+		hidden, err := hiddenSources(ctx, tx, h.held)
+		if err != nil {
+			return fmt.Errorf("kb: enqueue: %w", err)
+		}
+		for i := range h.held { // the others go on
+			if u := &h.held[i]; hidden[u.Source] {
+				u.Source, u.failed = noSource, fmt.Errorf("%.200q: %w", u.Source, errSource)
+			}
+		}
+		_, err = Enqueue(ctx, tx, h.tenant, h.agent, h.held...)
 		return err
 	})
 	h.held, h.size = nil, 0

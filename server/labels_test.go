@@ -1,6 +1,8 @@
 package server_test
 
 import (
+	"archive/zip"
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -330,6 +332,52 @@ func TestAJobReplacesNoDocumentThatItsMakerDoesNotSee(t *testing.T) {
 		t.Errorf("the document: %s", d.body)
 	}
 	w.want(404, "GET", at, plain, "")
+}
+
+// TestAnArchiveReplacesNoDocumentThatItsMakerDoesNotSee, and what else it holds is taken in.
+func TestAnArchiveReplacesNoDocumentThatItsMakerDoesNotSee(t *testing.T) {
+	w := serve(t)
+	w.work()
+	every, plain := w.key(acme), w.keyOf(acme, access.Ask{})
+	archive := func(text string, names ...string) string {
+		var b bytes.Buffer
+		z := zip.NewWriter(&b)
+		for _, name := range names {
+			f, err := z.Create(name)
+			if err == nil {
+				_, err = f.Write([]byte(text))
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := z.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return b.String()
+	}
+	over := func(key string, r reply, jobs int) (states string) {
+		t.Helper()
+		if r.StatusCode != 202 {
+			t.Fatal(r.StatusCode, r.body)
+		}
+		w.soon("it is taken in", func() bool {
+			states = w.want(200, "GET", "/v1/jobs", key, "").body
+			return strings.Count(states, `"state":"done"`)+strings.Count(states, `"state":"failed"`) == jobs
+		})
+		return states
+	}
+	over(every, w.upload(every, "z.zip", archive("For counsel.", "a.md"), "source", "upload:z", "labels", "legal"), 2)
+	states := over(plain, w.upload(plain, "z.zip", archive("Mine.", "0.md", "a.md", "b.md"), "source", "upload:z"), 4)
+	if strings.Count(states, "may not see") != 1 || strings.Count(states, `"outcome":"added"`) != 2 {
+		t.Errorf("the second archive's jobs: %s", states)
+	}
+	for _, d := range w.want(200, "GET", "/v1/documents", every, "").items() {
+		doc, _ := d.(map[string]any)
+		if whole := w.want(200, "GET", fmt.Sprintf("/v1/documents/%s", doc["id"]), every, "").body; strings.Contains(whole, "For counsel.") != (doc["source"] == "upload:z#a.md") {
+			t.Errorf("%s", whole)
+		}
+	}
 }
 
 // TestTheTrailTellsNoWordOfAHiddenDocument: a search with a label finds what a word was taken for, and its event does not say it.
