@@ -256,6 +256,8 @@ func (w *wireConn) field(line []byte) (why string) {
 			return "it has Host twice"
 		}
 		w.host = true
+	case strings.ToLower(malformed):
+		return "it has a field that is this service's own"
 	}
 	return why
 }
