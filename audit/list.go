@@ -21,6 +21,18 @@ import (
 // ErrNotFound says that this tenant has no such event.
 var ErrNotFound = errors.New("no such event of this tenant")
 
+// ErrNoRun says that no event of this tenant names a run; it is an ErrNotFound.
+var ErrNoRun error = noRun{}
+
+type noRun struct{}
+
+func (noRun) Error() string {
+	return "no event of this tenant names this run: events do so in their metadata, as gen_ai.conversation.id or trace_id"
+}
+
+// Is has it be an ErrNotFound.
+func (noRun) Is(target error) bool { return target == ErrNotFound }
+
 // Stored is an event as the database holds it.
 type Stored struct {
 	ID         uuid.UUID       `json:"id"`

@@ -43,7 +43,7 @@ func RunOf(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, run strin
 		return err
 	})
 	if err == nil && len(events) == 0 {
-		err = ErrNotFound
+		err = ErrNoRun
 	}
 	if err != nil {
 		return r, fmt.Errorf("audit: run %.80q: %w", run, err)

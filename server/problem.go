@@ -133,7 +133,7 @@ func (s *Server) said(ctx context.Context, err error) *Problem {
 		err    error
 		status int
 	}{
-		{access.ErrUnknown, http.StatusUnauthorized}, {access.ErrNotFound, http.StatusNotFound}, {audit.ErrNotFound, http.StatusNotFound}, {kb.ErrNotFound, http.StatusNotFound}, {kb.ErrNoJob, http.StatusNotFound}, {kb.ErrNoModel, http.StatusNotFound}, {konstruct.ErrModelNotHere, http.StatusConflict},
+		{access.ErrUnknown, http.StatusUnauthorized}, {access.ErrNotFound, http.StatusNotFound}, {audit.ErrNoRun, http.StatusNotFound}, {audit.ErrNotFound, http.StatusNotFound}, {kb.ErrNotFound, http.StatusNotFound}, {kb.ErrNoJob, http.StatusNotFound}, {kb.ErrNoModel, http.StatusNotFound}, {konstruct.ErrModelNotHere, http.StatusConflict},
 		{stash.ErrNotFound, http.StatusNotFound}, {notary.ErrNoFile, http.StatusNotFound}, {audit.ErrIDTaken, http.StatusConflict}, {audit.ErrResolved, http.StatusConflict},
 		{audit.ErrAcknowledged, http.StatusConflict}, {stash.ErrEnded, http.StatusConflict}, {stash.ErrTooLarge, http.StatusRequestEntityTooLarge}, {konstruct.ErrNoRetrieval, http.StatusConflict},
 		{access.ErrOtherRequest, http.StatusUnprocessableEntity}, {kb.ErrSlow, http.StatusUnprocessableEntity}, {kb.ErrIncomplete, http.StatusConflict}, {kb.ErrUntunable, http.StatusConflict}, {kb.ErrVector, http.StatusUnprocessableEntity},

@@ -29,12 +29,19 @@ func run() int {
 		fmt.Fprintf(flag.CommandLine.Output(), "Usage: konstruct-verify -key KEY [flags] BUNDLE.zip\n\nExit codes: 0 everything holds, 1 something does not or the bundle can't be read, 2 wrong usage.\n\n")
 		flag.PrintDefaults()
 	}
-	flag.Parse()
-	if flag.NArg() != 1 || c.Key == "" {
+	var files []string
+	for rest := os.Args[1:]; ; rest = flag.Args()[1:] { // flags may stand behind the file, as `konstruct verify` has it
+		_ = flag.CommandLine.Parse(rest) // which exits where it fails
+		if flag.NArg() == 0 {
+			break
+		}
+		files = append(files, flag.Arg(0))
+	}
+	if len(files) != 1 || c.Key == "" {
 		flag.Usage()
 		return 2
 	}
-	c.Bundle = flag.Arg(0)
+	c.Bundle = files[0]
 	result, err := c.Run()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "konstruct-verify:", err)

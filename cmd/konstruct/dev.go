@@ -25,16 +25,17 @@ func (devDBCmd) Run(ctx context.Context, a *app) error {
 	if c, err := devpg.Running(ctx, a.DataDir); err != nil {
 		return err
 	} else if c != nil {
-		return fmt.Errorf("the private PostgreSQL in %s runs already: stop that konstruct first, or choose another --data-dir", a.DataDir)
+		fmt.Fprintf(a.err, "konstruct: the private PostgreSQL in %s runs already, and ends with whoever started it: these are its URLs\n", a.DataDir)
+		return a.printURLs(clusterURLs(c))
 	}
 	cluster, err := a.private(ctx)
 	if err != nil {
 		return err
 	}
 	defer cluster.Stop()
-	u := clusterURLs(cluster)
-	fmt.Fprintf(a.out, "KONSTRUCT_DATABASE_URL=%s\nKONSTRUCT_OWNER_DATABASE_URL=%s\nKONSTRUCT_NOTARY_DATABASE_URL=%s\nKONSTRUCT_COMPLIANCE_DATABASE_URL=%s\nKONSTRUCT_WORKER_DATABASE_URL=%s\nKONSTRUCT_SUPERUSER_DATABASE_URL=%s\n",
-		u.app, u.owner, u.notary, u.compliance, u.worker, u.superuser)
+	if err := a.printURLs(clusterURLs(cluster)); err != nil {
+		return err
+	}
 	select {
 	case <-ctx.Done():
 		return nil
@@ -43,6 +44,13 @@ func (devDBCmd) Run(ctx context.Context, a *app) error {
 	case <-cluster.Exited():
 		return fmt.Errorf("the private PostgreSQL stopped by itself: its log is %s/pg/log", a.DataDir)
 	}
+}
+
+// printURLs prints one URL a line.
+func (a *app) printURLs(u urls) error {
+	_, err := fmt.Fprintf(a.out, "KONSTRUCT_DATABASE_URL=%s\nKONSTRUCT_OWNER_DATABASE_URL=%s\nKONSTRUCT_NOTARY_DATABASE_URL=%s\nKONSTRUCT_COMPLIANCE_DATABASE_URL=%s\nKONSTRUCT_WORKER_DATABASE_URL=%s\nKONSTRUCT_SUPERUSER_DATABASE_URL=%s\n",
+		u.app, u.owner, u.notary, u.compliance, u.worker, u.superuser)
+	return err
 }
 
 // orphaned is closed when the process that started us is gone: a shell, a test, a supervisor.

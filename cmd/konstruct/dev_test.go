@@ -106,7 +106,7 @@ func TestDevDBServesTwoAtOnceAndStopsWhenTold(t *testing.T) {
 		t.Error(err)
 	}
 	out, err := exec.Command(bin, "dev", "db", "--data-dir", filepath.Join(dir, "one")).CombinedOutput()
-	if err == nil || !strings.Contains(string(out), "runs already") {
+	if err != nil || !strings.Contains(string(out), "runs already") || !strings.Contains(string(out), "KONSTRUCT_DATABASE_URL="+urls["KONSTRUCT_DATABASE_URL"]+"\n") {
 		t.Errorf("a second one in the same folder: %v, %s", err, out)
 	}
 	// A command without a URL joins the one that runs.

@@ -382,7 +382,22 @@ func (r retentionKeepCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return unlawful(err)
 	}
-	return a.asked(r.Tenant, request)
+	if request != nil || a.JSON {
+		return a.asked(r.Tenant, request)
+	}
+	what, until := "events without a rule of their own are", "for good"
+	if r.Action != "" {
+		what = "events of type " + printable(r.Action) + " are"
+	}
+	if r.Days > 0 {
+		until = fmt.Sprintf("for %d days, and deleted after that by konstruct audit retention run", r.Days)
+	} else if r.Action != "" {
+		what, until = "events of type "+printable(r.Action)+" have no rule of their own any more", "as those without one"
+		_, err = fmt.Fprintf(a.out, "%s, and are kept %s\n", what, until)
+		return err
+	}
+	_, err = fmt.Fprintf(a.out, "%s kept %s\n", what, until)
+	return err
 }
 
 type retentionRunCmd struct {

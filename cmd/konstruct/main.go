@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -81,7 +82,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int
 		return exitUsage
 	}
 	fail := func(err error) int {
-		fmt.Fprintln(stderr, "konstruct:", explain(err))
+		fmt.Fprintln(stderr, "konstruct:", strings.TrimPrefix(explain(err), "konstruct: ")) // the library's own prefix
 		var c coded
 		if errors.As(err, &c) {
 			return c.code

@@ -117,14 +117,17 @@ func (c serveCmd) Run(ctx context.Context, a *app) (err error) {
 	if l.TLS, err = a.tls(ctx, logger); err != nil {
 		return err
 	}
-	if err := c.firstKey(ctx, a, k); err != nil {
-		return err
-	}
 	scheme := "http"
 	if l.TLS != nil {
 		scheme = "https"
 	}
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
 	l.Ready = func(at net.Addr) {
+		if err := c.firstKey(ctx, a, k); err != nil { // once it is sure that somebody answers to it
+			stop(err)
+			return
+		}
 		fmt.Fprintf(a.err, "konstruct: serving at %s://%s (the API is described at /reference; Ctrl-C stops it)\n", scheme, at)
 	}
 	var others []prometheus.Collector
@@ -149,7 +152,13 @@ func (c serveCmd) Run(ctx context.Context, a *app) (err error) {
 	if a.DebugListen != "" {
 		group.Go(func() error { return profiles(within, a.DebugListen) })
 	}
-	return group.Wait()
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	return nil
 }
 
 // quietly leaves out the error of what was stopped.

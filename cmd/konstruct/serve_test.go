@@ -72,6 +72,26 @@ func serving(t *testing.T, d *testkit.DB, env ...string) (cmd *exec.Cmd, url, ke
 	return cmd, url, key
 }
 
+// TestABusyPortMakesNoKey: a key is made once it is sure that somebody answers to it.
+func TestABusyPortMakesNoKey(t *testing.T) {
+	d := testkit.Database(t)
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	cmd := exec.CommandContext(t.Context(), testkit.Build(t), "serve", "--key-for", "11111111-1111-4111-8111-111111111111", "--listen", taken.Addr().String())
+	cmd.Env = append(os.Environ(), "KONSTRUCT_DATABASE_URL="+d.URL("konstruct_app"), "KONSTRUCT_DATA_DIR="+t.TempDir(), "KONSTRUCT_METRICS_LISTEN=127.0.0.1:0")
+	out, err := cmd.CombinedOutput()
+	if err == nil || strings.Contains(string(out), "kst_") || !strings.Contains(string(out), "address already in use") {
+		t.Errorf("%v: %s", err, out)
+	}
+	var keys int
+	if err := testkit.Connect(t, d.SuperuserURL()).QueryRow(t.Context(), `SELECT count(*) FROM access_keys`).Scan(&keys); err != nil || keys != 0 {
+		t.Errorf("%d keys, %v", keys, err)
+	}
+}
+
 // TestTheTourWithCurl runs the README's, as a reader would, and stops the service.
 func TestTheTourWithCurl(t *testing.T) {
 	raw, err := os.ReadFile("../../README.md")

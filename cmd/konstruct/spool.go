@@ -21,7 +21,10 @@ type spoolCmd struct {
 
 // needSpool returns the spool's folder, or says which setting is missing.
 func (a *app) needSpool() (string, error) {
-	return need(a.SpoolDir, "KONSTRUCT_SPOOL_DIR", "the spool")
+	if a.SpoolDir == "" {
+		return "", coded{errors.New("the spool needs KONSTRUCT_SPOOL_DIR: set it to a folder of this process's own, as /var/lib/konstruct/spool"), exitUsage}
+	}
+	return a.SpoolDir, nil
 }
 
 type spoolStatusCmd struct{}
