@@ -19,26 +19,26 @@ import (
 type auditCmd struct {
 	List         auditListCmd     `cmd:"" help:"List a tenant's events, newest first."`
 	Show         auditShowCmd     `cmd:"" help:"Show one event whole."`
-	Explain      auditExplainCmd  `cmd:"" help:"Show what a search showed, and what has become of it since."`
+	Explain      auditExplainCmd  `cmd:"" help:"Show what a search showed, and what became of it."`
 	Log          auditLogCmd      `cmd:"" help:"Log one event."`
 	Tail         auditTailCmd     `cmd:"" help:"Print a tenant's events as they are written."`
-	Verify       auditVerifyCmd   `cmd:"" help:"Read events, seals, logs and checkpoints again and recompute everything."`
-	Prove        auditProveCmd    `cmd:"" help:"Prove that one event stands in the log, as a C2SP tlog-proof."`
-	Evidence     auditEvidenceCmd `cmd:"" help:"Make a bundle of events, complete for a filter, that a stranger can verify."`
+	Verify       auditVerifyCmd   `cmd:"" help:"Read and recompute everything, and name what differs."`
+	Prove        auditProveCmd    `cmd:"" help:"Prove that an event stands in the log (C2SP)."`
+	Evidence     auditEvidenceCmd `cmd:"" help:"Make a bundle of events that a stranger can verify."`
 	Receipt      receiptCmd       `cmd:"" help:"Signed receipts: get one, check one."`
-	Run          auditRunCmd      `cmd:"" help:"Show what happened in one conversation or trace, as a tree."`
+	Run          auditRunCmd      `cmd:"" help:"Show a conversation or trace as a tree."`
 	Search       auditSearchCmd   `cmd:"" help:"Find words in summaries."`
-	Stats        auditStatsCmd    `cmd:"" help:"Counts, latencies, tokens and cost, by day, agent, model or action."`
-	Escalations  escalationsCmd   `cmd:"" help:"What agents handed to people: list, acknowledge, resolve."`
-	Export       auditExportCmd   `cmd:"" help:"Export events as JSON Lines, CSV, Parquet, OCSF or CloudEvents."`
+	Stats        auditStatsCmd    `cmd:"" help:"Counts, latencies, tokens and cost."`
+	Escalations  escalationsCmd   `cmd:"" help:"What agents handed to people, and its end."`
+	Export       auditExportCmd   `cmd:"" help:"Export events as files, for other programs."`
 	ExportVerify exportVerifyCmd  `cmd:"" help:"Hold an export against its manifest."`
-	Erase        auditEraseCmd    `cmd:"" help:"Erase fields of events, or of a person's every event; proofs still verify."`
+	Erase        auditEraseCmd    `cmd:"" help:"Erase fields of events; proofs still verify."`
 	Erasures     erasuresCmd      `cmd:"" help:"Erasures that wait for a second person."`
 	Hold         holdCmd          `cmd:"" help:"Legal holds: place, release, list."`
-	Retention    retentionCmd     `cmd:"" help:"How long events are kept, and the deletion of what need not be."`
+	Retention    retentionCmd     `cmd:"" help:"How long events are kept, and deletion after."`
 	Scrub        auditScrubCmd    `cmd:"" help:"Rewrite the pages that still hold what was erased."`
-	Spool        spoolCmd         `cmd:"" help:"What waits on this machine, and what the database refused."`
-	Policy       policyCmd        `cmd:"" help:"What is redacted for whom, and whose calls go on without the trail."`
+	Spool        spoolCmd         `cmd:"" help:"What waits on this machine, or was refused."`
+	Policy       policyCmd        `cmd:"" help:"What is redacted, and whose calls go on."`
 	Redact       redactCmd        `cmd:"" help:"Show what would be stored of a text."`
 }
 

@@ -47,17 +47,17 @@ type kbIngestCmd struct {
 	agentFlag
 	givenFlags
 	Paths  []string      `arg:"" help:"Files, folders, archives, mailboxes; pages, sitemaps and feeds by their URL; s3://BUCKET/PREFIX?endpoint=https://HOST."`
-	Later  bool          `help:"Only hand them over: konstruct kb work takes them in." xor:"when"`
+	Later  bool          `help:"Hand them over to konstruct kb work." xor:"when"`
 	Watch  bool          `help:"Go on, and take in what changes, until interrupted." xor:"when"`
 	Every  time.Duration `help:"How often --watch looks." default:"5s"`
-	Links  bool          `name:"follow-links" help:"Follow links that lead out of a folder; without, they are passed over and listed."`
-	Delete bool          `help:"With --watch: remove documents whose files are gone from the folders that are watched."`
+	Links  bool          `name:"follow-links" help:"Follow links that lead out of a folder."`
+	Delete bool          `help:"With --watch: remove documents of files that are gone."`
 }
 
 // givenFlags is what is said of documents.
 type givenFlags struct {
-	Label    []string          `help:"Who may find them: whoever searches with one of these labels. Without, they keep what they have; --label= takes labels away." placeholder:"NAME"`
-	Metadata map[string]string `help:"Anything else to say of them; without, they keep what they have." placeholder:"KEY=VALUE" mapsep:","`
+	Label    []string          `help:"Who may see them: those granted one of these labels. --label= takes labels away; without, they stay." placeholder:"NAME"`
+	Metadata map[string]string `help:"Anything else to say of them." placeholder:"KEY=VALUE" mapsep:","`
 }
 
 func (f givenFlags) given() konstruct.Given {

@@ -35,12 +35,13 @@ func (c coded) Unwrap() error { return c.error }
 
 type cli struct {
 	settings
-	JSON bool `help:"Print JSON for machines instead of tables for people."`
+	JSON        bool             `help:"Print JSON instead of tables for people."`
+	ShowVersion kong.VersionFlag `name:"version" help:"Print the version."`
 
 	Serve   serveCmd     `cmd:"" help:"Serve the HTTP API."`
 	Key     keyCmd       `cmd:"" help:"Keys for programs that come over the network."`
 	User    userCmd      `cmd:"" help:"People whom an identity provider knows, and their roles."`
-	Demo    demoCmd      `cmd:"" help:"See it work: two tenants, real documents, questions, and the trail that proves them."`
+	Demo    demoCmd      `cmd:"" help:"See it work: tenants, documents, questions, and the trail that proves them."`
 	Dev     devCmd       `cmd:"" help:"For development: a private database."`
 	Migrate migrateCmd   `cmd:"" help:"The schema: bring it up to date, look at it."`
 	Doctor  doctorCmd    `cmd:"" help:"Check that this role and this database hold the promises."`
@@ -73,10 +74,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int
 	var c cli
 	a := &app{cli: &c, out: stdout, err: stderr}
 	exited := -1
+	args, all := helped(args)
 	parser, err := kong.New(&c, kong.Name("konstruct"),
 		kong.Description("An audit trail nobody can rewrite, and a knowledge base nobody else can read, for AI agents.\n\nFirst steps:\n  konstruct demo                    see it work\n  konstruct migrate up              lay the schema\n  konstruct kb ingest docs/ --tenant $T\n  konstruct audit verify            hold every event against its seal and its log\n  konstruct notary run              sign checkpoints\n  konstruct serve                   serve the API\n\nExit codes: 0 done, 1 failed, 2 wrong usage, 3 partly done, 4 no database."),
-		kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(a), kong.Vars{"parts": devpg.PartsDir(), "source": embed.Source}, kong.Writers(stdout, stderr), kong.Exit(func(n int) { exited = n }),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}), kong.UsageOnError())
+		kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(a), kong.Vars{"parts": devpg.PartsDir(), "source": embed.Source, "version": version()}, kong.Writers(stdout, stderr), kong.Exit(func(n int) { exited = n }),
+		kong.Help(helpPrinter(all)), kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}), kong.UsageOnError())
 	if err != nil {
 		fmt.Fprintln(stderr, "konstruct:", err)
 		return exitUsage

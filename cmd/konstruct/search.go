@@ -19,15 +19,15 @@ type questionFlags struct {
 	TopK      int           `help:"How many passages, up to 100." default:"5"`
 	User      string        `help:"On whose behalf."`
 	Mode      string        `help:"By what: vector (meaning), words, or hybrid (both)." enum:"vector,words,hybrid" default:"hybrid"`
-	Label     []string      `help:"What the asker may see beside what everybody may: documents with one of these labels." placeholder:"NAME"`
+	Label     []string      `help:"Labels that the asker has; '*' is every label." placeholder:"NAME"`
 	Where     []string      `help:"Only documents that meet this: document, source, filename, title, type, label, version, ingested or metadata.KEY, compared by = != < <= > >= ^= or in. Can be repeated." placeholder:"CONDITION" sep:"none"`
 	MinScore  *float64      `help:"Leave out passages that score less." placeholder:"SCORE"`
-	Variety   float64       `help:"Make the passages differ from each other: 0 (not at all) to 1." default:"0"`
+	Variety   float64       `help:"How much passages are to differ, from 0 to 1." default:"0"`
 	PerDoc    bool          `name:"per-document" help:"The best passage of each document alone."`
-	Around    int           `help:"Show so many passages before and after each, up to 10." default:"0"`
+	Around    int           `help:"Passages before and after each, up to 10." default:"0"`
 	Within    time.Duration `help:"Give up when the database takes longer." placeholder:"TIME"`
-	OrByWords bool          `help:"Search by words alone while the model can't be reached, and say so."`
-	Rerank    bool          `help:"Have the reranker (KONSTRUCT_RERANK_URL) put the first fifty in order."`
+	OrByWords bool          `help:"Search by words while the model is away."`
+	Rerank    bool          `help:"Let KONSTRUCT_RERANK_URL order the first 50."`
 }
 
 func (f questionFlags) question(text, after string) (q konstruct.Question, err error) {

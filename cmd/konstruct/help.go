@@ -1,0 +1,55 @@
+package main
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/alecthomas/kong"
+)
+
+// helped reads help COMMAND as COMMAND --help. Whoever asks for help config is shown the settings that all commands have in
+// common, which would fill a screen before each command's own.
+func helped(args []string) (asked []string, settings bool) {
+	if len(args) == 0 || args[0] != "help" {
+		return args, false
+	}
+	asked = slices.Concat(args[1:], []string{"--help"})
+	return asked, slices.Equal(args[1:], []string{"config"})
+}
+
+// helpPrinter prints a command's help, with the settings that are everybody's where all is true.
+func helpPrinter(all bool) kong.HelpPrinter {
+	return func(o kong.HelpOptions, ctx *kong.Context) error {
+		common := map[string]bool{}
+		for _, f := range reflect.VisibleFields(reflect.TypeFor[settings]()) {
+			common[f.Tag.Get("env")] = true
+		}
+		for _, f := range ctx.Model.Flags {
+			if len(f.Envs) > 0 && common[f.Envs[0]] {
+				f.Hidden = !all
+			}
+		}
+		for _, f := range ctx.Model.Flags {
+			f.Hidden = f.Hidden || f.Name == "version" && ctx.Selected() != nil
+		}
+		if n := ctx.Selected(); n != nil && examples[commandOf(n)] != "" {
+			n.Detail = strings.TrimSpace(n.Detail + "\n\nExample:\n\n  " + examples[commandOf(n)])
+		}
+		if err := kong.DefaultHelpPrinter(o, ctx); err != nil || all {
+			return err
+		}
+		_, err := fmt.Fprintln(ctx.Stdout, "\nWhat all commands have, as connection URLs and folders: konstruct help config")
+		return err
+	}
+}
+
+// commandOf is what a command is called, without the program.
+func commandOf(n *kong.Node) string {
+	name := n.Name
+	for p := n.Parent; p != nil && p.Type == kong.CommandNode; p = p.Parent {
+		name = p.Name + " " + name
+	}
+	return name
+}
