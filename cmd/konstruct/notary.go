@@ -159,8 +159,12 @@ func (r notaryRunCmd) Run(ctx context.Context, a *app) error {
 	}
 	defer n.Close()
 	if r.Once {
+		until := time.Now().Add(ledger.IntegrateWithin)
 		for more := true; more; {
-			if more, err = n.Round(ctx); err != nil {
+			if more, err = n.Round(ctx); errors.Is(err, tenantdb.ErrLeased) {
+				more, err = a.signedBy(ctx, c.Config, until)
+			}
+			if err != nil {
 				return err
 			}
 		}
@@ -235,6 +239,27 @@ func (notaryStatusCmd) Run(ctx context.Context, a *app) error {
 	}
 	defer done()
 	return a.situation(ctx, c.Config)
+}
+
+// signedBy waits for another notary, which is active, to have signed what is sealed; more says that it has not yet. By the time given that
+// is an error.
+func (a *app) signedBy(ctx context.Context, c notary.Config, until time.Time) (more bool, err error) {
+	s, err := notary.Look(ctx, c.DB, c.Outside)
+	switch {
+	case err != nil:
+		return false, err
+	case s.Waiting.Events == 0 && s.Signed == s.Size:
+		_, err = fmt.Fprintln(a.err, "konstruct: another notary is active on this database, and has signed everything")
+		return false, err
+	case time.Now().After(until):
+		return false, fmt.Errorf("%w, and has not signed what waits for %s", tenantdb.ErrLeased, ledger.IntegrateWithin)
+	}
+	select {
+	case <-ctx.Done():
+		return false, ctx.Err()
+	case <-time.After(200 * time.Millisecond):
+		return true, nil
+	}
 }
 
 func (a *app) situation(ctx context.Context, c notary.Config) error {
