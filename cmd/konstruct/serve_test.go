@@ -92,6 +92,31 @@ func TestABusyPortMakesNoKey(t *testing.T) {
 	}
 }
 
+// TestOneRoundBesideAnActiveNotary: whoever wants everything signed waits for the notary that is at it, as a reader of README does
+// while the service runs.
+func TestOneRoundBesideAnActiveNotary(t *testing.T) {
+	d, dir := testkit.Database(t), t.TempDir()
+	_, _, _ = serving(t, d, "KONSTRUCT_DATA_DIR="+dir, "KONSTRUCT_METRICS_LISTEN=127.0.0.1:0")
+	konstruct := func(args ...string) string {
+		t.Helper()
+		cmd := exec.CommandContext(t.Context(), testkit.Build(t), args...)
+		cmd.Env = append(os.Environ(), "KONSTRUCT_DATABASE_URL="+d.URL("konstruct_app"), "KONSTRUCT_NOTARY_DATABASE_URL="+d.URL("konstruct_notary"), "KONSTRUCT_DATA_DIR="+dir,
+			"KONSTRUCT_METRICS_LISTEN=127.0.0.1:0", "KONSTRUCT_TENANT=11111111-1111-4111-8111-111111111111")
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v: %v\n%s", args, err, out)
+		}
+		return string(out)
+	}
+	event := strings.TrimSpace(konstruct("audit", "log", "--action", "llm_call"))
+	if out := konstruct("notary", "run", "--once"); !strings.Contains(out, "another notary is active") || !strings.Contains(out, "0 events") {
+		t.Errorf("run --once: %s", out)
+	}
+	if out := konstruct("audit", "prove", event); !strings.Contains(out, "c2sp.org/tlog-proof") {
+		t.Errorf("it is not signed: %s", out)
+	}
+}
+
 // TestTheTourWithCurl runs the README's, as a reader would, and stops the service.
 func TestTheTourWithCurl(t *testing.T) {
 	raw, err := os.ReadFile("../../README.md")
