@@ -31,8 +31,8 @@ func (k *Konstruct) Keys() (*access.Keys, error) {
 // Door is the way to this database's tables, for packages that keep tables of their own there.
 func (k *Konstruct) Door() *tenantdb.Door { return k.door }
 
-// act does something about who may do what, and writes the event that says so in the same transaction.
-func (t *Tenant) act(ctx context.Context, by access.Who, action string, do func(ctx context.Context, tx pgx.Tx) (said any, err error)) error {
+// recordChange does something about who may do what, and writes the event that says so in the same transaction.
+func (t *Tenant) recordChange(ctx context.Context, by access.Principal, action string, do func(ctx context.Context, tx pgx.Tx) (said any, err error)) error {
 	return t.k.door.Tx(ctx, t.id, func(ctx context.Context, tx pgx.Tx) error {
 		said, err := do(ctx, tx)
 		if err != nil {
@@ -43,7 +43,7 @@ func (t *Tenant) act(ctx context.Context, by access.Who, action string, do func(
 }
 
 // record writes an event of somebody's who is no agent.
-func (t *Tenant) record(ctx context.Context, tx pgx.Tx, by access.Who, action string, said any) error {
+func (t *Tenant) record(ctx context.Context, tx pgx.Tx, by access.Principal, action string, said any) error {
 	metadata, err := json.Marshal(map[string]any{"konstruct.by": by.String(), "konstruct.access": said})
 	if err != nil {
 		return err
@@ -53,49 +53,49 @@ func (t *Tenant) record(ctx context.Context, tx pgx.Tx, by access.Who, action st
 }
 
 // Record writes an event that says what somebody who is no agent did with this tenant's data: an export, a proof.
-func (t *Tenant) Record(ctx context.Context, by access.Who, action string, said any) error {
-	return t.act(ctx, by, action, func(context.Context, pgx.Tx) (any, error) { return said, nil })
+func (t *Tenant) Record(ctx context.Context, by access.Principal, action string, said any) error {
+	return t.recordChange(ctx, by, action, func(context.Context, pgx.Tx) (any, error) { return said, nil })
 }
 
-// MakeKey makes a key, which is told once, and an event that says so. Nobody can give away more than they have themselves.
-func (t *Tenant) MakeKey(ctx context.Context, by access.Who, a access.Ask) (key string, made access.Key, err error) {
+// CreateKey makes a key, which is told once, and an event that says so. Nobody can give away more than they have themselves.
+func (t *Tenant) CreateKey(ctx context.Context, by access.Principal, a access.KeyRequest) (key string, made access.Key, err error) {
 	if t.k.keys == nil {
 		return "", made, ErrNoKeys
 	}
-	for _, action := range a.Actions {
-		if slices.Contains(access.Actions, action) && !by.May(action) {
+	for _, action := range a.Permissions {
+		if slices.Contains(access.Permissions, action) && !by.Can(action) {
 			return "", made, &access.FieldError{Field: "actions", Reason: fmt.Sprintf("has %s, which you may not do yourself", action)}
 		}
 	}
 	if by.Agent != uuid.Nil && a.Agent != by.Agent {
 		return "", made, &access.FieldError{Field: "agent_id", Reason: "must be your own, " + by.Agent.String()}
 	}
-	if err := holds(by, a.Labels); err != nil {
+	if err := checkGrantedLabels(by, a.Labels); err != nil {
 		return "", made, err
 	}
-	err = t.act(ctx, by, audit.ActionKeyMade, func(ctx context.Context, tx pgx.Tx) (any, error) {
-		key, made, err = t.k.keys.Make(ctx, tx, t.id, by.String(), a)
+	err = t.recordChange(ctx, by, audit.ActionKeyCreated, func(ctx context.Context, tx pgx.Tx) (any, error) {
+		key, made, err = t.k.keys.Create(ctx, tx, t.id, by.String(), a)
 		return made, err
 	})
 	return key, made, err
 }
 
-// holds refuses to give away labels that somebody does not have.
-func holds(by access.Who, labels []string) error {
-	if name, lacks := by.Labels().Lacks(labels); lacks {
+// checkGrantedLabels refuses to give away labels that somebody does not have.
+func checkGrantedLabels(by access.Principal, labels []string) error {
+	if name, lacks := by.Labels().Missing(labels); lacks {
 		return &tenantdb.GrantError{Field: "labels", Reason: fmt.Sprintf("%.120q is not granted to you, so you can't give it", name)}
 	}
 	return nil
 }
 
-// mayHave refuses somebody the secret of a key that may more than they do.
-func mayHave(by access.Who, k access.Key) error {
-	for _, action := range k.Actions {
-		if !by.May(action) {
+// checkKeyRights refuses somebody the secret of a key that may more than they do.
+func checkKeyRights(by access.Principal, k access.Key) error {
+	for _, action := range k.Permissions {
+		if !by.Can(action) {
 			return &tenantdb.GrantError{Field: "id", Reason: fmt.Sprintf("this key may %s, which you may not: have somebody rotate it who may, or revoke it", action)}
 		}
 	}
-	if name, lacks := by.Labels().Lacks(k.Labels); lacks {
+	if name, lacks := by.Labels().Missing(k.Labels); lacks {
 		return &tenantdb.GrantError{Field: "id", Reason: fmt.Sprintf("this key has the label %.120q, which you do not have: have somebody rotate it who has, or revoke it", name)}
 	}
 	if by.Agent != uuid.Nil && (k.Agent == nil || *k.Agent != by.Agent) {
@@ -105,28 +105,28 @@ func mayHave(by access.Who, k access.Key) error {
 }
 
 // RotateKey makes a key with the same rights in another's place, which holds for overlap longer. Nobody gets a key that may more than they do.
-func (t *Tenant) RotateKey(ctx context.Context, by access.Who, id uuid.UUID, overlap time.Duration) (key string, made access.Key, err error) {
+func (t *Tenant) RotateKey(ctx context.Context, by access.Principal, id uuid.UUID, overlap time.Duration) (key string, made access.Key, err error) {
 	if t.k.keys == nil {
 		return "", made, ErrNoKeys
 	}
-	err = t.act(ctx, by, audit.ActionKeyRotated, func(ctx context.Context, tx pgx.Tx) (any, error) {
-		key, made, err = t.k.keys.Rotate(ctx, tx, t.id, id, by.String(), overlap, func(old access.Key) error { return mayHave(by, old) })
+	err = t.recordChange(ctx, by, audit.ActionKeyRotated, func(ctx context.Context, tx pgx.Tx) (any, error) {
+		key, made, err = t.k.keys.Rotate(ctx, tx, t.id, id, by.String(), overlap, func(old access.Key) error { return checkKeyRights(by, old) })
 		return map[string]any{"rotated": id, "key": made}, err
 	})
 	t.k.keys.Forget()
 	return key, made, err
 }
 
-// GrantKey gives a key other labels than it had, and writes an event that says so. Nobody gives labels that they do not have.
-func (t *Tenant) GrantKey(ctx context.Context, by access.Who, id uuid.UUID, labels []string) (granted access.Key, err error) {
+// SetKeyLabels gives a key other labels than it had, and writes an event that says so. Nobody gives labels that they do not have.
+func (t *Tenant) SetKeyLabels(ctx context.Context, by access.Principal, id uuid.UUID, labels []string) (granted access.Key, err error) {
 	if t.k.keys == nil {
 		return granted, ErrNoKeys
 	}
-	if err := holds(by, labels); err != nil {
+	if err := checkGrantedLabels(by, labels); err != nil {
 		return granted, err
 	}
-	err = t.act(ctx, by, audit.ActionKeyGranted, func(ctx context.Context, tx pgx.Tx) (any, error) {
-		granted, err = t.k.keys.Grant(ctx, tx, t.id, id, labels)
+	err = t.recordChange(ctx, by, audit.ActionKeyLabels, func(ctx context.Context, tx pgx.Tx) (any, error) {
+		granted, err = t.k.keys.SetLabels(ctx, tx, t.id, id, labels)
 		return granted, err
 	})
 	t.k.keys.Forget()
@@ -134,11 +134,11 @@ func (t *Tenant) GrantKey(ctx context.Context, by access.Who, id uuid.UUID, labe
 }
 
 // RevokeKey ends a key at once, everywhere.
-func (t *Tenant) RevokeKey(ctx context.Context, by access.Who, id uuid.UUID) (revoked access.Key, err error) {
+func (t *Tenant) RevokeKey(ctx context.Context, by access.Principal, id uuid.UUID) (revoked access.Key, err error) {
 	if t.k.keys == nil {
 		return revoked, ErrNoKeys
 	}
-	err = t.act(ctx, by, audit.ActionKeyRevoked, func(ctx context.Context, tx pgx.Tx) (any, error) {
+	err = t.recordChange(ctx, by, audit.ActionKeyRevoked, func(ctx context.Context, tx pgx.Tx) (any, error) {
 		revoked, err = t.k.keys.Revoke(ctx, tx, t.id, id)
 		return revoked, err
 	})
@@ -146,34 +146,34 @@ func (t *Tenant) RevokeKey(ctx context.Context, by access.Who, id uuid.UUID) (re
 	return revoked, err
 }
 
-// AccessKeys lists keys in the order of their ids, after the given one, at most limit of them.
-func (t *Tenant) AccessKeys(ctx context.Context, after uuid.UUID, limit int) ([]access.Key, error) {
+// ListKeys lists keys in the order of their ids, after the given one, at most limit of them.
+func (t *Tenant) ListKeys(ctx context.Context, after uuid.UUID, limit int) ([]access.Key, error) {
 	if t.k.keys == nil {
 		return nil, ErrNoKeys
 	}
 	return t.k.keys.List(ctx, t.id, after, limit)
 }
 
-// Admit says what a person is in this tenant.
-func (t *Tenant) Admit(ctx context.Context, by access.Who, u access.User) (admitted access.User, err error) {
-	for _, action := range u.Role.May() {
-		if !by.May(action) {
+// AddUser says what a person is in this tenant.
+func (t *Tenant) AddUser(ctx context.Context, by access.Principal, u access.User) (admitted access.User, err error) {
+	for _, action := range u.Role.Permissions() {
+		if !by.Can(action) {
 			return u, &access.FieldError{Field: "role", Reason: fmt.Sprintf("%s may %s, which you may not do yourself", u.Role, action)}
 		}
 	}
-	if err := holds(by, u.Labels); err != nil {
+	if err := checkGrantedLabels(by, u.Labels); err != nil {
 		return u, err
 	}
-	err = t.act(ctx, by, audit.ActionUserAdmitted, func(ctx context.Context, tx pgx.Tx) (any, error) {
-		admitted, err = access.Admit(ctx, tx, t.id, by.String(), u)
+	err = t.recordChange(ctx, by, audit.ActionUserAdded, func(ctx context.Context, tx pgx.Tx) (any, error) {
+		admitted, err = access.AddUser(ctx, tx, t.id, by.String(), u)
 		return admitted, err
 	})
 	return admitted, err
 }
 
-// Dismiss ends what a person is in this tenant, at once.
-func (t *Tenant) Dismiss(ctx context.Context, by access.Who, id uuid.UUID) error {
-	return t.act(ctx, by, audit.ActionUserDismissed, func(ctx context.Context, tx pgx.Tx) (any, error) { return access.Dismiss(ctx, tx, t.id, id) })
+// RemoveUser ends what a person is in this tenant, at once.
+func (t *Tenant) RemoveUser(ctx context.Context, by access.Principal, id uuid.UUID) error {
+	return t.recordChange(ctx, by, audit.ActionUserRemoved, func(ctx context.Context, tx pgx.Tx) (any, error) { return access.RemoveUser(ctx, tx, t.id, id) })
 }
 
 // Users lists people in the order of their ids, after the given one, at most limit of them.
@@ -182,64 +182,64 @@ func (t *Tenant) Users(ctx context.Context, after uuid.UUID, limit int) ([]acces
 }
 
 // SetLimits says how much this tenant may use.
-func (t *Tenant) SetLimits(ctx context.Context, by access.Who, l access.Limits) error {
-	return t.act(ctx, by, audit.ActionLimitsSet, func(ctx context.Context, tx pgx.Tx) (any, error) {
+func (t *Tenant) SetLimits(ctx context.Context, by access.Principal, l access.Limits) error {
+	return t.recordChange(ctx, by, audit.ActionLimitsSet, func(ctx context.Context, tx pgx.Tx) (any, error) {
 		return l, access.SetLimits(ctx, tx, t.id, by.String(), l)
 	})
 }
 
-// maxSwitch is how long a switch to another tenant lasts.
-const maxSwitch = time.Hour
+// maxImpersonation is how long a switch to another tenant lasts.
+const maxImpersonation = time.Hour
 
-// Switch gives somebody of the operator's tenant who may do that a key of another tenant for an hour at most. It is an event on that tenant's trail, and on the operator's.
-func (k *Konstruct) Switch(ctx context.Context, by access.Who, to uuid.UUID, reason string, actions []access.Action, labels []string, lasts time.Duration) (key string, made access.Key, err error) {
+// ImpersonateTenant gives somebody of the operator's tenant who may do that a key of another tenant for an hour at most. It is an event on that tenant's trail, and on the operator's.
+func (k *Konstruct) ImpersonateTenant(ctx context.Context, by access.Principal, to uuid.UUID, reason string, actions []access.Permission, labels []string, lasts time.Duration) (key string, made access.Key, err error) {
 	switch {
 	case k.keys == nil:
 		return "", made, ErrNoKeys
-	case by.Tenant != audit.Operator || !by.May(access.TenantsSwitch):
+	case by.Tenant != audit.Operator || !by.Can(access.TenantsImpersonate):
 		return "", made, &access.FieldError{Field: "tenant_id", Reason: "can't be switched to with this credential"}
 	case to == uuid.Nil || to == audit.Operator:
 		return "", made, &access.FieldError{Field: "tenant_id", Reason: "is no other tenant"}
 	case strings.TrimSpace(reason) == "" || len(reason) > access.MaxName/2:
 		return "", made, &access.FieldError{Field: "reason", Reason: fmt.Sprintf("has %d bytes: say why in 1 to %d, it stays on both trails", len(reason), access.MaxName/2)}
-	case slices.Contains(actions, access.TenantsSwitch):
+	case slices.Contains(actions, access.TenantsImpersonate):
 		return "", made, &access.FieldError{Field: "actions", Reason: "has tenants:switch, which is the operator's tenant's alone"}
-	case lasts <= 0 || lasts > maxSwitch:
-		return "", made, &access.FieldError{Field: "seconds", Reason: fmt.Sprintf("is %g: it is 1 to %g", lasts.Seconds(), maxSwitch.Seconds())}
+	case lasts <= 0 || lasts > maxImpersonation:
+		return "", made, &access.FieldError{Field: "seconds", Reason: fmt.Sprintf("is %g: it is 1 to %g", lasts.Seconds(), maxImpersonation.Seconds())}
 	}
-	if err := holds(by, labels); err != nil {
+	if err := checkGrantedLabels(by, labels); err != nil {
 		return "", made, err
 	}
 	// The operator's trail first: a switch that was not noted must not be.
 	said := map[string]any{"tenant_id": to, "reason": reason, "actions": actions, "labels": labels, "seconds": lasts.Seconds()}
-	if err := k.Tenant(audit.Operator).Record(ctx, by, audit.ActionSwitched, said); err != nil {
+	if err := k.Tenant(audit.Operator).Record(ctx, by, audit.ActionImpersonation, said); err != nil {
 		return "", made, err
 	}
 	t := k.Tenant(to)
-	err = t.act(ctx, by, audit.ActionSwitched, func(ctx context.Context, tx pgx.Tx) (any, error) {
-		key, made, err = k.keys.Make(ctx, tx, to, by.String(), access.Ask{Name: "switch: " + reason, Actions: actions, Labels: labels, Expires: time.Now().Add(lasts)})
+	err = t.recordChange(ctx, by, audit.ActionImpersonation, func(ctx context.Context, tx pgx.Tx) (any, error) {
+		key, made, err = k.keys.Create(ctx, tx, to, by.String(), access.KeyRequest{Name: "switch: " + reason, Permissions: actions, Labels: labels, ExpiresAt: time.Now().Add(lasts)})
 		return map[string]any{"key": made, "reason": reason}, err
 	})
 	return key, made, err
 }
 
-// Begin draws a new tenant's id and makes its first key, an admin's. It is an event on both trails.
-func (k *Konstruct) Begin(ctx context.Context, by access.Who, name string) (key string, tenant uuid.UUID, made access.Key, err error) {
+// CreateTenant draws a new tenant's id and makes its first key, an admin's. It is an event on both trails.
+func (k *Konstruct) CreateTenant(ctx context.Context, by access.Principal, name string) (key string, tenant uuid.UUID, made access.Key, err error) {
 	switch {
 	case k.keys == nil:
 		return "", tenant, made, ErrNoKeys
-	case by.Tenant != audit.Operator || !by.May(access.TenantsSwitch):
+	case by.Tenant != audit.Operator || !by.Can(access.TenantsImpersonate):
 		return "", tenant, made, &access.FieldError{Field: "name", Reason: "can't be given with this credential"}
 	}
 	if tenant, err = uuid.NewRandom(); err != nil {
 		return "", tenant, made, err
 	}
-	if err := k.Tenant(audit.Operator).Record(ctx, by, audit.ActionTenantBegun, map[string]any{"tenant_id": tenant, "name": name}); err != nil {
+	if err := k.Tenant(audit.Operator).Record(ctx, by, audit.ActionTenantCreated, map[string]any{"tenant_id": tenant, "name": name}); err != nil {
 		return "", tenant, made, err
 	}
 	t := k.Tenant(tenant)
-	err = t.act(ctx, by, audit.ActionTenantBegun, func(ctx context.Context, tx pgx.Tx) (any, error) {
-		key, made, err = k.keys.Make(ctx, tx, tenant, by.String(), access.Ask{Name: "first key of " + name, Actions: access.Admin.May(), Labels: []string{tenantdb.Every}})
+	err = t.recordChange(ctx, by, audit.ActionTenantCreated, func(ctx context.Context, tx pgx.Tx) (any, error) {
+		key, made, err = k.keys.Create(ctx, tx, tenant, by.String(), access.KeyRequest{Name: "first key of " + name, Permissions: access.Admin.Permissions(), Labels: []string{tenantdb.AllLabelsName}})
 		return made, err
 	})
 	return key, tenant, made, err

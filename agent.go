@@ -19,10 +19,10 @@ import (
 
 // Agent acts for a tenant; what it does carries its id.
 type Agent struct {
-	t     *Tenant
-	id    uuid.UUID
-	later bool
-	links bool
+	t           *Tenant
+	id          uuid.UUID
+	async       bool
+	followLinks bool
 }
 
 // Agent returns the agent of this id, which need not be known before.
@@ -33,7 +33,7 @@ func (t *Tenant) Agent(id uuid.UUID) *Agent { return &Agent{t: t, id: id} }
 // the database is away. It needs Config.SpoolDir. Searches are recorded as ever: there is no answer without its record.
 func (a *Agent) Async() *Agent {
 	b := *a
-	b.later = true
+	b.async = true
 	return &b
 }
 
@@ -42,7 +42,7 @@ func (a *Agent) Async() *Agent {
 // any file ingested that this process can read.
 func (a *Agent) FollowLinks() *Agent {
 	b := *a
-	b.links = true
+	b.followLinks = true
 	return &b
 }
 
@@ -50,7 +50,7 @@ func (a *Agent) FollowLinks() *Agent {
 func (a *Agent) ingester(progress func(int)) (*kb.Ingester, error) {
 	in, err := a.t.k.ingester(progress)
 	if err == nil {
-		in.FollowLinks = a.links
+		in.FollowLinks = a.followLinks
 	}
 	return in, err
 }
@@ -60,7 +60,7 @@ func (a *Agent) ingester(progress func(int)) (*kb.Ingester, error) {
 // that are logged at the same time share a commit; each call gets its own result. Where the operator's
 // policy lets this tenant's calls go on without the trail, and it can't be written, Log returns the zero id and nil; the gap is recorded later.
 func (a *Agent) Log(ctx context.Context, e Event) (uuid.UUID, error) {
-	if a.later {
+	if a.async {
 		ids, err := a.LogBatch(ctx, []Event{e})
 		if len(ids) == 0 {
 			return uuid.Nil, err
@@ -74,18 +74,18 @@ func (a *Agent) Log(ctx context.Context, e Event) (uuid.UUID, error) {
 // LogBatch writes all events in one transaction, or none, and returns their ids in order. An Async agent's
 // may land in part when a crash comes before they are acknowledged.
 func (a *Agent) LogBatch(ctx context.Context, events []Event) ([]uuid.UUID, error) {
-	if a.later {
-		return a.t.k.trail.Later(ctx, a.t.id, a.own(events))
+	if a.async {
+		return a.t.k.trail.LogAsync(ctx, a.t.id, a.withAgent(events))
 	}
-	return a.t.k.trail.LogBatch(ctx, a.t.id, a.own(events))
+	return a.t.k.trail.LogBatch(ctx, a.t.id, a.withAgent(events))
 }
 
 // InTx writes events in a transaction that Tenant.Tx opened: they commit with whatever else it does.
 func (a *Agent) InTx(ctx context.Context, tx pgx.Tx, events ...Event) ([]uuid.UUID, error) {
-	return a.t.k.trail.InTx(ctx, tx, a.t.id, a.own(events)...)
+	return a.t.k.trail.InTx(ctx, tx, a.t.id, a.withAgent(events)...)
 }
 
-func (a *Agent) own(events []Event) []Event {
+func (a *Agent) withAgent(events []Event) []Event {
 	mine := make([]Event, len(events))
 	for i, e := range events {
 		e.AgentID = a.id
@@ -133,7 +133,7 @@ func (a *Agent) record(ctx context.Context, tx pgx.Tx, made func() (Event, error
 // Ingest takes in what paths name: files, folders, archives and mailboxes of this machine, pages, sitemaps and feeds (http and https URLs), and what lies
 // below s3://BUCKET/PREFIX; docs/formats.md lists the kinds. A file already there is left as it is, a changed one is replaced. Each file is
 // reported once; one that fails does not stop the others. chunks, when not nil, hears how many more were embedded.
-func (a *Agent) Ingest(ctx context.Context, paths []string, given Given, report func(FileResult), chunks func(int)) error {
+func (a *Agent) Ingest(ctx context.Context, paths []string, given DocumentOptions, report func(IngestResult), chunks func(int)) error {
 	in, err := a.ingester(chunks)
 	if err != nil {
 		return err
@@ -141,13 +141,13 @@ func (a *Agent) Ingest(ctx context.Context, paths []string, given Given, report 
 	return in.Files(ctx, a.t.id, a.id, paths, given, report)
 }
 
-// Put stores a document whose passages and vectors the caller has made, with the first model.
-func (a *Agent) Put(ctx context.Context, m kb.Made) (uuid.UUID, kb.Outcome, error) {
-	return kb.Put(ctx, a.t.k.door, a.t.id, a.id, m)
+// StoreDocument stores a document whose passages and vectors the caller has made, with the first model.
+func (a *Agent) StoreDocument(ctx context.Context, m kb.PreparedDocument) (uuid.UUID, kb.Outcome, error) {
+	return kb.StorePrepared(ctx, a.t.k.door, a.t.id, a.id, m)
 }
 
-// PutTexts is Put for documents whose passages the first model is to embed: what Chunk.Embed says of each.
-func (a *Agent) PutTexts(ctx context.Context, documents []kb.Made) error {
+// EmbedAndStore is Put for documents whose passages the first model is to embed: what Chunk.Embed says of each.
+func (a *Agent) EmbedAndStore(ctx context.Context, documents []kb.PreparedDocument) error {
 	e, err := a.t.k.model("")
 	if err != nil {
 		return err
@@ -164,7 +164,7 @@ func (a *Agent) PutTexts(ctx context.Context, documents []kb.Made) error {
 	}
 	for _, m := range documents {
 		m.Model, m.Vectors, vectors = e.Name(), vectors[:len(m.Chunks)], vectors[len(m.Chunks):]
-		if _, _, err := a.Put(ctx, m); err != nil {
+		if _, _, err := a.StoreDocument(ctx, m); err != nil {
 			return err
 		}
 	}
@@ -187,7 +187,7 @@ func (a *Agent) EnqueueInTx(ctx context.Context, tx pgx.Tx, uploads ...Upload) (
 
 // EnqueueFiles is Enqueue for what Ingest takes in: archives and mailboxes are handed over file by file, and pages are left to be read later.
 // Each file is reported once, those handed over without an outcome.
-func (a *Agent) EnqueueFiles(ctx context.Context, paths []string, given Given, report func(FileResult)) error {
+func (a *Agent) EnqueueFiles(ctx context.Context, paths []string, given DocumentOptions, report func(IngestResult)) error {
 	in, err := a.ingester(nil)
 	if err != nil {
 		return err
@@ -203,14 +203,14 @@ func (a *Agent) Remove(ctx context.Context, document uuid.UUID) (event uuid.UUID
 		if err != nil {
 			return err
 		}
-		event, err = a.record(ctx, tx, a.removal(&d))
+		event, err = a.record(ctx, tx, a.removalEvent(&d))
 		return err
 	})
 	return event, err
 }
 
-// removal makes the event that says that a document was removed.
-func (a *Agent) removal(d *Document) func() (audit.Event, error) {
+// removalEvent makes the event that says that a document was removed.
+func (a *Agent) removalEvent(d *Document) func() (audit.Event, error) {
 	return audit.Removal{AgentID: a.id, DocumentID: d.ID, Filename: d.Filename, Source: d.Source,
 		SHA256: d.SHA256, Version: d.Version, Chunks: d.Chunks}.Event
 }
@@ -223,7 +223,7 @@ func (a *Agent) RemoveSource(ctx context.Context, source string) (d *Document, e
 		if d, err = kb.RemoveSource(ctx, tx, a.t.id, source); err != nil || d == nil {
 			return err
 		}
-		event, err = a.record(ctx, tx, a.removal(d))
+		event, err = a.record(ctx, tx, a.removalEvent(d))
 		return err
 	})
 	return d, event, err
@@ -231,15 +231,15 @@ func (a *Agent) RemoveSource(ctx context.Context, source string) (d *Document, e
 
 // Watch takes in files and folders of this machine, and again what changes in them, until the context ends. With remove, documents whose files are
 // gone from folders that can be read are removed.
-func (a *Agent) Watch(ctx context.Context, paths []string, given Given, every time.Duration, remove bool, report func(FileResult)) error {
-	w := kb.NewWatch(paths, a.links)
+func (a *Agent) Watch(ctx context.Context, paths []string, given DocumentOptions, every time.Duration, remove bool, report func(IngestResult)) error {
+	w := kb.NewWatcher(paths, a.followLinks)
 	in, err := a.ingester(nil)
 	if err != nil {
 		return err
 	}
 	var before map[string]bool // what was there when documents were last held against it
 	for {
-		changed, present := w.Look()
+		changed, present := w.Scan()
 		if len(changed) > 0 { // by way of the folders that are watched, and no name that may lead elsewhere by now
 			in.Only = func(path string) bool { _, is := slices.BinarySearch(changed, path); return is }
 			if err := in.Files(ctx, a.t.id, a.id, paths, given, report); err != nil {
@@ -247,7 +247,7 @@ func (a *Agent) Watch(ctx context.Context, paths []string, given Given, every ti
 			}
 		}
 		if remove && present != nil && !maps.Equal(present, before) {
-			if err := a.removeGone(ctx, paths, present, report); err != nil {
+			if err := a.removeMissing(ctx, paths, present, report); err != nil {
 				return err
 			}
 			before = present
@@ -260,14 +260,14 @@ func (a *Agent) Watch(ctx context.Context, paths []string, given Given, every ti
 	}
 }
 
-// removeGone removes the documents of folders whose files are not present.
-func (a *Agent) removeGone(ctx context.Context, folders []string, present map[string]bool, report func(FileResult)) error {
+// removeMissing removes the documents of folders whose files are not present.
+func (a *Agent) removeMissing(ctx context.Context, folders []string, present map[string]bool, report func(IngestResult)) error {
 	for _, folder := range folders {
 		abs, err := filepath.Abs(folder)
 		if err != nil {
 			return err
 		}
-		below, err := kb.Below(ctx, a.t.k.door, a.t.id, (&url.URL{Scheme: "file", Path: filepath.ToSlash(abs) + "/"}).String())
+		below, err := kb.SourcesBelow(ctx, a.t.k.door, a.t.id, (&url.URL{Scheme: "file", Path: filepath.ToSlash(abs) + "/"}).String())
 		if err != nil {
 			return err
 		}
@@ -281,7 +281,7 @@ func (a *Agent) removeGone(ctx context.Context, folders []string, present map[st
 				return err
 			}
 			if d != nil {
-				report(FileResult{Path: u.Path, DocumentID: d.ID, Outcome: kb.Removed})
+				report(IngestResult{Path: u.Path, DocumentID: d.ID, Outcome: kb.Removed})
 			}
 		}
 	}
@@ -295,22 +295,22 @@ func (a *Agent) Reembed(ctx context.Context, model string, progress func(int)) e
 	if err != nil {
 		return err
 	}
-	tokens, err := embed.FindTokenizer(a.t.k.parts)
+	tokens, err := embed.FindTokenizer(a.t.k.assetsDir)
 	if err != nil {
 		return err
 	}
 	return kb.Reembed(tenantdb.Trusted(ctx), a.t.k.door, a.t.id, e, tokens, progress)
 }
 
-// Serve has the tenant's searches be by another model, from one transaction on, which also writes an event that says so; the empty name is the first
+// ServeModel has the tenant's searches be by another model, from one transaction on, which also writes an event that says so; the empty name is the first
 // model, whose vectors are always there. kb.ErrIncomplete, kb.ErrNoModel say why not.
-func (a *Agent) Serve(ctx context.Context, model string) (event uuid.UUID, err error) {
+func (a *Agent) ServeModel(ctx context.Context, model string) (event uuid.UUID, err error) {
 	if _, err := a.t.k.model(model); err != nil {
 		return event, err
 	}
 	ctx = tenantdb.Trusted(ctx) // it is every passage's model
 	err = a.t.k.door.Tx(ctx, a.t.id, func(ctx context.Context, tx pgx.Tx) error {
-		before, err := kb.Serve(ctx, tx, a.t.id, model)
+		before, err := kb.ServeModel(ctx, tx, a.t.id, model)
 		if err != nil {
 			return err
 		}

@@ -19,8 +19,8 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// Retrieval is what a search returned, and the event that says so.
-type Retrieval struct {
+// SearchResult is what a search returned, and the event that says so.
+type SearchResult struct {
 	EventID uuid.UUID `json:"event_id"`
 	Hits    []Hit     `json:"hits"`
 	// Plan is how it was searched.
@@ -28,13 +28,13 @@ type Retrieval struct {
 	// Next is for Question.After; empty where there is no more.
 	Next string `json:"next,omitempty"`
 	// Spelled are words of the question that no passage has, and those that they were taken for.
-	Spelled []kb.Spelled `json:"spelled,omitempty"`
+	Spelled []kb.Correction `json:"spelled,omitempty"`
 	// Fallback says why it was searched by words alone; empty where it was searched as asked.
 	Fallback string `json:"fallback,omitempty"`
 }
 
-// Question is a search, for callers who want to say more than the question.
-type Question struct {
+// SearchRequest is a search, for callers who want to say more than the question.
+type SearchRequest struct {
 	Text   string
 	TopK   int    // 5 when zero, at most kb.MaxHits
 	UserID string // who asked
@@ -46,12 +46,12 @@ type Question struct {
 	Extra          Metadata
 
 	// Mode is by what it is searched; kb.ByBoth when empty. WordsIfDown lets it be by words alone while the model can't be reached; the answer and the event say so.
-	Mode        kb.Mode
-	WordsIfDown bool
+	Mode            kb.Mode
+	LexicalFallback bool
 	// Where are conditions that documents must meet, and MinScore, Variety, PerDocument, Neighbours, After and Within are as in kb.Query.
 	Where       []Condition
 	MinScore    *float64
-	Variety     float64
+	Diversity   float64
 	PerDocument bool
 	Neighbours  int
 	After       string
@@ -60,44 +60,44 @@ type Question struct {
 	Rerank bool
 }
 
-// MaxQuestion is how many bytes a question may have; the model reads some 256 tokens of it.
-const MaxQuestion = kb.MaxText
+// MaxQuery is how many bytes a question may have; the model reads some 256 tokens of it.
+const MaxQuery = kb.MaxText
 
-// MaxQuestions is how many questions AskAll takes.
-const MaxQuestions = 100
+// MaxSearches is how many questions AskAll takes.
+const MaxSearches = 100
 
-// reranked is how many hits a reranker reads.
-const reranked = 50
+// rerankDepth is how many hits a reranker reads.
+const rerankDepth = 50
 
 // Search returns the tenant's topK passages that answer the question best (5 when topK is zero), best first. It
 // writes a retrieval event naming what was shown in the same transaction: there is no answer without its
 // record.
-func (a *Agent) Search(ctx context.Context, question string, topK int) (Retrieval, error) {
-	return a.Ask(ctx, Question{Text: question, TopK: topK})
+func (a *Agent) Search(ctx context.Context, question string, topK int) (SearchResult, error) {
+	return a.SearchWith(ctx, SearchRequest{Text: question, TopK: topK})
 }
 
-// Ask is Search with everything that can be said of a question.
-func (a *Agent) Ask(ctx context.Context, q Question) (Retrieval, error) {
-	all, err := a.AskAll(ctx, []Question{q})
+// SearchWith is Search with everything that can be said of a question.
+func (a *Agent) SearchWith(ctx context.Context, q SearchRequest) (SearchResult, error) {
+	all, err := a.SearchBatch(ctx, []SearchRequest{q})
 	if err != nil {
-		return Retrieval{}, err
+		return SearchResult{}, err
 	}
 	return all[0], nil
 }
 
-// AskAll asks several questions in one transaction: each has its answer and its event, or none has.
-func (a *Agent) AskAll(ctx context.Context, questions []Question) (all []Retrieval, err error) {
+// SearchBatch asks several questions in one transaction: each has its answer and its event, or none has.
+func (a *Agent) SearchBatch(ctx context.Context, questions []SearchRequest) (all []SearchResult, err error) {
 	start := time.Now()
-	if len(questions) < 1 || len(questions) > MaxQuestions {
-		return nil, &kb.QueryError{Field: "questions", Reason: fmt.Sprintf("there are %d: it is 1 to %d", len(questions), MaxQuestions)}
+	if len(questions) < 1 || len(questions) > MaxSearches {
+		return nil, &kb.QueryError{Field: "questions", Reason: fmt.Sprintf("there are %d: it is 1 to %d", len(questions), MaxSearches)}
 	}
 	questions = slices.Clone(questions)
 	sees := make([]tenantdb.Labels, len(questions))
 	for i := range questions {
-		if err := a.complete(&questions[i]); err != nil {
+		if err := a.completeRequest(&questions[i]); err != nil {
 			return nil, err
 		}
-		if sees[i], err = a.sees(ctx, &questions[i]); err != nil {
+		if sees[i], err = a.searchLabels(ctx, &questions[i]); err != nil {
 			return nil, err
 		}
 	}
@@ -107,8 +107,8 @@ func (a *Agent) AskAll(ctx context.Context, questions []Question) (all []Retriev
 		return nil, err
 	}
 	for { // again where another model serves than was thought
-		all, err = a.askAll(ctx, questions, sees, model, start)
-		var other *kb.ServingError
+		all, err = a.searchBatch(ctx, questions, sees, model, start)
+		var other *kb.ModelChangedError
 		if !errors.As(err, &other) || other.Model == model {
 			return all, err
 		}
@@ -116,70 +116,70 @@ func (a *Agent) AskAll(ctx context.Context, questions []Question) (all []Retriev
 	}
 }
 
-// complete checks a question as far as can be told without the database, and says what it leaves open.
-func (a *Agent) complete(q *Question) error {
-	q.TopK, q.Mode = cmp.Or(q.TopK, 5), cmp.Or(q.Mode, kb.ByBoth)
+// completeRequest checks a question as far as can be told without the database, and says what it leaves open.
+func (a *Agent) completeRequest(q *SearchRequest) error {
+	q.TopK, q.Mode = cmp.Or(q.TopK, 5), cmp.Or(q.Mode, kb.Hybrid)
 	switch {
 	case strings.TrimSpace(q.Text) == "":
 		return &kb.QueryError{Field: "text", Reason: "the question is empty"}
-	case len(q.Text) > MaxQuestion:
-		return &kb.QueryError{Field: "text", Reason: fmt.Sprintf("the question is %d bytes long, the limit is %d", len(q.Text), MaxQuestion)}
-	case q.Labels != nil && !slices.Equal(q.Labels, []string{tenantdb.Every}) && kb.CheckLabels(q.Labels) != nil:
+	case len(q.Text) > MaxQuery:
+		return &kb.QueryError{Field: "text", Reason: fmt.Sprintf("the question is %d bytes long, the limit is %d", len(q.Text), MaxQuery)}
+	case q.Labels != nil && !slices.Equal(q.Labels, []string{tenantdb.AllLabelsName}) && kb.CheckLabels(q.Labels) != nil:
 		return &kb.QueryError{Field: "labels", Reason: strings.TrimPrefix(kb.CheckLabels(q.Labels).Error(), "labels: ")}
 	case q.TopK < 1 || q.TopK > kb.MaxHits:
 		return &kb.QueryError{Field: "top-k", Reason: fmt.Sprintf("%d: it is 1 to %d", q.TopK, kb.MaxHits)}
 	case q.Rerank && a.t.k.reranker == nil:
 		return &kb.QueryError{Field: "rerank", Reason: "there is no reranker: give its address (Config.Reranker, KONSTRUCT_RERANK_URL)"}
-	case q.Rerank && (q.After != "" || q.Variety > 0):
+	case q.Rerank && (q.After != "" || q.Diversity > 0):
 		return &kb.QueryError{Field: "rerank", Reason: "goes neither with a further page nor with variety"}
 	}
 	return nil
 }
 
-// sees are the labels that a question is asked by.
-func (a *Agent) sees(ctx context.Context, q *Question) (tenantdb.Labels, error) {
+// searchLabels are the labels that a question is asked by.
+func (a *Agent) searchLabels(ctx context.Context, q *SearchRequest) (tenantdb.Labels, error) {
 	asked, door := tenantdb.LabelsOf(q.Labels...), a.t.k.door
 	if door.Trusts(ctx) {
 		return asked, nil
 	}
-	granted := door.Sees(ctx)
+	granted := door.CanSee(ctx)
 	if len(q.Labels) == 0 {
 		return granted, nil
 	}
-	if name, lacks := granted.Lacks(asked.Names()); lacks {
+	if name, lacks := granted.Missing(asked.Names()); lacks {
 		return asked, &tenantdb.GrantError{Field: "labels", Reason: fmt.Sprintf("%.120q is not granted to you: leave it out, or ask for it", name)}
 	}
 	return asked, nil
 }
 
-// query is a question as the knowledge base is asked it.
-func (q *Question) query(model string, vector []float32) kb.Query {
+// kbQuery is a question as the knowledge base is asked it.
+func (q *SearchRequest) kbQuery(model string, vector []float32) kb.Query {
 	k := q.TopK
 	if q.Rerank {
-		k = max(k, reranked)
+		k = max(k, rerankDepth)
 	}
-	return kb.Query{Mode: q.Mode, Text: q.Text, Vector: vector, Model: model, K: k, Where: q.Where, MinScore: q.MinScore, Variety: q.Variety, PerDocument: q.PerDocument,
+	return kb.Query{Mode: q.Mode, Text: q.Text, Vector: vector, Model: model, K: k, Where: q.Where, MinScore: q.MinScore, Diversity: q.Diversity, PerDocument: q.PerDocument,
 		Neighbours: q.Neighbours, After: q.After, Within: q.Within}
 }
 
-// askAll is AskAll by one model.
-func (a *Agent) askAll(ctx context.Context, questions []Question, sees []tenantdb.Labels, model string, start time.Time) ([]Retrieval, error) {
-	vectors, name, down := a.t.k.embedAll(ctx, a.t.id, questions, model)
-	all := make([]Retrieval, len(questions))
+// searchBatch is AskAll by one model.
+func (a *Agent) searchBatch(ctx context.Context, questions []SearchRequest, sees []tenantdb.Labels, model string, start time.Time) ([]SearchResult, error) {
+	vectors, name, down := a.t.k.embedQuestions(ctx, a.t.id, questions, model)
+	all := make([]SearchResult, len(questions))
 	err := a.t.k.door.Tx(ctx, a.t.id, func(ctx context.Context, tx pgx.Tx) (err error) {
 		for i := range questions {
-			if ctx, err = tenantdb.See(ctx, tx, sees[i]); err != nil {
+			if ctx, err = tenantdb.SetLabels(ctx, tx, sees[i]); err != nil {
 				return err
 			}
 			q := questions[i]
-			all[i] = Retrieval{}
-			if q.Mode != kb.ByWords && down != nil {
-				if !q.WordsIfDown || ctx.Err() != nil {
+			all[i] = SearchResult{}
+			if q.Mode != kb.Lexical && down != nil {
+				if !q.LexicalFallback || ctx.Err() != nil {
 					return down
 				}
-				q.Mode, all[i].Fallback = kb.ByWords, "the model can't be reached: "+down.Error()
+				q.Mode, all[i].Fallback = kb.Lexical, "the model can't be reached: "+down.Error()
 			}
-			if err := a.answer(ctx, tx, &q, q.query(model, vectors[i]), name, start, &all[i]); err != nil {
+			if err := a.searchOne(ctx, tx, &q, q.kbQuery(model, vectors[i]), name, start, &all[i]); err != nil {
 				return err
 			}
 		}
@@ -191,60 +191,60 @@ func (a *Agent) askAll(ctx context.Context, questions []Question, sees []tenantd
 	return all, nil
 }
 
-// answer searches for one question and records what is shown.
-func (a *Agent) answer(ctx context.Context, tx pgx.Tx, q *Question, query kb.Query, model string, start time.Time, r *Retrieval) error {
-	f, err := a.t.k.searcher.Search(ctx, tx, a.t.id, query)
+// searchOne searches for one question and records what is shown.
+func (a *Agent) searchOne(ctx context.Context, tx pgx.Tx, q *SearchRequest, query kb.Query, model string, start time.Time, r *SearchResult) error {
+	f, err := a.t.k.searcher.SearchInTx(ctx, tx, a.t.id, query)
 	if err != nil {
 		return err
 	}
-	r.Hits, r.Plan, r.Next, r.Spelled = f.Hits, f.Plan, f.Next, f.Spelled
+	r.Hits, r.Plan, r.Next, r.Spelled = f.Hits, f.Plan, f.Next, f.Corrections
 	labels, _ := tenantdb.Granted(ctx)
-	how := audit.How{Mode: string(f.Plan.Mode), Tier: string(f.Plan.Tier), EfSearch: f.Plan.EfSearch, Depth: f.Plan.Depth, Labels: labels.Names(), MinScore: q.MinScore, Variety: q.Variety,
+	how := audit.SearchOptions{Mode: string(f.Plan.Mode), Tier: string(f.Plan.Tier), EfSearch: f.Plan.EfSearch, Depth: f.Plan.Depth, Labels: labels.Names(), MinScore: q.MinScore, Diversity: q.Diversity,
 		PerDocument: q.PerDocument, Neighbours: q.Neighbours, After: q.After, Fallback: r.Fallback}
 	if len(q.Where) > 0 {
 		how.Where = q.Where
 	}
-	if len(f.Spelled) > 0 {
-		how.Spelled = spelled(f.Spelled, labels)
+	if len(f.Corrections) > 0 {
+		how.Corrections = visibleCorrections(f.Corrections, labels)
 	}
 	if q.Rerank {
 		if how.Reranker, err = a.rerank(ctx, q, r); err != nil {
 			return err
 		}
 	}
-	shown := make([]audit.Shown, len(r.Hits))
+	shown := make([]audit.RetrievedPassage, len(r.Hits))
 	for i, h := range r.Hits {
-		if query.Model == "" && h.Similarity != nil && h.Recipe != "" && !kb.MadeBy(h.Recipe, model) {
+		if query.Model == "" && h.Similarity != nil && h.Recipe != "" && !kb.RecipeModel(h.Recipe, model) {
 			return fmt.Errorf("konstruct: %s was taken in with another model than %s: take it in again, or ask with its model", h.Filename, model)
 		}
-		shown[i] = audit.Shown{ChunkID: h.ChunkID, Score: h.Score, DocumentID: h.DocumentID, SHA256: h.SHA256, Version: h.Version}
-		for _, p := range slices.Concat(h.Before, h.Behind) {
+		shown[i] = audit.RetrievedPassage{ChunkID: h.ChunkID, Score: h.Score, DocumentID: h.DocumentID, SHA256: h.SHA256, Version: h.Version}
+		for _, p := range slices.Concat(h.Before, h.After) {
 			sum := sha256.Sum256([]byte(p.Content))
-			shown[i].Around = append(shown[i].Around, audit.Neighbour{ChunkID: p.ChunkID, SHA256: hex.EncodeToString(sum[:])})
+			shown[i].Neighbours = append(shown[i].Neighbours, audit.Neighbour{ChunkID: p.ChunkID, SHA256: hex.EncodeToString(sum[:])})
 		}
 	}
-	if q.Mode == kb.ByWords {
+	if q.Mode == kb.Lexical {
 		model = "" // nothing was embedded
 	}
-	r.EventID, err = a.record(ctx, tx, audit.Retrieval{AgentID: a.id, UserID: q.UserID, Query: q.Text, Model: model, TopK: q.TopK, Shown: shown, How: how,
+	r.EventID, err = a.record(ctx, tx, audit.Retrieval{AgentID: a.id, UserID: q.UserID, Query: q.Text, Model: model, TopK: q.TopK, Passages: shown, Options: how,
 		Latency: time.Since(start), ConversationID: q.ConversationID, Extra: q.Extra}.Event)
 	return err
 }
 
-// spelled is what an event says of words that were taken for others: whoever reads the trail learns no word of a document that has labels.
-func spelled(all []kb.Spelled, labels tenantdb.Labels) []kb.Spelled {
+// visibleCorrections is what an event says of words that were taken for others: whoever reads the trail learns no word of a document that has labels.
+func visibleCorrections(all []kb.Correction, labels tenantdb.Labels) []kb.Correction {
 	if labels == (tenantdb.Labels{}) {
 		return all
 	}
-	said := make([]kb.Spelled, len(all))
+	said := make([]kb.Correction, len(all))
 	for i := range all {
-		said[i].Word = all[i].Word
+		said[i].From = all[i].From
 	}
 	return said
 }
 
 // rerank puts hits in the reranker's order, with its scores, and returns its name.
-func (a *Agent) rerank(ctx context.Context, q *Question, r *Retrieval) (string, error) {
+func (a *Agent) rerank(ctx context.Context, q *SearchRequest, r *SearchResult) (string, error) {
 	texts := make([]string, len(r.Hits))
 	for i := range r.Hits {
 		texts[i] = strings.Join(append(slices.Clone(r.Hits[i].Headings), r.Hits[i].Content), "\n")
@@ -253,7 +253,7 @@ func (a *Agent) rerank(ctx context.Context, q *Question, r *Retrieval) (string, 
 	if len(texts) == 0 {
 		return name, nil
 	}
-	scores, err := a.t.k.reranker.Rerank(ctx, kb.Plain(q.Text), texts)
+	scores, err := a.t.k.reranker.Rerank(ctx, kb.PlainText(q.Text), texts)
 	if err != nil {
 		return "", err
 	}
@@ -265,20 +265,20 @@ func (a *Agent) rerank(ctx context.Context, q *Question, r *Retrieval) (string, 
 	return name, nil
 }
 
-// asked is a question that was embedded: of one tenant, so that none can tell by the time whether another asked the same.
-type asked struct {
+// vectorKey is a question that was embedded: of one tenant, so that none can tell by the time whether another asked the same.
+type vectorKey struct {
 	tenant uuid.UUID
 	model  string
 	sum    [sha256.Size]byte // of the text
 }
 
-// maxAsked is how many questions' vectors are kept, of some 2 KB each where there are 384 dimensions.
-const maxAsked = 10_000
+// vectorCacheSize is how many questions' vectors are kept, of some 2 KB each where there are 384 dimensions.
+const vectorCacheSize = 10_000
 
-// embedAll returns the vectors of the questions that need one, and the model's name; down says why there are none.
-func (k *Konstruct) embedAll(ctx context.Context, tenant uuid.UUID, questions []Question, model string) (vectors [][]float32, name string, down error) {
+// embedQuestions returns the vectors of the questions that need one, and the model's name; down says why there are none.
+func (k *Konstruct) embedQuestions(ctx context.Context, tenant uuid.UUID, questions []SearchRequest, model string) (vectors [][]float32, name string, down error) {
 	vectors = make([][]float32, len(questions))
-	if !slices.ContainsFunc(questions, func(q Question) bool { return q.Mode != kb.ByWords }) {
+	if !slices.ContainsFunc(questions, func(q SearchRequest) bool { return q.Mode != kb.Lexical }) {
 		return vectors, "", nil
 	}
 	e, err := k.model(model)
@@ -287,13 +287,13 @@ func (k *Konstruct) embedAll(ctx context.Context, tenant uuid.UUID, questions []
 	}
 	var texts []string
 	var of []int
-	var keys []asked
+	var keys []vectorKey
 	for i := range questions {
-		text := kb.Plain(questions[i].Text)
-		key := asked{tenant, model, sha256.Sum256([]byte(text))}
-		if v, ok := k.asked.Get(key); ok {
+		text := kb.PlainText(questions[i].Text)
+		key := vectorKey{tenant, model, sha256.Sum256([]byte(text))}
+		if v, ok := k.vectorCache.Get(key); ok {
 			vectors[i] = v
-		} else if questions[i].Mode != kb.ByWords {
+		} else if questions[i].Mode != kb.Lexical {
 			texts, of, keys = append(texts, text), append(of, i), append(keys, key)
 		}
 	}
@@ -306,7 +306,7 @@ func (k *Konstruct) embedAll(ctx context.Context, tenant uuid.UUID, questions []
 	}
 	for i, v := range made {
 		vectors[of[i]] = v
-		k.asked.Add(keys[i], v)
+		k.vectorCache.Add(keys[i], v)
 	}
 	return vectors, e.Name(), nil
 }

@@ -14,7 +14,7 @@ import (
 // BenchmarkTheSameQuestionAgain asks what was asked before: its vector is kept. ours-µs/op is this process's own time on its processors, the database's left out.
 func BenchmarkTheSameQuestionAgain(b *testing.B) {
 	d := testkit.Database(b)
-	k, err := konstruct.Open(b.Context(), konstruct.Config{DatabaseURL: d.URL("konstruct_app"), Parts: devpg.PartsDir(), Embedder: testkit.Model(b)})
+	k, err := konstruct.Open(b.Context(), konstruct.Config{DatabaseURL: d.URL("konstruct_app"), AssetsDir: devpg.AssetsDir(), Embedder: testkit.Model(b)})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -24,7 +24,7 @@ func BenchmarkTheSameQuestionAgain(b *testing.B) {
 	if err := os.WriteFile(path, []byte(handbook), 0o600); err != nil {
 		b.Fatal(err)
 	}
-	if err := agent.Ingest(b.Context(), []string{path}, konstruct.Given{}, func(konstruct.FileResult) {}, nil); err != nil {
+	if err := agent.Ingest(b.Context(), []string{path}, konstruct.DocumentOptions{}, func(konstruct.IngestResult) {}, nil); err != nil {
 		b.Fatal(err)
 	}
 	ask := func() {

@@ -49,7 +49,7 @@ const handbook = "# Handbook\n\n## Returns\n\nA pump may be returned within thir
 func shelf(t *testing.T, d *testkit.DB, c konstruct.Config) (*konstruct.Konstruct, *watched, string) {
 	t.Helper()
 	w := &watched{Embedder: testkit.Model(t)}
-	c.DatabaseURL, c.Parts, c.Embedder = d.URL("konstruct_app"), devpg.PartsDir(), w
+	c.DatabaseURL, c.AssetsDir, c.Embedder = d.URL("konstruct_app"), devpg.AssetsDir(), w
 	k, err := konstruct.Open(t.Context(), c)
 	if err != nil {
 		t.Fatal(err)
@@ -65,7 +65,7 @@ func take(t *testing.T, k *konstruct.Konstruct, path, content string) {
 	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := k.Tenant(acmeID).Agent(supportID).Ingest(t.Context(), []string{path}, konstruct.Given{}, func(r konstruct.FileResult) {
+	if err := k.Tenant(acmeID).Agent(supportID).Ingest(t.Context(), []string{path}, konstruct.DocumentOptions{}, func(r konstruct.IngestResult) {
 		if r.Err != nil {
 			t.Fatal(r.Err)
 		}
@@ -75,15 +75,15 @@ func take(t *testing.T, k *konstruct.Konstruct, path, content string) {
 }
 
 // how reads what an event says of how it was searched.
-func how(t *testing.T, k *konstruct.Konstruct, tenant, event uuid.UUID) (h audit.How, documents []audit.Shown) {
+func how(t *testing.T, k *konstruct.Konstruct, tenant, event uuid.UUID) (h audit.SearchOptions, documents []audit.RetrievedPassage) {
 	t.Helper()
 	e, err := k.Tenant(tenant).Event(t.Context(), event)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var said struct {
-		Documents []audit.Shown `json:"gen_ai.retrieval.documents"`
-		How       audit.How     `json:"konstruct.retrieval"`
+		Documents []audit.RetrievedPassage `json:"gen_ai.retrieval.documents"`
+		How       audit.SearchOptions      `json:"konstruct.retrieval"`
 	}
 	if err := json.Unmarshal(e.Metadata, &said); err != nil {
 		t.Fatal(err)
@@ -95,21 +95,21 @@ func TestSearchesGoOnByWordsWhileTheModelIsAway(t *testing.T) {
 	k, w, _ := shelf(t, testkit.Database(t), konstruct.Config{})
 	agent := k.Tenant(acmeID).Agent(supportID)
 	w.away = errors.New("connection refused")
-	if r, err := agent.Ask(t.Context(), konstruct.Question{Text: "rotor"}); err == nil || !strings.Contains(err.Error(), "connection refused") {
+	if r, err := agent.SearchWith(t.Context(), konstruct.SearchRequest{Text: "rotor"}); err == nil || !strings.Contains(err.Error(), "connection refused") {
 		t.Errorf("nobody allowed it: %+v, %v", r, err)
 	}
-	r, err := agent.Ask(t.Context(), konstruct.Question{Text: "rotor", WordsIfDown: true})
+	r, err := agent.SearchWith(t.Context(), konstruct.SearchRequest{Text: "rotor", LexicalFallback: true})
 	if err != nil || len(r.Hits) != 1 || !strings.Contains(r.Hits[0].Content, "Rinse") || !strings.Contains(r.Fallback, "connection refused") {
 		t.Fatalf("%+v, %v", r, err)
 	}
 	if h, _ := how(t, k, acmeID, r.EventID); h.Mode != "words" || h.Fallback != r.Fallback {
 		t.Errorf("the record says %+v", h)
 	}
-	if r, err := agent.Ask(t.Context(), konstruct.Question{Text: "rotor", Mode: kb.ByWords}); err != nil || len(r.Hits) != 1 || r.Fallback != "" {
+	if r, err := agent.SearchWith(t.Context(), konstruct.SearchRequest{Text: "rotor", Mode: kb.Lexical}); err != nil || len(r.Hits) != 1 || r.Fallback != "" {
 		t.Errorf("by words it needs no model: %+v, %v", r, err)
 	}
 	w.away = nil
-	if r, err := agent.Ask(t.Context(), konstruct.Question{Text: "rotor", WordsIfDown: true}); err != nil || r.Fallback != "" || r.Plan.Mode != kb.ByBoth {
+	if r, err := agent.SearchWith(t.Context(), konstruct.SearchRequest{Text: "rotor", LexicalFallback: true}); err != nil || r.Fallback != "" || r.Plan.Mode != kb.Hybrid {
 		t.Errorf("it is back: %+v, %v", r, err)
 	}
 }
@@ -133,7 +133,7 @@ func TestAQuestionIsEmbeddedOnceForEachTenant(t *testing.T) {
 func TestSeveralQuestionsAreAnsweredOrNone(t *testing.T) {
 	k, _, _ := shelf(t, testkit.Database(t), konstruct.Config{})
 	agent := k.Tenant(acmeID).Agent(supportID)
-	all, err := agent.AskAll(t.Context(), []konstruct.Question{{Text: "How do I send it back?", TopK: 1}, {Text: "rotor", Mode: kb.ByWords}, {Text: "How often is the seal changed?", TopK: 1, Mode: kb.ByMeaning}})
+	all, err := agent.SearchBatch(t.Context(), []konstruct.SearchRequest{{Text: "How do I send it back?", TopK: 1}, {Text: "rotor", Mode: kb.Lexical}, {Text: "How often is the seal changed?", TopK: 1, Mode: kb.Semantic}})
 	if err != nil || len(all) != 3 {
 		t.Fatal(all, err)
 	}
@@ -153,10 +153,10 @@ func TestSeveralQuestionsAreAnsweredOrNone(t *testing.T) {
 		return len(events)
 	}
 	before := count()
-	if _, err := agent.AskAll(t.Context(), []konstruct.Question{{Text: "rotor"}, {Text: "rotor", After: "nonsense"}}); err == nil || count() != before {
+	if _, err := agent.SearchBatch(t.Context(), []konstruct.SearchRequest{{Text: "rotor"}, {Text: "rotor", After: "nonsense"}}); err == nil || count() != before {
 		t.Errorf("one question of two is wrong: %v, %d events more", err, count()-before)
 	}
-	if _, err := agent.AskAll(t.Context(), nil); err == nil {
+	if _, err := agent.SearchBatch(t.Context(), nil); err == nil {
 		t.Error("no question is answered")
 	}
 }
@@ -165,34 +165,34 @@ func TestWhatWasShownIsHeldAgainstWhatIsThere(t *testing.T) {
 	d := testkit.Database(t)
 	k, _, path := shelf(t, d, konstruct.Config{})
 	agent, tenant := k.Tenant(acmeID).Agent(supportID), k.Tenant(acmeID)
-	r, err := agent.Ask(t.Context(), konstruct.Question{Text: "pump rotor seal", TopK: 3, Neighbours: 1})
+	r, err := agent.SearchWith(t.Context(), konstruct.SearchRequest{Text: "pump rotor seal", TopK: 3, Neighbours: 1})
 	if err != nil || len(r.Hits) != 3 {
 		t.Fatal(r, err)
 	}
-	states := func() map[string]konstruct.State {
+	states := func() map[string]konstruct.PassageState {
 		t.Helper()
-		s, err := tenant.Shown(t.Context(), r.EventID)
+		s, err := tenant.CheckRetrieval(t.Context(), r.EventID)
 		if err != nil {
 			t.Fatal(err)
 		}
-		got := map[string]konstruct.State{}
+		got := map[string]konstruct.PassageState{}
 		for i, p := range s.Passages {
-			if p.Rank != i+1 || p.ChunkID != r.Hits[i].ChunkID || p.SHA256 != r.Hits[i].SHA256 || len(p.Around) != len(r.Hits[i].Before)+len(r.Hits[i].Behind) {
+			if p.Rank != i+1 || p.ChunkID != r.Hits[i].ChunkID || p.SHA256 != r.Hits[i].SHA256 || len(p.Neighbours) != len(r.Hits[i].Before)+len(r.Hits[i].After) {
 				t.Errorf("passage %d: %+v", i, p)
 			}
-			if (p.Content != "") != (p.State == konstruct.Same) || p.Content != "" && p.Content != r.Hits[i].Content {
+			if (p.Content != "") != (p.State == konstruct.Unchanged) || p.Content != "" && p.Content != r.Hits[i].Content {
 				t.Errorf("%s with content %q", p.State, p.Content)
 			}
 			got[strings.Fields(r.Hits[i].Content)[1]] = p.State
 		}
 		return got
 	}
-	if d := cmp.Diff(map[string]konstruct.State{"pump": konstruct.Same, "the": konstruct.Same, "mechanical": konstruct.Same}, states()); d != "" {
+	if d := cmp.Diff(map[string]konstruct.PassageState{"pump": konstruct.Unchanged, "the": konstruct.Unchanged, "mechanical": konstruct.Unchanged}, states()); d != "" {
 		t.Error(d)
 	}
 	// The document is replaced: what it still says is still cited, what it says no more is gone.
 	take(t, k, path, strings.Replace(handbook, "thirty", "sixty", 1))
-	if d := cmp.Diff(map[string]konstruct.State{"pump": konstruct.Gone, "the": konstruct.Same, "mechanical": konstruct.Same}, states()); d != "" {
+	if d := cmp.Diff(map[string]konstruct.PassageState{"pump": konstruct.Deleted, "the": konstruct.Unchanged, "mechanical": konstruct.Unchanged}, states()); d != "" {
 		t.Error(d)
 	}
 	// Another client writes over a passage.
@@ -202,17 +202,17 @@ func TestWhatWasShownIsHeldAgainstWhatIsThere(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	if d := cmp.Diff(map[string]konstruct.State{"pump": konstruct.Gone, "the": konstruct.Changed, "mechanical": konstruct.Same}, states()); d != "" {
+	if d := cmp.Diff(map[string]konstruct.PassageState{"pump": konstruct.Deleted, "the": konstruct.Changed, "mechanical": konstruct.Unchanged}, states()); d != "" {
 		t.Error(d)
 	}
-	if _, err := k.Tenant(globexID).Shown(t.Context(), r.EventID); !errors.Is(err, audit.ErrNotFound) {
+	if _, err := k.Tenant(globexID).CheckRetrieval(t.Context(), r.EventID); !errors.Is(err, audit.ErrNotFound) {
 		t.Errorf("another tenant sees what was shown: %v", err)
 	}
 	other, err := agent.LogToolCall(t.Context(), konstruct.ToolCall{Name: "x"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := tenant.Shown(t.Context(), other); !errors.Is(err, konstruct.ErrNoRetrieval) {
+	if _, err := tenant.CheckRetrieval(t.Context(), other); !errors.Is(err, konstruct.ErrNoRetrieval) {
 		t.Errorf("a tool call showed something: %v", err)
 	}
 }
@@ -244,7 +244,7 @@ func TestARerankerPutsHitsInOrder(t *testing.T) {
 	t.Cleanup(s.Close)
 	for _, path := range []string{"/v1/rerank", "/v2/rerank", "/rerank"} {
 		k, _, _ := shelf(t, testkit.Database(t), konstruct.Config{Reranker: &embed.Reranker{URL: s.URL + path, Key: "secret", Model: "short", Client: s.Client()}})
-		r, err := k.Tenant(acmeID).Agent(supportID).Ask(t.Context(), konstruct.Question{Text: "pump rotor seal", TopK: 2, Rerank: true})
+		r, err := k.Tenant(acmeID).Agent(supportID).SearchWith(t.Context(), konstruct.SearchRequest{Text: "pump rotor seal", TopK: 2, Rerank: true})
 		if err != nil || len(r.Hits) != 2 || !strings.Contains(r.Hits[0].Content, "rotor") || r.Hits[0].Score <= r.Hits[1].Score {
 			t.Fatalf("%s: %+v, %v", path, r.Hits, err)
 		}
@@ -253,11 +253,11 @@ func TestARerankerPutsHitsInOrder(t *testing.T) {
 		}
 	}
 	k, _, _ := shelf(t, d, konstruct.Config{Reranker: &embed.Reranker{URL: s.URL + "/v1/rerank", Key: "wrong", Client: s.Client()}})
-	if r, err := k.Tenant(acmeID).Agent(supportID).Ask(t.Context(), konstruct.Question{Text: "pump", Rerank: true}); err == nil || len(r.Hits) != 0 || strings.Contains(err.Error(), "wrong") {
+	if r, err := k.Tenant(acmeID).Agent(supportID).SearchWith(t.Context(), konstruct.SearchRequest{Text: "pump", Rerank: true}); err == nil || len(r.Hits) != 0 || strings.Contains(err.Error(), "wrong") {
 		t.Errorf("a reranker that refuses: %+v, %v", r, err)
 	}
 	without, _, _ := shelf(t, d, konstruct.Config{})
-	if _, err := without.Tenant(acmeID).Agent(supportID).Ask(t.Context(), konstruct.Question{Text: "pump", Rerank: true}); err == nil || !strings.Contains(err.Error(), "KONSTRUCT_RERANK_URL") {
+	if _, err := without.Tenant(acmeID).Agent(supportID).SearchWith(t.Context(), konstruct.SearchRequest{Text: "pump", Rerank: true}); err == nil || !strings.Contains(err.Error(), "KONSTRUCT_RERANK_URL") {
 		t.Errorf("no reranker: %v", err)
 	}
 }
@@ -282,33 +282,33 @@ func TestALargeTenantGetsAnIndexInTheBackground(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	end := make(chan error, 1)
 	go func() {
-		end <- k.Work(ctx, konstruct.Background{WorkerURL: d.URL("konstruct_worker"), OwnerURL: d.URL("konstruct_owner")})
+		end <- k.RunWorker(ctx, konstruct.WorkerConfig{WorkerURL: d.URL("konstruct_worker"), OwnerURL: d.URL("konstruct_owner")})
 	}()
 	var e kb.Explanation
 	for begin := time.Now(); ; time.Sleep(200 * time.Millisecond) {
 		var err error
-		if e, err = agent.ExplainSearch(t.Context(), konstruct.Question{Text: "How do I send it back?", Mode: kb.ByMeaning}); err != nil {
+		if e, err = agent.ExplainSearch(t.Context(), konstruct.SearchRequest{Text: "How do I send it back?", Mode: kb.Semantic}); err != nil {
 			t.Fatal(err)
 		}
-		if e.Tier == kb.Indexed && e.Own.TunedAt != nil {
+		if e.Tier == kb.Indexed && e.TenantIndex.TunedAt != nil {
 			break
 		}
 		if time.Since(begin) > 90*time.Second {
-			t.Fatalf("%s: %s; %+v", e.Tier, e.Why, e.Own)
+			t.Fatalf("%s: %s; %+v", e.Tier, e.Reason, e.TenantIndex)
 		}
 	}
 	stop()
 	if err := <-end; err != nil {
 		t.Error(err)
 	}
-	if e.Hits != 5 || e.Chunks < 4100 || !strings.Contains(strings.Join(e.Explain, "\n"), e.Index) || e.Own.Bytes == 0 || e.Real == 0 {
-		t.Errorf("%d hits of %d passages, %d rows by %s: %+v", e.Hits, e.Chunks, e.Real, e.Index, e.Own)
+	if e.Hits != 5 || e.Chunks < 4100 || !strings.Contains(strings.Join(e.Explain, "\n"), e.Index) || e.TenantIndex.Bytes == 0 || e.Actual == 0 {
+		t.Errorf("%d hits of %d passages, %d rows by %s: %+v", e.Hits, e.Chunks, e.Actual, e.Index, e.TenantIndex)
 	}
-	tuned, err := tenant.Tune(t.Context())
+	tuned, err := tenant.TuneIndex(t.Context())
 	if err != nil || !tuned.Indexed || tuned.Recall == nil || *tuned.Recall < 0.95 || tuned.Queries < 20 || len(tuned.Steps) == 0 {
 		t.Errorf("%+v, %v", tuned, err)
 	}
-	r, err := agent.Ask(t.Context(), konstruct.Question{Text: "How do I send it back?", TopK: 3, Mode: kb.ByMeaning, Where: []konstruct.Condition{{Field: "filename", Op: kb.Prefix, Value: "hand"}}})
+	r, err := agent.SearchWith(t.Context(), konstruct.SearchRequest{Text: "How do I send it back?", TopK: 3, Mode: kb.Semantic, Where: []konstruct.Condition{{Field: "filename", Op: kb.Prefix, Value: "hand"}}})
 	if err != nil || len(r.Hits) != 3 || r.Hits[0].Filename != "handbook.md" {
 		t.Fatalf("%+v, %v", r, err)
 	}

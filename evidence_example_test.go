@@ -56,7 +56,7 @@ func ExampleTenant_Receipt() {
 		log.Fatal(err)
 	}
 	defer db.Close()
-	n, err := notary.New(notary.Config{DB: db, Keys: keys, Outside: notary.File(filepath.Join(dir, "checkpoint"))})
+	n, err := notary.New(notary.Config{DB: db, Keys: keys, Anchor: notary.FileAnchor(filepath.Join(dir, "checkpoint"))})
 	if err != nil {
 		log.Fatal(err)
 	}

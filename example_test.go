@@ -38,7 +38,7 @@ func open(ctx context.Context) *konstruct.Konstruct {
 	if err != nil {
 		log.Fatal(err)
 	}
-	k, err := konstruct.Open(ctx, konstruct.Config{DatabaseURL: d.URL("konstruct_app"), Parts: devpg.PartsDir()})
+	k, err := konstruct.Open(ctx, konstruct.Config{DatabaseURL: d.URL("konstruct_app"), AssetsDir: devpg.AssetsDir()})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -146,8 +146,8 @@ func ExampleAgent_Search() {
 	if err := os.WriteFile(filepath.Join(dir, "pumps.md"), []byte("# Pumps\n\n## Returns\n\nA pump may be returned within thirty days.\n\n## Care\n\nRinse the rotor weekly.\n"), 0o600); err != nil {
 		log.Fatal(err)
 	}
-	report := func(f konstruct.FileResult) { fmt.Println(filepath.Base(f.Path), f.Outcome, f.Chunks, f.Err) }
-	if err := agent.Ingest(ctx, []string{dir}, konstruct.Given{}, report, nil); err != nil {
+	report := func(f konstruct.IngestResult) { fmt.Println(filepath.Base(f.Path), f.Outcome, f.Chunks, f.Err) }
+	if err := agent.Ingest(ctx, []string{dir}, konstruct.DocumentOptions{}, report, nil); err != nil {
 		log.Fatal(err)
 	}
 
@@ -176,7 +176,7 @@ func ExampleAgent_Search() {
 }
 
 // Say more of a question: by what it is searched, which documents may answer, who asks.
-func ExampleAgent_Ask() {
+func ExampleAgent_SearchWith() {
 	ctx := context.Background()
 	k := open(ctx)
 	defer k.Close()
@@ -190,11 +190,11 @@ func ExampleAgent_Ask() {
 	if err := os.WriteFile(filepath.Join(dir, "terms.md"), []byte("# Terms\n\n## Seals\n\nSeals are worn by use, and not covered.\n\n## Rotors\n\nA rotor is covered for a year.\n"), 0o600); err != nil {
 		log.Fatal(err)
 	}
-	given := konstruct.Given{Metadata: map[string]any{"team": "legal"}}
-	if err := agent.Ingest(ctx, []string{dir}, given, func(konstruct.FileResult) {}, nil); err != nil {
+	given := konstruct.DocumentOptions{Metadata: map[string]any{"team": "legal"}}
+	if err := agent.Ingest(ctx, []string{dir}, given, func(konstruct.IngestResult) {}, nil); err != nil {
 		log.Fatal(err)
 	}
-	found, err := agent.Ask(ctx, konstruct.Question{Text: `rotor -seals`, Mode: kb.ByWords, UserID: "ada",
+	found, err := agent.SearchWith(ctx, konstruct.SearchRequest{Text: `rotor -seals`, Mode: kb.Lexical, UserID: "ada",
 		Where: []konstruct.Condition{{Field: "metadata.team", Op: kb.Equal, Value: "legal"}}})
 	if err != nil {
 		log.Fatal(err)
@@ -202,11 +202,11 @@ func ExampleAgent_Ask() {
 	for _, h := range found.Hits {
 		fmt.Println(h.Filename, h.Headings, h.Content)
 	}
-	shown, err := k.Tenant(globexID).Shown(ctx, found.EventID)
+	shown, err := k.Tenant(globexID).CheckRetrieval(ctx, found.EventID)
 	if err != nil {
 		log.Fatal(err)
 	}
-	fmt.Println(shown.How.Mode, shown.Passages[0].State)
+	fmt.Println(shown.Options.Mode, shown.Passages[0].State)
 	// Output:
 	// terms.md [Terms Rotors] A rotor is covered for a year.
 	// words same
@@ -218,9 +218,9 @@ func ExampleWithLabels() {
 	k := open(ctx)
 	defer k.Close()
 	tenant := k.Tenant(acmeID)
-	passages := kb.Made{Source: "test:merger", Filename: "merger.md", Model: "mine", Text: "The merger is secret.",
-		Chunks: []chunk.Chunk{{Content: "The merger is secret."}}, Vectors: [][]float32{vector()}, Given: konstruct.Given{Labels: []string{"board"}}}
-	id, _, err := tenant.Agent(supportID).Put(ctx, passages)
+	passages := kb.PreparedDocument{Source: "test:merger", Filename: "merger.md", Model: "mine", Text: "The merger is secret.",
+		Chunks: []chunk.Chunk{{Content: "The merger is secret."}}, Vectors: [][]float32{vector()}, DocumentOptions: konstruct.DocumentOptions{Labels: []string{"board"}}}
+	id, _, err := tenant.Agent(supportID).StoreDocument(ctx, passages)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -230,7 +230,7 @@ func ExampleWithLabels() {
 		fmt.Println(granted, d.Filename, errors.Is(err, kb.ErrNotFound))
 	}
 	narrowed := konstruct.WithLabels(konstruct.WithLabels(ctx, "legal"), "board", "legal") // what both grant
-	_, _, err = tenant.Agent(supportID).Put(narrowed, passages)
+	_, _, err = tenant.Agent(supportID).StoreDocument(narrowed, passages)
 	var refused *tenantdb.GrantError
 	fmt.Println(errors.As(err, &refused), refused.Field)
 	// Output:
@@ -267,13 +267,13 @@ func TestOpenRefusesADatabaseThatDoesNotHold(t *testing.T) {
 // TestNoAnswerWithoutItsRecord makes the retrieval's own event impossible: the search then shows nothing.
 func TestNoAnswerWithoutItsRecord(t *testing.T) {
 	d := testkit.Database(t)
-	k, err := konstruct.Open(t.Context(), konstruct.Config{DatabaseURL: d.URL("konstruct_app"), Parts: devpg.PartsDir(), Embedder: testkit.Model(t)})
+	k, err := konstruct.Open(t.Context(), konstruct.Config{DatabaseURL: d.URL("konstruct_app"), AssetsDir: devpg.AssetsDir(), Embedder: testkit.Model(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer k.Close()
 	agent := k.Tenant(acmeID).Agent(supportID)
-	if r, err := agent.Ask(t.Context(), konstruct.Question{Text: "x", Extra: konstruct.Metadata{"konstruct.retrieval.top_k": 1}}); err == nil || r.Hits != nil {
+	if r, err := agent.SearchWith(t.Context(), konstruct.SearchRequest{Text: "x", Extra: konstruct.Metadata{"konstruct.retrieval.top_k": 1}}); err == nil || r.Hits != nil {
 		t.Errorf("%+v, %v", r, err)
 	}
 	testkit.Owner(t, d, `REVOKE INSERT ON audit_events FROM konstruct_app`)
@@ -284,7 +284,7 @@ func TestNoAnswerWithoutItsRecord(t *testing.T) {
 
 func TestTheZeroTenantIsRefusedEverywhere(t *testing.T) {
 	d := testkit.Database(t)
-	k, err := konstruct.Open(t.Context(), konstruct.Config{DatabaseURL: d.URL("konstruct_app"), Parts: devpg.PartsDir(), Embedder: testkit.Model(t)})
+	k, err := konstruct.Open(t.Context(), konstruct.Config{DatabaseURL: d.URL("konstruct_app"), AssetsDir: devpg.AssetsDir(), Embedder: testkit.Model(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -297,12 +297,12 @@ func TestTheZeroTenantIsRefusedEverywhere(t *testing.T) {
 		"document":  func() error { _, _, err := none.Document(t.Context(), acmeID); return err },
 		"remove":    func() error { _, err := none.Agent(supportID).Remove(t.Context(), acmeID); return err },
 		"versions":  func() error { _, err := none.Versions(t.Context(), acmeID); return err },
-		"where":     func() error { _, err := none.Where(t.Context(), acmeID, 0); return err },
+		"where":     func() error { _, err := none.PassageContext(t.Context(), acmeID, 0); return err },
 		"jobs":      func() error { _, err := none.Jobs(t.Context(), "", uuid.Nil, 1); return err },
 		"count":     func() error { _, err := none.CountJobs(t.Context()); return err },
 		"cancel":    func() error { _, err := none.CancelJobs(t.Context()); return err },
 		"retry":     func() error { _, err := none.RetryJobs(t.Context()); return err },
-		"forget":    func() error { _, err := none.ForgetJobs(t.Context()); return err },
+		"forget":    func() error { _, err := none.DeleteJobs(t.Context()); return err },
 		"enqueue": func() error {
 			_, err := none.Agent(supportID).Enqueue(t.Context(), konstruct.Upload{Source: "x:y", Filename: "y", Content: []byte("x")})
 			return err

@@ -52,10 +52,10 @@ type (
 	// Filter says which events List returns.
 	Filter = audit.Filter
 	// StoredEvent is an event as the database holds it.
-	StoredEvent = audit.Stored
-	// Case is an escalation and what became of it, and CaseFilter says which are wanted.
-	Case       = audit.Case
-	CaseFilter = audit.CaseFilter
+	StoredEvent = audit.StoredEvent
+	// EscalationRecord is an escalation and what became of it, and CaseFilter says which are wanted.
+	EscalationRecord = audit.EscalationRecord
+	EscalationFilter = audit.EscalationFilter
 	// Hit is a passage that a search found.
 	Hit = kb.Hit
 	// Condition is one that a passage's document must meet.
@@ -64,10 +64,10 @@ type (
 	Document = kb.Document
 	// Passage is a chunk of a document.
 	Passage = kb.Passage
-	// FileResult is what became of one file.
-	FileResult = kb.Result
-	// Given is what whoever takes a document in says of it: who may find it, and anything else.
-	Given = kb.Given
+	// IngestResult is what became of one file.
+	IngestResult = kb.IngestResult
+	// DocumentOptions is what whoever takes a document in says of it: who may find it, and anything else.
+	DocumentOptions = kb.DocumentOptions
 	// Upload is a document that is taken in later, and Job what becomes of it.
 	Upload = kb.Upload
 	Job    = kb.Job
@@ -77,19 +77,19 @@ type (
 type Config struct {
 	// DatabaseURL is the connection URL of role konstruct_app. Required.
 	DatabaseURL string
-	// Parts is the folder that `make setup` and `konstruct model fetch` fill; the local model is there.
+	// AssetsDir is the folder that `make setup` and `konstruct model fetch` fill; the local model is there.
 	// Empty where only Embedder is used and no file is taken in.
-	Parts string
+	AssetsDir string
 	// Embedder makes vectors elsewhere; nil is the local model. Open takes it over and closes it.
 	Embedder embed.Embedder
-	// Models are others, by their names, that tenants' knowledge bases may be switched to: see Agent.Reembed. Open takes them over and closes them.
-	Models []embed.Embedder
+	// Embedders are others, by their names, that tenants' knowledge bases may be switched to: see Agent.Reembed. Open takes them over and closes them.
+	Embedders []embed.Embedder
 	// Reranker puts hits in order that a Question asks it for; nil is none.
 	Reranker *embed.Reranker
 	// AllowNetworks are the operator's own networks whose pages may be taken in; without, public addresses alone.
 	AllowNetworks []netip.Prefix
 	// ReadCommand starts a process that reads strangers' files, so that a hostile one ruins nothing else: konstruct's own is
-	// {"konstruct", "read-files", "--parts-dir", DIR}. Empty reads in this process.
+	// {"konstruct", "read-files", "--assets-dir", DIR}. Empty reads in this process.
 	ReadCommand []string
 	// Policy is what the operator decided for each tenant: what is redacted, and what becomes of a call when the
 	// trail can't be written. Nil redacts nothing, and calls fail.
@@ -123,22 +123,22 @@ func WithLabels(ctx context.Context, labels ...string) context.Context {
 
 // Konstruct is an open database. It is safe for concurrent use.
 type Konstruct struct {
-	door     *tenantdb.Door
-	trail    *audit.Trail
-	parts    string
-	receipts *ledger.Signer
-	logger   *slog.Logger
-	pages    *fetch.Client
-	readWith []string
-	searcher *kb.Searcher
-	asked    *lru.Cache[asked, []float32] // the vectors of questions
-	reranker *embed.Reranker
-	keys     *access.Keys
+	door        *tenantdb.Door
+	trail       *audit.Trail
+	assetsDir   string
+	receipts    *ledger.Signer
+	logger      *slog.Logger
+	fetcher     *fetch.Client
+	readCommand []string
+	searcher    *kb.Searcher
+	vectorCache *lru.Cache[vectorKey, []float32] // the vectors of questions
+	reranker    *embed.Reranker
+	keys        *access.Keys
 
-	mu       sync.Mutex
-	embedder embed.Embedder
-	models   map[string]embed.Embedder
-	reader   reading.Reader
+	mu        sync.Mutex
+	embedder  embed.Embedder
+	embedders map[string]embed.Embedder
+	reader    reading.Parser
 }
 
 // CheckError says that the database or the role does not hold the promises; Checks has the whole table.
@@ -150,7 +150,7 @@ func (e *CheckError) Error() string {
 	b.WriteString("the database does not hold the promises:")
 	for _, c := range e.Checks {
 		if !c.OK {
-			fmt.Fprintf(&b, " %s is %s, not %s (%s);", c.Name, c.Found, c.Wanted, c.Fix)
+			fmt.Fprintf(&b, " %s is %s, not %s (%s);", c.Name, c.Actual, c.Expected, c.Fix)
 		}
 	}
 	return strings.TrimSuffix(b.String(), ";") + ": see `konstruct doctor`"
@@ -164,7 +164,7 @@ func Open(ctx context.Context, c Config) (*Konstruct, error) {
 		return nil, errors.New("konstruct: Config.DatabaseURL is empty: give the connection URL of role konstruct_app")
 	}
 	others := map[string]embed.Embedder{}
-	for _, m := range c.Models {
+	for _, m := range c.Embedders {
 		others[m.Name()] = m
 	}
 	door, err := tenantdb.Open(ctx, c.DatabaseURL)
@@ -175,9 +175,9 @@ func Open(ctx context.Context, c Config) (*Konstruct, error) {
 		door.GrantLabels()
 	}
 	if !c.SkipCheck {
-		err := check(ctx, door)
+		err := selfCheck(ctx, door)
 		if err != nil && c.SpoolDir != "" && tenantdb.Unreachable(err) {
-			door.Require(func(ctx context.Context) error { return check(ctx, door) })
+			door.Require(func(ctx context.Context) error { return selfCheck(ctx, door) })
 			err = nil
 		}
 		if err != nil {
@@ -188,7 +188,7 @@ func Open(ctx context.Context, c Config) (*Konstruct, error) {
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
-	cache, err := lru.New[asked, []float32](maxAsked)
+	cache, err := lru.New[vectorKey, []float32](vectorCacheSize)
 	if err != nil {
 		door.Close()
 		return nil, err
@@ -205,11 +205,11 @@ func Open(ctx context.Context, c Config) (*Konstruct, error) {
 		door.Close()
 		return nil, err
 	}
-	return &Konstruct{door: door, trail: trail, parts: c.Parts, receipts: c.Receipts, embedder: c.Embedder, pages: fetch.New(c.AllowNetworks...), readWith: c.ReadCommand, logger: c.Logger,
-		models: others, searcher: kb.NewSearcher(), asked: cache, reranker: c.Reranker, keys: keys}, nil
+	return &Konstruct{door: door, trail: trail, assetsDir: c.AssetsDir, receipts: c.Receipts, embedder: c.Embedder, fetcher: fetch.New(c.AllowNetworks...), readCommand: c.ReadCommand, logger: c.Logger,
+		embedders: others, searcher: kb.NewSearcher(), vectorCache: cache, reranker: c.Reranker, keys: keys}, nil
 }
 
-func check(ctx context.Context, door *tenantdb.Door) error {
+func selfCheck(ctx context.Context, door *tenantdb.Door) error {
 	checks, err := door.Doctor(ctx)
 	if err != nil {
 		return err
@@ -239,15 +239,15 @@ func (k *Konstruct) Close() error {
 		err = errors.Join(err, k.reader.Close())
 		k.reader = nil
 	}
-	k.pages.Close()
+	k.fetcher.Close()
 	if k.embedder != nil {
 		err = errors.Join(err, k.embedder.Close())
 		k.embedder = nil
 	}
-	for _, m := range k.models {
+	for _, m := range k.embedders {
 		err = errors.Join(err, m.Close())
 	}
-	clear(k.models)
+	clear(k.embedders)
 	return err
 }
 
@@ -259,14 +259,14 @@ func (k *Konstruct) model(name string) (embed.Embedder, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if name != "" {
-		m := k.models[name]
+		m := k.embedders[name]
 		if m == nil {
 			return nil, fmt.Errorf("konstruct: the model %.100q: %w", name, ErrModelNotHere)
 		}
 		return m, nil
 	}
 	if k.embedder == nil {
-		m, err := embed.FindModel(k.parts)
+		m, err := embed.FindModel(k.assetsDir)
 		if err != nil {
 			return nil, err
 		}
@@ -279,22 +279,22 @@ func (k *Konstruct) model(name string) (embed.Embedder, error) {
 	return k.embedder, nil
 }
 
-// files gets ready to read strangers' files when the first is to be read.
-func (k *Konstruct) files() (reading.Reader, error) {
+// fileReader gets ready to read strangers' files when the first is to be read.
+func (k *Konstruct) fileReader() (reading.Parser, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.reader != nil {
 		return k.reader, nil
 	}
-	if len(k.readWith) > 0 {
-		k.reader = reading.NewPool(readers(), reading.Usual, k.readWith...)
+	if len(k.readCommand) > 0 {
+		k.reader = reading.NewPool(readers(), reading.DefaultLimits, k.readCommand...)
 		return k.reader, nil
 	}
-	tokens, err := embed.FindTokenizer(k.parts)
+	tokens, err := embed.FindTokenizer(k.assetsDir)
 	if err != nil {
 		return nil, err
 	}
-	k.reader = reading.NewLocal(tokens, reading.Usual)
+	k.reader = reading.NewLocal(tokens, reading.DefaultLimits)
 	return k.reader, nil
 }
 
@@ -302,39 +302,39 @@ func (k *Konstruct) files() (reading.Reader, error) {
 func readers() int { return max(2, runtime.NumCPU()/2) }
 
 func (k *Konstruct) ingester(progress func(int)) (*kb.Ingester, error) {
-	r, err := k.files()
+	r, err := k.fileReader()
 	if err != nil {
 		return nil, err
 	}
-	return &kb.Ingester{Door: k.door, Embedder: k.model, Reader: r, Readers: readers(), Pages: k.pages, Progress: progress, Logger: k.logger}, nil
+	return &kb.Ingester{Door: k.door, Embedder: k.model, Parser: r, Concurrency: readers(), Fetcher: k.fetcher, Progress: progress, Logger: k.logger}, nil
 }
 
-// Background is what Work needs beside what Open got.
-type Background struct {
+// WorkerConfig is what Work needs beside what Open got.
+type WorkerConfig struct {
 	// WorkerURL is the connection URL of konstruct_worker, as which turns are dealt out. Required.
 	WorkerURL string
 	// OwnerURL is the connection URL of the schema's owner, as which tenants' own indexes are made and dropped; without it none are.
 	OwnerURL string
 }
 
-// Work takes in what Agent.Enqueue handed over, of all tenants in turns, and makes and drops indexes of large tenants' own, until the context ends. Any number of
+// RunWorker takes in what Agent.Enqueue handed over, of all tenants in turns, and makes and drops indexes of large tenants' own, until the context ends. Any number of
 // processes may do so.
-func (k *Konstruct) Work(ctx context.Context, b Background) error {
+func (k *Konstruct) RunWorker(ctx context.Context, b WorkerConfig) error {
 	ctx = tenantdb.Trusted(ctx) // each job is done by the labels of whoever handed it over
 	in, err := k.ingester(nil)
 	if err != nil {
 		return err
 	}
-	lines := []turns.Line{{Name: turns.Documents, AtOnce: readers(), Work: in}}
+	lines := []turns.Queue{{Name: turns.Documents, Concurrency: readers(), Worker: in}}
 	if b.OwnerURL != "" {
-		builder, err := tenantdb.OpenBuilder(ctx, b.OwnerURL)
+		builder, err := tenantdb.OpenIndexBuilder(ctx, b.OwnerURL)
 		if err != nil {
 			return err
 		}
 		defer builder.Close()
-		lines = append(lines, turns.Line{Name: turns.Indexes, AtOnce: 1, Work: &kb.Indexer{Door: k.door, Builder: builder, Thresholds: kb.UsualThresholds, Logger: k.logger}})
+		lines = append(lines, turns.Queue{Name: turns.Indexes, Concurrency: 1, Worker: &kb.Indexer{Door: k.door, Builder: builder, Thresholds: kb.DefaultThresholds, Logger: k.logger}})
 	}
-	return turns.Run(ctx, turns.Config{DatabaseURL: b.WorkerURL, Lines: lines, Logger: k.logger})
+	return turns.Run(ctx, turns.Config{DatabaseURL: b.WorkerURL, Queues: lines, Logger: k.logger})
 }
 
 // Tenant is one tenant's part of the database; nothing done through it sees another's.
@@ -382,28 +382,28 @@ func (t *Tenant) Receipt(ctx context.Context, event uuid.UUID) (string, error) {
 	return t.k.receipts.Sign(t.k.receipts.Name, r.Text())
 }
 
-// Each hands on all events that a filter names, the oldest first, however many there are.
-func (t *Tenant) Each(ctx context.Context, f Filter, each func(*StoredEvent) error) error {
-	return audit.Each(ctx, t.k.door, t.id, f, each)
+// EachEvent hands on all events that a filter names, the oldest first, however many there are.
+func (t *Tenant) EachEvent(ctx context.Context, f Filter, each func(*StoredEvent) error) error {
+	return audit.EachEvent(ctx, t.k.door, t.id, f, each)
 }
 
 // Run returns what happened in one conversation or trace, as a tree; audit.ErrNotFound when no event names it.
 func (t *Tenant) Run(ctx context.Context, id string) (audit.Run, error) {
-	return audit.RunOf(ctx, t.k.door, t.id, id)
+	return audit.GetRun(ctx, t.k.door, t.id, id)
 }
 
 // SearchText returns the newest events in whose summaries words stand.
-func (t *Tenant) SearchText(ctx context.Context, w audit.Words) ([]StoredEvent, error) {
+func (t *Tenant) SearchText(ctx context.Context, w audit.TextQuery) ([]StoredEvent, error) {
 	return audit.SearchText(ctx, t.k.door, t.id, w)
 }
 
 // Stats counts events, and says their latencies, tokens and cost.
-func (t *Tenant) Stats(ctx context.Context, f audit.StatsFilter) ([]audit.Figures, error) {
-	return audit.Stats(ctx, t.k.door, t.id, f)
+func (t *Tenant) Stats(ctx context.Context, f audit.StatsFilter) ([]audit.Stats, error) {
+	return audit.ComputeStats(ctx, t.k.door, t.id, f)
 }
 
 // Escalations lists what agents handed to people, and what became of it, the newest first.
-func (t *Tenant) Escalations(ctx context.Context, f CaseFilter) ([]Case, error) {
+func (t *Tenant) Escalations(ctx context.Context, f EscalationFilter) ([]EscalationRecord, error) {
 	return audit.Escalations(ctx, t.k.door, t.id, f)
 }
 
@@ -421,48 +421,48 @@ func (t *Tenant) Resolve(ctx context.Context, escalation uuid.UUID, by, decision
 // Documents returns the documents in the order of their ids, after the given one (uuid.Nil: from the
 // first), at most limit of them.
 func (t *Tenant) Documents(ctx context.Context, after uuid.UUID, limit int) ([]Document, error) {
-	return kb.List(ctx, t.k.door, t.id, after, limit)
+	return kb.ListDocuments(ctx, t.k.door, t.id, after, limit)
 }
 
 // Document returns a document and its passages.
 func (t *Tenant) Document(ctx context.Context, id uuid.UUID) (Document, []Passage, error) {
-	return kb.Show(ctx, t.k.door, t.id, id)
+	return kb.ShowDocument(ctx, t.k.door, t.id, id)
 }
 
 // Jobs lists what was handed over to be taken in later, in one state (empty: any), after the given one (uuid.Nil: from the first), at most limit of them.
-func (t *Tenant) Jobs(ctx context.Context, state kb.State, after uuid.UUID, limit int) ([]Job, error) {
-	return kb.Jobs(ctx, t.k.door, t.id, state, after, limit)
+func (t *Tenant) Jobs(ctx context.Context, state kb.JobState, after uuid.UUID, limit int) ([]Job, error) {
+	return kb.ListJobs(ctx, t.k.door, t.id, state, after, limit)
 }
 
 // Job returns one of them; kb.ErrNoJob when it is gone.
 func (t *Tenant) Job(ctx context.Context, id uuid.UUID) (Job, error) {
-	return kb.FindJob(ctx, t.k.door, t.id, id)
+	return kb.GetJob(ctx, t.k.door, t.id, id)
 }
 
 // CountJobs counts them by state.
-func (t *Tenant) CountJobs(ctx context.Context) (map[kb.State]int, error) {
+func (t *Tenant) CountJobs(ctx context.Context) (map[kb.JobState]int, error) {
 	return kb.CountJobs(ctx, t.k.door, t.id)
 }
 
 // CancelJobs ends jobs that wait or run, RetryJobs has those tried again that failed, and ForgetJobs deletes those that ended. With no ids it is all of
 // the tenant's. Each returns how many.
 func (t *Tenant) CancelJobs(ctx context.Context, ids ...uuid.UUID) (int, error) {
-	return kb.Cancel(ctx, t.k.door, t.id, ids...)
+	return kb.CancelJobs(ctx, t.k.door, t.id, ids...)
 }
 
 // RetryJobs is described at CancelJobs.
 func (t *Tenant) RetryJobs(ctx context.Context, ids ...uuid.UUID) (int, error) {
-	return kb.Retry(ctx, t.k.door, t.id, ids...)
+	return kb.RetryJobs(ctx, t.k.door, t.id, ids...)
 }
 
-// ForgetJobs is described at CancelJobs.
-func (t *Tenant) ForgetJobs(ctx context.Context, ids ...uuid.UUID) (int, error) {
-	return kb.Forget(ctx, t.k.door, t.id, ids...)
+// DeleteJobs is described at CancelJobs.
+func (t *Tenant) DeleteJobs(ctx context.Context, ids ...uuid.UUID) (int, error) {
+	return kb.DeleteJobs(ctx, t.k.door, t.id, ids...)
 }
 
 // Models lists the models whose vectors the knowledge base has beside those of the first.
 func (t *Tenant) Models(ctx context.Context) ([]kb.Model, error) {
-	return kb.Models(ctx, t.k.door, t.id)
+	return kb.ListModels(ctx, t.k.door, t.id)
 }
 
 // DropModel deletes the vectors of a model that does not serve.
@@ -475,9 +475,9 @@ func (t *Tenant) Versions(ctx context.Context, document uuid.UUID) ([]kb.Version
 	return kb.Versions(ctx, t.k.door, t.id, document)
 }
 
-// Where shows a passage in its place, with so many bytes of its document before and after it; kb.ErrNotFound when it is gone.
-func (t *Tenant) Where(ctx context.Context, chunk uuid.UUID, around int) (kb.Place, error) {
-	return kb.Where(ctx, t.k.door, t.id, chunk, around)
+// PassageContext shows a passage in its place, with so many bytes of its document before and after it; kb.ErrNotFound when it is gone.
+func (t *Tenant) PassageContext(ctx context.Context, chunk uuid.UUID, around int) (kb.PassageContext, error) {
+	return kb.ShowPassage(ctx, t.k.door, t.id, chunk, around)
 }
 
 // Tx runs fn in a transaction of this tenant and commits when it returns nil. Agent.InTx logs in it, so

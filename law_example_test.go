@@ -86,7 +86,7 @@ func ExampleTenant_Escalations() {
 	if _, err := acme.Resolve(ctx, id, "ada", "refund it"); err != nil {
 		log.Fatal(err)
 	}
-	cases, err := acme.Escalations(ctx, konstruct.CaseFilter{})
+	cases, err := acme.Escalations(ctx, konstruct.EscalationFilter{})
 	if err != nil {
 		log.Fatal(err)
 	}

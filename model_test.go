@@ -35,7 +35,7 @@ func (w wide) Embed(ctx context.Context, texts []string) ([][]float32, error) {
 func TestSearchesFollowTheModelThatServes(t *testing.T) {
 	d := testkit.Database(t)
 	open := func(models ...embed.Embedder) *konstruct.Konstruct {
-		k, err := konstruct.Open(t.Context(), konstruct.Config{DatabaseURL: d.URL("konstruct_app"), Parts: devpg.PartsDir(), Embedder: testkit.Model(t), Models: models})
+		k, err := konstruct.Open(t.Context(), konstruct.Config{DatabaseURL: d.URL("konstruct_app"), AssetsDir: devpg.AssetsDir(), Embedder: testkit.Model(t), Embedders: models})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -49,7 +49,7 @@ func TestSearchesFollowTheModelThatServes(t *testing.T) {
 	if err := os.WriteFile(path, []byte("# Pumps\n\nA pump may be returned within thirty days."), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := agent.Ingest(t.Context(), []string{path}, konstruct.Given{}, func(konstruct.FileResult) {}, nil); err != nil {
+	if err := agent.Ingest(t.Context(), []string{path}, konstruct.DocumentOptions{}, func(konstruct.IngestResult) {}, nil); err != nil {
 		t.Fatal(err)
 	}
 	searched := func(k *konstruct.Konstruct) string {
@@ -73,7 +73,7 @@ func TestSearchesFollowTheModelThatServes(t *testing.T) {
 	if err := agent.Reembed(t.Context(), "wide", nil); err != nil {
 		t.Fatal(err)
 	}
-	event, err := agent.Serve(t.Context(), "wide")
+	event, err := agent.ServeModel(t.Context(), "wide")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,13 +86,13 @@ func TestSearchesFollowTheModelThatServes(t *testing.T) {
 	if _, err := without.Tenant(acmeID).Agent(supportID).Search(t.Context(), "x", 1); err == nil || !strings.Contains(err.Error(), "KONSTRUCT_EMBED_ALSO") {
 		t.Errorf("a process without the model: %v", err)
 	}
-	if _, err := agent.Serve(t.Context(), ""); err != nil {
+	if _, err := agent.ServeModel(t.Context(), ""); err != nil {
 		t.Fatal(err)
 	}
 	if got := searched(one) + searched(two) + searched(without); got != "firstfirstfirst" {
 		t.Error(got)
 	}
-	if _, err := agent.Serve(t.Context(), "other"); err == nil || errors.Is(err, kb.ErrNoModel) {
+	if _, err := agent.ServeModel(t.Context(), "other"); err == nil || errors.Is(err, kb.ErrNoModel) {
 		t.Errorf("a model that is not configured: %v", err)
 	}
 }

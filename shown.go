@@ -14,34 +14,34 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// Shown is what a retrieval showed, held against what is stored now.
-type Shown struct {
+// RetrievalCheck is what a retrieval showed, held against what is stored now.
+type RetrievalCheck struct {
 	Event StoredEvent `json:"event"`
-	// How it was searched, and by which model.
-	How   audit.How `json:"how"`
-	Model string    `json:"model,omitempty"`
+	// Options it was searched, and by which model.
+	Options audit.SearchOptions `json:"how"`
+	Model   string              `json:"model,omitempty"`
 	// Passages are those that were shown, best first, each with those shown around it.
-	Passages []ShownPassage `json:"passages"`
+	Passages []RetrievedPassage `json:"passages"`
 }
 
-// State is what has become of a passage since it was shown.
-type State string
+// PassageState is what has become of a passage since it was shown.
+type PassageState string
 
 // The states. A passage that says something else has another id, unless another client wrote over it.
 const (
-	Same    State = "same"    // it is stored as it was shown: its hash is the event's
-	Changed State = "changed" // something else is stored under its id
-	Gone    State = "gone"    // nothing is stored under its id any more
-	Hidden  State = "hidden"  // its document has labels of which the context was granted none; what has become of it is not said
+	Unchanged PassageState = "same"    // it is stored as it was shown: its hash is the event's
+	Changed   PassageState = "changed" // something else is stored under its id
+	Deleted   PassageState = "gone"    // nothing is stored under its id any more
+	Hidden    PassageState = "hidden"  // its document has labels of which the context was granted none; what has become of it is not said
 )
 
-// ShownPassage is one passage that was shown.
-type ShownPassage struct {
-	audit.Shown
-	Rank  int   `json:"rank"`
-	State State `json:"state"`
-	// VersionNow is at which version its document stands; 0 where that is gone.
-	VersionNow int `json:"document_version_now"`
+// RetrievedPassage is one passage that was shown.
+type RetrievedPassage struct {
+	audit.RetrievedPassage
+	Rank  int          `json:"rank"`
+	State PassageState `json:"state"`
+	// CurrentVersion is at which version its document stands; 0 where that is gone.
+	CurrentVersion int `json:"document_version_now"`
 	// Content is the very text that was shown, as long as it is stored, and Headings and Page are where it stands.
 	Content  string   `json:"content,omitempty"`
 	Headings []string `json:"headings,omitempty"`
@@ -51,18 +51,18 @@ type ShownPassage struct {
 // ErrNoRetrieval says that an event is none of a search.
 var ErrNoRetrieval = errors.New("the event is no retrieval: it says nothing of passages that were shown")
 
-// maxShown is how many passages one event names at most: hits and those around them.
-const maxShown = kb.MaxHits * (1 + 2*kb.MaxNeighbours)
+// maxPassages is how many passages one event names at most: hits and those around them.
+const maxPassages = kb.MaxHits * (1 + 2*kb.MaxNeighbours)
 
-// Shown returns what a retrieval showed, and what has become of it since.
-func (t *Tenant) Shown(ctx context.Context, event uuid.UUID) (s Shown, err error) {
+// CheckRetrieval returns what a retrieval showed, and what has become of it since.
+func (t *Tenant) CheckRetrieval(ctx context.Context, event uuid.UUID) (s RetrievalCheck, err error) {
 	if s.Event, err = t.Event(ctx, event); err != nil {
 		return s, err
 	}
 	var said struct {
-		Documents []audit.Shown `json:"gen_ai.retrieval.documents"`
-		How       audit.How     `json:"konstruct.retrieval"`
-		Model     string        `json:"gen_ai.request.model"`
+		Documents []audit.RetrievedPassage `json:"gen_ai.retrieval.documents"`
+		How       audit.SearchOptions      `json:"konstruct.retrieval"`
+		Model     string                   `json:"gen_ai.request.model"`
 	}
 	if s.Event.Action != audit.ActionRetrieval {
 		return s, ErrNoRetrieval
@@ -70,34 +70,34 @@ func (t *Tenant) Shown(ctx context.Context, event uuid.UUID) (s Shown, err error
 	if err := json.Unmarshal(s.Event.Metadata, &said); err != nil {
 		return s, fmt.Errorf("konstruct: event %s: its metadata is not what a search writes: %w", event, err)
 	}
-	if len(said.Documents) > maxShown {
+	if len(said.Documents) > maxPassages {
 		return s, fmt.Errorf("konstruct: event %s names %d passages", event, len(said.Documents))
 	}
-	s.How, s.Model = said.How, said.Model
+	s.Options, s.Model = said.How, said.Model
 	ids, documents := make([]uuid.UUID, len(said.Documents)), make([]uuid.UUID, len(said.Documents))
 	for i, d := range said.Documents {
 		ids[i], documents[i] = d.ChunkID, d.DocumentID
 	}
-	stored, err := kb.Passages(ctx, t.k.door, t.id, ids)
+	stored, err := kb.ShownPassages(ctx, t.k.door, t.id, ids)
 	if err != nil {
 		return s, err
 	}
-	versions, err := kb.VersionsNow(ctx, t.k.door, t.id, documents)
+	versions, err := kb.CurrentVersions(ctx, t.k.door, t.id, documents)
 	if err != nil {
 		return s, err
 	}
-	hidden, err := kb.Hidden(ctx, t.k.door, t.id, documents)
+	hidden, err := kb.HiddenDocuments(ctx, t.k.door, t.id, documents)
 	if err != nil {
 		return s, err
 	}
 	for i, d := range said.Documents {
-		p := ShownPassage{Shown: d, Rank: i + 1, State: Gone, VersionNow: versions[d.DocumentID]}
+		p := RetrievedPassage{RetrievedPassage: d, Rank: i + 1, State: Deleted, CurrentVersion: versions[d.DocumentID]}
 		if hidden[d.DocumentID] {
 			p.State = Hidden
 		}
 		if now, there := stored[d.ChunkID]; there {
 			if p.State = Changed; now.SHA256 == d.SHA256 {
-				p.State, p.Content, p.Headings, p.Page = Same, now.Content, now.Headings, now.Page
+				p.State, p.Content, p.Headings, p.Page = Unchanged, now.Content, now.Headings, now.Page
 			}
 		}
 		s.Passages = append(s.Passages, p)
@@ -107,11 +107,11 @@ func (t *Tenant) Shown(ctx context.Context, event uuid.UUID) (s Shown, err error
 
 // ExplainSearch does a search that is not recorded, and says how it is done. Nothing of what it finds is returned. To whoever was not granted every label
 // what the database says is not: it counts what was hidden.
-func (a *Agent) ExplainSearch(ctx context.Context, q Question) (e kb.Explanation, err error) {
-	if err := a.complete(&q); err != nil {
+func (a *Agent) ExplainSearch(ctx context.Context, q SearchRequest) (e kb.Explanation, err error) {
+	if err := a.completeRequest(&q); err != nil {
 		return e, err
 	}
-	sees, err := a.sees(ctx, &q)
+	sees, err := a.searchLabels(ctx, &q)
 	if err != nil {
 		return e, err
 	}
@@ -121,28 +121,28 @@ func (a *Agent) ExplainSearch(ctx context.Context, q Question) (e kb.Explanation
 	if err != nil {
 		return e, err
 	}
-	vectors, _, err := a.t.k.embedAll(ctx, a.t.id, []Question{q}, model)
+	vectors, _, err := a.t.k.embedQuestions(ctx, a.t.id, []SearchRequest{q}, model)
 	if err != nil {
 		return e, err
 	}
 	err = a.t.k.door.Tx(ctx, a.t.id, func(ctx context.Context, tx pgx.Tx) error {
-		e, err = a.t.k.searcher.Explain(ctx, tx, a.t.id, q.query(model, vectors[0]))
+		e, err = a.t.k.searcher.Explain(ctx, tx, a.t.id, q.kbQuery(model, vectors[0]))
 		return err
 	})
 	if !trusted { // the database's account counts what was hidden, and so does the index
-		e.Explain, e.Own, e.Estimated, e.Real = nil, nil, 0, 0
+		e.Explain, e.TenantIndex, e.Estimated, e.Actual = nil, nil, 0, 0
 	}
 	return e, err
 }
 
-// tuneFrom is how many of the tenant's own questions are asked at most.
-const tuneFrom = 200
+// tuneQueries is how many of the tenant's own questions are asked at most.
+const tuneQueries = 200
 
-// Tune finds the least hnsw.ef_search with which the tenant's own index, where it has one, finds what there is, by questions that were asked of it and are on the trail
+// TuneIndex finds the least hnsw.ef_search with which the tenant's own index, where it has one, finds what there is, by questions that were asked of it and are on the trail
 // (what was redacted of them is missing), and has its searches use it.
-func (t *Tenant) Tune(ctx context.Context) (tuned kb.Tuning, err error) {
+func (t *Tenant) TuneIndex(ctx context.Context) (tuned kb.Tuning, err error) {
 	ctx = tenantdb.Trusted(ctx) // the index is everybody's; what is told of it is figures
-	events, err := t.Events(ctx, Filter{Action: audit.ActionRetrieval, Limit: tuneFrom})
+	events, err := t.Events(ctx, Filter{Action: audit.ActionRetrieval, Limit: tuneQueries})
 	if err != nil {
 		return tuned, err
 	}
@@ -150,21 +150,21 @@ func (t *Tenant) Tune(ctx context.Context) (tuned kb.Tuning, err error) {
 	if err != nil {
 		return tuned, err
 	}
-	var questions []Question
+	var questions []SearchRequest
 	seen := map[string]bool{}
 	for _, e := range events {
-		if e.Input != nil && *e.Input != "" && len(*e.Input) <= MaxQuestion && !seen[*e.Input] {
+		if e.Input != nil && *e.Input != "" && len(*e.Input) <= MaxQuery && !seen[*e.Input] {
 			seen[*e.Input] = true
-			questions = append(questions, Question{Text: *e.Input, Mode: kb.ByMeaning})
+			questions = append(questions, SearchRequest{Text: *e.Input, Mode: kb.Semantic})
 		}
 	}
 	var vectors [][]float32
 	if len(questions) > 0 {
-		if vectors, _, err = t.k.embedAll(ctx, t.id, questions, model); err != nil {
+		if vectors, _, err = t.k.embedQuestions(ctx, t.id, questions, model); err != nil {
 			return tuned, err
 		}
 	}
-	tuned, err = kb.Tune(ctx, t.k.door, t.id, vectors)
+	tuned, err = kb.TuneIndex(ctx, t.k.door, t.id, vectors)
 	t.k.searcher.Forget(t.id)
 	return tuned, err
 }

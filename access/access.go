@@ -13,26 +13,26 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// Action is something that a credential may do.
-type Action string
+// Permission is something that a credential may do.
+type Permission string
 
 // The actions. "read" shows, "write" changes.
 const (
-	EventsRead    Action = "events:read"    // list, get, runs, figures, escalations, the stream
-	EventsWrite   Action = "events:write"   // log events
-	CasesWrite    Action = "cases:write"    // acknowledge and resolve escalations
-	EvidenceRead  Action = "evidence:read"  // proofs, receipts, checkpoints, tiles, bundles, exports, verification; each is an event
-	KBRead        Action = "kb:read"        // documents, searches and citations; each search is an event
-	KBWrite       Action = "kb:write"       // take documents in and remove them, tune
-	LawRead       Action = "law:read"       // holds, rules, requests
-	LawWrite      Action = "law:write"      // erase, hold, retain
-	AccessRead    Action = "access:read"    // keys, users, limits
-	AccessWrite   Action = "access:write"   // make and revoke keys, name users, set limits
-	TenantsSwitch Action = "tenants:switch" // of the operator's tenant alone: a short-lived key of any tenant
+	EventsRead         Permission = "events:read"    // list, get, runs, figures, escalations, the stream
+	EventsWrite        Permission = "events:write"   // log events
+	EscalationsWrite   Permission = "cases:write"    // acknowledge and resolve escalations
+	EvidenceRead       Permission = "evidence:read"  // proofs, receipts, checkpoints, tiles, bundles, exports, verification; each is an event
+	KBRead             Permission = "kb:read"        // documents, searches and citations; each search is an event
+	KBWrite            Permission = "kb:write"       // take documents in and remove them, tune
+	ComplianceRead     Permission = "law:read"       // holds, rules, requests
+	ComplianceWrite    Permission = "law:write"      // erase, hold, retain
+	AccessRead         Permission = "access:read"    // keys, users, limits
+	AccessWrite        Permission = "access:write"   // make and revoke keys, name users, set limits
+	TenantsImpersonate Permission = "tenants:switch" // of the operator's tenant alone: a short-lived key of any tenant
 )
 
-// Actions are all of them.
-var Actions = []Action{EventsRead, EventsWrite, CasesWrite, EvidenceRead, KBRead, KBWrite, LawRead, LawWrite, AccessRead, AccessWrite, TenantsSwitch}
+// Permissions are all of them.
+var Permissions = []Permission{EventsRead, EventsWrite, EscalationsWrite, EvidenceRead, KBRead, KBWrite, ComplianceRead, ComplianceWrite, AccessRead, AccessWrite, TenantsImpersonate}
 
 // Role is what a person is in a tenant.
 type Role string
@@ -49,46 +49,46 @@ const (
 // Roles are all of them.
 var Roles = []Role{Viewer, Auditor, Operator, Compliance, Admin}
 
-// May returns what a role may do; nothing where there is no such role.
-func (r Role) May() []Action {
-	sees := []Action{EventsRead, KBRead}
+// Permissions returns what a role may do; nothing where there is no such role.
+func (r Role) Permissions() []Permission {
+	sees := []Permission{EventsRead, KBRead}
 	switch r {
 	case Viewer:
 		return sees
 	case Auditor:
-		return append(sees, EvidenceRead, LawRead, AccessRead)
+		return append(sees, EvidenceRead, ComplianceRead, AccessRead)
 	case Operator:
-		return append(sees, EventsWrite, CasesWrite, KBWrite)
+		return append(sees, EventsWrite, EscalationsWrite, KBWrite)
 	case Compliance:
-		return append(sees, EvidenceRead, LawRead, LawWrite, AccessRead)
+		return append(sees, EvidenceRead, ComplianceRead, ComplianceWrite, AccessRead)
 	case Admin:
-		return Actions[:len(Actions)-1]
+		return Permissions[:len(Permissions)-1]
 	}
 	return nil
 }
 
-// Who is who asks: a key, or a person.
-type Who struct {
+// Principal is who asks: a key, or a person.
+type Principal struct {
 	Tenant     uuid.UUID
 	Credential uuid.UUID // the key's or the user's id
 	Name       string    // for people who read the trail
 	Agent      uuid.UUID // the one agent as which it acts; zero is any
 	Role       Role      // of a person; empty for a key
-	may        []Action
+	may        []Permission
 	labels     tenantdb.Labels
 }
 
-// May reports whether who may do an action.
-func (w Who) May(a Action) bool { return slices.Contains(w.may, a) }
+// Can reports whether who may do an action.
+func (w Principal) Can(a Permission) bool { return slices.Contains(w.may, a) }
 
-// Actions returns what it may do.
-func (w Who) Actions() []Action { return slices.Clone(w.may) }
+// Permissions returns what it may do.
+func (w Principal) Permissions() []Permission { return slices.Clone(w.may) }
 
 // Labels are those of the documents that it may see, beside documents that have none.
-func (w Who) Labels() tenantdb.Labels { return w.labels }
+func (w Principal) Labels() tenantdb.Labels { return w.labels }
 
 // String names who for the trail.
-func (w Who) String() string {
+func (w Principal) String() string {
 	switch {
 	case w.Credential == uuid.Nil:
 		return w.Name + " at the terminal"
@@ -100,8 +100,8 @@ func (w Who) String() string {
 
 // Errors of credentials. ErrUnknown is said of all that do not hold, so that a stranger learns nothing from which it is.
 var (
-	ErrUnknown  = errors.New("the credential is not known: it is mistyped, expired, revoked, or of another service")
-	ErrNotFound = errors.New("there is no such key or user of this tenant")
+	ErrUnauthenticated = errors.New("the credential is not known: it is mistyped, expired, revoked, or of another service")
+	ErrNotFound        = errors.New("there is no such key or user of this tenant")
 )
 
 // FieldError says what of a request is not acceptable, and why.
@@ -132,13 +132,13 @@ func checkName(name string) error {
 	return nil
 }
 
-func checkActions(actions []Action) error {
+func checkPermissions(actions []Permission) error {
 	if len(actions) == 0 {
 		return &FieldError{"actions", "is empty: name at least one"}
 	}
 	for i, a := range actions {
-		if !slices.Contains(Actions, a) {
-			return &FieldError{"actions", fmt.Sprintf("has %.40q, which is none: they are %s", string(a), Joined(Actions, ", "))}
+		if !slices.Contains(Permissions, a) {
+			return &FieldError{"actions", fmt.Sprintf("has %.40q, which is none: they are %s", string(a), JoinPermissions(Permissions, ", "))}
 		}
 		if slices.Contains(actions[:i], a) {
 			return &FieldError{"actions", fmt.Sprintf("has %s twice", a)}
@@ -149,7 +149,7 @@ func checkActions(actions []Action) error {
 
 // checkLabels checks labels that are to be granted: tenantdb.Every alone, or labels.
 func checkLabels(labels []string) error {
-	if len(labels) == 1 && labels[0] == tenantdb.Every {
+	if len(labels) == 1 && labels[0] == tenantdb.AllLabelsName {
 		return nil
 	}
 	if len(labels) > MaxLabels {
@@ -166,8 +166,8 @@ func checkLabels(labels []string) error {
 	return nil
 }
 
-// Joined names actions or roles in one text.
-func Joined[T ~string](all []T, between string) string {
+// JoinPermissions names actions or roles in one text.
+func JoinPermissions[T ~string](all []T, between string) string {
 	names := make([]string, len(all))
 	for i, a := range all {
 		names[i] = string(a)
@@ -175,7 +175,7 @@ func Joined[T ~string](all []T, between string) string {
 	return strings.Join(names, between)
 }
 
-// Local is who acts at the machine's own terminal, with the database's password: they may do anything in a tenant.
-func Local(tenant uuid.UUID, name string) Who {
-	return Who{Tenant: tenant, Name: name, may: Actions, labels: tenantdb.AllLabels()}
+// LocalOperator is who acts at the machine's own terminal, with the database's password: they may do anything in a tenant.
+func LocalOperator(tenant uuid.UUID, name string) Principal {
+	return Principal{Tenant: tenant, Name: name, may: Permissions, labels: tenantdb.AllLabels()}
 }

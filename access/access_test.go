@@ -34,10 +34,10 @@ func keysOf(t *testing.T, door *tenantdb.Door) *access.Keys {
 	return k
 }
 
-func makeKey(t *testing.T, door *tenantdb.Door, k *access.Keys, tenant uuid.UUID, a access.Ask) (key string, made access.Key, err error) {
+func makeKey(t *testing.T, door *tenantdb.Door, k *access.Keys, tenant uuid.UUID, a access.KeyRequest) (key string, made access.Key, err error) {
 	t.Helper()
 	err = door.Tx(t.Context(), tenant, func(ctx context.Context, tx pgx.Tx) error {
-		key, made, err = k.Make(ctx, tx, tenant, "a test", a)
+		key, made, err = k.Create(ctx, tx, tenant, "a test", a)
 		return err
 	})
 	return key, made, err
@@ -46,7 +46,7 @@ func makeKey(t *testing.T, door *tenantdb.Door, k *access.Keys, tenant uuid.UUID
 func TestAKeyIsKnownAgainAndOnlyWhole(t *testing.T) {
 	door := testkit.Door(t)
 	k := keysOf(t, door)
-	key, made, err := makeKey(t, door, k, acme, access.Ask{Name: "ci", Actions: []access.Action{access.EventsRead}})
+	key, made, err := makeKey(t, door, k, acme, access.KeyRequest{Name: "ci", Permissions: []access.Permission{access.EventsRead}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,7 +54,7 @@ func TestAKeyIsKnownAgainAndOnlyWhole(t *testing.T) {
 		t.Errorf("the key is %s", key)
 	}
 	w, err := k.Check(t.Context(), key)
-	if err != nil || w.Tenant != acme || w.Credential != made.ID || !w.May(access.EventsRead) || w.May(access.EventsWrite) {
+	if err != nil || w.Tenant != acme || w.Credential != made.ID || !w.Can(access.EventsRead) || w.Can(access.EventsWrite) {
 		t.Errorf("known as %+v, %v", w, err)
 	}
 	for i := range key { // any one letter of it is another
@@ -62,12 +62,12 @@ func TestAKeyIsKnownAgainAndOnlyWhole(t *testing.T) {
 		if other[i]++; i >= 4 && other[i] == '9'+1 {
 			other[i] = 'A'
 		}
-		if _, err := k.Check(t.Context(), string(other)); !errors.Is(err, access.ErrUnknown) {
+		if _, err := k.Check(t.Context(), string(other)); !errors.Is(err, access.ErrUnauthenticated) {
 			t.Fatalf("with letter %d changed: %v", i, err)
 		}
 	}
 	for _, bad := range []string{"", "kst_", key[:len(key)-1], key + "0", strings.ToUpper(key), " " + key} {
-		if _, err := k.Check(t.Context(), bad); !errors.Is(err, access.ErrUnknown) {
+		if _, err := k.Check(t.Context(), bad); !errors.Is(err, access.ErrUnauthenticated) {
 			t.Errorf("%q: %v", bad, err)
 		}
 	}
@@ -75,7 +75,7 @@ func TestAKeyIsKnownAgainAndOnlyWhole(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := elsewhere.Check(t.Context(), key); !errors.Is(err, access.ErrUnknown) {
+	if _, err := elsewhere.Check(t.Context(), key); !errors.Is(err, access.ErrUnauthenticated) {
 		t.Errorf("with another secret: %v", err)
 	}
 	if _, err := access.NewKeys(door, []byte("short")); err == nil {
@@ -86,11 +86,11 @@ func TestAKeyIsKnownAgainAndOnlyWhole(t *testing.T) {
 func TestWhatIsAskedOfAKeyIsChecked(t *testing.T) {
 	door := testkit.Door(t)
 	k := keysOf(t, door)
-	may := []access.Action{access.EventsRead}
-	for field, a := range map[string]access.Ask{
-		"name": {Name: " ", Actions: may}, "name ": {Name: strings.Repeat("x", 201), Actions: may}, "name  ": {Name: "a\nb", Actions: may},
-		"actions": {Name: "x"}, "actions ": {Name: "x", Actions: []access.Action{"events:all"}}, "actions  ": {Name: "x", Actions: []access.Action{access.KBRead, access.KBRead}},
-		"expires_at": {Name: "x", Actions: may, Expires: time.Now().Add(-time.Second)},
+	may := []access.Permission{access.EventsRead}
+	for field, a := range map[string]access.KeyRequest{
+		"name": {Name: " ", Permissions: may}, "name ": {Name: strings.Repeat("x", 201), Permissions: may}, "name  ": {Name: "a\nb", Permissions: may},
+		"actions": {Name: "x"}, "actions ": {Name: "x", Permissions: []access.Permission{"events:all"}}, "actions  ": {Name: "x", Permissions: []access.Permission{access.KBRead, access.KBRead}},
+		"expires_at": {Name: "x", Permissions: may, ExpiresAt: time.Now().Add(-time.Second)},
 	} {
 		_, _, err := makeKey(t, door, k, acme, a)
 		var wrong *access.FieldError
@@ -105,18 +105,18 @@ func TestNothingOfAnotherTenantIsReached(t *testing.T) {
 	d := testkit.Database(t)
 	door := testkit.DoorOf(t, d)
 	k := keysOf(t, door)
-	_, made, err := makeKey(t, door, k, acme, access.Ask{Name: "theirs", Actions: access.Admin.May()})
+	_, made, err := makeKey(t, door, k, acme, access.KeyRequest{Name: "theirs", Permissions: access.Admin.Permissions()})
 	if err != nil {
 		t.Fatal(err)
 	}
 	var user access.User
-	who := access.Local(acme, "test")
+	who := access.LocalOperator(acme, "test")
 	replies := access.Replies{Door: door}
 	in := func(tenant uuid.UUID, fn func(context.Context, pgx.Tx) error) error {
 		return door.Tx(t.Context(), tenant, fn)
 	}
 	if err := in(acme, func(ctx context.Context, tx pgx.Tx) error {
-		if user, err = access.Admit(ctx, tx, acme, "test", access.User{Issuer: "https://id.example", Subject: "ada", Role: access.Admin}); err != nil {
+		if user, err = access.AddUser(ctx, tx, acme, "test", access.User{Issuer: "https://id.example", Subject: "ada", Role: access.Admin}); err != nil {
 			return err
 		}
 		return access.SetLimits(ctx, tx, acme, "test", access.Limits{EventsPerSecond: 7})
@@ -126,7 +126,7 @@ func TestNothingOfAnotherTenantIsReached(t *testing.T) {
 	if _, err := replies.Begin(t.Context(), who, "k", [32]byte{1}); err != nil {
 		t.Fatal(err)
 	}
-	meter := access.NewMeter(door, access.UsualLimits)
+	meter := access.NewMeter(door, access.DefaultLimits)
 	for _, tenant := range []uuid.UUID{globex, uuid.New()} {
 		if keys, err := k.List(t.Context(), tenant, uuid.Nil, 10); err != nil || len(keys) != 0 {
 			t.Errorf("keys: %v, %v", keys, err)
@@ -134,10 +134,10 @@ func TestNothingOfAnotherTenantIsReached(t *testing.T) {
 		if users, err := access.Users(t.Context(), door, tenant, uuid.Nil, 10); err != nil || len(users) != 0 {
 			t.Errorf("users: %v, %v", users, err)
 		}
-		if l, err := meter.Limits(t.Context(), tenant); err != nil || l != access.UsualLimits {
+		if l, err := meter.Limits(t.Context(), tenant); err != nil || l != access.DefaultLimits {
 			t.Errorf("limits: %+v, %v", l, err)
 		}
-		if r, err := replies.Begin(t.Context(), access.Local(tenant, "test"), "k", [32]byte{2}); r != nil || err != nil {
+		if r, err := replies.Begin(t.Context(), access.LocalOperator(tenant, "test"), "k", [32]byte{2}); r != nil || err != nil {
 			t.Errorf("a request of the same key: %v, %v", r, err)
 		}
 		// Also where its own tenant is set and another's is named.
@@ -154,7 +154,7 @@ func TestNothingOfAnotherTenantIsReached(t *testing.T) {
 				t.Errorf("rotate: %v", err)
 			}
 			err = in(tenant, func(ctx context.Context, tx pgx.Tx) error {
-				_, err := access.Dismiss(ctx, tx, named, user.ID)
+				_, err := access.RemoveUser(ctx, tx, named, user.ID)
 				return err
 			})
 			if !errors.Is(err, access.ErrNotFound) {
@@ -185,15 +185,15 @@ func second[T any](_ T, err error) error { return err }
 
 // TestRolesMayWhatTheyMay, and an auditor changes nothing.
 func TestRolesMayWhatTheyMay(t *testing.T) {
-	want := map[access.Role][]access.Action{
+	want := map[access.Role][]access.Permission{
 		access.Viewer:     {access.EventsRead, access.KBRead},
-		access.Auditor:    {access.EventsRead, access.KBRead, access.EvidenceRead, access.LawRead, access.AccessRead},
-		access.Operator:   {access.EventsRead, access.KBRead, access.EventsWrite, access.CasesWrite, access.KBWrite},
-		access.Compliance: {access.EventsRead, access.KBRead, access.EvidenceRead, access.LawRead, access.LawWrite, access.AccessRead},
-		access.Admin:      {access.EventsRead, access.EventsWrite, access.CasesWrite, access.EvidenceRead, access.KBRead, access.KBWrite, access.LawRead, access.LawWrite, access.AccessRead, access.AccessWrite},
+		access.Auditor:    {access.EventsRead, access.KBRead, access.EvidenceRead, access.ComplianceRead, access.AccessRead},
+		access.Operator:   {access.EventsRead, access.KBRead, access.EventsWrite, access.EscalationsWrite, access.KBWrite},
+		access.Compliance: {access.EventsRead, access.KBRead, access.EvidenceRead, access.ComplianceRead, access.ComplianceWrite, access.AccessRead},
+		access.Admin:      {access.EventsRead, access.EventsWrite, access.EscalationsWrite, access.EvidenceRead, access.KBRead, access.KBWrite, access.ComplianceRead, access.ComplianceWrite, access.AccessRead, access.AccessWrite},
 	}
 	for _, r := range append(access.Roles, "nobody") {
-		if d := cmp.Diff(want[r], r.May()); d != "" {
+		if d := cmp.Diff(want[r], r.Permissions()); d != "" {
 			t.Errorf("%s: %s", r, d)
 		}
 	}

@@ -13,16 +13,16 @@ import (
 func TestWhoComesAgainWhenToldFindsRoom(t *testing.T) {
 	const n, many = 30 << 20, 40
 	now := time.Unix(1_800_000_000, 0)
-	m := &metered{limits: Limits{BytesPerSecond: 100 << 20}, each: map[uuid.UUID]*[kinds]*bucketed{}}
+	m := &tenantMeter{limits: Limits{BytesPerSecond: 100 << 20}, credentials: map[uuid.UUID]*[meterKinds]*tokenBucket{}}
 	for k := range m.tenant {
-		m.tenant[k] = bucket(m.limits.of(Kind(k)), 1)
+		m.tenant[k] = bucket(m.limits.limit(Resource(k)), 1)
 	}
 	ask := func(at time.Time) (time.Duration, bool) {
 		err := m.take(uuid.UUID{1}, Bytes, n, "bytes", at)
 		if err == nil {
 			return 0, true
 		}
-		return err.(*LimitError).After, false
+		return err.(*LimitError).RetryAfter, false
 	}
 	var told []time.Duration
 	for range many {
@@ -36,7 +36,7 @@ func TestWhoComesAgainWhenToldFindsRoom(t *testing.T) {
 	slices.Sort(told)
 	late := 0
 	for i, after := range told {
-		if after == maxPromise { // nobody is told a later time
+		if after == maxWait { // nobody is told a later time
 			late++
 			continue
 		}

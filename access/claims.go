@@ -28,7 +28,7 @@ func (i *Issuer) readClaims(token string, payload []byte, now time.Time) (c clai
 	if err := i.checkHeader(token); err != nil {
 		return c, err
 	}
-	if c.all, err = exactly(payload); err != nil {
+	if c.all, err = exactKeys(payload); err != nil {
 		return c, err
 	}
 	if iss, _ := c.all["iss"].(string); iss != i.URL {
@@ -53,7 +53,7 @@ func (*Issuer) checkHeader(token string) error {
 	if err != nil {
 		return fmt.Errorf("its header: %w", err)
 	}
-	header, err := exactly(raw)
+	header, err := exactKeys(raw)
 	if err != nil {
 		return fmt.Errorf("its header: %w", err)
 	}
@@ -158,8 +158,8 @@ func numericDate(all map[string]any, name string, must bool) (time.Time, error) 
 	return time.UnixMicro(int64(seconds * 1e6)), nil
 }
 
-// exactly reads a JSON object whose names each stand there once.
-func exactly(raw []byte) (map[string]any, error) {
+// exactKeys reads a JSON object whose names each stand there once.
+func exactKeys(raw []byte) (map[string]any, error) {
 	d := json.NewDecoder(bytes.NewReader(raw))
 	d.UseNumber()
 	if t, err := d.Token(); err != nil || t != json.Delim('{') {

@@ -16,17 +16,17 @@ import (
 
 // Key is what is stored of a key; the key itself is not.
 type Key struct {
-	ID        uuid.UUID  `json:"id"`
-	Name      string     `json:"name"`
-	Agent     *uuid.UUID `json:"agent_id,omitempty" doc:"the one agent as which it acts and whose events it sees"`
-	Actions   []Action   `json:"actions"`
-	Labels    []string   `json:"labels" doc:"it sees documents that have one of these, beside those that have none; * is every label"`
-	CreatedAt time.Time  `json:"created_at"`
-	CreatedBy string     `json:"created_by"`
-	ExpiresAt *time.Time `json:"expires_at,omitempty"`
-	UsedAt    *time.Time `json:"used_at,omitempty" doc:"to a minute"`
-	RevokedAt *time.Time `json:"revoked_at,omitempty"`
-	Successor *uuid.UUID `json:"successor,omitempty" doc:"the key that took its place"`
+	ID          uuid.UUID    `json:"id"`
+	Name        string       `json:"name"`
+	Agent       *uuid.UUID   `json:"agent_id,omitempty" doc:"the one agent as which it acts and whose events it sees"`
+	Permissions []Permission `json:"actions"`
+	Labels      []string     `json:"labels" doc:"it sees documents that have one of these, beside those that have none; * is every label"`
+	CreatedAt   time.Time    `json:"created_at"`
+	CreatedBy   string       `json:"created_by"`
+	ExpiresAt   *time.Time   `json:"expires_at,omitempty"`
+	UsedAt      *time.Time   `json:"used_at,omitempty" doc:"to a minute"`
+	RevokedAt   *time.Time   `json:"revoked_at,omitempty"`
+	Successor   *uuid.UUID   `json:"successor,omitempty" doc:"the key that took its place"`
 }
 
 // live reports whether the key holds at a time.
@@ -34,14 +34,14 @@ func (k *Key) live(at time.Time) bool {
 	return k.RevokedAt == nil && (k.ExpiresAt == nil || at.Before(*k.ExpiresAt))
 }
 
-// Ask says what key is wanted.
-type Ask struct {
-	Name    string
-	Agent   uuid.UUID // zero: any
-	Actions []Action
+// KeyRequest says what key is wanted.
+type KeyRequest struct {
+	Name        string
+	Agent       uuid.UUID // zero: any
+	Permissions []Permission
 	// Labels are those of documents that it may see beside documents that have none; tenantdb.Every alone is every label.
-	Labels  []string
-	Expires time.Time // zero: never
+	Labels    []string
+	ExpiresAt time.Time // zero: never
 }
 
 // MinPepper is how many bytes the secret needs that keys are hashed with.
@@ -54,7 +54,7 @@ const Channel = "konstruct_access"
 type Keys struct {
 	door   *tenantdb.Door
 	pepper []byte
-	known  *known
+	cache  *principalCache
 }
 
 // NewKeys returns the keys of a database; pepper is the secret that they are hashed with, the same in every process.
@@ -62,23 +62,23 @@ func NewKeys(door *tenantdb.Door, pepper []byte) (*Keys, error) {
 	if len(pepper) < MinPepper {
 		return nil, fmt.Errorf("access: the secret that keys are hashed with has %d bytes: it needs %d", len(pepper), MinPepper)
 	}
-	return &Keys{door: door, pepper: slices.Clone(pepper), known: newKnown()}, nil
+	return &Keys{door: door, pepper: slices.Clone(pepper), cache: newPrincipalCache()}, nil
 }
 
-const columns = `id, name, agent_id, actions, labels, created_at, created_by, expires_at, used_at, revoked_at, successor`
+const keyColumns = `id, name, agent_id, actions, labels, created_at, created_by, expires_at, used_at, revoked_at, successor`
 
-// changed has every process forget what it knows of keys, once the transaction is committed.
-func changed(ctx context.Context, tx pgx.Tx) error {
+// notifyKeyChange has every process forget what it knows of keys, once the transaction is committed.
+func notifyKeyChange(ctx context.Context, tx pgx.Tx) error {
 	_, err := tx.Exec(ctx, `SELECT pg_notify($1, '')`, Channel)
 	return err
 }
 
-// Make makes a key in a transaction of the tenant's, and returns it: it is told once.
-func (k *Keys) Make(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, by string, a Ask) (key string, made Key, err error) {
-	if err := errors.Join(checkName(a.Name), checkActions(a.Actions), checkLabels(a.Labels)); err != nil {
+// Create makes a key in a transaction of the tenant's, and returns it: it is told once.
+func (k *Keys) Create(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, by string, a KeyRequest) (key string, made Key, err error) {
+	if err := errors.Join(checkName(a.Name), checkPermissions(a.Permissions), checkLabels(a.Labels)); err != nil {
 		return "", made, err
 	}
-	if !a.Expires.IsZero() && !a.Expires.After(time.Now()) {
+	if !a.ExpiresAt.IsZero() && !a.ExpiresAt.After(time.Now()) {
 		return "", made, &FieldError{"expires_at", "has passed already"}
 	}
 	var there int
@@ -99,11 +99,11 @@ func (k *Keys) Make(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, by string,
 		agent = &a.Agent
 	}
 	var expires *time.Time
-	if !a.Expires.IsZero() {
-		expires = &a.Expires
+	if !a.ExpiresAt.IsZero() {
+		expires = &a.ExpiresAt
 	}
-	rows, err := tx.Query(ctx, `INSERT INTO access_keys (tenant_id, id, name, hash, agent_id, actions, created_by, expires_at, labels) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, coalesce($9::text[], '{}')) RETURNING `+columns,
-		tenant, id, a.Name, hash(k.pepper, key), agent, a.Actions, by, expires, a.Labels)
+	rows, err := tx.Query(ctx, `INSERT INTO access_keys (tenant_id, id, name, hash, agent_id, actions, created_by, expires_at, labels) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, coalesce($9::text[], '{}')) RETURNING `+keyColumns,
+		tenant, id, a.Name, hashSecret(k.pepper, key), agent, a.Permissions, by, expires, a.Labels)
 	if err != nil {
 		return "", made, fmt.Errorf("access: make a key: %w", err)
 	}
@@ -118,7 +118,7 @@ func (k *Keys) Rotate(ctx context.Context, tx pgx.Tx, tenant, id uuid.UUID, by s
 	if overlap < 0 || overlap > MaxOverlap {
 		return "", made, &FieldError{"overlap_seconds", fmt.Sprintf("is %s: it is 0 to %s", overlap, MaxOverlap)}
 	}
-	old, err := get(ctx, tx, tenant, id, ` FOR UPDATE`)
+	old, err := getKey(ctx, tx, tenant, id, ` FOR UPDATE`)
 	if err != nil {
 		return "", made, err
 	}
@@ -128,19 +128,19 @@ func (k *Keys) Rotate(ctx context.Context, tx pgx.Tx, tenant, id uuid.UUID, by s
 	if why := may(old); why != nil {
 		return "", made, why
 	}
-	a := Ask{Name: old.Name, Actions: old.Actions, Labels: old.Labels}
+	a := KeyRequest{Name: old.Name, Permissions: old.Permissions, Labels: old.Labels}
 	if old.Agent != nil {
 		a.Agent = *old.Agent
 	}
 	if old.ExpiresAt != nil { // as long again
-		a.Expires = time.Now().Add(old.ExpiresAt.Sub(old.CreatedAt))
+		a.ExpiresAt = time.Now().Add(old.ExpiresAt.Sub(old.CreatedAt))
 	}
-	if key, made, err = k.Make(ctx, tx, tenant, by, a); err != nil {
+	if key, made, err = k.Create(ctx, tx, tenant, by, a); err != nil {
 		return "", made, err
 	}
 	_, err = tx.Exec(ctx, `UPDATE access_keys SET successor = $3, expires_at = least(expires_at, now() + $4::interval) WHERE tenant_id = $1 AND id = $2`, tenant, id, made.ID, overlap)
 	if err == nil {
-		err = changed(ctx, tx)
+		err = notifyKeyChange(ctx, tx)
 	}
 	if err != nil {
 		return "", made, fmt.Errorf("access: rotate a key: %w", err)
@@ -153,37 +153,37 @@ const MaxOverlap = 30 * 24 * time.Hour
 
 // Revoke ends a key at once, in every process.
 func (k *Keys) Revoke(ctx context.Context, tx pgx.Tx, tenant, id uuid.UUID) (revoked Key, err error) {
-	if _, err := get(ctx, tx, tenant, id, ` FOR UPDATE`); err != nil {
+	if _, err := getKey(ctx, tx, tenant, id, ` FOR UPDATE`); err != nil {
 		return revoked, err
 	}
 	if _, err = tx.Exec(ctx, `UPDATE access_keys SET revoked_at = coalesce(revoked_at, now()) WHERE tenant_id = $1 AND id = $2`, tenant, id); err == nil {
-		err = changed(ctx, tx)
+		err = notifyKeyChange(ctx, tx)
 	}
 	if err != nil {
 		return revoked, fmt.Errorf("access: revoke a key: %w", err)
 	}
-	return get(ctx, tx, tenant, id, ``)
+	return getKey(ctx, tx, tenant, id, ``)
 }
 
-// Grant gives a key other labels than it had, at once and in every process.
-func (k *Keys) Grant(ctx context.Context, tx pgx.Tx, tenant, id uuid.UUID, labels []string) (granted Key, err error) {
+// SetLabels gives a key other labels than it had, at once and in every process.
+func (k *Keys) SetLabels(ctx context.Context, tx pgx.Tx, tenant, id uuid.UUID, labels []string) (granted Key, err error) {
 	if err := checkLabels(labels); err != nil {
 		return granted, err
 	}
-	if _, err = get(ctx, tx, tenant, id, ` FOR UPDATE`); err != nil {
+	if _, err = getKey(ctx, tx, tenant, id, ` FOR UPDATE`); err != nil {
 		return granted, err
 	}
 	if _, err = tx.Exec(ctx, `UPDATE access_keys SET labels = coalesce($3::text[], '{}') WHERE tenant_id = $1 AND id = $2`, tenant, id, labels); err == nil {
-		err = changed(ctx, tx)
+		err = notifyKeyChange(ctx, tx)
 	}
 	if err != nil {
 		return granted, fmt.Errorf("access: grant labels: %w", err)
 	}
-	return get(ctx, tx, tenant, id, ``)
+	return getKey(ctx, tx, tenant, id, ``)
 }
 
-func get(ctx context.Context, tx pgx.Tx, tenant, id uuid.UUID, lock string) (key Key, err error) {
-	rows, err := tx.Query(ctx, `SELECT `+columns+` FROM access_keys WHERE tenant_id = $1 AND id = $2`+lock, tenant, id)
+func getKey(ctx context.Context, tx pgx.Tx, tenant, id uuid.UUID, lock string) (key Key, err error) {
+	rows, err := tx.Query(ctx, `SELECT `+keyColumns+` FROM access_keys WHERE tenant_id = $1 AND id = $2`+lock, tenant, id)
 	if err != nil {
 		return key, fmt.Errorf("access: look a key up: %w", err)
 	}
@@ -197,7 +197,7 @@ func get(ctx context.Context, tx pgx.Tx, tenant, id uuid.UUID, lock string) (key
 
 // List returns a tenant's keys in the order of their ids, after the given one, at most limit of them.
 func (k *Keys) List(ctx context.Context, tenant, after uuid.UUID, limit int) (keys []Key, err error) {
-	err = k.door.Query(ctx, tenant, `SELECT `+columns+` FROM access_keys WHERE tenant_id = $1 AND id > $2 ORDER BY id LIMIT $3`, []any{tenant, after, min(limit, MaxList)}, func(rows pgx.Rows) error {
+	err = k.door.Query(ctx, tenant, `SELECT `+keyColumns+` FROM access_keys WHERE tenant_id = $1 AND id > $2 ORDER BY id LIMIT $3`, []any{tenant, after, min(limit, MaxList)}, func(rows pgx.Rows) error {
 		keys, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Key])
 		return err
 	})
@@ -208,26 +208,26 @@ func (k *Keys) List(ctx context.Context, tenant, after uuid.UUID, limit int) (ke
 }
 
 // Check returns who holds a key, or ErrUnknown: whether there is no such key, or another secret belongs to it, takes the same time and looks the same.
-func (k *Keys) Check(ctx context.Context, key string) (Who, error) {
+func (k *Keys) Check(ctx context.Context, key string) (Principal, error) {
 	tenant, id, ok := ParseKey(key)
 	if !ok {
-		return Who{}, ErrUnknown
+		return Principal{}, ErrUnauthenticated
 	}
-	sum := hash(k.pepper, key)
-	if w, ok := k.known.get(sum); ok {
+	sum := hashSecret(k.pepper, key)
+	if w, ok := k.cache.get(sum); ok {
 		return w, nil
 	}
-	generation := k.known.generation()
+	generation := k.cache.generation()
 	var stored Key
 	var want []byte
-	err := k.door.Query(ctx, tenant, `SELECT hash, `+columns+` FROM access_keys WHERE tenant_id = $1 AND id = $2`, []any{tenant, id}, func(rows pgx.Rows) error {
+	err := k.door.Query(ctx, tenant, `SELECT hash, `+keyColumns+` FROM access_keys WHERE tenant_id = $1 AND id = $2`, []any{tenant, id}, func(rows pgx.Rows) error {
 		want = nil
-		_, err := pgx.ForEachRow(rows, []any{&want, &stored.ID, &stored.Name, &stored.Agent, &stored.Actions, &stored.Labels, &stored.CreatedAt, &stored.CreatedBy, &stored.ExpiresAt, &stored.UsedAt, &stored.RevokedAt, &stored.Successor},
+		_, err := pgx.ForEachRow(rows, []any{&want, &stored.ID, &stored.Name, &stored.Agent, &stored.Permissions, &stored.Labels, &stored.CreatedAt, &stored.CreatedBy, &stored.ExpiresAt, &stored.UsedAt, &stored.RevokedAt, &stored.Successor},
 			func() error { return nil })
 		return err
 	})
 	if err != nil {
-		return Who{}, fmt.Errorf("access: check a key: %w", err)
+		return Principal{}, fmt.Errorf("access: check a key: %w", err)
 	}
 	there := want != nil
 	if !there {
@@ -235,20 +235,20 @@ func (k *Keys) Check(ctx context.Context, key string) (Who, error) {
 	}
 	same := subtle.ConstantTimeCompare(sum, want) == 1
 	if !there || !same || !stored.live(time.Now()) {
-		return Who{}, ErrUnknown
+		return Principal{}, ErrUnauthenticated
 	}
 	if stored.UsedAt == nil || time.Since(*stored.UsedAt) > time.Minute {
 		if err := k.door.Query(ctx, tenant, `UPDATE access_keys SET used_at = now() WHERE tenant_id = $1 AND id = $2`, []any{tenant, id}, nil); err != nil {
-			return Who{}, fmt.Errorf("access: note a key's use: %w", err)
+			return Principal{}, fmt.Errorf("access: note a key's use: %w", err)
 		}
 	}
-	w := Who{Tenant: tenant, Credential: id, Name: stored.Name, may: stored.Actions, labels: tenantdb.LabelsOf(stored.Labels...)}
+	w := Principal{Tenant: tenant, Credential: id, Name: stored.Name, may: stored.Permissions, labels: tenantdb.LabelsOf(stored.Labels...)}
 	if stored.Agent != nil {
 		w.Agent = *stored.Agent
 	}
-	if tenant != operator {
-		w.may = slices.DeleteFunc(slices.Clone(w.may), func(a Action) bool { return a == TenantsSwitch })
+	if tenant != operatorPrefix {
+		w.may = slices.DeleteFunc(slices.Clone(w.may), func(a Permission) bool { return a == TenantsImpersonate })
 	}
-	k.known.put(sum, w, stored.ExpiresAt, generation)
+	k.cache.put(sum, w, stored.ExpiresAt, generation)
 	return w, nil
 }

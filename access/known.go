@@ -9,86 +9,88 @@ import (
 	"github.com/google/uuid"
 )
 
-// operator is audit.Operator: whose keys may switch to other tenants.
-var operator = uuid.MustParse("6b6f6e73-7472-8563-8000-000000000001")
+// operatorPrefix is audit.Operator: whose keys may switch to other tenants.
+var operatorPrefix = uuid.MustParse("6b6f6e73-7472-8563-8000-000000000001")
 
-// known are the keys that were checked a moment ago. Nothing is known while nobody listens for what changes, so that a revoked key ends at once.
-type known struct {
+// principalCache are the keys that were checked a moment ago. Nothing is known while nobody listens for what changes, so that a revoked key ends at once.
+type principalCache struct {
 	mu        sync.Mutex
 	listening bool
 	changes   uint64 // counted, so that what was read before a change is not kept after it
-	who       map[string]remembered
+	entries   map[string]cachedPrincipal
 }
 
-type remembered struct {
-	Who
+type cachedPrincipal struct {
+	Principal
 	until time.Time
 }
 
 // How long a key is known, which is how exact its last use is, and how many are.
 const (
-	knownFor = time.Minute
-	maxKnown = 10_000
+	cacheTTL  = time.Minute
+	cacheSize = 10_000
 )
 
-func newKnown() *known { return &known{who: map[string]remembered{}} }
+func newPrincipalCache() *principalCache {
+	return &principalCache{entries: map[string]cachedPrincipal{}}
+}
 
-func (k *known) generation() uint64 {
+func (k *principalCache) generation() uint64 {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.changes
 }
 
-func (k *known) get(sum []byte) (Who, bool) {
+func (k *principalCache) get(sum []byte) (Principal, bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	r, ok := k.who[string(sum)]
-	return r.Who, ok && time.Now().Before(r.until)
+	r, ok := k.entries[string(sum)]
+	return r.Principal, ok && time.Now().Before(r.until)
 }
 
-func (k *known) put(sum []byte, w Who, expires *time.Time, generation uint64) {
+func (k *principalCache) put(sum []byte, w Principal, expires *time.Time, generation uint64) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if !k.listening || k.changes != generation {
 		return
 	}
-	if len(k.who) >= maxKnown {
-		clear(k.who)
+	if len(k.entries) >= cacheSize {
+		clear(k.entries)
 	}
-	until := time.Now().Add(knownFor)
+	until := time.Now().Add(cacheTTL)
 	if expires != nil && expires.Before(until) {
 		until = *expires
 	}
-	k.who[string(sum)] = remembered{w, until}
+	k.entries[string(sum)] = cachedPrincipal{w, until}
 }
 
-// drop forgets everything, and what is being read.
-func (k *known) drop() {
+// invalidate forgets everything, and what is being read.
+func (k *principalCache) invalidate() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.changes++
-	clear(k.who)
+	clear(k.entries)
 }
 
-// forget is drop; listening says whether the next change will be heard.
-func (k *known) forget(listening bool) {
+// clear is drop; listening says whether the next change will be heard.
+func (k *principalCache) clear(listening bool) {
 	k.mu.Lock()
 	k.listening = listening
 	k.mu.Unlock()
-	k.drop()
+	k.invalidate()
 }
 
 // Forget has every key looked up again, in this process: other processes hear of a change a moment after it is committed.
-func (k *Keys) Forget() { k.known.drop() }
+func (k *Keys) Forget() { k.cache.invalidate() }
 
 // Listen hears of changes until the context ends, so that keys can be known for a moment in between. Where the connection is lost every key is looked up again.
 func (k *Keys) Listen(ctx context.Context, logger *slog.Logger, also func()) {
 	for ctx.Err() == nil {
 		err := k.door.Listen(ctx, Channel, func() {
-			k.known.forget(true)
+			k.cache.clear(true)
 			also()
 		})
-		k.known.forget(false)
+		k.cache.clear(false)
 		also()
 		if ctx.Err() == nil {
 			logger.Warn("not told of revoked keys for now: each is looked up", "error", err)

@@ -23,7 +23,7 @@ func TestLabelsComeByAClaim(t *testing.T) {
 	admit := func(labels ...string) {
 		t.Helper()
 		if err := door.Tx(t.Context(), acme, func(ctx context.Context, tx pgx.Tx) error {
-			_, err := access.Admit(ctx, tx, acme, "test", access.User{Issuer: p.url, Subject: "ada", Role: access.Viewer, Labels: labels})
+			_, err := access.AddUser(ctx, tx, acme, "test", access.User{Issuer: p.url, Subject: "ada", Role: access.Viewer, Labels: labels})
 			return err
 		}); err != nil {
 			t.Fatal(err)
@@ -43,18 +43,18 @@ func TestLabelsComeByAClaim(t *testing.T) {
 		"a list":                  {nil, nil, []any{"legal", "hr", "legal"}, "[hr legal]"},
 		"one text":                {nil, nil, "legal", "[legal]"},
 		"beside the user's own":   {[]string{"board"}, nil, []any{"legal"}, "[board legal]"},
-		"beside every one":        {[]string{tenantdb.Every}, nil, []any{"legal"}, "[*]"},
+		"beside every one":        {[]string{tenantdb.AllLabelsName}, nil, []any{"legal"}, "[*]"},
 		"a star is none":          {nil, nil, []any{"*", "legal"}, "[legal]"},
 		"what is no label":        {nil, nil, []any{"", 7, true, nil, map[string]any{"a": 1}, []any{"hr"}, strings.Repeat("x", 101), "a\x00b", "legal"}, "[legal]"},
 		"an object":               {nil, nil, map[string]any{"legal": true}, "[]"},
 		"mapped":                  {nil, map[string][]string{"G1": {"legal"}, "G2": {"hr", "board"}}, []any{"G1", "G2", "legal2"}, "[board hr legal]"},
 		"mapped, and not by name": {nil, map[string][]string{"G1": {"legal"}}, []any{"legal", "hr"}, "[]"},
-		"mapped to every one":     {nil, map[string][]string{"admins": {tenantdb.Every}}, []any{"admins"}, "[*]"},
+		"mapped to every one":     {nil, map[string][]string{"admins": {tenantdb.AllLabelsName}}, []any{"admins"}, "[*]"},
 		"signs":                   {nil, nil, []any{`a"b`, `c\d`, `{e}`, `f,g`, `h'i`, " "}, `[  a"b c\d f,g h'i {e}]`},
 		"too many":                {nil, nil, many, "refused"},
 	} {
 		admit(append([]string{}, c.own...)...)
-		people, err := access.NewPeople(door, access.Issuer{URL: p.url, Audience: "konstruct", Tenant: acme, LabelsClaim: "groups", Labels: c.mapped, Client: http.DefaultClient})
+		people, err := access.NewAuthenticator(door, access.Issuer{URL: p.url, Audience: "konstruct", Tenant: acme, LabelsClaim: "groups", Labels: c.mapped, Client: http.DefaultClient})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -65,7 +65,7 @@ func TestLabelsComeByAClaim(t *testing.T) {
 		}
 		w, err := people.Check(t.Context(), sign(t, jose.RS256, p.key, claims))
 		got := fmt.Sprint(w.Labels().Names())
-		if errors.Is(err, access.ErrUnknown) {
+		if errors.Is(err, access.ErrUnauthenticated) {
 			got = "refused"
 		}
 		if got != c.want {

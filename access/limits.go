@@ -20,64 +20,64 @@ type Limits struct {
 	RequestsPerSecond float64 `json:"requests_per_second" minimum:"0" maximum:"1000000" doc:"of any kind"`
 	BytesPerSecond    float64 `json:"bytes_per_second" minimum:"0" maximum:"10000000000" doc:"of requests' bodies"`
 	Documents         int64   `json:"documents" minimum:"0" maximum:"1000000000" doc:"in the knowledge base, and waiting for it"`
-	AtOnce            int     `json:"at_once" minimum:"0" maximum:"10000" doc:"requests worked on at the same time"`
+	Concurrency       int     `json:"at_once" minimum:"0" maximum:"10000" doc:"requests worked on at the same time"`
 }
 
-// UsualLimits hold for a tenant that has none of its own.
-var UsualLimits = Limits{EventsPerSecond: 20_000, SearchesPerSecond: 200, RequestsPerSecond: 2000, BytesPerSecond: 100 << 20, Documents: 1_000_000, AtOnce: 64}
+// DefaultLimits hold for a tenant that has none of its own.
+var DefaultLimits = Limits{EventsPerSecond: 20_000, SearchesPerSecond: 200, RequestsPerSecond: 2000, BytesPerSecond: 100 << 20, Documents: 1_000_000, Concurrency: 64}
 
-// Kind is what is counted.
-type Kind int
+// Resource is what is counted.
+type Resource int
 
-// The kinds.
+// The meterKinds.
 const (
-	Requests Kind = iota
+	Requests Resource = iota
 	Events
 	Searches
 	Bytes
-	kinds
+	meterKinds
 )
 
-// of returns a limit by its kind.
-func (l Limits) of(k Kind) float64 {
-	return [kinds]float64{l.RequestsPerSecond, l.EventsPerSecond, l.SearchesPerSecond, l.BytesPerSecond}[k]
+// limit returns a limit by its kind.
+func (l Limits) limit(k Resource) float64 {
+	return [meterKinds]float64{l.RequestsPerSecond, l.EventsPerSecond, l.SearchesPerSecond, l.BytesPerSecond}[k]
 }
 
 // burst is how many seconds' worth may come at once.
 const burst = 2
 
-// share is what one credential may use of its tenant's limit.
-const share = 0.5
+// fairShare is what one credential may use of its tenant's limit.
+const fairShare = 0.5
 
 // Meter holds tenants to their limits, in this process. It is safe for concurrent use.
 type Meter struct {
-	door  *tenantdb.Door
-	usual Limits
+	door     *tenantdb.Door
+	defaults Limits
 
 	mu      sync.Mutex
-	tenants map[uuid.UUID]*metered
+	tenants map[uuid.UUID]*tenantMeter
 }
 
-// metered are one tenant's buckets and those of its credentials.
-type metered struct {
-	limits  Limits
-	read    time.Time
-	used    time.Time
-	tenant  [kinds]*bucketed
-	each    map[uuid.UUID]*[kinds]*bucketed
-	working int
+// tenantMeter are one tenant's buckets and those of its credentials.
+type tenantMeter struct {
+	limits      Limits
+	read        time.Time
+	lastUsed    time.Time
+	tenant      [meterKinds]*tokenBucket
+	credentials map[uuid.UUID]*[meterKinds]*tokenBucket
+	running     int
 }
 
 // How long a tenant's limits are taken to hold, how many tenants are remembered, and how many credentials of each.
 const (
-	limitsHold     = 10 * time.Second
+	limitsTTL      = 10 * time.Second
 	maxMetered     = 10_000
 	maxCredentials = 1000
 )
 
 // NewMeter returns one; usual hold for a tenant that has no limits of its own.
 func NewMeter(door *tenantdb.Door, usual Limits) *Meter {
-	return &Meter{door: door, usual: usual, tenants: map[uuid.UUID]*metered{}}
+	return &Meter{door: door, defaults: usual, tenants: map[uuid.UUID]*tenantMeter{}}
 }
 
 // Forget has limits be read again.
@@ -96,7 +96,7 @@ func SetLimits(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, by string, l Li
 		return err
 	}
 	if _, err = tx.Exec(ctx, `INSERT INTO access_limits (tenant_id, limits, set_by) VALUES ($1, $2, $3) ON CONFLICT (tenant_id) DO UPDATE SET limits = EXCLUDED.limits, set_at = now(), set_by = EXCLUDED.set_by`, tenant, raw, by); err == nil {
-		err = changed(ctx, tx)
+		err = notifyKeyChange(ctx, tx)
 	}
 	if err != nil {
 		return fmt.Errorf("access: set limits: %w", err)
@@ -106,7 +106,7 @@ func SetLimits(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, by string, l Li
 
 // Limits returns those in force for a tenant.
 func (m *Meter) Limits(ctx context.Context, tenant uuid.UUID) (Limits, error) {
-	l := m.usual
+	l := m.defaults
 	err := m.door.Query(ctx, tenant, `SELECT limits FROM access_limits WHERE tenant_id = $1`, []any{tenant}, func(rows pgx.Rows) error {
 		var raw []byte
 		if _, err := pgx.ForEachRow(rows, []any{&raw}, func() error { return nil }); err != nil || raw == nil {
@@ -130,15 +130,15 @@ type State struct {
 
 // LimitError says that a tenant or a credential used what it may, and when there is more.
 type LimitError struct {
-	What  string
-	After time.Duration
+	Kind       string
+	RetryAfter time.Duration
 }
 
 // Error implements error.
-func (e *LimitError) Error() string { return e.What }
+func (e *LimitError) Error() string { return e.Kind }
 
 // Begin takes a request of a credential into account, and returns what ends it, or a *LimitError.
-func (m *Meter) Begin(ctx context.Context, w Who) (end func(), st State, err error) {
+func (m *Meter) Begin(ctx context.Context, w Principal) (end func(), st State, err error) {
 	t, err := m.tenant(ctx, w.Tenant)
 	if err != nil {
 		return nil, st, err
@@ -148,19 +148,19 @@ func (m *Meter) Begin(ctx context.Context, w Who) (end func(), st State, err err
 	if err := t.take(w.Credential, Requests, 1, "requests", time.Now()); err != nil {
 		return nil, t.state(), err
 	}
-	if t.limits.AtOnce > 0 && t.working >= t.limits.AtOnce {
-		return nil, t.state(), &LimitError{fmt.Sprintf("this tenant has %d requests under way already", t.working), time.Second}
+	if t.limits.Concurrency > 0 && t.running >= t.limits.Concurrency {
+		return nil, t.state(), &LimitError{fmt.Sprintf("this tenant has %d requests under way already", t.running), time.Second}
 	}
-	t.working++
+	t.running++
 	return func() {
 		m.mu.Lock()
 		defer m.mu.Unlock()
-		t.working--
+		t.running--
 	}, t.state(), nil
 }
 
-// Use takes n of something into account, or returns a *LimitError and takes nothing. What is more than a tenant may use at once is let through when nothing was used.
-func (m *Meter) Use(ctx context.Context, w Who, k Kind, n int, name string) error {
+// SetCapacity takes n of something into account, or returns a *LimitError and takes nothing. What is more than a tenant may use at once is let through when nothing was used.
+func (m *Meter) SetCapacity(ctx context.Context, w Principal, k Resource, n int, name string) error {
 	t, err := m.tenant(ctx, w.Tenant)
 	if err != nil {
 		return err
@@ -172,31 +172,31 @@ func (m *Meter) Use(ctx context.Context, w Who, k Kind, n int, name string) erro
 
 // Spend takes n of something into account that was used already: where it was more than there was, what comes next
 // waits for it.
-func (m *Meter) Spend(w Who, k Kind, n int) {
+func (m *Meter) Spend(w Principal, k Resource, n int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	t := m.tenants[w.Tenant]
 	if t == nil || t.tenant[k] == nil || n <= 0 {
 		return
 	}
-	for _, b := range []*bucketed{t.own(w.Credential)[k], t.tenant[k]} {
+	for _, b := range []*tokenBucket{t.ownLimits(w.Credential)[k], t.tenant[k]} {
 		b.ReserveN(time.Now(), min(n, b.Burst()))
 	}
 }
 
 // tenant returns a tenant's buckets, with its limits as they were read a moment ago.
-func (m *Meter) tenant(ctx context.Context, id uuid.UUID) (*metered, error) {
+func (m *Meter) tenant(ctx context.Context, id uuid.UUID) (*tenantMeter, error) {
 	m.mu.Lock()
 	t := m.tenants[id]
 	if t == nil {
 		if len(m.tenants) >= maxMetered {
 			m.drop()
 		}
-		t = &metered{each: map[uuid.UUID]*[kinds]*bucketed{}}
+		t = &tenantMeter{credentials: map[uuid.UUID]*[meterKinds]*tokenBucket{}}
 		m.tenants[id] = t
 	}
-	t.used = time.Now()
-	fresh := time.Since(t.read) < limitsHold
+	t.lastUsed = time.Now()
+	fresh := time.Since(t.read) < limitsTTL
 	m.mu.Unlock()
 	if fresh {
 		return t, nil
@@ -208,9 +208,9 @@ func (m *Meter) tenant(ctx context.Context, id uuid.UUID) (*metered, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if t.read = time.Now(); t.limits != l || t.tenant[0] == nil {
-		t.limits, t.each = l, map[uuid.UUID]*[kinds]*bucketed{}
+		t.limits, t.credentials = l, map[uuid.UUID]*[meterKinds]*tokenBucket{}
 		for k := range t.tenant {
-			t.tenant[k] = bucket(l.of(Kind(k)), 1)
+			t.tenant[k] = bucket(l.limit(Resource(k)), 1)
 		}
 	}
 	return t, nil
@@ -219,49 +219,49 @@ func (m *Meter) tenant(ctx context.Context, id uuid.UUID) (*metered, error) {
 // drop forgets tenants that did nothing for a while, or those that are not working.
 func (m *Meter) drop() {
 	for id, t := range m.tenants {
-		if t.working == 0 && time.Since(t.used) > burst*time.Second {
+		if t.running == 0 && time.Since(t.lastUsed) > burst*time.Second {
 			delete(m.tenants, id)
 		}
 	}
 }
 
-// own returns a credential's buckets.
-func (t *metered) own(credential uuid.UUID) *[kinds]*bucketed {
-	own := t.each[credential]
+// ownLimits returns a credential's buckets.
+func (t *tenantMeter) ownLimits(credential uuid.UUID) *[meterKinds]*tokenBucket {
+	own := t.credentials[credential]
 	if own == nil {
-		if len(t.each) >= maxCredentials {
-			clear(t.each)
+		if len(t.credentials) >= maxCredentials {
+			clear(t.credentials)
 		}
-		own = new([kinds]*bucketed)
+		own = new([meterKinds]*tokenBucket)
 		for i := range own {
-			own[i] = bucket(t.limits.of(Kind(i)), share)
+			own[i] = bucket(t.limits.limit(Resource(i)), fairShare)
 		}
-		t.each[credential] = own
+		t.credentials[credential] = own
 	}
 	return own
 }
 
-func (t *metered) take(credential uuid.UUID, k Kind, n int, name string, now time.Time) error {
-	own := t.own(credential)
+func (t *tenantMeter) take(credential uuid.UUID, k Resource, n int, name string, now time.Time) error {
+	own := t.ownLimits(credential)
 	for _, b := range []struct {
-		*bucketed
+		*tokenBucket
 		whose string
 	}{{own[k], "this credential"}, {t.tenant[k], "this tenant"}} {
 		wait := b.wait(now, n)
 		if wait > 0 && k == Bytes {
-			wait = b.promise(now, n)
+			wait = b.reserve(now, n)
 		}
 		if wait > 0 {
 			return &LimitError{fmt.Sprintf("%s may have %g %s a second", b.whose, float64(b.Limit()), name), wait}
 		}
 	}
-	for _, b := range []*bucketed{own[k], t.tenant[k]} {
+	for _, b := range []*tokenBucket{own[k], t.tenant[k]} {
 		b.AllowN(now, min(n, b.Burst()))
 	}
 	return nil
 }
 
-func (t *metered) state() State {
+func (t *tenantMeter) state() State {
 	b := t.tenant[Requests]
 	if t.limits.RequestsPerSecond == 0 {
 		return State{}

@@ -33,49 +33,49 @@ type Issuer struct {
 // skew is how far the provider's clock may be behind or before ours.
 const skew = time.Minute
 
-// People knows people by their tokens. It is safe for concurrent use.
-type People struct {
+// Authenticator knows people by their tokens. It is safe for concurrent use.
+type Authenticator struct {
 	door   *tenantdb.Door
 	issuer Issuer
 
-	mu       sync.Mutex
-	verifier *oidc.IDTokenVerifier
-	tried    time.Time
+	mu          sync.Mutex
+	verifier    *oidc.IDTokenVerifier
+	lastAttempt time.Time
 }
 
-// NewPeople returns the people of a provider, which is asked for its keys when the first token comes, and again when a token names a key that is new.
-func NewPeople(door *tenantdb.Door, i Issuer) (*People, error) {
+// NewAuthenticator returns the people of a provider, which is asked for its keys when the first token comes, and again when a token names a key that is new.
+func NewAuthenticator(door *tenantdb.Door, i Issuer) (*Authenticator, error) {
 	switch {
 	case i.Audience == "":
 		return nil, errors.New("access: the provider's audience is empty: give the client's id")
 	case (i.TenantClaim == "") == (i.Tenant == uuid.Nil):
 		return nil, errors.New("access: say either which claim names a person's tenant, or in which tenant all people of the provider are")
 	}
-	return &People{door: door, issuer: i}, nil
+	return &Authenticator{door: door, issuer: i}, nil
 }
 
 // retryDiscovery is how long a provider that did not answer is left alone.
 const retryDiscovery = 5 * time.Second
 
-// errAway says that the provider does not answer.
-var errAway = errors.New("the identity provider does not answer")
+// errUnavailable says that the provider does not answer.
+var errUnavailable = errors.New("the identity provider does not answer")
 
-// ErrAway reports whether a token could not be checked because its provider does not answer.
-func ErrAway(err error) bool { return errors.Is(err, errAway) }
+// ErrUnavailable reports whether a token could not be checked because its provider does not answer.
+func ErrUnavailable(err error) bool { return errors.Is(err, errUnavailable) }
 
-func (p *People) ready(ctx context.Context) (*oidc.IDTokenVerifier, error) {
+func (p *Authenticator) discover(ctx context.Context) (*oidc.IDTokenVerifier, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.verifier != nil {
 		return p.verifier, nil
 	}
-	if time.Since(p.tried) < retryDiscovery {
-		return nil, errAway
+	if time.Since(p.lastAttempt) < retryDiscovery {
+		return nil, errUnavailable
 	}
-	p.tried = time.Now()
+	p.lastAttempt = time.Now()
 	provider, err := oidc.NewProvider(oidc.ClientContext(context.WithoutCancel(ctx), p.issuer.Client), p.issuer.URL)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errAway, err)
+		return nil, fmt.Errorf("%w: %w", errUnavailable, err)
 	}
 	// Times are checked here, with a tolerance on both sides.
 	p.verifier = provider.Verifier(&oidc.Config{ClientID: p.issuer.Audience, SkipExpiryCheck: true})
@@ -83,37 +83,37 @@ func (p *People) ready(ctx context.Context) (*oidc.IDTokenVerifier, error) {
 }
 
 // Check returns who comes with an ID token, or ErrUnknown.
-func (p *People) Check(ctx context.Context, raw string) (Who, error) {
-	v, err := p.ready(ctx)
+func (p *Authenticator) Check(ctx context.Context, raw string) (Principal, error) {
+	v, err := p.discover(ctx)
 	if err != nil {
-		return Who{}, err
+		return Principal{}, err
 	}
 	token, err := v.Verify(oidc.ClientContext(ctx, p.issuer.Client), raw)
 	if err != nil {
-		return Who{}, fmt.Errorf("%w (%w)", ErrUnknown, err)
+		return Principal{}, fmt.Errorf("%w (%w)", ErrUnauthenticated, err)
 	}
 	var payload json.RawMessage
 	if err := token.Claims(&payload); err != nil {
-		return Who{}, fmt.Errorf("%w (%w)", ErrUnknown, err)
+		return Principal{}, fmt.Errorf("%w (%w)", ErrUnauthenticated, err)
 	}
 	said, err := p.issuer.readClaims(raw, payload, time.Now())
 	if err != nil {
-		return Who{}, fmt.Errorf("%w (%w)", ErrUnknown, err)
+		return Principal{}, fmt.Errorf("%w (%w)", ErrUnauthenticated, err)
 	}
 	tenant := p.issuer.Tenant
 	if p.issuer.TenantClaim != "" {
 		claim, _ := said.all[p.issuer.TenantClaim].(string)
 		if tenant, err = uuid.Parse(claim); err != nil || tenant == uuid.Nil {
-			return Who{}, fmt.Errorf("%w (its claim %s names no tenant)", ErrUnknown, p.issuer.TenantClaim)
+			return Principal{}, fmt.Errorf("%w (its claim %s names no tenant)", ErrUnauthenticated, p.issuer.TenantClaim)
 		}
 	}
-	w, err := person(ctx, p.door, tenant, p.issuer.URL, said.subject)
+	w, err := findUser(ctx, p.door, tenant, p.issuer.URL, said.subject)
 	if err != nil {
-		return Who{}, err
+		return Principal{}, err
 	}
 	claimed := p.issuer.labels(said.all)
 	if len(claimed) > MaxLabels {
-		return Who{}, fmt.Errorf("%w (its claim %s has more than %d labels: map those that count)", ErrUnknown, p.issuer.LabelsClaim, MaxLabels)
+		return Principal{}, fmt.Errorf("%w (its claim %s has more than %d labels: map those that count)", ErrUnauthenticated, p.issuer.LabelsClaim, MaxLabels)
 	}
 	w.labels = tenantdb.LabelsOf(append(w.labels.Names(), claimed...)...)
 	return w, nil

@@ -85,12 +85,12 @@ func signText(t *testing.T, alg jose.SignatureAlgorithm, key any, text []byte, h
 func TestTokensThatDoNotHoldAreRefused(t *testing.T) {
 	p := newProvider(t)
 	door := testkit.Door(t)
-	people, err := access.NewPeople(door, access.Issuer{URL: p.url, Audience: "konstruct", TenantClaim: "tenant", Client: http.DefaultClient})
+	people, err := access.NewAuthenticator(door, access.Issuer{URL: p.url, Audience: "konstruct", TenantClaim: "tenant", Client: http.DefaultClient})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := door.Tx(t.Context(), acme, func(ctx context.Context, tx pgx.Tx) error {
-		_, err := access.Admit(ctx, tx, acme, "test", access.User{Issuer: p.url, Subject: "ada", Role: access.Auditor})
+		_, err := access.AddUser(ctx, tx, acme, "test", access.User{Issuer: p.url, Subject: "ada", Role: access.Auditor})
 		return err
 	}); err != nil {
 		t.Fatal(err)
@@ -113,7 +113,7 @@ func TestTokensThatDoNotHoldAreRefused(t *testing.T) {
 		"a clock 30 s behind": {"exp": ago(30 * time.Second)},
 		"a clock 30 s before": {"iat": ago(-30 * time.Second), "nbf": ago(-30 * time.Second)},
 	} {
-		if w, err := people.Check(t.Context(), sign(t, jose.RS256, p.key, claims(change))); err != nil || w.Role != access.Auditor || w.Tenant != acme || w.May(access.EventsWrite) {
+		if w, err := people.Check(t.Context(), sign(t, jose.RS256, p.key, claims(change))); err != nil || w.Role != access.Auditor || w.Tenant != acme || w.Can(access.EventsWrite) {
 			t.Errorf("%s: %+v, %v", name, w, err)
 		}
 	}
@@ -169,7 +169,7 @@ func TestTokensThatDoNotHoldAreRefused(t *testing.T) {
 		t.Errorf("a token that says what it is: %v", err)
 	}
 	for name, token := range bad {
-		if w, err := people.Check(t.Context(), token); !errors.Is(err, access.ErrUnknown) {
+		if w, err := people.Check(t.Context(), token); !errors.Is(err, access.ErrUnauthenticated) {
 			t.Errorf("%s: %+v, %v", name, w, err)
 		}
 	}

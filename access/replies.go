@@ -23,31 +23,31 @@ type Reply struct {
 
 // Errors of requests that are made again.
 var (
-	ErrUnderWay     = errors.New("a request with this Idempotency-Key is being worked on")
-	ErrOtherRequest = errors.New("another request was made with this Idempotency-Key: draw a new one for each")
+	ErrInProgress = errors.New("a request with this Idempotency-Key is being worked on")
+	ErrKeyReused  = errors.New("another request was made with this Idempotency-Key: draw a new one for each")
 )
 
 // Limits on what is kept of requests.
 const (
 	MaxRequestKey = 255
 	MaxReply      = 1 << 20
-	repliesKept   = 24 * time.Hour
-	underWay      = 2 * time.Minute // after which whoever worked on one is taken for dead
+	replyTTL      = 24 * time.Hour
+	inProgress    = 2 * time.Minute // after which whoever worked on one is taken for dead
 )
 
 // Replies keeps answers, so that a request made again gets the same one, and is done once.
 type Replies struct{ Door *tenantdb.Door }
 
 // Begin notes a request of a credential's under its key, or returns what was answered to it before. print tells requests apart.
-func (r Replies) Begin(ctx context.Context, w Who, key string, print [sha256.Size]byte) (reply *Reply, err error) {
+func (r Replies) Begin(ctx context.Context, w Principal, key string, print [sha256.Size]byte) (reply *Reply, err error) {
 	err = r.Door.Tx(ctx, w.Tenant, func(ctx context.Context, tx pgx.Tx) error {
 		reply = nil
-		if _, err := tx.Exec(ctx, `DELETE FROM access_requests WHERE tenant_id = $1 AND at < now() - $2::interval`, w.Tenant, repliesKept); err != nil {
+		if _, err := tx.Exec(ctx, `DELETE FROM access_requests WHERE tenant_id = $1 AND at < now() - $2::interval`, w.Tenant, replyTTL); err != nil {
 			return err
 		}
 		tag, err := tx.Exec(ctx, `INSERT INTO access_requests (tenant_id, credential, key, print) VALUES ($1, $2, $3, $4)
 		  ON CONFLICT (tenant_id, credential, key) DO UPDATE SET at = now() WHERE access_requests.status IS NULL AND access_requests.print = EXCLUDED.print AND access_requests.at < now() - $5::interval`,
-			w.Tenant, w.Credential, key, print[:], underWay)
+			w.Tenant, w.Credential, key, print[:], inProgress)
 		if err != nil || tag.RowsAffected() == 1 {
 			return err
 		}
@@ -60,21 +60,21 @@ func (r Replies) Begin(ctx context.Context, w Who, key string, print [sha256.Siz
 		}
 		switch {
 		case string(before) != string(print[:]):
-			return ErrOtherRequest
+			return ErrKeyReused
 		case status == nil:
-			return ErrUnderWay
+			return ErrInProgress
 		}
 		reply = &Reply{Status: *status, Body: body}
 		return json.Unmarshal(headers, &reply.Headers)
 	})
-	if err != nil && !errors.Is(err, ErrOtherRequest) && !errors.Is(err, ErrUnderWay) {
+	if err != nil && !errors.Is(err, ErrKeyReused) && !errors.Is(err, ErrInProgress) {
 		err = fmt.Errorf("access: note a request: %w", err)
 	}
 	return reply, err
 }
 
 // End keeps what was answered; nil forgets the request, which may then be made again.
-func (r Replies) End(ctx context.Context, w Who, key string, reply *Reply) error {
+func (r Replies) End(ctx context.Context, w Principal, key string, reply *Reply) error {
 	sql, args := `DELETE FROM access_requests WHERE tenant_id = $1 AND credential = $2 AND key = $3`, []any{w.Tenant, w.Credential, key}
 	if reply != nil {
 		headers, err := json.Marshal(reply.Headers)
@@ -90,6 +90,6 @@ func (r Replies) End(ctx context.Context, w Who, key string, reply *Reply) error
 }
 
 // EventID is the id of the nth event that a request logs: the same when the request is made again, so that the trail holds it once.
-func EventID(w Who, key string, n int) uuid.UUID {
+func EventID(w Principal, key string, n int) uuid.UUID {
 	return uuid.NewSHA1(w.Credential, fmt.Appendf(nil, "%s\x00%d", key, n))
 }

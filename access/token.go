@@ -14,12 +14,12 @@ import (
 // A key's text: kst_, 76 digits to the base 62 that are tenant, id and 24 random bytes, and 6 more that are the CRC-32 of what stands before, so that a scanner of source code
 // knows a leaked key from anything else. As a regular expression: kst_[0-9A-Za-z]{82}.
 const (
-	prefix     = "kst_"
+	keyPrefix  = "kst_"
 	secretSize = 24
 	bodySize   = 16 + 16 + secretSize
 	bodyDigits = 76
 	sumDigits  = 6
-	tokenSize  = len(prefix) + bodyDigits + sumDigits
+	tokenSize  = len(keyPrefix) + bodyDigits + sumDigits
 )
 
 // token is a key as its holder has it.
@@ -40,17 +40,17 @@ func (t token) String() string {
 	copy(body[:], t.tenant[:])
 	copy(body[16:], t.id[:])
 	copy(body[32:], t.secret[:])
-	s := prefix + digits(body[:], bodyDigits)
+	s := keyPrefix + encodeDigits(body[:], bodyDigits)
 	return s + checksum(s)
 }
 
 // ParseKey returns whose a key says it is, and its id, if it is one at all. It proves nothing.
 func ParseKey(s string) (tenant, id uuid.UUID, ok bool) {
-	if len(s) != tokenSize || !strings.HasPrefix(s, prefix) || checksum(s[:tokenSize-sumDigits]) != s[tokenSize-sumDigits:] {
+	if len(s) != tokenSize || !strings.HasPrefix(s, keyPrefix) || checksum(s[:tokenSize-sumDigits]) != s[tokenSize-sumDigits:] {
 		return tenant, id, false
 	}
 	n := new(big.Int)
-	for _, c := range []byte(s[len(prefix) : len(prefix)+bodyDigits]) {
+	for _, c := range []byte(s[len(keyPrefix) : len(keyPrefix)+bodyDigits]) {
 		at := strings.IndexByte(alphabet, c)
 		if at < 0 {
 			return tenant, id, false
@@ -71,8 +71,8 @@ const alphabet = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz
 
 var base = big.NewInt(int64(len(alphabet)))
 
-// digits writes bytes as a number to the base 62, with leading zeros.
-func digits(b []byte, width int) string {
+// encodeDigits writes bytes as a number to the base 62, with leading zeros.
+func encodeDigits(b []byte, width int) string {
 	n, rest := new(big.Int).SetBytes(b), new(big.Int)
 	out := make([]byte, width)
 	for i := width - 1; i >= 0; i-- {
@@ -84,11 +84,11 @@ func digits(b []byte, width int) string {
 
 func checksum(s string) string {
 	sum := crc32.ChecksumIEEE([]byte(s))
-	return digits([]byte{byte(sum >> 24), byte(sum >> 16), byte(sum >> 8), byte(sum)}, sumDigits)
+	return encodeDigits([]byte{byte(sum >> 24), byte(sum >> 16), byte(sum >> 8), byte(sum)}, sumDigits)
 }
 
-// hash is what is stored of a key.
-func hash(secret []byte, key string) []byte {
+// hashSecret is what is stored of a key.
+func hashSecret(secret []byte, key string) []byte {
 	m := hmac.New(sha256.New, secret)
 	m.Write([]byte(key))
 	return m.Sum(nil)

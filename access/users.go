@@ -34,16 +34,16 @@ const (
 	maxIssuer  = 500
 )
 
-// Admit says what a person is in a tenant, within a transaction of the tenant's. Somebody who is there already gets the role, and the name and the
+// AddUser says what a person is in a tenant, within a transaction of the tenant's. Somebody who is there already gets the role, and the name and the
 // labels where these are given: labels that are nil stay.
-func Admit(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, by string, u User) (admitted User, err error) {
+func AddUser(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, by string, u User) (admitted User, err error) {
 	switch {
 	case u.Subject == "" || len(u.Subject) > maxSubject:
 		return u, &FieldError{"subject", fmt.Sprintf("has %d bytes: it is 1 to %d, as the provider's tokens have it (sub)", len(u.Subject), maxSubject)}
 	case u.Issuer == "" || len(u.Issuer) > maxIssuer:
 		return u, &FieldError{"issuer", fmt.Sprintf("has %d bytes: it is the provider's URL, 1 to %d", len(u.Issuer), maxIssuer)}
 	case !slices.Contains(Roles, u.Role):
-		return u, &FieldError{"role", fmt.Sprintf("is %.40q, which is none: they are %s", string(u.Role), Joined(Roles, ", "))}
+		return u, &FieldError{"role", fmt.Sprintf("is %.40q, which is none: they are %s", string(u.Role), JoinPermissions(Roles, ", "))}
 	}
 	if err := checkLabels(u.Labels); err != nil {
 		return u, err
@@ -76,8 +76,8 @@ func Admit(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, by string, u User) 
 	return admitted, nil
 }
 
-// Dismiss ends what a person is in a tenant.
-func Dismiss(ctx context.Context, tx pgx.Tx, tenant, id uuid.UUID) (dismissed User, err error) {
+// RemoveUser ends what a person is in a tenant.
+func RemoveUser(ctx context.Context, tx pgx.Tx, tenant, id uuid.UUID) (dismissed User, err error) {
 	rows, err := tx.Query(ctx, `DELETE FROM access_users WHERE tenant_id = $1 AND id = $2 RETURNING `+userColumns, tenant, id)
 	if err == nil {
 		dismissed, err = pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[User])
@@ -102,10 +102,10 @@ func Users(ctx context.Context, door *tenantdb.Door, tenant, after uuid.UUID, li
 	return users, nil
 }
 
-// person returns who a subject is in a tenant, or ErrUnknown. It is looked up each time: who is dismissed is out at once.
-func person(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, issuer, subject string) (w Who, err error) {
+// findUser returns who a subject is in a tenant, or ErrUnknown. It is looked up each time: who is dismissed is out at once.
+func findUser(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, issuer, subject string) (w Principal, err error) {
 	err = door.Query(ctx, tenant, `SELECT id, name, role, labels FROM access_users WHERE tenant_id = $1 AND issuer = $2 AND subject = $3`, []any{tenant, issuer, subject}, func(rows pgx.Rows) error {
-		w = Who{Tenant: tenant}
+		w = Principal{Tenant: tenant}
 		var labels []string
 		_, err := pgx.ForEachRow(rows, []any{&w.Credential, &w.Name, &w.Role, &labels}, func() error {
 			w.labels = tenantdb.LabelsOf(labels...)
@@ -114,11 +114,11 @@ func person(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, issuer, 
 		return err
 	})
 	if err != nil {
-		return Who{}, fmt.Errorf("access: look a user up: %w", err)
+		return Principal{}, fmt.Errorf("access: look a user up: %w", err)
 	}
 	if w.Credential == uuid.Nil {
-		return Who{}, ErrUnknown
+		return Principal{}, ErrUnauthenticated
 	}
-	w.may = w.Role.May()
+	w.may = w.Role.Permissions()
 	return w, nil
 }

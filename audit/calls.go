@@ -164,28 +164,28 @@ type Retrieval struct {
 	At      time.Time
 	Latency time.Duration
 
-	Query          string  // input_summary
-	Model          string  // gen_ai.request.model: which embedded the question
-	TopK           int     // konstruct.retrieval.top_k
-	Shown          []Shown // gen_ai.retrieval.documents, best first
-	How            How     // konstruct.retrieval
+	Query          string             // input_summary
+	Model          string             // gen_ai.request.model: which embedded the question
+	TopK           int                // konstruct.retrieval.top_k
+	Passages       []RetrievedPassage // gen_ai.retrieval.documents, best first
+	Options        SearchOptions      // konstruct.retrieval
 	ConversationID string
 	Extra          Metadata
 }
 
-// How is by what and with which settings a knowledge base was searched. Zero fields are left out.
-type How struct {
+// SearchOptions is by what and with which settings a knowledge base was searched. Zero fields are left out.
+type SearchOptions struct {
 	Mode     string `json:"mode,omitempty"`      // vector, words or hybrid
 	Tier     string `json:"tier,omitempty"`      // exact or hnsw
 	EfSearch int    `json:"ef_search,omitempty"` // of hnsw
 	Depth    int    `json:"depth,omitempty"`     // candidates of each list
 	// Where are the conditions that documents had to meet, and Labels what the asker might see.
-	Where   any      `json:"where,omitempty"`
-	Labels  []string `json:"labels,omitempty"`
-	Spelled any      `json:"spelled,omitempty"` // words that were taken for others
+	Where       any      `json:"where,omitempty"`
+	Labels      []string `json:"labels,omitempty"`
+	Corrections any      `json:"spelled,omitempty"` // words that were taken for others
 	// The rest is as it was asked for.
 	MinScore    *float64 `json:"min_score,omitempty"`
-	Variety     float64  `json:"variety,omitempty"`
+	Diversity   float64  `json:"variety,omitempty"`
 	PerDocument bool     `json:"per_document,omitempty"`
 	Neighbours  int      `json:"neighbours,omitempty"`
 	After       string   `json:"after,omitempty"`
@@ -193,15 +193,15 @@ type How struct {
 	Fallback    string   `json:"fallback,omitempty"` // why it was searched by words alone
 }
 
-// Shown is one passage that a retrieval returned: enough to prove later which text it was.
-type Shown struct {
+// RetrievedPassage is one passage that a retrieval returned: enough to prove later which text it was.
+type RetrievedPassage struct {
 	ChunkID    uuid.UUID `json:"id"`
 	Score      float64   `json:"score"`
 	DocumentID uuid.UUID `json:"konstruct.document_id"`
 	SHA256     string    `json:"konstruct.content_sha256"`
 	Version    int       `json:"konstruct.document_version,omitempty"`
-	// Around are the passages before and after it that were shown with it.
-	Around []Neighbour `json:"konstruct.around,omitempty"`
+	// Neighbours are the passages before and after it that were shown with it.
+	Neighbours []Neighbour `json:"konstruct.around,omitempty"`
 }
 
 // Neighbour is a passage that was shown beside another.
@@ -215,17 +215,17 @@ func (c Retrieval) Event() (Event, error) {
 	if c.Query == "" {
 		return Event{}, &FieldError{"input_summary", "is empty: say what was asked"}
 	}
-	shown := c.Shown
+	shown := c.Passages
 	if shown == nil {
-		shown = []Shown{}
+		shown = []RetrievedPassage{}
 	}
 	m := Metadata{"gen_ai.operation.name": "retrieval", "gen_ai.retrieval.documents": shown, "konstruct.retrieval.top_k": c.TopK}
-	if !reflect.ValueOf(c.How).IsZero() {
-		m["konstruct.retrieval"] = c.How
+	if !reflect.ValueOf(c.Options).IsZero() {
+		m["konstruct.retrieval"] = c.Options
 	}
 	m.set("gen_ai.request.model", c.Model)
 	m.set("gen_ai.conversation.id", c.ConversationID)
-	out := fmt.Sprintf("%d passages", len(c.Shown))
+	out := fmt.Sprintf("%d passages", len(c.Passages))
 	return event(Event{ID: c.ID, AgentID: c.AgentID, UserID: c.UserID, Action: ActionRetrieval, Input: c.Query, Output: out, Latency: c.Latency, At: c.At}, m, c.Extra)
 }
 

@@ -13,8 +13,8 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// part is what the events of one day, agent, model and action come to.
-type part struct {
+// dailyRow is what the events of one day, agent, model and action come to.
+type dailyRow struct {
 	day                                       *time.Time
 	agent                                     *uuid.UUID
 	model                                     *string
@@ -23,31 +23,31 @@ type part struct {
 	latencies                                 []int32 // ascending
 }
 
-// days reads figures, of whole days that have passed as they were counted once, of others from their events.
-type days struct {
+// dailyStats reads figures, of whole days that have passed as they were counted once, of others from their events.
+type dailyStats struct {
 	door   *tenantdb.Door
 	tenant uuid.UUID
-	each   func(*part)
+	each   func(*dailyRow)
 }
 
 const (
-	worthCounting = 2000 // events in days not yet counted; fewer are read again each time
-	countAtOnce   = 31   // days, while acts of the law wait
-	maxDays       = 4000 // of a question; a trail whose times lie all over has more
+	cacheThreshold    = 2000 // events in days not yet counted; fewer are read again each time
+	maxConcurrentDays = 31   // days, while acts of the law wait
+	maxDays           = 4000 // of a question; a trail whose times lie all over has more
 )
 
 // read calls each for every part of the events in [since, until); the zero time has no bound.
-func (d *days) read(ctx context.Context, since, until time.Time) error {
+func (d *dailyStats) read(ctx context.Context, since, until time.Time) error {
 	from, to := wholeDays(since, until, time.Now())
 	if !from.Before(to) {
-		return d.direct(ctx, since, until)
+		return d.computeDirect(ctx, since, until)
 	}
 	counts, err := d.count(ctx, from, to)
 	if err != nil {
 		return err
 	}
 	if len(counts) > maxDays {
-		return d.direct(ctx, since, until)
+		return d.computeDirect(ctx, since, until)
 	}
 	if err := d.counted(ctx, from, to, counts); err != nil {
 		return err
@@ -56,14 +56,14 @@ func (d *days) read(ctx context.Context, since, until time.Time) error {
 		return err
 	}
 	if since.IsZero() || since.Before(from) { // what lies before the first whole day
-		if err := d.direct(ctx, since, from); err != nil {
+		if err := d.computeDirect(ctx, since, from); err != nil {
 			return err
 		}
 	}
 	if !until.IsZero() && !until.After(to) { // nothing lies behind the last
 		return nil
 	}
-	return d.direct(ctx, to, until)
+	return d.computeDirect(ctx, to, until)
 }
 
 // firstDay is the earliest that is counted; what lies before it is no time of an agent's.
@@ -85,7 +85,7 @@ func wholeDays(since, until, now time.Time) (from, to time.Time) {
 }
 
 // count is how many events each day has: by the index alone.
-func (d *days) count(ctx context.Context, from, to time.Time) (map[time.Time]int64, error) {
+func (d *dailyStats) count(ctx context.Context, from, to time.Time) (map[time.Time]int64, error) {
 	counts := map[time.Time]int64{}
 	var day time.Time
 	var n int64
@@ -97,11 +97,11 @@ func (d *days) count(ctx context.Context, from, to time.Time) (map[time.Time]int
 	return counts, err
 }
 
-const partColumns = `day, agent_id, model, action_type, events, errors, input_tokens, output_tokens, latencies`
+const dailyColumns = `day, agent_id, model, action_type, events, errors, input_tokens, output_tokens, latencies`
 
 // counted passes on the counted days that still have as many events as when they were counted, and takes them out of counts.
-func (d *days) counted(ctx context.Context, from, to time.Time, counts map[time.Time]int64) error {
-	var parts []part // of one day
+func (d *dailyStats) counted(ctx context.Context, from, to time.Time, counts map[time.Time]int64) error {
+	var parts []dailyRow // of one day
 	pass := func() {
 		n := int64(0)
 		for i := range parts {
@@ -115,7 +115,7 @@ func (d *days) counted(ctx context.Context, from, to time.Time, counts map[time.
 		}
 		parts = parts[:0]
 	}
-	err := d.parts(ctx, `SELECT `+partColumns+` FROM audit_days WHERE tenant_id = $1 AND day >= $2 AND day < $3 ORDER BY day, part`, []any{d.tenant, from, to}, func(p part) {
+	err := d.readDay(ctx, `SELECT `+dailyColumns+` FROM audit_days WHERE tenant_id = $1 AND day >= $2 AND day < $3 ORDER BY day, part`, []any{d.tenant, from, to}, func(p dailyRow) {
 		if len(parts) > 0 && !parts[0].day.Equal(*p.day) {
 			pass()
 		}
@@ -126,15 +126,15 @@ func (d *days) counted(ctx context.Context, from, to time.Time, counts map[time.
 }
 
 // renew counts the days that are left, where it is worth it, and passes them on.
-func (d *days) renew(ctx context.Context, counts map[time.Time]int64) error {
+func (d *dailyStats) renew(ctx context.Context, counts map[time.Time]int64) error {
 	var left []time.Time
 	var events int64
 	for day, n := range counts {
 		left, events = append(left, day), events+n
 	}
 	slices.SortFunc(left, time.Time.Compare)
-	if events >= worthCounting {
-		for some := range slices.Chunk(left, countAtOnce) {
+	if events >= cacheThreshold {
+		for some := range slices.Chunk(left, maxConcurrentDays) {
 			err := d.door.Tx(ctx, d.tenant, func(ctx context.Context, tx pgx.Tx) error {
 				_, err := tx.Exec(ctx, `SELECT audit_count_days($1)`, some)
 				return err
@@ -155,8 +155,8 @@ func (d *days) renew(ctx context.Context, counts map[time.Time]int64) error {
 	if len(left) == 0 {
 		return nil
 	}
-	return d.parts(ctx, `SELECT f.* FROM unnest($1::date[]) u CROSS JOIN LATERAL audit_figures(u::timestamp AT TIME ZONE 'UTC', (u::timestamp + interval '1 day' - interval '1 microsecond') AT TIME ZONE 'UTC') f`,
-		[]any{left}, func(p part) { d.each(&p) })
+	return d.readDay(ctx, `SELECT f.* FROM unnest($1::date[]) u CROSS JOIN LATERAL audit_figures(u::timestamp AT TIME ZONE 'UTC', (u::timestamp + interval '1 day' - interval '1 microsecond') AT TIME ZONE 'UTC') f`,
+		[]any{left}, func(p dailyRow) { d.each(&p) })
 }
 
 // readOnly reports whether the database is one that is only read, a standby.
@@ -165,19 +165,19 @@ func readOnly(err error) bool {
 	return errors.As(err, &pg) && pg.Code == "25006"
 }
 
-// direct reads the events of [since, until) themselves.
-func (d *days) direct(ctx context.Context, since, until time.Time) error {
+// computeDirect reads the events of [since, until) themselves.
+func (d *dailyStats) computeDirect(ctx context.Context, since, until time.Time) error {
 	if !until.IsZero() {
 		until = until.Add(-time.Nanosecond).Truncate(time.Microsecond) // the last instant that the database knows before it
 	}
-	return d.parts(ctx, `SELECT * FROM audit_figures($1, $2)`, []any{timeOrNil(since), timeOrNil(until)}, func(p part) { d.each(&p) })
+	return d.readDay(ctx, `SELECT * FROM audit_figures($1, $2)`, []any{timeOrNil(since), timeOrNil(until)}, func(p dailyRow) { d.each(&p) })
 }
 
-func (d *days) parts(ctx context.Context, sql string, args []any, each func(part)) error {
+func (d *dailyStats) readDay(ctx context.Context, sql string, args []any, each func(dailyRow)) error {
 	return d.door.Query(ctx, d.tenant, sql, args, func(rows pgx.Rows) error {
 		defer rows.Close()
 		for rows.Next() {
-			var p part
+			var p dailyRow
 			if err := rows.Scan(&p.day, &p.agent, &p.model, &p.action, &p.events, &p.errors, &p.inputTokens, &p.outputTokens, &p.latencies); err != nil {
 				return err
 			}

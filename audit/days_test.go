@@ -41,7 +41,7 @@ func manyDays(t *testing.T, door *tenantdb.Door, n int) []audit.Event {
 }
 
 // plainly is what Stats should answer, by a statement of its own over the events.
-func plainly(t *testing.T, super *pgx.Conn, f audit.StatsFilter) (all []audit.Figures) {
+func plainly(t *testing.T, super *pgx.Conn, f audit.StatsFilter) (all []audit.Stats) {
 	t.Helper()
 	column := func(by, expression, none string) string {
 		if slices.Contains(f.By, by) {
@@ -60,7 +60,7 @@ func plainly(t *testing.T, super *pgx.Conn, f audit.StatsFilter) (all []audit.Fi
 	}
 	defer rows.Close()
 	for rows.Next() {
-		var g audit.Figures
+		var g audit.Stats
 		var ms []*int32
 		if err := rows.Scan(&g.Day, &g.AgentID, &g.Model, &g.Action, &g.Events, &g.Errors, &ms, &g.InputTokens, &g.OutputTokens); err != nil {
 			t.Fatal(err)
@@ -97,7 +97,7 @@ func TestDaysAreCountedOnce(t *testing.T) {
 	agree := func(when string) {
 		t.Helper()
 		for _, f := range asked {
-			got, err := audit.Stats(t.Context(), door, tenantA, f)
+			got, err := audit.ComputeStats(t.Context(), door, tenantA, f)
 			if err != nil {
 				t.Fatalf("%s, %+v: %v", when, f, err)
 			}
@@ -125,7 +125,7 @@ func TestDaysAreCountedOnce(t *testing.T) {
 	// What was counted is what is answered: a day that a superuser changes shows.
 	run(t, super, `UPDATE audit_days SET input_tokens = input_tokens + 1000000 WHERE tenant_id = $1 AND (day, part) = (SELECT day, part FROM audit_days WHERE tenant_id = $1 LIMIT 1)`, tenantA)
 	was := plainly(t, super, asked[0])[0].InputTokens
-	if got, err := audit.Stats(t.Context(), door, tenantA, asked[0]); err != nil || got[0].InputTokens != was+1000000 {
+	if got, err := audit.ComputeStats(t.Context(), door, tenantA, asked[0]); err != nil || got[0].InputTokens != was+1000000 {
 		t.Errorf("%+v, %v: the counted days are not used", got, err)
 	}
 	run(t, super, `UPDATE audit_days SET input_tokens = input_tokens - 1000000 WHERE tenant_id = $1 AND input_tokens >= 1000000`, tenantA)
@@ -184,7 +184,7 @@ func TestADayIsNotCountedBesideAnErasure(t *testing.T) {
 	for range 2 {
 		all.Go(func() {
 			for range 40 {
-				if _, err := audit.Stats(t.Context(), door, tenantA, audit.StatsFilter{}); err != nil {
+				if _, err := audit.ComputeStats(t.Context(), door, tenantA, audit.StatsFilter{}); err != nil {
 					t.Error(err)
 				}
 			}
@@ -192,7 +192,7 @@ func TestADayIsNotCountedBesideAnErasure(t *testing.T) {
 	}
 	all.Wait()
 	f := audit.StatsFilter{By: []string{"day", "agent", "model"}}
-	got, err := audit.Stats(t.Context(), door, tenantA, f)
+	got, err := audit.ComputeStats(t.Context(), door, tenantA, f)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -205,7 +205,7 @@ func TestCountedDaysAreTheirTenants(t *testing.T) {
 	db := testkit.Database(t)
 	door, app := testkit.DoorOf(t, db), testkit.Connect(t, db.URL("konstruct_app"))
 	manyDays(t, door, 4000)
-	if _, err := audit.Stats(t.Context(), door, tenantA, audit.StatsFilter{}); err != nil {
+	if _, err := audit.ComputeStats(t.Context(), door, tenantA, audit.StatsFilter{}); err != nil {
 		t.Fatal(err)
 	}
 	yesterday := time.Now().UTC().AddDate(0, 0, -1)

@@ -11,21 +11,21 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// eachPage is how many events one transaction reads.
-const eachPage = 2000
+// eachPageSize is how many events one transaction reads.
+const eachPageSize = 2000
 
-// Each hands on all of the tenant's events that a filter names, the oldest first by created_at, however many: it reads
+// EachEvent hands on all of the tenant's events that a filter names, the oldest first by created_at, however many: it reads
 // them in pages, from behind the filter's cursor on, and f.Limit does not matter. What is written meanwhile with a later created_at is handed on
 // too, unless f.Until says otherwise. An event is each's own to keep.
-func Each(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, f Filter, each func(*Stored) error) error {
+func EachEvent(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, f Filter, each func(*StoredEvent) error) error {
 	f.Limit = 0
 	for {
 		after := f.After
-		sql, args, err := f.query(tenant, eachPage, oldest)
+		sql, args, err := f.query(tenant, eachPageSize, oldestFirst)
 		if err != nil {
 			return err
 		}
-		var page []Stored
+		var page []StoredEvent
 		if err := door.Query(ctx, tenant, sql, args, func(rows pgx.Rows) error {
 			page, err = pgx.CollectRows(rows, scanStored)
 			return err
@@ -38,16 +38,16 @@ func Each(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, f Filter, 
 				return err
 			}
 		}
-		if len(page) < eachPage || f.After == after {
+		if len(page) < eachPageSize || f.After == after {
 			return nil
 		}
 	}
 }
 
-// direction is which way a list goes.
-type direction struct{ order, beyond string }
+// scanOrder is which way a list goes.
+type scanOrder struct{ order, beyond string }
 
 var (
-	newest = direction{newestFirst, "<"}
-	oldest = direction{strings.ReplaceAll(newestFirst, "DESC", "ASC"), ">"}
+	newestFirst = scanOrder{orderNewestFirst, "<"}
+	oldestFirst = scanOrder{strings.ReplaceAll(orderNewestFirst, "DESC", "ASC"), ">"}
 )

@@ -34,29 +34,29 @@ var (
 	ErrAcknowledged = errors.New("the escalation is acknowledged already")
 )
 
-// Case is an escalation and what became of it.
-type Case struct {
+// EscalationRecord is an escalation and what became of it.
+type EscalationRecord struct {
 	ID             uuid.UUID  `json:"id"` // of the event that opened it
 	State          string     `json:"state"`
 	AgentID        *uuid.UUID `json:"agent_id,omitempty"`
 	UserID         *string    `json:"user_id,omitempty"`
 	Reason         *string    `json:"reason"`
 	Question       *string    `json:"question,omitempty"`
-	To             *string    `json:"to,omitempty"`
+	Recipient      *string    `json:"to,omitempty"`
 	OpenedAt       time.Time  `json:"opened_at"`
 	AcknowledgedAt *time.Time `json:"acknowledged_at,omitempty"`
 	AcknowledgedBy *string    `json:"acknowledged_by,omitempty"`
 	ResolvedAt     *time.Time `json:"resolved_at,omitempty"`
 	ResolvedBy     *string    `json:"resolved_by,omitempty"`
 	Decision       *string    `json:"decision,omitempty"`
-	// Waited is how long it took until a person first answered; zero while nobody has.
-	Waited time.Duration `json:"waited_ns,omitempty"`
-	Cursor string        `json:"cursor"`
+	// WaitTime is how long it took until a person first answered; zero while nobody has.
+	WaitTime time.Duration `json:"waited_ns,omitempty"`
+	Cursor   string        `json:"cursor"`
 }
 
-// step is the id of the event by which an escalation is acknowledged or resolved: there can be one of each, whoever comes at the same
+// recordEscalationStep is the id of the event by which an escalation is acknowledged or resolved: there can be one of each, whoever comes at the same
 // time. It is a UUIDv8 (RFC 9562) of SHA-256; stepSQL is the same.
-func step(escalation uuid.UUID, action string) (id uuid.UUID) {
+func recordEscalationStep(escalation uuid.UUID, action string) (id uuid.UUID) {
 	h := sha256.Sum256(append(escalation[:], action...))
 	copy(id[:], h[:])
 	id[6], id[8] = id[6]&0x0f|0x80, id[8]&0x3f|0x80
@@ -80,7 +80,7 @@ func (t *Trail) advance(ctx context.Context, tenant, escalation uuid.UUID, e Eve
 	if e.UserID == "" {
 		return uuid.Nil, &FieldError{"by", "is empty: say who"}
 	}
-	e.ID = step(escalation, e.Action)
+	e.ID = recordEscalationStep(escalation, e.Action)
 	taken := ErrResolved
 	if e.Action == ActionAcknowledged {
 		taken = ErrAcknowledged
@@ -90,7 +90,7 @@ func (t *Trail) advance(ctx context.Context, tenant, escalation uuid.UUID, e Eve
 		var conversation *string
 		var resolved bool
 		err := tx.QueryRow(ctx, `SELECT e.agent_id, e.metadata->>'gen_ai.conversation.id', EXISTS (SELECT FROM audit_events r WHERE r.tenant_id = $1 AND r.id = $3)
-		  FROM audit_events e WHERE e.tenant_id = $1 AND e.id = $2 AND e.action_type = 'escalation'`, tenant, escalation, step(escalation, ActionResolved)).Scan(&agent, &conversation, &resolved)
+		  FROM audit_events e WHERE e.tenant_id = $1 AND e.id = $2 AND e.action_type = 'escalation'`, tenant, escalation, recordEscalationStep(escalation, ActionResolved)).Scan(&agent, &conversation, &resolved)
 		switch {
 		case errors.Is(err, pgx.ErrNoRows):
 			return ErrNotFound
@@ -114,9 +114,9 @@ func (t *Trail) advance(ctx context.Context, tenant, escalation uuid.UUID, e Eve
 			return err
 		}
 		// Who comes at the same moment waits here for the other's end, and then finds the id taken.
-		h := hold{tenant: tenant, events: checked}
+		h := pendingBatch{tenant: tenant, events: checked}
 		err = h.write(ctx, tx)
-		if err == nil && h.landed == 0 {
+		if err == nil && h.committed == 0 {
 			err = taken
 		}
 		return err
@@ -127,28 +127,28 @@ func (t *Trail) advance(ctx context.Context, tenant, escalation uuid.UUID, e Eve
 	return e.ID, nil
 }
 
-// CaseFilter says which escalations are wanted; zero fields do not matter.
-type CaseFilter struct {
+// EscalationFilter says which escalations are wanted; zero fields do not matter.
+type EscalationFilter struct {
 	State        string    // one of the states; empty: all; StateOpen has those that nobody acknowledged or resolved
 	Since, Until time.Time // of the opening
 	After        string    // a Cursor
 	Limit        int       // 50 when zero, at most MaxList
 }
 
-// stepSQL is step in SQL, for an id and an action. OFFSET 0 keeps what it computes a plain value: a join by it may use the key under RLS.
-const stepSQL = `(SELECT encode(set_byte(set_byte(substr(h, 1, 16), 6, get_byte(h, 6) & 15 | 128), 8, get_byte(h, 8) & 63 | 128), 'hex')::uuid AS id FROM (SELECT sha256(uuid_send(e.id) || '%s'::bytea)) s (h) OFFSET 0)`
+// escalationStepSQL is step in SQL, for an id and an action. OFFSET 0 keeps what it computes a plain value: a join by it may use the key under RLS.
+const escalationStepSQL = `(SELECT encode(set_byte(set_byte(substr(h, 1, 16), 6, get_byte(h, 6) & 15 | 128), 8, get_byte(h, 8) & 63 | 128), 'hex')::uuid AS id FROM (SELECT sha256(uuid_send(e.id) || '%s'::bytea)) s (h) OFFSET 0)`
 
-var casesSQL = `SELECT * FROM (
+var escalationsSQL = `SELECT * FROM (
 SELECT e.id, CASE WHEN r.id IS NOT NULL THEN 'resolved' WHEN a.id IS NOT NULL THEN 'acknowledged' ELSE 'open' END AS state, e.agent_id, e.user_id, e.input_summary, e.output_summary,
        e.metadata->>'konstruct.escalation.to', e.created_at, a.created_at, a.user_id, r.created_at, r.user_id, r.output_summary
   FROM (SELECT * FROM audit_events WHERE tenant_id = $1 AND action_type = 'escalation' AND ($2::timestamptz IS NULL OR created_at >= $2) AND ($3::timestamptz IS NULL OR created_at < $3)
            AND ($4::timestamptz IS NULL OR (created_at, id) < ($4, $5::uuid)) ORDER BY created_at DESC, id DESC) e
- CROSS JOIN LATERAL ` + fmt.Sprintf(stepSQL, ActionAcknowledged) + ` ai CROSS JOIN LATERAL ` + fmt.Sprintf(stepSQL, ActionResolved) + ` ri
+ CROSS JOIN LATERAL ` + fmt.Sprintf(escalationStepSQL, ActionAcknowledged) + ` ai CROSS JOIN LATERAL ` + fmt.Sprintf(escalationStepSQL, ActionResolved) + ` ri
   LEFT JOIN audit_events a ON a.tenant_id = $1 AND a.id = ai.id AND a.action_type = 'escalation_acknowledged' LEFT JOIN audit_events r ON r.tenant_id = $1 AND r.id = ri.id AND r.action_type = 'escalation_resolved') c (id, state, agent, usr, reason, question, "to", opened, acked, acked_by, resolved, resolved_by, decision)
  WHERE $6 = '' OR state = $6 ORDER BY opened DESC, id DESC LIMIT $7`
 
 // Escalations lists a tenant's escalations and what became of each, the newest first.
-func Escalations(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, f CaseFilter) (cases []Case, err error) {
+func Escalations(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, f EscalationFilter) (cases []EscalationRecord, err error) {
 	switch f.State {
 	case "", StateOpen, StateAcknowledged, StateResolved:
 	default:
@@ -158,8 +158,8 @@ func Escalations(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, f C
 	if err != nil {
 		return nil, err
 	}
-	err = door.Query(ctx, tenant, casesSQL, []any{tenant, timeOrNil(f.Since), timeOrNil(f.Until), after, id, f.State, limit}, func(rows pgx.Rows) error {
-		cases, err = pgx.CollectRows(rows, scanCase)
+	err = door.Query(ctx, tenant, escalationsSQL, []any{tenant, timeOrNil(f.Since), timeOrNil(f.Until), after, id, f.State, limit}, func(rows pgx.Rows) error {
+		cases, err = pgx.CollectRows(rows, scanEscalation)
 		return err
 	})
 	if err != nil {
@@ -168,20 +168,20 @@ func Escalations(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, f C
 	return cases, nil
 }
 
-func scanCase(row pgx.CollectableRow) (c Case, err error) {
+func scanEscalation(row pgx.CollectableRow) (c EscalationRecord, err error) {
 	var opened, acknowledged, resolved pgtype.Timestamptz
-	if err := row.Scan(&c.ID, &c.State, &c.AgentID, &c.UserID, &c.Reason, &c.Question, &c.To, &opened, &acknowledged, &c.AcknowledgedBy, &resolved, &c.ResolvedBy, &c.Decision); err != nil {
+	if err := row.Scan(&c.ID, &c.State, &c.AgentID, &c.UserID, &c.Reason, &c.Question, &c.Recipient, &opened, &acknowledged, &c.AcknowledgedBy, &resolved, &c.ResolvedBy, &c.Decision); err != nil {
 		return c, err
 	}
-	c.OpenedAt, c.Cursor = within(opened), cursor(opened, c.ID)
+	c.OpenedAt, c.Cursor = withinRange(opened), cursor(opened, c.ID)
 	for _, answer := range []struct {
 		at pgtype.Timestamptz
 		to **time.Time
 	}{{resolved, &c.ResolvedAt}, {acknowledged, &c.AcknowledgedAt}} { // the first answer is looked at last
 		if answer.at.Valid {
-			at := within(answer.at)
+			at := withinRange(answer.at)
 			*answer.to = &at
-			c.Waited = max(0, at.Sub(c.OpenedAt))
+			c.WaitTime = max(0, at.Sub(c.OpenedAt))
 		}
 	}
 	return c, nil

@@ -33,7 +33,7 @@ func TestAnEscalationIsOpenedAcknowledgedAndResolved(t *testing.T) {
 	}
 	began := time.Now().Add(-time.Minute).Truncate(time.Microsecond)
 	first, second, foreign := open(tenantA, "refund above the limit", began), open(tenantA, "angry customer", began.Add(time.Second)), open(tenantB, "theirs", began)
-	list := func(f audit.CaseFilter) []audit.Case {
+	list := func(f audit.EscalationFilter) []audit.EscalationRecord {
 		t.Helper()
 		cases, err := audit.Escalations(ctx, door, tenantA, f)
 		if err != nil {
@@ -41,7 +41,7 @@ func TestAnEscalationIsOpenedAcknowledgedAndResolved(t *testing.T) {
 		}
 		return cases
 	}
-	if cases := list(audit.CaseFilter{State: audit.StateOpen}); len(cases) != 2 || cases[0].ID != second || *cases[1].To != "finance" || cases[1].Waited != 0 {
+	if cases := list(audit.EscalationFilter{State: audit.StateOpen}); len(cases) != 2 || cases[0].ID != second || *cases[1].Recipient != "finance" || cases[1].WaitTime != 0 {
 		t.Fatalf("%+v", cases)
 	}
 	if _, err := trail.Acknowledge(ctx, tenantA, first, "ada"); err != nil {
@@ -50,7 +50,7 @@ func TestAnEscalationIsOpenedAcknowledgedAndResolved(t *testing.T) {
 	if _, err := trail.Acknowledge(ctx, tenantA, first, "bob"); !errors.Is(err, audit.ErrAcknowledged) {
 		t.Errorf("acknowledged twice: %v", err)
 	}
-	if cases := list(audit.CaseFilter{State: audit.StateAcknowledged}); len(cases) != 1 || *cases[0].AcknowledgedBy != "ada" || cases[0].Waited < time.Minute {
+	if cases := list(audit.EscalationFilter{State: audit.StateAcknowledged}); len(cases) != 1 || *cases[0].AcknowledgedBy != "ada" || cases[0].WaitTime < time.Minute {
 		t.Errorf("%+v", cases)
 	}
 	id, err := trail.Resolve(ctx, tenantA, first, "ada", "refund it")
@@ -69,8 +69,8 @@ func TestAnEscalationIsOpenedAcknowledgedAndResolved(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	resolved := list(audit.CaseFilter{State: audit.StateResolved})
-	if len(resolved) != 1 || *resolved[0].Decision != "refund it" || *resolved[0].ResolvedBy != "ada" || !resolved[0].AcknowledgedAt.Before(*resolved[0].ResolvedAt) || resolved[0].Waited != resolved[0].AcknowledgedAt.Sub(began) {
+	resolved := list(audit.EscalationFilter{State: audit.StateResolved})
+	if len(resolved) != 1 || *resolved[0].Decision != "refund it" || *resolved[0].ResolvedBy != "ada" || !resolved[0].AcknowledgedAt.Before(*resolved[0].ResolvedAt) || resolved[0].WaitTime != resolved[0].AcknowledgedAt.Sub(began) {
 		t.Errorf("%+v", resolved)
 	}
 	// At once: one decision stands.
@@ -97,13 +97,13 @@ func TestAnEscalationIsOpenedAcknowledgedAndResolved(t *testing.T) {
 			t.Errorf("what is no escalation of this tenant: %v", err)
 		}
 	}
-	if cases, err := audit.Escalations(ctx, door, tenantB, audit.CaseFilter{}); err != nil || len(cases) != 1 || cases[0].ID != foreign || cases[0].State != audit.StateOpen {
+	if cases, err := audit.Escalations(ctx, door, tenantB, audit.EscalationFilter{}); err != nil || len(cases) != 1 || cases[0].ID != foreign || cases[0].State != audit.StateOpen {
 		t.Errorf("%+v, %v", cases, err)
 	}
-	if cases, err := audit.Escalations(ctx, door, uuid.New(), audit.CaseFilter{}); err != nil || len(cases) != 0 {
+	if cases, err := audit.Escalations(ctx, door, uuid.New(), audit.EscalationFilter{}); err != nil || len(cases) != 0 {
 		t.Errorf("%+v, %v", cases, err)
 	}
-	for _, f := range []audit.CaseFilter{{State: "done"}, {Limit: -1}, {After: "x"}, {Since: time.Now(), Until: time.Now().Add(-time.Hour)}} {
+	for _, f := range []audit.EscalationFilter{{State: "done"}, {Limit: -1}, {After: "x"}, {Since: time.Now(), Until: time.Now().Add(-time.Hour)}} {
 		var field *audit.FieldError
 		if _, err := audit.Escalations(ctx, door, tenantA, f); !errors.As(err, &field) {
 			t.Errorf("%+v: %v", f, err)
@@ -119,7 +119,7 @@ func TestAnEscalationIsOpenedAcknowledgedAndResolved(t *testing.T) {
 	// Pages: each begins after the last one's cursor.
 	var all []uuid.UUID
 	for after := ""; ; {
-		page := list(audit.CaseFilter{Limit: 1, After: after})
+		page := list(audit.EscalationFilter{Limit: 1, After: after})
 		if len(page) == 0 {
 			break
 		}

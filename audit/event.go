@@ -45,16 +45,16 @@ const (
 	ActionRotate   = "notary_key_rotation"
 	ActionGuard    = "guard_installed" // on the operator's own trail, so that its absence later is no matter of course
 
-	ActionKeyMade       = "access_key_made"
-	ActionKeyRotated    = "access_key_rotated"
-	ActionKeyGranted    = "access_key_granted" // other labels
-	ActionKeyRevoked    = "access_key_revoked"
-	ActionUserAdmitted  = "access_user_admitted"
-	ActionUserDismissed = "access_user_dismissed"
-	ActionLimitsSet     = "access_limits_set"
-	ActionSwitched      = "access_tenant_switched"
-	ActionTenantBegun   = "tenant_begun"
-	ActionLawRequest    = "law_request"
+	ActionKeyCreated        = "access_key_made"
+	ActionKeyRotated        = "access_key_rotated"
+	ActionKeyLabels         = "access_key_granted" // other labels
+	ActionKeyRevoked        = "access_key_revoked"
+	ActionUserAdded         = "access_user_admitted"
+	ActionUserRemoved       = "access_user_dismissed"
+	ActionLimitsSet         = "access_limits_set"
+	ActionImpersonation     = "access_tenant_switched"
+	ActionTenantCreated     = "tenant_begun"
+	ActionComplianceRequest = "law_request"
 )
 
 // Event is one action of an agent, as its caller tells it.
@@ -79,8 +79,8 @@ type Event struct {
 	service bool
 }
 
-// acts are what only the functions of the law write, as the database holds too.
-var acts = map[string]bool{"erasure": true, "erasure_declined": true, "legal_hold": true, "retention": true, "retention_rule": true,
+// complianceActions are what only the functions of the law write, as the database holds too.
+var complianceActions = map[string]bool{"erasure": true, "erasure_declined": true, "legal_hold": true, "retention": true, "retention_rule": true,
 	"compliance_request": true, "compliance_declined": true}
 
 // FieldError says which field of an event is not acceptable, and why.
@@ -104,7 +104,7 @@ func (e Event) check() (Event, error) {
 	if e.Action == "" {
 		return e, &FieldError{"action_type", "is empty: say what the agent did, for example " + ActionLLMCall}
 	}
-	if acts[e.Action] {
+	if complianceActions[e.Action] {
 		return e, &FieldError{"action_type", e.Action + " records an act of the law, which konstruct_compliance alone performs (docs/law.md)"}
 	}
 	if err := e.checkReserved(); err != nil {
@@ -118,7 +118,7 @@ func (e Event) check() (Event, error) {
 			return e, err
 		}
 	}
-	e.Input, e.Output = cut(e.Input), cut(e.Output)
+	e.Input, e.Output = truncate(e.Input), truncate(e.Output)
 	if e.Latency < 0 || e.Latency.Milliseconds() > math.MaxInt32 {
 		return e, &FieldError{"latency_ms", fmt.Sprintf("%v is not between 0 and %d ms", e.Latency, math.MaxInt32)}
 	}
@@ -147,8 +147,8 @@ func checkText(field, s string, limit int) error {
 	return nil
 }
 
-// cut shortens a summary past the limit on a rune boundary and says so, with the SHA-256 of the whole.
-func cut(s string) string {
+// truncate shortens a summary past the limit on a rune boundary and says so, with the SHA-256 of the whole.
+func truncate(s string) string {
 	if len(s) <= MaxSummary {
 		return s
 	}

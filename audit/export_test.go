@@ -7,7 +7,7 @@ import (
 )
 
 // SetClock gives the trail's spool another clock.
-func (t *Trail) SetClock(now func() time.Time) { t.spool.now = now }
+func (t *Trail) SetClock(now func() time.Time) { t.spool.clock = now }
 
 // Record and ReadRecord are how an event waits in the spool.
 func (e Event) Record(tenant uuid.UUID) []byte      { return e.record(tenant) }

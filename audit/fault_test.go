@@ -92,7 +92,7 @@ func load(ctx context.Context, url, spoolDir string, acked func(uuid.UUID)) {
 				switch {
 				case w%2 == 0:
 					e.Action, e.Latency = "spooled", time.Duration(n)*time.Millisecond
-					ids, err = trail.Later(ctx, tenantA, []audit.Event{e})
+					ids, err = trail.LogAsync(ctx, tenantA, []audit.Event{e})
 				case w == 1:
 					ids, err = trail.LogBatch(ctx, tenantA, slices.Repeat([]audit.Event{e}, 20))
 				case w == 3:
@@ -259,7 +259,7 @@ func TestAcknowledgedEventsSurviveTheKillOfTheProcess(t *testing.T) {
 }
 
 func TestAcknowledgedEventsSurviveTheKillOfPostgreSQL(t *testing.T) {
-	in, err := devpg.Find(devpg.PartsDir())
+	in, err := devpg.Find(devpg.AssetsDir())
 	if err != nil {
 		t.Fatal(err)
 	}

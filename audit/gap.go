@@ -25,8 +25,8 @@ const ActionGap = "audit_gap"
 
 // The measures of gaps.
 const (
-	// gapsName is the file, in the spool's folder, of gaps that are not recorded yet.
-	gapsName = "gaps.json"
+	// gapsFile is the file, in the spool's folder, of gaps that are not recorded yet.
+	gapsFile = "gaps.json"
 	// gapEvery is how often gaps are written to that file while they grow, and looked at for recording.
 	gapEvery = time.Second
 	// gapTime bounds one try to record a gap.
@@ -47,8 +47,8 @@ type gap struct {
 	AtLeast bool `json:"at_least,omitempty"`
 	// Growing is what the file says of a gap whose process has not closed it.
 	Growing bool `json:"growing,omitempty"`
-	// Tried says that its event may be in the trail already: nothing is added to it any more.
-	Tried bool `json:"tried,omitempty"`
+	// Attempted says that its event may be in the trail already: nothing is added to it any more.
+	Attempted bool `json:"tried,omitempty"`
 }
 
 // gaps remembers what was not logged, on this machine's disk, until the trail has it.
@@ -67,7 +67,7 @@ type gaps struct {
 
 // openGaps reads what an earlier process left, and records it as soon as write can.
 func openGaps(dir string, log *slog.Logger, write func(context.Context, uuid.UUID, Event) error) (*gaps, error) {
-	g := &gaps{path: filepath.Join(dir, gapsName), log: log, write: write, stop: make(chan struct{})}
+	g := &gaps{path: filepath.Join(dir, gapsFile), log: log, write: write, stop: make(chan struct{})}
 	var err error
 	if g.open, err = readGaps(g.path); err != nil {
 		return nil, err
@@ -111,7 +111,7 @@ func (g *gaps) add(tenant, agent uuid.UUID, n int, why error) {
 	g.total += uint64(n)
 	g.dirty = true
 	list := g.open[tenant]
-	if len(list) == 0 || list[len(list)-1].Tried {
+	if len(list) == 0 || list[len(list)-1].Attempted {
 		id, err := uuid.NewV7()
 		if err != nil {
 			id = uuid.New()
@@ -138,7 +138,7 @@ func gapReason(why error) string {
 		return "the database can't be reached"
 	}
 	text, _ := disclosure.Reason(why)
-	return cut(text)
+	return truncate(text)
 }
 
 // waiting returns how many events are missing in gaps that are not recorded yet, and how many since the program began.
@@ -220,7 +220,7 @@ func (g *gaps) run() {
 		}
 		limit := gapTime
 		if closing {
-			limit = closeTime
+			limit = closeTimeout
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), limit)
 		ok := g.record(ctx)
@@ -239,7 +239,7 @@ func (g *gaps) record(ctx context.Context) bool {
 	g.mu.Lock()
 	first := map[uuid.UUID]gap{}
 	for tenant, list := range g.open {
-		list[0].Tried, list[0].Growing = true, false
+		list[0].Attempted, list[0].Growing = true, false
 		first[tenant] = *list[0]
 	}
 	g.dirty = true

@@ -38,8 +38,8 @@ const (
 	MaxWaiting = 4096
 	// maxCommit is how many events share one commit at most.
 	maxCommit = 512
-	// commitTime bounds one commit, so that a database that does not answer can't hold a worker for ever.
-	commitTime = 30 * time.Second
+	// commitTimeout bounds one commit, so that a database that does not answer can't hold a worker for ever.
+	commitTimeout = 30 * time.Second
 )
 
 // pending is one event on its way, with its caller's answer. Whoever moves state from 0 decides: a worker
@@ -52,8 +52,8 @@ type pending struct {
 }
 
 const (
-	taken   = 1
-	givenUp = 2
+	taken     = 1
+	abandoned = 2
 )
 
 // tenantEvent is an event on its way.
@@ -105,7 +105,7 @@ func (g *Group) log(ctx context.Context, tenant uuid.UUID, e Event) error {
 	case err := <-p.done:
 		return err
 	case <-ctx.Done():
-		if p.state.CompareAndSwap(0, givenUp) {
+		if p.state.CompareAndSwap(0, abandoned) {
 			return fmt.Errorf("audit: the trail was not written in time: the event was not logged: %w", ctx.Err())
 		}
 		return fmt.Errorf("audit: event %s may or may not be logged: %w", e.ID, ctx.Err())
@@ -161,11 +161,11 @@ func (g *Group) commit(batch []*pending) {
 		for i, p := range batch {
 			events[i] = p.tenantEvent
 		}
-		ctx, cancel := context.WithTimeout(context.Background(), commitTime)
-		err := g.door.Stream(ctx, byTenant(events))
+		ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
+		err := g.door.Stream(ctx, groupByTenant(events))
 		cancel()
 		if errors.Is(err, context.DeadlineExceeded) {
-			err = fmt.Errorf("audit: the database did not answer within %v: the event may or may not be logged: %w", commitTime, err)
+			err = fmt.Errorf("audit: the database did not answer within %v: the event may or may not be logged: %w", commitTimeout, err)
 		}
 		if err == nil || errors.Is(err, context.DeadlineExceeded) {
 			for _, p := range batch {
@@ -173,7 +173,7 @@ func (g *Group) commit(batch []*pending) {
 			}
 			return
 		}
-		altered = errors.Is(err, ErrAltered)
+		altered = errors.Is(err, ErrChanged)
 	}
 	var down error
 	for _, p := range batch {
@@ -182,11 +182,11 @@ func (g *Group) commit(batch []*pending) {
 			continue
 		}
 		// Nothing of the batch landed, or all of it and the answer was lost: with its id each is logged once.
-		ctx, cancel := context.WithTimeout(p.ctx, commitTime)
+		ctx, cancel := context.WithTimeout(p.ctx, commitTimeout)
 		err := log(ctx, g.door, p.tenant, p.event)
 		cancel()
 		if altered && errors.Is(err, ErrIDTaken) { // by itself, as something else
-			err = fmt.Errorf("%w: event %s is there as another", ErrAltered, p.event.ID)
+			err = fmt.Errorf("%w: event %s is there as another", ErrChanged, p.event.ID)
 		}
 		if err != nil && p.ctx.Err() == nil && !eventsFault(err) {
 			down = err // the trail can't be written: it can't be for the others
@@ -200,7 +200,7 @@ func (g *Group) commit(batch []*pending) {
 // Everything else says that the trail can't be written.
 func eventsFault(err error) bool {
 	var field *FieldError
-	if errors.As(err, &field) || errors.Is(err, ErrIDTaken) || errors.Is(err, ErrAltered) {
+	if errors.As(err, &field) || errors.Is(err, ErrIDTaken) || errors.Is(err, ErrChanged) {
 		return true
 	}
 	var pg *pgconn.PgError
@@ -214,33 +214,33 @@ func eventsFault(err error) bool {
 	return false
 }
 
-// eventsOf are one tenant's events.
-type eventsOf struct {
+// tenantEvents are one tenant's events.
+type tenantEvents struct {
 	tenant uuid.UUID
 	events []Event
 }
 
-// tenantsOf sorts events by tenant, each one's in the order in which they came.
-func tenantsOf(events []tenantEvent) []eventsOf {
-	var all []eventsOf
+// distinctTenants sorts events by tenant, each one's in the order in which they came.
+func distinctTenants(events []tenantEvent) []tenantEvents {
+	var all []tenantEvents
 	place := map[uuid.UUID]int{}
 	for _, e := range events {
 		i, there := place[e.tenant]
 		if !there {
 			i = len(all)
 			place[e.tenant] = i
-			all = append(all, eventsOf{tenant: e.tenant})
+			all = append(all, tenantEvents{tenant: e.tenant})
 		}
 		all[i].events = append(all[i].events, e.event)
 	}
 	return all
 }
 
-// byTenant is a batch as statements.
-func byTenant(batch []tenantEvent) []tenantdb.Part {
+// groupByTenant is a batch as statements.
+func groupByTenant(batch []tenantEvent) []tenantdb.Part {
 	var all []tenantdb.Part
-	for _, t := range tenantsOf(batch) {
-		all = parts(all, t.tenant, t.events)
+	for _, t := range distinctTenants(batch) {
+		all = batchParts(all, t.tenant, t.events)
 	}
 	return all
 }

@@ -15,56 +15,56 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// ErrAltered says that an event was stored or sealed as something else than was sent: something on the table changes what
+// ErrChanged says that an event was stored or sealed as something else than was sent: something on the table changes what
 // is written to it.
-var ErrAltered = errors.New("audit: an event was not stored as it was sent: `konstruct doctor` names what was changed about the table")
+var ErrChanged = errors.New("audit: an event was not stored as it was sent: `konstruct doctor` names what was changed about the table")
 
-// returning has an INSERT say what it stored, of what the writer can't know.
-const returning = ` RETURNING id, created_at, metadata::text`
+// returningColumns has an INSERT say what it stored, of what the writer can't know.
+const returningColumns = ` RETURNING id, created_at, metadata::text`
 
-// sealedHere are the seals that the transaction made; it fails where an event has none.
-const sealedHere = `SELECT event_id, mode, recorded_at, salt, leaf_hash FROM audit_sealed_here($1)`
+// sealedOnInsert are the seals that the transaction made; it fails where an event has none.
+const sealedOnInsert = `SELECT event_id, mode, recorded_at, salt, leaf_hash FROM audit_sealed_here($1)`
 
-// hold writes events, and holds each against its seal: the leaf is recomputed from what was sent, so it can be the one that
+// pendingBatch writes events, and holds each against its seal: the leaf is recomputed from what was sent, so it can be the one that
 // was sealed only if that is what was stored.
-type hold struct {
+type pendingBatch struct {
 	tenant uuid.UUID
 	events []Event
 	all    bool // whether every one must land: none may be there already
 
-	stored []stored // by event; without a time where it was there already
-	landed int
-	sealed int
+	stored    []storedRow // by event; without a time where it was there already
+	committed int
+	sealed    int
 }
 
-// stored is what the database says of an event that it wrote.
-type stored struct {
+// storedRow is what the database says of an event that it wrote.
+type storedRow struct {
 	at       time.Time
 	metadata string
 }
 
 // parts are the statements, in whose transaction nothing commits without its seal.
-func (h *hold) parts(insert string) []tenantdb.Part {
+func (h *pendingBatch) parts(insert string) []tenantdb.Part {
 	return []tenantdb.Part{
-		{Tenant: h.tenant, SQL: insert, Args: func() []any { h.begin(); return argsOf(h.events, h.tenant) }, Read: h.readStored},
-		{Tenant: h.tenant, SQL: sealedHere, Args: func() []any { return []any{h.ids()} }, Read: h.readSealed},
+		{Tenant: h.tenant, SQL: insert, Args: func() []any { h.prepare(); return eventArgs(h.events, h.tenant) }, Read: h.readStored},
+		{Tenant: h.tenant, SQL: sealedOnInsert, Args: func() []any { return []any{h.ids()} }, Read: h.readSealed},
 	}
 }
 
 // write is parts in the caller's transaction, in one round trip.
-func (h *hold) write(ctx context.Context, tx pgx.Tx) error {
-	h.begin()
+func (h *pendingBatch) write(ctx context.Context, tx pgx.Tx) error {
+	h.prepare()
 	var b pgx.Batch
-	b.Queue(insertSQL(len(h.events), unlessThere+returning), argsOf(h.events, h.tenant)...).Query(h.readStored)
-	b.Queue(sealedHere, h.ids()).Query(h.readSealed)
+	b.Queue(insertSQL(len(h.events), onConflict+returningColumns), eventArgs(h.events, h.tenant)...).Query(h.readStored)
+	b.Queue(sealedOnInsert, h.ids()).Query(h.readSealed)
 	return tx.SendBatch(ctx, &b).Close()
 }
 
-func (h *hold) begin() {
-	h.stored, h.landed, h.sealed = make([]stored, len(h.events)), 0, 0
+func (h *pendingBatch) prepare() {
+	h.stored, h.committed, h.sealed = make([]storedRow, len(h.events)), 0, 0
 }
 
-func (h *hold) ids() []uuid.UUID {
+func (h *pendingBatch) ids() []uuid.UUID {
 	ids := make([]uuid.UUID, len(h.events))
 	for i := range h.events {
 		ids[i] = h.events[i].ID
@@ -73,32 +73,32 @@ func (h *hold) ids() []uuid.UUID {
 }
 
 // find is where an event stands; rows mostly come in the order in which they were sent.
-func (h *hold) find(id uuid.UUID, near int) int {
+func (h *pendingBatch) find(id uuid.UUID, near int) int {
 	if near < len(h.events) && h.events[near].ID == id {
 		return near
 	}
 	return slices.IndexFunc(h.events, func(e Event) bool { return e.ID == id })
 }
 
-func (h *hold) readStored(rows pgx.Rows) error {
+func (h *pendingBatch) readStored(rows pgx.Rows) error {
 	var id [16]byte
-	var s stored
+	var s storedRow
 	_, err := pgx.ForEachRow(rows, []any{&id, &s.at, &s.metadata}, func() error {
-		i := h.find(id, h.landed)
+		i := h.find(id, h.committed)
 		if i < 0 {
-			return fmt.Errorf("%w: event %s was written, and not sent", ErrAltered, uuid.UUID(id))
+			return fmt.Errorf("%w: event %s was written, and not sent", ErrChanged, uuid.UUID(id))
 		}
 		h.stored[i] = s
-		h.landed++
+		h.committed++
 		return nil
 	})
-	if err == nil && h.all && h.landed != len(h.events) {
-		err = fmt.Errorf("%w: of %d events %d were written", ErrAltered, len(h.events), h.landed)
+	if err == nil && h.all && h.committed != len(h.events) {
+		err = fmt.Errorf("%w: of %d events %d were written", ErrChanged, len(h.events), h.committed)
 	}
 	return err
 }
 
-func (h *hold) readSealed(rows pgx.Rows) error {
+func (h *pendingBatch) readSealed(rows pgx.Rows) error {
 	var id [16]byte
 	var mode int16
 	var recorded time.Time
@@ -111,13 +111,13 @@ func (h *hold) readSealed(rows pgx.Rows) error {
 		}
 		e, s := &h.events[i], &h.stored[i]
 		if !e.At.IsZero() && !e.At.Equal(s.at) {
-			return fmt.Errorf("%w: event %s: its created_at", ErrAltered, e.ID)
+			return fmt.Errorf("%w: event %s: its created_at", ErrChanged, e.ID)
 		}
 		if !sameJSON(e.Metadata, s.metadata) {
-			return fmt.Errorf("%w: event %s: its metadata", ErrAltered, e.ID)
+			return fmt.Errorf("%w: event %s: its metadata", ErrChanged, e.ID)
 		}
 		if len(salt) != 16 || len(leaf) != len(ledger.Hash{}) || e.leaf(h.tenant, s, mode, recorded, [16]byte(salt)) != ledger.Hash(leaf) {
-			return fmt.Errorf("%w: event %s was sealed as another", ErrAltered, e.ID)
+			return fmt.Errorf("%w: event %s was sealed as another", ErrChanged, e.ID)
 		}
 		s.at = time.Time{} // held
 		return nil
@@ -127,14 +127,14 @@ func (h *hold) readSealed(rows pgx.Rows) error {
 	}
 	for i := range h.stored {
 		if !h.stored[i].at.IsZero() {
-			return fmt.Errorf("%w: event %s was written without a seal", ErrAltered, h.events[i].ID)
+			return fmt.Errorf("%w: event %s was written without a seal", ErrChanged, h.events[i].ID)
 		}
 	}
 	return nil
 }
 
 // leaf is the leaf hash of what was sent.
-func (e *Event) leaf(tenant uuid.UUID, s *stored, mode int16, recorded time.Time, salt [16]byte) ledger.Hash {
+func (e *Event) leaf(tenant uuid.UUID, s *storedRow, mode int16, recorded time.Time, salt [16]byte) ledger.Hash {
 	var v ledger.Values
 	if e.AgentID != uuid.Nil {
 		v[ledger.AgentID-1] = e.AgentID[:]

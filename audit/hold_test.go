@@ -81,7 +81,7 @@ func TestNothingIsWrittenWithoutItsSeal(t *testing.T) {
 			for how, write := range all {
 				err := write(3)
 				// Of a commit that was shared only the first event's error says what differs.
-				shared := how == "a shared commit" && errors.Is(err, audit.ErrAltered)
+				shared := how == "a shared commit" && errors.Is(err, audit.ErrChanged)
 				if err == nil || !strings.Contains(err.Error(), c.want) && !shared {
 					t.Errorf("%s: %v, want %q", how, err, c.want)
 				}

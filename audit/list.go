@@ -22,19 +22,19 @@ import (
 var ErrNotFound = errors.New("no such event of this tenant")
 
 // ErrNoRun says that no event of this tenant names a run; it is an ErrNotFound.
-var ErrNoRun error = noRun{}
+var ErrNoRun error = runNotFound{}
 
-type noRun struct{}
+type runNotFound struct{}
 
-func (noRun) Error() string {
+func (runNotFound) Error() string {
 	return "no event of this tenant names this run: events do so in their metadata, as gen_ai.conversation.id or trace_id"
 }
 
 // Is has it be an ErrNotFound.
-func (noRun) Is(target error) bool { return target == ErrNotFound }
+func (runNotFound) Is(target error) bool { return target == ErrNotFound }
 
-// Stored is an event as the database holds it.
-type Stored struct {
+// StoredEvent is an event as the database holds it.
+type StoredEvent struct {
 	ID         uuid.UUID       `json:"id"`
 	AgentID    *uuid.UUID      `json:"agent_id,omitempty"`
 	UserID     *string         `json:"user_id,omitempty"`
@@ -74,13 +74,13 @@ const (
 SELECT e.id, e.agent_id, e.user_id, e.action_type, e.input_summary, e.output_summary, e.latency_ms, e.metadata, e.created_at, s.recorded_at, s.mode = 1, s.leaf_hash,
        ARRAY(SELECT x.field FROM audit_erasures x WHERE x.tenant_id = e.tenant_id AND x.event_id = e.id ORDER BY x.field)
   FROM (SELECT * FROM audit_events e WHERE e.tenant_id = $1`
-	sealsSQL    = `) e LEFT JOIN audit_seals s ON s.tenant_id = e.tenant_id AND s.event_id = e.id`
-	newestFirst = " ORDER BY e.created_at DESC, e.id DESC"
+	sealsSQL         = `) e LEFT JOIN audit_seals s ON s.tenant_id = e.tenant_id AND s.event_id = e.id`
+	orderNewestFirst = " ORDER BY e.created_at DESC, e.id DESC"
 )
 
 // List returns the tenant's events that the filter names, newest first by created_at. Its pages stay
 // right while events are written: each begins after the last one's cursor.
-func List(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, f Filter) (events []Stored, err error) {
+func List(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, f Filter) (events []StoredEvent, err error) {
 	sql, args, err := f.sql(tenant)
 	if err != nil {
 		return nil, err
@@ -96,7 +96,7 @@ func List(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, f Filter) 
 }
 
 // Get returns one event of the tenant, or ErrNotFound.
-func Get(ctx context.Context, door *tenantdb.Door, tenant, id uuid.UUID) (e Stored, err error) {
+func Get(ctx context.Context, door *tenantdb.Door, tenant, id uuid.UUID) (e StoredEvent, err error) {
 	err = door.Query(ctx, tenant, storedSQL+` AND e.id = $2`+sealsSQL, []any{tenant, id}, func(rows pgx.Rows) error {
 		e, err = pgx.CollectExactlyOneRow(rows, scanStored)
 		return err
@@ -115,7 +115,7 @@ func (f Filter) sql(tenant uuid.UUID) (string, []any, error) {
 	if err != nil {
 		return "", nil, err
 	}
-	return f.query(tenant, limit, newest)
+	return f.query(tenant, limit, newestFirst)
 }
 
 // listLimit is how many a list returns, of what was asked for.
@@ -143,7 +143,7 @@ func page(since, until time.Time, asked int, after string) (limit int, at *pgtyp
 }
 
 // query is the statement for so many events in a direction.
-func (f Filter) query(tenant uuid.UUID, limit int, d direction) (string, []any, error) {
+func (f Filter) query(tenant uuid.UUID, limit int, d scanOrder) (string, []any, error) {
 	if err := inOrder(f.Since, f.Until); err != nil {
 		return "", nil, err
 	}
@@ -194,7 +194,7 @@ func (f Filter) query(tenant uuid.UUID, limit int, d direction) (string, []any, 
 	return sql + d.order + " LIMIT $" + strconv.Itoa(len(args)) + sealsSQL + d.order, args, nil
 }
 
-func scanStored(row pgx.CollectableRow) (e Stored, err error) {
+func scanStored(row pgx.CollectableRow) (e StoredEvent, err error) {
 	var at, recorded pgtype.Timestamptz
 	var adopted *bool
 	var leaf []byte
@@ -202,19 +202,19 @@ func scanStored(row pgx.CollectableRow) (e Stored, err error) {
 	if err := row.Scan(&e.ID, &e.AgentID, &e.UserID, &e.Action, &e.Input, &e.Output, &e.LatencyMS, &e.Metadata, &at, &recorded, &adopted, &leaf, &erased); err != nil {
 		return e, err
 	}
-	e.CreatedAt, e.Cursor, e.LeafHash, e.Adopted = within(at), cursor(at, e.ID), hex.EncodeToString(leaf), adopted != nil && *adopted
+	e.CreatedAt, e.Cursor, e.LeafHash, e.Adopted = withinRange(at), cursor(at, e.ID), hex.EncodeToString(leaf), adopted != nil && *adopted
 	for _, f := range erased {
 		e.Erased = append(e.Erased, ledger.Field(f).String())
 	}
 	if recorded.Valid {
-		t := within(recorded)
+		t := withinRange(recorded)
 		e.RecordedAt = &t
 	}
 	return e, nil
 }
 
-// within holds a time to what RFC 3339 can write: PostgreSQL's timestamps reach further, to infinity.
-func within(t pgtype.Timestamptz) time.Time {
+// withinRange holds a time to what RFC 3339 can write: PostgreSQL's timestamps reach further, to infinity.
+func withinRange(t pgtype.Timestamptz) time.Time {
 	first, last := time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(9999, 12, 31, 23, 59, 59, 999999000, time.UTC)
 	switch {
 	case t.InfinityModifier == pgtype.Infinity || t.InfinityModifier == pgtype.Finite && t.Time.After(last):

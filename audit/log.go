@@ -35,11 +35,11 @@ func Log(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, e Event) (u
 
 // log writes a checked event in one round trip, unless it is there, and holds it against its seal.
 func log(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, e Event) error {
-	h := hold{tenant: tenant, events: []Event{e}}
-	if err := door.Stream(ctx, h.parts(insertSQL(1, unlessThere+returning))); err != nil {
+	h := pendingBatch{tenant: tenant, events: []Event{e}}
+	if err := door.Stream(ctx, h.parts(insertSQL(1, onConflict+returningColumns))); err != nil {
 		return fmt.Errorf("audit: log an event: %w", err)
 	}
-	if h.landed == 1 {
+	if h.committed == 1 {
 		return nil
 	}
 	return door.Tx(ctx, tenant, func(ctx context.Context, tx pgx.Tx) error { return e.sameAsStored(ctx, tx, tenant) })
@@ -59,7 +59,7 @@ func LogBatch(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, events
 
 // logBatch writes checked events in one transaction.
 func logBatch(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, events []Event) error {
-	err := door.Stream(ctx, parts(nil, tenant, events))
+	err := door.Stream(ctx, batchParts(nil, tenant, events))
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) && pg.Code == "23505" { // an id was there: a retry, or another event's
 		return door.Tx(ctx, tenant, func(ctx context.Context, tx pgx.Tx) error { return insertAll(ctx, tx, tenant, events) })
@@ -70,12 +70,12 @@ func logBatch(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, events
 	return nil
 }
 
-// parts appends the statements that write one tenant's events.
-func parts(to []tenantdb.Part, tenant uuid.UUID, events []Event) []tenantdb.Part {
+// batchParts appends the statements that write one tenant's events.
+func batchParts(to []tenantdb.Part, tenant uuid.UUID, events []Event) []tenantdb.Part {
 	for rest := events; len(rest) > 0; {
 		some := rest[:tenantdb.StatementRows(streamed(rest))]
-		h := hold{tenant: tenant, events: some, all: true}
-		to = append(to, h.parts(insertSQL(len(some), returning))...)
+		h := pendingBatch{tenant: tenant, events: some, all: true}
+		to = append(to, h.parts(insertSQL(len(some), returningColumns))...)
 		rest = rest[len(some):]
 	}
 	return to
@@ -122,7 +122,7 @@ func checkAll(events []Event) ([]Event, []uuid.UUID, error) {
 	}
 	checked := make([]Event, len(events))
 	ids := make([]uuid.UUID, len(events))
-	if err := eachOf(events, func(i int, e Event) (err error) {
+	if err := eachEvent(events, func(i int, e Event) (err error) {
 		checked[i], err = e.check()
 		ids[i] = checked[i].ID
 		return err
@@ -132,15 +132,15 @@ func checkAll(events []Event) ([]Event, []uuid.UUID, error) {
 	return checked, ids, nil
 }
 
-// eachOf does something with every event, and says of all those of a batch that are not acceptable.
-func eachOf(events []Event, do func(i int, e Event) error) error {
+// eachEvent does something with every event, and says of all those of a batch that are not acceptable.
+func eachEvent(events []Event, do func(i int, e Event) error) error {
 	bad := &BatchError{}
 	for i, e := range events {
 		err := do(i, e)
 		var field *FieldError
 		switch {
 		case errors.As(err, &field) && len(events) > 1:
-			if bad.Events = append(bad.Events, BadEvent{Index: i, FieldError: field}); len(bad.Events) == maxBad {
+			if bad.Events = append(bad.Events, InvalidEvent{Index: i, FieldError: field}); len(bad.Events) == maxReported {
 				return bad
 			}
 		case err != nil:
@@ -153,14 +153,14 @@ func eachOf(events []Event, do func(i int, e Event) error) error {
 	return nil
 }
 
-// maxBad is how many bad events of a batch are named.
-const maxBad = 100
+// maxReported is how many bad events of a batch are named.
+const maxReported = 100
 
 // BatchError says which events of a batch are not acceptable, and why: the first hundred.
-type BatchError struct{ Events []BadEvent }
+type BatchError struct{ Events []InvalidEvent }
 
-// BadEvent is one of them.
-type BadEvent struct {
+// InvalidEvent is one of them.
+type InvalidEvent struct {
 	Index int // in the batch
 	*FieldError
 }
@@ -190,11 +190,11 @@ func insertAll(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, events []Event)
 
 // insert writes one statement's worth of events, and holds those whose id was there against what is stored.
 func insert(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, events []Event) error {
-	h := hold{tenant: tenant, events: events}
+	h := pendingBatch{tenant: tenant, events: events}
 	if err := h.write(ctx, tx); err != nil {
 		return fmt.Errorf("audit: log %d events: %w", len(events), err)
 	}
-	if h.landed == len(events) {
+	if h.committed == len(events) {
 		return nil
 	}
 	// The ids of this batch that landed hold the first event of that id; every other one must equal it.
@@ -206,13 +206,13 @@ func insert(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, events []Event) er
 	return nil
 }
 
-const columns = 10
+const eventColumns = 10
 
-// unlessThere has an INSERT leave an event alone whose id is there.
-const unlessThere = ` ON CONFLICT (tenant_id, id) DO NOTHING`
+// onConflict has an INSERT leave an event alone whose id is there.
+const onConflict = ` ON CONFLICT (tenant_id, id) DO NOTHING`
 
-func argsOf(events []Event, tenant uuid.UUID) []any {
-	args := make([]any, 0, len(events)*columns)
+func eventArgs(events []Event, tenant uuid.UUID) []any {
+	args := make([]any, 0, len(events)*eventColumns)
 	for i := range events {
 		args = events[i].args(args, &tenant)
 	}
@@ -243,10 +243,10 @@ func (e *Event) args(to []any, tenant *uuid.UUID) []any {
 	if !e.At.IsZero() {
 		at = &e.At
 	}
-	return append(to, (*[16]byte)(&e.ID), (*[16]byte)(tenant), agent, null(&e.UserID), &e.Action, null(&e.Input), null(&e.Output), latency, []byte(e.Metadata), at)
+	return append(to, (*[16]byte)(&e.ID), (*[16]byte)(tenant), agent, nullIfEmpty(&e.UserID), &e.Action, nullIfEmpty(&e.Input), nullIfEmpty(&e.Output), latency, []byte(e.Metadata), at)
 }
 
-func null(s *string) *string {
+func nullIfEmpty(s *string) *string {
 	if *s == "" {
 		return nil
 	}

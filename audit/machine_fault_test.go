@@ -36,7 +36,7 @@ func TestAFullDiskUnderTheSpoolIsSaidAndLosesNothing(t *testing.T) {
 	var acked []uuid.UUID
 	full := func() (err error) {
 		for range 1000 {
-			ids, err := trail.Later(t.Context(), tenantA, []audit.Event{{Action: "x", Input: strings.Repeat("y", 20_000)}})
+			ids, err := trail.LogAsync(t.Context(), tenantA, []audit.Event{{Action: "x", Input: strings.Repeat("y", 20_000)}})
 			if err != nil {
 				return err
 			}
@@ -50,7 +50,7 @@ func TestAFullDiskUnderTheSpoolIsSaidAndLosesNothing(t *testing.T) {
 			t.Fatalf("a full disk: %v", err)
 		}
 		empty()
-		ids, err := trail.Later(t.Context(), tenantA, []audit.Event{{Action: "there is room again"}})
+		ids, err := trail.LogAsync(t.Context(), tenantA, []audit.Event{{Action: "there is room again"}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -67,7 +67,7 @@ func TestAFullDiskUnderTheSpoolIsSaidAndLosesNothing(t *testing.T) {
 }
 
 func TestAFullDiskUnderPostgreSQLLosesNothing(t *testing.T) {
-	in, err := devpg.Find(devpg.PartsDir())
+	in, err := devpg.Find(devpg.AssetsDir())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -189,7 +189,7 @@ func TestASteppedClockLosesNothing(t *testing.T) {
 	}{{"+0", 0}, {"-1h", -time.Hour}, {"+1d", 24 * time.Hour}, {"+0", 0}} {
 		step(by.postgres)
 		off.Store(int64(by.program))
-		ids, err := trail.Later(t.Context(), tenantA, []audit.Event{{AgentID: agent, Action: "spooled", Latency: time.Duration(i+1) * time.Millisecond}})
+		ids, err := trail.LogAsync(t.Context(), tenantA, []audit.Event{{AgentID: agent, Action: "spooled", Latency: time.Duration(i+1) * time.Millisecond}})
 		if err != nil {
 			t.Fatal(err)
 		}

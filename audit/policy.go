@@ -17,11 +17,11 @@ import (
 
 // Limits on what a policy may hold.
 const (
-	MaxPolicy        = 1 << 20 // bytes of a policy as JSON
-	MaxPolicyRules   = 100     // redaction rules for one tenant
-	MaxPattern       = 4 << 10 // bytes of a regular expression
-	MinRedactKey     = 32      // bytes of the key that redacted values are hashed with
-	defaultGoOnAfter = 5 * time.Second
+	MaxPolicy            = 1 << 20 // bytes of a policy as JSON
+	MaxPolicyRules       = 100     // redaction rules for one tenant
+	MaxPattern           = 4 << 10 // bytes of a regular expression
+	MinRedactKey         = 32      // bytes of the key that redacted values are hashed with
+	defaultContinueAfter = 5 * time.Second
 )
 
 // Policy is what the operator decides about tenants' trails. The zero Policy redacts nothing, and a call
@@ -33,16 +33,16 @@ type Policy struct {
 
 // rules are those of one tenant.
 type rules struct {
-	goOn   bool
-	wait   time.Duration
-	redact *redactor
-	shown  TenantPolicy
+	continues bool
+	wait      time.Duration
+	redact    *redactor
+	source    TenantPolicy
 }
 
 // What becomes of a call when the trail can't be written.
 const (
-	Fail = "fail"  // it fails
-	GoOn = "go_on" // it goes on, and the gap is recorded
+	Fail     = "fail"  // it fails
+	Continue = "go_on" // it goes on, and the gap is recorded
 )
 
 // TenantPolicy is one tenant's part of a policy as it is written in JSON.
@@ -90,11 +90,11 @@ func ParsePolicy(raw, key []byte) (*Policy, error) {
 }
 
 func (t TenantPolicy) compile(at string, key []byte, tenant uuid.UUID) (r rules, err error) {
-	r.shown = t
+	r.source = t
 	switch t.WhenUnwritable {
 	case "", Fail:
-	case GoOn:
-		r.goOn, r.wait = true, defaultGoOnAfter
+	case Continue:
+		r.continues, r.wait = true, defaultContinueAfter
 	default:
 		return r, fmt.Errorf(`policy: %s.when_unwritable: %.40q is neither "fail" nor "go_on"`, at, t.WhenUnwritable)
 	}
@@ -116,8 +116,8 @@ func (t TenantPolicy) compile(at string, key []byte, tenant uuid.UUID) (r rules,
 	return r, err
 }
 
-// of returns the tenant's rules.
-func (p *Policy) of(tenant uuid.UUID) rules {
+// tenantRules returns the tenant's rules.
+func (p *Policy) tenantRules(tenant uuid.UUID) rules {
 	if p == nil {
 		return rules{}
 	}
@@ -127,17 +127,17 @@ func (p *Policy) of(tenant uuid.UUID) rules {
 	return p.byDefault
 }
 
-// GoesOn reports whether some tenant's calls go on when the trail can't be written.
-func (p *Policy) GoesOn() bool {
+// Continues reports whether some tenant's calls go on when the trail can't be written.
+func (p *Policy) Continues() bool {
 	if p == nil {
 		return false
 	}
 	for _, r := range p.tenants {
-		if r.goOn {
+		if r.continues {
 			return true
 		}
 	}
-	return p.byDefault.goOn
+	return p.byDefault.continues
 }
 
 // AlwaysFail returns the policy with every call failing when the trail can't be written.
@@ -146,16 +146,16 @@ func (p *Policy) AlwaysFail() *Policy {
 		return nil
 	}
 	closed := &Policy{byDefault: p.byDefault, tenants: maps.Clone(p.tenants)}
-	closed.byDefault.goOn = false
+	closed.byDefault.continues = false
 	for id, r := range closed.tenants {
-		r.goOn = false
+		r.continues = false
 		closed.tenants[id] = r
 	}
 	return closed
 }
 
 // Default returns what holds for a tenant that is not named.
-func (p *Policy) Default() TenantPolicy { return p.of(uuid.Nil).shown }
+func (p *Policy) Default() TenantPolicy { return p.tenantRules(uuid.Nil).source }
 
 // Tenants returns the tenants that are named, in order.
 func (p *Policy) Tenants() []uuid.UUID {
@@ -166,13 +166,13 @@ func (p *Policy) Tenants() []uuid.UUID {
 }
 
 // Tenant returns what holds for a tenant.
-func (p *Policy) Tenant(id uuid.UUID) TenantPolicy { return p.of(id).shown }
+func (p *Policy) Tenant(id uuid.UUID) TenantPolicy { return p.tenantRules(id).source }
 
 // Redact returns the event as it would be stored: what the tenant's rules name is replaced by a mark,
 // "[redacted:RULE:HASH]", and the metadata's konstruct.redactions says which rule did what in which field.
 // The hash is keyed and the tenant's own: equal values of one tenant have equal marks.
 func (p *Policy) Redact(tenant uuid.UUID, e Event) (Event, error) {
-	r := p.of(tenant).redact
+	r := p.tenantRules(tenant).redact
 	if r == nil {
 		return e, nil
 	}

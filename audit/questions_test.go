@@ -82,7 +82,7 @@ func TestARunIsATree(t *testing.T) {
 	if _, err := trail.Resolve(t.Context(), tenantA, ids[10], "ada", "done"); err != nil {
 		t.Fatal(err)
 	}
-	r, err := audit.RunOf(t.Context(), door, tenantA, "run-1")
+	r, err := audit.GetRun(t.Context(), door, tenantA, "run-1")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,21 +90,21 @@ func TestARunIsATree(t *testing.T) {
 	if got := shape(r.Steps); got != want || r.Events != 12 {
 		t.Errorf("%d events: %s\nwant %s", r.Events, got, want)
 	}
-	if r, err := audit.RunOf(t.Context(), door, tenantB, "run-1"); err != nil || shape(r.Steps) != "theirs" {
+	if r, err := audit.GetRun(t.Context(), door, tenantB, "run-1"); err != nil || shape(r.Steps) != "theirs" {
 		t.Errorf("%+v, %v", r, err)
 	}
 	for _, run := range []string{"run-3", "RUN-1", "'; DROP TABLE audit_events; --"} {
-		if _, err := audit.RunOf(t.Context(), door, tenantA, run); !errors.Is(err, audit.ErrNotFound) {
+		if _, err := audit.GetRun(t.Context(), door, tenantA, run); !errors.Is(err, audit.ErrNotFound) {
 			t.Errorf("%q: %v", run, err)
 		}
 	}
-	if _, err := audit.RunOf(t.Context(), door, uuid.New(), "run-1"); !errors.Is(err, audit.ErrNotFound) {
+	if _, err := audit.GetRun(t.Context(), door, uuid.New(), "run-1"); !errors.Is(err, audit.ErrNotFound) {
 		t.Errorf("a tenant that is not there: %v", err)
 	}
 	// A name that no index could hold is stored, and found.
 	long := strings.Repeat("long ", 200)
 	logAll(t, door, tenantA, audit.Event{Action: "x", Metadata: meta("gen_ai.conversation.id", strings.Repeat("y", 100_000))}, audit.Event{Action: "x", Metadata: meta("gen_ai.conversation.id", long)})
-	if r, err := audit.RunOf(t.Context(), door, tenantA, long); err != nil || r.Events != 1 {
+	if r, err := audit.GetRun(t.Context(), door, tenantA, long); err != nil || r.Events != 1 {
 		t.Errorf("%+v, %v", r, err)
 	}
 }
@@ -125,7 +125,7 @@ func TestWordsAreFoundInSummaries(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer s.Close()
-		if err := s.Words(t.Context(), on); err != nil {
+		if err := s.TextIndex(t.Context(), on); err != nil {
 			t.Fatal(err)
 		}
 		finds(t, door, ids)
@@ -137,24 +137,24 @@ func TestWordsAreFoundInSummaries(t *testing.T) {
 	}
 	finds(t, door, ids)
 	logAll(t, door, tenantA, audit.Event{Action: "x", Metadata: meta("trace_id", "t-1")})
-	if r, err := audit.RunOf(t.Context(), door, tenantA, "t-1"); err != nil || r.Events != 1 {
+	if r, err := audit.GetRun(t.Context(), door, tenantA, "t-1"); err != nil || r.Events != 1 {
 		t.Errorf("%+v, %v", r, err)
 	}
-	if r, err := audit.RunOf(t.Context(), door, tenantB, "t-1"); !errors.Is(err, audit.ErrNotFound) {
+	if r, err := audit.GetRun(t.Context(), door, tenantB, "t-1"); !errors.Is(err, audit.ErrNotFound) {
 		t.Errorf("%+v, %v", r, err)
 	}
-	first, err := audit.SearchText(t.Context(), door, tenantA, audit.Words{Text: "damaged", Limit: 2})
+	first, err := audit.SearchText(t.Context(), door, tenantA, audit.TextQuery{Text: "damaged", Limit: 2})
 	if err != nil || len(first) != 2 {
 		t.Fatal(first, err)
 	}
-	second, err := audit.SearchText(t.Context(), door, tenantA, audit.Words{Text: "damaged", Limit: 2, After: first[1].Cursor})
+	second, err := audit.SearchText(t.Context(), door, tenantA, audit.TextQuery{Text: "damaged", Limit: 2, After: first[1].Cursor})
 	if err != nil || len(second) != 1 || second[0].ID != ids[0] {
 		t.Errorf("%+v, %v", second, err)
 	}
-	if found, err := audit.SearchText(t.Context(), door, uuid.New(), audit.Words{Text: "damaged"}); err != nil || len(found) != 0 {
+	if found, err := audit.SearchText(t.Context(), door, uuid.New(), audit.TextQuery{Text: "damaged"}); err != nil || len(found) != 0 {
 		t.Errorf("a tenant that is not there finds %+v, %v", found, err)
 	}
-	for _, w := range []audit.Words{{}, {Text: strings.Repeat("x", 2000)}, {Text: "x", Limit: 1001}, {Text: "x", After: "?"}, {Text: "x", Since: time.Now(), Until: time.Now().Add(-time.Hour)}} {
+	for _, w := range []audit.TextQuery{{}, {Text: strings.Repeat("x", 2000)}, {Text: "x", Limit: 1001}, {Text: "x", After: "?"}, {Text: "x", Since: time.Now(), Until: time.Now().Add(-time.Hour)}} {
 		var field *audit.FieldError
 		if _, err := audit.SearchText(t.Context(), door, tenantA, w); !errors.As(err, &field) {
 			t.Errorf("%+v: %v", w, err)
@@ -169,7 +169,7 @@ func finds(t *testing.T, door *tenantdb.Door, ids []uuid.UUID) {
 		"damaged": {2, 1, 0}, "damaged pump": {2, 0}, `"damaged pump"`: {2}, "damaged -refund": {2, 1}, "valve or refund": {1, 0}, "zürich": {2}, "straße": {2},
 		"nothing": {}, "hidden": {}, "'; --": {}, "tenant": {}, "their": {}, tenantA.String(): {}, "tenant " + tenantB.String(): {}, ":* & | ! ( ) <->": {}, "-absent": {3, 2, 1, 0},
 	} {
-		found, err := audit.SearchText(t.Context(), door, tenantA, audit.Words{Text: text})
+		found, err := audit.SearchText(t.Context(), door, tenantA, audit.TextQuery{Text: text})
 		if err != nil {
 			t.Errorf("%q: %v", text, err)
 			continue
@@ -201,7 +201,7 @@ func TestEventsAreCounted(t *testing.T) {
 	if err := json.Unmarshal([]byte(`{"big": {"input": 5, "output": 25}}`), &prices); err != nil {
 		t.Fatal(err)
 	}
-	got, err := audit.Stats(t.Context(), door, tenantA, audit.StatsFilter{By: []string{"model", "day"}, Prices: prices})
+	got, err := audit.ComputeStats(t.Context(), door, tenantA, audit.StatsFilter{By: []string{"model", "day"}, Prices: prices})
 	if err != nil || len(got) != 3 {
 		t.Fatalf("%+v, %v", got, err)
 	}
@@ -215,19 +215,19 @@ func TestEventsAreCounted(t *testing.T) {
 	if got[1].Model != nil || got[1].Errors != 1 || got[1].P50 != nil {
 		t.Errorf("%+v", got[1])
 	}
-	all, err := audit.Stats(t.Context(), door, tenantA, audit.StatsFilter{})
+	all, err := audit.ComputeStats(t.Context(), door, tenantA, audit.StatsFilter{})
 	if err != nil || len(all) != 1 || all[0].Events != 6 || all[0].Day != nil {
 		t.Errorf("%+v, %v", all, err)
 	}
-	one, err := audit.Stats(t.Context(), door, tenantA, audit.StatsFilter{By: []string{"agent"}, AgentID: agentOne, Action: "llm_call", Until: time.Date(2026, 11, 2, 0, 0, 0, 0, time.UTC)})
+	one, err := audit.ComputeStats(t.Context(), door, tenantA, audit.StatsFilter{By: []string{"agent"}, AgentID: agentOne, Action: "llm_call", Until: time.Date(2026, 11, 2, 0, 0, 0, 0, time.UTC)})
 	if err != nil || len(one) != 1 || one[0].Events != 2 || *one[0].AgentID != agentOne {
 		t.Errorf("%+v, %v", one, err)
 	}
-	if none, err := audit.Stats(t.Context(), door, uuid.New(), audit.StatsFilter{By: []string{"day"}}); err != nil || len(none) != 0 {
+	if none, err := audit.ComputeStats(t.Context(), door, uuid.New(), audit.StatsFilter{By: []string{"day"}}); err != nil || len(none) != 0 {
 		t.Errorf("%+v, %v", none, err)
 	}
 	var field *audit.FieldError
-	if _, err := audit.Stats(t.Context(), door, tenantA, audit.StatsFilter{By: []string{"color; DROP"}}); !errors.As(err, &field) || field.Field != "by" {
+	if _, err := audit.ComputeStats(t.Context(), door, tenantA, audit.StatsFilter{By: []string{"color; DROP"}}); !errors.As(err, &field) || field.Field != "by" {
 		t.Errorf("%v", err)
 	}
 }
@@ -244,15 +244,15 @@ func TestEachReadsEverythingOnce(t *testing.T) {
 	}
 	logAll(t, door, tenantB, audit.Event{Action: "x"})
 	seen := map[uuid.UUID]bool{}
-	if err := audit.Each(t.Context(), door, tenantA, audit.Filter{}, func(e *audit.Stored) error { seen[e.ID] = true; return nil }); err != nil || len(seen) != 5100 {
+	if err := audit.EachEvent(t.Context(), door, tenantA, audit.Filter{}, func(e *audit.StoredEvent) error { seen[e.ID] = true; return nil }); err != nil || len(seen) != 5100 {
 		t.Errorf("%d events, %v", len(seen), err)
 	}
 	stop := errors.New("stop")
 	n := 0
-	if err := audit.Each(t.Context(), door, tenantA, audit.Filter{Limit: 1}, func(*audit.Stored) error { n++; return stop }); !errors.Is(err, stop) || n != 1 {
+	if err := audit.EachEvent(t.Context(), door, tenantA, audit.Filter{Limit: 1}, func(*audit.StoredEvent) error { n++; return stop }); !errors.Is(err, stop) || n != 1 {
 		t.Errorf("%d, %v", n, err)
 	}
-	if err := audit.Each(t.Context(), door, uuid.New(), audit.Filter{}, func(*audit.Stored) error { return stop }); err != nil {
+	if err := audit.EachEvent(t.Context(), door, uuid.New(), audit.Filter{}, func(*audit.StoredEvent) error { return stop }); err != nil {
 		t.Error(err)
 	}
 }

@@ -47,9 +47,9 @@ const redactionsKey = "konstruct.redactions"
 
 // redactor is the compiled rules of one tenant.
 type redactor struct {
-	key   []byte
-	finds []finder
-	paths []pathRule
+	key       []byte
+	detectors []detector
+	paths     []pathRule
 	// plain says that what is found in metadata would be found in its JSON text too, where that has no escapes: there
 	// are only detectors, whose finds end at a quotation mark.
 	plain bool
@@ -58,16 +58,16 @@ type redactor struct {
 // span is a stretch of a text that is to go.
 type span struct {
 	start, end int
-	rule       *finder
+	rule       *detector
 }
 
-// finder finds values in text.
-type finder struct {
+// detector finds values in text.
+type detector struct {
 	name string
 	in   int
 	find func(text string, found func(start, end int))
-	// same is the value as it is hashed, so that two ways of writing it have one mark.
-	same func(value string) string
+	// group is the value as it is hashed, so that two ways of writing it have one mark.
+	group func(value string) string
 }
 
 // pathRule takes a whole value out.
@@ -102,7 +102,7 @@ func (r *redactor) add(rule RedactRule) error {
 	if rule.Path != "" {
 		return r.addPath(rule)
 	}
-	f := finder{name: rule.Name, in: inInput | inOutput | inMetadata, same: func(v string) string { return v }}
+	f := detector{name: rule.Name, in: inInput | inOutput | inMetadata, group: func(v string) string { return v }}
 	if len(rule.In) > 0 {
 		f.in = 0
 		for _, name := range rule.In {
@@ -131,15 +131,15 @@ func (r *redactor) add(rule RedactRule) error {
 			}
 		}
 	case "email":
-		f.find, f.same = findEmails, strings.ToLower
+		f.find, f.group = findEmails, strings.ToLower
 	case "card":
-		f.find, f.same = findCards, digitsOf
+		f.find, f.group = findCards, digitsOf
 	case "secret":
 		f.find = newSecretFinder()
 	default:
 		return fmt.Errorf("detect: %.40q is none of email, card, secret", rule.Detect)
 	}
-	r.finds = append(r.finds, f)
+	r.detectors = append(r.detectors, f)
 	return nil
 }
 
@@ -169,17 +169,17 @@ type redaction struct {
 	Count int    `json:"count"`
 }
 
-// work is the redaction of one event.
-type work struct {
+// redactionRun is the redaction of one event.
+type redactionRun struct {
 	*redactor
-	tenant uuid.UUID
-	key    []byte // the tenant's, made when it is first needed
-	done   []redaction
-	made   map[string]bool // marks that stand for whole values: nothing is looked for in them
+	tenant   uuid.UUID
+	key      []byte // the tenant's, made when it is first needed
+	redacted []redaction
+	report   map[string]bool // marks that stand for whole values: nothing is looked for in them
 }
 
 func (r *redactor) event(tenant uuid.UUID, e Event) (Event, error) {
-	w := &work{redactor: r, tenant: tenant}
+	w := &redactionRun{redactor: r, tenant: tenant}
 	for _, f := range []struct {
 		bit  int
 		name string
@@ -190,17 +190,17 @@ func (r *redactor) event(tenant uuid.UUID, e Event) (Event, error) {
 	return w.metadata(e)
 }
 
-func (w *work) note(rule, field string) {
-	for i := range w.done {
-		if d := &w.done[i]; d.Rule == rule && d.Field == field {
+func (w *redactionRun) note(rule, field string) {
+	for i := range w.redacted {
+		if d := &w.redacted[i]; d.Rule == rule && d.Field == field {
 			d.Count++
 			return
 		}
 	}
-	w.done = append(w.done, redaction{rule, field, 1})
+	w.redacted = append(w.redacted, redaction{rule, field, 1})
 }
 
-func (w *work) column(bit int, name, text string) string {
+func (w *redactionRun) column(bit int, name, text string) string {
 	for _, p := range w.paths {
 		if p.field == bit && text != "" {
 			w.note(p.name, name)
@@ -211,13 +211,13 @@ func (w *work) column(bit int, name, text string) string {
 }
 
 // text replaces what the finders find. Where finds overlap all they cover goes, under the first rule's name.
-func (w *work) text(bit int, field, text string) string {
+func (w *redactionRun) text(bit int, field, text string) string {
 	if text == "" {
 		return text
 	}
 	var spans []span
-	for i := range w.finds {
-		f := &w.finds[i]
+	for i := range w.detectors {
+		f := &w.detectors[i]
 		if f.in&bit != 0 {
 			f.find(text, func(start, end int) { spans = append(spans, span{start, end, f}) })
 		}
@@ -239,7 +239,7 @@ func (w *work) text(bit int, field, text string) string {
 			s.end = max(s.end, spans[i].end)
 		}
 		out.WriteString(text[at:s.start])
-		out.WriteString(w.mark(s.rule.name, s.rule.same(text[s.start:s.end])))
+		out.WriteString(w.mark(s.rule.name, s.rule.group(text[s.start:s.end])))
 		at = s.end
 	}
 	out.WriteString(text[at:])
@@ -247,9 +247,9 @@ func (w *work) text(bit int, field, text string) string {
 }
 
 // mark stands in a value's place.
-func (w *work) mark(rule, value string) string {
+func (w *redactionRun) mark(rule, value string) string {
 	if w.key == nil {
-		w.key, w.made = tenantKey(w.redactor.key, w.tenant), map[string]bool{}
+		w.key, w.report = tenantKey(w.redactor.key, w.tenant), map[string]bool{}
 	}
 	h := hmac.New(sha256.New, w.key)
 	h.Write([]byte(rule))
@@ -259,12 +259,12 @@ func (w *work) mark(rule, value string) string {
 }
 
 // metadata redacts the event's metadata and adds what was done.
-func (w *work) metadata(e Event) (Event, error) {
+func (w *redactionRun) metadata(e Event) (Event, error) {
 	raw := e.Metadata
 	if raw == nil {
 		raw = json.RawMessage("{}")
 	}
-	if len(w.done) == 0 && w.nothingIn(raw) {
+	if len(w.redacted) == 0 && w.unchanged(raw) {
 		return e, nil
 	}
 	if err := checkMetadata(raw); err != nil {
@@ -285,10 +285,10 @@ func (w *work) metadata(e Event) (Event, error) {
 		}
 	}
 	m = w.value(m).(map[string]any)
-	if len(w.done) == 0 {
+	if len(w.redacted) == 0 {
 		return e, nil
 	}
-	m[redactionsKey] = w.done
+	m[redactionsKey] = w.redacted
 	out, err := json.Marshal(m)
 	if err != nil {
 		return e, &FieldError{"metadata", "is not JSON: " + err.Error()}
@@ -297,14 +297,14 @@ func (w *work) metadata(e Event) (Event, error) {
 	return e, nil
 }
 
-// nothingIn reports, without reading the JSON, that there is nothing to redact in it.
-func (w *work) nothingIn(raw json.RawMessage) bool {
+// unchanged reports, without reading the JSON, that there is nothing to redact in it.
+func (w *redactionRun) unchanged(raw json.RawMessage) bool {
 	if !w.plain || bytes.IndexByte(raw, '\\') >= 0 || bytes.Contains(raw, []byte(redactionsKey)) {
 		return false
 	}
 	text, nothing := string(raw), true
-	for i := range w.finds {
-		if f := &w.finds[i]; f.in&inMetadata != 0 && nothing {
+	for i := range w.detectors {
+		if f := &w.detectors[i]; f.in&inMetadata != 0 && nothing {
 			f.find(text, func(int, int) { nothing = false })
 		}
 	}
@@ -312,7 +312,7 @@ func (w *work) nothingIn(raw json.RawMessage) bool {
 }
 
 // path replaces the values that a pointer names below v.
-func (w *work) path(v any, path []string, rule string) {
+func (w *redactionRun) path(v any, path []string, rule string) {
 	step := func(get any, set func(any)) {
 		if len(path) > 1 {
 			w.path(get, path[1:], rule)
@@ -331,7 +331,7 @@ func (w *work) path(v any, path []string, rule string) {
 		}
 		w.note(rule, "metadata")
 		m := w.mark(rule, text)
-		w.made[m] = true
+		w.report[m] = true
 		set(m)
 	}
 	switch v := v.(type) {
@@ -351,10 +351,10 @@ func (w *work) path(v any, path []string, rule string) {
 }
 
 // value redacts every string and number within v, and every key.
-func (w *work) value(v any) any {
+func (w *redactionRun) value(v any) any {
 	switch v := v.(type) {
 	case string:
-		if w.made[v] {
+		if w.report[v] {
 			return v
 		}
 		return w.text(inMetadata, "metadata", v)

@@ -38,28 +38,28 @@ type Rejected struct {
 // callers wait: a person must look.
 const maxRejected = 256 << 20
 
-// rejects writes the file.
-type rejects struct {
+// rejectStore writes the file.
+type rejectStore struct {
 	dir   string
 	limit int64
 	mu    sync.Mutex
 	n     int
 }
 
-func (r *rejects) number() int {
+func (r *rejectStore) number() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.n
 }
 
-func (r *rejects) count() error {
+func (r *rejectStore) count() error {
 	list, err := ReadRejected(r.dir)
 	r.n = len(list)
 	return err
 }
 
 // add sets one event aside and returns when it is on the disk.
-func (r *rejects) add(tenant uuid.UUID, record []byte, e Event, why error) error {
+func (r *rejectStore) add(tenant uuid.UUID, record []byte, e Event, why error) error {
 	line, err := json.Marshal(Rejected{tenant, e.ID, e.AgentID, e.Action, time.Now().UTC(), why.Error(), record})
 	if err != nil {
 		return err
@@ -154,7 +154,7 @@ func (s *Spool) Retry(ctx context.Context) (n int, err error) {
 
 // next drops the file that was put back, n events, and moves the others into its place if there are to be
 // more; os.ErrNotExist says that there are none.
-func (r *rejects) next(retrying string, n int, more bool) error {
+func (r *rejectStore) next(retrying string, n int, more bool) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.n -= n
@@ -182,7 +182,7 @@ func InspectSpool(dir string) (SpoolStatus, error) {
 	if err != nil {
 		return st, fmt.Errorf("audit: read the refused events: %w", err)
 	}
-	open, err := readGaps(filepath.Join(dir, gapsName))
+	open, err := readGaps(filepath.Join(dir, gapsFile))
 	if err != nil {
 		return st, err
 	}

@@ -12,8 +12,8 @@ import (
 var reserved = map[string]bool{
 	ActionRemoval: true, ActionModel: true, ActionGap: true, ActionAcknowledged: true, ActionResolved: true,
 	ActionEvidence: true, ActionExport: true, ActionProof: true, ActionVerify: true, ActionResume: true, ActionRotate: true, ActionGuard: true,
-	ActionKeyMade: true, ActionKeyRotated: true, ActionKeyGranted: true, ActionKeyRevoked: true, ActionUserAdmitted: true, ActionUserDismissed: true,
-	ActionLimitsSet: true, ActionSwitched: true, ActionTenantBegun: true, ActionLawRequest: true,
+	ActionKeyCreated: true, ActionKeyRotated: true, ActionKeyLabels: true, ActionKeyRevoked: true, ActionUserAdded: true, ActionUserRemoved: true,
+	ActionLimitsSet: true, ActionImpersonation: true, ActionTenantCreated: true, ActionComplianceRequest: true,
 }
 
 // reservedPrefix begins the names in metadata that only the service writes: what it showed, and of which document.

@@ -16,28 +16,28 @@ const MaxRun = 10_000
 
 // Step is an event of a run and what it led to.
 type Step struct {
-	Stored
+	StoredEvent
 	Steps []*Step `json:"steps,omitempty"`
 }
 
 // Run is what happened in one conversation or trace, in its order.
 type Run struct {
-	ID     string  `json:"id"`
-	Events int     `json:"events"`
-	Cut    bool    `json:"cut,omitempty"` // there are more than MaxRun
-	Steps  []*Step `json:"steps"`
+	ID        string  `json:"id"`
+	Events    int     `json:"events"`
+	Truncated bool    `json:"cut,omitempty"` // there are more than MaxRun
+	Steps     []*Step `json:"steps"`
 }
 
 const runSQL = storedSQL + ` AND e.id IN (SELECT audit_find_run($2, $3))` + sealsSQL + ` ORDER BY e.created_at, e.id`
 
-// RunOf returns the events that name a run, by gen_ai.conversation.id or trace_id, as a tree: an event with a parent_span_id stands below the one
+// GetRun returns the events that name a run, by gen_ai.conversation.id or trace_id, as a tree: an event with a parent_span_id stands below the one
 // with that span_id; otherwise tool calls and retrievals stand below the model's call before them by the same agent, and what became of an
 // escalation below it. ErrNotFound when no event names it.
-func RunOf(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, run string) (r Run, err error) {
+func GetRun(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, run string) (r Run, err error) {
 	if err := checkText("run", run, MaxName); err != nil {
 		return r, err
 	}
-	var events []Stored
+	var events []StoredEvent
 	err = door.Query(ctx, tenant, runSQL, []any{tenant, run, MaxRun + 1}, func(rows pgx.Rows) error {
 		events, err = pgx.CollectRows(rows, scanStored)
 		return err
@@ -48,9 +48,9 @@ func RunOf(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, run strin
 	if err != nil {
 		return r, fmt.Errorf("audit: run %.80q: %w", run, err)
 	}
-	r = Run{ID: run, Cut: len(events) > MaxRun}
+	r = Run{ID: run, Truncated: len(events) > MaxRun}
 	r.Events = min(len(events), MaxRun)
-	r.Steps = tree(events[:r.Events])
+	r.Steps = buildTree(events[:r.Events])
 	return r, nil
 }
 
@@ -61,13 +61,13 @@ type links struct {
 	Escalation string `json:"konstruct.escalation.id"`
 }
 
-// tree puts events, the oldest first, below those that they belong to.
-func tree(events []Stored) (roots []*Step) {
+// buildTree puts events, the oldest first, below those that they belong to.
+func buildTree(events []StoredEvent) (roots []*Step) {
 	steps := make([]Step, len(events))
 	named := make([]links, len(events))
 	spans, escalations := map[string]*Step{}, map[string]*Step{}
 	for i := range events {
-		steps[i].Stored = events[i]
+		steps[i].StoredEvent = events[i]
 		_ = json.Unmarshal(events[i].Metadata, &named[i]) // names of another type name nothing
 		if named[i].Span != "" && spans[named[i].Span] == nil {
 			spans[named[i].Span] = &steps[i]

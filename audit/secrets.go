@@ -4,9 +4,9 @@ import "strings"
 
 // secretKind is a kind of key or token: how it begins, what may follow, and how much of it at least.
 type secretKind struct {
-	prefix string
-	more   string // characters beside letters and digits
-	least  int    // characters behind the prefix
+	prefix    string
+	alphabet  string // characters beside letters and digits
+	minLength int    // characters behind the prefix
 }
 
 // secretKinds are keys and tokens whose makers gave them a prefix so that they can be found, as their
@@ -60,13 +60,13 @@ func (k secretKind) end(text string, i int) int {
 	}
 	from := i + len(k.prefix)
 	end := from
-	for end < len(text) && (letterOrDigit(text[end]) || strings.IndexByte(k.more, text[end]) >= 0) {
+	for end < len(text) && (letterOrDigit(text[end]) || strings.IndexByte(k.alphabet, text[end]) >= 0) {
 		end++
 	}
 	for end > from && !letterOrDigit(text[end-1]) && text[end-1] != '=' { // a sentence's own punctuation
 		end--
 	}
-	if end-from < k.least {
+	if end-from < k.minLength {
 		return 0
 	}
 	return end

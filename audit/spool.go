@@ -20,19 +20,19 @@ import (
 
 // The measures of delivery from the spool.
 const (
-	// lanes is how many transactions are under way at once; an agent's events keep to one lane.
-	lanes = 2
+	// shippers is how many transactions are under way at once; an agent's events keep to one lane.
+	shippers = 2
 	// window is how many events are taken from the spool at once; a segment's bytes bound them too.
 	window = 20_000
 	// shipRows is how many share a transaction at most.
 	shipRows = 1000
-	// shipTime bounds one transaction.
-	shipTime = commitTime
+	// shipTimeout bounds one transaction.
+	shipTimeout = commitTimeout
 	// firstRetry doubles up to lastRetry while the trail can't be written.
 	firstRetry = 100 * time.Millisecond
 	lastRetry  = 10 * time.Second
-	// closeTime is how long Close goes on delivering what waits.
-	closeTime = 2 * time.Second
+	// closeTimeout is how long Close goes on delivering what waits.
+	closeTimeout = 2 * time.Second
 )
 
 // Spool acknowledges an event as soon as it is on this machine's disk, and ships it to the trail in the
@@ -43,12 +43,12 @@ type Spool struct {
 	dir    string
 	log    *slog.Logger
 	seed   maphash.Seed
-	now    func() time.Time // this machine's clock
+	clock  func() time.Time // this machine's clock
 	cancel context.CancelFunc
 	done   sync.WaitGroup
 
 	oldest   atomic.Int64 // created_at of the first event under way in Unix microseconds; 0: none
-	rejected rejects
+	rejected rejectStore
 
 	mu      sync.Mutex
 	problem string // why nothing is delivered now
@@ -74,7 +74,7 @@ func OpenSpool(door *tenantdb.Door, dir string, limit int64, log *slog.Logger) (
 		return nil, fmt.Errorf("audit: %w", err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	s := &Spool{door: door, files: files, dir: dir, log: log, now: time.Now, seed: maphash.MakeSeed(), cancel: cancel, rejected: rejects{dir: dir, limit: maxRejected}}
+	s := &Spool{door: door, files: files, dir: dir, log: log, clock: time.Now, seed: maphash.MakeSeed(), cancel: cancel, rejected: rejectStore{dir: dir, limit: maxRejected}}
 	if err := s.rejected.count(); err != nil {
 		cancel()
 		return nil, errors.Join(fmt.Errorf("audit: %w", err), files.Close())
@@ -86,7 +86,7 @@ func OpenSpool(door *tenantdb.Door, dir string, limit int64, log *slog.Logger) (
 // Close stops taking events, delivers for two seconds what waits, and closes the spool; the rest waits for
 // the next OpenSpool.
 func (s *Spool) Close() error {
-	ctx, cancel := context.WithTimeout(context.Background(), closeTime)
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
 	_ = s.Drain(ctx) // what is left is on the disk
 	s.cancel()
@@ -140,7 +140,7 @@ func (s *Spool) Log(ctx context.Context, tenant uuid.UUID, e Event) (uuid.UUID, 
 
 // put takes checked events.
 func (s *Spool) put(ctx context.Context, tenant uuid.UUID, events ...Event) error {
-	now := s.now().UTC().Truncate(time.Microsecond)
+	now := s.clock().UTC().Truncate(time.Microsecond)
 	var some [][]byte
 	size := 0
 	flush := func() error {
@@ -186,7 +186,7 @@ func (s *Spool) ship(ctx context.Context) {
 			return
 		}
 		if err != nil { // this machine's disk: the same records again, once it has room
-			s.say(err)
+			s.logProblem(err)
 			if !wait(ctx, lastRetry) {
 				return
 			}
@@ -195,7 +195,7 @@ func (s *Spool) ship(ctx context.Context) {
 }
 
 func (s *Spool) shipRecords(ctx context.Context, records []spool.Record) error {
-	var byLane [lanes][]tenantEvent
+	var byLane [shippers][]tenantEvent
 	for _, r := range records {
 		tenant, e, err := readRecord(r.Payload)
 		if err != nil {
@@ -204,14 +204,14 @@ func (s *Spool) shipRecords(ctx context.Context, records []spool.Record) error {
 			}
 			continue
 		}
-		lane := maphash.Comparable(s.seed, [2]uuid.UUID{tenant, e.AgentID}) % lanes
+		lane := maphash.Comparable(s.seed, [2]uuid.UUID{tenant, e.AgentID}) % shippers
 		byLane[lane] = append(byLane[lane], tenantEvent{tenant, e})
 		if s.oldest.Load() == 0 {
 			s.oldest.Store(e.At.UnixMicro())
 		}
 	}
 	var all sync.WaitGroup
-	errs := make([]error, lanes)
+	errs := make([]error, shippers)
 	for i, events := range byLane {
 		all.Go(func() {
 			for len(events) > 0 && errs[i] == nil {
@@ -254,11 +254,11 @@ func (s *Spool) deliver(ctx context.Context, events []tenantEvent) error {
 		var mine *localError
 		if err == nil || errors.As(err, &mine) {
 			if err == nil {
-				s.say(nil)
+				s.logProblem(nil)
 			}
 			return err
 		}
-		s.say(err)
+		s.logProblem(err)
 		if !wait(ctx, pause/2+rand.N(pause)) {
 			return ctx.Err()
 		}
@@ -272,34 +272,34 @@ func (e *localError) Unwrap() error { return e.error }
 
 // try writes events once: together, or where the database refuses something of them, as land does.
 func (s *Spool) try(ctx context.Context, events []tenantEvent) error {
-	within, cancel := context.WithTimeout(ctx, shipTime)
-	err := s.door.Stream(within, byTenant(events))
+	within, cancel := context.WithTimeout(ctx, shipTimeout)
+	err := s.door.Stream(within, groupByTenant(events))
 	cancel()
 	if err == nil || !eventsFault(err) {
 		return err
 	}
-	for _, t := range tenantsOf(events) {
-		if err := s.land(ctx, t.tenant, t.events); err != nil {
+	for _, t := range distinctTenants(events) {
+		if err := s.commit(ctx, t.tenant, t.events); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// land writes one tenant's events of which some may be there already and some may be refused: together,
+// commit writes one tenant's events of which some may be there already and some may be refused: together,
 // else the first half and then the second, down to the one that is refused, which is set aside.
-func (s *Spool) land(ctx context.Context, tenant uuid.UUID, events []Event) error {
-	within, cancel := context.WithTimeout(ctx, shipTime)
+func (s *Spool) commit(ctx context.Context, tenant uuid.UUID, events []Event) error {
+	within, cancel := context.WithTimeout(ctx, shipTimeout)
 	err := s.door.Tx(within, tenant, func(ctx context.Context, tx pgx.Tx) error { return insertAll(ctx, tx, tenant, events) })
 	cancel()
 	if err == nil || !eventsFault(err) {
 		return err
 	}
 	if half := len(events) / 2; half > 0 {
-		if err := s.land(ctx, tenant, events[:half]); err != nil {
+		if err := s.commit(ctx, tenant, events[:half]); err != nil {
 			return err
 		}
-		return s.land(ctx, tenant, events[half:])
+		return s.commit(ctx, tenant, events[half:])
 	}
 	e := events[0]
 	s.log.ErrorContext(ctx, "the database refused an event, which is set aside", "tenant", tenant, "event", e.ID, "error", err)
@@ -309,8 +309,8 @@ func (s *Spool) land(ctx context.Context, tenant uuid.UUID, events []Event) erro
 	return nil
 }
 
-// say notes why nothing is delivered, or that it is again, and logs the change.
-func (s *Spool) say(err error) {
+// logProblem notes why nothing is delivered, or that it is again, and logs the change.
+func (s *Spool) logProblem(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	before := s.problem

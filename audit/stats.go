@@ -12,8 +12,8 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// Figures are what a group of events comes to.
-type Figures struct {
+// Stats are what a group of events comes to.
+type Stats struct {
 	Day          *time.Time `json:"day,omitempty"` // UTC
 	AgentID      *uuid.UUID `json:"agent_id,omitempty"`
 	Model        *string    `json:"model,omitempty"` // gen_ai.request.model
@@ -46,8 +46,8 @@ type Prices map[string]struct {
 // MaxGroups is how many groups one answer has at most: the largest.
 const MaxGroups = 1000
 
-// figuresKey tells groups apart; what is not asked for is zero.
-type figuresKey struct {
+// statsKey tells groups apart; what is not asked for is zero.
+type statsKey struct {
 	day              time.Time
 	agent            uuid.UUID
 	model, action    string
@@ -55,15 +55,15 @@ type figuresKey struct {
 	noAgent, noModel bool
 }
 
-// figures gathers a group.
-type figures struct {
-	Figures
+// statsRow gathers a group.
+type statsRow struct {
+	Stats
 	latencies []int32
 }
 
-// Stats counts events, and says their latencies, tokens and cost. Days that have passed are counted once and kept; what an
+// ComputeStats counts events, and says their latencies, tokens and cost. Days that have passed are counted once and kept; what an
 // erasure or retention takes from a day is taken from its figures with it.
-func Stats(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, f StatsFilter) ([]Figures, error) {
+func ComputeStats(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, f StatsFilter) ([]Stats, error) {
 	if err := inOrder(f.Since, f.Until); err != nil {
 		return nil, err
 	}
@@ -75,12 +75,12 @@ func Stats(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, f StatsFi
 		}
 		*asked = true
 	}
-	groups := map[figuresKey]*figures{}
-	d := days{door: door, tenant: tenant, each: func(p *part) {
+	groups := map[statsKey]*statsRow{}
+	d := dailyStats{door: door, tenant: tenant, each: func(p *dailyRow) {
 		if f.Action != "" && p.action != f.Action || f.AgentID != uuid.Nil && (p.agent == nil || *p.agent != f.AgentID) {
 			return
 		}
-		var k figuresKey
+		var k statsKey
 		if k.noDay = by.day && p.day == nil; by.day && !k.noDay {
 			k.day = *p.day
 		}
@@ -95,7 +95,7 @@ func Stats(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, f StatsFi
 		}
 		at := groups[k]
 		if at == nil {
-			at = &figures{}
+			at = &statsRow{}
 			if by.day {
 				at.Day = p.day
 			}
@@ -117,18 +117,18 @@ func Stats(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, f StatsFi
 		return nil, fmt.Errorf("audit: count events: %w", err)
 	}
 	if len(f.By) == 0 && len(groups) == 0 {
-		groups[figuresKey{}] = &figures{}
+		groups[statsKey{}] = &statsRow{}
 	}
-	var all []Figures
+	var all []Stats
 	for _, g := range groups {
-		all = append(all, g.done(f.Prices))
+		all = append(all, g.finish(f.Prices))
 	}
 	slices.SortFunc(all, newestAndLargest)
 	return all[:min(len(all), MaxGroups)], nil
 }
 
-// done sets what follows from all of a group's events.
-func (g *figures) done(prices Prices) Figures {
+// finish sets what follows from all of a group's events.
+func (g *statsRow) finish(prices Prices) Stats {
 	if n := len(g.latencies); n > 0 {
 		slices.Sort(g.latencies)
 		at := func(percent int) *int32 { ms := g.latencies[(n*percent+99)/100-1]; return &ms }
@@ -140,11 +140,11 @@ func (g *figures) done(prices Prices) Figures {
 			g.Cost = &cost
 		}
 	}
-	return g.Figures
+	return g.Stats
 }
 
 // newestAndLargest orders groups by day, the newest first, and by their events, most first; the rest is for answers that stay the same.
-func newestAndLargest(a, b Figures) int {
+func newestAndLargest(a, b Stats) int {
 	text := func(s *string) string {
 		if s == nil {
 			return ""

@@ -43,7 +43,7 @@ func OpenTrail(door *tenantdb.Door, c TrailConfig) (*Trail, error) {
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
-	if c.SpoolDir == "" && c.Policy.GoesOn() {
+	if c.SpoolDir == "" && c.Policy.Continues() {
 		return nil, fmt.Errorf("audit: the policy lets calls go on when the trail can't be written, and the gap must be kept somewhere until then: %w", ErrNoSpool)
 	}
 	t := &Trail{door: door, policy: c.Policy, group: NewGroup(door)}
@@ -92,9 +92,9 @@ func (t *Trail) Log(ctx context.Context, tenant uuid.UUID, e Event) (uuid.UUID, 
 	return ids[0], err
 }
 
-// Later takes events into the spool and returns their ids: when it returns nil they are on this machine's
+// LogAsync takes events into the spool and returns their ids: when it returns nil they are on this machine's
 // disk, and will be in the trail.
-func (t *Trail) Later(ctx context.Context, tenant uuid.UUID, events []Event) ([]uuid.UUID, error) {
+func (t *Trail) LogAsync(ctx context.Context, tenant uuid.UUID, events []Event) ([]uuid.UUID, error) {
 	if t.spool == nil {
 		return nil, ErrNoSpool
 	}
@@ -122,12 +122,12 @@ func (t *Trail) InTx(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, events ..
 
 // prepare redacts and checks events.
 func (t *Trail) prepare(tenant uuid.UUID, events []Event) ([]Event, []uuid.UUID, error) {
-	r := t.policy.of(tenant).redact
+	r := t.policy.tenantRules(tenant).redact
 	if r == nil {
 		return checkAll(events)
 	}
 	redacted := make([]Event, len(events))
-	if err := eachOf(events, func(i int, e Event) (err error) {
+	if err := eachEvent(events, func(i int, e Event) (err error) {
 		if err := e.checkReserved(); err != nil {
 			return err
 		}
@@ -150,7 +150,7 @@ func (t *Trail) each(ctx context.Context, tenant uuid.UUID, events []Event, writ
 		t.counts.refused.Add(uint64(len(events)))
 		return nil, err
 	}
-	r := t.policy.of(tenant)
+	r := t.policy.tenantRules(tenant)
 	within := ctx
 	if r.wait > 0 {
 		var cancel context.CancelFunc
@@ -167,7 +167,7 @@ func (t *Trail) each(ctx context.Context, tenant uuid.UUID, events []Event, writ
 		return nil, err
 	}
 	t.counts.unwritable.Add(uint64(len(events)))
-	if !r.goOn || errors.Is(err, context.Canceled) || errors.Is(err, ErrClosed) {
+	if !r.continues || errors.Is(err, context.Canceled) || errors.Is(err, ErrClosed) {
 		return nil, err
 	}
 	for agent, n := range byAgent(checked) {

@@ -42,7 +42,7 @@ func spoolOf(t *testing.T, trail *audit.Trail) *audit.Spool {
 	return s
 }
 
-func events(t *testing.T, d *testkit.DB, tenant uuid.UUID, f audit.Filter) []audit.Stored {
+func events(t *testing.T, d *testkit.DB, tenant uuid.UUID, f audit.Filter) []audit.StoredEvent {
 	t.Helper()
 	list, err := audit.List(t.Context(), testkit.DoorOf(t, d), tenant, f)
 	if err != nil {
@@ -101,7 +101,7 @@ func TestCallsGoOnOrFailAsTheOperatorSays(t *testing.T) {
 	}
 	proxy.Drop()
 	proxy.Cut(false)
-	var gaps []audit.Stored
+	var gaps []audit.StoredEvent
 	eventually(t, "the gap is recorded", func() bool {
 		gaps = events(t, d, tenantA, audit.Filter{Action: audit.ActionGap})
 		return len(gaps) > 0
@@ -184,7 +184,7 @@ func TestAGapSurvivesTheKillOfItsProcess(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer next.Close()
-	var gaps []audit.Stored
+	var gaps []audit.StoredEvent
 	eventually(t, "the gap is recorded", func() bool {
 		gaps = events(t, d, tenantA, audit.Filter{Action: audit.ActionGap})
 		return len(gaps) > 0
@@ -218,7 +218,7 @@ func TestAPolicyThatGoesOnNeedsAFolder(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer trail.Close()
-	if _, err := trail.Later(t.Context(), tenantA, []audit.Event{{Action: "x"}}); !errors.Is(err, audit.ErrNoSpool) {
+	if _, err := trail.LogAsync(t.Context(), tenantA, []audit.Event{{Action: "x"}}); !errors.Is(err, audit.ErrNoSpool) {
 		t.Errorf("later, without a folder: %v", err)
 	}
 }
@@ -243,7 +243,7 @@ func TestTheSpoolSetsAsideWhatTheDatabaseRefuses(t *testing.T) {
 		list = append(list, e)
 	}
 	for _, tenant := range []uuid.UUID{tenantA, tenantB} {
-		if _, err := trail.Later(t.Context(), tenant, list); err != nil {
+		if _, err := trail.LogAsync(t.Context(), tenant, list); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -294,7 +294,7 @@ func TestARetryThroughTheSpoolIsLoggedOnce(t *testing.T) {
 	other := e
 	other.Input = "other content"
 	for _, list := range [][]audit.Event{{e, {Action: "y"}}, {e}, {e, other}} {
-		if _, err := trail.Later(t.Context(), tenantA, list); err != nil {
+		if _, err := trail.LogAsync(t.Context(), tenantA, list); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -326,7 +326,7 @@ func TestTooManyRefusedEventsStopDelivery(t *testing.T) {
 		t.Fatal(err)
 	}
 	other := audit.Event{ID: taken, Action: "taken"}
-	if _, err := trail.Later(t.Context(), tenantA, []audit.Event{other}); err != nil {
+	if _, err := trail.LogAsync(t.Context(), tenantA, []audit.Event{other}); err != nil {
 		t.Fatal(err)
 	}
 	s := spoolOf(t, trail)
@@ -335,7 +335,7 @@ func TestTooManyRefusedEventsStopDelivery(t *testing.T) {
 	}
 	second := other
 	second.Input = "another"
-	ids, err := trail.Later(t.Context(), tenantA, []audit.Event{second, {Action: "behind it"}})
+	ids, err := trail.LogAsync(t.Context(), tenantA, []audit.Event{second, {Action: "behind it"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -374,7 +374,7 @@ func TestEveryWayIntoTheTrailRedacts(t *testing.T) {
 	if _, err := trail.LogBatch(t.Context(), tenantA, []audit.Event{e}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := trail.Later(t.Context(), tenantA, []audit.Event{e}); err != nil {
+	if _, err := trail.LogAsync(t.Context(), tenantA, []audit.Event{e}); err != nil {
 		t.Fatal(err)
 	}
 	files, err := filepath.Glob(filepath.Join(dir, "*"))
@@ -410,11 +410,11 @@ func TestNoTenantGetsIntoTheSpool(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer trail.Close()
-	if _, err := trail.Later(t.Context(), uuid.Nil, []audit.Event{{Action: "x"}}); !errors.Is(err, tenantdb.ErrNoTenant) {
+	if _, err := trail.LogAsync(t.Context(), uuid.Nil, []audit.Event{{Action: "x"}}); !errors.Is(err, tenantdb.ErrNoTenant) {
 		t.Errorf("no tenant: %v", err)
 	}
 	var field *audit.FieldError
-	if _, err := trail.Later(t.Context(), tenantA, []audit.Event{{}}); !errors.As(err, &field) || field.Field != "action_type" {
+	if _, err := trail.LogAsync(t.Context(), tenantA, []audit.Event{{}}); !errors.As(err, &field) || field.Field != "action_type" {
 		t.Errorf("a bad event: %v", err)
 	}
 }
@@ -432,7 +432,7 @@ func TestAClosedTrailSaysSo(t *testing.T) {
 	if _, err := trail.Log(t.Context(), tenantA, audit.Event{Action: "x"}); !errors.Is(err, audit.ErrClosed) {
 		t.Errorf("at once: %v", err)
 	}
-	if _, err := trail.Later(t.Context(), tenantA, []audit.Event{{Action: "x"}}); !errors.Is(err, audit.ErrClosed) {
+	if _, err := trail.LogAsync(t.Context(), tenantA, []audit.Event{{Action: "x"}}); !errors.Is(err, audit.ErrClosed) {
 		t.Errorf("later: %v", err)
 	}
 	if st, err := audit.InspectSpool(dir); err != nil || st.Gaps != 0 {

@@ -16,22 +16,22 @@ import (
 
 // Finding is something that does not stand as it was sealed: an event, or a place in a tenant's log.
 type Finding struct {
-	Tenant uuid.UUID `json:"tenant_id"`
-	Event  uuid.UUID `json:"event_id,omitzero"`
-	Place  string    `json:"place,omitempty"` // in the log, where it is no event
-	What   string    `json:"what"`
+	Tenant   uuid.UUID `json:"tenant_id"`
+	Event    uuid.UUID `json:"event_id,omitzero"`
+	Location string    `json:"place,omitempty"` // in the log, where it is no event
+	Problem  string    `json:"what"`
 }
 
 // Report is what a reading of the rows found.
 type Report struct {
 	Events  int64 `json:"events"`  // events that match their seal
-	Differ  int64 `json:"differ"`  // events whose content is not what was sealed
+	Changed int64 `json:"differ"`  // events whose content is not what was sealed
 	Missing int64 `json:"missing"` // seals whose event is gone
 	Extra   int64 `json:"extra"`   // events that have no seal
 }
 
 // OK reports whether nothing was found.
-func (r Report) OK() bool { return r.Differ+r.Missing+r.Extra == 0 }
+func (r Report) OK() bool { return r.Changed+r.Missing+r.Extra == 0 }
 
 // Rows says which sealed rows to read, and who hears of them.
 type Rows struct {
@@ -40,7 +40,7 @@ type Rows struct {
 	// Since, when not nil, leaves out what was sealed before it and itself, in the order of (epoch, xid, id).
 	Since *Since
 	// Each, when not nil, hears of each seal, from several goroutines at once; the worker's number tells them apart.
-	Each func(worker int, s *Sealed)
+	Each func(worker int, s *SealedEvent)
 	// Found hears of each event that does not match, one at a time.
 	Found func(Finding)
 	// Progress, when not nil, hears how much was read, of how much.
@@ -97,7 +97,7 @@ func (o Rows) Verify(ctx context.Context, txs []pgx.Tx) (r Report, err error) {
 	o.Found = func(f Finding) {
 		mu.Lock()
 		defer mu.Unlock()
-		if f.What == gone {
+		if f.Problem == erasedSQL {
 			missing[f.Tenant]++
 		}
 		told(f)
@@ -117,7 +117,7 @@ func (o Rows) Verify(ctx context.Context, txs []pgx.Tx) (r Report, err error) {
 					return
 				}
 				mu.Lock()
-				r.Events, r.Differ, r.Missing = r.Events+part.Events, r.Differ+part.Differ, r.Missing+part.Missing
+				r.Events, r.Changed, r.Missing = r.Events+part.Events, r.Changed+part.Changed, r.Missing+part.Missing
 				if o.Progress != nil {
 					o.Progress(int64(i+1), int64(len(chunks)))
 				}
@@ -140,12 +140,12 @@ func (o Rows) read(ctx context.Context, tx pgx.Tx, worker int, c chunk) (r Repor
 	if c.blocks == nil {
 		return r, o.take(ctx, tx, worker, rowsSQL+c.where+rowsEnd, c.args, &r, nil)
 	}
-	beside, err := c.beside(ctx, tx)
+	beside, err := c.outOfPlace(ctx, tx)
 	if err != nil {
 		return r, err
 	}
 	var elsewhere, tenants []uuid.UUID
-	if err := o.take(ctx, tx, worker, rowsSQL+c.where+besideEnd, append(c.args, beside...), &r, func(s *Sealed) {
+	if err := o.take(ctx, tx, worker, rowsSQL+c.where+besideEnd, append(c.args, beside...), &r, func(s *SealedEvent) {
 		tenants, elsewhere = append(tenants, s.TenantID), append(elsewhere, s.ID)
 	}); err != nil || len(elsewhere) == 0 {
 		return r, err
@@ -168,32 +168,32 @@ const (
 	  LEFT JOIN audit_events e ON e.tenant_id = k.t AND e.id = k.i`
 )
 
-// beside is the stretch of the events' table that the chunk's events should lie in: both tables are written in the same
+// outOfPlace is the stretch of the events' table that the chunk's events should lie in: both tables are written in the same
 // order, so it reaches from the events of the chunk's first block to those of its last.
-func (c chunk) beside(ctx context.Context, tx pgx.Tx) ([]any, error) {
+func (c chunk) outOfPlace(ctx context.Context, tx pgx.Tx) ([]any, error) {
 	var low, high int64
 	err := tx.QueryRow(ctx, `SELECT coalesce(min((e.ctid::text::point)[0]), 0)::bigint, coalesce(max((e.ctid::text::point)[0]), 0)::bigint
 	  FROM (SELECT tenant_id, event_id FROM audit_seals WHERE ctid >= $1::text::tid AND ctid < $2::text::tid UNION ALL
 	        SELECT tenant_id, event_id FROM audit_seals WHERE ctid >= $3::text::tid AND ctid < $4::text::tid) s
 	  CROSS JOIN LATERAL (SELECT ctid FROM audit_events e WHERE e.tenant_id = s.tenant_id AND e.id = s.event_id) e`,
-		tid(c.blocks[0]), tid(c.blocks[0]+1), tid(c.blocks[1]-1), tid(c.blocks[1])).Scan(&low, &high)
-	if high-low > maxBeside { // they lie all over: look each up
+		tupleID(c.blocks[0]), tupleID(c.blocks[0]+1), tupleID(c.blocks[1]-1), tupleID(c.blocks[1])).Scan(&low, &high)
+	if high-low > maxOutOfPlace { // they lie all over: look each up
 		high = low
 	}
-	return []any{tid(low), tid(high + 1)}, err
+	return []any{tupleID(low), tupleID(high + 1)}, err
 }
 
-func tid(block int64) string { return fmt.Sprintf("(%d,0)", block) }
+func tupleID(block int64) string { return fmt.Sprintf("(%d,0)", block) }
 
 // take reads rows and counts what they hold; with missing, a seal whose event is not among them is left to it.
-func (o Rows) take(ctx context.Context, tx pgx.Tx, worker int, sql string, args []any, r *Report, missing func(*Sealed)) error {
+func (o Rows) take(ctx context.Context, tx pgx.Tx, worker int, sql string, args []any, r *Report, missing func(*SealedEvent)) error {
 	rows, err := tx.Query(ctx, sql, append([]any{Binary()}, args...)...)
 	if err != nil {
 		return err
 	}
 	defer rows.Close()
-	var s Sealed
-	erased := erasures{}
+	var s SealedEvent
+	erased := erasureSet{}
 	for rows.Next() {
 		if err := s.Scan(rows); err != nil {
 			return err
@@ -216,24 +216,24 @@ func (o Rows) take(ctx context.Context, tx pgx.Tx, worker int, sql string, args 
 		case !s.Stored:
 			r.Missing++
 		default:
-			r.Differ++
+			r.Changed++
 		}
-		o.Found(Finding{Tenant: s.TenantID, Event: s.ID, What: what})
+		o.Found(Finding{Tenant: s.TenantID, Event: s.ID, Problem: what})
 	}
 	if err := rows.Err(); err != nil {
 		return err
 	}
-	return erased.hold(ctx, tx, func(f Finding) {
-		r.Events, r.Differ = r.Events-1, r.Differ+1
+	return erased.contains(ctx, tx, func(f Finding) {
+		r.Events, r.Changed = r.Events-1, r.Changed+1
 		o.Found(f)
 	})
 }
 
 // The sizes of a chunk.
 const (
-	chunkBlocks = 256    // of the seals' table, some five thousand seals
-	maxBeside   = 4096   // blocks of the events' table that may lie beside them
-	chunkRows   = 10_000 // of a tenant, or since a transaction
+	chunkBlocks   = 256    // of the seals' table, some five thousand seals
+	maxOutOfPlace = 4096   // blocks of the events' table that may lie beside them
+	chunkRows     = 10_000 // of a tenant, or since a transaction
 )
 
 // chunks shares the seals out: the whole table by its blocks, a part of it by keys.
@@ -250,7 +250,7 @@ func (o Rows) chunks(ctx context.Context, tx pgx.Tx) (all []chunk, err error) {
 	}
 	for b := int64(0); b < blocks; b += chunkBlocks {
 		end := min(b+chunkBlocks, blocks)
-		all = append(all, chunk{`ctid >= $1::text::tid AND ctid < $2::text::tid`, []any{tid(b), tid(end)}, []int64{b, end}})
+		all = append(all, chunk{`ctid >= $1::text::tid AND ctid < $2::text::tid`, []any{tupleID(b), tupleID(end)}, []int64{b, end}})
 	}
 	return all, nil
 }
@@ -340,10 +340,10 @@ func (o Rows) unsealed(ctx context.Context, txs []pgx.Tx, missing map[uuid.UUID]
 			switch {
 			case !noEvent:
 				r.Extra++
-				o.Found(Finding{Tenant: tenant, Event: id, What: "has no seal"})
+				o.Found(Finding{Tenant: tenant, Event: id, Problem: "has no seal"})
 			case o.Since != nil: // otherwise it was read with its seal
 				r.Missing++
-				o.Found(Finding{Tenant: tenant, Event: id, What: gone})
+				o.Found(Finding{Tenant: tenant, Event: id, Problem: erasedSQL})
 			}
 			return nil
 		}); err != nil {

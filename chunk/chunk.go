@@ -45,9 +45,9 @@ type Chunk struct {
 // Split calls yield for each chunk of d in order, until yield returns false. It holds no more than one
 // chunk at a time.
 func Split(d *extract.Document, t *embed.Tokenizer, yield func(Chunk) bool) {
-	s := splitter{t: t, yield: yield}
+	s := splitter{t: t, emitChunk: yield}
 	if d.Title != "" {
-		s.path = []heading{{0, named(d.Title)}}
+		s.path = []heading{{0, namedHeadings(d.Title)}}
 	}
 	s.enter()
 	for i, b := range d.Blocks {
@@ -81,9 +81,9 @@ type heading struct {
 }
 
 type splitter struct {
-	t       *embed.Tokenizer
-	yield   func(Chunk) bool
-	stopped bool
+	t         *embed.Tokenizer
+	emitChunk func(Chunk) bool
+	stopped   bool
 
 	path   []heading
 	term   string // that the last block explained
@@ -124,7 +124,7 @@ func (s *splitter) explain(blocks []extract.Block) {
 		s.path = s.path[:len(s.path)-1]
 	}
 	if long {
-		s.path = append(s.path, heading{termLevel, named(s.term)})
+		s.path = append(s.path, heading{termLevel, namedHeadings(s.term)})
 	}
 	s.enter()
 }
@@ -134,7 +134,7 @@ func (s *splitter) under(b extract.Block) {
 	for len(s.path) > 0 && s.path[len(s.path)-1].level >= b.Level {
 		s.path = s.path[:len(s.path)-1]
 	}
-	text := named(b.Text)
+	text := namedHeadings(b.Text)
 	// A page whose first heading repeats its title has one title.
 	if len(s.path) == 1 && s.path[0].level == 0 && s.path[0].text == text {
 		s.path = s.path[:0]
@@ -143,8 +143,8 @@ func (s *splitter) under(b extract.Block) {
 	s.enter()
 }
 
-// named is a heading as every chunk below it repeats it: one line, and not a long one.
-func named(text string) string {
+// namedHeadings is a heading as every chunk below it repeats it: one line, and not a long one.
+func namedHeadings(text string) string {
 	text = squeeze(text)
 	if len(text) > longHeading {
 		text = strings.ToValidUTF8(text[:longHeading], "")
@@ -356,5 +356,5 @@ func (s *splitter) emit() {
 	c := Chunk{Content: b.String(), Headings: s.headings(), Start: first.start, End: last.end, Page: first.page,
 		Tokens: MaxTokens - s.budget + s.tokens, Embed: s.prefix + b.String()}
 	s.fresh = false
-	s.stopped = !s.yield(c)
+	s.stopped = !s.emitChunk(c)
 }

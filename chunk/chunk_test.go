@@ -21,7 +21,7 @@ import (
 
 func tokenizer(t testing.TB) *embed.Tokenizer {
 	t.Helper()
-	m, err := embed.FindModel(devpg.PartsDir())
+	m, err := embed.FindModel(devpg.AssetsDir())
 	if err != nil {
 		t.Fatal(err)
 	}

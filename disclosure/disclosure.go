@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// Unsaid is told where nothing of an error may be.
-const Unsaid = "something went wrong here: the service's log has it"
+// Undisclosed is told where nothing of an error may be.
+const Undisclosed = "something went wrong here: the service's log has it"
 
 // Hide returns an error that says both, of which a tenant is told the first alone. Both are found by errors.Is and As.
 func Hide(public, detail error) error { return &hidden{public, detail} }
@@ -28,8 +28,8 @@ func Reason(err error) (text string, whole bool) {
 		text, _ = Reason(h.public)
 		return text, false
 	}
-	if foreign(err) {
-		return Unsaid, false
+	if isForeign(err) {
+		return Undisclosed, false
 	}
 	return err.Error(), true
 }
@@ -39,7 +39,7 @@ func find(err error) *hidden {
 	if h, is := err.(*hidden); is {
 		return h
 	}
-	for _, inner := range below(err) {
+	for _, inner := range indexBelow(err) {
 		if h := find(inner); h != nil {
 			return h
 		}
@@ -51,8 +51,8 @@ func find(err error) *hidden {
 var systems = []string{"net", "os", "io/fs", "syscall", "internal/poll", "crypto/tls", "crypto/x509",
 	"github.com/jackc", "github.com/minio", "golang.org/x/sys"}
 
-// foreign reports whether an error is, or holds, one of a system's.
-func foreign(err error) bool {
+// isForeign reports whether an error is, or holds, one of a system's.
+func isForeign(err error) bool {
 	if err == nil {
 		return false
 	}
@@ -65,16 +65,16 @@ func foreign(err error) bool {
 			return true
 		}
 	}
-	for _, inner := range below(err) {
-		if foreign(inner) {
+	for _, inner := range indexBelow(err) {
+		if isForeign(inner) {
 			return true
 		}
 	}
 	return false
 }
 
-// below are the errors that an error wraps.
-func below(err error) []error {
+// indexBelow are the errors that an error wraps.
+func indexBelow(err error) []error {
 	switch e := err.(type) {
 	case interface{ Unwrap() error }:
 		if inner := e.Unwrap(); inner != nil {

@@ -33,7 +33,7 @@ func TestWhatTellsOfTheMachineIsUnsaid(t *testing.T) {
 		}
 		for _, e := range []error{err, fmt.Errorf("kb: %w", err), errors.Join(errors.New("ours"),
 			fmt.Errorf("x: %w", err))} {
-			if text, whole := Reason(e); text != Unsaid || whole {
+			if text, whole := Reason(e); text != Undisclosed || whole {
 				t.Errorf("%s: %q of %v", what, text, e)
 			}
 		}

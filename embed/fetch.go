@@ -93,8 +93,8 @@ func ImportModel(from, parts string) (Model, error) {
 	return m, nil
 }
 
-// errNotIt says that a file is not the published one.
-var errNotIt = errors.New("its SHA-256 is not a published one")
+// errNoMatch says that a file is not the published one.
+var errNoMatch = errors.New("its SHA-256 is not a published one")
 
 func (p part) find(tree fs.FS, to string) error {
 	var seen []string
@@ -112,7 +112,7 @@ func (p part) find(tree fs.FS, to string) error {
 		}
 		defer f.Close()
 		err = p.keep(f, to)
-		if errors.Is(err, errNotIt) {
+		if errors.Is(err, errNoMatch) {
 			seen = append(seen, name)
 			return nil
 		}
@@ -131,7 +131,7 @@ func (p part) find(tree fs.FS, to string) error {
 	if len(seen) == 0 {
 		return fmt.Errorf("no %s file in it", path.Ext(p.path))
 	}
-	return fmt.Errorf("none of %s is %s: %w", strings.Join(seen, ", "), path.Base(p.path), errNotIt)
+	return fmt.Errorf("none of %s is %s: %w", strings.Join(seen, ", "), path.Base(p.path), errNoMatch)
 }
 
 // keep writes r to a file beside the target and puts it there when its hash is right.
@@ -151,7 +151,7 @@ func (p part) keep(r io.Reader, to string) error {
 		return err
 	}
 	if got := hex.EncodeToString(sum.Sum(nil)); n > p.limit || !p.sums[got] {
-		return fmt.Errorf("%d bytes, sha256 %s: %w", n, got, errNotIt)
+		return fmt.Errorf("%d bytes, sha256 %s: %w", n, got, errNoMatch)
 	}
 	if err := errors.Join(f.Chmod(0o644), f.Sync(), f.Close()); err != nil {
 		return err

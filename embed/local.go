@@ -25,9 +25,9 @@ type backend interface {
 // Local is all-MiniLM-L6-v2 on this machine: mean pooling over the tokens, then L2 norm, as
 // sentence-transformers does it.
 type Local struct {
-	tokens *Tokenizer
-	mu     sync.Mutex // the backends use all cores for one batch
-	net    backend
+	tokens  *Tokenizer
+	mu      sync.Mutex // the backends use all cores for one batch
+	backend backend
 }
 
 // OpenLocal loads the model from m's folder and runs it with ONNX Runtime where its library loads,
@@ -43,7 +43,7 @@ func OpenLocal(m Model) (local *Local, why error, err error) {
 			return nil, why, err
 		}
 	}
-	return &Local{tokens: t, net: net}, why, nil
+	return &Local{tokens: t, backend: net}, why, nil
 }
 
 // OpenPure is OpenLocal without ONNX Runtime.
@@ -56,7 +56,7 @@ func OpenPure(m Model) (*Local, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Local{tokens: t, net: net}, nil
+	return &Local{tokens: t, backend: net}, nil
 }
 
 // Name implements Embedder.
@@ -66,7 +66,7 @@ func (l *Local) Name() string { return ModelName }
 func (l *Local) Dimensions() int { return Dimensions }
 
 // Runtime says what runs the model.
-func (l *Local) Runtime() string { return l.net.name() }
+func (l *Local) Runtime() string { return l.backend.name() }
 
 // Tokenizer returns the model's own tokenizer.
 func (l *Local) Tokenizer() *Tokenizer { return l.tokens }
@@ -75,11 +75,11 @@ func (l *Local) Tokenizer() *Tokenizer { return l.tokens }
 func (l *Local) Close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.net == nil {
+	if l.backend == nil {
 		return nil
 	}
-	err := l.net.close()
-	l.net = nil
+	err := l.backend.close()
+	l.backend = nil
 	return err
 }
 
@@ -106,10 +106,10 @@ func (l *Local) Embed(ctx context.Context, texts []string) ([][]float32, error) 
 func (l *Local) batch(batch []int, inputs [][]int64, out [][]float32) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.net == nil {
+	if l.backend == nil {
 		return errors.New("the model is closed")
 	}
-	rows, width := l.net.shape(len(batch), len(inputs[batch[len(batch)-1]]))
+	rows, width := l.backend.shape(len(batch), len(inputs[batch[len(batch)-1]]))
 	ids, mask := make([]int64, rows*width), make([]int64, rows*width)
 	for r := range rows {
 		// A row that only fills the shape repeats the last: a row with nothing unmasked divides by zero.
@@ -119,7 +119,7 @@ func (l *Local) batch(batch []int, inputs [][]int64, out [][]float32) error {
 			mask[r*width+i] = 1
 		}
 	}
-	hidden, err := l.net.run(ids, mask, rows, width)
+	hidden, err := l.backend.run(ids, mask, rows, width)
 	if err != nil {
 		return err
 	}

@@ -43,7 +43,7 @@ func goldens(t testing.TB) (g []golden) {
 
 func model(t testing.TB) embed.Model {
 	t.Helper()
-	m, err := embed.FindModel(devpg.PartsDir())
+	m, err := embed.FindModel(devpg.AssetsDir())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -57,14 +57,14 @@ func (c *Collection) Unanswerable(there func(doc string) bool) (ids []string, er
 	return ids, err
 }
 
-// says reports a document that has any text.
-func (d *Doc) says() bool { return strings.TrimSpace(d.Title+d.Text) != "" }
+// text reports a document that has any text.
+func (d *Doc) text() bool { return strings.TrimSpace(d.Title+d.Text) != "" }
 
 // check is the error of a collection by which nothing can be measured.
 func (c *Collection) check() error {
 	some := map[string]bool{}
 	for i := range c.Docs {
-		if c.Docs[i].says() {
+		if c.Docs[i].text() {
 			some[c.Docs[i].ID] = true
 		}
 	}
@@ -94,7 +94,7 @@ func Read(dir, split string) (c Collection, err error) {
 	if err != nil {
 		return c, err
 	}
-	if c.Judged, err = judged(filepath.Join(dir, "qrels", split+".tsv")); err != nil {
+	if c.Judged, err = readJudgements(filepath.Join(dir, "qrels", split+".tsv")); err != nil {
 		return c, err
 	}
 	for _, q := range all {
@@ -113,7 +113,7 @@ func Read(dir, split string) (c Collection, err error) {
 
 func lines[T any](path string, id func(T) string) (all []T, err error) {
 	seen := map[string]bool{}
-	err = each(path, func(n int, line []byte) error {
+	err = eachLine(path, func(n int, line []byte) error {
 		var v T
 		if err := json.Unmarshal(line, &v); err != nil {
 			return err
@@ -134,9 +134,9 @@ func lines[T any](path string, id func(T) string) (all []T, err error) {
 	return all, err
 }
 
-func judged(path string) (map[string]map[string]int, error) {
+func readJudgements(path string) (map[string]map[string]int, error) {
 	all := map[string]map[string]int{}
-	err := each(path, func(n int, line []byte) error {
+	err := eachLine(path, func(n int, line []byte) error {
 		f := strings.Fields(string(line))
 		if n == 1 && len(f) > 0 && f[0] == "query-id" {
 			return nil
@@ -157,8 +157,8 @@ func judged(path string) (map[string]map[string]int, error) {
 	return all, err
 }
 
-// each hands on the lines of a file that are not empty, counted from 1.
-func each(path string, fn func(n int, line []byte) error) error {
+// eachLine hands on the lines of a file that are not empty, counted from 1.
+func eachLine(path string, fn func(n int, line []byte) error) error {
 	f, err := os.Open(path)
 	if err != nil {
 		return fmt.Errorf("collection: %w", err)

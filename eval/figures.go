@@ -90,7 +90,7 @@ func Order(returned []Ranked) []Ranked {
 	return all
 }
 
-func answers(judged map[string]int) (n int) {
+func relevance(judged map[string]int) (n int) {
 	for _, s := range judged {
 		if s > 0 {
 			n++
@@ -128,7 +128,7 @@ func recall(k int) func([]Ranked, map[string]int) float64 {
 				n++
 			}
 		}
-		return float64(n) / float64(max(1, answers(judged)))
+		return float64(n) / float64(max(1, relevance(judged)))
 	}
 }
 
@@ -152,6 +152,6 @@ func ap(k int) func([]Ranked, map[string]int) float64 {
 				sum += float64(n) / float64(i+1)
 			}
 		}
-		return sum / float64(max(1, answers(judged)))
+		return sum / float64(max(1, relevance(judged)))
 	}
 }

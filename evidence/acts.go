@@ -37,7 +37,7 @@ type Act struct {
 	Fields     []string  `json:"fields,omitempty"` // that were erased
 	Events     int64     `json:"events"`           // of the bundle that it concerns
 
-	what actMetadata
+	kind actMetadata
 	bits []byte // a bit for each leaf from FirstLeaf on
 	leaf int64  // its own place in the log
 }
@@ -87,16 +87,16 @@ func NewAct(id string, at time.Time, by, action, reason string, metadata []byte)
 		return nil, fmt.Errorf("event %s: %.40q is no act", id, action)
 	}
 	a := &Act{Event: id, Action: action, At: at, By: by, Reason: reason}
-	if err := json.Unmarshal(metadata, &a.what); err != nil {
+	if err := json.Unmarshal(metadata, &a.kind); err != nil {
 		return nil, fmt.Errorf("event %s: its metadata: %w", a.Event, err)
 	}
-	a.Fields, a.ApprovedBy = a.what.Fields, a.what.ApprovedBy
+	a.Fields, a.ApprovedBy = a.kind.Fields, a.kind.ApprovedBy
 	if a.Action == ActionRetention {
-		bits, err := base64.StdEncoding.DecodeString(a.what.Leaves)
+		bits, err := base64.StdEncoding.DecodeString(a.kind.Leaves)
 		if err != nil {
 			return nil, fmt.Errorf("event %s: its leaves: %w", a.Event, err)
 		}
-		if a.bits = bits; a.what.FirstLeaf < 0 || len(bits) == 0 || len(bits) > maxDeletedLeaves/8 {
+		if a.bits = bits; a.kind.FirstLeaf < 0 || len(bits) == 0 || len(bits) > maxDeletedLeaves/8 {
 			return nil, fmt.Errorf("event %s: it names no leaves", a.Event)
 		}
 	}
@@ -110,7 +110,7 @@ const maxDeletedLeaves = 1 << 16
 func (a *Act) LastLeaf() int64 {
 	for i := len(a.bits) - 1; i >= 0; i-- {
 		if a.bits[i] != 0 {
-			return a.what.FirstLeaf + int64(i)*8 + int64(bits.Len8(a.bits[i])) - 1
+			return a.kind.FirstLeaf + int64(i)*8 + int64(bits.Len8(a.bits[i])) - 1
 		}
 	}
 	return -1
@@ -143,7 +143,7 @@ func appendAct(b []byte, index int64, proof []ledger.Hash, r *ledger.Record) []b
 }
 
 // acts reads and proves the acts that a bundle shows.
-func (c *check) readActs(from *bufio.Reader) error {
+func (c *bundleCheck) readActs(from *bufio.Reader) error {
 	c.erasures, c.gone = map[erasure]*Act{}, map[int64][]*Act{}
 	for {
 		var head [9]byte
@@ -189,21 +189,21 @@ type erasure struct {
 }
 
 // act notes what a proven act erased or deleted.
-func (c *check) act(a *Act) error {
+func (c *bundleCheck) act(a *Act) error {
 	c.Acts = append(c.Acts, a)
 	if a.Action == ActionRetention {
-		end := a.what.FirstLeaf + int64(len(a.bits))*8
-		for t := a.what.FirstLeaf / ledger.TileWidth; t*ledger.TileWidth < end; t++ {
+		end := a.kind.FirstLeaf + int64(len(a.bits))*8
+		for t := a.kind.FirstLeaf / ledger.TileWidth; t*ledger.TileWidth < end; t++ {
 			c.gone[t] = append(c.gone[t], a)
 		}
 		return nil
 	}
-	for _, name := range a.what.Fields {
-		f, err := ledger.FieldOf(name)
+	for _, name := range a.kind.Fields {
+		f, err := ledger.FieldNamed(name)
 		if err != nil {
 			return err
 		}
-		for _, text := range a.what.Events {
+		for _, text := range a.kind.Events {
 			id, err := ledger.ParseID(text)
 			if err != nil {
 				return err
@@ -218,12 +218,12 @@ func (c *check) act(a *Act) error {
 
 // deletes reports whether a retention's act names a leaf.
 func (a *Act) deletes(index int64) bool {
-	i := index - a.what.FirstLeaf
+	i := index - a.kind.FirstLeaf
 	return i >= 0 && i/8 < int64(len(a.bits)) && a.bits[i/8]&(1<<(i%8)) != 0
 }
 
-// lawful holds what is missing of a leaf against the acts that are proven.
-func (c *check) lawful(r *ledger.Record, index int64) {
+// checkActs holds what is missing of a leaf against the acts that are proven.
+func (c *bundleCheck) checkActs(r *ledger.Record, index int64) {
 	if r.Gone {
 		for _, a := range c.gone[index/ledger.TileWidth] {
 			if a.deletes(index) {

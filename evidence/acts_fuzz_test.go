@@ -20,7 +20,7 @@ func FuzzActs(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		c := &check{Result: &Result{}, last: ledger.Checkpoint{Origin: "x", Size: 5}}
+		c := &bundleCheck{Result: &Result{}, last: ledger.Checkpoint{Origin: "x", Size: 5}}
 		if err := c.readActs(bufio.NewReader(bytes.NewReader(raw))); err == nil && len(raw) > 0 && c.Count == 0 {
 			t.Error("what is in no tree is believed")
 		}
@@ -37,9 +37,9 @@ func FuzzActs(f *testing.F) {
 			return
 		}
 		_ = a.String()
-		for _, index := range []int64{0, a.what.FirstLeaf, a.what.FirstLeaf + 7, 1 << 62} {
-			c.lawful(&ledger.Record{Gone: true}, index)
+		for _, index := range []int64{0, a.kind.FirstLeaf, a.kind.FirstLeaf + 7, 1 << 62} {
+			c.checkActs(&ledger.Record{Gone: true}, index)
 		}
-		c.lawful(&ledger.Record{Erased: 1<<ledger.Fields - 1}, 0)
+		c.checkActs(&ledger.Record{Erased: 1<<ledger.Fields - 1}, 0)
 	})
 }

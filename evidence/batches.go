@@ -19,7 +19,7 @@ type batch struct {
 // batchSize is how many leaves are hashed at once, beside the reading of the next.
 const batchSize = 512
 
-var errMore = errors.New("there are more leaves than the range has")
+var errTooMany = errors.New("there are more leaves than the range has")
 
 // batches reads leaves and hashes them on other cores, and yields them in their order. A batch is good until
 // the next is asked for.
@@ -85,7 +85,7 @@ func (b *batch) read(from *bufio.Reader, tenant [16]byte, left *int64) bool {
 		r.TenantID = tenant
 		err := r.Read(from)
 		if err == nil && *left == 0 {
-			err = errMore
+			err = errTooMany
 		}
 		if err != nil {
 			b.records = b.records[:n]

@@ -156,11 +156,11 @@ func (r *Result) Print(to io.Writer) error {
 		fmt.Fprintln(to, "  ✓", clean(h))
 	}
 	for _, p := range r.Problems {
-		where := p.Place
+		where := p.Location
 		if p.Event != "" {
 			where = strings.TrimSpace("event " + p.Event + " " + where)
 		}
-		fmt.Fprintf(to, "  ✗ %s: %s\n", clean(where), clean(p.What))
+		fmt.Fprintf(to, "  ✗ %s: %s\n", clean(where), clean(p.Description))
 	}
 	if more := r.Count - int64(len(r.Problems)); more > 0 {
 		fmt.Fprintf(to, "  and %d more\n", more)

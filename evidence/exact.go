@@ -19,9 +19,9 @@ const (
 	endRecord     = 0x06054b50
 )
 
-// exact holds that a zip file is nothing but its entries, one behind the other, and their directory: what stands before, between or
+// exactArchive holds that a zip file is nothing but its entries, one behind the other, and their directory: what stands before, between or
 // behind them is read by some programs and not by others.
-func exact(bundle io.ReaderAt, size int64, files []*zip.File) error {
+func exactArchive(bundle io.ReaderAt, size int64, files []*zip.File) error {
 	at := int64(0)
 	read := func(n int64) ([]byte, error) {
 		if n < 0 || at+n > size {

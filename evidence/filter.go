@@ -63,24 +63,24 @@ type condition struct {
 	holds func(value []byte) bool
 }
 
-func is(field ledger.Field, want []byte) condition {
+func equals(field ledger.Field, want []byte) condition {
 	return condition{field, func(value []byte) bool { return bytes.Equal(value, want) }}
 }
 
 // conditions are the filter's fields, those that reveal least when they are opened first.
 func (f Filter) conditions() (all []condition, err error) {
 	if f.Action != nil {
-		all = append(all, is(ledger.ActionType, []byte(*f.Action)))
+		all = append(all, equals(ledger.ActionType, []byte(*f.Action)))
 	}
 	if f.Agent != "" {
 		id, err := ledger.ParseID(f.Agent)
 		if err != nil {
 			return nil, fmt.Errorf("agent_id: %w", err)
 		}
-		all = append(all, is(ledger.AgentID, id[:]))
+		all = append(all, equals(ledger.AgentID, id[:]))
 	}
 	if f.User != nil {
-		all = append(all, is(ledger.UserID, []byte(*f.User)))
+		all = append(all, equals(ledger.UserID, []byte(*f.User)))
 	}
 	if len(f.Metadata) > 0 {
 		c, err := f.metadata()
@@ -97,20 +97,20 @@ func (f Filter) inTime(recorded ledger.Micros) bool {
 	return (f.Since.IsZero() || recorded >= ledger.MicrosOf(f.Since)) && (f.Until.IsZero() || recorded < ledger.MicrosOf(f.Until))
 }
 
-// rule is a manifest's filter and withheld fields, made ready to be held against many events.
-type rule struct {
+// filterRule is a manifest's filter and withheld fields, made ready to be held against many events.
+type filterRule struct {
 	filter     Filter
 	conditions []condition
 	withheld   map[ledger.Field]bool // a field that the filter asks for can't be
 }
 
-func (m *Manifest) rule() (r rule, err error) {
-	r = rule{filter: m.Filter, withheld: map[ledger.Field]bool{}}
+func (m *Manifest) rule() (r filterRule, err error) {
+	r = filterRule{filter: m.Filter, withheld: map[ledger.Field]bool{}}
 	if r.conditions, err = m.Filter.conditions(); err != nil {
 		return r, fmt.Errorf("filter: %w", err)
 	}
 	for _, name := range m.Withheld {
-		f, err := ledger.FieldOf(name)
+		f, err := ledger.FieldNamed(name)
 		if err != nil {
 			return r, fmt.Errorf("withheld: %w", err)
 		}
@@ -135,7 +135,7 @@ const (
 
 // disclose decides what a record shows of an event: all fields but the withheld of one that matches, the one
 // field that shows it does not of one that does not, and nothing of one whose time shows that already or of which nobody can tell.
-func (r *rule) disclose(recorded ledger.Micros, values *ledger.Values, erased ledger.FieldSet) (open func(ledger.Field) bool, is verdict) {
+func (r *filterRule) disclose(recorded ledger.Micros, values *ledger.Values, erased ledger.FieldSet) (open func(ledger.Field) bool, is verdict) {
 	nothing := func(ledger.Field) bool { return false }
 	if !r.filter.inTime(recorded) {
 		return nothing, excluded

@@ -43,7 +43,7 @@ var stranger = ledger.Key{Name: "konstruct.example/test", Public: make([]byte, 3
 // FuzzBundle gives the reader bundles of a stranger's: it must not crash, take long, or believe anything.
 func FuzzBundle(f *testing.F) {
 	m, err := json.MarshalIndent(evidence.Manifest{Version: "konstruct/evidence/v1", Tenant: "11111111-1111-4111-8111-111111111111", Keys: []evidence.Key{{Key: stranger.String()}},
-		To: evidence.Head{Checkpoint: "x"}, Last: evidence.Head{Checkpoint: "x"}}, "", "  ")
+		To: evidence.Head{Checkpoint: "x"}, LastSigned: evidence.Head{Checkpoint: "x"}}, "", "  ")
 	if err != nil {
 		f.Fatal(err)
 	}

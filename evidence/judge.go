@@ -12,9 +12,9 @@ import (
 // DefaultFloor is for how many days events are kept at least, whatever a rule says: six months, as the EU's AI Act asks.
 const DefaultFloor = 184
 
-// Judge holds acts against the log that they stand in: an act proves nothing by being there. Rules, holds and requests in
+// ComplianceJudge holds acts against the log that they stand in: an act proves nothing by being there. Rules, holds and requests in
 // force are events of the log before it, and signed checkpoints say how old a leaf is.
-type Judge struct {
+type ComplianceJudge struct {
 	// Floor is below how many days no rule may go; 0 is none. It is the verifier's, and not the database's.
 	Floor int
 	// Signed is when the first checkpoint was signed that covers a leaf; an error where none is known.
@@ -23,13 +23,13 @@ type Judge struct {
 
 // Ruling is an act that was not lawful, and why.
 type Ruling struct {
-	Event string
-	What  string
+	Event   string
+	Verdict string
 }
 
 // InForce is what the log said of a tenant's acts when they were all judged.
-type judging struct {
-	*Judge
+type judgement struct {
+	*ComplianceJudge
 	rules    map[string]int
 	holds    map[string]*Act
 	requests map[string]*Act
@@ -39,15 +39,15 @@ type judging struct {
 }
 
 // Rule judges a tenant's acts, given in the log's order.
-func (j *Judge) Rule(acts []*Act) []Ruling {
-	g := judging{Judge: j, rules: map[string]int{}, holds: map[string]*Act{}, requests: map[string]*Act{}, acts: map[string]bool{}}
+func (j *ComplianceJudge) Rule(acts []*Act) []Ruling {
+	g := judgement{ComplianceJudge: j, rules: map[string]int{}, holds: map[string]*Act{}, requests: map[string]*Act{}, acts: map[string]bool{}}
 	for _, a := range acts {
 		g.acts[a.Event] = true
 	}
 	for _, a := range acts {
 		switch a.Action {
 		case ActionRequest:
-			g.requests[a.what.Request] = a
+			g.requests[a.kind.Request] = a
 		case ActionHold:
 			g.hold(a)
 		case ActionRule:
@@ -61,40 +61,40 @@ func (j *Judge) Rule(acts []*Act) []Ruling {
 	return g.found
 }
 
-func (g *judging) unlawful(a *Act, format string, args ...any) {
+func (g *judgement) refuse(a *Act, format string, args ...any) {
 	g.found = append(g.found, Ruling{a.Event, "records an act that was not lawful: " + fmt.Sprintf(format, args...)})
 }
 
 // agreed holds an act for which two people are asked against the request that stands before it in the log.
-func (g *judging) agreed(a *Act, what string, same func(request *actMetadata) bool) {
+func (g *judgement) agreed(a *Act, what string, same func(request *actMetadata) bool) {
 	if !g.two {
 		return
 	}
-	r := g.requests[a.what.Request]
+	r := g.requests[a.kind.Request]
 	switch {
-	case a.what.Request == "" || r == nil:
-		g.unlawful(a, "two people must agree, and no request of one stands before it in the log")
+	case a.kind.Request == "" || r == nil:
+		g.refuse(a, "two people must agree, and no request of one stands before it in the log")
 	case a.ApprovedBy == "" || a.ApprovedBy == a.By:
-		g.unlawful(a, "two people must agree, and one did")
-	case r.By != a.By || r.what.Act != what || !same(&r.what):
-		g.unlawful(a, "two people must agree, and what was asked for is something else (event %s)", r.Event)
+		g.refuse(a, "two people must agree, and one did")
+	case r.By != a.By || r.kind.Act != what || !same(&r.kind):
+		g.refuse(a, "two people must agree, and what was asked for is something else (event %s)", r.Event)
 	}
 }
 
-func (g *judging) hold(a *Act) {
-	if a.what.Placed {
-		g.holds[a.what.Hold] = a
+func (g *judgement) hold(a *Act) {
+	if a.kind.Placed {
+		g.holds[a.kind.Hold] = a
 		return
 	}
-	g.agreed(a, "release", func(r *actMetadata) bool { return r.Hold == a.what.Hold })
-	delete(g.holds, a.what.Hold)
+	g.agreed(a, "release", func(r *actMetadata) bool { return r.Hold == a.kind.Hold })
+	delete(g.holds, a.kind.Hold)
 }
 
 // days is what an interval of whole days says, as rules were written before they were numbers.
 var days = regexp.MustCompile(`^([0-9]{1,6}) days?$`)
 
-func (g *judging) rule(a *Act) {
-	w := &a.what
+func (g *judgement) rule(a *Act) {
+	w := &a.kind
 	if w.TwoPeople != nil {
 		if !*w.TwoPeople {
 			g.agreed(a, "one_person", func(*actMetadata) bool { return true })
@@ -114,7 +114,7 @@ func (g *judging) rule(a *Act) {
 			n, err = strconv.Atoi(m[1])
 		}
 		if m == nil || err != nil {
-			g.unlawful(a, "it keeps events for %.40q, which is no number of days", *w.Keep)
+			g.refuse(a, "it keeps events for %.40q, which is no number of days", *w.Keep)
 			g.rules[action] = g.Floor
 			return
 		}
@@ -134,19 +134,19 @@ func (g *judging) rule(a *Act) {
 		return
 	}
 	if *keep < g.Floor {
-		g.unlawful(a, "it keeps events for %d days, and the floor is %d", *keep, g.Floor)
+		g.refuse(a, "it keeps events for %d days, and the floor is %d", *keep, g.Floor)
 	}
 	g.rules[action] = *keep
 }
 
-func (g *judging) has(action string) bool { _, there := g.rules[action]; return there }
+func (g *judgement) has(action string) bool { _, there := g.rules[action]; return there }
 
 // held is the hold in force that protects every event, if there is one. Whether a narrower one protected an event can't be told
 // once it is gone.
-func (g *judging) held() *Act {
+func (g *judgement) held() *Act {
 	var all []*Act
 	for _, h := range g.holds {
-		if w := &h.what; w.Since == nil && w.Until == nil && w.AgentID == nil && w.ActionType == nil && !w.OfOneUser {
+		if w := &h.kind; w.Since == nil && w.Until == nil && w.AgentID == nil && w.ActionType == nil && !w.OfOneUser {
 			all = append(all, h)
 		}
 	}
@@ -156,17 +156,17 @@ func (g *judging) held() *Act {
 	return slices.MinFunc(all, func(a, b *Act) int { return cmp.Compare(a.Event, b.Event) })
 }
 
-func (g *judging) erasure(a *Act) {
+func (g *judgement) erasure(a *Act) {
 	if h := g.held(); h != nil {
-		g.unlawful(a, "it erases what is under legal hold %s (event %s)", h.what.Hold, h.Event)
+		g.refuse(a, "it erases what is under legal hold %s (event %s)", h.kind.Hold, h.Event)
 	}
-	for _, e := range a.what.Events {
+	for _, e := range a.kind.Events {
 		if g.acts[e] {
-			g.unlawful(a, "it erases fields of event %s, which records an act itself", e)
+			g.refuse(a, "it erases fields of event %s, which records an act itself", e)
 		}
 	}
 	g.agreed(a, "erasure", func(r *actMetadata) bool {
-		return sameSet(r.Fields, a.what.Fields) && (r.OfOneUser || sameSet(r.Events, a.what.Events))
+		return sameSet(r.Fields, a.kind.Fields) && (r.OfOneUser || sameSet(r.Events, a.kind.Events))
 	})
 }
 
@@ -175,12 +175,12 @@ func sameSet(a, b []string) bool {
 	return slices.Equal(a, b)
 }
 
-func (g *judging) retention(a *Act) {
+func (g *judgement) retention(a *Act) {
 	if h := g.held(); h != nil {
-		g.unlawful(a, "it deletes what is under legal hold %s (event %s)", h.what.Hold, h.Event)
+		g.refuse(a, "it deletes what is under legal hold %s (event %s)", h.kind.Hold, h.Event)
 	}
 	if len(g.rules) == 0 {
-		g.unlawful(a, "no rule says that events may go")
+		g.refuse(a, "no rule says that events may go")
 		return
 	}
 	least := -1
@@ -196,10 +196,10 @@ func (g *judging) retention(a *Act) {
 	}
 	signed, err := g.Signed(last)
 	if err != nil {
-		g.unlawful(a, "how old leaf %d was, the newest that it deleted, is not proven: %v", last, err)
+		g.refuse(a, "how old leaf %d was, the newest that it deleted, is not proven: %v", last, err)
 		return
 	}
 	if old := a.At.Sub(signed); old < time.Duration(kept)*24*time.Hour {
-		g.unlawful(a, "leaf %d, the newest that it deleted, was first signed %s before, at %s, and events are kept for %d days", last, old.Round(time.Second), signed.UTC().Format(time.RFC3339), kept)
+		g.refuse(a, "leaf %d, the newest that it deleted, was first signed %s before, at %s, and events are kept for %d days", last, old.Round(time.Second), signed.UTC().Format(time.RFC3339), kept)
 	}
 }

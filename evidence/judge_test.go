@@ -86,15 +86,15 @@ func TestActsAreJudgedByTheLog(t *testing.T) {
 		"two people taken back by two, and one": {[]*Act{two(), request("ann", `,"act":"one_person"`), act(ActionRule, "ann", `{"two_people":false,"request":"r","approved_by":"ben"}`), erasure(``)}, ""},
 	} {
 		if name == "too young for the floor" { // the rule itself is named first
-			found := (&Judge{Floor: 300, Signed: signed}).Rule(c.acts)
-			if len(found) != 2 || !strings.Contains(found[1].What, "kept for 300 days") {
+			found := (&ComplianceJudge{Floor: 300, Signed: signed}).Rule(c.acts)
+			if len(found) != 2 || !strings.Contains(found[1].Verdict, "kept for 300 days") {
 				t.Errorf("%s: %v", name, found)
 			}
 			continue
 		}
-		found := (&Judge{Floor: DefaultFloor, Signed: signed}).Rule(c.acts)
+		found := (&ComplianceJudge{Floor: DefaultFloor, Signed: signed}).Rule(c.acts)
 		last := c.acts[len(c.acts)-1].Event
-		if c.want == "" && len(found) > 0 || c.want != "" && (len(found) != 1 || found[0].Event != last || !strings.Contains(found[0].What, c.want)) {
+		if c.want == "" && len(found) > 0 || c.want != "" && (len(found) != 1 || found[0].Event != last || !strings.Contains(found[0].Verdict, c.want)) {
 			t.Errorf("%s: %v, want %q of %s", name, found, c.want, last)
 		}
 	}

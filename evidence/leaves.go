@@ -9,7 +9,7 @@ import (
 )
 
 // leaves reads every leaf of the range, holds it against the filter, and all of them against the signed roots.
-func (c *check) leaves(from *bufio.Reader) error {
+func (c *bundleCheck) leaves(from *bufio.Reader) error {
 	total, n := c.to.Size-c.from.Size, int64(0)
 	run := ledger.NewRange(c.from.Size)
 	rule, err := c.m.rule()
@@ -51,7 +51,7 @@ func (c *check) leaves(from *bufio.Reader) error {
 }
 
 // roots holds the leaves, joined with what stands before and behind them, against the signed roots.
-func (c *check) roots(run ledger.Range) error {
+func (c *bundleCheck) roots(run ledger.Range) error {
 	tree, err := c.part("before", 0, c.from.Size, c.m.Before)
 	if err != nil {
 		return nil
@@ -80,7 +80,7 @@ func (c *check) roots(run ledger.Range) error {
 	return nil
 }
 
-func (c *check) part(place string, begin, end int64, hashes []Hash) (ledger.Range, error) {
+func (c *bundleCheck) part(place string, begin, end int64, hashes []Hash) (ledger.Range, error) {
 	list := make([]ledger.Hash, len(hashes))
 	for i, h := range hashes {
 		list[i] = ledger.Hash(h)
@@ -93,10 +93,10 @@ func (c *check) part(place string, begin, end int64, hashes []Hash) (ledger.Rang
 }
 
 // record decides whether an event matches, and holds that it shows what it must for that.
-func (c *check) record(r *ledger.Record, index int64, hash ledger.Hash, rule *rule) error {
+func (c *bundleCheck) record(r *ledger.Record, index int64, hash ledger.Hash, rule *filterRule) error {
 	c.receipt(r, hash)
 	c.texts(r)
-	c.lawful(r, index)
+	c.checkActs(r, index)
 	c.inTime(r)
 	opened := 0
 	for i := range r.Shown {
@@ -132,7 +132,7 @@ func (c *check) record(r *ledger.Record, index int64, hash ledger.Hash, rule *ru
 }
 
 // decide says what the fields that are shown say; unproven is a field that should be shown and is not.
-func (c *check) decide(r *ledger.Record, rule *rule) (is verdict, unproven ledger.Field) {
+func (c *bundleCheck) decide(r *ledger.Record, rule *filterRule) (is verdict, unproven ledger.Field) {
 	is = matches
 	for _, k := range rule.conditions {
 		switch s := &r.Shown[k.field-1]; {
@@ -151,7 +151,7 @@ func (c *check) decide(r *ledger.Record, rule *rule) (is verdict, unproven ledge
 }
 
 // match takes an event that matches: all of it is shown, or said to be withheld or erased.
-func (c *check) match(r *ledger.Record, rule *rule) error {
+func (c *bundleCheck) match(r *ledger.Record, rule *filterRule) error {
 	c.Matching++
 	for f := ledger.AgentID; f <= ledger.Metadata; f++ {
 		if !r.Shown[f-1].Open && !rule.withheld[f] && !r.Erased.Has(f) {
@@ -159,7 +159,7 @@ func (c *check) match(r *ledger.Record, rule *rule) error {
 		}
 	}
 	if len(c.listed) < maxListed {
-		c.listed = append(c.listed, list(r))
+		c.listed = append(c.listed, listEvents(r))
 	}
 	if c.t.Event != nil {
 		return c.t.Event(r)
@@ -172,7 +172,7 @@ func (c *check) match(r *ledger.Record, rule *rule) error {
 const lateAfter = ledger.IntegrateWithin + ClockSlack
 
 // inTime holds the time that an event claims against the checkpoints around it, and the events that entered the log before it.
-func (c *check) inTime(r *ledger.Record) {
+func (c *bundleCheck) inTime(r *ledger.Record) {
 	if r.Gone {
 		return
 	}

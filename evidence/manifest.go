@@ -33,17 +33,17 @@ const (
 // Manifest says what a bundle claims. Nothing in it is believed: each claim is proven by the leaves, the
 // signatures and the proofs.
 type Manifest struct {
-	Version  string    `json:"version"`
-	Tenant   string    `json:"tenant_id"`
-	Made     time.Time `json:"made_at"`
-	Filter   Filter    `json:"filter"`
-	Withheld []string  `json:"withheld,omitempty"` // fields of the matching events that are not opened
-	Matching int64     `json:"matching_events"`
+	Version   string    `json:"version"`
+	Tenant    string    `json:"tenant_id"`
+	CreatedAt time.Time `json:"made_at"`
+	Filter    Filter    `json:"filter"`
+	Withheld  []string  `json:"withheld,omitempty"` // fields of the matching events that are not opened
+	Matching  int64     `json:"matching_events"`
 	// From, To and Last are the tenant's checkpoints: the leaves between From and To are in the bundle, and Last
 	// is the newest. From is missing where the bundle begins at the log's first leaf.
-	From *Head `json:"from,omitempty"`
-	To   Head  `json:"to"`
-	Last Head  `json:"last"`
+	From       *Head `json:"from,omitempty"`
+	To         Head  `json:"to"`
+	LastSigned Head  `json:"last"`
 	// Before and After are the hashes that join the bundle's leaves to the rest of the log.
 	Before []Hash `json:"before"`
 	After  []Hash `json:"after"`
@@ -57,12 +57,12 @@ type Manifest struct {
 	// have been, says who made it.
 	Waiting int64 `json:"waiting_events,omitempty"`
 	Overdue int64 `json:"overdue_events,omitempty"`
-	// Ages are checkpoints that cover what acts of retention deleted: it is at least as old as they are.
-	Ages []Age `json:"ages,omitempty"`
+	// Sizes are checkpoints that cover what acts of retention deleted: it is at least as old as they are.
+	Sizes []TreeSize `json:"ages,omitempty"`
 }
 
-// Age is a tenant's signed checkpoint of some time ago, which Last's tree goes on from.
-type Age struct {
+// TreeSize is a tenant's signed checkpoint of some time ago, which Last's tree goes on from.
+type TreeSize struct {
 	Head
 	Consistency []Hash `json:"consistency_proof"`
 }
@@ -99,11 +99,11 @@ type Stamp struct {
 type Hash ledger.Hash
 
 // MarshalText implements encoding.TextMarshaler.
-func (h Hash) MarshalText() ([]byte, error) { return []byte(ledger.Encode64(h[:])), nil }
+func (h Hash) MarshalText() ([]byte, error) { return []byte(ledger.EncodeBase64(h[:])), nil }
 
 // UnmarshalText implements encoding.TextUnmarshaler.
 func (h *Hash) UnmarshalText(text []byte) error {
-	raw, err := ledger.Decode64(string(text))
+	raw, err := ledger.DecodeBase64(string(text))
 	if err != nil || len(raw) != len(h) {
 		return fmt.Errorf("%.60q is no hash in base64", text)
 	}

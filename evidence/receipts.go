@@ -6,29 +6,29 @@ import (
 	"github.com/konstruct/konstruct/ledger"
 )
 
-// promise is a receipt, and whether the bundle keeps it.
-type promise struct {
+// receiptPromise is a receipt, and whether the bundle keeps it.
+type receiptPromise struct {
 	ledger.Receipt
 	kept, other bool
 }
 
 // receipt notes that a leaf is one that a receipt promised.
-func (c *check) receipt(r *ledger.Record, hash ledger.Hash) {
-	if c.promised == nil {
+func (c *bundleCheck) receipt(r *ledger.Record, hash ledger.Hash) {
+	if c.promises == nil {
 		c.openReceipts()
 	}
-	if p := c.promised[r.ID]; p != nil {
+	if p := c.promises[r.ID]; p != nil {
 		p.kept, p.other = hash == p.Leaf, hash != p.Leaf
 	}
 }
 
-func (c *check) openReceipts() {
-	c.promised = map[[16]byte]*promise{}
+func (c *bundleCheck) openReceipts() {
+	c.promises = map[[16]byte]*receiptPromise{}
 	for _, signed := range c.t.Receipts {
 		var r ledger.Receipt
 		var err error
 		for i := len(c.keys) - 1; i >= 0; i-- {
-			if r, err = ledger.OpenReceipt(signed, c.keys[i]); err == nil {
+			if r, err = ledger.ReadReceipt(signed, c.keys[i]); err == nil {
 				break
 			}
 		}
@@ -38,15 +38,15 @@ func (c *check) openReceipts() {
 		case r.TenantID != c.tenant:
 			c.problem(ledger.FormatID(r.EventID), "receipt", "it is of tenant %s, and the bundle of %s", ledger.FormatID(r.TenantID), c.Tenant)
 		default:
-			p := &promise{Receipt: r}
-			c.promised[r.EventID], c.order = p, append(c.order, p)
+			p := &receiptPromise{Receipt: r}
+			c.promises[r.EventID], c.order = p, append(c.order, p)
 		}
 	}
 }
 
 // receipts holds the promises against what the bundle covers.
-func (c *check) receipts() {
-	if c.promised == nil {
+func (c *bundleCheck) receipts() {
+	if c.promises == nil {
 		c.openReceipts()
 	}
 	for _, p := range c.order {

@@ -17,8 +17,8 @@ const maxListed = 1000
 //go:embed summary.html
 var summaryHTML string
 
-// listed is an event on the page for people.
-type listed struct {
+// listedEvent is an event on the page for people.
+type listedEvent struct {
 	ID, Recorded, Agent, User, Action, Latency, Input, Output, Metadata string
 }
 
@@ -27,8 +27,8 @@ const (
 	erasedMark   = "(erased)"
 )
 
-// list is a record as text; long fields are cut.
-func list(r *ledger.Record) listed {
+// listEvents is a record as text; long fields are cut.
+func listEvents(r *ledger.Record) listedEvent {
 	text := func(f ledger.Field) string {
 		s := &r.Shown[f-1]
 		switch {
@@ -43,7 +43,7 @@ func list(r *ledger.Record) listed {
 		}
 		return string(s.Value)
 	}
-	l := listed{ID: ledger.FormatID(r.ID), Recorded: timeText(r.RecordedAt), User: text(ledger.UserID), Action: text(ledger.ActionType),
+	l := listedEvent{ID: ledger.FormatID(r.ID), Recorded: timeText(r.RecordedAt), User: text(ledger.UserID), Action: text(ledger.ActionType),
 		Input: text(ledger.InputSummary), Output: text(ledger.OutputSummary), Metadata: text(ledger.Metadata), Agent: text(ledger.AgentID), Latency: text(ledger.LatencyMS)}
 	if s := r.Shown[ledger.AgentID-1]; s.Open {
 		l.Agent = ""
@@ -63,7 +63,7 @@ func list(r *ledger.Record) listed {
 func timeText(m ledger.Micros) string { return m.Time().Format("2006-01-02T15:04:05.000000Z") }
 
 // writeSummary writes the page for people, all of which the rest of a bundle proves.
-func writeSummary(to io.Writer, m *Manifest, excluded, deleted int64, acts []*Act, events []listed) error {
+func writeSummary(to io.Writer, m *Manifest, excluded, deleted int64, acts []*Act, events []listedEvent) error {
 	page, err := template.New("summary").Parse(summaryHTML)
 	if err != nil {
 		return err
@@ -78,7 +78,7 @@ func writeSummary(to io.Writer, m *Manifest, excluded, deleted int64, acts []*Ac
 		Acts                                  []*Act
 		Withheld                              []string
 		Keys                                  []Key
-		Events                                []listed
+		Events                                []listedEvent
 		More                                  bool
-	}{m.Tenant, m.Filter.String(), from, timeText(m.To.At), m.Made.Format(time.RFC3339), m.Super, m.Matching, excluded, deleted, acts, m.Withheld, m.Keys, events, m.Matching > int64(len(events))})
+	}{m.Tenant, m.Filter.String(), from, timeText(m.To.At), m.CreatedAt.Format(time.RFC3339), m.Super, m.Matching, excluded, deleted, acts, m.Withheld, m.Keys, events, m.Matching > int64(len(events))})
 }

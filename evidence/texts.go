@@ -22,15 +22,15 @@ type text struct {
 }
 
 // texts notes which of the texts that are looked for an event says it showed.
-func (c *check) texts(r *ledger.Record) {
+func (c *bundleCheck) texts(r *ledger.Record) {
 	if len(c.t.Texts) == 0 {
 		return
 	}
-	if c.looked == nil {
-		c.looked = map[string]*text{}
+	if c.examined == nil {
+		c.examined = map[string]*text{}
 		for _, t := range c.t.Texts {
 			sum := sha256.Sum256([]byte(t.Content))
-			c.looked[hex.EncodeToString(sum[:])] = &text{name: t.Name}
+			c.examined[hex.EncodeToString(sum[:])] = &text{name: t.Name}
 		}
 	}
 	action, metadata := &r.Shown[ledger.ActionType-1], &r.Shown[ledger.Metadata-1]
@@ -51,25 +51,25 @@ func (c *check) texts(r *ledger.Record) {
 	}
 	for i, d := range said.Documents {
 		for _, p := range append(d.Around, d.passage) {
-			t := c.looked[p.SHA256]
+			t := c.examined[p.SHA256]
 			if t == nil {
 				continue
 			}
-			if t.shown++; t.shown <= shownAtMost {
+			if t.shown++; t.shown <= maxRetrieved {
 				c.Holds = append(c.Holds, fmt.Sprintf("event %s gave an agent exactly the text of %s, as passage %d of %d, at %s", ledger.FormatID(r.ID), t.name, i+1, len(said.Documents), timeText(r.CreatedAt)))
 			}
 		}
 	}
 }
 
-// shownAtMost is how many events are named for each text.
-const shownAtMost = 10
+// maxRetrieved is how many events are named for each text.
+const maxRetrieved = 10
 
 // textsShown says which texts no event showed.
-func (c *check) textsShown() {
+func (c *bundleCheck) textsShown() {
 	for _, want := range c.t.Texts {
 		sum := sha256.Sum256([]byte(want.Content))
-		if t := c.looked[hex.EncodeToString(sum[:])]; t == nil || t.shown == 0 {
+		if t := c.examined[hex.EncodeToString(sum[:])]; t == nil || t.shown == 0 {
 			c.problem("", "text", "no search in this bundle shows exactly the text of %s", want.Name)
 		}
 	}

@@ -39,9 +39,9 @@ type Trust struct {
 
 // Problem is something that does not hold.
 type Problem struct {
-	Event string `json:"event_id,omitempty"`
-	Place string `json:"place,omitempty"`
-	What  string `json:"what"`
+	Event       string `json:"event_id,omitempty"`
+	Location    string `json:"place,omitempty"`
+	Description string `json:"what"`
 }
 
 // Result is what a bundle proves.
@@ -98,7 +98,7 @@ func Verify(bundle io.ReaderAt, size int64, t Trust) (*Result, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: tenant_id: %w", manifestFile, err)
 	}
-	c := &check{Result: &Result{Tenant: m.Tenant, Filter: m.Filter, Withheld: m.Withheld, Waiting: m.Waiting, Witnesses: []ledger.Cosignature{}, Holds: []string{}, Problems: []Problem{}}, m: &m, t: t, tenant: tenant}
+	c := &bundleCheck{Result: &Result{Tenant: m.Tenant, Filter: m.Filter, Withheld: m.Withheld, Waiting: m.Waiting, Witnesses: []ledger.Cosignature{}, Holds: []string{}, Problems: []Problem{}}, m: &m, t: t, tenant: tenant}
 	if !c.chain() || !c.heads() {
 		return c.Result, nil // nothing below would mean anything
 	}
@@ -130,7 +130,7 @@ func Verify(bundle io.ReaderAt, size int64, t Trust) (*Result, error) {
 	authority := c.stamp()
 	c.receipts()
 	c.textsShown()
-	c.inWords(authority)
+	c.describe(authority)
 	return c.Result, nil
 }
 
@@ -156,7 +156,7 @@ func open(bundle io.ReaderAt, size int64) (map[string]*zip.File, error) {
 	if z.Comment != "" {
 		return nil, errors.New("not a bundle: the file has a comment")
 	}
-	if err := exact(bundle, size, z.File); err != nil {
+	if err := exactArchive(bundle, size, z.File); err != nil {
 		return nil, fmt.Errorf("not a bundle: %w", err)
 	}
 	for name, f := range files {
@@ -183,8 +183,8 @@ func readSmall(f *zip.File, limit int64) ([]byte, error) {
 	return raw, nil
 }
 
-// check is a verification under way.
-type check struct {
+// bundleCheck is a verification under way.
+type bundleCheck struct {
 	*Result
 	m      *Manifest
 	t      Trust
@@ -194,25 +194,25 @@ type check struct {
 	super  ledger.Checkpoint
 
 	from, to, last ledger.Checkpoint
-	promised       map[[16]byte]*promise // receipts, by event
-	looked         map[string]*text      // texts that a search must have shown, by their hashes
-	order          []*promise
+	promises       map[[16]byte]*receiptPromise // receipts, by event
+	examined       map[string]*text             // texts that a search must have shown, by their hashes
+	order          []*receiptPromise
 	erasures       map[erasure]*Act // the acts that are proven, by what they erased
 	gone           map[int64][]*Act // and by the tiles of which they deleted leaves
 	acts           []*Act           // all of them, those that only bind others too
-	listed         []listed         // the first events that match, as the page has them
+	listed         []listedEvent    // the first events that match, as the page has them
 	newest         time.Time        // of the times at which events of the range say that they were recorded
 }
 
 // judge holds the acts against the rules, holds and requests before them, and what they deleted against signed checkpoints.
-func (c *check) judge() {
+func (c *bundleCheck) judge() {
 	type age struct {
 		size int64
 		at   time.Time
 	}
 	var ages []age
-	for i := range c.m.Ages {
-		a := &c.m.Ages[i]
+	for i := range c.m.Sizes {
+		a := &c.m.Sizes[i]
 		before := c.Count
 		cp := c.openHead(fmt.Sprintf("of age %d", i+1), &a.Head)
 		if c.Count > before {
@@ -229,7 +229,7 @@ func (c *check) judge() {
 		ages = append(ages, age{cp.Size, a.At.Time()})
 	}
 	slices.SortStableFunc(c.acts, func(a, b *Act) int { return cmp.Compare(a.leaf, b.leaf) })
-	j := Judge{Floor: c.t.Floor, Signed: func(leaf int64) (at time.Time, err error) {
+	j := ComplianceJudge{Floor: c.t.Floor, Signed: func(leaf int64) (at time.Time, err error) {
 		for _, a := range ages {
 			if a.size > leaf && (at.IsZero() || a.at.Before(at)) {
 				at = a.at
@@ -241,12 +241,12 @@ func (c *check) judge() {
 		return at, err
 	}}
 	for _, r := range j.Rule(c.acts) {
-		c.problem(r.Event, actsFile, "%s", r.What)
+		c.problem(r.Event, actsFile, "%s", r.Verdict)
 	}
 }
 
 // summary makes the page for people again from what is proven, and holds the bundle's against it, byte for byte.
-func (c *check) summary(f *zip.File) error {
+func (c *bundleCheck) summary(f *zip.File) error {
 	r, err := f.Open()
 	if err != nil {
 		return fmt.Errorf("%s: %w", summaryFile, err)
@@ -280,7 +280,7 @@ func (c *check) summary(f *zip.File) error {
 const ClockSlack = time.Minute
 
 // chain leads from the key that is trusted to the one that signed the bundle, and opens the super-log's checkpoint.
-func (c *check) chain() bool {
+func (c *bundleCheck) chain() bool {
 	const maxKeys = 1000
 	if len(c.m.Keys) == 0 || len(c.m.Keys) > maxKeys {
 		c.problem("", "keys", "the bundle names %d keys", len(c.m.Keys))
@@ -337,7 +337,7 @@ func inTree(c ledger.Checkpoint, index int64, leaf ledger.Hash, proof []Hash) er
 }
 
 // openHead opens one of the tenant's checkpoints and proves it, with its time, in the super-log.
-func (c *check) openHead(what string, h *Head) (cp ledger.Checkpoint) {
+func (c *bundleCheck) openHead(what string, h *Head) (cp ledger.Checkpoint) {
 	var err error
 	for i := len(c.keys) - 1; i >= 0; i-- {
 		if cp, err = ledger.OpenCheckpoint(h.Checkpoint, c.keys[i].OfTenant(c.tenant)); err == nil {
@@ -354,14 +354,14 @@ func (c *check) openHead(what string, h *Head) (cp ledger.Checkpoint) {
 }
 
 // heads opens the tenant's checkpoints and proves each in the super-log.
-func (c *check) heads() bool {
+func (c *bundleCheck) heads() bool {
 	before, open := c.Count, c.openHead
 	if c.m.From != nil {
 		c.from = open("that the range begins at", c.m.From)
 		c.From = c.m.From.At.Time()
 	}
-	c.to, c.last = open("that the range ends at", &c.m.To), open("that is the newest", &c.m.Last)
-	c.To, c.Signed = c.m.To.At.Time(), c.m.Last.At.Time()
+	c.to, c.last = open("that the range ends at", &c.m.To), open("that is the newest", &c.m.LastSigned)
+	c.To, c.Signed = c.m.To.At.Time(), c.m.LastSigned.At.Time()
 	if c.Count > before {
 		return false
 	}

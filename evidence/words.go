@@ -8,7 +8,7 @@ import (
 )
 
 // witnesses counts those among the believed that cosigned.
-func (c *check) witnesses() {
+func (c *bundleCheck) witnesses() {
 	if len(c.t.Witnesses) > 0 {
 		said, err := ledger.Cosignatures(c.m.Super, c.t.Witnesses)
 		if err != nil {
@@ -22,7 +22,7 @@ func (c *check) witnesses() {
 }
 
 // stamp checks the time-stamp against the roots that are believed, and returns who gave it.
-func (c *check) stamp() string {
+func (c *bundleCheck) stamp() string {
 	if c.t.Authorities == nil {
 		return ""
 	}
@@ -52,8 +52,8 @@ func (c *check) stamp() string {
 // maxWords is how many acts are said in words.
 const maxWords = 20
 
-// inWords says what holds.
-func (c *check) inWords(authority string) {
+// describe says what holds.
+func (c *bundleCheck) describe(authority string) {
 	if !c.OK() {
 		return
 	}

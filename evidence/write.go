@@ -15,11 +15,11 @@ import (
 // Writer makes a bundle: Add each leaf of the range in the log's order, then Close.
 type Writer struct {
 	m                       Manifest
-	rule                    rule
+	rule                    filterRule
 	zip                     *zip.Writer
 	leaves                  *bufio.Writer
 	buf                     []byte
-	listed                  []listed
+	listed                  []listedEvent
 	acts                    []*Act // some, for the page
 	actsTo                  io.Writer
 	deleted                 int64
@@ -28,14 +28,14 @@ type Writer struct {
 
 // NewWriter begins a bundle. The manifest says everything but how many events match and the summary's hash.
 func NewWriter(to io.Writer, m Manifest) (*Writer, error) {
-	m.Version, m.Made = version, time.Now().UTC().Truncate(time.Second)
+	m.Version, m.CreatedAt = version, time.Now().UTC().Truncate(time.Second)
 	rule, err := m.rule()
 	if err != nil {
 		return nil, err
 	}
 	w := &Writer{m: m, rule: rule, zip: zip.NewWriter(to)}
 	// Stored, not compressed: hashes and salts do not compress, and what is stored can't be a zip bomb.
-	leaves, err := w.zip.CreateHeader(&zip.FileHeader{Name: leavesFile, Method: zip.Store, Modified: w.m.Made})
+	leaves, err := w.zip.CreateHeader(&zip.FileHeader{Name: leavesFile, Method: zip.Store, Modified: w.m.CreatedAt})
 	if err != nil {
 		return nil, err
 	}
@@ -54,7 +54,7 @@ func (w *Writer) Add(r *ledger.Record, values *ledger.Values, salts *ledger.Salt
 	case matches:
 		w.m.Matching++
 		if len(w.listed) < maxListed {
-			w.listed = append(w.listed, list(r))
+			w.listed = append(w.listed, listEvents(r))
 		}
 	case excluded:
 		w.excluded, w.excludedBytes = w.excluded+1, w.excludedBytes+int64(len(w.buf))
@@ -82,7 +82,7 @@ func (w *Writer) Act(index int64, proof []ledger.Hash, r *ledger.Record) error {
 			return err
 		}
 		var err error
-		if w.actsTo, err = w.zip.CreateHeader(&zip.FileHeader{Name: actsFile, Method: zip.Store, Modified: w.m.Made}); err != nil {
+		if w.actsTo, err = w.zip.CreateHeader(&zip.FileHeader{Name: actsFile, Method: zip.Store, Modified: w.m.CreatedAt}); err != nil {
 			return err
 		}
 	}
@@ -99,24 +99,24 @@ func (w *Writer) Act(index int64, proof []ledger.Hash, r *ledger.Record) error {
 }
 
 // Age adds a checkpoint that says how old something deleted is.
-func (w *Writer) Age(a Age) { w.m.Ages = append(w.m.Ages, a) }
+func (w *Writer) Age(a TreeSize) { w.m.Sizes = append(w.m.Sizes, a) }
 
-// Made is what a finished bundle holds.
-type Made struct {
+// Written is what a finished bundle holds.
+type Written struct {
 	Matching, Excluded int64
 	ExcludedBytes      int64    // that the events which do not match take
 	Manifest           [32]byte // SHA-256 of the manifest
 }
 
 // Close writes summary and manifest, and ends the bundle.
-func (w *Writer) Close() (made Made, err error) {
+func (w *Writer) Close() (made Written, err error) {
 	if w.actsTo == nil { // otherwise they are written
 		if err := w.leaves.Flush(); err != nil {
 			return made, err
 		}
 	}
 	hash := sha256.New()
-	page, err := w.zip.CreateHeader(&zip.FileHeader{Name: summaryFile, Method: zip.Deflate, Modified: w.m.Made})
+	page, err := w.zip.CreateHeader(&zip.FileHeader{Name: summaryFile, Method: zip.Deflate, Modified: w.m.CreatedAt})
 	if err != nil {
 		return made, err
 	}
@@ -131,12 +131,12 @@ func (w *Writer) Close() (made Made, err error) {
 	if len(raw) > maxManifest {
 		return made, errors.New("the manifest is too long")
 	}
-	to, err := w.zip.CreateHeader(&zip.FileHeader{Name: manifestFile, Method: zip.Deflate, Modified: w.m.Made})
+	to, err := w.zip.CreateHeader(&zip.FileHeader{Name: manifestFile, Method: zip.Deflate, Modified: w.m.CreatedAt})
 	if err != nil {
 		return made, err
 	}
 	if _, err := to.Write(raw); err != nil {
 		return made, err
 	}
-	return Made{w.m.Matching, w.excluded, w.excludedBytes, sha256.Sum256(raw)}, w.zip.Close()
+	return Written{w.m.Matching, w.excluded, w.excludedBytes, sha256.Sum256(raw)}, w.zip.Close()
 }

@@ -10,17 +10,17 @@ import (
 // inside our cells, and does not know our quotes then, so that a formula may begin behind any separator or line end
 // of a text.
 const (
-	cuts = ",;|\t\r\n"
-	// begins are what a formula begins with: Excel takes the full-width forms too. The small forms are there to be
+	formulaSeparators = ",;|\t\r\n"
+	// formulaStart are what a formula begins with: Excel takes the full-width forms too. The small forms are there to be
 	// sure.
-	begins = "=+-@＝＋－＠﹦﹢﹣﹫"
+	formulaStart = "=+-@＝＋－＠﹦﹢﹣﹫"
 )
 
-// unseen reports what a spreadsheet may pass over in front of a formula: control characters, spaces, invisible ones,
+// isInvisible reports what a spreadsheet may pass over in front of a formula: control characters, spaces, invisible ones,
 // quotes.
-func unseen(r rune) bool { return unicode.Is(passedOver, r) }
+func isInvisible(r rune) bool { return unicode.Is(skippedCharacters, r) }
 
-var passedOver = &unicode.RangeTable{R16: []unicode.Range16{
+var skippedCharacters = &unicode.RangeTable{R16: []unicode.Range16{
 	{0, 0x20, 1}, {'"', '"', 1}, {'\'', '\'', 1}, {0x7f, 0xa0, 1}, {0xad, 0xad, 1}, {0x61c, 0x61c, 1}, {0x1680, 0x1680, 1},
 	{0x180e, 0x180e, 1}, {0x2000, 0x200f, 1}, {0x2028, 0x202f, 1}, {0x205f, 0x206f, 1}, {0x3000, 0x3000, 1}, {0xfeff, 0xfeff, 1},
 }, LatinOffset: 5}
@@ -34,7 +34,7 @@ func harmless(cell string) string { return mark(cell, false) }
 func harmlessJSON(cell string) string { return mark(cell, true) }
 
 func mark(cell string, numbers bool) string {
-	if !strings.ContainsAny(cell, begins+"\t\r\n") {
+	if !strings.ContainsAny(cell, formulaStart+"\t\r\n") {
 		return cell
 	}
 	var b strings.Builder
@@ -44,14 +44,14 @@ func mark(cell string, numbers bool) string {
 	open, before, from := true, rune(0), 0 // open: a formula may begin here
 	for i, r := range cell {
 		switch {
-		case !open || !strings.ContainsRune(begins, r):
+		case !open || !strings.ContainsRune(formulaStart, r):
 		case numbers && r == '-' && before != '\'' && number.MatchString(cell[i:]):
 		default:
 			b.WriteString(cell[from:i])
 			b.WriteByte('\'')
 			from = i
 		}
-		open, before = strings.ContainsRune(cuts, r) || open && unseen(r), r
+		open, before = strings.ContainsRune(formulaSeparators, r) || open && isInvisible(r), r
 	}
 	b.WriteString(cell[from:])
 	return b.String()
@@ -67,11 +67,11 @@ func PlainCell(cell string) string {
 	start := len(cell) - len(strings.TrimLeft(cell, "'"))
 	for i, r := range cell {
 		first := i == start && strings.ContainsRune("\t\r\n", r)
-		if before == '\'' && open && (first || strings.ContainsRune(begins, r)) {
+		if before == '\'' && open && (first || strings.ContainsRune(formulaStart, r)) {
 			b.WriteString(cell[from : i-1])
 			from = i
 		}
-		open, before = strings.ContainsRune(cuts, r) || open && unseen(r), r
+		open, before = strings.ContainsRune(formulaSeparators, r) || open && isInvisible(r), r
 	}
 	b.WriteString(cell[from:])
 	return b.String()

@@ -21,7 +21,7 @@ func openCSV(w io.Writer) (encoder, error) {
 	return f, f.to.Write(columns)
 }
 
-func (f *csvFile) add(tenant uuid.UUID, e *audit.Stored) error {
+func (f *csvFile) add(tenant uuid.UUID, e *audit.StoredEvent) error {
 	agent, recorded, latency := "", "", ""
 	if e.AgentID != nil {
 		agent = e.AgentID.String()
@@ -32,7 +32,7 @@ func (f *csvFile) add(tenant uuid.UUID, e *audit.Stored) error {
 	if e.LatencyMS != nil {
 		latency = strconv.Itoa(int(*e.LatencyMS))
 	}
-	if err := f.to.Write([]string{e.ID.String(), tenant.String(), e.CreatedAt.Format(time.RFC3339Nano), recorded, agent, harmless(text(e.UserID)), harmless(e.Action), harmless(text(e.Input)), harmless(text(e.Output)),
+	if err := f.to.Write([]string{e.ID.String(), tenant.String(), e.CreatedAt.Format(time.RFC3339Nano), recorded, agent, harmless(cellText(e.UserID)), harmless(e.Action), harmless(cellText(e.Input)), harmless(cellText(e.Output)),
 		latency, harmlessJSON(string(e.Metadata)), e.LeafHash, strconv.FormatBool(e.Adopted),
 		strings.Join(e.Erased, " ")}); err != nil {
 		return err
@@ -46,7 +46,7 @@ func (f *csvFile) end() error {
 	return f.to.Error()
 }
 
-func text(s *string) string {
+func cellText(s *string) string {
 	if s == nil {
 		return ""
 	}

@@ -25,17 +25,17 @@ const version = "konstruct/export/v1"
 const manifestFile = "manifest.json"
 
 // Source hands on the tenant's events that a filter names, the oldest first by created_at, from behind the filter's cursor on.
-type Source func(ctx context.Context, f audit.Filter, each func(*audit.Stored) error) error
+type Source func(ctx context.Context, f audit.Filter, each func(*audit.StoredEvent) error) error
 
 // Manifest says what an export holds.
 type Manifest struct {
-	Version string    `json:"version"`
-	Tenant  uuid.UUID `json:"tenant_id"`
-	Format  string    `json:"format"`
-	Filter  Filter    `json:"filter"`
-	Begun   time.Time `json:"begun_at"`
-	Parts   []Part    `json:"parts"`
-	Events  int64     `json:"events"`
+	Version   string    `json:"version"`
+	Tenant    uuid.UUID `json:"tenant_id"`
+	Format    string    `json:"format"`
+	Filter    Filter    `json:"filter"`
+	StartedAt time.Time `json:"begun_at"`
+	Parts     []Part    `json:"parts"`
+	Events    int64     `json:"events"`
 	// Complete says that everything that the filter names is there; otherwise the same export goes on where it was left.
 	Complete bool `json:"complete"`
 }
@@ -78,19 +78,19 @@ const partBytes = 16 << 20
 
 // Errors of exports.
 var (
-	ErrComplete = errors.New("this export is complete already")
-	ErrOther    = errors.New("another export is there")
-	ErrBroken   = errors.New("the export does not hold")
+	ErrComplete  = errors.New("this export is complete already")
+	ErrDifferent = errors.New("another export is there")
+	ErrBroken    = errors.New("the export does not hold")
 )
 
-// To writes an export onto a shelf, or goes on with one that was left half way: what its manifest names is there, whole. A part
+// Export writes an export onto a shelf, or goes on with one that was left half way: what its manifest names is there, whole. A part
 // that could not be put there is not named, and written again. It returns the manifest and its SHA-256.
-func To(ctx context.Context, from Source, to shelf.Shelf, o Options) (m *Manifest, sum string, err error) {
+func Export(ctx context.Context, from Source, to shelf.Bucket, o Options) (m *Manifest, sum string, err error) {
 	format, err := formatOf(o.Format)
 	if err != nil {
 		return nil, "", err
 	}
-	if m, err = begin(ctx, to, &o); err != nil {
+	if m, err = startManifest(ctx, to, &o); err != nil {
 		return nil, "", err
 	}
 	if n := len(m.Parts); n > 0 {
@@ -116,10 +116,10 @@ func To(ctx context.Context, from Source, to shelf.Shelf, o Options) (m *Manifes
 		if o.Progress != nil {
 			o.Progress(m.Events)
 		}
-		_, err = save(ctx, to, m)
+		_, err = saveManifest(ctx, to, m)
 		return err
 	}
-	err = from(ctx, o.Filter, func(e *audit.Stored) error {
+	err = from(ctx, o.Filter, func(e *audit.StoredEvent) error {
 		if err := p.add(e); err != nil {
 			return fmt.Errorf("event %s: %w", e.ID, err)
 		}
@@ -135,19 +135,19 @@ func To(ctx context.Context, from Source, to shelf.Shelf, o Options) (m *Manifes
 		return m, "", fmt.Errorf("export: %w", err)
 	}
 	m.Complete = true
-	if sum, err = save(ctx, to, m); err != nil {
+	if sum, err = saveManifest(ctx, to, m); err != nil {
 		return m, "", fmt.Errorf("export: %w", err)
 	}
 	return m, sum, nil
 }
 
-// begin reads the manifest that is there, or makes one.
-func begin(ctx context.Context, to shelf.Shelf, o *Options) (*Manifest, error) {
+// startManifest reads the manifest that is there, or makes one.
+func startManifest(ctx context.Context, to shelf.Bucket, o *Options) (*Manifest, error) {
 	if o.PartEvents <= 0 {
 		o.PartEvents = DefaultPart
 	}
 	f := o.Filter
-	m := &Manifest{Version: version, Tenant: o.Tenant, Format: o.Format, Begun: time.Now().UTC().Truncate(time.Millisecond), Parts: []Part{},
+	m := &Manifest{Version: version, Tenant: o.Tenant, Format: o.Format, StartedAt: time.Now().UTC().Truncate(time.Millisecond), Parts: []Part{},
 		Filter: Filter{f.Since.UTC(), f.Until.UTC(), f.AgentID, f.UserID, f.Action, f.Metadata}}
 	there, _, err := Read(ctx, to)
 	switch {
@@ -155,25 +155,25 @@ func begin(ctx context.Context, to shelf.Shelf, o *Options) (*Manifest, error) {
 		return nil, err
 	case there == nil:
 		if f.Until.IsZero() {
-			m.Filter.Until = m.Begun
+			m.Filter.Until = m.StartedAt
 		}
 	case there.Complete:
-		return nil, fmt.Errorf("export: %w: %d events in %d parts, begun at %s; choose another place", ErrComplete, there.Events, len(there.Parts), there.Begun.Format(time.RFC3339))
+		return nil, fmt.Errorf("export: %w: %d events in %d parts, begun at %s; choose another place", ErrComplete, there.Events, len(there.Parts), there.StartedAt.Format(time.RFC3339))
 	default:
 		if f.Until.IsZero() {
 			m.Filter.Until = there.Filter.Until
 		}
-		m.Begun, m.Parts, m.Events = there.Begun, there.Parts, there.Events
+		m.StartedAt, m.Parts, m.Events = there.StartedAt, there.Parts, there.Events
 		was, _ := json.Marshal(there)
 		if now, _ := json.Marshal(m); string(was) != string(now) {
-			return nil, fmt.Errorf("export: %w, of tenant %s as %s with another filter or format, and not complete: ask for the same, or choose another place", ErrOther, there.Tenant, there.Format)
+			return nil, fmt.Errorf("export: %w, of tenant %s as %s with another filter or format, and not complete: ask for the same, or choose another place", ErrDifferent, there.Tenant, there.Format)
 		}
 	}
 	o.Filter.Until = m.Filter.Until
 	return m, nil
 }
 
-func save(ctx context.Context, to shelf.Shelf, m *Manifest) (string, error) {
+func saveManifest(ctx context.Context, to shelf.Bucket, m *Manifest) (string, error) {
 	raw, err := json.MarshalIndent(m, "", "  ")
 	if err == nil {
 		err = to.Write(ctx, manifestFile, raw)
@@ -186,7 +186,7 @@ func save(ctx context.Context, to shelf.Shelf, m *Manifest) (string, error) {
 }
 
 // Read returns the manifest on a shelf and its SHA-256; nil when there is none.
-func Read(ctx context.Context, from shelf.Shelf) (*Manifest, string, error) {
+func Read(ctx context.Context, from shelf.Bucket) (*Manifest, string, error) {
 	raw, err := from.Read(ctx, manifestFile)
 	if err != nil {
 		return nil, "", fmt.Errorf("read %s: %w", manifestFile, err)
@@ -196,7 +196,7 @@ func Read(ctx context.Context, from shelf.Shelf) (*Manifest, string, error) {
 	}
 	var m Manifest
 	if err := json.Unmarshal(raw, &m); err != nil || m.Version != version {
-		return nil, "", fmt.Errorf("%w: %s is no manifest of an export", ErrOther, manifestFile)
+		return nil, "", fmt.Errorf("%w: %s is no manifest of an export", ErrDifferent, manifestFile)
 	}
 	h := sha256.Sum256(raw)
 	return &m, hex.EncodeToString(h[:]), nil
@@ -204,7 +204,7 @@ func Read(ctx context.Context, from shelf.Shelf) (*Manifest, string, error) {
 
 // Verify reads every part again and holds it against the manifest. It returns the manifest and its SHA-256, which stands in the trail where the
 // export was recorded.
-func Verify(ctx context.Context, from shelf.Shelf) (*Manifest, string, error) {
+func Verify(ctx context.Context, from shelf.Bucket) (*Manifest, string, error) {
 	m, sum, err := Read(ctx, from)
 	if err != nil {
 		return nil, "", err
@@ -246,7 +246,7 @@ func Stream(ctx context.Context, from Source, w io.Writer, o Options) (events in
 		_, err := p.buf.WriteTo(to)
 		return err
 	}
-	err = from(ctx, o.Filter, func(e *audit.Stored) error {
+	err = from(ctx, o.Filter, func(e *audit.StoredEvent) error {
 		if err := p.add(e); err != nil {
 			return fmt.Errorf("event %s: %w", e.ID, err)
 		}

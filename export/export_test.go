@@ -37,7 +37,7 @@ func TestMain(m *testing.M) {
 func child(url, dir string) {
 	door, err := tenantdb.Open(context.Background(), url)
 	if err == nil {
-		_, _, err = export.To(context.Background(), of(door, tenantA), shelf.Folder(dir), export.Options{Tenant: tenantA, Format: "csv", PartEvents: 200})
+		_, _, err = export.Export(context.Background(), of(door, tenantA), shelf.Folder(dir), export.Options{Tenant: tenantA, Format: "csv", PartEvents: 200})
 	}
 	fmt.Println(err)
 	os.Exit(1)
@@ -50,8 +50,8 @@ var (
 
 // of is the source of a tenant's events.
 func of(door *tenantdb.Door, tenant uuid.UUID) export.Source {
-	return func(ctx context.Context, f audit.Filter, each func(*audit.Stored) error) error {
-		return audit.Each(ctx, door, tenant, f, each)
+	return func(ctx context.Context, f audit.Filter, each func(*audit.StoredEvent) error) error {
+		return audit.EachEvent(ctx, door, tenant, f, each)
 	}
 }
 
@@ -108,7 +108,7 @@ func stream(t *testing.T, door *tenantdb.Door, format string) []byte {
 func python(t *testing.T, program string, args ...string) string {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "python3", append([]string{"-c", program}, args...)...)
-	cmd.Env = append(os.Environ(), "PYTHONPATH="+filepath.Join(devpg.PartsDir(), "readers"))
+	cmd.Env = append(os.Environ(), "PYTHONPATH="+filepath.Join(devpg.AssetsDir(), "readers"))
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
@@ -124,7 +124,7 @@ func TestJSONLinesHoldWhatIsStored(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i, line := range lines {
-		var e audit.Stored
+		var e audit.StoredEvent
 		if err := json.Unmarshal(line, &e); err != nil {
 			t.Fatal(err)
 		}
@@ -166,7 +166,7 @@ func TestCSVRunsNothing(t *testing.T) {
 func TestParquetOpensInDuckDBAndPandas(t *testing.T) {
 	door := trail(t, 45_000) // three row groups
 	dir := t.TempDir()
-	m, _, err := export.To(t.Context(), of(door, tenantA), shelf.Folder(dir), export.Options{Tenant: tenantA, Format: "parquet", PartEvents: 30_000})
+	m, _, err := export.Export(t.Context(), of(door, tenantA), shelf.Folder(dir), export.Options{Tenant: tenantA, Format: "parquet", PartEvents: 30_000})
 	if err != nil || m.Events != 45_005 || len(m.Parts) != 2 {
 		t.Fatalf("%+v, %v", m, err)
 	}
@@ -239,7 +239,7 @@ print(n)
 
 // failing is a shelf that breaks at a write.
 type failing struct {
-	shelf.Shelf
+	shelf.Bucket
 	at, n int
 }
 
@@ -247,16 +247,16 @@ func (f *failing) Write(ctx context.Context, name string, raw []byte) error {
 	if f.n++; f.n == f.at {
 		return errors.New("the target broke")
 	}
-	return f.Shelf.Write(ctx, name, raw)
+	return f.Bucket.Write(ctx, name, raw)
 }
 
 // TestAnExportGoesOnWhereItWasLeft breaks the target at every write, and ends with the same export.
 func TestAnExportGoesOnWhereItWasLeft(t *testing.T) {
 	door := trail(t, 95)
 	o := export.Options{Tenant: tenantA, Format: "jsonl", PartEvents: 30}
-	for name, open := range map[string]func(at int) shelf.Shelf{
-		"a folder": func(int) shelf.Shelf { return shelf.Folder(t.TempDir()) },
-		"a bucket": func(at int) shelf.Shelf {
+	for name, open := range map[string]func(at int) shelf.Bucket{
+		"a folder": func(int) shelf.Bucket { return shelf.Folder(t.TempDir()) },
+		"a bucket": func(at int) shelf.Bucket {
 			b, err := shelf.Open(testkit.Bucket(t, fmt.Sprint("export-", at)))
 			if err != nil {
 				t.Fatal(err)
@@ -267,14 +267,14 @@ func TestAnExportGoesOnWhereItWasLeft(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			for at := 1; at <= 9; at += map[string]int{"a folder": 1, "a bucket": 4}[name] {
 				to := open(at)
-				_, _, err := export.To(t.Context(), of(door, tenantA), &failing{Shelf: to, at: at}, o)
+				_, _, err := export.Export(t.Context(), of(door, tenantA), &failing{Bucket: to, at: at}, o)
 				if err == nil || !strings.Contains(err.Error(), "the target broke") {
 					t.Fatalf("broken at write %d: %v", at, err)
 				}
 				if m, _, err := export.Verify(t.Context(), to); at > 2 && (err != nil || m.Complete) {
 					t.Errorf("half an export: %+v, %v", m, err)
 				}
-				m, sum, err := export.To(t.Context(), of(door, tenantA), to, o)
+				m, sum, err := export.Export(t.Context(), of(door, tenantA), to, o)
 				if err != nil || !m.Complete || m.Events != 100 || len(m.Parts) != 4 {
 					t.Fatalf("gone on after write %d: %+v, %v", at, m, err)
 				}
@@ -288,7 +288,7 @@ func TestAnExportGoesOnWhereItWasLeft(t *testing.T) {
 						t.Fatal(err)
 					}
 					for _, line := range bytes.Split(bytes.TrimSpace(raw), []byte("\n")) {
-						var e audit.Stored
+						var e audit.StoredEvent
 						if err := json.Unmarshal(line, &e); err != nil {
 							t.Fatal(err)
 						}
@@ -336,7 +336,7 @@ func TestAKilledExportGoesOn(t *testing.T) {
 		}
 		before = len(m.Parts)
 	}
-	m, _, err := export.To(t.Context(), of(door, tenantA), shelf.Folder(dir), export.Options{Tenant: tenantA, Format: "csv", PartEvents: 200})
+	m, _, err := export.Export(t.Context(), of(door, tenantA), shelf.Folder(dir), export.Options{Tenant: tenantA, Format: "csv", PartEvents: 200})
 	if err != nil || m.Events != 10_000 || len(m.Parts) != 50 {
 		t.Fatalf("%+v, %v", m, err)
 	}
@@ -364,38 +364,38 @@ func TestExportsAreRefusedClearly(t *testing.T) {
 	ctx := t.Context()
 	o := export.Options{Tenant: tenantA, Format: "jsonl", PartEvents: 20}
 	to := shelf.Folder(t.TempDir())
-	if _, _, err := export.To(ctx, of(door, tenantA), &failing{Shelf: to, at: 3}, o); err == nil {
+	if _, _, err := export.Export(ctx, of(door, tenantA), &failing{Bucket: to, at: 3}, o); err == nil {
 		t.Fatal("it did not break")
 	}
 	other := o
 	other.Format = "csv"
-	if _, _, err := export.To(ctx, of(door, tenantA), to, other); !errors.Is(err, export.ErrOther) {
+	if _, _, err := export.Export(ctx, of(door, tenantA), to, other); !errors.Is(err, export.ErrDifferent) {
 		t.Errorf("another format: %v", err)
 	}
 	other = o
 	other.Filter.Action = "x"
-	if _, _, err := export.To(ctx, of(door, tenantA), to, other); !errors.Is(err, export.ErrOther) {
+	if _, _, err := export.Export(ctx, of(door, tenantA), to, other); !errors.Is(err, export.ErrDifferent) {
 		t.Errorf("another filter: %v", err)
 	}
 	other = o
 	other.Tenant = tenantB
-	if _, _, err := export.To(ctx, of(door, tenantB), to, other); !errors.Is(err, export.ErrOther) {
+	if _, _, err := export.Export(ctx, of(door, tenantB), to, other); !errors.Is(err, export.ErrDifferent) {
 		t.Errorf("another tenant: %v", err)
 	}
-	m, _, err := export.To(ctx, of(door, tenantA), to, o)
+	m, _, err := export.Export(ctx, of(door, tenantA), to, o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := export.To(ctx, of(door, tenantA), to, o); !errors.Is(err, export.ErrComplete) {
+	if _, _, err := export.Export(ctx, of(door, tenantA), to, o); !errors.Is(err, export.ErrComplete) {
 		t.Errorf("complete already: %v", err)
 	}
-	if _, _, err := export.To(ctx, of(door, tenantA), to, export.Options{Format: "xml"}); err == nil || !strings.Contains(err.Error(), `"xml" is none of jsonl, csv`) {
+	if _, _, err := export.Export(ctx, of(door, tenantA), to, export.Options{Format: "xml"}); err == nil || !strings.Contains(err.Error(), `"xml" is none of jsonl, csv`) {
 		t.Errorf("%v", err)
 	}
 	bad := o
 	bad.Filter = audit.Filter{Since: time.Now(), Until: time.Now().Add(-time.Hour)}
 	var field *audit.FieldError
-	if _, _, err := export.To(ctx, of(door, tenantA), shelf.Folder(t.TempDir()), bad); !errors.As(err, &field) || field.Field != "since" {
+	if _, _, err := export.Export(ctx, of(door, tenantA), shelf.Folder(t.TempDir()), bad); !errors.As(err, &field) || field.Field != "since" {
 		t.Errorf("a time range reversed: %v", err)
 	}
 	// A file changed, and one gone.
@@ -427,7 +427,7 @@ func TestExportsAreRefusedClearly(t *testing.T) {
 	}
 	short, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
 	defer cancel()
-	if _, _, err := export.To(short, of(door, tenantA), nobody, o); err == nil {
+	if _, _, err := export.Export(short, of(door, tenantA), nobody, o); err == nil {
 		t.Error("nobody answers, and it is exported")
 	}
 	if _, _, err := export.Stream(ctx, of(door, tenantA), brokenPipe{}, o); !errors.Is(err, io.ErrClosedPipe) {
@@ -444,7 +444,7 @@ func TestAFullDiskLeavesAWholeExport(t *testing.T) {
 	door := trail(t, 3000)
 	dir := testkit.SmallDisk(t, 400<<10)
 	o := export.Options{Tenant: tenantA, Format: "jsonl", PartEvents: 500}
-	m, _, err := export.To(t.Context(), of(door, tenantA), shelf.Folder(dir), o)
+	m, _, err := export.Export(t.Context(), of(door, tenantA), shelf.Folder(dir), o)
 	if err == nil || !strings.Contains(err.Error(), "no space left") || m == nil || len(m.Parts) == 0 {
 		t.Fatalf("%+v, %v", m, err)
 	}

@@ -17,7 +17,7 @@ var Formats = []string{"jsonl", "csv", "parquet", "ocsf", "cloudevents"}
 
 // encoder writes events in a format; end completes the file.
 type encoder interface {
-	add(tenant uuid.UUID, e *audit.Stored) error
+	add(tenant uuid.UUID, e *audit.StoredEvent) error
 	end() error
 }
 
@@ -35,15 +35,15 @@ func CheckFormat(name string) error {
 func formatOf(name string) (format, error) {
 	switch name {
 	case "jsonl":
-		return format{"jsonl", lines(func(_ uuid.UUID, e *audit.Stored) any { plain := *e; plain.Cursor = ""; return plain })}, nil
+		return format{"jsonl", newJSONLines(func(_ uuid.UUID, e *audit.StoredEvent) any { plain := *e; plain.Cursor = ""; return plain })}, nil
 	case "csv":
 		return format{"csv", openCSV}, nil
 	case "parquet":
 		return format{"parquet", openParquet}, nil
 	case "ocsf":
-		return format{"ocsf.jsonl", lines(ocsf)}, nil
+		return format{"ocsf.jsonl", newJSONLines(ocsf)}, nil
 	case "cloudevents":
-		return format{"cloudevents.jsonl", lines(cloudEvent)}, nil
+		return format{"cloudevents.jsonl", newJSONLines(cloudEvent)}, nil
 	}
 	return format{}, fmt.Errorf("%.40q is none of %s", name, strings.Join(Formats, ", "))
 }
@@ -65,7 +65,7 @@ func (p *part) open() (err error) {
 	return err
 }
 
-func (p *part) add(e *audit.Stored) error {
+func (p *part) add(e *audit.StoredEvent) error {
 	if err := p.open(); err != nil {
 		return err
 	}
@@ -90,10 +90,10 @@ func (p *part) finish() ([]byte, error) {
 // jsonLines writes a JSON value a line.
 type jsonLines struct {
 	to    *json.Encoder
-	value func(uuid.UUID, *audit.Stored) any
+	value func(uuid.UUID, *audit.StoredEvent) any
 }
 
-func lines(value func(uuid.UUID, *audit.Stored) any) func(io.Writer) (encoder, error) {
+func newJSONLines(value func(uuid.UUID, *audit.StoredEvent) any) func(io.Writer) (encoder, error) {
 	return func(w io.Writer) (encoder, error) {
 		to := json.NewEncoder(w)
 		to.SetEscapeHTML(false)
@@ -101,7 +101,7 @@ func lines(value func(uuid.UUID, *audit.Stored) any) func(io.Writer) (encoder, e
 	}
 }
 
-func (l *jsonLines) add(tenant uuid.UUID, e *audit.Stored) error {
+func (l *jsonLines) add(tenant uuid.UUID, e *audit.StoredEvent) error {
 	return l.to.Encode(l.value(tenant, e))
 }
 func (l *jsonLines) end() error { return nil }

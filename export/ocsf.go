@@ -47,8 +47,8 @@ func (o object) set(key string, v any) {
 }
 
 // ocsf is an event as OCSF's API Activity. What OCSF has no place for stands under unmapped.
-func ocsf(tenant uuid.UUID, e *audit.Stored) any {
-	g := namesOf(e.Metadata)
+func ocsf(tenant uuid.UUID, e *audit.StoredEvent) any {
+	g := attributeNames(e.Metadata)
 	activity, role := ocsfOther, 4 // an agent acts
 	switch e.Action {
 	case audit.ActionLLMCall:
@@ -79,7 +79,7 @@ func ocsf(tenant uuid.UUID, e *audit.Stored) any {
 		meta["logged_time"] = e.RecordedAt.UnixMilli()
 	}
 	actor := object{"app_uid": agent}
-	if u := text(e.UserID); u != "" {
+	if u := cellText(e.UserID); u != "" {
 		actor["user"] = object{"uid": u}
 	}
 	message := object{"ai_role_id": role, "service": object{"name": service}}
@@ -104,8 +104,8 @@ func ocsf(tenant uuid.UUID, e *audit.Stored) any {
 		out["ai_model"] = model
 	}
 	unmapped := object{"metadata": e.Metadata}
-	unmapped.set("input_summary", text(e.Input))
-	unmapped.set("output_summary", text(e.Output))
+	unmapped.set("input_summary", cellText(e.Input))
+	unmapped.set("output_summary", cellText(e.Output))
 	unmapped.set("leaf_hash", e.LeafHash)
 	if e.LatencyMS != nil {
 		unmapped["latency_ms"] = *e.LatencyMS
@@ -117,8 +117,8 @@ func ocsf(tenant uuid.UUID, e *audit.Stored) any {
 	return out
 }
 
-// namesOf reads the names; those of another type say nothing.
-func namesOf(metadata json.RawMessage) (g genAI) {
+// attributeNames reads the names; those of another type say nothing.
+func attributeNames(metadata json.RawMessage) (g genAI) {
 	if json.Unmarshal(metadata, &g) == nil {
 		return g
 	}
@@ -135,14 +135,14 @@ func namesOf(metadata json.RawMessage) (g genAI) {
 }
 
 // cloudEvent is an event as a CloudEvent 1.0 in structured JSON (https://cloudevents.io); data is the event as JSON Lines has it.
-func cloudEvent(tenant uuid.UUID, e *audit.Stored) any {
+func cloudEvent(tenant uuid.UUID, e *audit.StoredEvent) any {
 	plain := *e
 	plain.Cursor = ""
 	out := object{"specversion": "1.0", "id": e.ID, "source": "/tenants/" + tenant.String(), "type": "konstruct.audit." + e.Action, "time": e.CreatedAt, "datacontenttype": "application/json", "data": plain}
 	if e.AgentID != nil {
 		out["source"] = "/tenants/" + tenant.String() + "/agents/" + e.AgentID.String()
 	}
-	out.set("subject", text(e.UserID))
+	out.set("subject", cellText(e.UserID))
 	out.set("leafhash", e.LeafHash)
 	return out
 }

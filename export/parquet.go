@@ -42,7 +42,7 @@ func openParquet(w io.Writer) (encoder, error) {
 	return &parquetFile{to: parquet.NewGenericWriter[row](w, parquet.Compression(&parquet.Zstd), parquet.MaxRowsPerRowGroup(rowGroup))}, nil
 }
 
-func (f *parquetFile) add(tenant uuid.UUID, e *audit.Stored) error {
+func (f *parquetFile) add(tenant uuid.UUID, e *audit.StoredEvent) error {
 	leaf, err := hex.DecodeString(e.LeafHash)
 	if err != nil {
 		return err

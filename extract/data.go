@@ -172,7 +172,7 @@ func inLine(v any) string {
 		}
 		return strings.Join(parts, ", ")
 	}
-	return squeeze(fmt.Sprint(v))
+	return collapseSpaces(fmt.Sprint(v))
 }
 
 // readPlainXML reads XML of any kind: what text stands in, with all that is inside it, is a block.
@@ -202,7 +202,7 @@ func readPlainXML(ctx context.Context, raw []byte) (*Document, error) {
 			b := Block{Text: text.String()}
 			if e.is("title") {
 				if b.Kind, b.Level = Heading, max(1, min(e.depth-1, 6)); w.Title == "" {
-					w.Title = squeeze(b.Text)
+					w.Title = collapseSpaces(b.Text)
 				}
 			}
 			text.Reset()

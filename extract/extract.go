@@ -176,7 +176,7 @@ const maxProperty = 1000
 
 // clean makes what a file says of itself text that can be stored and shown.
 func clean(s string) string {
-	s = squeeze(strings.ToValidUTF8(strings.ReplaceAll(s, "\x00", ""), "\uFFFD"))
+	s = collapseSpaces(strings.ToValidUTF8(strings.ReplaceAll(s, "\x00", ""), "\uFFFD"))
 	if len(s) > maxProperty {
 		s = strings.ToValidUTF8(s[:maxProperty], "")
 	}
@@ -194,8 +194,8 @@ func flat(s string) string {
 	}, s)
 }
 
-// squeeze makes every run of white space one space.
-func squeeze(s string) string { return strings.Join(strings.Fields(s), " ") }
+// collapseSpaces makes every run of white space one space.
+func collapseSpaces(s string) string { return strings.Join(strings.Fields(s), " ") }
 
 // tooMany guards against files that are all structure.
 func tooMany(blocks []Block) error {

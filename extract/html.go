@@ -46,7 +46,7 @@ func readHTML(ctx context.Context, raw []byte) (*Document, error) {
 	if len(p.blocks) == 0 { // a page of links alone is better than nothing
 		p.blocks = p.links
 	}
-	p.about.Title, p.about.Blocks, p.about.Text = squeeze(p.title.String()), p.blocks, string(text)
+	p.about.Title, p.about.Blocks, p.about.Text = collapseSpaces(p.title.String()), p.blocks, string(text)
 	return &p.about, nil
 }
 
@@ -328,7 +328,7 @@ const maxTerms = 16
 // term is what the block being ended explains; a term that ends is one itself.
 func (p *page) term(text string) string {
 	if p.isTerm && len(p.terms) > 0 {
-		p.terms[len(p.terms)-1] = squeeze(text)
+		p.terms[len(p.terms)-1] = collapseSpaces(text)
 	}
 	for _, t := range slices.Backward(p.terms) {
 		if t != "" {

@@ -269,7 +269,7 @@ func unnumbered(page [][]row) [][]row {
 	if n < 0 || n == 0 && len(page[0]) < 2 {
 		return page
 	}
-	if last := page[n][len(page[n])-1]; len(last) == 1 && pageNumber.MatchString(last[0].text) && (len(page[n]) == 1 || !near(page[n][len(page[n])-2], last, 1.2)) {
+	if last := page[n][len(page[n])-1]; len(last) == 1 && pageNumber.MatchString(last[0].text) && (len(page[n]) == 1 || !isNear(page[n][len(page[n])-2], last, 1.2)) {
 		if page[n] = page[n][:len(page[n])-1]; len(page[n]) == 0 {
 			return page[:n]
 		}
@@ -319,14 +319,14 @@ func (l *layout) next(lines []row, left, right float64) (n int, blocks []Block) 
 	first := lines[0]
 	if level := l.heading(first); level > 0 {
 		b := Block{Kind: Heading, Level: level}
-		for n < len(lines) && l.heading(lines[n]) == level && (n == 0 || near(lines[n-1], lines[n], 1.2)) {
+		for n < len(lines) && l.heading(lines[n]) == level && (n == 0 || isNear(lines[n-1], lines[n], 1.2)) {
 			b.Text = join(b.Text, joined(lines[n]))
 			n++
 		}
 		return n, []Block{b}
 	}
 	if program(first) {
-		for n < len(lines) && program(lines[n]) && (n == 0 || near(lines[n-1], lines[n], 2)) {
+		for n < len(lines) && program(lines[n]) && (n == 0 || isNear(lines[n-1], lines[n], 2)) {
 			n++
 		}
 		return n, []Block{{Kind: Code, Text: indented(lines[:n])}}
@@ -335,7 +335,7 @@ func (l *layout) next(lines []row, left, right float64) (n int, blocks []Block) 
 		for _, r := range lines[:n] {
 			cells := make([]string, len(r))
 			for i, s := range r {
-				cells[i] = squeeze(s.text)
+				cells[i] = collapseSpaces(s.text)
 			}
 			b := Block{Kind: Row, Text: strings.Join(cells, " | ")}
 			if len(blocks) > 0 {
@@ -358,7 +358,7 @@ func (l *layout) next(lines []row, left, right float64) (n int, blocks []Block) 
 		r, before := lines[n], lines[n-1]
 		short := before.right() < right-(right-left)*0.2
 		ended := strings.ContainsAny(b.Text[len(b.Text)-1:], ".!?:;")
-		if l.heading(r) > 0 || program(r) || len(r) > 1 && marker(r[0].text) || !near(before, r, 1) || math.Abs(r[0].size-before[0].size) > 0.2*before[0].size ||
+		if l.heading(r) > 0 || program(r) || len(r) > 1 && marker(r[0].text) || !isNear(before, r, 1) || math.Abs(r[0].size-before[0].size) > 0.2*before[0].size ||
 			b.Kind == Item && math.Abs(r.left()-hang) > r[0].size || marked.MatchString(r[0].text) || b.Kind != Item && r.left() > before.left()+r[0].size*0.7 || short && ended || tableRows(lines[n:]) > 1 {
 			break
 		}
@@ -367,8 +367,8 @@ func (l *layout) next(lines []row, left, right float64) (n int, blocks []Block) 
 	return n, []Block{b}
 }
 
-// near reports that a row follows another without more room between them than lines of one paragraph leave; more allows more of it.
-func near(above, below row, more float64) bool {
+// isNear reports that a row follows another without more room between them than lines of one paragraph leave; more allows more of it.
+func isNear(above, below row, more float64) bool {
 	return above.bottom()-below.top() < 0.75*more*max(above[0].size, below[0].size)
 }
 
@@ -405,7 +405,7 @@ func tableRows(lines []row) (n int) {
 	if cells < 2 || cells == 2 && marker(lines[0][0].text) {
 		return 0
 	}
-	for n = 1; n < len(lines) && len(lines[n]) == cells && near(lines[n-1], lines[n], 3); n++ {
+	for n = 1; n < len(lines) && len(lines[n]) == cells && isNear(lines[n-1], lines[n], 3); n++ {
 		for i, s := range lines[n] {
 			head := lines[0][i]
 			if off := min(math.Abs(s.left-head.left), math.Abs(s.right-head.right), math.Abs(s.left+s.right-head.left-head.right)/2); off > 4 {

@@ -29,7 +29,7 @@ func (x *Extractor) readMail(ctx context.Context, raw []byte) (*Document, error)
 		return nil, fmt.Errorf("read the message: %w", err)
 	}
 	w := &writer{}
-	w.Title, w.Author, w.Language = squeeze(e.GetHeader("Subject")), squeeze(e.GetHeader("From")), squeeze(e.GetHeader("Content-Language"))
+	w.Title, w.Author, w.Language = collapseSpaces(e.GetHeader("Subject")), collapseSpaces(e.GetHeader("From")), collapseSpaces(e.GetHeader("Content-Language"))
 	if at, err := e.Date(); err == nil {
 		w.Created = at.UTC()
 	}

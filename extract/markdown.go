@@ -58,7 +58,7 @@ func readMarkdown(raw []byte) (*Document, error) {
 		if strings.TrimFunc(b.Text, func(r rune) bool { return unicode.IsSpace(r) || r == '|' }) != "" && w.start >= 0 {
 			b.Start, b.End = w.start, w.end
 			if b.Kind == Heading && d.Title == "" {
-				d.Title = squeeze(b.Text)
+				d.Title = collapseSpaces(b.Text)
 			}
 			d.Blocks = append(d.Blocks, b)
 		}
@@ -80,7 +80,7 @@ func (d *Document) frontMatter(src []byte) []byte {
 		value = strings.Trim(strings.TrimSpace(value), `"'`)
 		switch strings.TrimSpace(name) {
 		case "title":
-			d.Title = squeeze(value)
+			d.Title = collapseSpaces(value)
 		case "author":
 			d.Author = value
 		case "lang", "language":

@@ -35,7 +35,7 @@ func readLines(raw []byte, contentType string) (*Document, error) {
 			start := at + bytes.Index(text[at:end], []byte(title))
 			d.Blocks = append(d.Blocks, Block{Kind: Heading, Level: n, Text: title, Start: start, End: start + len(title)})
 			if d.Title == "" {
-				d.Title = squeeze(title)
+				d.Title = collapseSpaces(title)
 			}
 			at, plain = end, end
 			continue

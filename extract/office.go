@@ -26,7 +26,7 @@ func (w *writer) properties(p *parcel, part string, set map[string]func(string))
 		text: func(s string) { text.WriteString(s) },
 		close: func(e *element) error {
 			if to := set[e.Name.Local]; to != nil {
-				if s := squeeze(text.String()); s != "" {
+				if s := collapseSpaces(text.String()); s != "" {
 					to(s)
 				}
 			}

@@ -167,7 +167,7 @@ func (o *openDocument) close(e *element) error {
 		if o.table.depth != 1 {
 			return nil
 		}
-		text := squeeze(o.run.String())
+		text := collapseSpaces(o.run.String())
 		for range o.cell {
 			if len(o.table.cells) < maxColumns {
 				o.table.cells = append(o.table.cells, text)

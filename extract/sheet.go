@@ -115,7 +115,7 @@ func readTable(ctx context.Context, raw []byte) (*Document, error) {
 		}
 		row := make([]string, len(cells))
 		for i := range cells {
-			row[i] = squeeze(cells[i])
+			row[i] = collapseSpaces(cells[i])
 		}
 		b := Block{Kind: Row, Text: strings.TrimRight(strings.Join(row, " | "), " |"), Start: start, End: int(r.InputOffset()), Head: head}
 		if b.Text == "" {

@@ -22,7 +22,7 @@ func (w *writer) add(b Block) error {
 		}
 	}
 	if b.Kind != Code {
-		b.Text = squeeze(b.Text)
+		b.Text = collapseSpaces(b.Text)
 	}
 	if strings.Trim(b.Text, " |\n\t") == "" {
 		return nil
@@ -103,7 +103,7 @@ func (w *writer) row(cells []string, page int) error {
 		cells = cells[:len(cells)-1]
 	}
 	for i := range cells {
-		cells[i] = squeeze(cells[i])
+		cells[i] = collapseSpaces(cells[i])
 	}
 	return w.add(Block{Kind: Row, Text: strings.Join(cells, " | "), Page: page})
 }

@@ -7,8 +7,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// vary chooses k of the hits, the best first, each the best in what it is worth less what it repeats of those chosen before (maximal marginal relevance).
-func vary(hits []Hit, halves [][]float32, k int, variety float64) (chosen []Hit) {
+// diversify chooses k of the hits, the best first, each the best in what it is worth less what it repeats of those chosen before (maximal marginal relevance).
+func diversify(hits []Hit, halves [][]float32, k int, variety float64) (chosen []Hit) {
 	if len(hits) == 0 {
 		return hits
 	}
@@ -63,7 +63,7 @@ func neighbours(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, hits []Hit, n 
 		if p.Index < h.Index {
 			h.Before = append(h.Before, p)
 		} else {
-			h.Behind = append(h.Behind, p)
+			h.After = append(h.After, p)
 		}
 		p.Headings = nil
 		return nil

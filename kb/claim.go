@@ -19,15 +19,15 @@ import (
 
 // How long a job may be left alone, and how often one is tried that fails for a reason that may pass.
 const (
-	leaseTime   = 15 * time.Second // somebody else takes over a job whose worker said nothing for so long
-	renewEvery  = 3 * time.Second
-	maxAttempts = 6
-	firstWait   = 10 * time.Second // before the second try; four times as long before each further one
-	giveBackIn  = 5 * time.Second
+	leaseTime    = 15 * time.Second // somebody else takes over a job whose worker said nothing for so long
+	renewEvery   = 3 * time.Second
+	maxAttempts  = 6
+	firstWait    = 10 * time.Second // before the second try; four times as long before each further one
+	releaseDelay = 5 * time.Second
 )
 
-// errTaken says that a job is not this worker's any more.
-var errTaken = errors.New("it was cancelled, or somebody else works on it")
+// errClaimLost says that a job is not this worker's any more.
+var errClaimLost = errors.New("it was cancelled, or somebody else works on it")
 
 // claim is a job that this process works on.
 type claim struct {
@@ -36,7 +36,7 @@ type claim struct {
 	upload    Upload
 	sees      tenantdb.Labels // of whoever handed it over
 	ctx       context.Context // ends when the job is this worker's no more
-	lose      context.CancelCauseFunc
+	cancel    context.CancelCauseFunc
 
 	mu               sync.Mutex
 	embedded, chunks int
@@ -49,8 +49,8 @@ func (c *claim) progress(embedded, chunks int) {
 	c.embedded, c.chunks = embedded, chunks
 }
 
-// claims are a turn's jobs: they are renewed until each is settled.
-type claims struct {
+// claimSet are a turn's jobs: they are renewed until each is settled.
+type claimSet struct {
 	door   *tenantdb.Door
 	tenant uuid.UUID
 	log    *slog.Logger // nil is slog.Default()
@@ -59,8 +59,8 @@ type claims struct {
 	open map[uuid.UUID]*claim
 }
 
-// take takes up the job that is due for longest, or one that its worker left alone; nil when there is none.
-func (k *claims) take(ctx context.Context) (c *claim, err error) {
+// claim takes up the job that is due for longest, or one that its worker left alone; nil when there is none.
+func (k *claimSet) claim(ctx context.Context) (c *claim, err error) {
 	err = k.door.Query(ctx, k.tenant, `
 	  WITH due AS (SELECT id FROM kb_jobs WHERE tenant_id = $1 AND state = 'waiting' AND due <= now() ORDER BY due, id LIMIT 1 FOR UPDATE SKIP LOCKED),
 	  left_alone AS (SELECT id FROM kb_jobs WHERE tenant_id = $1 AND state = 'running' AND due <= now() AND NOT EXISTS (SELECT FROM due) ORDER BY due, id LIMIT 1 FOR UPDATE SKIP LOCKED)
@@ -84,7 +84,7 @@ func (k *claims) take(ctx context.Context) (c *claim, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("kb: take up a job: %w", err)
 	}
-	c.ctx, c.lose = context.WithCancelCause(tenantdb.WithLabels(ctx, c.sees))
+	c.ctx, c.cancel = context.WithCancelCause(tenantdb.WithLabels(ctx, c.sees))
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.open[c.id] = c
@@ -92,7 +92,7 @@ func (k *claims) take(ctx context.Context) (c *claim, err error) {
 }
 
 // all are the jobs that are not settled.
-func (k *claims) all() (open []*claim) {
+func (k *claimSet) all() (open []*claim) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for _, c := range k.open {
@@ -101,16 +101,16 @@ func (k *claims) all() (open []*claim) {
 	return open
 }
 
-// forget lets go of a job.
-func (k *claims) forget(c *claim) {
-	c.lose(nil)
+// remove lets go of a job.
+func (k *claimSet) remove(c *claim) {
+	c.cancel(nil)
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	delete(k.open, c.id)
 }
 
 // renewUntil says that the jobs are worked on, and how far they are, until the context ends. A job that was cancelled is lost.
-func (k *claims) renewUntil(ctx context.Context) {
+func (k *claimSet) renewUntil(ctx context.Context) {
 	for t := time.NewTicker(renewEvery); ; {
 		select {
 		case <-ctx.Done():
@@ -123,31 +123,31 @@ func (k *claims) renewUntil(ctx context.Context) {
 			embedded, chunks := c.embedded, c.chunks
 			c.mu.Unlock()
 			err := k.update(ctx, c, `due = now() + $4::interval, embedded = $5, chunks = $6`, leaseTime, embedded, chunks)
-			if errors.Is(err, errTaken) {
-				c.lose(errTaken)
+			if errors.Is(err, errClaimLost) {
+				c.cancel(errClaimLost)
 			} // while the database is away the lease runs on
 		}
 	}
 }
 
-// mine is the condition that a job is still this worker's.
-const mine = ` WHERE tenant_id = $1 AND id = $2 AND attempt = $3 AND state = 'running'`
+// claimedSQL is the condition that a job is still this worker's.
+const claimedSQL = ` WHERE tenant_id = $1 AND id = $2 AND attempt = $3 AND state = 'running'`
 
 // update changes a job that is still this worker's, or returns errTaken.
-func (k *claims) update(ctx context.Context, c *claim, set string, args ...any) error {
+func (k *claimSet) update(ctx context.Context, c *claim, set string, args ...any) error {
 	is := false
-	err := k.door.Query(ctx, k.tenant, `UPDATE kb_jobs SET `+set+mine+` RETURNING 1`, append([]any{k.tenant, c.id, c.attempt}, args...), func(rows pgx.Rows) error {
+	err := k.door.Query(ctx, k.tenant, `UPDATE kb_jobs SET `+set+claimedSQL+` RETURNING 1`, append([]any{k.tenant, c.id, c.attempt}, args...), func(rows pgx.Rows) error {
 		is = rows.Next()
 		return rows.Err()
 	})
 	if err == nil && !is {
-		err = errTaken
+		err = errClaimLost
 	}
 	return err
 }
 
 // doneSQL ends a job, and forgets its file.
-const doneSQL = `WITH ended AS (UPDATE kb_jobs SET state = 'done', document_id = nullif($4::uuid, '00000000-0000-0000-0000-000000000000'), outcome = $5, chunks = $6, embedded = $6, reason = '', finished_at = now()` + mine + ` RETURNING id),
+const doneSQL = `WITH ended AS (UPDATE kb_jobs SET state = 'done', document_id = nullif($4::uuid, '00000000-0000-0000-0000-000000000000'), outcome = $5, chunks = $6, embedded = $6, reason = '', finished_at = now()` + claimedSQL + ` RETURNING id),
   cleared AS (DELETE FROM kb_uploads WHERE tenant_id = $1 AND job_id IN (SELECT id FROM ended))
   SELECT count(*) FROM ended`
 
@@ -158,22 +158,22 @@ func (c *claim) done(ctx context.Context, tx pgx.Tx, tenant, document uuid.UUID,
 		return err
 	}
 	if n == 0 {
-		return errTaken
+		return errClaimLost
 	}
 	return nil
 }
 
 // settle notes what became of a job, unless it was noted with its document.
-func (k *claims) settle(ctx context.Context, j *job) (err error) {
+func (k *claimSet) settle(ctx context.Context, j *ingestJob) (err error) {
 	c := j.claim
-	defer k.forget(c)
+	defer k.remove(c)
 	switch {
-	case errors.Is(j.Err, errTaken):
+	case errors.Is(j.Err, errClaimLost):
 		return nil
-	case outrun(j.Err):
+	case isSuperseded(j.Err):
 		err = k.cancel(ctx, c, j.Err)
 	case errors.Is(j.Err, fetch.ErrAway):
-		err = k.again(ctx, c, j.Err)
+		err = k.retry(ctx, c, j.Err)
 	case j.Err != nil:
 		err = k.fail(ctx, c, j.Err)
 	case j.stored:
@@ -183,29 +183,29 @@ func (k *claims) settle(ctx context.Context, j *job) (err error) {
 			return c.done(ctx, tx, k.tenant, j.DocumentID, j.Outcome, j.Chunks)
 		})
 	}
-	if errors.Is(err, errTaken) {
+	if errors.Is(err, errClaimLost) {
 		err = nil
 	}
 	return err
 }
 
-// again has a job wait for its next try, longer each time, and not for ever.
-func (k *claims) again(ctx context.Context, c *claim, why error) error {
+// retry has a job wait for its next try, longer each time, and not for ever.
+func (k *claimSet) retry(ctx context.Context, c *claim, why error) error {
 	if c.attempt >= maxAttempts {
 		return k.fail(ctx, c, why)
 	}
-	k.unsaid(ctx, c, why)
-	return k.update(ctx, c, `state = 'waiting', due = now() + $4::interval, reason = $5`, firstWait<<(2*(c.attempt-1)), reason(why))
+	k.unreported(ctx, c, why)
+	return k.update(ctx, c, `state = 'waiting', due = now() + $4::interval, reason = $5`, firstWait<<(2*(c.attempt-1)), failureReason(why))
 }
 
 // fail ends a job that is not taken in.
-func (k *claims) fail(ctx context.Context, c *claim, why error) error {
-	k.unsaid(ctx, c, why)
-	return k.update(ctx, c, `state = 'failed', finished_at = now(), reason = $4`, reason(why))
+func (k *claimSet) fail(ctx context.Context, c *claim, why error) error {
+	k.unreported(ctx, c, why)
+	return k.update(ctx, c, `state = 'failed', finished_at = now(), reason = $4`, failureReason(why))
 }
 
-// unsaid writes into the log what a job's reason does not say of why it failed.
-func (k *claims) unsaid(ctx context.Context, c *claim, why error) {
+// unreported writes into the log what a job's reason does not say of why it failed.
+func (k *claimSet) unreported(ctx context.Context, c *claim, why error) {
 	if _, whole := disclosure.Reason(why); !whole {
 		cmp.Or(k.log, slog.Default()).WarnContext(ctx, "a document was not taken in", "tenant", k.tenant, "job",
 			c.id, "attempt", c.attempt, "error", why)
@@ -213,33 +213,33 @@ func (k *claims) unsaid(ctx context.Context, c *claim, why error) {
 }
 
 // cancel ends a job that something newer of its source overtook, and forgets its file.
-func (k *claims) cancel(ctx context.Context, c *claim, why error) error {
+func (k *claimSet) cancel(ctx context.Context, c *claim, why error) error {
 	return k.door.Tx(ctx, k.tenant, func(ctx context.Context, tx pgx.Tx) error {
 		var n int
 		if err := tx.QueryRow(ctx, `WITH ended AS (
-		    UPDATE kb_jobs SET state = 'cancelled', reason = $4, finished_at = now()`+mine+` RETURNING id),
+		    UPDATE kb_jobs SET state = 'cancelled', reason = $4, finished_at = now()`+claimedSQL+` RETURNING id),
 		  cleared AS (DELETE FROM kb_uploads WHERE tenant_id = $1 AND job_id IN (SELECT id FROM ended))
-		  SELECT count(*) FROM ended`, k.tenant, c.id, c.attempt, reason(why)).Scan(&n); err != nil || n > 0 {
+		  SELECT count(*) FROM ended`, k.tenant, c.id, c.attempt, failureReason(why)).Scan(&n); err != nil || n > 0 {
 			return err
 		}
-		return errTaken
+		return errClaimLost
 	})
 }
 
-// giveBack has the jobs that are not settled wait again: the one that a turn failed on for longer each time, and not for ever.
-func (k *claims) giveBack(ctx context.Context, failed *failure) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), giveBackIn)
+// release has the jobs that are not settled wait again: the one that a turn failed on for longer each time, and not for ever.
+func (k *claimSet) release(ctx context.Context, failed *failure) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseDelay)
 	defer cancel()
 	var errs []error
 	for _, c := range k.all() {
 		var err error
 		if failed != nil && failed.j.claim == c {
-			err = k.again(ctx, c, failed)
+			err = k.retry(ctx, c, failed)
 		} else {
 			err = k.update(ctx, c, `state = 'waiting', due = now(), attempt = attempt - 1`)
 		}
-		k.forget(c)
-		if !errors.Is(err, errTaken) {
+		k.remove(c)
+		if !errors.Is(err, errClaimLost) {
 			errs = append(errs, err)
 		}
 	}

@@ -38,8 +38,8 @@ func TestAJobsReasonTellsNothingOfWhatIsInside(t *testing.T) {
 	b := newBaseOn(t, d)
 	var log heard
 	b.in.Logger = slog.New(slog.NewTextHandler(&log, nil))
-	b.in.Pages = fetch.New()
-	t.Cleanup(b.in.Pages.Close)
+	b.in.Fetcher = fetch.New()
+	t.Cleanup(b.in.Fetcher.Close)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

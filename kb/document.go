@@ -26,7 +26,7 @@ type Document struct {
 	Source      string    `json:"source"` // where it came from, a file: URL for a file
 	ContentType string    `json:"content_type"`
 	Title       string    `json:"title,omitempty"`
-	About       About     `json:"about,omitzero"`
+	FileInfo    FileInfo  `json:"about,omitzero"`
 	// Version counts from 1, and up each time the document is replaced.
 	Version    int            `json:"version"`
 	Labels     []string       `json:"labels,omitempty"` // who may find it; everybody where there are none
@@ -37,8 +37,8 @@ type Document struct {
 	IngestedAt time.Time      `json:"ingested_at"`
 }
 
-// About is what a document says of itself; what it does not say is zero.
-type About struct {
+// FileInfo is what a document says of itself; what it does not say is zero.
+type FileInfo struct {
 	Author   string    `json:"author,omitempty"`
 	Language string    `json:"language,omitempty"` // BCP 47, as the document writes it
 	Created  time.Time `json:"created,omitzero"`
@@ -54,16 +54,16 @@ SELECT d.id, d.agent_id, coalesce(d.filename, ''), coalesce(s.source, d.source_u
  WHERE d.tenant_id = $1`
 
 func scanDocument(row pgx.CollectableRow) (d Document, err error) {
-	err = row.Scan(&d.ID, &d.AgentID, &d.Filename, &d.Source, &d.ContentType, &d.Title, &d.About, &d.Bytes, &d.SHA256, &d.Chunks, &d.IngestedAt, &d.Version, &d.Labels, &d.Metadata)
+	err = row.Scan(&d.ID, &d.AgentID, &d.Filename, &d.Source, &d.ContentType, &d.Title, &d.FileInfo, &d.Bytes, &d.SHA256, &d.Chunks, &d.IngestedAt, &d.Version, &d.Labels, &d.Metadata)
 	return d, err
 }
 
 // MaxList is how many documents one List returns at most.
 const MaxList = 1000
 
-// List returns the tenant's documents in the order of their ids, after the given one (uuid.Nil: from the
+// ListDocuments returns the tenant's documents in the order of their ids, after the given one (uuid.Nil: from the
 // first), at most limit of them.
-func List(ctx context.Context, door *tenantdb.Door, tenant, after uuid.UUID, limit int) (docs []Document, err error) {
+func ListDocuments(ctx context.Context, door *tenantdb.Door, tenant, after uuid.UUID, limit int) (docs []Document, err error) {
 	if limit < 1 || limit > MaxList {
 		return nil, fmt.Errorf("kb: list %d documents: the limit is 1 to %d", limit, MaxList)
 	}
@@ -100,8 +100,8 @@ type Passage struct {
 	Content  string    `json:"content"`
 }
 
-// Show returns a document and its passages in order, or ErrNotFound.
-func Show(ctx context.Context, door *tenantdb.Door, tenant, id uuid.UUID) (d Document, passages []Passage, err error) {
+// ShowDocument returns a document and its passages in order, or ErrNotFound.
+func ShowDocument(ctx context.Context, door *tenantdb.Door, tenant, id uuid.UUID) (d Document, passages []Passage, err error) {
 	err = door.Tx(ctx, tenant, func(ctx context.Context, tx pgx.Tx) error {
 		rows, err := tx.Query(ctx, documentsSQL+` AND d.id = $2`, tenant, id)
 		if err != nil {
@@ -131,8 +131,8 @@ func Show(ctx context.Context, door *tenantdb.Door, tenant, id uuid.UUID) (d Doc
 	return d, passages, nil
 }
 
-// Named returns which of some names are sources or file names of documents that have passages.
-func Named(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, names []string) (map[string]bool, error) {
+// FindByName returns which of some names are sources or file names of documents that have passages.
+func FindByName(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, names []string) (map[string]bool, error) {
 	found := map[string]bool{}
 	const sql = `SELECT coalesce(s.source, ''), coalesce(d.filename, '')
 	    FROM kb_documents d LEFT JOIN kb_sources s ON s.tenant_id = d.tenant_id AND s.document_id = d.id
@@ -177,8 +177,8 @@ func Versions(ctx context.Context, door *tenantdb.Door, tenant, id uuid.UUID) (v
 	return versions, nil
 }
 
-// Place is a passage where it stands: its document's text around it.
-type Place struct {
+// PassageContext is a passage where it stands: its document's text around it.
+type PassageContext struct {
 	Passage
 	DocumentID uuid.UUID `json:"document_id"`
 	Filename   string    `json:"filename"`
@@ -190,9 +190,9 @@ type Place struct {
 // MaxAround is how many bytes around a passage Where returns at most.
 const MaxAround = 64 << 10
 
-// Where shows a passage in its place, with so many bytes of its document before and after it; ErrNotFound when it is gone, and for a
+// ShowPassage shows a passage in its place, with so many bytes of its document before and after it; ErrNotFound when it is gone, and for a
 // passage that another client wrote, whose place is not known.
-func Where(ctx context.Context, door *tenantdb.Door, tenant, chunk uuid.UUID, around int) (p Place, err error) {
+func ShowPassage(ctx context.Context, door *tenantdb.Door, tenant, chunk uuid.UUID, around int) (p PassageContext, err error) {
 	if around < 0 || around > MaxAround {
 		return p, fmt.Errorf("kb: show %d bytes around a passage: the limit is 0 to %d", around, MaxAround)
 	}
@@ -204,7 +204,7 @@ func Where(ctx context.Context, door *tenantdb.Door, tenant, chunk uuid.UUID, ar
 	    FROM kb_chunks c JOIN kb_passages p ON p.tenant_id = c.tenant_id AND p.chunk_id = c.id JOIN kb_documents d ON d.tenant_id = c.tenant_id AND d.id = c.document_id
 	    JOIN kb_texts t ON t.tenant_id = c.tenant_id AND t.document_id = c.document_id
 	   WHERE c.tenant_id = $1 AND c.id = $2`, []any{tenant, chunk, around}, func(rows pgx.Rows) error {
-		p, err = pgx.CollectExactlyOneRow(rows, func(r pgx.CollectableRow) (p Place, err error) {
+		p, err = pgx.CollectExactlyOneRow(rows, func(r pgx.CollectableRow) (p PassageContext, err error) {
 			err = r.Scan(&p.ChunkID, &p.Index, &p.Headings, &p.Page, &p.Start, &p.End, &p.Content, &p.DocumentID, &p.Filename, &from, &text)
 			return p, err
 		})

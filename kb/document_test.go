@@ -18,10 +18,10 @@ import (
 )
 
 // given takes a path in with what is said of it.
-func (b *base) given(t *testing.T, path string, g kb.Given) kb.Result {
+func (b *base) given(t *testing.T, path string, g kb.DocumentOptions) kb.IngestResult {
 	t.Helper()
-	var got kb.Result
-	if err := b.in.Files(t.Context(), tenantA, agent, []string{path}, g, func(r kb.Result) { got = r }); err != nil || got.Err != nil {
+	var got kb.IngestResult
+	if err := b.in.Files(t.Context(), tenantA, agent, []string{path}, g, func(r kb.IngestResult) { got = r }); err != nil || got.Err != nil {
 		t.Fatal(err, got.Err)
 	}
 	return got
@@ -35,7 +35,7 @@ func (b *base) found(t *testing.T, tenant uuid.UUID, labels ...string) (names []
 	}
 	sees := tenantdb.WithLabels(t.Context(), tenantdb.LabelsOf(labels...))
 	if err := b.door.Tx(sees, tenant, func(ctx context.Context, tx pgx.Tx) error {
-		hits, err := search(ctx, tx, tenant, kb.Query{Mode: kb.ByMeaning, Vector: v[0], K: 9})
+		hits, err := search(ctx, tx, tenant, kb.Query{Mode: kb.Semantic, Vector: v[0], K: 9})
 		names = nil
 		for _, h := range hits {
 			names = append(names, h.Filename)
@@ -50,8 +50,8 @@ func (b *base) found(t *testing.T, tenant uuid.UUID, labels ...string) (names []
 func TestLabelsSayWhoFindsADocument(t *testing.T) {
 	b, dir := newBase(t), t.TempDir()
 	open, secret := write(t, filepath.Join(dir, "open.txt"), "The pump draws water."), write(t, filepath.Join(dir, "secret.txt"), "The pump draws oil, and nobody may know.")
-	b.given(t, open, kb.Given{})
-	b.given(t, secret, kb.Given{Labels: []string{"board", "legal"}, Metadata: map[string]any{"client": "acme"}})
+	b.given(t, open, kb.DocumentOptions{})
+	b.given(t, secret, kb.DocumentOptions{Labels: []string{"board", "legal"}, Metadata: map[string]any{"client": "acme"}})
 	for asker, want := range map[string]string{"": "open.txt", "sales": "open.txt", "legal": "open.txt secret.txt", "sales board": "open.txt secret.txt", "LEGAL": "open.txt"} {
 		if got := strings.Join(b.found(t, tenantA, strings.Fields(asker)...), " "); got != want {
 			t.Errorf("who has %q finds %q, want %q", asker, got, want)
@@ -62,10 +62,10 @@ func TestLabelsSayWhoFindsADocument(t *testing.T) {
 	}
 	// Taken in again, it keeps what was said of it; said anew, it has that, without being embedded again.
 	write(t, secret, "The pump draws oil, still.")
-	if r := b.given(t, secret, kb.Given{}); r.Outcome != kb.Replaced || len(b.found(t, tenantA)) != 1 {
+	if r := b.given(t, secret, kb.DocumentOptions{}); r.Outcome != kb.Replaced || len(b.found(t, tenantA)) != 1 {
 		t.Errorf("%+v: a new version lost its labels", r)
 	}
-	if r := b.given(t, secret, kb.Given{Labels: []string{}}); r.Outcome != kb.Unchanged || len(b.found(t, tenantA)) != 2 {
+	if r := b.given(t, secret, kb.DocumentOptions{Labels: []string{}}); r.Outcome != kb.Unchanged || len(b.found(t, tenantA)) != 2 {
 		t.Errorf("%+v: labels are not taken away", r)
 	}
 	docs := b.list(t, tenantA)
@@ -73,7 +73,7 @@ func TestLabelsSayWhoFindsADocument(t *testing.T) {
 		t.Errorf("%+v", docs)
 	}
 	for _, labels := range [][]string{{""}, {strings.Repeat("x", 101)}, make([]string, 33), {"*"}, {"a\x00"}, {"\xff"}} {
-		if err := b.in.Files(t.Context(), tenantA, agent, []string{secret}, kb.Given{Labels: labels}, func(kb.Result) {}); err == nil || !strings.Contains(err.Error(), "labels: ") {
+		if err := b.in.Files(t.Context(), tenantA, agent, []string{secret}, kb.DocumentOptions{Labels: labels}, func(kb.IngestResult) {}); err == nil || !strings.Contains(err.Error(), "labels: ") {
 			t.Errorf("%.50q: %v", labels, err)
 		}
 	}
@@ -102,23 +102,23 @@ func TestAPassageIsShownInItsPlace(t *testing.T) {
 	b, dir := newBase(t), t.TempDir()
 	b.files(t, tenantA, write(t, filepath.Join(dir, "p.md"), "# Püümps\n\nÄä before.\n\n## Returns\n\nA pump may be returned within thirty days.\n\n## Öl\n\nÖlen.\n"))
 	hit := b.search(t, tenantA, "How do I send it back?", 1)[0]
-	p, err := kb.Where(t.Context(), b.door, tenantA, hit.ChunkID, 20)
+	p, err := kb.ShowPassage(t.Context(), b.door, tenantA, hit.ChunkID, 20)
 	if err != nil || p.Text != "A pump may be returned within thirty days." || !strings.HasSuffix(p.Before, "## Returns\n\n") || !strings.HasPrefix(p.After, "\n\n## Öl\n\nÖlen") || p.Filename != "p.md" {
 		t.Errorf("%+v, %v", p, err)
 	}
 	for around := range 60 { // characters are never cut
-		p, err := kb.Where(t.Context(), b.door, tenantA, hit.ChunkID, around)
+		p, err := kb.ShowPassage(t.Context(), b.door, tenantA, hit.ChunkID, around)
 		if err != nil || p.Text != hit.Content || strings.ContainsRune(p.Before+p.After, '\uFFFD') {
 			t.Fatalf("%d: %+v, %v", around, p, err)
 		}
 	}
 	for _, tenant := range []uuid.UUID{tenantB, uuid.MustParse("99999999-9999-4999-8999-999999999999")} {
-		if p, err := kb.Where(t.Context(), b.door, tenant, hit.ChunkID, 20); !errors.Is(err, kb.ErrNotFound) {
+		if p, err := kb.ShowPassage(t.Context(), b.door, tenant, hit.ChunkID, 20); !errors.Is(err, kb.ErrNotFound) {
 			t.Errorf("%+v, %v", p, err)
 		}
 	}
 	for _, around := range []int{-1, kb.MaxAround + 1} {
-		if _, err := kb.Where(t.Context(), b.door, tenantA, hit.ChunkID, around); err == nil || errors.Is(err, kb.ErrNotFound) {
+		if _, err := kb.ShowPassage(t.Context(), b.door, tenantA, hit.ChunkID, around); err == nil || errors.Is(err, kb.ErrNotFound) {
 			t.Errorf("%d: %v", around, err)
 		}
 	}
@@ -171,10 +171,10 @@ func TestADeleteIsADelete(t *testing.T) {
 func TestAFolderIsWatched(t *testing.T) {
 	dir := t.TempDir()
 	a, b := filepath.Join(dir, "a.txt"), filepath.Join(dir, "b.txt")
-	w := kb.NewWatch([]string{dir}, false)
+	w := kb.NewWatcher([]string{dir}, false)
 	look := func(wantChanged []string, wantPresent int) {
 		t.Helper()
-		changed, present := w.Look()
+		changed, present := w.Scan()
 		if d := cmp.Diff(wantChanged, changed); d != "" || len(present) != wantPresent {
 			t.Errorf("%d present, want %d; %s", len(present), wantPresent, d)
 		}
@@ -198,13 +198,13 @@ func TestAFolderIsWatched(t *testing.T) {
 		t.Fatal(err)
 	}
 	look(nil, 0) // as if the disk were away: nothing is said to be gone
-	if _, present := w.Look(); present != nil {
+	if _, present := w.Scan(); present != nil {
 		t.Error("an empty folder says what is gone")
 	}
 	if err := os.RemoveAll(dir); err != nil {
 		t.Fatal(err)
 	}
-	if _, present := w.Look(); present != nil {
+	if _, present := w.Scan(); present != nil {
 		t.Error("a folder that is gone says what is gone")
 	}
 }

@@ -15,8 +15,8 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// Given is what whoever takes a document in says of it. What is nil stays as it was for a document that is replaced.
-type Given struct {
+// DocumentOptions is what whoever takes a document in says of it. What is nil stays as it was for a document that is replaced.
+type DocumentOptions struct {
 	// Labels say who may find it: whoever asks with one of them. Everybody may where there are none.
 	Labels []string
 	// Metadata is anything else, a JSON object.
@@ -34,7 +34,7 @@ const (
 )
 
 // Check reports what can't be stored.
-func (g Given) Check() error {
+func (g DocumentOptions) Check() error {
 	if err := CheckLabels(g.Labels); err != nil {
 		return err
 	}
@@ -66,9 +66,9 @@ func CheckLabels(labels []string) error {
 // errSource says that a document can't be replaced by whoever does not see it.
 var errSource = &tenantdb.GrantError{Field: "source", Reason: "a document that you may not see has it: use another, or ask for one of that document's labels"}
 
-// granted reports labels that whoever has some can't give a document: nobody puts on what they were not granted.
-func (g Given) granted(has tenantdb.Labels) error {
-	if name, lacks := has.Lacks(g.Labels); lacks {
+// grantedLabels reports labels that whoever has some can't give a document: nobody puts on what they were not granted.
+func (g DocumentOptions) grantedLabels(has tenantdb.Labels) error {
+	if name, lacks := has.Missing(g.Labels); lacks {
 		return &tenantdb.GrantError{Field: "labels", Reason: fmt.Sprintf("%.120q is not granted to you, so you can't put it on: leave it out, or ask for it", name)}
 	}
 	return nil
@@ -85,7 +85,7 @@ type Upload struct {
 	ETag string
 	// Seq is its place in the order of uploads and deletions, from NextSeq; where it is zero, the upload is the newest.
 	Seq int64
-	Given
+	DocumentOptions
 
 	leaf   bool  // a page that a list named
 	failed error // why it can't be taken in: it is noted
@@ -108,7 +108,7 @@ func (u *Upload) Check() error {
 	case len(u.Content) > extract.MaxPDF:
 		return fmt.Errorf("content: %w: %d bytes, the limit is %d", extract.ErrTooLarge, len(u.Content), extract.MaxPDF)
 	}
-	return u.Given.Check()
+	return u.DocumentOptions.Check()
 }
 
 // ErrFull says that a tenant has too much waiting.
@@ -136,7 +136,7 @@ func Enqueue(ctx context.Context, tx pgx.Tx, tenant, agent uuid.UUID, uploads ..
 		u := &uploads[i]
 		err := u.Check()
 		if err == nil && restricted {
-			err = u.Given.granted(sees)
+			err = u.DocumentOptions.grantedLabels(sees)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("kb: enqueue document %d: %w", i+1, err)
@@ -148,7 +148,7 @@ func Enqueue(ctx context.Context, tx pgx.Tx, tenant, agent uuid.UUID, uploads ..
 		ids[i] = id
 		if u.failed != nil {
 			b.Queue(`INSERT INTO kb_jobs (tenant_id, id, agent_id, source, filename, labels, state, reason, finished_at) VALUES ($1, $2, $3, $4, $5, $6, 'failed', $7, now())`,
-				tenant, id, agent, u.Source, u.Filename, u.Labels, reason(u.failed))
+				tenant, id, agent, u.Source, u.Filename, u.Labels, failureReason(u.failed))
 			continue
 		}
 		b.Queue(`INSERT INTO kb_jobs (tenant_id, id, agent_id, source, filename, labels, given, etag, leaf, seq, sees)
@@ -192,23 +192,23 @@ func hiddenSources(ctx context.Context, tx pgx.Tx, uploads []Upload) (map[string
 // maxReason is how many bytes of a reason are kept.
 const maxReason = 2000
 
-// reason is what a tenant may be told of an error, as text that a database can hold.
-func reason(err error) string {
+// failureReason is what a tenant may be told of an error, as text that a database can hold.
+func failureReason(err error) string {
 	s, _ := disclosure.Reason(err)
 	return strings.ReplaceAll(strings.ToValidUTF8(s[:min(len(s), maxReason)], "\uFFFD"), "\x00", "\uFFFD")
 }
 
 // Enqueue hands over what paths name and hold, as Files takes it in: archives and mailboxes file by file, pages to be read when their turn comes. It reports
 // each file once: those handed over have no outcome, and those that can't be read or are known their reason or outcome.
-func (in *Ingester) Enqueue(ctx context.Context, tenant, agent uuid.UUID, paths []string, given Given, report func(Result)) error {
-	if err := errors.Join(given.Check(), given.granted(in.Door.Sees(ctx))); err != nil {
+func (in *Ingester) Enqueue(ctx context.Context, tenant, agent uuid.UUID, paths []string, given DocumentOptions, report func(IngestResult)) error {
+	if err := errors.Join(given.Check(), given.grantedLabels(in.Door.CanSee(ctx))); err != nil {
 		return fmt.Errorf("kb: %w", err)
 	}
 	seq, err := NextSeq(ctx, in.Door, tenant)
 	if err != nil {
 		return err
 	}
-	h := &handing{door: in.Door, tenant: tenant, agent: agent, given: given, seq: seq}
+	h := &enqueuer{door: in.Door, tenant: tenant, agent: agent, options: given, seq: seq}
 	take := func(f file, err error) bool {
 		r, more := f.result(err), true
 		if err == nil {
@@ -226,60 +226,60 @@ func (in *Ingester) Enqueue(ctx context.Context, tenant, agent uuid.UUID, paths 
 		}
 		return u.file(f, 0)
 	})
-	h.hand(ctx)
+	h.flush(ctx)
 	if h.err == nil {
 		h.err = ctx.Err()
 	}
 	return h.err
 }
 
-// handAtOnce is how many bytes of files are handed over in one transaction.
-const handAtOnce = 16 << 20
+// enqueueBatch is how many bytes of files are handed over in one transaction.
+const enqueueBatch = 16 << 20
 
 // noSource stands for the source of a file that has none that can be noted.
 const noSource = "unknown:"
 
-// handing hands files over, many in one transaction.
-type handing struct {
+// enqueuer hands files over, many in one transaction.
+type enqueuer struct {
 	door          *tenantdb.Door
 	tenant, agent uuid.UUID
-	given         Given
+	options       DocumentOptions
 	seq           int64
-	held          []Upload
+	pending       []Upload
 	size          int
 	err           error // what ended it
 }
 
 // add hands a file over, or notes why it can't be taken in; it returns false when nothing more can be handed over.
-func (h *handing) add(ctx context.Context, f file, failed error) bool {
+func (h *enqueuer) add(ctx context.Context, f file, failed error) bool {
 	source, err := f.source()
 	if err != nil {
 		source, failed = noSource, fmt.Errorf("%.200q: %w", f.label(), err)
 	}
-	h.held = append(h.held, Upload{Source: source, Filename: f.name(), Content: f.raw, ETag: f.etag, Seq: h.seq, Given: h.given, leaf: f.leaf, failed: failed})
-	if h.size += len(f.raw); h.size >= handAtOnce || len(h.held) == MaxUploads {
-		h.hand(ctx)
+	h.pending = append(h.pending, Upload{Source: source, Filename: f.name(), Content: f.raw, ETag: f.etag, Seq: h.seq, DocumentOptions: h.options, leaf: f.leaf, failed: failed})
+	if h.size += len(f.raw); h.size >= enqueueBatch || len(h.pending) == MaxUploads {
+		h.flush(ctx)
 	}
 	return h.err == nil
 }
 
-// hand hands over what was gathered.
-func (h *handing) hand(ctx context.Context) {
-	if h.err != nil || len(h.held) == 0 {
+// flush hands over what was gathered.
+func (h *enqueuer) flush(ctx context.Context) {
+	if h.err != nil || len(h.pending) == 0 {
 		return
 	}
 	h.err = h.door.Tx(ctx, h.tenant, func(ctx context.Context, tx pgx.Tx) error {
-		hidden, err := hiddenSources(ctx, tx, h.held)
+		hidden, err := hiddenSources(ctx, tx, h.pending)
 		if err != nil {
 			return fmt.Errorf("kb: enqueue: %w", err)
 		}
-		for i := range h.held { // the others go on
-			if u := &h.held[i]; hidden[u.Source] {
+		for i := range h.pending { // the others go on
+			if u := &h.pending[i]; hidden[u.Source] {
 				u.Source, u.failed = noSource, fmt.Errorf("%.200q: %w", u.Source, errSource)
 			}
 		}
-		_, err = Enqueue(ctx, tx, h.tenant, h.agent, h.held...)
+		_, err = Enqueue(ctx, tx, h.tenant, h.agent, h.pending...)
 		return err
 	})
-	h.held, h.size = nil, 0
+	h.pending, h.size = nil, 0
 }

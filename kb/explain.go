@@ -18,15 +18,15 @@ type Explanation struct {
 	Plan
 	// Estimated and Real are how many passages PostgreSQL thought it would compare, and did; by an index, how many it yields; by words, how many postings.
 	Estimated int64 `json:"estimated_rows"`
-	Real      int64 `json:"real_rows"`
+	Actual    int64 `json:"real_rows"`
 	Hits      int   `json:"hits"`
-	// Own is the tenant's own index, where it has or had one.
-	Own     *OwnIndex `json:"own_index,omitempty"`
-	Explain []string  `json:"explain"` // EXPLAIN (ANALYZE, BUFFERS)
+	// TenantIndex is the tenant's own index, where it has or had one.
+	TenantIndex *TenantIndex `json:"own_index,omitempty"`
+	Explain     []string     `json:"explain"` // EXPLAIN (ANALYZE, BUFFERS)
 }
 
-// OwnIndex is what was decided and measured of a tenant's own index.
-type OwnIndex struct {
+// TenantIndex is what was decided and measured of a tenant's own index.
+type TenantIndex struct {
 	Chunks   int        `json:"chunks"` // when it was made
 	BuiltAt  *time.Time `json:"built_at"`
 	Complete bool       `json:"complete"` // searches use it
@@ -35,16 +35,16 @@ type OwnIndex struct {
 	Recall   *float64   `json:"recall"`
 	Queries  *int       `json:"queries"`
 	TunedAt  *time.Time `json:"tuned_at"`
-	Trouble  string     `json:"trouble,omitempty"` // why it could not be made
+	Problem  string     `json:"trouble,omitempty"` // why it could not be made
 }
 
-// compared finds in a plan the line that reads passages' vectors, or by words their postings, with the rows expected and met.
-var compared = regexp.MustCompile(`Scan .*(kb_points|kb_vectors|kb_terms)[^(]*\(cost=\S+ rows=(\d+) [^)]*\)(?: \(actual time=\S+ rows=([\d.]+) loops=(\d+)\))?`)
+// compareLimit finds in a plan the line that reads passages' vectors, or by words their postings, with the rows expected and met.
+var compareLimit = regexp.MustCompile(`Scan .*(kb_points|kb_vectors|kb_terms)[^(]*\(cost=\S+ rows=(\d+) [^)]*\)(?: \(actual time=\S+ rows=([\d.]+) loops=(\d+)\))?`)
 
 // Explain does a search and says how, within the caller's transaction, whose tenant must be set to tenant already.
 func (s *Searcher) Explain(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, q Query) (e Explanation, err error) {
 	s.Forget(tenant)
-	f, err := s.Search(ctx, tx, tenant, q)
+	f, err := s.SearchInTx(ctx, tx, tenant, q)
 	if err != nil {
 		return e, err
 	}
@@ -53,26 +53,26 @@ func (s *Searcher) Explain(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, q Q
 	if err != nil {
 		return e, err
 	}
-	run := &statement{tenant: tenant, q: &q, plan: f.Plan, st: st, cursor: after, spelled: f.Spelled}
+	run := &statement{tenant: tenant, q: &q, plan: f.Plan, st: st, cursor: after, spelled: f.Corrections}
 	sql, err := run.build()
 	if err != nil {
 		return e, err
 	}
-	if err := tenantdb.Send(ctx, tx, tenantdb.Statement{Settings: settings(&f.Plan), Within: q.Within, SQL: "EXPLAIN (ANALYZE, BUFFERS) " + sql, Args: run.args}, func(rows pgx.Rows) error {
+	if err := tenantdb.Send(ctx, tx, tenantdb.Statement{Settings: searchSettings(&f.Plan), Within: q.Within, SQL: "EXPLAIN (ANALYZE, BUFFERS) " + sql, Args: run.args}, func(rows pgx.Rows) error {
 		e.Explain, err = pgx.CollectRows(rows, pgx.RowTo[string])
 		return err
 	}); err != nil {
-		return e, wrong(err)
+		return e, queryError(err)
 	}
 	for _, line := range e.Explain {
-		m := compared.FindStringSubmatch(line)
-		if m == nil || (m[1] == "kb_terms") != (q.Mode == ByWords) {
+		m := compareLimit.FindStringSubmatch(line)
+		if m == nil || (m[1] == "kb_terms") != (q.Mode == Lexical) {
 			continue
 		}
 		e.Estimated, _ = strconv.ParseInt(m[2], 10, 64)
 		each, _ := strconv.ParseFloat(m[3], 64)
 		loops, _ := strconv.ParseFloat(m[4], 64)
-		e.Real = int64(each * loops)
+		e.Actual = int64(each * loops)
 		break
 	}
 	rows, err := tx.Query(ctx, `SELECT t.chunks, t.built_at, coalesce(i.indisvalid AND i.indisready, false), coalesce(pg_relation_size(i.indexrelid), 0), t.ef_search, t.recall::float8, t.queries, t.tuned_at, t.trouble
@@ -80,12 +80,12 @@ func (s *Searcher) Explain(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, q Q
 	if err != nil {
 		return e, fmt.Errorf("kb: explain: %w", err)
 	}
-	own, err := pgx.CollectRows(rows, pgx.RowToAddrOfStructByPos[OwnIndex])
+	own, err := pgx.CollectRows(rows, pgx.RowToAddrOfStructByPos[TenantIndex])
 	if err != nil {
 		return e, fmt.Errorf("kb: explain: %w", err)
 	}
 	if len(own) > 0 {
-		e.Own = own[0]
+		e.TenantIndex = own[0]
 	}
 	return e, nil
 }

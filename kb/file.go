@@ -24,7 +24,7 @@ type file struct {
 	path   string // as it was named, or where it was found
 	url    string // where it is, if not on this machine's disk
 	named  bool   // given by name, not found in a folder
-	inside string // where it is inside the file at path; empty for that file itself
+	member string // where it is inside the file at path; empty for that file itself
 	called string // its name, where that is not in its path
 	kind   string // once it was looked at
 	raw    []byte // once it was read
@@ -38,8 +38,8 @@ type file struct {
 	get func(ctx context.Context, etag string) (raw []byte, now string, err error)
 }
 
-// errSame says that a file has the content that is known already.
-var errSame = errors.New("it is what it was")
+// errSameContent says that a file has the content that is known already.
+var errSameContent = errors.New("it is what it was")
 
 // isURL reports a path that is a page's URL.
 func isURL(path string) bool {
@@ -48,14 +48,14 @@ func isURL(path string) bool {
 
 // label is the file as it is told of.
 func (f file) label() string {
-	if f.inside == "" {
+	if f.member == "" {
 		return f.path
 	}
-	return f.path + "/" + f.inside
+	return f.path + "/" + f.member
 }
 
 // open opens a file that lies on disk or was read. Nonblocking, so that a pipe put in the file's place since cannot hold us.
-func (f file) open() (h held, size int64, err error) {
+func (f file) open() (h heldPlaces, size int64, err error) {
 	if f.raw != nil {
 		return nopClose{bytes.NewReader(f.raw)}, int64(len(f.raw)), nil
 	}
@@ -73,7 +73,7 @@ func (f file) open() (h held, size int64, err error) {
 	}
 	st, err := on.Stat()
 	if err == nil {
-		err = regular(st)
+		err = isRegular(st)
 	}
 	if err != nil {
 		_ = on.Close()
@@ -82,8 +82,8 @@ func (f file) open() (h held, size int64, err error) {
 	return on, st.Size(), nil
 }
 
-// held is a file that is read here and there.
-type held interface {
+// heldPlaces is a file that is read here and there.
+type heldPlaces interface {
 	io.Reader
 	io.ReaderAt
 	io.Seeker
@@ -126,8 +126,8 @@ func (f file) source() (string, error) {
 		}
 		u.Path = filepath.ToSlash(abs)
 	}
-	if f.inside != "" {
-		u.Fragment, u.RawFragment = strings.TrimPrefix(u.Fragment+"/"+f.inside, "/"), ""
+	if f.member != "" {
+		u.Fragment, u.RawFragment = strings.TrimPrefix(u.Fragment+"/"+f.member, "/"), ""
 	}
 	if s := u.String(); len(s) <= MaxSource {
 		return s, nil
@@ -138,12 +138,12 @@ func (f file) source() (string, error) {
 // name is the file's own name as text that a database can hold.
 func (f file) name() string {
 	name := f.called
-	if u, err := url.Parse(f.url); name == "" && isURL(f.url) && f.inside == "" && err == nil {
+	if u, err := url.Parse(f.url); name == "" && isURL(f.url) && f.member == "" && err == nil {
 		if name = path.Base(u.Path); name == "." || name == "/" {
 			return u.Hostname()
 		}
 	}
-	if name == "" || f.inside != "" {
+	if name == "" || f.member != "" {
 		name = path.Base(filepath.ToSlash(f.label()))
 	}
 	return strings.ReplaceAll(strings.ToValidUTF8(name, "\uFFFD"), "\x00", "\uFFFD")

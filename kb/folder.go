@@ -12,8 +12,8 @@ import (
 	"syscall"
 )
 
-// ErrLinkOut says that a link in a folder, or in an archive, leads out of it: it is passed over.
-var ErrLinkOut = errors.New("it is a link that leads out")
+// ErrOutsideLink says that a link in a folder, or in an archive, leads out of it: it is passed over.
+var ErrOutsideLink = errors.New("it is a link that leads out")
 
 // Limits on folders.
 const (
@@ -31,7 +31,7 @@ func walkDisk(path string, follow bool, yield func(file, error) bool) (more bool
 		return yield(file{path: path, named: true}, err)
 	}
 	if !st.IsDir() {
-		return yield(file{path: path, named: true, stat: st}, regular(st))
+		return yield(file{path: path, named: true, stat: st}, isRegular(st))
 	}
 	w := &walker{follow: follow, yield: yield}
 	return w.tree(path)
@@ -45,8 +45,8 @@ type walker struct {
 	follows int
 }
 
-// tree is a folder that nothing leads out of.
-type tree struct {
+// folderTree is a folder that nothing leads out of.
+type folderTree struct {
 	*os.Root
 	path, real string
 }
@@ -66,11 +66,11 @@ func (w *walker) tree(path string) bool {
 		return w.yield(file{path: path}, err)
 	}
 	w.trees = append(w.trees, real)
-	return w.folder(tree{root, path, real}, ".", 0)
+	return w.folder(folderTree{root, path, real}, ".", 0)
 }
 
 // folder walks a folder of a tree; it returns false to stop.
-func (w *walker) folder(t tree, name string, depth int) bool {
+func (w *walker) folder(t folderTree, name string, depth int) bool {
 	path := filepath.Join(t.path, name)
 	entries, err := t.entries(name)
 	if err == nil && depth > maxFolders {
@@ -103,7 +103,7 @@ func (w *walker) folder(t tree, name string, depth int) bool {
 }
 
 // entries are what a folder holds, by name. Nonblocking, as file.open is.
-func (t tree) entries(name string) ([]fs.DirEntry, error) {
+func (t folderTree) entries(name string) ([]fs.DirEntry, error) {
 	d, err := t.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
@@ -115,16 +115,16 @@ func (t tree) entries(name string) ([]fs.DirEntry, error) {
 }
 
 // file yields a file of a tree under a path.
-func (w *walker) file(t tree, path, name string) bool {
+func (w *walker) file(t folderTree, path, name string) bool {
 	st, err := t.Stat(name)
 	if err != nil {
 		return w.yield(file{path: path}, err)
 	}
-	return w.yield(file{path: path, in: t.Root, place: name, stat: st}, regular(st))
+	return w.yield(file{path: path, in: t.Root, place: name, stat: st}, isRegular(st))
 }
 
 // link yields what a link leads to: a file of the tree, or, where links are followed, a file or a folder elsewhere.
-func (w *walker) link(t tree, name string) bool {
+func (w *walker) link(t folderTree, name string) bool {
 	path := filepath.Join(t.path, name)
 	target, err := filepath.EvalSymlinks(path)
 	if err == nil {
@@ -145,11 +145,11 @@ func (w *walker) link(t tree, name string) bool {
 	st, err := os.Stat(path)
 	switch {
 	case !w.follow:
-		return w.yield(file{path: path}, ErrLinkOut)
+		return w.yield(file{path: path}, ErrOutsideLink)
 	case err != nil:
 		return w.yield(file{path: path}, err)
 	case !st.IsDir():
-		return w.yield(file{path: path, stat: st}, regular(st))
+		return w.yield(file{path: path, stat: st}, isRegular(st))
 	case slices.ContainsFunc(w.trees, func(walked string) bool {
 		at, err := filepath.Rel(walked, target)
 		return err == nil && filepath.IsLocal(at)
@@ -164,7 +164,7 @@ func (w *walker) link(t tree, name string) bool {
 	return w.tree(path)
 }
 
-func regular(st fs.FileInfo) error {
+func isRegular(st fs.FileInfo) error {
 	switch m := st.Mode(); {
 	case m.IsRegular():
 		return nil

@@ -68,7 +68,7 @@ func TestLinksThatLeadOutOfAFolderArePassedOver(t *testing.T) {
 	b := newBase(t)
 	dir, _ := linked(t)
 	got, skipped := map[string]string{}, 0
-	hear := func(r kb.Result) {
+	hear := func(r kb.IngestResult) {
 		rel, err := filepath.Rel(dir, r.Path)
 		if err != nil {
 			t.Error(err)
@@ -80,10 +80,10 @@ func TestLinksThatLeadOutOfAFolderArePassedOver(t *testing.T) {
 			skipped++
 		}
 	}
-	if err := b.in.Files(t.Context(), tenantA, agent, []string{dir}, kb.Given{}, hear); err != nil {
+	if err := b.in.Files(t.Context(), tenantA, agent, []string{dir}, kb.DocumentOptions{}, hear); err != nil {
 		t.Fatal(err)
 	}
-	out := kb.ErrLinkOut.Error()
+	out := kb.ErrOutsideLink.Error()
 	for name, want := range map[string]string{
 		"sub/a.txt": "added", "relative.txt": "added", "absolute.txt": "added", "sub/out-and-in.txt": "added",
 		"secret.txt": out, "sub/secret.txt": out, "folder": out, "through.txt": out, "up": out,
@@ -99,8 +99,8 @@ func TestLinksThatLeadOutOfAFolderArePassedOver(t *testing.T) {
 	}
 	// Handed over for later it is the same; and whoever names a link means what it leads to.
 	clear(got)
-	if err := b.in.Enqueue(t.Context(), tenantB, agent, []string{dir, filepath.Join(dir, "secret.txt")}, kb.Given{}, func(r kb.Result) {
-		if errors.Is(r.Err, kb.ErrLinkOut) {
+	if err := b.in.Enqueue(t.Context(), tenantB, agent, []string{dir, filepath.Join(dir, "secret.txt")}, kb.DocumentOptions{}, func(r kb.IngestResult) {
+		if errors.Is(r.Err, kb.ErrOutsideLink) {
 			got[r.Path] = out
 		}
 	}); err != nil || len(got) != 5 {
@@ -128,7 +128,7 @@ func TestLinksAreFollowedWhereThatIsAskedFor(t *testing.T) {
 		t.Errorf("%d: %v", len(got), got)
 	}
 	for path, content := range kb.WalkAndRead(outside, false, func(string) {}) {
-		if strings.Contains(path, "back") != (content == kb.ErrLinkOut.Error()) {
+		if strings.Contains(path, "back") != (content == kb.ErrOutsideLink.Error()) {
 			t.Errorf("%s: %q", path, content)
 		}
 	}
@@ -167,20 +167,20 @@ func TestAWatchedFolderDoesNotFollowLinksOut(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	w := kb.NewWatch([]string{dir}, false)
-	changed, present := w.Look()
+	w := kb.NewWatcher([]string{dir}, false)
+	changed, present := w.Scan()
 	if len(changed) != 9 || len(present) != 9 || !present[filepath.Join(dir, "secret.txt")] {
 		t.Errorf("%v, %v", changed, present)
 	}
-	if changed, _ := w.Look(); len(changed) != 0 {
+	if changed, _ := w.Scan(); len(changed) != 0 {
 		t.Errorf("told again: %v", changed)
 	}
 	b := newBase(t)
 	var n int
 	in := *b.in
 	in.Only = func(path string) bool { return slices.Contains(changed, path) }
-	if err := in.Files(t.Context(), tenantA, agent, []string{dir}, kb.Given{}, func(r kb.Result) {
-		if n++; (r.Outcome == kb.Added) == errors.Is(r.Err, kb.ErrLinkOut) {
+	if err := in.Files(t.Context(), tenantA, agent, []string{dir}, kb.DocumentOptions{}, func(r kb.IngestResult) {
+		if n++; (r.Outcome == kb.Added) == errors.Is(r.Err, kb.ErrOutsideLink) {
 			t.Errorf("%+v", r)
 		}
 	}); err != nil || n != 9 || len(b.list(t, tenantA)) != 4 {
@@ -235,10 +235,10 @@ func TestLinksInArchivesAreNotFollowed(t *testing.T) {
 		{Name: "b/hard.txt", Typeflag: tar.TypeLink, Linkname: "b/words.txt"}, {Name: "b/out.txt", Typeflag: tar.TypeSymlink, Linkname: "/etc/passwd"},
 		{Name: "hard.txt", Typeflag: tar.TypeLink, Linkname: "../../etc/passwd"}, {Name: "device", Typeflag: tar.TypeBlock}}, "Words."))
 	got := map[string]bool{}
-	if err := b.in.Files(t.Context(), tenantA, agent, []string{dir}, kb.Given{}, func(r kb.Result) {
+	if err := b.in.Files(t.Context(), tenantA, agent, []string{dir}, kb.DocumentOptions{}, func(r kb.IngestResult) {
 		rel, _ := filepath.Rel(dir, r.Path)
-		got[rel] = r.Outcome == kb.Added && !errors.Is(r.Err, kb.ErrLinkOut)
-		if r.Err != nil && !errors.Is(r.Err, kb.ErrLinkOut) {
+		got[rel] = r.Outcome == kb.Added && !errors.Is(r.Err, kb.ErrOutsideLink)
+		if r.Err != nil && !errors.Is(r.Err, kb.ErrOutsideLink) {
 			t.Errorf("%+v", r)
 		}
 	}); err != nil {

@@ -25,11 +25,11 @@ type Ingester struct {
 	Door *tenantdb.Door
 	// Embedder is a model by its name, the first where that is empty; it is asked by each call.
 	Embedder func(model string) (embed.Embedder, error)
-	Reader   reading.Reader
-	// Readers is how many files are read at once; one when zero.
-	Readers int
-	// Pages reads pages by their URL; nil refuses URLs.
-	Pages *fetch.Client
+	Parser   reading.Parser
+	// Concurrency is how many files are read at once; one when zero.
+	Concurrency int
+	// Fetcher reads pages by their URL; nil refuses URLs.
+	Fetcher *fetch.Client
 	// FollowLinks has links that lead out of a folder be followed; they are passed over otherwise, with ErrLinkOut.
 	FollowLinks bool
 	// Only, when not nil, says which files are ingested, by their paths.
@@ -40,8 +40,8 @@ type Ingester struct {
 	Logger *slog.Logger
 }
 
-// Result is what became of one file.
-type Result struct {
+// IngestResult is what became of one file.
+type IngestResult struct {
 	Path       string
 	DocumentID uuid.UUID
 	Outcome    Outcome
@@ -53,23 +53,23 @@ type Result struct {
 }
 
 // result is what is known of a file before it is read: nothing, or what becomes of it all the same.
-func (f file) result(err error) Result {
-	if errors.Is(err, errSame) {
-		return Result{Path: f.label(), Outcome: Unchanged}
+func (f file) result(err error) IngestResult {
+	if errors.Is(err, errSameContent) {
+		return IngestResult{Path: f.label(), Outcome: Unchanged}
 	}
-	return Result{Path: f.label(), Err: err, Skipped: passedOver(err)}
+	return IngestResult{Path: f.label(), Err: err, Skipped: skipResult(err)}
 }
 
-// passedOver reports an error that says that a file is none for us.
-func passedOver(err error) bool { return errors.Is(err, errSkipped) || errors.Is(err, ErrLinkOut) }
+// skipResult reports an error that says that a file is none for us.
+func skipResult(err error) bool { return errors.Is(err, errSkipped) || errors.Is(err, ErrOutsideLink) }
 
-// job is a file on its way through the stages.
-type job struct {
-	content
-	Result
-	file  file
-	given Given
-	claim *claim // of one that was enqueued
+// ingestJob is a file on its way through the stages.
+type ingestJob struct {
+	documentContent
+	IngestResult
+	file    file
+	options DocumentOptions
+	claim   *claim // of one that was enqueued
 	// stored says that the claim's end was written with the document.
 	stored bool
 	read   chan struct{} // closed when it was read
@@ -78,7 +78,7 @@ type job struct {
 
 // failure is an error that stops everything, and the file at which it came.
 type failure struct {
-	j   *job
+	j   *ingestJob
 	err error
 }
 
@@ -86,22 +86,22 @@ func (f *failure) Error() string { return f.err.Error() }
 func (f *failure) Unwrap() error { return f.err }
 
 // open reports that nothing is decided about the file yet: it is to be embedded and stored.
-func (j *job) open() bool { return j.Err == nil && j.Outcome == "" }
+func (j *ingestJob) open() bool { return j.Err == nil && j.Outcome == "" }
 
 // Files takes in the files that paths name and hold, for one tenant, and reports each once, in order: files and folders of this machine, pages, sitemaps and
 // feeds by their URL, and what lies below s3://BUCKET/PREFIX. A file that can't be read is reported and the others go on. The error is one that stops everything: the
 // context's, the database's or the model's.
-func (in *Ingester) Files(ctx context.Context, tenant, agent uuid.UUID, paths []string, given Given, report func(Result)) error {
-	if err := errors.Join(given.Check(), given.granted(in.Door.Sees(ctx))); err != nil {
+func (in *Ingester) Files(ctx context.Context, tenant, agent uuid.UUID, paths []string, given DocumentOptions, report func(IngestResult)) error {
+	if err := errors.Join(given.Check(), given.grantedLabels(in.Door.CanSee(ctx))); err != nil {
 		return fmt.Errorf("kb: %w", err)
 	}
 	seq, err := NextSeq(ctx, in.Door, tenant)
 	if err != nil {
 		return err
 	}
-	feed := func(ctx context.Context, put func(*job) bool) error {
+	feed := func(ctx context.Context, put func(*ingestJob) bool) error {
 		take := func(f file, err error) bool {
-			return put(&job{file: f, given: given, content: content{agent: agent, seq: seq}, Result: f.result(err)})
+			return put(&ingestJob{file: f, options: given, documentContent: documentContent{agent: agent, seq: seq}, IngestResult: f.result(err)})
 		}
 		u := in.unpacking(ctx, tenant, take)
 		in.walk(ctx, paths, func(f file, err error) bool {
@@ -112,12 +112,12 @@ func (in *Ingester) Files(ctx context.Context, tenant, agent uuid.UUID, paths []
 		})
 		return nil
 	}
-	return in.run(ctx, tenant, feed, func(j *job) error { report(j.Result); return nil })
+	return in.run(ctx, tenant, feed, func(j *ingestJob) error { report(j.IngestResult); return nil })
 }
 
 // unpacking takes what files hold; an archive's limits are those of one call.
-func (in *Ingester) unpacking(ctx context.Context, tenant uuid.UUID, take func(file, error) bool) *unpacking {
-	return &unpacking{ctx: ctx, take: take, left: maxUnpacked, page: in.page, known: func(f file) (etag string, err error) {
+func (in *Ingester) unpacking(ctx context.Context, tenant uuid.UUID, take func(file, error) bool) *unpacker {
+	return &unpacker{ctx: ctx, add: take, remaining: maxUnpacked, page: in.page, known: func(f file) (etag string, err error) {
 		source, err := f.source()
 		if err != nil {
 			return "", err
@@ -143,24 +143,24 @@ func (in *Ingester) recipe() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return rules + " " + e.Name(), nil
+	return recipeVersion + " " + e.Name(), nil
 }
 
 // run takes in the files that feed puts, in three stages, each with little room between, so that memory holds a few files and never the folder.
-func (in *Ingester) run(ctx context.Context, tenant uuid.UUID, feed func(context.Context, func(*job) bool) error, report func(*job) error) error {
+func (in *Ingester) run(ctx context.Context, tenant uuid.UUID, feed func(context.Context, func(*ingestJob) bool) error, report func(*ingestJob) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	recipe, err := in.recipe()
 	if err != nil {
 		return err
 	}
-	begun, embedded := make(chan *job, max(1, in.Readers)-1), make(chan *job, 1)
+	begun, embedded := make(chan *ingestJob, max(1, in.Concurrency)-1), make(chan *ingestJob, 1)
 	var stages sync.WaitGroup
 	stages.Go(func() {
 		defer close(begun)
-		err := feed(ctx, func(j *job) bool {
+		err := feed(ctx, func(j *ingestJob) bool {
 			j.read, j.recipe = make(chan struct{}), recipe
-			if !pass(ctx, begun, j) { // which waits until there is room to read another
+			if !skipped(ctx, begun, j) { // which waits until there is room to read another
 				return false
 			}
 			stages.Go(func() {
@@ -184,14 +184,14 @@ func (in *Ingester) run(ctx context.Context, tenant uuid.UUID, feed func(context
 				cancel(&failure{j, j.stop})
 				return
 			}
-			if !pass(ctx, embedded, j) {
+			if !skipped(ctx, embedded, j) {
 				return
 			}
 		}
 	})
 	for j := range embedded {
 		if j.open() {
-			err = in.keep(ctx, tenant, j)
+			err = in.store(ctx, tenant, j)
 		}
 		if err == nil {
 			err = report(j)
@@ -207,7 +207,7 @@ func (in *Ingester) run(ctx context.Context, tenant uuid.UUID, feed func(context
 	return cause
 }
 
-func pass(ctx context.Context, to chan<- *job, j *job) bool {
+func skipped(ctx context.Context, to chan<- *ingestJob, j *ingestJob) bool {
 	select {
 	case to <- j:
 		return true
@@ -217,22 +217,22 @@ func pass(ctx context.Context, to chan<- *job, j *job) bool {
 }
 
 // prepare reads a file, unless it is known. The error is one that stops everything.
-func (in *Ingester) prepare(ctx context.Context, tenant uuid.UUID, j *job) (err error) {
+func (in *Ingester) prepare(ctx context.Context, tenant uuid.UUID, j *ingestJob) (err error) {
 	f := &j.file
 	if !j.open() {
 		return nil
 	}
-	if j.content.source, j.Err = f.source(); j.Err != nil {
+	if j.documentContent.source, j.Err = f.source(); j.Err != nil {
 		return nil
 	}
 	j.filename, j.kind, j.etag, j.bytes, j.sha = f.name(), f.kind, f.etag, int64(len(f.raw)), sha256.Sum256(f.raw)
-	if j.Outcome, j.Err, err = j.content.known(j.seeing(ctx), in.Door, tenant, j.given); err != nil {
+	if j.Outcome, j.Err, err = j.documentContent.findExisting(j.withLabels(ctx), in.Door, tenant, j.options); err != nil {
 		return fmt.Errorf("kb: look %s up: %w", j.Path, err)
 	}
 	if !j.open() {
 		return nil
 	}
-	r, err := in.Reader.Read(j.within(ctx), f.kind, f.raw)
+	r, err := in.Parser.Parse(j.within(ctx), f.kind, f.raw)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -243,21 +243,21 @@ func (in *Ingester) prepare(ctx context.Context, tenant uuid.UUID, j *job) (err 
 		j.Err = err
 		return nil
 	}
-	j.Reading = *r
-	j.Result.Chunks = len(r.Chunks)
+	j.ParsedFile = *r
+	j.IngestResult.Chunks = len(r.Chunks)
 	return nil
 }
 
 // within is the context of this one job.
-func (j *job) within(ctx context.Context) context.Context {
+func (j *ingestJob) within(ctx context.Context) context.Context {
 	if j.claim != nil {
 		return j.claim.ctx
 	}
 	return ctx
 }
 
-// seeing is ctx by the labels of whoever handed the job over.
-func (j *job) seeing(ctx context.Context) context.Context {
+// withLabels is ctx by the labels of whoever handed the job over.
+func (j *ingestJob) withLabels(ctx context.Context) context.Context {
 	if j.claim != nil {
 		return tenantdb.WithLabels(ctx, j.claim.sees)
 	}
@@ -268,12 +268,12 @@ func (j *job) seeing(ctx context.Context) context.Context {
 const embedAtOnce = 64
 
 // embed makes a file's vectors, of the first model and of the one that serves. The error is one that stops everything.
-func (in *Ingester) embed(ctx context.Context, tenant uuid.UUID, j *job) (err error) {
-	if j.serving, err = Serving(ctx, in.Door, tenant); err != nil {
+func (in *Ingester) embed(ctx context.Context, tenant uuid.UUID, j *ingestJob) (err error) {
+	if j.serving, err = ServingModel(ctx, in.Door, tenant); err != nil {
 		return err
 	}
-	j.vectors, j.more = nil, nil
-	for some := range slices.Chunk(j.Reading.Chunks, embedAtOnce) {
+	j.vectors, j.servingVectors = nil, nil
+	for some := range slices.Chunk(j.ParsedFile.Chunks, embedAtOnce) {
 		if j.Err = context.Cause(j.within(ctx)); j.Err != nil { // it was cancelled
 			return context.Cause(ctx)
 		}
@@ -285,12 +285,12 @@ func (in *Ingester) embed(ctx context.Context, tenant uuid.UUID, j *job) (err er
 			return fmt.Errorf("kb: embed %s: %w", j.Path, err)
 		}
 		if j.serving != "" {
-			if j.more, err = in.append(ctx, j.more, j.serving, texts); err != nil {
+			if j.servingVectors, err = in.append(ctx, j.servingVectors, j.serving, texts); err != nil {
 				return fmt.Errorf("kb: embed %s: %w", j.Path, err)
 			}
 		}
 		if j.claim != nil {
-			j.claim.progress(len(j.vectors), len(j.Reading.Chunks))
+			j.claim.progress(len(j.vectors), len(j.ParsedFile.Chunks))
 		}
 		if in.Progress != nil {
 			in.Progress(len(some))
@@ -315,29 +315,29 @@ func (in *Ingester) append(ctx context.Context, to [][]float32, model string, te
 // errEmbedder is all that a tenant is told of a model that is not there.
 var errEmbedder = errors.New("the embedding model is not ready here")
 
-// errUnfit is all that a tenant is told of what the database says of a file.
-var errUnfit = errors.New("the database can't hold what it says: a value, or a text, that is too large or no text")
+// errUnsupported is all that a tenant is told of what the database says of a file.
+var errUnsupported = errors.New("the database can't hold what it says: a value, or a text, that is too large or no text")
 
-// keep stores a file. The error is one that stops everything; what the database says of this file's own
+// store stores a file. The error is one that stops everything; what the database says of this file's own
 // data is the file's.
-func (in *Ingester) keep(ctx context.Context, tenant uuid.UUID, j *job) error {
+func (in *Ingester) store(ctx context.Context, tenant uuid.UUID, j *ingestJob) error {
 	var err error
-	j.DocumentID, j.Outcome, err = store(j.seeing(ctx), in.Door, tenant, j)
+	j.DocumentID, j.Outcome, err = storeDocument(j.withLabels(ctx), in.Door, tenant, j)
 	for errors.Is(err, errSwitched) {
 		if err = in.embed(ctx, tenant, j); err == nil && !j.open() { // it was cancelled meanwhile, and not all of it is embedded
 			return nil
 		}
 		if err == nil {
-			j.DocumentID, j.Outcome, err = store(j.seeing(ctx), in.Door, tenant, j)
+			j.DocumentID, j.Outcome, err = storeDocument(j.withLabels(ctx), in.Door, tenant, j)
 		}
 	}
-	j.content, j.stored = content{}, err == nil
+	j.documentContent, j.stored = documentContent{}, err == nil
 	var pg *pgconn.PgError
 	unfit := errors.As(err, &pg) && (pg.Code[:2] == "22" || pg.Code[:2] == "54")
 	if unfit {
-		err = disclosure.Hide(errUnfit, err)
+		err = disclosure.Hide(errUnsupported, err)
 	}
-	if unfit || errors.Is(err, errSource) || errors.Is(err, errTaken) || errors.Is(err, ErrVector) || outrun(err) {
+	if unfit || errors.Is(err, errSource) || errors.Is(err, errClaimLost) || errors.Is(err, ErrVector) || isSuperseded(err) {
 		j.Err, j.Outcome = err, ""
 		return nil
 	}

@@ -51,7 +51,7 @@ func (b *base) work(t *testing.T, url string) (stop func()) {
 	ctx, cancel := context.WithCancel(t.Context())
 	end := make(chan error, 1)
 	go func() {
-		end <- turns.Run(ctx, turns.Config{DatabaseURL: url, Lines: []turns.Line{{Name: turns.Documents, AtOnce: 2, Work: b.in}}, Logger: quiet(t)})
+		end <- turns.Run(ctx, turns.Config{DatabaseURL: url, Queues: []turns.Queue{{Name: turns.Documents, Concurrency: 2, Worker: b.in}}, Logger: quiet(t)})
 	}()
 	stop = sync.OnceFunc(func() {
 		cancel()
@@ -66,7 +66,7 @@ func (b *base) work(t *testing.T, url string) (stop func()) {
 // jobs are a tenant's by name: state, outcome and reason.
 func (b *base) jobs(t *testing.T, tenant uuid.UUID) map[string]string {
 	t.Helper()
-	all, err := kb.Jobs(t.Context(), b.door, tenant, "", uuid.Nil, kb.MaxList)
+	all, err := kb.ListJobs(t.Context(), b.door, tenant, "", uuid.Nil, kb.MaxList)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,7 +80,7 @@ func (b *base) jobs(t *testing.T, tenant uuid.UUID) map[string]string {
 // until waits for something that background work brings about.
 func (b *base) over(t *testing.T, tenant uuid.UUID) bool {
 	n, err := kb.CountJobs(t.Context(), b.door, tenant)
-	return err == nil && n[kb.Waiting]+n[kb.Running] == 0
+	return err == nil && n[kb.JobQueued]+n[kb.JobRunning] == 0
 }
 
 func newQueue(t *testing.T) (*base, *testkit.DB) {
@@ -182,32 +182,32 @@ func TestOneTenantsManyDoNotHoldUpAnothersOne(t *testing.T) {
 	b.work(t, d.URL("konstruct_worker"))
 	testkit.Until(t, "under way", func() bool {
 		n, err := kb.CountJobs(t.Context(), b.door, tenantA)
-		return err == nil && n[kb.Done] > 10
+		return err == nil && n[kb.JobDone] > 10
 	})
 	begin := time.Now()
 	b.enqueue(t, tenantB, text("one.md", pumps))
 	testkit.Until(t, "searchable", func() bool { return len(b.search(t, tenantB, "How do I send it back?", 1)) == 1 })
 	took := time.Since(begin)
 	n, err := kb.CountJobs(t.Context(), b.door, tenantA)
-	if err != nil || n[kb.Waiting] < many/2 {
+	if err != nil || n[kb.JobQueued] < many/2 {
 		t.Errorf("%v waiting, %v: it shows nothing", n, err)
 	}
-	t.Logf("B's document was searchable after %v, with %d of A's waiting", took.Round(time.Millisecond), n[kb.Waiting])
+	t.Logf("B's document was searchable after %v, with %d of A's waiting", took.Round(time.Millisecond), n[kb.JobQueued])
 }
 
 func TestAJobIsCancelledAtAnyTime(t *testing.T) {
 	b, d := newQueue(t)
 	ids := b.enqueue(t, tenantA, text("waits.md", pumps), text("long.md", strings.Repeat(pumps, 3000)))
-	if n, err := kb.Cancel(t.Context(), b.door, tenantA, ids[0]); err != nil || n != 1 {
+	if n, err := kb.CancelJobs(t.Context(), b.door, tenantA, ids[0]); err != nil || n != 1 {
 		t.Fatalf("%d, %v", n, err)
 	}
 	b.work(t, d.URL("konstruct_worker"))
 	testkit.Until(t, "running", func() bool { return strings.HasPrefix(b.jobs(t, tenantA)["long.md"], "running") })
 	testkit.Until(t, "far enough to say how far", func() bool {
-		jobs, err := kb.Jobs(t.Context(), b.door, tenantA, kb.Running, uuid.Nil, 1)
+		jobs, err := kb.ListJobs(t.Context(), b.door, tenantA, kb.JobRunning, uuid.Nil, 1)
 		return err == nil && len(jobs) == 1 && jobs[0].Embedded > 0 && jobs[0].Chunks > jobs[0].Embedded
 	})
-	if n, err := kb.Cancel(t.Context(), b.door, tenantA, ids[1]); err != nil || n != 1 {
+	if n, err := kb.CancelJobs(t.Context(), b.door, tenantA, ids[1]); err != nil || n != 1 {
 		t.Fatalf("%d, %v", n, err)
 	}
 	b.enqueue(t, tenantA, text("after.md", pumps))
@@ -234,7 +234,7 @@ func TestWhatMayPassIsTriedAgain(t *testing.T) {
 		defer mu.Unlock()
 		m, err := model(name)
 		if broken {
-			return failing{m}, err
+			return failingReader{m}, err
 		}
 		return m, err
 	}
@@ -252,19 +252,19 @@ func TestWhatMayPassIsTriedAgain(t *testing.T) {
 	testkit.Super(t, d, `SET app.current_tenant = '`+tenantA.String()+`'; UPDATE kb_jobs SET attempt = 5, due = now() WHERE filename = 'a'`)
 	testkit.Until(t, "given up", func() bool { return strings.HasPrefix(b.jobs(t, tenantA)["a"], "failed  its site does not answer") })
 	s.pages["/a"] = "<title>A</title><p>What page a says."
-	if n, err := kb.Retry(t.Context(), b.door, tenantA); err != nil || n != 1 {
+	if n, err := kb.RetryJobs(t.Context(), b.door, tenantA); err != nil || n != 1 {
 		t.Fatalf("%d, %v", n, err)
 	}
 	testkit.Until(t, "in after all", func() bool { return b.jobs(t, tenantA)["a"] == "done added" })
-	if n, err := kb.Forget(t.Context(), b.door, tenantA); err != nil || n != 2 || len(b.jobs(t, tenantA)) != 0 {
+	if n, err := kb.DeleteJobs(t.Context(), b.door, tenantA); err != nil || n != 2 || len(b.jobs(t, tenantA)) != 0 {
 		t.Errorf("%d forgotten, %v", n, err)
 	}
 }
 
-// failing is a model that is away.
-type failing struct{ embed.Embedder }
+// failingReader is a model that is away.
+type failingReader struct{ embed.Embedder }
 
-func (failing) Embed(context.Context, []string) ([][]float32, error) {
+func (failingReader) Embed(context.Context, []string) ([][]float32, error) {
 	return nil, errors.New("the model is away")
 }
 
@@ -277,17 +277,17 @@ func TestAnotherTenantsJobsAreNobodys(t *testing.T) {
 			t.Errorf("%v", got)
 		}
 		for what, do := range map[string]func() (int, error){
-			"cancel": func() (int, error) { return kb.Cancel(t.Context(), b.door, tenant, ids...) }, "cancel all": func() (int, error) { return kb.Cancel(t.Context(), b.door, tenant) },
-			"retry": func() (int, error) { return kb.Retry(t.Context(), b.door, tenant) }, "forget": func() (int, error) { return kb.Forget(t.Context(), b.door, tenant) },
+			"cancel": func() (int, error) { return kb.CancelJobs(t.Context(), b.door, tenant, ids...) }, "cancel all": func() (int, error) { return kb.CancelJobs(t.Context(), b.door, tenant) },
+			"retry": func() (int, error) { return kb.RetryJobs(t.Context(), b.door, tenant) }, "forget": func() (int, error) { return kb.DeleteJobs(t.Context(), b.door, tenant) },
 		} {
 			if n, err := do(); n != 0 || err != nil {
 				t.Errorf("%s: %d, %v", what, n, err)
 			}
 		}
-		if worked, err := b.in.Turn(t.Context(), tenant); worked || err != nil {
+		if worked, err := b.in.Work(t.Context(), tenant); worked || err != nil {
 			t.Errorf("a turn of another tenant: %v, %v", worked, err)
 		}
-		if open, err := b.in.Open(t.Context(), tenant); open || err != nil {
+		if open, err := b.in.Prepare(t.Context(), tenant); open || err != nil {
 			t.Errorf("open: %v, %v", open, err)
 		}
 	}
@@ -323,8 +323,8 @@ func TestUploadsThatCantBe(t *testing.T) {
 		"source":   {Source: long, Content: []byte("x")},
 		"filename": {Source: "test:x", Filename: "a\x00b", Content: []byte("x")},
 		"content":  {Source: "file:///etc/passwd", Filename: "passwd"},
-		"labels":   {Source: "test:x", Content: []byte("x"), Given: kb.Given{Labels: []string{""}}},
-		"metadata": {Source: "test:x", Content: []byte("x"), Given: kb.Given{Metadata: map[string]any{"k": strings.Repeat("x", kb.MaxMetadata)}}},
+		"labels":   {Source: "test:x", Content: []byte("x"), DocumentOptions: kb.DocumentOptions{Labels: []string{""}}},
+		"metadata": {Source: "test:x", Content: []byte("x"), DocumentOptions: kb.DocumentOptions{Metadata: map[string]any{"k": strings.Repeat("x", kb.MaxMetadata)}}},
 	} {
 		err := b.door.Tx(t.Context(), tenantA, func(ctx context.Context, tx pgx.Tx) error {
 			_, err := kb.Enqueue(ctx, tx, tenantA, agent, text("good.md", pumps), u)
@@ -364,7 +364,7 @@ func TestKilledInTheMiddleOfAThousandDocuments(t *testing.T) {
 		if err != nil {
 			return -1
 		}
-		return n[kb.Done]
+		return n[kb.JobDone]
 	}
 	for kill := range 5 {
 		cmd := command("kb", "work")

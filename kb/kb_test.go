@@ -44,17 +44,17 @@ func newBase(t *testing.T) *base { t.Helper(); return newBaseOn(t, testkit.Datab
 func newBaseOn(t *testing.T, d *testkit.DB) *base {
 	t.Helper()
 	b := &base{door: testkit.DoorOf(t, d), model: testkit.Model(t)}
-	r := reading.NewLocal(b.model.Tokenizer(), reading.Usual)
+	r := reading.NewLocal(b.model.Tokenizer(), reading.DefaultLimits)
 	t.Cleanup(func() { r.Close() })
-	b.in = &kb.Ingester{Door: b.door, Embedder: func(string) (embed.Embedder, error) { return b.model, nil }, Reader: r, Readers: 2}
+	b.in = &kb.Ingester{Door: b.door, Embedder: func(string) (embed.Embedder, error) { return b.model, nil }, Parser: r, Concurrency: 2}
 	return b
 }
 
 // files takes paths in and returns what became of each, by base name.
-func (b *base) files(t *testing.T, tenant uuid.UUID, paths ...string) map[string]kb.Result {
+func (b *base) files(t *testing.T, tenant uuid.UUID, paths ...string) map[string]kb.IngestResult {
 	t.Helper()
-	got := map[string]kb.Result{}
-	if err := b.in.Files(t.Context(), tenant, agent, paths, kb.Given{}, func(r kb.Result) { got[filepath.Base(r.Path)] = r }); err != nil {
+	got := map[string]kb.IngestResult{}
+	if err := b.in.Files(t.Context(), tenant, agent, paths, kb.DocumentOptions{}, func(r kb.IngestResult) { got[filepath.Base(r.Path)] = r }); err != nil {
 		t.Fatal(err)
 	}
 	return got
@@ -68,7 +68,7 @@ func (b *base) search(t *testing.T, tenant uuid.UUID, q string, k int) []kb.Hit 
 	}
 	var hits []kb.Hit
 	if err := b.door.Tx(t.Context(), tenant, func(ctx context.Context, tx pgx.Tx) error {
-		hits, err = search(ctx, tx, tenant, kb.Query{Mode: kb.ByMeaning, Vector: v[0], K: k})
+		hits, err = search(ctx, tx, tenant, kb.Query{Mode: kb.Semantic, Vector: v[0], K: k})
 		return err
 	}); err != nil {
 		t.Fatal(err)
@@ -78,13 +78,13 @@ func (b *base) search(t *testing.T, tenant uuid.UUID, q string, k int) []kb.Hit 
 
 // search is one by a searcher that knows nothing yet.
 func search(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, q kb.Query) ([]kb.Hit, error) {
-	f, err := kb.NewSearcher().Search(ctx, tx, tenant, q)
+	f, err := kb.NewSearcher().SearchInTx(ctx, tx, tenant, q)
 	return f.Hits, err
 }
 
 func (b *base) list(t *testing.T, tenant uuid.UUID) []kb.Document {
 	t.Helper()
-	docs, err := kb.List(t.Context(), b.door, tenant, uuid.Nil, kb.MaxList)
+	docs, err := kb.ListDocuments(t.Context(), b.door, tenant, uuid.Nil, kb.MaxList)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -125,7 +125,7 @@ func TestADocumentIsFoundByMeaningWithItsPlace(t *testing.T) {
 	if d := cmp.Diff([]string{"Pumps", "Returns"}, h.Headings); d != "" {
 		t.Error(d)
 	}
-	doc, passages, err := kb.Show(t.Context(), b.door, tenantA, h.DocumentID)
+	doc, passages, err := kb.ShowDocument(t.Context(), b.door, tenantA, h.DocumentID)
 	if err != nil || len(passages) != 2 || doc.Chunks != 2 || doc.Bytes != int64(len(pumps)) || doc.Title != "Pumps" || doc.ContentType != "text/markdown" {
 		t.Errorf("%+v, %d passages, %v", doc, len(passages), err)
 	}
@@ -178,7 +178,7 @@ func TestReadersSeeTheOldOrTheNew(t *testing.T) {
 				default:
 				}
 				err := b.door.Tx(context.Background(), tenantA, func(ctx context.Context, tx pgx.Tx) error {
-					hits, err := search(ctx, tx, tenantA, kb.Query{Mode: kb.ByMeaning, Vector: v[0], K: 100})
+					hits, err := search(ctx, tx, tenantA, kb.Query{Mode: kb.Semantic, Vector: v[0], K: 100})
 					seen := map[string]int{}
 					for _, h := range hits {
 						seen[strings.Fields(h.Content)[1]]++
@@ -212,7 +212,7 @@ func TestTwoThatTakeInTheSameFileLeaveOne(t *testing.T) {
 	for range 4 {
 		both.Go(func() {
 			in := *b.in
-			if err := in.Files(context.Background(), tenantA, agent, []string{path}, kb.Given{}, func(r kb.Result) {
+			if err := in.Files(context.Background(), tenantA, agent, []string{path}, kb.DocumentOptions{}, func(r kb.IngestResult) {
 				if r.Err != nil {
 					t.Error(r.Err)
 				}
@@ -237,7 +237,7 @@ func TestAnotherTenantSeesNothing(t *testing.T) {
 	if docs := b.list(t, tenantB); len(docs) != 0 {
 		t.Errorf("tenant B lists %+v", docs)
 	}
-	if _, _, err := kb.Show(t.Context(), b.door, tenantB, id); !errors.Is(err, kb.ErrNotFound) {
+	if _, _, err := kb.ShowDocument(t.Context(), b.door, tenantB, id); !errors.Is(err, kb.ErrNotFound) {
 		t.Errorf("tenant B shows it: %v", err)
 	}
 	if err := b.remove(t, tenantB, id); !errors.Is(err, kb.ErrNotFound) {
@@ -249,7 +249,7 @@ func TestAnotherTenantSeesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := b.door.Tx(t.Context(), tenantB, func(ctx context.Context, tx pgx.Tx) error {
-		hits, err := search(ctx, tx, tenantA, kb.Query{Mode: kb.ByMeaning, Vector: v[0], K: 9})
+		hits, err := search(ctx, tx, tenantA, kb.Query{Mode: kb.Semantic, Vector: v[0], K: 9})
 		if len(hits) != 0 {
 			t.Errorf("a forged tenant found %+v", hits)
 		}
@@ -258,11 +258,11 @@ func TestAnotherTenantSeesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, fn := range map[string]func() error{
-		"list":   func() error { _, err := kb.List(t.Context(), b.door, uuid.Nil, uuid.Nil, 9); return err },
-		"show":   func() error { _, _, err := kb.Show(t.Context(), b.door, uuid.Nil, id); return err },
+		"list":   func() error { _, err := kb.ListDocuments(t.Context(), b.door, uuid.Nil, uuid.Nil, 9); return err },
+		"show":   func() error { _, _, err := kb.ShowDocument(t.Context(), b.door, uuid.Nil, id); return err },
 		"remove": func() error { return b.remove(t, uuid.Nil, id) },
 		"ingest": func() error {
-			return b.in.Files(t.Context(), uuid.Nil, agent, []string{path}, kb.Given{}, func(kb.Result) {})
+			return b.in.Files(t.Context(), uuid.Nil, agent, []string{path}, kb.DocumentOptions{}, func(kb.IngestResult) {})
 		},
 	} {
 		if err := fn(); !errors.Is(err, tenantdb.ErrNoTenant) {
@@ -357,7 +357,7 @@ func TestAModelThatFailsStopsEverything(t *testing.T) {
 	write(t, filepath.Join(dir, "a.md"), pumps)
 	broken := errors.New("the model fell over")
 	b.in.Embedder = func(string) (embed.Embedder, error) { return nil, broken }
-	if err := b.in.Files(t.Context(), tenantA, agent, []string{dir}, kb.Given{}, func(kb.Result) {}); !errors.Is(err, broken) {
+	if err := b.in.Files(t.Context(), tenantA, agent, []string{dir}, kb.DocumentOptions{}, func(kb.IngestResult) {}); !errors.Is(err, broken) {
 		t.Errorf("error %v", err)
 	}
 	if docs := b.list(t, tenantA); len(docs) != 0 {
@@ -380,7 +380,7 @@ func TestKilledIngestEndsAsIfItHadNot(t *testing.T) {
 		return cmd
 	}
 	whole := func() int {
-		docs, err := kb.List(t.Context(), door, tenantA, uuid.Nil, kb.MaxList)
+		docs, err := kb.ListDocuments(t.Context(), door, tenantA, uuid.Nil, kb.MaxList)
 		if err != nil {
 			t.Fatal(err)
 		}

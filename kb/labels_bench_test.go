@@ -16,8 +16,8 @@ import (
 func BenchmarkLabels(b *testing.B) {
 	door := testkit.Door(b)
 	fill(b, door, tenantA, 0, 2000)
-	question := kb.Query{Mode: kb.ByMeaning, Vector: near(1, 3, 0.3), K: 10}
-	words := kb.Query{Mode: kb.ByWords, Text: "pumps passage3", K: 10}
+	question := kb.Query{Mode: kb.Semantic, Vector: near(1, 3, 0.3), K: 10}
+	words := kb.Query{Mode: kb.Lexical, Text: "pumps passage3", K: 10}
 	for _, labelled := range []int{0, 20, 1000} {
 		sql := `UPDATE kb_sources SET labels = CASE WHEN substring(source FROM '[0-9]+$')::integer < $2 THEN '{legal}'::text[] ELSE '{}' END WHERE tenant_id = $1`
 		if err := door.Query(b.Context(), tenantA, sql, []any{tenantA, labelled}, nil); err != nil {
@@ -35,7 +35,7 @@ func BenchmarkLabels(b *testing.B) {
 				b.Run(fmt.Sprintf("%d labelled/%s/%s", labelled, name, as.name), func(b *testing.B) {
 					ctx, s := tenantdb.WithLabels(b.Context(), as.labels), kb.NewSearcher()
 					find := func(ctx context.Context) {
-						if _, err := s.Find(ctx, door, tenantA, q); err != nil {
+						if _, err := s.Search(ctx, door, tenantA, q); err != nil {
 							b.Fatal(err)
 						}
 					}

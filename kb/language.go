@@ -72,17 +72,17 @@ func configuration(code string) string {
 	return anyLanguage
 }
 
-// guessFrom is how much of a text its language is guessed from.
-const guessFrom = 4000
+// sampleSize is how much of a text its language is guessed from.
+const sampleSize = 4000
 
-// readBy is the configuration that a document's words are read by: of the language that it says it is in (BCP 47), or else of the one that its text seems to be in.
-func readBy(said, text string) string {
+// languageConfiguration is the configuration that a document's words are read by: of the language that it says it is in (BCP 47), or else of the one that its text seems to be in.
+func languageConfiguration(said, text string) string {
 	code, _, _ := strings.Cut(strings.ToLower(said), "-")
 	code, _, _ = strings.Cut(code, "_")
 	if c := configuration(code); c != anyLanguage {
 		return c
 	}
-	if guess := whatlanggo.Detect(strings.ToValidUTF8(text[:min(len(text), guessFrom)], "")); code == "" && guess.IsReliable() {
+	if guess := whatlanggo.Detect(strings.ToValidUTF8(text[:min(len(text), sampleSize)], "")); code == "" && guess.IsReliable() {
 		return configuration(guess.Lang.Iso6391())
 	}
 	return anyLanguage

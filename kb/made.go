@@ -14,8 +14,8 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// Made is a document whose passages and vectors the caller has made.
-type Made struct {
+// PreparedDocument is a document whose passages and vectors the caller has made.
+type PreparedDocument struct {
 	Source, Filename, ContentType, Title string
 	// Text is what the chunks' Start and End point into; it may be empty.
 	Text   string
@@ -23,13 +23,13 @@ type Made struct {
 	// Vectors are the first model's, whose name is Model, one a chunk.
 	Vectors [][]float32
 	Model   string
-	Given
+	DocumentOptions
 }
 
-// Put stores a document that is made already, as Ingester.Files stores one: it replaces what has the same source, and is unchanged where chunks and model are what they were.
-func Put(ctx context.Context, door *tenantdb.Door, tenant, agent uuid.UUID, m Made) (id uuid.UUID, done Outcome, err error) {
-	u := Upload{Source: m.Source, Filename: m.Filename, Content: []byte{1}, Given: m.Given}
-	switch err = errors.Join(u.Check(), m.Given.granted(door.Sees(ctx))); {
+// StorePrepared stores a document that is made already, as Ingester.Files stores one: it replaces what has the same source, and is unchanged where chunks and model are what they were.
+func StorePrepared(ctx context.Context, door *tenantdb.Door, tenant, agent uuid.UUID, m PreparedDocument) (id uuid.UUID, done Outcome, err error) {
+	u := Upload{Source: m.Source, Filename: m.Filename, Content: []byte{1}, DocumentOptions: m.DocumentOptions}
+	switch err = errors.Join(u.Check(), m.DocumentOptions.grantedLabels(door.CanSee(ctx))); {
 	case err != nil:
 	case m.Model == "":
 		err = errors.New("model: it is empty: say which made the vectors")
@@ -47,13 +47,13 @@ func Put(ctx context.Context, door *tenantdb.Door, tenant, agent uuid.UUID, m Ma
 		sum.Write([]byte(m.Chunks[i].Content))
 		size += len(m.Chunks[i].Content)
 	}
-	j := &job{given: m.Given, content: content{Reading: reading.Reading{Title: m.Title, Text: m.Text, Chunks: m.Chunks}, agent: agent, filename: m.Filename, source: m.Source, kind: m.ContentType,
+	j := &ingestJob{options: m.DocumentOptions, documentContent: documentContent{ParsedFile: reading.ParsedFile{Title: m.Title, Text: m.Text, Chunks: m.Chunks}, agent: agent, filename: m.Filename, source: m.Source, kind: m.ContentType,
 		bytes: int64(size), recipe: "given " + m.Model, vectors: m.Vectors}}
 	sum.Sum(j.sha[:0])
 	if j.seq, err = NextSeq(ctx, door, tenant); err != nil {
 		return id, "", err
 	}
-	if id, done, err = store(ctx, door, tenant, j); errors.Is(err, errSwitched) {
+	if id, done, err = storeDocument(ctx, door, tenant, j); errors.Is(err, errSwitched) {
 		err = fmt.Errorf("%w: its vectors can't be given, the passages' text is needed: take the document in", err)
 	}
 	if err != nil {

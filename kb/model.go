@@ -26,8 +26,8 @@ type Model struct {
 	ServedAt   *time.Time `json:"served_at"` // when it last began to serve
 }
 
-// Models lists them by name.
-func Models(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID) (models []Model, err error) {
+// ListModels lists them by name.
+func ListModels(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID) (models []Model, err error) {
 	err = door.Query(ctx, tenant, `SELECT m.model, m.dimensions, m.serving, count(v.chunk_id), (SELECT count(*) FROM kb_chunks c WHERE c.tenant_id = $1) - count(v.chunk_id), m.started_at, m.served_at
 	    FROM kb_models m LEFT JOIN kb_vectors v ON v.tenant_id = $1 AND v.model = m.model WHERE m.tenant_id = $1 GROUP BY m.tenant_id, m.model ORDER BY m.model`, []any{tenant}, func(rows pgx.Rows) error {
 		models, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Model])
@@ -39,8 +39,8 @@ func Models(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID) (models 
 	return models, nil
 }
 
-// Serving is the model that a tenant's searches are by; empty for the first.
-func Serving(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID) (model string, err error) {
+// ServingModel is the model that a tenant's searches are by; empty for the first.
+func ServingModel(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID) (model string, err error) {
 	err = door.Query(ctx, tenant, servingSQL, []any{tenant}, func(rows pgx.Rows) error {
 		model, err = pgx.CollectExactlyOneRow(rows, pgx.RowTo[string])
 		return err
@@ -81,7 +81,7 @@ func Reembed(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, e embed
 	})
 	for after := uuid.Nil; err == nil; {
 		var n int
-		if n, after, err = reembedSome(ctx, door, tenant, e, t, after); n == 0 {
+		if n, after, err = reembedBatch(ctx, door, tenant, e, t, after); n == 0 {
 			break
 		}
 		if progress != nil {
@@ -94,7 +94,7 @@ func Reembed(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, e embed
 	return nil
 }
 
-func reembedSome(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, e embed.Embedder, t *embed.Tokenizer, after uuid.UUID) (n int, last uuid.UUID, err error) {
+func reembedBatch(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, e embed.Embedder, t *embed.Tokenizer, after uuid.UUID) (n int, last uuid.UUID, err error) {
 	var ids []uuid.UUID
 	var texts []string
 	err = door.Query(ctx, tenant, `SELECT c.id, coalesce(p.headings, '{}'), c.content FROM kb_chunks c LEFT JOIN kb_passages p ON p.tenant_id = $1 AND p.chunk_id = c.id
@@ -137,9 +137,9 @@ func queueVectors(b *pgx.Batch, tenant uuid.UUID, model string, chunks []uuid.UU
 	}
 }
 
-// Serve has a tenant's searches be by a model from the caller's transaction on, by the first model where the name is empty, and returns the one before.
+// ServeModel has a tenant's searches be by a model from the caller's transaction on, by the first model where the name is empty, and returns the one before.
 // ErrIncomplete, ErrNoModel say why not.
-func Serve(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, model string) (before string, err error) {
+func ServeModel(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, model string) (before string, err error) {
 	if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock`+modelLock, tenant); err != nil {
 		return "", fmt.Errorf("kb: serve %s: %w", model, err)
 	}

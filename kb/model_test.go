@@ -37,7 +37,7 @@ func (w wide) Embed(ctx context.Context, texts []string) ([][]float32, error) {
 func (b *base) serve(t *testing.T, tenant uuid.UUID, model string) error {
 	t.Helper()
 	return b.door.Tx(t.Context(), tenant, func(ctx context.Context, tx pgx.Tx) error {
-		_, err := kb.Serve(ctx, tx, tenant, model)
+		_, err := kb.ServeModel(ctx, tx, tenant, model)
 		return err
 	})
 }
@@ -54,7 +54,7 @@ func (b *base) ask(t *testing.T, tenant uuid.UUID, q, model string) (hits []kb.H
 		t.Fatal(err)
 	}
 	err = b.door.Tx(t.Context(), tenant, func(ctx context.Context, tx pgx.Tx) (err error) {
-		hits, err = search(ctx, tx, tenant, kb.Query{Mode: kb.ByMeaning, Vector: v[0], Model: model, K: 3})
+		hits, err = search(ctx, tx, tenant, kb.Query{Mode: kb.Semantic, Vector: v[0], Model: model, K: 3})
 		return err
 	})
 	return hits, err
@@ -107,7 +107,7 @@ func TestAnotherModelServesAndCanGoBack(t *testing.T) {
 	if err := b.serve(t, tenantA, "wide"); err != nil {
 		t.Fatal(err)
 	}
-	var serving *kb.ServingError
+	var serving *kb.ModelChangedError
 	if _, err := b.ask(t, tenantA, question, ""); !errors.As(err, &serving) || serving.Model != "wide" {
 		t.Errorf("by the first model: %v", err)
 	}
@@ -127,7 +127,7 @@ func TestAnotherModelServesAndCanGoBack(t *testing.T) {
 	if err := kb.DropModel(t.Context(), b.door, tenantA, "wide"); !errors.Is(err, kb.ErrNoModel) {
 		t.Errorf("dropped while it serves: %v", err)
 	}
-	if models, err := kb.Models(t.Context(), b.door, tenantA); err != nil || len(models) != 1 || !models[0].Serving || models[0].Vectors != 303 || models[0].Missing != 0 || models[0].Dimensions != 512 {
+	if models, err := kb.ListModels(t.Context(), b.door, tenantA); err != nil || len(models) != 1 || !models[0].Serving || models[0].Vectors != 303 || models[0].Missing != 0 || models[0].Dimensions != 512 {
 		t.Errorf("%+v, %v", models, err)
 	}
 	if err := b.serve(t, tenantA, ""); err != nil {
@@ -151,7 +151,7 @@ func TestNoPassageIsLeftBehindWhenTheModelChanges(t *testing.T) {
 			for n := range 20 {
 				write(t, filepath.Join(dir, fmt.Sprintf("%03d.md", n)), fmt.Sprintf("# Note %d of %d\n\nAbout valve %d.\n", n, round, n))
 			}
-			if err := b.in.Files(context.Background(), tenantA, agent, []string{dir}, kb.Given{}, func(kb.Result) {}); err != nil {
+			if err := b.in.Files(context.Background(), tenantA, agent, []string{dir}, kb.DocumentOptions{}, func(kb.IngestResult) {}); err != nil {
 				ended <- err
 				return
 			}
@@ -191,7 +191,7 @@ func TestNoPassageIsLeftBehindWhenTheModelChanges(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	models, err := kb.Models(t.Context(), b.door, tenantA)
+	models, err := kb.ListModels(t.Context(), b.door, tenantA)
 	if err != nil || len(models) != 1 || models[0].Missing != 0 || models[0].Vectors != taken || switched < 2 {
 		t.Errorf("%+v after %d switches, %v", models, switched, err)
 	}
@@ -208,7 +208,7 @@ func TestAnotherTenantsModelsAreNobodys(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, tenant := range []uuid.UUID{tenantB, uuid.MustParse("99999999-9999-4999-8999-999999999999")} {
-		if models, err := kb.Models(t.Context(), b.door, tenant); err != nil || len(models) != 0 {
+		if models, err := kb.ListModels(t.Context(), b.door, tenant); err != nil || len(models) != 0 {
 			t.Errorf("%+v, %v", models, err)
 		}
 		if err := b.serve(t, tenant, "wide"); !errors.Is(err, kb.ErrNoModel) {
@@ -224,7 +224,7 @@ func TestAnotherTenantsModelsAreNobodys(t *testing.T) {
 			t.Errorf("%+v, %v", hits, err)
 		}
 	}
-	if name, err := kb.Serving(t.Context(), b.door, tenantA); err != nil || name != "wide" {
+	if name, err := kb.ServingModel(t.Context(), b.door, tenantA); err != nil || name != "wide" {
 		t.Errorf("%q, %v", name, err)
 	}
 	if hits, err := b.ask(t, tenantA, "How do I send it back?", "wide"); err != nil || len(hits) != 2 {
@@ -316,7 +316,7 @@ func TestAJobCancelledWhileItIsEmbeddedForAnotherModel(t *testing.T) {
 				t.Error(err)
 			}
 		case 5:
-			if n, err := kb.Cancel(t.Context(), b.door, tenantA, ids...); n != 1 || err != nil {
+			if n, err := kb.CancelJobs(t.Context(), b.door, tenantA, ids...); n != 1 || err != nil {
 				t.Errorf("%d cancelled, %v", n, err)
 			}
 			time.Sleep(4 * time.Second) // in which the worker hears of it
@@ -328,11 +328,11 @@ func TestAJobCancelledWhileItIsEmbeddedForAnotherModel(t *testing.T) {
 		}
 		return wide, nil
 	}
-	if _, err := b.in.Turn(t.Context(), tenantA); err != nil || calls.Load() != 5 {
+	if _, err := b.in.Work(t.Context(), tenantA); err != nil || calls.Load() != 5 {
 		t.Errorf("%v after %d calls", err, calls.Load())
 	}
 	b.enqueue(t, tenantA, text("after.md", pumps))
-	if _, err := b.in.Turn(t.Context(), tenantA); err != nil {
+	if _, err := b.in.Work(t.Context(), tenantA); err != nil {
 		t.Error(err)
 	}
 	if got := b.jobs(t, tenantA); got["long.md"] != "cancelled" || got["after.md"] != "done added" {

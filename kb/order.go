@@ -19,8 +19,8 @@ var (
 	ErrSuperseded = errors.New("a newer upload of the same source is stored already")
 )
 
-// outrun reports an error that says that something newer of the source came.
-func outrun(err error) bool { return errors.Is(err, ErrDeleted) || errors.Is(err, ErrSuperseded) }
+// isSuperseded reports an error that says that something newer of the source came.
+func isSuperseded(err error) bool { return errors.Is(err, ErrDeleted) || errors.Is(err, ErrSuperseded) }
 
 // NextSeq returns a place in the order of uploads and deletions: what is uploaded with it is older than every
 // deletion that comes after the call.
@@ -45,14 +45,14 @@ func lockSource(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, source string)
 	return err
 }
 
-// standing is what is known of a source when an upload of it is to be stored.
-type standing struct {
-	document *uuid.UUID // nil when there is none
-	same     bool       // it has this content, made by this recipe
-	said     bool       // nothing is said of it that is not said already
-	newer    bool       // a newer upload than this one is stored
-	deleted  bool       // it was deleted after this upload
-	etag     string
+// sourceState is what is known of a source when an upload of it is to be stored.
+type sourceState struct {
+	document  *uuid.UUID // nil when there is none
+	same      bool       // it has this content, made by this recipe
+	announced bool       // nothing is said of it that is not said already
+	newer     bool       // a newer upload than this one is stored
+	deleted   bool       // it was deleted after this upload
+	etag      string
 }
 
 // standingSQL reads a standing: of tenant $1 and source $2, with content $3, recipe $4, labels $5, metadata $6, seq $7.
@@ -62,14 +62,14 @@ const standingSQL = `SELECT s.document_id, coalesce(s.content_sha256 = $3 AND s.
   FROM (SELECT) one LEFT JOIN kb_sources s ON s.tenant_id = $1 AND s.source = $2
   LEFT JOIN kb_tombstones t ON t.tenant_id = $1 AND t.source_sha256 = sha256(convert_to($2, 'UTF8'))`
 
-func (s *standing) places() []any {
-	return []any{&s.document, &s.same, &s.said, &s.newer, &s.deleted, &s.etag}
+func (s *sourceState) places() []any {
+	return []any{&s.document, &s.same, &s.announced, &s.newer, &s.deleted, &s.etag}
 }
 
 // outcome decides what an upload becomes: empty where it is to be stored. Once it is an error, it stays one.
-func (s *standing) outcome() (Outcome, error) {
+func (s *sourceState) outcome() (Outcome, error) {
 	switch {
-	case s.newer && s.same && s.said:
+	case s.newer && s.same && s.announced:
 		return Unchanged, nil
 	case s.newer:
 		return "", ErrSuperseded
@@ -80,25 +80,25 @@ func (s *standing) outcome() (Outcome, error) {
 }
 
 // args are what standingSQL and saidSQL ask about.
-func (c *content) args(tenant uuid.UUID, g Given) []any {
+func (c *documentContent) args(tenant uuid.UUID, g DocumentOptions) []any {
 	return []any{tenant, c.source, c.sha[:], c.recipe, g.Labels, g.Metadata, c.seq}
 }
 
-// saidSQL notes what is newly said of a document whose content is stored already, and which upload was the newest
+// latestSQL notes what is newly said of a document whose content is stored already, and which upload was the newest
 // that had it: an older one with other content is not stored any more. It changes nothing where the content is
 // another by now.
-const saidSQL = `UPDATE kb_sources
+const latestSQL = `UPDATE kb_sources
     SET labels = coalesce($5::text[], labels), given = coalesce($6::jsonb, given), seq = $7, etag = $8
   WHERE tenant_id = $1 AND source = $2 AND content_sha256 = $3 AND recipe = $4 AND seq <= $7 RETURNING document_id`
 
-// known finds out whether an upload needs no reading: the tenant has this source with this content, made by this
+// findExisting finds out whether an upload needs no reading: the tenant has this source with this content, made by this
 // recipe, or something newer came. What is newly said is set, then.
-func (c *content) known(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, g Given) (o Outcome, why, err error) {
-	var s standing
+func (c *documentContent) findExisting(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, g DocumentOptions) (o Outcome, why, err error) {
+	var s sourceState
 	var noted bool
 	// Where the number alone changes, the commit does not wait for the disk, which a folder of unchanged files would
 	// feel: a crash may forget that they were found, and nothing else.
-	err = door.Query(ctx, tenant, `WITH said AS (`+saidSQL+`)
+	err = door.Query(ctx, tenant, `WITH said AS (`+latestSQL+`)
 	  SELECT n.*, EXISTS (SELECT FROM said), CASE WHEN n.same AND $5::text[] IS NULL AND $6::jsonb IS NULL AND n.etag = $8
 	    THEN set_config('synchronous_commit', 'off', true) END
 	  FROM (`+standingSQL+`) n`,
@@ -182,8 +182,8 @@ func remove(ctx context.Context, tx pgx.Tx, tenant, id uuid.UUID) (d Document, e
 	return d, err
 }
 
-// Below returns the sources that begin with a prefix, of documents and of jobs that are not ended, by their names.
-func Below(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, prefix string) (map[string]bool, error) {
+// SourcesBelow returns the sources that begin with a prefix, of documents and of jobs that are not ended, by their names.
+func SourcesBelow(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, prefix string) (map[string]bool, error) {
 	found := map[string]bool{}
 	err := door.Query(ctx, tenant, `SELECT source FROM kb_sources WHERE tenant_id = $1 AND starts_with(source, $2)
 	    UNION SELECT source FROM kb_jobs WHERE tenant_id = $1 AND starts_with(source, $2) AND state IN ('waiting', 'running')`,

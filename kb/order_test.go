@@ -60,7 +60,7 @@ func (b *base) through(m embed.Embedder) *kb.Ingester {
 func drain(t *testing.T, in *kb.Ingester, tenant uuid.UUID) {
 	t.Helper()
 	for {
-		worked, err := in.Turn(t.Context(), tenant)
+		worked, err := in.Work(t.Context(), tenant)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -110,7 +110,7 @@ func TestADeletionWinsOverWhatWasUploadedBefore(t *testing.T) {
 		{"running", nil, func(t *testing.T, b *base, _ *testkit.DB) {
 			b.enqueue(t, tenantA, text("a.md", newer))
 			g, end := b.gate("slow gate"), make(chan error, 1)
-			go func() { _, err := b.through(g).Turn(t.Context(), tenantA); end <- err }()
+			go func() { _, err := b.through(g).Work(t.Context(), tenantA); end <- err }()
 			<-g.there
 			b.mustRemove(t, "a.md")
 			close(g.open)
@@ -148,7 +148,7 @@ func TestADeletionWinsOverWhatWasUploadedBefore(t *testing.T) {
 			testkit.Super(t, d, `SET app.current_tenant = '`+tenantA.String()+`'; 
 			    UPDATE kb_jobs SET state = 'failed' WHERE state = 'waiting' AND tenant_id = '`+tenantA.String()+`'`)
 			b.mustRemove(t, "a.md")
-			if n, err := kb.Retry(t.Context(), b.door, tenantA); n != 1 || err != nil {
+			if n, err := kb.RetryJobs(t.Context(), b.door, tenantA); n != 1 || err != nil {
 				t.Errorf("%d retried, %v", n, err)
 			}
 		}, map[string]string{"all.zip": "done unpacked", "a.md": overtakenByDeletion, "b.md": "done replaced"}},
@@ -214,9 +214,9 @@ func TestADeletionWinsOverAnIngestThatWasBegunBefore(t *testing.T) {
 	path := write(t, filepath.Join(dir, "a.md"), pumps)
 	b.files(t, tenantA, dir)
 	write(t, path, pumps+"\n## Oil\n\nOil the slow gate once a year.\n")
-	g, end := b.gate("slow gate"), make(chan kb.Result, 1)
+	g, end := b.gate("slow gate"), make(chan kb.IngestResult, 1)
 	go func() {
-		if err := b.through(g).Files(t.Context(), tenantA, agent, []string{dir}, kb.Given{}, func(r kb.Result) { end <- r }); err != nil {
+		if err := b.through(g).Files(t.Context(), tenantA, agent, []string{dir}, kb.DocumentOptions{}, func(r kb.IngestResult) { end <- r }); err != nil {
 			t.Error(err)
 		}
 	}()
@@ -233,7 +233,7 @@ func TestADeletionWinsOverAnIngestThatWasBegunBefore(t *testing.T) {
 	b.files(t, tenantA, dir)
 	write(t, path, pumps+"\n## Oil\n\nOil it twice a year.\n")
 	write(t, filepath.Join(dir, "b.md"), pumps)
-	if err := b.in.Enqueue(t.Context(), tenantA, agent, []string{dir}, kb.Given{}, func(r kb.Result) {
+	if err := b.in.Enqueue(t.Context(), tenantA, agent, []string{dir}, kb.DocumentOptions{}, func(r kb.IngestResult) {
 		if filepath.Base(r.Path) == "a.md" {
 			b.mustRemove(t, "a.md")
 		}
@@ -271,10 +271,10 @@ func TestAnOlderUploadDoesNotReplaceANewerOne(t *testing.T) {
 			drain(t, b.in, tenantA)
 			g, end := b.gate("slow gate"), make(chan error, 1)
 			older := b.enqueue(t, tenantA, c.older)[0]
-			go func() { _, err := b.through(g).Turn(t.Context(), tenantA); end <- err }()
+			go func() { _, err := b.through(g).Work(t.Context(), tenantA); end <- err }()
 			<-g.there
 			newest := b.enqueue(t, tenantA, c.newer)[0]
-			if _, err := b.in.Turn(t.Context(), tenantA); err != nil {
+			if _, err := b.in.Work(t.Context(), tenantA); err != nil {
 				t.Fatal(err)
 			}
 			close(g.open)
@@ -282,7 +282,7 @@ func TestAnOlderUploadDoesNotReplaceANewerOne(t *testing.T) {
 				t.Error(err)
 			}
 			for id, want := range map[uuid.UUID]string{newest: c.newest, older: c.olderOne} {
-				if j, err := kb.FindJob(t.Context(), b.door, tenantA, id); err != nil || strings.TrimRight(string(j.State)+" "+string(j.Outcome)+" "+j.Reason, " ") != want {
+				if j, err := kb.GetJob(t.Context(), b.door, tenantA, id); err != nil || strings.TrimRight(string(j.State)+" "+string(j.Outcome)+" "+j.Reason, " ") != want {
 					t.Errorf("%+v, %v, want %s", j, err, want)
 				}
 			}
@@ -311,7 +311,7 @@ func TestAnOlderUploadDoesNotReplaceANewerOne(t *testing.T) {
 	if docs := b.list(t, tenantA); len(docs) != 1 || !slices.Equal(docs[0].Labels, []string{"legal"}) {
 		t.Errorf("%+v", docs)
 	}
-	if n, err := kb.CountJobs(t.Context(), b.door, tenantA); err != nil || n[kb.Cancelled] != 1 {
+	if n, err := kb.CountJobs(t.Context(), b.door, tenantA); err != nil || n[kb.JobCancelled] != 1 {
 		t.Errorf("%v, %v", n, err)
 	}
 	// Nobody uploads from the future: it would keep what comes after from being stored.
@@ -363,7 +363,7 @@ func TestWhatIsDeletedWhileItIsEmbeddedAgain(t *testing.T) {
 	if err := <-end; err != nil {
 		t.Error(err)
 	}
-	models, err := kb.Models(t.Context(), b.door, tenantA)
+	models, err := kb.ListModels(t.Context(), b.door, tenantA)
 	if err != nil || len(models) != 1 || models[0].Vectors != 1 || models[0].Missing != 0 {
 		t.Errorf("%+v, %v", models, err)
 	}

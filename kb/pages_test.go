@@ -50,15 +50,15 @@ func newSite(t *testing.T) *site {
 
 // pages lets a test's knowledge base read the sites of this machine.
 func (b *base) pages(t *testing.T) {
-	b.in.Pages = fetch.New(netip.MustParsePrefix("127.0.0.0/8"))
-	t.Cleanup(b.in.Pages.Close)
+	b.in.Fetcher = fetch.New(netip.MustParsePrefix("127.0.0.0/8"))
+	t.Cleanup(b.in.Fetcher.Close)
 }
 
 // take takes paths in and returns what became of each, without the site's own address.
 func (b *base) take(t *testing.T, s *site, paths ...string) map[string]string {
 	t.Helper()
 	got := map[string]string{}
-	if err := b.in.Files(t.Context(), tenantA, agent, paths, kb.Given{}, func(r kb.Result) {
+	if err := b.in.Files(t.Context(), tenantA, agent, paths, kb.DocumentOptions{}, func(r kb.IngestResult) {
 		what := string(r.Outcome)
 		if r.Err != nil {
 			what = r.Err.Error()
@@ -83,7 +83,7 @@ func TestPagesAreTakenInByTheirURL(t *testing.T) {
 	}
 	sources := map[string]string{}
 	for _, d := range b.list(t, tenantA) {
-		sources[strings.TrimPrefix(d.Source, s.url)] = d.Filename + " " + d.Title + " " + d.About.Language
+		sources[strings.TrimPrefix(d.Source, s.url)] = d.Filename + " " + d.Title + " " + d.FileInfo.Language
 	}
 	if d := cmp.Diff(map[string]string{"/": "127.0.0.1 Pumps en", "/all.zip?v=2#keys.txt": "keys.txt  "}, sources); d != "" {
 		t.Error(d)
@@ -99,7 +99,7 @@ func TestPagesAreTakenInByTheirURL(t *testing.T) {
 	if got = b.take(t, s, s.url+"/"); got["/"] != "replaced" {
 		t.Errorf("a page that changed: %v", got)
 	}
-	b.in.Pages = nil
+	b.in.Fetcher = nil
 	if got = b.take(t, s, s.url+"/"); got["/"] != "pages are not read here" {
 		t.Errorf("%v", got)
 	}
@@ -131,7 +131,7 @@ func TestSitemapsAndFeedsAreTakenInPageByPage(t *testing.T) {
 func TestABucketIsTakenInByWhatChanged(t *testing.T) {
 	place := testkit.Bucket(t, "docs")
 	b := newBase(t)
-	bucket, err := shelf.OpenBucket(place)
+	bucket, err := shelf.OpenS3(place)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -30,10 +30,10 @@ const exactBelow = 5000
 
 // Plan is how a search is done, and why.
 type Plan struct {
-	Mode  Mode   `json:"mode"`
-	Tier  Tier   `json:"tier,omitempty"` // none by words
-	Why   string `json:"why,omitempty"`
-	Index string `json:"index,omitempty"`
+	Mode   Mode   `json:"mode"`
+	Tier   Tier   `json:"tier,omitempty"` // none by words
+	Reason string `json:"why,omitempty"`
+	Index  string `json:"index,omitempty"`
 	// EfSearch is how many candidates the index keeps (hnsw.ef_search).
 	EfSearch int    `json:"ef_search,omitempty"`
 	Depth    int    `json:"depth"` // candidates of each list
@@ -43,8 +43,8 @@ type Plan struct {
 	Matching int `json:"matching"`
 }
 
-// state is what is known of a tenant before a search.
-type state struct {
+// tenantState is what is known of a tenant before a search.
+type tenantState struct {
 	model     string // that serves
 	index     string
 	indexed   bool // the index is there and complete
@@ -59,33 +59,33 @@ type state struct {
 }
 
 // reads are the configurations that a question's words are read by: the documents', and that of passages whose document names none.
-func (s *state) reads() []string { return append([]string{anyLanguage}, s.languages...) }
+func (s *tenantState) reads() []string { return append([]string{anyLanguage}, s.languages...) }
 
 // decide plans a search: matching is how many passages its conditions leave, about, -1 where it has none, and few how many are rather compared one by one.
-func (s *state) decide(q *Query, depth, matching, few int) Plan {
+func (s *tenantState) decide(q *Query, depth, matching, few int) Plan {
 	p := Plan{Mode: q.Mode, Depth: depth, Model: s.model, Chunks: s.chunks, Matching: matching}
 	switch {
-	case q.Mode == ByWords:
-		p.Why = "by words alone"
+	case q.Mode == Lexical:
+		p.Reason = "by words alone"
 	case !s.indexed:
-		p.Tier, p.Why = Exact, "the tenant has no index of its own"
+		p.Tier, p.Reason = Exact, "the tenant has no index of its own"
 	case matching >= 0 && matching <= few:
-		p.Tier, p.Why = Exact, fmt.Sprintf("the conditions leave some %d passages", matching)
+		p.Tier, p.Reason = Exact, fmt.Sprintf("the conditions leave some %d passages", matching)
 	case s.hidden > 0 && s.chunks <= few:
-		p.Tier, p.Why = Exact, fmt.Sprintf("the labels leave %d passages", s.chunks)
+		p.Tier, p.Reason = Exact, fmt.Sprintf("the labels leave %d passages", s.chunks)
 	default:
-		p.Tier, p.Index, p.Why = Indexed, s.index, "the tenant has an index of its own"
+		p.Tier, p.Index, p.Reason = Indexed, s.index, "the tenant has an index of its own"
 		if p.EfSearch = max(s.efSearch, depth); matching >= 0 || s.hidden*20 > s.documents { // candidates are lost to the conditions, or the labels
-			p.EfSearch *= conditional
+			p.EfSearch *= conditionalTier
 		}
 		p.EfSearch = min(p.EfSearch, maxEf)
 	}
 	return p
 }
 
-// conditional is how many times as many candidates an index keeps where conditions take some: with 400,000 passages, half of which met one, recall was 0.95 with twice as many, 0.98 with four
+// conditionalTier is how many times as many candidates an index keeps where conditions take some: with 400,000 passages, half of which met one, recall was 0.95 with twice as many, 0.98 with four
 // times and 0.99 with eight.
-const conditional = 8
+const conditionalTier = 8
 
 // maxEf is the most that pgvector takes.
 const maxEf = 1000
@@ -93,40 +93,42 @@ const maxEf = 1000
 // How long what is known of a tenant is taken to hold: which model serves and whether there is an index, and how many passages there are. A search by what holds no
 // more is right all the same, or says so: see Search.
 const (
-	stateHolds = 5 * time.Second
-	countHolds = time.Minute
-	countOften = 1000   // where there are fewer passages they are counted whenever the tenant is looked at
+	stateTTL   = 5 * time.Second
+	countTTL   = time.Minute
+	countEvery = 1000   // where there are fewer passages they are counted whenever the tenant is looked at
 	maxStates  = 10_000 // tenants, as seen by some labels
 )
 
 // Searcher searches, and remembers for a moment what it knows of each tenant. It is safe for concurrent use.
 type Searcher struct {
-	few    int // exactBelow
+	counts int // exactBelow
 	mu     sync.Mutex
-	states map[seen]*state
+	states map[countKey]*tenantState
 }
 
-// seen is a tenant as it is seen by some labels: what is known of it tells nothing of documents that they do not see.
-type seen struct {
+// countKey is a tenant as it is seen by some labels: what is known of it tells nothing of documents that they do not see.
+type countKey struct {
 	tenant uuid.UUID
 	labels tenantdb.Labels
 }
 
 // NewSearcher returns one that knows nothing yet.
-func NewSearcher() *Searcher { return &Searcher{few: exactBelow, states: map[seen]*state{}} }
+func NewSearcher() *Searcher {
+	return &Searcher{counts: exactBelow, states: map[countKey]*tenantState{}}
+}
 
 // Model is the one that a tenant's searches are by, as it was seen a moment ago; empty for the first.
 func (s *Searcher) Model(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID) (model string, err error) {
-	if st := s.known(seen{tenant, door.Sees(ctx)}); st != nil {
+	if st := s.cachedState(countKey{tenant, door.CanSee(ctx)}); st != nil {
 		return st.model, nil
 	}
-	return Serving(ctx, door, tenant)
+	return ServingModel(ctx, door, tenant)
 }
 
-func (s *Searcher) known(of seen) *state {
+func (s *Searcher) cachedState(of countKey) *tenantState {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if st := s.states[of]; st != nil && time.Since(st.read) < stateHolds {
+	if st := s.states[of]; st != nil && time.Since(st.read) < stateTTL {
 		return st
 	}
 	return nil
@@ -136,7 +138,7 @@ func (s *Searcher) known(of seen) *state {
 func (s *Searcher) Forget(tenant uuid.UUID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	maps.DeleteFunc(s.states, func(of seen, _ *state) bool { return of.tenant == tenant })
+	maps.DeleteFunc(s.states, func(of countKey, _ *tenantState) bool { return of.tenant == tenant })
 }
 
 // indexName is the name of a tenant's own index of a model's vectors.
@@ -165,15 +167,15 @@ SELECT coalesce((SELECT i.indisvalid AND i.indisready FROM pg_index i WHERE i.in
 
 const countSQL = `SELECT count(*), coalesce(avg(t.length), 0)::float8 FROM kb_terms t WHERE t.tenant_id = $1 AND t.term = ''`
 
-// look returns what is known of a tenant, or finds it out within the transaction.
-func (s *Searcher) look(ctx context.Context, tx pgx.Tx, tenant uuid.UUID) (*state, error) {
+// readState returns what is known of a tenant, or finds it out within the transaction.
+func (s *Searcher) readState(ctx context.Context, tx pgx.Tx, tenant uuid.UUID) (*tenantState, error) {
 	labels, _ := tenantdb.Granted(ctx)
-	of := seen{tenant, labels}
-	if st := s.known(of); st != nil {
+	of := countKey{tenant, labels}
+	if st := s.cachedState(of); st != nil {
 		return st, nil
 	}
 	s.mu.Lock()
-	var st state
+	var st tenantState
 	if old := s.states[of]; old != nil {
 		st = *old
 	}
@@ -182,7 +184,7 @@ func (s *Searcher) look(ctx context.Context, tx pgx.Tx, tenant uuid.UUID) (*stat
 		return nil, fmt.Errorf("look at the tenant: %w", err)
 	}
 	st.index = indexName(tenant, st.model)
-	count := st.chunks < countOften || time.Since(st.counted) > countHolds
+	count := st.chunks < countEvery || time.Since(st.counted) > countTTL
 	var documents, hidden int
 	if err := tx.QueryRow(ctx, tierSQL, tenant, st.model, st.index, count, !labels.All()).Scan(&st.indexed, &st.efSearch, &documents, &hidden); err != nil {
 		return nil, fmt.Errorf("look at the tenant's index: %w", err)

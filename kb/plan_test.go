@@ -8,69 +8,69 @@ import (
 )
 
 func TestASearchIsPlanned(t *testing.T) {
-	small, large := &state{chunks: 3000, efSearch: 100, index: "i"}, &state{chunks: 400_000, efSearch: 160, index: "i", indexed: true}
+	small, large := &tenantState{chunks: 3000, efSearch: 100, index: "i"}, &tenantState{chunks: 400_000, efSearch: 160, index: "i", indexed: true}
 	for name, c := range map[string]struct {
-		st              *state
+		st              *tenantState
 		mode            Mode
 		depth, matching int
 		tier            Tier
 		ef              int
 	}{
-		"small":                       {small, ByMeaning, 16, -1, Exact, 0},
-		"small, conditions":           {small, ByBoth, 100, 3000, Exact, 0},
-		"large":                       {large, ByMeaning, 16, -1, Indexed, 160},
-		"large, many candidates":      {large, ByMeaning, 500, -1, Indexed, 500},
-		"large, too many candidates":  {large, ByMeaning, 2000, -1, Indexed, 1000},
-		"large, few meet":             {large, ByMeaning, 16, 5000, Exact, 0},
-		"large, none meets":           {large, ByMeaning, 16, 0, Exact, 0},
-		"large, many meet":            {large, ByBoth, 100, 5001, Indexed, 1000},
-		"large, many meet and wanted": {large, ByBoth, 700, 200_000, Indexed, 1000},
-		"by words":                    {large, ByWords, 16, -1, "", 0},
+		"small":                       {small, Semantic, 16, -1, Exact, 0},
+		"small, conditions":           {small, Hybrid, 100, 3000, Exact, 0},
+		"large":                       {large, Semantic, 16, -1, Indexed, 160},
+		"large, many candidates":      {large, Semantic, 500, -1, Indexed, 500},
+		"large, too many candidates":  {large, Semantic, 2000, -1, Indexed, 1000},
+		"large, few meet":             {large, Semantic, 16, 5000, Exact, 0},
+		"large, none meets":           {large, Semantic, 16, 0, Exact, 0},
+		"large, many meet":            {large, Hybrid, 100, 5001, Indexed, 1000},
+		"large, many meet and wanted": {large, Hybrid, 700, 200_000, Indexed, 1000},
+		"by words":                    {large, Lexical, 16, -1, "", 0},
 	} {
 		p := c.st.decide(&Query{Mode: c.mode}, c.depth, c.matching, exactBelow)
-		if p.Tier != c.tier || p.EfSearch != c.ef || (p.Index != "") != (c.tier == Indexed) || p.Why == "" || p.Depth != c.depth {
+		if p.Tier != c.tier || p.EfSearch != c.ef || (p.Index != "") != (c.tier == Indexed) || p.Reason == "" || p.Depth != c.depth {
 			t.Errorf("%s: %+v", name, p)
 		}
 	}
 }
 
 func TestAnIndexIsDue(t *testing.T) {
-	th := UsualThresholds
+	th := DefaultThresholds
 	for name, c := range map[string]struct {
-		x    indexes
-		want action
+		x    indexState
+		want indexAction
 	}{
-		"nothing":                    {indexes{}, leave},
-		"just too few":               {indexes{chunks: 3999}, leave},
-		"enough":                     {indexes{chunks: 4000}, build},
-		"enough, and there":          {indexes{chunks: 4000, there: true, complete: true}, leave},
-		"fewer, and there":           {indexes{chunks: 2000, there: true, complete: true}, leave}, // hysteresis: neither made nor dropped
-		"fewer, and not there":       {indexes{chunks: 3000}, leave},
-		"too few":                    {indexes{chunks: 1999, there: true, complete: true}, drop},
-		"half made":                  {indexes{chunks: 5000, there: true}, build},
-		"half made, and too few":     {indexes{chunks: 100, there: true}, drop},
-		"many already":               {indexes{chunks: 5000, all: 250}, leave},
-		"many already, and large":    {indexes{chunks: 20_000, all: 250}, build},
-		"another model's, which not": {indexes{chunks: 5000, there: true, complete: true, stale: []string{"x"}}, drop},
+		"nothing":                    {indexState{}, leave},
+		"just too few":               {indexState{chunks: 3999}, leave},
+		"enough":                     {indexState{chunks: 4000}, build},
+		"enough, and there":          {indexState{chunks: 4000, there: true, complete: true}, leave},
+		"fewer, and there":           {indexState{chunks: 2000, there: true, complete: true}, leave}, // hysteresis: neither made nor dropped
+		"fewer, and not there":       {indexState{chunks: 3000}, leave},
+		"too few":                    {indexState{chunks: 1999, there: true, complete: true}, drop},
+		"half made":                  {indexState{chunks: 5000, there: true}, build},
+		"half made, and too few":     {indexState{chunks: 100, there: true}, drop},
+		"many already":               {indexState{chunks: 5000, all: 250}, leave},
+		"many already, and large":    {indexState{chunks: 20_000, all: 250}, build},
+		"another model's, which not": {indexState{chunks: 5000, there: true, complete: true, stale: []string{"x"}}, drop},
 	} {
-		if got := th.due(c.x); got != c.want {
+		if got := th.action(c.x); got != c.want {
 			t.Errorf("%s: %d, want %d", name, got, c.want)
 		}
 	}
 }
 
 func TestAQuestionsMarksAreRead(t *testing.T) {
-	for text, want := range map[string]words{
+	for text, want := range map[string]lexicalQuery{
 		`pump rotor`:             {ranked: "pump rotor"},
-		`"boundary layer" wing`:  {ranked: "boundary layer wing", phrases: "boundary layer", must: `"boundary layer"`},
-		`pump -rotor -"a phrase`: {ranked: "pump a phrase", must: `-"rotor"`},
-		`pump -"warm water"`:     {ranked: "pump", must: `-"warm water"`},
+		`"boundary layer" wing`:  {ranked: "boundary layer wing", phrases: "boundary layer", required: `"boundary layer"`},
+		`pump -rotor -"a phrase`: {ranked: "pump a phrase", required: `-"rotor"`},
+		`pump -"warm water"`:     {ranked: "pump", required: `-"warm water"`},
 		`Rin* x*`:                {ranked: "x*", prefixes: []string{"rin"}},
 		`a - b`:                  {ranked: "a - b"},
 		`""`:                     {},
 		`-`:                      {ranked: "-"},
 	} {
-		if d := cmp.Diff(want, readWords(text), cmp.AllowUnexported(words{})); d != "" {
+		if d := cmp.Diff(want, parseQuery(text), cmp.AllowUnexported(lexicalQuery{})); d != "" {
 			t.Errorf("%s (-want +got):\n%s", text, d)
 		}
 	}
@@ -81,7 +81,7 @@ func TestMistakesAreCounted(t *testing.T) {
 		a, b string
 		want int
 	}{{"rotor", "rotor", 0}, {"rotro", "rotor", 1}, {"roter", "rotor", 1}, {"rotr", "rotor", 1}, {"rottor", "rotor", 1}, {"boundry", "boundary", 1}, {"bundray", "boundary", 2}, {"pump", "valve", 3}, {"größe", "grösse", 2}, {"", "ab", 2}, {"abcdef", "ab", 3}} {
-		if got := apart([]rune(c.a), []rune(c.b), 2); got != c.want {
+		if got := editDistance([]rune(c.a), []rune(c.b), 2); got != c.want {
 			t.Errorf("%s and %s are %d apart, want %d", c.a, c.b, got, c.want)
 		}
 	}
@@ -95,16 +95,16 @@ func FuzzWords(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		w := readWords(s)
-		if len(w.ranked) > len(s) || len(w.prefixes) > maxPrefixes || strings.Count(w.must, `"`)%2 != 0 {
+		w := parseQuery(s)
+		if len(w.ranked) > len(s) || len(w.prefixes) > maxPrefixes || strings.Count(w.required, `"`)%2 != 0 {
 			t.Errorf("%q is read as %+v", s, w)
 		}
 		for _, p := range w.prefixes {
-			if after(p) <= p {
-				t.Errorf("%q comes after %q", after(p), p)
+			if snippetAfter(p) <= p {
+				t.Errorf("%q comes after %q", snippetAfter(p), p)
 			}
 		}
-		_ = Plain(s)
+		_ = PlainText(s)
 	})
 }
 
@@ -118,7 +118,7 @@ func FuzzCondition(f *testing.F) {
 			return
 		}
 		var args []any
-		sql, err := clauses([]Condition{c}, func(v any) string { args = append(args, v); return "$1" })
+		sql, err := conditionClauses([]Condition{c}, func(v any) string { args = append(args, v); return "$1" })
 		if err == nil && (len(sql) != 1 || len(args) == 0) {
 			t.Errorf("%q gives %q with %d arguments", s, sql, len(args))
 		}

@@ -17,9 +17,9 @@ type Mode string
 
 // The modes.
 const (
-	ByMeaning Mode = "vector" // the direction of the question's vector
-	ByWords   Mode = "words"  // BM25 over the question's words
-	ByBoth    Mode = "hybrid" // both, their ranks fused (RRF)
+	Semantic Mode = "vector" // the direction of the question's vector
+	Lexical  Mode = "words"  // BM25 over the question's words
+	Hybrid   Mode = "hybrid" // both, their ranks fused (RRF)
 )
 
 // Limits of one search.
@@ -45,8 +45,8 @@ type Query struct {
 	Where []Condition
 	// MinScore leaves out hits below it; nil leaves out none. The score is the mode's: see Hit.
 	MinScore *float64
-	// Variety makes hits differ from each other, from 0 (not at all) to 1 (above all), by maximal marginal relevance (Carbonell and Goldstein, 1998).
-	Variety float64
+	// Diversity makes hits differ from each other, from 0 (not at all) to 1 (above all), by maximal marginal relevance (Carbonell and Goldstein, 1998).
+	Diversity float64
 	// PerDocument returns the best passage of each document alone.
 	PerDocument bool
 	// Neighbours is how many passages before and after each hit come with it.
@@ -63,27 +63,27 @@ type Hit struct {
 	// Score is the cosine similarity (-1 to 1) by meaning, BM25 (from 0) by words, and by both the sum of 1/(60+rank) of the two lists.
 	Score float64 `json:"score"`
 	// Similarity and Words are the two parts, where they were asked for and the passage was in that list.
-	Similarity *float64  `json:"similarity,omitempty"`
-	Words      *float64  `json:"words,omitempty"`
-	SHA256     string    `json:"content_sha256"` // of the passage as it is stored
-	DocumentID uuid.UUID `json:"document_id"`
-	Version    int       `json:"version"` // of the document
-	Filename   string    `json:"filename"`
-	Title      string    `json:"title,omitempty"`
-	Source     string    `json:"source"`
+	Similarity   *float64  `json:"similarity,omitempty"`
+	LexicalScore *float64  `json:"words,omitempty"`
+	SHA256       string    `json:"content_sha256"` // of the passage as it is stored
+	DocumentID   uuid.UUID `json:"document_id"`
+	Version      int       `json:"version"` // of the document
+	Filename     string    `json:"filename"`
+	Title        string    `json:"title,omitempty"`
+	Source       string    `json:"source"`
 	// Before and Behind are its neighbours, in the document's order.
 	Before []Passage `json:"before,omitempty"`
-	Behind []Passage `json:"behind,omitempty"`
+	After  []Passage `json:"behind,omitempty"`
 	// Recipe is how its vector was made; empty for a chunk another client wrote.
 	Recipe string `json:"-"`
 }
 
-// Found is what a search found, and how.
-type Found struct {
+// Result is what a search found, and how.
+type Result struct {
 	Hits []Hit
 	Plan Plan
-	// Spelled are words of the question that were taken for others.
-	Spelled []Spelled
+	// Corrections are words of the question that were taken for others.
+	Corrections []Correction
 	// Next continues after these, while nothing changes as if it had been one search; empty where there are no more, and where Variety is asked for.
 	Next string
 }
@@ -102,16 +102,16 @@ func (q *Query) check() error {
 		return &QueryError{field, fmt.Sprintf(reason, args...)}
 	}
 	switch {
-	case q.Mode != ByMeaning && q.Mode != ByWords && q.Mode != ByBoth:
+	case q.Mode != Semantic && q.Mode != Lexical && q.Mode != Hybrid:
 		return bad("mode", "%.40q is none: it is vector, words or hybrid", q.Mode)
 	case q.K < 1 || q.K > MaxHits:
 		return bad("top-k", "%d: it is 1 to %d", q.K, MaxHits)
-	case q.Mode != ByMeaning && strings.TrimSpace(q.Text) == "":
+	case q.Mode != Semantic && strings.TrimSpace(q.Text) == "":
 		return bad("text", "it is empty: say what to look for")
 	case len(q.Text) > MaxText:
 		return bad("text", "it is %d bytes long, the limit is %d", len(q.Text), MaxText)
-	case !(q.Variety >= 0 && q.Variety <= 1):
-		return bad("variety", "%v: it is 0 to 1", q.Variety)
+	case !(q.Diversity >= 0 && q.Diversity <= 1):
+		return bad("variety", "%v: it is 0 to 1", q.Diversity)
 	case q.Neighbours < 0 || q.Neighbours > MaxNeighbours:
 		return bad("neighbours", "%d: it is 0 to %d", q.Neighbours, MaxNeighbours)
 	case q.Within < 0 || q.Within > MaxWithin || q.Within > 0 && q.Within < time.Millisecond:
@@ -122,12 +122,12 @@ func (q *Query) check() error {
 		return bad("where", "%d conditions, the limit is %d", len(q.Where), maxConditions)
 	case q.MinScore != nil && (math.IsNaN(*q.MinScore) || math.IsInf(*q.MinScore, 0)):
 		return bad("min-score", "%v is no score", *q.MinScore)
-	case q.Variety > 0 && q.Model != "":
+	case q.Diversity > 0 && q.Model != "":
 		return bad("variety", "it is for the first model, and %s serves", q.Model)
-	case q.Variety > 0 && (q.PerDocument || q.After != ""):
+	case q.Diversity > 0 && (q.PerDocument || q.After != ""):
 		return bad("variety", "it does not go with one passage per document, nor with a further page")
 	}
-	if q.Mode == ByWords {
+	if q.Mode == Lexical {
 		return nil
 	}
 	dimensions := len(q.Vector)

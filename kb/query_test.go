@@ -16,7 +16,7 @@ func TestBadQueriesAreNamed(t *testing.T) {
 	door := testkit.Door(t)
 	fill(t, door, tenantA, 0, 2)
 	bad := func(change func(*kb.Query)) kb.Query {
-		q := kb.Query{Mode: kb.ByBoth, Text: "pumps", Vector: near(1, 1, 0), K: 5}
+		q := kb.Query{Mode: kb.Hybrid, Text: "pumps", Vector: near(1, 1, 0), K: 5}
 		change(&q)
 		return q
 	}
@@ -41,7 +41,7 @@ func TestBadQueriesAreNamed(t *testing.T) {
 		"k negative":   {bad(func(q *kb.Query) { q.K = -1 }), "top-k: -1"},
 		"k a million":  {bad(func(q *kb.Query) { q.K = 1_000_000 }), "top-k: 1000000"},
 		"mode":         {bad(func(q *kb.Query) { q.Mode = "magic" }), "mode:"},
-		"variety":      {bad(func(q *kb.Query) { q.Variety = nan }), "variety:"},
+		"variety":      {bad(func(q *kb.Query) { q.Diversity = nan }), "variety:"},
 		"min score":    {bad(func(q *kb.Query) { q.MinScore = &nan }), "min-score:"},
 		"neighbours":   {bad(func(q *kb.Query) { q.Neighbours = 11 }), "neighbours:"},
 		"within":       {bad(func(q *kb.Query) { q.Within = -1 }), "within:"},
@@ -87,7 +87,7 @@ func TestASlowSearchGivesUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	begin := time.Now()
-	_, err := try(t.Context(), door, kb.NewSearcher(), tenantA, kb.Query{Mode: kb.ByMeaning, Vector: near(1, 1, 0), K: 5, Within: 50 * time.Millisecond})
+	_, err := try(t.Context(), door, kb.NewSearcher(), tenantA, kb.Query{Mode: kb.Semantic, Vector: near(1, 1, 0), K: 5, Within: 50 * time.Millisecond})
 	if !errors.Is(err, kb.ErrSlow) {
 		t.Errorf("after %v: %v", time.Since(begin), err)
 	}

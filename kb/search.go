@@ -17,22 +17,22 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// ServingError says that a tenant's searches are by another model.
-type ServingError struct{ Model string }
+// ModelChangedError says that a tenant's searches are by another model.
+type ModelChangedError struct{ Model string }
 
-func (e *ServingError) Error() string { return "kb: search: the model that serves is " + e.Model }
+func (e *ModelChangedError) Error() string { return "kb: search: the model that serves is " + e.Model }
 
 // Candidates of each list: at least so many by both, where ranks are fused; a few more than are wanted by meaning, where half the precision chooses and the whole decides.
 const (
-	fusedDepth = 100
-	moreDepth  = 5
-	perDoc     = 5    // candidates for each document, where one passage of each is wanted
-	maxDepth   = 2000 // and so how far one may read on
+	fusedDepth       = 100
+	moreDepth        = 5
+	perDocumentDepth = 5    // candidates for each document, where one passage of each is wanted
+	maxDepth         = 2000 // and so how far one may read on
 )
 
-// Search returns the passages of the tenant that fit the query, best first, within the caller's transaction, whose tenant must be set to tenant already; ctx is what Door.Tx gave, and says what it sees. It returns as
+// SearchInTx returns the passages of the tenant that fit the query, best first, within the caller's transaction, whose tenant must be set to tenant already; ctx is what Door.Tx gave, and says what it sees. It returns as
 // many as were asked for wherever there are so many: what an index does not find is looked for passage by passage.
-func (s *Searcher) Search(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, q Query) (f Found, err error) {
+func (s *Searcher) SearchInTx(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, q Query) (f Result, err error) {
 	st, after, err := s.begin(ctx, tx, tenant, &q)
 	if err != nil {
 		return f, err
@@ -40,15 +40,15 @@ func (s *Searcher) Search(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, q Qu
 	depth := s.depth(&q, after)
 	passages, documents, err := s.matching(ctx, tx, tenant, st, &q)
 	if err != nil {
-		return f, wrong(err)
+		return f, queryError(err)
 	}
-	if f.Spelled, err = spell(ctx, tx, tenant, st, &q); err != nil {
-		return f, wrong(err)
+	if f.Corrections, err = correctSpelling(ctx, tx, tenant, st, &q); err != nil {
+		return f, queryError(err)
 	}
-	for f.Plan = st.decide(&q, depth, passages, s.few); ; {
-		run := &statement{tenant: tenant, q: &q, plan: f.Plan, st: st, cursor: after, documents: documents, spelled: f.Spelled}
-		if f.Hits, run.halves, err = run.run(within(ctx, tx)); err != nil {
-			return f, wrong(err)
+	for f.Plan = st.decide(&q, depth, passages, s.counts); ; {
+		run := &statement{tenant: tenant, q: &q, plan: f.Plan, st: st, cursor: after, documents: documents, spelled: f.Corrections}
+		if f.Hits, run.halves, err = run.run(withinSource(ctx, tx)); err != nil {
+			return f, queryError(err)
 		}
 		there := st.chunks
 		if after != nil {
@@ -61,17 +61,17 @@ func (s *Searcher) Search(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, q Qu
 		switch {
 		case short && q.PerDocument && f.Plan.Depth < min(maxDepth, st.chunks):
 			f.Plan.Depth = min(maxDepth, f.Plan.Depth*4)
-		case short && f.Plan.Tier == Indexed && (q.Mode == ByMeaning || readWords(q.Text).must == ""):
-			f.Plan.Tier, f.Plan.Index, f.Plan.EfSearch, f.Plan.Why = Exact, "", 0, "the index found too few"
+		case short && f.Plan.Tier == Indexed && (q.Mode == Semantic || parseQuery(q.Text).required == ""):
+			f.Plan.Tier, f.Plan.Index, f.Plan.EfSearch, f.Plan.Reason = Exact, "", 0, "the index found too few"
 		default:
 			return s.finish(ctx, tx, tenant, &q, f, run, after)
 		}
 	}
 }
 
-// Find is Search in a transaction of its own: one round trip where it is by meaning and the tenant was looked at a moment ago.
-func (s *Searcher) Find(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, q Query) (f Found, err error) {
-	if st := s.known(seen{tenant, door.Sees(ctx)}); st != nil && q.Mode == ByMeaning && len(q.Where) == 0 && q.Neighbours == 0 && st.model == q.Model {
+// Search is Search in a transaction of its own: one round trip where it is by meaning and the tenant was looked at a moment ago.
+func (s *Searcher) Search(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, q Query) (f Result, err error) {
+	if st := s.cachedState(countKey{tenant, door.CanSee(ctx)}); st != nil && q.Mode == Semantic && len(q.Where) == 0 && q.Neighbours == 0 && st.model == q.Model {
 		after, err := readCursor(q.After)
 		if err == nil {
 			err = q.check()
@@ -79,24 +79,24 @@ func (s *Searcher) Find(ctx context.Context, door *tenantdb.Door, tenant uuid.UU
 		if err != nil {
 			return f, err
 		}
-		run := &statement{tenant: tenant, q: &q, plan: st.decide(&q, s.depth(&q, after), -1, s.few), st: st, cursor: after}
+		run := &statement{tenant: tenant, q: &q, plan: st.decide(&q, s.depth(&q, after), -1, s.counts), st: st, cursor: after}
 		f.Plan = run.plan
 		if f.Hits, run.halves, err = run.run(func(s tenantdb.Statement, read func(pgx.Rows) error) error { return door.Once(ctx, tenant, s, read) }); err != nil {
-			return f, wrong(err)
+			return f, queryError(err)
 		}
 		if len(f.Hits) > 0 && len(f.Hits) >= min(run.wanted(), st.chunks) {
 			return s.finish(ctx, nil, tenant, &q, f, run, after)
 		}
 	}
 	err = door.Tx(ctx, tenant, func(ctx context.Context, tx pgx.Tx) error {
-		f, err = s.Search(ctx, tx, tenant, q)
+		f, err = s.SearchInTx(ctx, tx, tenant, q)
 		return err
 	})
 	return f, err
 }
 
 // begin checks the query and looks at the tenant.
-func (s *Searcher) begin(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, q *Query) (*state, *cursor, error) {
+func (s *Searcher) begin(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, q *Query) (*tenantState, *cursor, error) {
 	if err := q.check(); err != nil {
 		return nil, nil, err
 	}
@@ -104,12 +104,12 @@ func (s *Searcher) begin(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, q *Qu
 	if err != nil {
 		return nil, nil, err
 	}
-	st, err := s.look(ctx, tx, tenant)
+	st, err := s.readState(ctx, tx, tenant)
 	if err != nil {
 		return nil, nil, fmt.Errorf("kb: search: %w", err)
 	}
-	if q.Mode != ByWords && st.model != q.Model {
-		return nil, nil, &ServingError{st.model}
+	if q.Mode != Lexical && st.model != q.Model {
+		return nil, nil, &ModelChangedError{st.model}
 	}
 	return st, after, nil
 }
@@ -121,12 +121,12 @@ func (s *Searcher) depth(q *Query, after *cursor) int {
 		n += after.seen
 	}
 	if q.PerDocument {
-		n *= perDoc
+		n *= perDocumentDepth
 	}
-	if q.Variety > 0 {
-		n = max(n, q.K*varietyOf+1)
+	if q.Diversity > 0 {
+		n = max(n, q.K*diversityWeight+1)
 	}
-	if q.Mode == ByBoth {
+	if q.Mode == Hybrid {
 		n = max(n, fusedDepth)
 		if after != nil || q.PerDocument {
 			n = max(n, 4*fusedDepth) // ranks, and so scores, are to be the same on every page
@@ -138,65 +138,65 @@ func (s *Searcher) depth(q *Query, after *cursor) int {
 
 // matching finds the documents that meet the conditions, where it makes a difference how many they are: all of them, where their passages are about as few as are compared one by
 // one, and else nil. It returns how many passages they have, about; -1 without conditions.
-func (s *Searcher) matching(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, st *state, q *Query) (passages int, documents []uuid.UUID, err error) {
+func (s *Searcher) matching(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, st *tenantState, q *Query) (passages int, documents []uuid.UUID, err error) {
 	if len(q.Where) == 0 {
 		return -1, nil, nil
 	}
-	if !st.indexed || q.Mode == ByWords || st.documents == 0 {
+	if !st.indexed || q.Mode == Lexical || st.documents == 0 {
 		return st.chunks, nil, nil
 	}
 	run := &statement{tenant: tenant, q: q}
-	run.of("")
-	met, err := clauses(q.Where, run.arg)
+	run.column("")
+	met, err := conditionClauses(q.Where, run.arg)
 	if err != nil {
 		return 0, nil, err
 	}
 	each := max(1, st.chunks/st.documents)
-	most := s.few/each + 1
-	sql := fmt.Sprintf("SELECT d.id FROM kb_documents d LEFT JOIN kb_sources s ON %s AND s.document_id = d.id WHERE %s AND %s LIMIT %d", run.of("s"), run.of("d"), strings.Join(met, " AND "), most)
+	most := s.counts/each + 1
+	sql := fmt.Sprintf("SELECT d.id FROM kb_documents d LEFT JOIN kb_sources s ON %s AND s.document_id = d.id WHERE %s AND %s LIMIT %d", run.column("s"), run.column("d"), strings.Join(met, " AND "), most)
 	err = tenantdb.Send(ctx, tx, tenantdb.Statement{SQL: sql, Args: run.args, Within: q.Within}, func(rows pgx.Rows) (err error) {
 		documents, err = pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
 		return err
 	})
 	passages = len(documents) * each
 	if len(documents) == most {
-		passages, documents = max(passages, s.few+1), nil
+		passages, documents = max(passages, s.counts+1), nil
 	}
 	return passages, documents, err
 }
 
-// settings are those of one statement of a search.
-func settings(p *Plan) (all [][2]string) {
+// searchSettings are those of one statement of a search.
+func searchSettings(p *Plan) (all [][2]string) {
 	if p.Tier == Indexed {
 		all = append(all, [2]string{"hnsw.ef_search", strconv.Itoa(p.EfSearch)}, [2]string{"hnsw.iterative_scan", "relaxed_order"},
 			[2]string{"enable_sort", "off"}) // the planner, which thinks comparing a few thousand is as cheap, is to take the index's order
 	}
-	if p.Mode != ByMeaning || p.Chunks >= exactBelow { // what it compiles costs more than it saves
+	if p.Mode != Semantic || p.Chunks >= exactBelow { // what it compiles costs more than it saves
 		all = append(all, [2]string{"jit", "off"})
 	}
 	return all
 }
 
-// sender runs a statement.
-type sender func(s tenantdb.Statement, read func(pgx.Rows) error) error
+// queryer runs a statement.
+type queryer func(s tenantdb.Statement, read func(pgx.Rows) error) error
 
-// within sends in an open transaction.
-func within(ctx context.Context, tx pgx.Tx) sender {
+// withinSource sends in an open transaction.
+func withinSource(ctx context.Context, tx pgx.Tx) queryer {
 	return func(s tenantdb.Statement, read func(pgx.Rows) error) error { return tenantdb.Send(ctx, tx, s, read) }
 }
 
 // run returns the hits, and their vectors where these are needed.
-func (s *statement) run(send sender) (hits []Hit, halves [][]float32, err error) {
+func (s *statement) run(send queryer) (hits []Hit, halves [][]float32, err error) {
 	sql, err := s.build()
 	if err != nil {
 		return nil, nil, err
 	}
-	err = send(tenantdb.Statement{Settings: settings(&s.plan), SQL: sql, Args: s.args, Within: s.q.Within, Keep: s.kept()}, func(rows pgx.Rows) error {
+	err = send(tenantdb.Statement{Settings: searchSettings(&s.plan), SQL: sql, Args: s.args, Within: s.q.Within, KeepSnapshot: s.kept()}, func(rows pgx.Rows) error {
 		hits, halves = nil, nil
 		var h Hit
 		var sum []byte
 		var half []float32
-		_, err := pgx.ForEachRow(rows, []any{&h.ChunkID, &h.Index, &h.Headings, &h.Page, &h.Start, &h.End, &h.Content, &h.Score, &h.Similarity, &h.Words, &sum, &h.DocumentID, &h.Version, &h.Filename, &h.Title, &h.Source, &h.Recipe, &half}, func() error {
+		_, err := pgx.ForEachRow(rows, []any{&h.ChunkID, &h.Index, &h.Headings, &h.Page, &h.Start, &h.End, &h.Content, &h.Score, &h.Similarity, &h.LexicalScore, &sum, &h.DocumentID, &h.Version, &h.Filename, &h.Title, &h.Source, &h.Recipe, &half}, func() error {
 			h.SHA256 = hex.EncodeToString(sum)
 			hits, halves = append(hits, h), append(halves, half)
 			h, half = Hit{}, nil
@@ -208,23 +208,23 @@ func (s *statement) run(send sender) (hits []Hit, halves [][]float32, err error)
 }
 
 // finish chooses among what was found, and adds what is asked for beside it.
-func (s *Searcher) finish(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, q *Query, f Found, run *statement, after *cursor) (Found, error) {
-	if len(f.Hits) == 0 && q.Mode != ByWords { // is there nothing, or does another model serve?
+func (s *Searcher) finish(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, q *Query, f Result, run *statement, after *cursor) (Result, error) {
+	if len(f.Hits) == 0 && q.Mode != Lexical { // is there nothing, or does another model serve?
 		var serving string
 		if err := tx.QueryRow(ctx, servingSQL, tenant).Scan(&serving); err != nil {
-			return f, wrong(err)
+			return f, queryError(err)
 		}
 		if serving != q.Model {
 			s.Forget(tenant)
-			return f, &ServingError{serving}
+			return f, &ModelChangedError{serving}
 		}
 	}
 	more := len(f.Hits) > run.wanted()
 	if more {
 		f.Hits = f.Hits[:run.wanted()]
 	}
-	if q.Variety > 0 {
-		f.Hits = vary(f.Hits, run.halves, q.K, q.Variety)
+	if q.Diversity > 0 {
+		f.Hits = diversify(f.Hits, run.halves, q.K, q.Diversity)
 	} else if more {
 		last := f.Hits[len(f.Hits)-1]
 		seen := len(f.Hits)
@@ -242,14 +242,14 @@ func (s *Searcher) finish(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, q *Q
 	}
 	if q.Neighbours > 0 {
 		if err := neighbours(ctx, tx, tenant, f.Hits, q.Neighbours); err != nil {
-			return f, wrong(err)
+			return f, queryError(err)
 		}
 	}
 	return f, nil
 }
 
-// wrong says that it was a search that failed, unless the query says so itself.
-func wrong(err error) error {
+// queryError says that it was a search that failed, unless the query says so itself.
+func queryError(err error) error {
 	var query *QueryError
 	if errors.As(err, &query) {
 		return err

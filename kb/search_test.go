@@ -54,7 +54,7 @@ func fill(t testing.TB, door *tenantdb.Door, tenant uuid.UUID, from, documents i
 }
 
 // ask searches with a searcher that knows nothing yet.
-func ask(t *testing.T, door *tenantdb.Door, tenant uuid.UUID, q kb.Query) kb.Found {
+func ask(t *testing.T, door *tenantdb.Door, tenant uuid.UUID, q kb.Query) kb.Result {
 	t.Helper()
 	f, err := try(t.Context(), door, kb.NewSearcher(), tenant, q)
 	if err != nil {
@@ -63,9 +63,9 @@ func ask(t *testing.T, door *tenantdb.Door, tenant uuid.UUID, q kb.Query) kb.Fou
 	return f
 }
 
-func try(ctx context.Context, door *tenantdb.Door, s *kb.Searcher, tenant uuid.UUID, q kb.Query) (f kb.Found, err error) {
+func try(ctx context.Context, door *tenantdb.Door, s *kb.Searcher, tenant uuid.UUID, q kb.Query) (f kb.Result, err error) {
 	err = door.Tx(ctx, tenant, func(ctx context.Context, tx pgx.Tx) error {
-		f, err = s.Search(ctx, tx, tenant, q)
+		f, err = s.SearchInTx(ctx, tx, tenant, q)
 		return err
 	})
 	return f, err
@@ -128,7 +128,7 @@ func common(a, b []uuid.UUID) (n int) {
 // indexer makes indexes of tenants that have 300 passages and drops those of tenants that have fewer than 100.
 func indexer(t *testing.T, d *testkit.DB, door *tenantdb.Door) *kb.Indexer {
 	t.Helper()
-	b, err := tenantdb.OpenBuilder(t.Context(), d.URL("konstruct_owner"))
+	b, err := tenantdb.OpenIndexBuilder(t.Context(), d.URL("konstruct_owner"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -138,7 +138,7 @@ func indexer(t *testing.T, d *testkit.DB, door *tenantdb.Door) *kb.Indexer {
 
 func turn(t *testing.T, in *kb.Indexer, tenant uuid.UUID) bool {
 	t.Helper()
-	worked, err := in.Turn(t.Context(), tenant)
+	worked, err := in.Work(t.Context(), tenant)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -155,10 +155,10 @@ func TestATenantGrowsIntoAnIndexAndOutOfIt(t *testing.T) {
 		found, all := 0, 0
 		for n := range uint64(20) {
 			v := near(1, n, 0.3)
-			f := ask(t, door, tenantA, kb.Query{Mode: kb.ByMeaning, Vector: v, K: 10})
+			f := ask(t, door, tenantA, kb.Query{Mode: kb.Semantic, Vector: v, K: 10})
 			want := nearest(t, door, tenantA, v, 10, "true")
 			if len(f.Hits) != min(10, chunks) || f.Plan.Tier != tier {
-				t.Fatalf("%d hits by %s (%s), of %d passages", len(f.Hits), f.Plan.Tier, f.Plan.Why, chunks)
+				t.Fatalf("%d hits by %s (%s), of %d passages", len(f.Hits), f.Plan.Tier, f.Plan.Reason, chunks)
 			}
 			found, all = found+common(ids(f.Hits), want), all+len(want)
 			if !slices.IsSortedFunc(f.Hits, func(a, b kb.Hit) int { return cmpFloat(b.Score, a.Score) }) {
@@ -176,7 +176,7 @@ func TestATenantGrowsIntoAnIndexAndOutOfIt(t *testing.T) {
 	recall(kb.Exact, 200)
 	fill(t, door, tenantA, 20, 60)
 	recall(kb.Exact, 800)
-	if open, err := in.Open(t.Context(), tenantA); err != nil || !open {
+	if open, err := in.Prepare(t.Context(), tenantA); err != nil || !open {
 		t.Errorf("800 passages, and nothing is due: %v", err)
 	}
 	if !turn(t, in, tenantA) || turn(t, in, tenantA) {
@@ -187,14 +187,14 @@ func TestATenantGrowsIntoAnIndexAndOutOfIt(t *testing.T) {
 	if err := door.Query(t.Context(), tenantA, `DELETE FROM kb_documents WHERE tenant_id = $1 AND filename <> ALL ('{doc1,doc2,doc3}')`, []any{tenantA}, nil); err != nil {
 		t.Fatal(err)
 	}
-	f := ask(t, door, tenantA, kb.Query{Mode: kb.ByMeaning, Vector: near(1, 70, 0.3), K: 100})
+	f := ask(t, door, tenantA, kb.Query{Mode: kb.Semantic, Vector: near(1, 70, 0.3), K: 100})
 	if len(f.Hits) != 30 {
-		t.Errorf("%d of 30 passages that are left, by %s: %s", len(f.Hits), f.Plan.Tier, f.Plan.Why)
+		t.Errorf("%d of 30 passages that are left, by %s: %s", len(f.Hits), f.Plan.Tier, f.Plan.Reason)
 	}
 	if !turn(t, in, tenantA) || turn(t, in, tenantA) {
 		t.Error("30 passages kept their index")
 	}
-	f = ask(t, door, tenantA, kb.Query{Mode: kb.ByMeaning, Vector: near(1, 1, 0.3), K: 10})
+	f = ask(t, door, tenantA, kb.Query{Mode: kb.Semantic, Vector: near(1, 1, 0.3), K: 10})
 	if want := nearest(t, door, tenantA, near(1, 1, 0.3), 10, "true"); f.Plan.Tier != kb.Exact || len(want) != len(f.Hits) {
 		t.Errorf("%s: %d hits", f.Plan.Tier, len(f.Hits))
 	}
@@ -218,7 +218,7 @@ func TestAnIndexOfNothingIsNotTuned(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, questions := range [][][]float32{nil, {near(1, 1, 0.3)}} {
-		tuned, err := kb.Tune(t.Context(), door, tenantA, questions)
+		tuned, err := kb.TuneIndex(t.Context(), door, tenantA, questions)
 		if !errors.Is(err, kb.ErrUntunable) || tuned.Recall != nil {
 			t.Errorf("%+v, %v", tuned, err)
 		}
@@ -235,22 +235,22 @@ func TestWhatAKilledBuilderLeftIsClearedAway(t *testing.T) {
 	testkit.Owner(t, d, `CREATE INDEX `+name+` ON kb_points USING hnsw (half halfvec_cosine_ops) WHERE tenant_id = '`+tenantA.String()+`'`)
 	testkit.Super(t, d, `UPDATE pg_index SET indisvalid = false WHERE indexrelid = '`+name+`'::regclass`)
 	v := near(1, 3, 0.3)
-	if f := ask(t, door, tenantA, kb.Query{Mode: kb.ByMeaning, Vector: v, K: 10}); f.Plan.Tier != kb.Exact || common(ids(f.Hits), nearest(t, door, tenantA, v, 10, "true")) < 10 {
+	if f := ask(t, door, tenantA, kb.Query{Mode: kb.Semantic, Vector: v, K: 10}); f.Plan.Tier != kb.Exact || common(ids(f.Hits), nearest(t, door, tenantA, v, 10, "true")) < 10 {
 		t.Errorf("with an index that is not valid: %s, %d hits", f.Plan.Tier, len(f.Hits))
 	}
 	if !turn(t, in, tenantA) {
 		t.Error("nothing was done")
 	}
-	if f := ask(t, door, tenantA, kb.Query{Mode: kb.ByMeaning, Vector: v, K: 10}); f.Plan.Tier != kb.Indexed || f.Plan.Index != name {
-		t.Errorf("after it was cleared away: %s %s", f.Plan.Tier, f.Plan.Why)
+	if f := ask(t, door, tenantA, kb.Query{Mode: kb.Semantic, Vector: v, K: 10}); f.Plan.Tier != kb.Indexed || f.Plan.Index != name {
+		t.Errorf("after it was cleared away: %s %s", f.Plan.Tier, f.Plan.Reason)
 	}
 	// A searcher that believes in an index that is gone answers as well.
 	s := kb.NewSearcher()
-	if _, err := try(t.Context(), door, s, tenantA, kb.Query{Mode: kb.ByMeaning, Vector: v, K: 10}); err != nil {
+	if _, err := try(t.Context(), door, s, tenantA, kb.Query{Mode: kb.Semantic, Vector: v, K: 10}); err != nil {
 		t.Fatal(err)
 	}
 	testkit.Owner(t, d, `DROP INDEX `+name)
-	if f, err := try(t.Context(), door, s, tenantA, kb.Query{Mode: kb.ByMeaning, Vector: v, K: 10}); err != nil || common(ids(f.Hits), nearest(t, door, tenantA, v, 10, "true")) < 10 {
+	if f, err := try(t.Context(), door, s, tenantA, kb.Query{Mode: kb.Semantic, Vector: v, K: 10}); err != nil || common(ids(f.Hits), nearest(t, door, tenantA, v, 10, "true")) < 10 {
 		t.Errorf("with an index that is gone: %d hits, %v", len(f.Hits), err)
 	}
 	// While somebody else makes it, nobody makes it twice.
@@ -279,7 +279,7 @@ func TestSearchesStayRightWhileATenantGrows(t *testing.T) {
 	go func() {
 		for n := 10; n < 70; n += 10 {
 			fill(t, door, tenantA, n, 10)
-			if _, err := in.Turn(context.WithoutCancel(t.Context()), tenantA); err != nil {
+			if _, err := in.Work(context.WithoutCancel(t.Context()), tenantA); err != nil {
 				end <- err
 				return
 			}
@@ -288,7 +288,7 @@ func TestSearchesStayRightWhileATenantGrows(t *testing.T) {
 	}()
 	tiers := map[kb.Tier]int{}
 	for {
-		f, err := try(t.Context(), door, s, tenantA, kb.Query{Mode: kb.ByMeaning, Vector: v, K: 10})
+		f, err := try(t.Context(), door, s, tenantA, kb.Query{Mode: kb.Semantic, Vector: v, K: 10})
 		if err != nil || len(f.Hits) != 10 || f.Hits[0].ChunkID != own {
 			t.Fatalf("%s: %d hits, %v", f.Plan.Tier, len(f.Hits), err)
 		}
@@ -300,7 +300,7 @@ func TestSearchesStayRightWhileATenantGrows(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if f := ask(t, door, tenantA, kb.Query{Mode: kb.ByMeaning, Vector: v, K: 10}); f.Plan.Tier != kb.Indexed || f.Hits[0].ChunkID != own {
+			if f := ask(t, door, tenantA, kb.Query{Mode: kb.Semantic, Vector: v, K: 10}); f.Plan.Tier != kb.Indexed || f.Hits[0].ChunkID != own {
 				t.Errorf("in the end it is %s", f.Plan.Tier)
 			}
 			if len(tiers) != 2 {
@@ -332,12 +332,12 @@ func TestRecallIsKeptWhereLabelsHideMuch(t *testing.T) {
 			ctx, found, all := tenantdb.WithLabels(t.Context(), tenantdb.LabelsOf(strings.Fields(labels)...)), 0, 0
 			for n := range uint64(10) {
 				v := near(1, n, 0.3)
-				f, err := try(ctx, door, kb.NewSearcher().Few(200), tenantA, kb.Query{Mode: kb.ByMeaning, Vector: v, K: 10})
+				f, err := try(ctx, door, kb.NewSearcher().Few(200), tenantA, kb.Query{Mode: kb.Semantic, Vector: v, K: 10})
 				if err != nil {
 					t.Fatal(err)
 				}
 				if labels == "" && f.Plan.Tier != c.tier || labels != "" && f.Plan.Tier != kb.Indexed {
-					t.Errorf("%s, as %q: by %s, %s", c.hidden, labels, f.Plan.Tier, f.Plan.Why)
+					t.Errorf("%s, as %q: by %s, %s", c.hidden, labels, f.Plan.Tier, f.Plan.Reason)
 				}
 				want := nearest(t, door, tenantA, v, 10, condition)
 				if meet := nearest(t, door, tenantA, v, 1<<30, condition); common(ids(f.Hits), meet) != len(f.Hits) || len(f.Hits) != len(want) {
@@ -379,13 +379,13 @@ func TestConditionsAreMetAndRecallIsKept(t *testing.T) {
 		found, all := 0, 0
 		for n := range uint64(10) {
 			v := near(1, n, 0.3)
-			f, err := try(t.Context(), door, kb.NewSearcher().Few(200), tenantA, kb.Query{Mode: kb.ByMeaning, Vector: v, K: 10, Where: []kb.Condition{where}})
+			f, err := try(t.Context(), door, kb.NewSearcher().Few(200), tenantA, kb.Query{Mode: kb.Semantic, Vector: v, K: 10, Where: []kb.Condition{where}})
 			if err != nil {
 				t.Fatal(err)
 			}
 			want := nearest(t, door, tenantA, v, 10, c.sql)
 			if len(f.Hits) != c.least || f.Plan.Tier != c.tier {
-				t.Fatalf("%s: %d hits by %s: %s", c.condition, len(f.Hits), f.Plan.Tier, f.Plan.Why)
+				t.Fatalf("%s: %d hits by %s: %s", c.condition, len(f.Hits), f.Plan.Tier, f.Plan.Reason)
 			}
 			found, all = found+common(ids(f.Hits), want), all+len(want)
 			if meet := nearest(t, door, tenantA, v, 1<<30, c.sql); common(ids(f.Hits), meet) != len(f.Hits) {
@@ -398,7 +398,7 @@ func TestConditionsAreMetAndRecallIsKept(t *testing.T) {
 	}
 	// By words, and by both.
 	where := []kb.Condition{{Field: "metadata.n", Op: kb.Less, Value: 20}}
-	for _, mode := range []kb.Mode{kb.ByWords, kb.ByBoth} {
+	for _, mode := range []kb.Mode{kb.Lexical, kb.Hybrid} {
 		f := ask(t, door, tenantA, kb.Query{Mode: mode, Text: "passage3", Vector: near(1, 3, 0.3), K: 20, Where: where})
 		if len(f.Hits) != 20 {
 			t.Errorf("%s: %d hits", mode, len(f.Hits))
@@ -430,7 +430,7 @@ func TestConditionsAreCompared(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", condition, err)
 		}
-		f := ask(t, door, tenantA, kb.Query{Mode: kb.ByMeaning, Vector: near(1, 3, 0.3), K: 100, PerDocument: true, Where: []kb.Condition{where}})
+		f := ask(t, door, tenantA, kb.Query{Mode: kb.Semantic, Vector: near(1, 3, 0.3), K: 100, PerDocument: true, Where: []kb.Condition{where}})
 		got := map[int]bool{}
 		for _, h := range f.Hits {
 			var n int
@@ -456,13 +456,13 @@ func TestPagesAreOfOneSearch(t *testing.T) {
 	door := testkit.DoorOf(t, d)
 	fill(t, door, tenantA, 0, 40)
 	check := func(tier kb.Tier) {
-		for _, mode := range []kb.Mode{kb.ByMeaning, kb.ByWords, kb.ByBoth} {
+		for _, mode := range []kb.Mode{kb.Semantic, kb.Lexical, kb.Hybrid} {
 			for _, perDocument := range []bool{false, true} {
 				q := kb.Query{Mode: mode, Text: "doc3 doc5 passage4 pumps", Vector: near(1, 5, 0), K: 7, PerDocument: perDocument}
 				var paged []uuid.UUID
 				for range 4 {
 					f := ask(t, door, tenantA, q)
-					if mode != kb.ByWords && f.Plan.Tier != tier {
+					if mode != kb.Lexical && f.Plan.Tier != tier {
 						t.Fatalf("by %s", f.Plan.Tier)
 					}
 					paged = append(paged, ids(f.Hits)...)
@@ -471,10 +471,10 @@ func TestPagesAreOfOneSearch(t *testing.T) {
 					}
 				}
 				q.After, q.K = "", 28
-				if perDocument && mode == kb.ByBoth { // its lists are deeper from the second page on
+				if perDocument && mode == kb.Hybrid { // its lists are deeper from the second page on
 					continue
 				}
-				if d := cmp.Diff(ids(ask(t, door, tenantA, q).Hits), paged); d != "" && tier == kb.Exact && mode != kb.ByBoth {
+				if d := cmp.Diff(ids(ask(t, door, tenantA, q).Hits), paged); d != "" && tier == kb.Exact && mode != kb.Hybrid {
 					t.Errorf("%s, per document %t: four pages are not one search:\n%s", mode, perDocument, d)
 				}
 				seen := map[uuid.UUID]bool{}
@@ -498,7 +498,7 @@ func TestVarietyDocumentsNeighboursAndScores(t *testing.T) {
 	door := testkit.Door(t)
 	fill(t, door, tenantA, 0, 60)
 	v := near(1, 5, 0.2)
-	plain := ask(t, door, tenantA, kb.Query{Mode: kb.ByMeaning, Vector: v, K: 10})
+	plain := ask(t, door, tenantA, kb.Query{Mode: kb.Semantic, Vector: v, K: 10})
 	alike := func(hits []kb.Hit) (documents int) {
 		seen := map[uuid.UUID]bool{}
 		for _, h := range hits {
@@ -506,27 +506,27 @@ func TestVarietyDocumentsNeighboursAndScores(t *testing.T) {
 		}
 		return len(seen)
 	}
-	varied := ask(t, door, tenantA, kb.Query{Mode: kb.ByMeaning, Vector: v, K: 10, Variety: 0.7})
+	varied := ask(t, door, tenantA, kb.Query{Mode: kb.Semantic, Vector: v, K: 10, Diversity: 0.7})
 	if varied.Hits[0].ChunkID != plain.Hits[0].ChunkID || len(varied.Hits) != 10 || alike(varied.Hits) <= alike(plain.Hits) {
 		t.Errorf("with variety passages of %d documents, without of %d", alike(varied.Hits), alike(plain.Hits))
 	}
-	grouped := ask(t, door, tenantA, kb.Query{Mode: kb.ByMeaning, Vector: v, K: 20, PerDocument: true})
+	grouped := ask(t, door, tenantA, kb.Query{Mode: kb.Semantic, Vector: v, K: 20, PerDocument: true})
 	if len(grouped.Hits) != 20 || alike(grouped.Hits) != 20 || grouped.Hits[0].ChunkID != plain.Hits[0].ChunkID {
 		t.Errorf("%d hits of %d documents", len(grouped.Hits), alike(grouped.Hits))
 	}
-	around := ask(t, door, tenantA, kb.Query{Mode: kb.ByMeaning, Vector: v, K: 5, Neighbours: 2})
+	around := ask(t, door, tenantA, kb.Query{Mode: kb.Semantic, Vector: v, K: 5, Neighbours: 2})
 	for _, h := range around.Hits {
-		for i, p := range slices.Concat(h.Before, []kb.Passage{h.Passage}, h.Behind) {
+		for i, p := range slices.Concat(h.Before, []kb.Passage{h.Passage}, h.After) {
 			if p.Index != max(0, h.Index-2)+i || !strings.HasPrefix(p.Content, h.Filename+" ") {
 				t.Errorf("around passage %d of %s stands %d: %s", h.Index, h.Filename, p.Index, p.Content)
 			}
 		}
-		if len(h.Before) != min(2, h.Index) || len(h.Behind) != min(2, 9-h.Index) {
-			t.Errorf("passage %d has %d before and %d behind", h.Index, len(h.Before), len(h.Behind))
+		if len(h.Before) != min(2, h.Index) || len(h.After) != min(2, 9-h.Index) {
+			t.Errorf("passage %d has %d before and %d behind", h.Index, len(h.Before), len(h.After))
 		}
 	}
 	least := plain.Hits[4].Score
-	if f := ask(t, door, tenantA, kb.Query{Mode: kb.ByMeaning, Vector: v, K: 10, MinScore: &least}); len(f.Hits) != 5 || f.Next != "" {
+	if f := ask(t, door, tenantA, kb.Query{Mode: kb.Semantic, Vector: v, K: 10, MinScore: &least}); len(f.Hits) != 5 || f.Next != "" {
 		t.Errorf("%d hits of at least %v", len(f.Hits), least)
 	}
 }

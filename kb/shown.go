@@ -11,26 +11,26 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// Stored is a passage as it is stored now.
-type Stored struct {
+// StoredPassage is a passage as it is stored now.
+type StoredPassage struct {
 	Passage
 	DocumentID uuid.UUID
 	SHA256     string // of its content
 }
 
-// Passages returns those of some passages that are there, by their ids.
-func Passages(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, ids []uuid.UUID) (map[uuid.UUID]Stored, error) {
-	found := map[uuid.UUID]Stored{}
+// ShownPassages returns those of some passages that are there, by their ids.
+func ShownPassages(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, ids []uuid.UUID) (map[uuid.UUID]StoredPassage, error) {
+	found := map[uuid.UUID]StoredPassage{}
 	err := door.Query(ctx, tenant, `SELECT c.id, coalesce(c.chunk_index, 0), coalesce(p.headings, '{}'), coalesce(p.page, 0), coalesce(p.start_byte, 0), coalesce(p.end_byte, 0), c.content, c.document_id,
 	         sha256(convert_to(c.content, 'UTF8'))
 	    FROM kb_chunks c LEFT JOIN kb_passages p ON p.tenant_id = c.tenant_id AND p.chunk_id = c.id WHERE c.tenant_id = $1 AND c.id = ANY ($2)`, []any{tenant, ids}, func(rows pgx.Rows) error {
 		clear(found)
-		var s Stored
+		var s StoredPassage
 		var sum []byte
 		_, err := pgx.ForEachRow(rows, []any{&s.ChunkID, &s.Index, &s.Headings, &s.Page, &s.Start, &s.End, &s.Content, &s.DocumentID, &sum}, func() error {
 			s.SHA256 = hex.EncodeToString(sum)
 			found[s.ChunkID] = s
-			s = Stored{}
+			s = StoredPassage{}
 			return nil
 		})
 		return err
@@ -41,8 +41,8 @@ func Passages(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, ids []
 	return found, nil
 }
 
-// VersionsNow returns the versions at which documents stand, by their ids; those that are gone have none.
-func VersionsNow(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, ids []uuid.UUID) (map[uuid.UUID]int, error) {
+// CurrentVersions returns the versions at which documents stand, by their ids; those that are gone have none.
+func CurrentVersions(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, ids []uuid.UUID) (map[uuid.UUID]int, error) {
 	found := map[uuid.UUID]int{}
 	err := door.Query(ctx, tenant, `SELECT d.id, coalesce(s.version, 1) FROM kb_documents d LEFT JOIN kb_sources s ON s.tenant_id = d.tenant_id AND s.document_id = d.id WHERE d.tenant_id = $1 AND d.id = ANY ($2)`,
 		[]any{tenant, ids}, func(rows pgx.Rows) error {
@@ -58,10 +58,10 @@ func VersionsNow(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, ids
 	return found, nil
 }
 
-// Hidden returns which of some documents are there, and not seen by the labels of ctx.
-func Hidden(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, documents []uuid.UUID) (map[uuid.UUID]bool, error) {
+// HiddenDocuments returns which of some documents are there, and not seen by the labels of ctx.
+func HiddenDocuments(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, documents []uuid.UUID) (map[uuid.UUID]bool, error) {
 	hidden := map[uuid.UUID]bool{}
-	if door.Sees(ctx).All() {
+	if door.CanSee(ctx).All() {
 		return hidden, nil
 	}
 	err := door.Query(ctx, tenant, `SELECT h.id FROM kb_hidden_documents(kb_granted()) h (id) WHERE h.id = ANY ($1)`, []any{documents},

@@ -11,20 +11,20 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// Spelled is a word that none of the tenant's passages has, and those of theirs it was taken for.
-type Spelled struct {
-	Word string   `json:"word"`
-	As   []string `json:"as,omitempty"`
+// Correction is a word that none of the tenant's passages has, and those of theirs it was taken for.
+type Correction struct {
+	From string   `json:"word"`
+	To   []string `json:"as,omitempty"`
 }
 
 // The measures of forgiving.
 const (
-	forgiven     = 4    // words of a question at most
-	shortest     = 5    // characters of a word that is forgiven one mistake
-	longer       = 8    // and of one that is forgiven two
-	taken        = 3    // words that one is taken for
-	mostTerms    = 5000 // of the tenant's that are looked at
-	mostSpelling = 64   // characters of a word
+	distanceAllowed = 4    // words of a question at most
+	minWord         = 5    // characters of a word that is forgiven one mistake
+	longWord        = 8    // and of one that is forgiven two
+	maxCandidates   = 3    // words that one is taken for
+	maxTerms        = 5000 // of the tenant's that are looked at
+	maxCorrected    = 64   // characters of a word
 )
 
 const unknownSQL = `SELECT w.lexeme FROM (SELECT l, w.lexeme FROM unnest($2::text[]) l, unnest(public.kb_words(l, $3::text)) w) w
@@ -39,36 +39,36 @@ const nearSQL = `WITH RECURSIVE v AS (
     SELECT (SELECT t.term FROM kb_terms t WHERE t.tenant_id = $1 AND t.term > v.term AND t.term < $3::text COLLATE "C" ORDER BY t.term LIMIT 1) FROM v WHERE v.term IS NOT NULL)
   SELECT term FROM (SELECT term FROM v WHERE term IS NOT NULL LIMIT $6::integer) v WHERE length(term) BETWEEN $4::integer AND $5::integer`
 
-// spell finds the words of a question that no passage of the tenant has, and what of theirs is nearest: one letter off, or two in a long word. A word must begin as it should.
-func spell(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, st *state, q *Query) (all []Spelled, err error) {
-	text := readWords(q.Text).ranked
-	if q.Mode == ByMeaning || text == "" || st.chunks == 0 {
+// correctSpelling finds the words of a question that no passage of the tenant has, and what of theirs is nearest: one letter off, or two in a long word. A word must begin as it should.
+func correctSpelling(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, st *tenantState, q *Query) (all []Correction, err error) {
+	text := parseQuery(q.Text).ranked
+	if q.Mode == Semantic || text == "" || st.chunks == 0 {
 		return nil, nil
 	}
 	var unknown []string
 	languages := st.reads()
-	err = tenantdb.Send(ctx, tx, tenantdb.Statement{SQL: unknownSQL, Args: []any{tenant, languages, text, shortest, mostSpelling, forgiven * len(languages)}, Within: q.Within, Keep: true}, func(rows pgx.Rows) (err error) {
+	err = tenantdb.Send(ctx, tx, tenantdb.Statement{SQL: unknownSQL, Args: []any{tenant, languages, text, minWord, maxCorrected, distanceAllowed * len(languages)}, Within: q.Within, KeepSnapshot: true}, func(rows pgx.Rows) (err error) {
 		unknown, err = pgx.CollectRows(rows, pgx.RowTo[string])
 		return err
 	})
-	for i := 0; err == nil && i < len(unknown) && len(all) < forgiven; i++ {
+	for i := 0; err == nil && i < len(unknown) && len(all) < distanceAllowed; i++ {
 		word := unknown[i]
 		_, size := utf8.DecodeRuneInString(word)
-		length, off := utf8.RuneCountInString(word), mistakes(word)
+		length, off := utf8.RuneCountInString(word), allowedMistakes(word)
 		var terms []string
-		err = tenantdb.Send(ctx, tx, tenantdb.Statement{SQL: nearSQL, Args: []any{tenant, word[:size], after(word[:size]), length - off, length + off, mostTerms}, Within: q.Within, Keep: true}, func(rows pgx.Rows) (err error) {
+		err = tenantdb.Send(ctx, tx, tenantdb.Statement{SQL: nearSQL, Args: []any{tenant, word[:size], snippetAfter(word[:size]), length - off, length + off, maxTerms}, Within: q.Within, KeepSnapshot: true}, func(rows pgx.Rows) (err error) {
 			terms, err = pgx.CollectRows(rows, pgx.RowTo[string])
 			return err
 		})
 		if as := nearestTerms(word, terms, off); len(as) > 0 {
-			all = append(all, Spelled{word, as})
+			all = append(all, Correction{word, as})
 		}
 	}
 	return all, err
 }
 
-func mistakes(word string) int {
-	if utf8.RuneCountInString(word) >= longer {
+func allowedMistakes(word string) int {
+	if utf8.RuneCountInString(word) >= longWord {
 		return 2
 	}
 	return 1
@@ -77,7 +77,7 @@ func mistakes(word string) int {
 // nearestTerms are the terms that are the fewest mistakes away from a word.
 func nearestTerms(word string, terms []string, most int) (near []string) {
 	for _, t := range terms {
-		switch d := apart([]rune(word), []rune(t), most); {
+		switch d := editDistance([]rune(word), []rune(t), most); {
 		case d > most:
 		case d < most:
 			near, most = []string{t}, d
@@ -86,11 +86,11 @@ func nearestTerms(word string, terms []string, most int) (near []string) {
 		}
 	}
 	slices.Sort(near)
-	return near[:min(len(near), taken)]
+	return near[:min(len(near), maxCandidates)]
 }
 
-// apart counts the letters put in, left out, changed or swapped with the next (optimal string alignment) that make b of a; more than most is most+1.
-func apart(a, b []rune, most int) int {
+// editDistance counts the letters put in, left out, changed or swapped with the next (optimal string alignment) that make b of a; more than most is most+1.
+func editDistance(a, b []rune, most int) int {
 	if len(a)-len(b) > most || len(b)-len(a) > most {
 		return most + 1
 	}

@@ -14,14 +14,14 @@ type statement struct {
 	tenant uuid.UUID
 	q      *Query
 	plan   Plan
-	st     *state
+	st     *tenantState
 	cursor *cursor
 	// documents are all that meet the conditions, where they have been found already; nil where they have not.
 	documents []uuid.UUID
 	with      []string
 	args      []any
 	halves    [][]float32 // of what it found
-	spelled   []Spelled
+	spelled   []Correction
 }
 
 func (s *statement) arg(v any) string {
@@ -29,8 +29,8 @@ func (s *statement) arg(v any) string {
 	return "$" + strconv.Itoa(len(s.args))
 }
 
-// of is a condition on a table's tenant.
-func (s *statement) of(table string) string {
+// column is a condition on a table's tenant.
+func (s *statement) column(table string) string {
 	if s.plan.Tier == Indexed {
 		return table + ".tenant_id = '" + s.tenant.String() + "'::uuid" // which needs no quoting
 	}
@@ -45,7 +45,7 @@ func (s *statement) cte(name, format string, args ...any) {
 }
 
 // What a fused rank counts for: 1/(rrf+rank), by Cormack, Clarke and Büttcher, 2009.
-const rrf = 60
+const rrfK = 60
 
 // BM25, in the form of Lucene 8 and later (Kamphuis and others, 2020). K was measured: docs/benchmarks.md.
 const (
@@ -55,11 +55,11 @@ const (
 
 // build makes the whole statement. It yields a row for each hit, the best first, and one more where there are more.
 func (s *statement) build() (string, error) {
-	s.of("") // so that the tenant is the first argument
+	s.column("") // so that the tenant is the first argument
 	var conditions []string
 	if s.documents == nil {
 		var err error
-		if conditions, err = clauses(s.q.Where, s.arg); err != nil {
+		if conditions, err = conditionClauses(s.q.Where, s.arg); err != nil {
 			return "", err
 		}
 	}
@@ -73,33 +73,33 @@ func (s *statement) build() (string, error) {
 		}
 		s.cte("documents", "SELECT o.id AS document_id FROM unnest(%s::uuid[]) o (id)", s.arg(found))
 	case len(conditions) > 0:
-		s.cte("documents", "SELECT d.id AS document_id FROM kb_documents d LEFT JOIN kb_sources s ON %s AND s.document_id = d.id WHERE %s AND %s", s.of("s"), s.of("d"), met)
+		s.cte("documents", "SELECT d.id AS document_id FROM kb_documents d LEFT JOIN kb_sources s ON %s AND s.document_id = d.id WHERE %s AND %s", s.column("s"), s.column("d"), met)
 	}
-	if s.q.Mode != ByWords {
+	if s.q.Mode != Lexical {
 		s.near(restricted, met)
 	}
-	w := readWords(s.q.Text)
-	if s.q.Mode != ByMeaning {
+	w := parseQuery(s.q.Text)
+	if s.q.Mode != Semantic {
 		in := ""
 		if restricted { // each document's passages looked up by themselves
-			in = fmt.Sprintf(" AND t.chunk_id IN (SELECT p.chunk_id FROM documents o, LATERAL (SELECT p.chunk_id FROM kb_points p WHERE %s AND p.document_id = o.document_id OFFSET 0) p)", s.of("p"))
+			in = fmt.Sprintf(" AND t.chunk_id IN (SELECT p.chunk_id FROM documents o, LATERAL (SELECT p.chunk_id FROM kb_points p WHERE %s AND p.document_id = o.document_id OFFSET 0) p)", s.column("p"))
 		}
 		s.words(w, in)
 	}
 	switch s.q.Mode {
-	case ByMeaning:
+	case Semantic:
 		// Those that are near by half the precision are put in order by the whole.
 		distance := "n.distance"
 		if s.q.Model == "" {
 			distance = fmt.Sprintf("(c.embedding <=> (SELECT %s::real[]::vector))", s.arg(s.q.Vector))
 		}
-		s.cte("scored", "SELECT n.chunk_id, 1 - %[1]s AS score, 1 - %[1]s AS similarity, NULL::float8 AS words, c.document_id, c.chunk_index, c.content FROM near n, %[2]s", distance, s.one("kb_chunks c", "c.id = n.chunk_id"))
-	case ByWords:
+		s.cte("scored", "SELECT n.chunk_id, 1 - %[1]s AS score, 1 - %[1]s AS similarity, NULL::float8 AS words, c.document_id, c.chunk_index, c.content FROM near n, %[2]s", distance, s.document("kb_chunks c", "c.id = n.chunk_id"))
+	case Lexical:
 		s.cte("scored", "SELECT w.chunk_id, w.words AS score, NULL::float8 AS similarity, w.words FROM worded w")
-	case ByBoth:
+	case Hybrid:
 		s.cte("scored", `SELECT chunk_id, coalesce(1.0::float8 / (%[1]d + n.rank), 0) + coalesce(1.0::float8 / (%[1]d + w.rank), 0) AS score, n.similarity, w.words
 		    FROM (SELECT chunk_id, 1 - distance AS similarity, row_number() OVER (ORDER BY distance, chunk_id) AS rank FROM near) n
-		    FULL JOIN (SELECT chunk_id, words, row_number() OVER (ORDER BY words DESC, chunk_id) AS rank FROM worded) w USING (chunk_id)`, rrf)
+		    FULL JOIN (SELECT chunk_id, words, row_number() OVER (ORDER BY words DESC, chunk_id) AS rank FROM worded) w USING (chunk_id)`, rrfK)
 	}
 	return "WITH " + strings.Join(s.with, ",\n") + s.hits(w), nil
 }
@@ -109,11 +109,11 @@ func (s *statement) build() (string, error) {
 func (s *statement) near(conditions bool, met string) {
 	v := s.arg(s.q.Vector)
 	vector := func(as string) string { return "(SELECT " + v + "::real[]::vector" + as + ")" } // read once, and not for each row
-	from, document, where := "kb_points p", "p.document_id", s.of("p")+" AND p.half IS NOT NULL"
+	from, document, where := "kb_points p", "p.document_id", s.column("p")+" AND p.half IS NOT NULL"
 	distance := "p.half <=> " + vector("::halfvec(384)")
 	if s.q.Model != "" {
-		from, document = fmt.Sprintf("kb_vectors p JOIN kb_chunks pc ON %s AND pc.id = p.chunk_id", s.of("pc")), "pc.document_id"
-		where, distance = s.of("p")+" AND p.model = "+quoted(s.q.Model), "p.embedding <=> "+vector("")
+		from, document = fmt.Sprintf("kb_vectors p JOIN kb_chunks pc ON %s AND pc.id = p.chunk_id", s.column("pc")), "pc.document_id"
+		where, distance = s.column("p")+" AND p.model = "+quoted(s.q.Model), "p.embedding <=> "+vector("")
 	}
 	order := "distance, chunk_id"
 	switch {
@@ -124,7 +124,7 @@ func (s *statement) near(conditions bool, met string) {
 		if !conditions {
 			break
 		}
-		where += fmt.Sprintf(" AND coalesce((SELECT %s FROM kb_documents d LEFT JOIN kb_sources s ON %s AND s.document_id = d.id WHERE %s AND d.id = %s), false)", met, s.of("s"), s.of("d"), document)
+		where += fmt.Sprintf(" AND coalesce((SELECT %s FROM kb_documents d LEFT JOIN kb_sources s ON %s AND s.document_id = d.id WHERE %s AND d.id = %s), false)", met, s.column("s"), s.column("d"), document)
 	case conditions && s.q.Model == "":
 		from = fmt.Sprintf("documents, LATERAL (SELECT p.chunk_id, p.half FROM kb_points p WHERE %s AND p.document_id = documents.document_id OFFSET 0) p", where)
 		where = "p.half IS NOT NULL"
@@ -138,21 +138,21 @@ func (s *statement) near(conditions bool, met string) {
 }
 
 // words lists the passages whose words fit best, by BM25 with the tenant's own frequencies.
-func (s *statement) words(w words, in string) {
+func (s *statement) words(w lexicalQuery, in string) {
 	languages := s.arg(s.st.reads())
 	terms := func(text string) string {
 		return fmt.Sprintf("SELECT w.lexeme COLLATE \"C\" AS term FROM unnest(%s::text[]) l, unnest(kb_words(l, %s)) w GROUP BY 1", languages, s.arg(text))
 	}
 	others := []string{}
 	for _, sp := range s.spelled {
-		others = append(others, sp.As...)
+		others = append(others, sp.To...)
 	}
 	s.cte("asked", "%s UNION SELECT unnest(%s::text[]) COLLATE \"C\"", terms(w.ranked), s.arg(others))
-	postings := fmt.Sprintf("SELECT t.term, t.chunk_id, t.times::integer AS times, t.length FROM kb_terms t WHERE %s AND t.term = ANY (ARRAY(SELECT term FROM asked))%s", s.of("t"), in)
+	postings := fmt.Sprintf("SELECT t.term, t.chunk_id, t.times::integer AS times, t.length FROM kb_terms t WHERE %s AND t.term = ANY (ARRAY(SELECT term FROM asked))%s", s.column("t"), in)
 	for _, p := range w.prefixes {
 		name := s.arg(p)
 		postings += fmt.Sprintf(" UNION ALL SELECT (%[1]s::text || '*') COLLATE \"C\", t.chunk_id, sum(t.times)::integer, max(t.length) FROM kb_terms t WHERE %[2]s AND t.term >= %[1]s::text COLLATE \"C\" AND t.term < %[3]s::text COLLATE \"C\"%[4]s GROUP BY t.chunk_id",
-			name, s.of("t"), s.arg(after(p)), in)
+			name, s.column("t"), s.arg(snippetAfter(p)), in)
 	}
 	s.cte("postings", "%s", postings)
 	s.cte("weights", "SELECT term, ln(1 + (greatest(%s::integer, count(*)) - count(*) + 0.5) / (count(*) + 0.5))::float8 AS weight FROM postings GROUP BY term", s.arg(s.st.chunks))
@@ -162,7 +162,7 @@ func (s *statement) words(w words, in string) {
 		having = fmt.Sprintf(" HAVING count(*) FILTER (WHERE p.term = ANY (ARRAY(SELECT term FROM needed))) >= (SELECT coalesce(min(n), 0) FROM (SELECT count(*) AS n FROM unnest(%s::text[]) l, unnest(kb_words(l, %s)) GROUP BY l) n)", languages, s.arg(w.phrases))
 	}
 	depth := s.plan.Depth
-	if w.must != "" {
+	if w.required != "" {
 		depth = mustDepth
 	}
 	s.cte("worded", `SELECT p.chunk_id, sum(w.weight * p.times * %[1]v / (p.times + %[2]v * (%[3]v + %[4]v * p.length / %[5]s::float8)))::float8 AS words
@@ -173,13 +173,13 @@ func (s *statement) words(w words, in string) {
 const mustDepth = 2000
 
 // hits joins what was found to what is said of it.
-func (s *statement) hits(w words) string {
+func (s *statement) hits(w lexicalQuery) string {
 	conditions := []string{"true"}
-	if s.q.Mode != ByWords { // who asks by another model's vector than serves is told so
-		conditions[0] = fmt.Sprintf("%s = coalesce((SELECT m.model FROM kb_models m WHERE %s AND m.serving), '')", s.arg(s.q.Model), s.of("m"))
+	if s.q.Mode != Lexical { // who asks by another model's vector than serves is told so
+		conditions[0] = fmt.Sprintf("%s = coalesce((SELECT m.model FROM kb_models m WHERE %s AND m.serving), '')", s.arg(s.q.Model), s.column("m"))
 	}
-	if s.q.Mode != ByMeaning && w.must != "" {
-		conditions = append(conditions, fmt.Sprintf("kb_words(coalesce(s.language, 'simple'), c.content) @@ websearch_to_tsquery(coalesce(s.language, 'simple')::regconfig, %s)", s.arg(w.must)))
+	if s.q.Mode != Semantic && w.required != "" {
+		conditions = append(conditions, fmt.Sprintf("kb_words(coalesce(s.language, 'simple'), c.content) @@ websearch_to_tsquery(coalesce(s.language, 'simple')::regconfig, %s)", s.arg(w.required)))
 	}
 	first, page, from := "1", "true", "scored"
 	if s.q.PerDocument {
@@ -193,11 +193,11 @@ func (s *statement) hits(w words) string {
 		from, page = fmt.Sprintf("(SELECT * FROM scored WHERE %s ORDER BY score DESC, chunk_id LIMIT %s::integer)", page, most), "true"
 	}
 	half, joined := "NULL::real[]", ""
-	if s.q.Variety > 0 {
-		half, joined = "pt.half::real[]", ", "+s.one("kb_points pt", "pt.document_id = h.document_id AND pt.chunk_id = h.chunk_id")
+	if s.q.Diversity > 0 {
+		half, joined = "pt.half::real[]", ", "+s.document("kb_points pt", "pt.document_id = h.document_id AND pt.chunk_id = h.chunk_id")
 	}
-	chunk := s.one("kb_chunks c", "c.id = f.chunk_id")
-	if s.q.Mode == ByMeaning { // which has looked them up for their vectors
+	chunk := s.document("kb_chunks c", "c.id = f.chunk_id")
+	if s.q.Mode == Semantic { // which has looked them up for their vectors
 		chunk = "LATERAL (SELECT f.document_id, f.chunk_index, f.content) c"
 	}
 	return fmt.Sprintf(`
@@ -209,31 +209,31 @@ SELECT h.chunk_id, h.chunk_index, coalesce(p.headings, '{}'), coalesce(p.page, 0
             FROM %[11]s f, %[3]s, %[4]s LEFT JOIN %[5]s ON true
            WHERE %[6]s) f WHERE %[7]s ORDER BY score DESC, chunk_id LIMIT %[8]s::integer) h
   LEFT JOIN %[9]s ON true%[10]s
- ORDER BY h.score DESC, h.chunk_id`, half, first, chunk, s.one("kb_documents d", "d.id = c.document_id"), s.one("kb_sources s", "s.document_id = c.document_id"),
-		strings.Join(conditions, " AND "), page, most, s.one("kb_passages p", "p.chunk_id = h.chunk_id"), joined, from)
+ ORDER BY h.score DESC, h.chunk_id`, half, first, chunk, s.document("kb_documents d", "d.id = c.document_id"), s.document("kb_sources s", "s.document_id = c.document_id"),
+		strings.Join(conditions, " AND "), page, most, s.document("kb_passages p", "p.chunk_id = h.chunk_id"), joined, from)
 }
 
-// one looks one row up for each of what stands before it: whatever the planner believes of how many there are, that is what is best for as few as a search joins.
-func (s *statement) one(table, on string) string {
+// document looks one row up for each of what stands before it: whatever the planner believes of how many there are, that is what is best for as few as a search joins.
+func (s *statement) document(table, on string) string {
 	_, alias, _ := strings.Cut(table, " ")
-	return fmt.Sprintf("LATERAL (SELECT * FROM %s WHERE %s AND %s OFFSET 0) %s", table, s.of(alias), on, alias)
+	return fmt.Sprintf("LATERAL (SELECT * FROM %s WHERE %s AND %s OFFSET 0) %s", table, s.column(alias), on, alias)
 }
 
 // kept reports that the statement's text is one of few.
 func (s *statement) kept() bool {
-	return len(s.q.Where) == 0 && len(readWords(s.q.Text).prefixes) <= 2
+	return len(s.q.Where) == 0 && len(parseQuery(s.q.Text).prefixes) <= 2
 }
 
 // wanted is how many passages the statement is to find: those that hits are chosen from.
 func (s *statement) wanted() int {
-	if s.q.Variety > 0 {
-		return min(MaxHits, s.q.K*varietyOf)
+	if s.q.Diversity > 0 {
+		return min(MaxHits, s.q.K*diversityWeight)
 	}
 	return s.q.K
 }
 
-// varietyOf is how many candidates there are for each hit where hits are to differ.
-const varietyOf = 5
+// diversityWeight is how many candidates there are for each hit where hits are to differ.
+const diversityWeight = 5
 
 // quoted makes a literal of a text.
 func quoted(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }

@@ -36,12 +36,12 @@ const MaxSource = 2000
 // keptVersions is how many past versions of a document are remembered.
 const keptVersions = 1000
 
-// rules names the cutting rules; a change to extract or chunk that gives other chunks changes it.
-const rules = "konstruct/chunks/v4"
+// recipeVersion names the cutting rules; a change to extract or chunk that gives other chunks changes it.
+const recipeVersion = "konstruct/chunks/v4"
 
-// content is a document ready to be stored.
-type content struct {
-	reading.Reading
+// documentContent is a document ready to be stored.
+type documentContent struct {
+	reading.ParsedFile
 	agent                  uuid.UUID
 	filename, source, kind string
 	bytes                  int64
@@ -51,14 +51,14 @@ type content struct {
 	recipe                 string
 	vectors                [][]float32
 	serving                string      // the model that serves beside the first
-	more                   [][]float32 // its vectors
+	servingVectors         [][]float32 // its vectors
 }
 
-// store writes the document in one transaction, and ends the job that it is: readers see what was there before, or all of
+// storeDocument writes the document in one transaction, and ends the job that it is: readers see what was there before, or all of
 // this. Whether it is stored at all is decided there, by the order of uploads and deletions: ErrDeleted, ErrSuperseded
 // say why not; errSource where the source's document is one that ctx does not see.
-func store(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, j *job) (id uuid.UUID, done Outcome, err error) {
-	c := &j.content
+func storeDocument(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, j *ingestJob) (id uuid.UUID, done Outcome, err error) {
+	c := &j.documentContent
 	if err := CheckVectors(c.vectors, embed.Dimensions); err != nil {
 		return id, "", err
 	}
@@ -70,8 +70,8 @@ func store(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, j *job) (
 			return err
 		}
 		var serving string
-		var s standing
-		if err := tx.QueryRow(ctx, `SELECT (`+servingSQL+`), n.* FROM (`+standingSQL+`) n`, c.args(tenant, j.given)...).
+		var s sourceState
+		if err := tx.QueryRow(ctx, `SELECT (`+servingSQL+`), n.* FROM (`+standingSQL+`) n`, c.args(tenant, j.options)...).
 			Scan(append([]any{&serving}, s.places()...)...); err != nil {
 			return err
 		}
@@ -79,7 +79,7 @@ func store(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, j *job) (
 			return errSwitched
 		}
 		// What is decided was decided by what whoever uploaded it sees; what is written is held against every document.
-		if ctx, err = tenantdb.See(ctx, tx, tenantdb.AllLabels()); err != nil {
+		if ctx, err = tenantdb.SetLabels(ctx, tx, tenantdb.AllLabels()); err != nil {
 			return err
 		}
 		if s.document != nil {
@@ -97,14 +97,14 @@ func store(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, j *job) (
 			}
 		case s.same:
 			done = Unchanged
-			if _, err := tx.Exec(ctx, saidSQL, append(c.args(tenant, j.given), c.etag)...); err != nil {
+			if _, err := tx.Exec(ctx, latestSQL, append(c.args(tenant, j.options), c.etag)...); err != nil {
 				return err
 			}
 		default:
 			done = Replaced
 		}
 		if done != Unchanged {
-			err := c.write(ctx, tx, tenant, id, j.given, done == Replaced)
+			err := c.write(ctx, tx, tenant, id, j.options, done == Replaced)
 			if pg := (*pgconn.PgError)(nil); errors.As(err, &pg) && pg.ConstraintName == sourceKey {
 				return errSource // it is locked: nobody else took it meanwhile
 			}
@@ -115,7 +115,7 @@ func store(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, j *job) (
 		if j.claim == nil {
 			return nil
 		}
-		return j.claim.done(ctx, tx, tenant, id, done, len(c.Reading.Chunks))
+		return j.claim.done(ctx, tx, tenant, id, done, len(c.ParsedFile.Chunks))
 	})
 	return id, done, err
 }
@@ -123,9 +123,9 @@ func store(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, j *job) (
 // sourceKey is the constraint by which a source is one document's.
 const sourceKey = "kb_sources_tenant_id_source_key"
 
-func (c *content) write(ctx context.Context, tx pgx.Tx, tenant, id uuid.UUID, g Given, replace bool) error {
-	language := readBy(c.Language, c.Text)
-	about := About{c.Author, c.Language, c.Created, c.Modified}
+func (c *documentContent) write(ctx context.Context, tx pgx.Tx, tenant, id uuid.UUID, g DocumentOptions, replace bool) error {
+	language := languageConfiguration(c.Language, c.Text)
+	about := FileInfo{c.Author, c.Language, c.Created, c.Modified}
 	var b pgx.Batch
 	if replace {
 		b.Queue(`INSERT INTO kb_versions (tenant_id, document_id, version, agent_id, bytes, content_sha256, recipe, ingested_at)
@@ -146,12 +146,12 @@ func (c *content) write(ctx context.Context, tx pgx.Tx, tenant, id uuid.UUID, g 
 		b.Queue(`DELETE FROM kb_tombstones WHERE tenant_id = $1 AND source_sha256 = sha256(convert_to($2, 'UTF8'))`, tenant, c.source)
 	}
 	b.Queue(`INSERT INTO kb_texts (tenant_id, document_id, content) VALUES ($1, $2, $3) ON CONFLICT (tenant_id, document_id) DO UPDATE SET content = EXCLUDED.content`, tenant, id, c.Text)
-	ids := passageIDs(id, c.Reading.Chunks)
-	for from := 0; from < len(c.Reading.Chunks); {
-		n := min(rowsAtOnce, tenantdb.StatementRows(len(c.Reading.Chunks)-from))
+	ids := chunkIDs(id, c.ParsedFile.Chunks)
+	for from := 0; from < len(c.ParsedFile.Chunks); {
+		n := min(rowsAtOnce, tenantdb.StatementRows(len(c.ParsedFile.Chunks)-from))
 		c.queue(&b, tenant, id, ids, from, n)
 		from += n
-		if b.Len() >= 8 || from == len(c.Reading.Chunks) { // so that what waits to be sent stays small
+		if b.Len() >= 8 || from == len(c.ParsedFile.Chunks) { // so that what waits to be sent stays small
 			if err := tx.SendBatch(ctx, &b).Close(); err != nil {
 				return err
 			}
@@ -164,7 +164,7 @@ func (c *content) write(ctx context.Context, tx pgx.Tx, tenant, id uuid.UUID, g 
 // rowsAtOnce is how many chunks go into one statement: each carries some 4 KB.
 const rowsAtOnce = 256
 
-func (c *content) queue(b *pgx.Batch, tenant, document uuid.UUID, ids []uuid.UUID, from, n int) {
+func (c *documentContent) queue(b *pgx.Batch, tenant, document uuid.UUID, ids []uuid.UUID, from, n int) {
 	var chunks, passages strings.Builder
 	chunks.WriteString(`INSERT INTO kb_chunks (tenant_id, id, document_id, content, chunk_index, embedding) VALUES `)
 	tenantdb.Values(&chunks, n, "uuid", "uuid", "uuid", "text", "int", "real[]")
@@ -174,7 +174,7 @@ func (c *content) queue(b *pgx.Batch, tenant, document uuid.UUID, ids []uuid.UUI
 	ids = ids[from : from+n]
 	for i := from; i < from+n; i++ {
 		id := ids[i-from]
-		k := &c.Reading.Chunks[i]
+		k := &c.ParsedFile.Chunks[i]
 		var page *int
 		if k.Page > 0 {
 			page = &k.Page
@@ -185,13 +185,13 @@ func (c *content) queue(b *pgx.Batch, tenant, document uuid.UUID, ids []uuid.UUI
 	b.Queue(chunks.String(), chunkArgs...)
 	b.Queue(passages.String(), passageArgs...)
 	if c.serving != "" {
-		queueVectors(b, tenant, c.serving, ids, c.more[from:from+n])
+		queueVectors(b, tenant, c.serving, ids, c.servingVectors[from:from+n])
 	}
 }
 
-// passageIDs are the ids of a document's passages. A passage that says the same has the same id when the document is replaced, so that what cites it still does; of several that
+// chunkIDs are the ids of a document's passages. A passage that says the same has the same id when the document is replaced, so that what cites it still does; of several that
 // say the same the first is the first.
-func passageIDs(document uuid.UUID, chunks []chunk.Chunk) []uuid.UUID {
+func chunkIDs(document uuid.UUID, chunks []chunk.Chunk) []uuid.UUID {
 	ids, same := make([]uuid.UUID, len(chunks)), map[string]int{}
 	for i := range chunks {
 		content := chunks[i].Content
@@ -201,8 +201,8 @@ func passageIDs(document uuid.UUID, chunks []chunk.Chunk) []uuid.UUID {
 	return ids
 }
 
-// MadeBy reports whether a recipe names this model.
-func MadeBy(recipe, model string) bool { return strings.HasSuffix(recipe, " "+model) }
+// RecipeModel reports whether a recipe names this model.
+func RecipeModel(recipe, model string) bool { return strings.HasSuffix(recipe, " "+model) }
 
 // ErrVector says that a vector can't be compared with others.
 var ErrVector = errors.New("not a vector that can be searched")

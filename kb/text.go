@@ -6,13 +6,13 @@ import (
 	"unicode/utf8"
 )
 
-// words is a question's text, read for what it asks of words.
-type words struct {
+// lexicalQuery is a question's text, read for what it asks of words.
+type lexicalQuery struct {
 	ranked   string   // the words that count, those of phrases among them
 	phrases  string   // the words of phrases, all of which must be there
 	prefixes []string // of words that begin so
-	// must is what a passage must meet, as websearch_to_tsquery reads it: phrases, and what must not be there; empty where anything will do.
-	must string
+	// required is what a passage must meet, as websearch_to_tsquery reads it: phrases, and what must not be there; empty where anything will do.
+	required string
 }
 
 // maxPrefixes is how many words of a question may be beginnings.
@@ -21,8 +21,8 @@ const maxPrefixes = 8
 // minPrefix is how many characters a beginning has at least.
 const minPrefix = 2
 
-// readWords reads a question: "a phrase" must be there, -word and -"a phrase" must not, begin* is the beginning of a word.
-func readWords(text string) (w words) {
+// parseQuery reads a question: "a phrase" must be there, -word and -"a phrase" must not, begin* is the beginning of a word.
+func parseQuery(text string) (w lexicalQuery) {
 	var ranked, phrases, must []string
 	for text = strings.TrimSpace(text); text != ""; text = strings.TrimSpace(text) {
 		rest, not := strings.CutPrefix(text, "-")
@@ -60,21 +60,21 @@ func readWords(text string) (w words) {
 			ranked = append(ranked, part)
 		}
 	}
-	w.ranked, w.phrases, w.must = strings.Join(ranked, " "), strings.Join(phrases, " "), strings.Join(must, " ")
+	w.ranked, w.phrases, w.required = strings.Join(ranked, " "), strings.Join(phrases, " "), strings.Join(must, " ")
 	return w
 }
 
-// Plain is a question's text as it is embedded: without what must not be there, and without marks.
-func Plain(text string) string {
-	w := readWords(text)
+// PlainText is a question's text as it is embedded: without what must not be there, and without marks.
+func PlainText(text string) string {
+	w := parseQuery(text)
 	if plain := strings.TrimSpace(w.ranked + " " + strings.Join(w.prefixes, " ")); plain != "" {
 		return plain
 	}
 	return strings.TrimSpace(text)
 }
 
-// after is the first text that sorts behind every one that begins with prefix, byte by byte.
-func after(prefix string) string {
+// snippetAfter is the first text that sorts behind every one that begins with prefix, byte by byte.
+func snippetAfter(prefix string) string {
 	b := []byte(prefix)
 	b[len(b)-1]++ // the last byte of UTF-8 is never 0xff
 	return string(b)

@@ -22,28 +22,28 @@ type Thresholds struct {
 	Many, Crowded int
 }
 
-// UsualThresholds are what measurements suggest: see docs/benchmarks.md.
-var UsualThresholds = Thresholds{Grow: 4000, Shrink: 2000, Many: 250, Crowded: 20_000}
+// DefaultThresholds are what measurements suggest: see docs/benchmarks.md.
+var DefaultThresholds = Thresholds{Grow: 4000, Shrink: 2000, Many: 250, Crowded: 20_000}
 
 // Indexer makes and drops tenants' own indexes, when passages came or went. It is the work of turns.Indexes.
 type Indexer struct {
 	Door       *tenantdb.Door
-	Builder    *tenantdb.Builder
+	Builder    *tenantdb.IndexBuilder
 	Thresholds Thresholds
 	Logger     *slog.Logger
 }
 
-// action is what is due for a tenant's index.
-type action int
+// indexAction is what is due for a tenant's index.
+type indexAction int
 
 const (
-	leave action = iota
+	leave indexAction = iota
 	build
 	drop
 )
 
-// indexes is what there is in the database of a tenant's own indexes.
-type indexes struct {
+// indexState is what there is in the database of a tenant's own indexes.
+type indexState struct {
 	model    string // that serves
 	chunks   int    // at least: counted to Grow
 	there    bool
@@ -52,8 +52,8 @@ type indexes struct {
 	all      int      // of all tenants
 }
 
-// due says what is to be done. Between Shrink and Grow what is there stays.
-func (t Thresholds) due(x indexes) action {
+// action says what is to be done. Between Shrink and Grow what is there stays.
+func (t Thresholds) action(x indexState) indexAction {
 	grow := t.Grow
 	if x.all >= t.Many {
 		grow = max(grow, t.Crowded)
@@ -69,7 +69,7 @@ func (t Thresholds) due(x indexes) action {
 	return leave
 }
 
-func (in *Indexer) look(ctx context.Context, tenant uuid.UUID) (x indexes, err error) {
+func (in *Indexer) inspect(ctx context.Context, tenant uuid.UUID) (x indexState, err error) {
 	err = in.Door.Tx(ctx, tenant, func(ctx context.Context, tx pgx.Tx) error {
 		if err := tx.QueryRow(ctx, servingSQL, tenant).Scan(&x.model); err != nil {
 			return err
@@ -103,27 +103,27 @@ func (in *Indexer) look(ctx context.Context, tenant uuid.UUID) (x indexes, err e
 	return x, nil
 }
 
-// Open reports whether something is due for the tenant's index. It implements turns.Work.
-func (in *Indexer) Open(ctx context.Context, tenant uuid.UUID) (bool, error) {
-	x, err := in.look(ctx, tenant)
-	return err == nil && in.Thresholds.due(x) != leave, err
+// Prepare reports whether something is due for the tenant's index. It implements turns.Work.
+func (in *Indexer) Prepare(ctx context.Context, tenant uuid.UUID) (bool, error) {
+	x, err := in.inspect(ctx, tenant)
+	return err == nil && in.Thresholds.action(x) != leave, err
 }
 
-// Turn makes or drops the tenant's index where that is due. Killed, it leaves what the next turn clears away. It implements turns.Work.
-func (in *Indexer) Turn(ctx context.Context, tenant uuid.UUID) (worked bool, err error) {
-	x, err := in.look(ctx, tenant)
+// Work makes or drops the tenant's index where that is due. Killed, it leaves what the next turn clears away. It implements turns.Work.
+func (in *Indexer) Work(ctx context.Context, tenant uuid.UUID) (worked bool, err error) {
+	x, err := in.inspect(ctx, tenant)
 	if err != nil {
 		return false, err
 	}
-	what := in.Thresholds.due(x)
+	what := in.Thresholds.action(x)
 	if what == leave {
 		return false, nil
 	}
-	alone, err := in.Builder.Alone(ctx, "konstruct index "+tenant.String(), func(conn *pgx.Conn) error {
-		if x, err = in.look(ctx, tenant); err != nil { // as it is now that nobody else is at it
+	alone, err := in.Builder.Exclusive(ctx, "konstruct index "+tenant.String(), func(conn *pgx.Conn) error {
+		if x, err = in.inspect(ctx, tenant); err != nil { // as it is now that nobody else is at it
 			return err
 		}
-		switch in.Thresholds.due(x) {
+		switch in.Thresholds.action(x) {
 		case drop:
 			return in.drop(ctx, conn, tenant, x)
 		case build:
@@ -132,7 +132,7 @@ func (in *Indexer) Turn(ctx context.Context, tenant uuid.UUID) (worked bool, err
 		return nil
 	})
 	if err != nil && ctx.Err() == nil {
-		in.note(ctx, tenant, x.model, err)
+		in.record(ctx, tenant, x.model, err)
 	}
 	if err != nil {
 		return false, fmt.Errorf("kb: tenant %s: its own index: %w", tenant, err)
@@ -140,7 +140,7 @@ func (in *Indexer) Turn(ctx context.Context, tenant uuid.UUID) (worked bool, err
 	return alone, nil
 }
 
-func (in *Indexer) drop(ctx context.Context, conn *pgx.Conn, tenant uuid.UUID, x indexes) error {
+func (in *Indexer) drop(ctx context.Context, conn *pgx.Conn, tenant uuid.UUID, x indexState) error {
 	names := x.stale
 	if x.there && x.chunks < in.Thresholds.Shrink {
 		names = append(names, indexName(tenant, x.model))
@@ -156,12 +156,12 @@ func (in *Indexer) drop(ctx context.Context, conn *pgx.Conn, tenant uuid.UUID, x
 
 // What an index takes while it is made: pgvector keeps its graph in memory while that fits, and is many times slower where it does not.
 const (
-	bytesAPassage = 2200 // 384 numbers of two bytes, and some 32 links
-	leastMemory   = 64 << 20
-	mostMemory    = 4 << 30
+	bytesPerVector = 2200 // 384 numbers of two bytes, and some 32 links
+	leastMemory    = 64 << 20
+	mostMemory     = 4 << 30
 )
 
-func (in *Indexer) build(ctx context.Context, conn *pgx.Conn, tenant uuid.UUID, x indexes) error {
+func (in *Indexer) build(ctx context.Context, conn *pgx.Conn, tenant uuid.UUID, x indexState) error {
 	name := indexName(tenant, x.model)
 	on := fmt.Sprintf("kb_points USING hnsw (half halfvec_cosine_ops) WITH (m = 16, ef_construction = 64) WHERE tenant_id = '%s'", tenant)
 	var chunks, dimensions int
@@ -178,7 +178,7 @@ func (in *Indexer) build(ctx context.Context, conn *pgx.Conn, tenant uuid.UUID, 
 		on = fmt.Sprintf("kb_vectors USING hnsw ((embedding::halfvec(%d)) halfvec_cosine_ops) WITH (m = 16, ef_construction = 64) WHERE tenant_id = '%s' AND model = %s", dimensions, tenant, quoted(x.model))
 	}
 	start := time.Now()
-	memory := min(max(leastMemory, chunks*bytesAPassage*dimensions/384), mostMemory)
+	memory := min(max(leastMemory, chunks*bytesPerVector*dimensions/384), mostMemory)
 	for _, sql := range []string{
 		fmt.Sprintf("SET maintenance_work_mem = '%dkB'", memory>>10), "SET statement_timeout = 0", "SET lock_timeout = 0",
 		"DROP INDEX CONCURRENTLY IF EXISTS public." + name, // which somebody was killed at
@@ -193,7 +193,7 @@ func (in *Indexer) build(ctx context.Context, conn *pgx.Conn, tenant uuid.UUID, 
 		return err
 	}
 	in.Logger.Info("made a tenant's own index", "tenant", tenant, "index", name, "passages", chunks, "took", time.Since(start).Round(time.Millisecond))
-	_, err := Tune(ctx, in.Door, tenant, nil)
+	_, err := TuneIndex(ctx, in.Door, tenant, nil)
 	if errors.Is(err, ErrUntunable) { // its passages went while it was made
 		err = nil
 	}
@@ -206,8 +206,8 @@ const mostDimensions = 4000
 // vectorIndexes is how the names begin of a tenant's own indexes of other models.
 func vectorIndexes(tenant uuid.UUID) string { return indexName(tenant, "x")[:len("ix_kb_vectors_")+32] }
 
-// note keeps why an index could not be made.
-func (in *Indexer) note(ctx context.Context, tenant uuid.UUID, model string, why error) {
+// record keeps why an index could not be made.
+func (in *Indexer) record(ctx context.Context, tenant uuid.UUID, model string, why error) {
 	text, whole := disclosure.Reason(why)
 	if !whole {
 		in.Logger.Warn("an index can't be made", "tenant", tenant, "model", model, "error", why)

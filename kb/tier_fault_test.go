@@ -24,7 +24,7 @@ func TestPostgreSQLIsKilledWhileAnIndexIsMade(t *testing.T) {
 	in := indexer(t, d, door)
 	end := make(chan error, 1)
 	go func() {
-		_, err := in.Turn(context.WithoutCancel(t.Context()), tenantA)
+		_, err := in.Work(context.WithoutCancel(t.Context()), tenantA)
 		end <- err
 	}()
 	super := testkit.Connect(t, d.SuperuserURL())
@@ -38,7 +38,7 @@ func TestPostgreSQLIsKilledWhileAnIndexIsMade(t *testing.T) {
 	}
 	door = testkit.DoorOf(t, d)
 	v := near(1, 3, 0.3)
-	f := ask(t, door, tenantA, kb.Query{Mode: kb.ByMeaning, Vector: v, K: 10})
+	f := ask(t, door, tenantA, kb.Query{Mode: kb.Semantic, Vector: v, K: 10})
 	if common(ids(f.Hits), nearest(t, door, tenantA, v, 10, "true")) < 10 || f.Plan.Tier != kb.Exact {
 		t.Errorf("after the kill: %d hits by %s", len(f.Hits), f.Plan.Tier)
 	}
@@ -50,7 +50,7 @@ func TestPostgreSQLIsKilledWhileAnIndexIsMade(t *testing.T) {
 	if !turn(t, in, tenantA) || turn(t, in, tenantA) {
 		t.Error("it was not made, or twice")
 	}
-	if f := ask(t, door, tenantA, kb.Query{Mode: kb.ByMeaning, Vector: v, K: 10}); f.Plan.Tier != kb.Indexed || len(f.Hits) != 10 {
+	if f := ask(t, door, tenantA, kb.Query{Mode: kb.Semantic, Vector: v, K: 10}); f.Plan.Tier != kb.Indexed || len(f.Hits) != 10 {
 		t.Errorf("made again: %d hits by %s", len(f.Hits), f.Plan.Tier)
 	}
 }
@@ -71,7 +71,7 @@ func TestAnIndexComesAndGoesUnderSearches(t *testing.T) {
 				if (i+n)%3 == 0 {
 					s.Forget(tenantA)
 				}
-				f, err := s.Find(context.WithoutCancel(ctx), door, tenantA, kb.Query{Mode: kb.ByMeaning, Vector: v, K: 10})
+				f, err := s.Search(context.WithoutCancel(ctx), door, tenantA, kb.Query{Mode: kb.Semantic, Vector: v, K: 10})
 				if err != nil || len(f.Hits) != 10 || common(ids(f.Hits), want) < 9 {
 					t.Errorf("%s: %d hits, %d of what is right, %v", f.Plan.Tier, len(f.Hits), common(ids(f.Hits), want), err)
 					return

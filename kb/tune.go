@@ -21,20 +21,20 @@ type Tuning struct {
 	EfSearch int    `json:"ef_search"`       // as it is from now on
 	// Recall is how many of the ten nearest the index finds with it, at the mean over Queries questions; nil where nothing
 	// was measured.
-	Recall  *float64 `json:"recall"`
-	Queries int      `json:"queries"`
-	Steps   []Step   `json:"steps"` // what was tried
+	Recall  *float64     `json:"recall"`
+	Queries int          `json:"queries"`
+	Steps   []TuningStep `json:"steps"` // what was tried
 }
 
-// Step is one value tried.
-type Step struct {
+// TuningStep is one value tried.
+type TuningStep struct {
 	EfSearch int           `json:"ef_search"`
 	Recall   float64       `json:"recall"`
 	Median   time.Duration `json:"median_ns"` // of a search in the database
 }
 
 const (
-	enoughRecall = 0.995
+	targetRecall = 0.995
 	tuneTop      = 10 // recall is of so many
 	tuneQueries  = 40
 )
@@ -42,12 +42,12 @@ const (
 // ErrUntunable says that nothing can be measured of a tenant's index.
 var ErrUntunable = errors.New("the tenant's own index has nothing to be measured by: no passage could be found")
 
-// Tune finds the least hnsw.ef_search that finds 995 of 1,000 of the nearest passages, and has the tenant's searches use it. It asks the questions whose vectors are given, and
+// TuneIndex finds the least hnsw.ef_search that finds 995 of 1,000 of the nearest passages, and has the tenant's searches use it. It asks the questions whose vectors are given, and
 // where these are few makes some up from the tenant's own passages.
-func Tune(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, questions [][]float32) (t Tuning, err error) {
+func TuneIndex(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, questions [][]float32) (t Tuning, err error) {
 	s := NewSearcher()
 	err = door.Tx(ctx, tenant, func(ctx context.Context, tx pgx.Tx) error {
-		st, err := s.look(ctx, tx, tenant)
+		st, err := s.readState(ctx, tx, tenant)
 		if err != nil {
 			return err
 		}
@@ -56,7 +56,7 @@ func Tune(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, questions 
 			return nil
 		}
 		if len(questions) < tuneQueries {
-			made, err := makeQuestions(ctx, tx, tenant, st.model, tuneQueries-len(questions))
+			made, err := sampleQueries(ctx, tx, tenant, st.model, tuneQueries-len(questions))
 			if err != nil {
 				return err
 			}
@@ -75,11 +75,11 @@ func Tune(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, questions 
 	return t, nil
 }
 
-func (t *Tuning) measure(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, st *state, questions [][]float32) error {
+func (t *Tuning) measure(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, st *tenantState, questions [][]float32) error {
 	ask := func(v []float32, p Plan) (map[uuid.UUID]bool, time.Duration, error) {
 		start := time.Now()
-		p.Mode, p.Depth = ByMeaning, tuneTop+moreDepth
-		hits, _, err := (&statement{tenant: tenant, q: &Query{Mode: ByMeaning, Vector: v, Model: st.model, K: tuneTop}, plan: p, st: st}).run(within(ctx, tx))
+		p.Mode, p.Depth = Semantic, tuneTop+moreDepth
+		hits, _, err := (&statement{tenant: tenant, q: &Query{Mode: Semantic, Vector: v, Model: st.model, K: tuneTop}, plan: p, st: st}).run(withinSource(ctx, tx))
 		ids := map[uuid.UUID]bool{}
 		for i := range hits[:min(tuneTop, len(hits))] {
 			ids[hits[i].ChunkID] = true
@@ -115,8 +115,8 @@ func (t *Tuning) measure(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, st *s
 		}
 		recall := float64(found) / float64(total)
 		t.EfSearch, t.Recall = ef, &recall
-		t.Steps = append(t.Steps, Step{ef, recall, median(times)})
-		if recall >= enoughRecall {
+		t.Steps = append(t.Steps, TuningStep{ef, recall, median(times)})
+		if recall >= targetRecall {
 			break
 		}
 	}
@@ -128,8 +128,8 @@ func median(times []time.Duration) time.Duration {
 	return times[len(times)/2]
 }
 
-// makeQuestions draws passages and returns points between two of them each, nearer to the one: a passage itself would be found too easily.
-func makeQuestions(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, model string, n int) (made [][]float32, err error) {
+// sampleQueries draws passages and returns points between two of them each, nearer to the one: a passage itself would be found too easily.
+func sampleQueries(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, model string, n int) (made [][]float32, err error) {
 	sql := `SELECT p.half::real[] FROM kb_points p JOIN (SELECT chunk_id, document_id FROM kb_points WHERE tenant_id = $1 AND half IS NOT NULL ORDER BY hashtextextended(chunk_id::text, $2::bigint) LIMIT $3) s
 	    ON p.tenant_id = $1 AND p.document_id = s.document_id AND p.chunk_id = s.chunk_id`
 	args := []any{tenant, rand.Int64(), 2 * n}

@@ -22,16 +22,16 @@ import (
 
 // Limits on what one archive or mailbox holds.
 const (
-	maxHeld     = 3         // archives within each other
+	maxBuffered = 3         // archives within each other
 	maxMembers  = 1_000_000 // files in one
 	maxUnpacked = 16 << 30  // bytes of all that is in the outermost, unpacked
 )
 
-// unpacking takes in a file, or what it holds, one by one: nothing is written to disk, and one file at a time is in memory.
-type unpacking struct {
-	ctx  context.Context
-	take func(file, error) bool // returns false to stop
-	left int64                  // bytes that may still be unpacked
+// unpacker takes in a file, or what it holds, one by one: nothing is written to disk, and one file at a time is in memory.
+type unpacker struct {
+	ctx       context.Context
+	add       func(file, error) bool // returns false to stop
+	remaining int64                  // bytes that may still be unpacked
 	// known is the etag of what is known of a file that is not on this disk, and page a page that another names.
 	known func(f file) (string, error)
 	page  func(url string) (file, error)
@@ -39,7 +39,7 @@ type unpacking struct {
 }
 
 // file takes a file that lies in so many archives or lists; it returns false to stop.
-func (u *unpacking) file(f file, depth int) bool {
+func (u *unpacker) file(f file, depth int) bool {
 	if f.get != nil && f.raw == nil {
 		etag, err := u.known(f)
 		if err == nil {
@@ -49,7 +49,7 @@ func (u *unpacking) file(f file, depth int) bool {
 			err = extract.ErrEmpty
 		}
 		if err != nil {
-			return u.ctx.Err() == nil && u.take(f, err)
+			return u.ctx.Err() == nil && u.add(f, err)
 		}
 		if pages, maps, err := fetch.Links(f.url, f.raw); isURL(f.url) && !f.leaf && !errors.Is(err, fetch.ErrNoList) {
 			return u.list(f, pages, maps, err, depth)
@@ -57,27 +57,27 @@ func (u *unpacking) file(f file, depth int) bool {
 	}
 	h, size, err := f.open()
 	if err != nil {
-		return u.take(f, err)
+		return u.add(f, err)
 	}
 	defer h.Close()
 	kind, err := f.sniff(h)
 	switch {
 	case err != nil:
-		return u.take(f, err)
+		return u.add(f, err)
 	case !extract.Holds(kind):
 		limit := extract.Limit(kind)
 		if size > limit {
-			return u.take(f, fmt.Errorf("%w: %d bytes, the limit for %s is %d: split it", extract.ErrTooLarge, size, kind, limit))
+			return u.add(f, fmt.Errorf("%w: %d bytes, the limit for %s is %d: split it", extract.ErrTooLarge, size, kind, limit))
 		}
 		if f.raw == nil {
 			if f.raw, err = io.ReadAll(io.LimitReader(h, limit+1)); err != nil {
-				return u.take(f, err)
+				return u.add(f, err)
 			}
 		}
 		f.kind = kind
-		return u.take(f, nil)
-	case depth == maxHeld:
-		return u.take(f, fmt.Errorf("it lies in %d archives within each other, the limit is %d", depth+1, maxHeld))
+		return u.add(f, nil)
+	case depth == maxBuffered:
+		return u.add(f, fmt.Errorf("it lies in %d archives within each other, the limit is %d", depth+1, maxBuffered))
 	}
 	switch kind {
 	case extract.TypeZip:
@@ -93,28 +93,28 @@ func (u *unpacking) file(f file, depth int) bool {
 		return false
 	}
 	if err != nil && u.ctx.Err() == nil {
-		return u.take(file{path: f.path, url: f.url, named: f.named, inside: f.inside}, err)
+		return u.add(file{path: f.path, url: f.url, named: f.named, member: f.member}, err)
 	}
 	return u.ctx.Err() == nil
 }
 
 // list takes the pages that a sitemap or a feed names.
-func (u *unpacking) list(f file, pages, maps []string, err error, depth int) bool {
-	if err == nil && depth == maxHeld {
-		err = fmt.Errorf("it lies in %d lists within each other, the limit is %d", depth+1, maxHeld)
+func (u *unpacker) list(f file, pages, maps []string, err error, depth int) bool {
+	if err == nil && depth == maxBuffered {
+		err = fmt.Errorf("it lies in %d lists within each other, the limit is %d", depth+1, maxBuffered)
 	}
 	if err == nil && len(pages)+len(maps) == 0 {
 		err = errors.New("it names no page")
 	}
 	if err != nil {
-		return u.take(f, err)
+		return u.add(f, err)
 	}
 	for i, link := range slices.Concat(maps, pages) {
 		page, err := u.page(link)
 		page.named, page.leaf = false, i >= len(maps)
 		more := true
 		if err != nil || page.leaf && u.later {
-			more = u.take(page, err)
+			more = u.add(page, err)
 		} else {
 			more = u.file(page, depth+1)
 		}
@@ -126,24 +126,24 @@ func (u *unpacking) list(f file, pages, maps []string, err error, depth int) boo
 }
 
 // member reads a file inside another, bounded, and takes it. Hidden ones are left out, as in folders.
-func (u *unpacking) member(of file, name string, r io.Reader, depth int) error {
+func (u *unpacker) member(of file, name string, r io.Reader, depth int) error {
 	name = strings.TrimPrefix(path.Clean("/"+strings.ReplaceAll(strings.ToValidUTF8(name, "\uFFFD"), "\\", "/")), "/")
 	for part := range strings.SplitSeq(name, "/") {
 		if part == "" || part[0] == '.' || part == "__MACOSX" {
 			return nil
 		}
 	}
-	f := file{path: of.path, url: of.url, called: of.called, inside: name}
-	if of.inside != "" {
-		f.inside = of.inside + "/" + name
+	f := file{path: of.path, url: of.url, called: of.called, member: name}
+	if of.member != "" {
+		f.member = of.member + "/" + name
 	}
-	limit := min(u.left, extract.MaxPDF)
+	limit := min(u.remaining, extract.MaxPDF)
 	raw, err := io.ReadAll(io.LimitReader(extract.Until(u.ctx, r), limit+1))
-	u.left -= int64(len(raw))
+	u.remaining -= int64(len(raw))
 	switch {
 	case u.ctx.Err() != nil:
 		return u.ctx.Err()
-	case u.left <= 0:
+	case u.remaining <= 0:
 		return fmt.Errorf("%w: it unpacks to more than %d bytes", extract.ErrTooLarge, int64(maxUnpacked))
 	case err == nil && int64(len(raw)) > limit:
 		err = fmt.Errorf("%w: it unpacks to more than %d bytes", extract.ErrTooLarge, limit)
@@ -151,7 +151,7 @@ func (u *unpacking) member(of file, name string, r io.Reader, depth int) error {
 		err = extract.ErrEmpty
 	}
 	if err != nil {
-		if !u.take(f, err) {
+		if !u.add(f, err) {
 			return errStop
 		}
 		return nil
@@ -163,7 +163,7 @@ func (u *unpacking) member(of file, name string, r io.Reader, depth int) error {
 	return nil
 }
 
-func (u *unpacking) zip(f file, h io.ReaderAt, size int64, depth int) error {
+func (u *unpacker) zip(f file, h io.ReaderAt, size int64, depth int) error {
 	z, err := zip.NewReader(h, size)
 	if err != nil && !errors.Is(err, zip.ErrInsecurePath) { // names are cleaned, and nothing is written by them
 		return fmt.Errorf("read the ZIP: %w", err)
@@ -185,7 +185,7 @@ func (u *unpacking) zip(f file, h io.ReaderAt, size int64, depth int) error {
 			r, err = m.Open()
 		}
 		if err != nil {
-			r = io.NopCloser(failing{err})
+			r = io.NopCloser(failingReader{err})
 		}
 		if err := errors.Join(u.member(f, m.Name, r, depth), r.Close()); err != nil {
 			return err
@@ -194,13 +194,13 @@ func (u *unpacking) zip(f file, h io.ReaderAt, size int64, depth int) error {
 	return nil
 }
 
-// failing is a member that can't be read.
-type failing struct{ err error }
+// failingReader is a member that can't be read.
+type failingReader struct{ err error }
 
 // Read implements io.Reader.
-func (f failing) Read([]byte) (int, error) { return 0, f.err }
+func (f failingReader) Read([]byte) (int, error) { return 0, f.err }
 
-func (u *unpacking) tar(f file, r io.Reader, depth int) error {
+func (u *unpacker) tar(f file, r io.Reader, depth int) error {
 	t := tar.NewReader(extract.Until(u.ctx, r))
 	for n := 0; ; n++ {
 		head, err := t.Next()
@@ -247,18 +247,18 @@ func zipTarget(m *zip.File) string {
 
 // link reports a link in an archive that leads out of it. No link in an archive is followed: what it leads to inside is
 // taken by itself.
-func (u *unpacking) link(of file, name, from, target string) bool {
+func (u *unpacker) link(of file, name, from, target string) bool {
 	target = strings.ReplaceAll(target, "\\", "/")
 	out := path.Join(strings.TrimPrefix(path.Clean("/"+strings.ReplaceAll(from, "\\", "/")), "/"), target)
 	if !path.IsAbs(target) && out != ".." && !strings.HasPrefix(out, "../") {
 		return true
 	}
-	inside := path.Join(of.inside, strings.ToValidUTF8(name, "\uFFFD"))
-	return u.take(file{path: of.path, url: of.url, called: of.called, inside: inside}, ErrLinkOut)
+	inside := path.Join(of.member, strings.ToValidUTF8(name, "\uFFFD"))
+	return u.add(file{path: of.path, url: of.url, called: of.called, member: inside}, ErrOutsideLink)
 }
 
 // gzip unpacks what may be a tar, which is read as it comes, or one file.
-func (u *unpacking) gzip(f file, h io.Reader, depth int) error {
+func (u *unpacker) gzip(f file, h io.Reader, depth int) error {
 	z, err := gzip.NewReader(extract.Until(u.ctx, h))
 	if err != nil {
 		return fmt.Errorf("read the gzip: %w", err)
@@ -270,7 +270,7 @@ func (u *unpacking) gzip(f file, h io.Reader, depth int) error {
 		return fmt.Errorf("read the gzip: %w", err)
 	}
 	if kind, err := extract.Type("", head); err == nil && kind == extract.TypeTar {
-		return u.tar(f, io.LimitReader(b, u.left), depth)
+		return u.tar(f, io.LimitReader(b, u.remaining), depth)
 	}
 	name := path.Base(strings.ReplaceAll(f.label(), "\\", "/"))
 	if name = strings.TrimSuffix(name, path.Ext(name)); name == "" || name[0] == '.' {
@@ -280,7 +280,7 @@ func (u *unpacking) gzip(f file, h io.Reader, depth int) error {
 }
 
 // mailbox takes the messages one by one, by their Message-ID where they have one: a mailbox that grew is taken in again by what is new.
-func (u *unpacking) mailbox(f file, h io.Reader, depth int) error {
+func (u *unpacker) mailbox(f file, h io.Reader, depth int) error {
 	return extract.EachMessage(u.ctx, extract.Until(u.ctx, h), func(n int, raw []byte, tooLong bool) error {
 		name := fmt.Sprintf("message %d", n)
 		if m, err := mail.ReadMessage(bytes.NewReader(raw)); err == nil {
@@ -288,16 +288,16 @@ func (u *unpacking) mailbox(f file, h io.Reader, depth int) error {
 				name = id
 			}
 		}
-		u.left -= int64(len(raw))
-		at := file{path: f.path, url: f.url, inside: path.Join(f.inside, name), kind: extract.TypeMail}
+		u.remaining -= int64(len(raw))
+		at := file{path: f.path, url: f.url, member: path.Join(f.member, name), kind: extract.TypeMail}
 		if tooLong {
-			if !u.take(at, fmt.Errorf("%w: a message of more than %d bytes", extract.ErrTooLarge, extract.MaxText)) {
+			if !u.add(at, fmt.Errorf("%w: a message of more than %d bytes", extract.ErrTooLarge, extract.MaxText)) {
 				return errStop
 			}
 			return nil
 		}
 		at.raw = bytes.Clone(raw)
-		if !u.take(at, nil) {
+		if !u.add(at, nil) {
 			return errStop
 		}
 		return nil

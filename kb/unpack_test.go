@@ -80,7 +80,7 @@ func gzipOf(t *testing.T, s string) string {
 func (b *base) outcomes(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	got := map[string]string{}
-	if err := b.in.Files(t.Context(), tenantA, agent, []string{dir}, kb.Given{}, func(r kb.Result) {
+	if err := b.in.Files(t.Context(), tenantA, agent, []string{dir}, kb.DocumentOptions{}, func(r kb.IngestResult) {
 		name := strings.TrimPrefix(r.Path, dir+"/")
 		if got[name] = string(r.Outcome); r.Err != nil {
 			got[name] = r.Err.Error()

@@ -26,7 +26,7 @@ func (in *Ingester) walk(ctx context.Context, names []string, yield func(file, e
 			f, err := in.page(path)
 			more = yield(f, err)
 		case strings.HasPrefix(path, "s3://"):
-			more = in.bucket(ctx, path, yield)
+			more = in.bucketFiles(ctx, path, yield)
 		default:
 			more = walkDisk(path, in.FollowLinks, yield)
 		}
@@ -39,21 +39,21 @@ func (in *Ingester) walk(ctx context.Context, names []string, yield func(file, e
 // page is a file that a site has.
 func (in *Ingester) page(url string) (file, error) {
 	f := file{path: url, url: url, named: true}
-	if in.Pages == nil {
+	if in.Fetcher == nil {
 		return f, errors.New("pages are not read here")
 	}
 	f.get = func(ctx context.Context, etag string) ([]byte, string, error) {
-		p, err := in.Pages.Get(ctx, url, etag, extract.MaxPDF)
+		p, err := in.Fetcher.Get(ctx, url, etag, extract.MaxPDF)
 		if errors.Is(err, fetch.ErrUnchanged) {
-			err = errSame
+			err = errSameContent
 		}
 		return p.Raw, p.ETag, err
 	}
 	return f, nil
 }
 
-// bucket yields the objects below a place in a bucket.
-func (*Ingester) bucket(ctx context.Context, place string, yield func(file, error) bool) bool {
+// bucketFiles yields the objects below a place in a bucket.
+func (*Ingester) bucketFiles(ctx context.Context, place string, yield func(file, error) bool) bool {
 	b, err := shelf.OpenPrefix(place)
 	if err != nil {
 		return yield(file{path: place, url: place, named: true}, err)
@@ -70,7 +70,7 @@ func (*Ingester) bucket(ctx context.Context, place string, yield func(file, erro
 		f := file{path: b.URL(o), url: b.URL(o)}
 		f.get = func(ctx context.Context, etag string) ([]byte, string, error) {
 			if etag == o.ETag {
-				return nil, "", errSame
+				return nil, "", errSameContent
 			}
 			if o.Size > extract.MaxPDF {
 				return nil, "", fmt.Errorf("%w: %d bytes, the limit is %d", extract.ErrTooLarge, o.Size, extract.MaxPDF)
@@ -89,8 +89,8 @@ func (*Ingester) bucket(ctx context.Context, place string, yield func(file, erro
 	return yield(file{path: place, url: place, named: true}, err)
 }
 
-// Count is how many files paths name and hold on this machine, for a progress bar.
-func Count(paths []string, followLinks bool) (n int) {
+// CountFiles is how many files paths name and hold on this machine, for a progress bar.
+func CountFiles(paths []string, followLinks bool) (n int) {
 	for _, p := range paths {
 		if isURL(p) || strings.HasPrefix(p, "s3://") {
 			n++

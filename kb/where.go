@@ -62,8 +62,8 @@ func ParseCondition(s string) (c Condition, err error) {
 	return c, bad
 }
 
-// clauses turns conditions into SQL over kb_documents d and kb_sources s, which may be missing; arg adds an argument and returns its name.
-func clauses(all []Condition, arg func(any) string) (sql []string, err error) {
+// conditionClauses turns conditions into SQL over kb_documents d and kb_sources s, which may be missing; arg adds an argument and returns its name.
+func conditionClauses(all []Condition, arg func(any) string) (sql []string, err error) {
 	for _, c := range all {
 		clause, err := c.clause(arg)
 		if err != nil {
@@ -86,23 +86,23 @@ func (c Condition) clause(arg func(any) string) (string, error) {
 	case "document":
 		return compare(c, "d.id", "uuid", values, arg, func(v any) (any, error) { return uuid.Parse(fmt.Sprint(v)) }, Equal, Unequal, In)
 	case "source":
-		return compare(c, "coalesce(s.source, d.source_url, '')", "text", values, arg, asText, Equal, Unequal, In, Prefix)
+		return compare(c, "coalesce(s.source, d.source_url, '')", "text", values, arg, textValue, Equal, Unequal, In, Prefix)
 	case "filename":
-		return compare(c, "coalesce(d.filename, '')", "text", values, arg, asText, Equal, Unequal, In, Prefix)
+		return compare(c, "coalesce(d.filename, '')", "text", values, arg, textValue, Equal, Unequal, In, Prefix)
 	case "title":
-		return compare(c, "coalesce(s.title, '')", "text", values, arg, asText, Equal, Unequal, In, Prefix)
+		return compare(c, "coalesce(s.title, '')", "text", values, arg, textValue, Equal, Unequal, In, Prefix)
 	case "type":
-		return compare(c, "coalesce(d.content_type, '')", "text", values, arg, asText, Equal, Unequal, In, Prefix)
+		return compare(c, "coalesce(d.content_type, '')", "text", values, arg, textValue, Equal, Unequal, In, Prefix)
 	case "version":
 		return compare(c, "coalesce(s.version, 1)", "bigint", values, arg, func(v any) (any, error) {
-			n, err := asNumber(v)
+			n, err := numberValue(v)
 			if err == nil && (n != math.Trunc(n) || math.Abs(n) > 1<<53) {
 				err = fmt.Errorf("%v is no whole number", v)
 			}
 			return int64(n), err
 		}, Equal, Unequal, Less, AtMost, More, AtLeast, In)
 	case "ingested":
-		return compare(c, "coalesce(s.ingested_at, d.created_at)", "timestamptz", values, arg, asTime, Less, AtMost, More, AtLeast)
+		return compare(c, "coalesce(s.ingested_at, d.created_at)", "timestamptz", values, arg, timeValue, Less, AtMost, More, AtLeast)
 	case "label":
 		list := make([]string, len(values))
 		for i, v := range values {
@@ -115,12 +115,12 @@ func (c Condition) clause(arg func(any) string) (string, error) {
 		case Unequal:
 			return "NOT " + has, nil
 		}
-		return "", c.bad("it is compared with =, != and in")
+		return "", c.invalid("it is compared with =, != and in")
 	}
-	return "", c.bad("there is no such field: it is document, source, filename, title, type, label, version, ingested or metadata.KEY")
+	return "", c.invalid("there is no such field: it is document, source, filename, title, type, label, version, ingested or metadata.KEY")
 }
 
-func (c Condition) bad(reason string, args ...any) error {
+func (c Condition) invalid(reason string, args ...any) error {
 	return &QueryError{"where", fmt.Sprintf("%.100q: %s", c.Field, fmt.Sprintf(reason, args...))}
 }
 
@@ -130,7 +130,7 @@ func (c Condition) values() ([]any, error) {
 	if c.Op == In {
 		list, ok := c.Value.([]any)
 		if !ok || len(list) == 0 || len(list) > maxIn {
-			return nil, c.bad("in wants a list of 1 to %d values", maxIn)
+			return nil, c.invalid("in wants a list of 1 to %d values", maxIn)
 		}
 		values = list
 	}
@@ -138,15 +138,15 @@ func (c Condition) values() ([]any, error) {
 		switch v := v.(type) {
 		case string:
 			if len(v) > MaxSource || strings.ContainsRune(v, 0) {
-				return nil, c.bad("a value has more than %d bytes, or a zero byte", MaxSource)
+				return nil, c.invalid("a value has more than %d bytes, or a zero byte", MaxSource)
 			}
 		case float64:
 			if math.IsNaN(v) || math.IsInf(v, 0) {
-				return nil, c.bad("%v is no number to compare with", v)
+				return nil, c.invalid("%v is no number to compare with", v)
 			}
 		case bool, int, int64, json.Number, uuid.UUID, time.Time:
 		default:
-			return nil, c.bad("the value is neither text, a number nor true or false")
+			return nil, c.invalid("the value is neither text, a number nor true or false")
 		}
 	}
 	return values, nil
@@ -158,13 +158,13 @@ func compare(c Condition, column, kind string, values []any, arg func(any) strin
 		for i, op := range may {
 			names[i] = string(op)
 		}
-		return "", c.bad("%.10q is no comparison for it: it is one of %s", c.Op, strings.Join(names, " "))
+		return "", c.invalid("%.10q is no comparison for it: it is one of %s", c.Op, strings.Join(names, " "))
 	}
 	read := make([]any, len(values))
 	for i, v := range values {
 		var err error
 		if read[i], err = as(v); err != nil {
-			return "", c.bad("%v", err)
+			return "", c.invalid("%v", err)
 		}
 	}
 	switch c.Op {
@@ -185,7 +185,7 @@ func compare(c Condition, column, kind string, values []any, arg func(any) strin
 // metadata compares what was given with a document. A number is also met where it was given as text, as a command line gives it.
 func (c Condition) metadata(key string, values []any, arg func(any) string) (string, error) {
 	if key == "" || len(key) > maxKey {
-		return "", c.bad("the key has 1 to %d bytes", maxKey)
+		return "", c.invalid("the key has 1 to %d bytes", maxKey)
 	}
 	k := arg(key) + "::text"
 	has := func(v any) string {
@@ -204,15 +204,15 @@ func (c Condition) metadata(key string, values []any, arg func(any) string) (str
 	case Prefix:
 		return "starts_with(s.given->>" + k + ", " + arg(fmt.Sprint(values[0])) + "::text)", nil
 	case Less, AtMost, More, AtLeast:
-		if n, err := asNumber(values[0]); err == nil {
+		if n, err := numberValue(values[0]); err == nil {
 			return fmt.Sprintf("CASE WHEN jsonb_typeof(s.given->%[1]s) = 'number' THEN (s.given->%[1]s)::numeric %[2]s %[3]s::float8::numeric WHEN s.given->>%[1]s ~ '^-?[0-9]{1,30}(\\.[0-9]{1,30})?$' THEN (s.given->>%[1]s)::numeric %[2]s %[3]s::float8::numeric ELSE false END", k, c.Op, arg(n)), nil
 		}
 		return fmt.Sprintf(`coalesce(s.given->>%s COLLATE "C" %s %s::text, false)`, k, c.Op, arg(fmt.Sprint(values[0]))), nil
 	}
-	return "", c.bad("%.10q is no comparison", c.Op)
+	return "", c.invalid("%.10q is no comparison", c.Op)
 }
 
-func asText(v any) (any, error) {
+func textValue(v any) (any, error) {
 	s, ok := v.(string)
 	if !ok {
 		return nil, fmt.Errorf("%v is no text", v)
@@ -220,7 +220,7 @@ func asText(v any) (any, error) {
 	return s, nil
 }
 
-func asNumber(v any) (n float64, err error) {
+func numberValue(v any) (n float64, err error) {
 	switch v := v.(type) {
 	case float64:
 		return v, nil
@@ -236,7 +236,7 @@ func asNumber(v any) (n float64, err error) {
 	return n, err
 }
 
-func asTime(v any) (any, error) {
+func timeValue(v any) (any, error) {
 	if t, ok := v.(time.Time); ok {
 		return t, nil
 	}

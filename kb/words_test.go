@@ -90,7 +90,7 @@ func TestWordsAreFoundAsTheyAreAskedFor(t *testing.T) {
 		`"the boundary layer of a"`: "a c",
 		"transfer'; DROP TABLE x":   "c",
 	} {
-		f, err := try(t.Context(), door, kb.NewSearcher(), tenantA, kb.Query{Mode: kb.ByWords, Text: question, K: 20})
+		f, err := try(t.Context(), door, kb.NewSearcher(), tenantA, kb.Query{Mode: kb.Lexical, Text: question, K: 20})
 		if err != nil {
 			t.Errorf("%s: %v", question, err)
 			continue
@@ -102,7 +102,7 @@ func TestWordsAreFoundAsTheyAreAskedFor(t *testing.T) {
 		}
 	}
 	// Both together hold to what must and must not stand there, too.
-	f := ask(t, door, tenantA, kb.Query{Mode: kb.ByBoth, Text: `"boundary layer" -cones`, Vector: near(2, 1, 0), K: 20})
+	f := ask(t, door, tenantA, kb.Query{Mode: kb.Hybrid, Text: `"boundary layer" -cones`, Vector: near(2, 1, 0), K: 20})
 	if named(f.Hits) != "a" {
 		t.Errorf("by both: %s", named(f.Hits))
 	}
@@ -139,7 +139,7 @@ func TestWordsAreRankedByBM25OfTheTenantAlone(t *testing.T) {
 	}
 	check := func(when string) {
 		for _, question := range []string{"pump", "valve seal", "hose pump valve"} {
-			f := ask(t, door, tenantA, kb.Query{Mode: kb.ByWords, Text: question, K: 10})
+			f := ask(t, door, tenantA, kb.Query{Mode: kb.Lexical, Text: question, K: 10})
 			for i, h := range f.Hits {
 				if want := score(texts[h.Filename], question); math.Abs(h.Score-want) > 1e-9 {
 					t.Errorf("%s: %s scores %s %v, want %v", when, question, h.Filename, h.Score, want)
@@ -172,14 +172,14 @@ func TestBothListsAreFused(t *testing.T) {
 		}
 		return ranks
 	}
-	meaning, words := rank(kb.Query{Mode: kb.ByMeaning, Vector: v}), rank(kb.Query{Mode: kb.ByWords, Text: text})
-	f := ask(t, door, tenantA, kb.Query{Mode: kb.ByBoth, Text: text, Vector: v, K: 30})
+	meaning, words := rank(kb.Query{Mode: kb.Semantic, Vector: v}), rank(kb.Query{Mode: kb.Lexical, Text: text})
+	f := ask(t, door, tenantA, kb.Query{Mode: kb.Hybrid, Text: text, Vector: v, K: 30})
 	last := math.Inf(1)
 	for _, h := range f.Hits {
 		want := 0.0
 		if r := words[h.ChunkID]; r > 0 {
 			want += 1 / float64(60+r)
-			if h.Words == nil {
+			if h.LexicalScore == nil {
 				t.Errorf("%s is in the list by words, and has no score of it", h.ChunkID)
 			}
 		}
@@ -202,7 +202,7 @@ func TestWhatAClientWritesIsReadAtOnce(t *testing.T) {
 	door := testkit.DoorOf(t, d)
 	say(t, door, tenantA, "english", map[string]string{"a": "The pump draws water.", "b": "A valve."})
 	find := func(question string) string {
-		return named(ask(t, door, tenantA, kb.Query{Mode: kb.ByWords, Text: question, K: 9}).Hits)
+		return named(ask(t, door, tenantA, kb.Query{Mode: kb.Lexical, Text: question, K: 9}).Hits)
 	}
 	run := func(sql string) {
 		t.Helper()
@@ -216,13 +216,13 @@ func TestWhatAClientWritesIsReadAtOnce(t *testing.T) {
 	}
 	v := near(2, 77, 0)
 	run(fmt.Sprintf(`UPDATE kb_chunks SET embedding = '%s'::real[]::vector WHERE content = 'A valve.'`, pgArray(v)))
-	if f := ask(t, door, tenantA, kb.Query{Mode: kb.ByMeaning, Vector: v, K: 1}); named(f.Hits) != "b" || f.Hits[0].Score < 0.999 {
+	if f := ask(t, door, tenantA, kb.Query{Mode: kb.Semantic, Vector: v, K: 1}); named(f.Hits) != "b" || f.Hits[0].Score < 0.999 {
 		t.Errorf("after its vector was changed it is found as %s", named(f.Hits))
 	}
 	// What nothing can be near to, and what is larger than half the precision holds, is stored all the same.
 	run(`UPDATE kb_chunks SET embedding = array_fill(0::real, ARRAY[384])::vector WHERE content = 'A valve.'`)
 	run(`UPDATE kb_chunks SET embedding = array_fill(1e30::real, ARRAY[384])::vector WHERE content LIKE 'The hose%'`)
-	if f := ask(t, door, tenantA, kb.Query{Mode: kb.ByMeaning, Vector: v, K: 9}); named(f.Hits) != "a" {
+	if f := ask(t, door, tenantA, kb.Query{Mode: kb.Semantic, Vector: v, K: 9}); named(f.Hits) != "a" {
 		t.Errorf("a vector without length is found: %s", named(f.Hits))
 	}
 	run(`UPDATE kb_chunks SET content = repeat('many words ', 200000) WHERE content = 'A valve.'`)
@@ -260,7 +260,7 @@ func TestAnotherTenantsPassagesAreNobodys(t *testing.T) {
 		t.Fatal(err)
 	}
 	queries := func() (all2 []kb.Query) {
-		for _, mode := range []kb.Mode{kb.ByMeaning, kb.ByWords, kb.ByBoth} {
+		for _, mode := range []kb.Mode{kb.Semantic, kb.Lexical, kb.Hybrid} {
 			for _, where := range [][]kb.Condition{nil, {one}, {all}} {
 				all2 = append(all2, kb.Query{Mode: mode, Text: "doc3 passage1 pump*", Vector: near(1, 3, 0), K: 10, Where: where},
 					kb.Query{Mode: mode, Text: `"of pumps"`, Vector: near(1, 3, 0), K: 10, Where: where, PerDocument: true, Neighbours: 2})
@@ -286,12 +286,12 @@ func TestAnotherTenantsPassagesAreNobodys(t *testing.T) {
 					if _, err := tx.Exec(ctx, set); err != nil {
 						return err
 					}
-					f, err := kb.NewSearcher().Search(ctx, tx, tenantA, q)
+					f, err := kb.NewSearcher().SearchInTx(ctx, tx, tenantA, q)
 					if len(f.Hits) != 0 || f.Plan.Chunks != 0 {
 						t.Errorf("%s: question %d, %s: %d hits, %d passages counted", when, i, name, len(f.Hits), f.Plan.Chunks)
 					}
-					if e, err := kb.NewSearcher().Explain(ctx, tx, tenantA, q); err != nil || e.Real != 0 || e.Own != nil {
-						t.Errorf("%s: question %d explained, %s: %d rows, %v", when, i, name, e.Real, err)
+					if e, err := kb.NewSearcher().Explain(ctx, tx, tenantA, q); err != nil || e.Actual != 0 || e.TenantIndex != nil {
+						t.Errorf("%s: question %d explained, %s: %d rows, %v", when, i, name, e.Actual, err)
 					}
 					return err
 				})
@@ -306,19 +306,19 @@ func TestAnotherTenantsPassagesAreNobodys(t *testing.T) {
 		t.Fatal("no index")
 	}
 	nothing("with an index of A's own")
-	if tuned, err := kb.Tune(t.Context(), door, tenantB, nil); err != nil || tuned.Indexed || tuned.Queries != 0 {
+	if tuned, err := kb.TuneIndex(t.Context(), door, tenantB, nil); err != nil || tuned.Indexed || tuned.Queries != 0 {
 		t.Errorf("B's index is tuned: %+v, %v", tuned, err)
 	}
 	for _, tenant := range []uuid.UUID{tenantB, stranger} {
-		stored, err := kb.Passages(t.Context(), door, tenant, []uuid.UUID{uuid.NewSHA1(uuid.NewSHA1(tenantA, []byte("doc1")), []byte{1})})
-		versions, err2 := kb.VersionsNow(t.Context(), door, tenant, []uuid.UUID{uuid.NewSHA1(tenantA, []byte("doc1"))})
+		stored, err := kb.ShownPassages(t.Context(), door, tenant, []uuid.UUID{uuid.NewSHA1(uuid.NewSHA1(tenantA, []byte("doc1")), []byte{1})})
+		versions, err2 := kb.CurrentVersions(t.Context(), door, tenant, []uuid.UUID{uuid.NewSHA1(tenantA, []byte("doc1"))})
 		if err != nil || err2 != nil || len(stored)+len(versions) != 0 {
 			t.Errorf("A's passages and documents: %d and %d, %v %v", len(stored), len(versions), err, err2)
 		}
 	}
 	// B's own searches are what they were before A came: the same hits and scores.
 	say(t, door, tenantB, "english", map[string]string{"b": "doc3 passage1 of pumps"})
-	f := ask(t, door, tenantB, kb.Query{Mode: kb.ByWords, Text: "doc3", K: 10})
+	f := ask(t, door, tenantB, kb.Query{Mode: kb.Lexical, Text: "doc3", K: 10})
 	if d := cmp.Diff("b", named(f.Hits)); d != "" || math.Abs(f.Hits[0].Score-math.Log(1+0.5/1.5)) > 1e-9 {
 		t.Errorf("B finds %s, with score %v", named(f.Hits), f.Hits[0].Score)
 	}

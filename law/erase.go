@@ -49,7 +49,7 @@ func Erase(ctx context.Context, db *tenantdb.Compliance, tenant uuid.UUID, e Era
 		}
 	}
 	var n *int64
-	err = one(ctx, db, "erase", `SELECT erased, request FROM audit_erase($1, $2, nullif($3, ''), $4, $5)`, []any{tenant, events, e.User, fields, e.Reason}, &n, &done.Request)
+	err = queryOne(ctx, db, "erase", `SELECT erased, request FROM audit_erase($1, $2, nullif($3, ''), $4, $5)`, []any{tenant, events, e.User, fields, e.Reason}, &n, &done.Request)
 	if n != nil {
 		done.Events = *n
 	}
@@ -58,33 +58,33 @@ func Erase(ctx context.Context, db *tenantdb.Compliance, tenant uuid.UUID, e Era
 
 // What two people must agree to.
 const (
-	ActErasure   = "erasure"
-	ActRelease   = "release"        // of a hold
-	ActRule      = "retention_rule" // one that keeps less, or is taken back
-	ActOnePerson = "one_person"     // that one person be enough again
+	RequestErasure   = "erasure"
+	RequestRelease   = "release"        // of a hold
+	RequestRule      = "retention_rule" // one that keeps less, or is taken back
+	RequestOnePerson = "one_person"     // that one person be enough again
 )
 
 // Request waits for a second person.
 type Request struct {
-	ID     uuid.UUID   `json:"id"`
-	Act    string      `json:"act"`
-	Events []uuid.UUID `json:"events,omitempty"`
-	User   *string     `json:"user_id,omitempty"`
-	Fields []string    `json:"fields,omitempty"`
-	Hold   *uuid.UUID  `json:"hold,omitempty"`
-	Action *string     `json:"action_type,omitempty"` // of a rule
-	Days   *int        `json:"keep_days,omitempty"`   // of a rule; missing: it is taken back
-	Reason string      `json:"reason"`
-	At     time.Time   `json:"requested_at"`
-	By     string      `json:"requested_by"`
+	ID          uuid.UUID   `json:"id"`
+	Kind        string      `json:"act"`
+	Events      []uuid.UUID `json:"events,omitempty"`
+	User        *string     `json:"user_id,omitempty"`
+	Fields      []string    `json:"fields,omitempty"`
+	Hold        *uuid.UUID  `json:"hold,omitempty"`
+	Action      *string     `json:"action_type,omitempty"` // of a rule
+	Days        *int        `json:"keep_days,omitempty"`   // of a rule; missing: it is taken back
+	Reason      string      `json:"reason"`
+	At          time.Time   `json:"requested_at"`
+	RequestedBy string      `json:"requested_by"`
 }
 
 // String says what is asked for.
 func (r Request) String() string {
 	switch {
-	case r.Act == ActRelease && r.Hold != nil:
+	case r.Kind == RequestRelease && r.Hold != nil:
 		return "release hold " + r.Hold.String()
-	case r.Act == ActRule && r.Action != nil:
+	case r.Kind == RequestRule && r.Action != nil:
 		action := *r.Action
 		if action == "" {
 			action = "all others"
@@ -93,7 +93,7 @@ func (r Request) String() string {
 			return "take the rule for " + action + " back"
 		}
 		return fmt.Sprintf("keep %s for %d days", action, *r.Days)
-	case r.Act == ActOnePerson:
+	case r.Kind == RequestOnePerson:
 		return "let one person be enough"
 	case r.User != nil:
 		return "erase user " + *r.User
@@ -106,7 +106,7 @@ func Pending(ctx context.Context, db *tenantdb.Compliance, tenant uuid.UUID) (al
 	err = db.Call(ctx, `SELECT id, act, events, user_id, fields, hold, action_type, keep_days, reason, requested_at, requested_by FROM audit_pending($1)`, []any{tenant}, func(rows pgx.Rows) error {
 		all, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (r Request, err error) {
 			var fields []int16
-			err = row.Scan(&r.ID, &r.Act, &r.Events, &r.User, &fields, &r.Hold, &r.Action, &r.Days, &r.Reason, &r.At, &r.By)
+			err = row.Scan(&r.ID, &r.Kind, &r.Events, &r.User, &fields, &r.Hold, &r.Action, &r.Days, &r.Reason, &r.At, &r.RequestedBy)
 			for _, f := range fields {
 				r.Fields = append(r.Fields, ledger.Field(f).String())
 			}
@@ -115,31 +115,31 @@ func Pending(ctx context.Context, db *tenantdb.Compliance, tenant uuid.UUID) (al
 		return err
 	})
 	if err != nil {
-		return nil, explain("list what waits for a second person", err)
+		return nil, asError("list what waits for a second person", err)
 	}
 	return all, nil
 }
 
 // Approve carries out what another person asked for, and returns how many events lost fields.
 func Approve(ctx context.Context, db *tenantdb.Compliance, tenant, request uuid.UUID, reason string) (n int64, err error) {
-	err = one(ctx, db, fmt.Sprintf("approve request %s", request), `SELECT audit_decide($1, $2, true, $3)`, []any{tenant, request, reason}, &n)
+	err = queryOne(ctx, db, fmt.Sprintf("approve request %s", request), `SELECT audit_decide($1, $2, true, $3)`, []any{tenant, request, reason}, &n)
 	return n, err
 }
 
 // Decline drops a request.
 func Decline(ctx context.Context, db *tenantdb.Compliance, tenant, request uuid.UUID, reason string) error {
 	var none int64
-	return one(ctx, db, fmt.Sprintf("decline request %s", request), `SELECT audit_decide($1, $2, false, $3)`, []any{tenant, request, reason}, &none)
+	return queryOne(ctx, db, fmt.Sprintf("decline request %s", request), `SELECT audit_decide($1, $2, false, $3)`, []any{tenant, request, reason}, &none)
 }
 
 // RequireTwo has every erasure of the tenant's events, the release of a hold and whatever keeps events for less wait for a second person
 // from now on.
 func RequireTwo(ctx context.Context, db *tenantdb.Compliance, tenant uuid.UUID, reason string) error {
-	return one(ctx, db, "require two people", `SELECT FROM audit_require_two($1, $2)`, []any{tenant, reason})
+	return queryOne(ctx, db, "require two people", `SELECT FROM audit_require_two($1, $2)`, []any{tenant, reason})
 }
 
 // RequireOne asks that one person be enough again, to which another must agree.
 func RequireOne(ctx context.Context, db *tenantdb.Compliance, tenant uuid.UUID, reason string) (request uuid.UUID, err error) {
-	err = one(ctx, db, "let one person be enough", `SELECT audit_require_one($1, $2)`, []any{tenant, reason}, &request)
+	err = queryOne(ctx, db, "let one person be enough", `SELECT audit_require_one($1, $2)`, []any{tenant, reason}, &request)
 	return request, err
 }

@@ -55,13 +55,13 @@ func (h Hold) String() string {
 // Place puts a hold in force and returns its id: nothing that matches is erased or deleted after Place has returned. It needs a reason,
 // and takes nothing but the five conditions besides.
 func Place(ctx context.Context, db *tenantdb.Compliance, tenant uuid.UUID, h Hold) (id uuid.UUID, err error) {
-	err = one(ctx, db, "place a hold", `SELECT audit_hold($1, $2, $3, $4, $5, $6, $7)`, []any{tenant, h.Reason, h.Since, h.Until, h.Agent, h.User, h.Action}, &id)
+	err = queryOne(ctx, db, "place a hold", `SELECT audit_hold($1, $2, $3, $4, $5, $6, $7)`, []any{tenant, h.Reason, h.Since, h.Until, h.Agent, h.User, h.Action}, &id)
 	return id, err
 }
 
 // Release ends a hold. Where two people must agree, it only asks, and returns the request.
 func Release(ctx context.Context, db *tenantdb.Compliance, tenant, hold uuid.UUID, reason string) (request *uuid.UUID, err error) {
-	err = one(ctx, db, fmt.Sprintf("release hold %s", hold), `SELECT audit_release($1, $2, $3)`, []any{tenant, hold, reason}, &request)
+	err = queryOne(ctx, db, fmt.Sprintf("release hold %s", hold), `SELECT audit_release($1, $2, $3)`, []any{tenant, hold, reason}, &request)
 	return request, err
 }
 
@@ -72,7 +72,7 @@ func Holds(ctx context.Context, db *tenantdb.Compliance, tenant uuid.UUID) (all 
 		return err
 	})
 	if err != nil {
-		return nil, explain("list holds", err)
+		return nil, asError("list holds", err)
 	}
 	return all, nil
 }

@@ -46,8 +46,8 @@ func (e *Error) Error() string {
 // Unwrap returns which of this package's errors it is.
 func (e *Error) Unwrap() error { return e.kind }
 
-// explain wraps a database's error with what was being done.
-func explain(doing string, err error) error {
+// asError wraps a database's error with what was being done.
+func asError(doing string, err error) error {
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) && kinds[pg.Code] != nil {
 		err = &Error{Message: pg.Message, Hint: pg.Hint, kind: kinds[pg.Code]}
@@ -55,8 +55,8 @@ func explain(doing string, err error) error {
 	return fmt.Errorf("%s: %w", doing, err)
 }
 
-// one calls a function that returns one row.
-func one(ctx context.Context, db *tenantdb.Compliance, doing, sql string, args []any, to ...any) error {
+// queryOne calls a function that returns one row.
+func queryOne(ctx context.Context, db *tenantdb.Compliance, doing, sql string, args []any, to ...any) error {
 	err := db.Call(ctx, sql, args, func(rows pgx.Rows) error {
 		if !rows.Next() {
 			return rows.Err()
@@ -64,7 +64,7 @@ func one(ctx context.Context, db *tenantdb.Compliance, doing, sql string, args [
 		return rows.Scan(to...)
 	})
 	if err != nil {
-		return explain(doing, err)
+		return asError(doing, err)
 	}
 	return nil
 }

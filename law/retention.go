@@ -18,10 +18,10 @@ type Rule struct {
 	SetBy  string    `json:"set_by"`
 }
 
-// Keep sets a rule; ErrInvalid where it is below the schema's floor. With zero days it takes the rule back. Where two people must agree
+// SetRule sets a rule; ErrInvalid where it is below the schema's floor. With zero days it takes the rule back. Where two people must agree
 // to what keeps less, it only asks, and returns the request.
-func Keep(ctx context.Context, db *tenantdb.Compliance, tenant uuid.UUID, action string, days int, reason string) (request *uuid.UUID, err error) {
-	err = one(ctx, db, "set a retention rule", `SELECT audit_retain($1, $2, nullif($3::int, 0), $4)`, []any{tenant, action, days, reason}, &request)
+func SetRule(ctx context.Context, db *tenantdb.Compliance, tenant uuid.UUID, action string, days int, reason string) (request *uuid.UUID, err error) {
+	err = queryOne(ctx, db, "set a retention rule", `SELECT audit_retain($1, $2, nullif($3::int, 0), $4)`, []any{tenant, action, days, reason}, &request)
 	return request, err
 }
 
@@ -32,37 +32,37 @@ func Rules(ctx context.Context, db *tenantdb.Compliance, tenant uuid.UUID) (all 
 		return err
 	})
 	if err != nil {
-		return nil, 0, explain("list retention rules", err)
+		return nil, 0, asError("list retention rules", err)
 	}
-	err = one(ctx, db, "read the retention floor", `SELECT audit_retention_floor()`, nil, &floor)
+	err = queryOne(ctx, db, "read the retention floor", `SELECT audit_retention_floor()`, nil, &floor)
 	return all, floor, err
 }
 
-// Retired is what went, or with a trial would.
-type Retired struct {
+// Expired is what went, or with a trial would.
+type Expired struct {
 	Events int64 `json:"deleted_events"`
 	Held   int64 `json:"held_events"` // that would have gone, were they not held
 	Bytes  int64 `json:"bytes"`       // of rows; indexes come on top
 }
 
-// retireWidth is how many leaves one transaction looks at.
-const retireWidth = 16_384
+// expireBatch is how many leaves one transaction looks at.
+const expireBatch = 16_384
 
-// Retire deletes what a tenant's rules no longer keep, in bounded transactions, each with its own event: it can be
+// Expire deletes what a tenant's rules no longer keep, in bounded transactions, each with its own event: it can be
 // killed and run again. Only what a signed checkpoint covers goes, and nothing that is held; leaf hashes stay. With try
 // nothing is deleted. progress, when not nil, hears how many leaves were looked at and how many events went.
-func Retire(ctx context.Context, db *tenantdb.Compliance, tenant uuid.UUID, reason string, try bool, progress func(leaves, deleted int64)) (all Retired, err error) {
+func Expire(ctx context.Context, db *tenantdb.Compliance, tenant uuid.UUID, reason string, try bool, progress func(leaves, deleted int64)) (all Expired, err error) {
 	next := new(int64)
 	for next != nil {
-		var part Retired
+		var part Expired
 		var after *int64
-		if err := one(ctx, db, "delete what need not be kept", `SELECT next, deleted, held, bytes FROM audit_retire($1, $2, $3, $4, $5)`,
-			[]any{tenant, *next, retireWidth, reason, try}, &after, &part.Events, &part.Held, &part.Bytes); err != nil {
+		if err := queryOne(ctx, db, "delete what need not be kept", `SELECT next, deleted, held, bytes FROM audit_retire($1, $2, $3, $4, $5)`,
+			[]any{tenant, *next, expireBatch, reason, try}, &after, &part.Events, &part.Held, &part.Bytes); err != nil {
 			return all, err
 		}
-		all = Retired{all.Events + part.Events, all.Held + part.Held, all.Bytes + part.Bytes}
+		all = Expired{all.Events + part.Events, all.Held + part.Held, all.Bytes + part.Bytes}
 		if progress != nil {
-			progress(*next+retireWidth, all.Events)
+			progress(*next+expireBatch, all.Events)
 		}
 		next = after
 	}

@@ -81,7 +81,7 @@ func FuzzNotes(f *testing.F) {
 		if got, err := ledger.OpenCheckpoint(raw, s.Key); err == nil && (got != c) {
 			t.Errorf("a checkpoint that was not signed is believed: %+v", got)
 		}
-		if got, err := ledger.OpenReceipt(raw, s.Key); err == nil && got != (ledger.Receipt{}) {
+		if got, err := ledger.ReadReceipt(raw, s.Key); err == nil && got != (ledger.Receipt{}) {
 			t.Errorf("a receipt that was not signed is believed: %+v", got)
 		}
 		if k, err := ledger.ParseKey(raw); err == nil {

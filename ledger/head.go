@@ -32,8 +32,8 @@ func KeyLeaf(at Micros, k Key) []byte {
 	return append(b, k.String()...)
 }
 
-// Decode64 reads standard base64, and nothing that writes back otherwise.
-func Decode64(s string) ([]byte, error) { return base64.StdEncoding.Strict().DecodeString(s) }
+// DecodeBase64 reads standard base64, and nothing that writes back otherwise.
+func DecodeBase64(s string) ([]byte, error) { return base64.StdEncoding.Strict().DecodeString(s) }
 
-// Encode64 is standard base64.
-func Encode64(b []byte) string { return base64.StdEncoding.EncodeToString(b) }
+// EncodeBase64 is standard base64.
+func EncodeBase64(b []byte) string { return base64.StdEncoding.EncodeToString(b) }

@@ -28,7 +28,7 @@ func ParseKey(vkey string) (Key, error) {
 		return Key{}, err
 	}
 	// NewVerifier has checked the rest: it is hash+base64 of the algorithm's byte and the key.
-	raw, err := Decode64(rest[strings.Index(rest, "+")+1:])
+	raw, err := DecodeBase64(rest[strings.Index(rest, "+")+1:])
 	if err != nil || len(raw) != 1+ed25519.PublicKeySize {
 		return Key{}, fmt.Errorf("%.80q is no Ed25519 key", vkey)
 	}
@@ -78,7 +78,7 @@ const privateMark = "PRIVATE+KEY+"
 // Private is the key itself, in the form of golang.org/x/mod/sumdb/note: PRIVATE+KEY+name+hash+base64.
 func (s *Signer) Private() string {
 	hash, _, _ := strings.Cut(strings.TrimPrefix(s.String(), s.Name+"+"), "+")
-	return privateMark + s.Name + "+" + hash + "+" + Encode64(append([]byte{1}, s.private.Seed()...)) // 1 is Ed25519
+	return privateMark + s.Name + "+" + hash + "+" + EncodeBase64(append([]byte{1}, s.private.Seed()...)) // 1 is Ed25519
 }
 
 // ParseSigner reads a private key as Private writes it.
@@ -89,7 +89,7 @@ func ParseSigner(text string) (*Signer, error) {
 	if !ok || len(parts) != 3 {
 		return nil, errors.New(what)
 	}
-	raw, err := Decode64(parts[2])
+	raw, err := DecodeBase64(parts[2])
 	if err != nil || len(raw) != 1+ed25519.SeedSize || raw[0] != 1 {
 		return nil, errors.New(what)
 	}

@@ -54,8 +54,8 @@ func (f Field) String() string {
 	return fieldNames[f-1]
 }
 
-// FieldOf returns the field of a column.
-func FieldOf(column string) (Field, error) {
+// FieldNamed returns the field of a column.
+func FieldNamed(column string) (Field, error) {
 	for i, name := range fieldNames {
 		if name == column {
 			return Field(i + 1), nil
@@ -143,7 +143,7 @@ func (v *Values) Recommit(salts *Salts, stored *[Fields]Hash) (c [Fields]Hash) {
 		if value := v[f-1]; salts.erased.Has(f) {
 			c[f-1] = stored[f-1]
 		} else {
-			c[f-1] = Commit(salts.Of(f), f, value, value != nil)
+			c[f-1] = Commit(salts.Salt(f), f, value, value != nil)
 		}
 	}
 	return c

@@ -42,8 +42,8 @@ func (r Receipt) Text() string {
 // ErrNotReceipt says that a text is no receipt.
 var ErrNotReceipt = errors.New("not a receipt")
 
-// OpenReceipt checks that the key signed a receipt, and returns it.
-func OpenReceipt(signed string, k Key) (Receipt, error) {
+// ReadReceipt checks that the key signed a receipt, and returns it.
+func ReadReceipt(signed string, k Key) (Receipt, error) {
 	text, err := OpenNote(signed, k)
 	if err != nil {
 		return Receipt{}, fmt.Errorf("the receipt: %w", err)
@@ -70,7 +70,7 @@ func parseReceipt(text string) (r Receipt, err error) {
 	if err != nil {
 		return r, fmt.Errorf("%w: %w", ErrNotReceipt, err)
 	}
-	leaf, err := Decode64(values[2])
+	leaf, err := DecodeBase64(values[2])
 	if err != nil || len(leaf) != len(r.Leaf) {
 		return r, fmt.Errorf("%w: %.60q is no leaf hash", ErrNotReceipt, values[2])
 	}

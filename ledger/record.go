@@ -37,7 +37,7 @@ func (r *Record) Show(values *Values, salts *Salts, commitments *[Fields]Hash, o
 	for f := AgentID; f <= Metadata; f++ {
 		value := values[f-1]
 		if open(f) && !r.Erased.Has(f) {
-			r.Shown[f-1] = Shown{Open: true, Salt: salts.Of(f), Null: value == nil, Value: value}
+			r.Shown[f-1] = Shown{Open: true, Salt: salts.Salt(f), Null: value == nil, Value: value}
 		} else {
 			r.Shown[f-1] = Shown{Commitment: commitments[f-1]}
 		}
@@ -142,12 +142,12 @@ func (r *Record) Read(from *bufio.Reader) error {
 			r.Shown[i].Open = false
 		}
 		_, err := io.ReadFull(from, r.Leaf[:])
-		return whole(err)
+		return wholeRecord(err)
 	}
 	if opened&hasErased != 0 {
 		mask, err := from.ReadByte()
 		if err != nil {
-			return whole(err)
+			return wholeRecord(err)
 		}
 		opened &^= hasErased
 		if mask == 0 || mask >= 1<<Fields || mask&opened != 0 {
@@ -157,14 +157,14 @@ func (r *Record) Read(from *bufio.Reader) error {
 	}
 	for i := range r.Shown {
 		if err := r.Shown[i].read(from, opened&(1<<i) != 0); err != nil {
-			return whole(err)
+			return wholeRecord(err)
 		}
 	}
 	return nil
 }
 
-// whole says of an end in the middle of a record that it is cut off.
-func whole(err error) error {
+// wholeRecord says of an end in the middle of a record that it is cut off.
+func wholeRecord(err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return fmt.Errorf("%w: it is cut off", ErrRecord)
 	}

@@ -56,8 +56,8 @@ func ReadSalts(raw []byte) (s Salts, err error) {
 // Erased returns the fields that are erased.
 func (s *Salts) Erased() FieldSet { return s.erased }
 
-// Of is a field's own salt; zeros where it is erased.
-func (s *Salts) Of(f Field) Hash {
+// Salt is a field's own salt; zeros where it is erased.
+func (s *Salts) Salt(f Field) Hash {
 	if s.fields != nil {
 		return s.fields[f-1]
 	}

@@ -5,11 +5,11 @@ import (
 	"fmt"
 )
 
-type step struct{ what, sql string }
+type scrubStep struct{ what, sql string }
 
 // scrubSQL rewrites what may hold erased text. Plain VACUUM frees the space of dead rows and leaves their bytes in
 // the pages until something is written over them; statistics keep values of columns; a log segment that is used again keeps its end.
-var scrubSQL = []step{
+var scrubSQL = []scrubStep{
 	{"the events and their indexes", `VACUUM (FULL, ANALYZE) public.audit_events`},
 	{"the seals and their indexes", `VACUUM (FULL, ANALYZE) public.audit_seals`},
 	{"requests for erasure", `VACUUM (FULL, ANALYZE) public.audit_requests`},
@@ -36,7 +36,7 @@ func (s *Schema) Scrub(ctx context.Context, say func(string)) (left []string, er
 		{checkpoints, "a checkpoint", `CHECKPOINT`},
 	} {
 		if more.may {
-			steps = append(steps[:len(steps):len(steps)], step{more.what, more.sql})
+			steps = append(steps[:len(steps):len(steps)], scrubStep{more.what, more.sql})
 		} else {
 			left = append(left, more.sql)
 		}

@@ -175,7 +175,7 @@ func TestEveryAttackOnTheDatabaseIsNamed(t *testing.T) {
 			id, what := a.want(x)
 			said := false
 			for _, f := range found {
-				said = said || f.Event == id && strings.Contains(f.Place+": "+f.What, what)
+				said = said || f.Event == id && strings.Contains(f.Location+": "+f.Problem, what)
 			}
 			if r.OK() || !said {
 				t.Errorf("%+v does not say of event %s %q:\n%s", r, id, what, lines(found[:min(len(found), 20)]))

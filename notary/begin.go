@@ -12,12 +12,12 @@ import (
 	"github.com/konstruct/konstruct/ledger"
 )
 
-// begin reads back what the notary needs to go on, and refuses where it must not.
-func (n *Notary) begin(ctx context.Context) error {
-	n.logs, n.beats = map[uuid.UUID]*logState{}, map[uuid.UUID]time.Time{}
+// start reads back what the notary needs to go on, and refuses where it must not.
+func (n *Notary) start(ctx context.Context) error {
+	n.logs, n.heartbeats = map[uuid.UUID]*logState{}, map[uuid.UUID]time.Time{}
 	// Outside first: what is there stands in the database already, so the database as seen later can't be behind it.
 	var err error
-	if n.signed, n.version, err = n.c.Outside.Load(ctx); err != nil {
+	if n.signed, n.version, err = n.c.Anchor.Load(ctx); err != nil {
 		return fmt.Errorf("notary: read the checkpoint kept outside: %w", err)
 	}
 	return n.lease.Tx(ctx, func(tx pgx.Tx) error {
@@ -25,7 +25,7 @@ func (n *Notary) begin(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := n.outside(ctx, tx); err != nil {
+		if err := n.moveAnchor(ctx, tx); err != nil {
 			return err
 		}
 		super, err := load(ctx, tx, Operator)
@@ -36,7 +36,7 @@ func (n *Notary) begin(ctx context.Context) error {
 			return err
 		}
 		n.epochNow, n.scanned = epoch, super.last // of an empty super-log the zero place: what earlier epochs left comes first
-		if n.marks, err = lastMarks(ctx, tx); err != nil {
+		if n.marks, err = readLastMarks(ctx, tx); err != nil {
 			return err
 		}
 		if err := n.readBeats(ctx, tx); err != nil {
@@ -83,12 +83,12 @@ func (n *Notary) readBeats(ctx context.Context, tx pgx.Tx) error {
 	}
 	var tenant uuid.UUID
 	var at time.Time
-	_, err = pgx.ForEachRow(rows, []any{&tenant, &at}, func() error { n.beats[tenant] = at; return nil })
+	_, err = pgx.ForEachRow(rows, []any{&tenant, &at}, func() error { n.heartbeats[tenant] = at; return nil })
 	return err
 }
 
-// holdsHead holds a log that was read back against the super-log, which is signed and kept outside.
-func (n *Notary) holdsHead(ctx context.Context, tx pgx.Tx, l *logState) error {
+// knowsHead holds a log that was read back against the super-log, which is signed and kept outside.
+func (n *Notary) knowsHead(ctx context.Context, tx pgx.Tx, l *logState) error {
 	if l.size() == 0 {
 		return nil
 	}
@@ -114,5 +114,5 @@ func (n *Notary) superLeaf(ctx context.Context, tx pgx.Tx, index int64) (ledger.
 	if err != nil {
 		return ledger.Hash{}, err
 	}
-	return proven(&reader{ctx, tx, Operator, head.size}, head, index)
+	return provenLeaf(&reader{ctx, tx, Operator, head.size}, head, index)
 }

@@ -7,25 +7,25 @@ import (
 	"github.com/konstruct/konstruct/shelf"
 )
 
-// Bucket is a copy in an S3-compatible bucket that has conditional writes (If-Match, If-None-Match), and keys
+// BucketAnchor is a copy in an S3-compatible bucket that has conditional writes (If-Match, If-None-Match), and keys
 // that the database's administrator does not hold.
-type Bucket struct{ object *shelf.Bucket }
+type BucketAnchor struct{ object *shelf.S3Bucket }
 
-// OpenBucket reads s3://BUCKET/OBJECT as shelf.OpenBucket does.
-func OpenBucket(place string) (*Bucket, error) {
-	b, err := shelf.OpenBucket(place)
-	return &Bucket{b}, err
+// OpenBucketAnchor reads s3://BUCKET/OBJECT as shelf.OpenBucket does.
+func OpenBucketAnchor(place string) (*BucketAnchor, error) {
+	b, err := shelf.OpenS3(place)
+	return &BucketAnchor{b}, err
 }
 
-func (b *Bucket) String() string { return b.object.String() }
+func (b *BucketAnchor) String() string { return b.object.String() }
 
 // Load implements Outside.
-func (b *Bucket) Load(ctx context.Context) (note, version string, err error) {
+func (b *BucketAnchor) Load(ctx context.Context) (note, version string, err error) {
 	return b.object.Load(ctx)
 }
 
 // Swap implements Outside.
-func (b *Bucket) Swap(ctx context.Context, version, note string) (string, error) {
+func (b *BucketAnchor) Swap(ctx context.Context, version, note string) (string, error) {
 	version, err := b.object.Swap(ctx, version, note)
 	if errors.Is(err, shelf.ErrChanged) {
 		err = ErrChanged

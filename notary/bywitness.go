@@ -13,17 +13,17 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// ByWitness has a witness be the copy outside: nothing is signed for good before it has cosigned, and it cosigns only
+// WitnessAnchor has a witness be the copy outside: nothing is signed for good before it has cosigned, and it cosigns only
 // what goes on from the size that it saw last. What it saw it remembers itself; while it is away, nothing is signed.
-type ByWitness struct {
+type WitnessAnchor struct {
 	DB      *tenantdb.Evidence
 	Witness Witness
 }
 
-func (b ByWitness) String() string { return "witness " + b.Witness.Verifier.Name() }
+func (b WitnessAnchor) String() string { return "witness " + b.Witness.Verifier.Name() }
 
 // Load implements Outside: what the database signed last, which the witness is asked about before anything follows it.
-func (b ByWitness) Load(ctx context.Context) (signed, version string, err error) {
+func (b WitnessAnchor) Load(ctx context.Context) (signed, version string, err error) {
 	err = b.DB.Snapshot(ctx, func(tx pgx.Tx) error {
 		var size int64
 		err := tx.QueryRow(ctx, `SELECT size, note FROM audit_checkpoints WHERE tenant_id = $1 ORDER BY size DESC LIMIT 1`, Operator).Scan(&size, &signed)
@@ -37,7 +37,7 @@ func (b ByWitness) Load(ctx context.Context) (signed, version string, err error)
 }
 
 // Swap implements Outside: the witness goes from the version's size to the note's, or refuses.
-func (b ByWitness) Swap(ctx context.Context, version, signed string) (string, error) {
+func (b WitnessAnchor) Swap(ctx context.Context, version, signed string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, witnessLimit)
 	defer cancel()
 	text, _, _ := strings.Cut(signed, "\n\n")
@@ -61,12 +61,12 @@ func (b ByWitness) Swap(ctx context.Context, version, signed string) (string, er
 		case at == c.Size && old != at: // it cosigned this before, and we were killed before we heard
 			old = at
 		default:
-			return "", &takenBack{c.Size, at}
+			return "", &rolledBackError{c.Size, at}
 		}
 	}
 }
 
-func (b ByWitness) ask(ctx context.Context, c ledger.Checkpoint, old int64, signed string) (said []byte, at int64, err error) {
+func (b WitnessAnchor) ask(ctx context.Context, c ledger.Checkpoint, old int64, signed string) (said []byte, at int64, err error) {
 	var body []byte
 	if err := b.DB.Snapshot(ctx, func(tx pgx.Tx) error {
 		tree := tlog.TileHashReader(tlog.Tree{N: c.Size, Hash: tlog.Hash(c.Root)}, &reader{ctx, tx, Operator, c.Size})

@@ -49,9 +49,9 @@ func TestTwoPeopleAgree(t *testing.T) {
 			e, err := law.Erase(ctx, ann, tenantA, law.Erasure{Events: ids[:1], Fields: []ledger.Field{ledger.InputSummary}, Reason: "r"})
 			return e.Request, err
 		},
-		"a first rule":           func() (*uuid.UUID, error) { return law.Keep(ctx, ann, tenantA, "", 365, "r") },
-		"a rule that keeps less": func() (*uuid.UUID, error) { return law.Keep(ctx, ann, tenantA, "", 200, "r") },
-		"a rule taken back":      func() (*uuid.UUID, error) { return law.Keep(ctx, ann, tenantA, "", 0, "r") },
+		"a first rule":           func() (*uuid.UUID, error) { return law.SetRule(ctx, ann, tenantA, "", 365, "r") },
+		"a rule that keeps less": func() (*uuid.UUID, error) { return law.SetRule(ctx, ann, tenantA, "", 200, "r") },
+		"a rule taken back":      func() (*uuid.UUID, error) { return law.SetRule(ctx, ann, tenantA, "", 0, "r") },
 		"one person":             func() (*uuid.UUID, error) { r, err := law.RequireOne(ctx, ann, tenantA, "r"); return &r, err },
 	}
 	state := func() string {
@@ -68,7 +68,7 @@ func TestTwoPeopleAgree(t *testing.T) {
 			t.Errorf("%s, approved by who asked: %v", what, err)
 		}
 		waiting, err := law.Pending(ctx, ben, tenantA)
-		if err != nil || len(waiting) != 1 || waiting[0].ID != *request || waiting[0].By != "ann" {
+		if err != nil || len(waiting) != 1 || waiting[0].ID != *request || waiting[0].RequestedBy != "ann" {
 			t.Errorf("%s waits as %+v, %v", what, waiting, err)
 		}
 		if _, err := law.Approve(ctx, ben, tenantA, *request, "yes"); err != nil || state() == before {
@@ -82,14 +82,14 @@ func TestTwoPeopleAgree(t *testing.T) {
 		}
 	}
 	for keep, two := range map[int]bool{300: false, 400: false} { // one is enough again
-		if request, err := law.Keep(ctx, ann, tenantA, "", keep, "r"); err != nil || (request != nil) != two {
+		if request, err := law.SetRule(ctx, ann, tenantA, "", keep, "r"); err != nil || (request != nil) != two {
 			t.Errorf("keeping for %d days: %v, %v", keep, request, err)
 		}
 	}
 	if err := law.RequireTwo(ctx, ann, tenantA, "policy"); err != nil {
 		t.Fatal(err)
 	}
-	if request, err := law.Keep(ctx, ann, tenantA, "", 36500, "longer needs one"); err != nil || request != nil {
+	if request, err := law.SetRule(ctx, ann, tenantA, "", 36500, "longer needs one"); err != nil || request != nil {
 		t.Errorf("keeping for longer: %v, %v", request, err)
 	}
 	request, err := law.Release(ctx, ann, tenantA, one[uuid.UUID](o, `SELECT id FROM audit_holds LIMIT 1`), "r")
@@ -108,7 +108,7 @@ func TestNobodyElsePerformsAnAct(t *testing.T) {
 	if _, err := law.Place(t.Context(), court, tenantA, law.Hold{Reason: "case", Action: text("x")}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := law.Keep(t.Context(), court, tenantA, "", 365, "r"); err != nil {
+	if _, err := law.SetRule(t.Context(), court, tenantA, "", 365, "r"); err != nil {
 		t.Fatal(err)
 	}
 	o.round()
@@ -235,7 +235,7 @@ func TestLimitedRolesStayInTheirLimits(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, tenant := range []uuid.UUID{tenantA, tenantB} {
-		if _, err := law.Keep(ctx, court, tenant, "", 365, "r"); err != nil {
+		if _, err := law.SetRule(ctx, court, tenant, "", 365, "r"); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -46,7 +46,7 @@ func TestTheEpochSurvives(t *testing.T) {
 		c := o.c
 		d.Restart(t)
 		o = openOn(t, d)
-		o.c.Keys, o.c.Outside = c.Keys, c.Outside
+		o.c.Keys, o.c.Anchor = c.Keys, c.Anchor
 		o.goesOn(2)
 	})
 	t.Run("a crash behind each migration", func(t *testing.T) {
@@ -85,7 +85,7 @@ func TestTheEpochSurvives(t *testing.T) {
 			o.log(tenantA, 2)
 			o.round()
 			promoted := openOn(t, standby.Promote(t))
-			promoted.c.Keys, promoted.c.Outside = o.c.Keys, o.c.Outside
+			promoted.c.Keys, promoted.c.Anchor = o.c.Keys, o.c.Anchor
 			promoted.goesOn(2)
 		})
 	}
@@ -97,7 +97,7 @@ func TestTheEpochSurvives(t *testing.T) {
 		backup := d.BaseBackup(t)
 		d.Cluster.Kill()
 		restored := openOn(t, backup.Restore(t))
-		restored.c.Keys, restored.c.Outside = o.c.Keys, o.c.Outside
+		restored.c.Keys, restored.c.Anchor = o.c.Keys, o.c.Anchor
 		restored.goesOn(2)
 	})
 	t.Run("what its owner does to sequences", func(t *testing.T) {
@@ -184,7 +184,7 @@ func TestWhatIsNotInTheLogIsAnErrorEverywhere(t *testing.T) {
 			if w := n.Waiting(); w.OK() || !strings.Contains(w.String(), c.want) {
 				t.Errorf("the notary: %s", &w)
 			}
-			if s, err := notary.Look(t.Context(), o.db, o.c.Outside); err != nil || !errors.Is(s.Waiting.Err(), notary.ErrOverdue) || !strings.Contains(s.Waiting.String(), c.want) {
+			if s, err := notary.ReadStatus(t.Context(), o.db, o.c.Anchor); err != nil || !errors.Is(s.Waiting.Err(), notary.ErrOverdue) || !strings.Contains(s.Waiting.String(), c.want) {
 				t.Errorf("status: %s, %v", &s.Waiting, err)
 			}
 			if r, found := o.verify(); r.OK() || !strings.Contains(lines(found), c.want) {
@@ -204,7 +204,7 @@ func TestWhatIsNotInTheLogIsAnErrorEverywhere(t *testing.T) {
 func TestOverdueEventsAreNamedWithTheReason(t *testing.T) {
 	o := open(t)
 	o.log(tenantA, 5)
-	soon := func(v *notary.Verification) { v.Within = time.Nanosecond }
+	soon := func(v *notary.Verification) { v.IntegrateWithin = time.Nanosecond }
 	if r, found := o.verify(soon); r.OK() || r.Waiting.Overdue != 5 || !strings.Contains(lines(found), "no notary has put them in order") {
 		t.Errorf("without a notary: %+v\n%s", r, lines(found))
 	}
@@ -214,7 +214,7 @@ func TestOverdueEventsAreNamedWithTheReason(t *testing.T) {
 		t.Fatal(err)
 	}
 	o.log(tenantA, 2)
-	o.c.Within = time.Nanosecond
+	o.c.IntegrateWithin = time.Nanosecond
 	n, err := notary.New(o.c)
 	if err != nil {
 		t.Fatal(err)
@@ -286,7 +286,7 @@ func TestAFalseTimeIsNamed(t *testing.T) {
 			}
 			for _, tenant := range []*uuid.UUID{nil, &tenantA} {
 				r, found := o.verify(func(v *notary.Verification) { v.Tenant = tenant })
-				if r.OK() || len(found) != 1 || found[0].Event != id || !strings.Contains(found[0].What, c.want) {
+				if r.OK() || len(found) != 1 || found[0].Event != id || !strings.Contains(found[0].Problem, c.want) {
 					t.Errorf("verify: %+v\n%s", r, lines(found))
 				}
 			}

@@ -18,9 +18,9 @@ import (
 
 // Evidence writes a bundle of a tenant's events that the filter names, complete for it. progress, when not nil, hears how many
 // leaves were written, of how many. Memory stays flat.
-func Evidence(ctx context.Context, db *tenantdb.Evidence, tenant uuid.UUID, f evidence.Filter, withheld []string, to io.Writer, progress func(done, total int64)) (made evidence.Made, err error) {
+func Evidence(ctx context.Context, db *tenantdb.Evidence, tenant uuid.UUID, f evidence.Filter, withheld []string, to io.Writer, progress func(done, total int64)) (made evidence.Written, err error) {
 	err = db.Snapshot(ctx, func(tx pgx.Tx) error {
-		m, r, err := plan(ctx, tx, tenant, f)
+		m, r, err := planBundle(ctx, tx, tenant, f)
 		if err != nil {
 			return err
 		}
@@ -53,25 +53,25 @@ func Evidence(ctx context.Context, db *tenantdb.Evidence, tenant uuid.UUID, f ev
 	return made, nil
 }
 
-// span is the part of a tenant's log that a bundle holds, and the newest head, in which it is proven.
-type span struct {
+// logSpan is the part of a tenant's log that a bundle holds, and the newest head, in which it is proven.
+type logSpan struct {
 	tx       pgx.Tx
 	tenant   uuid.UUID
 	from, to int64
 	last     head
 	super    *superTree
-	scanned  place // up to where the notary has put seals in order
-	gone     gone
+	scanned  resumePoint // up to where the notary has put seals in order
+	gone     deletedLeaves
 }
 
-// plan chooses the checkpoints around the time asked for, and proves each in the super-log.
-func plan(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, f evidence.Filter) (m *evidence.Manifest, s *span, err error) {
-	super, last, note, err := choose(ctx, tx, tenant, f.Until)
+// planBundle chooses the checkpoints around the time asked for, and proves each in the super-log.
+func planBundle(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, f evidence.Filter) (m *evidence.Manifest, s *logSpan, err error) {
+	super, last, note, err := chooseHead(ctx, tx, tenant, f.Until)
 	if err != nil {
 		return nil, nil, err
 	}
 	m = &evidence.Manifest{Tenant: tenant.String(), Filter: f, Super: super.note}
-	if m.Last, err = shownHead(super, last, note); err != nil {
+	if m.LastSigned, err = disclosedHead(super, last, note); err != nil {
 		return nil, nil, err
 	}
 	first := head{}
@@ -79,7 +79,7 @@ func plan(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, f evidence.Filter) (
 		h, note, err := headAt(ctx, tx, tenant, super.size, `h.at <= $3 ORDER BY h.size DESC, h.anchor DESC`, f.Since.Add(-evidence.ClockSlack))
 		if err == nil {
 			first = h
-			begin, err := shownHead(super, h, note)
+			begin, err := disclosedHead(super, h, note)
 			if err != nil {
 				return nil, nil, err
 			}
@@ -89,12 +89,12 @@ func plan(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, f evidence.Filter) (
 		}
 	}
 	end := last
-	m.To = m.Last
+	m.To = m.LastSigned
 	if !f.Until.IsZero() {
 		h, note, err := headAt(ctx, tx, tenant, super.size, `h.at >= $3 ORDER BY h.size, h.anchor`, f.Until.Add(evidence.ClockSlack))
 		if err == nil {
 			end = h
-			if m.To, err = shownHead(super, h, note); err != nil {
+			if m.To, err = disclosedHead(super, h, note); err != nil {
 				return nil, nil, err
 			}
 		} else if !errors.Is(err, ErrNotInLog) {
@@ -102,8 +102,8 @@ func plan(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, f evidence.Filter) (
 		}
 	}
 	r := &reader{ctx, tx, tenant, last.size}
-	if m.Before, err = joining(r, last, 0, first.size); err == nil {
-		m.After, err = joining(r, last, end.size, last.size)
+	if m.Before, err = joinProof(r, last, 0, first.size); err == nil {
+		m.After, err = joinProof(r, last, end.size, last.size)
 	}
 	if err == nil {
 		m.Keys, err = keysOf(ctx, tx, super)
@@ -111,9 +111,9 @@ func plan(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, f evidence.Filter) (
 	if err == nil {
 		m.Stamp, err = stampFor(ctx, tx, super, end.anchor)
 	}
-	s = &span{tx: tx, tenant: tenant, from: first.size, to: end.size, last: last, super: super}
+	s = &logSpan{tx: tx, tenant: tenant, from: first.size, to: end.size, last: last, super: super}
 	if err == nil {
-		s.gone, err = goneOf(ctx, tx, tenant, s.from, s.to)
+		s.gone, err = readDeletedLeaves(ctx, tx, tenant, s.from, s.to)
 	}
 	if err == nil {
 		var newest head
@@ -123,8 +123,8 @@ func plan(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, f evidence.Filter) (
 	return m, s, err
 }
 
-// choose takes the newest signed super-log, or an older one that witnesses cosigned where that covers as much.
-func choose(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, until time.Time) (*superTree, head, string, error) {
+// chooseHead takes the newest signed super-log, or an older one that witnesses cosigned where that covers as much.
+func chooseHead(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, until time.Time) (*superTree, head, string, error) {
 	super, err := openSuper(ctx, tx, 0)
 	if err != nil {
 		return nil, head{}, "", err
@@ -157,7 +157,7 @@ func choose(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, until time.Time) (
 
 // headAt is a tenant's signed head by time, in the super-log of a size.
 func headAt(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, size int64, where string, at time.Time) (head, string, error) {
-	rows, err := tx.Query(ctx, `SELECT `+ofHead+`, c.note FROM audit_heads h JOIN audit_checkpoints c USING (tenant_id, size, anchor)
+	rows, err := tx.Query(ctx, `SELECT `+headSQL+`, c.note FROM audit_heads h JOIN audit_checkpoints c USING (tenant_id, size, anchor)
 	  WHERE h.tenant_id = $1 AND h.anchor < $2 AND `+where+` LIMIT 1`, tenant, size, at)
 	if err != nil {
 		return head{}, "", err
@@ -165,13 +165,13 @@ func headAt(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, size int64, where 
 	return signedHead(rows)
 }
 
-func shownHead(super *superTree, h head, note string) (evidence.Head, error) {
+func disclosedHead(super *superTree, h head, note string) (evidence.Head, error) {
 	p, err := super.prove(h.anchor)
 	return evidence.Head{Checkpoint: note, At: ledger.MicrosOf(h.at), Salt: h.salt, Index: h.anchor, Proof: p}, err
 }
 
-// joining are the hashes that stand for the leaves [begin, end).
-func joining(r *reader, last head, begin, end int64) ([]evidence.Hash, error) {
+// joinProof are the hashes that stand for the leaves [begin, end).
+func joinProof(r *reader, last head, begin, end int64) ([]evidence.Hash, error) {
 	hashes, err := r.subtrees(last, begin, end)
 	if err != nil {
 		return nil, fmt.Errorf("leaves %d to %d: %w", begin, end, err)

@@ -43,7 +43,7 @@ func (o *office) check(bundle []byte, change ...func(*evidence.Trust)) *evidence
 	}
 	r, err := evidence.Verify(bytes.NewReader(bundle), int64(len(bundle)), t)
 	if err != nil {
-		return &evidence.Result{Count: 1, Problems: []evidence.Problem{{What: err.Error()}}}
+		return &evidence.Result{Count: 1, Problems: []evidence.Problem{{Description: err.Error()}}}
 	}
 	return r
 }
@@ -51,7 +51,7 @@ func (o *office) check(bundle []byte, change ...func(*evidence.Trust)) *evidence
 func problems(r *evidence.Result) string {
 	var b strings.Builder
 	for _, p := range r.Problems {
-		fmt.Fprintf(&b, "event %s place %q: %s\n", p.Event, p.Place, p.What)
+		fmt.Fprintf(&b, "event %s place %q: %s\n", p.Event, p.Location, p.Description)
 	}
 	return b.String()
 }
@@ -229,7 +229,7 @@ func TestEveryAttackOnABundleIsNamed(t *testing.T) {
 			if err := json.Unmarshal(fileOf(t, b, "manifest.json"), &of); err != nil {
 				t.Fatal(err)
 			}
-			m.Last = of.Last
+			m.LastSigned = of.LastSigned
 		}), "the checkpoint that is the newest"},
 		{"the end moved", manifest(t, a, func(m *evidence.Manifest) { m.To.At += 1_000_000 }), "the checkpoint that the range ends at"},
 		{"the key replaced", manifest(t, a, func(m *evidence.Manifest) { m.Keys[0].Key = otherKey(t).String() }), "not signed with the key you gave"},

@@ -50,7 +50,7 @@ func work(url, dir string) {
 	if err != nil {
 		panic(err)
 	}
-	n, err := notary.New(notary.Config{DB: db, Keys: notary.Keys{File: filepath.Join(dir, "key"), Name: name}, Outside: notary.File(filepath.Join(dir, "checkpoint")),
+	n, err := notary.New(notary.Config{DB: db, Keys: notary.Keys{File: filepath.Join(dir, "key"), Name: name}, Anchor: notary.FileAnchor(filepath.Join(dir, "checkpoint")),
 		Every: 5 * time.Millisecond, Heartbeat: time.Second, Logger: slog.New(slog.NewTextHandler(os.Stderr, nil))})
 	if err != nil {
 		panic(err)
@@ -192,7 +192,7 @@ func TestForgedReceiptsAreNamed(t *testing.T) {
 		return signed
 	}
 	honest := sign(func(*ledger.Receipt) {})
-	check := func(signed string) (notary.Promise, error) {
+	check := func(signed string) (notary.ReceiptCheck, error) {
 		return notary.CheckReceipt(t.Context(), o.db, signed, &signer.Key, evidence.DefaultFloor)
 	}
 	if p, err := check(honest); err != nil || !p.Kept || p.Index != 1 {
@@ -226,7 +226,7 @@ func TestTilesServeAnyTlogClient(t *testing.T) {
 		o.log(tenantB, 1)
 		o.round()
 	}
-	bucket, err := shelf.OpenBucket(testkit.Bucket(t, "tiles"))
+	bucket, err := shelf.OpenS3(testkit.Bucket(t, "tiles"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -237,7 +237,7 @@ func TestTilesServeAnyTlogClient(t *testing.T) {
 		}
 		served := &tileClient{t: t, read: func(path string) ([]byte, error) { return served(t, o, log, path) }}
 		clients := []*tileClient{served}
-		for _, shelf := range []shelf.Shelf{shelf.Folder(t.TempDir()), bucket} {
+		for _, shelf := range []shelf.Bucket{shelf.Folder(t.TempDir()), bucket} {
 			n, size, err := notary.Publish(t.Context(), o.db, log, shelf)
 			if err != nil {
 				t.Fatal(err)

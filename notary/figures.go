@@ -10,8 +10,8 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// figures are what a notary tells of itself; they may be read while it works.
-type figures struct {
+// metrics are what a notary tells of itself; they may be read while it works.
+type metrics struct {
 	rounds, sequenced, mismatches, misdated, failures atomic.Uint64
 	refused, active                                   atomic.Bool
 	size                                              atomic.Int64 // of the super-log
@@ -23,7 +23,7 @@ type figures struct {
 	witnessed                                         atomic.Int64 // its size
 }
 
-func (f *figures) done(err error) {
+func (f *metrics) done(err error) {
 	f.active.Store(err == nil)
 	f.refused.Store(errors.Is(err, ErrRefused))
 	if err != nil && !errors.Is(err, tenantdb.ErrLeased) {
@@ -34,7 +34,7 @@ func (f *figures) done(err error) {
 	}
 }
 
-func (f *figures) add(events int64, oldest time.Time, size int64, w *Waiting) {
+func (f *metrics) add(events int64, oldest time.Time, size int64, w *Waiting) {
 	f.sequenced.Add(uint64(events))
 	f.size.Store(size)
 	lag := int64(0)
@@ -51,7 +51,7 @@ func (f *figures) add(events int64, oldest time.Time, size int64, w *Waiting) {
 	}
 }
 
-func (f *figures) mismatch() { f.mismatches.Add(1) }
+func (f *metrics) mismatch() { f.mismatches.Add(1) }
 
 // Lag is how long the oldest event of the last round had waited until it was signed; 0 when the round had none.
 func (n *Notary) Lag() time.Duration { return time.Duration(n.figures.lag.Load()) * time.Microsecond }
@@ -59,7 +59,7 @@ func (n *Notary) Lag() time.Duration { return time.Duration(n.figures.lag.Load()
 // Collector returns the notary's figures for Prometheus, under konstruct_notary_.
 func (n *Notary) Collector() prometheus.Collector { return collector{&n.figures} }
 
-type collector struct{ f *figures }
+type collector struct{ f *metrics }
 
 // Describe implements prometheus.Collector.
 func (c collector) Describe(to chan<- *prometheus.Desc) { prometheus.DescribeByCollect(c, to) }

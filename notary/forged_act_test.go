@@ -45,7 +45,7 @@ func TestForgedActsAreNamed(t *testing.T) {
 	}
 	const retention = `{"first_leaf":1,"deleted":2,"leaves":"Aw==","kept_for":{"":184},"floor_days":184}`
 	rule := func(x target) {
-		if _, err := law.Keep(t.Context(), x.o.court(), tenantA, "", 184, "policy 7"); err != nil {
+		if _, err := law.SetRule(t.Context(), x.o.court(), tenantA, "", 184, "policy 7"); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -114,7 +114,7 @@ func TestForgedActsAreNamed(t *testing.T) {
 				v, found := x.o.verify(func(v *notary.Verification) { v.Tenant = tenant })
 				said := false
 				for _, f := range found {
-					said = said || f.Event == act && strings.Contains(f.What, c.want)
+					said = said || f.Event == act && strings.Contains(f.Problem, c.want)
 				}
 				if v.OK() || !said {
 					t.Errorf("verify does not say of event %s %q: %+v\n%s", act, c.want, v, lines(found))
@@ -146,10 +146,10 @@ func TestAnActInATrailIsJudgedInItsOrder(t *testing.T) {
 	o.round()
 	at(0)
 	court, ctx := o.court(), t.Context()
-	if _, err := law.Keep(ctx, court, tenantA, "", 184, "policy 7"); err != nil {
+	if _, err := law.SetRule(ctx, court, tenantA, "", 184, "policy 7"); err != nil {
 		t.Fatal(err)
 	}
-	if r, err := law.Retire(ctx, court, tenantA, "policy 7", false, nil); err != nil || r.Events != 300 {
+	if r, err := law.Expire(ctx, court, tenantA, "policy 7", false, nil); err != nil || r.Events != 300 {
 		t.Fatalf("%+v, %v", r, err)
 	}
 	if _, err := law.Place(ctx, court, tenantA, law.Hold{Reason: "case 9"}); err != nil {

@@ -12,8 +12,8 @@ import (
 	"github.com/konstruct/konstruct/ledger"
 )
 
-// deletion is an act of retention: a bit for each leaf from the first on that it deleted.
-type deletion struct {
+// deletionReader is an act of retention: a bit for each leaf from the first on that it deleted.
+type deletionReader struct {
 	first  int64
 	bits   []byte
 	record uuid.UUID
@@ -21,7 +21,7 @@ type deletion struct {
 }
 
 // last is the newest leaf that it deleted; -1: none.
-func (d *deletion) last() int64 {
+func (d *deletionReader) last() int64 {
 	for i := len(d.bits) - 1; i >= 0; i-- {
 		if d.bits[i] != 0 {
 			return d.first + int64(i)*8 + int64(bits.Len8(d.bits[i])) - 1
@@ -30,26 +30,26 @@ func (d *deletion) last() int64 {
 	return -1
 }
 
-func (d *deletion) end() int64 { return d.first + int64(len(d.bits))*8 }
+func (d *deletionReader) end() int64 { return d.first + int64(len(d.bits))*8 }
 
-// gone are a log's deletions, by their first leaf: some kilobytes for a million leaves.
-type gone []deletion
+// deletedLeaves are a log's deletions, by their first leaf: some kilobytes for a million leaves.
+type deletedLeaves []deletionReader
 
-// goneOf are the deletions among a log's leaves [from, to).
-func goneOf(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, from, to int64) (gone, error) {
+// readDeletedLeaves are the deletions among a log's leaves [from, to).
+func readDeletedLeaves(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, from, to int64) (deletedLeaves, error) {
 	rows, err := tx.Query(ctx, `SELECT g.first, g.bits, g.record_id, EXISTS (SELECT FROM audit_events a WHERE a.tenant_id = g.tenant_id AND a.id = g.record_id AND a.action_type = 'retention'
 	     AND a.metadata->'first_leaf' = to_jsonb(g.first) AND a.metadata->>'leaves' = translate(encode(g.bits, 'base64'), E'\n', ''))
 	  FROM audit_gone g WHERE g.tenant_id = $1 AND g.first < $3 AND g.first + 8 * octet_length(g.bits) > $2 ORDER BY g.first, g.record_id`, tenant, from, to)
 	if err != nil {
 		return nil, err
 	}
-	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (d deletion, err error) {
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (d deletionReader, err error) {
 		return d, row.Scan(&d.first, &d.bits, &d.record, &d.said)
 	})
 }
 
 // judged marks those whose acts were not lawful as if no act said anything of them.
-func (g gone) judged(rulings []evidence.Ruling) {
+func (g deletedLeaves) judged(rulings []evidence.Ruling) {
 	for i := range g {
 		for _, r := range rulings {
 			if r.Event == g[i].record.String() {
@@ -59,16 +59,16 @@ func (g gone) judged(rulings []evidence.Ruling) {
 	}
 }
 
-// has reports whether a leaf's event was deleted.
-func (g gone) has(leaf int64) bool { return g.find(leaf) != nil }
+// contains reports whether a leaf's event was deleted.
+func (g deletedLeaves) contains(leaf int64) bool { return g.find(leaf) != nil }
 
 // lawful reports whether it was, and an act in the trail says so.
-func (g gone) lawful(leaf int64) bool {
+func (g deletedLeaves) lawful(leaf int64) bool {
 	d := g.find(leaf)
 	return d != nil && d.said
 }
 
-func (g gone) find(leaf int64) *deletion {
+func (g deletedLeaves) find(leaf int64) *deletionReader {
 	// No act covers more than maxDeletion leaves: those that begin further back do not reach here.
 	for i := sort.Search(len(g), func(i int) bool { return g[i].first > leaf-maxDeletion }); i < len(g) && g[i].first <= leaf; i++ {
 		if at := leaf - g[i].first; leaf < g[i].end() && g[i].bits[at/8]&(1<<(at%8)) != 0 {
@@ -80,7 +80,7 @@ func (g gone) find(leaf int64) *deletion {
 
 // deletedLeaf finds the leaf of an event that was deleted under retention, where an act says so.
 func deletedLeaf(ctx context.Context, tx pgx.Tx, tenant, event uuid.UUID, last head, floor int) (index int64, found bool, err error) {
-	all, err := goneOf(ctx, tx, tenant, 0, last.size)
+	all, err := readDeletedLeaves(ctx, tx, tenant, 0, last.size)
 	if err != nil || len(all) == 0 {
 		return 0, false, err
 	}

@@ -14,7 +14,7 @@ const heldAfter = 30 * time.Second
 
 // held notes for how long committed events have been waiting behind a transaction that has not ended, and
 // says which one that is. They are not lost: they enter their logs when it ends.
-func (r *round) held(ctx context.Context, tx pgx.Tx) error {
+func (r *roundState) held(ctx context.Context, tx pgx.Tx) error {
 	var recorded time.Time
 	err := tx.QueryRow(ctx, `SELECT recorded_at FROM audit_seals WHERE epoch = $1 AND xid >= $2::text::xid8 ORDER BY epoch, xid LIMIT 1`,
 		r.n.scanned.segment/2, fmt.Sprint(r.horizon)).Scan(&recorded)
@@ -27,11 +27,11 @@ func (r *round) held(ctx context.Context, tx pgx.Tx) error {
 	}
 	by := r.at.Sub(recorded)
 	r.n.figures.held.Store(max(0, by.Microseconds()))
-	if by < heldAfter || r.at.Sub(r.n.heldSaid) < heldAfter {
+	if by < heldAfter || r.at.Sub(r.n.heldLogged) < heldAfter {
 		return nil
 	}
-	r.n.heldSaid = r.at
-	who, err := culprit(ctx, tx)
+	r.n.heldLogged = r.at
+	who, err := findCulprit(ctx, tx)
 	if err != nil {
 		return err
 	}
@@ -39,8 +39,8 @@ func (r *round) held(ctx context.Context, tx pgx.Tx) error {
 	return nil
 }
 
-// culprit describes the oldest transaction that has not ended.
-func culprit(ctx context.Context, tx pgx.Tx) (who string, err error) {
+// findCulprit describes the oldest transaction that has not ended.
+func findCulprit(ctx context.Context, tx pgx.Tx) (who string, err error) {
 	err = tx.QueryRow(ctx, `SELECT coalesce(
 	  (SELECT format('prepared transaction %L in database %s by %s since %s: COMMIT PREPARED or ROLLBACK PREPARED it', gid, database, owner, prepared) FROM pg_prepared_xacts
 	    WHERE transaction = pg_snapshot_xmin(pg_current_snapshot())::xid),

@@ -29,7 +29,7 @@ func judge(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, floor int) ([]evide
 	if _, err := pgx.ForEachRow(rows, []any{&id, &at, &by, &action, &reason, &metadata}, func() error {
 		a, err := evidence.NewAct(id, at.UTC(), by, action, reason, []byte(metadata))
 		if err != nil {
-			found = append(found, evidence.Ruling{Event: id, What: "records an act that can't be read: " + err.Error()})
+			found = append(found, evidence.Ruling{Event: id, Verdict: "records an act that can't be read: " + err.Error()})
 			return nil
 		}
 		acts = append(acts, a)
@@ -38,7 +38,7 @@ func judge(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, floor int) ([]evide
 		return found, err
 	}
 	var failed error
-	j := evidence.Judge{Floor: floor, Signed: func(leaf int64) (time.Time, error) {
+	j := evidence.ComplianceJudge{Floor: floor, Signed: func(leaf int64) (time.Time, error) {
 		h, _, err := headCovering(ctx, tx, tenant, leaf)
 		if err != nil {
 			if failed == nil && !errors.Is(err, ErrNotInLog) {

@@ -36,7 +36,7 @@ var ErrNoKey = errors.New("the notary has no key yet")
 func (k Keys) Load() (*ledger.Signer, error) {
 	s, err := k.Read()
 	if errors.Is(err, ErrNoKey) {
-		return k.make(k.File, k.Name)
+		return k.create(k.File, k.Name)
 	}
 	return s, err
 }
@@ -95,8 +95,8 @@ func (k Keys) parse(where, text string) (*ledger.Signer, error) {
 	return s, nil
 }
 
-// make draws a key and writes it where nothing is yet.
-func (k Keys) make(path, name string) (*ledger.Signer, error) {
+// create draws a key and writes it where nothing is yet.
+func (k Keys) create(path, name string) (*ledger.Signer, error) {
 	if name == "" {
 		var some [4]byte
 		if _, err := rand.Read(some[:]); err != nil {
@@ -150,7 +150,7 @@ func (k Keys) Rotate() (*ledger.Signer, error) {
 	if next := k.Next(); next != nil {
 		return next, nil
 	}
-	return k.make(k.nextFile(), now.Name)
+	return k.create(k.nextFile(), now.Name)
 }
 
 // rotated puts the next key in the place of the old one, whose public part stays beside it.

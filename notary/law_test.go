@@ -317,17 +317,17 @@ func TestActsStayWithTheirTenant(t *testing.T) {
 	if holds, err := law.Holds(t.Context(), court, tenantA); err != nil || len(holds) != 0 {
 		t.Errorf("%+v, %v", holds, err)
 	}
-	if _, err := law.Keep(t.Context(), court, tenantB, "", 365, "r"); err != nil {
+	if _, err := law.SetRule(t.Context(), court, tenantB, "", 365, "r"); err != nil {
 		t.Fatal(err)
 	}
 	if rules, _, err := law.Rules(t.Context(), court, tenantA); err != nil || len(rules) != 0 {
 		t.Errorf("%+v, %v", rules, err)
 	}
-	if _, err := law.Keep(t.Context(), court, tenantA, "", 0, "r"); !errors.Is(err, law.ErrNotFound) {
+	if _, err := law.SetRule(t.Context(), court, tenantA, "", 0, "r"); !errors.Is(err, law.ErrNotFound) {
 		t.Errorf("another tenant's rule: %v", err)
 	}
 	o.round()
-	if _, err := law.Retire(t.Context(), court, tenantA, "r", false, nil); err != nil {
+	if _, err := law.Expire(t.Context(), court, tenantA, "r", false, nil); err != nil {
 		t.Fatal(err)
 	}
 	if got := one[string](o, `SELECT concat_ws(' ', user_id, input_summary, output_summary) FROM audit_events WHERE tenant_id = $1 AND id = $2`, tenantB, id); got != "ada words more" {
@@ -439,7 +439,7 @@ func TestTwoPeopleMustAgree(t *testing.T) {
 	if _, err := law.Approve(t.Context(), judge, tenantB, request, "x"); !errors.Is(err, law.ErrNotFound) {
 		t.Errorf("another tenant's request: %v", err)
 	}
-	if all, err := law.Pending(t.Context(), judge, tenantA); err != nil || len(all) != 1 || all[0].By != "konstruct_compliance" || strings.Join(all[0].Fields, ",") != "input_summary,user_id" {
+	if all, err := law.Pending(t.Context(), judge, tenantA); err != nil || len(all) != 1 || all[0].RequestedBy != "konstruct_compliance" || strings.Join(all[0].Fields, ",") != "input_summary,user_id" {
 		t.Errorf("%+v, %v", all, err)
 	}
 	if n, err := law.Approve(t.Context(), judge, tenantA, request, "agreed"); err != nil || n != 1 {

@@ -37,7 +37,7 @@ func TestALateCommitterIsPutInOrderAndNotMissed(t *testing.T) {
 	}
 	super.Close(t.Context())
 	d.Cluster.Stop()
-	in, err := devpg.Find(devpg.PartsDir())
+	in, err := devpg.Find(devpg.AssetsDir())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,7 +96,7 @@ func TestADatabaseTakenBackIsNotSigned(t *testing.T) {
 	o.round()
 	o.honest()
 	restored := openOn(t, yesterday)
-	restored.c.Keys, restored.c.Outside = o.c.Keys, o.c.Outside
+	restored.c.Keys, restored.c.Anchor = o.c.Keys, o.c.Anchor
 	if r, found := restored.verify(); r.OK() || !strings.Contains(lines(found), "restored to an earlier state") {
 		t.Errorf("verify: %+v\n%s", r, lines(found))
 	}
@@ -106,8 +106,8 @@ func TestADatabaseTakenBackIsNotSigned(t *testing.T) {
 			t.Errorf("a round: %v", err)
 		}
 	}
-	s, err := notary.Look(t.Context(), restored.db, restored.c.Outside)
-	if err != nil || s.Outside != notary.OutsideAhead || s.Ready() {
+	s, err := notary.ReadStatus(t.Context(), restored.db, restored.c.Anchor)
+	if err != nil || s.Anchor != notary.AnchorAhead || s.Ready() {
 		t.Errorf("%+v, %v", s, err)
 	}
 	if _, err := notary.Resume(t.Context(), restored.c, true); !errors.Is(err, notary.ErrRefused) {
@@ -148,7 +148,7 @@ func TestAForkIsNeverSigned(t *testing.T) {
 	o.log(tenantA, 10)
 	o.round()
 	fork := openOn(t, mustClone(t, o.idle()))
-	fork.c.Keys, fork.c.Outside = o.c.Keys, o.c.Outside
+	fork.c.Keys, fork.c.Anchor = o.c.Keys, o.c.Anchor
 	second, err := notary.New(fork.c)
 	if err != nil {
 		t.Fatal(err)
@@ -174,7 +174,7 @@ func TestAForkIsNeverSigned(t *testing.T) {
 	}
 	o.honest()
 	missing := *o
-	missing.c.Outside = notary.File(filepath.Join(t.TempDir(), "nothing"))
+	missing.c.Anchor = notary.FileAnchor(filepath.Join(t.TempDir(), "nothing"))
 	o.log(tenantA, 1)
 	if err := missing.tryRound(); !errors.Is(err, notary.ErrRefused) || !strings.Contains(err.Error(), "nothing is kept outside") {
 		t.Errorf("without the copy outside: %v", err)
@@ -197,13 +197,13 @@ func TestAMovedDatabaseWaitsForResume(t *testing.T) {
 	there := testkit.Own(t)
 	move(t, o.DB, there)
 	n := openOn(t, there)
-	n.c.Keys, n.c.Outside = o.c.Keys, o.c.Outside
+	n.c.Keys, n.c.Anchor = o.c.Keys, o.c.Anchor
 	ids = append(ids, n.log(tenantA, 4)...) // with the new cluster's transaction ids, lower than the old one's
 	if err := n.tryRound(); !errors.Is(err, notary.ErrRefused) || !strings.Contains(err.Error(), "moved or restored") {
 		t.Fatalf("a round after the move: %v", err)
 	}
 	s, err := notary.Resume(t.Context(), n.c, false)
-	if err != nil || !s.Moved || s.Epoch != 2 || s.Outside != notary.OutsideAgrees {
+	if err != nil || !s.Moved || s.Epoch != 2 || s.Anchor != notary.AnchorAgrees {
 		t.Fatalf("resume: %+v, %v", s, err)
 	}
 	ids = append(ids, n.log(tenantA, 6)...)
@@ -232,7 +232,7 @@ func TestAMovedDatabaseWaitsForResume(t *testing.T) {
 // move dumps a database and restores it in another cluster, as PostgreSQL's own tools do.
 func move(t *testing.T, from, to *testkit.DB) {
 	t.Helper()
-	in, err := devpg.Find(devpg.PartsDir())
+	in, err := devpg.Find(devpg.AssetsDir())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -385,7 +385,7 @@ func TestSilentLogsGetAHeartbeat(t *testing.T) {
 
 // dying is a copy outside whose notary is killed as it takes a checkpoint: before it did, or after.
 type dying struct {
-	notary.Outside
+	notary.Anchor
 	after bool
 }
 
@@ -393,7 +393,7 @@ var errKilled = errors.New("killed")
 
 func (d dying) Swap(ctx context.Context, version, note string) (string, error) {
 	if d.after {
-		if _, err := d.Outside.Swap(ctx, version, note); err != nil {
+		if _, err := d.Anchor.Swap(ctx, version, note); err != nil {
 			return "", err
 		}
 	}
@@ -406,16 +406,16 @@ func TestARotationSurvivesAKill(t *testing.T) {
 		o := open(t)
 		o.log(tenantA, 3)
 		o.round()
-		old, outside := o.key(), o.c.Outside
+		old, outside := o.key(), o.c.Anchor
 		if _, err := o.c.Keys.Rotate(); err != nil {
 			t.Fatal(err)
 		}
 		o.log(tenantA, 3)
-		o.c.Outside = dying{outside, after}
+		o.c.Anchor = dying{outside, after}
 		if err := o.tryRound(); !errors.Is(err, errKilled) {
 			t.Fatalf("a round that is killed: %v", err)
 		}
-		o.c.Outside = outside
+		o.c.Anchor = outside
 		o.round()
 		if o.key().Equal(old) {
 			t.Error("the key did not change")

@@ -15,18 +15,18 @@ import (
 // ClockSlack is by how much the database's clock and the notary's may differ before a time counts as false.
 const ClockSlack = 10 * time.Second
 
-// mark is a round of which the super-log's head tells: when it was, up to where it had put seals in order, and in which
+// epochMark is a round of which the super-log's head tells: when it was, up to where it had put seals in order, and in which
 // transaction it did. Transaction ids are issued in order, so what a later transaction sealed was recorded later.
-type mark struct {
+type epochMark struct {
 	at    time.Time
 	epoch int16  // of the cluster in which it was
 	xid   uint64 // 0: a head from before this was kept
-	last  place
+	last  resumePoint
 }
 
 const markColumns = `h.at, h.segment, coalesce(h.own_xid, '0')::text::bigint, h.xid::text::bigint, h.event_id`
 
-func scanMark(row pgx.CollectableRow) (m mark, err error) {
+func scanMark(row pgx.CollectableRow) (m epochMark, err error) {
 	var own, xid int64
 	err = row.Scan(&m.at, &m.last.segment, &own, &xid, &m.last.id)
 	m.xid, m.last.xid, m.epoch = uint64(own), uint64(xid), int16((m.last.segment+1)/2)
@@ -36,8 +36,8 @@ func scanMark(row pgx.CollectableRow) (m mark, err error) {
 // keptMarks is of how many rounds a notary knows: whoever seals now began after most of them.
 const keptMarks = 1024
 
-// lastMarks are the newest rounds, the oldest of them first.
-func lastMarks(ctx context.Context, tx pgx.Tx) ([]mark, error) {
+// readLastMarks are the newest rounds, the oldest of them first.
+func readLastMarks(ctx context.Context, tx pgx.Tx) ([]epochMark, error) {
 	rows, err := tx.Query(ctx, `SELECT * FROM (SELECT `+markColumns+` FROM audit_heads h WHERE h.tenant_id = $1 AND h.own_xid IS NOT NULL
 	   ORDER BY h.size DESC LIMIT $2) m ORDER BY 1`, Operator, keptMarks)
 	if err != nil {
@@ -49,13 +49,13 @@ func lastMarks(ctx context.Context, tx pgx.Tx) ([]mark, error) {
 // markPause is how far apart the rounds are that a verification keeps of a long history.
 const markPause = ClockSlack
 
-// allMarks are the rounds of the whole history, some seconds apart, the oldest first.
-func allMarks(ctx context.Context, tx pgx.Tx) (all []mark, err error) {
+// readMarks are the rounds of the whole history, some seconds apart, the oldest first.
+func readMarks(ctx context.Context, tx pgx.Tx) (all []epochMark, err error) {
 	rows, err := tx.Query(ctx, `SELECT `+markColumns+` FROM audit_heads h WHERE h.tenant_id = $1 ORDER BY h.size`, Operator)
 	if err != nil {
 		return nil, err
 	}
-	var last mark
+	var last epochMark
 	if _, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (struct{}, error) {
 		m, err := scanMark(row)
 		if err == nil && (len(all) == 0 || m.at.Sub(all[len(all)-1].at) >= markPause) {
@@ -72,8 +72,8 @@ func allMarks(ctx context.Context, tx pgx.Tx) (all []mark, err error) {
 	return all, nil
 }
 
-// before is when a round was that had ended before a seal's transaction began; zero where none is known.
-func before(marks []mark, epoch int16, xid uint64) time.Time {
+// marksBefore is when a round was that had ended before a seal's transaction began; zero where none is known.
+func marksBefore(marks []epochMark, epoch int16, xid uint64) time.Time {
 	i := sort.Search(len(marks), func(i int) bool {
 		m := &marks[i]
 		return m.epoch > epoch || m.epoch == epoch && m.xid >= xid
@@ -88,8 +88,8 @@ func before(marks []mark, epoch int16, xid uint64) time.Time {
 	return time.Time{}
 }
 
-// ordered is when the round was that put a place in order, or up to markPause later; zero for one that waits.
-func ordered(marks []mark, p place) time.Time {
+// marksOrdered is when the round was that put a place in order, or up to markPause later; zero for one that waits.
+func marksOrdered(marks []epochMark, p resumePoint) time.Time {
 	i := sort.Search(len(marks), func(i int) bool { return !p.after(marks[i].last) })
 	if i == len(marks) {
 		return time.Time{}
@@ -97,13 +97,13 @@ func ordered(marks []mark, p place) time.Time {
 	return marks[i].at
 }
 
-// misdated says what is false about the time that a seal claims; now is when it was put in order, or is looked at.
-func misdated(marks []mark, s *audit.Sealed, now time.Time) string {
+// misdatedEvents says what is false about the time that a seal claims; now is when it was put in order, or is looked at.
+func misdatedEvents(marks []epochMark, s *audit.SealedEvent, now time.Time) string {
 	at := s.RecordedAt.Time()
 	if now.Add(ClockSlack).Before(at) {
 		return fmt.Sprintf("says that it was recorded at %s, which was not yet at %s", at.Format(time.RFC3339Nano), now.UTC().Format(time.RFC3339Nano))
 	}
-	if b := before(marks, s.Epoch, s.XID); at.Add(ClockSlack).Before(b) {
+	if b := marksBefore(marks, s.Epoch, s.XID); at.Add(ClockSlack).Before(b) {
 		return fmt.Sprintf("says that it was recorded at %s, and the transaction that sealed it began after the log's checkpoint of %s: it was back-dated",
 			at.Format(time.RFC3339Nano), b.UTC().Format(time.RFC3339Nano))
 	}
@@ -113,8 +113,8 @@ func misdated(marks []mark, s *audit.Sealed, now time.Time) string {
 // adoption is between when a tenant's rows from before sealing were sealed.
 type adoption struct{ from, to time.Time }
 
-// adoptions are those of all tenants; one under way has no end.
-func adoptions(ctx context.Context, tx pgx.Tx) (map[uuid.UUID]adoption, error) {
+// adoptionRanges are those of all tenants; one under way has no end.
+func adoptionRanges(ctx context.Context, tx pgx.Tx) (map[uuid.UUID]adoption, error) {
 	rows, err := tx.Query(ctx, `SELECT tenant_id, started_at, coalesce(finished_at, '9999-01-01') FROM audit_adoptions`)
 	if err != nil {
 		return nil, err
@@ -126,8 +126,8 @@ func adoptions(ctx context.Context, tx pgx.Tx) (map[uuid.UUID]adoption, error) {
 	return all, err
 }
 
-// notAdopted says why a seal can't be one of an adoption's; empty where it can.
-func notAdopted(all map[uuid.UUID]adoption, s *audit.Sealed) string {
+// checkAdopted says why a seal can't be one of an adoption's; empty where it can.
+func checkAdopted(all map[uuid.UUID]adoption, s *audit.SealedEvent) string {
 	at := s.RecordedAt.Time()
 	switch a, there := all[s.TenantID]; {
 	case !there:

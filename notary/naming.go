@@ -16,12 +16,12 @@ import (
 
 // nameLeaves finds out which events make a tenant's seals differ from its log; it is slower than finding that
 // some do.
-func (v *verification) nameLeaves(ctx context.Context, tx pgx.Tx, tenant uuid.UUID) error {
+func (v *verifier) nameLeaves(ctx context.Context, tx pgx.Tx, tenant uuid.UUID) error {
 	named := 0
 	name := func(id uuid.UUID, what string) {
 		named++
 		v.Broken++
-		v.Found(audit.Finding{Tenant: tenant, Event: id, What: what})
+		v.OnFinding(audit.Finding{Tenant: tenant, Event: id, Problem: what})
 	}
 	if err := v.leavesWithoutSeals(ctx, tx, tenant, name); err != nil {
 		return err
@@ -43,18 +43,18 @@ func (v *verification) nameLeaves(ctx context.Context, tx pgx.Tx, tenant uuid.UU
 		return err
 	}
 	if named == 0 {
-		v.broken(tenant, "log", "its leaves are not its seals, and no event could be named")
+		v.addProblem(tenant, "log", "its leaves are not its seals, and no event could be named")
 	}
 	return nil
 }
 
 // leavesWithoutSeals names leaves whose seal is gone or says otherwise, and events that stand in the log twice.
-func (v *verification) leavesWithoutSeals(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, name func(uuid.UUID, string)) error {
+func (v *verifier) leavesWithoutSeals(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, name func(uuid.UUID, string)) error {
 	last, err := lastHead(ctx, tx, tenant)
 	if err != nil {
 		return ignoreNone(err)
 	}
-	gone, err := goneOf(ctx, tx, tenant, 0, last.size)
+	gone, err := readDeletedLeaves(ctx, tx, tenant, 0, last.size)
 	if err != nil {
 		return err
 	}
@@ -86,7 +86,7 @@ func (v *verification) leavesWithoutSeals(ctx context.Context, tx pgx.Tx, tenant
 		for i, id := range list {
 			at := t*ledger.TileWidth + int64(i)
 			switch leaf, there := sealed[id]; {
-			case gone.has(at):
+			case gone.contains(at):
 			case !there:
 				name(id, fmt.Sprintf("is leaf %d of the log, and its seal is gone: it was removed", at))
 			case leaf != string(hashes[i*tlog.HashSize:(i+1)*tlog.HashSize]):
@@ -106,7 +106,7 @@ func ignoreNone(err error) error {
 }
 
 // signed notes the newest checkpoint's time.
-func (v *verification) signed(at time.Time) {
+func (v *verifier) signed(at time.Time) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if at.After(v.SignedAt) {

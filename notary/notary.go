@@ -23,8 +23,8 @@ var Operator = uuid.MustParse("6b6f6e73-7472-8563-8000-000000000000")
 type Config struct {
 	DB   *tenantdb.Evidence
 	Keys Keys
-	// Outside keeps the last signed checkpoint where the database's administrator is not master.
-	Outside Outside
+	// Anchor keeps the last signed checkpoint where the database's administrator is not master.
+	Anchor Anchor
 	// Every is how often a checkpoint is made when there is something new; 0 is DefaultEvery.
 	Every time.Duration
 	// Heartbeat is how long a log may be silent before it gets a checkpoint all the same; 0 is DefaultHeartbeat.
@@ -35,8 +35,8 @@ type Config struct {
 	Authority *Authority
 	// Logger hears of what went wrong; nil is slog.Default().
 	Logger *slog.Logger
-	// Within is by when a sealed event should be in its log; 0 is ledger.IntegrateWithin.
-	Within time.Duration
+	// IntegrateWithin is by when a sealed event should be in its log; 0 is ledger.IntegrateWithin.
+	IntegrateWithin time.Duration
 	// Clock tells the time; nil is time.Now.
 	Clock func() time.Time
 	// Progress, when not nil, hears how many events a catching-up notary has put in order.
@@ -59,32 +59,32 @@ const (
 
 // Notary sequences and signs. Its methods are for one goroutine; figures may be read from others.
 type Notary struct {
-	c        Config
-	signer   *ledger.Signer
-	next     *ledger.Signer // the key that takes its place, while keys rotate
-	lease    *tenantdb.Lease
-	logs     map[uuid.UUID]*logState // what is in memory; the database has the rest
-	beats    map[uuid.UUID]time.Time // when each log last had a head
-	super    *logState
-	scanned  place  // how far all seals were read
-	epochNow int16  // the epoch in force
-	marks    []mark // when the last rounds were, and in which transactions
-	unleased bool   // for tests: it believes it holds the lease
-	asking   asking
-	signed   string // the super-log's checkpoint that Outside has, as far as we know
-	kept     int64  // its size
-	version  string // and its version there
-	stored   int64  // up to which size everything signed is stored
-	figures  figures
-	heldSaid time.Time             // when a held horizon was last said
-	waitSaid time.Time             // when it was last said that events are overdue
-	waiting  Waiting               // what the last round left
-	catalog  []tenantdb.Difference // what was found changed about the database
-	looked   time.Time             // when that was
+	c          Config
+	signer     *ledger.Signer
+	next       *ledger.Signer // the key that takes its place, while keys rotate
+	lease      *tenantdb.Lease
+	logs       map[uuid.UUID]*logState // what is in memory; the database has the rest
+	heartbeats map[uuid.UUID]time.Time // when each log last had a head
+	super      *logState
+	scanned    resumePoint // how far all seals were read
+	epochNow   int16       // the epoch in force
+	marks      []epochMark // when the last rounds were, and in which transactions
+	unleased   bool        // for tests: it believes it holds the lease
+	asking     witnessState
+	signed     string // the super-log's checkpoint that Outside has, as far as we know
+	kept       int64  // its size
+	version    string // and its version there
+	stored     int64  // up to which size everything signed is stored
+	figures    metrics
+	heldLogged time.Time             // when a held horizon was last said
+	waitLogged time.Time             // when it was last said that events are overdue
+	waiting    Waiting               // what the last round left
+	catalog    []tenantdb.Difference // what was found changed about the database
+	lastScan   time.Time             // when that was
 }
 
-// place is where a seal stands in the order: logs grow in the order of (segment, xid, id).
-type place struct {
+// resumePoint is where a seal stands in the order: logs grow in the order of (segment, xid, id).
+type resumePoint struct {
 	segment int32
 	xid     uint64
 	id      uuid.UUID
@@ -101,8 +101,8 @@ func New(c Config) (*Notary, error) {
 	if c.Heartbeat == 0 {
 		c.Heartbeat = DefaultHeartbeat
 	}
-	if c.Within == 0 {
-		c.Within = ledger.IntegrateWithin
+	if c.IntegrateWithin == 0 {
+		c.IntegrateWithin = ledger.IntegrateWithin
 	}
 	if c.Clock == nil {
 		c.Clock = time.Now
@@ -168,7 +168,7 @@ func (n *Notary) Run(ctx context.Context) error {
 }
 
 // Close gives the lease back, after the witnesses have answered or had their time.
-func (n *Notary) Close() { n.drop(); n.asking.Wait() }
+func (n *Notary) Close() { n.forget(); n.asking.Wait() }
 
 // Settle waits until the witnesses have answered or had their time, and returns ErrRefused where one has seen more than there is here.
 func (n *Notary) Settle() error {
@@ -178,12 +178,12 @@ func (n *Notary) Settle() error {
 	return n.asking.fork
 }
 
-// memory is how many logs a notary keeps in memory between rounds; others are read back when they grow.
-const memory = 4096
+// rememberedLogs is how many logs a notary keeps in memory between rounds; others are read back when they grow.
+const rememberedLogs = 4096
 
 // shrink forgets logs that were idle in the last round when there are too many.
 func (n *Notary) shrink() {
-	if len(n.logs) <= memory {
+	if len(n.logs) <= rememberedLogs {
 		return
 	}
 	now := n.figures.rounds.Load()
@@ -194,9 +194,9 @@ func (n *Notary) shrink() {
 	}
 }
 
-// drop forgets everything that the database knows better, and the lease.
-func (n *Notary) drop() {
-	n.logs, n.beats, n.super, n.signed, n.kept, n.stored = nil, nil, nil, "", 0, 0
+// forget forgets everything that the database knows better, and the lease.
+func (n *Notary) forget() {
+	n.logs, n.heartbeats, n.super, n.signed, n.kept, n.stored = nil, nil, nil, "", 0, 0
 	if n.lease != nil {
 		n.lease.Release()
 		n.lease = nil

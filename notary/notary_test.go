@@ -44,7 +44,7 @@ func openOn(t testing.TB, d *testkit.DB) *office {
 	o := &office{DB: d, t: t, dir: t.TempDir(), door: testkit.DoorOf(t, d)}
 	o.db = o.evidence()
 	o.c = notary.Config{DB: o.db, Keys: notary.Keys{File: filepath.Join(o.dir, "key"), Name: name},
-		Outside: notary.File(filepath.Join(o.dir, "checkpoint")), Logger: slog.New(slog.NewTextHandler(io.Discard, nil))}
+		Anchor: notary.FileAnchor(filepath.Join(o.dir, "checkpoint")), Logger: slog.New(slog.NewTextHandler(io.Discard, nil))}
 	return o
 }
 
@@ -131,7 +131,7 @@ func TestLogsGrowInOrderAndAreSigned(t *testing.T) {
 		if err != nil || c.Size != size {
 			t.Fatalf("a checkpoint of size %d, %v; want %d", c.Size, err, size)
 		}
-		kept, _, err := o.c.Outside.Load(t.Context())
+		kept, _, err := o.c.Anchor.Load(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}

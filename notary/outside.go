@@ -14,9 +14,9 @@ import (
 	"github.com/konstruct/konstruct/shelf"
 )
 
-// Outside keeps the last signed checkpoint outside the database, and changes it only for who has seen what
+// Anchor keeps the last signed checkpoint outside the database, and changes it only for who has seen what
 // it holds: so a database that was taken back, or a second notary, never gets a second signature for one size.
-type Outside interface {
+type Anchor interface {
 	// Load returns the checkpoint and its version; both empty when there is none yet.
 	Load(ctx context.Context) (note, version string, err error)
 	// Swap puts a checkpoint in the place of the given version and returns its version, or ErrChanged.
@@ -28,14 +28,14 @@ type Outside interface {
 // ErrChanged says that somebody else has changed the copy outside: another notary signed.
 var ErrChanged = errors.New("the checkpoint kept outside was changed by somebody else")
 
-// File is a copy on this machine's disk. It guards against a database that is taken back; keep it on another
+// FileAnchor is a copy on this machine's disk. It guards against a database that is taken back; keep it on another
 // machine than the database's, or use a bucket, against who owns that one.
-type File string
+type FileAnchor string
 
-func (f File) String() string { return string(f) }
+func (f FileAnchor) String() string { return string(f) }
 
 // Load implements Outside.
-func (f File) Load(context.Context) (note, version string, err error) {
+func (f FileAnchor) Load(context.Context) (note, version string, err error) {
 	raw, err := os.ReadFile(string(f))
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", "", nil
@@ -52,7 +52,7 @@ func versionOf(raw []byte) string {
 }
 
 // Swap implements Outside: under a lock, by a synced file that takes the old one's name.
-func (f File) Swap(ctx context.Context, version, note string) (string, error) {
+func (f FileAnchor) Swap(ctx context.Context, version, note string) (string, error) {
 	path := string(f)
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return "", err

@@ -15,9 +15,9 @@ import (
 )
 
 // realBucket is an object in a bucket of a real server.
-func realBucket(t *testing.T) *notary.Bucket {
+func realBucket(t *testing.T) *notary.BucketAnchor {
 	t.Helper()
-	b, err := notary.OpenBucket(testkit.Bucket(t, "notary/checkpoint"))
+	b, err := notary.OpenBucketAnchor(testkit.Bucket(t, "notary/checkpoint"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -26,7 +26,7 @@ func realBucket(t *testing.T) *notary.Bucket {
 
 // TestTheCopyOutsideIsSwappedByWhoHasSeenIt holds a file and a bucket to the same promise.
 func TestTheCopyOutsideIsSwappedByWhoHasSeenIt(t *testing.T) {
-	for name, outside := range map[string]notary.Outside{"file": notary.File(filepath.Join(t.TempDir(), "deep", "checkpoint")), "bucket": realBucket(t)} {
+	for name, outside := range map[string]notary.Anchor{"file": notary.FileAnchor(filepath.Join(t.TempDir(), "deep", "checkpoint")), "bucket": realBucket(t)} {
 		t.Run(name, func(t *testing.T) {
 			note, version, err := outside.Load(t.Context())
 			if note != "" || version != "" || err != nil {
@@ -73,7 +73,7 @@ func TestTheCopyOutsideIsSwappedByWhoHasSeenIt(t *testing.T) {
 		})
 	}
 	for _, wrong := range []string{"s3://", "s3://bucket", "http://x/y", "s3://b/o?endpoint=ftp://h"} {
-		if _, err := notary.OpenBucket(wrong); err == nil {
+		if _, err := notary.OpenBucketAnchor(wrong); err == nil {
 			t.Errorf("%q is opened", wrong)
 		}
 	}
@@ -81,12 +81,12 @@ func TestTheCopyOutsideIsSwappedByWhoHasSeenIt(t *testing.T) {
 
 func TestANotaryKeepsItsCheckpointInABucket(t *testing.T) {
 	o := open(t)
-	o.c.Outside = realBucket(t)
+	o.c.Anchor = realBucket(t)
 	for range 3 {
 		o.log(tenantA, 10)
 		o.round()
 	}
-	if r := o.honest(); !strings.HasPrefix(r.Outside, "agrees at size") {
+	if r := o.honest(); !strings.HasPrefix(r.Anchor, "agrees at size") {
 		t.Errorf("%+v", r)
 	}
 }

@@ -27,7 +27,7 @@ func Prove(ctx context.Context, db *tenantdb.Evidence, tenant, event uuid.UUID, 
 		open = func(ledger.Field) bool { return true }
 	}
 	err = db.Snapshot(ctx, func(tx pgx.Tx) error {
-		s, err := sealed(ctx, tx, tenant, event)
+		s, err := sealedLeaf(ctx, tx, tenant, event)
 		if err != nil {
 			return err
 		}
@@ -75,9 +75,9 @@ func Sample(ctx context.Context, db *tenantdb.Evidence, tenant uuid.UUID, n int)
 	return ids, err
 }
 
-// sealed reads one event with its seal, which must match.
-func sealed(ctx context.Context, tx pgx.Tx, tenant, event uuid.UUID) (s audit.Sealed, err error) {
-	if s, err = sealOf(ctx, tx, tenant, event); err != nil {
+// sealedLeaf reads one event with its seal, which must match.
+func sealedLeaf(ctx context.Context, tx pgx.Tx, tenant, event uuid.UUID) (s audit.SealedEvent, err error) {
+	if s, err = readSeal(ctx, tx, tenant, event); err != nil {
 		return s, err
 	}
 	if what := s.Difference(); what != "" {
@@ -86,8 +86,8 @@ func sealed(ctx context.Context, tx pgx.Tx, tenant, event uuid.UUID) (s audit.Se
 	return s, nil
 }
 
-// sealOf reads one event with its seal, or returns audit.ErrNotFound.
-func sealOf(ctx context.Context, tx pgx.Tx, tenant, event uuid.UUID) (s audit.Sealed, err error) {
+// readSeal reads one event with its seal, or returns audit.ErrNotFound.
+func readSeal(ctx context.Context, tx pgx.Tx, tenant, event uuid.UUID) (s audit.SealedEvent, err error) {
 	rows, err := tx.Query(ctx, `SELECT `+audit.SealedColumns+` FROM audit_seals s LEFT JOIN audit_events e ON e.tenant_id = s.tenant_id AND e.id = s.event_id
 	  WHERE s.tenant_id = $1 AND s.event_id = $2`, audit.Binary(), tenant, event)
 	if err != nil {
@@ -100,12 +100,12 @@ func sealOf(ctx context.Context, tx pgx.Tx, tenant, event uuid.UUID) (s audit.Se
 	if err := s.Scan(rows); err != nil {
 		return s, err
 	}
-	s.Keep()
+	s.Apply()
 	return s, nil
 }
 
-// proven returns a leaf's hash, proven in a head's root.
-func proven(r *reader, h head, index int64) (ledger.Hash, error) {
+// provenLeaf returns a leaf's hash, proven in a head's root.
+func provenLeaf(r *reader, h head, index int64) (ledger.Hash, error) {
 	hashes, err := r.prove(h, []int64{tlog.StoredHashIndex(0, index)})
 	if err != nil {
 		return ledger.Hash{}, fmt.Errorf("leaf %d of log %s: %w", index, r.tenant, err)
@@ -126,7 +126,7 @@ func lastSigned(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, below int64) (
 // firstSigned is the first checkpoint of those asked for, with its head. It is chosen before heads are looked at: joined
 // first, all of a log's checkpoints and heads were read for one.
 func firstSigned(ctx context.Context, tx pgx.Tx, which string, args ...any) (h head, note string, err error) {
-	rows, err := tx.Query(ctx, `SELECT `+ofHead+`, c.note FROM (SELECT * FROM audit_checkpoints c WHERE `+which+` LIMIT 1) c JOIN audit_heads h USING (tenant_id, size, anchor)`, args...)
+	rows, err := tx.Query(ctx, `SELECT `+headSQL+`, c.note FROM (SELECT * FROM audit_checkpoints c WHERE `+which+` LIMIT 1) c JOIN audit_heads h USING (tenant_id, size, anchor)`, args...)
 	if err != nil {
 		return h, "", err
 	}
@@ -154,7 +154,7 @@ type withLast struct {
 func (r withLast) Scan(dest ...any) error { return r.CollectableRow.Scan(append(dest, r.last)...) }
 
 // indexOf finds an event's leaf: the first tile that ends at or behind the event's place holds it, or the open tile does.
-func indexOf(ctx context.Context, tx pgx.Tx, s *audit.Sealed, h head) (int64, error) {
+func indexOf(ctx context.Context, tx pgx.Tx, s *audit.SealedEvent, h head) (int64, error) {
 	size := h.size
 	// An event that a resumed notary found left stands in a segment behind its epoch's.
 	for segment := segmentOf(s.Epoch); segment <= h.last.segment; segment++ {

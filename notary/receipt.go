@@ -13,8 +13,8 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// Promise is what became of a receipt.
-type Promise struct {
+// ReceiptCheck is what became of a receipt.
+type ReceiptCheck struct {
 	ledger.Receipt `json:"-"`
 	Tenant         string    `json:"tenant_id"`
 	Event          string    `json:"event_id"`
@@ -26,12 +26,12 @@ type Promise struct {
 }
 
 // OK reports whether nothing was broken: the promise is kept, or not due yet.
-func (p Promise) OK() bool { return p.Kept || !p.Due }
+func (p ReceiptCheck) OK() bool { return p.Kept || !p.Due }
 
 // CheckReceipt finds out whether a receipt's event made it into its tenant's log in time. The key is the notary's;
 // nil believes those that the database names.
 // floor is below how many days no retention rule may go, as in [evidence.Judge].
-func CheckReceipt(ctx context.Context, db *tenantdb.Evidence, signed string, key *ledger.Key, floor int) (p Promise, err error) {
+func CheckReceipt(ctx context.Context, db *tenantdb.Evidence, signed string, key *ledger.Key, floor int) (p ReceiptCheck, err error) {
 	err = db.Snapshot(ctx, func(tx pgx.Tx) error {
 		keys := []ledger.Key{}
 		if key != nil {
@@ -47,7 +47,7 @@ func CheckReceipt(ctx context.Context, db *tenantdb.Evidence, signed string, key
 		}
 		err := errors.New("the receipt: the database names no key of a notary")
 		for i := len(keys) - 1; i >= 0; i-- {
-			if p.Receipt, err = ledger.OpenReceipt(signed, keys[i]); err == nil {
+			if p.Receipt, err = ledger.ReadReceipt(signed, keys[i]); err == nil {
 				break
 			}
 		}
@@ -59,7 +59,7 @@ func CheckReceipt(ctx context.Context, db *tenantdb.Evidence, signed string, key
 	return p, err
 }
 
-func (p *Promise) check(ctx context.Context, tx pgx.Tx, floor int) error {
+func (p *ReceiptCheck) check(ctx context.Context, tx pgx.Tx, floor int) error {
 	p.Tenant, p.Event = ledger.FormatID(p.TenantID), ledger.FormatID(p.EventID)
 	by := p.IntegrateBy.Time()
 	last, _, err := lastSigned(ctx, tx, p.TenantID, 0)
@@ -69,7 +69,7 @@ func (p *Promise) check(ctx context.Context, tx pgx.Tx, floor int) error {
 	// A signed checkpoint of a later time should hold it; without one, our clock counts.
 	p.Due = err == nil && last.at.After(by) || time.Since(by) > ClockSlack
 	deleted := ""
-	switch s, err := sealOf(ctx, tx, p.TenantID, p.EventID); {
+	switch s, err := readSeal(ctx, tx, p.TenantID, p.EventID); {
 	case errors.Is(err, audit.ErrNotFound):
 		var found bool
 		if p.Index, found, err = deletedLeaf(ctx, tx, p.TenantID, p.EventID, last, floor); err != nil {
@@ -95,7 +95,7 @@ func (p *Promise) check(ctx context.Context, tx pgx.Tx, floor int) error {
 		}
 	}
 	r := &reader{ctx, tx, p.TenantID, last.size}
-	leaf, err := proven(r, last, p.Index)
+	leaf, err := provenLeaf(r, last, p.Index)
 	if err != nil {
 		return err
 	}

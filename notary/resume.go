@@ -15,21 +15,21 @@ import (
 
 // State of the copy outside, beside the database.
 const (
-	OutsideAgrees    = "agrees"
-	OutsideAhead     = "ahead"     // the database was taken back
-	OutsideDiffers   = "differs"   // history was rewritten, or it is another log's
-	OutsideMissing   = "missing"   // something was signed, and nothing is kept
-	OutsideUntouched = "untouched" // nothing was signed yet
+	AnchorAgrees        = "agrees"
+	AnchorAhead         = "ahead"     // the database was taken back
+	AnchorDiffers       = "differs"   // history was rewritten, or it is another log's
+	AnchorMissing       = "missing"   // something was signed, and nothing is kept
+	AnchorNotConfigured = "untouched" // nothing was signed yet
 )
 
-// Situation is what stands between a notary and its work.
-type Situation struct {
+// NotaryStatus is what stands between a notary and its work.
+type NotaryStatus struct {
 	Cluster   int64     `json:"cluster"` // this one's system identifier
 	Before    int64     `json:"cluster_before"`
 	Epoch     int16     `json:"epoch"`
 	Moved     bool      `json:"moved"`
-	Outside   string    `json:"outside"`
-	Why       string    `json:"why,omitempty"`
+	Anchor    string    `json:"outside"`
+	Reason    string    `json:"why,omitempty"`
 	Size      int64     `json:"super_log_size"`
 	Signed    int64     `json:"signed_size"` // of the super-log, in the database
 	SignedAt  time.Time `json:"signed_at,omitzero"`
@@ -38,21 +38,21 @@ type Situation struct {
 }
 
 // Ready reports whether the notary can work.
-func (s Situation) Ready() bool {
-	return !s.Moved && (s.Outside == OutsideAgrees || s.Outside == OutsideUntouched)
+func (s NotaryStatus) Ready() bool {
+	return !s.Moved && (s.Anchor == AnchorAgrees || s.Anchor == AnchorNotConfigured)
 }
 
-// Look finds out how things stand, and changes nothing.
-func Look(ctx context.Context, db *tenantdb.Evidence, o Outside) (s Situation, err error) {
+// ReadStatus finds out how things stand, and changes nothing.
+func ReadStatus(ctx context.Context, db *tenantdb.Evidence, o Anchor) (s NotaryStatus, err error) {
 	kept, _, err := o.Load(ctx) // before the database is looked at: it can't be behind what was kept then
 	if err != nil {
 		return s, fmt.Errorf("read the checkpoint kept outside (%s): %w", o, err)
 	}
-	err = db.Snapshot(ctx, func(tx pgx.Tx) error { s, err = look(ctx, tx, o, kept); return err })
+	err = db.Snapshot(ctx, func(tx pgx.Tx) error { s, err = readStatus(ctx, tx, o, kept); return err })
 	return s, err
 }
 
-func look(ctx context.Context, tx pgx.Tx, o Outside, kept string) (s Situation, err error) {
+func readStatus(ctx context.Context, tx pgx.Tx, o Anchor, kept string) (s NotaryStatus, err error) {
 	if err := tx.QueryRow(ctx, `SELECT c.system_identifier, coalesce(e.system_identifier, c.system_identifier), coalesce(e.epoch, 1),
 	    coalesce((SELECT max(size) FROM audit_checkpoints WHERE tenant_id = $1), 0), coalesce((SELECT max(size) FROM audit_witnesses WHERE tenant_id = $1 AND kind = 'cosignature'), 0)
 	  FROM pg_control_system() c LEFT JOIN (SELECT * FROM audit_epochs WHERE tenant_id = $1 ORDER BY epoch DESC LIMIT 1) e ON true`, Operator).Scan(&s.Cluster, &s.Before, &s.Epoch, &s.Signed, &s.Witnesses); err != nil {
@@ -67,16 +67,16 @@ func look(ctx context.Context, tx pgx.Tx, o Outside, kept string) (s Situation, 
 	if s.Waiting, err = waitingBehind(ctx, tx, head.last, nil, ledger.IntegrateWithin); err != nil {
 		return s, err
 	}
-	return s, s.lookOutside(ctx, tx, o, kept, head)
+	return s, s.readAnchor(ctx, tx, o, kept, head)
 }
 
-func (s *Situation) lookOutside(ctx context.Context, tx pgx.Tx, o Outside, kept string, head head) error {
+func (s *NotaryStatus) readAnchor(ctx context.Context, tx pgx.Tx, o Anchor, kept string, head head) error {
 	switch {
 	case kept == "" && s.Signed == 0:
-		s.Outside = OutsideUntouched
+		s.Anchor = AnchorNotConfigured
 		return nil
 	case kept == "":
-		s.Outside, s.Why = OutsideMissing, fmt.Sprintf("nothing is kept in %s, and a checkpoint of size %d was signed", o, s.Signed)
+		s.Anchor, s.Reason = AnchorMissing, fmt.Sprintf("nothing is kept in %s, and a checkpoint of size %d was signed", o, s.Signed)
 		return nil
 	}
 	keys, err := keyHistory(ctx, tx)
@@ -84,18 +84,18 @@ func (s *Situation) lookOutside(ctx context.Context, tx pgx.Tx, o Outside, kept 
 		return err
 	}
 	if len(keys) == 0 {
-		s.Outside, s.Why = OutsideAhead, "a checkpoint is kept outside, and this database knows no key: it was taken back to before the first one, or is another one"
+		s.Anchor, s.Reason = AnchorAhead, "a checkpoint is kept outside, and this database knows no key: it was taken back to before the first one, or is another one"
 		return nil
 	}
-	_, err = checkOutside(ctx, tx, kept, keys[len(keys)-1].Name, head)
-	var back *takenBack
+	_, err = checkAnchor(ctx, tx, kept, keys[len(keys)-1].Name, head)
+	var back *rolledBackError
 	switch {
 	case err == nil:
-		s.Outside = OutsideAgrees
+		s.Anchor = AnchorAgrees
 	case errors.As(err, &back):
-		s.Outside, s.Why = OutsideAhead, err.Error()
+		s.Anchor, s.Reason = AnchorAhead, err.Error()
 	case errors.Is(err, ErrRefused):
-		s.Outside, s.Why = OutsideDiffers, err.Error()
+		s.Anchor, s.Reason = AnchorDiffers, err.Error()
 	default:
 		return err
 	}
@@ -106,29 +106,29 @@ func (s *Situation) lookOutside(ctx context.Context, tx pgx.Tx, o Outside, kept 
 // enter their logs; with believe it also keeps the database's last signed checkpoint outside where nothing is kept.
 // A database that was taken back, or rewritten, is not resumed: whoever has seen the later checkpoints would hold
 // two histories of one name.
-func Resume(ctx context.Context, c Config, believe bool) (s Situation, err error) {
-	if s, err = Look(ctx, c.DB, c.Outside); err != nil {
+func Resume(ctx context.Context, c Config, believe bool) (s NotaryStatus, err error) {
+	if s, err = ReadStatus(ctx, c.DB, c.Anchor); err != nil {
 		return s, err
 	}
 	switch {
-	case s.Outside == OutsideAhead || s.Outside == OutsideDiffers:
-		return s, fmt.Errorf("%w: %s", ErrRefused, s.Why)
-	case s.Outside == OutsideMissing && !believe:
-		return s, fmt.Errorf("%w: %s", ErrRefused, s.Why)
+	case s.Anchor == AnchorAhead || s.Anchor == AnchorDiffers:
+		return s, fmt.Errorf("%w: %s", ErrRefused, s.Reason)
+	case s.Anchor == AnchorMissing && !believe:
+		return s, fmt.Errorf("%w: %s", ErrRefused, s.Reason)
 	}
 	l, err := c.DB.Lease(ctx)
 	if err != nil {
 		return s, err
 	}
 	defer l.Release()
-	if s.Outside == OutsideMissing {
+	if s.Anchor == AnchorMissing {
 		var note string
 		if err := l.Tx(ctx, func(tx pgx.Tx) error {
 			return tx.QueryRow(ctx, `SELECT note FROM audit_checkpoints WHERE tenant_id = $1 ORDER BY size DESC LIMIT 1`, Operator).Scan(&note)
 		}); err != nil {
 			return s, err
 		}
-		if _, err := c.Outside.Swap(ctx, "", note); err != nil {
+		if _, err := c.Anchor.Swap(ctx, "", note); err != nil {
 			return s, fmt.Errorf("keep the last signed checkpoint outside: %w", err)
 		}
 	}
@@ -155,12 +155,12 @@ SELECT ` + audit.SealedColumns + `
   LEFT JOIN audit_events e ON e.tenant_id = s.tenant_id AND e.id = s.event_id ORDER BY s.xid, s.event_id`
 
 // earlier appends what a new epoch found left of earlier ones, in the segment behind theirs.
-func (r *round) earlier(ctx context.Context, tx pgx.Tx) error {
+func (r *roundState) earlier(ctx context.Context, tx pgx.Tx) error {
 	n := r.n
 	epoch := n.epochNow
 	segment := segmentOf(epoch) - 1
 	if n.scanned.segment != segment {
-		n.scanned = place{segment: segment}
+		n.scanned = resumePoint{segment: segment}
 	}
 	rows, err := tx.Query(ctx, leftSQL, audit.Binary(), epoch, fmt.Sprint(n.scanned.xid), n.scanned.id, maxRound)
 	if err != nil {
@@ -177,7 +177,7 @@ func (r *round) earlier(ctx context.Context, tx pgx.Tx) error {
 		return err
 	}
 	if r.more = len(batch) >= maxRound; !r.more {
-		n.scanned = place{segment: segmentOf(epoch)}
+		n.scanned = resumePoint{segment: segmentOf(epoch)}
 	}
 	return nil
 }

@@ -87,9 +87,9 @@ func TestAnOldQuarterGoesAndTheRestVerifies(t *testing.T) {
 		}
 	}
 
-	retire := func(tenant uuid.UUID, try bool) law.Retired {
+	retire := func(tenant uuid.UUID, try bool) law.Expired {
 		t.Helper()
-		r, err := law.Retire(ctx, court, tenant, "policy 7", try, nil)
+		r, err := law.Expire(ctx, court, tenant, "policy 7", try, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -98,18 +98,18 @@ func TestAnOldQuarterGoesAndTheRestVerifies(t *testing.T) {
 	if r := retire(tenantA, false); r.Events != 0 {
 		t.Fatalf("without a rule %+v went", r)
 	}
-	if _, err := law.Keep(ctx, court, tenantA, "", 183, "x"); !errors.Is(err, law.ErrInvalid) || !strings.Contains(err.Error(), "keep: 183 days is less than the floor of 184 days") {
+	if _, err := law.SetRule(ctx, court, tenantA, "", 183, "x"); !errors.Is(err, law.ErrInvalid) || !strings.Contains(err.Error(), "keep: 183 days is less than the floor of 184 days") {
 		t.Errorf("under the floor: %v", err)
 	}
-	if _, err := law.Keep(ctx, court, tenantA, "erasure", 365, "x"); !errors.Is(err, law.ErrInvalid) {
+	if _, err := law.SetRule(ctx, court, tenantA, "erasure", 365, "x"); !errors.Is(err, law.ErrInvalid) {
 		t.Errorf("a rule for acts of the law: %v", err)
 	}
 	for _, tenant := range []uuid.UUID{tenantA, tenantB} {
-		if _, err := law.Keep(ctx, court, tenant, "", 274, "policy 7"); err != nil {
+		if _, err := law.SetRule(ctx, court, tenant, "", 274, "policy 7"); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, err := law.Keep(ctx, court, tenantA, "escalation", 330, "they are looked at longer"); err != nil {
+	if _, err := law.SetRule(ctx, court, tenantA, "escalation", 330, "they are looked at longer"); err != nil {
 		t.Fatal(err)
 	}
 	rules, floor, err := law.Rules(ctx, court, tenantA)
@@ -188,18 +188,18 @@ func TestRetentionCanBeKilled(t *testing.T) {
 	o, at := aged(t)
 	court := o.court()
 	o.year(at, map[uuid.UUID]int{tenantA: 40_000})
-	if _, err := law.Keep(t.Context(), court, tenantA, "", 184, "policy"); err != nil {
+	if _, err := law.SetRule(t.Context(), court, tenantA, "", 184, "policy"); err != nil {
 		t.Fatal(err)
 	}
 	want := o.count(tenantA, `created_at < now() - interval '184 days'`)
 	ctx, kill := context.WithCancel(t.Context())
-	r, err := law.Retire(ctx, court, tenantA, "policy", false, func(int64, int64) { kill() })
+	r, err := law.Expire(ctx, court, tenantA, "policy", false, func(int64, int64) { kill() })
 	if !errors.Is(err, context.Canceled) || r.Events == 0 || r.Events >= int64(want) {
 		t.Fatalf("%+v, %v: nothing was left to do", r, err)
 	}
 	o.round()
 	o.honest()
-	again, err := law.Retire(t.Context(), court, tenantA, "policy", false, nil)
+	again, err := law.Expire(t.Context(), court, tenantA, "policy", false, nil)
 	if err != nil || r.Events+again.Events < int64(want) {
 		t.Fatalf("%+v and then %+v, %v; want %d", r, again, err, want)
 	}
@@ -220,24 +220,24 @@ func TestRetentionWaitsForTheLog(t *testing.T) {
 	o.round()
 	o.fill(tenantA, 300)
 	at(0)
-	retire := func(tenant uuid.UUID) law.Retired {
+	retire := func(tenant uuid.UUID) law.Expired {
 		t.Helper()
-		r, err := law.Retire(t.Context(), court, tenant, "policy", false, nil)
+		r, err := law.Expire(t.Context(), court, tenant, "policy", false, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return r
 	}
 	for _, tenant := range []uuid.UUID{tenantA, tenantB} {
-		if _, err := law.Keep(t.Context(), court, tenant, "", 184, "policy"); err != nil {
+		if _, err := law.SetRule(t.Context(), court, tenant, "", 184, "policy"); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if r := retire(tenantA); r != (law.Retired{}) {
+	if r := retire(tenantA); r != (law.Expired{}) {
 		t.Errorf("in no log: %+v", r)
 	}
 	o.round()
-	if r := retire(tenantA); r != (law.Retired{}) {
+	if r := retire(tenantA); r != (law.Expired{}) {
 		t.Errorf("recorded long ago, and signed today: %+v", r)
 	}
 	// Erased first, deleted later.

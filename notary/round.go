@@ -25,7 +25,7 @@ func (n *Notary) Round(ctx context.Context) (more bool, err error) {
 	defer func() {
 		n.figures.done(err)
 		if err != nil {
-			n.drop()
+			n.forget()
 		}
 	}()
 	n.asking.mu.Lock()
@@ -47,17 +47,17 @@ func (n *Notary) Round(ctx context.Context) (more bool, err error) {
 		return false, err
 	}
 	if n.super == nil {
-		if err := n.begin(ctx); err != nil {
+		if err := n.start(ctx); err != nil {
 			return false, err
 		}
-		if err := n.askFirst(ctx); err != nil {
+		if err := n.cosignFirst(ctx); err != nil {
 			return false, err
 		}
 	}
-	if err := n.lookAtCatalog(ctx); err != nil {
+	if err := n.checkCatalog(ctx); err != nil {
 		return false, err
 	}
-	r := round{n: n, at: n.c.Clock().Truncate(time.Microsecond).UTC()}
+	r := roundState{n: n, at: n.c.Clock().Truncate(time.Microsecond).UTC()}
 	if err := n.lease.Tx(ctx, func(tx pgx.Tx) error { return r.sequence(ctx, tx) }); err != nil {
 		return false, fmt.Errorf("notary: put events in order: %w", err)
 	}
@@ -75,16 +75,16 @@ func (n *Notary) Round(ctx context.Context) (more bool, err error) {
 	return r.more, nil
 }
 
-// lookAtCatalog finds out what somebody changed about the database, when the notary starts and now and then.
-func (n *Notary) lookAtCatalog(ctx context.Context) error {
-	if !n.looked.IsZero() && time.Since(n.looked) < catalogEvery {
+// checkCatalog finds out what somebody changed about the database, when the notary starts and now and then.
+func (n *Notary) checkCatalog(ctx context.Context) error {
+	if !n.lastScan.IsZero() && time.Since(n.lastScan) < catalogEvery {
 		return nil
 	}
 	c, err := n.c.DB.Catalog(ctx)
 	if err != nil {
 		return fmt.Errorf("notary: %w", err)
 	}
-	n.looked, n.catalog = time.Now(), c.Differences
+	n.lastScan, n.catalog = time.Now(), c.Differences
 	n.figures.changed.Store(int64(len(c.Differences)))
 	for _, d := range c.Differences {
 		n.c.Logger.Error("notary: the database was changed: " + d.String())
@@ -92,8 +92,8 @@ func (n *Notary) lookAtCatalog(ctx context.Context) error {
 	return nil
 }
 
-// round is one round's work.
-type round struct {
+// roundState is one round's work.
+type roundState struct {
 	n         *Notary
 	at        time.Time
 	horizon   uint64
@@ -106,7 +106,7 @@ type round struct {
 }
 
 // sequence reads what is new below the horizon, appends it to its logs, and stores heads and tiles.
-func (r *round) sequence(ctx context.Context, tx pgx.Tx) error {
+func (r *roundState) sequence(ctx context.Context, tx pgx.Tx) error {
 	n := r.n
 	if _, err := tx.Exec(ctx, tenantdb.Nested); err != nil {
 		return err
@@ -122,7 +122,7 @@ func (r *round) sequence(ctx context.Context, tx pgx.Tx) error {
 	}
 	r.horizon = horizon
 	var err error
-	if r.adoptions, err = adoptions(ctx, tx); err != nil {
+	if r.adoptions, err = adoptionRanges(ctx, tx); err != nil {
 		return err
 	}
 	n.super.begin()
@@ -149,7 +149,7 @@ const newSQL = `SELECT ` + audit.SealedColumns + `
  ORDER BY s.epoch, s.xid, s.event_id`
 
 // read appends the next events to their logs.
-func (r *round) read(ctx context.Context, tx pgx.Tx) error {
+func (r *roundState) read(ctx context.Context, tx pgx.Tx) error {
 	n := r.n
 	if n.scanned.segment < segmentOf(n.epochNow) {
 		if err := r.earlier(ctx, tx); err != nil || r.more {
@@ -168,30 +168,30 @@ func (r *round) read(ctx context.Context, tx pgx.Tx) error {
 	if err := r.append(ctx, tx, batch); err != nil || r.more {
 		return err
 	}
-	return r.left(ctx, tx)
+	return r.remaining(ctx, tx)
 }
 
-// left finds out what this round could not put in order: mostly nothing, or what was sealed a moment ago.
-func (r *round) left(ctx context.Context, tx pgx.Tx) (err error) {
-	if r.waiting, err = waitingBehind(ctx, tx, r.n.scanned, nil, r.n.c.Within); err != nil {
+// remaining finds out what this round could not put in order: mostly nothing, or what was sealed a moment ago.
+func (r *roundState) remaining(ctx context.Context, tx pgx.Tx) (err error) {
+	if r.waiting, err = waitingBehind(ctx, tx, r.n.scanned, nil, r.n.c.IntegrateWithin); err != nil {
 		return err
 	}
 	return r.held(ctx, tx)
 }
 
 // overdue says which events should be in the log and are not, twice a minute at most.
-func (r *round) overdue() {
-	if r.waiting.OK() || r.at.Sub(r.n.waitSaid) < heldAfter {
+func (r *roundState) overdue() {
+	if r.waiting.OK() || r.at.Sub(r.n.waitLogged) < heldAfter {
 		return
 	}
-	r.n.waitSaid = r.at
+	r.n.waitLogged = r.at
 	r.n.c.Logger.Error("notary: " + r.waiting.String())
 }
 
 // collect reads rows of seals and recomputes each.
-func (r *round) collect(rows pgx.Rows) (batch []leaf, err error) {
+func (r *roundState) collect(rows pgx.Rows) (batch []newLeaf, err error) {
 	defer rows.Close()
-	var s audit.Sealed
+	var s audit.SealedEvent
 	for rows.Next() {
 		if err := s.Scan(rows); err != nil {
 			return nil, err
@@ -205,26 +205,26 @@ func (r *round) collect(rows pgx.Rows) (batch []leaf, err error) {
 	return batch, rows.Err()
 }
 
-// leaf is a seal that was read again, on its way into its log.
-type leaf struct {
+// newLeaf is a seal that was read again, on its way into its log.
+type newLeaf struct {
 	tenant uuid.UUID
-	at     place
+	at     resumePoint
 	hash   ledger.Hash
 }
 
 // examine recomputes an event. One that does not match its seal enters the log as it was sealed, so that the
 // difference is proven for good, and is told at once.
-func (r *round) examine(s *audit.Sealed) (leaf, error) {
+func (r *roundState) examine(s *audit.SealedEvent) (newLeaf, error) {
 	if s.Leaf == (ledger.Hash{}) {
-		return leaf{}, fmt.Errorf("the seal of event %s of tenant %s is malformed: nothing behind it can be put in order", uuid.UUID(s.ID), uuid.UUID(s.TenantID))
+		return newLeaf{}, fmt.Errorf("the seal of event %s of tenant %s is malformed: nothing behind it can be put in order", uuid.UUID(s.ID), uuid.UUID(s.TenantID))
 	}
 	if what := s.Difference(); what != "" {
 		r.n.figures.mismatch()
 		r.n.c.Logger.Error("notary: event "+what+": it enters the log as it was sealed", "event", uuid.UUID(s.ID), "tenant", uuid.UUID(s.TenantID))
 	}
-	what := misdated(r.n.marks, s, r.at)
+	what := misdatedEvents(r.n.marks, s, r.at)
 	if what == "" && s.Mode == ledger.SealedOnAdoption {
-		what = notAdopted(r.adoptions, s)
+		what = checkAdopted(r.adoptions, s)
 	}
 	if what != "" {
 		r.n.figures.misdated.Add(1)
@@ -233,10 +233,10 @@ func (r *round) examine(s *audit.Sealed) (leaf, error) {
 	if at := s.RecordedAt.Time(); r.oldest.IsZero() || at.Before(r.oldest) {
 		r.oldest = at
 	}
-	return leaf{s.TenantID, place{segmentOf(s.Epoch), s.XID, s.ID}, s.Leaf}, nil
+	return newLeaf{s.TenantID, resumePoint{segmentOf(s.Epoch), s.XID, s.ID}, s.Leaf}, nil
 }
 
-func (r *round) append(ctx context.Context, tx pgx.Tx, batch []leaf) error {
+func (r *roundState) append(ctx context.Context, tx pgx.Tx, batch []newLeaf) error {
 	n := r.n
 	for _, leaf := range batch {
 		if leaf.tenant == Operator {
@@ -258,7 +258,7 @@ func (r *round) append(ctx context.Context, tx pgx.Tx, batch []leaf) error {
 }
 
 // log is a tenant's log, read back if need be, and noted as touched by this round.
-func (r *round) log(ctx context.Context, tx pgx.Tx, tenant uuid.UUID) (*logState, error) {
+func (r *roundState) log(ctx context.Context, tx pgx.Tx, tenant uuid.UUID) (*logState, error) {
 	n := r.n
 	l := n.logs[tenant]
 	if l == nil {
@@ -266,7 +266,7 @@ func (r *round) log(ctx context.Context, tx pgx.Tx, tenant uuid.UUID) (*logState
 		if l, err = load(ctx, tx, tenant); err != nil {
 			return nil, err
 		}
-		if err := n.holdsHead(ctx, tx, l); err != nil {
+		if err := n.knowsHead(ctx, tx, l); err != nil {
 			return nil, err
 		}
 		n.logs[tenant] = l
@@ -280,8 +280,8 @@ func (r *round) log(ctx context.Context, tx pgx.Tx, tenant uuid.UUID) (*logState
 }
 
 // heartbeats touches the logs that were silent for too long.
-func (r *round) heartbeats(ctx context.Context, tx pgx.Tx) error {
-	for tenant, at := range r.n.beats {
+func (r *roundState) heartbeats(ctx context.Context, tx pgx.Tx) error {
+	for tenant, at := range r.n.heartbeats {
 		if r.at.Sub(at) >= r.n.c.Heartbeat {
 			if _, err := r.log(ctx, tx, tenant); err != nil {
 				return err
@@ -292,7 +292,7 @@ func (r *round) heartbeats(ctx context.Context, tx pgx.Tx) error {
 }
 
 // keys makes our key a leaf of the super-log before it signs anything, and notices a rotation.
-func (r *round) keys(ctx context.Context, tx pgx.Tx) error {
+func (r *roundState) keys(ctx context.Context, tx pgx.Tx) error {
 	n := r.n
 	known, err := latestKey(ctx, tx)
 	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
@@ -314,7 +314,7 @@ func (r *round) keys(ctx context.Context, tx pgx.Tx) error {
 		return fmt.Errorf("%w: the log was last signed with key %s, and the key here is %s: give the notary its own key, or rotate with `konstruct notary key rotate` where that key is", ErrRefused, known, n.signer.Key)
 	}
 	anchor := n.super.size()
-	if err := n.super.append(ledger.LeafHash(ledger.KeyLeaf(ledger.MicrosOf(r.at), ours)), place{}, nil); err != nil {
+	if err := n.super.append(ledger.LeafHash(ledger.KeyLeaf(ledger.MicrosOf(r.at), ours)), resumePoint{}, nil); err != nil {
 		return err
 	}
 	_, err = tx.Exec(ctx, `INSERT INTO audit_keys (tenant_id, anchor, verifier, at) VALUES ($1, $2, $3, $4)`, Operator, anchor, ours.String(), r.at)
@@ -331,7 +331,7 @@ func latestKey(ctx context.Context, tx pgx.Tx) (ledger.Key, error) {
 
 // store writes the touched logs' heads, each a leaf of the super-log, and everything's tiles, in a few
 // statements however many logs were touched.
-func (r *round) store(ctx context.Context, tx pgx.Tx) error {
+func (r *roundState) store(ctx context.Context, tx pgx.Tx) error {
 	n := r.n
 	slices.SortFunc(r.touched, func(a, b *logState) int { return bytes.Compare(a.tenant[:], b.tenant[:]) })
 	var heads []headRow
@@ -343,16 +343,16 @@ func (r *round) store(ctx context.Context, tx pgx.Tx) error {
 		if err != nil {
 			return err
 		}
-		h := headRow{l: l, root: root, anchor: n.super.size(), at: later(l.at, r.at)}
+		h := headRow{l: l, root: root, anchor: n.super.size(), at: laterOf(l.at, r.at)}
 		if _, err := rand.Read(h.salt[:]); err != nil {
 			return err
 		}
 		c := ledger.Checkpoint{Origin: ledger.Origin(n.signer.Name, l.tenant), Size: l.size(), Root: root}
-		if err := n.super.append(ledger.LeafHash(ledger.HeadLeaf(ledger.MicrosOf(h.at), h.salt, c)), place{}, nil); err != nil {
+		if err := n.super.append(ledger.LeafHash(ledger.HeadLeaf(ledger.MicrosOf(h.at), h.salt, c)), resumePoint{}, nil); err != nil {
 			return err
 		}
 		l.at = h.at
-		n.beats[l.tenant] = h.at
+		n.heartbeats[l.tenant] = h.at
 		heads = append(heads, h)
 	}
 	if err := n.super.lift(ctx, tx); err != nil {
@@ -363,7 +363,7 @@ func (r *round) store(ctx context.Context, tx pgx.Tx) error {
 		return err
 	}
 	n.super.last, n.super.at = n.scanned, r.at
-	own := mark{at: r.at, epoch: int16((n.scanned.segment + 1) / 2), last: n.scanned}
+	own := epochMark{at: r.at, epoch: int16((n.scanned.segment + 1) / 2), last: n.scanned}
 	if err := tx.QueryRow(ctx, `SELECT pg_current_xact_id()::text::bigint`).Scan(&own.xid); err != nil {
 		return err
 	}
@@ -371,11 +371,11 @@ func (r *round) store(ctx context.Context, tx pgx.Tx) error {
 		n.marks = slices.Clone(n.marks[keptMarks:])
 	}
 	heads = append(heads, headRow{l: n.super, root: root, anchor: n.super.size() - 1, at: r.at})
-	return insert(ctx, tx, heads)
+	return insertRows(ctx, tx, heads)
 }
 
-// later keeps a log's heads in the order of time, also when the clock steps back.
-func later(last, now time.Time) time.Time {
+// laterOf keeps a log's heads in the order of time, also when the clock steps back.
+func laterOf(last, now time.Time) time.Time {
 	if last.After(now) {
 		return last
 	}

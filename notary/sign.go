@@ -25,7 +25,7 @@ func (n *Notary) sign(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if n.version, err = n.c.Outside.Swap(ctx, n.version, note); err != nil {
+		if n.version, err = n.c.Anchor.Swap(ctx, n.version, note); err != nil {
 			return fmt.Errorf("notary: keep checkpoint %d outside: %w", size, err)
 		}
 		n.signed, n.kept = note, size
@@ -37,7 +37,7 @@ func (n *Notary) sign(ctx context.Context) error {
 		return err
 	}
 	n.stored = size
-	n.ask()
+	n.cosignHead()
 	n.stamp()
 	return nil
 }
@@ -56,12 +56,12 @@ func (n *Notary) superNote() (string, error) {
 	return ledger.SignAll(n.signer.Name, text, signers...)
 }
 
-// outside holds what is kept outside against the super-log here, before anything is done: a tree that it is not
+// moveAnchor holds what is kept outside against the super-log here, before anything is done: a tree that it is not
 // the beginning of is never signed.
-func (n *Notary) outside(ctx context.Context, tx pgx.Tx) error {
+func (n *Notary) moveAnchor(ctx context.Context, tx pgx.Tx) error {
 	if n.signed == "" {
 		n.kept = 0
-		return n.nothingSigned(ctx, tx)
+		return n.checkNothingSigned(ctx, tx)
 	}
 	head, err := lastHead(ctx, tx, Operator)
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -69,24 +69,24 @@ func (n *Notary) outside(ctx context.Context, tx pgx.Tx) error {
 		if err != nil {
 			return fmt.Errorf("%w: the checkpoint kept outside: %w", ErrRefused, err)
 		}
-		return &takenBack{0, c.Size}
+		return &rolledBackError{0, c.Size}
 	}
 	if err != nil {
 		return err
 	}
-	last, err := checkOutside(ctx, tx, n.signed, n.signer.Name, head)
+	last, err := checkAnchor(ctx, tx, n.signed, n.signer.Name, head)
 	n.kept = last.Size
 	return err
 }
 
-// checkOutside returns the checkpoint kept outside, when a head's tree extends it.
-func checkOutside(ctx context.Context, tx pgx.Tx, kept, name string, head head) (ledger.Checkpoint, error) {
+// checkAnchor returns the checkpoint kept outside, when a head's tree extends it.
+func checkAnchor(ctx context.Context, tx pgx.Tx, kept, name string, head head) (ledger.Checkpoint, error) {
 	last, err := openWithAny(ctx, tx, kept, name)
 	if err != nil {
 		return last, fmt.Errorf("%w: the checkpoint kept outside: %w", ErrRefused, err)
 	}
 	if last.Size > head.size {
-		return last, &takenBack{head.size, last.Size}
+		return last, &rolledBackError{head.size, last.Size}
 	}
 	root := head.root
 	if last.Size < head.size {
@@ -103,16 +103,16 @@ func checkOutside(ctx context.Context, tx pgx.Tx, kept, name string, head head) 
 	return last, nil
 }
 
-// takenBack is the refusal of a database that was restored to an earlier state.
-type takenBack struct{ here, signed int64 }
+// rolledBackError is the refusal of a database that was restored to an earlier state.
+type rolledBackError struct{ here, signed int64 }
 
 // Error implements error.
-func (e *takenBack) Error() string {
+func (e *rolledBackError) Error() string {
 	return fmt.Sprintf("%v: the database was restored to an earlier state: it holds a super-log of %d leaves, and one of %d was signed. Run `konstruct notary resume`, which explains", ErrRefused, e.here, e.signed)
 }
 
 // Unwrap implements errors.Unwrap.
-func (e *takenBack) Unwrap() error { return ErrRefused }
+func (e *rolledBackError) Unwrap() error { return ErrRefused }
 
 // openWithAny opens a checkpoint signed with any key that the log has had.
 func openWithAny(ctx context.Context, tx pgx.Tx, signed, name string) (ledger.Checkpoint, error) {
@@ -158,14 +158,14 @@ func keyHistory(ctx context.Context, tx pgx.Tx) ([]datedKey, error) {
 	})
 }
 
-// nothingSigned holds that no copy outside means a log that was never signed.
-func (n *Notary) nothingSigned(ctx context.Context, tx pgx.Tx) error {
+// checkNothingSigned holds that no copy outside means a log that was never signed.
+func (n *Notary) checkNothingSigned(ctx context.Context, tx pgx.Tx) error {
 	var size int64
 	if err := tx.QueryRow(ctx, `SELECT coalesce(max(size), 0) FROM audit_checkpoints WHERE tenant_id = $1`, Operator).Scan(&size); err != nil {
 		return err
 	}
 	if size > 0 {
-		return fmt.Errorf("%w: nothing is kept outside (%s), and the database holds a checkpoint of size %d that was signed: put the copy back, or run `konstruct notary resume`, which explains", ErrRefused, n.c.Outside, size)
+		return fmt.Errorf("%w: nothing is kept outside (%s), and the database holds a checkpoint of size %d that was signed: put the copy back, or run `konstruct notary resume`, which explains", ErrRefused, n.c.Anchor, size)
 	}
 	return nil
 }

@@ -21,7 +21,7 @@ import (
 const evidenceStride = 16
 
 // leaves writes the span's leaves in the log's order, and returns the events that record what was erased or deleted of them.
-func (s *span) leaves(ctx context.Context, w *evidence.Writer, progress func(done, total int64)) (acts map[uuid.UUID]bool, err error) {
+func (s *logSpan) leaves(ctx context.Context, w *evidence.Writer, progress func(done, total int64)) (acts map[uuid.UUID]bool, err error) {
 	if _, err := s.tx.Exec(ctx, tenantdb.Nested); err != nil {
 		return nil, err
 	}
@@ -51,7 +51,7 @@ func (s *span) leaves(ctx context.Context, w *evidence.Writer, progress func(don
 }
 
 // ids are the events of the leaves [at, end), and where some are deleted the leaves' hashes.
-func (s *span) ids(ctx context.Context, at, end int64) (ids []uuid.UUID, hashes []byte, err error) {
+func (s *logSpan) ids(ctx context.Context, at, end int64) (ids []uuid.UUID, hashes []byte, err error) {
 	first := at / ledger.TileWidth
 	rows, err := s.tx.Query(ctx, `SELECT tile, event_ids, CASE WHEN $4 THEN hashes END FROM audit_tiles WHERE tenant_id = $1 AND level = 0 AND tile >= $2 AND tile * 256 < $3 ORDER BY tile`,
 		s.tenant, first, end, len(s.gone) > 0)
@@ -93,12 +93,12 @@ func (s *span) ids(ctx context.Context, at, end int64) (ids []uuid.UUID, hashes 
 }
 
 // events writes the leaves from first on, and returns the events of which something is erased.
-func (s *span) events(ctx context.Context, first int64, ids []uuid.UUID, hashes []byte, w *evidence.Writer) (erased []uuid.UUID, err error) {
+func (s *logSpan) events(ctx context.Context, first int64, ids []uuid.UUID, hashes []byte, w *evidence.Writer) (erased []uuid.UUID, err error) {
 	kept := ids
 	if len(s.gone) > 0 {
 		kept = nil
 		for i, id := range ids {
-			if !s.gone.has(first + int64(i)) {
+			if !s.gone.contains(first + int64(i)) {
 				kept = append(kept, id)
 			}
 		}
@@ -109,23 +109,23 @@ func (s *span) events(ctx context.Context, first int64, ids []uuid.UUID, hashes 
 		return nil, err
 	}
 	defer rows.Close()
-	var row audit.Sealed
+	var row audit.SealedEvent
 	for i, id := range ids {
 		leaf := first + int64(i)
-		if s.gone.has(leaf) {
+		if s.gone.contains(leaf) {
 			if err := w.Deleted(id, ledger.Hash(hashes[i*tlog.HashSize:])); err != nil {
 				return nil, err
 			}
 			continue
 		}
 		if !rows.Next() {
-			return nil, errors.Join(rows.Err(), lost(id, leaf))
+			return nil, errors.Join(rows.Err(), lostRange(id, leaf))
 		}
 		if err := row.Scan(rows); err != nil {
 			return nil, err
 		}
 		if row.ID != id {
-			return nil, lost(id, leaf)
+			return nil, lostRange(id, leaf)
 		}
 		if what := row.Difference(); what != "" {
 			return nil, fmt.Errorf("event %s, leaf %d of the log, %s: no evidence that holds can be made of this range", id, leaf, what)
@@ -141,12 +141,12 @@ func (s *span) events(ctx context.Context, first int64, ids []uuid.UUID, hashes 
 	return erased, nil
 }
 
-func lost(id uuid.UUID, leaf int64) error {
+func lostRange(id uuid.UUID, leaf int64) error {
 	return fmt.Errorf("event %s, leaf %d of the log, is gone with its seal, and no act of retention says so: no evidence that holds can be made of this range", id, leaf)
 }
 
 // erasures adds the events that record the erasures of some events.
-func (s *span) erasures(ctx context.Context, erased []uuid.UUID, acts map[uuid.UUID]bool) error {
+func (s *logSpan) erasures(ctx context.Context, erased []uuid.UUID, acts map[uuid.UUID]bool) error {
 	if len(erased) == 0 {
 		return nil
 	}
@@ -161,7 +161,7 @@ func (s *span) erasures(ctx context.Context, erased []uuid.UUID, acts map[uuid.U
 
 // acts writes the events that record what was erased or deleted, each proven in the newest head, with the rules, holds and requests
 // that bind them, and checkpoints that say how old what was deleted is.
-func (s *span) acts(ctx context.Context, acts map[uuid.UUID]bool, w *evidence.Writer) error {
+func (s *logSpan) acts(ctx context.Context, acts map[uuid.UUID]bool, w *evidence.Writer) error {
 	if len(acts) == 0 {
 		return nil
 	}
@@ -176,7 +176,7 @@ func (s *span) acts(ctx context.Context, acts map[uuid.UUID]bool, w *evidence.Wr
 		return err
 	}
 	for _, id := range inOrder {
-		row, err := sealed(ctx, s.tx, s.tenant, id)
+		row, err := sealedLeaf(ctx, s.tx, s.tenant, id)
 		if err != nil {
 			return fmt.Errorf("event %s, which records an erasure or deletion: %w", id, err)
 		}
@@ -211,7 +211,7 @@ func (s *span) acts(ctx context.Context, acts map[uuid.UUID]bool, w *evidence.Wr
 }
 
 // ages adds, for each act of retention, the first checkpoint that covers all that it deleted.
-func (s *span) ages(ctx context.Context, acts map[uuid.UUID]bool, hashes tlog.HashReader, w *evidence.Writer) error {
+func (s *logSpan) ages(ctx context.Context, acts map[uuid.UUID]bool, hashes tlog.HashReader, w *evidence.Writer) error {
 	shown := map[int64]bool{}
 	for _, d := range s.gone {
 		if !acts[d.record] || d.last() < 0 {
@@ -225,8 +225,8 @@ func (s *span) ages(ctx context.Context, acts map[uuid.UUID]bool, hashes tlog.Ha
 			continue
 		}
 		shown[h.anchor] = true
-		age := evidence.Age{Consistency: []evidence.Hash{}}
-		if age.Head, err = shownHead(s.super, h, note); err != nil {
+		age := evidence.TreeSize{Consistency: []evidence.Hash{}}
+		if age.Head, err = disclosedHead(s.super, h, note); err != nil {
 			return err
 		}
 		if h.size < s.last.size {

@@ -19,7 +19,7 @@ type logState struct {
 	edge   ledger.Range // over all leaves
 	tail   []byte       // hashes of the leaves in the open tile
 	ids    []byte       // and their events
-	last   place        // of the log's last leaf
+	last   resumePoint  // of the log's last leaf
 	at     time.Time    // of its last head
 	used   uint64       // the round that last used it
 
@@ -34,8 +34,8 @@ type tile struct {
 	n     int64
 	data  []byte
 	root  ledger.Hash
-	last  place  // level 0 only: where its last leaf stands
-	ids   []byte // level 0 only
+	last  resumePoint // level 0 only: where its last leaf stands
+	ids   []byte      // level 0 only
 }
 
 func newLog(tenant uuid.UUID) *logState {
@@ -47,7 +47,7 @@ func (l *logState) size() int64 { return l.edge.End() }
 func (l *logState) begin() { l.tiles, l.added, l.addedIDs = nil, l.added[:0], l.addedIDs[:0] }
 
 // append adds a leaf; a tile that it fills goes to l.tiles. id is empty in the super-log.
-func (l *logState) append(leaf ledger.Hash, at place, id []byte) error {
+func (l *logState) append(leaf ledger.Hash, at resumePoint, id []byte) error {
 	l.tail, l.ids, l.last = append(l.tail, leaf[:]...), append(l.ids, id...), at
 	l.added, l.addedIDs = append(l.added, leaf[:]...), append(l.addedIDs, id...)
 	if err := l.edge.Append(leaf); err != nil {
@@ -160,11 +160,11 @@ type head struct {
 	root         ledger.Hash
 	at           time.Time
 	salt         [32]byte
-	last         place
+	last         resumePoint
 }
 
-// ofHead are scanHead's columns of a head h.
-const ofHead = `h.size, h.anchor, h.root, h.at, h.salt, h.segment, h.xid::text::bigint, h.event_id`
+// headSQL are scanHead's columns of a head h.
+const headSQL = `h.size, h.anchor, h.root, h.at, h.salt, h.segment, h.xid::text::bigint, h.event_id`
 
 func scanHead(row pgx.CollectableRow) (h head, err error) {
 	var root, salt []byte
@@ -180,7 +180,7 @@ func scanHead(row pgx.CollectableRow) (h head, err error) {
 }
 
 func lastHead(ctx context.Context, tx pgx.Tx, tenant uuid.UUID) (head, error) {
-	rows, err := tx.Query(ctx, `SELECT `+ofHead+` FROM audit_heads h WHERE tenant_id = $1 ORDER BY size DESC, anchor DESC LIMIT 1`, tenant)
+	rows, err := tx.Query(ctx, `SELECT `+headSQL+` FROM audit_heads h WHERE tenant_id = $1 ORDER BY size DESC, anchor DESC LIMIT 1`, tenant)
 	if err != nil {
 		return head{}, err
 	}

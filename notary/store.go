@@ -20,9 +20,9 @@ type headRow struct {
 	salt   [32]byte
 }
 
-// insert stores heads and the tiles of their logs. The primary keys are the last defence against a second
+// insertRows stores heads and the tiles of their logs. The primary keys are the last defence against a second
 // notary: the same head can't be stored twice.
-func insert(ctx context.Context, tx pgx.Tx, heads []headRow) error {
+func insertRows(ctx context.Context, tx pgx.Tx, heads []headRow) error {
 	var h struct {
 		tenants, events               []uuid.UUID
 		sizes, anchors                []int64
@@ -36,7 +36,7 @@ func insert(ctx context.Context, tx pgx.Tx, heads []headRow) error {
 		h.tenants, h.events = append(h.tenants, r.l.tenant), append(h.events, r.l.last.id)
 		h.sizes, h.anchors = append(h.sizes, r.l.size()), append(h.anchors, r.anchor)
 		h.roots, h.salts = append(h.roots, r.root[:]), append(h.salts, r.salt[:])
-		h.added, h.addedIDs = append(h.added, present(r.l.added)), append(h.addedIDs, present(r.l.addedIDs))
+		h.added, h.addedIDs = append(h.added, presentBefore(r.l.added)), append(h.addedIDs, presentBefore(r.l.addedIDs))
 		h.at, h.segments, h.xids = append(h.at, r.at), append(h.segments, r.l.last.segment), append(h.xids, fmt.Sprint(r.l.last.xid))
 	}
 	if _, err := tx.Exec(ctx, `INSERT INTO audit_heads (tenant_id, size, anchor, root, at, salt, segment, xid, event_id, added, added_ids, own_xid)
@@ -78,8 +78,8 @@ func insert(ctx context.Context, tx pgx.Tx, heads []headRow) error {
 	return nil
 }
 
-// present is bytes that are not NULL.
-func present(b []byte) []byte {
+// presentBefore is bytes that are not NULL.
+func presentBefore(b []byte) []byte {
 	if b == nil {
 		return []byte{}
 	}

@@ -76,7 +76,7 @@ func (n *Notary) stampOne(a *Authority, size int64) error {
 	}); err != nil {
 		return err
 	}
-	token, err := a.ask(ctx, c.Text())
+	token, err := a.request(ctx, c.Text())
 	if err != nil {
 		return err
 	}
@@ -91,8 +91,8 @@ func (n *Notary) stampOne(a *Authority, size int64) error {
 	})
 }
 
-// ask gets a token for a text that verifies, and answers this request.
-func (a *Authority) ask(ctx context.Context, text string) ([]byte, error) {
+// request gets a token for a text that verifies, and answers this request.
+func (a *Authority) request(ctx context.Context, text string) ([]byte, error) {
 	nonce, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 63))
 	if err != nil {
 		return nil, err

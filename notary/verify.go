@@ -27,22 +27,22 @@ type Verification struct {
 	Tenant *uuid.UUID
 	// Key is the notary's, known from elsewhere; nil believes the keys that the database names.
 	Key *ledger.Key
-	// Outside is the copy of the last signed checkpoint; nil is not looked at.
-	Outside Outside
-	// Within is by when a sealed event should be in its log; 0 is ledger.IntegrateWithin.
-	Within time.Duration
+	// Anchor is the copy of the last signed checkpoint; nil is not looked at.
+	Anchor Anchor
+	// IntegrateWithin is by when a sealed event should be in its log; 0 is ledger.IntegrateWithin.
+	IntegrateWithin time.Duration
 	// Floor is below how many days no retention rule may go, whatever the database says; 0 is none.
 	Floor int
 	// Since is what an earlier verification found to hold: what stood in the logs then is not read again. Nil reads everything.
-	Since *State
-	// Found hears of each thing that does not hold, one at a time.
-	Found func(audit.Finding)
+	Since *VerifiedState
+	// OnFinding hears of each thing that does not hold, one at a time.
+	OnFinding func(audit.Finding)
 	// Progress, when not nil, hears how much was read, of how much.
 	Progress func(what string, done, total int64)
 }
 
-// State is up to where a verification found everything to hold.
-type State struct {
+// VerifiedState is up to where a verification found everything to hold.
+type VerifiedState struct {
 	At      time.Time   `json:"at"`
 	FullAt  time.Time   `json:"full_at"` // when everything was read
 	Size    int64       `json:"super_log_size"`
@@ -52,54 +52,54 @@ type State struct {
 	ID      uuid.UUID   `json:"event_id"`
 }
 
-func (s *State) place() place { return place{s.Segment, s.XID, s.ID} }
+func (s *VerifiedState) place() resumePoint { return resumePoint{s.Segment, s.XID, s.ID} }
 
 // Verified is what a verification read and found.
 type Verified struct {
 	audit.Report
-	Logs        int64     `json:"logs"`
-	Leaves      int64     `json:"leaves"`                   // in the logs
-	Deleted     int64     `json:"deleted"`                  // of them, whose events went under retention
-	Checkpoints int64     `json:"checkpoints"`              // signed, each recomputed from the leaves before it
-	NotRead     int64     `json:"not_read"`                 // leaves that were not read again: they stood in the logs at Since
-	Late        int64     `json:"late"`                     // of the events read, that entered their log more than ledger.IntegrateWithin after they were recorded
-	LateBy      float64   `json:"late_by_seconds,omitzero"` // the latest of them by so much
-	Waiting     Waiting   `json:"waiting"`                  // sealed, and not in a log yet
-	Broken      int64     `json:"broken"`                   // things that do not hold about logs, checkpoints, keys or the copy outside
-	SignedAt    time.Time `json:"signed_at,omitzero"`
-	Outside     string    `json:"outside"` // what was found of the copy outside
-	State       *State    `json:"-"`       // where to go on next time; nil when something does not hold
+	Logs        int64          `json:"logs"`
+	Leaves      int64          `json:"leaves"`                   // in the logs
+	Deleted     int64          `json:"deleted"`                  // of them, whose events went under retention
+	Checkpoints int64          `json:"checkpoints"`              // signed, each recomputed from the leaves before it
+	NotRead     int64          `json:"not_read"`                 // leaves that were not read again: they stood in the logs at Since
+	Late        int64          `json:"late"`                     // of the events read, that entered their log more than ledger.IntegrateWithin after they were recorded
+	LateBy      float64        `json:"late_by_seconds,omitzero"` // the latest of them by so much
+	Waiting     Waiting        `json:"waiting"`                  // sealed, and not in a log yet
+	Broken      int64          `json:"broken"`                   // things that do not hold about logs, checkpoints, keys or the copy outside
+	SignedAt    time.Time      `json:"signed_at,omitzero"`
+	Anchor      string         `json:"outside"` // what was found of the copy outside
+	State       *VerifiedState `json:"-"`       // where to go on next time; nil when something does not hold
 }
 
 // OK reports whether everything holds.
 func (v *Verified) OK() bool { return v.Report.OK() && v.Broken == 0 }
 
-// verification is one under way.
-type verification struct {
+// verifier is one under way.
+type verifier struct {
 	Verification
 	Verified
 	mu          sync.Mutex
 	keys        []datedKey
-	scanned     place // how far the notary has put seals in order
-	since       place
+	scanned     resumePoint // how far the notary has put seals in order
+	since       resumePoint
 	secret      cipher.Block
 	name        string
 	super       head
-	kept        string               // the checkpoint outside
-	sums        []map[uuid.UUID]*sum // of the seals, by worker
-	late        []lateness           // by worker
-	marks       []mark               // the history of rounds
+	kept        string                    // the checkpoint outside
+	sums        []map[uuid.UUID]*leafSums // of the seals, by worker
+	late        []lateness                // by worker
+	marks       []epochMark               // the history of rounds
 	adoptions   map[uuid.UUID]adoption
-	now         time.Time          // the database's, when the verification began
-	logSums     map[uuid.UUID]*sum // of the leaves in the logs
-	superSigned int64              // size of the super-log's last signed checkpoint
+	now         time.Time               // the database's, when the verification began
+	logSums     map[uuid.UUID]*leafSums // of the leaves in the logs
+	superSigned int64                   // size of the super-log's last signed checkpoint
 }
 
-// sum is a hash of a set of leaves, whatever order they come in: the sum of their CBC-MACs, a pseudorandom function of
+// leafSums is a hash of a set of leaves, whatever order they come in: the sum of their CBC-MACs, a pseudorandom function of
 // messages that all have one length. Nobody who does not know the key, which is drawn for each verification, can make two sets of one sum.
-type sum [2]uint64
+type leafSums [2]uint64
 
-func (s *sum) add(key cipher.Block, id []byte, leaf *ledger.Hash) {
+func (s *leafSums) add(key cipher.Block, id []byte, leaf *ledger.Hash) {
 	var b [aes.BlockSize]byte
 	copy(b[:], id)
 	key.Encrypt(b[:], b[:])
@@ -112,7 +112,7 @@ func (s *sum) add(key cipher.Block, id []byte, leaf *ledger.Hash) {
 	}
 }
 
-func (s *sum) join(o *sum) {
+func (s *leafSums) merge(o *leafSums) {
 	for i := range s {
 		s[i] += o[i]
 	}
@@ -121,21 +121,21 @@ func (s *sum) join(o *sum) {
 // Verify reads events, seals, tiles, heads, checkpoints and keys, recomputes everything, and compares the super-log
 // with the copy outside. It is read-only; memory stays flat.
 func Verify(ctx context.Context, db *tenantdb.Evidence, o Verification) (*Verified, error) {
-	v := &verification{Verification: o, logSums: map[uuid.UUID]*sum{}}
+	v := &verifier{Verification: o, logSums: map[uuid.UUID]*leafSums{}}
 	var secret [16]byte
 	_, _ = rand.Read(secret[:]) // it never fails
 	var err error
 	if v.secret, err = aes.NewCipher(secret[:]); err != nil {
 		return nil, err
 	}
-	told := o.Found
-	v.Found = func(f audit.Finding) { v.mu.Lock(); defer v.mu.Unlock(); told(f) }
-	if v.Within == 0 {
-		v.Within = ledger.IntegrateWithin
+	told := o.OnFinding
+	v.OnFinding = func(f audit.Finding) { v.mu.Lock(); defer v.mu.Unlock(); told(f) }
+	if v.IntegrateWithin == 0 {
+		v.IntegrateWithin = ledger.IntegrateWithin
 	}
-	if o.Outside != nil {
+	if o.Anchor != nil {
 		// Before the database is looked at: it can't be behind what was kept then.
-		if v.kept, _, err = o.Outside.Load(ctx); err != nil {
+		if v.kept, _, err = o.Anchor.Load(ctx); err != nil {
 			return nil, fmt.Errorf("verify: read the checkpoint kept outside: %w", err)
 		}
 	}
@@ -144,7 +144,7 @@ func Verify(ctx context.Context, db *tenantdb.Evidence, o Verification) (*Verifi
 		return nil, fmt.Errorf("verify: %w", err)
 	}
 	for _, d := range catalog.Differences {
-		v.broken(Operator, "catalog", "%s", d)
+		v.addProblem(Operator, "catalog", "%s", d)
 	}
 	err = db.Snapshots(ctx, 2, func(txs []pgx.Tx) error {
 		if err := v.prepare(ctx, txs[0]); err != nil {
@@ -170,22 +170,22 @@ func Verify(ctx context.Context, db *tenantdb.Evidence, o Verification) (*Verifi
 		if o.Since != nil {
 			full = o.Since.FullAt
 		}
-		v.State = &State{At: at, FullAt: full, Size: v.super.size, Root: v.super.root, Segment: v.scanned.segment, XID: v.scanned.xid, ID: v.scanned.id}
+		v.State = &VerifiedState{At: at, FullAt: full, Size: v.super.size, Root: v.super.root, Segment: v.scanned.segment, XID: v.scanned.xid, ID: v.scanned.id}
 	}
 	return &v.Verified, nil
 }
 
-// broken tells of something that is no event. Who verifies one tenant's trail hears no other's name.
-func (v *verification) broken(tenant uuid.UUID, place, format string, args ...any) {
+// addProblem tells of something that is no event. Who verifies one tenant's trail hears no other's name.
+func (v *verifier) addProblem(tenant uuid.UUID, place, format string, args ...any) {
 	atomic.AddInt64(&v.Broken, 1)
 	if v.Tenant != nil && tenant != *v.Tenant {
 		tenant = Operator
 	}
-	v.Found(audit.Finding{Tenant: tenant, Place: place, What: fmt.Sprintf(format, args...)})
+	v.OnFinding(audit.Finding{Tenant: tenant, Location: place, Problem: fmt.Sprintf(format, args...)})
 }
 
 // prepare reads keys and the super-log's head.
-func (v *verification) prepare(ctx context.Context, tx pgx.Tx) error {
+func (v *verifier) prepare(ctx context.Context, tx pgx.Tx) error {
 	var err error
 	if v.keys, err = keyHistory(ctx, tx); err != nil {
 		return fmt.Errorf("verify: read the notary's keys: %w", err)
@@ -199,7 +199,7 @@ func (v *verification) prepare(ctx context.Context, tx pgx.Tx) error {
 			known = known || k.Key.Equal(*v.Key)
 		}
 		if !known {
-			v.broken(Operator, "keys", "the key you gave, %s, is none of the log's: its key was replaced, or this is another notary's log", v.Key)
+			v.addProblem(Operator, "keys", "the key you gave, %s, is none of the log's: its key was replaced, or this is another notary's log", v.Key)
 		}
 	}
 	if err := tx.QueryRow(ctx, `SELECT coalesce(max(size), 0) FROM audit_checkpoints WHERE tenant_id = $1`, Operator).Scan(&v.superSigned); err != nil {
@@ -210,10 +210,10 @@ func (v *verification) prepare(ctx context.Context, tx pgx.Tx) error {
 		return fmt.Errorf("verify: read the super-log's head: %w", err)
 	}
 	v.scanned = v.super.last
-	if v.marks, err = allMarks(ctx, tx); err != nil {
+	if v.marks, err = readMarks(ctx, tx); err != nil {
 		return fmt.Errorf("verify: read when the rounds were: %w", err)
 	}
-	if v.adoptions, err = adoptions(ctx, tx); err != nil {
+	if v.adoptions, err = adoptionRanges(ctx, tx); err != nil {
 		return fmt.Errorf("verify: read who was adopted: %w", err)
 	}
 	if err := tx.QueryRow(ctx, `SELECT clock_timestamp()`).Scan(&v.now); err != nil {
@@ -221,7 +221,7 @@ func (v *verification) prepare(ctx context.Context, tx pgx.Tx) error {
 	}
 	if v.Since != nil {
 		if v.Since.Size > v.super.size {
-			v.broken(Operator, "super-log", "it has %d leaves, and had %d when it was verified last: the database was taken back", v.super.size, v.Since.Size)
+			v.addProblem(Operator, "super-log", "it has %d leaves, and had %d when it was verified last: the database was taken back", v.super.size, v.Since.Size)
 			v.Since = nil
 			return nil
 		}
@@ -231,12 +231,12 @@ func (v *verification) prepare(ctx context.Context, tx pgx.Tx) error {
 }
 
 // rows holds every event against its seal, and sums up what should stand in the logs.
-func (v *verification) rows(ctx context.Context, txs []pgx.Tx) (err error) {
-	v.sums, v.late = make([]map[uuid.UUID]*sum, len(txs)), make([]lateness, len(txs))
+func (v *verifier) rows(ctx context.Context, txs []pgx.Tx) (err error) {
+	v.sums, v.late = make([]map[uuid.UUID]*leafSums, len(txs)), make([]lateness, len(txs))
 	for i := range v.sums {
-		v.sums[i] = map[uuid.UUID]*sum{}
+		v.sums[i] = map[uuid.UUID]*leafSums{}
 	}
-	r := audit.Rows{Tenant: v.Tenant, Found: v.Found, Each: v.each}
+	r := audit.Rows{Tenant: v.Tenant, Found: v.OnFinding, Each: v.each}
 	if v.Since != nil {
 		r.Since = &audit.Since{Epoch: int16(v.since.segment / 2), XID: v.since.xid, ID: v.since.id}
 	}
@@ -257,8 +257,8 @@ type lateness struct {
 	by     time.Duration
 }
 
-func (v *verification) each(worker int, s *audit.Sealed) {
-	at := place{segmentOf(s.Epoch), s.XID, s.ID}
+func (v *verifier) each(worker int, s *audit.SealedEvent) {
+	at := resumePoint{segmentOf(s.Epoch), s.XID, s.ID}
 	if !at.after(v.since) && v.Since != nil {
 		return
 	}
@@ -270,19 +270,19 @@ func (v *verification) each(worker int, s *audit.Sealed) {
 }
 
 // times holds what a seal says of its time against the log's own history.
-func (v *verification) times(worker int, s *audit.Sealed, at place) {
-	entered := ordered(v.marks, at)
+func (v *verifier) times(worker int, s *audit.SealedEvent, at resumePoint) {
+	entered := marksOrdered(v.marks, at)
 	latest := entered
 	if entered.IsZero() {
 		latest = v.now
 	}
-	what := misdated(v.marks, s, latest)
+	what := misdatedEvents(v.marks, s, latest)
 	if what == "" && s.Mode == ledger.SealedOnAdoption {
-		what = notAdopted(v.adoptions, s)
+		what = checkAdopted(v.adoptions, s)
 	}
 	if what != "" {
 		atomic.AddInt64(&v.Broken, 1)
-		v.Found(audit.Finding{Tenant: s.TenantID, Event: s.ID, What: what})
+		v.OnFinding(audit.Finding{Tenant: s.TenantID, Event: s.ID, Problem: what})
 		return
 	}
 	if by := entered.Sub(s.RecordedAt.Time()); !entered.IsZero() && by > ledger.IntegrateWithin+ClockSlack {
@@ -292,8 +292,8 @@ func (v *verification) times(worker int, s *audit.Sealed, at place) {
 }
 
 // overdue names what is sealed, and not in the log by when it should be.
-func (v *verification) overdue(ctx context.Context, tx pgx.Tx) (err error) {
-	if v.Waiting, err = waitingBehind(ctx, tx, v.scanned, v.Tenant, v.Within); err != nil {
+func (v *verifier) overdue(ctx context.Context, tx pgx.Tx) (err error) {
+	if v.Waiting, err = waitingBehind(ctx, tx, v.scanned, v.Tenant, v.IntegrateWithin); err != nil {
 		return fmt.Errorf("verify: %w", err)
 	}
 	if !v.Waiting.OK() {
@@ -301,22 +301,22 @@ func (v *verification) overdue(ctx context.Context, tx pgx.Tx) (err error) {
 		if v.Tenant != nil {
 			tenant = *v.Tenant
 		}
-		v.broken(tenant, "waiting", "%s", &v.Waiting)
+		v.addProblem(tenant, "waiting", "%s", &v.Waiting)
 	}
 	return nil
 }
 
-func (v *verification) sumOf(sums map[uuid.UUID]*sum, tenant uuid.UUID) *sum {
+func (v *verifier) sumOf(sums map[uuid.UUID]*leafSums, tenant uuid.UUID) *leafSums {
 	at := sums[tenant]
 	if at == nil {
-		at = &sum{}
+		at = &leafSums{}
 		sums[tenant] = at
 	}
 	return at
 }
 
 // after reports whether a place comes after another.
-func (p place) after(o place) bool {
+func (p resumePoint) after(o resumePoint) bool {
 	if p.segment != o.segment {
 		return p.segment > o.segment
 	}
@@ -332,7 +332,7 @@ const logsSQL = `WITH RECURSIVE t AS ((SELECT tenant_id FROM audit_heads ORDER B
 SELECT tenant_id FROM t WHERE tenant_id IS NOT NULL`
 
 // allLogs walks every log, a few at once.
-func (v *verification) allLogs(ctx context.Context, txs []pgx.Tx) error {
+func (v *verifier) allLogs(ctx context.Context, txs []pgx.Tx) error {
 	rows, err := txs[0].Query(ctx, logsSQL)
 	if err != nil {
 		return fmt.Errorf("verify: list the logs: %w", err)
@@ -354,7 +354,7 @@ func (v *verification) allLogs(ctx context.Context, txs []pgx.Tx) error {
 	for _, tx := range txs {
 		group.Go(func() {
 			for i := int(next.Add(1)) - 1; i < len(logs) && ctx.Err() == nil; i = int(next.Add(1)) - 1 {
-				w := walk{v: v, tx: tx, tenant: logs[i], sum: &sum{}}
+				w := logWalk{v: v, tx: tx, tenant: logs[i], sum: &leafSums{}}
 				if err := w.run(ctx); err != nil {
 					cancel(fmt.Errorf("verify log %s: %w", logs[i], err))
 					return
@@ -380,18 +380,18 @@ func (v *verification) allLogs(ctx context.Context, txs []pgx.Tx) error {
 }
 
 // compare holds the seals against the leaves, the super-log against the copy outside, and what waits.
-func (v *verification) compare(ctx context.Context, tx pgx.Tx) error {
-	seals := map[uuid.UUID]*sum{}
+func (v *verifier) compare(ctx context.Context, tx pgx.Tx) error {
+	seals := map[uuid.UUID]*leafSums{}
 	for _, part := range v.sums {
 		for tenant, s := range part {
-			v.sumOf(seals, tenant).join(s)
+			v.sumOf(seals, tenant).merge(s)
 		}
 	}
 	for tenant := range seals {
 		v.sumOf(v.logSums, tenant)
 	}
 	if v.scanned.segment%2 == 1 {
-		v.broken(Operator, "logs", "a resumed notary has not put everything in order yet: let it run, and verify again")
+		v.addProblem(Operator, "logs", "a resumed notary has not put everything in order yet: let it run, and verify again")
 		return nil
 	}
 	for tenant, leaves := range v.logSums {
@@ -401,30 +401,30 @@ func (v *verification) compare(ctx context.Context, tx pgx.Tx) error {
 			}
 		}
 	}
-	if v.Verification.Outside == nil {
-		v.Verified.Outside = "not looked at"
+	if v.Verification.Anchor == nil {
+		v.Verified.Anchor = "not looked at"
 		return nil
 	}
 	return v.outside(ctx, tx)
 }
 
-func (v *verification) outside(ctx context.Context, tx pgx.Tx) error {
+func (v *verifier) outside(ctx context.Context, tx pgx.Tx) error {
 	if v.kept == "" {
-		v.Verified.Outside = "nothing is kept there"
+		v.Verified.Anchor = "nothing is kept there"
 		if v.super.size > 0 {
-			v.broken(Operator, v.Verification.Outside.String(), "nothing is kept outside, and the super-log has %d leaves", v.super.size)
+			v.addProblem(Operator, v.Verification.Anchor.String(), "nothing is kept outside, and the super-log has %d leaves", v.super.size)
 		}
 		return nil
 	}
-	c, err := checkOutside(ctx, tx, v.kept, v.name, v.super)
+	c, err := checkAnchor(ctx, tx, v.kept, v.name, v.super)
 	if err != nil {
 		if !errors.Is(err, ErrRefused) {
 			return err
 		}
-		v.Verified.Outside = "differs"
-		v.broken(Operator, v.Verification.Outside.String(), "%v", err)
+		v.Verified.Anchor = "differs"
+		v.addProblem(Operator, v.Verification.Anchor.String(), "%v", err)
 		return nil
 	}
-	v.Verified.Outside = fmt.Sprintf("agrees at size %d", c.Size)
+	v.Verified.Anchor = fmt.Sprintf("agrees at size %d", c.Size)
 	return nil
 }

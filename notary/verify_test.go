@@ -18,7 +18,7 @@ func (o *office) verify(change ...func(*notary.Verification)) (*notary.Verified,
 	o.t.Helper()
 	key := o.key()
 	var found []audit.Finding
-	v := notary.Verification{Key: &key, Outside: o.c.Outside, Within: time.Hour, Floor: evidence.DefaultFloor, Found: func(f audit.Finding) { found = append(found, f) }}
+	v := notary.Verification{Key: &key, Anchor: o.c.Anchor, IntegrateWithin: time.Hour, Floor: evidence.DefaultFloor, OnFinding: func(f audit.Finding) { found = append(found, f) }}
 	for _, c := range change {
 		c(&v)
 	}
@@ -42,14 +42,14 @@ func (o *office) honest() *notary.Verified {
 func lines(found []audit.Finding) string {
 	var b strings.Builder
 	for _, f := range found {
-		fmt.Fprintf(&b, "tenant %s event %s place %q: %s\n", f.Tenant, f.Event, f.Place, f.What)
+		fmt.Fprintf(&b, "tenant %s event %s place %q: %s\n", f.Tenant, f.Event, f.Location, f.Problem)
 	}
 	return b.String()
 }
 
 func TestVerifyReadsEverythingAndThenOnlyWhatIsNew(t *testing.T) {
 	o := open(t)
-	if r := o.honest(); r.Events != 0 || r.Outside != "nothing is kept there" {
+	if r := o.honest(); r.Events != 0 || r.Anchor != "nothing is kept there" {
 		t.Errorf("an empty database: %+v", r)
 	}
 	o.log(tenantA, 300)
@@ -62,7 +62,7 @@ func TestVerifyReadsEverythingAndThenOnlyWhatIsNew(t *testing.T) {
 	o.round()
 	o.log(tenantB, 1)
 	r := o.honest()
-	if r.Events != 708 || r.Leaves != 707 || r.Waiting.Events != 1 || r.Logs != 2 || !strings.HasPrefix(r.Outside, "agrees at size") || r.Checkpoints < 5 {
+	if r.Events != 708 || r.Leaves != 707 || r.Waiting.Events != 1 || r.Logs != 2 || !strings.HasPrefix(r.Anchor, "agrees at size") || r.Checkpoints < 5 {
 		t.Errorf("%+v", r)
 	}
 	o.round()
@@ -100,7 +100,7 @@ func TestEventsThatLieElsewhereAreFound(t *testing.T) {
 	o.attack(`UPDATE audit_events SET user_id = 'eve' WHERE id = $1`, ids[11])
 	o.attack(`DELETE FROM audit_events WHERE id = $1`, ids[12])
 	r, found := o.verify()
-	if r.OK() || r.Events != 11_998 || r.Differ != 1 || r.Missing != 1 || len(found) != 2 {
+	if r.OK() || r.Events != 11_998 || r.Changed != 1 || r.Missing != 1 || len(found) != 2 {
 		t.Errorf("%+v\n%s", r, lines(found))
 	}
 }

@@ -22,7 +22,7 @@ type Waiting struct {
 	Since   time.Time `json:"since,omitzero"`         // when the oldest of them was recorded
 	Overdue int64     `json:"overdue"`                // of them, that should be in the log by now
 	Unknown int64     `json:"unknown_epoch"`          // of them, that claim an epoch which the notary never began
-	Why     string    `json:"why,omitempty"`          // what holds them up, where something does
+	Reason  string    `json:"why,omitempty"`          // what holds them up, where something does
 	Epoch   int16     `json:"claimed_epoch,omitzero"` // that one of the unknown claims
 }
 
@@ -41,8 +41,8 @@ func (w *Waiting) String() string {
 	if w.Overdue > 0 {
 		s += fmt.Sprintf("; %d should be by now", w.Overdue)
 	}
-	if w.Why != "" {
-		s += ": " + w.Why
+	if w.Reason != "" {
+		s += ": " + w.Reason
 	}
 	return s
 }
@@ -67,7 +67,7 @@ const waitingSQL = `SELECT w.n, w.since, w.overdue, u.n, u.since, u.overdue, coa
           FROM (SELECT recorded_at, epoch FROM audit_seals WHERE epoch > $4 AND ($5::uuid IS NULL OR tenant_id = $5) ORDER BY epoch, xid LIMIT $7) s) u`
 
 // waitingBehind finds out what waits behind a place: of everybody, or of a tenant.
-func waitingBehind(ctx context.Context, tx pgx.Tx, scanned place, tenant *uuid.UUID, within time.Duration) (w Waiting, err error) {
+func waitingBehind(ctx context.Context, tx pgx.Tx, scanned resumePoint, tenant *uuid.UUID, within time.Duration) (w Waiting, err error) {
 	known, err := knownEpoch(ctx, tx)
 	if err != nil {
 		return w, err
@@ -86,9 +86,9 @@ func waitingBehind(ctx context.Context, tx pgx.Tx, scanned place, tenant *uuid.U
 	w.Events, w.Overdue = w.Events+w.Unknown, w.Overdue+unknownOverdue
 	switch {
 	case w.Unknown > 0:
-		w.Why = fmt.Sprintf("%d claim epoch %d, and the notary's is %d: they were forged, or the default of audit_seals.epoch was moved by hand", w.Unknown, w.Epoch, known)
+		w.Reason = fmt.Sprintf("%d claim epoch %d, and the notary's is %d: they were forged, or the default of audit_seals.epoch was moved by hand", w.Unknown, w.Epoch, known)
 	case w.Overdue > 0:
-		w.Why, err = whyWaiting(ctx, tx, scanned, known)
+		w.Reason, err = waitingReason(ctx, tx, scanned, known)
 	}
 	return w, err
 }
@@ -102,8 +102,8 @@ func knownEpoch(ctx context.Context, tx pgx.Tx) (epoch int16, err error) {
 	return epoch, nil
 }
 
-// whyWaiting says what holds up seals of a known epoch: a transaction that does not end, or that no notary works.
-func whyWaiting(ctx context.Context, tx pgx.Tx, scanned place, known int16) (string, error) {
+// waitingReason says what holds up seals of a known epoch: a transaction that does not end, or that no notary works.
+func waitingReason(ctx context.Context, tx pgx.Tx, scanned resumePoint, known int16) (string, error) {
 	var held bool
 	if err := tx.QueryRow(ctx, `SELECT coalesce((SELECT xid >= pg_snapshot_xmin(pg_current_snapshot()) FROM audit_seals
 	   WHERE (epoch, xid) >= ($1, $2::text::xid8) AND (epoch, xid, event_id) > ($1, $2::text::xid8, $3) AND epoch <= $4 ORDER BY epoch, xid LIMIT 1), false)`,
@@ -111,14 +111,14 @@ func whyWaiting(ctx context.Context, tx pgx.Tx, scanned place, known int16) (str
 		return "", fmt.Errorf("why events wait: %w", err)
 	}
 	if held {
-		who, err := culprit(ctx, tx)
+		who, err := findCulprit(ctx, tx)
 		return "they wait behind a transaction that does not end: " + who, err
 	}
 	return "no notary has put them in order: konstruct notary run", nil
 }
 
-// Overlooked finds out what is sealed and in no log, of everybody.
-func Overlooked(ctx context.Context, db *tenantdb.Evidence) (w Waiting, err error) {
+// CountOverlooked finds out what is sealed and in no log, of everybody.
+func CountOverlooked(ctx context.Context, db *tenantdb.Evidence) (w Waiting, err error) {
 	err = db.Snapshot(ctx, func(tx pgx.Tx) error {
 		head, err := lastHead(ctx, tx, Operator)
 		if err := ignoreNone(err); err != nil {

@@ -16,19 +16,19 @@ import (
 	"github.com/konstruct/konstruct/ledger"
 )
 
-// walk verifies one log from its leaves up: each tile, each head's root at its size, each signature.
-type walk struct {
-	v      *verification
+// logWalk verifies one log from its leaves up: each tile, each head's root at its size, each signature.
+type logWalk struct {
+	v      *verifier
 	tx     pgx.Tx
 	tenant uuid.UUID
 
-	edge        ledger.Range // over the full tiles behind us
-	good        int64        // size of the last head whose root the leaves lead to
-	wrong       bool         // a root was wrong: those behind it are too
-	from        int64        // leaves before it were verified before
-	seen        int64        // heads with an anchor before it were
-	gone        gone         // leaves whose events were deleted
-	sum         *sum
+	edge        ledger.Range  // over the full tiles behind us
+	good        int64         // size of the last head whose root the leaves lead to
+	addWrong    bool          // a root was wrong: those behind it are too
+	from        int64         // leaves before it were verified before
+	seen        int64         // heads with an anchor before it were
+	gone        deletedLeaves // leaves whose events were deleted
+	sum         *leafSums
 	leaves      int64
 	deleted     int64
 	checkpoints int64
@@ -37,17 +37,17 @@ type walk struct {
 // stride is how many tiles are read at once.
 const stride = 64
 
-func (w *walk) broken(place, format string, args ...any) {
-	w.v.broken(w.tenant, place, format, args...)
+func (w *logWalk) addBroken(place, format string, args ...any) {
+	w.v.addProblem(w.tenant, place, format, args...)
 }
 
-func (w *walk) run(ctx context.Context) error {
+func (w *logWalk) run(ctx context.Context) error {
 	last, err := lastHead(ctx, w.tx, w.tenant)
 	if err != nil {
 		return err
 	}
 	w.edge = ledger.NewRange(0)
-	if w.gone, err = goneOf(ctx, w.tx, w.tenant, 0, last.size); err != nil {
+	if w.gone, err = readDeletedLeaves(ctx, w.tx, w.tenant, 0, last.size); err != nil {
 		return err
 	}
 	if w.tenant != Operator {
@@ -58,12 +58,12 @@ func (w *walk) run(ctx context.Context) error {
 		for _, r := range rulings {
 			atomic.AddInt64(&w.v.Broken, 1)
 			id, _ := uuid.Parse(r.Event) // as the database wrote it
-			w.v.Found(audit.Finding{Tenant: w.tenant, Event: id, What: r.What})
+			w.v.OnFinding(audit.Finding{Tenant: w.tenant, Event: id, Problem: r.Verdict})
 		}
 	}
 	for _, a := range w.gone {
 		if !a.said {
-			w.broken(fmt.Sprintf("leaves from %d on", a.first), "they were deleted, and no act of retention in the trail says so")
+			w.addBroken(fmt.Sprintf("leaves from %d on", a.first), "they were deleted, and no act of retention in the trail says so")
 		}
 	}
 	if w.v.Since != nil {
@@ -86,15 +86,15 @@ func (w *walk) run(ctx context.Context) error {
 		return err
 	}
 	if beyond > 0 {
-		w.broken(fmt.Sprintf("tiles from %d on", full), "%d tiles stand behind the log's last head, of size %d: heads were removed, or tiles added", beyond, last.size)
+		w.addBroken(fmt.Sprintf("tiles from %d on", full), "%d tiles stand behind the log's last head, of size %d: heads were removed, or tiles added", beyond, last.size)
 	}
 	return nil
 }
 
 // skip goes to what was new after the last verification; what stood before it is proven in its last head.
-func (w *walk) skip(ctx context.Context) error {
+func (w *logWalk) skip(ctx context.Context) error {
 	w.seen = w.v.Since.Size
-	rows, err := w.tx.Query(ctx, `SELECT `+ofHead+` FROM audit_heads h WHERE tenant_id = $1 AND anchor < $2 ORDER BY size DESC, anchor DESC LIMIT 1`, w.tenant, w.seen)
+	rows, err := w.tx.Query(ctx, `SELECT `+headSQL+` FROM audit_heads h WHERE tenant_id = $1 AND anchor < $2 ORDER BY size DESC, anchor DESC LIMIT 1`, w.tenant, w.seen)
 	if err != nil {
 		return err
 	}
@@ -106,14 +106,14 @@ func (w *walk) skip(ctx context.Context) error {
 		return err
 	}
 	if w.tenant == Operator && (h.size != w.v.Since.Size || h.root != w.v.Since.Root) {
-		w.broken(fmt.Sprintf("size %d", w.v.Since.Size), "the super-log's root is not the one that was verified at %s", w.v.Since.At.Format(time.RFC3339))
+		w.addBroken(fmt.Sprintf("size %d", w.v.Since.Size), "the super-log's root is not the one that was verified at %s", w.v.Since.At.Format(time.RFC3339))
 		return nil
 	}
 	w.from, w.good = h.size, h.size
 	begin := h.size / ledger.TileWidth * ledger.TileWidth
 	edge, err := (&reader{ctx, w.tx, w.tenant, h.size}).subtrees(h, 0, begin)
 	if err != nil {
-		w.broken(fmt.Sprintf("size %d", h.size), "what was verified before does not lead to its root any more: %v", err)
+		w.addBroken(fmt.Sprintf("size %d", h.size), "what was verified before does not lead to its root any more: %v", err)
 		w.from, w.good = 0, 0
 		return nil
 	}
@@ -128,7 +128,7 @@ type tileRow struct {
 }
 
 // part verifies the tiles [from, to), and the open one behind them where that is the log's last.
-func (w *walk) part(ctx context.Context, from, to, size int64) (whole bool, err error) {
+func (w *logWalk) part(ctx context.Context, from, to, size int64) (whole bool, err error) {
 	rows, err := w.tx.Query(ctx, `SELECT tile, hashes, root, coalesce(event_ids, '') FROM audit_tiles WHERE tenant_id = $1 AND level = 0 AND tile >= $2 AND tile < $3 ORDER BY tile`, w.tenant, from, to)
 	if err != nil {
 		return false, err
@@ -143,7 +143,7 @@ func (w *walk) part(ctx context.Context, from, to, size int64) (whole bool, err 
 	if size < end+ledger.TileWidth && size > end {
 		hashes, ids, err := (&reader{ctx, w.tx, w.tenant, size}).open(end)
 		if err != nil {
-			w.broken(fmt.Sprintf("leaves from %d on", end), "%v", err)
+			w.addBroken(fmt.Sprintf("leaves from %d on", end), "%v", err)
 			return false, nil
 		}
 		tiles, end = append(tiles, tileRow{n: to, hashes: hashes, ids: ids}), size
@@ -155,7 +155,7 @@ func (w *walk) part(ctx context.Context, from, to, size int64) (whole bool, err 
 	for i := range tiles {
 		t := &tiles[i]
 		if t.n != from+int64(i) || len(t.hashes)%tlog.HashSize != 0 || w.tenant != Operator && len(t.ids)*2 != len(t.hashes) {
-			w.broken(fmt.Sprintf("tile %d", from+int64(i)), "it is missing, or malformed")
+			w.addBroken(fmt.Sprintf("tile %d", from+int64(i)), "it is missing, or malformed")
 			return false, nil
 		}
 		if heads, err = w.tile(ctx, t, heads); err != nil {
@@ -168,7 +168,7 @@ func (w *walk) part(ctx context.Context, from, to, size int64) (whole bool, err 
 		}
 	}
 	if want := (end + ledger.TileWidth - 1) / ledger.TileWidth; from+int64(len(tiles)) < want {
-		w.broken(fmt.Sprintf("tile %d", from+int64(len(tiles))), "it is missing")
+		w.addBroken(fmt.Sprintf("tile %d", from+int64(len(tiles))), "it is missing")
 		return false, nil
 	}
 	return true, nil
@@ -180,8 +180,8 @@ type headRead struct {
 	note string
 }
 
-func (w *walk) heads(ctx context.Context, after, upTo int64) ([]headRead, error) {
-	rows, err := w.tx.Query(ctx, `SELECT `+ofHead+`, coalesce(c.note, '')
+func (w *logWalk) heads(ctx context.Context, after, upTo int64) ([]headRead, error) {
+	rows, err := w.tx.Query(ctx, `SELECT `+headSQL+`, coalesce(c.note, '')
 	  FROM audit_heads h LEFT JOIN audit_checkpoints c USING (tenant_id, size, anchor)
 	 WHERE h.tenant_id = $1 AND h.size > $2 AND h.size <= $3 AND h.anchor >= $4 ORDER BY h.size, h.anchor`, w.tenant, after, upTo, w.seen)
 	if err != nil {
@@ -194,7 +194,7 @@ func (w *walk) heads(ctx context.Context, after, upTo int64) ([]headRead, error)
 }
 
 // tile verifies one tile and the heads whose size lies in it, and returns the heads behind it.
-func (w *walk) tile(ctx context.Context, t *tileRow, heads []headRead) ([]headRead, error) {
+func (w *logWalk) tile(ctx context.Context, t *tileRow, heads []headRead) ([]headRead, error) {
 	begin, inside := t.n*ledger.TileWidth, w.edge.Clone()
 	n := int64(len(t.hashes) / tlog.HashSize)
 	for ; len(heads) > 0 && heads[0].size <= begin+n; heads = heads[1:] {
@@ -217,7 +217,7 @@ func (w *walk) tile(ctx context.Context, t *tileRow, heads []headRead) ([]headRe
 		leaf := ledger.Hash(t.hashes[i*tlog.HashSize:])
 		if w.tenant != Operator {
 			w.leaves++
-			if w.gone.has(begin + i) {
+			if w.gone.contains(begin + i) {
 				w.deleted++
 				continue
 			}
@@ -232,7 +232,7 @@ func (w *walk) tile(ctx context.Context, t *tileRow, heads []headRead) ([]headRe
 		return nil, err
 	}
 	if !bytes.Equal(root[:], t.root) {
-		w.broken(fmt.Sprintf("tile %d", t.n), "its hashes lead to another root than it says: it was changed")
+		w.addBroken(fmt.Sprintf("tile %d", t.n), "its hashes lead to another root than it says: it was changed")
 	}
 	if err := w.edge.AppendTile(root); err != nil {
 		return nil, err
@@ -241,44 +241,44 @@ func (w *walk) tile(ctx context.Context, t *tileRow, heads []headRead) ([]headRe
 }
 
 // head holds a head against the root that the leaves lead to, and its signature against both.
-func (w *walk) head(h *headRead, root ledger.Hash, t *tileRow) {
+func (w *logWalk) head(h *headRead, root ledger.Hash, t *tileRow) {
 	place := fmt.Sprintf("checkpoint of size %d", h.size)
 	signedRoot := h.root
 	if h.note != "" {
 		c, err := w.openNote(h)
 		switch {
 		case err != nil:
-			w.broken(place, "%v", err)
+			w.addBroken(place, "%v", err)
 		case c.Size != h.size || c.Root != h.root:
-			w.broken(place, "it was signed with another root or size than its head says: the head was changed")
+			w.addBroken(place, "it was signed with another root or size than its head says: the head was changed")
 			signedRoot = c.Root
 		default:
 			w.checkpoints++
 			w.v.signed(h.at)
 		}
 	} else if w.tenant != Operator && h.anchor < w.v.superSigned {
-		w.broken(place, "its signature is gone")
+		w.addBroken(place, "its signature is gone")
 	}
 	if root == signedRoot {
 		w.good = h.size
 		return
 	}
-	if w.wrong {
+	if w.addWrong {
 		return // it follows from the first
 	}
-	w.wrong = true
-	w.broken(place, "the leaves lead to another root than was signed: among leaves %d to %d some were changed, swapped, removed or put in", w.good, h.size-1)
+	w.addWrong = true
+	w.addBroken(place, "the leaves lead to another root than was signed: among leaves %d to %d some were changed, swapped, removed or put in", w.good, h.size-1)
 	if w.tenant == Operator || h.size-w.good > 8 {
 		return
 	}
 	for i := max(w.good, t.n*ledger.TileWidth); i < h.size; i++ {
 		at := (i - t.n*ledger.TileWidth) * 16
-		w.v.Found(audit.Finding{Tenant: w.tenant, Event: uuid.UUID(t.ids[at : at+16]), What: fmt.Sprintf("is leaf %d, among those that lead to another root than was signed at size %d", i, h.size)})
+		w.v.OnFinding(audit.Finding{Tenant: w.tenant, Event: uuid.UUID(t.ids[at : at+16]), Problem: fmt.Sprintf("is leaf %d, among those that lead to another root than was signed at size %d", i, h.size)})
 	}
 }
 
 // openNote opens a head's checkpoint with the key of its time.
-func (w *walk) openNote(h *headRead) (ledger.Checkpoint, error) {
+func (w *logWalk) openNote(h *headRead) (ledger.Checkpoint, error) {
 	err := errors.New("it is signed, and the database names no key for it")
 	for i := len(w.v.keys) - 1; i >= 0; i-- {
 		k := w.v.keys[i]
@@ -298,7 +298,7 @@ func (w *walk) openNote(h *headRead) (ledger.Checkpoint, error) {
 }
 
 // above verifies the tiles of higher levels that tile n of level 0 completes.
-func (w *walk) above(ctx context.Context, n int64) error {
+func (w *logWalk) above(ctx context.Context, n int64) error {
 	for level := int16(1); n%ledger.TileWidth == ledger.TileWidth-1; level++ {
 		n /= ledger.TileWidth
 		below, err := storedRoots(ctx, w.tx, w.tenant, level-1, n*ledger.TileWidth, ledger.TileWidth)
@@ -312,25 +312,25 @@ func (w *walk) above(ctx context.Context, n int64) error {
 		}
 		root, rootErr := ledger.TileRoot(hashes)
 		if err != nil || rootErr != nil || !bytes.Equal(hashes, below) || !bytes.Equal(root[:], said) {
-			w.broken(fmt.Sprintf("tile %d of level %d", n, level), "it is missing, or not made of the roots below it")
+			w.addBroken(fmt.Sprintf("tile %d of level %d", n, level), "it is missing, or not made of the roots below it")
 		}
 	}
 	return nil
 }
 
 // superLeaves holds the super-log's leaves against the heads and keys that they commit to.
-func (w *walk) superLeaves(ctx context.Context, t *tileRow) error {
+func (w *logWalk) superLeaves(ctx context.Context, t *tileRow) error {
 	begin := t.n * ledger.TileWidth
 	n := int64(len(t.hashes) / tlog.HashSize)
 	made := make(map[int64]ledger.Hash, n)
-	rows, err := w.tx.Query(ctx, `SELECT tenant_id, `+ofHead+` FROM audit_heads h WHERE anchor >= $1 AND anchor < $2 AND tenant_id <> '`+Operator.String()+`'`, begin, begin+n)
+	rows, err := w.tx.Query(ctx, `SELECT tenant_id, `+headSQL+` FROM audit_heads h WHERE anchor >= $1 AND anchor < $2 AND tenant_id <> '`+Operator.String()+`'`, begin, begin+n)
 	if err != nil {
 		return err
 	}
 	owner := map[int64]uuid.UUID{}
 	if _, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (struct{}, error) {
 		var tenant uuid.UUID
-		h, err := scanHead(afterFirst{row, &tenant})
+		h, err := scanHead(skipFirst{row, &tenant})
 		if err != nil {
 			return struct{}{}, err
 		}
@@ -351,25 +351,25 @@ func (w *walk) superLeaves(ctx context.Context, t *tileRow) error {
 		switch {
 		case at < w.from:
 		case !there:
-			w.broken(fmt.Sprintf("leaf %d", at), "the head or key that it commits to is gone: a log was cut back, a tenant taken away whole, or a key removed")
+			w.addBroken(fmt.Sprintf("leaf %d", at), "the head or key that it commits to is gone: a log was cut back, a tenant taken away whole, or a key removed")
 		case got != ledger.Hash(t.hashes[i*tlog.HashSize:]):
 			if tenant, ok := owner[at]; ok {
-				w.v.broken(tenant, fmt.Sprintf("leaf %d of the super-log", at), "the head that it commits to was changed")
+				w.v.addProblem(tenant, fmt.Sprintf("leaf %d of the super-log", at), "the head that it commits to was changed")
 			} else {
-				w.broken(fmt.Sprintf("leaf %d", at), "the key that it commits to was replaced")
+				w.addBroken(fmt.Sprintf("leaf %d", at), "the key that it commits to was replaced")
 			}
 		}
 	}
 	return nil
 }
 
-// afterFirst scans a row's first column into one place and the others as they are asked for.
-type afterFirst struct {
+// skipFirst scans a row's first column into one place and the others as they are asked for.
+type skipFirst struct {
 	pgx.CollectableRow
 	first any
 }
 
 // Scan implements pgx.CollectableRow.
-func (r afterFirst) Scan(dest ...any) error {
+func (r skipFirst) Scan(dest ...any) error {
 	return r.CollectableRow.Scan(append([]any{r.first}, dest...)...)
 }

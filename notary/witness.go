@@ -45,38 +45,38 @@ const (
 	maxAnswer = 64 << 10
 )
 
-// asking is the conversations with the witnesses, one each, which go on beside the rounds.
-type asking struct {
+// witnessState is the conversations with the witnesses, one each, which go on beside the rounds.
+type witnessState struct {
 	sync.WaitGroup
-	mu       sync.Mutex
-	next     map[string]int64 // by witness: the size to ask for when the one under way is done; there while it is busy
-	said     map[string]int64 // by witness: the size it cosigned last
-	fork     error            // a witness has seen more than there is here
-	stamped  time.Time        // when a time-stamp was given last
-	stamping bool
+	mu          sync.Mutex
+	next        map[string]int64 // by witness: the size to ask for when the one under way is done; there while it is busy
+	lastProblem map[string]int64 // by witness: the size it cosigned last
+	fork        error            // a witness has seen more than there is here
+	stamped     time.Time        // when a time-stamp was given last
+	stamping    bool
 }
 
-// ask asks the witnesses to cosign the newest checkpoint. One that is slow skips those in between; nothing waits for it.
-func (n *Notary) ask() {
+// cosignHead asks the witnesses to cosign the newest checkpoint. One that is slow skips those in between; nothing waits for it.
+func (n *Notary) cosignHead() {
 	a := &n.asking
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.next == nil {
-		a.next, a.said = map[string]int64{}, map[string]int64{}
+		a.next, a.lastProblem = map[string]int64{}, map[string]int64{}
 	}
 	for _, w := range n.c.Witnesses {
 		name := w.Verifier.Name()
 		_, busy := a.next[name]
 		a.next[name] = n.stored
 		if !busy {
-			a.Go(func() { n.converse(w, name) })
+			a.Go(func() { n.talkToWitness(w, name) })
 		}
 	}
 }
 
-// askFirst asks every witness about the last signed checkpoint before another is signed: one that has seen more knows that the
+// cosignFirst asks every witness about the last signed checkpoint before another is signed: one that has seen more knows that the
 // database was taken back. One that does not answer is asked again later, and nothing waits for it.
-func (n *Notary) askFirst(ctx context.Context) error {
+func (n *Notary) cosignFirst(ctx context.Context) error {
 	if n.signed == "" || len(n.c.Witnesses) == 0 {
 		return nil
 	}
@@ -106,8 +106,8 @@ func (n *Notary) askFirst(ctx context.Context) error {
 	return nil
 }
 
-// converse asks one witness until there is nothing newer to ask for.
-func (n *Notary) converse(w Witness, name string) {
+// talkToWitness asks one witness until there is nothing newer to ask for.
+func (n *Notary) talkToWitness(w Witness, name string) {
 	a := &n.asking
 	for {
 		a.mu.Lock()
@@ -124,12 +124,12 @@ func (n *Notary) converse(w Witness, name string) {
 		cancel()
 		a.mu.Lock()
 		if err == nil {
-			a.said[name] = size
+			a.lastProblem[name] = size
 		} else if errors.Is(err, ErrRefused) {
 			a.fork = err
 		}
 		agree := int64(0)
-		for _, at := range a.said {
+		for _, at := range a.lastProblem {
 			if at == size {
 				agree++
 			}
@@ -223,7 +223,7 @@ func request(old, size int64, tree tlog.HashReader, signed string) ([]byte, erro
 			return nil, err
 		}
 		for _, h := range p {
-			fmt.Fprintf(&b, "%s\n", ledger.Encode64(h[:]))
+			fmt.Fprintf(&b, "%s\n", ledger.EncodeBase64(h[:]))
 		}
 	}
 	b.WriteString("\n" + signed)

@@ -148,7 +148,7 @@ func TestAWitnessIsTheCopyOutside(t *testing.T) {
 	o := open(t)
 	o.key()
 	a, _ := realWitness(t, "witness.example/a", o.key)
-	o.c.Outside = notary.ByWitness{DB: o.db, Witness: a}
+	o.c.Anchor = notary.WitnessAnchor{DB: o.db, Witness: a}
 	for range 3 {
 		o.log(tenantA, 300)
 		o.round()
@@ -158,10 +158,10 @@ func TestAWitnessIsTheCopyOutside(t *testing.T) {
 		t.Error(problems(r))
 	}
 	back := openOn(t, mustClone(t, o.idle()))
-	o.c.Outside = notary.ByWitness{DB: o.db, Witness: a}
+	o.c.Anchor = notary.WitnessAnchor{DB: o.db, Witness: a}
 	o.log(tenantA, 1)
 	o.round()
-	back.c.Keys, back.c.Outside = o.c.Keys, notary.ByWitness{DB: back.db, Witness: a}
+	back.c.Keys, back.c.Anchor = o.c.Keys, notary.WitnessAnchor{DB: back.db, Witness: a}
 	back.log(tenantA, 1)
 	if err := back.tryRound(); err == nil {
 		t.Error("another history of the same size is signed")

@@ -20,14 +20,14 @@ import (
 
 // Limits on one process.
 const (
-	// maxAnswer is how many bytes a file's reading may have: its text, and that again in passages that overlap and repeat headings.
-	maxAnswer = 8 * extract.MaxText
+	// maxResponse is how many bytes a file's reading may have: its text, and that again in passages that overlap and repeat headings.
+	maxResponse = 8 * extract.MaxText
 	// maxFiles is how many files one process reads before another takes its place.
 	maxFiles = 1000
 	// startTime is how long a process may take to be ready.
 	startTime = 20 * time.Second
-	// lastWords is how much of what a process said when it died is kept.
-	lastWords = 4 << 10
+	// stderrTail is how much of what a process said when it died is kept.
+	stderrTail = 4 << 10
 )
 
 // request is a file, as a process gets it.
@@ -36,11 +36,11 @@ type request struct {
 	Raw  []byte
 }
 
-// answer is what became of it.
-type answer struct {
-	Reading *Reading
-	Err     string
-	Reason  int // which of reasons Err wraps, from 1; 0: none
+// response is what became of it.
+type response struct {
+	Parsed *ParsedFile
+	Err    string
+	Reason int // which of reasons Err wraps, from 1; 0: none
 }
 
 // reasons are the errors that keep their identity.
@@ -65,11 +65,11 @@ func NewPool(n int, l Limits, command ...string) *Pool {
 
 // process is one that waits for a file.
 type process struct {
-	cmd   *exec.Cmd
-	in    io.WriteCloser
-	out   io.Reader
-	said  *tail
-	files int
+	cmd    *exec.Cmd
+	in     io.WriteCloser
+	out    io.Reader
+	stderr *tail
+	files  int
 }
 
 // Close ends the processes, waiting for those at work.
@@ -85,8 +85,8 @@ func (p *Pool) Close() error {
 	return nil
 }
 
-// Read implements Reader.
-func (p *Pool) Read(ctx context.Context, kind string, raw []byte) (*Reading, error) {
+// Parse implements Reader.
+func (p *Pool) Parse(ctx context.Context, kind string, raw []byte) (*ParsedFile, error) {
 	var w *process
 	select {
 	case w = <-p.idle:
@@ -102,9 +102,9 @@ func (p *Pool) Read(ctx context.Context, kind string, raw []byte) (*Reading, err
 	}
 	ctx, cancel := p.limits.begin(ctx)
 	defer cancel()
-	var a answer
+	var a response
 	done := make(chan error, 1)
-	go func() { done <- w.ask(request{kind, raw}, &a) }()
+	go func() { done <- w.send(request{kind, raw}, &a) }()
 	var err error
 	select {
 	case err = <-done:
@@ -116,35 +116,35 @@ func (p *Pool) Read(ctx context.Context, kind string, raw []byte) (*Reading, err
 	}
 	if w.files++; err != nil || w.files == maxFiles {
 		w.end()
-		said := w.said
+		said := w.stderr
 		w = nil
 		if err != nil {
-			return nil, died(err, said, p.limits.Memory)
+			return nil, exitReason(err, said, p.limits.Memory)
 		}
 	}
 	if a.Reason > 0 && a.Reason <= len(reasons) {
-		return nil, &kept{a.Err, reasons[a.Reason-1]}
+		return nil, &remembered{a.Err, reasons[a.Reason-1]}
 	}
 	if a.Err != "" {
 		return nil, errors.New(a.Err)
 	}
-	return a.Reading, nil
+	return a.Parsed, nil
 }
 
-// kept is an error whose words and reason came from another process.
-type kept struct {
+// remembered is an error whose words and reason came from another process.
+type remembered struct {
 	words  string
 	reason error
 }
 
-func (k *kept) Error() string { return k.words }
-func (k *kept) Unwrap() error { return k.reason }
+func (k *remembered) Error() string { return k.words }
+func (k *remembered) Unwrap() error { return k.reason }
 
-// died says what a process's end means for the file that it read.
-func died(err error, said *tail, memory uint64) error {
+// exitReason says what a process's end means for the file that it read.
+func exitReason(err error, said *tail, memory uint64) error {
 	switch {
-	case errors.Is(err, errAnswer):
-		return fmt.Errorf("%w: what it says comes to more than %d bytes", ErrResources, maxAnswer)
+	case errors.Is(err, errResponse):
+		return fmt.Errorf("%w: what it says comes to more than %d bytes", ErrResources, maxResponse)
 	case strings.Contains(said.String(), outOfMemory) || strings.Contains(said.String(), "out of memory") || strings.Contains(said.String(), "cannot allocate memory"):
 		return fmt.Errorf("%w: more than %d MiB of memory", ErrResources, memory>>20)
 	}
@@ -155,8 +155,8 @@ func (p *Pool) start() (*process, error) {
 	cmd := exec.Command(p.command[0], p.command[1:]...)
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH")} // text recognition is looked for there
 	cmd.Dir = "/"
-	w := &process{cmd: cmd, said: &tail{}}
-	cmd.Stderr = w.said
+	w := &process{cmd: cmd, stderr: &tail{}}
+	cmd.Stderr = w.stderr
 	cmd.SysProcAttr = attributes()
 	var err error
 	if w.in, err = cmd.StdinPipe(); err == nil {
@@ -175,7 +175,7 @@ func (p *Pool) start() (*process, error) {
 	}
 	if err != nil {
 		w.end()
-		return nil, disclosure.Hide(ErrStart, fmt.Errorf("%w: %s", err, w.said.line()))
+		return nil, disclosure.Hide(ErrStart, fmt.Errorf("%w: %s", err, w.stderr.line()))
 	}
 	return w, nil
 }
@@ -190,16 +190,16 @@ func (w *process) end() {
 	_ = w.cmd.Wait()
 }
 
-// ask hands the process a file and waits for its answer.
-func (w *process) ask(r request, a *answer) error {
+// send hands the process a file and waits for its answer.
+func (w *process) send(r request, a *response) error {
 	if err := write(w.in, r); err != nil {
 		return fmt.Errorf("hand it over: %w", err)
 	}
-	return read(w.out, maxAnswer, a)
+	return read(w.out, maxResponse, a)
 }
 
-// errAnswer says that a message is longer than it may be.
-var errAnswer = errors.New("the message is too long")
+// errResponse says that a message is longer than it may be.
+var errResponse = errors.New("the message is too long")
 
 // write sends a message: its length in eight bytes, then itself as gob.
 func write(to io.Writer, v any) error {
@@ -222,7 +222,7 @@ func read(from io.Reader, limit uint64, v any) error {
 	}
 	n := binary.BigEndian.Uint64(head[:])
 	if n > limit {
-		return errAnswer
+		return errResponse
 	}
 	raw := &io.LimitedReader{R: from, N: int64(n)}
 	if err := gob.NewDecoder(raw).Decode(v); err != nil {
@@ -243,12 +243,12 @@ func (t *tail) line() string {
 
 // Write implements io.Writer.
 func (t *tail) Write(b []byte) (int, error) {
-	t.Buffer.Write(b[:min(len(b), max(0, lastWords-t.Len()))])
+	t.Buffer.Write(b[:min(len(b), max(0, stderrTail-t.Len()))])
 	return len(b), nil
 }
 
 // Serve is the process: it reads files that in hands it, one after the other, until in ends.
-func Serve(ctx context.Context, r Reader, in io.Reader, out io.Writer) error {
+func Serve(ctx context.Context, r Parser, in io.Reader, out io.Writer) error {
 	var l Limits
 	if err := read(in, 1<<10, &l); err != nil {
 		return err
@@ -264,9 +264,9 @@ func Serve(ctx context.Context, r Reader, in io.Reader, out io.Writer) error {
 		} else if err != nil {
 			return err
 		}
-		var a answer
+		var a response
 		var err error
-		if a.Reading, err = r.Read(ctx, q.Kind, q.Raw); err != nil {
+		if a.Parsed, err = r.Parse(ctx, q.Kind, q.Raw); err != nil {
 			a.Err = err.Error()
 			for i, reason := range reasons {
 				if errors.Is(err, reason) {

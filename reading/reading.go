@@ -13,16 +13,16 @@ import (
 	"github.com/konstruct/konstruct/extract"
 )
 
-// Reader reads files. It is safe for concurrent use.
-type Reader interface {
-	// Read reads a file's whole content. An error is the file's, or the context's.
-	Read(ctx context.Context, kind string, raw []byte) (*Reading, error)
+// Parser reads files. It is safe for concurrent use.
+type Parser interface {
+	// Parse reads a file's whole content. An error is the file's, or the context's.
+	Parse(ctx context.Context, kind string, raw []byte) (*ParsedFile, error)
 	// Close frees what the reader holds.
 	Close() error
 }
 
-// Reading is what a file says.
-type Reading struct {
+// ParsedFile is what a file says.
+type ParsedFile struct {
 	Title, Author, Language string
 	Created, Modified       time.Time
 	Text                    string // what the chunks' Start and End point into
@@ -35,8 +35,8 @@ type Limits struct {
 	Memory uint64        // of the process that reads it, in bytes; Local can't hold to it
 }
 
-// Usual are the usual limits.
-var Usual = Limits{Time: 2 * time.Minute, Memory: 1536 << 20}
+// DefaultLimits are the usual limits.
+var DefaultLimits = Limits{Time: 2 * time.Minute, Memory: 1536 << 20}
 
 // Local reads in this process.
 type Local struct {
@@ -51,12 +51,12 @@ func NewLocal(t *embed.Tokenizer, l Limits) *Local { return &Local{tokens: t, li
 // Close implements Reader.
 func (l *Local) Close() error { return l.extract.Close() }
 
-// Read implements Reader. A parser that does not stop when the time is up is left behind.
-func (l *Local) Read(ctx context.Context, kind string, raw []byte) (*Reading, error) {
+// Parse implements Reader. A parser that does not stop when the time is up is left behind.
+func (l *Local) Parse(ctx context.Context, kind string, raw []byte) (*ParsedFile, error) {
 	ctx, cancel := l.limits.begin(ctx)
 	defer cancel()
 	type made struct {
-		r   *Reading
+		r   *ParsedFile
 		err error
 	}
 	done := make(chan made, 1)
@@ -68,7 +68,7 @@ func (l *Local) Read(ctx context.Context, kind string, raw []byte) (*Reading, er
 			}
 			done <- m
 		}()
-		m.r, m.err = l.read(ctx, kind, raw)
+		m.r, m.err = l.parse(ctx, kind, raw)
 	}()
 	select {
 	case m := <-done:
@@ -86,12 +86,12 @@ func (l Limits) begin(ctx context.Context) (context.Context, context.CancelFunc)
 	return context.WithTimeoutCause(ctx, l.Time, fmt.Errorf("%w: longer than %v", ErrResources, l.Time))
 }
 
-func (l *Local) read(ctx context.Context, kind string, raw []byte) (*Reading, error) {
+func (l *Local) parse(ctx context.Context, kind string, raw []byte) (*ParsedFile, error) {
 	d, err := l.extract.Extract(ctx, kind, raw)
 	if err != nil {
 		return nil, err
 	}
-	r := &Reading{Title: d.Title, Author: d.Author, Language: d.Language, Created: d.Created, Modified: d.Modified, Text: d.Text}
+	r := &ParsedFile{Title: d.Title, Author: d.Author, Language: d.Language, Created: d.Created, Modified: d.Modified, Text: d.Text}
 	chunk.Split(d, l.tokens, func(k chunk.Chunk) bool {
 		r.Chunks = append(r.Chunks, k)
 		return ctx.Err() == nil

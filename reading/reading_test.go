@@ -34,7 +34,7 @@ func TestMain(m *testing.M) {
 }
 
 func local() *reading.Local {
-	m, err := embed.FindModel(devpg.PartsDir())
+	m, err := embed.FindModel(devpg.AssetsDir())
 	if err != nil {
 		panic(err)
 	}
@@ -42,13 +42,13 @@ func local() *reading.Local {
 	if err != nil {
 		panic(err)
 	}
-	return reading.NewLocal(t, reading.Usual)
+	return reading.NewLocal(t, reading.DefaultLimits)
 }
 
 // hostile does what a parser might that a file has taken over.
-type hostile struct{ reading.Reader }
+type hostile struct{ reading.Parser }
 
-func (h hostile) Read(ctx context.Context, kind string, raw []byte) (*reading.Reading, error) {
+func (h hostile) Read(ctx context.Context, kind string, raw []byte) (*reading.ParsedFile, error) {
 	switch what, _, _ := strings.Cut(string(raw), " "); what {
 	case "crash":
 		os.Exit(7)
@@ -68,13 +68,13 @@ func (h hostile) Read(ctx context.Context, kind string, raw []byte) (*reading.Re
 			b[i] = 1
 		}
 	case "talk":
-		return &reading.Reading{Text: strings.Repeat("x", 200<<20)}, nil
+		return &reading.ParsedFile{Text: strings.Repeat("x", 200<<20)}, nil
 	case "write":
 		return nil, os.WriteFile(filepath.Join(os.TempDir(), "konstruct-reading-test"), []byte("x"), 0o600)
 	case "environment":
 		return nil, errors.New(strings.Join(os.Environ(), "\n"))
 	}
-	return h.Reader.Read(ctx, kind, raw)
+	return h.Parser.Parse(ctx, kind, raw)
 }
 
 func pool(t *testing.T, l reading.Limits) *reading.Pool {
@@ -94,7 +94,7 @@ func TestAPoolReadsWhatLocalReads(t *testing.T) {
 	if err != nil || len(files) < 15 {
 		t.Fatalf("%d files, %v", len(files), err)
 	}
-	p, l := pool(t, reading.Usual), local()
+	p, l := pool(t, reading.DefaultLimits), local()
 	defer l.Close()
 	for _, f := range files {
 		raw, err := os.ReadFile(f)
@@ -105,11 +105,11 @@ func TestAPoolReadsWhatLocalReads(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := p.Read(t.Context(), kind, raw)
+		got, err := p.Parse(t.Context(), kind, raw)
 		if err != nil {
 			t.Fatalf("%s: %v", f, err)
 		}
-		want, err := l.Read(t.Context(), kind, raw)
+		want, err := l.Parse(t.Context(), kind, raw)
 		if err != nil {
 			t.Fatalf("%s: %v", f, err)
 		}
@@ -127,7 +127,7 @@ func TestAPoolReadsWhatLocalReads(t *testing.T) {
 // TestAHostileFileRuinsItsProcessAlone: each gets one reason, and the next file is read.
 func TestAHostileFileRuinsItsProcessAlone(t *testing.T) {
 	t.Setenv("KONSTRUCT_DATABASE_URL", "postgres://secret")
-	small, large := pool(t, reading.Limits{Time: 3 * time.Second, Memory: 256 << 20}), pool(t, reading.Usual)
+	small, large := pool(t, reading.Limits{Time: 3 * time.Second, Memory: 256 << 20}), pool(t, reading.DefaultLimits)
 	for what, want := range map[string]string{
 		"crash":       "the process that read it died",
 		"panic":       "of a goroutine of its own",
@@ -142,14 +142,14 @@ func TestAHostileFileRuinsItsProcessAlone(t *testing.T) {
 		if what == "talk" {
 			p = large
 		}
-		_, err := p.Read(t.Context(), extract.TypeText, []byte(what+" now"))
+		_, err := p.Parse(t.Context(), extract.TypeText, []byte(what+" now"))
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", what, err, want)
 		}
 		if err != nil && strings.Contains(err.Error(), "secret") {
 			t.Errorf("%s: %v", what, err)
 		}
-		r, err := p.Read(t.Context(), extract.TypeText, []byte("The next file."))
+		r, err := p.Parse(t.Context(), extract.TypeText, []byte("The next file."))
 		if err != nil || len(r.Chunks) != 1 || r.Chunks[0].Content != "The next file." {
 			t.Fatalf("after %s: %+v, %v", what, r, err)
 		}
@@ -158,8 +158,8 @@ func TestAHostileFileRuinsItsProcessAlone(t *testing.T) {
 
 func TestAProcessThatDoesNotStartIsNoFilesFault(t *testing.T) {
 	for _, command := range [][]string{{"/nonexistent"}, {"/bin/false"}, {"/bin/sh", "-c", "echo a reason >&2; exit 3"}} {
-		p := reading.NewPool(1, reading.Usual, command...)
-		if _, err := p.Read(t.Context(), extract.TypeText, []byte("x")); !errors.Is(err, reading.ErrStart) || len(command) > 1 && !strings.Contains(err.Error(), "a reason") {
+		p := reading.NewPool(1, reading.DefaultLimits, command...)
+		if _, err := p.Parse(t.Context(), extract.TypeText, []byte("x")); !errors.Is(err, reading.ErrStart) || len(command) > 1 && !strings.Contains(err.Error(), "a reason") {
 			t.Errorf("%v: %v", command, err)
 		}
 		p.Close()
@@ -168,7 +168,7 @@ func TestAProcessThatDoesNotStartIsNoFilesFault(t *testing.T) {
 
 // TestAReasonKeepsItsIdentity lets callers tell an encrypted file from a damaged one.
 func TestAReasonKeepsItsIdentity(t *testing.T) {
-	p := pool(t, reading.Usual)
+	p := pool(t, reading.DefaultLimits)
 	var b bytes.Buffer
 	z := zip.NewWriter(&b)
 	z.Close()
@@ -177,13 +177,13 @@ func TestAReasonKeepsItsIdentity(t *testing.T) {
 		raw  []byte
 		want error
 	}{{extract.TypeText, nil, extract.ErrEmpty}, {extract.TypeText, []byte(" \n "), extract.ErrNoText}, {"video/mp4", []byte("x"), extract.ErrKind}, {extract.TypeText, make([]byte, extract.MaxText+1), extract.ErrTooLarge}} {
-		if _, err := p.Read(t.Context(), c.kind, c.raw); !errors.Is(err, c.want) {
+		if _, err := p.Parse(t.Context(), c.kind, c.raw); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", c.kind, err, c.want)
 		}
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := p.Read(ctx, extract.TypeText, []byte("x")); !errors.Is(err, context.Canceled) {
+	if _, err := p.Parse(ctx, extract.TypeText, []byte("x")); !errors.Is(err, context.Canceled) {
 		t.Errorf("%v", err)
 	}
 }

@@ -54,11 +54,11 @@ func TestEveryOperationAsksWhoAsks(t *testing.T) {
 		return other.key(acme)
 	}()
 	only := map[string]string{}
-	for _, action := range access.Admin.May() {
-		rest := slices.DeleteFunc(slices.Clone(access.Admin.May()), func(a access.Action) bool { return a == action })
+	for _, action := range access.Admin.Permissions() {
+		rest := slices.DeleteFunc(slices.Clone(access.Admin.Permissions()), func(a access.Permission) bool { return a == action })
 		only[string(action)] = w.key(acme, rest...)
 	}
-	only[string(access.TenantsSwitch)] = w.key(acme)
+	only[string(access.TenantsImpersonate)] = w.key(acme)
 	for _, op := range operations(t, w) {
 		for name, key := range map[string]string{"no key": "", "no such word": "hello", "a forged key": forged, "another service's": ghost} {
 			if r := w.ask(op.method, op.path, key, ""); r.StatusCode != 401 || r.Header.Get("WWW-Authenticate") == "" {
@@ -108,11 +108,11 @@ func TestKeysAreRotatedAndRevoked(t *testing.T) {
 	w.want(422, "POST", "/v1/users", small, `{"issuer":"https://id.example","subject":"s","role":"admin"}`)
 	w.want(404, "DELETE", "/v1/keys/"+id, w.key(globex), "")
 	w.want(404, "POST", "/v1/keys/"+id+"/rotate", w.key(globex), `{"overlap_seconds":0}`)
-	short := w.keyOf(acme, access.Ask{Expires: time.Now().Add(700 * time.Millisecond)})
+	short := w.keyOf(acme, access.KeyRequest{ExpiresAt: time.Now().Add(700 * time.Millisecond)})
 	w.want(200, "GET", "/v1/me", short, "")
 	time.Sleep(800 * time.Millisecond)
 	w.want(401, "GET", "/v1/me", short, "")
-	for _, action := range []string{audit.ActionKeyMade, audit.ActionKeyRotated, audit.ActionKeyRevoked} {
+	for _, action := range []string{audit.ActionKeyCreated, audit.ActionKeyRotated, audit.ActionKeyRevoked} {
 		if w.count(acme, audit.Filter{Action: action}) == 0 {
 			t.Errorf("no %s on the trail", action)
 		}
@@ -148,7 +148,7 @@ func TestARevokedKeyEndsInEveryProcess(t *testing.T) {
 // TestAKeyOfOneAgent acts as it and sees its events alone.
 func TestAKeyOfOneAgent(t *testing.T) {
 	w := serve(t)
-	all, mine := w.key(acme), w.keyOf(acme, access.Ask{Agent: bot, Actions: []access.Action{access.EventsRead, access.EventsWrite, access.KBRead, access.EvidenceRead}})
+	all, mine := w.key(acme), w.keyOf(acme, access.KeyRequest{Agent: bot, Permissions: []access.Permission{access.EventsRead, access.EventsWrite, access.KBRead, access.EvidenceRead}})
 	other := uuid.NewString()
 	theirs := w.want(201, "POST", "/v1/events", all, `{"action_type":"x","agent_id":"`+other+`"}`).Header.Get("Location")
 	own := w.want(201, "POST", "/v1/events", mine, `{"action_type":"x"}`).Header.Get("Location")
@@ -177,7 +177,7 @@ func TestAKeyOfOneAgent(t *testing.T) {
 // TestOperatorsSwitchByAnEvent on both trails, and cannot otherwise.
 func TestOperatorsSwitchByAnEvent(t *testing.T) {
 	w := serve(t)
-	operator := w.keyOf(audit.Operator, access.Ask{Actions: access.Actions})
+	operator := w.keyOf(audit.Operator, access.KeyRequest{Permissions: access.Permissions})
 	ask := `{"tenant_id":"` + acme.String() + `","reason":"ticket 9","actions":["events:read"],"seconds":60}`
 	w.want(403, "POST", "/v1/switch", w.key(globex), ask)
 	before := w.count(acme, audit.Filter{})
@@ -186,7 +186,7 @@ func TestOperatorsSwitchByAnEvent(t *testing.T) {
 		t.Errorf("the switched sees %s", list.body)
 	}
 	w.want(403, "POST", "/v1/events", switched, `{"action_type":"x"}`)
-	if n, m := w.count(acme, audit.Filter{Action: audit.ActionSwitched}), w.count(audit.Operator, audit.Filter{Action: audit.ActionSwitched}); n != 1 || m != 1 {
+	if n, m := w.count(acme, audit.Filter{Action: audit.ActionImpersonation}), w.count(audit.Operator, audit.Filter{Action: audit.ActionImpersonation}); n != 1 || m != 1 {
 		t.Errorf("%d and %d events say so", n, m)
 	}
 	for _, bad := range []string{
@@ -196,8 +196,8 @@ func TestOperatorsSwitchByAnEvent(t *testing.T) {
 		w.want(422, "POST", "/v1/switch", operator, bad)
 	}
 	// A tenant's key that was given tenants:switch by hand has no use of it.
-	w.want(403, "POST", "/v1/switch", w.keyOf(acme, access.Ask{Actions: access.Actions}), ask)
-	w.want(403, "POST", "/v1/tenants", w.keyOf(acme, access.Ask{Actions: access.Actions}), `{"name":"x"}`)
+	w.want(403, "POST", "/v1/switch", w.keyOf(acme, access.KeyRequest{Permissions: access.Permissions}), ask)
+	w.want(403, "POST", "/v1/tenants", w.keyOf(acme, access.KeyRequest{Permissions: access.Permissions}), `{"name":"x"}`)
 	begun := w.want(201, "POST", "/v1/tenants", operator, `{"name":"initech"}`)
 	if me := w.want(200, "GET", "/v1/me", begun.text("secret"), ""); me.text("tenant_id") != begun.text("tenant_id") {
 		t.Errorf("the first key: %s", me.body)
@@ -210,7 +210,9 @@ func TestOperatorsSwitchByAnEvent(t *testing.T) {
 
 // TestTenantsAreHeldToTheirLimits, each to its own.
 func TestTenantsAreHeldToTheirLimits(t *testing.T) {
-	w := serve(t, func(c *server.Config) { c.Usual = access.Limits{EventsPerSecond: 10, SearchesPerSecond: 2, AtOnce: 64} })
+	w := serve(t, func(c *server.Config) {
+		c.DefaultLimits = access.Limits{EventsPerSecond: 10, SearchesPerSecond: 2, Concurrency: 64}
+	})
 	noisy, quiet := w.key(acme), w.key(globex)
 	limited := 0
 	for range 30 {

@@ -20,8 +20,8 @@ import (
 	"github.com/konstruct/konstruct/access"
 )
 
-// config is how the API reads, writes and describes itself.
-func (s *Server) config() huma.Config {
+// apiConfig is how the API reads, writes and describes itself.
+func (s *Server) apiConfig() huma.Config {
 	c := huma.DefaultConfig("Konstruct", s.c.Version)
 	c.Info.Description = "An audit trail nobody can rewrite, and a knowledge base nobody else can read, for AI agents.\n\n" +
 		"The tenant comes from the credential. Times are RFC 3339 in UTC. Lists end with `next`, which goes into `after` for what comes then. " +
@@ -33,10 +33,10 @@ func (s *Server) config() huma.Config {
 	c.Components.Schemas.RegisterTypeAlias(reflect.TypeFor[uuid.UUID](), reflect.TypeFor[identifier]())
 	c.OpenAPIPath, c.DocsPath, c.SchemasPath = "", "", "" // served in plain.go
 	c.CreateHooks = nil
-	json := huma.Format{Marshal: huma.DefaultJSONFormat.Marshal, Unmarshal: strict}
+	json := huma.Format{Marshal: huma.DefaultJSONFormat.Marshal, Unmarshal: decodeStrict}
 	c.Formats = map[string]huma.Format{"application/json": json, "json": json} // and what ends in +json
 	c.RejectUnknownQueryParameters = true
-	c.Transformers = []huma.Transformer{humane, listsAreLists}
+	c.Transformers = []huma.Transformer{hideValues, requireLists}
 	return c
 }
 
@@ -63,31 +63,31 @@ func (identifier) Schema(huma.Registry) *huma.Schema {
 	return &huma.Schema{Type: "string", Format: "uuid"}
 }
 
-// empty is an answer without content.
-type empty struct{}
+// NoContent is an answer without content.
+type NoContent struct{}
 
-// add serves an operation to those who may do what it needs.
-func add[I, O any](s *Server, op huma.Operation, may access.Action, h func(context.Context, access.Who, *I) (*O, error)) {
-	s.ready(&op, may)
+// register serves an operation to those who may do what it needs.
+func register[I, O any](s *Server, op huma.Operation, may access.Permission, h func(context.Context, access.Principal, *I) (*O, error)) {
+	s.requirePermission(&op, may)
 	bodiless := op.Method == http.MethodGet || op.Method == http.MethodHead || op.Method == http.MethodDelete
 	huma.Register(s.api, op, func(ctx context.Context, in *I) (*O, error) {
 		ctx = context.WithValue(ctx, bodilessKey, bodiless)
-		out, err := h(ctx, whoAsks(ctx), in)
-		var own *unchanged
+		out, err := h(ctx, principalOf(ctx), in)
+		var own *notModified
 		switch {
 		case errors.As(err, &own):
 			return nil, own
 		case err != nil:
-			return nil, s.said(ctx, err)
+			return nil, s.errorResponse(ctx, err)
 		}
 		return out, nil
 	})
 }
 
-// ready completes an operation's description, and has it answer those alone who may.
-func (s *Server) ready(op *huma.Operation, may access.Action) {
+// requirePermission completes an operation's description, and has it answer those alone who may.
+func (s *Server) requirePermission(op *huma.Operation, may access.Permission) {
 	op.Security = []map[string][]string{{"bearer": {}}}
-	op.Responses = s.problems(op)
+	op.Responses = s.problemResponses(op)
 	op.BodyReadTimeout = time.Minute // at most; the connection's own limit is the request's
 	if op.MaxBodyBytes == 0 {
 		op.MaxBodyBytes = maxJSON
@@ -103,22 +103,22 @@ func (s *Server) ready(op *huma.Operation, may access.Action) {
 		op.Parameters = append(op.Parameters, &huma.Param{Name: "Idempotency-Key", In: "header", Description: "One for each request: made again with it, the request is done once.", Schema: &huma.Schema{Type: "string", MinLength: new(1), MaxLength: new(access.MaxRequestKey), Pattern: "^[ -~]+$"}})
 	}
 	op.Middlewares = append(huma.Middlewares{func(ctx huma.Context, next func(huma.Context)) {
-		if who := whoAsks(ctx.Context()); may != "" && !who.May(may) {
-			s.fail(ctx, problem(http.StatusForbidden, "this credential may not %s: it may %s", may, cmp.Or(access.Joined(who.Actions(), ", "), "do nothing")))
+		if who := principalOf(ctx.Context()); may != "" && !who.Can(may) {
+			s.writeProblem(ctx, problem(http.StatusForbidden, "this credential may not %s: it may %s", may, cmp.Or(access.JoinPermissions(who.Permissions(), ", "), "do nothing")))
 			return
 		}
 		next(ctx)
-	}, s.comes}, op.Middlewares...)
+	}, s.bufferBody}, op.Middlewares...)
 }
 
-// fail answers with a problem before a handler is reached.
-func (s *Server) fail(ctx huma.Context, p *Problem) {
+// writeProblem answers with a problem before a handler is reached.
+func (s *Server) writeProblem(ctx huma.Context, p *Problem) {
 	r, w := humago.Unwrap(ctx)
-	s.write(w, r, p)
+	s.writeResponseProblem(w, r, p)
 }
 
-// problems are an operation's answers when something is wrong.
-func (s *Server) problems(op *huma.Operation) map[string]*huma.Response {
+// problemResponses are an operation's answers when something is wrong.
+func (s *Server) problemResponses(op *huma.Operation) map[string]*huma.Response {
 	all := op.Responses
 	if all == nil {
 		all = map[string]*huma.Response{}
@@ -136,13 +136,13 @@ type Page struct {
 	Limit int `query:"limit" default:"50" minimum:"1" maximum:"1000" doc:"How many at most"`
 }
 
-// ByID continues lists that are in the order of ids.
-type ByID struct {
+// ListParams continues lists that are in the order of ids.
+type ListParams struct {
 	Page
 	After string `query:"after" format:"uuid" doc:"The last answer's next: what comes after it"`
 }
 
-func (b ByID) from() (uuid.UUID, error) { return optionalID("query.after", b.After) }
+func (b ListParams) afterID() (uuid.UUID, error) { return optionalID("query.after", b.After) }
 
 // optionalID reads an id that may be missing.
 func optionalID(location, id string) (uuid.UUID, error) {
@@ -151,87 +151,87 @@ func optionalID(location, id string) (uuid.UUID, error) {
 	}
 	u, err := uuid.Parse(id)
 	if err != nil {
-		return u, wrong(location, "it is no UUID")
+		return u, fieldProblem(location, "it is no UUID")
 	}
 	return u, nil
 }
 
-// many is a page of a list.
-type many[T any] struct {
+// List is a page of a list.
+type List[T any] struct {
 	Items []T    `json:"items"`
 	Next  string `json:"next,omitempty" doc:"For after: where this page ends. Missing where there is no more"`
 }
 
-// listed makes a page; next is where it ends, if it is full.
-func listed[T any](items []T, limit int, next func(T) string) *answer[many[T]] {
-	m := many[T]{Items: items}
+// listPage makes a page; next is where it ends, if it is full.
+func listPage[T any](items []T, limit int, next func(T) string) *Response[List[T]] {
+	m := List[T]{Items: items}
 	if m.Items == nil {
 		m.Items = []T{}
 	}
 	if len(items) > 0 && len(items) >= limit {
 		m.Next = next(items[len(items)-1])
 	}
-	return &answer[many[T]]{Body: m}
+	return &Response[List[T]]{Body: m}
 }
 
-// answer is a body.
-type answer[T any] struct{ Body T }
+// Response is a body.
+type Response[T any] struct{ Body T }
 
-// made is a body of something that is new.
-type made[T any] struct {
+// Created is a body of something that is new.
+type Created[T any] struct {
 	Location string `header:"Location" doc:"Where it is"`
 	Body     T
 }
 
-// wrote is made where it may not have been: Status says so.
-type wrote[T any] struct {
+// CreatedOrPending is made where it may not have been: Status says so.
+type CreatedOrPending[T any] struct {
 	Status   int
 	Location string `header:"Location" doc:"Where it is"`
 	Body     T
 }
 
-// tagged is a body that can be asked for again under its ETag.
-type tagged[T any] struct {
+// Cacheable is a body that can be asked for again under its ETag.
+type Cacheable[T any] struct {
 	ETag string `header:"ETag"`
 	Body T
 }
 
-// Unless is how a client asks for what it does not have yet.
-type Unless struct {
-	IfNoneMatch string `header:"If-None-Match" maxLength:"1000" doc:"An ETag: 304 where it is still the one"`
+// IfNoneMatch is how a client asks for what it does not have yet.
+type IfNoneMatch struct {
+	ETag string `header:"If-None-Match" maxLength:"1000" doc:"An ETag: 304 where it is still the one"`
 }
 
-// same reports that a client has it already.
-func (u Unless) same(etag string) error {
-	for tag := range strings.SplitSeq(u.IfNoneMatch, ",") {
+// check reports that a client has it already.
+func (u IfNoneMatch) check(etag string) error {
+	for tag := range strings.SplitSeq(u.ETag, ",") {
 		if tag = strings.TrimPrefix(strings.TrimSpace(tag), "W/"); tag == etag || tag == "*" {
-			return &unchanged{etag}
+			return &notModified{etag}
 		}
 	}
 	return nil
 }
 
-// unchanged is answered to a client that has it already.
-type unchanged struct{ etag string }
+// notModified is answered to a client that has it already.
+type notModified struct{ etag string }
 
 // Error implements error.
-func (u *unchanged) Error() string { return "not modified" }
+func (u *notModified) Error() string { return "not modified" }
 
 // GetStatus implements huma.StatusError.
-func (u *unchanged) GetStatus() int { return http.StatusNotModified }
+func (u *notModified) GetStatus() int { return http.StatusNotModified }
 
 // GetHeaders implements huma.HeadersError.
-func (u *unchanged) GetHeaders() http.Header { return http.Header{"Etag": {u.etag}} }
+func (u *notModified) GetHeaders() http.Header { return http.Header{"Etag": {u.etag}} }
 
-// Identified is a path's last part.
-type Identified struct {
+// PathID is a path's last part.
+type PathID struct {
 	ID string `path:"id" format:"uuid"`
 }
 
-func (i Identified) uuid() (uuid.UUID, error) {
+func (i PathID) uuid() (uuid.UUID, error) {
 	u, err := uuid.Parse(i.ID)
 	if err != nil {
-		return u, wrong("path.id", "it is no UUID")
+		return u, fieldProblem("path.id", "it is no UUID")
 	}
 	return u, nil
 }

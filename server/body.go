@@ -19,43 +19,43 @@ func bodyProblem(err error) *Problem {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return problem(http.StatusRequestTimeout, "body: it did not come within %s", bodyTime)
 	}
-	return unreadable("it broke off") // its client's connection, or its framing
+	return unreadableBody("it broke off") // its client's connection, or its framing
 }
 
-// wholeBody is a body that has come.
-type wholeBody struct{ *bytes.Reader }
+// bufferedBody is a body that has come.
+type bufferedBody struct{ *bytes.Reader }
 
 // Close implements io.Closer.
-func (wholeBody) Close() error { return nil }
+func (bufferedBody) Close() error { return nil }
 
-// whole reads a request's body, unless it was read before.
-func whole(r *http.Request) ([]byte, error) {
+// readBody reads a request's body, unless it was read before.
+func readBody(r *http.Request) ([]byte, error) {
 	if r.Body == nil || r.Body == http.NoBody {
 		return nil, nil
 	}
-	if _, is := r.Body.(wholeBody); is {
+	if _, is := r.Body.(bufferedBody); is {
 		return nil, nil
 	}
 	raw, err := readSized(r.Body, min(r.ContentLength, maxJSON))
 	if err != nil {
 		return nil, bodyProblem(err)
 	}
-	r.Body = wholeBody{bytes.NewReader(raw)}
+	r.Body = bufferedBody{bytes.NewReader(raw)}
 	return raw, nil
 }
 
-// comes reads a body before huma does, which would call one that breaks off an error of ours, and tell why.
-func (s *Server) comes(ctx huma.Context, next func(huma.Context)) {
+// bufferBody reads a body before huma does, which would call one that breaks off an error of ours, and tell why.
+func (s *Server) bufferBody(ctx huma.Context, next func(huma.Context)) {
 	r, w := humago.Unwrap(ctx)
-	if r.URL.Path != batchPath && !s.bulky(r) {
-		raw, err := whole(r)
+	if r.URL.Path != batchPath && !s.isUpload(r) {
+		raw, err := readBody(r)
 		if err == nil && len(raw) > 0 {
-			if at, what := faithful(raw); what != "" {
-				err = wrong("body"+at, what)
+			if at, what := checkText(raw); what != "" {
+				err = fieldProblem("body"+at, what)
 			}
 		}
 		if err != nil {
-			s.write(w, r, s.said(r.Context(), err))
+			s.writeResponseProblem(w, r, s.errorResponse(r.Context(), err))
 			return
 		}
 	}

@@ -23,7 +23,7 @@ const handbook = "# Returns\n\nA pump is sent back within thirty days. Pack it d
 func (w *world) work() {
 	ctx, cancel := context.WithCancel(w.t.Context())
 	done := make(chan error, 1)
-	go func() { done <- w.k.Work(ctx, konstruct.Background{WorkerURL: w.d.URL("konstruct_worker")}) }()
+	go func() { done <- w.k.RunWorker(ctx, konstruct.WorkerConfig{WorkerURL: w.d.URL("konstruct_worker")}) }()
 	w.t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil && ctx.Err() == nil {

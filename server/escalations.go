@@ -16,51 +16,51 @@ func (s *Server) escalations() {
 	op := func(id, method, path, summary string) huma.Operation {
 		return huma.Operation{OperationID: id, Method: method, Path: path, Summary: summary, Tags: []string{"Escalations"}}
 	}
-	add(s, op("list-escalations", "GET", "/v1/escalations", "List what agents handed to people, the newest first"), access.EventsRead, func(ctx context.Context, w access.Who, in *struct {
+	register(s, op("list-escalations", "GET", "/v1/escalations", "List what agents handed to people, the newest first"), access.EventsRead, func(ctx context.Context, w access.Principal, in *struct {
 		Page
 		State string `query:"state" enum:"open,acknowledged,resolved"`
 		Since string `query:"since" format:"date-time"`
 		Until string `query:"until" format:"date-time"`
 		After string `query:"after" maxLength:"200"`
-	}) (*answer[many[konstruct.Case]], error) {
+	}) (*Response[List[konstruct.EscalationRecord]], error) {
 		if w.Agent != uuid.Nil {
 			return nil, problem(http.StatusForbidden, "a key of one agent can't list escalations: they are every agent's")
 		}
-		f := konstruct.CaseFilter{State: in.State, After: in.After, Limit: in.Limit}
+		f := konstruct.EscalationFilter{State: in.State, After: in.After, Limit: in.Limit}
 		var err error
-		if f.Since, err = when("query.since", in.Since); err == nil {
-			f.Until, err = when("query.until", in.Until)
+		if f.Since, err = optionalTime("query.since", in.Since); err == nil {
+			f.Until, err = optionalTime("query.until", in.Until)
 		}
 		if err != nil {
 			return nil, err
 		}
-		cases, err := s.of(w).Escalations(ctx, f)
+		cases, err := s.tenant(w).Escalations(ctx, f)
 		if err != nil {
 			return nil, err
 		}
-		return listed(cases, in.Limit, func(c konstruct.Case) string { return c.Cursor }), nil
+		return listPage(cases, in.Limit, func(c konstruct.EscalationRecord) string { return c.Cursor }), nil
 	})
 	acknowledge := op("acknowledge-escalation", "POST", "/v1/escalations/{id}/acknowledge", "Say that somebody looks after it")
-	acknowledge.DefaultStatus, acknowledge.Responses = 201, s.gap(reflect.TypeFor[logged]())
-	add(s, acknowledge, access.CasesWrite, func(ctx context.Context, w access.Who, in *Identified) (*wrote[logged], error) {
+	acknowledge.DefaultStatus, acknowledge.Responses = 201, s.pendingResponse(reflect.TypeFor[EventCreated]())
+	register(s, acknowledge, access.EscalationsWrite, func(ctx context.Context, w access.Principal, in *PathID) (*CreatedOrPending[EventCreated], error) {
 		eid, err := in.uuid()
 		if err != nil {
 			return nil, err
 		}
-		return written(s.of(w).Acknowledge(ctx, eid, w.Name))
+		return eventCreated(s.tenant(w).Acknowledge(ctx, eid, w.Name))
 	})
 	resolve := op("resolve-escalation", "POST", "/v1/escalations/{id}/resolve", "Say what was decided")
-	resolve.DefaultStatus, resolve.Responses = 201, s.gap(reflect.TypeFor[logged]())
-	add(s, resolve, access.CasesWrite, func(ctx context.Context, w access.Who, in *struct {
-		Identified
+	resolve.DefaultStatus, resolve.Responses = 201, s.pendingResponse(reflect.TypeFor[EventCreated]())
+	register(s, resolve, access.EscalationsWrite, func(ctx context.Context, w access.Principal, in *struct {
+		PathID
 		Body struct {
 			Decision string `json:"decision" minLength:"1"`
 		}
-	}) (*wrote[logged], error) {
+	}) (*CreatedOrPending[EventCreated], error) {
 		eid, err := in.uuid()
 		if err != nil {
 			return nil, err
 		}
-		return written(s.of(w).Resolve(ctx, eid, w.Name, in.Body.Decision))
+		return eventCreated(s.tenant(w).Resolve(ctx, eid, w.Name, in.Body.Decision))
 	})
 }

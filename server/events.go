@@ -13,8 +13,8 @@ import (
 	"github.com/konstruct/konstruct/audit"
 )
 
-// eventBody is an event as a client tells it.
-type eventBody struct {
+// CreateEventRequest is an event as a client tells it.
+type CreateEventRequest struct {
 	ID        *uuid.UUID `json:"id,omitempty" doc:"Draw one (UUIDv7) to make a retry safe; the same id with the same content is logged once"`
 	AgentID   *uuid.UUID `json:"agent_id,omitempty" doc:"Which agent; the key's own where it has one"`
 	UserID    string     `json:"user_id,omitempty" maxLength:"1024" doc:"For whom it acted"`
@@ -22,12 +22,12 @@ type eventBody struct {
 	Input     string     `json:"input_summary,omitempty" doc:"What went in, in short"`
 	Output    string     `json:"output_summary,omitempty" doc:"What came out, in short"`
 	LatencyMS int64      `json:"latency_ms,omitempty" minimum:"0" maximum:"2147483647"`
-	Metadata  object     `json:"metadata,omitempty" doc:"OpenTelemetry GenAI names are the convention"`
+	Metadata  jsonObject `json:"metadata,omitempty" doc:"OpenTelemetry GenAI names are the convention"`
 	CreatedAt *time.Time `json:"created_at,omitempty" doc:"When it happened; now where it is missing. The recorded time is the database's alone"`
 }
 
-// agent is as which agent somebody acts: their own where they have one.
-func agent(w access.Who, said *uuid.UUID, at string) (uuid.UUID, error) {
+// agentID is as which agent somebody acts: their own where they have one.
+func agentID(w access.Principal, said *uuid.UUID, at string) (uuid.UUID, error) {
 	switch {
 	case said == nil:
 		return w.Agent, nil
@@ -37,77 +37,77 @@ func agent(w access.Who, said *uuid.UUID, at string) (uuid.UUID, error) {
 	return *said, nil
 }
 
-// logged says where an event is.
-type logged struct {
+// EventCreated says where an event is.
+type EventCreated struct {
 	ID  *uuid.UUID `json:"id" doc:"Null where it was not written"`
 	Gap bool       `json:"gap,omitempty" doc:"The trail can't be written, this tenant's calls go on, and that events are missing is recorded later"`
 }
 
-// written answers with an event's id. A tenant whose calls go on while the trail can't be written gets 202 and none.
-func written(id uuid.UUID, err error) (*wrote[logged], error) {
+// eventCreated answers with an event's id. A tenant whose calls go on while the trail can't be written gets 202 and none.
+func eventCreated(id uuid.UUID, err error) (*CreatedOrPending[EventCreated], error) {
 	if err != nil {
 		return nil, err
 	}
 	if id == uuid.Nil {
-		return &wrote[logged]{Status: http.StatusAccepted, Body: logged{Gap: true}}, nil
+		return &CreatedOrPending[EventCreated]{Status: http.StatusAccepted, Body: EventCreated{Gap: true}}, nil
 	}
-	return &wrote[logged]{Status: http.StatusCreated, Location: "/v1/events/" + id.String(), Body: logged{ID: &id}}, nil
+	return &CreatedOrPending[EventCreated]{Status: http.StatusCreated, Location: "/v1/events/" + id.String(), Body: EventCreated{ID: &id}}, nil
 }
 
-// key gives an event the id that its request's Idempotency-Key makes, where it has none of its own.
-func key(ctx context.Context, w access.Who, given *uuid.UUID, n int) uuid.UUID {
+// eventID gives an event the id that its request's Idempotency-Key makes, where it has none of its own.
+func eventID(ctx context.Context, w access.Principal, given *uuid.UUID, n int) uuid.UUID {
 	if given != nil {
 		return *given
 	}
-	if k, _ := ctx.Value(onceKey).(string); k != "" {
+	if k, _ := ctx.Value(idempotencyKey).(string); k != "" {
 		return access.EventID(w, k, n)
 	}
 	return uuid.Nil
 }
 
-// as is the agent of a tenant that somebody acts as.
-func (s *Server) as(w access.Who, agent uuid.UUID) *konstruct.Agent {
+// agent is the agent of a tenant that somebody acts as.
+func (s *Server) agent(w access.Principal, agent uuid.UUID) *konstruct.Agent {
 	return s.c.Konstruct.Tenant(w.Tenant).Agent(agent)
 }
 
-func (s *Server) of(w access.Who) *konstruct.Tenant { return s.c.Konstruct.Tenant(w.Tenant) }
+func (s *Server) tenant(w access.Principal) *konstruct.Tenant { return s.c.Konstruct.Tenant(w.Tenant) }
 
 func (s *Server) events() {
 	op := func(id, method, path, summary string) huma.Operation {
 		return huma.Operation{OperationID: id, Method: method, Path: path, Summary: summary, Tags: []string{"Events"}}
 	}
-	s.write1()
-	s.writeMany()
-	add(s, op("list-events", "GET", "/v1/events", "List events, the newest first"), access.EventsRead, func(ctx context.Context, w access.Who, in *struct {
+	s.createEvent()
+	s.createEvents()
+	register(s, op("list-events", "GET", "/v1/events", "List events, the newest first"), access.EventsRead, func(ctx context.Context, w access.Principal, in *struct {
 		Page
 		EventFilter
 		After string `query:"after" maxLength:"200" doc:"The last answer's next"`
 		Text  string `query:"text" maxLength:"1000" doc:"Words in the summaries, as in a search box; goes with since, until and after alone"`
-	}) (*answer[many[audit.Stored]], error) {
+	}) (*Response[List[audit.StoredEvent]], error) {
 		f, err := in.filter(w)
 		if err != nil {
 			return nil, err
 		}
 		f.After, f.Limit = in.After, in.Limit
-		var events []audit.Stored
+		var events []audit.StoredEvent
 		if in.Text != "" {
 			if f.AgentID != uuid.Nil || f.UserID != "" || f.Action != "" || f.Metadata != nil {
-				return nil, wrong("query.text", "goes with since, until and after alone; a key of one agent can't look for words")
+				return nil, fieldProblem("query.text", "goes with since, until and after alone; a key of one agent can't look for words")
 			}
-			events, err = s.of(w).SearchText(ctx, audit.Words{Text: in.Text, Since: f.Since, Until: f.Until, After: in.After, Limit: in.Limit})
+			events, err = s.tenant(w).SearchText(ctx, audit.TextQuery{Text: in.Text, Since: f.Since, Until: f.Until, After: in.After, Limit: in.Limit})
 		} else {
-			events, err = s.of(w).Events(ctx, f)
+			events, err = s.tenant(w).Events(ctx, f)
 		}
 		if err != nil {
 			return nil, err
 		}
-		return listed(events, in.Limit, func(e audit.Stored) string { return e.Cursor }), nil
+		return listPage(events, in.Limit, func(e audit.StoredEvent) string { return e.Cursor }), nil
 	})
-	add(s, op("get-event", "GET", "/v1/events/{id}", "Get one event"), access.EventsRead, func(ctx context.Context, w access.Who, in *struct {
-		Identified
-		Unless
-	}) (*tagged[audit.Stored], error) {
-		e, err := s.event(ctx, w, in.Identified)
+	register(s, op("get-event", "GET", "/v1/events/{id}", "Get one event"), access.EventsRead, func(ctx context.Context, w access.Principal, in *struct {
+		PathID
+		IfNoneMatch
+	}) (*Cacheable[audit.StoredEvent], error) {
+		e, err := s.getEvent(ctx, w, in.PathID)
 		if err != nil {
 			return nil, err
 		}
@@ -115,55 +115,55 @@ func (s *Server) events() {
 		if len(e.Erased) > 0 { // its content has changed, lawfully; its leaf has not
 			etag = `"` + e.LeafHash + `-erased"`
 		}
-		if err := in.same(etag); err != nil {
+		if err := in.check(etag); err != nil {
 			return nil, err
 		}
-		return &tagged[audit.Stored]{etag, e}, nil
+		return &Cacheable[audit.StoredEvent]{etag, e}, nil
 	})
-	add(s, op("explain-event", "GET", "/v1/events/{id}/shown", "What a retrieval showed, held against what is stored now"), access.EventsRead, func(ctx context.Context, w access.Who, in *Identified) (*answer[konstruct.Shown], error) {
-		if !w.May(access.KBRead) {
+	register(s, op("explain-event", "GET", "/v1/events/{id}/shown", "What a retrieval showed, held against what is stored now"), access.EventsRead, func(ctx context.Context, w access.Principal, in *PathID) (*Response[konstruct.RetrievalCheck], error) {
+		if !w.Can(access.KBRead) {
 			return nil, problem(http.StatusForbidden, "this credential may not %s, which the passages' texts need", access.KBRead)
 		}
-		e, err := s.event(ctx, w, *in)
+		e, err := s.getEvent(ctx, w, *in)
 		if err != nil {
 			return nil, err
 		}
-		shown, err := s.of(w).Shown(ctx, e.ID)
-		return &answer[konstruct.Shown]{shown}, err
+		shown, err := s.tenant(w).CheckRetrieval(ctx, e.ID)
+		return &Response[konstruct.RetrievalCheck]{shown}, err
 	})
-	add(s, op("get-run", "GET", "/v1/runs/{run}", "What happened in one conversation or trace, as a tree"), access.EventsRead, func(ctx context.Context, w access.Who, in *struct {
+	register(s, op("get-run", "GET", "/v1/runs/{run}", "What happened in one conversation or trace, as a tree"), access.EventsRead, func(ctx context.Context, w access.Principal, in *struct {
 		Run string `path:"run" maxLength:"1024" doc:"gen_ai.conversation.id or trace_id"`
-	}) (*answer[audit.Run], error) {
+	}) (*Response[audit.Run], error) {
 		if w.Agent != uuid.Nil {
 			return nil, problem(http.StatusForbidden, "a run has several agents' events, and this key sees one's alone")
 		}
-		run, err := s.of(w).Run(ctx, in.Run)
-		return &answer[audit.Run]{run}, err
+		run, err := s.tenant(w).Run(ctx, in.Run)
+		return &Response[audit.Run]{run}, err
 	})
-	add(s, op("get-stats", "GET", "/v1/stats", "Count events, and say their latencies, tokens and cost"), access.EventsRead, func(ctx context.Context, w access.Who, in *struct {
+	register(s, op("get-stats", "GET", "/v1/stats", "Count events, and say their latencies, tokens and cost"), access.EventsRead, func(ctx context.Context, w access.Principal, in *struct {
 		Since  string   `query:"since" format:"date-time"`
 		Until  string   `query:"until" format:"date-time"`
 		By     []string `query:"by,explode" enum:"day,agent,model,action" maxItems:"4" doc:"Groups"`
 		Agent  string   `query:"agent_id" format:"uuid"`
 		Action string   `query:"action_type" maxLength:"1024"`
-	}) (*answer[many[audit.Figures]], error) {
+	}) (*Response[List[audit.Stats]], error) {
 		e := EventFilter{Since: in.Since, Until: in.Until, Agent: in.Agent, Action: in.Action}
 		f, err := e.filter(w)
 		if err != nil {
 			return nil, err
 		}
-		figures, err := s.of(w).Stats(ctx, audit.StatsFilter{Since: f.Since, Until: f.Until, By: in.By, AgentID: f.AgentID, Action: f.Action})
-		return &answer[many[audit.Figures]]{many[audit.Figures]{Items: figures}}, err
+		figures, err := s.tenant(w).Stats(ctx, audit.StatsFilter{Since: f.Since, Until: f.Until, By: in.By, AgentID: f.AgentID, Action: f.Action})
+		return &Response[List[audit.Stats]]{List[audit.Stats]{Items: figures}}, err
 	})
 }
 
-// event returns one that somebody may see.
-func (s *Server) event(ctx context.Context, w access.Who, in Identified) (audit.Stored, error) {
+// getEvent returns one that somebody may see.
+func (s *Server) getEvent(ctx context.Context, w access.Principal, in PathID) (audit.StoredEvent, error) {
 	eid, err := in.uuid()
 	if err != nil {
-		return audit.Stored{}, err
+		return audit.StoredEvent{}, err
 	}
-	e, err := s.of(w).Event(ctx, eid)
+	e, err := s.tenant(w).Event(ctx, eid)
 	if err == nil && w.Agent != uuid.Nil && (e.AgentID == nil || *e.AgentID != w.Agent) {
 		err = audit.ErrNotFound
 	}
@@ -180,11 +180,11 @@ type EventFilter struct {
 	Meta   []string `query:"meta,explode" maxItems:"20" doc:"KEY=VALUE that the metadata holds; VALUE is JSON where it can be read so, else text" example:"gen_ai.request.model=claude-opus-4-5"`
 }
 
-func (e EventFilter) filter(w access.Who) (f audit.Filter, err error) {
-	if f.Since, err = when("query.since", e.Since); err != nil {
+func (e EventFilter) filter(w access.Principal) (f audit.Filter, err error) {
+	if f.Since, err = optionalTime("query.since", e.Since); err != nil {
 		return f, err
 	}
-	if f.Until, err = when("query.until", e.Until); err != nil {
+	if f.Until, err = optionalTime("query.until", e.Until); err != nil {
 		return f, err
 	}
 	if f.AgentID, err = optionalID("query.agent_id", e.Agent); err != nil {
@@ -197,18 +197,18 @@ func (e EventFilter) filter(w access.Who) (f audit.Filter, err error) {
 		f.AgentID = w.Agent
 	}
 	f.UserID, f.Action = e.User, e.Action
-	f.Metadata, err = contains(e.Meta)
+	f.Metadata, err = metadataFilter(e.Meta)
 	return f, err
 }
 
-// when reads a time that may be missing.
-func when(location, s string) (time.Time, error) {
+// optionalTime reads a time that may be missing.
+func optionalTime(location, s string) (time.Time, error) {
 	if s == "" {
 		return time.Time{}, nil
 	}
 	t, err := time.Parse(time.RFC3339Nano, s)
 	if err != nil {
-		return t, wrong(location, "it is no time: write 2026-01-31T12:00:00Z (a + in a URL is %2B)")
+		return t, fieldProblem(location, "it is no time: write 2026-01-31T12:00:00Z (a + in a URL is %2B)")
 	}
 	return t, nil
 }

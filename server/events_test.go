@@ -193,7 +193,7 @@ func TestTheStreamTellsWhatIsWritten(t *testing.T) {
 				id = rest
 			}
 			if rest, ok := strings.CutPrefix(s.Text(), "data: "); ok {
-				var e audit.Stored
+				var e audit.StoredEvent
 				if err := json.Unmarshal([]byte(rest), &e); err != nil {
 					t.Fatal(err)
 				}

@@ -19,26 +19,26 @@ import (
 // errNoEvidence says that the service was not given the notary's database URL.
 var errNoEvidence = problem(http.StatusConflict, "this service makes no evidence: its operator gives it KONSTRUCT_NOTARY_DATABASE_URL")
 
-// withheld reads which fields are not to be opened.
-func withheld(location string, names []string) (map[ledger.Field]bool, error) {
+// withheldFields reads which fields are not to be opened.
+func withheldFields(location string, names []string) (map[ledger.Field]bool, error) {
 	all := map[ledger.Field]bool{}
 	for _, name := range names {
-		f, err := ledger.FieldOf(name)
+		f, err := ledger.FieldNamed(name)
 		if err != nil {
-			return nil, wrong(location, err.Error())
+			return nil, fieldProblem(location, err.Error())
 		}
 		all[f] = true
 	}
 	return all, nil
 }
 
-// text is a body that is no JSON.
-type text struct {
+// textResponse is a body that is no JSON.
+type textResponse struct {
 	ContentType string `header:"Content-Type"`
 	Body        []byte
 }
 
-func plainText(kind, description string) map[string]*huma.Response {
+func textContent(kind, description string) map[string]*huma.Response {
 	return map[string]*huma.Response{"200": {Description: description, Content: map[string]*huma.MediaType{kind: {Schema: &huma.Schema{Type: "string"}}}}}
 }
 
@@ -47,58 +47,58 @@ func (s *Server) proofs() {
 		return huma.Operation{OperationID: id, Method: method, Path: path, Summary: summary, Tags: []string{"Evidence"}}
 	}
 	prove := op("prove-event", "GET", "/v1/events/{id}/proof", "Prove that an event stands in its tenant's log (C2SP tlog-proof)")
-	prove.Responses = plainText("text/plain", "The proof; its extra data is the event's record with the opened fields")
-	add(s, prove, access.EvidenceRead, func(ctx context.Context, w access.Who, in *struct {
-		Identified
+	prove.Responses = textContent("text/plain", "The proof; its extra data is the event's record with the opened fields")
+	register(s, prove, access.EvidenceRead, func(ctx context.Context, w access.Principal, in *struct {
+		PathID
 		Withhold []string `query:"withhold,explode" enum:"agent_id,user_id,action_type,input_summary,output_summary,latency_ms,metadata" maxItems:"7" doc:"Fields that are not opened"`
-	}) (*text, error) {
+	}) (*textResponse, error) {
 		if s.c.Evidence == nil {
 			return nil, errNoEvidence
 		}
-		e, err := s.event(ctx, w, in.Identified)
+		e, err := s.getEvent(ctx, w, in.PathID)
 		if err != nil {
 			return nil, err
 		}
-		hidden, err := withheld("query.withhold", in.Withhold)
+		hidden, err := withheldFields("query.withhold", in.Withhold)
 		if err != nil {
 			return nil, err
 		}
 		raw, err := notary.Prove(ctx, s.c.Evidence, w.Tenant, e.ID, func(f ledger.Field) bool { return !hidden[f] })
 		if err == nil {
-			err = s.of(w).Record(ctx, w, audit.ActionProof, map[string]any{"event_id": e.ID, "withheld": in.Withhold})
+			err = s.tenant(w).Record(ctx, w, audit.ActionProof, map[string]any{"event_id": e.ID, "withheld": in.Withhold})
 		}
-		return &text{"text/plain; charset=utf-8", raw}, err
+		return &textResponse{"text/plain; charset=utf-8", raw}, err
 	})
 	receipt := op("get-receipt", "GET", "/v1/events/{id}/receipt", "A signed promise that an event will stand in the log within a minute")
-	receipt.Responses = plainText("text/plain", "The receipt, a signed note")
-	add(s, receipt, access.EventsRead, func(ctx context.Context, w access.Who, in *Identified) (*text, error) {
-		e, err := s.event(ctx, w, *in)
+	receipt.Responses = textContent("text/plain", "The receipt, a signed note")
+	register(s, receipt, access.EventsRead, func(ctx context.Context, w access.Principal, in *PathID) (*textResponse, error) {
+		e, err := s.getEvent(ctx, w, *in)
 		if err != nil {
 			return nil, err
 		}
-		signed, err := s.of(w).Receipt(ctx, e.ID)
-		return &text{"text/plain; charset=utf-8", []byte(signed)}, err
+		signed, err := s.tenant(w).Receipt(ctx, e.ID)
+		return &textResponse{"text/plain; charset=utf-8", []byte(signed)}, err
 	})
-	add(s, op("check-receipt", "POST", "/v1/receipts/check", "Find out whether a receipt was kept"), access.EvidenceRead, func(ctx context.Context, w access.Who, in *struct {
+	register(s, op("check-receipt", "POST", "/v1/receipts/check", "Find out whether a receipt was kept"), access.EvidenceRead, func(ctx context.Context, w access.Principal, in *struct {
 		Body struct {
 			Receipt string `json:"receipt" minLength:"1" maxLength:"10000"`
 		}
-	}) (*answer[notary.Promise], error) {
+	}) (*Response[notary.ReceiptCheck], error) {
 		if s.c.Evidence == nil {
 			return nil, errNoEvidence
 		}
 		p, err := notary.CheckReceipt(ctx, s.c.Evidence, in.Body.Receipt, nil, s.c.Floor)
 		switch {
-		case err != nil && (away(err) || errors.Is(err, context.DeadlineExceeded)):
+		case err != nil && (isUnavailable(err) || errors.Is(err, context.DeadlineExceeded)):
 			return nil, err
 		case err != nil:
-			return nil, wrong("body.receipt", err.Error())
+			return nil, fieldProblem("body.receipt", err.Error())
 		case p.Tenant != w.Tenant.String():
 			return nil, problem(http.StatusNotFound, "the receipt is of no event of this tenant")
 		}
-		return &answer[notary.Promise]{p}, nil
+		return &Response[notary.ReceiptCheck]{p}, nil
 	})
-	add(s, op("get-notary", "GET", "/v1/notary", "The notary's public key, which proofs and bundles are verified with"), access.EventsRead, func(context.Context, access.Who, *struct{}) (*answer[NotaryKey], error) {
+	register(s, op("get-notary", "GET", "/v1/notary", "The notary's public key, which proofs and bundles are verified with"), access.EventsRead, func(context.Context, access.Principal, *struct{}) (*Response[NotaryKey], error) {
 		if s.c.Notary == nil {
 			return nil, notary.ErrNoKey
 		}
@@ -106,7 +106,7 @@ func (s *Server) proofs() {
 		if err != nil {
 			return nil, err
 		}
-		return &answer[NotaryKey]{NotaryKey{signer.String()}}, nil
+		return &Response[NotaryKey]{NotaryKey{signer.String()}}, nil
 	})
 	s.tiles(op)
 }
@@ -119,11 +119,11 @@ type NotaryKey struct {
 // tiles serves the tenant's log as any client of such logs expects it below /v1/log/. A tile's path has slashes, which OpenAPI does not know in a parameter: it is described by hand.
 func (s *Server) tiles(op func(id, method, path, summary string) huma.Operation) {
 	file := func(op huma.Operation, kind string) {
-		op.Responses = plainText(kind, "The file as any client of such logs expects it")
-		add(s, op, access.EvidenceRead, func(ctx context.Context, w access.Who, in *struct {
+		op.Responses = textContent(kind, "The file as any client of such logs expects it")
+		register(s, op, access.EvidenceRead, func(ctx context.Context, w access.Principal, in *struct {
 			Level string `path:"level" maxLength:"20" required:"false"`
 			Index string `path:"index" maxLength:"200" required:"false"`
-		}) (*text, error) {
+		}) (*textResponse, error) {
 			if s.c.Evidence == nil {
 				return nil, errNoEvidence
 			}
@@ -132,7 +132,7 @@ func (s *Server) tiles(op func(id, method, path, summary string) huma.Operation)
 				path = "tile/" + in.Level + "/" + in.Index
 			}
 			raw, err := notary.ReadFile(ctx, s.c.Evidence, w.Tenant, path)
-			return &text{kind, raw}, err
+			return &textResponse{kind, raw}, err
 		})
 	}
 	file(op("get-checkpoint", "GET", "/v1/log/checkpoint", "The log's newest signed checkpoint (C2SP tlog-checkpoint)"), "text/plain; charset=utf-8")
@@ -140,8 +140,8 @@ func (s *Server) tiles(op func(id, method, path, summary string) huma.Operation)
 	tile.Hidden = true
 	file(tile, "application/octet-stream")
 	tile.Path, tile.Hidden, tile.Description = "/v1/log/tile/{level}/{index}", false, "The index is written as C2SP tlog-tiles has it, with slashes: 000, x001/234, 000.p/21."
-	tile.Responses = plainText("application/octet-stream", "The tile")
-	s.ready(&tile, access.EvidenceRead)
+	tile.Responses = textContent("application/octet-stream", "The tile")
+	s.requirePermission(&tile, access.EvidenceRead)
 	tile.Parameters = []*huma.Param{{Name: "level", In: "path", Required: true, Schema: &huma.Schema{Type: "string"}}, {Name: "index", In: "path", Required: true, Schema: &huma.Schema{Type: "string"}}}
 	s.api.OpenAPI().AddOperation(&tile)
 }
@@ -153,27 +153,27 @@ const (
 	kindVerification = "verification"
 )
 
-// wanted is what a file is made of.
-type wanted struct {
-	Since    string   `json:"since,omitempty" format:"date-time"`
-	Until    string   `json:"until,omitempty" format:"date-time"`
-	Agent    string   `json:"agent_id,omitempty" format:"uuid"`
-	User     *string  `json:"user_id,omitempty" maxLength:"1024"`
-	Action   *string  `json:"action_type,omitempty" maxLength:"1024"`
-	Metadata object   `json:"metadata,omitempty" doc:"What the events' metadata contain"`
-	Withhold []string `json:"withhold,omitempty" enum:"agent_id,user_id,action_type,input_summary,output_summary,latency_ms,metadata" maxItems:"7" doc:"Of a bundle: fields that are not opened"`
-	Format   string   `json:"format,omitempty" enum:"jsonl,csv,parquet,ocsf,cloudevents" doc:"Of an export"`
+// CreateTaskRequest is what a file is made of.
+type CreateTaskRequest struct {
+	Since    string     `json:"since,omitempty" format:"date-time"`
+	Until    string     `json:"until,omitempty" format:"date-time"`
+	Agent    string     `json:"agent_id,omitempty" format:"uuid"`
+	User     *string    `json:"user_id,omitempty" maxLength:"1024"`
+	Action   *string    `json:"action_type,omitempty" maxLength:"1024"`
+	Metadata jsonObject `json:"metadata,omitempty" doc:"What the events' metadata contain"`
+	Withhold []string   `json:"withhold,omitempty" enum:"agent_id,user_id,action_type,input_summary,output_summary,latency_ms,metadata" maxItems:"7" doc:"Of a bundle: fields that are not opened"`
+	Format   string     `json:"format,omitempty" enum:"jsonl,csv,parquet,ocsf,cloudevents" doc:"Of an export"`
 }
 
-// task is a file that is made, or was.
-type task struct {
+// Task is a file that is made, or was.
+type Task struct {
 	ID        uuid.UUID       `json:"id"`
 	Kind      string          `json:"kind" enum:"bundle,export,verification"`
 	State     string          `json:"state" enum:"open,done,failed" doc:"open while it is made"`
 	Reason    string          `json:"reason,omitempty" doc:"Why it failed"`
 	Bytes     int64           `json:"bytes" doc:"So far"`
-	Wanted    json.RawMessage `json:"wanted"`
-	Made      json.RawMessage `json:"made" doc:"What is said of one that is done: how many events, its hash, what was verified"`
+	Request   json.RawMessage `json:"wanted"`
+	Result    json.RawMessage `json:"made" doc:"What is said of one that is done: how many events, its hash, what was verified"`
 	Content   string          `json:"content,omitempty" doc:"Where its bytes are, once it is done"`
 	CreatedAt string          `json:"created_at" format:"date-time"`
 	ExpiresAt string          `json:"expires_at" format:"date-time"`
@@ -190,34 +190,34 @@ func (s *Server) evidence() {
 	} {
 		begin := op("make-"+k.kind, "POST", k.path, k.summary)
 		begin.DefaultStatus, begin.Description = http.StatusAccepted, "It is made behind this answer, and kept for a day: look at Location until its state is done."
-		add(s, begin, access.EvidenceRead, func(ctx context.Context, w access.Who, in *struct{ Body wanted }) (*made[task], error) {
-			return s.begin(ctx, w, k.kind, in.Body)
+		register(s, begin, access.EvidenceRead, func(ctx context.Context, w access.Principal, in *struct{ Body CreateTaskRequest }) (*Created[Task], error) {
+			return s.createTask(ctx, w, k.kind, in.Body)
 		})
 	}
-	add(s, op("list-tasks", "GET", "/v1/tasks", "List bundles, exports and verifications of the last day"), access.EvidenceRead, func(ctx context.Context, w access.Who, in *struct {
-		ByID
+	register(s, op("list-tasks", "GET", "/v1/tasks", "List bundles, exports and verifications of the last day"), access.EvidenceRead, func(ctx context.Context, w access.Principal, in *struct {
+		ListParams
 		Kind string `query:"kind" required:"true" enum:"bundle,export,verification"`
-	}) (*answer[many[task]], error) {
-		after, err := in.from()
+	}) (*Response[List[Task]], error) {
+		after, err := in.afterID()
 		if err != nil {
 			return nil, err
 		}
-		files, err := s.stash.List(ctx, w.Tenant, in.Kind, after, in.Limit)
+		files, err := s.artifacts.List(ctx, w.Tenant, in.Kind, after, in.Limit)
 		if err != nil {
 			return nil, err
 		}
-		var tasks []task
+		var tasks []Task
 		for _, f := range files {
-			tasks = append(tasks, taskOf(f))
+			tasks = append(tasks, newTask(f))
 		}
-		return listed(tasks, in.Limit, func(t task) string { return t.ID.String() }), nil
+		return listPage(tasks, in.Limit, func(t Task) string { return t.ID.String() }), nil
 	})
-	add(s, op("get-task", "GET", "/v1/tasks/{id}", "See how far one is"), access.EvidenceRead, func(ctx context.Context, w access.Who, in *Identified) (*answer[task], error) {
-		f, err := s.task(ctx, w, *in)
+	register(s, op("get-task", "GET", "/v1/tasks/{id}", "See how far one is"), access.EvidenceRead, func(ctx context.Context, w access.Principal, in *PathID) (*Response[Task], error) {
+		f, err := s.getTask(ctx, w, *in)
 		if err != nil {
 			return nil, err
 		}
-		return &answer[task]{taskOf(f)}, nil
+		return &Response[Task]{newTask(f)}, nil
 	})
 	content := op("get-task-content", "GET", "/v1/tasks/{id}/content", "Download what was made; ranges are served, so that a download can be gone on with")
 	binary := map[string]*huma.MediaType{}
@@ -226,13 +226,13 @@ func (s *Server) evidence() {
 	}
 	content.Responses = map[string]*huma.Response{"200": {Description: "The file", Content: binary}, "206": {Description: "A part of it", Content: binary}, "304": {Description: "It is the one that the client has"}}
 	content.Errors = []int{http.StatusPreconditionFailed, http.StatusRequestedRangeNotSatisfiable}
-	add(s, content, access.EvidenceRead, func(ctx context.Context, w access.Who, in *Identified) (*huma.StreamResponse, error) {
-		f, err := s.task(ctx, w, *in)
+	register(s, content, access.EvidenceRead, func(ctx context.Context, w access.Principal, in *PathID) (*huma.StreamResponse, error) {
+		f, err := s.getTask(ctx, w, *in)
 		switch {
 		case err != nil:
 			return nil, err
 		case f.State != "done" || f.Kind == kindVerification:
-			return nil, later(http.StatusConflict, retryAfter, "there is nothing to download: its state is %s", f.State)
+			return nil, retryLater(http.StatusConflict, retryAfter, "there is nothing to download: its state is %s", f.State)
 		}
 		return &huma.StreamResponse{Body: func(hc huma.Context) {
 			r, rw := humago.Unwrap(hc)
@@ -241,16 +241,16 @@ func (s *Server) evidence() {
 			rw.Header().Set("Content-Disposition", `attachment; filename="`+name+`"`)
 			rw.Header().Set("ETag", `"`+f.ID.String()+`"`)
 			_ = http.NewResponseController(rw).SetWriteDeadline(f.ExpiresAt)
-			http.ServeContent(rw, r.WithContext(ctx), "", f.CreatedAt, s.stash.Read(ctx, w.Tenant, f))
+			http.ServeContent(rw, r.WithContext(ctx), "", f.CreatedAt, s.artifacts.Read(ctx, w.Tenant, f))
 		}}, nil
 	})
 	remove := op("delete-task", "DELETE", "/v1/tasks/{id}", "Delete what was made")
 	remove.DefaultStatus = http.StatusNoContent
-	add(s, remove, access.EvidenceRead, func(ctx context.Context, w access.Who, in *Identified) (*empty, error) {
-		f, err := s.task(ctx, w, *in)
+	register(s, remove, access.EvidenceRead, func(ctx context.Context, w access.Principal, in *PathID) (*NoContent, error) {
+		f, err := s.getTask(ctx, w, *in)
 		if err != nil {
 			return nil, err
 		}
-		return nil, s.stash.Delete(ctx, w.Tenant, f.ID)
+		return nil, s.artifacts.Delete(ctx, w.Tenant, f.ID)
 	})
 }

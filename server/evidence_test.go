@@ -143,7 +143,7 @@ func TestTheLawIsDoneOverHTTP(t *testing.T) {
 	w.want(403, "POST", fmt.Sprintf("/v1/erasures/%s/approve", request["id"]), key, `{"reason":"r"}`) // the same role
 	w.want(204, "POST", fmt.Sprintf("/v1/erasures/%s/decline", request["id"]), key, `{"reason":"r"}`)
 	w.want(404, "POST", "/v1/erasures/"+uuid.NewString()+"/decline", key, `{"reason":"r"}`)
-	if w.count(acme, audit.Filter{Action: audit.ActionLawRequest}) == 0 {
+	if w.count(acme, audit.Filter{Action: audit.ActionComplianceRequest}) == 0 {
 		t.Error("nothing says who asked")
 	}
 }

@@ -7,16 +7,16 @@ import (
 	"unicode/utf8"
 )
 
-// faithful holds that what JSON says can be stored as it was sent: text is UTF-8, without half of a surrogate pair, and a number is
+// checkText holds that what JSON says can be stored as it was sent: text is UTF-8, without half of a surrogate pair, and a number is
 // none that a 64-bit float has no room for. It returns where in the body something else stands, and what; a decoder would put
 // U+FFFD in its place. Whether it is JSON at all is for whoever reads it.
-func faithful(raw []byte) (at, what string) {
+func checkText(raw []byte) (at, what string) {
 	for i := 0; i < len(raw); i++ {
 		switch c := raw[i]; {
 		case c == '"':
-			end, wrong := quoted(raw, i)
+			end, wrong := scanString(raw, i)
 			if wrong != "" {
-				return place(raw, i), wrong
+				return pathAt(raw, i), wrong
 			}
 			i = end
 		case c == '-' || c >= '0' && c <= '9':
@@ -28,7 +28,7 @@ func faithful(raw []byte) (at, what string) {
 				continue
 			}
 			if f, err := strconv.ParseFloat(string(raw[begin:i+1]), 64); err != nil && f != 0 {
-				return place(raw, begin), fmt.Sprintf("the number %.40s is past what a 64-bit float holds", raw[begin:i+1])
+				return pathAt(raw, begin), fmt.Sprintf("the number %.40s is past what a 64-bit float holds", raw[begin:i+1])
 			}
 		case c >= utf8.RuneSelf:
 			return "", fmt.Sprintf("byte %d is no JSON", i)
@@ -37,18 +37,18 @@ func faithful(raw []byte) (at, what string) {
 	return "", ""
 }
 
-// quoted reads the string that begins at i, and returns where it ends and what is wrong with it.
-func quoted(raw []byte, i int) (end int, wrong string) {
+// scanString reads the string that begins at i, and returns where it ends and what is wrong with it.
+func scanString(raw []byte, i int) (end int, wrong string) {
 	begin := i
 	for i++; i < len(raw) && raw[i] != '"'; {
 		switch {
 		case raw[i] == '\\' && i+1 < len(raw) && raw[i+1] == 'u':
-			first, ok := unit(raw, i)
+			first, ok := utf16Unit(raw, i)
 			if !ok || first < 0xd800 || first > 0xdfff {
 				i += 2
 				continue
 			}
-			second, ok := unit(raw, i+6)
+			second, ok := utf16Unit(raw, i+6)
 			if first > 0xdbff || !ok || second < 0xdc00 || second > 0xdfff {
 				return i, fmt.Sprintf("byte %d: \\u%04x is half of a surrogate pair, and no character", i-begin-1, first)
 			}
@@ -68,8 +68,8 @@ func quoted(raw []byte, i int) (end int, wrong string) {
 	return i, ""
 }
 
-// unit is the UTF-16 unit of an escape that stands at i.
-func unit(raw []byte, i int) (uint64, bool) {
+// utf16Unit is the UTF-16 unit of an escape that stands at i.
+func utf16Unit(raw []byte, i int) (uint64, bool) {
 	if i+6 > len(raw) || raw[i] != '\\' || raw[i+1] != 'u' {
 		return 0, false
 	}
@@ -77,8 +77,8 @@ func unit(raw []byte, i int) (uint64, bool) {
 	return n, err == nil
 }
 
-// place is the path to a value that begins at an offset: body.events[3].input_summary.
-func place(raw []byte, offset int) string {
+// pathAt is the path to a value that begins at an offset: body.events[3].input_summary.
+func pathAt(raw []byte, offset int) string {
 	type level struct {
 		object bool
 		name   string
@@ -105,7 +105,7 @@ func place(raw []byte, offset int) string {
 				open[top].value = true
 			}
 		case '"':
-			end, _ := quoted(raw, i)
+			end, _ := scanString(raw, i)
 			if top >= 0 && open[top].object && !open[top].value {
 				open[top].name = string(raw[i+1 : min(end, len(raw))])
 			}
@@ -124,9 +124,9 @@ func place(raw []byte, offset int) string {
 	return b.String()
 }
 
-// exactly holds that an object's names are those of a type, letter by letter: a decoder takes others that differ in case. It returns the
+// checkNames holds that an object's names are those of a type, letter by letter: a decoder takes others that differ in case. It returns the
 // first that is none.
-func exactly(raw []byte, names map[string]bool) (string, bool) {
+func checkNames(raw []byte, names map[string]bool) (string, bool) {
 	depth, value := 0, false
 	for i := 0; i < len(raw); i++ {
 		switch raw[i] {
@@ -139,7 +139,7 @@ func exactly(raw []byte, names map[string]bool) (string, bool) {
 		case ':':
 			value = value || depth == 1
 		case '"':
-			end, _ := quoted(raw, i)
+			end, _ := scanString(raw, i)
 			if depth == 1 && !value {
 				name := string(raw[i+1 : min(end, len(raw))])
 				if !names[name] {

@@ -19,7 +19,7 @@ func TestWhatCannotBeStoredAsItWasSentIsNamed(t *testing.T) {
 		`{"n":0.00000000e9999,"m":1.0000000e-9999}`:       {},
 		"{\"a\xff\":1}":                                   {"", "byte 1 is not UTF-8"},
 	} {
-		if at, what := faithful([]byte(raw)); at != want[0] || what != want[1] {
+		if at, what := checkText([]byte(raw)); at != want[0] || what != want[1] {
 			t.Errorf("%s: %q, %q; want %q", raw, at, what, want)
 		}
 	}
@@ -31,7 +31,7 @@ func TestNamesAreComparedExactly(t *testing.T) {
 		`{"action_type":"x","metadata":{"Any":1,"thing":{"x":[{"y":2}]}}}`: "", `{"Action_Type":"x"}`: "Action_Type", `{"metadata":{},"actionType":1}`: "actionType",
 		`{"metadata":[{"a":1},{"b":2}],"x":1}`: "x", `{"action_type":"{\"q\":1,\"Z\":2}"}`: "",
 	} {
-		if got, ok := exactly([]byte(raw), names); got != want || ok != (want == "") {
+		if got, ok := checkNames([]byte(raw), names); got != want || ok != (want == "") {
 			t.Errorf("%s: %q, want %q", raw, got, want)
 		}
 	}

@@ -33,7 +33,7 @@ type process struct {
 	env  []string
 	addr string
 	cmd  *exec.Cmd
-	log  *logged
+	log  *EventCreated
 }
 
 func (p *process) start() {
@@ -85,7 +85,7 @@ func TestNothingAcknowledgedIsLostOrDoubled(t *testing.T) {
 	}
 	addr := l.Addr().String()
 	l.Close()
-	p := &process{t: t, bin: testkit.Build(t), addr: addr, log: &logged{}, env: []string{"KONSTRUCT_DATABASE_URL=" + url, "KONSTRUCT_KEY_SECRET_FILE=" + secret, "KONSTRUCT_LISTEN=" + addr, "KONSTRUCT_DATA_DIR=" + dir}}
+	p := &process{t: t, bin: testkit.Build(t), addr: addr, log: &EventCreated{}, env: []string{"KONSTRUCT_DATABASE_URL=" + url, "KONSTRUCT_KEY_SECRET_FILE=" + secret, "KONSTRUCT_LISTEN=" + addr, "KONSTRUCT_DATA_DIR=" + dir}}
 	p.start()
 	defer func() { p.kill() }()
 	clients, through := testkit.NewProxy(t, "http://"+addr)
@@ -94,7 +94,7 @@ func TestNothingAcknowledgedIsLostOrDoubled(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	key, _, err := k.Tenant(acme).MakeKey(t.Context(), access.Local(acme, "test"), access.Ask{Name: "load", Actions: access.Admin.May()})
+	key, _, err := k.Tenant(acme).CreateKey(t.Context(), access.LocalOperator(acme, "test"), access.KeyRequest{Name: "load", Permissions: access.Admin.Permissions()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -172,7 +172,7 @@ func TestNothingAcknowledgedIsLostOrDoubled(t *testing.T) {
 	}
 	defer k.Close()
 	there := map[string]int{}
-	if err := k.Tenant(acme).Each(t.Context(), audit.Filter{Action: "load"}, func(e *audit.Stored) error { there[*e.Input]++; return nil }); err != nil {
+	if err := k.Tenant(acme).EachEvent(t.Context(), audit.Filter{Action: "load"}, func(e *audit.StoredEvent) error { there[*e.Input]++; return nil }); err != nil {
 		t.Fatal(err)
 	}
 	lost, doubled, events := 0, 0, 0

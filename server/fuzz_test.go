@@ -14,7 +14,7 @@ func FuzzStrict(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		if json.Valid(raw) { // then both find the same names twice
-			if got, want := unambiguous(raw) == nil, plainly(raw); got != want {
+			if got, want := checkDuplicates(raw) == nil, plainly(raw); got != want {
 				t.Fatalf("%q: %t, want %t", raw, got, want)
 			}
 		}
@@ -41,7 +41,7 @@ func FuzzMeta(f *testing.F) {
 	f.Add("/a/b~1c=[1,2]")
 	f.Add("=")
 	f.Fuzz(func(t *testing.T, s string) {
-		m, err := contains([]string{s})
+		m, err := metadataFilter([]string{s})
 		if err == nil {
 			if _, err := json.Marshal(m); err != nil {
 				t.Fatalf("%q: %v", s, err)

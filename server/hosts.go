@@ -46,9 +46,9 @@ func (h Hosts) Known(host string) bool {
 	return err == nil
 }
 
-// browsed reports whether a request may come from a page whose site has no say here: it has no credential that only
+// crossOrigin reports whether a request may come from a page whose site has no say here: it has no credential that only
 // its sender knows, or a browser says that a page of this very name sent it.
-func browsed(r *http.Request, sameOrigin bool) bool {
+func crossOrigin(r *http.Request, sameOrigin bool) bool {
 	return r.Header.Get("Authorization") == "" || r.Header.Get("Cookie") != "" || sameOrigin
 }
 
@@ -57,7 +57,7 @@ var probes = map[string]bool{"/healthz": true, "/readyz": true}
 
 // misdirected says that a request names another service.
 func (s *Server) misdirected(r *http.Request, sameOrigin bool) *Problem {
-	if probes[r.URL.Path] || !browsed(r, sameOrigin) || s.c.Hosts.Known(r.Host) {
+	if probes[r.URL.Path] || !crossOrigin(r, sameOrigin) || s.c.Hosts.Known(r.Host) {
 		return nil
 	}
 	return problem(http.StatusMisdirectedRequest,

@@ -14,9 +14,9 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// whoAsks is who a request comes from.
-func whoAsks(ctx context.Context) access.Who {
-	w, _ := ctx.Value(whoKey).(access.Who)
+// principalOf is who a request comes from.
+func principalOf(ctx context.Context) access.Principal {
+	w, _ := ctx.Value(principalKey).(access.Principal)
 	return w
 }
 
@@ -24,7 +24,7 @@ func whoAsks(ctx context.Context) access.Who {
 func (s *Server) identify(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := deadline(w, s.bodyTime(r), answerTime); err != nil && !errors.Is(err, http.ErrNotSupported) {
-			s.write(w, r, s.said(r.Context(), err))
+			s.writeResponseProblem(w, r, s.errorResponse(r.Context(), err))
 			return
 		}
 		if !strings.HasPrefix(r.URL.Path, "/v1/") {
@@ -33,67 +33,67 @@ func (s *Server) identify(next http.Handler) http.Handler {
 		}
 		r.Body = http.MaxBytesReader(w, r.Body, s.bodySize(r))
 		ctx := r.Context()
-		if !streams(r) {
+		if !isStream(r) {
 			var cancel context.CancelFunc
 			ctx, cancel = context.WithTimeout(ctx, s.bodyTime(r)+answerTime)
 			defer cancel()
 		}
-		who, err := s.who(ctx, r)
+		who, err := s.authenticate(ctx, r)
 		if err != nil {
-			s.write(w, r, s.said(ctx, err))
+			s.writeResponseProblem(w, r, s.errorResponse(ctx, err))
 			return
 		}
-		seenOf(ctx).tenant = who.Tenant.String()
+		watcherOf(ctx).tenant = who.Tenant.String()
 		end, state, err := s.meter.Begin(ctx, who)
 		if state.Limit > 0 {
 			w.Header().Set("RateLimit-Policy", fmt.Sprintf(`"requests";q=%d;w=1`, int64(math.Ceil(state.Limit))))
 			w.Header().Set("RateLimit", fmt.Sprintf(`"requests";r=%d;t=%d`, state.Remaining, int64(math.Ceil(state.Reset.Seconds()))))
 		}
 		if err != nil {
-			s.write(w, r, s.said(ctx, err))
+			s.writeResponseProblem(w, r, s.errorResponse(ctx, err))
 			return
 		}
 		defer end()
 		done, err := s.admitBody(ctx, who, r)
 		if err != nil {
-			s.write(w, r, s.said(ctx, err))
+			s.writeResponseProblem(w, r, s.errorResponse(ctx, err))
 			return
 		}
 		defer done()
 		// What is done for this request sees documents by these labels, and no others: row level security holds it to them.
 		ctx = tenantdb.WithLabels(ctx, who.Labels())
-		r = r.WithContext(context.WithValue(ctx, whoKey, who))
-		if key := r.Header.Get("Idempotency-Key"); key != "" && changes[r.Method] && s.served(r) {
-			s.once(w, r, who, key, next)
+		r = r.WithContext(context.WithValue(ctx, principalKey, who))
+		if key := r.Header.Get("Idempotency-Key"); key != "" && mutatingMethods[r.Method] && s.isRouted(r) {
+			s.idempotent(w, r, who, key, next)
 			return
 		}
 		next.ServeHTTP(w, r)
 	})
 }
 
-// who is whose credential a request has.
-func (s *Server) who(ctx context.Context, r *http.Request) (access.Who, error) {
+// authenticate is whose credential a request has.
+func (s *Server) authenticate(ctx context.Context, r *http.Request) (access.Principal, error) {
 	all := r.Header.Values("Authorization")
 	if len(all) == 0 {
-		return access.Who{}, problem(http.StatusUnauthorized, "header.Authorization: it is missing: send Bearer and a key (kst_…)")
+		return access.Principal{}, problem(http.StatusUnauthorized, "header.Authorization: it is missing: send Bearer and a key (kst_…)")
 	}
 	scheme, credential, _ := strings.Cut(all[0], " ")
 	if len(all) > 1 || !strings.EqualFold(scheme, "Bearer") || credential == "" || len(credential) > maxHeader/4 {
-		return access.Who{}, problem(http.StatusUnauthorized, "header.Authorization: it must be Bearer and one key (kst_…) or token")
+		return access.Principal{}, problem(http.StatusUnauthorized, "header.Authorization: it must be Bearer and one key (kst_…) or token")
 	}
-	if strings.Count(credential, ".") == 2 && s.c.People != nil {
-		return s.c.People.Check(ctx, credential)
+	if strings.Count(credential, ".") == 2 && s.c.OIDC != nil {
+		return s.c.OIDC.Check(ctx, credential)
 	}
 	return s.keys.Check(ctx, credential)
 }
 
-// bulky are requests that bring files.
-func (s *Server) bulky(r *http.Request) bool {
+// isUpload are requests that bring files.
+func (s *Server) isUpload(r *http.Request) bool {
 	return r.Method == http.MethodPost && r.URL.Path == "/v1/documents" || r.Method == http.MethodPatch && strings.HasPrefix(r.URL.Path, "/v1/uploads/")
 }
 
 func (s *Server) bodyTime(r *http.Request) time.Duration {
-	if s.bulky(r) {
+	if s.isUpload(r) {
 		return uploadTime
 	}
 	return bodyTime
@@ -102,7 +102,7 @@ func (s *Server) bodyTime(r *http.Request) time.Duration {
 // bodySize bounds a body; what an operation takes may be less.
 func (s *Server) bodySize(r *http.Request) int64 {
 	switch {
-	case s.bulky(r):
+	case s.isUpload(r):
 		return maxUpload + maxJSON // the form's other fields
 	case r.URL.Path == batchPath:
 		return maxBatch + 1
@@ -110,47 +110,47 @@ func (s *Server) bodySize(r *http.Request) int64 {
 	return maxJSON + 1
 }
 
-// streams reports whether a request's answer goes on for as long as its caller likes.
-func streams(r *http.Request) bool {
+// isStream reports whether a request's answer goes on for as long as its caller likes.
+func isStream(r *http.Request) bool {
 	return r.URL.Path == "/v1/events/stream" || strings.HasSuffix(r.URL.Path, "/content")
 }
 
-// changes are the methods of requests that are worth doing once.
-var changes = map[string]bool{http.MethodPost: true, http.MethodPut: true, http.MethodPatch: true, http.MethodDelete: true}
+// mutatingMethods are the methods of requests that are worth doing once.
+var mutatingMethods = map[string]bool{http.MethodPost: true, http.MethodPut: true, http.MethodPatch: true, http.MethodDelete: true}
 
-// served reports whether there is such an operation.
-func (s *Server) served(r *http.Request) bool {
+// isRouted reports whether there is such an operation.
+func (s *Server) isRouted(r *http.Request) bool {
 	_, pattern := s.mux.Handler(r)
 	return pattern != "/" && !s.refused[pattern]
 }
 
-// logs are requests whose events' ids are made of the key, so that the trail itself holds each once.
-var logs = map[string]bool{"/v1/events": true, "/v1/events/batch": true, "/v1/llm-calls": true, "/v1/tool-calls": true, "/v1/escalations": true}
+// idempotentByID are requests whose events' ids are made of the key, so that the trail itself holds each once.
+var idempotentByID = map[string]bool{"/v1/events": true, "/v1/events/batch": true, "/v1/llm-calls": true, "/v1/tool-calls": true, "/v1/escalations": true}
 
-// secret are requests whose answer must not be kept.
-func secret(path string) bool {
+// returnsSecret are requests whose answer must not be kept.
+func returnsSecret(path string) bool {
 	return path == "/v1/keys" || strings.HasPrefix(path, "/v1/keys/") || path == "/v1/tenants" || path == "/v1/switch"
 }
 
-// once does a request under its key, or answers what was answered to it before.
-func (s *Server) once(w http.ResponseWriter, r *http.Request, who access.Who, key string, next http.Handler) {
+// idempotent does a request under its key, or answers what was answered to it before.
+func (s *Server) idempotent(w http.ResponseWriter, r *http.Request, who access.Principal, key string, next http.Handler) {
 	switch {
 	case len(key) > access.MaxRequestKey || strings.ContainsFunc(key, func(c rune) bool { return c < ' ' || c > '~' }):
-		s.write(w, r, wrong("header.Idempotency-Key", fmt.Sprintf("it is 1 to %d visible ASCII characters", access.MaxRequestKey)))
+		s.writeResponseProblem(w, r, fieldProblem("header.Idempotency-Key", fmt.Sprintf("it is 1 to %d visible ASCII characters", access.MaxRequestKey)))
 		return
-	case secret(r.URL.Path) && r.Method == http.MethodPost:
-		s.write(w, r, wrong("header.Idempotency-Key", "an answer that holds a secret is not kept: leave the header out, and look whether the key is there before you try again"))
+	case returnsSecret(r.URL.Path) && r.Method == http.MethodPost:
+		s.writeResponseProblem(w, r, fieldProblem("header.Idempotency-Key", "an answer that holds a secret is not kept: leave the header out, and look whether the key is there before you try again"))
 		return
-	case logs[r.URL.Path]:
-		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), onceKey, key)))
+	case idempotentByID[r.URL.Path]:
+		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), idempotencyKey, key)))
 		return
-	case s.bulky(r): // a document is known by its source, a piece by its offset
+	case s.isUpload(r): // a document is known by its source, a piece by its offset
 		next.ServeHTTP(w, r)
 		return
 	}
-	body, err := whole(r)
+	body, err := readBody(r)
 	if err != nil {
-		s.write(w, r, s.said(r.Context(), err))
+		s.writeResponseProblem(w, r, s.errorResponse(r.Context(), err))
 		return
 	}
 	sum := sha256.New()
@@ -159,7 +159,7 @@ func (s *Server) once(w http.ResponseWriter, r *http.Request, who access.Who, ke
 	sum.Write(body)
 	reply, err := s.replies.Begin(r.Context(), who, key, [sha256.Size]byte(sum.Sum(nil)))
 	if err != nil {
-		s.write(w, r, s.said(r.Context(), err))
+		s.writeResponseProblem(w, r, s.errorResponse(r.Context(), err))
 		return
 	}
 	if reply != nil {
@@ -171,7 +171,7 @@ func (s *Server) once(w http.ResponseWriter, r *http.Request, who access.Who, ke
 		_, _ = w.Write(reply.Body)
 		return
 	}
-	kept := &keeping{ResponseWriter: w}
+	kept := &replyRecorder{ResponseWriter: w}
 	next.ServeHTTP(kept, r)
 	answer := &access.Reply{Status: kept.status, Body: kept.body, Headers: map[string]string{}}
 	for _, name := range []string{"Content-Type", "Location", "ETag"} {
@@ -187,15 +187,15 @@ func (s *Server) once(w http.ResponseWriter, r *http.Request, who access.Who, ke
 	}
 }
 
-// keeping keeps what is answered.
-type keeping struct {
+// replyRecorder keeps what is answered.
+type replyRecorder struct {
 	http.ResponseWriter
 	status int
 	body   []byte
 }
 
 // WriteHeader implements http.ResponseWriter.
-func (k *keeping) WriteHeader(status int) {
+func (k *replyRecorder) WriteHeader(status int) {
 	if k.status == 0 {
 		k.status = status
 	}
@@ -203,7 +203,7 @@ func (k *keeping) WriteHeader(status int) {
 }
 
 // Write implements http.ResponseWriter.
-func (k *keeping) Write(p []byte) (int, error) {
+func (k *replyRecorder) Write(p []byte) (int, error) {
 	if k.status == 0 {
 		k.status = http.StatusOK
 	}
@@ -214,4 +214,4 @@ func (k *keeping) Write(p []byte) (int, error) {
 }
 
 // Unwrap lets http.ResponseController reach the connection.
-func (k *keeping) Unwrap() http.ResponseWriter { return k.ResponseWriter }
+func (k *replyRecorder) Unwrap() http.ResponseWriter { return k.ResponseWriter }

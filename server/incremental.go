@@ -10,13 +10,13 @@ import (
 // eachEvent hands on the events of a batch as they come: {"events": […]}, and nothing else. What it hands on is one
 // JSON value as far as its brackets tell, and holds until the next.
 func eachEvent(body io.Reader, yield func(i int, raw []byte) error) error {
-	v := &values{r: body, buf: make([]byte, 0, 32<<10)}
+	v := &valueReader{r: body, buf: make([]byte, 0, 32<<10)}
 	err := v.batch(yield)
 	if err == nil || isProblem(err) {
 		return err
 	}
 	if errors.Is(err, io.EOF) {
-		return unreadable("it is no JSON: it ends too early")
+		return unreadableBody("it is no JSON: it ends too early")
 	}
 	return bodyProblem(err)
 }
@@ -27,14 +27,14 @@ func isProblem(err error) bool {
 	return errors.As(err, &p)
 }
 
-// values reads JSON values from a stream, one after the other.
-type values struct {
+// valueReader reads JSON values from a stream, one after the other.
+type valueReader struct {
 	r   io.Reader
 	buf []byte // what is read and not used begins at pos
 	pos int
 }
 
-func (v *values) batch(yield func(i int, raw []byte) error) error {
+func (v *valueReader) batch(yield func(i int, raw []byte) error) error {
 	if err := v.expect('{', "an object"); err != nil {
 		return err
 	}
@@ -43,14 +43,14 @@ func (v *values) batch(yield func(i int, raw []byte) error) error {
 		return err
 	}
 	if string(name) == "}" {
-		return wrong("body.events", "it is missing")
+		return fieldProblem("body.events", "it is missing")
 	}
 	var plain string
 	if json.Unmarshal(name, &plain) != nil {
-		return unreadable("it is no JSON object")
+		return unreadableBody("it is no JSON object")
 	}
 	if plain != "events" {
-		return wrong("body", fmt.Sprintf("%.100q is no field of a batch, which has events alone", plain))
+		return fieldProblem("body", fmt.Sprintf("%.100q is no field of a batch, which has events alone", plain))
 	}
 	if err := v.expect(':', "a colon"); err != nil {
 		return err
@@ -58,7 +58,7 @@ func (v *values) batch(yield func(i int, raw []byte) error) error {
 	if c, err := v.next(); err != nil {
 		return err
 	} else if c != '[' {
-		return wrong("body.events", "it must be an array")
+		return fieldProblem("body.events", "it must be an array")
 	}
 	v.pos++
 	for i := 0; ; i++ {
@@ -71,7 +71,7 @@ func (v *values) batch(yield func(i int, raw []byte) error) error {
 			break
 		}
 		if c != '{' {
-			return wrong(fmt.Sprintf("body.events[%d]", i), "it must be an object")
+			return fieldProblem(fmt.Sprintf("body.events[%d]", i), "it must be an object")
 		}
 		raw, err := v.value()
 		if err == nil {
@@ -87,7 +87,7 @@ func (v *values) batch(yield func(i int, raw []byte) error) error {
 			break
 		}
 		if c != ',' {
-			return unreadable(fmt.Sprintf(
+			return unreadableBody(fmt.Sprintf(
 				"it is no JSON: behind body.events[%d] stands neither a comma nor the array's end", i))
 		}
 	}
@@ -96,14 +96,14 @@ func (v *values) batch(yield func(i int, raw []byte) error) error {
 		return err
 	}
 	if c == ',' {
-		return wrong("body", "a batch has events alone, once")
+		return fieldProblem("body", "a batch has events alone, once")
 	}
 	if err := v.expect('}', "the object's end"); err != nil {
 		return err
 	}
 	switch _, err := v.next(); {
 	case err == nil:
-		return unreadable("something stands behind the value")
+		return unreadableBody("something stands behind the value")
 	case !errors.Is(err, io.EOF):
 		return err
 	}
@@ -111,20 +111,20 @@ func (v *values) batch(yield func(i int, raw []byte) error) error {
 }
 
 // expect takes a byte that must come.
-func (v *values) expect(want byte, name string) error {
+func (v *valueReader) expect(want byte, name string) error {
 	c, err := v.next()
 	if err != nil {
 		return err
 	}
 	if c != want {
-		return unreadable("it is no JSON object with events: " + name + " is missing")
+		return unreadableBody("it is no JSON object with events: " + name + " is missing")
 	}
 	v.pos++
 	return nil
 }
 
 // next looks at the first byte that is no white space.
-func (v *values) next() (byte, error) {
+func (v *valueReader) next() (byte, error) {
 	for {
 		for ; v.pos < len(v.buf); v.pos++ {
 			switch c := v.buf[v.pos]; c {
@@ -141,7 +141,7 @@ func (v *values) next() (byte, error) {
 }
 
 // value takes what is a value by its brackets and quotation marks, or the one byte that is neither.
-func (v *values) value() ([]byte, error) {
+func (v *valueReader) value() ([]byte, error) {
 	if _, err := v.next(); err != nil {
 		return nil, err
 	}
@@ -176,7 +176,7 @@ func (v *values) value() ([]byte, error) {
 }
 
 // fill reads more behind what is there.
-func (v *values) fill() error {
+func (v *valueReader) fill() error {
 	if len(v.buf) == cap(v.buf) {
 		v.buf = append(make([]byte, 0, 2*cap(v.buf)), v.buf...)
 	}

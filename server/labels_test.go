@@ -145,9 +145,9 @@ func TestLabelsAreHeldInEveryOperation(t *testing.T) {
 	}
 	before := l.state()
 	for name, key := range map[string]string{
-		"a key without labels":            l.keyOf(acme, access.Ask{}),
-		"a key of other labels":           l.keyOf(acme, access.Ask{Labels: []string{"hr", "LEGAL", "lega", "legal "}}),
-		"another tenant's with the label": l.keyOf(globex, access.Ask{Labels: []string{"legal"}}),
+		"a key without labels":            l.keyOf(acme, access.KeyRequest{}),
+		"a key of other labels":           l.keyOf(acme, access.KeyRequest{Labels: []string{"hr", "LEGAL", "lega", "legal "}}),
+		"another tenant's with the label": l.keyOf(globex, access.KeyRequest{Labels: []string{"legal"}}),
 		"another tenant's with every one": l.key(globex),
 		"a person without labels":         admit(`[]`),
 	} {
@@ -164,7 +164,7 @@ func TestLabelsAreHeldInEveryOperation(t *testing.T) {
 	// Who has the label is told of it by the same questions.
 	shows := []string{"search", "search-many", "list-documents", "get-document", "list-jobs", "get-job", "cite", "explain-event"}
 	for name, key := range map[string]string{
-		"a key with the label": l.keyOf(acme, access.Ask{Labels: []string{"legal", "hr"}}), "a key with every label": l.every, "a person with the label": admit(`["legal"]`),
+		"a key with the label": l.keyOf(acme, access.KeyRequest{Labels: []string{"legal", "hr"}}), "a key with every label": l.every, "a person with the label": admit(`["legal"]`),
 	} {
 		told := each(key, false)
 		for _, op := range shows {
@@ -207,7 +207,7 @@ func people(t *testing.T, issuer *testkit.Issuer, labels map[string][]string) fu
 			i.LabelsClaim = "sub"
 		}
 		var err error
-		if c.People, err = access.NewPeople(c.Konstruct.Door(), i); err != nil {
+		if c.OIDC, err = access.NewAuthenticator(c.Konstruct.Door(), i); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -217,7 +217,7 @@ func people(t *testing.T, issuer *testkit.Issuer, labels map[string][]string) fu
 func TestLabelsAreNarrowedAndNeverWidened(t *testing.T) {
 	issuer := testkit.NewIssuer(t)
 	l := withLabels(t, people(t, issuer, map[string][]string{testkit.IssuerSubject: {"legal", "board"}}))
-	own := l.keyOf(acme, access.Ask{Labels: []string{"hr", "legal"}})
+	own := l.keyOf(acme, access.KeyRequest{Labels: []string{"hr", "legal"}})
 	hits := func(key, body string) (documents []string) {
 		t.Helper()
 		all, _ := l.want(200, "POST", "/v1/search", key, body).field("hits").([]any)
@@ -237,7 +237,7 @@ func TestLabelsAreNarrowedAndNeverWidened(t *testing.T) {
 		}
 	}
 	// What is asked for beyond is refused by its field.
-	plain := l.keyOf(acme, access.Ask{})
+	plain := l.keyOf(acme, access.KeyRequest{})
 	id := l.want(200, "GET", "/v1/me", own, "").text("id")
 	for _, c := range []struct{ method, path, key, body, at string }{
 		{"POST", "/v1/search", plain, `{"text":"x","labels":["legal"]}`, "body.labels"},
@@ -266,13 +266,13 @@ func TestLabelsAreNarrowedAndNeverWidened(t *testing.T) {
 		l.want(422, "PUT", "/v1/keys/"+id+"/labels", l.every, `{"labels":`+bad+`}`)
 	}
 	l.want(404, "PUT", "/v1/keys/"+id+"/labels", l.key(globex), `{"labels":["hr"]}`)
-	l.want(403, "PUT", "/v1/keys/"+id+"/labels", l.keyOf(acme, access.Ask{Actions: []access.Action{access.AccessRead}, Labels: []string{tenantdb.Every}}), `{"labels":["hr"]}`)
+	l.want(403, "PUT", "/v1/keys/"+id+"/labels", l.keyOf(acme, access.KeyRequest{Permissions: []access.Permission{access.AccessRead}, Labels: []string{tenantdb.AllLabelsName}}), `{"labels":["hr"]}`)
 	// What is taken away is gone at once, also from what was rotated; what is said of who one is, is that.
 	l.want(200, "PUT", "/v1/keys/"+id+"/labels", l.every, `{"labels":["hr"]}`)
 	if got := hits(own, `{"text":"pump"}`); !slices.Equal(got, []string{"open.md"}) {
 		t.Errorf("without the label it finds %v", got)
 	}
-	if n := l.count(acme, audit.Filter{Action: audit.ActionKeyGranted}); n != 1 {
+	if n := l.count(acme, audit.Filter{Action: audit.ActionKeyLabels}); n != 1 {
 		t.Errorf("%d events say that labels were granted", n)
 	}
 	// Neither is it told again what it was told with the label.
@@ -311,7 +311,7 @@ func TestLabelsAreNarrowedAndNeverWidened(t *testing.T) {
 // TestAJobReplacesNoDocumentThatItsMakerDoesNotSee although the document came between the upload and its turn.
 func TestAJobReplacesNoDocumentThatItsMakerDoesNotSee(t *testing.T) {
 	w := serve(t)
-	every, plain := w.key(acme), w.keyOf(acme, access.Ask{})
+	every, plain := w.key(acme), w.keyOf(acme, access.KeyRequest{})
 	first := w.upload(plain, "x.md", "# Mine\n\nOpen to all.", "source", "upload:shared")
 	second := w.upload(every, "x.md", "# Secret\n\nFor counsel.", "source", "upload:shared", "labels", "legal")
 	third := w.upload(plain, "x.md", "# Mine\n\nOpen to all, again.", "source", "upload:shared", "labels", "")
@@ -338,7 +338,7 @@ func TestAJobReplacesNoDocumentThatItsMakerDoesNotSee(t *testing.T) {
 func TestAnArchiveReplacesNoDocumentThatItsMakerDoesNotSee(t *testing.T) {
 	w := serve(t)
 	w.work()
-	every, plain := w.key(acme), w.keyOf(acme, access.Ask{})
+	every, plain := w.key(acme), w.keyOf(acme, access.KeyRequest{})
 	archive := func(text string, names ...string) string {
 		var b bytes.Buffer
 		z := zip.NewWriter(&b)
@@ -387,11 +387,11 @@ func TestTheTrailTellsNoWordOfAHiddenDocument(t *testing.T) {
 	if !strings.Contains(r.body, `"as":["`+mark+`"]`) {
 		t.Fatalf("not forgiven: %s", r.body)
 	}
-	e := l.want(200, "GET", "/v1/events/"+r.text("event_id"), l.keyOf(acme, access.Ask{}), "")
+	e := l.want(200, "GET", "/v1/events/"+r.text("event_id"), l.keyOf(acme, access.KeyRequest{}), "")
 	if strings.Contains(e.body, mark) || !strings.Contains(e.body, "zanzibra") || e.text("action_type") != audit.ActionRetrieval {
 		t.Errorf("the event: %s", e.body)
 	}
-	hidden := l.want(200, "GET", "/v1/events/"+l.search+"/shown", l.keyOf(acme, access.Ask{}), "")
+	hidden := l.want(200, "GET", "/v1/events/"+l.search+"/shown", l.keyOf(acme, access.KeyRequest{}), "")
 	if !strings.Contains(hidden.body, `"state":"hidden"`) || strings.Contains(hidden.body, mark) {
 		t.Errorf("shown: %s", hidden.body)
 	}

@@ -22,18 +22,18 @@ const (
 	smallRest = 256 << 10
 )
 
-// linger answers those who are turned away while they still send: the answer goes out at once and says that the
+// drainBody answers those who are turned away while they still send: the answer goes out at once and says that the
 // connection will be closed, and what still comes is dropped, within bounds of bytes and time. Whoever waits to be
 // told to go on (Expect: 100-continue) need not send anything. HTTP/2 has no need of it: a stream ends without its
 // connection.
-func (s *Server) linger(next http.Handler) http.Handler {
+func (s *Server) drainBody(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.ProtoMajor != 1 || r.Body == nil || r.Body == http.NoBody {
 			next.ServeHTTP(w, r)
 			return
 		}
 		body := &incomingBody{ReadCloser: r.Body, size: r.ContentLength}
-		l := &lingering{ResponseWriter: w, body: body, expects: strings.EqualFold(r.Header.Get("Expect"),
+		l := &lingeringWriter{ResponseWriter: w, body: body, expects: strings.EqualFold(r.Header.Get("Expect"),
 			"100-continue")}
 		own := *r // net/http looks at its own one's body when it answers
 		own.Body = body
@@ -81,8 +81,8 @@ func (b *incomingBody) over() bool {
 	return b.ended.Load() || b.size >= 0 && b.read.Load() >= b.size
 }
 
-// lingering sees an answer that turns a request away before its body has come.
-type lingering struct {
+// lingeringWriter sees an answer that turns a request away before its body has come.
+type lingeringWriter struct {
 	http.ResponseWriter
 	body     *incomingBody
 	expects  bool
@@ -93,7 +93,7 @@ type lingering struct {
 }
 
 // decide says what becomes of the rest of the body, when the answer begins.
-func (l *lingering) decide(status int) {
+func (l *lingeringWriter) decide(status int) {
 	if l.decided || status < 200 {
 		return
 	}
@@ -111,7 +111,7 @@ func (l *lingering) decide(status int) {
 }
 
 // WriteHeader implements http.ResponseWriter.
-func (l *lingering) WriteHeader(status int) {
+func (l *lingeringWriter) WriteHeader(status int) {
 	if l.decide(status); l.dropping {
 		l.status = status
 		return
@@ -120,7 +120,7 @@ func (l *lingering) WriteHeader(status int) {
 }
 
 // Write implements http.ResponseWriter.
-func (l *lingering) Write(p []byte) (int, error) {
+func (l *lingeringWriter) Write(p []byte) (int, error) {
 	if l.decide(http.StatusOK); l.dropping {
 		return l.held.Write(p) // a problem: some hundred bytes
 	}
@@ -128,7 +128,7 @@ func (l *lingering) Write(p []byte) (int, error) {
 }
 
 // FlushError is what http.ResponseController calls.
-func (l *lingering) FlushError() error {
+func (l *lingeringWriter) FlushError() error {
 	if l.decide(http.StatusOK); l.dropping {
 		return nil
 	}
@@ -136,7 +136,7 @@ func (l *lingering) FlushError() error {
 }
 
 // answer sends what was held, so that its end is told before what comes is dropped.
-func (l *lingering) answer() error {
+func (l *lingeringWriter) answer() error {
 	l.Header().Set("Content-Length", strconv.Itoa(l.held.Len()))
 	l.ResponseWriter.WriteHeader(l.status)
 	_, err := l.ResponseWriter.Write(l.held.Bytes())
@@ -144,4 +144,4 @@ func (l *lingering) answer() error {
 }
 
 // Unwrap lets http.ResponseController reach the connection.
-func (l *lingering) Unwrap() http.ResponseWriter { return l.ResponseWriter }
+func (l *lingeringWriter) Unwrap() http.ResponseWriter { return l.ResponseWriter }

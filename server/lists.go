@@ -8,14 +8,14 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 )
 
-// strictly makes huma read names letter by letter, and lists as lists: null is none. Its settings are the whole process's.
-var strictly = sync.OnceFunc(func() {
+// strictList makes huma read names letter by letter, and lists as lists: null is none. Its settings are the whole process's.
+var strictList = sync.OnceFunc(func() {
 	huma.ValidateStrictCasing = true
 	huma.DefaultArrayNullable = false
 })
 
-// listsAreLists has a list that holds nothing be answered as [], and not as null, which breaks typed clients.
-func listsAreLists(_ huma.Context, _ string, v any) (any, error) {
+// requireLists has a list that holds nothing be answered as [], and not as null, which breaks typed clients.
+func requireLists(_ huma.Context, _ string, v any) (any, error) {
 	if v == nil {
 		return v, nil
 	}

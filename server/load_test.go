@@ -84,12 +84,12 @@ func TestManyLargeBatchesAtOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer k.Close()
-	key, _, err := k.Tenant(acme).MakeKey(t.Context(), access.Local(acme, "test"), access.Ask{Name: "load",
-		Actions: access.Admin.May()})
+	key, _, err := k.Tenant(acme).CreateKey(t.Context(), access.LocalOperator(acme, "test"), access.KeyRequest{Name: "load",
+		Permissions: access.Admin.Permissions()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &process{t: t, bin: testkit.Build(t), addr: addr, log: &logged{}, env: []string{"KONSTRUCT_DATABASE_URL=" +
+	p := &process{t: t, bin: testkit.Build(t), addr: addr, log: &EventCreated{}, env: []string{"KONSTRUCT_DATABASE_URL=" +
 		d.URL("konstruct_app"), "KONSTRUCT_KEY_SECRET_FILE=" + secret, "KONSTRUCT_LISTEN=" + addr,
 		"KONSTRUCT_DATA_DIR=" + dir}}
 	p.start()
@@ -142,8 +142,8 @@ func TestManyLargeBatchesAtOnce(t *testing.T) {
 	group.Wait()
 	most := peak(t, p.cmd.Process.Pid)
 	there := map[string]int{}
-	if err := k.Tenant(acme).Each(t.Context(), audit.Filter{Action: "load"},
-		func(e *audit.Stored) error { there[*e.UserID]++; return nil }); err != nil {
+	if err := k.Tenant(acme).EachEvent(t.Context(), audit.Filter{Action: "load"},
+		func(e *audit.StoredEvent) error { there[*e.UserID]++; return nil }); err != nil {
 		t.Fatal(err)
 	}
 	for name, n := range there {

@@ -92,7 +92,7 @@ func (p *memoryPool) reserve(ctx context.Context, tenant uuid.UUID, n int64) (re
 	n = min(n, p.size)
 	release = sync.OnceFunc(func() { p.release(tenant, n) })
 	p.mu.Lock()
-	if p.fits(tenant, n) {
+	if p.canReserve(tenant, n) {
 		p.take(tenant, n)
 		p.mu.Unlock()
 		return release, nil
@@ -126,8 +126,8 @@ func (p *memoryPool) reserve(ctx context.Context, tenant uuid.UUID, n int64) (re
 // share is how much of the pool one tenant may hold.
 func (p *memoryPool) share() int64 { return p.size / tenantsShare }
 
-// fits reports whether there is room: a tenant's first body always may have all that is free.
-func (p *memoryPool) fits(tenant uuid.UUID, n int64) bool {
+// canReserve reports whether there is room: a tenant's first body always may have all that is free.
+func (p *memoryPool) canReserve(tenant uuid.UUID, n int64) bool {
 	held := p.tenants[tenant]
 	return p.used+n <= p.size && (held == 0 || held+n <= p.share())
 }
@@ -159,7 +159,7 @@ func (p *memoryPool) release(tenant uuid.UUID, n int64) {
 		delete(p.tenants, tenant)
 	}
 	p.waits = slices.DeleteFunc(p.waits, func(w *memoryWaiter) bool {
-		if !p.fits(w.tenant, w.n) {
+		if !p.canReserve(w.tenant, w.n) {
 			return false
 		}
 		p.take(w.tenant, w.n)
@@ -172,11 +172,11 @@ func (p *memoryPool) release(tenant uuid.UUID, n int64) {
 func (p *memoryPool) full(tenant uuid.UUID, n int64) *Problem {
 	after := memoryWait
 	if held := p.tenants[tenant]; held > 0 && held+n > p.share() {
-		return later(http.StatusTooManyRequests, after,
+		return retryLater(http.StatusTooManyRequests, after,
 			"this tenant's requests under way take %d MiB, its share: send fewer large ones at once, and try again in %s",
 			held>>20, after)
 	}
-	return later(http.StatusServiceUnavailable, after,
+	return retryLater(http.StatusServiceUnavailable, after,
 		"the requests under way take %d MiB of memory, as much as they may: try again in %s", p.used>>20, after)
 }
 
@@ -193,17 +193,17 @@ func (b *memoryBudget) inUse() int64 {
 
 // admitBody has room for a request's body, and takes its bytes into account, or says why it can't come; done is
 // called when the request was worked on.
-func (s *Server) admitBody(ctx context.Context, who access.Who, r *http.Request) (done func(), err error) {
+func (s *Server) admitBody(ctx context.Context, who access.Principal, r *http.Request) (done func(), err error) {
 	if most := s.bodySize(r); r.ContentLength > most {
 		return nil, problem(http.StatusRequestEntityTooLarge, "body: it has %d bytes, the limit is %d%s",
-			r.ContentLength, most-1, s.elsewhere(r))
+			r.ContentLength, most-1, s.resourceElsewhere(r))
 	}
 	release, err := s.memory.reserve(ctx, who.Tenant, s.bodyMemory(r))
 	if err != nil || r.ContentLength == 0 {
 		return release, err
 	}
 	if r.ContentLength > 0 {
-		if err := s.meter.Use(ctx, who, access.Bytes, int(r.ContentLength), "bytes"); err != nil {
+		if err := s.meter.SetCapacity(ctx, who, access.Bytes, int(r.ContentLength), "bytes"); err != nil {
 			release()
 			return nil, err
 		}
@@ -217,9 +217,9 @@ func (s *Server) admitBody(ctx context.Context, who access.Who, r *http.Request)
 	}, nil
 }
 
-// elsewhere says how more than may come at once can be sent.
-func (s *Server) elsewhere(r *http.Request) string {
-	if s.bulky(r) {
+// resourceElsewhere says how more than may come at once can be sent.
+func (s *Server) resourceElsewhere(r *http.Request) string {
+	if s.isUpload(r) {
 		return ": send the file in pieces (POST /v1/uploads)"
 	}
 	return ""
@@ -234,7 +234,7 @@ func (s *Server) bodyMemory(r *http.Request) int64 {
 	}
 	switch {
 	// it goes to the disk or the database as it comes; what is read whole later has its own room (fileMemory)
-	case s.bulky(r):
+	case s.isUpload(r):
 		return min(n, pieceMemory)
 	case r.URL.Path == batchPath:
 		return n*weightBatch + min(n/leastEvent, audit.MaxBatch)*eachInBatch

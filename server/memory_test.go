@@ -134,8 +134,8 @@ func TestABodyTakesNoMoreMemoryThanIsReservedForIt(t *testing.T) {
 	} {
 		took := live(t, func() any {
 			var parsed any
-			var event eventBody
-			if err := strict(body, &parsed); err != nil {
+			var event CreateEventRequest
+			if err := decodeStrict(body, &parsed); err != nil {
 				t.Fatal(err)
 			}
 			_ = json.Unmarshal(body, &event)
@@ -160,7 +160,7 @@ func TestABodyTakesNoMoreMemoryThanIsReservedForIt(t *testing.T) {
 			}
 			events := make([]audit.Event, len(b.Events))
 			for i := range b.Events {
-				if events[i], err = b.Events[i].event(t.Context(), access.Who{}, i, "x"); err != nil {
+				if events[i], err = b.Events[i].event(t.Context(), access.Principal{}, i, "x"); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -12,14 +12,14 @@ import (
 
 // metrics are figures of requests. The labels are few and of our own making: routes as they are registered, and tenants up to maxTenants, the others together.
 type metrics struct {
-	answers *prometheus.HistogramVec
-	tenants *prometheus.CounterVec
-	shed    prometheus.Counter
-	working prometheus.GaugeFunc
-	memory  prometheus.GaugeFunc
+	answers  *prometheus.HistogramVec
+	tenants  *prometheus.CounterVec
+	shed     prometheus.Counter
+	inFlight prometheus.GaugeFunc
+	memory   prometheus.GaugeFunc
 
-	mu   sync.Mutex
-	seen map[string]bool
+	mu          sync.Mutex
+	tenantsSeen map[string]bool
 }
 
 // maxTenants is how many tenants have a line of their own.
@@ -29,38 +29,38 @@ func newMetrics(s *Server) *metrics {
 	return &metrics{
 		answers: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "konstruct_http_request_duration_seconds", Help: "How long requests took, by route, method and status.",
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}}, []string{"route", "method", "status"}),
-		tenants: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "konstruct_http_tenant_requests_total", Help: "Requests of each tenant; those beyond the first hundred are together as other."}, []string{"tenant"}),
-		shed:    prometheus.NewCounter(prometheus.CounterOpts{Name: "konstruct_http_requests_shed_total", Help: "Requests that were sent away because too many were under way."}),
-		working: prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "konstruct_http_requests_in_flight", Help: "Requests under way."}, func() float64 { return float64(s.working.Load()) }),
+		tenants:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: "konstruct_http_tenant_requests_total", Help: "Requests of each tenant; those beyond the first hundred are together as other."}, []string{"tenant"}),
+		shed:     prometheus.NewCounter(prometheus.CounterOpts{Name: "konstruct_http_requests_shed_total", Help: "Requests that were sent away because too many were under way."}),
+		inFlight: prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "konstruct_http_requests_in_flight", Help: "Requests under way."}, func() float64 { return float64(s.working.Load()) }),
 		memory: prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "konstruct_http_body_memory_bytes",
 			Help: "Memory that is set aside for requests' bodies."},
 			func() float64 { return float64(s.memory.inUse()) }),
-		seen: map[string]bool{},
+		tenantsSeen: map[string]bool{},
 	}
 }
 
 // Describe implements prometheus.Collector.
 func (m *metrics) Describe(c chan<- *prometheus.Desc) {
-	for _, part := range m.parts() {
+	for _, part := range m.collectors() {
 		part.Describe(c)
 	}
 }
 
 // Collect implements prometheus.Collector.
 func (m *metrics) Collect(c chan<- prometheus.Metric) {
-	for _, part := range m.parts() {
+	for _, part := range m.collectors() {
 		part.Collect(c)
 	}
 }
 
-func (m *metrics) parts() []prometheus.Collector {
-	return []prometheus.Collector{m.answers, m.tenants, m.shed, m.working, m.memory}
+func (m *metrics) collectors() []prometheus.Collector {
+	return []prometheus.Collector{m.answers, m.tenants, m.shed, m.inFlight, m.memory}
 }
 
 // methods are those that a route has; others are counted together.
 var methods = map[string]bool{"GET": true, "HEAD": true, "POST": true, "PUT": true, "PATCH": true, "DELETE": true, "OPTIONS": true}
 
-func (m *metrics) answered(r *http.Request, w *watched, took time.Duration) {
+func (m *metrics) answered(r *http.Request, w *responseWatcher, took time.Duration) {
 	_, route, _ := strings.Cut(w.route, " ")
 	if route == "" {
 		route = "none"
@@ -71,18 +71,18 @@ func (m *metrics) answered(r *http.Request, w *watched, took time.Duration) {
 	}
 	m.answers.WithLabelValues(route, method, strconv.Itoa(w.status)).Observe(took.Seconds())
 	if w.tenant != "" {
-		m.tenants.WithLabelValues(m.name(w.tenant)).Inc()
+		m.tenants.WithLabelValues(m.tenantLabel(w.tenant)).Inc()
 	}
 }
 
-func (m *metrics) name(tenant string) string {
+func (m *metrics) tenantLabel(tenant string) string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if !m.seen[tenant] {
-		if len(m.seen) >= maxTenants {
+	if !m.tenantsSeen[tenant] {
+		if len(m.tenantsSeen) >= maxTenants {
 			return "other"
 		}
-		m.seen[tenant] = true
+		m.tenantsSeen[tenant] = true
 	}
 	return tenant
 }

@@ -20,14 +20,14 @@ func TestPeopleComeWithTokensOfARealProvider(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(door.Close)
-	people := func(audience string) *access.People {
-		p, err := access.NewPeople(door, access.Issuer{URL: issuer.URL, Audience: audience, Tenant: acme, Client: &http.Client{Timeout: 10 * time.Second}})
+	people := func(audience string) *access.Authenticator {
+		p, err := access.NewAuthenticator(door, access.Issuer{URL: issuer.URL, Audience: audience, Tenant: acme, Client: &http.Client{Timeout: 10 * time.Second}})
 		if err != nil {
 			t.Fatal(err)
 		}
 		return p
 	}
-	w := serveOn(t, d, func(c *server.Config) { c.People = people(testkit.IssuerClient) })
+	w := serveOn(t, d, func(c *server.Config) { c.OIDC = people(testkit.IssuerClient) })
 	token := issuer.Token(t.Context())
 	w.want(401, "GET", "/v1/me", token, "") // nobody has admitted them
 	admin := w.key(acme)
@@ -65,10 +65,10 @@ func TestPeopleComeWithTokensOfARealProvider(t *testing.T) {
 	w.want(401, "GET", "/v1/me", issuer.Token(t.Context()), "")
 
 	admit("viewer")
-	other := serveOn(t, d, func(c *server.Config) { c.People = people("another client") })
+	other := serveOn(t, d, func(c *server.Config) { c.OIDC = people("another client") })
 	other.want(401, "GET", "/v1/me", issuer.Token(t.Context()), "")
 	issuer.Stop()
-	away := serveOn(t, d, func(c *server.Config) { c.People = people(testkit.IssuerClient) })
+	away := serveOn(t, d, func(c *server.Config) { c.OIDC = people(testkit.IssuerClient) })
 	if r := away.want(503, "GET", "/v1/me", token, ""); r.Header.Get("Retry-After") == "" {
 		t.Errorf("the provider is away: %v", r.Header)
 	}

@@ -15,8 +15,8 @@ import (
 //go:embed reference.html
 var referencePage string
 
-// plain serves what is for everybody: the API's description, and how the service is.
-func (s *Server) plain() {
+// publicRoutes serves what is for everybody: the API's description, and how the service is.
+func (s *Server) publicRoutes() {
 	mux := s.mux
 	raw, err := s.api.OpenAPI().MarshalJSON()
 	if err != nil {
@@ -49,39 +49,39 @@ func (s *Server) plain() {
 		_, _ = w.Write([]byte(`{"status":"ok"}` + "\n"))
 	})
 	mux.HandleFunc("GET /readyz", s.readyz)
-	mux.HandleFunc("/", s.nothing)
+	mux.HandleFunc("/", s.notFound)
 	s.refused = map[string]bool{}
 	for path, item := range s.api.OpenAPI().Paths { // one's own path is no parameter of another's: GET /v1/jobs/cancel is no job
-		for method, op := range operationsOf(item) {
+		for method, op := range operationsByMethod(item) {
 			if pattern := method + " " + path; op == nil && !strings.Contains(path, "{") {
-				mux.HandleFunc(pattern, s.nothing)
+				mux.HandleFunc(pattern, s.notFound)
 				s.refused[pattern] = true
 			}
 		}
 	}
 }
 
-// operationsOf are a path's, by method; nil where it has none.
-func operationsOf(item *huma.PathItem) map[string]*huma.Operation {
+// operationsByMethod are a path's, by method; nil where it has none.
+func operationsByMethod(item *huma.PathItem) map[string]*huma.Operation {
 	return map[string]*huma.Operation{"GET": item.Get, "POST": item.Post, "PUT": item.Put, "PATCH": item.Patch, "DELETE": item.Delete}
 }
 
-// nothing answers where nothing is served, or not by this method.
-func (s *Server) nothing(w http.ResponseWriter, r *http.Request) {
-	if may := s.allowed(r); len(may) > 0 {
+// notFound answers where nothing is served, or not by this method.
+func (s *Server) notFound(w http.ResponseWriter, r *http.Request) {
+	if may := s.allowedMethods(r); len(may) > 0 {
 		w.Header().Set("Allow", strings.Join(may, ", "))
-		s.write(w, r, problem(http.StatusMethodNotAllowed, "%.20q is not done here: it is %s", r.Method, strings.Join(may, ", ")))
+		s.writeResponseProblem(w, r, problem(http.StatusMethodNotAllowed, "%.20q is not done here: it is %s", r.Method, strings.Join(may, ", ")))
 		return
 	}
-	s.write(w, r, problem(http.StatusNotFound, "there is no %.100q here: /reference shows what there is", r.URL.Path))
+	s.writeResponseProblem(w, r, problem(http.StatusNotFound, "there is no %.100q here: /reference shows what there is", r.URL.Path))
 }
 
-// allowed are the methods that are served at a request's path.
-func (s *Server) allowed(r *http.Request) (may []string) {
+// allowedMethods are the methods that are served at a request's path.
+func (s *Server) allowedMethods(r *http.Request) (may []string) {
 	for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"} {
 		other := r.Clone(r.Context())
 		other.Method = method
-		if s.served(other) {
+		if s.isRouted(other) {
 			may = append(may, method)
 		}
 	}
@@ -91,32 +91,32 @@ func (s *Server) allowed(r *http.Request) (may []string) {
 // readyTime bounds the question whether a part is there.
 const readyTime = 2 * time.Second
 
-// Part is something that the service needs.
-type Part struct {
-	Name  string `json:"name"`
-	Ready bool   `json:"ready"`
-	Why   string `json:"why,omitempty"`
+// Component is something that the service needs.
+type Component struct {
+	Name   string `json:"name"`
+	Ready  bool   `json:"ready"`
+	Reason string `json:"why,omitempty"`
 }
 
 // readyz says whether requests should be sent here, and which part is not ready.
 func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), readyTime)
 	defer cancel()
-	parts := []Part{{Name: "database"}, {Name: "accepting", Ready: !s.draining.Load()}}
+	parts := []Component{{Name: "database"}, {Name: "accepting", Ready: !s.draining.Load()}}
 	if err := s.c.Konstruct.Door().Ping(ctx); err != nil {
-		parts[0].Why = "it does not answer" // more is the operator's to know: the log has it
+		parts[0].Reason = "it does not answer" // more is the operator's to know: the log has it
 		s.logger.WarnContext(ctx, "not ready", "error", err)
 	} else {
 		parts[0].Ready = true
 	}
 	if !parts[1].Ready {
-		parts[1].Why = "the service is stopping"
+		parts[1].Reason = "the service is stopping"
 	}
 	if s.c.Evidence != nil && parts[0].Ready {
-		parts = append(parts, s.trail.part(ctx, s))
+		parts = append(parts, s.trail.component(ctx, s))
 	}
 	status := http.StatusOK
-	if slices.ContainsFunc(parts, func(p Part) bool { return !p.Ready }) {
+	if slices.ContainsFunc(parts, func(p Component) bool { return !p.Ready }) {
 		status = http.StatusServiceUnavailable
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -142,7 +142,7 @@ func (s *Server) reference() []byte {
 		groups, byName[tag.Name] = append(groups, g), g
 	}
 	for path, item := range api.Paths {
-		for method, op := range operationsOf(item) {
+		for method, op := range operationsByMethod(item) {
 			if op != nil {
 				g := byName[op.Tags[0]]
 				g.Operations = append(g.Operations, operation{method, path, op})
@@ -159,7 +159,7 @@ func (s *Server) reference() []byte {
 			}
 			return sc
 		},
-		"kind": kindOf,
+		"kind": schemaKind,
 	}).Parse(referencePage))
 	var b strings.Builder
 	if err := page.Execute(&b, map[string]any{"API": api, "Groups": groups}); err != nil {
@@ -168,15 +168,15 @@ func (s *Server) reference() []byte {
 	return []byte(b.String())
 }
 
-// kindOf names what a schema describes, in a word.
-func kindOf(sc *huma.Schema) string {
+// schemaKind names what a schema describes, in a word.
+func schemaKind(sc *huma.Schema) string {
 	switch {
 	case sc == nil:
 		return ""
 	case sc.Ref != "":
 		return sc.Ref[strings.LastIndex(sc.Ref, "/")+1:]
 	case sc.Type == "array":
-		return "list of " + kindOf(sc.Items)
+		return "list of " + schemaKind(sc.Items)
 	case sc.Format != "":
 		return sc.Type + ", " + sc.Format
 	}

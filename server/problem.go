@@ -30,14 +30,14 @@ type Problem struct {
 	Status int    `json:"status" doc:"The HTTP status"`
 	Detail string `json:"detail" doc:"What is wrong, and what to do"`
 	// Instance is the request's id, which the service's log has too.
-	Instance string  `json:"instance,omitempty" doc:"The request's id, which the service's log has too"`
-	Errors   []Wrong `json:"errors,omitempty" doc:"Each field that is wrong"`
+	Instance string         `json:"instance,omitempty" doc:"The request's id, which the service's log has too"`
+	Errors   []FieldProblem `json:"errors,omitempty" doc:"Each field that is wrong"`
 
 	after time.Duration
 }
 
-// Wrong is a field that is not acceptable.
-type Wrong struct {
+// FieldProblem is a field that is not acceptable.
+type FieldProblem struct {
 	Location string `json:"location" doc:"Where: body.metadata, query.limit, path.id, header.If-Match" example:"body.events[3].action_type"`
 	Message  string `json:"message" doc:"Why, and what would be"`
 }
@@ -67,29 +67,29 @@ func problem(status int, format string, args ...any) *Problem {
 	return &Problem{Title: http.StatusText(status), Status: status, Detail: fmt.Sprintf(format, args...)}
 }
 
-// wrong says that a field is not acceptable.
-func wrong(location, reason string) *Problem {
+// fieldProblem says that a field is not acceptable.
+func fieldProblem(location, reason string) *Problem {
 	p := problem(http.StatusUnprocessableEntity, "%s: %s", location, reason)
-	p.Errors = []Wrong{{location, reason}}
+	p.Errors = []FieldProblem{{location, reason}}
 	return p
 }
 
-// denied says that a field asks for more than whoever asks was granted.
-func denied(location, reason string) *Problem {
-	p := wrong(location, reason)
+// permissionDenied says that a field asks for more than whoever asks was granted.
+func permissionDenied(location, reason string) *Problem {
+	p := fieldProblem(location, reason)
 	p.Title, p.Status = http.StatusText(http.StatusForbidden), http.StatusForbidden
 	return p
 }
 
-// later says that it could be done at another time.
-func later(status int, after time.Duration, format string, args ...any) *Problem {
+// retryLater says that it could be done at another time.
+func retryLater(status int, after time.Duration, format string, args ...any) *Problem {
 	p := problem(status, format, args...)
 	p.after = after
 	return p
 }
 
-// said is an error as its caller is told it: what is the caller's to know, and no more.
-func (s *Server) said(ctx context.Context, err error) *Problem {
+// errorResponse is an error as its caller is told it: what is the caller's to know, and no more.
+func (s *Server) errorResponse(ctx context.Context, err error) *Problem {
 	var p *Problem
 	var field *audit.FieldError
 	var query *kb.QueryError
@@ -97,22 +97,22 @@ func (s *Server) said(ctx context.Context, err error) *Problem {
 	var limit *access.LimitError
 	var lawful *law.Error
 	var offset *stash.OffsetError
-	var serving *kb.ServingError
+	var serving *kb.ModelChangedError
 	var grant *tenantdb.GrantError
 	switch {
 	case errors.As(err, &p):
 		own := *p // some are the same for every request, and each is told its own id
 		return &own
 	case errors.As(err, &field):
-		return wrong(where(ctx)+field.Field, field.Reason)
+		return fieldProblem(fieldLocation(ctx)+field.Field, field.Reason)
 	case errors.As(err, &query):
-		return wrong(where(ctx)+strings.ReplaceAll(query.Field, "-", "_"), query.Reason)
+		return fieldProblem(fieldLocation(ctx)+strings.ReplaceAll(query.Field, "-", "_"), query.Reason)
 	case errors.As(err, &own):
-		return wrong(at(ctx, own.Field), own.Reason)
+		return fieldProblem(locate(ctx, own.Field), own.Reason)
 	case errors.As(err, &grant):
-		return denied(at(ctx, grant.Field), grant.Reason)
+		return permissionDenied(locate(ctx, grant.Field), grant.Reason)
 	case errors.As(err, &limit):
-		return later(http.StatusTooManyRequests, limit.After, "%s: try again in %s", limit.What, limit.After.Round(time.Millisecond))
+		return retryLater(http.StatusTooManyRequests, limit.RetryAfter, "%s: try again in %s", limit.Kind, limit.RetryAfter.Round(time.Millisecond))
 	case errors.As(err, &offset):
 		return problem(http.StatusConflict, "%s", offset.Error())
 	case errors.As(err, &serving):
@@ -133,10 +133,10 @@ func (s *Server) said(ctx context.Context, err error) *Problem {
 		err    error
 		status int
 	}{
-		{access.ErrUnknown, http.StatusUnauthorized}, {access.ErrNotFound, http.StatusNotFound}, {audit.ErrNoRun, http.StatusNotFound}, {audit.ErrNotFound, http.StatusNotFound}, {kb.ErrNotFound, http.StatusNotFound}, {kb.ErrNoJob, http.StatusNotFound}, {kb.ErrNoModel, http.StatusNotFound}, {konstruct.ErrModelNotHere, http.StatusConflict},
+		{access.ErrUnauthenticated, http.StatusUnauthorized}, {access.ErrNotFound, http.StatusNotFound}, {audit.ErrNoRun, http.StatusNotFound}, {audit.ErrNotFound, http.StatusNotFound}, {kb.ErrNotFound, http.StatusNotFound}, {kb.ErrNoJob, http.StatusNotFound}, {kb.ErrNoModel, http.StatusNotFound}, {konstruct.ErrModelNotHere, http.StatusConflict},
 		{stash.ErrNotFound, http.StatusNotFound}, {notary.ErrNoFile, http.StatusNotFound}, {audit.ErrIDTaken, http.StatusConflict}, {audit.ErrResolved, http.StatusConflict},
-		{audit.ErrAcknowledged, http.StatusConflict}, {stash.ErrEnded, http.StatusConflict}, {stash.ErrTooLarge, http.StatusRequestEntityTooLarge}, {konstruct.ErrNoRetrieval, http.StatusConflict},
-		{access.ErrOtherRequest, http.StatusUnprocessableEntity}, {kb.ErrSlow, http.StatusUnprocessableEntity}, {kb.ErrIncomplete, http.StatusConflict}, {kb.ErrUntunable, http.StatusConflict}, {kb.ErrVector, http.StatusUnprocessableEntity},
+		{audit.ErrAcknowledged, http.StatusConflict}, {stash.ErrFinished, http.StatusConflict}, {stash.ErrTooLarge, http.StatusRequestEntityTooLarge}, {konstruct.ErrNoRetrieval, http.StatusConflict},
+		{access.ErrKeyReused, http.StatusUnprocessableEntity}, {kb.ErrSlow, http.StatusUnprocessableEntity}, {kb.ErrIncomplete, http.StatusConflict}, {kb.ErrUntunable, http.StatusConflict}, {kb.ErrVector, http.StatusUnprocessableEntity},
 	} {
 		if errors.Is(err, known.err) {
 			return problem(known.status, "%s", known.err.Error())
@@ -146,49 +146,49 @@ func (s *Server) said(ctx context.Context, err error) *Problem {
 		err    error
 		status int
 	}{
-		{access.ErrUnderWay, http.StatusConflict}, {stash.ErrFull, http.StatusTooManyRequests}, {kb.ErrFull, http.StatusTooManyRequests}, {notary.ErrNotInLog, http.StatusConflict},
+		{access.ErrInProgress, http.StatusConflict}, {stash.ErrFull, http.StatusTooManyRequests}, {kb.ErrFull, http.StatusTooManyRequests}, {notary.ErrNotInLog, http.StatusConflict},
 		{konstruct.ErrNoReceipts, http.StatusConflict}, {notary.ErrNoKey, http.StatusConflict},
 	} {
 		if errors.Is(err, known.err) {
-			return later(known.status, retryAfter, "%s", known.err.Error())
+			return retryLater(known.status, retryAfter, "%s", known.err.Error())
 		}
 	}
-	if access.ErrAway(err) {
-		return later(http.StatusServiceUnavailable, retryAfter, "the identity provider does not answer: try again")
+	if access.ErrUnavailable(err) {
+		return retryLater(http.StatusServiceUnavailable, retryAfter, "the identity provider does not answer: try again")
 	}
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) && strings.HasPrefix(pg.Code, "22") { // data exception: a NUL, a time out of range
 		return problem(http.StatusUnprocessableEntity, "the database can't hold a value of this request: %s", pg.Message)
 	}
-	if away(err) {
+	if isUnavailable(err) {
 		s.logger.WarnContext(ctx, "the database can't be reached", "request", requestID(ctx), "error", err)
-		return later(http.StatusServiceUnavailable, retryAfter, "the database can't be reached: nothing was acknowledged; try again with the same Idempotency-Key")
+		return retryLater(http.StatusServiceUnavailable, retryAfter, "the database can't be reached: nothing was acknowledged; try again with the same Idempotency-Key")
 	}
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
-		return later(http.StatusServiceUnavailable, retryAfter, "it took longer than it may: try again, or ask for less")
+		return retryLater(http.StatusServiceUnavailable, retryAfter, "it took longer than it may: try again, or ask for less")
 	}
 	s.logger.LogAttrs(ctx, slog.LevelError, "a request failed", slog.String("request", requestID(ctx)), slog.Any("error", err))
 	return problem(http.StatusInternalServerError, "something went wrong here: the service's log has it under this request's id")
 }
 
-// where is the part of a request that its fields stand in: what has no body says them in its query.
-func where(ctx context.Context) string {
+// fieldLocation is the part of a request that its fields stand in: what has no body says them in its query.
+func fieldLocation(ctx context.Context) string {
 	if bodiless, _ := ctx.Value(bodilessKey).(bool); bodiless {
 		return "query."
 	}
 	return "body."
 }
 
-// at is where a field of a request stands; what is acted on is named by its path.
-func at(ctx context.Context, field string) string {
+// locate is where a field of a request stands; what is acted on is named by its path.
+func locate(ctx context.Context, field string) string {
 	if field == "id" {
 		return "path.id"
 	}
-	return where(ctx) + field
+	return fieldLocation(ctx) + field
 }
 
-// away reports whether the database was not there, or went away.
-func away(err error) bool {
+// isUnavailable reports whether the database was not there, or went away.
+func isUnavailable(err error) bool {
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) {
 		class := pg.Code[:min(2, len(pg.Code))]
@@ -198,8 +198,8 @@ func away(err error) bool {
 	return errors.As(err, &connect) || tenantdb.Unreachable(err) || pgconn.Timeout(err) || strings.Contains(err.Error(), "conn closed") || strings.Contains(err.Error(), "unexpected EOF") || strings.Contains(err.Error(), "connection reset") || strings.Contains(err.Error(), "broken pipe")
 }
 
-// humane makes huma's own errors ours: without the values that were sent, which may be secrets.
-func humane(ctx huma.Context, _ string, v any) (any, error) {
+// hideValues makes huma's own errors ours: without the values that were sent, which may be secrets.
+func hideValues(ctx huma.Context, _ string, v any) (any, error) {
 	if e, ok := v.(*huma.ErrorModel); ok {
 		p := &Problem{Title: e.Title, Status: e.Status, Detail: e.Detail, Instance: requestID(ctx.Context())}
 		for _, d := range e.Errors {
@@ -207,7 +207,7 @@ func humane(ctx huma.Context, _ string, v any) (any, error) {
 			if at == "" {
 				at = "body"
 			}
-			p.Errors = append(p.Errors, Wrong{at, message})
+			p.Errors = append(p.Errors, FieldProblem{at, message})
 		}
 		if len(p.Errors) > 0 {
 			p.Detail = p.Errors[0].Location + ": " + p.Errors[0].Message

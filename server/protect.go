@@ -21,17 +21,17 @@ import (
 type contextKey int
 
 const (
-	requestKey contextKey = iota
-	whoKey
-	onceKey
+	requestIDKey contextKey = iota
+	principalKey
+	idempotencyKey
 	bodilessKey
-	seenKey
+	watcherKey
 	bodyKey
 )
 
 // requestID is the id of the request that a context belongs to.
 func requestID(ctx context.Context) string {
-	id, _ := ctx.Value(requestKey).(string)
+	id, _ := ctx.Value(requestIDKey).(string)
 	return id
 }
 
@@ -47,7 +47,7 @@ func (s *Server) protect(next http.Handler) http.Handler {
 	mux := next
 	next = compress(s.identify(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		mux.ServeHTTP(w, r)
-		seenOf(r.Context()).route = r.Pattern
+		watcherOf(r.Context()).route = r.Pattern
 	})))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		begin := time.Now()
@@ -55,8 +55,8 @@ func (s *Server) protect(next http.Handler) http.Handler {
 		if !goodID.MatchString(id) {
 			id = rand.Text()
 		}
-		seen := &watched{ResponseWriter: w}
-		r = r.WithContext(context.WithValue(context.WithValue(r.Context(), requestKey, id), seenKey, seen))
+		seen := &responseWatcher{ResponseWriter: w}
+		r = r.WithContext(context.WithValue(context.WithValue(r.Context(), requestIDKey, id), watcherKey, seen))
 		h := w.Header()
 		h.Set("X-Request-ID", id)
 		h.Set("X-Content-Type-Options", "nosniff")
@@ -65,14 +65,14 @@ func (s *Server) protect(next http.Handler) http.Handler {
 		h.Set("Cross-Origin-Resource-Policy", "same-origin")
 		h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
 		h.Set("Cache-Control", "no-store")
-		if s.secure(r) {
+		if s.isTLS(r) {
 			h.Set("Strict-Transport-Security", "max-age=31536000")
 		}
 		defer func() {
 			if thrown := recover(); thrown != nil {
 				s.logger.LogAttrs(r.Context(), slog.LevelError, "a request panicked", slog.String("request", id), slog.Any("panic", thrown), slog.String("stack", string(debug.Stack())))
 				if seen.status == 0 {
-					s.write(seen, r, problem(http.StatusInternalServerError, "something went wrong here: the service's log has it under this request's id"))
+					s.writeResponseProblem(seen, r, problem(http.StatusInternalServerError, "something went wrong here: the service's log has it under this request's id"))
 				} else {
 					panic(http.ErrAbortHandler) // the answer is broken off, so that nobody takes it for whole
 				}
@@ -82,19 +82,19 @@ func (s *Server) protect(next http.Handler) http.Handler {
 			s.logger.LogAttrs(r.Context(), slog.LevelDebug, "answered", slog.String("request", id), slog.String("client", s.client(r)), slog.String("method", r.Method), slog.String("route", seen.route), slog.Int("status", seen.status),
 				slog.Int64("bytes", seen.bytes), slog.Duration("took", took), slog.String("tenant", seen.tenant))
 		}()
-		working, most := &s.working, int64(maxAtOnce)
-		if streams(r) { // which take no part in the work while nothing comes
+		working, most := &s.working, int64(maxInFlight)
+		if isStream(r) { // which take no part in the work while nothing comes
 			working, most = &s.streaming, maxStreams
 		}
 		n := working.Add(1)
 		defer working.Add(-1)
 		if n > most && r.URL.Path != "/healthz" {
 			s.metrics.shed.Inc()
-			s.write(seen, r, later(http.StatusServiceUnavailable, retryAfter, "the service has %d requests under way: try again", n-1))
+			s.writeResponseProblem(seen, r, retryLater(http.StatusServiceUnavailable, retryAfter, "the service has %d requests under way: try again", n-1))
 			return
 		}
-		if p := s.refuse(seen, r); p != nil {
-			s.write(seen, r, p)
+		if p := s.checkRequest(seen, r); p != nil {
+			s.writeResponseProblem(seen, r, p)
 			return
 		}
 		if seen.status == 0 {
@@ -103,8 +103,8 @@ func (s *Server) protect(next http.Handler) http.Handler {
 	})
 }
 
-// refuse says what is wrong with a request before anything of it is looked at; it answers a browser's questions about CORS itself.
-func (s *Server) refuse(w http.ResponseWriter, r *http.Request) *Problem {
+// checkRequest says what is wrong with a request before anything of it is looked at; it answers a browser's questions about CORS itself.
+func (s *Server) checkRequest(w http.ResponseWriter, r *http.Request) *Problem {
 	if why := ambiguous(r); why != "" {
 		w.Header().Set("Connection", "close")
 		return problem(http.StatusBadRequest, "the request's head: %s", why)
@@ -148,8 +148,8 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request) *Problem {
 	return nil
 }
 
-// write answers with a problem.
-func (s *Server) write(w http.ResponseWriter, r *http.Request, p *Problem) {
+// writeResponseProblem answers with a problem.
+func (s *Server) writeResponseProblem(w http.ResponseWriter, r *http.Request, p *Problem) {
 	p.Instance = requestID(r.Context())
 	for key, values := range p.GetHeaders() {
 		w.Header()[key] = values
@@ -161,17 +161,17 @@ func (s *Server) write(w http.ResponseWriter, r *http.Request, p *Problem) {
 	}
 }
 
-// secure reports whether a request came over TLS, to us or to a proxy of ours.
-func (s *Server) secure(r *http.Request) bool {
-	return r.TLS != nil || s.proxied(r) && r.Header.Get("X-Forwarded-Proto") == "https"
+// isTLS reports whether a request came over TLS, to us or to a proxy of ours.
+func (s *Server) isTLS(r *http.Request) bool {
+	return r.TLS != nil || s.fromProxy(r) && r.Header.Get("X-Forwarded-Proto") == "https"
 }
 
-func (s *Server) proxied(r *http.Request) bool {
+func (s *Server) fromProxy(r *http.Request) bool {
 	from, err := netip.ParseAddrPort(r.RemoteAddr)
-	return err == nil && within(s.c.Proxies, from.Addr())
+	return err == nil && containsAddr(s.c.Proxies, from.Addr())
 }
 
-func within(networks []netip.Prefix, a netip.Addr) bool {
+func containsAddr(networks []netip.Prefix, a netip.Addr) bool {
 	return slices.ContainsFunc(networks, func(p netip.Prefix) bool { return p.Contains(a.Unmap()) })
 }
 
@@ -183,7 +183,7 @@ func (s *Server) client(r *http.Request) string {
 	}
 	from := at.Addr()
 	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
-	for i := len(hops) - 1; i >= 0 && within(s.c.Proxies, from); i-- {
+	for i := len(hops) - 1; i >= 0 && containsAddr(s.c.Proxies, from); i-- {
 		hop, err := netip.ParseAddr(strings.TrimSpace(hops[i]))
 		if err != nil {
 			break
@@ -193,8 +193,8 @@ func (s *Server) client(r *http.Request) string {
 	return from.Unmap().String()
 }
 
-// watched sees what is answered.
-type watched struct {
+// responseWatcher sees what is answered.
+type responseWatcher struct {
 	http.ResponseWriter
 	status int
 	bytes  int64
@@ -202,11 +202,11 @@ type watched struct {
 	route  string // that answered
 }
 
-// seenOf is what is seen of the request that a context belongs to.
-func seenOf(ctx context.Context) *watched { return ctx.Value(seenKey).(*watched) }
+// watcherOf is what is seen of the request that a context belongs to.
+func watcherOf(ctx context.Context) *responseWatcher { return ctx.Value(watcherKey).(*responseWatcher) }
 
 // WriteHeader implements http.ResponseWriter.
-func (w *watched) WriteHeader(status int) {
+func (w *responseWatcher) WriteHeader(status int) {
 	if w.status == 0 && status >= 200 {
 		w.status = status
 	}
@@ -214,7 +214,7 @@ func (w *watched) WriteHeader(status int) {
 }
 
 // Write implements http.ResponseWriter.
-func (w *watched) Write(p []byte) (int, error) {
+func (w *responseWatcher) Write(p []byte) (int, error) {
 	if w.status == 0 {
 		w.status = http.StatusOK
 	}
@@ -224,10 +224,10 @@ func (w *watched) Write(p []byte) (int, error) {
 }
 
 // Unwrap lets http.ResponseController reach the connection.
-func (w *watched) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+func (w *responseWatcher) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // Flush implements http.Flusher.
-func (w *watched) Flush() { _ = http.NewResponseController(w.ResponseWriter).Flush() }
+func (w *responseWatcher) Flush() { _ = http.NewResponseController(w.ResponseWriter).Flush() }
 
 // deadline bounds how long a request's body may take to come and its answer to be made and taken.
 func deadline(w http.ResponseWriter, body, answer time.Duration) error {

@@ -174,7 +174,7 @@ func TestProxiesAreBelievedWhenTheyAreNamed(t *testing.T) {
 func TestFiguresNameNoSecretsAndFewTenants(t *testing.T) {
 	w := serve(t)
 	for i := range 105 {
-		key := w.keyOf(tenantOf(i), access.Ask{Actions: []access.Action{access.EventsRead}})
+		key := w.keyOf(tenantOf(i), access.KeyRequest{Permissions: []access.Permission{access.EventsRead}})
 		w.want(200, "GET", "/v1/me", key, "")
 	}
 	w.want(401, "GET", "/v1/me", "kst_nonsense", "")

@@ -9,32 +9,32 @@ import (
 	"github.com/konstruct/konstruct/notary"
 )
 
-// trailCheck is what was found last of events that are sealed and in no log. /readyz needs no credential, so it does not ask the
+// trailHealth is what was found last of events that are sealed and in no log. /readyz needs no credential, so it does not ask the
 // database each time.
-type trailCheck struct {
+type trailHealth struct {
 	mu   sync.Mutex
 	at   time.Time
-	last Part
+	last Component
 }
 
-// trailEvery is for how long what was found holds.
-const trailEvery = 5 * time.Second
+// trailTTL is for how long what was found holds.
+const trailTTL = 5 * time.Second
 
-// part says whether everything that is sealed enters the log in time.
-func (t *trailCheck) part(ctx context.Context, s *Server) Part {
+// component says whether everything that is sealed enters the log in time.
+func (t *trailHealth) component(ctx context.Context, s *Server) Component {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if time.Since(t.at) < trailEvery {
+	if time.Since(t.at) < trailTTL {
 		return t.last
 	}
-	p := Part{Name: "trail"}
-	w, err := notary.Overlooked(ctx, s.c.Evidence)
+	p := Component{Name: "trail"}
+	w, err := notary.CountOverlooked(ctx, s.c.Evidence)
 	switch {
 	case err != nil:
-		p.Why = "it can't be asked what waits for the log"
+		p.Reason = "it can't be asked what waits for the log"
 		s.logger.WarnContext(ctx, "not ready", "error", err)
 	case !w.OK(): // whose events those are, and what hinders, is the operator's to know
-		p.Why = fmt.Sprintf("%d sealed events are not in the log in time", w.Overdue+w.Unknown)
+		p.Reason = fmt.Sprintf("%d sealed events are not in the log in time", w.Overdue+w.Unknown)
 		s.logger.ErrorContext(ctx, "not ready", "error", w.Err())
 	default:
 		p.Ready = true

@@ -30,8 +30,8 @@ func TestReadyzAndVerificationsSayWhatIsInNoLog(t *testing.T) {
 
 // TestAVerificationLooksAtTheCopyOutside has the whole database be behind what was signed.
 func TestAVerificationLooksAtTheCopyOutside(t *testing.T) {
-	outside := notary.File(t.TempDir() + "/checkpoint")
-	w := serve(t, func(c *server.Config) { c.Outside = outside })
+	outside := notary.FileAnchor(t.TempDir() + "/checkpoint")
+	w := serve(t, func(c *server.Config) { c.Anchor = outside })
 	key := w.key(acme)
 	w.want(201, "POST", "/v1/events", key, `{"action_type":"tool_invocation"}`)
 	if v := w.made(key, w.want(202, "POST", "/v1/verifications", key, `{}`)); v.field("made", "holds") != true {

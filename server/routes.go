@@ -9,11 +9,11 @@ func (s *Server) routes() {
 	s.escalations()
 	s.proofs()
 	s.evidence()
-	s.law()
+	s.compliance()
 	s.documents()
 	s.uploads()
 	s.search()
-	s.people()
+	s.access()
 }
 
 // describe completes the description.

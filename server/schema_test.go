@@ -16,7 +16,7 @@ import (
 // TestTheDescriptionHolds: schemathesis asks every operation, as its description says and as it does not, with a key and without, and in sequences. No answer is one of 5xx, none
 // is outside of the description.
 func TestTheDescriptionHolds(t *testing.T) {
-	from := filepath.Join(devpg.PartsDir(), "schemathesis")
+	from := filepath.Join(devpg.AssetsDir(), "schemathesis")
 	if _, err := os.Stat(from); err != nil {
 		t.Fatalf("%v: run scripts/setup test", err)
 	}

@@ -17,40 +17,40 @@ import (
 	"github.com/konstruct/konstruct/kb"
 )
 
-// question is a search.
-type question struct {
-	Text           string     `json:"text" minLength:"1" doc:"\"a phrase\" must stand there, -word must not, begin* is any word that begins so"`
-	TopK           int        `json:"top_k,omitempty" minimum:"1" maximum:"100" default:"5"`
-	Mode           kb.Mode    `json:"mode,omitempty" enum:"hybrid,vector,words" default:"hybrid"`
-	WordsIfDown    bool       `json:"words_if_down,omitempty" doc:"By words alone while the model can't be reached; the answer says so"`
-	Where          []string   `json:"where,omitempty" maxItems:"100" doc:"Conditions that documents must meet, as metadata.team=legal, ingested>=2026-01-31, label in a,b"`
-	Labels         []string   `json:"labels,omitempty" maxItems:"32" doc:"Of the labels that you have, those to search by; all of them where it is missing. Documents without labels are searched too"`
-	MinScore       *float64   `json:"min_score,omitempty"`
-	Variety        float64    `json:"variety,omitempty" minimum:"0" maximum:"1" doc:"How much hits are to differ from each other"`
-	PerDocument    bool       `json:"per_document,omitempty" doc:"The best passage of each document alone"`
-	Neighbours     int        `json:"neighbours,omitempty" minimum:"0" maximum:"10" doc:"Passages before and after each hit"`
-	After          string     `json:"after,omitempty" maxLength:"300" doc:"The last answer's next"`
-	WithinMS       int64      `json:"within_ms,omitempty" minimum:"0" maximum:"60000" doc:"How long the database may work on it"`
-	Rerank         bool       `json:"rerank,omitempty"`
-	UserID         string     `json:"user_id,omitempty" maxLength:"1024" doc:"Who asked"`
-	ConversationID string     `json:"conversation_id,omitempty" maxLength:"1000"`
-	Agent          *uuid.UUID `json:"agent_id,omitempty"`
+// SearchRequest is a search.
+type SearchRequest struct {
+	Text            string     `json:"text" minLength:"1" doc:"\"a phrase\" must stand there, -word must not, begin* is any word that begins so"`
+	TopK            int        `json:"top_k,omitempty" minimum:"1" maximum:"100" default:"5"`
+	Mode            kb.Mode    `json:"mode,omitempty" enum:"hybrid,vector,words" default:"hybrid"`
+	LexicalFallback bool       `json:"words_if_down,omitempty" doc:"By words alone while the model can't be reached; the answer says so"`
+	Where           []string   `json:"where,omitempty" maxItems:"100" doc:"Conditions that documents must meet, as metadata.team=legal, ingested>=2026-01-31, label in a,b"`
+	Labels          []string   `json:"labels,omitempty" maxItems:"32" doc:"Of the labels that you have, those to search by; all of them where it is missing. Documents without labels are searched too"`
+	MinScore        *float64   `json:"min_score,omitempty"`
+	Diversity       float64    `json:"variety,omitempty" minimum:"0" maximum:"1" doc:"How much hits are to differ from each other"`
+	PerDocument     bool       `json:"per_document,omitempty" doc:"The best passage of each document alone"`
+	Neighbours      int        `json:"neighbours,omitempty" minimum:"0" maximum:"10" doc:"Passages before and after each hit"`
+	After           string     `json:"after,omitempty" maxLength:"300" doc:"The last answer's next"`
+	WithinMS        int64      `json:"within_ms,omitempty" minimum:"0" maximum:"60000" doc:"How long the database may work on it"`
+	Rerank          bool       `json:"rerank,omitempty"`
+	UserID          string     `json:"user_id,omitempty" maxLength:"1024" doc:"Who asked"`
+	ConversationID  string     `json:"conversation_id,omitempty" maxLength:"1000"`
+	Agent           *uuid.UUID `json:"agent_id,omitempty"`
 }
 
-// asked is a question as the library is asked it.
-func (q *question) asked(w access.Who, at string) (out konstruct.Question, err error) {
+// libraryRequest is a question as the library is asked it.
+func (q *SearchRequest) libraryRequest(w access.Principal, at string) (out konstruct.SearchRequest, err error) {
 	if err := kb.CheckLabels(q.Labels); err != nil {
-		return out, wrong(at+".labels", err.Error())
+		return out, fieldProblem(at+".labels", err.Error())
 	}
-	if name, lacks := w.Labels().Lacks(q.Labels); lacks {
-		return out, denied(at+".labels", fmt.Sprintf("%.120q is not granted to you: leave it out, or ask for it", name))
+	if name, lacks := w.Labels().Missing(q.Labels); lacks {
+		return out, permissionDenied(at+".labels", fmt.Sprintf("%.120q is not granted to you: leave it out, or ask for it", name))
 	}
-	out = konstruct.Question{Text: q.Text, TopK: q.TopK, UserID: q.UserID, Labels: q.Labels, ConversationID: q.ConversationID, Mode: q.Mode, WordsIfDown: q.WordsIfDown, MinScore: q.MinScore, Variety: q.Variety,
+	out = konstruct.SearchRequest{Text: q.Text, TopK: q.TopK, UserID: q.UserID, Labels: q.Labels, ConversationID: q.ConversationID, Mode: q.Mode, LexicalFallback: q.LexicalFallback, MinScore: q.MinScore, Diversity: q.Diversity,
 		PerDocument: q.PerDocument, Neighbours: q.Neighbours, After: q.After, Within: time.Duration(q.WithinMS) * time.Millisecond, Rerank: q.Rerank}
 	for i, one := range q.Where {
 		c, err := kb.ParseCondition(one)
 		if err != nil {
-			return out, wrong(fmt.Sprintf("%s.where[%d]", at, i), err.Error())
+			return out, fieldProblem(fmt.Sprintf("%s.where[%d]", at, i), err.Error())
 		}
 		out.Where = append(out.Where, c)
 	}
@@ -63,116 +63,116 @@ func (s *Server) search() {
 	}
 	search := op("search", "POST", "/v1/search", "Find the passages that answer a question best")
 	search.Description = "The event that says what was shown is written in the same transaction: there is no answer without its record."
-	add(s, search, access.KBRead, func(ctx context.Context, w access.Who, in *struct{ Body question }) (*answer[konstruct.Retrieval], error) {
-		all, err := s.ask(ctx, w, []question{in.Body}, func(int) string { return "body" })
+	register(s, search, access.KBRead, func(ctx context.Context, w access.Principal, in *struct{ Body SearchRequest }) (*Response[konstruct.SearchResult], error) {
+		all, err := s.searchAll(ctx, w, []SearchRequest{in.Body}, func(int) string { return "body" })
 		if err != nil {
 			return nil, err
 		}
-		return &answer[konstruct.Retrieval]{all[0]}, nil
+		return &Response[konstruct.SearchResult]{all[0]}, nil
 	})
-	add(s, op("search-many", "POST", "/v1/search/batch", "Ask several questions: each is answered, or none"), access.KBRead, func(ctx context.Context, w access.Who, in *struct {
+	register(s, op("search-many", "POST", "/v1/search/batch", "Ask several questions: each is answered, or none"), access.KBRead, func(ctx context.Context, w access.Principal, in *struct {
 		Body struct {
-			Questions []question `json:"questions" minItems:"1" maxItems:"100"`
+			Questions []SearchRequest `json:"questions" minItems:"1" maxItems:"100"`
 		}
-	}) (*answer[many[konstruct.Retrieval]], error) {
-		all, err := s.ask(ctx, w, in.Body.Questions, func(i int) string { return fmt.Sprintf("body.questions[%d]", i) })
-		return listed(all, len(all)+1, func(konstruct.Retrieval) string { return "" }), err
+	}) (*Response[List[konstruct.SearchResult]], error) {
+		all, err := s.searchAll(ctx, w, in.Body.Questions, func(i int) string { return fmt.Sprintf("body.questions[%d]", i) })
+		return listPage(all, len(all)+1, func(konstruct.SearchResult) string { return "" }), err
 	})
-	add(s, op("explain-search", "POST", "/v1/search/explain", "Say how a search is done; it is not recorded, and nothing that it finds is shown"), access.KBRead, func(ctx context.Context, w access.Who, in *struct{ Body question }) (*answer[kb.Explanation], error) {
-		q, err := in.Body.asked(w, "body")
+	register(s, op("explain-search", "POST", "/v1/search/explain", "Say how a search is done; it is not recorded, and nothing that it finds is shown"), access.KBRead, func(ctx context.Context, w access.Principal, in *struct{ Body SearchRequest }) (*Response[kb.Explanation], error) {
+		q, err := in.Body.libraryRequest(w, "body")
 		if err != nil {
 			return nil, err
 		}
-		as, err := agent(w, in.Body.Agent, "body.agent_id")
+		as, err := agentID(w, in.Body.Agent, "body.agent_id")
 		if err == nil {
-			err = s.meter.Use(ctx, w, access.Searches, 1, "searches")
+			err = s.meter.SetCapacity(ctx, w, access.Searches, 1, "searches")
 		}
 		if err != nil {
 			return nil, err
 		}
-		e, err := s.as(w, as).ExplainSearch(ctx, q)
-		return &answer[kb.Explanation]{e}, err
+		e, err := s.agent(w, as).ExplainSearch(ctx, q)
+		return &Response[kb.Explanation]{e}, err
 	})
-	add(s, op("cite", "GET", "/v1/passages/{id}", "Show a passage in its place"), access.KBRead, func(ctx context.Context, w access.Who, in *struct {
-		Identified
+	register(s, op("cite", "GET", "/v1/passages/{id}", "Show a passage in its place"), access.KBRead, func(ctx context.Context, w access.Principal, in *struct {
+		PathID
 		Around int `query:"around" default:"500" minimum:"0" maximum:"65536" doc:"Bytes of its document before and after it"`
-	}) (*answer[kb.Place], error) {
+	}) (*Response[kb.PassageContext], error) {
 		pid, err := in.uuid()
 		if err != nil {
 			return nil, err
 		}
-		p, err := s.of(w).Where(ctx, pid, in.Around)
-		return &answer[kb.Place]{p}, err
+		p, err := s.tenant(w).PassageContext(ctx, pid, in.Around)
+		return &Response[kb.PassageContext]{p}, err
 	})
-	add(s, op("tune", "POST", "/v1/tune", "Tune the tenant's own index by questions that were asked of it"), access.KBWrite, func(ctx context.Context, w access.Who, _ *struct{}) (*answer[kb.Tuning], error) {
-		t, err := s.of(w).Tune(ctx)
-		return &answer[kb.Tuning]{t}, err
+	register(s, op("tune", "POST", "/v1/tune", "Tune the tenant's own index by questions that were asked of it"), access.KBWrite, func(ctx context.Context, w access.Principal, _ *struct{}) (*Response[kb.Tuning], error) {
+		t, err := s.tenant(w).TuneIndex(ctx)
+		return &Response[kb.Tuning]{t}, err
 	})
-	add(s, op("list-models", "GET", "/v1/models", "List the models whose vectors the knowledge base has beside the first's"), access.KBRead, func(ctx context.Context, w access.Who, _ *struct{}) (*answer[many[kb.Model]], error) {
-		models, err := s.of(w).Models(ctx)
-		return listed(models, len(models)+1, func(kb.Model) string { return "" }), err
+	register(s, op("list-models", "GET", "/v1/models", "List the models whose vectors the knowledge base has beside the first's"), access.KBRead, func(ctx context.Context, w access.Principal, _ *struct{}) (*Response[List[kb.Model]], error) {
+		models, err := s.tenant(w).Models(ctx)
+		return listPage(models, len(models)+1, func(kb.Model) string { return "" }), err
 	})
 	serving := op("serve-model", "PUT", "/v1/models/serving", "Have searches be by another model's vectors, from one transaction on")
 	serving.Description = "Its vectors are made beside by konstruct kb reembed; the empty name is the first model, whose vectors are always there."
-	add(s, serving, access.KBWrite, func(ctx context.Context, w access.Who, in *struct {
+	register(s, serving, access.KBWrite, func(ctx context.Context, w access.Principal, in *struct {
 		Body struct {
 			Model string `json:"model" maxLength:"1000"`
 		}
-	}) (*answer[logged], error) {
-		event, err := s.as(w, w.Agent).Serve(ctx, in.Body.Model)
-		return &answer[logged]{logged{ID: &event}}, err
+	}) (*Response[EventCreated], error) {
+		event, err := s.agent(w, w.Agent).ServeModel(ctx, in.Body.Model)
+		return &Response[EventCreated]{EventCreated{ID: &event}}, err
 	})
 	drop := op("drop-model", "DELETE", "/v1/models/{model}", "Delete the vectors of a model that does not serve")
 	drop.DefaultStatus = 204
-	add(s, drop, access.KBWrite, func(ctx context.Context, w access.Who, in *struct {
+	register(s, drop, access.KBWrite, func(ctx context.Context, w access.Principal, in *struct {
 		Model string `path:"model" maxLength:"1000"`
-	}) (*empty, error) {
-		return nil, s.of(w).DropModel(ctx, in.Model)
+	}) (*NoContent, error) {
+		return nil, s.tenant(w).DropModel(ctx, in.Model)
 	})
 	s.evaluate(op)
 }
 
-func (s *Server) ask(ctx context.Context, w access.Who, in []question, at func(int) string) ([]konstruct.Retrieval, error) {
-	questions := make([]konstruct.Question, len(in))
+func (s *Server) searchAll(ctx context.Context, w access.Principal, in []SearchRequest, at func(int) string) ([]konstruct.SearchResult, error) {
+	questions := make([]konstruct.SearchRequest, len(in))
 	var as uuid.UUID
 	for i := range in {
-		a, err := agent(w, in[i].Agent, at(i)+".agent_id")
+		a, err := agentID(w, in[i].Agent, at(i)+".agent_id")
 		if err != nil {
 			return nil, err
 		}
 		if i > 0 && a != as {
-			return nil, wrong(at(i)+".agent_id", "questions that are asked together are one agent's")
+			return nil, fieldProblem(at(i)+".agent_id", "questions that are asked together are one agent's")
 		}
 		as = a
-		if questions[i], err = in[i].asked(w, at(i)); err != nil {
+		if questions[i], err = in[i].libraryRequest(w, at(i)); err != nil {
 			return nil, err
 		}
 	}
-	if err := s.meter.Use(ctx, w, access.Searches, len(in), "searches"); err != nil {
+	if err := s.meter.SetCapacity(ctx, w, access.Searches, len(in), "searches"); err != nil {
 		return nil, err
 	}
-	return s.as(w, as).AskAll(ctx, questions)
+	return s.agent(w, as).SearchBatch(ctx, questions)
 }
 
-// judged is a question whose answers are known.
-type judged struct {
+// EvaluationQuery is a question whose answers are known.
+type EvaluationQuery struct {
 	Text    string         `json:"text" minLength:"1"`
 	Answers map[string]int `json:"answers" minProperties:"1" maxProperties:"1000" doc:"Sources or file names of documents that answer it, and how well, from 1"`
 }
 
-// measured are the figures of a mode.
-type measured struct {
+// ModeScores are the figures of a mode.
+type ModeScores struct {
 	Mode    kb.Mode       `json:"mode"`
 	Figures []eval.Figure `json:"figures"`
 }
 
-// answerable refuses questions that no search can answer: their figures would be zero whatever is found.
-func (s *Server) answerable(ctx context.Context, w access.Who, c *eval.Collection) error {
+// checkAnswerable refuses questions that no search can answer: their figures would be zero whatever is found.
+func (s *Server) checkAnswerable(ctx context.Context, w access.Principal, c *eval.Collection) error {
 	var names []string
 	for _, answers := range c.Judged {
 		names = slices.AppendSeq(names, maps.Keys(answers))
 	}
-	there, err := kb.Named(ctx, s.c.Konstruct.Door(), w.Tenant, names)
+	there, err := kb.FindByName(ctx, s.c.Konstruct.Door(), w.Tenant, names)
 	if err != nil {
 		return err
 	}
@@ -182,7 +182,7 @@ func (s *Server) answerable(ctx context.Context, w access.Who, c *eval.Collectio
 	}
 	p := problem(http.StatusUnprocessableEntity, "%d of %d questions can't be measured", len(ids), len(c.Queries))
 	for _, id := range ids {
-		p.Errors = append(p.Errors, Wrong{"body.questions[" + id + "].answers",
+		p.Errors = append(p.Errors, FieldProblem{"body.questions[" + id + "].answers",
 			"none of them, with a score of 1 or more, is the source or file name of a document that such a search can find"})
 	}
 	return p
@@ -192,17 +192,17 @@ func (s *Server) answerable(ctx context.Context, w access.Who, c *eval.Collectio
 func (s *Server) evaluate(op func(id, method, path, summary string) huma.Operation) {
 	evaluate := op("evaluate", "POST", "/v1/evaluations", "Measure searches by questions whose answers are known")
 	evaluate.Description = "Each question is a search with its event."
-	add(s, evaluate, access.KBRead, func(ctx context.Context, w access.Who, in *struct {
+	register(s, evaluate, access.KBRead, func(ctx context.Context, w access.Principal, in *struct {
 		Body struct {
-			Questions []judged   `json:"questions" minItems:"1" maxItems:"100"`
-			Modes     []kb.Mode  `json:"modes,omitempty" minItems:"1" maxItems:"3" enum:"hybrid,vector,words" doc:"All where it is missing"`
-			Labels    []string   `json:"labels,omitempty" maxItems:"32" doc:"As of a search"`
-			Agent     *uuid.UUID `json:"agent_id,omitempty"`
+			Questions []EvaluationQuery `json:"questions" minItems:"1" maxItems:"100"`
+			Modes     []kb.Mode         `json:"modes,omitempty" minItems:"1" maxItems:"3" enum:"hybrid,vector,words" doc:"All where it is missing"`
+			Labels    []string          `json:"labels,omitempty" maxItems:"32" doc:"As of a search"`
+			Agent     *uuid.UUID        `json:"agent_id,omitempty"`
 		}
-	}) (*answer[many[measured]], error) {
+	}) (*Response[List[ModeScores]], error) {
 		b := in.Body
 		if len(b.Modes) == 0 {
-			b.Modes = []kb.Mode{kb.ByMeaning, kb.ByWords, kb.ByBoth}
+			b.Modes = []kb.Mode{kb.Semantic, kb.Lexical, kb.Hybrid}
 		}
 		c := eval.Collection{Judged: map[string]map[string]int{}}
 		for i, q := range b.Questions {
@@ -211,21 +211,21 @@ func (s *Server) evaluate(op func(id, method, path, summary string) huma.Operati
 		}
 		narrowed := ctx
 		if len(b.Labels) > 0 {
-			if name, lacks := w.Labels().Lacks(b.Labels); lacks {
-				return nil, denied("body.labels", fmt.Sprintf("%.120q is not granted to you: leave it out, or ask for it", name))
+			if name, lacks := w.Labels().Missing(b.Labels); lacks {
+				return nil, permissionDenied("body.labels", fmt.Sprintf("%.120q is not granted to you: leave it out, or ask for it", name))
 			}
 			narrowed = konstruct.WithLabels(ctx, b.Labels...)
 		}
-		if err := s.answerable(narrowed, w, &c); err != nil {
+		if err := s.checkAnswerable(narrowed, w, &c); err != nil {
 			return nil, err
 		}
-		var out []measured
+		var out []ModeScores
 		for _, mode := range b.Modes {
-			questions := make([]question, len(b.Questions))
+			questions := make([]SearchRequest, len(b.Questions))
 			for i, q := range b.Questions {
-				questions[i] = question{Text: q.Text, TopK: kb.MaxHits, Mode: mode, PerDocument: true, Labels: b.Labels, Agent: b.Agent}
+				questions[i] = SearchRequest{Text: q.Text, TopK: kb.MaxHits, Mode: mode, PerDocument: true, Labels: b.Labels, Agent: b.Agent}
 			}
-			all, err := s.ask(ctx, w, questions, func(i int) string { return fmt.Sprintf("body.questions[%d]", i) })
+			all, err := s.searchAll(ctx, w, questions, func(i int) string { return fmt.Sprintf("body.questions[%d]", i) })
 			if err != nil {
 				return nil, err
 			}
@@ -241,8 +241,8 @@ func (s *Server) evaluate(op func(id, method, path, summary string) huma.Operati
 				}
 				run[fmt.Sprint(i)] = eval.Order(ranked)
 			}
-			out = append(out, measured{mode, eval.Score(&c, run)})
+			out = append(out, ModeScores{mode, eval.Score(&c, run)})
 		}
-		return listed(out, len(out)+1, func(measured) string { return "" }), nil
+		return listPage(out, len(out)+1, func(ModeScores) string { return "" }), nil
 	})
 }

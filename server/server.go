@@ -26,14 +26,14 @@ import (
 
 // Config says what is served, and to whom.
 type Config struct {
-	Konstruct *konstruct.Konstruct // with Config.KeySecret
-	Evidence  *tenantdb.Evidence   // for proofs, bundles and tiles; nil serves none
-	Outside   notary.Outside       // where the last signed checkpoint is kept, for verifications; nil: they do not look
-	Floor     int                  // below how many days no retention rule may go, for verifications; 0 is none
-	Law       *tenantdb.Compliance // for erasures, holds and retention; nil serves none
-	People    *access.People       // whom an identity provider knows; nil: keys alone
-	Notary    *notary.Keys         // whose public key is shown; nil shows none
-	Usual     access.Limits        // of tenants that have none of their own; zero: access.UsualLimits
+	Konstruct     *konstruct.Konstruct  // with Config.KeySecret
+	Evidence      *tenantdb.Evidence    // for proofs, bundles and tiles; nil serves none
+	Anchor        notary.Anchor         // where the last signed checkpoint is kept, for verifications; nil: they do not look
+	Floor         int                   // below how many days no retention rule may go, for verifications; 0 is none
+	Compliance    *tenantdb.Compliance  // for erasures, holds and retention; nil serves none
+	OIDC          *access.Authenticator // whom an identity provider knows; nil: keys alone
+	Notary        *notary.Keys          // whose public key is shown; nil shows none
+	DefaultLimits access.Limits         // of tenants that have none of their own; zero: access.UsualLimits
 	// Proxies are those whose X-Forwarded-For and X-Forwarded-Proto are believed.
 	Proxies []netip.Prefix
 	// Origins are web sites whose pages may ask, by CORS; none when empty.
@@ -49,45 +49,45 @@ type Config struct {
 
 // Limits on what a stranger may send.
 const (
-	maxHeader   = 64 << 10
-	maxJSON     = 1 << 20  // bytes of most bodies
-	maxBatch    = 32 << 20 // bytes of a batch of events
-	maxUpload   = 64 << 20 // bytes of a file in one request; larger ones come in pieces
-	maxURL      = 8 << 10
-	headerTime  = 10 * time.Second
-	bodyTime    = 30 * time.Second
-	uploadTime  = 10 * time.Minute
-	answerTime  = 60 * time.Second // for most requests
-	idleTime    = 2 * time.Minute
-	maxAtOnce   = 128  // requests of all tenants together; more are sent away, so that those under way are answered soon
-	maxStreams  = 1024 // streams and downloads
-	maxConns    = 4096
-	retryAfter  = time.Second
-	drainTime   = 20 * time.Second
-	maxWorkings = 4 // bundles, exports and verifications made at the same time
+	maxHeader       = 64 << 10
+	maxJSON         = 1 << 20  // bytes of most bodies
+	maxBatch        = 32 << 20 // bytes of a batch of events
+	maxUpload       = 64 << 20 // bytes of a file in one request; larger ones come in pieces
+	maxURL          = 8 << 10
+	headerTime      = 10 * time.Second
+	bodyTime        = 30 * time.Second
+	uploadTime      = 10 * time.Minute
+	answerTime      = 60 * time.Second // for most requests
+	idleTime        = 2 * time.Minute
+	maxInFlight     = 128  // requests of all tenants together; more are sent away, so that those under way are answered soon
+	maxStreams      = 1024 // streams and downloads
+	maxConns        = 4096
+	retryAfter      = time.Second
+	drainTime       = 20 * time.Second
+	maxTasksRunning = 4 // bundles, exports and verifications made at the same time
 )
 
 // Server answers requests. Close it before what it was given.
 type Server struct {
-	c       Config
-	keys    *access.Keys
-	meter   *access.Meter
-	replies access.Replies
-	stash   stash.Stash
-	trail   trailCheck
-	api     huma.API
-	mux     *http.ServeMux
-	refused map[string]bool // patterns of the mux that serve nothing
-	handler http.Handler
-	metrics *metrics
-	logger  *slog.Logger
-	working atomic.Int64 // requests under way
+	c         Config
+	keys      *access.Keys
+	meter     *access.Meter
+	replies   access.Replies
+	artifacts stash.Store
+	trail     trailHealth
+	api       huma.API
+	mux       *http.ServeMux
+	refused   map[string]bool // patterns of the mux that serve nothing
+	handler   http.Handler
+	metrics   *metrics
+	logger    *slog.Logger
+	working   atomic.Int64 // requests under way
 	// streaming are those whose answer goes on for as long as its caller likes.
-	streaming atomic.Int64
-	making    chan struct{} // room for maxWorkings
+	streaming   atomic.Int64
+	makingTasks chan struct{} // room for maxWorkings
 
 	background sync.WaitGroup
-	life       context.Context // of what goes on behind requests
+	lifetime   context.Context // of what goes on behind requests
 	end        context.CancelFunc
 	draining   atomic.Bool
 	stopping   context.Context // ends when no more requests are taken
@@ -97,7 +97,7 @@ type Server struct {
 
 // New returns a server, and begins to listen for revoked keys.
 func New(c Config) (*Server, error) {
-	strictly()
+	strictList()
 	keys, err := c.Konstruct.Keys()
 	if err != nil {
 		return nil, err
@@ -105,22 +105,22 @@ func New(c Config) (*Server, error) {
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
-	if c.Usual == (access.Limits{}) {
-		c.Usual = access.UsualLimits
+	if c.DefaultLimits == (access.Limits{}) {
+		c.DefaultLimits = access.DefaultLimits
 	}
 	door := c.Konstruct.Door()
-	s := &Server{c: c, keys: keys, meter: access.NewMeter(door, c.Usual), replies: access.Replies{Door: door}, stash: stash.Stash{Door: door}, logger: c.Logger, making: make(chan struct{}, maxWorkings)}
+	s := &Server{c: c, keys: keys, meter: access.NewMeter(door, c.DefaultLimits), replies: access.Replies{Door: door}, artifacts: stash.Store{Door: door}, logger: c.Logger, makingTasks: make(chan struct{}, maxTasksRunning)}
 	s.memory = newMemoryBudget(cmp.Or(c.RequestMemory, DefaultRequestMemory))
 	s.metrics = newMetrics(s)
 	s.stopping, s.stop = context.WithCancel(context.Background())
-	s.life, s.end = context.WithCancel(context.Background())
-	s.background.Go(func() { keys.Listen(s.life, s.logger, s.meter.Forget) })
+	s.lifetime, s.end = context.WithCancel(context.Background())
+	s.background.Go(func() { keys.Listen(s.lifetime, s.logger, s.meter.Forget) })
 	s.mux = http.NewServeMux()
-	s.api = humago.New(s.mux, s.config())
+	s.api = humago.New(s.mux, s.apiConfig())
 	s.routes()
 	s.describe()
-	s.plain()
-	s.handler = s.linger(s.protect(s.mux))
+	s.publicRoutes()
+	s.handler = s.drainBody(s.protect(s.mux))
 	return s, nil
 }
 
@@ -160,7 +160,7 @@ func (s *Server) Run(ctx context.Context, l Listening) error {
 	protocols.SetUnencryptedHTTP2(l.TLS == nil)
 	h := &http.Server{Handler: s.handler, TLSConfig: listener.tls, ReadHeaderTimeout: cmp.Or(l.HeaderTime,
 		headerTime), IdleTimeout: idleTime, MaxHeaderBytes: maxHeader, Protocols: protocols,
-		ErrorLog: slog.NewLogLogger(s.logger.Handler(), slog.LevelDebug), BaseContext: func(net.Listener) context.Context { return s.life },
+		ErrorLog: slog.NewLogLogger(s.logger.Handler(), slog.LevelDebug), BaseContext: func(net.Listener) context.Context { return s.lifetime },
 		HTTP2: &http.HTTP2Config{MaxConcurrentStreams: 128}}
 	if l.Ready != nil {
 		l.Ready(listener.Addr())

@@ -43,22 +43,22 @@ type world struct {
 	k   *konstruct.Konstruct
 	s   *server.Server
 	url string
-	log *logged
+	log *EventCreated
 }
 
-// logged is what was logged so far.
-type logged struct {
+// EventCreated is what was logged so far.
+type EventCreated struct {
 	mu sync.Mutex
 	b  bytes.Buffer
 }
 
-func (l *logged) Write(p []byte) (int, error) {
+func (l *EventCreated) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.b.Write(p)
 }
 
-func (l *logged) String() string {
+func (l *EventCreated) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.b.String()
@@ -77,14 +77,14 @@ func serveOn(t *testing.T, d *testkit.DB, change ...func(*server.Config)) *world
 
 func serveFor(t testing.TB, d *testkit.DB, change ...func(*server.Config)) *world {
 	t.Helper()
-	w := &world{t: t, d: d, log: &logged{}}
+	w := &world{t: t, d: d, log: &EventCreated{}}
 	logger := slog.New(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	keys := notary.Keys{File: t.TempDir() + "/key", Name: "example.com/test"}
 	signer, err := keys.Load()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if w.k, err = konstruct.Open(t.Context(), konstruct.Config{DatabaseURL: d.URL("konstruct_app"), Parts: devpg.PartsDir(), KeySecret: pepper, Receipts: signer, GrantLabels: true, Logger: logger}); err != nil {
+	if w.k, err = konstruct.Open(t.Context(), konstruct.Config{DatabaseURL: d.URL("konstruct_app"), AssetsDir: devpg.AssetsDir(), KeySecret: pepper, Receipts: signer, GrantLabels: true, Logger: logger}); err != nil {
 		t.Fatal(err)
 	}
 	evidence, err := tenantdb.OpenEvidence(t.Context(), d.URL("konstruct_notary"))
@@ -95,7 +95,7 @@ func serveFor(t testing.TB, d *testkit.DB, change ...func(*server.Config)) *worl
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := server.Config{Konstruct: w.k, Evidence: evidence, Law: law, Notary: &keys, Version: "test", Logger: logger}
+	c := server.Config{Konstruct: w.k, Evidence: evidence, Compliance: law, Notary: &keys, Version: "test", Logger: logger}
 	for _, f := range change {
 		f(&c)
 	}
@@ -121,24 +121,24 @@ func serveFor(t testing.TB, d *testkit.DB, change ...func(*server.Config)) *worl
 }
 
 // key makes a key of a tenant; without actions it may do all, with every label.
-func (w *world) key(tenant uuid.UUID, actions ...access.Action) string {
+func (w *world) key(tenant uuid.UUID, actions ...access.Permission) string {
 	w.t.Helper()
-	a := access.Ask{Actions: actions}
+	a := access.KeyRequest{Permissions: actions}
 	if len(actions) == 0 {
-		a.Labels = []string{tenantdb.Every}
+		a.Labels = []string{tenantdb.AllLabelsName}
 	}
 	return w.keyOf(tenant, a)
 }
 
-func (w *world) keyOf(tenant uuid.UUID, a access.Ask) string {
+func (w *world) keyOf(tenant uuid.UUID, a access.KeyRequest) string {
 	w.t.Helper()
 	if a.Name == "" {
 		a.Name = "a test"
 	}
-	if len(a.Actions) == 0 {
-		a.Actions = access.Admin.May()
+	if len(a.Permissions) == 0 {
+		a.Permissions = access.Admin.Permissions()
 	}
-	key, _, err := w.k.Tenant(tenant).MakeKey(w.t.Context(), access.Local(tenant, "test"), a)
+	key, _, err := w.k.Tenant(tenant).CreateKey(w.t.Context(), access.LocalOperator(tenant, "test"), a)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -235,7 +235,7 @@ func (w *world) sign(key string) {
 		w.t.Fatal(err)
 	}
 	defer db.Close()
-	n, err := notary.New(notary.Config{DB: db, Keys: notary.Keys{File: key, Name: "example.com/test"}, Outside: notary.File(w.t.TempDir() + "/checkpoint"), Logger: slog.New(slog.DiscardHandler)})
+	n, err := notary.New(notary.Config{DB: db, Keys: notary.Keys{File: key, Name: "example.com/test"}, Anchor: notary.FileAnchor(w.t.TempDir() + "/checkpoint"), Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -260,7 +260,7 @@ func writeFile(t testing.TB, text string) string {
 // count counts a tenant's events.
 func (w *world) count(tenant uuid.UUID, f audit.Filter) (n int) {
 	w.t.Helper()
-	if err := w.k.Tenant(tenant).Each(w.t.Context(), f, func(*audit.Stored) error { n++; return nil }); err != nil {
+	if err := w.k.Tenant(tenant).EachEvent(w.t.Context(), f, func(*audit.StoredEvent) error { n++; return nil }); err != nil {
 		w.t.Fatal(err)
 	}
 	return n

@@ -18,11 +18,11 @@ import (
 
 // How the stream looks for new events: how often, how far back for those that were committed after others of a later time, how long it lives, and how often it says that it does.
 const (
-	lookEvery   = 500 * time.Millisecond
-	lookBack    = 3 * time.Second
-	streamTime  = time.Hour
-	beatEvery   = 15 * time.Second
-	maxStreamed = 100_000 // ids that are remembered of lookBack
+	pollEvery      = 500 * time.Millisecond
+	pollOverlap    = 3 * time.Second
+	streamTime     = time.Hour
+	heartbeatEvery = 15 * time.Second
+	maxStreamed    = 100_000 // ids that are remembered of lookBack
 )
 
 var errEnough = errors.New("enough")
@@ -33,7 +33,7 @@ func (s *Server) stream() {
 	op := huma.Operation{OperationID: "stream-events", Method: "GET", Path: "/v1/events/stream", Tags: []string{"Events"}, Summary: "Follow events as they are written (server-sent events)",
 		Description: "Each message is an event, named `event`; its id goes into Last-Event-ID, after which what came since then is sent, and perhaps what came in the three seconds before once more. Events whose created_at is more than three seconds ago when they are written do not appear. The stream ends after an hour, or when the service stops: clients come back by themselves.",
 		Responses:   map[string]*huma.Response{"200": {Description: "Events, until the client goes", Content: map[string]*huma.MediaType{"text/event-stream": {Schema: &huma.Schema{Type: "string"}}}}}}
-	add(s, op, access.EventsRead, func(ctx context.Context, w access.Who, in *struct {
+	register(s, op, access.EventsRead, func(ctx context.Context, w access.Principal, in *struct {
 		Agent  string `query:"agent_id" format:"uuid"`
 		Action string `query:"action_type" maxLength:"1024"`
 		Last   string `header:"Last-Event-ID" maxLength:"200" doc:"The last message's id: what came since then is sent first"`
@@ -48,7 +48,7 @@ func (s *Server) stream() {
 			return nil, err
 		}
 		if eid != uuid.Nil {
-			last, err := s.event(ctx, w, Identified{in.Last})
+			last, err := s.getEvent(ctx, w, PathID{in.Last})
 			if err != nil {
 				return nil, err
 			}
@@ -58,7 +58,7 @@ func (s *Server) stream() {
 			r, rw := humago.Unwrap(hc)
 			rw.Header().Set("Content-Type", "text/event-stream")
 			rw.Header().Set("X-Accel-Buffering", "no")
-			follower := &follower{s: s, w: w, asked: r, f: f, since: since, sent: map[uuid.UUID]time.Time{}, out: rw, control: http.NewResponseController(rw)}
+			follower := &eventStream{s: s, w: w, asked: r, f: f, since: since, sent: map[uuid.UUID]time.Time{}, out: rw, control: http.NewResponseController(rw)}
 			follower.sent[eid] = since
 			if err := follower.run(r.Context()); err != nil && r.Context().Err() == nil {
 				s.logger.WarnContext(r.Context(), "a stream ended", "request", requestID(r.Context()), "error", err)
@@ -67,10 +67,10 @@ func (s *Server) stream() {
 	})
 }
 
-// follower sends what is new.
-type follower struct {
+// eventStream sends what is new.
+type eventStream struct {
 	s       *Server
-	w       access.Who
+	w       access.Principal
 	asked   *http.Request
 	f       audit.Filter
 	since   time.Time
@@ -79,21 +79,21 @@ type follower struct {
 	control *http.ResponseController
 }
 
-func (f *follower) run(ctx context.Context) error {
+func (f *eventStream) run(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, streamTime)
 	defer cancel()
-	if err := f.say(": hello\nretry: 1000\n\n"); err != nil {
+	if err := f.write(": hello\nretry: 1000\n\n"); err != nil {
 		return err
 	}
 	for beat := time.Now(); ; {
-		n, err := f.look(ctx)
+		n, err := f.poll(ctx)
 		if err != nil {
 			return err
 		}
 		if n > 0 {
 			beat = time.Now()
-		} else if time.Since(beat) > beatEvery {
-			if err := f.say(": still here\n\n"); err != nil {
+		} else if time.Since(beat) > heartbeatEvery {
+			if err := f.write(": still here\n\n"); err != nil {
 				return err
 			}
 			beat = time.Now()
@@ -101,33 +101,33 @@ func (f *follower) run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-f.s.life.Done():
+		case <-f.s.lifetime.Done():
 			return nil
-		case <-time.After(lookEvery):
+		case <-time.After(pollEvery):
 		}
 		if f.s.draining.Load() {
 			return nil
 		}
-		if _, err := f.s.who(ctx, f.asked); err != nil { // revoked meanwhile
+		if _, err := f.s.authenticate(ctx, f.asked); err != nil { // revoked meanwhile
 			return err
 		}
 	}
 }
 
-// look sends what was written since, the oldest first.
-func (f *follower) look(ctx context.Context) (n int, err error) {
+// poll sends what was written since, the oldest first.
+func (f *eventStream) poll(ctx context.Context) (n int, err error) {
 	filter := f.f
-	filter.Since = f.since.Add(-lookBack)
+	filter.Since = f.since.Add(-pollOverlap)
 	newest := f.since
-	err = f.s.of(f.w).Each(ctx, filter, func(e *audit.Stored) error {
-		if _, before := f.sent[e.ID]; before || e.CreatedAt.Before(f.since.Add(-lookBack)) {
+	err = f.s.tenant(f.w).EachEvent(ctx, filter, func(e *audit.StoredEvent) error {
+		if _, before := f.sent[e.ID]; before || e.CreatedAt.Before(f.since.Add(-pollOverlap)) {
 			return nil
 		}
 		raw, err := json.Marshal(e)
 		if err != nil {
 			return err
 		}
-		if err := f.say(fmt.Sprintf("id: %s\nevent: event\ndata: %s\n\n", e.ID, raw)); err != nil {
+		if err := f.write(fmt.Sprintf("id: %s\nevent: event\ndata: %s\n\n", e.ID, raw)); err != nil {
 			return err
 		}
 		if f.sent[e.ID] = e.CreatedAt; e.CreatedAt.After(newest) && e.CreatedAt.Before(time.Now().Add(time.Minute)) {
@@ -143,15 +143,15 @@ func (f *follower) look(ctx context.Context) (n int, err error) {
 	}
 	f.since = newest
 	for id, at := range f.sent {
-		if at.Before(f.since.Add(-lookBack)) {
+		if at.Before(f.since.Add(-pollOverlap)) {
 			delete(f.sent, id)
 		}
 	}
 	return n, err
 }
 
-// say writes, and gives up on a client that does not read.
-func (f *follower) say(text string) error {
+// write writes, and gives up on a client that does not read.
+func (f *eventStream) write(text string) error {
 	if err := f.control.SetWriteDeadline(time.Now().Add(bodyTime)); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return err
 	}

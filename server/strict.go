@@ -11,21 +11,21 @@ import (
 // maxDepth is how deep a body's JSON may nest.
 const maxDepth = 64
 
-// strict reads JSON as json.Unmarshal does, and refuses what two readers could read differently: a name that stands twice in an object, what is nested deeper than
+// decodeStrict reads JSON as json.Unmarshal does, and refuses what two readers could read differently: a name that stands twice in an object, what is nested deeper than
 // anything of ours, and anything behind the value.
-func strict(raw []byte, to any) error {
+func decodeStrict(raw []byte, to any) error {
 	if _, first := to.(*any); first { // huma reads a body twice: the first time to see whether it is what it should be
-		if err := unambiguous(raw); err != nil {
+		if err := checkDuplicates(raw); err != nil {
 			return err
 		}
 	}
 	return json.Unmarshal(raw, to)
 }
 
-// unambiguous reports what is wrong with JSON that everybody should read alike. Whether it is JSON at all is for whoever reads it: a decoder's tokens would take as long as
+// checkDuplicates reports what is wrong with JSON that everybody should read alike. Whether it is JSON at all is for whoever reads it: a decoder's tokens would take as long as
 // storing what they say.
-func unambiguous(raw []byte) error {
-	var open []names
+func checkDuplicates(raw []byte) error {
+	var open []objectNames
 	for i := 0; i < len(raw); i++ {
 		switch raw[i] {
 		case '{', '[':
@@ -36,7 +36,7 @@ func unambiguous(raw []byte) error {
 				open = open[:len(open)+1]
 				open[len(open)-1].clear(raw[i] == '{')
 			} else {
-				open = append(open, names{object: raw[i] == '{', next: true})
+				open = append(open, objectNames{object: raw[i] == '{', next: true})
 			}
 		case '}', ']':
 			if len(open) > 0 {
@@ -64,8 +64,8 @@ func unambiguous(raw []byte) error {
 	return nil
 }
 
-// names are those of an object so far.
-type names struct {
+// objectNames are those of an object so far.
+type objectNames struct {
 	object bool
 	next   bool     // what comes is a name
 	few    [][]byte // as they are written, with their quotes; the first maxFew
@@ -75,12 +75,12 @@ type names struct {
 // maxFew is how many names are compared one by one.
 const maxFew = 16
 
-func (n *names) clear(object bool) {
+func (n *objectNames) clear(object bool) {
 	n.object, n.next, n.few, n.many = object, true, n.few[:0], nil
 }
 
 // add reports whether the name is new.
-func (n *names) add(name []byte) bool {
+func (n *objectNames) add(name []byte) bool {
 	n.next = false
 	if bytes.IndexByte(name, '\\') >= 0 || !utf8.Valid(name) { // it may be written in several ways
 		var plain string

@@ -19,85 +19,85 @@ import (
 	"github.com/konstruct/konstruct/stash"
 )
 
-// begin notes that a file is wanted, and makes it behind the answer.
-func (s *Server) begin(ctx context.Context, w access.Who, kind string, in wanted) (*made[task], error) {
+// createTask notes that a file is wanted, and makes it behind the answer.
+func (s *Server) createTask(ctx context.Context, w access.Principal, kind string, in CreateTaskRequest) (*Created[Task], error) {
 	switch {
 	case s.c.Evidence == nil && kind != kindExport:
 		return nil, errNoEvidence
 	case w.Agent != uuid.Nil:
 		return nil, problem(403, "a key of one agent can't have evidence made: it is every agent's")
 	case kind == kindExport && in.Format == "":
-		return nil, wrong("body.format", "is missing: jsonl, csv, parquet, ocsf or cloudevents")
+		return nil, fieldProblem("body.format", "is missing: jsonl, csv, parquet, ocsf or cloudevents")
 	case kind != kindExport && in.Format != "":
-		return nil, wrong("body.format", "is an export's")
+		return nil, fieldProblem("body.format", "is an export's")
 	case kind != kindBundle && len(in.Withhold) > 0:
-		return nil, wrong("body.withhold", "is a bundle's")
+		return nil, fieldProblem("body.withhold", "is a bundle's")
 	}
-	if _, err := in.events(); err != nil {
+	if _, err := in.filter(); err != nil {
 		return nil, err
 	}
-	f, err := s.stash.Create(ctx, w.Tenant, kind, in, nil, nil)
+	f, err := s.artifacts.Create(ctx, w.Tenant, kind, in, nil, nil)
 	if err != nil {
 		return nil, err
 	}
-	s.make(w, f)
-	return &made[task]{Location: "/v1/tasks/" + f.ID.String(), Body: taskOf(f)}, nil
+	s.runTask(w, f)
+	return &Created[Task]{Location: "/v1/tasks/" + f.ID.String(), Body: newTask(f)}, nil
 }
 
-// task returns a file that is made, and has it made where whoever made it was killed.
-func (s *Server) task(ctx context.Context, w access.Who, in Identified) (f stash.File, err error) {
+// getTask returns a file that is made, and has it made where whoever made it was killed.
+func (s *Server) getTask(ctx context.Context, w access.Principal, in PathID) (f stash.File, err error) {
 	fid, err := in.uuid()
 	if err != nil {
 		return f, err
 	}
-	if f, err = s.stash.Get(ctx, w.Tenant, fid); err != nil {
+	if f, err = s.artifacts.Get(ctx, w.Tenant, fid); err != nil {
 		return f, err
 	}
 	if !slices.Contains([]string{kindBundle, kindExport, kindVerification}, f.Kind) {
 		return f, stash.ErrNotFound
 	}
 	if f.State == stash.Open {
-		s.make(w, f)
+		s.runTask(w, f)
 	}
 	return f, nil
 }
 
-func taskOf(f stash.File) task {
-	t := task{ID: f.ID, Kind: f.Kind, State: string(f.State), Reason: f.Reason, Bytes: f.Stored, Wanted: f.Given, Made: f.Made, CreatedAt: f.CreatedAt.UTC().Format(time.RFC3339Nano), ExpiresAt: f.ExpiresAt.UTC().Format(time.RFC3339Nano)}
+func newTask(f stash.File) Task {
+	t := Task{ID: f.ID, Kind: f.Kind, State: string(f.State), Reason: f.Reason, Bytes: f.Stored, Request: f.Options, Result: f.Result, CreatedAt: f.CreatedAt.UTC().Format(time.RFC3339Nano), ExpiresAt: f.ExpiresAt.UTC().Format(time.RFC3339Nano)}
 	if f.State == stash.Done && f.Kind != kindVerification {
 		t.Content = "/v1/tasks/" + f.ID.String() + "/content"
 	}
 	return t
 }
 
-// make makes a file behind the request, unless it is being made.
-func (s *Server) make(w access.Who, f stash.File) {
-	var in wanted
-	if err := json.Unmarshal(f.Given, &in); err != nil {
+// runTask makes a file behind the request, unless it is being made.
+func (s *Server) runTask(w access.Principal, f stash.File) {
+	var in CreateTaskRequest
+	if err := json.Unmarshal(f.Options, &in); err != nil {
 		s.logger.Error("a task can't be read", "task", f.ID, "error", err)
 		return
 	}
 	s.background.Go(func() {
 		select {
-		case s.making <- struct{}{}:
-			defer func() { <-s.making }()
-		case <-s.life.Done():
+		case s.makingTasks <- struct{}{}:
+			defer func() { <-s.makingTasks }()
+		case <-s.lifetime.Done():
 			return
 		}
-		err := s.stash.Make(s.life, w.Tenant, f.ID, func(ctx context.Context, to io.Writer) (any, error) { return s.content(ctx, w, f.Kind, in, to) })
-		if err != nil && !errors.Is(err, stash.ErrElsewhere) && s.life.Err() == nil {
+		err := s.artifacts.Produce(s.lifetime, w.Tenant, f.ID, func(ctx context.Context, to io.Writer) (any, error) { return s.writeContent(ctx, w, f.Kind, in, to) })
+		if err != nil && !errors.Is(err, stash.ErrTakenOver) && s.lifetime.Err() == nil {
 			s.logger.Error("a task failed", "task", f.ID, "kind", f.Kind, "error", err)
 		}
 	})
 }
 
-// content writes what was wanted, and the event that says so.
-func (s *Server) content(ctx context.Context, w access.Who, kind string, in wanted, to io.Writer) (said any, err error) {
-	f, err := in.events()
+// writeContent writes what was wanted, and the event that says so.
+func (s *Server) writeContent(ctx context.Context, w access.Principal, kind string, in CreateTaskRequest, to io.Writer) (said any, err error) {
+	f, err := in.filter()
 	if err != nil {
 		return nil, err
 	}
-	t, action := s.of(w), ""
+	t, action := s.tenant(w), ""
 	switch kind {
 	case kindBundle:
 		filter := evidence.Filter{Since: f.Since.UTC().Truncate(time.Microsecond), Until: f.Until.UTC().Truncate(time.Microsecond), Agent: in.Agent, User: in.User, Action: in.Action, Metadata: json.RawMessage(in.Metadata)}
@@ -107,14 +107,14 @@ func (s *Server) content(ctx context.Context, w access.Who, kind string, in want
 		}
 		action, said = audit.ActionEvidence, map[string]any{"matching_events": b.Matching, "excluded_events": b.Excluded, "manifest_sha256": hex.EncodeToString(b.Manifest[:])}
 	case kindExport:
-		n, sum, err := export.Stream(ctx, t.Each, to, export.Options{Tenant: w.Tenant, Format: in.Format, Filter: f})
+		n, sum, err := export.Stream(ctx, t.EachEvent, to, export.Options{Tenant: w.Tenant, Format: in.Format, Filter: f})
 		if err != nil {
 			return nil, err
 		}
 		action, said = audit.ActionExport, map[string]any{"events": n, "sha256": sum}
 	case kindVerification:
 		findings := []audit.Finding{}
-		v, err := notary.Verify(ctx, s.c.Evidence, notary.Verification{Tenant: &w.Tenant, Outside: s.c.Outside, Floor: s.c.Floor, Found: func(f audit.Finding) {
+		v, err := notary.Verify(ctx, s.c.Evidence, notary.Verification{Tenant: &w.Tenant, Anchor: s.c.Anchor, Floor: s.c.Floor, OnFinding: func(f audit.Finding) {
 			if len(findings) < maxFindings {
 				findings = append(findings, f)
 			}
@@ -130,10 +130,10 @@ func (s *Server) content(ctx context.Context, w access.Who, kind string, in want
 // maxFindings is how many things that do not hold a verification names.
 const maxFindings = 1000
 
-// events is the filter by the trail's own names.
-func (in *wanted) events() (f audit.Filter, err error) {
-	if f.Since, err = when("body.since", in.Since); err == nil {
-		f.Until, err = when("body.until", in.Until)
+// filter is the filter by the trail's own names.
+func (in *CreateTaskRequest) filter() (f audit.Filter, err error) {
+	if f.Since, err = optionalTime("body.since", in.Since); err == nil {
+		f.Until, err = optionalTime("body.until", in.Until)
 	}
 	if err == nil {
 		f.AgentID, err = optionalID("body.agent_id", in.Agent)
@@ -155,8 +155,8 @@ func contentName(f stash.File) (name, kind string) {
 	if f.Kind == kindBundle {
 		return "bundle-" + f.ID.String() + ".zip", "application/zip"
 	}
-	var in wanted
-	_ = json.Unmarshal(f.Given, &in) // which was read before it was made
+	var in CreateTaskRequest
+	_ = json.Unmarshal(f.Options, &in) // which was read before it was made
 	switch in.Format {
 	case "csv":
 		return "events-" + f.ID.String() + ".csv", "text/csv; charset=utf-8"

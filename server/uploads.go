@@ -21,29 +21,29 @@ import (
 // kindUpload is a file that comes in pieces.
 const kindUpload = "upload"
 
-// coming is a file that comes in pieces.
-type coming struct {
+// CreateUploadRequest is a file that comes in pieces.
+type CreateUploadRequest struct {
 	Filename string `json:"filename" minLength:"1" maxLength:"1000"`
 	Size     int64  `json:"size" minimum:"1" doc:"Bytes of the whole"`
-	About
+	DocumentForm
 }
 
-// begun is what is kept of an upload that comes in pieces.
-type begun struct {
-	coming
+// uploadOptions is what is kept of an upload that comes in pieces.
+type uploadOptions struct {
+	CreateUploadRequest
 	// Seq is when it was begun: what is deleted while pieces come does not come back with the last one.
 	Seq int64 `json:"seq"`
 }
 
-// upload is how far one is.
-type upload struct {
+// Upload is how far one is.
+type Upload struct {
 	ID     uuid.UUID `json:"id"`
 	Size   int64     `json:"size"`
 	Offset int64     `json:"offset" doc:"Bytes that are here: go on from there"`
 }
 
-// offset is where an upload goes on.
-type offset struct {
+// uploadOffset is where an upload goes on.
+type uploadOffset struct {
 	Offset string `header:"Upload-Offset" doc:"Bytes that are here"`
 }
 
@@ -51,48 +51,48 @@ func (s *Server) uploads() {
 	op := func(id, method, path, summary string, status int) huma.Operation {
 		return huma.Operation{OperationID: id, Method: method, Path: path, Summary: summary, Tags: []string{"Knowledge base"}, DefaultStatus: status}
 	}
-	add(s, op("begin-upload", "POST", "/v1/uploads", "Begin to hand a large document over in pieces", 201), access.KBWrite, func(ctx context.Context, w access.Who, in *struct{ Body coming }) (*made[upload], error) {
+	register(s, op("begin-upload", "POST", "/v1/uploads", "Begin to hand a large document over in pieces", 201), access.KBWrite, func(ctx context.Context, w access.Principal, in *struct{ Body CreateUploadRequest }) (*Created[Upload], error) {
 		if in.Body.Size > extract.MaxPDF {
 			return nil, problem(http.StatusRequestEntityTooLarge, "body.size: the largest document has %d bytes", extract.MaxPDF)
 		}
-		if err := mayGive(w, in.Body.Labels, "body"); err != nil {
+		if err := checkLabels(w, in.Body.Labels, "body"); err != nil {
 			return nil, err
 		}
 		seq, err := kb.NextSeq(ctx, s.c.Konstruct.Door(), w.Tenant)
 		if err != nil {
 			return nil, err
 		}
-		f, err := s.stash.Create(ctx, w.Tenant, kindUpload, begun{in.Body, seq}, in.Body.Labels, &in.Body.Size)
-		return &made[upload]{Location: "/v1/uploads/" + f.ID.String(), Body: upload{f.ID, in.Body.Size, 0}}, err
+		f, err := s.artifacts.Create(ctx, w.Tenant, kindUpload, uploadOptions{in.Body, seq}, in.Body.Labels, &in.Body.Size)
+		return &Created[Upload]{Location: "/v1/uploads/" + f.ID.String(), Body: Upload{f.ID, in.Body.Size, 0}}, err
 	})
-	find := func(ctx context.Context, w access.Who, in Identified) (stash.File, error) {
+	find := func(ctx context.Context, w access.Principal, in PathID) (stash.File, error) {
 		fid, err := in.uuid()
 		if err != nil {
 			return stash.File{}, err
 		}
-		f, err := s.stash.Get(ctx, w.Tenant, fid)
+		f, err := s.artifacts.Get(ctx, w.Tenant, fid)
 		if err == nil && f.Kind != kindUpload {
 			err = stash.ErrNotFound
 		}
 		return f, err
 	}
-	add(s, op("get-upload", "GET", "/v1/uploads/{id}", "See how much is here", 200), access.KBWrite, func(ctx context.Context, w access.Who, in *Identified) (*answer[upload], error) {
+	register(s, op("get-upload", "GET", "/v1/uploads/{id}", "See how much is here", 200), access.KBWrite, func(ctx context.Context, w access.Principal, in *PathID) (*Response[Upload], error) {
 		f, err := find(ctx, w, *in)
 		if err != nil {
 			return nil, err
 		}
-		return &answer[upload]{upload{f.ID, *f.Size, f.Stored}}, nil
+		return &Response[Upload]{Upload{f.ID, *f.Size, f.Stored}}, nil
 	})
 	piece := op("append-upload", "PATCH", "/v1/uploads/{id}", "Send what comes next; broken off, what has come stays", 204)
 	piece.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{"application/octet-stream": {Schema: &huma.Schema{Type: "string", Format: "binary"}}}}
-	piece.Middlewares = huma.Middlewares{withBody}
+	piece.Middlewares = huma.Middlewares{passBody}
 	piece.Responses = map[string]*huma.Response{"204": {Description: "It is here", Headers: map[string]*huma.Param{"Upload-Offset": {Schema: &huma.Schema{Type: "string"}}}}}
-	add(s, piece, access.KBWrite, func(ctx context.Context, w access.Who, in *struct {
-		Identified
+	register(s, piece, access.KBWrite, func(ctx context.Context, w access.Principal, in *struct {
+		PathID
 		ContentType string `header:"Content-Type"`
 		Offset      int64  `header:"Upload-Offset" required:"true" minimum:"0" doc:"Where the piece begins"`
-	}) (*offset, error) {
-		f, err := find(ctx, w, in.Identified)
+	}) (*uploadOffset, error) {
+		f, err := find(ctx, w, in.PathID)
 		if err != nil {
 			return nil, err
 		}
@@ -100,11 +100,11 @@ func (s *Server) uploads() {
 			return nil, problem(http.StatusUnsupportedMediaType, "header.Content-Type: it must be application/octet-stream")
 		}
 		r, _ := ctx.Value(bodyKey).(*http.Request)
-		n, err := s.stash.Append(ctx, w.Tenant, f.ID, in.Offset, io.LimitReader(r.Body, *f.Size+1))
-		return &offset{strconv.FormatInt(n, 10)}, err
+		n, err := s.artifacts.Append(ctx, w.Tenant, f.ID, in.Offset, io.LimitReader(r.Body, *f.Size+1))
+		return &uploadOffset{strconv.FormatInt(n, 10)}, err
 	})
 	finish := op("finish-upload", "POST", "/v1/uploads/{id}/finish", "Hand over what is whole: it is taken in by a job", 202)
-	add(s, finish, access.KBWrite, func(ctx context.Context, w access.Who, in *Identified) (*made[queued], error) {
+	register(s, finish, access.KBWrite, func(ctx context.Context, w access.Principal, in *PathID) (*Created[DocumentQueued], error) {
 		f, err := find(ctx, w, *in)
 		if err != nil {
 			return nil, err
@@ -112,8 +112,8 @@ func (s *Server) uploads() {
 		if f.Stored != *f.Size {
 			return nil, problem(http.StatusConflict, "%d of %d bytes are here: send the rest first", f.Stored, *f.Size)
 		}
-		var c begun
-		if err := json.Unmarshal(f.Given, &c); err != nil {
+		var c uploadOptions
+		if err := json.Unmarshal(f.Options, &c); err != nil {
 			return nil, err
 		}
 		release, err := s.fileMemory(ctx, w.Tenant, *f.Size)
@@ -121,31 +121,31 @@ func (s *Server) uploads() {
 			return nil, err
 		}
 		defer release()
-		content, err := readSized(s.stash.Read(ctx, w.Tenant, f), *f.Size)
+		content, err := readSized(s.artifacts.Read(ctx, w.Tenant, f), *f.Size)
 		if err != nil {
 			return nil, err
 		}
-		out, err := s.enqueue(ctx, w, c.Filename, content, c.About, c.Seq, "upload")
+		out, err := s.enqueue(ctx, w, c.Filename, content, c.DocumentForm, c.Seq, "upload")
 		if err != nil {
 			return nil, err
 		}
-		if err := s.stash.Delete(ctx, w.Tenant, f.ID); err != nil {
+		if err := s.artifacts.Delete(ctx, w.Tenant, f.ID); err != nil {
 			return nil, fmt.Errorf("the document is handed over as job %s, its pieces stay: %w", out.Body.JobID, err)
 		}
 		return out, nil
 	})
 	remove := op("delete-upload", "DELETE", "/v1/uploads/{id}", "Give an upload up", 204)
-	add(s, remove, access.KBWrite, func(ctx context.Context, w access.Who, in *Identified) (*empty, error) {
+	register(s, remove, access.KBWrite, func(ctx context.Context, w access.Principal, in *PathID) (*NoContent, error) {
 		f, err := find(ctx, w, *in)
 		if err != nil {
 			return nil, err
 		}
-		return nil, s.stash.Delete(ctx, w.Tenant, f.ID)
+		return nil, s.artifacts.Delete(ctx, w.Tenant, f.ID)
 	})
 }
 
-// withBody lets a handler read the request's body itself.
-func withBody(ctx huma.Context, next func(huma.Context)) {
+// passBody lets a handler read the request's body itself.
+func passBody(ctx huma.Context, next func(huma.Context)) {
 	r, _ := humago.Unwrap(ctx)
 	next(huma.WithValue(ctx, bodyKey, r))
 }

@@ -89,7 +89,7 @@ func (w *wireConn) Read(p []byte) (int, error) {
 			return 0, io.EOF
 		case len(w.in) > 0:
 			w.out = w.store[:0]
-			w.look()
+			w.process()
 			w.store = w.out
 		case w.err != nil:
 			err := w.err
@@ -99,7 +99,7 @@ func (w *wireConn) Read(p []byte) (int, error) {
 			return w.Conn.Read(p)
 		case w.phase == atBody: // which needs no looking at
 			n, err := w.Conn.Read(p[:min(int64(len(p)), w.rest)])
-			w.took(n)
+			w.consumed(n)
 			return n, err
 		default:
 			n, err := w.Conn.Read(w.raw)
@@ -108,8 +108,8 @@ func (w *wireConn) Read(p []byte) (int, error) {
 	}
 }
 
-// took notes that n bytes of the body have come.
-func (w *wireConn) took(n int) {
+// consumed notes that n bytes of the body have come.
+func (w *wireConn) consumed(n int) {
 	if w.rest -= int64(n); w.rest == 0 && w.coding {
 		w.phase, w.size = atChunkEnd, 0
 	} else if w.rest == 0 {
@@ -123,8 +123,8 @@ func (w *wireConn) begin() {
 	w.length, w.coding, w.host, w.old = false, false, false, false
 }
 
-// look moves what can be handed on from in to out: some of a body, or a line.
-func (w *wireConn) look() {
+// process moves what can be handed on from in to out: some of a body, or a line.
+func (w *wireConn) process() {
 	if w.phase == atHTTP2 || w.phase == atBody {
 		n := len(w.in)
 		if w.phase == atBody {
@@ -132,7 +132,7 @@ func (w *wireConn) look() {
 		}
 		w.out, w.in = append(w.out, w.in[:n]...), w.in[n:]
 		if w.phase == atBody {
-			w.took(n)
+			w.consumed(n)
 		}
 		return
 	}
@@ -149,12 +149,12 @@ func (w *wireConn) look() {
 	case whole:
 		line := w.line
 		w.line = w.line[:0]
-		w.take(line)
+		w.readLine(line)
 	}
 }
 
-// take looks at a line, and hands it on.
-func (w *wireConn) take(line []byte) {
+// readLine looks at a line, and hands it on.
+func (w *wireConn) readLine(line []byte) {
 	content := bytes.TrimSuffix(line, []byte("\r\n"))
 	if len(content)+2 != len(line) || bytes.ContainsAny(content, "\r\x00") {
 		w.refuse("a line ends otherwise than with CR LF, or holds CR or NUL")

@@ -21,11 +21,11 @@ import (
 )
 
 // event is what is logged of a body that stands at a place of the request.
-func (b *eventBody) event(ctx context.Context, w access.Who, n int, at string) (e audit.Event, err error) {
-	if e.AgentID, err = agent(w, b.AgentID, at+".agent_id"); err != nil {
+func (b *CreateEventRequest) event(ctx context.Context, w access.Principal, n int, at string) (e audit.Event, err error) {
+	if e.AgentID, err = agentID(w, b.AgentID, at+".agent_id"); err != nil {
 		return e, err
 	}
-	e.ID, e.UserID, e.Action, e.Input, e.Output, e.Latency = key(ctx, w, b.ID, n), b.UserID, b.Action, b.Input, b.Output, time.Duration(b.LatencyMS)*time.Millisecond
+	e.ID, e.UserID, e.Action, e.Input, e.Output, e.Latency = eventID(ctx, w, b.ID, n), b.UserID, b.Action, b.Input, b.Output, time.Duration(b.LatencyMS)*time.Millisecond
 	if b.CreatedAt != nil {
 		e.At = *b.CreatedAt
 	}
@@ -33,24 +33,24 @@ func (b *eventBody) event(ctx context.Context, w access.Who, n int, at string) (
 	return e, nil
 }
 
-// write1 serves what logs one event.
-func (s *Server) write1() {
+// createEvent serves what logs one event.
+func (s *Server) createEvent() {
 	op := func(id, path, summary string) huma.Operation {
-		return huma.Operation{OperationID: id, Method: "POST", Path: path, Summary: summary, Tags: []string{"Events"}, DefaultStatus: 201, Responses: s.gap(reflect.TypeFor[logged]())}
+		return huma.Operation{OperationID: id, Method: "POST", Path: path, Summary: summary, Tags: []string{"Events"}, DefaultStatus: 201, Responses: s.pendingResponse(reflect.TypeFor[EventCreated]())}
 	}
-	add(s, op("log-event", "/v1/events", "Log an event: when it is answered it is committed and sealed"), access.EventsWrite, func(ctx context.Context, w access.Who, in *struct{ Body eventBody }) (*wrote[logged], error) {
+	register(s, op("log-event", "/v1/events", "Log an event: when it is answered it is committed and sealed"), access.EventsWrite, func(ctx context.Context, w access.Principal, in *struct{ Body CreateEventRequest }) (*CreatedOrPending[EventCreated], error) {
 		e, err := in.Body.event(ctx, w, 0, "body")
 		if err == nil {
-			err = s.meter.Use(ctx, w, access.Events, 1, "events")
+			err = s.meter.SetCapacity(ctx, w, access.Events, 1, "events")
 		}
 		if err != nil {
 			return nil, err
 		}
-		return written(s.as(w, e.AgentID).Log(ctx, e))
+		return eventCreated(s.agent(w, e.AgentID).Log(ctx, e))
 	})
-	add(s, op("log-llm-call", "/v1/llm-calls", "Log a call of a language model"), access.EventsWrite, func(ctx context.Context, w access.Who, in *struct {
+	register(s, op("log-llm-call", "/v1/llm-calls", "Log a call of a language model"), access.EventsWrite, func(ctx context.Context, w access.Principal, in *struct {
 		Body struct {
-			CallBody
+			CallRequest
 			Operation      string   `json:"operation,omitempty" maxLength:"200" doc:"gen_ai.operation.name; chat where it is missing"`
 			Provider       string   `json:"provider,omitempty" maxLength:"200" doc:"gen_ai.provider.name" example:"anthropic"`
 			Model          string   `json:"model" minLength:"1" maxLength:"1000" doc:"gen_ai.request.model"`
@@ -63,16 +63,16 @@ func (s *Server) write1() {
 			Prompt         string   `json:"prompt,omitempty"`
 			Completion     string   `json:"completion,omitempty"`
 		}
-	}) (*wrote[logged], error) {
+	}) (*CreatedOrPending[EventCreated], error) {
 		b := &in.Body
-		return s.call(ctx, w, &b.CallBody, func(c common) (audit.Event, error) {
+		return s.createCall(ctx, w, &b.CallRequest, func(c callFields) (audit.Event, error) {
 			return konstruct.LLMCall{ID: c.id, AgentID: c.agent, UserID: b.UserID, At: c.at, Latency: c.latency, Operation: b.Operation, Provider: b.Provider, Model: b.Model, ResponseModel: b.ResponseModel, ResponseID: b.ResponseID,
 				InputTokens: b.InputTokens, OutputTokens: b.OutputTokens, FinishReasons: b.FinishReasons, ConversationID: b.ConversationID, Prompt: b.Prompt, Completion: b.Completion, Extra: b.Metadata.parsed()}.Event()
 		})
 	})
-	add(s, op("log-tool-call", "/v1/tool-calls", "Log an invocation of a tool"), access.EventsWrite, func(ctx context.Context, w access.Who, in *struct {
+	register(s, op("log-tool-call", "/v1/tool-calls", "Log an invocation of a tool"), access.EventsWrite, func(ctx context.Context, w access.Principal, in *struct {
 		Body struct {
-			CallBody
+			CallRequest
 			Name           string `json:"name" minLength:"1" maxLength:"1000" doc:"gen_ai.tool.name"`
 			CallID         string `json:"call_id,omitempty" maxLength:"1000" doc:"gen_ai.tool.call.id"`
 			Type           string `json:"type,omitempty" maxLength:"200" doc:"gen_ai.tool.type: function, extension or datastore"`
@@ -81,58 +81,58 @@ func (s *Server) write1() {
 			Arguments      string `json:"arguments,omitempty"`
 			Result         string `json:"result,omitempty"`
 		}
-	}) (*wrote[logged], error) {
+	}) (*CreatedOrPending[EventCreated], error) {
 		b := &in.Body
-		return s.call(ctx, w, &b.CallBody, func(c common) (audit.Event, error) {
+		return s.createCall(ctx, w, &b.CallRequest, func(c callFields) (audit.Event, error) {
 			return konstruct.ToolCall{ID: c.id, AgentID: c.agent, UserID: b.UserID, At: c.at, Latency: c.latency, Name: b.Name, CallID: b.CallID, Type: b.Type, Error: b.Error, ConversationID: b.ConversationID,
 				Arguments: b.Arguments, Result: b.Result, Extra: b.Metadata.parsed()}.Event()
 		})
 	})
 	open := op("open-escalation", "/v1/escalations", "Hand a decision to a person")
 	open.Tags = []string{"Escalations"}
-	add(s, open, access.EventsWrite, func(ctx context.Context, w access.Who, in *struct {
+	register(s, open, access.EventsWrite, func(ctx context.Context, w access.Principal, in *struct {
 		Body struct {
-			CallBody
+			CallRequest
 			Reason         string `json:"reason" minLength:"1" doc:"Why a person is needed"`
 			Question       string `json:"question,omitempty" doc:"What the person is asked"`
 			To             string `json:"to,omitempty" maxLength:"1000" doc:"A person, team or queue"`
 			ConversationID string `json:"conversation_id,omitempty" maxLength:"1000"`
 		}
-	}) (*wrote[logged], error) {
+	}) (*CreatedOrPending[EventCreated], error) {
 		b := &in.Body
-		return s.call(ctx, w, &b.CallBody, func(c common) (audit.Event, error) {
+		return s.createCall(ctx, w, &b.CallRequest, func(c callFields) (audit.Event, error) {
 			return konstruct.Escalation{ID: c.id, AgentID: c.agent, UserID: b.UserID, At: c.at, Latency: c.latency, Reason: b.Reason, Question: b.Question, To: b.To, ConversationID: b.ConversationID, Extra: b.Metadata.parsed()}.Event()
 		})
 	})
 }
 
-// gap describes the answer to a tenant whose calls go on while the trail can't be written.
-func (s *Server) gap(body reflect.Type) map[string]*huma.Response {
+// pendingResponse describes the answer to a tenant whose calls go on while the trail can't be written.
+func (s *Server) pendingResponse(body reflect.Type) map[string]*huma.Response {
 	schema := s.api.OpenAPI().Components.Schemas.Schema(body, true, "")
 	return map[string]*huma.Response{"202": {Description: "Not written: the trail can't be, this tenant's calls go on, and the gap is recorded", Content: map[string]*huma.MediaType{"application/json": {Schema: schema}}}}
 }
 
-// CallBody is what every call says.
-type CallBody struct {
+// CallRequest is what every call says.
+type CallRequest struct {
 	ID        *uuid.UUID `json:"id,omitempty"`
 	AgentID   *uuid.UUID `json:"agent_id,omitempty"`
 	UserID    string     `json:"user_id,omitempty" maxLength:"1024"`
 	LatencyMS int64      `json:"latency_ms,omitempty" minimum:"0" maximum:"2147483647"`
 	CreatedAt *time.Time `json:"created_at,omitempty"`
-	Metadata  object     `json:"metadata,omitempty"`
+	Metadata  jsonObject `json:"metadata,omitempty"`
 }
 
-// common is what every call says, as the library is told it.
-type common struct {
+// callFields is what every call says, as the library is told it.
+type callFields struct {
 	id, agent uuid.UUID
 	at        time.Time
 	latency   time.Duration
 }
 
-func (s *Server) call(ctx context.Context, w access.Who, b *CallBody, event func(common) (audit.Event, error)) (*wrote[logged], error) {
-	c := common{id: key(ctx, w, b.ID, 0), latency: time.Duration(b.LatencyMS) * time.Millisecond}
+func (s *Server) createCall(ctx context.Context, w access.Principal, b *CallRequest, event func(callFields) (audit.Event, error)) (*CreatedOrPending[EventCreated], error) {
+	c := callFields{id: eventID(ctx, w, b.ID, 0), latency: time.Duration(b.LatencyMS) * time.Millisecond}
 	var err error
-	if c.agent, err = agent(w, b.AgentID, "body.agent_id"); err != nil {
+	if c.agent, err = agentID(w, b.AgentID, "body.agent_id"); err != nil {
 		return nil, err
 	}
 	if b.CreatedAt != nil {
@@ -140,21 +140,21 @@ func (s *Server) call(ctx context.Context, w access.Who, b *CallBody, event func
 	}
 	e, err := event(c)
 	if err == nil {
-		err = s.meter.Use(ctx, w, access.Events, 1, "events")
+		err = s.meter.SetCapacity(ctx, w, access.Events, 1, "events")
 	}
 	if err != nil {
 		return nil, err
 	}
-	return written(s.as(w, c.agent).Log(ctx, e))
+	return eventCreated(s.agent(w, c.agent).Log(ctx, e))
 }
 
-// batchBody is many events: all are logged, or none.
-type batchBody struct {
-	Events []eventBody `json:"events" minItems:"1" maxItems:"10000"`
+// CreateEventsRequest is many events: all are logged, or none.
+type CreateEventsRequest struct {
+	Events []CreateEventRequest `json:"events" minItems:"1" maxItems:"10000"`
 }
 
-// LoggedBatch says where a batch's events are.
-type LoggedBatch struct {
+// EventsCreated says where a batch's events are.
+type EventsCreated struct {
 	IDs []uuid.UUID `json:"ids" doc:"In the order of the events; null where they were not written"`
 	Gap bool        `json:"gap,omitempty" doc:"As of one event"`
 }
@@ -162,17 +162,17 @@ type LoggedBatch struct {
 // batchPath is where batches come.
 const batchPath = "/v1/events/batch"
 
-// writeMany serves batches. Their bodies are read as they come, event by event, and not by huma, which holds them
+// createEvents serves batches. Their bodies are read as they come, event by event, and not by huma, which holds them
 // whole and reads three times: that would be half of the time that a
 // batch takes.
-func (s *Server) writeMany() {
-	schema := s.api.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[batchBody](), true, "Batch")
+func (s *Server) createEvents() {
+	schema := s.api.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[CreateEventsRequest](), true, "Batch")
 	op := huma.Operation{OperationID: "log-events", Method: "POST", Path: batchPath,
 		Summary: "Log events together: all or none", Tags: []string{"Events"}, DefaultStatus: 201,
-		Responses: s.gap(reflect.TypeFor[LoggedBatch]()), Middlewares: huma.Middlewares{withBody}}
-	add(s, op, access.EventsWrite, func(ctx context.Context, w access.Who, in *struct {
+		Responses: s.pendingResponse(reflect.TypeFor[EventsCreated]()), Middlewares: huma.Middlewares{passBody}}
+	register(s, op, access.EventsWrite, func(ctx context.Context, w access.Principal, in *struct {
 		ContentType string `header:"Content-Type"`
-	}) (*wrote[LoggedBatch], error) {
+	}) (*CreatedOrPending[EventsCreated], error) {
 		if kind, _, _ := strings.Cut(in.ContentType, ";"); kind != "" && !strings.EqualFold(strings.TrimSpace(kind), "application/json") {
 			return nil, problem(http.StatusUnsupportedMediaType, "header.Content-Type: it must be application/json")
 		}
@@ -181,7 +181,7 @@ func (s *Server) writeMany() {
 		if err != nil {
 			return nil, err
 		}
-		if err := s.meter.Use(ctx, w, access.Events, len(batch.Events), "events"); err != nil {
+		if err := s.meter.SetCapacity(ctx, w, access.Events, len(batch.Events), "events"); err != nil {
 			return nil, err
 		}
 		events := make([]audit.Event, len(batch.Events))
@@ -190,11 +190,11 @@ func (s *Server) writeMany() {
 				return nil, err
 			}
 		}
-		ids, err := s.of(w).LogBatch(ctx, events)
+		ids, err := s.tenant(w).LogBatch(ctx, events)
 		if err != nil {
-			return nil, ofBatch(err)
+			return nil, batchProblem(err)
 		}
-		out := &wrote[LoggedBatch]{Status: http.StatusCreated, Body: LoggedBatch{IDs: ids, Gap: ids == nil}}
+		out := &CreatedOrPending[EventsCreated]{Status: http.StatusCreated, Body: EventsCreated{IDs: ids, Gap: ids == nil}}
 		if out.Body.Gap {
 			out.Status = http.StatusAccepted
 		}
@@ -205,53 +205,53 @@ func (s *Server) writeMany() {
 		Content: map[string]*huma.MediaType{"application/json": {Schema: schema}}}
 }
 
-// maxBad is how many bad events of a batch are named.
-const maxBad = 100
+// maxReported is how many bad events of a batch are named.
+const maxReported = 100
 
-// allWrong says of several fields that they are not acceptable.
-func allWrong(bad []Wrong) *Problem {
-	p := wrong(bad[0].Location, bad[0].Message)
+// fieldProblems says of several fields that they are not acceptable.
+func fieldProblems(bad []FieldProblem) *Problem {
+	p := fieldProblem(bad[0].Location, bad[0].Message)
 	if p.Errors = bad; len(bad) > 1 {
 		p.Detail += fmt.Sprintf(" (and %d more)", len(bad)-1)
 	}
 	return p
 }
 
-// ofBatch says of which events of a batch an error is.
-func ofBatch(err error) error {
+// batchProblem says of which events of a batch an error is.
+func batchProblem(err error) error {
 	var batch *audit.BatchError
 	if !errors.As(err, &batch) {
 		return err
 	}
-	var bad []Wrong
+	var bad []FieldProblem
 	for _, e := range batch.Events {
-		bad = append(bad, Wrong{fmt.Sprintf("body.events[%d].%s", e.Index, e.Field), e.Reason})
+		bad = append(bad, FieldProblem{fmt.Sprintf("body.events[%d].%s", e.Index, e.Field), e.Reason})
 	}
-	return allWrong(bad)
+	return fieldProblems(bad)
 }
 
 // readBatch reads and checks a batch as its schema says, while it comes.
-func readBatch(body io.Reader) (b batchBody, err error) {
+func readBatch(body io.Reader) (b CreateEventsRequest, err error) {
 	var events eventDecoder
-	var bad []Wrong
+	var bad []FieldProblem
 	err = eachEvent(body, func(i int, raw []byte) error {
 		if i == audit.MaxBatch {
-			return wrong("body.events", fmt.Sprintf("there are more: it is 1 to %d", audit.MaxBatch))
+			return fieldProblem("body.events", fmt.Sprintf("there are more: it is 1 to %d", audit.MaxBatch))
 		}
 		e, err := events.decode(raw, fmt.Sprintf("body.events[%d]", i))
 		b.Events = append(b.Events, e)
 		var p *Problem
-		if errors.As(err, &p) && p.Status == http.StatusUnprocessableEntity && len(bad) < maxBad {
+		if errors.As(err, &p) && p.Status == http.StatusUnprocessableEntity && len(bad) < maxReported {
 			bad = append(bad, p.Errors...) // the others are looked at too
 			return nil
 		}
 		return err
 	})
 	if err == nil && len(bad) > 0 {
-		return b, allWrong(bad)
+		return b, fieldProblems(bad)
 	}
 	if err == nil && len(b.Events) == 0 {
-		err = wrong("body.events", fmt.Sprintf("there are 0: it is 1 to %d", audit.MaxBatch))
+		err = fieldProblem("body.events", fmt.Sprintf("there are 0: it is 1 to %d", audit.MaxBatch))
 	}
 	return b, err
 }
@@ -264,8 +264,8 @@ type eventDecoder struct {
 	names map[string]bool
 }
 
-// namesOf are a type's names in JSON.
-func namesOf(t reflect.Type) map[string]bool {
+// jsonNames are a type's names in JSON.
+func jsonNames(t reflect.Type) map[string]bool {
 	names := map[string]bool{}
 	for i := range t.NumField() {
 		name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
@@ -275,18 +275,18 @@ func namesOf(t reflect.Type) map[string]bool {
 }
 
 // decode reads and checks an event that stands at a place of the body.
-func (r *eventDecoder) decode(raw []byte, at string) (e eventBody, err error) {
-	if err := unambiguous(raw); err != nil {
-		return e, unreadable(err.Error())
+func (r *eventDecoder) decode(raw []byte, at string) (e CreateEventRequest, err error) {
+	if err := checkDuplicates(raw); err != nil {
+		return e, unreadableBody(err.Error())
 	}
-	if in, what := faithful(raw); what != "" {
-		return e, wrong(at+in, what)
+	if in, what := checkText(raw); what != "" {
+		return e, fieldProblem(at+in, what)
 	}
 	if r.names == nil {
-		r.names = namesOf(reflect.TypeFor[eventBody]())
+		r.names = jsonNames(reflect.TypeFor[CreateEventRequest]())
 	}
-	if name, ok := exactly(raw, r.names); !ok {
-		return e, wrong(fmt.Sprintf("%s.%.80s", at, name), "there is no such field")
+	if name, ok := checkNames(raw, r.names); !ok {
+		return e, fieldProblem(fmt.Sprintf("%s.%.80s", at, name), "there is no such field")
 	}
 	r.raw.Reset(raw)
 	if r.d == nil {
@@ -302,45 +302,45 @@ func (r *eventDecoder) decode(raw []byte, at string) (e eventBody, err error) {
 	var kind *json.UnmarshalTypeError
 	switch {
 	case errors.As(err, &syntax), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
-		return e, unreadable("it is no JSON: " + at + ": " + err.Error())
+		return e, unreadableBody("it is no JSON: " + at + ": " + err.Error())
 	case errors.As(err, &kind) && kind.Field != "":
-		return e, wrong(at+"."+kind.Field, err.Error())
+		return e, fieldProblem(at+"."+kind.Field, err.Error())
 	case err != nil:
-		return e, wrong(at, err.Error())
+		return e, fieldProblem(at, err.Error())
 	case read != int64(len(raw)):
-		return e, unreadable("it is no JSON: something stands behind " + at)
+		return e, unreadableBody("it is no JSON: something stands behind " + at)
 	case e.LatencyMS < 0 || e.LatencyMS > 1<<31-1:
-		return e, wrong(at+".latency_ms", "it is 0 to 2147483647")
+		return e, fieldProblem(at+".latency_ms", "it is 0 to 2147483647")
 	}
 	return e, nil
 }
 
-// unreadable says that a body can't be read at all.
-func unreadable(reason string) *Problem {
+// unreadableBody says that a body can't be read at all.
+func unreadableBody(reason string) *Problem {
 	p := problem(http.StatusBadRequest, "body: %s", reason)
-	p.Errors = []Wrong{{"body", reason}}
+	p.Errors = []FieldProblem{{"body", reason}}
 	return p
 }
 
-// contains reads conditions on metadata.
-func contains(meta []string) (audit.Metadata, error) {
+// metadataFilter reads conditions on metadata.
+func metadataFilter(meta []string) (audit.Metadata, error) {
 	if len(meta) == 0 {
 		return nil, nil
 	}
 	m := audit.Metadata{}
 	for i, one := range meta {
 		if err := m.Put(one); err != nil {
-			return nil, wrong(fmt.Sprintf("query.meta[%d]", i), err.Error())
+			return nil, fieldProblem(fmt.Sprintf("query.meta[%d]", i), err.Error())
 		}
 	}
 	return m, nil
 }
 
-// object is a JSON object, kept as it was written: numbers of any size stay what they are.
-type object json.RawMessage
+// jsonObject is a JSON object, kept as it was written: numbers of any size stay what they are.
+type jsonObject json.RawMessage
 
 // UnmarshalJSON implements json.Unmarshaler.
-func (o *object) UnmarshalJSON(raw []byte) error {
+func (o *jsonObject) UnmarshalJSON(raw []byte) error {
 	if len(raw) == 0 || raw[0] != '{' {
 		return errors.New("it must be an object")
 	}
@@ -349,15 +349,15 @@ func (o *object) UnmarshalJSON(raw []byte) error {
 }
 
 // MarshalJSON implements json.Marshaler.
-func (o object) MarshalJSON() ([]byte, error) { return json.RawMessage(o).MarshalJSON() }
+func (o jsonObject) MarshalJSON() ([]byte, error) { return json.RawMessage(o).MarshalJSON() }
 
 // Schema implements huma.SchemaProvider.
-func (object) Schema(huma.Registry) *huma.Schema {
+func (jsonObject) Schema(huma.Registry) *huma.Schema {
 	return &huma.Schema{Type: "object", AdditionalProperties: true}
 }
 
 // parsed is what it says.
-func (o object) parsed() (m map[string]any) {
+func (o jsonObject) parsed() (m map[string]any) {
 	d := json.NewDecoder(bytes.NewReader(o))
 	d.UseNumber()
 	if len(o) > 0 && d.Decode(&m) != nil {

@@ -15,8 +15,8 @@ import (
 	"github.com/minio/minio-go/v7/pkg/credentials"
 )
 
-// Bucket is a place in an S3-compatible bucket: an object, and what lies below its name.
-type Bucket struct {
+// S3Bucket is a place in an S3-compatible bucket: an object, and what lies below its name.
+type S3Bucket struct {
 	client         *minio.Client
 	bucket, object string
 }
@@ -28,10 +28,10 @@ const (
 	maxRead      = 16 << 20 // bytes of a file that is read back
 )
 
-// OpenBucket reads s3://BUCKET/OBJECT, with ?endpoint=https://HOST where it is not Amazon's, and ?region=. The keys are where Amazon's
+// OpenS3 reads s3://BUCKET/OBJECT, with ?endpoint=https://HOST where it is not Amazon's, and ?region=. The keys are where Amazon's
 // own tools look for them: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, the credentials file, the machine's role.
-func OpenBucket(place string) (*Bucket, error) {
-	b, err := openBucket(place)
+func OpenS3(place string) (*S3Bucket, error) {
+	b, err := openS3(place)
 	if err == nil && b.object == "" {
 		return nil, fmt.Errorf("%.200q is no s3://BUCKET/OBJECT", place)
 	}
@@ -39,9 +39,9 @@ func OpenBucket(place string) (*Bucket, error) {
 }
 
 // OpenPrefix reads s3://BUCKET/PREFIX, where the prefix may be empty, as OpenBucket does.
-func OpenPrefix(place string) (*Bucket, error) { return openBucket(place) }
+func OpenPrefix(place string) (*S3Bucket, error) { return openS3(place) }
 
-func openBucket(place string) (*Bucket, error) {
+func openS3(place string) (*S3Bucket, error) {
 	u, err := url.Parse(place)
 	if err != nil || u.Scheme != "s3" || u.Host == "" {
 		return nil, fmt.Errorf("%.200q is no s3://BUCKET/…", place)
@@ -59,17 +59,17 @@ func openBucket(place string) (*Bucket, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the bucket %s: %w", u.Host, err)
 	}
-	return &Bucket{client, u.Host, strings.Trim(u.Path, "/")}, nil
+	return &S3Bucket{client, u.Host, strings.Trim(u.Path, "/")}, nil
 }
 
-func (b *Bucket) String() string { return "s3://" + b.bucket + "/" + b.object }
+func (b *S3Bucket) String() string { return "s3://" + b.bucket + "/" + b.object }
 
 // Load returns the object and its version; both are empty where it is not there.
-func (b *Bucket) Load(ctx context.Context) (text, version string, err error) {
+func (b *S3Bucket) Load(ctx context.Context) (text, version string, err error) {
 	return b.get(ctx, b.object)
 }
 
-func (b *Bucket) get(ctx context.Context, name string) (text, version string, err error) {
+func (b *S3Bucket) get(ctx context.Context, name string) (text, version string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, requestLimit)
 	defer cancel()
 	object, err := b.client.GetObject(ctx, b.bucket, name, minio.GetObjectOptions{})
@@ -99,12 +99,12 @@ type Object struct {
 }
 
 // URL is the object's own: s3://BUCKET/NAME.
-func (b *Bucket) URL(o Object) string {
+func (b *S3Bucket) URL(o Object) string {
 	return (&url.URL{Scheme: "s3", Host: b.bucket, Path: "/" + o.Name}).String()
 }
 
 // Each hands on the objects below the prefix in the order of their names, until each returns an error.
-func (b *Bucket) Each(ctx context.Context, each func(Object) error) error {
+func (b *S3Bucket) Each(ctx context.Context, each func(Object) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // which ends the listing
 	prefix := b.object
@@ -123,7 +123,7 @@ func (b *Bucket) Each(ctx context.Context, each func(Object) error) error {
 }
 
 // Get returns an object's content, which is that of its ETag.
-func (b *Bucket) Get(ctx context.Context, o Object) ([]byte, error) {
+func (b *S3Bucket) Get(ctx context.Context, o Object) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, uploadLimit)
 	defer cancel()
 	opts := minio.GetObjectOptions{}
@@ -144,7 +144,7 @@ func (b *Bucket) Get(ctx context.Context, o Object) ([]byte, error) {
 
 // Swap puts the object there if its version is still the given one, empty for one that is not there, and returns its
 // new version, or ErrChanged. The bucket must have conditional writes (If-Match, If-None-Match).
-func (b *Bucket) Swap(ctx context.Context, version, note string) (string, error) {
+func (b *S3Bucket) Swap(ctx context.Context, version, note string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestLimit)
 	defer cancel()
 	opts := minio.PutObjectOptions{ContentType: "text/plain; charset=utf-8", DisableMultipart: true}
@@ -164,7 +164,7 @@ func (b *Bucket) Swap(ctx context.Context, version, note string) (string, error)
 }
 
 // Read implements Shelf, below the object's name.
-func (b *Bucket) Read(ctx context.Context, name string) ([]byte, error) {
+func (b *S3Bucket) Read(ctx context.Context, name string) ([]byte, error) {
 	text, version, err := b.get(ctx, b.object+"/"+name)
 	if version == "" {
 		return nil, err
@@ -173,7 +173,7 @@ func (b *Bucket) Read(ctx context.Context, name string) ([]byte, error) {
 }
 
 // Write implements Shelf.
-func (b *Bucket) Write(ctx context.Context, name string, raw []byte) error {
+func (b *S3Bucket) Write(ctx context.Context, name string, raw []byte) error {
 	ctx, cancel := context.WithTimeout(ctx, uploadLimit)
 	defer cancel()
 	_, err := b.client.PutObject(ctx, b.bucket, b.object+"/"+name, bytes.NewReader(raw), int64(len(raw)), minio.PutObjectOptions{ContentType: "application/octet-stream", DisableMultipart: true})

@@ -13,15 +13,15 @@ import (
 var ErrChanged = errors.New("it was changed by somebody else")
 
 // Open opens a place: s3://BUCKET/NAME as OpenBucket reads it, or else a folder.
-func Open(place string) (Shelf, error) {
+func Open(place string) (Bucket, error) {
 	if strings.HasPrefix(place, "s3://") {
-		return OpenBucket(place)
+		return OpenS3(place)
 	}
 	return Folder(place), nil
 }
 
-// Shelf is a folder or a bucket.
-type Shelf interface {
+// Bucket is a folder or a bucket.
+type Bucket interface {
 	// Read returns a file, or nil when it is not there.
 	Read(ctx context.Context, name string) ([]byte, error)
 	// Write puts a file there, whole or not at all.

@@ -57,8 +57,8 @@ func appendFrame(to []byte, k key, at int64, payload []byte) []byte {
 	return append(to, payload...)
 }
 
-// claimed returns the payload's length by a frame's header, and whether the header is whole.
-func claimed(data []byte, k key, at int64) (length int, ok bool) {
+// readClaim returns the payload's length by a frame's header, and whether the header is whole.
+func readClaim(data []byte, k key, at int64) (length int, ok bool) {
 	if len(data) < headerBytes || !bytes.Equal(data[:len(mark)], mark) {
 		return 0, false
 	}
@@ -72,7 +72,7 @@ func claimed(data []byte, k key, at int64) (length int, ok bool) {
 
 // frameAt returns the payload of the frame that data begins with.
 func frameAt(data []byte, k key, at int64) (payload []byte, ok bool) {
-	length, ok := claimed(data, k, at)
+	length, ok := readClaim(data, k, at)
 	if !ok || len(data) < headerBytes+length {
 		return nil, false
 	}
@@ -80,12 +80,12 @@ func frameAt(data []byte, k key, at int64) (payload []byte, ok bool) {
 	return payload, binary.LittleEndian.Uint64(data[12:]) == payloadSum(place(k, at, length), payload)
 }
 
-// hole is a stretch of a segment that holds no whole record.
-type hole struct{ at, bytes int64 }
+// damagedRange is a stretch of a segment that holds no whole record.
+type damagedRange struct{ at, bytes int64 }
 
 // scan calls found with every whole record of data, which begins at offset base of its segment, and returns the holes between
 // them. What one flipped bit touches is one record: the search goes on right behind the place where it failed.
-func scan(data []byte, k key, base int64, found func(at int64, payload []byte)) (holes []hole) {
+func scan(data []byte, k key, base int64, found func(at int64, payload []byte)) (holes []damagedRange) {
 	for i := 0; i < len(data); {
 		if payload, ok := frameAt(data[i:], k, base+int64(i)); ok {
 			found(base+int64(i), payload)
@@ -105,7 +105,7 @@ func scan(data []byte, k key, base int64, found func(at int64, payload []byte)) 
 			}
 			next++
 		}
-		holes = append(holes, hole{base + int64(i), int64(next - i)})
+		holes = append(holes, damagedRange{base + int64(i), int64(next - i)})
 		i = next
 	}
 	return holes
@@ -118,6 +118,6 @@ func torn(rest []byte, k key, at int64) bool {
 		n := min(len(rest), len(mark))
 		return bytes.Equal(rest[:n], mark[:n])
 	}
-	length, ok := claimed(rest, k, at)
+	length, ok := readClaim(rest, k, at)
 	return ok && len(rest) < headerBytes+length
 }

@@ -93,7 +93,7 @@ func (s *Spool) toRead() (seg segment, from int64, ok bool) {
 }
 
 // keepDamaged sets bytes aside that hold no whole record, for a person to look at: nothing is thrown away.
-func (s *Spool) keepDamaged(seg segment, data []byte, from int64, holes []hole) error {
+func (s *Spool) keepDamaged(seg segment, data []byte, from int64, holes []damagedRange) error {
 	dir := filepath.Join(s.dir, damagedName)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("spool: keep damaged bytes: %w", err)

@@ -81,7 +81,7 @@ type pending struct {
 
 const (
 	claimedByWriter = 1
-	givenUp         = 2
+	abandoned       = 2
 )
 
 // Open opens the spool in dir, making it when it is not there, for this process alone. limit bounds the
@@ -194,7 +194,7 @@ func (s *Spool) Append(ctx context.Context, payloads ...[]byte) error {
 	case err := <-p.done:
 		return err
 	case <-ctx.Done():
-		if p.state.CompareAndSwap(0, givenUp) {
+		if p.state.CompareAndSwap(0, abandoned) {
 			return s.noRoom(ctx)
 		}
 		select {

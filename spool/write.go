@@ -66,7 +66,7 @@ func (s *Spool) waitForRoom(p *pending) bool {
 		select {
 		case <-room:
 		case <-s.stop:
-			if p.state.CompareAndSwap(0, givenUp) {
+			if p.state.CompareAndSwap(0, abandoned) {
 				p.done <- ErrClosed
 			}
 			return false

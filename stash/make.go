@@ -14,15 +14,15 @@ import (
 	"github.com/konstruct/konstruct/disclosure"
 )
 
-// alive is how long a file's making stays with whoever is silent.
-const alive = 30 * time.Second
+// heartbeat is how long a file's making stays with whoever is silent.
+const heartbeat = 30 * time.Second
 
-// ErrElsewhere says that somebody else makes the file, or that it is made.
-var ErrElsewhere = errors.New("the file is made elsewhere, or was")
+// ErrTakenOver says that somebody else makes the file, or that it is made.
+var ErrTakenOver = errors.New("the file is made elsewhere, or was")
 
-// Make writes a file that is open: by this caller alone, as long as it lives; where it was killed another begins anew. What make returns is said of the file when it is
+// Produce writes a file that is open: by this caller alone, as long as it lives; where it was killed another begins anew. What make returns is said of the file when it is
 // done. An error of make's fails the file, but for the context's, which leaves it to the next.
-func (s Stash) Make(ctx context.Context, tenant, id uuid.UUID, make func(ctx context.Context, to io.Writer) (made any, err error)) error {
+func (s Store) Produce(ctx context.Context, tenant, id uuid.UUID, make func(ctx context.Context, to io.Writer) (made any, err error)) error {
 	worker := uuid.New()
 	if err := s.claim(ctx, tenant, id, worker, true); err != nil {
 		return err
@@ -34,8 +34,8 @@ func (s Stash) Make(ctx context.Context, tenant, id uuid.UUID, make func(ctx con
 			select {
 			case <-ctx.Done():
 				return
-			case <-time.After(alive / 3):
-				if err := s.claim(ctx, tenant, id, worker, false); errors.Is(err, ErrElsewhere) {
+			case <-time.After(heartbeat / 3):
+				if err := s.claim(ctx, tenant, id, worker, false); errors.Is(err, ErrTakenOver) {
 					cancel(err)
 				}
 			}
@@ -47,7 +47,7 @@ func (s Stash) Make(ctx context.Context, tenant, id uuid.UUID, make func(ctx con
 		err = w.flush()
 	}
 	if ctx.Err() != nil {
-		s.letGo(ctx, tenant, id, worker)
+		s.release(ctx, tenant, id, worker)
 		return context.Cause(ctx)
 	}
 	state, reason := Done, ""
@@ -67,12 +67,12 @@ func (s Stash) Make(ctx context.Context, tenant, id uuid.UUID, make func(ctx con
 }
 
 // claim takes a file for a worker, anew or on.
-func (s Stash) claim(ctx context.Context, tenant, id, worker uuid.UUID, anew bool) error {
+func (s Store) claim(ctx context.Context, tenant, id, worker uuid.UUID, anew bool) error {
 	return s.Door.Tx(ctx, tenant, func(ctx context.Context, tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, `UPDATE stash_files SET worker = $3, until = now() + $4::interval, stored = CASE WHEN $5 THEN 0 ELSE stored END
-		   WHERE tenant_id = $1 AND id = $2 AND state = 'open' AND CASE WHEN $5 THEN until IS NULL OR until < now() ELSE worker = $3 END`, tenant, id, worker, alive, anew)
+		   WHERE tenant_id = $1 AND id = $2 AND state = 'open' AND CASE WHEN $5 THEN until IS NULL OR until < now() ELSE worker = $3 END`, tenant, id, worker, heartbeat, anew)
 		if err == nil && tag.RowsAffected() == 0 {
-			return ErrElsewhere
+			return ErrTakenOver
 		}
 		if err == nil && anew {
 			_, err = tx.Exec(ctx, `DELETE FROM stash_pieces WHERE tenant_id = $1 AND file_id = $2`, tenant, id)
@@ -84,8 +84,8 @@ func (s Stash) claim(ctx context.Context, tenant, id, worker uuid.UUID, anew boo
 	})
 }
 
-// letGo leaves a file to the next at once.
-func (s Stash) letGo(ctx context.Context, tenant, id, worker uuid.UUID) {
+// release leaves a file to the next at once.
+func (s Store) release(ctx context.Context, tenant, id, worker uuid.UUID) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
 	_ = s.Door.Query(ctx, tenant, `UPDATE stash_files SET until = NULL WHERE tenant_id = $1 AND id = $2 AND worker = $3`, []any{tenant, id, worker}, nil) // else it is left when it is silent
@@ -94,7 +94,7 @@ func (s Stash) letGo(ctx context.Context, tenant, id, worker uuid.UUID) {
 // writer stores what is made in pieces.
 type writer struct {
 	ctx    context.Context
-	s      Stash
+	s      Store
 	tenant uuid.UUID
 	id     uuid.UUID
 	buf    []byte

@@ -30,19 +30,19 @@ const (
 type File struct {
 	ID        uuid.UUID       `json:"id"`
 	Kind      string          `json:"kind"`
-	Given     json.RawMessage `json:"given"`
+	Options   json.RawMessage `json:"given"`
 	Size      *int64          `json:"size,omitempty"` // of the whole, where that is known
 	Stored    int64           `json:"stored"`         // so far
 	State     State           `json:"state"`
 	Reason    string          `json:"reason,omitempty"`
-	Made      json.RawMessage `json:"made"` // what is said of one that is done
+	Result    json.RawMessage `json:"made"` // what is said of one that is done
 	CreatedAt time.Time       `json:"created_at"`
 	ExpiresAt time.Time       `json:"expires_at"`
 }
 
 // Limits on what is kept of one tenant.
 const (
-	Keep     = 24 * time.Hour
+	TTL      = 24 * time.Hour
 	MaxFiles = 1000
 	MaxBytes = 8 << 30 // of one file
 	Piece    = 1 << 20
@@ -53,7 +53,7 @@ var (
 	ErrNotFound = errors.New("there is no such file of this tenant, or it has expired")
 	ErrFull     = fmt.Errorf("%d files wait already: finish or delete some", MaxFiles)
 	ErrTooLarge = fmt.Errorf("the file is larger than %d GiB", int64(MaxBytes)>>30)
-	ErrEnded    = errors.New("the file is whole, or failed: nothing can be added")
+	ErrFinished = errors.New("the file is whole, or failed: nothing can be added")
 )
 
 // OffsetError says that a piece does not begin where the last one ended.
@@ -64,13 +64,13 @@ func (e *OffsetError) Error() string {
 	return fmt.Sprintf("%d bytes are here: go on from there", e.Stored)
 }
 
-// Stash keeps files. It is safe for concurrent use.
-type Stash struct{ Door *tenantdb.Door }
+// Store keeps files. It is safe for concurrent use.
+type Store struct{ Door *tenantdb.Door }
 
-const columns = `id, kind, given, size, stored, state, reason, made, created_at, expires_at`
+const fileColumns = `id, kind, given, size, stored, state, reason, made, created_at, expires_at`
 
 // Create makes room for a file of a document with these labels, and deletes the tenant's that have expired.
-func (s Stash) Create(ctx context.Context, tenant uuid.UUID, kind string, given any, labels []string, size *int64) (f File, err error) {
+func (s Store) Create(ctx context.Context, tenant uuid.UUID, kind string, given any, labels []string, size *int64) (f File, err error) {
 	if size != nil && (*size < 0 || *size > MaxBytes) {
 		return f, ErrTooLarge
 	}
@@ -84,14 +84,14 @@ func (s Stash) Create(ctx context.Context, tenant uuid.UUID, kind string, given 
 	}
 	err = s.Door.Tx(ctx, tenant, func(ctx context.Context, tx pgx.Tx) error {
 		rows, err := tx.Query(ctx, `INSERT INTO stash_files (tenant_id, id, kind, given, labels, size, expires_at)
-		    VALUES ($1, $2, $3, $4, coalesce($5::text[], '{}'), $6, now() + $7::interval) RETURNING `+columns, tenant, id, kind, raw, labels, size, Keep)
+		    VALUES ($1, $2, $3, $4, coalesce($5::text[], '{}'), $6, now() + $7::interval) RETURNING `+fileColumns, tenant, id, kind, raw, labels, size, TTL)
 		if err != nil {
 			return err
 		}
 		if f, err = pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[File]); err != nil {
 			return err
 		}
-		if ctx, err = tenantdb.See(ctx, tx, tenantdb.AllLabels()); err != nil { // the room is everybody's
+		if ctx, err = tenantdb.SetLabels(ctx, tx, tenantdb.AllLabels()); err != nil { // the room is everybody's
 			return err
 		}
 		if _, err := tx.Exec(ctx, `DELETE FROM stash_files WHERE tenant_id = $1 AND expires_at < now()`, tenant); err != nil {
@@ -113,17 +113,17 @@ func (s Stash) Create(ctx context.Context, tenant uuid.UUID, kind string, given 
 }
 
 // Get returns what is known of a file.
-func (s Stash) Get(ctx context.Context, tenant, id uuid.UUID) (f File, err error) {
+func (s Store) Get(ctx context.Context, tenant, id uuid.UUID) (f File, err error) {
 	err = s.Door.Tx(ctx, tenant, func(ctx context.Context, tx pgx.Tx) error {
-		f, err = get(ctx, tx, tenant, id, ``)
+		f, err = getFile(ctx, tx, tenant, id, ``)
 		return err
 	})
 	return f, err
 }
 
 // List returns a tenant's files of a kind in the order of their ids, after the given one, at most limit of them.
-func (s Stash) List(ctx context.Context, tenant uuid.UUID, kind string, after uuid.UUID, limit int) (files []File, err error) {
-	err = s.Door.Query(ctx, tenant, `SELECT `+columns+` FROM stash_files WHERE tenant_id = $1 AND kind = $2 AND id > $3 AND expires_at > now() ORDER BY id LIMIT $4`, []any{tenant, kind, after, min(limit, MaxFiles)}, func(rows pgx.Rows) error {
+func (s Store) List(ctx context.Context, tenant uuid.UUID, kind string, after uuid.UUID, limit int) (files []File, err error) {
+	err = s.Door.Query(ctx, tenant, `SELECT `+fileColumns+` FROM stash_files WHERE tenant_id = $1 AND kind = $2 AND id > $3 AND expires_at > now() ORDER BY id LIMIT $4`, []any{tenant, kind, after, min(limit, MaxFiles)}, func(rows pgx.Rows) error {
 		files, err = pgx.CollectRows(rows, pgx.RowToStructByPos[File])
 		return err
 	})
@@ -133,8 +133,8 @@ func (s Stash) List(ctx context.Context, tenant uuid.UUID, kind string, after uu
 	return files, nil
 }
 
-func get(ctx context.Context, tx pgx.Tx, tenant, id uuid.UUID, lock string) (f File, err error) {
-	rows, err := tx.Query(ctx, `SELECT `+columns+` FROM stash_files WHERE tenant_id = $1 AND id = $2 AND expires_at > now()`+lock, tenant, id)
+func getFile(ctx context.Context, tx pgx.Tx, tenant, id uuid.UUID, lock string) (f File, err error) {
+	rows, err := tx.Query(ctx, `SELECT `+fileColumns+` FROM stash_files WHERE tenant_id = $1 AND id = $2 AND expires_at > now()`+lock, tenant, id)
 	if err == nil {
 		f, err = pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[File])
 	}
@@ -147,7 +147,7 @@ func get(ctx context.Context, tx pgx.Tx, tenant, id uuid.UUID, lock string) (f F
 }
 
 // Append adds what r has, from offset on, piece by piece: what is stored stays when r breaks off. It returns how much there is then.
-func (s Stash) Append(ctx context.Context, tenant, id uuid.UUID, offset int64, r io.Reader) (stored int64, err error) {
+func (s Store) Append(ctx context.Context, tenant, id uuid.UUID, offset int64, r io.Reader) (stored int64, err error) {
 	stored = offset
 	for buf := make([]byte, Piece); ; {
 		n, readErr := io.ReadFull(r, buf)
@@ -166,16 +166,16 @@ func (s Stash) Append(ctx context.Context, tenant, id uuid.UUID, offset int64, r
 	}
 }
 
-func (s Stash) append(ctx context.Context, tenant, id uuid.UUID, offset int64, piece []byte) error {
+func (s Store) append(ctx context.Context, tenant, id uuid.UUID, offset int64, piece []byte) error {
 	return s.Door.Tx(ctx, tenant, func(ctx context.Context, tx pgx.Tx) error {
-		f, err := get(ctx, tx, tenant, id, ` FOR UPDATE`)
+		f, err := getFile(ctx, tx, tenant, id, ` FOR UPDATE`)
 		if err != nil {
 			return err
 		}
 		end := offset + int64(len(piece))
 		switch {
 		case f.State != Open:
-			return ErrEnded
+			return ErrFinished
 		case f.Stored != offset:
 			return &OffsetError{f.Stored}
 		case end > MaxBytes || f.Size != nil && end > *f.Size:
@@ -194,13 +194,13 @@ func (s Stash) append(ctx context.Context, tenant, id uuid.UUID, offset int64, p
 }
 
 // Read returns a file's bytes. They are read piece by piece.
-func (s Stash) Read(ctx context.Context, tenant uuid.UUID, f File) io.ReadSeeker {
+func (s Store) Read(ctx context.Context, tenant uuid.UUID, f File) io.ReadSeeker {
 	return &reader{ctx: ctx, s: s, tenant: tenant, f: f}
 }
 
 type reader struct {
 	ctx    context.Context
-	s      Stash
+	s      Store
 	tenant uuid.UUID
 	f      File
 	at     int64
@@ -242,9 +242,9 @@ func (r *reader) Read(p []byte) (int, error) {
 }
 
 // Delete deletes a file.
-func (s Stash) Delete(ctx context.Context, tenant, id uuid.UUID) error {
+func (s Store) Delete(ctx context.Context, tenant, id uuid.UUID) error {
 	return s.Door.Tx(ctx, tenant, func(ctx context.Context, tx pgx.Tx) error {
-		if _, err := get(ctx, tx, tenant, id, ` FOR UPDATE`); err != nil {
+		if _, err := getFile(ctx, tx, tenant, id, ` FOR UPDATE`); err != nil {
 			return err
 		}
 		if _, err := tx.Exec(ctx, `DELETE FROM stash_files WHERE tenant_id = $1 AND id = $2`, tenant, id); err != nil {

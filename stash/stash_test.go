@@ -25,7 +25,7 @@ var (
 
 // TestPiecesAreTheFile however they are cut, and wherever it is read from.
 func TestPiecesAreTheFile(t *testing.T) {
-	s := stash.Stash{Door: testkit.Door(t)}
+	s := stash.Store{Door: testkit.Door(t)}
 	rapid.Check(t, func(rt *rapid.T) {
 		want := bytes.Repeat([]byte(rapid.StringN(1, 50, -1).Draw(rt, "text")), rapid.IntRange(1, 40_000).Draw(rt, "times"))
 		size := int64(len(want))
@@ -69,7 +69,7 @@ func (b *broken) Read(p []byte) (int, error) {
 }
 
 func TestWhatHasComeStaysWhenTheLineBreaks(t *testing.T) {
-	s := stash.Stash{Door: testkit.Door(t)}
+	s := stash.Store{Door: testkit.Door(t)}
 	f, err := s.Create(t.Context(), acme, "upload", 1, nil, nil)
 	if err == nil {
 		t.Fatal("what is no object is taken")
@@ -89,7 +89,7 @@ func TestWhatHasComeStaysWhenTheLineBreaks(t *testing.T) {
 
 // TestNothingOfAnotherTenantIsReached by any query: of another tenant, none, or a forged one.
 func TestNothingOfAnotherTenantIsReached(t *testing.T) {
-	s := stash.Stash{Door: testkit.Door(t)}
+	s := stash.Store{Door: testkit.Door(t)}
 	f, err := s.Create(t.Context(), acme, "bundle", map[string]int{}, nil, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -115,7 +115,7 @@ func TestNothingOfAnotherTenantIsReached(t *testing.T) {
 				t.Errorf("%s of %s: %v", name, tenant, err)
 			}
 		}
-		if err := s.Make(t.Context(), tenant, f.ID, nothing); !errors.Is(err, stash.ErrElsewhere) && !errors.Is(err, want) {
+		if err := s.Produce(t.Context(), tenant, f.ID, nothing); !errors.Is(err, stash.ErrTakenOver) && !errors.Is(err, want) {
 			t.Errorf("make of %s: %v", tenant, err)
 		}
 		if files, err := s.List(t.Context(), tenant, "bundle", uuid.Nil, 10); len(files) != 0 || err != nil && !errors.Is(err, want) {
@@ -126,7 +126,7 @@ func TestNothingOfAnotherTenantIsReached(t *testing.T) {
 
 // TestAFileIsMadeByOneAlone, and by another where that one is stopped.
 func TestAFileIsMadeByOneAlone(t *testing.T) {
-	s := stash.Stash{Door: testkit.Door(t)}
+	s := stash.Store{Door: testkit.Door(t)}
 	f, err := s.Create(t.Context(), acme, "bundle", map[string]int{}, nil, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -135,7 +135,7 @@ func TestAFileIsMadeByOneAlone(t *testing.T) {
 	ctx, stop = context.WithCancel(ctx)
 	first := make(chan error, 1)
 	go func() {
-		first <- s.Make(ctx, acme, f.ID, func(ctx context.Context, to io.Writer) (any, error) {
+		first <- s.Produce(ctx, acme, f.ID, func(ctx context.Context, to io.Writer) (any, error) {
 			if _, err := to.Write(bytes.Repeat([]byte("half"), stash.Piece)); err != nil {
 				return nil, err
 			}
@@ -149,31 +149,31 @@ func TestAFileIsMadeByOneAlone(t *testing.T) {
 		_, err := io.WriteString(to, "whole")
 		return map[string]int{"n": 1}, err
 	}
-	if err := s.Make(t.Context(), acme, f.ID, whole); !errors.Is(err, stash.ErrElsewhere) {
+	if err := s.Produce(t.Context(), acme, f.ID, whole); !errors.Is(err, stash.ErrTakenOver) {
 		t.Errorf("a second maker: %v", err)
 	}
 	stop()
 	if err := <-first; !errors.Is(err, context.Canceled) {
 		t.Errorf("the first: %v", err)
 	}
-	if err := s.Make(t.Context(), acme, f.ID, whole); err != nil {
+	if err := s.Produce(t.Context(), acme, f.ID, whole); err != nil {
 		t.Fatal(err)
 	}
 	f, err = s.Get(t.Context(), acme, f.ID)
-	if err != nil || f.State != stash.Done || string(f.Made) != `{"n": 1}` {
+	if err != nil || f.State != stash.Done || string(f.Result) != `{"n": 1}` {
 		t.Errorf("%+v, %v", f, err)
 	}
 	if got, err := io.ReadAll(s.Read(t.Context(), acme, f)); err != nil || string(got) != "whole" {
 		t.Errorf("it holds %.20q, %v", got, err)
 	}
-	if err := s.Make(t.Context(), acme, f.ID, whole); !errors.Is(err, stash.ErrElsewhere) {
+	if err := s.Produce(t.Context(), acme, f.ID, whole); !errors.Is(err, stash.ErrTakenOver) {
 		t.Errorf("made again: %v", err)
 	}
 	bad, err := s.Create(t.Context(), acme, "bundle", map[string]int{}, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Make(t.Context(), acme, bad.ID, func(context.Context, io.Writer) (any, error) { return nil, errors.New("no such thing") }); err == nil {
+	if err := s.Produce(t.Context(), acme, bad.ID, func(context.Context, io.Writer) (any, error) { return nil, errors.New("no such thing") }); err == nil {
 		t.Error("a failure is none")
 	}
 	if bad, err = s.Get(t.Context(), acme, bad.ID); err != nil || bad.State != stash.Failed || bad.Reason != "no such thing" {
@@ -184,12 +184,12 @@ func TestAFileIsMadeByOneAlone(t *testing.T) {
 // TestWhatExpiredIsGone, and does not count.
 func TestWhatExpiredIsGone(t *testing.T) {
 	d := testkit.Database(t)
-	s := stash.Stash{Door: testkit.DoorOf(t, d)}
+	s := stash.Store{Door: testkit.DoorOf(t, d)}
 	f, err := s.Create(t.Context(), acme, "upload", map[string]int{}, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if f.ExpiresAt.Sub(f.CreatedAt) != stash.Keep {
+	if f.ExpiresAt.Sub(f.CreatedAt) != stash.TTL {
 		t.Errorf("kept for %s", f.ExpiresAt.Sub(f.CreatedAt))
 	}
 	testkit.Super(t, d, `UPDATE stash_files SET expires_at = now() - interval '1 second'`)

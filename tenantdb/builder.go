@@ -8,12 +8,12 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// Builder makes and drops indexes as the owner of the schema, who under forced row security sees no tenant's rows. It must not run through a pooler that
+// IndexBuilder makes and drops indexes as the owner of the schema, who under forced row security sees no tenant's rows. It must not run through a pooler that
 // shares connections between transactions.
-type Builder struct{ pool *pgxpool.Pool }
+type IndexBuilder struct{ pool *pgxpool.Pool }
 
-// OpenBuilder connects lazily to the database at the owner's url.
-func OpenBuilder(ctx context.Context, url string) (*Builder, error) {
+// OpenIndexBuilder connects lazily to the database at the owner's url.
+func OpenIndexBuilder(ctx context.Context, url string) (*IndexBuilder, error) {
 	config, err := pgxpool.ParseConfig(url)
 	if err != nil {
 		return nil, fmt.Errorf("open the owner's database: %w", err)
@@ -23,15 +23,15 @@ func OpenBuilder(ctx context.Context, url string) (*Builder, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the owner's database: %w", err)
 	}
-	return &Builder{pool: pool}, nil
+	return &IndexBuilder{pool: pool}, nil
 }
 
 // Close closes every connection.
-func (b *Builder) Close() { b.pool.Close() }
+func (b *IndexBuilder) Close() { b.pool.Close() }
 
-// Alone runs fn on a connection outside of any transaction while nobody else runs one under the same name; it returns false at once where somebody does. The
+// Exclusive runs fn on a connection outside of any transaction while nobody else runs one under the same name; it returns false at once where somebody does. The
 // connection is not used again, and what was set on it goes with it.
-func (b *Builder) Alone(ctx context.Context, name string, fn func(*pgx.Conn) error) (alone bool, err error) {
+func (b *IndexBuilder) Exclusive(ctx context.Context, name string, fn func(*pgx.Conn) error) (alone bool, err error) {
 	pooled, err := b.pool.Acquire(ctx)
 	if err != nil {
 		return false, fmt.Errorf("open the owner's database: %w", err)

@@ -21,21 +21,21 @@ var (
 // Difference is something about our tables, functions, triggers, rules, policies, grants or roles that is not as this program's migrations
 // make it. Somebody changed it.
 type Difference struct {
-	Kind   string `json:"kind"` // trigger, function, policy, …
-	Name   string `json:"name"`
-	Found  string `json:"found"`  // empty: it is gone
-	Wanted string `json:"wanted"` // empty: the migrations make none
+	Kind     string `json:"kind"` // trigger, function, policy, …
+	Name     string `json:"name"`
+	Actual   string `json:"found"`  // empty: it is gone
+	Expected string `json:"wanted"` // empty: the migrations make none
 }
 
 // String says what is different.
 func (d Difference) String() string {
 	switch {
-	case d.Found == "":
+	case d.Actual == "":
 		return fmt.Sprintf("%s %s is gone", d.Kind, d.Name)
-	case d.Wanted == "":
-		return fmt.Sprintf("%s %s was added: %s", d.Kind, d.Name, d.Found)
+	case d.Expected == "":
+		return fmt.Sprintf("%s %s was added: %s", d.Kind, d.Name, d.Actual)
 	}
-	return fmt.Sprintf("%s %s was changed: it is %q, not %q", d.Kind, d.Name, d.Found, d.Wanted)
+	return fmt.Sprintf("%s %s was changed: it is %q, not %q", d.Kind, d.Name, d.Actual, d.Expected)
 }
 
 // What `migrate guard` installs, as a superuser alone can: all of it, or none of it. Who takes all migrations back loses the finder, and not
@@ -133,12 +133,12 @@ func compareCatalog(found, wanted []string) (c Catalog) {
 		switch {
 		case there && got.definition == e.definition, !there && missing(e): // as it should be, or never installed
 		default:
-			c.Differences = append(c.Differences, Difference{Kind: e.kind, Name: e.name, Found: got.definition, Wanted: e.definition})
+			c.Differences = append(c.Differences, Difference{Kind: e.kind, Name: e.name, Actual: got.definition, Expected: e.definition})
 		}
 	}
 	for _, line := range found {
 		if e := entryOf(line); !known[e.key()] && !harmless(e) {
-			c.Differences = append(c.Differences, Difference{Kind: e.kind, Name: e.name, Found: e.definition})
+			c.Differences = append(c.Differences, Difference{Kind: e.kind, Name: e.name, Actual: e.definition})
 		}
 	}
 	return c

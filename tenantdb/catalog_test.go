@@ -135,11 +135,11 @@ func TestTheGuardMayNeverHaveBeenInstalled(t *testing.T) {
 	}
 	last := checks[len(checks)-1]
 	for _, c := range checks {
-		if !c.OK || c.Found == "absent" {
+		if !c.OK || c.Actual == "absent" {
 			t.Errorf("%+v", c)
 		}
 	}
-	if last.Name != "guard against quiet DDL" || !strings.Contains(last.Found, "never installed") {
+	if last.Name != "guard against quiet DDL" || !strings.Contains(last.Actual, "never installed") {
 		t.Errorf("the last check is %+v", last)
 	}
 }

@@ -12,11 +12,11 @@ import (
 
 // Check is one line of the self-check.
 type Check struct {
-	Name   string `json:"check"`
-	Found  string `json:"found"`
-	Wanted string `json:"wanted"`
-	Fix    string `json:"fix,omitempty"` // what to run
-	OK     bool   `json:"ok"`
+	Name     string `json:"check"`
+	Actual   string `json:"found"`
+	Expected string `json:"wanted"`
+	Fix      string `json:"fix,omitempty"` // what to run
+	OK       bool   `json:"ok"`
 }
 
 //go:embed doctor.sql
@@ -38,8 +38,8 @@ func (d *Door) Doctor(ctx context.Context) ([]Check, error) {
 		return nil, fmt.Errorf("ask the catalog: %w", err)
 	}
 	checks, err := pgx.CollectRows(rows, func(r pgx.CollectableRow) (c Check, err error) {
-		err = r.Scan(&c.Name, &c.Found, &c.Wanted, &c.Fix)
-		c.OK = c.Found == c.Wanted
+		err = r.Scan(&c.Name, &c.Actual, &c.Expected, &c.Fix)
+		c.OK = c.Actual == c.Expected
 		return c, err
 	})
 	if err != nil {
@@ -75,19 +75,19 @@ func (c *Catalog) checks() (all []Check) {
 		if d.Kind == guardKind || d.Kind == finderKind {
 			fix = "konstruct migrate guard, as a superuser"
 		}
-		all = append(all, Check{Name: short("catalog: "+d.Kind+" "+d.Name, ""), Found: short(d.Found, "gone"), Wanted: short(d.Wanted, "not there"), Fix: fix})
+		all = append(all, Check{Name: short("catalog: "+d.Kind+" "+d.Name, ""), Actual: short(d.Actual, "gone"), Expected: short(d.Expected, "not there"), Fix: fix})
 	}
 	if len(all) == 0 {
-		all = append(all, Check{Name: "catalog: tables, functions, triggers, rules, policies, grants", Found: "as migrated", Wanted: "as migrated", OK: true})
+		all = append(all, Check{Name: "catalog: tables, functions, triggers, rules, policies, grants", Actual: "as migrated", Expected: "as migrated", OK: true})
 	}
 	if !c.Guarded {
-		all = append(all, Check{Name: GuardCheck, Found: "never installed: what DDL changes is seen here, and not refused", Wanted: "installed, where a superuser can be had: konstruct migrate guard", OK: true})
+		all = append(all, Check{Name: GuardCheck, Actual: "never installed: what DDL changes is seen here, and not refused", Expected: "installed, where a superuser can be had: konstruct migrate guard", OK: true})
 	}
 	return all
 }
 
 func (d *Door) schemaCheck(ctx context.Context) (Check, error) {
-	c := Check{Name: "schema version", Found: "none", Wanted: strconv.Itoa(Schema), Fix: "konstruct migrate up"}
+	c := Check{Name: "schema version", Actual: "none", Expected: strconv.Itoa(Schema), Fix: "konstruct migrate up"}
 	var there bool
 	if err := d.pool.QueryRow(ctx, `SELECT to_regprocedure('public.konstruct_schema()') IS NOT NULL`).Scan(&there); err != nil {
 		return c, err
@@ -97,7 +97,7 @@ func (d *Door) schemaCheck(ctx context.Context) (Check, error) {
 		if err := d.pool.QueryRow(ctx, `SELECT public.konstruct_schema()`).Scan(&at); err != nil {
 			return c, err
 		}
-		c.Found, c.OK = strconv.FormatInt(at, 10), at == Schema
+		c.Actual, c.OK = strconv.FormatInt(at, 10), at == Schema
 		if at > Schema {
 			c.Fix = "install the newer konstruct: this one is older than the schema"
 		}

@@ -64,7 +64,7 @@ func (d *Door) acquire(ctx context.Context) (conn *pgxpool.Conn, lost bool, err 
 		d.Require(nil)
 	}
 	conn, err = d.pool.Acquire(ctx)
-	return conn, err != nil && !refused(err), err
+	return conn, err != nil && !isRefused(err), err
 }
 
 // Ping asks whether the database answers.
@@ -80,10 +80,10 @@ func (d *Door) Ping(ctx context.Context) error {
 // Unreachable reports whether an error says that the database could not be asked, rather than what it answered.
 func Unreachable(err error) bool {
 	var connect *pgconn.ConnectError
-	return errors.As(err, &connect) && !refused(err)
+	return errors.As(err, &connect) && !isRefused(err)
 }
 
-type insideKey struct{}
+type nestedKey struct{}
 
 // Tx runs fn in a transaction that sees tenant's rows and no others, and commits when fn returns nil.
 // The context given to fn is marked, so that another door call inside is refused. After a serialization
@@ -93,7 +93,7 @@ func (d *Door) Tx(ctx context.Context, tenant uuid.UUID, fn func(context.Context
 	if err := CanOpen(ctx, tenant); err != nil {
 		return err
 	}
-	return again(ctx, func() (bool, error) { return d.once(ctx, tenant, fn) })
+	return retriable(ctx, func() (bool, error) { return d.once(ctx, tenant, fn) })
 }
 
 // CanOpen returns the error that every call with this context and tenant gets before any SQL: ErrNoTenant,
@@ -102,7 +102,7 @@ func CanOpen(ctx context.Context, tenant uuid.UUID) error {
 	if tenant == uuid.Nil {
 		return ErrNoTenant
 	}
-	if ctx.Value(insideKey{}) != nil {
+	if ctx.Value(nestedKey{}) != nil {
 		return ErrNested
 	}
 	return nil
@@ -117,7 +117,7 @@ func (d *Door) once(ctx context.Context, tenant uuid.UUID, fn func(context.Conte
 	defer conn.Release()
 	// SET LOCAL and not set_config: it ends with the transaction and reaches Citus workers. A UUID's
 	// canonical form needs no quoting.
-	sees := d.Sees(ctx)
+	sees := d.CanSee(ctx)
 	tx, err := conn.BeginTx(ctx, pgx.TxOptions{BeginQuery: "BEGIN; SET LOCAL app.current_tenant = '" + tenant.String() + "'; " + sees.set()})
 	if err != nil {
 		return conn.Conn().IsClosed(), err
@@ -127,7 +127,7 @@ func (d *Door) once(ctx context.Context, tenant uuid.UUID, fn func(context.Conte
 		defer cancel()
 		_ = tx.Rollback(ctx) // after a commit it does nothing
 	}()
-	inside := context.WithValue(context.WithValue(ctx, insideKey{}, tenant), labelsKey{}, sees)
+	inside := context.WithValue(context.WithValue(ctx, nestedKey{}, tenant), labelsKey{}, sees)
 	if err := fn(inside, tx); err != nil {
 		return conn.Conn().IsClosed(), err
 	}

@@ -17,8 +17,8 @@ type Labels struct {
 	names string // as the setting has them: {"a","b"}, sorted
 }
 
-// Every is what stands for every label where labels are listed; no label is called so.
-const Every = "*"
+// AllLabelsName is what stands for every label where labels are listed; no label is called so.
+const AllLabelsName = "*"
 
 // MaxLabel is how many bytes a label has at most.
 const MaxLabel = 100
@@ -26,7 +26,7 @@ const MaxLabel = 100
 // CheckLabel reports a label that can't be one.
 func CheckLabel(l string) error {
 	switch {
-	case l == Every:
+	case l == AllLabelsName:
 		return errors.New(`"*" is none: it stands for every label where labels are granted`)
 	case l == "" || len(l) > MaxLabel || strings.ToValidUTF8(l, "") != l || strings.ContainsRune(l, 0):
 		return fmt.Errorf("%.120q is none: it is 1 to %d bytes of UTF-8", l, MaxLabel)
@@ -45,7 +45,7 @@ func AllLabels() Labels { return Labels{all: true} }
 
 // LabelsOf are those that are named; Every among them is all.
 func LabelsOf(names ...string) Labels {
-	if slices.Contains(names, Every) {
+	if slices.Contains(names, AllLabelsName) {
 		return AllLabels()
 	}
 	names = slices.Compact(slices.Sorted(slices.Values(names)))
@@ -62,7 +62,7 @@ func LabelsOf(names ...string) Labels {
 // Names lists them, in order; all of them are Every.
 func (l Labels) Names() (names []string) {
 	if l.all {
-		return []string{Every}
+		return []string{AllLabelsName}
 	}
 	for i := 1; i < len(l.names); i++ { // each begins with a quote, and ends with one and a comma or brace
 		var b strings.Builder
@@ -84,8 +84,8 @@ func (l Labels) All() bool { return l.all }
 // Has reports whether a label is among them.
 func (l Labels) Has(name string) bool { return l.all || slices.Contains(l.Names(), name) }
 
-// Lacks returns the first of some labels that is not among them.
-func (l Labels) Lacks(names []string) (name string, lacks bool) {
+// Missing returns the first of some labels that is not among them.
+func (l Labels) Missing(names []string) (name string, lacks bool) {
 	if l.all {
 		return "", false
 	}
@@ -98,8 +98,8 @@ func (l Labels) Lacks(names []string) (name string, lacks bool) {
 	return "", false
 }
 
-// And are the labels that both have.
-func (l Labels) And(m Labels) Labels {
+// Intersect are the labels that both have.
+func (l Labels) Intersect(m Labels) Labels {
 	switch {
 	case l.all:
 		return m
@@ -112,7 +112,7 @@ func (l Labels) And(m Labels) Labels {
 // String is the setting's value.
 func (l Labels) String() string {
 	if l.all {
-		return Every
+		return AllLabelsName
 	}
 	return l.names
 }
@@ -129,7 +129,7 @@ type labelsKey struct{}
 // calls may narrow what they were granted, and never widen it.
 func WithLabels(ctx context.Context, l Labels) context.Context {
 	if has, granted := Granted(ctx); granted {
-		l = has.And(l)
+		l = has.Intersect(l)
 	}
 	return context.WithValue(ctx, labelsKey{}, l)
 }
@@ -146,9 +146,9 @@ func Granted(ctx context.Context) (l Labels, granted bool) {
 	return l, granted
 }
 
-// Sees are the labels by which a context sees through this door: those that it was granted; where it was granted none,
+// CanSee are the labels by which a context sees through this door: those that it was granted; where it was granted none,
 // all through a door that trusts, and none else.
-func (d *Door) Sees(ctx context.Context) Labels {
+func (d *Door) CanSee(ctx context.Context) Labels {
 	if l, granted := Granted(ctx); granted {
 		return l
 	}
@@ -165,9 +165,9 @@ func (d *Door) Trusts(ctx context.Context) bool {
 // for a program that acts for several people. It is called before the door is used.
 func (d *Door) GrantLabels() { d.strict = true }
 
-// See has the open transaction go on by other labels, and returns the context that says so. The labels are not held
+// SetLabels has the open transaction go on by other labels, and returns the context that says so. The labels are not held
 // against what the context was granted.
-func See(ctx context.Context, tx pgx.Tx, l Labels) (context.Context, error) {
+func SetLabels(ctx context.Context, tx pgx.Tx, l Labels) (context.Context, error) {
 	if has, granted := Granted(ctx); granted && has == l {
 		return ctx, nil
 	}

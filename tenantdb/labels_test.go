@@ -106,10 +106,10 @@ func TestAContextIsNarrowedAndNeverWidened(t *testing.T) {
 		}
 	}
 	all := tenantdb.AllLabels()
-	if _, lacks := all.Lacks([]string{"*", "x"}); lacks || fmt.Sprint(all.Names()) != "[*]" {
+	if _, lacks := all.Missing([]string{"*", "x"}); lacks || fmt.Sprint(all.Names()) != "[*]" {
 		t.Error("who has all lacks one")
 	}
-	if name, lacks := tenantdb.LabelsOf("x").Lacks([]string{"x", "*"}); !lacks || name != "*" {
+	if name, lacks := tenantdb.LabelsOf("x").Missing([]string{"x", "*"}); !lacks || name != "*" {
 		t.Error("who has one has all")
 	}
 }

@@ -15,7 +15,7 @@ import (
 // collected counts only when Query returns nil. A statement that fails changes nothing. It runs again,
 // and read with it, only when the server said that nothing was committed, or was never asked.
 func (d *Door) Query(ctx context.Context, tenant uuid.UUID, sql string, args []any, read func(pgx.Rows) error) error {
-	return d.pipelined(ctx, tenant, func(conn *pgx.Conn) error { return query(ctx, conn, tenant, d.Sees(ctx), sql, args, read) })
+	return d.pipelined(ctx, tenant, func(conn *pgx.Conn) error { return query(ctx, conn, tenant, d.CanSee(ctx), sql, args, read) })
 }
 
 // pipelined runs a pipeline on a connection of its own, and again where that is safe.
@@ -23,7 +23,7 @@ func (d *Door) pipelined(ctx context.Context, tenant uuid.UUID, run func(*pgx.Co
 	if err := CanOpen(ctx, tenant); err != nil {
 		return err
 	}
-	return again(ctx, func() (bool, error) {
+	return retriable(ctx, func() (bool, error) {
 		conn, lost, err := d.acquire(ctx)
 		if err != nil {
 			return lost, err

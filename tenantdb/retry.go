@@ -15,12 +15,12 @@ const (
 	firstPause = 20 * time.Millisecond
 )
 
-// again runs try until it succeeds, fails for good, or was tried often enough. try says beside its error
+// retriable runs try until it succeeds, fails for good, or was tried often enough. try says beside its error
 // whether the connection was lost before anything could have been committed.
-func again(ctx context.Context, try func() (lost bool, err error)) error {
+func retriable(ctx context.Context, try func() (lost bool, err error)) error {
 	for n := 0; ; n++ {
 		lost, err := try()
-		if err == nil || ctx.Err() != nil || n+1 == attempts || !lost && !rolledBack(err) {
+		if err == nil || ctx.Err() != nil || n+1 == attempts || !lost && !isRolledBack(err) {
 			return err
 		}
 		pause := firstPause << n
@@ -32,15 +32,15 @@ func again(ctx context.Context, try func() (lost bool, err error)) error {
 	}
 }
 
-// rolledBack reports errors by which PostgreSQL says that it rolled back and that another try may succeed:
+// isRolledBack reports errors by which PostgreSQL says that it rolled back and that another try may succeed:
 // serialization_failure and deadlock_detected.
-func rolledBack(err error) bool {
+func isRolledBack(err error) bool {
 	var pg *pgconn.PgError
 	return errors.As(err, &pg) && (pg.Code == "40001" || pg.Code == "40P01")
 }
 
-// refused reports that the server answered and would not let us in: trying again changes nothing.
-func refused(err error) bool {
+// isRefused reports that the server answered and would not let us in: trying again changes nothing.
+func isRefused(err error) bool {
 	var pg *pgconn.PgError
 	return errors.As(err, &pg) && pg.Code != "57P03" // cannot_connect_now: it is starting
 }

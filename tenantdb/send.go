@@ -22,8 +22,8 @@ type Statement struct {
 	Args     []any
 	// Within is how long the database may work on it; 0 is as long as it takes. ErrSlow when that was not enough.
 	Within time.Duration
-	// Keep has the statement planned once a connection, for any arguments: for text of which there are few. Else it is planned anew, for these.
-	Keep bool
+	// KeepSnapshot has the statement planned once a connection, for any arguments: for text of which there are few. Else it is planned anew, for these.
+	KeepSnapshot bool
 }
 
 // ErrSlow says that a statement took longer than it was let.
@@ -45,7 +45,7 @@ func Send(ctx context.Context, tx pgx.Tx, s Statement, read func(pgx.Rows) error
 
 // Once is Send in a transaction of its own, which ends with it: still one round trip. It runs again, as Query does, only where nothing can have been committed.
 func (d *Door) Once(ctx context.Context, tenant uuid.UUID, s Statement, read func(pgx.Rows) error) error {
-	begin := []string{"BEGIN", "SET LOCAL app.current_tenant = '" + tenant.String() + "'", d.Sees(ctx).set()}
+	begin := []string{"BEGIN", "SET LOCAL app.current_tenant = '" + tenant.String() + "'", d.CanSee(ctx).set()}
 	return d.pipelined(ctx, tenant, func(conn *pgx.Conn) error { return s.send(ctx, conn, begin, []string{"COMMIT"}, read) })
 }
 
@@ -53,7 +53,7 @@ func (d *Door) Once(ctx context.Context, tenant uuid.UUID, s Statement, read fun
 func (s Statement) send(ctx context.Context, conn *pgx.Conn, before, behind []string, read func(pgx.Rows) error) error {
 	settings := slices.Clone(s.Settings)
 	var sd *pgconn.StatementDescription
-	if s.Keep && conn.Config().DefaultQueryExecMode == pgx.QueryExecModeCacheStatement {
+	if s.KeepSnapshot && conn.Config().DefaultQueryExecMode == pgx.QueryExecModeCacheStatement {
 		settings = append(settings, [2]string{"plan_cache_mode", "force_generic_plan"})
 		var err error
 		if sd, err = s.prepare(ctx, conn); err != nil {

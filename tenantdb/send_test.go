@@ -25,7 +25,7 @@ func TestAStatementsSettingsAreItsOwn(t *testing.T) {
 		return err
 	}
 	for _, keep := range []bool{false, true} {
-		s := tenantdb.Statement{Settings: [][2]string{{"enable_sort", "off"}}, SQL: sql, Args: []any{tenantA.String()}, Within: 7 * time.Second, Keep: keep}
+		s := tenantdb.Statement{Settings: [][2]string{{"enable_sort", "off"}}, SQL: sql, Args: []any{tenantA.String()}, Within: 7 * time.Second, KeepSnapshot: keep}
 		set, plain := seen{true, "off", "7s", "auto"}, seen{true, "on", "0", "auto"}
 		if keep {
 			set.Plan = "force_generic_plan"

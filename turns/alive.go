@@ -13,8 +13,8 @@ import (
 // lockSQL is the lock by which a dealer's own connection says that it lives: it goes with the connection, whatever becomes of the process.
 const lockSQL = `hashtextextended('konstruct dealer ' || $1, 0)`
 
-// sign says that this dealer lives.
-func (d *dealer) sign(ctx context.Context) error {
+// register says that this dealer lives.
+func (d *dispatcher) register(ctx context.Context) error {
 	conn, err := d.pool.Acquire(ctx)
 	if err != nil {
 		return fmt.Errorf("open the worker's database: %w", err)
@@ -27,15 +27,15 @@ func (d *dealer) sign(ctx context.Context) error {
 	return nil
 }
 
-// signOff ends the connection that holds the lock.
-func (d *dealer) signOff() {
+// unregister ends the connection that holds the lock.
+func (d *dispatcher) unregister() {
 	if d.lease != nil {
 		_ = d.lease.Hijack().Close(context.Background())
 	}
 }
 
 // sweepUntil frees the tickets of dealers that died, and signs anew after the database was away, until the context ends.
-func (d *dealer) sweepUntil(ctx context.Context) {
+func (d *dispatcher) sweepUntil(ctx context.Context) {
 	for t := time.NewTicker(sweepEvery); ; {
 		if err := d.sweep(ctx); err != nil && ctx.Err() == nil {
 			d.log.Warn("tickets of workers that died could not be looked for; it is tried again", "error", err)
@@ -51,11 +51,11 @@ func (d *dealer) sweepUntil(ctx context.Context) {
 
 // sweep frees the tickets that dealers hold who live no more. One whose connection was lost and who lives may lose its ticket: then two work
 // for one tenant, which does no harm.
-func (d *dealer) sweep(ctx context.Context) error {
+func (d *dispatcher) sweep(ctx context.Context) error {
 	if d.lease == nil || d.lease.Ping(ctx) != nil {
-		d.signOff()
+		d.unregister()
 		d.lease = nil
-		if err := d.sign(ctx); err != nil {
+		if err := d.register(ctx); err != nil {
 			return err
 		}
 	}

@@ -16,12 +16,12 @@ import (
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 )
 
-// Work is what a turn is used for.
-type Work interface {
-	// Turn works for a tenant for a short while; it returns false where there was nothing to do.
-	Turn(ctx context.Context, tenant uuid.UUID) (worked bool, err error)
-	// Open reports whether anything of the tenant's waits or is under way.
-	Open(ctx context.Context, tenant uuid.UUID) (bool, error)
+// Worker is what a turn is used for.
+type Worker interface {
+	// Work works for a tenant for a short while; it returns false where there was nothing to do.
+	Work(ctx context.Context, tenant uuid.UUID) (worked bool, err error)
+	// Prepare reports whether anything of the tenant's waits or is under way.
+	Prepare(ctx context.Context, tenant uuid.UUID) (bool, error)
 }
 
 // The lines that tenants wait in.
@@ -30,33 +30,33 @@ const (
 	Indexes   = "indexes" // passages came or went: is an index due?
 )
 
-// Line is one line, and what a turn in it is used for.
-type Line struct {
-	Name   string // Documents or Indexes
-	AtOnce int    // how many tenants have a turn at one time
-	Work   Work
+// Queue is one line, and what a turn in it is used for.
+type Queue struct {
+	Name        string // Documents or Indexes
+	Concurrency int    // how many tenants have a turn at one time
+	Worker      Worker
 }
 
 // Config says where tickets are, and what for.
 type Config struct {
 	DatabaseURL string // of konstruct_worker
-	Lines       []Line
+	Queues      []Queue
 	Logger      *slog.Logger
 }
 
 // How long a ticket waits before its next turn.
 const (
-	afterTrouble = 5 * time.Second        // a turn failed: the database or the model is away
-	whileOpen    = time.Second            // what is left is for later, or with somebody else
-	whileHeld    = 100 * time.Millisecond // somebody is handing something over
-	poll         = 200 * time.Millisecond // a ticket that nobody told of is found after
-	sweepEvery   = 5 * time.Second        // tickets of a worker that died are found after
-	keepDone     = time.Hour              // tickets that are done are kept
+	retryDelay = 5 * time.Second        // a turn failed: the database or the model is away
+	openPoll   = time.Second            // what is left is for later, or with somebody else
+	heldPoll   = 100 * time.Millisecond // somebody is handing something over
+	poll       = 200 * time.Millisecond // a ticket that nobody told of is found after
+	sweepEvery = 5 * time.Second        // tickets of a worker that died are found after
+	doneTTL    = time.Hour              // tickets that are done are kept
 )
 
 const (
-	schema      = "public"
-	enoughLeave = 10 * time.Second // how long turns under way are waited for when the context ends
+	schema    = "public"
+	drainTime = 10 * time.Second // how long turns under way are waited for when the context ends
 )
 
 // ticket is a tenant's place in the line.
@@ -74,26 +74,26 @@ func Run(ctx context.Context, c Config) error {
 		return fmt.Errorf("open the worker's database: %w", err)
 	}
 	defer pool.Close()
-	d := &dealer{pool: pool, work: map[string]Work{}, log: c.Logger, id: uuid.NewString(), ending: ctx.Done()}
+	d := &dispatcher{pool: pool, work: map[string]Worker{}, log: c.Logger, id: uuid.NewString(), ending: ctx.Done()}
 	queues := map[string]river.QueueConfig{}
-	for _, l := range c.Lines {
-		d.work[l.Name], queues[l.Name] = l.Work, river.QueueConfig{MaxWorkers: l.AtOnce}
+	for _, l := range c.Queues {
+		d.work[l.Name], queues[l.Name] = l.Worker, river.QueueConfig{MaxWorkers: l.Concurrency}
 	}
 	workers := river.NewWorkers()
 	if err := river.AddWorkerSafely(workers, d); err != nil {
 		return err
 	}
 	client, err := river.NewClient(riverpgxv5.New(pool), &river.Config{
-		ID: d.id, Schema: schema, Workers: workers, Logger: slog.New(warnings{c.Logger.Handler()}), JobTimeout: -1, FetchPollInterval: poll, CompletedJobRetentionPeriod: keepDone,
-		Queues: queues, ReindexerSchedule: river.NeverSchedule(), SoftStopTimeout: enoughLeave,
+		ID: d.id, Schema: schema, Workers: workers, Logger: slog.New(warnings{c.Logger.Handler()}), JobTimeout: -1, FetchPollInterval: poll, CompletedJobRetentionPeriod: doneTTL,
+		Queues: queues, ReindexerSchedule: river.NeverSchedule(), SoftStopTimeout: drainTime,
 	})
 	if err != nil {
 		return fmt.Errorf("start dealing out turns: %w", err)
 	}
-	if err := d.sign(ctx); err != nil {
+	if err := d.register(ctx); err != nil {
 		return err
 	}
-	defer d.signOff()
+	defer d.unregister()
 	if err := client.Start(ctx); err != nil {
 		return fmt.Errorf("start dealing out turns: %w", err)
 	}
@@ -110,11 +110,11 @@ func (w warnings) Enabled(ctx context.Context, l slog.Level) bool {
 	return l >= slog.LevelWarn && w.Handler.Enabled(ctx, l)
 }
 
-// dealer works tickets.
-type dealer struct {
+// dispatcher works tickets.
+type dispatcher struct {
 	river.WorkerDefaults[ticket]
 	pool *pgxpool.Pool
-	work map[string]Work // by line
+	work map[string]Worker // by line
 	log  *slog.Logger
 	id   string
 
@@ -123,31 +123,31 @@ type dealer struct {
 }
 
 // Work implements river.Worker: it fails where the database is away alone, so that River never gives a ticket up.
-func (d *dealer) Work(ctx context.Context, job *river.Job[ticket]) error {
-	if second, err := d.second(ctx, job); err != nil || second {
+func (d *dispatcher) Work(ctx context.Context, job *river.Job[ticket]) error {
+	if second, err := d.renewTickets(ctx, job); err != nil || second {
 		return err // River tries again, or it is put away
 	}
 	var worked bool
 	var err error
 	for again := true; again; { // where nobody else waits, the line is not gone through
-		if worked, err = d.work[job.Queue].Turn(ctx, job.Args.Tenant); err != nil || !worked {
+		if worked, err = d.work[job.Queue].Work(ctx, job.Args.Tenant); err != nil || !worked {
 			break
 		}
-		if again, err = d.alone(ctx, job.Queue); err != nil {
+		if again, err = d.runExclusive(ctx, job.Queue); err != nil {
 			break
 		}
 	}
 	switch {
 	case err != nil && ctx.Err() == nil:
 		d.log.Error("a turn failed; it is tried again", "tenant", job.Args.Tenant, "error", err)
-		return river.JobSnooze(afterTrouble)
+		return river.JobSnooze(retryDelay)
 	case err != nil || worked:
 		return river.JobSnooze(0)
 	}
-	wait, err := d.putAway(ctx, job)
+	wait, err := d.deleteTicket(ctx, job)
 	if err != nil && ctx.Err() == nil {
 		d.log.Error("a ticket could not be put away; it is tried again", "tenant", job.Args.Tenant, "error", err)
-		return river.JobSnooze(afterTrouble)
+		return river.JobSnooze(retryDelay)
 	}
 	if err != nil || wait > 0 {
 		return river.JobSnooze(wait)
@@ -155,14 +155,14 @@ func (d *dealer) Work(ctx context.Context, job *river.Job[ticket]) error {
 	return nil
 }
 
-// second reports that the tenant has an earlier ticket, which does for this one.
-func (d *dealer) second(ctx context.Context, job *river.Job[ticket]) (is bool, err error) {
+// renewTickets reports that the tenant has an earlier ticket, which does for this one.
+func (d *dispatcher) renewTickets(ctx context.Context, job *river.Job[ticket]) (is bool, err error) {
 	err = d.pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM river_job WHERE tenant_id = $1 AND queue = $2 AND finalized_at IS NULL AND id < $3)`, job.Args.Tenant, job.Queue, job.ID).Scan(&is)
 	return is, err
 }
 
-// alone reports that no other ticket waits for its turn, and that this dealer is not to end.
-func (d *dealer) alone(ctx context.Context, queue string) (alone bool, err error) {
+// runExclusive reports that no other ticket waits for its turn, and that this dealer is not to end.
+func (d *dispatcher) runExclusive(ctx context.Context, queue string) (alone bool, err error) {
 	select {
 	case <-d.ending:
 		return false, nil
@@ -172,24 +172,24 @@ func (d *dealer) alone(ctx context.Context, queue string) (alone bool, err error
 	return alone, err
 }
 
-// putAway completes a ticket if nothing is open for its tenant, or says when to look again. Whoever hands something over shares a lock until that is
+// deleteTicket completes a ticket if nothing is open for its tenant, or says when to look again. Whoever hands something over shares a lock until that is
 // committed: who has it alone sees all there is.
-func (d *dealer) putAway(ctx context.Context, job *river.Job[ticket]) (wait time.Duration, err error) {
+func (d *dispatcher) deleteTicket(ctx context.Context, job *river.Job[ticket]) (wait time.Duration, err error) {
 	err = pgx.BeginFunc(ctx, d.pool, func(tx pgx.Tx) error {
 		var alone bool
-		if err := tx.QueryRow(ctx, `SELECT pg_try_advisory_xact_lock(hashtextextended($1 || $2::uuid, 0))`, handing(job.Queue), job.Args.Tenant).Scan(&alone); err != nil {
+		if err := tx.QueryRow(ctx, `SELECT pg_try_advisory_xact_lock(hashtextextended($1 || $2::uuid, 0))`, workContext(job.Queue), job.Args.Tenant).Scan(&alone); err != nil {
 			return err
 		}
 		if !alone {
-			wait = whileHeld
+			wait = heldPoll
 			return nil
 		}
-		open, err := d.work[job.Queue].Open(ctx, job.Args.Tenant)
+		open, err := d.work[job.Queue].Prepare(ctx, job.Args.Tenant)
 		if err != nil {
 			return err
 		}
 		if open {
-			wait = whileOpen
+			wait = openPoll
 			return nil
 		}
 		_, err = river.JobCompleteTx[*riverpgxv5.Driver](ctx, tx, job)
@@ -198,8 +198,8 @@ func (d *dealer) putAway(ctx context.Context, job *river.Job[ticket]) (wait time
 	return wait, err
 }
 
-// handing names the lock that is shared by whoever changes what a line waits for, until that is committed.
-func handing(line string) string {
+// workContext names the lock that is shared by whoever changes what a line waits for, until that is committed.
+func workContext(line string) string {
 	if line == Indexes {
 		return "konstruct indexes "
 	}

@@ -17,29 +17,29 @@ import (
 )
 
 type auditCmd struct {
-	List         auditListCmd     `cmd:"" help:"List a tenant's events, newest first."`
-	Show         auditShowCmd     `cmd:"" help:"Show one event whole."`
-	Explain      auditExplainCmd  `cmd:"" help:"Show what a search showed, and what became of it."`
-	Log          auditLogCmd      `cmd:"" help:"Log one event."`
-	Tail         auditTailCmd     `cmd:"" help:"Print a tenant's events as they are written."`
-	Verify       auditVerifyCmd   `cmd:"" help:"Read and recompute everything, and name what differs."`
-	Prove        auditProveCmd    `cmd:"" help:"Prove that an event stands in the log (C2SP)."`
-	Evidence     auditEvidenceCmd `cmd:"" help:"Make a bundle of events that a stranger can verify."`
-	Receipt      receiptCmd       `cmd:"" help:"Signed receipts: get one, check one."`
-	Run          auditRunCmd      `cmd:"" help:"Show a conversation or trace as a tree."`
-	Search       auditSearchCmd   `cmd:"" help:"Find words in summaries."`
-	Stats        auditStatsCmd    `cmd:"" help:"Counts, latencies, tokens and cost."`
-	Escalations  escalationsCmd   `cmd:"" help:"What agents handed to people, and its end."`
-	Export       auditExportCmd   `cmd:"" help:"Export events as files, for other programs."`
-	ExportVerify exportVerifyCmd  `cmd:"" help:"Hold an export against its manifest."`
-	Erase        auditEraseCmd    `cmd:"" help:"Erase fields of events; proofs still verify."`
-	Erasures     erasuresCmd      `cmd:"" help:"Erasures that wait for a second person."`
-	Hold         holdCmd          `cmd:"" help:"Legal holds: place, release, list."`
-	Retention    retentionCmd     `cmd:"" help:"How long events are kept, and deletion after."`
-	Scrub        auditScrubCmd    `cmd:"" help:"Rewrite the pages that still hold what was erased."`
-	Spool        spoolCmd         `cmd:"" help:"What waits on this machine, or was refused."`
-	Policy       policyCmd        `cmd:"" help:"What is redacted, and whose calls go on."`
-	Redact       redactCmd        `cmd:"" help:"Show what would be stored of a text."`
+	List         auditListCmd      `cmd:"" help:"List a tenant's events, newest first."`
+	Show         auditShowCmd      `cmd:"" help:"Show one event whole."`
+	Explain      auditRetrievalCmd `cmd:"" help:"Show what a search showed, and what became of it."`
+	Log          auditLogCmd       `cmd:"" help:"Log one event."`
+	Tail         auditTailCmd      `cmd:"" help:"Print a tenant's events as they are written."`
+	Verify       auditVerifyCmd    `cmd:"" help:"Read and recompute everything, and name what differs."`
+	Prove        auditProveCmd     `cmd:"" help:"Prove that an event stands in the log (C2SP)."`
+	Evidence     auditEvidenceCmd  `cmd:"" help:"Make a bundle of events that a stranger can verify."`
+	Receipt      receiptCmd        `cmd:"" help:"Signed receipts: get one, check one."`
+	Run          auditRunCmd       `cmd:"" help:"Show a conversation or trace as a tree."`
+	Search       auditSearchCmd    `cmd:"" help:"Find words in summaries."`
+	Stats        auditStatsCmd     `cmd:"" help:"Counts, latencies, tokens and cost."`
+	Escalations  escalationsCmd    `cmd:"" help:"What agents handed to people, and its end."`
+	Export       auditExportCmd    `cmd:"" help:"Export events as files, for other programs."`
+	ExportVerify exportVerifyCmd   `cmd:"" help:"Hold an export against its manifest."`
+	Erase        auditEraseCmd     `cmd:"" help:"Erase fields of events; proofs still verify."`
+	Erasures     erasuresCmd       `cmd:"" help:"Erasures that wait for a second person."`
+	Hold         holdCmd           `cmd:"" help:"Legal holds: place, release, list."`
+	Retention    retentionCmd      `cmd:"" help:"How long events are kept, and deletion after."`
+	Scrub        auditScrubCmd     `cmd:"" help:"Rewrite the pages that still hold what was erased."`
+	Spool        spoolCmd          `cmd:"" help:"What waits on this machine, or was refused."`
+	Policy       policyCmd         `cmd:"" help:"What is redacted, and whose calls go on."`
+	Redact       redactCmd         `cmd:"" help:"Show what would be stored of a text."`
 }
 
 // tenantFlag names the tenant of a command.
@@ -60,26 +60,26 @@ type filterFlags struct {
 func (f filterFlags) filter() (audit.Filter, error) {
 	out := audit.Filter{AgentID: f.Agent, UserID: f.User, Action: f.Action, Metadata: audit.Metadata{}}
 	var err error
-	if out.Since, out.Until, err = between(f.Since, f.Until); err != nil {
+	if out.Since, out.Until, err = timeRange(f.Since, f.Until); err != nil {
 		return out, err
 	}
 	for _, m := range f.Meta {
-		if err := meta(out.Metadata, m); err != nil {
+		if err := parseMetadata(out.Metadata, m); err != nil {
 			return out, err
 		}
 	}
 	return out, nil
 }
 
-// between reads --since and --until.
-func between(since, until string) (from, to time.Time, err error) {
-	if from, err = when("--since", since); err == nil {
-		to, err = when("--until", until)
+// timeRange reads --since and --until.
+func timeRange(since, until string) (from, to time.Time, err error) {
+	if from, err = parseTime("--since", since); err == nil {
+		to, err = parseTime("--until", until)
 	}
 	return from, to, err
 }
 
-func when(flag, s string) (time.Time, error) {
+func parseTime(flag, s string) (time.Time, error) {
 	if s == "" {
 		return time.Time{}, nil
 	}
@@ -94,8 +94,8 @@ func when(flag, s string) (time.Time, error) {
 	return time.Time{}, coded{fmt.Errorf("%s: %q is neither a time (2026-11-24, 2026-11-24T10:00:00Z) nor a duration (24h)", flag, s), exitUsage}
 }
 
-// meta reads a --meta.
-func meta(to audit.Metadata, s string) error {
+// parseMetadata reads a --meta.
+func parseMetadata(to audit.Metadata, s string) error {
 	if err := to.Put(s); err != nil {
 		return coded{fmt.Errorf("--meta: %w", err), exitUsage}
 	}
@@ -130,7 +130,7 @@ func (c auditListCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	if err := a.events(events); err != nil {
+	if err := a.printEvents(events); err != nil {
 		return err
 	}
 	if !a.JSON && len(events) == c.Limit {
@@ -139,23 +139,23 @@ func (c auditListCmd) Run(ctx context.Context, a *app) error {
 	return nil
 }
 
-func (a *app) events(events []audit.Stored) error {
+func (a *app) printEvents(events []audit.StoredEvent) error {
 	if events == nil {
-		events = []audit.Stored{}
+		events = []audit.StoredEvent{}
 	}
-	return printTable(a, events, []string{"CREATED", "ACTION", "EVENT", "USER", "INPUT", "OUTPUT", "MS"}, func(e audit.Stored) []string {
-		return []string{e.CreatedAt.Format("2006-01-02 15:04:05"), e.Action, e.ID.String(), oneLine(text(e.UserID), 12), oneLine(text(e.Input), 36), oneLine(text(e.Output), 24), number(e.LatencyMS)}
+	return printTable(a, events, []string{"CREATED", "ACTION", "EVENT", "USER", "INPUT", "OUTPUT", "MS"}, func(e audit.StoredEvent) []string {
+		return []string{e.CreatedAt.Format("2006-01-02 15:04:05"), e.Action, e.ID.String(), oneLine(textOrEmpty(e.UserID), 12), oneLine(textOrEmpty(e.Input), 36), oneLine(textOrEmpty(e.Output), 24), numberOrEmpty(e.LatencyMS)}
 	})
 }
 
-func text(s *string) string {
+func textOrEmpty(s *string) string {
 	if s == nil {
 		return ""
 	}
 	return *s
 }
 
-func number(n *int32) string {
+func numberOrEmpty(n *int32) string {
 	if n == nil {
 		return ""
 	}
@@ -193,7 +193,7 @@ func (c auditShowCmd) Run(ctx context.Context, a *app) error {
 		agent = e.AgentID.String()
 	}
 	for _, l := range [][2]string{{"event", e.ID.String()}, {"action", e.Action}, {"created", e.CreatedAt.Format(time.RFC3339Nano)}, {"recorded", sealed}, {"leaf hash", e.LeafHash},
-		{"agent", agent}, {"user", text(e.UserID)}, {"latency ms", number(e.LatencyMS)}, {"input", text(e.Input)}, {"output", text(e.Output)}, {"metadata", string(e.Metadata)}, {"erased", strings.Join(e.Erased, ", ")}} {
+		{"agent", agent}, {"user", textOrEmpty(e.UserID)}, {"latency ms", numberOrEmpty(e.LatencyMS)}, {"input", textOrEmpty(e.Input)}, {"output", textOrEmpty(e.Output)}, {"metadata", string(e.Metadata)}, {"erased", strings.Join(e.Erased, ", ")}} {
 		if l[1] != "" {
 			var lines []string
 			for _, line := range strings.Split(l[1], "\n") {
@@ -227,8 +227,8 @@ func (auditLogCmd) Help() string {
 // maxInput bounds what is read from standard input; a summary is cut far below it.
 const maxInput = 16 << 20
 
-// input is a text given as an argument, or standard input where that is "-".
-func input(arg string) (string, error) {
+// readInput is a text given as an argument, or standard input where that is "-".
+func readInput(arg string) (string, error) {
 	if arg != "-" {
 		return arg, nil
 	}
@@ -248,10 +248,10 @@ func (c auditLogCmd) Run(ctx context.Context, a *app) error {
 	if c.Receipt != "" && c.Later {
 		return coded{errors.New("--receipt: an event that waits in the spool has no seal yet: take the receipt later (konstruct audit receipt get), or log it without --later"), exitUsage}
 	}
-	if c.Input, err = input(c.Input); err != nil {
+	if c.Input, err = readInput(c.Input); err != nil {
 		return err
 	}
-	k, done, err := a.openWith(ctx, func(p *audit.Policy) bool { return c.Later || p.Tenant(c.Tenant).WhenUnwritable == audit.GoOn })
+	k, done, err := a.openWith(ctx, func(p *audit.Policy) bool { return c.Later || p.Tenant(c.Tenant).WhenUnwritable == audit.Continue })
 	if err != nil {
 		return err
 	}
@@ -293,9 +293,9 @@ type auditTailCmd struct {
 	Every time.Duration `help:"How often to look." default:"1s"`
 }
 
-// tailBack is how far back tail looks each time: an event written within it is not missed, whatever
+// tailOverlap is how far back tail looks each time: an event written within it is not missed, whatever
 // order writers commit in.
-const tailBack = time.Minute
+const tailOverlap = time.Minute
 
 // Run prints events that are created from now on, oldest first, until stopped.
 func (c auditTailCmd) Run(ctx context.Context, a *app) error {
@@ -319,7 +319,7 @@ func (c auditTailCmd) Run(ctx context.Context, a *app) error {
 	seen := map[uuid.UUID]time.Time{}
 	for {
 		f.Since = begin
-		if back := time.Now().Add(-tailBack); back.After(begin) {
+		if back := time.Now().Add(-tailOverlap); back.After(begin) {
 			f.Since = back
 		}
 		for id, at := range seen {
@@ -327,7 +327,7 @@ func (c auditTailCmd) Run(ctx context.Context, a *app) error {
 				delete(seen, id)
 			}
 		}
-		if err := c.news(ctx, a, t, f, seen); err != nil {
+		if err := c.printNew(ctx, a, t, f, seen); err != nil {
 			if ctx.Err() != nil {
 				return nil
 			}
@@ -341,8 +341,8 @@ func (c auditTailCmd) Run(ctx context.Context, a *app) error {
 	}
 }
 
-func (c auditTailCmd) news(ctx context.Context, a *app, t *konstruct.Tenant, f audit.Filter, seen map[uuid.UUID]time.Time) error {
-	var fresh []audit.Stored
+func (c auditTailCmd) printNew(ctx context.Context, a *app, t *konstruct.Tenant, f audit.Filter, seen map[uuid.UUID]time.Time) error {
+	var fresh []audit.StoredEvent
 	for f.Limit = audit.MaxList; ; {
 		events, err := t.Events(ctx, f)
 		if err != nil {
@@ -369,7 +369,7 @@ func (c auditTailCmd) news(ctx context.Context, a *app, t *konstruct.Tenant, f a
 			fmt.Fprintf(a.out, "%s\n", raw)
 			continue
 		}
-		fmt.Fprintf(a.out, "%s  %-15s  %s  %s\n", e.CreatedAt.Format("2006-01-02 15:04:05"), printable(e.Action), e.ID, printable(oneLine(text(e.Input), 60)))
+		fmt.Fprintf(a.out, "%s  %-15s  %s  %s\n", e.CreatedAt.Format("2006-01-02 15:04:05"), printable(e.Action), e.ID, printable(oneLine(textOrEmpty(e.Input), 60)))
 	}
 	return nil
 }

@@ -33,7 +33,7 @@ func (c benchCmd) Run(ctx context.Context, a *app) error {
 	if err := c.check(); err != nil {
 		return coded{err, exitUsage}
 	}
-	lines := []bench.Line{}
+	lines := []bench.Measurement{}
 	if c.What != "embed" {
 		some, err := c.database(ctx, a)
 		if err != nil {
@@ -42,7 +42,7 @@ func (c benchCmd) Run(ctx context.Context, a *app) error {
 		lines = append(lines, some...)
 	}
 	if c.What == "embed" || c.What == "all" {
-		m, err := embed.FindModel(a.PartsDir)
+		m, err := embed.FindModel(a.AssetsDir)
 		if err != nil {
 			return err
 		}
@@ -53,7 +53,7 @@ func (c benchCmd) Run(ctx context.Context, a *app) error {
 		}
 		lines = append(lines, some...)
 	}
-	return printTable(a, lines, []string{"WHAT", "RATE", "P50 MS", "P99 MS", "RATIO", "BASELINE", "NOTE"}, func(l bench.Line) []string {
+	return printTable(a, lines, []string{"WHAT", "RATE", "P50 MS", "P99 MS", "RATIO", "BASELINE", "NOTE"}, func(l bench.Measurement) []string {
 		ms := func(v float64) string {
 			if v == 0 {
 				return ""
@@ -87,7 +87,7 @@ func (c benchCmd) check() error {
 	return nil
 }
 
-func (c benchCmd) growth(ctx context.Context, a *app, b *bench.Bench) ([]bench.Line, error) {
+func (c benchCmd) growth(ctx context.Context, a *app, b *bench.Bench) ([]bench.Measurement, error) {
 	p := a.newProgress("growth: appending", "events", c.Events)
 	lines, err := b.Growth(ctx, c.Events, func(done, total int64) { p.set(done, total, done) })
 	p.done()
@@ -97,21 +97,21 @@ func (c benchCmd) growth(ctx context.Context, a *app, b *bench.Bench) ([]bench.L
 	return lines, err
 }
 
-// measured says a line once it is there: some runs take most of an hour.
-func (a *app) measured(l bench.Line) {
+// printMeasurement says a line once it is there: some runs take most of an hour.
+func (a *app) printMeasurement(l bench.Measurement) {
 	fmt.Fprintf(a.err, "%s: %.0f %s/s, p50 %.2f ms, p99 %.2f ms, ratio %.2f, %s\n", l.What, l.Rate, l.Unit, l.P50, l.P99, l.Ratio, l.Note)
 }
 
 // benchTenants is how many tenants share the table that is searched.
 const benchTenants = 1000
 
-func (c benchCmd) search(ctx context.Context, a *app, b *bench.Bench) ([]bench.Line, error) {
+func (c benchCmd) search(ctx context.Context, a *app, b *bench.Bench) ([]bench.Measurement, error) {
 	if c.Chunks < benchTenants*10 {
 		return nil, coded{fmt.Errorf("--chunks: at least %d", benchTenants*10), exitUsage}
 	}
 	var p *progress
 	last := ""
-	lines, curve, err := b.Search(ctx, bench.Searches{Chunks: c.Chunks, Tenants: benchTenants, Progress: func(what string, done, total int) {
+	lines, curve, err := b.Search(ctx, bench.SearchConfig{Chunks: c.Chunks, Tenants: benchTenants, Progress: func(what string, done, total int) {
 		if what != last {
 			if last = what; p != nil {
 				p.done()
@@ -119,7 +119,7 @@ func (c benchCmd) search(ctx context.Context, a *app, b *bench.Bench) ([]bench.L
 			p = a.newProgress(what, "done", int64(total))
 		}
 		p.set(int64(done), int64(total), int64(done))
-	}, Measured: a.measured})
+	}, Measured: a.printMeasurement})
 	if p != nil {
 		p.done()
 	}
@@ -129,8 +129,8 @@ func (c benchCmd) search(ctx context.Context, a *app, b *bench.Bench) ([]bench.L
 	return lines, err
 }
 
-func (c benchCmd) database(ctx context.Context, a *app) (lines []bench.Line, err error) {
-	in, err := devpg.Find(a.PartsDir)
+func (c benchCmd) database(ctx context.Context, a *app) (lines []bench.Measurement, err error) {
+	in, err := devpg.Find(a.AssetsDir)
 	if err != nil {
 		return nil, err
 	}
@@ -154,30 +154,30 @@ func (c benchCmd) database(ctx context.Context, a *app) (lines []bench.Line, err
 	fmt.Fprintf(a.err, "measuring on %s, thrown away afterwards\n", in)
 	for _, m := range []struct {
 		name string
-		run  func() ([]bench.Line, error)
+		run  func() ([]bench.Measurement, error)
 	}{
-		{"audit", func() ([]bench.Line, error) { return b.Audit(ctx) }},
-		{"growth", func() ([]bench.Line, error) { return c.growth(ctx, a, b) }},
-		{"notary", func() ([]bench.Line, error) {
+		{"audit", func() ([]bench.Measurement, error) { return b.Audit(ctx) }},
+		{"growth", func() ([]bench.Measurement, error) { return c.growth(ctx, a, b) }},
+		{"notary", func() ([]bench.Measurement, error) {
 			p := a.newProgress("notary: appending", "events", c.Events)
 			defer p.done()
 			return b.Notary(ctx, c.Events, func(done, total int64) { p.set(done, total, done) })
 		}},
-		{"questions", func() ([]bench.Line, error) {
+		{"questions", func() ([]bench.Measurement, error) {
 			p := a.newProgress("questions: appending", "events", c.Events)
 			defer p.done()
 			return b.Questions(ctx, c.Events, func(done, total int64) { p.set(done, total, done) })
 		}},
-		{"search", func() ([]bench.Line, error) { return c.search(ctx, a, b) }},
-		{"serve", func() ([]bench.Line, error) {
+		{"search", func() ([]bench.Measurement, error) { return c.search(ctx, a, b) }},
+		{"serve", func() ([]bench.Measurement, error) {
 			self, err := os.Executable()
 			if err != nil {
 				return nil, err
 			}
-			return b.Service(ctx, bench.Services{Program: self, Parts: a.PartsDir, Clients: c.Clients, Time: c.Time, Measured: a.measured})
+			return b.Service(ctx, bench.ServiceConfig{Program: self, Parts: a.AssetsDir, Clients: c.Clients, Time: c.Time, Measured: a.printMeasurement})
 		}},
-		{"ingest", func() ([]bench.Line, error) {
-			m, err := embed.FindModel(a.PartsDir)
+		{"ingest", func() ([]bench.Measurement, error) {
+			m, err := embed.FindModel(a.AssetsDir)
 			if err != nil {
 				return nil, err
 			}

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"fmt"
 	"net/url"
 	"os"
@@ -25,7 +26,7 @@ type settings struct {
 	WorkerDatabaseURL     string `help:"Of konstruct_worker: kb work deals out turns as it." env:"KONSTRUCT_WORKER_DATABASE_URL" placeholder:"URL"`
 	SuperuserDatabaseURL  string `help:"Of a superuser: migrate guard and bench only." env:"KONSTRUCT_SUPERUSER_DATABASE_URL" placeholder:"URL"`
 	DataDir               string `help:"Folder for the private cluster." env:"KONSTRUCT_DATA_DIR" default:".data" placeholder:"DIR"`
-	PartsDir              string `help:"Folder that make setup fills: PostgreSQL, model, ONNX Runtime." env:"KONSTRUCT_PARTS_DIR" default:"${parts}" placeholder:"DIR"`
+	AssetsDir             string `help:"Folder that make setup fills: PostgreSQL, model, ONNX Runtime." env:"KONSTRUCT_ASSETS_DIR" default:"${parts}" placeholder:"DIR"`
 	SpoolDir              string `help:"This process's own folder for events that wait on this machine, and for gaps." env:"KONSTRUCT_SPOOL_DIR" placeholder:"DIR"`
 	SpoolLimit            string `help:"How much the spool may hold on disk, for example 512MiB." env:"KONSTRUCT_SPOOL_LIMIT" default:"1GiB" placeholder:"SIZE"`
 	AuditPolicy           string `help:"File that says, per tenant, what is redacted and whether calls go on when the trail can't be written (docs/policy.md)." env:"KONSTRUCT_AUDIT_POLICY" placeholder:"FILE"`
@@ -33,7 +34,7 @@ type settings struct {
 	NotaryName            string `help:"Name of the notary and of its logs, best below a domain of yours: example.com/audit. It is never changed." env:"KONSTRUCT_NOTARY_NAME" placeholder:"NAME"`
 	NotaryKeyFile         string `help:"File with the notary's private key, made on first use; notary/key in the data folder." env:"KONSTRUCT_NOTARY_KEY_FILE" placeholder:"FILE"`
 	NotaryKey             string `help:"The key itself." env:"KONSTRUCT_NOTARY_KEY" placeholder:"KEY"`
-	NotaryOutside         string `help:"Keeps the last signed checkpoint outside the database: a file, best on another machine, s3://BUCKET/OBJECT?endpoint=https://HOST, or witness:NAME of one that is listed; notary/checkpoint in the data folder." env:"KONSTRUCT_NOTARY_OUTSIDE" placeholder:"PLACE"`
+	NotaryAnchor          string `help:"Keeps the last signed checkpoint outside the database: a file, best on another machine, s3://BUCKET/OBJECT?endpoint=https://HOST, or witness:NAME of one that is listed; notary/checkpoint in the data folder." env:"KONSTRUCT_NOTARY_ANCHOR,KONSTRUCT_NOTARY_OUTSIDE" placeholder:"PLACE"`
 	NotaryWitnesses       string `help:"File that lists witnesses: a key and a URL a line." env:"KONSTRUCT_NOTARY_WITNESSES" placeholder:"FILE"`
 	NotaryTSA             string `help:"URL of a time-stamping authority (RFC 3161) for the super-log's checkpoints." env:"KONSTRUCT_NOTARY_TSA" placeholder:"URL"`
 	NotaryTSARoots        string `help:"File of PEM certificates that the authority's must lead to." env:"KONSTRUCT_NOTARY_TSA_ROOTS" placeholder:"FILE"`
@@ -64,17 +65,22 @@ type settings struct {
 	EmbedModel            string `help:"Its model, of 384 dimensions." env:"KONSTRUCT_EMBED_MODEL" placeholder:"MODEL"`
 }
 
-// others are environment variables that are read elsewhere, and so no mistake.
-var others = map[string]bool{"KONSTRUCT_ONNXRUNTIME": true, "KONSTRUCT_TENANT": true, "KONSTRUCT_AGENT": true, "KONSTRUCT_SETUP_POSTGRES": true, "KONSTRUCT_KEY": true}
+// otherVariables are environment variables that are read elsewhere, and so no mistake.
+var otherVariables = map[string]bool{"KONSTRUCT_ONNXRUNTIME": true, "KONSTRUCT_TENANT": true, "KONSTRUCT_AGENT": true, "KONSTRUCT_SETUP_POSTGRES": true, "KONSTRUCT_KEY": true}
+
+// variables are a setting's environment variables: its name, and names that it had before.
+func variables(f reflect.StructField) []string { return strings.Split(f.Tag.Get("env"), ",") }
 
 // configure reads the environment and the file, and has the parser fall back to the file.
 func (a *app) configure(parser *kong.Kong, args []string) error {
 	known := map[string]bool{}
 	for _, f := range reflect.VisibleFields(reflect.TypeFor[settings]()) {
-		known[f.Tag.Get("env")] = true
+		for _, env := range variables(f) {
+			known[env] = true
+		}
 	}
 	for _, kv := range os.Environ() {
-		if key, _, _ := strings.Cut(kv, "="); strings.HasPrefix(key, "KONSTRUCT_") && !known[key] && !others[key] {
+		if key, _, _ := strings.Cut(kv, "="); strings.HasPrefix(key, "KONSTRUCT_") && !known[key] && !otherVariables[key] {
 			return fmt.Errorf("environment: %s is no setting: %s", key, nearest(key, known))
 		}
 	}
@@ -115,7 +121,7 @@ func (a *app) configure(parser *kong.Kong, args []string) error {
 const maxConfig = 1 << 20
 
 func readFile(path string, known map[string]bool) (map[string]string, error) {
-	raw, err := small(path, maxConfig)
+	raw, err := readSmallFile(path, maxConfig)
 	if err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
@@ -130,7 +136,7 @@ func readFile(path string, known map[string]bool) (map[string]string, error) {
 		if key = strings.TrimSpace(key); !ok {
 			return nil, fmt.Errorf("configuration: %s:%d is no KONSTRUCT_…=value", path, n)
 		}
-		if !known[key] && !others[key] || key == "KONSTRUCT_CONFIG" {
+		if !known[key] && !otherVariables[key] || key == "KONSTRUCT_CONFIG" {
 			return nil, fmt.Errorf("configuration: %s:%d: %s is no setting: %s", path, n, key, nearest(key, known))
 		}
 		values[key] = strings.Trim(strings.TrimSpace(value), `"'`)
@@ -161,23 +167,24 @@ func nearest(key string, known map[string]bool) string {
 	return "did you mean " + best + "?"
 }
 
-// found notes where each setting's value came from.
-func (a *app) found(k *kong.Context) {
+// noteSources notes where each setting's value came from.
+func (a *app) noteSources(k *kong.Context) {
 	for _, p := range k.Path {
 		if p.Flag != nil && !p.Resolved && len(p.Flag.Envs) > 0 {
 			a.sources[p.Flag.Envs[0]] = "--" + p.Flag.Name
 		}
 	}
 	for _, f := range reflect.VisibleFields(reflect.TypeFor[settings]()) {
-		env := f.Tag.Get("env")
-		if strings.HasPrefix(a.sources[env], "--") {
-			continue
+		envs := variables(f)
+		from := a.sources[envs[0]]
+		for _, env := range envs {
+			if _, set := os.LookupEnv(env); set && !strings.HasPrefix(from, "--") {
+				from = "environment"
+			} else if from == "" {
+				from = a.sources[env]
+			}
 		}
-		if _, set := os.LookupEnv(env); set {
-			a.sources[env] = "environment"
-		} else if a.sources[env] == "" {
-			a.sources[env] = "default"
-		}
+		a.sources[envs[0]] = cmp.Or(from, "default")
 	}
 }
 
@@ -197,7 +204,7 @@ func (configCmd) Run(a *app) error {
 		if value != "" && strings.HasSuffix(f.Name, "Key") && f.Name != "TLSKey" {
 			value = "…"
 		}
-		lines = append(lines, line{f.Tag.Get("env"), mask(value), a.sources[f.Tag.Get("env")]})
+		lines = append(lines, line{variables(f)[0], mask(value), a.sources[variables(f)[0]]})
 	}
 	return printTable(a, lines, []string{"NAME", "VALUE", "FROM"}, func(l line) []string { return []string{l.Name, l.Value, l.From} })
 }

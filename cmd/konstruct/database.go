@@ -20,39 +20,39 @@ import (
 	"github.com/konstruct/konstruct/notary"
 )
 
-// urls are the connection URLs of one database, by role; empty where there is none.
-type urls struct {
+// databaseURLs are the connection URLs of one database, by role; empty where there is none.
+type databaseURLs struct {
 	app, owner, notary, compliance, worker, superuser string
 }
 
 // database returns the URLs in force. With none set it is the private cluster, started or joined, and
 // migrated; close ends what it started.
-func (a *app) database(ctx context.Context) (u urls, done func(), err error) {
-	u = urls{a.DatabaseURL, a.OwnerDatabaseURL, a.NotaryDatabaseURL, a.ComplianceDatabaseURL, a.WorkerDatabaseURL, a.SuperuserDatabaseURL}
-	if u != (urls{}) {
+func (a *app) database(ctx context.Context) (u databaseURLs, done func(), err error) {
+	u = databaseURLs{a.DatabaseURL, a.OwnerDatabaseURL, a.NotaryDatabaseURL, a.ComplianceDatabaseURL, a.WorkerDatabaseURL, a.SuperuserDatabaseURL}
+	if u != (databaseURLs{}) {
 		return u, func() {}, nil
 	}
 	fmt.Fprintf(a.err, "konstruct: no KONSTRUCT_DATABASE_URL is set: using the private database in %s\n", a.DataDir)
-	cluster, err := a.private(ctx)
+	cluster, err := a.privateCluster(ctx)
 	if err != nil {
 		return u, nil, err
 	}
 	return clusterURLs(cluster), cluster.Stop, nil
 }
 
-func clusterURLs(c *devpg.Cluster) urls {
-	return urls{c.URL("konstruct_app", devpg.Database), c.URL("konstruct_owner", devpg.Database), c.URL("konstruct_notary", devpg.Database),
+func clusterURLs(c *devpg.Cluster) databaseURLs {
+	return databaseURLs{c.URL("konstruct_app", devpg.Database), c.URL("konstruct_owner", devpg.Database), c.URL("konstruct_notary", devpg.Database),
 		c.URL("konstruct_compliance", devpg.Database), c.URL("konstruct_worker", devpg.Database), c.SuperuserURL(devpg.Database)}
 }
 
-// private joins the cluster that runs in the data folder, or starts it, and migrates.
-func (a *app) private(ctx context.Context) (*devpg.Cluster, error) {
+// privateCluster joins the cluster that runs in the data folder, or starts it, and migrates.
+func (a *app) privateCluster(ctx context.Context) (*devpg.Cluster, error) {
 	c, err := devpg.Running(ctx, a.DataDir)
 	if err != nil {
 		return nil, err
 	}
 	if c == nil {
-		in, err := devpg.Find(a.PartsDir)
+		in, err := devpg.Find(a.AssetsDir)
 		if err != nil {
 			return nil, err
 		}
@@ -60,23 +60,23 @@ func (a *app) private(ctx context.Context) (*devpg.Cluster, error) {
 			return nil, err
 		}
 	}
-	if err := a.lay(ctx, clusterURLs(c)); err != nil {
+	if err := a.prepareDatabase(ctx, clusterURLs(c)); err != nil {
 		c.Stop()
 		return nil, err
 	}
 	return c, nil
 }
 
-// lay migrates a private database and installs the guard.
-func (a *app) lay(ctx context.Context, u urls) error {
+// prepareDatabase migrates a private database and installs the guard.
+func (a *app) prepareDatabase(ctx context.Context, u databaseURLs) error {
 	if err := a.migrateUp(ctx, u.owner); err != nil {
 		return err
 	}
 	return migrations.Guard(ctx, u.superuser)
 }
 
-// need returns the URL, or says which setting is missing.
-func need(url, setting, what string) (string, error) {
+// requireURL returns the URL, or says which setting is missing.
+func requireURL(url, setting, what string) (string, error) {
 	if url == "" {
 		return "", coded{fmt.Errorf("%s needs %s: set it to the connection URL of that role", what, setting), exitUsage}
 	}
@@ -86,24 +86,24 @@ func need(url, setting, what string) (string, error) {
 // open opens the library as konstruct_app, without the spool: that is one process's, and may be the service's.
 // Calls fail here when the trail can't be written, whatever the policy says: a person sees it.
 func (a *app) open(ctx context.Context) (*konstruct.Konstruct, func(), error) {
-	return a.openWith(ctx, unspooled)
+	return a.openWith(ctx, withoutSpool)
 }
 
-// unspooled is for commands that leave the spool alone.
-func unspooled(*audit.Policy) bool { return false }
+// withoutSpool is for commands that leave the spool alone.
+func withoutSpool(*audit.Policy) bool { return false }
 
 // openWith opens the library, with the spool that is set where spooled says so of the policy.
 func (a *app) openWith(ctx context.Context, spooled func(*audit.Policy) bool) (*konstruct.Konstruct, func(), error) {
-	c, err := a.trail(spooled)
+	c, err := a.trailConfig(spooled)
 	if err != nil {
 		return nil, nil, err
 	}
 	return a.openOn(ctx, c)
 }
 
-// trail is how the trail is written, as openWith says.
-func (a *app) trail(spooled func(*audit.Policy) bool) (c konstruct.Config, err error) {
-	if c.SpoolLimit, err = bytesOf("KONSTRUCT_SPOOL_LIMIT", a.SpoolLimit); err != nil {
+// trailConfig is how the trail is written, as openWith says.
+func (a *app) trailConfig(spooled func(*audit.Policy) bool) (c konstruct.Config, err error) {
+	if c.SpoolLimit, err = parseBytes("KONSTRUCT_SPOOL_LIMIT", a.SpoolLimit); err != nil {
 		return c, err
 	}
 	if c.Policy, err = a.policy(); err != nil {
@@ -132,17 +132,17 @@ func (a *app) openOn(ctx context.Context, c konstruct.Config) (*konstruct.Konstr
 }
 
 // connect opens the library on a database, with what is configured beside c.
-func (a *app) connect(ctx context.Context, u urls, c konstruct.Config) (k *konstruct.Konstruct, err error) {
-	if c.DatabaseURL, err = need(u.app, "KONSTRUCT_DATABASE_URL", "this command"); err != nil {
+func (a *app) connect(ctx context.Context, u databaseURLs, c konstruct.Config) (k *konstruct.Konstruct, err error) {
+	if c.DatabaseURL, err = requireURL(u.app, "KONSTRUCT_DATABASE_URL", "this command"); err != nil {
 		return nil, err
 	}
-	if c.AllowNetworks, err = prefixes("KONSTRUCT_ALLOW_NETWORKS", a.AllowNetworks); err != nil {
+	if c.AllowNetworks, err = parseNetworks("KONSTRUCT_ALLOW_NETWORKS", a.AllowNetworks); err != nil {
 		return nil, err
 	}
 	if c.Receipts, err = a.keys().Read(); err != nil && !errors.Is(err, notary.ErrNoKey) {
 		return nil, err
 	}
-	if c.Models, err = a.models(); err != nil {
+	if c.Embedders, err = a.otherEmbedders(); err != nil {
 		return nil, err
 	}
 	if c.ReadCommand, err = a.readCommand(); err != nil {
@@ -151,7 +151,7 @@ func (a *app) connect(ctx context.Context, u urls, c konstruct.Config) (k *konst
 	if a.RerankURL != "" {
 		c.Reranker = &embed.Reranker{URL: a.RerankURL, Key: a.RerankKey, Model: a.RerankModel, Client: &http.Client{Timeout: embedTime}}
 	}
-	c.Parts, c.Embedder, c.Logger = a.PartsDir, a.embedder(), slog.New(slog.NewTextHandler(a.err, nil))
+	c.AssetsDir, c.Embedder, c.Logger = a.AssetsDir, a.embedder(), slog.New(slog.NewTextHandler(a.err, nil))
 	return konstruct.Open(ctx, c)
 }
 
@@ -166,8 +166,8 @@ func (a *app) embedder() embed.Embedder {
 	return &embed.Remote{BaseURL: a.EmbedURL, Key: a.EmbedKey, Model: a.EmbedModel, Client: &http.Client{Timeout: embedTime}}
 }
 
-// codeOf is the exit code of an error.
-func codeOf(err error) int {
+// exitCode is the exit code of an error.
+func exitCode(err error) int {
 	var pg *pgconn.PgError
 	var connect *pgconn.ConnectError
 	if errors.As(err, &connect) || errors.As(err, &pg) && strings.HasPrefix(pg.Code, "28") || errors.Is(err, devpg.ErrNotInstalled) {
@@ -176,8 +176,8 @@ func codeOf(err error) int {
 	return exitFailed
 }
 
-// explain says what an error means for the person at the terminal, in one line, and what to run.
-func explain(err error) string {
+// explainError says what an error means for the person at the terminal, in one line, and what to run.
+func explainError(err error) string {
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) {
 		switch {

@@ -31,16 +31,16 @@ func (demoCmd) Help() string {
 	return "Uses the configured database, or the private one in the data folder."
 }
 
-// party is one tenant of the demonstration.
-type party struct {
+// demoTenant is one tenant of the demonstration.
+type demoTenant struct {
 	name      string
 	id        uuid.UUID
 	paths     []string
 	questions []string
 }
 
-// has reports whether a document's source is one of the party's files, or lies in one of its folders.
-func (p *party) has(source string) bool {
+// owns reports whether a document's source is one of the party's files, or lies in one of its folders.
+func (p *demoTenant) owns(source string) bool {
 	u, err := url.Parse(source)
 	for _, path := range p.paths {
 		if abs, absErr := filepath.Abs(path); err == nil && absErr == nil && (u.Path == abs || strings.HasPrefix(u.Path, abs+"/")) {
@@ -59,13 +59,13 @@ var (
 	emptyID   = uuid.MustParse("60600000-0000-4000-8000-000000000004")
 )
 
-func (c demoCmd) parties(dataDir string) ([]party, error) {
+func (c demoCmd) tenants(dataDir string) ([]demoTenant, error) {
 	gopher := []string{"When does a read observe a write of another goroutine?", "What does a select statement do when several cases are ready?",
 		"How are constants that overflow their type treated?", "In what order are package variables initialized?", "What happens when a nil map is written to?"}
 	newton := []string{"Are rays of different colours refracted by different amounts?", "What is the white light of the sun made of?",
 		"Why does a rainbow show its colours?", "How thick must a film be to show a colour?", "What does Newton ask about light and gross bodies turning into each other?"}
 	if c.Dir != "" {
-		return []party{{"your folder", folderID, []string{c.Dir}, []string{"What is this about?", "What are the main steps?", "What can go wrong?", "Who is responsible?", "What is required first?"}},
+		return []demoTenant{{"your folder", folderID, []string{c.Dir}, []string{"What is this about?", "What are the main steps?", "What can go wrong?", "Who is responsible?", "What is required first?"}},
 			{"an empty tenant", emptyID, nil, nil}}, nil
 	}
 	handbook := filepath.Join(dataDir, "samples") // one handbook, as many applications write it
@@ -76,7 +76,7 @@ func (c demoCmd) parties(dataDir string) ([]party, error) {
 	if root == "" {
 		return nil, fmt.Errorf("no Go installation with its documents was found: run konstruct demo --dir FOLDER on a folder of your own")
 	}
-	return []party{
+	return []demoTenant{
 		{"gophers", gopherID, []string{filepath.Join(root, "doc", "go_spec.html"), filepath.Join(root, "doc", "go_mem.html")}, gopher},
 		{"newton", newtonID, []string{filepath.Join(root, "src", "testdata", "Isaac.Newton-Opticks.txt")}, newton},
 		{"station", stationID, []string{handbook}, []string{"What ruins the impeller?", "Which pump draws from the lake?", "How is a leak mended?"}}}, nil
@@ -98,7 +98,7 @@ func goRoot() string {
 
 // Run is the whole demonstration.
 func (c demoCmd) Run(ctx context.Context, a *app) error {
-	parties, err := c.parties(a.DataDir)
+	parties, err := c.tenants(a.DataDir)
 	if err != nil {
 		return err
 	}
@@ -108,11 +108,11 @@ func (c demoCmd) Run(ctx context.Context, a *app) error {
 	}
 	defer done()
 	for _, n := range []struct{ url, name string }{{u.app, "KONSTRUCT_DATABASE_URL"}, {u.notary, "KONSTRUCT_NOTARY_DATABASE_URL"}} {
-		if _, err := need(n.url, n.name, "the demonstration"); err != nil {
+		if _, err := requireURL(n.url, n.name, "the demonstration"); err != nil {
 			return err
 		}
 	}
-	k, err := konstruct.Open(ctx, konstruct.Config{DatabaseURL: u.app, Parts: a.PartsDir, Embedder: a.embedder()})
+	k, err := konstruct.Open(ctx, konstruct.Config{DatabaseURL: u.app, AssetsDir: a.AssetsDir, Embedder: a.embedder()})
 	if err != nil {
 		return err
 	}
@@ -122,24 +122,24 @@ func (c demoCmd) Run(ctx context.Context, a *app) error {
 			continue
 		}
 		a.title("Tenant %s takes in its documents", p.name)
-		s, err := a.ingest(ctx, k.Tenant(p.id).Agent(agentOf(p.id)), p.paths, false, konstruct.Given{})
+		s, err := a.ingest(ctx, k.Tenant(p.id).Agent(demoAgent(p.id)), p.paths, false, konstruct.DocumentOptions{})
 		if err != nil {
 			return err
 		}
 		s.print(a)
 	}
 	for i, p := range parties {
-		if err := c.ask(ctx, a, k, p, parties[(i+1)%len(parties)]); err != nil {
+		if err := c.search(ctx, a, k, p, parties[(i+1)%len(parties)]); err != nil {
 			return err
 		}
 	}
-	if err := c.turn(ctx, a, k, parties[0]); err != nil {
+	if err := c.agentTurn(ctx, a, k, parties[0]); err != nil {
 		return err
 	}
 	if err := c.evidence(ctx, a, u.notary, parties[0]); err != nil {
 		return err
 	}
-	if err := c.rewrite(ctx, a, k.Tenant(parties[0].id)); err != nil {
+	if err := c.attemptRewrite(ctx, a, k.Tenant(parties[0].id)); err != nil {
 		return err
 	}
 	fmt.Fprintf(a.out, `
@@ -156,18 +156,18 @@ func (a *app) title(format string, args ...any) {
 	fmt.Fprintf(a.out, "\n%s\n", a.bold(fmt.Sprintf("── "+format+" ──", args...)))
 }
 
-func agentOf(tenant uuid.UUID) uuid.UUID { return uuid.NewSHA1(tenant, []byte("demo agent")) }
+func demoAgent(tenant uuid.UUID) uuid.UUID { return uuid.NewSHA1(tenant, []byte("demo agent")) }
 
-// ask asks a tenant's questions, and one of the other's, which finds only what is this tenant's own.
-func (c demoCmd) ask(ctx context.Context, a *app, k *konstruct.Konstruct, p, other party) error {
-	agent := k.Tenant(p.id).Agent(agentOf(p.id))
+// search asks a tenant's questions, and one of the other's, which finds only what is this tenant's own.
+func (c demoCmd) search(ctx context.Context, a *app, k *konstruct.Konstruct, p, other demoTenant) error {
+	agent := k.Tenant(p.id).Agent(demoAgent(p.id))
 	for _, q := range p.questions {
 		a.title("%s asks: %s", p.name, q)
-		r, err := agent.Ask(ctx, konstruct.Question{Text: q, TopK: 3, UserID: "demo"})
+		r, err := agent.SearchWith(ctx, konstruct.SearchRequest{Text: q, TopK: 3, UserID: "demo"})
 		if err != nil {
 			return err
 		}
-		a.hits(r.Hits, 2)
+		a.printHits(r.Hits, 2)
 		fmt.Fprintln(a.out, a.dim("event "+r.EventID.String()))
 	}
 	if len(other.questions) == 0 {
@@ -178,9 +178,9 @@ func (c demoCmd) ask(ctx context.Context, a *app, k *konstruct.Konstruct, p, oth
 	if err != nil {
 		return err
 	}
-	a.hits(r.Hits, 1)
+	a.printHits(r.Hits, 1)
 	for _, h := range r.Hits {
-		if c.Dir == "" && !p.has(h.Source) {
+		if c.Dir == "" && !p.owns(h.Source) {
 			return fmt.Errorf("tenant %s was shown %s, which is not its own", p.name, h.Filename)
 		}
 	}
@@ -188,11 +188,11 @@ func (c demoCmd) ask(ctx context.Context, a *app, k *konstruct.Konstruct, p, oth
 	return nil
 }
 
-// turn logs what an agent does in one turn, and lists it.
-func (c demoCmd) turn(ctx context.Context, a *app, k *konstruct.Konstruct, p party) error {
+// agentTurn logs what an agent does in one turn, and lists it.
+func (c demoCmd) agentTurn(ctx context.Context, a *app, k *konstruct.Konstruct, p demoTenant) error {
 	a.title("An agent's turn is logged: a tool call, an LLM call, an escalation")
 	t := k.Tenant(p.id)
-	agent := t.Agent(agentOf(p.id))
+	agent := t.Agent(demoAgent(p.id))
 	if _, err := agent.LogToolCall(ctx, konstruct.ToolCall{Name: "run_tests", CallID: "call_1", Type: "function", UserID: "demo", Arguments: `{"package":"./..."}`, Result: "2 failures", Latency: 4200 * time.Millisecond}); err != nil {
 		return err
 	}
@@ -207,11 +207,11 @@ func (c demoCmd) turn(ctx context.Context, a *app, k *konstruct.Konstruct, p par
 	if err != nil {
 		return err
 	}
-	return a.events(events)
+	return a.printEvents(events)
 }
 
 // evidence has the notary sign, verifies everything, and lets a stranger verify what one tenant's agents did.
-func (c demoCmd) evidence(ctx context.Context, a *app, notaryURL string, p party) error {
+func (c demoCmd) evidence(ctx context.Context, a *app, notaryURL string, p demoTenant) error {
 	o, err := a.notaryConfig()
 	if err != nil {
 		return err
@@ -231,11 +231,11 @@ func (c demoCmd) evidence(ctx context.Context, a *app, notaryURL string, p party
 			return err
 		}
 	}
-	if err := a.situation(ctx, o); err != nil {
+	if err := a.printStatus(ctx, o); err != nil {
 		return err
 	}
 	a.title("The trail holds: every event is read again and held against its seal and its log")
-	if _, err := a.verify(ctx, o, notary.Verification{Outside: o.Outside, Floor: a.RetentionFloor}, ""); err != nil {
+	if _, err := a.verify(ctx, o, notary.Verification{Anchor: o.Anchor, Floor: a.RetentionFloor}, ""); err != nil {
 		return err
 	}
 	a.title("A stranger verifies %s's retrievals, with the public key and one file", p.name)
@@ -271,8 +271,8 @@ func (c demoCmd) evidence(ctx context.Context, a *app, notaryURL string, p party
 	return nil
 }
 
-// rewrite tries what the trail must refuse, as the application's own role.
-func (c demoCmd) rewrite(ctx context.Context, a *app, t *konstruct.Tenant) error {
+// attemptRewrite tries what the trail must refuse, as the application's own role.
+func (c demoCmd) attemptRewrite(ctx context.Context, a *app, t *konstruct.Tenant) error {
 	const sql = `UPDATE audit_events SET output_summary = 'nothing happened'`
 	a.title("Somebody tries to rewrite it, as the application's own role")
 	fmt.Fprintln(a.out, "  "+sql)

@@ -28,7 +28,7 @@ func (devDBCmd) Run(ctx context.Context, a *app) error {
 		fmt.Fprintf(a.err, "konstruct: the private PostgreSQL in %s runs already, and ends with whoever started it: these are its URLs\n", a.DataDir)
 		return a.printURLs(clusterURLs(c))
 	}
-	cluster, err := a.private(ctx)
+	cluster, err := a.privateCluster(ctx)
 	if err != nil {
 		return err
 	}
@@ -47,7 +47,7 @@ func (devDBCmd) Run(ctx context.Context, a *app) error {
 }
 
 // printURLs prints one URL a line.
-func (a *app) printURLs(u urls) error {
+func (a *app) printURLs(u databaseURLs) error {
 	_, err := fmt.Fprintf(a.out, "KONSTRUCT_DATABASE_URL=%s\nKONSTRUCT_OWNER_DATABASE_URL=%s\nKONSTRUCT_NOTARY_DATABASE_URL=%s\nKONSTRUCT_COMPLIANCE_DATABASE_URL=%s\nKONSTRUCT_WORKER_DATABASE_URL=%s\nKONSTRUCT_SUPERUSER_DATABASE_URL=%s\n",
 		u.app, u.owner, u.notary, u.compliance, u.worker, u.superuser)
 	return err

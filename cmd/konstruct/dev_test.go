@@ -201,7 +201,7 @@ func TestDevDBAsAnOrdinaryUser(t *testing.T) {
 	if err := os.Chown(dir, 65534, 65534); err != nil {
 		t.Fatal(err)
 	}
-	t.Setenv("KONSTRUCT_PARTS_DIR", "/var/lib/konstruct")
+	t.Setenv("KONSTRUCT_ASSETS_DIR", "/var/lib/konstruct")
 	cmd, urls := devDB(t, bin, dir, &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}})
 	if err := answers(urls["KONSTRUCT_DATABASE_URL"]); err != nil {
 		t.Error(err)
@@ -223,7 +223,7 @@ func TestDevDBBelowAFolderOfRootsAlone(t *testing.T) {
 	if err := os.Chmod(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	t.Setenv("KONSTRUCT_PARTS_DIR", "/var/lib/konstruct")
+	t.Setenv("KONSTRUCT_ASSETS_DIR", "/var/lib/konstruct")
 	cmd, urls := devDB(t, bin, filepath.Join(dir, "data"), nil)
 	if err := answers(urls["KONSTRUCT_DATABASE_URL"]); err != nil {
 		t.Error(err)
@@ -319,8 +319,8 @@ func TestAFullDiskIsOneClearLineAndNothingIsLost(t *testing.T) {
 		// jsonb compresses; what differs in every byte does not.
 		sql := `INSERT INTO audit_events (tenant_id, action_type, input_summary) SELECT $1, 'x', string_agg(md5(random()::text), '') FROM generate_series(1, 4000)`
 		if err := door.Query(t.Context(), tenant, sql, []any{tenant}, nil); err != nil {
-			code = codeOf(err)
-			if line := explain(err); !strings.HasPrefix(line, "the database's disk is full") || strings.Contains(line, "\n") {
+			code = exitCode(err)
+			if line := explainError(err); !strings.HasPrefix(line, "the database's disk is full") || strings.Contains(line, "\n") {
 				t.Errorf("a full disk reads %q", line)
 			}
 			break

@@ -19,7 +19,7 @@ func (doctorCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	defer done()
-	url, err := need(u.app, "KONSTRUCT_DATABASE_URL", "doctor")
+	url, err := requireURL(u.app, "KONSTRUCT_DATABASE_URL", "doctor")
 	if err != nil {
 		return err
 	}
@@ -50,9 +50,9 @@ func (doctorCmd) Run(ctx context.Context, a *app) error {
 	}
 	err = printTable(a, checks, []string{"", "CHECK", "FOUND", "WANTED", "WHAT TO RUN"}, func(c tenantdb.Check) []string {
 		if c.OK {
-			return []string{"ok", c.Name, c.Found, c.Wanted}
+			return []string{"ok", c.Name, c.Actual, c.Expected}
 		}
-		return []string{"FAIL", c.Name, c.Found, c.Wanted, c.Fix}
+		return []string{"FAIL", c.Name, c.Actual, c.Expected, c.Fix}
 	})
 	if err == nil && failed > 0 {
 		err = fmt.Errorf("%d of %d checks failed", failed, len(checks))
@@ -70,12 +70,12 @@ func (a *app) notaryChecks(ctx context.Context, url string) ([]tenantdb.Check, e
 		return nil, err
 	}
 	defer c.DB.Close()
-	s, err := notary.Look(ctx, c.DB, c.Outside)
+	s, err := notary.ReadStatus(ctx, c.DB, c.Anchor)
 	if err != nil {
 		return nil, err
 	}
 	check := func(name, found, wanted, fix string) tenantdb.Check {
-		return tenantdb.Check{Name: name, Found: found, Wanted: wanted, Fix: fix, OK: found == wanted}
+		return tenantdb.Check{Name: name, Actual: found, Expected: wanted, Fix: fix, OK: found == wanted}
 	}
 	moved, behind := "this one", "no"
 	if s.Moved {
@@ -84,12 +84,12 @@ func (a *app) notaryChecks(ctx context.Context, url string) ([]tenantdb.Check, e
 	if !s.Waiting.OK() {
 		behind = s.Waiting.String()
 	}
-	outside := notary.OutsideAgrees
-	if s.Signed == 0 && s.Outside == notary.OutsideUntouched {
-		outside = notary.OutsideUntouched
+	outside := notary.AnchorAgrees
+	if s.Signed == 0 && s.Anchor == notary.AnchorNotConfigured {
+		outside = notary.AnchorNotConfigured
 	}
 	return []tenantdb.Check{
-		check("notary: copy outside the database", s.Outside, outside, "konstruct notary resume"),
+		check("notary: copy outside the database", s.Anchor, outside, "konstruct notary resume"),
 		check("notary: cluster of the transaction ids", moved, "this one", "konstruct notary resume"),
 		check("notary: sealed events in no log after their time", behind, "no", "konstruct notary run; it says what holds it back"),
 	}, nil
@@ -104,8 +104,8 @@ func guardOnRecord(ctx context.Context, door *tenantdb.Door, checks []tenantdb.C
 				return nil, err
 			}
 			if len(found) > 0 {
-				c.OK, c.Found = false, "gone: it was installed at "+found[0].CreatedAt.UTC().Format(time.RFC3339)
-				c.Wanted, c.Fix = "installed", "find out who removed it, then konstruct migrate guard"
+				c.OK, c.Actual = false, "gone: it was installed at "+found[0].CreatedAt.UTC().Format(time.RFC3339)
+				c.Expected, c.Fix = "installed", "find out who removed it, then konstruct migrate guard"
 			}
 		}
 	}

@@ -11,9 +11,9 @@ import (
 )
 
 type escalationsCmd struct {
-	List    escalationsListCmd `cmd:"" default:"withargs" help:"List escalations, the newest first (the default)."`
-	Ack     escalationAckCmd   `cmd:"" help:"Say that you look after one."`
-	Resolve escalationDoneCmd  `cmd:"" help:"Say what was decided."`
+	List    escalationsListCmd        `cmd:"" default:"withargs" help:"List escalations, the newest first (the default)."`
+	Ack     escalationsAcknowledgeCmd `cmd:"" help:"Say that you look after one."`
+	Resolve escalationsResolveCmd     `cmd:"" help:"Say what was decided."`
 }
 
 type escalationsListCmd struct {
@@ -32,9 +32,9 @@ func (escalationsListCmd) Help() string {
 
 // Run prints the escalations.
 func (r escalationsListCmd) Run(ctx context.Context, a *app) error {
-	f := konstruct.CaseFilter{State: r.State, Limit: r.Limit, After: r.After}
+	f := konstruct.EscalationFilter{State: r.State, Limit: r.Limit, After: r.After}
 	var err error
-	if f.Since, f.Until, err = between(r.Since, r.Until); err != nil {
+	if f.Since, f.Until, err = timeRange(r.Since, r.Until); err != nil {
 		return err
 	}
 	k, done, err := a.open(ctx)
@@ -47,17 +47,17 @@ func (r escalationsListCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	if cases == nil {
-		cases = []konstruct.Case{}
+		cases = []konstruct.EscalationRecord{}
 	}
-	err = printTable(a, cases, []string{"OPENED", "STATE", "ESCALATION", "REASON", "TO", "WAITED", "BY", "DECISION"}, func(c konstruct.Case) []string {
-		by, waited := text(c.ResolvedBy), ""
+	err = printTable(a, cases, []string{"OPENED", "STATE", "ESCALATION", "REASON", "TO", "WAITED", "BY", "DECISION"}, func(c konstruct.EscalationRecord) []string {
+		by, waited := textOrEmpty(c.ResolvedBy), ""
 		if by == "" {
-			by = text(c.AcknowledgedBy)
+			by = textOrEmpty(c.AcknowledgedBy)
 		}
 		if c.State != "open" {
-			waited = c.Waited.Round(time.Second).String()
+			waited = c.WaitTime.Round(time.Second).String()
 		}
-		return []string{c.OpenedAt.Format("2006-01-02 15:04:05"), c.State, c.ID.String(), oneLine(text(c.Reason), 36), oneLine(text(c.To), 16), waited, oneLine(by, 16), oneLine(text(c.Decision), 32)}
+		return []string{c.OpenedAt.Format("2006-01-02 15:04:05"), c.State, c.ID.String(), oneLine(textOrEmpty(c.Reason), 36), oneLine(textOrEmpty(c.Recipient), 16), waited, oneLine(by, 16), oneLine(textOrEmpty(c.Decision), 32)}
 	})
 	if err == nil && !a.JSON && len(cases) == r.Limit {
 		fmt.Fprintf(a.err, "more: --after %s\n", cases[len(cases)-1].Cursor)
@@ -70,34 +70,34 @@ type byFlag struct {
 	By string `help:"Who; the user of this machine when not said." placeholder:"NAME"`
 }
 
-func (b byFlag) who() string {
+func (b byFlag) person() string {
 	if b.By == "" {
-		return operator()
+		return operatorName()
 	}
 	return b.By
 }
 
-type escalationAckCmd struct {
+type escalationsAcknowledgeCmd struct {
 	tenantFlag
 	byFlag
 	ID uuid.UUID `arg:"" help:"The escalation: the id of the event that opened it."`
 }
 
 // Run acknowledges.
-func (r escalationAckCmd) Run(ctx context.Context, a *app) error {
+func (r escalationsAcknowledgeCmd) Run(ctx context.Context, a *app) error {
 	k, done, err := a.open(ctx)
 	if err != nil {
 		return err
 	}
 	defer done()
-	id, err := k.Tenant(r.Tenant).Acknowledge(ctx, r.ID, r.who())
+	id, err := k.Tenant(r.Tenant).Acknowledge(ctx, r.ID, r.person())
 	if err != nil {
 		return err
 	}
-	return a.logged(id)
+	return a.printEventID(id)
 }
 
-type escalationDoneCmd struct {
+type escalationsResolveCmd struct {
 	tenantFlag
 	byFlag
 	ID       uuid.UUID `arg:"" help:"The escalation."`
@@ -105,21 +105,21 @@ type escalationDoneCmd struct {
 }
 
 // Run resolves.
-func (r escalationDoneCmd) Run(ctx context.Context, a *app) error {
+func (r escalationsResolveCmd) Run(ctx context.Context, a *app) error {
 	k, done, err := a.open(ctx)
 	if err != nil {
 		return err
 	}
 	defer done()
-	id, err := k.Tenant(r.Tenant).Resolve(ctx, r.ID, r.who(), r.Decision)
+	id, err := k.Tenant(r.Tenant).Resolve(ctx, r.ID, r.person(), r.Decision)
 	if err != nil {
 		return err
 	}
-	return a.logged(id)
+	return a.printEventID(id)
 }
 
-// logged prints the id of an event that was written.
-func (a *app) logged(id uuid.UUID) error {
+// printEventID prints the id of an event that was written.
+func (a *app) printEventID(id uuid.UUID) error {
 	if a.JSON {
 		return a.json(map[string]uuid.UUID{"event_id": id})
 	}

@@ -35,8 +35,8 @@ func (kbEvalCmd) Help() string {
 	return "Takes the collection in, asks each question, and reports nDCG@10, Recall@10, Recall@100, MRR@10 and MAP@100 as trec_eval defines them, with 95 % intervals by bootstrap over the questions. Documents already there are not taken in again.\n\nExample:\n\n  konstruct kb eval scifact/ --runs runs/"
 }
 
-// scored is what one mode reached.
-type scored struct {
+// modeScore is what one mode reached.
+type modeScore struct {
 	Mode    string        `json:"mode"`
 	Figures []eval.Figure `json:"figures"`
 	Seconds float64       `json:"seconds"`
@@ -58,21 +58,21 @@ func (c kbEvalCmd) Run(ctx context.Context, a *app) error {
 	}
 	defer done()
 	agent := c.agent(k.Tenant(tenant), tenant)
-	if err := c.takeIn(ctx, a, k, agent, tenant, &collection); err != nil {
+	if err := c.ingest(ctx, a, k, agent, tenant, &collection); err != nil {
 		return err
 	}
-	var all []scored
+	var all []modeScore
 	modes := c.Mode
 	if c.Rerank {
 		modes = append(modes, "reranked")
 	}
 	for _, mode := range modes {
 		start := time.Now()
-		run, err := c.ask(ctx, a, agent, &collection, mode)
+		run, err := c.run(ctx, a, agent, &collection, mode)
 		if err != nil {
 			return err
 		}
-		all = append(all, scored{mode, eval.Score(&collection, run), time.Since(start).Seconds()})
+		all = append(all, modeScore{mode, eval.Score(&collection, run), time.Since(start).Seconds()})
 		if c.Runs == "" {
 			continue
 		}
@@ -91,7 +91,7 @@ func (c kbEvalCmd) Run(ctx context.Context, a *app) error {
 	for _, m := range eval.Measures() {
 		head = append(head, strings.ToUpper(m.Name))
 	}
-	return printTable(a, all, head, func(s scored) []string {
+	return printTable(a, all, head, func(s modeScore) []string {
 		row := []string{s.Mode}
 		for _, f := range s.Figures {
 			row = append(row, fmt.Sprintf("%.4f (%.3f-%.3f)", f.Mean, f.Low, f.High))
@@ -116,8 +116,8 @@ func (c kbEvalCmd) tenant() (uuid.UUID, error) {
 // evalPrefix is how the sources of a collection's documents begin.
 const evalPrefix = "eval:"
 
-// takeIn takes in what is not there yet.
-func (c kbEvalCmd) takeIn(ctx context.Context, a *app, k *konstruct.Konstruct, agent *konstruct.Agent, tenant uuid.UUID, collection *eval.Collection) error {
+// ingest takes in what is not there yet.
+func (c kbEvalCmd) ingest(ctx context.Context, a *app, k *konstruct.Konstruct, agent *konstruct.Agent, tenant uuid.UUID, collection *eval.Collection) error {
 	there := map[string]bool{}
 	for after := uuid.Nil; ; {
 		docs, err := k.Tenant(tenant).Documents(ctx, after, kb.MaxList)
@@ -134,21 +134,21 @@ func (c kbEvalCmd) takeIn(ctx context.Context, a *app, k *konstruct.Konstruct, a
 			break
 		}
 	}
-	tokens, err := embed.FindTokenizer(a.PartsDir)
+	tokens, err := embed.FindTokenizer(a.AssetsDir)
 	if err != nil {
 		return err
 	}
 	p := a.newProgress("taking in", "documents", int64(len(collection.Docs)))
 	defer p.done()
-	var some []kb.Made
+	var some []kb.PreparedDocument
 	for i, d := range collection.Docs {
-		if m := c.made(tokens, d); !there[d.ID] && len(m.Chunks) > 0 {
+		if m := c.prepare(tokens, d); !there[d.ID] && len(m.Chunks) > 0 {
 			some = append(some, m)
 		}
-		if len(some) < atOnce && i+1 < len(collection.Docs) {
+		if len(some) < embedBatch && i+1 < len(collection.Docs) {
 			continue
 		}
-		if err := agent.PutTexts(ctx, some); err != nil {
+		if err := agent.EmbedAndStore(ctx, some); err != nil {
 			return err
 		}
 		some = nil
@@ -163,12 +163,12 @@ func (c kbEvalCmd) takeIn(ctx context.Context, a *app, k *konstruct.Konstruct, a
 	return nil
 }
 
-// atOnce is how many documents are embedded at once.
-const atOnce = 32
+// embedBatch is how many documents are embedded at once.
+const embedBatch = 32
 
-// made is a document cut as every document is, or whole; one that says nothing has no passages.
-func (c kbEvalCmd) made(tokens *embed.Tokenizer, d eval.Doc) kb.Made {
-	m := kb.Made{Source: evalPrefix + d.ID, Filename: d.ID, ContentType: "text/plain", Title: d.Title, Text: d.Text}
+// prepare is a document cut as every document is, or whole; one that says nothing has no passages.
+func (c kbEvalCmd) prepare(tokens *embed.Tokenizer, d eval.Doc) kb.PreparedDocument {
+	m := kb.PreparedDocument{Source: evalPrefix + d.ID, Filename: d.ID, ContentType: "text/plain", Title: d.Title, Text: d.Text}
 	switch whole := strings.TrimSpace(d.Title + " " + d.Text); {
 	case whole == "":
 	case c.Whole || strings.TrimSpace(d.Text) == "":
@@ -180,17 +180,17 @@ func (c kbEvalCmd) made(tokens *embed.Tokenizer, d eval.Doc) kb.Made {
 	return m
 }
 
-// ask asks each question for the hundred best documents.
-func (c kbEvalCmd) ask(ctx context.Context, a *app, agent *konstruct.Agent, collection *eval.Collection, mode string) (eval.Run, error) {
+// run asks each question for the hundred best documents.
+func (c kbEvalCmd) run(ctx context.Context, a *app, agent *konstruct.Agent, collection *eval.Collection, mode string) (eval.Run, error) {
 	p := a.newProgress("asking: "+mode, "questions", int64(len(collection.Queries)))
 	defer p.done()
 	run := eval.Run{}
 	for i, q := range collection.Queries {
-		question := konstruct.Question{Text: plainWords(q.Text), TopK: kb.MaxHits, Mode: kb.Mode(mode), PerDocument: true}
+		question := konstruct.SearchRequest{Text: plainQuery(q.Text), TopK: kb.MaxHits, Mode: kb.Mode(mode), PerDocument: true}
 		if mode == "reranked" {
-			question.Mode, question.Rerank = kb.ByBoth, true
+			question.Mode, question.Rerank = kb.Hybrid, true
 		}
-		r, err := agent.Ask(ctx, question)
+		r, err := agent.SearchWith(ctx, question)
 		if err != nil {
 			return nil, fmt.Errorf("question %s: %w", q.ID, err)
 		}
@@ -204,8 +204,8 @@ func (c kbEvalCmd) ask(ctx context.Context, a *app, agent *konstruct.Agent, coll
 	return run, nil
 }
 
-// plainWords takes from a question what our searches read as marks, and its author did not mean so.
-func plainWords(s string) string {
+// plainQuery takes from a question what our searches read as marks, and its author did not mean so.
+func plainQuery(s string) string {
 	f := strings.Fields(strings.ReplaceAll(s, `"`, " "))
 	for i := range f {
 		f[i] = strings.TrimSuffix(strings.TrimLeft(f[i], "-"), "*")

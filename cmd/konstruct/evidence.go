@@ -35,13 +35,13 @@ func (auditProveCmd) Help() string {
 func (r auditProveCmd) Run(ctx context.Context, a *app) error {
 	withheld := map[ledger.Field]bool{}
 	for _, name := range r.Withhold {
-		f, err := ledger.FieldOf(name)
+		f, err := ledger.FieldNamed(name)
 		if err != nil {
 			return coded{fmt.Errorf("--withhold: %w", err), exitUsage}
 		}
 		withheld[f] = true
 	}
-	c, done, err := a.office(ctx, "audit prove")
+	c, done, err := a.openNotary(ctx, "audit prove")
 	if err != nil {
 		return err
 	}
@@ -50,7 +50,7 @@ func (r auditProveCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	if err := a.mustRecord(ctx, c.app, r.Tenant, audit.ActionProof, map[string]any{"event_id": r.ID, "withheld": r.Withhold}); err != nil {
+	if err := a.requireRecord(ctx, c.app, r.Tenant, audit.ActionProof, map[string]any{"event_id": r.ID, "withheld": r.Withhold}); err != nil {
 		return err
 	}
 	if r.Out == "-" {
@@ -85,7 +85,7 @@ func (r auditEvidenceCmd) filter() (f evidence.Filter, err error) {
 	if len(r.Meta) > 0 {
 		contains := audit.Metadata{}
 		for _, m := range r.Meta {
-			if err := meta(contains, m); err != nil {
+			if err := parseMetadata(contains, m); err != nil {
 				return f, err
 			}
 		}
@@ -93,7 +93,7 @@ func (r auditEvidenceCmd) filter() (f evidence.Filter, err error) {
 			return f, err
 		}
 	}
-	f.Since, f.Until, err = between(r.Since, r.Until)
+	f.Since, f.Until, err = timeRange(r.Since, r.Until)
 	f.Since, f.Until = f.Since.UTC().Truncate(time.Microsecond), f.Until.UTC().Truncate(time.Microsecond)
 	return f, err
 }
@@ -104,7 +104,7 @@ func (r auditEvidenceCmd) Run(ctx context.Context, a *app) (err error) {
 	if err != nil {
 		return err
 	}
-	c, done, err := a.office(ctx, "audit evidence")
+	c, done, err := a.openNotary(ctx, "audit evidence")
 	if err != nil {
 		return err
 	}
@@ -125,7 +125,7 @@ func (r auditEvidenceCmd) Run(ctx context.Context, a *app) (err error) {
 	if err := errors.Join(w.Flush(), out.Sync(), out.Close()); err != nil {
 		return fmt.Errorf("write the bundle: %w", err)
 	}
-	if err := a.mustRecord(ctx, c.app, r.Tenant, audit.ActionEvidence, map[string]any{"filter": f, "withheld": r.Withhold, "matching_events": made.Matching,
+	if err := a.requireRecord(ctx, c.app, r.Tenant, audit.ActionEvidence, map[string]any{"filter": f, "withheld": r.Withhold, "matching_events": made.Matching,
 		"manifest_sha256": hex.EncodeToString(made.Manifest[:])}); err != nil {
 		return err
 	}
@@ -186,7 +186,7 @@ type receiptCheckCmd struct {
 
 // Run checks the receipt against the database.
 func (r receiptCheckCmd) Run(ctx context.Context, a *app) error {
-	raw, err := small(r.File, maxConfig)
+	raw, err := readSmallFile(r.File, maxConfig)
 	if err != nil {
 		return coded{err, exitUsage}
 	}
@@ -198,7 +198,7 @@ func (r receiptCheckCmd) Run(ctx context.Context, a *app) error {
 		}
 		key = &k
 	}
-	c, done, err := a.office(ctx, "audit receipt check")
+	c, done, err := a.openNotary(ctx, "audit receipt check")
 	if err != nil {
 		return err
 	}
@@ -262,14 +262,14 @@ func (r verifyCmd) Run(a *app) error {
 	return err
 }
 
-// verified is where the last verification that found everything to hold is remembered.
-func (a *app) verified(id string) string {
+// verifiedPath is where the last verification that found everything to hold is remembered.
+func (a *app) verifiedPath(id string) string {
 	return filepath.Join(a.DataDir, "notary", "verified-"+id+".json")
 }
 
-func readState(path string) *notary.State {
-	raw, err := small(path, maxConfig)
-	var s notary.State
+func readState(path string) *notary.VerifiedState {
+	raw, err := readSmallFile(path, maxConfig)
+	var s notary.VerifiedState
 	if err != nil || json.Unmarshal(raw, &s) != nil {
 		return nil // everything is read
 	}
@@ -291,12 +291,12 @@ func (auditVerifyCmd) Help() string {
 
 // Run verifies, names what differs, and fails on anything.
 func (r auditVerifyCmd) Run(ctx context.Context, a *app) error {
-	c, done, err := a.office(ctx, "audit verify")
+	c, done, err := a.openNotary(ctx, "audit verify")
 	if err != nil {
 		return err
 	}
 	defer done()
-	v := notary.Verification{Tenant: r.Tenant, Outside: c.Outside, Floor: a.RetentionFloor}
+	v := notary.Verification{Tenant: r.Tenant, Anchor: c.Anchor, Floor: a.RetentionFloor}
 	if r.Key != "" {
 		k, err := readKey(r.Key)
 		if err != nil {
@@ -312,7 +312,7 @@ func (r auditVerifyCmd) Run(ctx context.Context, a *app) error {
 		return coded{errors.New("--since-last: a tenant's trail is always read whole"), exitUsage}
 	}
 	if r.SinceLast {
-		v.Since = readState(a.verified(id))
+		v.Since = readState(a.verifiedPath(id))
 	}
 	state, err := a.verify(ctx, c.Config, v, r.Receipts)
 	what := map[string]any{"full": v.Since == nil, "holds": err == nil}
@@ -322,7 +322,7 @@ func (r auditVerifyCmd) Run(ctx context.Context, a *app) error {
 	a.noteRecord(ctx, c.app, audit.ActionVerify, what)
 	if state != nil {
 		raw, _ := json.Marshal(state) // plain values
-		path := a.verified(id)
+		path := a.verifiedPath(id)
 		if mkErr := os.MkdirAll(filepath.Dir(path), 0o700); mkErr == nil {
 			_ = os.WriteFile(path, raw, 0o600) // without it the next verification reads more
 		}
@@ -331,10 +331,10 @@ func (r auditVerifyCmd) Run(ctx context.Context, a *app) error {
 }
 
 // verify verifies and prints; the state is where the next verification may go on.
-func (a *app) verify(ctx context.Context, c notary.Config, v notary.Verification, receipts string) (*notary.State, error) {
+func (a *app) verify(ctx context.Context, c notary.Config, v notary.Verification, receipts string) (*notary.VerifiedState, error) {
 	findings := []audit.Finding{}
 	start := time.Now()
-	v.Found = func(f audit.Finding) {
+	v.OnFinding = func(f audit.Finding) {
 		if a.JSON {
 			if len(findings) < audit.MaxList {
 				findings = append(findings, f)
@@ -343,11 +343,11 @@ func (a *app) verify(ctx context.Context, c notary.Config, v notary.Verification
 		}
 		switch {
 		case f.Event != uuid.Nil:
-			fmt.Fprintf(a.out, "event %s of tenant %s %s\n", f.Event, f.Tenant, f.What)
+			fmt.Fprintf(a.out, "event %s of tenant %s %s\n", f.Event, f.Tenant, f.Problem)
 		case f.Tenant == notary.Operator:
-			fmt.Fprintf(a.out, "the super-log, %s: %s\n", printable(f.Place), printable(f.What))
+			fmt.Fprintf(a.out, "the super-log, %s: %s\n", printable(f.Location), printable(f.Problem))
 		default:
-			fmt.Fprintf(a.out, "the log of tenant %s, %s: %s\n", f.Tenant, printable(f.Place), printable(f.What))
+			fmt.Fprintf(a.out, "the log of tenant %s, %s: %s\n", f.Tenant, printable(f.Location), printable(f.Problem))
 		}
 	}
 	p := a.newProgress("verifying", "parts", 0)
@@ -357,17 +357,17 @@ func (a *app) verify(ctx context.Context, c notary.Config, v notary.Verification
 	if err != nil {
 		return nil, err
 	}
-	checked, err := a.promises(ctx, c, v, receipts, r)
+	checked, err := a.checkReceipts(ctx, c, v, receipts, r)
 	if err != nil {
 		return nil, err
 	}
 	if a.JSON {
 		err = a.json(struct {
 			*notary.Verified
-			OK       bool            `json:"ok"`
-			Since    *notary.State   `json:"since,omitempty"`
-			Receipts promises        `json:"receipts"`
-			Findings []audit.Finding `json:"findings"` // the first thousand
+			OK       bool                  `json:"ok"`
+			Since    *notary.VerifiedState `json:"since,omitempty"`
+			Receipts receiptSummary        `json:"receipts"`
+			Findings []audit.Finding       `json:"findings"` // the first thousand
 		}{r, r.OK(), v.Since, checked, findings})
 	} else {
 		err = a.printVerified(r, v.Since, checked, time.Since(start))
@@ -378,16 +378,16 @@ func (a *app) verify(ctx context.Context, c notary.Config, v notary.Verification
 	return r.State, err
 }
 
-// promises is what became of the receipts of a folder: each is one of these.
-type promises struct {
+// receiptSummary is what became of the receipts of a folder: each is one of these.
+type receiptSummary struct {
 	Read   int `json:"read"`
 	Kept   int `json:"kept"`
 	NotDue int `json:"not_due"`
 	Broken int `json:"broken"` // those that are no receipts among them
 }
 
-// promises checks the receipts of a folder, and leaves none out.
-func (a *app) promises(ctx context.Context, c notary.Config, v notary.Verification, dir string, r *notary.Verified) (all promises, err error) {
+// checkReceipts checks the receipts of a folder, and leaves none out.
+func (a *app) checkReceipts(ctx context.Context, c notary.Config, v notary.Verification, dir string, r *notary.Verified) (all receiptSummary, err error) {
 	if dir == "" {
 		return all, nil
 	}
@@ -399,39 +399,39 @@ func (a *app) promises(ctx context.Context, c notary.Config, v notary.Verificati
 		r.Broken++
 		all.Broken++
 		r.State = nil
-		v.Found(f)
+		v.OnFinding(f)
 	}
 	if len(files) == 0 {
 		return all, fmt.Errorf("--receipts: %s holds no file: there is no promise to check", dir)
 	}
 	for _, f := range files {
 		all.Read++
-		raw, err := small(filepath.Join(dir, f.Name()), maxConfig)
+		raw, err := readSmallFile(filepath.Join(dir, f.Name()), maxConfig)
 		if err != nil {
-			broken(audit.Finding{Tenant: notary.Operator, Place: "receipt " + f.Name(), What: err.Error()})
+			broken(audit.Finding{Tenant: notary.Operator, Location: "receipt " + f.Name(), Problem: err.Error()})
 			continue
 		}
 		p, err := notary.CheckReceipt(ctx, c.DB, string(raw), v.Key, v.Floor)
 		switch {
 		case err != nil:
-			broken(audit.Finding{Tenant: notary.Operator, Place: "receipt " + f.Name(), What: err.Error()})
+			broken(audit.Finding{Tenant: notary.Operator, Location: "receipt " + f.Name(), Problem: err.Error()})
 		case p.Kept:
 			all.Kept++
 		case p.OK():
 			all.NotDue++
 		default:
-			broken(audit.Finding{Tenant: p.TenantID, Event: p.EventID, What: "breaks the promise of receipt " + f.Name() + ": " + p.What})
+			broken(audit.Finding{Tenant: p.TenantID, Event: p.EventID, Problem: "breaks the promise of receipt " + f.Name() + ": " + p.What})
 		}
 	}
 	return all, nil
 }
 
-func (a *app) printVerified(r *notary.Verified, since *notary.State, checked promises, took time.Duration) error {
+func (a *app) printVerified(r *notary.Verified, since *notary.VerifiedState, checked receiptSummary, took time.Duration) error {
 	if since != nil {
 		fmt.Fprintf(a.out, "%d leaves and their events were NOT read again: they were read last at %s, and what was changed since is not seen (leave --since-last out)\n",
 			r.NotRead, since.FullAt.Format(time.RFC3339))
 	}
-	fmt.Fprintf(a.out, "%d events match their seals; %d differ, %d missing, %d extra (%s)\n", r.Events, r.Differ, r.Missing, r.Extra, took.Round(time.Millisecond))
+	fmt.Fprintf(a.out, "%d events match their seals; %d differ, %d missing, %d extra (%s)\n", r.Events, r.Changed, r.Missing, r.Extra, took.Round(time.Millisecond))
 	if r.Leaves+r.Checkpoints == 0 && since == nil && r.Broken == 0 && checked.Read == 0 {
 		_, err := fmt.Fprintf(a.out, "no checkpoint was signed yet: konstruct notary run; %d events wait\n", r.Waiting.Events)
 		return err
@@ -444,7 +444,7 @@ func (a *app) printVerified(r *notary.Verified, since *notary.State, checked pro
 	if r.Deleted > 0 {
 		fmt.Fprintf(a.out, "of %d leaves the events were deleted under retention, as acts in the trail say\n", r.Deleted)
 	}
-	_, err := fmt.Fprintf(a.out, "the copy outside: %s\n", r.Outside)
+	_, err := fmt.Fprintf(a.out, "the copy outside: %s\n", r.Anchor)
 	if checked.Read > 0 {
 		_, err = fmt.Fprintf(a.out, "of %d receipts %d are kept, %d not due yet, %d broken\n", checked.Read, checked.Kept, checked.NotDue, checked.Broken)
 	}

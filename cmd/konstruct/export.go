@@ -45,11 +45,11 @@ func (r auditExportCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	defer closeAll()
-	source := func(ctx context.Context, f audit.Filter, each func(*audit.Stored) error) error {
-		return k.Tenant(r.Tenant).Each(ctx, f, each)
+	source := func(ctx context.Context, f audit.Filter, each func(*audit.StoredEvent) error) error {
+		return k.Tenant(r.Tenant).EachEvent(ctx, f, each)
 	}
-	what := map[string]any{"format": r.Format, "to": place(r.To), "begun": true}
-	if err := a.mustRecord(ctx, u.app, r.Tenant, audit.ActionExport, what); err != nil {
+	what := map[string]any{"format": r.Format, "to": destinationName(r.To), "begun": true}
+	if err := a.requireRecord(ctx, u.app, r.Tenant, audit.ActionExport, what); err != nil {
 		return err
 	}
 	p := a.newProgress("exporting", "events", 0)
@@ -63,13 +63,13 @@ func (r auditExportCmd) Run(ctx context.Context, a *app) error {
 			return err
 		}
 		what["events"], what["sha256"] = n, sum
-		return a.mustRecord(ctx, u.app, r.Tenant, audit.ActionExport, what)
+		return a.requireRecord(ctx, u.app, r.Tenant, audit.ActionExport, what)
 	}
 	to, err := shelf.Open(r.To)
 	if err != nil {
 		return coded{fmt.Errorf("--to: %w", err), exitUsage}
 	}
-	m, sum, err := export.To(ctx, source, to, o)
+	m, sum, err := export.Export(ctx, source, to, o)
 	p.done()
 	if err != nil {
 		if m != nil && len(m.Parts) > 0 && !m.Complete {
@@ -78,20 +78,20 @@ func (r auditExportCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	what["events"], what["manifest_sha256"] = m.Events, sum
-	if err := a.mustRecord(ctx, u.app, r.Tenant, audit.ActionExport, what); err != nil {
+	if err := a.requireRecord(ctx, u.app, r.Tenant, audit.ActionExport, what); err != nil {
 		return err
 	}
 	if a.JSON {
 		return a.json(map[string]any{"events": m.Events, "parts": len(m.Parts), "manifest_sha256": sum})
 	}
-	_, err = fmt.Fprintf(a.out, "%d events in %d files in %s; manifest sha256:%s\n", m.Events, len(m.Parts), place(r.To), sum)
+	_, err = fmt.Fprintf(a.out, "%d events in %d files in %s; manifest sha256:%s\n", m.Events, len(m.Parts), destinationName(r.To), sum)
 	return err
 }
 
-// place is a shelf's name without what may be secret in its query.
-func place(to string) string {
+// destinationName is a shelf's name without what may be secret in its query.
+func destinationName(to string) string {
 	if b, err := shelf.Open(to); err == nil {
-		if b, ok := b.(*shelf.Bucket); ok {
+		if b, ok := b.(*shelf.S3Bucket); ok {
 			return b.String()
 		}
 	}

@@ -9,9 +9,9 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// helped reads help COMMAND as COMMAND --help. Whoever asks for help config is shown the settings that all commands have in
+// parseHelp reads help COMMAND as COMMAND --help. Whoever asks for help config is shown the settings that all commands have in
 // common, which would fill a screen before each command's own.
-func helped(args []string) (asked []string, settings bool) {
+func parseHelp(args []string) (asked []string, settings bool) {
 	if len(args) == 0 || args[0] != "help" {
 		return args, false
 	}

@@ -21,11 +21,11 @@ type readFilesCmd struct{}
 
 // Run reads the files that standard input hands over.
 func (readFilesCmd) Run(ctx context.Context, a *app) error {
-	tokens, err := embed.FindTokenizer(a.PartsDir)
+	tokens, err := embed.FindTokenizer(a.AssetsDir)
 	if err != nil {
 		return err
 	}
-	limits := reading.Usual
+	limits := reading.DefaultLimits
 	limits.Time *= 2 // whoever started the process ends it before
 	return reading.Serve(ctx, reading.NewLocal(tokens, limits), os.Stdin, a.out)
 }
@@ -36,17 +36,17 @@ func (a *app) readCommand() ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find this program: %w", err)
 	}
-	parts, err := filepath.Abs(a.PartsDir)
+	parts, err := filepath.Abs(a.AssetsDir)
 	if err != nil {
 		return nil, err
 	}
-	return []string{self, "read-files", "--parts-dir", parts}, nil
+	return []string{self, "read-files", "--assets-dir", parts}, nil
 }
 
-// later hands files over.
-func (c kbIngestCmd) later(ctx context.Context, a *app, agent *konstruct.Agent) error {
+// enqueue hands files over.
+func (c kbIngestCmd) enqueue(ctx context.Context, a *app, agent *konstruct.Agent) error {
 	s, handed := newSummary(), 0
-	err := agent.EnqueueFiles(ctx, c.Paths, c.given(), func(r konstruct.FileResult) {
+	err := agent.EnqueueFiles(ctx, c.Paths, c.options(), func(r konstruct.IngestResult) {
 		if r.Err == nil && r.Outcome == "" {
 			handed++
 			return
@@ -67,7 +67,7 @@ func (c kbIngestCmd) later(ctx context.Context, a *app, agent *konstruct.Agent) 
 	if err != nil {
 		return err
 	}
-	return partly(len(s.Failed), handed+s.Unchanged, "handed over")
+	return partialFailure(len(s.Failed), handed+s.Unchanged, "handed over")
 }
 
 // watch takes in what changes until interrupted.
@@ -75,13 +75,13 @@ func (c kbIngestCmd) watch(ctx context.Context, a *app, agent *konstruct.Agent) 
 	if c.Every < 100*time.Millisecond {
 		return coded{errors.New("--every: at least 100ms"), exitUsage}
 	}
-	err := agent.Watch(ctx, c.Paths, c.given(), c.Every, c.Delete, func(r konstruct.FileResult) {
+	err := agent.Watch(ctx, c.Paths, c.options(), c.Every, c.Delete, func(r konstruct.IngestResult) {
 		switch {
-		case errors.Is(r.Err, kb.ErrLinkOut):
+		case errors.Is(r.Err, kb.ErrOutsideLink):
 			(&linksOut{1, []string{r.Path}}).names(a)
 		case r.Skipped || r.Outcome == kb.Unchanged:
 		case r.Err != nil:
-			a.failures([]failed{{r.Path, r.Err.Error()}})
+			a.failures([]failedFile{{r.Path, r.Err.Error()}})
 		default:
 			fmt.Fprintf(a.out, "%-9s %s\n", r.Outcome, printable(r.Path))
 		}
@@ -117,8 +117,8 @@ func (c kbWorkCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	defer closeDB()
-	work := konstruct.Background{OwnerURL: u.owner}
-	if work.WorkerURL, err = need(u.worker, "KONSTRUCT_WORKER_DATABASE_URL", "kb work"); err != nil {
+	work := konstruct.WorkerConfig{OwnerURL: u.owner}
+	if work.WorkerURL, err = requireURL(u.worker, "KONSTRUCT_WORKER_DATABASE_URL", "kb work"); err != nil {
 		return err
 	}
 	k, err := a.connect(ctx, u, konstruct.Config{})
@@ -127,12 +127,12 @@ func (c kbWorkCmd) Run(ctx context.Context, a *app) error {
 	}
 	defer k.Close()
 	if !c.Once {
-		return k.Work(ctx, work)
+		return k.RunWorker(ctx, work)
 	}
 	working, stop := context.WithCancel(ctx)
 	defer stop()
 	end := make(chan error, 1)
-	go func() { end <- k.Work(working, work) }()
+	go func() { end <- k.RunWorker(working, work) }()
 	p := a.newProgress("documents", "documents", 0)
 	defer p.done()
 	for {
@@ -145,8 +145,8 @@ func (c kbWorkCmd) Run(ctx context.Context, a *app) error {
 		if err != nil {
 			return err
 		}
-		over := n[kb.Done] + n[kb.Failed] + n[kb.Cancelled]
-		left := n[kb.Waiting] + n[kb.Running]
+		over := n[kb.JobDone] + n[kb.JobFailed] + n[kb.JobCancelled]
+		left := n[kb.JobQueued] + n[kb.JobRunning]
 		p.set(int64(over), int64(over+left), int64(over))
 		if left > 0 {
 			continue
@@ -155,8 +155,8 @@ func (c kbWorkCmd) Run(ctx context.Context, a *app) error {
 		if err := <-end; err != nil {
 			return err
 		}
-		fmt.Fprintf(a.out, "%d done, %d failed, %d cancelled\n", n[kb.Done], n[kb.Failed], n[kb.Cancelled])
-		if n[kb.Failed] > 0 {
+		fmt.Fprintf(a.out, "%d done, %d failed, %d cancelled\n", n[kb.JobDone], n[kb.JobFailed], n[kb.JobCancelled])
+		if n[kb.JobFailed] > 0 {
 			return coded{errors.New("some were not taken in: konstruct kb jobs list --state failed"), exitPartial}
 		}
 		return nil
@@ -184,7 +184,7 @@ func (c jobsListCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	defer done()
-	jobs, err := k.Tenant(c.Tenant).Jobs(ctx, kb.State(c.State), c.After, c.Limit)
+	jobs, err := k.Tenant(c.Tenant).Jobs(ctx, kb.JobState(c.State), c.After, c.Limit)
 	if err != nil {
 		return err
 	}
@@ -211,7 +211,7 @@ func (c jobsListCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(a.out, "%d waiting, %d running, %d done, %d failed, %d cancelled\n", n[kb.Waiting], n[kb.Running], n[kb.Done], n[kb.Failed], n[kb.Cancelled])
+	_, err = fmt.Fprintf(a.out, "%d waiting, %d running, %d done, %d failed, %d cancelled\n", n[kb.JobQueued], n[kb.JobRunning], n[kb.JobDone], n[kb.JobFailed], n[kb.JobCancelled])
 	return err
 }
 
@@ -222,8 +222,8 @@ type jobsFlags struct {
 	All bool        `help:"All of the tenant's."`
 }
 
-// change does something to the jobs that the flags say.
-func (f jobsFlags) change(ctx context.Context, a *app, did string, do func(*konstruct.Tenant) func(context.Context, ...uuid.UUID) (int, error)) error {
+// apply does something to the jobs that the flags say.
+func (f jobsFlags) apply(ctx context.Context, a *app, did string, do func(*konstruct.Tenant) func(context.Context, ...uuid.UUID) (int, error)) error {
 	if f.All == (len(f.IDs) > 0) {
 		return coded{errors.New("say which: ids of jobs, or --all"), exitUsage}
 	}
@@ -247,19 +247,19 @@ type jobsCancelCmd struct{ jobsFlags }
 
 // Run ends jobs.
 func (c jobsCancelCmd) Run(ctx context.Context, a *app) error {
-	return c.change(ctx, a, "cancelled", func(t *konstruct.Tenant) func(context.Context, ...uuid.UUID) (int, error) { return t.CancelJobs })
+	return c.apply(ctx, a, "cancelled", func(t *konstruct.Tenant) func(context.Context, ...uuid.UUID) (int, error) { return t.CancelJobs })
 }
 
 type jobsRetryCmd struct{ jobsFlags }
 
 // Run has jobs tried again.
 func (c jobsRetryCmd) Run(ctx context.Context, a *app) error {
-	return c.change(ctx, a, "wait again", func(t *konstruct.Tenant) func(context.Context, ...uuid.UUID) (int, error) { return t.RetryJobs })
+	return c.apply(ctx, a, "wait again", func(t *konstruct.Tenant) func(context.Context, ...uuid.UUID) (int, error) { return t.RetryJobs })
 }
 
 type jobsForgetCmd struct{ jobsFlags }
 
 // Run deletes jobs.
 func (c jobsForgetCmd) Run(ctx context.Context, a *app) error {
-	return c.change(ctx, a, "forgotten", func(t *konstruct.Tenant) func(context.Context, ...uuid.UUID) (int, error) { return t.ForgetJobs })
+	return c.apply(ctx, a, "forgotten", func(t *konstruct.Tenant) func(context.Context, ...uuid.UUID) (int, error) { return t.DeleteJobs })
 }

@@ -14,20 +14,20 @@ import (
 )
 
 type kbCmd struct {
-	Ingest  kbIngestCmd  `cmd:"" help:"Take in files, folders, archives, buckets, pages and sites: Office, OpenDocument, PDF, e-books, mail, HTML, Markdown, tables, data, programs."`
-	Work    kbWorkCmd    `cmd:"" help:"Take in what was handed over with ingest --later, of all tenants in turns."`
-	Jobs    kbJobsCmd    `cmd:"" help:"What was handed over with ingest --later, and what became of it."`
-	Reembed kbReembedCmd `cmd:"" help:"Embed the passages with another model, beside the first, and search by it; or go back."`
-	Models  kbModelsCmd  `cmd:"" help:"The models whose vectors there are beside the first's."`
-	Search  kbSearchCmd  `cmd:"" help:"Find the passages that answer a question; the search is audited."`
-	Cite    kbCiteCmd    `cmd:"" help:"Show a passage that was cited, marked in its place."`
-	Explain kbExplainCmd `cmd:"" help:"Show how a search is done: tier, index, rows, the database's plan."`
-	Tune    kbTuneCmd    `cmd:"" help:"Find out how far a tenant's own index must look (hnsw.ef_search), by questions it was asked."`
-	Global  kbGlobalCmd  `cmd:"" name:"global-index" help:"Make or drop the seed's index over all tenants, which its clients use and ours do not."`
-	Eval    kbEvalCmd    `cmd:"" help:"Measure how well searches answer, on a collection with known answers (BEIR's layout)."`
-	List    kbListCmd    `cmd:"" help:"List the documents."`
-	Show    kbShowCmd    `cmd:"" help:"Show a document and its passages."`
-	Rm      kbRmCmd      `cmd:"" help:"Remove documents."`
+	Ingest  kbIngestCmd      `cmd:"" help:"Take in files, folders, archives, buckets, pages and sites: Office, OpenDocument, PDF, e-books, mail, HTML, Markdown, tables, data, programs."`
+	Work    kbWorkCmd        `cmd:"" help:"Take in what was handed over with ingest --later, of all tenants in turns."`
+	Jobs    kbJobsCmd        `cmd:"" help:"What was handed over with ingest --later, and what became of it."`
+	Reembed kbReembedCmd     `cmd:"" help:"Embed the passages with another model, beside the first, and search by it; or go back."`
+	Models  kbModelsCmd      `cmd:"" help:"The models whose vectors there are beside the first's."`
+	Search  kbSearchCmd      `cmd:"" help:"Find the passages that answer a question; the search is audited."`
+	Cite    kbCiteCmd        `cmd:"" help:"Show a passage that was cited, marked in its place."`
+	Explain kbExplainCmd     `cmd:"" help:"Show how a search is done: tier, index, rows, the database's plan."`
+	Tune    kbTuneCmd        `cmd:"" help:"Find out how far a tenant's own index must look (hnsw.ef_search), by questions it was asked."`
+	Global  kbGlobalIndexCmd `cmd:"" name:"global-index" help:"Make or drop the seed's index over all tenants, which its clients use and ours do not."`
+	Eval    kbEvalCmd        `cmd:"" help:"Measure how well searches answer, on a collection with known answers (BEIR's layout)."`
+	List    kbListCmd        `cmd:"" help:"List the documents."`
+	Show    kbShowCmd        `cmd:"" help:"Show a document and its passages."`
+	Rm      kbRmCmd          `cmd:"" help:"Remove documents."`
 }
 
 // agentFlag names the agent that acts; a person at the command line is one of the tenant's own.
@@ -45,7 +45,7 @@ func (f agentFlag) agent(t *konstruct.Tenant, tenant uuid.UUID) *konstruct.Agent
 type kbIngestCmd struct {
 	tenantFlag
 	agentFlag
-	givenFlags
+	documentFlags
 	Paths  []string      `arg:"" help:"Files, folders, archives, mailboxes; pages, sitemaps and feeds by their URL; s3://BUCKET/PREFIX?endpoint=https://HOST."`
 	Later  bool          `help:"Hand them over to konstruct kb work." xor:"when"`
 	Watch  bool          `help:"Go on, and take in what changes, until interrupted." xor:"when"`
@@ -54,14 +54,14 @@ type kbIngestCmd struct {
 	Delete bool          `help:"With --watch: remove documents of files that are gone."`
 }
 
-// givenFlags is what is said of documents.
-type givenFlags struct {
+// documentFlags is what is said of documents.
+type documentFlags struct {
 	Label    []string          `help:"Who may see them: those granted one of these labels. --label= takes labels away; without, they stay." placeholder:"NAME"`
 	Metadata map[string]string `help:"Anything else to say of them." placeholder:"KEY=VALUE" mapsep:","`
 }
 
-func (f givenFlags) given() konstruct.Given {
-	g := konstruct.Given{Labels: f.Label}
+func (f documentFlags) options() konstruct.DocumentOptions {
+	g := konstruct.DocumentOptions{Labels: f.Label}
 	if len(f.Label) == 1 && f.Label[0] == "" {
 		g.Labels = []string{}
 	}
@@ -96,9 +96,9 @@ func (c kbIngestCmd) Run(ctx context.Context, a *app) error {
 	case c.Delete:
 		return coded{errors.New("--delete: it is for --watch"), exitUsage}
 	case c.Later:
-		return c.later(ctx, a, agent)
+		return c.enqueue(ctx, a, agent)
 	}
-	s, err := a.ingest(ctx, agent, c.Paths, c.Links, c.given())
+	s, err := a.ingest(ctx, agent, c.Paths, c.Links, c.options())
 	if err != nil {
 		return err
 	}
@@ -110,11 +110,11 @@ func (c kbIngestCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	return partly(len(s.Failed), s.Added+s.Replaced+s.Unchanged, "taken in")
+	return partialFailure(len(s.Failed), s.Added+s.Replaced+s.Unchanged, "taken in")
 }
 
-// partly is the error of a command at which some files failed.
-func partly(failed, others int, what string) error {
+// partialFailure is the error of a command at which some files failed.
+func partialFailure(failed, others int, what string) error {
 	switch {
 	case failed == 0:
 		return nil
@@ -131,9 +131,9 @@ type summary struct {
 	Unchanged int `json:"unchanged"`
 	Skipped   int `json:"skipped"` // of other kinds, in folders
 	linksOut
-	Chunks  int64    `json:"chunks"`
-	Seconds float64  `json:"seconds"`
-	Failed  []failed `json:"failed"`
+	Chunks  int64        `json:"chunks"`
+	Seconds float64      `json:"seconds"`
+	Failed  []failedFile `json:"failed"`
 }
 
 // linksOut are links that were passed over because they lead out of their folder or archive.
@@ -154,7 +154,7 @@ func (l *linksOut) add(path string) {
 // names prints which links were passed over, and what to do about it.
 func (l *linksOut) names(a *app) {
 	for _, path := range l.LinkPaths {
-		fmt.Fprintf(a.err, "passed over %s: %s (--follow-links follows those of folders)\n", printable(path), kb.ErrLinkOut)
+		fmt.Fprintf(a.err, "passed over %s: %s (--follow-links follows those of folders)\n", printable(path), kb.ErrOutsideLink)
 	}
 	if n := l.Links - len(l.LinkPaths); n > 0 {
 		fmt.Fprintf(a.err, "passed over %d more links\n", n)
@@ -169,22 +169,22 @@ func (l *linksOut) count() string {
 	return fmt.Sprintf(", %d links that lead out passed over", l.Links)
 }
 
-type failed struct {
+type failedFile struct {
 	Path  string `json:"path"`
 	Error string `json:"error"`
 }
 
-func (a *app) ingest(ctx context.Context, agent *konstruct.Agent, paths []string, links bool, given konstruct.Given) (*summary, error) {
+func (a *app) ingest(ctx context.Context, agent *konstruct.Agent, paths []string, links bool, given konstruct.DocumentOptions) (*summary, error) {
 	s := newSummary()
-	total := int64(kb.Count(paths, links))
+	total := int64(kb.CountFiles(paths, links))
 	start, p := time.Now(), a.newProgress("files", "chunks", total)
 	defer p.done()
 	var files, chunks int64
-	results := make(chan konstruct.FileResult)
+	results := make(chan konstruct.IngestResult)
 	more := make(chan int)
 	end := make(chan error, 1)
 	go func() {
-		end <- agent.Ingest(ctx, paths, given, func(r konstruct.FileResult) { results <- r }, func(n int) { more <- n })
+		end <- agent.Ingest(ctx, paths, given, func(r konstruct.IngestResult) { results <- r }, func(n int) { more <- n })
 	}()
 	for {
 		select {
@@ -202,17 +202,17 @@ func (a *app) ingest(ctx context.Context, agent *konstruct.Agent, paths []string
 }
 
 func newSummary() *summary {
-	return &summary{linksOut: linksOut{LinkPaths: []string{}}, Failed: []failed{}}
+	return &summary{linksOut: linksOut{LinkPaths: []string{}}, Failed: []failedFile{}}
 }
 
-func (s *summary) add(r konstruct.FileResult) {
+func (s *summary) add(r konstruct.IngestResult) {
 	switch {
-	case errors.Is(r.Err, kb.ErrLinkOut):
+	case errors.Is(r.Err, kb.ErrOutsideLink):
 		s.linksOut.add(r.Path)
 	case r.Skipped:
 		s.Skipped++
 	case r.Err != nil:
-		s.Failed = append(s.Failed, failed{r.Path, r.Err.Error()})
+		s.Failed = append(s.Failed, failedFile{r.Path, r.Err.Error()})
 	case r.Outcome == kb.Added:
 		s.Added++
 	case r.Outcome == kb.Replaced:
@@ -223,7 +223,7 @@ func (s *summary) add(r konstruct.FileResult) {
 }
 
 // failures prints what could not be taken in, and why.
-func (a *app) failures(all []failed) {
+func (a *app) failures(all []failedFile) {
 	for _, f := range all {
 		fmt.Fprintf(a.err, "%s %s: %s\n", a.red("failed"), printable(f.Path), printable(f.Error))
 	}
@@ -299,7 +299,7 @@ func (c kbShowCmd) Run(ctx context.Context, a *app) error {
 	}
 	fmt.Fprintf(a.out, "%s\n%s, %d bytes, sha256 %s, taken in %s\n", a.bold(printable(d.Filename)), d.ContentType, d.Bytes, d.SHA256, d.IngestedAt.UTC().Format(time.RFC3339))
 	fmt.Fprintln(a.out, printable(d.Source))
-	if about := aboutLine(d); about != "" {
+	if about := describeFile(d); about != "" {
 		fmt.Fprintln(a.out, printable(about))
 	}
 	if len(d.Labels) > 0 {
@@ -321,8 +321,8 @@ func (c kbShowCmd) Run(ctx context.Context, a *app) error {
 	return nil
 }
 
-// aboutLine is what a document says of itself.
-func aboutLine(d konstruct.Document) string {
+// describeFile is what a document says of itself.
+func describeFile(d konstruct.Document) string {
 	var parts []string
 	add := func(name, value string) {
 		if value != "" {
@@ -336,10 +336,10 @@ func aboutLine(d konstruct.Document) string {
 		return at.Format(time.DateOnly)
 	}
 	add("", d.Title)
-	add("by ", d.About.Author)
-	add("language ", d.About.Language)
-	add("created ", day(d.About.Created))
-	add("modified ", day(d.About.Modified))
+	add("by ", d.FileInfo.Author)
+	add("language ", d.FileInfo.Language)
+	add("created ", day(d.FileInfo.Created))
+	add("modified ", day(d.FileInfo.Modified))
 	return strings.Join(parts, ", ")
 }
 

@@ -14,53 +14,53 @@ import (
 )
 
 type keyCmd struct {
-	Make   keyMakeCmd   `cmd:"" help:"Make a key, and print it: it is told once."`
+	Create keyCreateCmd `cmd:"" help:"Make a key, and print it: it is told once."`
 	List   keyListCmd   `cmd:"" help:"List keys."`
-	Grant  keyGrantCmd  `cmd:"" help:"Say which labels a key has, and so which documents it sees."`
+	Label  keyLabelCmd  `cmd:"" help:"Say which labels a key has, and so which documents it sees."`
 	Rotate keyRotateCmd `cmd:"" help:"Make a key with the same rights in another's place."`
 	Revoke keyRevokeCmd `cmd:"" help:"End a key at once, in every process."`
 }
 
-type keyMakeCmd struct {
+type keyCreateCmd struct {
 	tenantFlag
-	Name    string          `arg:"" help:"What it is for."`
-	May     []access.Action `help:"What it may do: events:read, events:write, cases:write, evidence:read, kb:read, kb:write, law:read, law:write, access:read, access:write, or tenants:switch." default:"events:read,events:write,kb:read,kb:write" placeholder:"ACTION"`
-	Role    access.Role     `help:"Instead of --may: what a viewer, auditor, operator, compliance or admin may do." placeholder:"ROLE"`
-	Agent   uuid.UUID       `help:"The one agent as which it acts and whose events it sees." placeholder:"UUID"`
-	Label   []string        `help:"Labels of documents that it may see, beside documents that have none; '*' is every label." placeholder:"NAME" sep:"none"`
-	Expires time.Duration   `help:"When it ends, from now; never where it is not said." placeholder:"720h"`
+	Name       string              `arg:"" help:"What it is for."`
+	Permission []access.Permission `help:"What it may do: events:read, events:write, cases:write, evidence:read, kb:read, kb:write, law:read, law:write, access:read, access:write, or tenants:switch." default:"events:read,events:write,kb:read,kb:write" placeholder:"ACTION"`
+	Role       access.Role         `help:"Instead of --may: what a viewer, auditor, operator, compliance or admin may do." placeholder:"ROLE"`
+	Agent      uuid.UUID           `help:"The one agent as which it acts and whose events it sees." placeholder:"UUID"`
+	Label      []string            `help:"Labels of documents that it may see, beside documents that have none; '*' is every label." placeholder:"NAME" sep:"none"`
+	Expires    time.Duration       `help:"When it ends, from now; never where it is not said." placeholder:"720h"`
 }
 
 // Help is shown by --help.
-func (keyMakeCmd) Help() string {
+func (keyCreateCmd) Help() string {
 	return "Examples:\n\n  konstruct key make support-bot --tenant $T --agent $A\n  konstruct key make counsel --tenant $T --role viewer --label legal\n  konstruct key make auditor --tenant $T --role auditor --expires 720h\n  konstruct key make operator --tenant 6b6f6e73-7472-8563-8000-000000000001 --may tenants:switch"
 }
 
 // Run makes it.
-func (r keyMakeCmd) Run(ctx context.Context, a *app) error {
-	k, done, err := a.keysOf(ctx)
+func (r keyCreateCmd) Run(ctx context.Context, a *app) error {
+	k, done, err := a.openWithKeys(ctx)
 	if err != nil {
 		return err
 	}
 	defer done()
-	ask := access.Ask{Name: r.Name, Agent: r.Agent, Actions: r.May, Labels: r.Label}
+	ask := access.KeyRequest{Name: r.Name, Agent: r.Agent, Permissions: r.Permission, Labels: r.Label}
 	if r.Role != "" {
-		if ask.Actions = r.Role.May(); ask.Actions == nil {
+		if ask.Permissions = r.Role.Permissions(); ask.Permissions == nil {
 			return coded{fmt.Errorf("--role: %.40q is none: it is viewer, auditor, operator, compliance or admin", string(r.Role)), exitUsage}
 		}
 	}
 	if r.Expires != 0 {
-		ask.Expires = time.Now().Add(r.Expires)
+		ask.ExpiresAt = time.Now().Add(r.Expires)
 	}
-	key, made, err := k.Tenant(r.Tenant).MakeKey(ctx, access.Local(r.Tenant, operator()), ask)
+	key, made, err := k.Tenant(r.Tenant).CreateKey(ctx, access.LocalOperator(r.Tenant, operatorName()), ask)
 	if err != nil {
 		return err
 	}
-	return a.told(key, made)
+	return a.printKey(key, made)
 }
 
-// told prints a key that is told once.
-func (a *app) told(key string, made access.Key) error {
+// printKey prints a key that is told once.
+func (a *app) printKey(key string, made access.Key) error {
 	if a.JSON {
 		return a.json(map[string]any{"secret": key, "key": made})
 	}
@@ -77,12 +77,12 @@ type keyListCmd struct {
 
 // Run lists them.
 func (r keyListCmd) Run(ctx context.Context, a *app) error {
-	k, done, err := a.keysOf(ctx)
+	k, done, err := a.openWithKeys(ctx)
 	if err != nil {
 		return err
 	}
 	defer done()
-	keys, err := k.Tenant(r.Tenant).AccessKeys(ctx, r.After, r.Limit)
+	keys, err := k.Tenant(r.Tenant).ListKeys(ctx, r.After, r.Limit)
 	if err != nil {
 		return err
 	}
@@ -97,48 +97,48 @@ func (r keyListCmd) Run(ctx context.Context, a *app) error {
 		if k.Agent != nil {
 			agent = k.Agent.String()
 		}
-		return []string{k.ID.String(), oneLine(k.Name, 30), access.Joined(k.Actions, ","), labelled(k.Labels), agent, moment(k.UsedAt), moment(k.ExpiresAt), moment(k.RevokedAt)}
+		return []string{k.ID.String(), oneLine(k.Name, 30), access.JoinPermissions(k.Permissions, ","), labelled(k.Labels), agent, moment(k.UsedAt), moment(k.ExpiresAt), moment(k.RevokedAt)}
 	})
 }
 
 // labelled are labels in a table.
 func labelled(labels []string) string { return oneLine(strings.Join(labels, ","), 40) }
 
-type keyGrantCmd struct {
+type keyLabelCmd struct {
 	tenantFlag
 	ID    uuid.UUID `arg:"" help:"The key's id."`
 	Label []string  `help:"Labels of documents that it may see from now on, beside documents that have none, instead of those that it had; '*' is every label. None where it is not said." placeholder:"NAME" sep:"none"`
 }
 
 // Help is shown by --help.
-func (keyGrantCmd) Help() string {
+func (keyLabelCmd) Help() string {
 	return "Examples:\n\n  konstruct key grant $ID --tenant $T --label legal --label hr\n  konstruct key grant $ID --tenant $T"
 }
 
 // Run grants them.
-func (r keyGrantCmd) Run(ctx context.Context, a *app) error {
-	k, done, err := a.keysOf(ctx)
+func (r keyLabelCmd) Run(ctx context.Context, a *app) error {
+	k, done, err := a.openWithKeys(ctx)
 	if err != nil {
 		return err
 	}
 	defer done()
-	granted, err := k.Tenant(r.Tenant).GrantKey(ctx, access.Local(r.Tenant, operator()), r.ID, r.Label)
+	granted, err := k.Tenant(r.Tenant).SetKeyLabels(ctx, access.LocalOperator(r.Tenant, operatorName()), r.ID, r.Label)
 	if err != nil {
 		return err
 	}
 	if a.JSON {
 		return a.json(granted)
 	}
-	_, err = fmt.Fprintf(a.out, "%s (%s) sees documents without labels%s\n", granted.ID, printable(granted.Name), beside(granted.Labels))
+	_, err = fmt.Fprintf(a.out, "%s (%s) sees documents without labels%s\n", granted.ID, printable(granted.Name), saveBeside(granted.Labels))
 	return err
 }
 
-// beside says what somebody sees beside documents without labels.
-func beside(labels []string) string {
+// saveBeside says what somebody sees beside documents without labels.
+func saveBeside(labels []string) string {
 	switch {
 	case len(labels) == 0:
 		return ""
-	case slices.Equal(labels, []string{tenantdb.Every}):
+	case slices.Equal(labels, []string{tenantdb.AllLabelsName}):
 		return ", and those with any label"
 	}
 	return ", and those with " + printable(strings.Join(labels, ", "))
@@ -152,16 +152,16 @@ type keyRotateCmd struct {
 
 // Run rotates it.
 func (r keyRotateCmd) Run(ctx context.Context, a *app) error {
-	k, done, err := a.keysOf(ctx)
+	k, done, err := a.openWithKeys(ctx)
 	if err != nil {
 		return err
 	}
 	defer done()
-	key, made, err := k.Tenant(r.Tenant).RotateKey(ctx, access.Local(r.Tenant, operator()), r.ID, r.Overlap)
+	key, made, err := k.Tenant(r.Tenant).RotateKey(ctx, access.LocalOperator(r.Tenant, operatorName()), r.ID, r.Overlap)
 	if err != nil {
 		return err
 	}
-	return a.told(key, made)
+	return a.printKey(key, made)
 }
 
 type keyRevokeCmd struct {
@@ -171,12 +171,12 @@ type keyRevokeCmd struct {
 
 // Run revokes it.
 func (r keyRevokeCmd) Run(ctx context.Context, a *app) error {
-	k, done, err := a.keysOf(ctx)
+	k, done, err := a.openWithKeys(ctx)
 	if err != nil {
 		return err
 	}
 	defer done()
-	revoked, err := k.Tenant(r.Tenant).RevokeKey(ctx, access.Local(r.Tenant, operator()), r.ID)
+	revoked, err := k.Tenant(r.Tenant).RevokeKey(ctx, access.LocalOperator(r.Tenant, operatorName()), r.ID)
 	if err != nil {
 		return err
 	}
@@ -188,12 +188,12 @@ func (r keyRevokeCmd) Run(ctx context.Context, a *app) error {
 }
 
 type userCmd struct {
-	Admit   userAdmitCmd   `cmd:"" help:"Give a person whom the identity provider knows a role."`
-	List    userListCmd    `cmd:"" help:"List people and their roles."`
-	Dismiss userDismissCmd `cmd:"" help:"End what a person may do, at once."`
+	Add    userAddCmd    `cmd:"" help:"Give a person whom the identity provider knows a role."`
+	List   userListCmd   `cmd:"" help:"List people and their roles."`
+	Remove userRemoveCmd `cmd:"" help:"End what a person may do, at once."`
 }
 
-type userAdmitCmd struct {
+type userAddCmd struct {
 	tenantFlag
 	Subject string      `arg:"" help:"As the provider's tokens have it (sub)."`
 	Role    access.Role `required:"" help:"viewer, auditor, operator, compliance or admin." placeholder:"ROLE"`
@@ -202,16 +202,16 @@ type userAdmitCmd struct {
 }
 
 // Help is shown by --help.
-func (userAdmitCmd) Help() string {
+func (userAddCmd) Help() string {
 	return "The provider is that of KONSTRUCT_OIDC_ISSUER.\n\nExample:\n\n  konstruct user admit 248289761001 --tenant $T --role auditor --name \"Ada\" --label legal"
 }
 
 // Run admits.
-func (r userAdmitCmd) Run(ctx context.Context, a *app) error {
+func (r userAddCmd) Run(ctx context.Context, a *app) error {
 	if a.OIDCIssuer == "" {
 		return coded{fmt.Errorf("user admit needs KONSTRUCT_OIDC_ISSUER: the identity provider's URL"), exitUsage}
 	}
-	k, done, err := a.keysOf(ctx)
+	k, done, err := a.openWithKeys(ctx)
 	if err != nil {
 		return err
 	}
@@ -219,14 +219,14 @@ func (r userAdmitCmd) Run(ctx context.Context, a *app) error {
 	if len(r.Label) == 1 && r.Label[0] == "" {
 		r.Label = []string{}
 	}
-	u, err := k.Tenant(r.Tenant).Admit(ctx, access.Local(r.Tenant, operator()), access.User{Issuer: a.OIDCIssuer, Subject: r.Subject, Name: r.Name, Role: r.Role, Labels: r.Label})
+	u, err := k.Tenant(r.Tenant).AddUser(ctx, access.LocalOperator(r.Tenant, operatorName()), access.User{Issuer: a.OIDCIssuer, Subject: r.Subject, Name: r.Name, Role: r.Role, Labels: r.Label})
 	if err != nil {
 		return err
 	}
 	if a.JSON {
 		return a.json(u)
 	}
-	_, err = fmt.Fprintf(a.out, "%s is %s here (%s), and sees documents without labels%s\n", printable(u.Name), u.Role, u.ID, beside(u.Labels))
+	_, err = fmt.Fprintf(a.out, "%s is %s here (%s), and sees documents without labels%s\n", printable(u.Name), u.Role, u.ID, saveBeside(u.Labels))
 	return err
 }
 
@@ -238,7 +238,7 @@ type userListCmd struct {
 
 // Run lists them.
 func (r userListCmd) Run(ctx context.Context, a *app) error {
-	k, done, err := a.keysOf(ctx)
+	k, done, err := a.openWithKeys(ctx)
 	if err != nil {
 		return err
 	}
@@ -252,19 +252,19 @@ func (r userListCmd) Run(ctx context.Context, a *app) error {
 	})
 }
 
-type userDismissCmd struct {
+type userRemoveCmd struct {
 	tenantFlag
 	ID uuid.UUID `arg:"" help:"The user's id."`
 }
 
 // Run dismisses.
-func (r userDismissCmd) Run(ctx context.Context, a *app) error {
-	k, done, err := a.keysOf(ctx)
+func (r userRemoveCmd) Run(ctx context.Context, a *app) error {
+	k, done, err := a.openWithKeys(ctx)
 	if err != nil {
 		return err
 	}
 	defer done()
-	if err := k.Tenant(r.Tenant).Dismiss(ctx, access.Local(r.Tenant, operator()), r.ID); err != nil {
+	if err := k.Tenant(r.Tenant).RemoveUser(ctx, access.LocalOperator(r.Tenant, operatorName()), r.ID); err != nil {
 		return err
 	}
 	_, err = fmt.Fprintf(a.out, "dismissed %s\n", r.ID)

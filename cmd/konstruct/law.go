@@ -16,13 +16,13 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// court opens the database as konstruct_compliance.
-func (a *app) court(ctx context.Context, what string) (*tenantdb.Compliance, func(), error) {
+// openCompliance opens the database as konstruct_compliance.
+func (a *app) openCompliance(ctx context.Context, what string) (*tenantdb.Compliance, func(), error) {
 	u, done, err := a.database(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
-	url, err := need(u.compliance, "KONSTRUCT_COMPLIANCE_DATABASE_URL", what)
+	url, err := requireURL(u.compliance, "KONSTRUCT_COMPLIANCE_DATABASE_URL", what)
 	if err != nil {
 		done()
 		return nil, nil, err
@@ -35,8 +35,8 @@ func (a *app) court(ctx context.Context, what string) (*tenantdb.Compliance, fun
 	return c, func() { c.Close(); done() }, nil
 }
 
-// unlawful gives what was asked wrongly its exit code.
-func unlawful(err error) error {
+// usageError gives what was asked wrongly its exit code.
+func usageError(err error) error {
 	if errors.Is(err, law.ErrInvalid) {
 		return coded{err, exitUsage}
 	}
@@ -66,20 +66,20 @@ func (auditEraseCmd) Help() string {
 func (r auditEraseCmd) Run(ctx context.Context, a *app) error {
 	e := law.Erasure{Events: r.Event, User: r.UserID, Reason: r.Reason}
 	for _, name := range r.Field {
-		f, err := ledger.FieldOf(name)
+		f, err := ledger.FieldNamed(name)
 		if err != nil {
 			return coded{fmt.Errorf("--field: %w", err), exitUsage}
 		}
 		e.Fields = append(e.Fields, f)
 	}
-	c, done, err := a.court(ctx, "audit erase")
+	c, done, err := a.openCompliance(ctx, "audit erase")
 	if err != nil {
 		return err
 	}
 	defer done()
 	erased, err := law.Erase(ctx, c, r.Tenant, e)
 	if err != nil {
-		return unlawful(err)
+		return usageError(err)
 	}
 	if a.JSON {
 		return a.json(erased)
@@ -88,12 +88,12 @@ func (r auditEraseCmd) Run(ctx context.Context, a *app) error {
 		_, err = fmt.Fprintf(a.out, "nothing is erased yet: another person must agree\n  konstruct audit erasures approve --reason … --tenant %s %s\n", r.Tenant, *erased.Request)
 		return err
 	}
-	a.erased(erased.Events)
+	a.warnErased(erased.Events)
 	return nil
 }
 
-// erased says what an erasure does not reach.
-func (a *app) erased(n int64) {
+// warnErased says what an erasure does not reach.
+func (a *app) warnErased(n int64) {
 	fmt.Fprintf(a.out, "erased fields of %d events\n", n)
 	fmt.Fprintln(a.out, "the database's old pages still hold the text: konstruct audit scrub; its archived log, backups, exports and the files of other machines are yours to look after (docs/law.md)")
 	if a.SpoolDir == "" {
@@ -116,7 +116,7 @@ type erasuresListCmd struct{ tenantFlag }
 
 // Run lists what waits.
 func (r erasuresListCmd) Run(ctx context.Context, a *app) error {
-	c, done, err := a.court(ctx, "audit erasures")
+	c, done, err := a.openCompliance(ctx, "audit erasures")
 	if err != nil {
 		return err
 	}
@@ -129,7 +129,7 @@ func (r erasuresListCmd) Run(ctx context.Context, a *app) error {
 		all = []law.Request{}
 	}
 	return printTable(a, all, []string{"REQUEST", "ASKED", "BY", "WHAT", "FIELDS", "REASON"}, func(q law.Request) []string {
-		return []string{q.ID.String(), q.At.Format("2006-01-02 15:04"), q.By, oneLine(q.String(), 48), strings.Join(q.Fields, ","), oneLine(q.Reason, 40)}
+		return []string{q.ID.String(), q.At.Format("2006-01-02 15:04"), q.RequestedBy, oneLine(q.String(), 48), strings.Join(q.Fields, ","), oneLine(q.Reason, 40)}
 	})
 }
 
@@ -141,19 +141,19 @@ type erasuresApproveCmd struct {
 
 // Run erases.
 func (r erasuresApproveCmd) Run(ctx context.Context, a *app) error {
-	c, done, err := a.court(ctx, "audit erasures approve")
+	c, done, err := a.openCompliance(ctx, "audit erasures approve")
 	if err != nil {
 		return err
 	}
 	defer done()
 	n, err := law.Approve(ctx, c, r.Tenant, r.ID, r.Reason)
 	if err != nil {
-		return unlawful(err)
+		return usageError(err)
 	}
 	if a.JSON {
 		return a.json(law.Erased{Events: n})
 	}
-	a.erased(n)
+	a.warnErased(n)
 	return nil
 }
 
@@ -165,12 +165,12 @@ type erasuresDeclineCmd struct {
 
 // Run drops the request.
 func (r erasuresDeclineCmd) Run(ctx context.Context, a *app) error {
-	c, done, err := a.court(ctx, "audit erasures decline")
+	c, done, err := a.openCompliance(ctx, "audit erasures decline")
 	if err != nil {
 		return err
 	}
 	defer done()
-	return unlawful(law.Decline(ctx, c, r.Tenant, r.ID, r.Reason))
+	return usageError(law.Decline(ctx, c, r.Tenant, r.ID, r.Reason))
 }
 
 type requireTwoCmd struct {
@@ -180,12 +180,12 @@ type requireTwoCmd struct {
 
 // Run has two people agree from now on.
 func (r requireTwoCmd) Run(ctx context.Context, a *app) error {
-	c, done, err := a.court(ctx, "audit erasures require-two")
+	c, done, err := a.openCompliance(ctx, "audit erasures require-two")
 	if err != nil {
 		return err
 	}
 	defer done()
-	return unlawful(law.RequireTwo(ctx, c, r.Tenant, r.Reason))
+	return usageError(law.RequireTwo(ctx, c, r.Tenant, r.Reason))
 }
 
 type requireOneCmd struct {
@@ -195,20 +195,20 @@ type requireOneCmd struct {
 
 // Run asks for it.
 func (r requireOneCmd) Run(ctx context.Context, a *app) error {
-	c, done, err := a.court(ctx, "audit erasures require-one")
+	c, done, err := a.openCompliance(ctx, "audit erasures require-one")
 	if err != nil {
 		return err
 	}
 	defer done()
 	request, err := law.RequireOne(ctx, c, r.Tenant, r.Reason)
 	if err != nil {
-		return unlawful(err)
+		return usageError(err)
 	}
-	return a.asked(r.Tenant, &request)
+	return a.printDecision(r.Tenant, &request)
 }
 
-// asked says what to do where another person must agree.
-func (a *app) asked(tenant uuid.UUID, request *uuid.UUID) (err error) {
+// printDecision says what to do where another person must agree.
+func (a *app) printDecision(tenant uuid.UUID, request *uuid.UUID) (err error) {
 	switch {
 	case a.JSON:
 		return a.json(map[string]*uuid.UUID{"request": request})
@@ -246,7 +246,7 @@ func (r holdPlaceCmd) Run(ctx context.Context, a *app) error {
 		flag, value string
 		to          **time.Time
 	}{{"--since", r.Since, &h.Since}, {"--until", r.Until, &h.Until}} {
-		at, err := when(t.flag, t.value)
+		at, err := parseTime(t.flag, t.value)
 		if err != nil {
 			return err
 		}
@@ -261,14 +261,14 @@ func (r holdPlaceCmd) Run(ctx context.Context, a *app) error {
 		}
 		h.Agent = &id
 	}
-	c, done, err := a.court(ctx, "audit hold place")
+	c, done, err := a.openCompliance(ctx, "audit hold place")
 	if err != nil {
 		return err
 	}
 	defer done()
 	id, err := law.Place(ctx, c, r.Tenant, h)
 	if err != nil {
-		return unlawful(err)
+		return usageError(err)
 	}
 	if a.JSON {
 		return a.json(map[string]uuid.UUID{"hold": id})
@@ -285,23 +285,23 @@ type holdReleaseCmd struct {
 
 // Run releases the hold.
 func (r holdReleaseCmd) Run(ctx context.Context, a *app) error {
-	c, done, err := a.court(ctx, "audit hold release")
+	c, done, err := a.openCompliance(ctx, "audit hold release")
 	if err != nil {
 		return err
 	}
 	defer done()
 	request, err := law.Release(ctx, c, r.Tenant, r.ID, r.Reason)
 	if err != nil {
-		return unlawful(err)
+		return usageError(err)
 	}
-	return a.asked(r.Tenant, request)
+	return a.printDecision(r.Tenant, request)
 }
 
 type holdListCmd struct{ tenantFlag }
 
 // Run lists the holds.
 func (r holdListCmd) Run(ctx context.Context, a *app) error {
-	c, done, err := a.court(ctx, "audit hold list")
+	c, done, err := a.openCompliance(ctx, "audit hold list")
 	if err != nil {
 		return err
 	}
@@ -332,7 +332,7 @@ type retentionRulesCmd struct{ tenantFlag }
 
 // Run lists the rules.
 func (r retentionRulesCmd) Run(ctx context.Context, a *app) error {
-	c, done, err := a.court(ctx, "audit retention")
+	c, done, err := a.openCompliance(ctx, "audit retention")
 	if err != nil {
 		return err
 	}
@@ -373,17 +373,17 @@ func (r retentionKeepCmd) Run(ctx context.Context, a *app) error {
 	if r.Days < 0 {
 		return coded{fmt.Errorf("--days: %d is negative", r.Days), exitUsage}
 	}
-	c, done, err := a.court(ctx, "audit retention keep")
+	c, done, err := a.openCompliance(ctx, "audit retention keep")
 	if err != nil {
 		return err
 	}
 	defer done()
-	request, err := law.Keep(ctx, c, r.Tenant, r.Action, r.Days, r.Reason)
+	request, err := law.SetRule(ctx, c, r.Tenant, r.Action, r.Days, r.Reason)
 	if err != nil {
-		return unlawful(err)
+		return usageError(err)
 	}
 	if request != nil || a.JSON {
-		return a.asked(r.Tenant, request)
+		return a.printDecision(r.Tenant, request)
 	}
 	what, until := "events without a rule of their own are", "for good"
 	if r.Action != "" {
@@ -413,16 +413,16 @@ func (retentionRunCmd) Help() string {
 
 // Run deletes, or says what would be deleted.
 func (r retentionRunCmd) Run(ctx context.Context, a *app) error {
-	c, done, err := a.court(ctx, "audit retention run")
+	c, done, err := a.openCompliance(ctx, "audit retention run")
 	if err != nil {
 		return err
 	}
 	defer done()
 	p := a.newProgress("looking at", "events", 0)
-	gone, err := law.Retire(ctx, c, r.Tenant, r.Reason, r.DryRun, func(leaves, _ int64) { p.set(leaves, 0, leaves) })
+	gone, err := law.Expire(ctx, c, r.Tenant, r.Reason, r.DryRun, func(leaves, _ int64) { p.set(leaves, 0, leaves) })
 	p.done()
 	if err != nil {
-		return unlawful(err)
+		return usageError(err)
 	}
 	if a.JSON {
 		return a.json(gone)
@@ -448,7 +448,7 @@ func (auditScrubCmd) Help() string {
 
 // Run rewrites the tables.
 func (auditScrubCmd) Run(ctx context.Context, a *app) error {
-	s, done, err := a.schema(ctx)
+	s, done, err := a.openSchema(ctx)
 	if err != nil {
 		return err
 	}

@@ -74,22 +74,22 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int
 	var c cli
 	a := &app{cli: &c, out: stdout, err: stderr}
 	exited := -1
-	args, all := helped(args)
+	args, all := parseHelp(args)
 	parser, err := kong.New(&c, kong.Name("konstruct"),
 		kong.Description("An audit trail nobody can rewrite, and a knowledge base nobody else can read, for AI agents.\n\nFirst steps:\n  konstruct demo                    see it work\n  konstruct migrate up              lay the schema\n  konstruct kb ingest docs/ --tenant $T\n  konstruct audit verify            hold every event against its seal and its log\n  konstruct notary run              sign checkpoints\n  konstruct serve                   serve the API\n\nExit codes: 0 done, 1 failed, 2 wrong usage, 3 partly done, 4 no database."),
-		kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(a), kong.Vars{"parts": devpg.PartsDir(), "source": embed.Source, "version": version()}, kong.Writers(stdout, stderr), kong.Exit(func(n int) { exited = n }),
+		kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(a), kong.Vars{"parts": devpg.AssetsDir(), "source": embed.Source, "version": version()}, kong.Writers(stdout, stderr), kong.Exit(func(n int) { exited = n }),
 		kong.Help(helpPrinter(all)), kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}), kong.UsageOnError())
 	if err != nil {
 		fmt.Fprintln(stderr, "konstruct:", err)
 		return exitUsage
 	}
 	fail := func(err error) int {
-		fmt.Fprintln(stderr, "konstruct:", strings.TrimPrefix(explain(err), "konstruct: ")) // the library's own prefix
+		fmt.Fprintln(stderr, "konstruct:", strings.TrimPrefix(explainError(err), "konstruct: ")) // the library's own prefix
 		var c coded
 		if errors.As(err, &c) {
 			return c.code
 		}
-		return codeOf(err)
+		return exitCode(err)
 	}
 	if err := a.configure(parser, args); err != nil {
 		return fail(coded{err, exitUsage})
@@ -101,7 +101,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int
 	if err != nil {
 		return fail(coded{fmt.Errorf("%w (see konstruct --help)", err), exitUsage})
 	}
-	a.found(k)
+	a.noteSources(k)
 	if err := k.Run(); err != nil {
 		return fail(err)
 	}

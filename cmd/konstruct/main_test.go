@@ -48,7 +48,7 @@ func TestScripts(t *testing.T) {
 					env.Setenv("KONSTRUCT_COMPLIANCE_DATABASE_URL", d.URL("konstruct_compliance"))
 					env.Setenv("KONSTRUCT_WORKER_DATABASE_URL", d.URL("konstruct_worker"))
 					env.Setenv("SUPERUSER", d.SuperuserURL())
-					env.Setenv("KONSTRUCT_PARTS_DIR", devpg.PartsDir())
+					env.Setenv("KONSTRUCT_ASSETS_DIR", devpg.AssetsDir())
 					env.Setenv("PATH", bin+string(filepath.ListSeparator)+env.Getenv("PATH"))
 					env.Setenv("SCHEMA", strconv.Itoa(tenantdb.Schema))
 					env.Setenv("T", "11111111-1111-4111-8111-111111111111")

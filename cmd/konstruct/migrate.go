@@ -11,21 +11,21 @@ import (
 )
 
 type migrateCmd struct {
-	Up      migrateUpCmd      `cmd:"" help:"Apply what is missing; adopt and seal what was there."`
-	Down    migrateDownCmd    `cmd:"" help:"Take the newest migration back. It drops evidence."`
-	Status  migrateStatusCmd  `cmd:"" help:"List the migrations and when each was applied."`
-	Version migrateVersionCmd `cmd:"" help:"Print the version that the database stands at."`
-	Words   migrateWordsCmd   `cmd:"" help:"Make or drop the index of the words in summaries."`
-	Guard   migrateGuardCmd   `cmd:"" help:"Install, as a superuser, the event triggers against quiet DDL, and let ids be looked up by index."`
+	Up        migrateUpCmd        `cmd:"" help:"Apply what is missing; adopt and seal what was there."`
+	Down      migrateDownCmd      `cmd:"" help:"Take the newest migration back. It drops evidence."`
+	Status    migrateStatusCmd    `cmd:"" help:"List the migrations and when each was applied."`
+	Version   migrateVersionCmd   `cmd:"" help:"Print the version that the database stands at."`
+	TextIndex migrateTextIndexCmd `cmd:"" help:"Make or drop the index of the words in summaries."`
+	Guard     migrateGuardCmd     `cmd:"" help:"Install, as a superuser, the event triggers against quiet DDL, and let ids be looked up by index."`
 }
 
-// schema opens the owner's database. With no URL set at all it is the private one.
-func (a *app) schema(ctx context.Context) (*migrations.Schema, func(), error) {
+// openSchema opens the owner's database. With no URL set at all it is the private one.
+func (a *app) openSchema(ctx context.Context) (*migrations.Schema, func(), error) {
 	u, done, err := a.database(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
-	url, err := need(u.owner, "KONSTRUCT_OWNER_DATABASE_URL", "migrate")
+	url, err := requireURL(u.owner, "KONSTRUCT_OWNER_DATABASE_URL", "migrate")
 	if err != nil {
 		return nil, nil, err
 	}
@@ -36,9 +36,9 @@ func (a *app) schema(ctx context.Context) (*migrations.Schema, func(), error) {
 	return s, func() { _ = s.Close(); done() }, nil
 }
 
-// steps lists the migrations of the database in force.
-func (a *app) steps(ctx context.Context) ([]migrations.Step, error) {
-	s, done, err := a.schema(ctx)
+// listMigrations lists the migrations of the database in force.
+func (a *app) listMigrations(ctx context.Context) ([]migrations.Step, error) {
+	s, done, err := a.openSchema(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -66,23 +66,23 @@ func (a *app) migrateUp(ctx context.Context, url string) error {
 	return err
 }
 
-type migrateWordsCmd struct {
+type migrateTextIndexCmd struct {
 	State string `arg:"" enum:"on,off" help:"on or off."`
 }
 
 // Help is shown by --help.
-func (migrateWordsCmd) Help() string {
+func (migrateTextIndexCmd) Help() string {
 	return "With it konstruct audit search answers in milliseconds, whatever it looks for; it costs about half of the events a second that can be written at most (docs/benchmarks.md). Without it a search reads the newest events until it has found enough.\n\nExample:\n\n  konstruct migrate words on"
 }
 
 // Run makes or drops the index.
-func (r migrateWordsCmd) Run(ctx context.Context, a *app) error {
-	s, done, err := a.schema(ctx)
+func (r migrateTextIndexCmd) Run(ctx context.Context, a *app) error {
+	s, done, err := a.openSchema(ctx)
 	if err != nil {
 		return err
 	}
 	defer done()
-	return s.Words(ctx, r.State == "on")
+	return s.TextIndex(ctx, r.State == "on")
 }
 
 type migrateUpCmd struct{}
@@ -94,7 +94,7 @@ func (migrateUpCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	defer done()
-	url, err := need(u.owner, "KONSTRUCT_OWNER_DATABASE_URL", "migrate up")
+	url, err := requireURL(u.owner, "KONSTRUCT_OWNER_DATABASE_URL", "migrate up")
 	if err != nil {
 		return err
 	}
@@ -114,7 +114,7 @@ func (c migrateDownCmd) Run(ctx context.Context, a *app) error {
 	if !c.DestroyEvidence {
 		return coded{fmt.Errorf("migrate down drops evidence: nothing was done; if that is what you want, add --destroy-evidence"), exitUsage}
 	}
-	s, done, err := a.schema(ctx)
+	s, done, err := a.openSchema(ctx)
 	if err != nil {
 		return err
 	}
@@ -134,7 +134,7 @@ type migrateStatusCmd struct{}
 
 // Run lists the migrations.
 func (migrateStatusCmd) Run(ctx context.Context, a *app) error {
-	steps, err := a.steps(ctx)
+	steps, err := a.listMigrations(ctx)
 	if err != nil {
 		return err
 	}
@@ -151,7 +151,7 @@ type migrateVersionCmd struct{}
 
 // Run prints the version.
 func (migrateVersionCmd) Run(ctx context.Context, a *app) error {
-	steps, err := a.steps(ctx)
+	steps, err := a.listMigrations(ctx)
 	if err != nil {
 		return err
 	}
@@ -177,7 +177,7 @@ func (migrateGuardCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	defer done()
-	url, err := need(u.superuser, "KONSTRUCT_SUPERUSER_DATABASE_URL", "migrate guard")
+	url, err := requireURL(u.superuser, "KONSTRUCT_SUPERUSER_DATABASE_URL", "migrate guard")
 	if err != nil {
 		return err
 	}

@@ -27,7 +27,7 @@ func (c modelFetchCmd) Run(ctx context.Context, a *app) error {
 	defer cancel()
 	const size = 90_871_461 // both files
 	p, n := a.newProgress("fetching "+embed.ModelName, "bytes", size), int64(0)
-	m, err := embed.FetchModel(ctx, http.DefaultClient, c.From, a.PartsDir, func(bytes int) {
+	m, err := embed.FetchModel(ctx, http.DefaultClient, c.From, a.AssetsDir, func(bytes int) {
 		n += int64(bytes)
 		p.set(n, max(n, size), n)
 	})
@@ -45,7 +45,7 @@ type modelImportCmd struct {
 
 // Run copies the model.
 func (c modelImportCmd) Run(a *app) error {
-	m, err := embed.ImportModel(c.From, a.PartsDir)
+	m, err := embed.ImportModel(c.From, a.AssetsDir)
 	if err != nil {
 		return err
 	}

@@ -33,19 +33,19 @@ type notaryCmd struct {
 	Key     notaryKeyCmd     `cmd:"" help:"The notary's key: show it, rotate it."`
 }
 
-// office is the notary's configuration with its database, and where what operators do is recorded.
-type office struct {
+// notaryContext is the notary's configuration with its database, and where what operators do is recorded.
+type notaryContext struct {
 	notary.Config
 	app string // connection URL of konstruct_app
 }
 
-// office opens the notary's database.
-func (a *app) office(ctx context.Context, what string) (c office, closeAll func(), err error) {
+// openNotary opens the notary's database.
+func (a *app) openNotary(ctx context.Context, what string) (c notaryContext, closeAll func(), err error) {
 	u, done, err := a.database(ctx)
 	if err != nil {
 		return c, nil, err
 	}
-	c, closeDB, err := a.officeOf(ctx, u, what)
+	c, closeDB, err := a.openNotaryOn(ctx, u, what)
 	if err != nil {
 		done()
 		return c, nil, err
@@ -53,9 +53,9 @@ func (a *app) office(ctx context.Context, what string) (c office, closeAll func(
 	return c, func() { closeDB(); done() }, nil
 }
 
-// officeOf is office for a database that is open.
-func (a *app) officeOf(ctx context.Context, u urls, what string) (c office, closeDB func(), err error) {
-	url, err := need(u.notary, "KONSTRUCT_NOTARY_DATABASE_URL", what)
+// openNotaryOn is office for a database that is open.
+func (a *app) openNotaryOn(ctx context.Context, u databaseURLs, what string) (c notaryContext, closeDB func(), err error) {
+	url, err := requireURL(u.notary, "KONSTRUCT_NOTARY_DATABASE_URL", what)
 	if err != nil {
 		return c, nil, err
 	}
@@ -66,13 +66,13 @@ func (a *app) officeOf(ctx context.Context, u urls, what string) (c office, clos
 	if c.DB, err = tenantdb.OpenEvidence(ctx, url); err != nil {
 		return c, nil, err
 	}
-	if name, ok := strings.CutPrefix(a.NotaryOutside, "witness:"); ok {
+	if name, ok := strings.CutPrefix(a.NotaryAnchor, "witness:"); ok {
 		i := slices.IndexFunc(c.Witnesses, func(w notary.Witness) bool { return w.Verifier.Name() == name })
 		if i < 0 {
 			c.DB.Close()
-			return c, nil, coded{fmt.Errorf("KONSTRUCT_NOTARY_OUTSIDE: witness %s is none of KONSTRUCT_NOTARY_WITNESSES", name), exitUsage}
+			return c, nil, coded{fmt.Errorf("KONSTRUCT_NOTARY_ANCHOR: witness %s is none of KONSTRUCT_NOTARY_WITNESSES", name), exitUsage}
 		}
-		c.Outside = notary.ByWitness{DB: c.DB, Witness: c.Witnesses[i]}
+		c.Anchor = notary.WitnessAnchor{DB: c.DB, Witness: c.Witnesses[i]}
 	}
 	return c, c.DB.Close, nil
 }
@@ -80,20 +80,20 @@ func (a *app) officeOf(ctx context.Context, u urls, what string) (c office, clos
 // notaryConfig is the notary's configuration, without a database.
 func (a *app) notaryConfig() (notary.Config, error) {
 	c := notary.Config{Keys: a.keys(), Logger: slog.New(slog.NewTextHandler(a.err, nil))}
-	place := a.NotaryOutside
+	place := a.NotaryAnchor
 	if place == "" {
 		place = filepath.Join(a.DataDir, "notary", "checkpoint")
 	}
-	c.Outside = notary.File(place)
+	c.Anchor = notary.FileAnchor(place)
 	if strings.HasPrefix(place, "s3:") {
-		bucket, err := notary.OpenBucket(place)
+		bucket, err := notary.OpenBucketAnchor(place)
 		if err != nil {
-			return c, coded{fmt.Errorf("KONSTRUCT_NOTARY_OUTSIDE: %w", err), exitUsage}
+			return c, coded{fmt.Errorf("KONSTRUCT_NOTARY_ANCHOR: %w", err), exitUsage}
 		}
-		c.Outside = bucket
+		c.Anchor = bucket
 	}
 	if a.NotaryWitnesses != "" {
-		raw, err := small(a.NotaryWitnesses, maxConfig)
+		raw, err := readSmallFile(a.NotaryWitnesses, maxConfig)
 		if err != nil {
 			return c, coded{fmt.Errorf("KONSTRUCT_NOTARY_WITNESSES: %w", err), exitUsage}
 		}
@@ -109,7 +109,7 @@ func (a *app) notaryConfig() (notary.Config, error) {
 		}
 	}
 	if a.NotaryTSA != "" {
-		raw, err := small(a.NotaryTSARoots, maxConfig)
+		raw, err := readSmallFile(a.NotaryTSARoots, maxConfig)
 		if err != nil {
 			return c, coded{fmt.Errorf("KONSTRUCT_NOTARY_TSA_ROOTS: %w", err), exitUsage}
 		}
@@ -143,7 +143,7 @@ func (notaryRunCmd) Help() string {
 
 // Run works until it is stopped.
 func (r notaryRunCmd) Run(ctx context.Context, a *app) error {
-	c, done, err := a.office(ctx, "notary run")
+	c, done, err := a.openNotary(ctx, "notary run")
 	if err != nil {
 		return err
 	}
@@ -172,7 +172,7 @@ func (r notaryRunCmd) Run(ctx context.Context, a *app) error {
 		if err := n.Settle(); err != nil {
 			return err
 		}
-		if err := a.situation(ctx, c.Config); err != nil {
+		if err := a.printStatus(ctx, c.Config); err != nil {
 			return err
 		}
 		if changed := n.Changed(); len(changed) > 0 {
@@ -184,9 +184,9 @@ func (r notaryRunCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(a.err, "konstruct: notary %s, last checkpoint kept in %s\n", key.Key, c.Outside)
+	fmt.Fprintf(a.err, "konstruct: notary %s, last checkpoint kept in %s\n", key.Key, c.Anchor)
 	if r.Serve != "" {
-		stop, err := a.serve(r.Serve, c.Config)
+		stop, err := a.serveLog(r.Serve, c.Config)
 		if err != nil {
 			return err
 		}
@@ -211,8 +211,8 @@ func (r notaryRunCmd) Run(ctx context.Context, a *app) error {
 	return group.Wait()
 }
 
-// serve listens for whoever reads tiles and checkpoints.
-func (a *app) serve(addr string, c notary.Config) (stop func(), err error) {
+// serveLog listens for whoever reads tiles and checkpoints.
+func (a *app) serveLog(addr string, c notary.Config) (stop func(), err error) {
 	mux := http.NewServeMux()
 	mux.Handle("GET /", notary.Handler(c.DB, notary.Operator))
 	listener, err := net.Listen("tcp", addr)
@@ -233,18 +233,18 @@ type notaryStatusCmd struct{}
 
 // Run prints how things stand, and fails where the notary can't work.
 func (notaryStatusCmd) Run(ctx context.Context, a *app) error {
-	c, done, err := a.office(ctx, "notary status")
+	c, done, err := a.openNotary(ctx, "notary status")
 	if err != nil {
 		return err
 	}
 	defer done()
-	return a.situation(ctx, c.Config)
+	return a.printStatus(ctx, c.Config)
 }
 
 // signedBy waits for another notary, which is active, to have signed what is sealed; more says that it has not yet. By the time given that
 // is an error.
 func (a *app) signedBy(ctx context.Context, c notary.Config, until time.Time) (more bool, err error) {
-	s, err := notary.Look(ctx, c.DB, c.Outside)
+	s, err := notary.ReadStatus(ctx, c.DB, c.Anchor)
 	switch {
 	case err != nil:
 		return false, err
@@ -262,12 +262,12 @@ func (a *app) signedBy(ctx context.Context, c notary.Config, until time.Time) (m
 	}
 }
 
-func (a *app) situation(ctx context.Context, c notary.Config) error {
-	s, err := notary.Look(ctx, c.DB, c.Outside)
+func (a *app) printStatus(ctx context.Context, c notary.Config) error {
+	s, err := notary.ReadStatus(ctx, c.DB, c.Anchor)
 	if err != nil {
 		return err
 	}
-	if err := a.printSituation(s, c.Outside); err != nil {
+	if err := a.printNotaryStatus(s, c.Anchor); err != nil {
 		return err
 	}
 	if !s.Ready() {
@@ -276,7 +276,7 @@ func (a *app) situation(ctx context.Context, c notary.Config) error {
 	return s.Waiting.Err()
 }
 
-func (a *app) printSituation(s notary.Situation, o notary.Outside) error {
+func (a *app) printNotaryStatus(s notary.NotaryStatus, o notary.Anchor) error {
 	if a.JSON {
 		return a.json(s)
 	}
@@ -284,15 +284,15 @@ func (a *app) printSituation(s notary.Situation, o notary.Outside) error {
 	if s.Signed > 0 {
 		signed = fmt.Sprintf("a super-log of %d leaves, the last at %s", s.Signed, s.SignedAt.UTC().Format(time.RFC3339))
 	}
-	lines := [][2]string{{"signed", signed}, {"waiting", s.Waiting.String()}, {"outside", s.Outside + " (" + o.String() + ")"}, {"epoch", fmt.Sprint(s.Epoch)}, {"cluster", fmt.Sprint(s.Cluster)}}
+	lines := [][2]string{{"signed", signed}, {"waiting", s.Waiting.String()}, {"outside", s.Anchor + " (" + o.String() + ")"}, {"epoch", fmt.Sprint(s.Epoch)}, {"cluster", fmt.Sprint(s.Cluster)}}
 	if s.Witnesses > 0 {
 		lines = append(lines, [2]string{"witnessed", fmt.Sprintf("up to size %d", s.Witnesses)})
 	}
 	if s.Moved {
 		lines = append(lines, [2]string{"moved", fmt.Sprintf("from cluster %d: konstruct notary resume", s.Before)})
 	}
-	if s.Why != "" {
-		lines = append(lines, [2]string{"why", s.Why})
+	if s.Reason != "" {
+		lines = append(lines, [2]string{"why", s.Reason})
 	}
 	for _, l := range lines {
 		fmt.Fprintf(a.out, "%s %s\n", a.bold(fmt.Sprintf("%-10s", l[0])), l[1])
@@ -301,19 +301,19 @@ func (a *app) printSituation(s notary.Situation, o notary.Outside) error {
 }
 
 type notaryResumeCmd struct {
-	Believe bool `help:"Where nothing is kept outside any more: keep what this database signed last. Only if you know that it was not taken back."`
+	Accept bool `help:"Where nothing is kept outside any more: keep what this database signed last. Only if you know that it was not taken back."`
 }
 
 // Run explains, and resumes where that makes no second history.
 func (r notaryResumeCmd) Run(ctx context.Context, a *app) error {
-	c, done, err := a.office(ctx, "notary resume")
+	c, done, err := a.openNotary(ctx, "notary resume")
 	if err != nil {
 		return err
 	}
 	defer done()
-	s, err := notary.Resume(ctx, c.Config, r.Believe)
-	a.noteRecord(ctx, c.app, audit.ActionResume, map[string]any{"situation": s, "believe": r.Believe, "refused": err != nil})
-	if printErr := a.printSituation(s, c.Outside); err == nil {
+	s, err := notary.Resume(ctx, c.Config, r.Accept)
+	a.noteRecord(ctx, c.app, audit.ActionResume, map[string]any{"situation": s, "believe": r.Accept, "refused": err != nil})
+	if printErr := a.printNotaryStatus(s, c.Anchor); err == nil {
 		err = printErr
 	}
 	if err != nil && !errors.Is(err, notary.ErrRefused) {
@@ -329,11 +329,11 @@ func (r notaryResumeCmd) Run(ctx context.Context, a *app) error {
 		fmt.Fprintln(a.out, "\nNothing hinders the notary.")
 	case err == nil:
 		return s.Waiting.Err()
-	case s.Outside == notary.OutsideAhead:
+	case s.Anchor == notary.AnchorAhead:
 		fmt.Fprint(a.out, "\nCheckpoints were signed that this database does not hold: it was restored to an earlier state. Whoever has seen them would\nhold two histories under one name, so nothing is signed here. What you can do:\n  - restore a newer backup, or replay the write-ahead log to its end;\n  - where what is missing is lost for good: give the notary a new name and key (KONSTRUCT_NOTARY_NAME, KONSTRUCT_NOTARY_KEY_FILE) on a\n    database that starts anew, and keep this one and the old checkpoint as they are: together they show what is missing.\n")
-	case s.Outside == notary.OutsideDiffers:
+	case s.Anchor == notary.AnchorDiffers:
 		fmt.Fprint(a.out, "\nThe logs here are not the ones that were signed. konstruct audit verify --full names what was changed. Keep this database as\nevidence, and restore one that agrees.\n")
-	case s.Outside == notary.OutsideMissing:
+	case s.Anchor == notary.AnchorMissing:
 		fmt.Fprint(a.out, "\nThe copy outside is gone. If you know that this database was not taken back since it was signed last, run\nkonstruct notary resume --believe; a witness would still notice if it was.\n")
 	}
 	return err
@@ -346,7 +346,7 @@ type notaryPublishCmd struct {
 
 // Run writes what is new.
 func (r notaryPublishCmd) Run(ctx context.Context, a *app) error {
-	c, done, err := a.office(ctx, "notary publish")
+	c, done, err := a.openNotary(ctx, "notary publish")
 	if err != nil {
 		return err
 	}
@@ -419,7 +419,7 @@ func (notaryKeyRotateCmd) Run(ctx context.Context, a *app) error {
 
 // readKey reads a notary's key as an argument has it: itself, or a file that holds it.
 func readKey(arg string) (ledger.Key, error) {
-	if raw, err := small(arg, 4096); err == nil {
+	if raw, err := readSmallFile(arg, 4096); err == nil {
 		arg = string(raw)
 	}
 	return ledger.ParseKey(arg)

@@ -16,13 +16,13 @@ func (a *app) policy() (*audit.Policy, error) {
 	if a.AuditPolicy == "" {
 		return nil, nil
 	}
-	raw, err := small(a.AuditPolicy, audit.MaxPolicy)
+	raw, err := readSmallFile(a.AuditPolicy, audit.MaxPolicy)
 	if err != nil {
 		return nil, coded{fmt.Errorf("KONSTRUCT_AUDIT_POLICY: %w", err), exitUsage}
 	}
 	var key []byte
 	if a.RedactKeyFile != "" {
-		if key, err = small(a.RedactKeyFile, maxKey); err != nil {
+		if key, err = readSmallFile(a.RedactKeyFile, maxKey); err != nil {
 			return nil, coded{fmt.Errorf("KONSTRUCT_REDACT_KEY_FILE: %w", err), exitUsage}
 		}
 	}
@@ -39,8 +39,8 @@ func (a *app) policy() (*audit.Policy, error) {
 // maxKey is how many bytes a key file may have.
 const maxKey = 4 << 10
 
-// small reads a regular file of at most limit bytes.
-func small(path string, limit int64) ([]byte, error) {
+// readSmallFile reads a regular file of at most limit bytes.
+func readSmallFile(path string, limit int64) ([]byte, error) {
 	st, err := os.Stat(path)
 	if err != nil {
 		return nil, err
@@ -105,7 +105,7 @@ func (c redactCmd) Run(a *app) error {
 	if c.Tenant == uuid.Nil {
 		return coded{fmt.Errorf("--tenant: the zero UUID is no tenant"), exitUsage}
 	}
-	text, err := input(c.Text)
+	text, err := readInput(c.Text)
 	if err != nil {
 		return err
 	}

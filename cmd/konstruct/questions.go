@@ -37,15 +37,15 @@ func (r auditRunCmd) Run(ctx context.Context, a *app) error {
 	if a.JSON {
 		return a.json(run)
 	}
-	a.tree(run.Steps, "")
-	if run.Cut {
+	a.printTree(run.Steps, "")
+	if run.Truncated {
 		fmt.Fprintf(a.err, "only the first %d events are shown\n", run.Events)
 	}
 	return nil
 }
 
-// tree prints steps, a line an event.
-func (a *app) tree(steps []*audit.Step, indent string) {
+// printTree prints steps, a line an event.
+func (a *app) printTree(steps []*audit.Step, indent string) {
 	for i, s := range steps {
 		branch, below := "├─ ", "│  "
 		if i == len(steps)-1 {
@@ -55,17 +55,17 @@ func (a *app) tree(steps []*audit.Step, indent string) {
 		if s.LatencyMS != nil {
 			took = fmt.Sprintf("  %d ms", *s.LatencyMS)
 		}
-		said := oneLine(text(s.Input), 60)
-		if out := oneLine(text(s.Output), 40); out != "" {
+		said := oneLine(textOrEmpty(s.Input), 60)
+		if out := oneLine(textOrEmpty(s.Output), 40); out != "" {
 			said += a.dim(" → ") + out
 		}
-		fmt.Fprintf(a.out, "%s%s%s  %s%s  %s\n", a.dim(indent+branch), s.CreatedAt.Format("15:04:05.000"), a.dim(took), a.bold(s.Action), a.what(s), said)
-		a.tree(s.Steps, indent+below)
+		fmt.Fprintf(a.out, "%s%s%s  %s%s  %s\n", a.dim(indent+branch), s.CreatedAt.Format("15:04:05.000"), a.dim(took), a.bold(s.Action), a.subject(s), said)
+		a.printTree(s.Steps, indent+below)
 	}
 }
 
-// what is the model or the tool of an event.
-func (a *app) what(s *audit.Step) string {
+// subject is the model or the tool of an event.
+func (a *app) subject(s *audit.Step) string {
 	var m struct {
 		Model string `json:"gen_ai.request.model"`
 		Tool  string `json:"gen_ai.tool.name"`
@@ -100,9 +100,9 @@ func (auditSearchCmd) Help() string {
 
 // Run prints the events.
 func (r auditSearchCmd) Run(ctx context.Context, a *app) error {
-	w := audit.Words{Text: strings.Join(r.Text, " "), After: r.After, Limit: r.Limit}
+	w := audit.TextQuery{Text: strings.Join(r.Text, " "), After: r.After, Limit: r.Limit}
 	var err error
-	if w.Since, w.Until, err = between(r.Since, r.Until); err != nil {
+	if w.Since, w.Until, err = timeRange(r.Since, r.Until); err != nil {
 		return err
 	}
 	k, done, err := a.open(ctx)
@@ -114,7 +114,7 @@ func (r auditSearchCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	if err := a.events(events); err != nil {
+	if err := a.printEvents(events); err != nil {
 		return err
 	}
 	if !a.JSON && len(events) == r.Limit {
@@ -142,11 +142,11 @@ func (auditStatsCmd) Help() string {
 func (r auditStatsCmd) Run(ctx context.Context, a *app) error {
 	f := audit.StatsFilter{By: r.By, AgentID: r.Agent, Action: r.Action}
 	var err error
-	if f.Since, f.Until, err = between(r.Since, r.Until); err != nil {
+	if f.Since, f.Until, err = timeRange(r.Since, r.Until); err != nil {
 		return err
 	}
 	if r.Prices != "" {
-		raw, err := small(r.Prices, maxConfig)
+		raw, err := readSmallFile(r.Prices, maxConfig)
 		if err == nil {
 			err = json.Unmarshal(raw, &f.Prices)
 		}
@@ -164,15 +164,15 @@ func (r auditStatsCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	if all == nil {
-		all = []audit.Figures{}
+		all = []audit.Stats{}
 	}
 	if len(all) == audit.MaxGroups && !a.JSON {
 		fmt.Fprintf(a.err, "only the first %d groups are shown: narrow the time, or group by less\n", len(all))
 	}
-	return printTable(a, all, []string{"DAY", "AGENT", "MODEL", "ACTION", "EVENTS", "ERRORS", "P50 MS", "P95 MS", "P99 MS", "TOKENS IN", "OUT", "COST"}, figures)
+	return printTable(a, all, []string{"DAY", "AGENT", "MODEL", "ACTION", "EVENTS", "ERRORS", "P50 MS", "P95 MS", "P99 MS", "TOKENS IN", "OUT", "COST"}, statsCells)
 }
 
-func figures(g audit.Figures) []string {
+func statsCells(g audit.Stats) []string {
 	day, agent := "", ""
 	if g.Day != nil {
 		day = g.Day.UTC().Format(time.DateOnly)
@@ -184,6 +184,6 @@ func figures(g audit.Figures) []string {
 	if g.Cost != nil {
 		cost = strconv.FormatFloat(*g.Cost, 'f', 4, 64)
 	}
-	return []string{day, agent, oneLine(text(g.Model), 32), oneLine(text(g.Action), 24), strconv.FormatInt(g.Events, 10), strconv.FormatInt(g.Errors, 10),
-		number(g.P50), number(g.P95), number(g.P99), strconv.FormatInt(g.InputTokens, 10), strconv.FormatInt(g.OutputTokens, 10), cost}
+	return []string{day, agent, oneLine(textOrEmpty(g.Model), 32), oneLine(textOrEmpty(g.Action), 24), strconv.FormatInt(g.Events, 10), strconv.FormatInt(g.Errors, 10),
+		numberOrEmpty(g.P50), numberOrEmpty(g.P95), numberOrEmpty(g.P99), strconv.FormatInt(g.InputTokens, 10), strconv.FormatInt(g.OutputTokens, 10), cost}
 }

@@ -14,14 +14,14 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// errNoRecord says that what operators do can't be recorded.
-var errNoRecord = errors.New("KONSTRUCT_DATABASE_URL is not set")
+// errNotRecorded says that what operators do can't be recorded.
+var errNotRecorded = errors.New("KONSTRUCT_DATABASE_URL is not set")
 
-// record writes what an operator did with a tenant's data, or with the notary, as an event: of that tenant, or of
+// recordOperation writes what an operator did with a tenant's data, or with the notary, as an event: of that tenant, or of
 // the operator's own trail.
-func (a *app) record(ctx context.Context, url string, tenant uuid.UUID, action string, what map[string]any) error {
+func (a *app) recordOperation(ctx context.Context, url string, tenant uuid.UUID, action string, what map[string]any) error {
 	if url == "" {
-		return errNoRecord
+		return errNotRecorded
 	}
 	door, err := tenantdb.Open(ctx, url)
 	if err != nil {
@@ -32,13 +32,13 @@ func (a *app) record(ctx context.Context, url string, tenant uuid.UUID, action s
 	if err != nil {
 		return err
 	}
-	_, err = audit.Log(ctx, door, tenant, audit.Event{Action: action, UserID: operator(), Metadata: raw}.OfService())
+	_, err = audit.Log(ctx, door, tenant, audit.Event{Action: action, UserID: operatorName(), Metadata: raw}.OfService())
 	return err
 }
 
-// mustRecord is record for what must not be done unrecorded.
-func (a *app) mustRecord(ctx context.Context, url string, tenant uuid.UUID, action string, what map[string]any) error {
-	if err := a.record(ctx, url, tenant, action, what); err != nil {
+// requireRecord is record for what must not be done unrecorded.
+func (a *app) requireRecord(ctx context.Context, url string, tenant uuid.UUID, action string, what map[string]any) error {
+	if err := a.recordOperation(ctx, url, tenant, action, what); err != nil {
 		return fmt.Errorf("it can't be recorded in the trail, so it is not done: %w", err)
 	}
 	return nil
@@ -46,13 +46,13 @@ func (a *app) mustRecord(ctx context.Context, url string, tenant uuid.UUID, acti
 
 // noteRecord is record for what is only read, and told of where it can't be recorded.
 func (a *app) noteRecord(ctx context.Context, url string, action string, what map[string]any) {
-	if err := a.record(ctx, url, audit.Operator, action, what); err != nil {
+	if err := a.recordOperation(ctx, url, audit.Operator, action, what); err != nil {
 		fmt.Fprintf(a.err, "konstruct: not recorded in the operator's own trail: %v\n", err)
 	}
 }
 
-// operator is who sits at the terminal, as the machine knows them.
-func operator() string {
+// operatorName is who sits at the terminal, as the machine knows them.
+func operatorName() string {
 	name := "unknown"
 	if u, err := user.Current(); err == nil {
 		name = u.Username

@@ -12,8 +12,8 @@ import (
 	"github.com/konstruct/konstruct/kb"
 )
 
-// models are the further endpoints that are set.
-func (a *app) models() (all []embed.Embedder, err error) {
+// otherEmbedders are the further endpoints that are set.
+func (a *app) otherEmbedders() (all []embed.Embedder, err error) {
 	for s := range strings.SplitSeq(a.EmbedAlso, ",") {
 		f := strings.Fields(s)
 		if len(f) == 0 {
@@ -45,8 +45,8 @@ func (kbReembedCmd) Help() string {
 	return "Searches and ingests go on meanwhile; killed, it goes on where it was. The switch is one transaction, and an event.\n\nExample:\n\n  KONSTRUCT_EMBED_ALSO=\"text-embedding-3-small 1536 https://api.openai.com/v1\" konstruct kb reembed --tenant $T --model text-embedding-3-small"
 }
 
-// rounds is how often passages that came meanwhile are embedded before it is left to another run.
-const rounds = 10
+// maxRounds is how often passages that came meanwhile are embedded before it is left to another run.
+const maxRounds = 10
 
 // Run embeds again, or goes back.
 func (c kbReembedCmd) Run(ctx context.Context, a *app) error {
@@ -80,8 +80,8 @@ func (c kbReembedCmd) Run(ctx context.Context, a *app) error {
 				return nil
 			}
 		}
-		event, err := agent.Serve(ctx, c.Model)
-		if errors.Is(err, kb.ErrIncomplete) && c.Model != "" && round < rounds {
+		event, err := agent.ServeModel(ctx, c.Model)
+		if errors.Is(err, kb.ErrIncomplete) && c.Model != "" && round < maxRounds {
 			continue // some came meanwhile
 		}
 		if err != nil {

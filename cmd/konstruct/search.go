@@ -12,27 +12,27 @@ import (
 	"github.com/konstruct/konstruct/kb"
 )
 
-// questionFlags say how to look for an answer.
-type questionFlags struct {
+// searchFlags say how to look for an answer.
+type searchFlags struct {
 	tenantFlag
 	agentFlag
-	TopK      int           `help:"How many passages, up to 100." default:"5"`
-	User      string        `help:"On whose behalf."`
-	Mode      string        `help:"By what: vector (meaning), words, or hybrid (both)." enum:"vector,words,hybrid" default:"hybrid"`
-	Label     []string      `help:"Labels that the asker has; '*' is every label." placeholder:"NAME"`
-	Where     []string      `help:"Only documents that meet this: document, source, filename, title, type, label, version, ingested or metadata.KEY, compared by = != < <= > >= ^= or in. Can be repeated." placeholder:"CONDITION" sep:"none"`
-	MinScore  *float64      `help:"Leave out passages that score less." placeholder:"SCORE"`
-	Variety   float64       `help:"How much passages are to differ, from 0 to 1." default:"0"`
-	PerDoc    bool          `name:"per-document" help:"The best passage of each document alone."`
-	Around    int           `help:"Passages before and after each, up to 10." default:"0"`
-	Within    time.Duration `help:"Give up when the database takes longer." placeholder:"TIME"`
-	OrByWords bool          `help:"Search by words while the model is away."`
-	Rerank    bool          `help:"Let KONSTRUCT_RERANK_URL order the first 50."`
+	TopK            int           `help:"How many passages, up to 100." default:"5"`
+	User            string        `help:"On whose behalf."`
+	Mode            string        `help:"By what: vector (meaning), words, or hybrid (both)." enum:"vector,words,hybrid" default:"hybrid"`
+	Label           []string      `help:"Labels that the asker has; '*' is every label." placeholder:"NAME"`
+	Where           []string      `help:"Only documents that meet this: document, source, filename, title, type, label, version, ingested or metadata.KEY, compared by = != < <= > >= ^= or in. Can be repeated." placeholder:"CONDITION" sep:"none"`
+	MinScore        *float64      `help:"Leave out passages that score less." placeholder:"SCORE"`
+	Diversity       float64       `help:"How much passages are to differ, from 0 to 1." default:"0"`
+	PerDoc          bool          `name:"per-document" help:"The best passage of each document alone."`
+	Around          int           `help:"Passages before and after each, up to 10." default:"0"`
+	Within          time.Duration `help:"Give up when the database takes longer." placeholder:"TIME"`
+	LexicalFallback bool          `help:"Search by words while the model is away."`
+	Rerank          bool          `help:"Let KONSTRUCT_RERANK_URL order the first 50."`
 }
 
-func (f questionFlags) question(text, after string) (q konstruct.Question, err error) {
-	q = konstruct.Question{Text: text, TopK: f.TopK, UserID: f.User, Mode: kb.Mode(f.Mode), Labels: f.Label, MinScore: f.MinScore, Variety: f.Variety, PerDocument: f.PerDoc, Neighbours: f.Around,
-		Within: f.Within, WordsIfDown: f.OrByWords, Rerank: f.Rerank, After: after}
+func (f searchFlags) request(text, after string) (q konstruct.SearchRequest, err error) {
+	q = konstruct.SearchRequest{Text: text, TopK: f.TopK, UserID: f.User, Mode: kb.Mode(f.Mode), Labels: f.Label, MinScore: f.MinScore, Diversity: f.Diversity, PerDocument: f.PerDoc, Neighbours: f.Around,
+		Within: f.Within, LexicalFallback: f.LexicalFallback, Rerank: f.Rerank, After: after}
 	for _, w := range f.Where {
 		c, err := kb.ParseCondition(w)
 		if err != nil {
@@ -44,7 +44,7 @@ func (f questionFlags) question(text, after string) (q konstruct.Question, err e
 }
 
 type kbSearchCmd struct {
-	questionFlags
+	searchFlags
 	Questions []string `arg:"" name:"question" help:"What to look for, in words; \"a phrase\" must be there, -word must not, begin* is any word that begins so. Several are asked at once, each its own search."`
 	After     string   `help:"Continue after what an earlier search ended with." placeholder:"PLACE"`
 }
@@ -56,9 +56,9 @@ func (kbSearchCmd) Help() string {
 
 // Run searches and prints what was found.
 func (c kbSearchCmd) Run(ctx context.Context, a *app) error {
-	var questions []konstruct.Question
+	var questions []konstruct.SearchRequest
 	for _, text := range c.Questions {
-		q, err := c.question(text, c.After)
+		q, err := c.request(text, c.After)
 		if err != nil {
 			return err
 		}
@@ -69,7 +69,7 @@ func (c kbSearchCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	defer done()
-	all, err := c.agent(k.Tenant(c.Tenant), c.Tenant).AskAll(ctx, questions)
+	all, err := c.agent(k.Tenant(c.Tenant), c.Tenant).SearchBatch(ctx, questions)
 	if err != nil {
 		return err
 	}
@@ -91,9 +91,9 @@ func (c kbSearchCmd) Run(ctx context.Context, a *app) error {
 			fmt.Fprintf(a.err, "by words alone: %s\n", printable(r.Fallback))
 		}
 		for _, sp := range r.Spelled {
-			fmt.Fprintf(a.err, "no passage has %q: looked for %s\n", sp.Word, strings.Join(sp.As, ", "))
+			fmt.Fprintf(a.err, "no passage has %q: looked for %s\n", sp.From, strings.Join(sp.To, ", "))
 		}
-		a.hits(r.Hits, 3)
+		a.printHits(r.Hits, 3)
 		if r.Next != "" {
 			fmt.Fprintf(a.err, "more: --after %s\n", r.Next)
 		}
@@ -102,8 +102,8 @@ func (c kbSearchCmd) Run(ctx context.Context, a *app) error {
 	return nil
 }
 
-// hits prints passages, each with at most some lines of its text.
-func (a *app) hits(hits []konstruct.Hit, lines int) {
+// printHits prints passages, each with at most some lines of its text.
+func (a *app) printHits(hits []konstruct.Hit, lines int) {
 	if len(hits) == 0 {
 		fmt.Fprintln(a.out, "nothing found")
 	}
@@ -115,7 +115,7 @@ func (a *app) hits(hits []konstruct.Hit, lines int) {
 		if len(h.Headings) > 0 {
 			where += " › " + strings.Join(h.Headings, " › ")
 		}
-		fmt.Fprintf(a.out, "%d. %s  %s\n", i+1, a.green(worth(h)), a.bold(printable(oneLine(where, 110))))
+		fmt.Fprintf(a.out, "%d. %s  %s\n", i+1, a.green(scoreText(h)), a.bold(printable(oneLine(where, 110))))
 		text := func(content string, paint func(string) string) {
 			for _, l := range wrap(printable(oneLine(content, 100*lines)), 100) {
 				fmt.Fprintf(a.out, "   %s\n", paint(l))
@@ -125,14 +125,14 @@ func (a *app) hits(hits []konstruct.Hit, lines int) {
 			text(p.Content, a.dim)
 		}
 		text(h.Content, func(s string) string { return s })
-		for _, p := range h.Behind {
+		for _, p := range h.After {
 			text(p.Content, a.dim)
 		}
 	}
 }
 
-// worth is what a person can make something of: how similar a passage is, or that its words alone brought it here, which has no scale.
-func worth(h konstruct.Hit) string {
+// scoreText is what a person can make something of: how similar a passage is, or that its words alone brought it here, which has no scale.
+func scoreText(h konstruct.Hit) string {
 	if h.Similarity != nil {
 		return fmt.Sprintf("%.3f", *h.Similarity)
 	}
@@ -167,7 +167,7 @@ func (c kbCiteCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	defer done()
-	p, err := k.Tenant(c.Tenant).Where(ctx, c.ID, c.Around)
+	p, err := k.Tenant(c.Tenant).PassageContext(ctx, c.ID, c.Around)
 	if err != nil {
 		return err
 	}
@@ -189,7 +189,7 @@ func (c kbCiteCmd) Run(ctx context.Context, a *app) error {
 }
 
 type kbExplainCmd struct {
-	questionFlags
+	searchFlags
 	Question string `arg:"" help:"What to look for."`
 }
 
@@ -200,7 +200,7 @@ func (kbExplainCmd) Help() string {
 
 // Run explains.
 func (c kbExplainCmd) Run(ctx context.Context, a *app) error {
-	q, err := c.question(c.Question, "")
+	q, err := c.request(c.Question, "")
 	if err != nil {
 		return err
 	}
@@ -221,7 +221,7 @@ func (c kbExplainCmd) Run(ctx context.Context, a *app) error {
 	}
 	say("mode", "%s, %d candidates of each list", e.Mode, e.Depth)
 	if e.Tier != "" {
-		say("tier", "%s: %s", e.Tier, e.Why)
+		say("tier", "%s: %s", e.Tier, e.Reason)
 	}
 	say("passages", "%d of the tenant's", e.Chunks)
 	if e.Matching >= 0 {
@@ -230,8 +230,8 @@ func (c kbExplainCmd) Run(ctx context.Context, a *app) error {
 	if e.Index != "" {
 		say("index", "%s, ef_search %d", e.Index, e.EfSearch)
 	}
-	say("rows", "%d estimated, %d real; %d hits", e.Estimated, e.Real, e.Hits)
-	if o := e.Own; o != nil {
+	say("rows", "%d estimated, %d real; %d hits", e.Estimated, e.Actual, e.Hits)
+	if o := e.TenantIndex; o != nil {
 		state := "not there"
 		if o.Complete {
 			state = fmt.Sprintf("%d MB, made of %d passages", o.Bytes>>20, o.Chunks)
@@ -239,8 +239,8 @@ func (c kbExplainCmd) Run(ctx context.Context, a *app) error {
 		if o.Recall != nil {
 			state += fmt.Sprintf(", recall@10 %.3f over %d questions with ef_search %d", *o.Recall, *o.Queries, o.EfSearch)
 		}
-		if o.Trouble != "" {
-			state += "; could not be made: " + o.Trouble
+		if o.Problem != "" {
+			state += "; could not be made: " + o.Problem
 		}
 		say("own index", "%s", state)
 	}
@@ -259,7 +259,7 @@ func (c kbTuneCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	defer done()
-	t, err := k.Tenant(c.Tenant).Tune(ctx)
+	t, err := k.Tenant(c.Tenant).TuneIndex(ctx)
 	if err != nil {
 		return err
 	}
@@ -270,7 +270,7 @@ func (c kbTuneCmd) Run(ctx context.Context, a *app) error {
 		_, err := fmt.Fprintln(a.out, "nothing to tune: this tenant has no index of its own, every passage is compared")
 		return err
 	}
-	if err := printTable(a, t.Steps, []string{"EF_SEARCH", "RECALL@10", "MEDIAN"}, func(s kb.Step) []string {
+	if err := printTable(a, t.Steps, []string{"EF_SEARCH", "RECALL@10", "MEDIAN"}, func(s kb.TuningStep) []string {
 		return []string{fmt.Sprint(s.EfSearch), fmt.Sprintf("%.4f", s.Recall), s.Median.Round(10 * time.Microsecond).String()}
 	}); err != nil {
 		return err
@@ -279,18 +279,18 @@ func (c kbTuneCmd) Run(ctx context.Context, a *app) error {
 	return err
 }
 
-type kbGlobalCmd struct {
+type kbGlobalIndexCmd struct {
 	What string `arg:"" enum:"drop,create" help:"drop or create."`
 }
 
 // Help is shown by --help.
-func (kbGlobalCmd) Help() string {
+func (kbGlobalIndexCmd) Help() string {
 	return "ix_kb_chunks_hnsw is part of the seed's schema: its clients' searches use it. Where there are none of these, dropping it makes taking documents in several times as fast (docs/benchmarks.md); nobody waits for it either way. It needs KONSTRUCT_OWNER_DATABASE_URL."
 }
 
 // Run makes or drops it.
-func (c kbGlobalCmd) Run(ctx context.Context, a *app) error {
-	s, done, err := a.schema(ctx)
+func (c kbGlobalIndexCmd) Run(ctx context.Context, a *app) error {
+	s, done, err := a.openSchema(ctx)
 	if err != nil {
 		return err
 	}

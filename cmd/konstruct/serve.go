@@ -49,7 +49,7 @@ func (serveCmd) Help() string {
 // keySecret reads the secret that keys are hashed with, and makes it on first use.
 func (a *app) keySecret() ([]byte, error) {
 	path := cmp.Or(a.KeySecretFile, filepath.Join(a.DataDir, "access", "secret"))
-	raw, err := small(path, maxConfig)
+	raw, err := readSmallFile(path, maxConfig)
 	if errors.Is(err, fs.ErrNotExist) {
 		if err = os.MkdirAll(filepath.Dir(path), 0o700); err == nil {
 			err = shelf.WriteNew(path, rand.Text()+rand.Text()+"\n")
@@ -57,7 +57,7 @@ func (a *app) keySecret() ([]byte, error) {
 		if err != nil && !errors.Is(err, fs.ErrExist) { // somebody was quicker
 			return nil, fmt.Errorf("make the secret that keys are hashed with: %w", err)
 		}
-		raw, err = small(path, maxConfig)
+		raw, err = readSmallFile(path, maxConfig)
 	}
 	if err != nil {
 		return nil, coded{fmt.Errorf("KONSTRUCT_KEY_SECRET_FILE: %w", err), exitUsage}
@@ -79,7 +79,7 @@ func (c serveCmd) Run(ctx context.Context, a *app) (err error) {
 		return err
 	}
 	defer done()
-	trail, err := a.trail(func(p *audit.Policy) bool { return a.SpoolDir != "" || p.GoesOn() })
+	trail, err := a.trailConfig(func(p *audit.Policy) bool { return a.SpoolDir != "" || p.Continues() })
 	if err != nil {
 		return err
 	}
@@ -91,7 +91,7 @@ func (c serveCmd) Run(ctx context.Context, a *app) (err error) {
 	config := notary.Config{Logger: logger}
 	var made *notary.Notary
 	if u.notary != "" {
-		o, closeOffice, err := a.officeOf(ctx, u, "serve")
+		o, closeOffice, err := a.openNotaryOn(ctx, u, "serve")
 		if err != nil {
 			return err
 		}
@@ -114,7 +114,7 @@ func (c serveCmd) Run(ctx context.Context, a *app) (err error) {
 	}
 	defer closeServer()
 	l := server.Listening{Address: a.Listen}
-	if l.TLS, err = a.tls(ctx, logger); err != nil {
+	if l.TLS, err = a.tlsConfig(ctx, logger); err != nil {
 		return err
 	}
 	scheme := "http"
@@ -124,7 +124,7 @@ func (c serveCmd) Run(ctx context.Context, a *app) (err error) {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	l.Ready = func(at net.Addr) {
-		if err := c.firstKey(ctx, a, k); err != nil { // once it is sure that somebody answers to it
+		if err := c.createFirstKey(ctx, a, k); err != nil { // once it is sure that somebody answers to it
 			stop(err)
 			return
 		}
@@ -142,15 +142,15 @@ func (c serveCmd) Run(ctx context.Context, a *app) (err error) {
 	group.Go(func() error { return s.Run(within, l) })
 	group.Go(func() error { return metrics(within) })
 	if made != nil {
-		group.Go(func() error { return quietly(within, made.Run(within)) })
+		group.Go(func() error { return ignoreCanceled(within, made.Run(within)) })
 	}
 	if c.Work && u.worker != "" {
 		group.Go(func() error {
-			return quietly(within, k.Work(within, konstruct.Background{WorkerURL: u.worker, OwnerURL: u.owner}))
+			return ignoreCanceled(within, k.RunWorker(within, konstruct.WorkerConfig{WorkerURL: u.worker, OwnerURL: u.owner}))
 		})
 	}
 	if a.DebugListen != "" {
-		group.Go(func() error { return profiles(within, a.DebugListen) })
+		group.Go(func() error { return serveProfiles(within, a.DebugListen) })
 	}
 	if err := group.Wait(); err != nil {
 		return err
@@ -161,8 +161,8 @@ func (c serveCmd) Run(ctx context.Context, a *app) (err error) {
 	return nil
 }
 
-// quietly leaves out the error of what was stopped.
-func quietly(ctx context.Context, err error) error {
+// ignoreCanceled leaves out the error of what was stopped.
+func ignoreCanceled(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return nil
 	}
@@ -170,7 +170,7 @@ func quietly(ctx context.Context, err error) error {
 }
 
 // server puts together what serves.
-func (a *app) server(ctx context.Context, u urls, k *konstruct.Konstruct, office notary.Config, logger *slog.Logger) (s *server.Server, closeAll func(), err error) {
+func (a *app) server(ctx context.Context, u databaseURLs, k *konstruct.Konstruct, office notary.Config, logger *slog.Logger) (s *server.Server, closeAll func(), err error) {
 	var closers []func()
 	closeAll = func() {
 		for i := len(closers) - 1; i >= 0; i-- {
@@ -183,27 +183,27 @@ func (a *app) server(ctx context.Context, u urls, k *konstruct.Konstruct, office
 		}
 	}()
 	keys := a.keys()
-	config := server.Config{Konstruct: k, Evidence: office.DB, Outside: office.Outside, Floor: a.RetentionFloor, Notary: &keys, Version: version(), Logger: logger}
+	config := server.Config{Konstruct: k, Evidence: office.DB, Anchor: office.Anchor, Floor: a.RetentionFloor, Notary: &keys, Version: version(), Logger: logger}
 	if u.compliance != "" {
-		if config.Law, err = tenantdb.OpenCompliance(ctx, u.compliance); err != nil {
+		if config.Compliance, err = tenantdb.OpenCompliance(ctx, u.compliance); err != nil {
 			return nil, nil, err
 		}
-		closers = append(closers, config.Law.Close)
+		closers = append(closers, config.Compliance.Close)
 	}
-	if config.People, err = a.people(k.Door()); err != nil {
+	if config.OIDC, err = a.authenticator(k.Door()); err != nil {
 		return nil, nil, err
 	}
 	if config.Hosts, err = a.hosts(); err != nil {
 		return nil, nil, err
 	}
-	if config.RequestMemory, err = bytesOf("KONSTRUCT_REQUEST_MEMORY", a.RequestMemory); err != nil {
+	if config.RequestMemory, err = parseBytes("KONSTRUCT_REQUEST_MEMORY", a.RequestMemory); err != nil {
 		return nil, nil, err
 	}
 	if config.RequestMemory < server.MinRequestMemory {
 		return nil, nil, coded{fmt.Errorf("KONSTRUCT_REQUEST_MEMORY: %s is too little: it is %d MiB at least",
 			a.RequestMemory, server.MinRequestMemory>>20), exitUsage}
 	}
-	if config.Proxies, err = prefixes("KONSTRUCT_TRUSTED_PROXIES", a.TrustedProxies); err != nil {
+	if config.Proxies, err = parseNetworks("KONSTRUCT_TRUSTED_PROXIES", a.TrustedProxies); err != nil {
 		return nil, nil, err
 	}
 	for origin := range strings.SplitSeq(a.CORSOrigins, ",") {
@@ -218,14 +218,14 @@ func (a *app) server(ctx context.Context, u urls, k *konstruct.Konstruct, office
 	return s, closeAll, nil
 }
 
-// people are those of the identity provider that is set; nil without one.
-func (a *app) people(door *tenantdb.Door) (*access.People, error) {
+// authenticator are those of the identity provider that is set; nil without one.
+func (a *app) authenticator(door *tenantdb.Door) (*access.Authenticator, error) {
 	if a.OIDCIssuer == "" {
 		return nil, nil
 	}
 	i := access.Issuer{URL: a.OIDCIssuer, Audience: a.OIDCAudience, TenantClaim: a.OIDCTenantClaim, Client: &http.Client{Timeout: 10 * time.Second}}
 	if i.LabelsClaim = a.OIDCLabelsClaim; a.OIDCLabels != "" {
-		if i.Labels = claimed(a.OIDCLabels); i.Labels == nil || i.LabelsClaim == "" {
+		if i.Labels = parseClaimLabels(a.OIDCLabels); i.Labels == nil || i.LabelsClaim == "" {
 			return nil, coded{fmt.Errorf("KONSTRUCT_OIDC_LABELS: %.200q can't be read: write VALUE=LABEL, separated by commas, and name the claim (KONSTRUCT_OIDC_LABELS_CLAIM)", a.OIDCLabels), exitUsage}
 		}
 	}
@@ -236,19 +236,19 @@ func (a *app) people(door *tenantdb.Door) (*access.People, error) {
 		}
 		i.Tenant = id
 	}
-	p, err := access.NewPeople(door, i)
+	p, err := access.NewAuthenticator(door, i)
 	if err != nil {
 		return nil, coded{fmt.Errorf("KONSTRUCT_OIDC_…: %w", err), exitUsage}
 	}
 	return p, nil
 }
 
-// claimed reads which labels a claim's values stand for; nil where that can't be read.
-func claimed(s string) map[string][]string {
+// parseClaimLabels reads which labels a claim's values stand for; nil where that can't be read.
+func parseClaimLabels(s string) map[string][]string {
 	labels := map[string][]string{}
 	for pair := range strings.SplitSeq(s, ",") {
 		value, label, is := strings.Cut(strings.TrimSpace(pair), "=")
-		if !is || value == "" || label != tenantdb.Every && tenantdb.CheckLabel(label) != nil {
+		if !is || value == "" || label != tenantdb.AllLabelsName && tenantdb.CheckLabel(label) != nil {
 			return nil
 		}
 		labels[value] = append(labels[value], label)
@@ -256,12 +256,12 @@ func claimed(s string) map[string][]string {
 	return labels
 }
 
-// firstKey makes the key that was asked for.
-func (c serveCmd) firstKey(ctx context.Context, a *app, k *konstruct.Konstruct) error {
+// createFirstKey makes the key that was asked for.
+func (c serveCmd) createFirstKey(ctx context.Context, a *app, k *konstruct.Konstruct) error {
 	if c.KeyFor == uuid.Nil {
 		return nil
 	}
-	key, _, err := k.Tenant(c.KeyFor).MakeKey(ctx, access.Local(c.KeyFor, operator()), access.Ask{Name: "serve --key-for", Actions: access.Admin.May(), Labels: []string{tenantdb.Every}, Expires: time.Now().Add(24 * time.Hour)})
+	key, _, err := k.Tenant(c.KeyFor).CreateKey(ctx, access.LocalOperator(c.KeyFor, operatorName()), access.KeyRequest{Name: "serve --key-for", Permissions: access.Admin.Permissions(), Labels: []string{tenantdb.AllLabelsName}, ExpiresAt: time.Now().Add(24 * time.Hour)})
 	if err != nil {
 		return err
 	}
@@ -269,8 +269,8 @@ func (c serveCmd) firstKey(ctx context.Context, a *app, k *konstruct.Konstruct) 
 	return nil
 }
 
-// tls reads the certificate, and again when it is told to by SIGHUP or the file has changed.
-func (a *app) tls(ctx context.Context, logger *slog.Logger) (*tls.Config, error) {
+// tlsConfig reads the certificate, and again when it is told to by SIGHUP or the file has changed.
+func (a *app) tlsConfig(ctx context.Context, logger *slog.Logger) (*tls.Config, error) {
 	if a.TLSCert == "" && a.TLSKey == "" {
 		if host, _, err := net.SplitHostPort(a.Listen); err == nil && a.TrustedProxies == "" {
 			if ip, err := netip.ParseAddr(host); err != nil && host != "localhost" || err == nil && !ip.IsLoopback() {
@@ -308,7 +308,7 @@ func (a *app) tls(ctx context.Context, logger *slog.Logger) (*tls.Config, error)
 			case <-ctx.Done():
 				return
 			case <-told:
-			case <-time.After(certEvery):
+			case <-time.After(certReload):
 				if now := changed(); now.Equal(last) {
 					continue
 				}
@@ -324,11 +324,11 @@ func (a *app) tls(ctx context.Context, logger *slog.Logger) (*tls.Config, error)
 	return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return current.Load(), nil }}, nil
 }
 
-// certEvery is how often the certificate's files are looked at.
-const certEvery = 2 * time.Second
+// certReload is how often the certificate's files are looked at.
+const certReload = 2 * time.Second
 
-// profiles serves them, to this machine alone.
-func profiles(ctx context.Context, addr string) error {
+// serveProfiles serves them, to this machine alone.
+func serveProfiles(ctx context.Context, addr string) error {
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
 		return coded{fmt.Errorf("KONSTRUCT_DEBUG_LISTEN: %w", err), exitUsage}
@@ -353,8 +353,8 @@ func profiles(ctx context.Context, addr string) error {
 	return nil
 }
 
-// prefixes reads networks.
-func prefixes(setting, list string) (all []netip.Prefix, err error) {
+// parseNetworks reads networks.
+func parseNetworks(setting, list string) (all []netip.Prefix, err error) {
 	for s := range strings.SplitSeq(list, ",") {
 		if s = strings.TrimSpace(s); s == "" {
 			continue
@@ -368,9 +368,9 @@ func prefixes(setting, list string) (all []netip.Prefix, err error) {
 	return all, nil
 }
 
-// keysOf opens the library with what keys are made and checked with.
-func (a *app) keysOf(ctx context.Context) (*konstruct.Konstruct, func(), error) {
-	c, err := a.trail(unspooled)
+// openWithKeys opens the library with what keys are made and checked with.
+func (a *app) openWithKeys(ctx context.Context) (*konstruct.Konstruct, func(), error) {
+	c, err := a.trailConfig(withoutSpool)
 	if err == nil {
 		c.KeySecret, err = a.keySecret()
 	}

@@ -26,7 +26,7 @@ func serving(t *testing.T, d *testkit.DB, env ...string) (cmd *exec.Cmd, url, ke
 	t.Helper()
 	cmd = exec.Command(testkit.Build(t), "serve", "--key-for", "11111111-1111-4111-8111-111111111111")
 	cmd.Env = append(os.Environ(), "KONSTRUCT_DATABASE_URL="+d.URL("konstruct_app"), "KONSTRUCT_NOTARY_DATABASE_URL="+d.URL("konstruct_notary"), "KONSTRUCT_WORKER_DATABASE_URL="+d.URL("konstruct_worker"),
-		"KONSTRUCT_COMPLIANCE_DATABASE_URL="+d.URL("konstruct_compliance"), "KONSTRUCT_PARTS_DIR="+devpg.PartsDir(), "KONSTRUCT_DATA_DIR="+t.TempDir(), "KONSTRUCT_LISTEN=127.0.0.1:0")
+		"KONSTRUCT_COMPLIANCE_DATABASE_URL="+d.URL("konstruct_compliance"), "KONSTRUCT_ASSETS_DIR="+devpg.AssetsDir(), "KONSTRUCT_DATA_DIR="+t.TempDir(), "KONSTRUCT_LISTEN=127.0.0.1:0")
 	cmd.Env = append(cmd.Env, env...)
 	said, err := cmd.StderrPipe()
 	if err != nil {

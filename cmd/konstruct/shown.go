@@ -12,25 +12,25 @@ import (
 	"github.com/konstruct/konstruct"
 )
 
-type auditExplainCmd struct {
+type auditRetrievalCmd struct {
 	tenantFlag
 	Event uuid.UUID `arg:"" help:"The event of the search: what kb search ends with."`
 	Texts string    `help:"Write the texts that are as they were shown into this folder, by rank." placeholder:"DIR" type:"path"`
 }
 
 // Help is shown by --help.
-func (auditExplainCmd) Help() string {
+func (auditRetrievalCmd) Help() string {
 	return "The event names each passage by its id and the SHA-256 of its text, so what is shown here as the same is the very text that the agent was given. konstruct audit evidence takes the event into a bundle: whoever holds that and the text can hold one against the other (konstruct-verify --text).\n\nExample:\n\n  konstruct audit explain --tenant $T 01890a5d-ac96-774b-bcce-b302099a8057"
 }
 
 // Run explains.
-func (c auditExplainCmd) Run(ctx context.Context, a *app) error {
+func (c auditRetrievalCmd) Run(ctx context.Context, a *app) error {
 	k, done, err := a.open(ctx)
 	if err != nil {
 		return err
 	}
 	defer done()
-	s, err := k.Tenant(c.Tenant).Shown(ctx, c.Event)
+	s, err := k.Tenant(c.Tenant).CheckRetrieval(ctx, c.Event)
 	if err != nil {
 		return err
 	}
@@ -39,7 +39,7 @@ func (c auditExplainCmd) Run(ctx context.Context, a *app) error {
 			return err
 		}
 		for _, p := range s.Passages {
-			if p.State != konstruct.Same {
+			if p.State != konstruct.Unchanged {
 				continue
 			}
 			if err := os.WriteFile(filepath.Join(c.Texts, fmt.Sprintf("%03d.txt", p.Rank)), []byte(p.Content), 0o600); err != nil {
@@ -54,8 +54,8 @@ func (c auditExplainCmd) Run(ctx context.Context, a *app) error {
 	if s.Event.Input != nil {
 		question = *s.Event.Input
 	}
-	how := s.How.Mode
-	for _, part := range []string{s.How.Tier, s.Model, s.How.Reranker, s.How.Fallback} {
+	how := s.Options.Mode
+	for _, part := range []string{s.Options.Tier, s.Model, s.Options.Reranker, s.Options.Fallback} {
 		if part != "" {
 			how += ", " + part
 		}
@@ -66,19 +66,19 @@ func (c auditExplainCmd) Run(ctx context.Context, a *app) error {
 		switch p.State {
 		case konstruct.Changed:
 			state = a.red("changed since: what was shown is not stored any more")
-		case konstruct.Gone:
+		case konstruct.Deleted:
 			state = a.red("gone: what was shown is not stored any more")
 		}
-		if p.Version > 0 && p.VersionNow != p.Version {
+		if p.Version > 0 && p.CurrentVersion != p.Version {
 			state += fmt.Sprintf(", of version %d; ", p.Version)
-			if p.VersionNow == 0 {
+			if p.CurrentVersion == 0 {
 				state += "the document is gone"
 			} else {
-				state += fmt.Sprintf("the document stands at %d", p.VersionNow)
+				state += fmt.Sprintf("the document stands at %d", p.CurrentVersion)
 			}
 		}
 		fmt.Fprintf(a.out, "%d. %.3f  %s  %s\n   passage %s, sha256 %s\n", p.Rank, p.Score, state, printable(strings.Join(p.Headings, " › ")), p.ChunkID, p.SHA256)
-		if p.State == konstruct.Same {
+		if p.State == konstruct.Unchanged {
 			for _, l := range wrap(printable(oneLine(p.Content, 2000)), 100) {
 				fmt.Fprintf(a.out, "   %s\n", l)
 			}

@@ -97,14 +97,14 @@ func (spoolShipCmd) Help() string {
 
 // Run ships what waits.
 func (spoolShipCmd) Run(ctx context.Context, a *app) error {
-	return a.ship(ctx, func(*audit.Spool) error { return nil })
+	return a.shipSpool(ctx, func(*audit.Spool) error { return nil })
 }
 
 type spoolRetryCmd struct{}
 
 // Run puts the refused events back and ships.
 func (spoolRetryCmd) Run(ctx context.Context, a *app) error {
-	return a.ship(ctx, func(s *audit.Spool) error {
+	return a.shipSpool(ctx, func(s *audit.Spool) error {
 		n, err := s.Retry(ctx)
 		if err == nil && !a.JSON {
 			fmt.Fprintf(a.out, "%d events put back\n", n)
@@ -113,8 +113,8 @@ func (spoolRetryCmd) Run(ctx context.Context, a *app) error {
 	})
 }
 
-// ship opens the spool, does something first, and waits until nothing waits.
-func (a *app) ship(ctx context.Context, first func(*audit.Spool) error) error {
+// shipSpool opens the spool, does something first, and waits until nothing waits.
+func (a *app) shipSpool(ctx context.Context, first func(*audit.Spool) error) error {
 	k, done, err := a.openWith(ctx, func(*audit.Policy) bool { return true })
 	if err != nil {
 		return err
@@ -152,8 +152,8 @@ func (a *app) ship(ctx context.Context, first func(*audit.Spool) error) error {
 	}
 }
 
-// bytesOf reads a size: 1048576, 512MiB, 1GiB.
-func bytesOf(setting, s string) (int64, error) {
+// parseBytes reads a size: 1048576, 512MiB, 1GiB.
+func parseBytes(setting, s string) (int64, error) {
 	units := []struct {
 		suffix string
 		bytes  int64

@@ -60,23 +60,23 @@ func oneLine(s string, width int) string {
 	return string([]rune(s)[:width-1]) + "…"
 }
 
-func terminal(w io.Writer) bool {
+func isTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
 // The few colours, only on a terminal that wants them.
-func (a *app) paint(code, s string) string {
-	if !terminal(a.out) || os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb" {
+func (a *app) color(code, s string) string {
+	if !isTerminal(a.out) || os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb" {
 		return s
 	}
 	return "\x1b[" + code + "m" + s + "\x1b[0m"
 }
 
-func (a *app) bold(s string) string  { return a.paint("1", s) }
-func (a *app) dim(s string) string   { return a.paint("2", s) }
-func (a *app) green(s string) string { return a.paint("32", s) }
-func (a *app) red(s string) string   { return a.paint("31", s) }
+func (a *app) bold(s string) string  { return a.color("1", s) }
+func (a *app) dim(s string) string   { return a.color("2", s) }
+func (a *app) green(s string) string { return a.color("32", s) }
+func (a *app) red(s string) string   { return a.color("31", s) }
 
 // progress is a bar on a terminal, and a line every ten seconds elsewhere.
 type progress struct {
@@ -93,7 +93,7 @@ type progress struct {
 // newProgress begins; total may be 0 when it is not known yet.
 func (a *app) newProgress(name, unit string, total int64) *progress {
 	p := &progress{a: a, name: name, unit: unit, begun: time.Now(), spoken: time.Now()}
-	if terminal(a.err) && !a.JSON {
+	if isTerminal(a.err) && !a.JSON {
 		p.bars = mpb.New(mpb.WithOutput(a.err), mpb.WithWidth(40))
 		p.bar = p.bars.AddBar(total, mpb.BarRemoveOnComplete(),
 			mpb.PrependDecorators(decor.Name(name+" "), decor.CountersNoUnit("%d / %d")),

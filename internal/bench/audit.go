@@ -35,7 +35,7 @@ const callers = 64
 
 // Audit measures appends against the seed's way (one transaction and four round trips an event, unsealed),
 // against the same multi-row insert by pgbench, sealed, and against unsealed COPY by a role that may.
-func (b *Bench) Audit(ctx context.Context) (lines []Line, err error) {
+func (b *Bench) Audit(ctx context.Context) (lines []Measurement, err error) {
 	door, err := tenantdb.Open(ctx, b.url("konstruct_app"))
 	if err != nil {
 		return nil, err
@@ -52,7 +52,7 @@ func (b *Bench) Audit(ctx context.Context) (lines []Line, err error) {
 		return nil, err
 	}
 	defer done()
-	var base, best Line // the seed's way on one connection, and on the count that suits it best
+	var base, best Measurement // the seed's way on one connection, and on the count that suits it best
 	for _, n := range seedConnections {
 		l, err := b.measure(ctx, fmt.Sprintf("the seed's way, %s", connections(n)), "events", n, 1, seedOne)
 		if err != nil {
@@ -66,14 +66,14 @@ func (b *Bench) Audit(ctx context.Context) (lines []Line, err error) {
 		}
 		lines = append(lines, l)
 	}
-	add := func(what string, workers, n int, against Line, do func(int) error) (Line, error) {
+	add := func(what string, workers, n int, against Measurement, do func(int) error) (Measurement, error) {
 		l, err := b.measure(ctx, what, "events", workers, n, do)
 		if err == nil {
 			lines = append(lines, l.against(against))
 		}
 		return l, err
 	}
-	idle, err := b.inTurnsOf(ctx, idleTurns, "events", 1, contender{base.What + ", in turns", 1, seedOne},
+	idle, err := b.alternateN(ctx, idleTurns, "events", 1, contender{base.What + ", in turns", 1, seedOne},
 		contender{"sealed, a round trip each, in turns", 1, one}, contender{"sealed, shared commits, 1 caller, in turns", 1, shared})
 	if err != nil {
 		return nil, err
@@ -155,10 +155,10 @@ func (b *Bench) seedWay(ctx context.Context, workers int) (do func(int) error, d
 
 // copyIn is what the server can take at best: COPY as a superuser, whom row security does not stop,
 // without a seal.
-func (b *Bench) copyIn(ctx context.Context) (Line, error) {
+func (b *Bench) copyIn(ctx context.Context) (Measurement, error) {
 	conn, err := pgx.Connect(ctx, b.Cluster.SuperuserURL(devpg.Database))
 	if err != nil {
-		return Line{}, err
+		return Measurement{}, err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
 	e := sample()
@@ -172,7 +172,7 @@ func (b *Bench) copyIn(ctx context.Context) (Line, error) {
 }
 
 // reading is how fast the same rows are read with nothing done with them.
-func (b *Bench) reading(ctx context.Context, db *tenantdb.Evidence) (Line, error) {
+func (b *Bench) reading(ctx context.Context, db *tenantdb.Evidence) (Measurement, error) {
 	start, rows := time.Now(), int64(0)
 	err := db.Snapshot(ctx, func(tx pgx.Tx) error {
 		r, err := tx.Query(ctx, `SELECT e.*, s.* FROM audit_events e FULL JOIN audit_seals s ON s.tenant_id = e.tenant_id AND s.event_id = e.id`)
@@ -185,5 +185,5 @@ func (b *Bench) reading(ctx context.Context, db *tenantdb.Evidence) (Line, error
 		}
 		return r.Err()
 	})
-	return Line{What: "reading the same rows, one connection", Unit: "events", Rate: float64(rows) / time.Since(start).Seconds()}, err
+	return Measurement{What: "reading the same rows, one connection", Unit: "events", Rate: float64(rows) / time.Since(start).Seconds()}, err
 }

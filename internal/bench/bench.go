@@ -16,8 +16,8 @@ import (
 	"github.com/konstruct/konstruct/migrations"
 )
 
-// Line is one measurement.
-type Line struct {
+// Measurement is one measurement.
+type Measurement struct {
 	What     string  `json:"what"`
 	Rate     float64 `json:"rate"` // of Unit a second
 	Unit     string  `json:"unit"`
@@ -29,7 +29,7 @@ type Line struct {
 }
 
 // against sets the ratio to a baseline's rate.
-func (l Line) against(b Line) Line {
+func (l Measurement) against(b Measurement) Measurement {
 	if b.Rate > 0 {
 		l.Ratio, l.Baseline = l.Rate/b.Rate, b.What
 	}
@@ -57,7 +57,7 @@ func Open(ctx context.Context, in devpg.Installation, dir string, length time.Du
 		return nil, err
 	}
 	b := &Bench{Cluster: c, PostgreSQL: in, Dir: dir, Time: length}
-	if err := b.lay(ctx); err != nil {
+	if err := b.prepareTenants(ctx); err != nil {
 		c.Stop()
 		return nil, err
 	}
@@ -67,7 +67,7 @@ func Open(ctx context.Context, in devpg.Installation, dir string, length time.Du
 // Close stops the cluster.
 func (b *Bench) Close() { b.Cluster.Stop() }
 
-func (b *Bench) lay(ctx context.Context) error {
+func (b *Bench) prepareTenants(ctx context.Context) error {
 	if err := migrations.Up(ctx, b.url("konstruct_owner"), func(int64, int64) {}); err != nil {
 		return err
 	}
@@ -102,10 +102,10 @@ func (b *Bench) settle(ctx context.Context) error {
 }
 
 // measure calls do from workers until the time is up; each call does n of the unit.
-func (b *Bench) measure(ctx context.Context, what, unit string, workers, n int, do func(worker int) error) (Line, error) {
-	lines, err := b.inTurnsOf(ctx, 1, unit, n, contender{what, workers, do})
+func (b *Bench) measure(ctx context.Context, what, unit string, workers, n int, do func(worker int) error) (Measurement, error) {
+	lines, err := b.alternateN(ctx, 1, unit, n, contender{what, workers, do})
 	if err != nil {
-		return Line{}, err
+		return Measurement{}, err
 	}
 	return lines[0], nil
 }
@@ -117,8 +117,8 @@ type contender struct {
 	do      func(worker int) error
 }
 
-// inTurnsOf measures contenders one after the other in so many turns, so that the machine's ups and downs meet all alike.
-func (b *Bench) inTurnsOf(ctx context.Context, turns int, unit string, n int, all ...contender) ([]Line, error) {
+// alternateN measures contenders one after the other in so many turns, so that the machine's ups and downs meet all alike.
+func (b *Bench) alternateN(ctx context.Context, turns int, unit string, n int, all ...contender) ([]Measurement, error) {
 	times, took := make([][]time.Duration, len(all)), make([]time.Duration, len(all))
 	for turn := range turns {
 		for i, c := range all {
@@ -138,13 +138,13 @@ func (b *Bench) inTurnsOf(ctx context.Context, turns int, unit string, n int, al
 			times[i], took[i] = append(times[i], some...), took[i]+time.Since(begin)
 		}
 	}
-	lines := make([]Line, len(all))
+	lines := make([]Measurement, len(all))
 	for i, c := range all {
 		slices.Sort(times[i])
 		at := func(q float64) float64 {
 			return float64(times[i][int(q*float64(len(times[i])-1))].Microseconds()) / 1000
 		}
-		lines[i] = Line{What: c.what, Unit: unit, Rate: float64(len(times[i])*n) / took[i].Seconds(), P50: at(0.5), P99: at(0.99)}
+		lines[i] = Measurement{What: c.what, Unit: unit, Rate: float64(len(times[i])*n) / took[i].Seconds(), P50: at(0.5), P99: at(0.99)}
 	}
 	return lines, ctx.Err()
 }

@@ -20,16 +20,16 @@ import (
 // recorded searches and writes the retrieval event in the same transaction, as Agent.Ask does.
 func (b *Bench) recorded(ctx context.Context, door *tenantdb.Door, s *kb.Searcher, tenant uuid.UUID, q []float32) (got []uuid.UUID, err error) {
 	err = door.Tx(ctx, tenant, func(ctx context.Context, tx pgx.Tx) error {
-		f, err := s.Search(ctx, tx, tenant, kb.Query{Mode: kb.ByMeaning, Vector: q, K: topK})
+		f, err := s.SearchInTx(ctx, tx, tenant, kb.Query{Mode: kb.Semantic, Vector: q, K: topK})
 		if err != nil {
 			return err
 		}
 		got = ids(f.Hits)
-		shown := make([]audit.Shown, len(f.Hits))
+		shown := make([]audit.RetrievedPassage, len(f.Hits))
 		for i, h := range f.Hits {
-			shown[i] = audit.Shown{ChunkID: h.ChunkID, Score: h.Score, DocumentID: h.DocumentID, SHA256: h.SHA256, Version: h.Version}
+			shown[i] = audit.RetrievedPassage{ChunkID: h.ChunkID, Score: h.Score, DocumentID: h.DocumentID, SHA256: h.SHA256, Version: h.Version}
 		}
-		e, err := audit.Retrieval{AgentID: tenant, Query: "a question", Model: "m", TopK: topK, Shown: shown, How: audit.How{Mode: string(f.Plan.Mode), Tier: string(f.Plan.Tier), EfSearch: f.Plan.EfSearch, Depth: f.Plan.Depth}}.Event()
+		e, err := audit.Retrieval{AgentID: tenant, Query: "a question", Model: "m", TopK: topK, Passages: shown, Options: audit.SearchOptions{Mode: string(f.Plan.Mode), Tier: string(f.Plan.Tier), EfSearch: f.Plan.EfSearch, Depth: f.Plan.Depth}}.Event()
 		if err != nil {
 			return err
 		}
@@ -40,18 +40,18 @@ func (b *Bench) recorded(ctx context.Context, door *tenantdb.Door, s *kb.Searche
 }
 
 // modes measures a tenant's searches by words and by both.
-func (b *Bench) modes(ctx context.Context, door *tenantdb.Door, t *searched) ([]Line, error) {
+func (b *Bench) modes(ctx context.Context, door *tenantdb.Door, t *searchSetup) ([]Measurement, error) {
 	draw := rand.New(rand.NewPCG(5, 6))
 	var all []contender
-	for _, mode := range []kb.Mode{kb.ByMeaning, kb.ByWords, kb.ByBoth} {
+	for _, mode := range []kb.Mode{kb.Semantic, kb.Lexical, kb.Hybrid} {
 		s, n := kb.NewSearcher(), 0
 		all = append(all, contender{fmt.Sprintf("%s tenant, by %s", t.name, mode), 1, func(int) error {
 			n++
-			_, err := s.Find(ctx, door, t.id, kb.Query{Mode: mode, Text: sentence(draw, 6), Vector: t.questions[n%len(t.questions)], K: topK})
+			_, err := s.Search(ctx, door, t.id, kb.Query{Mode: mode, Text: sentence(draw, 6), Vector: t.questions[n%len(t.questions)], K: topK})
 			return err
 		}})
 	}
-	lines, err := b.inTurnsOf(ctx, 2, "searches", 1, all...)
+	lines, err := b.alternateN(ctx, 2, "searches", 1, all...)
 	for i := range lines {
 		if i > 0 {
 			lines[i] = lines[i].against(lines[0])
@@ -61,7 +61,7 @@ func (b *Bench) modes(ctx context.Context, door *tenantdb.Door, t *searched) ([]
 }
 
 // conditions measures searches of documents that meet a condition, and what of what is right they find.
-func (b *Bench) conditions(ctx context.Context, door *tenantdb.Door, t *searched) (lines []Line, err error) {
+func (b *Bench) conditions(ctx context.Context, door *tenantdb.Door, t *searchSetup) (lines []Measurement, err error) {
 	var one int // that some document of the tenant has
 	if err := door.Query(ctx, t.id, `SELECT min((given->>'n')::int) FROM kb_sources WHERE tenant_id = $1`, []any{t.id}, func(rows pgx.Rows) (err error) {
 		one, err = pgx.CollectExactlyOneRow(rows, pgx.RowTo[int])
@@ -91,7 +91,7 @@ func (b *Bench) conditions(ctx context.Context, door *tenantdb.Door, t *searched
 		var count tally
 		var plan kb.Plan
 		find := func(q []float32) ([]uuid.UUID, error) {
-			f, err := s.Find(ctx, door, t.id, kb.Query{Mode: kb.ByMeaning, Vector: q, K: topK, Where: []kb.Condition{where}})
+			f, err := s.Search(ctx, door, t.id, kb.Query{Mode: kb.Semantic, Vector: q, K: topK, Where: []kb.Condition{where}})
 			plan = f.Plan
 			return ids(f.Hits), err
 		}
@@ -133,13 +133,13 @@ const checked = 10
 const atOnce = 16
 
 // crowd measures many who search at once, each another tenant, alone and while passages are taken in; and the taking in, alone and beside them.
-func (b *Bench) crowd(ctx context.Context, door *tenantdb.Door, all []sized, measured []*searched) ([]Line, error) {
+func (b *Bench) crowd(ctx context.Context, door *tenantdb.Door, all []sizedTenant, measured []*searchSetup) ([]Measurement, error) {
 	s := kb.NewSearcher()
 	var n atomic.Int64
 	search := func(int) error {
 		i := n.Add(1)
 		t := measured[i%int64(len(measured))]
-		_, err := s.Find(ctx, door, t.id, kb.Query{Mode: kb.ByMeaning, Vector: t.questions[i%int64(len(t.questions))], K: topK})
+		_, err := s.Search(ctx, door, t.id, kb.Query{Mode: kb.Semantic, Vector: t.questions[i%int64(len(t.questions))], K: topK})
 		return err
 	}
 	seed := func(int) error {
@@ -152,7 +152,7 @@ func (b *Bench) crowd(ctx context.Context, door *tenantdb.Door, all []sized, mea
 		z := all[draw.IntN(len(all))]
 		return b.storeDocument(ctx, door, z, draw)
 	}
-	lines, err := b.inTurnsOf(ctx, 2, "searches", 1, contender{fmt.Sprintf("the seed as written, %d at once, tenants of all sizes", atOnce), atOnce, seed},
+	lines, err := b.alternateN(ctx, 2, "searches", 1, contender{fmt.Sprintf("the seed as written, %d at once, tenants of all sizes", atOnce), atOnce, seed},
 		contender{fmt.Sprintf("ours, %d at once, tenants of all sizes", atOnce), atOnce, search})
 	if err != nil {
 		return nil, err
@@ -189,7 +189,7 @@ func (b *Bench) crowd(ctx context.Context, door *tenantdb.Door, all []sized, mea
 	if err != nil {
 		return nil, err
 	}
-	beside := Line{What: "taking in, beside them", Unit: "passages", Rate: float64(taken) / time.Since(begin).Seconds()}.against(alone)
+	beside := Measurement{What: "taking in, beside them", Unit: "passages", Rate: float64(taken) / time.Since(begin).Seconds()}.against(alone)
 	without, err := b.withoutGlobal(ctx, take)
 	if err != nil {
 		return nil, err
@@ -198,20 +198,20 @@ func (b *Bench) crowd(ctx context.Context, door *tenantdb.Door, all []sized, mea
 }
 
 // withoutGlobal measures taking in without the seed's index over all tenants.
-func (b *Bench) withoutGlobal(ctx context.Context, take func(int) error) (Line, error) {
+func (b *Bench) withoutGlobal(ctx context.Context, take func(int) error) (Measurement, error) {
 	conn, err := pgx.Connect(ctx, b.url("konstruct_owner"))
 	if err != nil {
-		return Line{}, err
+		return Measurement{}, err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
 	if _, err := conn.Exec(ctx, `DROP INDEX CONCURRENTLY ix_kb_chunks_hnsw`); err != nil {
-		return Line{}, err
+		return Measurement{}, err
 	}
 	return b.measure(ctx, "taking in, without the seed's index over all tenants", "passages", 1, 10, take)
 }
 
 // storeDocument stores one of ten passages, as a client of the seed would.
-func (b *Bench) storeDocument(ctx context.Context, door *tenantdb.Door, z sized, draw *rand.Rand) error {
+func (b *Bench) storeDocument(ctx context.Context, door *tenantdb.Door, z sizedTenant, draw *rand.Rand) error {
 	return door.Tx(ctx, z.id, func(ctx context.Context, tx pgx.Tx) error {
 		document := uuid.New()
 		if _, err := tx.Exec(ctx, `INSERT INTO kb_documents (tenant_id, id, agent_id) VALUES ($1, $2, $2)`, z.id, document); err != nil {

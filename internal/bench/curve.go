@@ -22,14 +22,14 @@ type Size struct {
 }
 
 // curve measures tenants of sizes that are evenly apart, on a scale of factors.
-func (b *Bench) curve(ctx context.Context, door *tenantdb.Door, all []sized, s Searches) (sizes []Size, err error) {
+func (b *Bench) curve(ctx context.Context, door *tenantdb.Door, all []sizedTenant, s SearchConfig) (sizes []Size, err error) {
 	const steps = 24
 	smallest, largest := float64(all[len(all)-1].chunks), float64(all[0].chunks)
 	last := -1
 	for i := range steps {
 		s.Progress("measuring the curve", i, steps)
 		want := smallest * math.Pow(largest/smallest, float64(i)/(steps-1))
-		at := slices.IndexFunc(all, func(z sized) bool { return float64(z.chunks) <= want*1.0001 })
+		at := slices.IndexFunc(all, func(z sizedTenant) bool { return float64(z.chunks) <= want*1.0001 })
 		if at < 0 || at == last {
 			continue
 		}
@@ -40,7 +40,7 @@ func (b *Bench) curve(ctx context.Context, door *tenantdb.Door, all []sized, s S
 		for n := range 60 {
 			q := z.point(draw, draw.IntN(z.chunks), questionSpread)
 			begin := time.Now()
-			f, err := searcher.Find(ctx, door, z.id, kb.Query{Mode: kb.ByMeaning, Vector: q, K: topK})
+			f, err := searcher.Search(ctx, door, z.id, kb.Query{Mode: kb.Semantic, Vector: q, K: topK})
 			if err != nil {
 				return nil, err
 			}

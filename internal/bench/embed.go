@@ -11,7 +11,7 @@ import (
 
 // Embed measures the model's backends on texts of a whole chunk: pure Go against ONNX Runtime where it is,
 // and one text at a time against batches.
-func Embed(ctx context.Context, m embed.Model, length time.Duration) (lines []Line, err error) {
+func Embed(ctx context.Context, m embed.Model, length time.Duration) (lines []Measurement, err error) {
 	texts := make([]string, 64)
 	for i := range texts {
 		texts[i] = fmt.Sprintf("%d %s", i, strings.Repeat("The light of the sun consists of rays differently refrangible. ", 18))
@@ -50,6 +50,6 @@ func Embed(ctx context.Context, m embed.Model, length time.Duration) (lines []Li
 	if _, err := pure.Embed(ctx, texts[:16]); err != nil {
 		return nil, err
 	}
-	slow := Line{What: "pure Go, a batch of 16", Unit: "texts", Rate: 16 / time.Since(start).Seconds()}
+	slow := Measurement{What: "pure Go, a batch of 16", Unit: "texts", Rate: 16 / time.Since(start).Seconds()}
 	return append(lines, slow.against(base)), nil
 }

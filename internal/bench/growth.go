@@ -27,7 +27,7 @@ const (
 // Growth appends n events to one trail in batches of 1,000 on two connections, and returns the rate at each
 // twentieth; then, in turns, the rate on the grown trail and on an empty one; what a list and a show take;
 // and the bytes of an event beside the seed's. Events are of 50 tenants.
-func (b *Bench) Growth(ctx context.Context, n int64, progress func(done, total int64)) (lines []Line, err error) {
+func (b *Bench) Growth(ctx context.Context, n int64, progress func(done, total int64)) (lines []Measurement, err error) {
 	grown, err := tenantdb.Open(ctx, b.url("konstruct_app"))
 	if err != nil {
 		return nil, err
@@ -39,13 +39,13 @@ func (b *Bench) Growth(ctx context.Context, n int64, progress func(done, total i
 		if err := appendTo(ctx, grown, func(k int64) bool { return k*batch < step }); err != nil {
 			return nil, err
 		}
-		lines = append(lines, Line{What: fmt.Sprintf("append, %d events there", done), Unit: "events", Rate: float64(step) / time.Since(begin).Seconds()})
+		lines = append(lines, Measurement{What: fmt.Sprintf("append, %d events there", done), Unit: "events", Rate: float64(step) / time.Since(begin).Seconds()})
 		progress(min(done+step, n), n)
 	}
 	for i := range lines[1:] {
 		lines[i+1] = lines[i+1].against(lines[0])
 	}
-	inTurns, err := b.inTurns(ctx, grown)
+	inTurns, err := b.alternate(ctx, grown)
 	if err != nil {
 		return nil, err
 	}
@@ -90,9 +90,9 @@ func appendTo(ctx context.Context, door *tenantdb.Door, more func(begun int64) b
 	return failed
 }
 
-// inTurns measures the grown trail and an empty one one after the other, several times: the machine's own
+// alternate measures the grown trail and an empty one one after the other, several times: the machine's own
 // ups and downs meet both.
-func (b *Bench) inTurns(ctx context.Context, grown *tenantdb.Door) ([]Line, error) {
+func (b *Bench) alternate(ctx context.Context, grown *tenantdb.Door) ([]Measurement, error) {
 	super, err := pgx.Connect(ctx, b.Cluster.SuperuserURL("postgres"))
 	if err != nil {
 		return nil, err
@@ -123,12 +123,12 @@ func (b *Bench) inTurns(ctx context.Context, grown *tenantdb.Door) ([]Line, erro
 			rates[i] += float64(n*batch) / time.Since(begin).Seconds() / growthPairs
 		}
 	}
-	base := Line{What: fmt.Sprintf("append to an empty trail, mean of %d turns", growthPairs), Unit: "events", Rate: rates[0]}
-	return []Line{base, Line{What: fmt.Sprintf("append to the grown trail, mean of %d turns", growthPairs), Unit: "events", Rate: rates[1]}.against(base)}, nil
+	base := Measurement{What: fmt.Sprintf("append to an empty trail, mean of %d turns", growthPairs), Unit: "events", Rate: rates[0]}
+	return []Measurement{base, Measurement{What: fmt.Sprintf("append to the grown trail, mean of %d turns", growthPairs), Unit: "events", Rate: rates[1]}.against(base)}, nil
 }
 
 // reads measures the newest page of a tenant's list and single events found in it.
-func (b *Bench) reads(ctx context.Context, door *tenantdb.Door) ([]Line, error) {
+func (b *Bench) reads(ctx context.Context, door *tenantdb.Door) ([]Measurement, error) {
 	page, err := audit.List(ctx, door, tenantNumber(1), audit.Filter{Limit: audit.MaxList})
 	if err != nil {
 		return nil, err
@@ -147,11 +147,11 @@ func (b *Bench) reads(ctx context.Context, door *tenantdb.Door) ([]Line, error) 
 		_, err := audit.Get(ctx, door, tenantNumber(1), page[i%int64(len(page))].ID)
 		return err
 	})
-	return []Line{list, show}, err
+	return []Measurement{list, show}, err
 }
 
 // sizes are the bytes of an event with its seal and indexes, and of one in the seed's schema.
-func (b *Bench) sizes(ctx context.Context) ([]Line, error) {
+func (b *Bench) sizes(ctx context.Context) ([]Measurement, error) {
 	conn, err := pgx.Connect(ctx, b.Cluster.SuperuserURL(devpg.Database))
 	if err != nil {
 		return nil, err
@@ -166,7 +166,7 @@ func (b *Bench) sizes(ctx context.Context) ([]Line, error) {
 			return nil, err
 		}
 	}
-	var lines []Line
+	var lines []Measurement
 	for _, m := range []struct{ what, sql string }{
 		{"bytes of an event, the seed's schema", `SELECT pg_total_relation_size('seed.audit_events')::float8 / (SELECT count(*) FROM seed.audit_events)`},
 		{"bytes of an event, sealed", `SELECT (pg_total_relation_size('public.audit_events') + pg_total_relation_size('public.audit_seals'))::float8 / (SELECT count(*) FROM public.audit_events)`},
@@ -175,13 +175,13 @@ func (b *Bench) sizes(ctx context.Context) ([]Line, error) {
 		if err := conn.QueryRow(ctx, m.sql).Scan(&bytes); err != nil {
 			return nil, err
 		}
-		lines = append(lines, Line{What: m.what, Note: fmt.Sprintf("%.0f bytes with indexes", bytes)})
+		lines = append(lines, Measurement{What: m.what, Note: fmt.Sprintf("%.0f bytes with indexes", bytes)})
 	}
 	return lines, nil
 }
 
 // Plot is the curve of a growth as an SVG picture: rate against size.
-func Plot(lines []Line) string {
+func Plot(lines []Measurement) string {
 	var rates []float64
 	var last string
 	for _, l := range lines {

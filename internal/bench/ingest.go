@@ -23,27 +23,27 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// timed is a model that knows how long it worked.
-type timed struct {
+// timedEmbedder is a model that knows how long it worked.
+type timedEmbedder struct {
 	embed.Embedder
 	took atomic.Int64
 }
 
 // Embed implements embed.Embedder.
-func (m *timed) Embed(ctx context.Context, texts []string) ([][]float32, error) {
+func (m *timedEmbedder) Embed(ctx context.Context, texts []string) ([][]float32, error) {
 	begin := time.Now()
 	defer func() { m.took.Add(int64(time.Since(begin))) }()
 	return m.Embedder.Embed(ctx, texts)
 }
 
-// given is a model that has every vector already: what is left is our own work.
-type given struct {
+// fixedEmbedder is a model that has every vector already: what is left is our own work.
+type fixedEmbedder struct {
 	embed.Embedder
 	vectors [][]float32
 }
 
 // Embed implements embed.Embedder.
-func (m given) Embed(_ context.Context, texts []string) ([][]float32, error) {
+func (m fixedEmbedder) Embed(_ context.Context, texts []string) ([][]float32, error) {
 	out := make([][]float32, len(texts))
 	for i, t := range texts {
 		out[i] = m.vectors[len(t)%len(m.vectors)]
@@ -53,49 +53,49 @@ func (m given) Embed(_ context.Context, texts []string) ([][]float32, error) {
 
 // Ingest measures documents taken in from end to end, by the model and with vectors given, and the storing of chunks against COPY into a table
 // of the same columns and indexes. documents is how many the larger run takes in, whose peak of memory, the model's included, stands beside that of 1,000.
-func (b *Bench) Ingest(ctx context.Context, m embed.Model, read []string, documents int) ([]Line, error) {
+func (b *Bench) Ingest(ctx context.Context, m embed.Model, read []string, documents int) ([]Measurement, error) {
 	local, _, err := embed.OpenLocal(m)
 	if err != nil {
 		return nil, err
 	}
 	defer local.Close()
-	pool := reading.NewPool(2, reading.Usual, read...)
+	pool := reading.NewPool(2, reading.DefaultLimits, read...)
 	defer pool.Close()
 	door, err := tenantdb.Open(ctx, b.url("konstruct_app"))
 	if err != nil {
 		return nil, err
 	}
 	defer door.Close()
-	model := &timed{Embedder: local}
-	in := &kb.Ingester{Door: door, Embedder: func(string) (embed.Embedder, error) { return model, nil }, Reader: pool, Readers: 2}
+	model := &timedEmbedder{Embedder: local}
+	in := &kb.Ingester{Door: door, Embedder: func(string) (embed.Embedder, error) { return model, nil }, Parser: pool, Concurrency: 2}
 
 	// One document first: processes start, statements are prepared.
-	if _, _, err := b.takeIn(ctx, in, tenantNumber(int64(200)), 20); err != nil {
+	if _, _, err := b.ingest(ctx, in, tenantNumber(int64(200)), 20); err != nil {
 		return nil, err
 	}
 	model.took.Store(0)
 	n := max(200, int(b.Time.Seconds()*40))
-	took, chunks, err := b.takeIn(ctx, in, tenantNumber(int64(201)), n)
+	took, chunks, err := b.ingest(ctx, in, tenantNumber(int64(201)), n)
 	if err != nil {
 		return nil, err
 	}
 	share := float64(model.took.Load()) / float64(took)
-	lines := []Line{{What: "taken in by the local model", Unit: "documents", Rate: float64(n) / took.Seconds(), Note: fmt.Sprintf("%.0f chunks/s; %.0f %% of the time is the model's", float64(chunks)/took.Seconds(), 100*share)}}
+	lines := []Measurement{{What: "taken in by the local model", Unit: "documents", Rate: float64(n) / took.Seconds(), Note: fmt.Sprintf("%.0f chunks/s; %.0f %% of the time is the model's", float64(chunks)/took.Seconds(), 100*share)}}
 
 	draw := rand.New(rand.NewPCG(5, 6))
 	vectors := make([][]float32, 512)
 	for i := range vectors {
-		vectors[i] = sized{topics: 1 << 20, rank: i, chunks: 1}.point(draw, 0, pointSpread)
+		vectors[i] = sizedTenant{topics: 1 << 20, rank: i, chunks: 1}.point(draw, 0, pointSpread)
 	}
-	in.Embedder = func(string) (embed.Embedder, error) { return given{local, vectors}, nil }
+	in.Embedder = func(string) (embed.Embedder, error) { return fixedEmbedder{local, vectors}, nil }
 	for i, n := range []int{1000, documents} {
 		runtime.GC()
 		resetPeak()
-		took, chunks, err := b.takeIn(ctx, in, tenantNumber(int64(202+i)), n)
+		took, chunks, err := b.ingest(ctx, in, tenantNumber(int64(202+i)), n)
 		if err != nil {
 			return nil, err
 		}
-		l := Line{What: fmt.Sprintf("%d documents taken in, vectors given", n), Unit: "documents", Rate: float64(n) / took.Seconds(), Note: fmt.Sprintf("%.0f chunks/s%s", float64(chunks)/took.Seconds(), peak())}
+		l := Measurement{What: fmt.Sprintf("%d documents taken in, vectors given", n), Unit: "documents", Rate: float64(n) / took.Seconds(), Note: fmt.Sprintf("%.0f chunks/s%s", float64(chunks)/took.Seconds(), peak())}
 		if i > 0 {
 			l = l.against(lines[1])
 		}
@@ -105,8 +105,8 @@ func (b *Bench) Ingest(ctx context.Context, m embed.Model, read []string, docume
 	return append(lines, stored...), err
 }
 
-// takeIn takes in documents of its own making, each of a page of text, and returns how long that took.
-func (b *Bench) takeIn(ctx context.Context, in *kb.Ingester, tenant uuid.UUID, n int) (took time.Duration, chunks int, err error) {
+// ingest takes in documents of its own making, each of a page of text, and returns how long that took.
+func (b *Bench) ingest(ctx context.Context, in *kb.Ingester, tenant uuid.UUID, n int) (took time.Duration, chunks int, err error) {
 	dir, err := os.MkdirTemp(b.Dir, "documents-")
 	if err != nil {
 		return 0, 0, err
@@ -138,7 +138,7 @@ func (b *Bench) takeIn(ctx context.Context, in *kb.Ingester, tenant uuid.UUID, n
 		return 0, 0, err
 	}
 	begin := time.Now()
-	err = in.Files(ctx, tenant, tenant, []string{dir}, kb.Given{}, func(r kb.Result) {
+	err = in.Files(ctx, tenant, tenant, []string{dir}, kb.DocumentOptions{}, func(r kb.IngestResult) {
 		chunks += r.Chunks
 		if r.Err != nil && err == nil {
 			err = r.Err
@@ -149,7 +149,7 @@ func (b *Bench) takeIn(ctx context.Context, in *kb.Ingester, tenant uuid.UUID, n
 
 // storing measures how fast chunks and vectors are stored as documents are, against COPY of the same rows into the same tables, which no application under
 // row level security may do.
-func (b *Bench) storing(ctx context.Context, door *tenantdb.Door, model string, vectors [][]float32) ([]Line, error) {
+func (b *Bench) storing(ctx context.Context, door *tenantdb.Door, model string, vectors [][]float32) ([]Measurement, error) {
 	const rows = 512
 	owner, err := pgx.Connect(ctx, b.Cluster.SuperuserURL("konstruct"))
 	if err != nil {
@@ -172,7 +172,7 @@ func (b *Bench) storing(ctx context.Context, door *tenantdb.Door, model string, 
 	if _, err := owner.Exec(ctx, `INSERT INTO kb_documents (tenant_id, id, agent_id) VALUES ($1, $2, $2)`, tenant, document); err != nil {
 		return nil, err
 	}
-	lines, err := b.inTurnsOf(ctx, 4, "chunks", rows,
+	lines, err := b.alternateN(ctx, 4, "chunks", rows,
 		contender{"COPY of chunks and passages, as a superuser", 1, func(int) error {
 			ids := make([]uuid.UUID, rows)
 			for i := range ids {
@@ -191,7 +191,7 @@ func (b *Bench) storing(ctx context.Context, door *tenantdb.Door, model string, 
 			})
 		}},
 		contender{"chunks and passages stored as documents are", 1, func(int) error {
-			_, _, err := kb.Put(ctx, door, tenant, tenant, kb.Made{Source: "bench:" + uuid.NewString(), Filename: "bench", Model: model, Chunks: chunks, Vectors: vectors[:rows]})
+			_, _, err := kb.StorePrepared(ctx, door, tenant, tenant, kb.PreparedDocument{Source: "bench:" + uuid.NewString(), Filename: "bench", Model: model, Chunks: chunks, Vectors: vectors[:rows]})
 			return err
 		}})
 	if err != nil {

@@ -26,7 +26,7 @@ const proofs = 200
 // Notary measures the notary on a trail of n events: how it keeps up with writers, what a checkpoint costs on an
 // empty and on a grown trail, catching up, verification, one proof, evidence, the stranger's verification, and evidence for
 // a late part of a tenant's time against all of it.
-func (b *Bench) Notary(ctx context.Context, n int64, progress func(done, total int64)) (lines []Line, err error) {
+func (b *Bench) Notary(ctx context.Context, n int64, progress func(done, total int64)) (lines []Measurement, err error) {
 	door, err := tenantdb.Open(ctx, b.url("konstruct_app"))
 	if err != nil {
 		return nil, err
@@ -38,24 +38,27 @@ func (b *Bench) Notary(ctx context.Context, n int64, progress func(done, total i
 	}
 	defer db.Close()
 	c := notary.Config{DB: db, Keys: notary.Keys{File: filepath.Join(b.Dir, "notary", "key"), Name: "konstruct.example/bench"},
-		Outside: notary.File(filepath.Join(b.Dir, "notary", "checkpoint")), Logger: slog.New(slog.NewTextHandler(io.Discard, nil))}
+		Anchor: notary.FileAnchor(filepath.Join(b.Dir, "notary", "checkpoint")), Logger: slog.New(slog.NewTextHandler(io.Discard, nil))}
 	o, err := notary.New(c)
 	if err != nil {
 		return nil, err
 	}
 	defer o.Close()
-	for _, measure := range []func() ([]Line, error){
-		func() ([]Line, error) { l, err := b.checkpoint(ctx, door, o, "an empty trail"); return []Line{l}, err },
-		func() ([]Line, error) { return b.keepsUp(ctx, door, o) },
-		func() ([]Line, error) { return b.catchUp(ctx, door, o, n, progress) },
-		func() ([]Line, error) {
-			l, err := b.checkpoint(ctx, door, o, "the grown trail")
-			return []Line{l.against(lines[0])}, err
+	for _, measure := range []func() ([]Measurement, error){
+		func() ([]Measurement, error) {
+			l, err := b.checkpoint(ctx, door, o, "an empty trail")
+			return []Measurement{l}, err
 		},
-		func() ([]Line, error) { return b.proves(ctx, db) },
-		func() ([]Line, error) { return b.verifies(ctx, db, c) },
-		func() ([]Line, error) { return b.strangers(ctx, db, c) },
-		func() ([]Line, error) { return b.oneDay(ctx, door, db, o, n) },
+		func() ([]Measurement, error) { return b.keepsUp(ctx, door, o) },
+		func() ([]Measurement, error) { return b.catchUp(ctx, door, o, n, progress) },
+		func() ([]Measurement, error) {
+			l, err := b.checkpoint(ctx, door, o, "the grown trail")
+			return []Measurement{l.against(lines[0])}, err
+		},
+		func() ([]Measurement, error) { return b.proves(ctx, db) },
+		func() ([]Measurement, error) { return b.verifies(ctx, db, c) },
+		func() ([]Measurement, error) { return b.unknownTenants(ctx, db, c) },
+		func() ([]Measurement, error) { return b.oneDay(ctx, door, db, o, n) },
 	} {
 		some, err := measure()
 		if err != nil {
@@ -67,9 +70,9 @@ func (b *Bench) Notary(ctx context.Context, n int64, progress func(done, total i
 }
 
 // checkpoint measures a round that has one new event.
-func (b *Bench) checkpoint(ctx context.Context, door *tenantdb.Door, o *notary.Notary, on string) (Line, error) {
+func (b *Bench) checkpoint(ctx context.Context, door *tenantdb.Door, o *notary.Notary, on string) (Measurement, error) {
 	if _, err := o.Round(ctx); err != nil { // what waited is not what is measured
-		return Line{}, err
+		return Measurement{}, err
 	}
 	return b.measure(ctx, "event and checkpoint, "+on, "checkpoints", 1, 1, func(int) error {
 		if _, err := audit.Log(ctx, door, tenantNumber(1), sample()); err != nil {
@@ -82,7 +85,7 @@ func (b *Bench) checkpoint(ctx context.Context, door *tenantdb.Door, o *notary.N
 
 // keepsUp has two connections write batches as fast as they can while the notary makes a checkpoint a second, and
 // says how long the oldest event of each round had waited for its signature.
-func (b *Bench) keepsUp(ctx context.Context, door *tenantdb.Door, o *notary.Notary) ([]Line, error) {
+func (b *Bench) keepsUp(ctx context.Context, door *tenantdb.Door, o *notary.Notary) ([]Measurement, error) {
 	alone, err := b.writes(ctx, door, func() {})
 	if err != nil {
 		return nil, err
@@ -131,7 +134,7 @@ func (b *Bench) keepsUp(ctx context.Context, door *tenantdb.Door, o *notary.Nota
 		beside.Note = fmt.Sprintf("the oldest event of a round waited %.1f s at the median, %.1f s at the 95th percentile (%d rounds)",
 			lags[len(lags)/2].Seconds(), lags[len(lags)*95/100].Seconds(), len(lags))
 	}
-	return []Line{alone, beside}, nil
+	return []Measurement{alone, beside}, nil
 }
 
 // settled makes rounds until nothing waits.
@@ -142,24 +145,24 @@ func settled(ctx context.Context, o *notary.Notary) (err error) {
 	return err
 }
 
-func (b *Bench) writes(ctx context.Context, door *tenantdb.Door, start func()) (Line, error) {
+func (b *Bench) writes(ctx context.Context, door *tenantdb.Door, start func()) (Measurement, error) {
 	if err := b.settle(ctx); err != nil {
-		return Line{}, err
+		return Measurement{}, err
 	}
 	start()
 	begin, n := time.Now(), int64(0)
 	length := max(b.Time, 10*time.Second) // some rounds must fit in
 	err := appendTo(ctx, door, func(k int64) bool { n = k; return time.Since(begin) < length })
-	return Line{Unit: "events", Rate: float64(n*batch) / time.Since(begin).Seconds()}, err
+	return Measurement{Unit: "events", Rate: float64(n*batch) / time.Since(begin).Seconds()}, err
 }
 
 // catchUp writes n events with no notary, and measures putting them in order.
-func (b *Bench) catchUp(ctx context.Context, door *tenantdb.Door, o *notary.Notary, n int64, progress func(done, total int64)) ([]Line, error) {
+func (b *Bench) catchUp(ctx context.Context, door *tenantdb.Door, o *notary.Notary, n int64, progress func(done, total int64)) ([]Measurement, error) {
 	begin := time.Now()
 	if err := appendTo(ctx, door, func(k int64) bool { progress(k*batch, n); return k*batch < n }); err != nil {
 		return nil, err
 	}
-	wrote := Line{What: "writing what the notary will catch up with", Unit: "events", Rate: float64(n) / time.Since(begin).Seconds()}
+	wrote := Measurement{What: "writing what the notary will catch up with", Unit: "events", Rate: float64(n) / time.Since(begin).Seconds()}
 	if err := b.settle(ctx); err != nil {
 		return nil, err
 	}
@@ -167,12 +170,12 @@ func (b *Bench) catchUp(ctx context.Context, door *tenantdb.Door, o *notary.Nota
 	if err := settled(ctx, o); err != nil {
 		return nil, err
 	}
-	l := Line{What: "catching up: read again, recomputed, put in order, signed", Unit: "events", Rate: float64(n) / time.Since(begin).Seconds(), Note: fmt.Sprintf("%d events", n)}
-	return []Line{wrote, l.against(wrote)}, nil
+	l := Measurement{What: "catching up: read again, recomputed, put in order, signed", Unit: "events", Rate: float64(n) / time.Since(begin).Seconds(), Note: fmt.Sprintf("%d events", n)}
+	return []Measurement{wrote, l.against(wrote)}, nil
 }
 
 // proves measures one proof of an event from anywhere in a tenant's log.
-func (b *Bench) proves(ctx context.Context, db *tenantdb.Evidence) ([]Line, error) {
+func (b *Bench) proves(ctx context.Context, db *tenantdb.Evidence) ([]Measurement, error) {
 	ids, err := notary.Sample(ctx, db, tenantNumber(1), proofs)
 	if err != nil {
 		return nil, err
@@ -186,29 +189,29 @@ func (b *Bench) proves(ctx context.Context, db *tenantdb.Evidence) ([]Line, erro
 		_, err := notary.Prove(ctx, db, tenantNumber(1), ids[i%len(ids)], nil)
 		return err
 	})
-	return []Line{l}, err
+	return []Measurement{l}, err
 }
 
 // verifies measures the whole verification, against reading the same rows.
-func (b *Bench) verifies(ctx context.Context, db *tenantdb.Evidence, c notary.Config) ([]Line, error) {
+func (b *Bench) verifies(ctx context.Context, db *tenantdb.Evidence, c notary.Config) ([]Measurement, error) {
 	base, err := b.reading(ctx, db)
 	if err != nil {
 		return nil, err
 	}
 	begin := time.Now()
-	r, err := notary.Verify(ctx, db, notary.Verification{Outside: c.Outside, Floor: evidence.DefaultFloor, Found: func(audit.Finding) {}})
+	r, err := notary.Verify(ctx, db, notary.Verification{Anchor: c.Anchor, Floor: evidence.DefaultFloor, OnFinding: func(audit.Finding) {}})
 	if err != nil {
 		return nil, err
 	}
 	if !r.OK() {
 		return nil, fmt.Errorf("verification found %+v", r)
 	}
-	l := Line{What: "verify: rows, seals, logs, checkpoints, the copy outside", Unit: "events", Rate: float64(r.Events) / time.Since(begin).Seconds(), Note: fmt.Sprintf("%d events, %d checkpoints", r.Events, r.Checkpoints)}
-	return []Line{base, l.against(base)}, nil
+	l := Measurement{What: "verify: rows, seals, logs, checkpoints, the copy outside", Unit: "events", Rate: float64(r.Events) / time.Since(begin).Seconds(), Note: fmt.Sprintf("%d events, %d checkpoints", r.Events, r.Checkpoints)}
+	return []Measurement{base, l.against(base)}, nil
 }
 
-// strangers measures evidence of all of a tenant's log, with every event shown and with none, and its verification.
-func (b *Bench) strangers(ctx context.Context, db *tenantdb.Evidence, c notary.Config) (lines []Line, err error) {
+// unknownTenants measures evidence of all of a tenant's log, with every event shown and with none, and its verification.
+func (b *Bench) unknownTenants(ctx context.Context, db *tenantdb.Evidence, c notary.Config) (lines []Measurement, err error) {
 	key, err := c.Keys.Read()
 	if err != nil {
 		return nil, err
@@ -230,7 +233,7 @@ func (b *Bench) strangers(ctx context.Context, db *tenantdb.Evidence, c notary.C
 			return nil, fmt.Errorf("%+v, %w", r, err)
 		}
 		n := float64(r.Matching + r.Excluded)
-		verify := Line{What: "a stranger verifies it", Unit: "events", Rate: n / time.Since(begin).Seconds(), Note: fmt.Sprintf("%.0f events, %.0f bytes each", n, float64(len(made))/n)}
+		verify := Measurement{What: "a stranger verifies it", Unit: "events", Rate: n / time.Since(begin).Seconds(), Note: fmt.Sprintf("%.0f events, %.0f bytes each", n, float64(len(made))/n)}
 		lines = append(lines, line, verify.against(line))
 	}
 	return lines, nil
@@ -238,7 +241,7 @@ func (b *Bench) strangers(ctx context.Context, db *tenantdb.Evidence, c notary.C
 
 // oneDay measures evidence for a late part of a tenant's time, against evidence for all of it: a ratio of 1 is time in
 // proportion to the part's events.
-func (b *Bench) oneDay(ctx context.Context, door *tenantdb.Door, db *tenantdb.Evidence, o *notary.Notary, n int64) ([]Line, error) {
+func (b *Bench) oneDay(ctx context.Context, door *tenantdb.Door, db *tenantdb.Evidence, o *notary.Notary, n int64) ([]Measurement, error) {
 	time.Sleep(evidence.ClockSlack + time.Second) // a range begins that much before the time asked for
 	begin := time.Now()
 	if err := appendTo(ctx, door, func(k int64) bool { return k*batch < n/10 }); err != nil {
@@ -247,7 +250,7 @@ func (b *Bench) oneDay(ctx context.Context, door *tenantdb.Door, db *tenantdb.Ev
 	if err := settled(ctx, o); err != nil {
 		return nil, err
 	}
-	var lines []Line
+	var lines []Measurement
 	for _, k := range []struct {
 		what  string
 		since time.Time
@@ -263,20 +266,20 @@ func (b *Bench) oneDay(ctx context.Context, door *tenantdb.Door, db *tenantdb.Ev
 	return lines, nil
 }
 
-func (b *Bench) evidence(ctx context.Context, db *tenantdb.Evidence, of uuid.UUID, f evidence.Filter) ([]byte, Line, error) {
+func (b *Bench) evidence(ctx context.Context, db *tenantdb.Evidence, of uuid.UUID, f evidence.Filter) ([]byte, Measurement, error) {
 	path := filepath.Join(b.Dir, "bundle.zip")
 	out, err := os.Create(path)
 	if err != nil {
-		return nil, Line{}, err
+		return nil, Measurement{}, err
 	}
 	defer os.Remove(path)
 	begin := time.Now()
 	made, err := notary.Evidence(ctx, db, of, f, nil, out, nil)
 	took := time.Since(begin)
 	if err = errors.Join(err, out.Close()); err != nil {
-		return nil, Line{}, err
+		return nil, Measurement{}, err
 	}
 	raw, err := os.ReadFile(path)
 	n := made.Matching + made.Excluded
-	return raw, Line{Unit: "events", Rate: float64(n) / took.Seconds(), Note: fmt.Sprintf("%d events, %s", n, took.Round(time.Millisecond))}, err
+	return raw, Measurement{Unit: "events", Rate: float64(n) / took.Seconds(), Note: fmt.Sprintf("%d events, %s", n, took.Round(time.Millisecond))}, err
 }

@@ -74,7 +74,7 @@ func (w *world) batch() (tenant int64, events []audit.Event) {
 func conversation(n int64) string { return fmt.Sprint("conversation-", n) }
 
 // Questions measures what people ask of a trail of n events of twenty tenants, what the index of words costs writers, and exports.
-func (b *Bench) Questions(ctx context.Context, n int64, progress func(done, total int64)) (lines []Line, err error) {
+func (b *Bench) Questions(ctx context.Context, n int64, progress func(done, total int64)) (lines []Measurement, err error) {
 	door, err := tenantdb.Open(ctx, b.url("konstruct_app"))
 	if err != nil {
 		return nil, err
@@ -86,16 +86,16 @@ func (b *Bench) Questions(ctx context.Context, n int64, progress func(done, tota
 	}
 	defer schema.Close()
 	w := newWorld(n)
-	fill := func(what string, n int64) (Line, error) {
+	fill := func(what string, n int64) (Measurement, error) {
 		begin := time.Now()
 		for i := int64(0); i < n; i += batch {
 			tenant, events := w.batch()
 			if _, err := audit.LogBatch(ctx, door, tenantNumber(tenant), events); err != nil {
-				return Line{}, err
+				return Measurement{}, err
 			}
 			progress(w.n, n)
 		}
-		return Line{What: what, Unit: "events", Rate: float64(n) / time.Since(begin).Seconds()}, nil
+		return Measurement{What: what, Unit: "events", Rate: float64(n) / time.Since(begin).Seconds()}, nil
 	}
 	plain, err := fill("writing, one connection, no index of words", n)
 	if err != nil {
@@ -110,7 +110,7 @@ func (b *Bench) Questions(ctx context.Context, n int64, progress func(done, tota
 		return nil, err
 	}
 	lines = append(lines, some...)
-	if err := schema.Words(ctx, true); err != nil {
+	if err := schema.TextIndex(ctx, true); err != nil {
 		return nil, err
 	}
 	if some, err = b.ask(ctx, door, w, ", by the index of words"); err != nil {
@@ -137,24 +137,24 @@ func (b *Bench) analyze(ctx context.Context) error {
 }
 
 // ask measures each question, of a tenant drawn each time; the searches come last.
-func (b *Bench) ask(ctx context.Context, door *tenantdb.Door, w *world, how string) (lines []Line, err error) {
+func (b *Bench) ask(ctx context.Context, door *tenantdb.Door, w *world, how string) (lines []Measurement, err error) {
 	who := func() uuid.UUID { return tenantNumber(w.Int64N(askedTenants)) }
 	since := func(days int) time.Time { return time.Now().AddDate(0, 0, -days) }
 	stats := func(days int, by ...string) func() error {
 		return func() error {
-			_, err := audit.Stats(ctx, door, who(), audit.StatsFilter{By: by, Since: since(days)})
+			_, err := audit.ComputeStats(ctx, door, who(), audit.StatsFilter{By: by, Since: since(days)})
 			return err
 		}
 	}
 	turn := int64(-1)
 	first := func() error { // of each tenant once: its days are not counted yet
 		turn++
-		_, err := audit.Stats(ctx, door, tenantNumber(turn%askedTenants), audit.StatsFilter{By: []string{"day"}, Since: since(askedDays + 1)})
+		_, err := audit.ComputeStats(ctx, door, tenantNumber(turn%askedTenants), audit.StatsFilter{By: []string{"day"}, Since: since(askedDays + 1)})
 		return err
 	}
 	search := func(word func() string) func() error {
 		return func() error {
-			_, err := audit.SearchText(ctx, door, who(), audit.Words{Text: word()})
+			_, err := audit.SearchText(ctx, door, who(), audit.TextQuery{Text: word()})
 			return err
 		}
 	}
@@ -166,7 +166,7 @@ func (b *Bench) ask(ctx context.Context, door *tenantdb.Door, w *world, how stri
 		{"a run, as a tree", func() error {
 			tenant := w.Int64N(askedTenants)
 			n := (w.Int64N(w.n/batch/askedTenants)*askedTenants + tenant) * batch / runLength
-			_, err := audit.RunOf(ctx, door, tenantNumber(tenant), conversation(n+2))
+			_, err := audit.GetRun(ctx, door, tenantNumber(tenant), conversation(n+2))
 			return err
 		}, 0},
 		{"the newest fifty", func() error {
@@ -174,7 +174,7 @@ func (b *Bench) ask(ctx context.Context, door *tenantdb.Door, w *world, how stri
 			return err
 		}, 0},
 		{"escalations that are open", func() error {
-			_, err := audit.Escalations(ctx, door, who(), audit.CaseFilter{State: audit.StateOpen})
+			_, err := audit.Escalations(ctx, door, who(), audit.EscalationFilter{State: audit.StateOpen})
 			return err
 		}, 0},
 		{"figures of all 90 days, asked for the first time", first, askedTenants},
@@ -195,22 +195,22 @@ func (b *Bench) ask(ctx context.Context, door *tenantdb.Door, w *world, how stri
 		}
 		slices.Sort(times)
 		ms := func(q float64) float64 { return float64(times[int(q*float64(len(times)-1))].Microseconds()) / 1000 }
-		lines = append(lines, Line{What: q.what, Unit: "answers", Rate: float64(time.Second) / (ms(0.5) * float64(time.Millisecond)), P50: ms(0.5), P99: ms(0.99), Note: fmt.Sprintf("p95 %.1f ms", ms(0.95))})
+		lines = append(lines, Measurement{What: q.what, Unit: "answers", Rate: float64(time.Second) / (ms(0.5) * float64(time.Millisecond)), P50: ms(0.5), P99: ms(0.99), Note: fmt.Sprintf("p95 %.1f ms", ms(0.95))})
 	}
 	return lines, nil
 }
 
 // exports measures each format with all tenants' events, one tenant after the other.
-func (b *Bench) exports(ctx context.Context, door *tenantdb.Door, n int64) (lines []Line, err error) {
+func (b *Bench) exports(ctx context.Context, door *tenantdb.Door, n int64) (lines []Measurement, err error) {
 	for i, format := range export.Formats {
 		resetPeak()
 		begin, bytes := time.Now(), int64(0)
 		for tenant := range int64(askedTenants) {
 			dir := filepath.Join(b.Dir, "export")
-			from := func(ctx context.Context, f audit.Filter, each func(*audit.Stored) error) error {
-				return audit.Each(ctx, door, tenantNumber(tenant), f, each)
+			from := func(ctx context.Context, f audit.Filter, each func(*audit.StoredEvent) error) error {
+				return audit.EachEvent(ctx, door, tenantNumber(tenant), f, each)
 			}
-			m, _, err := export.To(ctx, from, shelf.Folder(dir), export.Options{Tenant: tenantNumber(tenant), Format: format})
+			m, _, err := export.Export(ctx, from, shelf.Folder(dir), export.Options{Tenant: tenantNumber(tenant), Format: format})
 			if err != nil {
 				return nil, err
 			}
@@ -221,7 +221,7 @@ func (b *Bench) exports(ctx context.Context, door *tenantdb.Door, n int64) (line
 				return nil, err
 			}
 		}
-		l := Line{What: "export as " + format, Unit: "events", Rate: float64(n) / time.Since(begin).Seconds(), Note: fmt.Sprintf("%d bytes an event%s", bytes/n, peak())}
+		l := Measurement{What: "export as " + format, Unit: "events", Rate: float64(n) / time.Since(begin).Seconds(), Note: fmt.Sprintf("%d bytes an event%s", bytes/n, peak())}
 		if i > 0 {
 			l = l.against(lines[0])
 		}

@@ -16,14 +16,14 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// Searches are the measures of Search.
-type Searches struct {
+// SearchConfig are the measures of Search.
+type SearchConfig struct {
 	Chunks  int // of all tenants together
 	Tenants int // whose sizes follow Zipf's law
 	// Progress hears what is going on.
 	Progress func(what string, done, total int)
 	// Measured hears each line once it is there: a large run takes most of an hour.
-	Measured func(Line)
+	Measured func(Measurement)
 }
 
 const (
@@ -31,8 +31,8 @@ const (
 	questions = 100 // asked of each tenant
 )
 
-// searched is a tenant that is measured.
-type searched struct {
+// searchSetup is a tenant that is measured.
+type searchSetup struct {
 	name      string
 	id        uuid.UUID
 	chunks    int
@@ -43,7 +43,7 @@ type searched struct {
 
 // Search measures searches of tenants of all sizes in one database: beside the seed's query as written (the index over all tenants under row level security) and beside pgvector
 // on a table that holds the tenant alone; with conditions, by words and by both; by sixteen at once; and while documents are taken in. curve is p50 against size, for Curve.
-func (b *Bench) Search(ctx context.Context, s Searches) (lines []Line, curve []Size, err error) {
+func (b *Bench) Search(ctx context.Context, s SearchConfig) (lines []Measurement, curve []Size, err error) {
 	all, err := b.load(ctx, s)
 	if err != nil {
 		return nil, nil, err
@@ -57,7 +57,7 @@ func (b *Bench) Search(ctx context.Context, s Searches) (lines []Line, curve []S
 	if err != nil {
 		return nil, nil, err
 	}
-	add := func(some []Line) {
+	add := func(some []Measurement) {
 		for _, l := range some {
 			s.Measured(l)
 		}
@@ -65,12 +65,12 @@ func (b *Bench) Search(ctx context.Context, s Searches) (lines []Line, curve []S
 	}
 	add(built)
 	at := func(q float64) int { return all[int(q*float64(len(all)-1))].rank } // all are by their size, the largest first
-	var measured []*searched
+	var measured []*searchSetup
 	for _, m := range []struct {
 		name string
 		rank int
 	}{{"1st", at(0.99)}, {"25th", at(0.75)}, {"50th", at(0.5)}, {"75th", at(0.25)}, {"99th", at(0.01)}, {"largest", 0}} {
-		t := &searched{name: m.name, id: all[m.rank].id, chunks: all[m.rank].chunks}
+		t := &searchSetup{name: m.name, id: all[m.rank].id, chunks: all[m.rank].chunks}
 		if err := b.prepare(ctx, t, all[m.rank]); err != nil {
 			return nil, nil, err
 		}
@@ -85,7 +85,7 @@ func (b *Bench) Search(ctx context.Context, s Searches) (lines []Line, curve []S
 		add(some)
 	}
 	largest := measured[len(measured)-1]
-	for _, part := range []func(context.Context, *tenantdb.Door, *searched) ([]Line, error){b.modes, b.conditions} {
+	for _, part := range []func(context.Context, *tenantdb.Door, *searchSetup) ([]Measurement, error){b.modes, b.conditions} {
 		some, err := part(ctx, door, largest)
 		if err != nil {
 			return nil, nil, err
@@ -104,20 +104,20 @@ func (b *Bench) Search(ctx context.Context, s Searches) (lines []Line, curve []S
 }
 
 // tiers has the indexes made that tenants of these sizes get.
-func (b *Bench) tiers(ctx context.Context, door *tenantdb.Door, s Searches, all []sized) ([]Line, error) {
-	builder, err := tenantdb.OpenBuilder(ctx, b.url("konstruct_owner"))
+func (b *Bench) tiers(ctx context.Context, door *tenantdb.Door, s SearchConfig, all []sizedTenant) ([]Measurement, error) {
+	builder, err := tenantdb.OpenIndexBuilder(ctx, b.url("konstruct_owner"))
 	if err != nil {
 		return nil, err
 	}
 	defer builder.Close()
-	in := &kb.Indexer{Door: door, Builder: builder, Thresholds: kb.UsualThresholds, Logger: slog.New(slog.DiscardHandler)}
+	in := &kb.Indexer{Door: door, Builder: builder, Thresholds: kb.DefaultThresholds, Logger: slog.New(slog.DiscardHandler)}
 	n, chunks, begin := 0, 0, time.Now()
 	for i, t := range all {
-		if t.chunks < kb.UsualThresholds.Grow {
+		if t.chunks < kb.DefaultThresholds.Grow {
 			break
 		}
 		s.Progress("making tenants' own indexes", i, len(all))
-		worked, err := in.Turn(ctx, t.id)
+		worked, err := in.Work(ctx, t.id)
 		if err != nil {
 			return nil, err
 		}
@@ -136,12 +136,12 @@ func (b *Bench) tiers(ctx context.Context, door *tenantdb.Door, s Searches, all 
 	    pg_total_relation_size('kb_points'), pg_total_relation_size('kb_terms')`).Scan(&global, &own, &points, &terms); err != nil {
 		return nil, err
 	}
-	return []Line{{What: fmt.Sprintf("making %d tenants' own indexes, and tuning", n), Unit: "chunks", Rate: float64(chunks) / took.Seconds(),
+	return []Measurement{{What: fmt.Sprintf("making %d tenants' own indexes, and tuning", n), Unit: "chunks", Rate: float64(chunks) / took.Seconds(),
 		Note: fmt.Sprintf("%d chunks in %s, %d MB; the seed's over all tenants %d MB; points with their key %d MB, words %d MB", chunks, took.Round(time.Second), own>>20, global>>20, (points-own)>>20, terms>>20)}}, nil
 }
 
 // prepare draws questions, finds out what is right, and makes the table that holds the tenant alone.
-func (b *Bench) prepare(ctx context.Context, t *searched, z sized) error {
+func (b *Bench) prepare(ctx context.Context, t *searchSetup, z sizedTenant) error {
 	conn, err := pgx.Connect(ctx, b.Cluster.SuperuserURL(devpg.Database))
 	if err != nil {
 		return err
@@ -208,7 +208,7 @@ func ids(hits []kb.Hit) []uuid.UUID {
 const seedSearch = `SELECT id, content FROM kb_chunks ORDER BY embedding <=> $1::real[]::vector LIMIT $2`
 
 // compare measures one tenant's searches in turns with the baselines.
-func (b *Bench) compare(ctx context.Context, door *tenantdb.Door, t *searched) ([]Line, error) {
+func (b *Bench) compare(ctx context.Context, door *tenantdb.Door, t *searchSetup) ([]Measurement, error) {
 	conn, err := pgx.Connect(ctx, b.Cluster.SuperuserURL(devpg.Database))
 	if err != nil {
 		return nil, err
@@ -236,7 +236,7 @@ func (b *Bench) compare(ctx context.Context, door *tenantdb.Door, t *searched) (
 		return all, err
 	}
 	// Both indexes keep as many candidates: what a recall costs is compared at about the same recall.
-	f, err := searcher.Find(ctx, door, t.id, kb.Query{Mode: kb.ByMeaning, Vector: t.questions[0], K: topK})
+	f, err := searcher.Search(ctx, door, t.id, kb.Query{Mode: kb.Semantic, Vector: t.questions[0], K: topK})
 	if err == nil && f.Plan.EfSearch > 0 {
 		_, err = conn.Exec(ctx, fmt.Sprintf(`SET hnsw.ef_search = %d`, f.Plan.EfSearch))
 	}
@@ -244,7 +244,7 @@ func (b *Bench) compare(ctx context.Context, door *tenantdb.Door, t *searched) (
 		return nil, err
 	}
 	what := fmt.Sprintf("%s tenant, %d chunks: ", t.name, t.chunks)
-	lines, err := b.inTurnsOf(ctx, 3, "searches", 1,
+	lines, err := b.alternateN(ctx, 3, "searches", 1,
 		contender{what + "pgvector, a table of its own", 1, turn(0, func(q []float32) ([]uuid.UUID, error) {
 			rows, err := conn.Query(ctx, `SELECT id, content FROM `+t.table+` ORDER BY embedding <=> $1::real[]::vector LIMIT $2`, q, topK)
 			if err != nil {
@@ -257,7 +257,7 @@ func (b *Bench) compare(ctx context.Context, door *tenantdb.Door, t *searched) (
 			return all, err
 		})},
 		contender{what + "ours", 1, turn(2, func(q []float32) (all []uuid.UUID, err error) {
-			f, err := searcher.Find(ctx, door, t.id, kb.Query{Mode: kb.ByMeaning, Vector: q, K: topK})
+			f, err := searcher.Search(ctx, door, t.id, kb.Query{Mode: kb.Semantic, Vector: q, K: topK})
 			plan = f.Plan
 			return ids(f.Hits), err
 		})},

@@ -29,14 +29,14 @@ import (
 	"github.com/konstruct/konstruct/kb"
 )
 
-// Services are the measures of Service.
-type Services struct {
+// ServiceConfig are the measures of Service.
+type ServiceConfig struct {
 	Program string // whose `serve` is measured, as a process of its own
 	Parts   string
 	Clients int           // with connections that are kept
 	Time    time.Duration // of the mix
 	// Measured hears each line once it is there.
-	Measured func(Line)
+	Measured func(Measurement)
 }
 
 // The mix, and how much more than it can do the service is asked for.
@@ -61,8 +61,8 @@ type service struct {
 }
 
 // Service measures the HTTP API: batches beside the library's, a mix by many clients, more than it can do, and the mix again.
-func (b *Bench) Service(ctx context.Context, s Services) (lines []Line, err error) {
-	add := func(l Line) {
+func (b *Bench) Service(ctx context.Context, s ServiceConfig) (lines []Measurement, err error) {
+	add := func(l Measurement) {
 		lines = append(lines, l)
 		s.Measured(l)
 	}
@@ -113,7 +113,7 @@ func (b *Bench) Service(ctx context.Context, s Services) (lines []Line, err erro
 }
 
 // serving starts the process, with documents and keys.
-func (b *Bench) serving(ctx context.Context, s Services) (k *konstruct.Konstruct, sv *service, stop func() error, err error) {
+func (b *Bench) serving(ctx context.Context, s ServiceConfig) (k *konstruct.Konstruct, sv *service, stop func() error, err error) {
 	secret := strings.Repeat("bench", 8)
 	path := filepath.Join(b.Dir, "secret")
 	if err := os.WriteFile(path, []byte(secret), 0o600); err != nil {
@@ -127,12 +127,12 @@ func (b *Bench) serving(ctx context.Context, s Services) (k *konstruct.Konstruct
 	l.Close()
 	cmd := exec.Command(s.Program, "serve", "--no-work")
 	cmd.Env = append(os.Environ(), "KONSTRUCT_DATABASE_URL="+b.url("konstruct_app"), "KONSTRUCT_NOTARY_DATABASE_URL="+b.url("konstruct_notary"), "KONSTRUCT_DATA_DIR="+filepath.Join(b.Dir, "serve"),
-		"KONSTRUCT_KEY_SECRET_FILE="+path, "KONSTRUCT_LISTEN="+addr, "KONSTRUCT_PARTS_DIR="+s.Parts)
+		"KONSTRUCT_KEY_SECRET_FILE="+path, "KONSTRUCT_LISTEN="+addr, "KONSTRUCT_ASSETS_DIR="+s.Parts)
 	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {
 		return nil, nil, nil, err
 	}
-	if k, err = konstruct.Open(ctx, konstruct.Config{DatabaseURL: b.url("konstruct_app"), Parts: s.Parts, KeySecret: []byte(secret)}); err != nil {
+	if k, err = konstruct.Open(ctx, konstruct.Config{DatabaseURL: b.url("konstruct_app"), AssetsDir: s.Parts, KeySecret: []byte(secret)}); err != nil {
 		return nil, nil, nil, errors.Join(err, cmd.Process.Kill(), cmd.Wait())
 	}
 	stop = func() error {
@@ -149,17 +149,17 @@ func (b *Bench) serving(ctx context.Context, s Services) (k *konstruct.Konstruct
 		for i := range mixTenants {
 			t := k.Tenant(uuid.NewSHA1(tenant, []byte{byte(i)}))
 			id := uuid.NewSHA1(tenant, []byte{byte(i), 1})
-			key, _, err := t.MakeKey(ctx, access.Local(id, "bench"), access.Ask{Name: "bench", Actions: access.Operator.May()})
+			key, _, err := t.CreateKey(ctx, access.LocalOperator(id, "bench"), access.KeyRequest{Name: "bench", Permissions: access.Operator.Permissions()})
 			if err != nil {
 				return err
 			}
 			sv.keys = append(sv.keys, key)
-			made := kb.Made{Source: "bench:1", Filename: "handbook", ContentType: "text/plain", Title: "Handbook"}
+			made := kb.PreparedDocument{Source: "bench:1", Filename: "handbook", ContentType: "text/plain", Title: "Handbook"}
 			for n := range 20 {
 				text := fmt.Sprintf("Passage %d says how a pump of kind %d is sent back, cleaned and mended.", n, n*7)
 				made.Chunks = append(made.Chunks, chunk.Chunk{Content: text, Embed: text})
 			}
-			if err := t.Agent(id).PutTexts(ctx, []kb.Made{made}); err != nil {
+			if err := t.Agent(id).EmbedAndStore(ctx, []kb.PreparedDocument{made}); err != nil {
 				return err
 			}
 		}
@@ -188,7 +188,7 @@ func batchJSON() []byte {
 }
 
 // batches measures batches by the library and by HTTP, in turns.
-func (b *Bench) batches(ctx context.Context, k *konstruct.Konstruct, sv *service) ([]Line, error) {
+func (b *Bench) batches(ctx context.Context, k *konstruct.Konstruct, sv *service) ([]Measurement, error) {
 	const atOnce = 8
 	t := k.Tenant(tenant)
 	var said struct {
@@ -210,7 +210,7 @@ func (b *Bench) batches(ctx context.Context, k *konstruct.Konstruct, sv *service
 	var n atomic.Int64
 	short := *b
 	short.Time = min(b.Time, 12*time.Second) // the mix is what is long
-	lines, err := short.inTurnsOf(ctx, 4, "events", batchSize,
+	lines, err := short.alternateN(ctx, 4, "events", batchSize,
 		contender{fmt.Sprintf("the library: batches of %d, %d at once", batchSize, atOnce), atOnce, func(int) error { _, err := t.LogBatch(ctx, events); return err }},
 		contender{fmt.Sprintf("HTTP: batches of %d, %d at once", batchSize, atOnce), atOnce, func(int) error {
 			status, _, err := sv.ask(ctx, int(n.Add(1)), "/v1/events/batch", sv.batch)
@@ -244,8 +244,8 @@ func (sv *service) ask(ctx context.Context, n int, path string, body []byte) (st
 	return res.StatusCode, res.Header.Get("Retry-After"), nil
 }
 
-// loaded is what became of a load.
-type loaded struct {
+// loadResult is what became of a load.
+type loadResult struct {
 	mu     sync.Mutex
 	took   time.Duration
 	times  []time.Duration // of what was accepted
@@ -256,8 +256,8 @@ type loaded struct {
 }
 
 // load has clients ask the mix for a while: each again as soon as it is answered, or perSecond altogether where that is not zero, whoever is free.
-func (sv *service) load(ctx context.Context, clients int, length time.Duration, perSecond float64) (*loaded, error) {
-	l := &loaded{status: map[int]int{}}
+func (sv *service) load(ctx context.Context, clients int, length time.Duration, perSecond float64) (*loadResult, error) {
+	l := &loadResult{status: map[int]int{}}
 	ctx, cancel := context.WithTimeout(ctx, length+time.Minute)
 	defer cancel()
 	begin := time.Now()
@@ -297,8 +297,8 @@ func (sv *service) load(ctx context.Context, clients int, length time.Duration, 
 	return l, l.failed
 }
 
-// answered is one answer.
-type answered struct {
+// response is one answer.
+type response struct {
 	status, events int
 	after          string
 	took           time.Duration
@@ -306,7 +306,7 @@ type answered struct {
 }
 
 // one asks what comes next of the mix.
-func (sv *service) one(ctx context.Context, n int) (a answered) {
+func (sv *service) one(ctx context.Context, n int) (a response) {
 	path, body := "/v1/events", []byte(eventJSON)
 	switch x := rand.Float64(); { // which of the three is all that is drawn
 	case x < ofEvents:
@@ -322,7 +322,7 @@ func (sv *service) one(ctx context.Context, n int) (a answered) {
 	return a
 }
 
-func (l *loaded) note(a answered) {
+func (l *loadResult) note(a response) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
@@ -338,7 +338,7 @@ func (l *loaded) note(a answered) {
 }
 
 // asked is how many requests a second there were.
-func (l *loaded) asked() float64 {
+func (l *loadResult) asked() float64 {
 	n := 0
 	for _, of := range l.status {
 		n += of
@@ -346,7 +346,7 @@ func (l *loaded) asked() float64 {
 	return float64(n) / l.took.Seconds()
 }
 
-func (l *loaded) line(what string) Line {
+func (l *loadResult) line(what string) Measurement {
 	slices.Sort(l.times)
 	at := func(q float64) float64 {
 		if len(l.times) == 0 {
@@ -364,7 +364,7 @@ func (l *loaded) line(what string) Line {
 	if l.mute > 0 {
 		note += fmt.Sprintf(", %d of them without Retry-After", l.mute)
 	}
-	return Line{What: what, Unit: "requests", Rate: float64(len(l.times)) / l.took.Seconds(), P50: at(0.5), P99: at(0.99), Note: note}
+	return Measurement{What: what, Unit: "requests", Rate: float64(len(l.times)) / l.took.Seconds(), P50: at(0.5), P99: at(0.99), Note: note}
 }
 
 // memory is what a process has in memory.

@@ -20,7 +20,7 @@ const waiting = 100_000
 
 // spool measures acknowledgement by the spool, alone with its disk while the database is away and beside
 // its own delivery, and then delivery alone, against shared commits.
-func (b *Bench) spool(ctx context.Context, door *tenantdb.Door, together Line) (lines []Line, err error) {
+func (b *Bench) spool(ctx context.Context, door *tenantdb.Door, together Measurement) (lines []Measurement, err error) {
 	quiet := slog.New(slog.NewTextHandler(io.Discard, nil))
 	away, err := tenantdb.Open(ctx, "postgres://konstruct_app:x@127.0.0.1:1/away")
 	if err != nil {
@@ -68,7 +68,7 @@ func (b *Bench) spool(ctx context.Context, door *tenantdb.Door, together Line) (
 	if err := s.Drain(ctx); err != nil {
 		return nil, err
 	}
-	lines = append(lines, Line{What: "spool delivers what waits", Unit: "events", Rate: float64(n) / time.Since(begin).Seconds(), Note: fmt.Sprintf("%d events of %d agents", n, callers)}.against(together))
+	lines = append(lines, Measurement{What: "spool delivers what waits", Unit: "events", Rate: float64(n) / time.Since(begin).Seconds(), Note: fmt.Sprintf("%d events of %d agents", n, callers)}.against(together))
 	l, err := b.measure(ctx, fmt.Sprintf("spool acknowledges while it delivers, %d callers", callers), "events", callers, 1, put)
 	if err != nil {
 		return nil, err

@@ -17,8 +17,8 @@ import (
 	"github.com/konstruct/konstruct/internal/devpg"
 )
 
-// sized is a tenant of the search benchmark.
-type sized struct {
+// sizedTenant is a tenant of the search benchmark.
+type sizedTenant struct {
 	rank, chunks int
 	id           uuid.UUID
 	topics       int // of all tenants
@@ -36,20 +36,20 @@ const (
 )
 
 // zipf gives n tenants sizes by Zipf's law, the largest first.
-func zipf(chunks, n int) (all []sized) {
+func zipf(chunks, n int) (all []sizedTenant) {
 	sum := 0.0
 	for r := 1; r <= n; r++ {
 		sum += 1 / float64(r)
 	}
 	for r := range n {
 		size := max(1, int(float64(chunks)/sum/float64(r+1)))
-		all = append(all, sized{rank: r, chunks: size, id: uuid.NewSHA1(tenant, fmt.Appendf(nil, "search %d", r)), topics: chunks / passagesATopic})
+		all = append(all, sizedTenant{rank: r, chunks: size, id: uuid.NewSHA1(tenant, fmt.Appendf(nil, "search %d", r)), topics: chunks / passagesATopic})
 	}
 	return all
 }
 
 // point draws a vector of length 1 near a topic of the tenant's.
-func (z sized) point(draw *rand.Rand, i int, spread float64) []float32 {
+func (z sizedTenant) point(draw *rand.Rand, i int, spread float64) []float32 {
 	own := max(5, z.chunks/passagesATopic)
 	topic := (uint64(z.rank)*7919 + uint64(i%own)*104729) % uint64(max(1, z.topics))
 	center := rand.New(rand.NewPCG(11, topic))
@@ -76,7 +76,7 @@ func sentence(draw *rand.Rand, n int) string {
 }
 
 // load fills the tables, past triggers and keys' checks, and makes what these would have made; then the indexes.
-func (b *Bench) load(ctx context.Context, s Searches) ([]sized, error) {
+func (b *Bench) load(ctx context.Context, s SearchConfig) ([]sizedTenant, error) {
 	all := zipf(s.Chunks, s.Tenants)
 	total := 0
 	for _, z := range all {
@@ -118,7 +118,7 @@ func (b *Bench) load(ctx context.Context, s Searches) ([]sized, error) {
 }
 
 // writeChunks writes all tenants' passages in PostgreSQL's binary COPY format, the tenants' mixed, as time would mix them.
-func writeChunks(w io.Writer, all []sized, progress func(done int)) error {
+func writeChunks(w io.Writer, all []sizedTenant, progress func(done int)) error {
 	draw := rand.New(rand.NewPCG(1, 2)) // the same in every run
 	order := []int{}
 	for i, z := range all {

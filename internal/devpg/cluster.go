@@ -175,7 +175,7 @@ func home(dir string) (string, error) {
 			return here, nil
 		}
 	}
-	elsewhere := filepath.Join(PartsDir(), "clusters", fmt.Sprintf("%x", sha256.Sum256([]byte(dir)))[:16])
+	elsewhere := filepath.Join(AssetsDir(), "clusters", fmt.Sprintf("%x", sha256.Sum256([]byte(dir)))[:16])
 	if err := errors.Join(os.MkdirAll(elsewhere, 0o711), os.MkdirAll(dir, 0o711)); err != nil {
 		return "", fmt.Errorf("make data folder: %w", err)
 	}

@@ -5,10 +5,10 @@ import (
 	"path/filepath"
 )
 
-// PartsDir returns the folder that `make setup` fills: KONSTRUCT_PARTS_DIR, or the user's own data
+// AssetsDir returns the folder that `make setup` fills: KONSTRUCT_ASSETS_DIR, or the user's own data
 // folder; root's is one that the unprivileged user running PostgreSQL can reach.
-func PartsDir() string {
-	if d := os.Getenv("KONSTRUCT_PARTS_DIR"); d != "" {
+func AssetsDir() string {
+	if d := os.Getenv("KONSTRUCT_ASSETS_DIR"); d != "" {
 		return d
 	}
 	if os.Geteuid() == 0 {

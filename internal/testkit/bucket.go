@@ -16,7 +16,7 @@ import (
 // shelf.OpenBucket reads it.
 func Bucket(t *testing.T, object string) string {
 	t.Helper()
-	bin := filepath.Join(devpg.PartsDir(), "bin", "versitygw")
+	bin := filepath.Join(devpg.AssetsDir(), "bin", "versitygw")
 	if _, err := os.Stat(bin); err != nil {
 		t.Fatalf("%v: run scripts/setup test", err)
 	}
@@ -47,7 +47,7 @@ func Bucket(t *testing.T, object string) string {
 	t.Setenv("AWS_ACCESS_KEY_ID", "test")
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "testtest")
 	place := "s3://evidence/" + object + "?region=us-east-1&endpoint=http://" + addr
-	b, err := shelf.OpenBucket(place)
+	b, err := shelf.OpenS3(place)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -55,7 +55,7 @@ func NewIssuer(t *testing.T) *Issuer {
 // Start starts it, with new signing keys.
 func (i *Issuer) Start() {
 	i.t.Helper()
-	bin := filepath.Join(devpg.PartsDir(), "issuer", "server")
+	bin := filepath.Join(devpg.AssetsDir(), "issuer", "server")
 	if _, err := os.Stat(bin); err != nil {
 		i.t.Fatalf("%v: run scripts/setup test", err)
 	}

@@ -30,7 +30,7 @@ type Backup struct {
 // BaseBackup copies a test's own cluster as it is, while it runs.
 func (d *DB) BaseBackup(t testing.TB) *Backup {
 	t.Helper()
-	in, err := devpg.Find(devpg.PartsDir())
+	in, err := devpg.Find(devpg.AssetsDir())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -166,7 +166,7 @@ func OwnIn(t testing.TB, dir string) *DB {
 }
 
 func start(dir string) (*devpg.Cluster, error) {
-	in, err := devpg.Find(devpg.PartsDir())
+	in, err := devpg.Find(devpg.AssetsDir())
 	if err != nil {
 		return nil, err
 	}
@@ -254,7 +254,7 @@ func Door(t testing.TB) *tenantdb.Door { t.Helper(); return DoorOf(t, Database(t
 // Model loads the local model and its tokenizer; it closes with the test.
 func Model(t testing.TB) *embed.Local {
 	t.Helper()
-	m, err := embed.FindModel(devpg.PartsDir())
+	m, err := embed.FindModel(devpg.AssetsDir())
 	if err != nil {
 		t.Fatal(err)
 	}
