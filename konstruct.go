@@ -28,12 +28,12 @@ import (
 	"github.com/konstruct/konstruct/access"
 	"github.com/konstruct/konstruct/audit"
 	"github.com/konstruct/konstruct/embed"
+	"github.com/konstruct/konstruct/fairqueue"
 	"github.com/konstruct/konstruct/fetch"
 	"github.com/konstruct/konstruct/kb"
 	"github.com/konstruct/konstruct/ledger"
-	"github.com/konstruct/konstruct/reading"
+	"github.com/konstruct/konstruct/parse"
 	"github.com/konstruct/konstruct/tenantdb"
-	"github.com/konstruct/konstruct/turns"
 )
 
 // The events an agent logs, and what a trail and a knowledge base return. Each is documented where it is
@@ -138,7 +138,7 @@ type Konstruct struct {
 	mu        sync.Mutex
 	embedder  embed.Embedder
 	embedders map[string]embed.Embedder
-	reader    reading.Parser
+	reader    parse.Parser
 }
 
 // CheckError says that the database or the role does not hold the promises; Checks has the whole table.
@@ -280,21 +280,21 @@ func (k *Konstruct) model(name string) (embed.Embedder, error) {
 }
 
 // fileReader gets ready to read strangers' files when the first is to be read.
-func (k *Konstruct) fileReader() (reading.Parser, error) {
+func (k *Konstruct) fileReader() (parse.Parser, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.reader != nil {
 		return k.reader, nil
 	}
 	if len(k.readCommand) > 0 {
-		k.reader = reading.NewPool(readers(), reading.DefaultLimits, k.readCommand...)
+		k.reader = parse.NewPool(readers(), parse.DefaultLimits, k.readCommand...)
 		return k.reader, nil
 	}
 	tokens, err := embed.FindTokenizer(k.assetsDir)
 	if err != nil {
 		return nil, err
 	}
-	k.reader = reading.NewLocal(tokens, reading.DefaultLimits)
+	k.reader = parse.NewLocal(tokens, parse.DefaultLimits)
 	return k.reader, nil
 }
 
@@ -325,16 +325,16 @@ func (k *Konstruct) RunWorker(ctx context.Context, b WorkerConfig) error {
 	if err != nil {
 		return err
 	}
-	lines := []turns.Queue{{Name: turns.Documents, Concurrency: readers(), Worker: in}}
+	lines := []fairqueue.Queue{{Name: fairqueue.Documents, Concurrency: readers(), Worker: in}}
 	if b.OwnerURL != "" {
 		builder, err := tenantdb.OpenIndexBuilder(ctx, b.OwnerURL)
 		if err != nil {
 			return err
 		}
 		defer builder.Close()
-		lines = append(lines, turns.Queue{Name: turns.Indexes, Concurrency: 1, Worker: &kb.Indexer{Door: k.door, Builder: builder, Thresholds: kb.DefaultThresholds, Logger: k.logger}})
+		lines = append(lines, fairqueue.Queue{Name: fairqueue.Indexes, Concurrency: 1, Worker: &kb.Indexer{Door: k.door, Builder: builder, Thresholds: kb.DefaultThresholds, Logger: k.logger}})
 	}
-	return turns.Run(ctx, turns.Config{DatabaseURL: b.WorkerURL, Queues: lines, Logger: k.logger})
+	return fairqueue.Run(ctx, fairqueue.Config{DatabaseURL: b.WorkerURL, Queues: lines, Logger: k.logger})
 }
 
 // Tenant is one tenant's part of the database; nothing done through it sees another's.

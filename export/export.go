@@ -15,7 +15,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/konstruct/konstruct/audit"
-	"github.com/konstruct/konstruct/shelf"
+	"github.com/konstruct/konstruct/blob"
 )
 
 // version is the manifest format's.
@@ -85,7 +85,7 @@ var (
 
 // Export writes an export onto a shelf, or goes on with one that was left half way: what its manifest names is there, whole. A part
 // that could not be put there is not named, and written again. It returns the manifest and its SHA-256.
-func Export(ctx context.Context, from Source, to shelf.Bucket, o Options) (m *Manifest, sum string, err error) {
+func Export(ctx context.Context, from Source, to blob.Bucket, o Options) (m *Manifest, sum string, err error) {
 	format, err := formatOf(o.Format)
 	if err != nil {
 		return nil, "", err
@@ -142,7 +142,7 @@ func Export(ctx context.Context, from Source, to shelf.Bucket, o Options) (m *Ma
 }
 
 // startManifest reads the manifest that is there, or makes one.
-func startManifest(ctx context.Context, to shelf.Bucket, o *Options) (*Manifest, error) {
+func startManifest(ctx context.Context, to blob.Bucket, o *Options) (*Manifest, error) {
 	if o.PartEvents <= 0 {
 		o.PartEvents = DefaultPart
 	}
@@ -173,7 +173,7 @@ func startManifest(ctx context.Context, to shelf.Bucket, o *Options) (*Manifest,
 	return m, nil
 }
 
-func saveManifest(ctx context.Context, to shelf.Bucket, m *Manifest) (string, error) {
+func saveManifest(ctx context.Context, to blob.Bucket, m *Manifest) (string, error) {
 	raw, err := json.MarshalIndent(m, "", "  ")
 	if err == nil {
 		err = to.Write(ctx, manifestFile, raw)
@@ -186,7 +186,7 @@ func saveManifest(ctx context.Context, to shelf.Bucket, m *Manifest) (string, er
 }
 
 // Read returns the manifest on a shelf and its SHA-256; nil when there is none.
-func Read(ctx context.Context, from shelf.Bucket) (*Manifest, string, error) {
+func Read(ctx context.Context, from blob.Bucket) (*Manifest, string, error) {
 	raw, err := from.Read(ctx, manifestFile)
 	if err != nil {
 		return nil, "", fmt.Errorf("read %s: %w", manifestFile, err)
@@ -204,7 +204,7 @@ func Read(ctx context.Context, from shelf.Bucket) (*Manifest, string, error) {
 
 // Verify reads every part again and holds it against the manifest. It returns the manifest and its SHA-256, which stands in the trail where the
 // export was recorded.
-func Verify(ctx context.Context, from shelf.Bucket) (*Manifest, string, error) {
+func Verify(ctx context.Context, from blob.Bucket) (*Manifest, string, error) {
 	m, sum, err := Read(ctx, from)
 	if err != nil {
 		return nil, "", err

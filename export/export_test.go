@@ -19,10 +19,10 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/konstruct/konstruct/audit"
+	"github.com/konstruct/konstruct/blob"
 	"github.com/konstruct/konstruct/export"
 	"github.com/konstruct/konstruct/internal/devpg"
 	"github.com/konstruct/konstruct/internal/testkit"
-	"github.com/konstruct/konstruct/shelf"
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
@@ -37,7 +37,7 @@ func TestMain(m *testing.M) {
 func child(url, dir string) {
 	door, err := tenantdb.Open(context.Background(), url)
 	if err == nil {
-		_, _, err = export.Export(context.Background(), of(door, tenantA), shelf.Folder(dir), export.Options{Tenant: tenantA, Format: "csv", PartEvents: 200})
+		_, _, err = export.Export(context.Background(), of(door, tenantA), blob.Folder(dir), export.Options{Tenant: tenantA, Format: "csv", PartEvents: 200})
 	}
 	fmt.Println(err)
 	os.Exit(1)
@@ -166,7 +166,7 @@ func TestCSVRunsNothing(t *testing.T) {
 func TestParquetOpensInDuckDBAndPandas(t *testing.T) {
 	door := trail(t, 45_000) // three row groups
 	dir := t.TempDir()
-	m, _, err := export.Export(t.Context(), of(door, tenantA), shelf.Folder(dir), export.Options{Tenant: tenantA, Format: "parquet", PartEvents: 30_000})
+	m, _, err := export.Export(t.Context(), of(door, tenantA), blob.Folder(dir), export.Options{Tenant: tenantA, Format: "parquet", PartEvents: 30_000})
 	if err != nil || m.Events != 45_005 || len(m.Parts) != 2 {
 		t.Fatalf("%+v, %v", m, err)
 	}
@@ -239,7 +239,7 @@ print(n)
 
 // failing is a shelf that breaks at a write.
 type failing struct {
-	shelf.Bucket
+	blob.Bucket
 	at, n int
 }
 
@@ -254,10 +254,10 @@ func (f *failing) Write(ctx context.Context, name string, raw []byte) error {
 func TestAnExportGoesOnWhereItWasLeft(t *testing.T) {
 	door := trail(t, 95)
 	o := export.Options{Tenant: tenantA, Format: "jsonl", PartEvents: 30}
-	for name, open := range map[string]func(at int) shelf.Bucket{
-		"a folder": func(int) shelf.Bucket { return shelf.Folder(t.TempDir()) },
-		"a bucket": func(at int) shelf.Bucket {
-			b, err := shelf.Open(testkit.Bucket(t, fmt.Sprint("export-", at)))
+	for name, open := range map[string]func(at int) blob.Bucket{
+		"a folder": func(int) blob.Bucket { return blob.Folder(t.TempDir()) },
+		"a bucket": func(at int) blob.Bucket {
+			b, err := blob.Open(testkit.Bucket(t, fmt.Sprint("export-", at)))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -322,7 +322,7 @@ func TestAKilledExportGoesOn(t *testing.T) {
 			case err := <-ended:
 				t.Fatalf("it ended before it was killed: %v", err)
 			case <-time.After(2 * time.Millisecond):
-				m, _, err := export.Read(t.Context(), shelf.Folder(dir))
+				m, _, err := export.Read(t.Context(), blob.Folder(dir))
 				done = err == nil && m != nil && len(m.Parts) >= before+3
 			}
 		}
@@ -330,13 +330,13 @@ func TestAKilledExportGoesOn(t *testing.T) {
 			t.Fatal(err)
 		}
 		<-ended
-		m, _, err := export.Verify(t.Context(), shelf.Folder(dir))
+		m, _, err := export.Verify(t.Context(), blob.Folder(dir))
 		if err != nil || m.Complete || len(m.Parts) < before+3 {
 			t.Fatalf("after kill %d: %+v, %v", kills, m, err)
 		}
 		before = len(m.Parts)
 	}
-	m, _, err := export.Export(t.Context(), of(door, tenantA), shelf.Folder(dir), export.Options{Tenant: tenantA, Format: "csv", PartEvents: 200})
+	m, _, err := export.Export(t.Context(), of(door, tenantA), blob.Folder(dir), export.Options{Tenant: tenantA, Format: "csv", PartEvents: 200})
 	if err != nil || m.Events != 10_000 || len(m.Parts) != 50 {
 		t.Fatalf("%+v, %v", m, err)
 	}
@@ -363,7 +363,7 @@ func TestExportsAreRefusedClearly(t *testing.T) {
 	door := trail(t, 50)
 	ctx := t.Context()
 	o := export.Options{Tenant: tenantA, Format: "jsonl", PartEvents: 20}
-	to := shelf.Folder(t.TempDir())
+	to := blob.Folder(t.TempDir())
 	if _, _, err := export.Export(ctx, of(door, tenantA), &failing{Bucket: to, at: 3}, o); err == nil {
 		t.Fatal("it did not break")
 	}
@@ -395,7 +395,7 @@ func TestExportsAreRefusedClearly(t *testing.T) {
 	bad := o
 	bad.Filter = audit.Filter{Since: time.Now(), Until: time.Now().Add(-time.Hour)}
 	var field *audit.FieldError
-	if _, _, err := export.Export(ctx, of(door, tenantA), shelf.Folder(t.TempDir()), bad); !errors.As(err, &field) || field.Field != "since" {
+	if _, _, err := export.Export(ctx, of(door, tenantA), blob.Folder(t.TempDir()), bad); !errors.As(err, &field) || field.Field != "since" {
 		t.Errorf("a time range reversed: %v", err)
 	}
 	// A file changed, and one gone.
@@ -417,11 +417,11 @@ func TestExportsAreRefusedClearly(t *testing.T) {
 	if _, _, err := export.Verify(ctx, to); !errors.Is(err, export.ErrBroken) || !strings.Contains(err.Error(), "is gone") {
 		t.Errorf("%v", err)
 	}
-	if _, _, err := export.Verify(ctx, shelf.Folder(t.TempDir())); !errors.Is(err, export.ErrBroken) {
+	if _, _, err := export.Verify(ctx, blob.Folder(t.TempDir())); !errors.Is(err, export.ErrBroken) {
 		t.Errorf("an empty folder: %v", err)
 	}
 	// Targets that refuse, and one that answers nothing in time.
-	nobody, err := shelf.Open("s3://evidence/x?region=us-east-1&endpoint=http://127.0.0.1:1")
+	nobody, err := blob.Open("s3://evidence/x?region=us-east-1&endpoint=http://127.0.0.1:1")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -444,11 +444,11 @@ func TestAFullDiskLeavesAWholeExport(t *testing.T) {
 	door := trail(t, 3000)
 	dir := testkit.SmallDisk(t, 400<<10)
 	o := export.Options{Tenant: tenantA, Format: "jsonl", PartEvents: 500}
-	m, _, err := export.Export(t.Context(), of(door, tenantA), shelf.Folder(dir), o)
+	m, _, err := export.Export(t.Context(), of(door, tenantA), blob.Folder(dir), o)
 	if err == nil || !strings.Contains(err.Error(), "no space left") || m == nil || len(m.Parts) == 0 {
 		t.Fatalf("%+v, %v", m, err)
 	}
-	there, _, err := export.Verify(t.Context(), shelf.Folder(dir))
+	there, _, err := export.Verify(t.Context(), blob.Folder(dir))
 	if err != nil || there.Complete || there.Events != m.Events {
 		t.Errorf("%+v, %v", there, err)
 	}

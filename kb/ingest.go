@@ -16,7 +16,7 @@ import (
 	"github.com/konstruct/konstruct/disclosure"
 	"github.com/konstruct/konstruct/embed"
 	"github.com/konstruct/konstruct/fetch"
-	"github.com/konstruct/konstruct/reading"
+	"github.com/konstruct/konstruct/parse"
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
@@ -25,7 +25,7 @@ type Ingester struct {
 	Door *tenantdb.Door
 	// Embedder is a model by its name, the first where that is empty; it is asked by each call.
 	Embedder func(model string) (embed.Embedder, error)
-	Parser   reading.Parser
+	Parser   parse.Parser
 	// Concurrency is how many files are read at once; one when zero.
 	Concurrency int
 	// Fetcher reads pages by their URL; nil refuses URLs.
@@ -236,7 +236,7 @@ func (in *Ingester) prepare(ctx context.Context, tenant uuid.UUID, j *ingestJob)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	if errors.Is(err, reading.ErrStart) {
+	if errors.Is(err, parse.ErrStart) {
 		return fmt.Errorf("kb: %w", err)
 	}
 	if f.raw = nil; err != nil {

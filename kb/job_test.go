@@ -18,9 +18,9 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/konstruct/konstruct/embed"
+	"github.com/konstruct/konstruct/fairqueue"
 	"github.com/konstruct/konstruct/internal/testkit"
 	"github.com/konstruct/konstruct/kb"
-	"github.com/konstruct/konstruct/turns"
 )
 
 // enqueue hands documents over as one transaction.
@@ -51,7 +51,7 @@ func (b *base) work(t *testing.T, url string) (stop func()) {
 	ctx, cancel := context.WithCancel(t.Context())
 	end := make(chan error, 1)
 	go func() {
-		end <- turns.Run(ctx, turns.Config{DatabaseURL: url, Queues: []turns.Queue{{Name: turns.Documents, Concurrency: 2, Worker: b.in}}, Logger: quiet(t)})
+		end <- fairqueue.Run(ctx, fairqueue.Config{DatabaseURL: url, Queues: []fairqueue.Queue{{Name: fairqueue.Documents, Concurrency: 2, Worker: b.in}}, Logger: quiet(t)})
 	}()
 	stop = sync.OnceFunc(func() {
 		cancel()

@@ -22,7 +22,7 @@ import (
 	"github.com/konstruct/konstruct/extract"
 	"github.com/konstruct/konstruct/internal/testkit"
 	"github.com/konstruct/konstruct/kb"
-	"github.com/konstruct/konstruct/reading"
+	"github.com/konstruct/konstruct/parse"
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
@@ -44,7 +44,7 @@ func newBase(t *testing.T) *base { t.Helper(); return newBaseOn(t, testkit.Datab
 func newBaseOn(t *testing.T, d *testkit.DB) *base {
 	t.Helper()
 	b := &base{door: testkit.DoorOf(t, d), model: testkit.Model(t)}
-	r := reading.NewLocal(b.model.Tokenizer(), reading.DefaultLimits)
+	r := parse.NewLocal(b.model.Tokenizer(), parse.DefaultLimits)
 	t.Cleanup(func() { r.Close() })
 	b.in = &kb.Ingester{Door: b.door, Embedder: func(string) (embed.Embedder, error) { return b.model, nil }, Parser: r, Concurrency: 2}
 	return b

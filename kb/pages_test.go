@@ -11,10 +11,10 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/konstruct/konstruct/blob"
 	"github.com/konstruct/konstruct/fetch"
 	"github.com/konstruct/konstruct/internal/testkit"
 	"github.com/konstruct/konstruct/kb"
-	"github.com/konstruct/konstruct/shelf"
 )
 
 // site serves what a test says, by path, with entity tags, and counts what it sends.
@@ -131,7 +131,7 @@ func TestSitemapsAndFeedsAreTakenInPageByPage(t *testing.T) {
 func TestABucketIsTakenInByWhatChanged(t *testing.T) {
 	place := testkit.Bucket(t, "docs")
 	b := newBase(t)
-	bucket, err := shelf.OpenS3(place)
+	bucket, err := blob.OpenS3(place)
 	if err != nil {
 		t.Fatal(err)
 	}

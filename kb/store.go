@@ -14,7 +14,7 @@ import (
 
 	"github.com/konstruct/konstruct/chunk"
 	"github.com/konstruct/konstruct/embed"
-	"github.com/konstruct/konstruct/reading"
+	"github.com/konstruct/konstruct/parse"
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
@@ -41,7 +41,7 @@ const recipeVersion = "konstruct/chunks/v4"
 
 // documentContent is a document ready to be stored.
 type documentContent struct {
-	reading.ParsedFile
+	parse.ParsedFile
 	agent                  uuid.UUID
 	filename, source, kind string
 	bytes                  int64

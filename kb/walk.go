@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/konstruct/konstruct/blob"
 	"github.com/konstruct/konstruct/extract"
 	"github.com/konstruct/konstruct/fetch"
-	"github.com/konstruct/konstruct/shelf"
 )
 
 // errStop says that whoever takes files wants no more.
@@ -54,11 +54,11 @@ func (in *Ingester) page(url string) (file, error) {
 
 // bucketFiles yields the objects below a place in a bucket.
 func (*Ingester) bucketFiles(ctx context.Context, place string, yield func(file, error) bool) bool {
-	b, err := shelf.OpenPrefix(place)
+	b, err := blob.OpenPrefix(place)
 	if err != nil {
 		return yield(file{path: place, url: place, named: true}, err)
 	}
-	err = b.Each(ctx, func(o shelf.Object) error {
+	err = b.Each(ctx, func(o blob.Object) error {
 		if strings.HasSuffix(o.Name, "/") { // a folder, as some tools write it
 			return nil
 		}

@@ -12,8 +12,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/konstruct/konstruct/compliance"
 	"github.com/konstruct/konstruct/internal/testkit"
-	"github.com/konstruct/konstruct/law"
 	"github.com/konstruct/konstruct/ledger"
 	"github.com/konstruct/konstruct/tenantdb"
 )
@@ -36,23 +36,23 @@ func TestTwoPeopleAgree(t *testing.T) {
 	o := openOn(t, testkit.Own(t))
 	ann, ben, ctx := o.person("ann"), o.person("ben"), t.Context()
 	ids := o.log(tenantA, 3)
-	if err := law.RequireTwo(ctx, ann, tenantA, "policy"); err != nil {
+	if err := compliance.RequireTwo(ctx, ann, tenantA, "policy"); err != nil {
 		t.Fatal(err)
 	}
-	hold, err := law.Place(ctx, ann, tenantA, law.Hold{Reason: "case"})
+	hold, err := compliance.Place(ctx, ann, tenantA, compliance.Hold{Reason: "case"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	ask := map[string]func() (*uuid.UUID, error){
-		"a hold's release": func() (*uuid.UUID, error) { return law.Release(ctx, ann, tenantA, hold, "r") },
+		"a hold's release": func() (*uuid.UUID, error) { return compliance.Release(ctx, ann, tenantA, hold, "r") },
 		"an erasure": func() (*uuid.UUID, error) {
-			e, err := law.Erase(ctx, ann, tenantA, law.Erasure{Events: ids[:1], Fields: []ledger.Field{ledger.InputSummary}, Reason: "r"})
+			e, err := compliance.Erase(ctx, ann, tenantA, compliance.Erasure{Events: ids[:1], Fields: []ledger.Field{ledger.InputSummary}, Reason: "r"})
 			return e.Request, err
 		},
-		"a first rule":           func() (*uuid.UUID, error) { return law.SetRule(ctx, ann, tenantA, "", 365, "r") },
-		"a rule that keeps less": func() (*uuid.UUID, error) { return law.SetRule(ctx, ann, tenantA, "", 200, "r") },
-		"a rule taken back":      func() (*uuid.UUID, error) { return law.SetRule(ctx, ann, tenantA, "", 0, "r") },
-		"one person":             func() (*uuid.UUID, error) { r, err := law.RequireOne(ctx, ann, tenantA, "r"); return &r, err },
+		"a first rule":           func() (*uuid.UUID, error) { return compliance.SetRule(ctx, ann, tenantA, "", 365, "r") },
+		"a rule that keeps less": func() (*uuid.UUID, error) { return compliance.SetRule(ctx, ann, tenantA, "", 200, "r") },
+		"a rule taken back":      func() (*uuid.UUID, error) { return compliance.SetRule(ctx, ann, tenantA, "", 0, "r") },
+		"one person":             func() (*uuid.UUID, error) { r, err := compliance.RequireOne(ctx, ann, tenantA, "r"); return &r, err },
 	}
 	state := func() string {
 		return one[string](o, `SELECT (SELECT string_agg(coalesce(input_summary, '-'), ',' ORDER BY id) FROM audit_events WHERE tenant_id = $1 AND action_type = 'llm_call') || (SELECT count(*) FROM audit_holds WHERE released_at IS NULL)
@@ -64,14 +64,14 @@ func TestTwoPeopleAgree(t *testing.T) {
 		if err != nil || request == nil || state() != before {
 			t.Fatalf("%s: %v, %v; changed: %v", what, request, err, state() != before)
 		}
-		if _, err := law.Approve(ctx, ann, tenantA, *request, "mine"); !errors.Is(err, law.ErrRefused) || state() != before {
+		if _, err := compliance.Approve(ctx, ann, tenantA, *request, "mine"); !errors.Is(err, compliance.ErrRefused) || state() != before {
 			t.Errorf("%s, approved by who asked: %v", what, err)
 		}
-		waiting, err := law.Pending(ctx, ben, tenantA)
+		waiting, err := compliance.Pending(ctx, ben, tenantA)
 		if err != nil || len(waiting) != 1 || waiting[0].ID != *request || waiting[0].RequestedBy != "ann" {
 			t.Errorf("%s waits as %+v, %v", what, waiting, err)
 		}
-		if _, err := law.Approve(ctx, ben, tenantA, *request, "yes"); err != nil || state() == before {
+		if _, err := compliance.Approve(ctx, ben, tenantA, *request, "yes"); err != nil || state() == before {
 			t.Errorf("%s, approved: %v; changed: %v", what, err, state() != before)
 		}
 		if by := one[string](o, `SELECT user_id || ' ' || (metadata->>'approved_by') FROM audit_events WHERE tenant_id = $1 AND metadata->>'request' = $2 AND metadata ? 'approved_by'`, tenantA, request.String()); by != "ann ben" {
@@ -82,18 +82,18 @@ func TestTwoPeopleAgree(t *testing.T) {
 		}
 	}
 	for keep, two := range map[int]bool{300: false, 400: false} { // one is enough again
-		if request, err := law.SetRule(ctx, ann, tenantA, "", keep, "r"); err != nil || (request != nil) != two {
+		if request, err := compliance.SetRule(ctx, ann, tenantA, "", keep, "r"); err != nil || (request != nil) != two {
 			t.Errorf("keeping for %d days: %v, %v", keep, request, err)
 		}
 	}
-	if err := law.RequireTwo(ctx, ann, tenantA, "policy"); err != nil {
+	if err := compliance.RequireTwo(ctx, ann, tenantA, "policy"); err != nil {
 		t.Fatal(err)
 	}
-	if request, err := law.SetRule(ctx, ann, tenantA, "", 36500, "longer needs one"); err != nil || request != nil {
+	if request, err := compliance.SetRule(ctx, ann, tenantA, "", 36500, "longer needs one"); err != nil || request != nil {
 		t.Errorf("keeping for longer: %v, %v", request, err)
 	}
-	request, err := law.Release(ctx, ann, tenantA, one[uuid.UUID](o, `SELECT id FROM audit_holds LIMIT 1`), "r")
-	if !errors.Is(err, law.ErrNotFound) {
+	request, err := compliance.Release(ctx, ann, tenantA, one[uuid.UUID](o, `SELECT id FROM audit_holds LIMIT 1`), "r")
+	if !errors.Is(err, compliance.ErrNotFound) {
 		t.Errorf("a released hold: %v, %v", request, err)
 	}
 	o.round()
@@ -105,10 +105,10 @@ func TestNobodyElsePerformsAnAct(t *testing.T) {
 	o := open(t)
 	ids := o.log(tenantA, 3)
 	court := o.court()
-	if _, err := law.Place(t.Context(), court, tenantA, law.Hold{Reason: "case", Action: text("x")}); err != nil {
+	if _, err := compliance.Place(t.Context(), court, tenantA, compliance.Hold{Reason: "case", Action: text("x")}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := law.SetRule(t.Context(), court, tenantA, "", 365, "r"); err != nil {
+	if _, err := compliance.SetRule(t.Context(), court, tenantA, "", 365, "r"); err != nil {
 		t.Fatal(err)
 	}
 	o.round()
@@ -154,7 +154,7 @@ func TestAnActNeedsItsSeal(t *testing.T) {
 	o := open(t)
 	ids := o.log(tenantA, 1)
 	testkit.Super(t, o.DB, `SET konstruct.allow_ddl = on; ALTER TABLE audit_events DISABLE TRIGGER audit_seal`)
-	if _, err := law.Erase(t.Context(), o.court(), tenantA, law.Erasure{Events: ids, Fields: []ledger.Field{ledger.InputSummary}, Reason: "r"}); err == nil || !strings.Contains(err.Error(), "is not sealed: nothing is done") {
+	if _, err := compliance.Erase(t.Context(), o.court(), tenantA, compliance.Erasure{Events: ids, Fields: []ledger.Field{ledger.InputSummary}, Reason: "r"}); err == nil || !strings.Contains(err.Error(), "is not sealed: nothing is done") {
 		t.Errorf("an erasure without a seal: %v", err)
 	}
 	if n := one[int](o, `SELECT count(*) FROM audit_events WHERE input_summary IS NULL`); n != 0 {
@@ -178,7 +178,7 @@ func TestActsWaitForNoStranger(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := law.Erase(t.Context(), o.court(), tenantA, law.Erasure{Events: ids, Fields: []ledger.Field{ledger.InputSummary}, Reason: "r"}); err != nil {
+	if _, err := compliance.Erase(t.Context(), o.court(), tenantA, compliance.Erasure{Events: ids, Fields: []ledger.Field{ledger.InputSummary}, Reason: "r"}); err != nil {
 		t.Error(err)
 	}
 }
@@ -230,19 +230,19 @@ func TestLimitedRolesStayInTheirLimits(t *testing.T) {
 	event := o.log(tenantA, 5)[0].String()
 	o.log(tenantB, 5)
 	o.round()
-	hold, err := law.Place(ctx, court, tenantA, law.Hold{Reason: "case", Action: text("nothing")})
+	hold, err := compliance.Place(ctx, court, tenantA, compliance.Hold{Reason: "case", Action: text("nothing")})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, tenant := range []uuid.UUID{tenantA, tenantB} {
-		if _, err := law.SetRule(ctx, court, tenant, "", 365, "r"); err != nil {
+		if _, err := compliance.SetRule(ctx, court, tenant, "", 365, "r"); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := law.RequireTwo(ctx, court, tenantA, "r"); err != nil {
+	if err := compliance.RequireTwo(ctx, court, tenantA, "r"); err != nil {
 		t.Fatal(err)
 	}
-	asked, err := law.Release(ctx, court, tenantA, hold, "r")
+	asked, err := compliance.Release(ctx, court, tenantA, hold, "r")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,11 +19,11 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/konstruct/konstruct/audit"
+	"github.com/konstruct/konstruct/blob"
 	"github.com/konstruct/konstruct/evidence"
 	"github.com/konstruct/konstruct/internal/testkit"
 	"github.com/konstruct/konstruct/ledger"
 	"github.com/konstruct/konstruct/notary"
-	"github.com/konstruct/konstruct/shelf"
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
@@ -226,7 +226,7 @@ func TestTilesServeAnyTlogClient(t *testing.T) {
 		o.log(tenantB, 1)
 		o.round()
 	}
-	bucket, err := shelf.OpenS3(testkit.Bucket(t, "tiles"))
+	bucket, err := blob.OpenS3(testkit.Bucket(t, "tiles"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -237,7 +237,7 @@ func TestTilesServeAnyTlogClient(t *testing.T) {
 		}
 		served := &tileClient{t: t, read: func(path string) ([]byte, error) { return served(t, o, log, path) }}
 		clients := []*tileClient{served}
-		for _, shelf := range []shelf.Bucket{shelf.Folder(t.TempDir()), bucket} {
+		for _, shelf := range []blob.Bucket{blob.Folder(t.TempDir()), bucket} {
 			n, size, err := notary.Publish(t.Context(), o.db, log, shelf)
 			if err != nil {
 				t.Fatal(err)

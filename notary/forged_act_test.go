@@ -10,8 +10,8 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/konstruct/konstruct/audit"
+	"github.com/konstruct/konstruct/compliance"
 	"github.com/konstruct/konstruct/evidence"
-	"github.com/konstruct/konstruct/law"
 	"github.com/konstruct/konstruct/ledger"
 	"github.com/konstruct/konstruct/notary"
 )
@@ -45,7 +45,7 @@ func TestForgedActsAreNamed(t *testing.T) {
 	}
 	const retention = `{"first_leaf":1,"deleted":2,"leaves":"Aw==","kept_for":{"":184},"floor_days":184}`
 	rule := func(x target) {
-		if _, err := law.SetRule(t.Context(), x.o.court(), tenantA, "", 184, "policy 7"); err != nil {
+		if _, err := compliance.SetRule(t.Context(), x.o.court(), tenantA, "", 184, "policy 7"); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -66,7 +66,7 @@ func TestForgedActsAreNamed(t *testing.T) {
 			return act
 		}, "no rule says that events may go", true},
 		"one person where two must": {func(x target) uuid.UUID {
-			if err := law.RequireTwo(t.Context(), x.o.court(), tenantA, "policy"); err != nil {
+			if err := compliance.RequireTwo(t.Context(), x.o.court(), tenantA, "policy"); err != nil {
 				t.Fatal(err)
 			}
 			act := x.o.forgeAct("erasure", "ann", fmt.Sprintf(`{"events":[%q],"fields":["input_summary"],"approved_by":"ben"}`, x.ids[1]))
@@ -74,7 +74,7 @@ func TestForgedActsAreNamed(t *testing.T) {
 			return act
 		}, "no request of one stands before it in the log", false},
 		"a hold's own fields": {func(x target) uuid.UUID {
-			if _, err := law.Place(t.Context(), x.o.court(), tenantA, law.Hold{Reason: "case 9", Action: text("nothing")}); err != nil {
+			if _, err := compliance.Place(t.Context(), x.o.court(), tenantA, compliance.Hold{Reason: "case 9", Action: text("nothing")}); err != nil {
 				t.Fatal(err)
 			}
 			hold := one[uuid.UUID](x.o, `SELECT id FROM audit_events WHERE tenant_id = $1 AND action_type = 'legal_hold'`, tenantA)
@@ -146,17 +146,17 @@ func TestAnActInATrailIsJudgedInItsOrder(t *testing.T) {
 	o.round()
 	at(0)
 	court, ctx := o.court(), t.Context()
-	if _, err := law.SetRule(ctx, court, tenantA, "", 184, "policy 7"); err != nil {
+	if _, err := compliance.SetRule(ctx, court, tenantA, "", 184, "policy 7"); err != nil {
 		t.Fatal(err)
 	}
-	if r, err := law.Expire(ctx, court, tenantA, "policy 7", false, nil); err != nil || r.Events != 300 {
+	if r, err := compliance.Expire(ctx, court, tenantA, "policy 7", false, nil); err != nil || r.Events != 300 {
 		t.Fatalf("%+v, %v", r, err)
 	}
-	if _, err := law.Place(ctx, court, tenantA, law.Hold{Reason: "case 9"}); err != nil {
+	if _, err := compliance.Place(ctx, court, tenantA, compliance.Hold{Reason: "case 9"}); err != nil {
 		t.Fatal(err)
 	}
 	id := o.log(tenantA, 1)
-	if _, err := law.Erase(ctx, court, tenantA, law.Erasure{Events: id, Fields: []ledger.Field{ledger.InputSummary}, Reason: "r"}); err == nil {
+	if _, err := compliance.Erase(ctx, court, tenantA, compliance.Erasure{Events: id, Fields: []ledger.Field{ledger.InputSummary}, Reason: "r"}); err == nil {
 		t.Error("erased under a hold")
 	}
 	o.round()

@@ -5,8 +5,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/konstruct/konstruct/compliance"
 	"github.com/konstruct/konstruct/evidence"
-	"github.com/konstruct/konstruct/law"
 	"github.com/konstruct/konstruct/ledger"
 )
 
@@ -15,7 +15,7 @@ func TestUnlawfulGapsAreNamed(t *testing.T) {
 	o := open(t)
 	court := o.court()
 	ids := o.log(tenantA, 300)
-	if _, err := law.Erase(t.Context(), court, tenantA, law.Erasure{Events: ids[:1], Fields: []ledger.Field{ledger.InputSummary}, Reason: "lawful"}); err != nil {
+	if _, err := compliance.Erase(t.Context(), court, tenantA, compliance.Erasure{Events: ids[:1], Fields: []ledger.Field{ledger.InputSummary}, Reason: "lawful"}); err != nil {
 		t.Fatal(err)
 	}
 	o.round()

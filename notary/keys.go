@@ -13,8 +13,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/konstruct/konstruct/blob"
 	"github.com/konstruct/konstruct/ledger"
-	"github.com/konstruct/konstruct/shelf"
 )
 
 // Keys says where the notary's private key is.
@@ -115,7 +115,7 @@ func (k Keys) create(path, name string) (*ledger.Signer, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, fmt.Errorf("make the notary's key: %w", err)
 	}
-	if err := shelf.WriteNew(path, s.Private()+"\n"); errors.Is(err, fs.ErrExist) {
+	if err := blob.WriteNew(path, s.Private()+"\n"); errors.Is(err, fs.ErrExist) {
 		return k.read(path) // somebody was quicker
 	} else if err != nil {
 		return nil, fmt.Errorf("make the notary's key: %w", err)
@@ -167,7 +167,7 @@ func (n *Notary) rotated() error {
 	if err := os.Rename(n.c.Keys.nextFile(), file); err != nil {
 		return fmt.Errorf("notary: rotate keys: %w", err)
 	}
-	if err := shelf.SyncDir(filepath.Dir(file)); err != nil {
+	if err := blob.SyncDir(filepath.Dir(file)); err != nil {
 		return fmt.Errorf("notary: rotate keys: %w", err)
 	}
 	n.c.Logger.Info("notary: keys rotated", "old", n.signer.String(), "new", next.String())

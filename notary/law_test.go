@@ -17,9 +17,9 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/konstruct/konstruct/audit"
+	"github.com/konstruct/konstruct/compliance"
 	"github.com/konstruct/konstruct/evidence"
 	"github.com/konstruct/konstruct/internal/testkit"
-	"github.com/konstruct/konstruct/law"
 	"github.com/konstruct/konstruct/ledger"
 	"github.com/konstruct/konstruct/migrations"
 	"github.com/konstruct/konstruct/notary"
@@ -77,23 +77,23 @@ func TestErasedEventsStillProve(t *testing.T) {
 	old := o.bundle(tenantA, evidence.Filter{})
 	o.super().Exec(t.Context(), `ANALYZE`) // statistics hold values too
 
-	one, err := law.Erase(t.Context(), court, tenantA, law.Erasure{Events: ids[:1], Fields: []ledger.Field{ledger.InputSummary}, Reason: "ticket 17: typed by mistake"})
+	one, err := compliance.Erase(t.Context(), court, tenantA, compliance.Erasure{Events: ids[:1], Fields: []ledger.Field{ledger.InputSummary}, Reason: "ticket 17: typed by mistake"})
 	if err != nil || one.Events != 1 || one.Request != nil {
 		t.Fatalf("%+v, %v", one, err)
 	}
-	all, err := law.Erase(t.Context(), court, tenantA, law.Erasure{User: "grace-the-forgotten", Fields: []ledger.Field{ledger.UserID, ledger.OutputSummary, ledger.Metadata}, Reason: "request 18, GDPR article 17"})
+	all, err := compliance.Erase(t.Context(), court, tenantA, compliance.Erasure{User: "grace-the-forgotten", Fields: []ledger.Field{ledger.UserID, ledger.OutputSummary, ledger.Metadata}, Reason: "request 18, GDPR article 17"})
 	if err != nil || all.Events != 1250 {
 		t.Fatalf("%+v, %v", all, err)
 	}
 	// A row of which fields went at two times, and one that the notary has not seen yet.
-	if _, err := law.Erase(t.Context(), court, tenantA, law.Erasure{Events: ids[1:2], Fields: []ledger.Field{ledger.InputSummary, ledger.OutputSummary}, Reason: "ticket 19"}); err != nil {
+	if _, err := compliance.Erase(t.Context(), court, tenantA, compliance.Erasure{Events: ids[1:2], Fields: []ledger.Field{ledger.InputSummary, ledger.OutputSummary}, Reason: "ticket 19"}); err != nil {
 		t.Fatal(err)
 	}
 	late, err := audit.Log(t.Context(), o.door, tenantA, audit.Event{Action: "llm_call", UserID: "late", Input: "late-and-secret"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := law.Erase(t.Context(), court, tenantA, law.Erasure{Events: []uuid.UUID{late}, Fields: []ledger.Field{ledger.InputSummary}, Reason: "ticket 20"}); err != nil {
+	if _, err := compliance.Erase(t.Context(), court, tenantA, compliance.Erasure{Events: []uuid.UUID{late}, Fields: []ledger.Field{ledger.InputSummary}, Reason: "ticket 20"}); err != nil {
 		t.Fatal(err)
 	}
 	var unready *bytes.Buffer = &bytes.Buffer{}
@@ -171,12 +171,12 @@ func TestErasureIsRefusedAndChangesNothing(t *testing.T) {
 	court := o.court()
 	ids := o.log(tenantA, 3)
 	foreign := o.log(tenantB, 1)
-	hold, err := law.Place(t.Context(), court, tenantA, law.Hold{Reason: "case 9", User: text("nobody")})
+	hold, err := compliance.Place(t.Context(), court, tenantA, compliance.Hold{Reason: "case 9", User: text("nobody")})
 	if err != nil {
 		t.Fatal(err)
 	}
 	fields := []ledger.Field{ledger.InputSummary}
-	if _, err := law.Erase(t.Context(), court, tenantA, law.Erasure{Events: ids[:1], Fields: fields, Reason: "first"}); err != nil {
+	if _, err := compliance.Erase(t.Context(), court, tenantA, compliance.Erasure{Events: ids[:1], Fields: fields, Reason: "first"}); err != nil {
 		t.Fatal(err)
 	}
 	act := one[uuid.UUID](o, `SELECT id FROM audit_events WHERE tenant_id = $1 AND action_type = 'erasure'`, tenantA)
@@ -186,27 +186,27 @@ func TestErasureIsRefusedAndChangesNothing(t *testing.T) {
 	before := state()
 	for name, c := range map[string]struct {
 		tenant uuid.UUID
-		e      law.Erasure
+		e      compliance.Erasure
 		want   error
 		says   string
 	}{
-		"erased already":                {tenantA, law.Erasure{Events: ids[:1], Fields: fields, Reason: "again"}, law.ErrErased, ids[0].String() + ": input_summary was erased at 20"},
-		"another tenant's":              {tenantA, law.Erasure{Events: foreign, Fields: fields, Reason: "x"}, law.ErrNotFound, "has no event " + foreign[0].String()},
-		"one of them another tenant's":  {tenantA, law.Erasure{Events: []uuid.UUID{ids[1], foreign[0]}, Fields: fields, Reason: "x"}, law.ErrNotFound, "has no event " + foreign[0].String()},
-		"a tenant that is not there":    {uuid.New(), law.Erasure{Events: ids[:1], Fields: fields, Reason: "x"}, law.ErrNotFound, "has no events"},
-		"a user that is not there":      {tenantA, law.Erasure{User: "bob", Fields: fields, Reason: "x"}, law.ErrNotFound, "user_id: tenant"},
-		"another tenant's user":         {uuid.MustParse("cccccccc-0000-4000-8000-000000000001"), law.Erasure{User: "ada", Fields: fields, Reason: "x"}, law.ErrNotFound, "has no events"},
-		"nobody":                        {tenantA, law.Erasure{Fields: fields, Reason: "x"}, law.ErrInvalid, "event: name events or a user_id"},
-		"both":                          {tenantA, law.Erasure{Events: ids[1:2], User: "ada", Fields: fields, Reason: "x"}, law.ErrInvalid, "and not both"},
-		"no field":                      {tenantA, law.Erasure{Events: ids[1:2], Reason: "x"}, law.ErrInvalid, "field: must name some of"},
-		"the action type":               {tenantA, law.Erasure{Events: ids[1:2], Fields: []ledger.Field{ledger.ActionType}, Reason: "x"}, law.ErrInvalid, "action_type can't be erased"},
-		"no reason":                     {tenantA, law.Erasure{Events: ids[1:2], Fields: fields, Reason: "  "}, law.ErrInvalid, "reason: must be there"},
-		"a reason that is too long":     {tenantA, law.Erasure{Events: ids[1:2], Fields: fields, Reason: strings.Repeat("x", 2001)}, law.ErrInvalid, "at most 2000"},
-		"too many":                      {tenantA, law.Erasure{Events: many(1001), Fields: fields, Reason: "x"}, law.ErrInvalid, "1001 events at once, the limit is 1000"},
-		"the record of another erasure": {tenantA, law.Erasure{Events: []uuid.UUID{act}, Fields: fields, Reason: "x"}, law.ErrRefused, "records an act of the law"},
+		"erased already":                {tenantA, compliance.Erasure{Events: ids[:1], Fields: fields, Reason: "again"}, compliance.ErrErased, ids[0].String() + ": input_summary was erased at 20"},
+		"another tenant's":              {tenantA, compliance.Erasure{Events: foreign, Fields: fields, Reason: "x"}, compliance.ErrNotFound, "has no event " + foreign[0].String()},
+		"one of them another tenant's":  {tenantA, compliance.Erasure{Events: []uuid.UUID{ids[1], foreign[0]}, Fields: fields, Reason: "x"}, compliance.ErrNotFound, "has no event " + foreign[0].String()},
+		"a tenant that is not there":    {uuid.New(), compliance.Erasure{Events: ids[:1], Fields: fields, Reason: "x"}, compliance.ErrNotFound, "has no events"},
+		"a user that is not there":      {tenantA, compliance.Erasure{User: "bob", Fields: fields, Reason: "x"}, compliance.ErrNotFound, "user_id: tenant"},
+		"another tenant's user":         {uuid.MustParse("cccccccc-0000-4000-8000-000000000001"), compliance.Erasure{User: "ada", Fields: fields, Reason: "x"}, compliance.ErrNotFound, "has no events"},
+		"nobody":                        {tenantA, compliance.Erasure{Fields: fields, Reason: "x"}, compliance.ErrInvalid, "event: name events or a user_id"},
+		"both":                          {tenantA, compliance.Erasure{Events: ids[1:2], User: "ada", Fields: fields, Reason: "x"}, compliance.ErrInvalid, "and not both"},
+		"no field":                      {tenantA, compliance.Erasure{Events: ids[1:2], Reason: "x"}, compliance.ErrInvalid, "field: must name some of"},
+		"the action type":               {tenantA, compliance.Erasure{Events: ids[1:2], Fields: []ledger.Field{ledger.ActionType}, Reason: "x"}, compliance.ErrInvalid, "action_type can't be erased"},
+		"no reason":                     {tenantA, compliance.Erasure{Events: ids[1:2], Fields: fields, Reason: "  "}, compliance.ErrInvalid, "reason: must be there"},
+		"a reason that is too long":     {tenantA, compliance.Erasure{Events: ids[1:2], Fields: fields, Reason: strings.Repeat("x", 2001)}, compliance.ErrInvalid, "at most 2000"},
+		"too many":                      {tenantA, compliance.Erasure{Events: many(1001), Fields: fields, Reason: "x"}, compliance.ErrInvalid, "1001 events at once, the limit is 1000"},
+		"the record of another erasure": {tenantA, compliance.Erasure{Events: []uuid.UUID{act}, Fields: fields, Reason: "x"}, compliance.ErrRefused, "records an act of the law"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := law.Erase(t.Context(), court, c.tenant, c.e)
+			_, err := compliance.Erase(t.Context(), court, c.tenant, c.e)
 			if !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.says) {
 				t.Errorf("%v, want %q", err, c.says)
 			}
@@ -218,10 +218,10 @@ func TestErasureIsRefusedAndChangesNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer as.Close()
-		if _, err := law.Erase(t.Context(), as, tenantA, law.Erasure{Events: ids[1:2], Fields: fields, Reason: "x"}); !errors.Is(err, law.ErrRefused) {
+		if _, err := compliance.Erase(t.Context(), as, tenantA, compliance.Erasure{Events: ids[1:2], Fields: fields, Reason: "x"}); !errors.Is(err, compliance.ErrRefused) {
 			t.Errorf("as %s: %v", role, err)
 		}
-		if _, err := law.Release(t.Context(), as, tenantA, hold, "x"); !errors.Is(err, law.ErrRefused) {
+		if _, err := compliance.Release(t.Context(), as, tenantA, hold, "x"); !errors.Is(err, compliance.ErrRefused) {
 			t.Errorf("release as %s: %v", role, err)
 		}
 	}
@@ -246,36 +246,36 @@ func TestErasureIsRefusedAndChangesNothing(t *testing.T) {
 	if state() != before {
 		t.Error("a refused erasure changed something")
 	}
-	if _, err := law.Place(t.Context(), court, tenantA, law.Hold{Reason: "case 10", User: text("ada")}); err != nil {
+	if _, err := compliance.Place(t.Context(), court, tenantA, compliance.Hold{Reason: "case 10", User: text("ada")}); err != nil {
 		t.Fatal(err)
 	}
-	for _, e := range []law.Erasure{{Events: ids[1:2], Fields: fields, Reason: "x"}, {User: "ada", Fields: fields, Reason: "x"}} {
-		if _, err := law.Erase(t.Context(), court, tenantA, e); !errors.Is(err, law.ErrHeld) || !strings.Contains(err.Error(), "(case 10)") {
+	for _, e := range []compliance.Erasure{{Events: ids[1:2], Fields: fields, Reason: "x"}, {User: "ada", Fields: fields, Reason: "x"}} {
+		if _, err := compliance.Erase(t.Context(), court, tenantA, e); !errors.Is(err, compliance.ErrHeld) || !strings.Contains(err.Error(), "(case 10)") {
 			t.Errorf("under hold: %v", err)
 		}
 	}
-	holds, err := law.Holds(t.Context(), court, tenantA)
+	holds, err := compliance.Holds(t.Context(), court, tenantA)
 	if err != nil || len(holds) != 2 || *holds[0].User != "ada" {
 		t.Fatalf("%+v, %v", holds, err)
 	}
-	if others, err := law.Holds(t.Context(), court, tenantB); err != nil || len(others) != 0 {
+	if others, err := compliance.Holds(t.Context(), court, tenantB); err != nil || len(others) != 0 {
 		t.Errorf("another tenant sees %+v, %v", others, err)
 	}
-	if _, err := law.Release(t.Context(), court, tenantB, holds[0].ID, "not mine"); !errors.Is(err, law.ErrNotFound) {
+	if _, err := compliance.Release(t.Context(), court, tenantB, holds[0].ID, "not mine"); !errors.Is(err, compliance.ErrNotFound) {
 		t.Errorf("another tenant's hold: %v", err)
 	}
-	if _, err := law.Release(t.Context(), court, tenantA, holds[0].ID, "closed"); err != nil {
+	if _, err := compliance.Release(t.Context(), court, tenantA, holds[0].ID, "closed"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := law.Release(t.Context(), court, tenantA, holds[0].ID, "closed"); !errors.Is(err, law.ErrNotFound) {
+	if _, err := compliance.Release(t.Context(), court, tenantA, holds[0].ID, "closed"); !errors.Is(err, compliance.ErrNotFound) {
 		t.Errorf("released twice: %v", err)
 	}
-	if all, err := law.Erase(t.Context(), court, tenantA, law.Erasure{User: "ada", Fields: fields, Reason: "now"}); err != nil || all.Events != 2 {
+	if all, err := compliance.Erase(t.Context(), court, tenantA, compliance.Erasure{User: "ada", Fields: fields, Reason: "now"}); err != nil || all.Events != 2 {
 		t.Errorf("%+v, %v", all, err)
 	}
 	since := time.Now()
 	before2 := since.Add(-time.Hour)
-	if _, err := law.Place(t.Context(), court, tenantA, law.Hold{Reason: "x", Since: &since, Until: &before2}); !errors.Is(err, law.ErrInvalid) || !strings.Contains(err.Error(), "since:") {
+	if _, err := compliance.Place(t.Context(), court, tenantA, compliance.Hold{Reason: "x", Since: &since, Until: &before2}); !errors.Is(err, compliance.ErrInvalid) || !strings.Contains(err.Error(), "since:") {
 		t.Errorf("a time range reversed: %v", err)
 	}
 }
@@ -301,33 +301,33 @@ func TestActsStayWithTheirTenant(t *testing.T) {
 		}
 	}
 	ownedBy("postgres")
-	holdB, err := law.Place(t.Context(), court, tenantB, law.Hold{Reason: "theirs", Action: text("nothing")})
+	holdB, err := compliance.Place(t.Context(), court, tenantB, compliance.Hold{Reason: "theirs", Action: text("nothing")})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := law.Erase(t.Context(), court, tenantA, law.Erasure{Events: []uuid.UUID{id}, Fields: []ledger.Field{ledger.InputSummary}, Reason: "r"}); err != nil {
+	if _, err := compliance.Erase(t.Context(), court, tenantA, compliance.Erasure{Events: []uuid.UUID{id}, Fields: []ledger.Field{ledger.InputSummary}, Reason: "r"}); err != nil {
 		t.Fatal(err)
 	}
-	if n, err := law.Erase(t.Context(), court, tenantA, law.Erasure{User: "ada", Fields: []ledger.Field{ledger.UserID, ledger.OutputSummary}, Reason: "r"}); err != nil || n.Events != 1 {
+	if n, err := compliance.Erase(t.Context(), court, tenantA, compliance.Erasure{User: "ada", Fields: []ledger.Field{ledger.UserID, ledger.OutputSummary}, Reason: "r"}); err != nil || n.Events != 1 {
 		t.Fatal(n, err)
 	}
-	if _, err := law.Release(t.Context(), court, tenantA, holdB, "not mine"); !errors.Is(err, law.ErrNotFound) {
+	if _, err := compliance.Release(t.Context(), court, tenantA, holdB, "not mine"); !errors.Is(err, compliance.ErrNotFound) {
 		t.Errorf("another tenant's hold: %v", err)
 	}
-	if holds, err := law.Holds(t.Context(), court, tenantA); err != nil || len(holds) != 0 {
+	if holds, err := compliance.Holds(t.Context(), court, tenantA); err != nil || len(holds) != 0 {
 		t.Errorf("%+v, %v", holds, err)
 	}
-	if _, err := law.SetRule(t.Context(), court, tenantB, "", 365, "r"); err != nil {
+	if _, err := compliance.SetRule(t.Context(), court, tenantB, "", 365, "r"); err != nil {
 		t.Fatal(err)
 	}
-	if rules, _, err := law.Rules(t.Context(), court, tenantA); err != nil || len(rules) != 0 {
+	if rules, _, err := compliance.Rules(t.Context(), court, tenantA); err != nil || len(rules) != 0 {
 		t.Errorf("%+v, %v", rules, err)
 	}
-	if _, err := law.SetRule(t.Context(), court, tenantA, "", 0, "r"); !errors.Is(err, law.ErrNotFound) {
+	if _, err := compliance.SetRule(t.Context(), court, tenantA, "", 0, "r"); !errors.Is(err, compliance.ErrNotFound) {
 		t.Errorf("another tenant's rule: %v", err)
 	}
 	o.round()
-	if _, err := law.Expire(t.Context(), court, tenantA, "r", false, nil); err != nil {
+	if _, err := compliance.Expire(t.Context(), court, tenantA, "r", false, nil); err != nil {
 		t.Fatal(err)
 	}
 	if got := one[string](o, `SELECT concat_ws(' ', user_id, input_summary, output_summary) FROM audit_events WHERE tenant_id = $1 AND id = $2`, tenantB, id); got != "ada words more" {
@@ -357,7 +357,7 @@ func TestALateRetryOfAnErasedEvent(t *testing.T) {
 			t.Fatalf("logged again (%t): %s, %v", again, id, err)
 		}
 		if !again {
-			if _, err := law.Erase(t.Context(), o.court(), tenantA, law.Erasure{Events: []uuid.UUID{e.ID}, Fields: []ledger.Field{ledger.UserID, ledger.InputSummary, ledger.Metadata}, Reason: "r"}); err != nil {
+			if _, err := compliance.Erase(t.Context(), o.court(), tenantA, compliance.Erasure{Events: []uuid.UUID{e.ID}, Fields: []ledger.Field{ledger.UserID, ledger.InputSummary, ledger.Metadata}, Reason: "r"}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -384,7 +384,7 @@ func TestTwoErasuresAtOnceAreOne(t *testing.T) {
 	var group sync.WaitGroup
 	for i := range errs {
 		group.Go(func() {
-			_, errs[i] = law.Erase(context.Background(), court, tenantA, law.Erasure{Events: ids, Fields: []ledger.Field{ledger.InputSummary}, Reason: "race"})
+			_, errs[i] = compliance.Erase(context.Background(), court, tenantA, compliance.Erasure{Events: ids, Fields: []ledger.Field{ledger.InputSummary}, Reason: "race"})
 		})
 	}
 	group.Wait()
@@ -393,7 +393,7 @@ func TestTwoErasuresAtOnceAreOne(t *testing.T) {
 		switch {
 		case err == nil:
 			done++
-		case !errors.Is(err, law.ErrErased):
+		case !errors.Is(err, compliance.ErrErased):
 			t.Error(err)
 		}
 	}
@@ -417,42 +417,42 @@ func TestTwoPeopleMustAgree(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer judge.Close()
-	if err := law.RequireTwo(t.Context(), court, tenantA, "policy 3"); err != nil {
+	if err := compliance.RequireTwo(t.Context(), court, tenantA, "policy 3"); err != nil {
 		t.Fatal(err)
 	}
-	ask := func(e law.Erasure) uuid.UUID {
+	ask := func(e compliance.Erasure) uuid.UUID {
 		t.Helper()
 		e.Fields, e.Reason = []ledger.Field{ledger.InputSummary, ledger.UserID}, "ticket 21"
-		r, err := law.Erase(t.Context(), court, tenantA, e)
+		r, err := compliance.Erase(t.Context(), court, tenantA, e)
 		if err != nil || r.Request == nil || r.Events != 0 {
 			t.Fatalf("%+v, %v", r, err)
 		}
 		return *r.Request
 	}
-	request := ask(law.Erasure{Events: ids[:1]})
+	request := ask(compliance.Erasure{Events: ids[:1]})
 	if n := one[int](o, `SELECT count(*) FROM audit_events WHERE input_summary IS NULL AND action_type = 'llm_call'`); n != 0 {
 		t.Fatal("it was erased before anybody agreed")
 	}
-	if _, err := law.Approve(t.Context(), court, tenantA, request, "me too"); !errors.Is(err, law.ErrRefused) || !strings.Contains(err.Error(), "another person must approve") {
+	if _, err := compliance.Approve(t.Context(), court, tenantA, request, "me too"); !errors.Is(err, compliance.ErrRefused) || !strings.Contains(err.Error(), "another person must approve") {
 		t.Errorf("approving one's own: %v", err)
 	}
-	if _, err := law.Approve(t.Context(), judge, tenantB, request, "x"); !errors.Is(err, law.ErrNotFound) {
+	if _, err := compliance.Approve(t.Context(), judge, tenantB, request, "x"); !errors.Is(err, compliance.ErrNotFound) {
 		t.Errorf("another tenant's request: %v", err)
 	}
-	if all, err := law.Pending(t.Context(), judge, tenantA); err != nil || len(all) != 1 || all[0].RequestedBy != "konstruct_compliance" || strings.Join(all[0].Fields, ",") != "input_summary,user_id" {
+	if all, err := compliance.Pending(t.Context(), judge, tenantA); err != nil || len(all) != 1 || all[0].RequestedBy != "konstruct_compliance" || strings.Join(all[0].Fields, ",") != "input_summary,user_id" {
 		t.Errorf("%+v, %v", all, err)
 	}
-	if n, err := law.Approve(t.Context(), judge, tenantA, request, "agreed"); err != nil || n != 1 {
+	if n, err := compliance.Approve(t.Context(), judge, tenantA, request, "agreed"); err != nil || n != 1 {
 		t.Fatal(n, err)
 	}
-	if _, err := law.Approve(t.Context(), judge, tenantA, request, "agreed"); !errors.Is(err, law.ErrNotFound) {
+	if _, err := compliance.Approve(t.Context(), judge, tenantA, request, "agreed"); !errors.Is(err, compliance.ErrNotFound) {
 		t.Errorf("approved twice: %v", err)
 	}
-	declined := ask(law.Erasure{User: "ada"})
-	if err := law.Decline(t.Context(), judge, tenantA, declined, "not founded"); err != nil {
+	declined := ask(compliance.Erasure{User: "ada"})
+	if err := compliance.Decline(t.Context(), judge, tenantA, declined, "not founded"); err != nil {
 		t.Fatal(err)
 	}
-	if all, err := law.Pending(t.Context(), judge, tenantA); err != nil || len(all) != 0 {
+	if all, err := compliance.Pending(t.Context(), judge, tenantA); err != nil || len(all) != 0 {
 		t.Errorf("%+v, %v", all, err)
 	}
 	if n := one[int](o, `SELECT count(*) FROM audit_events WHERE user_id = 'ada'`); n != 1 {

@@ -13,8 +13,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"golang.org/x/mod/sumdb/tlog"
 
+	"github.com/konstruct/konstruct/blob"
 	"github.com/konstruct/konstruct/ledger"
-	"github.com/konstruct/konstruct/shelf"
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
@@ -91,7 +91,7 @@ func Handler(db *tenantdb.Evidence, log uuid.UUID) http.Handler {
 
 // Publish writes what is new of a log's tiles onto a shelf and, last, its checkpoint, and returns how many files that took and the
 // checkpoint's size. Partial tiles of earlier sizes stay.
-func Publish(ctx context.Context, db *tenantdb.Evidence, log uuid.UUID, to shelf.Bucket) (files int, size int64, err error) {
+func Publish(ctx context.Context, db *tenantdb.Evidence, log uuid.UUID, to blob.Bucket) (files int, size int64, err error) {
 	err = db.Snapshot(ctx, func(tx pgx.Tx) error {
 		h, _, err := lastSigned(ctx, tx, log, 0)
 		if err != nil {

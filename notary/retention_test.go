@@ -11,9 +11,9 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/konstruct/konstruct/audit"
+	"github.com/konstruct/konstruct/compliance"
 	"github.com/konstruct/konstruct/evidence"
 	"github.com/konstruct/konstruct/internal/testkit"
-	"github.com/konstruct/konstruct/law"
 	"github.com/konstruct/konstruct/ledger"
 	"github.com/konstruct/konstruct/notary"
 )
@@ -87,9 +87,9 @@ func TestAnOldQuarterGoesAndTheRestVerifies(t *testing.T) {
 		}
 	}
 
-	retire := func(tenant uuid.UUID, try bool) law.Expired {
+	retire := func(tenant uuid.UUID, try bool) compliance.Expired {
 		t.Helper()
-		r, err := law.Expire(ctx, court, tenant, "policy 7", try, nil)
+		r, err := compliance.Expire(ctx, court, tenant, "policy 7", try, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -98,25 +98,25 @@ func TestAnOldQuarterGoesAndTheRestVerifies(t *testing.T) {
 	if r := retire(tenantA, false); r.Events != 0 {
 		t.Fatalf("without a rule %+v went", r)
 	}
-	if _, err := law.SetRule(ctx, court, tenantA, "", 183, "x"); !errors.Is(err, law.ErrInvalid) || !strings.Contains(err.Error(), "keep: 183 days is less than the floor of 184 days") {
+	if _, err := compliance.SetRule(ctx, court, tenantA, "", 183, "x"); !errors.Is(err, compliance.ErrInvalid) || !strings.Contains(err.Error(), "keep: 183 days is less than the floor of 184 days") {
 		t.Errorf("under the floor: %v", err)
 	}
-	if _, err := law.SetRule(ctx, court, tenantA, "erasure", 365, "x"); !errors.Is(err, law.ErrInvalid) {
+	if _, err := compliance.SetRule(ctx, court, tenantA, "erasure", 365, "x"); !errors.Is(err, compliance.ErrInvalid) {
 		t.Errorf("a rule for acts of the law: %v", err)
 	}
 	for _, tenant := range []uuid.UUID{tenantA, tenantB} {
-		if _, err := law.SetRule(ctx, court, tenant, "", 274, "policy 7"); err != nil {
+		if _, err := compliance.SetRule(ctx, court, tenant, "", 274, "policy 7"); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, err := law.SetRule(ctx, court, tenantA, "escalation", 330, "they are looked at longer"); err != nil {
+	if _, err := compliance.SetRule(ctx, court, tenantA, "escalation", 330, "they are looked at longer"); err != nil {
 		t.Fatal(err)
 	}
-	rules, floor, err := law.Rules(ctx, court, tenantA)
+	rules, floor, err := compliance.Rules(ctx, court, tenantA)
 	if err != nil || len(rules) != 2 || rules[1].Action != "escalation" || rules[1].Days != 330 || floor != 184 {
 		t.Fatalf("%+v, %d, %v", rules, floor, err)
 	}
-	if others, _, err := law.Rules(ctx, court, uuid.New()); err != nil || len(others) != 0 {
+	if others, _, err := compliance.Rules(ctx, court, uuid.New()); err != nil || len(others) != 0 {
 		t.Errorf("another tenant sees %+v, %v", others, err)
 	}
 	old := func(days int) string { return fmt.Sprintf(`created_at < now() - interval '%d days'`, days) }
@@ -126,18 +126,18 @@ func TestAnOldQuarterGoesAndTheRestVerifies(t *testing.T) {
 	if try.Events != int64(want) || try.Bytes == 0 || o.count(tenantA, old(274)) < want {
 		t.Fatalf("a trial: %+v, want %d", try, want)
 	}
-	hold, err := law.Place(ctx, court, tenantA, law.Hold{Reason: "case 9"})
+	hold, err := compliance.Place(ctx, court, tenantA, compliance.Hold{Reason: "case 9"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if r := retire(tenantA, false); r.Events != 0 || r.Held != int64(want) {
 		t.Fatalf("under a hold: %+v", r)
 	}
-	if _, err := law.Release(ctx, court, tenantA, hold, "closed"); err != nil {
+	if _, err := compliance.Release(ctx, court, tenantA, hold, "closed"); err != nil {
 		t.Fatal(err)
 	}
 	part := time.Now().AddDate(0, 0, -350)
-	if _, err := law.Place(ctx, court, tenantA, law.Hold{Reason: "case 10", Until: &part}); err != nil {
+	if _, err := compliance.Place(ctx, court, tenantA, compliance.Hold{Reason: "case 10", Until: &part}); err != nil {
 		t.Fatal(err)
 	}
 	held := o.count(tenantA, old(350))
@@ -188,18 +188,18 @@ func TestRetentionCanBeKilled(t *testing.T) {
 	o, at := aged(t)
 	court := o.court()
 	o.year(at, map[uuid.UUID]int{tenantA: 40_000})
-	if _, err := law.SetRule(t.Context(), court, tenantA, "", 184, "policy"); err != nil {
+	if _, err := compliance.SetRule(t.Context(), court, tenantA, "", 184, "policy"); err != nil {
 		t.Fatal(err)
 	}
 	want := o.count(tenantA, `created_at < now() - interval '184 days'`)
 	ctx, kill := context.WithCancel(t.Context())
-	r, err := law.Expire(ctx, court, tenantA, "policy", false, func(int64, int64) { kill() })
+	r, err := compliance.Expire(ctx, court, tenantA, "policy", false, func(int64, int64) { kill() })
 	if !errors.Is(err, context.Canceled) || r.Events == 0 || r.Events >= int64(want) {
 		t.Fatalf("%+v, %v: nothing was left to do", r, err)
 	}
 	o.round()
 	o.honest()
-	again, err := law.Expire(t.Context(), court, tenantA, "policy", false, nil)
+	again, err := compliance.Expire(t.Context(), court, tenantA, "policy", false, nil)
 	if err != nil || r.Events+again.Events < int64(want) {
 		t.Fatalf("%+v and then %+v, %v; want %d", r, again, err, want)
 	}
@@ -220,29 +220,29 @@ func TestRetentionWaitsForTheLog(t *testing.T) {
 	o.round()
 	o.fill(tenantA, 300)
 	at(0)
-	retire := func(tenant uuid.UUID) law.Expired {
+	retire := func(tenant uuid.UUID) compliance.Expired {
 		t.Helper()
-		r, err := law.Expire(t.Context(), court, tenant, "policy", false, nil)
+		r, err := compliance.Expire(t.Context(), court, tenant, "policy", false, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return r
 	}
 	for _, tenant := range []uuid.UUID{tenantA, tenantB} {
-		if _, err := law.SetRule(t.Context(), court, tenant, "", 184, "policy"); err != nil {
+		if _, err := compliance.SetRule(t.Context(), court, tenant, "", 184, "policy"); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if r := retire(tenantA); r != (law.Expired{}) {
+	if r := retire(tenantA); r != (compliance.Expired{}) {
 		t.Errorf("in no log: %+v", r)
 	}
 	o.round()
-	if r := retire(tenantA); r != (law.Expired{}) {
+	if r := retire(tenantA); r != (compliance.Expired{}) {
 		t.Errorf("recorded long ago, and signed today: %+v", r)
 	}
 	// Erased first, deleted later.
 	id := one[uuid.UUID](o, `SELECT id FROM audit_events WHERE action_type = 'llm_call' AND tenant_id = $1 ORDER BY created_at LIMIT 1`, tenantB)
-	if _, err := law.Erase(t.Context(), court, tenantB, law.Erasure{Events: []uuid.UUID{id}, Fields: []ledger.Field{ledger.UserID}, Reason: "request"}); err != nil {
+	if _, err := compliance.Erase(t.Context(), court, tenantB, compliance.Erasure{Events: []uuid.UUID{id}, Fields: []ledger.Field{ledger.UserID}, Reason: "request"}); err != nil {
 		t.Fatal(err)
 	}
 	o.round()

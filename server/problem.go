@@ -16,11 +16,11 @@ import (
 
 	"github.com/konstruct/konstruct"
 	"github.com/konstruct/konstruct/access"
+	"github.com/konstruct/konstruct/artifact"
 	"github.com/konstruct/konstruct/audit"
+	"github.com/konstruct/konstruct/compliance"
 	"github.com/konstruct/konstruct/kb"
-	"github.com/konstruct/konstruct/law"
 	"github.com/konstruct/konstruct/notary"
-	"github.com/konstruct/konstruct/stash"
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
@@ -95,8 +95,8 @@ func (s *Server) errorResponse(ctx context.Context, err error) *Problem {
 	var query *kb.QueryError
 	var own *access.FieldError
 	var limit *access.LimitError
-	var lawful *law.Error
-	var offset *stash.OffsetError
+	var lawful *compliance.Error
+	var offset *artifact.OffsetError
 	var serving *kb.ModelChangedError
 	var grant *tenantdb.GrantError
 	switch {
@@ -120,11 +120,11 @@ func (s *Server) errorResponse(ctx context.Context, err error) *Problem {
 	case errors.As(err, &lawful):
 		status := http.StatusUnprocessableEntity
 		switch {
-		case errors.Is(err, law.ErrNotFound):
+		case errors.Is(err, compliance.ErrNotFound):
 			status = http.StatusNotFound
-		case errors.Is(err, law.ErrHeld), errors.Is(err, law.ErrErased), errors.Is(err, law.ErrBusy):
+		case errors.Is(err, compliance.ErrHeld), errors.Is(err, compliance.ErrErased), errors.Is(err, compliance.ErrBusy):
 			status = http.StatusConflict
-		case errors.Is(err, law.ErrRefused):
+		case errors.Is(err, compliance.ErrRefused):
 			status = http.StatusForbidden
 		}
 		return problem(status, "%s", lawful.Error())
@@ -134,8 +134,8 @@ func (s *Server) errorResponse(ctx context.Context, err error) *Problem {
 		status int
 	}{
 		{access.ErrUnauthenticated, http.StatusUnauthorized}, {access.ErrNotFound, http.StatusNotFound}, {audit.ErrNoRun, http.StatusNotFound}, {audit.ErrNotFound, http.StatusNotFound}, {kb.ErrNotFound, http.StatusNotFound}, {kb.ErrNoJob, http.StatusNotFound}, {kb.ErrNoModel, http.StatusNotFound}, {konstruct.ErrModelNotHere, http.StatusConflict},
-		{stash.ErrNotFound, http.StatusNotFound}, {notary.ErrNoFile, http.StatusNotFound}, {audit.ErrIDTaken, http.StatusConflict}, {audit.ErrResolved, http.StatusConflict},
-		{audit.ErrAcknowledged, http.StatusConflict}, {stash.ErrFinished, http.StatusConflict}, {stash.ErrTooLarge, http.StatusRequestEntityTooLarge}, {konstruct.ErrNoRetrieval, http.StatusConflict},
+		{artifact.ErrNotFound, http.StatusNotFound}, {notary.ErrNoFile, http.StatusNotFound}, {audit.ErrIDTaken, http.StatusConflict}, {audit.ErrResolved, http.StatusConflict},
+		{audit.ErrAcknowledged, http.StatusConflict}, {artifact.ErrFinished, http.StatusConflict}, {artifact.ErrTooLarge, http.StatusRequestEntityTooLarge}, {konstruct.ErrNoRetrieval, http.StatusConflict},
 		{access.ErrKeyReused, http.StatusUnprocessableEntity}, {kb.ErrSlow, http.StatusUnprocessableEntity}, {kb.ErrIncomplete, http.StatusConflict}, {kb.ErrUntunable, http.StatusConflict}, {kb.ErrVector, http.StatusUnprocessableEntity},
 	} {
 		if errors.Is(err, known.err) {
@@ -146,7 +146,7 @@ func (s *Server) errorResponse(ctx context.Context, err error) *Problem {
 		err    error
 		status int
 	}{
-		{access.ErrInProgress, http.StatusConflict}, {stash.ErrFull, http.StatusTooManyRequests}, {kb.ErrFull, http.StatusTooManyRequests}, {notary.ErrNotInLog, http.StatusConflict},
+		{access.ErrInProgress, http.StatusConflict}, {artifact.ErrFull, http.StatusTooManyRequests}, {kb.ErrFull, http.StatusTooManyRequests}, {notary.ErrNotInLog, http.StatusConflict},
 		{konstruct.ErrNoReceipts, http.StatusConflict}, {notary.ErrNoKey, http.StatusConflict},
 	} {
 		if errors.Is(err, known.err) {

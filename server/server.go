@@ -19,8 +19,8 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 	"github.com/konstruct/konstruct"
 	"github.com/konstruct/konstruct/access"
+	"github.com/konstruct/konstruct/artifact"
 	"github.com/konstruct/konstruct/notary"
-	"github.com/konstruct/konstruct/stash"
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
@@ -73,7 +73,7 @@ type Server struct {
 	keys      *access.Keys
 	meter     *access.Meter
 	replies   access.Replies
-	artifacts stash.Store
+	artifacts artifact.Store
 	trail     trailHealth
 	api       huma.API
 	mux       *http.ServeMux
@@ -109,7 +109,7 @@ func New(c Config) (*Server, error) {
 		c.DefaultLimits = access.DefaultLimits
 	}
 	door := c.Konstruct.Door()
-	s := &Server{c: c, keys: keys, meter: access.NewMeter(door, c.DefaultLimits), replies: access.Replies{Door: door}, artifacts: stash.Store{Door: door}, logger: c.Logger, makingTasks: make(chan struct{}, maxTasksRunning)}
+	s := &Server{c: c, keys: keys, meter: access.NewMeter(door, c.DefaultLimits), replies: access.Replies{Door: door}, artifacts: artifact.Store{Door: door}, logger: c.Logger, makingTasks: make(chan struct{}, maxTasksRunning)}
 	s.memory = newMemoryBudget(cmp.Or(c.RequestMemory, DefaultRequestMemory))
 	s.metrics = newMetrics(s)
 	s.stopping, s.stop = context.WithCancel(context.Background())

@@ -12,11 +12,11 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/konstruct/konstruct/access"
+	"github.com/konstruct/konstruct/artifact"
 	"github.com/konstruct/konstruct/audit"
 	"github.com/konstruct/konstruct/evidence"
 	"github.com/konstruct/konstruct/export"
 	"github.com/konstruct/konstruct/notary"
-	"github.com/konstruct/konstruct/stash"
 )
 
 // createTask notes that a file is wanted, and makes it behind the answer.
@@ -45,7 +45,7 @@ func (s *Server) createTask(ctx context.Context, w access.Principal, kind string
 }
 
 // getTask returns a file that is made, and has it made where whoever made it was killed.
-func (s *Server) getTask(ctx context.Context, w access.Principal, in PathID) (f stash.File, err error) {
+func (s *Server) getTask(ctx context.Context, w access.Principal, in PathID) (f artifact.File, err error) {
 	fid, err := in.uuid()
 	if err != nil {
 		return f, err
@@ -54,24 +54,24 @@ func (s *Server) getTask(ctx context.Context, w access.Principal, in PathID) (f 
 		return f, err
 	}
 	if !slices.Contains([]string{kindBundle, kindExport, kindVerification}, f.Kind) {
-		return f, stash.ErrNotFound
+		return f, artifact.ErrNotFound
 	}
-	if f.State == stash.Open {
+	if f.State == artifact.Open {
 		s.runTask(w, f)
 	}
 	return f, nil
 }
 
-func newTask(f stash.File) Task {
+func newTask(f artifact.File) Task {
 	t := Task{ID: f.ID, Kind: f.Kind, State: string(f.State), Reason: f.Reason, Bytes: f.Stored, Request: f.Options, Result: f.Result, CreatedAt: f.CreatedAt.UTC().Format(time.RFC3339Nano), ExpiresAt: f.ExpiresAt.UTC().Format(time.RFC3339Nano)}
-	if f.State == stash.Done && f.Kind != kindVerification {
+	if f.State == artifact.Done && f.Kind != kindVerification {
 		t.Content = "/v1/tasks/" + f.ID.String() + "/content"
 	}
 	return t
 }
 
 // runTask makes a file behind the request, unless it is being made.
-func (s *Server) runTask(w access.Principal, f stash.File) {
+func (s *Server) runTask(w access.Principal, f artifact.File) {
 	var in CreateTaskRequest
 	if err := json.Unmarshal(f.Options, &in); err != nil {
 		s.logger.Error("a task can't be read", "task", f.ID, "error", err)
@@ -85,7 +85,7 @@ func (s *Server) runTask(w access.Principal, f stash.File) {
 			return
 		}
 		err := s.artifacts.Produce(s.lifetime, w.Tenant, f.ID, func(ctx context.Context, to io.Writer) (any, error) { return s.writeContent(ctx, w, f.Kind, in, to) })
-		if err != nil && !errors.Is(err, stash.ErrTakenOver) && s.lifetime.Err() == nil {
+		if err != nil && !errors.Is(err, artifact.ErrTakenOver) && s.lifetime.Err() == nil {
 			s.logger.Error("a task failed", "task", f.ID, "kind", f.Kind, "error", err)
 		}
 	})
@@ -151,7 +151,7 @@ func (in *CreateTaskRequest) filter() (f audit.Filter, err error) {
 }
 
 // contentName is how a download is called, and what it is.
-func contentName(f stash.File) (name, kind string) {
+func contentName(f artifact.File) (name, kind string) {
 	if f.Kind == kindBundle {
 		return "bundle-" + f.ID.String() + ".zip", "application/zip"
 	}

@@ -13,9 +13,9 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/konstruct/konstruct/access"
+	"github.com/konstruct/konstruct/artifact"
 	"github.com/konstruct/konstruct/extract"
 	"github.com/konstruct/konstruct/kb"
-	"github.com/konstruct/konstruct/stash"
 )
 
 // kindUpload is a file that comes in pieces.
@@ -65,14 +65,14 @@ func (s *Server) uploads() {
 		f, err := s.artifacts.Create(ctx, w.Tenant, kindUpload, uploadOptions{in.Body, seq}, in.Body.Labels, &in.Body.Size)
 		return &Created[Upload]{Location: "/v1/uploads/" + f.ID.String(), Body: Upload{f.ID, in.Body.Size, 0}}, err
 	})
-	find := func(ctx context.Context, w access.Principal, in PathID) (stash.File, error) {
+	find := func(ctx context.Context, w access.Principal, in PathID) (artifact.File, error) {
 		fid, err := in.uuid()
 		if err != nil {
-			return stash.File{}, err
+			return artifact.File{}, err
 		}
 		f, err := s.artifacts.Get(ctx, w.Tenant, fid)
 		if err == nil && f.Kind != kindUpload {
-			err = stash.ErrNotFound
+			err = artifact.ErrNotFound
 		}
 		return f, err
 	}

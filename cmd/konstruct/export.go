@@ -7,8 +7,8 @@ import (
 	"fmt"
 
 	"github.com/konstruct/konstruct/audit"
+	"github.com/konstruct/konstruct/blob"
 	"github.com/konstruct/konstruct/export"
-	"github.com/konstruct/konstruct/shelf"
 )
 
 type auditExportCmd struct {
@@ -65,7 +65,7 @@ func (r auditExportCmd) Run(ctx context.Context, a *app) error {
 		what["events"], what["sha256"] = n, sum
 		return a.requireRecord(ctx, u.app, r.Tenant, audit.ActionExport, what)
 	}
-	to, err := shelf.Open(r.To)
+	to, err := blob.Open(r.To)
 	if err != nil {
 		return coded{fmt.Errorf("--to: %w", err), exitUsage}
 	}
@@ -90,8 +90,8 @@ func (r auditExportCmd) Run(ctx context.Context, a *app) error {
 
 // destinationName is a shelf's name without what may be secret in its query.
 func destinationName(to string) string {
-	if b, err := shelf.Open(to); err == nil {
-		if b, ok := b.(*shelf.S3Bucket); ok {
+	if b, err := blob.Open(to); err == nil {
+		if b, ok := b.(*blob.S3Bucket); ok {
 			return b.String()
 		}
 	}
@@ -109,7 +109,7 @@ func (exportVerifyCmd) Help() string {
 
 // Run verifies.
 func (r exportVerifyCmd) Run(ctx context.Context, a *app) error {
-	from, err := shelf.Open(r.From)
+	from, err := blob.Open(r.From)
 	if err != nil {
 		return coded{err, exitUsage}
 	}

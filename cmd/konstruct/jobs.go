@@ -13,7 +13,7 @@ import (
 	"github.com/konstruct/konstruct"
 	"github.com/konstruct/konstruct/embed"
 	"github.com/konstruct/konstruct/kb"
-	"github.com/konstruct/konstruct/reading"
+	"github.com/konstruct/konstruct/parse"
 )
 
 // readFilesCmd is the process that reads strangers' files.
@@ -25,9 +25,9 @@ func (readFilesCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	limits := reading.DefaultLimits
+	limits := parse.DefaultLimits
 	limits.Time *= 2 // whoever started the process ends it before
-	return reading.Serve(ctx, reading.NewLocal(tokens, limits), os.Stdin, a.out)
+	return parse.Serve(ctx, parse.NewLocal(tokens, limits), os.Stdin, a.out)
 }
 
 // readCommand starts this program as a process that reads files.

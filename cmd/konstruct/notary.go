@@ -18,10 +18,10 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/konstruct/konstruct/audit"
+	"github.com/konstruct/konstruct/blob"
 	"github.com/konstruct/konstruct/ledger"
 	"github.com/konstruct/konstruct/notary"
 	"github.com/konstruct/konstruct/server"
-	"github.com/konstruct/konstruct/shelf"
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
@@ -355,7 +355,7 @@ func (r notaryPublishCmd) Run(ctx context.Context, a *app) error {
 	if r.Tenant != nil {
 		log = *r.Tenant
 	}
-	to, err := shelf.Open(r.To)
+	to, err := blob.Open(r.To)
 	if err != nil {
 		return coded{err, exitUsage}
 	}

@@ -29,9 +29,9 @@ import (
 	"github.com/konstruct/konstruct"
 	"github.com/konstruct/konstruct/access"
 	"github.com/konstruct/konstruct/audit"
+	"github.com/konstruct/konstruct/blob"
 	"github.com/konstruct/konstruct/notary"
 	"github.com/konstruct/konstruct/server"
-	"github.com/konstruct/konstruct/shelf"
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
@@ -52,7 +52,7 @@ func (a *app) keySecret() ([]byte, error) {
 	raw, err := readSmallFile(path, maxConfig)
 	if errors.Is(err, fs.ErrNotExist) {
 		if err = os.MkdirAll(filepath.Dir(path), 0o700); err == nil {
-			err = shelf.WriteNew(path, rand.Text()+rand.Text()+"\n")
+			err = blob.WriteNew(path, rand.Text()+rand.Text()+"\n")
 		}
 		if err != nil && !errors.Is(err, fs.ErrExist) { // somebody was quicker
 			return nil, fmt.Errorf("make the secret that keys are hashed with: %w", err)

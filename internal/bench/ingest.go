@@ -19,7 +19,7 @@ import (
 	"github.com/konstruct/konstruct/chunk"
 	"github.com/konstruct/konstruct/embed"
 	"github.com/konstruct/konstruct/kb"
-	"github.com/konstruct/konstruct/reading"
+	"github.com/konstruct/konstruct/parse"
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
@@ -59,7 +59,7 @@ func (b *Bench) Ingest(ctx context.Context, m embed.Model, read []string, docume
 		return nil, err
 	}
 	defer local.Close()
-	pool := reading.NewPool(2, reading.DefaultLimits, read...)
+	pool := parse.NewPool(2, parse.DefaultLimits, read...)
 	defer pool.Close()
 	door, err := tenantdb.Open(ctx, b.url("konstruct_app"))
 	if err != nil {

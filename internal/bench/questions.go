@@ -16,9 +16,9 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/konstruct/konstruct/audit"
+	"github.com/konstruct/konstruct/blob"
 	"github.com/konstruct/konstruct/export"
 	"github.com/konstruct/konstruct/migrations"
-	"github.com/konstruct/konstruct/shelf"
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
@@ -210,7 +210,7 @@ func (b *Bench) exports(ctx context.Context, door *tenantdb.Door, n int64) (line
 			from := func(ctx context.Context, f audit.Filter, each func(*audit.StoredEvent) error) error {
 				return audit.EachEvent(ctx, door, tenantNumber(tenant), f, each)
 			}
-			m, _, err := export.Export(ctx, from, shelf.Folder(dir), export.Options{Tenant: tenantNumber(tenant), Format: format})
+			m, _, err := export.Export(ctx, from, blob.Folder(dir), export.Options{Tenant: tenantNumber(tenant), Format: format})
 			if err != nil {
 				return nil, err
 			}

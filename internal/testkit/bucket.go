@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/konstruct/konstruct/blob"
 	"github.com/konstruct/konstruct/internal/devpg"
-	"github.com/konstruct/konstruct/shelf"
 )
 
 // Bucket runs an S3-compatible server, which scripts/setup brings, and returns the URL of an object in a bucket of its, as
@@ -47,7 +47,7 @@ func Bucket(t *testing.T, object string) string {
 	t.Setenv("AWS_ACCESS_KEY_ID", "test")
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "testtest")
 	place := "s3://evidence/" + object + "?region=us-east-1&endpoint=http://" + addr
-	b, err := shelf.OpenS3(place)
+	b, err := blob.OpenS3(place)
 	if err != nil {
 		t.Fatal(err)
 	}

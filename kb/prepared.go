@@ -10,7 +10,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/konstruct/konstruct/chunk"
-	"github.com/konstruct/konstruct/reading"
+	"github.com/konstruct/konstruct/parse"
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
@@ -47,7 +47,7 @@ func StorePrepared(ctx context.Context, door *tenantdb.Door, tenant, agent uuid.
 		sum.Write([]byte(m.Chunks[i].Content))
 		size += len(m.Chunks[i].Content)
 	}
-	j := &ingestJob{options: m.DocumentOptions, documentContent: documentContent{ParsedFile: reading.ParsedFile{Title: m.Title, Text: m.Text, Chunks: m.Chunks}, agent: agent, filename: m.Filename, source: m.Source, kind: m.ContentType,
+	j := &ingestJob{options: m.DocumentOptions, documentContent: documentContent{ParsedFile: parse.ParsedFile{Title: m.Title, Text: m.Text, Chunks: m.Chunks}, agent: agent, filename: m.Filename, source: m.Source, kind: m.ContentType,
 		bytes: int64(size), recipe: "given " + m.Model, vectors: m.Vectors}}
 	sum.Sum(j.sha[:0])
 	if j.seq, err = NextSeq(ctx, door, tenant); err != nil {

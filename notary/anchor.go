@@ -6,12 +6,11 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"github.com/konstruct/konstruct/blob"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"syscall"
-
-	"github.com/konstruct/konstruct/shelf"
 )
 
 // Anchor keeps the last signed checkpoint outside the database, and changes it only for who has seen what
@@ -87,5 +86,5 @@ func (f FileAnchor) Swap(ctx context.Context, version, note string) (string, err
 	if err := os.Rename(tmp, path); err != nil {
 		return "", err
 	}
-	return versionOf([]byte(note)), shelf.SyncDir(filepath.Dir(path))
+	return versionOf([]byte(note)), blob.SyncDir(filepath.Dir(path))
 }

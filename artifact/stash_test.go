@@ -1,4 +1,4 @@
-package stash_test
+package artifact_test
 
 import (
 	"bytes"
@@ -11,8 +11,8 @@ import (
 	"github.com/google/uuid"
 	"pgregory.net/rapid"
 
+	"github.com/konstruct/konstruct/artifact"
 	"github.com/konstruct/konstruct/internal/testkit"
-	"github.com/konstruct/konstruct/stash"
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
@@ -25,7 +25,7 @@ var (
 
 // TestPiecesAreTheFile however they are cut, and wherever it is read from.
 func TestPiecesAreTheFile(t *testing.T) {
-	s := stash.Store{Door: testkit.Door(t)}
+	s := artifact.Store{Door: testkit.Door(t)}
 	rapid.Check(t, func(rt *rapid.T) {
 		want := bytes.Repeat([]byte(rapid.StringN(1, 50, -1).Draw(rt, "text")), rapid.IntRange(1, 40_000).Draw(rt, "times"))
 		size := int64(len(want))
@@ -69,7 +69,7 @@ func (b *broken) Read(p []byte) (int, error) {
 }
 
 func TestWhatHasComeStaysWhenTheLineBreaks(t *testing.T) {
-	s := stash.Store{Door: testkit.Door(t)}
+	s := artifact.Store{Door: testkit.Door(t)}
 	f, err := s.Create(t.Context(), acme, "upload", 1, nil, nil)
 	if err == nil {
 		t.Fatal("what is no object is taken")
@@ -77,11 +77,11 @@ func TestWhatHasComeStaysWhenTheLineBreaks(t *testing.T) {
 	if f, err = s.Create(t.Context(), acme, "upload", map[string]int{}, nil, nil); err != nil {
 		t.Fatal(err)
 	}
-	n, err := s.Append(t.Context(), acme, f.ID, 0, &broken{left: 2*stash.Piece + 17})
-	if err == nil || n != 2*stash.Piece+17 {
+	n, err := s.Append(t.Context(), acme, f.ID, 0, &broken{left: 2*artifact.Piece + 17})
+	if err == nil || n != 2*artifact.Piece+17 {
 		t.Errorf("%d bytes, %v", n, err)
 	}
-	var offset *stash.OffsetError
+	var offset *artifact.OffsetError
 	if _, err := s.Append(t.Context(), acme, f.ID, 5, strings.NewReader("x")); !errors.As(err, &offset) || offset.Stored != n {
 		t.Errorf("elsewhere: %v", err)
 	}
@@ -89,7 +89,7 @@ func TestWhatHasComeStaysWhenTheLineBreaks(t *testing.T) {
 
 // TestNothingOfAnotherTenantIsReached by any query: of another tenant, none, or a forged one.
 func TestNothingOfAnotherTenantIsReached(t *testing.T) {
-	s := stash.Store{Door: testkit.Door(t)}
+	s := artifact.Store{Door: testkit.Door(t)}
 	f, err := s.Create(t.Context(), acme, "bundle", map[string]int{}, nil, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -103,7 +103,7 @@ func TestNothingOfAnotherTenantIsReached(t *testing.T) {
 	}
 	nothing := func(context.Context, io.Writer) (any, error) { return nil, nil }
 	for _, tenant := range []uuid.UUID{globex, uuid.New(), uuid.Nil} {
-		want := stash.ErrNotFound
+		want := artifact.ErrNotFound
 		if tenant == uuid.Nil {
 			want = tenantdb.ErrNoTenant
 		}
@@ -115,7 +115,7 @@ func TestNothingOfAnotherTenantIsReached(t *testing.T) {
 				t.Errorf("%s of %s: %v", name, tenant, err)
 			}
 		}
-		if err := s.Produce(t.Context(), tenant, f.ID, nothing); !errors.Is(err, stash.ErrTakenOver) && !errors.Is(err, want) {
+		if err := s.Produce(t.Context(), tenant, f.ID, nothing); !errors.Is(err, artifact.ErrTakenOver) && !errors.Is(err, want) {
 			t.Errorf("make of %s: %v", tenant, err)
 		}
 		if files, err := s.List(t.Context(), tenant, "bundle", uuid.Nil, 10); len(files) != 0 || err != nil && !errors.Is(err, want) {
@@ -126,7 +126,7 @@ func TestNothingOfAnotherTenantIsReached(t *testing.T) {
 
 // TestAFileIsMadeByOneAlone, and by another where that one is stopped.
 func TestAFileIsMadeByOneAlone(t *testing.T) {
-	s := stash.Store{Door: testkit.Door(t)}
+	s := artifact.Store{Door: testkit.Door(t)}
 	f, err := s.Create(t.Context(), acme, "bundle", map[string]int{}, nil, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -136,7 +136,7 @@ func TestAFileIsMadeByOneAlone(t *testing.T) {
 	first := make(chan error, 1)
 	go func() {
 		first <- s.Produce(ctx, acme, f.ID, func(ctx context.Context, to io.Writer) (any, error) {
-			if _, err := to.Write(bytes.Repeat([]byte("half"), stash.Piece)); err != nil {
+			if _, err := to.Write(bytes.Repeat([]byte("half"), artifact.Piece)); err != nil {
 				return nil, err
 			}
 			close(begun)
@@ -149,7 +149,7 @@ func TestAFileIsMadeByOneAlone(t *testing.T) {
 		_, err := io.WriteString(to, "whole")
 		return map[string]int{"n": 1}, err
 	}
-	if err := s.Produce(t.Context(), acme, f.ID, whole); !errors.Is(err, stash.ErrTakenOver) {
+	if err := s.Produce(t.Context(), acme, f.ID, whole); !errors.Is(err, artifact.ErrTakenOver) {
 		t.Errorf("a second maker: %v", err)
 	}
 	stop()
@@ -160,13 +160,13 @@ func TestAFileIsMadeByOneAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	f, err = s.Get(t.Context(), acme, f.ID)
-	if err != nil || f.State != stash.Done || string(f.Result) != `{"n": 1}` {
+	if err != nil || f.State != artifact.Done || string(f.Result) != `{"n": 1}` {
 		t.Errorf("%+v, %v", f, err)
 	}
 	if got, err := io.ReadAll(s.Read(t.Context(), acme, f)); err != nil || string(got) != "whole" {
 		t.Errorf("it holds %.20q, %v", got, err)
 	}
-	if err := s.Produce(t.Context(), acme, f.ID, whole); !errors.Is(err, stash.ErrTakenOver) {
+	if err := s.Produce(t.Context(), acme, f.ID, whole); !errors.Is(err, artifact.ErrTakenOver) {
 		t.Errorf("made again: %v", err)
 	}
 	bad, err := s.Create(t.Context(), acme, "bundle", map[string]int{}, nil, nil)
@@ -176,7 +176,7 @@ func TestAFileIsMadeByOneAlone(t *testing.T) {
 	if err := s.Produce(t.Context(), acme, bad.ID, func(context.Context, io.Writer) (any, error) { return nil, errors.New("no such thing") }); err == nil {
 		t.Error("a failure is none")
 	}
-	if bad, err = s.Get(t.Context(), acme, bad.ID); err != nil || bad.State != stash.Failed || bad.Reason != "no such thing" {
+	if bad, err = s.Get(t.Context(), acme, bad.ID); err != nil || bad.State != artifact.Failed || bad.Reason != "no such thing" {
 		t.Errorf("%+v, %v", bad, err)
 	}
 }
@@ -184,20 +184,20 @@ func TestAFileIsMadeByOneAlone(t *testing.T) {
 // TestWhatExpiredIsGone, and does not count.
 func TestWhatExpiredIsGone(t *testing.T) {
 	d := testkit.Database(t)
-	s := stash.Store{Door: testkit.DoorOf(t, d)}
+	s := artifact.Store{Door: testkit.DoorOf(t, d)}
 	f, err := s.Create(t.Context(), acme, "upload", map[string]int{}, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if f.ExpiresAt.Sub(f.CreatedAt) != stash.TTL {
+	if f.ExpiresAt.Sub(f.CreatedAt) != artifact.TTL {
 		t.Errorf("kept for %s", f.ExpiresAt.Sub(f.CreatedAt))
 	}
 	testkit.Super(t, d, `UPDATE stash_files SET expires_at = now() - interval '1 second'`)
-	if _, err := s.Get(t.Context(), acme, f.ID); !errors.Is(err, stash.ErrNotFound) {
+	if _, err := s.Get(t.Context(), acme, f.ID); !errors.Is(err, artifact.ErrNotFound) {
 		t.Errorf("%v", err)
 	}
 	testkit.Super(t, d, `INSERT INTO stash_files (tenant_id, id, kind, given, expires_at) SELECT '`+acme.String()+`', gen_random_uuid(), 'upload', '{}', now() + interval '1 hour' FROM generate_series(1, 1000)`)
-	if _, err := s.Create(t.Context(), acme, "upload", map[string]int{}, nil, nil); !errors.Is(err, stash.ErrFull) {
+	if _, err := s.Create(t.Context(), acme, "upload", map[string]int{}, nil, nil); !errors.Is(err, artifact.ErrFull) {
 		t.Errorf("one more than a thousand: %v", err)
 	}
 	if _, err := s.Create(t.Context(), globex, "upload", map[string]int{}, nil, nil); err != nil {

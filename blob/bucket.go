@@ -1,5 +1,5 @@
 // Package shelf is where files are put for others: a folder, or a bucket that speaks S3. It knows nothing of what they hold.
-package shelf
+package blob
 
 import (
 	"bytes"

@@ -3,17 +3,16 @@ package notary
 import (
 	"context"
 	"errors"
-
-	"github.com/konstruct/konstruct/shelf"
+	"github.com/konstruct/konstruct/blob"
 )
 
 // BucketAnchor is a copy in an S3-compatible bucket that has conditional writes (If-Match, If-None-Match), and keys
 // that the database's administrator does not hold.
-type BucketAnchor struct{ object *shelf.S3Bucket }
+type BucketAnchor struct{ object *blob.S3Bucket }
 
 // OpenBucketAnchor reads s3://BUCKET/OBJECT as shelf.OpenBucket does.
 func OpenBucketAnchor(place string) (*BucketAnchor, error) {
-	b, err := shelf.OpenS3(place)
+	b, err := blob.OpenS3(place)
 	return &BucketAnchor{b}, err
 }
 
@@ -27,7 +26,7 @@ func (b *BucketAnchor) Load(ctx context.Context) (note, version string, err erro
 // Swap implements Outside.
 func (b *BucketAnchor) Swap(ctx context.Context, version, note string) (string, error) {
 	version, err := b.object.Swap(ctx, version, note)
-	if errors.Is(err, shelf.ErrChanged) {
+	if errors.Is(err, blob.ErrChanged) {
 		err = ErrChanged
 	}
 	return version, err

@@ -1,4 +1,4 @@
-package stash
+package artifact
 
 import (
 	"context"

@@ -9,8 +9,8 @@ import (
 
 	"github.com/konstruct/konstruct"
 	"github.com/konstruct/konstruct/audit"
+	"github.com/konstruct/konstruct/compliance"
 	"github.com/konstruct/konstruct/internal/testkit"
-	"github.com/konstruct/konstruct/law"
 	"github.com/konstruct/konstruct/ledger"
 	"github.com/konstruct/konstruct/tenantdb"
 )
@@ -38,7 +38,7 @@ func Example_erasure() {
 		log.Fatal(err)
 	}
 	defer court.Close()
-	done, err := law.Erase(ctx, court, acmeID, law.Erasure{Events: []uuid.UUID{id}, Fields: []ledger.Field{ledger.InputSummary}, Reason: "ticket 17"})
+	done, err := compliance.Erase(ctx, court, acmeID, compliance.Erasure{Events: []uuid.UUID{id}, Fields: []ledger.Field{ledger.InputSummary}, Reason: "ticket 17"})
 	if err != nil {
 		log.Fatal(err)
 	}

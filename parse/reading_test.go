@@ -1,4 +1,4 @@
-package reading_test
+package parse_test
 
 import (
 	"archive/zip"
@@ -18,13 +18,13 @@ import (
 	"github.com/konstruct/konstruct/embed"
 	"github.com/konstruct/konstruct/extract"
 	"github.com/konstruct/konstruct/internal/devpg"
-	"github.com/konstruct/konstruct/reading"
+	"github.com/konstruct/konstruct/parse"
 )
 
 // The test's own binary is the process that reads.
 func TestMain(m *testing.M) {
 	if len(os.Args) == 2 && os.Args[1] == "read" {
-		if err := reading.Serve(context.Background(), hostile{local()}, os.Stdin, os.Stdout); err != nil {
+		if err := parse.Serve(context.Background(), hostile{local()}, os.Stdin, os.Stdout); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-func local() *reading.Local {
+func local() *parse.Local {
 	m, err := embed.FindModel(devpg.AssetsDir())
 	if err != nil {
 		panic(err)
@@ -42,13 +42,13 @@ func local() *reading.Local {
 	if err != nil {
 		panic(err)
 	}
-	return reading.NewLocal(t, reading.DefaultLimits)
+	return parse.NewLocal(t, parse.DefaultLimits)
 }
 
 // hostile does what a parser might that a file has taken over.
-type hostile struct{ reading.Parser }
+type hostile struct{ parse.Parser }
 
-func (h hostile) Read(ctx context.Context, kind string, raw []byte) (*reading.ParsedFile, error) {
+func (h hostile) Read(ctx context.Context, kind string, raw []byte) (*parse.ParsedFile, error) {
 	switch what, _, _ := strings.Cut(string(raw), " "); what {
 	case "crash":
 		os.Exit(7)
@@ -68,7 +68,7 @@ func (h hostile) Read(ctx context.Context, kind string, raw []byte) (*reading.Pa
 			b[i] = 1
 		}
 	case "talk":
-		return &reading.ParsedFile{Text: strings.Repeat("x", 200<<20)}, nil
+		return &parse.ParsedFile{Text: strings.Repeat("x", 200<<20)}, nil
 	case "write":
 		return nil, os.WriteFile(filepath.Join(os.TempDir(), "konstruct-reading-test"), []byte("x"), 0o600)
 	case "environment":
@@ -77,13 +77,13 @@ func (h hostile) Read(ctx context.Context, kind string, raw []byte) (*reading.Pa
 	return h.Parser.Parse(ctx, kind, raw)
 }
 
-func pool(t *testing.T, l reading.Limits) *reading.Pool {
+func pool(t *testing.T, l parse.Limits) *parse.Pool {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := reading.NewPool(1, l, self, "read")
+	p := parse.NewPool(1, l, self, "read")
 	t.Cleanup(func() { p.Close() })
 	return p
 }
@@ -94,7 +94,7 @@ func TestAPoolReadsWhatLocalReads(t *testing.T) {
 	if err != nil || len(files) < 15 {
 		t.Fatalf("%d files, %v", len(files), err)
 	}
-	p, l := pool(t, reading.DefaultLimits), local()
+	p, l := pool(t, parse.DefaultLimits), local()
 	defer l.Close()
 	for _, f := range files {
 		raw, err := os.ReadFile(f)
@@ -127,7 +127,7 @@ func TestAPoolReadsWhatLocalReads(t *testing.T) {
 // TestAHostileFileRuinsItsProcessAlone: each gets one reason, and the next file is read.
 func TestAHostileFileRuinsItsProcessAlone(t *testing.T) {
 	t.Setenv("KONSTRUCT_DATABASE_URL", "postgres://secret")
-	small, large := pool(t, reading.Limits{Time: 3 * time.Second, Memory: 256 << 20}), pool(t, reading.DefaultLimits)
+	small, large := pool(t, parse.Limits{Time: 3 * time.Second, Memory: 256 << 20}), pool(t, parse.DefaultLimits)
 	for what, want := range map[string]string{
 		"crash":       "the process that read it died",
 		"panic":       "of a goroutine of its own",
@@ -158,8 +158,8 @@ func TestAHostileFileRuinsItsProcessAlone(t *testing.T) {
 
 func TestAProcessThatDoesNotStartIsNoFilesFault(t *testing.T) {
 	for _, command := range [][]string{{"/nonexistent"}, {"/bin/false"}, {"/bin/sh", "-c", "echo a reason >&2; exit 3"}} {
-		p := reading.NewPool(1, reading.DefaultLimits, command...)
-		if _, err := p.Parse(t.Context(), extract.TypeText, []byte("x")); !errors.Is(err, reading.ErrStart) || len(command) > 1 && !strings.Contains(err.Error(), "a reason") {
+		p := parse.NewPool(1, parse.DefaultLimits, command...)
+		if _, err := p.Parse(t.Context(), extract.TypeText, []byte("x")); !errors.Is(err, parse.ErrStart) || len(command) > 1 && !strings.Contains(err.Error(), "a reason") {
 			t.Errorf("%v: %v", command, err)
 		}
 		p.Close()
@@ -168,7 +168,7 @@ func TestAProcessThatDoesNotStartIsNoFilesFault(t *testing.T) {
 
 // TestAReasonKeepsItsIdentity lets callers tell an encrypted file from a damaged one.
 func TestAReasonKeepsItsIdentity(t *testing.T) {
-	p := pool(t, reading.DefaultLimits)
+	p := pool(t, parse.DefaultLimits)
 	var b bytes.Buffer
 	z := zip.NewWriter(&b)
 	z.Close()

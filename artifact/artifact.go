@@ -1,6 +1,6 @@
 // Package stash keeps files on their way in or out, in pieces in the database, for a day: uploads that come bit by bit, and what is made for somebody who comes back
 // for it. They are there for every process, and survive its end.
-package stash
+package artifact
 
 import (
 	"context"

@@ -11,7 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/konstruct/konstruct/audit"
-	"github.com/konstruct/konstruct/law"
+	"github.com/konstruct/konstruct/compliance"
 	"github.com/konstruct/konstruct/ledger"
 	"github.com/konstruct/konstruct/tenantdb"
 )
@@ -37,7 +37,7 @@ func (a *app) openCompliance(ctx context.Context, what string) (*tenantdb.Compli
 
 // usageError gives what was asked wrongly its exit code.
 func usageError(err error) error {
-	if errors.Is(err, law.ErrInvalid) {
+	if errors.Is(err, compliance.ErrInvalid) {
 		return coded{err, exitUsage}
 	}
 	return err
@@ -64,7 +64,7 @@ func (auditEraseCmd) Help() string {
 
 // Run erases, or asks for it.
 func (r auditEraseCmd) Run(ctx context.Context, a *app) error {
-	e := law.Erasure{Events: r.Event, User: r.UserID, Reason: r.Reason}
+	e := compliance.Erasure{Events: r.Event, User: r.UserID, Reason: r.Reason}
 	for _, name := range r.Field {
 		f, err := ledger.FieldNamed(name)
 		if err != nil {
@@ -77,7 +77,7 @@ func (r auditEraseCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	defer done()
-	erased, err := law.Erase(ctx, c, r.Tenant, e)
+	erased, err := compliance.Erase(ctx, c, r.Tenant, e)
 	if err != nil {
 		return usageError(err)
 	}
@@ -121,14 +121,14 @@ func (r erasuresListCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	defer done()
-	all, err := law.Pending(ctx, c, r.Tenant)
+	all, err := compliance.Pending(ctx, c, r.Tenant)
 	if err != nil {
 		return err
 	}
 	if all == nil {
-		all = []law.Request{}
+		all = []compliance.Request{}
 	}
-	return printTable(a, all, []string{"REQUEST", "ASKED", "BY", "WHAT", "FIELDS", "REASON"}, func(q law.Request) []string {
+	return printTable(a, all, []string{"REQUEST", "ASKED", "BY", "WHAT", "FIELDS", "REASON"}, func(q compliance.Request) []string {
 		return []string{q.ID.String(), q.At.Format("2006-01-02 15:04"), q.RequestedBy, oneLine(q.String(), 48), strings.Join(q.Fields, ","), oneLine(q.Reason, 40)}
 	})
 }
@@ -146,12 +146,12 @@ func (r erasuresApproveCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	defer done()
-	n, err := law.Approve(ctx, c, r.Tenant, r.ID, r.Reason)
+	n, err := compliance.Approve(ctx, c, r.Tenant, r.ID, r.Reason)
 	if err != nil {
 		return usageError(err)
 	}
 	if a.JSON {
-		return a.json(law.Erased{Events: n})
+		return a.json(compliance.Erased{Events: n})
 	}
 	a.warnErased(n)
 	return nil
@@ -170,7 +170,7 @@ func (r erasuresDeclineCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	defer done()
-	return usageError(law.Decline(ctx, c, r.Tenant, r.ID, r.Reason))
+	return usageError(compliance.Decline(ctx, c, r.Tenant, r.ID, r.Reason))
 }
 
 type requireTwoCmd struct {
@@ -185,7 +185,7 @@ func (r requireTwoCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	defer done()
-	return usageError(law.RequireTwo(ctx, c, r.Tenant, r.Reason))
+	return usageError(compliance.RequireTwo(ctx, c, r.Tenant, r.Reason))
 }
 
 type requireOneCmd struct {
@@ -200,7 +200,7 @@ func (r requireOneCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	defer done()
-	request, err := law.RequireOne(ctx, c, r.Tenant, r.Reason)
+	request, err := compliance.RequireOne(ctx, c, r.Tenant, r.Reason)
 	if err != nil {
 		return usageError(err)
 	}
@@ -241,7 +241,7 @@ func (holdPlaceCmd) Help() string {
 
 // Run places the hold and prints its id.
 func (r holdPlaceCmd) Run(ctx context.Context, a *app) error {
-	h := law.Hold{Reason: r.Reason, User: r.User, Action: r.Action}
+	h := compliance.Hold{Reason: r.Reason, User: r.User, Action: r.Action}
 	for _, t := range []struct {
 		flag, value string
 		to          **time.Time
@@ -266,7 +266,7 @@ func (r holdPlaceCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	defer done()
-	id, err := law.Place(ctx, c, r.Tenant, h)
+	id, err := compliance.Place(ctx, c, r.Tenant, h)
 	if err != nil {
 		return usageError(err)
 	}
@@ -290,7 +290,7 @@ func (r holdReleaseCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	defer done()
-	request, err := law.Release(ctx, c, r.Tenant, r.ID, r.Reason)
+	request, err := compliance.Release(ctx, c, r.Tenant, r.ID, r.Reason)
 	if err != nil {
 		return usageError(err)
 	}
@@ -306,14 +306,14 @@ func (r holdListCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	defer done()
-	all, err := law.Holds(ctx, c, r.Tenant)
+	all, err := compliance.Holds(ctx, c, r.Tenant)
 	if err != nil {
 		return err
 	}
 	if all == nil {
-		all = []law.Hold{}
+		all = []compliance.Hold{}
 	}
-	return printTable(a, all, []string{"HOLD", "PLACED", "BY", "EVENTS", "REASON", "RELEASED"}, func(h law.Hold) []string {
+	return printTable(a, all, []string{"HOLD", "PLACED", "BY", "EVENTS", "REASON", "RELEASED"}, func(h compliance.Hold) []string {
 		released := ""
 		if h.ReleasedAt != nil {
 			released = h.ReleasedAt.Format("2006-01-02 15:04") + " by " + *h.ReleasedBy
@@ -337,17 +337,17 @@ func (r retentionRulesCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	defer done()
-	rules, floor, err := law.Rules(ctx, c, r.Tenant)
+	rules, floor, err := compliance.Rules(ctx, c, r.Tenant)
 	if err != nil {
 		return err
 	}
 	if rules == nil {
-		rules = []law.Rule{}
+		rules = []compliance.Rule{}
 	}
 	if !a.JSON {
 		fmt.Fprintf(a.err, "no rule goes under %d days; what no rule names is kept for good\n", floor)
 	}
-	return printTable(a, rules, []string{"ACTION", "KEPT FOR", "SET", "BY"}, func(l law.Rule) []string {
+	return printTable(a, rules, []string{"ACTION", "KEPT FOR", "SET", "BY"}, func(l compliance.Rule) []string {
 		action := l.Action
 		if action == "" {
 			action = "(all others)"
@@ -378,7 +378,7 @@ func (r retentionKeepCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	defer done()
-	request, err := law.SetRule(ctx, c, r.Tenant, r.Action, r.Days, r.Reason)
+	request, err := compliance.SetRule(ctx, c, r.Tenant, r.Action, r.Days, r.Reason)
 	if err != nil {
 		return usageError(err)
 	}
@@ -419,7 +419,7 @@ func (r retentionRunCmd) Run(ctx context.Context, a *app) error {
 	}
 	defer done()
 	p := a.newProgress("looking at", "events", 0)
-	gone, err := law.Expire(ctx, c, r.Tenant, r.Reason, r.DryRun, func(leaves, _ int64) { p.set(leaves, 0, leaves) })
+	gone, err := compliance.Expire(ctx, c, r.Tenant, r.Reason, r.DryRun, func(leaves, _ int64) { p.set(leaves, 0, leaves) })
 	p.done()
 	if err != nil {
 		return usageError(err)

@@ -10,7 +10,7 @@ import (
 
 	"github.com/konstruct/konstruct/access"
 	"github.com/konstruct/konstruct/audit"
-	"github.com/konstruct/konstruct/law"
+	"github.com/konstruct/konstruct/compliance"
 	"github.com/konstruct/konstruct/ledger"
 	"github.com/konstruct/konstruct/tenantdb"
 )
@@ -58,8 +58,8 @@ func (s *Server) compliance() {
 			User   string      `json:"user_id,omitempty" maxLength:"1024" doc:"Instead of events: all of this user's"`
 			Fields []string    `json:"fields" minItems:"1" maxItems:"6" enum:"agent_id,user_id,input_summary,output_summary,latency_ms,metadata"`
 		}
-	}) (*Response[law.Erased], error) {
-		e := law.Erasure{Events: in.Body.Events, User: in.Body.User, Reason: in.Body.Reason}
+	}) (*Response[compliance.Erased], error) {
+		e := compliance.Erasure{Events: in.Body.Events, User: in.Body.User, Reason: in.Body.Reason}
 		for _, name := range in.Body.Fields {
 			f, err := ledger.FieldNamed(name)
 			if err != nil {
@@ -67,25 +67,25 @@ func (s *Server) compliance() {
 			}
 			e.Fields = append(e.Fields, f)
 		}
-		done, err := law.Erase(ctx, c, w.Tenant, e)
-		return &Response[law.Erased]{done}, err
+		done, err := compliance.Erase(ctx, c, w.Tenant, e)
+		return &Response[compliance.Erased]{done}, err
 	})
-	registerCompliance(s, op("list-erasures", "GET", "/v1/erasures", "List what waits for a second person: erasures, releases of holds, rules that keep less", 200), access.ComplianceRead, func(ctx context.Context, w access.Principal, c *tenantdb.Compliance, _ *struct{}) (*Response[List[law.Request]], error) {
-		all, err := law.Pending(ctx, c, w.Tenant)
-		return listPage(all, len(all)+1, func(law.Request) string { return "" }), err
+	registerCompliance(s, op("list-erasures", "GET", "/v1/erasures", "List what waits for a second person: erasures, releases of holds, rules that keep less", 200), access.ComplianceRead, func(ctx context.Context, w access.Principal, c *tenantdb.Compliance, _ *struct{}) (*Response[List[compliance.Request]], error) {
+		all, err := compliance.Pending(ctx, c, w.Tenant)
+		return listPage(all, len(all)+1, func(compliance.Request) string { return "" }), err
 	})
 	approve := op("approve-erasure", "POST", "/v1/erasures/{id}/approve", "Carry out what another person asked for", 200)
 	approve.Description = "The database tells persons apart by their database roles, and this service has one: what was asked for through it is approved with a person's own role (konstruct audit erasures approve)."
 	registerCompliance(s, approve, access.ComplianceWrite, func(ctx context.Context, w access.Principal, c *tenantdb.Compliance, in *struct {
 		PathID
 		ReasonRequest
-	}) (*Response[law.Erased], error) {
+	}) (*Response[compliance.Erased], error) {
 		request, err := in.uuid()
 		if err != nil {
 			return nil, err
 		}
-		n, err := law.Approve(ctx, c, w.Tenant, request, in.Body.Reason)
-		return &Response[law.Erased]{law.Erased{Events: n}}, err
+		n, err := compliance.Approve(ctx, c, w.Tenant, request, in.Body.Reason)
+		return &Response[compliance.Erased]{compliance.Erased{Events: n}}, err
 	})
 	registerCompliance(s, op("decline-erasure", "POST", "/v1/erasures/{id}/decline", "Drop a request", 204), access.ComplianceWrite, func(ctx context.Context, w access.Principal, c *tenantdb.Compliance, in *struct {
 		PathID
@@ -95,14 +95,14 @@ func (s *Server) compliance() {
 		if err != nil {
 			return nil, err
 		}
-		return nil, law.Decline(ctx, c, w.Tenant, request, in.Body.Reason)
+		return nil, compliance.Decline(ctx, c, w.Tenant, request, in.Body.Reason)
 	})
 	registerCompliance(s, op("require-two", "PUT", "/v1/settings/two-people", "Have erasures, releases of holds and rules that keep less wait for a second person from now on", 204), access.ComplianceWrite, func(ctx context.Context, w access.Principal, c *tenantdb.Compliance, in *ReasonRequest) (*NoContent, error) {
-		return nil, law.RequireTwo(ctx, c, w.Tenant, in.Body.Reason)
+		return nil, compliance.RequireTwo(ctx, c, w.Tenant, in.Body.Reason)
 	})
-	registerCompliance(s, op("list-holds", "GET", "/v1/holds", "List legal holds", 200), access.ComplianceRead, func(ctx context.Context, w access.Principal, c *tenantdb.Compliance, _ *struct{}) (*Response[List[law.Hold]], error) {
-		all, err := law.Holds(ctx, c, w.Tenant)
-		return listPage(all, len(all)+1, func(law.Hold) string { return "" }), err
+	registerCompliance(s, op("list-holds", "GET", "/v1/holds", "List legal holds", 200), access.ComplianceRead, func(ctx context.Context, w access.Principal, c *tenantdb.Compliance, _ *struct{}) (*Response[List[compliance.Hold]], error) {
+		all, err := compliance.Holds(ctx, c, w.Tenant)
+		return listPage(all, len(all)+1, func(compliance.Hold) string { return "" }), err
 	})
 	registerCompliance(s, op("place-hold", "POST", "/v1/holds", "Hold events: nothing that matches is erased or deleted from then on", 201), access.ComplianceWrite, func(ctx context.Context, w access.Principal, c *tenantdb.Compliance, in *struct {
 		Body struct {
@@ -115,7 +115,7 @@ func (s *Server) compliance() {
 		}
 	}) (*Created[EventCreated], error) {
 		b := in.Body
-		hold, err := law.Place(ctx, c, w.Tenant, law.Hold{Reason: b.Reason, Since: b.Since, Until: b.Until, Agent: b.Agent, User: b.User, Action: b.Action})
+		hold, err := compliance.Place(ctx, c, w.Tenant, compliance.Hold{Reason: b.Reason, Since: b.Since, Until: b.Until, Agent: b.Agent, User: b.User, Action: b.Action})
 		return &Created[EventCreated]{Location: "/v1/holds", Body: EventCreated{ID: &hold}}, err
 	})
 	registerCompliance(s, op("release-hold", "POST", "/v1/holds/{id}/release", "End a hold", 200), access.ComplianceWrite, func(ctx context.Context, w access.Principal, c *tenantdb.Compliance, in *struct {
@@ -126,17 +126,17 @@ func (s *Server) compliance() {
 		if err != nil {
 			return nil, err
 		}
-		request, err := law.Release(ctx, c, w.Tenant, hold, in.Body.Reason)
+		request, err := compliance.Release(ctx, c, w.Tenant, hold, in.Body.Reason)
 		return &Response[ComplianceDecision]{ComplianceDecision{request}}, err
 	})
 	type rules struct {
-		Floor int        `json:"floor_days" doc:"The fewest days that a rule may say"`
-		Items []law.Rule `json:"items"`
+		Floor int               `json:"floor_days" doc:"The fewest days that a rule may say"`
+		Items []compliance.Rule `json:"items"`
 	}
 	registerCompliance(s, op("list-retention", "GET", "/v1/retention", "List how long events are kept", 200), access.ComplianceRead, func(ctx context.Context, w access.Principal, c *tenantdb.Compliance, _ *struct{}) (*Response[rules], error) {
-		all, floor, err := law.Rules(ctx, c, w.Tenant)
+		all, floor, err := compliance.Rules(ctx, c, w.Tenant)
 		if all == nil {
-			all = []law.Rule{}
+			all = []compliance.Rule{}
 		}
 		return &Response[rules]{rules{floor, all}}, err
 	})
@@ -147,7 +147,7 @@ func (s *Server) compliance() {
 			Days   int    `json:"days" minimum:"0" maximum:"36500" doc:"0 takes the rule back"`
 		}
 	}) (*Response[ComplianceDecision], error) {
-		request, err := law.SetRule(ctx, c, w.Tenant, in.Body.Action, in.Body.Days, in.Body.Reason)
+		request, err := compliance.SetRule(ctx, c, w.Tenant, in.Body.Action, in.Body.Days, in.Body.Reason)
 		return &Response[ComplianceDecision]{ComplianceDecision{request}}, err
 	})
 	registerCompliance(s, op("run-retention", "POST", "/v1/retention/run", "Delete what the rules no longer keep, or find out what would go", 200), access.ComplianceWrite, func(ctx context.Context, w access.Principal, c *tenantdb.Compliance, in *struct {
@@ -155,8 +155,8 @@ func (s *Server) compliance() {
 			ReasonBody
 			Try bool `json:"try,omitempty" doc:"Delete nothing"`
 		}
-	}) (*Response[law.Expired], error) {
-		all, err := law.Expire(ctx, c, w.Tenant, in.Body.Reason, in.Body.Try, nil)
-		return &Response[law.Expired]{all}, err
+	}) (*Response[compliance.Expired], error) {
+		all, err := compliance.Expire(ctx, c, w.Tenant, in.Body.Reason, in.Body.Try, nil)
+		return &Response[compliance.Expired]{all}, err
 	})
 }

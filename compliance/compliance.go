@@ -1,7 +1,7 @@
 // Package law does what the law asks of a trail that can't be changed: it erases fields, holds events, and deletes what need
 // not be kept, through the database's own functions, as konstruct_compliance. Every act is an event of the tenant's trail that
 // says who did what, and why. It reads no event, and knows nothing of logs and proofs. docs/law.md.
-package law
+package compliance
 
 import (
 	"context"
