@@ -45,9 +45,9 @@ fuzz: setup ## fuzz the leaf encoder, checkpoints, proofs and bundles, the reade
 	go test -run '^$$' -fuzz FuzzPDF -fuzztime 1m -fuzzminimizetime 1x ./extract
 	go test -run '^$$' -fuzz FuzzFormats -fuzztime 1m -fuzzminimizetime 1x ./extract
 	go test -run '^$$' -fuzz FuzzSplit -fuzztime 1m -fuzzminimizetime 1x ./chunk
-	go test -run '^$$' -fuzz FuzzWords -fuzztime 1m -fuzzminimizetime 1x ./kb
-	go test -run '^$$' -fuzz FuzzCondition -fuzztime 1m -fuzzminimizetime 1x ./kb
-	go test -run '^$$' -fuzz FuzzCursor -fuzztime 1m -fuzzminimizetime 1x ./kb
+	go test -run '^$$' -fuzz FuzzWords -fuzztime 1m -fuzzminimizetime 1x ./search
+	go test -run '^$$' -fuzz FuzzCondition -fuzztime 1m -fuzzminimizetime 1x ./search
+	go test -run '^$$' -fuzz FuzzCursor -fuzztime 1m -fuzzminimizetime 1x ./search
 	go test -run '^$$' -fuzz FuzzKey -fuzztime 1m -fuzzminimizetime 1x ./access
 	go test -run '^$$' -fuzz FuzzLabels -fuzztime 1m -fuzzminimizetime 1x ./tenantdb
 	go test -run '^$$' -fuzz FuzzStrict -fuzztime 1m -fuzzminimizetime 1x ./server

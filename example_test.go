@@ -20,6 +20,7 @@ import (
 	"github.com/konstruct/konstruct/internal/devpg"
 	"github.com/konstruct/konstruct/internal/testkit"
 	"github.com/konstruct/konstruct/kb"
+	"github.com/konstruct/konstruct/search"
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
@@ -194,8 +195,8 @@ func ExampleAgent_SearchWith() {
 	if err := agent.Ingest(ctx, []string{dir}, given, func(konstruct.IngestResult) {}, nil); err != nil {
 		log.Fatal(err)
 	}
-	found, err := agent.SearchWith(ctx, konstruct.SearchRequest{Text: `rotor -seals`, Mode: kb.Lexical, UserID: "ada",
-		Where: []konstruct.Condition{{Field: "metadata.team", Op: kb.Equal, Value: "legal"}}})
+	found, err := agent.SearchWith(ctx, konstruct.SearchRequest{Text: `rotor -seals`, Mode: search.Lexical, UserID: "ada",
+		Where: []konstruct.Condition{{Field: "metadata.team", Op: search.Equal, Value: "legal"}}})
 	if err != nil {
 		log.Fatal(err)
 	}

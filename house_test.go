@@ -56,22 +56,25 @@ func TestImportRules(t *testing.T) {
 	}
 	forbid(imports, "audit", module+"/kb")
 	forbid(imports, "kb", module+"/audit")
-	for _, pure := range []string{"ledger", "extract", "chunk", "embed", "reading", "spool", "shelf", "fetch", "disclosure"} {
+	for _, pure := range []string{"ledger", "extract", "chunk", "embed", "parse", "redact", "spool", "blob", "fetch", "disclosure"} {
 		forbid(own, pure, database...)
 	}
-	// The law reads no event; what is exported is handed to export.
-	forbid(own, "law", module+"/audit", module+"/notary", module+"/kb", module+"/evidence")
+	// Compliance reads no event; what is exported is handed to export.
+	forbid(own, "compliance", module+"/audit", module+"/notary", module+"/kb", module+"/evidence")
 	forbid(own, "export", database...)
 	// Who may do what knows nothing of what is done; files on their way know nothing of what they hold.
-	for _, what := range []string{"audit", "kb", "notary", "evidence", "stash"} {
+	for _, what := range []string{"audit", "kb", "notary", "evidence", "artifact"} {
 		forbid(own, "access", module+"/"+what)
-		if what != "stash" {
-			forbid(own, "stash", module+"/"+what)
+		if what != "artifact" {
+			forbid(own, "artifact", module+"/"+what)
 		}
 	}
-	// Whoever deals out turns knows nothing of what they are for.
-	for _, what := range []string{"kb", "audit", "extract", "reading", "tenantdb"} {
-		forbid(own, "turns", module+"/"+what)
+	// A search reads what the knowledge base stores, and nothing is stored by way of a search.
+	forbid(own, "kb", module+"/search")
+	forbid(imports, "search", module+"/audit")
+	// The queue knows nothing of the work.
+	for _, what := range []string{"kb", "audit", "extract", "parse", "tenantdb"} {
+		forbid(own, "fairqueue", module+"/"+what)
 	}
 	for who, list := range own {
 		switch path.Base(who) {
@@ -83,7 +86,7 @@ func TestImportRules(t *testing.T) {
 				t.Errorf("%s imports %s", who, i)
 			}
 			// One door: a pool is tenantdb's alone, and that of tickets, whose role sees no tenant's rows.
-			if i == "github.com/jackc/pgx/v5/pgxpool" && who != "tenantdb" && who != "turns" {
+			if i == "github.com/jackc/pgx/v5/pgxpool" && who != "tenantdb" && who != "fairqueue" {
 				t.Errorf("%s holds a pool", who)
 			}
 			if strings.HasPrefix(i, module) && !strings.HasPrefix(who, "cmd/") && !strings.HasPrefix(who, "internal/") && strings.HasPrefix(i, module+"/internal/") {

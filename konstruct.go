@@ -33,6 +33,7 @@ import (
 	"github.com/konstruct/konstruct/kb"
 	"github.com/konstruct/konstruct/ledger"
 	"github.com/konstruct/konstruct/parse"
+	"github.com/konstruct/konstruct/search"
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
@@ -57,9 +58,9 @@ type (
 	EscalationRecord = audit.EscalationRecord
 	EscalationFilter = audit.EscalationFilter
 	// Hit is a passage that a search found.
-	Hit = kb.Hit
+	Hit = search.Hit
 	// Condition is one that a passage's document must meet.
-	Condition = kb.Condition
+	Condition = search.Condition
 	// Document is a document of the knowledge base.
 	Document = kb.Document
 	// Passage is a chunk of a document.
@@ -130,7 +131,7 @@ type Konstruct struct {
 	logger      *slog.Logger
 	fetcher     *fetch.Client
 	readCommand []string
-	searcher    *kb.Searcher
+	searcher    *search.Searcher
 	vectorCache *lru.Cache[vectorKey, []float32] // the vectors of questions
 	reranker    *embed.Reranker
 	keys        *access.Keys
@@ -206,7 +207,7 @@ func Open(ctx context.Context, c Config) (*Konstruct, error) {
 		return nil, err
 	}
 	return &Konstruct{door: door, trail: trail, assetsDir: c.AssetsDir, receipts: c.Receipts, embedder: c.Embedder, fetcher: fetch.New(c.AllowNetworks...), readCommand: c.ReadCommand, logger: c.Logger,
-		embedders: others, searcher: kb.NewSearcher(), vectorCache: cache, reranker: c.Reranker, keys: keys}, nil
+		embedders: others, searcher: search.NewSearcher(), vectorCache: cache, reranker: c.Reranker, keys: keys}, nil
 }
 
 func selfCheck(ctx context.Context, door *tenantdb.Door) error {
@@ -332,7 +333,7 @@ func (k *Konstruct) RunWorker(ctx context.Context, b WorkerConfig) error {
 			return err
 		}
 		defer builder.Close()
-		lines = append(lines, fairqueue.Queue{Name: fairqueue.Indexes, Concurrency: 1, Worker: &kb.Indexer{Door: k.door, Builder: builder, Thresholds: kb.DefaultThresholds, Logger: k.logger}})
+		lines = append(lines, fairqueue.Queue{Name: fairqueue.Indexes, Concurrency: 1, Worker: &search.Indexer{Door: k.door, Builder: builder, Thresholds: search.DefaultThresholds, Logger: k.logger}})
 	}
 	return fairqueue.Run(ctx, fairqueue.Config{DatabaseURL: b.WorkerURL, Queues: lines, Logger: k.logger})
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/konstruct/konstruct/audit"
 	"github.com/konstruct/konstruct/kb"
+	"github.com/konstruct/konstruct/search"
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
@@ -52,7 +53,7 @@ type RetrievedPassage struct {
 var ErrNoRetrieval = errors.New("the event is no retrieval: it says nothing of passages that were shown")
 
 // maxPassages is how many passages one event names at most: hits and those around them.
-const maxPassages = kb.MaxHits * (1 + 2*kb.MaxNeighbours)
+const maxPassages = search.MaxHits * (1 + 2*search.MaxNeighbours)
 
 // CheckRetrieval returns what a retrieval showed, and what has become of it since.
 func (t *Tenant) CheckRetrieval(ctx context.Context, event uuid.UUID) (s RetrievalCheck, err error) {
@@ -107,7 +108,7 @@ func (t *Tenant) CheckRetrieval(ctx context.Context, event uuid.UUID) (s Retriev
 
 // ExplainSearch does a search that is not recorded, and says how it is done. Nothing of what it finds is returned. To whoever was not granted every label
 // what the database says is not: it counts what was hidden.
-func (a *Agent) ExplainSearch(ctx context.Context, q SearchRequest) (e kb.Explanation, err error) {
+func (a *Agent) ExplainSearch(ctx context.Context, q SearchRequest) (e search.Explanation, err error) {
 	if err := a.completeRequest(&q); err != nil {
 		return e, err
 	}
@@ -140,7 +141,7 @@ const tuneQueries = 200
 
 // TuneIndex finds the least hnsw.ef_search with which the tenant's own index, where it has one, finds what there is, by questions that were asked of it and are on the trail
 // (what was redacted of them is missing), and has its searches use it.
-func (t *Tenant) TuneIndex(ctx context.Context) (tuned kb.Tuning, err error) {
+func (t *Tenant) TuneIndex(ctx context.Context) (tuned search.Tuning, err error) {
 	ctx = tenantdb.Trusted(ctx) // the index is everybody's; what is told of it is figures
 	events, err := t.Events(ctx, Filter{Action: audit.ActionRetrieval, Limit: tuneQueries})
 	if err != nil {
@@ -155,7 +156,7 @@ func (t *Tenant) TuneIndex(ctx context.Context) (tuned kb.Tuning, err error) {
 	for _, e := range events {
 		if e.Input != nil && *e.Input != "" && len(*e.Input) <= MaxQuery && !seen[*e.Input] {
 			seen[*e.Input] = true
-			questions = append(questions, SearchRequest{Text: *e.Input, Mode: kb.Semantic})
+			questions = append(questions, SearchRequest{Text: *e.Input, Mode: search.Semantic})
 		}
 	}
 	var vectors [][]float32
@@ -164,7 +165,7 @@ func (t *Tenant) TuneIndex(ctx context.Context) (tuned kb.Tuning, err error) {
 			return tuned, err
 		}
 	}
-	tuned, err = kb.TuneIndex(ctx, t.k.door, t.id, vectors)
+	tuned, err = search.TuneIndex(ctx, t.k.door, t.id, vectors)
 	t.k.searcher.Forget(t.id)
 	return tuned, err
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/konstruct/konstruct/audit"
 	"github.com/konstruct/konstruct/kb"
+	"github.com/konstruct/konstruct/search"
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
@@ -24,11 +25,11 @@ type SearchResult struct {
 	EventID uuid.UUID `json:"event_id"`
 	Hits    []Hit     `json:"hits"`
 	// Plan is how it was searched.
-	Plan kb.Plan `json:"plan"`
+	Plan search.Plan `json:"plan"`
 	// Next is for Question.After; empty where there is no more.
 	Next string `json:"next,omitempty"`
 	// Spelled are words of the question that no passage has, and those that they were taken for.
-	Spelled []kb.Correction `json:"spelled,omitempty"`
+	Spelled []search.Correction `json:"spelled,omitempty"`
 	// Fallback says why it was searched by words alone; empty where it was searched as asked.
 	Fallback string `json:"fallback,omitempty"`
 }
@@ -46,7 +47,7 @@ type SearchRequest struct {
 	Extra          Metadata
 
 	// Mode is by what it is searched; kb.ByBoth when empty. WordsIfDown lets it be by words alone while the model can't be reached; the answer and the event say so.
-	Mode            kb.Mode
+	Mode            search.Mode
 	LexicalFallback bool
 	// Where are conditions that documents must meet, and MinScore, Variety, PerDocument, Neighbours, After and Within are as in kb.Query.
 	Where       []Condition
@@ -61,7 +62,7 @@ type SearchRequest struct {
 }
 
 // MaxQuery is how many bytes a question may have; the model reads some 256 tokens of it.
-const MaxQuery = kb.MaxText
+const MaxQuery = search.MaxText
 
 // MaxSearches is how many questions AskAll takes.
 const MaxSearches = 100
@@ -89,7 +90,7 @@ func (a *Agent) SearchWith(ctx context.Context, q SearchRequest) (SearchResult, 
 func (a *Agent) SearchBatch(ctx context.Context, questions []SearchRequest) (all []SearchResult, err error) {
 	start := time.Now()
 	if len(questions) < 1 || len(questions) > MaxSearches {
-		return nil, &kb.QueryError{Field: "questions", Reason: fmt.Sprintf("there are %d: it is 1 to %d", len(questions), MaxSearches)}
+		return nil, &search.QueryError{Field: "questions", Reason: fmt.Sprintf("there are %d: it is 1 to %d", len(questions), MaxSearches)}
 	}
 	questions = slices.Clone(questions)
 	sees := make([]tenantdb.Labels, len(questions))
@@ -108,7 +109,7 @@ func (a *Agent) SearchBatch(ctx context.Context, questions []SearchRequest) (all
 	}
 	for { // again where another model serves than was thought
 		all, err = a.searchBatch(ctx, questions, sees, model, start)
-		var other *kb.ModelChangedError
+		var other *search.ModelChangedError
 		if !errors.As(err, &other) || other.Model == model {
 			return all, err
 		}
@@ -118,20 +119,20 @@ func (a *Agent) SearchBatch(ctx context.Context, questions []SearchRequest) (all
 
 // completeRequest checks a question as far as can be told without the database, and says what it leaves open.
 func (a *Agent) completeRequest(q *SearchRequest) error {
-	q.TopK, q.Mode = cmp.Or(q.TopK, 5), cmp.Or(q.Mode, kb.Hybrid)
+	q.TopK, q.Mode = cmp.Or(q.TopK, 5), cmp.Or(q.Mode, search.Hybrid)
 	switch {
 	case strings.TrimSpace(q.Text) == "":
-		return &kb.QueryError{Field: "text", Reason: "the question is empty"}
+		return &search.QueryError{Field: "text", Reason: "the question is empty"}
 	case len(q.Text) > MaxQuery:
-		return &kb.QueryError{Field: "text", Reason: fmt.Sprintf("the question is %d bytes long, the limit is %d", len(q.Text), MaxQuery)}
+		return &search.QueryError{Field: "text", Reason: fmt.Sprintf("the question is %d bytes long, the limit is %d", len(q.Text), MaxQuery)}
 	case q.Labels != nil && !slices.Equal(q.Labels, []string{tenantdb.AllLabelsName}) && kb.CheckLabels(q.Labels) != nil:
-		return &kb.QueryError{Field: "labels", Reason: strings.TrimPrefix(kb.CheckLabels(q.Labels).Error(), "labels: ")}
-	case q.TopK < 1 || q.TopK > kb.MaxHits:
-		return &kb.QueryError{Field: "top-k", Reason: fmt.Sprintf("%d: it is 1 to %d", q.TopK, kb.MaxHits)}
+		return &search.QueryError{Field: "labels", Reason: strings.TrimPrefix(kb.CheckLabels(q.Labels).Error(), "labels: ")}
+	case q.TopK < 1 || q.TopK > search.MaxHits:
+		return &search.QueryError{Field: "top-k", Reason: fmt.Sprintf("%d: it is 1 to %d", q.TopK, search.MaxHits)}
 	case q.Rerank && a.t.k.reranker == nil:
-		return &kb.QueryError{Field: "rerank", Reason: "there is no reranker: give its address (Config.Reranker, KONSTRUCT_RERANK_URL)"}
+		return &search.QueryError{Field: "rerank", Reason: "there is no reranker: give its address (Config.Reranker, KONSTRUCT_RERANK_URL)"}
 	case q.Rerank && (q.After != "" || q.Diversity > 0):
-		return &kb.QueryError{Field: "rerank", Reason: "goes neither with a further page nor with variety"}
+		return &search.QueryError{Field: "rerank", Reason: "goes neither with a further page nor with variety"}
 	}
 	return nil
 }
@@ -153,12 +154,12 @@ func (a *Agent) searchLabels(ctx context.Context, q *SearchRequest) (tenantdb.La
 }
 
 // kbQuery is a question as the knowledge base is asked it.
-func (q *SearchRequest) kbQuery(model string, vector []float32) kb.Query {
+func (q *SearchRequest) kbQuery(model string, vector []float32) search.Query {
 	k := q.TopK
 	if q.Rerank {
 		k = max(k, rerankDepth)
 	}
-	return kb.Query{Mode: q.Mode, Text: q.Text, Vector: vector, Model: model, K: k, Where: q.Where, MinScore: q.MinScore, Diversity: q.Diversity, PerDocument: q.PerDocument,
+	return search.Query{Mode: q.Mode, Text: q.Text, Vector: vector, Model: model, K: k, Where: q.Where, MinScore: q.MinScore, Diversity: q.Diversity, PerDocument: q.PerDocument,
 		Neighbours: q.Neighbours, After: q.After, Within: q.Within}
 }
 
@@ -173,11 +174,11 @@ func (a *Agent) searchBatch(ctx context.Context, questions []SearchRequest, sees
 			}
 			q := questions[i]
 			all[i] = SearchResult{}
-			if q.Mode != kb.Lexical && down != nil {
+			if q.Mode != search.Lexical && down != nil {
 				if !q.LexicalFallback || ctx.Err() != nil {
 					return down
 				}
-				q.Mode, all[i].Fallback = kb.Lexical, "the model can't be reached: "+down.Error()
+				q.Mode, all[i].Fallback = search.Lexical, "the model can't be reached: "+down.Error()
 			}
 			if err := a.searchOne(ctx, tx, &q, q.kbQuery(model, vectors[i]), name, start, &all[i]); err != nil {
 				return err
@@ -192,7 +193,7 @@ func (a *Agent) searchBatch(ctx context.Context, questions []SearchRequest, sees
 }
 
 // searchOne searches for one question and records what is shown.
-func (a *Agent) searchOne(ctx context.Context, tx pgx.Tx, q *SearchRequest, query kb.Query, model string, start time.Time, r *SearchResult) error {
+func (a *Agent) searchOne(ctx context.Context, tx pgx.Tx, q *SearchRequest, query search.Query, model string, start time.Time, r *SearchResult) error {
 	f, err := a.t.k.searcher.SearchInTx(ctx, tx, a.t.id, query)
 	if err != nil {
 		return err
@@ -223,7 +224,7 @@ func (a *Agent) searchOne(ctx context.Context, tx pgx.Tx, q *SearchRequest, quer
 			shown[i].Neighbours = append(shown[i].Neighbours, audit.Neighbour{ChunkID: p.ChunkID, SHA256: hex.EncodeToString(sum[:])})
 		}
 	}
-	if q.Mode == kb.Lexical {
+	if q.Mode == search.Lexical {
 		model = "" // nothing was embedded
 	}
 	r.EventID, err = a.record(ctx, tx, audit.Retrieval{AgentID: a.id, UserID: q.UserID, Query: q.Text, Model: model, TopK: q.TopK, Passages: shown, Options: how,
@@ -232,11 +233,11 @@ func (a *Agent) searchOne(ctx context.Context, tx pgx.Tx, q *SearchRequest, quer
 }
 
 // visibleCorrections is what an event says of words that were taken for others: whoever reads the trail learns no word of a document that has labels.
-func visibleCorrections(all []kb.Correction, labels tenantdb.Labels) []kb.Correction {
+func visibleCorrections(all []search.Correction, labels tenantdb.Labels) []search.Correction {
 	if labels == (tenantdb.Labels{}) {
 		return all
 	}
-	said := make([]kb.Correction, len(all))
+	said := make([]search.Correction, len(all))
 	for i := range all {
 		said[i].From = all[i].From
 	}
@@ -253,7 +254,7 @@ func (a *Agent) rerank(ctx context.Context, q *SearchRequest, r *SearchResult) (
 	if len(texts) == 0 {
 		return name, nil
 	}
-	scores, err := a.t.k.reranker.Rerank(ctx, kb.PlainText(q.Text), texts)
+	scores, err := a.t.k.reranker.Rerank(ctx, search.PlainText(q.Text), texts)
 	if err != nil {
 		return "", err
 	}
@@ -278,7 +279,7 @@ const vectorCacheSize = 10_000
 // embedQuestions returns the vectors of the questions that need one, and the model's name; down says why there are none.
 func (k *Konstruct) embedQuestions(ctx context.Context, tenant uuid.UUID, questions []SearchRequest, model string) (vectors [][]float32, name string, down error) {
 	vectors = make([][]float32, len(questions))
-	if !slices.ContainsFunc(questions, func(q SearchRequest) bool { return q.Mode != kb.Lexical }) {
+	if !slices.ContainsFunc(questions, func(q SearchRequest) bool { return q.Mode != search.Lexical }) {
 		return vectors, "", nil
 	}
 	e, err := k.model(model)
@@ -289,11 +290,11 @@ func (k *Konstruct) embedQuestions(ctx context.Context, tenant uuid.UUID, questi
 	var of []int
 	var keys []vectorKey
 	for i := range questions {
-		text := kb.PlainText(questions[i].Text)
+		text := search.PlainText(questions[i].Text)
 		key := vectorKey{tenant, model, sha256.Sum256([]byte(text))}
 		if v, ok := k.vectorCache.Get(key); ok {
 			vectors[i] = v
-		} else if questions[i].Mode != kb.Lexical {
+		} else if questions[i].Mode != search.Lexical {
 			texts, of, keys = append(texts, text), append(of, i), append(keys, key)
 		}
 	}

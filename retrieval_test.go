@@ -23,7 +23,7 @@ import (
 	"github.com/konstruct/konstruct/embed"
 	"github.com/konstruct/konstruct/internal/devpg"
 	"github.com/konstruct/konstruct/internal/testkit"
-	"github.com/konstruct/konstruct/kb"
+	"github.com/konstruct/konstruct/search"
 )
 
 // watched is the real model, which may be away, and counts what it embeds.
@@ -105,11 +105,11 @@ func TestSearchesGoOnByWordsWhileTheModelIsAway(t *testing.T) {
 	if h, _ := how(t, k, acmeID, r.EventID); h.Mode != "words" || h.Fallback != r.Fallback {
 		t.Errorf("the record says %+v", h)
 	}
-	if r, err := agent.SearchWith(t.Context(), konstruct.SearchRequest{Text: "rotor", Mode: kb.Lexical}); err != nil || len(r.Hits) != 1 || r.Fallback != "" {
+	if r, err := agent.SearchWith(t.Context(), konstruct.SearchRequest{Text: "rotor", Mode: search.Lexical}); err != nil || len(r.Hits) != 1 || r.Fallback != "" {
 		t.Errorf("by words it needs no model: %+v, %v", r, err)
 	}
 	w.away = nil
-	if r, err := agent.SearchWith(t.Context(), konstruct.SearchRequest{Text: "rotor", LexicalFallback: true}); err != nil || r.Fallback != "" || r.Plan.Mode != kb.Hybrid {
+	if r, err := agent.SearchWith(t.Context(), konstruct.SearchRequest{Text: "rotor", LexicalFallback: true}); err != nil || r.Fallback != "" || r.Plan.Mode != search.Hybrid {
 		t.Errorf("it is back: %+v, %v", r, err)
 	}
 }
@@ -133,7 +133,7 @@ func TestAQuestionIsEmbeddedOnceForEachTenant(t *testing.T) {
 func TestSeveralQuestionsAreAnsweredOrNone(t *testing.T) {
 	k, _, _ := shelf(t, testkit.Database(t), konstruct.Config{})
 	agent := k.Tenant(acmeID).Agent(supportID)
-	all, err := agent.SearchBatch(t.Context(), []konstruct.SearchRequest{{Text: "How do I send it back?", TopK: 1}, {Text: "rotor", Mode: kb.Lexical}, {Text: "How often is the seal changed?", TopK: 1, Mode: kb.Semantic}})
+	all, err := agent.SearchBatch(t.Context(), []konstruct.SearchRequest{{Text: "How do I send it back?", TopK: 1}, {Text: "rotor", Mode: search.Lexical}, {Text: "How often is the seal changed?", TopK: 1, Mode: search.Semantic}})
 	if err != nil || len(all) != 3 {
 		t.Fatal(all, err)
 	}
@@ -284,13 +284,13 @@ func TestALargeTenantGetsAnIndexInTheBackground(t *testing.T) {
 	go func() {
 		end <- k.RunWorker(ctx, konstruct.WorkerConfig{WorkerURL: d.URL("konstruct_worker"), OwnerURL: d.URL("konstruct_owner")})
 	}()
-	var e kb.Explanation
+	var e search.Explanation
 	for begin := time.Now(); ; time.Sleep(200 * time.Millisecond) {
 		var err error
-		if e, err = agent.ExplainSearch(t.Context(), konstruct.SearchRequest{Text: "How do I send it back?", Mode: kb.Semantic}); err != nil {
+		if e, err = agent.ExplainSearch(t.Context(), konstruct.SearchRequest{Text: "How do I send it back?", Mode: search.Semantic}); err != nil {
 			t.Fatal(err)
 		}
-		if e.Tier == kb.Indexed && e.TenantIndex.TunedAt != nil {
+		if e.Tier == search.Indexed && e.TenantIndex.TunedAt != nil {
 			break
 		}
 		if time.Since(begin) > 90*time.Second {
@@ -308,7 +308,7 @@ func TestALargeTenantGetsAnIndexInTheBackground(t *testing.T) {
 	if err != nil || !tuned.Indexed || tuned.Recall == nil || *tuned.Recall < 0.95 || tuned.Queries < 20 || len(tuned.Steps) == 0 {
 		t.Errorf("%+v, %v", tuned, err)
 	}
-	r, err := agent.SearchWith(t.Context(), konstruct.SearchRequest{Text: "How do I send it back?", TopK: 3, Mode: kb.Semantic, Where: []konstruct.Condition{{Field: "filename", Op: kb.Prefix, Value: "hand"}}})
+	r, err := agent.SearchWith(t.Context(), konstruct.SearchRequest{Text: "How do I send it back?", TopK: 3, Mode: search.Semantic, Where: []konstruct.Condition{{Field: "filename", Op: search.Prefix, Value: "hand"}}})
 	if err != nil || len(r.Hits) != 3 || r.Hits[0].Filename != "handbook.md" {
 		t.Fatalf("%+v, %v", r, err)
 	}

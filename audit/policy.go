@@ -2,8 +2,6 @@ package audit
 
 import (
 	"bytes"
-	"crypto/hmac"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,14 +11,13 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/konstruct/konstruct/redact"
 )
 
 // Limits on what a policy may hold.
 const (
 	MaxPolicy            = 1 << 20 // bytes of a policy as JSON
 	MaxPolicyRules       = 100     // redaction rules for one tenant
-	MaxPattern           = 4 << 10 // bytes of a regular expression
-	MinRedactKey         = 32      // bytes of the key that redacted values are hashed with
 	defaultContinueAfter = 5 * time.Second
 )
 
@@ -35,7 +32,7 @@ type Policy struct {
 type rules struct {
 	continues bool
 	wait      time.Duration
-	redact    *redactor
+	redact    *redact.Redactor
 	source    TenantPolicy
 }
 
@@ -54,7 +51,7 @@ type TenantPolicy struct {
 	// context when calls fail, five seconds when they go on.
 	Wait string `json:"wait,omitempty"`
 	// Redact are the rules that take values out of events before they are stored anywhere.
-	Redact []RedactRule `json:"redact,omitempty"`
+	Redact []redact.Rule `json:"redact,omitempty"`
 }
 
 // ParsePolicy reads a policy: a JSON object with "default", for every tenant not named, and "tenants", by
@@ -106,13 +103,10 @@ func (t TenantPolicy) compile(at string, key []byte, tenant uuid.UUID) (r rules,
 	if len(t.Redact) == 0 {
 		return r, nil
 	}
-	if len(key) < MinRedactKey {
-		return r, fmt.Errorf("policy: %s.redact: redaction needs a key of at least %d bytes, so that equal values stay matchable and nobody can guess them: this one has %d", at, MinRedactKey, len(key))
-	}
 	if len(t.Redact) > MaxPolicyRules {
 		return r, fmt.Errorf("policy: %s.redact: %d rules, the limit is %d", at, len(t.Redact), MaxPolicyRules)
 	}
-	r.redact, err = newRedactor(at+".redact", t.Redact, key)
+	r.redact, err = redact.New(at+".redact", t.Redact, key, checkMetadata)
 	return r, err
 }
 
@@ -176,13 +170,15 @@ func (p *Policy) Redact(tenant uuid.UUID, e Event) (Event, error) {
 	if r == nil {
 		return e, nil
 	}
-	return r.event(tenant, e)
+	return redactEvent(r, tenant, e)
 }
 
-// tenantKey is the key of one tenant's marks.
-func tenantKey(key []byte, tenant uuid.UUID) []byte {
-	h := hmac.New(sha256.New, key)
-	h.Write([]byte("konstruct/redact/v1"))
-	h.Write(tenant[:])
-	return h.Sum(nil)
+// redactEvent is the event as the rules leave it.
+func redactEvent(r *redact.Redactor, tenant uuid.UUID, e Event) (Event, error) {
+	f, err := r.Apply(tenant, redact.Fields{UserID: e.UserID, Input: e.Input, Output: e.Output, Metadata: e.Metadata})
+	if bad := (*redact.Error)(nil); errors.As(err, &bad) {
+		return e, &FieldError{"metadata", bad.Reason}
+	}
+	e.UserID, e.Input, e.Output, e.Metadata = f.UserID, f.Input, f.Output, f.Metadata
+	return e, err
 }

@@ -11,9 +11,10 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/konstruct/konstruct/audit"
+	"github.com/konstruct/konstruct/redact"
 )
 
-var redactKey = bytes.Repeat([]byte("k"), audit.MinRedactKey)
+var redactKey = bytes.Repeat([]byte("k"), redact.MinKey)
 
 const detectAll = `{"default": {"redact": [{"detect":"email"},{"detect":"card"},{"detect":"secret"}]}}`
 
@@ -26,7 +27,7 @@ func policy(t testing.TB, raw string) *audit.Policy {
 	return p
 }
 
-func redact(t testing.TB, p *audit.Policy, tenant uuid.UUID, e audit.Event) audit.Event {
+func redactEvent(t testing.TB, p *audit.Policy, tenant uuid.UUID, e audit.Event) audit.Event {
 	t.Helper()
 	out, err := p.Redact(tenant, e)
 	if err != nil {
@@ -55,7 +56,7 @@ func TestDetectorsFindWhatTheyShould(t *testing.T) {
 		{"a\n" + pem + "\nb", "secret", pem, "a\n␟\nb"},
 		{"cut -----BEGIN PRIVATE KEY-----\nMHcC", "secret", "MHcC", "cut ␟"},
 	} {
-		e := redact(t, p, tenantA, audit.Event{Input: c.text, Metadata: json.RawMessage(`{"k":` + quote(c.text) + `}`)})
+		e := redactEvent(t, p, tenantA, audit.Event{Input: c.text, Metadata: json.RawMessage(`{"k":` + quote(c.text) + `}`)})
 		if strings.Contains(e.Input+string(e.Metadata), c.gone) {
 			t.Errorf("%q stays in %q, %s", c.gone, e.Input, e.Metadata)
 		}
@@ -69,7 +70,7 @@ func TestDetectorsFindWhatTheyShould(t *testing.T) {
 		"4111111111111112", "1234567812345670", "score 0.4111111111111111", "41111111111111111111111", "55512345-1234-4123-8123-123456789012",
 		"0123456789abcdef4111111111111111f", "1732431231123", "desk-lamp-with-a-long-name-indeed", "AKIA", "sk-short", "eyJ.eyJ", "-----BEGIN CERTIFICATE-----\nMII", "the mask-" + strings.Repeat("x", 30),
 	} {
-		if e := redact(t, p, tenantA, audit.Event{Input: text}); e.Input != text || e.Metadata != nil {
+		if e := redactEvent(t, p, tenantA, audit.Event{Input: text}); e.Input != text || e.Metadata != nil {
 			t.Errorf("%q became %q", text, e.Input)
 		}
 	}
@@ -83,7 +84,7 @@ func quote(s string) string {
 func TestEqualValuesHaveEqualMarksWithinATenantOnly(t *testing.T) {
 	p := policy(t, detectAll)
 	mark := func(tenant uuid.UUID, text string) string {
-		return redact(t, p, tenant, audit.Event{Input: text}).Input
+		return redactEvent(t, p, tenant, audit.Event{Input: text}).Input
 	}
 	if mark(tenantA, "Ada@Example.org") != mark(tenantA, "ada@example.ORG") || mark(tenantA, "4111 1111 1111 1111") != mark(tenantA, "4111111111111111") {
 		t.Error("one value has two marks")
@@ -91,11 +92,11 @@ func TestEqualValuesHaveEqualMarksWithinATenantOnly(t *testing.T) {
 	if mark(tenantA, "ada@example.org") == mark(tenantB, "ada@example.org") {
 		t.Error("a value's mark is the same for two tenants")
 	}
-	other, err := audit.ParsePolicy([]byte(detectAll), bytes.Repeat([]byte("o"), audit.MinRedactKey))
+	other, err := audit.ParsePolicy([]byte(detectAll), bytes.Repeat([]byte("o"), redact.MinKey))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if redact(t, other, tenantA, audit.Event{Input: "ada@example.org"}).Input == mark(tenantA, "ada@example.org") {
+	if redactEvent(t, other, tenantA, audit.Event{Input: "ada@example.org"}).Input == mark(tenantA, "ada@example.org") {
 		t.Error("a mark does not depend on the key")
 	}
 }
@@ -107,7 +108,7 @@ func TestRulesReachWhatTheyNameAndSaySo(t *testing.T) {
 	  {"name":"hex", "pattern":"[0-9a-f]{16}"}, {"detect":"email"}, {"detect":"card"}]}}}`)
 	e := audit.Event{Input: "ORD-17 and ORD-18", Output: "ORD-19", UserID: "ada@example.org",
 		Metadata: json.RawMessage(`{"people":[{"ssn":"078-05-1120","n":1},{"ssn":219099999},{"ssn":null}],"card":4111111111111111,"bob\u0040example.org":true,"score":0.4111111111111111}`)}
-	got := redact(t, p, tenantA, e)
+	got := redactEvent(t, p, tenantA, e)
 	for _, gone := range []string{"ORD-17", "ORD-18", "ada@", "078-05", "219099999", "4111111111111111,", "bob@", "bob\\u0040"} {
 		if strings.Contains(got.Input+got.UserID+string(got.Metadata), gone) {
 			t.Errorf("%q stays: %+v %s", gone, got, got.Metadata)
@@ -138,7 +139,7 @@ func TestRulesReachWhatTheyNameAndSaySo(t *testing.T) {
 	if len(done) != 6 || m.Score != "0.4111111111111111" {
 		t.Errorf("said: %v, score %s", done, m.Score)
 	}
-	if other := redact(t, p, tenantB, e); other.Input != e.Input || string(other.Metadata) != string(e.Metadata) {
+	if other := redactEvent(t, p, tenantB, e); other.Input != e.Input || string(other.Metadata) != string(e.Metadata) {
 		t.Errorf("a tenant without rules: %+v", other)
 	}
 	// Nobody else says what was redacted.
@@ -150,7 +151,7 @@ func TestRulesReachWhatTheyNameAndSaySo(t *testing.T) {
 // TestOverlappingFindsAllGo holds that what two rules find together goes as a whole.
 func TestOverlappingFindsAllGo(t *testing.T) {
 	p := policy(t, `{"default":{"redact":[{"name":"tail","pattern":"example.org secret"},{"detect":"email"}]}}`)
-	e := redact(t, p, tenantA, audit.Event{Input: "ada@example.org secret!"})
+	e := redactEvent(t, p, tenantA, audit.Event{Input: "ada@example.org secret!"})
 	if !strings.HasPrefix(e.Input, "[redacted:email:") || !strings.HasSuffix(e.Input, "]!") || strings.Contains(e.Input, "secret") {
 		t.Errorf("became %q", e.Input)
 	}

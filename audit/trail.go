@@ -131,7 +131,7 @@ func (t *Trail) prepare(tenant uuid.UUID, events []Event) ([]Event, []uuid.UUID,
 		if err := e.checkReserved(); err != nil {
 			return err
 		}
-		redacted[i], err = r.event(tenant, e)
+		redacted[i], err = redactEvent(r, tenant, e)
 		redacted[i].service = true // what the policy says of it is the service's
 		return err
 	}); err != nil {

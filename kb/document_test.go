@@ -14,6 +14,7 @@ import (
 
 	"github.com/konstruct/konstruct/internal/testkit"
 	"github.com/konstruct/konstruct/kb"
+	"github.com/konstruct/konstruct/search"
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
@@ -35,7 +36,7 @@ func (b *base) found(t *testing.T, tenant uuid.UUID, labels ...string) (names []
 	}
 	sees := tenantdb.WithLabels(t.Context(), tenantdb.LabelsOf(labels...))
 	if err := b.door.Tx(sees, tenant, func(ctx context.Context, tx pgx.Tx) error {
-		hits, err := search(ctx, tx, tenant, kb.Query{Mode: kb.Semantic, Vector: v[0], K: 9})
+		hits, err := find(ctx, tx, tenant, search.Query{Mode: search.Semantic, Vector: v[0], K: 9})
 		names = nil
 		for _, h := range hits {
 			names = append(names, h.Filename)

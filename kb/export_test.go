@@ -2,9 +2,6 @@ package kb
 
 import "io"
 
-// Few has a searcher compare so few passages one by one where conditions leave them, instead of as many as take a table too large for a test.
-func (s *Searcher) Few(n int) *Searcher { s.counts = n; return s }
-
 // WalkAndRead is what is read of the files that a path names or holds, by their paths; between is called after each was looked
 // at and before it is opened.
 func WalkAndRead(path string, follow bool, between func(path string)) map[string]string {

@@ -23,6 +23,7 @@ import (
 	"github.com/konstruct/konstruct/internal/testkit"
 	"github.com/konstruct/konstruct/kb"
 	"github.com/konstruct/konstruct/parse"
+	"github.com/konstruct/konstruct/search"
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
@@ -60,15 +61,15 @@ func (b *base) files(t *testing.T, tenant uuid.UUID, paths ...string) map[string
 	return got
 }
 
-func (b *base) search(t *testing.T, tenant uuid.UUID, q string, k int) []kb.Hit {
+func (b *base) search(t *testing.T, tenant uuid.UUID, q string, k int) []search.Hit {
 	t.Helper()
 	v, err := b.model.Embed(t.Context(), []string{q})
 	if err != nil {
 		t.Fatal(err)
 	}
-	var hits []kb.Hit
+	var hits []search.Hit
 	if err := b.door.Tx(t.Context(), tenant, func(ctx context.Context, tx pgx.Tx) error {
-		hits, err = search(ctx, tx, tenant, kb.Query{Mode: kb.Semantic, Vector: v[0], K: k})
+		hits, err = find(ctx, tx, tenant, search.Query{Mode: search.Semantic, Vector: v[0], K: k})
 		return err
 	}); err != nil {
 		t.Fatal(err)
@@ -76,9 +77,9 @@ func (b *base) search(t *testing.T, tenant uuid.UUID, q string, k int) []kb.Hit 
 	return hits
 }
 
-// search is one by a searcher that knows nothing yet.
-func search(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, q kb.Query) ([]kb.Hit, error) {
-	f, err := kb.NewSearcher().SearchInTx(ctx, tx, tenant, q)
+// find is a search by a searcher that knows nothing yet.
+func find(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, q search.Query) ([]search.Hit, error) {
+	f, err := search.NewSearcher().SearchInTx(ctx, tx, tenant, q)
 	return f.Hits, err
 }
 
@@ -178,7 +179,7 @@ func TestReadersSeeTheOldOrTheNew(t *testing.T) {
 				default:
 				}
 				err := b.door.Tx(context.Background(), tenantA, func(ctx context.Context, tx pgx.Tx) error {
-					hits, err := search(ctx, tx, tenantA, kb.Query{Mode: kb.Semantic, Vector: v[0], K: 100})
+					hits, err := find(ctx, tx, tenantA, search.Query{Mode: search.Semantic, Vector: v[0], K: 100})
 					seen := map[string]int{}
 					for _, h := range hits {
 						seen[strings.Fields(h.Content)[1]]++
@@ -249,7 +250,7 @@ func TestAnotherTenantSeesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := b.door.Tx(t.Context(), tenantB, func(ctx context.Context, tx pgx.Tx) error {
-		hits, err := search(ctx, tx, tenantA, kb.Query{Mode: kb.Semantic, Vector: v[0], K: 9})
+		hits, err := find(ctx, tx, tenantA, search.Query{Mode: search.Semantic, Vector: v[0], K: 9})
 		if len(hits) != 0 {
 			t.Errorf("a forged tenant found %+v", hits)
 		}

@@ -6,8 +6,8 @@ import (
 	"github.com/abadojack/whatlanggo"
 )
 
-// anyLanguage is the text search configuration that takes words as they are.
-const anyLanguage = "simple"
+// AnyLanguage is the text search configuration that takes words as they are.
+const AnyLanguage = "simple"
 
 // configuration is PostgreSQL's text search configuration for a language (ISO 639-1), of those that version 15 has; anyLanguage for others.
 func configuration(code string) string {
@@ -69,7 +69,7 @@ func configuration(code string) string {
 	case "yi":
 		return "yiddish"
 	}
-	return anyLanguage
+	return AnyLanguage
 }
 
 // sampleSize is how much of a text its language is guessed from.
@@ -79,11 +79,11 @@ const sampleSize = 4000
 func languageConfiguration(said, text string) string {
 	code, _, _ := strings.Cut(strings.ToLower(said), "-")
 	code, _, _ = strings.Cut(code, "_")
-	if c := configuration(code); c != anyLanguage {
+	if c := configuration(code); c != AnyLanguage {
 		return c
 	}
 	if guess := whatlanggo.Detect(strings.ToValidUTF8(text[:min(len(text), sampleSize)], "")); code == "" && guess.IsReliable() {
 		return configuration(guess.Lang.Iso6391())
 	}
-	return anyLanguage
+	return AnyLanguage
 }

@@ -41,7 +41,7 @@ func ListModels(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID) (mod
 
 // ServingModel is the model that a tenant's searches are by; empty for the first.
 func ServingModel(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID) (model string, err error) {
-	err = door.Query(ctx, tenant, servingSQL, []any{tenant}, func(rows pgx.Rows) error {
+	err = door.Query(ctx, tenant, ServingSQL, []any{tenant}, func(rows pgx.Rows) error {
 		model, err = pgx.CollectExactlyOneRow(rows, pgx.RowTo[string])
 		return err
 	})
@@ -51,7 +51,7 @@ func ServingModel(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID) (m
 	return model, nil
 }
 
-const servingSQL = `SELECT coalesce((SELECT model FROM kb_models WHERE tenant_id = $1 AND serving), '')`
+const ServingSQL = `SELECT coalesce((SELECT model FROM kb_models WHERE tenant_id = $1 AND serving), '')`
 
 // modelLock is shared by whoever stores passages, and taken alone by whoever changes which model serves: no passage is left without its vector.
 const modelLock = `(hashtextextended('konstruct models ' || $1::uuid, 0))`
@@ -153,7 +153,7 @@ func ServeModel(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, model string) 
 	case model != "" && missing:
 		err = ErrIncomplete
 	default:
-		err = tx.QueryRow(ctx, servingSQL, tenant).Scan(&before)
+		err = tx.QueryRow(ctx, ServingSQL, tenant).Scan(&before)
 	}
 	if err == nil {
 		_, err = tx.Exec(ctx, `UPDATE kb_models SET serving = false WHERE tenant_id = $1 AND serving`, tenant)

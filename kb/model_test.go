@@ -17,6 +17,7 @@ import (
 
 	"github.com/konstruct/konstruct/embed"
 	"github.com/konstruct/konstruct/kb"
+	"github.com/konstruct/konstruct/search"
 )
 
 // wide is another model, of 512 dimensions: the real one, the first of its numbers twice.
@@ -43,7 +44,7 @@ func (b *base) serve(t *testing.T, tenant uuid.UUID, model string) error {
 }
 
 // ask searches by a model.
-func (b *base) ask(t *testing.T, tenant uuid.UUID, q, model string) (hits []kb.Hit, err error) {
+func (b *base) ask(t *testing.T, tenant uuid.UUID, q, model string) (hits []search.Hit, err error) {
 	t.Helper()
 	e, err := b.in.Embedder(model)
 	if err != nil {
@@ -54,7 +55,7 @@ func (b *base) ask(t *testing.T, tenant uuid.UUID, q, model string) (hits []kb.H
 		t.Fatal(err)
 	}
 	err = b.door.Tx(t.Context(), tenant, func(ctx context.Context, tx pgx.Tx) (err error) {
-		hits, err = search(ctx, tx, tenant, kb.Query{Mode: kb.Semantic, Vector: v[0], Model: model, K: 3})
+		hits, err = find(ctx, tx, tenant, search.Query{Mode: search.Semantic, Vector: v[0], Model: model, K: 3})
 		return err
 	})
 	return hits, err
@@ -107,7 +108,7 @@ func TestAnotherModelServesAndCanGoBack(t *testing.T) {
 	if err := b.serve(t, tenantA, "wide"); err != nil {
 		t.Fatal(err)
 	}
-	var serving *kb.ModelChangedError
+	var serving *search.ModelChangedError
 	if _, err := b.ask(t, tenantA, question, ""); !errors.As(err, &serving) || serving.Model != "wide" {
 		t.Errorf("by the first model: %v", err)
 	}

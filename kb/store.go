@@ -71,7 +71,7 @@ func storeDocument(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, j
 		}
 		var serving string
 		var s sourceState
-		if err := tx.QueryRow(ctx, `SELECT (`+servingSQL+`), n.* FROM (`+standingSQL+`) n`, c.args(tenant, j.options)...).
+		if err := tx.QueryRow(ctx, `SELECT (`+ServingSQL+`), n.* FROM (`+standingSQL+`) n`, c.args(tenant, j.options)...).
 			Scan(append([]any{&serving}, s.places()...)...); err != nil {
 			return err
 		}
@@ -210,14 +210,14 @@ var ErrVector = errors.New("not a vector that can be searched")
 // CheckVectors names the first vector that has NaN, infinity, no length or wrong dimensions.
 func CheckVectors(vectors [][]float32, dimensions int) error {
 	for i, v := range vectors {
-		if err := checkVector(v, dimensions); err != nil {
+		if err := CheckVector(v, dimensions); err != nil {
 			return fmt.Errorf("vector %d: %w", i, err)
 		}
 	}
 	return nil
 }
 
-func checkVector(v []float32, dimensions int) error {
+func CheckVector(v []float32, dimensions int) error {
 	if len(v) != dimensions {
 		return fmt.Errorf("%w: it has %d dimensions, not %d", ErrVector, len(v), dimensions)
 	}

@@ -5,7 +5,7 @@
 -- +goose NO TRANSACTION
 -- +goose Up
 -- +goose StatementBegin
--- For the index of words, which costs writers half of what they can do and is made on request (konstruct migrate words): the words of an event's summaries, and its tenant as one more: a search meets its own tenant's alone, however common a word is.
+-- For the index of words, which costs writers half of what they can do and is made on request (konstruct migrate text-index): the words of an event's summaries, and its tenant as one more: a search meets its own tenant's alone, however common a word is.
 CREATE OR REPLACE FUNCTION public.audit_words(tenant uuid, input text, output text) RETURNS tsvector
   LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
   RETURN array_to_tsvector(ARRAY['tenant ' || tenant]) || to_tsvector('pg_catalog.simple', left(coalesce(input, ''), 16000) || ' ' || left(coalesce(output, ''), 16000));

@@ -21,6 +21,7 @@ import (
 	"github.com/konstruct/konstruct/compliance"
 	"github.com/konstruct/konstruct/kb"
 	"github.com/konstruct/konstruct/notary"
+	"github.com/konstruct/konstruct/search"
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
@@ -92,12 +93,12 @@ func retryLater(status int, after time.Duration, format string, args ...any) *Pr
 func (s *Server) errorResponse(ctx context.Context, err error) *Problem {
 	var p *Problem
 	var field *audit.FieldError
-	var query *kb.QueryError
+	var query *search.QueryError
 	var own *access.FieldError
 	var limit *access.LimitError
 	var lawful *compliance.Error
 	var offset *artifact.OffsetError
-	var serving *kb.ModelChangedError
+	var serving *search.ModelChangedError
 	var grant *tenantdb.GrantError
 	switch {
 	case errors.As(err, &p):
@@ -136,7 +137,7 @@ func (s *Server) errorResponse(ctx context.Context, err error) *Problem {
 		{access.ErrUnauthenticated, http.StatusUnauthorized}, {access.ErrNotFound, http.StatusNotFound}, {audit.ErrNoRun, http.StatusNotFound}, {audit.ErrNotFound, http.StatusNotFound}, {kb.ErrNotFound, http.StatusNotFound}, {kb.ErrNoJob, http.StatusNotFound}, {kb.ErrNoModel, http.StatusNotFound}, {konstruct.ErrModelNotHere, http.StatusConflict},
 		{artifact.ErrNotFound, http.StatusNotFound}, {notary.ErrNoFile, http.StatusNotFound}, {audit.ErrIDTaken, http.StatusConflict}, {audit.ErrResolved, http.StatusConflict},
 		{audit.ErrAcknowledged, http.StatusConflict}, {artifact.ErrFinished, http.StatusConflict}, {artifact.ErrTooLarge, http.StatusRequestEntityTooLarge}, {konstruct.ErrNoRetrieval, http.StatusConflict},
-		{access.ErrKeyReused, http.StatusUnprocessableEntity}, {kb.ErrSlow, http.StatusUnprocessableEntity}, {kb.ErrIncomplete, http.StatusConflict}, {kb.ErrUntunable, http.StatusConflict}, {kb.ErrVector, http.StatusUnprocessableEntity},
+		{access.ErrKeyReused, http.StatusUnprocessableEntity}, {search.ErrSlow, http.StatusUnprocessableEntity}, {kb.ErrIncomplete, http.StatusConflict}, {search.ErrUntunable, http.StatusConflict}, {kb.ErrVector, http.StatusUnprocessableEntity},
 	} {
 		if errors.Is(err, known.err) {
 			return problem(known.status, "%s", known.err.Error())

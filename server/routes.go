@@ -20,7 +20,7 @@ func (s *Server) routes() {
 func (s *Server) describe() {
 	schemas := s.api.OpenAPI().Components.Schemas.Map()
 	schemas["KbJob"].Properties["document_id"].Nullable = true // their type is said by an alias, which knows no pointers
-	schemas["Logged"].Properties["id"].Nullable = true
+	schemas["EventCreated"].Properties["id"].Nullable = true
 	s.api.OpenAPI().Tags = []*huma.Tag{
 		{Name: "Events", Description: "What agents did."}, {Name: "Escalations", Description: "What agents handed to people."}, {Name: "Evidence", Description: "Proofs for strangers."},
 		{Name: "Law", Description: "Erasure, holds and retention."}, {Name: "Knowledge base", Description: "Documents."}, {Name: "Search", Description: "Passages that answer questions."}, {Name: "Access", Description: "Who may do what."},

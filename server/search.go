@@ -15,26 +15,27 @@ import (
 	"github.com/konstruct/konstruct/access"
 	"github.com/konstruct/konstruct/eval"
 	"github.com/konstruct/konstruct/kb"
+	"github.com/konstruct/konstruct/search"
 )
 
 // SearchRequest is a search.
 type SearchRequest struct {
-	Text            string     `json:"text" minLength:"1" doc:"\"a phrase\" must stand there, -word must not, begin* is any word that begins so"`
-	TopK            int        `json:"top_k,omitempty" minimum:"1" maximum:"100" default:"5"`
-	Mode            kb.Mode    `json:"mode,omitempty" enum:"hybrid,vector,words" default:"hybrid"`
-	LexicalFallback bool       `json:"words_if_down,omitempty" doc:"By words alone while the model can't be reached; the answer says so"`
-	Where           []string   `json:"where,omitempty" maxItems:"100" doc:"Conditions that documents must meet, as metadata.team=legal, ingested>=2026-01-31, label in a,b"`
-	Labels          []string   `json:"labels,omitempty" maxItems:"32" doc:"Of the labels that you have, those to search by; all of them where it is missing. Documents without labels are searched too"`
-	MinScore        *float64   `json:"min_score,omitempty"`
-	Diversity       float64    `json:"variety,omitempty" minimum:"0" maximum:"1" doc:"How much hits are to differ from each other"`
-	PerDocument     bool       `json:"per_document,omitempty" doc:"The best passage of each document alone"`
-	Neighbours      int        `json:"neighbours,omitempty" minimum:"0" maximum:"10" doc:"Passages before and after each hit"`
-	After           string     `json:"after,omitempty" maxLength:"300" doc:"The last answer's next"`
-	WithinMS        int64      `json:"within_ms,omitempty" minimum:"0" maximum:"60000" doc:"How long the database may work on it"`
-	Rerank          bool       `json:"rerank,omitempty"`
-	UserID          string     `json:"user_id,omitempty" maxLength:"1024" doc:"Who asked"`
-	ConversationID  string     `json:"conversation_id,omitempty" maxLength:"1000"`
-	Agent           *uuid.UUID `json:"agent_id,omitempty"`
+	Text            string      `json:"text" minLength:"1" doc:"\"a phrase\" must stand there, -word must not, begin* is any word that begins so"`
+	TopK            int         `json:"top_k,omitempty" minimum:"1" maximum:"100" default:"5"`
+	Mode            search.Mode `json:"mode,omitempty" enum:"hybrid,vector,words" default:"hybrid"`
+	LexicalFallback bool        `json:"words_if_down,omitempty" doc:"By words alone while the model can't be reached; the answer says so"`
+	Where           []string    `json:"where,omitempty" maxItems:"100" doc:"Conditions that documents must meet, as metadata.team=legal, ingested>=2026-01-31, label in a,b"`
+	Labels          []string    `json:"labels,omitempty" maxItems:"32" doc:"Of the labels that you have, those to search by; all of them where it is missing. Documents without labels are searched too"`
+	MinScore        *float64    `json:"min_score,omitempty"`
+	Diversity       float64     `json:"variety,omitempty" minimum:"0" maximum:"1" doc:"How much hits are to differ from each other"`
+	PerDocument     bool        `json:"per_document,omitempty" doc:"The best passage of each document alone"`
+	Neighbours      int         `json:"neighbours,omitempty" minimum:"0" maximum:"10" doc:"Passages before and after each hit"`
+	After           string      `json:"after,omitempty" maxLength:"300" doc:"The last answer's next"`
+	WithinMS        int64       `json:"within_ms,omitempty" minimum:"0" maximum:"60000" doc:"How long the database may work on it"`
+	Rerank          bool        `json:"rerank,omitempty"`
+	UserID          string      `json:"user_id,omitempty" maxLength:"1024" doc:"Who asked"`
+	ConversationID  string      `json:"conversation_id,omitempty" maxLength:"1000"`
+	Agent           *uuid.UUID  `json:"agent_id,omitempty"`
 }
 
 // libraryRequest is a question as the library is asked it.
@@ -48,7 +49,7 @@ func (q *SearchRequest) libraryRequest(w access.Principal, at string) (out konst
 	out = konstruct.SearchRequest{Text: q.Text, TopK: q.TopK, UserID: q.UserID, Labels: q.Labels, ConversationID: q.ConversationID, Mode: q.Mode, LexicalFallback: q.LexicalFallback, MinScore: q.MinScore, Diversity: q.Diversity,
 		PerDocument: q.PerDocument, Neighbours: q.Neighbours, After: q.After, Within: time.Duration(q.WithinMS) * time.Millisecond, Rerank: q.Rerank}
 	for i, one := range q.Where {
-		c, err := kb.ParseCondition(one)
+		c, err := search.ParseCondition(one)
 		if err != nil {
 			return out, fieldProblem(fmt.Sprintf("%s.where[%d]", at, i), err.Error())
 		}
@@ -61,9 +62,9 @@ func (s *Server) search() {
 	op := func(id, method, path, summary string) huma.Operation {
 		return huma.Operation{OperationID: id, Method: method, Path: path, Summary: summary, Tags: []string{"Search"}}
 	}
-	search := op("search", "POST", "/v1/search", "Find the passages that answer a question best")
-	search.Description = "The event that says what was shown is written in the same transaction: there is no answer without its record."
-	register(s, search, access.KBRead, func(ctx context.Context, w access.Principal, in *struct{ Body SearchRequest }) (*Response[konstruct.SearchResult], error) {
+	create := op("search", "POST", "/v1/search", "Find the passages that answer a question best")
+	create.Description = "The event that says what was shown is written in the same transaction: there is no answer without its record."
+	register(s, create, access.KBRead, func(ctx context.Context, w access.Principal, in *struct{ Body SearchRequest }) (*Response[konstruct.SearchResult], error) {
 		all, err := s.searchAll(ctx, w, []SearchRequest{in.Body}, func(int) string { return "body" })
 		if err != nil {
 			return nil, err
@@ -78,7 +79,7 @@ func (s *Server) search() {
 		all, err := s.searchAll(ctx, w, in.Body.Questions, func(i int) string { return fmt.Sprintf("body.questions[%d]", i) })
 		return listPage(all, len(all)+1, func(konstruct.SearchResult) string { return "" }), err
 	})
-	register(s, op("explain-search", "POST", "/v1/search/explain", "Say how a search is done; it is not recorded, and nothing that it finds is shown"), access.KBRead, func(ctx context.Context, w access.Principal, in *struct{ Body SearchRequest }) (*Response[kb.Explanation], error) {
+	register(s, op("explain-search", "POST", "/v1/search/explain", "Say how a search is done; it is not recorded, and nothing that it finds is shown"), access.KBRead, func(ctx context.Context, w access.Principal, in *struct{ Body SearchRequest }) (*Response[search.Explanation], error) {
 		q, err := in.Body.libraryRequest(w, "body")
 		if err != nil {
 			return nil, err
@@ -91,7 +92,7 @@ func (s *Server) search() {
 			return nil, err
 		}
 		e, err := s.agent(w, as).ExplainSearch(ctx, q)
-		return &Response[kb.Explanation]{e}, err
+		return &Response[search.Explanation]{e}, err
 	})
 	register(s, op("cite", "GET", "/v1/passages/{id}", "Show a passage in its place"), access.KBRead, func(ctx context.Context, w access.Principal, in *struct {
 		PathID
@@ -104,9 +105,9 @@ func (s *Server) search() {
 		p, err := s.tenant(w).PassageContext(ctx, pid, in.Around)
 		return &Response[kb.PassageContext]{p}, err
 	})
-	register(s, op("tune", "POST", "/v1/tune", "Tune the tenant's own index by questions that were asked of it"), access.KBWrite, func(ctx context.Context, w access.Principal, _ *struct{}) (*Response[kb.Tuning], error) {
+	register(s, op("tune", "POST", "/v1/tune", "Tune the tenant's own index by questions that were asked of it"), access.KBWrite, func(ctx context.Context, w access.Principal, _ *struct{}) (*Response[search.Tuning], error) {
 		t, err := s.tenant(w).TuneIndex(ctx)
-		return &Response[kb.Tuning]{t}, err
+		return &Response[search.Tuning]{t}, err
 	})
 	register(s, op("list-models", "GET", "/v1/models", "List the models whose vectors the knowledge base has beside the first's"), access.KBRead, func(ctx context.Context, w access.Principal, _ *struct{}) (*Response[List[kb.Model]], error) {
 		models, err := s.tenant(w).Models(ctx)
@@ -162,7 +163,7 @@ type EvaluationQuery struct {
 
 // ModeScores are the figures of a mode.
 type ModeScores struct {
-	Mode    kb.Mode       `json:"mode"`
+	Mode    search.Mode   `json:"mode"`
 	Figures []eval.Figure `json:"figures"`
 }
 
@@ -195,14 +196,14 @@ func (s *Server) evaluate(op func(id, method, path, summary string) huma.Operati
 	register(s, evaluate, access.KBRead, func(ctx context.Context, w access.Principal, in *struct {
 		Body struct {
 			Questions []EvaluationQuery `json:"questions" minItems:"1" maxItems:"100"`
-			Modes     []kb.Mode         `json:"modes,omitempty" minItems:"1" maxItems:"3" enum:"hybrid,vector,words" doc:"All where it is missing"`
+			Modes     []search.Mode     `json:"modes,omitempty" minItems:"1" maxItems:"3" enum:"hybrid,vector,words" doc:"All where it is missing"`
 			Labels    []string          `json:"labels,omitempty" maxItems:"32" doc:"As of a search"`
 			Agent     *uuid.UUID        `json:"agent_id,omitempty"`
 		}
 	}) (*Response[List[ModeScores]], error) {
 		b := in.Body
 		if len(b.Modes) == 0 {
-			b.Modes = []kb.Mode{kb.Semantic, kb.Lexical, kb.Hybrid}
+			b.Modes = []search.Mode{search.Semantic, search.Lexical, search.Hybrid}
 		}
 		c := eval.Collection{Judged: map[string]map[string]int{}}
 		for i, q := range b.Questions {
@@ -223,7 +224,7 @@ func (s *Server) evaluate(op func(id, method, path, summary string) huma.Operati
 		for _, mode := range b.Modes {
 			questions := make([]SearchRequest, len(b.Questions))
 			for i, q := range b.Questions {
-				questions[i] = SearchRequest{Text: q.Text, TopK: kb.MaxHits, Mode: mode, PerDocument: true, Labels: b.Labels, Agent: b.Agent}
+				questions[i] = SearchRequest{Text: q.Text, TopK: search.MaxHits, Mode: mode, PerDocument: true, Labels: b.Labels, Agent: b.Agent}
 			}
 			all, err := s.searchAll(ctx, w, questions, func(i int) string { return fmt.Sprintf("body.questions[%d]", i) })
 			if err != nil {

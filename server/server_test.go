@@ -120,7 +120,7 @@ func serveFor(t testing.TB, d *testkit.DB, change ...func(*server.Config)) *worl
 	return w
 }
 
-// key makes a key of a tenant; without actions it may do all, with every label.
+// key creates a key of a tenant; without actions it may do all, with every label.
 func (w *world) key(tenant uuid.UUID, actions ...access.Permission) string {
 	w.t.Helper()
 	a := access.KeyRequest{Permissions: actions}

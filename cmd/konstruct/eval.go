@@ -17,6 +17,7 @@ import (
 	"github.com/konstruct/konstruct/eval"
 	"github.com/konstruct/konstruct/extract"
 	"github.com/konstruct/konstruct/kb"
+	"github.com/konstruct/konstruct/search"
 )
 
 type kbEvalCmd struct {
@@ -186,9 +187,9 @@ func (c kbEvalCmd) run(ctx context.Context, a *app, agent *konstruct.Agent, coll
 	defer p.done()
 	run := eval.Run{}
 	for i, q := range collection.Queries {
-		question := konstruct.SearchRequest{Text: plainQuery(q.Text), TopK: kb.MaxHits, Mode: kb.Mode(mode), PerDocument: true}
+		question := konstruct.SearchRequest{Text: plainQuery(q.Text), TopK: search.MaxHits, Mode: search.Mode(mode), PerDocument: true}
 		if mode == "reranked" {
-			question.Mode, question.Rerank = kb.Hybrid, true
+			question.Mode, question.Rerank = search.Hybrid, true
 		}
 		r, err := agent.SearchWith(ctx, question)
 		if err != nil {

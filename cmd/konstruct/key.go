@@ -33,7 +33,7 @@ type keyCreateCmd struct {
 
 // Help is shown by --help.
 func (keyCreateCmd) Help() string {
-	return "Examples:\n\n  konstruct key make support-bot --tenant $T --agent $A\n  konstruct key make counsel --tenant $T --role viewer --label legal\n  konstruct key make auditor --tenant $T --role auditor --expires 720h\n  konstruct key make operator --tenant 6b6f6e73-7472-8563-8000-000000000001 --may tenants:switch"
+	return "Examples:\n\n  konstruct key create support-bot --tenant $T --agent $A\n  konstruct key create counsel --tenant $T --role viewer --label legal\n  konstruct key create auditor --tenant $T --role auditor --expires 720h\n  konstruct key create operator --tenant 6b6f6e73-7472-8563-8000-000000000001 --permission tenants:switch"
 }
 
 // Run makes it.
@@ -112,7 +112,7 @@ type keyLabelCmd struct {
 
 // Help is shown by --help.
 func (keyLabelCmd) Help() string {
-	return "Examples:\n\n  konstruct key grant $ID --tenant $T --label legal --label hr\n  konstruct key grant $ID --tenant $T"
+	return "Examples:\n\n  konstruct key label $ID --tenant $T --label legal --label hr\n  konstruct key label $ID --tenant $T"
 }
 
 // Run grants them.
@@ -203,13 +203,13 @@ type userAddCmd struct {
 
 // Help is shown by --help.
 func (userAddCmd) Help() string {
-	return "The provider is that of KONSTRUCT_OIDC_ISSUER.\n\nExample:\n\n  konstruct user admit 248289761001 --tenant $T --role auditor --name \"Ada\" --label legal"
+	return "The provider is that of KONSTRUCT_OIDC_ISSUER.\n\nExample:\n\n  konstruct user add 248289761001 --tenant $T --role auditor --name \"Ada\" --label legal"
 }
 
 // Run admits.
 func (r userAddCmd) Run(ctx context.Context, a *app) error {
 	if a.OIDCIssuer == "" {
-		return coded{fmt.Errorf("user admit needs KONSTRUCT_OIDC_ISSUER: the identity provider's URL"), exitUsage}
+		return coded{fmt.Errorf("user add needs KONSTRUCT_OIDC_ISSUER: the identity provider's URL"), exitUsage}
 	}
 	k, done, err := a.openWithKeys(ctx)
 	if err != nil {

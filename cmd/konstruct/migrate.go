@@ -72,7 +72,7 @@ type migrateTextIndexCmd struct {
 
 // Help is shown by --help.
 func (migrateTextIndexCmd) Help() string {
-	return "With it konstruct audit search answers in milliseconds, whatever it looks for; it costs about half of the events a second that can be written at most (docs/benchmarks.md). Without it a search reads the newest events until it has found enough.\n\nExample:\n\n  konstruct migrate words on"
+	return "With it konstruct audit search answers in milliseconds, whatever it looks for; it costs about half of the events a second that can be written at most (docs/benchmarks.md). Without it a search reads the newest events until it has found enough.\n\nExample:\n\n  konstruct migrate text-index on"
 }
 
 // Run makes or drops the index.

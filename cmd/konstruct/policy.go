@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/konstruct/konstruct/audit"
+	"github.com/konstruct/konstruct/redact"
 )
 
 // policy reads the policy and the key that are set; nil where there is none.
@@ -28,7 +29,7 @@ func (a *app) policy() (*audit.Policy, error) {
 	}
 	p, err := audit.ParsePolicy(raw, key)
 	if err != nil {
-		if len(key) < audit.MinRedactKey {
+		if len(key) < redact.MinKey {
 			err = fmt.Errorf("%w (KONSTRUCT_REDACT_KEY_FILE; make one with: head -c 32 /dev/urandom > FILE)", err)
 		}
 		return nil, coded{fmt.Errorf("%s: %w", a.AuditPolicy, err), exitUsage}

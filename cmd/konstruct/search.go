@@ -9,7 +9,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/konstruct/konstruct"
-	"github.com/konstruct/konstruct/kb"
+	"github.com/konstruct/konstruct/search"
 )
 
 // searchFlags say how to look for an answer.
@@ -31,10 +31,10 @@ type searchFlags struct {
 }
 
 func (f searchFlags) request(text, after string) (q konstruct.SearchRequest, err error) {
-	q = konstruct.SearchRequest{Text: text, TopK: f.TopK, UserID: f.User, Mode: kb.Mode(f.Mode), Labels: f.Label, MinScore: f.MinScore, Diversity: f.Diversity, PerDocument: f.PerDoc, Neighbours: f.Around,
+	q = konstruct.SearchRequest{Text: text, TopK: f.TopK, UserID: f.User, Mode: search.Mode(f.Mode), Labels: f.Label, MinScore: f.MinScore, Diversity: f.Diversity, PerDocument: f.PerDoc, Neighbours: f.Around,
 		Within: f.Within, LexicalFallback: f.LexicalFallback, Rerank: f.Rerank, After: after}
 	for _, w := range f.Where {
-		c, err := kb.ParseCondition(w)
+		c, err := search.ParseCondition(w)
 		if err != nil {
 			return q, coded{err, exitUsage}
 		}
@@ -270,7 +270,7 @@ func (c kbTuneCmd) Run(ctx context.Context, a *app) error {
 		_, err := fmt.Fprintln(a.out, "nothing to tune: this tenant has no index of its own, every passage is compared")
 		return err
 	}
-	if err := printTable(a, t.Steps, []string{"EF_SEARCH", "RECALL@10", "MEDIAN"}, func(s kb.TuningStep) []string {
+	if err := printTable(a, t.Steps, []string{"EF_SEARCH", "RECALL@10", "MEDIAN"}, func(s search.TuningStep) []string {
 		return []string{fmt.Sprint(s.EfSearch), fmt.Sprintf("%.4f", s.Recall), s.Median.Round(10 * time.Microsecond).String()}
 	}); err != nil {
 		return err

@@ -43,7 +43,7 @@ type serveCmd struct {
 
 // Help is shown by --help.
 func (serveCmd) Help() string {
-	return "The API is described at /reference and /openapi.json. Make keys with konstruct key make. Ctrl-C stops it gracefully: what was begun is answered.\n\nExamples:\n\n  konstruct serve --key-for $T\n  konstruct serve --listen :8443 --tls-cert cert.pem --tls-key key.pem\n  curl -H \"Authorization: Bearer $KEY\" http://127.0.0.1:7117/v1/me"
+	return "The API is described at /reference and /openapi.json. Make keys with konstruct key create. Ctrl-C stops it gracefully: what was begun is answered.\n\nExamples:\n\n  konstruct serve --key-for $T\n  konstruct serve --listen :8443 --tls-cert cert.pem --tls-key key.pem\n  curl -H \"Authorization: Bearer $KEY\" http://127.0.0.1:7117/v1/me"
 }
 
 // keySecret reads the secret that keys are hashed with, and makes it on first use.

@@ -201,7 +201,7 @@ func TestKeysAndPeopleAtTheTerminal(t *testing.T) {
 		out, err := cmd.Output()
 		return string(out), err
 	}
-	out, err := run("key", "make", "ci", "--role", "auditor", "--expires", "1h")
+	out, err := run("key", "create", "ci", "--role", "auditor", "--expires", "1h")
 	var told struct {
 		Secret string `json:"secret"`
 		Key    struct {
@@ -220,10 +220,10 @@ func TestKeysAndPeopleAtTheTerminal(t *testing.T) {
 	if out, err := run("key", "list"); err != nil || strings.Count(out, `"id"`) != 2 || strings.Contains(out, "kst_") {
 		t.Errorf("%s, %v", out, err)
 	}
-	if out, err := run("user", "admit", "ada", "--role", "viewer"); err != nil || !strings.Contains(out, `"role": "viewer"`) {
+	if out, err := run("user", "add", "ada", "--role", "viewer"); err != nil || !strings.Contains(out, `"role": "viewer"`) {
 		t.Errorf("%s, %v", out, err)
 	}
-	for _, bad := range [][]string{{"key", "make", "x", "--may", "events:all"}, {"key", "make", "x", "--role", "king"}, {"user", "admit", "ada", "--role", "king"}, {"key", "revoke", "00000000-0000-4000-8000-000000000009"}} {
+	for _, bad := range [][]string{{"key", "create", "x", "--permission", "events:all"}, {"key", "create", "x", "--role", "king"}, {"user", "add", "ada", "--role", "king"}, {"key", "revoke", "00000000-0000-4000-8000-000000000009"}} {
 		if out, err := run(bad...); err == nil {
 			t.Errorf("%v: %s", bad, out)
 		}

@@ -13,14 +13,14 @@ import (
 
 	"github.com/konstruct/konstruct/audit"
 	"github.com/konstruct/konstruct/internal/devpg"
-	"github.com/konstruct/konstruct/kb"
+	"github.com/konstruct/konstruct/search"
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
 // recorded searches and writes the retrieval event in the same transaction, as Agent.Ask does.
-func (b *Bench) recorded(ctx context.Context, door *tenantdb.Door, s *kb.Searcher, tenant uuid.UUID, q []float32) (got []uuid.UUID, err error) {
+func (b *Bench) recorded(ctx context.Context, door *tenantdb.Door, s *search.Searcher, tenant uuid.UUID, q []float32) (got []uuid.UUID, err error) {
 	err = door.Tx(ctx, tenant, func(ctx context.Context, tx pgx.Tx) error {
-		f, err := s.SearchInTx(ctx, tx, tenant, kb.Query{Mode: kb.Semantic, Vector: q, K: topK})
+		f, err := s.SearchInTx(ctx, tx, tenant, search.Query{Mode: search.Semantic, Vector: q, K: topK})
 		if err != nil {
 			return err
 		}
@@ -43,11 +43,11 @@ func (b *Bench) recorded(ctx context.Context, door *tenantdb.Door, s *kb.Searche
 func (b *Bench) modes(ctx context.Context, door *tenantdb.Door, t *searchSetup) ([]Measurement, error) {
 	draw := rand.New(rand.NewPCG(5, 6))
 	var all []contender
-	for _, mode := range []kb.Mode{kb.Semantic, kb.Lexical, kb.Hybrid} {
-		s, n := kb.NewSearcher(), 0
+	for _, mode := range []search.Mode{search.Semantic, search.Lexical, search.Hybrid} {
+		s, n := search.NewSearcher(), 0
 		all = append(all, contender{fmt.Sprintf("%s tenant, by %s", t.name, mode), 1, func(int) error {
 			n++
-			_, err := s.Search(ctx, door, t.id, kb.Query{Mode: mode, Text: sentence(draw, 6), Vector: t.questions[n%len(t.questions)], K: topK})
+			_, err := s.Search(ctx, door, t.id, search.Query{Mode: mode, Text: sentence(draw, 6), Vector: t.questions[n%len(t.questions)], K: topK})
 			return err
 		}})
 	}
@@ -83,15 +83,15 @@ func (b *Bench) conditions(ctx context.Context, door *tenantdb.Door, t *searchSe
 	}{
 		{"50 %", "metadata.n<5000", "(s.given->>'n')::int < 5000"}, {"1 %", "metadata.n<100", "(s.given->>'n')::int < 100"}, {"0.01 %", fmt.Sprintf("metadata.n=%d", one), fmt.Sprintf("(s.given->>'n')::int = %d", one)},
 	} {
-		where, err := kb.ParseCondition(c.condition)
+		where, err := search.ParseCondition(c.condition)
 		if err != nil {
 			return nil, err
 		}
-		s := kb.NewSearcher()
+		s := search.NewSearcher()
 		var count tally
-		var plan kb.Plan
+		var plan search.Plan
 		find := func(q []float32) ([]uuid.UUID, error) {
-			f, err := s.Search(ctx, door, t.id, kb.Query{Mode: kb.Semantic, Vector: q, K: topK, Where: []kb.Condition{where}})
+			f, err := s.Search(ctx, door, t.id, search.Query{Mode: search.Semantic, Vector: q, K: topK, Where: []search.Condition{where}})
 			plan = f.Plan
 			return ids(f.Hits), err
 		}
@@ -134,12 +134,12 @@ const atOnce = 16
 
 // crowd measures many who search at once, each another tenant, alone and while passages are taken in; and the taking in, alone and beside them.
 func (b *Bench) crowd(ctx context.Context, door *tenantdb.Door, all []sizedTenant, measured []*searchSetup) ([]Measurement, error) {
-	s := kb.NewSearcher()
+	s := search.NewSearcher()
 	var n atomic.Int64
 	search := func(int) error {
 		i := n.Add(1)
 		t := measured[i%int64(len(measured))]
-		_, err := s.Search(ctx, door, t.id, kb.Query{Mode: kb.Semantic, Vector: t.questions[i%int64(len(t.questions))], K: topK})
+		_, err := s.Search(ctx, door, t.id, search.Query{Mode: search.Semantic, Vector: t.questions[i%int64(len(t.questions))], K: topK})
 		return err
 	}
 	seed := func(int) error {

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/konstruct/konstruct/kb"
+	"github.com/konstruct/konstruct/search"
 	"github.com/konstruct/konstruct/tenantdb"
 
 	"math/rand/v2"
@@ -17,7 +17,7 @@ import (
 // Size is how long searches of a tenant of one size take.
 type Size struct {
 	Chunks int
-	Tier   kb.Tier
+	Tier   search.Tier
 	P50    float64 // in milliseconds
 }
 
@@ -34,13 +34,13 @@ func (b *Bench) curve(ctx context.Context, door *tenantdb.Door, all []sizedTenan
 			continue
 		}
 		last = at
-		z, draw, searcher := all[at], rand.New(rand.NewPCG(9, uint64(at))), kb.NewSearcher()
+		z, draw, searcher := all[at], rand.New(rand.NewPCG(9, uint64(at))), search.NewSearcher()
 		size := Size{Chunks: z.chunks}
 		var times []time.Duration
 		for n := range 60 {
 			q := z.point(draw, draw.IntN(z.chunks), questionSpread)
 			begin := time.Now()
-			f, err := searcher.Search(ctx, door, z.id, kb.Query{Mode: kb.Semantic, Vector: q, K: topK})
+			f, err := searcher.Search(ctx, door, z.id, search.Query{Mode: search.Semantic, Vector: q, K: topK})
 			if err != nil {
 				return nil, err
 			}
@@ -80,9 +80,9 @@ func Curve(sizes []Size) string {
 		fmt.Fprintf(&b, `<text x="%.0f" y="%d" text-anchor="middle">%g</text>`+"\n", x(chunks), height-bottom+18, chunks)
 	}
 	for _, tier := range []struct {
-		name   kb.Tier
+		name   search.Tier
 		colour string
-	}{{kb.Exact, "#0a66c2"}, {kb.Indexed, "#c2410a"}} {
+	}{{search.Exact, "#0a66c2"}, {search.Indexed, "#c2410a"}} {
 		var points []string
 		for _, s := range sizes {
 			if s.Tier == tier.name {

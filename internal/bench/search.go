@@ -12,7 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/konstruct/konstruct/internal/devpg"
-	"github.com/konstruct/konstruct/kb"
+	"github.com/konstruct/konstruct/search"
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
@@ -110,10 +110,10 @@ func (b *Bench) tiers(ctx context.Context, door *tenantdb.Door, s SearchConfig, 
 		return nil, err
 	}
 	defer builder.Close()
-	in := &kb.Indexer{Door: door, Builder: builder, Thresholds: kb.DefaultThresholds, Logger: slog.New(slog.DiscardHandler)}
+	in := &search.Indexer{Door: door, Builder: builder, Thresholds: search.DefaultThresholds, Logger: slog.New(slog.DiscardHandler)}
 	n, chunks, begin := 0, 0, time.Now()
 	for i, t := range all {
-		if t.chunks < kb.DefaultThresholds.Grow {
+		if t.chunks < search.DefaultThresholds.Grow {
 			break
 		}
 		s.Progress("making tenants' own indexes", i, len(all))
@@ -196,7 +196,7 @@ func (c *tally) String() string {
 	return fmt.Sprintf("recall@%d %.3f, %.1f rows", topK, float64(c.right)/float64(c.all), float64(c.rows)/float64(c.asked))
 }
 
-func ids(hits []kb.Hit) []uuid.UUID {
+func ids(hits []search.Hit) []uuid.UUID {
 	all := make([]uuid.UUID, len(hits))
 	for i := range hits {
 		all[i] = hits[i].ChunkID
@@ -214,9 +214,9 @@ func (b *Bench) compare(ctx context.Context, door *tenantdb.Door, t *searchSetup
 		return nil, err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
-	searcher := kb.NewSearcher()
+	searcher := search.NewSearcher()
 	var counts [4]tally
-	var plan kb.Plan
+	var plan search.Plan
 	next := [4]int{}
 	turn := func(who int, ask func(q []float32) ([]uuid.UUID, error)) func(int) error {
 		return func(int) error {
@@ -236,7 +236,7 @@ func (b *Bench) compare(ctx context.Context, door *tenantdb.Door, t *searchSetup
 		return all, err
 	}
 	// Both indexes keep as many candidates: what a recall costs is compared at about the same recall.
-	f, err := searcher.Search(ctx, door, t.id, kb.Query{Mode: kb.Semantic, Vector: t.questions[0], K: topK})
+	f, err := searcher.Search(ctx, door, t.id, search.Query{Mode: search.Semantic, Vector: t.questions[0], K: topK})
 	if err == nil && f.Plan.EfSearch > 0 {
 		_, err = conn.Exec(ctx, fmt.Sprintf(`SET hnsw.ef_search = %d`, f.Plan.EfSearch))
 	}
@@ -257,7 +257,7 @@ func (b *Bench) compare(ctx context.Context, door *tenantdb.Door, t *searchSetup
 			return all, err
 		})},
 		contender{what + "ours", 1, turn(2, func(q []float32) (all []uuid.UUID, err error) {
-			f, err := searcher.Search(ctx, door, t.id, kb.Query{Mode: kb.Semantic, Vector: q, K: topK})
+			f, err := searcher.Search(ctx, door, t.id, search.Query{Mode: search.Semantic, Vector: q, K: topK})
 			plan = f.Plan
 			return ids(f.Hits), err
 		})},

@@ -1,4 +1,4 @@
-package kb
+package search
 
 import (
 	"encoding/json"
@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/konstruct/konstruct/kb"
 )
 
 // Condition is what a document must meet to be searched: a field, a comparison, a value.
@@ -137,8 +138,8 @@ func (c Condition) values() ([]any, error) {
 	for _, v := range values {
 		switch v := v.(type) {
 		case string:
-			if len(v) > MaxSource || strings.ContainsRune(v, 0) {
-				return nil, c.invalid("a value has more than %d bytes, or a zero byte", MaxSource)
+			if len(v) > kb.MaxSource || strings.ContainsRune(v, 0) {
+				return nil, c.invalid("a value has more than %d bytes, or a zero byte", kb.MaxSource)
 			}
 		case float64:
 			if math.IsNaN(v) || math.IsInf(v, 0) {

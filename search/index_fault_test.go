@@ -1,4 +1,4 @@
-package kb_test
+package search_test
 
 import (
 	"context"
@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"github.com/konstruct/konstruct/internal/testkit"
-	"github.com/konstruct/konstruct/kb"
+	"github.com/konstruct/konstruct/search"
 )
 
 // TestPostgreSQLIsKilledWhileAnIndexIsMade with SIGKILL: searches are right after it, and the next turn clears away what was left and makes it.
@@ -38,8 +38,8 @@ func TestPostgreSQLIsKilledWhileAnIndexIsMade(t *testing.T) {
 	}
 	door = testkit.DoorOf(t, d)
 	v := near(1, 3, 0.3)
-	f := ask(t, door, tenantA, kb.Query{Mode: kb.Semantic, Vector: v, K: 10})
-	if common(ids(f.Hits), nearest(t, door, tenantA, v, 10, "true")) < 10 || f.Plan.Tier != kb.Exact {
+	f := ask(t, door, tenantA, search.Query{Mode: search.Semantic, Vector: v, K: 10})
+	if common(ids(f.Hits), nearest(t, door, tenantA, v, 10, "true")) < 10 || f.Plan.Tier != search.Exact {
 		t.Errorf("after the kill: %d hits by %s", len(f.Hits), f.Plan.Tier)
 	}
 	var left bool
@@ -50,7 +50,7 @@ func TestPostgreSQLIsKilledWhileAnIndexIsMade(t *testing.T) {
 	if !turn(t, in, tenantA) || turn(t, in, tenantA) {
 		t.Error("it was not made, or twice")
 	}
-	if f := ask(t, door, tenantA, kb.Query{Mode: kb.Semantic, Vector: v, K: 10}); f.Plan.Tier != kb.Indexed || len(f.Hits) != 10 {
+	if f := ask(t, door, tenantA, search.Query{Mode: search.Semantic, Vector: v, K: 10}); f.Plan.Tier != search.Indexed || len(f.Hits) != 10 {
 		t.Errorf("made again: %d hits by %s", len(f.Hits), f.Plan.Tier)
 	}
 }
@@ -66,12 +66,12 @@ func TestAnIndexComesAndGoesUnderSearches(t *testing.T) {
 	var all sync.WaitGroup
 	for n := range 3 {
 		all.Go(func() {
-			s := kb.NewSearcher()
+			s := search.NewSearcher()
 			for i := 0; ctx.Err() == nil; i++ {
 				if (i+n)%3 == 0 {
 					s.Forget(tenantA)
 				}
-				f, err := s.Search(context.WithoutCancel(ctx), door, tenantA, kb.Query{Mode: kb.Semantic, Vector: v, K: 10})
+				f, err := s.Search(context.WithoutCancel(ctx), door, tenantA, search.Query{Mode: search.Semantic, Vector: v, K: 10})
 				if err != nil || len(f.Hits) != 10 || common(ids(f.Hits), want) < 9 {
 					t.Errorf("%s: %d hits, %d of what is right, %v", f.Plan.Tier, len(f.Hits), common(ids(f.Hits), want), err)
 					return
@@ -80,7 +80,7 @@ func TestAnIndexComesAndGoesUnderSearches(t *testing.T) {
 		})
 	}
 	up, down := indexer(t, d, door), indexer(t, d, door)
-	down.Thresholds = kb.Thresholds{Grow: 10_000, Shrink: 10_000, Many: 250, Crowded: 10_000}
+	down.Thresholds = search.Thresholds{Grow: 10_000, Shrink: 10_000, Many: 250, Crowded: 10_000}
 	for range 5 {
 		if !turn(t, up, tenantA) || !turn(t, down, tenantA) {
 			t.Error("nothing was made, or nothing dropped")

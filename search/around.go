@@ -1,10 +1,11 @@
-package kb
+package search
 
 import (
 	"context"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/konstruct/konstruct/kb"
 )
 
 // diversify chooses k of the hits, the best first, each the best in what it is worth less what it repeats of those chosen before (maximal marginal relevance).
@@ -57,7 +58,7 @@ func neighbours(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, hits []Hit, n 
 		return err
 	}
 	var of int
-	var p Passage
+	var p kb.Passage
 	_, err = pgx.ForEachRow(rows, []any{&of, &p.ChunkID, &p.Index, &p.Headings, &p.Page, &p.Start, &p.End, &p.Content}, func() error {
 		h := &hits[of-1]
 		if p.Index < h.Index {

@@ -1,4 +1,4 @@
-package kb
+package search
 
 import (
 	"fmt"
@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/konstruct/konstruct/embed"
+	"github.com/konstruct/konstruct/kb"
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
@@ -59,7 +60,7 @@ type Query struct {
 
 // Hit is one passage that a search found.
 type Hit struct {
-	Passage
+	kb.Passage
 	// Score is the cosine similarity (-1 to 1) by meaning, BM25 (from 0) by words, and by both the sum of 1/(60+rank) of the two lists.
 	Score float64 `json:"score"`
 	// Similarity and Words are the two parts, where they were asked for and the passage was in that list.
@@ -72,8 +73,8 @@ type Hit struct {
 	Title        string    `json:"title,omitempty"`
 	Source       string    `json:"source"`
 	// Before and Behind are its neighbours, in the document's order.
-	Before []Passage `json:"before,omitempty"`
-	After  []Passage `json:"behind,omitempty"`
+	Before []kb.Passage `json:"before,omitempty"`
+	After  []kb.Passage `json:"behind,omitempty"`
 	// Recipe is how its vector was made; empty for a chunk another client wrote.
 	Recipe string `json:"-"`
 }
@@ -134,7 +135,7 @@ func (q *Query) check() error {
 	if q.Model == "" {
 		dimensions = embed.Dimensions
 	}
-	if err := checkVector(q.Vector, dimensions); err != nil {
+	if err := kb.CheckVector(q.Vector, dimensions); err != nil {
 		return fmt.Errorf("kb: search: vector: %w", err)
 	}
 	return nil

@@ -1,4 +1,4 @@
-package kb_test
+package search_test
 
 import (
 	"context"
@@ -14,6 +14,7 @@ import (
 
 	"github.com/konstruct/konstruct/internal/testkit"
 	"github.com/konstruct/konstruct/kb"
+	"github.com/konstruct/konstruct/search"
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
@@ -44,7 +45,7 @@ func say(t *testing.T, door *tenantdb.Door, tenant uuid.UUID, language string, t
 	}
 }
 
-func named(hits []kb.Hit) string {
+func named(hits []search.Hit) string {
 	var all []string
 	for _, h := range hits {
 		all = append(all, h.Filename)
@@ -90,7 +91,7 @@ func TestWordsAreFoundAsTheyAreAskedFor(t *testing.T) {
 		`"the boundary layer of a"`: "a c",
 		"transfer'; DROP TABLE x":   "c",
 	} {
-		f, err := try(t.Context(), door, kb.NewSearcher(), tenantA, kb.Query{Mode: kb.Lexical, Text: question, K: 20})
+		f, err := try(t.Context(), door, search.NewSearcher(), tenantA, search.Query{Mode: search.Lexical, Text: question, K: 20})
 		if err != nil {
 			t.Errorf("%s: %v", question, err)
 			continue
@@ -102,7 +103,7 @@ func TestWordsAreFoundAsTheyAreAskedFor(t *testing.T) {
 		}
 	}
 	// Both together hold to what must and must not stand there, too.
-	f := ask(t, door, tenantA, kb.Query{Mode: kb.Hybrid, Text: `"boundary layer" -cones`, Vector: near(2, 1, 0), K: 20})
+	f := ask(t, door, tenantA, search.Query{Mode: search.Hybrid, Text: `"boundary layer" -cones`, Vector: near(2, 1, 0), K: 20})
 	if named(f.Hits) != "a" {
 		t.Errorf("by both: %s", named(f.Hits))
 	}
@@ -139,7 +140,7 @@ func TestWordsAreRankedByBM25OfTheTenantAlone(t *testing.T) {
 	}
 	check := func(when string) {
 		for _, question := range []string{"pump", "valve seal", "hose pump valve"} {
-			f := ask(t, door, tenantA, kb.Query{Mode: kb.Lexical, Text: question, K: 10})
+			f := ask(t, door, tenantA, search.Query{Mode: search.Lexical, Text: question, K: 10})
 			for i, h := range f.Hits {
 				if want := score(texts[h.Filename], question); math.Abs(h.Score-want) > 1e-9 {
 					t.Errorf("%s: %s scores %s %v, want %v", when, question, h.Filename, h.Score, want)
@@ -164,7 +165,7 @@ func TestBothListsAreFused(t *testing.T) {
 	fill(t, door, tenantA, 0, 30)
 	v := near(1, 4, 0.2)
 	const text = "doc7 passage3 words11"
-	rank := func(q kb.Query) map[uuid.UUID]int {
+	rank := func(q search.Query) map[uuid.UUID]int {
 		q.K = 100
 		ranks := map[uuid.UUID]int{}
 		for i, h := range ask(t, door, tenantA, q).Hits {
@@ -172,8 +173,8 @@ func TestBothListsAreFused(t *testing.T) {
 		}
 		return ranks
 	}
-	meaning, words := rank(kb.Query{Mode: kb.Semantic, Vector: v}), rank(kb.Query{Mode: kb.Lexical, Text: text})
-	f := ask(t, door, tenantA, kb.Query{Mode: kb.Hybrid, Text: text, Vector: v, K: 30})
+	meaning, words := rank(search.Query{Mode: search.Semantic, Vector: v}), rank(search.Query{Mode: search.Lexical, Text: text})
+	f := ask(t, door, tenantA, search.Query{Mode: search.Hybrid, Text: text, Vector: v, K: 30})
 	last := math.Inf(1)
 	for _, h := range f.Hits {
 		want := 0.0
@@ -202,7 +203,7 @@ func TestWhatAClientWritesIsReadAtOnce(t *testing.T) {
 	door := testkit.DoorOf(t, d)
 	say(t, door, tenantA, "english", map[string]string{"a": "The pump draws water.", "b": "A valve."})
 	find := func(question string) string {
-		return named(ask(t, door, tenantA, kb.Query{Mode: kb.Lexical, Text: question, K: 9}).Hits)
+		return named(ask(t, door, tenantA, search.Query{Mode: search.Lexical, Text: question, K: 9}).Hits)
 	}
 	run := func(sql string) {
 		t.Helper()
@@ -216,13 +217,13 @@ func TestWhatAClientWritesIsReadAtOnce(t *testing.T) {
 	}
 	v := near(2, 77, 0)
 	run(fmt.Sprintf(`UPDATE kb_chunks SET embedding = '%s'::real[]::vector WHERE content = 'A valve.'`, pgArray(v)))
-	if f := ask(t, door, tenantA, kb.Query{Mode: kb.Semantic, Vector: v, K: 1}); named(f.Hits) != "b" || f.Hits[0].Score < 0.999 {
+	if f := ask(t, door, tenantA, search.Query{Mode: search.Semantic, Vector: v, K: 1}); named(f.Hits) != "b" || f.Hits[0].Score < 0.999 {
 		t.Errorf("after its vector was changed it is found as %s", named(f.Hits))
 	}
 	// What nothing can be near to, and what is larger than half the precision holds, is stored all the same.
 	run(`UPDATE kb_chunks SET embedding = array_fill(0::real, ARRAY[384])::vector WHERE content = 'A valve.'`)
 	run(`UPDATE kb_chunks SET embedding = array_fill(1e30::real, ARRAY[384])::vector WHERE content LIKE 'The hose%'`)
-	if f := ask(t, door, tenantA, kb.Query{Mode: kb.Semantic, Vector: v, K: 9}); named(f.Hits) != "a" {
+	if f := ask(t, door, tenantA, search.Query{Mode: search.Semantic, Vector: v, K: 9}); named(f.Hits) != "a" {
 		t.Errorf("a vector without length is found: %s", named(f.Hits))
 	}
 	run(`UPDATE kb_chunks SET content = repeat('many words ', 200000) WHERE content = 'A valve.'`)
@@ -251,19 +252,19 @@ func TestAnotherTenantsPassagesAreNobodys(t *testing.T) {
 	door := testkit.DoorOf(t, d)
 	fill(t, door, tenantA, 0, 40)
 	stranger := uuid.MustParse("99999999-9999-4999-8999-999999999999")
-	one, err := kb.ParseCondition("filename=doc3")
+	one, err := search.ParseCondition("filename=doc3")
 	if err != nil {
 		t.Fatal(err)
 	}
-	all, err := kb.ParseCondition("filename^=doc")
+	all, err := search.ParseCondition("filename^=doc")
 	if err != nil {
 		t.Fatal(err)
 	}
-	queries := func() (all2 []kb.Query) {
-		for _, mode := range []kb.Mode{kb.Semantic, kb.Lexical, kb.Hybrid} {
-			for _, where := range [][]kb.Condition{nil, {one}, {all}} {
-				all2 = append(all2, kb.Query{Mode: mode, Text: "doc3 passage1 pump*", Vector: near(1, 3, 0), K: 10, Where: where},
-					kb.Query{Mode: mode, Text: `"of pumps"`, Vector: near(1, 3, 0), K: 10, Where: where, PerDocument: true, Neighbours: 2})
+	queries := func() (all2 []search.Query) {
+		for _, mode := range []search.Mode{search.Semantic, search.Lexical, search.Hybrid} {
+			for _, where := range [][]search.Condition{nil, {one}, {all}} {
+				all2 = append(all2, search.Query{Mode: mode, Text: "doc3 passage1 pump*", Vector: near(1, 3, 0), K: 10, Where: where},
+					search.Query{Mode: mode, Text: `"of pumps"`, Vector: near(1, 3, 0), K: 10, Where: where, PerDocument: true, Neighbours: 2})
 			}
 		}
 		return all2
@@ -276,7 +277,7 @@ func TestAnotherTenantsPassagesAreNobodys(t *testing.T) {
 			}
 			for name, as := range map[string]string{"another": tenantB.String(), "a stranger": stranger.String()} {
 				f := ask(t, door, uuid.MustParse(as), q)
-				if len(f.Hits) != 0 || f.Plan.Chunks != 0 || f.Plan.Index != "" || f.Plan.Tier == kb.Indexed {
+				if len(f.Hits) != 0 || f.Plan.Chunks != 0 || f.Plan.Index != "" || f.Plan.Tier == search.Indexed {
 					t.Errorf("%s: question %d as %s: %d hits, %+v", when, i, name, len(f.Hits), f.Plan)
 				}
 			}
@@ -286,11 +287,11 @@ func TestAnotherTenantsPassagesAreNobodys(t *testing.T) {
 					if _, err := tx.Exec(ctx, set); err != nil {
 						return err
 					}
-					f, err := kb.NewSearcher().SearchInTx(ctx, tx, tenantA, q)
+					f, err := search.NewSearcher().SearchInTx(ctx, tx, tenantA, q)
 					if len(f.Hits) != 0 || f.Plan.Chunks != 0 {
 						t.Errorf("%s: question %d, %s: %d hits, %d passages counted", when, i, name, len(f.Hits), f.Plan.Chunks)
 					}
-					if e, err := kb.NewSearcher().Explain(ctx, tx, tenantA, q); err != nil || e.Actual != 0 || e.TenantIndex != nil {
+					if e, err := search.NewSearcher().Explain(ctx, tx, tenantA, q); err != nil || e.Actual != 0 || e.TenantIndex != nil {
 						t.Errorf("%s: question %d explained, %s: %d rows, %v", when, i, name, e.Actual, err)
 					}
 					return err
@@ -306,7 +307,7 @@ func TestAnotherTenantsPassagesAreNobodys(t *testing.T) {
 		t.Fatal("no index")
 	}
 	nothing("with an index of A's own")
-	if tuned, err := kb.TuneIndex(t.Context(), door, tenantB, nil); err != nil || tuned.Indexed || tuned.Queries != 0 {
+	if tuned, err := search.TuneIndex(t.Context(), door, tenantB, nil); err != nil || tuned.Indexed || tuned.Queries != 0 {
 		t.Errorf("B's index is tuned: %+v, %v", tuned, err)
 	}
 	for _, tenant := range []uuid.UUID{tenantB, stranger} {
@@ -318,7 +319,7 @@ func TestAnotherTenantsPassagesAreNobodys(t *testing.T) {
 	}
 	// B's own searches are what they were before A came: the same hits and scores.
 	say(t, door, tenantB, "english", map[string]string{"b": "doc3 passage1 of pumps"})
-	f := ask(t, door, tenantB, kb.Query{Mode: kb.Lexical, Text: "doc3", K: 10})
+	f := ask(t, door, tenantB, search.Query{Mode: search.Lexical, Text: "doc3", K: 10})
 	if d := cmp.Diff("b", named(f.Hits)); d != "" || math.Abs(f.Hits[0].Score-math.Log(1+0.5/1.5)) > 1e-9 {
 		t.Errorf("B finds %s, with score %v", named(f.Hits), f.Hits[0].Score)
 	}

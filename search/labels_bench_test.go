@@ -1,4 +1,4 @@
-package kb_test
+package search_test
 
 import (
 	"context"
@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/konstruct/konstruct/internal/testkit"
-	"github.com/konstruct/konstruct/kb"
+	"github.com/konstruct/konstruct/search"
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
@@ -16,8 +16,8 @@ import (
 func BenchmarkLabels(b *testing.B) {
 	door := testkit.Door(b)
 	fill(b, door, tenantA, 0, 2000)
-	question := kb.Query{Mode: kb.Semantic, Vector: near(1, 3, 0.3), K: 10}
-	words := kb.Query{Mode: kb.Lexical, Text: "pumps passage3", K: 10}
+	question := search.Query{Mode: search.Semantic, Vector: near(1, 3, 0.3), K: 10}
+	words := search.Query{Mode: search.Lexical, Text: "pumps passage3", K: 10}
 	for _, labelled := range []int{0, 20, 1000} {
 		sql := `UPDATE kb_sources SET labels = CASE WHEN substring(source FROM '[0-9]+$')::integer < $2 THEN '{legal}'::text[] ELSE '{}' END WHERE tenant_id = $1`
 		if err := door.Query(b.Context(), tenantA, sql, []any{tenantA, labelled}, nil); err != nil {
@@ -26,14 +26,14 @@ func BenchmarkLabels(b *testing.B) {
 		if err := door.Query(b.Context(), tenantA, `SELECT 1`, nil, nil); err != nil {
 			b.Fatal(err)
 		}
-		for name, q := range map[string]kb.Query{"by meaning": question, "by words": words} {
+		for name, q := range map[string]search.Query{"by meaning": question, "by words": words} {
 			var every time.Duration
 			for _, as := range []struct {
 				name   string
 				labels tenantdb.Labels
 			}{{"every label", tenantdb.AllLabels()}, {"the label", tenantdb.LabelsOf("legal")}, {"no label", tenantdb.LabelsOf()}} {
 				b.Run(fmt.Sprintf("%d labelled/%s/%s", labelled, name, as.name), func(b *testing.B) {
-					ctx, s := tenantdb.WithLabels(b.Context(), as.labels), kb.NewSearcher()
+					ctx, s := tenantdb.WithLabels(b.Context(), as.labels), search.NewSearcher()
 					find := func(ctx context.Context) {
 						if _, err := s.Search(ctx, door, tenantA, q); err != nil {
 							b.Fatal(err)

@@ -1,4 +1,4 @@
-package audit
+package redact
 
 import (
 	"bytes"
@@ -14,8 +14,14 @@ import (
 	"github.com/google/uuid"
 )
 
-// RedactRule takes values out of events. It has exactly one of Detect, Pattern and Path.
-type RedactRule struct {
+// Limits on rules.
+const (
+	MaxPattern = 4 << 10 // bytes of a regular expression
+	MinKey     = 32      // bytes of the key that redacted values are hashed with
+)
+
+// Rule takes values out of events. It has exactly one of Detect, Pattern and Path.
+type Rule struct {
 	// Name stands in the mark and in the event's metadata: lower-case letters, digits, _ and -. Empty is the
 	// detector's name.
 	Name string `json:"name,omitempty"`
@@ -45,9 +51,10 @@ var fieldBits = map[string]int{"user_id": inUserID, "input_summary": inInput, "o
 // redactionsKey is where an event's metadata says what was redacted.
 const redactionsKey = "konstruct.redactions"
 
-// redactor is the compiled rules of one tenant.
-type redactor struct {
+// Redactor is the compiled rules of one tenant.
+type Redactor struct {
 	key       []byte
+	check     func(metadata json.RawMessage) error
 	detectors []detector
 	paths     []pathRule
 	// plain says that what is found in metadata would be found in its JSON text too, where that has no escapes: there
@@ -79,8 +86,14 @@ type pathRule struct {
 
 var ruleName = regexp.MustCompile(`^[a-z0-9_-]{1,32}$`)
 
-func newRedactor(at string, list []RedactRule, key []byte) (*redactor, error) {
-	r := &redactor{key: slices.Clone(key), plain: true}
+// New compiles rules. An error says where in the policy it is: at is the list's own place. key hashes what is
+// taken out. check is asked before metadata is decoded.
+func New(at string, list []Rule, key []byte, check func(json.RawMessage) error) (*Redactor, error) {
+	if len(key) < MinKey {
+		return nil, fmt.Errorf("policy: %s: redaction needs a key of at least %d bytes, so that equal values stay "+
+			"matchable and nobody can guess them: this one has %d", at, MinKey, len(key))
+	}
+	r := &Redactor{key: slices.Clone(key), check: check, plain: true}
 	for i, rule := range list {
 		if err := r.add(rule); err != nil {
 			return nil, fmt.Errorf("policy: %s[%d].%w", at, i, err)
@@ -89,7 +102,7 @@ func newRedactor(at string, list []RedactRule, key []byte) (*redactor, error) {
 	return r, nil
 }
 
-func (r *redactor) add(rule RedactRule) error {
+func (r *Redactor) add(rule Rule) error {
 	if (rule.Detect != "") == (rule.Pattern != "") && rule.Path == "" || rule.Path != "" && rule.Detect+rule.Pattern != "" {
 		return fmt.Errorf("detect: a rule has exactly one of detect, pattern and path")
 	}
@@ -143,7 +156,7 @@ func (r *redactor) add(rule RedactRule) error {
 	return nil
 }
 
-func (r *redactor) addPath(rule RedactRule) error {
+func (r *Redactor) addPath(rule Rule) error {
 	p := pathRule{name: rule.Name, field: inMetadata}
 	switch {
 	case len(rule.In) > 0:
@@ -169,17 +182,32 @@ type redaction struct {
 	Count int    `json:"count"`
 }
 
-// redactionRun is the redaction of one event.
-type redactionRun struct {
-	*redactor
+// run is the redaction of one event.
+type run struct {
+	*Redactor
 	tenant   uuid.UUID
 	key      []byte // the tenant's, made when it is first needed
 	redacted []redaction
 	report   map[string]bool // marks that stand for whole values: nothing is looked for in them
 }
 
-func (r *redactor) event(tenant uuid.UUID, e Event) (Event, error) {
-	w := &redactionRun{redactor: r, tenant: tenant}
+// Fields are the parts of an event that values can be redacted in.
+type Fields struct {
+	UserID, Input, Output string
+	Metadata              json.RawMessage // a JSON object; nil is none
+}
+
+// Error says what is wrong with an event's metadata.
+type Error struct{ Reason string }
+
+// Error implements error.
+func (e *Error) Error() string { return "metadata " + e.Reason }
+
+// Apply returns the fields as they are stored: what the rules name is replaced by a mark, "[redacted:RULE:HASH]", and
+// the metadata's konstruct.redactions says which rule did what in which field. The hash is keyed and the tenant's own:
+// equal values of one tenant have equal marks. An *Error says that the metadata can't be redacted.
+func (r *Redactor) Apply(tenant uuid.UUID, e Fields) (Fields, error) {
+	w := &run{Redactor: r, tenant: tenant}
 	for _, f := range []struct {
 		bit  int
 		name string
@@ -190,7 +218,7 @@ func (r *redactor) event(tenant uuid.UUID, e Event) (Event, error) {
 	return w.metadata(e)
 }
 
-func (w *redactionRun) note(rule, field string) {
+func (w *run) note(rule, field string) {
 	for i := range w.redacted {
 		if d := &w.redacted[i]; d.Rule == rule && d.Field == field {
 			d.Count++
@@ -200,7 +228,7 @@ func (w *redactionRun) note(rule, field string) {
 	w.redacted = append(w.redacted, redaction{rule, field, 1})
 }
 
-func (w *redactionRun) column(bit int, name, text string) string {
+func (w *run) column(bit int, name, text string) string {
 	for _, p := range w.paths {
 		if p.field == bit && text != "" {
 			w.note(p.name, name)
@@ -211,7 +239,7 @@ func (w *redactionRun) column(bit int, name, text string) string {
 }
 
 // text replaces what the finders find. Where finds overlap all they cover goes, under the first rule's name.
-func (w *redactionRun) text(bit int, field, text string) string {
+func (w *run) text(bit int, field, text string) string {
 	if text == "" {
 		return text
 	}
@@ -247,9 +275,9 @@ func (w *redactionRun) text(bit int, field, text string) string {
 }
 
 // mark stands in a value's place.
-func (w *redactionRun) mark(rule, value string) string {
+func (w *run) mark(rule, value string) string {
 	if w.key == nil {
-		w.key, w.report = tenantKey(w.redactor.key, w.tenant), map[string]bool{}
+		w.key, w.report = tenantKey(w.Redactor.key, w.tenant), map[string]bool{}
 	}
 	h := hmac.New(sha256.New, w.key)
 	h.Write([]byte(rule))
@@ -259,7 +287,7 @@ func (w *redactionRun) mark(rule, value string) string {
 }
 
 // metadata redacts the event's metadata and adds what was done.
-func (w *redactionRun) metadata(e Event) (Event, error) {
+func (w *run) metadata(e Fields) (Fields, error) {
 	raw := e.Metadata
 	if raw == nil {
 		raw = json.RawMessage("{}")
@@ -267,17 +295,17 @@ func (w *redactionRun) metadata(e Event) (Event, error) {
 	if len(w.redacted) == 0 && w.unchanged(raw) {
 		return e, nil
 	}
-	if err := checkMetadata(raw); err != nil {
+	if err := w.check(raw); err != nil {
 		return e, err
 	}
 	var m map[string]any
 	d := json.NewDecoder(bytes.NewReader(raw))
 	d.UseNumber()
 	if err := d.Decode(&m); err != nil {
-		return e, &FieldError{"metadata", "is not a JSON object: " + err.Error()}
+		return e, &Error{"is not a JSON object: " + err.Error()}
 	}
 	if _, taken := m[redactionsKey]; taken {
-		return e, &FieldError{"metadata", "has the key " + redactionsKey + ", which only redaction sets"}
+		return e, &Error{"has the key " + redactionsKey + ", which only redaction sets"}
 	}
 	for _, p := range w.paths {
 		if p.field == inMetadata {
@@ -291,14 +319,14 @@ func (w *redactionRun) metadata(e Event) (Event, error) {
 	m[redactionsKey] = w.redacted
 	out, err := json.Marshal(m)
 	if err != nil {
-		return e, &FieldError{"metadata", "is not JSON: " + err.Error()}
+		return e, &Error{"is not JSON: " + err.Error()}
 	}
 	e.Metadata = out
 	return e, nil
 }
 
 // unchanged reports, without reading the JSON, that there is nothing to redact in it.
-func (w *redactionRun) unchanged(raw json.RawMessage) bool {
+func (w *run) unchanged(raw json.RawMessage) bool {
 	if !w.plain || bytes.IndexByte(raw, '\\') >= 0 || bytes.Contains(raw, []byte(redactionsKey)) {
 		return false
 	}
@@ -312,7 +340,7 @@ func (w *redactionRun) unchanged(raw json.RawMessage) bool {
 }
 
 // path replaces the values that a pointer names below v.
-func (w *redactionRun) path(v any, path []string, rule string) {
+func (w *run) path(v any, path []string, rule string) {
 	step := func(get any, set func(any)) {
 		if len(path) > 1 {
 			w.path(get, path[1:], rule)
@@ -351,7 +379,7 @@ func (w *redactionRun) path(v any, path []string, rule string) {
 }
 
 // value redacts every string and number within v, and every key.
-func (w *redactionRun) value(v any) any {
+func (w *run) value(v any) any {
 	switch v := v.(type) {
 	case string:
 		if w.report[v] {
@@ -377,4 +405,12 @@ func (w *redactionRun) value(v any) any {
 		return out
 	}
 	return v
+}
+
+// tenantKey is the key of one tenant's marks.
+func tenantKey(key []byte, tenant uuid.UUID) []byte {
+	h := hmac.New(sha256.New, key)
+	h.Write([]byte("konstruct/redact/v1"))
+	h.Write(tenant[:])
+	return h.Sum(nil)
 }

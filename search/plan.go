@@ -1,4 +1,4 @@
-package kb
+package search
 
 import (
 	"context"
@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/konstruct/konstruct/embed"
+	"github.com/konstruct/konstruct/kb"
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
@@ -59,7 +60,7 @@ type tenantState struct {
 }
 
 // reads are the configurations that a question's words are read by: the documents', and that of passages whose document names none.
-func (s *tenantState) reads() []string { return append([]string{anyLanguage}, s.languages...) }
+func (s *tenantState) reads() []string { return append([]string{kb.AnyLanguage}, s.languages...) }
 
 // decide plans a search: matching is how many passages its conditions leave, about, -1 where it has none, and few how many are rather compared one by one.
 func (s *tenantState) decide(q *Query, depth, matching, few int) Plan {
@@ -122,7 +123,7 @@ func (s *Searcher) Model(ctx context.Context, door *tenantdb.Door, tenant uuid.U
 	if st := s.cachedState(countKey{tenant, door.CanSee(ctx)}); st != nil {
 		return st.model, nil
 	}
-	return ServingModel(ctx, door, tenant)
+	return kb.ServingModel(ctx, door, tenant)
 }
 
 func (s *Searcher) cachedState(of countKey) *tenantState {

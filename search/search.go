@@ -1,4 +1,4 @@
-package kb
+package search
 
 import (
 	"context"
@@ -14,6 +14,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/konstruct/konstruct/kb"
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
@@ -211,7 +212,7 @@ func (s *statement) run(send queryer) (hits []Hit, halves [][]float32, err error
 func (s *Searcher) finish(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, q *Query, f Result, run *statement, after *cursor) (Result, error) {
 	if len(f.Hits) == 0 && q.Mode != Lexical { // is there nothing, or does another model serve?
 		var serving string
-		if err := tx.QueryRow(ctx, servingSQL, tenant).Scan(&serving); err != nil {
+		if err := tx.QueryRow(ctx, kb.ServingSQL, tenant).Scan(&serving); err != nil {
 			return f, queryError(err)
 		}
 		if serving != q.Model {

@@ -1,4 +1,4 @@
-package kb
+package search
 
 import (
 	"context"
@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/konstruct/konstruct/disclosure"
+	"github.com/konstruct/konstruct/kb"
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
@@ -71,7 +72,7 @@ func (t Thresholds) action(x indexState) indexAction {
 
 func (in *Indexer) inspect(ctx context.Context, tenant uuid.UUID) (x indexState, err error) {
 	err = in.Door.Tx(ctx, tenant, func(ctx context.Context, tx pgx.Tx) error {
-		if err := tx.QueryRow(ctx, servingSQL, tenant).Scan(&x.model); err != nil {
+		if err := tx.QueryRow(ctx, kb.ServingSQL, tenant).Scan(&x.model); err != nil {
 			return err
 		}
 		name := indexName(tenant, x.model)

@@ -48,7 +48,7 @@ func local() *parse.Local {
 // hostile does what a parser might that a file has taken over.
 type hostile struct{ parse.Parser }
 
-func (h hostile) Read(ctx context.Context, kind string, raw []byte) (*parse.ParsedFile, error) {
+func (h hostile) Parse(ctx context.Context, kind string, raw []byte) (*parse.ParsedFile, error) {
 	switch what, _, _ := strings.Cut(string(raw), " "); what {
 	case "crash":
 		os.Exit(7)

@@ -1,4 +1,4 @@
-package kb_test
+package search_test
 
 import (
 	"context"
@@ -17,6 +17,7 @@ import (
 
 	"github.com/konstruct/konstruct/internal/testkit"
 	"github.com/konstruct/konstruct/kb"
+	"github.com/konstruct/konstruct/search"
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
@@ -54,16 +55,16 @@ func fill(t testing.TB, door *tenantdb.Door, tenant uuid.UUID, from, documents i
 }
 
 // ask searches with a searcher that knows nothing yet.
-func ask(t *testing.T, door *tenantdb.Door, tenant uuid.UUID, q kb.Query) kb.Result {
+func ask(t *testing.T, door *tenantdb.Door, tenant uuid.UUID, q search.Query) search.Result {
 	t.Helper()
-	f, err := try(t.Context(), door, kb.NewSearcher(), tenant, q)
+	f, err := try(t.Context(), door, search.NewSearcher(), tenant, q)
 	if err != nil {
 		t.Fatalf("%+v: %v", q.Mode, err)
 	}
 	return f
 }
 
-func try(ctx context.Context, door *tenantdb.Door, s *kb.Searcher, tenant uuid.UUID, q kb.Query) (f kb.Result, err error) {
+func try(ctx context.Context, door *tenantdb.Door, s *search.Searcher, tenant uuid.UUID, q search.Query) (f search.Result, err error) {
 	err = door.Tx(ctx, tenant, func(ctx context.Context, tx pgx.Tx) error {
 		f, err = s.SearchInTx(ctx, tx, tenant, q)
 		return err
@@ -71,7 +72,7 @@ func try(ctx context.Context, door *tenantdb.Door, s *kb.Searcher, tenant uuid.U
 	return f, err
 }
 
-func ids(hits []kb.Hit) (all []uuid.UUID) {
+func ids(hits []search.Hit) (all []uuid.UUID) {
 	for _, h := range hits {
 		all = append(all, h.ChunkID)
 	}
@@ -126,17 +127,17 @@ func common(a, b []uuid.UUID) (n int) {
 }
 
 // indexer makes indexes of tenants that have 300 passages and drops those of tenants that have fewer than 100.
-func indexer(t *testing.T, d *testkit.DB, door *tenantdb.Door) *kb.Indexer {
+func indexer(t *testing.T, d *testkit.DB, door *tenantdb.Door) *search.Indexer {
 	t.Helper()
 	b, err := tenantdb.OpenIndexBuilder(t.Context(), d.URL("konstruct_owner"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(b.Close)
-	return &kb.Indexer{Door: door, Builder: b, Thresholds: kb.Thresholds{Grow: 300, Shrink: 100, Many: 250, Crowded: 300}, Logger: quiet(t)}
+	return &search.Indexer{Door: door, Builder: b, Thresholds: search.Thresholds{Grow: 300, Shrink: 100, Many: 250, Crowded: 300}, Logger: quiet(t)}
 }
 
-func turn(t *testing.T, in *kb.Indexer, tenant uuid.UUID) bool {
+func turn(t *testing.T, in *search.Indexer, tenant uuid.UUID) bool {
 	t.Helper()
 	worked, err := in.Work(t.Context(), tenant)
 	if err != nil {
@@ -150,18 +151,18 @@ func TestATenantGrowsIntoAnIndexAndOutOfIt(t *testing.T) {
 	door := testkit.DoorOf(t, d)
 	in := indexer(t, d, door)
 	fill(t, door, tenantB, 0, 5) // another's passages, of the same kind
-	recall := func(tier kb.Tier, chunks int) {
+	recall := func(tier search.Tier, chunks int) {
 		t.Helper()
 		found, all := 0, 0
 		for n := range uint64(20) {
 			v := near(1, n, 0.3)
-			f := ask(t, door, tenantA, kb.Query{Mode: kb.Semantic, Vector: v, K: 10})
+			f := ask(t, door, tenantA, search.Query{Mode: search.Semantic, Vector: v, K: 10})
 			want := nearest(t, door, tenantA, v, 10, "true")
 			if len(f.Hits) != min(10, chunks) || f.Plan.Tier != tier {
 				t.Fatalf("%d hits by %s (%s), of %d passages", len(f.Hits), f.Plan.Tier, f.Plan.Reason, chunks)
 			}
 			found, all = found+common(ids(f.Hits), want), all+len(want)
-			if !slices.IsSortedFunc(f.Hits, func(a, b kb.Hit) int { return cmpFloat(b.Score, a.Score) }) {
+			if !slices.IsSortedFunc(f.Hits, func(a, b search.Hit) int { return cmpFloat(b.Score, a.Score) }) {
 				t.Fatal("not best first")
 			}
 		}
@@ -173,29 +174,29 @@ func TestATenantGrowsIntoAnIndexAndOutOfIt(t *testing.T) {
 	if turn(t, in, tenantA) {
 		t.Error("200 passages got an index")
 	}
-	recall(kb.Exact, 200)
+	recall(search.Exact, 200)
 	fill(t, door, tenantA, 20, 60)
-	recall(kb.Exact, 800)
+	recall(search.Exact, 800)
 	if open, err := in.Prepare(t.Context(), tenantA); err != nil || !open {
 		t.Errorf("800 passages, and nothing is due: %v", err)
 	}
 	if !turn(t, in, tenantA) || turn(t, in, tenantA) {
 		t.Error("800 passages got no index, or two")
 	}
-	recall(kb.Indexed, 800)
+	recall(search.Indexed, 800)
 	// A mass delete, before any vacuum: what is left is found, all of it, and then the index goes.
 	if err := door.Query(t.Context(), tenantA, `DELETE FROM kb_documents WHERE tenant_id = $1 AND filename <> ALL ('{doc1,doc2,doc3}')`, []any{tenantA}, nil); err != nil {
 		t.Fatal(err)
 	}
-	f := ask(t, door, tenantA, kb.Query{Mode: kb.Semantic, Vector: near(1, 70, 0.3), K: 100})
+	f := ask(t, door, tenantA, search.Query{Mode: search.Semantic, Vector: near(1, 70, 0.3), K: 100})
 	if len(f.Hits) != 30 {
 		t.Errorf("%d of 30 passages that are left, by %s: %s", len(f.Hits), f.Plan.Tier, f.Plan.Reason)
 	}
 	if !turn(t, in, tenantA) || turn(t, in, tenantA) {
 		t.Error("30 passages kept their index")
 	}
-	f = ask(t, door, tenantA, kb.Query{Mode: kb.Semantic, Vector: near(1, 1, 0.3), K: 10})
-	if want := nearest(t, door, tenantA, near(1, 1, 0.3), 10, "true"); f.Plan.Tier != kb.Exact || len(want) != len(f.Hits) {
+	f = ask(t, door, tenantA, search.Query{Mode: search.Semantic, Vector: near(1, 1, 0.3), K: 10})
+	if want := nearest(t, door, tenantA, near(1, 1, 0.3), 10, "true"); f.Plan.Tier != search.Exact || len(want) != len(f.Hits) {
 		t.Errorf("%s: %d hits", f.Plan.Tier, len(f.Hits))
 	}
 	for _, table := range []string{"kb_points", "kb_terms"} {
@@ -218,8 +219,8 @@ func TestAnIndexOfNothingIsNotTuned(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, questions := range [][][]float32{nil, {near(1, 1, 0.3)}} {
-		tuned, err := kb.TuneIndex(t.Context(), door, tenantA, questions)
-		if !errors.Is(err, kb.ErrUntunable) || tuned.Recall != nil {
+		tuned, err := search.TuneIndex(t.Context(), door, tenantA, questions)
+		if !errors.Is(err, search.ErrUntunable) || tuned.Recall != nil {
 			t.Errorf("%+v, %v", tuned, err)
 		}
 	}
@@ -235,22 +236,22 @@ func TestWhatAKilledBuilderLeftIsClearedAway(t *testing.T) {
 	testkit.Owner(t, d, `CREATE INDEX `+name+` ON kb_points USING hnsw (half halfvec_cosine_ops) WHERE tenant_id = '`+tenantA.String()+`'`)
 	testkit.Super(t, d, `UPDATE pg_index SET indisvalid = false WHERE indexrelid = '`+name+`'::regclass`)
 	v := near(1, 3, 0.3)
-	if f := ask(t, door, tenantA, kb.Query{Mode: kb.Semantic, Vector: v, K: 10}); f.Plan.Tier != kb.Exact || common(ids(f.Hits), nearest(t, door, tenantA, v, 10, "true")) < 10 {
+	if f := ask(t, door, tenantA, search.Query{Mode: search.Semantic, Vector: v, K: 10}); f.Plan.Tier != search.Exact || common(ids(f.Hits), nearest(t, door, tenantA, v, 10, "true")) < 10 {
 		t.Errorf("with an index that is not valid: %s, %d hits", f.Plan.Tier, len(f.Hits))
 	}
 	if !turn(t, in, tenantA) {
 		t.Error("nothing was done")
 	}
-	if f := ask(t, door, tenantA, kb.Query{Mode: kb.Semantic, Vector: v, K: 10}); f.Plan.Tier != kb.Indexed || f.Plan.Index != name {
+	if f := ask(t, door, tenantA, search.Query{Mode: search.Semantic, Vector: v, K: 10}); f.Plan.Tier != search.Indexed || f.Plan.Index != name {
 		t.Errorf("after it was cleared away: %s %s", f.Plan.Tier, f.Plan.Reason)
 	}
 	// A searcher that believes in an index that is gone answers as well.
-	s := kb.NewSearcher()
-	if _, err := try(t.Context(), door, s, tenantA, kb.Query{Mode: kb.Semantic, Vector: v, K: 10}); err != nil {
+	s := search.NewSearcher()
+	if _, err := try(t.Context(), door, s, tenantA, search.Query{Mode: search.Semantic, Vector: v, K: 10}); err != nil {
 		t.Fatal(err)
 	}
 	testkit.Owner(t, d, `DROP INDEX `+name)
-	if f, err := try(t.Context(), door, s, tenantA, kb.Query{Mode: kb.Semantic, Vector: v, K: 10}); err != nil || common(ids(f.Hits), nearest(t, door, tenantA, v, 10, "true")) < 10 {
+	if f, err := try(t.Context(), door, s, tenantA, search.Query{Mode: search.Semantic, Vector: v, K: 10}); err != nil || common(ids(f.Hits), nearest(t, door, tenantA, v, 10, "true")) < 10 {
 		t.Errorf("with an index that is gone: %d hits, %v", len(f.Hits), err)
 	}
 	// While somebody else makes it, nobody makes it twice.
@@ -268,7 +269,7 @@ func TestSearchesStayRightWhileATenantGrows(t *testing.T) {
 	door := testkit.DoorOf(t, d)
 	in := indexer(t, d, door)
 	fill(t, door, tenantA, 0, 10)
-	s, v := kb.NewSearcher(), near(1, 7, 0)
+	s, v := search.NewSearcher(), near(1, 7, 0)
 	// One passage is the question itself: whatever goes on, it is found first, and ten are.
 	own := uuid.New()
 	if err := door.Query(t.Context(), tenantA, `INSERT INTO kb_chunks (tenant_id, id, document_id, content, embedding) VALUES ($1, $2, $3, 'itself', $4::real[]::vector)`,
@@ -286,13 +287,13 @@ func TestSearchesStayRightWhileATenantGrows(t *testing.T) {
 		}
 		end <- nil
 	}()
-	tiers := map[kb.Tier]int{}
+	tiers := map[search.Tier]int{}
 	for {
-		f, err := try(t.Context(), door, s, tenantA, kb.Query{Mode: kb.Semantic, Vector: v, K: 10})
+		f, err := try(t.Context(), door, s, tenantA, search.Query{Mode: search.Semantic, Vector: v, K: 10})
 		if err != nil || len(f.Hits) != 10 || f.Hits[0].ChunkID != own {
 			t.Fatalf("%s: %d hits, %v", f.Plan.Tier, len(f.Hits), err)
 		}
-		if tiers[f.Plan.Tier]++; len(tiers) == 2 || tiers[kb.Exact]%3 == 0 { // it looks anew, or goes by what it knew
+		if tiers[f.Plan.Tier]++; len(tiers) == 2 || tiers[search.Exact]%3 == 0 { // it looks anew, or goes by what it knew
 			s.Forget(tenantA)
 		}
 		select {
@@ -300,7 +301,7 @@ func TestSearchesStayRightWhileATenantGrows(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if f := ask(t, door, tenantA, kb.Query{Mode: kb.Semantic, Vector: v, K: 10}); f.Plan.Tier != kb.Indexed || f.Hits[0].ChunkID != own {
+			if f := ask(t, door, tenantA, search.Query{Mode: search.Semantic, Vector: v, K: 10}); f.Plan.Tier != search.Indexed || f.Hits[0].ChunkID != own {
 				t.Errorf("in the end it is %s", f.Plan.Tier)
 			}
 			if len(tiers) != 2 {
@@ -322,8 +323,8 @@ func TestRecallIsKeptWhereLabelsHideMuch(t *testing.T) {
 	}
 	for _, c := range []struct {
 		hidden string
-		tier   kb.Tier
-	}{{"n % 2 = 1", kb.Indexed}, {"n % 50 = 49", kb.Indexed}, {"n >= 15", kb.Exact}, {"true", kb.Exact}} {
+		tier   search.Tier
+	}{{"n % 2 = 1", search.Indexed}, {"n % 50 = 49", search.Indexed}, {"n >= 15", search.Exact}, {"true", search.Exact}} {
 		if err := door.Query(t.Context(), tenantA, `UPDATE kb_sources s SET labels = CASE WHEN `+c.hidden+` THEN '{legal}'::text[] ELSE '{}' END
 		    FROM (SELECT document_id, (given->>'n')::int AS n FROM kb_sources WHERE tenant_id = $1) g WHERE s.tenant_id = $1 AND s.document_id = g.document_id`, []any{tenantA}, nil); err != nil {
 			t.Fatal(err)
@@ -332,11 +333,11 @@ func TestRecallIsKeptWhereLabelsHideMuch(t *testing.T) {
 			ctx, found, all := tenantdb.WithLabels(t.Context(), tenantdb.LabelsOf(strings.Fields(labels)...)), 0, 0
 			for n := range uint64(10) {
 				v := near(1, n, 0.3)
-				f, err := try(ctx, door, kb.NewSearcher().Few(200), tenantA, kb.Query{Mode: kb.Semantic, Vector: v, K: 10})
+				f, err := try(ctx, door, search.NewSearcher().Few(200), tenantA, search.Query{Mode: search.Semantic, Vector: v, K: 10})
 				if err != nil {
 					t.Fatal(err)
 				}
-				if labels == "" && f.Plan.Tier != c.tier || labels != "" && f.Plan.Tier != kb.Indexed {
+				if labels == "" && f.Plan.Tier != c.tier || labels != "" && f.Plan.Tier != search.Indexed {
 					t.Errorf("%s, as %q: by %s, %s", c.hidden, labels, f.Plan.Tier, f.Plan.Reason)
 				}
 				want := nearest(t, door, tenantA, v, 10, condition)
@@ -362,24 +363,24 @@ func TestConditionsAreMetAndRecallIsKept(t *testing.T) {
 	}
 	for _, c := range []struct {
 		condition, sql string
-		tier           kb.Tier
+		tier           search.Tier
 		least          int
 	}{
-		{"metadata.half=0", "s.given->>'half' = '0'", kb.Indexed, 10},
-		{"metadata.n<3", "(s.given->>'n')::int < 3", kb.Exact, 10},
-		{"filename=doc17", "d.filename = 'doc17'", kb.Exact, 10},
-		{"metadata.n>=0", "true", kb.Indexed, 10},
-		{"source^=test:doc", "true", kb.Indexed, 10},
-		{"label=nobody", "false", kb.Exact, 0},
+		{"metadata.half=0", "s.given->>'half' = '0'", search.Indexed, 10},
+		{"metadata.n<3", "(s.given->>'n')::int < 3", search.Exact, 10},
+		{"filename=doc17", "d.filename = 'doc17'", search.Exact, 10},
+		{"metadata.n>=0", "true", search.Indexed, 10},
+		{"source^=test:doc", "true", search.Indexed, 10},
+		{"label=nobody", "false", search.Exact, 0},
 	} {
-		where, err := kb.ParseCondition(c.condition)
+		where, err := search.ParseCondition(c.condition)
 		if err != nil {
 			t.Fatal(err)
 		}
 		found, all := 0, 0
 		for n := range uint64(10) {
 			v := near(1, n, 0.3)
-			f, err := try(t.Context(), door, kb.NewSearcher().Few(200), tenantA, kb.Query{Mode: kb.Semantic, Vector: v, K: 10, Where: []kb.Condition{where}})
+			f, err := try(t.Context(), door, search.NewSearcher().Few(200), tenantA, search.Query{Mode: search.Semantic, Vector: v, K: 10, Where: []search.Condition{where}})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -397,9 +398,9 @@ func TestConditionsAreMetAndRecallIsKept(t *testing.T) {
 		}
 	}
 	// By words, and by both.
-	where := []kb.Condition{{Field: "metadata.n", Op: kb.Less, Value: 20}}
-	for _, mode := range []kb.Mode{kb.Lexical, kb.Hybrid} {
-		f := ask(t, door, tenantA, kb.Query{Mode: mode, Text: "passage3", Vector: near(1, 3, 0.3), K: 20, Where: where})
+	where := []search.Condition{{Field: "metadata.n", Op: search.Less, Value: 20}}
+	for _, mode := range []search.Mode{search.Lexical, search.Hybrid} {
+		f := ask(t, door, tenantA, search.Query{Mode: mode, Text: "passage3", Vector: near(1, 3, 0.3), K: 20, Where: where})
 		if len(f.Hits) != 20 {
 			t.Errorf("%s: %d hits", mode, len(f.Hits))
 		}
@@ -426,11 +427,11 @@ func TestConditionsAreCompared(t *testing.T) {
 		"metadata.n=4": "4", "metadata.n!=4": "0 1 2 3 5 6 7 8 9 10 11", "metadata.n>9": "10 11", "metadata.n<=1": "0 1", "metadata.half=1": "1 3 5 7 9 11", "metadata.team^=team 6": "6", "metadata.team in team 6,team 5": "5 6",
 		"metadata.team>team 5": "6", "metadata.none=1": "", "metadata.none!=1": "0 1 2 3 4 5 6 7 8 9 10 11", "metadata.n in 4,5": "4 5",
 	} {
-		where, err := kb.ParseCondition(condition)
+		where, err := search.ParseCondition(condition)
 		if err != nil {
 			t.Fatalf("%s: %v", condition, err)
 		}
-		f := ask(t, door, tenantA, kb.Query{Mode: kb.Semantic, Vector: near(1, 3, 0.3), K: 100, PerDocument: true, Where: []kb.Condition{where}})
+		f := ask(t, door, tenantA, search.Query{Mode: search.Semantic, Vector: near(1, 3, 0.3), K: 100, PerDocument: true, Where: []search.Condition{where}})
 		got := map[int]bool{}
 		for _, h := range f.Hits {
 			var n int
@@ -455,14 +456,14 @@ func TestPagesAreOfOneSearch(t *testing.T) {
 	d := testkit.Database(t)
 	door := testkit.DoorOf(t, d)
 	fill(t, door, tenantA, 0, 40)
-	check := func(tier kb.Tier) {
-		for _, mode := range []kb.Mode{kb.Semantic, kb.Lexical, kb.Hybrid} {
+	check := func(tier search.Tier) {
+		for _, mode := range []search.Mode{search.Semantic, search.Lexical, search.Hybrid} {
 			for _, perDocument := range []bool{false, true} {
-				q := kb.Query{Mode: mode, Text: "doc3 doc5 passage4 pumps", Vector: near(1, 5, 0), K: 7, PerDocument: perDocument}
+				q := search.Query{Mode: mode, Text: "doc3 doc5 passage4 pumps", Vector: near(1, 5, 0), K: 7, PerDocument: perDocument}
 				var paged []uuid.UUID
 				for range 4 {
 					f := ask(t, door, tenantA, q)
-					if mode != kb.Lexical && f.Plan.Tier != tier {
+					if mode != search.Lexical && f.Plan.Tier != tier {
 						t.Fatalf("by %s", f.Plan.Tier)
 					}
 					paged = append(paged, ids(f.Hits)...)
@@ -471,10 +472,10 @@ func TestPagesAreOfOneSearch(t *testing.T) {
 					}
 				}
 				q.After, q.K = "", 28
-				if perDocument && mode == kb.Hybrid { // its lists are deeper from the second page on
+				if perDocument && mode == search.Hybrid { // its lists are deeper from the second page on
 					continue
 				}
-				if d := cmp.Diff(ids(ask(t, door, tenantA, q).Hits), paged); d != "" && tier == kb.Exact && mode != kb.Hybrid {
+				if d := cmp.Diff(ids(ask(t, door, tenantA, q).Hits), paged); d != "" && tier == search.Exact && mode != search.Hybrid {
 					t.Errorf("%s, per document %t: four pages are not one search:\n%s", mode, perDocument, d)
 				}
 				seen := map[uuid.UUID]bool{}
@@ -487,34 +488,34 @@ func TestPagesAreOfOneSearch(t *testing.T) {
 			}
 		}
 	}
-	check(kb.Exact)
+	check(search.Exact)
 	if !turn(t, indexer(t, d, door), tenantA) {
 		t.Fatal("no index")
 	}
-	check(kb.Indexed)
+	check(search.Indexed)
 }
 
 func TestVarietyDocumentsNeighboursAndScores(t *testing.T) {
 	door := testkit.Door(t)
 	fill(t, door, tenantA, 0, 60)
 	v := near(1, 5, 0.2)
-	plain := ask(t, door, tenantA, kb.Query{Mode: kb.Semantic, Vector: v, K: 10})
-	alike := func(hits []kb.Hit) (documents int) {
+	plain := ask(t, door, tenantA, search.Query{Mode: search.Semantic, Vector: v, K: 10})
+	alike := func(hits []search.Hit) (documents int) {
 		seen := map[uuid.UUID]bool{}
 		for _, h := range hits {
 			seen[h.DocumentID] = true
 		}
 		return len(seen)
 	}
-	varied := ask(t, door, tenantA, kb.Query{Mode: kb.Semantic, Vector: v, K: 10, Diversity: 0.7})
+	varied := ask(t, door, tenantA, search.Query{Mode: search.Semantic, Vector: v, K: 10, Diversity: 0.7})
 	if varied.Hits[0].ChunkID != plain.Hits[0].ChunkID || len(varied.Hits) != 10 || alike(varied.Hits) <= alike(plain.Hits) {
 		t.Errorf("with variety passages of %d documents, without of %d", alike(varied.Hits), alike(plain.Hits))
 	}
-	grouped := ask(t, door, tenantA, kb.Query{Mode: kb.Semantic, Vector: v, K: 20, PerDocument: true})
+	grouped := ask(t, door, tenantA, search.Query{Mode: search.Semantic, Vector: v, K: 20, PerDocument: true})
 	if len(grouped.Hits) != 20 || alike(grouped.Hits) != 20 || grouped.Hits[0].ChunkID != plain.Hits[0].ChunkID {
 		t.Errorf("%d hits of %d documents", len(grouped.Hits), alike(grouped.Hits))
 	}
-	around := ask(t, door, tenantA, kb.Query{Mode: kb.Semantic, Vector: v, K: 5, Neighbours: 2})
+	around := ask(t, door, tenantA, search.Query{Mode: search.Semantic, Vector: v, K: 5, Neighbours: 2})
 	for _, h := range around.Hits {
 		for i, p := range slices.Concat(h.Before, []kb.Passage{h.Passage}, h.After) {
 			if p.Index != max(0, h.Index-2)+i || !strings.HasPrefix(p.Content, h.Filename+" ") {
@@ -526,7 +527,7 @@ func TestVarietyDocumentsNeighboursAndScores(t *testing.T) {
 		}
 	}
 	least := plain.Hits[4].Score
-	if f := ask(t, door, tenantA, kb.Query{Mode: kb.Semantic, Vector: v, K: 10, MinScore: &least}); len(f.Hits) != 5 || f.Next != "" {
+	if f := ask(t, door, tenantA, search.Query{Mode: search.Semantic, Vector: v, K: 10, MinScore: &least}); len(f.Hits) != 5 || f.Next != "" {
 		t.Errorf("%d hits of at least %v", len(f.Hits), least)
 	}
 }
