@@ -1,4 +1,4 @@
--- Gives the functions that look ids up (00008_questions.sql) to a role that nobody can log in as or become, and that sees every tenant's events, so
+-- Gives the functions that look ids up (00004_questions.sql) to a role that nobody can log in as or become, and that sees every tenant's events, so
 -- that their conditions are looked up in an index. They name the tenant that is set, and return ids alone. Only a superuser may do this; `konstruct migrate guard` does.
 DO $finder$
 BEGIN
