@@ -49,7 +49,8 @@ ALTER TABLE public.audit_events FORCE ROW LEVEL SECURITY;
 CREATE FUNCTION public.audit_field(salt bytea, field bytea, value bytea) RETURNS bytea
   LANGUAGE sql IMMUTABLE PARALLEL SAFE
   RETURN coalesce(
-    sha256('konstruct/field/v1'::bytea || field || sha256(salt || field) || '\x01'::bytea || int4send(octet_length(value)) || value),
+    sha256('konstruct/field/v1'::bytea || field || sha256(salt || field) || '\x01'::bytea
+      || int4send(octet_length(value)) || value),
     sha256('konstruct/field/v1'::bytea || field || sha256(salt || field) || '\x00'::bytea));
 
 -- The seven commitments, joined. Kept beside the leaf hash so that verification can name the field that changed.
@@ -81,11 +82,14 @@ BEGIN
   -- OFFSET 0 keeps each row's salt and time one value, computed once.
   WITH sealed AS (
     INSERT INTO public.audit_seals (tenant_id, event_id, mode, salt, commitments, leaf_hash, xid, recorded_at)
-    SELECT tenant_id, id, 0, salt, commitments, public.audit_leaf(commitments, 0::smallint, recorded_at, tenant_id, id, created_at),
+    SELECT tenant_id, id, 0, salt, commitments,
+           public.audit_leaf(commitments, 0::smallint, recorded_at, tenant_id, id, created_at),
            pg_current_xact_id(), recorded_at
       FROM (SELECT tenant_id, id, created_at, salt, recorded_at,
-                   public.audit_commitments(salt, agent_id, user_id, action_type, input_summary, output_summary, latency_ms, metadata) AS commitments
-              FROM (SELECT *, substr(sha256(secret || uuid_send(tenant_id) || uuid_send(id)), 1, 16) AS salt, clock_timestamp() AS recorded_at
+                   public.audit_commitments(salt, agent_id, user_id, action_type, input_summary, output_summary,
+                     latency_ms, metadata) AS commitments
+              FROM (SELECT *, substr(sha256(secret || uuid_send(tenant_id) || uuid_send(id)), 1, 16) AS salt,
+                           clock_timestamp() AS recorded_at
                       FROM new_events OFFSET 0) drawn OFFSET 0) committed
     RETURNING tenant_id)
   INSERT INTO public.audit_logs (tenant_id)
@@ -104,10 +108,12 @@ BEGIN
   PERFORM FROM public.audit_adoptions WHERE tenant_id = tenant AND finished_at IS NULL FOR UPDATE;
   IF NOT FOUND THEN RETURN 0; END IF;
   INSERT INTO public.audit_seals (tenant_id, event_id, mode, salt, commitments, leaf_hash, xid, recorded_at)
-  SELECT tenant_id, id, 1, salt, commitments, public.audit_leaf(commitments, 1::smallint, recorded_at, tenant_id, id, created_at),
+  SELECT tenant_id, id, 1, salt, commitments,
+         public.audit_leaf(commitments, 1::smallint, recorded_at, tenant_id, id, created_at),
          pg_current_xact_id(), recorded_at
     FROM (SELECT tenant_id, id, created_at, salt, recorded_at,
-                 public.audit_commitments(salt, agent_id, user_id, action_type, input_summary, output_summary, latency_ms, metadata) AS commitments
+                 public.audit_commitments(salt, agent_id, user_id, action_type, input_summary, output_summary,
+                   latency_ms, metadata) AS commitments
             FROM (SELECT e.*, uuid_send(gen_random_uuid()) AS salt, clock_timestamp() AS recorded_at
                     FROM public.audit_events e
                    WHERE e.tenant_id = tenant
@@ -122,20 +128,23 @@ END $adopt$;
 
 -- The seals of these events that the transaction itself made, so that a writer can hold what it sent against what was
 -- sealed before it commits. It is an error if one of the events has no seal at all.
-CREATE FUNCTION public.audit_sealed_here(events uuid[]) RETURNS TABLE (event_id uuid, mode smallint, recorded_at timestamptz, salt bytea, leaf_hash bytea)
+CREATE FUNCTION public.audit_sealed_here(events uuid[])
+  RETURNS TABLE (event_id uuid, mode smallint, recorded_at timestamptz, salt bytea, leaf_hash bytea)
   LANGUAGE plpgsql STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $here$
 #variable_conflict use_column
 DECLARE tenant uuid := NULLIF(current_setting('app.current_tenant', TRUE), '')::uuid; n integer; bare uuid;
 BEGIN
   IF cardinality(events) > 10000 THEN
-    RAISE EXCEPTION 'events: % at once, the limit is 10000', cardinality(events) USING ERRCODE = 'invalid_parameter_value';
+    RAISE EXCEPTION 'events: % at once, the limit is 10000', cardinality(events)
+      USING ERRCODE = 'invalid_parameter_value';
   END IF;
   RETURN QUERY SELECT s.event_id, s.mode, s.recorded_at, s.salt, s.leaf_hash FROM unnest(events) u (id)
     CROSS JOIN LATERAL (SELECT * FROM public.audit_seals s WHERE s.tenant_id = tenant AND s.event_id = u.id OFFSET 0) s
    WHERE s.xid = pg_current_xact_id_if_assigned();
   GET DIAGNOSTICS n = ROW_COUNT;
   IF n < cardinality(events) THEN
-    SELECT u.id INTO bare FROM unnest(events) u (id) WHERE NOT EXISTS (SELECT FROM public.audit_seals s WHERE s.tenant_id = tenant AND s.event_id = u.id) LIMIT 1;
+    SELECT u.id INTO bare FROM unnest(events) u (id)
+     WHERE NOT EXISTS (SELECT FROM public.audit_seals s WHERE s.tenant_id = tenant AND s.event_id = u.id) LIMIT 1;
     IF FOUND THEN
       RAISE EXCEPTION 'event % is not sealed: it is not written', bare USING ERRCODE = 'integrity_constraint_violation',
         HINT = 'Something on audit_events was switched off or diverts its rows: konstruct doctor names it.';
@@ -155,8 +164,11 @@ END $refuse$;
 -- role is set now.
 CREATE FUNCTION public.audit_by_compliance() RETURNS boolean
   LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $by$
-  WITH RECURSIVE me AS (SELECT oid FROM pg_roles WHERE rolname = session_user AND NOT rolsuper AND oid <> (SELECT relowner FROM pg_class WHERE oid = 'public.audit_seals'::regclass)),
-  roles (oid) AS (SELECT oid FROM me UNION SELECT m.roleid FROM pg_auth_members m JOIN roles r ON m.member = r.oid)
+  WITH RECURSIVE me AS (
+    SELECT oid FROM pg_roles WHERE rolname = session_user AND NOT rolsuper
+       AND oid <> (SELECT relowner FROM pg_class WHERE oid = 'public.audit_seals'::regclass)),
+  roles (oid) AS (
+    SELECT oid FROM me UNION SELECT m.roleid FROM pg_auth_members m JOIN roles r ON m.member = r.oid)
   SELECT EXISTS (SELECT FROM roles JOIN pg_roles USING (oid) WHERE rolname = 'konstruct_compliance')
 $by$;
 
@@ -165,7 +177,8 @@ $by$;
 CREATE FUNCTION public.audit_refuse_unlawful() RETURNS trigger
   LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $refuse$
 BEGIN
-  IF TG_OP <> 'TRUNCATE' AND public.audit_by_compliance() AND current_user = (SELECT pg_get_userbyid(relowner) FROM pg_class WHERE oid = TG_RELID) THEN
+  IF TG_OP <> 'TRUNCATE' AND public.audit_by_compliance()
+     AND current_user = (SELECT pg_get_userbyid(relowner) FROM pg_class WHERE oid = TG_RELID) THEN
     RETURN NULL;
   END IF;
   RAISE EXCEPTION '% of % is refused: the audit trail is append-only', TG_OP, TG_TABLE_NAME
@@ -176,10 +189,12 @@ END $refuse$;
 CREATE FUNCTION public.audit_refuse_adoption() RETURNS trigger
   LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $adoption$
 BEGIN
-  IF (NEW.tenant_id, NEW.started_at) = (OLD.tenant_id, OLD.started_at) AND OLD.finished_at IS NULL AND NEW.finished_at BETWEEN clock_timestamp() - interval '1 minute' AND clock_timestamp() THEN
+  IF (NEW.tenant_id, NEW.started_at) = (OLD.tenant_id, OLD.started_at) AND OLD.finished_at IS NULL
+     AND NEW.finished_at BETWEEN clock_timestamp() - interval '1 minute' AND clock_timestamp() THEN
     RETURN NEW;
   END IF;
-  RAISE EXCEPTION 'UPDATE of audit_adoptions is refused: an adoption ends once' USING ERRCODE = 'insufficient_privilege';
+  RAISE EXCEPTION 'UPDATE of audit_adoptions is refused: an adoption ends once'
+    USING ERRCODE = 'insufficient_privilege';
 END $adoption$;
 
 CREATE TRIGGER audit_seal AFTER INSERT ON public.audit_events

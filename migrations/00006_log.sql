@@ -17,14 +17,16 @@ CREATE TABLE public.audit_epochs (
 -- The epoch in force.
 CREATE FUNCTION public.audit_epoch_now() RETURNS smallint
   LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
-  AS $$SELECT substring(pg_get_expr(d.adbin, d.adrelid) FROM '[0-9]+')::smallint FROM pg_attrdef d JOIN pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum
+  AS $$SELECT substring(pg_get_expr(d.adbin, d.adrelid) FROM '[0-9]+')::smallint
+        FROM pg_attrdef d JOIN pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum
         WHERE d.adrelid = 'public.audit_seals'::regclass AND a.attname = 'epoch'$$;
 
 -- Begins a new epoch in a cluster that is not the last one's; 0 when it is. Nobody writes while an epoch ends, so every
 -- seal of the old one is there when it returns.
 CREATE FUNCTION public.audit_begin_epoch(operator uuid) RETURNS smallint
   LANGUAGE plpgsql STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $begin$
-DECLARE here bigint; last public.audit_epochs; n smallint; before text := coalesce(current_setting('konstruct.allow_ddl', true), '');
+DECLARE here bigint; last public.audit_epochs; n smallint;
+  before text := coalesce(current_setting('konstruct.allow_ddl', true), '');
 BEGIN
   IF operator <> '6b6f6e73-7472-8563-8000-000000000000' THEN
     RAISE EXCEPTION 'operator: % is not the super-log''s', operator USING ERRCODE = 'invalid_parameter_value';

@@ -106,17 +106,21 @@ CREATE POLICY retiring ON public.audit_seals FOR DELETE TO CURRENT_USER
 
 -- Whether an event records an act of the law: those stay as they are.
 CREATE FUNCTION public.audit_is_act(action text) RETURNS boolean
-  LANGUAGE sql IMMUTABLE RETURN action IN ('erasure', 'erasure_declined', 'legal_hold', 'retention', 'retention_rule', 'compliance_request', 'compliance_declined');
+  LANGUAGE sql IMMUTABLE
+  RETURN action IN ('erasure', 'erasure_declined', 'legal_hold', 'retention', 'retention_rule',
+                    'compliance_request', 'compliance_declined');
 
 -- Only the functions below write such events: what says that an erasure was lawful is not for the service, the owner or
 -- a superuser to write.
 CREATE FUNCTION public.audit_refuse_act() RETURNS trigger
   LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $act$
 BEGIN
-  IF public.audit_by_compliance() AND current_user = (SELECT pg_get_userbyid(relowner) FROM pg_class WHERE oid = TG_RELID) THEN
+  IF public.audit_by_compliance()
+     AND current_user = (SELECT pg_get_userbyid(relowner) FROM pg_class WHERE oid = TG_RELID) THEN
     RETURN NULL;
   END IF;
-  RAISE EXCEPTION 'action_type: % records an act of the law, which konstruct_compliance alone performs', NEW.action_type USING ERRCODE = 'insufficient_privilege';
+  RAISE EXCEPTION 'action_type: % records an act of the law, which konstruct_compliance alone performs', NEW.action_type
+    USING ERRCODE = 'insufficient_privilege';
 END $act$;
 -- After each row, so that COPY still writes many at once; the condition costs others nothing.
 CREATE TRIGGER audit_act AFTER INSERT ON public.audit_events FOR EACH ROW
@@ -126,7 +130,9 @@ CREATE TRIGGER audit_act AFTER INSERT ON public.audit_events FOR EACH ROW
 
 -- The name of a committed field.
 CREATE FUNCTION public.audit_field_name(field smallint) RETURNS text
-  LANGUAGE sql IMMUTABLE RETURN (ARRAY['agent_id', 'user_id', 'action_type', 'input_summary', 'output_summary', 'latency_ms', 'metadata'])[field];
+  LANGUAGE sql IMMUTABLE
+  RETURN (ARRAY['agent_id', 'user_id', 'action_type', 'input_summary', 'output_summary', 'latency_ms',
+                'metadata'])[field];
 
 -- A seal's salt when fields are erased: which (a bit each), and the seven fields' own salts, those of erased fields
 -- zero.
@@ -149,10 +155,15 @@ CREATE FUNCTION public.audit_hold_erasure() RETURNS trigger
   LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $hold$
 DECLARE wrong uuid;
 BEGIN
-  SELECT n.id INTO wrong FROM (SELECT *, row_number() OVER () AS place FROM new_rows) n FULL JOIN (SELECT *, row_number() OVER () AS place FROM old_rows) o USING (place)
-   CROSS JOIN LATERAL (SELECT coalesce(array_agg(x.field), '{}') AS fields FROM public.audit_erasures x JOIN public.audit_seals s ON s.tenant_id = x.tenant_id AND s.event_id = x.record_id
-      WHERE x.tenant_id = n.tenant_id AND x.event_id = n.id AND s.xid = pg_current_xact_id_if_assigned()) e
-   WHERE (n.tenant_id, n.id, n.action_type, n.created_at) IS DISTINCT FROM (o.tenant_id, o.id, o.action_type, o.created_at)
+  SELECT n.id INTO wrong
+    FROM (SELECT *, row_number() OVER () AS place FROM new_rows) n
+    FULL JOIN (SELECT *, row_number() OVER () AS place FROM old_rows) o USING (place)
+   CROSS JOIN LATERAL (
+      SELECT coalesce(array_agg(x.field), '{}') AS fields
+        FROM public.audit_erasures x JOIN public.audit_seals s ON s.tenant_id = x.tenant_id AND s.event_id = x.record_id
+       WHERE x.tenant_id = n.tenant_id AND x.event_id = n.id AND s.xid = pg_current_xact_id_if_assigned()) e
+   WHERE (n.tenant_id, n.id, n.action_type, n.created_at)
+         IS DISTINCT FROM (o.tenant_id, o.id, o.action_type, o.created_at)
       OR n.agent_id IS DISTINCT FROM o.agent_id AND NOT (n.agent_id IS NULL AND 1 = ANY (e.fields))
       OR n.user_id IS DISTINCT FROM o.user_id AND NOT (n.user_id IS NULL AND 2 = ANY (e.fields))
       OR n.input_summary IS DISTINCT FROM o.input_summary AND NOT (n.input_summary IS NULL AND 4 = ANY (e.fields))
@@ -161,7 +172,8 @@ BEGIN
       OR n.metadata IS DISTINCT FROM o.metadata AND NOT (n.metadata = '{}' AND 7 = ANY (e.fields))
       OR public.audit_is_act(o.action_type) LIMIT 1;
   IF FOUND THEN
-    RAISE EXCEPTION 'event % is changed by more than an erasure of this transaction says', wrong USING ERRCODE = 'insufficient_privilege';
+    RAISE EXCEPTION 'event % is changed by more than an erasure of this transaction says', wrong
+      USING ERRCODE = 'insufficient_privilege';
   END IF;
   RETURN NULL;
 END $hold$;
@@ -174,12 +186,19 @@ CREATE FUNCTION public.audit_hold_salts() RETURNS trigger
   LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $hold$
 DECLARE wrong uuid;
 BEGIN
-  SELECT n.event_id INTO wrong FROM (SELECT *, row_number() OVER () AS place FROM new_rows) n FULL JOIN (SELECT *, row_number() OVER () AS place FROM old_rows) o USING (place)
-   CROSS JOIN LATERAL (SELECT array_agg(x.field) AS fields FROM public.audit_erasures x WHERE x.tenant_id = n.tenant_id AND x.event_id = n.event_id) e
-   WHERE (n.tenant_id, n.event_id, n.mode, n.commitments, n.leaf_hash, n.xid, n.recorded_at, n.epoch) IS DISTINCT FROM (o.tenant_id, o.event_id, o.mode, o.commitments, o.leaf_hash, o.xid, o.recorded_at, o.epoch)
+  SELECT n.event_id INTO wrong
+    FROM (SELECT *, row_number() OVER () AS place FROM new_rows) n
+    FULL JOIN (SELECT *, row_number() OVER () AS place FROM old_rows) o USING (place)
+   CROSS JOIN LATERAL (
+      SELECT array_agg(x.field) AS fields FROM public.audit_erasures x
+       WHERE x.tenant_id = n.tenant_id AND x.event_id = n.event_id) e
+   WHERE (n.tenant_id, n.event_id, n.mode, n.commitments, n.leaf_hash, n.xid, n.recorded_at, n.epoch)
+         IS DISTINCT FROM
+         (o.tenant_id, o.event_id, o.mode, o.commitments, o.leaf_hash, o.xid, o.recorded_at, o.epoch)
       OR e.fields IS NULL OR n.salt IS DISTINCT FROM public.audit_forget(o.salt, e.fields) LIMIT 1;
   IF FOUND THEN
-    RAISE EXCEPTION 'the seal of event % is changed by more than its erasure says', wrong USING ERRCODE = 'insufficient_privilege';
+    RAISE EXCEPTION 'the seal of event % is changed by more than its erasure says', wrong
+      USING ERRCODE = 'insufficient_privilege';
   END IF;
   RETURN NULL;
 END $hold$;
@@ -193,10 +212,14 @@ CREATE FUNCTION public.audit_hold_deletion() RETURNS trigger
 DECLARE wrong record;
 BEGIN
   SELECT o.tenant_id, count(*) AS n INTO wrong FROM old_rows o GROUP BY o.tenant_id
-  HAVING bool_or(public.audit_is_act(o.action_type)) OR count(*) <> (SELECT coalesce(sum((e.metadata->>'deleted')::bigint), 0) FROM public.audit_events e JOIN public.audit_seals s ON s.tenant_id = e.tenant_id AND s.event_id = e.id
-     WHERE e.tenant_id = o.tenant_id AND e.action_type = 'retention' AND s.xid = pg_current_xact_id_if_assigned()) LIMIT 1;
+  HAVING bool_or(public.audit_is_act(o.action_type)) OR count(*) <> (
+    SELECT coalesce(sum((e.metadata->>'deleted')::bigint), 0)
+      FROM public.audit_events e JOIN public.audit_seals s ON s.tenant_id = e.tenant_id AND s.event_id = e.id
+     WHERE e.tenant_id = o.tenant_id AND e.action_type = 'retention' AND s.xid = pg_current_xact_id_if_assigned())
+  LIMIT 1;
   IF FOUND THEN
-    RAISE EXCEPTION '% events of tenant % are deleted, and no act of this transaction says so', wrong.n, wrong.tenant_id USING ERRCODE = 'insufficient_privilege';
+    RAISE EXCEPTION '% events of tenant % are deleted, and no act of this transaction says so', wrong.n, wrong.tenant_id
+      USING ERRCODE = 'insufficient_privilege';
   END IF;
   RETURN NULL;
 END $hold$;
@@ -208,9 +231,11 @@ CREATE FUNCTION public.audit_hold_seals() RETURNS trigger
   LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $hold$
 DECLARE wrong uuid;
 BEGIN
-  SELECT o.event_id INTO wrong FROM old_rows o JOIN public.audit_events e ON e.tenant_id = o.tenant_id AND e.id = o.event_id LIMIT 1;
+  SELECT o.event_id INTO wrong
+    FROM old_rows o JOIN public.audit_events e ON e.tenant_id = o.tenant_id AND e.id = o.event_id LIMIT 1;
   IF FOUND THEN
-    RAISE EXCEPTION 'the seal of event % is deleted, and the event is there', wrong USING ERRCODE = 'insufficient_privilege';
+    RAISE EXCEPTION 'the seal of event % is deleted, and the event is there', wrong
+      USING ERRCODE = 'insufficient_privilege';
   END IF;
   RETURN NULL;
 END $hold$;
@@ -232,8 +257,10 @@ CREATE FUNCTION public.audit_act(tenant uuid, reason text) RETURNS void
 DECLARE waits text := coalesce(current_setting('lock_timeout', true), '0');
 BEGIN
   IF NOT public.audit_by_compliance() THEN
-    RAISE EXCEPTION '% is no member of konstruct_compliance, which alone performs acts of the law', session_user USING ERRCODE = 'insufficient_privilege',
-      HINT = 'Superusers and the owner of the schema are refused too: log in with a person''s own role that is a member.';
+    RAISE EXCEPTION '% is no member of konstruct_compliance, which alone performs acts of the law', session_user
+      USING ERRCODE = 'insufficient_privilege',
+      HINT =
+        'Superusers and the owner of the schema are refused too: log in with a person''s own role that is a member.';
   ELSIF tenant IS NULL THEN
     RAISE EXCEPTION 'tenant: is missing' USING ERRCODE = 'invalid_parameter_value';
   ELSIF coalesce(btrim(reason), '') = '' OR length(reason) > 2000 THEN
@@ -255,7 +282,9 @@ DECLARE record uuid;
 BEGIN
   INSERT INTO public.audit_events (id, tenant_id, user_id, action_type, input_summary, metadata, created_at)
   VALUES (gen_random_uuid(), tenant, by, action, reason, what, clock_timestamp()) RETURNING id INTO record;
-  IF NOT EXISTS (SELECT FROM public.audit_seals s WHERE s.tenant_id = tenant AND s.event_id = record AND s.xid = pg_current_xact_id()) THEN
+  IF NOT EXISTS (
+    SELECT FROM public.audit_seals s
+     WHERE s.tenant_id = tenant AND s.event_id = record AND s.xid = pg_current_xact_id()) THEN
     RAISE EXCEPTION 'event % is not sealed: nothing is done', record USING ERRCODE = 'integrity_constraint_violation',
       HINT = 'Something on audit_events was switched off or diverts its rows: konstruct doctor names it.';
   END IF;
@@ -269,7 +298,8 @@ BEGIN
   IF coalesce(cardinality(list), 0) = 0 OR array_ndims(list) <> 1 OR array_lower(list, 1) <> 1 THEN
     RAISE EXCEPTION '%: must be a list of some', what USING ERRCODE = 'invalid_parameter_value';
   ELSIF cardinality(list) > most THEN
-    RAISE EXCEPTION '%: % %s at once, the limit is %', what, cardinality(list), what, most USING ERRCODE = 'invalid_parameter_value';
+    RAISE EXCEPTION '%: % %s at once, the limit is %', what, cardinality(list), what, most
+      USING ERRCODE = 'invalid_parameter_value';
   ELSIF cardinality(list) <> (SELECT count(DISTINCT u) FROM unnest(list) u) THEN
     RAISE EXCEPTION '%: one is missing or named twice', what USING ERRCODE = 'invalid_parameter_value';
   END IF;
@@ -279,7 +309,8 @@ CREATE FUNCTION public.audit_check_fields(fields smallint[]) RETURNS void
   LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $fields$
 BEGIN
   IF coalesce(cardinality(fields), 0) = 0 OR NOT fields <@ '{1,2,4,5,6,7}' THEN
-    RAISE EXCEPTION 'field: must name some of agent_id, user_id, input_summary, output_summary, latency_ms, metadata' USING ERRCODE = 'invalid_parameter_value',
+    RAISE EXCEPTION 'field: must name some of agent_id, user_id, input_summary, output_summary, latency_ms, metadata'
+      USING ERRCODE = 'invalid_parameter_value',
       HINT = 'action_type can''t be erased: the schema wants one in every event, and an exclusion is proven by it.';
   END IF;
   PERFORM public.audit_check_list('field', fields, 6);
@@ -289,22 +320,31 @@ END $fields$;
 
 -- Whether two people must agree.
 CREATE FUNCTION public.audit_needs_two(tenant uuid) RETURNS boolean
-  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$SELECT EXISTS (SELECT FROM public.audit_two_people p WHERE p.tenant_id = tenant)$$;
+  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+  AS $$SELECT EXISTS (SELECT FROM public.audit_two_people p WHERE p.tenant_id = tenant)$$;
 
 -- Asks for a second person, on the record. The event stays for good, so it does not name the user; events and fields it
 -- does.
-CREATE FUNCTION public.audit_ask(tenant uuid, what text, events uuid[], of_user text, fields smallint[], hold uuid, action text, days integer, reason text) RETURNS uuid
+CREATE FUNCTION public.audit_ask(tenant uuid, what text, events uuid[], of_user text, fields smallint[], hold uuid,
+    action text, days integer, reason text) RETURNS uuid
   LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $ask$
 #variable_conflict use_variable
 DECLARE request uuid := gen_random_uuid();
 BEGIN
   IF (SELECT count(*) FROM public.audit_requests q WHERE q.tenant_id = tenant) >= 1000 THEN
-    RAISE EXCEPTION 'request: 1000 wait already' USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Have them approved or declined first.';
+    RAISE EXCEPTION 'request: 1000 wait already'
+      USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Have them approved or declined first.';
   END IF;
-  INSERT INTO public.audit_requests (tenant_id, id, act, events, user_id, fields, hold, action_type, keep_days, reason, requested_by)
-  VALUES (tenant, request, what, coalesce(events, '{}'), of_user, coalesce(fields, '{}'), hold, action, days, reason, session_user);
-  PERFORM public.audit_record(tenant, 'compliance_request', reason, session_user, jsonb_strip_nulls(jsonb_build_object('request', request, 'act', what, 'events', CASE WHEN events <> '{}' THEN to_jsonb(events) END,
-    'of_one_user', CASE WHEN of_user IS NOT NULL THEN true END, 'fields', (SELECT jsonb_agg(public.audit_field_name(f)) FROM unnest(fields) f), 'hold', hold, 'action_type', action))
+  INSERT INTO public.audit_requests (tenant_id, id, act, events, user_id, fields, hold, action_type, keep_days,
+    reason, requested_by)
+  VALUES (tenant, request, what, coalesce(events, '{}'), of_user, coalesce(fields, '{}'), hold, action, days, reason,
+    session_user);
+  PERFORM public.audit_record(tenant, 'compliance_request', reason, session_user,
+    jsonb_strip_nulls(jsonb_build_object('request', request, 'act', what,
+      'events', CASE WHEN events <> '{}' THEN to_jsonb(events) END,
+      'of_one_user', CASE WHEN of_user IS NOT NULL THEN true END,
+      'fields', (SELECT jsonb_agg(public.audit_field_name(f)) FROM unnest(fields) f),
+      'hold', hold, 'action_type', action))
     || CASE WHEN what = 'retention_rule' THEN jsonb_build_object('keep_days', days) ELSE '{}' END);
   RETURN request;
 END $ask$;
@@ -341,9 +381,13 @@ END $one$;
 -- Holds.
 
 -- Whether a hold is in force and protects an event of its tenant's.
-CREATE FUNCTION public.audit_protects(h public.audit_holds, created_at timestamptz, agent_id uuid, user_id text, action_type text) RETURNS boolean
-  LANGUAGE sql IMMUTABLE RETURN (h).released_at IS NULL AND ((h).since IS NULL OR created_at >= (h).since) AND ((h).until IS NULL OR created_at < (h).until)
-    AND ((h).agent_id IS NULL OR agent_id = (h).agent_id) AND ((h).user_id IS NULL OR user_id = (h).user_id) AND ((h).action_type IS NULL OR action_type = (h).action_type);
+CREATE FUNCTION public.audit_protects(h public.audit_holds, created_at timestamptz, agent_id uuid, user_id text,
+    action_type text) RETURNS boolean
+  LANGUAGE sql IMMUTABLE
+  RETURN (h).released_at IS NULL
+    AND ((h).since IS NULL OR created_at >= (h).since) AND ((h).until IS NULL OR created_at < (h).until)
+    AND ((h).agent_id IS NULL OR agent_id = (h).agent_id) AND ((h).user_id IS NULL OR user_id = (h).user_id)
+    AND ((h).action_type IS NULL OR action_type = (h).action_type);
 
 -- The first hold on any of these events, in words; NULL when there is none.
 CREATE FUNCTION public.audit_held(tenant uuid, events uuid[]) RETURNS text
@@ -355,7 +399,8 @@ CREATE FUNCTION public.audit_held(tenant uuid, events uuid[]) RETURNS text
 $held$;
 
 -- Holds events: until it is released nothing that matches is erased or deleted.
-CREATE FUNCTION public.audit_hold(tenant uuid, reason text, since timestamptz, until timestamptz, agent_id uuid, user_id text, action_type text) RETURNS uuid
+CREATE FUNCTION public.audit_hold(tenant uuid, reason text, since timestamptz, until timestamptz, agent_id uuid,
+    user_id text, action_type text) RETURNS uuid
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $hold$
 #variable_conflict use_variable
 DECLARE hold uuid := gen_random_uuid();
@@ -368,24 +413,30 @@ BEGIN
   ELSIF length(user_id) > 1024 OR length(action_type) > 1024 THEN
     RAISE EXCEPTION 'user_id, action_type: at most 1024 characters each' USING ERRCODE = 'invalid_parameter_value';
   ELSIF (SELECT count(*) FROM public.audit_holds h WHERE h.tenant_id = tenant AND h.released_at IS NULL) >= 1000 THEN
-    RAISE EXCEPTION 'hold: 1000 are in force already' USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Release those that are over, or place a wider one.';
+    RAISE EXCEPTION 'hold: 1000 are in force already'
+      USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Release those that are over, or place a wider one.';
   END IF;
   INSERT INTO public.audit_holds (tenant_id, id, reason, since, until, agent_id, user_id, action_type, placed_by)
   VALUES (tenant, hold, reason, since, until, agent_id, user_id, action_type, session_user);
   -- The event stays for good, so it does not name the user.
-  PERFORM public.audit_record(tenant, 'legal_hold', reason, session_user, jsonb_strip_nulls(jsonb_build_object('hold', hold, 'placed', true,
-    'since', since, 'until', until, 'agent_id', agent_id, 'action_type', action_type, 'of_one_user', CASE WHEN user_id IS NOT NULL THEN true END)));
+  PERFORM public.audit_record(tenant, 'legal_hold', reason, session_user,
+    jsonb_strip_nulls(jsonb_build_object('hold', hold, 'placed', true, 'since', since, 'until', until,
+      'agent_id', agent_id, 'action_type', action_type, 'of_one_user', CASE WHEN user_id IS NOT NULL THEN true END)));
   RETURN hold;
 END $hold$;
 
-CREATE FUNCTION public.audit_release_now(tenant uuid, hold uuid, reason text, by text, approved_by text, request uuid) RETURNS void
+CREATE FUNCTION public.audit_release_now(tenant uuid, hold uuid, reason text, by text, approved_by text, request uuid)
+  RETURNS void
   LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $release$
 BEGIN
-  UPDATE public.audit_holds h SET released_at = clock_timestamp(), released_by = by, user_id = NULL WHERE h.tenant_id = tenant AND h.id = hold AND h.released_at IS NULL;
+  UPDATE public.audit_holds h SET released_at = clock_timestamp(), released_by = by, user_id = NULL
+   WHERE h.tenant_id = tenant AND h.id = hold AND h.released_at IS NULL;
   IF NOT FOUND THEN
     RAISE EXCEPTION 'hold: no hold % is in force for this tenant', hold USING ERRCODE = 'no_data_found';
   END IF;
-  PERFORM public.audit_record(tenant, 'legal_hold', reason, by, jsonb_strip_nulls(jsonb_build_object('hold', hold, 'placed', false, 'approved_by', approved_by, 'request', request)));
+  PERFORM public.audit_record(tenant, 'legal_hold', reason, by,
+    jsonb_strip_nulls(jsonb_build_object('hold', hold, 'placed', false, 'approved_by', approved_by,
+      'request', request)));
 END $release$;
 
 -- Ends a hold; where two people must agree, it only asks for that, and returns the request.
@@ -393,7 +444,8 @@ CREATE FUNCTION public.audit_release(tenant uuid, hold uuid, reason text) RETURN
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $release$
 BEGIN
   PERFORM public.audit_act(tenant, reason);
-  IF hold IS NULL OR NOT EXISTS (SELECT FROM public.audit_holds h WHERE h.tenant_id = tenant AND h.id = hold AND h.released_at IS NULL) THEN
+  IF hold IS NULL OR NOT EXISTS (
+    SELECT FROM public.audit_holds h WHERE h.tenant_id = tenant AND h.id = hold AND h.released_at IS NULL) THEN
     RAISE EXCEPTION 'hold: no hold % is in force for this tenant', hold USING ERRCODE = 'no_data_found';
   ELSIF public.audit_needs_two(tenant) THEN
     RETURN public.audit_ask(tenant, 'release', NULL, NULL, NULL, hold, NULL, NULL, reason);
@@ -413,34 +465,44 @@ END $holds$;
 
 -- Erases fields of at most a thousand events that no hold protects. Fields that are erased already are left out; an
 -- event of which all are is an error when strict.
-CREATE FUNCTION public.audit_erase_now(tenant uuid, events uuid[], fields smallint[], reason text, by text, approved_by text, request uuid, strict boolean) RETURNS uuid
+CREATE FUNCTION public.audit_erase_now(tenant uuid, events uuid[], fields smallint[], reason text, by text,
+    approved_by text, request uuid, strict boolean) RETURNS uuid
   LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $erase$
 DECLARE missing uuid; done text; held text; record uuid;
 BEGIN
   PERFORM public.audit_check_fields(fields);
   PERFORM public.audit_check_list('event', events, 1000);
-  SELECT u INTO missing FROM unnest(events) u WHERE NOT EXISTS (SELECT FROM public.audit_events e JOIN public.audit_seals s ON s.tenant_id = e.tenant_id AND s.event_id = e.id WHERE e.tenant_id = tenant AND e.id = u) LIMIT 1;
+  SELECT u INTO missing FROM unnest(events) u WHERE NOT EXISTS (
+    SELECT FROM public.audit_events e JOIN public.audit_seals s ON s.tenant_id = e.tenant_id AND s.event_id = e.id
+     WHERE e.tenant_id = tenant AND e.id = u) LIMIT 1;
   IF FOUND THEN
     RAISE EXCEPTION 'event: tenant % has no event %', tenant, missing USING ERRCODE = 'no_data_found';
   END IF;
-  SELECT u INTO missing FROM public.audit_events e JOIN unnest(events) u ON e.tenant_id = tenant AND e.id = u WHERE public.audit_is_act(e.action_type) LIMIT 1;
+  SELECT u INTO missing FROM public.audit_events e JOIN unnest(events) u ON e.tenant_id = tenant AND e.id = u
+   WHERE public.audit_is_act(e.action_type) LIMIT 1;
   IF FOUND THEN
-    RAISE EXCEPTION 'event: % records an act of the law, which can''t be erased', missing USING ERRCODE = 'insufficient_privilege';
+    RAISE EXCEPTION 'event: % records an act of the law, which can''t be erased', missing
+      USING ERRCODE = 'insufficient_privilege';
   END IF;
   held := public.audit_held(tenant, events);
   IF held IS NOT NULL THEN
-    RAISE EXCEPTION '%', held USING ERRCODE = 'object_in_use', HINT = 'Release the hold first, if it may be: konstruct audit hold release';
+    RAISE EXCEPTION '%', held
+      USING ERRCODE = 'object_in_use', HINT = 'Release the hold first, if it may be: konstruct audit hold release';
   END IF;
   IF strict THEN
-    SELECT format('event %s: %s was erased at %s', u, string_agg(public.audit_field_name(x.field), ', '), to_char(min(r.created_at) AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'))
-      INTO done FROM unnest(events) u JOIN public.audit_erasures x ON x.tenant_id = tenant AND x.event_id = u AND x.field = ANY (fields) JOIN public.audit_events r ON r.tenant_id = tenant AND r.id = x.record_id
-      GROUP BY u HAVING count(*) = cardinality(fields) LIMIT 1;
+    SELECT format('event %s: %s was erased at %s', u, string_agg(public.audit_field_name(x.field), ', '),
+             to_char(min(r.created_at) AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'))
+      INTO done FROM unnest(events) u
+      JOIN public.audit_erasures x ON x.tenant_id = tenant AND x.event_id = u AND x.field = ANY (fields)
+      JOIN public.audit_events r ON r.tenant_id = tenant AND r.id = x.record_id
+     GROUP BY u HAVING count(*) = cardinality(fields) LIMIT 1;
     IF FOUND THEN
       RAISE EXCEPTION '%', done USING ERRCODE = 'object_not_in_prerequisite_state';
     END IF;
   END IF;
-  record := public.audit_record(tenant, 'erasure', reason, by, jsonb_strip_nulls(jsonb_build_object('events', to_jsonb(events),
-    'fields', (SELECT jsonb_agg(public.audit_field_name(f)) FROM unnest(fields) f), 'approved_by', approved_by, 'request', request)));
+  record := public.audit_record(tenant, 'erasure', reason, by, jsonb_strip_nulls(jsonb_build_object(
+    'events', to_jsonb(events), 'fields', (SELECT jsonb_agg(public.audit_field_name(f)) FROM unnest(fields) f),
+    'approved_by', approved_by, 'request', request)));
   INSERT INTO public.audit_erasures (tenant_id, event_id, field, record_id)
   SELECT tenant, e, f, record FROM unnest(events) e, unnest(fields) f ON CONFLICT DO NOTHING;
   UPDATE public.audit_events e SET
@@ -451,34 +513,44 @@ BEGIN
       latency_ms     = CASE WHEN 6 = ANY (fields) THEN NULL ELSE e.latency_ms END,
       metadata       = CASE WHEN 7 = ANY (fields) THEN '{}' ELSE e.metadata END
     WHERE e.tenant_id = tenant AND e.id = ANY (events);
-  UPDATE public.audit_seals s SET salt = public.audit_forget(s.salt, fields) WHERE s.tenant_id = tenant AND s.event_id = ANY (events);
+  UPDATE public.audit_seals s SET salt = public.audit_forget(s.salt, fields)
+   WHERE s.tenant_id = tenant AND s.event_id = ANY (events);
   RETURN record;
 END $erase$;
 
 -- Erases fields of a user's every event, all or none, and returns how many events those are. Who looks for the user
 -- again finds none, where user_id is among the fields.
-CREATE FUNCTION public.audit_erase_user_now(tenant uuid, of_user text, fields smallint[], reason text, by text, approved_by text, request uuid) RETURNS bigint
+CREATE FUNCTION public.audit_erase_user_now(tenant uuid, of_user text, fields smallint[], reason text, by text,
+    approved_by text, request uuid) RETURNS bigint
   LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $erase$
 DECLARE events uuid[]; n bigint := 0; after uuid;
 BEGIN
   PERFORM public.audit_check_fields(fields);
   LOOP
-    SELECT array_agg(id) INTO events FROM (SELECT e.id FROM public.audit_events e WHERE e.tenant_id = tenant AND e.user_id = of_user AND (after IS NULL OR e.id > after) AND NOT public.audit_is_act(e.action_type)
-      AND cardinality(fields) > (SELECT count(*) FROM public.audit_erasures x WHERE x.tenant_id = tenant AND x.event_id = e.id AND x.field = ANY (fields)) ORDER BY e.id LIMIT 1000) e;
+    SELECT array_agg(id) INTO events FROM (
+      SELECT e.id FROM public.audit_events e
+       WHERE e.tenant_id = tenant AND e.user_id = of_user AND (after IS NULL OR e.id > after)
+         AND NOT public.audit_is_act(e.action_type)
+         AND cardinality(fields) > (
+           SELECT count(*) FROM public.audit_erasures x
+            WHERE x.tenant_id = tenant AND x.event_id = e.id AND x.field = ANY (fields))
+       ORDER BY e.id LIMIT 1000) e;
     EXIT WHEN events IS NULL;
     PERFORM public.audit_erase_now(tenant, events, fields, reason, by, approved_by, request, false);
     n := n + cardinality(events);
     after := events[cardinality(events)];
   END LOOP;
   IF n = 0 THEN
-    RAISE EXCEPTION 'user_id: tenant % has no event of this user with such a field left', tenant USING ERRCODE = 'no_data_found';
+    RAISE EXCEPTION 'user_id: tenant % has no event of this user with such a field left', tenant
+      USING ERRCODE = 'no_data_found';
   END IF;
   RETURN n;
 END $erase$;
 
 -- Erases fields of some events, or of a user's every event; where two people must agree, it only asks for that, and
 -- returns the request.
-CREATE FUNCTION public.audit_erase(tenant uuid, events uuid[], of_user text, fields smallint[], reason text, OUT erased bigint, OUT request uuid)
+CREATE FUNCTION public.audit_erase(tenant uuid, events uuid[], of_user text, fields smallint[], reason text,
+    OUT erased bigint, OUT request uuid)
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $erase$
 BEGIN
   PERFORM public.audit_act(tenant, reason);
@@ -486,7 +558,8 @@ BEGIN
   IF (of_user IS NULL) = (coalesce(cardinality(events), 0) = 0) THEN
     RAISE EXCEPTION 'event: name events or a user_id, and not both' USING ERRCODE = 'invalid_parameter_value';
   ELSIF length(of_user) > 1024 THEN
-    RAISE EXCEPTION 'user_id: is % characters long, the limit is 1024', length(of_user) USING ERRCODE = 'invalid_parameter_value';
+    RAISE EXCEPTION 'user_id: is % characters long, the limit is 1024', length(of_user)
+      USING ERRCODE = 'invalid_parameter_value';
   ELSIF of_user IS NULL THEN
     PERFORM public.audit_check_list('event', events, 1000);
   END IF;
@@ -506,19 +579,23 @@ END $erase$;
 -- act does not bind has its owner replace this function.
 CREATE FUNCTION public.audit_retention_floor() RETURNS integer LANGUAGE sql IMMUTABLE RETURN 184;
 
-CREATE FUNCTION public.audit_retain_now(tenant uuid, action text, days integer, reason text, by text, approved_by text, request uuid) RETURNS void
+CREATE FUNCTION public.audit_retain_now(tenant uuid, action text, days integer, reason text, by text, approved_by text,
+    request uuid) RETURNS void
   LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $retain$
 BEGIN
   IF days IS NULL THEN
     DELETE FROM public.audit_retention r WHERE r.tenant_id = tenant AND r.action_type = action;
     IF NOT FOUND THEN
-      RAISE EXCEPTION 'action_type: there is no rule for %', coalesce(nullif(action, ''), 'all others') USING ERRCODE = 'no_data_found';
+      RAISE EXCEPTION 'action_type: there is no rule for %', coalesce(nullif(action, ''), 'all others')
+        USING ERRCODE = 'no_data_found';
     END IF;
   ELSE
     INSERT INTO public.audit_retention (tenant_id, action_type, keep_days, set_by) VALUES (tenant, action, days, by)
-    ON CONFLICT ON CONSTRAINT audit_retention_pkey DO UPDATE SET keep_days = excluded.keep_days, set_at = clock_timestamp(), set_by = excluded.set_by;
+    ON CONFLICT ON CONSTRAINT audit_retention_pkey DO UPDATE
+      SET keep_days = excluded.keep_days, set_at = clock_timestamp(), set_by = excluded.set_by;
   END IF;
-  PERFORM public.audit_record(tenant, 'retention_rule', reason, by, jsonb_build_object('action_type', action, 'keep_days', days, 'floor_days', public.audit_retention_floor())
+  PERFORM public.audit_record(tenant, 'retention_rule', reason, by,
+    jsonb_build_object('action_type', action, 'keep_days', days, 'floor_days', public.audit_retention_floor())
     || jsonb_strip_nulls(jsonb_build_object('approved_by', approved_by, 'request', request)));
 END $retain$;
 
@@ -532,18 +609,25 @@ DECLARE now_kept integer;
 BEGIN
   PERFORM public.audit_act(tenant, reason);
   IF action IS NULL OR length(action) > 1024 THEN
-    RAISE EXCEPTION 'action_type: must be there, '''' for all others, and at most 1024 characters long' USING ERRCODE = 'invalid_parameter_value';
+    RAISE EXCEPTION 'action_type: must be there, '''' for all others, and at most 1024 characters long'
+      USING ERRCODE = 'invalid_parameter_value';
   ELSIF keep_days < public.audit_retention_floor() THEN
-    RAISE EXCEPTION 'keep: % days is less than the floor of % days', keep_days, public.audit_retention_floor() USING ERRCODE = 'invalid_parameter_value',
+    RAISE EXCEPTION 'keep: % days is less than the floor of % days', keep_days, public.audit_retention_floor()
+      USING ERRCODE = 'invalid_parameter_value',
       HINT = 'docs/law.md says whom the floor binds, and how the owner of the schema sets another.';
   ELSIF keep_days NOT BETWEEN 1 AND 36500 THEN
     RAISE EXCEPTION 'keep: % days is not between 1 and 36500', keep_days USING ERRCODE = 'invalid_parameter_value';
   ELSIF public.audit_is_act(action) THEN
-    RAISE EXCEPTION 'action_type: % records an act of the law, which is kept for good', action USING ERRCODE = 'invalid_parameter_value';
-  ELSIF keep_days IS NULL AND NOT EXISTS (SELECT FROM public.audit_retention r WHERE r.tenant_id = tenant AND r.action_type = action) THEN
-    RAISE EXCEPTION 'action_type: there is no rule for %', coalesce(nullif(action, ''), 'all others') USING ERRCODE = 'no_data_found';
+    RAISE EXCEPTION 'action_type: % records an act of the law, which is kept for good', action
+      USING ERRCODE = 'invalid_parameter_value';
+  ELSIF keep_days IS NULL AND NOT EXISTS (
+    SELECT FROM public.audit_retention r WHERE r.tenant_id = tenant AND r.action_type = action) THEN
+    RAISE EXCEPTION 'action_type: there is no rule for %', coalesce(nullif(action, ''), 'all others')
+      USING ERRCODE = 'no_data_found';
   END IF;
-  SELECT r.keep_days INTO now_kept FROM public.audit_retention r WHERE r.tenant_id = tenant AND r.action_type IN (action, '') ORDER BY r.action_type = action DESC LIMIT 1;
+  SELECT r.keep_days INTO now_kept FROM public.audit_retention r
+   WHERE r.tenant_id = tenant AND r.action_type IN (action, '')
+   ORDER BY r.action_type = action DESC LIMIT 1;
   IF public.audit_needs_two(tenant) AND (keep_days IS NULL OR now_kept IS NULL OR keep_days < now_kept) THEN
     RETURN public.audit_ask(tenant, 'retention_rule', NULL, NULL, NULL, NULL, action, keep_days, reason);
   END IF;
@@ -567,7 +651,8 @@ BEGIN
   SELECT coalesce(max(size), 0) + 1 INTO high FROM public.audit_checkpoints WHERE tenant_id = tenant;
   WHILE high - low > 1 LOOP
     middle := low + (high - low) / 2;
-    SELECT h.size INTO s FROM public.audit_heads h WHERE h.tenant_id = tenant AND h.size <= middle ORDER BY h.size DESC LIMIT 1;
+    SELECT h.size INTO s FROM public.audit_heads h WHERE h.tenant_id = tenant AND h.size <= middle
+     ORDER BY h.size DESC LIMIT 1;
     IF s IS NULL OR s <= found THEN
       low := middle;
     ELSE
@@ -587,18 +672,24 @@ END $size$;
 CREATE FUNCTION public.audit_leaves(tenant uuid, begin bigint, upto bigint) RETURNS TABLE (leaf bigint, id uuid)
   LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $leaves$
   SELECT first + i, encode(substr(ids, i * 16 + 1, 16), 'hex')::uuid
-    FROM (SELECT tile * 256, event_ids FROM public.audit_tiles WHERE tenant_id = tenant AND level = 0 AND tile >= begin / 256 AND tile <= (upto - 1) / 256
+    FROM (SELECT tile * 256, event_ids FROM public.audit_tiles
+           WHERE tenant_id = tenant AND level = 0 AND tile >= begin / 256 AND tile <= (upto - 1) / 256
           UNION ALL
-          SELECT full_to, (SELECT string_agg(added_ids, '' ORDER BY size, anchor) FROM public.audit_heads WHERE tenant_id = tenant AND size > full_to)
-            FROM (SELECT 256 * coalesce(max(tile) + 1, 0) FROM public.audit_tiles WHERE tenant_id = tenant AND level = 0) f (full_to) WHERE upto > full_to) t (first, ids),
+          SELECT full_to, (SELECT string_agg(added_ids, '' ORDER BY size, anchor)
+                             FROM public.audit_heads WHERE tenant_id = tenant AND size > full_to)
+            FROM (SELECT 256 * coalesce(max(tile) + 1, 0)
+                    FROM public.audit_tiles WHERE tenant_id = tenant AND level = 0) f (full_to)
+           WHERE upto > full_to) t (first, ids),
          generate_series(0, octet_length(ids) / 16 - 1) i
    WHERE first + i >= begin AND first + i < upto
 $leaves$;
 
 -- Deletes what a tenant's rules no longer keep among its next leaves: nothing that no signed checkpoint proves to be
 -- old enough, and nothing held. Returns where to go on, NULL at the end, and what went. With try nothing does.
-CREATE FUNCTION public.audit_retire(tenant uuid, begin bigint, width integer, reason text, try boolean, OUT next bigint, OUT deleted bigint, OUT held bigint, OUT bytes bigint)
-  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off AS $retire$
+CREATE FUNCTION public.audit_retire(tenant uuid, begin bigint, width integer, reason text, try boolean,
+    OUT next bigint, OUT deleted bigint, OUT held bigint, OUT bytes bigint)
+  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+  SET enable_seqscan = off SET jit = off AS $retire$
 DECLARE signed bigint; upto bigint; leaves bigint[]; events uuid[]; first bigint; bits bytea; record uuid; l bigint;
 BEGIN
   PERFORM public.audit_act(tenant, reason);
@@ -612,16 +703,23 @@ BEGIN
   SELECT coalesce(max(size), 0) INTO signed FROM public.audit_checkpoints WHERE tenant_id = tenant;
   upto := least(begin + width, signed);
   next := CASE WHEN upto < signed THEN upto END;
-  -- Each leaf is looked up by its key (OFFSET 0): a planner that knows little of the tables reads a tenant's every event for each.
+  -- Each leaf is looked up by its key (OFFSET 0): a planner that knows little of the tables reads a tenant's every
+  -- event for each.
   WITH rules AS MATERIALIZED (
-    SELECT action_type, public.audit_size_before(tenant, now() - greatest(keep_days, public.audit_retention_floor()) * interval '24 hours') AS size FROM public.audit_retention WHERE tenant_id = tenant)
-  SELECT array_agg(d.leaf ORDER BY d.leaf) FILTER (WHERE NOT d.kept), array_agg(d.id) FILTER (WHERE NOT d.kept), count(*) FILTER (WHERE d.kept), sum(d.size) FILTER (WHERE NOT d.kept)
+    SELECT action_type, public.audit_size_before(tenant,
+             now() - greatest(keep_days, public.audit_retention_floor()) * interval '24 hours') AS size
+      FROM public.audit_retention WHERE tenant_id = tenant)
+  SELECT array_agg(d.leaf ORDER BY d.leaf) FILTER (WHERE NOT d.kept), array_agg(d.id) FILTER (WHERE NOT d.kept),
+         count(*) FILTER (WHERE d.kept), sum(d.size) FILTER (WHERE NOT d.kept)
     INTO leaves, events, held, bytes
     FROM (SELECT v.leaf, v.id, pg_column_size(e.*) + pg_column_size(s.*) AS size,
-                 EXISTS (SELECT FROM public.audit_holds h WHERE h.tenant_id = tenant AND public.audit_protects(h, e.created_at, e.agent_id, e.user_id, e.action_type)) AS kept
+                 EXISTS (SELECT FROM public.audit_holds h WHERE h.tenant_id = tenant
+                   AND public.audit_protects(h, e.created_at, e.agent_id, e.user_id, e.action_type)) AS kept
             FROM public.audit_leaves(tenant, begin, least(upto, (SELECT max(size) FROM rules))) v
-            CROSS JOIN LATERAL (SELECT * FROM public.audit_seals s WHERE s.tenant_id = tenant AND s.event_id = v.id OFFSET 0) s
-            CROSS JOIN LATERAL (SELECT * FROM public.audit_events e WHERE e.tenant_id = tenant AND e.id = v.id OFFSET 0) e
+            CROSS JOIN LATERAL (
+              SELECT * FROM public.audit_seals s WHERE s.tenant_id = tenant AND s.event_id = v.id OFFSET 0) s
+            CROSS JOIN LATERAL (
+              SELECT * FROM public.audit_events e WHERE e.tenant_id = tenant AND e.id = v.id OFFSET 0) e
             LEFT JOIN rules r ON r.action_type = e.action_type
             LEFT JOIN rules o ON o.action_type = ''
            WHERE NOT public.audit_is_act(e.action_type) AND v.leaf < coalesce(r.size, o.size)) d;
@@ -632,9 +730,11 @@ BEGIN
   first := leaves[1];
   bits := decode(repeat('00', ((leaves[deleted] - first) / 8 + 1)::integer), 'hex');
   FOREACH l IN ARRAY leaves LOOP bits := set_bit(bits, l - first, 1); END LOOP;
-  record := public.audit_record(tenant, 'retention', reason, session_user, jsonb_build_object('first_leaf', first, 'deleted', deleted,
-    'leaves', translate(encode(bits, 'base64'), E'\n', ''), 'floor_days', public.audit_retention_floor(),
-    'kept_for', (SELECT jsonb_object_agg(action_type, keep_days) FROM public.audit_retention WHERE tenant_id = tenant)));
+  record := public.audit_record(tenant, 'retention', reason, session_user, jsonb_build_object(
+    'first_leaf', first, 'deleted', deleted, 'leaves', translate(encode(bits, 'base64'), E'\n', ''),
+    'floor_days', public.audit_retention_floor(),
+    'kept_for',
+    (SELECT jsonb_object_agg(action_type, keep_days) FROM public.audit_retention WHERE tenant_id = tenant)));
   INSERT INTO public.audit_gone (tenant_id, first, record_id, bits) VALUES (tenant, first, record, bits);
   DELETE FROM public.audit_events e WHERE e.tenant_id = tenant AND e.id = ANY (events);
   DELETE FROM public.audit_seals s WHERE s.tenant_id = tenant AND s.event_id = ANY (events);
@@ -654,11 +754,14 @@ BEGIN
   IF NOT FOUND THEN
     RAISE EXCEPTION 'request: nothing waits for this tenant as %', request USING ERRCODE = 'no_data_found';
   ELSIF NOT approve THEN
-    PERFORM public.audit_record(tenant, CASE r.act WHEN 'erasure' THEN 'erasure_declined' ELSE 'compliance_declined' END, reason, session_user,
-      jsonb_build_object('request', r.id, 'act', r.act, 'requested_by', r.requested_by) || CASE r.act WHEN 'erasure' THEN jsonb_build_object('events', cardinality(r.events)) ELSE '{}' END);
+    PERFORM public.audit_record(tenant,
+      CASE r.act WHEN 'erasure' THEN 'erasure_declined' ELSE 'compliance_declined' END, reason, session_user,
+      jsonb_build_object('request', r.id, 'act', r.act, 'requested_by', r.requested_by)
+        || CASE r.act WHEN 'erasure' THEN jsonb_build_object('events', cardinality(r.events)) ELSE '{}' END);
     RETURN 0;
   ELSIF r.requested_by IS NOT DISTINCT FROM session_user::text THEN
-    RAISE EXCEPTION 'request: % asked for this, and another person must approve it', session_user USING ERRCODE = 'insufficient_privilege',
+    RAISE EXCEPTION 'request: % asked for this, and another person must approve it', session_user
+      USING ERRCODE = 'insufficient_privilege',
       HINT = 'Each person needs a database role of their own, a member of konstruct_compliance.';
   END IF;
   CASE r.act
@@ -668,7 +771,8 @@ BEGIN
     PERFORM public.audit_retain_now(tenant, r.action_type, r.keep_days, r.reason, r.requested_by, session_user, r.id);
   WHEN 'one_person' THEN
     DELETE FROM public.audit_two_people p WHERE p.tenant_id = tenant;
-    PERFORM public.audit_record(tenant, 'retention_rule', r.reason, r.requested_by, jsonb_build_object('two_people', false, 'approved_by', session_user, 'request', r.id));
+    PERFORM public.audit_record(tenant, 'retention_rule', r.reason, r.requested_by,
+      jsonb_build_object('two_people', false, 'approved_by', session_user, 'request', r.id));
   ELSE
     IF r.user_id IS NOT NULL THEN
       n := public.audit_erase_user_now(tenant, r.user_id, r.fields, r.reason, r.requested_by, session_user, r.id);

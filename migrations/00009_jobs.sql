@@ -58,12 +58,14 @@ COMMENT ON COLUMN public.kb_jobs.labels IS
 COMMENT ON COLUMN public.kb_jobs.sees IS
   'the labels of whoever handed it over: a document that they may not see is not replaced';
 COMMENT ON COLUMN public.kb_jobs.leaf IS 'a page that a list named, and no list itself';
-COMMENT ON COLUMN public.kb_jobs.seq IS 'of its upload; what an archive or a list holds has that of the archive or list';
+COMMENT ON COLUMN public.kb_jobs.seq IS
+  'of its upload; what an archive or a list holds has that of the archive or list';
 COMMENT ON COLUMN public.kb_jobs.due IS
   'of one that waits: not before; of one that runs: when somebody else may take it over';
 CREATE INDEX ix_kb_jobs_state ON public.kb_jobs (tenant_id, state, due, id);
 CREATE INDEX ix_kb_jobs_source ON public.kb_jobs (tenant_id, source);
-ALTER TABLE public.kb_jobs SET (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000, fillfactor = 80);
+ALTER TABLE public.kb_jobs SET (
+  autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000, fillfactor = 80);
 
 CREATE TABLE public.kb_uploads (
   tenant_id uuid  NOT NULL,
@@ -120,10 +122,15 @@ CREATE INDEX river_job_state_and_finalized_at_index ON public.river_job (state, 
   WHERE finalized_at IS NOT NULL;
 CREATE INDEX river_job_prioritized_fetching_index ON public.river_job (state, queue, priority, scheduled_at, id);
 CREATE INDEX river_job_open ON public.river_job (tenant_id) WHERE finalized_at IS NULL;
-ALTER TABLE public.river_job SET (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 200, fillfactor = 50);
-CREATE FUNCTION public.river_job_state_in_bitmask(bitmask bit(8), state public.river_job_state) RETURNS boolean LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $bitmask$
-  SELECT CASE state WHEN 'available' THEN get_bit(bitmask, 7) WHEN 'cancelled' THEN get_bit(bitmask, 6) WHEN 'completed' THEN get_bit(bitmask, 5) WHEN 'discarded' THEN get_bit(bitmask, 4)
-    WHEN 'pending' THEN get_bit(bitmask, 3) WHEN 'retryable' THEN get_bit(bitmask, 2) WHEN 'running' THEN get_bit(bitmask, 1) WHEN 'scheduled' THEN get_bit(bitmask, 0) ELSE 0 END = 1
+ALTER TABLE public.river_job SET (
+  autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 200, fillfactor = 50);
+CREATE FUNCTION public.river_job_state_in_bitmask(bitmask bit(8), state public.river_job_state) RETURNS boolean
+  LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $bitmask$
+  SELECT CASE state
+    WHEN 'available' THEN get_bit(bitmask, 7) WHEN 'cancelled' THEN get_bit(bitmask, 6)
+    WHEN 'completed' THEN get_bit(bitmask, 5) WHEN 'discarded' THEN get_bit(bitmask, 4)
+    WHEN 'pending' THEN get_bit(bitmask, 3) WHEN 'retryable' THEN get_bit(bitmask, 2)
+    WHEN 'running' THEN get_bit(bitmask, 1) WHEN 'scheduled' THEN get_bit(bitmask, 0) ELSE 0 END = 1
 $bitmask$;
 CREATE UNIQUE INDEX river_job_unique_idx ON public.river_job (unique_key)
   WHERE unique_key IS NOT NULL AND unique_states IS NOT NULL
@@ -180,8 +187,10 @@ DECLARE tenant uuid;
 BEGIN
   FOR tenant IN SELECT DISTINCT j.tenant_id FROM changed_jobs j WHERE j.state = 'waiting' LOOP
     PERFORM pg_advisory_xact_lock_shared(hashtextextended('konstruct jobs ' || tenant, 0));
-    IF current_setting('transaction_isolation') <> 'read committed' OR NOT EXISTS (SELECT FROM public.river_job r WHERE r.tenant_id = tenant AND r.queue = 'tenants' AND r.finalized_at IS NULL) THEN
-      INSERT INTO public.river_job (kind, queue, args) VALUES ('tenant', 'tenants', jsonb_build_object('tenant', tenant));
+    IF current_setting('transaction_isolation') <> 'read committed' OR NOT EXISTS (
+      SELECT FROM public.river_job r WHERE r.tenant_id = tenant AND r.queue = 'tenants' AND r.finalized_at IS NULL) THEN
+      INSERT INTO public.river_job (kind, queue, args)
+      VALUES ('tenant', 'tenants', jsonb_build_object('tenant', tenant));
       PERFORM pg_notify('public.river_insert', '{"queue": "tenants"}');
     END IF;
   END LOOP;

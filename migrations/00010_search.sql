@@ -55,33 +55,41 @@ ALTER TABLE public.kb_terms SET (
 ALTER TABLE public.kb_chunks SET (autovacuum_vacuum_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.05);
 
 -- A text is read to a length that always fits: what comes after is found by its vector.
-CREATE FUNCTION public.kb_words(language text, content text) RETURNS tsvector LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+CREATE FUNCTION public.kb_words(language text, content text) RETURNS tsvector
+  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
   RETURN to_tsvector(language::regconfig, left(content, 100000));
 
 -- What is made of passages. Who deletes documents with no tenant set, as a superuser may, has their passages deleted by
 -- the owner, who under forced row security sees none of what was made of them: the tenant is set, then, while that is
 -- deleted.
-CREATE FUNCTION public.kb_read_passages() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $read$
+CREATE FUNCTION public.kb_read_passages() RETURNS trigger
+  LANGUAGE plpgsql SET search_path FROM CURRENT AS $read$
 DECLARE tenant uuid; before text := coalesce(current_setting('app.current_tenant', TRUE), '');
 BEGIN
   IF TG_OP IN ('UPDATE', 'DELETE') THEN
     FOR tenant IN SELECT DISTINCT o.tenant_id FROM old_chunks o LOOP
       IF tenant::text <> before THEN PERFORM set_config('app.current_tenant', tenant::text, TRUE); END IF;
-      WITH gone AS (DELETE FROM public.kb_points p USING old_chunks o WHERE p.tenant_id = tenant AND o.tenant_id = tenant AND p.document_id = o.document_id AND p.chunk_id = o.id
-                    RETURNING p.chunk_id, p.language, o.content)
-      DELETE FROM public.kb_terms t USING gone g, unnest(array_append(tsvector_to_array(public.kb_words(g.language, g.content)), '')) w (term)
+      WITH gone AS (
+        DELETE FROM public.kb_points p USING old_chunks o
+         WHERE p.tenant_id = tenant AND o.tenant_id = tenant AND p.document_id = o.document_id AND p.chunk_id = o.id
+        RETURNING p.chunk_id, p.language, o.content)
+      DELETE FROM public.kb_terms t
+       USING gone g, unnest(array_append(tsvector_to_array(public.kb_words(g.language, g.content)), '')) w (term)
        WHERE t.tenant_id = tenant AND t.term = w.term COLLATE "C" AND t.chunk_id = g.chunk_id;
       IF tenant::text <> before THEN PERFORM set_config('app.current_tenant', before, TRUE); END IF;
     END LOOP;
   END IF;
   IF TG_OP IN ('UPDATE', 'INSERT') THEN
     INSERT INTO public.kb_points (tenant_id, document_id, chunk_id, language, half)
-    SELECT c.tenant_id, c.document_id, c.id, coalesce(s.language, 'simple'), CASE WHEN vector_norm(c.embedding) > 0 THEN l2_normalize(c.embedding)::halfvec(384) END
+    SELECT c.tenant_id, c.document_id, c.id, coalesce(s.language, 'simple'),
+           CASE WHEN vector_norm(c.embedding) > 0 THEN l2_normalize(c.embedding)::halfvec(384) END
       FROM new_chunks c LEFT JOIN public.kb_sources s ON s.tenant_id = c.tenant_id AND s.document_id = c.document_id;
     WITH read AS MATERIALIZED (
       SELECT c.tenant_id, c.id, public.kb_words(coalesce(s.language, 'simple'), c.content) AS words
-        FROM new_chunks c LEFT JOIN public.kb_sources s ON s.tenant_id = c.tenant_id AND s.document_id = c.document_id), counted AS MATERIALIZED (
-      SELECT r.*, coalesce((SELECT sum(cardinality(w.positions)) FROM unnest(r.words) w), 0)::integer AS length FROM read r)
+        FROM new_chunks c LEFT JOIN public.kb_sources s ON s.tenant_id = c.tenant_id AND s.document_id = c.document_id),
+    counted AS MATERIALIZED (
+      SELECT r.*, coalesce((SELECT sum(cardinality(w.positions)) FROM unnest(r.words) w), 0)::integer AS length
+        FROM read r)
     INSERT INTO public.kb_terms (tenant_id, term, chunk_id, times, length)
     SELECT c.tenant_id, w.lexeme, c.id, cardinality(w.positions), c.length FROM counted c, unnest(c.words) w
     UNION ALL SELECT c.tenant_id, '', c.id, 1, c.length FROM counted c
@@ -97,7 +105,8 @@ CREATE TRIGGER kb_read_updated AFTER UPDATE ON public.kb_chunks
 CREATE TRIGGER kb_read_deleted AFTER DELETE ON public.kb_chunks
   REFERENCING OLD TABLE AS old_chunks FOR EACH STATEMENT EXECUTE FUNCTION public.kb_read_passages();
 
-CREATE FUNCTION public.kb_forget_all() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $forget$
+CREATE FUNCTION public.kb_forget_all() RETURNS trigger
+  LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $forget$
 BEGIN
   TRUNCATE public.kb_points, public.kb_terms;
   RETURN NULL;
@@ -108,21 +117,26 @@ CREATE TRIGGER kb_read_truncated AFTER TRUNCATE ON public.kb_chunks
 -- Has the tenant's own index be made or dropped, if that is due, a little after its passages changed. The lock, shared
 -- with whoever changes them, keeps a ticket from being put away before what it can't see yet is committed. Who changes
 -- passages with no tenant set, or of another, is no tenant's and wakes nobody.
-CREATE FUNCTION public.kb_wake_index(tenant uuid) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $wake$
+CREATE FUNCTION public.kb_wake_index(tenant uuid) RETURNS void
+  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $wake$
 BEGIN
   IF tenant IS DISTINCT FROM NULLIF(current_setting('app.current_tenant', TRUE), '')::uuid THEN RETURN; END IF;
   PERFORM pg_advisory_xact_lock_shared(hashtextextended('konstruct indexes ' || tenant, 0));
-  IF NOT EXISTS (SELECT FROM public.river_job r WHERE r.tenant_id = tenant AND r.queue = 'indexes' AND r.finalized_at IS NULL) THEN
-    INSERT INTO public.river_job (kind, queue, args, state, scheduled_at) VALUES ('tenant', 'indexes', jsonb_build_object('tenant', tenant), 'scheduled', now() + interval '10 seconds');
+  IF NOT EXISTS (
+    SELECT FROM public.river_job r WHERE r.tenant_id = tenant AND r.queue = 'indexes' AND r.finalized_at IS NULL) THEN
+    INSERT INTO public.river_job (kind, queue, args, state, scheduled_at)
+    VALUES ('tenant', 'indexes', jsonb_build_object('tenant', tenant), 'scheduled', now() + interval '10 seconds');
   END IF;
 END $wake$;
 
-CREATE FUNCTION public.kb_passages_came() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $came$
+CREATE FUNCTION public.kb_passages_came() RETURNS trigger
+  LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $came$
 BEGIN
   PERFORM public.kb_wake_index(t.tenant_id) FROM (SELECT DISTINCT n.tenant_id FROM new_chunks n) t;
   RETURN NULL;
 END $came$;
-CREATE FUNCTION public.kb_passages_went() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $went$
+CREATE FUNCTION public.kb_passages_went() RETURNS trigger
+  LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $went$
 BEGIN
   PERFORM public.kb_wake_index(t.tenant_id) FROM (SELECT DISTINCT o.tenant_id FROM old_chunks o) t;
   RETURN NULL;

@@ -16,7 +16,8 @@ CREATE FUNCTION public.kb_granted() RETURNS text[]
 -- Whether the owner asks, as whom what is hidden is listed, and as whom foreign keys delete: it has every label.
 CREATE FUNCTION public.kb_owned() RETURNS boolean
   LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
-  RETURN current_user = (SELECT pg_get_userbyid(c.relowner) FROM pg_class c WHERE c.oid = 'public.kb_sources'::regclass);
+  RETURN current_user = (
+    SELECT pg_get_userbyid(c.relowner) FROM pg_class c WHERE c.oid = 'public.kb_sources'::regclass);
 
 -- What of the tenant that is set is hidden from whoever has these labels.
 CREATE FUNCTION public.kb_hidden_documents(granted text[]) RETURNS SETOF uuid
@@ -29,7 +30,8 @@ CREATE FUNCTION public.kb_hidden_passages(granted text[]) RETURNS SETOF uuid
   LANGUAGE sql STABLE SECURITY DEFINER PARALLEL SAFE ROWS 1000 SET search_path = pg_catalog, pg_temp AS $hidden$
   SELECT p.chunk_id FROM public.kb_hidden_documents(granted) d (id), LATERAL (
     SELECT p.chunk_id FROM public.kb_points p
-     WHERE p.tenant_id = nullif(current_setting('app.current_tenant', TRUE), '')::uuid AND p.document_id = d.id OFFSET 0) p
+     WHERE p.tenant_id = nullif(current_setting('app.current_tenant', TRUE), '')::uuid
+       AND p.document_id = d.id OFFSET 0) p
 $hidden$;
 CREATE FUNCTION public.kb_hidden_sources(granted text[]) RETURNS SETOF text
   LANGUAGE sql STABLE SECURITY DEFINER PARALLEL SAFE ROWS 100 SET search_path = pg_catalog, pg_temp AS $hidden$
