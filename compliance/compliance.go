@@ -24,7 +24,7 @@ var (
 	ErrBusy     = errors.New("another act, or figures that are counted, hold the tenant for longer than ten seconds")
 )
 
-// kinds are the conditions that the functions of migrations/00018_compliance.sql raise.
+// kinds are the conditions that the functions of migrations/00007_law.sql raise.
 var kinds = map[string]error{
 	"22023": ErrInvalid, "P0002": ErrNotFound, "55006": ErrHeld, "55000": ErrErased, "42501": ErrRefused, "55P03": ErrBusy,
 }

@@ -103,8 +103,8 @@ func (s *Schema) notNewer(ctx context.Context) error {
 	return nil
 }
 
-// Down takes back the newest migration and returns its name, empty when none is left. Taking back 3 or 1
-// drops evidence, 4 and 1 the knowledge base.
+// Down takes back the newest migration and returns its name, empty when none is left. From 3 on each takes
+// back what its file made, evidence and the knowledge base included; 1 takes the seed's own tables.
 func (s *Schema) Down(ctx context.Context) (string, error) {
 	r, err := s.p.Down(ctx)
 	if errors.Is(err, goose.ErrNoNextVersion) {

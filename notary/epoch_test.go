@@ -117,42 +117,6 @@ func TestTheEpochSurvives(t *testing.T) {
 	})
 }
 
-// TestWhatAMovedEpochHeldUpEntersTheLog upgrades databases whose sequence a crash had moved: what was sealed before and
-// after it enters the log.
-func TestWhatAMovedEpochHeldUpEntersTheLog(t *testing.T) {
-	for name, began := range map[string]bool{"before the notary's first round": false, "after it": true} {
-		t.Run(name, func(t *testing.T) {
-			o := open(t)
-			o.log(tenantA, 300)
-			if began {
-				o.round()
-			}
-			// As migration 14 left it, after a crash: what follows is sealed with epoch 33.
-			testkit.Owner(t, o.DB, `ALTER TABLE audit_seals ALTER COLUMN epoch SET DEFAULT 33`)
-			o.log(tenantA, 5)
-			s, err := migrations.Open(o.URL("konstruct_owner"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer s.Close()
-			for name := ""; !strings.HasPrefix(name, "00015"); {
-				if name, err = s.Down(t.Context()); err != nil {
-					t.Fatal(err)
-				}
-			}
-			testkit.Super(t, o.DB, `SELECT setval('audit_epoch', 33)`)
-			if err := migrations.Up(t.Context(), o.URL("konstruct_owner"), func(int64, int64) {}); err != nil {
-				t.Fatal(err)
-			}
-			o.log(tenantA, 4)
-			o.round()
-			if r := o.honest(); r.Leaves != 309 || r.Waiting.Events != 0 {
-				t.Errorf("%d leaves, %s waiting; want 309 and none", r.Leaves, &r.Waiting)
-			}
-		})
-	}
-}
-
 // TestWhatIsNotInTheLogIsAnErrorEverywhere holds that each way to leave a sealed event out is named by all who look.
 func TestWhatIsNotInTheLogIsAnErrorEverywhere(t *testing.T) {
 	for name, c := range map[string]struct {

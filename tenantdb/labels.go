@@ -11,7 +11,7 @@ import (
 )
 
 // Labels are what somebody sees of a tenant's documents beside those without labels: documents that have one of them. The
-// zero value is none. Row level security holds them against every row, by app.current_labels (migrations/00019).
+// zero value is none. Row level security holds them against every row, by app.current_labels (migrations/00012_labels.sql).
 type Labels struct {
 	all   bool
 	names string // as the setting has them: {"a","b"}, sorted

@@ -1,7 +1,9 @@
 -- Who may use a tenant's part over the network, what was asked already, and files on their way in or out.
 --
--- A key names its tenant, so that it is looked up as everything else is: behind that tenant's door. Of a key only a keyed hash is stored.
+-- A key names its tenant, so that it is looked up as everything else is: behind that tenant's door. Of a key only a
+-- keyed hash is stored.
 -- +goose Up
+-- +goose StatementBegin
 CREATE TABLE public.access_keys (
   tenant_id  uuid        NOT NULL,
   id         uuid        NOT NULL,
@@ -9,6 +11,7 @@ CREATE TABLE public.access_keys (
   hash       bytea       NOT NULL CHECK (octet_length(hash) = 32),
   agent_id   uuid,
   actions    text[]      NOT NULL,
+  labels     text[]      NOT NULL DEFAULT '{}',
   created_at timestamptz NOT NULL DEFAULT now(),
   created_by text        NOT NULL,
   expires_at timestamptz,
@@ -17,8 +20,12 @@ CREATE TABLE public.access_keys (
   successor  uuid,
   PRIMARY KEY (tenant_id, id)
 );
-COMMENT ON COLUMN public.access_keys.hash IS 'HMAC-SHA256 of the whole key, with a secret that is not in the database';
-COMMENT ON COLUMN public.access_keys.agent_id IS 'the one agent as which it acts and whose events it sees; NULL is any';
+COMMENT ON COLUMN public.access_keys.hash IS
+  'HMAC-SHA256 of the whole key, with a secret that is not in the database';
+COMMENT ON COLUMN public.access_keys.agent_id IS
+  'the one agent as which it acts and whose events it sees; NULL is any';
+COMMENT ON COLUMN public.access_keys.labels IS
+  'documents with one of these it may see, beside those that have none; {*} is every label';
 COMMENT ON COLUMN public.access_keys.used_at IS 'to a minute';
 COMMENT ON COLUMN public.access_keys.successor IS 'the key that took its place; it holds until it expires';
 
@@ -29,12 +36,15 @@ CREATE TABLE public.access_users (
   subject     text        NOT NULL,
   name        text        NOT NULL DEFAULT '',
   role        text        NOT NULL CHECK (role IN ('viewer', 'auditor', 'operator', 'compliance', 'admin')),
+  labels      text[]      NOT NULL DEFAULT '{}',
   created_at  timestamptz NOT NULL DEFAULT now(),
   created_by  text        NOT NULL,
   PRIMARY KEY (tenant_id, id),
   UNIQUE (tenant_id, issuer, subject)
 );
-COMMENT ON TABLE public.access_users IS 'people whom an identity provider knows, and what they may do in this tenant';
+COMMENT ON TABLE public.access_users IS
+  'people whom an identity provider knows, and what they may do in this tenant';
+COMMENT ON COLUMN public.access_users.labels IS 'as those of access_keys';
 
 CREATE TABLE public.access_limits (
   tenant_id uuid        NOT NULL PRIMARY KEY,
@@ -54,9 +64,11 @@ CREATE TABLE public.access_requests (
   at         timestamptz NOT NULL DEFAULT now(),
   PRIMARY KEY (tenant_id, credential, key)
 );
-COMMENT ON TABLE public.access_requests IS 'what was answered to a request with an Idempotency-Key; kept for a day';
+COMMENT ON TABLE public.access_requests IS
+  'what was answered to a request with an Idempotency-Key; kept for a day';
 COMMENT ON COLUMN public.access_requests.print IS 'SHA-256 of the request';
-COMMENT ON COLUMN public.access_requests.status IS 'NULL while it is worked on, or where whoever did so was killed';
+COMMENT ON COLUMN public.access_requests.status IS
+  'NULL while it is worked on, or where whoever did so was killed';
 CREATE INDEX ix_access_requests_at ON public.access_requests (tenant_id, at);
 
 CREATE TABLE public.stash_files (
@@ -64,6 +76,7 @@ CREATE TABLE public.stash_files (
   id         uuid        NOT NULL,
   kind       text        NOT NULL,
   given      jsonb       NOT NULL CHECK (jsonb_typeof(given) = 'object'),
+  labels     text[]      NOT NULL DEFAULT '{}',
   size       bigint,
   stored     bigint      NOT NULL DEFAULT 0,
   state      text        NOT NULL DEFAULT 'open' CHECK (state IN ('open', 'done', 'failed')),
@@ -75,7 +88,10 @@ CREATE TABLE public.stash_files (
   expires_at timestamptz NOT NULL,
   PRIMARY KEY (tenant_id, id)
 );
-COMMENT ON TABLE public.stash_files IS 'files on their way in or out: uploads that come in pieces, and evidence that is made for somebody who comes back for it';
+COMMENT ON TABLE public.stash_files IS
+  'files on their way in or out: uploads that come in pieces, '
+  'and evidence that is made for somebody who comes back for it';
+COMMENT ON COLUMN public.stash_files.labels IS 'of the document that an upload becomes';
 COMMENT ON COLUMN public.stash_files.size IS 'of the whole; NULL while it is not known';
 COMMENT ON COLUMN public.stash_files.until IS 'when somebody else may take its making over';
 CREATE INDEX ix_stash_files_expires ON public.stash_files (tenant_id, expires_at);
@@ -90,13 +106,12 @@ CREATE TABLE public.stash_pieces (
 );
 ALTER TABLE public.stash_pieces ALTER COLUMN content SET STORAGE EXTERNAL;
 
--- +goose StatementBegin
 DO $isolate$
 DECLARE t text;
 BEGIN
-  FOREACH t IN ARRAY ARRAY['access_keys', 'access_users', 'access_limits', 'access_requests', 'stash_files', 'stash_pieces'] LOOP
-    EXECUTE format('ALTER TABLE public.%I ENABLE ROW LEVEL SECURITY', t);
-    EXECUTE format('ALTER TABLE public.%I FORCE ROW LEVEL SECURITY', t);
+  FOREACH t IN ARRAY ARRAY['access_keys', 'access_users', 'access_limits', 'access_requests', 'stash_files',
+                           'stash_pieces'] LOOP
+    EXECUTE format('ALTER TABLE public.%I ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', t);
     EXECUTE format('CREATE POLICY tenant_isolation ON public.%I
       USING (tenant_id = NULLIF(current_setting(''app.current_tenant'', TRUE), '''')::uuid)', t);
     EXECUTE format('REVOKE ALL ON public.%I FROM PUBLIC', t);
@@ -106,4 +121,5 @@ END $isolate$;
 -- +goose StatementEnd
 
 -- +goose Down
-DROP TABLE public.stash_pieces, public.stash_files, public.access_requests, public.access_limits, public.access_users, public.access_keys;
+DROP TABLE public.stash_pieces, public.stash_files, public.access_requests, public.access_limits, public.access_users,
+  public.access_keys;

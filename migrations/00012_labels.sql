@@ -6,18 +6,8 @@
 -- Every row of a document is hidden with it: its passages, vectors, words, text and versions, what waits to become it,
 -- and pieces of its upload. What is hidden is listed once a statement and not asked of each row.
 -- +goose Up
-ALTER TABLE public.access_keys ADD COLUMN labels text[] NOT NULL DEFAULT '{}';
-COMMENT ON COLUMN public.access_keys.labels IS 'documents with one of these it may see, beside those that have none; {*} is every label';
-ALTER TABLE public.access_users ADD COLUMN labels text[] NOT NULL DEFAULT '{}';
-COMMENT ON COLUMN public.access_users.labels IS 'as those of access_keys';
-ALTER TABLE public.stash_files ADD COLUMN labels text[] NOT NULL DEFAULT '{}';
-COMMENT ON COLUMN public.stash_files.labels IS 'of the document that an upload becomes';
--- What waits was handed over by somebody whose labels nobody asked about.
-ALTER TABLE public.kb_jobs ADD COLUMN sees text[] NOT NULL DEFAULT '{*}';
-ALTER TABLE public.kb_jobs ALTER COLUMN sees SET DEFAULT '{}';
-COMMENT ON COLUMN public.kb_jobs.sees IS 'the labels of whoever handed it over: a document that they may not see is not replaced';
-
 -- +goose StatementBegin
+
 -- The labels that the transaction has; none where it has all.
 CREATE FUNCTION public.kb_granted() RETURNS text[]
   LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
@@ -26,7 +16,8 @@ CREATE FUNCTION public.kb_granted() RETURNS text[]
 -- Whether the owner asks, as whom what is hidden is listed, and as whom foreign keys delete: it has every label.
 CREATE FUNCTION public.kb_owned() RETURNS boolean
   LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
-  RETURN current_user = (SELECT pg_get_userbyid(c.relowner) FROM pg_class c WHERE c.oid = 'public.kb_sources'::regclass);
+  RETURN current_user = (
+    SELECT pg_get_userbyid(c.relowner) FROM pg_class c WHERE c.oid = 'public.kb_sources'::regclass);
 
 -- What of the tenant that is set is hidden from whoever has these labels.
 CREATE FUNCTION public.kb_hidden_documents(granted text[]) RETURNS SETOF uuid
@@ -39,7 +30,8 @@ CREATE FUNCTION public.kb_hidden_passages(granted text[]) RETURNS SETOF uuid
   LANGUAGE sql STABLE SECURITY DEFINER PARALLEL SAFE ROWS 1000 SET search_path = pg_catalog, pg_temp AS $hidden$
   SELECT p.chunk_id FROM public.kb_hidden_documents(granted) d (id), LATERAL (
     SELECT p.chunk_id FROM public.kb_points p
-     WHERE p.tenant_id = nullif(current_setting('app.current_tenant', TRUE), '')::uuid AND p.document_id = d.id OFFSET 0) p
+     WHERE p.tenant_id = nullif(current_setting('app.current_tenant', TRUE), '')::uuid
+       AND p.document_id = d.id OFFSET 0) p
 $hidden$;
 CREATE FUNCTION public.kb_hidden_sources(granted text[]) RETURNS SETOF text
   LANGUAGE sql STABLE SECURITY DEFINER PARALLEL SAFE ROWS 100 SET search_path = pg_catalog, pg_temp AS $hidden$
@@ -48,10 +40,16 @@ CREATE FUNCTION public.kb_hidden_sources(granted text[]) RETURNS SETOF text
      AND s.labels <> '{}' AND NOT s.labels && coalesce(granted, '{}')
 $hidden$;
 
+REVOKE ALL ON FUNCTION public.kb_granted, public.kb_owned, public.kb_hidden_documents, public.kb_hidden_passages,
+  public.kb_hidden_sources FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION public.kb_granted, public.kb_owned, public.kb_hidden_documents, public.kb_hidden_passages,
+  public.kb_hidden_sources TO konstruct_app;
+
 DO $hide$
 DECLARE
   -- Asked once a statement; the function only where the setting is not '*'.
-  sees_all CONSTANT text := '(SELECT coalesce(current_setting(''app.current_labels'', TRUE), '''') = ''*'') OR (SELECT public.kb_owned())';
+  sees_all CONSTANT text := '(SELECT coalesce(current_setting(''app.current_labels'', TRUE), '''') = ''*'')'
+    ' OR (SELECT public.kb_owned())';
   labelled CONSTANT text := '(labels = ''{}'' OR labels && (SELECT public.kb_granted()))';
   documents CONSTANT text := '(SELECT public.kb_hidden_documents((SELECT public.kb_granted())))';
   passages CONSTANT text := '(SELECT public.kb_hidden_passages((SELECT public.kb_granted())))';
@@ -68,24 +66,27 @@ BEGIN
     ('kb_terms', 'chunk_id NOT IN ' || passages),
     ('kb_vectors', 'chunk_id NOT IN ' || passages),
     -- Of these few are read at once, each by its key.
-    ('kb_passages', 'EXISTS (SELECT FROM public.kb_chunks c WHERE c.tenant_id = kb_passages.tenant_id AND c.id = kb_passages.chunk_id)'),
+    ('kb_passages', 'EXISTS (SELECT FROM public.kb_chunks c
+       WHERE c.tenant_id = kb_passages.tenant_id AND c.id = kb_passages.chunk_id)'),
     ('kb_jobs', '(labels IS NULL OR ' || labelled || ') AND source NOT IN ' || sources),
-    ('kb_uploads', 'EXISTS (SELECT FROM public.kb_jobs j WHERE j.tenant_id = kb_uploads.tenant_id AND j.id = kb_uploads.job_id)'),
+    ('kb_uploads', 'EXISTS (SELECT FROM public.kb_jobs j
+       WHERE j.tenant_id = kb_uploads.tenant_id AND j.id = kb_uploads.job_id)'),
     ('stash_files', labelled),
-    ('stash_pieces', 'EXISTS (SELECT FROM public.stash_files f WHERE f.tenant_id = stash_pieces.tenant_id AND f.id = stash_pieces.file_id)'))
+    ('stash_pieces', 'EXISTS (SELECT FROM public.stash_files f
+       WHERE f.tenant_id = stash_pieces.tenant_id AND f.id = stash_pieces.file_id)'))
     v (name, condition)
   LOOP
-    EXECUTE format('CREATE POLICY labels_granted ON public.%I AS RESTRICTIVE TO konstruct_app USING (%s OR %s)', p.name, sees_all, p.condition);
+    EXECUTE format('CREATE POLICY labels_granted ON public.%I AS RESTRICTIVE TO konstruct_app USING (%s OR %s)',
+      p.name, sees_all, p.condition);
   END LOOP;
   -- Nobody puts a label on that they do not have, or hands a document over for somebody who sees more.
-  EXECUTE format('CREATE POLICY labels_given ON public.kb_sources AS RESTRICTIVE FOR INSERT TO konstruct_app
-    WITH CHECK (%s OR labels <@ (SELECT public.kb_granted()))', sees_all);
-  EXECUTE format('CREATE POLICY labels_given ON public.stash_files AS RESTRICTIVE FOR INSERT TO konstruct_app
-    WITH CHECK (%s OR labels <@ (SELECT public.kb_granted()))', sees_all);
-  EXECUTE format('CREATE POLICY labels_given ON public.kb_jobs AS RESTRICTIVE FOR INSERT TO konstruct_app
-    WITH CHECK (%s OR (coalesce(labels, ''{}'') || sees) <@ (SELECT public.kb_granted()))', sees_all);
-  REVOKE ALL ON FUNCTION public.kb_granted(), public.kb_owned(), public.kb_hidden_documents(text[]), public.kb_hidden_passages(text[]), public.kb_hidden_sources(text[]) FROM PUBLIC;
-  GRANT EXECUTE ON FUNCTION public.kb_granted(), public.kb_owned(), public.kb_hidden_documents(text[]), public.kb_hidden_passages(text[]), public.kb_hidden_sources(text[]) TO konstruct_app;
+  FOR p IN SELECT * FROM (VALUES
+    ('kb_sources', 'labels'), ('stash_files', 'labels'), ('kb_jobs', '(coalesce(labels, ''{}'') || sees)'))
+    v (name, given)
+  LOOP
+    EXECUTE format('CREATE POLICY labels_given ON public.%I AS RESTRICTIVE FOR INSERT TO konstruct_app
+      WITH CHECK (%s OR %s <@ (SELECT public.kb_granted()))', p.name, sees_all, p.given);
+  END LOOP;
 END $hide$;
 -- +goose StatementEnd
 
@@ -94,13 +95,11 @@ END $hide$;
 DO $show$
 DECLARE p record;
 BEGIN
-  FOR p IN SELECT polrelid::regclass AS name, polname FROM pg_policy WHERE polname IN ('labels_granted', 'labels_given') LOOP
+  FOR p IN SELECT polrelid::regclass AS name, polname FROM pg_policy
+            WHERE polname IN ('labels_granted', 'labels_given') LOOP
     EXECUTE format('DROP POLICY %I ON %s', p.polname, p.name);
   END LOOP;
 END $show$;
 -- +goose StatementEnd
-DROP FUNCTION public.kb_hidden_passages(text[]), public.kb_hidden_sources(text[]), public.kb_hidden_documents(text[]), public.kb_owned(), public.kb_granted();
-ALTER TABLE public.kb_jobs DROP COLUMN sees;
-ALTER TABLE public.stash_files DROP COLUMN labels;
-ALTER TABLE public.access_users DROP COLUMN labels;
-ALTER TABLE public.access_keys DROP COLUMN labels;
+DROP FUNCTION public.kb_hidden_passages, public.kb_hidden_sources, public.kb_hidden_documents, public.kb_owned,
+  public.kb_granted;

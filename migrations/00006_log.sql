@@ -1,0 +1,166 @@
+-- The provable log over the seals: what the notary has put in order, and what it has signed. Everything here is
+-- append-only; docs/how-it-works.md and docs/log-format.md say how.
+-- +goose Up
+-- +goose StatementBegin
+
+-- Transaction ids mean something only in the cluster that issued them. The epoch says which cluster that was. The one
+-- in force is the constant default of audit_seals.epoch: the catalog is read as it is now and not as an old snapshot
+-- saw it, and recovery leaves it as it was. A sequence does not survive a crash: it may stand elsewhere then.
+CREATE TABLE public.audit_epochs (
+  tenant_id         uuid        NOT NULL,
+  epoch             smallint    NOT NULL,
+  system_identifier bigint      NOT NULL,
+  began_at          timestamptz NOT NULL DEFAULT clock_timestamp(),
+  PRIMARY KEY (tenant_id, epoch)
+);
+
+-- The epoch in force.
+CREATE FUNCTION public.audit_epoch_now() RETURNS smallint
+  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+  AS $$SELECT substring(pg_get_expr(d.adbin, d.adrelid) FROM '[0-9]+')::smallint
+        FROM pg_attrdef d JOIN pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum
+        WHERE d.adrelid = 'public.audit_seals'::regclass AND a.attname = 'epoch'$$;
+
+-- Begins a new epoch in a cluster that is not the last one's; 0 when it is. Nobody writes while an epoch ends, so every
+-- seal of the old one is there when it returns.
+CREATE FUNCTION public.audit_begin_epoch(operator uuid) RETURNS smallint
+  LANGUAGE plpgsql STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $begin$
+DECLARE here bigint; last public.audit_epochs; n smallint;
+  before text := coalesce(current_setting('konstruct.allow_ddl', true), '');
+BEGIN
+  IF operator <> '6b6f6e73-7472-8563-8000-000000000000' THEN
+    RAISE EXCEPTION 'operator: % is not the super-log''s', operator USING ERRCODE = 'invalid_parameter_value';
+  ELSIF NOT pg_has_role(session_user, 'konstruct_notary', 'MEMBER') THEN
+    RAISE EXCEPTION 'an epoch is begun by the notary alone' USING ERRCODE = 'insufficient_privilege';
+  END IF;
+  SELECT system_identifier INTO here FROM pg_control_system();
+  SELECT * INTO last FROM public.audit_epochs e WHERE e.tenant_id = operator ORDER BY e.epoch DESC LIMIT 1;
+  IF last.system_identifier = here THEN
+    RETURN 0;
+  ELSIF last.system_identifier IS NULL THEN
+    n := public.audit_epoch_now();
+  ELSE
+    LOCK TABLE public.audit_seals IN ACCESS EXCLUSIVE MODE;
+    n := last.epoch + 1;
+    PERFORM set_config('konstruct.allow_ddl', 'on', true);
+    EXECUTE format('ALTER TABLE public.audit_seals ALTER COLUMN epoch SET DEFAULT %s', n);
+    PERFORM set_config('konstruct.allow_ddl', before, true);
+  END IF;
+  INSERT INTO public.audit_epochs (tenant_id, epoch, system_identifier) VALUES (operator, n, here);
+  RETURN n;
+END $begin$;
+
+-- Full tiles, 256 hashes wide, of every log: level 0 holds leaf hashes, level n the roots of level n - 1. A level 0
+-- tile knows its events, and where its last stands in the order: an event's index is a search over tiles.
+CREATE TABLE public.audit_tiles (
+  tenant_id uuid     NOT NULL,
+  level     smallint NOT NULL,
+  tile      bigint   NOT NULL,
+  hashes    bytea    NOT NULL CHECK (octet_length(hashes) = 256 * 32),
+  root      bytea    NOT NULL CHECK (octet_length(root) = 32),
+  segment   integer,
+  xid       xid8,
+  event_id  uuid,
+  event_ids bytea    CHECK (octet_length(event_ids) = 256 * 16),
+  PRIMARY KEY (tenant_id, level, tile)
+);
+CREATE INDEX audit_tiles_order ON public.audit_tiles (tenant_id, segment, xid, event_id) WHERE level = 0;
+-- A proof needs the roots of up to 255 tiles that lie all over the table, and nothing else of them.
+CREATE INDEX audit_tiles_roots ON public.audit_tiles (tenant_id, level, tile) INCLUDE (root);
+-- Hashes do not compress.
+ALTER TABLE public.audit_tiles
+  ALTER COLUMN hashes SET STORAGE EXTERNAL, ALTER COLUMN event_ids SET STORAGE EXTERNAL;
+
+-- A log's head after each round that touched it. The open tile's leaves are those that its heads since added.
+CREATE TABLE public.audit_heads (
+  tenant_id  uuid        NOT NULL,
+  size       bigint      NOT NULL,
+  anchor     bigint      NOT NULL,
+  root       bytea       NOT NULL CHECK (octet_length(root) = 32),
+  at         timestamptz NOT NULL,
+  salt       bytea       NOT NULL,
+  segment    integer     NOT NULL,
+  xid        xid8        NOT NULL,
+  event_id   uuid        NOT NULL,
+  added      bytea       NOT NULL,
+  added_ids  bytea       NOT NULL,
+  own_xid    xid8,
+  PRIMARY KEY (tenant_id, size, anchor)
+);
+COMMENT ON COLUMN public.audit_heads.anchor IS
+  'index of this head''s leaf in the super-log; of the super-log''s own heads, of the round''s last leaf';
+COMMENT ON COLUMN public.audit_heads.xid IS
+  'with segment and event_id, the last leaf''s place in the order; '
+  'of the super-log''s heads, how far all seals were read';
+COMMENT ON COLUMN public.audit_heads.added IS
+  'hashes of the leaves that this head added to the tile that is still open';
+COMMENT ON COLUMN public.audit_heads.own_xid IS
+  'of the super-log''s heads: the transaction that stored it; what a later one sealed was recorded later than at';
+CREATE UNIQUE INDEX audit_heads_anchor ON public.audit_heads (anchor)
+  WHERE tenant_id <> '6b6f6e73-7472-8563-8000-000000000000';
+
+-- Signed checkpoints, once the copy outside the database has them.
+CREATE TABLE public.audit_checkpoints (
+  tenant_id uuid   NOT NULL,
+  size      bigint NOT NULL,
+  anchor    bigint NOT NULL,
+  note      text   NOT NULL,
+  PRIMARY KEY (tenant_id, size, anchor)
+);
+
+-- What witnesses and time-stamping authorities said of a super-log's checkpoint, as it came in.
+CREATE TABLE public.audit_witnesses (
+  tenant_id uuid        NOT NULL,
+  size      bigint      NOT NULL,
+  name      text        NOT NULL,
+  kind      text        NOT NULL CHECK (kind IN ('cosignature', 'timestamp')),
+  said      bytea       NOT NULL,
+  at        timestamptz NOT NULL DEFAULT clock_timestamp(),
+  PRIMARY KEY (tenant_id, size, kind, name)
+);
+
+-- The notary's keys, each a leaf of the super-log.
+CREATE TABLE public.audit_keys (
+  tenant_id uuid        NOT NULL,
+  anchor    bigint      NOT NULL,
+  verifier  text        NOT NULL,
+  at        timestamptz NOT NULL,
+  PRIMARY KEY (tenant_id, anchor)
+);
+
+DO $notary$
+DECLARE t text;
+BEGIN
+  FOREACH t IN ARRAY ARRAY['audit_epochs', 'audit_tiles', 'audit_heads', 'audit_checkpoints', 'audit_witnesses',
+                           'audit_keys'] LOOP
+    EXECUTE format('CREATE TRIGGER audit_refuse BEFORE UPDATE OR DELETE OR TRUNCATE ON public.%I
+      FOR EACH STATEMENT EXECUTE FUNCTION public.audit_refuse()', t);
+    EXECUTE format('ALTER TABLE public.%I ENABLE ALWAYS TRIGGER audit_refuse', t);
+    EXECUTE format('ALTER TABLE public.%I ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', t);
+    EXECUTE format('CREATE POLICY tenant_isolation ON public.%I FOR SELECT
+      USING (tenant_id = NULLIF(current_setting(''app.current_tenant'', TRUE), '''')::uuid)', t);
+    EXECUTE format('CREATE POLICY notary_reads ON public.%I FOR SELECT TO konstruct_notary USING (true)', t);
+    EXECUTE format('REVOKE ALL ON public.%I FROM PUBLIC', t);
+    EXECUTE format('GRANT SELECT ON public.%I TO konstruct_notary', t);
+    IF t <> 'audit_epochs' THEN -- those are made by audit_begin_epoch alone
+      EXECUTE format('CREATE POLICY notary_writes ON public.%I FOR INSERT TO konstruct_notary WITH CHECK (true)', t);
+      EXECUTE format('GRANT INSERT ON public.%I TO konstruct_notary', t);
+    END IF;
+  END LOOP;
+END $notary$;
+CREATE POLICY epochs ON public.audit_epochs TO CURRENT_USER USING (true) WITH CHECK (true);
+REVOKE ALL ON FUNCTION public.audit_begin_epoch, public.audit_epoch_now FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION public.audit_begin_epoch, public.audit_epoch_now TO konstruct_notary;
+
+-- What the active notary locks. Only who may update it can, as the active notary alone is to; an advisory lock is
+-- anybody's. A view has no pages that a lock held for months would keep from being vacuumed.
+CREATE VIEW public.audit_lease AS SELECT 'locked by the active notary'::text AS purpose;
+REVOKE ALL ON public.audit_lease FROM PUBLIC;
+GRANT UPDATE ON public.audit_lease TO konstruct_notary;
+-- +goose StatementEnd
+
+-- +goose Down
+DROP VIEW public.audit_lease;
+DROP FUNCTION public.audit_begin_epoch, public.audit_epoch_now;
+DROP TABLE public.audit_keys, public.audit_witnesses, public.audit_checkpoints, public.audit_heads, public.audit_tiles,
+  public.audit_epochs;

@@ -1,0 +1,44 @@
+-- Texts are left out of the planner's statistics, which are of all tenants together: by EXPLAIN's estimates, whoever
+-- speaks SQL as one tenant could confirm guesses of another's common values and find values by bisection.
+--
+-- A later migration that adds a text or bytea column to a tenant's table does the same for it.
+-- +goose Up
+-- +goose StatementBegin
+DO $statistics$
+DECLARE c record;
+BEGIN
+  -- Plans need those that are kept: of others they hold a fixed vocabulary, models' names, and, of audit_events, what
+  -- events are looked for by. Statistics that are there go with PostgreSQL 18, which can clear them; before, a
+  -- superuser deletes them.
+  FOR c IN
+    SELECT t.oid::regclass AS name, t.relname::text, a.attname::text
+      FROM pg_class t JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped
+     WHERE t.relnamespace = 'public'::regnamespace AND t.relkind = 'r'
+       AND a.atttypid IN ('text'::regtype, 'bytea'::regtype)
+       AND EXISTS (SELECT FROM pg_attribute i
+                    WHERE i.attrelid = t.oid AND i.attname = 'tenant_id' AND NOT i.attisdropped)
+       AND t.relname <> 'river_job' AND (t.relname, a.attname) NOT IN (VALUES
+         ('audit_events', 'action_type'), ('audit_events', 'user_id'), ('kb_jobs', 'state'), ('kb_sources', 'language'),
+         ('kb_points', 'language'), ('kb_models', 'model'), ('kb_vectors', 'model'), ('kb_tiers', 'model'),
+         ('stash_files', 'kind'), ('stash_files', 'state'), ('access_users', 'role'))
+  LOOP
+    EXECUTE format('ALTER TABLE %s ALTER COLUMN %I SET STATISTICS 0', c.name, c.attname);
+    IF to_regproc('pg_catalog.pg_clear_attribute_stats') IS NOT NULL THEN
+      EXECUTE 'SELECT pg_catalog.pg_clear_attribute_stats(''public'', $1, $2, false)' USING c.relname, c.attname;
+    END IF;
+  END LOOP;
+END $statistics$;
+-- +goose StatementEnd
+
+-- +goose Down
+-- +goose StatementBegin
+DO $statistics$
+DECLARE c record;
+BEGIN
+  FOR c IN SELECT t.oid::regclass AS name, a.attname FROM pg_class t JOIN pg_attribute a ON a.attrelid = t.oid
+            WHERE t.relnamespace = 'public'::regnamespace AND t.relkind = 'r' AND a.attstattarget = 0
+              AND NOT a.attisdropped LOOP
+    EXECUTE format('ALTER TABLE %s ALTER COLUMN %I SET STATISTICS -1', c.name, c.attname);
+  END LOOP;
+END $statistics$;
+-- +goose StatementEnd
