@@ -203,7 +203,7 @@ func (k *Konstruct) ImpersonateTenant(ctx context.Context, by access.Principal, 
 	case strings.TrimSpace(reason) == "" || len(reason) > access.MaxName/2:
 		return "", made, &access.FieldError{Field: "reason", Reason: fmt.Sprintf("has %d bytes: say why in 1 to %d, it stays on both trails", len(reason), access.MaxName/2)}
 	case slices.Contains(actions, access.TenantsImpersonate):
-		return "", made, &access.FieldError{Field: "actions", Reason: "has tenants:switch, which is the operator's tenant's alone"}
+		return "", made, &access.FieldError{Field: "actions", Reason: "has tenants:impersonate, which is the operator's tenant's alone"}
 	case lasts <= 0 || lasts > maxImpersonation:
 		return "", made, &access.FieldError{Field: "seconds", Reason: fmt.Sprintf("is %g: it is 1 to %g", lasts.Seconds(), maxImpersonation.Seconds())}
 	}

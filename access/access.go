@@ -20,15 +20,15 @@ type Permission string
 const (
 	EventsRead         Permission = "events:read"    // list, get, runs, figures, escalations, the stream
 	EventsWrite        Permission = "events:write"   // log events
-	EscalationsWrite   Permission = "cases:write"    // acknowledge and resolve escalations
+	EscalationsWrite   Permission = "escalations:write"    // acknowledge and resolve escalations
 	EvidenceRead       Permission = "evidence:read"  // proofs, receipts, checkpoints, tiles, bundles, exports, verification; each is an event
 	KBRead             Permission = "kb:read"        // documents, searches and citations; each search is an event
 	KBWrite            Permission = "kb:write"       // take documents in and remove them, tune
-	ComplianceRead     Permission = "law:read"       // holds, rules, requests
-	ComplianceWrite    Permission = "law:write"      // erase, hold, retain
+	ComplianceRead     Permission = "compliance:read"       // holds, rules, requests
+	ComplianceWrite    Permission = "compliance:write"      // erase, hold, retain
 	AccessRead         Permission = "access:read"    // keys, users, limits
 	AccessWrite        Permission = "access:write"   // make and revoke keys, name users, set limits
-	TenantsImpersonate Permission = "tenants:switch" // of the operator's tenant alone: a short-lived key of any tenant
+	TenantsImpersonate Permission = "tenants:impersonate" // of the operator's tenant alone: a short-lived key of any tenant
 )
 
 // Permissions are all of them.

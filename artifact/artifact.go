@@ -1,4 +1,4 @@
-// Package stash keeps files on their way in or out, in pieces in the database, for a day: uploads that come bit by bit, and what is made for somebody who comes back
+// Package artifact keeps files on their way in or out, in pieces in the database, for a day: uploads that come bit by bit, and what is made for somebody who comes back
 // for it. They are there for every process, and survive its end.
 package artifact
 
@@ -83,7 +83,7 @@ func (s Store) Create(ctx context.Context, tenant uuid.UUID, kind string, given 
 		return f, err
 	}
 	err = s.Door.Tx(ctx, tenant, func(ctx context.Context, tx pgx.Tx) error {
-		rows, err := tx.Query(ctx, `INSERT INTO stash_files (tenant_id, id, kind, given, labels, size, expires_at)
+		rows, err := tx.Query(ctx, `INSERT INTO artifact_files (tenant_id, id, kind, given, labels, size, expires_at)
 		    VALUES ($1, $2, $3, $4, coalesce($5::text[], '{}'), $6, now() + $7::interval) RETURNING `+fileColumns, tenant, id, kind, raw, labels, size, TTL)
 		if err != nil {
 			return err
@@ -94,11 +94,11 @@ func (s Store) Create(ctx context.Context, tenant uuid.UUID, kind string, given 
 		if ctx, err = tenantdb.SetLabels(ctx, tx, tenantdb.AllLabels()); err != nil { // the room is everybody's
 			return err
 		}
-		if _, err := tx.Exec(ctx, `DELETE FROM stash_files WHERE tenant_id = $1 AND expires_at < now()`, tenant); err != nil {
+		if _, err := tx.Exec(ctx, `DELETE FROM artifact_files WHERE tenant_id = $1 AND expires_at < now()`, tenant); err != nil {
 			return err
 		}
 		var there int
-		if err := tx.QueryRow(ctx, `SELECT count(*) FROM stash_files WHERE tenant_id = $1`, tenant).Scan(&there); err != nil {
+		if err := tx.QueryRow(ctx, `SELECT count(*) FROM artifact_files WHERE tenant_id = $1`, tenant).Scan(&there); err != nil {
 			return err
 		}
 		if there > MaxFiles {
@@ -107,7 +107,7 @@ func (s Store) Create(ctx context.Context, tenant uuid.UUID, kind string, given 
 		return nil
 	})
 	if err != nil && !errors.Is(err, ErrFull) {
-		err = fmt.Errorf("stash: make room: %w", err)
+		err = fmt.Errorf("artifact: make room: %w", err)
 	}
 	return f, err
 }
@@ -123,25 +123,25 @@ func (s Store) Get(ctx context.Context, tenant, id uuid.UUID) (f File, err error
 
 // List returns a tenant's files of a kind in the order of their ids, after the given one, at most limit of them.
 func (s Store) List(ctx context.Context, tenant uuid.UUID, kind string, after uuid.UUID, limit int) (files []File, err error) {
-	err = s.Door.Query(ctx, tenant, `SELECT `+fileColumns+` FROM stash_files WHERE tenant_id = $1 AND kind = $2 AND id > $3 AND expires_at > now() ORDER BY id LIMIT $4`, []any{tenant, kind, after, min(limit, MaxFiles)}, func(rows pgx.Rows) error {
+	err = s.Door.Query(ctx, tenant, `SELECT `+fileColumns+` FROM artifact_files WHERE tenant_id = $1 AND kind = $2 AND id > $3 AND expires_at > now() ORDER BY id LIMIT $4`, []any{tenant, kind, after, min(limit, MaxFiles)}, func(rows pgx.Rows) error {
 		files, err = pgx.CollectRows(rows, pgx.RowToStructByPos[File])
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("stash: list: %w", err)
+		return nil, fmt.Errorf("artifact: list: %w", err)
 	}
 	return files, nil
 }
 
 func getFile(ctx context.Context, tx pgx.Tx, tenant, id uuid.UUID, lock string) (f File, err error) {
-	rows, err := tx.Query(ctx, `SELECT `+fileColumns+` FROM stash_files WHERE tenant_id = $1 AND id = $2 AND expires_at > now()`+lock, tenant, id)
+	rows, err := tx.Query(ctx, `SELECT `+fileColumns+` FROM artifact_files WHERE tenant_id = $1 AND id = $2 AND expires_at > now()`+lock, tenant, id)
 	if err == nil {
 		f, err = pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[File])
 	}
 	if errors.Is(err, pgx.ErrNoRows) {
 		return f, ErrNotFound
 	} else if err != nil {
-		return f, fmt.Errorf("stash: look a file up: %w", err)
+		return f, fmt.Errorf("artifact: look a file up: %w", err)
 	}
 	return f, nil
 }
@@ -183,11 +183,11 @@ func (s Store) append(ctx context.Context, tenant, id uuid.UUID, offset int64, p
 		case len(piece) == 0:
 			return nil
 		}
-		if _, err := tx.Exec(ctx, `INSERT INTO stash_pieces (tenant_id, file_id, start, content) VALUES ($1, $2, $3, $4)`, tenant, id, offset, piece); err != nil {
-			return fmt.Errorf("stash: store a piece: %w", err)
+		if _, err := tx.Exec(ctx, `INSERT INTO artifact_pieces (tenant_id, file_id, start, content) VALUES ($1, $2, $3, $4)`, tenant, id, offset, piece); err != nil {
+			return fmt.Errorf("artifact: store a piece: %w", err)
 		}
-		if _, err := tx.Exec(ctx, `UPDATE stash_files SET stored = $3 WHERE tenant_id = $1 AND id = $2`, tenant, id, end); err != nil {
-			return fmt.Errorf("stash: store a piece: %w", err)
+		if _, err := tx.Exec(ctx, `UPDATE artifact_files SET stored = $3 WHERE tenant_id = $1 AND id = $2`, tenant, id, end); err != nil {
+			return fmt.Errorf("artifact: store a piece: %w", err)
 		}
 		return nil
 	})
@@ -212,7 +212,7 @@ type reader struct {
 func (r *reader) Seek(offset int64, whence int) (int64, error) {
 	at := offset + map[int]int64{io.SeekCurrent: r.at, io.SeekEnd: r.f.Stored}[whence]
 	if at < 0 {
-		return r.at, errors.New("stash: seek before the beginning")
+		return r.at, errors.New("artifact: seek before the beginning")
 	}
 	r.at = at
 	return at, nil
@@ -224,13 +224,13 @@ func (r *reader) Read(p []byte) (int, error) {
 		return 0, io.EOF
 	}
 	if r.at < r.start || r.at >= r.start+int64(len(r.piece)) {
-		err := r.s.Door.Query(r.ctx, r.tenant, `SELECT start, content FROM stash_pieces WHERE tenant_id = $1 AND file_id = $2 AND start <= $3 ORDER BY start DESC LIMIT 1`, []any{r.tenant, r.f.ID, r.at}, func(rows pgx.Rows) error {
+		err := r.s.Door.Query(r.ctx, r.tenant, `SELECT start, content FROM artifact_pieces WHERE tenant_id = $1 AND file_id = $2 AND start <= $3 ORDER BY start DESC LIMIT 1`, []any{r.tenant, r.f.ID, r.at}, func(rows pgx.Rows) error {
 			r.piece = nil
 			_, err := pgx.ForEachRow(rows, []any{&r.start, &r.piece}, func() error { return nil })
 			return err
 		})
 		if err != nil {
-			return 0, fmt.Errorf("stash: read: %w", err)
+			return 0, fmt.Errorf("artifact: read: %w", err)
 		}
 		if r.at >= r.start+int64(len(r.piece)) {
 			return 0, ErrNotFound // deleted meanwhile
@@ -247,8 +247,8 @@ func (s Store) Delete(ctx context.Context, tenant, id uuid.UUID) error {
 		if _, err := getFile(ctx, tx, tenant, id, ` FOR UPDATE`); err != nil {
 			return err
 		}
-		if _, err := tx.Exec(ctx, `DELETE FROM stash_files WHERE tenant_id = $1 AND id = $2`, tenant, id); err != nil {
-			return fmt.Errorf("stash: delete: %w", err)
+		if _, err := tx.Exec(ctx, `DELETE FROM artifact_files WHERE tenant_id = $1 AND id = $2`, tenant, id); err != nil {
+			return fmt.Errorf("artifact: delete: %w", err)
 		}
 		return nil
 	})

@@ -59,9 +59,9 @@ func (s Store) Produce(ctx context.Context, tenant, id uuid.UUID, make func(ctx 
 	if marshalErr != nil {
 		return marshalErr
 	}
-	if endErr := s.Door.Query(ctx, tenant, `UPDATE stash_files SET state = $4, reason = $5, made = $6, size = CASE WHEN $4 = 'done' THEN stored END WHERE tenant_id = $1 AND id = $2 AND worker = $3 AND state = 'open'`,
+	if endErr := s.Door.Query(ctx, tenant, `UPDATE artifact_files SET state = $4, reason = $5, made = $6, size = CASE WHEN $4 = 'done' THEN stored END WHERE tenant_id = $1 AND id = $2 AND worker = $3 AND state = 'open'`,
 		[]any{tenant, id, worker, state, reason, raw}, nil); endErr != nil {
-		return fmt.Errorf("stash: end a file: %w", endErr)
+		return fmt.Errorf("artifact: end a file: %w", endErr)
 	}
 	return err
 }
@@ -69,16 +69,16 @@ func (s Store) Produce(ctx context.Context, tenant, id uuid.UUID, make func(ctx 
 // claim takes a file for a worker, anew or on.
 func (s Store) claim(ctx context.Context, tenant, id, worker uuid.UUID, anew bool) error {
 	return s.Door.Tx(ctx, tenant, func(ctx context.Context, tx pgx.Tx) error {
-		tag, err := tx.Exec(ctx, `UPDATE stash_files SET worker = $3, until = now() + $4::interval, stored = CASE WHEN $5 THEN 0 ELSE stored END
+		tag, err := tx.Exec(ctx, `UPDATE artifact_files SET worker = $3, until = now() + $4::interval, stored = CASE WHEN $5 THEN 0 ELSE stored END
 		   WHERE tenant_id = $1 AND id = $2 AND state = 'open' AND CASE WHEN $5 THEN until IS NULL OR until < now() ELSE worker = $3 END`, tenant, id, worker, heartbeat, anew)
 		if err == nil && tag.RowsAffected() == 0 {
 			return ErrTakenOver
 		}
 		if err == nil && anew {
-			_, err = tx.Exec(ctx, `DELETE FROM stash_pieces WHERE tenant_id = $1 AND file_id = $2`, tenant, id)
+			_, err = tx.Exec(ctx, `DELETE FROM artifact_pieces WHERE tenant_id = $1 AND file_id = $2`, tenant, id)
 		}
 		if err != nil {
-			return fmt.Errorf("stash: claim a file: %w", err)
+			return fmt.Errorf("artifact: claim a file: %w", err)
 		}
 		return nil
 	})
@@ -88,7 +88,7 @@ func (s Store) claim(ctx context.Context, tenant, id, worker uuid.UUID, anew boo
 func (s Store) release(ctx context.Context, tenant, id, worker uuid.UUID) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
-	_ = s.Door.Query(ctx, tenant, `UPDATE stash_files SET until = NULL WHERE tenant_id = $1 AND id = $2 AND worker = $3`, []any{tenant, id, worker}, nil) // else it is left when it is silent
+	_ = s.Door.Query(ctx, tenant, `UPDATE artifact_files SET until = NULL WHERE tenant_id = $1 AND id = $2 AND worker = $3`, []any{tenant, id, worker}, nil) // else it is left when it is silent
 }
 
 // writer stores what is made in pieces.

@@ -192,11 +192,11 @@ func TestWhatExpiredIsGone(t *testing.T) {
 	if f.ExpiresAt.Sub(f.CreatedAt) != artifact.TTL {
 		t.Errorf("kept for %s", f.ExpiresAt.Sub(f.CreatedAt))
 	}
-	testkit.Super(t, d, `UPDATE stash_files SET expires_at = now() - interval '1 second'`)
+	testkit.Super(t, d, `UPDATE artifact_files SET expires_at = now() - interval '1 second'`)
 	if _, err := s.Get(t.Context(), acme, f.ID); !errors.Is(err, artifact.ErrNotFound) {
 		t.Errorf("%v", err)
 	}
-	testkit.Super(t, d, `INSERT INTO stash_files (tenant_id, id, kind, given, expires_at) SELECT '`+acme.String()+`', gen_random_uuid(), 'upload', '{}', now() + interval '1 hour' FROM generate_series(1, 1000)`)
+	testkit.Super(t, d, `INSERT INTO artifact_files (tenant_id, id, kind, given, expires_at) SELECT '`+acme.String()+`', gen_random_uuid(), 'upload', '{}', now() + interval '1 hour' FROM generate_series(1, 1000)`)
 	if _, err := s.Create(t.Context(), acme, "upload", map[string]int{}, nil, nil); !errors.Is(err, artifact.ErrFull) {
 		t.Errorf("one more than a thousand: %v", err)
 	}

@@ -105,7 +105,7 @@ func (e Event) check() (Event, error) {
 		return e, &FieldError{"action_type", "is empty: say what the agent did, for example " + ActionLLMCall}
 	}
 	if complianceActions[e.Action] {
-		return e, &FieldError{"action_type", e.Action + " records an act of the law, which konstruct_compliance alone performs (docs/law.md)"}
+		return e, &FieldError{"action_type", e.Action + " records an act of the law, which konstruct_compliance alone performs (docs/compliance.md)"}
 	}
 	if err := e.checkReserved(); err != nil {
 		return e, err

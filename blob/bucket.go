@@ -1,4 +1,4 @@
-// Package shelf is where files are put for others: a folder, or a bucket that speaks S3. It knows nothing of what they hold.
+// Package blob is where files are put for others: a folder, or a bucket that speaks S3. It knows nothing of what they hold.
 package blob
 
 import (

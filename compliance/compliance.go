@@ -1,6 +1,6 @@
-// Package law does what the law asks of a trail that can't be changed: it erases fields, holds events, and deletes what need
+// Package compliance does what the law asks of a trail that can't be changed: it erases fields, holds events, and deletes what need
 // not be kept, through the database's own functions, as konstruct_compliance. Every act is an event of the tenant's trail that
-// says who did what, and why. It reads no event, and knows nothing of logs and proofs. docs/law.md.
+// says who did what, and why. It reads no event, and knows nothing of logs and proofs. docs/compliance.md.
 package compliance
 
 import (
@@ -24,7 +24,7 @@ var (
 	ErrBusy     = errors.New("another act, or figures that are counted, hold the tenant for longer than ten seconds")
 )
 
-// kinds are the conditions that the functions of migrations/00007_law.sql raise.
+// kinds are the conditions that the functions of migrations/00007_compliance.sql raise.
 var kinds = map[string]error{
 	"22023": ErrInvalid, "P0002": ErrNotFound, "55006": ErrHeld, "55000": ErrErased, "42501": ErrRefused, "55P03": ErrBusy,
 }

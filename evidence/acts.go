@@ -42,7 +42,7 @@ type Act struct {
 	leaf int64  // its own place in the log
 }
 
-// actMetadata is what the kinds of acts say in their metadata; docs/law.md.
+// actMetadata is what the kinds of acts say in their metadata; docs/compliance.md.
 type actMetadata struct {
 	Events     []string `json:"events"`
 	Fields     []string `json:"fields"`

@@ -1,4 +1,4 @@
-// Package turns deals out turns to tenants that have something waiting: one ticket a tenant, which goes to the end of the line after each turn, so
+// Package fairqueue deals out turns to tenants that have something waiting: one ticket a tenant, which goes to the end of the line after each turn, so
 // that one tenant's million documents do not hold up another's one. It runs River (https://riverqueue.com) as konstruct_worker, which sees
 // tickets and no tenant's rows; it knows tenants, and nothing of what waits.
 package fairqueue

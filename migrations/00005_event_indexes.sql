@@ -15,7 +15,7 @@ DROP INDEX IF EXISTS public.audit_events_trace;
 CREATE INDEX CONCURRENTLY audit_events_trace
   ON public.audit_events (tenant_id, hashtextextended(metadata->>'trace_id', 0)) WHERE metadata ? 'trace_id';
 
--- Those who judge acts of the law (00007_law.sql) read a tenant's all, which are few.
+-- Those who judge acts of the law (00007_compliance.sql) read a tenant's all, which are few.
 DROP INDEX IF EXISTS public.audit_events_acts;
 CREATE INDEX CONCURRENTLY audit_events_acts ON public.audit_events (tenant_id, created_at)
   WHERE action_type IN ('erasure', 'erasure_declined', 'legal_hold', 'retention', 'retention_rule',

@@ -1,6 +1,6 @@
 -- What the law asks of a trail that can't be changed: fields are erased and old events deleted, holds keep what must
 -- stay. konstruct_compliance alone does so, through the functions below; each act is an event that says what went, who
--- did it and why. Triggers bind what a function changes to the record that it leaves. docs/law.md.
+-- did it and why. Triggers bind what a function changes to the record that it leaves. docs/compliance.md.
 --
 -- Each function names its tenant in every condition: row security does not bind a schema's owner who is a superuser.
 -- +goose Up
@@ -614,7 +614,7 @@ BEGIN
   ELSIF keep_days < public.audit_retention_floor() THEN
     RAISE EXCEPTION 'keep: % days is less than the floor of % days', keep_days, public.audit_retention_floor()
       USING ERRCODE = 'invalid_parameter_value',
-      HINT = 'docs/law.md says whom the floor binds, and how the owner of the schema sets another.';
+      HINT = 'docs/compliance.md says whom the floor binds, and how the owner of the schema sets another.';
   ELSIF keep_days NOT BETWEEN 1 AND 36500 THEN
     RAISE EXCEPTION 'keep: % days is not between 1 and 36500', keep_days USING ERRCODE = 'invalid_parameter_value';
   ELSIF public.audit_is_act(action) THEN

@@ -71,7 +71,7 @@ COMMENT ON COLUMN public.access_requests.status IS
   'NULL while it is worked on, or where whoever did so was killed';
 CREATE INDEX ix_access_requests_at ON public.access_requests (tenant_id, at);
 
-CREATE TABLE public.stash_files (
+CREATE TABLE public.artifact_files (
   tenant_id  uuid        NOT NULL,
   id         uuid        NOT NULL,
   kind       text        NOT NULL,
@@ -88,29 +88,29 @@ CREATE TABLE public.stash_files (
   expires_at timestamptz NOT NULL,
   PRIMARY KEY (tenant_id, id)
 );
-COMMENT ON TABLE public.stash_files IS
+COMMENT ON TABLE public.artifact_files IS
   'files on their way in or out: uploads that come in pieces, '
   'and evidence that is made for somebody who comes back for it';
-COMMENT ON COLUMN public.stash_files.labels IS 'of the document that an upload becomes';
-COMMENT ON COLUMN public.stash_files.size IS 'of the whole; NULL while it is not known';
-COMMENT ON COLUMN public.stash_files.until IS 'when somebody else may take its making over';
-CREATE INDEX ix_stash_files_expires ON public.stash_files (tenant_id, expires_at);
+COMMENT ON COLUMN public.artifact_files.labels IS 'of the document that an upload becomes';
+COMMENT ON COLUMN public.artifact_files.size IS 'of the whole; NULL while it is not known';
+COMMENT ON COLUMN public.artifact_files.until IS 'when somebody else may take its making over';
+CREATE INDEX ix_artifact_files_expires ON public.artifact_files (tenant_id, expires_at);
 
-CREATE TABLE public.stash_pieces (
+CREATE TABLE public.artifact_pieces (
   tenant_id uuid   NOT NULL,
   file_id   uuid   NOT NULL,
   start     bigint NOT NULL,
   content   bytea  NOT NULL,
   PRIMARY KEY (tenant_id, file_id, start),
-  FOREIGN KEY (tenant_id, file_id) REFERENCES public.stash_files (tenant_id, id) ON DELETE CASCADE
+  FOREIGN KEY (tenant_id, file_id) REFERENCES public.artifact_files (tenant_id, id) ON DELETE CASCADE
 );
-ALTER TABLE public.stash_pieces ALTER COLUMN content SET STORAGE EXTERNAL;
+ALTER TABLE public.artifact_pieces ALTER COLUMN content SET STORAGE EXTERNAL;
 
 DO $isolate$
 DECLARE t text;
 BEGIN
-  FOREACH t IN ARRAY ARRAY['access_keys', 'access_users', 'access_limits', 'access_requests', 'stash_files',
-                           'stash_pieces'] LOOP
+  FOREACH t IN ARRAY ARRAY['access_keys', 'access_users', 'access_limits', 'access_requests', 'artifact_files',
+                           'artifact_pieces'] LOOP
     EXECUTE format('ALTER TABLE public.%I ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', t);
     EXECUTE format('CREATE POLICY tenant_isolation ON public.%I
       USING (tenant_id = NULLIF(current_setting(''app.current_tenant'', TRUE), '''')::uuid)', t);
@@ -121,5 +121,5 @@ END $isolate$;
 -- +goose StatementEnd
 
 -- +goose Down
-DROP TABLE public.stash_pieces, public.stash_files, public.access_requests, public.access_limits, public.access_users,
+DROP TABLE public.artifact_pieces, public.artifact_files, public.access_requests, public.access_limits, public.access_users,
   public.access_keys;

@@ -71,9 +71,9 @@ BEGIN
     ('kb_jobs', '(labels IS NULL OR ' || labelled || ') AND source NOT IN ' || sources),
     ('kb_uploads', 'EXISTS (SELECT FROM public.kb_jobs j
        WHERE j.tenant_id = kb_uploads.tenant_id AND j.id = kb_uploads.job_id)'),
-    ('stash_files', labelled),
-    ('stash_pieces', 'EXISTS (SELECT FROM public.stash_files f
-       WHERE f.tenant_id = stash_pieces.tenant_id AND f.id = stash_pieces.file_id)'))
+    ('artifact_files', labelled),
+    ('artifact_pieces', 'EXISTS (SELECT FROM public.artifact_files f
+       WHERE f.tenant_id = artifact_pieces.tenant_id AND f.id = artifact_pieces.file_id)'))
     v (name, condition)
   LOOP
     EXECUTE format('CREATE POLICY labels_granted ON public.%I AS RESTRICTIVE TO konstruct_app USING (%s OR %s)',
@@ -81,7 +81,7 @@ BEGIN
   END LOOP;
   -- Nobody puts a label on that they do not have, or hands a document over for somebody who sees more.
   FOR p IN SELECT * FROM (VALUES
-    ('kb_sources', 'labels'), ('stash_files', 'labels'), ('kb_jobs', '(coalesce(labels, ''{}'') || sees)'))
+    ('kb_sources', 'labels'), ('artifact_files', 'labels'), ('kb_jobs', '(coalesce(labels, ''{}'') || sees)'))
     v (name, given)
   LOOP
     EXECUTE format('CREATE POLICY labels_given ON public.%I AS RESTRICTIVE FOR INSERT TO konstruct_app

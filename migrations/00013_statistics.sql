@@ -20,7 +20,7 @@ BEGIN
        AND t.relname <> 'river_job' AND (t.relname, a.attname) NOT IN (VALUES
          ('audit_events', 'action_type'), ('audit_events', 'user_id'), ('kb_jobs', 'state'), ('kb_sources', 'language'),
          ('kb_points', 'language'), ('kb_models', 'model'), ('kb_vectors', 'model'), ('kb_tiers', 'model'),
-         ('stash_files', 'kind'), ('stash_files', 'state'), ('access_users', 'role'))
+         ('artifact_files', 'kind'), ('artifact_files', 'state'), ('access_users', 'role'))
   LOOP
     EXECUTE format('ALTER TABLE %s ALTER COLUMN %I SET STATISTICS 0', c.name, c.attname);
     IF to_regproc('pg_catalog.pg_clear_attribute_stats') IS NOT NULL THEN

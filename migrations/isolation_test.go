@@ -54,8 +54,8 @@ func seeded(t *testing.T) (*testkit.DB, *pgx.Conn, []string) {
 				`INSERT INTO access_users (tenant_id, id, issuer, subject, role, created_by) VALUES ('` + tenant + `', '` + ids[0] + `', 'i', '` + secret + `', 'viewer', '')`,
 				`INSERT INTO access_limits (tenant_id, limits, set_by) VALUES ('` + tenant + `', '{"k": "` + secret + `"}', '')`,
 				`INSERT INTO access_requests (tenant_id, credential, key, print, body) VALUES ('` + tenant + `', '` + ids[0] + `', 'k', '', '` + secret + `')`,
-				`INSERT INTO stash_files (tenant_id, id, kind, given, expires_at) VALUES ('` + tenant + `', '` + ids[0] + `', 'upload', '{"k": "` + secret + `"}', now())`,
-				`INSERT INTO stash_pieces (tenant_id, file_id, start, content) VALUES ('` + tenant + `', '` + ids[0] + `', 0, '` + secret + `')`,
+				`INSERT INTO artifact_files (tenant_id, id, kind, given, expires_at) VALUES ('` + tenant + `', '` + ids[0] + `', 'upload', '{"k": "` + secret + `"}', now())`,
+				`INSERT INTO artifact_pieces (tenant_id, file_id, start, content) VALUES ('` + tenant + `', '` + ids[0] + `', 0, '` + secret + `')`,
 			} {
 				if _, err := tx.Exec(t.Context(), sql); err != nil {
 					t.Fatalf("%s: %v", sql, err)
@@ -207,8 +207,8 @@ func TestEveryWriteAcrossTenantsIsRefused(t *testing.T) {
 		{"forged user", `INSERT INTO access_users (tenant_id, id, issuer, subject, role, created_by) VALUES ('` + tenantB + `', gen_random_uuid(), 'i', 'x', 'admin', '')`, rls},
 		{"forged limits", `INSERT INTO access_limits (tenant_id, limits, set_by) VALUES ('99999999-9999-4999-8999-999999999999', '{}', '')`, rls},
 		{"forged request", `INSERT INTO access_requests (tenant_id, credential, key, print) VALUES ('` + tenantB + `', gen_random_uuid(), 'k', '')`, rls},
-		{"forged file", `INSERT INTO stash_files (tenant_id, id, kind, given, expires_at) VALUES ('` + tenantB + `', gen_random_uuid(), 'upload', '{}', now())`, rls},
-		{"forged piece", `INSERT INTO stash_pieces (tenant_id, file_id, start, content) VALUES ('` + tenantB + `', '` + docB + `', 9, '')`, rls},
+		{"forged file", `INSERT INTO artifact_files (tenant_id, id, kind, given, expires_at) VALUES ('` + tenantB + `', gen_random_uuid(), 'upload', '{}', now())`, rls},
+		{"forged piece", `INSERT INTO artifact_pieces (tenant_id, file_id, start, content) VALUES ('` + tenantB + `', '` + docB + `', 9, '')`, rls},
 		{"forged tier", `INSERT INTO kb_tiers (tenant_id, model, chunks) VALUES ('` + tenantB + `', 'x', 1)`, rls},
 		{"giving a chunk away", `UPDATE kb_chunks SET tenant_id = '` + tenantB + `'`, rls},
 		{"an index of one's own", `CREATE INDEX mine ON kb_points (half)`, denied},

@@ -39,8 +39,8 @@ func labelled(t *testing.T) (*testkit.DB, *pgx.Conn, []string) {
 			`INSERT INTO kb_versions (tenant_id, document_id, version, agent_id, bytes, content_sha256, recipe, ingested_at) VALUES ('` + tenantA + `', '` + docLegal + `', 1, gen_random_uuid(), 1, '', '', now())`,
 			`INSERT INTO kb_jobs (tenant_id, id, agent_id, source, filename, labels) VALUES ('` + tenantA + `', '` + job + `', gen_random_uuid(), 'file:///legal', '` + secret + `', '{legal}')`,
 			`INSERT INTO kb_uploads (tenant_id, job_id, content) VALUES ('` + tenantA + `', '` + job + `', '` + secret + `')`,
-			`INSERT INTO stash_files (tenant_id, id, kind, given, expires_at, labels) VALUES ('` + tenantA + `', '` + docLegal + `', 'upload', '{}', now(), '{legal}')`,
-			`INSERT INTO stash_pieces (tenant_id, file_id, start, content) VALUES ('` + tenantA + `', '` + docLegal + `', 0, '` + secret + `')`,
+			`INSERT INTO artifact_files (tenant_id, id, kind, given, expires_at, labels) VALUES ('` + tenantA + `', '` + docLegal + `', 'upload', '{}', now(), '{legal}')`,
+			`INSERT INTO artifact_pieces (tenant_id, file_id, start, content) VALUES ('` + tenantA + `', '` + docLegal + `', 0, '` + secret + `')`,
 		} {
 			if _, err := tx.Exec(t.Context(), sql); err != nil {
 				t.Fatalf("%s: %v", sql, err)
@@ -146,8 +146,8 @@ func TestNobodyWritesPastTheirLabels(t *testing.T) {
 		"a job that sees more":  `INSERT INTO kb_jobs (tenant_id, id, agent_id, source, filename, sees) VALUES ($1, gen_random_uuid(), gen_random_uuid(), 'x', 'x', '{hr,legal}')`,
 		"a job that sees all":   `INSERT INTO kb_jobs (tenant_id, id, agent_id, source, filename, sees) VALUES ($1, gen_random_uuid(), gen_random_uuid(), 'x', 'x', '{*}')`,
 		"a job of its source":   `INSERT INTO kb_jobs (tenant_id, id, agent_id, source, filename) VALUES ($1, gen_random_uuid(), gen_random_uuid(), 'file:///legal', 'x')`,
-		"an upload with one":    `INSERT INTO stash_files (tenant_id, id, kind, given, expires_at, labels) VALUES ($1, gen_random_uuid(), 'upload', '{}', now(), '{legal}')`,
-		"a piece of its upload": `INSERT INTO stash_pieces (tenant_id, file_id, start, content) VALUES ($1, '` + docLegal + `', 1, 'x')`,
+		"an upload with one":    `INSERT INTO artifact_files (tenant_id, id, kind, given, expires_at, labels) VALUES ($1, gen_random_uuid(), 'upload', '{}', now(), '{legal}')`,
+		"a piece of its upload": `INSERT INTO artifact_pieces (tenant_id, file_id, start, content) VALUES ($1, '` + docLegal + `', 1, 'x')`,
 		"a vector of it":        `INSERT INTO kb_vectors (tenant_id, chunk_id, model, embedding) VALUES ($1, '` + docLegal[:len(docLegal)-1] + `e', 'm', '[1,2]') ON CONFLICT DO NOTHING`,
 	} {
 		within(t, testkit.Connect(t, d.URL("konstruct_app")), map[string]string{"app.current_tenant": tenantA, "app.current_labels": "{hr}"}, func(tx pgx.Tx) {

@@ -18,7 +18,7 @@ import (
 // because they are a fixed vocabulary. What they tell is in the threat model.
 var keptStatistics = map[string]bool{
 	"audit_events.action_type": true, "audit_events.user_id": true, "kb_jobs.state": true, "kb_sources.language": true, "kb_points.language": true,
-	"kb_models.model": true, "kb_vectors.model": true, "kb_tiers.model": true, "stash_files.kind": true, "stash_files.state": true, "access_users.role": true,
+	"kb_models.model": true, "kb_vectors.model": true, "kb_tiers.model": true, "artifact_files.kind": true, "artifact_files.state": true, "access_users.role": true,
 }
 
 // texts are the columns of tenants' tables that the app may read and whose comparisons PostgreSQL lets the planner

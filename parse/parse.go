@@ -1,4 +1,4 @@
-// Package reading turns a file of a stranger's into what the knowledge base keeps of it, its text and its passages, in this process
+// Package parse turns a file of a stranger's into what the knowledge base keeps of it, its text and its passages, in this process
 // (Local) or in processes of their own that a hostile file may ruin (Pool). It knows no database.
 package parse
 

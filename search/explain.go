@@ -78,11 +78,11 @@ func (s *Searcher) Explain(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, q Q
 	rows, err := tx.Query(ctx, `SELECT t.chunks, t.built_at, coalesce(i.indisvalid AND i.indisready, false), coalesce(pg_relation_size(i.indexrelid), 0), t.ef_search, t.recall::float8, t.queries, t.tuned_at, t.trouble
 	    FROM kb_tiers t LEFT JOIN pg_index i ON i.indexrelid = to_regclass('public.' || $3::text) WHERE t.tenant_id = $1 AND t.model = $2`, tenant, st.model, st.index)
 	if err != nil {
-		return e, fmt.Errorf("kb: explain: %w", err)
+		return e, fmt.Errorf("search: explain: %w", err)
 	}
 	own, err := pgx.CollectRows(rows, pgx.RowToAddrOfStructByPos[TenantIndex])
 	if err != nil {
-		return e, fmt.Errorf("kb: explain: %w", err)
+		return e, fmt.Errorf("search: explain: %w", err)
 	}
 	if len(own) > 0 {
 		e.TenantIndex = own[0]

@@ -99,7 +99,7 @@ func (in *Indexer) inspect(ctx context.Context, tenant uuid.UUID) (x indexState,
 		    (SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'i' AND starts_with(relname::text, 'ix_kb_points_'))`, tenant, max(in.Thresholds.Grow, in.Thresholds.Crowded)).Scan(&x.chunks, &x.all)
 	})
 	if err != nil {
-		return x, fmt.Errorf("kb: look at the tenant's index: %w", err)
+		return x, fmt.Errorf("search: look at the tenant's index: %w", err)
 	}
 	return x, nil
 }
@@ -136,7 +136,7 @@ func (in *Indexer) Work(ctx context.Context, tenant uuid.UUID) (worked bool, err
 		in.record(ctx, tenant, x.model, err)
 	}
 	if err != nil {
-		return false, fmt.Errorf("kb: tenant %s: its own index: %w", tenant, err)
+		return false, fmt.Errorf("search: tenant %s: its own index: %w", tenant, err)
 	}
 	return alone, nil
 }

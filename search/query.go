@@ -95,7 +95,7 @@ var ErrSlow = tenantdb.ErrSlow
 // QueryError says what is wrong with a query.
 type QueryError struct{ Field, Reason string }
 
-func (e *QueryError) Error() string { return "kb: search: " + e.Field + ": " + e.Reason }
+func (e *QueryError) Error() string { return "search: search: " + e.Field + ": " + e.Reason }
 
 // check reports what is wrong with a query before the database is asked.
 func (q *Query) check() error {
@@ -136,7 +136,7 @@ func (q *Query) check() error {
 		dimensions = embed.Dimensions
 	}
 	if err := kb.CheckVector(q.Vector, dimensions); err != nil {
-		return fmt.Errorf("kb: search: vector: %w", err)
+		return fmt.Errorf("search: search: vector: %w", err)
 	}
 	return nil
 }

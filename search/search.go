@@ -21,7 +21,7 @@ import (
 // ModelChangedError says that a tenant's searches are by another model.
 type ModelChangedError struct{ Model string }
 
-func (e *ModelChangedError) Error() string { return "kb: search: the model that serves is " + e.Model }
+func (e *ModelChangedError) Error() string { return "search: search: the model that serves is " + e.Model }
 
 // Candidates of each list: at least so many by both, where ranks are fused; a few more than are wanted by meaning, where half the precision chooses and the whole decides.
 const (
@@ -107,7 +107,7 @@ func (s *Searcher) begin(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, q *Qu
 	}
 	st, err := s.readState(ctx, tx, tenant)
 	if err != nil {
-		return nil, nil, fmt.Errorf("kb: search: %w", err)
+		return nil, nil, fmt.Errorf("search: search: %w", err)
 	}
 	if q.Mode != Lexical && st.model != q.Model {
 		return nil, nil, &ModelChangedError{st.model}
@@ -255,7 +255,7 @@ func queryError(err error) error {
 	if errors.As(err, &query) {
 		return err
 	}
-	return fmt.Errorf("kb: search: %w", err)
+	return fmt.Errorf("search: search: %w", err)
 }
 
 // cursor is where a search ended.

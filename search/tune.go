@@ -70,7 +70,7 @@ func TuneIndex(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, quest
 			[]any{tenant, t.Model, t.EfSearch, t.Recall, t.Queries}, nil)
 	}
 	if err != nil {
-		return t, fmt.Errorf("kb: tune: %w", err)
+		return t, fmt.Errorf("search: tune: %w", err)
 	}
 	return t, nil
 }

@@ -60,7 +60,7 @@ func (s *Server) access() {
 		Body struct {
 			Name      string              `json:"name" minLength:"1" maxLength:"200" doc:"What it is for"`
 			Agent     *uuid.UUID          `json:"agent_id,omitempty" doc:"The one agent as which it acts and whose events it sees"`
-			Actions   []access.Permission `json:"actions" minItems:"1" maxItems:"11" enum:"events:read,events:write,cases:write,evidence:read,kb:read,kb:write,law:read,law:write,access:read,access:write,tenants:switch"`
+			Actions   []access.Permission `json:"actions" minItems:"1" maxItems:"11" enum:"events:read,events:write,escalations:write,evidence:read,kb:read,kb:write,compliance:read,compliance:write,access:read,access:write,tenants:impersonate"`
 			Labels    []string            `json:"labels,omitempty" maxItems:"200" doc:"Labels of documents that it may see, beside documents that have none: no more than you have yourself; * alone is every label"`
 			ExpiresAt *time.Time          `json:"expires_at,omitempty"`
 		}
@@ -182,7 +182,7 @@ func (s *Server) tenants(op func(id, method, path, summary string, status int) h
 		Body struct {
 			Tenant  uuid.UUID           `json:"tenant_id"`
 			Reason  string              `json:"reason" minLength:"1" maxLength:"100" doc:"Why; it stays on both trails"`
-			Actions []access.Permission `json:"actions" minItems:"1" maxItems:"10" enum:"events:read,events:write,cases:write,evidence:read,kb:read,kb:write,law:read,law:write,access:read,access:write"`
+			Actions []access.Permission `json:"actions" minItems:"1" maxItems:"10" enum:"events:read,events:write,escalations:write,evidence:read,kb:read,kb:write,compliance:read,compliance:write,access:read,access:write"`
 			Labels  []string            `json:"labels,omitempty" maxItems:"200" doc:"Labels of its documents that the key may see, beside documents that have none: no more than you have yourself; * alone is every label"`
 			Seconds int                 `json:"seconds" minimum:"1" maximum:"3600"`
 		}

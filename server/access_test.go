@@ -26,7 +26,7 @@ func operations(t *testing.T, w *world) (all []struct{ method, path, action stri
 	}
 	var api struct {
 		Paths map[string]map[string]struct {
-			Action string `json:"x-konstruct-action"`
+			Action string `json:"x-konstruct-permission"`
 		} `json:"paths"`
 	}
 	if err := json.Unmarshal(raw, &api); err != nil {
@@ -104,7 +104,7 @@ func TestKeysAreRotatedAndRevoked(t *testing.T) {
 	w.want(401, "POST", "/v1/events", next, `{"action_type":"x"}`)
 	// Nobody gives away more than they have; nothing of another tenant is touched.
 	small := w.key(acme, access.AccessWrite, access.EventsRead)
-	w.want(422, "POST", "/v1/keys", small, `{"name":"x","actions":["law:write"]}`)
+	w.want(422, "POST", "/v1/keys", small, `{"name":"x","actions":["compliance:write"]}`)
 	w.want(422, "POST", "/v1/users", small, `{"issuer":"https://id.example","subject":"s","role":"admin"}`)
 	w.want(404, "DELETE", "/v1/keys/"+id, w.key(globex), "")
 	w.want(404, "POST", "/v1/keys/"+id+"/rotate", w.key(globex), `{"overlap_seconds":0}`)
@@ -191,11 +191,11 @@ func TestOperatorsSwitchByAnEvent(t *testing.T) {
 	}
 	for _, bad := range []string{
 		`{"tenant_id":"` + audit.Operator.String() + `","reason":"r","actions":["events:read"],"seconds":60}`, `{"tenant_id":"` + acme.String() + `","reason":" ","actions":["events:read"],"seconds":60}`,
-		`{"tenant_id":"` + acme.String() + `","reason":"r","actions":["tenants:switch"],"seconds":60}`, `{"tenant_id":"` + acme.String() + `","reason":"r","actions":["events:read"],"seconds":86400}`,
+		`{"tenant_id":"` + acme.String() + `","reason":"r","actions":["tenants:impersonate"],"seconds":60}`, `{"tenant_id":"` + acme.String() + `","reason":"r","actions":["events:read"],"seconds":86400}`,
 	} {
 		w.want(422, "POST", "/v1/switch", operator, bad)
 	}
-	// A tenant's key that was given tenants:switch by hand has no use of it.
+	// A tenant's key that was given tenants:impersonate by hand has no use of it.
 	w.want(403, "POST", "/v1/switch", w.keyOf(acme, access.KeyRequest{Permissions: access.Permissions}), ask)
 	w.want(403, "POST", "/v1/tenants", w.keyOf(acme, access.KeyRequest{Permissions: access.Permissions}), `{"name":"x"}`)
 	begun := w.want(201, "POST", "/v1/tenants", operator, `{"name":"initech"}`)

@@ -96,7 +96,7 @@ func (s *Server) requirePermission(op *huma.Operation, may access.Permission) {
 		op.Extensions = map[string]any{}
 	}
 	if may != "" {
-		op.Extensions["x-konstruct-action"] = string(may)
+		op.Extensions["x-konstruct-permission"] = string(may)
 		op.Description = strings.TrimSpace(op.Description + "\n\nNeeds `" + string(may) + "`.")
 	}
 	if op.Method != http.MethodGet && op.Method != http.MethodHead {

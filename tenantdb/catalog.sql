@@ -5,13 +5,13 @@
 WITH spaces AS (SELECT oid FROM pg_namespace WHERE nspname = 'public'),
 ours AS (
   SELECT c.* FROM pg_class c WHERE c.relnamespace IN (SELECT oid FROM spaces) AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
-     AND c.relname ~ '^(audit|access|kb|stash|river)_'),
+     AND c.relname ~ '^(audit|access|kb|artifact|river)_'),
 owner AS (SELECT coalesce((SELECT relowner FROM ours WHERE relname = 'audit_seals'), 0) AS oid),
 who (oid, name) AS (
   SELECT r.oid, CASE WHEN r.oid = o.oid THEN 'owner' ELSE r.rolname::text END FROM pg_roles r, owner o UNION ALL SELECT 0, 'PUBLIC'),
 functions AS (
   SELECT p.*, p.proname || '(' || pg_get_function_identity_arguments(p.oid) || ')' AS name FROM pg_proc p
-   WHERE p.pronamespace IN (SELECT oid FROM spaces) AND p.proname ~ '^(audit|access|kb|stash|river|konstruct)_'
+   WHERE p.pronamespace IN (SELECT oid FROM spaces) AND p.proname ~ '^(audit|access|kb|artifact|river|konstruct)_'
      AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e')),
 finds (name) AS (SELECT unnest('{audit_find_run,audit_find_words}'::text[])),
 grants AS (

@@ -14,7 +14,7 @@ expected (relname, privileges) AS (VALUES
   ('kb_models', 'DELETE,INSERT,SELECT,UPDATE'), ('kb_vectors', 'DELETE,INSERT,SELECT,UPDATE'),
   ('kb_points', 'DELETE,INSERT,SELECT,UPDATE'), ('kb_terms', 'DELETE,INSERT,SELECT,UPDATE'), ('kb_tiers', 'DELETE,INSERT,SELECT,UPDATE'),
   ('access_keys', 'DELETE,INSERT,SELECT,UPDATE'), ('access_users', 'DELETE,INSERT,SELECT,UPDATE'), ('access_limits', 'DELETE,INSERT,SELECT,UPDATE'),
-  ('access_requests', 'DELETE,INSERT,SELECT,UPDATE'), ('stash_files', 'DELETE,INSERT,SELECT,UPDATE'), ('stash_pieces', 'DELETE,INSERT,SELECT,UPDATE')),
+  ('access_requests', 'DELETE,INSERT,SELECT,UPDATE'), ('artifact_files', 'DELETE,INSERT,SELECT,UPDATE'), ('artifact_pieces', 'DELETE,INSERT,SELECT,UPDATE')),
 me AS (SELECT * FROM pg_roles WHERE rolname = current_user)
 SELECT check_name, coalesce(found, 'missing'), wanted, fix FROM (
   SELECT 1, 'role is not superuser', rolsuper::text, 'false', 'connect as konstruct_app' FROM me
@@ -34,7 +34,7 @@ SELECT check_name, coalesce(found, 'missing'), wanted, fix FROM (
   UNION ALL SELECT 13, 'labels are held on ' || w.relname,
     coalesce((SELECT (NOT p.polpermissive AND p.polcmd = '*' AND pg_has_role(p.polroles[1], 'USAGE'))::text FROM pg_policy p
       WHERE p.polrelid = to_regclass('public.' || w.relname) AND p.polname = 'labels_granted'), 'false'), 'true', 'konstruct migrate up'
-    FROM unnest('{kb_sources,kb_documents,kb_chunks,kb_points,kb_texts,kb_versions,kb_terms,kb_vectors,kb_passages,kb_jobs,kb_uploads,stash_files,stash_pieces}'::text[]) w (relname)
+    FROM unnest('{kb_sources,kb_documents,kb_chunks,kb_points,kb_texts,kb_versions,kb_terms,kb_vectors,kb_passages,kb_jobs,kb_uploads,artifact_files,artifact_pieces}'::text[]) w (relname)
   UNION ALL SELECT 14, 'grants on ' || t.relname,
     (SELECT coalesce(string_agg(p, ',' ORDER BY p), '') FROM unnest('{SELECT,INSERT,UPDATE,DELETE,TRUNCATE,REFERENCES,TRIGGER}'::text[]) p WHERE has_table_privilege(t.oid, p)),
     e.privileges, 'konstruct migrate up' FROM tenant_tables t JOIN expected e USING (relname)

@@ -58,7 +58,7 @@ type auditEraseCmd struct {
 
 // Help is shown by --help.
 func (auditEraseCmd) Help() string {
-	return "The text and what could prove a guess of it are destroyed; every proof still verifies and says what was erased, by whom and why. It can't be taken back. docs/law.md says where else the text may be.\n\n" +
+	return "The text and what could prove a guess of it are destroyed; every proof still verifies and says what was erased, by whom and why. It can't be taken back. docs/compliance.md says where else the text may be.\n\n" +
 		"Examples:\n\n  konstruct audit erase --tenant $T --event $E --field input_summary --reason \"ticket 17\"\n  konstruct audit erase --tenant $T --user-id ada --field user_id --field input_summary --field output_summary --field metadata --reason \"request 18, GDPR article 17\""
 }
 
@@ -95,7 +95,7 @@ func (r auditEraseCmd) Run(ctx context.Context, a *app) error {
 // warnErased says what an erasure does not reach.
 func (a *app) warnErased(n int64) {
 	fmt.Fprintf(a.out, "erased fields of %d events\n", n)
-	fmt.Fprintln(a.out, "the database's old pages still hold the text: konstruct audit scrub; its archived log, backups, exports and the files of other machines are yours to look after (docs/law.md)")
+	fmt.Fprintln(a.out, "the database's old pages still hold the text: konstruct audit scrub; its archived log, backups, exports and the files of other machines are yours to look after (docs/compliance.md)")
 	if a.SpoolDir == "" {
 		return
 	}
@@ -464,6 +464,6 @@ func (auditScrubCmd) Run(ctx context.Context, a *app) error {
 	for _, sql := range left {
 		fmt.Fprintf(a.out, "this role may not; a superuser must run: %s\n", sql)
 	}
-	_, err = fmt.Fprintln(a.out, "the server's log, its archive and backups made before still do: docs/law.md")
+	_, err = fmt.Fprintln(a.out, "the server's log, its archive and backups made before still do: docs/compliance.md")
 	return err
 }

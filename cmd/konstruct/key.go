@@ -24,7 +24,7 @@ type keyCmd struct {
 type keyCreateCmd struct {
 	tenantFlag
 	Name       string              `arg:"" help:"What it is for."`
-	Permission []access.Permission `help:"What it may do: events:read, events:write, cases:write, evidence:read, kb:read, kb:write, law:read, law:write, access:read, access:write, or tenants:switch." default:"events:read,events:write,kb:read,kb:write" placeholder:"ACTION"`
+	Permission []access.Permission `help:"What it may do: events:read, events:write, escalations:write, evidence:read, kb:read, kb:write, compliance:read, compliance:write, access:read, access:write, or tenants:impersonate." default:"events:read,events:write,kb:read,kb:write" placeholder:"ACTION"`
 	Role       access.Role         `help:"Instead of --may: what a viewer, auditor, operator, compliance or admin may do." placeholder:"ROLE"`
 	Agent      uuid.UUID           `help:"The one agent as which it acts and whose events it sees." placeholder:"UUID"`
 	Label      []string            `help:"Labels of documents that it may see, beside documents that have none; '*' is every label." placeholder:"NAME" sep:"none"`
@@ -33,7 +33,7 @@ type keyCreateCmd struct {
 
 // Help is shown by --help.
 func (keyCreateCmd) Help() string {
-	return "Examples:\n\n  konstruct key create support-bot --tenant $T --agent $A\n  konstruct key create counsel --tenant $T --role viewer --label legal\n  konstruct key create auditor --tenant $T --role auditor --expires 720h\n  konstruct key create operator --tenant 6b6f6e73-7472-8563-8000-000000000001 --permission tenants:switch"
+	return "Examples:\n\n  konstruct key create support-bot --tenant $T --agent $A\n  konstruct key create counsel --tenant $T --role viewer --label legal\n  konstruct key create auditor --tenant $T --role auditor --expires 720h\n  konstruct key create operator --tenant 6b6f6e73-7472-8563-8000-000000000001 --permission tenants:impersonate"
 }
 
 // Run makes it.
