@@ -64,7 +64,7 @@ func (t *Tenant) CreateKey(ctx context.Context, by access.Principal, a access.Ke
 	}
 	for _, action := range a.Permissions {
 		if slices.Contains(access.Permissions, action) && !by.Can(action) {
-			return "", made, &access.FieldError{Field: "actions", Reason: fmt.Sprintf("has %s, which you may not do yourself", action)}
+			return "", made, &access.FieldError{Field: "permissions", Reason: fmt.Sprintf("has %s, which you may not do yourself", action)}
 		}
 	}
 	if by.Agent != uuid.Nil && a.Agent != by.Agent {
@@ -192,7 +192,7 @@ func (t *Tenant) SetLimits(ctx context.Context, by access.Principal, l access.Li
 const maxImpersonation = time.Hour
 
 // ImpersonateTenant gives somebody of the operator's tenant who may do that a key of another tenant for an hour at most. It is an event on that tenant's trail, and on the operator's.
-func (k *Konstruct) ImpersonateTenant(ctx context.Context, by access.Principal, to uuid.UUID, reason string, actions []access.Permission, labels []string, lasts time.Duration) (key string, made access.Key, err error) {
+func (k *Konstruct) ImpersonateTenant(ctx context.Context, by access.Principal, to uuid.UUID, reason string, permissions []access.Permission, labels []string, lasts time.Duration) (key string, made access.Key, err error) {
 	switch {
 	case k.keys == nil:
 		return "", made, ErrNoKeys
@@ -202,8 +202,8 @@ func (k *Konstruct) ImpersonateTenant(ctx context.Context, by access.Principal, 
 		return "", made, &access.FieldError{Field: "tenant_id", Reason: "is no other tenant"}
 	case strings.TrimSpace(reason) == "" || len(reason) > access.MaxName/2:
 		return "", made, &access.FieldError{Field: "reason", Reason: fmt.Sprintf("has %d bytes: say why in 1 to %d, it stays on both trails", len(reason), access.MaxName/2)}
-	case slices.Contains(actions, access.TenantsImpersonate):
-		return "", made, &access.FieldError{Field: "actions", Reason: "has tenants:impersonate, which is the operator's tenant's alone"}
+	case slices.Contains(permissions, access.TenantsImpersonate):
+		return "", made, &access.FieldError{Field: "permissions", Reason: "has tenants:impersonate, which is the operator's tenant's alone"}
 	case lasts <= 0 || lasts > maxImpersonation:
 		return "", made, &access.FieldError{Field: "seconds", Reason: fmt.Sprintf("is %g: it is 1 to %g", lasts.Seconds(), maxImpersonation.Seconds())}
 	}
@@ -211,13 +211,13 @@ func (k *Konstruct) ImpersonateTenant(ctx context.Context, by access.Principal, 
 		return "", made, err
 	}
 	// The operator's trail first: a switch that was not noted must not be.
-	said := map[string]any{"tenant_id": to, "reason": reason, "actions": actions, "labels": labels, "seconds": lasts.Seconds()}
+	said := map[string]any{"tenant_id": to, "reason": reason, "permissions": permissions, "labels": labels, "seconds": lasts.Seconds()}
 	if err := k.Tenant(audit.Operator).Record(ctx, by, audit.ActionImpersonation, said); err != nil {
 		return "", made, err
 	}
 	t := k.Tenant(to)
 	err = t.recordChange(ctx, by, audit.ActionImpersonation, func(ctx context.Context, tx pgx.Tx) (any, error) {
-		key, made, err = k.keys.Create(ctx, tx, to, by.String(), access.KeyRequest{Name: "switch: " + reason, Permissions: actions, Labels: labels, ExpiresAt: time.Now().Add(lasts)})
+		key, made, err = k.keys.Create(ctx, tx, to, by.String(), access.KeyRequest{Name: "switch: " + reason, Permissions: permissions, Labels: labels, ExpiresAt: time.Now().Add(lasts)})
 		return map[string]any{"key": made, "reason": reason}, err
 	})
 	return key, made, err

@@ -102,7 +102,7 @@ func TestSearchesGoOnByWordsWhileTheModelIsAway(t *testing.T) {
 	if err != nil || len(r.Hits) != 1 || !strings.Contains(r.Hits[0].Content, "Rinse") || !strings.Contains(r.Fallback, "connection refused") {
 		t.Fatalf("%+v, %v", r, err)
 	}
-	if h, _ := how(t, k, acmeID, r.EventID); h.Mode != "words" || h.Fallback != r.Fallback {
+	if h, _ := how(t, k, acmeID, r.EventID); h.Mode != "lexical" || h.Fallback != r.Fallback {
 		t.Errorf("the record says %+v", h)
 	}
 	if r, err := agent.SearchWith(t.Context(), konstruct.SearchRequest{Text: "rotor", Mode: search.Lexical}); err != nil || len(r.Hits) != 1 || r.Fallback != "" {

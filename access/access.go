@@ -16,18 +16,18 @@ import (
 // Permission is something that a credential may do.
 type Permission string
 
-// The actions. "read" shows, "write" changes.
+// The permissions. "read" shows, "write" changes.
 const (
-	EventsRead         Permission = "events:read"    // list, get, runs, figures, escalations, the stream
-	EventsWrite        Permission = "events:write"   // log events
-	EscalationsWrite   Permission = "escalations:write"    // acknowledge and resolve escalations
-	EvidenceRead       Permission = "evidence:read"  // proofs, receipts, checkpoints, tiles, bundles, exports, verification; each is an event
-	KBRead             Permission = "kb:read"        // documents, searches and citations; each search is an event
-	KBWrite            Permission = "kb:write"       // take documents in and remove them, tune
-	ComplianceRead     Permission = "compliance:read"       // holds, rules, requests
-	ComplianceWrite    Permission = "compliance:write"      // erase, hold, retain
-	AccessRead         Permission = "access:read"    // keys, users, limits
-	AccessWrite        Permission = "access:write"   // make and revoke keys, name users, set limits
+	EventsRead         Permission = "events:read"         // list, get, runs, figures, escalations, the stream
+	EventsWrite        Permission = "events:write"        // log events
+	EscalationsWrite   Permission = "escalations:write"   // acknowledge and resolve escalations
+	EvidenceRead       Permission = "evidence:read"       // proofs, receipts, checkpoints, tiles, bundles, exports, verification; each is an event
+	KBRead             Permission = "kb:read"             // documents, searches and citations; each search is an event
+	KBWrite            Permission = "kb:write"            // take documents in and remove them, tune
+	ComplianceRead     Permission = "compliance:read"     // holds, rules, requests
+	ComplianceWrite    Permission = "compliance:write"    // erase, hold, retain
+	AccessRead         Permission = "access:read"         // keys, users, limits
+	AccessWrite        Permission = "access:write"        // make and revoke keys, name users, set limits
 	TenantsImpersonate Permission = "tenants:impersonate" // of the operator's tenant alone: a short-lived key of any tenant
 )
 
@@ -132,16 +132,16 @@ func checkName(name string) error {
 	return nil
 }
 
-func checkPermissions(actions []Permission) error {
-	if len(actions) == 0 {
-		return &FieldError{"actions", "is empty: name at least one"}
+func checkPermissions(permissions []Permission) error {
+	if len(permissions) == 0 {
+		return &FieldError{"permissions", "is empty: name at least one"}
 	}
-	for i, a := range actions {
+	for i, a := range permissions {
 		if !slices.Contains(Permissions, a) {
-			return &FieldError{"actions", fmt.Sprintf("has %.40q, which is none: they are %s", string(a), JoinPermissions(Permissions, ", "))}
+			return &FieldError{"permissions", fmt.Sprintf("has %.40q, which is none: they are %s", string(a), JoinPermissions(Permissions, ", "))}
 		}
-		if slices.Contains(actions[:i], a) {
-			return &FieldError{"actions", fmt.Sprintf("has %s twice", a)}
+		if slices.Contains(permissions[:i], a) {
+			return &FieldError{"permissions", fmt.Sprintf("has %s twice", a)}
 		}
 	}
 	return nil
@@ -166,7 +166,7 @@ func checkLabels(labels []string) error {
 	return nil
 }
 
-// JoinPermissions names actions or roles in one text.
+// JoinPermissions names permissions or roles in one text.
 func JoinPermissions[T ~string](all []T, between string) string {
 	names := make([]string, len(all))
 	for i, a := range all {

@@ -89,7 +89,7 @@ func TestWhatIsAskedOfAKeyIsChecked(t *testing.T) {
 	may := []access.Permission{access.EventsRead}
 	for field, a := range map[string]access.KeyRequest{
 		"name": {Name: " ", Permissions: may}, "name ": {Name: strings.Repeat("x", 201), Permissions: may}, "name  ": {Name: "a\nb", Permissions: may},
-		"actions": {Name: "x"}, "actions ": {Name: "x", Permissions: []access.Permission{"events:all"}}, "actions  ": {Name: "x", Permissions: []access.Permission{access.KBRead, access.KBRead}},
+		"permissions": {Name: "x"}, "permissions ": {Name: "x", Permissions: []access.Permission{"events:all"}}, "permissions  ": {Name: "x", Permissions: []access.Permission{access.KBRead, access.KBRead}},
 		"expires_at": {Name: "x", Permissions: may, ExpiresAt: time.Now().Add(-time.Second)},
 	} {
 		_, _, err := makeKey(t, door, k, acme, a)

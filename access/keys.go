@@ -19,7 +19,7 @@ type Key struct {
 	ID          uuid.UUID    `json:"id"`
 	Name        string       `json:"name"`
 	Agent       *uuid.UUID   `json:"agent_id,omitempty" doc:"the one agent as which it acts and whose events it sees"`
-	Permissions []Permission `json:"actions"`
+	Permissions []Permission `json:"permissions"`
 	Labels      []string     `json:"labels" doc:"it sees documents that have one of these, beside those that have none; * is every label"`
 	CreatedAt   time.Time    `json:"created_at"`
 	CreatedBy   string       `json:"created_by"`
@@ -65,7 +65,7 @@ func NewKeys(door *tenantdb.Door, pepper []byte) (*Keys, error) {
 	return &Keys{door: door, pepper: slices.Clone(pepper), cache: newPrincipalCache()}, nil
 }
 
-const keyColumns = `id, name, agent_id, actions, labels, created_at, created_by, expires_at, used_at, revoked_at, successor`
+const keyColumns = `id, name, agent_id, permissions, labels, created_at, created_by, expires_at, used_at, revoked_at, successor`
 
 // notifyKeyChange has every process forget what it knows of keys, once the transaction is committed.
 func notifyKeyChange(ctx context.Context, tx pgx.Tx) error {
@@ -102,7 +102,7 @@ func (k *Keys) Create(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, by strin
 	if !a.ExpiresAt.IsZero() {
 		expires = &a.ExpiresAt
 	}
-	rows, err := tx.Query(ctx, `INSERT INTO access_keys (tenant_id, id, name, hash, agent_id, actions, created_by, expires_at, labels) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, coalesce($9::text[], '{}')) RETURNING `+keyColumns,
+	rows, err := tx.Query(ctx, `INSERT INTO access_keys (tenant_id, id, name, hash, agent_id, permissions, created_by, expires_at, labels) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, coalesce($9::text[], '{}')) RETURNING `+keyColumns,
 		tenant, id, a.Name, hashSecret(k.pepper, key), agent, a.Permissions, by, expires, a.Labels)
 	if err != nil {
 		return "", made, fmt.Errorf("access: make a key: %w", err)

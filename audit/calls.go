@@ -175,7 +175,7 @@ type Retrieval struct {
 
 // SearchOptions is by what and with which settings a knowledge base was searched. Zero fields are left out.
 type SearchOptions struct {
-	Mode     string `json:"mode,omitempty"`      // vector, words or hybrid
+	Mode     string `json:"mode,omitempty"`      // semantic, lexical or hybrid
 	Tier     string `json:"tier,omitempty"`      // exact or hnsw
 	EfSearch int    `json:"ef_search,omitempty"` // of hnsw
 	Depth    int    `json:"depth,omitempty"`     // candidates of each list
@@ -185,7 +185,7 @@ type SearchOptions struct {
 	Corrections any      `json:"spelled,omitempty"` // words that were taken for others
 	// The rest is as it was asked for.
 	MinScore    *float64 `json:"min_score,omitempty"`
-	Diversity   float64  `json:"variety,omitempty"`
+	Diversity   float64  `json:"diversity,omitempty"`
 	PerDocument bool     `json:"per_document,omitempty"`
 	Neighbours  int      `json:"neighbours,omitempty"`
 	After       string   `json:"after,omitempty"`

@@ -10,7 +10,7 @@ CREATE TABLE public.access_keys (
   name       text        NOT NULL,
   hash       bytea       NOT NULL CHECK (octet_length(hash) = 32),
   agent_id   uuid,
-  actions    text[]      NOT NULL,
+  permissions text[]      NOT NULL,
   labels     text[]      NOT NULL DEFAULT '{}',
   created_at timestamptz NOT NULL DEFAULT now(),
   created_by text        NOT NULL,

@@ -18,9 +18,9 @@ type Mode string
 
 // The modes.
 const (
-	Semantic Mode = "vector" // the direction of the question's vector
-	Lexical  Mode = "words"  // BM25 over the question's words
-	Hybrid   Mode = "hybrid" // both, their ranks fused (RRF)
+	Semantic Mode = "semantic" // the direction of the question's vector
+	Lexical  Mode = "lexical"  // BM25 over the question's words
+	Hybrid   Mode = "hybrid"   // both, their ranks fused (RRF)
 )
 
 // Limits of one search.
@@ -104,7 +104,7 @@ func (q *Query) check() error {
 	}
 	switch {
 	case q.Mode != Semantic && q.Mode != Lexical && q.Mode != Hybrid:
-		return bad("mode", "%.40q is none: it is vector, words or hybrid", q.Mode)
+		return bad("mode", "%.40q is none: it is semantic, lexical or hybrid", q.Mode)
 	case q.K < 1 || q.K > MaxHits:
 		return bad("top-k", "%d: it is 1 to %d", q.K, MaxHits)
 	case q.Mode != Semantic && strings.TrimSpace(q.Text) == "":
@@ -112,7 +112,7 @@ func (q *Query) check() error {
 	case len(q.Text) > MaxText:
 		return bad("text", "it is %d bytes long, the limit is %d", len(q.Text), MaxText)
 	case !(q.Diversity >= 0 && q.Diversity <= 1):
-		return bad("variety", "%v: it is 0 to 1", q.Diversity)
+		return bad("diversity", "%v: it is 0 to 1", q.Diversity)
 	case q.Neighbours < 0 || q.Neighbours > MaxNeighbours:
 		return bad("neighbours", "%d: it is 0 to %d", q.Neighbours, MaxNeighbours)
 	case q.Within < 0 || q.Within > MaxWithin || q.Within > 0 && q.Within < time.Millisecond:
@@ -124,9 +124,9 @@ func (q *Query) check() error {
 	case q.MinScore != nil && (math.IsNaN(*q.MinScore) || math.IsInf(*q.MinScore, 0)):
 		return bad("min-score", "%v is no score", *q.MinScore)
 	case q.Diversity > 0 && q.Model != "":
-		return bad("variety", "it is for the first model, and %s serves", q.Model)
+		return bad("diversity", "it is for the first model, and %s serves", q.Model)
 	case q.Diversity > 0 && (q.PerDocument || q.After != ""):
-		return bad("variety", "it does not go with one passage per document, nor with a further page")
+		return bad("diversity", "it does not go with one passage per document, nor with a further page")
 	}
 	if q.Mode == Lexical {
 		return nil

@@ -43,7 +43,7 @@ func TestBadQueriesAreNamed(t *testing.T) {
 		"k negative":   {bad(func(q *search.Query) { q.K = -1 }), "top-k: -1"},
 		"k a million":  {bad(func(q *search.Query) { q.K = 1_000_000 }), "top-k: 1000000"},
 		"mode":         {bad(func(q *search.Query) { q.Mode = "magic" }), "mode:"},
-		"variety":      {bad(func(q *search.Query) { q.Diversity = nan }), "variety:"},
+		"diversity":    {bad(func(q *search.Query) { q.Diversity = nan }), "diversity:"},
 		"min score":    {bad(func(q *search.Query) { q.MinScore = &nan }), "min-score:"},
 		"neighbours":   {bad(func(q *search.Query) { q.Neighbours = 11 }), "neighbours:"},
 		"within":       {bad(func(q *search.Query) { q.Within = -1 }), "within:"},

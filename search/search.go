@@ -21,7 +21,9 @@ import (
 // ModelChangedError says that a tenant's searches are by another model.
 type ModelChangedError struct{ Model string }
 
-func (e *ModelChangedError) Error() string { return "search: search: the model that serves is " + e.Model }
+func (e *ModelChangedError) Error() string {
+	return "search: search: the model that serves is " + e.Model
+}
 
 // Candidates of each list: at least so many by both, where ranks are fused; a few more than are wanted by meaning, where half the precision chooses and the whole decides.
 const (

@@ -14,13 +14,13 @@ import (
 
 // Me is who a credential is.
 type Me struct {
-	Tenant  uuid.UUID           `json:"tenant_id"`
-	ID      uuid.UUID           `json:"id" doc:"The key's or the user's"`
-	Name    string              `json:"name"`
-	Role    access.Role         `json:"role,omitempty" doc:"Of a person"`
-	Agent   *uuid.UUID          `json:"agent_id,omitempty"`
-	Actions []access.Permission `json:"actions"`
-	Labels  []string            `json:"labels" doc:"You see documents that have one of these, beside those that have none; * is every label"`
+	Tenant      uuid.UUID           `json:"tenant_id"`
+	ID          uuid.UUID           `json:"id" doc:"The key's or the user's"`
+	Name        string              `json:"name"`
+	Role        access.Role         `json:"role,omitempty" doc:"Of a person"`
+	Agent       *uuid.UUID          `json:"agent_id,omitempty"`
+	Permissions []access.Permission `json:"permissions"`
+	Labels      []string            `json:"labels" doc:"You see documents that have one of these, beside those that have none; * is every label"`
 }
 
 // KeyCreated is a key that is told once.
@@ -41,14 +41,16 @@ func (s *Server) access() {
 	op := func(id, method, path, summary string, status int) huma.Operation {
 		return huma.Operation{OperationID: id, Method: method, Path: path, Summary: summary, Tags: []string{"Access"}, DefaultStatus: status}
 	}
-	register(s, op("get-me", "GET", "/v1/me", "Who you are, and what you may do", 200), "", func(_ context.Context, w access.Principal, _ *struct{}) (*Response[Me], error) {
-		m := Me{Tenant: w.Tenant, ID: w.Credential, Name: w.Name, Role: w.Role, Actions: w.Permissions(), Labels: w.Labels().Names()}
+	getMe := op("getMe", "GET", "/v1/me", "Get the principal and its permissions", 200)
+	getMe.Description = "Any credential may ask."
+	register(s, getMe, "", func(_ context.Context, w access.Principal, _ *struct{}) (*Response[Me], error) {
+		m := Me{Tenant: w.Tenant, ID: w.Credential, Name: w.Name, Role: w.Role, Permissions: w.Permissions(), Labels: w.Labels().Names()}
 		if w.Agent != uuid.Nil {
 			m.Agent = &w.Agent
 		}
 		return &Response[Me]{m}, nil
 	})
-	register(s, op("list-keys", "GET", "/v1/keys", "List keys", 200), access.AccessRead, func(ctx context.Context, w access.Principal, in *ListParams) (*Response[List[access.Key]], error) {
+	register(s, op("listKeys", "GET", "/v1/keys", "List keys", 200), access.AccessRead, func(ctx context.Context, w access.Principal, in *ListParams) (*Response[List[access.Key]], error) {
 		after, err := in.afterID()
 		if err != nil {
 			return nil, err
@@ -56,16 +58,16 @@ func (s *Server) access() {
 		keys, err := s.tenant(w).ListKeys(ctx, after, in.Limit)
 		return listPage(keys, in.Limit, func(k access.Key) string { return k.ID.String() }), err
 	})
-	register(s, op("make-key", "POST", "/v1/keys", "Make a key, which may do no more than you may", 201), access.AccessWrite, func(ctx context.Context, w access.Principal, in *struct {
+	register(s, op("createKey", "POST", "/v1/keys", "Create a key; its secret is shown once", 201), access.AccessWrite, func(ctx context.Context, w access.Principal, in *struct {
 		Body struct {
-			Name      string              `json:"name" minLength:"1" maxLength:"200" doc:"What it is for"`
-			Agent     *uuid.UUID          `json:"agent_id,omitempty" doc:"The one agent as which it acts and whose events it sees"`
-			Actions   []access.Permission `json:"actions" minItems:"1" maxItems:"11" enum:"events:read,events:write,escalations:write,evidence:read,kb:read,kb:write,compliance:read,compliance:write,access:read,access:write,tenants:impersonate"`
-			Labels    []string            `json:"labels,omitempty" maxItems:"200" doc:"Labels of documents that it may see, beside documents that have none: no more than you have yourself; * alone is every label"`
-			ExpiresAt *time.Time          `json:"expires_at,omitempty"`
+			Name        string              `json:"name" minLength:"1" maxLength:"200" doc:"What it is for"`
+			Agent       *uuid.UUID          `json:"agent_id,omitempty" doc:"The one agent as which it acts and whose events it sees"`
+			Permissions []access.Permission `json:"permissions" minItems:"1" maxItems:"11" enum:"events:read,events:write,escalations:write,evidence:read,kb:read,kb:write,compliance:read,compliance:write,access:read,access:write,tenants:impersonate"`
+			Labels      []string            `json:"labels,omitempty" maxItems:"200" doc:"Labels of documents that it may see, beside documents that have none: no more than you have yourself; * alone is every label"`
+			ExpiresAt   *time.Time          `json:"expires_at,omitempty"`
 		}
 	}) (*Created[KeyCreated], error) {
-		a := access.KeyRequest{Name: in.Body.Name, Permissions: in.Body.Actions, Labels: in.Body.Labels}
+		a := access.KeyRequest{Name: in.Body.Name, Permissions: in.Body.Permissions, Labels: in.Body.Labels}
 		if in.Body.Agent != nil {
 			a.Agent = *in.Body.Agent
 		}
@@ -75,7 +77,7 @@ func (s *Server) access() {
 		secret, key, err := s.tenant(w).CreateKey(ctx, w, a)
 		return &Created[KeyCreated]{Location: "/v1/keys", Body: KeyCreated{secret, key}}, err
 	})
-	rotate := op("rotate-key", "POST", "/v1/keys/{id}/rotate", "Make a key with the same rights in another's place", 201)
+	rotate := op("rotateKey", "POST", "/v1/keys/{id}/rotate", "Replace a key by a new one with the same permissions", 201)
 	register(s, rotate, access.AccessWrite, func(ctx context.Context, w access.Principal, in *struct {
 		PathID
 		Body struct {
@@ -89,7 +91,7 @@ func (s *Server) access() {
 		secret, key, err := s.tenant(w).RotateKey(ctx, w, kid, time.Duration(in.Body.Overlap)*time.Second)
 		return &Created[KeyCreated]{Location: "/v1/keys", Body: KeyCreated{secret, key}}, err
 	})
-	grant := op("grant-key", "PUT", "/v1/keys/{id}/labels", "Say which labels a key has: at once, in every process", 200)
+	grant := op("updateKeyLabels", "PUT", "/v1/keys/{id}/labels", "Replace the labels of a key", 200)
 	register(s, grant, access.AccessWrite, func(ctx context.Context, w access.Principal, in *struct {
 		PathID
 		Body struct {
@@ -103,7 +105,7 @@ func (s *Server) access() {
 		k, err := s.tenant(w).SetKeyLabels(ctx, w, kid, in.Body.Labels)
 		return &Response[access.Key]{k}, err
 	})
-	revoke := op("revoke-key", "DELETE", "/v1/keys/{id}", "End a key at once, in every process", 204)
+	revoke := op("revokeKey", "DELETE", "/v1/keys/{id}", "Revoke a key at once, in every process", 204)
 	register(s, revoke, access.AccessWrite, func(ctx context.Context, w access.Principal, in *PathID) (*NoContent, error) {
 		kid, err := in.uuid()
 		if err != nil {
@@ -112,7 +114,7 @@ func (s *Server) access() {
 		_, err = s.tenant(w).RevokeKey(ctx, w, kid)
 		return nil, err
 	})
-	register(s, op("list-users", "GET", "/v1/users", "List people and their roles", 200), access.AccessRead, func(ctx context.Context, w access.Principal, in *ListParams) (*Response[List[access.User]], error) {
+	register(s, op("listUsers", "GET", "/v1/users", "List users and their roles", 200), access.AccessRead, func(ctx context.Context, w access.Principal, in *ListParams) (*Response[List[access.User]], error) {
 		after, err := in.afterID()
 		if err != nil {
 			return nil, err
@@ -120,7 +122,7 @@ func (s *Server) access() {
 		users, err := s.tenant(w).Users(ctx, after, in.Limit)
 		return listPage(users, in.Limit, func(u access.User) string { return u.ID.String() }), err
 	})
-	register(s, op("admit-user", "POST", "/v1/users", "Give a person a role in this tenant", 201), access.AccessWrite, func(ctx context.Context, w access.Principal, in *struct {
+	register(s, op("createUser", "POST", "/v1/users", "Add a user with a role", 201), access.AccessWrite, func(ctx context.Context, w access.Principal, in *struct {
 		Body struct {
 			Issuer  string      `json:"issuer" minLength:"1" maxLength:"500" doc:"The identity provider's URL"`
 			Subject string      `json:"subject" minLength:"1" maxLength:"255" doc:"As its tokens have it (sub)"`
@@ -133,7 +135,7 @@ func (s *Server) access() {
 		u, err := s.tenant(w).AddUser(ctx, w, access.User{Issuer: b.Issuer, Subject: b.Subject, Name: b.Name, Role: b.Role, Labels: b.Labels})
 		return &Created[access.User]{Location: "/v1/users", Body: u}, err
 	})
-	dismiss := op("dismiss-user", "DELETE", "/v1/users/{id}", "End what a person may do in this tenant, at once", 204)
+	dismiss := op("deleteUser", "DELETE", "/v1/users/{id}", "Remove a user at once", 204)
 	register(s, dismiss, access.AccessWrite, func(ctx context.Context, w access.Principal, in *PathID) (*NoContent, error) {
 		uid, err := in.uuid()
 		if err != nil {
@@ -141,11 +143,11 @@ func (s *Server) access() {
 		}
 		return nil, s.tenant(w).RemoveUser(ctx, w, uid)
 	})
-	register(s, op("get-limits", "GET", "/v1/settings/limits", "How much this tenant may use", 200), access.AccessRead, func(ctx context.Context, w access.Principal, _ *struct{}) (*Response[access.Limits], error) {
+	register(s, op("getLimits", "GET", "/v1/settings/limits", "Get the limits of the tenant", 200), access.AccessRead, func(ctx context.Context, w access.Principal, _ *struct{}) (*Response[access.Limits], error) {
 		l, err := s.meter.Limits(ctx, w.Tenant)
 		return &Response[access.Limits]{l}, err
 	})
-	register(s, op("get-usage", "GET", "/v1/usage", "What this tenant has, and did in the last 30 days", 200), access.AccessRead, func(ctx context.Context, w access.Principal, _ *struct{}) (*Response[Usage], error) {
+	register(s, op("getUsage", "GET", "/v1/usage", "Get the usage of the tenant in the last 30 days", 200), access.AccessRead, func(ctx context.Context, w access.Principal, _ *struct{}) (*Response[Usage], error) {
 		t := s.tenant(w)
 		u := Usage{Jobs: map[string]int{}}
 		jobs, err := t.CountJobs(ctx)
@@ -163,7 +165,7 @@ func (s *Server) access() {
 		}
 		return &Response[Usage]{u}, err
 	})
-	register(s, op("list-agents", "GET", "/v1/agents", "The agents that have events, the busiest first", 200), access.EventsRead, func(ctx context.Context, w access.Principal, _ *struct{}) (*Response[List[audit.Stats]], error) {
+	register(s, op("listAgents", "GET", "/v1/agents", "List agents by their number of events", 200), access.EventsRead, func(ctx context.Context, w access.Principal, _ *struct{}) (*Response[List[audit.Stats]], error) {
 		figures, err := s.tenant(w).Stats(ctx, audit.StatsFilter{By: []string{"agent"}, AgentID: w.Agent})
 		return listPage(figures, audit.MaxGroups+1, func(audit.Stats) string { return "" }), err
 	})
@@ -178,19 +180,19 @@ type TenantCreated struct {
 
 // tenants serves the operator's own: other tenants, each step of which is an event on both trails.
 func (s *Server) tenants(op func(id, method, path, summary string, status int) huma.Operation) {
-	register(s, op("switch-tenant", "POST", "/v1/switch", "Get a key of another tenant for an hour at most", 201), access.TenantsImpersonate, func(ctx context.Context, w access.Principal, in *struct {
+	register(s, op("impersonateTenant", "POST", "/v1/impersonate", "Create a short-lived key of another tenant", 201), access.TenantsImpersonate, func(ctx context.Context, w access.Principal, in *struct {
 		Body struct {
-			Tenant  uuid.UUID           `json:"tenant_id"`
-			Reason  string              `json:"reason" minLength:"1" maxLength:"100" doc:"Why; it stays on both trails"`
-			Actions []access.Permission `json:"actions" minItems:"1" maxItems:"10" enum:"events:read,events:write,escalations:write,evidence:read,kb:read,kb:write,compliance:read,compliance:write,access:read,access:write"`
-			Labels  []string            `json:"labels,omitempty" maxItems:"200" doc:"Labels of its documents that the key may see, beside documents that have none: no more than you have yourself; * alone is every label"`
-			Seconds int                 `json:"seconds" minimum:"1" maximum:"3600"`
+			Tenant      uuid.UUID           `json:"tenant_id"`
+			Reason      string              `json:"reason" minLength:"1" maxLength:"100" doc:"Why; it stays on both trails"`
+			Permissions []access.Permission `json:"permissions" minItems:"1" maxItems:"10" enum:"events:read,events:write,escalations:write,evidence:read,kb:read,kb:write,compliance:read,compliance:write,access:read,access:write"`
+			Labels      []string            `json:"labels,omitempty" maxItems:"200" doc:"Labels of its documents that the key may see, beside documents that have none: no more than you have yourself; * alone is every label"`
+			Seconds     int                 `json:"seconds" minimum:"1" maximum:"3600"`
 		}
 	}) (*Created[KeyCreated], error) {
-		secret, key, err := s.c.Konstruct.ImpersonateTenant(ctx, w, in.Body.Tenant, in.Body.Reason, in.Body.Actions, in.Body.Labels, time.Duration(in.Body.Seconds)*time.Second)
+		secret, key, err := s.c.Konstruct.ImpersonateTenant(ctx, w, in.Body.Tenant, in.Body.Reason, in.Body.Permissions, in.Body.Labels, time.Duration(in.Body.Seconds)*time.Second)
 		return &Created[KeyCreated]{Location: "/v1/keys", Body: KeyCreated{secret, key}}, err
 	})
-	set := op("set-limits", "PUT", "/v1/tenants/{id}/limits", "Say how much a tenant may use", 200)
+	set := op("updateLimits", "PUT", "/v1/tenants/{id}/limits", "Set the limits of a tenant", 200)
 	set.Description = "The operator's alone: who is limited does not decide by how much."
 	register(s, set, access.TenantsImpersonate, func(ctx context.Context, w access.Principal, in *struct {
 		PathID
@@ -203,7 +205,7 @@ func (s *Server) tenants(op func(id, method, path, summary string, status int) h
 		err = s.c.Konstruct.Tenant(tenant).SetLimits(ctx, w, in.Body)
 		return &Response[access.Limits]{in.Body}, err
 	})
-	register(s, op("make-tenant", "POST", "/v1/tenants", "Begin a tenant: draw its id, and make its first key", 201), access.TenantsImpersonate, func(ctx context.Context, w access.Principal, in *struct {
+	register(s, op("createTenant", "POST", "/v1/tenants", "Create a tenant and its first key", 201), access.TenantsImpersonate, func(ctx context.Context, w access.Principal, in *struct {
 		Body struct {
 			Name string `json:"name" minLength:"1" maxLength:"100" doc:"For people who read the operator's trail"`
 		}

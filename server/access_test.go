@@ -84,7 +84,7 @@ func flip(c byte) string {
 func TestKeysAreRotatedAndRevoked(t *testing.T) {
 	w := serve(t)
 	admin := w.key(acme)
-	r := w.want(201, "POST", "/v1/keys", admin, `{"name":"ci","actions":["events:write"]}`)
+	r := w.want(201, "POST", "/v1/keys", admin, `{"name":"ci","permissions":["events:write"]}`)
 	key, id := r.text("secret"), r.text("key", "id")
 	w.want(201, "POST", "/v1/events", key, `{"action_type":"x"}`)
 	if me := w.want(200, "GET", "/v1/me", key, ""); me.text("tenant_id") != acme.String() || me.text("name") != "ci" {
@@ -104,7 +104,7 @@ func TestKeysAreRotatedAndRevoked(t *testing.T) {
 	w.want(401, "POST", "/v1/events", next, `{"action_type":"x"}`)
 	// Nobody gives away more than they have; nothing of another tenant is touched.
 	small := w.key(acme, access.AccessWrite, access.EventsRead)
-	w.want(422, "POST", "/v1/keys", small, `{"name":"x","actions":["compliance:write"]}`)
+	w.want(422, "POST", "/v1/keys", small, `{"name":"x","permissions":["compliance:write"]}`)
 	w.want(422, "POST", "/v1/users", small, `{"issuer":"https://id.example","subject":"s","role":"admin"}`)
 	w.want(404, "DELETE", "/v1/keys/"+id, w.key(globex), "")
 	w.want(404, "POST", "/v1/keys/"+id+"/rotate", w.key(globex), `{"overlap_seconds":0}`)
@@ -131,7 +131,7 @@ func TestARevokedKeyEndsInEveryProcess(t *testing.T) {
 	one := serve(t)
 	two := serveOn(t, one.d)
 	admin := one.key(acme)
-	r := one.want(201, "POST", "/v1/keys", admin, `{"name":"ci","actions":["events:read"]}`)
+	r := one.want(201, "POST", "/v1/keys", admin, `{"name":"ci","permissions":["events:read"]}`)
 	key := r.text("secret")
 	for range 3 {
 		one.want(200, "GET", "/v1/me", key, "")
@@ -178,10 +178,10 @@ func TestAKeyOfOneAgent(t *testing.T) {
 func TestOperatorsSwitchByAnEvent(t *testing.T) {
 	w := serve(t)
 	operator := w.keyOf(audit.Operator, access.KeyRequest{Permissions: access.Permissions})
-	ask := `{"tenant_id":"` + acme.String() + `","reason":"ticket 9","actions":["events:read"],"seconds":60}`
-	w.want(403, "POST", "/v1/switch", w.key(globex), ask)
+	ask := `{"tenant_id":"` + acme.String() + `","reason":"ticket 9","permissions":["events:read"],"seconds":60}`
+	w.want(403, "POST", "/v1/impersonate", w.key(globex), ask)
 	before := w.count(acme, audit.Filter{})
-	switched := w.want(201, "POST", "/v1/switch", operator, ask).text("secret")
+	switched := w.want(201, "POST", "/v1/impersonate", operator, ask).text("secret")
 	if list := w.want(200, "GET", "/v1/events", switched, ""); len(list.items()) != before+1 {
 		t.Errorf("the switched sees %s", list.body)
 	}
@@ -190,13 +190,13 @@ func TestOperatorsSwitchByAnEvent(t *testing.T) {
 		t.Errorf("%d and %d events say so", n, m)
 	}
 	for _, bad := range []string{
-		`{"tenant_id":"` + audit.Operator.String() + `","reason":"r","actions":["events:read"],"seconds":60}`, `{"tenant_id":"` + acme.String() + `","reason":" ","actions":["events:read"],"seconds":60}`,
-		`{"tenant_id":"` + acme.String() + `","reason":"r","actions":["tenants:impersonate"],"seconds":60}`, `{"tenant_id":"` + acme.String() + `","reason":"r","actions":["events:read"],"seconds":86400}`,
+		`{"tenant_id":"` + audit.Operator.String() + `","reason":"r","permissions":["events:read"],"seconds":60}`, `{"tenant_id":"` + acme.String() + `","reason":" ","permissions":["events:read"],"seconds":60}`,
+		`{"tenant_id":"` + acme.String() + `","reason":"r","permissions":["tenants:impersonate"],"seconds":60}`, `{"tenant_id":"` + acme.String() + `","reason":"r","permissions":["events:read"],"seconds":86400}`,
 	} {
-		w.want(422, "POST", "/v1/switch", operator, bad)
+		w.want(422, "POST", "/v1/impersonate", operator, bad)
 	}
 	// A tenant's key that was given tenants:impersonate by hand has no use of it.
-	w.want(403, "POST", "/v1/switch", w.keyOf(acme, access.KeyRequest{Permissions: access.Permissions}), ask)
+	w.want(403, "POST", "/v1/impersonate", w.keyOf(acme, access.KeyRequest{Permissions: access.Permissions}), ask)
 	w.want(403, "POST", "/v1/tenants", w.keyOf(acme, access.KeyRequest{Permissions: access.Permissions}), `{"name":"x"}`)
 	begun := w.want(201, "POST", "/v1/tenants", operator, `{"name":"initech"}`)
 	if me := w.want(200, "GET", "/v1/me", begun.text("secret"), ""); me.text("tenant_id") != begun.text("tenant_id") {

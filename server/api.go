@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"path"
 	"reflect"
 	"regexp"
 	"slices"
@@ -18,6 +17,10 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/konstruct/konstruct/access"
+	"github.com/konstruct/konstruct/audit"
+	"github.com/konstruct/konstruct/compliance"
+	"github.com/konstruct/konstruct/eval"
+	"github.com/konstruct/konstruct/search"
 )
 
 // apiConfig is how the API reads, writes and describes itself.
@@ -27,6 +30,8 @@ func (s *Server) apiConfig() huma.Config {
 		"The tenant comes from the credential. Times are RFC 3339 in UTC. Lists end with `next`, which goes into `after` for what comes then. " +
 		"A request with an `Idempotency-Key` can be made again safely. What goes wrong is said by RFC 9457.\n\n" +
 		"What is deprecated is marked so here and answers with a `Deprecation` header (RFC 9745) for a year at least before it goes; fields and operations are added without notice, so clients ignore what they do not know."
+	c.Info.Contact = &huma.Contact{Name: "Konstruct", URL: "https://github.com/konstruct/konstruct"}
+	c.Servers = []*huma.Server{{URL: "/", Description: "This service"}}
 	c.Info.License = &huma.License{Name: "Apache-2.0", Identifier: "Apache-2.0"}
 	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{"bearer": {Type: "http", Scheme: "bearer", Description: "A key (kst_…), or an ID token of the identity provider."}}
 	c.Components.Schemas = huma.NewMapRegistry("#/components/schemas/", schemaName)
@@ -40,16 +45,46 @@ func (s *Server) apiConfig() huma.Config {
 	return c
 }
 
-// schemaName names a type in the description: with its package's name where it is not this one's, since packages have types of the same name.
+// schemaName names a type in the description: by its own name, unless types of several packages share it.
 func schemaName(t reflect.Type, hint string) string {
-	name := huma.DefaultSchemaNamer(t, hint)
 	for t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice {
 		t = t.Elem()
 	}
-	if of := path.Base(t.PkgPath()); t.Name() != "" && of != "server" && of != "." {
-		name = strings.ToUpper(of[:1]) + of[1:] + name
+	if name, ok := schemaNames[t]; ok {
+		return name
 	}
-	return notName.ReplaceAllString(name, "")
+	name := t.Name()
+	if name == "" { // a body of one operation, whose hint is createEventRequest
+		name = hint
+	}
+	if generic, of, ok := strings.Cut(name, "["); ok { // List[…/kb.Document]
+		of = strings.TrimSuffix(of, "]")
+		of = of[strings.LastIndexAny(of, "./")+1:]
+		if of == "Request" {
+			of = "ComplianceRequest"
+		}
+		if of == "StoredEvent" || of == "EscalationRecord" {
+			of = strings.TrimSuffix(strings.TrimPrefix(of, "Stored"), "Record")
+		}
+		name = of + generic
+	}
+	name = notName.ReplaceAllString(name, "")
+	return strings.ToUpper(name[:1]) + name[1:]
+}
+
+// schemaNames are of the types whose own names say too little outside their packages.
+var schemaNames = map[reflect.Type]string{
+	reflect.TypeFor[audit.StoredEvent]():      "Event",
+	reflect.TypeFor[audit.EscalationRecord](): "Escalation",
+	reflect.TypeFor[audit.SearchOptions]():    "RecordedSearchOptions",
+	reflect.TypeFor[compliance.Request]():     "ComplianceRequest",
+	reflect.TypeFor[compliance.Rule]():        "RetentionRule",
+	reflect.TypeFor[compliance.Erased]():      "ErasureResult",
+	reflect.TypeFor[compliance.Expired]():     "RetentionResult",
+	reflect.TypeFor[eval.Figure]():            "Score",
+	reflect.TypeFor[search.Hit]():             "SearchHit",
+	reflect.TypeFor[search.Plan]():            "SearchPlan",
+	reflect.TypeFor[search.Explanation]():     "SearchExplanation",
 }
 
 // notName is what a component's name may not have.

@@ -20,7 +20,7 @@ var errNoCompliance = problem(http.StatusConflict, "this service does nothing by
 
 // registerCompliance serves what the compliance role does. The database writes each act into the trail as the service's role; who asked is an event of its own beside it.
 func registerCompliance[I, O any](s *Server, op huma.Operation, may access.Permission, h func(context.Context, access.Principal, *tenantdb.Compliance, *I) (*O, error)) {
-	op.Tags = []string{"Law"}
+	op.Tags = []string{"Compliance"}
 	register(s, op, may, func(ctx context.Context, w access.Principal, in *I) (*O, error) {
 		if s.c.Compliance == nil {
 			return nil, errNoCompliance
@@ -51,7 +51,7 @@ func (s *Server) compliance() {
 	op := func(id, method, path, summary string, status int) huma.Operation {
 		return huma.Operation{OperationID: id, Method: method, Path: path, Summary: summary, DefaultStatus: status}
 	}
-	registerCompliance(s, op("erase", "POST", "/v1/erasures", "Erase fields of events: of some, or of one user's all", 200), access.ComplianceWrite, func(ctx context.Context, w access.Principal, c *tenantdb.Compliance, in *struct {
+	registerCompliance(s, op("createErasure", "POST", "/v1/erasures", "Erase fields of events", 200), access.ComplianceWrite, func(ctx context.Context, w access.Principal, c *tenantdb.Compliance, in *struct {
 		Body struct {
 			ReasonBody
 			Events []uuid.UUID `json:"events,omitempty" maxItems:"1000"`
@@ -70,11 +70,11 @@ func (s *Server) compliance() {
 		done, err := compliance.Erase(ctx, c, w.Tenant, e)
 		return &Response[compliance.Erased]{done}, err
 	})
-	registerCompliance(s, op("list-erasures", "GET", "/v1/erasures", "List what waits for a second person: erasures, releases of holds, rules that keep less", 200), access.ComplianceRead, func(ctx context.Context, w access.Principal, c *tenantdb.Compliance, _ *struct{}) (*Response[List[compliance.Request]], error) {
+	registerCompliance(s, op("listErasures", "GET", "/v1/erasures", "List requests that wait for a second person", 200), access.ComplianceRead, func(ctx context.Context, w access.Principal, c *tenantdb.Compliance, _ *struct{}) (*Response[List[compliance.Request]], error) {
 		all, err := compliance.Pending(ctx, c, w.Tenant)
 		return listPage(all, len(all)+1, func(compliance.Request) string { return "" }), err
 	})
-	approve := op("approve-erasure", "POST", "/v1/erasures/{id}/approve", "Carry out what another person asked for", 200)
+	approve := op("approveErasure", "POST", "/v1/erasures/{id}/approve", "Approve a request and carry it out", 200)
 	approve.Description = "The database tells persons apart by their database roles, and this service has one: what was asked for through it is approved with a person's own role (konstruct audit erasures approve)."
 	registerCompliance(s, approve, access.ComplianceWrite, func(ctx context.Context, w access.Principal, c *tenantdb.Compliance, in *struct {
 		PathID
@@ -87,7 +87,7 @@ func (s *Server) compliance() {
 		n, err := compliance.Approve(ctx, c, w.Tenant, request, in.Body.Reason)
 		return &Response[compliance.Erased]{compliance.Erased{Events: n}}, err
 	})
-	registerCompliance(s, op("decline-erasure", "POST", "/v1/erasures/{id}/decline", "Drop a request", 204), access.ComplianceWrite, func(ctx context.Context, w access.Principal, c *tenantdb.Compliance, in *struct {
+	registerCompliance(s, op("declineErasure", "POST", "/v1/erasures/{id}/decline", "Decline a request", 204), access.ComplianceWrite, func(ctx context.Context, w access.Principal, c *tenantdb.Compliance, in *struct {
 		PathID
 		ReasonRequest
 	}) (*NoContent, error) {
@@ -97,14 +97,14 @@ func (s *Server) compliance() {
 		}
 		return nil, compliance.Decline(ctx, c, w.Tenant, request, in.Body.Reason)
 	})
-	registerCompliance(s, op("require-two", "PUT", "/v1/settings/two-people", "Have erasures, releases of holds and rules that keep less wait for a second person from now on", 204), access.ComplianceWrite, func(ctx context.Context, w access.Principal, c *tenantdb.Compliance, in *ReasonRequest) (*NoContent, error) {
+	registerCompliance(s, op("updateTwoPeople", "PUT", "/v1/settings/two-people", "Require two people for erasures, releases and shorter retention", 204), access.ComplianceWrite, func(ctx context.Context, w access.Principal, c *tenantdb.Compliance, in *ReasonRequest) (*NoContent, error) {
 		return nil, compliance.RequireTwo(ctx, c, w.Tenant, in.Body.Reason)
 	})
-	registerCompliance(s, op("list-holds", "GET", "/v1/holds", "List legal holds", 200), access.ComplianceRead, func(ctx context.Context, w access.Principal, c *tenantdb.Compliance, _ *struct{}) (*Response[List[compliance.Hold]], error) {
+	registerCompliance(s, op("listHolds", "GET", "/v1/holds", "List legal holds", 200), access.ComplianceRead, func(ctx context.Context, w access.Principal, c *tenantdb.Compliance, _ *struct{}) (*Response[List[compliance.Hold]], error) {
 		all, err := compliance.Holds(ctx, c, w.Tenant)
 		return listPage(all, len(all)+1, func(compliance.Hold) string { return "" }), err
 	})
-	registerCompliance(s, op("place-hold", "POST", "/v1/holds", "Hold events: nothing that matches is erased or deleted from then on", 201), access.ComplianceWrite, func(ctx context.Context, w access.Principal, c *tenantdb.Compliance, in *struct {
+	registerCompliance(s, op("createHold", "POST", "/v1/holds", "Place a legal hold: matching events are neither erased nor deleted", 201), access.ComplianceWrite, func(ctx context.Context, w access.Principal, c *tenantdb.Compliance, in *struct {
 		Body struct {
 			ReasonBody
 			Since  *time.Time `json:"since,omitempty" doc:"Of created_at, inclusive"`
@@ -118,7 +118,7 @@ func (s *Server) compliance() {
 		hold, err := compliance.Place(ctx, c, w.Tenant, compliance.Hold{Reason: b.Reason, Since: b.Since, Until: b.Until, Agent: b.Agent, User: b.User, Action: b.Action})
 		return &Created[EventCreated]{Location: "/v1/holds", Body: EventCreated{ID: &hold}}, err
 	})
-	registerCompliance(s, op("release-hold", "POST", "/v1/holds/{id}/release", "End a hold", 200), access.ComplianceWrite, func(ctx context.Context, w access.Principal, c *tenantdb.Compliance, in *struct {
+	registerCompliance(s, op("releaseHold", "POST", "/v1/holds/{id}/release", "Release a legal hold", 200), access.ComplianceWrite, func(ctx context.Context, w access.Principal, c *tenantdb.Compliance, in *struct {
 		PathID
 		ReasonRequest
 	}) (*Response[ComplianceDecision], error) {
@@ -129,18 +129,18 @@ func (s *Server) compliance() {
 		request, err := compliance.Release(ctx, c, w.Tenant, hold, in.Body.Reason)
 		return &Response[ComplianceDecision]{ComplianceDecision{request}}, err
 	})
-	type rules struct {
+	type RetentionRules struct {
 		Floor int               `json:"floor_days" doc:"The fewest days that a rule may say"`
 		Items []compliance.Rule `json:"items"`
 	}
-	registerCompliance(s, op("list-retention", "GET", "/v1/retention", "List how long events are kept", 200), access.ComplianceRead, func(ctx context.Context, w access.Principal, c *tenantdb.Compliance, _ *struct{}) (*Response[rules], error) {
+	registerCompliance(s, op("listRetentionRules", "GET", "/v1/retention", "List retention rules", 200), access.ComplianceRead, func(ctx context.Context, w access.Principal, c *tenantdb.Compliance, _ *struct{}) (*Response[RetentionRules], error) {
 		all, floor, err := compliance.Rules(ctx, c, w.Tenant)
 		if all == nil {
 			all = []compliance.Rule{}
 		}
-		return &Response[rules]{rules{floor, all}}, err
+		return &Response[RetentionRules]{RetentionRules{floor, all}}, err
 	})
-	registerCompliance(s, op("set-retention", "PUT", "/v1/retention", "Say how long events are kept", 200), access.ComplianceWrite, func(ctx context.Context, w access.Principal, c *tenantdb.Compliance, in *struct {
+	registerCompliance(s, op("updateRetentionRules", "PUT", "/v1/retention", "Set how long events of a type are kept", 200), access.ComplianceWrite, func(ctx context.Context, w access.Principal, c *tenantdb.Compliance, in *struct {
 		Body struct {
 			ReasonBody
 			Action string `json:"action_type,omitempty" maxLength:"1024" doc:"Missing: all that have no rule of their own"`
@@ -150,7 +150,7 @@ func (s *Server) compliance() {
 		request, err := compliance.SetRule(ctx, c, w.Tenant, in.Body.Action, in.Body.Days, in.Body.Reason)
 		return &Response[ComplianceDecision]{ComplianceDecision{request}}, err
 	})
-	registerCompliance(s, op("run-retention", "POST", "/v1/retention/run", "Delete what the rules no longer keep, or find out what would go", 200), access.ComplianceWrite, func(ctx context.Context, w access.Principal, c *tenantdb.Compliance, in *struct {
+	registerCompliance(s, op("runRetention", "POST", "/v1/retention/run", "Delete events past their retention, or count them", 200), access.ComplianceWrite, func(ctx context.Context, w access.Principal, c *tenantdb.Compliance, in *struct {
 		Body struct {
 			ReasonBody
 			Try bool `json:"try,omitempty" doc:"Delete nothing"`

@@ -38,7 +38,7 @@ func (s *Server) createEvent() {
 	op := func(id, path, summary string) huma.Operation {
 		return huma.Operation{OperationID: id, Method: "POST", Path: path, Summary: summary, Tags: []string{"Events"}, DefaultStatus: 201, Responses: s.pendingResponse(reflect.TypeFor[EventCreated]())}
 	}
-	register(s, op("log-event", "/v1/events", "Log an event: when it is answered it is committed and sealed"), access.EventsWrite, func(ctx context.Context, w access.Principal, in *struct{ Body CreateEventRequest }) (*CreatedOrPending[EventCreated], error) {
+	register(s, op("createEvent", "/v1/events", "Log an event: a response means that it is committed and sealed"), access.EventsWrite, func(ctx context.Context, w access.Principal, in *struct{ Body CreateEventRequest }) (*CreatedOrPending[EventCreated], error) {
 		e, err := in.Body.event(ctx, w, 0, "body")
 		if err == nil {
 			err = s.meter.SetCapacity(ctx, w, access.Events, 1, "events")
@@ -48,7 +48,7 @@ func (s *Server) createEvent() {
 		}
 		return eventCreated(s.agent(w, e.AgentID).Log(ctx, e))
 	})
-	register(s, op("log-llm-call", "/v1/llm-calls", "Log a call of a language model"), access.EventsWrite, func(ctx context.Context, w access.Principal, in *struct {
+	register(s, op("createLLMCall", "/v1/llm-calls", "Log a call of a language model"), access.EventsWrite, func(ctx context.Context, w access.Principal, in *struct {
 		Body struct {
 			CallRequest
 			Operation      string   `json:"operation,omitempty" maxLength:"200" doc:"gen_ai.operation.name; chat where it is missing"`
@@ -70,7 +70,7 @@ func (s *Server) createEvent() {
 				InputTokens: b.InputTokens, OutputTokens: b.OutputTokens, FinishReasons: b.FinishReasons, ConversationID: b.ConversationID, Prompt: b.Prompt, Completion: b.Completion, Extra: b.Metadata.parsed()}.Event()
 		})
 	})
-	register(s, op("log-tool-call", "/v1/tool-calls", "Log an invocation of a tool"), access.EventsWrite, func(ctx context.Context, w access.Principal, in *struct {
+	register(s, op("createToolCall", "/v1/tool-calls", "Log an invocation of a tool"), access.EventsWrite, func(ctx context.Context, w access.Principal, in *struct {
 		Body struct {
 			CallRequest
 			Name           string `json:"name" minLength:"1" maxLength:"1000" doc:"gen_ai.tool.name"`
@@ -88,7 +88,7 @@ func (s *Server) createEvent() {
 				Arguments: b.Arguments, Result: b.Result, Extra: b.Metadata.parsed()}.Event()
 		})
 	})
-	open := op("open-escalation", "/v1/escalations", "Hand a decision to a person")
+	open := op("createEscalation", "/v1/escalations", "Escalate a decision to a person")
 	open.Tags = []string{"Escalations"}
 	register(s, open, access.EventsWrite, func(ctx context.Context, w access.Principal, in *struct {
 		Body struct {
@@ -167,8 +167,8 @@ const batchPath = "/v1/events/batch"
 // batch takes.
 func (s *Server) createEvents() {
 	schema := s.api.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[CreateEventsRequest](), true, "Batch")
-	op := huma.Operation{OperationID: "log-events", Method: "POST", Path: batchPath,
-		Summary: "Log events together: all or none", Tags: []string{"Events"}, DefaultStatus: 201,
+	op := huma.Operation{OperationID: "createEvents", Method: "POST", Path: batchPath,
+		Summary: "Log a batch of events: all or none", Tags: []string{"Events"}, DefaultStatus: 201,
 		Responses: s.pendingResponse(reflect.TypeFor[EventsCreated]()), Middlewares: huma.Middlewares{passBody}}
 	register(s, op, access.EventsWrite, func(ctx context.Context, w access.Principal, in *struct {
 		ContentType string `header:"Content-Type"`

@@ -99,9 +99,9 @@ func (s *Server) enqueue(ctx context.Context, w access.Principal, filename strin
 
 func (s *Server) documents() {
 	op := func(id, method, path, summary string, status int) huma.Operation {
-		return huma.Operation{OperationID: id, Method: method, Path: path, Summary: summary, Tags: []string{"Knowledge base"}, DefaultStatus: status}
+		return huma.Operation{OperationID: id, Method: method, Path: path, Summary: summary, Tags: []string{"Documents"}, DefaultStatus: status}
 	}
-	upload := op("upload-document", "POST", "/v1/documents", "Hand a document over: it is taken in by a job", 202)
+	upload := op("createDocument", "POST", "/v1/documents", "Upload a document; a job ingests it", 202)
 	upload.Middlewares = huma.Middlewares{s.parseForm}
 	upload.Description = fmt.Sprintf("At most %d MiB; larger ones come in pieces (POST /v1/uploads).", maxUpload>>20)
 	register(s, upload, access.KBWrite, func(ctx context.Context, w access.Principal, in *struct {
@@ -142,7 +142,7 @@ func (s *Server) documents() {
 		}
 		return s.enqueue(ctx, w, form.File.Filename, content, a, 0, "body")
 	})
-	register(s, op("add-page", "POST", "/v1/documents/from-url", "Hand a page over by its URL: it is read by a job", 202), access.KBWrite, func(ctx context.Context, w access.Principal, in *struct {
+	register(s, op("createDocumentFromURL", "POST", "/v1/documents/from-url", "Ingest a web page by its URL; a job reads it", 202), access.KBWrite, func(ctx context.Context, w access.Principal, in *struct {
 		Body struct {
 			URL      string     `json:"url" format:"uri" minLength:"1" maxLength:"2000" pattern:"^https?://"`
 			Labels   []string   `json:"labels,omitempty" maxItems:"32" doc:"Who may see it: those who have one of these"`
@@ -153,7 +153,7 @@ func (s *Server) documents() {
 		b := in.Body
 		return s.enqueue(ctx, w, "", nil, DocumentForm{Source: b.URL, Labels: b.Labels, Metadata: b.Metadata, Agent: b.Agent}, 0, "body")
 	})
-	register(s, op("list-documents", "GET", "/v1/documents", "List documents", 200), access.KBRead, func(ctx context.Context, w access.Principal, in *ListParams) (*Response[List[konstruct.Document]], error) {
+	register(s, op("listDocuments", "GET", "/v1/documents", "List documents", 200), access.KBRead, func(ctx context.Context, w access.Principal, in *ListParams) (*Response[List[konstruct.Document]], error) {
 		after, err := in.afterID()
 		if err != nil {
 			return nil, err
@@ -161,14 +161,14 @@ func (s *Server) documents() {
 		docs, err := s.tenant(w).Documents(ctx, after, in.Limit)
 		return listPage(docs, in.Limit, func(d konstruct.Document) string { return d.ID.String() }), err
 	})
-	type whole struct {
+	type DocumentWithPassages struct {
 		konstruct.Document
 		Passages []konstruct.Passage `json:"passages"`
 	}
-	register(s, op("get-document", "GET", "/v1/documents/{id}", "Get a document and its passages", 200), access.KBRead, func(ctx context.Context, w access.Principal, in *struct {
+	register(s, op("getDocument", "GET", "/v1/documents/{id}", "Get a document with its chunks", 200), access.KBRead, func(ctx context.Context, w access.Principal, in *struct {
 		PathID
 		IfNoneMatch
-	}) (*Cacheable[whole], error) {
+	}) (*Cacheable[DocumentWithPassages], error) {
 		did, err := in.uuid()
 		if err != nil {
 			return nil, err
@@ -181,9 +181,9 @@ func (s *Server) documents() {
 		if err := in.check(etag); err != nil {
 			return nil, err
 		}
-		return &Cacheable[whole]{etag, whole{d, passages}}, nil
+		return &Cacheable[DocumentWithPassages]{etag, DocumentWithPassages{d, passages}}, nil
 	})
-	register(s, op("list-versions", "GET", "/v1/documents/{id}/versions", "List what a document was before it was replaced", 200), access.KBRead, func(ctx context.Context, w access.Principal, in *PathID) (*Response[List[kb.Version]], error) {
+	register(s, op("listDocumentVersions", "GET", "/v1/documents/{id}/versions", "List the earlier versions of a document", 200), access.KBRead, func(ctx context.Context, w access.Principal, in *PathID) (*Response[List[kb.Version]], error) {
 		did, err := in.uuid()
 		if err != nil {
 			return nil, err
@@ -191,7 +191,7 @@ func (s *Server) documents() {
 		versions, err := s.tenant(w).Versions(ctx, did)
 		return listPage(versions, len(versions)+1, func(kb.Version) string { return "" }), err
 	})
-	remove := op("delete-document", "DELETE", "/v1/documents/{id}", "Delete a document, with its passages and vectors", 200)
+	remove := op("deleteDocument", "DELETE", "/v1/documents/{id}", "Delete a document with its chunks and vectors", 200)
 	remove.Errors = []int{http.StatusPreconditionFailed}
 	register(s, remove, access.KBWrite, func(ctx context.Context, w access.Principal, in *struct {
 		PathID
@@ -292,7 +292,7 @@ func documentTag(d konstruct.Document) string {
 
 // jobs serves what was handed over.
 func (s *Server) jobs(op func(id, method, path, summary string, status int) huma.Operation) {
-	register(s, op("list-jobs", "GET", "/v1/jobs", "List what was handed over to be taken in", 200), access.KBRead, func(ctx context.Context, w access.Principal, in *struct {
+	register(s, op("listJobs", "GET", "/v1/jobs", "List ingest jobs", 200), access.KBRead, func(ctx context.Context, w access.Principal, in *struct {
 		ListParams
 		State string `query:"state" enum:"waiting,running,done,failed,cancelled"`
 	}) (*Response[List[konstruct.Job]], error) {
@@ -303,7 +303,7 @@ func (s *Server) jobs(op func(id, method, path, summary string, status int) huma
 		jobs, err := s.tenant(w).Jobs(ctx, kb.JobState(in.State), after, in.Limit)
 		return listPage(jobs, in.Limit, func(j konstruct.Job) string { return j.ID.String() }), err
 	})
-	register(s, op("get-job", "GET", "/v1/jobs/{id}", "See how far one is", 200), access.KBRead, func(ctx context.Context, w access.Principal, in *PathID) (*Response[konstruct.Job], error) {
+	register(s, op("getJob", "GET", "/v1/jobs/{id}", "Get an ingest job", 200), access.KBRead, func(ctx context.Context, w access.Principal, in *PathID) (*Response[konstruct.Job], error) {
 		jid, err := in.uuid()
 		if err != nil {
 			return nil, err
@@ -311,22 +311,22 @@ func (s *Server) jobs(op func(id, method, path, summary string, status int) huma
 		j, err := s.tenant(w).Job(ctx, jid)
 		return &Response[konstruct.Job]{j}, err
 	})
-	type changed struct {
+	type JobsChanged struct {
 		Jobs int `json:"jobs" doc:"How many"`
 	}
 	for _, act := range []struct {
 		name, summary string
 		do            func(*konstruct.Tenant, context.Context, ...uuid.UUID) (int, error)
 	}{
-		{"cancel", "End jobs that wait or run", (*konstruct.Tenant).CancelJobs}, {"retry", "Have jobs tried again that failed", (*konstruct.Tenant).RetryJobs}, {"forget", "Delete jobs that ended", (*konstruct.Tenant).DeleteJobs},
+		{"cancel", "Cancel queued or running jobs", (*konstruct.Tenant).CancelJobs}, {"retry", "Retry failed jobs", (*konstruct.Tenant).RetryJobs}, {"delete", "Delete finished jobs", (*konstruct.Tenant).DeleteJobs},
 	} {
-		register(s, op(act.name+"-jobs", "POST", "/v1/jobs/"+act.name, act.summary, 200), access.KBWrite, func(ctx context.Context, w access.Principal, in *struct {
+		register(s, op(act.name+"Jobs", "POST", "/v1/jobs/"+act.name, act.summary, 200), access.KBWrite, func(ctx context.Context, w access.Principal, in *struct {
 			Body struct {
 				IDs []uuid.UUID `json:"ids" minItems:"1" maxItems:"1000"`
 			}
-		}) (*Response[changed], error) {
+		}) (*Response[JobsChanged], error) {
 			n, err := act.do(s.tenant(w), ctx, in.Body.IDs...)
-			return &Response[changed]{changed{n}}, err
+			return &Response[JobsChanged]{JobsChanged{n}}, err
 		})
 	}
 }

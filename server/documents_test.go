@@ -111,12 +111,12 @@ func TestADocumentIsUploadedSearchedAndDeleted(t *testing.T) {
 		t.Errorf("cited: %s", p.body)
 	}
 	w.want(404, "GET", passage, other, "")
-	shown := w.want(200, "GET", "/v1/events/"+found.text("event_id")+"/shown", key, "")
+	shown := w.want(200, "GET", "/v1/events/"+found.text("event_id")+"/retrieval", key, "")
 	if !strings.Contains(shown.body, `"state":"same"`) {
 		t.Errorf("shown: %s", shown.body)
 	}
-	w.want(404, "GET", "/v1/events/"+found.text("event_id")+"/shown", other, "")
-	if many := w.want(200, "POST", "/v1/search/batch", key, `{"questions":[{"text":"pump"},{"text":"impeller","mode":"words","labels":["staff"]}]}`); len(many.items()) != 2 {
+	w.want(404, "GET", "/v1/events/"+found.text("event_id")+"/retrieval", other, "")
+	if many := w.want(200, "POST", "/v1/search/batch", key, `{"questions":[{"text":"pump"},{"text":"impeller","mode":"lexical","labels":["staff"]}]}`); len(many.items()) != 2 {
 		t.Errorf("batch: %s", many.body)
 	}
 	if e := w.want(200, "POST", "/v1/search/explain", key, `{"text":"pump"}`); e.text("tier") != "exact" {

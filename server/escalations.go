@@ -16,7 +16,7 @@ func (s *Server) escalations() {
 	op := func(id, method, path, summary string) huma.Operation {
 		return huma.Operation{OperationID: id, Method: method, Path: path, Summary: summary, Tags: []string{"Escalations"}}
 	}
-	register(s, op("list-escalations", "GET", "/v1/escalations", "List what agents handed to people, the newest first"), access.EventsRead, func(ctx context.Context, w access.Principal, in *struct {
+	register(s, op("listEscalations", "GET", "/v1/escalations", "List escalations, newest first"), access.EventsRead, func(ctx context.Context, w access.Principal, in *struct {
 		Page
 		State string `query:"state" enum:"open,acknowledged,resolved"`
 		Since string `query:"since" format:"date-time"`
@@ -40,7 +40,7 @@ func (s *Server) escalations() {
 		}
 		return listPage(cases, in.Limit, func(c konstruct.EscalationRecord) string { return c.Cursor }), nil
 	})
-	acknowledge := op("acknowledge-escalation", "POST", "/v1/escalations/{id}/acknowledge", "Say that somebody looks after it")
+	acknowledge := op("acknowledgeEscalation", "POST", "/v1/escalations/{id}/acknowledge", "Acknowledge an escalation")
 	acknowledge.DefaultStatus, acknowledge.Responses = 201, s.pendingResponse(reflect.TypeFor[EventCreated]())
 	register(s, acknowledge, access.EscalationsWrite, func(ctx context.Context, w access.Principal, in *PathID) (*CreatedOrPending[EventCreated], error) {
 		eid, err := in.uuid()
@@ -49,7 +49,7 @@ func (s *Server) escalations() {
 		}
 		return eventCreated(s.tenant(w).Acknowledge(ctx, eid, w.Name))
 	})
-	resolve := op("resolve-escalation", "POST", "/v1/escalations/{id}/resolve", "Say what was decided")
+	resolve := op("resolveEscalation", "POST", "/v1/escalations/{id}/resolve", "Resolve an escalation")
 	resolve.DefaultStatus, resolve.Responses = 201, s.pendingResponse(reflect.TypeFor[EventCreated]())
 	register(s, resolve, access.EscalationsWrite, func(ctx context.Context, w access.Principal, in *struct {
 		PathID

@@ -78,7 +78,7 @@ func (s *Server) events() {
 	}
 	s.createEvent()
 	s.createEvents()
-	register(s, op("list-events", "GET", "/v1/events", "List events, the newest first"), access.EventsRead, func(ctx context.Context, w access.Principal, in *struct {
+	register(s, op("listEvents", "GET", "/v1/events", "List events, newest first"), access.EventsRead, func(ctx context.Context, w access.Principal, in *struct {
 		Page
 		EventFilter
 		After string `query:"after" maxLength:"200" doc:"The last answer's next"`
@@ -103,7 +103,7 @@ func (s *Server) events() {
 		}
 		return listPage(events, in.Limit, func(e audit.StoredEvent) string { return e.Cursor }), nil
 	})
-	register(s, op("get-event", "GET", "/v1/events/{id}", "Get one event"), access.EventsRead, func(ctx context.Context, w access.Principal, in *struct {
+	register(s, op("getEvent", "GET", "/v1/events/{id}", "Get an event"), access.EventsRead, func(ctx context.Context, w access.Principal, in *struct {
 		PathID
 		IfNoneMatch
 	}) (*Cacheable[audit.StoredEvent], error) {
@@ -120,7 +120,7 @@ func (s *Server) events() {
 		}
 		return &Cacheable[audit.StoredEvent]{etag, e}, nil
 	})
-	register(s, op("explain-event", "GET", "/v1/events/{id}/shown", "What a retrieval showed, held against what is stored now"), access.EventsRead, func(ctx context.Context, w access.Principal, in *PathID) (*Response[konstruct.RetrievalCheck], error) {
+	register(s, op("getEventRetrieval", "GET", "/v1/events/{id}/retrieval", "Compare what a search returned with what is stored now"), access.EventsRead, func(ctx context.Context, w access.Principal, in *PathID) (*Response[konstruct.RetrievalCheck], error) {
 		if !w.Can(access.KBRead) {
 			return nil, problem(http.StatusForbidden, "this credential may not %s, which the passages' texts need", access.KBRead)
 		}
@@ -131,7 +131,7 @@ func (s *Server) events() {
 		shown, err := s.tenant(w).CheckRetrieval(ctx, e.ID)
 		return &Response[konstruct.RetrievalCheck]{shown}, err
 	})
-	register(s, op("get-run", "GET", "/v1/runs/{run}", "What happened in one conversation or trace, as a tree"), access.EventsRead, func(ctx context.Context, w access.Principal, in *struct {
+	register(s, op("getRun", "GET", "/v1/runs/{run}", "Get the events of one conversation or trace as a tree"), access.EventsRead, func(ctx context.Context, w access.Principal, in *struct {
 		Run string `path:"run" maxLength:"1024" doc:"gen_ai.conversation.id or trace_id"`
 	}) (*Response[audit.Run], error) {
 		if w.Agent != uuid.Nil {
@@ -140,7 +140,7 @@ func (s *Server) events() {
 		run, err := s.tenant(w).Run(ctx, in.Run)
 		return &Response[audit.Run]{run}, err
 	})
-	register(s, op("get-stats", "GET", "/v1/stats", "Count events, and say their latencies, tokens and cost"), access.EventsRead, func(ctx context.Context, w access.Principal, in *struct {
+	register(s, op("getStats", "GET", "/v1/stats", "Get statistics of events: counts, latencies, tokens, cost"), access.EventsRead, func(ctx context.Context, w access.Principal, in *struct {
 		Since  string   `query:"since" format:"date-time"`
 		Until  string   `query:"until" format:"date-time"`
 		By     []string `query:"by,explode" enum:"day,agent,model,action" maxItems:"4" doc:"Groups"`

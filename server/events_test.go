@@ -164,7 +164,7 @@ func TestTheSameRequestAgainIsDoneOnce(t *testing.T) {
 	if holds := w.want(200, "GET", "/v1/holds", key, ""); len(holds.items()) != 2 {
 		t.Errorf("holds: %s", holds.body)
 	}
-	w.want(422, "POST", "/v1/keys", key, `{"name":"x","actions":["kb:read"]}`, "Idempotency-Key", "s")
+	w.want(422, "POST", "/v1/keys", key, `{"name":"x","permissions":["kb:read"]}`, "Idempotency-Key", "s")
 }
 
 // TestTheStreamTellsWhatIsWritten to its own tenant, and goes on where a client was.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
@@ -46,7 +47,7 @@ func (s *Server) proofs() {
 	op := func(id, method, path, summary string) huma.Operation {
 		return huma.Operation{OperationID: id, Method: method, Path: path, Summary: summary, Tags: []string{"Evidence"}}
 	}
-	prove := op("prove-event", "GET", "/v1/events/{id}/proof", "Prove that an event stands in its tenant's log (C2SP tlog-proof)")
+	prove := op("getEventProof", "GET", "/v1/events/{id}/proof", "Get a proof that an event is in the log (C2SP tlog-proof)")
 	prove.Responses = textContent("text/plain", "The proof; its extra data is the event's record with the opened fields")
 	register(s, prove, access.EvidenceRead, func(ctx context.Context, w access.Principal, in *struct {
 		PathID
@@ -69,7 +70,7 @@ func (s *Server) proofs() {
 		}
 		return &textResponse{"text/plain; charset=utf-8", raw}, err
 	})
-	receipt := op("get-receipt", "GET", "/v1/events/{id}/receipt", "A signed promise that an event will stand in the log within a minute")
+	receipt := op("getEventReceipt", "GET", "/v1/events/{id}/receipt", "Get a signed promise that an event enters the log within a minute")
 	receipt.Responses = textContent("text/plain", "The receipt, a signed note")
 	register(s, receipt, access.EventsRead, func(ctx context.Context, w access.Principal, in *PathID) (*textResponse, error) {
 		e, err := s.getEvent(ctx, w, *in)
@@ -79,7 +80,7 @@ func (s *Server) proofs() {
 		signed, err := s.tenant(w).Receipt(ctx, e.ID)
 		return &textResponse{"text/plain; charset=utf-8", []byte(signed)}, err
 	})
-	register(s, op("check-receipt", "POST", "/v1/receipts/check", "Find out whether a receipt was kept"), access.EvidenceRead, func(ctx context.Context, w access.Principal, in *struct {
+	register(s, op("checkReceipt", "POST", "/v1/receipts/check", "Check whether the promise of a receipt was kept"), access.EvidenceRead, func(ctx context.Context, w access.Principal, in *struct {
 		Body struct {
 			Receipt string `json:"receipt" minLength:"1" maxLength:"10000"`
 		}
@@ -98,7 +99,7 @@ func (s *Server) proofs() {
 		}
 		return &Response[notary.ReceiptCheck]{p}, nil
 	})
-	register(s, op("get-notary", "GET", "/v1/notary", "The notary's public key, which proofs and bundles are verified with"), access.EventsRead, func(context.Context, access.Principal, *struct{}) (*Response[NotaryKey], error) {
+	register(s, op("getNotary", "GET", "/v1/notary", "Get the notary's public key"), access.EventsRead, func(context.Context, access.Principal, *struct{}) (*Response[NotaryKey], error) {
 		if s.c.Notary == nil {
 			return nil, notary.ErrNoKey
 		}
@@ -118,27 +119,27 @@ type NotaryKey struct {
 
 // tiles serves the tenant's log as any client of such logs expects it below /v1/log/. A tile's path has slashes, which OpenAPI does not know in a parameter: it is described by hand.
 func (s *Server) tiles(op func(id, method, path, summary string) huma.Operation) {
-	file := func(op huma.Operation, kind string) {
-		op.Responses = textContent(kind, "The file as any client of such logs expects it")
-		register(s, op, access.EvidenceRead, func(ctx context.Context, w access.Principal, in *struct {
-			Level string `path:"level" maxLength:"20" required:"false"`
-			Index string `path:"index" maxLength:"200" required:"false"`
-		}) (*textResponse, error) {
-			if s.c.Evidence == nil {
-				return nil, errNoEvidence
-			}
-			path := "checkpoint"
-			if in.Level != "" {
-				path = "tile/" + in.Level + "/" + in.Index
-			}
-			raw, err := notary.ReadFile(ctx, s.c.Evidence, w.Tenant, path)
-			return &textResponse{kind, raw}, err
-		})
+	const text, binary = "text/plain; charset=utf-8", "application/octet-stream"
+	read := func(ctx context.Context, w access.Principal, path, kind string) (*textResponse, error) {
+		if s.c.Evidence == nil {
+			return nil, errNoEvidence
+		}
+		raw, err := notary.ReadFile(ctx, s.c.Evidence, w.Tenant, path)
+		return &textResponse{kind, raw}, err
 	}
-	file(op("get-checkpoint", "GET", "/v1/log/checkpoint", "The log's newest signed checkpoint (C2SP tlog-checkpoint)"), "text/plain; charset=utf-8")
-	tile := op("get-tile", "GET", "/v1/log/tile/{level}/{index...}", "A tile of the log (C2SP tlog-tiles)")
-	tile.Hidden = true
-	file(tile, "application/octet-stream")
+	checkpoint := op("getCheckpoint", "GET", "/v1/log/checkpoint", "Get the newest signed checkpoint of the log (C2SP tlog-checkpoint)")
+	checkpoint.Responses = textContent(text, "The file as any client of such logs expects it")
+	register(s, checkpoint, access.EvidenceRead, func(ctx context.Context, w access.Principal, _ *struct{}) (*textResponse, error) {
+		return read(ctx, w, "checkpoint", text)
+	})
+	tile := op("getTile", "GET", "/v1/log/tile/{level}/{index...}", "Get a tile of the log (C2SP tlog-tiles)")
+	tile.Hidden, tile.Responses = true, textContent(binary, "The file as any client of such logs expects it")
+	register(s, tile, access.EvidenceRead, func(ctx context.Context, w access.Principal, in *struct {
+		Level string `path:"level" maxLength:"20"`
+		Index string `path:"index" maxLength:"200"`
+	}) (*textResponse, error) {
+		return read(ctx, w, "tile/"+in.Level+"/"+in.Index, binary)
+	})
 	tile.Path, tile.Hidden, tile.Description = "/v1/log/tile/{level}/{index}", false, "The index is written as C2SP tlog-tiles has it, with slashes: 000, x001/234, 000.p/21."
 	tile.Responses = textContent("application/octet-stream", "The tile")
 	s.requirePermission(&tile, access.EvidenceRead)
@@ -184,17 +185,17 @@ func (s *Server) evidence() {
 		return huma.Operation{OperationID: id, Method: method, Path: path, Summary: summary, Tags: []string{"Evidence"}}
 	}
 	for _, k := range []struct{ kind, path, summary string }{
-		{kindBundle, "/v1/evidence", "Have a bundle of evidence made, complete for what it is asked for"},
-		{kindExport, "/v1/exports", "Have events exported"},
-		{kindVerification, "/v1/verifications", "Have every event of the tenant held against its seal and its log"},
+		{kindBundle, "/v1/evidence", "Create an evidence bundle; a task makes it"},
+		{kindExport, "/v1/exports", "Create an export of events; a task makes it"},
+		{kindVerification, "/v1/verifications", "Verify every event of the tenant against its seal and its log"},
 	} {
-		begin := op("make-"+k.kind, "POST", k.path, k.summary)
+		begin := op("create"+strings.ToUpper(k.kind[:1])+k.kind[1:], "POST", k.path, k.summary)
 		begin.DefaultStatus, begin.Description = http.StatusAccepted, "It is made behind this answer, and kept for a day: look at Location until its state is done."
 		register(s, begin, access.EvidenceRead, func(ctx context.Context, w access.Principal, in *struct{ Body CreateTaskRequest }) (*Created[Task], error) {
 			return s.createTask(ctx, w, k.kind, in.Body)
 		})
 	}
-	register(s, op("list-tasks", "GET", "/v1/tasks", "List bundles, exports and verifications of the last day"), access.EvidenceRead, func(ctx context.Context, w access.Principal, in *struct {
+	register(s, op("listTasks", "GET", "/v1/tasks", "List bundles, exports and verifications of the last day"), access.EvidenceRead, func(ctx context.Context, w access.Principal, in *struct {
 		ListParams
 		Kind string `query:"kind" required:"true" enum:"bundle,export,verification"`
 	}) (*Response[List[Task]], error) {
@@ -212,14 +213,14 @@ func (s *Server) evidence() {
 		}
 		return listPage(tasks, in.Limit, func(t Task) string { return t.ID.String() }), nil
 	})
-	register(s, op("get-task", "GET", "/v1/tasks/{id}", "See how far one is"), access.EvidenceRead, func(ctx context.Context, w access.Principal, in *PathID) (*Response[Task], error) {
+	register(s, op("getTask", "GET", "/v1/tasks/{id}", "Get an ingest job"), access.EvidenceRead, func(ctx context.Context, w access.Principal, in *PathID) (*Response[Task], error) {
 		f, err := s.getTask(ctx, w, *in)
 		if err != nil {
 			return nil, err
 		}
 		return &Response[Task]{newTask(f)}, nil
 	})
-	content := op("get-task-content", "GET", "/v1/tasks/{id}/content", "Download what was made; ranges are served, so that a download can be gone on with")
+	content := op("getTaskContent", "GET", "/v1/tasks/{id}/content", "Download the file of a task; ranges are served")
 	binary := map[string]*huma.MediaType{}
 	for _, kind := range []string{"application/zip", "application/x-ndjson", "text/csv", "application/vnd.apache.parquet"} {
 		binary[kind] = &huma.MediaType{Schema: &huma.Schema{Type: "string", Format: "binary"}}
@@ -244,7 +245,7 @@ func (s *Server) evidence() {
 			http.ServeContent(rw, r.WithContext(ctx), "", f.CreatedAt, s.artifacts.Read(ctx, w.Tenant, f))
 		}}, nil
 	})
-	remove := op("delete-task", "DELETE", "/v1/tasks/{id}", "Delete what was made")
+	remove := op("deleteTask", "DELETE", "/v1/tasks/{id}", "Delete a task and its file")
 	remove.DefaultStatus = http.StatusNoContent
 	register(s, remove, access.EvidenceRead, func(ctx context.Context, w access.Principal, in *PathID) (*NoContent, error) {
 		f, err := s.getTask(ctx, w, *in)

@@ -129,7 +129,7 @@ var idempotentByID = map[string]bool{"/v1/events": true, "/v1/events/batch": tru
 
 // returnsSecret are requests whose answer must not be kept.
 func returnsSecret(path string) bool {
-	return path == "/v1/keys" || strings.HasPrefix(path, "/v1/keys/") || path == "/v1/tenants" || path == "/v1/switch"
+	return path == "/v1/keys" || strings.HasPrefix(path, "/v1/keys/") || path == "/v1/tenants" || path == "/v1/impersonate"
 }
 
 // idempotent does a request under its key, or answers what was answered to it before.

@@ -69,15 +69,15 @@ func withLabels(t *testing.T, change ...func(*server.Config)) *labelled {
 // asks are the bodies that each operation on documents is sent; of the others those that read are asked alone.
 func (l *labelled) asks() map[string][]string {
 	return map[string][]string{
-		"search":         {`{"text":"pump draws oil"}`, `{"text":"zanzibra pump","mode":"words"}`, `{"text":"oil","mode":"vector","neighbours":2}`, `{"text":"oil","per_document":true,"where":["source=` + l.source + `"]}`, `{"text":"oil","where":["label!=x"],"variety":0.5}`, `{"text":"oil","labels":["legal"]}`},
-		"search-many":    {`{"questions":[{"text":"pump"},{"text":"oil","labels":["legal"]}]}`, `{"questions":[{"text":"pump"},{"text":"oil"}]}`},
-		"explain-search": {`{"text":"oil"}`, `{"text":"oil","mode":"words","labels":["legal"]}`},
-		"evaluate":       {`{"questions":[{"text":"oil","answers":{"` + l.source + `":1}}]}`, `{"questions":[{"text":"oil","answers":{"` + l.source + `":1}}],"labels":["legal"]}`},
-		"tune":           {""}, "serve-model": {`{"model":""}`}, "drop-model": {""},
-		"list-models": {""}, "list-documents": {""}, "get-document": {""}, "list-versions": {""}, "list-jobs": {""}, "get-job": {""}, "get-upload": {""}, "cite": {""},
-		"upload-document": {"form"}, "add-page": {`{"url":"` + l.source + `"}`, `{"url":"http://127.0.0.1:1/","labels":["legal"]}`},
-		"begin-upload": {`{"filename":"x","size":1,"labels":["legal"]}`}, "append-upload": {"d"}, "finish-upload": {""}, "delete-upload": {""}, "delete-document": {""},
-		"cancel-jobs": {`{"ids":["` + l.job + `","` + l.failed + `"]}`}, "retry-jobs": {`{"ids":["` + l.job + `","` + l.failed + `"]}`}, "forget-jobs": {`{"ids":["` + l.job + `","` + l.failed + `"]}`},
+		"search":        {`{"text":"pump draws oil"}`, `{"text":"zanzibra pump","mode":"lexical"}`, `{"text":"oil","mode":"semantic","neighbours":2}`, `{"text":"oil","per_document":true,"where":["source=` + l.source + `"]}`, `{"text":"oil","where":["label!=x"],"diversity":0.5}`, `{"text":"oil","labels":["legal"]}`},
+		"searchBatch":   {`{"questions":[{"text":"pump"},{"text":"oil","labels":["legal"]}]}`, `{"questions":[{"text":"pump"},{"text":"oil"}]}`},
+		"explainSearch": {`{"text":"oil"}`, `{"text":"oil","mode":"lexical","labels":["legal"]}`},
+		"evaluate":      {`{"questions":[{"text":"oil","answers":{"` + l.source + `":1}}]}`, `{"questions":[{"text":"oil","answers":{"` + l.source + `":1}}],"labels":["legal"]}`},
+		"tuneIndex":     {""}, "updateServingModel": {`{"model":""}`}, "deleteModel": {""},
+		"listModels": {""}, "listDocuments": {""}, "getDocument": {""}, "listDocumentVersions": {""}, "listJobs": {""}, "getJob": {""}, "getUpload": {""}, "getPassage": {""},
+		"createDocument": {"form"}, "createDocumentFromURL": {`{"url":"` + l.source + `"}`, `{"url":"http://127.0.0.1:1/","labels":["legal"]}`},
+		"createUpload": {`{"filename":"x","size":1,"labels":["legal"]}`}, "appendUpload": {"d"}, "completeUpload": {""}, "deleteUpload": {""}, "deleteDocument": {""},
+		"cancelJobs": {`{"ids":["` + l.job + `","` + l.failed + `"]}`}, "retryJobs": {`{"ids":["` + l.job + `","` + l.failed + `"]}`}, "deleteJobs": {`{"ids":["` + l.job + `","` + l.failed + `"]}`},
 	}
 }
 
@@ -133,7 +133,7 @@ func TestLabelsAreHeldInEveryOperation(t *testing.T) {
 				for _, at := range l.paths(path) {
 					for _, body := range bodies {
 						r := l.sent(method, at, key, body)
-						own := op.ID == "list-events" || op.ID == "get-event" || strings.HasSuffix(op.ID, "-jobs") || op.ID == "get-job"
+						own := op.ID == "listEvents" || op.ID == "getEvent" || strings.HasSuffix(op.ID, "Jobs") || op.ID == "getJob"
 						if said := r.body + fmt.Sprint(r.Header); strings.Contains(said, mark) || strings.Contains(said, from) && !own {
 							told[op.ID] = fmt.Sprintf("%s %s %s: %d %s", method, at, body, r.StatusCode, r.body)
 						}
@@ -162,7 +162,7 @@ func TestLabelsAreHeldInEveryOperation(t *testing.T) {
 		}
 	}
 	// Who has the label is told of it by the same questions.
-	shows := []string{"search", "search-many", "list-documents", "get-document", "list-jobs", "get-job", "cite", "explain-event"}
+	shows := []string{"search", "searchBatch", "listDocuments", "getDocument", "listJobs", "getJob", "getPassage", "getEventRetrieval"}
 	for name, key := range map[string]string{
 		"a key with the label": l.keyOf(acme, access.KeyRequest{Labels: []string{"legal", "hr"}}), "a key with every label": l.every, "a person with the label": admit(`["legal"]`),
 	} {
@@ -248,8 +248,8 @@ func TestLabelsAreNarrowedAndNeverWidened(t *testing.T) {
 		{"POST", "/v1/documents/from-url", own, `{"url":"http://127.0.0.1:1/","labels":["board"]}`, "body.labels"},
 		{"POST", "/v1/documents/from-url", plain, `{"url":"` + l.source + `"}`, "body.source"},
 		{"POST", "/v1/uploads", own, `{"filename":"x","size":1,"labels":["board"]}`, "body.labels"},
-		{"POST", "/v1/keys", own, `{"name":"x","actions":["kb:read"],"labels":["legal","board"]}`, "body.labels"},
-		{"POST", "/v1/keys", own, `{"name":"x","actions":["kb:read"],"labels":["*"]}`, "body.labels"},
+		{"POST", "/v1/keys", own, `{"name":"x","permissions":["kb:read"],"labels":["legal","board"]}`, "body.labels"},
+		{"POST", "/v1/keys", own, `{"name":"x","permissions":["kb:read"],"labels":["*"]}`, "body.labels"},
 		{"PUT", "/v1/keys/" + id + "/labels", own, `{"labels":["*"]}`, "body.labels"},
 		{"PUT", "/v1/keys/" + id + "/labels", plain, `{"labels":["hr"]}`, "body.labels"},
 		{"POST", "/v1/keys/" + id + "/rotate", plain, `{"overlap_seconds":0}`, "path.id"},
@@ -383,7 +383,7 @@ func TestAnArchiveReplacesNoDocumentThatItsMakerDoesNotSee(t *testing.T) {
 // TestTheTrailTellsNoWordOfAHiddenDocument: a search with a label finds what a word was taken for, and its event does not say it.
 func TestTheTrailTellsNoWordOfAHiddenDocument(t *testing.T) {
 	l := withLabels(t)
-	r := l.want(200, "POST", "/v1/search", l.every, `{"text":"zanzibra","mode":"words"}`)
+	r := l.want(200, "POST", "/v1/search", l.every, `{"text":"zanzibra","mode":"lexical"}`)
 	if !strings.Contains(r.body, `"as":["`+mark+`"]`) {
 		t.Fatalf("not forgiven: %s", r.body)
 	}
@@ -391,7 +391,7 @@ func TestTheTrailTellsNoWordOfAHiddenDocument(t *testing.T) {
 	if strings.Contains(e.body, mark) || !strings.Contains(e.body, "zanzibra") || e.text("action_type") != audit.ActionRetrieval {
 		t.Errorf("the event: %s", e.body)
 	}
-	hidden := l.want(200, "GET", "/v1/events/"+l.search+"/shown", l.keyOf(acme, access.KeyRequest{}), "")
+	hidden := l.want(200, "GET", "/v1/events/"+l.search+"/retrieval", l.keyOf(acme, access.KeyRequest{}), "")
 	if !strings.Contains(hidden.body, `"state":"hidden"`) || strings.Contains(hidden.body, mark) {
 		t.Errorf("shown: %s", hidden.body)
 	}

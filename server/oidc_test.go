@@ -38,13 +38,13 @@ func TestPeopleComeWithTokensOfARealProvider(t *testing.T) {
 	for role, may := range map[string]map[string]int{
 		"viewer": {"GET /v1/events": 200, "POST /v1/exports": 403, "POST /v1/events": 403, "GET /v1/keys": 403, "GET /v1/holds": 403}, "auditor": {"GET /v1/events": 200, "POST /v1/exports": 202, "POST /v1/events": 403, "GET /v1/holds": 200, "POST /v1/holds": 403},
 		"operator": {"GET /v1/events": 200, "POST /v1/exports": 403, "POST /v1/events": 201, "GET /v1/holds": 403}, "compliance": {"GET /v1/events": 200, "POST /v1/events": 403, "POST /v1/holds": 201, "GET /v1/keys": 200, "POST /v1/keys": 403},
-		"admin": {"POST /v1/events": 201, "POST /v1/holds": 201, "GET /v1/keys": 200, "POST /v1/switch": 403},
+		"admin": {"POST /v1/events": 201, "POST /v1/holds": 201, "GET /v1/keys": 200, "POST /v1/impersonate": 403},
 	} {
 		user = admit(role)
 		if me := w.want(200, "GET", "/v1/me", token, ""); me.text("role") != role || me.text("tenant_id") != acme.String() || me.text("name") != "Ada" {
 			t.Errorf("%s is %s", role, me.body)
 		}
-		bodies := map[string]string{"POST /v1/exports": `{"format":"jsonl"}`, "POST /v1/events": `{"action_type":"x"}`, "POST /v1/holds": `{"reason":"r"}`, "POST /v1/keys": `{"name":"x","actions":["kb:read"]}`, "POST /v1/switch": `{}`}
+		bodies := map[string]string{"POST /v1/exports": `{"format":"jsonl"}`, "POST /v1/events": `{"action_type":"x"}`, "POST /v1/holds": `{"reason":"r"}`, "POST /v1/keys": `{"name":"x","permissions":["kb:read"]}`, "POST /v1/impersonate": `{}`}
 		for what, want := range may {
 			method, path := what[:4], what[5:]
 			if method == "GET " {

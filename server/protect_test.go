@@ -219,7 +219,7 @@ func TestAMethodThatIsNotServedIsToldApart(t *testing.T) {
 	for range 2 {
 		w.want(405, "PUT", "/v1/holds", key, "{}", "Idempotency-Key", "k")
 	}
-	w.want(405, "PUT", "/v1/jobs/forget", key, "[]", "Idempotency-Key", "k")
+	w.want(405, "PUT", "/v1/jobs/delete", key, "[]", "Idempotency-Key", "k")
 	w.want(405, "TRACE", "/v1/me", key, "")
 	w.want(405, "GET", "/v1/jobs/cancel", key, "")
 	w.want(405, "DELETE", "/v1/models/serving", key, "")

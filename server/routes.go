@@ -19,10 +19,18 @@ func (s *Server) routes() {
 // describe completes the description.
 func (s *Server) describe() {
 	schemas := s.api.OpenAPI().Components.Schemas.Map()
-	schemas["KbJob"].Properties["document_id"].Nullable = true // their type is said by an alias, which knows no pointers
+	schemas["Job"].Properties["document_id"].Nullable = true // their type is said by an alias, which knows no pointers
 	schemas["EventCreated"].Properties["id"].Nullable = true
+	for _, unused := range []string{"ErrorModel", "ErrorDetail", "FormFile"} { // huma's own, which no answer has
+		delete(schemas, unused)
+	}
+	addExamples(s.api.OpenAPI().Components.Schemas)
 	s.api.OpenAPI().Tags = []*huma.Tag{
-		{Name: "Events", Description: "What agents did."}, {Name: "Escalations", Description: "What agents handed to people."}, {Name: "Evidence", Description: "Proofs for strangers."},
-		{Name: "Law", Description: "Erasure, holds and retention."}, {Name: "Knowledge base", Description: "Documents."}, {Name: "Search", Description: "Passages that answer questions."}, {Name: "Access", Description: "Who may do what."},
+		{Name: "Events", Description: "What agents did."}, {Name: "Escalations", Description: "Decisions that agents left to people."}, {Name: "Evidence", Description: "Proofs, receipts, bundles and exports that outsiders verify."},
+		{Name: "Compliance", Description: "Erasure, legal holds and retention."},
+		{Name: "Documents", Description: "The knowledge base: documents, uploads and ingest jobs."},
+		{Name: "Search", Description: "Passages that answer a query, and how well."},
+		{Name: "Access", Description: "Principals, keys, users, roles and limits."},
+		{Name: "Operations", Description: "Tenants, usage and models."},
 	}
 }

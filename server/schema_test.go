@@ -37,10 +37,10 @@ func TestTheDescriptionHolds(t *testing.T) {
 	}
 	key := "Authorization: Bearer " + w.key(acme)
 	// A key that ends itself, and what ends other people's, are asked apart: else everything after is refused.
-	ends := []string{"--include-operation-id", "revoke-key", "--include-operation-id", "rotate-key"}
+	ends := []string{"--include-operation-id", "revokeKey", "--include-operation-id", "rotateKey"}
 	var both sync.WaitGroup
 	both.Go(func() {
-		run("with a key", "-H", key, "--exclude-operation-id", "revoke-key", "--exclude-operation-id", "rotate-key", "--max-time", "40")
+		run("with a key", "-H", key, "--exclude-operation-id", "revokeKey", "--exclude-operation-id", "rotateKey", "--max-time", "40")
 		run("with a key, of keys", slices.Concat(ends, []string{"-H", key, "--phases", "coverage,fuzzing", "--max-time", "15"})...)
 	})
 	both.Go(func() { run("without a key", "--phases", "examples,coverage", "--max-time", "20") })

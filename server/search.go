@@ -23,11 +23,11 @@ type SearchRequest struct {
 	Text            string      `json:"text" minLength:"1" doc:"\"a phrase\" must stand there, -word must not, begin* is any word that begins so"`
 	TopK            int         `json:"top_k,omitempty" minimum:"1" maximum:"100" default:"5"`
 	Mode            search.Mode `json:"mode,omitempty" enum:"hybrid,vector,words" default:"hybrid"`
-	LexicalFallback bool        `json:"words_if_down,omitempty" doc:"By words alone while the model can't be reached; the answer says so"`
+	LexicalFallback bool        `json:"lexical_fallback,omitempty" doc:"By words alone while the model can't be reached; the answer says so"`
 	Where           []string    `json:"where,omitempty" maxItems:"100" doc:"Conditions that documents must meet, as metadata.team=legal, ingested>=2026-01-31, label in a,b"`
 	Labels          []string    `json:"labels,omitempty" maxItems:"32" doc:"Of the labels that you have, those to search by; all of them where it is missing. Documents without labels are searched too"`
 	MinScore        *float64    `json:"min_score,omitempty"`
-	Diversity       float64     `json:"variety,omitempty" minimum:"0" maximum:"1" doc:"How much hits are to differ from each other"`
+	Diversity       float64     `json:"diversity,omitempty" minimum:"0" maximum:"1" doc:"How much hits are to differ from each other"`
 	PerDocument     bool        `json:"per_document,omitempty" doc:"The best passage of each document alone"`
 	Neighbours      int         `json:"neighbours,omitempty" minimum:"0" maximum:"10" doc:"Passages before and after each hit"`
 	After           string      `json:"after,omitempty" maxLength:"300" doc:"The last answer's next"`
@@ -62,7 +62,7 @@ func (s *Server) search() {
 	op := func(id, method, path, summary string) huma.Operation {
 		return huma.Operation{OperationID: id, Method: method, Path: path, Summary: summary, Tags: []string{"Search"}}
 	}
-	create := op("search", "POST", "/v1/search", "Find the passages that answer a question best")
+	create := op("search", "POST", "/v1/search", "Search the knowledge base")
 	create.Description = "The event that says what was shown is written in the same transaction: there is no answer without its record."
 	register(s, create, access.KBRead, func(ctx context.Context, w access.Principal, in *struct{ Body SearchRequest }) (*Response[konstruct.SearchResult], error) {
 		all, err := s.searchAll(ctx, w, []SearchRequest{in.Body}, func(int) string { return "body" })
@@ -71,7 +71,7 @@ func (s *Server) search() {
 		}
 		return &Response[konstruct.SearchResult]{all[0]}, nil
 	})
-	register(s, op("search-many", "POST", "/v1/search/batch", "Ask several questions: each is answered, or none"), access.KBRead, func(ctx context.Context, w access.Principal, in *struct {
+	register(s, op("searchBatch", "POST", "/v1/search/batch", "Run several searches: all are answered or none"), access.KBRead, func(ctx context.Context, w access.Principal, in *struct {
 		Body struct {
 			Questions []SearchRequest `json:"questions" minItems:"1" maxItems:"100"`
 		}
@@ -79,7 +79,7 @@ func (s *Server) search() {
 		all, err := s.searchAll(ctx, w, in.Body.Questions, func(i int) string { return fmt.Sprintf("body.questions[%d]", i) })
 		return listPage(all, len(all)+1, func(konstruct.SearchResult) string { return "" }), err
 	})
-	register(s, op("explain-search", "POST", "/v1/search/explain", "Say how a search is done; it is not recorded, and nothing that it finds is shown"), access.KBRead, func(ctx context.Context, w access.Principal, in *struct{ Body SearchRequest }) (*Response[search.Explanation], error) {
+	register(s, op("explainSearch", "POST", "/v1/search/explain", "Explain how a search runs; it is not recorded and returns no text"), access.KBRead, func(ctx context.Context, w access.Principal, in *struct{ Body SearchRequest }) (*Response[search.Explanation], error) {
 		q, err := in.Body.libraryRequest(w, "body")
 		if err != nil {
 			return nil, err
@@ -94,7 +94,7 @@ func (s *Server) search() {
 		e, err := s.agent(w, as).ExplainSearch(ctx, q)
 		return &Response[search.Explanation]{e}, err
 	})
-	register(s, op("cite", "GET", "/v1/passages/{id}", "Show a passage in its place"), access.KBRead, func(ctx context.Context, w access.Principal, in *struct {
+	register(s, op("getPassage", "GET", "/v1/passages/{id}", "Get a passage with its surrounding text"), access.KBRead, func(ctx context.Context, w access.Principal, in *struct {
 		PathID
 		Around int `query:"around" default:"500" minimum:"0" maximum:"65536" doc:"Bytes of its document before and after it"`
 	}) (*Response[kb.PassageContext], error) {
@@ -105,15 +105,15 @@ func (s *Server) search() {
 		p, err := s.tenant(w).PassageContext(ctx, pid, in.Around)
 		return &Response[kb.PassageContext]{p}, err
 	})
-	register(s, op("tune", "POST", "/v1/tune", "Tune the tenant's own index by questions that were asked of it"), access.KBWrite, func(ctx context.Context, w access.Principal, _ *struct{}) (*Response[search.Tuning], error) {
+	register(s, op("tuneIndex", "POST", "/v1/search/tune", "Tune the tenant's own index with its recorded queries"), access.KBWrite, func(ctx context.Context, w access.Principal, _ *struct{}) (*Response[search.Tuning], error) {
 		t, err := s.tenant(w).TuneIndex(ctx)
 		return &Response[search.Tuning]{t}, err
 	})
-	register(s, op("list-models", "GET", "/v1/models", "List the models whose vectors the knowledge base has beside the first's"), access.KBRead, func(ctx context.Context, w access.Principal, _ *struct{}) (*Response[List[kb.Model]], error) {
+	register(s, op("listModels", "GET", "/v1/models", "List embedding models with vectors in the knowledge base"), access.KBRead, func(ctx context.Context, w access.Principal, _ *struct{}) (*Response[List[kb.Model]], error) {
 		models, err := s.tenant(w).Models(ctx)
 		return listPage(models, len(models)+1, func(kb.Model) string { return "" }), err
 	})
-	serving := op("serve-model", "PUT", "/v1/models/serving", "Have searches be by another model's vectors, from one transaction on")
+	serving := op("updateServingModel", "PUT", "/v1/models/serving", "Switch searches to the vectors of another model")
 	serving.Description = "Its vectors are made beside by konstruct kb reembed; the empty name is the first model, whose vectors are always there."
 	register(s, serving, access.KBWrite, func(ctx context.Context, w access.Principal, in *struct {
 		Body struct {
@@ -123,7 +123,7 @@ func (s *Server) search() {
 		event, err := s.agent(w, w.Agent).ServeModel(ctx, in.Body.Model)
 		return &Response[EventCreated]{EventCreated{ID: &event}}, err
 	})
-	drop := op("drop-model", "DELETE", "/v1/models/{model}", "Delete the vectors of a model that does not serve")
+	drop := op("deleteModel", "DELETE", "/v1/models/{model}", "Delete the vectors of a model that does not serve")
 	drop.DefaultStatus = 204
 	register(s, drop, access.KBWrite, func(ctx context.Context, w access.Principal, in *struct {
 		Model string `path:"model" maxLength:"1000"`
@@ -191,7 +191,7 @@ func (s *Server) checkAnswerable(ctx context.Context, w access.Principal, c *eva
 
 // evaluate measures searches by questions whose answers are known.
 func (s *Server) evaluate(op func(id, method, path, summary string) huma.Operation) {
-	evaluate := op("evaluate", "POST", "/v1/evaluations", "Measure searches by questions whose answers are known")
+	evaluate := op("createEvaluation", "POST", "/v1/evaluations", "Measure search quality with judged queries")
 	evaluate.Description = "Each question is a search with its event."
 	register(s, evaluate, access.KBRead, func(ctx context.Context, w access.Principal, in *struct {
 		Body struct {

@@ -30,7 +30,7 @@ var errEnough = errors.New("enough")
 // stream serves the tenant's events as they are written, as server-sent events. A client that comes back with Last-Event-ID misses nothing, and may get the last three seconds
 // again: what was committed late in between is among them.
 func (s *Server) stream() {
-	op := huma.Operation{OperationID: "stream-events", Method: "GET", Path: "/v1/events/stream", Tags: []string{"Events"}, Summary: "Follow events as they are written (server-sent events)",
+	op := huma.Operation{OperationID: "streamEvents", Method: "GET", Path: "/v1/events/stream", Tags: []string{"Events"}, Summary: "Stream new events (server-sent events)",
 		Description: "Each message is an event, named `event`; its id goes into Last-Event-ID, after which what came since then is sent, and perhaps what came in the three seconds before once more. Events whose created_at is more than three seconds ago when they are written do not appear. The stream ends after an hour, or when the service stops: clients come back by themselves.",
 		Responses:   map[string]*huma.Response{"200": {Description: "Events, until the client goes", Content: map[string]*huma.MediaType{"text/event-stream": {Schema: &huma.Schema{Type: "string"}}}}}}
 	register(s, op, access.EventsRead, func(ctx context.Context, w access.Principal, in *struct {

@@ -49,9 +49,9 @@ type uploadOffset struct {
 
 func (s *Server) uploads() {
 	op := func(id, method, path, summary string, status int) huma.Operation {
-		return huma.Operation{OperationID: id, Method: method, Path: path, Summary: summary, Tags: []string{"Knowledge base"}, DefaultStatus: status}
+		return huma.Operation{OperationID: id, Method: method, Path: path, Summary: summary, Tags: []string{"Documents"}, DefaultStatus: status}
 	}
-	register(s, op("begin-upload", "POST", "/v1/uploads", "Begin to hand a large document over in pieces", 201), access.KBWrite, func(ctx context.Context, w access.Principal, in *struct{ Body CreateUploadRequest }) (*Created[Upload], error) {
+	register(s, op("createUpload", "POST", "/v1/uploads", "Start an upload in pieces", 201), access.KBWrite, func(ctx context.Context, w access.Principal, in *struct{ Body CreateUploadRequest }) (*Created[Upload], error) {
 		if in.Body.Size > extract.MaxPDF {
 			return nil, problem(http.StatusRequestEntityTooLarge, "body.size: the largest document has %d bytes", extract.MaxPDF)
 		}
@@ -76,14 +76,14 @@ func (s *Server) uploads() {
 		}
 		return f, err
 	}
-	register(s, op("get-upload", "GET", "/v1/uploads/{id}", "See how much is here", 200), access.KBWrite, func(ctx context.Context, w access.Principal, in *PathID) (*Response[Upload], error) {
+	register(s, op("getUpload", "GET", "/v1/uploads/{id}", "Get the state of an upload", 200), access.KBWrite, func(ctx context.Context, w access.Principal, in *PathID) (*Response[Upload], error) {
 		f, err := find(ctx, w, *in)
 		if err != nil {
 			return nil, err
 		}
 		return &Response[Upload]{Upload{f.ID, *f.Size, f.Stored}}, nil
 	})
-	piece := op("append-upload", "PATCH", "/v1/uploads/{id}", "Send what comes next; broken off, what has come stays", 204)
+	piece := op("appendUpload", "PATCH", "/v1/uploads/{id}", "Append a piece to an upload", 204)
 	piece.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{"application/octet-stream": {Schema: &huma.Schema{Type: "string", Format: "binary"}}}}
 	piece.Middlewares = huma.Middlewares{passBody}
 	piece.Responses = map[string]*huma.Response{"204": {Description: "It is here", Headers: map[string]*huma.Param{"Upload-Offset": {Schema: &huma.Schema{Type: "string"}}}}}
@@ -103,7 +103,7 @@ func (s *Server) uploads() {
 		n, err := s.artifacts.Append(ctx, w.Tenant, f.ID, in.Offset, io.LimitReader(r.Body, *f.Size+1))
 		return &uploadOffset{strconv.FormatInt(n, 10)}, err
 	})
-	finish := op("finish-upload", "POST", "/v1/uploads/{id}/finish", "Hand over what is whole: it is taken in by a job", 202)
+	finish := op("completeUpload", "POST", "/v1/uploads/{id}/finish", "Complete an upload; a job ingests it", 202)
 	register(s, finish, access.KBWrite, func(ctx context.Context, w access.Principal, in *PathID) (*Created[DocumentQueued], error) {
 		f, err := find(ctx, w, *in)
 		if err != nil {
@@ -134,7 +134,7 @@ func (s *Server) uploads() {
 		}
 		return out, nil
 	})
-	remove := op("delete-upload", "DELETE", "/v1/uploads/{id}", "Give an upload up", 204)
+	remove := op("deleteUpload", "DELETE", "/v1/uploads/{id}", "Cancel an upload", 204)
 	register(s, remove, access.KBWrite, func(ctx context.Context, w access.Principal, in *PathID) (*NoContent, error) {
 		f, err := find(ctx, w, *in)
 		if err != nil {

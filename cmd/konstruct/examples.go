@@ -6,7 +6,7 @@ var examples = map[string]string{
 	"key rotate":                 "konstruct key rotate $ID --tenant $T --overlap 1h",
 	"key revoke":                 "konstruct key revoke $ID --tenant $T",
 	"user list":                  "konstruct user list --tenant $T",
-	"user remove":               "konstruct user remove $ID --tenant $T",
+	"user remove":                "konstruct user remove $ID --tenant $T",
 	"demo":                       "konstruct demo",
 	"dev db":                     "konstruct dev db",
 	"migrate up":                 "konstruct migrate up --config konstruct.env",

@@ -18,7 +18,7 @@ type searchFlags struct {
 	agentFlag
 	TopK            int           `help:"How many passages, up to 100." default:"5"`
 	User            string        `help:"On whose behalf."`
-	Mode            string        `help:"By what: vector (meaning), words, or hybrid (both)." enum:"vector,words,hybrid" default:"hybrid"`
+	Mode            string        `help:"By what: vector (meaning), words, or hybrid (both)." enum:"semantic,lexical,hybrid" default:"hybrid"`
 	Label           []string      `help:"Labels that the asker has; '*' is every label." placeholder:"NAME"`
 	Where           []string      `help:"Only documents that meet this: document, source, filename, title, type, label, version, ingested or metadata.KEY, compared by = != < <= > >= ^= or in. Can be repeated." placeholder:"CONDITION" sep:"none"`
 	MinScore        *float64      `help:"Leave out passages that score less." placeholder:"SCORE"`
@@ -51,7 +51,7 @@ type kbSearchCmd struct {
 
 // Help is shown by --help.
 func (kbSearchCmd) Help() string {
-	return "Examples:\n\n  konstruct kb search --tenant $T \"How are dead rows reclaimed?\" --top-k 3\n  konstruct kb search --tenant $T '\"visibility map\" -index' --mode words\n  konstruct kb search --tenant $T \"warranty\" --where metadata.team=legal --where 'ingested>=2026-01-01' --around 1"
+	return "Examples:\n\n  konstruct kb search --tenant $T \"How are dead rows reclaimed?\" --top-k 3\n  konstruct kb search --tenant $T '\"visibility map\" -index' --mode lexical\n  konstruct kb search --tenant $T \"warranty\" --where metadata.team=legal --where 'ingested>=2026-01-01' --around 1"
 }
 
 // Run searches and prints what was found.
@@ -136,7 +136,7 @@ func scoreText(h konstruct.Hit) string {
 	if h.Similarity != nil {
 		return fmt.Sprintf("%.3f", *h.Similarity)
 	}
-	return "words"
+	return "lexical"
 }
 
 // wrap breaks text between words.
@@ -195,7 +195,7 @@ type kbExplainCmd struct {
 
 // Help is shown by --help.
 func (kbExplainCmd) Help() string {
-	return "Searches and shows how; what is found is not shown, and nothing is recorded.\n\nExample:\n\n  konstruct kb explain --tenant $T \"How are dead rows reclaimed?\" --mode vector"
+	return "Searches and shows how; what is found is not shown, and nothing is recorded.\n\nExample:\n\n  konstruct kb explain --tenant $T \"How are dead rows reclaimed?\" --mode semantic"
 }
 
 // Run explains.
