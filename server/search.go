@@ -22,7 +22,7 @@ import (
 type SearchRequest struct {
 	Text            string      `json:"text" minLength:"1" doc:"\"a phrase\" must stand there, -word must not, begin* is any word that begins so"`
 	TopK            int         `json:"top_k,omitempty" minimum:"1" maximum:"100" default:"5"`
-	Mode            search.Mode `json:"mode,omitempty" enum:"hybrid,vector,words" default:"hybrid"`
+	Mode            search.Mode `json:"mode,omitempty" enum:"hybrid,semantic,lexical" default:"hybrid"`
 	LexicalFallback bool        `json:"lexical_fallback,omitempty" doc:"By words alone while the model can't be reached; the answer says so"`
 	Where           []string    `json:"where,omitempty" maxItems:"100" doc:"Conditions that documents must meet, as metadata.team=legal, ingested>=2026-01-31, label in a,b"`
 	Labels          []string    `json:"labels,omitempty" maxItems:"32" doc:"Of the labels that you have, those to search by; all of them where it is missing. Documents without labels are searched too"`
@@ -196,7 +196,7 @@ func (s *Server) evaluate(op func(id, method, path, summary string) huma.Operati
 	register(s, evaluate, access.KBRead, func(ctx context.Context, w access.Principal, in *struct {
 		Body struct {
 			Questions []EvaluationQuery `json:"questions" minItems:"1" maxItems:"100"`
-			Modes     []search.Mode     `json:"modes,omitempty" minItems:"1" maxItems:"3" enum:"hybrid,vector,words" doc:"All where it is missing"`
+			Modes     []search.Mode     `json:"modes,omitempty" minItems:"1" maxItems:"3" enum:"hybrid,semantic,lexical" doc:"All where it is missing"`
 			Labels    []string          `json:"labels,omitempty" maxItems:"32" doc:"As of a search"`
 			Agent     *uuid.UUID        `json:"agent_id,omitempty"`
 		}

@@ -25,7 +25,7 @@ type kbEvalCmd struct {
 	Dir    string   `arg:"" type:"existingdir" help:"The collection: corpus.jsonl, queries.jsonl, qrels/SPLIT.tsv."`
 	Split  string   `help:"Which judgements: a file in qrels/, without .tsv." default:"test"`
 	Tenant string   `help:"Take it in as this tenant; without, as one that stands for this collection and nothing else." env:"KONSTRUCT_EVAL_TENANT" placeholder:"UUID"`
-	Mode   []string `help:"By what to search." enum:"semantic,lexical,hybrid" default:"vector,words,hybrid"`
+	Mode   []string `help:"By what to search." enum:"semantic,lexical,hybrid" default:"semantic,lexical,hybrid"`
 	Whole  bool     `help:"Embed each document whole, as far as the model reads, instead of cut into passages."`
 	Runs   string   `help:"Write what was returned into this folder, in TREC's format, for trec_eval and its like." type:"path" placeholder:"DIR"`
 	Rerank bool     `help:"Also with the reranker (KONSTRUCT_RERANK_URL)."`
