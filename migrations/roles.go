@@ -32,9 +32,14 @@ func Roles() (roles []Role) {
 	return roles
 }
 
-// Create returns the statement that creates the role. The password is a SCRAM verifier or plain text, without quotes.
+// Create returns the statement that creates the role. The password is a SCRAM verifier or plain text, without quotes; the
+// role has none where it is empty.
 func (r Role) Create(password string) string {
-	return "CREATE ROLE " + r.Name + " " + r.options + " PASSWORD '" + password + "'"
+	sql := "CREATE ROLE " + r.Name + " " + r.options
+	if password != "" {
+		sql += " PASSWORD '" + password + "'"
+	}
+	return sql
 }
 
 // Alter returns the statement that gives the role all its attributes again. Only a superuser may run it.
