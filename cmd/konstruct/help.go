@@ -24,7 +24,7 @@ func helpPrinter(all bool) kong.HelpPrinter {
 	return func(o kong.HelpOptions, ctx *kong.Context) error {
 		common := map[string]bool{}
 		for _, f := range reflect.VisibleFields(reflect.TypeFor[settings]()) {
-			common[f.Tag.Get("env")] = true
+			common[variables(f)[0]] = true
 		}
 		for _, f := range ctx.Model.Flags {
 			if len(f.Envs) > 0 && common[f.Envs[0]] {
