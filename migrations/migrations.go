@@ -144,7 +144,7 @@ func Guard(ctx context.Context, superuserURL string) error {
 		return fmt.Errorf("install the guard: %w", err)
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
-	if _, err := conn.Exec(ctx, "BEGIN; SET LOCAL konstruct.allow_ddl = on; "+finderSQL+guardSQL+" COMMIT"); err != nil {
+	if _, err := conn.Exec(ctx, GuardScript()); err != nil {
 		return fmt.Errorf("install the guard: %w", err)
 	}
 	return nil

@@ -19,12 +19,13 @@ import (
 // strength; a flag --data-dir is KONSTRUCT_DATA_DIR in the other two.
 type settings struct {
 	ConfigFile            string `name:"config" help:"File of KONSTRUCT_…=value lines, as konstruct dev db prints them." env:"KONSTRUCT_CONFIG" placeholder:"FILE"`
+	EnvFile               string `name:"env-file" help:"File of connection URLs that konstruct init writes, readable by you alone; konstruct.env where it is there." env:"KONSTRUCT_ENV_FILE" placeholder:"FILE"`
 	DatabaseURL           string `help:"Connection URL of role konstruct_app: everything that serves." env:"KONSTRUCT_DATABASE_URL" placeholder:"URL"`
 	OwnerDatabaseURL      string `help:"Of the schema's owner: migrations only." env:"KONSTRUCT_OWNER_DATABASE_URL" placeholder:"URL"`
 	NotaryDatabaseURL     string `help:"Of konstruct_notary: the notary, audit verify, prove and evidence." env:"KONSTRUCT_NOTARY_DATABASE_URL" placeholder:"URL"`
 	ComplianceDatabaseURL string `help:"Of konstruct_compliance: erasure, holds and retention." env:"KONSTRUCT_COMPLIANCE_DATABASE_URL" placeholder:"URL"`
 	WorkerDatabaseURL     string `help:"Of konstruct_worker: kb work deals out turns as it." env:"KONSTRUCT_WORKER_DATABASE_URL" placeholder:"URL"`
-	SuperuserDatabaseURL  string `help:"Of a superuser: migrate guard and bench only." env:"KONSTRUCT_SUPERUSER_DATABASE_URL" placeholder:"URL"`
+	SuperuserDatabaseURL  string `help:"Of a superuser: init, migrate guard and bench only." env:"KONSTRUCT_SUPERUSER_DATABASE_URL" placeholder:"URL"`
 	DataDir               string `help:"Folder for the private cluster." env:"KONSTRUCT_DATA_DIR" default:".data" placeholder:"DIR"`
 	AssetsDir             string `help:"Folder that make setup fills: PostgreSQL, model, ONNX Runtime." env:"KONSTRUCT_ASSETS_DIR" default:"${parts}" placeholder:"DIR"`
 	SpoolDir              string `help:"This process's own folder for events that wait on this machine, and for gaps." env:"KONSTRUCT_SPOOL_DIR" placeholder:"DIR"`
@@ -84,14 +85,7 @@ func (a *app) configure(parser *kong.Kong, args []string) error {
 			return fmt.Errorf("environment: %s is no setting: %s", key, nearest(key, known))
 		}
 	}
-	path := os.Getenv("KONSTRUCT_CONFIG")
-	for i, arg := range args {
-		if v, ok := strings.CutPrefix(arg, "--config="); ok {
-			path = v
-		} else if arg == "--config" && i+1 < len(args) {
-			path = args[i+1]
-		}
-	}
+	path := namedFile(args, "--config", "KONSTRUCT_CONFIG")
 	values := map[string]string{}
 	if path != "" {
 		var err error
@@ -102,6 +96,13 @@ func (a *app) configure(parser *kong.Kong, args []string) error {
 	a.sources = map[string]string{}
 	for key := range values {
 		a.sources[key] = path
+	}
+	env, from, err := readEnvFile(args, path != "", known)
+	a.envErr = err
+	for key, value := range env {
+		if _, ok := values[key]; !ok { // --config is stronger
+			values[key], a.sources[key] = value, from
+		}
 	}
 	resolver := kong.ResolverFunc(func(_ *kong.Context, _ *kong.Path, f *kong.Flag) (any, error) {
 		for _, env := range f.Envs {
@@ -125,6 +126,11 @@ func readFile(path string, known map[string]bool) (map[string]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
+	return parseSettings(path, raw, known)
+}
+
+// parseSettings reads KONSTRUCT_…=value lines.
+func parseSettings(path string, raw []byte, known map[string]bool) (map[string]string, error) {
 	values := map[string]string{}
 	lines := bufio.NewScanner(bytes.NewReader(raw))
 	for n := 1; lines.Scan(); n++ {
@@ -136,7 +142,7 @@ func readFile(path string, known map[string]bool) (map[string]string, error) {
 		if key = strings.TrimSpace(key); !ok {
 			return nil, fmt.Errorf("configuration: %s:%d is no KONSTRUCT_…=value", path, n)
 		}
-		if !known[key] && !otherVariables[key] || key == "KONSTRUCT_CONFIG" {
+		if !known[key] && !otherVariables[key] || key == "KONSTRUCT_CONFIG" || key == "KONSTRUCT_ENV_FILE" {
 			return nil, fmt.Errorf("configuration: %s:%d: %s is no setting: %s", path, n, key, nearest(key, known))
 		}
 		values[key] = strings.Trim(strings.TrimSpace(value), `"'`)

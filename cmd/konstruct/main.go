@@ -23,6 +23,7 @@ const (
 	exitUsage   = 2 // the command line or the configuration is wrong
 	exitPartial = 3 // some files were taken in, some were not
 	exitNoDB    = 4 // the database can't be reached, or refuses us
+	exitDenied  = 5 // init lacks privileges: a database administrator has to run what is shown
 )
 
 // coded is an error with its exit code.
@@ -38,6 +39,7 @@ type cli struct {
 	JSON        bool             `help:"Print JSON instead of tables for people."`
 	ShowVersion kong.VersionFlag `name:"version" help:"Print the version."`
 
+	Init    initCmd      `cmd:"" help:"Prepare your PostgreSQL: roles, database, schema, guard, and the env file."`
 	Serve   serveCmd     `cmd:"" help:"Serve the HTTP API."`
 	Key     keyCmd       `cmd:"" help:"Keys for programs that come over the network."`
 	User    userCmd      `cmd:"" help:"People whom an identity provider knows, and their roles."`
@@ -61,6 +63,7 @@ type app struct {
 	*cli
 	out, err io.Writer
 	sources  map[string]string // setting → where its value is from
+	envErr   error             // why the env file could not be read
 }
 
 func main() {
@@ -76,7 +79,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int
 	exited := -1
 	args, all := parseHelp(args)
 	parser, err := kong.New(&c, kong.Name("konstruct"),
-		kong.Description("An audit trail nobody can rewrite, and a knowledge base nobody else can read, for AI agents.\n\nFirst steps:\n  konstruct demo                    see it work\n  konstruct migrate up              lay the schema\n  konstruct kb ingest docs/ --tenant $T\n  konstruct audit verify            hold every event against its seal and its log\n  konstruct notary run              sign checkpoints\n  konstruct serve                   serve the API\n\nExit codes: 0 done, 1 failed, 2 wrong usage, 3 partly done, 4 no database."),
+		kong.Description("An audit trail nobody can rewrite, and a knowledge base nobody else can read, for AI agents.\n\nFirst steps:\n  konstruct demo                    see it work\n  konstruct migrate up              lay the schema\n  konstruct kb ingest docs/ --tenant $T\n  konstruct audit verify            hold every event against its seal and its log\n  konstruct notary run              sign checkpoints\n  konstruct serve                   serve the API\n\nExit codes: 0 done, 1 failed, 2 wrong usage, 3 partly done, 4 no database, 5 permission denied."),
 		kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(a), kong.Vars{"parts": devpg.AssetsDir(), "source": embed.Source, "version": version()}, kong.Writers(stdout, stderr), kong.Exit(func(n int) { exited = n }),
 		kong.Help(helpPrinter(all)), kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}), kong.UsageOnError())
 	if err != nil {
@@ -100,6 +103,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int
 	}
 	if err != nil {
 		return fail(coded{fmt.Errorf("%w (see konstruct --help)", err), exitUsage})
+	}
+	if a.envErr != nil && !needsNoEnvFile(k.Command()) {
+		return fail(coded{a.envErr, exitUsage})
 	}
 	a.noteSources(k)
 	if err := k.Run(); err != nil {

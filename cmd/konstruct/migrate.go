@@ -168,10 +168,16 @@ func (migrateVersionCmd) Run(ctx context.Context, a *app) error {
 	return err
 }
 
-type migrateGuardCmd struct{}
+type migrateGuardCmd struct {
+	PrintSQL bool `name:"print-sql" help:"Print the statements for psql instead, for whoever may run them."`
+}
 
 // Run installs the event triggers.
-func (migrateGuardCmd) Run(ctx context.Context, a *app) error {
+func (c migrateGuardCmd) Run(ctx context.Context, a *app) error {
+	if c.PrintSQL {
+		_, err := fmt.Fprint(a.out, migrations.GuardScript())
+		return err
+	}
 	u, done, err := a.database(ctx)
 	if err != nil {
 		return err

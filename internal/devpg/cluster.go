@@ -20,10 +20,9 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-)
 
-// Roles are the login roles of the cluster, in the order in which they are made.
-var Roles = []string{"konstruct_owner", "konstruct_app", "konstruct_notary", "konstruct_compliance", "konstruct_worker"}
+	"github.com/konstruct/konstruct/migrations"
+)
 
 // Database is the name of the cluster's database.
 const Database = "konstruct"
@@ -282,18 +281,17 @@ func (c *Cluster) prepare(ctx context.Context) error {
 		return err
 	}
 	defer conn.Close(ctx)
-	for _, role := range Roles {
+	for _, role := range migrations.Roles() {
 		var there bool
-		if err := conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)`, role).Scan(&there); err != nil {
+		if err := conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)`, role.Name).Scan(&there); err != nil {
 			return err
 		}
-		verb := "CREATE"
+		sql := role.Create(c.password) // letters and digits of our own drawing
 		if there {
-			verb = "ALTER"
+			sql = role.Alter(c.password)
 		}
-		// The password is letters and digits of our own drawing; a role name is one of ours.
-		if _, err := conn.Exec(ctx, fmt.Sprintf(`%s ROLE %s LOGIN NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE PASSWORD '%s'`, verb, role, c.password)); err != nil {
-			return fmt.Errorf("make role %s: %w", role, err)
+		if _, err := conn.Exec(ctx, sql); err != nil {
+			return fmt.Errorf("make role %s: %w", role.Name, err)
 		}
 	}
 	// In template1, so that every database made here has it: only a superuser may install it.

@@ -1,0 +1,53 @@
+package migrations
+
+import (
+	_ "embed"
+	"strings"
+)
+
+//go:embed superuser/roles.sql
+var rolesSQL string
+
+// Owner is the role that owns the schema.
+const Owner = "konstruct_owner"
+
+// Role is a role that programs log in as.
+type Role struct {
+	Name    string
+	Purpose string // what it is for
+	options string // LOGIN NOSUPERUSER …
+}
+
+// Roles lists the login roles in the order in which they are created.
+func Roles() (roles []Role) {
+	for line := range strings.Lines(rolesSQL) {
+		rest, ok := strings.CutPrefix(strings.TrimSpace(line), "CREATE ROLE ")
+		if !ok {
+			continue // a comment
+		}
+		statement, purpose, _ := strings.Cut(rest, "; -- ")
+		name, options, _ := strings.Cut(statement, " ")
+		roles = append(roles, Role{Name: name, Purpose: purpose, options: options})
+	}
+	return roles
+}
+
+// Create returns the statement that creates the role. The password is a SCRAM verifier or plain text, without quotes; the
+// role has none where it is empty.
+func (r Role) Create(password string) string {
+	sql := "CREATE ROLE " + r.Name + " " + r.options
+	if password != "" {
+		sql += " PASSWORD '" + password + "'"
+	}
+	return sql
+}
+
+// Alter returns the statement that gives the role all its attributes again. Only a superuser may run it.
+func (r Role) Alter(password string) string {
+	return "ALTER ROLE " + r.Name + " " + r.options + " PASSWORD '" + password + "'"
+}
+
+// SetPassword returns the statement that lets the role log in with a password, which whoever created the role may run.
+func (r Role) SetPassword(password string) string {
+	return "ALTER ROLE " + r.Name + " LOGIN PASSWORD '" + password + "'"
+}
