@@ -171,8 +171,8 @@ func (r *initRun) ensureGuard(ctx context.Context, appURL string) (provision.Ste
 // setFolders has every command use one data folder, wherever it is run. It is not the one of the private cluster: what a
 // notary keeps beside its key is of one database.
 func (r *initRun) setFolders() {
-	if r.sources["KONSTRUCT_DATA_DIR"] == "default" {
-		r.DataDir = filepath.Join(filepath.Dir(r.env.path), "konstruct-data")
+	if from := r.sources["KONSTRUCT_DATA_DIR"]; from != "environment" && from != "--data-dir" {
+		r.DataDir = filepath.Join(filepath.Dir(r.env.path), r.cmd.Database+"-data")
 	}
 	if dir, err := filepath.Abs(r.DataDir); err == nil {
 		r.DataDir = dir
