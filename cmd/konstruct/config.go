@@ -101,7 +101,7 @@ func (a *app) configure(parser *kong.Kong, args []string) error {
 	a.envErr = err
 	for key, value := range env {
 		if _, ok := values[key]; !ok { // --config is stronger
-			values[key], a.sources[key] = value, from
+			values[key], a.sources[key], a.envFile = value, from, from
 		}
 	}
 	resolver := kong.ResolverFunc(func(_ *kong.Context, _ *kong.Path, f *kong.Flag) (any, error) {

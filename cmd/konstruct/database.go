@@ -203,6 +203,12 @@ func explainError(err error) string {
 
 func rootCause(err error) error {
 	for {
+		if many, ok := err.(interface{ Unwrap() []error }); ok { // one for each address that was tried
+			if all := many.Unwrap(); len(all) > 0 {
+				err = all[len(all)-1]
+				continue
+			}
+		}
 		next := errors.Unwrap(err)
 		if next == nil {
 			return err

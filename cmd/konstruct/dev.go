@@ -17,7 +17,7 @@ type devDBCmd struct{}
 
 // Help is shown by --help.
 func (devDBCmd) Help() string {
-	return "Prints one KONSTRUCT_…=URL a line when it is ready; a file of these lines that only you can read is an env file, which commands find by themselves:\n\n  (umask 077; konstruct dev db >konstruct.env) &\n  konstruct doctor"
+	return "Prints one KONSTRUCT_…=URL a line when it is ready; a file of these lines is a configuration, until it stops:\n\n  konstruct dev db >dev.env &\n  konstruct --config dev.env doctor"
 }
 
 // Run starts the cluster, migrates, prints one URL a line, and stops on TERM or INT.

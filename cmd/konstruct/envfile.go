@@ -21,7 +21,7 @@ func readEnvFile(args []string, configured bool, known map[string]bool) (values 
 		if path = defaultEnvFile; configured {
 			return nil, "", nil
 		}
-		// An empty one holds no secret: `konstruct dev db > konstruct.env` begins with one.
+		// An empty one holds no secret, and a shell makes one before the command that fills it.
 		if st, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) || err == nil && st.Size() == 0 {
 			return nil, "", nil
 		}
@@ -80,4 +80,12 @@ func readPrivateFile(path string) ([]byte, error) {
 func needsNoEnvFile(command string) bool {
 	name, _, _ := strings.Cut(command, " ")
 	return name == "init" || name == "version" || name == "verify"
+}
+
+// fromEnvFile says where connection URLs are from, to whoever can't connect and has set none.
+func (a *app) fromEnvFile(code int) string {
+	if a.envFile == "" || code != exitNoDB {
+		return ""
+	}
+	return "; the connection URLs are those of " + a.envFile
 }

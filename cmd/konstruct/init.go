@@ -3,9 +3,13 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"net"
 	"path/filepath"
 	"regexp"
+
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/konstruct/konstruct/audit"
 	"github.com/konstruct/konstruct/internal/provision"
@@ -63,14 +67,30 @@ func (c initCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
+	a.envFile = "" // the superuser's URL is none of the env file's
 	s, err := provision.Connect(ctx, adminURL, c.Address, c.Database)
 	if err != nil {
-		return err
+		return initConnectError(err)
 	}
 	defer s.Close()
 	r := &initRun{app: a, cmd: c, server: s, env: env}
 	err = r.provision(ctx)
 	return r.report(err)
+}
+
+// initConnectError says what to do where the server does not answer; init has no private database to fall back on.
+func initConnectError(err error) error {
+	var connect *pgconn.ConnectError
+	var pg *pgconn.PgError
+	switch {
+	case errors.Is(err, provision.ErrURL):
+		return coded{err, exitUsage}
+	case errors.As(err, &connect) && !errors.As(err, &pg):
+		where := net.JoinHostPort(connect.Config.Host, fmt.Sprint(connect.Config.Port))
+		return coded{fmt.Errorf("PostgreSQL does not answer at %s (%v): start it, or check --superuser-database-url",
+			where, rootCause(err)), exitNoDB}
+	}
+	return err
 }
 
 // provision does what is missing, in an order in which each step finds what it needs.
@@ -151,8 +171,8 @@ func (r *initRun) ensureGuard(ctx context.Context, appURL string) (provision.Ste
 // setFolders has every command use one data folder, wherever it is run. It is not the one of the private cluster: what a
 // notary keeps beside its key is of one database.
 func (r *initRun) setFolders() {
-	if r.sources["KONSTRUCT_DATA_DIR"] == "default" {
-		r.DataDir = filepath.Join(filepath.Dir(r.env.path), "konstruct-data")
+	if from := r.sources["KONSTRUCT_DATA_DIR"]; from != "environment" && from != "--data-dir" {
+		r.DataDir = filepath.Join(filepath.Dir(r.env.path), r.cmd.Database+"-data")
 	}
 	if dir, err := filepath.Abs(r.DataDir); err == nil {
 		r.DataDir = dir

@@ -244,6 +244,15 @@ func TestInitRefusesAnotherClustersEnvFile(t *testing.T) {
 	t.Setenv("KONSTRUCT_ENV_FILE", "other.env")
 	b.do(0, "doctor")
 	b.init(exitUsage, "--database", "another")
+	// Another database of the cluster: the roles keep their passwords, and the notary gets a folder of its own.
+	t.Setenv("KONSTRUCT_ENV_FILE", "")
+	b.init(0, "--database", "another", "--env-file", "another.env", "--config", "other.env")
+	raw, err := os.ReadFile("another.env")
+	if err != nil || !strings.Contains(string(raw), "/another\n") || !strings.Contains(string(raw), "another-data") || strings.Contains(string(raw), "/konstruct\n") {
+		t.Errorf("%s, %v", raw, err)
+	}
+	b.do(0, "doctor", "--env-file", "another.env")
+	b.do(0, "doctor", "--env-file", "other.env")
 }
 
 func TestTheEnvFileIsYoursAlone(t *testing.T) {

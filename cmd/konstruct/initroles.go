@@ -37,8 +37,8 @@ func (a *app) planRoles(ctx context.Context, t provision.Target, states map[stri
 	var lost []string
 	for _, role := range migrations.Roles() {
 		c := credential{Role: role, state: states[role.Name], url: env.values[roleSettings()[role.Name]]}
-		if c.url == "" {
-			c.url = a.urlOf(role.Name) // from the environment or a configuration file
+		if known := (credential{url: a.urlOf(role.Name)}).password(); c.url == "" && known != "" {
+			c.url = t.URL(role.Name, known) // from the environment or --config: another database of this cluster, perhaps
 		}
 		if !c.state.Exists {
 			if !provision.Plain(c.password()) {

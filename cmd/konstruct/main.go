@@ -63,7 +63,8 @@ type app struct {
 	*cli
 	out, err io.Writer
 	sources  map[string]string // setting → where its value is from
-	envErr   error             // why the env file could not be read
+	envFile  string            // the env file that settings are from
+	envErr   error             // why it could not be read
 }
 
 func main() {
@@ -87,12 +88,14 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int
 		return exitUsage
 	}
 	fail := func(err error) int {
-		fmt.Fprintln(stderr, "konstruct:", strings.TrimPrefix(explainError(err), "konstruct: ")) // the library's own prefix
+		code := exitCode(err)
 		var c coded
 		if errors.As(err, &c) {
-			return c.code
+			code = c.code
 		}
-		return exitCode(err)
+		text := strings.TrimPrefix(explainError(err), "konstruct: ") // the library's own prefix
+		fmt.Fprintln(stderr, "konstruct:", text+a.fromEnvFile(code))
+		return code
 	}
 	if err := a.configure(parser, args); err != nil {
 		return fail(coded{err, exitUsage})

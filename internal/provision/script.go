@@ -28,12 +28,14 @@ const scriptHead = `-- Prepares PostgreSQL 15 or newer with pgvector 0.8 or newe
 
 \set ON_ERROR_STOP on
 SELECT rolsuper AS konstruct_super FROM pg_roles WHERE rolname = current_user \gset
-SELECT EXISTS (SELECT FROM pg_available_extensions WHERE name = 'vector') AS konstruct_vector \gset
-\if :konstruct_vector
-\else
-  \warn 'pgvector is not installed on this server: install its package first'
-  \quit
-\endif
+DO $check$
+BEGIN
+  IF current_setting('server_version_num')::int < 150000 THEN
+    RAISE EXCEPTION 'this is PostgreSQL %%, and 15 is the oldest that serves', current_setting('server_version');
+  ELSIF NOT EXISTS (SELECT FROM pg_available_extensions WHERE name = 'vector') THEN
+    RAISE EXCEPTION 'pgvector is not installed on this server: install its package first';
+  END IF;
+END $check$;
 
 `
 

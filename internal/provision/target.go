@@ -1,6 +1,7 @@
 package provision
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/url"
@@ -14,6 +15,9 @@ import (
 
 // DefaultPort is PostgreSQL's.
 const DefaultPort = "5432"
+
+// ErrURL says that a connection URL or an address can't be read.
+var ErrURL = errors.New("wrong connection URL")
 
 // Target is where roles connect to.
 type Target struct {
@@ -38,7 +42,7 @@ func NewTarget(adminURL, address, database string) (Target, error) {
 	}
 	config, err := pgx.ParseConfig(adminURL)
 	if err != nil {
-		return t, fmt.Errorf("read the superuser's connection URL: %w", err) // pgx hides the password
+		return t, fmt.Errorf("%w: the superuser's: %w", ErrURL, err) // pgx hides the password
 	}
 	t.setAddress(config.Host, strconv.Itoa(int(config.Port)))
 	if u, err := url.Parse(adminURL); err == nil && strings.HasPrefix(u.Scheme, "postgres") {
@@ -70,7 +74,7 @@ func (t *Target) SetAddress(address string) error {
 		host, port = strings.Trim(address, "[]"), DefaultPort
 	}
 	if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 || host == "" || strings.ContainsAny(host, "@ ?") {
-		return fmt.Errorf("address %q is not HOST, HOST:PORT or the folder of a socket", address)
+		return fmt.Errorf("%w: --address %q is not HOST, HOST:PORT or the folder of a socket", ErrURL, address)
 	}
 	t.setAddress(host, port)
 	return nil
