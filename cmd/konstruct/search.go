@@ -18,7 +18,7 @@ type searchFlags struct {
 	agentFlag
 	TopK            int           `help:"How many passages, up to 100." default:"5"`
 	User            string        `help:"On whose behalf."`
-	Mode            string        `help:"semantic (by meaning), lexical (by words), or hybrid (both)." enum:"semantic,lexical,hybrid" default:"hybrid"`
+	Mode            string        `help:"semantic, lexical, or hybrid (both)." enum:"semantic,lexical,hybrid" default:"hybrid"`
 	Label           []string      `help:"Labels that the asker has; '*' is every label." placeholder:"NAME"`
 	Where           []string      `help:"Only documents that meet this: document, source, filename, title, type, label, version, ingested or metadata.KEY, compared by = != < <= > >= ^= or in. Can be repeated." placeholder:"CONDITION" sep:"none"`
 	MinScore        *float64      `help:"Leave out passages that score less." placeholder:"SCORE"`
