@@ -46,10 +46,10 @@ type SearchRequest struct {
 	ConversationID string
 	Extra          Metadata
 
-	// Mode is by what it is searched; kb.ByBoth when empty. WordsIfDown lets it be by words alone while the model can't be reached; the answer and the event say so.
+	// Mode is by what it is searched; search.Hybrid when empty. LexicalFallback lets it be by words alone while the model can't be reached; the answer and the event say so.
 	Mode            search.Mode
 	LexicalFallback bool
-	// Where are conditions that documents must meet, and MinScore, Variety, PerDocument, Neighbours, After and Within are as in kb.Query.
+	// Where are conditions that documents must meet, and MinScore, Diversity, PerDocument, Neighbours, After and Within are as in search.Query.
 	Where       []Condition
 	MinScore    *float64
 	Diversity   float64
@@ -64,7 +64,7 @@ type SearchRequest struct {
 // MaxQuery is how many bytes a question may have; the model reads some 256 tokens of it.
 const MaxQuery = search.MaxText
 
-// MaxSearches is how many questions AskAll takes.
+// MaxSearches is how many searches SearchBatch takes.
 const MaxSearches = 100
 
 // rerankDepth is how many hits a reranker reads.
@@ -163,7 +163,7 @@ func (q *SearchRequest) kbQuery(model string, vector []float32) search.Query {
 		Neighbours: q.Neighbours, After: q.After, Within: q.Within}
 }
 
-// searchBatch is AskAll by one model.
+// searchBatch is SearchBatch by one model.
 func (a *Agent) searchBatch(ctx context.Context, questions []SearchRequest, sees []tenantdb.Labels, model string, start time.Time) ([]SearchResult, error) {
 	vectors, name, down := a.t.k.embedQuestions(ctx, a.t.id, questions, model)
 	all := make([]SearchResult, len(questions))

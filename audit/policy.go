@@ -45,7 +45,7 @@ const (
 // TenantPolicy is one tenant's part of a policy as it is written in JSON.
 type TenantPolicy struct {
 	// WhenUnwritable says what becomes of an agent's call when the trail can't be written: Fail (the default), or
-	// GoOn: the call succeeds, and the gap is recorded with times and count once the trail can be written again.
+	// Continue: the call succeeds, and the gap is recorded with times and count once the trail can be written again.
 	WhenUnwritable string `json:"when_unwritable,omitempty"`
 	// Wait is how long a call waits for the trail at most, as Go writes durations. Empty: as long as its
 	// context when calls fail, five seconds when they go on.

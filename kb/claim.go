@@ -62,7 +62,7 @@ type claimSet struct {
 // claim takes up the job that is due for longest, or one that its worker left alone; nil when there is none.
 func (k *claimSet) claim(ctx context.Context) (c *claim, err error) {
 	err = k.door.Query(ctx, k.tenant, `
-	  WITH due AS (SELECT id FROM kb_jobs WHERE tenant_id = $1 AND state = 'waiting' AND due <= now() ORDER BY due, id LIMIT 1 FOR UPDATE SKIP LOCKED),
+	  WITH due AS (SELECT id FROM kb_jobs WHERE tenant_id = $1 AND state = 'queued' AND due <= now() ORDER BY due, id LIMIT 1 FOR UPDATE SKIP LOCKED),
 	  left_alone AS (SELECT id FROM kb_jobs WHERE tenant_id = $1 AND state = 'running' AND due <= now() AND NOT EXISTS (SELECT FROM due) ORDER BY due, id LIMIT 1 FOR UPDATE SKIP LOCKED)
 	  UPDATE kb_jobs j SET state = 'running', attempt = attempt + 1, due = now() + $2::interval, started_at = now(), chunks = 0, embedded = 0
 	    FROM (SELECT id FROM due UNION ALL SELECT id FROM left_alone) n WHERE j.tenant_id = $1 AND j.id = n.id
@@ -195,7 +195,7 @@ func (k *claimSet) retry(ctx context.Context, c *claim, why error) error {
 		return k.fail(ctx, c, why)
 	}
 	k.unreported(ctx, c, why)
-	return k.update(ctx, c, `state = 'waiting', due = now() + $4::interval, reason = $5`, firstWait<<(2*(c.attempt-1)), failureReason(why))
+	return k.update(ctx, c, `state = 'queued', due = now() + $4::interval, reason = $5`, firstWait<<(2*(c.attempt-1)), failureReason(why))
 }
 
 // fail ends a job that is not taken in.
@@ -236,7 +236,7 @@ func (k *claimSet) release(ctx context.Context, failed *failure) error {
 		if failed != nil && failed.j.claim == c {
 			err = k.retry(ctx, c, failed)
 		} else {
-			err = k.update(ctx, c, `state = 'waiting', due = now(), attempt = attempt - 1`)
+			err = k.update(ctx, c, `state = 'queued', due = now(), attempt = attempt - 1`)
 		}
 		k.remove(c)
 		if !errors.Is(err, errClaimLost) {

@@ -122,7 +122,7 @@ func Enqueue(ctx context.Context, tx pgx.Tx, tenant, agent uuid.UUID, uploads ..
 		return nil, fmt.Errorf("kb: enqueue %d documents: the limit is %d at once", len(uploads), MaxUploads)
 	}
 	var waiting int
-	if err := tx.QueryRow(ctx, `SELECT count(*) FROM (SELECT FROM kb_jobs WHERE tenant_id = $1 AND state = 'waiting' LIMIT $2) w`, tenant, MaxWaiting).Scan(&waiting); err != nil {
+	if err := tx.QueryRow(ctx, `SELECT count(*) FROM (SELECT FROM kb_jobs WHERE tenant_id = $1 AND state = 'queued' LIMIT $2) w`, tenant, MaxWaiting).Scan(&waiting); err != nil {
 		return nil, fmt.Errorf("kb: enqueue: %w", err)
 	}
 	if waiting+len(uploads) > MaxWaiting {

@@ -17,7 +17,7 @@ type JobState string
 
 // The states of a job.
 const (
-	JobQueued  JobState = "waiting"
+	JobQueued  JobState = "queued"
 	JobRunning JobState = "running"
 	JobDone    JobState = "done"
 	JobFailed  JobState = "failed" // for good: its reason says why, and its file is kept, so that Retry can try again
@@ -105,7 +105,7 @@ func CountJobs(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID) (map[
 // CancelJobs ends jobs that wait or run, and returns how many; with no ids all of the tenant's. What one that runs would have stored is not stored.
 func CancelJobs(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, ids ...uuid.UUID) (int, error) {
 	return changeJobs(ctx, door, tenant, "cancel", `WITH ended AS (
-	    UPDATE kb_jobs SET state = 'cancelled', reason = '', finished_at = now() WHERE tenant_id = $1 AND state IN ('waiting', 'running') AND ($2::uuid[] IS NULL OR id = ANY ($2)) RETURNING id),
+	    UPDATE kb_jobs SET state = 'cancelled', reason = '', finished_at = now() WHERE tenant_id = $1 AND state IN ('queued', 'running') AND ($2::uuid[] IS NULL OR id = ANY ($2)) RETURNING id),
 	  cleared AS (DELETE FROM kb_uploads WHERE tenant_id = $1 AND job_id IN (SELECT id FROM ended))
 	  SELECT count(*) FROM ended`, ids)
 }
@@ -113,7 +113,7 @@ func CancelJobs(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, ids 
 // RetryJobs has jobs that failed tried again, and returns how many; with no ids all of the tenant's.
 func RetryJobs(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, ids ...uuid.UUID) (int, error) {
 	return changeJobs(ctx, door, tenant, "retry", `WITH again AS (
-	    UPDATE kb_jobs SET state = 'waiting', attempt = 0, due = now(), reason = '', finished_at = NULL WHERE tenant_id = $1 AND state = 'failed' AND ($2::uuid[] IS NULL OR id = ANY ($2)) RETURNING id)
+	    UPDATE kb_jobs SET state = 'queued', attempt = 0, due = now(), reason = '', finished_at = NULL WHERE tenant_id = $1 AND state = 'failed' AND ($2::uuid[] IS NULL OR id = ANY ($2)) RETURNING id)
 	  SELECT count(*) FROM again`, ids)
 }
 

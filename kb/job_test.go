@@ -291,7 +291,7 @@ func TestAnotherTenantsJobsAreNobodys(t *testing.T) {
 			t.Errorf("open: %v, %v", open, err)
 		}
 	}
-	if got := b.jobs(t, tenantA); got["a.md"] != "waiting" {
+	if got := b.jobs(t, tenantA); got["a.md"] != "queued" {
 		t.Errorf("%v", got)
 	}
 	// A ticket that somebody forged, who can deal: it leads to its own tenant's documents and no others.
@@ -311,7 +311,7 @@ func TestAnotherTenantsJobsAreNobodys(t *testing.T) {
 		return worker.QueryRow(t.Context(), `SELECT count(*) FROM river_job WHERE queue = 'tenants' AND finalized_at IS NULL`).Scan(&open) == nil && open == 0
 	})
 	stop()
-	if got := b.jobs(t, tenantA); got["a.md"] != "waiting" {
+	if got := b.jobs(t, tenantA); got["a.md"] != "queued" {
 		t.Errorf("%v", got)
 	}
 }

@@ -131,7 +131,7 @@ func TestADeletionWinsOverWhatWasUploadedBefore(t *testing.T) {
 			if err := b.door.Tx(t.Context(), tenantA, func(ctx context.Context, tx pgx.Tx) error {
 				_, err := kb.Enqueue(ctx, tx, tenantA, agent, text("a.md", newer))
 				if err == nil {
-					_, err = tx.Exec(ctx, `UPDATE kb_jobs SET state = 'running', attempt = 1, due = now() WHERE state = 'waiting'`)
+					_, err = tx.Exec(ctx, `UPDATE kb_jobs SET state = 'running', attempt = 1, due = now() WHERE state = 'queued'`)
 				}
 				b.mustRemove(t, "a.md")
 				return err
@@ -146,7 +146,7 @@ func TestADeletionWinsOverWhatWasUploadedBefore(t *testing.T) {
 		{"in an archive that failed and is retried", func(t *testing.T) kb.Upload { return archive(t, pumps, "Before.") }, func(t *testing.T, b *base, d *testkit.DB) {
 			b.enqueue(t, tenantA, archive(t, newer, "After."))
 			testkit.Super(t, d, `SET app.current_tenant = '`+tenantA.String()+`'; 
-			    UPDATE kb_jobs SET state = 'failed' WHERE state = 'waiting' AND tenant_id = '`+tenantA.String()+`'`)
+			    UPDATE kb_jobs SET state = 'failed' WHERE state = 'queued' AND tenant_id = '`+tenantA.String()+`'`)
 			b.mustRemove(t, "a.md")
 			if n, err := kb.RetryJobs(t.Context(), b.door, tenantA); n != 1 || err != nil {
 				t.Errorf("%d retried, %v", n, err)

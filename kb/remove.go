@@ -186,7 +186,7 @@ func remove(ctx context.Context, tx pgx.Tx, tenant, id uuid.UUID) (d Document, e
 func SourcesBelow(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, prefix string) (map[string]bool, error) {
 	found := map[string]bool{}
 	err := door.Query(ctx, tenant, `SELECT source FROM kb_sources WHERE tenant_id = $1 AND starts_with(source, $2)
-	    UNION SELECT source FROM kb_jobs WHERE tenant_id = $1 AND starts_with(source, $2) AND state IN ('waiting', 'running')`,
+	    UNION SELECT source FROM kb_jobs WHERE tenant_id = $1 AND starts_with(source, $2) AND state IN ('queued', 'running')`,
 		[]any{tenant, prefix}, func(rows pgx.Rows) error {
 			clear(found)
 			var source string

@@ -39,8 +39,8 @@ CREATE TABLE public.kb_jobs (
   etag        text        NOT NULL DEFAULT '',
   leaf        boolean     NOT NULL DEFAULT false,
   seq         bigint      NOT NULL DEFAULT nextval('public.kb_seq'),
-  state       text        NOT NULL DEFAULT 'waiting'
-    CHECK (state IN ('waiting', 'running', 'done', 'failed', 'cancelled')),
+  state       text        NOT NULL DEFAULT 'queued'
+    CHECK (state IN ('queued', 'running', 'done', 'failed', 'cancelled')),
   attempt     integer     NOT NULL DEFAULT 0,
   due         timestamptz NOT NULL DEFAULT now(),
   chunks      integer     NOT NULL DEFAULT 0,
@@ -185,7 +185,7 @@ CREATE FUNCTION public.kb_wake() RETURNS trigger
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $wake$
 DECLARE tenant uuid;
 BEGIN
-  FOR tenant IN SELECT DISTINCT j.tenant_id FROM changed_jobs j WHERE j.state = 'waiting' LOOP
+  FOR tenant IN SELECT DISTINCT j.tenant_id FROM changed_jobs j WHERE j.state = 'queued' LOOP
     PERFORM pg_advisory_xact_lock_shared(hashtextextended('konstruct jobs ' || tenant, 0));
     IF current_setting('transaction_isolation') <> 'read committed' OR NOT EXISTS (
       SELECT FROM public.river_job r WHERE r.tenant_id = tenant AND r.queue = 'tenants' AND r.finalized_at IS NULL) THEN
@@ -213,7 +213,7 @@ BEGIN
   WITH ended AS (
     UPDATE public.kb_jobs j
        SET state = 'cancelled', finished_at = now(), reason = 'its document was deleted after it was uploaded'
-     WHERE j.tenant_id = tenant AND j.source = kb_bury.source AND j.state IN ('waiting', 'running') AND j.seq < now_seq
+     WHERE j.tenant_id = tenant AND j.source = kb_bury.source AND j.state IN ('queued', 'running') AND j.seq < now_seq
     RETURNING j.id)
   DELETE FROM public.kb_uploads u USING ended e WHERE u.tenant_id = tenant AND u.job_id = e.id;
 END $bury$;

@@ -10,7 +10,7 @@ import (
 // that the database's administrator does not hold.
 type BucketAnchor struct{ object *blob.S3Bucket }
 
-// OpenBucketAnchor reads s3://BUCKET/OBJECT as shelf.OpenBucket does.
+// OpenBucketAnchor reads s3://BUCKET/OBJECT as blob.OpenS3 does.
 func OpenBucketAnchor(place string) (*BucketAnchor, error) {
 	b, err := blob.OpenS3(place)
 	return &BucketAnchor{b}, err

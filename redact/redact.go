@@ -1,3 +1,6 @@
+// Package redact takes values out of an event's fields before they are stored: detectors of e-mail addresses, cards and
+// secrets, patterns and paths, each leaving a keyed mark. It knows rules and text alone; it must not know tenants'
+// policies, events or a database.
 package redact
 
 import (

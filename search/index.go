@@ -26,7 +26,7 @@ type Thresholds struct {
 // DefaultThresholds are what measurements suggest: see docs/benchmarks.md.
 var DefaultThresholds = Thresholds{Grow: 4000, Shrink: 2000, Many: 250, Crowded: 20_000}
 
-// Indexer makes and drops tenants' own indexes, when passages came or went. It is the work of turns.Indexes.
+// Indexer makes and drops tenants' own indexes, when passages came or went. It is the work of fairqueue.Indexes.
 type Indexer struct {
 	Door       *tenantdb.Door
 	Builder    *tenantdb.IndexBuilder
@@ -104,13 +104,13 @@ func (in *Indexer) inspect(ctx context.Context, tenant uuid.UUID) (x indexState,
 	return x, nil
 }
 
-// Prepare reports whether something is due for the tenant's index. It implements turns.Work.
+// Prepare reports whether something is due for the tenant's index. It implements fairqueue.Worker.
 func (in *Indexer) Prepare(ctx context.Context, tenant uuid.UUID) (bool, error) {
 	x, err := in.inspect(ctx, tenant)
 	return err == nil && in.Thresholds.action(x) != leave, err
 }
 
-// Work makes or drops the tenant's index where that is due. Killed, it leaves what the next turn clears away. It implements turns.Work.
+// Work makes or drops the tenant's index where that is due. Killed, it leaves what the next turn clears away. It implements fairqueue.Worker.
 func (in *Indexer) Work(ctx context.Context, tenant uuid.UUID) (worked bool, err error) {
 	x, err := in.inspect(ctx, tenant)
 	if err != nil {

@@ -1,3 +1,7 @@
+// Package search finds the chunks of a tenant's knowledge base that answer a query: semantic, lexical (BM25) or hybrid
+// search, in tiers by the tenant's size, with conditions, spelling, tuning and explanations. It knows the tables that kb
+// writes, and runs in the caller's transaction; it must not know events, principals or HTTP, and stores nothing but a
+// tenant's index.
 package search
 
 import (

@@ -294,7 +294,7 @@ func documentTag(d konstruct.Document) string {
 func (s *Server) jobs(op func(id, method, path, summary string, status int) huma.Operation) {
 	register(s, op("listJobs", "GET", "/v1/jobs", "List ingest jobs", 200), access.KBRead, func(ctx context.Context, w access.Principal, in *struct {
 		ListParams
-		State string `query:"state" enum:"waiting,running,done,failed,cancelled"`
+		State string `query:"state" enum:"queued,running,done,failed,cancelled"`
 	}) (*Response[List[konstruct.Job]], error) {
 		after, err := in.afterID()
 		if err != nil {

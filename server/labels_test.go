@@ -323,7 +323,7 @@ func TestAJobReplacesNoDocumentThatItsMakerDoesNotSee(t *testing.T) {
 	at := w.taken(every, second)
 	w.soon("the last job ends", func() bool {
 		j := w.want(200, "GET", third.Header.Get("Location"), every, "")
-		return j.text("state") != "waiting" && j.text("state") != "running"
+		return j.text("state") != "queued" && j.text("state") != "running"
 	})
 	if j := w.want(200, "GET", third.Header.Get("Location"), every, ""); j.text("state") != "failed" || !strings.Contains(j.text("reason"), "may not see") {
 		t.Errorf("the last job: %s", j.body)

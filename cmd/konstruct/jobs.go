@@ -172,7 +172,7 @@ type kbJobsCmd struct {
 
 type jobsListCmd struct {
 	tenantFlag
-	State string    `help:"Those in this state: waiting, running, done, failed, cancelled." enum:",waiting,running,done,failed,cancelled" default:""`
+	State string    `help:"Those in this state: queued, running, done, failed, cancelled." enum:",queued,running,done,failed,cancelled" default:""`
 	Limit int       `help:"How many at most, up to 1000." default:"100"`
 	After uuid.UUID `help:"Continue after this job." placeholder:"UUID"`
 }
@@ -211,7 +211,7 @@ func (c jobsListCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(a.out, "%d waiting, %d running, %d done, %d failed, %d cancelled\n", n[kb.JobQueued], n[kb.JobRunning], n[kb.JobDone], n[kb.JobFailed], n[kb.JobCancelled])
+	_, err = fmt.Fprintf(a.out, "%d queued, %d running, %d done, %d failed, %d cancelled\n", n[kb.JobQueued], n[kb.JobRunning], n[kb.JobDone], n[kb.JobFailed], n[kb.JobCancelled])
 	return err
 }
 

@@ -13,7 +13,7 @@ import (
 )
 
 // Bucket runs an S3-compatible server, which scripts/setup brings, and returns the URL of an object in a bucket of its, as
-// shelf.OpenBucket reads it.
+// blob.OpenS3 reads it.
 func Bucket(t *testing.T, object string) string {
 	t.Helper()
 	bin := filepath.Join(devpg.AssetsDir(), "bin", "versitygw")
