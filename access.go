@@ -57,7 +57,7 @@ func (t *Tenant) Record(ctx context.Context, by access.Principal, action string,
 	return t.recordChange(ctx, by, action, func(context.Context, pgx.Tx) (any, error) { return said, nil })
 }
 
-// CreateKey makes a key, which is told once, and an event that says so. Nobody can give away more than they have themselves.
+// CreateKey makes a key, which is shown once, and an event that says so. Nobody can give away more than they have themselves.
 func (t *Tenant) CreateKey(ctx context.Context, by access.Principal, a access.KeyRequest) (key string, made access.Key, err error) {
 	if t.k.keys == nil {
 		return "", made, ErrNoKeys

@@ -30,7 +30,7 @@ func (t *Tenant) Agent(id uuid.UUID) *Agent { return &Agent{t: t, id: id} }
 
 // Async returns the same agent for callers who cannot wait: what it logs is acknowledged once it is on this
 // machine's disk, and shipped to the trail in the background, exactly once and in this agent's order, also after a crash or while
-// the database is away. It needs Config.SpoolDir. Searches are recorded as ever: there is no answer without its record.
+// the database is unavailable. It needs Config.SpoolDir. Searches are recorded as ever: there is no answer without its record.
 func (a *Agent) Async() *Agent {
 	b := *a
 	b.async = true
@@ -130,7 +130,7 @@ func (a *Agent) record(ctx context.Context, tx pgx.Tx, made func() (Event, error
 	return ids[0], nil
 }
 
-// Ingest takes in what paths name: files, folders, archives and mailboxes of this machine, pages, sitemaps and feeds (http and https URLs), and what lies
+// Ingest ingests what paths name: files, folders, archives and mailboxes of this machine, pages, sitemaps and feeds (http and https URLs), and what lies
 // below s3://BUCKET/PREFIX; docs/formats.md lists the kinds. A file already there is left as it is, a changed one is replaced. Each file is
 // reported once; one that fails does not stop the others. chunks, when not nil, hears how many more were embedded.
 func (a *Agent) Ingest(ctx context.Context, paths []string, given DocumentOptions, report func(IngestResult), chunks func(int)) error {
@@ -171,7 +171,7 @@ func (a *Agent) EmbedAndStore(ctx context.Context, documents []kb.PreparedDocume
 	return nil
 }
 
-// Enqueue hands documents over to be taken in later, all or none, and returns their jobs' ids: Konstruct.Work takes them in, here or elsewhere.
+// Enqueue enqueues documents to be ingested later, all or none, and returns their jobs' ids: Konstruct.Work ingests them, here or elsewhere.
 func (a *Agent) Enqueue(ctx context.Context, uploads ...Upload) (ids []uuid.UUID, err error) {
 	err = a.t.k.door.Tx(ctx, a.t.id, func(ctx context.Context, tx pgx.Tx) error {
 		ids, err = a.EnqueueInTx(ctx, tx, uploads...)
@@ -180,13 +180,13 @@ func (a *Agent) Enqueue(ctx context.Context, uploads ...Upload) (ids []uuid.UUID
 	return ids, err
 }
 
-// EnqueueInTx is Enqueue in a transaction that Tenant.Tx opened: what it hands over is taken in if that commits.
+// EnqueueInTx is Enqueue in a transaction that Tenant.Tx opened: what it enqueues is ingested if that commits.
 func (a *Agent) EnqueueInTx(ctx context.Context, tx pgx.Tx, uploads ...Upload) ([]uuid.UUID, error) {
 	return kb.Enqueue(ctx, tx, a.t.id, a.id, uploads...)
 }
 
-// EnqueueFiles is Enqueue for what Ingest takes in: archives and mailboxes are handed over file by file, and pages are left to be read later.
-// Each file is reported once, those handed over without an outcome.
+// EnqueueFiles is Enqueue for what Ingest ingests: archives and mailboxes are enqueued file by file, and pages are left to be read later.
+// Each file is reported once, those enqueued without an outcome.
 func (a *Agent) EnqueueFiles(ctx context.Context, paths []string, given DocumentOptions, report func(IngestResult)) error {
 	in, err := a.ingester(nil)
 	if err != nil {
@@ -229,7 +229,7 @@ func (a *Agent) RemoveSource(ctx context.Context, source string) (d *Document, e
 	return d, event, err
 }
 
-// Watch takes in files and folders of this machine, and again what changes in them, until the context ends. With remove, documents whose files are
+// Watch ingests files and folders of this machine, and again what changes in them, until the context ends. With remove, documents whose files are
 // gone from folders that can be read are removed.
 func (a *Agent) Watch(ctx context.Context, paths []string, given DocumentOptions, every time.Duration, remove bool, report func(IngestResult)) error {
 	w := kb.NewWatcher(paths, a.followLinks)
@@ -237,7 +237,7 @@ func (a *Agent) Watch(ctx context.Context, paths []string, given DocumentOptions
 	if err != nil {
 		return err
 	}
-	var before map[string]bool // what was there when documents were last held against it
+	var before map[string]bool // what was there when documents were last verified against it
 	for {
 		changed, present := w.Scan()
 		if len(changed) > 0 { // by way of the folders that are watched, and no name that may lead elsewhere by now

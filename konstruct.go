@@ -69,7 +69,7 @@ type (
 	IngestResult = kb.IngestResult
 	// DocumentOptions is what whoever takes a document in says of it: who may find it, and anything else.
 	DocumentOptions = kb.DocumentOptions
-	// Upload is a document that is taken in later, and Job what becomes of it.
+	// Upload is a document that is ingested later, and Job what becomes of it.
 	Upload = kb.Upload
 	Job    = kb.Job
 )
@@ -79,7 +79,7 @@ type Config struct {
 	// DatabaseURL is the connection URL of role konstruct_app. Required.
 	DatabaseURL string
 	// AssetsDir is the folder that `make setup` and `konstruct model fetch` fill; the local model is there.
-	// Empty where only Embedder is used and no file is taken in.
+	// Empty where only Embedder is used and no file is ingested.
 	AssetsDir string
 	// Embedder makes vectors elsewhere; nil is the local model. Open takes it over and closes it.
 	Embedder embed.Embedder
@@ -87,7 +87,7 @@ type Config struct {
 	Embedders []embed.Embedder
 	// Reranker puts hits in order that a Question asks it for; nil is none.
 	Reranker *embed.Reranker
-	// AllowNetworks are the operator's own networks whose pages may be taken in; without, public addresses alone.
+	// AllowNetworks are the operator's own networks whose pages may be ingested; without, public addresses alone.
 	AllowNetworks []netip.Prefix
 	// ReadCommand starts a process that reads strangers' files, so that a hostile one ruins nothing else: konstruct's own is
 	// {"konstruct", "read-files", "--assets-dir", DIR}. Empty reads in this process.
@@ -96,7 +96,7 @@ type Config struct {
 	// trail can't be written. Nil redacts nothing, and calls fail.
 	Policy *audit.Policy
 	// SpoolDir is this process's own folder for events that wait on this machine: those of Agent.Async, and the
-	// gaps of tenants whose calls go on. With it, Open succeeds while the database is away.
+	// gaps of tenants whose calls go on. With it, Open succeeds while the database is unavailable.
 	SpoolDir string
 	// SpoolLimit bounds the spool's bytes on disk; 0 is 1 GiB.
 	SpoolLimit int64
@@ -158,7 +158,7 @@ func (e *CheckError) Error() string {
 }
 
 // Open connects to the database and runs the self-check that `konstruct doctor` prints; it returns a
-// *CheckError when one fails. With a spool and the database away, the check waits until it is back, and
+// *CheckError when one fails. With a spool and the database unavailable, the check waits until it is back, and
 // nothing is read or written before it has passed.
 func Open(ctx context.Context, c Config) (*Konstruct, error) {
 	if c.DatabaseURL == "" {
@@ -318,7 +318,7 @@ type WorkerConfig struct {
 	OwnerURL string
 }
 
-// RunWorker takes in what Agent.Enqueue handed over, of all tenants in turns, and makes and drops indexes of large tenants' own, until the context ends. Any number of
+// RunWorker ingests what Agent.Enqueue handed over, of all tenants in turns, and makes and drops indexes of large tenants' own, until the context ends. Any number of
 // processes may do so.
 func (k *Konstruct) RunWorker(ctx context.Context, b WorkerConfig) error {
 	ctx = tenantdb.Trusted(ctx) // each job is done by the labels of whoever handed it over
@@ -430,7 +430,7 @@ func (t *Tenant) Document(ctx context.Context, id uuid.UUID) (Document, []Passag
 	return kb.ShowDocument(ctx, t.k.door, t.id, id)
 }
 
-// Jobs lists what was handed over to be taken in later, in one state (empty: any), after the given one (uuid.Nil: from the first), at most limit of them.
+// Jobs lists what was handed over to be ingested later, in one state (empty: any), after the given one (uuid.Nil: from the first), at most limit of them.
 func (t *Tenant) Jobs(ctx context.Context, state kb.JobState, after uuid.UUID, limit int) ([]Job, error) {
 	return kb.ListJobs(ctx, t.k.door, t.id, state, after, limit)
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// RetrievalCheck is what a retrieval showed, held against what is stored now.
+// RetrievalCheck is what a retrieval showed, verified against what is stored now.
 type RetrievalCheck struct {
 	Event StoredEvent `json:"event"`
 	// Options it was searched, and by which model.

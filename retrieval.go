@@ -216,7 +216,7 @@ func (a *Agent) searchOne(ctx context.Context, tx pgx.Tx, q *SearchRequest, quer
 	shown := make([]audit.RetrievedPassage, len(r.Hits))
 	for i, h := range r.Hits {
 		if query.Model == "" && h.Similarity != nil && h.Recipe != "" && !kb.RecipeModel(h.Recipe, model) {
-			return fmt.Errorf("konstruct: %s was taken in with another model than %s: take it in again, or ask with its model", h.Filename, model)
+			return fmt.Errorf("konstruct: %s was ingested with another model than %s: take it in again, or ask with its model", h.Filename, model)
 		}
 		shown[i] = audit.RetrievedPassage{ChunkID: h.ChunkID, Score: h.Score, DocumentID: h.DocumentID, SHA256: h.SHA256, Version: h.Version}
 		for _, p := range slices.Concat(h.Before, h.After) {

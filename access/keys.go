@@ -73,7 +73,7 @@ func notifyKeyChange(ctx context.Context, tx pgx.Tx) error {
 	return err
 }
 
-// Create makes a key in a transaction of the tenant's, and returns it: it is told once.
+// Create makes a key in a transaction of the tenant's, and returns it: it is shown once.
 func (k *Keys) Create(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, by string, a KeyRequest) (key string, made Key, err error) {
 	if err := errors.Join(checkName(a.Name), checkPermissions(a.Permissions), checkLabels(a.Labels)); err != nil {
 		return "", made, err

@@ -149,7 +149,7 @@ func (m *Meter) Begin(ctx context.Context, w Principal) (end func(), st State, e
 		return nil, t.state(), err
 	}
 	if t.limits.Concurrency > 0 && t.running >= t.limits.Concurrency {
-		return nil, t.state(), &LimitError{fmt.Sprintf("this tenant has %d requests under way already", t.running), time.Second}
+		return nil, t.state(), &LimitError{fmt.Sprintf("this tenant has %d requests in progress already", t.running), time.Second}
 	}
 	t.running++
 	return func() {

@@ -9,7 +9,7 @@ import (
 	"github.com/konstruct/konstruct/ledger"
 )
 
-// erasureSet are events of which fields are erased, to be held against the acts that should say so.
+// erasureSet are events of which fields are erased, to be verified against the acts that should say so.
 type erasureSet struct {
 	tenants, events []uuid.UUID
 	fields          []ledger.FieldSet

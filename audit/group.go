@@ -17,7 +17,7 @@ import (
 // ErrClosed says that a group was closed before it took the event: it was not logged.
 var ErrClosed = errors.New("audit: the logger is closed: the event was not logged")
 
-// Group gathers the events of concurrent callers into shared commits: while one commit is under way, what
+// Group gathers the events of concurrent callers into shared commits: while one commit is in progress, what
 // arrives waits for the next. An idle group adds no wait. Each caller gets its own result, and an event
 // that the database refuses fails alone. It is safe for concurrent use.
 type Group struct {
@@ -31,7 +31,7 @@ type Group struct {
 
 // The measures of a group.
 const (
-	// Committers is how many commits may be under way at once: while one waits for its disk, the other is made.
+	// Committers is how many commits may be in progress at once: while one waits for its disk, the other is made.
 	Committers = 2
 	// MaxWaiting is how many events may wait for a commit; then callers wait for room, each as long as its
 	// context says.

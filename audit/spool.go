@@ -20,7 +20,7 @@ import (
 
 // The measures of delivery from the spool.
 const (
-	// shippers is how many transactions are under way at once; an agent's events keep to one lane.
+	// shippers is how many transactions are in progress at once; an agent's events keep to one lane.
 	shippers = 2
 	// window is how many events are taken from the spool at once; a segment's bytes bound them too.
 	window = 20_000
@@ -36,7 +36,7 @@ const (
 )
 
 // Spool acknowledges an event as soon as it is on this machine's disk, and ships it to the trail in the
-// background, exactly once and in each agent's order, however long the database is away and whatever is killed when.
+// background, exactly once and in each agent's order, however long the database is unavailable and whatever is killed when.
 type Spool struct {
 	door   *tenantdb.Door
 	files  *spool.Spool
@@ -47,7 +47,7 @@ type Spool struct {
 	cancel context.CancelFunc
 	done   sync.WaitGroup
 
-	oldest   atomic.Int64 // created_at of the first event under way in Unix microseconds; 0: none
+	oldest   atomic.Int64 // created_at of the first event in progress in Unix microseconds; 0: none
 	rejected rejectStore
 
 	mu      sync.Mutex

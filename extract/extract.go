@@ -83,7 +83,7 @@ const (
 	MaxBlocks = 1_000_000
 )
 
-// Reasons why a file can't be taken in.
+// Reasons why a file can't be ingested.
 var (
 	ErrEmpty     = errors.New("the file is empty")
 	ErrNoText    = errors.New("the file holds no text")

@@ -34,7 +34,7 @@ func (d *dispatcher) unregister() {
 	}
 }
 
-// sweepUntil frees the tickets of dealers that died, and signs anew after the database was away, until the context ends.
+// sweepUntil frees the tickets of dealers that died, and signs anew after the database was unavailable, until the context ends.
 func (d *dispatcher) sweepUntil(ctx context.Context) {
 	for t := time.NewTicker(sweepEvery); ; {
 		if err := d.sweep(ctx); err != nil && ctx.Err() == nil {

@@ -20,13 +20,13 @@ import (
 type Worker interface {
 	// Work works for a tenant for a short while; it returns false where there was nothing to do.
 	Work(ctx context.Context, tenant uuid.UUID) (worked bool, err error)
-	// Prepare reports whether anything of the tenant's waits or is under way.
+	// Prepare reports whether anything of the tenant's waits or is in progress.
 	Prepare(ctx context.Context, tenant uuid.UUID) (bool, error)
 }
 
 // The lines that tenants wait in.
 const (
-	Documents = "tenants" // what waits is to be taken in
+	Documents = "tenants" // what waits is to be ingested
 	Indexes   = "indexes" // passages came or went: is an index due?
 )
 
@@ -46,7 +46,7 @@ type Config struct {
 
 // How long a ticket waits before its next turn.
 const (
-	retryDelay = 5 * time.Second        // a turn failed: the database or the model is away
+	retryDelay = 5 * time.Second        // a turn failed: the database or the model is unavailable
 	openPoll   = time.Second            // what is left is for later, or with somebody else
 	heldPoll   = 100 * time.Millisecond // somebody is handing something over
 	poll       = 200 * time.Millisecond // a ticket that nobody told of is found after
@@ -56,7 +56,7 @@ const (
 
 const (
 	schema    = "public"
-	drainTime = 10 * time.Second // how long turns under way are waited for when the context ends
+	drainTime = 10 * time.Second // how long turns in progress are waited for when the context ends
 )
 
 // ticket is a tenant's place in the line.
@@ -67,7 +67,7 @@ type ticket struct {
 // Kind implements river.JobArgs.
 func (ticket) Kind() string { return "tenant" }
 
-// Run deals out turns until the context ends, and then waits a little for those under way.
+// Run deals out turns until the context ends, and then waits a little for those in progress.
 func Run(ctx context.Context, c Config) error {
 	pool, err := pgxpool.New(ctx, c.DatabaseURL)
 	if err != nil {
@@ -122,7 +122,7 @@ type dispatcher struct {
 	lease  *pgxpool.Conn   // holds the lock that says that this dealer lives
 }
 
-// Work implements river.Worker: it fails where the database is away alone, so that River never gives a ticket up.
+// Work implements river.Worker: it fails where the database is unavailable alone, so that River never gives a ticket up.
 func (d *dispatcher) Work(ctx context.Context, job *river.Job[ticket]) error {
 	if second, err := d.renewTickets(ctx, job); err != nil || second {
 		return err // River tries again, or it is put away

@@ -83,7 +83,7 @@ func TestConditionalRequests(t *testing.T) {
 		}
 	}
 	if _, err := c.Get(t.Context(), at+"/away", "", 1000); !errors.Is(err, ErrAway) {
-		t.Errorf("a site that is away: %v", err)
+		t.Errorf("a site that is unavailable: %v", err)
 	}
 	if _, err := c.Get(t.Context(), at+"/never", "", 1000); err == nil || errors.Is(err, ErrUnchanged) {
 		t.Errorf("not modified, unasked: %v", err)

@@ -125,7 +125,7 @@ func (k *claimSet) renewUntil(ctx context.Context) {
 			err := k.update(ctx, c, `due = now() + $4::interval, embedded = $5, chunks = $6`, leaseTime, embedded, chunks)
 			if errors.Is(err, errClaimLost) {
 				c.cancel(errClaimLost)
-			} // while the database is away the lease runs on
+			} // while the database is unavailable the lease runs on
 		}
 	}
 }
@@ -198,7 +198,7 @@ func (k *claimSet) retry(ctx context.Context, c *claim, why error) error {
 	return k.update(ctx, c, `state = 'queued', due = now() + $4::interval, reason = $5`, firstWait<<(2*(c.attempt-1)), failureReason(why))
 }
 
-// fail ends a job that is not taken in.
+// fail ends a job that is not ingested.
 func (k *claimSet) fail(ctx context.Context, c *claim, why error) error {
 	k.unreported(ctx, c, why)
 	return k.update(ctx, c, `state = 'failed', finished_at = now(), reason = $4`, failureReason(why))
@@ -207,7 +207,7 @@ func (k *claimSet) fail(ctx context.Context, c *claim, why error) error {
 // unreported writes into the log what a job's reason does not say of why it failed.
 func (k *claimSet) unreported(ctx context.Context, c *claim, why error) {
 	if _, whole := disclosure.Reason(why); !whole {
-		cmp.Or(k.log, slog.Default()).WarnContext(ctx, "a document was not taken in", "tenant", k.tenant, "job",
+		cmp.Or(k.log, slog.Default()).WarnContext(ctx, "a document was not ingested", "tenant", k.tenant, "job",
 			c.id, "attempt", c.attempt, "error", why)
 	}
 }

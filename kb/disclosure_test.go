@@ -60,7 +60,7 @@ func TestAJobsReasonTellsNothingOfWhatIsInside(t *testing.T) {
 		t.Errorf("a name inside: %q", got["page"])
 	}
 	if !strings.HasSuffix(got["b.md"], "the embedding model can't be asked now") {
-		t.Errorf("the model is away: %q", got["b.md"])
+		t.Errorf("the model is unavailable: %q", got["b.md"])
 	}
 	testkit.Until(t, "logged", func() bool {
 		return strings.Contains(log.String(), "127.0.0.1") && strings.Contains(log.String(), away)

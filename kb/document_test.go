@@ -198,7 +198,7 @@ func TestAFolderIsWatched(t *testing.T) {
 	if err := os.Remove(b); err != nil {
 		t.Fatal(err)
 	}
-	look(nil, 0) // as if the disk were away: nothing is said to be gone
+	look(nil, 0) // as if the disk were unavailable: nothing is said to be gone
 	if _, present := w.Scan(); present != nil {
 		t.Error("an empty folder says what is gone")
 	}

@@ -74,7 +74,7 @@ func (g DocumentOptions) grantedLabels(has tenantdb.Labels) error {
 	return nil
 }
 
-// Upload is a document to take in later.
+// Upload is a document to ingest later.
 type Upload struct {
 	// Source is the URL by which it is known again: another upload of the same source replaces it.
 	Source   string
@@ -88,10 +88,10 @@ type Upload struct {
 	DocumentOptions
 
 	leaf   bool  // a page that a list named
-	failed error // why it can't be taken in: it is noted
+	failed error // why it can't be ingested: it is noted
 }
 
-// Check reports what can't be taken in; the error begins with the field's name.
+// Check reports what can't be ingested; the error begins with the field's name.
 func (u *Upload) Check() error {
 	switch {
 	case u.Source == "" || len(u.Source) > MaxSource:
@@ -112,10 +112,10 @@ func (u *Upload) Check() error {
 }
 
 // ErrFull says that a tenant has too much waiting.
-var ErrFull = fmt.Errorf("%d documents wait already: take in more when they are done", MaxWaiting)
+var ErrFull = fmt.Errorf("%d documents wait already: ingest more when they are done", MaxWaiting)
 
-// Enqueue hands documents over to be taken in later, within the caller's transaction, whose tenant must be set to tenant already: they are taken
-// in if it commits. Who hands over sees what ctx, as Door.Tx gave it, was granted: a job replaces no document that they do not see, and puts no
+// Enqueue enqueues documents to be ingested later, within the caller's transaction, whose tenant must be set to tenant already: they are taken
+// in if it commits. Who enqueues sees what ctx, as Door.Tx gave it, was granted: a job replaces no document that they do not see, and puts no
 // label on that they do not have (tenantdb.GrantError). It returns the jobs' ids in order.
 func Enqueue(ctx context.Context, tx pgx.Tx, tenant, agent uuid.UUID, uploads ...Upload) ([]uuid.UUID, error) {
 	if len(uploads) > MaxUploads {
@@ -198,8 +198,8 @@ func failureReason(err error) string {
 	return strings.ReplaceAll(strings.ToValidUTF8(s[:min(len(s), maxReason)], "\uFFFD"), "\x00", "\uFFFD")
 }
 
-// Enqueue hands over what paths name and hold, as Files takes it in: archives and mailboxes file by file, pages to be read when their turn comes. It reports
-// each file once: those handed over have no outcome, and those that can't be read or are known their reason or outcome.
+// Enqueue enqueues what paths name and hold, as Files ingests it: archives and mailboxes file by file, pages to be read when their turn comes. It reports
+// each file once: those enqueued have no outcome, and those that can't be read or are known their reason or outcome.
 func (in *Ingester) Enqueue(ctx context.Context, tenant, agent uuid.UUID, paths []string, given DocumentOptions, report func(IngestResult)) error {
 	if err := errors.Join(given.Check(), given.grantedLabels(in.Door.CanSee(ctx))); err != nil {
 		return fmt.Errorf("kb: %w", err)
@@ -233,7 +233,7 @@ func (in *Ingester) Enqueue(ctx context.Context, tenant, agent uuid.UUID, paths 
 	return h.err
 }
 
-// enqueueBatch is how many bytes of files are handed over in one transaction.
+// enqueueBatch is how many bytes of files are enqueued in one transaction.
 const enqueueBatch = 16 << 20
 
 // noSource stands for the source of a file that has none that can be noted.
@@ -250,7 +250,7 @@ type enqueuer struct {
 	err           error // what ended it
 }
 
-// add hands a file over, or notes why it can't be taken in; it returns false when nothing more can be handed over.
+// add enqueues a file, or notes why it can't be ingested; it returns false when nothing more can be enqueued.
 func (h *enqueuer) add(ctx context.Context, f file, failed error) bool {
 	source, err := f.source()
 	if err != nil {
@@ -263,7 +263,7 @@ func (h *enqueuer) add(ctx context.Context, f file, failed error) bool {
 	return h.err == nil
 }
 
-// flush hands over what was gathered.
+// flush enqueues what was gathered.
 func (h *enqueuer) flush(ctx context.Context) {
 	if h.err != nil || len(h.pending) == 0 {
 		return

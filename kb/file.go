@@ -19,7 +19,7 @@ import (
 // errSkipped marks a file that a folder happened to hold and that is not for reading here.
 var errSkipped = errors.New("skipped")
 
-// file is one file to take in.
+// file is one file to ingest.
 type file struct {
 	path   string // as it was named, or where it was found
 	url    string // where it is, if not on this machine's disk

@@ -248,7 +248,7 @@ func TestLinksInArchivesAreNotFollowed(t *testing.T) {
 		"t.tar/b/words.txt": true, "t.tar/b/out.txt": false, "t.tar/hard.txt": false}, got); d != "" {
 		t.Error(d)
 	}
-	// A job takes in what is there, and reads no file of the machine that works on it.
+	// A job ingests what is there, and reads no file of the machine that works on it.
 	b.enqueue(t, tenantB, kb.Upload{Source: "test:t.tar", Filename: "t.tar", Content: read(t, filepath.Join(dir, "t.tar"))})
 	drain(t, b.in, tenantB)
 	if d := cmp.Diff(map[string]string{"t.tar": "done unpacked", "words.txt": "done added"}, b.jobs(t, tenantB)); d != "" {

@@ -46,7 +46,7 @@ type IngestResult struct {
 	DocumentID uuid.UUID
 	Outcome    Outcome
 	Chunks     int
-	Err        error // why it was not taken in
+	Err        error // why it was not ingested
 	// Skipped says that it was passed over: a folder held it, and it is no kind of file that is read here, or, where Err
 	// is ErrLinkOut, a link that leads out.
 	Skipped bool
@@ -88,7 +88,7 @@ func (f *failure) Unwrap() error { return f.err }
 // open reports that nothing is decided about the file yet: it is to be embedded and stored.
 func (j *ingestJob) open() bool { return j.Err == nil && j.Outcome == "" }
 
-// Files takes in the files that paths name and hold, for one tenant, and reports each once, in order: files and folders of this machine, pages, sitemaps and
+// Files ingests the files that paths name and hold, for one tenant, and reports each once, in order: files and folders of this machine, pages, sitemaps and
 // feeds by their URL, and what lies below s3://BUCKET/PREFIX. A file that can't be read is reported and the others go on. The error is one that stops everything: the
 // context's, the database's or the model's.
 func (in *Ingester) Files(ctx context.Context, tenant, agent uuid.UUID, paths []string, given DocumentOptions, report func(IngestResult)) error {
@@ -146,7 +146,7 @@ func (in *Ingester) recipe() (string, error) {
 	return recipeVersion + " " + e.Name(), nil
 }
 
-// run takes in the files that feed puts, in three stages, each with little room between, so that memory holds a few files and never the folder.
+// run ingests the files that feed puts, in three stages, each with little room between, so that memory holds a few files and never the folder.
 func (in *Ingester) run(ctx context.Context, tenant uuid.UUID, feed func(context.Context, func(*ingestJob) bool) error, report func(*ingestJob) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

@@ -25,7 +25,7 @@ const (
 	JobCancelled JobState = "cancelled"
 )
 
-// Job is a document that is taken in later, or was.
+// Job is a document that is ingested later, or was.
 type Job struct {
 	ID         uuid.UUID  `json:"id"`
 	Source     string     `json:"source"`
@@ -43,7 +43,7 @@ type Job struct {
 	FinishedAt *time.Time `json:"finished_at"`
 }
 
-// ListJobs lists a tenant's jobs in the order in which they were handed over, in one state (empty: any), after the given one (uuid.Nil: from
+// ListJobs lists a tenant's jobs in the order in which they were enqueued, in one state (empty: any), after the given one (uuid.Nil: from
 // the first), at most limit of them.
 func ListJobs(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, state JobState, after uuid.UUID, limit int) (jobs []Job, err error) {
 	if limit < 1 || limit > MaxList {

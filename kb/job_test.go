@@ -23,7 +23,7 @@ import (
 	"github.com/konstruct/konstruct/kb"
 )
 
-// enqueue hands documents over as one transaction.
+// enqueue enqueues documents as one transaction.
 func (b *base) enqueue(t *testing.T, tenant uuid.UUID, uploads ...kb.Upload) []uuid.UUID {
 	t.Helper()
 	var ids []uuid.UUID
@@ -180,7 +180,7 @@ func TestOneTenantsManyDoNotHoldUpAnothersOne(t *testing.T) {
 		b.enqueue(t, tenantA, uploads...)
 	}
 	b.work(t, d.URL("konstruct_worker"))
-	testkit.Until(t, "under way", func() bool {
+	testkit.Until(t, "in progress", func() bool {
 		n, err := kb.CountJobs(t.Context(), b.door, tenantA)
 		return err == nil && n[kb.JobDone] > 10
 	})
@@ -220,7 +220,7 @@ func TestAJobIsCancelledAtAnyTime(t *testing.T) {
 	}
 }
 
-// TestWhatMayPassIsTriedAgain: a site that is away, a model that is; and what does not pass ends with its reason, to be tried again by hand.
+// TestWhatMayPassIsTriedAgain: a site that is unavailable, a model that is; and what does not pass ends with its reason, to be tried again by hand.
 func TestWhatMayPassIsTriedAgain(t *testing.T) {
 	b, d := newQueue(t)
 	s := newSite(t)
@@ -242,7 +242,7 @@ func TestWhatMayPassIsTriedAgain(t *testing.T) {
 	b.work(t, d.URL("konstruct_worker"))
 	testkit.Until(t, "tried", func() bool {
 		got := b.jobs(t, tenantA)
-		return got["a"] == "waiting  its site does not answer now: it answers 503 Service Unavailable" && strings.HasSuffix(got["b.md"], "the model is away")
+		return got["a"] == "waiting  its site does not answer now: it answers 503 Service Unavailable" && strings.HasSuffix(got["b.md"], "the model is unavailable")
 	})
 	mu.Lock()
 	broken = false
@@ -261,11 +261,11 @@ func TestWhatMayPassIsTriedAgain(t *testing.T) {
 	}
 }
 
-// failingReader is a model that is away.
+// failingReader is a model that is unavailable.
 type failingReader struct{ embed.Embedder }
 
 func (failingReader) Embed(context.Context, []string) ([][]float32, error) {
-	return nil, errors.New("the model is away")
+	return nil, errors.New("the model is unavailable")
 }
 
 // TestAnotherTenantsJobsAreNobodys: not to be seen, cancelled, tried again, forgotten; and a turn of one tenant takes up none of another's.
@@ -356,7 +356,7 @@ func TestKilledInTheMiddleOfAThousandDocuments(t *testing.T) {
 		cmd.Env = append(os.Environ(), "KONSTRUCT_DATABASE_URL="+app, "KONSTRUCT_WORKER_DATABASE_URL="+worker, "KONSTRUCT_TENANT="+tenantA.String())
 		return cmd
 	}
-	if out, err := command("kb", "ingest", "--later", dir).CombinedOutput(); err != nil || !strings.Contains(string(out), "1000 handed over") {
+	if out, err := command("kb", "ingest", "--later", dir).CombinedOutput(); err != nil || !strings.Contains(string(out), "1000 enqueued") {
 		t.Fatalf("%s, %v", out, err)
 	}
 	done := func() int {

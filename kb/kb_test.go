@@ -282,7 +282,7 @@ func TestAnotherTenantSeesNothing(t *testing.T) {
 	}
 }
 
-// TestOneBadFileDoesNotStopTheOthers takes in a folder of everything that goes wrong.
+// TestOneBadFileDoesNotStopTheOthers ingests a folder of everything that goes wrong.
 func TestOneBadFileDoesNotStopTheOthers(t *testing.T) {
 	b, dir := newBase(t), t.TempDir()
 	pdf := func(name string) string {

@@ -116,7 +116,7 @@ func TestAnotherModelServesAndCanGoBack(t *testing.T) {
 	if err != nil || len(after) != 3 || after[0].ChunkID != before[0].ChunkID || math.Abs(after[0].Score-before[0].Score) < 1e-9 {
 		t.Errorf("%+v, %v", after, err)
 	}
-	// What is taken in now has vectors of both.
+	// What is ingested now has vectors of both.
 	write(t, filepath.Join(dir, "keys.md"), "# Keys\n\nThe keys hang behind the door.\n")
 	write(t, filepath.Join(dir, "pumps.md"), strings.Replace(pumps, "thirty", "sixty", 1))
 	b.files(t, tenantA, dir)

@@ -78,7 +78,7 @@ func storeDocument(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, j
 		if serving != c.serving {
 			return errSwitched
 		}
-		// What is decided was decided by what whoever uploaded it sees; what is written is held against every document.
+		// What is decided was decided by what whoever uploaded it sees; what is written is verified against every document.
 		if ctx, err = tenantdb.SetLabels(ctx, tx, tenantdb.AllLabels()); err != nil {
 			return err
 		}

@@ -27,7 +27,7 @@ const (
 	maxUnpacked = 16 << 30  // bytes of all that is in the outermost, unpacked
 )
 
-// unpacker takes in a file, or what it holds, one by one: nothing is written to disk, and one file at a time is in memory.
+// unpacker ingests a file, or what it holds, one by one: nothing is written to disk, and one file at a time is in memory.
 type unpacker struct {
 	ctx       context.Context
 	add       func(file, error) bool // returns false to stop
@@ -279,7 +279,7 @@ func (u *unpacker) gzip(f file, h io.Reader, depth int) error {
 	return u.member(f, name, b, depth)
 }
 
-// mailbox takes the messages one by one, by their Message-ID where they have one: a mailbox that grew is taken in again by what is new.
+// mailbox takes the messages one by one, by their Message-ID where they have one: a mailbox that grew is ingested again by what is new.
 func (u *unpacker) mailbox(f file, h io.Reader, depth int) error {
 	return extract.EachMessage(u.ctx, extract.Until(u.ctx, h), func(n int, raw []byte, tooLong bool) error {
 		name := fmt.Sprintf("message %d", n)

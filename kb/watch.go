@@ -12,7 +12,7 @@ import (
 type Watcher struct {
 	paths  []string
 	follow bool
-	seen   map[string]fileStamp // as it was taken in
+	seen   map[string]fileStamp // as it was ingested
 	last   map[string]fileStamp // as it was at the last look
 }
 

@@ -17,7 +17,7 @@ const workTime = 2 * time.Second
 // endedJobTTL is when jobs that are done or cancelled are forgotten.
 const endedJobTTL = 7 * 24 * time.Hour
 
-// Work takes in, for a short while, what was enqueued for a tenant. It returns false where nothing is due.
+// Work ingests, for a short while, what was enqueued for a tenant. It returns false where nothing is due.
 func (in *Ingester) Work(ctx context.Context, tenant uuid.UUID) (worked bool, err error) {
 	k := &claimSet{door: in.Door, tenant: tenant, log: in.Logger, open: map[uuid.UUID]*claim{}}
 	renewing, stop := context.WithCancel(ctx)
@@ -44,7 +44,7 @@ func (in *Ingester) Work(ctx context.Context, tenant uuid.UUID) (worked bool, er
 	return worked, errors.Join(err, k.release(ctx, failed))
 }
 
-// Prepare reports whether anything of the tenant's waits or is under way.
+// Prepare reports whether anything of the tenant's waits or is in progress.
 func (in *Ingester) Prepare(ctx context.Context, tenant uuid.UUID) (open bool, err error) {
 	err = in.Door.Query(ctx, tenant, `WITH old AS (DELETE FROM kb_jobs WHERE tenant_id = $1 AND state IN ('done', 'cancelled') AND finished_at < now() - $2::interval)
 	  SELECT EXISTS (SELECT FROM kb_jobs WHERE tenant_id = $1 AND state IN ('queued', 'running'))`, []any{tenant, endedJobTTL}, func(rows pgx.Rows) error {

@@ -113,7 +113,7 @@ func misdatedEvents(marks []epochMark, s *audit.SealedEvent, now time.Time) stri
 // adoption is between when a tenant's rows from before sealing were sealed.
 type adoption struct{ from, to time.Time }
 
-// adoptionRanges are those of all tenants; one under way has no end.
+// adoptionRanges are those of all tenants; one in progress has no end.
 func adoptionRanges(ctx context.Context, tx pgx.Tx) (map[uuid.UUID]adoption, error) {
 	rows, err := tx.Query(ctx, `SELECT tenant_id, started_at, coalesce(finished_at, '9999-01-01') FROM audit_adoptions`)
 	if err != nil {

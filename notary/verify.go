@@ -74,7 +74,7 @@ type Verified struct {
 // OK reports whether everything holds.
 func (v *Verified) OK() bool { return v.Report.OK() && v.Broken == 0 }
 
-// verifier is one under way.
+// verifier is one in progress.
 type verifier struct {
 	Verification
 	Verified

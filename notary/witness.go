@@ -49,7 +49,7 @@ const (
 type witnessState struct {
 	sync.WaitGroup
 	mu          sync.Mutex
-	next        map[string]int64 // by witness: the size to ask for when the one under way is done; there while it is busy
+	next        map[string]int64 // by witness: the size to ask for when the one in progress is done; there while it is busy
 	lastProblem map[string]int64 // by witness: the size it cosigned last
 	fork        error            // a witness has seen more than there is here
 	stamped     time.Time        // when a time-stamp was given last

@@ -14,7 +14,7 @@ import (
 )
 
 // WitnessAnchor has a witness be the copy outside: nothing is signed for good before it has cosigned, and it cosigns only
-// what goes on from the size that it saw last. What it saw it remembers itself; while it is away, nothing is signed.
+// what goes on from the size that it saw last. What it saw it remembers itself; while it is unavailable, nothing is signed.
 type WitnessAnchor struct {
 	DB      *tenantdb.Evidence
 	Witness Witness

@@ -105,7 +105,7 @@ func (s *statement) build() (string, error) {
 }
 
 // near lists the passages nearest to the vector. Where conditions leave few documents their passages alone are compared, each document's looked up by itself; the index's
-// candidates are held against the conditions as they come.
+// candidates are verified against the conditions as they come.
 func (s *statement) near(conditions bool, met string) {
 	v := s.arg(s.q.Vector)
 	vector := func(as string) string { return "(SELECT " + v + "::real[]::vector" + as + ")" } // read once, and not for each row

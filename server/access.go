@@ -23,9 +23,9 @@ type Me struct {
 	Labels      []string            `json:"labels" doc:"You see documents that have one of these, beside those that have none; * is every label"`
 }
 
-// KeyCreated is a key that is told once.
+// KeyCreated is a key that is shown once.
 type KeyCreated struct {
-	Secret string     `json:"secret" doc:"The key itself. It is told once: what is stored is a hash"`
+	Secret string     `json:"secret" doc:"The key itself. It is shown once: what is stored is a hash"`
 	Key    access.Key `json:"key"`
 }
 

@@ -28,7 +28,7 @@ type DocumentForm struct {
 	Source   string     `json:"source,omitempty" maxLength:"2000" doc:"The URL by which it is known again: what has the same source replaces it. upload:FILENAME where it is missing"`
 	Labels   []string   `json:"labels,omitempty" maxItems:"32" doc:"Who may see it: those who have one of these. Everybody of the tenant where there are none. You can't put on what you do not have"`
 	Metadata jsonObject `json:"metadata,omitempty" doc:"Anything else"`
-	Agent    string     `json:"agent_id,omitempty" format:"uuid" doc:"Which agent takes it in"`
+	Agent    string     `json:"agent_id,omitempty" format:"uuid" doc:"Which agent ingests it"`
 }
 
 // DocumentQueued says which job takes a document in.
@@ -36,7 +36,7 @@ type DocumentQueued struct {
 	JobID uuid.UUID `json:"job_id"`
 }
 
-// checkLabels refuses labels on a document that whoever hands it over does not have.
+// checkLabels refuses labels on a document that whoever enqueues it does not have.
 func checkLabels(w access.Principal, labels []string, at string) error {
 	if name, lacks := w.Labels().Missing(labels); lacks {
 		return permissionDenied(at+".labels", fmt.Sprintf("%.120q is not granted to you, so you can't put it on: leave it out, or ask for it", name))
@@ -290,7 +290,7 @@ func documentTag(d konstruct.Document) string {
 	return fmt.Sprintf(`"%s-%d-%.16s"`, d.ID, d.Version, d.SHA256)
 }
 
-// jobs serves what was handed over.
+// jobs serves what was enqueued.
 func (s *Server) jobs(op func(id, method, path, summary string, status int) huma.Operation) {
 	register(s, op("listJobs", "GET", "/v1/jobs", "List ingest jobs", 200), access.KBRead, func(ctx context.Context, w access.Principal, in *struct {
 		ListParams

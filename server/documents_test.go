@@ -19,7 +19,7 @@ import (
 
 const handbook = "# Returns\n\nA pump is sent back within thirty days. Pack it dry.\n\n# Warranty\n\nThe impeller is covered for two years.\n"
 
-// work takes in what is handed over, until the test ends.
+// work ingests what is enqueued, until the test ends.
 func (w *world) work() {
 	ctx, cancel := context.WithCancel(w.t.Context())
 	done := make(chan error, 1)
@@ -63,10 +63,10 @@ func (w *world) upload(key, filename, content string, fields ...string) reply {
 func (w *world) taken(key string, r reply) string {
 	w.t.Helper()
 	if r.StatusCode != 202 {
-		w.t.Fatalf("handed over: %d %s", r.StatusCode, r.body)
+		w.t.Fatalf("enqueued: %d %s", r.StatusCode, r.body)
 	}
 	var job reply
-	w.soon("it is taken in", func() bool {
+	w.soon("it is ingested", func() bool {
 		job = w.want(200, "GET", r.Header.Get("Location"), key, "")
 		return job.text("state") == "done" || job.text("state") == "failed"
 	})

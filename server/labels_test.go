@@ -334,7 +334,7 @@ func TestAJobReplacesNoDocumentThatItsMakerDoesNotSee(t *testing.T) {
 	w.want(404, "GET", at, plain, "")
 }
 
-// TestAnArchiveReplacesNoDocumentThatItsMakerDoesNotSee, and what else it holds is taken in.
+// TestAnArchiveReplacesNoDocumentThatItsMakerDoesNotSee, and what else it holds is ingested.
 func TestAnArchiveReplacesNoDocumentThatItsMakerDoesNotSee(t *testing.T) {
 	w := serve(t)
 	w.work()
@@ -361,7 +361,7 @@ func TestAnArchiveReplacesNoDocumentThatItsMakerDoesNotSee(t *testing.T) {
 		if r.StatusCode != 202 {
 			t.Fatal(r.StatusCode, r.body)
 		}
-		w.soon("it is taken in", func() bool {
+		w.soon("it is ingested", func() bool {
 			states = w.want(200, "GET", "/v1/jobs", key, "").body
 			return strings.Count(states, `"state":"done"`)+strings.Count(states, `"state":"failed"`) == jobs
 		})

@@ -44,7 +44,7 @@ const (
 	pieceMemory  = 4 << 20
 )
 
-// memoryBudget bounds what the bodies of all requests under way take together. Small bodies and large ones have
+// memoryBudget bounds what the bodies of all requests in progress take together. Small bodies and large ones have
 // shares of their own, so that batches hold up no single events, and a tenant may hold half of a share, so that
 // another finds room.
 type memoryBudget struct {
@@ -173,11 +173,11 @@ func (p *memoryPool) full(tenant uuid.UUID, n int64) *Problem {
 	after := memoryWait
 	if held := p.tenants[tenant]; held > 0 && held+n > p.share() {
 		return retryLater(http.StatusTooManyRequests, after,
-			"this tenant's requests under way take %d MiB, its share: send fewer large ones at once, and try again in %s",
+			"this tenant's requests in progress take %d MiB, its share: send fewer large ones at once, and try again in %s",
 			held>>20, after)
 	}
 	return retryLater(http.StatusServiceUnavailable, after,
-		"the requests under way take %d MiB of memory, as much as they may: try again in %s", p.used>>20, after)
+		"the requests in progress take %d MiB of memory, as much as they may: try again in %s", p.used>>20, after)
 }
 
 // inUse is how much is reserved.

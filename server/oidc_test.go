@@ -70,7 +70,7 @@ func TestPeopleComeWithTokensOfARealProvider(t *testing.T) {
 	issuer.Stop()
 	away := serveOn(t, d, func(c *server.Config) { c.OIDC = people(testkit.IssuerClient) })
 	if r := away.want(503, "GET", "/v1/me", token, ""); r.Header.Get("Retry-After") == "" {
-		t.Errorf("the provider is away: %v", r.Header)
+		t.Errorf("the provider is unavailable: %v", r.Header)
 	}
 	away.want(200, "GET", "/v1/me", admin, "")
 }

@@ -90,7 +90,7 @@ func (s *Server) protect(next http.Handler) http.Handler {
 		defer working.Add(-1)
 		if n > most && r.URL.Path != "/healthz" {
 			s.metrics.shed.Inc()
-			s.writeResponseProblem(seen, r, retryLater(http.StatusServiceUnavailable, retryAfter, "the service has %d requests under way: try again", n-1))
+			s.writeResponseProblem(seen, r, retryLater(http.StatusServiceUnavailable, retryAfter, "the service has %d requests in progress: try again", n-1))
 			return
 		}
 		if p := s.checkRequest(seen, r); p != nil {

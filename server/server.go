@@ -59,7 +59,7 @@ const (
 	uploadTime      = 10 * time.Minute
 	answerTime      = 60 * time.Second // for most requests
 	idleTime        = 2 * time.Minute
-	maxInFlight     = 128  // requests of all tenants together; more are sent away, so that those under way are answered soon
+	maxInFlight     = 128  // requests of all tenants together; more are sent away, so that those in progress are answered soon
 	maxStreams      = 1024 // streams and downloads
 	maxConns        = 4096
 	retryAfter      = time.Second
@@ -81,7 +81,7 @@ type Server struct {
 	handler   http.Handler
 	metrics   *metrics
 	logger    *slog.Logger
-	working   atomic.Int64 // requests under way
+	working   atomic.Int64 // requests in progress
 	// streaming are those whose answer goes on for as long as its caller likes.
 	streaming   atomic.Int64
 	makingTasks chan struct{} // room for maxWorkings

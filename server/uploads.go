@@ -130,7 +130,7 @@ func (s *Server) uploads() {
 			return nil, err
 		}
 		if err := s.artifacts.Delete(ctx, w.Tenant, f.ID); err != nil {
-			return nil, fmt.Errorf("the document is handed over as job %s, its pieces stay: %w", out.Body.JobID, err)
+			return nil, fmt.Errorf("the document is enqueued as job %s, its pieces stay: %w", out.Body.JobID, err)
 		}
 		return out, nil
 	})

@@ -45,7 +45,7 @@ func Open(ctx context.Context, url string) (*Door, error) {
 func (d *Door) Close() { d.pool.Close() }
 
 // Require lets nothing through the door until check has passed once: for a program that starts while its
-// database is away. Whoever comes first runs it.
+// database is unavailable. Whoever comes first runs it.
 func (d *Door) Require(check func(context.Context) error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -98,7 +98,7 @@ type Part struct {
 
 // Stream runs statements in one transaction and commits, in one round trip: each goes out as soon as its
 // arguments are made, so the server works on one while the caller makes the next. The tenant is set anew
-// before the first statement of each, so every row is held against its own. No document is seen: labels are
+// before the first statement of each, so every row is verified against its own. No document is seen: labels are
 // not set, so that what logs events pays nothing for them. When one
 // statement fails nothing is changed. Like Query it runs again only when surely nothing was committed.
 func (d *Door) Stream(ctx context.Context, parts []Part) error {

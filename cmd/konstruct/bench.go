@@ -19,7 +19,7 @@ type benchCmd struct {
 	Chunks  int           `help:"search: how many passages all tenants have together; three million take some 35 GB of disk, and most of an hour." default:"300000"`
 	Clients int           `help:"serve: how many clients ask at the same time." default:"64"`
 	Memory  string        `help:"search: PostgreSQL's shared_buffers." default:"4GB"`
-	Docs    int           `help:"ingest: how many documents the larger run takes in." default:"10000"`
+	Docs    int           `help:"ingest: how many documents the larger run ingests." default:"10000"`
 	Plot    string        `help:"growth, search: write the curve of rate, or time, against size here, as SVG." placeholder:"FILE"`
 }
 

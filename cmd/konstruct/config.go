@@ -59,7 +59,7 @@ type settings struct {
 	EmbedURL              string `help:"Base URL of an OpenAI-compatible embeddings endpoint; empty is the local model." env:"KONSTRUCT_EMBED_URL" placeholder:"URL"`
 	EmbedKey              string `help:"Its key." env:"KONSTRUCT_EMBED_KEY" placeholder:"KEY"`
 	EmbedAlso             string `help:"Further endpoints that tenants may be switched to (kb reembed): MODEL DIMENSIONS URL, separated by commas; the key is the same." env:"KONSTRUCT_EMBED_ALSO" placeholder:"MODELS"`
-	AllowNetworks         string `help:"Networks of yours whose pages may be taken in, as 10.1.0.0/16,fd00::/8; without, public addresses alone." env:"KONSTRUCT_ALLOW_NETWORKS" placeholder:"NETWORKS"`
+	AllowNetworks         string `help:"Networks of yours whose pages may be ingested, as 10.1.0.0/16,fd00::/8; without, public addresses alone." env:"KONSTRUCT_ALLOW_NETWORKS" placeholder:"NETWORKS"`
 	RerankURL             string `help:"Endpoint that puts passages in order (kb search --rerank): Cohere's or Jina's /v1/rerank or /v2/rerank, or text-embeddings-inference's /rerank." env:"KONSTRUCT_RERANK_URL" placeholder:"URL"`
 	RerankKey             string `help:"Its key." env:"KONSTRUCT_RERANK_KEY" placeholder:"KEY"`
 	RerankModel           string `help:"Its model." env:"KONSTRUCT_RERANK_MODEL" placeholder:"MODEL"`

@@ -121,7 +121,7 @@ func (c demoCmd) Run(ctx context.Context, a *app) error {
 		if len(p.paths) == 0 {
 			continue
 		}
-		a.title("Tenant %s takes in its documents", p.name)
+		a.title("Tenant %s ingests its documents", p.name)
 		s, err := a.ingest(ctx, k.Tenant(p.id).Agent(demoAgent(p.id)), p.paths, false, konstruct.DocumentOptions{})
 		if err != nil {
 			return err
@@ -234,7 +234,7 @@ func (c demoCmd) evidence(ctx context.Context, a *app, notaryURL string, p demoT
 	if err := a.printStatus(ctx, o); err != nil {
 		return err
 	}
-	a.title("The trail holds: every event is read again and held against its seal and its log")
+	a.title("The trail holds: every event is read again and verified against its seal and its log")
 	if _, err := a.verify(ctx, o, notary.Verification{Anchor: o.Anchor, Floor: a.RetentionFloor}, ""); err != nil {
 		return err
 	}

@@ -33,7 +33,7 @@ type kbEvalCmd struct {
 
 // Help is shown by --help.
 func (kbEvalCmd) Help() string {
-	return "Takes the collection in, asks each question, and reports nDCG@10, Recall@10, Recall@100, MRR@10 and MAP@100 as trec_eval defines them, with 95 % intervals by bootstrap over the questions. Documents already there are not taken in again.\n\nExample:\n\n  konstruct kb eval scifact/ --runs runs/"
+	return "Ingests the collection, asks each question, and reports nDCG@10, Recall@10, Recall@100, MRR@10 and MAP@100 as trec_eval defines them, with 95 % intervals by bootstrap over the questions. Documents already there are not ingested again.\n\nExample:\n\n  konstruct kb eval scifact/ --runs runs/"
 }
 
 // modeScore is what one mode reached.
@@ -101,7 +101,7 @@ func (c kbEvalCmd) Run(ctx context.Context, a *app) error {
 	})
 }
 
-// tenant is the one that the collection is taken in as.
+// tenant is the one that the collection is ingested as.
 func (c kbEvalCmd) tenant() (uuid.UUID, error) {
 	if c.Tenant != "" {
 		id, err := uuid.Parse(c.Tenant)
@@ -117,7 +117,7 @@ func (c kbEvalCmd) tenant() (uuid.UUID, error) {
 // evalPrefix is how the sources of a collection's documents begin.
 const evalPrefix = "eval:"
 
-// ingest takes in what is not there yet.
+// ingest ingests what is not there yet.
 func (c kbEvalCmd) ingest(ctx context.Context, a *app, k *konstruct.Konstruct, agent *konstruct.Agent, tenant uuid.UUID, collection *eval.Collection) error {
 	there := map[string]bool{}
 	for after := uuid.Nil; ; {
@@ -139,7 +139,7 @@ func (c kbEvalCmd) ingest(ctx context.Context, a *app, k *konstruct.Konstruct, a
 	if err != nil {
 		return err
 	}
-	p := a.newProgress("taking in", "documents", int64(len(collection.Docs)))
+	p := a.newProgress("ingesting", "documents", int64(len(collection.Docs)))
 	defer p.done()
 	var some []kb.PreparedDocument
 	for i, d := range collection.Docs {

@@ -19,7 +19,7 @@ import (
 // readFilesCmd is the process that reads strangers' files.
 type readFilesCmd struct{}
 
-// Run reads the files that standard input hands over.
+// Run reads the files that standard input gives.
 func (readFilesCmd) Run(ctx context.Context, a *app) error {
 	tokens, err := embed.FindTokenizer(a.AssetsDir)
 	if err != nil {
@@ -61,16 +61,16 @@ func (c kbIngestCmd) enqueue(ctx context.Context, a *app, agent *konstruct.Agent
 	} else {
 		a.failures(s.Failed)
 		s.names(a)
-		_, err = fmt.Fprintf(a.out, "%d handed over, %d unchanged, %d failed, %d of other kinds passed over%s; konstruct kb work takes them in, konstruct kb jobs says how far it is\n",
+		_, err = fmt.Fprintf(a.out, "%d enqueued, %d unchanged, %d failed, %d of other kinds passed over%s; konstruct kb work ingests them, konstruct kb jobs says how far it is\n",
 			handed, s.Unchanged, len(s.Failed), s.Skipped, s.count())
 	}
 	if err != nil {
 		return err
 	}
-	return partialFailure(len(s.Failed), handed+s.Unchanged, "handed over")
+	return partialFailure(len(s.Failed), handed+s.Unchanged, "enqueued")
 }
 
-// watch takes in what changes until interrupted.
+// watch ingests what changes until interrupted.
 func (c kbIngestCmd) watch(ctx context.Context, a *app, agent *konstruct.Agent) error {
 	if c.Every < 100*time.Millisecond {
 		return coded{errors.New("--every: at least 100ms"), exitUsage}
@@ -107,7 +107,7 @@ type tenantOption struct {
 	Tenant uuid.UUID `help:"The tenant." env:"KONSTRUCT_TENANT" placeholder:"UUID"`
 }
 
-// Run takes in what waits.
+// Run ingests what waits.
 func (c kbWorkCmd) Run(ctx context.Context, a *app) error {
 	if c.Once && c.Tenant == uuid.Nil {
 		return coded{errors.New("--once: say of which --tenant"), exitUsage}
@@ -157,7 +157,7 @@ func (c kbWorkCmd) Run(ctx context.Context, a *app) error {
 		}
 		fmt.Fprintf(a.out, "%d done, %d failed, %d cancelled\n", n[kb.JobDone], n[kb.JobFailed], n[kb.JobCancelled])
 		if n[kb.JobFailed] > 0 {
-			return coded{errors.New("some were not taken in: konstruct kb jobs list --state failed"), exitPartial}
+			return coded{errors.New("some were not ingested: konstruct kb jobs list --state failed"), exitPartial}
 		}
 		return nil
 	}

@@ -14,9 +14,9 @@ import (
 )
 
 type kbCmd struct {
-	Ingest  kbIngestCmd      `cmd:"" help:"Take in files, folders, archives, buckets, pages and sites: Office, OpenDocument, PDF, e-books, mail, HTML, Markdown, tables, data, programs."`
-	Work    kbWorkCmd        `cmd:"" help:"Take in what was handed over with ingest --later, of all tenants in turns."`
-	Jobs    kbJobsCmd        `cmd:"" help:"What was handed over with ingest --later, and what became of it."`
+	Ingest  kbIngestCmd      `cmd:"" help:"Ingest files, folders, archives, buckets, pages and sites: Office, OpenDocument, PDF, e-books, mail, HTML, Markdown, tables, data, programs."`
+	Work    kbWorkCmd        `cmd:"" help:"Ingest what was enqueued with ingest --later, of all tenants in turns."`
+	Jobs    kbJobsCmd        `cmd:"" help:"What was enqueued with ingest --later, and what became of it."`
 	Reembed kbReembedCmd     `cmd:"" help:"Embed the passages with another model, beside the first, and search by it; or go back."`
 	Models  kbModelsCmd      `cmd:"" help:"The models whose vectors there are beside the first's."`
 	Search  kbSearchCmd      `cmd:"" help:"Find the passages that answer a question; the search is audited."`
@@ -48,7 +48,7 @@ type kbIngestCmd struct {
 	documentFlags
 	Paths  []string      `arg:"" help:"Files, folders, archives, mailboxes; pages, sitemaps and feeds by their URL; s3://BUCKET/PREFIX?endpoint=https://HOST."`
 	Later  bool          `help:"Hand them over to konstruct kb work." xor:"when"`
-	Watch  bool          `help:"Go on, and take in what changes, until interrupted." xor:"when"`
+	Watch  bool          `help:"Go on, and ingest what changes, until interrupted." xor:"when"`
 	Every  time.Duration `help:"How often --watch looks." default:"5s"`
 	Links  bool          `name:"follow-links" help:"Follow links that lead out of a folder."`
 	Delete bool          `help:"With --watch: remove documents of files that are gone."`
@@ -110,7 +110,7 @@ func (c kbIngestCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	return partialFailure(len(s.Failed), s.Added+s.Replaced+s.Unchanged, "taken in")
+	return partialFailure(len(s.Failed), s.Added+s.Replaced+s.Unchanged, "ingested")
 }
 
 // partialFailure is the error of a command at which some files failed.
@@ -222,7 +222,7 @@ func (s *summary) add(r konstruct.IngestResult) {
 	}
 }
 
-// failures prints what could not be taken in, and why.
+// failures prints what could not be ingested, and why.
 func (a *app) failures(all []failedFile) {
 	for _, f := range all {
 		fmt.Fprintf(a.err, "%s %s: %s\n", a.red("failed"), printable(f.Path), printable(f.Error))
@@ -297,7 +297,7 @@ func (c kbShowCmd) Run(ctx context.Context, a *app) error {
 			Before   []kb.Version        `json:"earlier_versions,omitempty"`
 		}{d, passages, versions})
 	}
-	fmt.Fprintf(a.out, "%s\n%s, %d bytes, sha256 %s, taken in %s\n", a.bold(printable(d.Filename)), d.ContentType, d.Bytes, d.SHA256, d.IngestedAt.UTC().Format(time.RFC3339))
+	fmt.Fprintf(a.out, "%s\n%s, %d bytes, sha256 %s, ingested %s\n", a.bold(printable(d.Filename)), d.ContentType, d.Bytes, d.SHA256, d.IngestedAt.UTC().Format(time.RFC3339))
 	fmt.Fprintln(a.out, printable(d.Source))
 	if about := describeFile(d); about != "" {
 		fmt.Fprintln(a.out, printable(about))

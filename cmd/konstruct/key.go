@@ -14,7 +14,7 @@ import (
 )
 
 type keyCmd struct {
-	Create keyCreateCmd `cmd:"" help:"Make a key, and print it: it is told once."`
+	Create keyCreateCmd `cmd:"" help:"Make a key, and print it: it is shown once."`
 	List   keyListCmd   `cmd:"" help:"List keys."`
 	Label  keyLabelCmd  `cmd:"" help:"Say which labels a key has, and so which documents it sees."`
 	Rotate keyRotateCmd `cmd:"" help:"Make a key with the same rights in another's place."`
@@ -59,12 +59,12 @@ func (r keyCreateCmd) Run(ctx context.Context, a *app) error {
 	return a.printKey(key, made)
 }
 
-// printKey prints a key that is told once.
+// printKey prints a key that is shown once.
 func (a *app) printKey(key string, made access.Key) error {
 	if a.JSON {
 		return a.json(map[string]any{"secret": key, "key": made})
 	}
-	fmt.Fprintf(a.err, "konstruct: the key is told once; its id is %s\n", made.ID)
+	fmt.Fprintf(a.err, "konstruct: the key is shown once; its id is %s\n", made.ID)
 	_, err := fmt.Fprintln(a.out, key)
 	return err
 }

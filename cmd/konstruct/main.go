@@ -21,7 +21,7 @@ import (
 const (
 	exitFailed  = 1 // a check failed, or the command did
 	exitUsage   = 2 // the command line or the configuration is wrong
-	exitPartial = 3 // some files were taken in, some were not
+	exitPartial = 3 // some files were ingested, some were not
 	exitNoDB    = 4 // the database can't be reached, or refuses us
 	exitDenied  = 5 // init lacks privileges: a database administrator has to run what is shown
 )

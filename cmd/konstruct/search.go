@@ -26,7 +26,7 @@ type searchFlags struct {
 	PerDoc          bool          `name:"per-document" help:"The best passage of each document alone."`
 	Around          int           `help:"Passages before and after each, up to 10." default:"0"`
 	Within          time.Duration `help:"Give up when the database takes longer." placeholder:"TIME"`
-	LexicalFallback bool          `help:"Search by words while the model is away."`
+	LexicalFallback bool          `help:"Search by words while the model is unavailable."`
 	Rerank          bool          `help:"Let KONSTRUCT_RERANK_URL order the first 50."`
 }
 

@@ -36,7 +36,7 @@ import (
 )
 
 type serveCmd struct {
-	Work   bool      `help:"Take documents in that are handed over, and make and drop tenants' own indexes, where the roles' URLs are set." default:"true" negatable:""`
+	Work   bool      `help:"Ingest documents that are enqueued, and make and drop tenants' own indexes, where the roles' URLs are set." default:"true" negatable:""`
 	Notary bool      `help:"Sign checkpoints beside it, where the notary's URL is set; exactly one notary of a database is active, others stand by." default:"true" negatable:""`
 	KeyFor uuid.UUID `help:"Make a key of this tenant that may do everything for a day, and print it: to try things out." placeholder:"UUID"`
 }

@@ -126,13 +126,13 @@ func (b *Bench) conditions(ctx context.Context, door *tenantdb.Door, t *searchSe
 	return lines, nil
 }
 
-// checked is how many questions with a condition are held against what is right.
+// checked is how many questions with a condition are verified against what is right.
 const checked = 10
 
 // atOnce is how many search at the same time.
 const atOnce = 16
 
-// crowd measures many who search at once, each another tenant, alone and while passages are taken in; and the taking in, alone and beside them.
+// crowd measures many who search at once, each another tenant, alone and while passages are ingested; and the ingesting, alone and beside them.
 func (b *Bench) crowd(ctx context.Context, door *tenantdb.Door, all []sizedTenant, measured []*searchSetup) ([]Measurement, error) {
 	s := search.NewSearcher()
 	var n atomic.Int64
@@ -158,11 +158,11 @@ func (b *Bench) crowd(ctx context.Context, door *tenantdb.Door, all []sizedTenan
 		return nil, err
 	}
 	lines[1] = lines[1].against(lines[0])
-	alone, err := b.measure(ctx, "taking in documents of ten passages, one at a time", "passages", 1, 10, take)
+	alone, err := b.measure(ctx, "ingesting documents of ten passages, one at a time", "passages", 1, 10, take)
 	if err != nil {
 		return nil, err
 	}
-	// Both at once: whoever takes in is measured by how much was taken in while the searches ran.
+	// Both at once: whoever ingests is measured by how much was ingested while the searches ran.
 	stop, end := make(chan struct{}), make(chan error, 1)
 	taken := 0
 	begin := time.Now()
@@ -181,7 +181,7 @@ func (b *Bench) crowd(ctx context.Context, door *tenantdb.Door, all []sizedTenan
 			taken += 10
 		}
 	}()
-	both, err := b.measure(ctx, fmt.Sprintf("ours, %d at once, while documents are taken in", atOnce), "searches", atOnce, 1, search)
+	both, err := b.measure(ctx, fmt.Sprintf("ours, %d at once, while documents are ingested", atOnce), "searches", atOnce, 1, search)
 	close(stop)
 	if failed := <-end; err == nil {
 		err = failed
@@ -189,7 +189,7 @@ func (b *Bench) crowd(ctx context.Context, door *tenantdb.Door, all []sizedTenan
 	if err != nil {
 		return nil, err
 	}
-	beside := Measurement{What: "taking in, beside them", Unit: "passages", Rate: float64(taken) / time.Since(begin).Seconds()}.against(alone)
+	beside := Measurement{What: "ingesting, beside them", Unit: "passages", Rate: float64(taken) / time.Since(begin).Seconds()}.against(alone)
 	without, err := b.withoutGlobal(ctx, take)
 	if err != nil {
 		return nil, err
@@ -197,7 +197,7 @@ func (b *Bench) crowd(ctx context.Context, door *tenantdb.Door, all []sizedTenan
 	return append(lines, alone, both.against(lines[1]), beside, without.against(alone)), nil
 }
 
-// withoutGlobal measures taking in without the seed's index over all tenants.
+// withoutGlobal measures ingesting without the seed's index over all tenants.
 func (b *Bench) withoutGlobal(ctx context.Context, take func(int) error) (Measurement, error) {
 	conn, err := pgx.Connect(ctx, b.url("konstruct_owner"))
 	if err != nil {
@@ -207,7 +207,7 @@ func (b *Bench) withoutGlobal(ctx context.Context, take func(int) error) (Measur
 	if _, err := conn.Exec(ctx, `DROP INDEX CONCURRENTLY ix_kb_chunks_hnsw`); err != nil {
 		return Measurement{}, err
 	}
-	return b.measure(ctx, "taking in, without the seed's index over all tenants", "passages", 1, 10, take)
+	return b.measure(ctx, "ingesting, without the seed's index over all tenants", "passages", 1, 10, take)
 }
 
 // storeDocument stores one of ten passages, as a client of the seed would.

@@ -51,8 +51,8 @@ func (m fixedEmbedder) Embed(_ context.Context, texts []string) ([][]float32, er
 	return out, nil
 }
 
-// Ingest measures documents taken in from end to end, by the model and with vectors given, and the storing of chunks against COPY into a table
-// of the same columns and indexes. documents is how many the larger run takes in, whose peak of memory, the model's included, stands beside that of 1,000.
+// Ingest measures documents ingested from end to end, by the model and with vectors given, and the storing of chunks against COPY into a table
+// of the same columns and indexes. documents is how many the larger run ingests, whose peak of memory, the model's included, stands beside that of 1,000.
 func (b *Bench) Ingest(ctx context.Context, m embed.Model, read []string, documents int) ([]Measurement, error) {
 	local, _, err := embed.OpenLocal(m)
 	if err != nil {
@@ -80,7 +80,7 @@ func (b *Bench) Ingest(ctx context.Context, m embed.Model, read []string, docume
 		return nil, err
 	}
 	share := float64(model.took.Load()) / float64(took)
-	lines := []Measurement{{What: "taken in by the local model", Unit: "documents", Rate: float64(n) / took.Seconds(), Note: fmt.Sprintf("%.0f chunks/s; %.0f %% of the time is the model's", float64(chunks)/took.Seconds(), 100*share)}}
+	lines := []Measurement{{What: "ingested by the local model", Unit: "documents", Rate: float64(n) / took.Seconds(), Note: fmt.Sprintf("%.0f chunks/s; %.0f %% of the time is the model's", float64(chunks)/took.Seconds(), 100*share)}}
 
 	draw := rand.New(rand.NewPCG(5, 6))
 	vectors := make([][]float32, 512)
@@ -95,7 +95,7 @@ func (b *Bench) Ingest(ctx context.Context, m embed.Model, read []string, docume
 		if err != nil {
 			return nil, err
 		}
-		l := Measurement{What: fmt.Sprintf("%d documents taken in, vectors given", n), Unit: "documents", Rate: float64(n) / took.Seconds(), Note: fmt.Sprintf("%.0f chunks/s%s", float64(chunks)/took.Seconds(), peak())}
+		l := Measurement{What: fmt.Sprintf("%d documents ingested, vectors given", n), Unit: "documents", Rate: float64(n) / took.Seconds(), Note: fmt.Sprintf("%.0f chunks/s%s", float64(chunks)/took.Seconds(), peak())}
 		if i > 0 {
 			l = l.against(lines[1])
 		}
@@ -105,7 +105,7 @@ func (b *Bench) Ingest(ctx context.Context, m embed.Model, read []string, docume
 	return append(lines, stored...), err
 }
 
-// ingest takes in documents of its own making, each of a page of text, and returns how long that took.
+// ingest ingests documents of its own making, each of a page of text, and returns how long that took.
 func (b *Bench) ingest(ctx context.Context, in *kb.Ingester, tenant uuid.UUID, n int) (took time.Duration, chunks int, err error) {
 	dir, err := os.MkdirTemp(b.Dir, "documents-")
 	if err != nil {

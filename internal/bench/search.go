@@ -42,7 +42,7 @@ type searchSetup struct {
 }
 
 // Search measures searches of tenants of all sizes in one database: beside the seed's query as written (the index over all tenants under row level security) and beside pgvector
-// on a table that holds the tenant alone; with conditions, by words and by both; by sixteen at once; and while documents are taken in. curve is p50 against size, for Curve.
+// on a table that holds the tenant alone; with conditions, by words and by both; by sixteen at once; and while documents are ingested. curve is p50 against size, for Curve.
 func (b *Bench) Search(ctx context.Context, s SearchConfig) (lines []Measurement, curve []Size, err error) {
 	all, err := b.load(ctx, s)
 	if err != nil {

@@ -18,7 +18,7 @@ import (
 // waiting is how many events wait when delivery is measured.
 const waiting = 100_000
 
-// spool measures acknowledgement by the spool, alone with its disk while the database is away and beside
+// spool measures acknowledgement by the spool, alone with its disk while the database is unavailable and beside
 // its own delivery, and then delivery alone, against shared commits.
 func (b *Bench) spool(ctx context.Context, door *tenantdb.Door, together Measurement) (lines []Measurement, err error) {
 	quiet := slog.New(slog.NewTextHandler(io.Discard, nil))
@@ -41,7 +41,7 @@ func (b *Bench) spool(ctx context.Context, door *tenantdb.Door, together Measure
 	for _, m := range []struct {
 		what    string
 		callers int
-	}{{"spool acknowledges, database away, 1 caller", 1}, {fmt.Sprintf("spool acknowledges, database away, %d callers", callers), callers}} {
+	}{{"spool acknowledges, database unavailable, 1 caller", 1}, {fmt.Sprintf("spool acknowledges, database unavailable, %d callers", callers), callers}} {
 		l, err := b.measure(ctx, m.what, "events", m.callers, 1, put)
 		if err != nil {
 			return nil, err
