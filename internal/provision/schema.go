@@ -27,8 +27,8 @@ func Pending(ctx context.Context, ownerURL string) (n int, err error) {
 	return n, nil
 }
 
-// EnsureGuard installs the guard against quiet DDL, where it is missing or another version's. It has to be asked for by konstruct_app:
-// the catalog is compared as that role.
+// EnsureGuard installs the guard against quiet DDL, where it is missing or another version's. It has to be asked
+// for by konstruct_app: the catalog is compared as that role.
 func (s *Server) EnsureGuard(ctx context.Context, appURL string) (Step, error) {
 	step := Step{Name: "guard against DDL", State: Exists}
 	door, err := tenantdb.Open(ctx, appURL)
