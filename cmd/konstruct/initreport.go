@@ -115,7 +115,7 @@ func (r *initRun) deniedError() error {
 // next says what to do after init.
 func (r *initRun) next(err error) (lines []string) {
 	if err != nil || r.denied() {
-		return []string{"konstruct init                 # again, when that is done: it goes on where it stopped"}
+		return []string{"run konstruct init again with the same options when that is done: it goes on where it stopped"}
 	}
 	if path, err := filepath.Abs(r.env.path); r.env.path != defaultEnvFile && err == nil {
 		lines = append(lines, "export KONSTRUCT_ENV_FILE="+path)

@@ -23,7 +23,7 @@ func createDatabase(name, encoding string) string {
 // EnsureDatabase creates the database.
 func (s *Server) EnsureDatabase(ctx context.Context) (Step, error) {
 	name := s.Target.Database
-	step := Step{Name: "database " + name, State: Exists}
+	step := Step{Name: "database " + name, State: Exists, Detail: "owned by " + migrations.Owner}
 	var owner string
 	err := s.conn.QueryRow(ctx, `SELECT pg_get_userbyid(datdba)::text FROM pg_database WHERE datname = $1`, name).
 		Scan(&owner)
@@ -47,7 +47,7 @@ func (s *Server) EnsureDatabase(ctx context.Context) (Step, error) {
 	if denied(err) {
 		return refused(step.Name, err, "postgres", sql+";"), nil
 	}
-	step.State, step.Detail = Created, "owned by "+migrations.Owner
+	step.State = Created
 	return step, wrap("create database "+name, err)
 }
 
@@ -77,7 +77,7 @@ func (s *Server) asOwner(ctx context.Context, fn func() error) error {
 
 // EnsureExtension installs pgvector: as the administrator, or as the owner where the server trusts the extension.
 func (s *Server) EnsureExtension(ctx context.Context, ownerURL string) (Step, error) {
-	step := Step{Name: "extension vector", State: Exists}
+	step := Step{Name: "extension vector", State: Exists, Detail: s.vector}
 	admin, err := pgx.Connect(ctx, WithDatabase(s.url, s.Target.Database))
 	if err != nil {
 		return step, fmt.Errorf("connect to database %s as the administrator: %w", s.Target.Database, err)
