@@ -32,8 +32,8 @@ func Roles() (roles []Role) {
 	return roles
 }
 
-// Create returns the statement that creates the role. The password is a SCRAM verifier or plain text, without quotes; the
-// role has none where it is empty.
+// Create returns the statement that creates the role. The password is a SCRAM verifier or plain text, without
+// quotes; the role has none where it is empty.
 func (r Role) Create(password string) string {
 	sql := "CREATE ROLE " + r.Name + " " + r.options
 	if password != "" {

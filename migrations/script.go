@@ -38,7 +38,8 @@ func WriteSchema(w io.Writer) error {
 			return fmt.Errorf("read migration %s: its name begins with no number: %w", name, err)
 		}
 		up, transaction := upStatements(string(raw))
-		fmt.Fprintf(&b, "\n\\echo %s\nSELECT NOT EXISTS (SELECT FROM goose_db_version WHERE version_id = %d) AS konstruct_missing \\gset\n",
+		fmt.Fprintf(&b, "\n\\echo %s\n"+
+			"SELECT NOT EXISTS (SELECT FROM goose_db_version WHERE version_id = %d) AS konstruct_missing \\gset\n",
 			name, version)
 		b.WriteString("\\if :konstruct_missing\n")
 		applied := fmt.Sprintf("INSERT INTO goose_db_version (version_id, is_applied) VALUES (%d, true);\n", version)

@@ -13,9 +13,11 @@ import (
 // defaultEnvFile is read where it is in the working folder and no other is named.
 const defaultEnvFile = "konstruct.env"
 
-// readEnvFile reads the file that konstruct init writes: the one that is named, or konstruct.env in the working folder. Where another
-// configuration file is named the working folder is not looked at, so that URLs of two databases are not mixed by accident.
-func readEnvFile(args []string, configured bool, known map[string]bool) (values map[string]string, path string, err error) {
+// readEnvFile reads the file that konstruct init writes: the one that is named, or konstruct.env in the working
+// folder. Where another configuration file is named the working folder is not looked at, so that URLs of two
+// databases are not mixed by accident.
+func readEnvFile(args []string, configured bool, known map[string]bool) (values map[string]string, path string,
+	err error) {
 	path = namedFile(args, "--env-file", "KONSTRUCT_ENV_FILE")
 	if path == "" {
 		if path = defaultEnvFile; configured {
@@ -68,7 +70,8 @@ func readPrivateFile(path string) ([]byte, error) {
 	}
 	owner, ok := st.Sys().(*syscall.Stat_t)
 	if ok && int(owner.Uid) != os.Geteuid() && owner.Uid != 0 {
-		return nil, fmt.Errorf("%s belongs to user %d, not to you (%d): it is not read, because whoever owns it chooses the database", path, owner.Uid, os.Geteuid())
+		return nil, fmt.Errorf("%s belongs to user %d, not to you (%d): it is not read, because whoever owns it chooses "+
+			"the database", path, owner.Uid, os.Geteuid())
 	}
 	if st.Mode().Perm()&0o077 != 0 {
 		return nil, fmt.Errorf("%s holds passwords and others can read or write it: chmod 600 %s", path, path)
@@ -76,7 +79,8 @@ func readPrivateFile(path string) ([]byte, error) {
 	return io.ReadAll(f)
 }
 
-// needsNoEnvFile reports whether a command goes on where the env file can't be read: it writes it, or has no use for it.
+// needsNoEnvFile reports whether a command goes on where the env file can't be read: it writes it, or has no use
+// for it.
 func needsNoEnvFile(command string) bool {
 	name, _, _ := strings.Cut(command, " ")
 	return name == "init" || name == "version" || name == "verify"

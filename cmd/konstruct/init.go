@@ -19,16 +19,17 @@ import (
 
 type initCmd struct {
 	Database       string `help:"Name of the database." default:"konstruct" placeholder:"NAME"`
-	Address        string `help:"Where the roles connect, as HOST:PORT, if not where the superuser does." placeholder:"ADDR"`
+	Address        string `help:"HOST:PORT where the roles connect; where the superuser does." placeholder:"ADDR"`
 	ResetPasswords bool   `help:"Draw new passwords for roles that exist; whoever uses the old ones is refused."`
-	Guard          bool   `help:"Install the guard against DDL on the trail, which takes a superuser." default:"true" negatable:""`
-	PrintSQL       bool   `name:"print-sql" help:"Print a psql script for a database administrator instead; the passwords go into the env file."`
+	Guard          bool   `help:"Install the guard against DDL, as a superuser." default:"true" negatable:""`
+	PrintSQL       bool   `name:"print-sql" help:"Print a psql script for an administrator instead."`
 }
 
 // Help is shown by --help.
 func (initCmd) Help() string {
-	return "Creates roles, database, extension, schema and guard on PostgreSQL 15 or newer with pgvector, and writes the roles' URLs " +
-		"into konstruct.env (--env-file), which every command reads. A second run changes nothing. Exit code 5: a database " +
+	return "Creates roles, database, extension, schema and guard on PostgreSQL 15 or newer with pgvector, and writes " +
+		"the roles' URLs into konstruct.env (--env-file), which every command reads. A second run changes nothing. " +
+		"Exit code 5: a database " +
 		"administrator has to run the statements that are shown.\n\nExamples:\n\n" +
 		"  konstruct init --superuser-database-url postgres://postgres:$PW@db:5432/postgres\n" +
 		"  sudo -u postgres konstruct init --superuser-database-url 'host=/run/postgresql'\n" +
@@ -53,7 +54,8 @@ func (r *initRun) add(s provision.Step) { r.steps = append(r.steps, s) }
 // Run prepares the server.
 func (c initCmd) Run(ctx context.Context, a *app) error {
 	if !databaseName.MatchString(c.Database) {
-		return coded{fmt.Errorf("--database %q: a name has up to 63 letters, digits, _ and -, and begins with a letter", c.Database), exitUsage}
+		return coded{fmt.Errorf("--database %q: a name has up to 63 letters, digits, _ and -, and begins with a letter",
+			c.Database), exitUsage}
 	}
 	path := cmp.Or(a.EnvFile, defaultEnvFile)
 	env, err := openInitEnv(path)
@@ -159,7 +161,8 @@ func (r *initRun) ensureSchema(ctx context.Context, owner string) (provision.Ste
 // ensureGuard does what migrate guard does.
 func (r *initRun) ensureGuard(ctx context.Context, appURL string) (provision.Step, error) {
 	if !r.cmd.Guard {
-		return provision.Step{Name: "guard against DDL", State: provision.Skipped, Detail: "--no-guard: konstruct doctor says what changes"}, nil
+		return provision.Step{Name: "guard against DDL", State: provision.Skipped,
+			Detail: "--no-guard: konstruct doctor says what changes"}, nil
 	}
 	step, err := r.server.EnsureGuard(ctx, appURL)
 	if err == nil && step.State == provision.Created {
@@ -168,8 +171,8 @@ func (r *initRun) ensureGuard(ctx context.Context, appURL string) (provision.Ste
 	return step, err
 }
 
-// setFolders has every command use one data folder, wherever it is run. It is not the one of the private cluster: what a
-// notary keeps beside its key is of one database.
+// setFolders has every command use one data folder, wherever it is run. It is not the one of the private cluster:
+// what a notary keeps beside its key is of one database.
 func (r *initRun) setFolders() {
 	if from := r.sources["KONSTRUCT_DATA_DIR"]; from != "environment" && from != "--data-dir" {
 		r.DataDir = filepath.Join(filepath.Dir(r.env.path), r.cmd.Database+"-data")

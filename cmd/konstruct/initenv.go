@@ -82,7 +82,8 @@ func (e *initEnv) set(key, value string) {
 	e.lines[i] = line
 }
 
-const envHead = "# Written by konstruct init. It holds passwords: keep it yours alone (chmod 600), and give each machine the lines that it needs."
+const envHead = "# Written by konstruct init. It holds passwords: keep it yours alone (chmod 600), " +
+	"and give each machine the lines that it needs."
 
 var envMark = regexp.MustCompile(`^# (?:cluster (\d+), )?database (\S+)$`)
 
@@ -167,6 +168,7 @@ func whereIs(ctx context.Context, raw string) (cluster, database string, err err
 		return "", "", err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
-	err = conn.QueryRow(ctx, `SELECT system_identifier::text, current_database()::text FROM pg_control_system()`).Scan(&cluster, &database)
+	err = conn.QueryRow(ctx, `SELECT system_identifier::text, current_database()::text FROM pg_control_system()`).
+		Scan(&cluster, &database)
 	return cluster, database, err
 }

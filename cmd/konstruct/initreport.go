@@ -27,7 +27,8 @@ func (r *initRun) envStep() func() provision.Step {
 	}
 }
 
-// ensureKeys makes the secret of API keys, and the notary's key where its name is decided: it begins every log's name for good.
+// ensureKeys makes the secret of API keys, and the notary's key where its name is decided: it begins every log's
+// name for good.
 func (r *initRun) ensureKeys() error {
 	secret := cmp.Or(r.KeySecretFile, filepath.Join(r.DataDir, "access", "secret"))
 	step := provision.Step{Name: "secret of API keys", State: provision.Exists, Detail: secret}
@@ -44,7 +45,8 @@ func (r *initRun) ensureKeys() error {
 		step.State = provision.Created
 		_, err = r.keys().Load()
 	} else if errors.Is(err, notary.ErrNoKey) {
-		step.State, step.Detail, err = provision.Skipped, "notary run makes it; first set KONSTRUCT_NOTARY_NAME (example.com/audit) in the env file", nil
+		step.State, err = provision.Skipped, nil
+		step.Detail = "notary run creates it; first set KONSTRUCT_NOTARY_NAME (example.com/audit) in the env file"
 	}
 	if err != nil {
 		return err
@@ -53,7 +55,8 @@ func (r *initRun) ensureKeys() error {
 	return nil
 }
 
-// report prints what was done, what a database administrator has to do, and what comes next; err is what init stopped at.
+// report prints what was done, what a database administrator has to do, and what comes next; err is what init
+// stopped at.
 func (r *initRun) report(err error) error {
 	if len(r.steps) == 0 {
 		return err
@@ -83,7 +86,7 @@ func (r *initRun) report(err error) error {
 			}
 		}
 	}
-	if slices.ContainsFunc(r.steps, func(s provision.Step) bool { return s.State == provision.Skipped && s.Detail == needsDenied }) {
+	if slices.ContainsFunc(r.steps, func(s provision.Step) bool { return s.Detail == needsDenied }) {
 		fmt.Fprintln(r.out, "or, for this and all that comes after it, the script that konstruct init --print-sql prints")
 	}
 	fmt.Fprintln(r.out, "\nNext:")
@@ -103,14 +106,16 @@ func (r *initRun) deniedError() error {
 	if n == 0 {
 		return nil
 	}
-	return coded{fmt.Errorf("permission denied to %s for %d of %d steps: have a database administrator run what is shown above, then run konstruct init again",
+	return coded{fmt.Errorf("permission denied to %s for %d of %d steps: "+
+		"have a database administrator run what is shown above, "+
+		"then run konstruct init again",
 		r.server.User, n, len(r.steps)), exitDenied}
 }
 
 // next says what to do after init.
 func (r *initRun) next(err error) (lines []string) {
 	if err != nil || r.denied() {
-		return []string{"konstruct init                 # again, when that is done: it goes on where it stopped"}
+		return []string{"run konstruct init again with the same options when that is done: it goes on where it stopped"}
 	}
 	if path, err := filepath.Abs(r.env.path); r.env.path != defaultEnvFile && err == nil {
 		lines = append(lines, "export KONSTRUCT_ENV_FILE="+path)

@@ -32,7 +32,8 @@ func (c credential) password() string {
 }
 
 // planRoles decides for each role whether its password stays, or a new one is drawn. It changes nothing.
-func (a *app) planRoles(ctx context.Context, t provision.Target, states map[string]provision.RoleState, env *initEnv, reset bool) ([]credential, error) {
+func (a *app) planRoles(ctx context.Context, t provision.Target, states map[string]provision.RoleState, env *initEnv,
+	reset bool) ([]credential, error) {
 	var all []credential
 	var lost []string
 	for _, role := range migrations.Roles() {
@@ -61,7 +62,8 @@ func (a *app) planRoles(ctx context.Context, t provision.Target, states map[stri
 	}
 	if len(lost) > 0 {
 		return nil, fmt.Errorf("these roles exist, and %s has no password that works for them: %s; put the env file back, "+
-			"or have new passwords drawn with --reset-passwords: programs that use the old ones are refused from then on. Nothing was changed",
+			"or have new passwords drawn with --reset-passwords: programs that use the old ones are refused from then on. "+
+			"Nothing was changed",
 			env.path, strings.Join(lost, ", "))
 	}
 	return all, nil
@@ -81,7 +83,8 @@ func loginWorks(ctx context.Context, c credential) (bool, error) {
 
 // urlOf is the URL in force of a role, where it is that role's.
 func (a *app) urlOf(role string) string {
-	for _, raw := range []string{a.DatabaseURL, a.OwnerDatabaseURL, a.NotaryDatabaseURL, a.ComplianceDatabaseURL, a.WorkerDatabaseURL} {
+	for _, raw := range []string{a.DatabaseURL, a.OwnerDatabaseURL, a.NotaryDatabaseURL, a.ComplianceDatabaseURL,
+		a.WorkerDatabaseURL} {
 		if u, err := url.Parse(raw); err == nil && u.User.Username() == role {
 			return raw
 		}
@@ -89,7 +92,8 @@ func (a *app) urlOf(role string) string {
 	return ""
 }
 
-// ensureRoles creates the roles. The env file has a password before the role does: a run that is killed between can go on.
+// ensureRoles creates the roles. The env file has a password before the role does: a run that is killed between
+// can go on.
 func (r *initRun) ensureRoles(ctx context.Context, roles []credential) error {
 	settings := roleSettings()
 	for _, c := range roles {

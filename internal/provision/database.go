@@ -10,7 +10,8 @@ import (
 	"github.com/konstruct/konstruct/migrations"
 )
 
-// createDatabase returns the statement that creates the database. Where the template is of another encoding the empty one is used.
+// createDatabase returns the statement that creates the database. Where the template is of another encoding the
+// empty one is used.
 func createDatabase(name, encoding string) string {
 	sql := "CREATE DATABASE " + pgx.Identifier{name}.Sanitize() + " OWNER " + migrations.Owner + " ENCODING 'UTF8'"
 	if encoding != "UTF8" {
@@ -22,9 +23,10 @@ func createDatabase(name, encoding string) string {
 // EnsureDatabase creates the database.
 func (s *Server) EnsureDatabase(ctx context.Context) (Step, error) {
 	name := s.Target.Database
-	step := Step{Name: "database " + name, State: Exists}
+	step := Step{Name: "database " + name, State: Exists, Detail: "owned by " + migrations.Owner}
 	var owner string
-	err := s.conn.QueryRow(ctx, `SELECT pg_get_userbyid(datdba)::text FROM pg_database WHERE datname = $1`, name).Scan(&owner)
+	err := s.conn.QueryRow(ctx, `SELECT pg_get_userbyid(datdba)::text FROM pg_database WHERE datname = $1`, name).
+		Scan(&owner)
 	if err == nil && owner != migrations.Owner {
 		// It may hold what is somebody else's, so a person decides.
 		step.State, step.Database = Denied, name
@@ -35,7 +37,9 @@ func (s *Server) EnsureDatabase(ctx context.Context) (Step, error) {
 		return step, wrap("look up database "+name, err)
 	}
 	var encoding string
-	if err := s.conn.QueryRow(ctx, `SELECT pg_encoding_to_char(encoding) FROM pg_database WHERE datname = 'template1'`).Scan(&encoding); err != nil {
+	err = s.conn.QueryRow(ctx, `SELECT pg_encoding_to_char(encoding) FROM pg_database WHERE datname = 'template1'`).
+		Scan(&encoding)
+	if err != nil {
 		return step, fmt.Errorf("read the encoding of template1: %w", err)
 	}
 	sql := createDatabase(name, encoding)
@@ -43,18 +47,21 @@ func (s *Server) EnsureDatabase(ctx context.Context) (Step, error) {
 	if denied(err) {
 		return refused(step.Name, err, "postgres", sql+";"), nil
 	}
-	step.State, step.Detail = Created, "owned by "+migrations.Owner
+	step.State = Created
 	return step, wrap("create database "+name, err)
 }
 
-// asOwner runs fn while the administrator is a member of the owner's role, which whoever is no superuser must be to give it things.
+// asOwner runs fn while the administrator is a member of the owner's role, which whoever is no superuser must be
+// to give it things.
 func (s *Server) asOwner(ctx context.Context, fn func() error) error {
 	privilege := "MEMBER"
 	if s.version >= 160000 {
 		privilege = "SET"
 	}
 	var member bool
-	if err := s.conn.QueryRow(ctx, `SELECT $1::boolean OR pg_has_role(current_user, $2, $3)`, s.super, migrations.Owner, privilege).Scan(&member); err != nil {
+	err := s.conn.QueryRow(ctx, `SELECT $1::boolean OR pg_has_role(current_user, $2, $3)`,
+		s.super, migrations.Owner, privilege).Scan(&member)
+	if err != nil {
 		return err
 	}
 	if member {
@@ -63,14 +70,14 @@ func (s *Server) asOwner(ctx context.Context, fn func() error) error {
 	if _, err := s.conn.Exec(ctx, "GRANT "+migrations.Owner+" TO CURRENT_USER"); err != nil {
 		return err
 	}
-	err := fn()
+	err = fn()
 	_, revoked := s.conn.Exec(context.WithoutCancel(ctx), "REVOKE "+migrations.Owner+" FROM CURRENT_USER")
 	return errors.Join(err, wrap("take the membership of "+migrations.Owner+" back", revoked))
 }
 
 // EnsureExtension installs pgvector: as the administrator, or as the owner where the server trusts the extension.
 func (s *Server) EnsureExtension(ctx context.Context, ownerURL string) (Step, error) {
-	step := Step{Name: "extension vector", State: Exists}
+	step := Step{Name: "extension vector", State: Exists, Detail: s.vector}
 	admin, err := pgx.Connect(ctx, WithDatabase(s.url, s.Target.Database))
 	if err != nil {
 		return step, fmt.Errorf("connect to database %s as the administrator: %w", s.Target.Database, err)

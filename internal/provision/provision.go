@@ -1,5 +1,6 @@
-// Package provision prepares a PostgreSQL server for Konstruct: roles, database, extension, schema and guard, each where it is missing.
-// It knows nothing of configuration files; what it may not do itself it returns as the statement that a superuser has to run.
+// Package provision prepares a PostgreSQL server for Konstruct: roles, database, extension, schema and guard, each
+// where it is missing. It knows nothing of configuration files; what it may not do itself it returns as the
+// statement that a superuser has to run.
 package provision
 
 import (

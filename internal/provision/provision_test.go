@@ -25,7 +25,8 @@ func TestURLsOfRolesHaveTheServersTLSAndNoneOfItsSecrets(t *testing.T) {
 		{"host=/run/postgresql user=postgres", "", "postgres://r:p@/k?host=%2Frun%2Fpostgresql&port=5432"},
 		{"host=/run/postgresql user=postgres", "127.0.0.1:6000", "postgres://r:p@127.0.0.1:6000/k"},
 		{"postgres://postgres@db/", "[::1]", "postgres://r:p@[::1]:5432/k"},
-		{"postgres://postgres@a:1,b:2/x?target_session_attrs=primary", "", "postgres://r:p@a:1,b:2/k?target_session_attrs=primary"},
+		{"postgres://postgres@a:1,b:2/x?target_session_attrs=primary", "",
+			"postgres://r:p@a:1,b:2/k?target_session_attrs=primary"},
 	} {
 		target, err := NewTarget(c.admin, c.address, "k")
 		if got := target.URL("r", "p"); err != nil || got != c.want {
@@ -37,7 +38,8 @@ func TestURLsOfRolesHaveTheServersTLSAndNoneOfItsSecrets(t *testing.T) {
 			t.Errorf("address %q is taken", bad)
 		}
 	}
-	if _, err := NewTarget("postgres://u:secret word@db/", "", "k"); err == nil || strings.Contains(err.Error(), "secret") {
+	_, err := NewTarget("postgres://u:secret word@db/", "", "k")
+	if err == nil || strings.Contains(err.Error(), "secret") {
 		t.Error(err)
 	}
 }

@@ -20,7 +20,8 @@ func (s *Server) Roles(ctx context.Context) (map[string]RoleState, error) {
 	states := map[string]RoleState{}
 	for _, role := range migrations.Roles() {
 		var state RoleState
-		err := s.conn.QueryRow(ctx, `SELECT true, rolcanlogin FROM pg_roles WHERE rolname = $1`, role.Name).Scan(&state.Exists, &state.Login)
+		err := s.conn.QueryRow(ctx, `SELECT true, rolcanlogin FROM pg_roles WHERE rolname = $1`, role.Name).
+			Scan(&state.Exists, &state.Login)
 		if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 			return nil, fmt.Errorf("look up role %s: %w", role.Name, err)
 		}
@@ -30,7 +31,8 @@ func (s *Server) Roles(ctx context.Context) (map[string]RoleState, error) {
 }
 
 // EnsureRole creates the role with a password. Where it exists it gets the password only if set is true.
-func (s *Server) EnsureRole(ctx context.Context, role migrations.Role, state RoleState, password string, set bool) (Step, error) {
+func (s *Server) EnsureRole(ctx context.Context, role migrations.Role, state RoleState, password string,
+	set bool) (Step, error) {
 	step := Step{Name: "role " + role.Name, State: Exists, Detail: "its password works"}
 	if state.Exists && !set {
 		return step, nil
@@ -54,8 +56,8 @@ func (s *Server) EnsureRole(ctx context.Context, role migrations.Role, state Rol
 // ErrPassword says that a role's password is another.
 var ErrPassword = errors.New("the password is another")
 
-// CheckLogin connects with a role's URL. That the database does not exist yet, or is closed to the role, is fine: PostgreSQL has
-// accepted the password by then.
+// CheckLogin connects with a role's URL. That the database does not exist yet, or is closed to the role, is fine:
+// PostgreSQL has accepted the password by then.
 func CheckLogin(ctx context.Context, roleURL string) error {
 	conn, err := pgx.Connect(ctx, roleURL)
 	if err == nil {
@@ -79,8 +81,8 @@ type LoginError struct{ Role, Reason string }
 
 // Error says what to do next.
 func (e *LoginError) Error() string {
-	return fmt.Sprintf("the server refuses the login of role %s (%s): allow it in pg_hba.conf (host DATABASE %s ADDRESS scram-sha-256), "+
-		"or say by --address where the roles can connect", e.Role, e.Reason, e.Role)
+	return fmt.Sprintf("the server refuses the login of role %s (%s): allow it in pg_hba.conf "+
+		"(host DATABASE %s ADDRESS scram-sha-256), or say by --address where the roles can connect", e.Role, e.Reason, e.Role)
 }
 
 func userOf(roleURL string) string {

@@ -27,10 +27,10 @@ func Pending(ctx context.Context, ownerURL string) (n int, err error) {
 	return n, nil
 }
 
-// EnsureGuard installs the guard against quiet DDL, where it is missing or another version's. It has to be asked for by konstruct_app:
-// the catalog is compared as that role.
+// EnsureGuard installs the guard against quiet DDL, where it is missing or another version's. It has to be asked
+// for by konstruct_app: the catalog is compared as that role.
 func (s *Server) EnsureGuard(ctx context.Context, appURL string) (Step, error) {
-	step := Step{Name: "guard against DDL", State: Exists}
+	step := Step{Name: "guard against DDL", State: Exists, Detail: "as this version installs it"}
 	door, err := tenantdb.Open(ctx, appURL)
 	if err != nil {
 		return step, fmt.Errorf("open the database as konstruct_app: %w", err)

@@ -49,5 +49,6 @@ func verifier(password string, salt []byte) (string, error) {
 	}
 	stored := sha256.Sum256(sum("Client Key"))
 	b64 := base64.StdEncoding.EncodeToString
-	return fmt.Sprintf("SCRAM-SHA-256$%d:%s$%s:%s", scramIterations, b64(salt), b64(stored[:]), b64(sum("Server Key"))), nil
+	return fmt.Sprintf("SCRAM-SHA-256$%d:%s$%s:%s", scramIterations, b64(salt), b64(stored[:]),
+		b64(sum("Server Key"))), nil
 }

@@ -23,12 +23,14 @@ type Server struct {
 	url     string
 	version int
 	super   bool
+	vector  string // the version of pgvector that the server has
 }
 
 // ErrUnfit says that Konstruct does not run on this server.
 var ErrUnfit = errors.New("this server can't be used")
 
-// Connect connects as the administrator and looks whether Konstruct can run on the server. Only one program provisions it at a time.
+// Connect connects as the administrator and looks whether Konstruct can run on the server. Only one program
+// provisions it at a time.
 func Connect(ctx context.Context, adminURL, address, database string) (*Server, error) {
 	t, err := NewTarget(adminURL, address, database)
 	if err != nil {
@@ -54,11 +56,12 @@ func (s *Server) Close() { _ = s.conn.Close(context.Background()) }
 
 func (s *Server) inspect(ctx context.Context, address string) error {
 	var standby bool
-	var listen, vector string
-	err := s.conn.QueryRow(ctx, `SELECT current_setting('server_version_num')::int, current_user::text, pg_is_in_recovery(),
+	var listen string
+	err := s.conn.QueryRow(ctx, `
+		SELECT current_setting('server_version_num')::int, current_user::text, pg_is_in_recovery(),
 		(SELECT rolsuper FROM pg_roles WHERE rolname = current_user), current_setting('listen_addresses'),
 		coalesce((SELECT default_version FROM pg_available_extensions WHERE name = 'vector'), '')`).
-		Scan(&s.version, &s.User, &standby, &s.super, &listen, &vector)
+		Scan(&s.version, &s.User, &standby, &s.super, &listen, &s.vector)
 	if err != nil {
 		return fmt.Errorf("ask the server what it is: %w", err)
 	}
@@ -67,19 +70,21 @@ func (s *Server) inspect(ctx context.Context, address string) error {
 		return fmt.Errorf("%w: it is PostgreSQL %d, and 15 is the oldest that serves: upgrade it", ErrUnfit, s.version/10000)
 	case standby:
 		return fmt.Errorf("%w: it is a standby: connect to its primary", ErrUnfit)
-	case vector == "":
+	case s.vector == "":
 		return fmt.Errorf("%w: it has no pgvector: install it on the server (Debian: postgresql-%d-pgvector; "+
 			"others: github.com/pgvector/pgvector), then run this again", ErrUnfit, s.version/10000)
 	}
 	var enough bool
-	if err := s.conn.QueryRow(ctx, newEnough, vector).Scan(&enough); err != nil {
+	if err := s.conn.QueryRow(ctx, newEnough, s.vector).Scan(&enough); err != nil {
 		return fmt.Errorf("compare pgvector's version: %w", err)
 	}
 	if !enough {
-		return fmt.Errorf("%w: its pgvector is %s, and %s is the oldest that serves: upgrade the server's package", ErrUnfit, vector, minVector)
+		return fmt.Errorf("%w: its pgvector is %s, and %s is the oldest that serves: upgrade the server's package",
+			ErrUnfit, s.vector, minVector)
 	}
 	// A hosted server may keep this to itself.
-	if err := s.conn.QueryRow(ctx, `SELECT system_identifier::text FROM pg_control_system()`).Scan(&s.Cluster); err != nil && !denied(err) {
+	err = s.conn.QueryRow(ctx, `SELECT system_identifier::text FROM pg_control_system()`).Scan(&s.Cluster)
+	if err != nil && !denied(err) {
 		return fmt.Errorf("read the cluster's identifier: %w", err)
 	}
 	// Who may use a socket is asked for an account of this machine (peer), which no role of ours has.
@@ -93,4 +98,5 @@ func (s *Server) inspect(ctx context.Context, address string) error {
 }
 
 // newEnough compares a version of pgvector with the oldest that serves.
-const newEnough = `SELECT string_to_array(regexp_replace($1::text, '[^0-9.].*', ''), '.')::int[] >= string_to_array('` + minVector + `', '.')::int[]`
+const newEnough = `SELECT string_to_array(regexp_replace($1::text, '[^0-9.].*', ''), '.')::int[] >=
+	string_to_array('` + minVector + `', '.')::int[]`

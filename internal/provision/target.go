@@ -27,12 +27,15 @@ type Target struct {
 	Params   url.Values // TLS and the like
 }
 
-// carried are the parameters of the administrator's URL that hold for every role. Its own password and certificate do not.
-var carried = regexp.MustCompile(`^(sslmode|sslrootcert|sslnegotiation|sslsni|channel_binding|connect_timeout|target_session_attrs)$`)
+// carried are the parameters of the administrator's URL that hold for every role. Its own password and certificate
+// do not.
+var carried = regexp.MustCompile(
+	`^(sslmode|sslrootcert|sslnegotiation|sslsni|channel_binding|connect_timeout|target_session_attrs)$`)
 
 var keyword = regexp.MustCompile(`(\w+)\s*=\s*('(?:[^'\\]|\\.)*'|\S+)`)
 
-// NewTarget reads where roles connect to from the administrator's URL, or from address: HOST, HOST:PORT or a socket's folder.
+// NewTarget reads where roles connect to from the administrator's URL, or from address: HOST, HOST:PORT or a
+// socket's folder.
 func NewTarget(adminURL, address, database string) (Target, error) {
 	t := Target{Database: database, Params: url.Values{}}
 	for _, name := range []string{"sslmode", "sslrootcert"} {
