@@ -210,7 +210,7 @@ func ExampleAgent_SearchWith() {
 	fmt.Println(shown.Options.Mode, shown.Passages[0].State)
 	// Output:
 	// terms.md [Terms Rotors] A rotor is covered for a year.
-	// words same
+	// lexical unchanged
 }
 
 // Act for somebody who sees no more than they were granted: the context says so, and the database holds every call to it.

@@ -30,10 +30,10 @@ type PassageState string
 
 // The states. A passage that says something else has another id, unless another client wrote over it.
 const (
-	Unchanged PassageState = "same"    // it is stored as it was shown: its hash is the event's
-	Changed   PassageState = "changed" // something else is stored under its id
-	Deleted   PassageState = "gone"    // nothing is stored under its id any more
-	Hidden    PassageState = "hidden"  // its document has labels of which the context was granted none; what has become of it is not said
+	Unchanged PassageState = "unchanged" // it is stored as it was shown: its hash is the event's
+	Changed   PassageState = "changed"   // something else is stored under its id
+	Deleted   PassageState = "deleted"   // nothing is stored under its id any more
+	Hidden    PassageState = "hidden"    // its document has labels of which the context was granted none; what has become of it is not said
 )
 
 // RetrievedPassage is one passage that was shown.

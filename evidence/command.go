@@ -155,6 +155,9 @@ func (r *Result) Print(to io.Writer) error {
 	for _, h := range r.Holds {
 		fmt.Fprintln(to, "  ✓", clean(h))
 	}
+	for _, n := range r.Notes {
+		fmt.Fprintln(to, "  -", clean(n))
+	}
 	for _, p := range r.Problems {
 		where := p.Location
 		if p.Event != "" {

@@ -61,7 +61,8 @@ type Result struct {
 	Acts      []*Act               `json:"acts,omitempty"` // that erased or deleted something
 	Witnesses []ledger.Cosignature `json:"witnesses"`
 	Stamped   time.Time            `json:"stamped_at,omitzero"` // by the time-stamping authority's clock
-	Holds     []string             `json:"holds"`               // in plain words
+	Holds     []string             `json:"holds"`               // what was checked and holds, in plain words
+	Notes     []string             `json:"notes"`               // what was not checked, or is to be known beside it
 	Problems  []Problem            `json:"problems"`            // the first thousand
 	Count     int64                `json:"problem_count"`
 }
@@ -98,7 +99,7 @@ func Verify(bundle io.ReaderAt, size int64, t Trust) (*Result, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: tenant_id: %w", manifestFile, err)
 	}
-	c := &bundleCheck{Result: &Result{Tenant: m.Tenant, Filter: m.Filter, Withheld: m.Withheld, Waiting: m.Waiting, Witnesses: []ledger.Cosignature{}, Holds: []string{}, Problems: []Problem{}}, m: &m, t: t, tenant: tenant}
+	c := &bundleCheck{Result: &Result{Tenant: m.Tenant, Filter: m.Filter, Withheld: m.Withheld, Waiting: m.Waiting, Witnesses: []ledger.Cosignature{}, Holds: []string{}, Notes: []string{}, Problems: []Problem{}}, m: &m, t: t, tenant: tenant}
 	if !c.chain() || !c.heads() {
 		return c.Result, nil // nothing below would mean anything
 	}

@@ -58,6 +58,7 @@ func (c *bundleCheck) describe(authority string) {
 		return
 	}
 	say := func(format string, args ...any) { c.Holds = append(c.Holds, fmt.Sprintf(format, args...)) }
+	note := func(format string, args ...any) { c.Notes = append(c.Notes, fmt.Sprintf(format, args...)) }
 	from := "its first event"
 	if c.m.From != nil {
 		from = c.From.Format(time.RFC3339)
@@ -74,14 +75,14 @@ func (c *bundleCheck) describe(authority string) {
 	}
 	say("%s", complete)
 	if c.Waiting > 0 {
-		say("when it was made, %d more events of the tenant's were sealed and in no log yet, says its maker: they are not in it", c.Waiting)
+		note("when it was made, %d more events of the tenant's were sealed and in no log yet, says its maker: they are not in it", c.Waiting)
 	}
 	if c.Late > 0 {
-		say("%d events say that they were recorded more than %s before %s, or before an event that entered the log ahead of them: their transactions were open that long, or the time is false", c.Late, lateAfter, from)
+		note("%d events say that they were recorded more than %s before %s, or before an event that entered the log ahead of them: their transactions were open that long, or the time is false", c.Late, lateAfter, from)
 	}
 	for i, a := range c.Acts {
 		if i == maxWords {
-			say("%d more acts of erasure and retention are in the bundle", len(c.Acts)-i)
+			note("%d more acts of erasure and retention are in the bundle", len(c.Acts)-i)
 			break
 		}
 		say("of %d events: %s", a.Events, a)
@@ -91,7 +92,7 @@ func (c *bundleCheck) describe(authority string) {
 	}
 	say("signed at %s as part of a log of %d events", c.Signed.Format(time.RFC3339), c.last.Size)
 	if len(c.Withheld) > 0 {
-		say("withheld from the events that match: %v", c.Withheld)
+		note("withheld from the events that match: %v", c.Withheld)
 	}
 	for _, w := range c.Witnesses {
 		say("witnessed by %s at %s", w.Witness, time.Unix(w.At, 0).UTC().Format(time.RFC3339))
@@ -100,9 +101,9 @@ func (c *bundleCheck) describe(authority string) {
 	case authority != "" && c.m.To.Index < c.m.Stamp.Size:
 		say("existed by %s, says %s: everything in the range stood in the log that it time-stamped", c.Stamped.Format(time.RFC3339), authority)
 	case authority != "":
-		say("time-stamped by %s at %s, before the range ends: what entered the log later has no time but the notary's", authority, c.Stamped.Format(time.RFC3339))
+		note("time-stamped by %s at %s, before the range ends: what entered the log later has no time but the notary's", authority, c.Stamped.Format(time.RFC3339))
 	}
 	if len(c.Witnesses) == 0 {
-		say("witnessed by nobody that you named: that the notary shows everybody the same log rests on its word")
+		note("witnessed by nobody that you named: that the notary shows everybody the same log rests on its word")
 	}
 }

@@ -261,8 +261,8 @@ func TestAFalseTimeIsNamed(t *testing.T) {
 			}
 			// A bundle has no checkpoint inside its range; it marks what claims to be older than what stands before it.
 			b := o.check(o.bundle(tenantA, evidence.Filter{}))
-			if late := strings.HasPrefix(name, "back-dated"); late && (b.Late != 1 || !strings.Contains(strings.Join(b.Holds, "\n"), "1 events say that they were recorded more than")) {
-				t.Errorf("a bundle marks %d: %v", b.Late, b.Holds)
+			if late := strings.HasPrefix(name, "back-dated"); late && (b.Late != 1 || !strings.Contains(strings.Join(b.Notes, "\n"), "1 events say that they were recorded more than")) {
+				t.Errorf("a bundle marks %d: %v", b.Late, b.Notes)
 			}
 		})
 	}

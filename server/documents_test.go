@@ -112,7 +112,7 @@ func TestADocumentIsUploadedSearchedAndDeleted(t *testing.T) {
 	}
 	w.want(404, "GET", passage, other, "")
 	shown := w.want(200, "GET", "/v1/events/"+found.text("event_id")+"/retrieval", key, "")
-	if !strings.Contains(shown.body, `"state":"same"`) {
+	if !strings.Contains(shown.body, `"state":"unchanged"`) {
 		t.Errorf("shown: %s", shown.body)
 	}
 	w.want(404, "GET", "/v1/events/"+found.text("event_id")+"/retrieval", other, "")

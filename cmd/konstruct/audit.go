@@ -144,7 +144,7 @@ func (a *app) printEvents(events []audit.StoredEvent) error {
 		events = []audit.StoredEvent{}
 	}
 	return printTable(a, events, []string{"CREATED", "ACTION", "EVENT", "USER", "INPUT", "OUTPUT", "MS"}, func(e audit.StoredEvent) []string {
-		return []string{e.CreatedAt.Format("2006-01-02 15:04:05"), e.Action, e.ID.String(), oneLine(textOrEmpty(e.UserID), 12), oneLine(textOrEmpty(e.Input), 36), oneLine(textOrEmpty(e.Output), 24), numberOrEmpty(e.LatencyMS)}
+		return []string{e.CreatedAt.UTC().Format(tableTime), e.Action, e.ID.String(), oneLine(textOrEmpty(e.UserID), 12), oneLine(textOrEmpty(e.Input), 36), oneLine(textOrEmpty(e.Output), 24), numberOrEmpty(e.LatencyMS)}
 	})
 }
 
@@ -369,7 +369,7 @@ func (c auditTailCmd) printNew(ctx context.Context, a *app, t *konstruct.Tenant,
 			fmt.Fprintf(a.out, "%s\n", raw)
 			continue
 		}
-		fmt.Fprintf(a.out, "%s  %-15s  %s  %s\n", e.CreatedAt.Format("2006-01-02 15:04:05"), printable(e.Action), e.ID, printable(oneLine(textOrEmpty(e.Input), 60)))
+		fmt.Fprintf(a.out, "%s  %-15s  %s  %s\n", e.CreatedAt.UTC().Format(tableTime), printable(e.Action), e.ID, printable(oneLine(textOrEmpty(e.Input), 60)))
 	}
 	return nil
 }

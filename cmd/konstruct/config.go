@@ -234,6 +234,9 @@ func mask(value string) string {
 	return strings.Replace(u.Redacted(), "xxxxx", "…", 1)
 }
 
+// nextRelease is the version that a build from a checkout will become.
+const nextRelease = "0.1.0"
+
 // version is what the binary was built from.
 func version() string {
 	info, ok := debug.ReadBuildInfo()
@@ -251,5 +254,9 @@ func version() string {
 			}
 		}
 	}
-	return "konstruct " + info.Main.Version + rev + " " + info.GoVersion
+	v := info.Main.Version
+	if v == "" || v == "(devel)" {
+		v = nextRelease + "-dev"
+	}
+	return "konstruct " + v + rev + " " + info.GoVersion
 }

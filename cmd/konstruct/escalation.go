@@ -57,7 +57,7 @@ func (r escalationsListCmd) Run(ctx context.Context, a *app) error {
 		if c.State != "open" {
 			waited = c.WaitTime.Round(time.Second).String()
 		}
-		return []string{c.OpenedAt.Format("2006-01-02 15:04:05"), c.State, c.ID.String(), oneLine(textOrEmpty(c.Reason), 36), oneLine(textOrEmpty(c.Recipient), 16), waited, oneLine(by, 16), oneLine(textOrEmpty(c.Decision), 32)}
+		return []string{c.OpenedAt.UTC().Format(tableTime), c.State, c.ID.String(), oneLine(textOrEmpty(c.Reason), 36), oneLine(textOrEmpty(c.Recipient), 16), waited, oneLine(by, 16), oneLine(textOrEmpty(c.Decision), 32)}
 	})
 	if err == nil && !a.JSON && len(cases) == r.Limit {
 		fmt.Fprintf(a.err, "more: --after %s\n", cases[len(cases)-1].Cursor)

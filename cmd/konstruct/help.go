@@ -53,3 +53,22 @@ func commandOf(n *kong.Node) string {
 	}
 	return name
 }
+
+// commandGroups are the headings of the list of commands.
+func commandGroups() []kong.Group {
+	return []kong.Group{
+		{Key: "start", Title: "Get started:"},
+		{Key: "trail", Title: "Audit trail:"},
+		{Key: "kb", Title: "Knowledge base:"},
+		{Key: "run", Title: "Operate:"},
+		{Key: "dev", Title: "Develop:"},
+	}
+}
+
+// dashHint says how an argument that begins with a dash is told from a flag, where that may be what was meant.
+func dashHint(args []string, err error) string {
+	if !strings.HasPrefix(err.Error(), "unknown flag") || slices.Contains(args, "--") {
+		return ""
+	}
+	return "; an argument that begins with - goes behind --, as in konstruct audit search -- damaged -refund"
+}

@@ -39,23 +39,23 @@ type cli struct {
 	JSON        bool             `help:"Print JSON instead of tables for people."`
 	ShowVersion kong.VersionFlag `name:"version" help:"Print the version."`
 
-	Init    initCmd      `cmd:"" help:"Prepare your PostgreSQL: roles, database, schema, guard, and the env file."`
-	Serve   serveCmd     `cmd:"" help:"Serve the HTTP API."`
-	Key     keyCmd       `cmd:"" help:"Keys for programs that come over the network."`
-	User    userCmd      `cmd:"" help:"People whom an identity provider knows, and their roles."`
-	Demo    demoCmd      `cmd:"" help:"See it work: tenants, documents, questions, and the trail that proves them."`
-	Dev     devCmd       `cmd:"" help:"For development: a private database."`
-	Migrate migrateCmd   `cmd:"" help:"The schema: bring it up to date, look at it."`
-	Doctor  doctorCmd    `cmd:"" help:"Check that this role and this database hold the promises."`
-	Audit   auditCmd     `cmd:"" help:"The audit trail: list, show, log, follow, verify."`
-	Notary  notaryCmd    `cmd:"" help:"The notary: puts events in order, signs checkpoints, keeps keys."`
-	Verify  verifyCmd    `cmd:"" help:"Verify an evidence bundle, offline."`
-	KB      kbCmd        `cmd:"" name:"kb" help:"The knowledge base: take files in, search, list."`
+	Init    initCmd      `cmd:"" group:"start" help:"Prepare your PostgreSQL and write the env file."`
+	Demo    demoCmd      `cmd:"" group:"start" help:"See it work on sample documents."`
+	Doctor  doctorCmd    `cmd:"" group:"start" help:"Check the role and the database."`
+	Audit   auditCmd     `cmd:"" group:"trail" help:"Log, list, search, verify, export and erase events."`
+	Verify  verifyCmd    `cmd:"" group:"trail" help:"Verify an evidence bundle, offline."`
+	Notary  notaryCmd    `cmd:"" group:"trail" help:"Order events, sign checkpoints, publish the log."`
+	KB      kbCmd        `cmd:"" group:"kb" name:"kb" help:"Ingest documents, search them, manage jobs."`
+	Model   modelCmd     `cmd:"" group:"kb" help:"Fetch or import the local embedding model."`
+	Serve   serveCmd     `cmd:"" group:"run" help:"Serve the HTTP API."`
+	Key     keyCmd       `cmd:"" group:"run" help:"Create, list, rotate and revoke API keys."`
+	User    userCmd      `cmd:"" group:"run" help:"Add, list and remove users of the identity provider."`
+	Migrate migrateCmd   `cmd:"" group:"run" help:"Migrate the schema and show its version."`
+	Config  configCmd    `cmd:"" group:"run" help:"Print the configuration and where it is from."`
+	Dev     devCmd       `cmd:"" group:"dev" help:"Run a private database for development."`
+	Bench   benchCmd     `cmd:"" group:"dev" help:"Measure against a baseline in the same run."`
+	Version versionCmd   `cmd:"" group:"dev" help:"Print the version."`
 	Read    readFilesCmd `cmd:"" name:"read-files" hidden:"" help:"Read files that standard input hands over."`
-	Model   modelCmd     `cmd:"" help:"The local embedding model: bring it here."`
-	Bench   benchCmd     `cmd:"" help:"Measure against a baseline in the same run."`
-	Config  configCmd    `cmd:"" help:"Print the configuration in force and where each value is from."`
-	Version versionCmd   `cmd:"" help:"Print the version."`
 }
 
 // app is what every command gets.
@@ -80,9 +80,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int
 	exited := -1
 	args, all := parseHelp(args)
 	parser, err := kong.New(&c, kong.Name("konstruct"),
-		kong.Description("An audit trail nobody can rewrite, and a knowledge base nobody else can read, for AI agents.\n\nFirst steps:\n  konstruct demo                    see it work\n  konstruct init                    prepare your PostgreSQL\n  konstruct kb ingest docs/ --tenant $T\n  konstruct audit verify            hold every event against its seal and its log\n  konstruct notary run              sign checkpoints\n  konstruct serve                   serve the API\n\nExit codes: 0 done, 1 failed, 2 wrong usage, 3 partly done, 4 no database, 5 permission denied."),
+		kong.Description("An audit trail nobody can rewrite, and a knowledge base nobody else can read, for AI agents.\n\nFirst steps:\n  konstruct demo                    see it work\n  konstruct init                    prepare your PostgreSQL\n  konstruct kb ingest docs/ --tenant $T\n  konstruct audit verify            verify every event against its seal and log\n  konstruct notary run              sign checkpoints\n  konstruct serve                   serve the API\n\nExit codes: 0 done, 1 failed, 2 wrong usage, 3 partly done, 4 no database, 5 permission denied."),
 		kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(a), kong.Vars{"parts": devpg.AssetsDir(), "source": embed.Source, "version": version()}, kong.Writers(stdout, stderr), kong.Exit(func(n int) { exited = n }),
-		kong.Help(helpPrinter(all)), kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}), kong.UsageOnError())
+		kong.Help(helpPrinter(all)), kong.ExplicitGroups(commandGroups()), kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}), kong.UsageOnError())
 	if err != nil {
 		fmt.Fprintln(stderr, "konstruct:", err)
 		return exitUsage
@@ -105,7 +105,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int
 		return exited // --help
 	}
 	if err != nil {
-		return fail(coded{fmt.Errorf("%w (see konstruct --help)", err), exitUsage})
+		return fail(coded{fmt.Errorf("%w (see konstruct --help%s)", err, dashHint(args, err)), exitUsage})
 	}
 	if a.envErr != nil && !needsNoEnvFile(k.Command()) {
 		return fail(coded{a.envErr, exitUsage})

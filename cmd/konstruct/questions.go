@@ -59,7 +59,7 @@ func (a *app) printTree(steps []*audit.Step, indent string) {
 		if out := oneLine(textOrEmpty(s.Output), 40); out != "" {
 			said += a.dim(" → ") + out
 		}
-		fmt.Fprintf(a.out, "%s%s%s  %s%s  %s\n", a.dim(indent+branch), s.CreatedAt.Format("15:04:05.000"), a.dim(took), a.bold(s.Action), a.subject(s), said)
+		fmt.Fprintf(a.out, "%s%s%s  %s%s  %s\n", a.dim(indent+branch), s.CreatedAt.UTC().Format("15:04:05.000Z"), a.dim(took), a.bold(s.Action), a.subject(s), said)
 		a.printTree(s.Steps, indent+below)
 	}
 }

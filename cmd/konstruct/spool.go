@@ -84,7 +84,7 @@ func (spoolRejectedCmd) Run(a *app) error {
 		list = []audit.Rejected{}
 	}
 	return printTable(a, list, []string{"REJECTED", "TENANT", "EVENT", "ACTION", "REASON"}, func(r audit.Rejected) []string {
-		return []string{r.At.Format("2006-01-02 15:04:05"), r.Tenant.String(), r.Event.String(), r.Action, oneLine(r.Reason, 80)}
+		return []string{r.At.UTC().Format(tableTime), r.Tenant.String(), r.Event.String(), r.Action, oneLine(r.Reason, 80)}
 	})
 }
 

@@ -16,6 +16,9 @@ import (
 	"golang.org/x/term"
 )
 
+// tableTime is how tables print times, which are in UTC.
+const tableTime = "2006-01-02 15:04:05Z"
+
 // printTable prints lines for people, or as JSON.
 func printTable[T any](a *app, lines []T, head []string, cells func(T) []string) error {
 	if a.JSON {
