@@ -57,9 +57,9 @@ func (t *Tenant) Record(ctx context.Context, by access.Principal, action string,
 	return t.recordChange(ctx, by, action, func(context.Context, pgx.Tx) (any, error) { return said, nil })
 }
 
-// CreateKey makes a key, which is shown once, and an event that says so. Nobody can give away more than they have themselves.
-func (t *Tenant) CreateKey(ctx context.Context, by access.Principal, a access.KeyRequest) (key string, made access.Key, err error) {
-	if t.k.keys == nil {
+// Create makes a key, which is shown once, and an event that says so. Nobody can give away more than they have themselves.
+func (g Keys) Create(ctx context.Context, by access.Principal, a access.KeyRequest) (key string, made access.Key, err error) {
+	if g.t.k.keys == nil {
 		return "", made, ErrNoKeys
 	}
 	for _, action := range a.Permissions {
@@ -73,8 +73,8 @@ func (t *Tenant) CreateKey(ctx context.Context, by access.Principal, a access.Ke
 	if err := checkGrantedLabels(by, a.Labels); err != nil {
 		return "", made, err
 	}
-	err = t.recordChange(ctx, by, audit.ActionKeyCreated, func(ctx context.Context, tx pgx.Tx) (any, error) {
-		key, made, err = t.k.keys.Create(ctx, tx, t.id, by.String(), a)
+	err = g.t.recordChange(ctx, by, audit.ActionKeyCreated, func(ctx context.Context, tx pgx.Tx) (any, error) {
+		key, made, err = g.t.k.keys.Create(ctx, tx, g.t.id, by.String(), a)
 		return made, err
 	})
 	return key, made, err
@@ -104,58 +104,58 @@ func checkKeyRights(by access.Principal, k access.Key) error {
 	return nil
 }
 
-// RotateKey makes a key with the same rights in another's place, which holds for overlap longer. Nobody gets a key that may more than they do.
-func (t *Tenant) RotateKey(ctx context.Context, by access.Principal, id uuid.UUID, overlap time.Duration) (key string, made access.Key, err error) {
-	if t.k.keys == nil {
+// Rotate makes a key with the same rights in another's place, which holds for overlap longer. Nobody gets a key that may more than they do.
+func (g Keys) Rotate(ctx context.Context, by access.Principal, id uuid.UUID, overlap time.Duration) (key string, made access.Key, err error) {
+	if g.t.k.keys == nil {
 		return "", made, ErrNoKeys
 	}
-	err = t.recordChange(ctx, by, audit.ActionKeyRotated, func(ctx context.Context, tx pgx.Tx) (any, error) {
-		key, made, err = t.k.keys.Rotate(ctx, tx, t.id, id, by.String(), overlap, func(old access.Key) error { return checkKeyRights(by, old) })
+	err = g.t.recordChange(ctx, by, audit.ActionKeyRotated, func(ctx context.Context, tx pgx.Tx) (any, error) {
+		key, made, err = g.t.k.keys.Rotate(ctx, tx, g.t.id, id, by.String(), overlap, func(old access.Key) error { return checkKeyRights(by, old) })
 		return map[string]any{"rotated": id, "key": made}, err
 	})
-	t.k.keys.Forget()
+	g.t.k.keys.Forget()
 	return key, made, err
 }
 
-// SetKeyLabels gives a key other labels than it had, and writes an event that says so. Nobody gives labels that they do not have.
-func (t *Tenant) SetKeyLabels(ctx context.Context, by access.Principal, id uuid.UUID, labels []string) (granted access.Key, err error) {
-	if t.k.keys == nil {
+// SetLabels gives a key other labels than it had, and writes an event that says so. Nobody gives labels that they do not have.
+func (g Keys) SetLabels(ctx context.Context, by access.Principal, id uuid.UUID, labels []string) (granted access.Key, err error) {
+	if g.t.k.keys == nil {
 		return granted, ErrNoKeys
 	}
 	if err := checkGrantedLabels(by, labels); err != nil {
 		return granted, err
 	}
-	err = t.recordChange(ctx, by, audit.ActionKeyLabels, func(ctx context.Context, tx pgx.Tx) (any, error) {
-		granted, err = t.k.keys.SetLabels(ctx, tx, t.id, id, labels)
+	err = g.t.recordChange(ctx, by, audit.ActionKeyLabels, func(ctx context.Context, tx pgx.Tx) (any, error) {
+		granted, err = g.t.k.keys.SetLabels(ctx, tx, g.t.id, id, labels)
 		return granted, err
 	})
-	t.k.keys.Forget()
+	g.t.k.keys.Forget()
 	return granted, err
 }
 
-// RevokeKey ends a key at once, everywhere.
-func (t *Tenant) RevokeKey(ctx context.Context, by access.Principal, id uuid.UUID) (revoked access.Key, err error) {
-	if t.k.keys == nil {
+// Revoke ends a key at once, everywhere.
+func (g Keys) Revoke(ctx context.Context, by access.Principal, id uuid.UUID) (revoked access.Key, err error) {
+	if g.t.k.keys == nil {
 		return revoked, ErrNoKeys
 	}
-	err = t.recordChange(ctx, by, audit.ActionKeyRevoked, func(ctx context.Context, tx pgx.Tx) (any, error) {
-		revoked, err = t.k.keys.Revoke(ctx, tx, t.id, id)
+	err = g.t.recordChange(ctx, by, audit.ActionKeyRevoked, func(ctx context.Context, tx pgx.Tx) (any, error) {
+		revoked, err = g.t.k.keys.Revoke(ctx, tx, g.t.id, id)
 		return revoked, err
 	})
-	t.k.keys.Forget()
+	g.t.k.keys.Forget()
 	return revoked, err
 }
 
-// ListKeys lists keys in the order of their ids, after the given one, at most limit of them.
-func (t *Tenant) ListKeys(ctx context.Context, after uuid.UUID, limit int) ([]access.Key, error) {
-	if t.k.keys == nil {
+// List lists keys in the order of their ids, after the given one, at most limit of them.
+func (g Keys) List(ctx context.Context, after uuid.UUID, limit int) ([]access.Key, error) {
+	if g.t.k.keys == nil {
 		return nil, ErrNoKeys
 	}
-	return t.k.keys.List(ctx, t.id, after, limit)
+	return g.t.k.keys.List(ctx, g.t.id, after, limit)
 }
 
-// AddUser says what a person is in this tenant.
-func (t *Tenant) AddUser(ctx context.Context, by access.Principal, u access.User) (admitted access.User, err error) {
+// Add says what a person is in this tenant.
+func (g Users) Add(ctx context.Context, by access.Principal, u access.User) (admitted access.User, err error) {
 	for _, action := range u.Role.Permissions() {
 		if !by.Can(action) {
 			return u, &access.FieldError{Field: "role", Reason: fmt.Sprintf("%s may %s, which you may not do yourself", u.Role, action)}
@@ -164,21 +164,21 @@ func (t *Tenant) AddUser(ctx context.Context, by access.Principal, u access.User
 	if err := checkGrantedLabels(by, u.Labels); err != nil {
 		return u, err
 	}
-	err = t.recordChange(ctx, by, audit.ActionUserAdded, func(ctx context.Context, tx pgx.Tx) (any, error) {
-		admitted, err = access.AddUser(ctx, tx, t.id, by.String(), u)
+	err = g.t.recordChange(ctx, by, audit.ActionUserAdded, func(ctx context.Context, tx pgx.Tx) (any, error) {
+		admitted, err = access.AddUser(ctx, tx, g.t.id, by.String(), u)
 		return admitted, err
 	})
 	return admitted, err
 }
 
-// RemoveUser ends what a person is in this tenant, at once.
-func (t *Tenant) RemoveUser(ctx context.Context, by access.Principal, id uuid.UUID) error {
-	return t.recordChange(ctx, by, audit.ActionUserRemoved, func(ctx context.Context, tx pgx.Tx) (any, error) { return access.RemoveUser(ctx, tx, t.id, id) })
+// Remove ends what a person is in this tenant, at once.
+func (g Users) Remove(ctx context.Context, by access.Principal, id uuid.UUID) error {
+	return g.t.recordChange(ctx, by, audit.ActionUserRemoved, func(ctx context.Context, tx pgx.Tx) (any, error) { return access.RemoveUser(ctx, tx, g.t.id, id) })
 }
 
-// Users lists people in the order of their ids, after the given one, at most limit of them.
-func (t *Tenant) Users(ctx context.Context, after uuid.UUID, limit int) ([]access.User, error) {
-	return access.Users(ctx, t.k.door, t.id, after, limit)
+// List lists people in the order of their ids, after the given one, at most limit of them.
+func (g Users) List(ctx context.Context, after uuid.UUID, limit int) ([]access.User, error) {
+	return access.Users(ctx, g.t.k.door, g.t.id, after, limit)
 }
 
 // SetLimits says how much this tenant may use.

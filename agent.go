@@ -171,7 +171,7 @@ func (a *Agent) EmbedAndStore(ctx context.Context, documents []kb.PreparedDocume
 	return nil
 }
 
-// Enqueue enqueues documents to be ingested later, all or none, and returns their jobs' ids: Konstruct.Work ingests them, here or elsewhere.
+// Enqueue enqueues documents to be ingested later, all or none, and returns their jobs' ids: Konstruct.RunWorker ingests them, here or elsewhere.
 func (a *Agent) Enqueue(ctx context.Context, uploads ...Upload) (ids []uuid.UUID, err error) {
 	err = a.t.k.door.Tx(ctx, a.t.id, func(ctx context.Context, tx pgx.Tx) error {
 		ids, err = a.EnqueueInTx(ctx, tx, uploads...)

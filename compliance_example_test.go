@@ -42,7 +42,7 @@ func Example_erasure() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	e, err := acme.Event(ctx, id)
+	e, err := acme.Events().Get(ctx, id)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -80,13 +80,13 @@ func ExampleTenant_Escalations() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	if _, err := acme.Acknowledge(ctx, id, "ada"); err != nil {
+	if _, err := acme.Escalations().Acknowledge(ctx, id, "ada"); err != nil {
 		log.Fatal(err)
 	}
-	if _, err := acme.Resolve(ctx, id, "ada", "refund it"); err != nil {
+	if _, err := acme.Escalations().Resolve(ctx, id, "ada", "refund it"); err != nil {
 		log.Fatal(err)
 	}
-	cases, err := acme.Escalations(ctx, konstruct.EscalationFilter{})
+	cases, err := acme.Escalations().List(ctx, konstruct.EscalationFilter{})
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -18,7 +18,7 @@ import (
 
 // Take a receipt for an event, have the notary sign, and let a stranger verify what an agent did: with the public
 // key and the bundle, and without a database.
-func ExampleTenant_Receipt() {
+func ExampleEvents_Receipt() {
 	ctx := context.Background()
 	dir, err := os.MkdirTemp("", "notary-")
 	if err != nil {
@@ -44,7 +44,7 @@ func ExampleTenant_Receipt() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	receipt, err := acme.Receipt(ctx, id)
+	receipt, err := acme.Events().Receipt(ctx, id)
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -60,7 +60,7 @@ func Example() {
 	if _, err := agent.LogEscalation(ctx, konstruct.Escalation{Reason: "The customer wants a refund above the limit.", To: "billing"}); err != nil {
 		log.Fatal(err)
 	}
-	events, err := k.Tenant(acmeID).Events(ctx, konstruct.Filter{})
+	events, err := k.Tenant(acmeID).Events().List(ctx, konstruct.Filter{})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -158,7 +158,7 @@ func ExampleAgent_Search() {
 	}
 	fmt.Println(found.Hits[0].Headings, found.Hits[0].Content)
 
-	event, err := k.Tenant(acmeID).Event(ctx, found.EventID)
+	event, err := k.Tenant(acmeID).Events().Get(ctx, found.EventID)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -203,7 +203,7 @@ func ExampleAgent_SearchWith() {
 	for _, h := range found.Hits {
 		fmt.Println(h.Filename, h.Headings, h.Content)
 	}
-	shown, err := k.Tenant(globexID).CheckRetrieval(ctx, found.EventID)
+	shown, err := k.Tenant(globexID).Events().CheckRetrieval(ctx, found.EventID)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -227,7 +227,7 @@ func ExampleWithLabels() {
 	}
 
 	for _, granted := range [][]string{{"board", "legal"}, {"legal"}} {
-		d, _, err := tenant.Document(konstruct.WithLabels(ctx, granted...), id)
+		d, _, err := tenant.Documents().Get(konstruct.WithLabels(ctx, granted...), id)
 		fmt.Println(granted, d.Filename, errors.Is(err, kb.ErrNotFound))
 	}
 	narrowed := konstruct.WithLabels(konstruct.WithLabels(ctx, "legal"), "board", "legal") // what both grant
@@ -292,18 +292,18 @@ func TestTheZeroTenantIsRefusedEverywhere(t *testing.T) {
 	defer k.Close()
 	none := k.Tenant(uuid.Nil)
 	for name, call := range map[string]func() error{
-		"events":    func() error { _, err := none.Events(t.Context(), konstruct.Filter{}); return err },
-		"event":     func() error { _, err := none.Event(t.Context(), acmeID); return err },
-		"documents": func() error { _, err := none.Documents(t.Context(), uuid.Nil, 1); return err },
-		"document":  func() error { _, _, err := none.Document(t.Context(), acmeID); return err },
+		"events":    func() error { _, err := none.Events().List(t.Context(), konstruct.Filter{}); return err },
+		"event":     func() error { _, err := none.Events().Get(t.Context(), acmeID); return err },
+		"documents": func() error { _, err := none.Documents().List(t.Context(), uuid.Nil, 1); return err },
+		"document":  func() error { _, _, err := none.Documents().Get(t.Context(), acmeID); return err },
 		"remove":    func() error { _, err := none.Agent(supportID).Remove(t.Context(), acmeID); return err },
-		"versions":  func() error { _, err := none.Versions(t.Context(), acmeID); return err },
-		"where":     func() error { _, err := none.PassageContext(t.Context(), acmeID, 0); return err },
-		"jobs":      func() error { _, err := none.Jobs(t.Context(), "", uuid.Nil, 1); return err },
-		"count":     func() error { _, err := none.CountJobs(t.Context()); return err },
-		"cancel":    func() error { _, err := none.CancelJobs(t.Context()); return err },
-		"retry":     func() error { _, err := none.RetryJobs(t.Context()); return err },
-		"forget":    func() error { _, err := none.DeleteJobs(t.Context()); return err },
+		"versions":  func() error { _, err := none.Documents().Versions(t.Context(), acmeID); return err },
+		"where":     func() error { _, err := none.Documents().Passage(t.Context(), acmeID, 0); return err },
+		"jobs":      func() error { _, err := none.Jobs().List(t.Context(), "", uuid.Nil, 1); return err },
+		"count":     func() error { _, err := none.Jobs().Count(t.Context()); return err },
+		"cancel":    func() error { _, err := none.Jobs().Cancel(t.Context()); return err },
+		"retry":     func() error { _, err := none.Jobs().Retry(t.Context()); return err },
+		"forget":    func() error { _, err := none.Jobs().Delete(t.Context()); return err },
 		"enqueue": func() error {
 			_, err := none.Agent(supportID).Enqueue(t.Context(), konstruct.Upload{Source: "x:y", Filename: "y", Content: []byte("x")})
 			return err
@@ -352,7 +352,7 @@ func ExampleAgent_Async() {
 	if err := spool.Drain(ctx); err != nil { // only to see it arrive
 		log.Fatal(err)
 	}
-	events, err := k.Tenant(acmeID).Events(ctx, konstruct.Filter{})
+	events, err := k.Tenant(acmeID).Events().List(ctx, konstruct.Filter{})
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -20,9 +20,7 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/google/uuid"
 	lru "github.com/hashicorp/golang-lru/v2"
-	"github.com/jackc/pgx/v5"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/konstruct/konstruct/access"
@@ -106,7 +104,7 @@ type Config struct {
 	// context says (WithLabels), and a context that says nothing sees none of them. Without, the program is trusted with
 	// every document.
 	GrantLabels bool
-	// Receipts signs receipts for events; nil makes Tenant.Receipt fail.
+	// Receipts signs receipts for events; nil makes Tenant.Events().Receipt fail.
 	Receipts *ledger.Signer
 	// Logger hears when the trail can't be written and when it can again; nil is slog.Default().
 	Logger *slog.Logger
@@ -253,7 +251,7 @@ func (k *Konstruct) Close() error {
 }
 
 // ErrModelNotHere says that a tenant's model is none of this process's.
-var ErrModelNotHere = errors.New("it is not configured here (Config.Models, KONSTRUCT_EMBED_ALSO)")
+var ErrModelNotHere = errors.New("it is not configured here (Config.Embedders, KONSTRUCT_EMBED_ALSO)")
 
 // model is a model by its name. The first, whose name is empty, is loaded when it is first needed.
 func (k *Konstruct) model(name string) (embed.Embedder, error) {
@@ -336,153 +334,4 @@ func (k *Konstruct) RunWorker(ctx context.Context, b WorkerConfig) error {
 		lines = append(lines, fairqueue.Queue{Name: fairqueue.Indexes, Concurrency: 1, Worker: &search.Indexer{Door: k.door, Builder: builder, Thresholds: search.DefaultThresholds, Logger: k.logger}})
 	}
 	return fairqueue.Run(ctx, fairqueue.Config{DatabaseURL: b.WorkerURL, Queues: lines, Logger: k.logger})
-}
-
-// Tenant is one tenant's part of the database; nothing done through it sees another's.
-type Tenant struct {
-	k  *Konstruct
-	id uuid.UUID
-}
-
-// Tenant returns the tenant's part. A tenant exists as soon as a row names it. The zero UUID is no tenant:
-// every call on it is refused.
-func (k *Konstruct) Tenant(id uuid.UUID) *Tenant { return &Tenant{k, id} }
-
-// Events returns the events that the filter names, newest first.
-func (t *Tenant) Events(ctx context.Context, f Filter) ([]StoredEvent, error) {
-	return audit.List(ctx, t.k.door, t.id, f)
-}
-
-// Event returns one event.
-func (t *Tenant) Event(ctx context.Context, id uuid.UUID) (StoredEvent, error) {
-	return audit.Get(ctx, t.k.door, t.id, id)
-}
-
-// LogBatch writes events of any of the tenant's agents in one transaction, or none, and returns their ids in order.
-func (t *Tenant) LogBatch(ctx context.Context, events []Event) ([]uuid.UUID, error) {
-	return t.k.trail.LogBatch(ctx, t.id, events)
-}
-
-// ErrNoReceipts says that nobody signs receipts here.
-var ErrNoReceipts = errors.New("konstruct: there is no key to sign receipts with: give the notary's (Config.Receipts, KONSTRUCT_NOTARY_KEY_FILE), which its first run makes")
-
-// IntegrateWithin is by when a receipt promises that its event will stand in the log.
-const IntegrateWithin = ledger.IntegrateWithin
-
-// Receipt returns a signed receipt for an event that was written: its leaf hash, when the database recorded it, and by when
-// it will stand in the tenant's log, IntegrateWithin from now. Whoever holds it can prove that the event was left out or
-// changed: see [ledger.Receipt].
-func (t *Tenant) Receipt(ctx context.Context, event uuid.UUID) (string, error) {
-	if t.k.receipts == nil {
-		return "", ErrNoReceipts
-	}
-	r, err := audit.Receipt(ctx, t.k.door, t.id, event, IntegrateWithin)
-	if err != nil {
-		return "", err
-	}
-	return t.k.receipts.Sign(t.k.receipts.Name, r.Text())
-}
-
-// EachEvent hands on all events that a filter names, the oldest first, however many there are.
-func (t *Tenant) EachEvent(ctx context.Context, f Filter, each func(*StoredEvent) error) error {
-	return audit.EachEvent(ctx, t.k.door, t.id, f, each)
-}
-
-// Run returns what happened in one conversation or trace, as a tree; audit.ErrNotFound when no event names it.
-func (t *Tenant) Run(ctx context.Context, id string) (audit.Run, error) {
-	return audit.GetRun(ctx, t.k.door, t.id, id)
-}
-
-// SearchText returns the newest events in whose summaries words stand.
-func (t *Tenant) SearchText(ctx context.Context, w audit.TextQuery) ([]StoredEvent, error) {
-	return audit.SearchText(ctx, t.k.door, t.id, w)
-}
-
-// Stats counts events, and says their latencies, tokens and cost.
-func (t *Tenant) Stats(ctx context.Context, f audit.StatsFilter) ([]audit.Stats, error) {
-	return audit.ComputeStats(ctx, t.k.door, t.id, f)
-}
-
-// Escalations lists what agents handed to people, and what became of it, the newest first.
-func (t *Tenant) Escalations(ctx context.Context, f EscalationFilter) ([]EscalationRecord, error) {
-	return audit.Escalations(ctx, t.k.door, t.id, f)
-}
-
-// Acknowledge says that somebody looks after an escalation; it is an event. audit.ErrNotFound, audit.ErrAcknowledged and
-// audit.ErrResolved say why not.
-func (t *Tenant) Acknowledge(ctx context.Context, escalation uuid.UUID, by string) (uuid.UUID, error) {
-	return t.k.trail.Acknowledge(ctx, t.id, escalation, by)
-}
-
-// Resolve says what somebody decided about an escalation; it is an event. audit.ErrNotFound and audit.ErrResolved say why not.
-func (t *Tenant) Resolve(ctx context.Context, escalation uuid.UUID, by, decision string) (uuid.UUID, error) {
-	return t.k.trail.Resolve(ctx, t.id, escalation, by, decision)
-}
-
-// Documents returns the documents in the order of their ids, after the given one (uuid.Nil: from the
-// first), at most limit of them.
-func (t *Tenant) Documents(ctx context.Context, after uuid.UUID, limit int) ([]Document, error) {
-	return kb.ListDocuments(ctx, t.k.door, t.id, after, limit)
-}
-
-// Document returns a document and its passages.
-func (t *Tenant) Document(ctx context.Context, id uuid.UUID) (Document, []Passage, error) {
-	return kb.ShowDocument(ctx, t.k.door, t.id, id)
-}
-
-// Jobs lists what was handed over to be ingested later, in one state (empty: any), after the given one (uuid.Nil: from the first), at most limit of them.
-func (t *Tenant) Jobs(ctx context.Context, state kb.JobState, after uuid.UUID, limit int) ([]Job, error) {
-	return kb.ListJobs(ctx, t.k.door, t.id, state, after, limit)
-}
-
-// Job returns one of them; kb.ErrNoJob when it is gone.
-func (t *Tenant) Job(ctx context.Context, id uuid.UUID) (Job, error) {
-	return kb.GetJob(ctx, t.k.door, t.id, id)
-}
-
-// CountJobs counts them by state.
-func (t *Tenant) CountJobs(ctx context.Context) (map[kb.JobState]int, error) {
-	return kb.CountJobs(ctx, t.k.door, t.id)
-}
-
-// CancelJobs ends jobs that wait or run, RetryJobs has those tried again that failed, and ForgetJobs deletes those that ended. With no ids it is all of
-// the tenant's. Each returns how many.
-func (t *Tenant) CancelJobs(ctx context.Context, ids ...uuid.UUID) (int, error) {
-	return kb.CancelJobs(ctx, t.k.door, t.id, ids...)
-}
-
-// RetryJobs is described at CancelJobs.
-func (t *Tenant) RetryJobs(ctx context.Context, ids ...uuid.UUID) (int, error) {
-	return kb.RetryJobs(ctx, t.k.door, t.id, ids...)
-}
-
-// DeleteJobs is described at CancelJobs.
-func (t *Tenant) DeleteJobs(ctx context.Context, ids ...uuid.UUID) (int, error) {
-	return kb.DeleteJobs(ctx, t.k.door, t.id, ids...)
-}
-
-// Models lists the models whose vectors the knowledge base has beside those of the first.
-func (t *Tenant) Models(ctx context.Context) ([]kb.Model, error) {
-	return kb.ListModels(ctx, t.k.door, t.id)
-}
-
-// DropModel deletes the vectors of a model that does not serve.
-func (t *Tenant) DropModel(ctx context.Context, model string) error {
-	return kb.DropModel(ctx, t.k.door, t.id, model)
-}
-
-// Versions returns what a document was before it was replaced, the newest first.
-func (t *Tenant) Versions(ctx context.Context, document uuid.UUID) ([]kb.Version, error) {
-	return kb.Versions(ctx, t.k.door, t.id, document)
-}
-
-// PassageContext shows a passage in its place, with so many bytes of its document before and after it; kb.ErrNotFound when it is gone.
-func (t *Tenant) PassageContext(ctx context.Context, chunk uuid.UUID, around int) (kb.PassageContext, error) {
-	return kb.ShowPassage(ctx, t.k.door, t.id, chunk, around)
-}
-
-// Tx runs fn in a transaction of this tenant and commits when it returns nil. Agent.InTx logs in it, so
-// that an event and a change of your own commit together.
-func (t *Tenant) Tx(ctx context.Context, fn func(context.Context, pgx.Tx) error) error {
-	return t.k.door.Tx(ctx, t.id, fn)
 }

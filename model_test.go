@@ -58,7 +58,7 @@ func TestSearchesFollowTheModelThatServes(t *testing.T) {
 		if err != nil || len(r.Hits) != 1 {
 			t.Fatalf("%+v, %v", r, err)
 		}
-		e, err := k.Tenant(acmeID).Event(t.Context(), r.EventID)
+		e, err := k.Tenant(acmeID).Events().Get(t.Context(), r.EventID)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -77,7 +77,7 @@ func TestSearchesFollowTheModelThatServes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if e, err := one.Tenant(acmeID).Event(t.Context(), event); err != nil || e.Action != audit.ActionModel || !strings.Contains(string(e.Metadata), `"konstruct.model": "wide"`) {
+	if e, err := one.Tenant(acmeID).Events().Get(t.Context(), event); err != nil || e.Action != audit.ActionModel || !strings.Contains(string(e.Metadata), `"konstruct.model": "wide"`) {
 		t.Errorf("%+v, %v", e, err)
 	}
 	if got := searched(one) + searched(two); got != "widewide" {

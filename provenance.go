@@ -56,8 +56,8 @@ var ErrNoRetrieval = errors.New("the event is no retrieval: it says nothing of p
 const maxPassages = search.MaxHits * (1 + 2*search.MaxNeighbours)
 
 // CheckRetrieval returns what a retrieval showed, and what has become of it since.
-func (t *Tenant) CheckRetrieval(ctx context.Context, event uuid.UUID) (s RetrievalCheck, err error) {
-	if s.Event, err = t.Event(ctx, event); err != nil {
+func (g Events) CheckRetrieval(ctx context.Context, event uuid.UUID) (s RetrievalCheck, err error) {
+	if s.Event, err = g.t.Events().Get(ctx, event); err != nil {
 		return s, err
 	}
 	var said struct {
@@ -79,15 +79,15 @@ func (t *Tenant) CheckRetrieval(ctx context.Context, event uuid.UUID) (s Retriev
 	for i, d := range said.Documents {
 		ids[i], documents[i] = d.ChunkID, d.DocumentID
 	}
-	stored, err := kb.ShownPassages(ctx, t.k.door, t.id, ids)
+	stored, err := kb.ShownPassages(ctx, g.t.k.door, g.t.id, ids)
 	if err != nil {
 		return s, err
 	}
-	versions, err := kb.CurrentVersions(ctx, t.k.door, t.id, documents)
+	versions, err := kb.CurrentVersions(ctx, g.t.k.door, g.t.id, documents)
 	if err != nil {
 		return s, err
 	}
-	hidden, err := kb.HiddenDocuments(ctx, t.k.door, t.id, documents)
+	hidden, err := kb.HiddenDocuments(ctx, g.t.k.door, g.t.id, documents)
 	if err != nil {
 		return s, err
 	}
@@ -143,7 +143,7 @@ const tuneQueries = 200
 // (what was redacted of them is missing), and has its searches use it.
 func (t *Tenant) TuneIndex(ctx context.Context) (tuned search.Tuning, err error) {
 	ctx = tenantdb.Trusted(ctx) // the index is everybody's; what is told of it is figures
-	events, err := t.Events(ctx, Filter{Action: audit.ActionRetrieval, Limit: tuneQueries})
+	events, err := t.Events().List(ctx, Filter{Action: audit.ActionRetrieval, Limit: tuneQueries})
 	if err != nil {
 		return tuned, err
 	}

@@ -77,7 +77,7 @@ func take(t *testing.T, k *konstruct.Konstruct, path, content string) {
 // how reads what an event says of how it was searched.
 func how(t *testing.T, k *konstruct.Konstruct, tenant, event uuid.UUID) (h audit.SearchOptions, documents []audit.RetrievedPassage) {
 	t.Helper()
-	e, err := k.Tenant(tenant).Event(t.Context(), event)
+	e, err := k.Tenant(tenant).Events().Get(t.Context(), event)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -146,7 +146,7 @@ func TestSeveralQuestionsAreAnsweredOrNone(t *testing.T) {
 		}
 	}
 	count := func() int {
-		events, err := k.Tenant(acmeID).Events(t.Context(), konstruct.Filter{Action: audit.ActionRetrieval})
+		events, err := k.Tenant(acmeID).Events().List(t.Context(), konstruct.Filter{Action: audit.ActionRetrieval})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -171,7 +171,7 @@ func TestWhatWasShownIsHeldAgainstWhatIsThere(t *testing.T) {
 	}
 	states := func() map[string]konstruct.PassageState {
 		t.Helper()
-		s, err := tenant.CheckRetrieval(t.Context(), r.EventID)
+		s, err := tenant.Events().CheckRetrieval(t.Context(), r.EventID)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -205,14 +205,14 @@ func TestWhatWasShownIsHeldAgainstWhatIsThere(t *testing.T) {
 	if d := cmp.Diff(map[string]konstruct.PassageState{"pump": konstruct.Deleted, "the": konstruct.Changed, "mechanical": konstruct.Unchanged}, states()); d != "" {
 		t.Error(d)
 	}
-	if _, err := k.Tenant(globexID).CheckRetrieval(t.Context(), r.EventID); !errors.Is(err, audit.ErrNotFound) {
+	if _, err := k.Tenant(globexID).Events().CheckRetrieval(t.Context(), r.EventID); !errors.Is(err, audit.ErrNotFound) {
 		t.Errorf("another tenant sees what was shown: %v", err)
 	}
 	other, err := agent.LogToolCall(t.Context(), konstruct.ToolCall{Name: "x"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := tenant.CheckRetrieval(t.Context(), other); !errors.Is(err, konstruct.ErrNoRetrieval) {
+	if _, err := tenant.Events().CheckRetrieval(t.Context(), other); !errors.Is(err, konstruct.ErrNoRetrieval) {
 		t.Errorf("a tool call showed something: %v", err)
 	}
 }

@@ -79,7 +79,7 @@ func TestAFolderThatIsWatchedIsTheKnowledgeBase(t *testing.T) {
 	if err := <-end; !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
-	jobs, err := k.Tenant(acmeID).Jobs(t.Context(), "", uuid.Nil, 9)
+	jobs, err := k.Tenant(acmeID).Jobs().List(t.Context(), "", uuid.Nil, 9)
 	if err != nil || len(jobs) == 0 {
 		t.Errorf("%+v, %v", jobs, err)
 	}
@@ -88,11 +88,11 @@ func TestAFolderThatIsWatchedIsTheKnowledgeBase(t *testing.T) {
 			t.Errorf("%+v", j)
 		}
 	}
-	docs, err := k.Tenant(acmeID).Documents(t.Context(), uuid.Nil, 9)
+	docs, err := k.Tenant(acmeID).Documents().List(t.Context(), uuid.Nil, 9)
 	if err != nil || len(docs) != 2 {
 		t.Errorf("%+v, %v", docs, err)
 	}
-	events, err := k.Tenant(acmeID).Events(t.Context(), konstruct.Filter{Limit: 9})
+	events, err := k.Tenant(acmeID).Events().List(t.Context(), konstruct.Filter{Limit: 9})
 	if err != nil || len(events) != 1 || events[0].Action != audit.ActionRemoval || events[0].Input == nil || *events[0].Input != "b ü.txt" {
 		t.Errorf("%+v, %v", events, err)
 	}

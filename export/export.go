@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"time"
 
 	"github.com/google/uuid"
@@ -26,6 +27,21 @@ const manifestFile = "manifest.json"
 
 // Source hands on the tenant's events that a filter names, the oldest first by created_at, from behind the filter's cursor on.
 type Source func(ctx context.Context, f audit.Filter, each func(*audit.StoredEvent) error) error
+
+// From is the source that an iterator over a tenant's events is.
+func From(all func(context.Context, audit.Filter) iter.Seq2[*audit.StoredEvent, error]) Source {
+	return func(ctx context.Context, f audit.Filter, each func(*audit.StoredEvent) error) error {
+		for e, err := range all(ctx, f) {
+			if err == nil {
+				err = each(e)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
 
 // Manifest says what an export holds.
 type Manifest struct {

@@ -55,7 +55,7 @@ func (s *Server) access() {
 		if err != nil {
 			return nil, err
 		}
-		keys, err := s.tenant(w).ListKeys(ctx, after, in.Limit)
+		keys, err := s.tenant(w).Keys().List(ctx, after, in.Limit)
 		return listPage(keys, in.Limit, func(k access.Key) string { return k.ID.String() }), err
 	})
 	register(s, op("createKey", "POST", "/v1/keys", "Create a key; its secret is shown once", 201), access.AccessWrite, func(ctx context.Context, w access.Principal, in *struct {
@@ -74,7 +74,7 @@ func (s *Server) access() {
 		if in.Body.ExpiresAt != nil {
 			a.ExpiresAt = *in.Body.ExpiresAt
 		}
-		secret, key, err := s.tenant(w).CreateKey(ctx, w, a)
+		secret, key, err := s.tenant(w).Keys().Create(ctx, w, a)
 		return &Created[KeyCreated]{Location: "/v1/keys", Body: KeyCreated{secret, key}}, err
 	})
 	rotate := op("rotateKey", "POST", "/v1/keys/{id}/rotate", "Replace a key by a new one with the same permissions", 201)
@@ -88,7 +88,7 @@ func (s *Server) access() {
 		if err != nil {
 			return nil, err
 		}
-		secret, key, err := s.tenant(w).RotateKey(ctx, w, kid, time.Duration(in.Body.Overlap)*time.Second)
+		secret, key, err := s.tenant(w).Keys().Rotate(ctx, w, kid, time.Duration(in.Body.Overlap)*time.Second)
 		return &Created[KeyCreated]{Location: "/v1/keys", Body: KeyCreated{secret, key}}, err
 	})
 	grant := op("updateKeyLabels", "PUT", "/v1/keys/{id}/labels", "Replace the labels of a key", 200)
@@ -102,7 +102,7 @@ func (s *Server) access() {
 		if err != nil {
 			return nil, err
 		}
-		k, err := s.tenant(w).SetKeyLabels(ctx, w, kid, in.Body.Labels)
+		k, err := s.tenant(w).Keys().SetLabels(ctx, w, kid, in.Body.Labels)
 		return &Response[access.Key]{k}, err
 	})
 	revoke := op("revokeKey", "DELETE", "/v1/keys/{id}", "Revoke a key at once, in every process", 204)
@@ -111,7 +111,7 @@ func (s *Server) access() {
 		if err != nil {
 			return nil, err
 		}
-		_, err = s.tenant(w).RevokeKey(ctx, w, kid)
+		_, err = s.tenant(w).Keys().Revoke(ctx, w, kid)
 		return nil, err
 	})
 	register(s, op("listUsers", "GET", "/v1/users", "List users and their roles", 200), access.AccessRead, func(ctx context.Context, w access.Principal, in *ListParams) (*Response[List[access.User]], error) {
@@ -119,7 +119,7 @@ func (s *Server) access() {
 		if err != nil {
 			return nil, err
 		}
-		users, err := s.tenant(w).Users(ctx, after, in.Limit)
+		users, err := s.tenant(w).Users().List(ctx, after, in.Limit)
 		return listPage(users, in.Limit, func(u access.User) string { return u.ID.String() }), err
 	})
 	register(s, op("createUser", "POST", "/v1/users", "Add a user with a role", 201), access.AccessWrite, func(ctx context.Context, w access.Principal, in *struct {
@@ -132,7 +132,7 @@ func (s *Server) access() {
 		}
 	}) (*Created[access.User], error) {
 		b := in.Body
-		u, err := s.tenant(w).AddUser(ctx, w, access.User{Issuer: b.Issuer, Subject: b.Subject, Name: b.Name, Role: b.Role, Labels: b.Labels})
+		u, err := s.tenant(w).Users().Add(ctx, w, access.User{Issuer: b.Issuer, Subject: b.Subject, Name: b.Name, Role: b.Role, Labels: b.Labels})
 		return &Created[access.User]{Location: "/v1/users", Body: u}, err
 	})
 	dismiss := op("deleteUser", "DELETE", "/v1/users/{id}", "Remove a user at once", 204)
@@ -141,7 +141,7 @@ func (s *Server) access() {
 		if err != nil {
 			return nil, err
 		}
-		return nil, s.tenant(w).RemoveUser(ctx, w, uid)
+		return nil, s.tenant(w).Users().Remove(ctx, w, uid)
 	})
 	register(s, op("getLimits", "GET", "/v1/settings/limits", "Get the limits of the tenant", 200), access.AccessRead, func(ctx context.Context, w access.Principal, _ *struct{}) (*Response[access.Limits], error) {
 		l, err := s.meter.Limits(ctx, w.Tenant)
@@ -150,12 +150,12 @@ func (s *Server) access() {
 	register(s, op("getUsage", "GET", "/v1/usage", "Get the usage of the tenant in the last 30 days", 200), access.AccessRead, func(ctx context.Context, w access.Principal, _ *struct{}) (*Response[Usage], error) {
 		t := s.tenant(w)
 		u := Usage{Jobs: map[string]int{}}
-		jobs, err := t.CountJobs(ctx)
+		jobs, err := t.Jobs().Count(ctx)
 		if err == nil {
 			u.Documents, err = kb.CountDocuments(ctx, s.c.Konstruct.Door(), w.Tenant)
 		}
 		if err == nil {
-			u.Days, err = t.Stats(ctx, audit.StatsFilter{Since: time.Now().Add(-30 * 24 * time.Hour), By: []string{"day", "action"}})
+			u.Days, err = t.Events().Stats(ctx, audit.StatsFilter{Since: time.Now().Add(-30 * 24 * time.Hour), By: []string{"day", "action"}})
 		}
 		if err == nil {
 			u.Limits, err = s.meter.Limits(ctx, w.Tenant)
@@ -166,7 +166,7 @@ func (s *Server) access() {
 		return &Response[Usage]{u}, err
 	})
 	register(s, op("listAgents", "GET", "/v1/agents", "List agents by their number of events", 200), access.EventsRead, func(ctx context.Context, w access.Principal, _ *struct{}) (*Response[List[audit.Stats]], error) {
-		figures, err := s.tenant(w).Stats(ctx, audit.StatsFilter{By: []string{"agent"}, AgentID: w.Agent})
+		figures, err := s.tenant(w).Events().Stats(ctx, audit.StatsFilter{By: []string{"agent"}, AgentID: w.Agent})
 		return listPage(figures, audit.MaxGroups+1, func(audit.Stats) string { return "" }), err
 	})
 	s.tenants(op)

@@ -79,7 +79,7 @@ func (s *Server) enqueue(ctx context.Context, w access.Principal, filename strin
 		if err != nil {
 			return nil, err
 		}
-		jobs, err := s.tenant(w).CountJobs(every)
+		jobs, err := s.tenant(w).Jobs().Count(every)
 		if err != nil {
 			return nil, err
 		}
@@ -158,7 +158,7 @@ func (s *Server) documents() {
 		if err != nil {
 			return nil, err
 		}
-		docs, err := s.tenant(w).Documents(ctx, after, in.Limit)
+		docs, err := s.tenant(w).Documents().List(ctx, after, in.Limit)
 		return listPage(docs, in.Limit, func(d konstruct.Document) string { return d.ID.String() }), err
 	})
 	type DocumentWithPassages struct {
@@ -173,7 +173,7 @@ func (s *Server) documents() {
 		if err != nil {
 			return nil, err
 		}
-		d, passages, err := s.tenant(w).Document(ctx, did)
+		d, passages, err := s.tenant(w).Documents().Get(ctx, did)
 		if err != nil {
 			return nil, err
 		}
@@ -188,7 +188,7 @@ func (s *Server) documents() {
 		if err != nil {
 			return nil, err
 		}
-		versions, err := s.tenant(w).Versions(ctx, did)
+		versions, err := s.tenant(w).Documents().Versions(ctx, did)
 		return listPage(versions, len(versions)+1, func(kb.Version) string { return "" }), err
 	})
 	remove := op("deleteDocument", "DELETE", "/v1/documents/{id}", "Delete a document with its chunks and vectors", 200)
@@ -202,7 +202,7 @@ func (s *Server) documents() {
 			return nil, err
 		}
 		if in.IfMatch != "" && in.IfMatch != "*" {
-			d, _, err := s.tenant(w).Document(ctx, did)
+			d, _, err := s.tenant(w).Documents().Get(ctx, did)
 			if err != nil {
 				return nil, err
 			}
@@ -300,7 +300,7 @@ func (s *Server) jobs(op func(id, method, path, summary string, status int) huma
 		if err != nil {
 			return nil, err
 		}
-		jobs, err := s.tenant(w).Jobs(ctx, kb.JobState(in.State), after, in.Limit)
+		jobs, err := s.tenant(w).Jobs().List(ctx, kb.JobState(in.State), after, in.Limit)
 		return listPage(jobs, in.Limit, func(j konstruct.Job) string { return j.ID.String() }), err
 	})
 	register(s, op("getJob", "GET", "/v1/jobs/{id}", "Get an ingest job", 200), access.KBRead, func(ctx context.Context, w access.Principal, in *PathID) (*Response[konstruct.Job], error) {
@@ -308,7 +308,7 @@ func (s *Server) jobs(op func(id, method, path, summary string, status int) huma
 		if err != nil {
 			return nil, err
 		}
-		j, err := s.tenant(w).Job(ctx, jid)
+		j, err := s.tenant(w).Jobs().Get(ctx, jid)
 		return &Response[konstruct.Job]{j}, err
 	})
 	type JobsChanged struct {
@@ -316,16 +316,16 @@ func (s *Server) jobs(op func(id, method, path, summary string, status int) huma
 	}
 	for _, act := range []struct {
 		name, summary string
-		do            func(*konstruct.Tenant, context.Context, ...uuid.UUID) (int, error)
+		do            func(konstruct.Jobs, context.Context, ...uuid.UUID) (int, error)
 	}{
-		{"cancel", "Cancel queued or running jobs", (*konstruct.Tenant).CancelJobs}, {"retry", "Retry failed jobs", (*konstruct.Tenant).RetryJobs}, {"delete", "Delete finished jobs", (*konstruct.Tenant).DeleteJobs},
+		{"cancel", "Cancel queued or running jobs", konstruct.Jobs.Cancel}, {"retry", "Retry failed jobs", konstruct.Jobs.Retry}, {"delete", "Delete finished jobs", konstruct.Jobs.Delete},
 	} {
 		register(s, op(act.name+"Jobs", "POST", "/v1/jobs/"+act.name, act.summary, 200), access.KBWrite, func(ctx context.Context, w access.Principal, in *struct {
 			Body struct {
 				IDs []uuid.UUID `json:"ids" minItems:"1" maxItems:"1000"`
 			}
 		}) (*Response[JobsChanged], error) {
-			n, err := act.do(s.tenant(w), ctx, in.Body.IDs...)
+			n, err := act.do(s.tenant(w).Jobs(), ctx, in.Body.IDs...)
 			return &Response[JobsChanged]{JobsChanged{n}}, err
 		})
 	}

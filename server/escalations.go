@@ -34,7 +34,7 @@ func (s *Server) escalations() {
 		if err != nil {
 			return nil, err
 		}
-		cases, err := s.tenant(w).Escalations(ctx, f)
+		cases, err := s.tenant(w).Escalations().List(ctx, f)
 		if err != nil {
 			return nil, err
 		}
@@ -47,7 +47,7 @@ func (s *Server) escalations() {
 		if err != nil {
 			return nil, err
 		}
-		return eventCreated(s.tenant(w).Acknowledge(ctx, eid, w.Name))
+		return eventCreated(s.tenant(w).Escalations().Acknowledge(ctx, eid, w.Name))
 	})
 	resolve := op("resolveEscalation", "POST", "/v1/escalations/{id}/resolve", "Resolve an escalation")
 	resolve.DefaultStatus, resolve.Responses = 201, s.pendingResponse(reflect.TypeFor[EventCreated]())
@@ -61,6 +61,6 @@ func (s *Server) escalations() {
 		if err != nil {
 			return nil, err
 		}
-		return eventCreated(s.tenant(w).Resolve(ctx, eid, w.Name, in.Body.Decision))
+		return eventCreated(s.tenant(w).Escalations().Resolve(ctx, eid, w.Name, in.Body.Decision))
 	})
 }

@@ -94,9 +94,9 @@ func (s *Server) events() {
 			if f.AgentID != uuid.Nil || f.UserID != "" || f.Action != "" || f.Metadata != nil {
 				return nil, fieldProblem("query.text", "goes with since, until and after alone; a key of one agent can't look for words")
 			}
-			events, err = s.tenant(w).SearchText(ctx, audit.TextQuery{Text: in.Text, Since: f.Since, Until: f.Until, After: in.After, Limit: in.Limit})
+			events, err = s.tenant(w).Events().Search(ctx, audit.TextQuery{Text: in.Text, Since: f.Since, Until: f.Until, After: in.After, Limit: in.Limit})
 		} else {
-			events, err = s.tenant(w).Events(ctx, f)
+			events, err = s.tenant(w).Events().List(ctx, f)
 		}
 		if err != nil {
 			return nil, err
@@ -128,7 +128,7 @@ func (s *Server) events() {
 		if err != nil {
 			return nil, err
 		}
-		shown, err := s.tenant(w).CheckRetrieval(ctx, e.ID)
+		shown, err := s.tenant(w).Events().CheckRetrieval(ctx, e.ID)
 		return &Response[konstruct.RetrievalCheck]{shown}, err
 	})
 	register(s, op("getRun", "GET", "/v1/runs/{run}", "Get the events of one conversation or trace as a tree"), access.EventsRead, func(ctx context.Context, w access.Principal, in *struct {
@@ -137,7 +137,7 @@ func (s *Server) events() {
 		if w.Agent != uuid.Nil {
 			return nil, problem(http.StatusForbidden, "a run has several agents' events, and this key sees one's alone")
 		}
-		run, err := s.tenant(w).Run(ctx, in.Run)
+		run, err := s.tenant(w).Events().Run(ctx, in.Run)
 		return &Response[audit.Run]{run}, err
 	})
 	register(s, op("getStats", "GET", "/v1/stats", "Get statistics of events: counts, latencies, tokens, cost"), access.EventsRead, func(ctx context.Context, w access.Principal, in *struct {
@@ -152,7 +152,7 @@ func (s *Server) events() {
 		if err != nil {
 			return nil, err
 		}
-		figures, err := s.tenant(w).Stats(ctx, audit.StatsFilter{Since: f.Since, Until: f.Until, By: in.By, AgentID: f.AgentID, Action: f.Action})
+		figures, err := s.tenant(w).Events().Stats(ctx, audit.StatsFilter{Since: f.Since, Until: f.Until, By: in.By, AgentID: f.AgentID, Action: f.Action})
 		return &Response[List[audit.Stats]]{List[audit.Stats]{Items: figures}}, err
 	})
 }
@@ -163,7 +163,7 @@ func (s *Server) getEvent(ctx context.Context, w access.Principal, in PathID) (a
 	if err != nil {
 		return audit.StoredEvent{}, err
 	}
-	e, err := s.tenant(w).Event(ctx, eid)
+	e, err := s.tenant(w).Events().Get(ctx, eid)
 	if err == nil && w.Agent != uuid.Nil && (e.AgentID == nil || *e.AgentID != w.Agent) {
 		err = audit.ErrNotFound
 	}

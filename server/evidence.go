@@ -77,7 +77,7 @@ func (s *Server) proofs() {
 		if err != nil {
 			return nil, err
 		}
-		signed, err := s.tenant(w).Receipt(ctx, e.ID)
+		signed, err := s.tenant(w).Events().Receipt(ctx, e.ID)
 		return &textResponse{"text/plain; charset=utf-8", []byte(signed)}, err
 	})
 	register(s, op("checkReceipt", "POST", "/v1/receipts/check", "Check whether the promise of a receipt was kept"), access.EvidenceRead, func(ctx context.Context, w access.Principal, in *struct {

@@ -94,7 +94,7 @@ func TestNothingAcknowledgedIsLostOrDoubled(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	key, _, err := k.Tenant(acme).CreateKey(t.Context(), access.LocalOperator(acme, "test"), access.KeyRequest{Name: "load", Permissions: access.Admin.Permissions()})
+	key, _, err := k.Tenant(acme).Keys().Create(t.Context(), access.LocalOperator(acme, "test"), access.KeyRequest{Name: "load", Permissions: access.Admin.Permissions()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -172,8 +172,11 @@ func TestNothingAcknowledgedIsLostOrDoubled(t *testing.T) {
 	}
 	defer k.Close()
 	there := map[string]int{}
-	if err := k.Tenant(acme).EachEvent(t.Context(), audit.Filter{Action: "load"}, func(e *audit.StoredEvent) error { there[*e.Input]++; return nil }); err != nil {
-		t.Fatal(err)
+	for e, err := range k.Tenant(acme).Events().All(t.Context(), audit.Filter{Action: "load"}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		there[*e.Input]++
 	}
 	lost, doubled, events := 0, 0, 0
 	for name, n := range acknowledged {

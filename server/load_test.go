@@ -84,7 +84,7 @@ func TestManyLargeBatchesAtOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer k.Close()
-	key, _, err := k.Tenant(acme).CreateKey(t.Context(), access.LocalOperator(acme, "test"), access.KeyRequest{Name: "load",
+	key, _, err := k.Tenant(acme).Keys().Create(t.Context(), access.LocalOperator(acme, "test"), access.KeyRequest{Name: "load",
 		Permissions: access.Admin.Permissions()})
 	if err != nil {
 		t.Fatal(err)
@@ -142,9 +142,11 @@ func TestManyLargeBatchesAtOnce(t *testing.T) {
 	group.Wait()
 	most := peak(t, p.cmd.Process.Pid)
 	there := map[string]int{}
-	if err := k.Tenant(acme).EachEvent(t.Context(), audit.Filter{Action: "load"},
-		func(e *audit.StoredEvent) error { there[*e.UserID]++; return nil }); err != nil {
-		t.Fatal(err)
+	for e, err := range k.Tenant(acme).Events().All(t.Context(), audit.Filter{Action: "load"}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		there[*e.UserID]++
 	}
 	for name, n := range there {
 		if n != acknowledged[name] {

@@ -102,7 +102,7 @@ func (s *Server) search() {
 		if err != nil {
 			return nil, err
 		}
-		p, err := s.tenant(w).PassageContext(ctx, pid, in.Around)
+		p, err := s.tenant(w).Documents().Passage(ctx, pid, in.Around)
 		return &Response[kb.PassageContext]{p}, err
 	})
 	register(s, op("tuneIndex", "POST", "/v1/search/tune", "Tune the tenant's own index with its recorded queries"), access.KBWrite, func(ctx context.Context, w access.Principal, _ *struct{}) (*Response[search.Tuning], error) {
@@ -110,7 +110,7 @@ func (s *Server) search() {
 		return &Response[search.Tuning]{t}, err
 	})
 	register(s, op("listModels", "GET", "/v1/models", "List embedding models with vectors in the knowledge base"), access.KBRead, func(ctx context.Context, w access.Principal, _ *struct{}) (*Response[List[kb.Model]], error) {
-		models, err := s.tenant(w).Models(ctx)
+		models, err := s.tenant(w).Models().List(ctx)
 		return listPage(models, len(models)+1, func(kb.Model) string { return "" }), err
 	})
 	serving := op("updateServingModel", "PUT", "/v1/models/serving", "Switch searches to the vectors of another model")
@@ -128,7 +128,7 @@ func (s *Server) search() {
 	register(s, drop, access.KBWrite, func(ctx context.Context, w access.Principal, in *struct {
 		Model string `path:"model" maxLength:"1000"`
 	}) (*NoContent, error) {
-		return nil, s.tenant(w).DropModel(ctx, in.Model)
+		return nil, s.tenant(w).Models().Delete(ctx, in.Model)
 	})
 	s.evaluate(op)
 }

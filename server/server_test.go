@@ -138,7 +138,7 @@ func (w *world) keyOf(tenant uuid.UUID, a access.KeyRequest) string {
 	if len(a.Permissions) == 0 {
 		a.Permissions = access.Admin.Permissions()
 	}
-	key, _, err := w.k.Tenant(tenant).CreateKey(w.t.Context(), access.LocalOperator(tenant, "test"), a)
+	key, _, err := w.k.Tenant(tenant).Keys().Create(w.t.Context(), access.LocalOperator(tenant, "test"), a)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -260,8 +260,11 @@ func writeFile(t testing.TB, text string) string {
 // count counts a tenant's events.
 func (w *world) count(tenant uuid.UUID, f audit.Filter) (n int) {
 	w.t.Helper()
-	if err := w.k.Tenant(tenant).EachEvent(w.t.Context(), f, func(*audit.StoredEvent) error { n++; return nil }); err != nil {
-		w.t.Fatal(err)
+	for _, err := range w.k.Tenant(tenant).Events().All(w.t.Context(), f) {
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		n++
 	}
 	return n
 }

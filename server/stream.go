@@ -25,8 +25,6 @@ const (
 	maxStreamed    = 100_000 // ids that are remembered of lookBack
 )
 
-var errEnough = errors.New("enough")
-
 // stream serves the tenant's events as they are written, as server-sent events. A client that comes back with Last-Event-ID misses nothing, and may get the last three seconds
 // again: what was committed late in between is among them.
 func (s *Server) stream() {
@@ -119,27 +117,26 @@ func (f *eventStream) poll(ctx context.Context) (n int, err error) {
 	filter := f.f
 	filter.Since = f.since.Add(-pollOverlap)
 	newest := f.since
-	err = f.s.tenant(f.w).EachEvent(ctx, filter, func(e *audit.StoredEvent) error {
+	for e, err := range f.s.tenant(f.w).Events().All(ctx, filter) {
+		if err != nil {
+			return n, err
+		}
 		if _, before := f.sent[e.ID]; before || e.CreatedAt.Before(f.since.Add(-pollOverlap)) {
-			return nil
+			continue
 		}
 		raw, err := json.Marshal(e)
 		if err != nil {
-			return err
+			return n, err
 		}
 		if err := f.write(fmt.Sprintf("id: %s\nevent: event\ndata: %s\n\n", e.ID, raw)); err != nil {
-			return err
+			return n, err
 		}
 		if f.sent[e.ID] = e.CreatedAt; e.CreatedAt.After(newest) && e.CreatedAt.Before(time.Now().Add(time.Minute)) {
 			newest = e.CreatedAt
 		}
 		if n++; len(f.sent) > maxStreamed {
-			return errEnough
+			break
 		}
-		return nil
-	})
-	if errors.Is(err, errEnough) {
-		err = nil
 	}
 	f.since = newest
 	for id, at := range f.sent {
@@ -147,7 +144,7 @@ func (f *eventStream) poll(ctx context.Context) (n int, err error) {
 			delete(f.sent, id)
 		}
 	}
-	return n, err
+	return n, nil
 }
 
 // write writes, and gives up on a client that does not read.

@@ -126,7 +126,7 @@ func (c auditListCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	defer done()
-	events, err := k.Tenant(c.Tenant).Events(ctx, f)
+	events, err := k.Tenant(c.Tenant).Events().List(ctx, f)
 	if err != nil {
 		return err
 	}
@@ -174,7 +174,7 @@ func (c auditShowCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	defer done()
-	e, err := k.Tenant(c.Tenant).Event(ctx, c.ID)
+	e, err := k.Tenant(c.Tenant).Events().Get(ctx, c.ID)
 	if err != nil {
 		return err
 	}
@@ -272,7 +272,7 @@ func (c auditLogCmd) Run(ctx context.Context, a *app) error {
 		fmt.Fprintln(a.err, "konstruct: the trail can't be written: the event is not logged, and the gap will be recorded, as the policy says")
 	}
 	if c.Receipt != "" && id != uuid.Nil {
-		receipt, err := k.Tenant(c.Tenant).Receipt(ctx, id)
+		receipt, err := k.Tenant(c.Tenant).Events().Receipt(ctx, id)
 		if err == nil {
 			err = os.WriteFile(c.Receipt, []byte(receipt), 0o600)
 		}
@@ -344,7 +344,7 @@ func (c auditTailCmd) Run(ctx context.Context, a *app) error {
 func (c auditTailCmd) printNew(ctx context.Context, a *app, t *konstruct.Tenant, f audit.Filter, seen map[uuid.UUID]time.Time) error {
 	var fresh []audit.StoredEvent
 	for f.Limit = audit.MaxList; ; {
-		events, err := t.Events(ctx, f)
+		events, err := t.Events().List(ctx, f)
 		if err != nil {
 			return err
 		}

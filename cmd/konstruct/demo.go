@@ -203,7 +203,7 @@ func (c demoCmd) agentTurn(ctx context.Context, a *app, k *konstruct.Konstruct, 
 	if _, err := agent.LogEscalation(ctx, konstruct.Escalation{UserID: "demo", Reason: "The fix changes an exported type.", Question: "May Counter become a struct?", To: "maintainers"}); err != nil {
 		return err
 	}
-	events, err := t.Events(ctx, audit.Filter{Limit: 8})
+	events, err := t.Events().List(ctx, audit.Filter{Limit: 8})
 	if err != nil {
 		return err
 	}

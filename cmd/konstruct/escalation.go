@@ -42,7 +42,7 @@ func (r escalationsListCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	defer done()
-	cases, err := k.Tenant(r.Tenant).Escalations(ctx, f)
+	cases, err := k.Tenant(r.Tenant).Escalations().List(ctx, f)
 	if err != nil {
 		return err
 	}
@@ -90,7 +90,7 @@ func (r escalationsAcknowledgeCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	defer done()
-	id, err := k.Tenant(r.Tenant).Acknowledge(ctx, r.ID, r.person())
+	id, err := k.Tenant(r.Tenant).Escalations().Acknowledge(ctx, r.ID, r.person())
 	if err != nil {
 		return err
 	}
@@ -111,7 +111,7 @@ func (r escalationsResolveCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	defer done()
-	id, err := k.Tenant(r.Tenant).Resolve(ctx, r.ID, r.person(), r.Decision)
+	id, err := k.Tenant(r.Tenant).Escalations().Resolve(ctx, r.ID, r.person(), r.Decision)
 	if err != nil {
 		return err
 	}

@@ -121,7 +121,7 @@ const evalPrefix = "eval:"
 func (c kbEvalCmd) ingest(ctx context.Context, a *app, k *konstruct.Konstruct, agent *konstruct.Agent, tenant uuid.UUID, collection *eval.Collection) error {
 	there := map[string]bool{}
 	for after := uuid.Nil; ; {
-		docs, err := k.Tenant(tenant).Documents(ctx, after, kb.MaxList)
+		docs, err := k.Tenant(tenant).Documents().List(ctx, after, kb.MaxList)
 		if err != nil {
 			return err
 		}
@@ -155,7 +155,7 @@ func (c kbEvalCmd) ingest(ctx context.Context, a *app, k *konstruct.Konstruct, a
 		some = nil
 		p.set(int64(i+1), int64(len(collection.Docs)), int64(i+1))
 	}
-	switch docs, err := k.Tenant(tenant).Documents(ctx, uuid.Nil, 1); {
+	switch docs, err := k.Tenant(tenant).Documents().List(ctx, uuid.Nil, 1); {
 	case err != nil:
 		return err
 	case len(docs) == 0:

@@ -168,7 +168,7 @@ func (r receiptGetCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	defer done()
-	receipt, err := k.Tenant(r.Tenant).Receipt(ctx, r.ID)
+	receipt, err := k.Tenant(r.Tenant).Events().Receipt(ctx, r.ID)
 	if err != nil {
 		return err
 	}

@@ -141,7 +141,7 @@ func (c kbWorkCmd) Run(ctx context.Context, a *app) error {
 			return err
 		case <-time.After(200 * time.Millisecond):
 		}
-		n, err := k.Tenant(c.Tenant).CountJobs(ctx)
+		n, err := k.Tenant(c.Tenant).Jobs().Count(ctx)
 		if err != nil {
 			return err
 		}
@@ -184,7 +184,7 @@ func (c jobsListCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	defer done()
-	jobs, err := k.Tenant(c.Tenant).Jobs(ctx, kb.JobState(c.State), c.After, c.Limit)
+	jobs, err := k.Tenant(c.Tenant).Jobs().List(ctx, kb.JobState(c.State), c.After, c.Limit)
 	if err != nil {
 		return err
 	}
@@ -207,7 +207,7 @@ func (c jobsListCmd) Run(ctx context.Context, a *app) error {
 	if len(jobs) == c.Limit {
 		fmt.Fprintf(a.err, "more: --after %s\n", jobs[len(jobs)-1].ID)
 	}
-	n, err := k.Tenant(c.Tenant).CountJobs(ctx)
+	n, err := k.Tenant(c.Tenant).Jobs().Count(ctx)
 	if err != nil {
 		return err
 	}
@@ -247,19 +247,19 @@ type jobsCancelCmd struct{ jobsFlags }
 
 // Run ends jobs.
 func (c jobsCancelCmd) Run(ctx context.Context, a *app) error {
-	return c.apply(ctx, a, "cancelled", func(t *konstruct.Tenant) func(context.Context, ...uuid.UUID) (int, error) { return t.CancelJobs })
+	return c.apply(ctx, a, "cancelled", func(t *konstruct.Tenant) func(context.Context, ...uuid.UUID) (int, error) { return t.Jobs().Cancel })
 }
 
 type jobsRetryCmd struct{ jobsFlags }
 
 // Run has jobs tried again.
 func (c jobsRetryCmd) Run(ctx context.Context, a *app) error {
-	return c.apply(ctx, a, "wait again", func(t *konstruct.Tenant) func(context.Context, ...uuid.UUID) (int, error) { return t.RetryJobs })
+	return c.apply(ctx, a, "wait again", func(t *konstruct.Tenant) func(context.Context, ...uuid.UUID) (int, error) { return t.Jobs().Retry })
 }
 
 type jobsForgetCmd struct{ jobsFlags }
 
 // Run deletes jobs.
 func (c jobsForgetCmd) Run(ctx context.Context, a *app) error {
-	return c.apply(ctx, a, "forgotten", func(t *konstruct.Tenant) func(context.Context, ...uuid.UUID) (int, error) { return t.DeleteJobs })
+	return c.apply(ctx, a, "forgotten", func(t *konstruct.Tenant) func(context.Context, ...uuid.UUID) (int, error) { return t.Jobs().Delete })
 }

@@ -253,7 +253,7 @@ func (c kbListCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	defer done()
-	docs, err := k.Tenant(c.Tenant).Documents(ctx, c.After, c.Limit)
+	docs, err := k.Tenant(c.Tenant).Documents().List(ctx, c.After, c.Limit)
 	if err != nil {
 		return err
 	}
@@ -282,11 +282,11 @@ func (c kbShowCmd) Run(ctx context.Context, a *app) error {
 	}
 	defer done()
 	t := k.Tenant(c.Tenant)
-	d, passages, err := t.Document(ctx, c.ID)
+	d, passages, err := t.Documents().Get(ctx, c.ID)
 	if err != nil {
 		return err
 	}
-	versions, err := t.Versions(ctx, c.ID)
+	versions, err := t.Documents().Versions(ctx, c.ID)
 	if err != nil {
 		return err
 	}

@@ -52,7 +52,7 @@ func (r keyCreateCmd) Run(ctx context.Context, a *app) error {
 	if r.Expires != 0 {
 		ask.ExpiresAt = time.Now().Add(r.Expires)
 	}
-	key, made, err := k.Tenant(r.Tenant).CreateKey(ctx, access.LocalOperator(r.Tenant, operatorName()), ask)
+	key, made, err := k.Tenant(r.Tenant).Keys().Create(ctx, access.LocalOperator(r.Tenant, operatorName()), ask)
 	if err != nil {
 		return err
 	}
@@ -82,7 +82,7 @@ func (r keyListCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	defer done()
-	keys, err := k.Tenant(r.Tenant).ListKeys(ctx, r.After, r.Limit)
+	keys, err := k.Tenant(r.Tenant).Keys().List(ctx, r.After, r.Limit)
 	if err != nil {
 		return err
 	}
@@ -122,7 +122,7 @@ func (r keyLabelCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	defer done()
-	granted, err := k.Tenant(r.Tenant).SetKeyLabels(ctx, access.LocalOperator(r.Tenant, operatorName()), r.ID, r.Label)
+	granted, err := k.Tenant(r.Tenant).Keys().SetLabels(ctx, access.LocalOperator(r.Tenant, operatorName()), r.ID, r.Label)
 	if err != nil {
 		return err
 	}
@@ -157,7 +157,7 @@ func (r keyRotateCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	defer done()
-	key, made, err := k.Tenant(r.Tenant).RotateKey(ctx, access.LocalOperator(r.Tenant, operatorName()), r.ID, r.Overlap)
+	key, made, err := k.Tenant(r.Tenant).Keys().Rotate(ctx, access.LocalOperator(r.Tenant, operatorName()), r.ID, r.Overlap)
 	if err != nil {
 		return err
 	}
@@ -176,7 +176,7 @@ func (r keyRevokeCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	defer done()
-	revoked, err := k.Tenant(r.Tenant).RevokeKey(ctx, access.LocalOperator(r.Tenant, operatorName()), r.ID)
+	revoked, err := k.Tenant(r.Tenant).Keys().Revoke(ctx, access.LocalOperator(r.Tenant, operatorName()), r.ID)
 	if err != nil {
 		return err
 	}
@@ -219,7 +219,7 @@ func (r userAddCmd) Run(ctx context.Context, a *app) error {
 	if len(r.Label) == 1 && r.Label[0] == "" {
 		r.Label = []string{}
 	}
-	u, err := k.Tenant(r.Tenant).AddUser(ctx, access.LocalOperator(r.Tenant, operatorName()), access.User{Issuer: a.OIDCIssuer, Subject: r.Subject, Name: r.Name, Role: r.Role, Labels: r.Label})
+	u, err := k.Tenant(r.Tenant).Users().Add(ctx, access.LocalOperator(r.Tenant, operatorName()), access.User{Issuer: a.OIDCIssuer, Subject: r.Subject, Name: r.Name, Role: r.Role, Labels: r.Label})
 	if err != nil {
 		return err
 	}
@@ -243,7 +243,7 @@ func (r userListCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	defer done()
-	users, err := k.Tenant(r.Tenant).Users(ctx, r.After, r.Limit)
+	users, err := k.Tenant(r.Tenant).Users().List(ctx, r.After, r.Limit)
 	if err != nil {
 		return err
 	}
@@ -264,7 +264,7 @@ func (r userRemoveCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	defer done()
-	if err := k.Tenant(r.Tenant).RemoveUser(ctx, access.LocalOperator(r.Tenant, operatorName()), r.ID); err != nil {
+	if err := k.Tenant(r.Tenant).Users().Remove(ctx, access.LocalOperator(r.Tenant, operatorName()), r.ID); err != nil {
 		return err
 	}
 	_, err = fmt.Fprintf(a.out, "dismissed %s\n", r.ID)

@@ -30,7 +30,7 @@ func (c auditRetrievalCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	defer done()
-	s, err := k.Tenant(c.Tenant).CheckRetrieval(ctx, c.Event)
+	s, err := k.Tenant(c.Tenant).Events().CheckRetrieval(ctx, c.Event)
 	if err != nil {
 		return err
 	}

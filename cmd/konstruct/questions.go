@@ -30,7 +30,7 @@ func (r auditRunCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	defer done()
-	run, err := k.Tenant(r.Tenant).Run(ctx, r.ID)
+	run, err := k.Tenant(r.Tenant).Events().Run(ctx, r.ID)
 	if err != nil {
 		return err
 	}
@@ -110,7 +110,7 @@ func (r auditSearchCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	defer done()
-	events, err := k.Tenant(r.Tenant).SearchText(ctx, w)
+	events, err := k.Tenant(r.Tenant).Events().Search(ctx, w)
 	if err != nil {
 		return err
 	}
@@ -159,7 +159,7 @@ func (r auditStatsCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	defer done()
-	all, err := k.Tenant(r.Tenant).Stats(ctx, f)
+	all, err := k.Tenant(r.Tenant).Events().Stats(ctx, f)
 	if err != nil {
 		return err
 	}

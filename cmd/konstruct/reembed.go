@@ -59,7 +59,7 @@ func (c kbReembedCmd) Run(ctx context.Context, a *app) error {
 	}
 	defer done()
 	if c.Drop != "" {
-		if err := k.Tenant(c.Tenant).DropModel(ctx, c.Drop); err != nil {
+		if err := k.Tenant(c.Tenant).Models().Delete(ctx, c.Drop); err != nil {
 			return err
 		}
 		_, err = fmt.Fprintln(a.out, "dropped", c.Drop)
@@ -105,7 +105,7 @@ func (c kbModelsCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	defer done()
-	models, err := k.Tenant(c.Tenant).Models(ctx)
+	models, err := k.Tenant(c.Tenant).Models().List(ctx)
 	if err != nil {
 		return err
 	}

@@ -167,7 +167,7 @@ func (c kbCiteCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	defer done()
-	p, err := k.Tenant(c.Tenant).PassageContext(ctx, c.ID, c.Around)
+	p, err := k.Tenant(c.Tenant).Documents().Passage(ctx, c.ID, c.Around)
 	if err != nil {
 		return err
 	}

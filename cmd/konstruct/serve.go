@@ -261,7 +261,7 @@ func (c serveCmd) createFirstKey(ctx context.Context, a *app, k *konstruct.Konst
 	if c.KeyFor == uuid.Nil {
 		return nil
 	}
-	key, _, err := k.Tenant(c.KeyFor).CreateKey(ctx, access.LocalOperator(c.KeyFor, operatorName()), access.KeyRequest{Name: "serve --key-for", Permissions: access.Admin.Permissions(), Labels: []string{tenantdb.AllLabelsName}, ExpiresAt: time.Now().Add(24 * time.Hour)})
+	key, _, err := k.Tenant(c.KeyFor).Keys().Create(ctx, access.LocalOperator(c.KeyFor, operatorName()), access.KeyRequest{Name: "serve --key-for", Permissions: access.Admin.Permissions(), Labels: []string{tenantdb.AllLabelsName}, ExpiresAt: time.Now().Add(24 * time.Hour)})
 	if err != nil {
 		return err
 	}

@@ -149,7 +149,7 @@ func (b *Bench) serving(ctx context.Context, s ServiceConfig) (k *konstruct.Kons
 		for i := range mixTenants {
 			t := k.Tenant(uuid.NewSHA1(tenant, []byte{byte(i)}))
 			id := uuid.NewSHA1(tenant, []byte{byte(i), 1})
-			key, _, err := t.CreateKey(ctx, access.LocalOperator(id, "bench"), access.KeyRequest{Name: "bench", Permissions: access.Operator.Permissions()})
+			key, _, err := t.Keys().Create(ctx, access.LocalOperator(id, "bench"), access.KeyRequest{Name: "bench", Permissions: access.Operator.Permissions()})
 			if err != nil {
 				return err
 			}

@@ -1,0 +1,80 @@
+package konstruct
+
+import (
+	"context"
+	"errors"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/konstruct/konstruct/ledger"
+)
+
+// Tenant is one tenant's part of the database; nothing done through it sees another's.
+type Tenant struct {
+	k  *Konstruct
+	id uuid.UUID
+}
+
+// Tenant returns the tenant's part. A tenant exists as soon as a row names it. The zero UUID is no tenant:
+// every call on it is refused.
+func (k *Konstruct) Tenant(id uuid.UUID) *Tenant { return &Tenant{k, id} }
+
+// LogBatch writes events of any of the tenant's agents in one transaction, or none, and returns their ids in order.
+func (t *Tenant) LogBatch(ctx context.Context, events []Event) ([]uuid.UUID, error) {
+	return t.k.trail.LogBatch(ctx, t.id, events)
+}
+
+// ErrNoReceipts says that nobody signs receipts here.
+var ErrNoReceipts = errors.New("konstruct: there is no key to sign receipts with: give the notary's (Config.Receipts, KONSTRUCT_NOTARY_KEY_FILE), which its first run makes")
+
+// IntegrateWithin is by when a receipt promises that its event will stand in the log.
+const IntegrateWithin = ledger.IntegrateWithin
+
+// errStop ends a walk whose caller has enough.
+var errStop = errors.New("enough")
+
+// Tx runs fn in a transaction of this tenant and commits when it returns nil. Agent.InTx logs in it, so
+// that an event and a change of your own commit together.
+func (t *Tenant) Tx(ctx context.Context, fn func(context.Context, pgx.Tx) error) error {
+	return t.k.door.Tx(ctx, t.id, fn)
+}
+
+// A tenant's parts, each with the calls that are about it. They hold no state of their own: get one wherever it is
+// needed.
+type (
+	// Events are what agents did.
+	Events struct{ t *Tenant }
+	// Escalations are decisions that agents left to people.
+	Escalations struct{ t *Tenant }
+	// Documents are the knowledge base.
+	Documents struct{ t *Tenant }
+	// Jobs ingest what was enqueued.
+	Jobs struct{ t *Tenant }
+	// Models are the embedding models whose vectors the knowledge base has.
+	Models struct{ t *Tenant }
+	// Keys are credentials of programs; each call but List needs who makes it, and is an event.
+	Keys struct{ t *Tenant }
+	// Users are people of the identity provider; each call but List needs who makes it, and is an event.
+	Users struct{ t *Tenant }
+)
+
+// Events returns the tenant's events.
+func (t *Tenant) Events() Events { return Events{t} }
+
+// Escalations returns the tenant's escalations.
+func (t *Tenant) Escalations() Escalations { return Escalations{t} }
+
+// Documents returns the tenant's documents.
+func (t *Tenant) Documents() Documents { return Documents{t} }
+
+// Jobs returns the tenant's ingest jobs.
+func (t *Tenant) Jobs() Jobs { return Jobs{t} }
+
+// Models returns the tenant's embedding models.
+func (t *Tenant) Models() Models { return Models{t} }
+
+// Keys returns the tenant's API keys.
+func (t *Tenant) Keys() Keys { return Keys{t} }
+
+// Users returns the tenant's users.
+func (t *Tenant) Users() Users { return Users{t} }
