@@ -33,7 +33,7 @@ type process struct {
 	env  []string
 	addr string
 	cmd  *exec.Cmd
-	log  *EventCreated
+	log  *logBuffer
 }
 
 func (p *process) start() {
@@ -85,7 +85,7 @@ func TestNothingAcknowledgedIsLostOrDoubled(t *testing.T) {
 	}
 	addr := l.Addr().String()
 	l.Close()
-	p := &process{t: t, bin: testkit.Build(t), addr: addr, log: &EventCreated{}, env: []string{"KONSTRUCT_DATABASE_URL=" + url, "KONSTRUCT_KEY_SECRET_FILE=" + secret, "KONSTRUCT_LISTEN=" + addr, "KONSTRUCT_DATA_DIR=" + dir}}
+	p := &process{t: t, bin: testkit.Build(t), addr: addr, log: &logBuffer{}, env: []string{"KONSTRUCT_DATABASE_URL=" + url, "KONSTRUCT_KEY_SECRET_FILE=" + secret, "KONSTRUCT_LISTEN=" + addr, "KONSTRUCT_DATA_DIR=" + dir}}
 	p.start()
 	defer func() { p.kill() }()
 	clients, through := testkit.NewProxy(t, "http://"+addr)

@@ -89,7 +89,7 @@ func TestManyLargeBatchesAtOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &process{t: t, bin: testkit.Build(t), addr: addr, log: &EventCreated{}, env: []string{"KONSTRUCT_DATABASE_URL=" +
+	p := &process{t: t, bin: testkit.Build(t), addr: addr, log: &logBuffer{}, env: []string{"KONSTRUCT_DATABASE_URL=" +
 		d.URL("konstruct_app"), "KONSTRUCT_KEY_SECRET_FILE=" + secret, "KONSTRUCT_LISTEN=" + addr,
 		"KONSTRUCT_DATA_DIR=" + dir}}
 	p.start()

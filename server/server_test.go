@@ -43,22 +43,22 @@ type world struct {
 	k   *konstruct.Konstruct
 	s   *server.Server
 	url string
-	log *EventCreated
+	log *logBuffer
 }
 
-// EventCreated is what was logged so far.
-type EventCreated struct {
+// logBuffer is what was logged so far.
+type logBuffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer
 }
 
-func (l *EventCreated) Write(p []byte) (int, error) {
+func (l *logBuffer) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.b.Write(p)
 }
 
-func (l *EventCreated) String() string {
+func (l *logBuffer) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.b.String()
@@ -77,7 +77,7 @@ func serveOn(t *testing.T, d *testkit.DB, change ...func(*server.Config)) *world
 
 func serveFor(t testing.TB, d *testkit.DB, change ...func(*server.Config)) *world {
 	t.Helper()
-	w := &world{t: t, d: d, log: &EventCreated{}}
+	w := &world{t: t, d: d, log: &logBuffer{}}
 	logger := slog.New(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	keys := notary.Keys{File: t.TempDir() + "/key", Name: "example.com/test"}
 	signer, err := keys.Load()
