@@ -1,5 +1,5 @@
-// Package access says who may do what: keys for programs, people whom an identity provider knows, their roles, and how much of everything a tenant may use.
-// It knows no HTTP, and nothing of what is done with a permission.
+// Package access says who acts and what they may do: principals, API keys, users of an identity provider, roles, labels,
+// limits and idempotency. It knows tenants and credentials; it must not know HTTP, or what is done with a permission.
 package access
 
 import (

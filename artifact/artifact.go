@@ -1,5 +1,5 @@
-// Package artifact keeps files on their way in or out, in pieces in the database, for a day: uploads that come bit by bit, and what is made for somebody who comes back
-// for it. They are there for every process, and survive its end.
+// Package artifact keeps files in pieces in the database for a day: uploads that come in pieces, and bundles and exports
+// that a task makes. They are there for every process and survive its end. It must not know what a file holds.
 package artifact
 
 import (

@@ -1,4 +1,5 @@
-// Package audit is the trail: it logs events and holds what is stored against its seals. It does not know kb.
+// Package audit is the trail: it checks, logs, lists and searches events, and verifies what is stored against its seals.
+// It knows events, the policy and the spool; it must not know kb or search: who searches records what was returned.
 package audit
 
 import (

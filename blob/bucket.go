@@ -1,4 +1,4 @@
-// Package blob is where files are put for others: a folder, or a bucket that speaks S3. It knows nothing of what they hold.
+// Package blob reads and writes files in a folder or in a bucket that speaks S3. It must not know what they hold.
 package blob
 
 import (

@@ -1,5 +1,5 @@
-// Package chunk cuts a document into passages that an embedding model reads whole: at headings, then
-// between sentences, lines of code or rows, and inside one only when it is too long by itself.
+// Package chunk cuts a document into chunks that an embedding model reads whole: at headings, then between sentences,
+// lines of code or rows, and inside one only when it is too long by itself. It must not know files, models or databases.
 package chunk
 
 import (

@@ -1,6 +1,6 @@
-// Package compliance does what the law asks of a trail that can't be changed: it erases fields, holds events, and deletes what need
-// not be kept, through the database's own functions, as konstruct_compliance. Every act is an event of the tenant's trail that
-// says who did what, and why. It reads no event, and knows nothing of logs and proofs. docs/compliance.md.
+// Package compliance erases fields, places legal holds and deletes what is past its retention, through the database's own
+// functions, as konstruct_compliance. Every act is an event of the tenant's trail that says who, what and why. It must
+// not know how events are read, logged or proved. docs/compliance.md.
 package compliance
 
 import (

@@ -1,5 +1,6 @@
-// Package export gives a tenant's events to other tools: JSON Lines, CSV, Parquet, OCSF and CloudEvents, in parts on a shelf with a
-// manifest that can be verified, or as one stream. It knows formats and places; what it exports it is handed. docs/export.md.
+// Package export writes a tenant's events for other tools: JSON Lines, CSV, Parquet, OCSF and CloudEvents, in parts in a
+// folder or bucket with a manifest that can be verified, or as one stream. It knows formats and places; it must not know
+// a database: what it exports it is given.
 package export
 
 import (

@@ -1,5 +1,5 @@
-// Package extract turns a file's bytes into text that keeps its structure: headings, paragraphs,
-// list items, code, tables and pages, each with its place. It knows nothing of tokens or databases.
+// Package extract turns a file's bytes into text that keeps its structure: headings, paragraphs, list items, code, tables
+// and pages, each with its place. It must not know tokens, models or databases.
 package extract
 
 import (

@@ -1,6 +1,6 @@
-// Package fairqueue deals out turns to tenants that have something waiting: one ticket a tenant, which goes to the end of the line after each turn, so
-// that one tenant's million documents do not hold up another's one. It runs River (https://riverqueue.com) as konstruct_worker, which sees
-// tickets and no tenant's rows; it knows tenants, and nothing of what waits.
+// Package fairqueue gives each tenant with something to do a fair share of the workers: one ticket a tenant, which goes to
+// the end of the queue after each turn. It runs River (https://riverqueue.com) as konstruct_worker, which sees tickets
+// and no tenant's rows. It must not know what the work is.
 package fairqueue
 
 import (

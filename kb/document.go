@@ -1,5 +1,5 @@
-// Package kb is the knowledge base: it takes documents in, searches them and lists them, one tenant at
-// a time. It does not know audit: who searches records what was shown.
+// Package kb is the knowledge base: documents, their versions, labels and chunks, ingest and its jobs, and the models
+// whose vectors it has. It knows files, tokens and tables; it must not know audit or search.
 package kb
 
 import (

@@ -1,4 +1,5 @@
-// Package migrations holds the schema as SQL and brings a database to it.
+// Package migrations holds the schema as SQL, a file a subject, and migrates a database to it; a database at the seed's
+// revision is adopted in place. It knows the owner's role; it must not know what the rows mean to the library.
 package migrations
 
 import (

@@ -1,5 +1,5 @@
-// Package parse turns a file of a stranger's into what the knowledge base keeps of it, its text and its passages, in this process
-// (Local) or in processes of their own that a hostile file may ruin (Pool). It knows no database.
+// Package parse turns an untrusted file's bytes into text and chunks, in this process (Local) or in sandboxed processes
+// (Pool) that a hostile file may ruin. It knows extract and chunk; it must not know a database.
 package parse
 
 import (

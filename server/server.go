@@ -1,4 +1,5 @@
-// Package server is Konstruct over HTTP: it knows who asks, hands the question to the library, and writes down what comes back. It decides nothing.
+// Package server is Konstruct over HTTP: it authenticates, checks limits, calls the library and encodes the answer. It
+// must not decide what the library decides, and holds no SQL.
 package server
 
 import (
