@@ -242,7 +242,7 @@ func TestWhatMayPassIsTriedAgain(t *testing.T) {
 	b.work(t, d.URL("konstruct_worker"))
 	testkit.Until(t, "tried", func() bool {
 		got := b.jobs(t, tenantA)
-		return got["a"] == "waiting  its site does not answer now: it answers 503 Service Unavailable" && strings.HasSuffix(got["b.md"], "the model is unavailable")
+		return got["a"] == "queued  its site does not answer now: it answers 503 Service Unavailable" && strings.HasSuffix(got["b.md"], "the model is unavailable")
 	})
 	mu.Lock()
 	broken = false

@@ -354,7 +354,7 @@ func TestABundleSaysWhatIsInNoLogYet(t *testing.T) {
 	o.round()
 	id := o.log(tenantA, 1)[0]
 	r := o.check(o.bundle(tenantA, evidence.Filter{}))
-	if !r.OK() || r.Waiting != 1 || !strings.Contains(strings.Join(r.Holds, "\n"), "1 more events of the tenant's were sealed and in no log yet") {
+	if !r.OK() || r.Waiting != 1 || !strings.Contains(strings.Join(r.Notes, "\n"), "1 more events of the tenant's were sealed and in no log yet") {
 		t.Errorf("while one waits: %+v\n%s", r, problems(r))
 	}
 	o.attack(`UPDATE audit_seals SET epoch = 9999 WHERE event_id = $1`, id)

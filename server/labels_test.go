@@ -69,11 +69,11 @@ func withLabels(t *testing.T, change ...func(*server.Config)) *labelled {
 // asks are the bodies that each operation on documents is sent; of the others those that read are asked alone.
 func (l *labelled) asks() map[string][]string {
 	return map[string][]string{
-		"search":        {`{"text":"pump draws oil"}`, `{"text":"zanzibra pump","mode":"lexical"}`, `{"text":"oil","mode":"semantic","neighbours":2}`, `{"text":"oil","per_document":true,"where":["source=` + l.source + `"]}`, `{"text":"oil","where":["label!=x"],"diversity":0.5}`, `{"text":"oil","labels":["legal"]}`},
-		"searchBatch":   {`{"questions":[{"text":"pump"},{"text":"oil","labels":["legal"]}]}`, `{"questions":[{"text":"pump"},{"text":"oil"}]}`},
-		"explainSearch": {`{"text":"oil"}`, `{"text":"oil","mode":"lexical","labels":["legal"]}`},
-		"evaluate":      {`{"questions":[{"text":"oil","answers":{"` + l.source + `":1}}]}`, `{"questions":[{"text":"oil","answers":{"` + l.source + `":1}}],"labels":["legal"]}`},
-		"tuneIndex":     {""}, "updateServingModel": {`{"model":""}`}, "deleteModel": {""},
+		"search":           {`{"text":"pump draws oil"}`, `{"text":"zanzibra pump","mode":"lexical"}`, `{"text":"oil","mode":"semantic","neighbours":2}`, `{"text":"oil","per_document":true,"where":["source=` + l.source + `"]}`, `{"text":"oil","where":["label!=x"],"diversity":0.5}`, `{"text":"oil","labels":["legal"]}`},
+		"searchBatch":      {`{"questions":[{"text":"pump"},{"text":"oil","labels":["legal"]}]}`, `{"questions":[{"text":"pump"},{"text":"oil"}]}`},
+		"explainSearch":    {`{"text":"oil"}`, `{"text":"oil","mode":"lexical","labels":["legal"]}`},
+		"createEvaluation": {`{"questions":[{"text":"oil","answers":{"` + l.source + `":1}}]}`, `{"questions":[{"text":"oil","answers":{"` + l.source + `":1}}],"labels":["legal"]}`},
+		"tuneIndex":        {""}, "updateServingModel": {`{"model":""}`}, "deleteModel": {""},
 		"listModels": {""}, "listDocuments": {""}, "getDocument": {""}, "listDocumentVersions": {""}, "listJobs": {""}, "getJob": {""}, "getUpload": {""}, "getPassage": {""},
 		"createDocument": {"form"}, "createDocumentFromURL": {`{"url":"` + l.source + `"}`, `{"url":"http://127.0.0.1:1/","labels":["legal"]}`},
 		"createUpload": {`{"filename":"x","size":1,"labels":["legal"]}`}, "appendUpload": {"d"}, "completeUpload": {""}, "deleteUpload": {""}, "deleteDocument": {""},
