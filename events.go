@@ -2,7 +2,6 @@ package konstruct
 
 import (
 	"context"
-	"errors"
 	"iter"
 
 	"github.com/google/uuid"
@@ -36,17 +35,7 @@ func (g Events) Receipt(ctx context.Context, event uuid.UUID) (string, error) {
 // All yields every event that a filter names, the oldest first, however many there are. An error is the last that is
 // yielded.
 func (g Events) All(ctx context.Context, f Filter) iter.Seq2[*StoredEvent, error] {
-	return func(yield func(*StoredEvent, error) bool) {
-		err := audit.EachEvent(ctx, g.t.k.door, g.t.id, f, func(e *StoredEvent) error {
-			if !yield(e, nil) {
-				return errStop
-			}
-			return nil
-		})
-		if err != nil && !errors.Is(err, errStop) {
-			yield(nil, err)
-		}
-	}
+	return audit.All(ctx, g.t.k.door, g.t.id, f)
 }
 
 // Run returns what happened in one conversation or trace, as a tree; audit.ErrNotFound when no event names it.

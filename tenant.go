@@ -30,9 +30,6 @@ var ErrNoReceipts = errors.New("konstruct: there is no key to sign receipts with
 // IntegrateWithin is by when a receipt promises that its event will stand in the log.
 const IntegrateWithin = ledger.IntegrateWithin
 
-// errStop ends a walk whose caller has enough.
-var errStop = errors.New("enough")
-
 // Tx runs fn in a transaction of this tenant and commits when it returns nil. Agent.InTx logs in it, so
 // that an event and a change of your own commit together.
 func (t *Tenant) Tx(ctx context.Context, fn func(context.Context, pgx.Tx) error) error {

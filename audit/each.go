@@ -3,6 +3,7 @@ package audit
 import (
 	"context"
 	"fmt"
+	"iter"
 	"strings"
 
 	"github.com/google/uuid"
@@ -14,34 +15,46 @@ import (
 // eachPageSize is how many events one transaction reads.
 const eachPageSize = 2000
 
-// EachEvent hands on all of the tenant's events that a filter names, the oldest first by created_at, however many: it reads
-// them in pages, from behind the filter's cursor on, and f.Limit does not matter. What is written meanwhile with a later created_at is handed on
-// too, unless f.Until says otherwise. An event is each's own to keep.
-func EachEvent(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, f Filter, each func(*StoredEvent) error) error {
+// All yields the tenant's events that a filter names, the oldest first by created_at, however many: it reads them in
+// pages, from behind the filter's cursor on, and f.Limit does not matter. What is written meanwhile with a later
+// created_at is yielded too, unless f.Until says otherwise. An event is the caller's own to keep; an error is the last
+// that is yielded.
+func All(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, f Filter) iter.Seq2[*StoredEvent, error] {
 	f.Limit = 0
-	for {
-		after := f.After
-		sql, args, err := f.query(tenant, eachPageSize, oldestFirst)
-		if err != nil {
-			return err
-		}
-		var page []StoredEvent
-		if err := door.Query(ctx, tenant, sql, args, func(rows pgx.Rows) error {
-			page, err = pgx.CollectRows(rows, scanStored)
-			return err
-		}); err != nil {
-			return fmt.Errorf("audit: read events: %w", err)
-		}
-		for i := range page {
-			f.After = page[i].Cursor
-			if err := each(&page[i]); err != nil {
-				return err
+	return func(yield func(*StoredEvent, error) bool) {
+		for f := f; ; { // it can be ranged over again
+			after := f.After
+			page, err := readPage(ctx, door, tenant, f)
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			for i := range page {
+				f.After = page[i].Cursor
+				if !yield(&page[i], nil) {
+					return
+				}
+			}
+			if len(page) < eachPageSize || f.After == after {
+				return
 			}
 		}
-		if len(page) < eachPageSize || f.After == after {
-			return nil
-		}
 	}
+}
+
+// readPage reads the next events that a filter names.
+func readPage(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, f Filter) (page []StoredEvent, err error) {
+	sql, args, err := f.query(tenant, eachPageSize, oldestFirst)
+	if err != nil {
+		return nil, err
+	}
+	if err := door.Query(ctx, tenant, sql, args, func(rows pgx.Rows) error {
+		page, err = pgx.CollectRows(rows, scanStored)
+		return err
+	}); err != nil {
+		return nil, fmt.Errorf("audit: read events: %w", err)
+	}
+	return page, nil
 }
 
 // scanOrder is which way a list goes.

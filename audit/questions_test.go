@@ -1,6 +1,7 @@
 package audit_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -244,15 +245,41 @@ func TestEachReadsEverythingOnce(t *testing.T) {
 	}
 	logAll(t, door, tenantB, audit.Event{Action: "x"})
 	seen := map[uuid.UUID]bool{}
-	if err := audit.EachEvent(t.Context(), door, tenantA, audit.Filter{}, func(e *audit.StoredEvent) error { seen[e.ID] = true; return nil }); err != nil || len(seen) != 5100 {
-		t.Errorf("%d events, %v", len(seen), err)
+	all := audit.All(t.Context(), door, tenantA, audit.Filter{Limit: 1})
+	for range 2 { // again from the beginning
+		clear(seen)
+		for e, err := range all {
+			if err != nil {
+				t.Fatal(err)
+			}
+			seen[e.ID] = true
+		}
+		if len(seen) != 5100 {
+			t.Errorf("%d events", len(seen))
+		}
 	}
-	stop := errors.New("stop")
 	n := 0
-	if err := audit.EachEvent(t.Context(), door, tenantA, audit.Filter{Limit: 1}, func(*audit.StoredEvent) error { n++; return stop }); !errors.Is(err, stop) || n != 1 {
-		t.Errorf("%d, %v", n, err)
+	for _, err := range all {
+		if n++; err != nil {
+			t.Error(err)
+		}
+		break
 	}
-	if err := audit.EachEvent(t.Context(), door, uuid.New(), audit.Filter{}, func(*audit.StoredEvent) error { return stop }); err != nil {
-		t.Error(err)
+	if n != 1 {
+		t.Errorf("%d", n)
+	}
+	for e, err := range audit.All(t.Context(), door, uuid.New(), audit.Filter{}) {
+		t.Errorf("another tenant sees %v, %v", e, err)
+	}
+	ended, end := context.WithCancel(t.Context())
+	end()
+	n = 0
+	for e, err := range audit.All(ended, door, tenantA, audit.Filter{}) {
+		if n++; e != nil || !errors.Is(err, context.Canceled) {
+			t.Errorf("%v, %v", e, err)
+		}
+	}
+	if n != 1 {
+		t.Errorf("an error is yielded %d times", n)
 	}
 }

@@ -26,23 +26,9 @@ const version = "konstruct/export/v1"
 // manifestFile is the manifest's name on the shelf.
 const manifestFile = "manifest.json"
 
-// Source hands on the tenant's events that a filter names, the oldest first by created_at, from behind the filter's cursor on.
-type Source func(ctx context.Context, f audit.Filter, each func(*audit.StoredEvent) error) error
-
-// From is the source that an iterator over a tenant's events is.
-func From(all func(context.Context, audit.Filter) iter.Seq2[*audit.StoredEvent, error]) Source {
-	return func(ctx context.Context, f audit.Filter, each func(*audit.StoredEvent) error) error {
-		for e, err := range all(ctx, f) {
-			if err == nil {
-				err = each(e)
-			}
-			if err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-}
+// Source yields the tenant's events that a filter names, the oldest first by created_at, from behind the filter's cursor
+// on; an error is the last that it yields.
+type Source func(ctx context.Context, f audit.Filter) iter.Seq2[*audit.StoredEvent, error]
 
 // Manifest says what an export holds.
 type Manifest struct {
@@ -136,10 +122,7 @@ func Export(ctx context.Context, from Source, to blob.Bucket, o Options) (m *Man
 		_, err = saveManifest(ctx, to, m)
 		return err
 	}
-	err = from(ctx, o.Filter, func(e *audit.StoredEvent) error {
-		if err := p.add(e); err != nil {
-			return fmt.Errorf("event %s: %w", e.ID, err)
-		}
+	err = p.addAll(from(ctx, o.Filter), func() error {
 		if p.events >= o.PartEvents || p.buf.Len() >= partBytes {
 			return put()
 		}
@@ -250,6 +233,22 @@ func Verify(ctx context.Context, from blob.Bucket) (*Manifest, string, error) {
 	return m, sum, nil
 }
 
+// addAll adds events, and does something after each.
+func (p *part) addAll(events iter.Seq2[*audit.StoredEvent, error], after func() error) error {
+	for e, err := range events {
+		if err != nil {
+			return err
+		}
+		if err := p.add(e); err != nil {
+			return fmt.Errorf("event %s: %w", e.ID, err)
+		}
+		if err := after(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Stream writes an export as one file to w, and returns how many events it has and its SHA-256.
 func Stream(ctx context.Context, from Source, w io.Writer, o Options) (events int64, sum string, err error) {
 	format, err := formatOf(o.Format)
@@ -263,10 +262,7 @@ func Stream(ctx context.Context, from Source, w io.Writer, o Options) (events in
 		_, err := p.buf.WriteTo(to)
 		return err
 	}
-	err = from(ctx, o.Filter, func(e *audit.StoredEvent) error {
-		if err := p.add(e); err != nil {
-			return fmt.Errorf("event %s: %w", e.ID, err)
-		}
+	err = p.addAll(from(ctx, o.Filter), func() error {
 		if p.buf.Len() < 1<<16 {
 			return nil
 		}

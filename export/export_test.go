@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -50,8 +51,8 @@ var (
 
 // of is the source of a tenant's events.
 func of(door *tenantdb.Door, tenant uuid.UUID) export.Source {
-	return func(ctx context.Context, f audit.Filter, each func(*audit.StoredEvent) error) error {
-		return audit.EachEvent(ctx, door, tenant, f, each)
+	return func(ctx context.Context, f audit.Filter) iter.Seq2[*audit.StoredEvent, error] {
+		return audit.All(ctx, door, tenant, f)
 	}
 }
 

@@ -107,7 +107,7 @@ func (s *Server) writeContent(ctx context.Context, w access.Principal, kind stri
 		}
 		action, said = audit.ActionEvidence, map[string]any{"matching_events": b.Matching, "excluded_events": b.Excluded, "manifest_sha256": hex.EncodeToString(b.Manifest[:])}
 	case kindExport:
-		n, sum, err := export.Stream(ctx, export.From(t.Events().All), to, export.Options{Tenant: w.Tenant, Format: in.Format, Filter: f})
+		n, sum, err := export.Stream(ctx, t.Events().All, to, export.Options{Tenant: w.Tenant, Format: in.Format, Filter: f})
 		if err != nil {
 			return nil, err
 		}

@@ -45,7 +45,7 @@ func (r auditExportCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	defer closeAll()
-	source := export.From(k.Tenant(r.Tenant).Events().All)
+	source := k.Tenant(r.Tenant).Events().All
 	what := map[string]any{"format": r.Format, "to": destinationName(r.To), "begun": true}
 	if err := a.requireRecord(ctx, u.app, r.Tenant, audit.ActionExport, what); err != nil {
 		return err

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"iter"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -207,8 +208,8 @@ func (b *Bench) exports(ctx context.Context, door *tenantdb.Door, n int64) (line
 		begin, bytes := time.Now(), int64(0)
 		for tenant := range int64(askedTenants) {
 			dir := filepath.Join(b.Dir, "export")
-			from := func(ctx context.Context, f audit.Filter, each func(*audit.StoredEvent) error) error {
-				return audit.EachEvent(ctx, door, tenantNumber(tenant), f, each)
+			from := func(ctx context.Context, f audit.Filter) iter.Seq2[*audit.StoredEvent, error] {
+				return audit.All(ctx, door, tenantNumber(tenant), f)
 			}
 			m, _, err := export.Export(ctx, from, blob.Folder(dir), export.Options{Tenant: tenantNumber(tenant), Format: format})
 			if err != nil {
