@@ -237,7 +237,7 @@ func (a *Agent) Watch(ctx context.Context, paths []string, given DocumentOptions
 	if err != nil {
 		return err
 	}
-	var before map[string]bool // what was there when documents were last verified against it
+	var before map[string]bool // what was there when documents were last compared with it
 	for {
 		changed, present := w.Scan()
 		if len(changed) > 0 { // by way of the folders that are watched, and no name that may lead elsewhere by now

@@ -5,6 +5,7 @@ import (
 	"iter"
 
 	"github.com/google/uuid"
+
 	"github.com/konstruct/konstruct/kb"
 )
 
@@ -41,7 +42,8 @@ func (g Documents) Get(ctx context.Context, id uuid.UUID) (Document, []Passage, 
 	return kb.ShowDocument(ctx, g.t.k.door, g.t.id, id)
 }
 
-// List lists what was handed over to be ingested later, in one state (empty: any), after the given one (uuid.Nil: from the first), at most limit of them.
+// List lists ingest jobs, in one state (empty: any), after the given one (uuid.Nil: from the first), at most limit of
+// them.
 func (g Jobs) List(ctx context.Context, state kb.JobState, after uuid.UUID, limit int) ([]Job, error) {
 	return kb.ListJobs(ctx, g.t.k.door, g.t.id, state, after, limit)
 }
@@ -56,18 +58,18 @@ func (g Jobs) Count(ctx context.Context) (map[kb.JobState]int, error) {
 	return kb.CountJobs(ctx, g.t.k.door, g.t.id)
 }
 
-// Cancel ends jobs that wait or run, RetryJobs has those tried again that failed, and ForgetJobs deletes those that ended. With no ids it is all of
-// the tenant's. Each returns how many.
+// Cancel cancels jobs that are queued or running, and returns how many. With no ids it is all of the tenant's, as in
+// Retry and Delete.
 func (g Jobs) Cancel(ctx context.Context, ids ...uuid.UUID) (int, error) {
 	return kb.CancelJobs(ctx, g.t.k.door, g.t.id, ids...)
 }
 
-// Retry is described at CancelJobs.
+// Retry queues jobs again that failed, and returns how many.
 func (g Jobs) Retry(ctx context.Context, ids ...uuid.UUID) (int, error) {
 	return kb.RetryJobs(ctx, g.t.k.door, g.t.id, ids...)
 }
 
-// Delete is described at CancelJobs.
+// Delete deletes jobs that ended, and returns how many.
 func (g Jobs) Delete(ctx context.Context, ids ...uuid.UUID) (int, error) {
 	return kb.DeleteJobs(ctx, g.t.k.door, g.t.id, ids...)
 }

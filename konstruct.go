@@ -316,7 +316,7 @@ type WorkerConfig struct {
 	OwnerURL string
 }
 
-// RunWorker ingests what Agent.Enqueue handed over, of all tenants in turns, and makes and drops indexes of large tenants' own, until the context ends. Any number of
+// RunWorker ingests what Agent.Enqueue enqueued, of all tenants in turns, and makes and drops indexes of large tenants' own, until the context ends. Any number of
 // processes may do so.
 func (k *Konstruct) RunWorker(ctx context.Context, b WorkerConfig) error {
 	ctx = tenantdb.Trusted(ctx) // each job is done by the labels of whoever handed it over

@@ -17,7 +17,7 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-func storedRow(t *testing.T, door *tenantdb.Door, tenant uuid.UUID) int {
+func countStored(t *testing.T, door *tenantdb.Door, tenant uuid.UUID) int {
 	t.Helper()
 	n, after := 0, ""
 	for {
@@ -53,7 +53,7 @@ func TestManyCallersShareCommitsAndNotTenants(t *testing.T) {
 	}
 	all.Wait()
 	for _, tenant := range []uuid.UUID{tenantA, tenantB} {
-		if n := storedRow(t, door, tenant); n != callers*each/2 {
+		if n := countStored(t, door, tenant); n != callers*each/2 {
 			t.Errorf("tenant %s has %d events, want %d", tenant, n, callers*each/2)
 		}
 	}
@@ -113,7 +113,7 @@ func TestABadEventFailsAlone(t *testing.T) {
 			}
 		}
 	}
-	if got := storedRow(t, door, tenantA); got != n/5+1 {
+	if got := countStored(t, door, tenantA); got != n/5+1 {
 		t.Errorf("%d events, want %d", got, n/5+1)
 	}
 }

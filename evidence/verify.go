@@ -184,7 +184,7 @@ func readSmall(f *zip.File, limit int64) ([]byte, error) {
 	return raw, nil
 }
 
-// bundleCheck is a verification under way.
+// bundleCheck is a verification in progress.
 type bundleCheck struct {
 	*Result
 	m      *Manifest

@@ -38,7 +38,7 @@ const (
 	TypeGzip     = "application/gzip"  // holds one file, which may be a tar
 )
 
-// Holds reports whether a content type holds files of its own, which are taken in one by one.
+// Holds reports whether a content type holds files of its own, which are ingested one by one.
 func Holds(contentType string) bool {
 	switch contentType {
 	case TypeMailbox, TypeZip, TypeTar, TypeGzip:

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -40,18 +39,13 @@ func text(name, content string) kb.Upload {
 	return kb.Upload{Source: "test:" + name, Filename: name, Content: []byte(content)}
 }
 
-// quiet is a logger that tells of trouble alone.
-func quiet(t *testing.T) *slog.Logger {
-	return slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
-}
-
 // work deals out turns until the function returned is called.
 func (b *base) work(t *testing.T, url string) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	end := make(chan error, 1)
 	go func() {
-		end <- fairqueue.Run(ctx, fairqueue.Config{DatabaseURL: url, Queues: []fairqueue.Queue{{Name: fairqueue.Documents, Concurrency: 2, Worker: b.in}}, Logger: quiet(t)})
+		end <- fairqueue.Run(ctx, fairqueue.Config{DatabaseURL: url, Queues: []fairqueue.Queue{{Name: fairqueue.Documents, Concurrency: 2, Worker: b.in}}, Logger: testkit.Logger(t)})
 	}()
 	stop = sync.OnceFunc(func() {
 		cancel()
@@ -234,7 +228,7 @@ func TestWhatMayPassIsTriedAgain(t *testing.T) {
 		defer mu.Unlock()
 		m, err := model(name)
 		if broken {
-			return failingReader{m}, err
+			return failingEmbedder{m}, err
 		}
 		return m, err
 	}
@@ -261,10 +255,10 @@ func TestWhatMayPassIsTriedAgain(t *testing.T) {
 	}
 }
 
-// failingReader is a model that is unavailable.
-type failingReader struct{ embed.Embedder }
+// failingEmbedder is a model that is unavailable.
+type failingEmbedder struct{ embed.Embedder }
 
-func (failingReader) Embed(context.Context, []string) ([][]float32, error) {
+func (failingEmbedder) Embed(context.Context, []string) ([][]float32, error) {
 	return nil, errors.New("the model is unavailable")
 }
 

@@ -232,7 +232,7 @@ BEGIN
 END $isolate$;
 
 -- The sealing trigger runs as the owner and must seal whatever tenant a row names. A seal that the owner adds by hand
--- can't claim another transaction or time than its own, nor an adoption that is not under way.
+-- can't claim another transaction or time than its own, nor an adoption that is not in progress.
 CREATE POLICY sealing ON public.audit_seals FOR INSERT TO CURRENT_USER WITH CHECK (xid = pg_current_xact_id()
   AND recorded_at >= clock_timestamp() - interval '1 minute' AND recorded_at <= clock_timestamp() + interval '1 minute'
   AND (mode = 0 OR EXISTS (

@@ -1,4 +1,4 @@
--- Documents that are taken in later, and the order of uploads and deletions.
+-- Documents that are ingested later, and the order of uploads and deletions.
 --
 -- What waits is a row of kb_jobs, written in whatever transaction hands the document over. Whose turn it is, is River's
 -- business (https://riverqueue.com): it holds one ticket for each tenant that has something waiting, however much that

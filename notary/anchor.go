@@ -6,11 +6,12 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"github.com/konstruct/konstruct/blob"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"syscall"
+
+	"github.com/konstruct/konstruct/blob"
 )
 
 // Anchor keeps the last signed checkpoint outside the database, and changes it only for who has seen what

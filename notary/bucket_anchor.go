@@ -3,6 +3,7 @@ package notary
 import (
 	"context"
 	"errors"
+
 	"github.com/konstruct/konstruct/blob"
 )
 

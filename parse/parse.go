@@ -35,7 +35,7 @@ type Limits struct {
 	Memory uint64        // of the process that reads it, in bytes; Local can't hold to it
 }
 
-// DefaultLimits are the usual limits.
+// DefaultLimits are those of a parser that is given no others.
 var DefaultLimits = Limits{Time: 2 * time.Minute, Memory: 1536 << 20}
 
 // Local reads in this process.

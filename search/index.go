@@ -176,7 +176,7 @@ func (in *Indexer) build(ctx context.Context, conn *pgx.Conn, tenant uuid.UUID, 
 		if dimensions > mostDimensions {
 			return nil // it is searched passage by passage
 		}
-		on = fmt.Sprintf("kb_vectors USING hnsw ((embedding::halfvec(%d)) halfvec_cosine_ops) WITH (m = 16, ef_construction = 64) WHERE tenant_id = '%s' AND model = %s", dimensions, tenant, quoted(x.model))
+		on = fmt.Sprintf("kb_vectors USING hnsw ((embedding::halfvec(%d)) halfvec_cosine_ops) WITH (m = 16, ef_construction = 64) WHERE tenant_id = '%s' AND model = %s", dimensions, tenant, tenantdb.Literal(x.model))
 	}
 	start := time.Now()
 	memory := min(max(leastMemory, chunks*bytesPerVector*dimensions/384), mostMemory)

@@ -1,7 +1,6 @@
 package search_test
 
 import (
-	"log/slog"
 	"testing"
 
 	"github.com/google/uuid"
@@ -16,8 +15,3 @@ var (
 	tenantB = uuid.MustParse("22222222-2222-4222-8222-222222222222")
 	agent   = uuid.MustParse("33333333-3333-4333-8333-333333333333")
 )
-
-// quiet is a logger that tells of trouble alone.
-func quiet(t *testing.T) *slog.Logger {
-	return slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
-}

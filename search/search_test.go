@@ -134,7 +134,7 @@ func indexer(t *testing.T, d *testkit.DB, door *tenantdb.Door) *search.Indexer {
 		t.Fatal(err)
 	}
 	t.Cleanup(b.Close)
-	return &search.Indexer{Door: door, Builder: b, Thresholds: search.Thresholds{Grow: 300, Shrink: 100, Many: 250, Crowded: 300}, Logger: quiet(t)}
+	return &search.Indexer{Door: door, Builder: b, Thresholds: search.Thresholds{Grow: 300, Shrink: 100, Many: 250, Crowded: 300}, Logger: testkit.Logger(t)}
 }
 
 func turn(t *testing.T, in *search.Indexer, tenant uuid.UUID) bool {

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/google/uuid"
+
+	"github.com/konstruct/konstruct/tenantdb"
 )
 
 // statement is the SQL of one search. Where the tenant's own index is searched its id is a literal, so that the planner sees that this index will do; else it is an argument, and the same
@@ -113,7 +115,7 @@ func (s *statement) near(conditions bool, met string) {
 	distance := "p.half <=> " + vector("::halfvec(384)")
 	if s.q.Model != "" {
 		from, document = fmt.Sprintf("kb_vectors p JOIN kb_chunks pc ON %s AND pc.id = p.chunk_id", s.column("pc")), "pc.document_id"
-		where, distance = s.column("p")+" AND p.model = "+quoted(s.q.Model), "p.embedding <=> "+vector("")
+		where, distance = s.column("p")+" AND p.model = "+tenantdb.Literal(s.q.Model), "p.embedding <=> "+vector("")
 	}
 	order := "distance, chunk_id"
 	switch {
@@ -234,6 +236,3 @@ func (s *statement) wanted() int {
 
 // diversityWeight is how many candidates there are for each hit where hits are to differ.
 const diversityWeight = 5
-
-// quoted makes a literal of a text.
-func quoted(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }

@@ -36,7 +36,7 @@ func (s *Server) apiConfig() huma.Config {
 	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{"bearer": {Type: "http", Scheme: "bearer", Description: "A key (kst_…), or an ID token of the identity provider."}}
 	c.Components.Schemas = huma.NewMapRegistry("#/components/schemas/", schemaName)
 	c.Components.Schemas.RegisterTypeAlias(reflect.TypeFor[uuid.UUID](), reflect.TypeFor[identifier]())
-	c.OpenAPIPath, c.DocsPath, c.SchemasPath = "", "", "" // served in plain.go
+	c.OpenAPIPath, c.DocsPath, c.SchemasPath = "", "", "" // served in public.go
 	c.CreateHooks = nil
 	json := huma.Format{Marshal: huma.DefaultJSONFormat.Marshal, Unmarshal: decodeStrict}
 	c.Formats = map[string]huma.Format{"application/json": json, "json": json} // and what ends in +json
@@ -57,16 +57,9 @@ func schemaName(t reflect.Type, hint string) string {
 	if name == "" { // a body of one operation, whose hint is createEventRequest
 		name = hint
 	}
-	if generic, of, ok := strings.Cut(name, "["); ok { // List[…/kb.Document]
-		of = strings.TrimSuffix(of, "]")
-		of = of[strings.LastIndexAny(of, "./")+1:]
-		if of == "Request" {
-			of = "ComplianceRequest"
-		}
-		if of == "StoredEvent" || of == "EscalationRecord" {
-			of = strings.TrimSuffix(strings.TrimPrefix(of, "Stored"), "Record")
-		}
-		name = of + generic
+	if generic, _, ok := strings.Cut(name, "["); ok { // List[…/kb.Document]
+		items, _ := t.FieldByName("Items")
+		return schemaName(items.Type, hint) + generic
 	}
 	name = notName.ReplaceAllString(name, "")
 	return strings.ToUpper(name[:1]) + name[1:]

@@ -20,7 +20,7 @@ import (
 	"github.com/konstruct/konstruct/internal/testkit"
 )
 
-// mostMemory is what a service with the usual bound on requests' memory may ingest all, at its peak: the bound,
+// mostMemory is what a service with the usual bound on requests' memory may take altogether, at its peak: the bound,
 // and as much again as the Go runtime leaves uncollected, and itself.
 const mostMemory = 640 << 20
 

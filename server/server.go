@@ -18,6 +18,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
 	"github.com/konstruct/konstruct"
 	"github.com/konstruct/konstruct/access"
 	"github.com/konstruct/konstruct/artifact"

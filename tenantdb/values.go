@@ -50,3 +50,6 @@ func Values(b *strings.Builder, rows int, types ...string) {
 		b.WriteByte(')')
 	}
 }
+
+// Literal is a text as an SQL string, for statements that take no parameters, as DDL.
+func Literal(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }

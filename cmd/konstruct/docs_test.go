@@ -1,6 +1,7 @@
 package main
 
 import (
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -33,7 +34,7 @@ func TestDocumentedCommandsAreCommands(t *testing.T) {
 			args := strings.Split(strings.TrimSuffix(string(words), "\x00"), "\x00")
 			var c cli
 			k, err := kong.New(&c, kong.Vars{"parts": "", "source": "", "version": ""}, kong.Exit(func(int) {}),
-				kong.Writers(discard{}, discard{}))
+				kong.Writers(io.Discard, io.Discard))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -47,10 +48,6 @@ func TestDocumentedCommandsAreCommands(t *testing.T) {
 		t.Errorf("only %d commands were found", n)
 	}
 }
-
-type discard struct{}
-
-func (discard) Write(p []byte) (int, error) { return len(p), nil }
 
 // parses reports what is wrong with arguments, but for those that a mention leaves out: a text names a command without
 // all that it needs.

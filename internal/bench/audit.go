@@ -24,7 +24,7 @@ func sample() audit.Event {
 		Metadata: json.RawMessage(`{"gen_ai.request.model": "claude-opus-4-5", "gen_ai.usage.input_tokens": 812, "gen_ai.usage.output_tokens": 96}`)}
 }
 
-// seedConnections are how many the seed's way is measured on; singles are verified against the best.
+// seedConnections are how many the seed's way is measured on; singles are compared with the best.
 var seedConnections = []int{1, 2, 4, 8, 16}
 
 // idleTurns is how often one caller's ways are measured one after the other.

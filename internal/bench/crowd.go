@@ -126,13 +126,13 @@ func (b *Bench) conditions(ctx context.Context, door *tenantdb.Door, t *searchSe
 	return lines, nil
 }
 
-// checked is how many questions with a condition are verified against what is right.
+// checked is how many questions with a condition are compared with what is right.
 const checked = 10
 
 // atOnce is how many search at the same time.
 const atOnce = 16
 
-// crowd measures many who search at once, each another tenant, alone and while passages are ingested; and the ingesting, alone and beside them.
+// crowd measures many who search at once, each another tenant, alone and while passages are ingested; and ingest, alone and beside them.
 func (b *Bench) crowd(ctx context.Context, door *tenantdb.Door, all []sizedTenant, measured []*searchSetup) ([]Measurement, error) {
 	s := search.NewSearcher()
 	var n atomic.Int64
@@ -197,7 +197,7 @@ func (b *Bench) crowd(ctx context.Context, door *tenantdb.Door, all []sizedTenan
 	return append(lines, alone, both.against(lines[1]), beside, without.against(alone)), nil
 }
 
-// withoutGlobal measures ingesting without the seed's index over all tenants.
+// withoutGlobal measures ingest without the seed's index over all tenants.
 func (b *Bench) withoutGlobal(ctx context.Context, take func(int) error) (Measurement, error) {
 	conn, err := pgx.Connect(ctx, b.url("konstruct_owner"))
 	if err != nil {

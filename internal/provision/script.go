@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/konstruct/konstruct/migrations"
+	"github.com/konstruct/konstruct/tenantdb"
 )
 
 // Script is what a database administrator runs with psql instead of `konstruct init`.
@@ -49,7 +50,7 @@ func (s Script) Write(w io.Writer) error {
 	for _, role := range migrations.Roles() {
 		fmt.Fprintf(&b, "-- %s: %s\n", role.Name, role.Purpose)
 		fmt.Fprintf(&b, "SELECT %s WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = %s) \\gexec\n",
-			literal(role.Create("")), literal(role.Name))
+			tenantdb.Literal(role.Create("")), tenantdb.Literal(role.Name))
 		b.WriteString(role.SetPassword(s.Verifiers[role.Name]) + ";\n")
 	}
 	b.WriteString("\n\\echo database\n" +
@@ -58,7 +59,7 @@ func (s Script) Write(w io.Writer) error {
 	for _, encoding := range []string{"UTF8", "another"} {
 		fmt.Fprintf(&b, "SELECT %s FROM pg_database\n  WHERE datname = 'template1' AND (pg_encoding_to_char(encoding) = 'UTF8') = %t\n"+
 			"   AND NOT EXISTS (SELECT FROM pg_database WHERE datname = %s) \\gexec\n",
-			literal(createDatabase(s.Database, encoding)), encoding == "UTF8", literal(s.Database))
+			tenantdb.Literal(createDatabase(s.Database, encoding)), encoding == "UTF8", tenantdb.Literal(s.Database))
 	}
 	fmt.Fprintf(&b, "\\connect %s\n\n\\echo extension\nCREATE EXTENSION IF NOT EXISTS vector;\n\n", database)
 	b.WriteString("\\echo schema\n-- As its owner, as konstruct migrate up does it.\nSET ROLE " + migrations.Owner + ";\n")
@@ -74,6 +75,3 @@ func (s Script) Write(w io.Writer) error {
 	_, err := io.WriteString(w, b.String())
 	return err
 }
-
-// literal is an SQL string.
-func literal(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }
