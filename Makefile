@@ -60,7 +60,7 @@ fuzz: setup ## fuzz the leaf encoder, checkpoints, proofs and bundles, the reade
 	go test -run '^$$' -fuzz FuzzPolicy -fuzztime 1m -fuzzminimizetime 1x ./audit
 	go test -run '^$$' -fuzz FuzzRedact -fuzztime 1m -fuzzminimizetime 1x ./audit
 
-lint: ## gofmt, go vet, staticcheck, and the import rules
+lint: ## gofmt, go vet, staticcheck, lines to column 120, and the import rules
 	@test -z "$$(gofmt -l .)" || { echo "not formatted:"; gofmt -l .; exit 1; }
 	go vet ./...
 	go tool staticcheck ./...

@@ -29,8 +29,9 @@ type Agent struct {
 func (t *Tenant) Agent(id uuid.UUID) *Agent { return &Agent{t: t, id: id} }
 
 // Async returns the same agent for callers who cannot wait: what it logs is acknowledged once it is on this
-// machine's disk, and shipped to the trail in the background, exactly once and in this agent's order, also after a crash or while
-// the database is unavailable. It needs Config.SpoolDir. Searches are recorded as ever: there is no answer without its record.
+// machine's disk, and shipped to the trail in the background, exactly once and in this agent's order, also after a
+// crash or while the database is unavailable. It needs Config.SpoolDir. Searches are recorded as ever: there is no
+// answer without its record.
 func (a *Agent) Async() *Agent {
 	b := *a
 	b.async = true
@@ -58,7 +59,8 @@ func (a *Agent) ingester(progress func(int)) (*kb.Ingester, error) {
 // Log writes an event and returns its id. When it returns, the event is committed and sealed. The event's
 // AgentID is set to the agent's. Log the same ID with the same content again and it is there once. Events
 // that are logged at the same time share a commit; each call gets its own result. Where the operator's
-// policy lets this tenant's calls go on without the trail, and it can't be written, Log returns the zero id and nil; the gap is recorded later.
+// policy lets this tenant's calls go on without the trail, and it can't be written, Log returns the zero id and nil;
+// the gap is recorded later.
 func (a *Agent) Log(ctx context.Context, e Event) (uuid.UUID, error) {
 	if a.async {
 		ids, err := a.LogBatch(ctx, []Event{e})
@@ -130,10 +132,12 @@ func (a *Agent) record(ctx context.Context, tx pgx.Tx, made func() (Event, error
 	return ids[0], nil
 }
 
-// Ingest ingests what paths name: files, folders, archives and mailboxes of this machine, pages, sitemaps and feeds (http and https URLs), and what lies
-// below s3://BUCKET/PREFIX; docs/formats.md lists the kinds. A file already there is left as it is, a changed one is replaced. Each file is
-// reported once; one that fails does not stop the others. chunks, when not nil, hears how many more were embedded.
-func (a *Agent) Ingest(ctx context.Context, paths []string, given DocumentOptions, report func(IngestResult), chunks func(int)) error {
+// Ingest ingests what paths name: files, folders, archives and mailboxes of this machine, pages, sitemaps and feeds
+// (http and https URLs), and what lies below s3://BUCKET/PREFIX; docs/formats.md lists the kinds. A file already there
+// is left as it is, a changed one is replaced. Each file is reported once; one that fails does not stop the others.
+// chunks, when not nil, hears how many more were embedded.
+func (a *Agent) Ingest(ctx context.Context, paths []string, given DocumentOptions, report func(IngestResult),
+	chunks func(int)) error {
 	in, err := a.ingester(chunks)
 	if err != nil {
 		return err
@@ -171,7 +175,8 @@ func (a *Agent) EmbedAndStore(ctx context.Context, documents []kb.PreparedDocume
 	return nil
 }
 
-// Enqueue enqueues documents to be ingested later, all or none, and returns their jobs' ids: Konstruct.RunWorker ingests them, here or elsewhere.
+// Enqueue enqueues documents to be ingested later, all or none, and returns their jobs' ids: Konstruct.RunWorker
+// ingests them, here or elsewhere.
 func (a *Agent) Enqueue(ctx context.Context, uploads ...Upload) (ids []uuid.UUID, err error) {
 	err = a.t.k.door.Tx(ctx, a.t.id, func(ctx context.Context, tx pgx.Tx) error {
 		ids, err = a.EnqueueInTx(ctx, tx, uploads...)
@@ -185,9 +190,10 @@ func (a *Agent) EnqueueInTx(ctx context.Context, tx pgx.Tx, uploads ...Upload) (
 	return kb.Enqueue(ctx, tx, a.t.id, a.id, uploads...)
 }
 
-// EnqueueFiles is Enqueue for what Ingest ingests: archives and mailboxes are enqueued file by file, and pages are left to be read later.
-// Each file is reported once, those enqueued without an outcome.
-func (a *Agent) EnqueueFiles(ctx context.Context, paths []string, given DocumentOptions, report func(IngestResult)) error {
+// EnqueueFiles is Enqueue for what Ingest ingests: archives and mailboxes are enqueued file by file, and pages are left
+// to be read later. Each file is reported once, those enqueued without an outcome.
+func (a *Agent) EnqueueFiles(ctx context.Context, paths []string, given DocumentOptions,
+	report func(IngestResult)) error {
 	in, err := a.ingester(nil)
 	if err != nil {
 		return err
@@ -195,8 +201,9 @@ func (a *Agent) EnqueueFiles(ctx context.Context, paths []string, given Document
 	return in.Enqueue(ctx, a.t.id, a.id, paths, given, report)
 }
 
-// Remove deletes a document from the knowledge base, with its passages, vectors and text, and writes an event that says so in the same transaction;
-// events that named its passages stay. What was uploaded of its source before is not ingested after it. kb.ErrNotFound when the tenant has none such.
+// Remove deletes a document from the knowledge base, with its passages, vectors and text, and writes an event that says
+// so in the same transaction; events that named its passages stay. What was uploaded of its source before is not
+// ingested after it. kb.ErrNotFound when the tenant has none such.
 func (a *Agent) Remove(ctx context.Context, document uuid.UUID) (event uuid.UUID, err error) {
 	err = a.t.k.door.Tx(ctx, a.t.id, func(ctx context.Context, tx pgx.Tx) error {
 		d, err := kb.Remove(ctx, tx, a.t.id, document)
@@ -216,8 +223,8 @@ func (a *Agent) removalEvent(d *Document) func() (audit.Event, error) {
 }
 
 // RemoveSource is Remove by a document's source. What was uploaded of the source and is not ingested yet is not
-// ingested any more: its jobs end with kb.ErrDeleted as their reason. Where there is no document nil is returned, and no
-// event is written.
+// ingested any more: its jobs end with kb.ErrDeleted as their reason. Where there is no document nil is returned, and
+// no event is written.
 func (a *Agent) RemoveSource(ctx context.Context, source string) (d *Document, event uuid.UUID, err error) {
 	err = a.t.k.door.Tx(ctx, a.t.id, func(ctx context.Context, tx pgx.Tx) error {
 		if d, err = kb.RemoveSource(ctx, tx, a.t.id, source); err != nil || d == nil {
@@ -229,9 +236,10 @@ func (a *Agent) RemoveSource(ctx context.Context, source string) (d *Document, e
 	return d, event, err
 }
 
-// Watch ingests files and folders of this machine, and again what changes in them, until the context ends. With remove, documents whose files are
-// gone from folders that can be read are removed.
-func (a *Agent) Watch(ctx context.Context, paths []string, given DocumentOptions, every time.Duration, remove bool, report func(IngestResult)) error {
+// Watch ingests files and folders of this machine, and again what changes in them, until the context ends. With remove,
+// documents whose files are gone from folders that can be read are removed.
+func (a *Agent) Watch(ctx context.Context, paths []string, given DocumentOptions, every time.Duration, remove bool,
+	report func(IngestResult)) error {
 	w := kb.NewWatcher(paths, a.followLinks)
 	in, err := a.ingester(nil)
 	if err != nil {
@@ -261,13 +269,15 @@ func (a *Agent) Watch(ctx context.Context, paths []string, given DocumentOptions
 }
 
 // removeMissing removes the documents of folders whose files are not present.
-func (a *Agent) removeMissing(ctx context.Context, folders []string, present map[string]bool, report func(IngestResult)) error {
+func (a *Agent) removeMissing(ctx context.Context, folders []string, present map[string]bool,
+	report func(IngestResult)) error {
 	for _, folder := range folders {
 		abs, err := filepath.Abs(folder)
 		if err != nil {
 			return err
 		}
-		below, err := kb.SourcesBelow(ctx, a.t.k.door, a.t.id, (&url.URL{Scheme: "file", Path: filepath.ToSlash(abs) + "/"}).String())
+		below, err := kb.SourcesBelow(ctx, a.t.k.door, a.t.id,
+			(&url.URL{Scheme: "file", Path: filepath.ToSlash(abs) + "/"}).String())
 		if err != nil {
 			return err
 		}
@@ -288,8 +298,9 @@ func (a *Agent) removeMissing(ctx context.Context, folders []string, present map
 	return nil
 }
 
-// Reembed makes the vectors of another of Config.Models for the tenant's passages, beside those that are there, until none is missing; killed, it goes on where it
-// was. Searches stay as they are until Serve. progress, when not nil, hears how many were made.
+// Reembed makes the vectors of another of Config.Models for the tenant's passages, beside those that are there, until
+// none is missing; killed, it goes on where it was. Searches stay as they are until Serve. progress, when not nil,
+// hears how many were made.
 func (a *Agent) Reembed(ctx context.Context, model string, progress func(int)) error {
 	e, err := a.t.k.model(model)
 	if err != nil {
@@ -302,8 +313,9 @@ func (a *Agent) Reembed(ctx context.Context, model string, progress func(int)) e
 	return kb.Reembed(tenantdb.Trusted(ctx), a.t.k.door, a.t.id, e, tokens, progress)
 }
 
-// ServeModel has the tenant's searches be by another model, from one transaction on, which also writes an event that says so; the empty name is the first
-// model, whose vectors are always there. kb.ErrIncomplete, kb.ErrNoModel say why not.
+// ServeModel has the tenant's searches be by another model, from one transaction on, which also writes an event that
+// says so; the empty name is the first model, whose vectors are always there. kb.ErrIncomplete, kb.ErrNoModel say why
+// not.
 func (a *Agent) ServeModel(ctx context.Context, model string) (event uuid.UUID, err error) {
 	if _, err := a.t.k.model(model); err != nil {
 		return event, err

@@ -15,7 +15,8 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// Erase what a person typed by mistake. The text goes for good; the trail says that it went, and everything still verifies.
+// Erase what a person typed by mistake. The text goes for good; the trail says that it went, and everything still
+// verifies.
 func Example_erasure() {
 	ctx := context.Background()
 	d, err := testkit.Clone("konstruct")
@@ -28,7 +29,9 @@ func Example_erasure() {
 	}
 	defer k.Close()
 	acme := k.Tenant(acmeID)
-	id, err := acme.Agent(supportID).LogLLMCall(ctx, konstruct.LLMCall{Model: "claude-opus-4-5", Prompt: "I live at 5 Elm Street", Completion: "Noted."})
+	id, err := acme.Agent(supportID).
+		LogLLMCall(ctx,
+			konstruct.LLMCall{Model: "claude-opus-4-5", Prompt: "I live at 5 Elm Street", Completion: "Noted."})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -38,7 +41,8 @@ func Example_erasure() {
 		log.Fatal(err)
 	}
 	defer court.Close()
-	done, err := compliance.Erase(ctx, court, acmeID, compliance.Erasure{Events: []uuid.UUID{id}, Fields: []ledger.Field{ledger.InputSummary}, Reason: "ticket 17"})
+	done, err := compliance.Erase(ctx, court, acmeID,
+		compliance.Erasure{Events: []uuid.UUID{id}, Fields: []ledger.Field{ledger.InputSummary}, Reason: "ticket 17"})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -76,7 +80,8 @@ func ExampleTenant_Escalations() {
 	}
 	defer k.Close()
 	acme := k.Tenant(acmeID)
-	id, err := acme.Agent(supportID).LogEscalation(ctx, konstruct.Escalation{Reason: "a refund above the limit", To: "finance"})
+	id, err := acme.Agent(supportID).
+		LogEscalation(ctx, konstruct.Escalation{Reason: "a refund above the limit", To: "finance"})
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -89,7 +89,8 @@ func (g Documents) Versions(ctx context.Context, document uuid.UUID) ([]kb.Versi
 	return kb.Versions(ctx, g.t.k.door, g.t.id, document)
 }
 
-// Passage shows a passage in its place, with so many bytes of its document before and after it; kb.ErrNotFound when it is gone.
+// Passage shows a passage in its place, with so many bytes of its document before and after it; kb.ErrNotFound when it
+// is gone.
 func (g Documents) Passage(ctx context.Context, chunk uuid.UUID, around int) (kb.PassageContext, error) {
 	return kb.ShowPassage(ctx, g.t.k.door, g.t.id, chunk, around)
 }

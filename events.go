@@ -19,9 +19,9 @@ func (g Events) Get(ctx context.Context, id uuid.UUID) (StoredEvent, error) {
 	return audit.Get(ctx, g.t.k.door, g.t.id, id)
 }
 
-// Receipt returns a signed receipt for an event that was written: its leaf hash, when the database recorded it, and by when
-// it will stand in the tenant's log, IntegrateWithin from now. Whoever holds it can prove that the event was left out or
-// changed: see [ledger.Receipt].
+// Receipt returns a signed receipt for an event that was written: its leaf hash, when the database recorded it, and by
+// when it will stand in the tenant's log, IntegrateWithin from now. Whoever holds it can prove that the event was left
+// out or changed: see [ledger.Receipt].
 func (g Events) Receipt(ctx context.Context, event uuid.UUID) (string, error) {
 	if g.t.k.receipts == nil {
 		return "", ErrNoReceipts

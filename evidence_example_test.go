@@ -71,7 +71,8 @@ func ExampleEvents_Receipt() {
 	}
 
 	// The stranger.
-	result, err := evidence.Verify(bytes.NewReader(bundle.Bytes()), int64(bundle.Len()), evidence.Trust{Key: signer.Key, Receipts: []string{receipt}})
+	result, err := evidence.Verify(bytes.NewReader(bundle.Bytes()), int64(bundle.Len()),
+		evidence.Trust{Key: signer.Key, Receipts: []string{receipt}})
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -53,11 +53,13 @@ func Example() {
 	defer k.Close()
 	agent := k.Tenant(acmeID).Agent(supportID)
 
-	if _, err := agent.LogLLMCall(ctx, konstruct.LLMCall{Model: "claude-opus-4-5", Prompt: "Where is order 17?", Completion: "On its way.",
-		InputTokens: 120, OutputTokens: 9, Latency: 1900 * time.Millisecond}); err != nil {
+	if _, err := agent.LogLLMCall(ctx,
+		konstruct.LLMCall{Model: "claude-opus-4-5", Prompt: "Where is order 17?", Completion: "On its way.",
+			InputTokens: 120, OutputTokens: 9, Latency: 1900 * time.Millisecond}); err != nil {
 		log.Fatal(err)
 	}
-	if _, err := agent.LogEscalation(ctx, konstruct.Escalation{Reason: "The customer wants a refund above the limit.", To: "billing"}); err != nil {
+	if _, err := agent.LogEscalation(ctx,
+		konstruct.Escalation{Reason: "The customer wants a refund above the limit.", To: "billing"}); err != nil {
 		log.Fatal(err)
 	}
 	events, err := k.Tenant(acmeID).Events().List(ctx, konstruct.Filter{})
@@ -97,7 +99,8 @@ func ExampleAgent_Log() {
 	defer k.Close()
 	agent := k.Tenant(acmeID).Agent(supportID)
 
-	event := konstruct.Event{ID: uuid.MustParse("018f4e5a-0000-7000-8000-000000000001"), Action: "payment", Input: "order 17, 20 EUR"}
+	event := konstruct.Event{ID: uuid.MustParse("018f4e5a-0000-7000-8000-000000000001"), Action: "payment",
+		Input: "order 17, 20 EUR"}
 	for range 2 {
 		if _, err := agent.Log(ctx, event); err != nil {
 			log.Fatal(err)
@@ -122,7 +125,9 @@ func ExampleAgent_InTx() {
 	acme := k.Tenant(acmeID)
 
 	err := acme.Tx(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, `INSERT INTO kb_documents (tenant_id, agent_id, filename) VALUES ($1, $2, 'note.txt')`, acmeID, supportID); err != nil {
+		if _, err := tx.Exec(ctx,
+			`INSERT INTO kb_documents (tenant_id, agent_id, filename) VALUES ($1, $2, 'note.txt')`, acmeID,
+			supportID); err != nil {
 			return err
 		}
 		_, err := acme.Agent(supportID).InTx(ctx, tx, konstruct.Event{Action: "note_added"})
@@ -144,7 +149,9 @@ func ExampleAgent_Search() {
 		log.Fatal(err)
 	}
 	defer os.RemoveAll(dir)
-	if err := os.WriteFile(filepath.Join(dir, "pumps.md"), []byte("# Pumps\n\n## Returns\n\nA pump may be returned within thirty days.\n\n## Care\n\nRinse the rotor weekly.\n"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "pumps.md"),
+		[]byte("# Pumps\n\n## Returns\n\nA pump may be returned within thirty days.\n\n## Care\n\nRinse the rotor "+
+			"weekly.\n"), 0o600); err != nil {
 		log.Fatal(err)
 	}
 	report := func(f konstruct.IngestResult) { fmt.Println(filepath.Base(f.Path), f.Outcome, f.Chunks, f.Err) }
@@ -188,15 +195,17 @@ func ExampleAgent_SearchWith() {
 		log.Fatal(err)
 	}
 	defer os.RemoveAll(dir)
-	if err := os.WriteFile(filepath.Join(dir, "terms.md"), []byte("# Terms\n\n## Seals\n\nSeals are worn by use, and not covered.\n\n## Rotors\n\nA rotor is covered for a year.\n"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "terms.md"), []byte("# Terms\n\n## Seals\n\nSeals are worn by use, and "+
+		"not covered.\n\n## Rotors\n\nA rotor is covered for a year.\n"), 0o600); err != nil {
 		log.Fatal(err)
 	}
 	given := konstruct.DocumentOptions{Metadata: map[string]any{"team": "legal"}}
 	if err := agent.Ingest(ctx, []string{dir}, given, func(konstruct.IngestResult) {}, nil); err != nil {
 		log.Fatal(err)
 	}
-	found, err := agent.SearchWith(ctx, konstruct.SearchRequest{Text: `rotor -seals`, Mode: search.Lexical, UserID: "ada",
-		Where: []konstruct.Condition{{Field: "metadata.team", Op: search.Equal, Value: "legal"}}})
+	found, err := agent.SearchWith(ctx,
+		konstruct.SearchRequest{Text: `rotor -seals`, Mode: search.Lexical, UserID: "ada",
+			Where: []konstruct.Condition{{Field: "metadata.team", Op: search.Equal, Value: "legal"}}})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -213,14 +222,17 @@ func ExampleAgent_SearchWith() {
 	// lexical unchanged
 }
 
-// Act for somebody who sees no more than they were granted: the context says so, and the database holds every call to it.
+// Act for somebody who sees no more than they were granted: the context says so, and the database holds every call to
+// it.
 func ExampleWithLabels() {
 	ctx := context.Background()
 	k := open(ctx)
 	defer k.Close()
 	tenant := k.Tenant(acmeID)
-	passages := kb.PreparedDocument{Source: "test:merger", Filename: "merger.md", Model: "mine", Text: "The merger is secret.",
-		Chunks: []chunk.Chunk{{Content: "The merger is secret."}}, Vectors: [][]float32{vector()}, DocumentOptions: konstruct.DocumentOptions{Labels: []string{"board"}}}
+	passages := kb.PreparedDocument{Source: "test:merger", Filename: "merger.md", Model: "mine",
+		Text:   "The merger is secret.",
+		Chunks: []chunk.Chunk{{Content: "The merger is secret."}}, Vectors: [][]float32{vector()},
+		DocumentOptions: konstruct.DocumentOptions{Labels: []string{"board"}}}
 	id, _, err := tenant.Agent(supportID).StoreDocument(ctx, passages)
 	if err != nil {
 		log.Fatal(err)
@@ -255,7 +267,8 @@ func TestOpenRefusesADatabaseThatDoesNotHold(t *testing.T) {
 	if !errors.As(err, &failed) || len(failed.Checks) < 30 {
 		t.Fatalf("error %v", err)
 	}
-	if k, err := konstruct.Open(t.Context(), konstruct.Config{DatabaseURL: d.URL("konstruct_app"), SkipCheck: true}); err != nil {
+	if k, err := konstruct.Open(t.Context(),
+		konstruct.Config{DatabaseURL: d.URL("konstruct_app"), SkipCheck: true}); err != nil {
 		t.Error(err)
 	} else {
 		k.Close()
@@ -268,13 +281,16 @@ func TestOpenRefusesADatabaseThatDoesNotHold(t *testing.T) {
 // TestNoAnswerWithoutItsRecord makes the retrieval's own event impossible: the search then shows nothing.
 func TestNoAnswerWithoutItsRecord(t *testing.T) {
 	d := testkit.Database(t)
-	k, err := konstruct.Open(t.Context(), konstruct.Config{DatabaseURL: d.URL("konstruct_app"), AssetsDir: devpg.AssetsDir(), Embedder: testkit.Model(t)})
+	k, err := konstruct.Open(t.Context(),
+		konstruct.Config{DatabaseURL: d.URL("konstruct_app"), AssetsDir: devpg.AssetsDir(), Embedder: testkit.Model(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer k.Close()
 	agent := k.Tenant(acmeID).Agent(supportID)
-	if r, err := agent.SearchWith(t.Context(), konstruct.SearchRequest{Text: "x", Extra: konstruct.Metadata{"konstruct.retrieval.top_k": 1}}); err == nil || r.Hits != nil {
+	if r, err := agent.SearchWith(t.Context(),
+		konstruct.SearchRequest{Text: "x", Extra: konstruct.Metadata{"konstruct.retrieval.top_k": 1}}); err == nil ||
+		r.Hits != nil {
 		t.Errorf("%+v, %v", r, err)
 	}
 	testkit.Owner(t, d, `REVOKE INSERT ON audit_events FROM konstruct_app`)
@@ -285,7 +301,8 @@ func TestNoAnswerWithoutItsRecord(t *testing.T) {
 
 func TestTheZeroTenantIsRefusedEverywhere(t *testing.T) {
 	d := testkit.Database(t)
-	k, err := konstruct.Open(t.Context(), konstruct.Config{DatabaseURL: d.URL("konstruct_app"), AssetsDir: devpg.AssetsDir(), Embedder: testkit.Model(t)})
+	k, err := konstruct.Open(t.Context(),
+		konstruct.Config{DatabaseURL: d.URL("konstruct_app"), AssetsDir: devpg.AssetsDir(), Embedder: testkit.Model(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -305,7 +322,8 @@ func TestTheZeroTenantIsRefusedEverywhere(t *testing.T) {
 		"retry":     func() error { _, err := none.Jobs().Retry(t.Context()); return err },
 		"forget":    func() error { _, err := none.Jobs().Delete(t.Context()); return err },
 		"enqueue": func() error {
-			_, err := none.Agent(supportID).Enqueue(t.Context(), konstruct.Upload{Source: "x:y", Filename: "y", Content: []byte("x")})
+			_, err := none.Agent(supportID).
+				Enqueue(t.Context(), konstruct.Upload{Source: "x:y", Filename: "y", Content: []byte("x")})
 			return err
 		},
 		"log": func() error {
@@ -342,7 +360,8 @@ func ExampleAgent_Async() {
 	}
 	defer k.Close()
 	agent := k.Tenant(acmeID).Agent(supportID).Async()
-	if _, err := agent.LogToolCall(ctx, konstruct.ToolCall{Name: "lookup_order", Arguments: `{"order":17}`}); err != nil {
+	if _, err := agent.LogToolCall(ctx,
+		konstruct.ToolCall{Name: "lookup_order", Arguments: `{"order":17}`}); err != nil {
 		log.Fatal(err)
 	}
 	spool, err := k.Trail().Spool()
@@ -362,11 +381,15 @@ func ExampleAgent_Async() {
 
 // Take e-mail addresses out of one tenant's events before anything stores them.
 func ExampleConfig_policy() {
-	policy, err := audit.ParsePolicy([]byte(`{"tenants": {"ac3e0000-0000-4000-8000-000000000001": {"redact": [{"detect": "email"}]}}}`), []byte("at least thirty-two secret bytes"))
+	policy, err :=
+		audit.ParsePolicy(
+			[]byte(`{"tenants": {"ac3e0000-0000-4000-8000-000000000001": {"redact": [{"detect": "email"}]}}}`),
+			[]byte("at least thirty-two secret bytes"))
 	if err != nil {
 		log.Fatal(err)
 	}
-	e, err := policy.Redact(acmeID, konstruct.Event{Action: "mail", Input: "write to ada@example.org"}) // Config.Policy does it for every event
+	// Config.Policy does it for every event
+	e, err := policy.Redact(acmeID, konstruct.Event{Action: "mail", Input: "write to ada@example.org"})
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -56,7 +56,8 @@ func TestImportRules(t *testing.T) {
 	}
 	forbid(imports, "audit", module+"/kb")
 	forbid(imports, "kb", module+"/audit")
-	for _, pure := range []string{"ledger", "extract", "chunk", "embed", "parse", "redact", "spool", "blob", "fetch", "disclosure"} {
+	for _, pure := range []string{"ledger", "extract", "chunk", "embed", "parse", "redact", "spool", "blob", "fetch",
+		"disclosure"} {
 		forbid(own, pure, database...)
 	}
 	// Compliance reads no event; what is exported is handed to export.
@@ -89,12 +90,14 @@ func TestImportRules(t *testing.T) {
 			if i == "github.com/jackc/pgx/v5/pgxpool" && who != "tenantdb" && who != "fairqueue" {
 				t.Errorf("%s holds a pool", who)
 			}
-			if strings.HasPrefix(i, module) && !strings.HasPrefix(who, "cmd/") && !strings.HasPrefix(who, "internal/") && strings.HasPrefix(i, module+"/internal/") {
+			if strings.HasPrefix(i, module) && !strings.HasPrefix(who, "cmd/") &&
+				!strings.HasPrefix(who, "internal/") && strings.HasPrefix(i, module+"/internal/") {
 				t.Errorf("%s imports %s: internal is for development", who, i)
 			}
 		}
 	}
-	// Verification of a bundle stands on ledger and the standard library alone; ledger on nothing of ours, and on the log libraries.
+	// Verification of a bundle stands on ledger and the standard library alone; ledger on nothing of ours, and on the
+	// log libraries.
 	for who, may := range map[string][]string{
 		"evidence":             {module + "/ledger"},
 		"ledger":               {"golang.org/x/mod/sumdb", "github.com/transparency-dev"},
@@ -105,7 +108,9 @@ func TestImportRules(t *testing.T) {
 		}
 		for _, i := range own[who] {
 			first, _, _ := strings.Cut(i, "/")
-			if strings.Contains(first, ".") && !slices.ContainsFunc(may, func(m string) bool { return i == m || strings.HasPrefix(i, m+"/") }) {
+			if strings.Contains(first, ".") && !slices.ContainsFunc(may, func(m string) bool {
+				return i == m || strings.HasPrefix(i, m+"/")
+			}) {
 				t.Errorf("%s imports %s", who, i)
 			}
 			if i == "net" || strings.HasPrefix(i, "net/") || strings.HasPrefix(i, "database/") {

@@ -81,14 +81,15 @@ type Config struct {
 	AssetsDir string
 	// Embedder makes vectors elsewhere; nil is the local model. Open takes it over and closes it.
 	Embedder embed.Embedder
-	// Embedders are others, by their names, that tenants' knowledge bases may be switched to: see Agent.Reembed. Open takes them over and closes them.
+	// Embedders are others, by their names, that tenants' knowledge bases may be switched to: see Agent.Reembed. Open
+	// takes them over and closes them.
 	Embedders []embed.Embedder
 	// Reranker puts hits in order that a Question asks it for; nil is none.
 	Reranker *embed.Reranker
 	// AllowNetworks are the operator's own networks whose pages may be ingested; without, public addresses alone.
 	AllowNetworks []netip.Prefix
-	// ReadCommand starts a process that reads strangers' files, so that a hostile one ruins nothing else: konstruct's own is
-	// {"konstruct", "read-files", "--assets-dir", DIR}. Empty reads in this process.
+	// ReadCommand starts a process that reads strangers' files, so that a hostile one ruins nothing else: konstruct's
+	// own is {"konstruct", "read-files", "--assets-dir", DIR}. Empty reads in this process.
 	ReadCommand []string
 	// Policy is what the operator decided for each tenant: what is redacted, and what becomes of a call when the
 	// trail can't be written. Nil redacts nothing, and calls fail.
@@ -98,11 +99,12 @@ type Config struct {
 	SpoolDir string
 	// SpoolLimit bounds the spool's bytes on disk; 0 is 1 GiB.
 	SpoolLimit int64
-	// KeySecret hashes the keys of those who come over the network, the same in every process; at least access.MinPepper bytes. Empty: keys can't be made or checked.
+	// KeySecret hashes the keys of those who come over the network, the same in every process; at least
+	// access.MinPepper bytes. Empty: keys can't be made or checked.
 	KeySecret []byte
 	// GrantLabels is for programs that act for several people: calls see documents with labels only as far as their
-	// context says (WithLabels), and a context that says nothing sees none of them. Without, the program is trusted with
-	// every document.
+	// context says (WithLabels), and a context that says nothing sees none of them. Without, the program is trusted
+	// with every document.
 	GrantLabels bool
 	// Receipts signs receipts for events; nil makes Tenant.Events().Receipt fail.
 	Receipts *ledger.Signer
@@ -199,12 +201,14 @@ func Open(ctx context.Context, c Config) (*Konstruct, error) {
 			return nil, err
 		}
 	}
-	trail, err := audit.OpenTrail(door, audit.TrailConfig{Policy: c.Policy, SpoolDir: c.SpoolDir, SpoolLimit: c.SpoolLimit, Logger: c.Logger})
+	trail, err := audit.OpenTrail(door,
+		audit.TrailConfig{Policy: c.Policy, SpoolDir: c.SpoolDir, SpoolLimit: c.SpoolLimit, Logger: c.Logger})
 	if err != nil {
 		door.Close()
 		return nil, err
 	}
-	return &Konstruct{door: door, trail: trail, assetsDir: c.AssetsDir, receipts: c.Receipts, embedder: c.Embedder, fetcher: fetch.New(c.AllowNetworks...), readCommand: c.ReadCommand, logger: c.Logger,
+	return &Konstruct{door: door, trail: trail, assetsDir: c.AssetsDir, receipts: c.Receipts, embedder: c.Embedder,
+		fetcher: fetch.New(c.AllowNetworks...), readCommand: c.ReadCommand, logger: c.Logger,
 		embedders: others, searcher: search.NewSearcher(), vectorCache: cache, reranker: c.Reranker, keys: keys}, nil
 }
 
@@ -305,19 +309,21 @@ func (k *Konstruct) ingester(progress func(int)) (*kb.Ingester, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &kb.Ingester{Door: k.door, Embedder: k.model, Parser: r, Concurrency: readers(), Fetcher: k.fetcher, Progress: progress, Logger: k.logger}, nil
+	return &kb.Ingester{Door: k.door, Embedder: k.model, Parser: r, Concurrency: readers(), Fetcher: k.fetcher,
+		Progress: progress, Logger: k.logger}, nil
 }
 
 // WorkerConfig is what Work needs beside what Open got.
 type WorkerConfig struct {
 	// WorkerURL is the connection URL of konstruct_worker, as which turns are dealt out. Required.
 	WorkerURL string
-	// OwnerURL is the connection URL of the schema's owner, as which tenants' own indexes are made and dropped; without it none are.
+	// OwnerURL is the connection URL of the schema's owner, as which tenants' own indexes are made and dropped; without
+	// it none are.
 	OwnerURL string
 }
 
-// RunWorker ingests what Agent.Enqueue enqueued, of all tenants in turns, and makes and drops indexes of large tenants' own, until the context ends. Any number of
-// processes may do so.
+// RunWorker ingests what Agent.Enqueue enqueued, of all tenants in turns, and makes and drops indexes of large tenants'
+// own, until the context ends. Any number of processes may do so.
 func (k *Konstruct) RunWorker(ctx context.Context, b WorkerConfig) error {
 	ctx = tenantdb.Trusted(ctx) // each job is done by the labels of whoever handed it over
 	in, err := k.ingester(nil)
@@ -331,7 +337,10 @@ func (k *Konstruct) RunWorker(ctx context.Context, b WorkerConfig) error {
 			return err
 		}
 		defer builder.Close()
-		lines = append(lines, fairqueue.Queue{Name: fairqueue.Indexes, Concurrency: 1, Worker: &search.Indexer{Door: k.door, Builder: builder, Thresholds: search.DefaultThresholds, Logger: k.logger}})
+		lines = append(lines,
+			fairqueue.Queue{Name: fairqueue.Indexes, Concurrency: 1,
+				Worker: &search.Indexer{Door: k.door, Builder: builder, Thresholds: search.DefaultThresholds,
+					Logger: k.logger}})
 	}
 	return fairqueue.Run(ctx, fairqueue.Config{DatabaseURL: b.WorkerURL, Queues: lines, Logger: k.logger})
 }

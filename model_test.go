@@ -31,11 +31,14 @@ func (w wide) Embed(ctx context.Context, texts []string) ([][]float32, error) {
 	return vectors, err
 }
 
-// TestSearchesFollowTheModelThatServes, also those of a process that has not heard of the change, and the record says which.
+// TestSearchesFollowTheModelThatServes, also those of a process that has not heard of the change, and the record says
+// which.
 func TestSearchesFollowTheModelThatServes(t *testing.T) {
 	d := testkit.Database(t)
 	open := func(models ...embed.Embedder) *konstruct.Konstruct {
-		k, err := konstruct.Open(t.Context(), konstruct.Config{DatabaseURL: d.URL("konstruct_app"), AssetsDir: devpg.AssetsDir(), Embedder: testkit.Model(t), Embedders: models})
+		k, err := konstruct.Open(t.Context(),
+			konstruct.Config{DatabaseURL: d.URL("konstruct_app"), AssetsDir: devpg.AssetsDir(),
+				Embedder: testkit.Model(t), Embedders: models})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -49,7 +52,8 @@ func TestSearchesFollowTheModelThatServes(t *testing.T) {
 	if err := os.WriteFile(path, []byte("# Pumps\n\nA pump may be returned within thirty days."), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := agent.Ingest(t.Context(), []string{path}, konstruct.DocumentOptions{}, func(konstruct.IngestResult) {}, nil); err != nil {
+	if err := agent.Ingest(t.Context(), []string{path}, konstruct.DocumentOptions{}, func(konstruct.IngestResult) {},
+		nil); err != nil {
 		t.Fatal(err)
 	}
 	searched := func(k *konstruct.Konstruct) string {
@@ -77,13 +81,15 @@ func TestSearchesFollowTheModelThatServes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if e, err := one.Tenant(acmeID).Events().Get(t.Context(), event); err != nil || e.Action != audit.ActionModel || !strings.Contains(string(e.Metadata), `"konstruct.model": "wide"`) {
+	if e, err := one.Tenant(acmeID).Events().Get(t.Context(), event); err != nil || e.Action != audit.ActionModel ||
+		!strings.Contains(string(e.Metadata), `"konstruct.model": "wide"`) {
 		t.Errorf("%+v, %v", e, err)
 	}
 	if got := searched(one) + searched(two); got != "widewide" {
 		t.Error(got)
 	}
-	if _, err := without.Tenant(acmeID).Agent(supportID).Search(t.Context(), "x", 1); err == nil || !strings.Contains(err.Error(), "KONSTRUCT_EMBED_ALSO") {
+	if _, err := without.Tenant(acmeID).Agent(supportID).Search(t.Context(), "x", 1); err == nil ||
+		!strings.Contains(err.Error(), "KONSTRUCT_EMBED_ALSO") {
 		t.Errorf("a process without the model: %v", err)
 	}
 	if _, err := agent.ServeModel(t.Context(), ""); err != nil {

@@ -33,7 +33,8 @@ const (
 	Unchanged PassageState = "unchanged" // it is stored as it was shown: its hash is the event's
 	Changed   PassageState = "changed"   // something else is stored under its id
 	Deleted   PassageState = "deleted"   // nothing is stored under its id any more
-	Hidden    PassageState = "hidden"    // its document has labels of which the context was granted none; what has become of it is not said
+	// its document has labels of which the context was granted none; what has become of it is not said
+	Hidden PassageState = "hidden"
 )
 
 // RetrievedPassage is one passage that was shown.
@@ -106,8 +107,8 @@ func (g Events) CheckRetrieval(ctx context.Context, event uuid.UUID) (s Retrieva
 	return s, nil
 }
 
-// ExplainSearch does a search that is not recorded, and says how it is done. Nothing of what it finds is returned. To whoever was not granted every label
-// what the database says is not: it counts what was hidden.
+// ExplainSearch does a search that is not recorded, and says how it is done. Nothing of what it finds is returned. To
+// whoever was not granted every label what the database says is not: it counts what was hidden.
 func (a *Agent) ExplainSearch(ctx context.Context, q SearchRequest) (e search.Explanation, err error) {
 	if err := a.completeRequest(&q); err != nil {
 		return e, err
@@ -139,8 +140,9 @@ func (a *Agent) ExplainSearch(ctx context.Context, q SearchRequest) (e search.Ex
 // tuneQueries is how many of the tenant's own questions are asked at most.
 const tuneQueries = 200
 
-// TuneIndex finds the least hnsw.ef_search with which the tenant's own index, where it has one, finds what there is, by questions that were asked of it and are on the trail
-// (what was redacted of them is missing), and has its searches use it.
+// TuneIndex finds the least hnsw.ef_search with which the tenant's own index, where it has one, finds what there is, by
+// questions that were asked of it and are on the trail (what was redacted of them is missing), and has its searches use
+// it.
 func (t *Tenant) TuneIndex(ctx context.Context) (tuned search.Tuning, err error) {
 	ctx = tenantdb.Trusted(ctx) // the index is everybody's; what is told of it is figures
 	events, err := t.Events().List(ctx, Filter{Action: audit.ActionRetrieval, Limit: tuneQueries})

@@ -39,17 +39,19 @@ type SearchRequest struct {
 	Text   string
 	TopK   int    // 5 when zero, at most kb.MaxHits
 	UserID string // who asked
-	// Labels are what the asker may see beside documents that everybody may: those with one of these labels. A program that
-	// is trusted says them for whoever asks (tenantdb.Every is all, none are none). Where the context was granted labels
-	// (WithLabels) they narrow these; none are all that were granted.
+	// Labels are what the asker may see beside documents that everybody may: those with one of these labels. A program
+	// that is trusted says them for whoever asks (tenantdb.Every is all, none are none). Where the context was granted
+	// labels (WithLabels) they narrow these; none are all that were granted.
 	Labels         []string
 	ConversationID string
 	Extra          Metadata
 
-	// Mode is by what it is searched; search.Hybrid when empty. LexicalFallback lets it be by words alone while the model can't be reached; the answer and the event say so.
+	// Mode is by what it is searched; search.Hybrid when empty. LexicalFallback lets it be by words alone while the
+	// model can't be reached; the answer and the event say so.
 	Mode            search.Mode
 	LexicalFallback bool
-	// Where are conditions that documents must meet, and MinScore, Diversity, PerDocument, Neighbours, After and Within are as in search.Query.
+	// Where are conditions that documents must meet, and MinScore, Diversity, PerDocument, Neighbours, After and Within
+	// are as in search.Query.
 	Where       []Condition
 	MinScore    *float64
 	Diversity   float64
@@ -90,7 +92,8 @@ func (a *Agent) SearchWith(ctx context.Context, q SearchRequest) (SearchResult, 
 func (a *Agent) SearchBatch(ctx context.Context, questions []SearchRequest) (all []SearchResult, err error) {
 	start := time.Now()
 	if len(questions) < 1 || len(questions) > MaxSearches {
-		return nil, &search.QueryError{Field: "questions", Reason: fmt.Sprintf("there are %d: it is 1 to %d", len(questions), MaxSearches)}
+		return nil, &search.QueryError{Field: "questions",
+			Reason: fmt.Sprintf("there are %d: it is 1 to %d", len(questions), MaxSearches)}
 	}
 	questions = slices.Clone(questions)
 	sees := make([]tenantdb.Labels, len(questions))
@@ -124,13 +127,17 @@ func (a *Agent) completeRequest(q *SearchRequest) error {
 	case strings.TrimSpace(q.Text) == "":
 		return &search.QueryError{Field: "text", Reason: "the question is empty"}
 	case len(q.Text) > MaxQuery:
-		return &search.QueryError{Field: "text", Reason: fmt.Sprintf("the question is %d bytes long, the limit is %d", len(q.Text), MaxQuery)}
-	case q.Labels != nil && !slices.Equal(q.Labels, []string{tenantdb.AllLabelsName}) && kb.CheckLabels(q.Labels) != nil:
-		return &search.QueryError{Field: "labels", Reason: strings.TrimPrefix(kb.CheckLabels(q.Labels).Error(), "labels: ")}
+		return &search.QueryError{Field: "text",
+			Reason: fmt.Sprintf("the question is %d bytes long, the limit is %d", len(q.Text), MaxQuery)}
+	case q.Labels != nil && !slices.Equal(q.Labels, []string{tenantdb.AllLabelsName}) &&
+		kb.CheckLabels(q.Labels) != nil:
+		return &search.QueryError{Field: "labels",
+			Reason: strings.TrimPrefix(kb.CheckLabels(q.Labels).Error(), "labels: ")}
 	case q.TopK < 1 || q.TopK > search.MaxHits:
 		return &search.QueryError{Field: "top-k", Reason: fmt.Sprintf("%d: it is 1 to %d", q.TopK, search.MaxHits)}
 	case q.Rerank && a.t.k.reranker == nil:
-		return &search.QueryError{Field: "rerank", Reason: "there is no reranker: give its address (Config.Reranker, KONSTRUCT_RERANK_URL)"}
+		return &search.QueryError{Field: "rerank",
+			Reason: "there is no reranker: give its address (Config.Reranker, KONSTRUCT_RERANK_URL)"}
 	case q.Rerank && (q.After != "" || q.Diversity > 0):
 		return &search.QueryError{Field: "rerank", Reason: "goes neither with a further page nor with variety"}
 	}
@@ -148,7 +155,8 @@ func (a *Agent) searchLabels(ctx context.Context, q *SearchRequest) (tenantdb.La
 		return granted, nil
 	}
 	if name, lacks := granted.Missing(asked.Names()); lacks {
-		return asked, &tenantdb.GrantError{Field: "labels", Reason: fmt.Sprintf("%.120q is not granted to you: leave it out, or ask for it", name)}
+		return asked, &tenantdb.GrantError{Field: "labels",
+			Reason: fmt.Sprintf("%.120q is not granted to you: leave it out, or ask for it", name)}
 	}
 	return asked, nil
 }
@@ -159,12 +167,14 @@ func (q *SearchRequest) kbQuery(model string, vector []float32) search.Query {
 	if q.Rerank {
 		k = max(k, rerankDepth)
 	}
-	return search.Query{Mode: q.Mode, Text: q.Text, Vector: vector, Model: model, K: k, Where: q.Where, MinScore: q.MinScore, Diversity: q.Diversity, PerDocument: q.PerDocument,
+	return search.Query{Mode: q.Mode, Text: q.Text, Vector: vector, Model: model, K: k, Where: q.Where,
+		MinScore: q.MinScore, Diversity: q.Diversity, PerDocument: q.PerDocument,
 		Neighbours: q.Neighbours, After: q.After, Within: q.Within}
 }
 
 // searchBatch is SearchBatch by one model.
-func (a *Agent) searchBatch(ctx context.Context, questions []SearchRequest, sees []tenantdb.Labels, model string, start time.Time) ([]SearchResult, error) {
+func (a *Agent) searchBatch(ctx context.Context, questions []SearchRequest, sees []tenantdb.Labels, model string,
+	start time.Time) ([]SearchResult, error) {
 	vectors, name, down := a.t.k.embedQuestions(ctx, a.t.id, questions, model)
 	all := make([]SearchResult, len(questions))
 	err := a.t.k.door.Tx(ctx, a.t.id, func(ctx context.Context, tx pgx.Tx) (err error) {
@@ -193,14 +203,16 @@ func (a *Agent) searchBatch(ctx context.Context, questions []SearchRequest, sees
 }
 
 // searchOne searches for one question and records what is shown.
-func (a *Agent) searchOne(ctx context.Context, tx pgx.Tx, q *SearchRequest, query search.Query, model string, start time.Time, r *SearchResult) error {
+func (a *Agent) searchOne(ctx context.Context, tx pgx.Tx, q *SearchRequest, query search.Query, model string,
+	start time.Time, r *SearchResult) error {
 	f, err := a.t.k.searcher.SearchInTx(ctx, tx, a.t.id, query)
 	if err != nil {
 		return err
 	}
 	r.Hits, r.Plan, r.Next, r.Spelled = f.Hits, f.Plan, f.Next, f.Corrections
 	labels, _ := tenantdb.Granted(ctx)
-	how := audit.SearchOptions{Mode: string(f.Plan.Mode), Tier: string(f.Plan.Tier), EfSearch: f.Plan.EfSearch, Depth: f.Plan.Depth, Labels: labels.Names(), MinScore: q.MinScore, Diversity: q.Diversity,
+	how := audit.SearchOptions{Mode: string(f.Plan.Mode), Tier: string(f.Plan.Tier), EfSearch: f.Plan.EfSearch,
+		Depth: f.Plan.Depth, Labels: labels.Names(), MinScore: q.MinScore, Diversity: q.Diversity,
 		PerDocument: q.PerDocument, Neighbours: q.Neighbours, After: q.After, Fallback: r.Fallback}
 	if len(q.Where) > 0 {
 		how.Where = q.Where
@@ -216,23 +228,30 @@ func (a *Agent) searchOne(ctx context.Context, tx pgx.Tx, q *SearchRequest, quer
 	shown := make([]audit.RetrievedPassage, len(r.Hits))
 	for i, h := range r.Hits {
 		if query.Model == "" && h.Similarity != nil && h.Recipe != "" && !kb.RecipeModel(h.Recipe, model) {
-			return fmt.Errorf("konstruct: %s was ingested with another model than %s: take it in again, or ask with its model", h.Filename, model)
+			return fmt.Errorf(
+				"konstruct: %s was ingested with another model than %s: take it in again, or ask with its model",
+				h.Filename, model)
 		}
-		shown[i] = audit.RetrievedPassage{ChunkID: h.ChunkID, Score: h.Score, DocumentID: h.DocumentID, SHA256: h.SHA256, Version: h.Version}
+		shown[i] = audit.RetrievedPassage{ChunkID: h.ChunkID, Score: h.Score, DocumentID: h.DocumentID,
+			SHA256: h.SHA256, Version: h.Version}
 		for _, p := range slices.Concat(h.Before, h.After) {
 			sum := sha256.Sum256([]byte(p.Content))
-			shown[i].Neighbours = append(shown[i].Neighbours, audit.Neighbour{ChunkID: p.ChunkID, SHA256: hex.EncodeToString(sum[:])})
+			shown[i].Neighbours = append(shown[i].Neighbours,
+				audit.Neighbour{ChunkID: p.ChunkID, SHA256: hex.EncodeToString(sum[:])})
 		}
 	}
 	if q.Mode == search.Lexical {
 		model = "" // nothing was embedded
 	}
-	r.EventID, err = a.record(ctx, tx, audit.Retrieval{AgentID: a.id, UserID: q.UserID, Query: q.Text, Model: model, TopK: q.TopK, Passages: shown, Options: how,
-		Latency: time.Since(start), ConversationID: q.ConversationID, Extra: q.Extra}.Event)
+	r.EventID, err = a.record(ctx, tx,
+		audit.Retrieval{AgentID: a.id, UserID: q.UserID, Query: q.Text, Model: model, TopK: q.TopK, Passages: shown,
+			Options: how,
+			Latency: time.Since(start), ConversationID: q.ConversationID, Extra: q.Extra}.Event)
 	return err
 }
 
-// visibleCorrections is what an event says of words that were taken for others: whoever reads the trail learns no word of a document that has labels.
+// visibleCorrections is what an event says of words that were taken for others: whoever reads the trail learns no word
+// of a document that has labels.
 func visibleCorrections(all []search.Correction, labels tenantdb.Labels) []search.Correction {
 	if labels == (tenantdb.Labels{}) {
 		return all
@@ -266,7 +285,8 @@ func (a *Agent) rerank(ctx context.Context, q *SearchRequest, r *SearchResult) (
 	return name, nil
 }
 
-// vectorKey is a question that was embedded: of one tenant, so that none can tell by the time whether another asked the same.
+// vectorKey is a question that was embedded: of one tenant, so that none can tell by the time whether another asked the
+// same.
 type vectorKey struct {
 	tenant uuid.UUID
 	model  string
@@ -276,8 +296,10 @@ type vectorKey struct {
 // vectorCacheSize is how many questions' vectors are kept, of some 2 KB each where there are 384 dimensions.
 const vectorCacheSize = 10_000
 
-// embedQuestions returns the vectors of the questions that need one, and the model's name; down says why there are none.
-func (k *Konstruct) embedQuestions(ctx context.Context, tenant uuid.UUID, questions []SearchRequest, model string) (vectors [][]float32, name string, down error) {
+// embedQuestions returns the vectors of the questions that need one, and the model's name; down says why there are
+// none.
+func (k *Konstruct) embedQuestions(ctx context.Context, tenant uuid.UUID, questions []SearchRequest,
+	model string) (vectors [][]float32, name string, down error) {
 	vectors = make([][]float32, len(questions))
 	if !slices.ContainsFunc(questions, func(q SearchRequest) bool { return q.Mode != search.Lexical }) {
 		return vectors, "", nil

@@ -11,10 +11,12 @@ import (
 	"github.com/konstruct/konstruct/internal/testkit"
 )
 
-// BenchmarkTheSameQuestionAgain asks what was asked before: its vector is kept. ours-µs/op is this process's own time on its processors, the database's left out.
+// BenchmarkTheSameQuestionAgain asks what was asked before: its vector is kept. ours-µs/op is this process's own time
+// on its processors, the database's left out.
 func BenchmarkTheSameQuestionAgain(b *testing.B) {
 	d := testkit.Database(b)
-	k, err := konstruct.Open(b.Context(), konstruct.Config{DatabaseURL: d.URL("konstruct_app"), AssetsDir: devpg.AssetsDir(), Embedder: testkit.Model(b)})
+	k, err := konstruct.Open(b.Context(),
+		konstruct.Config{DatabaseURL: d.URL("konstruct_app"), AssetsDir: devpg.AssetsDir(), Embedder: testkit.Model(b)})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -24,7 +26,8 @@ func BenchmarkTheSameQuestionAgain(b *testing.B) {
 	if err := os.WriteFile(path, []byte(handbook), 0o600); err != nil {
 		b.Fatal(err)
 	}
-	if err := agent.Ingest(b.Context(), []string{path}, konstruct.DocumentOptions{}, func(konstruct.IngestResult) {}, nil); err != nil {
+	if err := agent.Ingest(b.Context(), []string{path}, konstruct.DocumentOptions{}, func(konstruct.IngestResult) {},
+		nil); err != nil {
 		b.Fatal(err)
 	}
 	ask := func() {

@@ -14,8 +14,8 @@ import (
 	"testing"
 )
 
-// TestSetupBringsWhatTestsRun looks for every program that a test starts by its name, and in the README's tour, and holds that the setup step
-// looks for it: what is on this machine already may not be on the next.
+// TestSetupBringsWhatTestsRun looks for every program that a test starts by its name, and in the README's tour, and
+// holds that the setup step looks for it: what is on this machine already may not be on the next.
 func TestSetupBringsWhatTestsRun(t *testing.T) {
 	raw, err := os.ReadFile("scripts/setup")
 	if err != nil {
@@ -29,7 +29,8 @@ func TestSetupBringsWhatTestsRun(t *testing.T) {
 		if err != nil || d.IsDir() && strings.HasPrefix(d.Name(), ".") && path != "." {
 			return err
 		}
-		if d.IsDir() || !strings.HasSuffix(path, "_test.go") && !strings.HasPrefix(path, "internal/testkit/") || !strings.HasSuffix(path, ".go") {
+		if d.IsDir() || !strings.HasSuffix(path, "_test.go") && !strings.HasPrefix(path, "internal/testkit/") ||
+			!strings.HasSuffix(path, ".go") {
 			return nil
 		}
 		file, err := parser.ParseFile(token.NewFileSet(), path, nil, 0)

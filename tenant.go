@@ -26,7 +26,8 @@ func (t *Tenant) LogBatch(ctx context.Context, events []Event) ([]uuid.UUID, err
 }
 
 // ErrNoReceipts says that nobody signs receipts here.
-var ErrNoReceipts = errors.New("konstruct: there is no key to sign receipts with: give the notary's (Config.Receipts, KONSTRUCT_NOTARY_KEY_FILE), which its first run makes")
+var ErrNoReceipts = errors.New("konstruct: there is no key to sign receipts with: give the notary's " +
+	"(Config.Receipts, KONSTRUCT_NOTARY_KEY_FILE), which its first run makes")
 
 // IntegrateWithin is by when a receipt promises that its event will stand in the log.
 const IntegrateWithin = ledger.IntegrateWithin

@@ -18,10 +18,12 @@ import (
 	"github.com/konstruct/konstruct/kb"
 )
 
-// TestAFolderThatIsWatchedIsTheKnowledgeBase: what is put there is found, what is changed is replaced, and what is taken away is removed, on the record.
+// TestAFolderThatIsWatchedIsTheKnowledgeBase: what is put there is found, what is changed is replaced, and what is
+// taken away is removed, on the record.
 func TestAFolderThatIsWatchedIsTheKnowledgeBase(t *testing.T) {
 	d := testkit.Database(t)
-	k, err := konstruct.Open(t.Context(), konstruct.Config{DatabaseURL: d.URL("konstruct_app"), AssetsDir: devpg.AssetsDir(), Embedder: testkit.Model(t)})
+	k, err := konstruct.Open(t.Context(),
+		konstruct.Config{DatabaseURL: d.URL("konstruct_app"), AssetsDir: devpg.AssetsDir(), Embedder: testkit.Model(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,12 +38,14 @@ func TestAFolderThatIsWatchedIsTheKnowledgeBase(t *testing.T) {
 	write(dir, "b ü.txt", "The keys hang behind the door.")
 	write(other, "c.txt", "Not in the folder that is watched.")
 	agent := k.Tenant(acmeID).Agent(supportID)
-	if err := agent.Ingest(t.Context(), []string{other}, konstruct.DocumentOptions{}, func(konstruct.IngestResult) {}, nil); err != nil {
+	if err := agent.Ingest(t.Context(), []string{other}, konstruct.DocumentOptions{}, func(konstruct.IngestResult) {},
+		nil); err != nil {
 		t.Fatal(err)
 	}
 	// A file that waits to be ingested and is taken away before its turn comes does not come any more.
 	write(dir, "queued.txt", "It went before it came.")
-	if err := agent.EnqueueFiles(t.Context(), []string{dir}, konstruct.DocumentOptions{}, func(konstruct.IngestResult) {}); err != nil {
+	if err := agent.EnqueueFiles(t.Context(), []string{dir}, konstruct.DocumentOptions{},
+		func(konstruct.IngestResult) {}); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Remove(filepath.Join(dir, "queued.txt")); err != nil {
@@ -51,9 +55,10 @@ func TestAFolderThatIsWatchedIsTheKnowledgeBase(t *testing.T) {
 	said := make(chan string, 100)
 	end := make(chan error, 1)
 	go func() {
-		end <- agent.Watch(ctx, []string{dir}, konstruct.DocumentOptions{}, 100*time.Millisecond, true, func(r konstruct.IngestResult) {
-			said <- string(r.Outcome) + " " + filepath.Base(r.Path)
-		})
+		end <- agent.Watch(ctx, []string{dir}, konstruct.DocumentOptions{}, 100*time.Millisecond, true,
+			func(r konstruct.IngestResult) {
+				said <- string(r.Outcome) + " " + filepath.Base(r.Path)
+			})
 	}()
 	hear := func(want ...string) {
 		t.Helper()
@@ -84,7 +89,8 @@ func TestAFolderThatIsWatchedIsTheKnowledgeBase(t *testing.T) {
 		t.Errorf("%+v, %v", jobs, err)
 	}
 	for _, j := range jobs {
-		if gone := j.Filename == "queued.txt" || j.Filename == "b ü.txt"; gone != (j.State == kb.JobCancelled && j.Reason == kb.ErrDeleted.Error()) {
+		if gone := j.Filename == "queued.txt" ||
+			j.Filename == "b ü.txt"; gone != (j.State == kb.JobCancelled && j.Reason == kb.ErrDeleted.Error()) {
 			t.Errorf("%+v", j)
 		}
 	}
@@ -93,13 +99,15 @@ func TestAFolderThatIsWatchedIsTheKnowledgeBase(t *testing.T) {
 		t.Errorf("%+v, %v", docs, err)
 	}
 	events, err := k.Tenant(acmeID).Events().List(t.Context(), konstruct.Filter{Limit: 9})
-	if err != nil || len(events) != 1 || events[0].Action != audit.ActionRemoval || events[0].Input == nil || *events[0].Input != "b ü.txt" {
+	if err != nil || len(events) != 1 || events[0].Action != audit.ActionRemoval || events[0].Input == nil ||
+		*events[0].Input != "b ü.txt" {
 		t.Errorf("%+v, %v", events, err)
 	}
 	if _, err := agent.Remove(t.Context(), uuid.New()); !errors.Is(err, kb.ErrNotFound) {
 		t.Error(err)
 	}
-	if _, err := k.Tenant(uuid.MustParse("99999999-9999-4999-8999-999999999999")).Agent(supportID).Remove(t.Context(), docs[0].ID); !errors.Is(err, kb.ErrNotFound) {
+	if _, err := k.Tenant(uuid.MustParse("99999999-9999-4999-8999-999999999999")).Agent(supportID).
+		Remove(t.Context(), docs[0].ID); !errors.Is(err, kb.ErrNotFound) {
 		t.Error(err)
 	}
 }

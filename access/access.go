@@ -1,5 +1,6 @@
-// Package access says who acts and what they may do: principals, API keys, users of an identity provider, roles, labels,
-// limits and idempotency. It knows tenants and credentials; it must not know HTTP, or what is done with a permission.
+// Package access says who acts and what they may do: principals, API keys, users of an identity provider, roles,
+// labels, limits and idempotency. It knows tenants and credentials; it must not know HTTP, or what is done with a
+// permission.
 package access
 
 import (
@@ -18,21 +19,24 @@ type Permission string
 
 // The permissions. "read" shows, "write" changes.
 const (
-	EventsRead         Permission = "events:read"         // list, get, runs, figures, escalations, the stream
-	EventsWrite        Permission = "events:write"        // log events
-	EscalationsWrite   Permission = "escalations:write"   // acknowledge and resolve escalations
-	EvidenceRead       Permission = "evidence:read"       // proofs, receipts, checkpoints, tiles, bundles, exports, verification; each is an event
-	KBRead             Permission = "kb:read"             // documents, searches and citations; each search is an event
-	KBWrite            Permission = "kb:write"            // take documents in and remove them, tune
-	ComplianceRead     Permission = "compliance:read"     // holds, rules, requests
-	ComplianceWrite    Permission = "compliance:write"    // erase, hold, retain
-	AccessRead         Permission = "access:read"         // keys, users, limits
-	AccessWrite        Permission = "access:write"        // make and revoke keys, name users, set limits
-	TenantsImpersonate Permission = "tenants:impersonate" // of the operator's tenant alone: a short-lived key of any tenant
+	EventsRead       Permission = "events:read"       // list, get, runs, figures, escalations, the stream
+	EventsWrite      Permission = "events:write"      // log events
+	EscalationsWrite Permission = "escalations:write" // acknowledge and resolve escalations
+	// proofs, receipts, checkpoints, tiles, bundles, exports, verification; each is an event
+	EvidenceRead    Permission = "evidence:read"
+	KBRead          Permission = "kb:read"          // documents, searches and citations; each search is an event
+	KBWrite         Permission = "kb:write"         // take documents in and remove them, tune
+	ComplianceRead  Permission = "compliance:read"  // holds, rules, requests
+	ComplianceWrite Permission = "compliance:write" // erase, hold, retain
+	AccessRead      Permission = "access:read"      // keys, users, limits
+	AccessWrite     Permission = "access:write"     // make and revoke keys, name users, set limits
+	// of the operator's tenant alone: a short-lived key of any tenant
+	TenantsImpersonate Permission = "tenants:impersonate"
 )
 
 // Permissions are all of them.
-var Permissions = []Permission{EventsRead, EventsWrite, EscalationsWrite, EvidenceRead, KBRead, KBWrite, ComplianceRead, ComplianceWrite, AccessRead, AccessWrite, TenantsImpersonate}
+var Permissions = []Permission{EventsRead, EventsWrite, EscalationsWrite, EvidenceRead, KBRead, KBWrite, ComplianceRead,
+	ComplianceWrite, AccessRead, AccessWrite, TenantsImpersonate}
 
 // Role is what a person is in a tenant.
 type Role string
@@ -98,7 +102,8 @@ func (w Principal) String() string {
 	return "key " + w.Credential.String() + " (" + w.Name + ")"
 }
 
-// Errors of credentials. ErrUnknown is said of all that do not hold, so that a stranger learns nothing from which it is.
+// Errors of credentials. ErrUnknown is said of all that do not hold, so that a stranger learns nothing from which it
+// is.
 var (
 	ErrUnauthenticated = errors.New("the credential is not known: it is mistyped, expired, revoked, or of another service")
 	ErrNotFound        = errors.New("there is no such key or user of this tenant")
@@ -138,7 +143,8 @@ func checkPermissions(permissions []Permission) error {
 	}
 	for i, a := range permissions {
 		if !slices.Contains(Permissions, a) {
-			return &FieldError{"permissions", fmt.Sprintf("has %.40q, which is none: they are %s", string(a), JoinPermissions(Permissions, ", "))}
+			return &FieldError{"permissions",
+				fmt.Sprintf("has %.40q, which is none: they are %s", string(a), JoinPermissions(Permissions, ", "))}
 		}
 		if slices.Contains(permissions[:i], a) {
 			return &FieldError{"permissions", fmt.Sprintf("has %s twice", a)}
@@ -175,7 +181,8 @@ func JoinPermissions[T ~string](all []T, between string) string {
 	return strings.Join(names, between)
 }
 
-// LocalOperator is who acts at the machine's own terminal, with the database's password: they may do anything in a tenant.
+// LocalOperator is who acts at the machine's own terminal, with the database's password: they may do anything in a
+// tenant.
 func LocalOperator(tenant uuid.UUID, name string) Principal {
 	return Principal{Tenant: tenant, Name: name, may: Permissions, labels: tenantdb.AllLabels()}
 }

@@ -34,7 +34,8 @@ func keysOf(t *testing.T, door *tenantdb.Door) *access.Keys {
 	return k
 }
 
-func makeKey(t *testing.T, door *tenantdb.Door, k *access.Keys, tenant uuid.UUID, a access.KeyRequest) (key string, made access.Key, err error) {
+func makeKey(t *testing.T, door *tenantdb.Door, k *access.Keys, tenant uuid.UUID,
+	a access.KeyRequest) (key string, made access.Key, err error) {
 	t.Helper()
 	err = door.Tx(t.Context(), tenant, func(ctx context.Context, tx pgx.Tx) error {
 		key, made, err = k.Create(ctx, tx, tenant, "a test", a)
@@ -46,7 +47,8 @@ func makeKey(t *testing.T, door *tenantdb.Door, k *access.Keys, tenant uuid.UUID
 func TestAKeyIsKnownAgainAndOnlyWhole(t *testing.T) {
 	door := testkit.Door(t)
 	k := keysOf(t, door)
-	key, made, err := makeKey(t, door, k, acme, access.KeyRequest{Name: "ci", Permissions: []access.Permission{access.EventsRead}})
+	key, made, err := makeKey(t, door, k, acme,
+		access.KeyRequest{Name: "ci", Permissions: []access.Permission{access.EventsRead}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,7 +56,8 @@ func TestAKeyIsKnownAgainAndOnlyWhole(t *testing.T) {
 		t.Errorf("the key is %s", key)
 	}
 	w, err := k.Check(t.Context(), key)
-	if err != nil || w.Tenant != acme || w.Credential != made.ID || !w.Can(access.EventsRead) || w.Can(access.EventsWrite) {
+	if err != nil || w.Tenant != acme || w.Credential != made.ID || !w.Can(access.EventsRead) ||
+		w.Can(access.EventsWrite) {
 		t.Errorf("known as %+v, %v", w, err)
 	}
 	for i := range key { // any one letter of it is another
@@ -88,9 +91,11 @@ func TestWhatIsAskedOfAKeyIsChecked(t *testing.T) {
 	k := keysOf(t, door)
 	may := []access.Permission{access.EventsRead}
 	for field, a := range map[string]access.KeyRequest{
-		"name": {Name: " ", Permissions: may}, "name ": {Name: strings.Repeat("x", 201), Permissions: may}, "name  ": {Name: "a\nb", Permissions: may},
-		"permissions": {Name: "x"}, "permissions ": {Name: "x", Permissions: []access.Permission{"events:all"}}, "permissions  ": {Name: "x", Permissions: []access.Permission{access.KBRead, access.KBRead}},
-		"expires_at": {Name: "x", Permissions: may, ExpiresAt: time.Now().Add(-time.Second)},
+		"name": {Name: " ", Permissions: may}, "name ": {Name: strings.Repeat("x", 201), Permissions: may},
+		"name  ":      {Name: "a\nb", Permissions: may},
+		"permissions": {Name: "x"}, "permissions ": {Name: "x", Permissions: []access.Permission{"events:all"}},
+		"permissions  ": {Name: "x", Permissions: []access.Permission{access.KBRead, access.KBRead}},
+		"expires_at":    {Name: "x", Permissions: may, ExpiresAt: time.Now().Add(-time.Second)},
 	} {
 		_, _, err := makeKey(t, door, k, acme, a)
 		var wrong *access.FieldError
@@ -105,7 +110,8 @@ func TestNothingOfAnotherTenantIsReached(t *testing.T) {
 	d := testkit.Database(t)
 	door := testkit.DoorOf(t, d)
 	k := keysOf(t, door)
-	_, made, err := makeKey(t, door, k, acme, access.KeyRequest{Name: "theirs", Permissions: access.Admin.Permissions()})
+	_, made, err := makeKey(t, door, k, acme,
+		access.KeyRequest{Name: "theirs", Permissions: access.Admin.Permissions()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,7 +122,8 @@ func TestNothingOfAnotherTenantIsReached(t *testing.T) {
 		return door.Tx(t.Context(), tenant, fn)
 	}
 	if err := in(acme, func(ctx context.Context, tx pgx.Tx) error {
-		if user, err = access.AddUser(ctx, tx, acme, "test", access.User{Issuer: "https://id.example", Subject: "ada", Role: access.Admin}); err != nil {
+		if user, err = access.AddUser(ctx, tx, acme, "test",
+			access.User{Issuer: "https://id.example", Subject: "ada", Role: access.Admin}); err != nil {
 			return err
 		}
 		return access.SetLimits(ctx, tx, acme, "test", access.Limits{EventsPerSecond: 7})
@@ -137,12 +144,16 @@ func TestNothingOfAnotherTenantIsReached(t *testing.T) {
 		if l, err := meter.Limits(t.Context(), tenant); err != nil || l != access.DefaultLimits {
 			t.Errorf("limits: %+v, %v", l, err)
 		}
-		if r, err := replies.Begin(t.Context(), access.LocalOperator(tenant, "test"), "k", [32]byte{2}); r != nil || err != nil {
+		if r, err := replies.Begin(t.Context(), access.LocalOperator(tenant, "test"), "k", [32]byte{2}); r != nil ||
+			err != nil {
 			t.Errorf("a request of the same key: %v, %v", r, err)
 		}
 		// Also where its own tenant is set and another's is named.
 		for _, named := range []uuid.UUID{tenant, acme} {
-			err := in(tenant, func(ctx context.Context, tx pgx.Tx) error { _, err := k.Revoke(ctx, tx, named, made.ID); return err })
+			err := in(tenant, func(ctx context.Context, tx pgx.Tx) error {
+				_, err := k.Revoke(ctx, tx, named, made.ID)
+				return err
+			})
 			if !errors.Is(err, access.ErrNotFound) {
 				t.Errorf("revoke: %v", err)
 			}
@@ -186,11 +197,16 @@ func second[T any](_ T, err error) error { return err }
 // TestRolesMayWhatTheyMay, and an auditor changes nothing.
 func TestRolesMayWhatTheyMay(t *testing.T) {
 	want := map[access.Role][]access.Permission{
-		access.Viewer:     {access.EventsRead, access.KBRead},
-		access.Auditor:    {access.EventsRead, access.KBRead, access.EvidenceRead, access.ComplianceRead, access.AccessRead},
-		access.Operator:   {access.EventsRead, access.KBRead, access.EventsWrite, access.EscalationsWrite, access.KBWrite},
-		access.Compliance: {access.EventsRead, access.KBRead, access.EvidenceRead, access.ComplianceRead, access.ComplianceWrite, access.AccessRead},
-		access.Admin:      {access.EventsRead, access.EventsWrite, access.EscalationsWrite, access.EvidenceRead, access.KBRead, access.KBWrite, access.ComplianceRead, access.ComplianceWrite, access.AccessRead, access.AccessWrite},
+		access.Viewer: {access.EventsRead, access.KBRead},
+		access.Auditor: {access.EventsRead, access.KBRead, access.EvidenceRead, access.ComplianceRead,
+			access.AccessRead},
+		access.Operator: {access.EventsRead, access.KBRead, access.EventsWrite, access.EscalationsWrite,
+			access.KBWrite},
+		access.Compliance: {access.EventsRead, access.KBRead, access.EvidenceRead, access.ComplianceRead,
+			access.ComplianceWrite, access.AccessRead},
+		access.Admin: {access.EventsRead, access.EventsWrite, access.EscalationsWrite, access.EvidenceRead,
+			access.KBRead, access.KBWrite, access.ComplianceRead, access.ComplianceWrite, access.AccessRead,
+			access.AccessWrite},
 	}
 	for _, r := range append(access.Roles, "nobody") {
 		if d := cmp.Diff(want[r], r.Permissions()); d != "" {

@@ -19,12 +19,13 @@ import (
 type Issuer struct {
 	URL      string // https, and as the tokens have it
 	Audience string // the client's id that tokens must be for
-	// TenantClaim names the claim of a token that says which tenant its holder is in; empty where everybody of this provider is in Tenant.
+	// TenantClaim names the claim of a token that says which tenant its holder is in; empty where everybody of this
+	// provider is in Tenant.
 	TenantClaim string
 	Tenant      uuid.UUID
-	// LabelsClaim names the claim, a text or a list of texts, that says which documents its holder may see beside those that
-	// the user itself was granted; empty is none. Labels says which labels a value of it stands for; where it is nil,
-	// each value is a label.
+	// LabelsClaim names the claim, a text or a list of texts, that says which documents its holder may see beside those
+	// that the user itself was granted; empty is none. Labels says which labels a value of it stands for; where it is
+	// nil, each value is a label.
 	LabelsClaim string
 	Labels      map[string][]string
 	Client      *http.Client
@@ -43,13 +44,15 @@ type Authenticator struct {
 	lastAttempt time.Time
 }
 
-// NewAuthenticator returns the people of a provider, which is asked for its keys when the first token comes, and again when a token names a key that is new.
+// NewAuthenticator returns the people of a provider, which is asked for its keys when the first token comes, and again
+// when a token names a key that is new.
 func NewAuthenticator(door *tenantdb.Door, i Issuer) (*Authenticator, error) {
 	switch {
 	case i.Audience == "":
 		return nil, errors.New("access: the provider's audience is empty: give the client's id")
 	case (i.TenantClaim == "") == (i.Tenant == uuid.Nil):
-		return nil, errors.New("access: say either which claim names a person's tenant, or in which tenant all people of the provider are")
+		return nil, errors.New("access: say either which claim names a person's tenant, or in which tenant all " +
+			"people of the provider are")
 	}
 	return &Authenticator{door: door, issuer: i}, nil
 }
@@ -104,7 +107,8 @@ func (p *Authenticator) Check(ctx context.Context, raw string) (Principal, error
 	if p.issuer.TenantClaim != "" {
 		claim, _ := said.all[p.issuer.TenantClaim].(string)
 		if tenant, err = uuid.Parse(claim); err != nil || tenant == uuid.Nil {
-			return Principal{}, fmt.Errorf("%w (its claim %s names no tenant)", ErrUnauthenticated, p.issuer.TenantClaim)
+			return Principal{}, fmt.Errorf("%w (its claim %s names no tenant)", ErrUnauthenticated,
+				p.issuer.TenantClaim)
 		}
 	}
 	w, err := findUser(ctx, p.door, tenant, p.issuer.URL, said.subject)
@@ -113,7 +117,8 @@ func (p *Authenticator) Check(ctx context.Context, raw string) (Principal, error
 	}
 	claimed := p.issuer.labels(said.all)
 	if len(claimed) > MaxLabels {
-		return Principal{}, fmt.Errorf("%w (its claim %s has more than %d labels: map those that count)", ErrUnauthenticated, p.issuer.LabelsClaim, MaxLabels)
+		return Principal{}, fmt.Errorf("%w (its claim %s has more than %d labels: map those that count)",
+			ErrUnauthenticated, p.issuer.LabelsClaim, MaxLabels)
 	}
 	w.labels = tenantdb.LabelsOf(append(w.labels.Names(), claimed...)...)
 	return w, nil

@@ -37,10 +37,15 @@ func newProvider(t *testing.T) *provider {
 	p := &provider{key: key}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /.well-known/openid-configuration", func(w http.ResponseWriter, _ *http.Request) {
-		_ = json.NewEncoder(w).Encode(map[string]any{"issuer": p.url, "jwks_uri": p.url + "/keys", "authorization_endpoint": p.url + "/a", "token_endpoint": p.url + "/t", "id_token_signing_alg_values_supported": []string{"RS256"}})
+		_ = json.NewEncoder(w).
+			Encode(map[string]any{"issuer": p.url, "jwks_uri": p.url + "/keys", "authorization_endpoint": p.url + "/a",
+				"token_endpoint": p.url + "/t", "id_token_signing_alg_values_supported": []string{"RS256"}})
 	})
 	mux.HandleFunc("GET /keys", func(w http.ResponseWriter, _ *http.Request) {
-		_ = json.NewEncoder(w).Encode(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: &key.PublicKey, KeyID: "1", Algorithm: "RS256", Use: "sig"}}})
+		_ = json.NewEncoder(w).
+			Encode(
+				jose.JSONWebKeySet{
+					Keys: []jose.JSONWebKey{{Key: &key.PublicKey, KeyID: "1", Algorithm: "RS256", Use: "sig"}}})
 	})
 	s := httptest.NewServer(mux)
 	t.Cleanup(s.Close)
@@ -81,23 +86,27 @@ func signText(t *testing.T, alg jose.SignatureAlgorithm, key any, text []byte, h
 	return s
 }
 
-// TestTokensThatDoNotHoldAreRefused: of another audience, issuer, time, key or algorithm; of no tenant, or one where nobody knows them.
+// TestTokensThatDoNotHoldAreRefused: of another audience, issuer, time, key or algorithm; of no tenant, or one where
+// nobody knows them.
 func TestTokensThatDoNotHoldAreRefused(t *testing.T) {
 	p := newProvider(t)
 	door := testkit.Door(t)
-	people, err := access.NewAuthenticator(door, access.Issuer{URL: p.url, Audience: "konstruct", TenantClaim: "tenant", Client: http.DefaultClient})
+	people, err := access.NewAuthenticator(door,
+		access.Issuer{URL: p.url, Audience: "konstruct", TenantClaim: "tenant", Client: http.DefaultClient})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := door.Tx(t.Context(), acme, func(ctx context.Context, tx pgx.Tx) error {
-		_, err := access.AddUser(ctx, tx, acme, "test", access.User{Issuer: p.url, Subject: "ada", Role: access.Auditor})
+		_, err := access.AddUser(ctx, tx, acme, "test",
+			access.User{Issuer: p.url, Subject: "ada", Role: access.Auditor})
 		return err
 	}); err != nil {
 		t.Fatal(err)
 	}
 	claims := func(change map[string]any) map[string]any {
 		now := time.Now().Unix()
-		c := map[string]any{"iss": p.url, "aud": "konstruct", "sub": "ada", "iat": now, "exp": now + 300, "tenant": acme.String()}
+		c := map[string]any{"iss": p.url, "aud": "konstruct", "sub": "ada", "iat": now, "exp": now + 300,
+			"tenant": acme.String()}
 		for k, v := range change {
 			if c[k] = v; v == nil {
 				delete(c, k)
@@ -113,7 +122,8 @@ func TestTokensThatDoNotHoldAreRefused(t *testing.T) {
 		"a clock 30 s behind": {"exp": ago(30 * time.Second)},
 		"a clock 30 s before": {"iat": ago(-30 * time.Second), "nbf": ago(-30 * time.Second)},
 	} {
-		if w, err := people.Check(t.Context(), sign(t, jose.RS256, p.key, claims(change))); err != nil || w.Role != access.Auditor || w.Tenant != acme || w.Can(access.EventsWrite) {
+		if w, err := people.Check(t.Context(), sign(t, jose.RS256, p.key, claims(change))); err != nil ||
+			w.Role != access.Auditor || w.Tenant != acme || w.Can(access.EventsWrite) {
 			t.Errorf("%s: %+v, %v", name, w, err)
 		}
 	}
@@ -128,11 +138,16 @@ func TestTokensThatDoNotHoldAreRefused(t *testing.T) {
 	}
 	good := sign(t, jose.RS256, p.key, claims(nil))
 	bad := map[string]string{
-		"another key": sign(t, jose.RS256, other, claims(nil)), "the public key as a secret": sign(t, jose.HS256, p.key.PublicKey.N.Bytes(), claims(nil)), "no signature": header + "." + base64.RawURLEncoding.EncodeToString(raw) + ".",
-		"a changed signature": good[:len(good)-4] + "AAAA", "nonsense": "a.b.c", "an empty part": strings.Join([]string{header, "", ""}, "."),
+		"another key": sign(t, jose.RS256, other, claims(nil)), "the public key as a secret": sign(t, jose.HS256,
+			p.key.PublicKey.N.Bytes(), claims(nil)),
+		"no signature":        header + "." + base64.RawURLEncoding.EncodeToString(raw) + ".",
+		"a changed signature": good[:len(good)-4] + "AAAA", "nonsense": "a.b.c",
+		"an empty part": strings.Join([]string{header, "", ""}, "."),
 	}
 	for name, change := range map[string]map[string]any{
-		"another audience": {"aud": "other"}, "another issuer": {"iss": "https://evil.example"}, "expired": {"exp": ago(2 * time.Minute)}, "of the future": {"iat": ago(-2 * time.Minute)}, "not yet": {"nbf": ago(-2 * time.Minute)},
+		"another audience": {"aud": "other"}, "another issuer": {"iss": "https://evil.example"},
+		"expired": {"exp": ago(2 * time.Minute)}, "of the future": {"iat": ago(-2 * time.Minute)},
+		"not yet":   {"nbf": ago(-2 * time.Minute)},
 		"no expiry": {"exp": nil}, "no tenant": {"tenant": nil}, "no UUID": {"tenant": "acme"},
 		"the zero tenant":    {"tenant": "00000000-0000-0000-0000-000000000000"},
 		"a tenant of others": {"tenant": globex.String()}, "nobody": {"sub": "eve"},

@@ -12,7 +12,8 @@ import (
 // operatorPrefix is audit.Operator: whose keys may switch to other tenants.
 var operatorPrefix = uuid.MustParse("6b6f6e73-7472-8563-8000-000000000001")
 
-// principalCache are the keys that were checked a moment ago. Nothing is known while nobody listens for what changes, so that a revoked key ends at once.
+// principalCache are the keys that were checked a moment ago. Nothing is known while nobody listens for what changes,
+// so that a revoked key ends at once.
 type principalCache struct {
 	mu        sync.Mutex
 	listening bool
@@ -80,10 +81,12 @@ func (k *principalCache) clear(listening bool) {
 	k.invalidate()
 }
 
-// Forget has every key looked up again, in this process: other processes hear of a change a moment after it is committed.
+// Forget has every key looked up again, in this process: other processes hear of a change a moment after it is
+// committed.
 func (k *Keys) Forget() { k.cache.invalidate() }
 
-// Listen hears of changes until the context ends, so that keys can be known for a moment in between. Where the connection is lost every key is looked up again.
+// Listen hears of changes until the context ends, so that keys can be known for a moment in between. Where the
+// connection is lost every key is looked up again.
 func (k *Keys) Listen(ctx context.Context, logger *slog.Logger, also func()) {
 	for ctx.Err() == nil {
 		err := k.door.Listen(ctx, Channel, func() {

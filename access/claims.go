@@ -120,8 +120,8 @@ func checkTimes(all map[string]any, now time.Time) error {
 	return nil
 }
 
-// labels are what the token's holder is granted by its claim. What is no label is none, and none is every label unless the
-// operator maps it so.
+// labels are what the token's holder is granted by its claim. What is no label is none, and none is every label unless
+// the operator maps it so.
 func (i *Issuer) labels(all map[string]any) (labels []string) {
 	if i.LabelsClaim == "" {
 		return nil

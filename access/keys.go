@@ -39,7 +39,8 @@ type KeyRequest struct {
 	Name        string
 	Agent       uuid.UUID // zero: any
 	Permissions []Permission
-	// Labels are those of documents that it may see beside documents that have none; tenantdb.Every alone is every label.
+	// Labels are those of documents that it may see beside documents that have none; tenantdb.Every alone is every
+	// label.
 	Labels    []string
 	ExpiresAt time.Time // zero: never
 }
@@ -60,7 +61,8 @@ type Keys struct {
 // NewKeys returns the keys of a database; pepper is the secret that they are hashed with, the same in every process.
 func NewKeys(door *tenantdb.Door, pepper []byte) (*Keys, error) {
 	if len(pepper) < MinPepper {
-		return nil, fmt.Errorf("access: the secret that keys are hashed with has %d bytes: it needs %d", len(pepper), MinPepper)
+		return nil, fmt.Errorf("access: the secret that keys are hashed with has %d bytes: it needs %d",
+			len(pepper), MinPepper)
 	}
 	return &Keys{door: door, pepper: slices.Clone(pepper), cache: newPrincipalCache()}, nil
 }
@@ -74,7 +76,8 @@ func notifyKeyChange(ctx context.Context, tx pgx.Tx) error {
 }
 
 // Create makes a key in a transaction of the tenant's, and returns it: it is shown once.
-func (k *Keys) Create(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, by string, a KeyRequest) (key string, made Key, err error) {
+func (k *Keys) Create(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, by string,
+	a KeyRequest) (key string, made Key, err error) {
 	if err := errors.Join(checkName(a.Name), checkPermissions(a.Permissions), checkLabels(a.Labels)); err != nil {
 		return "", made, err
 	}
@@ -82,11 +85,13 @@ func (k *Keys) Create(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, by strin
 		return "", made, &FieldError{"expires_at", "has passed already"}
 	}
 	var there int
-	if err := tx.QueryRow(ctx, `SELECT count(*) FROM access_keys WHERE tenant_id = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())`, tenant).Scan(&there); err != nil {
+	if err := tx.QueryRow(ctx, `SELECT count(*) FROM access_keys WHERE tenant_id = $1 AND revoked_at IS NULL
+		AND (expires_at IS NULL OR expires_at > now())`, tenant).Scan(&there); err != nil {
 		return "", made, fmt.Errorf("access: count keys: %w", err)
 	}
 	if there >= MaxKeys {
-		return "", made, &FieldError{"name", fmt.Sprintf("is one too many: the tenant has %d keys that hold; revoke some", there)}
+		return "", made,
+			&FieldError{"name", fmt.Sprintf("is one too many: the tenant has %d keys that hold; revoke some", there)}
 	}
 	id, err := uuid.NewV7()
 	if err != nil {
@@ -102,7 +107,9 @@ func (k *Keys) Create(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, by strin
 	if !a.ExpiresAt.IsZero() {
 		expires = &a.ExpiresAt
 	}
-	rows, err := tx.Query(ctx, `INSERT INTO access_keys (tenant_id, id, name, hash, agent_id, permissions, created_by, expires_at, labels) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, coalesce($9::text[], '{}')) RETURNING `+keyColumns,
+	rows, err := tx.Query(ctx,
+		`INSERT INTO access_keys (tenant_id, id, name, hash, agent_id, permissions, created_by, expires_at, labels)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, coalesce($9::text[], '{}')) RETURNING `+keyColumns,
 		tenant, id, a.Name, hashSecret(k.pepper, key), agent, a.Permissions, by, expires, a.Labels)
 	if err != nil {
 		return "", made, fmt.Errorf("access: make a key: %w", err)
@@ -114,7 +121,8 @@ func (k *Keys) Create(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, by strin
 }
 
 // Rotate makes a key with the same rights in another's place, which holds for overlap longer, unless may says why not.
-func (k *Keys) Rotate(ctx context.Context, tx pgx.Tx, tenant, id uuid.UUID, by string, overlap time.Duration, may func(old Key) error) (key string, made Key, err error) {
+func (k *Keys) Rotate(ctx context.Context, tx pgx.Tx, tenant, id uuid.UUID, by string, overlap time.Duration,
+	may func(old Key) error) (key string, made Key, err error) {
 	if overlap < 0 || overlap > MaxOverlap {
 		return "", made, &FieldError{"overlap_seconds", fmt.Sprintf("is %s: it is 0 to %s", overlap, MaxOverlap)}
 	}
@@ -138,7 +146,8 @@ func (k *Keys) Rotate(ctx context.Context, tx pgx.Tx, tenant, id uuid.UUID, by s
 	if key, made, err = k.Create(ctx, tx, tenant, by, a); err != nil {
 		return "", made, err
 	}
-	_, err = tx.Exec(ctx, `UPDATE access_keys SET successor = $3, expires_at = least(expires_at, now() + $4::interval) WHERE tenant_id = $1 AND id = $2`, tenant, id, made.ID, overlap)
+	_, err = tx.Exec(ctx, `UPDATE access_keys SET successor = $3, expires_at = least(expires_at, now() + $4::interval)
+		WHERE tenant_id = $1 AND id = $2`, tenant, id, made.ID, overlap)
 	if err == nil {
 		err = notifyKeyChange(ctx, tx)
 	}
@@ -156,7 +165,9 @@ func (k *Keys) Revoke(ctx context.Context, tx pgx.Tx, tenant, id uuid.UUID) (rev
 	if _, err := getKey(ctx, tx, tenant, id, ` FOR UPDATE`); err != nil {
 		return revoked, err
 	}
-	if _, err = tx.Exec(ctx, `UPDATE access_keys SET revoked_at = coalesce(revoked_at, now()) WHERE tenant_id = $1 AND id = $2`, tenant, id); err == nil {
+	if _, err = tx.Exec(ctx,
+		`UPDATE access_keys SET revoked_at = coalesce(revoked_at, now()) WHERE tenant_id = $1 AND id = $2`, tenant,
+		id); err == nil {
 		err = notifyKeyChange(ctx, tx)
 	}
 	if err != nil {
@@ -166,14 +177,17 @@ func (k *Keys) Revoke(ctx context.Context, tx pgx.Tx, tenant, id uuid.UUID) (rev
 }
 
 // SetLabels gives a key other labels than it had, at once and in every process.
-func (k *Keys) SetLabels(ctx context.Context, tx pgx.Tx, tenant, id uuid.UUID, labels []string) (granted Key, err error) {
+func (k *Keys) SetLabels(ctx context.Context, tx pgx.Tx, tenant, id uuid.UUID,
+	labels []string) (granted Key, err error) {
 	if err := checkLabels(labels); err != nil {
 		return granted, err
 	}
 	if _, err = getKey(ctx, tx, tenant, id, ` FOR UPDATE`); err != nil {
 		return granted, err
 	}
-	if _, err = tx.Exec(ctx, `UPDATE access_keys SET labels = coalesce($3::text[], '{}') WHERE tenant_id = $1 AND id = $2`, tenant, id, labels); err == nil {
+	if _, err = tx.Exec(ctx,
+		`UPDATE access_keys SET labels = coalesce($3::text[], '{}') WHERE tenant_id = $1 AND id = $2`, tenant, id,
+		labels); err == nil {
 		err = notifyKeyChange(ctx, tx)
 	}
 	if err != nil {
@@ -183,7 +197,8 @@ func (k *Keys) SetLabels(ctx context.Context, tx pgx.Tx, tenant, id uuid.UUID, l
 }
 
 func getKey(ctx context.Context, tx pgx.Tx, tenant, id uuid.UUID, lock string) (key Key, err error) {
-	rows, err := tx.Query(ctx, `SELECT `+keyColumns+` FROM access_keys WHERE tenant_id = $1 AND id = $2`+lock, tenant, id)
+	rows, err := tx.Query(ctx, `SELECT `+keyColumns+` FROM access_keys WHERE tenant_id = $1 AND id = $2`+lock, tenant,
+		id)
 	if err != nil {
 		return key, fmt.Errorf("access: look a key up: %w", err)
 	}
@@ -197,17 +212,20 @@ func getKey(ctx context.Context, tx pgx.Tx, tenant, id uuid.UUID, lock string) (
 
 // List returns a tenant's keys in the order of their ids, after the given one, at most limit of them.
 func (k *Keys) List(ctx context.Context, tenant, after uuid.UUID, limit int) (keys []Key, err error) {
-	err = k.door.Query(ctx, tenant, `SELECT `+keyColumns+` FROM access_keys WHERE tenant_id = $1 AND id > $2 ORDER BY id LIMIT $3`, []any{tenant, after, min(limit, MaxList)}, func(rows pgx.Rows) error {
-		keys, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Key])
-		return err
-	})
+	err = k.door.Query(ctx, tenant,
+		`SELECT `+keyColumns+` FROM access_keys WHERE tenant_id = $1 AND id > $2 ORDER BY id LIMIT $3`,
+		[]any{tenant, after, min(limit, MaxList)}, func(rows pgx.Rows) error {
+			keys, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Key])
+			return err
+		})
 	if err != nil {
 		return nil, fmt.Errorf("access: list keys: %w", err)
 	}
 	return keys, nil
 }
 
-// Check returns who holds a key, or ErrUnknown: whether there is no such key, or another secret belongs to it, takes the same time and looks the same.
+// Check returns who holds a key, or ErrUnknown: whether there is no such key, or another secret belongs to it, takes
+// the same time and looks the same.
 func (k *Keys) Check(ctx context.Context, key string) (Principal, error) {
 	tenant, id, ok := ParseKey(key)
 	if !ok {
@@ -220,12 +238,16 @@ func (k *Keys) Check(ctx context.Context, key string) (Principal, error) {
 	generation := k.cache.generation()
 	var stored Key
 	var want []byte
-	err := k.door.Query(ctx, tenant, `SELECT hash, `+keyColumns+` FROM access_keys WHERE tenant_id = $1 AND id = $2`, []any{tenant, id}, func(rows pgx.Rows) error {
-		want = nil
-		_, err := pgx.ForEachRow(rows, []any{&want, &stored.ID, &stored.Name, &stored.Agent, &stored.Permissions, &stored.Labels, &stored.CreatedAt, &stored.CreatedBy, &stored.ExpiresAt, &stored.UsedAt, &stored.RevokedAt, &stored.Successor},
-			func() error { return nil })
-		return err
-	})
+	err := k.door.Query(ctx, tenant, `SELECT hash, `+keyColumns+` FROM access_keys WHERE tenant_id = $1 AND id = $2`,
+		[]any{tenant, id}, func(rows pgx.Rows) error {
+			want = nil
+			_, err := pgx.ForEachRow(rows,
+				[]any{&want, &stored.ID, &stored.Name, &stored.Agent, &stored.Permissions, &stored.Labels,
+					&stored.CreatedAt, &stored.CreatedBy, &stored.ExpiresAt, &stored.UsedAt, &stored.RevokedAt,
+					&stored.Successor},
+				func() error { return nil })
+			return err
+		})
 	if err != nil {
 		return Principal{}, fmt.Errorf("access: check a key: %w", err)
 	}
@@ -238,11 +260,13 @@ func (k *Keys) Check(ctx context.Context, key string) (Principal, error) {
 		return Principal{}, ErrUnauthenticated
 	}
 	if stored.UsedAt == nil || time.Since(*stored.UsedAt) > time.Minute {
-		if err := k.door.Query(ctx, tenant, `UPDATE access_keys SET used_at = now() WHERE tenant_id = $1 AND id = $2`, []any{tenant, id}, nil); err != nil {
+		if err := k.door.Query(ctx, tenant, `UPDATE access_keys SET used_at = now() WHERE tenant_id = $1 AND id = $2`,
+			[]any{tenant, id}, nil); err != nil {
 			return Principal{}, fmt.Errorf("access: note a key's use: %w", err)
 		}
 	}
-	w := Principal{Tenant: tenant, Credential: id, Name: stored.Name, may: stored.Permissions, labels: tenantdb.LabelsOf(stored.Labels...)}
+	w := Principal{Tenant: tenant, Credential: id, Name: stored.Name, may: stored.Permissions,
+		labels: tenantdb.LabelsOf(stored.Labels...)}
 	if stored.Agent != nil {
 		w.Agent = *stored.Agent
 	}

@@ -17,13 +17,15 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// TestLabelsComeByAClaim beside those that a person was admitted with: as the provider writes them, or as the operator maps them; what is no label grants nothing.
+// TestLabelsComeByAClaim beside those that a person was admitted with: as the provider writes them, or as the operator
+// maps them; what is no label grants nothing.
 func TestLabelsComeByAClaim(t *testing.T) {
 	p, door := newProvider(t), testkit.Door(t)
 	admit := func(labels ...string) {
 		t.Helper()
 		if err := door.Tx(t.Context(), acme, func(ctx context.Context, tx pgx.Tx) error {
-			_, err := access.AddUser(ctx, tx, acme, "test", access.User{Issuer: p.url, Subject: "ada", Role: access.Viewer, Labels: labels})
+			_, err := access.AddUser(ctx, tx, acme, "test",
+				access.User{Issuer: p.url, Subject: "ada", Role: access.Viewer, Labels: labels})
 			return err
 		}); err != nil {
 			t.Fatal(err)
@@ -39,22 +41,28 @@ func TestLabelsComeByAClaim(t *testing.T) {
 		claim  any
 		want   string
 	}{
-		"none":                    {nil, nil, nil, "[]"},
-		"a list":                  {nil, nil, []any{"legal", "hr", "legal"}, "[hr legal]"},
-		"one text":                {nil, nil, "legal", "[legal]"},
-		"beside the user's own":   {[]string{"board"}, nil, []any{"legal"}, "[board legal]"},
-		"beside every one":        {[]string{tenantdb.AllLabelsName}, nil, []any{"legal"}, "[*]"},
-		"a star is none":          {nil, nil, []any{"*", "legal"}, "[legal]"},
-		"what is no label":        {nil, nil, []any{"", 7, true, nil, map[string]any{"a": 1}, []any{"hr"}, strings.Repeat("x", 101), "a\x00b", "legal"}, "[legal]"},
-		"an object":               {nil, nil, map[string]any{"legal": true}, "[]"},
-		"mapped":                  {nil, map[string][]string{"G1": {"legal"}, "G2": {"hr", "board"}}, []any{"G1", "G2", "legal2"}, "[board hr legal]"},
+		"none":                  {nil, nil, nil, "[]"},
+		"a list":                {nil, nil, []any{"legal", "hr", "legal"}, "[hr legal]"},
+		"one text":              {nil, nil, "legal", "[legal]"},
+		"beside the user's own": {[]string{"board"}, nil, []any{"legal"}, "[board legal]"},
+		"beside every one":      {[]string{tenantdb.AllLabelsName}, nil, []any{"legal"}, "[*]"},
+		"a star is none":        {nil, nil, []any{"*", "legal"}, "[legal]"},
+		"what is no label": {nil, nil,
+			[]any{"", 7, true, nil, map[string]any{"a": 1}, []any{"hr"}, strings.Repeat("x", 101), "a\x00b", "legal"},
+			"[legal]"},
+		"an object": {nil, nil, map[string]any{"legal": true}, "[]"},
+		"mapped": {nil, map[string][]string{"G1": {"legal"}, "G2": {"hr", "board"}},
+			[]any{"G1", "G2", "legal2"}, "[board hr legal]"},
 		"mapped, and not by name": {nil, map[string][]string{"G1": {"legal"}}, []any{"legal", "hr"}, "[]"},
-		"mapped to every one":     {nil, map[string][]string{"admins": {tenantdb.AllLabelsName}}, []any{"admins"}, "[*]"},
-		"signs":                   {nil, nil, []any{`a"b`, `c\d`, `{e}`, `f,g`, `h'i`, " "}, `[  a"b c\d f,g h'i {e}]`},
-		"too many":                {nil, nil, many, "refused"},
+		"mapped to every one": {nil, map[string][]string{"admins": {tenantdb.AllLabelsName}},
+			[]any{"admins"}, "[*]"},
+		"signs":    {nil, nil, []any{`a"b`, `c\d`, `{e}`, `f,g`, `h'i`, " "}, `[  a"b c\d f,g h'i {e}]`},
+		"too many": {nil, nil, many, "refused"},
 	} {
 		admit(append([]string{}, c.own...)...)
-		people, err := access.NewAuthenticator(door, access.Issuer{URL: p.url, Audience: "konstruct", Tenant: acme, LabelsClaim: "groups", Labels: c.mapped, Client: http.DefaultClient})
+		people, err := access.NewAuthenticator(door,
+			access.Issuer{URL: p.url, Audience: "konstruct", Tenant: acme, LabelsClaim: "groups", Labels: c.mapped,
+				Client: http.DefaultClient})
 		if err != nil {
 			t.Fatal(err)
 		}

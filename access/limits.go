@@ -24,7 +24,8 @@ type Limits struct {
 }
 
 // DefaultLimits hold for a tenant that has none of its own.
-var DefaultLimits = Limits{EventsPerSecond: 20_000, SearchesPerSecond: 200, RequestsPerSecond: 2000, BytesPerSecond: 100 << 20, Documents: 1_000_000, Concurrency: 64}
+var DefaultLimits = Limits{EventsPerSecond: 20_000, SearchesPerSecond: 200, RequestsPerSecond: 2000,
+	BytesPerSecond: 100 << 20, Documents: 1_000_000, Concurrency: 64}
 
 // Resource is what is counted.
 type Resource int
@@ -95,7 +96,9 @@ func SetLimits(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, by string, l Li
 	if err != nil {
 		return err
 	}
-	if _, err = tx.Exec(ctx, `INSERT INTO access_limits (tenant_id, limits, set_by) VALUES ($1, $2, $3) ON CONFLICT (tenant_id) DO UPDATE SET limits = EXCLUDED.limits, set_at = now(), set_by = EXCLUDED.set_by`, tenant, raw, by); err == nil {
+	if _, err = tx.Exec(ctx,
+		`INSERT INTO access_limits (tenant_id, limits, set_by) VALUES ($1, $2, $3) ON CONFLICT (tenant_id) DO UPDATE
+		SET limits = EXCLUDED.limits, set_at = now(), set_by = EXCLUDED.set_by`, tenant, raw, by); err == nil {
 		err = notifyKeyChange(ctx, tx)
 	}
 	if err != nil {
@@ -107,14 +110,15 @@ func SetLimits(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, by string, l Li
 // Limits returns those in force for a tenant.
 func (m *Meter) Limits(ctx context.Context, tenant uuid.UUID) (Limits, error) {
 	l := m.defaults
-	err := m.door.Query(ctx, tenant, `SELECT limits FROM access_limits WHERE tenant_id = $1`, []any{tenant}, func(rows pgx.Rows) error {
-		var raw []byte
-		if _, err := pgx.ForEachRow(rows, []any{&raw}, func() error { return nil }); err != nil || raw == nil {
-			return err
-		}
-		l = Limits{}
-		return json.Unmarshal(raw, &l)
-	})
+	err := m.door.Query(ctx, tenant, `SELECT limits FROM access_limits WHERE tenant_id = $1`, []any{tenant},
+		func(rows pgx.Rows) error {
+			var raw []byte
+			if _, err := pgx.ForEachRow(rows, []any{&raw}, func() error { return nil }); err != nil || raw == nil {
+				return err
+			}
+			l = Limits{}
+			return json.Unmarshal(raw, &l)
+		})
 	if err != nil {
 		return l, fmt.Errorf("access: read limits: %w", err)
 	}
@@ -149,7 +153,8 @@ func (m *Meter) Begin(ctx context.Context, w Principal) (end func(), st State, e
 		return nil, t.state(), err
 	}
 	if t.limits.Concurrency > 0 && t.running >= t.limits.Concurrency {
-		return nil, t.state(), &LimitError{fmt.Sprintf("this tenant has %d requests in progress already", t.running), time.Second}
+		return nil, t.state(), &LimitError{fmt.Sprintf("this tenant has %d requests in progress already", t.running),
+			time.Second}
 	}
 	t.running++
 	return func() {
@@ -159,7 +164,8 @@ func (m *Meter) Begin(ctx context.Context, w Principal) (end func(), st State, e
 	}, t.state(), nil
 }
 
-// SetCapacity takes n of something into account, or returns a *LimitError and takes nothing. What is more than a tenant may use at once is let through when nothing was used.
+// SetCapacity takes n of something into account, or returns a *LimitError and takes nothing. What is more than a tenant
+// may use at once is let through when nothing was used.
 func (m *Meter) SetCapacity(ctx context.Context, w Principal, k Resource, n int, name string) error {
 	t, err := m.tenant(ctx, w.Tenant)
 	if err != nil {
@@ -267,5 +273,6 @@ func (t *tenantMeter) state() State {
 		return State{}
 	}
 	left := b.Tokens()
-	return State{Limit: float64(b.Limit()), Remaining: max(0, int(left)), Reset: time.Duration((float64(b.Burst()) - left) / float64(b.Limit()) * float64(time.Second))}
+	return State{Limit: float64(b.Limit()), Remaining: max(0, int(left)),
+		Reset: time.Duration((float64(b.Burst()) - left) / float64(b.Limit()) * float64(time.Second))}
 }

@@ -38,14 +38,18 @@ const (
 // Replies keeps answers, so that a request made again gets the same one, and is done once.
 type Replies struct{ Door *tenantdb.Door }
 
-// Begin notes a request of a credential's under its key, or returns what was answered to it before. print tells requests apart.
-func (r Replies) Begin(ctx context.Context, w Principal, key string, print [sha256.Size]byte) (reply *Reply, err error) {
+// Begin notes a request of a credential's under its key, or returns what was answered to it before. print tells
+// requests apart.
+func (r Replies) Begin(ctx context.Context, w Principal, key string,
+	print [sha256.Size]byte) (reply *Reply, err error) {
 	err = r.Door.Tx(ctx, w.Tenant, func(ctx context.Context, tx pgx.Tx) error {
 		reply = nil
-		if _, err := tx.Exec(ctx, `DELETE FROM access_requests WHERE tenant_id = $1 AND at < now() - $2::interval`, w.Tenant, replyTTL); err != nil {
+		if _, err := tx.Exec(ctx, `DELETE FROM access_requests WHERE tenant_id = $1 AND at < now() - $2::interval`,
+			w.Tenant, replyTTL); err != nil {
 			return err
 		}
-		tag, err := tx.Exec(ctx, `INSERT INTO access_requests (tenant_id, credential, key, print) VALUES ($1, $2, $3, $4)
+		tag, err := tx.Exec(ctx,
+			`INSERT INTO access_requests (tenant_id, credential, key, print) VALUES ($1, $2, $3, $4)
 		  ON CONFLICT (tenant_id, credential, key) DO UPDATE SET at = now() WHERE access_requests.status IS NULL AND access_requests.print = EXCLUDED.print AND access_requests.at < now() - $5::interval`,
 			w.Tenant, w.Credential, key, print[:], inProgress)
 		if err != nil || tag.RowsAffected() == 1 {
@@ -55,7 +59,9 @@ func (r Replies) Begin(ctx context.Context, w Principal, key string, print [sha2
 		var status *int
 		var headers []byte
 		var body []byte
-		if err := tx.QueryRow(ctx, `SELECT print, status, headers, body FROM access_requests WHERE tenant_id = $1 AND credential = $2 AND key = $3`, w.Tenant, w.Credential, key).Scan(&before, &status, &headers, &body); err != nil {
+		if err := tx.QueryRow(ctx, `SELECT print, status, headers, body FROM access_requests
+			WHERE tenant_id = $1 AND credential = $2 AND key = $3`, w.Tenant, w.Credential, key).
+			Scan(&before, &status, &headers, &body); err != nil {
 			return err
 		}
 		switch {
@@ -75,13 +81,15 @@ func (r Replies) Begin(ctx context.Context, w Principal, key string, print [sha2
 
 // End keeps what was answered; nil forgets the request, which may then be made again.
 func (r Replies) End(ctx context.Context, w Principal, key string, reply *Reply) error {
-	sql, args := `DELETE FROM access_requests WHERE tenant_id = $1 AND credential = $2 AND key = $3`, []any{w.Tenant, w.Credential, key}
+	sql, args := `DELETE FROM access_requests WHERE tenant_id = $1 AND credential = $2 AND key = $3`,
+		[]any{w.Tenant, w.Credential, key}
 	if reply != nil {
 		headers, err := json.Marshal(reply.Headers)
 		if err != nil {
 			return err
 		}
-		sql, args = `UPDATE access_requests SET status = $4, headers = $5, body = $6 WHERE tenant_id = $1 AND credential = $2 AND key = $3`, append(args, reply.Status, headers, reply.Body)
+		sql, args = `UPDATE access_requests SET status = $4, headers = $5, body = $6
+			WHERE tenant_id = $1 AND credential = $2 AND key = $3`, append(args, reply.Status, headers, reply.Body)
 	}
 	if err := r.Door.Query(ctx, w.Tenant, sql, args, nil); err != nil {
 		return fmt.Errorf("access: keep an answer: %w", err)
@@ -89,7 +97,8 @@ func (r Replies) End(ctx context.Context, w Principal, key string, reply *Reply)
 	return nil
 }
 
-// EventID is the id of the nth event that a request logs: the same when the request is made again, so that the trail holds it once.
+// EventID is the id of the nth event that a request logs: the same when the request is made again, so that the trail
+// holds it once.
 func EventID(w Principal, key string, n int) uuid.UUID {
 	return uuid.NewSHA1(w.Credential, fmt.Appendf(nil, "%s\x00%d", key, n))
 }

@@ -11,8 +11,9 @@ import (
 	"github.com/google/uuid"
 )
 
-// A key's text: kst_, 76 digits to the base 62 that are tenant, id and 24 random bytes, and 6 more that are the CRC-32 of what stands before, so that a scanner of source code
-// knows a leaked key from anything else. As a regular expression: kst_[0-9A-Za-z]{82}.
+// A key's text: kst_, 76 digits to the base 62 that are tenant, id and 24 random bytes, and 6 more that are the CRC-32
+// of what stands before, so that a scanner of source code knows a leaked key from anything else. As a regular
+// expression: kst_[0-9A-Za-z]{82}.
 const (
 	keyPrefix  = "kst_"
 	secretSize = 24
@@ -46,7 +47,8 @@ func (t token) String() string {
 
 // ParseKey returns whose a key says it is, and its id, if it is one at all. It proves nothing.
 func ParseKey(s string) (tenant, id uuid.UUID, ok bool) {
-	if len(s) != tokenSize || !strings.HasPrefix(s, keyPrefix) || checksum(s[:tokenSize-sumDigits]) != s[tokenSize-sumDigits:] {
+	if len(s) != tokenSize || !strings.HasPrefix(s, keyPrefix) ||
+		checksum(s[:tokenSize-sumDigits]) != s[tokenSize-sumDigits:] {
 		return tenant, id, false
 	}
 	n := new(big.Int)

@@ -1,5 +1,5 @@
-// Package artifact keeps files in pieces in the database for a day: uploads that come in pieces, and bundles and exports
-// that a task makes. They are there for every process and survive its end. It must not know what a file holds.
+// Package artifact keeps files in pieces in the database for a day: uploads that come in pieces, and bundles and
+// exports that a task makes. They are there for every process and survive its end. It must not know what a file holds.
 package artifact
 
 import (
@@ -70,7 +70,8 @@ type Store struct{ Door *tenantdb.Door }
 const fileColumns = `id, kind, given, size, stored, state, reason, made, created_at, expires_at`
 
 // Create makes room for a file of a document with these labels, and deletes the tenant's that have expired.
-func (s Store) Create(ctx context.Context, tenant uuid.UUID, kind string, given any, labels []string, size *int64) (f File, err error) {
+func (s Store) Create(ctx context.Context, tenant uuid.UUID, kind string, given any, labels []string,
+	size *int64) (f File, err error) {
 	if size != nil && (*size < 0 || *size > MaxBytes) {
 		return f, ErrTooLarge
 	}
@@ -84,7 +85,8 @@ func (s Store) Create(ctx context.Context, tenant uuid.UUID, kind string, given 
 	}
 	err = s.Door.Tx(ctx, tenant, func(ctx context.Context, tx pgx.Tx) error {
 		rows, err := tx.Query(ctx, `INSERT INTO artifact_files (tenant_id, id, kind, given, labels, size, expires_at)
-		    VALUES ($1, $2, $3, $4, coalesce($5::text[], '{}'), $6, now() + $7::interval) RETURNING `+fileColumns, tenant, id, kind, raw, labels, size, TTL)
+		    VALUES ($1, $2, $3, $4, coalesce($5::text[], '{}'), $6, now() + $7::interval) RETURNING `+fileColumns,
+			tenant, id, kind, raw, labels, size, TTL)
 		if err != nil {
 			return err
 		}
@@ -94,11 +96,13 @@ func (s Store) Create(ctx context.Context, tenant uuid.UUID, kind string, given 
 		if ctx, err = tenantdb.SetLabels(ctx, tx, tenantdb.AllLabels()); err != nil { // the room is everybody's
 			return err
 		}
-		if _, err := tx.Exec(ctx, `DELETE FROM artifact_files WHERE tenant_id = $1 AND expires_at < now()`, tenant); err != nil {
+		if _, err := tx.Exec(ctx, `DELETE FROM artifact_files WHERE tenant_id = $1 AND expires_at < now()`,
+			tenant); err != nil {
 			return err
 		}
 		var there int
-		if err := tx.QueryRow(ctx, `SELECT count(*) FROM artifact_files WHERE tenant_id = $1`, tenant).Scan(&there); err != nil {
+		if err := tx.QueryRow(ctx, `SELECT count(*) FROM artifact_files WHERE tenant_id = $1`, tenant).
+			Scan(&there); err != nil {
 			return err
 		}
 		if there > MaxFiles {
@@ -122,11 +126,14 @@ func (s Store) Get(ctx context.Context, tenant, id uuid.UUID) (f File, err error
 }
 
 // List returns a tenant's files of a kind in the order of their ids, after the given one, at most limit of them.
-func (s Store) List(ctx context.Context, tenant uuid.UUID, kind string, after uuid.UUID, limit int) (files []File, err error) {
-	err = s.Door.Query(ctx, tenant, `SELECT `+fileColumns+` FROM artifact_files WHERE tenant_id = $1 AND kind = $2 AND id > $3 AND expires_at > now() ORDER BY id LIMIT $4`, []any{tenant, kind, after, min(limit, MaxFiles)}, func(rows pgx.Rows) error {
-		files, err = pgx.CollectRows(rows, pgx.RowToStructByPos[File])
-		return err
-	})
+func (s Store) List(ctx context.Context, tenant uuid.UUID, kind string, after uuid.UUID,
+	limit int) (files []File, err error) {
+	err = s.Door.Query(ctx, tenant,
+		`SELECT `+fileColumns+
+			` FROM artifact_files WHERE tenant_id = $1 AND kind = $2 AND id > $3 AND expires_at > now() ORDER BY id LIMIT $4`, []any{tenant, kind, after, min(limit, MaxFiles)}, func(rows pgx.Rows) error {
+			files, err = pgx.CollectRows(rows, pgx.RowToStructByPos[File])
+			return err
+		})
 	if err != nil {
 		return nil, fmt.Errorf("artifact: list: %w", err)
 	}
@@ -134,7 +141,9 @@ func (s Store) List(ctx context.Context, tenant uuid.UUID, kind string, after uu
 }
 
 func getFile(ctx context.Context, tx pgx.Tx, tenant, id uuid.UUID, lock string) (f File, err error) {
-	rows, err := tx.Query(ctx, `SELECT `+fileColumns+` FROM artifact_files WHERE tenant_id = $1 AND id = $2 AND expires_at > now()`+lock, tenant, id)
+	rows, err := tx.Query(ctx,
+		`SELECT `+fileColumns+` FROM artifact_files WHERE tenant_id = $1 AND id = $2 AND expires_at > now()`+lock,
+		tenant, id)
 	if err == nil {
 		f, err = pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[File])
 	}
@@ -146,7 +155,8 @@ func getFile(ctx context.Context, tx pgx.Tx, tenant, id uuid.UUID, lock string) 
 	return f, nil
 }
 
-// Append adds what r has, from offset on, piece by piece: what is stored stays when r breaks off. It returns how much there is then.
+// Append adds what r has, from offset on, piece by piece: what is stored stays when r breaks off. It returns how much
+// there is then.
 func (s Store) Append(ctx context.Context, tenant, id uuid.UUID, offset int64, r io.Reader) (stored int64, err error) {
 	stored = offset
 	for buf := make([]byte, Piece); ; {
@@ -183,10 +193,13 @@ func (s Store) append(ctx context.Context, tenant, id uuid.UUID, offset int64, p
 		case len(piece) == 0:
 			return nil
 		}
-		if _, err := tx.Exec(ctx, `INSERT INTO artifact_pieces (tenant_id, file_id, start, content) VALUES ($1, $2, $3, $4)`, tenant, id, offset, piece); err != nil {
+		if _, err := tx.Exec(ctx,
+			`INSERT INTO artifact_pieces (tenant_id, file_id, start, content) VALUES ($1, $2, $3, $4)`, tenant, id,
+			offset, piece); err != nil {
 			return fmt.Errorf("artifact: store a piece: %w", err)
 		}
-		if _, err := tx.Exec(ctx, `UPDATE artifact_files SET stored = $3 WHERE tenant_id = $1 AND id = $2`, tenant, id, end); err != nil {
+		if _, err := tx.Exec(ctx, `UPDATE artifact_files SET stored = $3 WHERE tenant_id = $1 AND id = $2`, tenant, id,
+			end); err != nil {
 			return fmt.Errorf("artifact: store a piece: %w", err)
 		}
 		return nil
@@ -224,11 +237,13 @@ func (r *reader) Read(p []byte) (int, error) {
 		return 0, io.EOF
 	}
 	if r.at < r.start || r.at >= r.start+int64(len(r.piece)) {
-		err := r.s.Door.Query(r.ctx, r.tenant, `SELECT start, content FROM artifact_pieces WHERE tenant_id = $1 AND file_id = $2 AND start <= $3 ORDER BY start DESC LIMIT 1`, []any{r.tenant, r.f.ID, r.at}, func(rows pgx.Rows) error {
-			r.piece = nil
-			_, err := pgx.ForEachRow(rows, []any{&r.start, &r.piece}, func() error { return nil })
-			return err
-		})
+		err := r.s.Door.Query(r.ctx, r.tenant,
+			`SELECT start, content FROM artifact_pieces WHERE tenant_id = $1 AND file_id = $2 AND start <= $3
+			ORDER BY start DESC LIMIT 1`, []any{r.tenant, r.f.ID, r.at}, func(rows pgx.Rows) error {
+				r.piece = nil
+				_, err := pgx.ForEachRow(rows, []any{&r.start, &r.piece}, func() error { return nil })
+				return err
+			})
 		if err != nil {
 			return 0, fmt.Errorf("artifact: read: %w", err)
 		}
@@ -247,7 +262,8 @@ func (s Store) Delete(ctx context.Context, tenant, id uuid.UUID) error {
 		if _, err := getFile(ctx, tx, tenant, id, ` FOR UPDATE`); err != nil {
 			return err
 		}
-		if _, err := tx.Exec(ctx, `DELETE FROM artifact_files WHERE tenant_id = $1 AND id = $2`, tenant, id); err != nil {
+		if _, err := tx.Exec(ctx, `DELETE FROM artifact_files WHERE tenant_id = $1 AND id = $2`, tenant,
+			id); err != nil {
 			return fmt.Errorf("artifact: delete: %w", err)
 		}
 		return nil

@@ -20,9 +20,11 @@ const heartbeat = 30 * time.Second
 // ErrTakenOver says that somebody else makes the file, or that it is made.
 var ErrTakenOver = errors.New("the file is made elsewhere, or was")
 
-// Produce writes a file that is open: by this caller alone, as long as it lives; where it was killed another begins anew. What make returns is said of the file when it is
-// done. An error of make's fails the file, but for the context's, which leaves it to the next.
-func (s Store) Produce(ctx context.Context, tenant, id uuid.UUID, make func(ctx context.Context, to io.Writer) (made any, err error)) error {
+// Produce writes a file that is open: by this caller alone, as long as it lives; where it was killed another begins
+// anew. What make returns is said of the file when it is done. An error of make's fails the file, but for the
+// context's, which leaves it to the next.
+func (s Store) Produce(ctx context.Context, tenant, id uuid.UUID,
+	make func(ctx context.Context, to io.Writer) (made any, err error)) error {
 	worker := uuid.New()
 	if err := s.claim(ctx, tenant, id, worker, true); err != nil {
 		return err
@@ -59,7 +61,9 @@ func (s Store) Produce(ctx context.Context, tenant, id uuid.UUID, make func(ctx 
 	if marshalErr != nil {
 		return marshalErr
 	}
-	if endErr := s.Door.Query(ctx, tenant, `UPDATE artifact_files SET state = $4, reason = $5, made = $6, size = CASE WHEN $4 = 'done' THEN stored END WHERE tenant_id = $1 AND id = $2 AND worker = $3 AND state = 'open'`,
+	if endErr := s.Door.Query(ctx, tenant,
+		`UPDATE artifact_files SET state = $4, reason = $5, made = $6, size = CASE WHEN $4 = 'done' THEN stored END
+		WHERE tenant_id = $1 AND id = $2 AND worker = $3 AND state = 'open'`,
 		[]any{tenant, id, worker, state, reason, raw}, nil); endErr != nil {
 		return fmt.Errorf("artifact: end a file: %w", endErr)
 	}
@@ -69,7 +73,8 @@ func (s Store) Produce(ctx context.Context, tenant, id uuid.UUID, make func(ctx 
 // claim takes a file for a worker, anew or on.
 func (s Store) claim(ctx context.Context, tenant, id, worker uuid.UUID, anew bool) error {
 	return s.Door.Tx(ctx, tenant, func(ctx context.Context, tx pgx.Tx) error {
-		tag, err := tx.Exec(ctx, `UPDATE artifact_files SET worker = $3, until = now() + $4::interval, stored = CASE WHEN $5 THEN 0 ELSE stored END
+		tag, err := tx.Exec(ctx,
+			`UPDATE artifact_files SET worker = $3, until = now() + $4::interval, stored = CASE WHEN $5 THEN 0 ELSE stored END
 		   WHERE tenant_id = $1 AND id = $2 AND state = 'open' AND CASE WHEN $5 THEN until IS NULL OR until < now() ELSE worker = $3 END`, tenant, id, worker, heartbeat, anew)
 		if err == nil && tag.RowsAffected() == 0 {
 			return ErrTakenOver
@@ -88,7 +93,10 @@ func (s Store) claim(ctx context.Context, tenant, id, worker uuid.UUID, anew boo
 func (s Store) release(ctx context.Context, tenant, id, worker uuid.UUID) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
-	_ = s.Door.Query(ctx, tenant, `UPDATE artifact_files SET until = NULL WHERE tenant_id = $1 AND id = $2 AND worker = $3`, []any{tenant, id, worker}, nil) // else it is left when it is silent
+	// else it is left when it is silent
+	_ = s.Door.Query(ctx, tenant,
+		`UPDATE artifact_files SET until = NULL WHERE tenant_id = $1 AND id = $2 AND worker = $3`,
+		[]any{tenant, id, worker}, nil)
 }
 
 // writer stores what is made in pieces.

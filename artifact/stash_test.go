@@ -27,7 +27,8 @@ var (
 func TestPiecesAreTheFile(t *testing.T) {
 	s := artifact.Store{Door: testkit.Door(t)}
 	rapid.Check(t, func(rt *rapid.T) {
-		want := bytes.Repeat([]byte(rapid.StringN(1, 50, -1).Draw(rt, "text")), rapid.IntRange(1, 40_000).Draw(rt, "times"))
+		want := bytes.Repeat([]byte(rapid.StringN(1, 50, -1).Draw(rt, "text")),
+			rapid.IntRange(1, 40_000).Draw(rt, "times"))
 		size := int64(len(want))
 		f, err := s.Create(t.Context(), acme, "upload", map[string]string{}, nil, &size)
 		if err != nil {
@@ -82,7 +83,8 @@ func TestWhatHasComeStaysWhenTheLineBreaks(t *testing.T) {
 		t.Errorf("%d bytes, %v", n, err)
 	}
 	var offset *artifact.OffsetError
-	if _, err := s.Append(t.Context(), acme, f.ID, 5, strings.NewReader("x")); !errors.As(err, &offset) || offset.Stored != n {
+	if _, err := s.Append(t.Context(), acme, f.ID, 5, strings.NewReader("x")); !errors.As(err, &offset) ||
+		offset.Stored != n {
 		t.Errorf("elsewhere: %v", err)
 	}
 }
@@ -110,15 +112,18 @@ func TestNothingOfAnotherTenantIsReached(t *testing.T) {
 		_, getErr := s.Get(t.Context(), tenant, f.ID)
 		_, appendErr := s.Append(t.Context(), tenant, f.ID, 6, strings.NewReader("x"))
 		_, readErr := io.ReadAll(s.Read(t.Context(), tenant, f))
-		for name, err := range map[string]error{"get": getErr, "append": appendErr, "read": readErr, "delete": s.Delete(t.Context(), tenant, f.ID)} {
+		for name, err := range map[string]error{"get": getErr, "append": appendErr, "read": readErr,
+			"delete": s.Delete(t.Context(), tenant, f.ID)} {
 			if !errors.Is(err, want) {
 				t.Errorf("%s of %s: %v", name, tenant, err)
 			}
 		}
-		if err := s.Produce(t.Context(), tenant, f.ID, nothing); !errors.Is(err, artifact.ErrTakenOver) && !errors.Is(err, want) {
+		if err := s.Produce(t.Context(), tenant, f.ID, nothing); !errors.Is(err, artifact.ErrTakenOver) &&
+			!errors.Is(err, want) {
 			t.Errorf("make of %s: %v", tenant, err)
 		}
-		if files, err := s.List(t.Context(), tenant, "bundle", uuid.Nil, 10); len(files) != 0 || err != nil && !errors.Is(err, want) {
+		if files, err := s.List(t.Context(), tenant, "bundle", uuid.Nil, 10); len(files) != 0 || err != nil &&
+			!errors.Is(err, want) {
 			t.Errorf("list of %s: %v, %v", tenant, files, err)
 		}
 	}
@@ -173,10 +178,13 @@ func TestAFileIsMadeByOneAlone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Produce(t.Context(), acme, bad.ID, func(context.Context, io.Writer) (any, error) { return nil, errors.New("no such thing") }); err == nil {
+	if err := s.Produce(t.Context(), acme, bad.ID, func(context.Context, io.Writer) (any, error) {
+		return nil, errors.New("no such thing")
+	}); err == nil {
 		t.Error("a failure is none")
 	}
-	if bad, err = s.Get(t.Context(), acme, bad.ID); err != nil || bad.State != artifact.Failed || bad.Reason != "no such thing" {
+	if bad, err = s.Get(t.Context(), acme, bad.ID); err != nil || bad.State != artifact.Failed ||
+		bad.Reason != "no such thing" {
 		t.Errorf("%+v, %v", bad, err)
 	}
 }
@@ -196,7 +204,8 @@ func TestWhatExpiredIsGone(t *testing.T) {
 	if _, err := s.Get(t.Context(), acme, f.ID); !errors.Is(err, artifact.ErrNotFound) {
 		t.Errorf("%v", err)
 	}
-	testkit.Super(t, d, `INSERT INTO artifact_files (tenant_id, id, kind, given, expires_at) SELECT '`+acme.String()+`', gen_random_uuid(), 'upload', '{}', now() + interval '1 hour' FROM generate_series(1, 1000)`)
+	testkit.Super(t, d, `INSERT INTO artifact_files (tenant_id, id, kind, given, expires_at) SELECT '`+acme.String()+
+		`', gen_random_uuid(), 'upload', '{}', now() + interval '1 hour' FROM generate_series(1, 1000)`)
 	if _, err := s.Create(t.Context(), acme, "upload", map[string]int{}, nil, nil); !errors.Is(err, artifact.ErrFull) {
 		t.Errorf("one more than a thousand: %v", err)
 	}

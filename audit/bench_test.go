@@ -11,9 +11,12 @@ import (
 
 // usual is an event of the usual size.
 func usual() audit.Event {
-	return audit.Event{AgentID: tenantB, UserID: "ada", Action: audit.ActionLLMCall, Input: "What the agent was asked, in a sentence of the usual length for a summary.",
-		Output: "What it answered, in another such sentence, perhaps a little longer.", Latency: 1500 * time.Millisecond,
-		Metadata: json.RawMessage(`{"gen_ai.request.model": "claude-opus-4-5", "gen_ai.usage.input_tokens": 812, "gen_ai.usage.output_tokens": 96}`)}
+	return audit.Event{AgentID: tenantB, UserID: "ada", Action: audit.ActionLLMCall,
+		Input:   "What the agent was asked, in a sentence of the usual length for a summary.",
+		Output:  "What it answered, in another such sentence, perhaps a little longer.",
+		Latency: 1500 * time.Millisecond,
+		Metadata: json.RawMessage(
+			`{"gen_ai.request.model": "claude-opus-4-5", "gen_ai.usage.input_tokens": 812, "gen_ai.usage.output_tokens": 96}`)}
 }
 
 // BenchmarkLog is one event by one caller, in a round trip of its own.

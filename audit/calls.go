@@ -17,7 +17,8 @@ import (
 // one (https://opentelemetry.io/docs/specs/semconv/gen-ai/), "konstruct." names where it has none.
 type Metadata map[string]any
 
-// Put reads KEY=VALUE, or /path/to/key=VALUE inside objects (RFC 6901); VALUE is JSON where it can be read so, else text.
+// Put reads KEY=VALUE, or /path/to/key=VALUE inside objects (RFC 6901); VALUE is JSON where it can be read so, else
+// text.
 func (m Metadata) Put(s string) error {
 	key, value, ok := strings.Cut(s, "=")
 	if !ok || key == "" {
@@ -96,7 +97,8 @@ func (c LLMCall) Event() (Event, error) {
 	if len(c.FinishReasons) > 0 {
 		m["gen_ai.response.finish_reasons"] = c.FinishReasons
 	}
-	return event(Event{ID: c.ID, AgentID: c.AgentID, UserID: c.UserID, Action: ActionLLMCall, Input: c.Prompt, Output: c.Completion, Latency: c.Latency, At: c.At}, m, c.Extra)
+	return event(Event{ID: c.ID, AgentID: c.AgentID, UserID: c.UserID, Action: ActionLLMCall, Input: c.Prompt,
+		Output: c.Completion, Latency: c.Latency, At: c.At}, m, c.Extra)
 }
 
 // ToolCall is one invocation of a tool.
@@ -127,7 +129,8 @@ func (c ToolCall) Event() (Event, error) {
 	m.set("gen_ai.tool.type", c.Type)
 	m.set("error.type", c.Error)
 	m.set("gen_ai.conversation.id", c.ConversationID)
-	return event(Event{ID: c.ID, AgentID: c.AgentID, UserID: c.UserID, Action: ActionToolCall, Input: c.Arguments, Output: c.Result, Latency: c.Latency, At: c.At}, m, c.Extra)
+	return event(Event{ID: c.ID, AgentID: c.AgentID, UserID: c.UserID, Action: ActionToolCall, Input: c.Arguments,
+		Output: c.Result, Latency: c.Latency, At: c.At}, m, c.Extra)
 }
 
 // Escalation hands a decision to a person.
@@ -153,7 +156,8 @@ func (c Escalation) Event() (Event, error) {
 	m := Metadata{}
 	m.set(escalationTo, c.To)
 	m.set("gen_ai.conversation.id", c.ConversationID)
-	return event(Event{ID: c.ID, AgentID: c.AgentID, UserID: c.UserID, Action: ActionEscalation, Input: c.Reason, Output: c.Question, Latency: c.Latency, At: c.At}, m, c.Extra)
+	return event(Event{ID: c.ID, AgentID: c.AgentID, UserID: c.UserID, Action: ActionEscalation, Input: c.Reason,
+		Output: c.Question, Latency: c.Latency, At: c.At}, m, c.Extra)
 }
 
 // Retrieval is one search of the knowledge base, and what it showed.
@@ -219,14 +223,16 @@ func (c Retrieval) Event() (Event, error) {
 	if shown == nil {
 		shown = []RetrievedPassage{}
 	}
-	m := Metadata{"gen_ai.operation.name": "retrieval", "gen_ai.retrieval.documents": shown, "konstruct.retrieval.top_k": c.TopK}
+	m := Metadata{"gen_ai.operation.name": "retrieval", "gen_ai.retrieval.documents": shown,
+		"konstruct.retrieval.top_k": c.TopK}
 	if !reflect.ValueOf(c.Options).IsZero() {
 		m["konstruct.retrieval"] = c.Options
 	}
 	m.set("gen_ai.request.model", c.Model)
 	m.set("gen_ai.conversation.id", c.ConversationID)
 	out := fmt.Sprintf("%d passages", len(c.Passages))
-	return event(Event{ID: c.ID, AgentID: c.AgentID, UserID: c.UserID, Action: ActionRetrieval, Input: c.Query, Output: out, Latency: c.Latency, At: c.At}, m, c.Extra)
+	return event(Event{ID: c.ID, AgentID: c.AgentID, UserID: c.UserID, Action: ActionRetrieval, Input: c.Query,
+		Output: out, Latency: c.Latency, At: c.At}, m, c.Extra)
 }
 
 // Removal is a document that was taken out of the knowledge base: all that is left of it there.
@@ -247,10 +253,12 @@ type Removal struct {
 
 // Event is the removal as it is logged.
 func (c Removal) Event() (Event, error) {
-	m := Metadata{"konstruct.document.id": c.DocumentID, "konstruct.document.version": c.Version, "konstruct.document.chunks": c.Chunks}
+	m := Metadata{"konstruct.document.id": c.DocumentID, "konstruct.document.version": c.Version,
+		"konstruct.document.chunks": c.Chunks}
 	m.set("konstruct.document.source", c.Source)
 	m.set("konstruct.document.content_sha256", c.SHA256)
-	return event(Event{ID: c.ID, AgentID: c.AgentID, UserID: c.UserID, Action: ActionRemoval, Input: c.Filename, At: c.At}, m, c.Extra)
+	return event(Event{ID: c.ID, AgentID: c.AgentID, UserID: c.UserID, Action: ActionRemoval, Input: c.Filename,
+		At: c.At}, m, c.Extra)
 }
 
 // ModelChange says by which model a tenant's searches are from now on; an empty name is the first model.
@@ -319,7 +327,8 @@ func LogRetrieval(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, c 
 	return logCall(ctx, door, tenant, c.Event)
 }
 
-func logCall(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, made func() (Event, error)) (uuid.UUID, error) {
+func logCall(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID,
+	made func() (Event, error)) (uuid.UUID, error) {
 	e, err := made()
 	if err != nil {
 		return uuid.Nil, err

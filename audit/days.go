@@ -89,7 +89,8 @@ func (d *dailyStats) count(ctx context.Context, from, to time.Time) (map[time.Ti
 	counts := map[time.Time]int64{}
 	var day time.Time
 	var n int64
-	err := d.door.Query(ctx, d.tenant, `SELECT (created_at AT TIME ZONE 'UTC')::date, count(*) FROM audit_events WHERE tenant_id = $1 AND created_at >= $2 AND created_at < $3 GROUP BY 1`,
+	err := d.door.Query(ctx, d.tenant, `SELECT (created_at AT TIME ZONE 'UTC')::date, count(*) FROM audit_events
+		WHERE tenant_id = $1 AND created_at >= $2 AND created_at < $3 GROUP BY 1`,
 		[]any{d.tenant, from, to}, func(rows pgx.Rows) error {
 			_, err := pgx.ForEachRow(rows, []any{&day, &n}, func() error { counts[day] = n; return nil })
 			return err
@@ -99,7 +100,8 @@ func (d *dailyStats) count(ctx context.Context, from, to time.Time) (map[time.Ti
 
 const dailyColumns = `day, agent_id, model, action_type, events, errors, input_tokens, output_tokens, latencies`
 
-// counted passes on the counted days that still have as many events as when they were counted, and takes them out of counts.
+// counted passes on the counted days that still have as many events as when they were counted, and takes them out of
+// counts.
 func (d *dailyStats) counted(ctx context.Context, from, to time.Time, counts map[time.Time]int64) error {
 	var parts []dailyRow // of one day
 	pass := func() {
@@ -115,12 +117,14 @@ func (d *dailyStats) counted(ctx context.Context, from, to time.Time, counts map
 		}
 		parts = parts[:0]
 	}
-	err := d.readDay(ctx, `SELECT `+dailyColumns+` FROM audit_days WHERE tenant_id = $1 AND day >= $2 AND day < $3 ORDER BY day, part`, []any{d.tenant, from, to}, func(p dailyRow) {
-		if len(parts) > 0 && !parts[0].day.Equal(*p.day) {
-			pass()
-		}
-		parts = append(parts, p)
-	})
+	err := d.readDay(ctx,
+		`SELECT `+dailyColumns+` FROM audit_days WHERE tenant_id = $1 AND day >= $2 AND day < $3 ORDER BY day, part`,
+		[]any{d.tenant, from, to}, func(p dailyRow) {
+			if len(parts) > 0 && !parts[0].day.Equal(*p.day) {
+				pass()
+			}
+			parts = append(parts, p)
+		})
 	pass()
 	return err
 }
@@ -155,7 +159,9 @@ func (d *dailyStats) renew(ctx context.Context, counts map[time.Time]int64) erro
 	if len(left) == 0 {
 		return nil
 	}
-	return d.readDay(ctx, `SELECT f.* FROM unnest($1::date[]) u CROSS JOIN LATERAL audit_figures(u::timestamp AT TIME ZONE 'UTC', (u::timestamp + interval '1 day' - interval '1 microsecond') AT TIME ZONE 'UTC') f`,
+	return d.readDay(ctx, `SELECT f.* FROM unnest($1::date[]) u
+		CROSS JOIN LATERAL audit_figures(u::timestamp AT TIME ZONE 'UTC',
+		(u::timestamp + interval '1 day' - interval '1 microsecond') AT TIME ZONE 'UTC') f`,
 		[]any{left}, func(p dailyRow) { d.each(&p) })
 }
 
@@ -168,9 +174,13 @@ func readOnly(err error) bool {
 // computeDirect reads the events of [since, until) themselves.
 func (d *dailyStats) computeDirect(ctx context.Context, since, until time.Time) error {
 	if !until.IsZero() {
-		until = until.Add(-time.Nanosecond).Truncate(time.Microsecond) // the last instant that the database knows before it
+		// the last instant that the database knows before it
+		until = until.Add(-time.Nanosecond).Truncate(time.Microsecond)
 	}
-	return d.readDay(ctx, `SELECT * FROM audit_figures($1, $2)`, []any{timeOrNil(since), timeOrNil(until)}, func(p dailyRow) { d.each(&p) })
+	return d.readDay(ctx, `SELECT * FROM audit_figures($1, $2)`, []any{timeOrNil(since), timeOrNil(until)},
+		func(p dailyRow) {
+			d.each(&p)
+		})
 }
 
 func (d *dailyStats) readDay(ctx context.Context, sql string, args []any, each func(dailyRow)) error {
@@ -178,7 +188,8 @@ func (d *dailyStats) readDay(ctx context.Context, sql string, args []any, each f
 		defer rows.Close()
 		for rows.Next() {
 			var p dailyRow
-			if err := rows.Scan(&p.day, &p.agent, &p.model, &p.action, &p.events, &p.errors, &p.inputTokens, &p.outputTokens, &p.latencies); err != nil {
+			if err := rows.Scan(&p.day, &p.agent, &p.model, &p.action, &p.events, &p.errors, &p.inputTokens,
+				&p.outputTokens, &p.latencies); err != nil {
 				return err
 			}
 			each(p)

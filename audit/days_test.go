@@ -23,7 +23,8 @@ func manyDays(t *testing.T, door *tenantdb.Door, n int) []audit.Event {
 	r := rand.New(rand.NewPCG(1, 1))
 	events := make([]audit.Event, n)
 	for i := range events {
-		e := audit.Event{ID: uuid.New(), Action: []string{"llm_call", "tool_invocation"}[r.IntN(2)], At: time.Now().Add(-time.Duration(r.Int64N(int64(120 * time.Hour)))).UTC()}
+		e := audit.Event{ID: uuid.New(), Action: []string{"llm_call", "tool_invocation"}[r.IntN(2)],
+			At: time.Now().Add(-time.Duration(r.Int64N(int64(120 * time.Hour)))).UTC()}
 		if r.IntN(5) > 0 {
 			e.AgentID = []uuid.UUID{agentOne, agentTwo}[r.IntN(2)]
 		}
@@ -32,7 +33,8 @@ func manyDays(t *testing.T, door *tenantdb.Door, n int) []audit.Event {
 		}
 		e.Metadata = meta("gen_ai.usage.input_tokens", r.IntN(100))
 		if r.IntN(3) > 0 {
-			e.Metadata = meta("gen_ai.request.model", fmt.Sprint("m", r.IntN(3)), "gen_ai.usage.output_tokens", r.IntN(100), "error.type", "x")
+			e.Metadata = meta("gen_ai.request.model", fmt.Sprint("m", r.IntN(3)), "gen_ai.usage.output_tokens",
+				r.IntN(100), "error.type", "x")
 		}
 		events[i] = e
 	}
@@ -49,12 +51,16 @@ func plainly(t *testing.T, super *pgx.Conn, f audit.StatsFilter) (all []audit.St
 		}
 		return none
 	}
-	rows, err := super.Query(t.Context(), `SELECT day, agent, model, action, count(*), count(*) FILTER (WHERE metadata ? 'error.type'), percentile_disc('{0.5,0.95,0.99}'::float8[]) WITHIN GROUP (ORDER BY latency_ms),
+	rows, err := super.Query(t.Context(),
+		`SELECT day, agent, model, action, count(*), count(*) FILTER (WHERE metadata ? 'error.type'), percentile_disc('{0.5,0.95,0.99}'::float8[]) WITHIN GROUP (ORDER BY latency_ms),
 	    coalesce(sum((metadata->>'gen_ai.usage.input_tokens')::int), 0), coalesce(sum((metadata->>'gen_ai.usage.output_tokens')::int), 0)
-	  FROM (SELECT *, `+column("day", "(created_at AT TIME ZONE 'UTC')::date", "NULL::date")+` AS day, `+column("agent", "agent_id", "NULL::uuid")+` AS agent, `+
-		column("model", "metadata->>'gen_ai.request.model'", "NULL::text")+` AS model, `+column("action", "action_type", "NULL::text")+` AS action FROM audit_events) e
+	  FROM (SELECT *, `+column("day", "(created_at AT TIME ZONE 'UTC')::date", "NULL::date")+` AS day, `+
+			column("agent", "agent_id", "NULL::uuid")+` AS agent, `+
+			column("model", "metadata->>'gen_ai.request.model'", "NULL::text")+` AS model, `+
+			column("action", "action_type", "NULL::text")+` AS action FROM audit_events) e
 	 WHERE tenant_id = $1 AND created_at >= coalesce($2::timestamptz, '-infinity') AND ($3::timestamptz IS NULL OR created_at < $3) AND ($4::text = '' OR action_type = $4) AND ($5::uuid IS NULL OR agent_id = $5)
-	 GROUP BY 1, 2, 3, 4 ORDER BY 1 DESC NULLS LAST, 5 DESC, 3 NULLS FIRST, 4 NULLS FIRST, 2 NULLS FIRST`, tenantA, orNil(f.Since), orNil(f.Until), f.Action, uuid.NullUUID{UUID: f.AgentID, Valid: f.AgentID != uuid.Nil})
+	 GROUP BY 1, 2, 3, 4 ORDER BY 1 DESC NULLS LAST, 5 DESC, 3 NULLS FIRST, 4 NULLS FIRST, 2 NULLS FIRST`, tenantA,
+		orNil(f.Since), orNil(f.Until), f.Action, uuid.NullUUID{UUID: f.AgentID, Valid: f.AgentID != uuid.Nil})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,7 +68,8 @@ func plainly(t *testing.T, super *pgx.Conn, f audit.StatsFilter) (all []audit.St
 	for rows.Next() {
 		var g audit.Stats
 		var ms []*int32
-		if err := rows.Scan(&g.Day, &g.AgentID, &g.Model, &g.Action, &g.Events, &g.Errors, &ms, &g.InputTokens, &g.OutputTokens); err != nil {
+		if err := rows.Scan(&g.Day, &g.AgentID, &g.Model, &g.Action, &g.Events, &g.Errors, &ms, &g.InputTokens,
+			&g.OutputTokens); err != nil {
 			t.Fatal(err)
 		}
 		if len(ms) == 3 {
@@ -89,9 +96,12 @@ func TestDaysAreCountedOnce(t *testing.T) {
 	events := manyDays(t, door, 6000)
 	midnight := time.Now().UTC().Truncate(24 * time.Hour)
 	asked := []audit.StatsFilter{
-		{}, {By: []string{"day"}}, {By: []string{"day", "agent", "model", "action"}}, {By: []string{"model"}, Action: "llm_call"}, {By: []string{"agent", "day"}, AgentID: agentOne},
-		{By: []string{"day"}, Since: midnight.Add(-50 * time.Hour), Until: midnight.Add(-3 * time.Hour)}, {Since: midnight.Add(-48 * time.Hour), Until: midnight},
-		{By: []string{"action"}, Since: midnight.Add(-5 * time.Hour), Until: midnight.Add(-time.Hour)}, {By: []string{"day"}, Until: midnight.Add(-72 * time.Hour)},
+		{}, {By: []string{"day"}}, {By: []string{"day", "agent", "model", "action"}}, {By: []string{"model"},
+			Action: "llm_call"}, {By: []string{"agent", "day"}, AgentID: agentOne},
+		{By: []string{"day"}, Since: midnight.Add(-50 * time.Hour), Until: midnight.Add(-3 * time.Hour)},
+		{Since: midnight.Add(-48 * time.Hour), Until: midnight},
+		{By: []string{"action"}, Since: midnight.Add(-5 * time.Hour), Until: midnight.Add(-time.Hour)},
+		{By: []string{"day"}, Until: midnight.Add(-72 * time.Hour)},
 		{By: []string{"model"}, Since: midnight.Add(-24 * time.Hour)},
 	}
 	agree := func(when string) {
@@ -108,7 +118,8 @@ func TestDaysAreCountedOnce(t *testing.T) {
 	}
 	counted := func() (n int) {
 		t.Helper()
-		if err := super.QueryRow(t.Context(), `SELECT count(DISTINCT day) FROM audit_days WHERE tenant_id = $1`, tenantA).Scan(&n); err != nil {
+		if err := super.QueryRow(t.Context(), `SELECT count(DISTINCT day) FROM audit_days WHERE tenant_id = $1`,
+			tenantA).Scan(&n); err != nil {
 			t.Fatal(err)
 		}
 		return n
@@ -123,12 +134,17 @@ func TestDaysAreCountedOnce(t *testing.T) {
 	agree("again")
 
 	// What was counted is what is answered: a day that a superuser changes shows.
-	run(t, super, `UPDATE audit_days SET input_tokens = input_tokens + 1000000 WHERE tenant_id = $1 AND (day, part) = (SELECT day, part FROM audit_days WHERE tenant_id = $1 LIMIT 1)`, tenantA)
+	run(t, super, `UPDATE audit_days SET input_tokens = input_tokens + 1000000
+		WHERE tenant_id = $1 AND (day, part) = (SELECT day, part FROM audit_days WHERE tenant_id = $1 LIMIT 1)`,
+		tenantA)
 	was := plainly(t, super, asked[0])[0].InputTokens
-	if got, err := audit.ComputeStats(t.Context(), door, tenantA, asked[0]); err != nil || got[0].InputTokens != was+1000000 {
+	if got, err := audit.ComputeStats(t.Context(), door, tenantA, asked[0]); err != nil ||
+		got[0].InputTokens != was+1000000 {
 		t.Errorf("%+v, %v: the counted days are not used", got, err)
 	}
-	run(t, super, `UPDATE audit_days SET input_tokens = input_tokens - 1000000 WHERE tenant_id = $1 AND input_tokens >= 1000000`, tenantA)
+	run(t, super,
+		`UPDATE audit_days SET input_tokens = input_tokens - 1000000 WHERE tenant_id = $1 AND input_tokens >= 1000000`,
+		tenantA)
 
 	// A late event is counted with its day.
 	logAll(t, door, tenantA, audit.Event{Action: "late", At: midnight.Add(-30 * time.Hour)})
@@ -147,7 +163,8 @@ func TestDaysAreCountedOnce(t *testing.T) {
 	agree("an erasure")
 
 	// So does deletion, also when an event came in beside it.
-	run(t, super, `SET konstruct.allow_ddl = on; ALTER TABLE audit_events DISABLE TRIGGER audit_refuse, DISABLE TRIGGER audit_hold_deletion`)
+	run(t, super,
+		`SET konstruct.allow_ddl = on; ALTER TABLE audit_events DISABLE TRIGGER audit_refuse, DISABLE TRIGGER audit_hold_deletion`)
 	run(t, super, `DELETE FROM audit_events WHERE tenant_id = $1 AND id = $2`, tenantA, victim.ID)
 	logAll(t, door, tenantA, audit.Event{Action: "instead", At: victim.At})
 	agree("a deletion")
@@ -176,7 +193,8 @@ func TestADayIsNotCountedBesideAnErasure(t *testing.T) {
 	all.Go(func() {
 		compliance := testkit.Connect(t, db.URL("konstruct_compliance"))
 		for _, e := range past[:60] {
-			if _, err := compliance.Exec(t.Context(), `SELECT audit_erase($1, ARRAY[$2::uuid], NULL, '{1,6,7}', 'asked for')`, tenantA, e.ID); err != nil {
+			if _, err := compliance.Exec(t.Context(),
+				`SELECT audit_erase($1, ARRAY[$2::uuid], NULL, '{1,6,7}', 'asked for')`, tenantA, e.ID); err != nil {
 				t.Error(err)
 			}
 		}
@@ -212,8 +230,10 @@ func TestCountedDaysAreTheirTenants(t *testing.T) {
 	for name, k := range map[string]struct {
 		tenant  string
 		mayRead bool
-	}{"its own": {tenantA.String(), true}, "another": {tenantB.String(), false}, "none": {"", false}, "forged": {"99999999-9999-4999-8999-999999999999", false}} {
-		for _, sql := range []string{`SELECT count(*) FROM audit_days WHERE tenant_id = '` + tenantA.String() + `'`, `SELECT count(*) FROM audit_figures(NULL, NULL)`} {
+	}{"its own": {tenantA.String(), true}, "another": {tenantB.String(), false}, "none": {"", false},
+		"forged": {"99999999-9999-4999-8999-999999999999", false}} {
+		for _, sql := range []string{`SELECT count(*) FROM audit_days WHERE tenant_id = '` + tenantA.String() + `'`,
+			`SELECT count(*) FROM audit_figures(NULL, NULL)`} {
 			var n int
 			if err := inTenant(t, app, k.tenant, sql, &n); err != nil || n > 0 != k.mayRead {
 				t.Errorf("%s: %s: %d, %v", name, sql, n, err)
@@ -228,7 +248,8 @@ func TestCountedDaysAreTheirTenants(t *testing.T) {
 	}
 	for _, tenant := range []string{tenantB.String(), "99999999-9999-4999-8999-999999999999"} {
 		var n int
-		if err := inTenant(t, app, tenant, `WITH c AS (SELECT audit_count_days(ARRAY[$1::date])) SELECT count(*) FROM c`, &n, yesterday); err != nil {
+		if err := inTenant(t, app, tenant,
+			`WITH c AS (SELECT audit_count_days(ARRAY[$1::date])) SELECT count(*) FROM c`, &n, yesterday); err != nil {
 			t.Error(err)
 		}
 		if err := inTenant(t, app, tenant, count, &n); err != nil || n != 0 {
@@ -239,9 +260,12 @@ func TestCountedDaysAreTheirTenants(t *testing.T) {
 		t.Errorf("%d parts, %d before, %v", after, before, err)
 	}
 	for what, sql := range map[string]string{
-		"a day that has not passed": `SELECT audit_count_days(ARRAY[(now() AT TIME ZONE 'UTC')::date])`, "no day": `SELECT audit_count_days('{infinity}')`, "NULL": `SELECT audit_count_days('{NULL}')`,
-		"too many": `SELECT audit_count_days(array_fill('2020-01-01'::date, '{367}'))`, "figures of one's own": `INSERT INTO audit_days SELECT * FROM audit_days LIMIT 1`,
-		"changed": `UPDATE audit_days SET events = 0`, "deleted": `DELETE FROM audit_days`,
+		"a day that has not passed": `SELECT audit_count_days(ARRAY[(now() AT TIME ZONE 'UTC')::date])`,
+		"no day":                    `SELECT audit_count_days('{infinity}')`,
+		"NULL":                      `SELECT audit_count_days('{NULL}')`,
+		"too many":                  `SELECT audit_count_days(array_fill('2020-01-01'::date, '{367}'))`,
+		"figures of one's own":      `INSERT INTO audit_days SELECT * FROM audit_days LIMIT 1`,
+		"changed":                   `UPDATE audit_days SET events = 0`, "deleted": `DELETE FROM audit_days`,
 	} {
 		if err := inTenant(t, app, tenantA.String(), sql, nil); err == nil {
 			t.Errorf("%s is let through", what)
@@ -255,7 +279,8 @@ func TestCountedDaysAreTheirTenants(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer tx.Rollback(t.Context())
-	if _, err := tx.Exec(t.Context(), `SET LOCAL app.current_tenant = '`+tenantA.String()+`'; SELECT audit_count_days('{2020-01-01}')`); err == nil {
+	if _, err := tx.Exec(t.Context(), `SET LOCAL app.current_tenant = '`+tenantA.String()+
+		`'; SELECT audit_count_days('{2020-01-01}')`); err == nil {
 		t.Error("an old snapshot is let through")
 	}
 }

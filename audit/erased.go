@@ -39,7 +39,8 @@ func (e *erasureSet) contains(ctx context.Context, tx pgx.Tx, found func(Finding
 	var acts int32
 	_, err = pgx.ForEachRow(rows, []any{&n, &acts}, func() error {
 		if unlawful := e.fields[n-1] &^ ledger.FieldSet(acts); unlawful != 0 {
-			found(Finding{Tenant: e.tenants[n-1], Event: e.events[n-1], Problem: "lacks its " + unlawful.String() + ", and no erasure in the trail says so"})
+			found(Finding{Tenant: e.tenants[n-1], Event: e.events[n-1],
+				Problem: "lacks its " + unlawful.String() + ", and no erasure in the trail says so"})
 		}
 		return nil
 	})

@@ -54,8 +54,8 @@ type EscalationRecord struct {
 	Cursor   string        `json:"cursor"`
 }
 
-// recordEscalationStep is the id of the event by which an escalation is acknowledged or resolved: there can be one of each, whoever comes at the same
-// time. It is a UUIDv8 (RFC 9562) of SHA-256; stepSQL is the same.
+// recordEscalationStep is the id of the event by which an escalation is acknowledged or resolved: there can be one of
+// each, whoever comes at the same time. It is a UUIDv8 (RFC 9562) of SHA-256; stepSQL is the same.
 func recordEscalationStep(escalation uuid.UUID, action string) (id uuid.UUID) {
 	h := sha256.Sum256(append(escalation[:], action...))
 	copy(id[:], h[:])
@@ -89,8 +89,10 @@ func (t *Trail) advance(ctx context.Context, tenant, escalation uuid.UUID, e Eve
 		var agent *uuid.UUID
 		var conversation *string
 		var resolved bool
-		err := tx.QueryRow(ctx, `SELECT e.agent_id, e.metadata->>'gen_ai.conversation.id', EXISTS (SELECT FROM audit_events r WHERE r.tenant_id = $1 AND r.id = $3)
-		  FROM audit_events e WHERE e.tenant_id = $1 AND e.id = $2 AND e.action_type = 'escalation'`, tenant, escalation, recordEscalationStep(escalation, ActionResolved)).Scan(&agent, &conversation, &resolved)
+		err := tx.QueryRow(ctx,
+			`SELECT e.agent_id, e.metadata->>'gen_ai.conversation.id', EXISTS (SELECT FROM audit_events r WHERE r.tenant_id = $1 AND r.id = $3)
+		  FROM audit_events e WHERE e.tenant_id = $1 AND e.id = $2 AND e.action_type = 'escalation'`, tenant,
+			escalation, recordEscalationStep(escalation, ActionResolved)).Scan(&agent, &conversation, &resolved)
 		switch {
 		case errors.Is(err, pgx.ErrNoRows):
 			return ErrNotFound
@@ -135,7 +137,8 @@ type EscalationFilter struct {
 	Limit        int       // 50 when zero, at most MaxList
 }
 
-// escalationStepSQL is step in SQL, for an id and an action. OFFSET 0 keeps what it computes a plain value: a join by it may use the key under RLS.
+// escalationStepSQL is step in SQL, for an id and an action. OFFSET 0 keeps what it computes a plain value: a join by
+// it may use the key under RLS.
 const escalationStepSQL = `(SELECT encode(set_byte(set_byte(substr(h, 1, 16), 6, get_byte(h, 6) & 15 | 128), 8, get_byte(h, 8) & 63 | 128), 'hex')::uuid AS id FROM (SELECT sha256(uuid_send(e.id) || '%s'::bytea)) s (h) OFFSET 0)`
 
 var escalationsSQL = `SELECT * FROM (
@@ -143,12 +146,14 @@ SELECT e.id, CASE WHEN r.id IS NOT NULL THEN 'resolved' WHEN a.id IS NOT NULL TH
        e.metadata->>'konstruct.escalation.to', e.created_at, a.created_at, a.user_id, r.created_at, r.user_id, r.output_summary
   FROM (SELECT * FROM audit_events WHERE tenant_id = $1 AND action_type = 'escalation' AND ($2::timestamptz IS NULL OR created_at >= $2) AND ($3::timestamptz IS NULL OR created_at < $3)
            AND ($4::timestamptz IS NULL OR (created_at, id) < ($4, $5::uuid)) ORDER BY created_at DESC, id DESC) e
- CROSS JOIN LATERAL ` + fmt.Sprintf(escalationStepSQL, ActionAcknowledged) + ` ai CROSS JOIN LATERAL ` + fmt.Sprintf(escalationStepSQL, ActionResolved) + ` ri
+ CROSS JOIN LATERAL ` + fmt.Sprintf(escalationStepSQL, ActionAcknowledged) + ` ai CROSS JOIN LATERAL ` +
+	fmt.Sprintf(escalationStepSQL, ActionResolved) + ` ri
   LEFT JOIN audit_events a ON a.tenant_id = $1 AND a.id = ai.id AND a.action_type = 'escalation_acknowledged' LEFT JOIN audit_events r ON r.tenant_id = $1 AND r.id = ri.id AND r.action_type = 'escalation_resolved') c (id, state, agent, usr, reason, question, "to", opened, acked, acked_by, resolved, resolved_by, decision)
  WHERE $6 = '' OR state = $6 ORDER BY opened DESC, id DESC LIMIT $7`
 
 // Escalations lists a tenant's escalations and what became of each, the newest first.
-func Escalations(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, f EscalationFilter) (cases []EscalationRecord, err error) {
+func Escalations(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID,
+	f EscalationFilter) (cases []EscalationRecord, err error) {
 	switch f.State {
 	case "", StateOpen, StateAcknowledged, StateResolved:
 	default:
@@ -158,10 +163,11 @@ func Escalations(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, f E
 	if err != nil {
 		return nil, err
 	}
-	err = door.Query(ctx, tenant, escalationsSQL, []any{tenant, timeOrNil(f.Since), timeOrNil(f.Until), after, id, f.State, limit}, func(rows pgx.Rows) error {
-		cases, err = pgx.CollectRows(rows, scanEscalation)
-		return err
-	})
+	err = door.Query(ctx, tenant, escalationsSQL,
+		[]any{tenant, timeOrNil(f.Since), timeOrNil(f.Until), after, id, f.State, limit}, func(rows pgx.Rows) error {
+			cases, err = pgx.CollectRows(rows, scanEscalation)
+			return err
+		})
 	if err != nil {
 		return nil, fmt.Errorf("audit: list escalations: %w", err)
 	}
@@ -170,7 +176,8 @@ func Escalations(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, f E
 
 func scanEscalation(row pgx.CollectableRow) (c EscalationRecord, err error) {
 	var opened, acknowledged, resolved pgtype.Timestamptz
-	if err := row.Scan(&c.ID, &c.State, &c.AgentID, &c.UserID, &c.Reason, &c.Question, &c.Recipient, &opened, &acknowledged, &c.AcknowledgedBy, &resolved, &c.ResolvedBy, &c.Decision); err != nil {
+	if err := row.Scan(&c.ID, &c.State, &c.AgentID, &c.UserID, &c.Reason, &c.Question, &c.Recipient, &opened,
+		&acknowledged, &c.AcknowledgedBy, &resolved, &c.ResolvedBy, &c.Decision); err != nil {
 		return c, err
 	}
 	c.OpenedAt, c.Cursor = withinRange(opened), cursor(opened, c.ID)
@@ -190,7 +197,8 @@ func scanEscalation(row pgx.CollectableRow) (c EscalationRecord, err error) {
 // inOrder refuses a time range that ends before it begins.
 func inOrder(since, until time.Time) error {
 	if !since.IsZero() && !until.IsZero() && !since.Before(until) {
-		return &FieldError{"since", fmt.Sprintf("%s is not before until (%s)", since.Format(time.RFC3339), until.Format(time.RFC3339))}
+		return &FieldError{"since",
+			fmt.Sprintf("%s is not before until (%s)", since.Format(time.RFC3339), until.Format(time.RFC3339))}
 	}
 	return nil
 }

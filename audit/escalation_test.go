@@ -25,14 +25,17 @@ func TestAnEscalationIsOpenedAcknowledgedAndResolved(t *testing.T) {
 	ctx, agent := t.Context(), uuid.New()
 	open := func(tenant uuid.UUID, reason string, at time.Time) uuid.UUID {
 		t.Helper()
-		id, err := audit.LogEscalation(ctx, door, tenant, audit.Escalation{AgentID: agent, Reason: reason, Question: "may I?", To: "finance", ConversationID: "c-1", At: at})
+		id, err := audit.LogEscalation(ctx, door, tenant,
+			audit.Escalation{AgentID: agent, Reason: reason, Question: "may I?", To: "finance",
+				ConversationID: "c-1", At: at})
 		if err != nil {
 			t.Fatal(err)
 		}
 		return id
 	}
 	began := time.Now().Add(-time.Minute).Truncate(time.Microsecond)
-	first, second, foreign := open(tenantA, "refund above the limit", began), open(tenantA, "angry customer", began.Add(time.Second)), open(tenantB, "theirs", began)
+	first, second, foreign := open(tenantA, "refund above the limit", began), open(tenantA, "angry customer",
+		began.Add(time.Second)), open(tenantB, "theirs", began)
 	list := func(f audit.EscalationFilter) []audit.EscalationRecord {
 		t.Helper()
 		cases, err := audit.Escalations(ctx, door, tenantA, f)
@@ -41,7 +44,8 @@ func TestAnEscalationIsOpenedAcknowledgedAndResolved(t *testing.T) {
 		}
 		return cases
 	}
-	if cases := list(audit.EscalationFilter{State: audit.StateOpen}); len(cases) != 2 || cases[0].ID != second || *cases[1].Recipient != "finance" || cases[1].WaitTime != 0 {
+	if cases := list(audit.EscalationFilter{State: audit.StateOpen}); len(cases) != 2 || cases[0].ID != second ||
+		*cases[1].Recipient != "finance" || cases[1].WaitTime != 0 {
 		t.Fatalf("%+v", cases)
 	}
 	if _, err := trail.Acknowledge(ctx, tenantA, first, "ada"); err != nil {
@@ -50,7 +54,8 @@ func TestAnEscalationIsOpenedAcknowledgedAndResolved(t *testing.T) {
 	if _, err := trail.Acknowledge(ctx, tenantA, first, "bob"); !errors.Is(err, audit.ErrAcknowledged) {
 		t.Errorf("acknowledged twice: %v", err)
 	}
-	if cases := list(audit.EscalationFilter{State: audit.StateAcknowledged}); len(cases) != 1 || *cases[0].AcknowledgedBy != "ada" || cases[0].WaitTime < time.Minute {
+	if cases := list(audit.EscalationFilter{State: audit.StateAcknowledged}); len(cases) != 1 ||
+		*cases[0].AcknowledgedBy != "ada" || cases[0].WaitTime < time.Minute {
 		t.Errorf("%+v", cases)
 	}
 	id, err := trail.Resolve(ctx, tenantA, first, "ada", "refund it")
@@ -58,7 +63,8 @@ func TestAnEscalationIsOpenedAcknowledgedAndResolved(t *testing.T) {
 		t.Fatal(err)
 	}
 	e, err := audit.Get(ctx, door, tenantA, id)
-	if err != nil || e.Action != audit.ActionResolved || *e.AgentID != agent || !strings.Contains(string(e.Metadata), first.String()) || !strings.Contains(string(e.Metadata), "c-1") {
+	if err != nil || e.Action != audit.ActionResolved || *e.AgentID != agent ||
+		!strings.Contains(string(e.Metadata), first.String()) || !strings.Contains(string(e.Metadata), "c-1") {
 		t.Errorf("%+v, %v", e, err)
 	}
 	for name, try := range map[string]func() (uuid.UUID, error){
@@ -70,7 +76,9 @@ func TestAnEscalationIsOpenedAcknowledgedAndResolved(t *testing.T) {
 		}
 	}
 	resolved := list(audit.EscalationFilter{State: audit.StateResolved})
-	if len(resolved) != 1 || *resolved[0].Decision != "refund it" || *resolved[0].ResolvedBy != "ada" || !resolved[0].AcknowledgedAt.Before(*resolved[0].ResolvedAt) || resolved[0].WaitTime != resolved[0].AcknowledgedAt.Sub(began) {
+	if len(resolved) != 1 || *resolved[0].Decision != "refund it" || *resolved[0].ResolvedBy != "ada" ||
+		!resolved[0].AcknowledgedAt.Before(*resolved[0].ResolvedAt) ||
+		resolved[0].WaitTime != resolved[0].AcknowledgedAt.Sub(began) {
 		t.Errorf("%+v", resolved)
 	}
 	// At once: one decision stands.
@@ -97,13 +105,15 @@ func TestAnEscalationIsOpenedAcknowledgedAndResolved(t *testing.T) {
 			t.Errorf("what is no escalation of this tenant: %v", err)
 		}
 	}
-	if cases, err := audit.Escalations(ctx, door, tenantB, audit.EscalationFilter{}); err != nil || len(cases) != 1 || cases[0].ID != foreign || cases[0].State != audit.StateOpen {
+	if cases, err := audit.Escalations(ctx, door, tenantB, audit.EscalationFilter{}); err != nil || len(cases) != 1 ||
+		cases[0].ID != foreign || cases[0].State != audit.StateOpen {
 		t.Errorf("%+v, %v", cases, err)
 	}
 	if cases, err := audit.Escalations(ctx, door, uuid.New(), audit.EscalationFilter{}); err != nil || len(cases) != 0 {
 		t.Errorf("%+v, %v", cases, err)
 	}
-	for _, f := range []audit.EscalationFilter{{State: "done"}, {Limit: -1}, {After: "x"}, {Since: time.Now(), Until: time.Now().Add(-time.Hour)}} {
+	for _, f := range []audit.EscalationFilter{{State: "done"}, {Limit: -1}, {After: "x"},
+		{Since: time.Now(), Until: time.Now().Add(-time.Hour)}} {
 		var field *audit.FieldError
 		if _, err := audit.Escalations(ctx, door, tenantA, f); !errors.As(err, &field) {
 			t.Errorf("%+v: %v", f, err)

@@ -80,7 +80,8 @@ type Event struct {
 }
 
 // complianceActions are what only the functions of the law write, as the database holds too.
-var complianceActions = map[string]bool{"erasure": true, "erasure_declined": true, "legal_hold": true, "retention": true, "retention_rule": true,
+var complianceActions = map[string]bool{"erasure": true, "erasure_declined": true, "legal_hold": true,
+	"retention": true, "retention_rule": true,
 	"compliance_request": true, "compliance_declined": true}
 
 // FieldError says which field of an event is not acceptable, and why.
@@ -105,7 +106,8 @@ func (e Event) check() (Event, error) {
 		return e, &FieldError{"action_type", "is empty: say what the agent did, for example " + ActionLLMCall}
 	}
 	if complianceActions[e.Action] {
-		return e, &FieldError{"action_type", e.Action + " records an act of the law, which konstruct_compliance alone performs (docs/compliance.md)"}
+		return e, &FieldError{"action_type",
+			e.Action + " records an act of the law, which konstruct_compliance alone performs (docs/compliance.md)"}
 	}
 	if err := e.checkReserved(); err != nil {
 		return e, err
@@ -113,7 +115,8 @@ func (e Event) check() (Event, error) {
 	for _, f := range []struct {
 		name, value string
 		limit       int
-	}{{"user_id", e.UserID, MaxName}, {"action_type", e.Action, MaxName}, {"input_summary", e.Input, 0}, {"output_summary", e.Output, 0}} {
+	}{{"user_id", e.UserID, MaxName}, {"action_type", e.Action, MaxName}, {"input_summary", e.Input, 0},
+		{"output_summary", e.Output, 0}} {
 		if err := checkText(f.name, f.value, f.limit); err != nil {
 			return e, err
 		}

@@ -129,14 +129,17 @@ func collected(t *testing.T, url, dir string) (so func() int, stop func() []uuid
 	return so, func() []uuid.UUID { cancel(); writing.Wait(); return acked }
 }
 
-// holds checks that every acknowledged event is stored once, each spool writer's in its order, and that the whole trail verifies.
+// holds checks that every acknowledged event is stored once, each spool writer's in its order, and that the whole trail
+// verifies.
 func holds(t *testing.T, d *testkit.DB, acked []uuid.UUID) {
 	t.Helper()
 	notary := testkit.Connect(t, d.URL("konstruct_notary"))
 	// What a killed process had sent may still be committing, unacknowledged.
 	testkit.Until(t, "every connection of konstruct_app closed", func() bool {
 		var busy int
-		if err := notary.QueryRow(t.Context(), `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND usename = 'konstruct_app'`).Scan(&busy); err != nil {
+		if err := notary.QueryRow(t.Context(),
+			`SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND usename = 'konstruct_app'`).
+			Scan(&busy); err != nil {
 			t.Fatal(err)
 		}
 		return busy == 0
@@ -309,7 +312,8 @@ func TestABadNetworkLosesNothing(t *testing.T) {
 		begin := time.Now()
 		_, err := group.Log(limited, tenantA, audit.Event{Action: "x"})
 		cancel()
-		if took := time.Since(begin); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "logged") {
+		if took := time.Since(begin); !errors.Is(err, context.DeadlineExceeded) ||
+			!strings.Contains(err.Error(), "logged") {
 			t.Errorf("a call within 50 ms ended after %v: %v", took, err)
 		}
 		proxy.Drop()

@@ -118,7 +118,8 @@ func (g *gaps) add(tenant, agent uuid.UUID, n int, why error) {
 		}
 		list = append(list, &gap{ID: id, Growing: true, From: now, Agents: map[uuid.UUID]int{}, Reason: gapReason(why)})
 		g.open[tenant] = list
-		g.log.Warn("the trail can't be written; calls go on, and the gap will be recorded", "tenant", tenant, "error", why)
+		g.log.Warn("the trail can't be written; calls go on, and the gap will be recorded", "tenant", tenant,
+			"error", why)
 		defer g.save() // the first at once: it must survive what may come next
 	}
 	last := list[len(list)-1]
@@ -254,7 +255,8 @@ func (g *gaps) record(ctx context.Context) bool {
 			return false
 		}
 		if err != nil {
-			g.log.Error("the database refuses to record a gap in the trail", "tenant", tenant, "from", one.From, "to", one.To, "count", one.Count, "error", err)
+			g.log.Error("the database refuses to record a gap in the trail", "tenant", tenant, "from", one.From, "to",
+				one.To, "count", one.Count, "error", err)
 		}
 		g.mu.Lock()
 		if g.open[tenant] = g.open[tenant][1:]; len(g.open[tenant]) == 0 {
@@ -269,7 +271,9 @@ func (g *gaps) record(ctx context.Context) bool {
 // event is the gap as the trail has it.
 func (one gap) event() (Event, error) {
 	agents := Metadata{}
-	for _, id := range slices.SortedFunc(maps.Keys(one.Agents), func(a, b uuid.UUID) int { return slices.Compare(a[:], b[:]) }) {
+	for _, id := range slices.SortedFunc(maps.Keys(one.Agents), func(a, b uuid.UUID) int {
+		return slices.Compare(a[:], b[:])
+	}) {
 		agents[id.String()] = one.Agents[id]
 	}
 	m := Metadata{"konstruct.gap.from": one.From, "konstruct.gap.to": one.To, "konstruct.gap.count": one.Count,

@@ -122,7 +122,8 @@ func (g *Group) put(p *pending) error {
 	case g.queue <- p:
 		return nil
 	case <-p.ctx.Done():
-		return fmt.Errorf("audit: %d events wait already and there was no room in time: the event was not logged: %w", MaxWaiting, p.ctx.Err())
+		return fmt.Errorf("audit: %d events wait already and there was no room in time: the event was not logged: %w",
+			MaxWaiting, p.ctx.Err())
 	}
 }
 
@@ -165,7 +166,8 @@ func (g *Group) commit(batch []*pending) {
 		err := g.door.Stream(ctx, groupByTenant(events))
 		cancel()
 		if errors.Is(err, context.DeadlineExceeded) {
-			err = fmt.Errorf("audit: the database did not answer within %v: the event may or may not be logged: %w", commitTimeout, err)
+			err = fmt.Errorf("audit: the database did not answer within %v: the event may or may not be logged: %w",
+				commitTimeout, err)
 		}
 		if err == nil || errors.Is(err, context.DeadlineExceeded) {
 			for _, p := range batch {

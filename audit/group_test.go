@@ -45,7 +45,8 @@ func TestManyCallersShareCommitsAndNotTenants(t *testing.T) {
 		tenant := []uuid.UUID{tenantA, tenantB}[c%2]
 		all.Go(func() {
 			for range each {
-				if _, err := group.Log(t.Context(), tenant, audit.Event{Action: "x", UserID: tenant.String()}); err != nil {
+				if _, err := group.Log(t.Context(), tenant,
+					audit.Event{Action: "x", UserID: tenant.String()}); err != nil {
 					t.Error(err)
 				}
 			}
@@ -58,7 +59,9 @@ func TestManyCallersShareCommitsAndNotTenants(t *testing.T) {
 		}
 	}
 	var foreign, commits int
-	if err := super.QueryRow(t.Context(), `SELECT count(*) FILTER (WHERE user_id <> tenant_id::text), (SELECT count(DISTINCT xid::text) FROM audit_seals) FROM audit_events`).Scan(&foreign, &commits); err != nil {
+	if err := super.QueryRow(t.Context(),
+		`SELECT count(*) FILTER (WHERE user_id <> tenant_id::text), (SELECT count(DISTINCT xid::text)
+		FROM audit_seals) FROM audit_events`).Scan(&foreign, &commits); err != nil {
 		t.Fatal(err)
 	}
 	if foreign > 0 || commits > callers*each/2 {
@@ -70,7 +73,8 @@ func TestManyCallersShareCommitsAndNotTenants(t *testing.T) {
 func TestABadEventFailsAlone(t *testing.T) {
 	d := testkit.Database(t)
 	door := testkit.DoorOf(t, d)
-	testkit.Owner(t, d, `CREATE FUNCTION refuse_bad() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF NEW.action_type = 'bad' THEN RAISE EXCEPTION 'a bad event'; END IF; RETURN NEW; END $$;
+	testkit.Owner(t, d,
+		`CREATE FUNCTION refuse_bad() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF NEW.action_type = 'bad' THEN RAISE EXCEPTION 'a bad event'; END IF; RETURN NEW; END $$;
 	  CREATE TRIGGER refuse_bad BEFORE INSERT ON audit_events FOR EACH ROW EXECUTE FUNCTION refuse_bad()`)
 	taken := uuid.New()
 	if _, err := audit.Log(t.Context(), door, tenantA, audit.Event{ID: taken, Action: "first"}); err != nil {
@@ -106,7 +110,8 @@ func TestABadEventFailsAlone(t *testing.T) {
 	for kind, errs := range results {
 		for _, err := range errs {
 			var field *audit.FieldError
-			ok := map[string]bool{"good": err == nil, "retry": err == nil, "bad": err != nil && strings.Contains(err.Error(), "a bad event"),
+			ok := map[string]bool{"good": err == nil, "retry": err == nil,
+				"bad":   err != nil && strings.Contains(err.Error(), "a bad event"),
 				"taken": errors.Is(err, audit.ErrIDTaken), "invalid": errors.As(err, &field)}[kind]
 			if !ok {
 				t.Errorf("%s: %v", kind, err)
@@ -169,14 +174,15 @@ func TestAFullQueueWaitsAsLongAsItsCallerSays(t *testing.T) {
 		t.Errorf("after Close: %v", err)
 	}
 	n := 0
-	if err := door.Query(t.Context(), tenantA, `SELECT count(*) FROM audit_events WHERE action_type = 'x'`, nil, func(rows pgx.Rows) error {
-		for rows.Next() {
-			if err := rows.Scan(&n); err != nil {
-				return err
+	if err := door.Query(t.Context(), tenantA, `SELECT count(*) FROM audit_events WHERE action_type = 'x'`, nil,
+		func(rows pgx.Rows) error {
+			for rows.Next() {
+				if err := rows.Scan(&n); err != nil {
+					return err
+				}
 			}
-		}
-		return rows.Err()
-	}); err != nil || n != more {
+			return rows.Err()
+		}); err != nil || n != more {
 		t.Errorf("%d of %d acknowledged events are there, %v", n, more, err)
 	}
 }
@@ -196,7 +202,8 @@ func TestAGroupRefusesWhatTheDoorDoes(t *testing.T) {
 	}
 	group.Close()
 	group.Close()
-	if err := goleak.Find(before, goleak.IgnoreTopFunction("github.com/jackc/pgx/v5/pgxpool.(*Pool).backgroundHealthCheck")); err != nil {
+	if err := goleak.Find(before,
+		goleak.IgnoreTopFunction("github.com/jackc/pgx/v5/pgxpool.(*Pool).backgroundHealthCheck")); err != nil {
 		t.Error(err)
 	}
 }

@@ -15,8 +15,8 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// ErrChanged says that an event was stored or sealed as something else than was sent: something on the table changes what
-// is written to it.
+// ErrChanged says that an event was stored or sealed as something else than was sent: something on the table changes
+// what is written to it.
 var ErrChanged = errors.New("audit: an event was not stored as it was sent: `konstruct doctor` names what was changed about the table")
 
 // returningColumns has an INSERT say what it stored, of what the writer can't know.
@@ -25,8 +25,8 @@ const returningColumns = ` RETURNING id, created_at, metadata::text`
 // sealedOnInsert are the seals that the transaction made; it fails where an event has none.
 const sealedOnInsert = `SELECT event_id, mode, recorded_at, salt, leaf_hash FROM audit_sealed_here($1)`
 
-// pendingBatch writes events, and holds each against its seal: the leaf is recomputed from what was sent, so it can be the one that
-// was sealed only if that is what was stored.
+// pendingBatch writes events, and holds each against its seal: the leaf is recomputed from what was sent, so it can be
+// the one that was sealed only if that is what was stored.
 type pendingBatch struct {
 	tenant uuid.UUID
 	events []Event
@@ -46,7 +46,10 @@ type storedRow struct {
 // parts are the statements, in whose transaction nothing commits without its seal.
 func (h *pendingBatch) parts(insert string) []tenantdb.Part {
 	return []tenantdb.Part{
-		{Tenant: h.tenant, SQL: insert, Args: func() []any { h.prepare(); return eventArgs(h.events, h.tenant) }, Read: h.readStored},
+		{Tenant: h.tenant, SQL: insert, Args: func() []any {
+			h.prepare()
+			return eventArgs(h.events, h.tenant)
+		}, Read: h.readStored},
 		{Tenant: h.tenant, SQL: sealedOnInsert, Args: func() []any { return []any{h.ids()} }, Read: h.readSealed},
 	}
 }
@@ -116,7 +119,8 @@ func (h *pendingBatch) readSealed(rows pgx.Rows) error {
 		if !sameJSON(e.Metadata, s.metadata) {
 			return fmt.Errorf("%w: event %s: its metadata", ErrChanged, e.ID)
 		}
-		if len(salt) != 16 || len(leaf) != len(ledger.Hash{}) || e.leaf(h.tenant, s, mode, recorded, [16]byte(salt)) != ledger.Hash(leaf) {
+		if len(salt) != 16 || len(leaf) != len(ledger.Hash{}) ||
+			e.leaf(h.tenant, s, mode, recorded, [16]byte(salt)) != ledger.Hash(leaf) {
 			return fmt.Errorf("%w: event %s was sealed as another", ErrChanged, e.ID)
 		}
 		s.at = time.Time{} // held
@@ -142,7 +146,8 @@ func (e *Event) leaf(tenant uuid.UUID, s *storedRow, mode int16, recorded time.T
 	for _, t := range [...]struct {
 		f    ledger.Field
 		text string
-	}{{ledger.UserID, e.UserID}, {ledger.ActionType, e.Action}, {ledger.InputSummary, e.Input}, {ledger.OutputSummary, e.Output}} {
+	}{{ledger.UserID, e.UserID}, {ledger.ActionType, e.Action}, {ledger.InputSummary, e.Input},
+		{ledger.OutputSummary, e.Output}} {
 		if t.text != "" {
 			v[t.f-1] = []byte(t.text)
 		}

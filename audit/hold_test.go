@@ -19,7 +19,8 @@ import (
 // writers are the ways in which events are written.
 func writers(t *testing.T, door *tenantdb.Door) map[string]func(n int) error {
 	e := func(n int) audit.Event {
-		return audit.Event{Action: "llm_call", UserID: "ada", Input: fmt.Sprint(n), Output: "answer", Metadata: []byte(`{"b": 1.50, "a": [1e2, "é", null, {"x": -0.0}]}`)}
+		return audit.Event{Action: "llm_call", UserID: "ada", Input: fmt.Sprint(n), Output: "answer",
+			Metadata: []byte(`{"b": 1.50, "a": [1e2, "é", null, {"x": -0.0}]}`)}
 	}
 	many := func(n int) (all []audit.Event) {
 		for i := range n {
@@ -56,14 +57,25 @@ func writers(t *testing.T, door *tenantdb.Door) map[string]func(n int) error {
 // TestNothingIsWrittenWithoutItsSeal switches sealing off in every way and writes in every way.
 func TestNothingIsWrittenWithoutItsSeal(t *testing.T) {
 	for name, c := range map[string]struct{ sql, want string }{
-		"the sealing trigger off":      {`ALTER TABLE audit_events DISABLE TRIGGER ALL`, "is not sealed"},
-		"sealed by nothing":            {`CREATE OR REPLACE FUNCTION audit_seal() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'`, "is not sealed"},
-		"a rule that diverts":          {`CREATE TABLE elsewhere (LIKE audit_events); CREATE RULE away AS ON INSERT TO audit_events DO INSTEAD INSERT INTO elsewhere VALUES (NEW.*) RETURNING *; GRANT ALL ON elsewhere TO konstruct_app`, ""},
-		"a trigger that drops rows":    {`CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'; CREATE TRIGGER a BEFORE INSERT ON audit_events FOR EACH ROW EXECUTE FUNCTION swallow()`, ""},
-		"a seal that commits to less":  {`CREATE OR REPLACE FUNCTION audit_commitments(salt bytea, agent_id uuid, user_id text, action_type text, input_summary text, output_summary text, latency_ms integer, metadata jsonb) RETURNS bytea LANGUAGE sql STABLE AS $$SELECT decode(repeat('00', 224), 'hex')$$`, "was sealed as another"},
-		"a trigger that rewrites text": {`CREATE FUNCTION swap() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN NEW.output_summary := 'changed'; RETURN NEW; END$$; CREATE TRIGGER a BEFORE INSERT ON audit_events FOR EACH ROW EXECUTE FUNCTION swap()`, "was sealed as another"},
-		"one that rewrites metadata":   {`CREATE FUNCTION swap() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN NEW.metadata := NEW.metadata || '{"b": 1.51}'; RETURN NEW; END$$; CREATE TRIGGER a BEFORE INSERT ON audit_events FOR EACH ROW EXECUTE FUNCTION swap()`, "its metadata"},
-		"one that gives another id":    {`CREATE FUNCTION swap() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN NEW.id := gen_random_uuid(); RETURN NEW; END$$; CREATE TRIGGER a BEFORE INSERT ON audit_events FOR EACH ROW EXECUTE FUNCTION swap()`, ""},
+		"the sealing trigger off": {`ALTER TABLE audit_events DISABLE TRIGGER ALL`, "is not sealed"},
+		"sealed by nothing": {
+			`CREATE OR REPLACE FUNCTION audit_seal() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'`,
+			"is not sealed"},
+		"a rule that diverts": {
+			`CREATE TABLE elsewhere (LIKE audit_events); CREATE RULE away AS ON INSERT TO audit_events DO INSTEAD INSERT INTO elsewhere VALUES (NEW.*) RETURNING *; GRANT ALL ON elsewhere TO konstruct_app`, ""},
+		"a trigger that drops rows": {
+			`CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'; CREATE TRIGGER a BEFORE INSERT ON audit_events FOR EACH ROW EXECUTE FUNCTION swallow()`, ""},
+		"a seal that commits to less": {
+			`CREATE OR REPLACE FUNCTION audit_commitments(salt bytea, agent_id uuid, user_id text, action_type text,
+			input_summary text, output_summary text, latency_ms integer,
+			metadata jsonb) RETURNS bytea LANGUAGE sql STABLE AS $$SELECT decode(repeat('00', 224), 'hex')$$`,
+			"was sealed as another"},
+		"a trigger that rewrites text": {
+			`CREATE FUNCTION swap() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN NEW.output_summary := 'changed'; RETURN NEW; END$$; CREATE TRIGGER a BEFORE INSERT ON audit_events FOR EACH ROW EXECUTE FUNCTION swap()`, "was sealed as another"},
+		"one that rewrites metadata": {
+			`CREATE FUNCTION swap() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN NEW.metadata := NEW.metadata || '{"b": 1.51}'; RETURN NEW; END$$; CREATE TRIGGER a BEFORE INSERT ON audit_events FOR EACH ROW EXECUTE FUNCTION swap()`, "its metadata"},
+		"one that gives another id": {
+			`CREATE FUNCTION swap() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN NEW.id := gen_random_uuid(); RETURN NEW; END$$; CREATE TRIGGER a BEFORE INSERT ON audit_events FOR EACH ROW EXECUTE FUNCTION swap()`, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := testkit.Database(t)
@@ -87,7 +99,9 @@ func TestNothingIsWrittenWithoutItsSeal(t *testing.T) {
 				}
 			}
 			var bare int
-			if err := super.QueryRow(t.Context(), `SELECT count(*) FROM audit_events e WHERE NOT EXISTS (SELECT FROM audit_seals s WHERE s.tenant_id = e.tenant_id AND s.event_id = e.id)`).Scan(&bare); err != nil || bare > 0 {
+			if err := super.QueryRow(t.Context(),
+				`SELECT count(*) FROM audit_events e WHERE NOT EXISTS (SELECT FROM audit_seals s
+				WHERE s.tenant_id = e.tenant_id AND s.event_id = e.id)`).Scan(&bare); err != nil || bare > 0 {
 				t.Errorf("%d events were written without a seal, %v", bare, err)
 			}
 		})
@@ -117,12 +131,14 @@ func TestSaltsAreTheWritersAlone(t *testing.T) {
 			}
 			return err
 		})
-		if tenant == tenantA && err != nil || tenant != tenantA && (err == nil || !strings.Contains(err.Error(), "is not sealed")) {
+		if tenant == tenantA && err != nil || tenant != tenantA &&
+			(err == nil || !strings.Contains(err.Error(), "is not sealed")) {
 			t.Errorf("tenant %s: %v", tenant, err)
 		}
 	}
 	var n int
-	if err := testkit.Connect(t, d.URL("konstruct_app")).QueryRow(t.Context(), `SELECT count(*) FROM audit_sealed_here(NULL)`).Scan(&n); err != nil || n != 0 {
+	if err := testkit.Connect(t, d.URL("konstruct_app")).
+		QueryRow(t.Context(), `SELECT count(*) FROM audit_sealed_here(NULL)`).Scan(&n); err != nil || n != 0 {
 		t.Errorf("without a tenant: %d, %v", n, err)
 	}
 }

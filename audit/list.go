@@ -27,7 +27,8 @@ var ErrNoRun error = runNotFound{}
 type runNotFound struct{}
 
 func (runNotFound) Error() string {
-	return "no event of this tenant names this run: events do so in their metadata, as gen_ai.conversation.id or trace_id"
+	return "no event of this tenant names this run: events do so in their metadata, as gen_ai.conversation.id or " +
+		"trace_id"
 }
 
 // Is has it be an ErrNotFound.
@@ -35,19 +36,21 @@ func (runNotFound) Is(target error) bool { return target == ErrNotFound }
 
 // StoredEvent is an event as the database holds it.
 type StoredEvent struct {
-	ID         uuid.UUID       `json:"id"`
-	AgentID    *uuid.UUID      `json:"agent_id,omitempty"`
-	UserID     *string         `json:"user_id,omitempty"`
-	Action     string          `json:"action_type"`
-	Input      *string         `json:"input_summary,omitempty"`
-	Output     *string         `json:"output_summary,omitempty"`
-	LatencyMS  *int32          `json:"latency_ms,omitempty"`
-	Metadata   json.RawMessage `json:"metadata"`
-	CreatedAt  time.Time       `json:"created_at"`            // when the writer says it happened, held to the years 1 to 9999
-	RecordedAt *time.Time      `json:"recorded_at,omitempty"` // the database's own time; nil when not sealed yet
-	Adopted    bool            `json:"adopted,omitempty"`     // sealed when the database was adopted, not as it was written
-	LeafHash   string          `json:"leaf_hash,omitempty"`   // in hex
-	Erased     []string        `json:"erased,omitempty"`      // columns whose content was erased
+	ID        uuid.UUID       `json:"id"`
+	AgentID   *uuid.UUID      `json:"agent_id,omitempty"`
+	UserID    *string         `json:"user_id,omitempty"`
+	Action    string          `json:"action_type"`
+	Input     *string         `json:"input_summary,omitempty"`
+	Output    *string         `json:"output_summary,omitempty"`
+	LatencyMS *int32          `json:"latency_ms,omitempty"`
+	Metadata  json.RawMessage `json:"metadata"`
+	// when the writer says it happened, held to the years 1 to 9999
+	CreatedAt  time.Time  `json:"created_at"`
+	RecordedAt *time.Time `json:"recorded_at,omitempty"` // the database's own time; nil when not sealed yet
+	// sealed when the database was adopted, not as it was written
+	Adopted  bool     `json:"adopted,omitempty"`
+	LeafHash string   `json:"leaf_hash,omitempty"` // in hex
+	Erased   []string `json:"erased,omitempty"`    // columns whose content was erased
 	// Cursor continues a list after this event.
 	Cursor string `json:"cursor"`
 }
@@ -130,7 +133,8 @@ func listLimit(asked int) (int, error) {
 }
 
 // page checks what lists have in common: the time asked for, how many, and behind which cursor; at is nil without one.
-func page(since, until time.Time, asked int, after string) (limit int, at *pgtype.Timestamptz, id uuid.UUID, err error) {
+func page(since, until time.Time, asked int,
+	after string) (limit int, at *pgtype.Timestamptz, id uuid.UUID, err error) {
 	if limit, err = listLimit(asked); err == nil {
 		err = inOrder(since, until)
 	}
@@ -164,7 +168,8 @@ func (f Filter) query(tenant uuid.UUID, limit int, d scanOrder) (string, []any, 
 	if f.AgentID != uuid.Nil {
 		where("e.agent_id = ?", f.AgentID)
 	}
-	for _, t := range []struct{ field, column, value string }{{"user", "user_id", f.UserID}, {"action", "action_type", f.Action}} {
+	for _, t := range []struct{ field, column, value string }{{"user", "user_id", f.UserID},
+		{"action", "action_type", f.Action}} {
 		if t.value == "" {
 			continue
 		}
@@ -199,10 +204,12 @@ func scanStored(row pgx.CollectableRow) (e StoredEvent, err error) {
 	var adopted *bool
 	var leaf []byte
 	var erased []int16
-	if err := row.Scan(&e.ID, &e.AgentID, &e.UserID, &e.Action, &e.Input, &e.Output, &e.LatencyMS, &e.Metadata, &at, &recorded, &adopted, &leaf, &erased); err != nil {
+	if err := row.Scan(&e.ID, &e.AgentID, &e.UserID, &e.Action, &e.Input, &e.Output, &e.LatencyMS, &e.Metadata, &at,
+		&recorded, &adopted, &leaf, &erased); err != nil {
 		return e, err
 	}
-	e.CreatedAt, e.Cursor, e.LeafHash, e.Adopted = withinRange(at), cursor(at, e.ID), hex.EncodeToString(leaf), adopted != nil && *adopted
+	e.CreatedAt, e.Cursor, e.LeafHash, e.Adopted = withinRange(at), cursor(at, e.ID), hex.EncodeToString(leaf),
+		adopted != nil && *adopted
 	for _, f := range erased {
 		e.Erased = append(e.Erased, ledger.Field(f).String())
 	}

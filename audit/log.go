@@ -62,7 +62,9 @@ func logBatch(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, events
 	err := door.Stream(ctx, batchParts(nil, tenant, events))
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) && pg.Code == "23505" { // an id was there: a retry, or another event's
-		return door.Tx(ctx, tenant, func(ctx context.Context, tx pgx.Tx) error { return insertAll(ctx, tx, tenant, events) })
+		return door.Tx(ctx, tenant, func(ctx context.Context, tx pgx.Tx) error {
+			return insertAll(ctx, tx, tenant, events)
+		})
 	}
 	if err != nil {
 		return fmt.Errorf("audit: log %d events: %w", len(events), err)
@@ -140,7 +142,8 @@ func eachEvent(events []Event, do func(i int, e Event) error) error {
 		var field *FieldError
 		switch {
 		case errors.As(err, &field) && len(events) > 1:
-			if bad.Events = append(bad.Events, InvalidEvent{Index: i, FieldError: field}); len(bad.Events) == maxReported {
+			if bad.Events = append(bad.Events,
+				InvalidEvent{Index: i, FieldError: field}); len(bad.Events) == maxReported {
 				return bad
 			}
 		case err != nil:
@@ -221,7 +224,9 @@ func eventArgs(events []Event, tenant uuid.UUID) []any {
 
 func insertSQL(n int, end string) string {
 	var b strings.Builder
-	b.WriteString(`INSERT INTO audit_events (id, tenant_id, agent_id, user_id, action_type, input_summary, output_summary, latency_ms, metadata, created_at) VALUES `)
+	b.WriteString(
+		`INSERT INTO audit_events (id, tenant_id, agent_id, user_id, action_type, input_summary, output_summary,
+		latency_ms, metadata, created_at) VALUES `)
 	tenantdb.Values(&b, n, "uuid", "uuid", "uuid", "text", "text", "text", "text", "int", "jsonb", "timestamptz=now()")
 	b.WriteString(end)
 	return b.String()
@@ -243,7 +248,8 @@ func (e *Event) args(to []any, tenant *uuid.UUID) []any {
 	if !e.At.IsZero() {
 		at = &e.At
 	}
-	return append(to, (*[16]byte)(&e.ID), (*[16]byte)(tenant), agent, nullIfEmpty(&e.UserID), &e.Action, nullIfEmpty(&e.Input), nullIfEmpty(&e.Output), latency, []byte(e.Metadata), at)
+	return append(to, (*[16]byte)(&e.ID), (*[16]byte)(tenant), agent, nullIfEmpty(&e.UserID), &e.Action,
+		nullIfEmpty(&e.Input), nullIfEmpty(&e.Output), latency, []byte(e.Metadata), at)
 }
 
 func nullIfEmpty(s *string) *string {
@@ -260,7 +266,8 @@ func (e Event) sameAsStored(ctx context.Context, tx pgx.Tx, tenant uuid.UUID) er
 	}
 	var same bool
 	// An erased field says nothing: a late retry of what was there is no other event.
-	err := tx.QueryRow(ctx, `SELECT (agent_id IS NOT DISTINCT FROM $3::uuid OR 1 = ANY (erased)) AND (user_id IS NOT DISTINCT FROM $4::text OR 2 = ANY (erased)) AND action_type = $5::text
+	err := tx.QueryRow(ctx,
+		`SELECT (agent_id IS NOT DISTINCT FROM $3::uuid OR 1 = ANY (erased)) AND (user_id IS NOT DISTINCT FROM $4::text OR 2 = ANY (erased)) AND action_type = $5::text
 	    AND (input_summary IS NOT DISTINCT FROM $6::text OR 4 = ANY (erased)) AND (output_summary IS NOT DISTINCT FROM $7::text OR 5 = ANY (erased))
 	    AND (latency_ms IS NOT DISTINCT FROM $8::int OR 6 = ANY (erased)) AND (metadata = $9::jsonb OR 7 = ANY (erased)) AND created_at = coalesce($10::timestamptz, created_at)
 	  FROM audit_events, LATERAL (SELECT coalesce(array_agg(field), '{}') FROM audit_erasures x WHERE x.tenant_id = $2::uuid AND x.event_id = $1::uuid) x (erased)

@@ -27,8 +27,10 @@ func TestLoggedEventsAreSealedOnce(t *testing.T) {
 	c := testkit.Database(t)
 	door := testkit.DoorOf(t, c)
 	ctx := t.Context()
-	full := audit.Event{AgentID: tenantB, UserID: "ada", Action: audit.ActionLLMCall, Input: "what is 漢字?", Output: "characters",
-		Latency: 1500 * time.Microsecond, Metadata: json.RawMessage(`{"gen_ai.request.model": "m", "n": 1e400}`), At: time.Now()}
+	full := audit.Event{AgentID: tenantB, UserID: "ada", Action: audit.ActionLLMCall, Input: "what is 漢字?",
+		Output:  "characters",
+		Latency: 1500 * time.Microsecond, Metadata: json.RawMessage(`{"gen_ai.request.model": "m", "n": 1e400}`),
+		At: time.Now()}
 
 	id, err := audit.Log(ctx, door, tenantA, full)
 	if err != nil {
@@ -116,19 +118,22 @@ func TestBadEventsNameTheField(t *testing.T) {
 		}
 	}
 	long := strings.Repeat("é", audit.MaxSummary)
-	id, err := audit.Log(t.Context(), door, tenantA, audit.Event{Action: "x", Input: long, Metadata: json.RawMessage(`{"a":` + strings.Repeat("[", 31) + strings.Repeat("]", 31) + `}`)})
+	id, err := audit.Log(t.Context(), door, tenantA,
+		audit.Event{Action: "x", Input: long,
+			Metadata: json.RawMessage(`{"a":` + strings.Repeat("[", 31) + strings.Repeat("]", 31) + `}`)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	var stored string
-	if err := door.Query(t.Context(), tenantA, `SELECT input_summary FROM audit_events WHERE id = $1`, []any{id}, func(rows pgx.Rows) error {
-		for rows.Next() {
-			if err := rows.Scan(&stored); err != nil {
-				return err
+	if err := door.Query(t.Context(), tenantA, `SELECT input_summary FROM audit_events WHERE id = $1`, []any{id},
+		func(rows pgx.Rows) error {
+			for rows.Next() {
+				if err := rows.Scan(&stored); err != nil {
+					return err
+				}
 			}
-		}
-		return rows.Err()
-	}); err != nil {
+			return rows.Err()
+		}); err != nil {
 		t.Fatal(err)
 	}
 	if len(stored) > audit.MaxSummary || !strings.Contains(stored, "… [cut: 131072 bytes, sha256 ") {

@@ -36,7 +36,8 @@ func TestAFullDiskUnderTheSpoolIsSaidAndLosesNothing(t *testing.T) {
 	var acked []uuid.UUID
 	full := func() (err error) {
 		for range 1000 {
-			ids, err := trail.LogAsync(t.Context(), tenantA, []audit.Event{{Action: "x", Input: strings.Repeat("y", 20_000)}})
+			ids, err := trail.LogAsync(t.Context(), tenantA,
+				[]audit.Event{{Action: "x", Input: strings.Repeat("y", 20_000)}})
 			if err != nil {
 				return err
 			}
@@ -82,7 +83,8 @@ func TestAFullDiskUnderPostgreSQLLosesNothing(t *testing.T) {
 		refused := false
 		for range 3000 {
 			limited, cancel := context.WithTimeout(t.Context(), time.Second)
-			_, err := audit.Log(limited, door, tenantB, audit.Event{Action: "big", Input: strings.Repeat(uuid.NewString(), 1500)})
+			_, err := audit.Log(limited, door, tenantB,
+				audit.Event{Action: "big", Input: strings.Repeat(uuid.NewString(), 1500)})
 			cancel()
 			if refused = err != nil; refused {
 				t.Logf("full: %v", err)
@@ -189,7 +191,8 @@ func TestASteppedClockLosesNothing(t *testing.T) {
 	}{{"+0", 0}, {"-1h", -time.Hour}, {"+1d", 24 * time.Hour}, {"+0", 0}} {
 		step(by.postgres)
 		off.Store(int64(by.program))
-		ids, err := trail.LogAsync(t.Context(), tenantA, []audit.Event{{AgentID: agent, Action: "spooled", Latency: time.Duration(i+1) * time.Millisecond}})
+		ids, err := trail.LogAsync(t.Context(), tenantA,
+			[]audit.Event{{AgentID: agent, Action: "spooled", Latency: time.Duration(i+1) * time.Millisecond}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -197,7 +200,8 @@ func TestASteppedClockLosesNothing(t *testing.T) {
 		time.Sleep(300 * time.Millisecond)
 		if by.program != 0 { // who comes now is told, and stores nothing by a wrong clock
 			var c *konstruct.CheckError
-			if _, err := konstruct.Open(t.Context(), konstruct.Config{DatabaseURL: d.URL("konstruct_app")}); !errors.As(err, &c) || !strings.Contains(err.Error(), "clock within 5 s") {
+			if _, err := konstruct.Open(t.Context(), konstruct.Config{DatabaseURL: d.URL("konstruct_app")}); !errors.As(
+				err, &c) || !strings.Contains(err.Error(), "clock within 5 s") {
 				t.Errorf("PostgreSQL's clock at %s: %v", by.postgres, err)
 			}
 		}
@@ -207,7 +211,9 @@ func TestASteppedClockLosesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	notary := testkit.Connect(t, d.URL("konstruct_notary"))
-	rows, err := notary.Query(t.Context(), `SELECT id, extract(epoch FROM created_at - clock_timestamp())::int FROM audit_events WHERE agent_id = $1 ORDER BY latency_ms`, agent)
+	rows, err := notary.Query(t.Context(),
+		`SELECT id, extract(epoch FROM created_at - clock_timestamp())::int FROM audit_events WHERE agent_id = $1
+		ORDER BY latency_ms`, agent)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,8 +25,10 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 		to <- prometheus.MustNewConstMetric(prometheus.NewDesc("konstruct_audit_"+name, help, nil, labels), kind, v)
 	}
 	gauge := func(name, help string, v float64) { send(prometheus.GaugeValue, name, help, v, nil) }
-	const events = "Events by what became of them: logged, refused (bad events), unwritable (the trail or the spool could not be written)."
-	for result, n := range map[string]*atomic.Uint64{"logged": &c.t.counts.logged, "refused": &c.t.counts.refused, "unwritable": &c.t.counts.unwritable} {
+	const events = "Events by what became of them: logged, refused (bad events), unwritable (the trail or the spool " +
+		"could not be written)."
+	for result, n := range map[string]*atomic.Uint64{"logged": &c.t.counts.logged, "refused": &c.t.counts.refused,
+		"unwritable": &c.t.counts.unwritable} {
 		send(prometheus.CounterValue, "events_total", events, float64(n.Load()), prometheus.Labels{"result": result})
 	}
 	gauge("queue_events", "Events that wait for a shared commit.", float64(len(c.t.group.queue)))
@@ -35,7 +37,8 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 	}
 	missing, total := c.t.gaps.waiting()
 	gauge("gap_events", "Events missing in gaps that are not recorded yet.", float64(missing))
-	send(prometheus.CounterValue, "gap_events_total", "Events that calls went on without, because the trail could not be written.", float64(total), nil)
+	send(prometheus.CounterValue, "gap_events_total",
+		"Events that calls went on without, because the trail could not be written.", float64(total), nil)
 	st := c.t.spool.Status()
 	age, blocked := 0.0, 0.0
 	if !st.Oldest.IsZero() {
@@ -49,6 +52,9 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 	gauge("spool_blocked", "1 while the spool can't be delivered.", blocked)
 	gauge("spool_bytes", "Bytes of the spool on disk.", float64(st.Bytes))
 	gauge("spool_limit_bytes", "Bytes that the spool may have on disk.", float64(st.Limit))
-	gauge("spool_rejected_events", "Events that the database refused after they were acknowledged; kept in the spool's folder.", float64(st.Rejected))
-	gauge("spool_damaged_bytes", "Bytes of the spool that held no whole event; kept in its folder.", float64(st.Damaged))
+	gauge("spool_rejected_events",
+		"Events that the database refused after they were acknowledged; kept in the spool's folder.",
+		float64(st.Rejected))
+	gauge("spool_damaged_bytes", "Bytes of the spool that held no whole event; kept in its folder.",
+		float64(st.Damaged))
 }

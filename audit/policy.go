@@ -57,7 +57,8 @@ type TenantPolicy struct {
 
 // ParsePolicy reads a policy: a JSON object with "default", for every tenant not named, and "tenants", by
 // UUID. A tenant that is named has its own rules alone. key hashes what is redacted, so that equal values stay
-// matchable; a policy that redacts needs one of at least MinRedactKey bytes, the same for every process. An error names the place in the policy.
+// matchable; a policy that redacts needs one of at least MinRedactKey bytes, the same for every process. An error names
+// the place in the policy.
 func ParsePolicy(raw, key []byte) (*Policy, error) {
 	if len(raw) > MaxPolicy {
 		return nil, fmt.Errorf("policy: %d bytes long, the limit is %d", len(raw), MaxPolicy)

@@ -17,7 +17,8 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-var agentOne, agentTwo = uuid.MustParse("aaaaaaaa-0000-4000-8000-00000000000a"), uuid.MustParse("aaaaaaaa-0000-4000-8000-00000000000b")
+var agentOne, agentTwo = uuid.MustParse("aaaaaaaa-0000-4000-8000-00000000000a"),
+	uuid.MustParse("aaaaaaaa-0000-4000-8000-00000000000b")
 
 func logAll(t *testing.T, door *tenantdb.Door, tenant uuid.UUID, events ...audit.Event) []uuid.UUID {
 	t.Helper()
@@ -66,8 +67,10 @@ func TestARunIsATree(t *testing.T) {
 		audit.Event{Action: "tool_invocation", AgentID: agentTwo, Metadata: run("gen_ai.conversation.id")},
 		audit.Event{Action: "retrieval", AgentID: agentOne, Metadata: run("gen_ai.conversation.id")},
 		audit.Event{Action: "llm_call", AgentID: agentOne, Metadata: run("trace_id", "span_id", "s1")},
-		audit.Event{Action: "tool_invocation", AgentID: agentTwo, Metadata: run("trace_id", "span_id", "s2", "parent_span_id", "s1")},
-		audit.Event{Action: "other", AgentID: agentTwo, Metadata: run("trace_id", "span_id", "s3", "parent_span_id", "s2")},
+		audit.Event{Action: "tool_invocation", AgentID: agentTwo,
+			Metadata: run("trace_id", "span_id", "s2", "parent_span_id", "s1")},
+		audit.Event{Action: "other", AgentID: agentTwo,
+			Metadata: run("trace_id", "span_id", "s3", "parent_span_id", "s2")},
 		audit.Event{Action: "loop", Metadata: run("trace_id", "span_id", "s4", "parent_span_id", "s5")},
 		audit.Event{Action: "loop", Metadata: run("trace_id", "span_id", "s5", "parent_span_id", "s4")},
 		audit.Event{Action: "escalation", AgentID: agentOne, Input: "help", Metadata: run("gen_ai.conversation.id")},
@@ -87,7 +90,8 @@ func TestARunIsATree(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := "retrieval llm_call(tool_invocation retrieval) tool_invocation llm_call(tool_invocation(other)) loop(loop) escalation(escalation_resolved)"
+	want := "retrieval llm_call(tool_invocation retrieval) tool_invocation llm_call(tool_invocation(other)) " +
+		"loop(loop) escalation(escalation_resolved)"
 	if got := shape(r.Steps); got != want || r.Events != 12 {
 		t.Errorf("%d events: %s\nwant %s", r.Events, got, want)
 	}
@@ -104,7 +108,9 @@ func TestARunIsATree(t *testing.T) {
 	}
 	// A name that no index could hold is stored, and found.
 	long := strings.Repeat("long ", 200)
-	logAll(t, door, tenantA, audit.Event{Action: "x", Metadata: meta("gen_ai.conversation.id", strings.Repeat("y", 100_000))}, audit.Event{Action: "x", Metadata: meta("gen_ai.conversation.id", long)})
+	logAll(t, door, tenantA,
+		audit.Event{Action: "x", Metadata: meta("gen_ai.conversation.id", strings.Repeat("y", 100_000))},
+		audit.Event{Action: "x", Metadata: meta("gen_ai.conversation.id", long)})
 	if r, err := audit.GetRun(t.Context(), door, tenantA, long); err != nil || r.Events != 1 {
 		t.Errorf("%+v, %v", r, err)
 	}
@@ -133,7 +139,8 @@ func TestWordsAreFoundInSummaries(t *testing.T) {
 	}
 	// Nor does it matter whose the functions are: before a superuser gave them away they are the owner's.
 	super := testkit.Connect(t, d.SuperuserURL())
-	if _, err := super.Exec(t.Context(), `SET konstruct.allow_ddl = on; ALTER FUNCTION audit_find_words OWNER TO konstruct_owner; ALTER FUNCTION audit_find_run OWNER TO konstruct_owner; DROP POLICY finder_reads ON audit_events`); err != nil {
+	if _, err := super.Exec(t.Context(),
+		`SET konstruct.allow_ddl = on; ALTER FUNCTION audit_find_words OWNER TO konstruct_owner; ALTER FUNCTION audit_find_run OWNER TO konstruct_owner; DROP POLICY finder_reads ON audit_events`); err != nil {
 		t.Fatal(err)
 	}
 	finds(t, door, ids)
@@ -148,14 +155,17 @@ func TestWordsAreFoundInSummaries(t *testing.T) {
 	if err != nil || len(first) != 2 {
 		t.Fatal(first, err)
 	}
-	second, err := audit.SearchText(t.Context(), door, tenantA, audit.TextQuery{Text: "damaged", Limit: 2, After: first[1].Cursor})
+	second, err := audit.SearchText(t.Context(), door, tenantA,
+		audit.TextQuery{Text: "damaged", Limit: 2, After: first[1].Cursor})
 	if err != nil || len(second) != 1 || second[0].ID != ids[0] {
 		t.Errorf("%+v, %v", second, err)
 	}
-	if found, err := audit.SearchText(t.Context(), door, uuid.New(), audit.TextQuery{Text: "damaged"}); err != nil || len(found) != 0 {
+	if found, err := audit.SearchText(t.Context(), door, uuid.New(), audit.TextQuery{Text: "damaged"}); err != nil ||
+		len(found) != 0 {
 		t.Errorf("a tenant that is not there finds %+v, %v", found, err)
 	}
-	for _, w := range []audit.TextQuery{{}, {Text: strings.Repeat("x", 2000)}, {Text: "x", Limit: 1001}, {Text: "x", After: "?"}, {Text: "x", Since: time.Now(), Until: time.Now().Add(-time.Hour)}} {
+	for _, w := range []audit.TextQuery{{}, {Text: strings.Repeat("x", 2000)}, {Text: "x", Limit: 1001},
+		{Text: "x", After: "?"}, {Text: "x", Since: time.Now(), Until: time.Now().Add(-time.Hour)}} {
 		var field *audit.FieldError
 		if _, err := audit.SearchText(t.Context(), door, tenantA, w); !errors.As(err, &field) {
 			t.Errorf("%+v: %v", w, err)
@@ -167,8 +177,10 @@ func TestWordsAreFoundInSummaries(t *testing.T) {
 func finds(t *testing.T, door *tenantdb.Door, ids []uuid.UUID) {
 	t.Helper()
 	for text, want := range map[string][]int{
-		"damaged": {2, 1, 0}, "damaged pump": {2, 0}, `"damaged pump"`: {2}, "damaged -refund": {2, 1}, "valve or refund": {1, 0}, "zürich": {2}, "straße": {2},
-		"nothing": {}, "hidden": {}, "'; --": {}, "tenant": {}, "their": {}, tenantA.String(): {}, "tenant " + tenantB.String(): {}, ":* & | ! ( ) <->": {}, "-absent": {3, 2, 1, 0},
+		"damaged": {2, 1, 0}, "damaged pump": {2, 0}, `"damaged pump"`: {2}, "damaged -refund": {2, 1},
+		"valve or refund": {1, 0}, "zürich": {2}, "straße": {2},
+		"nothing": {}, "hidden": {}, "'; --": {}, "tenant": {}, "their": {}, tenantA.String(): {}, "tenant " +
+			tenantB.String(): {}, ":* & | ! ( ) <->": {}, "-absent": {3, 2, 1, 0},
 	} {
 		found, err := audit.SearchText(t.Context(), door, tenantA, audit.TextQuery{Text: text})
 		if err != nil {
@@ -192,25 +204,33 @@ func finds(t *testing.T, door *tenantdb.Door, ids []uuid.UUID) {
 func TestEventsAreCounted(t *testing.T) {
 	door := testkit.Door(t)
 	call := func(agent uuid.UUID, model string, ms int, in, out any, day int) audit.Event {
-		return audit.Event{Action: "llm_call", AgentID: agent, Latency: time.Duration(ms) * time.Millisecond, At: time.Date(2026, 11, day, 23, 30, 0, 0, time.UTC),
-			Metadata: meta("gen_ai.request.model", model, "gen_ai.usage.input_tokens", in, "gen_ai.usage.output_tokens", out)}
+		return audit.Event{Action: "llm_call", AgentID: agent, Latency: time.Duration(ms) * time.Millisecond,
+			At: time.Date(2026, 11, day, 23, 30, 0, 0, time.UTC),
+			Metadata: meta("gen_ai.request.model", model, "gen_ai.usage.input_tokens", in,
+				"gen_ai.usage.output_tokens", out)}
 	}
-	logAll(t, door, tenantA, call(agentOne, "big", 100, 1000, 10, 1), call(agentOne, "big", 300, 3000, 30, 1), call(agentTwo, "small", 10, 500, 5, 2),
-		call(agentTwo, "small", 20, "many", -7, 2), call(agentTwo, "small", 30, 1e300, nil, 2), audit.Event{Action: "tool_invocation", AgentID: agentOne, At: time.Date(2026, 11, 2, 1, 0, 0, 0, time.UTC), Metadata: meta("error.type", "timeout")})
+	logAll(t, door, tenantA, call(agentOne, "big", 100, 1000, 10, 1), call(agentOne, "big", 300, 3000, 30, 1),
+		call(agentTwo, "small", 10, 500, 5, 2),
+		call(agentTwo, "small", 20, "many", -7, 2), call(agentTwo, "small", 30, 1e300, nil, 2),
+		audit.Event{Action: "tool_invocation", AgentID: agentOne, At: time.Date(2026, 11, 2, 1, 0, 0, 0, time.UTC),
+			Metadata: meta("error.type", "timeout")})
 	logAll(t, door, tenantB, call(agentOne, "big", 1, 99, 99, 1))
 	prices := audit.Prices{}
 	if err := json.Unmarshal([]byte(`{"big": {"input": 5, "output": 25}}`), &prices); err != nil {
 		t.Fatal(err)
 	}
-	got, err := audit.ComputeStats(t.Context(), door, tenantA, audit.StatsFilter{By: []string{"model", "day"}, Prices: prices})
+	got, err := audit.ComputeStats(t.Context(), door, tenantA,
+		audit.StatsFilter{By: []string{"model", "day"}, Prices: prices})
 	if err != nil || len(got) != 3 {
 		t.Fatalf("%+v, %v", got, err)
 	}
 	small, big := got[0], got[2]
-	if *small.Model != "small" || small.Day.Day() != 2 || small.Events != 3 || small.InputTokens != 500 || small.OutputTokens != 5 || *small.P50 != 20 || small.Cost != nil {
+	if *small.Model != "small" || small.Day.Day() != 2 || small.Events != 3 || small.InputTokens != 500 ||
+		small.OutputTokens != 5 || *small.P50 != 20 || small.Cost != nil {
 		t.Errorf("%+v", small)
 	}
-	if *big.Model != "big" || big.Events != 2 || big.InputTokens != 4000 || *big.P50 != 100 || *big.P99 != 300 || *big.Cost != (4000*5+40*25)/1e6 {
+	if *big.Model != "big" || big.Events != 2 || big.InputTokens != 4000 || *big.P50 != 100 || *big.P99 != 300 ||
+		*big.Cost != (4000*5+40*25)/1e6 {
 		t.Errorf("%+v", big)
 	}
 	if got[1].Model != nil || got[1].Errors != 1 || got[1].P50 != nil {
@@ -220,15 +240,19 @@ func TestEventsAreCounted(t *testing.T) {
 	if err != nil || len(all) != 1 || all[0].Events != 6 || all[0].Day != nil {
 		t.Errorf("%+v, %v", all, err)
 	}
-	one, err := audit.ComputeStats(t.Context(), door, tenantA, audit.StatsFilter{By: []string{"agent"}, AgentID: agentOne, Action: "llm_call", Until: time.Date(2026, 11, 2, 0, 0, 0, 0, time.UTC)})
+	one, err := audit.ComputeStats(t.Context(), door, tenantA,
+		audit.StatsFilter{By: []string{"agent"}, AgentID: agentOne, Action: "llm_call",
+			Until: time.Date(2026, 11, 2, 0, 0, 0, 0, time.UTC)})
 	if err != nil || len(one) != 1 || one[0].Events != 2 || *one[0].AgentID != agentOne {
 		t.Errorf("%+v, %v", one, err)
 	}
-	if none, err := audit.ComputeStats(t.Context(), door, uuid.New(), audit.StatsFilter{By: []string{"day"}}); err != nil || len(none) != 0 {
+	if none, err := audit.ComputeStats(t.Context(), door, uuid.New(),
+		audit.StatsFilter{By: []string{"day"}}); err != nil || len(none) != 0 {
 		t.Errorf("%+v, %v", none, err)
 	}
 	var field *audit.FieldError
-	if _, err := audit.ComputeStats(t.Context(), door, tenantA, audit.StatsFilter{By: []string{"color; DROP"}}); !errors.As(err, &field) || field.Field != "by" {
+	if _, err := audit.ComputeStats(t.Context(), door, tenantA,
+		audit.StatsFilter{By: []string{"color; DROP"}}); !errors.As(err, &field) || field.Field != "by" {
 		t.Errorf("%v", err)
 	}
 }

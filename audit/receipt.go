@@ -13,15 +13,21 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// Receipt is what is promised of a written event: that it will stand in the log within so long from now, by the database's clock. It is not signed yet.
-func Receipt(ctx context.Context, door *tenantdb.Door, tenant, event uuid.UUID, within time.Duration) (r ledger.Receipt, err error) {
+// Receipt is what is promised of a written event: that it will stand in the log within so long from now, by the
+// database's clock. It is not signed yet.
+func Receipt(ctx context.Context, door *tenantdb.Door, tenant, event uuid.UUID,
+	within time.Duration) (r ledger.Receipt, err error) {
 	r.TenantID, r.EventID = tenant, event
 	var leaf []byte
 	var recorded, now time.Time
-	err = door.Query(ctx, tenant, `SELECT leaf_hash, recorded_at, clock_timestamp() FROM audit_seals WHERE tenant_id = $1 AND event_id = $2`, []any{tenant, event}, func(rows pgx.Rows) error {
-		_, err := pgx.CollectExactlyOneRow(rows, func(row pgx.CollectableRow) (struct{}, error) { return struct{}{}, row.Scan(&leaf, &recorded, &now) })
-		return err
-	})
+	err = door.Query(ctx, tenant,
+		`SELECT leaf_hash, recorded_at, clock_timestamp() FROM audit_seals WHERE tenant_id = $1 AND event_id = $2`,
+		[]any{tenant, event}, func(rows pgx.Rows) error {
+			_, err := pgx.CollectExactlyOneRow(rows, func(row pgx.CollectableRow) (struct{}, error) {
+				return struct{}{}, row.Scan(&leaf, &recorded, &now)
+			})
+			return err
+		})
 	if errors.Is(err, pgx.ErrNoRows) {
 		err = ErrNotFound
 	}

@@ -20,9 +20,12 @@ func TestAnEventComesOutOfTheSpoolAsItWentIn(t *testing.T) {
 		})
 		text := rapid.String()
 		tenant := id.Draw(t, "tenant")
-		e := audit.Event{ID: id.Draw(t, "event"), AgentID: id.Draw(t, "agent"), UserID: text.Draw(t, "user"), Action: text.Draw(t, "action"), Input: text.Draw(t, "input"), Output: text.Draw(t, "output"),
-			Metadata: []byte(text.Draw(t, "metadata")), Latency: time.Duration(rapid.Int32Min(0).Draw(t, "ms")) * time.Millisecond,
-			At: time.UnixMicro(rapid.Int64Range(-210_000_000_000_000_000, 253_000_000_000_000_000).Draw(t, "at")).UTC()}
+		e := audit.Event{ID: id.Draw(t, "event"), AgentID: id.Draw(t, "agent"), UserID: text.Draw(t, "user"),
+			Action: text.Draw(t, "action"), Input: text.Draw(t, "input"), Output: text.Draw(t, "output"),
+			Metadata: []byte(text.Draw(t, "metadata")),
+			Latency:  time.Duration(rapid.Int32Min(0).Draw(t, "ms")) * time.Millisecond,
+			At: time.UnixMicro(rapid.Int64Range(-210_000_000_000_000_000, 253_000_000_000_000_000).Draw(t, "at")).
+				UTC()}
 		raw := e.Record(tenant)
 		gotTenant, got, err := audit.ReadRecord(raw)
 		if err != nil || gotTenant != tenant || cmp.Diff(got, e, cmpopts.IgnoreUnexported(e)) != "" {
@@ -38,7 +41,8 @@ func TestAnEventComesOutOfTheSpoolAsItWentIn(t *testing.T) {
 
 // FuzzRecord reads any bytes: an event that comes of them goes back to the same meaning.
 func FuzzRecord(f *testing.F) {
-	f.Add(audit.Event{ID: tenantB, Action: "x", Input: "y", Metadata: []byte("{}"), At: time.Unix(1, 0)}.Record(tenantA))
+	f.Add(audit.Event{ID: tenantB, Action: "x", Input: "y", Metadata: []byte("{}"),
+		At: time.Unix(1, 0)}.Record(tenantA))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		tenant, e, err := audit.ReadRecord(raw)
 		if err != nil {

@@ -56,7 +56,8 @@ func TestDetectorsFindWhatTheyShould(t *testing.T) {
 		{"a\n" + pem + "\nb", "secret", pem, "a\n␟\nb"},
 		{"cut -----BEGIN PRIVATE KEY-----\nMHcC", "secret", "MHcC", "cut ␟"},
 	} {
-		e := redactEvent(t, p, tenantA, audit.Event{Input: c.text, Metadata: json.RawMessage(`{"k":` + quote(c.text) + `}`)})
+		e := redactEvent(t, p, tenantA,
+			audit.Event{Input: c.text, Metadata: json.RawMessage(`{"k":` + quote(c.text) + `}`)})
 		if strings.Contains(e.Input+string(e.Metadata), c.gone) {
 			t.Errorf("%q stays in %q, %s", c.gone, e.Input, e.Metadata)
 		}
@@ -67,8 +68,10 @@ func TestDetectorsFindWhatTheyShould(t *testing.T) {
 	}
 	for _, text := range []string{
 		"", "me @ home", "a@b", "@example.org", "x@example.1", "user@host",
-		"4111111111111112", "1234567812345670", "score 0.4111111111111111", "41111111111111111111111", "55512345-1234-4123-8123-123456789012",
-		"0123456789abcdef4111111111111111f", "1732431231123", "desk-lamp-with-a-long-name-indeed", "AKIA", "sk-short", "eyJ.eyJ", "-----BEGIN CERTIFICATE-----\nMII", "the mask-" + strings.Repeat("x", 30),
+		"4111111111111112", "1234567812345670", "score 0.4111111111111111", "41111111111111111111111",
+		"55512345-1234-4123-8123-123456789012",
+		"0123456789abcdef4111111111111111f", "1732431231123", "desk-lamp-with-a-long-name-indeed", "AKIA", "sk-short",
+		"eyJ.eyJ", "-----BEGIN CERTIFICATE-----\nMII", "the mask-" + strings.Repeat("x", 30),
 	} {
 		if e := redactEvent(t, p, tenantA, audit.Event{Input: text}); e.Input != text || e.Metadata != nil {
 			t.Errorf("%q became %q", text, e.Input)
@@ -86,7 +89,8 @@ func TestEqualValuesHaveEqualMarksWithinATenantOnly(t *testing.T) {
 	mark := func(tenant uuid.UUID, text string) string {
 		return redactEvent(t, p, tenant, audit.Event{Input: text}).Input
 	}
-	if mark(tenantA, "Ada@Example.org") != mark(tenantA, "ada@example.ORG") || mark(tenantA, "4111 1111 1111 1111") != mark(tenantA, "4111111111111111") {
+	if mark(tenantA, "Ada@Example.org") != mark(tenantA, "ada@example.ORG") ||
+		mark(tenantA, "4111 1111 1111 1111") != mark(tenantA, "4111111111111111") {
 		t.Error("one value has two marks")
 	}
 	if mark(tenantA, "ada@example.org") == mark(tenantB, "ada@example.org") {
@@ -107,9 +111,11 @@ func TestRulesReachWhatTheyNameAndSaySo(t *testing.T) {
 	  {"name":"ssn", "path":"/people/*/ssn"}, {"name":"who", "path":"user_id"},
 	  {"name":"hex", "pattern":"[0-9a-f]{16}"}, {"detect":"email"}, {"detect":"card"}]}}}`)
 	e := audit.Event{Input: "ORD-17 and ORD-18", Output: "ORD-19", UserID: "ada@example.org",
-		Metadata: json.RawMessage(`{"people":[{"ssn":"078-05-1120","n":1},{"ssn":219099999},{"ssn":null}],"card":4111111111111111,"bob\u0040example.org":true,"score":0.4111111111111111}`)}
+		Metadata: json.RawMessage(
+			`{"people":[{"ssn":"078-05-1120","n":1},{"ssn":219099999},{"ssn":null}],"card":4111111111111111,"bob\u0040example.org":true,"score":0.4111111111111111}`)}
 	got := redactEvent(t, p, tenantA, e)
-	for _, gone := range []string{"ORD-17", "ORD-18", "ada@", "078-05", "219099999", "4111111111111111,", "bob@", "bob\\u0040"} {
+	for _, gone := range []string{"ORD-17", "ORD-18", "ada@", "078-05", "219099999", "4111111111111111,", "bob@",
+		"bob\\u0040"} {
 		if strings.Contains(got.Input+got.UserID+string(got.Metadata), gone) {
 			t.Errorf("%q stays: %+v %s", gone, got, got.Metadata)
 		}
@@ -131,7 +137,9 @@ func TestRulesReachWhatTheyNameAndSaySo(t *testing.T) {
 	for _, d := range m.Done {
 		done[d.Rule+" "+d.Field] = d.Count
 	}
-	for what, n := range map[string]int{"order input_summary": 2, "who user_id": 1, "ssn metadata": 2, "card metadata": 1, "email metadata": 1, "hex metadata": 1} { // hex and card found the same
+	for what, n := range map[string]int{"order input_summary": 2, "who user_id": 1, "ssn metadata": 2,
+		"card metadata": 1, "email metadata": 1, "hex metadata": 1} {
+		// hex and card found the same
 		if done[what] != n {
 			t.Errorf("%s is said to be redacted %d times, want %d (%v)", what, done[what], n, done)
 		}
@@ -143,7 +151,9 @@ func TestRulesReachWhatTheyNameAndSaySo(t *testing.T) {
 		t.Errorf("a tenant without rules: %+v", other)
 	}
 	// Nobody else says what was redacted.
-	if _, err := p.Redact(tenantA, audit.Event{Metadata: json.RawMessage(`{"konstruct\u002eredactions":[]}`)}); err == nil || !strings.Contains(err.Error(), "only redaction sets") {
+	if _, err := p.Redact(tenantA,
+		audit.Event{Metadata: json.RawMessage(`{"konstruct\u002eredactions":[]}`)}); err == nil ||
+		!strings.Contains(err.Error(), "only redaction sets") {
 		t.Errorf("a forged note: %v", err)
 	}
 }
@@ -152,7 +162,8 @@ func TestRulesReachWhatTheyNameAndSaySo(t *testing.T) {
 func TestOverlappingFindsAllGo(t *testing.T) {
 	p := policy(t, `{"default":{"redact":[{"name":"tail","pattern":"example.org secret"},{"detect":"email"}]}}`)
 	e := redactEvent(t, p, tenantA, audit.Event{Input: "ada@example.org secret!"})
-	if !strings.HasPrefix(e.Input, "[redacted:email:") || !strings.HasSuffix(e.Input, "]!") || strings.Contains(e.Input, "secret") {
+	if !strings.HasPrefix(e.Input, "[redacted:email:") || !strings.HasSuffix(e.Input, "]!") ||
+		strings.Contains(e.Input, "secret") {
 		t.Errorf("became %q", e.Input)
 	}
 	if !strings.Contains(string(e.Metadata), `"rule":"tail"`) {
@@ -166,10 +177,11 @@ func TestAPolicyThatCannotBeMeantIsRefusedByPlace(t *testing.T) {
 		`{"defualt":{}}`:       `unknown field "defualt"`,
 		`{} {}`:                "something stands behind",
 		`{"tenants":{"x":{}}}`: "invalid UUID",
-		`{"default":{"when_unwritable":"maybe"}}`:                                 "default.when_unwritable",
-		`{"default":{"wait":"soon"}}`:                                             "default.wait",
-		`{"default":{"wait":"2h"}}`:                                               "default.wait",
-		rule(`{}`):                                                                "redact[0].detect: a rule has exactly one",
+		`{"default":{"when_unwritable":"maybe"}}`: "default.when_unwritable",
+		`{"default":{"wait":"soon"}}`:             "default.wait",
+		`{"default":{"wait":"2h"}}`:               "default.wait",
+		rule(
+			`{}`): "redact[0].detect: a rule has exactly one",
 		rule(`{"detect":"email","pattern":"x"}`):                                  "exactly one",
 		rule(`{"detect":"email"},{"detect":"fax"}`):                               "redact[1].detect",
 		rule(`{"name":"A b","pattern":"x"}`):                                      "redact[0].name",
@@ -185,7 +197,8 @@ func TestAPolicyThatCannotBeMeantIsRefusedByPlace(t *testing.T) {
 			t.Errorf("%.60s: %v, want %q", raw, err, want)
 		}
 	}
-	if _, err := audit.ParsePolicy([]byte(detectAll), []byte("short")); err == nil || !strings.Contains(err.Error(), "at least 32 bytes") {
+	if _, err := audit.ParsePolicy([]byte(detectAll), []byte("short")); err == nil ||
+		!strings.Contains(err.Error(), "at least 32 bytes") {
 		t.Errorf("a short key: %v", err)
 	}
 }
@@ -193,7 +206,8 @@ func TestAPolicyThatCannotBeMeantIsRefusedByPlace(t *testing.T) {
 // FuzzRedact hides a planted value of each kind in any text: it is gone, the rest is as it was, and the
 // result can be stored.
 func FuzzRedact(f *testing.F) {
-	p := policy(f, `{"default":{"redact":[{"detect":"email"},{"detect":"card"},{"detect":"secret"},{"name":"order","pattern":"ORD-[0-9]{6}"}]}}`)
+	p := policy(f,
+		`{"default":{"redact":[{"detect":"email"},{"detect":"card"},{"detect":"secret"},{"name":"order","pattern":"ORD-[0-9]{6}"}]}}`)
 	planted := []string{"ada@example.org", "4111 1111 1111 1111", "AKIAIOSFODNN7EXAMPLE", "ORD-123456"}
 	f.Add("before ", " after", 0)
 	f.Add("x\u00a0", "\n", 1)
@@ -213,7 +227,8 @@ func FuzzRedact(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !utf8.ValidString(e.Input) || !json.Valid(e.Metadata) || !strings.Contains(string(e.Metadata), "konstruct.redactions") {
+		if !utf8.ValidString(e.Input) || !json.Valid(e.Metadata) ||
+			!strings.Contains(string(e.Metadata), "konstruct.redactions") {
 			t.Fatalf("%q became %q, %s", text, e.Input, e.Metadata)
 		}
 		var m map[string]any
@@ -243,10 +258,12 @@ func FuzzRedact(f *testing.F) {
 	})
 }
 
-// FuzzPolicy reads any policy; one that is accepted redacts any event without failing in another way than by naming a field.
+// FuzzPolicy reads any policy; one that is accepted redacts any event without failing in another way than by naming a
+// field.
 func FuzzPolicy(f *testing.F) {
 	f.Add([]byte(detectAll), "ada@example.org", []byte(`{"a":["4111111111111111"]}`))
-	f.Add([]byte(`{"default":{"redact":[{"name":"p","pattern":"a*"},{"name":"x","path":"/*/~1/0"}]}}`), "aa", []byte(`{"k":{"/":[1,null]}}`))
+	f.Add([]byte(`{"default":{"redact":[{"name":"p","pattern":"a*"},{"name":"x","path":"/*/~1/0"}]}}`), "aa",
+		[]byte(`{"k":{"/":[1,null]}}`))
 	f.Add([]byte(`{"tenants":{"`+tenantA.String()+`":{"when_unwritable":"go_on","wait":"1s"}}}`), "", []byte(`{`))
 	f.Fuzz(func(t *testing.T, raw []byte, text string, metadata []byte) {
 		p, err := audit.ParsePolicy(raw, redactKey)

@@ -71,7 +71,10 @@ func (r *rejectStore) add(tenant uuid.UUID, record []byte, e Event, why error) e
 		return fmt.Errorf("set a refused event aside: %w", err)
 	}
 	if st, err := f.Stat(); err == nil && st.Size() >= r.limit {
-		return errors.Join(fmt.Errorf("the database refuses too many events: %s has %d bytes of them: see konstruct audit spool rejected", f.Name(), st.Size()), f.Close())
+		return errors.Join(
+			fmt.Errorf(
+				"the database refuses too many events: %s has %d bytes of them: see konstruct audit spool rejected",
+				f.Name(), st.Size()), f.Close())
 	}
 	// The newline before ends what a crash may have cut short.
 	_, err = fmt.Fprintf(f, "\n%s\n", line)
@@ -90,7 +93,8 @@ func ReadRejected(dir string) ([]Rejected, error) {
 	}
 	rest, err := readRejected(filepath.Join(dir, rejectedName))
 	seen := map[string]bool{}
-	return slices.DeleteFunc(append(being, rest...), func(r Rejected) bool { // a delivery that was cut short refuses again
+	return slices.DeleteFunc(append(being, rest...), func(r Rejected) bool {
+		// a delivery that was cut short refuses again
 		again := seen[string(r.Record)]
 		seen[string(r.Record)] = true
 		return again

@@ -7,12 +7,14 @@ import (
 	"strings"
 )
 
-// reserved are the action types that the service itself writes: who may only log events can't say in its name that a key was
-// made or a tenant switched. An agent's own retrievals, from elsewhere, it may log.
+// reserved are the action types that the service itself writes: who may only log events can't say in its name that a
+// key was made or a tenant switched. An agent's own retrievals, from elsewhere, it may log.
 var reserved = map[string]bool{
 	ActionRemoval: true, ActionModel: true, ActionGap: true, ActionAcknowledged: true, ActionResolved: true,
-	ActionEvidence: true, ActionExport: true, ActionProof: true, ActionVerify: true, ActionResume: true, ActionRotate: true, ActionGuard: true,
-	ActionKeyCreated: true, ActionKeyRotated: true, ActionKeyLabels: true, ActionKeyRevoked: true, ActionUserAdded: true, ActionUserRemoved: true,
+	ActionEvidence: true, ActionExport: true, ActionProof: true, ActionVerify: true, ActionResume: true,
+	ActionRotate: true, ActionGuard: true,
+	ActionKeyCreated: true, ActionKeyRotated: true, ActionKeyLabels: true, ActionKeyRevoked: true,
+	ActionUserAdded: true, ActionUserRemoved: true,
 	ActionLimitsSet: true, ActionImpersonation: true, ActionTenantCreated: true, ActionComplianceRequest: true,
 }
 
@@ -22,8 +24,8 @@ const reservedPrefix = "konstruct."
 // escalationTo is the one of them that is its caller's to say: to whom an escalation goes.
 const escalationTo = "konstruct.escalation.to"
 
-// OfService marks an event as the service's own: its action type and metadata may be reserved ones. Nothing that a stranger
-// says may be in such an event but as a value.
+// OfService marks an event as the service's own: its action type and metadata may be reserved ones. Nothing that a
+// stranger says may be in such an event but as a value.
 func (e Event) OfService() Event {
 	e.service = true
 	return e
@@ -41,7 +43,8 @@ func (e *Event) checkReserved() error {
 	if err != nil || name == "" {
 		return err
 	}
-	return &FieldError{"metadata", fmt.Sprintf("%.80q is reserved: names that begin with %q are the service's own", name, reservedPrefix)}
+	return &FieldError{"metadata", fmt.Sprintf("%.80q is reserved: names that begin with %q are the service's own",
+		name, reservedPrefix)}
 }
 
 // reservedName finds a name in JSON, at any depth, that only the service writes.

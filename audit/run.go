@@ -30,9 +30,9 @@ type Run struct {
 
 const runSQL = storedSQL + ` AND e.id IN (SELECT audit_find_run($2, $3))` + sealsSQL + ` ORDER BY e.created_at, e.id`
 
-// GetRun returns the events that name a run, by gen_ai.conversation.id or trace_id, as a tree: an event with a parent_span_id stands below the one
-// with that span_id; otherwise tool calls and retrievals stand below the model's call before them by the same agent, and what became of an
-// escalation below it. ErrNotFound when no event names it.
+// GetRun returns the events that name a run, by gen_ai.conversation.id or trace_id, as a tree: an event with a
+// parent_span_id stands below the one with that span_id; otherwise tool calls and retrievals stand below the model's
+// call before them by the same agent, and what became of an escalation below it. ErrNotFound when no event names it.
 func GetRun(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, run string) (r Run, err error) {
 	if err := checkText("run", run, MaxName); err != nil {
 		return r, err

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// sameJSON reports whether PostgreSQL's jsonb holds what was sent: the same value, whatever its spaces, the order of its names, and the
-// way in which its numbers are written.
+// sameJSON reports whether PostgreSQL's jsonb holds what was sent: the same value, whatever its spaces, the order of
+// its names, and the way in which its numbers are written.
 func sameJSON(sent []byte, stored string) bool {
 	if string(sent) == stored {
 		return true

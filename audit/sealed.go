@@ -9,7 +9,8 @@ import (
 	"github.com/konstruct/konstruct/ledger"
 )
 
-// SealedEvent is a stored event beside its seal, as the notary's role reads them. Its bytes are good until the next row.
+// SealedEvent is a stored event beside its seal, as the notary's role reads them. Its bytes are good until the next
+// row.
 type SealedEvent struct {
 	TenantID, ID    [16]byte
 	Stored, HasSeal bool // whether there is an event, and a seal
@@ -55,7 +56,8 @@ func (s *SealedEvent) Scan(rows pgx.Rows) error {
 		s.malformed = true
 		return nil
 	}
-	s.Mode, s.RecordedAt = ledger.Mode(binary.BigEndian.Uint16(raw[10])), ledger.Micros(binary.BigEndian.Uint64(raw[11]))
+	s.Mode, s.RecordedAt = ledger.Mode(binary.BigEndian.Uint16(raw[10])),
+		ledger.Micros(binary.BigEndian.Uint64(raw[11]))
 	s.Epoch, s.XID = int16(binary.BigEndian.Uint16(raw[15])), binary.BigEndian.Uint64(raw[16])
 	var err error
 	if s.Salts, err = ledger.ReadSalts(raw[12]); err != nil || len(raw[13]) != ledger.Fields*32 || len(raw[14]) != 32 {
@@ -83,8 +85,8 @@ func (s *SealedEvent) reset(f ledger.Field) bool {
 	return value == nil || f == ledger.Metadata && string(value) == "{}"
 }
 
-// Difference recomputes every commitment and the leaf, and names what does not match; empty when all does. Whether an erased
-// field was lawfully erased is another question: Rows asks it.
+// Difference recomputes every commitment and the leaf, and names what does not match; empty when all does. Whether an
+// erased field was lawfully erased is another question: Rows asks it.
 func (s *SealedEvent) Difference() string {
 	switch {
 	case !s.HasSeal:
@@ -100,7 +102,8 @@ func (s *SealedEvent) Difference() string {
 			return fmt.Sprintf("does not match its seal: %s was erased, and holds something", f)
 		}
 		if c != s.Commitments[i] {
-			return fmt.Sprintf("does not match its seal: %s was changed after %s", ledger.Field(i+1), s.RecordedAt.Time().Format("2006-01-02T15:04:05.999999Z07:00"))
+			return fmt.Sprintf("does not match its seal: %s was changed after %s", ledger.Field(i+1),
+				s.RecordedAt.Time().Format("2006-01-02T15:04:05.999999Z07:00"))
 		}
 	}
 	if ledger.EventHash(s.TenantID, s.ID, s.CreatedAt, s.RecordedAt, s.Mode, &now) != s.Leaf {

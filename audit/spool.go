@@ -36,7 +36,8 @@ const (
 )
 
 // Spool acknowledges an event as soon as it is on this machine's disk, and ships it to the trail in the
-// background, exactly once and in each agent's order, however long the database is unavailable and whatever is killed when.
+// background, exactly once and in each agent's order, however long the database is unavailable and whatever is killed
+// when.
 type Spool struct {
 	door   *tenantdb.Door
 	files  *spool.Spool
@@ -74,7 +75,8 @@ func OpenSpool(door *tenantdb.Door, dir string, limit int64, log *slog.Logger) (
 		return nil, fmt.Errorf("audit: %w", err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	s := &Spool{door: door, files: files, dir: dir, log: log, clock: time.Now, seed: maphash.MakeSeed(), cancel: cancel, rejected: rejectStore{dir: dir, limit: maxRejected}}
+	s := &Spool{door: door, files: files, dir: dir, log: log, clock: time.Now, seed: maphash.MakeSeed(), cancel: cancel,
+		rejected: rejectStore{dir: dir, limit: maxRejected}}
 	if err := s.rejected.count(); err != nil {
 		cancel()
 		return nil, errors.Join(fmt.Errorf("audit: %w", err), files.Close())
@@ -115,7 +117,8 @@ func (s *Spool) Drain(ctx context.Context) error {
 // Status returns what waits now.
 func (s *Spool) Status() SpoolStatus {
 	f := s.files.Status()
-	st := SpoolStatus{Waiting: f.Waiting, Bytes: f.Bytes, Limit: f.Limit, Damaged: f.Damaged, Rejected: s.rejected.number()}
+	st := SpoolStatus{Waiting: f.Waiting, Bytes: f.Bytes, Limit: f.Limit, Damaged: f.Damaged,
+		Rejected: s.rejected.number()}
 	if at := s.oldest.Load(); at != 0 && f.Waiting > 0 {
 		st.Oldest = time.UnixMicro(at).UTC()
 	}
@@ -290,7 +293,9 @@ func (s *Spool) try(ctx context.Context, events []tenantEvent) error {
 // else the first half and then the second, down to the one that is refused, which is set aside.
 func (s *Spool) commit(ctx context.Context, tenant uuid.UUID, events []Event) error {
 	within, cancel := context.WithTimeout(ctx, shipTimeout)
-	err := s.door.Tx(within, tenant, func(ctx context.Context, tx pgx.Tx) error { return insertAll(ctx, tx, tenant, events) })
+	err := s.door.Tx(within, tenant, func(ctx context.Context, tx pgx.Tx) error {
+		return insertAll(ctx, tx, tenant, events)
+	})
 	cancel()
 	if err == nil || !eventsFault(err) {
 		return err
@@ -302,7 +307,8 @@ func (s *Spool) commit(ctx context.Context, tenant uuid.UUID, events []Event) er
 		return s.commit(ctx, tenant, events[half:])
 	}
 	e := events[0]
-	s.log.ErrorContext(ctx, "the database refused an event, which is set aside", "tenant", tenant, "event", e.ID, "error", err)
+	s.log.ErrorContext(ctx, "the database refused an event, which is set aside", "tenant", tenant, "event", e.ID,
+		"error", err)
 	if err := s.rejected.add(tenant, e.record(tenant), e, err); err != nil {
 		return &localError{err}
 	}

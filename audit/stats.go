@@ -61,8 +61,8 @@ type statsRow struct {
 	latencies []int32
 }
 
-// ComputeStats counts events, and says their latencies, tokens and cost. Days that have passed are counted once and kept; what an
-// erasure or retention takes from a day is taken from its figures with it.
+// ComputeStats counts events, and says their latencies, tokens and cost. Days that have passed are counted once and
+// kept; what an erasure or retention takes from a day is taken from its figures with it.
 func ComputeStats(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, f StatsFilter) ([]Stats, error) {
 	if err := inOrder(f.Since, f.Until); err != nil {
 		return nil, err
@@ -77,7 +77,8 @@ func ComputeStats(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, f 
 	}
 	groups := map[statsKey]*statsRow{}
 	d := dailyStats{door: door, tenant: tenant, each: func(p *dailyRow) {
-		if f.Action != "" && p.action != f.Action || f.AgentID != uuid.Nil && (p.agent == nil || *p.agent != f.AgentID) {
+		if f.Action != "" && p.action != f.Action || f.AgentID != uuid.Nil &&
+			(p.agent == nil || *p.agent != f.AgentID) {
 			return
 		}
 		var k statsKey
@@ -110,7 +111,8 @@ func ComputeStats(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, f 
 			}
 			groups[k] = at
 		}
-		at.Events, at.Errors, at.InputTokens, at.OutputTokens = at.Events+p.events, at.Errors+p.errors, at.InputTokens+p.inputTokens, at.OutputTokens+p.outputTokens
+		at.Events, at.Errors, at.InputTokens, at.OutputTokens = at.Events+p.events, at.Errors+p.errors, at.InputTokens+
+			p.inputTokens, at.OutputTokens+p.outputTokens
 		at.latencies = append(at.latencies, p.latencies...)
 	}}
 	if err := d.read(ctx, f.Since, f.Until); err != nil {
@@ -143,7 +145,8 @@ func (g *statsRow) finish(prices Prices) Stats {
 	return g.Stats
 }
 
-// newestAndLargest orders groups by day, the newest first, and by their events, most first; the rest is for answers that stay the same.
+// newestAndLargest orders groups by day, the newest first, and by their events, most first; the rest is for answers
+// that stay the same.
 func newestAndLargest(a, b Stats) int {
 	text := func(s *string) string {
 		if s == nil {
@@ -166,5 +169,6 @@ func newestAndLargest(a, b Stats) int {
 	case b.Day != nil:
 		day = 1
 	}
-	return cmp.Or(day, cmp.Compare(b.Events, a.Events), cmp.Compare(text(a.Model), text(b.Model)), cmp.Compare(text(a.Action), text(b.Action)), cmp.Compare(id(a.AgentID), id(b.AgentID)))
+	return cmp.Or(day, cmp.Compare(b.Events, a.Events), cmp.Compare(text(a.Model), text(b.Model)),
+		cmp.Compare(text(a.Action), text(b.Action)), cmp.Compare(id(a.AgentID), id(b.AgentID)))
 }

@@ -44,7 +44,8 @@ func OpenTrail(door *tenantdb.Door, c TrailConfig) (*Trail, error) {
 		c.Logger = slog.Default()
 	}
 	if c.SpoolDir == "" && c.Policy.Continues() {
-		return nil, fmt.Errorf("audit: the policy lets calls go on when the trail can't be written, and the gap must be kept somewhere until then: %w", ErrNoSpool)
+		return nil, fmt.Errorf("audit: the policy lets calls go on when the trail can't be written, and the gap must "+
+			"be kept somewhere until then: %w", ErrNoSpool)
 	}
 	t := &Trail{door: door, policy: c.Policy, group: NewGroup(door)}
 	if c.SpoolDir == "" {
@@ -85,7 +86,9 @@ func (t *Trail) Spool() (*Spool, error) {
 // the tenant's policy lets calls go on and the trail can't be written, it returns the zero id and nil, and the gap is
 // recorded later.
 func (t *Trail) Log(ctx context.Context, tenant uuid.UUID, e Event) (uuid.UUID, error) {
-	ids, err := t.each(ctx, tenant, []Event{e}, func(ctx context.Context, events []Event) error { return t.group.log(ctx, tenant, events[0]) })
+	ids, err := t.each(ctx, tenant, []Event{e}, func(ctx context.Context, events []Event) error {
+		return t.group.log(ctx, tenant, events[0])
+	})
 	if len(ids) == 0 {
 		return uuid.Nil, err
 	}
@@ -98,13 +101,17 @@ func (t *Trail) LogAsync(ctx context.Context, tenant uuid.UUID, events []Event) 
 	if t.spool == nil {
 		return nil, ErrNoSpool
 	}
-	return t.each(ctx, tenant, events, func(ctx context.Context, events []Event) error { return t.spool.put(ctx, tenant, events...) })
+	return t.each(ctx, tenant, events, func(ctx context.Context, events []Event) error {
+		return t.spool.put(ctx, tenant, events...)
+	})
 }
 
 // LogBatch writes all events in one transaction, or none, and returns their ids in order; none where the
 // tenant's calls go on without the trail.
 func (t *Trail) LogBatch(ctx context.Context, tenant uuid.UUID, events []Event) ([]uuid.UUID, error) {
-	return t.each(ctx, tenant, events, func(ctx context.Context, events []Event) error { return logBatch(ctx, t.door, tenant, events) })
+	return t.each(ctx, tenant, events, func(ctx context.Context, events []Event) error {
+		return logBatch(ctx, t.door, tenant, events)
+	})
 }
 
 // InTx writes events in the caller's own transaction, whose tenant must be set to tenant already. It never
@@ -141,7 +148,8 @@ func (t *Trail) prepare(tenant uuid.UUID, events []Event) ([]Event, []uuid.UUID,
 }
 
 // each prepares events, writes them within the tenant's limit, and decides what a failure means.
-func (t *Trail) each(ctx context.Context, tenant uuid.UUID, events []Event, write func(context.Context, []Event) error) ([]uuid.UUID, error) {
+func (t *Trail) each(ctx context.Context, tenant uuid.UUID, events []Event,
+	write func(context.Context, []Event) error) ([]uuid.UUID, error) {
 	if err := tenantdb.CanOpen(ctx, tenant); err != nil {
 		return nil, err
 	}

@@ -60,21 +60,25 @@ func eventually(t *testing.T, what string, so func() bool) {
 // TestCallsGoOnOrFailAsTheOperatorSays cuts the database off: tenant A's calls go on and leave a gap, which
 // is recorded; tenant B's fail.
 func TestCallsGoOnOrFailAsTheOperatorSays(t *testing.T) {
-	p := policy(t, `{"default":{"wait":"150ms"},"tenants":{"`+tenantA.String()+`":{"when_unwritable":"go_on","wait":"150ms"}}}`)
+	p := policy(t, `{"default":{"wait":"150ms"},"tenants":{"`+tenantA.String()+
+		`":{"when_unwritable":"go_on","wait":"150ms"}}}`)
 	dir := t.TempDir()
 	trail, proxy, d := cutTrail(t, p, dir)
 	proxy.Cut(true)
 	agents := []uuid.UUID{uuid.New(), uuid.New()}
 	begin := time.Now()
 	for i := range 3 {
-		if id, err := trail.Log(t.Context(), tenantA, audit.Event{AgentID: agents[i/2], Action: "x"}); id != uuid.Nil || err != nil {
+		if id, err := trail.Log(t.Context(), tenantA, audit.Event{AgentID: agents[i/2], Action: "x"}); id != uuid.Nil ||
+			err != nil {
 			t.Errorf("a call that goes on: %v, %v", id, err)
 		}
 	}
 	if ids, err := trail.LogBatch(t.Context(), tenantA, make([]audit.Event, 5)); err == nil || ids != nil {
 		t.Errorf("bad events went on: %v, %v", ids, err)
 	}
-	if ids, err := trail.LogBatch(t.Context(), tenantA, []audit.Event{{AgentID: agents[0], Action: "x"}, {AgentID: agents[1], Action: "x"}}); err != nil || len(ids) > 0 {
+	if ids, err := trail.LogBatch(t.Context(), tenantA,
+		[]audit.Event{{AgentID: agents[0], Action: "x"}, {AgentID: agents[1], Action: "x"}}); err != nil ||
+		len(ids) > 0 {
 		t.Errorf("a batch that goes on: %v, %v", ids, err)
 	}
 	if took := time.Since(begin); took > 5*time.Second {
@@ -112,12 +116,14 @@ func TestCallsGoOnOrFailAsTheOperatorSays(t *testing.T) {
 		AtLeast  bool
 		Agents   map[uuid.UUID]int
 	}
-	for key, to := range map[string]any{"from": &m.From, "to": &m.To, "count": &m.Count, "at_least": &m.AtLeast, "agents": &m.Agents} {
+	for key, to := range map[string]any{"from": &m.From, "to": &m.To, "count": &m.Count, "at_least": &m.AtLeast,
+		"agents": &m.Agents} {
 		if err := json.Unmarshal(member(t, gaps[0].Metadata, "konstruct.gap."+key), to); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if len(gaps) != 1 || m.Count != 5 || m.AtLeast || m.Agents[agents[0]] != 3 || m.Agents[agents[1]] != 2 || m.From.Before(begin.Add(-time.Second)) || !m.To.After(m.From) {
+	if len(gaps) != 1 || m.Count != 5 || m.AtLeast || m.Agents[agents[0]] != 3 || m.Agents[agents[1]] != 2 ||
+		m.From.Before(begin.Add(-time.Second)) || !m.To.After(m.From) {
 		t.Errorf("%d gaps, %+v", len(gaps), m)
 	}
 	if others := events(t, d, tenantB, audit.Filter{}); len(others) != 0 {
@@ -189,7 +195,8 @@ func TestAGapSurvivesTheKillOfItsProcess(t *testing.T) {
 		gaps = events(t, d, tenantA, audit.Filter{Action: audit.ActionGap})
 		return len(gaps) > 0
 	})
-	if string(member(t, gaps[0].Metadata, "konstruct.gap.at_least")) != "true" || string(member(t, gaps[0].Metadata, "konstruct.gap.count")) != "1" {
+	if string(member(t, gaps[0].Metadata, "konstruct.gap.at_least")) != "true" ||
+		string(member(t, gaps[0].Metadata, "konstruct.gap.count")) != "1" {
 		t.Errorf("recorded as %s", gaps[0].Metadata)
 	}
 	if why := string(member(t, gaps[0].Metadata, "konstruct.gap.reason")); why == `""` || strings.Contains(why,
@@ -227,7 +234,8 @@ func TestAPolicyThatGoesOnNeedsAFolder(t *testing.T) {
 // put back.
 func TestTheSpoolSetsAsideWhatTheDatabaseRefuses(t *testing.T) {
 	d, dir := testkit.Database(t), t.TempDir()
-	testkit.Owner(t, d, `CREATE FUNCTION refuse_bad() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF NEW.action_type = 'bad' THEN RAISE EXCEPTION 'a bad event'; END IF; RETURN NEW; END $$;
+	testkit.Owner(t, d,
+		`CREATE FUNCTION refuse_bad() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF NEW.action_type = 'bad' THEN RAISE EXCEPTION 'a bad event'; END IF; RETURN NEW; END $$;
 	  CREATE TRIGGER refuse_bad BEFORE INSERT ON audit_events FOR EACH ROW EXECUTE FUNCTION refuse_bad()`)
 	trail, err := openTrail(testkit.DoorOf(t, d), dir, nil)
 	if err != nil {
@@ -398,7 +406,8 @@ func TestEveryWayIntoTheTrailRedacts(t *testing.T) {
 		t.Fatalf("%d events", len(list))
 	}
 	for _, e := range list {
-		if strings.Contains(*e.Input+string(e.Metadata), "ada@") || !strings.Contains(string(e.Metadata), `"rule": "email"`) {
+		if strings.Contains(*e.Input+string(e.Metadata), "ada@") ||
+			!strings.Contains(string(e.Metadata), `"rule": "email"`) {
 			t.Errorf("stored %q, %s", *e.Input, e.Metadata)
 		}
 	}
@@ -410,11 +419,13 @@ func TestNoTenantGetsIntoTheSpool(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer trail.Close()
-	if _, err := trail.LogAsync(t.Context(), uuid.Nil, []audit.Event{{Action: "x"}}); !errors.Is(err, tenantdb.ErrNoTenant) {
+	if _, err := trail.LogAsync(t.Context(), uuid.Nil, []audit.Event{{Action: "x"}}); !errors.Is(err,
+		tenantdb.ErrNoTenant) {
 		t.Errorf("no tenant: %v", err)
 	}
 	var field *audit.FieldError
-	if _, err := trail.LogAsync(t.Context(), tenantA, []audit.Event{{}}); !errors.As(err, &field) || field.Field != "action_type" {
+	if _, err := trail.LogAsync(t.Context(), tenantA, []audit.Event{{}}); !errors.As(err, &field) ||
+		field.Field != "action_type" {
 		t.Errorf("a bad event: %v", err)
 	}
 }

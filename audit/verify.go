@@ -1,5 +1,6 @@
-// Package audit is the trail: it checks, logs, lists and searches events, and verifies what is stored against its seals.
-// It knows events, the policy and the spool; it must not know kb or search: who searches records what was returned.
+// Package audit is the trail: it checks, logs, lists and searches events, and verifies what is stored against its
+// seals. It knows events, the policy and the spool; it must not know kb or search: who searches records what was
+// returned.
 package audit
 
 import (
@@ -165,15 +166,17 @@ const (
 	// besideEnd joins with the events in a stretch of their table's blocks.
 	besideEnd = `) s LEFT JOIN (SELECT * FROM audit_events WHERE ctid >= $3::text::tid AND ctid < $4::text::tid) e ON e.tenant_id = s.tenant_id AND e.id = s.event_id`
 	// elsewhereSQL looks seals and events up by their keys.
-	elsewhereSQL = `SELECT ` + SealedColumns + ` FROM unnest($1::uuid[], $2::uuid[]) k (t, i) JOIN audit_seals s ON s.tenant_id = k.t AND s.event_id = k.i
+	elsewhereSQL = `SELECT ` + SealedColumns +
+		` FROM unnest($1::uuid[], $2::uuid[]) k (t, i) JOIN audit_seals s ON s.tenant_id = k.t AND s.event_id = k.i
 	  LEFT JOIN audit_events e ON e.tenant_id = k.t AND e.id = k.i`
 )
 
-// outOfPlace is the stretch of the events' table that the chunk's events should lie in: both tables are written in the same
-// order, so it reaches from the events of the chunk's first block to those of its last.
+// outOfPlace is the stretch of the events' table that the chunk's events should lie in: both tables are written in the
+// same order, so it reaches from the events of the chunk's first block to those of its last.
 func (c chunk) outOfPlace(ctx context.Context, tx pgx.Tx) ([]any, error) {
 	var low, high int64
-	err := tx.QueryRow(ctx, `SELECT coalesce(min((e.ctid::text::point)[0]), 0)::bigint, coalesce(max((e.ctid::text::point)[0]), 0)::bigint
+	err := tx.QueryRow(ctx,
+		`SELECT coalesce(min((e.ctid::text::point)[0]), 0)::bigint, coalesce(max((e.ctid::text::point)[0]), 0)::bigint
 	  FROM (SELECT tenant_id, event_id FROM audit_seals WHERE ctid >= $1::text::tid AND ctid < $2::text::tid UNION ALL
 	        SELECT tenant_id, event_id FROM audit_seals WHERE ctid >= $3::text::tid AND ctid < $4::text::tid) s
 	  CROSS JOIN LATERAL (SELECT ctid FROM audit_events e WHERE e.tenant_id = s.tenant_id AND e.id = s.event_id) e`,
@@ -187,7 +190,8 @@ func (c chunk) outOfPlace(ctx context.Context, tx pgx.Tx) ([]any, error) {
 func tupleID(block int64) string { return fmt.Sprintf("(%d,0)", block) }
 
 // take reads rows and counts what they hold; with missing, a seal whose event is not among them is left to it.
-func (o Rows) take(ctx context.Context, tx pgx.Tx, worker int, sql string, args []any, r *Report, missing func(*SealedEvent)) error {
+func (o Rows) take(ctx context.Context, tx pgx.Tx, worker int, sql string, args []any, r *Report,
+	missing func(*SealedEvent)) error {
 	rows, err := tx.Query(ctx, sql, append([]any{Binary()}, args...)...)
 	if err != nil {
 		return err
@@ -246,18 +250,22 @@ func (o Rows) chunks(ctx context.Context, tx pgx.Tx) (all []chunk, err error) {
 		return o.tenantChunks(ctx, tx)
 	}
 	var blocks int64
-	if err := tx.QueryRow(ctx, `SELECT pg_relation_size('audit_seals') / current_setting('block_size')::int`).Scan(&blocks); err != nil {
+	if err := tx.QueryRow(ctx, `SELECT pg_relation_size('audit_seals') / current_setting('block_size')::int`).
+		Scan(&blocks); err != nil {
 		return nil, err
 	}
 	for b := int64(0); b < blocks; b += chunkBlocks {
 		end := min(b+chunkBlocks, blocks)
-		all = append(all, chunk{`ctid >= $1::text::tid AND ctid < $2::text::tid`, []any{tupleID(b), tupleID(end)}, []int64{b, end}})
+		all = append(all, chunk{`ctid >= $1::text::tid AND ctid < $2::text::tid`, []any{tupleID(b), tupleID(end)},
+			[]int64{b, end}})
 	}
 	return all, nil
 }
 
 func (o Rows) tenantChunks(ctx context.Context, tx pgx.Tx) (all []chunk, err error) {
-	rows, err := tx.Query(ctx, `SELECT event_id FROM (SELECT event_id, row_number() OVER (ORDER BY event_id) AS n FROM audit_seals WHERE tenant_id = $1) s WHERE n % $2 = 1 ORDER BY n`, *o.Tenant, chunkRows)
+	rows, err := tx.Query(ctx,
+		`SELECT event_id FROM (SELECT event_id, row_number() OVER (ORDER BY event_id) AS n FROM audit_seals
+		WHERE tenant_id = $1) s WHERE n % $2 = 1 ORDER BY n`, *o.Tenant, chunkRows)
 	if err != nil {
 		return nil, err
 	}
@@ -282,17 +290,22 @@ func (o Rows) sinceChunks(ctx context.Context, tx pgx.Tx) (all []chunk, err erro
 		id    uuid.UUID
 	}
 	args := []any{o.Since.Epoch, fmt.Sprint(o.Since.XID), o.Tenant, o.Since.ID}
-	rows, err := tx.Query(ctx, `SELECT epoch, xid::text, event_id FROM (SELECT epoch, xid, event_id, row_number() OVER (ORDER BY epoch, xid, event_id) AS n FROM audit_seals
+	rows, err := tx.Query(ctx,
+		`SELECT epoch, xid::text, event_id FROM (SELECT epoch, xid, event_id, row_number() OVER (ORDER BY epoch, xid, event_id) AS n FROM audit_seals
 	  WHERE `+sinceSQL+`) s WHERE n % $5 = 1 ORDER BY n`, append(args, chunkRows)...)
 	if err != nil {
 		return nil, err
 	}
-	begins, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (k key, err error) { return k, row.Scan(&k.epoch, &k.xid, &k.id) })
+	begins, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (k key, err error) {
+		return k, row.Scan(&k.epoch, &k.xid, &k.id)
+	})
 	for i, k := range begins {
-		c := chunk{where: sinceSQL + ` AND (epoch, xid, event_id) >= ($5, $6::text::xid8, $7)`, args: append(args[:4:4], k.epoch, k.xid, k.id)}
+		c := chunk{where: sinceSQL + ` AND (epoch, xid, event_id) >= ($5, $6::text::xid8, $7)`,
+			args: append(args[:4:4], k.epoch, k.xid, k.id)}
 		if i+1 < len(begins) {
 			next := begins[i+1]
-			c.where, c.args = c.where+` AND (epoch, xid, event_id) < ($8, $9::text::xid8, $10)`, append(c.args, next.epoch, next.xid, next.id)
+			c.where, c.args = c.where+` AND (epoch, xid, event_id) < ($8, $9::text::xid8, $10)`,
+				append(c.args, next.epoch, next.xid, next.id)
 		}
 		all = append(all, c)
 	}
@@ -330,7 +343,8 @@ func (o Rows) unsealed(ctx context.Context, txs []pgx.Tx, missing map[uuid.UUID]
 		}
 	}
 	for _, tenant := range differ {
-		rows, err := tx.Query(ctx, `SELECT coalesce(e.id, s.event_id), e.id IS NULL FROM (SELECT id FROM audit_events WHERE tenant_id = $1) e
+		rows, err := tx.Query(ctx,
+			`SELECT coalesce(e.id, s.event_id), e.id IS NULL FROM (SELECT id FROM audit_events WHERE tenant_id = $1) e
 		  FULL JOIN (SELECT event_id FROM audit_seals WHERE tenant_id = $1) s ON e.id = s.event_id WHERE e.id IS NULL OR s.event_id IS NULL`, tenant)
 		if err != nil {
 			return err
@@ -356,7 +370,9 @@ func (o Rows) unsealed(ctx context.Context, txs []pgx.Tx, missing map[uuid.UUID]
 
 // count is how many rows each tenant has in a table.
 func (o Rows) count(ctx context.Context, tx pgx.Tx, table string) (map[uuid.UUID]int64, error) {
-	rows, err := tx.Query(ctx, `SELECT tenant_id, count(*) FROM `+table+` WHERE $1::uuid IS NULL OR tenant_id = $1 GROUP BY tenant_id`, o.Tenant)
+	rows, err := tx.Query(ctx,
+		`SELECT tenant_id, count(*) FROM `+table+` WHERE $1::uuid IS NULL OR tenant_id = $1 GROUP BY tenant_id`,
+		o.Tenant)
 	if err != nil {
 		return nil, err
 	}

@@ -28,8 +28,9 @@ const (
 	maxRead      = 16 << 20 // bytes of a file that is read back
 )
 
-// OpenS3 reads s3://BUCKET/OBJECT, with ?endpoint=https://HOST where it is not Amazon's, and ?region=. The keys are where Amazon's
-// own tools look for them: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, the credentials file, the machine's role.
+// OpenS3 reads s3://BUCKET/OBJECT, with ?endpoint=https://HOST where it is not Amazon's, and ?region=. The keys are
+// where Amazon's own tools look for them: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, the credentials file, the
+// machine's role.
 func OpenS3(place string) (*S3Bucket, error) {
 	b, err := openS3(place)
 	if err == nil && b.object == "" {
@@ -55,7 +56,8 @@ func openS3(place string) (*S3Bucket, error) {
 		endpoint, secure = e.Host, e.Scheme == "https"
 	}
 	client, err := minio.New(endpoint, &minio.Options{Secure: secure, Region: u.Query().Get("region"),
-		Creds: credentials.NewChainCredentials([]credentials.Provider{&credentials.EnvAWS{}, &credentials.FileAWSCredentials{}, &credentials.IAM{Client: &http.Client{Timeout: requestLimit}}})})
+		Creds: credentials.NewChainCredentials([]credentials.Provider{&credentials.EnvAWS{},
+			&credentials.FileAWSCredentials{}, &credentials.IAM{Client: &http.Client{Timeout: requestLimit}}})})
 	if err != nil {
 		return nil, fmt.Errorf("open the bucket %s: %w", u.Host, err)
 	}
@@ -136,7 +138,8 @@ func (b *S3Bucket) Get(ctx context.Context, o Object) ([]byte, error) {
 	}
 	defer object.Close()
 	raw, err := io.ReadAll(io.LimitReader(object, o.Size+1))
-	if r := minio.ToErrorResponse(err); r.StatusCode == http.StatusPreconditionFailed || err == nil && int64(len(raw)) != o.Size {
+	if r := minio.ToErrorResponse(err); r.StatusCode == http.StatusPreconditionFailed || err == nil &&
+		int64(len(raw)) != o.Size {
 		return nil, ErrChanged
 	}
 	return raw, err
@@ -176,6 +179,7 @@ func (b *S3Bucket) Read(ctx context.Context, name string) ([]byte, error) {
 func (b *S3Bucket) Write(ctx context.Context, name string, raw []byte) error {
 	ctx, cancel := context.WithTimeout(ctx, uploadLimit)
 	defer cancel()
-	_, err := b.client.PutObject(ctx, b.bucket, b.object+"/"+name, bytes.NewReader(raw), int64(len(raw)), minio.PutObjectOptions{ContentType: "application/octet-stream", DisableMultipart: true})
+	_, err := b.client.PutObject(ctx, b.bucket, b.object+"/"+name, bytes.NewReader(raw), int64(len(raw)),
+		minio.PutObjectOptions{ContentType: "application/octet-stream", DisableMultipart: true})
 	return err
 }

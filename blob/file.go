@@ -6,7 +6,8 @@ import (
 	"path/filepath"
 )
 
-// WriteNew writes a file of this machine's, for its owner alone, that is whole and synced, or not there; fs.ErrExist where there is one.
+// WriteNew writes a file of this machine's, for its owner alone, that is whole and synced, or not there; fs.ErrExist
+// where there is one.
 func WriteNew(path, text string) error {
 	tmp, err := os.CreateTemp(filepath.Dir(path), ".new-*") // 0600
 	if err != nil {

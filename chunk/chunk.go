@@ -1,5 +1,6 @@
 // Package chunk cuts a document into chunks that an embedding model reads whole: at headings, then between sentences,
-// lines of code or rows, and inside one only when it is too long by itself. It must not know files, models or databases.
+// lines of code or rows, and inside one only when it is too long by itself. It must not know files, models or
+// databases.
 package chunk
 
 import (
@@ -244,7 +245,8 @@ func units(b extract.Block) func(func(string) bool) {
 			// Unicode's rules end a sentence inside "x509.Certificate" too; ours ends at white space, or
 			// where the script has none.
 			r, _ := utf8.DecodeLastRuneInString(sentence)
-			if at < len(b.Text) && !unicode.IsSpace(r) && (r <= unicode.MaxASCII || !unicode.Is(unicode.Sentence_Terminal, r)) {
+			if at < len(b.Text) && !unicode.IsSpace(r) &&
+				(r <= unicode.MaxASCII || !unicode.Is(unicode.Sentence_Terminal, r)) {
 				continue
 			}
 			if !yield(b.Text[from:at]) {
@@ -321,7 +323,8 @@ func (s *splitter) overlap(room int) {
 	s.units, s.tokens = slices.Clone(s.units[keep:]), tokens
 }
 
-// repeat puts a table's first row before a chunk that begins inside the table, where there is room: without it cells mean little.
+// repeat puts a table's first row before a chunk that begins inside the table, where there is room: without it cells
+// mean little.
 func (s *splitter) repeat(u unit) {
 	if u.head == "" {
 		return

@@ -42,13 +42,16 @@ func holds(t *testing.T, tk *embed.Tokenizer, chunks []chunk.Chunk) {
 	t.Helper()
 	for i, c := range chunks {
 		if n := len(tk.Encode(c.Embed)) + 2; n > chunk.MaxTokens || n != c.Tokens {
-			t.Errorf("chunk %d says %d tokens and has %d, the limit is %d: %.80q", i, c.Tokens, n, chunk.MaxTokens, c.Content)
+			t.Errorf("chunk %d says %d tokens and has %d, the limit is %d: %.80q", i, c.Tokens, n,
+				chunk.MaxTokens, c.Content)
 		}
-		if strings.TrimSpace(c.Content) == "" || !utf8.ValidString(c.Content) || !strings.HasSuffix(c.Embed, c.Content) {
+		if strings.TrimSpace(c.Content) == "" || !utf8.ValidString(c.Content) ||
+			!strings.HasSuffix(c.Embed, c.Content) {
 			t.Errorf("chunk %d: %q", i, c.Content)
 		}
 		if c.Start >= c.End || i > 0 && c.End < chunks[i-1].Start {
-			t.Errorf("chunk %d covers %d-%d after %d-%d", i, c.Start, c.End, chunks[max(0, i-1)].Start, chunks[max(0, i-1)].End)
+			t.Errorf("chunk %d covers %d-%d after %d-%d", i, c.Start, c.End, chunks[max(0, i-1)].Start,
+				chunks[max(0, i-1)].End)
 		}
 	}
 }
@@ -56,7 +59,8 @@ func holds(t *testing.T, tk *embed.Tokenizer, chunks []chunk.Chunk) {
 func TestSectionsDoNotMix(t *testing.T) {
 	tk := tokenizer(t)
 	var x extract.Extractor
-	d, err := x.Extract(t.Context(), "text/markdown", []byte("# Guide\n\nIntro.\n\n## Install\n\nRun it. Then wait.\n\n- one\n- two\n\n### Linux\n\nUse apt.\n\n## Use\n\n```\na = 1\nb = 2\n```\n"))
+	d, err := x.Extract(t.Context(), "text/markdown", []byte("# Guide\n\nIntro.\n\n## Install\n\nRun it. Then "+
+		"wait.\n\n- one\n- two\n\n### Linux\n\nUse apt.\n\n## Use\n\n```\na = 1\nb = 2\n```\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,14 +70,17 @@ func TestSectionsDoNotMix(t *testing.T) {
 	for _, c := range chunks {
 		got = append(got, strings.Join(c.Headings, " > ")+": "+c.Content)
 	}
-	want := []string{"Guide: Intro.", "Guide > Install: Run it. Then wait.\none\ntwo", "Guide > Install > Linux: Use apt.", "Guide > Use: a = 1\nb = 2"}
+	want := []string{"Guide: Intro.", "Guide > Install: Run it. Then wait.\none\ntwo",
+		"Guide > Install > Linux: Use apt.", "Guide > Use: a = 1\nb = 2"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 
 func TestATitleThatTheFirstHeadingRepeatsStandsOnce(t *testing.T) {
-	d := &extract.Document{Title: "20.5. Write Ahead Log", Blocks: []extract.Block{{Kind: extract.Heading, Level: 2, Text: "20.5.\u00a0Write  Ahead Log", End: 22}, {Text: "The text.", Start: 23, End: 32}}}
+	d := &extract.Document{Title: "20.5. Write Ahead Log",
+		Blocks: []extract.Block{{Kind: extract.Heading, Level: 2, Text: "20.5.\u00a0Write  Ahead Log", End: 22},
+			{Text: "The text.", Start: 23, End: 32}}}
 	chunks := split(d, tokenizer(t))
 	if len(chunks) != 1 || strings.Join(chunks[0].Headings, "|") != "20.5. Write Ahead Log" {
 		t.Errorf("%+v", chunks)
@@ -115,8 +122,10 @@ func TestALongExplanationStandsUnderItsTerm(t *testing.T) {
 	long := strings.Repeat("After a crash a page may be half old and half new. ", 10)
 	d := &extract.Document{Title: "Settings", Blocks: []extract.Block{
 		{Text: "Before.", End: 7},
-		{Kind: extract.Item, Text: "short", Term: "short", Start: 8, End: 13}, {Text: "Is short.", Term: "short", Start: 14, End: 23},
-		{Kind: extract.Item, Text: "full_page_writes", Term: "full_page_writes", Start: 24, End: 40}, {Text: long, Term: "full_page_writes", Start: 41, End: 41 + len(long)},
+		{Kind: extract.Item, Text: "short", Term: "short", Start: 8, End: 13}, {Text: "Is short.", Term: "short",
+			Start: 14, End: 23},
+		{Kind: extract.Item, Text: "full_page_writes", Term: "full_page_writes", Start: 24, End: 40},
+		{Text: long, Term: "full_page_writes", Start: 41, End: 41 + len(long)},
 		{Text: "After.", Start: 600, End: 606},
 	}}
 	chunks := split(d, tk)
@@ -125,7 +134,8 @@ func TestALongExplanationStandsUnderItsTerm(t *testing.T) {
 	for _, c := range chunks {
 		got = append(got, strings.Join(c.Headings, " > ")+": "+c.Content[:min(24, len(c.Content))])
 	}
-	want := []string{"Settings: Before.\nshort\n\nIs short.", "Settings > full_page_writes: full_page_writes\n\nAfter ", "Settings: After."}
+	want := []string{"Settings: Before.\nshort\n\nIs short.", "Settings > full_page_writes: full_page_writes\n\nAfter ",
+		"Settings: After."}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
@@ -174,7 +184,8 @@ func tokens(tk *embed.Tokenizer, chunks []chunk.Chunk) (n int) {
 
 func TestALongHeadingPathLeavesRoom(t *testing.T) {
 	tk := tokenizer(t)
-	d := &extract.Document{Title: strings.Repeat("very long title ", 100), Blocks: []extract.Block{{Text: "The text.", End: 9}}}
+	d := &extract.Document{Title: strings.Repeat("very long title ", 100),
+		Blocks: []extract.Block{{Text: "The text.", End: 9}}}
 	chunks := split(d, tk)
 	holds(t, tk, chunks)
 	if len(chunks) != 1 || chunks[0].Embed != "The text." {
@@ -189,7 +200,8 @@ func TestRealDocumentsKeepTheirWords(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"doc/go_spec.html", "doc/go_mem.html", "doc/godebug.md", "src/testdata/Isaac.Newton-Opticks.txt"} {
+	for _, name := range []string{"doc/go_spec.html", "doc/go_mem.html", "doc/godebug.md",
+		"src/testdata/Isaac.Newton-Opticks.txt"} {
 		raw, err := os.ReadFile(filepath.Join(strings.TrimSpace(string(root)), name))
 		if err != nil {
 			t.Fatal(err)
@@ -276,7 +288,8 @@ func TestALongTableRepeatsItsHeader(t *testing.T) {
 	}
 	add(extract.Block{Kind: extract.Row, Text: head})
 	for i := range 300 {
-		add(extract.Block{Kind: extract.Row, Text: fmt.Sprintf("Pump number %d. Sturdy. | %d | %d.5", i, 100+i, i), Head: head})
+		add(extract.Block{Kind: extract.Row, Text: fmt.Sprintf("Pump number %d. Sturdy. | %d | %d.5", i, 100+i, i),
+			Head: head})
 	}
 	add(extract.Block{Text: "What stands behind the table has no header."})
 	chunks := split(d, tk)
@@ -318,7 +331,8 @@ func TestAProgramStaysWholeWhereItFits(t *testing.T) {
 	tk := tokenizer(t)
 	words := strings.Repeat("Some words before it. ", 35)
 	code := strings.TrimSuffix(strings.Repeat("pump.valve.close()\n", 15), "\n")
-	d := &extract.Document{Blocks: []extract.Block{{Text: words, End: len(words)}, {Kind: extract.Code, Text: code, Start: len(words), End: len(words) + len(code)}}}
+	d := &extract.Document{Blocks: []extract.Block{{Text: words, End: len(words)},
+		{Kind: extract.Code, Text: code, Start: len(words), End: len(words) + len(code)}}}
 	chunks := split(d, tk)
 	holds(t, tk, chunks)
 	if len(chunks) < 2 || !strings.HasSuffix(chunks[len(chunks)-1].Content, code) {

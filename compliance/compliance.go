@@ -1,6 +1,6 @@
-// Package compliance erases fields, places legal holds and deletes what is past its retention, through the database's own
-// functions, as konstruct_compliance. Every act is an event of the tenant's trail that says who, what and why. It must
-// not know how events are read, logged or proved. docs/compliance.md.
+// Package compliance erases fields, places legal holds and deletes what is past its retention, through the database's
+// own functions, as konstruct_compliance. Every act is an event of the tenant's trail that says who, what and why. It
+// must not know how events are read, logged or proved. docs/compliance.md.
 package compliance
 
 import (
@@ -26,7 +26,8 @@ var (
 
 // kinds are the conditions that the functions of migrations/00007_compliance.sql raise.
 var kinds = map[string]error{
-	"22023": ErrInvalid, "P0002": ErrNotFound, "55006": ErrHeld, "55000": ErrErased, "42501": ErrRefused, "55P03": ErrBusy,
+	"22023": ErrInvalid, "P0002": ErrNotFound, "55006": ErrHeld, "55000": ErrErased, "42501": ErrRefused,
+	"55P03": ErrBusy,
 }
 
 // Error is what the database said, and what to do.

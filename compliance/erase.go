@@ -34,8 +34,8 @@ type Erased struct {
 	Request *uuid.UUID `json:"request,omitempty"`
 }
 
-// Erase blanks fields and destroys their salts; commitments stay, so every proof still verifies. All is erased, or nothing.
-// Besides context and connection errors it returns ErrInvalid, ErrNotFound, ErrHeld, ErrErased and ErrRefused.
+// Erase blanks fields and destroys their salts; commitments stay, so every proof still verifies. All is erased, or
+// nothing. Besides context and connection errors it returns ErrInvalid, ErrNotFound, ErrHeld, ErrErased and ErrRefused.
 func Erase(ctx context.Context, db *tenantdb.Compliance, tenant uuid.UUID, e Erasure) (done Erased, err error) {
 	fields := make([]int16, len(e.Fields))
 	for i, f := range e.Fields {
@@ -49,7 +49,8 @@ func Erase(ctx context.Context, db *tenantdb.Compliance, tenant uuid.UUID, e Era
 		}
 	}
 	var n *int64
-	err = queryOne(ctx, db, "erase", `SELECT erased, request FROM audit_erase($1, $2, nullif($3, ''), $4, $5)`, []any{tenant, events, e.User, fields, e.Reason}, &n, &done.Request)
+	err = queryOne(ctx, db, "erase", `SELECT erased, request FROM audit_erase($1, $2, nullif($3, ''), $4, $5)`,
+		[]any{tenant, events, e.User, fields, e.Reason}, &n, &done.Request)
 	if n != nil {
 		done.Events = *n
 	}
@@ -103,17 +104,21 @@ func (r Request) String() string {
 
 // Pending lists what waits for a second person, the oldest first.
 func Pending(ctx context.Context, db *tenantdb.Compliance, tenant uuid.UUID) (all []Request, err error) {
-	err = db.Call(ctx, `SELECT id, act, events, user_id, fields, hold, action_type, keep_days, reason, requested_at, requested_by FROM audit_pending($1)`, []any{tenant}, func(rows pgx.Rows) error {
-		all, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (r Request, err error) {
-			var fields []int16
-			err = row.Scan(&r.ID, &r.Kind, &r.Events, &r.User, &fields, &r.Hold, &r.Action, &r.Days, &r.Reason, &r.At, &r.RequestedBy)
-			for _, f := range fields {
-				r.Fields = append(r.Fields, ledger.Field(f).String())
-			}
-			return r, err
+	err = db.Call(ctx,
+		`SELECT id, act, events, user_id, fields, hold, action_type, keep_days, reason, requested_at, requested_by
+		FROM audit_pending($1)`, []any{tenant}, func(rows pgx.Rows) error {
+			all, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (r Request, err error) {
+				var fields []int16
+				err = row.Scan(&r.ID, &r.Kind, &r.Events, &r.User, &fields, &r.Hold, &r.Action, &r.Days,
+					&r.Reason, &r.At,
+					&r.RequestedBy)
+				for _, f := range fields {
+					r.Fields = append(r.Fields, ledger.Field(f).String())
+				}
+				return r, err
+			})
+			return err
 		})
-		return err
-	})
 	if err != nil {
 		return nil, asError("list what waits for a second person", err)
 	}
@@ -121,25 +126,30 @@ func Pending(ctx context.Context, db *tenantdb.Compliance, tenant uuid.UUID) (al
 }
 
 // Approve carries out what another person asked for, and returns how many events lost fields.
-func Approve(ctx context.Context, db *tenantdb.Compliance, tenant, request uuid.UUID, reason string) (n int64, err error) {
-	err = queryOne(ctx, db, fmt.Sprintf("approve request %s", request), `SELECT audit_decide($1, $2, true, $3)`, []any{tenant, request, reason}, &n)
+func Approve(ctx context.Context, db *tenantdb.Compliance, tenant, request uuid.UUID,
+	reason string) (n int64, err error) {
+	err = queryOne(ctx, db, fmt.Sprintf("approve request %s", request), `SELECT audit_decide($1, $2, true, $3)`,
+		[]any{tenant, request, reason}, &n)
 	return n, err
 }
 
 // Decline drops a request.
 func Decline(ctx context.Context, db *tenantdb.Compliance, tenant, request uuid.UUID, reason string) error {
 	var none int64
-	return queryOne(ctx, db, fmt.Sprintf("decline request %s", request), `SELECT audit_decide($1, $2, false, $3)`, []any{tenant, request, reason}, &none)
+	return queryOne(ctx, db, fmt.Sprintf("decline request %s", request), `SELECT audit_decide($1, $2, false, $3)`,
+		[]any{tenant, request, reason}, &none)
 }
 
-// RequireTwo has every erasure of the tenant's events, the release of a hold and whatever keeps events for less wait for a second person
-// from now on.
+// RequireTwo has every erasure of the tenant's events, the release of a hold and whatever keeps events for less wait
+// for a second person from now on.
 func RequireTwo(ctx context.Context, db *tenantdb.Compliance, tenant uuid.UUID, reason string) error {
 	return queryOne(ctx, db, "require two people", `SELECT FROM audit_require_two($1, $2)`, []any{tenant, reason})
 }
 
 // RequireOne asks that one person be enough again, to which another must agree.
-func RequireOne(ctx context.Context, db *tenantdb.Compliance, tenant uuid.UUID, reason string) (request uuid.UUID, err error) {
-	err = queryOne(ctx, db, "let one person be enough", `SELECT audit_require_one($1, $2)`, []any{tenant, reason}, &request)
+func RequireOne(ctx context.Context, db *tenantdb.Compliance, tenant uuid.UUID,
+	reason string) (request uuid.UUID, err error) {
+	err = queryOne(ctx, db, "let one person be enough", `SELECT audit_require_one($1, $2)`,
+		[]any{tenant, reason}, &request)
 	return request, err
 }

@@ -12,7 +12,8 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// Hold protects events from erasure and deletion: those that match everything it names. One that names nothing protects all.
+// Hold protects events from erasure and deletion: those that match everything it names. One that names nothing protects
+// all.
 type Hold struct {
 	ID         uuid.UUID  `json:"id"`
 	Reason     string     `json:"reason"`
@@ -52,25 +53,30 @@ func (h Hold) String() string {
 	return strings.Join(parts, ", ")
 }
 
-// Place puts a hold in force and returns its id: nothing that matches is erased or deleted after Place has returned. It needs a reason,
-// and takes nothing but the five conditions besides.
+// Place puts a hold in force and returns its id: nothing that matches is erased or deleted after Place has returned. It
+// needs a reason, and takes nothing but the five conditions besides.
 func Place(ctx context.Context, db *tenantdb.Compliance, tenant uuid.UUID, h Hold) (id uuid.UUID, err error) {
-	err = queryOne(ctx, db, "place a hold", `SELECT audit_hold($1, $2, $3, $4, $5, $6, $7)`, []any{tenant, h.Reason, h.Since, h.Until, h.Agent, h.User, h.Action}, &id)
+	err = queryOne(ctx, db, "place a hold", `SELECT audit_hold($1, $2, $3, $4, $5, $6, $7)`,
+		[]any{tenant, h.Reason, h.Since, h.Until, h.Agent, h.User, h.Action}, &id)
 	return id, err
 }
 
 // Release ends a hold. Where two people must agree, it only asks, and returns the request.
-func Release(ctx context.Context, db *tenantdb.Compliance, tenant, hold uuid.UUID, reason string) (request *uuid.UUID, err error) {
-	err = queryOne(ctx, db, fmt.Sprintf("release hold %s", hold), `SELECT audit_release($1, $2, $3)`, []any{tenant, hold, reason}, &request)
+func Release(ctx context.Context, db *tenantdb.Compliance, tenant, hold uuid.UUID,
+	reason string) (request *uuid.UUID, err error) {
+	err = queryOne(ctx, db, fmt.Sprintf("release hold %s", hold), `SELECT audit_release($1, $2, $3)`,
+		[]any{tenant, hold, reason}, &request)
 	return request, err
 }
 
 // Holds lists a tenant's holds, the newest first, released ones too.
 func Holds(ctx context.Context, db *tenantdb.Compliance, tenant uuid.UUID) (all []Hold, err error) {
-	err = db.Call(ctx, `SELECT id, reason, since, until, agent_id, user_id, action_type, placed_at, placed_by, released_at, released_by FROM audit_list_holds($1)`, []any{tenant}, func(rows pgx.Rows) error {
-		all, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Hold])
-		return err
-	})
+	err = db.Call(ctx,
+		`SELECT id, reason, since, until, agent_id, user_id, action_type, placed_at, placed_by, released_at,
+		released_by FROM audit_list_holds($1)`, []any{tenant}, func(rows pgx.Rows) error {
+			all, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Hold])
+			return err
+		})
 	if err != nil {
 		return nil, asError("list holds", err)
 	}

@@ -18,19 +18,22 @@ type Rule struct {
 	SetBy  string    `json:"set_by"`
 }
 
-// SetRule sets a rule; ErrInvalid where it is below the schema's floor. With zero days it takes the rule back. Where two people must agree
-// to what keeps less, it only asks, and returns the request.
-func SetRule(ctx context.Context, db *tenantdb.Compliance, tenant uuid.UUID, action string, days int, reason string) (request *uuid.UUID, err error) {
-	err = queryOne(ctx, db, "set a retention rule", `SELECT audit_retain($1, $2, nullif($3::int, 0), $4)`, []any{tenant, action, days, reason}, &request)
+// SetRule sets a rule; ErrInvalid where it is below the schema's floor. With zero days it takes the rule back. Where
+// two people must agree to what keeps less, it only asks, and returns the request.
+func SetRule(ctx context.Context, db *tenantdb.Compliance, tenant uuid.UUID, action string, days int,
+	reason string) (request *uuid.UUID, err error) {
+	err = queryOne(ctx, db, "set a retention rule", `SELECT audit_retain($1, $2, nullif($3::int, 0), $4)`,
+		[]any{tenant, action, days, reason}, &request)
 	return request, err
 }
 
 // Rules lists a tenant's rules, and the floor in days that no rule goes under.
 func Rules(ctx context.Context, db *tenantdb.Compliance, tenant uuid.UUID) (all []Rule, floor int, err error) {
-	err = db.Call(ctx, `SELECT action_type, keep_days, set_at, set_by FROM audit_list_retention($1)`, []any{tenant}, func(rows pgx.Rows) error {
-		all, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Rule])
-		return err
-	})
+	err = db.Call(ctx, `SELECT action_type, keep_days, set_at, set_by FROM audit_list_retention($1)`, []any{tenant},
+		func(rows pgx.Rows) error {
+			all, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Rule])
+			return err
+		})
 	if err != nil {
 		return nil, 0, asError("list retention rules", err)
 	}
@@ -51,12 +54,14 @@ const expireBatch = 16_384
 // Expire deletes what a tenant's rules no longer keep, in bounded transactions, each with its own event: it can be
 // killed and run again. Only what a signed checkpoint covers goes, and nothing that is held; leaf hashes stay. With try
 // nothing is deleted. progress, when not nil, hears how many leaves were looked at and how many events went.
-func Expire(ctx context.Context, db *tenantdb.Compliance, tenant uuid.UUID, reason string, try bool, progress func(leaves, deleted int64)) (all Expired, err error) {
+func Expire(ctx context.Context, db *tenantdb.Compliance, tenant uuid.UUID, reason string, try bool,
+	progress func(leaves, deleted int64)) (all Expired, err error) {
 	next := new(int64)
 	for next != nil {
 		var part Expired
 		var after *int64
-		if err := queryOne(ctx, db, "delete what need not be kept", `SELECT next, deleted, held, bytes FROM audit_retire($1, $2, $3, $4, $5)`,
+		if err := queryOne(ctx, db, "delete what need not be kept",
+			`SELECT next, deleted, held, bytes FROM audit_retire($1, $2, $3, $4, $5)`,
 			[]any{tenant, *next, expireBatch, reason, try}, &after, &part.Events, &part.Held, &part.Bytes); err != nil {
 			return all, err
 		}

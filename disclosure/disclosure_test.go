@@ -39,8 +39,9 @@ func TestWhatTellsOfTheMachineIsUnsaid(t *testing.T) {
 		}
 		ours := errors.New("it is unavailable")
 		both := fmt.Errorf("kb: embed: %w", Hide(ours, err))
-		if text, whole := Reason(both); text != "it is unavailable" || whole || !errors.Is(both, ours) || !errors.Is(both,
-			err) || !strings.Contains(both.Error(), err.Error()) {
+		if text, whole := Reason(both); text != "it is unavailable" || whole || !errors.Is(both, ours) ||
+			!errors.Is(both,
+				err) || !strings.Contains(both.Error(), err.Error()) {
 			t.Errorf("%s, hidden: %q of %v", what, text, both)
 		}
 	}

@@ -61,7 +61,8 @@ func TestFetchRefusesWhatIsNotTheModel(t *testing.T) {
 			s := httptest.NewServer(answer)
 			defer s.Close()
 			parts := t.TempDir()
-			if _, err := embed.FetchModel(t.Context(), s.Client(), s.URL, parts, func(int) {}); err == nil || !strings.Contains(err.Error(), s.URL) {
+			if _, err := embed.FetchModel(t.Context(), s.Client(), s.URL, parts, func(int) {}); err == nil ||
+				!strings.Contains(err.Error(), s.URL) {
 				t.Errorf("error %v, want one that names %s", err, s.URL)
 			}
 			left, _ := filepath.Glob(filepath.Join(parts, "models", "*", "*"))

@@ -14,7 +14,8 @@ const (
 // upTo rounds up to a multiple.
 func upTo(n, multiple int) int { return (n + multiple - 1) / multiple * multiple }
 
-// packed is a matrix of k rows as multiplication reads it: tileCols columns after tileCols columns, the last filled with zeros.
+// packed is a matrix of k rows as multiplication reads it: tileCols columns after tileCols columns, the last filled
+// with zeros.
 type packed struct {
 	k, cols int
 	data    []float32
@@ -42,8 +43,10 @@ func pack(data []float32, k, cols int, at func(r, c int) float32) packed {
 	return p
 }
 
-// product multiplies a, rows by b.k numbers lda apart, with b, adds the bias to each row, and writes c, ldc apart. rows is a multiple of tileRows; ldc at least b.cols.
-func product(multiply func(int, *float32, int, *float32, *float32, *float32, int), rows int, a []float32, lda int, b packed, bias, c []float32, ldc int) {
+// product multiplies a, rows by b.k numbers lda apart, with b, adds the bias to each row, and writes c, ldc apart. rows
+// is a multiple of tileRows; ldc at least b.cols.
+func product(multiply func(int, *float32, int, *float32, *float32, *float32, int), rows int, a []float32, lda int,
+	b packed, bias, c []float32, ldc int) {
 	_, _ = a[(rows-1)*lda+b.k-1], c[(rows-1)*ldc+b.cols-1] // what follows is not checked
 	for col := 0; col < b.cols; col += tileCols {
 		for row := 0; row < rows; row += tileRows {
@@ -52,7 +55,8 @@ func product(multiply func(int, *float32, int, *float32, *float32, *float32, int
 	}
 }
 
-// multiply6x16 multiplies tileRows rows of a, lda numbers apart, with k packed rows of tileCols numbers, adds the bias, and writes c.
+// multiply6x16 multiplies tileRows rows of a, lda numbers apart, with k packed rows of tileCols numbers, adds the bias,
+// and writes c.
 func multiply6x16(k int, a *float32, lda int, b *float32, bias *float32, c *float32, ldc int) {
 	as, bs := unsafe.Slice(a, (tileRows-1)*lda+k), unsafe.Slice(b, k*tileCols)
 	for r := range tileRows {
@@ -77,7 +81,8 @@ func exp32(x float32) float32 {
 	n := float32(math.Floor(float64(x*log2e + 0.5)))
 	x -= n * high
 	x -= n * low
-	p := ((((1.9875691500e-4*x+1.3981999507e-3)*x+8.3334519073e-3)*x+4.1665795894e-2)*x+1.6666665459e-1)*x + 5.0000001201e-1
+	p := ((((1.9875691500e-4*x+1.3981999507e-3)*x+8.3334519073e-3)*x+4.1665795894e-2)*x+1.6666665459e-1)*x +
+		5.0000001201e-1
 	return (p*x*x + x + 1) * math.Float32frombits(uint32(int32(n)+127)<<23)
 }
 

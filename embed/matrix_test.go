@@ -18,10 +18,12 @@ func TestProductsAreThoseOfArithmetic(t *testing.T) {
 		}
 		return v
 	}
-	for _, c := range []struct{ rows, k, cols int }{{6, 1, 1}, {6, 32, 16}, {12, 33, 17}, {18, 384, 48}, {6, 7, 100}, {252, 32, 250}} {
+	for _, c := range []struct{ rows, k, cols int }{{6, 1, 1}, {6, 32, 16}, {12, 33, 17}, {18, 384, 48}, {6, 7, 100},
+		{252, 32, 250}} {
 		a, b, bias := numbers(c.rows*c.k), numbers(c.k*c.cols), numbers(upTo(c.cols, tileCols))
 		p := pack(numbers(3), c.k, c.cols, func(r, col int) float32 { return b[r*c.cols+col] })
-		for name, multiply := range map[string]func(int, *float32, int, *float32, *float32, *float32, int){"this processor's": kernel(), "every processor's": multiply6x16} {
+		for name, multiply := range map[string]func(int, *float32, int, *float32, *float32, *float32,
+			int){"this processor's": kernel(), "every processor's": multiply6x16} {
 			got := make([]float32, c.rows*p.cols)
 			product(multiply, c.rows, a, c.k, p, bias, got, p.cols)
 			for r := range c.rows {
@@ -42,7 +44,8 @@ func TestProductsAreThoseOfArithmetic(t *testing.T) {
 
 func TestFunctionsOfFloats(t *testing.T) {
 	for x := -100.0; x <= 0; x += 0.00137 {
-		if got, want := float64(exp32(float32(x))), math.Exp(float64(float32(x))); math.Abs(got-want) > 3e-7*want+1e-37 {
+		if got, want := float64(exp32(float32(x))), math.Exp(float64(float32(x))); math.Abs(got-want) > 3e-7*want+
+			1e-37 {
 			t.Fatalf("exp(%v) is %v, want %v", x, got, want)
 		}
 	}
@@ -58,7 +61,8 @@ func TestFunctionsOfFloats(t *testing.T) {
 func TestAModelsFileThatIsNone(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "model.onnx")
-	graph := []byte{0x3a, 8, 0x2a, 6, 0x42, 1, 'w', 8, 2, 16} // a graph with a tensor "w" that ends in the middle of a field
+	// a graph with a tensor "w" that ends in the middle of a field
+	graph := []byte{0x3a, 8, 0x2a, 6, 0x42, 1, 'w', 8, 2, 16}
 	for n := range graph {
 		if err := os.WriteFile(path, graph[:n], 0o600); err != nil {
 			t.Fatal(err)

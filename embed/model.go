@@ -63,5 +63,7 @@ func (m Model) runtimeLibrary() (string, error) {
 			return found[len(found)-1], nil
 		}
 	}
-	return "", errors.New("ONNX Runtime's library is not here: `make setup` brings it, or set KONSTRUCT_ONNXRUNTIME to its path")
+	return "",
+		errors.New(
+			"ONNX Runtime's library is not here: `make setup` brings it, or set KONSTRUCT_ONNXRUNTIME to its path")
 }

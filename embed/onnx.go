@@ -39,7 +39,8 @@ func openRuntime(m Model) (backend, error) {
 	if hidden == "" {
 		return nil, fmt.Errorf("the model %s has no hidden state among its outputs", m.Network())
 	}
-	s, err := ort.NewDynamicAdvancedSession(m.Network(), []string{"input_ids", "attention_mask", "token_type_ids"}, []string{hidden}, nil)
+	s, err := ort.NewDynamicAdvancedSession(m.Network(), []string{"input_ids", "attention_mask", "token_type_ids"},
+		[]string{hidden}, nil)
 	if err != nil {
 		return nil, fmt.Errorf("load the model %s: %w", m.Network(), err)
 	}

@@ -63,13 +63,18 @@ func openPure(m Model) (backend, error) {
 	normal := func(name string) normal {
 		return normal{get(name+".weight", Dimensions), get(name+".bias", Dimensions)}
 	}
-	p := &pure{multiply: kernel(), words: weights["embeddings.word_embeddings.weight"].data, positions: get("embeddings.position_embeddings.weight", 512, Dimensions),
-		kind: get("embeddings.token_type_embeddings.weight", 2, Dimensions), first: normal("embeddings.LayerNorm")}
+	p := &pure{multiply: kernel(), words: weights["embeddings.word_embeddings.weight"].data,
+		positions: get("embeddings.position_embeddings.weight", 512, Dimensions),
+		kind:      get("embeddings.token_type_embeddings.weight", 2, Dimensions), first: normal("embeddings.LayerNorm")}
 	for i := range p.layers {
 		at := fmt.Sprintf("encoder.layer.%d.", i)
-		p.layers[i] = layer{query: dense(at+"attention.self.query", Dimensions, Dimensions), key: dense(at+"attention.self.key", Dimensions, Dimensions), value: dense(at+"attention.self.value", Dimensions, Dimensions),
-			attended: dense(at+"attention.output.dense", Dimensions, Dimensions), afterAttention: normal(at + "attention.output.LayerNorm"),
-			wide: dense(at+"intermediate.dense", Dimensions, inner), narrow: dense(at+"output.dense", inner, Dimensions), afterAll: normal(at + "output.LayerNorm")}
+		p.layers[i] = layer{query: dense(at+"attention.self.query", Dimensions, Dimensions),
+			key: dense(at+"attention.self.key", Dimensions, Dimensions), value: dense(at+"attention.self.value",
+				Dimensions, Dimensions),
+			attended:       dense(at+"attention.output.dense", Dimensions, Dimensions),
+			afterAttention: normal(at + "attention.output.LayerNorm"),
+			wide:           dense(at+"intermediate.dense", Dimensions, inner),
+			narrow:         dense(at+"output.dense", inner, Dimensions), afterAll: normal(at + "output.LayerNorm")}
 	}
 	if err != nil {
 		return nil, err
@@ -123,8 +128,10 @@ type scratch struct {
 func newScratch(width int) *scratch {
 	rows, cols := upTo(width, tileRows), upTo(width, tileCols)
 	numbers := func(n int) []float32 { return make([]float32, rows*n) }
-	return &scratch{x: numbers(Dimensions), query: numbers(Dimensions), key: numbers(Dimensions), value: numbers(Dimensions), seen: numbers(Dimensions), wide: numbers(inner),
-		scores: numbers(cols), keys: make([]float32, perHead*cols), values: make([]float32, width*perHead), none: make([]float32, max(cols, perHead))}
+	return &scratch{x: numbers(Dimensions), query: numbers(Dimensions), key: numbers(Dimensions),
+		value: numbers(Dimensions), seen: numbers(Dimensions), wide: numbers(inner),
+		scores: numbers(cols), keys: make([]float32, perHead*cols), values: make([]float32, width*perHead),
+		none: make([]float32, max(cols, perHead))}
 }
 
 // text computes the last hidden state of one text into s.x.

@@ -79,7 +79,8 @@ func (e *retryable) Error() string { return e.err.Error() }
 func (e *retryable) Unwrap() error { return e.err }
 
 func (r *Remote) batch(ctx context.Context, texts []string) ([][]float32, error) {
-	body, err := json.Marshal(map[string]any{"model": r.Model, "input": texts, "dimensions": r.Dimensions(), "encoding_format": "float"})
+	body, err := json.Marshal(map[string]any{"model": r.Model, "input": texts, "dimensions": r.Dimensions(),
+		"encoding_format": "float"})
 	if err != nil {
 		return nil, err
 	}
@@ -110,7 +111,8 @@ func (r *Remote) batch(ctx context.Context, texts []string) ([][]float32, error)
 }
 
 func (r *Remote) post(ctx context.Context, body []byte, n int) ([][]float32, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimRight(r.BaseURL, "/")+"/embeddings", bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimRight(r.BaseURL, "/")+"/embeddings",
+		bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
@@ -133,7 +135,8 @@ func (r *Remote) post(ctx context.Context, body []byte, n int) ([][]float32, err
 	}
 	if resp.StatusCode != http.StatusOK {
 		err := fmt.Errorf("the endpoint answered %s: %.300s", resp.Status, bytes.TrimSpace(raw))
-		if resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusRequestTimeout || resp.StatusCode >= 500 {
+		if resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusRequestTimeout ||
+			resp.StatusCode >= 500 {
 			return nil, &retryable{err, retryAfter(resp.Header.Get("Retry-After"), time.Now())}
 		}
 		return nil, err
@@ -171,7 +174,8 @@ func (r *Remote) decode(raw []byte, n int) ([][]float32, error) {
 			return nil, fmt.Errorf("the answer has a vector for text %d of %d, or two", d.Index, n)
 		}
 		if len(d.Embedding) != r.Dimensions() {
-			return nil, fmt.Errorf("model %s gives vectors of %d dimensions, and %d are wanted: choose a model that has so many or can be asked for them",
+			return nil, fmt.Errorf("model %s gives vectors of %d dimensions, and %d are wanted: choose a model that "+
+				"has so many or can be asked for them",
 				r.Model, len(d.Embedding), r.Dimensions())
 		}
 		for _, x := range d.Embedding {

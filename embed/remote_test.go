@@ -14,7 +14,8 @@ import (
 )
 
 // endpoint answers like OpenAI's: vectors of dims numbers, in reverse order, failing the first times.
-func endpoint(t *testing.T, dims int, fail int32, failStatus int, header map[string]string) (*httptest.Server, *atomic.Int32) {
+func endpoint(t *testing.T, dims int, fail int32, failStatus int,
+	header map[string]string) (*httptest.Server, *atomic.Int32) {
 	t.Helper()
 	var calls atomic.Int32
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -30,7 +31,8 @@ func endpoint(t *testing.T, dims int, fail int32, failStatus int, header map[str
 			Model string
 			Input []string
 		}
-		if err := json.NewDecoder(r.Body).Decode(&in); err != nil || r.Header.Get("Authorization") != "Bearer k" || in.Model != "m" {
+		if err := json.NewDecoder(r.Body).Decode(&in); err != nil || r.Header.Get("Authorization") != "Bearer k" ||
+			in.Model != "m" {
 			http.Error(w, "bad request", http.StatusBadRequest)
 			return
 		}

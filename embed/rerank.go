@@ -13,8 +13,8 @@ import (
 
 // Reranker reads each passage together with the question, and says how well it answers.
 type Reranker struct {
-	// URL is the whole address of an endpoint in the shape of Cohere's and Jina's (…/v1/rerank, …/v2/rerank) or, where it ends in another way than /vN/rerank, of
-	// text-embeddings-inference (…/rerank).
+	// URL is the whole address of an endpoint in the shape of Cohere's and Jina's (…/v1/rerank, …/v2/rerank) or, where
+	// it ends in another way than /vN/rerank, of text-embeddings-inference (…/rerank).
 	URL   string
 	Key   string // sent as a bearer token; none when empty
 	Model string // not sent to text-embeddings-inference, which serves one
@@ -54,7 +54,8 @@ func (r *Reranker) Rerank(ctx context.Context, question string, passages []strin
 		return nil, fmt.Errorf("rerank: %w", err)
 	}
 	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("rerank: %s answers %s: %.200s", req.URL.Redacted(), resp.Status, bytes.TrimSpace(answer))
+		return nil, fmt.Errorf("rerank: %s answers %s: %.200s", req.URL.Redacted(), resp.Status,
+			bytes.TrimSpace(answer))
 	}
 	return readScores(answer, one, len(passages))
 }

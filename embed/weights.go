@@ -17,14 +17,16 @@ type tensor struct {
 	data []float32
 }
 
-// readWeights reads the numbers of a network out of its ONNX file (onnx.proto: ModelProto.graph 7, GraphProto.node 1 and initializer 5), by their names. A layer's matrix, whose
-// name says nothing in some exports, has that of the bias that is added to it, with "weight" in place of "bias".
+// readWeights reads the numbers of a network out of its ONNX file (onnx.proto: ModelProto.graph 7, GraphProto.node 1
+// and initializer 5), by their names. A layer's matrix, whose name says nothing in some exports, has that of the bias
+// that is added to it, with "weight" in place of "bias".
 func readWeights(path string) (map[string]tensor, error) {
 	raw, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}
-	weights, added, multiplied := map[string]tensor{}, map[string]string{}, map[string]string{} // result of a product → bias; → matrix
+	// result of a product → bias; → matrix
+	weights, added, multiplied := map[string]tensor{}, map[string]string{}, map[string]string{}
 	err = fields(raw, func(number protowire.Number, graph []byte, _ uint64) error {
 		if number != 7 {
 			return nil

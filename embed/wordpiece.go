@@ -218,6 +218,7 @@ func isPunctuation(r rune) bool {
 
 // isChinese reports the ideographs that BERT takes one by one; kana and hangul are not among them.
 func isChinese(r rune) bool {
-	return 0x4E00 <= r && r <= 0x9FFF || 0x3400 <= r && r <= 0x4DBF || 0x20000 <= r && r <= 0x2A6DF || 0x2A700 <= r && r <= 0x2CEAF ||
+	return 0x4E00 <= r && r <= 0x9FFF || 0x3400 <= r && r <= 0x4DBF || 0x20000 <= r && r <= 0x2A6DF || 0x2A700 <= r &&
+		r <= 0x2CEAF ||
 		0xF900 <= r && r <= 0xFAFF || 0x2F800 <= r && r <= 0x2FA1F
 }

@@ -1,5 +1,5 @@
-// Package eval measures how well a search answers: it reads collections whose answers are known, in BEIR's layout, and computes what trec_eval does. It is pure and knows
-// no database.
+// Package eval measures how well a search answers: it reads collections whose answers are known, in BEIR's layout, and
+// computes what trec_eval does. It is pure and knows no database.
 package eval
 
 import (
@@ -39,8 +39,8 @@ type Collection struct {
 // ErrNothing says that a collection measures nothing: its figures would be zero whatever is searched, and however.
 var ErrNothing = errors.New("nothing can be measured by it")
 
-// Unanswerable returns the questions that no search can answer: none of their answers is a document that there is. They count 0
-// in each mean, as trec_eval has it. Where no question can be answered, the error is ErrNothing.
+// Unanswerable returns the questions that no search can answer: none of their answers is a document that there is. They
+// count 0 in each mean, as trec_eval has it. Where no question can be answered, the error is ErrNothing.
 func (c *Collection) Unanswerable(there func(doc string) bool) (ids []string, err error) {
 	for _, q := range c.Queries {
 		can := false
@@ -52,7 +52,8 @@ func (c *Collection) Unanswerable(there func(doc string) bool) (ids []string, er
 		}
 	}
 	if len(ids) == len(c.Queries) {
-		err = fmt.Errorf("%w: none of its %d questions has an answer, with a score above 0, among the documents", ErrNothing, len(ids))
+		err = fmt.Errorf("%w: none of its %d questions has an answer, with a score above 0, among the documents",
+			ErrNothing, len(ids))
 	}
 	return ids, err
 }
@@ -82,10 +83,13 @@ const (
 	maxLine = 16 << 20
 )
 
-// Read reads a collection in BEIR's layout (https://github.com/beir-cellar/beir): corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv.
+// Read reads a collection in BEIR's layout (https://github.com/beir-cellar/beir): corpus.jsonl, queries.jsonl and
+// qrels/SPLIT.tsv.
 func Read(dir, split string) (c Collection, err error) {
 	if split == "" || split != filepath.Base(split) {
-		return c, fmt.Errorf("collection: %.60q is the name of no split: it is one of the files in qrels/, without .tsv", split)
+		return c,
+			fmt.Errorf("collection: %.60q is the name of no split: it is one of the files in qrels/, without .tsv",
+				split)
 	}
 	if c.Docs, err = lines[Doc](filepath.Join(dir, "corpus.jsonl"), func(d Doc) string { return d.ID }); err != nil {
 		return c, err
@@ -103,7 +107,8 @@ func Read(dir, split string) (c Collection, err error) {
 		}
 	}
 	if len(c.Docs) == 0 || len(c.Queries) == 0 {
-		return c, fmt.Errorf("collection: %s has %d documents and %d judged questions: %w", dir, len(c.Docs), len(c.Queries), ErrNothing)
+		return c, fmt.Errorf("collection: %s has %d documents and %d judged questions: %w", dir, len(c.Docs),
+			len(c.Queries), ErrNothing)
 	}
 	if err := c.check(); err != nil {
 		return c, fmt.Errorf("collection: %s: %w", dir, err)

@@ -37,7 +37,9 @@ func collection(t *testing.T, files map[string]string) (string, error) {
 
 func TestACollectionIsRead(t *testing.T) {
 	good := map[string]string{
-		"corpus.jsonl": `{"_id": "d1", "title": "One", "text": "first"}` + "\n\n" + `{"_id": "d2", "text": "second", "metadata": {}}` + "\n", "queries.jsonl": `{"_id": "q1", "text": "which?"}` + "\n" + `{"_id": "q2", "text": "unjudged"}`,
+		"corpus.jsonl": `{"_id": "d1", "title": "One", "text": "first"}` + "\n\n" +
+			`{"_id": "d2", "text": "second", "metadata": {}}` +
+			"\n", "queries.jsonl": `{"_id": "q1", "text": "which?"}` + "\n" + `{"_id": "q2", "text": "unjudged"}`,
 		"qrels/test.tsv": "query-id\tcorpus-id\tscore\nq1\td1\t2\nq1\td2\t0\n",
 	}
 	dir, err := collection(t, good)
@@ -45,7 +47,8 @@ func TestACollectionIsRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	c, err := eval.Read(dir, "test")
-	want := eval.Collection{Docs: []eval.Doc{{ID: "d1", Title: "One", Text: "first"}, {ID: "d2", Text: "second"}}, Queries: []eval.Query{{ID: "q1", Text: "which?"}}, Judged: map[string]map[string]int{"q1": {"d1": 2, "d2": 0}}}
+	want := eval.Collection{Docs: []eval.Doc{{ID: "d1", Title: "One", Text: "first"}, {ID: "d2", Text: "second"}},
+		Queries: []eval.Query{{ID: "q1", Text: "which?"}}, Judged: map[string]map[string]int{"q1": {"d1": 2, "d2": 0}}}
 	if d := cmp.Diff(want, c); d != "" || err != nil {
 		t.Error(d, err)
 	}
@@ -71,7 +74,8 @@ func TestACollectionIsRead(t *testing.T) {
 	}
 }
 
-// TestFiguresAreTrecEvals holds each measure against trec_eval's own code (pytrec_eval), over runs with ties, unjudged documents, graded answers and questions without an answer.
+// TestFiguresAreTrecEvals holds each measure against trec_eval's own code (pytrec_eval), over runs with ties, unjudged
+// documents, graded answers and questions without an answer.
 func TestFiguresAreTrecEvals(t *testing.T) {
 	draw := rand.New(rand.NewPCG(1, 2))
 	c := eval.Collection{Judged: map[string]map[string]int{}}
@@ -134,7 +138,8 @@ print(json.dumps([mean(e, "ndcg_cut_10"), mean(e, "recall_10"), mean(e, "recall_
 // TestACollectionThatMeasuresNothingIsRefused, where its figures would be zeros.
 func TestACollectionThatMeasuresNothingIsRefused(t *testing.T) {
 	good := map[string]string{
-		"corpus.jsonl": `{"_id": "d1", "text": "first"}` + "\n" + `{"_id": "d2", "title": " ", "text": ""}`, "queries.jsonl": `{"_id": "q1", "text": "which?"}` + "\n" + `{"_id": "q2", "text": "what?"}`,
+		"corpus.jsonl":   `{"_id": "d1", "text": "first"}` + "\n" + `{"_id": "d2", "title": " ", "text": ""}`,
+		"queries.jsonl":  `{"_id": "q1", "text": "which?"}` + "\n" + `{"_id": "q2", "text": "what?"}`,
 		"qrels/test.tsv": "q1\td1\t2\nq2\td2\t1\n",
 	}
 	dir, err := collection(t, good)

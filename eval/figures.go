@@ -16,7 +16,8 @@ type Ranked struct {
 // Run is what was returned for each question, best first.
 type Run map[string][]Ranked
 
-// Measure is one of what is measured, by trec_eval's definition: nDCG has the judged score as its gain and log2(rank+1) as its discount, AP counts answers that were not returned.
+// Measure is one of what is measured, by trec_eval's definition: nDCG has the judged score as its gain and log2(rank+1)
+// as its discount, AP counts answers that were not returned.
 type Measure struct {
 	Name string
 	of   func(ranked []Ranked, judged map[string]int) float64
@@ -24,7 +25,8 @@ type Measure struct {
 
 // Measures returns what is measured.
 func Measures() []Measure {
-	return []Measure{{"nDCG@10", ndcg(10)}, {"Recall@10", recall(10)}, {"Recall@100", recall(100)}, {"MRR@10", mrr(10)}, {"MAP@100", ap(100)}}
+	return []Measure{{"nDCG@10", ndcg(10)}, {"Recall@10", recall(10)}, {"Recall@100", recall(100)}, {"MRR@10", mrr(10)},
+		{"MAP@100", ap(100)}}
 }
 
 // Figure is a measure's mean over all questions, with its 95 % interval by bootstrap.
@@ -74,8 +76,9 @@ func interval(each []float64) (low, high float64) {
 	return means[bootstraps*25/1000], means[bootstraps*975/1000]
 }
 
-// Order puts documents in the order in which trec_eval reads them: by their scores in single precision, those of one score by their names backwards. Scores are spread where they are the
-// same, so that the order is kept that they were returned in.
+// Order puts documents in the order in which trec_eval reads them: by their scores in single precision, those of one
+// score by their names backwards. Scores are spread where they are the same, so that the order is kept that they were
+// returned in.
 func Order(returned []Ranked) []Ranked {
 	all := slices.Clone(returned)
 	slices.SortStableFunc(all, func(a, b Ranked) int { return cmp.Compare(b.Score, a.Score) })

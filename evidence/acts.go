@@ -127,13 +127,15 @@ func readAct(r *ledger.Record) (*Act, error) {
 			return nil, fmt.Errorf("event %s: an act that does not show its %s", ledger.FormatID(r.ID), f)
 		}
 	}
-	return NewAct(ledger.FormatID(r.ID), r.RecordedAt.Time(), text(ledger.UserID), text(ledger.ActionType), text(ledger.InputSummary), r.Shown[ledger.Metadata-1].Value)
+	return NewAct(ledger.FormatID(r.ID), r.RecordedAt.Time(), text(ledger.UserID), text(ledger.ActionType),
+		text(ledger.InputSummary), r.Shown[ledger.Metadata-1].Value)
 }
 
 // maxActs bounds the acts of a bundle: an erasure names a thousand events in 40 kilobytes.
 const maxActs = 64 << 20
 
-// appendAct adds an act as bundles carry it: index[8] ‖ n[1] ‖ n hashes of its inclusion proof in the newest checkpoint ‖ record.
+// appendAct adds an act as bundles carry it: index[8] ‖ n[1] ‖ n hashes of its inclusion proof in the newest checkpoint
+// ‖ record.
 func appendAct(b []byte, index int64, proof []ledger.Hash, r *ledger.Record) []byte {
 	b = append(binary.BigEndian.AppendUint64(b, uint64(index)), byte(len(proof)))
 	for _, h := range proof {

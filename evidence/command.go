@@ -125,7 +125,8 @@ func readFile(path string) (string, error) {
 
 // asJSON is a record by the columns' names; fields that are not opened are not there.
 func asJSON(r *ledger.Record) map[string]any {
-	out := map[string]any{"id": ledger.FormatID(r.ID), "tenant_id": ledger.FormatID(r.TenantID), "created_at": timeText(r.CreatedAt), "recorded_at": timeText(r.RecordedAt)}
+	out := map[string]any{"id": ledger.FormatID(r.ID), "tenant_id": ledger.FormatID(r.TenantID),
+		"created_at": timeText(r.CreatedAt), "recorded_at": timeText(r.RecordedAt)}
 	for f := ledger.AgentID; f <= ledger.Metadata; f++ {
 		s := &r.Shown[f-1]
 		switch {

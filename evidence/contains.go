@@ -28,8 +28,9 @@ func readObject(raw []byte) (map[string]any, error) {
 	return v, nil
 }
 
-// contains reports whether JSON document a contains b, as PostgreSQL's a @> b has it for two objects: an object holds each key
-// of the other with a value that contains its value, an array an element that contains each of the other's, and all else is equal.
+// contains reports whether JSON document a contains b, as PostgreSQL's a @> b has it for two objects: an object holds
+// each key of the other with a value that contains its value, an array an element that contains each of the other's,
+// and all else is equal.
 func contains(a, b any) bool {
 	switch b := b.(type) {
 	case map[string]any:

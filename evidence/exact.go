@@ -19,8 +19,8 @@ const (
 	endRecord     = 0x06054b50
 )
 
-// exactArchive holds that a zip file is nothing but its entries, one behind the other, and their directory: what stands before, between or
-// behind them is read by some programs and not by others.
+// exactArchive holds that a zip file is nothing but its entries, one behind the other, and their directory: what stands
+// before, between or behind them is read by some programs and not by others.
 func exactArchive(bundle io.ReaderAt, size int64, files []*zip.File) error {
 	at := int64(0)
 	read := func(n int64) ([]byte, error) {
@@ -51,7 +51,8 @@ func exactArchive(bundle io.ReaderAt, size int64, files []*zip.File) error {
 		if err != nil {
 			return err
 		}
-		if start != at || string(rest[:names]) != f.Name || le16(h[6:]) != f.Flags || le16(h[8:]) != f.Method || !bytes.Equal(rest[names:], f.Extra) {
+		if start != at || string(rest[:names]) != f.Name || le16(h[6:]) != f.Flags || le16(h[8:]) != f.Method ||
+			!bytes.Equal(rest[names:], f.Extra) {
 			return fmt.Errorf("%s is not as the directory has it", f.Name)
 		}
 		at += int64(f.CompressedSize64)

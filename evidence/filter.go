@@ -94,7 +94,8 @@ func (f Filter) conditions() (all []condition, err error) {
 
 // inTime reports whether an event was recorded in the time asked for.
 func (f Filter) inTime(recorded ledger.Micros) bool {
-	return (f.Since.IsZero() || recorded >= ledger.MicrosOf(f.Since)) && (f.Until.IsZero() || recorded < ledger.MicrosOf(f.Until))
+	return (f.Since.IsZero() || recorded >= ledger.MicrosOf(f.Since)) &&
+		(f.Until.IsZero() || recorded < ledger.MicrosOf(f.Until))
 }
 
 // filterRule is a manifest's filter and withheld fields, made ready to be held against many events.
@@ -118,7 +119,10 @@ func (m *Manifest) rule() (r filterRule, err error) {
 	}
 	for _, c := range r.conditions {
 		if r.withheld[c.field] {
-			return r, fmt.Errorf("%s is withheld, and the filter asks for it: whoever is shown that an event matches knows it", c.field)
+			return r,
+				fmt.Errorf(
+					"%s is withheld, and the filter asks for it: whoever is shown that an event matches knows it",
+					c.field)
 		}
 	}
 	return r, nil
@@ -134,8 +138,10 @@ const (
 )
 
 // disclose decides what a record shows of an event: all fields but the withheld of one that matches, the one
-// field that shows it does not of one that does not, and nothing of one whose time shows that already or of which nobody can tell.
-func (r *filterRule) disclose(recorded ledger.Micros, values *ledger.Values, erased ledger.FieldSet) (open func(ledger.Field) bool, is verdict) {
+// field that shows it does not of one that does not, and nothing of one whose time shows that already or of which
+// nobody can tell.
+func (r *filterRule) disclose(recorded ledger.Micros, values *ledger.Values,
+	erased ledger.FieldSet) (open func(ledger.Field) bool, is verdict) {
 	nothing := func(ledger.Field) bool { return false }
 	if !r.filter.inTime(recorded) {
 		return nothing, excluded

@@ -42,13 +42,15 @@ var stranger = ledger.Key{Name: "konstruct.example/test", Public: make([]byte, 3
 
 // FuzzBundle gives the reader bundles of a stranger's: it must not crash, take long, or believe anything.
 func FuzzBundle(f *testing.F) {
-	m, err := json.MarshalIndent(evidence.Manifest{Version: "konstruct/evidence/v1", Tenant: "11111111-1111-4111-8111-111111111111", Keys: []evidence.Key{{Key: stranger.String()}},
+	m, err := json.MarshalIndent(evidence.Manifest{Version: "konstruct/evidence/v1",
+		Tenant: "11111111-1111-4111-8111-111111111111", Keys: []evidence.Key{{Key: stranger.String()}},
 		To: evidence.Head{Checkpoint: "x"}, LastSigned: evidence.Head{Checkpoint: "x"}}, "", "  ")
 	if err != nil {
 		f.Fatal(err)
 	}
 	f.Add(m, []byte("leaves"), []byte("<html>"))
-	f.Add([]byte(`{"version":"konstruct/evidence/v1","before":["`+string(bytes.Repeat([]byte("A"), 43))+`="]}`), []byte{}, []byte{})
+	f.Add([]byte(`{"version":"konstruct/evidence/v1","before":["`+string(bytes.Repeat([]byte("A"), 43))+`="]}`),
+		[]byte{}, []byte{})
 	f.Fuzz(func(t *testing.T, manifest, leaves, summary []byte) {
 		raw := bundle(t, manifest, leaves, summary)
 		r, err := evidence.Verify(bytes.NewReader(raw), int64(len(raw)), evidence.Trust{Key: stranger})
@@ -64,7 +66,8 @@ func FuzzZip(f *testing.F) {
 	f.Add(bundle(f, []byte("{}"), nil, nil, "../../etc/passwd"))
 	f.Add(bundle(f, []byte("{}"), nil, nil, "leaves"))
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		if r, err := evidence.Verify(bytes.NewReader(raw), int64(len(raw)), evidence.Trust{Key: stranger}); err == nil && r.OK() {
+		if r, err := evidence.Verify(bytes.NewReader(raw), int64(len(raw)),
+			evidence.Trust{Key: stranger}); err == nil && r.OK() {
 			t.Error("it is believed")
 		}
 	})

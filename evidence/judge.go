@@ -9,11 +9,12 @@ import (
 	"time"
 )
 
-// DefaultFloor is for how many days events are kept at least, whatever a rule says: six months, as the EU's AI Act asks.
+// DefaultFloor is for how many days events are kept at least, whatever a rule says: six months, as the EU's AI Act
+// asks.
 const DefaultFloor = 184
 
-// ComplianceJudge holds acts against the log that they stand in: an act proves nothing by being there. Rules, holds and requests in
-// force are events of the log before it, and signed checkpoints say how old a leaf is.
+// ComplianceJudge holds acts against the log that they stand in: an act proves nothing by being there. Rules, holds and
+// requests in force are events of the log before it, and signed checkpoints say how old a leaf is.
 type ComplianceJudge struct {
 	// Floor is below how many days no rule may go; 0 is none. It is the verifier's, and not the database's.
 	Floor int
@@ -40,7 +41,8 @@ type judgement struct {
 
 // Rule judges a tenant's acts, given in the log's order.
 func (j *ComplianceJudge) Rule(acts []*Act) []Ruling {
-	g := judgement{ComplianceJudge: j, rules: map[string]int{}, holds: map[string]*Act{}, requests: map[string]*Act{}, acts: map[string]bool{}}
+	g := judgement{ComplianceJudge: j, rules: map[string]int{}, holds: map[string]*Act{}, requests: map[string]*Act{},
+		acts: map[string]bool{}}
 	for _, a := range acts {
 		g.acts[a.Event] = true
 	}
@@ -126,7 +128,8 @@ func (g *judgement) rule(a *Act) {
 	}
 	if keep == nil || !ruled || *keep < now {
 		g.agreed(a, "retention_rule", func(r *actMetadata) bool {
-			return r.ActionType != nil && *r.ActionType == action && (r.KeepDays == nil) == (keep == nil) && (keep == nil || *r.KeepDays == *keep)
+			return r.ActionType != nil && *r.ActionType == action && (r.KeepDays == nil) == (keep == nil) &&
+				(keep == nil || *r.KeepDays == *keep)
 		})
 	}
 	if keep == nil {
@@ -141,8 +144,8 @@ func (g *judgement) rule(a *Act) {
 
 func (g *judgement) has(action string) bool { _, there := g.rules[action]; return there }
 
-// held is the hold in force that protects every event, if there is one. Whether a narrower one protected an event can't be told
-// once it is gone.
+// held is the hold in force that protects every event, if there is one. Whether a narrower one protected an event can't
+// be told once it is gone.
 func (g *judgement) held() *Act {
 	var all []*Act
 	for _, h := range g.holds {
@@ -200,6 +203,8 @@ func (g *judgement) retention(a *Act) {
 		return
 	}
 	if old := a.At.Sub(signed); old < time.Duration(kept)*24*time.Hour {
-		g.refuse(a, "leaf %d, the newest that it deleted, was first signed %s before, at %s, and events are kept for %d days", last, old.Round(time.Second), signed.UTC().Format(time.RFC3339), kept)
+		g.refuse(a,
+			"leaf %d, the newest that it deleted, was first signed %s before, at %s, and events are kept for %d days",
+			last, old.Round(time.Second), signed.UTC().Format(time.RFC3339), kept)
 	}
 }

@@ -28,7 +28,8 @@ func TestActsAreJudgedByTheLog(t *testing.T) {
 	retention := func(leaf int) *Act {
 		bits := make([]byte, leaf/8+1)
 		bits[leaf/8] = 1 << (leaf % 8)
-		return act(ActionRetention, "ann", fmt.Sprintf(`{"first_leaf":0,"deleted":1,"leaves":%q}`, base64.StdEncoding.EncodeToString(bits)))
+		return act(ActionRetention, "ann",
+			fmt.Sprintf(`{"first_leaf":0,"deleted":1,"leaves":%q}`, base64.StdEncoding.EncodeToString(bits)))
 	}
 	hold := func(conditions string) *Act {
 		return act(ActionHold, "ann", `{"hold":"h","placed":true`+conditions+`}`)
@@ -48,42 +49,75 @@ func TestActsAreJudgedByTheLog(t *testing.T) {
 		acts []*Act
 		want string // what is said of the last; empty: nothing at all
 	}{
-		"old enough":                            {[]*Act{rule(200), retention(1)}, ""},
-		"exactly":                               {[]*Act{rule(200), retention(0)}, ""},
-		"too young for the rule":                {[]*Act{rule(365), retention(100)}, "events are kept for 365 days"},
-		"too young for the floor":               {[]*Act{act(ActionRule, "ann", `{"action_type":"","keep":"1 days"}`), retention(1)}, ""},
-		"without a rule":                        {[]*Act{retention(100)}, "no rule says that events may go"},
-		"a rule taken back":                     {[]*Act{rule(200), act(ActionRule, "ann", `{"action_type":"","keep_days":null}`), retention(100)}, "no rule says"},
-		"the least of the rules":                {[]*Act{rule(400), act(ActionRule, "ann", `{"action_type":"x","keep_days":250}`), retention(60)}, ""},
-		"no checkpoint over it":                 {[]*Act{rule(200), retention(1000)}, "is not proven"},
-		"under a hold of all":                   {[]*Act{rule(200), hold(``), retention(1)}, "under legal hold h"},
-		"under a released hold":                 {[]*Act{rule(200), hold(``), act(ActionHold, "ann", `{"hold":"h","placed":false}`), retention(1)}, ""},
-		"under a narrow hold":                   {[]*Act{rule(200), hold(`,"action_type":"x"`), retention(1)}, ""},
-		"an erasure under a hold of all":        {[]*Act{hold(``), erasure(``)}, "under legal hold h"},
-		"an erasure":                            {[]*Act{erasure(``)}, ""},
-		"an erasure of an act":                  {[]*Act{act(ActionErasure, "ann", fmt.Sprintf(`{"events":["event-%d"],"fields":["input_summary"]}`, n+1))}, "records an act itself"},
-		"a rule under the floor":                {[]*Act{rule(183)}, "for 183 days, and the floor is 184"},
-		"an interval that hides its length":     {[]*Act{act(ActionRule, "ann", `{"action_type":"","keep":"-100 years +36184 days"}`)}, "no number of days"},
-		"one person where two must":             {[]*Act{two(), erasure(``)}, "no request of one stands before it"},
-		"two invented, without a request":       {[]*Act{two(), erasure(`,"approved_by":"ben"`)}, "no request of one stands before it"},
-		"a request, and no approval":            {[]*Act{two(), request("ann", `,"act":"erasure","events":["e"],"fields":["input_summary"]`), erasure(`,"request":"r"`)}, "and one did"},
-		"approved by who asked":                 {[]*Act{two(), request("ann", `,"act":"erasure","events":["e"],"fields":["input_summary"]`), erasure(`,"request":"r","approved_by":"ann"`)}, "and one did"},
-		"two people":                            {[]*Act{two(), request("ann", `,"act":"erasure","events":["e"],"fields":["input_summary"]`), erasure(`,"request":"r","approved_by":"ben"`)}, ""},
-		"two people, for one user":              {[]*Act{two(), request("ann", `,"act":"erasure","of_one_user":true,"fields":["input_summary"]`), erasure(`,"request":"r","approved_by":"ben"`)}, ""},
-		"two people, of other events":           {[]*Act{two(), request("ann", `,"act":"erasure","events":["f"],"fields":["input_summary"]`), erasure(`,"request":"r","approved_by":"ben"`)}, "something else"},
-		"two people, of other fields":           {[]*Act{two(), request("ann", `,"act":"erasure","events":["e"],"fields":["metadata"]`), erasure(`,"request":"r","approved_by":"ben"`)}, "something else"},
-		"another person's request":              {[]*Act{two(), request("cid", `,"act":"erasure","events":["e"],"fields":["input_summary"]`), erasure(`,"request":"r","approved_by":"ben"`)}, "something else"},
-		"a hold released by one":                {[]*Act{two(), hold(``), act(ActionHold, "ann", `{"hold":"h","placed":false}`)}, "no request of one"},
-		"a hold released by two":                {[]*Act{two(), hold(``), request("ann", `,"act":"release","hold":"h"`), act(ActionHold, "ann", `{"hold":"h","placed":false,"request":"r","approved_by":"ben"}`)}, ""},
-		"another hold released":                 {[]*Act{two(), hold(``), request("ann", `,"act":"release","hold":"g"`), act(ActionHold, "ann", `{"hold":"h","placed":false,"request":"r","approved_by":"ben"}`)}, "something else"},
-		"a first rule by one":                   {[]*Act{two(), rule(365)}, "no request of one"},
-		"a longer rule by one":                  {[]*Act{rule(365), two(), rule(400)}, ""},
-		"a shorter rule by one":                 {[]*Act{rule(365), two(), rule(364)}, "no request of one"},
-		"a shorter rule by two":                 {[]*Act{rule(365), two(), request("ann", `,"act":"retention_rule","action_type":"","keep_days":364`), act(ActionRule, "ann", `{"action_type":"","keep_days":364,"request":"r","approved_by":"ben"}`)}, ""},
-		"a shorter rule than was asked":         {[]*Act{rule(365), two(), request("ann", `,"act":"retention_rule","action_type":"","keep_days":364`), act(ActionRule, "ann", `{"action_type":"","keep_days":200,"request":"r","approved_by":"ben"}`)}, "something else"},
-		"a rule taken back by one":              {[]*Act{rule(365), two(), act(ActionRule, "ann", `{"action_type":"","keep_days":null}`)}, "no request of one"},
-		"two people taken back by one":          {[]*Act{two(), act(ActionRule, "ann", `{"two_people":false}`)}, "no request of one"},
-		"two people taken back by two, and one": {[]*Act{two(), request("ann", `,"act":"one_person"`), act(ActionRule, "ann", `{"two_people":false,"request":"r","approved_by":"ben"}`), erasure(``)}, ""},
+		"old enough":             {[]*Act{rule(200), retention(1)}, ""},
+		"exactly":                {[]*Act{rule(200), retention(0)}, ""},
+		"too young for the rule": {[]*Act{rule(365), retention(100)}, "events are kept for 365 days"},
+		"too young for the floor": {[]*Act{act(ActionRule, "ann", `{"action_type":"","keep":"1 days"}`),
+			retention(1)}, ""},
+		"without a rule": {[]*Act{retention(100)}, "no rule says that events may go"},
+		"a rule taken back": {[]*Act{rule(200),
+			act(ActionRule, "ann", `{"action_type":"","keep_days":null}`), retention(100)}, "no rule says"},
+		"the least of the rules": {[]*Act{rule(400),
+			act(ActionRule, "ann", `{"action_type":"x","keep_days":250}`), retention(60)}, ""},
+		"no checkpoint over it": {[]*Act{rule(200), retention(1000)}, "is not proven"},
+		"under a hold of all":   {[]*Act{rule(200), hold(``), retention(1)}, "under legal hold h"},
+		"under a released hold": {[]*Act{rule(200), hold(``),
+			act(ActionHold, "ann", `{"hold":"h","placed":false}`), retention(1)}, ""},
+		"under a narrow hold":            {[]*Act{rule(200), hold(`,"action_type":"x"`), retention(1)}, ""},
+		"an erasure under a hold of all": {[]*Act{hold(``), erasure(``)}, "under legal hold h"},
+		"an erasure":                     {[]*Act{erasure(``)}, ""},
+		"an erasure of an act": {
+			[]*Act{act(ActionErasure, "ann", fmt.Sprintf(`{"events":["event-%d"],"fields":["input_summary"]}`, n+1))},
+			"records an act itself"},
+		"a rule under the floor": {[]*Act{rule(183)}, "for 183 days, and the floor is 184"},
+		"an interval that hides its length": {
+			[]*Act{act(ActionRule, "ann", `{"action_type":"","keep":"-100 years +36184 days"}`)}, "no number of days"},
+		"one person where two must": {[]*Act{two(), erasure(``)}, "no request of one stands before it"},
+		"two invented, without a request": {[]*Act{two(), erasure(`,"approved_by":"ben"`)},
+			"no request of one stands before it"},
+		"a request, and no approval": {[]*Act{two(),
+			request("ann", `,"act":"erasure","events":["e"],"fields":["input_summary"]`), erasure(`,"request":"r"`)},
+			"and one did"},
+		"approved by who asked": {[]*Act{two(),
+			request("ann", `,"act":"erasure","events":["e"],"fields":["input_summary"]`),
+			erasure(`,"request":"r","approved_by":"ann"`)}, "and one did"},
+		"two people": {[]*Act{two(),
+			request("ann", `,"act":"erasure","events":["e"],"fields":["input_summary"]`),
+			erasure(`,"request":"r","approved_by":"ben"`)}, ""},
+		"two people, for one user": {[]*Act{two(),
+			request("ann", `,"act":"erasure","of_one_user":true,"fields":["input_summary"]`),
+			erasure(`,"request":"r","approved_by":"ben"`)}, ""},
+		"two people, of other events": {[]*Act{two(),
+			request("ann", `,"act":"erasure","events":["f"],"fields":["input_summary"]`),
+			erasure(`,"request":"r","approved_by":"ben"`)}, "something else"},
+		"two people, of other fields": {[]*Act{two(),
+			request("ann", `,"act":"erasure","events":["e"],"fields":["metadata"]`),
+			erasure(`,"request":"r","approved_by":"ben"`)}, "something else"},
+		"another person's request": {[]*Act{two(),
+			request("cid", `,"act":"erasure","events":["e"],"fields":["input_summary"]`),
+			erasure(`,"request":"r","approved_by":"ben"`)}, "something else"},
+		"a hold released by one": {[]*Act{two(), hold(``),
+			act(ActionHold, "ann", `{"hold":"h","placed":false}`)}, "no request of one"},
+		"a hold released by two": {[]*Act{two(), hold(``), request("ann", `,"act":"release","hold":"h"`),
+			act(ActionHold, "ann", `{"hold":"h","placed":false,"request":"r","approved_by":"ben"}`)}, ""},
+		"another hold released": {[]*Act{two(), hold(``), request("ann", `,"act":"release","hold":"g"`),
+			act(ActionHold, "ann", `{"hold":"h","placed":false,"request":"r","approved_by":"ben"}`)}, "something else"},
+		"a first rule by one":   {[]*Act{two(), rule(365)}, "no request of one"},
+		"a longer rule by one":  {[]*Act{rule(365), two(), rule(400)}, ""},
+		"a shorter rule by one": {[]*Act{rule(365), two(), rule(364)}, "no request of one"},
+		"a shorter rule by two": {[]*Act{rule(365), two(),
+			request("ann", `,"act":"retention_rule","action_type":"","keep_days":364`),
+			act(ActionRule, "ann", `{"action_type":"","keep_days":364,"request":"r","approved_by":"ben"}`)}, ""},
+		"a shorter rule than was asked": {[]*Act{rule(365), two(),
+			request("ann", `,"act":"retention_rule","action_type":"","keep_days":364`),
+			act(ActionRule, "ann", `{"action_type":"","keep_days":200,"request":"r","approved_by":"ben"}`)},
+			"something else"},
+		"a rule taken back by one": {[]*Act{rule(365), two(),
+			act(ActionRule, "ann", `{"action_type":"","keep_days":null}`)}, "no request of one"},
+		"two people taken back by one": {[]*Act{two(), act(ActionRule, "ann", `{"two_people":false}`)},
+			"no request of one"},
+		"two people taken back by two, and one": {[]*Act{two(), request("ann", `,"act":"one_person"`),
+			act(ActionRule, "ann", `{"two_people":false,"request":"r","approved_by":"ben"}`), erasure(``)}, ""},
 	} {
 		if name == "too young for the floor" { // the rule itself is named first
 			found := (&ComplianceJudge{Floor: 300, Signed: signed}).Rule(c.acts)
@@ -94,7 +128,8 @@ func TestActsAreJudgedByTheLog(t *testing.T) {
 		}
 		found := (&ComplianceJudge{Floor: DefaultFloor, Signed: signed}).Rule(c.acts)
 		last := c.acts[len(c.acts)-1].Event
-		if c.want == "" && len(found) > 0 || c.want != "" && (len(found) != 1 || found[0].Event != last || !strings.Contains(found[0].Verdict, c.want)) {
+		if c.want == "" && len(found) > 0 || c.want != "" &&
+			(len(found) != 1 || found[0].Event != last || !strings.Contains(found[0].Verdict, c.want)) {
 			t.Errorf("%s: %v, want %q of %s", name, found, c.want, last)
 		}
 	}

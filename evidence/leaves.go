@@ -41,7 +41,8 @@ func (c *bundleCheck) leaves(from *bufio.Reader) error {
 		return nil
 	}
 	if n != total {
-		c.problem("", leavesFile, "it holds %d leaves, and the range from %d to %d has %d", n, c.from.Size, c.to.Size, total)
+		c.problem("", leavesFile, "it holds %d leaves, and the range from %d to %d has %d", n, c.from.Size,
+			c.to.Size, total)
 		return nil
 	}
 	if c.Matching != c.m.Matching {
@@ -64,7 +65,8 @@ func (c *bundleCheck) roots(run ledger.Range) error {
 		return err
 	}
 	if root, err := tree.Root(); err != nil || root != c.to.Root {
-		c.problem("", leavesFile, "the events do not lead to the root signed at size %d: one of leaves %d to %d was changed, removed, swapped or put in", c.to.Size, c.from.Size, c.to.Size-1)
+		c.problem("", leavesFile, "the events do not lead to the root signed at size %d: one of leaves %d to %d was "+
+			"changed, removed, swapped or put in", c.to.Size, c.from.Size, c.to.Size-1)
 		return nil
 	}
 	after, err := c.part("after", c.to.Size, c.last.Size, c.m.After)
@@ -111,15 +113,18 @@ func (c *bundleCheck) record(r *ledger.Record, index int64, hash ledger.Hash, ru
 	case !rule.filter.inTime(r.RecordedAt):
 		c.Excluded++
 		if opened > 0 {
-			c.problem(id(), "", "was recorded outside the time asked for, and shows %d fields: the filter was changed", opened)
+			c.problem(id(), "", "was recorded outside the time asked for, and shows %d fields: the filter was changed",
+				opened)
 		}
 	case is == excluded:
 		c.Excluded++
 		if opened > 1 {
-			c.problem(id(), "", "does not match the filter, and shows %d fields where one is enough: the filter was changed", opened)
+			c.problem(id(), "",
+				"does not match the filter, and shows %d fields where one is enough: the filter was changed", opened)
 		}
 	case unproven != 0:
-		c.problem(id(), "", "shows neither that it matches the filter nor that it does not: its %s is not opened", unproven)
+		c.problem(id(), "", "shows neither that it matches the filter nor that it does not: its %s is not opened",
+			unproven)
 	case is == undecided:
 		c.Undecided++
 		if opened > 0 {
@@ -155,7 +160,8 @@ func (c *bundleCheck) match(r *ledger.Record, rule *filterRule) error {
 	c.Matching++
 	for f := ledger.AgentID; f <= ledger.Metadata; f++ {
 		if !r.Shown[f-1].Open && !rule.withheld[f] && !r.Erased.Has(f) {
-			c.problem(ledger.FormatID(r.ID), "", "matches, and its %s is neither shown nor said to be withheld or erased", f)
+			c.problem(ledger.FormatID(r.ID), "",
+				"matches, and its %s is neither shown nor said to be withheld or erased", f)
 		}
 	}
 	if len(c.listed) < maxListed {
@@ -167,18 +173,20 @@ func (c *bundleCheck) match(r *ledger.Record, rule *filterRule) error {
 	return nil
 }
 
-// lateAfter is how long after it was recorded an event may be missing from a checkpoint before that is said: the promise, and what clocks may
-// differ by.
+// lateAfter is how long after it was recorded an event may be missing from a checkpoint before that is said: the
+// promise, and what clocks may differ by.
 const lateAfter = ledger.IntegrateWithin + ClockSlack
 
-// inTime holds the time that an event claims against the checkpoints around it, and the events that entered the log before it.
+// inTime holds the time that an event claims against the checkpoints around it, and the events that entered the log
+// before it.
 func (c *bundleCheck) inTime(r *ledger.Record) {
 	if r.Gone {
 		return
 	}
 	at := r.RecordedAt.Time()
 	if at.After(c.To.Add(ClockSlack)) {
-		c.problem(ledger.FormatID(r.ID), "", "says that it was recorded at %s, and the checkpoint of %s has it already", timeText(r.RecordedAt), c.To.Format(time.RFC3339))
+		c.problem(ledger.FormatID(r.ID), "", "says that it was recorded at %s, and the checkpoint of %s has it already",
+			timeText(r.RecordedAt), c.To.Format(time.RFC3339))
 	}
 	if late := at.Add(lateAfter); c.m.From != nil && late.Before(c.From) || late.Before(c.newest) {
 		c.Late++

@@ -23,8 +23,8 @@ const (
 	summaryFile  = "summary.html"
 )
 
-// The bundle format's versions. The second holds, beside the acts, the rules, holds and requests that bind them, and how old
-// what was deleted is proven to be; a bundle without acts is of the first.
+// The bundle format's versions. The second holds, beside the acts, the rules, holds and requests that bind them, and
+// how old what was deleted is proven to be; a bundle without acts is of the first.
 const (
 	version  = "konstruct/evidence/v1"
 	version2 = "konstruct/evidence/v2"
@@ -53,8 +53,8 @@ type Manifest struct {
 	// Stamp is an RFC 3161 time-stamp of the super-log, the first that covers the range where there is one.
 	Stamp   *Stamp `json:"timestamp,omitempty"`
 	Summary Hash   `json:"summary_sha256"`
-	// Waiting is how many of the tenant's events were sealed and in no log when the bundle was made, and Overdue how many of them should
-	// have been, says who made it.
+	// Waiting is how many of the tenant's events were sealed and in no log when the bundle was made, and Overdue how
+	// many of them should have been, says who made it.
 	Waiting int64 `json:"waiting_events,omitempty"`
 	Overdue int64 `json:"overdue_events,omitempty"`
 	// Sizes are checkpoints that cover what acts of retention deleted: it is at least as old as they are.
@@ -131,7 +131,8 @@ func readManifest(raw []byte) (m Manifest, err error) {
 		return m, errors.New(manifestFile + ": it is not written as it should be")
 	}
 	if m.Version != version && m.Version != version2 {
-		return m, fmt.Errorf("%s: version %.40q: this program reads %s and %s", manifestFile, m.Version, version, version2)
+		return m, fmt.Errorf("%s: version %.40q: this program reads %s and %s", manifestFile, m.Version,
+			version, version2)
 	}
 	return m, nil
 }

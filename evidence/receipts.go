@@ -36,7 +36,8 @@ func (c *bundleCheck) openReceipts() {
 		case err != nil:
 			c.problem("", "receipt", "%v", err)
 		case r.TenantID != c.tenant:
-			c.problem(ledger.FormatID(r.EventID), "receipt", "it is of tenant %s, and the bundle of %s", ledger.FormatID(r.TenantID), c.Tenant)
+			c.problem(ledger.FormatID(r.EventID), "receipt", "it is of tenant %s, and the bundle of %s",
+				ledger.FormatID(r.TenantID), c.Tenant)
 		default:
 			p := &receiptPromise{Receipt: r}
 			c.promises[r.EventID], c.order = p, append(c.order, p)
@@ -55,13 +56,20 @@ func (c *bundleCheck) receipts() {
 		case p.kept:
 			c.Holds = append(c.Holds, "the receipt for event "+id+" is kept: it stands in the log as it was promised")
 		case p.other:
-			c.problem(id, "receipt", "stands in the log with another hash than its receipt promised: it was changed after %s", p.RecordedAt.Time().Format(time.RFC3339Nano))
+			c.problem(id, "receipt",
+				"stands in the log with another hash than its receipt promised: it was changed after %s",
+				p.RecordedAt.Time().Format(time.RFC3339Nano))
 		case c.m.From != nil && p.RecordedAt < c.m.From.At:
-			c.problem(id, "receipt", "was recorded before the range of this bundle: ask for one that covers %s", p.RecordedAt.Time().Format(time.RFC3339))
+			c.problem(id, "receipt", "was recorded before the range of this bundle: ask for one that covers %s",
+				p.RecordedAt.Time().Format(time.RFC3339))
 		case c.m.To.At < p.IntegrateBy:
-			c.problem(id, "receipt", "is not in the range, and need not be yet: the promise is for %s, and the range ends at %s", by.Format(time.RFC3339), c.To.Format(time.RFC3339))
+			c.problem(id, "receipt",
+				"is not in the range, and need not be yet: the promise is for %s, and the range ends at %s",
+				by.Format(time.RFC3339), c.To.Format(time.RFC3339))
 		default:
-			c.problem(id, "receipt", "was left out: its receipt promised that it would stand in the log by %s, and it does not", by.Format(time.RFC3339))
+			c.problem(id, "receipt",
+				"was left out: its receipt promised that it would stand in the log by %s, and it does not",
+				by.Format(time.RFC3339))
 		}
 	}
 }

@@ -43,8 +43,10 @@ func listEvents(r *ledger.Record) listedEvent {
 		}
 		return string(s.Value)
 	}
-	l := listedEvent{ID: ledger.FormatID(r.ID), Recorded: timeText(r.RecordedAt), User: text(ledger.UserID), Action: text(ledger.ActionType),
-		Input: text(ledger.InputSummary), Output: text(ledger.OutputSummary), Metadata: text(ledger.Metadata), Agent: text(ledger.AgentID), Latency: text(ledger.LatencyMS)}
+	l := listedEvent{ID: ledger.FormatID(r.ID), Recorded: timeText(r.RecordedAt), User: text(ledger.UserID),
+		Action: text(ledger.ActionType),
+		Input:  text(ledger.InputSummary), Output: text(ledger.OutputSummary), Metadata: text(ledger.Metadata),
+		Agent: text(ledger.AgentID), Latency: text(ledger.LatencyMS)}
 	if s := r.Shown[ledger.AgentID-1]; s.Open {
 		l.Agent = ""
 		if len(s.Value) == 16 && !s.Null {
@@ -80,5 +82,6 @@ func writeSummary(to io.Writer, m *Manifest, excluded, deleted int64, acts []*Ac
 		Keys                                  []Key
 		Events                                []listedEvent
 		More                                  bool
-	}{m.Tenant, m.Filter.String(), from, timeText(m.To.At), m.CreatedAt.Format(time.RFC3339), m.Super, m.Matching, excluded, deleted, acts, m.Withheld, m.Keys, events, m.Matching > int64(len(events))})
+	}{m.Tenant, m.Filter.String(), from, timeText(m.To.At), m.CreatedAt.Format(time.RFC3339), m.Super, m.Matching,
+		excluded, deleted, acts, m.Withheld, m.Keys, events, m.Matching > int64(len(events))})
 }

@@ -56,7 +56,9 @@ func (c *bundleCheck) texts(r *ledger.Record) {
 				continue
 			}
 			if t.shown++; t.shown <= maxRetrieved {
-				c.Holds = append(c.Holds, fmt.Sprintf("event %s gave an agent exactly the text of %s, as passage %d of %d, at %s", ledger.FormatID(r.ID), t.name, i+1, len(said.Documents), timeText(r.CreatedAt)))
+				c.Holds = append(c.Holds,
+					fmt.Sprintf("event %s gave an agent exactly the text of %s, as passage %d of %d, at %s",
+						ledger.FormatID(r.ID), t.name, i+1, len(said.Documents), timeText(r.CreatedAt)))
 			}
 		}
 	}

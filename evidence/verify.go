@@ -46,18 +46,19 @@ type Problem struct {
 
 // Result is what a bundle proves.
 type Result struct {
-	Tenant    string               `json:"tenant_id,omitempty"`
-	Filter    Filter               `json:"filter"`
-	Withheld  []string             `json:"withheld,omitempty"`
-	From      time.Time            `json:"from,omitzero"` // zero: from the log's first event
-	To        time.Time            `json:"to,omitzero"`
-	Signed    time.Time            `json:"signed_at,omitzero"`
-	Matching  int64                `json:"matching_events"`
-	Excluded  int64                `json:"excluded_events"`
-	Undecided int64                `json:"undecided_events"` // what the filter asks for was erased
-	Deleted   int64                `json:"deleted_events"`
-	Waiting   int64                `json:"waiting_events"` // sealed and in no log when it was made, says its maker
-	Late      int64                `json:"late_events"`    // that say that they were recorded long before what was in the log already
+	Tenant    string    `json:"tenant_id,omitempty"`
+	Filter    Filter    `json:"filter"`
+	Withheld  []string  `json:"withheld,omitempty"`
+	From      time.Time `json:"from,omitzero"` // zero: from the log's first event
+	To        time.Time `json:"to,omitzero"`
+	Signed    time.Time `json:"signed_at,omitzero"`
+	Matching  int64     `json:"matching_events"`
+	Excluded  int64     `json:"excluded_events"`
+	Undecided int64     `json:"undecided_events"` // what the filter asks for was erased
+	Deleted   int64     `json:"deleted_events"`
+	Waiting   int64     `json:"waiting_events"` // sealed and in no log when it was made, says its maker
+	// that say that they were recorded long before what was in the log already
+	Late      int64                `json:"late_events"`
 	Acts      []*Act               `json:"acts,omitempty"` // that erased or deleted something
 	Witnesses []ledger.Cosignature `json:"witnesses"`
 	Stamped   time.Time            `json:"stamped_at,omitzero"` // by the time-stamping authority's clock
@@ -80,8 +81,8 @@ func (r *Result) problem(event, place, format string, args ...any) {
 	}
 }
 
-// Verify checks a bundle against what is known of its notary. An error says that it could not be read; what it fails to prove
-// is in the result. Memory stays flat, whatever a stranger has put in.
+// Verify checks a bundle against what is known of its notary. An error says that it could not be read; what it fails to
+// prove is in the result. Memory stays flat, whatever a stranger has put in.
 func Verify(bundle io.ReaderAt, size int64, t Trust) (*Result, error) {
 	files, err := open(bundle, size)
 	if err != nil {
@@ -99,7 +100,9 @@ func Verify(bundle io.ReaderAt, size int64, t Trust) (*Result, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: tenant_id: %w", manifestFile, err)
 	}
-	c := &bundleCheck{Result: &Result{Tenant: m.Tenant, Filter: m.Filter, Withheld: m.Withheld, Waiting: m.Waiting, Witnesses: []ledger.Cosignature{}, Holds: []string{}, Notes: []string{}, Problems: []Problem{}}, m: &m, t: t, tenant: tenant}
+	c := &bundleCheck{Result: &Result{Tenant: m.Tenant, Filter: m.Filter, Withheld: m.Withheld, Waiting: m.Waiting,
+		Witnesses: []ledger.Cosignature{}, Holds: []string{}, Notes: []string{}, Problems: []Problem{}}, m: &m, t: t,
+		tenant: tenant}
 	if !c.chain() || !c.heads() {
 		return c.Result, nil // nothing below would mean anything
 	}
@@ -122,7 +125,8 @@ func Verify(bundle io.ReaderAt, size int64, t Trust) (*Result, error) {
 		return nil, err
 	}
 	if m.Overdue > 0 {
-		c.problem("", "waiting", "when it was made, %d events of the tenant's were sealed and not in the log though they should have been, says its maker: what was left out is not known", m.Overdue)
+		c.problem("", "waiting", "when it was made, %d events of the tenant's were sealed and not in the log though "+
+			"they should have been, says its maker: what was left out is not known", m.Overdue)
 	}
 	if err := c.summary(files[summaryFile]); err != nil {
 		return nil, err
@@ -205,7 +209,8 @@ type bundleCheck struct {
 	newest         time.Time        // of the times at which events of the range say that they were recorded
 }
 
-// judge holds the acts against the rules, holds and requests before them, and what they deleted against signed checkpoints.
+// judge holds the acts against the rules, holds and requests before them, and what they deleted against signed
+// checkpoints.
 func (c *bundleCheck) judge() {
 	type age struct {
 		size int64
@@ -267,7 +272,8 @@ func (c *bundleCheck) summary(f *zip.File) error {
 		return nil // there is nothing to hold it against
 	}
 	proven := sha256.New()
-	if err := writeSummary(proven, c.m, c.Excluded, c.Deleted, c.Acts[:min(len(c.Acts), maxListed)], c.listed); err != nil {
+	if err := writeSummary(proven, c.m, c.Excluded, c.Deleted, c.Acts[:min(len(c.Acts), maxListed)],
+		c.listed); err != nil {
 		return fmt.Errorf("%s: %w", summaryFile, err)
 	}
 	if Hash(proven.Sum(nil)) != c.m.Summary {
@@ -300,7 +306,9 @@ func (c *bundleCheck) chain() bool {
 		}
 	}
 	if trusted < 0 {
-		c.problem("", "keys", "the bundle was not signed with the key you gave, %s, nor with one that it leads on to: it names %s", c.t.Key, c.keys[len(c.keys)-1])
+		c.problem("", "keys",
+			"the bundle was not signed with the key you gave, %s, nor with one that it leads on to: it names %s",
+			c.t.Key, c.keys[len(c.keys)-1])
 		return false
 	}
 	for i := trusted + 1; i < len(c.keys); i++ {
@@ -373,10 +381,13 @@ func (c *bundleCheck) heads() bool {
 	// What was recorded at a time enters the log after it: a range that begins before the time asked for and ends
 	// behind it, or with the log, leaves nothing out.
 	if c.m.From != nil && (f.Since.IsZero() || c.From.Add(ClockSlack).After(f.Since)) {
-		c.problem("", "range", "it begins at %s, after the time asked for: what was recorded before is missing", c.From.Format(time.RFC3339))
+		c.problem("", "range", "it begins at %s, after the time asked for: what was recorded before is missing",
+			c.From.Format(time.RFC3339))
 	}
 	if c.to != c.last && (f.Until.IsZero() || c.To.Before(f.Until.Add(ClockSlack))) {
-		c.problem("", "range", "it ends at %s, before the time asked for, and the log goes on: what was recorded after is missing", c.To.Format(time.RFC3339))
+		c.problem("", "range",
+			"it ends at %s, before the time asked for, and the log goes on: what was recorded after is missing",
+			c.To.Format(time.RFC3339))
 	}
 	return c.Count == before
 }

@@ -17,7 +17,8 @@ func (c *bundleCheck) witnesses() {
 		c.Witnesses = append(c.Witnesses, said...)
 	}
 	if len(c.Witnesses) < c.t.Quorum {
-		c.problem("", "witnesses", "%d of the witnesses you trust cosigned, and %d must have", len(c.Witnesses), c.t.Quorum)
+		c.problem("", "witnesses", "%d of the witnesses you trust cosigned, and %d must have",
+			len(c.Witnesses), c.t.Quorum)
 	}
 }
 
@@ -64,8 +65,10 @@ func (c *bundleCheck) describe(authority string) {
 		from = c.From.Format(time.RFC3339)
 	}
 	say("authentic: signed by %s, for tenant %s", c.key, c.Tenant)
-	say("unaltered: each of the %d events shown is, in every field opened, what was sealed when it was recorded", c.Matching)
-	complete := fmt.Sprintf("complete for: %s. All %d events that entered the log between %s and %s are accounted for; %d are shown not to match",
+	say("unaltered: each of the %d events shown is, in every field opened, what was sealed when it was recorded",
+		c.Matching)
+	complete := fmt.Sprintf("complete for: %s. All %d events that entered the log between %s and %s are accounted "+
+		"for; %d are shown not to match",
 		c.m.Filter, c.Matching+c.Excluded+c.Undecided+c.Deleted, from, c.To.Format(time.RFC3339), c.Excluded)
 	if c.Undecided > 0 {
 		complete += fmt.Sprintf("; of %d nobody can tell, because what the filter asks for was erased", c.Undecided)
@@ -75,10 +78,12 @@ func (c *bundleCheck) describe(authority string) {
 	}
 	say("%s", complete)
 	if c.Waiting > 0 {
-		note("when it was made, %d more events of the tenant's were sealed and in no log yet, says its maker: they are not in it", c.Waiting)
+		note("when it was made, %d more events of the tenant's were sealed and in no log yet, says its maker: they "+
+			"are not in it", c.Waiting)
 	}
 	if c.Late > 0 {
-		note("%d events say that they were recorded more than %s before %s, or before an event that entered the log ahead of them: their transactions were open that long, or the time is false", c.Late, lateAfter, from)
+		note("%d events say that they were recorded more than %s before %s, or before an event that entered the log "+
+			"ahead of them: their transactions were open that long, or the time is false", c.Late, lateAfter, from)
 	}
 	for i, a := range c.Acts {
 		if i == maxWords {
@@ -88,7 +93,8 @@ func (c *bundleCheck) describe(authority string) {
 		say("of %d events: %s", a.Events, a)
 	}
 	if bound := len(c.acts) - len(c.Acts); len(c.Acts) > 0 {
-		say("these acts were lawful by the %d rules, holds and requests that the bundle shows, and by a floor of %d days; that there are no others rests on who made it", bound, c.t.Floor)
+		say("these acts were lawful by the %d rules, holds and requests that the bundle shows, and by a floor of %d "+
+			"days; that there are no others rests on who made it", bound, c.t.Floor)
 	}
 	say("signed at %s as part of a log of %d events", c.Signed.Format(time.RFC3339), c.last.Size)
 	if len(c.Withheld) > 0 {
@@ -99,9 +105,11 @@ func (c *bundleCheck) describe(authority string) {
 	}
 	switch {
 	case authority != "" && c.m.To.Index < c.m.Stamp.Size:
-		say("existed by %s, says %s: everything in the range stood in the log that it time-stamped", c.Stamped.Format(time.RFC3339), authority)
+		say("existed by %s, says %s: everything in the range stood in the log that it time-stamped",
+			c.Stamped.Format(time.RFC3339), authority)
 	case authority != "":
-		note("time-stamped by %s at %s, before the range ends: what entered the log later has no time but the notary's", authority, c.Stamped.Format(time.RFC3339))
+		note("time-stamped by %s at %s, before the range ends: what entered the log later has no time but the notary's",
+			authority, c.Stamped.Format(time.RFC3339))
 	}
 	if len(c.Witnesses) == 0 {
 		note("witnessed by nobody that you named: that the notary shows everybody the same log rests on its word")

@@ -44,7 +44,8 @@ func NewWriter(to io.Writer, m Manifest) (*Writer, error) {
 }
 
 // Add writes the next leaf as the filter has it.
-func (w *Writer) Add(r *ledger.Record, values *ledger.Values, salts *ledger.Salts, commitments *[ledger.Fields]ledger.Hash) error {
+func (w *Writer) Add(r *ledger.Record, values *ledger.Values, salts *ledger.Salts,
+	commitments *[ledger.Fields]ledger.Hash) error {
 	open, is := w.rule.disclose(r.RecordedAt, values, salts.Erased())
 	r.Show(values, salts, commitments, open)
 	if err := w.write(r); err != nil {
@@ -74,15 +75,16 @@ func (w *Writer) write(r *ledger.Record) error {
 	return err
 }
 
-// Act writes an event that says what was erased or deleted, or what binds such acts, all its fields open, with its proof in the newest checkpoint. Acts
-// follow the leaves.
+// Act writes an event that says what was erased or deleted, or what binds such acts, all its fields open, with its
+// proof in the newest checkpoint. Acts follow the leaves.
 func (w *Writer) Act(index int64, proof []ledger.Hash, r *ledger.Record) error {
 	if w.actsTo == nil {
 		if err := w.leaves.Flush(); err != nil {
 			return err
 		}
 		var err error
-		if w.actsTo, err = w.zip.CreateHeader(&zip.FileHeader{Name: actsFile, Method: zip.Store, Modified: w.m.CreatedAt}); err != nil {
+		if w.actsTo, err = w.zip.CreateHeader(&zip.FileHeader{Name: actsFile, Method: zip.Store,
+			Modified: w.m.CreatedAt}); err != nil {
 			return err
 		}
 	}

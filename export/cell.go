@@ -11,18 +11,20 @@ import (
 // of a text.
 const (
 	formulaSeparators = ",;|\t\r\n"
-	// formulaStart are what a formula begins with: Excel takes the full-width forms too. The small forms are there to be
-	// sure.
+	// formulaStart are what a formula begins with: Excel takes the full-width forms too. The small forms are there to
+	// be sure.
 	formulaStart = "=+-@＝＋－＠﹦﹢﹣﹫"
 )
 
-// isInvisible reports what a spreadsheet may pass over in front of a formula: control characters, spaces, invisible ones,
-// quotes.
+// isInvisible reports what a spreadsheet may pass over in front of a formula: control characters, spaces, invisible
+// ones, quotes.
 func isInvisible(r rune) bool { return unicode.Is(skippedCharacters, r) }
 
 var skippedCharacters = &unicode.RangeTable{R16: []unicode.Range16{
-	{0, 0x20, 1}, {'"', '"', 1}, {'\'', '\'', 1}, {0x7f, 0xa0, 1}, {0xad, 0xad, 1}, {0x61c, 0x61c, 1}, {0x1680, 0x1680, 1},
-	{0x180e, 0x180e, 1}, {0x2000, 0x200f, 1}, {0x2028, 0x202f, 1}, {0x205f, 0x206f, 1}, {0x3000, 0x3000, 1}, {0xfeff, 0xfeff, 1},
+	{0, 0x20, 1}, {'"', '"', 1}, {'\'', '\'', 1}, {0x7f, 0xa0, 1}, {0xad, 0xad, 1}, {0x61c, 0x61c, 1},
+	{0x1680, 0x1680, 1},
+	{0x180e, 0x180e, 1}, {0x2000, 0x200f, 1}, {0x2028, 0x202f, 1}, {0x205f, 0x206f, 1}, {0x3000, 0x3000, 1},
+	{0xfeff, 0xfeff, 1},
 }, LatinOffset: 5}
 
 // harmless keeps a spreadsheet from taking a part of a cell for a formula, whatever its separator: an apostrophe

@@ -12,7 +12,8 @@ import (
 	"github.com/konstruct/konstruct/audit"
 )
 
-var columns = []string{"id", "tenant_id", "created_at", "recorded_at", "agent_id", "user_id", "action_type", "input_summary", "output_summary", "latency_ms", "metadata", "leaf_hash", "adopted", "erased"}
+var columns = []string{"id", "tenant_id", "created_at", "recorded_at", "agent_id", "user_id", "action_type",
+	"input_summary", "output_summary", "latency_ms", "metadata", "leaf_hash", "adopted", "erased"}
 
 type csvFile struct{ to *csv.Writer }
 
@@ -32,7 +33,8 @@ func (f *csvFile) add(tenant uuid.UUID, e *audit.StoredEvent) error {
 	if e.LatencyMS != nil {
 		latency = strconv.Itoa(int(*e.LatencyMS))
 	}
-	if err := f.to.Write([]string{e.ID.String(), tenant.String(), e.CreatedAt.Format(time.RFC3339Nano), recorded, agent, harmless(cellText(e.UserID)), harmless(e.Action), harmless(cellText(e.Input)), harmless(cellText(e.Output)),
+	if err := f.to.Write([]string{e.ID.String(), tenant.String(), e.CreatedAt.Format(time.RFC3339Nano), recorded, agent,
+		harmless(cellText(e.UserID)), harmless(e.Action), harmless(cellText(e.Input)), harmless(cellText(e.Output)),
 		latency, harmlessJSON(string(e.Metadata)), e.LeafHash, strconv.FormatBool(e.Adopted),
 		strings.Join(e.Erased, " ")}); err != nil {
 		return err

@@ -1,6 +1,6 @@
-// Package export writes a tenant's events for other tools: JSON Lines, CSV, Parquet, OCSF and CloudEvents, in parts in a
-// folder or bucket with a manifest that can be verified, or as one stream. It knows formats and places; it must not know
-// a database: what it exports it is given.
+// Package export writes a tenant's events for other tools: JSON Lines, CSV, Parquet, OCSF and CloudEvents, in parts in
+// a folder or bucket with a manifest that can be verified, or as one stream. It knows formats and places; it must not
+// know a database: what it exports it is given.
 package export
 
 import (
@@ -26,8 +26,8 @@ const version = "konstruct/export/v1"
 // manifestFile is the manifest's name on the shelf.
 const manifestFile = "manifest.json"
 
-// Source yields the tenant's events that a filter names, the oldest first by created_at, from behind the filter's cursor
-// on; an error is the last that it yields.
+// Source yields the tenant's events that a filter names, the oldest first by created_at, from behind the filter's
+// cursor on; an error is the last that it yields.
 type Source func(ctx context.Context, f audit.Filter) iter.Seq2[*audit.StoredEvent, error]
 
 // Manifest says what an export holds.
@@ -39,7 +39,8 @@ type Manifest struct {
 	StartedAt time.Time `json:"begun_at"`
 	Parts     []Part    `json:"parts"`
 	Events    int64     `json:"events"`
-	// Complete says that everything that the filter names is there; otherwise the same export goes on where it was left.
+	// Complete says that everything that the filter names is there; otherwise the same export goes on where it was
+	// left.
 	Complete bool `json:"complete"`
 }
 
@@ -86,8 +87,8 @@ var (
 	ErrBroken    = errors.New("the export does not hold")
 )
 
-// Export writes an export onto a shelf, or goes on with one that was left half way: what its manifest names is there, whole. A part
-// that could not be put there is not named, and written again. It returns the manifest and its SHA-256.
+// Export writes an export onto a shelf, or goes on with one that was left half way: what its manifest names is there,
+// whole. A part that could not be put there is not named, and written again. It returns the manifest and its SHA-256.
 func Export(ctx context.Context, from Source, to blob.Bucket, o Options) (m *Manifest, sum string, err error) {
 	format, err := formatOf(o.Format)
 	if err != nil {
@@ -147,7 +148,8 @@ func startManifest(ctx context.Context, to blob.Bucket, o *Options) (*Manifest, 
 		o.PartEvents = DefaultPart
 	}
 	f := o.Filter
-	m := &Manifest{Version: version, Tenant: o.Tenant, Format: o.Format, StartedAt: time.Now().UTC().Truncate(time.Millisecond), Parts: []Part{},
+	m := &Manifest{Version: version, Tenant: o.Tenant, Format: o.Format,
+		StartedAt: time.Now().UTC().Truncate(time.Millisecond), Parts: []Part{},
 		Filter: Filter{f.Since.UTC(), f.Until.UTC(), f.AgentID, f.UserID, f.Action, f.Metadata}}
 	there, _, err := Read(ctx, to)
 	switch {
@@ -158,7 +160,8 @@ func startManifest(ctx context.Context, to blob.Bucket, o *Options) (*Manifest, 
 			m.Filter.Until = m.StartedAt
 		}
 	case there.Complete:
-		return nil, fmt.Errorf("export: %w: %d events in %d parts, begun at %s; choose another place", ErrComplete, there.Events, len(there.Parts), there.StartedAt.Format(time.RFC3339))
+		return nil, fmt.Errorf("export: %w: %d events in %d parts, begun at %s; choose another place", ErrComplete,
+			there.Events, len(there.Parts), there.StartedAt.Format(time.RFC3339))
 	default:
 		if f.Until.IsZero() {
 			m.Filter.Until = there.Filter.Until
@@ -166,7 +169,8 @@ func startManifest(ctx context.Context, to blob.Bucket, o *Options) (*Manifest, 
 		m.StartedAt, m.Parts, m.Events = there.StartedAt, there.Parts, there.Events
 		was, _ := json.Marshal(there)
 		if now, _ := json.Marshal(m); string(was) != string(now) {
-			return nil, fmt.Errorf("export: %w, of tenant %s as %s with another filter or format, and not complete: ask for the same, or choose another place", ErrDifferent, there.Tenant, there.Format)
+			return nil, fmt.Errorf("export: %w, of tenant %s as %s with another filter or format, and not complete: "+
+				"ask for the same, or choose another place", ErrDifferent, there.Tenant, there.Format)
 		}
 	}
 	o.Filter.Until = m.Filter.Until
@@ -202,8 +206,8 @@ func Read(ctx context.Context, from blob.Bucket) (*Manifest, string, error) {
 	return &m, hex.EncodeToString(h[:]), nil
 }
 
-// Verify reads every part again and holds it against the manifest. It returns the manifest and its SHA-256, which stands in the trail where the
-// export was recorded.
+// Verify reads every part again and holds it against the manifest. It returns the manifest and its SHA-256, which
+// stands in the trail where the export was recorded.
 func Verify(ctx context.Context, from blob.Bucket) (*Manifest, string, error) {
 	m, sum, err := Read(ctx, from)
 	if err != nil {

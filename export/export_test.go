@@ -38,7 +38,8 @@ func TestMain(m *testing.M) {
 func child(url, dir string) {
 	door, err := tenantdb.Open(context.Background(), url)
 	if err == nil {
-		_, _, err = export.Export(context.Background(), of(door, tenantA), blob.Folder(dir), export.Options{Tenant: tenantA, Format: "csv", PartEvents: 200})
+		_, _, err = export.Export(context.Background(), of(door, tenantA), blob.Folder(dir),
+			export.Options{Tenant: tenantA, Format: "csv", PartEvents: 200})
 	}
 	fmt.Println(err)
 	os.Exit(1)
@@ -68,15 +69,21 @@ func fill(t testing.TB, d *testkit.DB, n int) *tenantdb.Door {
 	agent := uuid.MustParse("aaaaaaaa-0000-4000-8000-00000000000a")
 	at := time.Date(2026, 11, 1, 10, 0, 0, 123456000, time.UTC)
 	events := []audit.Event{
-		{Action: "llm_call", AgentID: agent, UserID: "ada", Input: "=HYPERLINK(\"http://evil\")", Output: "line\none, \"two\"", Latency: 120 * time.Millisecond,
-			Metadata: json.RawMessage(`{"gen_ai.request.model":"big","gen_ai.provider.name":"anthropic","gen_ai.usage.input_tokens":812,"gen_ai.usage.output_tokens":96,"gen_ai.conversation.id":"c-1"}`)},
-		{Action: "tool_invocation", AgentID: agent, Input: "+1", Output: "@SUM(A1)", Metadata: json.RawMessage(`{"gen_ai.tool.name":"lookup","error.type":"timeout"}`)},
-		{Action: "retrieval", AgentID: agent, UserID: "-ada", Input: "Zürich 🙂", Metadata: json.RawMessage(`{"gen_ai.request.model":7,"gen_ai.conversation.id":"c-1"}`)},
+		{Action: "llm_call", AgentID: agent, UserID: "ada", Input: "=HYPERLINK(\"http://evil\")",
+			Output: "line\none, \"two\"", Latency: 120 * time.Millisecond,
+			Metadata: json.RawMessage(
+				`{"gen_ai.request.model":"big","gen_ai.provider.name":"anthropic","gen_ai.usage.input_tokens":812,"gen_ai.usage.output_tokens":96,"gen_ai.conversation.id":"c-1"}`)},
+		{Action: "tool_invocation", AgentID: agent, Input: "+1", Output: "@SUM(A1)",
+			Metadata: json.RawMessage(`{"gen_ai.tool.name":"lookup","error.type":"timeout"}`)},
+		{Action: "retrieval", AgentID: agent, UserID: "-ada", Input: "Zürich 🙂",
+			Metadata: json.RawMessage(`{"gen_ai.request.model":7,"gen_ai.conversation.id":"c-1"}`)},
 		{Action: "escalation", Input: "help"},
 		{Action: "x"},
 	}
 	for i := range n {
-		events = append(events, audit.Event{Action: "llm_call", AgentID: agent, UserID: fmt.Sprint("user ", i%7), Input: fmt.Sprint("question ", i), Output: "answer", Latency: time.Duration(i) * time.Millisecond, Metadata: json.RawMessage(`{"gen_ai.request.model":"small"}`)})
+		events = append(events, audit.Event{Action: "llm_call", AgentID: agent, UserID: fmt.Sprint("user ", i%7),
+			Input: fmt.Sprint("question ", i), Output: "answer", Latency: time.Duration(i) * time.Millisecond,
+			Metadata: json.RawMessage(`{"gen_ai.request.model":"small"}`)})
 	}
 	for i := range events {
 		events[i].At = at.Add(time.Duration(i) * time.Second)
@@ -148,7 +155,9 @@ func TestCSVRunsNothing(t *testing.T) {
 	for _, c := range []struct {
 		row          int
 		column, want string
-	}{{1, "input_summary", "'=HYPERLINK(\"http://evil\")"}, {1, "output_summary", "line\none, \"two\""}, {1, "latency_ms", "120"}, {2, "input_summary", "'+1"}, {2, "output_summary", "'@SUM(A1)"}, {3, "user_id", "'-ada"}, {3, "input_summary", "Zürich 🙂"},
+	}{{1, "input_summary", "'=HYPERLINK(\"http://evil\")"}, {1, "output_summary", "line\none, \"two\""},
+		{1, "latency_ms", "120"}, {2, "input_summary", "'+1"}, {2, "output_summary", "'@SUM(A1)"},
+		{3, "user_id", "'-ada"}, {3, "input_summary", "Zürich 🙂"},
 		{1, "created_at", "2026-11-01T10:00:00.123456Z"}, {5, "user_id", ""}} {
 		if got := column(c.row, c.column); got != c.want {
 			t.Errorf("row %d, %s: %q, want %q", c.row, c.column, got, c.want)
@@ -167,7 +176,8 @@ func TestCSVRunsNothing(t *testing.T) {
 func TestParquetOpensInDuckDBAndPandas(t *testing.T) {
 	door := trail(t, 45_000) // three row groups
 	dir := t.TempDir()
-	m, _, err := export.Export(t.Context(), of(door, tenantA), blob.Folder(dir), export.Options{Tenant: tenantA, Format: "parquet", PartEvents: 30_000})
+	m, _, err := export.Export(t.Context(), of(door, tenantA), blob.Folder(dir),
+		export.Options{Tenant: tenantA, Format: "parquet", PartEvents: 30_000})
 	if err != nil || m.Events != 45_005 || len(m.Parts) != 2 {
 		t.Fatalf("%+v, %v", m, err)
 	}
@@ -183,7 +193,9 @@ print(len(d), int(d.latency_ms.sum()), d.agent_id.notna().sum(), d.created_at.dt
 	for i := range 45_000 {
 		sum += i
 	}
-	want := fmt.Sprintf(`(45005, %d, 45003, '2026-11-01 10:00:00.123456+00', 45005, %d, 'UUID', 'TIMESTAMP WITH TIME ZONE', 'JSON', 'INTEGER')
+	want :=
+		fmt.Sprintf(
+			`(45005, %d, 45003, '2026-11-01 10:00:00.123456+00', 45005, %d, 'UUID', 'TIMESTAMP WITH TIME ZONE', 'JSON', 'INTEGER')
 [('small', 45000)]
 45005 %d 45003 datetime64[us, UTC] Zürich 🙂 3`, sum, 45_005*32, sum)
 	if got != want {
@@ -205,7 +217,8 @@ for line in open(sys.argv[2]):
     n += 1
 print(n)
 `
-	for format, schema := range map[string]string{"ocsf": "ocsf.schema.json", "cloudevents": "cloudevents.schema.json"} {
+	for format, schema := range map[string]string{"ocsf": "ocsf.schema.json",
+		"cloudevents": "cloudevents.schema.json"} {
 		raw := stream(t, door, format)
 		file := filepath.Join(t.TempDir(), "events")
 		if err := os.WriteFile(file, raw, 0o600); err != nil {
@@ -215,11 +228,13 @@ print(n)
 			t.Errorf("%s: %s", format, got)
 		}
 		// The check can fail.
-		broken := bytes.ReplaceAll(bytes.ReplaceAll(raw, []byte(`"specversion":"1.0",`), nil), []byte(`"severity_id":1,`), nil)
+		broken := bytes.ReplaceAll(bytes.ReplaceAll(raw, []byte(`"specversion":"1.0",`), nil),
+			[]byte(`"severity_id":1,`), nil)
 		if err := os.WriteFile(file, broken, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if got := python(t, check, filepath.Join("testdata", schema), file); !strings.Contains(got, "is a required property") {
+		if got := python(t, check, filepath.Join("testdata", schema), file); !strings.Contains(got,
+			"is a required property") {
 			t.Errorf("%s without a required attribute: %s", format, got)
 		}
 	}
@@ -233,7 +248,9 @@ print(n)
 			Total int `json:"total_tokens"`
 		} `json:"message_context"`
 	}
-	if err := json.Unmarshal(bytes.SplitN(stream(t, door, "ocsf"), []byte("\n"), 2)[0], &first); err != nil || first.TypeUID != 600399 || first.Model.Name != "big" || first.Model.Provider != "anthropic" || first.Context.Total != 908 {
+	if err := json.Unmarshal(bytes.SplitN(stream(t, door, "ocsf"), []byte("\n"), 2)[0], &first); err != nil ||
+		first.TypeUID != 600399 || first.Model.Name != "big" || first.Model.Provider != "anthropic" ||
+		first.Context.Total != 908 {
 		t.Errorf("%+v, %v", first, err)
 	}
 }
@@ -337,7 +354,8 @@ func TestAKilledExportGoesOn(t *testing.T) {
 		}
 		before = len(m.Parts)
 	}
-	m, _, err := export.Export(t.Context(), of(door, tenantA), blob.Folder(dir), export.Options{Tenant: tenantA, Format: "csv", PartEvents: 200})
+	m, _, err := export.Export(t.Context(), of(door, tenantA), blob.Folder(dir),
+		export.Options{Tenant: tenantA, Format: "csv", PartEvents: 200})
 	if err != nil || m.Events != 10_000 || len(m.Parts) != 50 {
 		t.Fatalf("%+v, %v", m, err)
 	}
@@ -390,13 +408,15 @@ func TestExportsAreRefusedClearly(t *testing.T) {
 	if _, _, err := export.Export(ctx, of(door, tenantA), to, o); !errors.Is(err, export.ErrComplete) {
 		t.Errorf("complete already: %v", err)
 	}
-	if _, _, err := export.Export(ctx, of(door, tenantA), to, export.Options{Format: "xml"}); err == nil || !strings.Contains(err.Error(), `"xml" is none of jsonl, csv`) {
+	if _, _, err := export.Export(ctx, of(door, tenantA), to, export.Options{Format: "xml"}); err == nil ||
+		!strings.Contains(err.Error(), `"xml" is none of jsonl, csv`) {
 		t.Errorf("%v", err)
 	}
 	bad := o
 	bad.Filter = audit.Filter{Since: time.Now(), Until: time.Now().Add(-time.Hour)}
 	var field *audit.FieldError
-	if _, _, err := export.Export(ctx, of(door, tenantA), blob.Folder(t.TempDir()), bad); !errors.As(err, &field) || field.Field != "since" {
+	if _, _, err := export.Export(ctx, of(door, tenantA), blob.Folder(t.TempDir()), bad); !errors.As(err, &field) ||
+		field.Field != "since" {
 		t.Errorf("a time range reversed: %v", err)
 	}
 	// A file changed, and one gone.
@@ -409,13 +429,15 @@ func TestExportsAreRefusedClearly(t *testing.T) {
 	if err := os.WriteFile(path, raw, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := export.Verify(ctx, to); !errors.Is(err, export.ErrBroken) || !strings.Contains(err.Error(), m.Parts[1].Name+" was changed") {
+	if _, _, err := export.Verify(ctx, to); !errors.Is(err, export.ErrBroken) ||
+		!strings.Contains(err.Error(), m.Parts[1].Name+" was changed") {
 		t.Errorf("%v", err)
 	}
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := export.Verify(ctx, to); !errors.Is(err, export.ErrBroken) || !strings.Contains(err.Error(), "is gone") {
+	if _, _, err := export.Verify(ctx, to); !errors.Is(err, export.ErrBroken) ||
+		!strings.Contains(err.Error(), "is gone") {
 		t.Errorf("%v", err)
 	}
 	if _, _, err := export.Verify(ctx, blob.Folder(t.TempDir())); !errors.Is(err, export.ErrBroken) {

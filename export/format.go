@@ -35,7 +35,11 @@ func CheckFormat(name string) error {
 func formatOf(name string) (format, error) {
 	switch name {
 	case "jsonl":
-		return format{"jsonl", newJSONLines(func(_ uuid.UUID, e *audit.StoredEvent) any { plain := *e; plain.Cursor = ""; return plain })}, nil
+		return format{"jsonl", newJSONLines(func(_ uuid.UUID, e *audit.StoredEvent) any {
+			plain := *e
+			plain.Cursor = ""
+			return plain
+		})}, nil
 	case "csv":
 		return format{"csv", openCSV}, nil
 	case "parquet":

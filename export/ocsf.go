@@ -73,7 +73,8 @@ func ocsf(tenant uuid.UUID, e *audit.StoredEvent) any {
 	if service == "" {
 		service = e.Action
 	}
-	meta := object{"version": ocsfVersion, "product": object{"name": "Konstruct", "vendor_name": "Konstruct"}, "profiles": []string{"ai_operation"}, "uid": e.ID, "tenant_uid": tenant}
+	meta := object{"version": ocsfVersion, "product": object{"name": "Konstruct", "vendor_name": "Konstruct"},
+		"profiles": []string{"ai_operation"}, "uid": e.ID, "tenant_uid": tenant}
 	meta.set("correlation_uid", g.Conversation)
 	if e.RecordedAt != nil {
 		meta["logged_time"] = e.RecordedAt.UnixMilli()
@@ -88,8 +89,10 @@ func ocsf(tenant uuid.UUID, e *audit.StoredEvent) any {
 	message.set("completion_tokens", g.Output)
 	message.set("total_tokens", g.Input+g.Output)
 	out := object{
-		"activity_id": activity, "activity_name": e.Action, "category_uid": ocsfClass / 1000, "class_uid": ocsfClass, "class_name": "API Activity", "type_uid": ocsfClass*100 + activity,
-		"severity_id": 1, "status_id": 1, "time": e.CreatedAt.UnixMilli(), "message": e.Action, "metadata": meta, "actor": actor, "api": object{"operation": operation, "service": object{"name": service}},
+		"activity_id": activity, "activity_name": e.Action, "category_uid": ocsfClass / 1000, "class_uid": ocsfClass,
+		"class_name": "API Activity", "type_uid": ocsfClass*100 + activity,
+		"severity_id": 1, "status_id": 1, "time": e.CreatedAt.UnixMilli(), "message": e.Action, "metadata": meta,
+		"actor": actor, "api": object{"operation": operation, "service": object{"name": service}},
 		"src_endpoint": object{"uid": agent, "svc_name": "agent"}, "message_context": message,
 	}
 	if g.Error != "" {
@@ -127,18 +130,23 @@ func attributeNames(metadata json.RawMessage) (g genAI) {
 		return genAI{}
 	}
 	g = genAI{}
-	for key, to := range map[string]any{"gen_ai.request.model": &g.Model, "gen_ai.response.model": &g.Response, "gen_ai.provider.name": &g.Provider, "gen_ai.operation.name": &g.Operation, "gen_ai.tool.name": &g.Tool,
-		"gen_ai.conversation.id": &g.Conversation, "error.type": &g.Error, "gen_ai.usage.input_tokens": &g.Input, "gen_ai.usage.output_tokens": &g.Output} {
+	for key, to := range map[string]any{"gen_ai.request.model": &g.Model, "gen_ai.response.model": &g.Response,
+		"gen_ai.provider.name": &g.Provider, "gen_ai.operation.name": &g.Operation, "gen_ai.tool.name": &g.Tool,
+		"gen_ai.conversation.id": &g.Conversation, "error.type": &g.Error, "gen_ai.usage.input_tokens": &g.Input,
+		"gen_ai.usage.output_tokens": &g.Output} {
 		_ = json.Unmarshal(all[key], to)
 	}
 	return g
 }
 
-// cloudEvent is an event as a CloudEvent 1.0 in structured JSON (https://cloudevents.io); data is the event as JSON Lines has it.
+// cloudEvent is an event as a CloudEvent 1.0 in structured JSON (https://cloudevents.io); data is the event as JSON
+// Lines has it.
 func cloudEvent(tenant uuid.UUID, e *audit.StoredEvent) any {
 	plain := *e
 	plain.Cursor = ""
-	out := object{"specversion": "1.0", "id": e.ID, "source": "/tenants/" + tenant.String(), "type": "konstruct.audit." + e.Action, "time": e.CreatedAt, "datacontenttype": "application/json", "data": plain}
+	out := object{"specversion": "1.0", "id": e.ID, "source": "/tenants/" + tenant.String(),
+		"type": "konstruct.audit." + e.Action, "time": e.CreatedAt, "datacontenttype": "application/json",
+		"data": plain}
 	if e.AgentID != nil {
 		out["source"] = "/tenants/" + tenant.String() + "/agents/" + e.AgentID.String()
 	}

@@ -39,7 +39,8 @@ type parquetFile struct {
 }
 
 func openParquet(w io.Writer) (encoder, error) {
-	return &parquetFile{to: parquet.NewGenericWriter[row](w, parquet.Compression(&parquet.Zstd), parquet.MaxRowsPerRowGroup(rowGroup))}, nil
+	return &parquetFile{to: parquet.NewGenericWriter[row](w, parquet.Compression(&parquet.Zstd),
+		parquet.MaxRowsPerRowGroup(rowGroup))}, nil
 }
 
 func (f *parquetFile) add(tenant uuid.UUID, e *audit.StoredEvent) error {
@@ -54,7 +55,8 @@ func (f *parquetFile) add(tenant uuid.UUID, e *audit.StoredEvent) error {
 	if e.AgentID != nil {
 		agent = *e.AgentID
 	}
-	f.rows = append(f.rows, row{e.ID, tenant, e.CreatedAt, e.RecordedAt, agent, e.UserID, e.Action, e.Input, e.Output, e.LatencyMS, string(e.Metadata), leaf, e.Adopted, strings.Join(e.Erased, " ")})
+	f.rows = append(f.rows, row{e.ID, tenant, e.CreatedAt, e.RecordedAt, agent, e.UserID, e.Action, e.Input, e.Output,
+		e.LatencyMS, string(e.Metadata), leaf, e.Adopted, strings.Join(e.Erased, " ")})
 	if len(f.rows) < 1000 {
 		return nil
 	}

@@ -13,7 +13,8 @@ func readBook(ctx context.Context, raw []byte) (*Document, error) {
 	if err != nil {
 		return nil, err
 	}
-	if cipher, err := p.read("META-INF/encryption.xml"); err != nil || strings.Contains(string(cipher), ".xhtml") || strings.Contains(string(cipher), ".html") {
+	if cipher, err := p.read("META-INF/encryption.xml"); err != nil || strings.Contains(string(cipher), ".xhtml") ||
+		strings.Contains(string(cipher), ".html") {
 		return nil, errors.Join(ErrEncrypted, err) // fonts alone may be
 	}
 	container, err := p.read("META-INF/container.xml")
@@ -31,8 +32,12 @@ func readBook(ctx context.Context, raw []byte) (*Document, error) {
 	}
 	w := &writer{}
 	if err := w.properties(p, opf, map[string]func(string){
-		"title": func(s string) { w.Title = firstText(w.Title, s) }, "creator": func(s string) { w.Author = firstText(w.Author, s) },
-		"language": func(s string) { w.Language = firstText(w.Language, s) }, "date": func(s string) { w.Created = instant(s) },
+		"title": func(s string) {
+			w.Title = firstText(w.Title, s)
+		}, "creator": func(s string) { w.Author = firstText(w.Author, s) },
+		"language": func(s string) {
+			w.Language = firstText(w.Language, s)
+		}, "date": func(s string) { w.Created = instant(s) },
 	}); err != nil {
 		return nil, err
 	}
@@ -79,7 +84,8 @@ func spine(p *parcel, opf string) (chapters []string, err error) {
 	var order []string
 	err = readXML(p.ctx, raw, events{open: func(e *element) (bool, error) {
 		switch {
-		case e.is("item") && strings.Contains(e.attr("media-type"), "html") && !strings.Contains(e.attr("properties"), "nav"):
+		case e.is("item") && strings.Contains(e.attr("media-type"), "html") &&
+			!strings.Contains(e.attr("properties"), "nav"):
 			byID[e.attr("id")] = path.Join(path.Dir(opf), e.attr("href"))
 		case e.is("itemref"):
 			order = append(order, e.attr("idref"))

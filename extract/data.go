@@ -36,7 +36,8 @@ func readJSON(ctx context.Context, raw []byte) (*Document, error) {
 	}
 }
 
-// member is a name and a value of an object, in the order in which the file has them; pair lists are objects, []any are lists.
+// member is a name and a value of an object, in the order in which the file has them; pair lists are objects, []any are
+// lists.
 type member struct {
 	name  string
 	value any

@@ -8,7 +8,8 @@ import (
 
 // encoded are sentences in the languages that their encodings were made for.
 var encoded = map[string]string{
-	"windows-1252": "Le café où l’élève a mangé était très éloigné de la forêt. Ça coûte 5 € et c’est déjà trop cher, a-t-il dit à sa mère.",
+	"windows-1252": "Le café où l’élève a mangé était très éloigné de la forêt. Ça coûte 5 € et c’est déjà trop " +
+		"cher, a-t-il dit à sa mère.",
 	"iso-8859-2":   "Zażółć gęślą jaźń. Książka leży na stole w pokoju, a dzieci są w szkole.",
 	"windows-1251": "Быстрая коричневая лиса перепрыгивает через ленивую собаку. Договор подписан сегодня.",
 	"koi8-r":       "Быстрая коричневая лиса перепрыгивает через ленивую собаку. Договор подписан сегодня.",

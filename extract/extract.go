@@ -1,5 +1,5 @@
-// Package extract turns a file's bytes into text that keeps its structure: headings, paragraphs, list items, code, tables
-// and pages, each with its place. It must not know tokens, models or databases.
+// Package extract turns a file's bytes into text that keeps its structure: headings, paragraphs, list items, code,
+// tables and pages, each with its place. It must not know tokens, models or databases.
 package extract
 
 import (
@@ -70,8 +70,8 @@ type Document struct {
 	Created, Modified time.Time // as the file says; zero when it does not
 	ContentType       string    // one of the types above
 	Blocks            []Block
-	// Text is what the blocks' Start and End point into, as UTF-8: the file itself where it is text, the text of all pages of a PDF, and
-	// otherwise the texts of all blocks, a line each.
+	// Text is what the blocks' Start and End point into, as UTF-8: the file itself where it is text, the text of all
+	// pages of a PDF, and otherwise the texts of all blocks, a line each.
 	Text string
 }
 
@@ -92,7 +92,8 @@ var (
 	ErrKind      = errors.New("not a kind of file that is read here (docs/formats.md lists them)")
 )
 
-// Limit is how many bytes a file of this content type may have. A mailbox, a ZIP or a tar may have any: what it holds has limits.
+// Limit is how many bytes a file of this content type may have. A mailbox, a ZIP or a tar may have any: what it holds
+// has limits.
 func Limit(contentType string) int64 {
 	switch contentType {
 	case TypeText, TypeMarkdown, TypeRST, TypeASCIIDoc, TypeHTML, TypeCSV, TypeCode, TypeXML, TypeJSON:

@@ -48,7 +48,8 @@ func places(t *testing.T, d *extract.Document, raw string) {
 }
 
 // noPlace compares what blocks say: not where they stand, nor how much white space they have.
-var noPlace = cmp.Options{cmpopts.IgnoreFields(extract.Block{}, "Start", "End"), cmpopts.IgnoreUnexported(extract.Block{}),
+var noPlace = cmp.Options{cmpopts.IgnoreFields(extract.Block{}, "Start", "End"),
+	cmpopts.IgnoreUnexported(extract.Block{}),
 	cmp.Comparer(func(a, b string) bool {
 		return runs.ReplaceAllString(a, "$1 ") == runs.ReplaceAllString(b, "$1 ")
 	})}
@@ -78,7 +79,8 @@ func TestHTMLKeepsStructure(t *testing.T) {
 		{Text: "Said once."},
 		{Kind: extract.Item, Text: "one", Term: "one"}, {Kind: extract.Item, Text: "first", Term: "one"},
 		{Kind: extract.Item, Text: "inner", Term: "inner"}, {Kind: extract.Item, Text: "deep", Term: "inner"},
-		{Kind: extract.Item, Text: "more", Term: "one"}, {Kind: extract.Item, Text: "two", Term: "two"}, {Kind: extract.Item, Text: "second", Term: "two"},
+		{Kind: extract.Item, Text: "more", Term: "one"}, {Kind: extract.Item, Text: "two", Term: "two"},
+		{Kind: extract.Item, Text: "second", Term: "two"},
 		{Text: "text at the end"},
 	}}
 	if diff := cmp.Diff(want, d, noPlace); diff != "" {
@@ -88,7 +90,8 @@ func TestHTMLKeepsStructure(t *testing.T) {
 }
 
 func TestMarkdownKeepsStructure(t *testing.T) {
-	raw := "# Title *here*\n\nA paragraph with `code` and\na [link](http://x).\n\nSetext\n------\n\n- one\n- two\n  1. nested\n\n```go\nfunc f() {}\n\nreturn\n```\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n> quoted\n"
+	raw := "# Title *here*\n\nA paragraph with `code` and\na [link](http://x).\n\nSetext\n------\n\n- one\n- two\n  " +
+		"1. nested\n\n```go\nfunc f() {}\n\nreturn\n```\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n> quoted\n"
 	d, err := read(t, "text/markdown", raw)
 	if err != nil {
 		t.Fatal(err)
@@ -113,7 +116,8 @@ func TestTextBreaksAtEmptyLines(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]extract.Block{{Text: "First line second line."}, {Text: "Next paragraph."}}, d.Blocks, noPlace); diff != "" {
+	if diff := cmp.Diff([]extract.Block{{Text: "First line second line."}, {Text: "Next paragraph."}}, d.Blocks,
+		noPlace); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	places(t, d, raw[3:])
@@ -132,7 +136,8 @@ func TestPDFKeepsPages(t *testing.T) {
 	for _, b := range d.Blocks {
 		pages[b.Page] += b.Text + "\n"
 	}
-	if d.Title != "Vessel handbook" || len(pages) != 2 || !strings.Contains(pages[1], "wall thickness") || !strings.Contains(pages[2], "certified welders") {
+	if d.Title != "Vessel handbook" || len(pages) != 2 || !strings.Contains(pages[1], "wall thickness") ||
+		!strings.Contains(pages[2], "certified welders") {
 		t.Errorf("title %q, pages %v", d.Title, pages)
 	}
 }
@@ -210,8 +215,10 @@ func TestDeepNestingTakesNoStack(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	for name, raw := range map[string]string{
-		"quotes": strings.Repeat(">", 100_000) + " the core", "brackets": strings.Repeat("[", 100_000) + "the core", "lists": strings.Repeat("- ", 100_000) + "the core",
-		"stars": strings.Repeat("*a **b ", 20_000), "table": strings.Repeat("|", 100_000) + "\n" + strings.Repeat("|-", 100_000),
+		"quotes": strings.Repeat(">", 100_000) + " the core", "brackets": strings.Repeat("[", 100_000) + "the core",
+		"lists": strings.Repeat("- ", 100_000) + "the core",
+		"stars": strings.Repeat("*a **b ", 20_000), "table": strings.Repeat("|", 100_000) + "\n" +
+			strings.Repeat("|-", 100_000),
 	} {
 		start := time.Now()
 		if _, err := shared.Extract(ctx, "text/markdown", []byte(raw)); err != nil {
@@ -240,10 +247,15 @@ func TestExtractStopsWhenItsContextEnds(t *testing.T) {
 
 func TestTypeLooksAtNameAndContent(t *testing.T) {
 	for _, c := range []struct{ name, head, want string }{
-		{"README.md", "# x", "text/markdown"}, {"a.html", "hello", "text/html"}, {"noext", "<!DOCTYPE html><p>", "text/html"},
-		{"x.bin", "%PDF-1.4", "application/pdf"}, {"main.go", "package main", "text/x-source"}, {"x.csv", "a,b\n1,2", "text/csv"}, {"x.json", `{"a":1}`, "application/json"},
-		{"run", "#!/bin/sh\necho", "text/x-source"}, {"a.rst", "A\n=\n", "text/x-rst"}, {"noext", `{"a": [1, 2]}`, "application/json"}, {"noext", "From: a@b\nTo: c@d\nSubject: x\n\nhi", "message/rfc822"},
-		{"noext", "From a@b Mon Jan  1 00:00:00 2026\nFrom: a@b\nSubject: x\n\nhi", "application/mbox"}, {"a.pdf.txt", "%PDF-1.4", "application/pdf"}, {"a.txt", "{\\rtf1\\ansi x}", "text/rtf"}, {"a.docx", "just words", "text/plain"},
+		{"README.md", "# x", "text/markdown"}, {"a.html", "hello", "text/html"}, {"noext", "<!DOCTYPE html><p>",
+			"text/html"},
+		{"x.bin", "%PDF-1.4", "application/pdf"}, {"main.go", "package main", "text/x-source"}, {"x.csv", "a,b\n1,2",
+			"text/csv"}, {"x.json", `{"a":1}`, "application/json"},
+		{"run", "#!/bin/sh\necho", "text/x-source"}, {"a.rst", "A\n=\n", "text/x-rst"}, {"noext", `{"a": [1, 2]}`,
+			"application/json"}, {"noext", "From: a@b\nTo: c@d\nSubject: x\n\nhi", "message/rfc822"},
+		{"noext", "From a@b Mon Jan  1 00:00:00 2026\nFrom: a@b\nSubject: x\n\nhi", "application/mbox"},
+		{"a.pdf.txt", "%PDF-1.4", "application/pdf"}, {"a.txt", "{\\rtf1\\ansi x}", "text/rtf"},
+		{"a.docx", "just words", "text/plain"},
 	} {
 		if got, err := extract.Type(c.name, []byte(c.head)); err != nil || got != c.want {
 			t.Errorf("%s: %q, error %v, want %q", c.name, got, err, c.want)

@@ -67,7 +67,8 @@ func FuzzPDF(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	if _, err := shared.Extract(f.Context(), "application/pdf", first); err != nil { // compiles, which fuzzing makes slow
+	if _, err := shared.Extract(f.Context(), "application/pdf", first); err != nil {
+		// compiles, which fuzzing makes slow
 		f.Fatal(err)
 	}
 	f.Fuzz(func(t *testing.T, raw []byte) { sound(t, "application/pdf", raw) })
@@ -75,7 +76,8 @@ func FuzzPDF(f *testing.F) {
 
 // FuzzFormats reads the same bytes as each kind of file that is made of parts, markup or data.
 func FuzzFormats(f *testing.F) {
-	kinds := []string{extract.TypeWord, extract.TypeSlides, extract.TypeSheets, extract.TypeODT, extract.TypeBook, extract.TypeRTF, extract.TypeMail, extract.TypeJSON, extract.TypeNotebook,
+	kinds := []string{extract.TypeWord, extract.TypeSlides, extract.TypeSheets, extract.TypeODT, extract.TypeBook,
+		extract.TypeRTF, extract.TypeMail, extract.TypeJSON, extract.TypeNotebook,
 		extract.TypeXML, extract.TypeCSV, extract.TypeRST, extract.TypeASCIIDoc, extract.TypeCode, extract.TypeText}
 	files, err := filepath.Glob("../internal/samples/files/*.*")
 	if err != nil || len(files) < 15 {

@@ -161,7 +161,8 @@ func (p *page) says(tag atom.Atom, more bool) {
 // unread names elements that hold nothing a reader reads.
 func unread(tag atom.Atom) bool {
 	switch tag {
-	case atom.Script, atom.Style, atom.Noscript, atom.Template, atom.Svg, atom.Math, atom.Nav, atom.Select, atom.Button, atom.Iframe, atom.Object, atom.Canvas, atom.Textarea:
+	case atom.Script, atom.Style, atom.Noscript, atom.Template, atom.Svg, atom.Math, atom.Nav, atom.Select, atom.Button,
+		atom.Iframe, atom.Object, atom.Canvas, atom.Textarea:
 		return true
 	}
 	return false
@@ -169,7 +170,8 @@ func unread(tag atom.Atom) bool {
 
 func void(tag atom.Atom) bool {
 	switch tag {
-	case atom.Br, atom.Hr, atom.Img, atom.Input, atom.Meta, atom.Link, atom.Col, atom.Area, atom.Base, atom.Embed, atom.Source, atom.Track, atom.Wbr:
+	case atom.Br, atom.Hr, atom.Img, atom.Input, atom.Meta, atom.Link, atom.Col, atom.Area, atom.Base, atom.Embed,
+		atom.Source, atom.Track, atom.Wbr:
 		return true
 	}
 	return false
@@ -260,8 +262,10 @@ func (p *page) close(tag atom.Atom) {
 // breaks names block elements: text before and after them is not one sentence.
 func breaks(tag atom.Atom) bool {
 	switch tag {
-	case atom.P, atom.Div, atom.Section, atom.Article, atom.Main, atom.Header, atom.Footer, atom.Aside, atom.Blockquote, atom.Ul, atom.Ol,
-		atom.Table, atom.Thead, atom.Tbody, atom.Caption, atom.Figure, atom.Figcaption, atom.Form, atom.Fieldset, atom.Address, atom.Hr, atom.Body, atom.Head, atom.Html,
+	case atom.P, atom.Div, atom.Section, atom.Article, atom.Main, atom.Header, atom.Footer, atom.Aside, atom.Blockquote,
+		atom.Ul, atom.Ol,
+		atom.Table, atom.Thead, atom.Tbody, atom.Caption, atom.Figure, atom.Figcaption, atom.Form, atom.Fieldset,
+		atom.Address, atom.Hr, atom.Body, atom.Head, atom.Html,
 		atom.Details, atom.Summary:
 		return true
 	}

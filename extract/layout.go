@@ -34,7 +34,8 @@ const maxSegments = 2000
 // wide is the gap between two pieces of a line that no space makes, in its font's size; below it words are joined.
 const wide = 1.0
 
-// segments cuts a page's characters, as it draws them, into pieces. styled says how the character at an index is set; it is asked of the first of a piece, and of the last where that tells more.
+// segments cuts a page's characters, as it draws them, into pieces. styled says how the character at an index is set;
+// it is asked of the first of a piece, and of the last where that tells more.
 func segments(page []glyph, styled func(int) style) (all []segment) {
 	var text strings.Builder
 	var s segment
@@ -54,7 +55,9 @@ func segments(page []glyph, styled func(int) style) (all []segment) {
 			continue
 		}
 		space := unicode.IsSpace(g.r)
-		if text.Len() > 0 && !space && (g.left-s.right > wide*s.size || g.left < s.left-s.size || math.Abs((g.top+g.bottom)-(s.top+s.bottom)) > 2*max(s.size, s.top-s.bottom)) {
+		if text.Len() > 0 && !space &&
+			(g.left-s.right > wide*s.size || g.left < s.left-s.size ||
+				math.Abs((g.top+g.bottom)-(s.top+s.bottom)) > 2*max(s.size, s.top-s.bottom)) {
 			flush()
 		}
 		if text.Len() == 0 {
@@ -92,7 +95,8 @@ func rows(all []segment) (lines []row) {
 	for _, s := range all {
 		if n := len(lines) - 1; n >= 0 {
 			last := lines[n][0]
-			if overlap := min(s.top, last.top) - max(s.bottom, last.bottom); overlap > 0.5*min(s.top-s.bottom, last.top-last.bottom) {
+			if overlap := min(s.top, last.top) - max(s.bottom, last.bottom); overlap > 0.5*min(s.top-s.bottom,
+				last.top-last.bottom) {
 				lines[n] = append(lines[n], s)
 				continue
 			}
@@ -105,7 +109,8 @@ func rows(all []segment) (lines []row) {
 	return lines
 }
 
-// columns puts a page's rows into the order in which people read them: what stands above and below columns, and column after column.
+// columns puts a page's rows into the order in which people read them: what stands above and below columns, and column
+// after column.
 func columns(all []segment) (read [][]row) {
 	if len(all) > maxSegments {
 		for _, s := range all {
@@ -150,7 +155,8 @@ func sided(all []segment) bool {
 	return left >= leastLines && right >= leastLines
 }
 
-// A column has so many lines at least, and so many characters in a piece of them on the average: cells of tables have fewer.
+// A column has so many lines at least, and so many characters in a piece of them on the average: cells of tables have
+// fewer.
 const (
 	leastLines = 4
 	leastProse = 20
@@ -269,7 +275,8 @@ func unnumbered(page [][]row) [][]row {
 	if n < 0 || n == 0 && len(page[0]) < 2 {
 		return page
 	}
-	if last := page[n][len(page[n])-1]; len(last) == 1 && pageNumber.MatchString(last[0].text) && (len(page[n]) == 1 || !isNear(page[n][len(page[n])-2], last, 1.2)) {
+	if last := page[n][len(page[n])-1]; len(last) == 1 && pageNumber.MatchString(last[0].text) &&
+		(len(page[n]) == 1 || !isNear(page[n][len(page[n])-2], last, 1.2)) {
 		if page[n] = page[n][:len(page[n])-1]; len(page[n]) == 0 {
 			return page[:n]
 		}
@@ -358,8 +365,10 @@ func (l *layout) next(lines []row, left, right float64) (n int, blocks []Block) 
 		r, before := lines[n], lines[n-1]
 		short := before.right() < right-(right-left)*0.2
 		ended := strings.ContainsAny(b.Text[len(b.Text)-1:], ".!?:;")
-		if l.heading(r) > 0 || program(r) || len(r) > 1 && marker(r[0].text) || !isNear(before, r, 1) || math.Abs(r[0].size-before[0].size) > 0.2*before[0].size ||
-			b.Kind == Item && math.Abs(r.left()-hang) > r[0].size || marked.MatchString(r[0].text) || b.Kind != Item && r.left() > before.left()+r[0].size*0.7 || short && ended || tableRows(lines[n:]) > 1 {
+		if l.heading(r) > 0 || program(r) || len(r) > 1 && marker(r[0].text) || !isNear(before, r, 1) ||
+			math.Abs(r[0].size-before[0].size) > 0.2*before[0].size ||
+			b.Kind == Item && math.Abs(r.left()-hang) > r[0].size || marked.MatchString(r[0].text) || b.Kind != Item &&
+			r.left() > before.left()+r[0].size*0.7 || short && ended || tableRows(lines[n:]) > 1 {
 			break
 		}
 		b.Text = join(b.Text, joined(r))
@@ -367,7 +376,8 @@ func (l *layout) next(lines []row, left, right float64) (n int, blocks []Block) 
 	return n, []Block{b}
 }
 
-// isNear reports that a row follows another without more room between them than lines of one paragraph leave; more allows more of it.
+// isNear reports that a row follows another without more room between them than lines of one paragraph leave; more
+// allows more of it.
 func isNear(above, below row, more float64) bool {
 	return above.bottom()-below.top() < 0.75*more*max(above[0].size, below[0].size)
 }
@@ -399,7 +409,8 @@ func indented(lines []row) string {
 	return b.String()
 }
 
-// tableRows is how many of the first rows make a table: as many cells each, which stand below each other by their left, their right or their middle.
+// tableRows is how many of the first rows make a table: as many cells each, which stand below each other by their left,
+// their right or their middle.
 func tableRows(lines []row) (n int) {
 	cells := len(lines[0])
 	if cells < 2 || cells == 2 && marker(lines[0][0].text) {
@@ -408,7 +419,8 @@ func tableRows(lines []row) (n int) {
 	for n = 1; n < len(lines) && len(lines[n]) == cells && isNear(lines[n-1], lines[n], 3); n++ {
 		for i, s := range lines[n] {
 			head := lines[0][i]
-			if off := min(math.Abs(s.left-head.left), math.Abs(s.right-head.right), math.Abs(s.left+s.right-head.left-head.right)/2); off > 4 {
+			if off := min(math.Abs(s.left-head.left), math.Abs(s.right-head.right),
+				math.Abs(s.left+s.right-head.left-head.right)/2); off > 4 {
 				return n
 			}
 		}

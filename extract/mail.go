@@ -29,7 +29,8 @@ func (x *Extractor) readMail(ctx context.Context, raw []byte) (*Document, error)
 		return nil, fmt.Errorf("read the message: %w", err)
 	}
 	w := &writer{}
-	w.Title, w.Author, w.Language = collapseSpaces(e.GetHeader("Subject")), collapseSpaces(e.GetHeader("From")), collapseSpaces(e.GetHeader("Content-Language"))
+	w.Title, w.Author, w.Language = collapseSpaces(e.GetHeader("Subject")), collapseSpaces(e.GetHeader("From")),
+		collapseSpaces(e.GetHeader("Content-Language"))
 	if at, err := e.Date(); err == nil {
 		w.Created = at.UTC()
 	}
@@ -41,7 +42,8 @@ func (x *Extractor) readMail(ctx context.Context, raw []byte) (*Document, error)
 		}
 	}
 	body := &Document{}
-	if root := e.Root; e.Text != "" && (e.HTML == "" || root != nil && !strings.HasPrefix(root.ContentType, "text/html")) {
+	if root := e.Root; e.Text != "" &&
+		(e.HTML == "" || root != nil && !strings.HasPrefix(root.ContentType, "text/html")) {
 		body, err = readText([]byte(strings.ReplaceAll(e.Text, "\x00", "")))
 	} else if e.HTML != "" {
 		body, err = readHTML(ctx, []byte(strings.ReplaceAll(e.HTML, "\x00", "")))
@@ -60,8 +62,8 @@ func (x *Extractor) readMail(ctx context.Context, raw []byte) (*Document, error)
 	return &w.Document, nil
 }
 
-// Limits on a message's parts. The library's time doubles with each multipart within another that does not end, 0.05 s with fifteen and
-// hours with thirty, and 20,000 parts take it ten seconds.
+// Limits on a message's parts. The library's time doubles with each multipart within another that does not end, 0.05 s
+// with fifteen and hours with thirty, and 20,000 parts take it ten seconds.
 const (
 	maxMultiparts = 15
 	maxMailParts  = 5000
@@ -72,7 +74,8 @@ var boundary = regexp.MustCompile(`(?i)boundary(\*\d*\*?)?\s*=`)
 
 func mailBounds(raw []byte) error {
 	if n := len(boundary.FindAllIndex(raw, maxMultiparts+1)); n > maxMultiparts {
-		return fmt.Errorf("%w: more than %d multiparts: save its attachments, and take them in", ErrTooLarge, maxMultiparts)
+		return fmt.Errorf("%w: more than %d multiparts: save its attachments, and take them in", ErrTooLarge,
+			maxMultiparts)
 	}
 	if n := bytes.Count(raw, []byte("\n--")); n > maxMailParts {
 		return fmt.Errorf("%w: more than %d parts: save its attachments, and take them in", ErrTooLarge, maxMailParts)
@@ -103,8 +106,8 @@ func (x *Extractor) attached(ctx context.Context, w *writer, part *enmime.Part) 
 	return w.all(d, 1)
 }
 
-// EachMessage calls each with the messages of a mailbox (RFC 4155) one after the other. It holds one at a time; one that is longer
-// than a file may be is passed as too long, with what it begins with.
+// EachMessage calls each with the messages of a mailbox (RFC 4155) one after the other. It holds one at a time; one
+// that is longer than a file may be is passed as too long, with what it begins with.
 func EachMessage(ctx context.Context, r io.Reader, each func(n int, raw []byte, tooLong bool) error) error {
 	in := bufio.NewReaderSize(r, 64<<10)
 	var message bytes.Buffer

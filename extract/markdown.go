@@ -67,7 +67,8 @@ func readMarkdown(raw []byte) (*Document, error) {
 	return d, err
 }
 
-// frontMatter reads what a page says of itself between two lines of dashes, a name and a value a line, and leaves blanks in its place.
+// frontMatter reads what a page says of itself between two lines of dashes, a name and a value a line, and leaves
+// blanks in its place.
 func (d *Document) frontMatter(src []byte) []byte {
 	const fence = "---\n"
 	body, is := bytes.CutPrefix(src, []byte(fence))

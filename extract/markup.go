@@ -13,7 +13,8 @@ var asciiHeading = regexp.MustCompile(`^(={1,6})\s+(\S.*)$`)
 // rstMarks are what may underline a heading of reStructuredText.
 const rstMarks = "=-`:.'\"~^_*+#"
 
-// readLines reads what is written in lines and has headings: reStructuredText and AsciiDoc, whose other marks are left as they are written.
+// readLines reads what is written in lines and has headings: reStructuredText and AsciiDoc, whose other marks are left
+// as they are written.
 func readLines(raw []byte, contentType string) (*Document, error) {
 	text, err := decode(raw)
 	if err != nil {
@@ -33,7 +34,8 @@ func readLines(raw []byte, contentType string) (*Document, error) {
 				return nil, err
 			}
 			start := at + bytes.Index(text[at:end], []byte(title))
-			d.Blocks = append(d.Blocks, Block{Kind: Heading, Level: n, Text: title, Start: start, End: start + len(title)})
+			d.Blocks = append(d.Blocks,
+				Block{Kind: Heading, Level: n, Text: title, Start: start, End: start + len(title)})
 			if d.Title == "" {
 				d.Title = collapseSpaces(title)
 			}
@@ -86,7 +88,8 @@ func rstLevels() func(text []byte, at int) (level int, title string, end int) {
 				return of("over" + first[:1]), strings.TrimSpace(second), end
 			}
 		}
-		if first != "" && !underline(first) && first[0] != ' ' && underline(second) && utf8.RuneCountInString(second) >= utf8.RuneCountInString(first) {
+		if first != "" && !underline(first) && first[0] != ' ' && underline(second) &&
+			utf8.RuneCountInString(second) >= utf8.RuneCountInString(first) {
 			return of(second[:1]), strings.TrimSpace(first), behind
 		}
 		return 0, "", next
@@ -110,7 +113,8 @@ func readCode(raw []byte) (*Document, error) {
 		lead := len(text[start:end]) - len(bytes.TrimLeft(text[start:end], "\r\n"))
 		body := bytes.TrimRight(text[start+lead:end], " \t\r\n")
 		if len(body) > 0 {
-			d.Blocks = append(d.Blocks, Block{Kind: Code, Text: string(body), Start: start + lead, End: start + lead + len(body)})
+			d.Blocks = append(d.Blocks,
+				Block{Kind: Code, Text: string(body), Start: start + lead, End: start + lead + len(body)})
 		}
 		start = end
 		return tooMany(d.Blocks)

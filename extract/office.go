@@ -9,7 +9,9 @@ import (
 // core reads docProps/core.xml: what Office files say of themselves.
 func (w *writer) core(p *parcel) error {
 	return w.properties(p, "docProps/core.xml", map[string]func(string){
-		"title": func(s string) { w.Title = s }, "creator": func(s string) { w.Author = s }, "language": func(s string) { w.Language = s },
+		"title": func(s string) {
+			w.Title = s
+		}, "creator": func(s string) { w.Author = s }, "language": func(s string) { w.Language = s },
 		"created": func(s string) { w.Created = instant(s) }, "modified": func(s string) { w.Modified = instant(s) },
 	})
 }

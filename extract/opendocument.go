@@ -28,7 +28,9 @@ func readOpenDocument(ctx context.Context, raw []byte) (*Document, error) {
 	}
 	w := &writer{}
 	if err := w.properties(p, "meta.xml", map[string]func(string){
-		"title": func(s string) { w.Title = s }, "initial-creator": func(s string) { w.Author = s }, "language": func(s string) { w.Language = s },
+		"title": func(s string) {
+			w.Title = s
+		}, "initial-creator": func(s string) { w.Author = s }, "language": func(s string) { w.Language = s },
 		"creator": func(s string) {
 			if w.Author == "" {
 				w.Author = s
@@ -66,7 +68,8 @@ type openDocument struct {
 
 func (o *openDocument) open(e *element) (skip bool, err error) {
 	switch e.Name.Local {
-	case "tracked-changes", "annotation", "forms", "binary-data", "sequence-decls", "font-face-decls", "note-citation", "page-number":
+	case "tracked-changes", "annotation", "forms", "binary-data", "sequence-decls", "font-face-decls", "note-citation",
+		"page-number":
 		return true, nil
 	case "style":
 		if e.attr("family") == "paragraph" {

@@ -141,8 +141,8 @@ type events struct {
 	text  func(s string)
 }
 
-// readXML reads a part's elements one by one. No entity but XML's own five is known and nothing outside is read, so there is nothing
-// to expand and nowhere to reach.
+// readXML reads a part's elements one by one. No entity but XML's own five is known and nothing outside is read, so
+// there is nothing to expand and nowhere to reach.
 func readXML(ctx context.Context, raw []byte, on events) error {
 	d := xml.NewDecoder(bytes.NewReader(raw))
 	d.CharsetReader = charset.NewReaderLabel

@@ -38,7 +38,8 @@ func (p *pdfReader) start() (pdfium.Pool, error) {
 	}
 	config := wazero.NewRuntimeConfig().WithMemoryLimitPages(pdfMemory).WithCloseOnContextDone(true).
 		WithCoreFeatures(api.CoreFeaturesV2 | experimental.CoreFeaturesExceptionHandling)
-	pool, err := webassembly.Init(webassembly.Config{MaxTotal: 2, RuntimeConfig: config, FSConfig: wazero.NewFSConfig(), Stdout: io.Discard, Stderr: io.Discard})
+	pool, err := webassembly.Init(webassembly.Config{MaxTotal: 2, RuntimeConfig: config, FSConfig: wazero.NewFSConfig(),
+		Stdout: io.Discard, Stderr: io.Discard})
 	if err != nil {
 		return nil, fmt.Errorf("start the PDF reader: %w", err)
 	}
@@ -99,7 +100,8 @@ func readPages(ctx context.Context, worker pdfium.Pdfium, raw []byte) (*Document
 		return nil, fmt.Errorf("%w: %d pages, the limit is %d", ErrTooLarge, count.PageCount, MaxPages)
 	}
 	d := &Document{}
-	if meta, err := worker.GetMetaData(&requests.GetMetaData{Document: doc.Document, Tags: &[]string{"Title", "Author", "CreationDate", "ModDate"}}); err == nil {
+	if meta, err := worker.GetMetaData(&requests.GetMetaData{Document: doc.Document,
+		Tags: &[]string{"Title", "Author", "CreationDate", "ModDate"}}); err == nil {
 		for _, tag := range meta.Tags {
 			value := clean(tag.Value)
 			switch tag.Tag {
@@ -121,7 +123,8 @@ func readPages(ctx context.Context, worker pdfium.Pdfium, raw []byte) (*Document
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		page, n, err := readPage(worker, requests.Page{ByIndex: &requests.PageByIndex{Document: doc.Document, Index: i}})
+		page, n, err := readPage(worker,
+			requests.Page{ByIndex: &requests.PageByIndex{Document: doc.Document, Index: i}})
 		if err == nil && n == 0 {
 			if scanned++; scanned == 1 {
 				ocr, err = findRecognizer(ctx)
@@ -148,10 +151,12 @@ func readPages(ctx context.Context, worker pdfium.Pdfium, raw []byte) (*Document
 		}
 	}
 	if d.Text = l.text.String(); scanned > maxScanned {
-		return nil, fmt.Errorf("%w: %d of its pages are scanned, the limit is %d: have its text recognized first, for example with ocrmypdf", ErrTooLarge, scanned, maxScanned)
+		return nil, fmt.Errorf("%w: %d of its pages are scanned, the limit is %d: have its text recognized first, "+
+			"for example with ocrmypdf", ErrTooLarge, scanned, maxScanned)
 	}
 	if len(d.Blocks) == 0 && scanned > 0 {
-		return nil, fmt.Errorf("%w: its pages are scanned; where tesseract is installed, their text is recognized", ErrNoText)
+		return nil, fmt.Errorf("%w: its pages are scanned; where tesseract is installed, their text is recognized",
+			ErrNoText)
 	}
 	if d.Title == "" && len(d.Blocks) > 0 && d.Blocks[0].Kind == Heading && d.Blocks[0].Level == 1 {
 		d.Title = d.Blocks[0].Text
@@ -166,7 +171,8 @@ func fmtTooMuch(page int) error {
 
 // readPage reads a page's text as people do, and says how many characters it has.
 func readPage(worker pdfium.Pdfium, page requests.Page) (columnsRead [][]row, n int, err error) {
-	structured, err := worker.GetPageTextStructured(&requests.GetPageTextStructured{Page: page, Mode: requests.GetPageTextStructuredModeChars})
+	structured, err := worker.GetPageTextStructured(&requests.GetPageTextStructured{Page: page,
+		Mode: requests.GetPageTextStructuredModeChars})
 	if err != nil {
 		return nil, 0, err
 	}
@@ -185,16 +191,19 @@ func readPage(worker pdfium.Pdfium, page requests.Page) (columnsRead [][]row, n 
 		}
 	}
 	all := segments(glyphs, func(i int) (s style) {
-		if size, err := worker.FPDFText_GetFontSize(&requests.FPDFText_GetFontSize{TextPage: text.TextPage, Index: i}); err == nil {
+		if size, err := worker.FPDFText_GetFontSize(&requests.FPDFText_GetFontSize{TextPage: text.TextPage,
+			Index: i}); err == nil {
 			s.size = size.FontSize
 		}
-		if m, err := worker.FPDFText_GetMatrix(&requests.FPDFText_GetMatrix{TextPage: text.TextPage, Index: i}); err == nil {
+		if m, err := worker.FPDFText_GetMatrix(&requests.FPDFText_GetMatrix{TextPage: text.TextPage,
+			Index: i}); err == nil {
 			s.size *= math.Hypot(float64(m.Matrix.C), float64(m.Matrix.D))
 		}
 		if s.size = math.Round(s.size*2) / 2; !(s.size >= 1 && s.size < 1000) {
 			s.size = 10
 		}
-		if font, err := worker.FPDFText_GetFontInfo(&requests.FPDFText_GetFontInfo{TextPage: text.TextPage, Index: i}); err == nil {
+		if font, err := worker.FPDFText_GetFontInfo(&requests.FPDFText_GetFontInfo{TextPage: text.TextPage,
+			Index: i}); err == nil {
 			name := strings.ToLower(font.FontName)
 			s.mono = font.Flags&1 != 0 || strings.Contains(name, "mono") || strings.Contains(name, "courier")
 		}

@@ -15,17 +15,24 @@ import (
 	"github.com/konstruct/konstruct/extract"
 )
 
-// What the files in ../internal/samples/files say; internal/samples/make.sh has pandoc 2.17 and LibreOffice 7.4 write them.
+// What the files in ../internal/samples/files say; internal/samples/make.sh has pandoc 2.17 and LibreOffice 7.4 write
+// them.
 var (
-	realHeadings = []string{"Starting the station", "What to check first", "Limits", "When something goes wrong", "Leaks"}
-	realRows     = []string{"Pump | Flow (m³/h) | Pressure (bar)", "North | 120 | 4.5", "South | 95 | 6.25", "Reserve | 40 | 3"}
-	realItems    = []string{"The oil stands between the two marks.", "The pressure gauge reads zero.", "Nobody works below the platform.", "Look twice.", "Call out.", "Turn the main switch.", "Wait for the green lamp."}
-	realCode     = "def stop(pump):\n    pump.valve.close()\n    return pump.state"
+	realHeadings = []string{"Starting the station", "What to check first", "Limits",
+		"When something goes wrong", "Leaks"}
+	realRows = []string{"Pump | Flow (m³/h) | Pressure (bar)", "North | 120 | 4.5", "South | 95 | 6.25",
+		"Reserve | 40 | 3"}
+	realItems = []string{"The oil stands between the two marks.", "The pressure gauge reads zero.",
+		"Nobody works below the platform.", "Look twice.", "Call out.", "Turn the main switch.",
+		"Wait for the green lamp."}
+	realCode = "def stop(pump):\n    pump.valve.close()\n    return pump.state"
 )
 
 // wordsOf are the words that a text has, without what markup and numbering add.
 func wordsOf(s string) (words []string) {
-	for w := range strings.FieldsFuncSeq(s, func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) && r != '.' }) {
+	for w := range strings.FieldsFuncSeq(s, func(r rune) bool {
+		return !unicode.IsLetter(r) && !unicode.IsDigit(r) && r != '.'
+	}) {
 		if w = strings.Trim(w, "."); w != "" {
 			words = append(words, w)
 		}
@@ -93,11 +100,15 @@ func TestFilesOfRealApplications(t *testing.T) {
 		headings, rows, items, coded bool
 		by                           string
 	}{
-		{"source.md", 1, true, true, true, true, "Ada Byron"}, {"pandoc.docx", 1, true, true, true, true, "Ada Byron"}, {"office.docx", 1, true, true, true, true, "Ada Byron"},
-		{"pandoc.odt", 0.95, true, true, true, true, "Ada Byron"}, {"office.odt", 0.95, true, true, true, true, "Ada Byron"},
+		{"source.md", 1, true, true, true, true, "Ada Byron"}, {"pandoc.docx", 1, true, true, true, true, "Ada Byron"},
+		{"office.docx", 1, true, true, true, true, "Ada Byron"},
+		{"pandoc.odt", 0.95, true, true, true, true, "Ada Byron"}, {"office.odt", 0.95, true, true, true, true,
+			"Ada Byron"},
 		{"pandoc.rtf", 0.95, true, true, false, false, ""}, {"office.rtf", 0.95, true, true, true, false, "Ada Byron"},
-		{"pandoc.epub", 0.99, true, true, true, true, "Ada Byron"}, {"pandoc.html", 0.99, true, true, true, true, "Ada Byron"}, {"office.html", 0.98, true, true, true, true, "Ada Byron"},
-		{"pandoc.ipynb", 1, true, true, true, true, ""}, {"pandoc.rst", 0.99, true, false, false, false, ""}, {"pandoc.adoc", 0.95, true, false, false, false, ""},
+		{"pandoc.epub", 0.99, true, true, true, true, "Ada Byron"}, {"pandoc.html", 0.99, true, true, true, true,
+			"Ada Byron"}, {"office.html", 0.98, true, true, true, true, "Ada Byron"},
+		{"pandoc.ipynb", 1, true, true, true, true, ""}, {"pandoc.rst", 0.99, true, false, false, false, ""},
+		{"pandoc.adoc", 0.95, true, false, false, false, ""},
 		{"office.pdf", 0.99, true, true, true, true, "Ada Byron"}, {"chromium.pdf", 0.98, true, true, false, true, ""},
 	} {
 		t.Run(f.name, func(t *testing.T) {
@@ -138,8 +149,10 @@ func TestFilesOfRealApplications(t *testing.T) {
 			if d.Author != f.by {
 				t.Errorf("author %q, want %q", d.Author, f.by)
 			}
-			t.Logf("%s | %.1f %% | %s | %s | %s | %s | %s, %s, %s", f.name, 100*share, is("headings", f.headings, realHeadings, headings), is("rows", f.rows, realRows, rows),
-				is("items", f.items, realItems, items), is("code", f.coded, realCode, code), d.Title, d.Author, d.Language)
+			t.Logf("%s | %.1f %% | %s | %s | %s | %s | %s, %s, %s", f.name, 100*share,
+				is("headings", f.headings, realHeadings, headings), is("rows", f.rows, realRows, rows),
+				is("items", f.items, realItems, items), is("code", f.coded, realCode, code), d.Title,
+				d.Author, d.Language)
 		})
 	}
 }
@@ -152,7 +165,8 @@ func TestColumnsAreReadOneAfterTheOther(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, body, _ := strings.Cut(string(source), `\maketitle`)
-	body = regexp.MustCompile(`\\[a-z]+(\{(verbatim|itemize|enumerate|tabular|document|lrr)\})*|[{}&]|\\\\`).ReplaceAllString(body, " ")
+	body = regexp.MustCompile(`\\[a-z]+(\{(verbatim|itemize|enumerate|tabular|document|lrr)\})*|[{}&]|\\\\`).
+		ReplaceAllString(body, " ")
 	var words, headings, items, rows []string
 	code := ""
 	for _, b := range d.Blocks {
@@ -171,13 +185,17 @@ func TestColumnsAreReadOneAfterTheOther(t *testing.T) {
 	if share := kept(wordsOf(body), words); share < 0.99 {
 		t.Errorf("%.3f of the words are kept in their order:\n%q\n%q", share, wordsOf(body), words)
 	}
-	if diff := cmp.Diff([]string{"Handbook of the Pump Station", "Ada Byron", "2 November 2026", "1 Starting the station", "1.1 What to check first", "1.2 Limits", "2 When something goes wrong", "2.1 Leaks", "3 Stopping the station", "4 Whom to call"}, headings); diff != "" {
+	if diff := cmp.Diff([]string{"Handbook of the Pump Station", "Ada Byron", "2 November 2026",
+		"1 Starting the station", "1.1 What to check first", "1.2 Limits", "2 When something goes wrong", "2.1 Leaks",
+		"3 Stopping the station", "4 Whom to call"}, headings); diff != "" {
 		t.Error(diff)
 	}
-	if diff := cmp.Diff([]string{"The oil stands between the two marks.", "The pressure gauge reads zero.", "Nobody works below the platform.", "Turn the main switch.", "Wait for the green lamp."}, items); diff != "" {
+	if diff := cmp.Diff([]string{"The oil stands between the two marks.", "The pressure gauge reads zero.",
+		"Nobody works below the platform.", "Turn the main switch.", "Wait for the green lamp."}, items); diff != "" {
 		t.Error(diff)
 	}
-	if diff := cmp.Diff([]string{"Pump | Flow | Pressure", "North | 120 | 4.5", "South | 95 | 6.25", "Reserve | 40 | 3"}, rows); diff != "" || code != realCode {
+	if diff := cmp.Diff([]string{"Pump | Flow | Pressure", "North | 120 | 4.5", "South | 95 | 6.25",
+		"Reserve | 40 | 3"}, rows); diff != "" || code != realCode {
 		t.Errorf("%s %q", diff, code)
 	}
 	if last := d.Blocks[len(d.Blocks)-1]; last.Page != 2 || d.Title != "Handbook of the Pump Station" {
@@ -185,14 +203,17 @@ func TestColumnsAreReadOneAfterTheOther(t *testing.T) {
 	}
 }
 
-// TestAScannedPageIsRecognized needs tesseract, which scripts/setup test brings; without it the file says what it lacks.
+// TestAScannedPageIsRecognized needs tesseract, which scripts/setup test brings; without it the file says what it
+// lacks.
 func TestAScannedPageIsRecognized(t *testing.T) {
 	d := readFile(t, "testdata/scanned.pdf")
 	var text []string
 	for _, b := range d.Blocks {
 		text = append(text, b.Text)
 	}
-	want := "Notice of the pump station The station draws water from the lake. Before anybody starts it, the valve at the inlet must be open; a closed valve ruins the impeller within minutes. The keys hang behind the door that is painted green."
+	want := "Notice of the pump station The station draws water from the lake. Before anybody starts it, the valve " +
+		"at the inlet must be open; a closed valve ruins the impeller within minutes. The keys hang behind the door " +
+		"that is painted green."
 	if share := kept(wordsOf(want), wordsOf(strings.Join(text, " "))); share < 0.95 {
 		t.Errorf("%.2f of the words: %q", share, text)
 	}
@@ -201,7 +222,8 @@ func TestAScannedPageIsRecognized(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := shared.Extract(t.Context(), extract.TypePDF, raw); !errors.Is(err, extract.ErrNoText) || !strings.Contains(err.Error(), "tesseract") {
+	if _, err := shared.Extract(t.Context(), extract.TypePDF, raw); !errors.Is(err, extract.ErrNoText) ||
+		!strings.Contains(err.Error(), "tesseract") {
 		t.Errorf("without tesseract: %v", err)
 	}
 }
@@ -212,7 +234,10 @@ func TestANotebookThatRan(t *testing.T) {
 	for _, b := range d.Blocks {
 		got = append(got, b.Text)
 	}
-	if diff := cmp.Diff([]string{"Handbook of the Pump Station", "The station draws water from the lake.", "Limits", "The oil stands between the two marks.", "flow = {'North': 120, 'South': 95}\nprint('The sum is', sum(flow.values()))", "The sum is 215", "flow", "{'North': 120, 'South': 95}"}, got); diff != "" {
+	if diff := cmp.Diff([]string{"Handbook of the Pump Station", "The station draws water from the lake.", "Limits",
+		"The oil stands between the two marks.",
+		"flow = {'North': 120, 'South': 95}\nprint('The sum is', sum(flow.values()))", "The sum is 215", "flow",
+		"{'North': 120, 'South': 95}"}, got); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -224,7 +249,8 @@ func TestSlidesOfRealApplications(t *testing.T) {
 		for _, b := range d.Blocks {
 			got = append(got, strings.Repeat("#", b.Level)+string(rune('0'+b.Page))+" "+b.Text)
 		}
-		want := []string{"#1 Pumps in a minute", "1 Ada Byron", "#2 Starting", "2 Open the valve at the inlet.", "2 Turn the main switch.", "2 Say that a closed valve ruins the impeller.",
+		want := []string{"#1 Pumps in a minute", "1 Ada Byron", "#2 Starting", "2 Open the valve at the inlet.",
+			"2 Turn the main switch.", "2 Say that a closed valve ruins the impeller.",
 			"#3 Limits", "3 Pump | Flow", "3 North | 120", "3 South | 95"}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
@@ -250,7 +276,8 @@ func TestSheetsOfRealApplications(t *testing.T) {
 		if len(rows) != 4 || rows[0] != "Pump | Flow | Installed | Note" {
 			t.Fatalf("%s: %q", note, rows)
 		}
-		for i, want := range [][]string{{"North", "120", "draws from the lake, always"}, {"South", "95.5", "Größe XL"}, {"Reserve", "40", `kept "dry"`}} {
+		for i, want := range [][]string{{"North", "120", "draws from the lake, always"}, {"South", "95.5", "Größe XL"},
+			{"Reserve", "40", `kept "dry"`}} {
 			for _, cell := range want {
 				if !slices.Contains(strings.Split(rows[i+1], " | "), cell) {
 					t.Errorf("%s: %q lacks the cell %q", name, rows[i+1], cell)

@@ -17,15 +17,21 @@ import (
 
 // codePages are Windows' code pages by their numbers.
 var codePages = map[int]encoding.Encoding{
-	437: charmap.CodePage437, 850: charmap.CodePage850, 852: charmap.CodePage852, 866: charmap.CodePage866, 874: charmap.Windows874, 932: japanese.ShiftJIS,
-	936: simplifiedchinese.GBK, 949: korean.EUCKR, 950: traditionalchinese.Big5, 1250: charmap.Windows1250, 1251: charmap.Windows1251, 1252: charmap.Windows1252,
-	1253: charmap.Windows1253, 1254: charmap.Windows1254, 1255: charmap.Windows1255, 1256: charmap.Windows1256, 1257: charmap.Windows1257, 1258: charmap.Windows1258, 10000: charmap.Macintosh,
+	437: charmap.CodePage437, 850: charmap.CodePage850, 852: charmap.CodePage852, 866: charmap.CodePage866,
+	874: charmap.Windows874, 932: japanese.ShiftJIS,
+	936: simplifiedchinese.GBK, 949: korean.EUCKR, 950: traditionalchinese.Big5, 1250: charmap.Windows1250,
+	1251: charmap.Windows1251, 1252: charmap.Windows1252,
+	1253: charmap.Windows1253, 1254: charmap.Windows1254, 1255: charmap.Windows1255, 1256: charmap.Windows1256,
+	1257: charmap.Windows1257, 1258: charmap.Windows1258, 10000: charmap.Macintosh,
 }
 
 // unreadGroups are RTF's destinations that hold nothing a reader reads.
-var unreadGroups = map[string]bool{"fonttbl": true, "colortbl": true, "stylesheet": true, "pict": true, "object": true, "themedata": true, "colorschememapping": true, "latentstyles": true,
-	"datastore": true, "listtable": true, "listoverridetable": true, "rsidtbl": true, "generator": true, "header": true, "footer": true, "headerl": true, "headerr": true, "footerl": true, "footerr": true,
-	"fldinst": true, "xmlnstbl": true, "revtbl": true, "operator": true, "mmathPr": true, "listtext": true, "pntext": true}
+var unreadGroups = map[string]bool{"fonttbl": true, "colortbl": true, "stylesheet": true, "pict": true, "object": true,
+	"themedata": true, "colorschememapping": true, "latentstyles": true,
+	"datastore": true, "listtable": true, "listoverridetable": true, "rsidtbl": true, "generator": true, "header": true,
+	"footer": true, "headerl": true, "headerr": true, "footerl": true, "footerr": true,
+	"fldinst": true, "xmlnstbl": true, "revtbl": true, "operator": true, "mmathPr": true, "listtext": true,
+	"pntext": true}
 
 // rtf is where the reading of an RTF file stands.
 type rtf struct {
@@ -230,7 +236,8 @@ func (r *rtf) word(word string, n int, given bool) error {
 		r.char(' ')
 	case "emdash", "endash", "lquote", "rquote", "ldblquote", "rdblquote", "bullet":
 		r.settle()
-		r.text.WriteString(map[string]string{"emdash": "—", "endash": "–", "lquote": "‘", "rquote": "’", "ldblquote": "“", "rdblquote": "”", "bullet": "•"}[word])
+		r.text.WriteString(map[string]string{"emdash": "—", "endash": "–", "lquote": "‘", "rquote": "’",
+			"ldblquote": "“", "rdblquote": "”", "bullet": "•"}[word])
 	case "pard":
 		r.b, r.inTable = Block{}, false
 	case "intbl":

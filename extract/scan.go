@@ -35,12 +35,16 @@ func findRecognizer(ctx context.Context) (*recognizer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ask tesseract for its languages: %w", err)
 	}
-	names := slices.DeleteFunc(strings.Fields(string(known)[strings.IndexByte(string(known), '\n')+1:]), func(n string) bool { return n == "osd" || n == "equ" })
+	names := slices.DeleteFunc(strings.Fields(string(known)[strings.IndexByte(string(known), '\n')+1:]),
+		func(n string) bool {
+			return n == "osd" || n == "equ"
+		})
 	return &recognizer{bin, strings.Join(names[:min(len(names), languages)], "+")}, nil
 }
 
 // page reads a page that is a picture. Tesseract gets a picture that we drew, and not the file.
-func (r *recognizer) page(ctx context.Context, worker pdfium.Pdfium, doc references.FPDF_DOCUMENT, index int) ([][]row, error) {
+func (r *recognizer) page(ctx context.Context, worker pdfium.Pdfium, doc references.FPDF_DOCUMENT,
+	index int) ([][]row, error) {
 	page := requests.Page{ByIndex: &requests.PageByIndex{Document: doc, Index: index}}
 	size, err := worker.GetPageSize(&requests.GetPageSize{Page: page})
 	if err != nil {
@@ -74,7 +78,8 @@ func (r *recognizer) page(ctx context.Context, worker pdfium.Pdfium, doc referen
 			y -= 12
 			continue
 		}
-		lines = append(lines, row{{style: style{size: 10}, text: line, left: 0, right: float64(len(line)), top: y, bottom: y - 10}})
+		lines = append(lines,
+			row{{style: style{size: 10}, text: line, left: 0, right: float64(len(line)), top: y, bottom: y - 10}})
 	}
 	return [][]row{lines}, nil
 }

@@ -25,7 +25,8 @@ func readSheets(ctx context.Context, raw []byte) (*Document, error) {
 	if err := w.core(p); err != nil {
 		return nil, err
 	}
-	f, err := excelize.OpenReader(bytes.NewReader(raw), excelize.Options{UnzipSizeLimit: maxUnpacked, UnzipXMLSizeLimit: maxUnpacked})
+	f, err := excelize.OpenReader(bytes.NewReader(raw),
+		excelize.Options{UnzipSizeLimit: maxUnpacked, UnzipXMLSizeLimit: maxUnpacked})
 	if err != nil {
 		return nil, fmt.Errorf("read the workbook: %w", err)
 	}
@@ -64,8 +65,8 @@ func (w *writer) sheet(ctx context.Context, f *excelize.File, name string, page 
 	return rows.Error()
 }
 
-// maxStrings is how many bytes a part of a workbook that is no sheet may have, unpacked: the library keeps twenty times as much in memory of
-// the strings that cells share. Sheets it reads row by row.
+// maxStrings is how many bytes a part of a workbook that is no sheet may have, unpacked: the library keeps twenty times
+// as much in memory of the strings that cells share. Sheets it reads row by row.
 const maxStrings = 24 << 20
 
 // bounded refuses a workbook that unpacks to more than it may: it is unpacked once, and nothing of it kept.
@@ -117,7 +118,8 @@ func readTable(ctx context.Context, raw []byte) (*Document, error) {
 		for i := range cells {
 			row[i] = collapseSpaces(cells[i])
 		}
-		b := Block{Kind: Row, Text: strings.TrimRight(strings.Join(row, " | "), " |"), Start: start, End: int(r.InputOffset()), Head: head}
+		b := Block{Kind: Row, Text: strings.TrimRight(strings.Join(row, " | "), " |"), Start: start,
+			End: int(r.InputOffset()), Head: head}
 		if b.Text == "" {
 			continue
 		}

@@ -109,7 +109,8 @@ func (w *writer) slide(p *parcel, part string, page int, notes bool) error {
 				}
 				b := Block{Text: text.String(), Page: page}
 				switch {
-				case holder == "sldNum" || holder == "dt" || holder == "ftr" || holder == "hdr" || notes && holder != "body":
+				case holder == "sldNum" || holder == "dt" || holder == "ftr" || holder == "hdr" ||
+					notes && holder != "body":
 					b.Text = ""
 				case !notes && (holder == "title" || holder == "ctrTitle"):
 					b.Kind, b.Level = Heading, 1

@@ -12,7 +12,8 @@ import (
 	encoding "golang.org/x/text/encoding/unicode"
 )
 
-// decode brings text to UTF-8: it is UTF-8 already, or UTF-16 with its mark or plainly so without, or what its bytes make most likely.
+// decode brings text to UTF-8: it is UTF-8 already, or UTF-16 with its mark or plainly so without, or what its bytes
+// make most likely.
 func decode(raw []byte) ([]byte, error) {
 	raw = bytes.TrimPrefix(raw, []byte("\xEF\xBB\xBF"))
 	if looksUTF16(raw) {
@@ -67,7 +68,8 @@ func guess(raw []byte) ([]byte, error) {
 			}
 		}
 	}
-	return nil, fmt.Errorf("not text of an encoding that could be told: byte 0x%02X at %d; convert it to UTF-8 first, for example with iconv", raw[bad], bad)
+	return nil, fmt.Errorf("not text of an encoding that could be told: byte 0x%02X at %d; convert it to UTF-8 "+
+		"first, for example with iconv", raw[bad], bad)
 }
 
 func mostlyASCII(b []byte) bool {
@@ -112,7 +114,9 @@ func paragraphs(d *Document, text []byte, base, page int) error {
 		lead := len(text[start:end]) - len(bytes.TrimLeftFunc(text[start:end], unicode.IsSpace))
 		tail := len(bytes.TrimRightFunc(text[start:end], unicode.IsSpace))
 		if lead < tail {
-			d.Blocks = append(d.Blocks, Block{Text: flat(string(text[start+lead : start+tail])), Start: base + start + lead, End: base + start + tail, Page: page})
+			d.Blocks = append(d.Blocks,
+				Block{Text: flat(string(text[start+lead : start+tail])), Start: base + start + lead,
+					End: base + start + tail, Page: page})
 			if err := tooMany(d.Blocks); err != nil {
 				return err
 			}

@@ -48,23 +48,27 @@ func Holds(contentType string) bool {
 }
 
 // byContent are the types that the content tells for itself, whatever the file is called.
-var byContent = []string{TypePDF, TypeWord, TypeSlides, TypeSheets, TypeODT, TypeODS, TypeODP, TypeBook, TypeRTF, TypeHTML, TypeZip, TypeTar, TypeGzip}
+var byContent = []string{TypePDF, TypeWord, TypeSlides, TypeSheets, TypeODT, TypeODS, TypeODP, TypeBook, TypeRTF,
+	TypeHTML, TypeZip, TypeTar, TypeGzip}
 
 // byName are the types that only a name tells apart, of what is text anyhow.
 var byName = map[string]string{
 	".md": TypeMarkdown, ".markdown": TypeMarkdown, ".rst": TypeRST, ".adoc": TypeASCIIDoc, ".asciidoc": TypeASCIIDoc,
 	".html": TypeHTML, ".htm": TypeHTML, ".xhtml": TypeHTML, ".csv": TypeCSV, ".tsv": TypeCSV, ".tab": TypeCSV,
-	".json": TypeJSON, ".jsonl": TypeJSON, ".ndjson": TypeJSON, ".ipynb": TypeNotebook, ".xml": TypeXML, ".eml": TypeMail, ".mbox": TypeMailbox, ".mbx": TypeMailbox,
+	".json": TypeJSON, ".jsonl": TypeJSON, ".ndjson": TypeJSON, ".ipynb": TypeNotebook, ".xml": TypeXML,
+	".eml": TypeMail, ".mbox": TypeMailbox, ".mbx": TypeMailbox,
 }
 
 // codeNames are how programs end.
-const codeNames = " .go .py .js .mjs .ts .tsx .jsx .java .kt .kts .scala .c .h .cc .cpp .cxx .hpp .cs .rs .rb .php .swift .m .sh .bash .zsh .ps1 .pl .pm .lua .r .jl .sql .hs .ml .ex .exs .erl .clj .dart .groovy .proto .tf .yaml .yml .toml .ini .css .scss .vue .svelte "
+const codeNames = " .go .py .js .mjs .ts .tsx .jsx .java .kt .kts .scala .c .h .cc .cpp .cxx .hpp .cs .rs .rb .php " +
+	".swift .m .sh .bash .zsh .ps1 .pl .pm .lua .r .jl .sql .hs .ml .ex .exs .erl .clj .dart .groovy .proto .tf " +
+	".yaml .yml .toml .ini .css .scss .vue .svelte "
 
 // ErrLegacy says that a file is of Office before 2007, which is not read here.
 var ErrLegacy = errors.New("a file of Office before 2007, or an encrypted one: save it without a password as .docx, .xlsx or .pptx")
 
-// Type says what kind of file name and its first bytes make: one of the types above, or ErrKind. What the bytes say goes before the name, so
-// a wrong name does no harm.
+// Type says what kind of file name and its first bytes make: one of the types above, or ErrKind. What the bytes say
+// goes before the name, so a wrong name does no harm.
 func Type(name string, head []byte) (string, error) {
 	ext := strings.ToLower(filepath.Ext(name))
 	m := mimetype.Detect(head)
@@ -97,7 +101,8 @@ func Type(name string, head []byte) (string, error) {
 		return TypePDF, nil // which says what is wrong with it
 	case !text:
 		return "", fmt.Errorf("%s: %w", m, ErrKind)
-	case bytes.HasPrefix(head, []byte("From ")) && bytes.IndexByte(head, '\n') > 0 && (ext == ".mbox" || ext == ".mbx" || ext == "" || looksMail(head[bytes.IndexByte(head, '\n')+1:])):
+	case bytes.HasPrefix(head, []byte("From ")) && bytes.IndexByte(head, '\n') > 0 &&
+		(ext == ".mbox" || ext == ".mbx" || ext == "" || looksMail(head[bytes.IndexByte(head, '\n')+1:])):
 		return TypeMailbox, nil
 	case byName[ext] != "":
 		return byName[ext], nil
@@ -116,7 +121,8 @@ func Type(name string, head []byte) (string, error) {
 	return TypeText, nil
 }
 
-// zipped tells documents that are ZIP files from plain ones by the names of their first parts, where the library looked too little.
+// zipped tells documents that are ZIP files from plain ones by the names of their first parts, where the library looked
+// too little.
 func zipped(head []byte) string {
 	for part, t := range map[string]string{"word/": TypeWord, "ppt/": TypeSlides, "xl/": TypeSheets} {
 		if bytes.Contains(head, []byte("[Content_Types].xml")) && bytes.Contains(head, []byte(part)) {
@@ -145,7 +151,8 @@ func looksMail(head []byte) bool {
 			return false
 		}
 		switch strings.ToLower(string(name)) {
-		case "from", "to", "subject", "date", "message-id", "received", "return-path", "mime-version", "delivered-to", "content-type":
+		case "from", "to", "subject", "date", "message-id", "received", "return-path", "mime-version", "delivered-to",
+			"content-type":
 			known++
 		}
 	}

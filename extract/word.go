@@ -31,7 +31,8 @@ func readWord(ctx context.Context, raw []byte) (*Document, error) {
 // codeStyle stands for the level of a style that programs are written in.
 const codeStyle = -1
 
-// wordStyles are the heading levels of styles, by their ids: they go by their outline, or by their names, which are English in every language.
+// wordStyles are the heading levels of styles, by their ids: they go by their outline, or by their names, which are
+// English in every language.
 func wordStyles(p *parcel) (map[string]int, error) {
 	raw, err := p.read("word/styles.xml")
 	if err != nil || raw == nil {

@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// writer makes blocks of a document that has no text of its own to point into: their places are bytes into all their texts,
-// a line each.
+// writer makes blocks of a document that has no text of its own to point into: their places are bytes into all their
+// texts, a line each.
 type writer struct {
 	Document
 	at     int
@@ -58,7 +58,8 @@ func (w *writer) paragraph(b Block) error {
 	return w.add(b)
 }
 
-// codeLine adds a paragraph of a program: those that follow one another are one block, which the next block or endCode ends.
+// codeLine adds a paragraph of a program: those that follow one another are one block, which the next block or endCode
+// ends.
 func (w *writer) codeLine(b Block) error {
 	if w.code.Len() > 0 {
 		w.code.WriteByte('\n')
@@ -94,7 +95,8 @@ func outline(n int, err error) int {
 // isCode reports the name of a paragraph's style that programs are written in.
 func isCode(style string) bool {
 	style = strings.ToLower(strings.NewReplacer("_20_", "", " ", "", "_", "").Replace(style))
-	return style == "sourcecode" || style == "preformattedtext" || style == "htmlpreformatted" || style == "code" || style == "verbatim" || style == "plaintext"
+	return style == "sourcecode" || style == "preformattedtext" || style == "htmlpreformatted" || style == "code" ||
+		style == "verbatim" || style == "plaintext"
 }
 
 // row appends cells as one row of a table; empty ones at its end are left out.

@@ -10,7 +10,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// lockSQL is the lock by which a dealer's own connection says that it lives: it goes with the connection, whatever becomes of the process.
+// lockSQL is the lock by which a dealer's own connection says that it lives: it goes with the connection, whatever
+// becomes of the process.
 const lockSQL = `hashtextextended('konstruct dealer ' || $1, 0)`
 
 // register says that this dealer lives.
@@ -34,7 +35,8 @@ func (d *dispatcher) unregister() {
 	}
 }
 
-// sweepUntil frees the tickets of dealers that died, and signs anew after the database was unavailable, until the context ends.
+// sweepUntil frees the tickets of dealers that died, and signs anew after the database was unavailable, until the
+// context ends.
 func (d *dispatcher) sweepUntil(ctx context.Context) {
 	for t := time.NewTicker(sweepEvery); ; {
 		if err := d.sweep(ctx); err != nil && ctx.Err() == nil {
@@ -49,8 +51,8 @@ func (d *dispatcher) sweepUntil(ctx context.Context) {
 	}
 }
 
-// sweep frees the tickets that dealers hold who live no more. One whose connection was lost and who lives may lose its ticket: then two work
-// for one tenant, which does no harm.
+// sweep frees the tickets that dealers hold who live no more. One whose connection was lost and who lives may lose its
+// ticket: then two work for one tenant, which does no harm.
 func (d *dispatcher) sweep(ctx context.Context) error {
 	if d.lease == nil || d.lease.Ping(ctx) != nil {
 		d.unregister()
@@ -61,7 +63,8 @@ func (d *dispatcher) sweep(ctx context.Context) error {
 	}
 	queues := slices.Collect(maps.Keys(d.work))
 	return pgx.BeginFunc(ctx, d.pool, func(tx pgx.Tx) error {
-		rows, err := tx.Query(ctx, `SELECT DISTINCT attempted_by[cardinality(attempted_by)] FROM river_job WHERE state = 'running' AND queue = ANY($1)`, queues)
+		rows, err := tx.Query(ctx, `SELECT DISTINCT attempted_by[cardinality(attempted_by)] FROM river_job
+			WHERE state = 'running' AND queue = ANY($1)`, queues)
 		if err != nil {
 			return err
 		}

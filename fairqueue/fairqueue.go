@@ -1,6 +1,6 @@
-// Package fairqueue gives each tenant with something to do a fair share of the workers: one ticket a tenant, which goes to
-// the end of the queue after each turn. It runs River (https://riverqueue.com) as konstruct_worker, which sees tickets
-// and no tenant's rows. It must not know what the work is.
+// Package fairqueue gives each tenant with something to do a fair share of the workers: one ticket a tenant, which goes
+// to the end of the queue after each turn. It runs River (https://riverqueue.com) as konstruct_worker, which sees
+// tickets and no tenant's rows. It must not know what the work is.
 package fairqueue
 
 import (
@@ -84,7 +84,8 @@ func Run(ctx context.Context, c Config) error {
 		return err
 	}
 	client, err := river.NewClient(riverpgxv5.New(pool), &river.Config{
-		ID: d.id, Schema: schema, Workers: workers, Logger: slog.New(warnings{c.Logger.Handler()}), JobTimeout: -1, FetchPollInterval: poll, CompletedJobRetentionPeriod: doneTTL,
+		ID: d.id, Schema: schema, Workers: workers, Logger: slog.New(warnings{c.Logger.Handler()}), JobTimeout: -1,
+		FetchPollInterval: poll, CompletedJobRetentionPeriod: doneTTL,
 		Queues: queues, ReindexerSchedule: river.NeverSchedule(), SoftStopTimeout: drainTime,
 	})
 	if err != nil {
@@ -122,7 +123,8 @@ type dispatcher struct {
 	lease  *pgxpool.Conn   // holds the lock that says that this dealer lives
 }
 
-// Work implements river.Worker: it fails where the database is unavailable alone, so that River never gives a ticket up.
+// Work implements river.Worker: it fails where the database is unavailable alone, so that River never gives a ticket
+// up.
 func (d *dispatcher) Work(ctx context.Context, job *river.Job[ticket]) error {
 	if second, err := d.renewTickets(ctx, job); err != nil || second {
 		return err // River tries again, or it is put away
@@ -157,7 +159,8 @@ func (d *dispatcher) Work(ctx context.Context, job *river.Job[ticket]) error {
 
 // renewTickets reports that the tenant has an earlier ticket, which does for this one.
 func (d *dispatcher) renewTickets(ctx context.Context, job *river.Job[ticket]) (is bool, err error) {
-	err = d.pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM river_job WHERE tenant_id = $1 AND queue = $2 AND finalized_at IS NULL AND id < $3)`, job.Args.Tenant, job.Queue, job.ID).Scan(&is)
+	err = d.pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM river_job WHERE tenant_id = $1
+		AND queue = $2 AND finalized_at IS NULL AND id < $3)`, job.Args.Tenant, job.Queue, job.ID).Scan(&is)
 	return is, err
 }
 
@@ -168,16 +171,19 @@ func (d *dispatcher) runExclusive(ctx context.Context, queue string) (alone bool
 		return false, nil
 	default:
 	}
-	err = d.pool.QueryRow(ctx, `SELECT NOT EXISTS (SELECT FROM river_job WHERE state = 'available' AND queue = $1 AND scheduled_at <= now())`, queue).Scan(&alone)
+	err = d.pool.QueryRow(ctx,
+		`SELECT NOT EXISTS (SELECT FROM river_job WHERE state = 'available' AND queue = $1 AND scheduled_at <= now())`,
+		queue).Scan(&alone)
 	return alone, err
 }
 
-// deleteTicket completes a ticket if nothing is open for its tenant, or says when to look again. Whoever hands something over shares a lock until that is
-// committed: who has it alone sees all there is.
+// deleteTicket completes a ticket if nothing is open for its tenant, or says when to look again. Whoever hands
+// something over shares a lock until that is committed: who has it alone sees all there is.
 func (d *dispatcher) deleteTicket(ctx context.Context, job *river.Job[ticket]) (wait time.Duration, err error) {
 	err = pgx.BeginFunc(ctx, d.pool, func(tx pgx.Tx) error {
 		var alone bool
-		if err := tx.QueryRow(ctx, `SELECT pg_try_advisory_xact_lock(hashtextextended($1 || $2::uuid, 0))`, workContext(job.Queue), job.Args.Tenant).Scan(&alone); err != nil {
+		if err := tx.QueryRow(ctx, `SELECT pg_try_advisory_xact_lock(hashtextextended($1 || $2::uuid, 0))`,
+			workContext(job.Queue), job.Args.Tenant).Scan(&alone); err != nil {
 			return err
 		}
 		if !alone {

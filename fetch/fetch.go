@@ -49,7 +49,8 @@ var (
 // Page is what a site says.
 type Page struct {
 	Raw []byte
-	// ETag tells this content from others: the site's entity tag, which begins with " or W/, or else when it says that the page was changed.
+	// ETag tells this content from others: the site's entity tag, which begins with " or W/, or else when it says that
+	// the page was changed.
 	ETag string
 }
 
@@ -69,7 +70,8 @@ type host struct {
 	next  time.Time // when the next request may go out
 }
 
-// New makes a client that connects to public addresses, and to those of the operator's own networks that allow names, there on any port.
+// New makes a client that connects to public addresses, and to those of the operator's own networks that allow names,
+// there on any port.
 func New(allow ...netip.Prefix) *Client { return newClient(nil, allow) }
 
 func newClient(resolver *net.Resolver, allow []netip.Prefix) *Client {
@@ -83,14 +85,17 @@ func newClient(resolver *net.Resolver, allow []netip.Prefix) *Client {
 		}
 	}
 	if len(allow) > 0 {
-		options = append(options, ssrf.WithAllowedV4Prefixes(v4...), ssrf.WithAllowedV6Prefixes(v6...), ssrf.WithAnyPort())
+		options = append(options, ssrf.WithAllowedV4Prefixes(v4...), ssrf.WithAllowedV6Prefixes(v6...),
+			ssrf.WithAnyPort())
 	}
 	guard := ssrf.New(options...)
 	// Control sees the address that is connected to, whatever the name led to before.
 	dialer := &net.Dialer{Timeout: 10 * time.Second, Resolver: resolver, Control: guard.Safe}
 	c := &Client{hosts: map[string]*host{}}
-	transport := &http.Transport{DialContext: dialer.DialContext, ForceAttemptHTTP2: true, TLSHandshakeTimeout: 10 * time.Second, ResponseHeaderTimeout: 20 * time.Second,
-		MaxResponseHeaderBytes: maxHeaders, MaxIdleConns: 10, IdleConnTimeout: 30 * time.Second} // no proxy: it would connect where we may not
+	transport := &http.Transport{DialContext: dialer.DialContext, ForceAttemptHTTP2: true,
+		TLSHandshakeTimeout: 10 * time.Second, ResponseHeaderTimeout: 20 * time.Second,
+		// no proxy: it would connect where we may not
+		MaxResponseHeaderBytes: maxHeaders, MaxIdleConns: 10, IdleConnTimeout: 30 * time.Second}
 	redirect := func(ask func(context.Context, *url.URL) error) func(*http.Request, []*http.Request) error {
 		return func(r *http.Request, via []*http.Request) error {
 			if len(via) > maxRedirects {
@@ -110,8 +115,9 @@ func newClient(resolver *net.Resolver, allow []netip.Prefix) *Client {
 // Close ends idle connections.
 func (c *Client) Close() { c.plain.CloseIdleConnections() }
 
-// Get returns a page, at most limit bytes of it, or why it can't be had; ErrAway where another time may do. etag is that of the content that
-// is known already, empty for none: where the page is still that, the error is ErrUnchanged (RFC 9110, 13).
+// Get returns a page, at most limit bytes of it, or why it can't be had; ErrAway where another time may do. etag is
+// that of the content that is known already, empty for none: where the page is still that, the error is ErrUnchanged
+// (RFC 9110, 13).
 func (c *Client) Get(ctx context.Context, rawURL, etag string, limit int64) (Page, error) {
 	u, err := url.Parse(rawURL)
 	if err != nil {
@@ -152,7 +158,8 @@ func readable(u *url.URL) error {
 	return nil
 }
 
-func get(ctx context.Context, from *http.Client, u *url.URL, etag string, limit int64) (page Page, status int, err error) {
+func get(ctx context.Context, from *http.Client, u *url.URL, etag string,
+	limit int64) (page Page, status int, err error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
 		return page, 0, fmt.Errorf("%w: %w", ErrURL, err)
@@ -191,7 +198,8 @@ func isTag(s string) bool { return strings.HasPrefix(s, `"`) || strings.HasPrefi
 
 // reason says what the guard refused in words that help.
 func reason(err error) error {
-	if errors.Is(err, ssrf.ErrProhibitedIP) || errors.Is(err, ssrf.ErrProhibitedPort) || errors.Is(err, ssrf.ErrProhibitedNetwork) {
+	if errors.Is(err, ssrf.ErrProhibitedIP) || errors.Is(err, ssrf.ErrProhibitedPort) ||
+		errors.Is(err, ssrf.ErrProhibitedNetwork) {
 		return disclosure.Hide(ErrPrivate, err) // which address it is tells what a name inside leads to
 	}
 	var dns *net.DNSError
@@ -217,7 +225,8 @@ func (c *Client) ask(ctx context.Context, u *url.URL) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if time.Now().After(h.until) {
-		page, status, err := get(ctx, c.plain, &url.URL{Scheme: u.Scheme, Host: u.Host, Path: "/robots.txt"}, "", maxRobots)
+		page, status, err := get(ctx, c.plain, &url.URL{Scheme: u.Scheme, Host: u.Host, Path: "/robots.txt"},
+			"", maxRobots)
 		switch {
 		case errors.Is(err, ErrLarge):
 			return fmt.Errorf("%w: it has more than %d bytes", ErrRobots, maxRobots)

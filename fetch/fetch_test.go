@@ -67,13 +67,16 @@ func TestAPageIsRead(t *testing.T) {
 		}
 	})
 	c := client(t, loopback)
-	for path, want := range map[string]string{"/page": "", "/on": "", "/round": "leads on more than", "/file": "not a URL", "/large": "too large", "/bomb": "too large", "/gone": "404"} {
+	for path, want := range map[string]string{"/page": "", "/on": "", "/round": "leads on more than",
+		"/file": "not a URL", "/large": "too large", "/bomb": "too large", "/gone": "404"} {
 		page, err := c.Get(t.Context(), at+path, "", 1000)
-		if want == "" && (err != nil || string(page.Raw) != "<p>words") || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+		if want == "" && (err != nil || string(page.Raw) != "<p>words") || want != "" &&
+			(err == nil || !strings.Contains(err.Error(), want)) {
 			t.Errorf("%s: %q, %v; want %q", path, page.Raw, err, want)
 		}
 	}
-	for _, u := range []string{"ftp://example.com/x", "http://", "http://user:secret@example.com/", "gopher://x", "http:///x", "//x", "http://%zz", "javascript:alert(1)"} {
+	for _, u := range []string{"ftp://example.com/x", "http://", "http://user:secret@example.com/", "gopher://x",
+		"http:///x", "//x", "http://%zz", "javascript:alert(1)"} {
 		if _, err := c.Get(t.Context(), u, "", 1000); !errors.Is(err, ErrURL) {
 			t.Errorf("%s: %v", u, err)
 		}
@@ -87,8 +90,10 @@ func TestOnlyPublicAddressesAreConnectedTo(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	c := client(t)
-	for _, host := range []string{"127.0.0.1:" + port, "localhost:" + port, "127.1.2.3", "[::1]:" + port, "[::ffff:127.0.0.1]:" + port, "[::ffff:7f00:1]", "0.0.0.0:" + port, "[::]", "10.0.0.1", "172.16.0.1",
-		"192.168.1.1", "100.64.0.1", "169.254.169.254", "[fd00:ec2::254]", "[fe80::1]", "[fc00::1]", "[64:ff9b::7f00:1]", "[2002:7f00:1::]", "224.0.0.1", "255.255.255.255", "198.18.0.1", "192.0.2.1"} {
+	for _, host := range []string{"127.0.0.1:" + port, "localhost:" + port, "127.1.2.3", "[::1]:" + port,
+		"[::ffff:127.0.0.1]:" + port, "[::ffff:7f00:1]", "0.0.0.0:" + port, "[::]", "10.0.0.1", "172.16.0.1",
+		"192.168.1.1", "100.64.0.1", "169.254.169.254", "[fd00:ec2::254]", "[fe80::1]", "[fc00::1]",
+		"[64:ff9b::7f00:1]", "[2002:7f00:1::]", "224.0.0.1", "255.255.255.255", "198.18.0.1", "192.0.2.1"} {
 		if _, err := c.Get(ctx, "http://"+host+"/latest/meta-data/", "", 1000); !errors.Is(err, ErrPrivate) {
 			t.Errorf("%s: %v", host, err)
 		}
@@ -111,8 +116,8 @@ func TestOnlyPublicAddressesAreConnectedTo(t *testing.T) {
 	}
 }
 
-// A name that leads to a public address when it is looked at and to a private one when it is connected to is refused when it
-// is connected to.
+// A name that leads to a public address when it is looked at and to a private one when it is connected to is refused
+// when it is connected to.
 func TestANameThatChanges(t *testing.T) {
 	var asked atomic.Int64
 	at := site(t, "", func(w http.ResponseWriter, _ *http.Request) { asked.Add(1); fmt.Fprint(w, "the secret") })
@@ -140,7 +145,10 @@ func TestANameThatChanges(t *testing.T) {
 				if answers.Add(1) == 1 {
 					ip = [4]byte{192, 0, 2, 1} // a public one would be waited for; this one is refused as well
 				}
-				m.Answers = []dnsmessage.Resource{{Header: dnsmessage.ResourceHeader{Name: m.Questions[0].Name, Type: dnsmessage.TypeA, Class: dnsmessage.ClassINET}, Body: &dnsmessage.AResource{A: ip}}}
+				m.Answers =
+					[]dnsmessage.Resource{
+						{Header: dnsmessage.ResourceHeader{Name: m.Questions[0].Name, Type: dnsmessage.TypeA,
+							Class: dnsmessage.ClassINET}, Body: &dnsmessage.AResource{A: ip}}}
 			}
 			if out, err := m.Pack(); err == nil {
 				_, _ = dns.WriteTo(out, from)
@@ -164,17 +172,20 @@ func TestANameThatChanges(t *testing.T) {
 
 func TestRobotsAreObeyed(t *testing.T) {
 	var asked atomic.Int64
-	at := site(t, "User-agent: *\nDisallow: /private\nDisallow: /*?print\n", func(w http.ResponseWriter, r *http.Request) {
-		asked.Add(1)
-		if r.URL.Path == "/in" {
-			http.Redirect(w, r, "/private/x", http.StatusFound)
-			return
-		}
-		fmt.Fprint(w, "words")
-	})
+	at := site(t, "User-agent: *\nDisallow: /private\nDisallow: /*?print\n",
+		func(w http.ResponseWriter, r *http.Request) {
+			asked.Add(1)
+			if r.URL.Path == "/in" {
+				http.Redirect(w, r, "/private/x", http.StatusFound)
+				return
+			}
+			fmt.Fprint(w, "words")
+		})
 	c := client(t, loopback)
-	for path, allowed := range map[string]bool{"/page": true, "/private/x": false, "/in": false, "/page?print=1": false} {
-		if _, err := c.Get(t.Context(), at+path, "", 1000); allowed != (err == nil) || !allowed && !errors.Is(err, ErrRobots) {
+	for path, allowed := range map[string]bool{"/page": true, "/private/x": false, "/in": false,
+		"/page?print=1": false} {
+		if _, err := c.Get(t.Context(), at+path, "", 1000); allowed != (err == nil) ||
+			!allowed && !errors.Is(err, ErrRobots) {
 			t.Errorf("%s: %v", path, err)
 		}
 	}
@@ -182,7 +193,9 @@ func TestRobotsAreObeyed(t *testing.T) {
 		t.Errorf("%d pages were asked for", asked.Load())
 	}
 	// A robots.txt that the site can't give now forbids everything; requests to one site keep their distance.
-	broken := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", http.StatusInternalServerError) }))
+	broken := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		http.Error(w, "no", http.StatusInternalServerError)
+	}))
 	defer broken.Close()
 	if _, err := c.Get(t.Context(), broken.URL+"/x", "", 1000); !errors.Is(err, ErrRobots) {
 		t.Errorf("%v", err)

@@ -18,8 +18,8 @@ const MaxLinks = 50_000
 // ErrNoList says that a page is neither a sitemap nor a feed.
 var ErrNoList = errors.New("it is no sitemap, RSS or Atom feed")
 
-// Links returns the pages that a sitemap (sitemaps.org), or an RSS or Atom feed names, which was read from at, or the sitemaps that an index of
-// them names; ErrNoList for any other page. A sitemap speaks for its own site alone.
+// Links returns the pages that a sitemap (sitemaps.org), or an RSS or Atom feed names, which was read from at, or the
+// sitemaps that an index of them names; ErrNoList for any other page. A sitemap speaks for its own site alone.
 func Links(at string, page []byte) (pages, maps []string, err error) {
 	base, err := url.Parse(at)
 	if err != nil {
@@ -46,7 +46,8 @@ func Links(at string, page []byte) (pages, maps []string, err error) {
 	return pages, maps, nil
 }
 
-// absolute makes links whole, and leaves out what is named twice, can't be read, is the base itself, or lies on another host where one is given.
+// absolute makes links whole, and leaves out what is named twice, can't be read, is the base itself, or lies on another
+// host where one is given.
 func absolute(base *url.URL, host string, links []string) (all []string) {
 	seen := map[string]bool{base.String(): true}
 	for _, l := range links {

@@ -72,7 +72,8 @@ func (k *claimSet) claim(ctx context.Context) (c *claim, err error) {
 				var c claim
 				u := &c.upload
 				var sees []string
-				err := r.Scan(&c.id, &c.agent, &c.attempt, &u.Source, &u.Filename, &u.Labels, &u.Metadata, &u.ETag, &u.leaf, &u.Seq, &sees, &u.Content)
+				err := r.Scan(&c.id, &c.agent, &c.attempt, &u.Source, &u.Filename, &u.Labels, &u.Metadata, &u.ETag,
+					&u.leaf, &u.Seq, &sees, &u.Content)
 				c.sees = tenantdb.LabelsOf(sees...)
 				return &c, err
 			})
@@ -109,7 +110,8 @@ func (k *claimSet) remove(c *claim) {
 	delete(k.open, c.id)
 }
 
-// renewUntil says that the jobs are worked on, and how far they are, until the context ends. A job that was cancelled is lost.
+// renewUntil says that the jobs are worked on, and how far they are, until the context ends. A job that was cancelled
+// is lost.
 func (k *claimSet) renewUntil(ctx context.Context) {
 	for t := time.NewTicker(renewEvery); ; {
 		select {
@@ -122,7 +124,8 @@ func (k *claimSet) renewUntil(ctx context.Context) {
 			c.mu.Lock()
 			embedded, chunks := c.embedded, c.chunks
 			c.mu.Unlock()
-			err := k.update(ctx, c, `due = now() + $4::interval, embedded = $5, chunks = $6`, leaseTime, embedded, chunks)
+			err := k.update(ctx, c, `due = now() + $4::interval, embedded = $5, chunks = $6`, leaseTime,
+				embedded, chunks)
 			if errors.Is(err, errClaimLost) {
 				c.cancel(errClaimLost)
 			} // while the database is unavailable the lease runs on
@@ -136,10 +139,11 @@ const claimedSQL = ` WHERE tenant_id = $1 AND id = $2 AND attempt = $3 AND state
 // update changes a job that is still this worker's, or returns errTaken.
 func (k *claimSet) update(ctx context.Context, c *claim, set string, args ...any) error {
 	is := false
-	err := k.door.Query(ctx, k.tenant, `UPDATE kb_jobs SET `+set+claimedSQL+` RETURNING 1`, append([]any{k.tenant, c.id, c.attempt}, args...), func(rows pgx.Rows) error {
-		is = rows.Next()
-		return rows.Err()
-	})
+	err := k.door.Query(ctx, k.tenant, `UPDATE kb_jobs SET `+set+claimedSQL+` RETURNING 1`,
+		append([]any{k.tenant, c.id, c.attempt}, args...), func(rows pgx.Rows) error {
+			is = rows.Next()
+			return rows.Err()
+		})
 	if err == nil && !is {
 		err = errClaimLost
 	}
@@ -147,7 +151,9 @@ func (k *claimSet) update(ctx context.Context, c *claim, set string, args ...any
 }
 
 // doneSQL ends a job, and forgets its file.
-const doneSQL = `WITH ended AS (UPDATE kb_jobs SET state = 'done', document_id = nullif($4::uuid, '00000000-0000-0000-0000-000000000000'), outcome = $5, chunks = $6, embedded = $6, reason = '', finished_at = now()` + claimedSQL + ` RETURNING id),
+const doneSQL = `WITH ended AS (UPDATE kb_jobs
+	SET state = 'done', document_id = nullif($4::uuid, '00000000-0000-0000-0000-000000000000'), outcome = $5,
+	chunks = $6, embedded = $6, reason = '', finished_at = now()` + claimedSQL + ` RETURNING id),
   cleared AS (DELETE FROM kb_uploads WHERE tenant_id = $1 AND job_id IN (SELECT id FROM ended))
   SELECT count(*) FROM ended`
 
@@ -195,7 +201,8 @@ func (k *claimSet) retry(ctx context.Context, c *claim, why error) error {
 		return k.fail(ctx, c, why)
 	}
 	k.unreported(ctx, c, why)
-	return k.update(ctx, c, `state = 'queued', due = now() + $4::interval, reason = $5`, firstWait<<(2*(c.attempt-1)), failureReason(why))
+	return k.update(ctx, c, `state = 'queued', due = now() + $4::interval, reason = $5`, firstWait<<(2*(c.attempt-1)),
+		failureReason(why))
 }
 
 // fail ends a job that is not ingested.
@@ -226,7 +233,8 @@ func (k *claimSet) cancel(ctx context.Context, c *claim, why error) error {
 	})
 }
 
-// release has the jobs that are not settled wait again: the one that a turn failed on for longer each time, and not for ever.
+// release has the jobs that are not settled wait again: the one that a turn failed on for longer each time, and not for
+// ever.
 func (k *claimSet) release(ctx context.Context, failed *failure) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseDelay)
 	defer cancel()

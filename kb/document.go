@@ -54,7 +54,8 @@ SELECT d.id, d.agent_id, coalesce(d.filename, ''), coalesce(s.source, d.source_u
  WHERE d.tenant_id = $1`
 
 func scanDocument(row pgx.CollectableRow) (d Document, err error) {
-	err = row.Scan(&d.ID, &d.AgentID, &d.Filename, &d.Source, &d.ContentType, &d.Title, &d.FileInfo, &d.Bytes, &d.SHA256, &d.Chunks, &d.IngestedAt, &d.Version, &d.Labels, &d.Metadata)
+	err = row.Scan(&d.ID, &d.AgentID, &d.Filename, &d.Source, &d.ContentType, &d.Title, &d.FileInfo, &d.Bytes,
+		&d.SHA256, &d.Chunks, &d.IngestedAt, &d.Version, &d.Labels, &d.Metadata)
 	return d, err
 }
 
@@ -63,14 +64,16 @@ const MaxList = 1000
 
 // ListDocuments returns the tenant's documents in the order of their ids, after the given one (uuid.Nil: from the
 // first), at most limit of them.
-func ListDocuments(ctx context.Context, door *tenantdb.Door, tenant, after uuid.UUID, limit int) (docs []Document, err error) {
+func ListDocuments(ctx context.Context, door *tenantdb.Door, tenant, after uuid.UUID,
+	limit int) (docs []Document, err error) {
 	if limit < 1 || limit > MaxList {
 		return nil, fmt.Errorf("kb: list %d documents: the limit is 1 to %d", limit, MaxList)
 	}
-	err = door.Query(ctx, tenant, documentsSQL+` AND d.id > $2 ORDER BY d.id LIMIT $3`, []any{tenant, after, limit}, func(rows pgx.Rows) error {
-		docs, err = pgx.CollectRows(rows, scanDocument)
-		return err
-	})
+	err = door.Query(ctx, tenant, documentsSQL+` AND d.id > $2 ORDER BY d.id LIMIT $3`, []any{tenant, after, limit},
+		func(rows pgx.Rows) error {
+			docs, err = pgx.CollectRows(rows, scanDocument)
+			return err
+		})
 	if err != nil {
 		return nil, fmt.Errorf("kb: list documents: %w", err)
 	}
@@ -79,10 +82,11 @@ func ListDocuments(ctx context.Context, door *tenantdb.Door, tenant, after uuid.
 
 // CountDocuments counts the tenant's documents.
 func CountDocuments(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID) (n int, err error) {
-	err = door.Query(ctx, tenant, `SELECT count(*) FROM kb_documents WHERE tenant_id = $1`, []any{tenant}, func(rows pgx.Rows) error {
-		n, err = pgx.CollectExactlyOneRow(rows, pgx.RowTo[int])
-		return err
-	})
+	err = door.Query(ctx, tenant, `SELECT count(*) FROM kb_documents WHERE tenant_id = $1`, []any{tenant},
+		func(rows pgx.Rows) error {
+			n, err = pgx.CollectExactlyOneRow(rows, pgx.RowTo[int])
+			return err
+		})
 	if err != nil {
 		return 0, fmt.Errorf("kb: count documents: %w", err)
 	}
@@ -101,7 +105,8 @@ type Passage struct {
 }
 
 // ShowDocument returns a document and its passages in order, or ErrNotFound.
-func ShowDocument(ctx context.Context, door *tenantdb.Door, tenant, id uuid.UUID) (d Document, passages []Passage, err error) {
+func ShowDocument(ctx context.Context, door *tenantdb.Door,
+	tenant, id uuid.UUID) (d Document, passages []Passage, err error) {
 	err = door.Tx(ctx, tenant, func(ctx context.Context, tx pgx.Tx) error {
 		rows, err := tx.Query(ctx, documentsSQL+` AND d.id = $2`, tenant, id)
 		if err != nil {
@@ -110,7 +115,8 @@ func ShowDocument(ctx context.Context, door *tenantdb.Door, tenant, id uuid.UUID
 		if d, err = pgx.CollectExactlyOneRow(rows, scanDocument); err != nil {
 			return err
 		}
-		rows, err = tx.Query(ctx, `SELECT c.id, coalesce(c.chunk_index, 0), coalesce(p.headings, '{}'), coalesce(p.page, 0), coalesce(p.start_byte, 0), coalesce(p.end_byte, 0), c.content
+		rows, err = tx.Query(ctx,
+			`SELECT c.id, coalesce(c.chunk_index, 0), coalesce(p.headings, '{}'), coalesce(p.page, 0), coalesce(p.start_byte, 0), coalesce(p.end_byte, 0), c.content
 		  FROM kb_chunks c LEFT JOIN kb_passages p ON p.tenant_id = c.tenant_id AND p.chunk_id = c.id
 		 WHERE c.tenant_id = $1 AND c.document_id = $2 ORDER BY c.chunk_index, c.id`, tenant, id)
 		if err != nil {
@@ -166,7 +172,9 @@ type Version struct {
 
 // Versions returns what a document was before, the newest first; none for a document that there is not.
 func Versions(ctx context.Context, door *tenantdb.Door, tenant, id uuid.UUID) (versions []Version, err error) {
-	err = door.Query(ctx, tenant, `SELECT version, agent_id, bytes, encode(content_sha256, 'hex'), ingested_at, replaced_at FROM kb_versions WHERE tenant_id = $1 AND document_id = $2 ORDER BY version DESC`,
+	err = door.Query(ctx, tenant,
+		`SELECT version, agent_id, bytes, encode(content_sha256, 'hex'), ingested_at, replaced_at FROM kb_versions
+		WHERE tenant_id = $1 AND document_id = $2 ORDER BY version DESC`,
 		[]any{tenant, id}, func(rows pgx.Rows) error {
 			versions, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Version])
 			return err
@@ -190,9 +198,10 @@ type PassageContext struct {
 // MaxAround is how many bytes around a passage Where returns at most.
 const MaxAround = 64 << 10
 
-// ShowPassage shows a passage in its place, with so many bytes of its document before and after it; ErrNotFound when it is gone, and for a
-// passage that another client wrote, whose place is not known.
-func ShowPassage(ctx context.Context, door *tenantdb.Door, tenant, chunk uuid.UUID, around int) (p PassageContext, err error) {
+// ShowPassage shows a passage in its place, with so many bytes of its document before and after it; ErrNotFound when it
+// is gone, and for a passage that another client wrote, whose place is not known.
+func ShowPassage(ctx context.Context, door *tenantdb.Door, tenant, chunk uuid.UUID,
+	around int) (p PassageContext, err error) {
 	if around < 0 || around > MaxAround {
 		return p, fmt.Errorf("kb: show %d bytes around a passage: the limit is 0 to %d", around, MaxAround)
 	}
@@ -205,7 +214,8 @@ func ShowPassage(ctx context.Context, door *tenantdb.Door, tenant, chunk uuid.UU
 	    JOIN kb_texts t ON t.tenant_id = c.tenant_id AND t.document_id = c.document_id
 	   WHERE c.tenant_id = $1 AND c.id = $2`, []any{tenant, chunk, around}, func(rows pgx.Rows) error {
 		p, err = pgx.CollectExactlyOneRow(rows, func(r pgx.CollectableRow) (p PassageContext, err error) {
-			err = r.Scan(&p.ChunkID, &p.Index, &p.Headings, &p.Page, &p.Start, &p.End, &p.Content, &p.DocumentID, &p.Filename, &from, &text)
+			err = r.Scan(&p.ChunkID, &p.Index, &p.Headings, &p.Page, &p.Start, &p.End, &p.Content, &p.DocumentID,
+				&p.Filename, &from, &text)
 			return p, err
 		})
 		return err
@@ -218,6 +228,7 @@ func ShowPassage(ctx context.Context, door *tenantdb.Door, tenant, chunk uuid.UU
 	}
 	start, end := min(p.Start-from, len(text)), min(p.End-from, len(text))
 	// What was cut may begin and end inside a character.
-	p.Before, p.Text, p.After = strings.ToValidUTF8(string(text[:start]), ""), strings.ToValidUTF8(string(text[start:end]), ""), strings.ToValidUTF8(string(text[end:]), "")
+	p.Before, p.Text, p.After = strings.ToValidUTF8(string(text[:start]), ""),
+		strings.ToValidUTF8(string(text[start:end]), ""), strings.ToValidUTF8(string(text[end:]), "")
 	return p, nil
 }

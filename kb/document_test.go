@@ -22,7 +22,9 @@ import (
 func (b *base) given(t *testing.T, path string, g kb.DocumentOptions) kb.IngestResult {
 	t.Helper()
 	var got kb.IngestResult
-	if err := b.in.Files(t.Context(), tenantA, agent, []string{path}, g, func(r kb.IngestResult) { got = r }); err != nil || got.Err != nil {
+	if err := b.in.Files(t.Context(), tenantA, agent, []string{path}, g, func(r kb.IngestResult) {
+		got = r
+	}); err != nil || got.Err != nil {
 		t.Fatal(err, got.Err)
 	}
 	return got
@@ -50,10 +52,13 @@ func (b *base) found(t *testing.T, tenant uuid.UUID, labels ...string) (names []
 
 func TestLabelsSayWhoFindsADocument(t *testing.T) {
 	b, dir := newBase(t), t.TempDir()
-	open, secret := write(t, filepath.Join(dir, "open.txt"), "The pump draws water."), write(t, filepath.Join(dir, "secret.txt"), "The pump draws oil, and nobody may know.")
+	open, secret := write(t, filepath.Join(dir, "open.txt"), "The pump draws water."),
+		write(t, filepath.Join(dir, "secret.txt"), "The pump draws oil, and nobody may know.")
 	b.given(t, open, kb.DocumentOptions{})
-	b.given(t, secret, kb.DocumentOptions{Labels: []string{"board", "legal"}, Metadata: map[string]any{"client": "acme"}})
-	for asker, want := range map[string]string{"": "open.txt", "sales": "open.txt", "legal": "open.txt secret.txt", "sales board": "open.txt secret.txt", "LEGAL": "open.txt"} {
+	b.given(t, secret,
+		kb.DocumentOptions{Labels: []string{"board", "legal"}, Metadata: map[string]any{"client": "acme"}})
+	for asker, want := range map[string]string{"": "open.txt", "sales": "open.txt", "legal": "open.txt secret.txt",
+		"sales board": "open.txt secret.txt", "LEGAL": "open.txt"} {
 		if got := strings.Join(b.found(t, tenantA, strings.Fields(asker)...), " "); got != want {
 			t.Errorf("who has %q finds %q, want %q", asker, got, want)
 		}
@@ -66,15 +71,18 @@ func TestLabelsSayWhoFindsADocument(t *testing.T) {
 	if r := b.given(t, secret, kb.DocumentOptions{}); r.Outcome != kb.Replaced || len(b.found(t, tenantA)) != 1 {
 		t.Errorf("%+v: a new version lost its labels", r)
 	}
-	if r := b.given(t, secret, kb.DocumentOptions{Labels: []string{}}); r.Outcome != kb.Unchanged || len(b.found(t, tenantA)) != 2 {
+	if r := b.given(t, secret, kb.DocumentOptions{Labels: []string{}}); r.Outcome != kb.Unchanged ||
+		len(b.found(t, tenantA)) != 2 {
 		t.Errorf("%+v: labels are not taken away", r)
 	}
 	docs := b.list(t, tenantA)
 	if len(docs) != 2 || docs[1].Version != 2 || docs[1].Metadata["client"] != "acme" || len(docs[1].Labels) != 0 {
 		t.Errorf("%+v", docs)
 	}
-	for _, labels := range [][]string{{""}, {strings.Repeat("x", 101)}, make([]string, 33), {"*"}, {"a\x00"}, {"\xff"}} {
-		if err := b.in.Files(t.Context(), tenantA, agent, []string{secret}, kb.DocumentOptions{Labels: labels}, func(kb.IngestResult) {}); err == nil || !strings.Contains(err.Error(), "labels: ") {
+	for _, labels := range [][]string{{""}, {strings.Repeat("x", 101)}, make([]string, 33), {"*"},
+		{"a\x00"}, {"\xff"}} {
+		if err := b.in.Files(t.Context(), tenantA, agent, []string{secret}, kb.DocumentOptions{Labels: labels},
+			func(kb.IngestResult) {}); err == nil || !strings.Contains(err.Error(), "labels: ") {
 			t.Errorf("%.50q: %v", labels, err)
 		}
 	}
@@ -89,7 +97,8 @@ func TestADocumentHasVersions(t *testing.T) {
 		id = b.files(t, tenantA, path)["a.txt"].DocumentID
 	}
 	versions, err := kb.Versions(t.Context(), b.door, tenantA, id)
-	if err != nil || len(versions) != 2 || versions[0].Version != 2 || versions[1].Version != 1 || versions[1].Bytes != 15 || versions[0].ReplacedAt.Before(versions[0].IngestedAt) {
+	if err != nil || len(versions) != 2 || versions[0].Version != 2 || versions[1].Version != 1 ||
+		versions[1].Bytes != 15 || versions[0].ReplacedAt.Before(versions[0].IngestedAt) {
 		t.Errorf("%+v, %v", versions, err)
 	}
 	for _, tenant := range []uuid.UUID{tenantB, uuid.MustParse("99999999-9999-4999-8999-999999999999")} {
@@ -101,10 +110,14 @@ func TestADocumentHasVersions(t *testing.T) {
 
 func TestAPassageIsShownInItsPlace(t *testing.T) {
 	b, dir := newBase(t), t.TempDir()
-	b.files(t, tenantA, write(t, filepath.Join(dir, "p.md"), "# Püümps\n\nÄä before.\n\n## Returns\n\nA pump may be returned within thirty days.\n\n## Öl\n\nÖlen.\n"))
+	b.files(t, tenantA,
+		write(t, filepath.Join(dir, "p.md"),
+			"# Püümps\n\nÄä before.\n\n## Returns\n\nA pump may be returned within thirty days.\n\n## Öl\n\nÖlen.\n"))
 	hit := b.search(t, tenantA, "How do I send it back?", 1)[0]
 	p, err := kb.ShowPassage(t.Context(), b.door, tenantA, hit.ChunkID, 20)
-	if err != nil || p.Text != "A pump may be returned within thirty days." || !strings.HasSuffix(p.Before, "## Returns\n\n") || !strings.HasPrefix(p.After, "\n\n## Öl\n\nÖlen") || p.Filename != "p.md" {
+	if err != nil || p.Text != "A pump may be returned within thirty days." ||
+		!strings.HasSuffix(p.Before, "## Returns\n\n") || !strings.HasPrefix(p.After, "\n\n## Öl\n\nÖlen") ||
+		p.Filename != "p.md" {
 		t.Errorf("%+v, %v", p, err)
 	}
 	for around := range 60 { // characters are never cut
@@ -119,13 +132,15 @@ func TestAPassageIsShownInItsPlace(t *testing.T) {
 		}
 	}
 	for _, around := range []int{-1, kb.MaxAround + 1} {
-		if _, err := kb.ShowPassage(t.Context(), b.door, tenantA, hit.ChunkID, around); err == nil || errors.Is(err, kb.ErrNotFound) {
+		if _, err := kb.ShowPassage(t.Context(), b.door, tenantA, hit.ChunkID, around); err == nil ||
+			errors.Is(err, kb.ErrNotFound) {
 			t.Errorf("%d: %v", around, err)
 		}
 	}
 }
 
-// TestADeleteIsADelete looks into every table that has a tenant: what is left is a hash of the source, by which uploads that came before stay out.
+// TestADeleteIsADelete looks into every table that has a tenant: what is left is a hash of the source, by which uploads
+// that came before stay out.
 func TestADeleteIsADelete(t *testing.T) {
 	b, d := newQueue(t)
 	w := wide{b.model}
@@ -138,7 +153,8 @@ func TestADeleteIsADelete(t *testing.T) {
 		t.Fatal(err)
 	}
 	super := testkit.Connect(t, d.SuperuserURL())
-	rows, err := super.Query(t.Context(), `SELECT c.relname::text FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'tenant_id'
+	rows, err := super.Query(t.Context(),
+		`SELECT c.relname::text FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'tenant_id'
 	  WHERE c.relkind = 'r' AND c.relnamespace = 'public'::regnamespace AND c.relname LIKE 'kb\_%' ORDER BY 1`)
 	if err != nil {
 		t.Fatal(err)
@@ -158,13 +174,17 @@ func TestADeleteIsADelete(t *testing.T) {
 		}
 		return got
 	}
-	if d := cmp.Diff(map[string]int{"kb_chunks": 2, "kb_documents": 1, "kb_jobs": 2, "kb_models": 1, "kb_passages": 2, "kb_points": 2, "kb_sources": 1, "kb_terms": 14, "kb_texts": 1, "kb_tiers": 0, "kb_tombstones": 0, "kb_uploads": 0, "kb_vectors": 2, "kb_versions": 1}, counts()); d != "" {
+	if d := cmp.Diff(map[string]int{"kb_chunks": 2, "kb_documents": 1, "kb_jobs": 2, "kb_models": 1, "kb_passages": 2,
+		"kb_points": 2, "kb_sources": 1, "kb_terms": 14, "kb_texts": 1, "kb_tiers": 0, "kb_tombstones": 0,
+		"kb_uploads": 0, "kb_vectors": 2, "kb_versions": 1}, counts()); d != "" {
 		t.Fatal(d)
 	}
 	if err := b.remove(t, tenantA, b.list(t, tenantA)[0].ID); err != nil {
 		t.Fatal(err)
 	}
-	if d := cmp.Diff(map[string]int{"kb_chunks": 0, "kb_documents": 0, "kb_jobs": 0, "kb_models": 1, "kb_passages": 0, "kb_points": 0, "kb_sources": 0, "kb_terms": 0, "kb_texts": 0, "kb_tiers": 0, "kb_tombstones": 1, "kb_uploads": 0, "kb_vectors": 0, "kb_versions": 0}, counts()); d != "" {
+	if d := cmp.Diff(map[string]int{"kb_chunks": 0, "kb_documents": 0, "kb_jobs": 0, "kb_models": 1, "kb_passages": 0,
+		"kb_points": 0, "kb_sources": 0, "kb_terms": 0, "kb_texts": 0, "kb_tiers": 0, "kb_tombstones": 1,
+		"kb_uploads": 0, "kb_vectors": 0, "kb_versions": 0}, counts()); d != "" {
 		t.Error(d)
 	}
 }

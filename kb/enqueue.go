@@ -15,7 +15,8 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// DocumentOptions is what whoever takes a document in says of it. What is nil stays as it was for a document that is replaced.
+// DocumentOptions is what whoever takes a document in says of it. What is nil stays as it was for a document that is
+// replaced.
 type DocumentOptions struct {
 	// Labels say who may find it: whoever asks with one of them. Everybody may where there are none.
 	Labels []string
@@ -64,12 +65,15 @@ func CheckLabels(labels []string) error {
 }
 
 // errSource says that a document can't be replaced by whoever does not see it.
-var errSource = &tenantdb.GrantError{Field: "source", Reason: "a document that you may not see has it: use another, or ask for one of that document's labels"}
+var errSource = &tenantdb.GrantError{Field: "source",
+	Reason: "a document that you may not see has it: use another, or ask for one of that document's labels"}
 
 // grantedLabels reports labels that whoever has some can't give a document: nobody puts on what they were not granted.
 func (g DocumentOptions) grantedLabels(has tenantdb.Labels) error {
 	if name, lacks := has.Missing(g.Labels); lacks {
-		return &tenantdb.GrantError{Field: "labels", Reason: fmt.Sprintf("%.120q is not granted to you, so you can't put it on: leave it out, or ask for it", name)}
+		return &tenantdb.GrantError{Field: "labels",
+			Reason: fmt.Sprintf("%.120q is not granted to you, so you can't put it on: leave it out, or ask for it",
+				name)}
 	}
 	return nil
 }
@@ -98,7 +102,8 @@ func (u *Upload) Check() error {
 		return fmt.Errorf("source: %d bytes, it is 1 to %d", len(u.Source), MaxSource)
 	case strings.ContainsRune(u.Source, 0) || strings.ToValidUTF8(u.Source, "") != u.Source:
 		return errors.New("source: it is no UTF-8 text")
-	case len(u.Filename) > maxFilename || strings.ContainsRune(u.Filename, 0) || strings.ToValidUTF8(u.Filename, "") != u.Filename:
+	case len(u.Filename) > maxFilename || strings.ContainsRune(u.Filename, 0) ||
+		strings.ToValidUTF8(u.Filename, "") != u.Filename:
 		return fmt.Errorf("filename: it is UTF-8 text of at most %d bytes", maxFilename)
 	case u.failed != nil:
 	case u.Content == nil && !isURL(u.Source):
@@ -114,15 +119,18 @@ func (u *Upload) Check() error {
 // ErrFull says that a tenant has too much waiting.
 var ErrFull = fmt.Errorf("%d documents wait already: ingest more when they are done", MaxWaiting)
 
-// Enqueue enqueues documents to be ingested later, within the caller's transaction, whose tenant must be set to tenant already: they are taken
-// in if it commits. Who enqueues sees what ctx, as Door.Tx gave it, was granted: a job replaces no document that they do not see, and puts no
-// label on that they do not have (tenantdb.GrantError). It returns the jobs' ids in order.
+// Enqueue enqueues documents to be ingested later, within the caller's transaction, whose tenant must be set to tenant
+// already: they are taken in if it commits. Who enqueues sees what ctx, as Door.Tx gave it, was granted: a job replaces
+// no document that they do not see, and puts no label on that they do not have (tenantdb.GrantError). It returns the
+// jobs' ids in order.
 func Enqueue(ctx context.Context, tx pgx.Tx, tenant, agent uuid.UUID, uploads ...Upload) ([]uuid.UUID, error) {
 	if len(uploads) > MaxUploads {
 		return nil, fmt.Errorf("kb: enqueue %d documents: the limit is %d at once", len(uploads), MaxUploads)
 	}
 	var waiting int
-	if err := tx.QueryRow(ctx, `SELECT count(*) FROM (SELECT FROM kb_jobs WHERE tenant_id = $1 AND state = 'queued' LIMIT $2) w`, tenant, MaxWaiting).Scan(&waiting); err != nil {
+	if err := tx.QueryRow(ctx,
+		`SELECT count(*) FROM (SELECT FROM kb_jobs WHERE tenant_id = $1 AND state = 'queued' LIMIT $2) w`, tenant,
+		MaxWaiting).Scan(&waiting); err != nil {
 		return nil, fmt.Errorf("kb: enqueue: %w", err)
 	}
 	if waiting+len(uploads) > MaxWaiting {
@@ -147,7 +155,8 @@ func Enqueue(ctx context.Context, tx pgx.Tx, tenant, agent uuid.UUID, uploads ..
 		}
 		ids[i] = id
 		if u.failed != nil {
-			b.Queue(`INSERT INTO kb_jobs (tenant_id, id, agent_id, source, filename, labels, state, reason, finished_at) VALUES ($1, $2, $3, $4, $5, $6, 'failed', $7, now())`,
+			b.Queue(`INSERT INTO kb_jobs (tenant_id, id, agent_id, source, filename, labels, state, reason, finished_at)
+				VALUES ($1, $2, $3, $4, $5, $6, 'failed', $7, now())`,
 				tenant, id, agent, u.Source, u.Filename, u.Labels, failureReason(u.failed))
 			continue
 		}
@@ -171,7 +180,8 @@ func Enqueue(ctx context.Context, tx pgx.Tx, tenant, agent uuid.UUID, uploads ..
 	return ids, nil
 }
 
-// hiddenSources are those of some uploads whose document is hidden from the transaction: their jobs could not replace it.
+// hiddenSources are those of some uploads whose document is hidden from the transaction: their jobs could not replace
+// it.
 func hiddenSources(ctx context.Context, tx pgx.Tx, uploads []Upload) (map[string]bool, error) {
 	if sees, granted := tenantdb.Granted(ctx); !granted || sees.All() {
 		return nil, nil
@@ -181,7 +191,8 @@ func hiddenSources(ctx context.Context, tx pgx.Tx, uploads []Upload) (map[string
 		sources[i] = uploads[i].Source
 	}
 	hidden := map[string]bool{}
-	rows, err := tx.Query(ctx, `SELECT h.source FROM kb_hidden_sources(kb_granted()) h (source) WHERE h.source = ANY ($1)`, sources)
+	rows, err := tx.Query(ctx,
+		`SELECT h.source FROM kb_hidden_sources(kb_granted()) h (source) WHERE h.source = ANY ($1)`, sources)
 	if err == nil {
 		var source string
 		_, err = pgx.ForEachRow(rows, []any{&source}, func() error { hidden[source] = true; return nil })
@@ -198,9 +209,11 @@ func failureReason(err error) string {
 	return strings.ReplaceAll(strings.ToValidUTF8(s[:min(len(s), maxReason)], "\uFFFD"), "\x00", "\uFFFD")
 }
 
-// Enqueue enqueues what paths name and hold, as Files ingests it: archives and mailboxes file by file, pages to be read when their turn comes. It reports
-// each file once: those enqueued have no outcome, and those that can't be read or are known their reason or outcome.
-func (in *Ingester) Enqueue(ctx context.Context, tenant, agent uuid.UUID, paths []string, given DocumentOptions, report func(IngestResult)) error {
+// Enqueue enqueues what paths name and hold, as Files ingests it: archives and mailboxes file by file, pages to be read
+// when their turn comes. It reports each file once: those enqueued have no outcome, and those that can't be read or are
+// known their reason or outcome.
+func (in *Ingester) Enqueue(ctx context.Context, tenant, agent uuid.UUID, paths []string, given DocumentOptions,
+	report func(IngestResult)) error {
 	if err := errors.Join(given.Check(), given.grantedLabels(in.Door.CanSee(ctx))); err != nil {
 		return fmt.Errorf("kb: %w", err)
 	}
@@ -256,7 +269,8 @@ func (h *enqueuer) add(ctx context.Context, f file, failed error) bool {
 	if err != nil {
 		source, failed = noSource, fmt.Errorf("%.200q: %w", f.label(), err)
 	}
-	h.pending = append(h.pending, Upload{Source: source, Filename: f.name(), Content: f.raw, ETag: f.etag, Seq: h.seq, DocumentOptions: h.options, leaf: f.leaf, failed: failed})
+	h.pending = append(h.pending, Upload{Source: source, Filename: f.name(), Content: f.raw, ETag: f.etag, Seq: h.seq,
+		DocumentOptions: h.options, leaf: f.leaf, failed: failed})
 	if h.size += len(f.raw); h.size >= enqueueBatch || len(h.pending) == MaxUploads {
 		h.flush(ctx)
 	}

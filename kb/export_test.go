@@ -2,8 +2,8 @@ package kb
 
 import "io"
 
-// WalkAndRead is what is read of the files that a path names or holds, by their paths; between is called after each was looked
-// at and before it is opened.
+// WalkAndRead is what is read of the files that a path names or holds, by their paths; between is called after each was
+// looked at and before it is opened.
 func WalkAndRead(path string, follow bool, between func(path string)) map[string]string {
 	got := map[string]string{}
 	walkDisk(path, follow, func(f file, err error) bool {

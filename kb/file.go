@@ -54,7 +54,8 @@ func (f file) label() string {
 	return f.path + "/" + f.member
 }
 
-// open opens a file that lies on disk or was read. Nonblocking, so that a pipe put in the file's place since cannot hold us.
+// open opens a file that lies on disk or was read. Nonblocking, so that a pipe put in the file's place since cannot
+// hold us.
 func (f file) open() (h heldPlaces, size int64, err error) {
 	if f.raw != nil {
 		return nopClose{bytes.NewReader(f.raw)}, int64(len(f.raw)), nil

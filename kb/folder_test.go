@@ -99,15 +99,17 @@ func TestLinksThatLeadOutOfAFolderArePassedOver(t *testing.T) {
 	}
 	// Handed over for later it is the same; and whoever names a link means what it leads to.
 	clear(got)
-	if err := b.in.Enqueue(t.Context(), tenantB, agent, []string{dir, filepath.Join(dir, "secret.txt")}, kb.DocumentOptions{}, func(r kb.IngestResult) {
-		if errors.Is(r.Err, kb.ErrOutsideLink) {
-			got[r.Path] = out
-		}
-	}); err != nil || len(got) != 5 {
+	if err := b.in.Enqueue(t.Context(), tenantB, agent, []string{dir, filepath.Join(dir, "secret.txt")},
+		kb.DocumentOptions{}, func(r kb.IngestResult) {
+			if errors.Is(r.Err, kb.ErrOutsideLink) {
+				got[r.Path] = out
+			}
+		}); err != nil || len(got) != 5 {
 		t.Errorf("%v, %v", got, err)
 	}
 	jobs := b.jobs(t, tenantB)
-	if d := cmp.Diff([]string{"a.txt", "absolute.txt", "out-and-in.txt", "relative.txt", "secret.txt"}, slices.Sorted(maps.Keys(jobs))); d != "" {
+	if d := cmp.Diff([]string{"a.txt", "absolute.txt", "out-and-in.txt", "relative.txt", "secret.txt"},
+		slices.Sorted(maps.Keys(jobs))); d != "" {
 		t.Error(d)
 	}
 }
@@ -116,8 +118,9 @@ func TestLinksAreFollowedWhereThatIsAskedFor(t *testing.T) {
 	dir, outside := linked(t)
 	got := kb.WalkAndRead(dir, true, func(string) {})
 	for name, want := range map[string]string{
-		"sub/a.txt": "Inside.", "secret.txt": "The secret is out.", "folder/secret.txt": "The secret is out.", "folder/more/deep.txt": "Deep and out.",
-		"up/out/secret.txt": "", "folder/back/sub/a.txt": "", "up/in/sub/a.txt": "",
+		"sub/a.txt": "Inside.", "secret.txt": "The secret is out.", "folder/secret.txt": "The secret is out.",
+		"folder/more/deep.txt": "Deep and out.",
+		"up/out/secret.txt":    "", "folder/back/sub/a.txt": "", "up/in/sub/a.txt": "",
 	} {
 		if got := got[filepath.Join(dir, name)]; got != want {
 			t.Errorf("%s: %q, want %q", name, got, want)
@@ -213,7 +216,9 @@ func TestLinksInArchivesAreNotFollowed(t *testing.T) {
 	b, dir := newBase(t), t.TempDir()
 	var zipped bytes.Buffer
 	z := zip.NewWriter(&zipped)
-	for name, content := range map[string]string{"a/words.txt": "Words.", "a/in.txt": "words.txt", "a/up.txt": "../a/words.txt", "out.txt": "/etc/passwd", "a/out.txt": "../../etc/passwd", "win.txt": `..\..\secret`} {
+	for name, content := range map[string]string{"a/words.txt": "Words.", "a/in.txt": "words.txt",
+		"a/up.txt": "../a/words.txt", "out.txt": "/etc/passwd", "a/out.txt": "../../etc/passwd",
+		"win.txt": `..\..\secret`} {
 		h := &zip.FileHeader{Name: name}
 		h.SetMode(0o600)
 		if name != "a/words.txt" {
@@ -231,9 +236,14 @@ func TestLinksInArchivesAreNotFollowed(t *testing.T) {
 		t.Fatal(err)
 	}
 	write(t, filepath.Join(dir, "z.zip"), zipped.String())
-	write(t, filepath.Join(dir, "t.tar"), tarOf(t, []tar.Header{{Name: "b/words.txt", Typeflag: tar.TypeReg}, {Name: "b/in.txt", Typeflag: tar.TypeSymlink, Linkname: "words.txt"},
-		{Name: "b/hard.txt", Typeflag: tar.TypeLink, Linkname: "b/words.txt"}, {Name: "b/out.txt", Typeflag: tar.TypeSymlink, Linkname: "/etc/passwd"},
-		{Name: "hard.txt", Typeflag: tar.TypeLink, Linkname: "../../etc/passwd"}, {Name: "device", Typeflag: tar.TypeBlock}}, "Words."))
+	write(t, filepath.Join(dir, "t.tar"),
+		tarOf(t,
+			[]tar.Header{{Name: "b/words.txt", Typeflag: tar.TypeReg},
+				{Name: "b/in.txt", Typeflag: tar.TypeSymlink, Linkname: "words.txt"},
+				{Name: "b/hard.txt", Typeflag: tar.TypeLink, Linkname: "b/words.txt"},
+				{Name: "b/out.txt", Typeflag: tar.TypeSymlink, Linkname: "/etc/passwd"},
+				{Name: "hard.txt", Typeflag: tar.TypeLink, Linkname: "../../etc/passwd"},
+				{Name: "device", Typeflag: tar.TypeBlock}}, "Words."))
 	got := map[string]bool{}
 	if err := b.in.Files(t.Context(), tenantA, agent, []string{dir}, kb.DocumentOptions{}, func(r kb.IngestResult) {
 		rel, _ := filepath.Rel(dir, r.Path)
@@ -244,14 +254,17 @@ func TestLinksInArchivesAreNotFollowed(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	if d := cmp.Diff(map[string]bool{"z.zip/a/words.txt": true, "z.zip/out.txt": false, "z.zip/a/out.txt": false, "z.zip/win.txt": false,
+	if d := cmp.Diff(map[string]bool{"z.zip/a/words.txt": true, "z.zip/out.txt": false, "z.zip/a/out.txt": false,
+		"z.zip/win.txt":     false,
 		"t.tar/b/words.txt": true, "t.tar/b/out.txt": false, "t.tar/hard.txt": false}, got); d != "" {
 		t.Error(d)
 	}
 	// A job ingests what is there, and reads no file of the machine that works on it.
-	b.enqueue(t, tenantB, kb.Upload{Source: "test:t.tar", Filename: "t.tar", Content: read(t, filepath.Join(dir, "t.tar"))})
+	b.enqueue(t, tenantB,
+		kb.Upload{Source: "test:t.tar", Filename: "t.tar", Content: read(t, filepath.Join(dir, "t.tar"))})
 	drain(t, b.in, tenantB)
-	if d := cmp.Diff(map[string]string{"t.tar": "done unpacked", "words.txt": "done added"}, b.jobs(t, tenantB)); d != "" {
+	if d := cmp.Diff(map[string]string{"t.tar": "done unpacked", "words.txt": "done added"},
+		b.jobs(t, tenantB)); d != "" {
 		t.Error(d)
 	}
 }
@@ -263,7 +276,10 @@ func TestAJobReadsNoFileOfTheMachineThatWorksOnIt(t *testing.T) {
 	b.pages(t)
 	path := write(t, filepath.Join(t.TempDir(), "secret.txt"), "The secret is out.")
 	for i, source := range []string{path, "file://" + path, "file:" + path, "FILE://" + path} {
-		testkit.Super(t, d, `SET app.current_tenant = '`+tenantA.String()+`'; INSERT INTO kb_jobs (tenant_id, id, agent_id, source, filename) VALUES ('`+tenantA.String()+`', '`+uuid.NewString()+`', '`+agent.String()+`', '`+source+`', '`+string(rune('a'+i))+`')`)
+		testkit.Super(t, d,
+			`SET app.current_tenant = '`+tenantA.String()+
+				`'; INSERT INTO kb_jobs (tenant_id, id, agent_id, source, filename) VALUES ('`+tenantA.String()+`', '`+
+				uuid.NewString()+`', '`+agent.String()+`', '`+source+`', '`+string(rune('a'+i))+`')`)
 		if err := b.door.Tx(t.Context(), tenantB, func(ctx context.Context, tx pgx.Tx) error {
 			_, err := kb.Enqueue(ctx, tx, tenantB, agent, kb.Upload{Source: source})
 			return err

@@ -47,8 +47,8 @@ type IngestResult struct {
 	Outcome    Outcome
 	Chunks     int
 	Err        error // why it was not ingested
-	// Skipped says that it was passed over: a folder held it, and it is no kind of file that is read here, or, where Err
-	// is ErrLinkOut, a link that leads out.
+	// Skipped says that it was passed over: a folder held it, and it is no kind of file that is read here, or, where
+	// Err is ErrLinkOut, a link that leads out.
 	Skipped bool
 }
 
@@ -88,10 +88,12 @@ func (f *failure) Unwrap() error { return f.err }
 // open reports that nothing is decided about the file yet: it is to be embedded and stored.
 func (j *ingestJob) open() bool { return j.Err == nil && j.Outcome == "" }
 
-// Files ingests the files that paths name and hold, for one tenant, and reports each once, in order: files and folders of this machine, pages, sitemaps and
-// feeds by their URL, and what lies below s3://BUCKET/PREFIX. A file that can't be read is reported and the others go on. The error is one that stops everything: the
-// context's, the database's or the model's.
-func (in *Ingester) Files(ctx context.Context, tenant, agent uuid.UUID, paths []string, given DocumentOptions, report func(IngestResult)) error {
+// Files ingests the files that paths name and hold, for one tenant, and reports each once, in order: files and folders
+// of this machine, pages, sitemaps and feeds by their URL, and what lies below s3://BUCKET/PREFIX. A file that can't be
+// read is reported and the others go on. The error is one that stops everything: the context's, the database's or the
+// model's.
+func (in *Ingester) Files(ctx context.Context, tenant, agent uuid.UUID, paths []string, given DocumentOptions,
+	report func(IngestResult)) error {
 	if err := errors.Join(given.Check(), given.grantedLabels(in.Door.CanSee(ctx))); err != nil {
 		return fmt.Errorf("kb: %w", err)
 	}
@@ -101,7 +103,8 @@ func (in *Ingester) Files(ctx context.Context, tenant, agent uuid.UUID, paths []
 	}
 	feed := func(ctx context.Context, put func(*ingestJob) bool) error {
 		take := func(f file, err error) bool {
-			return put(&ingestJob{file: f, options: given, documentContent: documentContent{agent: agent, seq: seq}, IngestResult: f.result(err)})
+			return put(&ingestJob{file: f, options: given, documentContent: documentContent{agent: agent, seq: seq},
+				IngestResult: f.result(err)})
 		}
 		u := in.unpacking(ctx, tenant, take)
 		in.walk(ctx, paths, func(f file, err error) bool {
@@ -117,24 +120,27 @@ func (in *Ingester) Files(ctx context.Context, tenant, agent uuid.UUID, paths []
 
 // unpacking takes what files hold; an archive's limits are those of one call.
 func (in *Ingester) unpacking(ctx context.Context, tenant uuid.UUID, take func(file, error) bool) *unpacker {
-	return &unpacker{ctx: ctx, add: take, remaining: maxUnpacked, page: in.page, known: func(f file) (etag string, err error) {
-		source, err := f.source()
-		if err != nil {
-			return "", err
-		}
-		recipe, err := in.recipe()
-		if err != nil {
-			return "", err
-		}
-		err = in.Door.Query(ctx, tenant, `SELECT etag FROM kb_sources WHERE tenant_id = $1 AND source = $2 AND recipe = $3`, []any{tenant, source, recipe}, func(rows pgx.Rows) error {
-			etag, err = pgx.CollectExactlyOneRow(rows, pgx.RowTo[string])
-			return err
-		})
-		if errors.Is(err, pgx.ErrNoRows) {
-			err = nil
-		}
-		return etag, err
-	}}
+	return &unpacker{ctx: ctx, add: take, remaining: maxUnpacked, page: in.page,
+		known: func(f file) (etag string, err error) {
+			source, err := f.source()
+			if err != nil {
+				return "", err
+			}
+			recipe, err := in.recipe()
+			if err != nil {
+				return "", err
+			}
+			err = in.Door.Query(ctx, tenant,
+				`SELECT etag FROM kb_sources WHERE tenant_id = $1 AND source = $2 AND recipe = $3`,
+				[]any{tenant, source, recipe}, func(rows pgx.Rows) error {
+					etag, err = pgx.CollectExactlyOneRow(rows, pgx.RowTo[string])
+					return err
+				})
+			if errors.Is(err, pgx.ErrNoRows) {
+				err = nil
+			}
+			return etag, err
+		}}
 }
 
 // recipe is how chunks are made now.
@@ -146,8 +152,10 @@ func (in *Ingester) recipe() (string, error) {
 	return recipeVersion + " " + e.Name(), nil
 }
 
-// run ingests the files that feed puts, in three stages, each with little room between, so that memory holds a few files and never the folder.
-func (in *Ingester) run(ctx context.Context, tenant uuid.UUID, feed func(context.Context, func(*ingestJob) bool) error, report func(*ingestJob) error) error {
+// run ingests the files that feed puts, in three stages, each with little room between, so that memory holds a few
+// files and never the folder.
+func (in *Ingester) run(ctx context.Context, tenant uuid.UUID, feed func(context.Context, func(*ingestJob) bool) error,
+	report func(*ingestJob) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	recipe, err := in.recipe()
@@ -226,7 +234,8 @@ func (in *Ingester) prepare(ctx context.Context, tenant uuid.UUID, j *ingestJob)
 		return nil
 	}
 	j.filename, j.kind, j.etag, j.bytes, j.sha = f.name(), f.kind, f.etag, int64(len(f.raw)), sha256.Sum256(f.raw)
-	if j.Outcome, j.Err, err = j.documentContent.findExisting(j.withLabels(ctx), in.Door, tenant, j.options); err != nil {
+	if j.Outcome, j.Err, err = j.documentContent.findExisting(j.withLabels(ctx), in.Door, tenant,
+		j.options); err != nil {
 		return fmt.Errorf("kb: look %s up: %w", j.Path, err)
 	}
 	if !j.open() {
@@ -324,7 +333,8 @@ func (in *Ingester) store(ctx context.Context, tenant uuid.UUID, j *ingestJob) e
 	var err error
 	j.DocumentID, j.Outcome, err = storeDocument(j.withLabels(ctx), in.Door, tenant, j)
 	for errors.Is(err, errSwitched) {
-		if err = in.embed(ctx, tenant, j); err == nil && !j.open() { // it was cancelled meanwhile, and not all of it is embedded
+		if err = in.embed(ctx, tenant, j); err == nil && !j.open() {
+			// it was cancelled meanwhile, and not all of it is embedded
 			return nil
 		}
 		if err == nil {
@@ -337,7 +347,8 @@ func (in *Ingester) store(ctx context.Context, tenant uuid.UUID, j *ingestJob) e
 	if unfit {
 		err = disclosure.Hide(errUnsupported, err)
 	}
-	if unfit || errors.Is(err, errSource) || errors.Is(err, errClaimLost) || errors.Is(err, ErrVector) || isSuperseded(err) {
+	if unfit || errors.Is(err, errSource) || errors.Is(err, errClaimLost) || errors.Is(err, ErrVector) ||
+		isSuperseded(err) {
 		j.Err, j.Outcome = err, ""
 		return nil
 	}

@@ -21,7 +21,8 @@ const (
 	JobRunning JobState = "running"
 	JobDone    JobState = "done"
 	JobFailed  JobState = "failed" // for good: its reason says why, and its file is kept, so that Retry can try again
-	// JobCancelled by somebody; or, with a reason, because what was uploaded after it overtook it: ErrDeleted, ErrSuperseded.
+	// JobCancelled by somebody; or, with a reason, because what was uploaded after it overtook it: ErrDeleted,
+	// ErrSuperseded.
 	JobCancelled JobState = "cancelled"
 )
 
@@ -43,16 +44,18 @@ type Job struct {
 	FinishedAt *time.Time `json:"finished_at"`
 }
 
-// ListJobs lists a tenant's jobs in the order in which they were enqueued, in one state (empty: any), after the given one (uuid.Nil: from
-// the first), at most limit of them.
-func ListJobs(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, state JobState, after uuid.UUID, limit int) (jobs []Job, err error) {
+// ListJobs lists a tenant's jobs in the order in which they were enqueued, in one state (empty: any), after the given
+// one (uuid.Nil: from the first), at most limit of them.
+func ListJobs(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, state JobState, after uuid.UUID,
+	limit int) (jobs []Job, err error) {
 	if limit < 1 || limit > MaxList {
 		return nil, fmt.Errorf("kb: list %d jobs: the limit is 1 to %d", limit, MaxList)
 	}
-	err = door.Query(ctx, tenant, jobsSQL+` AND ($2 = '' OR state = $2) AND id > $3 ORDER BY id LIMIT $4`, []any{tenant, string(state), after, limit}, func(rows pgx.Rows) error {
-		jobs, err = pgx.CollectRows(rows, scanJob)
-		return err
-	})
+	err = door.Query(ctx, tenant, jobsSQL+` AND ($2 = '' OR state = $2) AND id > $3 ORDER BY id LIMIT $4`,
+		[]any{tenant, string(state), after, limit}, func(rows pgx.Rows) error {
+			jobs, err = pgx.CollectRows(rows, scanJob)
+			return err
+		})
 	if err != nil {
 		return nil, fmt.Errorf("kb: list jobs: %w", err)
 	}
@@ -76,10 +79,12 @@ func GetJob(ctx context.Context, door *tenantdb.Door, tenant, id uuid.UUID) (j J
 	return j, nil
 }
 
-const jobsSQL = `SELECT id, source, filename, state, attempt, due, chunks, embedded, document_id, outcome, reason, enqueued_at, started_at, finished_at FROM kb_jobs WHERE tenant_id = $1`
+const jobsSQL = `SELECT id, source, filename, state, attempt, due, chunks, embedded, document_id, outcome, reason, enqueued_at,
+	started_at, finished_at FROM kb_jobs WHERE tenant_id = $1`
 
 func scanJob(r pgx.CollectableRow) (j Job, err error) {
-	err = r.Scan(&j.ID, &j.Source, &j.Filename, &j.State, &j.Attempt, &j.DueAt, &j.Chunks, &j.Embedded, &j.DocumentID, &j.Outcome, &j.Reason, &j.EnqueuedAt, &j.StartedAt, &j.FinishedAt)
+	err = r.Scan(&j.ID, &j.Source, &j.Filename, &j.State, &j.Attempt, &j.DueAt, &j.Chunks, &j.Embedded, &j.DocumentID,
+		&j.Outcome, &j.Reason, &j.EnqueuedAt, &j.StartedAt, &j.FinishedAt)
 	if j.State != JobQueued {
 		j.DueAt = time.Time{}
 	}
@@ -89,20 +94,22 @@ func scanJob(r pgx.CollectableRow) (j Job, err error) {
 // CountJobs counts a tenant's jobs by state.
 func CountJobs(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID) (map[JobState]int, error) {
 	counts := map[JobState]int{}
-	err := door.Query(ctx, tenant, `SELECT state, count(*) FROM kb_jobs WHERE tenant_id = $1 GROUP BY state`, []any{tenant}, func(rows pgx.Rows) error {
-		clear(counts)
-		var s JobState
-		var n int
-		_, err := pgx.ForEachRow(rows, []any{&s, &n}, func() error { counts[s] = n; return nil })
-		return err
-	})
+	err := door.Query(ctx, tenant, `SELECT state, count(*) FROM kb_jobs WHERE tenant_id = $1 GROUP BY state`,
+		[]any{tenant}, func(rows pgx.Rows) error {
+			clear(counts)
+			var s JobState
+			var n int
+			_, err := pgx.ForEachRow(rows, []any{&s, &n}, func() error { counts[s] = n; return nil })
+			return err
+		})
 	if err != nil {
 		return nil, fmt.Errorf("kb: count jobs: %w", err)
 	}
 	return counts, nil
 }
 
-// CancelJobs ends jobs that wait or run, and returns how many; with no ids all of the tenant's. What one that runs would have stored is not stored.
+// CancelJobs ends jobs that wait or run, and returns how many; with no ids all of the tenant's. What one that runs
+// would have stored is not stored.
 func CancelJobs(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, ids ...uuid.UUID) (int, error) {
 	return changeJobs(ctx, door, tenant, "cancel", `WITH ended AS (
 	    UPDATE kb_jobs SET state = 'cancelled', reason = '', finished_at = now() WHERE tenant_id = $1 AND state IN ('queued', 'running') AND ($2::uuid[] IS NULL OR id = ANY ($2)) RETURNING id),
@@ -117,14 +124,16 @@ func RetryJobs(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, ids .
 	  SELECT count(*) FROM again`, ids)
 }
 
-// DeleteJobs deletes jobs that ended, and the files of those that failed, and returns how many; with no ids all of the tenant's.
+// DeleteJobs deletes jobs that ended, and the files of those that failed, and returns how many; with no ids all of the
+// tenant's.
 func DeleteJobs(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, ids ...uuid.UUID) (int, error) {
 	return changeJobs(ctx, door, tenant, "forget", `WITH gone AS (
 	    DELETE FROM kb_jobs WHERE tenant_id = $1 AND state IN ('done', 'failed', 'cancelled') AND ($2::uuid[] IS NULL OR id = ANY ($2)) RETURNING id)
 	  SELECT count(*) FROM gone`, ids)
 }
 
-func changeJobs(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, what, sql string, ids []uuid.UUID) (n int, err error) {
+func changeJobs(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, what, sql string,
+	ids []uuid.UUID) (n int, err error) {
 	err = door.Query(ctx, tenant, sql, []any{tenant, ids}, func(rows pgx.Rows) error {
 		n, err = pgx.CollectExactlyOneRow(rows, pgx.RowTo[int])
 		return err

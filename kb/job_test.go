@@ -45,7 +45,10 @@ func (b *base) work(t *testing.T, url string) (stop func()) {
 	ctx, cancel := context.WithCancel(t.Context())
 	end := make(chan error, 1)
 	go func() {
-		end <- fairqueue.Run(ctx, fairqueue.Config{DatabaseURL: url, Queues: []fairqueue.Queue{{Name: fairqueue.Documents, Concurrency: 2, Worker: b.in}}, Logger: testkit.Logger(t)})
+		end <- fairqueue.Run(ctx,
+			fairqueue.Config{DatabaseURL: url,
+				Queues: []fairqueue.Queue{{Name: fairqueue.Documents, Concurrency: 2, Worker: b.in}},
+				Logger: testkit.Logger(t)})
 	}()
 	stop = sync.OnceFunc(func() {
 		cancel()
@@ -89,13 +92,19 @@ func TestWhatIsEnqueuedIsTakenIn(t *testing.T) {
 	b.pages(t)
 	s.pages["/map.xml"] = "<urlset><url><loc>SITE/a</loc></url><url><loc>SITE/gone</loc></url></urlset>"
 	s.pages["/a"] = "<title>A</title><p>What page a says."
-	b.enqueue(t, tenantA, text("pumps.md", pumps), text("empty.txt", " "), text("picture.png", "\x89PNG\r\n\x1a\n00000000"),
-		text("all.zip", zipOf(t, entry{"in/a.md", pumps}, entry{"x.png", "\x89PNG\r\n\x1a\n0"}, entry{"deep.zip", zipOf(t, entry{"b.txt", "Deep words."})}, entry{"void.txt", ""})),
-		text("mail.mbox", message("1@x", "Pumps", "The pump draws water.")), kb.Upload{Source: s.url + "/map.xml", Filename: "map.xml"})
+	b.enqueue(t, tenantA, text("pumps.md", pumps), text("empty.txt", " "),
+		text("picture.png", "\x89PNG\r\n\x1a\n00000000"),
+		text("all.zip",
+			zipOf(t, entry{"in/a.md", pumps}, entry{"x.png", "\x89PNG\r\n\x1a\n0"},
+				entry{"deep.zip", zipOf(t, entry{"b.txt", "Deep words."})}, entry{"void.txt", ""})),
+		text("mail.mbox", message("1@x", "Pumps", "The pump draws water.")),
+		kb.Upload{Source: s.url + "/map.xml", Filename: "map.xml"})
 	b.work(t, d.URL("konstruct_worker"))
 	testkit.Until(t, "over", func() bool { return b.over(t, tenantA) })
-	want := map[string]string{"pumps.md": "done added", "empty.txt": "failed  the file holds no text", "picture.png": "failed  image/png: not a kind of file that is read here (docs/formats.md lists them)",
-		"all.zip": "done unpacked", "a.md": "done added", "b.txt": "done added", "void.txt": "failed  the file is empty", "mail.mbox": "done unpacked", "1@x": "done added",
+	want := map[string]string{"pumps.md": "done added", "empty.txt": "failed  the file holds no text",
+		"picture.png": "failed  image/png: not a kind of file that is read here (docs/formats.md lists them)",
+		"all.zip":     "done unpacked", "a.md": "done added", "b.txt": "done added",
+		"void.txt": "failed  the file is empty", "mail.mbox": "done unpacked", "1@x": "done added",
 		"map.xml": "done unpacked", "a": "done added", "gone": "failed  the site answers 404 Not Found"}
 	if d := cmp.Diff(want, b.jobs(t, tenantA)); d != "" {
 		t.Error(d)
@@ -105,13 +114,17 @@ func TestWhatIsEnqueuedIsTakenIn(t *testing.T) {
 	}
 	super := testkit.Connect(t, d.SuperuserURL())
 	var uploads, tickets int
-	if err := super.QueryRow(t.Context(), `SELECT (SELECT count(*) FROM kb_uploads u JOIN kb_jobs j ON j.id = u.job_id WHERE j.state = 'done'), (SELECT count(*) FROM river_job WHERE queue = 'tenants')`).Scan(&uploads, &tickets); err != nil || uploads != 0 || tickets != 1 {
+	if err := super.QueryRow(t.Context(), `SELECT (SELECT count(*) FROM kb_uploads u JOIN kb_jobs j ON j.id = u.job_id
+		WHERE j.state = 'done'), (SELECT count(*) FROM river_job WHERE queue = 'tenants')`).
+		Scan(&uploads, &tickets); err != nil || uploads != 0 || tickets != 1 {
 		t.Errorf("%d files are kept of documents that are in, %d tickets were dealt, %v", uploads, tickets, err)
 	}
 	// The ticket was put away; the next document gets another.
 	testkit.Until(t, "put away", func() bool {
 		var open int
-		return super.QueryRow(t.Context(), `SELECT count(*) FROM river_job WHERE queue = 'tenants' AND finalized_at IS NULL`).Scan(&open) == nil && open == 0
+		return super.QueryRow(t.Context(),
+			`SELECT count(*) FROM river_job WHERE queue = 'tenants' AND finalized_at IS NULL`).
+			Scan(&open) == nil && open == 0
 	})
 	begin := time.Now()
 	b.enqueue(t, tenantA, text("pumps.md", pumps+"\n## Oil\n\nOil it.\n"))
@@ -169,7 +182,8 @@ func TestOneTenantsManyDoNotHoldUpAnothersOne(t *testing.T) {
 	for n := 0; n < many; n += kb.MaxUploads {
 		uploads := make([]kb.Upload, kb.MaxUploads)
 		for i := range uploads {
-			uploads[i] = text(fmt.Sprintf("%d.txt", n+i), fmt.Sprintf("Note %d of many, about valves, pumps and the weather at the lake.", n+i))
+			uploads[i] = text(fmt.Sprintf("%d.txt", n+i),
+				fmt.Sprintf("Note %d of many, about valves, pumps and the weather at the lake.", n+i))
 		}
 		b.enqueue(t, tenantA, uploads...)
 	}
@@ -186,7 +200,8 @@ func TestOneTenantsManyDoNotHoldUpAnothersOne(t *testing.T) {
 	if err != nil || n[kb.JobQueued] < many/2 {
 		t.Errorf("%v waiting, %v: it shows nothing", n, err)
 	}
-	t.Logf("B's document was searchable after %v, with %d of A's waiting", took.Round(time.Millisecond), n[kb.JobQueued])
+	t.Logf("B's document was searchable after %v, with %d of A's waiting", took.Round(time.Millisecond),
+		n[kb.JobQueued])
 }
 
 func TestAJobIsCancelledAtAnyTime(t *testing.T) {
@@ -214,7 +229,8 @@ func TestAJobIsCancelledAtAnyTime(t *testing.T) {
 	}
 }
 
-// TestWhatMayPassIsTriedAgain: a site that is unavailable, a model that is; and what does not pass ends with its reason, to be tried again by hand.
+// TestWhatMayPassIsTriedAgain: a site that is unavailable, a model that is; and what does not pass ends with its
+// reason, to be tried again by hand.
 func TestWhatMayPassIsTriedAgain(t *testing.T) {
 	b, d := newQueue(t)
 	s := newSite(t)
@@ -236,15 +252,20 @@ func TestWhatMayPassIsTriedAgain(t *testing.T) {
 	b.work(t, d.URL("konstruct_worker"))
 	testkit.Until(t, "tried", func() bool {
 		got := b.jobs(t, tenantA)
-		return got["a"] == "queued  its site does not answer now: it answers 503 Service Unavailable" && strings.HasSuffix(got["b.md"], "the model is unavailable")
+		return got["a"] == "queued  its site does not answer now: it answers 503 Service Unavailable" &&
+			strings.HasSuffix(got["b.md"], "the model is unavailable")
 	})
 	mu.Lock()
 	broken = false
 	mu.Unlock()
 	testkit.Until(t, "in", func() bool { return b.jobs(t, tenantA)["b.md"] == "done added" })
 	// The last try of a job that never works.
-	testkit.Super(t, d, `SET app.current_tenant = '`+tenantA.String()+`'; UPDATE kb_jobs SET attempt = 5, due = now() WHERE filename = 'a'`)
-	testkit.Until(t, "given up", func() bool { return strings.HasPrefix(b.jobs(t, tenantA)["a"], "failed  its site does not answer") })
+	testkit.Super(t, d,
+		`SET app.current_tenant = '`+tenantA.String()+
+			`'; UPDATE kb_jobs SET attempt = 5, due = now() WHERE filename = 'a'`)
+	testkit.Until(t, "given up", func() bool {
+		return strings.HasPrefix(b.jobs(t, tenantA)["a"], "failed  its site does not answer")
+	})
 	s.pages["/a"] = "<title>A</title><p>What page a says."
 	if n, err := kb.RetryJobs(t.Context(), b.door, tenantA); err != nil || n != 1 {
 		t.Fatalf("%d, %v", n, err)
@@ -262,7 +283,8 @@ func (failingEmbedder) Embed(context.Context, []string) ([][]float32, error) {
 	return nil, errors.New("the model is unavailable")
 }
 
-// TestAnotherTenantsJobsAreNobodys: not to be seen, cancelled, tried again, forgotten; and a turn of one tenant takes up none of another's.
+// TestAnotherTenantsJobsAreNobodys: not to be seen, cancelled, tried again, forgotten; and a turn of one tenant takes
+// up none of another's.
 func TestAnotherTenantsJobsAreNobodys(t *testing.T) {
 	b, d := newQueue(t)
 	ids := b.enqueue(t, tenantA, text("a.md", pumps))
@@ -271,8 +293,12 @@ func TestAnotherTenantsJobsAreNobodys(t *testing.T) {
 			t.Errorf("%v", got)
 		}
 		for what, do := range map[string]func() (int, error){
-			"cancel": func() (int, error) { return kb.CancelJobs(t.Context(), b.door, tenant, ids...) }, "cancel all": func() (int, error) { return kb.CancelJobs(t.Context(), b.door, tenant) },
-			"retry": func() (int, error) { return kb.RetryJobs(t.Context(), b.door, tenant) }, "forget": func() (int, error) { return kb.DeleteJobs(t.Context(), b.door, tenant) },
+			"cancel": func() (int, error) {
+				return kb.CancelJobs(t.Context(), b.door, tenant, ids...)
+			}, "cancel all": func() (int, error) { return kb.CancelJobs(t.Context(), b.door, tenant) },
+			"retry": func() (int, error) {
+				return kb.RetryJobs(t.Context(), b.door, tenant)
+			}, "forget": func() (int, error) { return kb.DeleteJobs(t.Context(), b.door, tenant) },
 		} {
 			if n, err := do(); n != 0 || err != nil {
 				t.Errorf("%s: %d, %v", what, n, err)
@@ -291,18 +317,24 @@ func TestAnotherTenantsJobsAreNobodys(t *testing.T) {
 	// A ticket that somebody forged, who can deal: it leads to its own tenant's documents and no others.
 	testkit.Super(t, d, `DELETE FROM river_job`)
 	worker := testkit.Connect(t, d.URL("konstruct_worker"))
-	if _, err := worker.Exec(t.Context(), `INSERT INTO river_job (kind, queue, args) VALUES ('tenant', 'tenants', jsonb_build_object('tenant', $1::text, 'job', $2::text))`, tenantB, ids[0]); err != nil {
+	if _, err := worker.Exec(t.Context(), `INSERT INTO river_job (kind, queue, args)
+		VALUES ('tenant', 'tenants', jsonb_build_object('tenant', $1::text, 'job', $2::text))`, tenantB,
+		ids[0]); err != nil {
 		t.Fatal(err)
 	}
-	for _, table := range []string{"kb_jobs", "kb_uploads", "kb_documents", "kb_chunks", "kb_texts", "audit_events", "audit_seals"} {
-		if _, err := worker.Exec(t.Context(), `SELECT FROM `+table); err == nil || !strings.Contains(err.Error(), "42501") {
+	for _, table := range []string{"kb_jobs", "kb_uploads", "kb_documents", "kb_chunks", "kb_texts", "audit_events",
+		"audit_seals"} {
+		if _, err := worker.Exec(t.Context(), `SELECT FROM `+table); err == nil ||
+			!strings.Contains(err.Error(), "42501") {
 			t.Errorf("the worker's role reads %s: %v", table, err)
 		}
 	}
 	stop := b.work(t, d.URL("konstruct_worker"))
 	testkit.Until(t, "put away", func() bool {
 		var open int
-		return worker.QueryRow(t.Context(), `SELECT count(*) FROM river_job WHERE queue = 'tenants' AND finalized_at IS NULL`).Scan(&open) == nil && open == 0
+		return worker.QueryRow(t.Context(),
+			`SELECT count(*) FROM river_job WHERE queue = 'tenants' AND finalized_at IS NULL`).
+			Scan(&open) == nil && open == 0
 	})
 	stop()
 	if got := b.jobs(t, tenantA); got["a.md"] != "queued" {
@@ -318,7 +350,8 @@ func TestUploadsThatCantBe(t *testing.T) {
 		"filename": {Source: "test:x", Filename: "a\x00b", Content: []byte("x")},
 		"content":  {Source: "file:///etc/passwd", Filename: "passwd"},
 		"labels":   {Source: "test:x", Content: []byte("x"), DocumentOptions: kb.DocumentOptions{Labels: []string{""}}},
-		"metadata": {Source: "test:x", Content: []byte("x"), DocumentOptions: kb.DocumentOptions{Metadata: map[string]any{"k": strings.Repeat("x", kb.MaxMetadata)}}},
+		"metadata": {Source: "test:x", Content: []byte("x"),
+			DocumentOptions: kb.DocumentOptions{Metadata: map[string]any{"k": strings.Repeat("x", kb.MaxMetadata)}}},
 	} {
 		err := b.door.Tx(t.Context(), tenantA, func(ctx context.Context, tx pgx.Tx) error {
 			_, err := kb.Enqueue(ctx, tx, tenantA, agent, text("good.md", pumps), u)
@@ -333,7 +366,8 @@ func TestUploadsThatCantBe(t *testing.T) {
 	}
 }
 
-// TestKilledInTheMiddleOfAThousandDocuments kills the program itself, and then the database, with kill -9; every document is in exactly once.
+// TestKilledInTheMiddleOfAThousandDocuments kills the program itself, and then the database, with kill -9; every
+// document is in exactly once.
 func TestKilledInTheMiddleOfAThousandDocuments(t *testing.T) {
 	d := testkit.Own(t)
 	b := newBaseOn(t, d)
@@ -347,10 +381,12 @@ func TestKilledInTheMiddleOfAThousandDocuments(t *testing.T) {
 	workers, worker := testkit.NewProxy(t, d.URL("konstruct_worker"))
 	command := func(args ...string) *exec.Cmd {
 		cmd := exec.Command(bin, args...)
-		cmd.Env = append(os.Environ(), "KONSTRUCT_DATABASE_URL="+app, "KONSTRUCT_WORKER_DATABASE_URL="+worker, "KONSTRUCT_TENANT="+tenantA.String())
+		cmd.Env = append(os.Environ(), "KONSTRUCT_DATABASE_URL="+app, "KONSTRUCT_WORKER_DATABASE_URL="+worker,
+			"KONSTRUCT_TENANT="+tenantA.String())
 		return cmd
 	}
-	if out, err := command("kb", "ingest", "--later", dir).CombinedOutput(); err != nil || !strings.Contains(string(out), "1000 enqueued") {
+	if out, err := command("kb", "ingest", "--later", dir).CombinedOutput(); err != nil ||
+		!strings.Contains(string(out), "1000 enqueued") {
 		t.Fatalf("%s, %v", out, err)
 	}
 	done := func() int {
@@ -367,7 +403,9 @@ func TestKilledInTheMiddleOfAThousandDocuments(t *testing.T) {
 			t.Fatal(err)
 		}
 		from := done()
-		testkit.Until(t, fmt.Sprintf("further than %d in run %d", from, kill), func() bool { return done() > from+20*(kill+1) })
+		testkit.Until(t, fmt.Sprintf("further than %d in run %d", from, kill), func() bool {
+			return done() > from+20*(kill+1)
+		})
 		if kill == 3 {
 			d.Restart(t)
 			proxy.To(t, d.URL("konstruct_app"))
@@ -381,12 +419,16 @@ func TestKilledInTheMiddleOfAThousandDocuments(t *testing.T) {
 	if n := done(); n >= many {
 		t.Fatalf("%d were done before the last kill: it shows nothing", n)
 	}
-	if out, err := command("kb", "work", "--once").CombinedOutput(); err != nil || !strings.Contains(string(out), "1000 done, 0 failed, 0 cancelled") {
+	if out, err := command("kb", "work", "--once").CombinedOutput(); err != nil ||
+		!strings.Contains(string(out), "1000 done, 0 failed, 0 cancelled") {
 		t.Errorf("%s, %v", out, err)
 	}
 	var documents, sources, chunks, texts int
-	if err := testkit.Connect(t, d.SuperuserURL()).QueryRow(t.Context(), `SELECT (SELECT count(*) FROM kb_documents), (SELECT count(DISTINCT source) FROM kb_sources), (SELECT count(*) FROM kb_chunks), (SELECT count(*) FROM kb_texts)`).
-		Scan(&documents, &sources, &chunks, &texts); err != nil || documents != many || sources != many || chunks != many || texts != many {
+	if err := testkit.Connect(t, d.SuperuserURL()).
+		QueryRow(t.Context(), `SELECT (SELECT count(*) FROM kb_documents), (SELECT count(DISTINCT source)
+		FROM kb_sources), (SELECT count(*) FROM kb_chunks), (SELECT count(*) FROM kb_texts)`).
+		Scan(&documents, &sources, &chunks, &texts); err != nil || documents != many || sources != many ||
+		chunks != many || texts != many {
 		t.Errorf("%d documents of %d sources with %d chunks and %d texts, %v", documents, sources, chunks, texts, err)
 	}
 }

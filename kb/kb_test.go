@@ -47,7 +47,9 @@ func newBaseOn(t *testing.T, d *testkit.DB) *base {
 	b := &base{door: testkit.DoorOf(t, d), model: testkit.Model(t)}
 	r := parse.NewLocal(b.model.Tokenizer(), parse.DefaultLimits)
 	t.Cleanup(func() { r.Close() })
-	b.in = &kb.Ingester{Door: b.door, Embedder: func(string) (embed.Embedder, error) { return b.model, nil }, Parser: r, Concurrency: 2}
+	b.in = &kb.Ingester{Door: b.door, Embedder: func(string) (embed.Embedder, error) {
+		return b.model, nil
+	}, Parser: r, Concurrency: 2}
 	return b
 }
 
@@ -55,7 +57,9 @@ func newBaseOn(t *testing.T, d *testkit.DB) *base {
 func (b *base) files(t *testing.T, tenant uuid.UUID, paths ...string) map[string]kb.IngestResult {
 	t.Helper()
 	got := map[string]kb.IngestResult{}
-	if err := b.in.Files(t.Context(), tenant, agent, paths, kb.DocumentOptions{}, func(r kb.IngestResult) { got[filepath.Base(r.Path)] = r }); err != nil {
+	if err := b.in.Files(t.Context(), tenant, agent, paths, kb.DocumentOptions{}, func(r kb.IngestResult) {
+		got[filepath.Base(r.Path)] = r
+	}); err != nil {
 		t.Fatal(err)
 	}
 	return got
@@ -107,7 +111,8 @@ func write(t *testing.T, path, content string) string {
 	return path
 }
 
-const pumps = "# Pumps\n\n## Returns\n\nA pump may be returned within thirty days.\n\n## Cleaning\n\nRinse the rotor with warm water every week.\n"
+const pumps = "# Pumps\n\n## Returns\n\nA pump may be returned within thirty days.\n\n## Cleaning\n\nRinse the rotor " +
+	"with warm water every week.\n"
 
 func TestADocumentIsFoundByMeaningWithItsPlace(t *testing.T) {
 	b, dir := newBase(t), t.TempDir()
@@ -120,14 +125,16 @@ func TestADocumentIsFoundByMeaningWithItsPlace(t *testing.T) {
 		t.Fatalf("%d hits", len(hits))
 	}
 	h := hits[0]
-	if h.Content != "A pump may be returned within thirty days." || pumps[h.Start:h.End] != h.Content || h.Score <= hits[1].Score || h.Filename != "pumps.md" {
+	if h.Content != "A pump may be returned within thirty days." || pumps[h.Start:h.End] != h.Content ||
+		h.Score <= hits[1].Score || h.Filename != "pumps.md" {
 		t.Errorf("%+v", h)
 	}
 	if d := cmp.Diff([]string{"Pumps", "Returns"}, h.Headings); d != "" {
 		t.Error(d)
 	}
 	doc, passages, err := kb.ShowDocument(t.Context(), b.door, tenantA, h.DocumentID)
-	if err != nil || len(passages) != 2 || doc.Chunks != 2 || doc.Bytes != int64(len(pumps)) || doc.Title != "Pumps" || doc.ContentType != "text/markdown" {
+	if err != nil || len(passages) != 2 || doc.Chunks != 2 || doc.Bytes != int64(len(pumps)) || doc.Title != "Pumps" ||
+		doc.ContentType != "text/markdown" {
 		t.Errorf("%+v, %d passages, %v", doc, len(passages), err)
 	}
 }
@@ -213,11 +220,12 @@ func TestTwoThatTakeInTheSameFileLeaveOne(t *testing.T) {
 	for range 4 {
 		both.Go(func() {
 			in := *b.in
-			if err := in.Files(context.Background(), tenantA, agent, []string{path}, kb.DocumentOptions{}, func(r kb.IngestResult) {
-				if r.Err != nil {
-					t.Error(r.Err)
-				}
-			}); err != nil {
+			if err := in.Files(context.Background(), tenantA, agent, []string{path}, kb.DocumentOptions{},
+				func(r kb.IngestResult) {
+					if r.Err != nil {
+						t.Error(r.Err)
+					}
+				}); err != nil {
 				t.Error(err)
 			}
 		})
@@ -263,7 +271,8 @@ func TestAnotherTenantSeesNothing(t *testing.T) {
 		"show":   func() error { _, _, err := kb.ShowDocument(t.Context(), b.door, uuid.Nil, id); return err },
 		"remove": func() error { return b.remove(t, uuid.Nil, id) },
 		"ingest": func() error {
-			return b.in.Files(t.Context(), uuid.Nil, agent, []string{path}, kb.DocumentOptions{}, func(kb.IngestResult) {})
+			return b.in.Files(t.Context(), uuid.Nil, agent, []string{path}, kb.DocumentOptions{},
+				func(kb.IngestResult) {})
 		},
 	} {
 		if err := fn(); !errors.Is(err, tenantdb.ErrNoTenant) {
@@ -298,7 +307,8 @@ func TestOneBadFileDoesNotStopTheOthers(t *testing.T) {
 	write(t, filepath.Join(dir, "deep.html"), strings.Repeat("<div>", 100_000)+"core")
 	write(t, filepath.Join(dir, "handbook.pdf"), pdf("handbook.pdf"))
 	for name, c := range map[string][2]string{
-		"empty.txt": {"", "empty"}, "ff.txt": {strings.Repeat("\xff", 100), "0xFF"}, "drawing.pdf": {pdf("drawing.pdf"), "no text"},
+		"empty.txt": {"", "empty"}, "ff.txt": {strings.Repeat("\xff", 100), "0xFF"},
+		"drawing.pdf":   {pdf("drawing.pdf"), "no text"},
 		"encrypted.pdf": {pdf("encrypted.pdf"), "encrypted"}, "truncated.pdf": {pdf("handbook.pdf")[:700], "damaged"},
 	} {
 		write(t, filepath.Join(dir, name), c[0])
@@ -358,7 +368,8 @@ func TestAModelThatFailsStopsEverything(t *testing.T) {
 	write(t, filepath.Join(dir, "a.md"), pumps)
 	broken := errors.New("the model fell over")
 	b.in.Embedder = func(string) (embed.Embedder, error) { return nil, broken }
-	if err := b.in.Files(t.Context(), tenantA, agent, []string{dir}, kb.DocumentOptions{}, func(kb.IngestResult) {}); !errors.Is(err, broken) {
+	if err := b.in.Files(t.Context(), tenantA, agent, []string{dir}, kb.DocumentOptions{},
+		func(kb.IngestResult) {}); !errors.Is(err, broken) {
 		t.Errorf("error %v", err)
 	}
 	if docs := b.list(t, tenantA); len(docs) != 0 {
@@ -370,7 +381,8 @@ func TestAModelThatFailsStopsEverything(t *testing.T) {
 func TestKilledIngestEndsAsIfItHadNot(t *testing.T) {
 	d, dir := testkit.Database(t), t.TempDir()
 	for i := range 30 {
-		write(t, filepath.Join(dir, fmt.Sprintf("f%02d.md", i)), fmt.Sprintf("# File %d\n\n%s", i, strings.Repeat("Words about vessel and weld. ", 120)))
+		write(t, filepath.Join(dir, fmt.Sprintf("f%02d.md", i)),
+			fmt.Sprintf("# File %d\n\n%s", i, strings.Repeat("Words about vessel and weld. ", 120)))
 	}
 	bin := testkit.Build(t)
 	door := testkit.DoorOf(t, d)

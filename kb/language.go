@@ -9,7 +9,8 @@ import (
 // AnyLanguage is the text search configuration that takes words as they are.
 const AnyLanguage = "simple"
 
-// configuration is PostgreSQL's text search configuration for a language (ISO 639-1), of those that version 15 has; anyLanguage for others.
+// configuration is PostgreSQL's text search configuration for a language (ISO 639-1), of those that version 15 has;
+// anyLanguage for others.
 func configuration(code string) string {
 	switch code {
 	case "ar":
@@ -75,14 +76,16 @@ func configuration(code string) string {
 // sampleSize is how much of a text its language is guessed from.
 const sampleSize = 4000
 
-// languageConfiguration is the configuration that a document's words are read by: of the language that it says it is in (BCP 47), or else of the one that its text seems to be in.
+// languageConfiguration is the configuration that a document's words are read by: of the language that it says it is in
+// (BCP 47), or else of the one that its text seems to be in.
 func languageConfiguration(said, text string) string {
 	code, _, _ := strings.Cut(strings.ToLower(said), "-")
 	code, _, _ = strings.Cut(code, "_")
 	if c := configuration(code); c != AnyLanguage {
 		return c
 	}
-	if guess := whatlanggo.Detect(strings.ToValidUTF8(text[:min(len(text), sampleSize)], "")); code == "" && guess.IsReliable() {
+	if guess := whatlanggo.Detect(strings.ToValidUTF8(text[:min(len(text), sampleSize)], "")); code == "" &&
+		guess.IsReliable() {
 		return configuration(guess.Lang.Iso6391())
 	}
 	return AnyLanguage

@@ -28,11 +28,12 @@ type Model struct {
 
 // ListModels lists them by name.
 func ListModels(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID) (models []Model, err error) {
-	err = door.Query(ctx, tenant, `SELECT m.model, m.dimensions, m.serving, count(v.chunk_id), (SELECT count(*) FROM kb_chunks c WHERE c.tenant_id = $1) - count(v.chunk_id), m.started_at, m.served_at
+	err = door.Query(ctx, tenant,
+		`SELECT m.model, m.dimensions, m.serving, count(v.chunk_id), (SELECT count(*) FROM kb_chunks c WHERE c.tenant_id = $1) - count(v.chunk_id), m.started_at, m.served_at
 	    FROM kb_models m LEFT JOIN kb_vectors v ON v.tenant_id = $1 AND v.model = m.model WHERE m.tenant_id = $1 GROUP BY m.tenant_id, m.model ORDER BY m.model`, []any{tenant}, func(rows pgx.Rows) error {
-		models, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Model])
-		return err
-	})
+			models, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Model])
+			return err
+		})
 	if err != nil {
 		return nil, fmt.Errorf("kb: list models: %w", err)
 	}
@@ -53,7 +54,8 @@ func ServingModel(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID) (m
 
 const ServingSQL = `SELECT coalesce((SELECT model FROM kb_models WHERE tenant_id = $1 AND serving), '')`
 
-// modelLock is shared by whoever stores passages, and taken alone by whoever changes which model serves: no passage is left without its vector.
+// modelLock is shared by whoever stores passages, and taken alone by whoever changes which model serves: no passage is
+// left without its vector.
 const modelLock = `(hashtextextended('konstruct models ' || $1::uuid, 0))`
 
 // Reasons why a model can't serve.
@@ -67,15 +69,19 @@ var (
 // reembedAtOnce is how many passages are read, embedded and written at once.
 const reembedAtOnce = 256
 
-// Reembed makes the vectors of another model for the passages that have none of it, beside the vectors that are there, until none is missing. Killed, it
-// goes on where it was. Searches go on by the model that serves; Serve changes that. progress, when not nil, hears how many were made.
-func Reembed(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, e embed.Embedder, t *embed.Tokenizer, progress func(int)) error {
+// Reembed makes the vectors of another model for the passages that have none of it, beside the vectors that are there,
+// until none is missing. Killed, it goes on where it was. Searches go on by the model that serves; Serve changes that.
+// progress, when not nil, hears how many were made.
+func Reembed(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, e embed.Embedder, t *embed.Tokenizer,
+	progress func(int)) error {
 	err := door.Tx(ctx, tenant, func(ctx context.Context, tx pgx.Tx) error {
 		var has int
-		err := tx.QueryRow(ctx, `INSERT INTO kb_models (tenant_id, model, dimensions) VALUES ($1, $2, $3) ON CONFLICT (tenant_id, model) DO UPDATE SET model = EXCLUDED.model RETURNING dimensions`,
+		err := tx.QueryRow(ctx, `INSERT INTO kb_models (tenant_id, model, dimensions) VALUES ($1, $2, $3)
+			ON CONFLICT (tenant_id, model) DO UPDATE SET model = EXCLUDED.model RETURNING dimensions`,
 			tenant, e.Name(), e.Dimensions()).Scan(&has)
 		if err == nil && has != e.Dimensions() {
-			err = fmt.Errorf("%s has %d dimensions here, and is asked for %d: drop it first", e.Name(), has, e.Dimensions())
+			err = fmt.Errorf("%s has %d dimensions here, and is asked for %d: drop it first", e.Name(), has,
+				e.Dimensions())
 		}
 		return err
 	})
@@ -94,10 +100,12 @@ func Reembed(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, e embed
 	return nil
 }
 
-func reembedBatch(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, e embed.Embedder, t *embed.Tokenizer, after uuid.UUID) (n int, last uuid.UUID, err error) {
+func reembedBatch(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, e embed.Embedder, t *embed.Tokenizer,
+	after uuid.UUID) (n int, last uuid.UUID, err error) {
 	var ids []uuid.UUID
 	var texts []string
-	err = door.Query(ctx, tenant, `SELECT c.id, coalesce(p.headings, '{}'), c.content FROM kb_chunks c LEFT JOIN kb_passages p ON p.tenant_id = $1 AND p.chunk_id = c.id
+	err = door.Query(ctx, tenant,
+		`SELECT c.id, coalesce(p.headings, '{}'), c.content FROM kb_chunks c LEFT JOIN kb_passages p ON p.tenant_id = $1 AND p.chunk_id = c.id
 	   WHERE c.tenant_id = $1 AND c.id > $2 AND NOT EXISTS (SELECT FROM kb_vectors v WHERE v.tenant_id = $1 AND v.chunk_id = c.id AND v.model = $3) ORDER BY c.id LIMIT $4`,
 		[]any{tenant, after, e.Name(), reembedAtOnce}, func(rows pgx.Rows) error {
 			ids, texts = nil, nil
@@ -137,8 +145,8 @@ func queueVectors(b *pgx.Batch, tenant uuid.UUID, model string, chunks []uuid.UU
 	}
 }
 
-// ServeModel has a tenant's searches be by a model from the caller's transaction on, by the first model where the name is empty, and returns the one before.
-// ErrIncomplete, ErrNoModel say why not.
+// ServeModel has a tenant's searches be by a model from the caller's transaction on, by the first model where the name
+// is empty, and returns the one before. ErrIncomplete, ErrNoModel say why not.
 func ServeModel(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, model string) (before string, err error) {
 	if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock`+modelLock, tenant); err != nil {
 		return "", fmt.Errorf("kb: serve %s: %w", model, err)
@@ -159,7 +167,8 @@ func ServeModel(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, model string) 
 		_, err = tx.Exec(ctx, `UPDATE kb_models SET serving = false WHERE tenant_id = $1 AND serving`, tenant)
 	}
 	if err == nil {
-		_, err = tx.Exec(ctx, `UPDATE kb_models SET serving = true, served_at = now() WHERE tenant_id = $1 AND model = $2`, tenant, model)
+		_, err = tx.Exec(ctx,
+			`UPDATE kb_models SET serving = true, served_at = now() WHERE tenant_id = $1 AND model = $2`, tenant, model)
 	}
 	if err != nil {
 		return "", fmt.Errorf("kb: serve %s: %w", model, err)
@@ -170,10 +179,12 @@ func ServeModel(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, model string) 
 // DropModel deletes the vectors of a model that does not serve.
 func DropModel(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, model string) error {
 	var gone []string
-	err := door.Query(ctx, tenant, `DELETE FROM kb_models WHERE tenant_id = $1 AND model = $2 AND NOT serving RETURNING model`, []any{tenant, model}, func(rows pgx.Rows) (err error) {
-		gone, err = pgx.CollectRows(rows, pgx.RowTo[string])
-		return err
-	})
+	err := door.Query(ctx, tenant,
+		`DELETE FROM kb_models WHERE tenant_id = $1 AND model = $2 AND NOT serving RETURNING model`,
+		[]any{tenant, model}, func(rows pgx.Rows) (err error) {
+			gone, err = pgx.CollectRows(rows, pgx.RowTo[string])
+			return err
+		})
 	if err == nil && !slices.Contains(gone, model) {
 		err = fmt.Errorf("%w, or it serves", ErrNoModel)
 	}

@@ -92,7 +92,8 @@ func TestAnotherModelServesAndCanGoBack(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	made := 0
 	count := func(n int) { made += n; stop() }
-	if err := kb.Reembed(ctx, b.door, tenantA, w, b.model.Tokenizer(), count); !errors.Is(err, context.Canceled) || made == 0 || made > 300 {
+	if err := kb.Reembed(ctx, b.door, tenantA, w, b.model.Tokenizer(), count); !errors.Is(err, context.Canceled) ||
+		made == 0 || made > 300 {
 		t.Fatalf("%d made, %v", made, err)
 	}
 	if err := b.serve(t, tenantA, "wide"); !errors.Is(err, kb.ErrIncomplete) {
@@ -113,7 +114,8 @@ func TestAnotherModelServesAndCanGoBack(t *testing.T) {
 		t.Errorf("by the first model: %v", err)
 	}
 	after, err := b.ask(t, tenantA, question, "wide")
-	if err != nil || len(after) != 3 || after[0].ChunkID != before[0].ChunkID || math.Abs(after[0].Score-before[0].Score) < 1e-9 {
+	if err != nil || len(after) != 3 || after[0].ChunkID != before[0].ChunkID ||
+		math.Abs(after[0].Score-before[0].Score) < 1e-9 {
 		t.Errorf("%+v, %v", after, err)
 	}
 	// What is ingested now has vectors of both.
@@ -128,13 +130,15 @@ func TestAnotherModelServesAndCanGoBack(t *testing.T) {
 	if err := kb.DropModel(t.Context(), b.door, tenantA, "wide"); !errors.Is(err, kb.ErrNoModel) {
 		t.Errorf("dropped while it serves: %v", err)
 	}
-	if models, err := kb.ListModels(t.Context(), b.door, tenantA); err != nil || len(models) != 1 || !models[0].Serving || models[0].Vectors != 303 || models[0].Missing != 0 || models[0].Dimensions != 512 {
+	if models, err := kb.ListModels(t.Context(), b.door, tenantA); err != nil || len(models) != 1 ||
+		!models[0].Serving || models[0].Vectors != 303 || models[0].Missing != 0 || models[0].Dimensions != 512 {
 		t.Errorf("%+v, %v", models, err)
 	}
 	if err := b.serve(t, tenantA, ""); err != nil {
 		t.Fatal(err)
 	}
-	if hits, err := b.ask(t, tenantA, "Where are the keys?", ""); err != nil || !strings.Contains(hits[0].Content, "behind the door") {
+	if hits, err := b.ask(t, tenantA, "Where are the keys?", ""); err != nil ||
+		!strings.Contains(hits[0].Content, "behind the door") {
 		t.Errorf("after going back: %+v, %v", hits, err)
 	}
 	if err := kb.DropModel(t.Context(), b.door, tenantA, "wide"); err != nil {
@@ -150,9 +154,11 @@ func TestNoPassageIsLeftBehindWhenTheModelChanges(t *testing.T) {
 		for round := 0; ; round++ {
 			dir := t.TempDir()
 			for n := range 20 {
-				write(t, filepath.Join(dir, fmt.Sprintf("%03d.md", n)), fmt.Sprintf("# Note %d of %d\n\nAbout valve %d.\n", n, round, n))
+				write(t, filepath.Join(dir, fmt.Sprintf("%03d.md", n)),
+					fmt.Sprintf("# Note %d of %d\n\nAbout valve %d.\n", n, round, n))
 			}
-			if err := b.in.Files(context.Background(), tenantA, agent, []string{dir}, kb.DocumentOptions{}, func(kb.IngestResult) {}); err != nil {
+			if err := b.in.Files(context.Background(), tenantA, agent, []string{dir}, kb.DocumentOptions{},
+				func(kb.IngestResult) {}); err != nil {
 				ended <- err
 				return
 			}
@@ -218,7 +224,9 @@ func TestAnotherTenantsModelsAreNobodys(t *testing.T) {
 		if err := kb.DropModel(t.Context(), b.door, tenant, "wide"); !errors.Is(err, kb.ErrNoModel) {
 			t.Errorf("%v", err)
 		}
-		if err := kb.Reembed(t.Context(), b.door, tenant, w, b.model.Tokenizer(), func(n int) { t.Errorf("%d made", n) }); err != nil {
+		if err := kb.Reembed(t.Context(), b.door, tenant, w, b.model.Tokenizer(), func(n int) {
+			t.Errorf("%d made", n)
+		}); err != nil {
 			t.Error(err)
 		}
 		if hits, err := b.ask(t, tenant, "pumps", ""); err != nil || len(hits) != 0 {
@@ -253,12 +261,27 @@ func TestVectorsThatAreNoneAreRefusedByName(t *testing.T) {
 	dir := t.TempDir()
 	bad, good := write(t, filepath.Join(dir, "bad.md"), "A valve.\n"), write(t, filepath.Join(dir, "good.md"), pumps)
 	for want, spoil := range map[string]func([]float32) []float32{
-		"vector 0: not a vector that can be searched: number 7 is NaN":                    func(v []float32) []float32 { v[7] = float32(math.NaN()); return v },
-		"vector 0: not a vector that can be searched: number 9 is +Inf":                   func(v []float32) []float32 { v[9] = float32(math.Inf(1)); return v },
-		"vector 0: not a vector that can be searched: its length is zero":                 func(v []float32) []float32 { clear(v); return v },
-		"vector 0: not a vector that can be searched: it has 383 dimensions, not 384":     func(v []float32) []float32 { return v[1:] },
-		"vector 0: not a vector that can be searched: it has 0 dimensions, not 384":       func([]float32) []float32 { return nil },
-		"vector 0: not a vector that can be searched: it has 1000000 dimensions, not 384": func([]float32) []float32 { return make([]float32, 1_000_000) },
+		"vector 0: not a vector that can be searched: number 7 is NaN": func(v []float32) []float32 {
+			v[7] = float32(math.NaN())
+			return v
+		},
+		"vector 0: not a vector that can be searched: number 9 is +Inf": func(v []float32) []float32 {
+			v[9] = float32(math.Inf(1))
+			return v
+		},
+		"vector 0: not a vector that can be searched: its length is zero": func(v []float32) []float32 {
+			clear(v)
+			return v
+		},
+		"vector 0: not a vector that can be searched: it has 383 dimensions, not 384": func(v []float32) []float32 {
+			return v[1:]
+		},
+		"vector 0: not a vector that can be searched: it has 0 dimensions, not 384": func([]float32) []float32 {
+			return nil
+		},
+		"vector 0: not a vector that can be searched: it has 1000000 dimensions, not 384": func([]float32) []float32 {
+			return make([]float32, 1_000_000)
+		},
 	} {
 		b.in.Embedder = func(string) (embed.Embedder, error) { return spoiled{b.model, spoil}, nil }
 		got := b.files(t, tenantA, bad, good)
@@ -297,7 +320,8 @@ func (m meddling) Embed(_ context.Context, texts []string) ([][]float32, error) 
 	return out, nil
 }
 
-// TestAJobCancelledWhileItIsEmbeddedForAnotherModel ends, and nothing of it is stored: the model changes when it is embedded, and it is cancelled when it is embedded again.
+// TestAJobCancelledWhileItIsEmbeddedForAnotherModel ends, and nothing of it is stored: the model changes when it is
+// embedded, and it is cancelled when it is embedded again.
 func TestAJobCancelledWhileItIsEmbeddedForAnotherModel(t *testing.T) {
 	b := newBase(t)
 	v, err := b.model.Embed(t.Context(), []string{"a valve"})

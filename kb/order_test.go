@@ -131,7 +131,8 @@ func TestADeletionWinsOverWhatWasUploadedBefore(t *testing.T) {
 			if err := b.door.Tx(t.Context(), tenantA, func(ctx context.Context, tx pgx.Tx) error {
 				_, err := kb.Enqueue(ctx, tx, tenantA, agent, text("a.md", newer))
 				if err == nil {
-					_, err = tx.Exec(ctx, `UPDATE kb_jobs SET state = 'running', attempt = 1, due = now() WHERE state = 'queued'`)
+					_, err = tx.Exec(ctx,
+						`UPDATE kb_jobs SET state = 'running', attempt = 1, due = now() WHERE state = 'queued'`)
 				}
 				b.mustRemove(t, "a.md")
 				return err
@@ -139,11 +140,15 @@ func TestADeletionWinsOverWhatWasUploadedBefore(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, map[string]string{"a.md": overtakenByDeletion}},
-		{"in an archive", func(t *testing.T) kb.Upload { return archive(t, pumps, "Before.") }, func(t *testing.T, b *base, _ *testkit.DB) {
+		{"in an archive", func(t *testing.T) kb.Upload {
+			return archive(t, pumps, "Before.")
+		}, func(t *testing.T, b *base, _ *testkit.DB) {
 			b.enqueue(t, tenantA, archive(t, newer, "After."))
 			b.mustRemove(t, "a.md")
 		}, map[string]string{"all.zip": "done unpacked", "a.md": overtakenByDeletion, "b.md": "done replaced"}},
-		{"in an archive that failed and is retried", func(t *testing.T) kb.Upload { return archive(t, pumps, "Before.") }, func(t *testing.T, b *base, d *testkit.DB) {
+		{"in an archive that failed and is retried", func(t *testing.T) kb.Upload {
+			return archive(t, pumps, "Before.")
+		}, func(t *testing.T, b *base, d *testkit.DB) {
 			b.enqueue(t, tenantA, archive(t, newer, "After."))
 			testkit.Super(t, d, `SET app.current_tenant = '`+tenantA.String()+`'; 
 			    UPDATE kb_jobs SET state = 'failed' WHERE state = 'queued' AND tenant_id = '`+tenantA.String()+`'`)
@@ -152,7 +157,9 @@ func TestADeletionWinsOverWhatWasUploadedBefore(t *testing.T) {
 				t.Errorf("%d retried, %v", n, err)
 			}
 		}, map[string]string{"all.zip": "done unpacked", "a.md": overtakenByDeletion, "b.md": "done replaced"}},
-		{"deleted by source before there was a document of it", func(t *testing.T) kb.Upload { return text("other.md", pumps) }, func(t *testing.T, b *base, _ *testkit.DB) {
+		{"deleted by source before there was a document of it", func(t *testing.T) kb.Upload {
+			return text("other.md", pumps)
+		}, func(t *testing.T, b *base, _ *testkit.DB) {
 			b.enqueue(t, tenantA, text("a.md", newer))
 			if err := b.door.Tx(t.Context(), tenantA, func(ctx context.Context, tx pgx.Tx) error {
 				d, err := kb.RemoveSource(ctx, tx, tenantA, "test:a.md")
@@ -189,7 +196,8 @@ func TestADeletionWinsOverWhatWasUploadedBefore(t *testing.T) {
 				}
 			}
 			var files int
-			if err := testkit.Connect(t, d.SuperuserURL()).QueryRow(t.Context(), `SELECT count(*) FROM kb_uploads WHERE tenant_id = $1`, tenantA).
+			if err := testkit.Connect(t, d.SuperuserURL()).
+				QueryRow(t.Context(), `SELECT count(*) FROM kb_uploads WHERE tenant_id = $1`, tenantA).
 				Scan(&files); err != nil || files != 0 {
 				t.Errorf("%d files are kept, %v", files, err)
 			}
@@ -216,7 +224,10 @@ func TestADeletionWinsOverAnIngestThatWasBegunBefore(t *testing.T) {
 	write(t, path, pumps+"\n## Oil\n\nOil the slow gate once a year.\n")
 	g, end := b.gate("slow gate"), make(chan kb.IngestResult, 1)
 	go func() {
-		if err := b.through(g).Files(t.Context(), tenantA, agent, []string{dir}, kb.DocumentOptions{}, func(r kb.IngestResult) { end <- r }); err != nil {
+		if err := b.through(g).Files(t.Context(), tenantA, agent, []string{dir}, kb.DocumentOptions{},
+			func(r kb.IngestResult) {
+				end <- r
+			}); err != nil {
 			t.Error(err)
 		}
 	}()
@@ -241,7 +252,8 @@ func TestADeletionWinsOverAnIngestThatWasBegunBefore(t *testing.T) {
 		t.Fatal(err)
 	}
 	drain(t, b.in, tenantA)
-	if d := cmp.Diff(map[string]string{"a.md": overtakenByDeletion, "b.md": "done added"}, b.jobs(t, tenantA)); d != "" {
+	if d := cmp.Diff(map[string]string{"a.md": overtakenByDeletion, "b.md": "done added"},
+		b.jobs(t, tenantA)); d != "" {
 		t.Error(d)
 	}
 	if r := b.files(t, tenantA, dir)["a.md"]; r.Outcome != kb.Added {
@@ -260,10 +272,15 @@ func TestAnOlderUploadDoesNotReplaceANewerOne(t *testing.T) {
 		labels               []string
 		content              string
 	}{
-		{"another content", text("a.md", pumps), text("a.md", slow), text("a.md", quick), "done replaced", overtakenByUpload, nil, quick},
-		{"the content that was there before", text("a.md", pumps), text("a.md", slow), text("a.md", pumps), "done unchanged", overtakenByUpload, nil, pumps},
-		{"the same content, other labels", text("a.md", pumps), labelled(text("a.md", slow), "all"), labelled(text("a.md", slow+" "), "legal"), "done replaced", overtakenByUpload, []string{"legal"}, slow + " "},
-		{"the same", text("a.md", pumps), text("a.md", slow), labelled(text("a.md", slow), "legal"), "done replaced", "done unchanged", []string{"legal"}, slow},
+		{"another content", text("a.md", pumps), text("a.md", slow), text("a.md", quick), "done replaced",
+			overtakenByUpload, nil, quick},
+		{"the content that was there before", text("a.md", pumps), text("a.md", slow), text("a.md", pumps),
+			"done unchanged", overtakenByUpload, nil, pumps},
+		{"the same content, other labels", text("a.md", pumps), labelled(text("a.md", slow), "all"),
+			labelled(text("a.md", slow+" "), "legal"), "done replaced", overtakenByUpload, []string{"legal"},
+			slow + " "},
+		{"the same", text("a.md", pumps), text("a.md", slow), labelled(text("a.md", slow), "legal"), "done replaced",
+			"done unchanged", []string{"legal"}, slow},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b, _ := newQueue(t)
@@ -282,7 +299,8 @@ func TestAnOlderUploadDoesNotReplaceANewerOne(t *testing.T) {
 				t.Error(err)
 			}
 			for id, want := range map[uuid.UUID]string{newest: c.newest, older: c.olderOne} {
-				if j, err := kb.GetJob(t.Context(), b.door, tenantA, id); err != nil || strings.TrimRight(string(j.State)+" "+string(j.Outcome)+" "+j.Reason, " ") != want {
+				if j, err := kb.GetJob(t.Context(), b.door, tenantA, id); err != nil ||
+					strings.TrimRight(string(j.State)+" "+string(j.Outcome)+" "+j.Reason, " ") != want {
 					t.Errorf("%+v, %v, want %s", j, err, want)
 				}
 			}
@@ -349,7 +367,8 @@ func TestWhatIsDeletedWhileItIsEmbeddedAgain(t *testing.T) {
 				defer close(commit)
 				super := testkit.Connect(t, d.SuperuserURL())
 				for waits := false; !waits && t.Context().Err() == nil; time.Sleep(10 * time.Millisecond) {
-					if err := super.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)`).Scan(&waits); err != nil {
+					if err := super.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)`).
+						Scan(&waits); err != nil {
 						t.Error(err)
 						return
 					}

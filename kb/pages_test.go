@@ -78,14 +78,16 @@ func TestPagesAreTakenInByTheirURL(t *testing.T) {
 	s.pages["/empty"] = ""
 	all := []string{s.url + "/", s.url + "/all.zip?v=2", s.url + "/empty", s.url + "/gone"}
 	got := b.take(t, s, all...)
-	if d := cmp.Diff(map[string]string{"/": "added", "/all.zip?v=2/keys.txt": "added", "/empty": "the file is empty", "/gone": "the site answers 404 Not Found"}, got); d != "" {
+	if d := cmp.Diff(map[string]string{"/": "added", "/all.zip?v=2/keys.txt": "added", "/empty": "the file is empty",
+		"/gone": "the site answers 404 Not Found"}, got); d != "" {
 		t.Error(d)
 	}
 	sources := map[string]string{}
 	for _, d := range b.list(t, tenantA) {
 		sources[strings.TrimPrefix(d.Source, s.url)] = d.Filename + " " + d.Title + " " + d.FileInfo.Language
 	}
-	if d := cmp.Diff(map[string]string{"/": "127.0.0.1 Pumps en", "/all.zip?v=2#keys.txt": "keys.txt  "}, sources); d != "" {
+	if d := cmp.Diff(map[string]string{"/": "127.0.0.1 Pumps en", "/all.zip?v=2#keys.txt": "keys.txt  "},
+		sources); d != "" {
 		t.Error(d)
 	}
 	if len(b.list(t, tenantB)) != 0 {
@@ -111,14 +113,20 @@ func TestSitemapsAndFeedsAreTakenInPageByPage(t *testing.T) {
 	for _, n := range []string{"a", "b", "c"} {
 		s.pages["/"+n] = "<title>" + n + "</title><p>What page " + n + " says."
 	}
-	s.pages["/index.xml"] = "<sitemapindex><sitemap><loc>SITE/map.xml</loc></sitemap><sitemap><loc>SITE/loop.xml</loc></sitemap></sitemapindex>"
-	s.pages["/map.xml"] = "<urlset><url><loc>SITE/a</loc></url><url><loc>SITE/gone</loc></url><url><loc>http://127.0.0.2:1/other</loc></url></urlset>"
+	s.pages["/index.xml"] =
+		"<sitemapindex><sitemap><loc>SITE/map.xml</loc></sitemap><sitemap><loc>SITE/loop.xml</loc></sitemap></sitemapindex>"
+	s.pages["/map.xml"] =
+		"<urlset><url><loc>SITE/a</loc></url><url><loc>SITE/gone</loc></url><url><loc>http://127.0.0.2:1/other</loc></url></urlset>"
 	s.pages["/loop.xml"] = "<sitemapindex><sitemap><loc>SITE/index.xml</loc></sitemap></sitemapindex>"
-	s.pages["/feed"] = `<rss version="2.0"><channel><item><link>SITE/b</link></item><item><link>/c</link></item><item><link>SITE/feed2</link></item></channel></rss>`
-	s.pages["/feed2"] = `<rss version="2.0"><channel><title>A feed in a feed is a page</title><item><link>SITE/a</link></item></channel></rss>`
+	s.pages["/feed"] =
+		`<rss version="2.0"><channel><item><link>SITE/b</link></item><item><link>/c</link></item><item><link>SITE/feed2</link></item></channel></rss>`
+	s.pages["/feed2"] =
+		`<rss version="2.0"><channel><title>A feed in a feed is a page</title><item><link>SITE/a</link></item></channel></rss>`
 	got := b.take(t, s, s.url+"/index.xml", s.url+"/feed")
-	want := map[string]string{"/a": "added", "/gone": "the site answers 404 Not Found", "/b": "added", "/c": "added", "/feed2": "added",
-		"/map.xml": "it lies in 4 lists within each other, the limit is 3", "/loop.xml": "it lies in 4 lists within each other, the limit is 3"}
+	want := map[string]string{"/a": "added", "/gone": "the site answers 404 Not Found", "/b": "added", "/c": "added",
+		"/feed2":    "added",
+		"/map.xml":  "it lies in 4 lists within each other, the limit is 3",
+		"/loop.xml": "it lies in 4 lists within each other, the limit is 3"}
 	if got["/a"] == "unchanged" { // the loop comes by it again
 		got["/a"] = "added"
 	}
@@ -146,7 +154,9 @@ func TestABucketIsTakenInByWhatChanged(t *testing.T) {
 	put(".hidden/x.txt", "hidden")
 	put("x.png", "\x89PNG\r\n\x1a\n00000000")
 	got := b.take(t, &site{url: "s3://evidence/docs/"}, place)
-	if d := cmp.Diff(map[string]string{"a.md": "added", "sub/b%20%C3%BC.txt": "added", "c.zip/d.txt": "added", "x.png": "skipped: image/png: not a kind of file that is read here (docs/formats.md lists them)"}, got); d != "" {
+	if d := cmp.Diff(map[string]string{"a.md": "added", "sub/b%20%C3%BC.txt": "added", "c.zip/d.txt": "added",
+		"x.png": "skipped: image/png: not a kind of file that is read here (docs/formats.md lists them)"},
+		got); d != "" {
 		t.Error(d)
 	}
 	put("a.md", pumps+"\n## More\n\nOil it, too.\n")
@@ -154,7 +164,8 @@ func TestABucketIsTakenInByWhatChanged(t *testing.T) {
 	if got["a.md"] != "replaced" || got["sub/b%20%C3%BC.txt"] != "unchanged" || got["c.zip/d.txt"] != "unchanged" {
 		t.Errorf("%v", got)
 	}
-	if docs := b.list(t, tenantA); len(docs) != 3 || docs[0].Source != "s3://evidence/docs/a.md" || docs[0].Version != 2 {
+	if docs := b.list(t, tenantA); len(docs) != 3 || docs[0].Source != "s3://evidence/docs/a.md" ||
+		docs[0].Version != 2 {
 		t.Errorf("%+v", docs)
 	}
 }

@@ -26,8 +26,10 @@ type PreparedDocument struct {
 	DocumentOptions
 }
 
-// StorePrepared stores a document that is made already, as Ingester.Files stores one: it replaces what has the same source, and is unchanged where chunks and model are what they were.
-func StorePrepared(ctx context.Context, door *tenantdb.Door, tenant, agent uuid.UUID, m PreparedDocument) (id uuid.UUID, done Outcome, err error) {
+// StorePrepared stores a document that is made already, as Ingester.Files stores one: it replaces what has the same
+// source, and is unchanged where chunks and model are what they were.
+func StorePrepared(ctx context.Context, door *tenantdb.Door, tenant, agent uuid.UUID,
+	m PreparedDocument) (id uuid.UUID, done Outcome, err error) {
 	u := Upload{Source: m.Source, Filename: m.Filename, Content: []byte{1}, DocumentOptions: m.DocumentOptions}
 	switch err = errors.Join(u.Check(), m.DocumentOptions.grantedLabels(door.CanSee(ctx))); {
 	case err != nil:
@@ -47,8 +49,10 @@ func StorePrepared(ctx context.Context, door *tenantdb.Door, tenant, agent uuid.
 		sum.Write([]byte(m.Chunks[i].Content))
 		size += len(m.Chunks[i].Content)
 	}
-	j := &ingestJob{options: m.DocumentOptions, documentContent: documentContent{ParsedFile: parse.ParsedFile{Title: m.Title, Text: m.Text, Chunks: m.Chunks}, agent: agent, filename: m.Filename, source: m.Source, kind: m.ContentType,
-		bytes: int64(size), recipe: "given " + m.Model, vectors: m.Vectors}}
+	j := &ingestJob{options: m.DocumentOptions,
+		documentContent: documentContent{ParsedFile: parse.ParsedFile{Title: m.Title, Text: m.Text, Chunks: m.Chunks},
+			agent: agent, filename: m.Filename, source: m.Source, kind: m.ContentType,
+			bytes: int64(size), recipe: "given " + m.Model, vectors: m.Vectors}}
 	sum.Sum(j.sha[:0])
 	if j.seq, err = NextSeq(ctx, door, tenant); err != nil {
 		return id, "", err

@@ -19,22 +19,26 @@ type StoredPassage struct {
 }
 
 // ShownPassages returns those of some passages that are there, by their ids.
-func ShownPassages(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, ids []uuid.UUID) (map[uuid.UUID]StoredPassage, error) {
+func ShownPassages(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID,
+	ids []uuid.UUID) (map[uuid.UUID]StoredPassage, error) {
 	found := map[uuid.UUID]StoredPassage{}
-	err := door.Query(ctx, tenant, `SELECT c.id, coalesce(c.chunk_index, 0), coalesce(p.headings, '{}'), coalesce(p.page, 0), coalesce(p.start_byte, 0), coalesce(p.end_byte, 0), c.content, c.document_id,
+	err := door.Query(ctx, tenant,
+		`SELECT c.id, coalesce(c.chunk_index, 0), coalesce(p.headings, '{}'), coalesce(p.page, 0), coalesce(p.start_byte, 0), coalesce(p.end_byte, 0), c.content, c.document_id,
 	         sha256(convert_to(c.content, 'UTF8'))
 	    FROM kb_chunks c LEFT JOIN kb_passages p ON p.tenant_id = c.tenant_id AND p.chunk_id = c.id WHERE c.tenant_id = $1 AND c.id = ANY ($2)`, []any{tenant, ids}, func(rows pgx.Rows) error {
-		clear(found)
-		var s StoredPassage
-		var sum []byte
-		_, err := pgx.ForEachRow(rows, []any{&s.ChunkID, &s.Index, &s.Headings, &s.Page, &s.Start, &s.End, &s.Content, &s.DocumentID, &sum}, func() error {
-			s.SHA256 = hex.EncodeToString(sum)
-			found[s.ChunkID] = s
-			s = StoredPassage{}
-			return nil
+			clear(found)
+			var s StoredPassage
+			var sum []byte
+			_, err := pgx.ForEachRow(rows,
+				[]any{&s.ChunkID, &s.Index, &s.Headings, &s.Page, &s.Start, &s.End, &s.Content, &s.DocumentID, &sum},
+				func() error {
+					s.SHA256 = hex.EncodeToString(sum)
+					found[s.ChunkID] = s
+					s = StoredPassage{}
+					return nil
+				})
+			return err
 		})
-		return err
-	})
 	if err != nil {
 		return nil, fmt.Errorf("kb: look passages up: %w", err)
 	}
@@ -42,9 +46,12 @@ func ShownPassages(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, i
 }
 
 // CurrentVersions returns the versions at which documents stand, by their ids; those that are gone have none.
-func CurrentVersions(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, ids []uuid.UUID) (map[uuid.UUID]int, error) {
+func CurrentVersions(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID,
+	ids []uuid.UUID) (map[uuid.UUID]int, error) {
 	found := map[uuid.UUID]int{}
-	err := door.Query(ctx, tenant, `SELECT d.id, coalesce(s.version, 1) FROM kb_documents d LEFT JOIN kb_sources s ON s.tenant_id = d.tenant_id AND s.document_id = d.id WHERE d.tenant_id = $1 AND d.id = ANY ($2)`,
+	err := door.Query(ctx, tenant, `SELECT d.id, coalesce(s.version, 1) FROM kb_documents d
+		LEFT JOIN kb_sources s ON s.tenant_id = d.tenant_id AND s.document_id = d.id
+		WHERE d.tenant_id = $1 AND d.id = ANY ($2)`,
 		[]any{tenant, ids}, func(rows pgx.Rows) error {
 			clear(found)
 			var id uuid.UUID
@@ -59,12 +66,14 @@ func CurrentVersions(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID,
 }
 
 // HiddenDocuments returns which of some documents are there, and not seen by the labels of ctx.
-func HiddenDocuments(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, documents []uuid.UUID) (map[uuid.UUID]bool, error) {
+func HiddenDocuments(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID,
+	documents []uuid.UUID) (map[uuid.UUID]bool, error) {
 	hidden := map[uuid.UUID]bool{}
 	if door.CanSee(ctx).All() {
 		return hidden, nil
 	}
-	err := door.Query(ctx, tenant, `SELECT h.id FROM kb_hidden_documents(kb_granted()) h (id) WHERE h.id = ANY ($1)`, []any{documents},
+	err := door.Query(ctx, tenant, `SELECT h.id FROM kb_hidden_documents(kb_granted()) h (id) WHERE h.id = ANY ($1)`,
+		[]any{documents},
 		func(rows pgx.Rows) error {
 			clear(hidden)
 			var id uuid.UUID

@@ -93,7 +93,8 @@ const latestSQL = `UPDATE kb_sources
 
 // findExisting finds out whether an upload needs no reading: the tenant has this source with this content, made by this
 // recipe, or something newer came. What is newly said is set, then.
-func (c *documentContent) findExisting(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, g DocumentOptions) (o Outcome, why, err error) {
+func (c *documentContent) findExisting(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID,
+	g DocumentOptions) (o Outcome, why, err error) {
 	var s sourceState
 	var noted bool
 	// Where the number alone changes, the commit does not wait for the disk, which a folder of unchanged files would
@@ -149,7 +150,8 @@ func RemoveSource(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, source strin
 	}
 	var id uuid.UUID
 	if err == nil {
-		err = tx.QueryRow(ctx, `SELECT document_id FROM kb_sources WHERE tenant_id = $1 AND source = $2`, tenant, source).
+		err = tx.QueryRow(ctx, `SELECT document_id FROM kb_sources WHERE tenant_id = $1 AND source = $2`,
+			tenant, source).
 			Scan(&id)
 	}
 	if err == nil {
@@ -182,7 +184,8 @@ func remove(ctx context.Context, tx pgx.Tx, tenant, id uuid.UUID) (d Document, e
 	return d, err
 }
 
-// SourcesBelow returns the sources that begin with a prefix, of documents and of jobs that are not ended, by their names.
+// SourcesBelow returns the sources that begin with a prefix, of documents and of jobs that are not ended, by their
+// names.
 func SourcesBelow(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, prefix string) (map[string]bool, error) {
 	found := map[string]bool{}
 	err := door.Query(ctx, tenant, `SELECT source FROM kb_sources WHERE tenant_id = $1 AND starts_with(source, $2)

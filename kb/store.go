@@ -54,10 +54,11 @@ type documentContent struct {
 	servingVectors         [][]float32 // its vectors
 }
 
-// storeDocument writes the document in one transaction, and ends the job that it is: readers see what was there before, or all of
-// this. Whether it is stored at all is decided there, by the order of uploads and deletions: ErrDeleted, ErrSuperseded
-// say why not; errSource where the source's document is one that ctx does not see.
-func storeDocument(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, j *ingestJob) (id uuid.UUID, done Outcome, err error) {
+// storeDocument writes the document in one transaction, and ends the job that it is: readers see what was there before,
+// or all of this. Whether it is stored at all is decided there, by the order of uploads and deletions: ErrDeleted,
+// ErrSuperseded say why not; errSource where the source's document is one that ctx does not see.
+func storeDocument(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID,
+	j *ingestJob) (id uuid.UUID, done Outcome, err error) {
 	c := &j.documentContent
 	if err := CheckVectors(c.vectors, embed.Dimensions); err != nil {
 		return id, "", err
@@ -71,14 +72,16 @@ func storeDocument(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, j
 		}
 		var serving string
 		var s sourceState
-		if err := tx.QueryRow(ctx, `SELECT (`+ServingSQL+`), n.* FROM (`+standingSQL+`) n`, c.args(tenant, j.options)...).
+		if err := tx.QueryRow(ctx, `SELECT (`+ServingSQL+`), n.* FROM (`+standingSQL+`) n`,
+			c.args(tenant, j.options)...).
 			Scan(append([]any{&serving}, s.places()...)...); err != nil {
 			return err
 		}
 		if serving != c.serving {
 			return errSwitched
 		}
-		// What is decided was decided by what whoever uploaded it sees; what is written is verified against every document.
+		// What is decided was decided by what whoever uploaded it sees; what is written is verified against every
+		// document.
 		if ctx, err = tenantdb.SetLabels(ctx, tx, tenantdb.AllLabels()); err != nil {
 			return err
 		}
@@ -123,29 +126,42 @@ func storeDocument(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, j
 // sourceKey is the constraint by which a source is one document's.
 const sourceKey = "kb_sources_tenant_id_source_key"
 
-func (c *documentContent) write(ctx context.Context, tx pgx.Tx, tenant, id uuid.UUID, g DocumentOptions, replace bool) error {
+func (c *documentContent) write(ctx context.Context, tx pgx.Tx, tenant, id uuid.UUID, g DocumentOptions,
+	replace bool) error {
 	language := languageConfiguration(c.Language, c.Text)
 	about := FileInfo{c.Author, c.Language, c.Created, c.Modified}
 	var b pgx.Batch
 	if replace {
-		b.Queue(`INSERT INTO kb_versions (tenant_id, document_id, version, agent_id, bytes, content_sha256, recipe, ingested_at)
+		b.Queue(
+			`INSERT INTO kb_versions (tenant_id, document_id, version, agent_id, bytes, content_sha256, recipe, ingested_at)
 		    SELECT s.tenant_id, s.document_id, s.version, d.agent_id, s.bytes, s.content_sha256, s.recipe, s.ingested_at
 		      FROM kb_sources s JOIN kb_documents d ON d.tenant_id = s.tenant_id AND d.id = s.document_id WHERE s.tenant_id = $1 AND s.document_id = $2`, tenant, id)
-		b.Queue(`DELETE FROM kb_versions v USING kb_sources s WHERE v.tenant_id = $1 AND v.document_id = $2 AND s.tenant_id = $1 AND s.document_id = $2 AND v.version <= s.version - $3`, tenant, id, keptVersions)
+		b.Queue(`DELETE FROM kb_versions v USING kb_sources s WHERE v.tenant_id = $1
+			AND v.document_id = $2 AND s.tenant_id = $1 AND s.document_id = $2 AND v.version <= s.version - $3`, tenant,
+			id, keptVersions)
 		b.Queue(`DELETE FROM kb_chunks WHERE tenant_id = $1 AND document_id = $2`, tenant, id)
-		b.Queue(`UPDATE kb_documents SET agent_id = $3, filename = $4, source_url = $5, content_type = $6 WHERE tenant_id = $1 AND id = $2`,
+		b.Queue(`UPDATE kb_documents SET agent_id = $3, filename = $4, source_url = $5, content_type = $6
+			WHERE tenant_id = $1 AND id = $2`,
 			tenant, id, c.agent, c.filename, c.source, c.kind)
-		b.Queue(`UPDATE kb_sources SET title = $3, bytes = $4, content_sha256 = $5, recipe = $6, metadata = $7, labels = coalesce($8::text[], labels), given = coalesce($9::jsonb, given), etag = $10, language = $11,
+		b.Queue(
+			`UPDATE kb_sources SET title = $3, bytes = $4, content_sha256 = $5, recipe = $6, metadata = $7, labels = coalesce($8::text[], labels), given = coalesce($9::jsonb, given), etag = $10, language = $11,
 		    version = version + 1, ingested_at = now(), seq = $12 WHERE tenant_id = $1 AND document_id = $2`,
 			tenant, id, c.Title, c.bytes, c.sha[:], c.recipe, about, g.Labels, g.Metadata, c.etag, language, c.seq)
 	} else {
-		b.Queue(`INSERT INTO kb_documents (tenant_id, id, agent_id, filename, source_url, content_type) VALUES ($1, $2, $3, $4, $5, $6)`,
+		b.Queue(`INSERT INTO kb_documents (tenant_id, id, agent_id, filename, source_url, content_type)
+			VALUES ($1, $2, $3, $4, $5, $6)`,
 			tenant, id, c.agent, c.filename, c.source, c.kind)
-		b.Queue(`INSERT INTO kb_sources (tenant_id, document_id, source, title, bytes, content_sha256, recipe, metadata, labels, given, etag, language, seq) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, coalesce($9::text[], '{}'), coalesce($10::jsonb, '{}'), $11, $12, $13)`,
-			tenant, id, c.source, c.Title, c.bytes, c.sha[:], c.recipe, about, g.Labels, g.Metadata, c.etag, language, c.seq)
-		b.Queue(`DELETE FROM kb_tombstones WHERE tenant_id = $1 AND source_sha256 = sha256(convert_to($2, 'UTF8'))`, tenant, c.source)
+		b.Queue(`INSERT INTO kb_sources (tenant_id, document_id, source, title, bytes, content_sha256, recipe, metadata,
+			labels, given, etag, language, seq)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, coalesce($9::text[], '{}'), coalesce($10::jsonb, '{}'), $11,
+			$12, $13)`,
+			tenant, id, c.source, c.Title, c.bytes, c.sha[:], c.recipe, about, g.Labels, g.Metadata, c.etag,
+			language, c.seq)
+		b.Queue(`DELETE FROM kb_tombstones WHERE tenant_id = $1 AND source_sha256 = sha256(convert_to($2, 'UTF8'))`,
+			tenant, c.source)
 	}
-	b.Queue(`INSERT INTO kb_texts (tenant_id, document_id, content) VALUES ($1, $2, $3) ON CONFLICT (tenant_id, document_id) DO UPDATE SET content = EXCLUDED.content`, tenant, id, c.Text)
+	b.Queue(`INSERT INTO kb_texts (tenant_id, document_id, content) VALUES ($1, $2, $3)
+		ON CONFLICT (tenant_id, document_id) DO UPDATE SET content = EXCLUDED.content`, tenant, id, c.Text)
 	ids := chunkIDs(id, c.ParsedFile.Chunks)
 	for from := 0; from < len(c.ParsedFile.Chunks); {
 		n := min(rowsAtOnce, tenantdb.StatementRows(len(c.ParsedFile.Chunks)-from))
@@ -189,8 +205,8 @@ func (c *documentContent) queue(b *pgx.Batch, tenant, document uuid.UUID, ids []
 	}
 }
 
-// chunkIDs are the ids of a document's passages. A passage that says the same has the same id when the document is replaced, so that what cites it still does; of several that
-// say the same the first is the first.
+// chunkIDs are the ids of a document's passages. A passage that says the same has the same id when the document is
+// replaced, so that what cites it still does; of several that say the same the first is the first.
 func chunkIDs(document uuid.UUID, chunks []chunk.Chunk) []uuid.UUID {
 	ids, same := make([]uuid.UUID, len(chunks)), map[string]int{}
 	for i := range chunks {

@@ -27,7 +27,8 @@ const (
 	maxUnpacked = 16 << 30  // bytes of all that is in the outermost, unpacked
 )
 
-// unpacker ingests a file, or what it holds, one by one: nothing is written to disk, and one file at a time is in memory.
+// unpacker ingests a file, or what it holds, one by one: nothing is written to disk, and one file at a time is in
+// memory.
 type unpacker struct {
 	ctx       context.Context
 	add       func(file, error) bool // returns false to stop
@@ -67,7 +68,8 @@ func (u *unpacker) file(f file, depth int) bool {
 	case !extract.Holds(kind):
 		limit := extract.Limit(kind)
 		if size > limit {
-			return u.add(f, fmt.Errorf("%w: %d bytes, the limit for %s is %d: split it", extract.ErrTooLarge, size, kind, limit))
+			return u.add(f, fmt.Errorf("%w: %d bytes, the limit for %s is %d: split it", extract.ErrTooLarge, size,
+				kind, limit))
 		}
 		if f.raw == nil {
 			if f.raw, err = io.ReadAll(io.LimitReader(h, limit+1)); err != nil {
@@ -172,7 +174,8 @@ func (u *unpacker) zip(f file, h io.ReaderAt, size int64, depth int) error {
 		return fmt.Errorf("%w: %d files inside, the limit is %d", extract.ErrTooLarge, len(z.File), maxMembers)
 	}
 	for _, m := range z.File {
-		if m.Mode()&fs.ModeSymlink != 0 && m.UncompressedSize64 <= maxTarget && !u.link(f, m.Name, path.Dir(m.Name), zipTarget(m)) {
+		if m.Mode()&fs.ModeSymlink != 0 && m.UncompressedSize64 <= maxTarget &&
+			!u.link(f, m.Name, path.Dir(m.Name), zipTarget(m)) {
 			return errStop
 		}
 		if !m.Mode().IsRegular() {
@@ -279,12 +282,14 @@ func (u *unpacker) gzip(f file, h io.Reader, depth int) error {
 	return u.member(f, name, b, depth)
 }
 
-// mailbox takes the messages one by one, by their Message-ID where they have one: a mailbox that grew is ingested again by what is new.
+// mailbox takes the messages one by one, by their Message-ID where they have one: a mailbox that grew is ingested again
+// by what is new.
 func (u *unpacker) mailbox(f file, h io.Reader, depth int) error {
 	return extract.EachMessage(u.ctx, extract.Until(u.ctx, h), func(n int, raw []byte, tooLong bool) error {
 		name := fmt.Sprintf("message %d", n)
 		if m, err := mail.ReadMessage(bytes.NewReader(raw)); err == nil {
-			if id := strings.Trim(m.Header.Get("Message-ID"), "<> "); id != "" && len(id) < 500 && !strings.ContainsAny(id, "/\\\x00") && id[0] != '.' {
+			if id := strings.Trim(m.Header.Get("Message-ID"), "<> "); id != "" && len(id) < 500 &&
+				!strings.ContainsAny(id, "/\\\x00") && id[0] != '.' {
 				name = id
 			}
 		}

@@ -94,19 +94,35 @@ func (b *base) outcomes(t *testing.T, dir string) map[string]string {
 func TestArchivesAreTakenInFileByFile(t *testing.T) {
 	b, dir := newBase(t), t.TempDir()
 	inner := zipOf(t, entry{"deep/note.txt", "The innermost note."})
-	write(t, filepath.Join(dir, "a.zip"), zipOf(t, entry{"docs/pump.md", "# Pumps\n\nThe pump draws water."}, entry{"../../escape.txt", "This path leads out."}, entry{"/abs.txt", "This path is absolute."},
-		entry{"inner.zip", inner}, entry{"docs/", ""}, entry{".hidden/x.txt", "hidden"}, entry{"__MACOSX/x.txt", "hidden"}, entry{"x.png", "\x89PNG\r\n\x1a\n\x00\x00"}, entry{"empty.txt", ""}))
-	write(t, filepath.Join(dir, "b.tar.gz"), gzipOf(t, tarOf(t, []tar.Header{{Name: "c/words.txt", Typeflag: tar.TypeReg}, {Name: "link.txt", Typeflag: tar.TypeSymlink, Linkname: "/etc/passwd"},
-		{Name: "hard.txt", Typeflag: tar.TypeLink, Linkname: "../../etc/passwd"}, {Name: "dev", Typeflag: tar.TypeChar}, {Name: "../../out.txt", Typeflag: tar.TypeReg}}, "Words in a tar.")))
+	write(t, filepath.Join(dir, "a.zip"),
+		zipOf(t, entry{"docs/pump.md", "# Pumps\n\nThe pump draws water."},
+			entry{"../../escape.txt", "This path leads out."}, entry{"/abs.txt", "This path is absolute."},
+			entry{"inner.zip", inner}, entry{"docs/", ""}, entry{".hidden/x.txt", "hidden"},
+			entry{"__MACOSX/x.txt", "hidden"}, entry{"x.png", "\x89PNG\r\n\x1a\n\x00\x00"}, entry{"empty.txt", ""}))
+	write(t, filepath.Join(dir, "b.tar.gz"),
+		gzipOf(t,
+			tarOf(t,
+				[]tar.Header{{Name: "c/words.txt", Typeflag: tar.TypeReg},
+					{Name: "link.txt", Typeflag: tar.TypeSymlink, Linkname: "/etc/passwd"},
+					{Name: "hard.txt", Typeflag: tar.TypeLink, Linkname: "../../etc/passwd"},
+					{Name: "dev", Typeflag: tar.TypeChar},
+					{Name: "../../out.txt", Typeflag: tar.TypeReg}}, "Words in a tar.")))
 	write(t, filepath.Join(dir, "c.txt.gz"), gzipOf(t, "One packed text."))
-	write(t, filepath.Join(dir, "nested.zip"), zipOf(t, entry{"1.zip", zipOf(t, entry{"2.zip", zipOf(t, entry{"3.zip", zipOf(t, entry{"4.txt", "too deep"})})})}))
+	write(t, filepath.Join(dir, "nested.zip"),
+		zipOf(t,
+			entry{"1.zip", zipOf(t, entry{"2.zip", zipOf(t, entry{"3.zip", zipOf(t, entry{"4.txt", "too deep"})})})}))
 	write(t, filepath.Join(dir, "broken.zip"), zipOf(t, entry{"x.txt", "x"})[:40])
-	write(t, filepath.Join(dir, "bomb.zip"), zipOf(t, entry{"zeros.txt", strings.Repeat("0 ", 80<<20)}, entry{"after.txt", "What stands behind a bomb is read."}))
+	write(t, filepath.Join(dir, "bomb.zip"),
+		zipOf(t, entry{"zeros.txt", strings.Repeat("0 ", 80<<20)},
+			entry{"after.txt", "What stands behind a bomb is read."}))
 	got := b.outcomes(t, dir)
 	for name, want := range map[string]string{
-		"a.zip/docs/pump.md": "added", "a.zip/escape.txt": "added", "a.zip/abs.txt": "added", "a.zip/inner.zip/deep/note.txt": "added", "a.zip/x.png": "skipped", "a.zip/empty.txt": "empty",
-		"b.tar.gz/c/words.txt": "added", "b.tar.gz/out.txt": "added", "c.txt.gz/c.txt": "added", "nested.zip/1.zip/2.zip/3.zip": "within each other", "broken.zip": "read the ZIP",
-		"bomb.zip/zeros.txt": "too large", "bomb.zip/after.txt": "added", "b.tar.gz/link.txt": "link that leads out", "b.tar.gz/hard.txt": "link that leads out",
+		"a.zip/docs/pump.md": "added", "a.zip/escape.txt": "added", "a.zip/abs.txt": "added",
+		"a.zip/inner.zip/deep/note.txt": "added", "a.zip/x.png": "skipped", "a.zip/empty.txt": "empty",
+		"b.tar.gz/c/words.txt": "added", "b.tar.gz/out.txt": "added", "c.txt.gz/c.txt": "added",
+		"nested.zip/1.zip/2.zip/3.zip": "within each other", "broken.zip": "read the ZIP",
+		"bomb.zip/zeros.txt": "too large", "bomb.zip/after.txt": "added", "b.tar.gz/link.txt": "link that leads out",
+		"b.tar.gz/hard.txt": "link that leads out",
 	} {
 		if !strings.Contains(got[name], want) {
 			t.Errorf("%s: %q, want %q", name, got[name], want)
@@ -116,7 +132,8 @@ func TestArchivesAreTakenInFileByFile(t *testing.T) {
 	for name, what := range got {
 		t.Errorf("%s: %q was not expected", name, what)
 	}
-	if hits := b.search(t, tenantA, "what draws water?", 1); len(hits) != 1 || hits[0].Source != "file://"+dir+"/a.zip#docs/pump.md" || hits[0].Filename != "pump.md" {
+	if hits := b.search(t, tenantA, "what draws water?", 1); len(hits) != 1 ||
+		hits[0].Source != "file://"+dir+"/a.zip#docs/pump.md" || hits[0].Filename != "pump.md" {
 		t.Errorf("%+v", hits)
 	}
 	if hits := b.search(t, tenantB, "what draws water?", 1); len(hits) != 0 {
@@ -133,26 +150,31 @@ func TestArchivesAreTakenInFileByFile(t *testing.T) {
 }
 
 func message(id, subject, text string) string {
-	return "From ada@example.com Mon Nov  2 10:00:00 2026\nFrom: ada@example.com\nMessage-ID: <" + id + ">\nSubject: " + subject + "\n\n" + text + "\n\n"
+	return "From ada@example.com Mon Nov  2 10:00:00 2026\nFrom: ada@example.com\nMessage-ID: <" + id + ">\nSubject: " +
+		subject + "\n\n" + text + "\n\n"
 }
 
 func TestAMailboxGrows(t *testing.T) {
 	b, dir := newBase(t), t.TempDir()
-	first := message("1@x", "Pumps", "The pump draws water.\n>From the lake, that is.") + message("2@x", "Keys", "The keys hang behind the door.") + message("/etc/passwd", "Odd", "An odd id.")
+	first := message("1@x", "Pumps", "The pump draws water.\n>From the lake, that is.") +
+		message("2@x", "Keys", "The keys hang behind the door.") + message("/etc/passwd", "Odd", "An odd id.")
 	write(t, filepath.Join(dir, "mail.mbox"), first)
 	got := b.outcomes(t, dir)
-	if len(got) != 3 || got["mail.mbox/1@x"] != "added" || got["mail.mbox/2@x"] != "added" || got["mail.mbox/message 3"] != "added" {
+	if len(got) != 3 || got["mail.mbox/1@x"] != "added" || got["mail.mbox/2@x"] != "added" ||
+		got["mail.mbox/message 3"] != "added" {
 		t.Fatalf("%q", got)
 	}
 	write(t, filepath.Join(dir, "mail.mbox"), first+message("4@x", "More", "One more message."))
-	if got = b.outcomes(t, dir); len(got) != 4 || got["mail.mbox/1@x"] != "unchanged" || got["mail.mbox/4@x"] != "added" {
+	if got = b.outcomes(t, dir); len(got) != 4 || got["mail.mbox/1@x"] != "unchanged" ||
+		got["mail.mbox/4@x"] != "added" {
 		t.Errorf("%q", got)
 	}
 	hits := b.search(t, tenantA, "where do the keys hang?", 1)
 	if len(hits) != 1 || !strings.Contains(hits[0].Content, "behind the door") {
 		t.Errorf("%+v", hits)
 	}
-	if hits = b.search(t, tenantA, "pump water", 1); !strings.Contains(hits[0].Content, "From the lake") || strings.Contains(hits[0].Content, ">From") {
+	if hits = b.search(t, tenantA, "pump water", 1); !strings.Contains(hits[0].Content, "From the lake") ||
+		strings.Contains(hits[0].Content, ">From") {
 		t.Errorf("%+v", hits)
 	}
 }
@@ -164,7 +186,9 @@ func TestALongMailboxIsStreamed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = io.WriteString(f, "From a@b Mon Nov  2 10:00:00 2026\nFrom: a@b\nMessage-ID: <long@x>\nSubject: endless\n\n"+strings.Repeat("x", 8192))
+	_, err = io.WriteString(f,
+		"From a@b Mon Nov  2 10:00:00 2026\nFrom: a@b\nMessage-ID: <long@x>\nSubject: endless\n\n"+
+			strings.Repeat("x", 8192))
 	if err == nil { // a line of five gigabytes, of which the disk keeps none
 		_, err = f.Seek(5<<30, io.SeekStart)
 	}

@@ -33,8 +33,9 @@ func isStable(last map[string]fileStamp, path string, s fileStamp) bool {
 	return there && was == s
 }
 
-// Scan returns the files that are new or changed since it returned them last, and were so at the look before too: one that is being written is
-// waited for. present are all that are there; it is nil where that could not be told whole, or nothing is there at all, as with a disk that is not mounted.
+// Scan returns the files that are new or changed since it returned them last, and were so at the look before too: one
+// that is being written is waited for. present are all that are there; it is nil where that could not be told whole, or
+// nothing is there at all, as with a disk that is not mounted.
 func (w *Watcher) Scan() (changed []string, present map[string]bool) {
 	now, whole := map[string]fileStamp{}, true
 	for _, p := range w.paths {

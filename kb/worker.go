@@ -46,20 +46,24 @@ func (in *Ingester) Work(ctx context.Context, tenant uuid.UUID) (worked bool, er
 
 // Prepare reports whether anything of the tenant's waits or is in progress.
 func (in *Ingester) Prepare(ctx context.Context, tenant uuid.UUID) (open bool, err error) {
-	err = in.Door.Query(ctx, tenant, `WITH old AS (DELETE FROM kb_jobs WHERE tenant_id = $1 AND state IN ('done', 'cancelled') AND finished_at < now() - $2::interval)
-	  SELECT EXISTS (SELECT FROM kb_jobs WHERE tenant_id = $1 AND state IN ('queued', 'running'))`, []any{tenant, endedJobTTL}, func(rows pgx.Rows) error {
-		open, err = pgx.CollectExactlyOneRow(rows, pgx.RowTo[bool])
-		return err
-	})
+	err = in.Door.Query(ctx, tenant,
+		`WITH old AS (DELETE FROM kb_jobs WHERE tenant_id = $1 AND state IN ('done', 'cancelled') AND finished_at < now() - $2::interval)
+	  SELECT EXISTS (SELECT FROM kb_jobs WHERE tenant_id = $1 AND state IN ('queued', 'running'))`,
+		[]any{tenant, endedJobTTL}, func(rows pgx.Rows) error {
+			open, err = pgx.CollectExactlyOneRow(rows, pgx.RowTo[bool])
+			return err
+		})
 	return open, err
 }
 
 // unpackFile puts a job's file, or enqueues what it holds where it is an archive, a mailbox, a sitemap or a feed.
 func (in *Ingester) unpackFile(k *claimSet, c *claim, put func(*ingestJob) bool) (more bool, err error) {
 	itself := func(f file, err error) bool {
-		return put(&ingestJob{file: f, options: c.upload.DocumentOptions, claim: c, documentContent: documentContent{agent: c.agent, seq: c.upload.Seq}, IngestResult: f.result(err)})
+		return put(&ingestJob{file: f, options: c.upload.DocumentOptions, claim: c,
+			documentContent: documentContent{agent: c.agent, seq: c.upload.Seq}, IngestResult: f.result(err)})
 	}
-	f := file{path: c.upload.Source, url: c.upload.Source, called: c.upload.Filename, named: true, raw: c.upload.Content, etag: c.upload.ETag}
+	f := file{path: c.upload.Source, url: c.upload.Source, called: c.upload.Filename, named: true,
+		raw: c.upload.Content, etag: c.upload.ETag}
 	switch {
 	case c.attempt > maxAttempts:
 		return itself(f, fmt.Errorf("whoever worked on it died, %d times", maxAttempts)), nil
@@ -69,7 +73,8 @@ func (in *Ingester) unpackFile(k *claimSet, c *claim, put func(*ingestJob) bool)
 		}
 	}
 	f.leaf = c.upload.leaf
-	h := &enqueuer{door: in.Door, tenant: k.tenant, agent: c.agent, options: c.upload.DocumentOptions, seq: c.upload.Seq}
+	h := &enqueuer{door: in.Door, tenant: k.tenant, agent: c.agent, options: c.upload.DocumentOptions,
+		seq: c.upload.Seq}
 	whole := false
 	u := in.unpacking(c.ctx, k.tenant, func(g file, failed error) bool {
 		if g.path == f.path && g.member == "" {

@@ -82,14 +82,16 @@ func (c Checkpoint) Includes(index int64, leaf Hash, proof []Hash) error {
 // Extends proves that the checkpoint's tree goes on from an earlier one of its log, by RFC 6962's consistency proof.
 func (c Checkpoint) Extends(earlier Checkpoint, proof []Hash) error {
 	if earlier.Origin != c.Origin || earlier.Size < 1 || earlier.Size > c.Size || len(proof) > maxProof {
-		return fmt.Errorf("size %d of %s with %d hashes is nothing that size %d of %s goes on from", earlier.Size, earlier.Origin, len(proof), c.Size, c.Origin)
+		return fmt.Errorf("size %d of %s with %d hashes is nothing that size %d of %s goes on from", earlier.Size,
+			earlier.Origin, len(proof), c.Size, c.Origin)
 	}
 	p := make(tlog.TreeProof, len(proof))
 	for i, h := range proof {
 		p[i] = tlog.Hash(h)
 	}
 	if err := tlog.CheckTree(p, c.Size, tlog.Hash(c.Root), earlier.Size, tlog.Hash(earlier.Root)); err != nil {
-		return fmt.Errorf("the tree of %s of size %d does not go on from the one of size %d", c.Origin, c.Size, earlier.Size)
+		return fmt.Errorf("the tree of %s of size %d does not go on from the one of size %d", c.Origin, c.Size,
+			earlier.Size)
 	}
 	return nil
 }

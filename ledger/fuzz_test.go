@@ -15,7 +15,9 @@ import (
 func FuzzRecordBytes(f *testing.F) {
 	e := ledger.Event{ActionType: "x", Metadata: "{}"}
 	v, c := e.Values(), e.Commitments([16]byte{1})
-	for _, open := range []func(ledger.Field) bool{func(ledger.Field) bool { return true }, func(ledger.Field) bool { return false }, func(f ledger.Field) bool { return f == ledger.ActionType }} {
+	for _, open := range []func(ledger.Field) bool{func(ledger.Field) bool {
+		return true
+	}, func(ledger.Field) bool { return false }, func(f ledger.Field) bool { return f == ledger.ActionType }} {
 		var r ledger.Record
 		salts := ledger.WholeSalt([16]byte{1})
 		r.Show(&v, &salts, &c, open)

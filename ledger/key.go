@@ -78,7 +78,8 @@ const privateMark = "PRIVATE+KEY+"
 // Private is the key itself, in the form of golang.org/x/mod/sumdb/note: PRIVATE+KEY+name+hash+base64.
 func (s *Signer) Private() string {
 	hash, _, _ := strings.Cut(strings.TrimPrefix(s.String(), s.Name+"+"), "+")
-	return privateMark + s.Name + "+" + hash + "+" + EncodeBase64(append([]byte{1}, s.private.Seed()...)) // 1 is Ed25519
+	// 1 is Ed25519
+	return privateMark + s.Name + "+" + hash + "+" + EncodeBase64(append([]byte{1}, s.private.Seed()...))
 }
 
 // ParseSigner reads a private key as Private writes it.

@@ -44,7 +44,8 @@ const (
 const Fields = 7
 
 // fieldNames are the fields' columns, by Field - 1.
-var fieldNames = [Fields]string{"agent_id", "user_id", "action_type", "input_summary", "output_summary", "latency_ms", "metadata"}
+var fieldNames = [Fields]string{"agent_id", "user_id", "action_type", "input_summary", "output_summary",
+	"latency_ms", "metadata"}
 
 // String returns the field's column name.
 func (f Field) String() string {
@@ -61,7 +62,8 @@ func FieldNamed(column string) (Field, error) {
 			return Field(i + 1), nil
 		}
 	}
-	return 0, fmt.Errorf("%.60q is no field that can be opened or withheld: they are %s", column, strings.Join(fieldNames[:], ", "))
+	return 0, fmt.Errorf("%.60q is no field that can be opened or withheld: they are %s", column,
+		strings.Join(fieldNames[:], ", "))
 }
 
 // Event is an audit event as the leaf sees it: bytes as they are stored. A nil pointer is SQL's NULL,

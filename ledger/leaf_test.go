@@ -44,7 +44,8 @@ func TestLeafVectors(t *testing.T) {
 		t.Fatalf("%d vectors", len(vectors))
 	}
 	for _, v := range vectors {
-		e := ledger.Event{TenantID: uuid.MustParse(v.TenantID), ID: uuid.MustParse(v.ID), CreatedAt: ledger.Micros(v.CreatedAt), UserID: v.UserID, ActionType: v.ActionType,
+		e := ledger.Event{TenantID: uuid.MustParse(v.TenantID), ID: uuid.MustParse(v.ID),
+			CreatedAt: ledger.Micros(v.CreatedAt), UserID: v.UserID, ActionType: v.ActionType,
 			InputSummary: v.InputSummary, OutputSummary: v.OutputSummary, LatencyMS: v.LatencyMS, Metadata: v.Metadata}
 		if v.AgentID != nil {
 			id := [16]byte(uuid.MustParse(*v.AgentID))
@@ -93,7 +94,8 @@ func FuzzLeaf(f *testing.F) {
 
 func BenchmarkLeaf(b *testing.B) {
 	text := "What the agent was asked, in a sentence or two of the usual length for a summary."
-	e := ledger.Event{UserID: &text, ActionType: "llm_call", InputSummary: &text, OutputSummary: &text, Metadata: `{"gen_ai.request.model": "m"}`}
+	e := ledger.Event{UserID: &text, ActionType: "llm_call", InputSummary: &text, OutputSummary: &text,
+		Metadata: `{"gen_ai.request.model": "m"}`}
 	b.ReportAllocs()
 	for b.Loop() {
 		ledger.LeafHash(e.Leaf(0, 1, e.Commitments([16]byte{1})))

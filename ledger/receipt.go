@@ -24,8 +24,8 @@ type Receipt struct {
 	RecordedAt, IntegrateBy Micros
 }
 
-// IntegrateWithin is within what time a sealed event is to stand in its log. A receipt promises it, and every check counts what is
-// not there by then as an error, whatever the reason.
+// IntegrateWithin is within what time a sealed event is to stand in its log. A receipt promises it, and every check
+// counts what is not there by then as an error, whatever the reason.
 const IntegrateWithin = time.Minute
 
 const (
@@ -35,8 +35,10 @@ const (
 
 // Text is the receipt as it is signed.
 func (r Receipt) Text() string {
-	return fmt.Sprintf("%s\ntenant %s\nevent %s\nleaf %s\nrecorded %s\nintegrate-by %s\n", receiptDomain, FormatID(r.TenantID), FormatID(r.EventID),
-		base64.StdEncoding.EncodeToString(r.Leaf[:]), r.RecordedAt.Time().Format(receiptTime), r.IntegrateBy.Time().Format(receiptTime))
+	return fmt.Sprintf("%s\ntenant %s\nevent %s\nleaf %s\nrecorded %s\nintegrate-by %s\n", receiptDomain,
+		FormatID(r.TenantID), FormatID(r.EventID),
+		base64.StdEncoding.EncodeToString(r.Leaf[:]), r.RecordedAt.Time().Format(receiptTime),
+		r.IntegrateBy.Time().Format(receiptTime))
 }
 
 // ErrNotReceipt says that a text is no receipt.

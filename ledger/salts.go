@@ -34,8 +34,8 @@ type Salts struct {
 // WholeSalt is the salt of an event of which nothing is erased.
 func WholeSalt(salt [16]byte) Salts { return Salts{salt: salt} }
 
-// ReadSalts reads a seal's salt as it is stored: salt[16], or erased[1], bit n-1 for field n, ‖ field salt[32] of each field,
-// zeros of the erased ones.
+// ReadSalts reads a seal's salt as it is stored: salt[16], or erased[1], bit n-1 for field n, ‖ field salt[32] of each
+// field, zeros of the erased ones.
 func ReadSalts(raw []byte) (s Salts, err error) {
 	switch {
 	case len(raw) == len(s.salt):

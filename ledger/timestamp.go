@@ -41,7 +41,8 @@ func TimestampRequest(text string, nonce *big.Int) ([]byte, error) {
 		Imprint messageImprint
 		Nonce   *big.Int
 		CertReq bool
-	}{1, messageImprint{pkix.AlgorithmIdentifier{Algorithm: oidSHA256, Parameters: asn1.NullRawValue}, h[:]}, nonce, true})
+	}{1, messageImprint{pkix.AlgorithmIdentifier{Algorithm: oidSHA256, Parameters: asn1.NullRawValue}, h[:]},
+		nonce, true})
 }
 
 // TimestampToken takes the token out of RFC 3161's TimeStampResp.
@@ -139,7 +140,8 @@ func VerifyTimestamp(token []byte, text string, roots *x509.CertPool) (t Timesta
 	if _, err := asn1.Unmarshal(info, &tst); err != nil {
 		return t, fmt.Errorf("what it says: %w", err)
 	}
-	if h := sha256.Sum256([]byte(text)); !tst.Imprint.Algorithm.Algorithm.Equal(oidSHA256) || !bytes.Equal(tst.Imprint.Hash, h[:]) {
+	if h := sha256.Sum256([]byte(text)); !tst.Imprint.Algorithm.Algorithm.Equal(oidSHA256) ||
+		!bytes.Equal(tst.Imprint.Hash, h[:]) {
 		return t, errors.New("it is of another text")
 	}
 	certificates, err := x509.ParseCertificates(d.Certificates.Bytes)
@@ -154,7 +156,8 @@ func VerifyTimestamp(token []byte, text string, roots *x509.CertPool) (t Timesta
 	for _, c := range certificates {
 		between.AddCert(c)
 	}
-	if _, err := signer.Verify(x509.VerifyOptions{Roots: roots, Intermediates: between, CurrentTime: tst.At, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageTimeStamping}}); err != nil {
+	if _, err := signer.Verify(x509.VerifyOptions{Roots: roots, Intermediates: between, CurrentTime: tst.At,
+		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageTimeStamping}}); err != nil {
 		return t, fmt.Errorf("the authority %s: %w", signer.Subject, err)
 	}
 	return Timestamp{tst.At.UTC(), signer.Subject.String(), tst.Nonce}, nil
@@ -221,9 +224,11 @@ func algorithmOf(c *x509.Certificate, hash crypto.Hash) (x509.SignatureAlgorithm
 	var by map[crypto.Hash]x509.SignatureAlgorithm
 	switch c.PublicKey.(type) {
 	case *rsa.PublicKey:
-		by = map[crypto.Hash]x509.SignatureAlgorithm{crypto.SHA256: x509.SHA256WithRSA, crypto.SHA384: x509.SHA384WithRSA, crypto.SHA512: x509.SHA512WithRSA}
+		by = map[crypto.Hash]x509.SignatureAlgorithm{crypto.SHA256: x509.SHA256WithRSA,
+			crypto.SHA384: x509.SHA384WithRSA, crypto.SHA512: x509.SHA512WithRSA}
 	case *ecdsa.PublicKey:
-		by = map[crypto.Hash]x509.SignatureAlgorithm{crypto.SHA256: x509.ECDSAWithSHA256, crypto.SHA384: x509.ECDSAWithSHA384, crypto.SHA512: x509.ECDSAWithSHA512}
+		by = map[crypto.Hash]x509.SignatureAlgorithm{crypto.SHA256: x509.ECDSAWithSHA256,
+			crypto.SHA384: x509.ECDSAWithSHA384, crypto.SHA512: x509.ECDSAWithSHA512}
 	case ed25519.PublicKey:
 		return x509.PureEd25519, true
 	}

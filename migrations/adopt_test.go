@@ -25,7 +25,8 @@ func atSeed(t *testing.T, n int) *testkit.DB {
 	t.Helper()
 	d := testkit.Empty(t)
 	super := testkit.Connect(t, d.SuperuserURL())
-	if _, err := super.Exec(t.Context(), `GRANT USAGE, CREATE ON SCHEMA public TO konstruct_owner; GRANT USAGE ON SCHEMA public TO konstruct_app`); err != nil {
+	if _, err := super.Exec(t.Context(),
+		`GRANT USAGE, CREATE ON SCHEMA public TO konstruct_owner; GRANT USAGE ON SCHEMA public TO konstruct_app`); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := testkit.Connect(t, d.URL("konstruct_owner")).Exec(t.Context(), seed.SQL); err != nil {
@@ -88,7 +89,8 @@ func TestAdoptionSurvivesBeingKilled(t *testing.T) {
 	super := testkit.Connect(t, d.SuperuserURL())
 	sealed := func() (seals int) {
 		var there bool
-		if err := super.QueryRow(t.Context(), `SELECT to_regclass('audit_seals') IS NOT NULL`).Scan(&there); err != nil {
+		if err := super.QueryRow(t.Context(), `SELECT to_regclass('audit_seals') IS NOT NULL`).
+			Scan(&there); err != nil {
 			t.Fatal(err)
 		}
 		if there {
@@ -135,12 +137,15 @@ func TestAdoptionSurvivesBeingKilled(t *testing.T) {
 		}
 	}
 	var points, passages, terms int // what searches read of the seed's chunks
-	if err := super.QueryRow(t.Context(), `SELECT (SELECT count(*) FROM kb_points p JOIN kb_chunks c ON c.tenant_id = p.tenant_id AND c.document_id = p.document_id AND c.id = p.chunk_id
+	if err := super.QueryRow(t.Context(),
+		`SELECT (SELECT count(*) FROM kb_points p JOIN kb_chunks c ON c.tenant_id = p.tenant_id AND c.document_id = p.document_id AND c.id = p.chunk_id
 	    WHERE (c.embedding <=> p.half::vector(384)) < 0.001), (SELECT count(*) FROM kb_terms WHERE term = ''), (SELECT count(*) FROM kb_terms WHERE term = 'chunk')`).Scan(&points, &passages, &terms); err != nil || points != 40 || passages != 40 || terms != 40 {
-		t.Errorf("of 40 chunks %d have their vector, %d their words, %d the word that is in all: %v", points, passages, terms, err)
+		t.Errorf("of 40 chunks %d have their vector, %d their words, %d the word that is in all: %v", points,
+			passages, terms, err)
 	}
 	var later int
-	if err := super.QueryRow(t.Context(), `SELECT count(*) FROM audit_seals WHERE mode = 1`).Scan(&later); err != nil || later != 2*n {
+	if err := super.QueryRow(t.Context(), `SELECT count(*) FROM audit_seals WHERE mode = 1`).Scan(&later); err != nil ||
+		later != 2*n {
 		t.Errorf("%d events are marked as sealed on adoption, want %d: %v", later, 2*n, err)
 	}
 }
@@ -173,11 +178,15 @@ func TestAdoptionLetsWritersIn(t *testing.T) {
 		default:
 		}
 		var exclusive int
-		if err := super.QueryRow(t.Context(), `SELECT count(*) FROM pg_locks WHERE relation = 'audit_events'::regclass AND mode IN ('ExclusiveLock', 'AccessExclusiveLock', 'ShareLock', 'ShareRowExclusiveLock')`).Scan(&exclusive); err != nil || exclusive > 0 {
+		if err := super.QueryRow(t.Context(), `SELECT count(*) FROM pg_locks WHERE relation = 'audit_events'::regclass
+			AND mode IN ('ExclusiveLock', 'AccessExclusiveLock', 'ShareLock', 'ShareRowExclusiveLock')`).
+			Scan(&exclusive); err != nil || exclusive > 0 {
 			t.Errorf("%d locks keep writers out, %v", exclusive, err)
 		}
 		as(t, app, tenantA, func(tx pgx.Tx) {
-			if _, err := tx.Exec(t.Context(), `SET LOCAL lock_timeout = '200ms'; INSERT INTO audit_events (tenant_id, action_type) VALUES ('`+tenantA+`', 'llm_call')`); err != nil {
+			if _, err := tx.Exec(t.Context(),
+				`SET LOCAL lock_timeout = '200ms'; INSERT INTO audit_events (tenant_id, action_type) VALUES ('`+tenantA+
+					`', 'llm_call')`); err != nil {
 				t.Error(err)
 			}
 		})
@@ -193,20 +202,26 @@ func TestCrossedKeysStopAdoptionBeforeItChangesAnything(t *testing.T) {
 	d := atSeed(t, 10)
 	app := testkit.Connect(t, d.URL("konstruct_app"))
 	as(t, app, tenantB, func(tx pgx.Tx) {
-		if _, err := tx.Exec(t.Context(), `INSERT INTO kb_chunks (tenant_id, document_id, content, embedding) VALUES ('`+tenantB+`', '`+tenantA+`', 'hangs on A', `+vector+`)`); err != nil {
+		if _, err := tx.Exec(t.Context(),
+			`INSERT INTO kb_chunks (tenant_id, document_id, content, embedding) VALUES ('`+tenantB+`', '`+tenantA+
+				`', 'hangs on A', `+vector+`)`); err != nil {
 			t.Fatal(err)
 		}
 	})
 	before := digest(t, d)
 	err := migrations.Up(t.Context(), d.URL("konstruct_owner"), quiet)
-	if err == nil || !strings.Contains(err.Error(), "1 chunk(s) cross tenants") || !strings.Contains(err.Error(), tenantB) {
+	if err == nil || !strings.Contains(err.Error(), "1 chunk(s) cross tenants") ||
+		!strings.Contains(err.Error(), tenantB) {
 		t.Errorf("error %v", err)
 	}
 	if digest(t, d) != before {
 		t.Error("a refused adoption changed rows")
 	}
 	var key string
-	if err := testkit.Connect(t, d.SuperuserURL()).QueryRow(t.Context(), `SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = 'kb_documents'::regclass AND contype = 'p'`).Scan(&key); err != nil || key != "PRIMARY KEY (id)" {
+	if err := testkit.Connect(t, d.SuperuserURL()).
+		QueryRow(t.Context(),
+			`SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = 'kb_documents'::regclass
+		AND contype = 'p'`).Scan(&key); err != nil || key != "PRIMARY KEY (id)" {
 		t.Errorf("key %q, %v", key, err)
 	}
 }
@@ -251,7 +266,8 @@ func TestDownAndUpAgain(t *testing.T) {
 func TestANewerSchemaIsRefused(t *testing.T) {
 	d := testkit.Database(t)
 	testkit.Owner(t, d, `INSERT INTO goose_db_version (version_id, is_applied) VALUES (9999, true)`)
-	if err := migrations.Up(t.Context(), d.URL("konstruct_owner"), quiet); err == nil || !strings.Contains(err.Error(), "newer") {
+	if err := migrations.Up(t.Context(), d.URL("konstruct_owner"), quiet); err == nil ||
+		!strings.Contains(err.Error(), "newer") {
 		t.Errorf("error %v", err)
 	}
 	door := testkit.DoorOf(t, d)

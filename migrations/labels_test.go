@@ -29,25 +29,37 @@ func labelled(t *testing.T) (*testkit.DB, *pgx.Conn, []string) {
 	as(t, app, tenantA, func(tx pgx.Tx) {
 		for _, sql := range []string{
 			`SET LOCAL app.current_labels = '{legal}'`,
-			`INSERT INTO kb_documents (tenant_id, id, agent_id, filename) VALUES ('` + tenantA + `', '` + docLegal + `', gen_random_uuid(), '` + secret + `')`,
-			`INSERT INTO kb_sources (tenant_id, document_id, source, bytes, content_sha256, recipe, labels) VALUES ('` + tenantA + `', '` + docLegal + `', 'file:///legal', 1, sha256('x'), 'r', '{legal}')`,
-			`INSERT INTO kb_chunks (tenant_id, id, document_id, content, embedding) VALUES ('` + tenantA + `', '` + chunk + `', '` + docLegal + `', '` + secret + `', ` + vector + `)`,
-			`INSERT INTO kb_passages (tenant_id, chunk_id, start_byte, end_byte) VALUES ('` + tenantA + `', '` + chunk + `', 0, 1)`,
+			`INSERT INTO kb_documents (tenant_id, id, agent_id, filename) VALUES ('` + tenantA + `', '` + docLegal +
+				`', gen_random_uuid(), '` + secret + `')`,
+			`INSERT INTO kb_sources (tenant_id, document_id, source, bytes, content_sha256, recipe, labels) VALUES ('` +
+				tenantA + `', '` + docLegal + `', 'file:///legal', 1, sha256('x'), 'r', '{legal}')`,
+			`INSERT INTO kb_chunks (tenant_id, id, document_id, content, embedding) VALUES ('` + tenantA + `', '` +
+				chunk + `', '` + docLegal + `', '` + secret + `', ` + vector + `)`,
+			`INSERT INTO kb_passages (tenant_id, chunk_id, start_byte, end_byte) VALUES ('` + tenantA + `', '` +
+				chunk + `', 0, 1)`,
 			`INSERT INTO kb_models (tenant_id, model, dimensions) VALUES ('` + tenantA + `', 'm', 2)`,
-			`INSERT INTO kb_vectors (tenant_id, chunk_id, model, embedding) VALUES ('` + tenantA + `', '` + chunk + `', 'm', '[1,2]')`,
-			`INSERT INTO kb_texts (tenant_id, document_id, content) VALUES ('` + tenantA + `', '` + docLegal + `', '` + secret + `')`,
-			`INSERT INTO kb_versions (tenant_id, document_id, version, agent_id, bytes, content_sha256, recipe, ingested_at) VALUES ('` + tenantA + `', '` + docLegal + `', 1, gen_random_uuid(), 1, '', '', now())`,
-			`INSERT INTO kb_jobs (tenant_id, id, agent_id, source, filename, labels) VALUES ('` + tenantA + `', '` + job + `', gen_random_uuid(), 'file:///legal', '` + secret + `', '{legal}')`,
-			`INSERT INTO kb_uploads (tenant_id, job_id, content) VALUES ('` + tenantA + `', '` + job + `', '` + secret + `')`,
-			`INSERT INTO artifact_files (tenant_id, id, kind, given, expires_at, labels) VALUES ('` + tenantA + `', '` + docLegal + `', 'upload', '{}', now(), '{legal}')`,
-			`INSERT INTO artifact_pieces (tenant_id, file_id, start, content) VALUES ('` + tenantA + `', '` + docLegal + `', 0, '` + secret + `')`,
+			`INSERT INTO kb_vectors (tenant_id, chunk_id, model, embedding) VALUES ('` + tenantA + `', '` + chunk +
+				`', 'm', '[1,2]')`,
+			`INSERT INTO kb_texts (tenant_id, document_id, content) VALUES ('` + tenantA + `', '` + docLegal + `', '` +
+				secret + `')`,
+			`INSERT INTO kb_versions (tenant_id, document_id, version, agent_id, bytes, content_sha256, recipe,
+				ingested_at) VALUES ('` + tenantA + `', '` + docLegal + `', 1, gen_random_uuid(), 1, '', '', now())`,
+			`INSERT INTO kb_jobs (tenant_id, id, agent_id, source, filename, labels) VALUES ('` + tenantA + `', '` +
+				job + `', gen_random_uuid(), 'file:///legal', '` + secret + `', '{legal}')`,
+			`INSERT INTO kb_uploads (tenant_id, job_id, content) VALUES ('` + tenantA + `', '` + job + `', '` +
+				secret + `')`,
+			`INSERT INTO artifact_files (tenant_id, id, kind, given, expires_at, labels) VALUES ('` + tenantA + `', '` +
+				docLegal + `', 'upload', '{}', now(), '{legal}')`,
+			`INSERT INTO artifact_pieces (tenant_id, file_id, start, content) VALUES ('` + tenantA + `', '` + docLegal +
+				`', 0, '` + secret + `')`,
 		} {
 			if _, err := tx.Exec(t.Context(), sql); err != nil {
 				t.Fatalf("%s: %v", sql, err)
 			}
 		}
 	})
-	rows, err := super.Query(t.Context(), `SELECT DISTINCT c.relname::text FROM pg_class c JOIN pg_attribute i ON i.attrelid = c.oid AND i.attname = 'tenant_id'
+	rows, err := super.Query(t.Context(),
+		`SELECT DISTINCT c.relname::text FROM pg_class c JOIN pg_attribute i ON i.attrelid = c.oid AND i.attname = 'tenant_id'
 	    JOIN pg_attribute a ON a.attrelid = c.oid AND NOT a.attisdropped
 	   WHERE c.relkind IN ('r', 'p') AND c.relnamespace = 'public'::regnamespace
 	     AND (a.attname IN ('document_id', 'chunk_id', 'job_id', 'file_id', 'labels') OR c.relname = 'kb_documents') ORDER BY 1`)
@@ -84,7 +96,8 @@ func within(t *testing.T, conn *pgx.Conn, settings map[string]string, fn func(pg
 	fn(tx)
 }
 
-// TestLabelsHideEveryRow asks for a document with a label, in every table, as every tenant and with every kind of labels.
+// TestLabelsHideEveryRow asks for a document with a label, in every table, as every tenant and with every kind of
+// labels.
 func TestLabelsHideEveryRow(t *testing.T) {
 	d, app, tables := labelled(t)
 	for _, c := range []struct {
@@ -95,8 +108,10 @@ func TestLabelsHideEveryRow(t *testing.T) {
 		{"another label", tenantA, "{hr,board}", false}, {"its label in capitals", tenantA, "{LEGAL}", false},
 		{"a part of it", tenantA, "{leg}", false}, {"a list with a star", tenantA, "{*}", false},
 		{"NULL in the list", tenantA, "{NULL}", false},
-		{"its label", tenantA, "{hr,legal}", true}, {"its label, quoted", tenantA, `{"legal"}`, true}, {"every label", tenantA, "*", true},
-		{"its label as another tenant", tenantB, "{legal}", false}, {"every label as another tenant", tenantB, "*", false},
+		{"its label", tenantA, "{hr,legal}", true}, {"its label, quoted", tenantA, `{"legal"}`, true},
+		{"every label", tenantA, "*", true},
+		{"its label as another tenant", tenantB, "{legal}", false}, {"every label as another tenant", tenantB,
+			"*", false},
 		{"every label and no tenant", "", "*", false},
 	} {
 		settings := map[string]string{"app.current_tenant": c.tenant, "app.current_labels": c.labels}
@@ -106,7 +121,8 @@ func TestLabelsHideEveryRow(t *testing.T) {
 		for _, table := range tables {
 			within(t, testkit.Connect(t, d.URL("konstruct_app")), settings, func(tx pgx.Tx) {
 				var n int
-				if err := tx.QueryRow(t.Context(), `SELECT count(*) FROM `+table).Scan(&n); err != nil || n > 0 != c.seen {
+				if err := tx.QueryRow(t.Context(), `SELECT count(*) FROM `+table).Scan(&n); err != nil ||
+					n > 0 != c.seen {
 					t.Errorf("%s: %d rows of %s, %v", c.name, n, table, err)
 				}
 				// What is not seen is not changed or deleted either, nor locked.
@@ -114,7 +130,8 @@ func TestLabelsHideEveryRow(t *testing.T) {
 				if err != nil || tag.RowsAffected() > 0 != c.seen {
 					t.Errorf("%s: %s: %v, %v", c.name, table, tag, err)
 				}
-				if tag, err = tx.Exec(t.Context(), `DELETE FROM `+table); err != nil || tag.RowsAffected() > 0 != c.seen {
+				if tag, err = tx.Exec(t.Context(), `DELETE FROM `+table); err != nil ||
+					tag.RowsAffected() > 0 != c.seen {
 					t.Errorf("%s: %s: %v, %v", c.name, table, tag, err)
 				}
 			})
@@ -130,31 +147,45 @@ func TestLabelsHideEveryRow(t *testing.T) {
 	}
 }
 
-// TestNobodyWritesPastTheirLabels puts rows beside a document that is hidden, labels on that are not held, and a job for somebody who
-// sees more.
+// TestNobodyWritesPastTheirLabels puts rows beside a document that is hidden, labels on that are not held, and a job
+// for somebody who sees more.
 func TestNobodyWritesPastTheirLabels(t *testing.T) {
 	d, _, _ := labelled(t)
 	const id = "aaaaaaaa-0000-4000-8000-0000000000aa"
 	for name, sql := range map[string]string{
-		"a passage of it":       `INSERT INTO kb_chunks (tenant_id, document_id, content, embedding) VALUES ($1, '` + docLegal + `', 'x', ` + vector + `)`,
-		"a text of it":          `INSERT INTO kb_texts (tenant_id, document_id, content) VALUES ($1, '` + docLegal + `', 'x') ON CONFLICT (tenant_id, document_id) DO UPDATE SET content = 'x'`,
-		"a version of it":       `INSERT INTO kb_versions (tenant_id, document_id, version, agent_id, bytes, content_sha256, recipe, ingested_at) VALUES ($1, '` + docLegal + `', 2, gen_random_uuid(), 1, '', '', now())`,
-		"its source":            `INSERT INTO kb_sources (tenant_id, document_id, source, bytes, content_sha256, recipe) VALUES ($1, '` + docLegal + `', 'file:///other', 1, sha256('x'), 'r') ON CONFLICT (tenant_id, document_id) DO UPDATE SET labels = '{}'`,
-		"a label not held":      `WITH d AS (INSERT INTO kb_documents (tenant_id, id, agent_id) VALUES ($1, '` + id + `', gen_random_uuid())) INSERT INTO kb_sources (tenant_id, document_id, source, bytes, content_sha256, recipe, labels) VALUES ($1, '` + id + `', 'x', 1, sha256('x'), 'r', '{legal}')`,
-		"one held and one not":  `WITH d AS (INSERT INTO kb_documents (tenant_id, id, agent_id) VALUES ($1, '` + id + `', gen_random_uuid())) INSERT INTO kb_sources (tenant_id, document_id, source, bytes, content_sha256, recipe, labels) VALUES ($1, '` + id + `', 'x', 1, sha256('x'), 'r', '{hr,legal}')`,
-		"a job with a label":    `INSERT INTO kb_jobs (tenant_id, id, agent_id, source, filename, labels) VALUES ($1, gen_random_uuid(), gen_random_uuid(), 'x', 'x', '{hr,legal}')`,
-		"a job that sees more":  `INSERT INTO kb_jobs (tenant_id, id, agent_id, source, filename, sees) VALUES ($1, gen_random_uuid(), gen_random_uuid(), 'x', 'x', '{hr,legal}')`,
-		"a job that sees all":   `INSERT INTO kb_jobs (tenant_id, id, agent_id, source, filename, sees) VALUES ($1, gen_random_uuid(), gen_random_uuid(), 'x', 'x', '{*}')`,
-		"a job of its source":   `INSERT INTO kb_jobs (tenant_id, id, agent_id, source, filename) VALUES ($1, gen_random_uuid(), gen_random_uuid(), 'file:///legal', 'x')`,
-		"an upload with one":    `INSERT INTO artifact_files (tenant_id, id, kind, given, expires_at, labels) VALUES ($1, gen_random_uuid(), 'upload', '{}', now(), '{legal}')`,
-		"a piece of its upload": `INSERT INTO artifact_pieces (tenant_id, file_id, start, content) VALUES ($1, '` + docLegal + `', 1, 'x')`,
-		"a vector of it":        `INSERT INTO kb_vectors (tenant_id, chunk_id, model, embedding) VALUES ($1, '` + docLegal[:len(docLegal)-1] + `e', 'm', '[1,2]') ON CONFLICT DO NOTHING`,
+		"a passage of it": `INSERT INTO kb_chunks (tenant_id, document_id, content, embedding) VALUES ($1, '` +
+			docLegal + `', 'x', ` + vector + `)`,
+		"a text of it": `INSERT INTO kb_texts (tenant_id, document_id, content) VALUES ($1, '` + docLegal +
+			`', 'x') ON CONFLICT (tenant_id, document_id) DO UPDATE SET content = 'x'`,
+		"a version of it": `INSERT INTO kb_versions (tenant_id, document_id, version, agent_id, bytes, content_sha256, recipe,
+			ingested_at) VALUES ($1, '` + docLegal + `', 2, gen_random_uuid(), 1, '', '', now())`,
+		"its source": `INSERT INTO kb_sources (tenant_id, document_id, source, bytes, content_sha256, recipe) VALUES ($1, '` + docLegal + `', 'file:///other', 1, sha256('x'), 'r') ON CONFLICT (tenant_id, document_id) DO UPDATE SET labels = '{}'`,
+		"a label not held": `WITH d AS (INSERT INTO kb_documents (tenant_id, id, agent_id) VALUES ($1, '` + id +
+			`', gen_random_uuid())) INSERT INTO kb_sources (tenant_id, document_id, source, bytes, content_sha256, recipe, labels) VALUES ($1, '` + id + `', 'x', 1, sha256('x'), 'r', '{legal}')`,
+		"one held and one not": `WITH d AS (INSERT INTO kb_documents (tenant_id, id, agent_id) VALUES ($1, '` + id +
+			`', gen_random_uuid())) INSERT INTO kb_sources (tenant_id, document_id, source, bytes, content_sha256, recipe, labels) VALUES ($1, '` + id + `', 'x', 1, sha256('x'), 'r', '{hr,legal}')`,
+		"a job with a label": `INSERT INTO kb_jobs (tenant_id, id, agent_id, source, filename, labels)
+			VALUES ($1, gen_random_uuid(), gen_random_uuid(), 'x', 'x', '{hr,legal}')`,
+		"a job that sees more": `INSERT INTO kb_jobs (tenant_id, id, agent_id, source, filename, sees)
+			VALUES ($1, gen_random_uuid(), gen_random_uuid(), 'x', 'x', '{hr,legal}')`,
+		"a job that sees all": `INSERT INTO kb_jobs (tenant_id, id, agent_id, source, filename, sees)
+			VALUES ($1, gen_random_uuid(), gen_random_uuid(), 'x', 'x', '{*}')`,
+		"a job of its source": `INSERT INTO kb_jobs (tenant_id, id, agent_id, source, filename)
+			VALUES ($1, gen_random_uuid(), gen_random_uuid(), 'file:///legal', 'x')`,
+		"an upload with one": `INSERT INTO artifact_files (tenant_id, id, kind, given, expires_at, labels)
+			VALUES ($1, gen_random_uuid(), 'upload', '{}', now(), '{legal}')`,
+		"a piece of its upload": `INSERT INTO artifact_pieces (tenant_id, file_id, start, content) VALUES ($1, '` +
+			docLegal + `', 1, 'x')`,
+		"a vector of it": `INSERT INTO kb_vectors (tenant_id, chunk_id, model, embedding) VALUES ($1, '` +
+			docLegal[:len(docLegal)-1] + `e', 'm', '[1,2]') ON CONFLICT DO NOTHING`,
 	} {
-		within(t, testkit.Connect(t, d.URL("konstruct_app")), map[string]string{"app.current_tenant": tenantA, "app.current_labels": "{hr}"}, func(tx pgx.Tx) {
-			if tag, err := tx.Exec(t.Context(), sql, tenantA); err == nil || !strings.Contains(err.Error(), "row-level security") {
-				t.Errorf("%s: %v, %v", name, tag, err)
-			}
-		})
+		within(t, testkit.Connect(t, d.URL("konstruct_app")),
+			map[string]string{"app.current_tenant": tenantA, "app.current_labels": "{hr}"}, func(tx pgx.Tx) {
+				if tag, err := tx.Exec(t.Context(), sql, tenantA); err == nil ||
+					!strings.Contains(err.Error(), "row-level security") {
+					t.Errorf("%s: %v, %v", name, tag, err)
+				}
+			})
 	}
 }
 
@@ -162,14 +193,17 @@ func TestNobodyWritesPastTheirLabels(t *testing.T) {
 func TestWhatIsHiddenIsTheTenantsOwn(t *testing.T) {
 	d, app, _ := labelled(t)
 	for _, f := range []string{"kb_hidden_documents", "kb_hidden_passages", "kb_hidden_sources"} {
-		for arg, hidden := range map[string]int{`'{hr}'`: 1, `'{}'`: 1, `NULL`: 1, `'{NULL}'`: 1, `'{legal}'`: 0, `'{{hr,legal}}'`: 0, `array_fill('x'::text, '{100000}')`: 1} {
-			for tenant, own := range map[string]bool{tenantA: true, tenantB: false, "": false, "99999999-9999-4999-8999-999999999999": false} {
+		for arg, hidden := range map[string]int{`'{hr}'`: 1, `'{}'`: 1, `NULL`: 1, `'{NULL}'`: 1, `'{legal}'`: 0,
+			`'{{hr,legal}}'`: 0, `array_fill('x'::text, '{100000}')`: 1} {
+			for tenant, own := range map[string]bool{tenantA: true, tenantB: false, "": false,
+				"99999999-9999-4999-8999-999999999999": false} {
 				within(t, app, map[string]string{"app.current_tenant": tenant}, func(tx pgx.Tx) {
 					want, n := hidden, 0
 					if !own {
 						want = 0
 					}
-					if err := tx.QueryRow(t.Context(), fmt.Sprintf(`SELECT count(*) FROM %s(%s::text[])`, f, arg)).Scan(&n); err != nil || n != want {
+					if err := tx.QueryRow(t.Context(), fmt.Sprintf(`SELECT count(*) FROM %s(%s::text[])`, f, arg)).
+						Scan(&n); err != nil || n != want {
 						t.Errorf("%s(%s) as %q: %d, want %d, %v", f, arg, tenant, n, want, err)
 					}
 				})
@@ -186,20 +220,27 @@ func TestWhatIsHiddenIsTheTenantsOwn(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	within(t, testkit.Connect(t, d.URL("konstruct_app")), map[string]string{"app.current_tenant": tenantA, "app.current_labels": "{hr}"}, func(tx pgx.Tx) {
-		var n int
-		if err := tx.QueryRow(t.Context(), `SELECT (SELECT count(*) FROM kb_texts) + (SELECT count(*) FROM kb_chunks) + (SELECT count(*) FROM kb_terms)`).Scan(&n); err != nil || n != 0 {
-			t.Errorf("with the owner a member: %d rows, %v", n, err)
-		}
-	})
+	within(t, testkit.Connect(t, d.URL("konstruct_app")),
+		map[string]string{"app.current_tenant": tenantA, "app.current_labels": "{hr}"}, func(tx pgx.Tx) {
+			var n int
+			if err := tx.QueryRow(t.Context(),
+				`SELECT (SELECT count(*) FROM kb_texts) + (SELECT count(*) FROM kb_chunks) + (SELECT count(*)
+			FROM kb_terms)`).Scan(&n); err != nil || n != 0 {
+				t.Errorf("with the owner a member: %d rows, %v", n, err)
+			}
+		})
 	// And what foreign keys delete goes as a whole.
-	within(t, testkit.Connect(t, d.URL("konstruct_app")), map[string]string{"app.current_tenant": tenantA, "app.current_labels": "{legal}"}, func(tx pgx.Tx) {
-		if _, err := tx.Exec(t.Context(), `DELETE FROM kb_documents WHERE id = '`+docLegal+`'`); err != nil {
-			t.Fatal(err)
-		}
-		var n int
-		if err := tx.QueryRow(t.Context(), `SELECT set_config('app.current_labels', '*', true) IS NULL, (SELECT count(*) FROM kb_chunks) + (SELECT count(*) FROM kb_points) + (SELECT count(*) FROM kb_terms) + (SELECT count(*) FROM kb_texts)`).Scan(new(bool), &n); err != nil || n != 0 {
-			t.Errorf("%d rows of a deleted document, %v", n, err)
-		}
-	})
+	within(t, testkit.Connect(t, d.URL("konstruct_app")),
+		map[string]string{"app.current_tenant": tenantA, "app.current_labels": "{legal}"}, func(tx pgx.Tx) {
+			if _, err := tx.Exec(t.Context(), `DELETE FROM kb_documents WHERE id = '`+docLegal+`'`); err != nil {
+				t.Fatal(err)
+			}
+			var n int
+			if err := tx.QueryRow(t.Context(),
+				`SELECT set_config('app.current_labels', '*', true) IS NULL, (SELECT count(*)
+			FROM kb_chunks) + (SELECT count(*) FROM kb_points) + (SELECT count(*) FROM kb_terms) + (SELECT count(*)
+			FROM kb_texts)`).Scan(new(bool), &n); err != nil || n != 0 {
+				t.Errorf("%d rows of a deleted document, %v", n, err)
+			}
+		})
 }

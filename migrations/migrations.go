@@ -152,7 +152,8 @@ func Guard(ctx context.Context, superuserURL string) error {
 }
 
 func sealAdopted(ctx context.Context, db *sql.DB, progress Progress) error {
-	rows, err := db.QueryContext(ctx, `SELECT tenant_id::text FROM audit_adoptions WHERE finished_at IS NULL ORDER BY tenant_id`)
+	rows, err := db.QueryContext(ctx,
+		`SELECT tenant_id::text FROM audit_adoptions WHERE finished_at IS NULL ORDER BY tenant_id`)
 	if err != nil {
 		return fmt.Errorf("list tenants to adopt: %w", err)
 	}
@@ -206,7 +207,9 @@ func asTenant(ctx context.Context, db *sql.DB, tenant string, fn func(*sql.Tx) e
 
 func unsealed(ctx context.Context, db *sql.DB, tenant string) (n int64, err error) {
 	err = asTenant(ctx, db, tenant, func(tx *sql.Tx) error {
-		return tx.QueryRowContext(ctx, `SELECT (SELECT count(*) FROM audit_events WHERE tenant_id = $1) - (SELECT count(*) FROM audit_seals WHERE tenant_id = $1)`, tenant).Scan(&n)
+		return tx.QueryRowContext(ctx,
+			`SELECT (SELECT count(*) FROM audit_events WHERE tenant_id = $1) - (SELECT count(*) FROM audit_seals
+			WHERE tenant_id = $1)`, tenant).Scan(&n)
 	})
 	return n, err
 }

@@ -8,7 +8,8 @@ import (
 type scrubStep struct{ what, sql string }
 
 // scrubSQL rewrites what may hold erased text. Plain VACUUM frees the space of dead rows and leaves their bytes in
-// the pages until something is written over them; statistics keep values of columns; a log segment that is used again keeps its end.
+// the pages until something is written over them; statistics keep values of columns; a log segment that is used again
+// keeps its end.
 var scrubSQL = []scrubStep{
 	{"the events and their indexes", `VACUUM (FULL, ANALYZE) public.audit_events`},
 	{"the seals and their indexes", `VACUUM (FULL, ANALYZE) public.audit_seals`},
@@ -18,12 +19,14 @@ var scrubSQL = []scrubStep{
 }
 
 // Scrub rewrites the tables from which something was erased, so that no page of them holds the text any more. Each is
-// locked meanwhile, and needs its size on disk once more. It returns what this role may not do, as what to run: archives of the
-// server's log and backups are for their keeper in any case. say, when not nil, hears what is done next.
+// locked meanwhile, and needs its size on disk once more. It returns what this role may not do, as what to run:
+// archives of the server's log and backups are for their keeper in any case. say, when not nil, hears what is done
+// next.
 func (s *Schema) Scrub(ctx context.Context, say func(string)) (left []string, err error) {
 	steps := scrubSQL
 	var owner, checkpoints bool
-	if err := s.db.QueryRowContext(ctx, `SELECT pg_has_role(datdba, 'USAGE'), pg_has_role('pg_checkpoint', 'USAGE') AND has_function_privilege('pg_switch_wal()', 'EXECUTE')
+	if err := s.db.QueryRowContext(ctx,
+		`SELECT pg_has_role(datdba, 'USAGE'), pg_has_role('pg_checkpoint', 'USAGE') AND has_function_privilege('pg_switch_wal()', 'EXECUTE')
 	  FROM pg_database WHERE datname = current_database()`).Scan(&owner, &checkpoints); err != nil {
 		return nil, fmt.Errorf("scrub: %w", err)
 	}

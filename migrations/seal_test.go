@@ -47,7 +47,8 @@ func TestSealIsTheLeafFormat(t *testing.T) {
 		args = append(args[:3:3], append([]any{"llm_call"}, args[3:]...)...)
 		exec(insert, append(args, "{}", "2026-01-01 00:00:00.000007+00")...)
 	}
-	for _, m := range []string{`{"n": 1e400}`, `{"n": -0, "m": -0.0, "z": 1.50}`, `{"b": 1, "a": {"é": [null, true, "\n"]}}`} {
+	for _, m := range []string{`{"n": 1e400}`, `{"n": -0, "m": -0.0, "z": 1.50}`,
+		`{"b": 1, "a": {"é": [null, true, "\n"]}}`} {
 		exec(insert, tenantA, nil, "", "", "", nil, -1, m, "infinity")
 		exec(insert, tenantA, nil, nil, "tool_invocation", nil, nil, 2147483647, m, "-infinity")
 		exec(insert, tenantA, nil, nil, "escalation", nil, nil, -2147483648, m, "0044-03-15 12:00:00 BC")
@@ -103,11 +104,13 @@ func TestNobodyRewrites(t *testing.T) {
 		INSERT INTO audit_events (tenant_id, action_type) VALUES ('`+tenantA+`', 'llm_call'); COMMIT`); err != nil {
 		t.Fatal(err)
 	}
-	for _, role := range []string{"konstruct_app", "konstruct_owner", "konstruct_notary", "konstruct_compliance", "postgres"} {
+	for _, role := range []string{"konstruct_app", "konstruct_owner", "konstruct_notary", "konstruct_compliance",
+		"postgres"} {
 		conn := testkit.Connect(t, c.URL(role))
 		for _, prefix := range []string{"", "SET session_replication_role = replica; "} {
 			for _, table := range []string{"audit_events", "audit_seals", "audit_logs"} {
-				for _, sql := range []string{"UPDATE %s SET tenant_id = tenant_id WHERE false", "DELETE FROM %s WHERE false", "TRUNCATE %s CASCADE"} {
+				for _, sql := range []string{"UPDATE %s SET tenant_id = tenant_id WHERE false",
+					"DELETE FROM %s WHERE false", "TRUNCATE %s CASCADE"} {
 					sql = prefix + fmt.Sprintf(sql, table)
 					if err := script(conn, sql); err == nil {
 						t.Errorf("%s could: %s", role, sql)
@@ -116,7 +119,8 @@ func TestNobodyRewrites(t *testing.T) {
 			}
 		}
 	}
-	for _, tenant := range []string{"", "SET LOCAL app.current_tenant = ''; ", "SET LOCAL app.current_tenant = '" + tenantB + "'; "} {
+	for _, tenant := range []string{"", "SET LOCAL app.current_tenant = ''; ",
+		"SET LOCAL app.current_tenant = '" + tenantB + "'; "} {
 		for _, table := range []string{"audit_events", "audit_logs", "audit_adoptions", "kb_documents", "kb_chunks"} {
 			var n int
 			tx, err := app.Begin(t.Context())
@@ -137,7 +141,8 @@ func TestNobodyRewrites(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if err := script(app, "BEGIN; "+tenant+"INSERT INTO audit_events (tenant_id, action_type) VALUES ('"+tenantA+"', 'forged'); COMMIT"); err == nil {
+		if err := script(app, "BEGIN; "+tenant+"INSERT INTO audit_events (tenant_id, action_type) VALUES ('"+tenantA+
+			"', 'forged'); COMMIT"); err == nil {
 			t.Errorf("%q writes a row of another tenant", tenant)
 		}
 		_ = script(app, "ROLLBACK")

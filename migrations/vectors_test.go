@@ -23,7 +23,8 @@ func TestSQLLeafVectors(t *testing.T) {
 	}
 	d := testkit.Database(t)
 	app := testkit.Connect(t, d.SuperuserURL()) // which may make a helper; the functions are the same for all
-	if _, err := app.Exec(t.Context(), `CREATE FUNCTION pg_temp.at(micros text) RETURNS timestamptz LANGUAGE sql RETURN CASE micros
+	if _, err := app.Exec(t.Context(),
+		`CREATE FUNCTION pg_temp.at(micros text) RETURNS timestamptz LANGUAGE sql RETURN CASE micros
 	    WHEN '9223372036854775807' THEN 'infinity'::timestamptz WHEN '-9223372036854775808' THEN '-infinity'::timestamptz
 	    ELSE '2000-01-01Z'::timestamptz + (micros || ' microseconds')::interval END`); err != nil {
 		t.Fatal(err)
@@ -37,7 +38,8 @@ func TestSQLLeafVectors(t *testing.T) {
 		          (j->>'latency_ms')::int, (j->>'metadata')::jsonb, pg_temp.at(j->>'created_at'))::audit_events AS event FROM v),
 		  c AS (SELECT *, audit_commitments(salt, (event).agent_id, (event).user_id, (event).action_type, (event).input_summary, (event).output_summary, (event).latency_ms, (event).metadata) AS commitments FROM e)
 		  SELECT j->>'what', encode(commitments, 'hex'), encode(audit_leaf(commitments, mode, recorded, (event).tenant_id, (event).id, (event).created_at), 'hex'), (event).metadata::text,
-		         j->>'commitments', j->>'leaf_hash', j->>'metadata' FROM c`, v).Scan(&what, &commitments, &leaf, &metadata, &want, &wantLeaf, &wantMetadata)
+		         j->>'commitments', j->>'leaf_hash', j->>'metadata' FROM c`, v).Scan(&what, &commitments, &leaf,
+			&metadata, &want, &wantLeaf, &wantMetadata)
 		if err != nil {
 			t.Fatalf("%s: %v", v, err)
 		}
@@ -52,7 +54,8 @@ func TestSealedRowsAreTheLeafFormat(t *testing.T) {
 	d := testkit.Database(t)
 	app := testkit.Connect(t, d.URL("konstruct_app"))
 	text := rapid.Custom(func(t *rapid.T) *string {
-		s := rapid.StringOf(rapid.RuneFrom([]rune{'a', 'é', '漢', '🔐', '\n', '\\', '"', '\x01', '\u0301', ' '})).Draw(t, "text")
+		s := rapid.StringOf(rapid.RuneFrom([]rune{'a', 'é', '漢', '🔐', '\n', '\\', '"', '\x01', '\u0301', ' '})).
+			Draw(t, "text")
 		if rapid.Bool().Draw(t, "null") {
 			return nil
 		}
@@ -66,7 +69,8 @@ func TestSealedRowsAreTheLeafFormat(t *testing.T) {
 				l := rapid.Int32().Example(n)
 				latency = &l
 			}
-			meta, err := json.Marshal(map[string]any{"f": rapid.Float64().Example(n), "s": text.Example(n), "a": rapid.SliceOf(rapid.Int64()).Example(n)})
+			meta, err := json.Marshal(map[string]any{"f": rapid.Float64().Example(n), "s": text.Example(n),
+				"a": rapid.SliceOf(rapid.Int64()).Example(n)})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -74,9 +78,11 @@ func TestSealedRowsAreTheLeafFormat(t *testing.T) {
 			if action == nil {
 				action = new(string)
 			}
-			if _, err := tx.Exec(t.Context(), `INSERT INTO audit_events (tenant_id, user_id, action_type, input_summary, output_summary, latency_ms, metadata, created_at)
+			if _, err := tx.Exec(t.Context(),
+				`INSERT INTO audit_events (tenant_id, user_id, action_type, input_summary, output_summary, latency_ms, metadata, created_at)
 			  VALUES ($1, $2, $3, $4, $5, $6, $7, to_timestamp(0) + $8 * interval '1 microsecond')`,
-				tenantA, text.Example(n+rows), *action, text.Example(n+2*rows), text.Example(n+3*rows), latency, meta, rapid.Int64Range(-1e16, 1e16).Example(n)); err != nil {
+				tenantA, text.Example(n+rows), *action, text.Example(n+2*rows), text.Example(n+3*rows), latency, meta,
+				rapid.Int64Range(-1e16, 1e16).Example(n)); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -46,25 +46,38 @@ func TestTwoPeopleAgree(t *testing.T) {
 	ask := map[string]func() (*uuid.UUID, error){
 		"a hold's release": func() (*uuid.UUID, error) { return compliance.Release(ctx, ann, tenantA, hold, "r") },
 		"an erasure": func() (*uuid.UUID, error) {
-			e, err := compliance.Erase(ctx, ann, tenantA, compliance.Erasure{Events: ids[:1], Fields: []ledger.Field{ledger.InputSummary}, Reason: "r"})
+			e, err := compliance.Erase(ctx, ann, tenantA,
+				compliance.Erasure{Events: ids[:1], Fields: []ledger.Field{ledger.InputSummary}, Reason: "r"})
 			return e.Request, err
 		},
-		"a first rule":           func() (*uuid.UUID, error) { return compliance.SetRule(ctx, ann, tenantA, "", 365, "r") },
-		"a rule that keeps less": func() (*uuid.UUID, error) { return compliance.SetRule(ctx, ann, tenantA, "", 200, "r") },
-		"a rule taken back":      func() (*uuid.UUID, error) { return compliance.SetRule(ctx, ann, tenantA, "", 0, "r") },
-		"one person":             func() (*uuid.UUID, error) { r, err := compliance.RequireOne(ctx, ann, tenantA, "r"); return &r, err },
+		"a first rule": func() (*uuid.UUID, error) {
+			return compliance.SetRule(ctx, ann, tenantA, "", 365, "r")
+		},
+		"a rule that keeps less": func() (*uuid.UUID, error) {
+			return compliance.SetRule(ctx, ann, tenantA, "", 200, "r")
+		},
+		"a rule taken back": func() (*uuid.UUID, error) {
+			return compliance.SetRule(ctx, ann, tenantA, "", 0, "r")
+		},
+		"one person": func() (*uuid.UUID, error) {
+			r, err := compliance.RequireOne(ctx, ann, tenantA, "r")
+			return &r, err
+		},
 	}
 	state := func() string {
-		return one[string](o, `SELECT (SELECT string_agg(coalesce(input_summary, '-'), ',' ORDER BY id) FROM audit_events WHERE tenant_id = $1 AND action_type = 'llm_call') || (SELECT count(*) FROM audit_holds WHERE released_at IS NULL)
+		return one[string](o,
+			`SELECT (SELECT string_agg(coalesce(input_summary, '-'), ',' ORDER BY id) FROM audit_events WHERE tenant_id = $1 AND action_type = 'llm_call') || (SELECT count(*) FROM audit_holds WHERE released_at IS NULL)
 		  || coalesce((SELECT string_agg(action_type || keep_days, ',') FROM audit_retention), '') || (SELECT count(*) FROM audit_two_people)`, tenantA)
 	}
-	for _, what := range []string{"a hold's release", "an erasure", "a first rule", "a rule that keeps less", "a rule taken back", "one person"} {
+	for _, what := range []string{"a hold's release", "an erasure", "a first rule", "a rule that keeps less",
+		"a rule taken back", "one person"} {
 		before := state()
 		request, err := ask[what]()
 		if err != nil || request == nil || state() != before {
 			t.Fatalf("%s: %v, %v; changed: %v", what, request, err, state() != before)
 		}
-		if _, err := compliance.Approve(ctx, ann, tenantA, *request, "mine"); !errors.Is(err, compliance.ErrRefused) || state() != before {
+		if _, err := compliance.Approve(ctx, ann, tenantA, *request, "mine"); !errors.Is(err, compliance.ErrRefused) ||
+			state() != before {
 			t.Errorf("%s, approved by who asked: %v", what, err)
 		}
 		waiting, err := compliance.Pending(ctx, ben, tenantA)
@@ -74,10 +87,13 @@ func TestTwoPeopleAgree(t *testing.T) {
 		if _, err := compliance.Approve(ctx, ben, tenantA, *request, "yes"); err != nil || state() == before {
 			t.Errorf("%s, approved: %v; changed: %v", what, err, state() != before)
 		}
-		if by := one[string](o, `SELECT user_id || ' ' || (metadata->>'approved_by') FROM audit_events WHERE tenant_id = $1 AND metadata->>'request' = $2 AND metadata ? 'approved_by'`, tenantA, request.String()); by != "ann ben" {
+		if by := one[string](o, `SELECT user_id || ' ' || (metadata->>'approved_by') FROM audit_events
+			WHERE tenant_id = $1 AND metadata->>'request' = $2 AND metadata ? 'approved_by'`, tenantA,
+			request.String()); by != "ann ben" {
 			t.Errorf("%s is recorded as by %q", what, by)
 		}
-		if n := one[int](o, `SELECT count(*) FROM audit_events WHERE tenant_id = $1 AND action_type = 'compliance_request' AND metadata->>'request' = $2`, tenantA, request.String()); n != 1 {
+		if n := one[int](o, `SELECT count(*) FROM audit_events WHERE tenant_id = $1
+			AND action_type = 'compliance_request' AND metadata->>'request' = $2`, tenantA, request.String()); n != 1 {
 			t.Errorf("%s was asked for %d times on the record", what, n)
 		}
 	}
@@ -89,7 +105,8 @@ func TestTwoPeopleAgree(t *testing.T) {
 	if err := compliance.RequireTwo(ctx, ann, tenantA, "policy"); err != nil {
 		t.Fatal(err)
 	}
-	if request, err := compliance.SetRule(ctx, ann, tenantA, "", 36500, "longer needs one"); err != nil || request != nil {
+	if request, err := compliance.SetRule(ctx, ann, tenantA, "", 36500, "longer needs one"); err != nil ||
+		request != nil {
 		t.Errorf("keeping for longer: %v, %v", request, err)
 	}
 	request, err := compliance.Release(ctx, ann, tenantA, one[uuid.UUID](o, `SELECT id FROM audit_holds LIMIT 1`), "r")
@@ -105,7 +122,8 @@ func TestNobodyElsePerformsAnAct(t *testing.T) {
 	o := open(t)
 	ids := o.log(tenantA, 3)
 	court := o.court()
-	if _, err := compliance.Place(t.Context(), court, tenantA, compliance.Hold{Reason: "case", Action: text("x")}); err != nil {
+	if _, err := compliance.Place(t.Context(), court, tenantA,
+		compliance.Hold{Reason: "case", Action: text("x")}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := compliance.SetRule(t.Context(), court, tenantA, "", 365, "r"); err != nil {
@@ -113,25 +131,41 @@ func TestNobodyElsePerformsAnAct(t *testing.T) {
 	}
 	o.round()
 	state := func() string {
-		return one[string](o, `SELECT md5(concat((SELECT string_agg(e::text, '' ORDER BY id) FROM audit_events e), (SELECT string_agg(s::text, '' ORDER BY event_id) FROM audit_seals s), (SELECT string_agg(h::text, '') FROM audit_holds h),
+		return one[string](o,
+			`SELECT md5(concat((SELECT string_agg(e::text, '' ORDER BY id) FROM audit_events e), (SELECT string_agg(s::text, '' ORDER BY event_id) FROM audit_seals s), (SELECT string_agg(h::text, '') FROM audit_holds h),
 		  (SELECT string_agg(r::text, '') FROM audit_retention r), (SELECT count(*) FROM audit_erasures), (SELECT count(*) FROM audit_gone), (SELECT count(*) FROM audit_two_people), (SELECT count(*) FROM audit_requests), (SELECT count(*) FROM audit_heads), (SELECT count(*) FROM audit_adoptions)))`)
 	}
 	before, a, id := state(), tenantA.String(), ids[0].String()
 	for role, url := range map[string]string{"the owner": o.URL("konstruct_owner"), "a superuser": o.SuperuserURL()} {
 		for _, sql := range []string{
-			`SELECT audit_erase('` + a + `', '{` + id + `}', NULL, '{4}', 'r')`, `SELECT audit_erase_now('` + a + `', '{` + id + `}', '{4}', 'r', 'me', 'you', NULL, false)`,
-			`SELECT audit_record('` + a + `', 'erasure', 'r', 'me', '{}')`, `SELECT audit_retain('` + a + `', '', 200, 'r')`, `SELECT audit_retain_now('` + a + `', '', 1, 'r', 'me', NULL, NULL)`,
-			`SELECT audit_retire('` + a + `', 0, 100, 'r', false)`, `SELECT audit_require_two('` + a + `', 'r')`, `SELECT audit_hold('` + a + `', 'r', NULL, NULL, NULL, NULL, NULL)`,
-			`SELECT audit_release('` + a + `', (SELECT id FROM audit_holds LIMIT 1), 'r')`, `SELECT audit_release_now('` + a + `', (SELECT id FROM audit_holds LIMIT 1), 'r', 'me', NULL, NULL)`,
-			`SELECT audit_ask('` + a + `', 'erasure', NULL, 'ada', '{4}', NULL, NULL, NULL, 'r')`, `SELECT audit_act('` + a + `', 'r')`,
+			`SELECT audit_erase('` + a + `', '{` + id + `}', NULL, '{4}', 'r')`, `SELECT audit_erase_now('` + a +
+				`', '{` + id + `}', '{4}', 'r', 'me', 'you', NULL, false)`,
+			`SELECT audit_record('` + a + `', 'erasure', 'r', 'me', '{}')`, `SELECT audit_retain('` + a +
+				`', '', 200, 'r')`, `SELECT audit_retain_now('` + a + `', '', 1, 'r', 'me', NULL, NULL)`,
+			`SELECT audit_retire('` + a + `', 0, 100, 'r', false)`, `SELECT audit_require_two('` + a + `', 'r')`,
+			`SELECT audit_hold('` + a + `', 'r', NULL, NULL, NULL, NULL, NULL)`,
+			`SELECT audit_release('` + a + `', (SELECT id FROM audit_holds LIMIT 1), 'r')`,
+			`SELECT audit_release_now('` + a + `', (SELECT id FROM audit_holds LIMIT 1), 'r', 'me', NULL, NULL)`,
+			`SELECT audit_ask('` + a + `', 'erasure', NULL, 'ada', '{4}', NULL, NULL, NULL, 'r')`,
+			`SELECT audit_act('` + a + `', 'r')`,
 			`SET ROLE konstruct_compliance; SELECT audit_hold('` + a + `', 'r', NULL, NULL, NULL, NULL, NULL)`,
-			`INSERT INTO audit_events (tenant_id, action_type) VALUES ('` + a + `', 'erasure')`, `INSERT INTO audit_events (tenant_id, action_type) VALUES ('` + a + `', 'compliance_request')`,
-			`UPDATE audit_events SET input_summary = NULL`, `DELETE FROM audit_events`, `UPDATE audit_seals SET salt = ''`, `DELETE FROM audit_seals`,
-			`INSERT INTO audit_erasures VALUES ('` + a + `', '` + id + `', 4, '` + id + `')`, `DELETE FROM audit_holds`, `UPDATE audit_holds SET released_at = now()`, `UPDATE audit_retention SET keep_days = 1`, `DELETE FROM audit_retention`,
-			`INSERT INTO audit_gone VALUES ('` + a + `', 0, '` + id + `', '\x01')`, `DELETE FROM audit_two_people`, `INSERT INTO audit_requests (tenant_id, id, events, fields, reason, requested_by) VALUES ('` + a + `', gen_random_uuid(), '{}', '{4}', 'r', 'x')`,
+			`INSERT INTO audit_events (tenant_id, action_type) VALUES ('` + a + `', 'erasure')`,
+			`INSERT INTO audit_events (tenant_id, action_type) VALUES ('` + a + `', 'compliance_request')`,
+			`UPDATE audit_events SET input_summary = NULL`, `DELETE FROM audit_events`,
+			`UPDATE audit_seals SET salt = ''`, `DELETE FROM audit_seals`,
+			`INSERT INTO audit_erasures VALUES ('` + a + `', '` + id + `', 4, '` + id + `')`, `DELETE FROM audit_holds`,
+			`UPDATE audit_holds SET released_at = now()`, `UPDATE audit_retention SET keep_days = 1`,
+			`DELETE FROM audit_retention`,
+			`INSERT INTO audit_gone VALUES ('` + a + `', 0, '` + id + `', '\x01')`, `DELETE FROM audit_two_people`,
+			`INSERT INTO audit_requests (tenant_id, id, events, fields, reason, requested_by) VALUES ('` + a +
+				`', gen_random_uuid(), '{}', '{4}', 'r', 'x')`,
 			`INSERT INTO audit_adoptions VALUES ('` + a + `')`, `TRUNCATE audit_holds`,
-			`SELECT set_config('konstruct.act', 'TRUNCATE audit_events ' || pg_current_xact_id(), true); TRUNCATE audit_events`, `SELECT set_config('konstruct.act', 'TRUNCATE audit_heads ' || pg_current_xact_id(), true); TRUNCATE audit_heads`,
-			`SELECT set_config('konstruct.act', 'DELETE audit_events ' || pg_current_xact_id(), true); DELETE FROM audit_events`,
+			`SELECT set_config('konstruct.act', 'TRUNCATE audit_events ' || pg_current_xact_id(),
+				true); TRUNCATE audit_events`,
+			`SELECT set_config('konstruct.act', 'TRUNCATE audit_heads ' || pg_current_xact_id(),
+					true); TRUNCATE audit_heads`,
+			`SELECT set_config('konstruct.act', 'DELETE audit_events ' || pg_current_xact_id(), true); DELETE
+				FROM audit_events`,
 		} {
 			conn := testkit.Connect(t, url)
 			if _, err := conn.Exec(t.Context(), `SET app.current_tenant = '`+a+`'`); err != nil {
@@ -154,7 +188,9 @@ func TestAnActNeedsItsSeal(t *testing.T) {
 	o := open(t)
 	ids := o.log(tenantA, 1)
 	testkit.Super(t, o.DB, `SET konstruct.allow_ddl = on; ALTER TABLE audit_events DISABLE TRIGGER audit_seal`)
-	if _, err := compliance.Erase(t.Context(), o.court(), tenantA, compliance.Erasure{Events: ids, Fields: []ledger.Field{ledger.InputSummary}, Reason: "r"}); err == nil || !strings.Contains(err.Error(), "is not sealed: nothing is done") {
+	if _, err := compliance.Erase(t.Context(), o.court(), tenantA,
+		compliance.Erasure{Events: ids, Fields: []ledger.Field{ledger.InputSummary}, Reason: "r"}); err == nil ||
+		!strings.Contains(err.Error(), "is not sealed: nothing is done") {
 		t.Errorf("an erasure without a seal: %v", err)
 	}
 	if n := one[int](o, `SELECT count(*) FROM audit_events WHERE input_summary IS NULL`); n != 0 {
@@ -167,10 +203,13 @@ func TestActsWaitForNoStranger(t *testing.T) {
 	o := open(t)
 	ids := o.log(tenantA, 1)
 	app := testkit.Connect(t, o.URL("konstruct_app"))
-	if _, err := app.Exec(t.Context(), `SELECT pg_advisory_lock(hashtextextended('konstruct law `+tenantA.String()+`', 0))`); err != nil { // once the lock
+	if _, err := app.Exec(t.Context(), `SELECT pg_advisory_lock(hashtextextended('konstruct law `+tenantA.String()+
+		`', 0))`); err != nil {
+		// once the lock
 		t.Fatal(err)
 	}
-	for _, sql := range []string{`LOCK TABLE audit_logs IN ACCESS SHARE MODE`, `SELECT FROM audit_logs FOR UPDATE`, `SELECT FROM audit_logs FOR KEY SHARE`} {
+	for _, sql := range []string{`LOCK TABLE audit_logs IN ACCESS SHARE MODE`, `SELECT FROM audit_logs FOR UPDATE`,
+		`SELECT FROM audit_logs FOR KEY SHARE`} {
 		if _, err := app.Exec(t.Context(), `BEGIN; `+sql); err == nil {
 			t.Errorf("the application may %s", sql)
 		}
@@ -178,7 +217,8 @@ func TestActsWaitForNoStranger(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := compliance.Erase(t.Context(), o.court(), tenantA, compliance.Erasure{Events: ids, Fields: []ledger.Field{ledger.InputSummary}, Reason: "r"}); err != nil {
+	if _, err := compliance.Erase(t.Context(), o.court(), tenantA,
+		compliance.Erasure{Events: ids, Fields: []ledger.Field{ledger.InputSummary}, Reason: "r"}); err != nil {
 		t.Error(err)
 	}
 }
@@ -211,9 +251,11 @@ func argumentsOf(typ, event, hold, request string) []string {
 	case "timestamp with time zone":
 		return quoted("2026-01-01", "infinity", "-infinity", "4713-01-01 BC", "294276-12-31")
 	case "uuid[]":
-		return quoted("{}", "{NULL}", "{"+event+"}", "{"+event+","+event+"}", "{{"+event+"}}", "{"+event+",NULL}", "["+"5:5]={"+event+"}", "{"+strings.Join(many, ",")+"}")
+		return quoted("{}", "{NULL}", "{"+event+"}", "{"+event+","+event+"}", "{{"+event+"}}", "{"+event+",NULL}",
+			"["+"5:5]={"+event+"}", "{"+strings.Join(many, ",")+"}")
 	case "smallint[]":
-		return quoted("{}", "{NULL}", "{4}", "{4,4}", "{4,NULL}", "{{4}}", "{3}", "{-1}", "{1,2,4,5,6,7}", "[0:0]={4}", "{"+strings.Repeat("4,", 9999)+"4}")
+		return quoted("{}", "{NULL}", "{4}", "{4,4}", "{4,NULL}", "{{4}}", "{3}", "{-1}", "{1,2,4,5,6,7}", "[0:0]={4}",
+			"{"+strings.Repeat("4,", 9999)+"4}")
 	case "date[]":
 		return quoted("{}", "{NULL}", "{infinity}", "{-infinity}", "{2020-01-01}", "{4713-01-01 BC}", "{5874897-12-31}")
 	case "interval":
@@ -222,8 +264,9 @@ func argumentsOf(typ, event, hold, request string) []string {
 	return quoted("")
 }
 
-// TestLimitedRolesStayInTheirLimits calls every function that a limited role may call with what no caller would mean. One person can't erase
-// where two must agree, release a hold, or keep less; nothing is deleted; and nothing fails inside or goes on for long.
+// TestLimitedRolesStayInTheirLimits calls every function that a limited role may call with what no caller would mean.
+// One person can't erase where two must agree, release a hold, or keep less; nothing is deleted; and nothing fails
+// inside or goes on for long.
 func TestLimitedRolesStayInTheirLimits(t *testing.T) {
 	o := open(t)
 	court, ctx := o.court(), t.Context()
@@ -248,7 +291,8 @@ func TestLimitedRolesStayInTheirLimits(t *testing.T) {
 	}
 	super := o.super()
 	state := func() (s string) {
-		if err := super.QueryRow(ctx, `SELECT concat((SELECT md5(string_agg(e::text, '' ORDER BY id)) FROM audit_events e WHERE tenant_id = $1 AND action_type = 'llm_call'), (SELECT count(*) FROM audit_events WHERE tenant_id = $2 AND action_type = 'llm_call'),
+		if err := super.QueryRow(ctx,
+			`SELECT concat((SELECT md5(string_agg(e::text, '' ORDER BY id)) FROM audit_events e WHERE tenant_id = $1 AND action_type = 'llm_call'), (SELECT count(*) FROM audit_events WHERE tenant_id = $2 AND action_type = 'llm_call'),
 		  (SELECT released_at FROM audit_holds WHERE tenant_id = $1 AND id = $3), (SELECT bool_and(keep_days >= 365) FROM audit_retention WHERE tenant_id = $1 AND action_type = ''), (SELECT bool_and(keep_days >= 184) FROM audit_retention), (SELECT count(*) FROM audit_two_people WHERE tenant_id = $1), (SELECT count(*) FROM audit_gone))`, tenantA, tenantB, hold).Scan(&s); err != nil {
 			t.Fatal(err)
 		}
@@ -257,7 +301,8 @@ func TestLimitedRolesStayInTheirLimits(t *testing.T) {
 	before, calls := state(), 0
 	random := rand.New(rand.NewPCG(21, 18)) // the same each time
 	for _, role := range []string{"konstruct_compliance", "konstruct_app", "konstruct_notary", "konstruct_worker"} {
-		rows, err := super.Query(ctx, `SELECT proname::text, coalesce((SELECT array_agg(format_type(t, NULL) ORDER BY n) FROM unnest(proargtypes) WITH ORDINALITY u (t, n)), '{}') FROM pg_proc p
+		rows, err := super.Query(ctx,
+			`SELECT proname::text, coalesce((SELECT array_agg(format_type(t, NULL) ORDER BY n) FROM unnest(proargtypes) WITH ORDINALITY u (t, n)), '{}') FROM pg_proc p
 		   WHERE pronamespace = 'public'::regnamespace AND prorettype <> 'trigger'::regtype AND has_function_privilege($1, oid, 'EXECUTE') AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = p.oid AND d.deptype = 'e') ORDER BY 1`, role)
 		if err != nil {
 			t.Fatal(err)
@@ -283,12 +328,14 @@ func TestLimitedRolesStayInTheirLimits(t *testing.T) {
 				}
 				tenant := []string{tenantA.String(), tenantB.String(), ""}[random.IntN(3)]
 				sql := fmt.Sprintf("SELECT * FROM %s(%s)", f.Name, strings.Join(args, ", "))
-				if _, err := conn.Exec(ctx, "SELECT set_config('app.current_tenant', '"+tenant+"', false)"); err != nil {
+				if _, err := conn.Exec(ctx, "SELECT set_config('app.current_tenant', '"+tenant+
+					"', false)"); err != nil {
 					t.Fatal(err)
 				}
 				calls++
 				var pg *pgconn.PgError
-				if _, err := conn.Exec(ctx, sql); err != nil && (!errors.As(err, &pg) || strings.HasPrefix(pg.Code, "XX") || pg.Code == "57014") {
+				if _, err := conn.Exec(ctx, sql); err != nil &&
+					(!errors.As(err, &pg) || strings.HasPrefix(pg.Code, "XX") || pg.Code == "57014") {
 					t.Fatalf("as %s: %.300s: %v", role, sql, err)
 				}
 				if now := state(); now != before {

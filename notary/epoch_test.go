@@ -65,7 +65,8 @@ func TestTheEpochSurvives(t *testing.T) {
 		}
 		openOn(t, d).goesOn(0)
 	})
-	for name, migrated := range map[string]bool{"a standby from before migrate up, promoted": false, "a standby from after migrate up, promoted": true} {
+	for name, migrated := range map[string]bool{"a standby from before migrate up, promoted": false,
+		"a standby from after migrate up, promoted": true} {
 		t.Run(name, func(t *testing.T) {
 			d := testkit.OwnEmpty(t)
 			up := func() {
@@ -103,14 +104,17 @@ func TestTheEpochSurvives(t *testing.T) {
 	t.Run("what its owner does to sequences", func(t *testing.T) {
 		o := open(t)
 		for _, sql := range []string{`SELECT setval('audit_epoch', 7)`, `SELECT nextval('audit_epoch')`} {
-			if _, err := testkit.Connect(t, o.URL("konstruct_owner")).Exec(t.Context(), sql); err == nil || !strings.Contains(err.Error(), "does not exist") {
+			if _, err := testkit.Connect(t, o.URL("konstruct_owner")).Exec(t.Context(), sql); err == nil ||
+				!strings.Contains(err.Error(), "does not exist") {
 				t.Errorf("%s: %v", sql, err)
 			}
 		}
-		if _, err := testkit.Connect(t, o.URL("konstruct_owner")).Exec(t.Context(), `SELECT audit_begin_epoch($1)`, notary.Operator); err == nil || !strings.Contains(err.Error(), "by the notary alone") {
+		if _, err := testkit.Connect(t, o.URL("konstruct_owner")).Exec(t.Context(), `SELECT audit_begin_epoch($1)`,
+			notary.Operator); err == nil || !strings.Contains(err.Error(), "by the notary alone") {
 			t.Errorf("an epoch of the owner's: %v", err)
 		}
-		if _, err := testkit.Connect(t, o.URL("konstruct_owner")).Exec(t.Context(), `ALTER TABLE audit_seals ALTER COLUMN epoch SET DEFAULT 7`); err == nil {
+		if _, err := testkit.Connect(t, o.URL("konstruct_owner")).
+			Exec(t.Context(), `ALTER TABLE audit_seals ALTER COLUMN epoch SET DEFAULT 7`); err == nil {
 			t.Error("the owner moves the epoch past the guard")
 		}
 		o.goesOn(0)
@@ -148,13 +152,16 @@ func TestWhatIsNotInTheLogIsAnErrorEverywhere(t *testing.T) {
 			if w := n.Waiting(); w.OK() || !strings.Contains(w.String(), c.want) {
 				t.Errorf("the notary: %s", &w)
 			}
-			if s, err := notary.ReadStatus(t.Context(), o.db, o.c.Anchor); err != nil || !errors.Is(s.Waiting.Err(), notary.ErrOverdue) || !strings.Contains(s.Waiting.String(), c.want) {
+			if s, err := notary.ReadStatus(t.Context(), o.db, o.c.Anchor); err != nil ||
+				!errors.Is(s.Waiting.Err(), notary.ErrOverdue) || !strings.Contains(s.Waiting.String(), c.want) {
 				t.Errorf("status: %s, %v", &s.Waiting, err)
 			}
 			if r, found := o.verify(); r.OK() || !strings.Contains(lines(found), c.want) {
 				t.Errorf("verify: %s", lines(found))
 			}
-			if r, found := o.verify(func(v *notary.Verification) { v.Tenant = &tenantA }); r.OK() || !strings.Contains(lines(found), c.want) {
+			if r, found := o.verify(func(v *notary.Verification) {
+				v.Tenant = &tenantA
+			}); r.OK() || !strings.Contains(lines(found), c.want) {
 				t.Errorf("verify of the tenant: %s", lines(found))
 			}
 			if r, found := o.verify(func(v *notary.Verification) { v.Tenant = &tenantB }); !r.OK() {
@@ -164,17 +171,20 @@ func TestWhatIsNotInTheLogIsAnErrorEverywhere(t *testing.T) {
 	}
 }
 
-// TestOverdueEventsAreNamedWithTheReason has nothing but time pass: no notary works, or one transaction holds all others up.
+// TestOverdueEventsAreNamedWithTheReason has nothing but time pass: no notary works, or one transaction holds all
+// others up.
 func TestOverdueEventsAreNamedWithTheReason(t *testing.T) {
 	o := open(t)
 	o.log(tenantA, 5)
 	soon := func(v *notary.Verification) { v.IntegrateWithin = time.Nanosecond }
-	if r, found := o.verify(soon); r.OK() || r.Waiting.Overdue != 5 || !strings.Contains(lines(found), "no notary has put them in order") {
+	if r, found := o.verify(soon); r.OK() || r.Waiting.Overdue != 5 ||
+		!strings.Contains(lines(found), "no notary has put them in order") {
 		t.Errorf("without a notary: %+v\n%s", r, lines(found))
 	}
 	o.round()
 	open := testkit.Connect(t, o.URL("konstruct_app"))
-	if _, err := open.Exec(t.Context(), `BEGIN; SET LOCAL app.current_tenant = '`+tenantB.String()+`'; INSERT INTO audit_events (tenant_id, action_type) VALUES ('`+tenantB.String()+`', 'x')`); err != nil {
+	if _, err := open.Exec(t.Context(), `BEGIN; SET LOCAL app.current_tenant = '`+tenantB.String()+
+		`'; INSERT INTO audit_events (tenant_id, action_type) VALUES ('`+tenantB.String()+`', 'x')`); err != nil {
 		t.Fatal(err)
 	}
 	o.log(tenantA, 2)
@@ -187,7 +197,8 @@ func TestOverdueEventsAreNamedWithTheReason(t *testing.T) {
 	if _, err := n.Round(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if w := n.Waiting(); w.Overdue != 2 || !strings.Contains(w.String(), "behind a transaction that does not end: of server process") {
+	if w := n.Waiting(); w.Overdue != 2 ||
+		!strings.Contains(w.String(), "behind a transaction that does not end: of server process") {
 		t.Errorf("behind an open transaction: %s", &w)
 	}
 	if _, err := open.Exec(t.Context(), `COMMIT`); err != nil {
@@ -209,7 +220,8 @@ func TestAFalseTimeIsNamed(t *testing.T) {
 	forge := func(mode int, at string) func(o *office, id uuid.UUID) {
 		return func(o *office, id uuid.UUID) {
 			o.attack(`INSERT INTO audit_events (tenant_id, id, action_type) VALUES ($1, $2, 'llm_call')`, tenantA, id)
-			o.attack(`INSERT INTO audit_seals (tenant_id, event_id, mode, salt, commitments, leaf_hash, xid, recorded_at)
+			o.attack(
+				`INSERT INTO audit_seals (tenant_id, event_id, mode, salt, commitments, leaf_hash, xid, recorded_at)
 			  VALUES ($1, $2, $3, substr(sha256('s'), 1, 16), '', '', pg_current_xact_id(), `+at+`)`, tenantA, id, mode)
 			o.attack(reseal, id)
 		}
@@ -222,7 +234,8 @@ func TestAFalseTimeIsNamed(t *testing.T) {
 		"of tomorrow":                {forge(0, `now() + interval '1 day'`), "which was not yet"},
 		"adopted, of no such tenant": {forge(1, `clock_timestamp()`), "its tenant was never adopted"},
 		"adopted, when that was over": {func(o *office, id uuid.UUID) {
-			o.attack(`INSERT INTO audit_adoptions VALUES ($1, now() - interval '2 days', now() - interval '1 day')`, tenantA)
+			o.attack(`INSERT INTO audit_adoptions VALUES ($1, now() - interval '2 days', now() - interval '1 day')`,
+				tenantA)
 			forge(1, `clock_timestamp()`)(o, id)
 		}, "its tenant's was from"},
 	} {
@@ -261,7 +274,9 @@ func TestAFalseTimeIsNamed(t *testing.T) {
 			}
 			// A bundle has no checkpoint inside its range; it marks what claims to be older than what stands before it.
 			b := o.check(o.bundle(tenantA, evidence.Filter{}))
-			if late := strings.HasPrefix(name, "back-dated"); late && (b.Late != 1 || !strings.Contains(strings.Join(b.Notes, "\n"), "1 events say that they were recorded more than")) {
+			if late := strings.HasPrefix(name, "back-dated"); late &&
+				(b.Late != 1 ||
+					!strings.Contains(strings.Join(b.Notes, "\n"), "1 events say that they were recorded more than")) {
 				t.Errorf("a bundle marks %d: %v", b.Late, b.Notes)
 			}
 		})
@@ -292,17 +307,22 @@ func TestTheOwnerCanNotSealWhatHeLikes(t *testing.T) {
 	o.log(tenantA, 1)
 	owner := testkit.Connect(t, o.URL("konstruct_owner"))
 	for name, values := range map[string]string{
-		"an old transaction": `0, '', '', '', '5', clock_timestamp()`, "an old time": `0, '', '', '', pg_current_xact_id(), now() - interval '1 day'`,
-		"a time to come": `0, '', '', '', pg_current_xact_id(), now() + interval '1 day'`, "an adoption": `1, '', '', '', pg_current_xact_id(), clock_timestamp()`,
+		"an old transaction": `0, '', '', '', '5', clock_timestamp()`,
+		"an old time":        `0, '', '', '', pg_current_xact_id(), now() - interval '1 day'`,
+		"a time to come":     `0, '', '', '', pg_current_xact_id(), now() + interval '1 day'`,
+		"an adoption":        `1, '', '', '', pg_current_xact_id(), clock_timestamp()`,
 	} {
-		_, err := owner.Exec(context.Background(), `INSERT INTO audit_seals (tenant_id, event_id, mode, salt, commitments, leaf_hash, xid, recorded_at) VALUES ('`+tenantA.String()+`', gen_random_uuid(), `+values+`)`)
+		_, err := owner.Exec(context.Background(),
+			`INSERT INTO audit_seals (tenant_id, event_id, mode, salt, commitments, leaf_hash, xid, recorded_at)
+			VALUES ('`+tenantA.String()+`', gen_random_uuid(), `+values+`)`)
 		if err == nil || !strings.Contains(err.Error(), "row-level security") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 }
 
-// TestATenantTakenAwayIsNamed deletes a tenant from every table, or cuts its log back, and holds that its own verification says so.
+// TestATenantTakenAwayIsNamed deletes a tenant from every table, or cuts its log back, and holds that its own
+// verification says so.
 func TestATenantTakenAwayIsNamed(t *testing.T) {
 	for name, cut := range map[string]string{"its last head": ` AND size = 7`, "everything": ``} {
 		t.Run(name, func(t *testing.T) {
@@ -317,16 +337,19 @@ func TestATenantTakenAwayIsNamed(t *testing.T) {
 			o.attack(`DELETE FROM audit_checkpoints WHERE tenant_id = $1`+cut, tenantA)
 			where := ``
 			if cut != "" {
-				where = ` AND event_id IN ('` + ids[0].String() + `', '` + ids[1].String() + `', '` + ids[2].String() + `', '` + ids[3].String() + `')`
+				where = ` AND event_id IN ('` + ids[0].String() + `', '` + ids[1].String() + `', '` + ids[2].String() +
+					`', '` + ids[3].String() + `')`
 			}
-			o.attack(`DELETE FROM audit_events WHERE tenant_id = $1`+strings.ReplaceAll(where, "event_id", "id"), tenantA)
+			o.attack(`DELETE FROM audit_events WHERE tenant_id = $1`+strings.ReplaceAll(where, "event_id", "id"),
+				tenantA)
 			o.attack(`DELETE FROM audit_seals WHERE tenant_id = $1`+where, tenantA)
 			if cut == "" {
 				o.attack(`DELETE FROM audit_logs WHERE tenant_id = $1`, tenantA)
 			}
 			for _, tenant := range []*uuid.UUID{nil, &tenantA, &tenantB} {
 				r, found := o.verify(func(v *notary.Verification) { v.Tenant = tenant })
-				if said := lines(found); r.OK() || !strings.Contains(said, "the head or key that it commits to is gone") {
+				if said := lines(found); r.OK() ||
+					!strings.Contains(said, "the head or key that it commits to is gone") {
 					t.Errorf("%+v\n%s", r, said)
 				} else if tenant == &tenantB && strings.Contains(said, tenantA.String()) {
 					t.Errorf("another tenant is named to one: %s", said)
@@ -341,12 +364,14 @@ func TestAStrangerCanNotHoldTheLease(t *testing.T) {
 	o := open(t)
 	o.log(tenantA, 1)
 	app := testkit.Connect(t, o.URL("konstruct_app"))
-	if _, err := app.Exec(t.Context(), `SELECT pg_advisory_lock($1)`, int64(0x6b6f6e73_6e6f7472)); err != nil { // once the lease
+	if _, err := app.Exec(t.Context(), `SELECT pg_advisory_lock($1)`, int64(0x6b6f6e73_6e6f7472)); err != nil {
+		// once the lease
 		t.Fatal(err)
 	}
 	for _, role := range []string{"konstruct_app", "konstruct_compliance", "konstruct_worker"} {
 		for _, mode := range []string{"ACCESS SHARE", "ROW EXCLUSIVE", "EXCLUSIVE"} {
-			if _, err := testkit.Connect(t, o.URL(role)).Exec(t.Context(), `BEGIN; LOCK TABLE audit_lease IN `+mode+` MODE`); err == nil {
+			if _, err := testkit.Connect(t, o.URL(role)).
+				Exec(t.Context(), `BEGIN; LOCK TABLE audit_lease IN `+mode+` MODE`); err == nil {
 				t.Errorf("%s takes the lease in %s mode", role, mode)
 			}
 		}
@@ -356,7 +381,9 @@ func TestAStrangerCanNotHoldTheLease(t *testing.T) {
 	if _, err := owner.Exec(t.Context(), `BEGIN; LOCK TABLE audit_lease IN EXCLUSIVE MODE`); err != nil {
 		t.Fatal(err)
 	}
-	if err := o.tryRound(); err == nil || !strings.Contains(err.Error(), "somebody who is no notary holds the notary's lease: server process") || !strings.Contains(err.Error(), "konstruct_owner") {
+	if err := o.tryRound(); err == nil ||
+		!strings.Contains(err.Error(), "somebody who is no notary holds the notary's lease: server process") ||
+		!strings.Contains(err.Error(), "konstruct_owner") {
 		t.Errorf("a lease that the owner holds: %v", err)
 	}
 	if _, err := owner.Exec(t.Context(), `ROLLBACK`); err != nil {

@@ -16,9 +16,10 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// Evidence writes a bundle of a tenant's events that the filter names, complete for it. progress, when not nil, hears how many
-// leaves were written, of how many. Memory stays flat.
-func Evidence(ctx context.Context, db *tenantdb.Evidence, tenant uuid.UUID, f evidence.Filter, withheld []string, to io.Writer, progress func(done, total int64)) (made evidence.Written, err error) {
+// Evidence writes a bundle of a tenant's events that the filter names, complete for it. progress, when not nil, hears
+// how many leaves were written, of how many. Memory stays flat.
+func Evidence(ctx context.Context, db *tenantdb.Evidence, tenant uuid.UUID, f evidence.Filter, withheld []string,
+	to io.Writer, progress func(done, total int64)) (made evidence.Written, err error) {
 	err = db.Snapshot(ctx, func(tx pgx.Tx) error {
 		m, r, err := planBundle(ctx, tx, tenant, f)
 		if err != nil {
@@ -65,7 +66,8 @@ type logSpan struct {
 }
 
 // planBundle chooses the checkpoints around the time asked for, and proves each in the super-log.
-func planBundle(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, f evidence.Filter) (m *evidence.Manifest, s *logSpan, err error) {
+func planBundle(ctx context.Context, tx pgx.Tx, tenant uuid.UUID,
+	f evidence.Filter) (m *evidence.Manifest, s *logSpan, err error) {
 	super, last, note, err := chooseHead(ctx, tx, tenant, f.Until)
 	if err != nil {
 		return nil, nil, err
@@ -76,7 +78,8 @@ func planBundle(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, f evidence.Fil
 	}
 	first := head{}
 	if !f.Since.IsZero() {
-		h, note, err := headAt(ctx, tx, tenant, super.size, `h.at <= $3 ORDER BY h.size DESC, h.anchor DESC`, f.Since.Add(-evidence.ClockSlack))
+		h, note, err := headAt(ctx, tx, tenant, super.size, `h.at <= $3 ORDER BY h.size DESC, h.anchor DESC`,
+			f.Since.Add(-evidence.ClockSlack))
 		if err == nil {
 			first = h
 			begin, err := disclosedHead(super, h, note)
@@ -91,7 +94,8 @@ func planBundle(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, f evidence.Fil
 	end := last
 	m.To = m.LastSigned
 	if !f.Until.IsZero() {
-		h, note, err := headAt(ctx, tx, tenant, super.size, `h.at >= $3 ORDER BY h.size, h.anchor`, f.Until.Add(evidence.ClockSlack))
+		h, note, err := headAt(ctx, tx, tenant, super.size, `h.at >= $3 ORDER BY h.size, h.anchor`,
+			f.Until.Add(evidence.ClockSlack))
 		if err == nil {
 			end = h
 			if m.To, err = disclosedHead(super, h, note); err != nil {
@@ -134,7 +138,9 @@ func chooseHead(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, until time.Tim
 		return nil, head{}, "", err
 	}
 	var size int64
-	if err := tx.QueryRow(ctx, `SELECT coalesce(max(size), 0) FROM audit_witnesses WHERE tenant_id = $1 AND kind = 'cosignature'`, Operator).Scan(&size); err != nil {
+	if err := tx.QueryRow(ctx,
+		`SELECT coalesce(max(size), 0) FROM audit_witnesses WHERE tenant_id = $1 AND kind = 'cosignature'`, Operator).
+		Scan(&size); err != nil {
 		return nil, head{}, "", err
 	}
 	if size == 0 || size == super.size {
@@ -146,7 +152,8 @@ func chooseHead(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, until time.Tim
 		err = tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM audit_seals s WHERE s.tenant_id = $1 AND s.recorded_at > $2
 		  AND s.event_id IN (SELECT record_id FROM audit_erasures WHERE tenant_id = $1 UNION SELECT record_id FROM audit_gone WHERE tenant_id = $1))`, tenant, h.at.Add(-evidence.ClockSlack)).Scan(&acts)
 	}
-	if acts || errors.Is(err, ErrNotInLog) || err == nil && h.size != newest.size && (until.IsZero() || h.at.Before(until.Add(evidence.ClockSlack))) {
+	if acts || errors.Is(err, ErrNotInLog) || err == nil && h.size != newest.size &&
+		(until.IsZero() || h.at.Before(until.Add(evidence.ClockSlack))) {
 		return super, newest, note, nil
 	}
 	if err == nil {
@@ -156,8 +163,10 @@ func chooseHead(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, until time.Tim
 }
 
 // headAt is a tenant's signed head by time, in the super-log of a size.
-func headAt(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, size int64, where string, at time.Time) (head, string, error) {
-	rows, err := tx.Query(ctx, `SELECT `+headSQL+`, c.note FROM audit_heads h JOIN audit_checkpoints c USING (tenant_id, size, anchor)
+func headAt(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, size int64, where string,
+	at time.Time) (head, string, error) {
+	rows, err := tx.Query(ctx,
+		`SELECT `+headSQL+`, c.note FROM audit_heads h JOIN audit_checkpoints c USING (tenant_id, size, anchor)
 	  WHERE h.tenant_id = $1 AND h.anchor < $2 AND `+where+` LIMIT 1`, tenant, size, at)
 	if err != nil {
 		return head{}, "", err
@@ -200,7 +209,8 @@ func keysOf(ctx context.Context, tx pgx.Tx, super *superTree) ([]evidence.Key, e
 		}
 		if i > 0 {
 			var size int64
-			if err := tx.QueryRow(ctx, `SELECT min(size) FROM audit_checkpoints WHERE tenant_id = $1 AND size > $2`, Operator, k.anchor).Scan(&size); err != nil {
+			if err := tx.QueryRow(ctx, `SELECT min(size) FROM audit_checkpoints WHERE tenant_id = $1 AND size > $2`,
+				Operator, k.anchor).Scan(&size); err != nil {
 				return nil, err
 			}
 			at, err := openSuper(ctx, tx, size)
@@ -217,11 +227,13 @@ func keysOf(ctx context.Context, tx pgx.Tx, super *superTree) ([]evidence.Key, e
 	return out, nil
 }
 
-// stampFor is the first time-stamp that covers a head's leaf in the super-log, or else the last before it; nil where there is none.
+// stampFor is the first time-stamp that covers a head's leaf in the super-log, or else the last before it; nil where
+// there is none.
 func stampFor(ctx context.Context, tx pgx.Tx, super *superTree, anchor int64) (*evidence.Stamp, error) {
 	var s evidence.Stamp
 	var root []byte
-	err := tx.QueryRow(ctx, `SELECT w.size, w.said, h.root FROM audit_witnesses w JOIN audit_heads h USING (tenant_id, size)
+	err := tx.QueryRow(ctx,
+		`SELECT w.size, w.said, h.root FROM audit_witnesses w JOIN audit_heads h USING (tenant_id, size)
 	  WHERE w.tenant_id = $1 AND w.kind = 'timestamp' AND w.size <= $2 ORDER BY w.size > $3 DESC, CASE WHEN w.size > $3 THEN w.size ELSE -w.size END LIMIT 1`,
 		Operator, super.size, anchor).Scan(&s.Size, &s.Token, &root)
 	if errors.Is(err, pgx.ErrNoRows) {

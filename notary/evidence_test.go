@@ -63,9 +63,11 @@ func (o *office) mixed(tenant uuid.UUID, n int) (tools []uuid.UUID) {
 	o.t.Helper()
 	events := make([]audit.Event, n)
 	for i := range events {
-		events[i] = audit.Event{Action: "llm_call", UserID: "ada", Input: "secret question", Output: "answer", Metadata: []byte(`{"n":1}`)}
+		events[i] = audit.Event{Action: "llm_call", UserID: "ada", Input: "secret question", Output: "answer",
+			Metadata: []byte(`{"n":1}`)}
 		if i%3 == 0 {
-			events[i].Action, events[i].AgentID = "tool_invocation", uuid.MustParse("aaaaaaaa-0000-4000-8000-00000000000a")
+			events[i].Action, events[i].AgentID = "tool_invocation",
+				uuid.MustParse("aaaaaaaa-0000-4000-8000-00000000000a")
 		}
 	}
 	ids, err := audit.LogBatch(o.t.Context(), o.door, tenant, events)
@@ -93,17 +95,21 @@ func TestEvidenceIsCompleteAndShowsNoMoreThanItMust(t *testing.T) {
 		t.Fatalf("everything: %+v\n%s", everything, problems(everything))
 	}
 	var shown []uuid.UUID
-	b := o.bundle(tenantA, evidence.Filter{Action: text("tool_invocation"), Agent: "aaaaaaaa-0000-4000-8000-00000000000a", Since: time.Now().Add(-time.Hour), Until: time.Now().Add(time.Hour)}, "output_summary")
+	b := o.bundle(tenantA,
+		evidence.Filter{Action: text("tool_invocation"), Agent: "aaaaaaaa-0000-4000-8000-00000000000a",
+			Since: time.Now().Add(-time.Hour), Until: time.Now().Add(time.Hour)}, "output_summary")
 	r := o.check(b, func(t *evidence.Trust) {
 		t.Event = func(r *ledger.Record) error {
-			if r.Shown[ledger.OutputSummary-1].Open || !r.Shown[ledger.InputSummary-1].Open || string(r.Shown[ledger.InputSummary-1].Value) != "secret question" {
+			if r.Shown[ledger.OutputSummary-1].Open || !r.Shown[ledger.InputSummary-1].Open ||
+				string(r.Shown[ledger.InputSummary-1].Value) != "secret question" {
 				return fmt.Errorf("event %x shows the wrong fields", r.ID)
 			}
 			shown = append(shown, r.ID)
 			return nil
 		}
 	})
-	if !r.OK() || r.Matching != int64(len(tools)) || r.Excluded != 705-r.Matching || fmt.Sprint(shown) != fmt.Sprint(tools) {
+	if !r.OK() || r.Matching != int64(len(tools)) || r.Excluded != 705-r.Matching ||
+		fmt.Sprint(shown) != fmt.Sprint(tools) {
 		t.Errorf("tool calls: %+v\n%s", r, problems(r))
 	}
 	// What does not match shows its action type, and nothing else.
@@ -118,10 +124,13 @@ func TestEvidenceIsCompleteAndShowsNoMoreThanItMust(t *testing.T) {
 	if !none.OK() || none.Matching != 0 {
 		t.Errorf("before everything: %+v\n%s", none, problems(none))
 	}
-	if _, err := notary.Evidence(t.Context(), o.db, uuid.New(), evidence.Filter{}, nil, io.Discard, nil); err == nil || !strings.Contains(err.Error(), "no signed checkpoint") {
+	if _, err := notary.Evidence(t.Context(), o.db, uuid.New(), evidence.Filter{}, nil, io.Discard, nil); err == nil ||
+		!strings.Contains(err.Error(), "no signed checkpoint") {
 		t.Errorf("a tenant that is not there: %v", err)
 	}
-	if _, err := notary.Evidence(t.Context(), o.db, tenantA, evidence.Filter{Action: text("x")}, []string{"action_type"}, io.Discard, nil); err == nil || !strings.Contains(err.Error(), "action_type is withheld") {
+	if _, err := notary.Evidence(t.Context(), o.db, tenantA, evidence.Filter{Action: text("x")},
+		[]string{"action_type"}, io.Discard, nil); err == nil ||
+		!strings.Contains(err.Error(), "action_type is withheld") {
 		t.Errorf("withholding what the filter asks for: %v", err)
 	}
 	other := o.check(b, func(t *evidence.Trust) { t.Key = otherKey(o.t) })
@@ -216,14 +225,28 @@ func TestEveryAttackOnABundleIsNamed(t *testing.T) {
 			next := bytes.Index(raw, tools[2][:])
 			return append(raw[:at(raw):at(raw)], raw[next:]...)
 		}), "it holds 300 leaves, and the range from 0 to 303 has 303"},
-		{"a leaf doubled", change(t, a, "leaves", func(raw []byte) []byte { return append(raw, raw[at(raw):]...) }), "more leaves than the range has"},
+		{"a leaf doubled", change(t, a, "leaves", func(raw []byte) []byte {
+			return append(raw, raw[at(raw):]...)
+		}), "more leaves than the range has"},
 		{"cut off", change(t, a, "leaves", func(raw []byte) []byte { return raw[:len(raw)-10] }), "it is cut off"},
-		{"the filter's text changed", manifest(t, a, func(m *evidence.Manifest) { m.Filter.Action = text("llm_call") }), "the filter was changed"},
-		{"the filter made wider", manifest(t, a, func(m *evidence.Manifest) { m.Filter.Action = nil }), "is neither shown nor said to be withheld"},
-		{"the filter's time changed", manifest(t, a, func(m *evidence.Manifest) { m.Filter.Until = time.Now().Add(-time.Hour) }), "the filter was changed"},
-		{"the number of events changed", manifest(t, a, func(m *evidence.Manifest) { m.Matching-- }), "it says that 100 events match, and 101 do"},
-		{"two tenants' bundles spliced", change(t, a, "leaves", func([]byte) []byte { return fileOf(t, b, "leaves") }), "it holds 300 leaves, and the range from 0 to 303"},
-		{"another tenant's name", manifest(t, a, func(m *evidence.Manifest) { m.Tenant = tenantB.String() }), "of tenant " + tenantB.String()},
+		{"the filter's text changed", manifest(t, a, func(m *evidence.Manifest) {
+			m.Filter.Action = text("llm_call")
+		}), "the filter was changed"},
+		{"the filter made wider", manifest(t, a, func(m *evidence.Manifest) {
+			m.Filter.Action = nil
+		}), "is neither shown nor said to be withheld"},
+		{"the filter's time changed", manifest(t, a, func(m *evidence.Manifest) {
+			m.Filter.Until = time.Now().Add(-time.Hour)
+		}), "the filter was changed"},
+		{"the number of events changed", manifest(t, a, func(m *evidence.Manifest) {
+			m.Matching--
+		}), "it says that 100 events match, and 101 do"},
+		{"two tenants' bundles spliced", change(t, a, "leaves", func([]byte) []byte {
+			return fileOf(t, b, "leaves")
+		}), "it holds 300 leaves, and the range from 0 to 303"},
+		{"another tenant's name", manifest(t, a, func(m *evidence.Manifest) {
+			m.Tenant = tenantB.String()
+		}), "of tenant " + tenantB.String()},
 		{"another tenant's checkpoint", manifest(t, a, func(m *evidence.Manifest) {
 			var of evidence.Manifest
 			if err := json.Unmarshal(fileOf(t, b, "manifest.json"), &of); err != nil {
@@ -231,13 +254,23 @@ func TestEveryAttackOnABundleIsNamed(t *testing.T) {
 			}
 			m.LastSigned = of.LastSigned
 		}), "the checkpoint that is the newest"},
-		{"the end moved", manifest(t, a, func(m *evidence.Manifest) { m.To.At += 1_000_000 }), "the checkpoint that the range ends at"},
-		{"the key replaced", manifest(t, a, func(m *evidence.Manifest) { m.Keys[0].Key = otherKey(t).String() }), "not signed with the key you gave"},
-		{"the super-log's checkpoint altered", manifest(t, a, func(m *evidence.Manifest) { m.Super = strings.Replace(m.Super, "\n4\n", "\n5\n", 1) }), "its checkpoint"},
-		{"the page for people altered", change(t, a, "summary.html", func(raw []byte) []byte { return append(raw, ' ') }), "do not read it"},
+		{"the end moved", manifest(t, a, func(m *evidence.Manifest) {
+			m.To.At += 1_000_000
+		}), "the checkpoint that the range ends at"},
+		{"the key replaced", manifest(t, a, func(m *evidence.Manifest) {
+			m.Keys[0].Key = otherKey(t).String()
+		}), "not signed with the key you gave"},
+		{"the super-log's checkpoint altered", manifest(t, a, func(m *evidence.Manifest) {
+			m.Super = strings.Replace(m.Super, "\n4\n", "\n5\n", 1)
+		}), "its checkpoint"},
+		{"the page for people altered", change(t, a, "summary.html", func(raw []byte) []byte {
+			return append(raw, ' ')
+		}), "do not read it"},
 		{"the page and its hash exchanged", func() []byte {
 			page := []byte("<!doctype html><p>Nothing happened.")
-			return change(t, manifest(t, a, func(m *evidence.Manifest) { m.Summary = evidence.Hash(sha256.Sum256(page)) }), "summary.html", func([]byte) []byte { return page })
+			return change(t, manifest(t, a, func(m *evidence.Manifest) {
+				m.Summary = evidence.Hash(sha256.Sum256(page))
+			}), "summary.html", func([]byte) []byte { return page })
 		}(), "it does not say what the bundle proves"},
 		{"a name twice in the manifest", change(t, a, "manifest.json", func(raw []byte) []byte {
 			return bytes.Replace(raw, []byte(`"matching_events"`), []byte(`"matching_events": 7,
@@ -247,7 +280,9 @@ func TestEveryAttackOnABundleIsNamed(t *testing.T) {
 			return bytes.Replace(raw, []byte(`"matching_events"`), []byte(`"Matching_Events": 7,
   "matching_events"`), 1)
 		}), "not written as it should be"},
-		{"a space in the manifest", change(t, a, "manifest.json", func(raw []byte) []byte { return append(raw, ' ') }), "not written as it should be"},
+		{"a space in the manifest", change(t, a, "manifest.json", func(raw []byte) []byte {
+			return append(raw, ' ')
+		}), "not written as it should be"},
 		{"something before the file", append([]byte("#!/bin/sh\n"), a...), "not a bundle"},
 		{"something behind it", append(slices.Clone(a), "\n"...), "not a bundle"},
 		{"another zip behind it", append(slices.Clone(b), a...), "not a bundle"},
@@ -306,7 +341,9 @@ func TestAProofVerifiesByOthersMeans(t *testing.T) {
 	ids = append(ids, o.log(tenantA, 3)...)
 	o.round()
 	for _, i := range []int{0, 255, 256, 599, 600, 602} {
-		raw, err := notary.Prove(t.Context(), o.db, tenantA, ids[i], func(f ledger.Field) bool { return f == ledger.UserID })
+		raw, err := notary.Prove(t.Context(), o.db, tenantA, ids[i], func(f ledger.Field) bool {
+			return f == ledger.UserID
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -319,7 +356,8 @@ func TestAProofVerifiesByOthersMeans(t *testing.T) {
 			t.Fatal(err)
 		}
 		r, err := ledger.ReadOpened(p.ExtraData)
-		if err != nil || r.TenantID != tenantA || r.ID != ids[i] || string(r.Shown[ledger.UserID-1].Value) != "ada" || r.Shown[ledger.InputSummary-1].Open {
+		if err != nil || r.TenantID != tenantA || r.ID != ids[i] || string(r.Shown[ledger.UserID-1].Value) != "ada" ||
+			r.Shown[ledger.InputSummary-1].Open {
 			t.Fatalf("%+v, %v", r, err)
 		}
 		var hashes tlog.RecordProof
@@ -334,7 +372,8 @@ func TestAProofVerifiesByOthersMeans(t *testing.T) {
 			hashed[j] = p.Hashes[j][:]
 		}
 		leaf := r.Hash()
-		if err := merkle.VerifyInclusion(rfc6962.DefaultHasher, p.Index, uint64(c.Size), leaf[:], hashed, c.Root[:]); err != nil {
+		if err := merkle.VerifyInclusion(rfc6962.DefaultHasher, p.Index, uint64(c.Size), leaf[:], hashed,
+			c.Root[:]); err != nil {
 			t.Errorf("event %d, by transparency-dev's library: %v", i, err)
 		}
 	}
@@ -342,7 +381,8 @@ func TestAProofVerifiesByOthersMeans(t *testing.T) {
 		t.Error("another tenant's event is proven")
 	}
 	waiting := o.log(tenantA, 1)
-	if _, err := notary.Prove(t.Context(), o.db, tenantA, waiting[0], nil); err == nil || !strings.Contains(err.Error(), "no signed checkpoint yet") {
+	if _, err := notary.Prove(t.Context(), o.db, tenantA, waiting[0], nil); err == nil ||
+		!strings.Contains(err.Error(), "no signed checkpoint yet") {
 		t.Errorf("an event that waits: %v", err)
 	}
 }
@@ -354,12 +394,15 @@ func TestABundleSaysWhatIsInNoLogYet(t *testing.T) {
 	o.round()
 	id := o.log(tenantA, 1)[0]
 	r := o.check(o.bundle(tenantA, evidence.Filter{}))
-	if !r.OK() || r.Waiting != 1 || !strings.Contains(strings.Join(r.Notes, "\n"), "1 more events of the tenant's were sealed and in no log yet") {
+	if !r.OK() || r.Waiting != 1 ||
+		!strings.Contains(strings.Join(r.Notes, "\n"), "1 more events of the tenant's were sealed and in no log yet") {
 		t.Errorf("while one waits: %+v\n%s", r, problems(r))
 	}
 	o.attack(`UPDATE audit_seals SET epoch = 9999 WHERE event_id = $1`, id)
 	o.round()
-	if r := o.check(o.bundle(tenantA, evidence.Filter{})); r.OK() || !strings.Contains(problems(r), "1 events of the tenant's were sealed and not in the log though they should have been") {
+	if r := o.check(o.bundle(tenantA, evidence.Filter{})); r.OK() ||
+		!strings.Contains(problems(r),
+			"1 events of the tenant's were sealed and not in the log though they should have been") {
 		t.Errorf("while one can't enter the log: %+v\n%s", r, problems(r))
 	}
 }

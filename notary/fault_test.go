@@ -50,8 +50,9 @@ func work(url, dir string) {
 	if err != nil {
 		panic(err)
 	}
-	n, err := notary.New(notary.Config{DB: db, Keys: notary.Keys{File: filepath.Join(dir, "key"), Name: name}, Anchor: notary.FileAnchor(filepath.Join(dir, "checkpoint")),
-		Every: 5 * time.Millisecond, Heartbeat: time.Second, Logger: slog.New(slog.NewTextHandler(os.Stderr, nil))})
+	n, err := notary.New(notary.Config{DB: db, Keys: notary.Keys{File: filepath.Join(dir, "key"), Name: name},
+		Anchor: notary.FileAnchor(filepath.Join(dir, "checkpoint")),
+		Every:  5 * time.Millisecond, Heartbeat: time.Second, Logger: slog.New(slog.NewTextHandler(os.Stderr, nil))})
 	if err != nil {
 		panic(err)
 	}
@@ -160,14 +161,16 @@ func TestAKilledNotarySignsOneHistory(t *testing.T) {
 		t.Errorf("%d leaves, %d events were acknowledged", r.Leaves, total)
 	}
 	for _, signed := range receipts {
-		if p, err := notary.CheckReceipt(t.Context(), o.db, signed, &signer.Key, evidence.DefaultFloor); err != nil || !p.Kept {
+		if p, err := notary.CheckReceipt(t.Context(), o.db, signed, &signer.Key, evidence.DefaultFloor); err != nil ||
+			!p.Kept {
 			t.Errorf("a receipt: %+v, %v", p, err)
 		}
 	}
 	if len(seen) < *kills || len(receipts) == 0 {
 		t.Errorf("only %d checkpoints were seen, and %d receipts given", len(seen), len(receipts))
 	}
-	t.Logf("%d kills: %d events, %d checkpoints of the super-log seen, %d stored, %d receipts honoured", *kills, total, len(seen), r.Checkpoints, len(receipts))
+	t.Logf("%d kills: %d events, %d checkpoints of the super-log seen, %d stored, %d receipts honoured", *kills, total,
+		len(seen), r.Checkpoints, len(receipts))
 }
 
 // TestForgedReceiptsAreNamed holds receipts against a database in which their promise was broken.
@@ -202,13 +205,19 @@ func TestForgedReceiptsAreNamed(t *testing.T) {
 		t.Error("a forged receipt is believed")
 	}
 	// The notary's own hand, so that the signature holds: what it promised is not what happened.
-	if p, err := check(sign(func(r *ledger.Receipt) { r.Leaf[0] ^= 1 })); err != nil || p.OK() || !strings.Contains(p.What, "another hash than the receipt promised") {
+	if p, err := check(sign(func(r *ledger.Receipt) {
+		r.Leaf[0] ^= 1
+	})); err != nil || p.OK() || !strings.Contains(p.What, "another hash than the receipt promised") {
 		t.Errorf("another leaf: %+v, %v", p, err)
 	}
-	if p, err := check(sign(func(r *ledger.Receipt) { r.IntegrateBy = r.RecordedAt - 1_000_000 })); err != nil || p.OK() || !strings.Contains(p.What, "but late") {
+	if p, err := check(sign(func(r *ledger.Receipt) {
+		r.IntegrateBy = r.RecordedAt - 1_000_000
+	})); err != nil || p.OK() || !strings.Contains(p.What, "but late") {
 		t.Errorf("late: %+v, %v", p, err)
 	}
-	if p, err := check(sign(func(r *ledger.Receipt) { r.EventID = uuid.New() })); err != nil || p.OK() || !strings.Contains(p.What, "it was removed after") {
+	if p, err := check(sign(func(r *ledger.Receipt) {
+		r.EventID = uuid.New()
+	})); err != nil || p.OK() || !strings.Contains(p.What, "it was removed after") {
 		t.Errorf("an event that is gone: %+v, %v", p, err)
 	}
 	for _, tenant := range []uuid.UUID{tenantB, uuid.New(), {}} {
@@ -218,7 +227,8 @@ func TestForgedReceiptsAreNamed(t *testing.T) {
 	}
 }
 
-// TestTilesServeAnyTlogClient reads our tiles and checkpoint over HTTP with golang.org/x/mod's client code alone, and from a folder.
+// TestTilesServeAnyTlogClient reads our tiles and checkpoint over HTTP with golang.org/x/mod's client code alone, and
+// from a folder.
 func TestTilesServeAnyTlogClient(t *testing.T) {
 	o := open(t)
 	for range 3 {
@@ -245,7 +255,9 @@ func TestTilesServeAnyTlogClient(t *testing.T) {
 			if again, _, err := notary.Publish(t.Context(), o.db, log, shelf); err != nil || again != 1 {
 				t.Errorf("published again: %d files of %d for size %d, %v", again, n, size, err)
 			}
-			clients = append(clients, &tileClient{t: t, read: func(path string) ([]byte, error) { return shelf.Read(t.Context(), path) }})
+			clients = append(clients, &tileClient{t: t, read: func(path string) ([]byte, error) {
+				return shelf.Read(t.Context(), path)
+			}})
 			if log != notary.Operator {
 				break // one prefix holds one log
 			}
@@ -270,7 +282,8 @@ func TestTilesServeAnyTlogClient(t *testing.T) {
 			}
 		}
 	}
-	for _, path := range []string{"", "tile", "tile/0/9999", "tile/0/000.p/300", "tile/9/000", "tile/entries/000", "../checkpoint", "tile/0/x001/000", "tile/7/000", "tile/0/x999/x999/x999/x999/x999/999"} {
+	for _, path := range []string{"", "tile", "tile/0/9999", "tile/0/000.p/300", "tile/9/000", "tile/entries/000",
+		"../checkpoint", "tile/0/x001/000", "tile/7/000", "tile/0/x999/x999/x999/x999/x999/999"} {
 		if raw, err := served(t, o, tenantA, path); err == nil {
 			t.Errorf("%q is served: %d bytes", path, len(raw))
 		}

@@ -20,14 +20,16 @@ import (
 func (o *office) forgeAct(action, by, metadata string) uuid.UUID {
 	o.t.Helper()
 	id := uuid.New()
-	o.attack(`INSERT INTO audit_events (tenant_id, id, user_id, action_type, input_summary, metadata, created_at) VALUES ($1, $2, $3, $4, 'policy 7', $5, clock_timestamp())`, tenantA, id, by, action, metadata)
+	o.attack(`INSERT INTO audit_events (tenant_id, id, user_id, action_type, input_summary, metadata, created_at)
+		VALUES ($1, $2, $3, $4, 'policy 7', $5, clock_timestamp())`, tenantA, id, by, action, metadata)
 	o.attack(`INSERT INTO audit_seals (tenant_id, event_id, mode, salt, commitments, leaf_hash, xid, recorded_at)
 	  VALUES ($1, $2, 0, substr(sha256('s'), 1, 16), '', '', pg_current_xact_id(), clock_timestamp())`, tenantA, id)
 	o.attack(reseal, id)
 	return id
 }
 
-// TestForgedActsAreNamed forges with the law's own marks: verification, bundles and receipts hold each act against the log.
+// TestForgedActsAreNamed forges with the law's own marks: verification, bundles and receipts hold each act against the
+// log.
 func TestForgedActsAreNamed(t *testing.T) {
 	type target struct {
 		o   *office
@@ -69,16 +71,20 @@ func TestForgedActsAreNamed(t *testing.T) {
 			if err := compliance.RequireTwo(t.Context(), x.o.court(), tenantA, "policy"); err != nil {
 				t.Fatal(err)
 			}
-			act := x.o.forgeAct("erasure", "ann", fmt.Sprintf(`{"events":[%q],"fields":["input_summary"],"approved_by":"ben"}`, x.ids[1]))
+			act := x.o.forgeAct("erasure", "ann",
+				fmt.Sprintf(`{"events":[%q],"fields":["input_summary"],"approved_by":"ben"}`, x.ids[1]))
 			erase(x, act, x.ids[1])
 			return act
 		}, "no request of one stands before it in the log", false},
 		"a hold's own fields": {func(x target) uuid.UUID {
-			if _, err := compliance.Place(t.Context(), x.o.court(), tenantA, compliance.Hold{Reason: "case 9", Action: text("nothing")}); err != nil {
+			if _, err := compliance.Place(t.Context(), x.o.court(), tenantA,
+				compliance.Hold{Reason: "case 9", Action: text("nothing")}); err != nil {
 				t.Fatal(err)
 			}
-			hold := one[uuid.UUID](x.o, `SELECT id FROM audit_events WHERE tenant_id = $1 AND action_type = 'legal_hold'`, tenantA)
-			act := x.o.forgeAct("erasure", "konstruct_compliance", fmt.Sprintf(`{"events":[%q],"fields":["input_summary"]}`, hold))
+			hold := one[uuid.UUID](x.o,
+				`SELECT id FROM audit_events WHERE tenant_id = $1 AND action_type = 'legal_hold'`, tenantA)
+			act := x.o.forgeAct("erasure", "konstruct_compliance",
+				fmt.Sprintf(`{"events":[%q],"fields":["input_summary"]}`, hold))
 			erase(x, act, hold)
 			return act
 		}, "which records an act itself", false},
@@ -128,7 +134,8 @@ func TestForgedActsAreNamed(t *testing.T) {
 			} else if b := x.o.check(made.Bytes()); b.OK() || !strings.Contains(problems(b), c.want) {
 				t.Errorf("the bundle does not say %q: %s", c.want, problems(b))
 			}
-			if p, err := notary.CheckReceipt(t.Context(), x.o.db, receipt, nil, evidence.DefaultFloor); err != nil || p.OK() == c.gone {
+			if p, err := notary.CheckReceipt(t.Context(), x.o.db, receipt, nil, evidence.DefaultFloor); err != nil ||
+				p.OK() == c.gone {
 				t.Errorf("the receipt: %+v, %v", p, err)
 			}
 			if v, found := x.o.verify(func(v *notary.Verification) { v.Tenant = &tenantB }); !v.OK() {
@@ -156,15 +163,20 @@ func TestAnActInATrailIsJudgedInItsOrder(t *testing.T) {
 		t.Fatal(err)
 	}
 	id := o.log(tenantA, 1)
-	if _, err := compliance.Erase(ctx, court, tenantA, compliance.Erasure{Events: id, Fields: []ledger.Field{ledger.InputSummary}, Reason: "r"}); err == nil {
+	if _, err := compliance.Erase(ctx, court, tenantA,
+		compliance.Erasure{Events: id, Fields: []ledger.Field{ledger.InputSummary}, Reason: "r"}); err == nil {
 		t.Error("erased under a hold")
 	}
 	o.round()
 	o.honest()
-	if b := o.check(o.bundle(tenantA, evidence.Filter{})); !b.OK() || b.Deleted != 300 || !strings.Contains(strings.Join(b.Holds, "\n"), "by the 2 rules, holds and requests that the bundle shows, and by a floor of 184 days") {
+	if b := o.check(o.bundle(tenantA, evidence.Filter{})); !b.OK() || b.Deleted != 300 ||
+		!strings.Contains(strings.Join(b.Holds, "\n"),
+			"by the 2 rules, holds and requests that the bundle shows, and by a floor of 184 days") {
 		t.Errorf("%s\n%s", problems(b), strings.Join(b.Holds, "\n"))
 	}
-	if b := o.check(o.bundle(tenantA, evidence.Filter{}), func(t *evidence.Trust) { t.Floor = 365 }); b.OK() || !strings.Contains(problems(b), "kept for 365 days") {
+	if b := o.check(o.bundle(tenantA, evidence.Filter{}), func(t *evidence.Trust) {
+		t.Floor = 365
+	}); b.OK() || !strings.Contains(problems(b), "kept for 365 days") {
 		t.Errorf("a verifier with another floor: %s", problems(b))
 	}
 }

@@ -15,7 +15,9 @@ func TestUnlawfulGapsAreNamed(t *testing.T) {
 	o := open(t)
 	court := o.court()
 	ids := o.log(tenantA, 300)
-	if _, err := compliance.Erase(t.Context(), court, tenantA, compliance.Erasure{Events: ids[:1], Fields: []ledger.Field{ledger.InputSummary}, Reason: "lawful"}); err != nil {
+	if _, err := compliance.Erase(t.Context(), court, tenantA,
+		compliance.Erasure{Events: ids[:1], Fields: []ledger.Field{ledger.InputSummary},
+			Reason: "lawful"}); err != nil {
 		t.Fatal(err)
 	}
 	o.round()
@@ -26,18 +28,30 @@ func TestUnlawfulGapsAreNamed(t *testing.T) {
 	}
 	t.Run("in the database", func(t *testing.T) {
 		for _, c := range []struct{ name, sql, want string }{
-			{"erased without an act", `WITH e AS (UPDATE audit_events SET output_summary = NULL WHERE id = $1 RETURNING id) UPDATE audit_seals SET salt = audit_forget(salt, '{5}') WHERE event_id = (SELECT id FROM e)`, "lacks its output_summary, and no erasure in the trail says so"},
-			{"erased by an act about another field", `INSERT INTO audit_erasures SELECT tenant_id, $1, 5, record_id FROM audit_erasures LIMIT 1`, "lacks its output_summary, and no erasure in the trail says so"},
-			{"written again after it was erased", `UPDATE audit_events SET output_summary = 'forged' WHERE id = $1`, "output_summary was erased, and holds something"},
-			{"deleted with its seal", `WITH e AS (DELETE FROM audit_events WHERE id = $1 RETURNING id) DELETE FROM audit_seals WHERE event_id = (SELECT id FROM e)`, "its seal is gone: it was removed"},
+			{"erased without an act", `WITH e AS (UPDATE audit_events SET output_summary = NULL WHERE id = $1
+				RETURNING id) UPDATE audit_seals SET salt = audit_forget(salt, '{5}') WHERE event_id = (SELECT id
+				FROM e)`, "lacks its output_summary, and no erasure in the trail says so"},
+			{"erased by an act about another field",
+				`INSERT INTO audit_erasures SELECT tenant_id, $1, 5, record_id FROM audit_erasures LIMIT 1`,
+				"lacks its output_summary, and no erasure in the trail says so"},
+			{"written again after it was erased", `UPDATE audit_events SET output_summary = 'forged' WHERE id = $1`,
+				"output_summary was erased, and holds something"},
+			{"deleted with its seal",
+				`WITH e AS (DELETE FROM audit_events WHERE id = $1 RETURNING id) DELETE FROM audit_seals
+				WHERE event_id = (SELECT id FROM e)`, "its seal is gone: it was removed"},
 		} {
 			o.attack(c.sql, ids[7])
-			if r, found := o.verify(); r.OK() || !strings.Contains(lines(found), c.want) || !strings.Contains(lines(found), ids[7].String()) {
+			if r, found := o.verify(); r.OK() || !strings.Contains(lines(found), c.want) ||
+				!strings.Contains(lines(found), ids[7].String()) {
 				t.Errorf("%s: verification does not say %q:\n%s", c.name, c.want, lines(found))
 			}
 		}
-		o.attack(`INSERT INTO audit_gone (tenant_id, first, record_id, bits) SELECT $1, 0, gen_random_uuid(), set_bit(decode(repeat('00', 32), 'hex'), n::bigint, 1) FROM (SELECT count(*) AS n FROM audit_tiles WHERE false) x`, tenantA)
-		if r, found := o.verify(); r.OK() || !strings.Contains(lines(found), "leaves from 0 on\": they were deleted, and no act of retention in the trail says so") {
+		o.attack(`INSERT INTO audit_gone (tenant_id, first, record_id, bits)
+			SELECT $1, 0, gen_random_uuid(), set_bit(decode(repeat('00', 32), 'hex'), n::bigint, 1)
+			FROM (SELECT count(*) AS n FROM audit_tiles WHERE false) x`, tenantA)
+		if r, found := o.verify(); r.OK() ||
+			!strings.Contains(lines(found),
+				"leaves from 0 on\": they were deleted, and no act of retention in the trail says so") {
 			t.Errorf("a deletion that no act records:\n%s", lines(found))
 		}
 	})
@@ -48,8 +62,12 @@ func TestUnlawfulGapsAreNamed(t *testing.T) {
 			want   string
 		}{
 			"the act taken out": {change(t, honest, "acts", func([]byte) []byte { return nil }), ids[0].String()},
-			"the act altered":   {change(t, honest, "acts", func(raw []byte) []byte { return bytes.Replace(raw, []byte("lawful"), []byte("Lawful"), 1) }), "is not in the tree"},
-			"cut off":           {change(t, honest, "acts", func(raw []byte) []byte { return raw[:len(raw)-3] }), "cut off"},
+			"the act altered": {change(t, honest, "acts", func(raw []byte) []byte {
+				return bytes.Replace(raw, []byte("lawful"), []byte("Lawful"), 1)
+			}), "is not in the tree"},
+			"cut off": {change(t, honest, "acts", func(raw []byte) []byte {
+				return raw[:len(raw)-3]
+			}), "cut off"},
 			"an event passed off as erased": {change(t, honest, "leaves", func(raw []byte) []byte {
 				at := bytes.Index(raw, ids[1][:])
 				// opened ‖ salt ‖ 01 ‖ length ‖ value of agent_id, which is NULL: erase user_id instead of showing it
@@ -65,7 +83,9 @@ func TestUnlawfulGapsAreNamed(t *testing.T) {
 			}), "its user_id is said to be erased, and no act in the log says so"},
 			"an event passed off as deleted": {change(t, honest, "leaves", func(raw []byte) []byte {
 				at, next := bytes.Index(raw, ids[1][:]), bytes.Index(raw, ids[2][:])
-				leaf := one[[]byte](o, `SELECT substr(hashes, 33, 32) FROM audit_tiles WHERE tenant_id = $1 AND tile = 0 AND level = 0`, tenantA)
+				leaf := one[[]byte](o,
+					`SELECT substr(hashes, 33, 32) FROM audit_tiles WHERE tenant_id = $1 AND tile = 0 AND level = 0`,
+					tenantA)
 				gone := ledger.Record{ID: ids[1], Gone: true, Leaf: ledger.Hash(leaf)}
 				return append(gone.AppendBinary(append([]byte{}, raw[:at]...)), raw[next:]...)
 			}), "is said to be deleted, and no act in the log says so"},

@@ -37,7 +37,8 @@ type deletedLeaves []deletionReader
 
 // readDeletedLeaves are the deletions among a log's leaves [from, to).
 func readDeletedLeaves(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, from, to int64) (deletedLeaves, error) {
-	rows, err := tx.Query(ctx, `SELECT g.first, g.bits, g.record_id, EXISTS (SELECT FROM audit_events a WHERE a.tenant_id = g.tenant_id AND a.id = g.record_id AND a.action_type = 'retention'
+	rows, err := tx.Query(ctx,
+		`SELECT g.first, g.bits, g.record_id, EXISTS (SELECT FROM audit_events a WHERE a.tenant_id = g.tenant_id AND a.id = g.record_id AND a.action_type = 'retention'
 	     AND a.metadata->'first_leaf' = to_jsonb(g.first) AND a.metadata->>'leaves' = translate(encode(g.bits, 'base64'), E'\n', ''))
 	  FROM audit_gone g WHERE g.tenant_id = $1 AND g.first < $3 AND g.first + 8 * octet_length(g.bits) > $2 ORDER BY g.first, g.record_id`, tenant, from, to)
 	if err != nil {
@@ -70,7 +71,9 @@ func (g deletedLeaves) lawful(leaf int64) bool {
 
 func (g deletedLeaves) find(leaf int64) *deletionReader {
 	// No act covers more than maxDeletion leaves: those that begin further back do not reach here.
-	for i := sort.Search(len(g), func(i int) bool { return g[i].first > leaf-maxDeletion }); i < len(g) && g[i].first <= leaf; i++ {
+	for i := sort.Search(len(g), func(i int) bool {
+		return g[i].first > leaf-maxDeletion
+	}); i < len(g) && g[i].first <= leaf; i++ {
 		if at := leaf - g[i].first; leaf < g[i].end() && g[i].bits[at/8]&(1<<(at%8)) != 0 {
 			return &g[i]
 		}
@@ -79,7 +82,8 @@ func (g deletedLeaves) find(leaf int64) *deletionReader {
 }
 
 // deletedLeaf finds the leaf of an event that was deleted under retention, where an act says so.
-func deletedLeaf(ctx context.Context, tx pgx.Tx, tenant, event uuid.UUID, last head, floor int) (index int64, found bool, err error) {
+func deletedLeaf(ctx context.Context, tx pgx.Tx, tenant, event uuid.UUID, last head,
+	floor int) (index int64, found bool, err error) {
 	all, err := readDeletedLeaves(ctx, tx, tenant, 0, last.size)
 	if err != nil || len(all) == 0 {
 		return 0, false, err
@@ -90,7 +94,8 @@ func deletedLeaf(ctx context.Context, tx pgx.Tx, tenant, event uuid.UUID, last h
 	}
 	all.judged(rulings)
 	full := last.size / ledger.TileWidth
-	rows, err := tx.Query(ctx, `SELECT tile, event_ids FROM audit_tiles WHERE tenant_id = $1 AND level = 0 AND tile < $3 AND position($2::bytea IN event_ids) > 0`, tenant, event[:], full)
+	rows, err := tx.Query(ctx, `SELECT tile, event_ids FROM audit_tiles WHERE tenant_id = $1
+		AND level = 0 AND tile < $3 AND position($2::bytea IN event_ids) > 0`, tenant, event[:], full)
 	if err != nil {
 		return 0, false, err
 	}
@@ -101,7 +106,10 @@ func deletedLeaf(ctx context.Context, tx pgx.Tx, tenant, event uuid.UUID, last h
 			index, found = first+i, true
 		}
 	}
-	if _, err := pgx.ForEachRow(rows, []any{&tile, &ids}, func() error { look(tile*ledger.TileWidth, ids); return nil }); err != nil || found {
+	if _, err := pgx.ForEachRow(rows, []any{&tile, &ids}, func() error {
+		look(tile*ledger.TileWidth, ids)
+		return nil
+	}); err != nil || found {
 		return index, found, err
 	}
 	_, open, err := (&reader{ctx, tx, tenant, last.size}).open(full * ledger.TileWidth)

@@ -16,7 +16,8 @@ const heldAfter = 30 * time.Second
 // says which one that is. They are not lost: they enter their logs when it ends.
 func (r *roundState) held(ctx context.Context, tx pgx.Tx) error {
 	var recorded time.Time
-	err := tx.QueryRow(ctx, `SELECT recorded_at FROM audit_seals WHERE epoch = $1 AND xid >= $2::text::xid8 ORDER BY epoch, xid LIMIT 1`,
+	err := tx.QueryRow(ctx,
+		`SELECT recorded_at FROM audit_seals WHERE epoch = $1 AND xid >= $2::text::xid8 ORDER BY epoch, xid LIMIT 1`,
 		r.n.scanned.segment/2, fmt.Sprint(r.horizon)).Scan(&recorded)
 	if errors.Is(err, pgx.ErrNoRows) {
 		r.n.figures.held.Store(0)
@@ -35,7 +36,8 @@ func (r *roundState) held(ctx context.Context, tx pgx.Tx) error {
 	if err != nil {
 		return err
 	}
-	r.n.c.Logger.Warn("notary: committed events wait behind a transaction that does not end", "for", by.Round(time.Second), "transaction", who)
+	r.n.c.Logger.Warn("notary: committed events wait behind a transaction that does not end", "for",
+		by.Round(time.Second), "transaction", who)
 	return nil
 }
 

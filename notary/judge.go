@@ -16,9 +16,12 @@ const actsWhere = `action_type IN ('erasure', 'erasure_declined', 'legal_hold', 
 
 // judge holds a tenant's acts against its log, and returns those that were not lawful.
 func judge(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, floor int) ([]evidence.Ruling, error) {
-	rows, err := tx.Query(ctx, `SELECT e.id::text, s.recorded_at, coalesce(e.user_id, ''), e.action_type, coalesce(e.input_summary, ''), e.metadata::text FROM audit_events e
+	rows, err := tx.Query(ctx,
+		`SELECT e.id::text, s.recorded_at, coalesce(e.user_id, ''), e.action_type, coalesce(e.input_summary, ''), e.metadata::text FROM audit_events e
 	    JOIN audit_seals s ON s.tenant_id = e.tenant_id AND s.event_id = e.id
-	   WHERE e.tenant_id = $1 AND e.`+actsWhere+` AND e.action_type NOT IN ('erasure_declined', 'compliance_declined') ORDER BY s.epoch, s.xid, s.event_id`, tenant)
+	   WHERE e.tenant_id = $1 AND e.`+actsWhere+
+			` AND e.action_type NOT IN ('erasure_declined', 'compliance_declined') ORDER BY s.epoch, s.xid, s.event_id`,
+		tenant)
 	if err != nil {
 		return nil, err
 	}
@@ -29,7 +32,8 @@ func judge(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, floor int) ([]evide
 	if _, err := pgx.ForEachRow(rows, []any{&id, &at, &by, &action, &reason, &metadata}, func() error {
 		a, err := evidence.NewAct(id, at.UTC(), by, action, reason, []byte(metadata))
 		if err != nil {
-			found = append(found, evidence.Ruling{Event: id, Verdict: "records an act that can't be read: " + err.Error()})
+			found = append(found,
+				evidence.Ruling{Event: id, Verdict: "records an act that can't be read: " + err.Error()})
 			return nil
 		}
 		acts = append(acts, a)

@@ -61,7 +61,9 @@ func (k Keys) read(path string) (*ledger.Signer, error) {
 		return nil, fmt.Errorf("read the notary's key: %w", err)
 	}
 	if info.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("the notary's key %s can be read by others than its owner: chmod 600 it, and think of who has read it", path)
+		return nil,
+			fmt.Errorf("the notary's key %s can be read by others than its owner: chmod 600 it, and think of who has "+
+				"read it", path)
 	}
 	raw, err := os.ReadFile(path)
 	if err != nil {
@@ -78,10 +80,13 @@ func (k Keys) parse(where, text string) (*ledger.Signer, error) {
 		}
 		private, ok := key.(ed25519.PrivateKey)
 		if !ok {
-			return nil, fmt.Errorf("the notary's key in %s is a %T: it must be Ed25519 (openssl genpkey -algorithm ed25519)", where, key)
+			return nil,
+				fmt.Errorf("the notary's key in %s is a %T: it must be Ed25519 (openssl genpkey -algorithm ed25519)",
+					where, key)
 		}
 		if k.Name == "" {
-			return nil, fmt.Errorf("the notary's key in %s is PEM, which holds no name: set KONSTRUCT_NOTARY_NAME", where)
+			return nil, fmt.Errorf("the notary's key in %s is PEM, which holds no name: set KONSTRUCT_NOTARY_NAME",
+				where)
 		}
 		return ledger.NewSigner(k.Name, private)
 	}
@@ -90,7 +95,9 @@ func (k Keys) parse(where, text string) (*ledger.Signer, error) {
 		return nil, fmt.Errorf("the notary's key in %s: %w", where, err)
 	}
 	if k.Name != "" && s.Name != k.Name {
-		return nil, fmt.Errorf("the notary's key in %s is named %s, and KONSTRUCT_NOTARY_NAME says %s: a log keeps its name", where, s.Name, k.Name)
+		return nil,
+			fmt.Errorf("the notary's key in %s is named %s, and KONSTRUCT_NOTARY_NAME says %s: a log keeps its name",
+				where, s.Name, k.Name)
 	}
 	return s, nil
 }
@@ -141,7 +148,9 @@ func (k Keys) Next() *ledger.Signer {
 // goes on with it alone.
 func (k Keys) Rotate() (*ledger.Signer, error) {
 	if k.Value != "" {
-		return nil, errors.New("the key is given by the environment: put it into a file (KONSTRUCT_NOTARY_KEY_FILE) to rotate it")
+		return nil,
+			errors.New(
+				"the key is given by the environment: put it into a file (KONSTRUCT_NOTARY_KEY_FILE) to rotate it")
 	}
 	now, err := k.Read()
 	if err != nil {

@@ -15,7 +15,8 @@ import (
 	"github.com/konstruct/konstruct/notary"
 )
 
-// TestKeysComeFromWhereTheyAreKept reads a key from a file that is made, from PEM as openssl writes it, and from the environment.
+// TestKeysComeFromWhereTheyAreKept reads a key from a file that is made, from PEM as openssl writes it, and from the
+// environment.
 func TestKeysComeFromWhereTheyAreKept(t *testing.T) {
 	dir := t.TempDir()
 	made := notary.Keys{File: filepath.Join(dir, "new", "key"), Name: name}
@@ -47,7 +48,8 @@ func TestKeysComeFromWhereTheyAreKept(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s, err := (notary.Keys{Value: pemOf(private), Name: name}).Load(); err != nil || !s.Public.Equal(public) || s.Name != name {
+	if s, err := (notary.Keys{Value: pemOf(private), Name: name}).Load(); err != nil || !s.Public.Equal(public) ||
+		s.Name != name {
 		t.Errorf("from PEM: %+v, %v", s, err)
 	}
 	other, err := rsa.GenerateKey(rand.Reader, 2048)
@@ -62,8 +64,10 @@ func TestKeysComeFromWhereTheyAreKept(t *testing.T) {
 		"RSA":                {notary.Keys{Value: pemOf(other), Name: name}, "it must be Ed25519"},
 		"nonsense":           {notary.Keys{Value: "hello"}, "not a private key in signed-note form"},
 		"another name":       {notary.Keys{Value: first.Private(), Name: "example.com/other"}, "a log keeps its name"},
-		"a bad name":         {notary.Keys{File: filepath.Join(dir, "bad"), Name: "two words"}, "without space and plus"},
-		"a wrong hash":       {notary.Keys{Value: strings.Replace(first.Private(), "test+", "test+0", 1)}, "hash is not its name's"},
+		"a bad name": {notary.Keys{File: filepath.Join(dir, "bad"), Name: "two words"},
+			"without space and plus"},
+		"a wrong hash": {notary.Keys{Value: strings.Replace(first.Private(), "test+", "test+0", 1)},
+			"hash is not its name's"},
 	} {
 		if _, err := c.keys.Load(); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", what, err, c.want)

@@ -65,7 +65,8 @@ func TestErasedEventsStillProve(t *testing.T) {
 	for i := range events {
 		events[i] = audit.Event{Action: "llm_call", UserID: "ada", Input: "harmless", Metadata: []byte(`{"model":"m"}`)}
 		if i%2 == 1 {
-			events[i].UserID, events[i].Output = "grace-the-forgotten", fmt.Sprintf("grace-lives-in-%d-nowhere-street", i)
+			events[i].UserID, events[i].Output = "grace-the-forgotten",
+				fmt.Sprintf("grace-lives-in-%d-nowhere-street", i)
 		}
 	}
 	events[0].Input = "the-only-slip"
@@ -77,27 +78,38 @@ func TestErasedEventsStillProve(t *testing.T) {
 	old := o.bundle(tenantA, evidence.Filter{})
 	o.super().Exec(t.Context(), `ANALYZE`) // statistics hold values too
 
-	one, err := compliance.Erase(t.Context(), court, tenantA, compliance.Erasure{Events: ids[:1], Fields: []ledger.Field{ledger.InputSummary}, Reason: "ticket 17: typed by mistake"})
+	one, err := compliance.Erase(t.Context(), court, tenantA,
+		compliance.Erasure{Events: ids[:1], Fields: []ledger.Field{ledger.InputSummary},
+			Reason: "ticket 17: typed by mistake"})
 	if err != nil || one.Events != 1 || one.Request != nil {
 		t.Fatalf("%+v, %v", one, err)
 	}
-	all, err := compliance.Erase(t.Context(), court, tenantA, compliance.Erasure{User: "grace-the-forgotten", Fields: []ledger.Field{ledger.UserID, ledger.OutputSummary, ledger.Metadata}, Reason: "request 18, GDPR article 17"})
+	all, err := compliance.Erase(t.Context(), court, tenantA,
+		compliance.Erasure{User: "grace-the-forgotten",
+			Fields: []ledger.Field{ledger.UserID, ledger.OutputSummary, ledger.Metadata},
+			Reason: "request 18, GDPR article 17"})
 	if err != nil || all.Events != 1250 {
 		t.Fatalf("%+v, %v", all, err)
 	}
 	// A row of which fields went at two times, and one that the notary has not seen yet.
-	if _, err := compliance.Erase(t.Context(), court, tenantA, compliance.Erasure{Events: ids[1:2], Fields: []ledger.Field{ledger.InputSummary, ledger.OutputSummary}, Reason: "ticket 19"}); err != nil {
+	if _, err := compliance.Erase(t.Context(), court, tenantA,
+		compliance.Erasure{Events: ids[1:2], Fields: []ledger.Field{ledger.InputSummary, ledger.OutputSummary},
+			Reason: "ticket 19"}); err != nil {
 		t.Fatal(err)
 	}
-	late, err := audit.Log(t.Context(), o.door, tenantA, audit.Event{Action: "llm_call", UserID: "late", Input: "late-and-secret"})
+	late, err := audit.Log(t.Context(), o.door, tenantA,
+		audit.Event{Action: "llm_call", UserID: "late", Input: "late-and-secret"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := compliance.Erase(t.Context(), court, tenantA, compliance.Erasure{Events: []uuid.UUID{late}, Fields: []ledger.Field{ledger.InputSummary}, Reason: "ticket 20"}); err != nil {
+	if _, err := compliance.Erase(t.Context(), court, tenantA,
+		compliance.Erasure{Events: []uuid.UUID{late}, Fields: []ledger.Field{ledger.InputSummary},
+			Reason: "ticket 20"}); err != nil {
 		t.Fatal(err)
 	}
 	var unready *bytes.Buffer = &bytes.Buffer{}
-	if _, err := notary.Evidence(t.Context(), o.db, tenantA, evidence.Filter{}, nil, unready, nil); err == nil || !strings.Contains(err.Error(), "in no signed checkpoint yet") {
+	if _, err := notary.Evidence(t.Context(), o.db, tenantA, evidence.Filter{}, nil, unready, nil); err == nil ||
+		!strings.Contains(err.Error(), "in no signed checkpoint yet") {
 		t.Errorf("evidence before the acts are signed: %v", err)
 	}
 	o.round()
@@ -112,10 +124,14 @@ func TestErasedEventsStillProve(t *testing.T) {
 		t.Event = func(r *ledger.Record) error { shown[r.ID] = r.Erased; return nil }
 	})
 	words := strings.Join(r.Holds, "\n")
-	if !r.OK() || r.Matching != 2506 || len(r.Acts) != 5 || shown[ids[0]].String() != "input_summary" || shown[ids[1]].String() != "user_id, input_summary, output_summary, metadata" {
-		t.Fatalf("%d acts, %d match, %q, %q\n%s\n%s", len(r.Acts), r.Matching, shown[ids[0]], shown[ids[1]], words, problems(r))
+	if !r.OK() || r.Matching != 2506 || len(r.Acts) != 5 || shown[ids[0]].String() != "input_summary" ||
+		shown[ids[1]].String() != "user_id, input_summary, output_summary, metadata" {
+		t.Fatalf("%d acts, %d match, %q, %q\n%s\n%s", len(r.Acts), r.Matching, shown[ids[0]], shown[ids[1]], words,
+			problems(r))
 	}
-	for _, want := range []string{"of 1 events: input_summary erased on 20", "by konstruct_compliance, for: ticket 17: typed by mistake", "of 1000 events: user_id, output_summary, metadata erased on", "for: request 18, GDPR article 17"} {
+	for _, want := range []string{"of 1 events: input_summary erased on 20",
+		"by konstruct_compliance, for: ticket 17: typed by mistake",
+		"of 1000 events: user_id, output_summary, metadata erased on", "for: request 18, GDPR article 17"} {
 		if !strings.Contains(words, want) {
 			t.Errorf("it does not say %q:\n%s", want, words)
 		}
@@ -131,7 +147,8 @@ func TestErasedEventsStillProve(t *testing.T) {
 	}
 	// Of an event whose user is erased nobody can tell whether it is ada's.
 	of := o.check(o.bundle(tenantA, evidence.Filter{User: text("ada")}))
-	if !of.OK() || of.Matching != 1250 || of.Undecided != 1250 || !strings.Contains(strings.Join(of.Holds, "\n"), "of 1250 nobody can tell") {
+	if !of.OK() || of.Matching != 1250 || of.Undecided != 1250 ||
+		!strings.Contains(strings.Join(of.Holds, "\n"), "of 1250 nobody can tell") {
 		t.Errorf("%+v\n%s", of, problems(of))
 	}
 	raw, err := notary.Prove(t.Context(), o.db, tenantA, ids[1], nil)
@@ -176,12 +193,14 @@ func TestErasureIsRefusedAndChangesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	fields := []ledger.Field{ledger.InputSummary}
-	if _, err := compliance.Erase(t.Context(), court, tenantA, compliance.Erasure{Events: ids[:1], Fields: fields, Reason: "first"}); err != nil {
+	if _, err := compliance.Erase(t.Context(), court, tenantA,
+		compliance.Erasure{Events: ids[:1], Fields: fields, Reason: "first"}); err != nil {
 		t.Fatal(err)
 	}
 	act := one[uuid.UUID](o, `SELECT id FROM audit_events WHERE tenant_id = $1 AND action_type = 'erasure'`, tenantA)
 	state := func() string {
-		return one[string](o, `SELECT md5(string_agg(e::text, ',' ORDER BY id)) || (SELECT md5(string_agg(s::text, ',' ORDER BY event_id)) FROM audit_seals s) || (SELECT count(*) FROM audit_erasures) FROM audit_events e`)
+		return one[string](o, `SELECT md5(string_agg(e::text, ',' ORDER BY id)) || (SELECT md5(string_agg(s::text, ','
+			ORDER BY event_id)) FROM audit_seals s) || (SELECT count(*) FROM audit_erasures) FROM audit_events e`)
 	}
 	before := state()
 	for name, c := range map[string]struct {
@@ -190,20 +209,39 @@ func TestErasureIsRefusedAndChangesNothing(t *testing.T) {
 		want   error
 		says   string
 	}{
-		"erased already":                {tenantA, compliance.Erasure{Events: ids[:1], Fields: fields, Reason: "again"}, compliance.ErrErased, ids[0].String() + ": input_summary was erased at 20"},
-		"another tenant's":              {tenantA, compliance.Erasure{Events: foreign, Fields: fields, Reason: "x"}, compliance.ErrNotFound, "has no event " + foreign[0].String()},
-		"one of them another tenant's":  {tenantA, compliance.Erasure{Events: []uuid.UUID{ids[1], foreign[0]}, Fields: fields, Reason: "x"}, compliance.ErrNotFound, "has no event " + foreign[0].String()},
-		"a tenant that is not there":    {uuid.New(), compliance.Erasure{Events: ids[:1], Fields: fields, Reason: "x"}, compliance.ErrNotFound, "has no events"},
-		"a user that is not there":      {tenantA, compliance.Erasure{User: "bob", Fields: fields, Reason: "x"}, compliance.ErrNotFound, "user_id: tenant"},
-		"another tenant's user":         {uuid.MustParse("cccccccc-0000-4000-8000-000000000001"), compliance.Erasure{User: "ada", Fields: fields, Reason: "x"}, compliance.ErrNotFound, "has no events"},
-		"nobody":                        {tenantA, compliance.Erasure{Fields: fields, Reason: "x"}, compliance.ErrInvalid, "event: name events or a user_id"},
-		"both":                          {tenantA, compliance.Erasure{Events: ids[1:2], User: "ada", Fields: fields, Reason: "x"}, compliance.ErrInvalid, "and not both"},
-		"no field":                      {tenantA, compliance.Erasure{Events: ids[1:2], Reason: "x"}, compliance.ErrInvalid, "field: must name some of"},
-		"the action type":               {tenantA, compliance.Erasure{Events: ids[1:2], Fields: []ledger.Field{ledger.ActionType}, Reason: "x"}, compliance.ErrInvalid, "action_type can't be erased"},
-		"no reason":                     {tenantA, compliance.Erasure{Events: ids[1:2], Fields: fields, Reason: "  "}, compliance.ErrInvalid, "reason: must be there"},
-		"a reason that is too long":     {tenantA, compliance.Erasure{Events: ids[1:2], Fields: fields, Reason: strings.Repeat("x", 2001)}, compliance.ErrInvalid, "at most 2000"},
-		"too many":                      {tenantA, compliance.Erasure{Events: many(1001), Fields: fields, Reason: "x"}, compliance.ErrInvalid, "1001 events at once, the limit is 1000"},
-		"the record of another erasure": {tenantA, compliance.Erasure{Events: []uuid.UUID{act}, Fields: fields, Reason: "x"}, compliance.ErrRefused, "records an act of the law"},
+		"erased already": {tenantA, compliance.Erasure{Events: ids[:1], Fields: fields, Reason: "again"},
+			compliance.ErrErased, ids[0].String() + ": input_summary was erased at 20"},
+		"another tenant's": {tenantA, compliance.Erasure{Events: foreign, Fields: fields, Reason: "x"},
+			compliance.ErrNotFound, "has no event " + foreign[0].String()},
+		"one of them another tenant's": {tenantA,
+			compliance.Erasure{Events: []uuid.UUID{ids[1], foreign[0]}, Fields: fields, Reason: "x"},
+			compliance.ErrNotFound, "has no event " + foreign[0].String()},
+		"a tenant that is not there": {uuid.New(), compliance.Erasure{Events: ids[:1], Fields: fields, Reason: "x"},
+			compliance.ErrNotFound, "has no events"},
+		"a user that is not there": {tenantA, compliance.Erasure{User: "bob", Fields: fields, Reason: "x"},
+			compliance.ErrNotFound, "user_id: tenant"},
+		"another tenant's user": {uuid.MustParse("cccccccc-0000-4000-8000-000000000001"),
+			compliance.Erasure{User: "ada", Fields: fields, Reason: "x"}, compliance.ErrNotFound, "has no events"},
+		"nobody": {tenantA, compliance.Erasure{Fields: fields, Reason: "x"},
+			compliance.ErrInvalid, "event: name events or a user_id"},
+		"both": {tenantA,
+			compliance.Erasure{Events: ids[1:2], User: "ada", Fields: fields, Reason: "x"}, compliance.ErrInvalid,
+			"and not both"},
+		"no field": {tenantA, compliance.Erasure{Events: ids[1:2], Reason: "x"},
+			compliance.ErrInvalid, "field: must name some of"},
+		"the action type": {tenantA,
+			compliance.Erasure{Events: ids[1:2], Fields: []ledger.Field{ledger.ActionType}, Reason: "x"},
+			compliance.ErrInvalid, "action_type can't be erased"},
+		"no reason": {tenantA, compliance.Erasure{Events: ids[1:2], Fields: fields, Reason: "  "},
+			compliance.ErrInvalid, "reason: must be there"},
+		"a reason that is too long": {tenantA,
+			compliance.Erasure{Events: ids[1:2], Fields: fields, Reason: strings.Repeat("x", 2001)},
+			compliance.ErrInvalid, "at most 2000"},
+		"too many": {tenantA, compliance.Erasure{Events: many(1001), Fields: fields, Reason: "x"},
+			compliance.ErrInvalid, "1001 events at once, the limit is 1000"},
+		"the record of another erasure": {tenantA,
+			compliance.Erasure{Events: []uuid.UUID{act}, Fields: fields, Reason: "x"}, compliance.ErrRefused,
+			"records an act of the law"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := compliance.Erase(t.Context(), court, c.tenant, c.e)
@@ -218,39 +256,51 @@ func TestErasureIsRefusedAndChangesNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer as.Close()
-		if _, err := compliance.Erase(t.Context(), as, tenantA, compliance.Erasure{Events: ids[1:2], Fields: fields, Reason: "x"}); !errors.Is(err, compliance.ErrRefused) {
+		if _, err := compliance.Erase(t.Context(), as, tenantA,
+			compliance.Erasure{Events: ids[1:2], Fields: fields, Reason: "x"}); !errors.Is(err, compliance.ErrRefused) {
 			t.Errorf("as %s: %v", role, err)
 		}
 		if _, err := compliance.Release(t.Context(), as, tenantA, hold, "x"); !errors.Is(err, compliance.ErrRefused) {
 			t.Errorf("release as %s: %v", role, err)
 		}
 	}
-	// The functions inside are nobody's to call, and the announcement that lets a change through helps nobody but the owner.
+	// The functions inside are nobody's to call, and the announcement that lets a change through helps nobody but the
+	// owner.
 	for _, role := range []string{"konstruct_app", "konstruct_notary", "konstruct_compliance"} {
 		conn := testkit.Connect(t, o.URL(role))
 		for _, sql := range []string{
-			`SELECT audit_erase_now('` + tenantA.String() + `', ARRAY['` + ids[1].String() + `'::uuid], '{4}', 'r', 'me', NULL, NULL, false)`,
+			`SELECT audit_erase_now('` + tenantA.String() + `', ARRAY['` + ids[1].String() +
+				`'::uuid], '{4}', 'r', 'me', NULL, NULL, false)`,
 			`SELECT audit_record('` + tenantA.String() + `', 'erasure', 'r', 'me', '{}')`,
-			`SELECT set_config('app.current_tenant', '` + tenantA.String() + `', true); INSERT INTO audit_events (tenant_id, action_type) VALUES ('` + tenantA.String() + `', 'erasure')`,
-			`SELECT set_config('app.current_tenant', '` + tenantA.String() + `', true), set_config('konstruct.act', 'UPDATE audit_events ' || pg_current_xact_id(), true); UPDATE audit_events SET input_summary = NULL`,
+			`SELECT set_config('app.current_tenant', '` + tenantA.String() +
+				`', true); INSERT INTO audit_events (tenant_id, action_type) VALUES ('` + tenantA.String() +
+				`', 'erasure')`,
+			`SELECT set_config('app.current_tenant', '` + tenantA.String() +
+				`', true), set_config('konstruct.act', 'UPDATE audit_events ' || pg_current_xact_id(), true); UPDATE audit_events SET input_summary = NULL`,
 		} {
-			if _, err := conn.Exec(t.Context(), sql); err == nil || !strings.Contains(err.Error(), "permission denied") && !strings.Contains(err.Error(), "records an act of the law") {
+			if _, err := conn.Exec(t.Context(), sql); err == nil ||
+				!strings.Contains(err.Error(), "permission denied") &&
+					!strings.Contains(err.Error(), "records an act of the law") {
 				t.Errorf("as %s: %s: %v", role, sql, err)
 			}
 		}
 	}
 	var field *audit.FieldError
-	if _, err := audit.Log(t.Context(), o.door, tenantA, audit.Event{Action: "erasure"}); !errors.As(err, &field) || field.Field != "action_type" {
+	if _, err := audit.Log(t.Context(), o.door, tenantA, audit.Event{Action: "erasure"}); !errors.As(err, &field) ||
+		field.Field != "action_type" {
 		t.Errorf("an act that the service writes: %v", err)
 	}
 	if state() != before {
 		t.Error("a refused erasure changed something")
 	}
-	if _, err := compliance.Place(t.Context(), court, tenantA, compliance.Hold{Reason: "case 10", User: text("ada")}); err != nil {
+	if _, err := compliance.Place(t.Context(), court, tenantA,
+		compliance.Hold{Reason: "case 10", User: text("ada")}); err != nil {
 		t.Fatal(err)
 	}
-	for _, e := range []compliance.Erasure{{Events: ids[1:2], Fields: fields, Reason: "x"}, {User: "ada", Fields: fields, Reason: "x"}} {
-		if _, err := compliance.Erase(t.Context(), court, tenantA, e); !errors.Is(err, compliance.ErrHeld) || !strings.Contains(err.Error(), "(case 10)") {
+	for _, e := range []compliance.Erasure{{Events: ids[1:2], Fields: fields, Reason: "x"},
+		{User: "ada", Fields: fields, Reason: "x"}} {
+		if _, err := compliance.Erase(t.Context(), court, tenantA, e); !errors.Is(err, compliance.ErrHeld) ||
+			!strings.Contains(err.Error(), "(case 10)") {
 			t.Errorf("under hold: %v", err)
 		}
 	}
@@ -261,32 +311,39 @@ func TestErasureIsRefusedAndChangesNothing(t *testing.T) {
 	if others, err := compliance.Holds(t.Context(), court, tenantB); err != nil || len(others) != 0 {
 		t.Errorf("another tenant sees %+v, %v", others, err)
 	}
-	if _, err := compliance.Release(t.Context(), court, tenantB, holds[0].ID, "not mine"); !errors.Is(err, compliance.ErrNotFound) {
+	if _, err := compliance.Release(t.Context(), court, tenantB, holds[0].ID, "not mine"); !errors.Is(err,
+		compliance.ErrNotFound) {
 		t.Errorf("another tenant's hold: %v", err)
 	}
 	if _, err := compliance.Release(t.Context(), court, tenantA, holds[0].ID, "closed"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := compliance.Release(t.Context(), court, tenantA, holds[0].ID, "closed"); !errors.Is(err, compliance.ErrNotFound) {
+	if _, err := compliance.Release(t.Context(), court, tenantA, holds[0].ID, "closed"); !errors.Is(err,
+		compliance.ErrNotFound) {
 		t.Errorf("released twice: %v", err)
 	}
-	if all, err := compliance.Erase(t.Context(), court, tenantA, compliance.Erasure{User: "ada", Fields: fields, Reason: "now"}); err != nil || all.Events != 2 {
+	if all, err := compliance.Erase(t.Context(), court, tenantA,
+		compliance.Erasure{User: "ada", Fields: fields, Reason: "now"}); err != nil || all.Events != 2 {
 		t.Errorf("%+v, %v", all, err)
 	}
 	since := time.Now()
 	before2 := since.Add(-time.Hour)
-	if _, err := compliance.Place(t.Context(), court, tenantA, compliance.Hold{Reason: "x", Since: &since, Until: &before2}); !errors.Is(err, compliance.ErrInvalid) || !strings.Contains(err.Error(), "since:") {
+	if _, err := compliance.Place(t.Context(), court, tenantA,
+		compliance.Hold{Reason: "x", Since: &since, Until: &before2}); !errors.Is(err, compliance.ErrInvalid) ||
+		!strings.Contains(err.Error(), "since:") {
 		t.Errorf("a time range reversed: %v", err)
 	}
 }
 
-// TestActsStayWithTheirTenant has the schema owned by a superuser, whom row security does not bind, and one id and one user in two tenants.
+// TestActsStayWithTheirTenant has the schema owned by a superuser, whom row security does not bind, and one id and one
+// user in two tenants.
 func TestActsStayWithTheirTenant(t *testing.T) {
 	o := open(t)
 	court := o.court()
 	id := uuid.New()
 	for _, tenant := range []uuid.UUID{tenantA, tenantB} {
-		if _, err := audit.Log(t.Context(), o.door, tenant, audit.Event{ID: id, Action: "x", UserID: "ada", Input: "words", Output: "more"}); err != nil {
+		if _, err := audit.Log(t.Context(), o.door, tenant,
+			audit.Event{ID: id, Action: "x", UserID: "ada", Input: "words", Output: "more"}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -301,17 +358,23 @@ func TestActsStayWithTheirTenant(t *testing.T) {
 		}
 	}
 	ownedBy("postgres")
-	holdB, err := compliance.Place(t.Context(), court, tenantB, compliance.Hold{Reason: "theirs", Action: text("nothing")})
+	holdB, err := compliance.Place(t.Context(), court, tenantB,
+		compliance.Hold{Reason: "theirs", Action: text("nothing")})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := compliance.Erase(t.Context(), court, tenantA, compliance.Erasure{Events: []uuid.UUID{id}, Fields: []ledger.Field{ledger.InputSummary}, Reason: "r"}); err != nil {
+	if _, err := compliance.Erase(t.Context(), court, tenantA,
+		compliance.Erasure{Events: []uuid.UUID{id}, Fields: []ledger.Field{ledger.InputSummary},
+			Reason: "r"}); err != nil {
 		t.Fatal(err)
 	}
-	if n, err := compliance.Erase(t.Context(), court, tenantA, compliance.Erasure{User: "ada", Fields: []ledger.Field{ledger.UserID, ledger.OutputSummary}, Reason: "r"}); err != nil || n.Events != 1 {
+	if n, err := compliance.Erase(t.Context(), court, tenantA,
+		compliance.Erasure{User: "ada", Fields: []ledger.Field{ledger.UserID, ledger.OutputSummary},
+			Reason: "r"}); err != nil || n.Events != 1 {
 		t.Fatal(n, err)
 	}
-	if _, err := compliance.Release(t.Context(), court, tenantA, holdB, "not mine"); !errors.Is(err, compliance.ErrNotFound) {
+	if _, err := compliance.Release(t.Context(), court, tenantA, holdB, "not mine"); !errors.Is(err,
+		compliance.ErrNotFound) {
 		t.Errorf("another tenant's hold: %v", err)
 	}
 	if holds, err := compliance.Holds(t.Context(), court, tenantA); err != nil || len(holds) != 0 {
@@ -330,10 +393,12 @@ func TestActsStayWithTheirTenant(t *testing.T) {
 	if _, err := compliance.Expire(t.Context(), court, tenantA, "r", false, nil); err != nil {
 		t.Fatal(err)
 	}
-	if got := one[string](o, `SELECT concat_ws(' ', user_id, input_summary, output_summary) FROM audit_events WHERE tenant_id = $1 AND id = $2`, tenantB, id); got != "ada words more" {
+	if got := one[string](o, `SELECT concat_ws(' ', user_id, input_summary, output_summary) FROM audit_events
+		WHERE tenant_id = $1 AND id = $2`, tenantB, id); got != "ada words more" {
 		t.Errorf("of the other tenant's event %q is left", got)
 	}
-	if n := one[int](o, `SELECT count(*) FROM audit_seals WHERE tenant_id = $1 AND octet_length(salt) <> 16`, tenantB); n != 0 {
+	if n := one[int](o, `SELECT count(*) FROM audit_seals WHERE tenant_id = $1 AND octet_length(salt) <> 16`,
+		tenantB); n != 0 {
 		t.Errorf("%d salts of the other tenant's are gone", n)
 	}
 	ownedBy("konstruct_owner") // as the catalog should be
@@ -351,13 +416,17 @@ func many(n int) []uuid.UUID {
 // TestALateRetryOfAnErasedEvent holds that it brings nothing back, and is no other event.
 func TestALateRetryOfAnErasedEvent(t *testing.T) {
 	o := open(t)
-	e := audit.Event{ID: uuid.New(), Action: "x", UserID: "ada", Input: "words", Output: "more", Metadata: []byte(`{"a":1}`), At: time.Now()}
+	e := audit.Event{ID: uuid.New(), Action: "x", UserID: "ada", Input: "words", Output: "more",
+		Metadata: []byte(`{"a":1}`), At: time.Now()}
 	for _, again := range []bool{false, true} {
 		if id, err := audit.Log(t.Context(), o.door, tenantA, e); err != nil || id != e.ID {
 			t.Fatalf("logged again (%t): %s, %v", again, id, err)
 		}
 		if !again {
-			if _, err := compliance.Erase(t.Context(), o.court(), tenantA, compliance.Erasure{Events: []uuid.UUID{e.ID}, Fields: []ledger.Field{ledger.UserID, ledger.InputSummary, ledger.Metadata}, Reason: "r"}); err != nil {
+			if _, err := compliance.Erase(t.Context(), o.court(), tenantA,
+				compliance.Erasure{Events: []uuid.UUID{e.ID},
+					Fields: []ledger.Field{ledger.UserID, ledger.InputSummary, ledger.Metadata},
+					Reason: "r"}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -365,7 +434,9 @@ func TestALateRetryOfAnErasedEvent(t *testing.T) {
 	if ids, err := audit.LogBatch(t.Context(), o.door, tenantA, []audit.Event{e}); err != nil || ids[0] != e.ID {
 		t.Errorf("in a batch: %v, %v", ids, err)
 	}
-	if got := one[string](o, `SELECT concat_ws(' ', user_id, input_summary, output_summary, metadata) FROM audit_events WHERE id = $1`, e.ID); got != "more {}" {
+	if got := one[string](o,
+		`SELECT concat_ws(' ', user_id, input_summary, output_summary, metadata) FROM audit_events WHERE id = $1`,
+		e.ID); got != "more {}" {
 		t.Errorf("%q came back", got)
 	}
 	e.Output = "other"
@@ -384,7 +455,8 @@ func TestTwoErasuresAtOnceAreOne(t *testing.T) {
 	var group sync.WaitGroup
 	for i := range errs {
 		group.Go(func() {
-			_, errs[i] = compliance.Erase(context.Background(), court, tenantA, compliance.Erasure{Events: ids, Fields: []ledger.Field{ledger.InputSummary}, Reason: "race"})
+			_, errs[i] = compliance.Erase(context.Background(), court, tenantA,
+				compliance.Erasure{Events: ids, Fields: []ledger.Field{ledger.InputSummary}, Reason: "race"})
 		})
 	}
 	group.Wait()
@@ -408,7 +480,9 @@ func TestTwoPeopleMustAgree(t *testing.T) {
 	o := open(t)
 	court := o.court()
 	ids := o.log(tenantA, 2)
-	if _, err := o.super().Exec(t.Context(), `DROP ROLE IF EXISTS judge; CREATE ROLE judge LOGIN PASSWORD 'judge' IN ROLE konstruct_compliance`); err != nil {
+	if _, err := o.super().
+		Exec(t.Context(),
+			`DROP ROLE IF EXISTS judge; CREATE ROLE judge LOGIN PASSWORD 'judge' IN ROLE konstruct_compliance`); err != nil {
 		t.Fatal(err)
 	}
 	conn := o.URL("konstruct_compliance")
@@ -430,22 +504,27 @@ func TestTwoPeopleMustAgree(t *testing.T) {
 		return *r.Request
 	}
 	request := ask(compliance.Erasure{Events: ids[:1]})
-	if n := one[int](o, `SELECT count(*) FROM audit_events WHERE input_summary IS NULL AND action_type = 'llm_call'`); n != 0 {
+	if n := one[int](o,
+		`SELECT count(*) FROM audit_events WHERE input_summary IS NULL AND action_type = 'llm_call'`); n != 0 {
 		t.Fatal("it was erased before anybody agreed")
 	}
-	if _, err := compliance.Approve(t.Context(), court, tenantA, request, "me too"); !errors.Is(err, compliance.ErrRefused) || !strings.Contains(err.Error(), "another person must approve") {
+	if _, err := compliance.Approve(t.Context(), court, tenantA, request, "me too"); !errors.Is(err,
+		compliance.ErrRefused) || !strings.Contains(err.Error(), "another person must approve") {
 		t.Errorf("approving one's own: %v", err)
 	}
-	if _, err := compliance.Approve(t.Context(), judge, tenantB, request, "x"); !errors.Is(err, compliance.ErrNotFound) {
+	if _, err := compliance.Approve(t.Context(), judge, tenantB, request, "x"); !errors.Is(err,
+		compliance.ErrNotFound) {
 		t.Errorf("another tenant's request: %v", err)
 	}
-	if all, err := compliance.Pending(t.Context(), judge, tenantA); err != nil || len(all) != 1 || all[0].RequestedBy != "konstruct_compliance" || strings.Join(all[0].Fields, ",") != "input_summary,user_id" {
+	if all, err := compliance.Pending(t.Context(), judge, tenantA); err != nil || len(all) != 1 ||
+		all[0].RequestedBy != "konstruct_compliance" || strings.Join(all[0].Fields, ",") != "input_summary,user_id" {
 		t.Errorf("%+v, %v", all, err)
 	}
 	if n, err := compliance.Approve(t.Context(), judge, tenantA, request, "agreed"); err != nil || n != 1 {
 		t.Fatal(n, err)
 	}
-	if _, err := compliance.Approve(t.Context(), judge, tenantA, request, "agreed"); !errors.Is(err, compliance.ErrNotFound) {
+	if _, err := compliance.Approve(t.Context(), judge, tenantA, request, "agreed"); !errors.Is(err,
+		compliance.ErrNotFound) {
 		t.Errorf("approved twice: %v", err)
 	}
 	declined := ask(compliance.Erasure{User: "ada"})
@@ -461,7 +540,8 @@ func TestTwoPeopleMustAgree(t *testing.T) {
 	o.round()
 	o.honest()
 	r := o.check(o.bundle(tenantA, evidence.Filter{}))
-	if words := strings.Join(r.Holds, "\n"); !r.OK() || !strings.Contains(words, "by konstruct_compliance, approved by judge, for: ticket 21") {
+	if words := strings.Join(r.Holds, "\n"); !r.OK() ||
+		!strings.Contains(words, "by konstruct_compliance, approved by judge, for: ticket 21") {
 		t.Errorf("%s\n%s", words, problems(r))
 	}
 }

@@ -49,7 +49,9 @@ func TestALateCommitterIsPutInOrderAndNotMissed(t *testing.T) {
 	o.c.Logger = slog.New(slog.NewTextHandler(&said, nil))
 	insert := func(conn *pgx.Conn, what string) {
 		t.Helper()
-		if _, err := conn.Exec(t.Context(), `BEGIN; SET LOCAL app.current_tenant = '`+tenantA.String()+`'; INSERT INTO audit_events (tenant_id, action_type) VALUES ('`+tenantA.String()+`', '`+what+`')`); err != nil {
+		if _, err := conn.Exec(t.Context(), `BEGIN; SET LOCAL app.current_tenant = '`+tenantA.String()+
+			`'; INSERT INTO audit_events (tenant_id, action_type) VALUES ('`+tenantA.String()+`', '`+what+
+			`')`); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -102,7 +104,8 @@ func TestADatabaseTakenBackIsNotSigned(t *testing.T) {
 	}
 	restored.log(tenantA, 30)
 	for range 2 {
-		if err := restored.tryRound(); !errors.Is(err, notary.ErrRefused) || !strings.Contains(err.Error(), "restored to an earlier state") {
+		if err := restored.tryRound(); !errors.Is(err, notary.ErrRefused) ||
+			!strings.Contains(err.Error(), "restored to an earlier state") {
 			t.Errorf("a round: %v", err)
 		}
 	}
@@ -134,7 +137,8 @@ func (o *office) idle() string {
 	o.db.Close()
 	o.door.Close()
 	conn := testkit.Connect(o.t, o.Cluster.SuperuserURL("postgres"))
-	if _, err := conn.Exec(o.t.Context(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1`, o.Name); err != nil {
+	if _, err := conn.Exec(o.t.Context(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1`,
+		o.Name); err != nil {
 		o.t.Fatal(err)
 	}
 	o.db, o.door = o.evidence(), testkit.DoorOf(o.t, o.DB)
@@ -163,10 +167,12 @@ func TestAForkIsNeverSigned(t *testing.T) {
 	if _, err := second.Round(t.Context()); !errors.Is(err, notary.ErrChanged) {
 		t.Errorf("signing the same size: %v", err)
 	}
-	if _, err := second.Round(t.Context()); !errors.Is(err, notary.ErrRefused) || !strings.Contains(err.Error(), "rewritten") {
+	if _, err := second.Round(t.Context()); !errors.Is(err, notary.ErrRefused) ||
+		!strings.Contains(err.Error(), "rewritten") {
 		t.Errorf("a fork of the same size: %v", err)
 	}
-	if n := one[int](fork, `SELECT count(*) FROM audit_checkpoints WHERE tenant_id = $1 AND size = 11`, tenantA); n != 0 {
+	if n := one[int](fork, `SELECT count(*) FROM audit_checkpoints WHERE tenant_id = $1 AND size = 11`,
+		tenantA); n != 0 {
 		t.Error("the fork has a signature")
 	}
 	if r, found := fork.verify(); r.OK() || !strings.Contains(lines(found), "rewritten") {
@@ -176,7 +182,8 @@ func TestAForkIsNeverSigned(t *testing.T) {
 	missing := *o
 	missing.c.Anchor = notary.FileAnchor(filepath.Join(t.TempDir(), "nothing"))
 	o.log(tenantA, 1)
-	if err := missing.tryRound(); !errors.Is(err, notary.ErrRefused) || !strings.Contains(err.Error(), "nothing is kept outside") {
+	if err := missing.tryRound(); !errors.Is(err, notary.ErrRefused) ||
+		!strings.Contains(err.Error(), "nothing is kept outside") {
 		t.Errorf("without the copy outside: %v", err)
 	}
 	if _, err := notary.Resume(t.Context(), missing.c, false); !errors.Is(err, notary.ErrRefused) {
@@ -238,12 +245,14 @@ func move(t *testing.T, from, to *testkit.DB) {
 	}
 	dump := filepath.Join(t.TempDir(), "dump")
 	conn := testkit.Connect(t, to.Cluster.SuperuserURL("postgres"))
-	for _, sql := range []string{`DROP DATABASE konstruct WITH (FORCE)`, `CREATE DATABASE konstruct OWNER konstruct_owner`} {
+	for _, sql := range []string{`DROP DATABASE konstruct WITH (FORCE)`,
+		`CREATE DATABASE konstruct OWNER konstruct_owner`} {
 		if _, err := conn.Exec(t.Context(), sql); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for _, args := range [][]string{{"pg_dump", "-Fc", "-f", dump, from.SuperuserURL()}, {"pg_restore", "-d", to.SuperuserURL(), dump}} {
+	for _, args := range [][]string{{"pg_dump", "-Fc", "-f", dump, from.SuperuserURL()},
+		{"pg_restore", "-d", to.SuperuserURL(), dump}} {
 		cmd := exec.CommandContext(t.Context(), filepath.Join(in.Bin, args[0]), args[1:]...)
 		cmd.Env = append(os.Environ(), "PGOPTIONS=-c konstruct.allow_ddl=on")
 		if out, err := cmd.CombinedOutput(); err != nil {
@@ -340,7 +349,8 @@ func TestKeysRotate(t *testing.T) {
 		bundle []byte
 		key    ledger.Key
 		ok     bool
-	}{{"old bundle, old key", before, old, true}, {"new bundle, new key", after, now, true}, {"new bundle, old key, which leads on", after, old, true}, {"old bundle, new key", before, now, false}} {
+	}{{"old bundle, old key", before, old, true}, {"new bundle, new key", after, now, true},
+		{"new bundle, old key, which leads on", after, old, true}, {"old bundle, new key", before, now, false}} {
 		r := o.check(c.bundle, func(t *evidence.Trust) { t.Key = c.key })
 		if r.OK() != c.ok {
 			t.Errorf("%s: %v\n%s", c.name, r.OK(), problems(r))
@@ -355,7 +365,8 @@ func TestKeysRotate(t *testing.T) {
 	o.log(tenantA, 1)
 	o2 := *o
 	o2.c = other
-	if err := o2.tryRound(); !errors.Is(err, notary.ErrRefused) || !strings.Contains(err.Error(), "give the notary its own key") {
+	if err := o2.tryRound(); !errors.Is(err, notary.ErrRefused) ||
+		!strings.Contains(err.Error(), "give the notary its own key") {
 		t.Errorf("with another key: %v", err)
 	}
 	if err := os.Chmod(o.c.Keys.File, 0o644); err != nil {

@@ -15,8 +15,8 @@ import (
 // ClockSlack is by how much the database's clock and the notary's may differ before a time counts as false.
 const ClockSlack = 10 * time.Second
 
-// epochMark is a round of which the super-log's head tells: when it was, up to where it had put seals in order, and in which
-// transaction it did. Transaction ids are issued in order, so what a later transaction sealed was recorded later.
+// epochMark is a round of which the super-log's head tells: when it was, up to where it had put seals in order, and in
+// which transaction it did. Transaction ids are issued in order, so what a later transaction sealed was recorded later.
 type epochMark struct {
 	at    time.Time
 	epoch int16  // of the cluster in which it was
@@ -38,7 +38,8 @@ const keptMarks = 1024
 
 // readLastMarks are the newest rounds, the oldest of them first.
 func readLastMarks(ctx context.Context, tx pgx.Tx) ([]epochMark, error) {
-	rows, err := tx.Query(ctx, `SELECT * FROM (SELECT `+markColumns+` FROM audit_heads h WHERE h.tenant_id = $1 AND h.own_xid IS NOT NULL
+	rows, err := tx.Query(ctx,
+		`SELECT * FROM (SELECT `+markColumns+` FROM audit_heads h WHERE h.tenant_id = $1 AND h.own_xid IS NOT NULL
 	   ORDER BY h.size DESC LIMIT $2) m ORDER BY 1`, Operator, keptMarks)
 	if err != nil {
 		return nil, err
@@ -51,7 +52,8 @@ const markPause = ClockSlack
 
 // readMarks are the rounds of the whole history, some seconds apart, the oldest first.
 func readMarks(ctx context.Context, tx pgx.Tx) (all []epochMark, err error) {
-	rows, err := tx.Query(ctx, `SELECT `+markColumns+` FROM audit_heads h WHERE h.tenant_id = $1 ORDER BY h.size`, Operator)
+	rows, err := tx.Query(ctx, `SELECT `+markColumns+` FROM audit_heads h WHERE h.tenant_id = $1 ORDER BY h.size`,
+		Operator)
 	if err != nil {
 		return nil, err
 	}
@@ -97,14 +99,17 @@ func marksOrdered(marks []epochMark, p resumePoint) time.Time {
 	return marks[i].at
 }
 
-// misdatedEvents says what is false about the time that a seal claims; now is when it was put in order, or is looked at.
+// misdatedEvents says what is false about the time that a seal claims; now is when it was put in order, or is looked
+// at.
 func misdatedEvents(marks []epochMark, s *audit.SealedEvent, now time.Time) string {
 	at := s.RecordedAt.Time()
 	if now.Add(ClockSlack).Before(at) {
-		return fmt.Sprintf("says that it was recorded at %s, which was not yet at %s", at.Format(time.RFC3339Nano), now.UTC().Format(time.RFC3339Nano))
+		return fmt.Sprintf("says that it was recorded at %s, which was not yet at %s", at.Format(time.RFC3339Nano),
+			now.UTC().Format(time.RFC3339Nano))
 	}
 	if b := marksBefore(marks, s.Epoch, s.XID); at.Add(ClockSlack).Before(b) {
-		return fmt.Sprintf("says that it was recorded at %s, and the transaction that sealed it began after the log's checkpoint of %s: it was back-dated",
+		return fmt.Sprintf("says that it was recorded at %s, and the transaction that sealed it began after the "+
+			"log's checkpoint of %s: it was back-dated",
 			at.Format(time.RFC3339Nano), b.UTC().Format(time.RFC3339Nano))
 	}
 	return ""

@@ -18,7 +18,8 @@ import (
 
 // value is a JSON value from a small world, so that many contain one another.
 func value(r *rand.Rand, depth int) string {
-	scalars := []string{"1", "1.0", "10e-1", "0.10E1", "2", "-1", "0", "-0.0", "0e7", "100", "1e2", `"1"`, `"a"`, `"\u0061"`, `"ä"`, `""`, "true", "false", "null"}
+	scalars := []string{"1", "1.0", "10e-1", "0.10E1", "2", "-1", "0", "-0.0", "0e7", "100", "1e2", `"1"`, `"a"`,
+		`"\u0061"`, `"ä"`, `""`, "true", "false", "null"}
 	if depth == 0 || r.IntN(2) == 0 {
 		return scalars[r.IntN(len(scalars))]
 	}
@@ -75,7 +76,8 @@ func TestEvidenceByMetadataIsWhatTheDatabaseFinds(t *testing.T) {
 			t.Event = func(r *ledger.Record) error { got[r.ID] = true; return nil }
 		})
 		if !result.OK() || !maps.Equal(got, want) || result.Excluded != int64(len(events)-len(want)) {
-			t.Errorf("metadata contains %s: evidence shows %d events and the database finds %d\n%s", raw, len(got), len(want), problems(result))
+			t.Errorf("metadata contains %s: evidence shows %d events and the database finds %d\n%s", raw, len(got),
+				len(want), problems(result))
 		}
 		if len(want) > 0 {
 			some++
@@ -100,28 +102,39 @@ func TestEvidenceByMetadataShowsWhatExcludesAndIsHeldToIt(t *testing.T) {
 	f := evidence.Filter{Action: text("tool_invocation"), Metadata: json.RawMessage(`{"tool": "lookup"}`)}
 	b := o.bundle(tenantA, f, "input_summary")
 	r := o.check(b)
-	if !r.OK() || r.Matching != 1 || r.Excluded != 2 || !slices.ContainsFunc(r.Holds, func(s string) bool { return strings.Contains(s, `metadata contains {"tool":"lookup"}`) }) {
+	if !r.OK() || r.Matching != 1 || r.Excluded != 2 || !slices.ContainsFunc(r.Holds, func(s string) bool {
+		return strings.Contains(s, `metadata contains {"tool":"lookup"}`)
+	}) {
 		t.Fatalf("%+v\n%s", r, problems(r))
 	}
-	if leaves := string(fileOf(t, b, "leaves")); strings.Contains(leaves, "llm_call") == false || strings.Count(leaves, "lookup") != 1 || strings.Contains(leaves, "secret") {
+	if leaves := string(fileOf(t, b, "leaves")); strings.Contains(leaves, "llm_call") == false ||
+		strings.Count(leaves, "lookup") != 1 || strings.Contains(leaves, "secret") {
 		t.Error("an excluded event shows more, or other fields, than it must")
 	}
-	narrower := o.check(manifest(t, b, func(m *evidence.Manifest) { m.Filter.Metadata = json.RawMessage(`{"tool":"refund"}`) }))
+	narrower := o.check(manifest(t, b, func(m *evidence.Manifest) {
+		m.Filter.Metadata = json.RawMessage(`{"tool":"refund"}`)
+	}))
 	if narrower.OK() || !strings.Contains(problems(narrower), ids[0].String()) {
 		t.Errorf("the filter's metadata changed: %s", problems(narrower))
 	}
 	for _, c := range []struct{ metadata, want string }{
-		{`[1]`, "metadata: must be a JSON object"}, {`{"a":1} {}`, "metadata: must be a JSON object"}, {`null`, "metadata: must be a JSON object"},
+		{`[1]`, "metadata: must be a JSON object"}, {`{"a":1} {}`, "metadata: must be a JSON object"},
+		{`null`, "metadata: must be a JSON object"},
 		{`{"a":"` + strings.Repeat("x", evidence.MaxMetadata) + `"}`, "the limit is 4096"},
 	} {
 		forged := change(t, b, "manifest.json", func(raw []byte) []byte {
 			return []byte(strings.Replace(string(raw), "{\n      \"tool\": \"lookup\"\n    }", c.metadata, 1))
 		})
-		if r := o.check(forged); r.OK() || !strings.Contains(problems(r), c.want) && !strings.Contains(problems(r), "invalid character") && !strings.Contains(problems(r), "not written as it should be") {
+		if r := o.check(forged); r.OK() || !strings.Contains(problems(r), c.want) &&
+			!strings.Contains(problems(r), "invalid character") &&
+			!strings.Contains(problems(r), "not written as it should be") {
 			t.Errorf("a filter that asks for %.40s: %s", c.metadata, problems(r))
 		}
 	}
-	if r := o.check(o.bundle(tenantA, evidence.Filter{Metadata: json.RawMessage(`{"n":1e400000000000000000000}`)})); !r.OK() || r.Matching != 0 {
+	if r :=
+		o.check(
+			o.bundle(tenantA, evidence.Filter{Metadata: json.RawMessage(`{"n":1e400000000000000000000}`)})); !r.OK() ||
+		r.Matching != 0 {
 		t.Errorf("a number that no numeric holds: %s", problems(r))
 	}
 }

@@ -17,10 +17,12 @@ type metrics struct {
 	size                                              atomic.Int64 // of the super-log
 	signedAt, lag, held                               atomic.Int64 // Unix microseconds; microseconds; microseconds
 	changed                                           atomic.Int64 // things about the database's catalog
-	waiting, overdue, unknown                         atomic.Int64 // sealed events in no log; those whose time is up; of no known epoch
-	oldest                                            atomic.Int64 // when the oldest of them was recorded, in Unix microseconds; 0: none waits
-	witnesses                                         atomic.Int64 // how many cosigned the last checkpoint
-	witnessed                                         atomic.Int64 // its size
+	// sealed events in no log; those whose time is up; of no known epoch
+	waiting, overdue, unknown atomic.Int64
+	// when the oldest of them was recorded, in Unix microseconds; 0: none waits
+	oldest    atomic.Int64
+	witnesses atomic.Int64 // how many cosigned the last checkpoint
+	witnessed atomic.Int64 // its size
 }
 
 func (f *metrics) done(err error) {
@@ -77,25 +79,37 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 	}
 	f := c.f
 	send(prometheus.CounterValue, "events_total", "Events put in order.", float64(f.sequenced.Load()))
-	send(prometheus.CounterValue, "mismatches_total", "Events that did not match their seal when they were put in order.", float64(f.mismatches.Load()))
+	send(prometheus.CounterValue, "mismatches_total",
+		"Events that did not match their seal when they were put in order.", float64(f.mismatches.Load()))
 	send(prometheus.CounterValue, "failed_rounds_total", "Rounds that made no checkpoint.", float64(f.failures.Load()))
 	send(prometheus.GaugeValue, "active", "1 while this notary is the one that signs.", truth(f.active.Load()))
-	send(prometheus.GaugeValue, "refused", "1 while the notary refuses to sign until a person decides.", truth(f.refused.Load()))
+	send(prometheus.GaugeValue, "refused", "1 while the notary refuses to sign until a person decides.",
+		truth(f.refused.Load()))
 	send(prometheus.GaugeValue, "super_log_size", "Leaves of the super-log.", float64(f.size.Load()))
 	lag := time.Duration(f.lag.Load()) * time.Microsecond
 	if at := f.oldest.Load(); at > 0 {
 		lag = max(lag, time.Since(time.UnixMicro(at)))
 	}
-	send(prometheus.GaugeValue, "lag_seconds", "How long the oldest sealed event has waited for its log, or had when the last round took it in; of any epoch.", lag.Seconds())
-	send(prometheus.GaugeValue, "catalog_differences", "Tables, functions, triggers, rules, policies and grants that are not as the migrations make them.", float64(f.changed.Load()))
+	send(prometheus.GaugeValue, "lag_seconds", "How long the oldest sealed event has waited for its log, or had when "+
+		"the last round took it in; of any epoch.", lag.Seconds())
+	send(prometheus.GaugeValue, "catalog_differences",
+		"Tables, functions, triggers, rules, policies and grants that are not as the migrations make them.",
+		float64(f.changed.Load()))
 	send(prometheus.GaugeValue, "waiting_events", "Sealed events that are in no log.", float64(f.waiting.Load()))
-	send(prometheus.GaugeValue, "overdue_events", "Sealed events that are in no log though their promised time is up.", float64(f.overdue.Load()))
-	send(prometheus.GaugeValue, "unknown_epoch_events", "Sealed events that claim an epoch which the notary never began.", float64(f.unknown.Load()))
-	send(prometheus.CounterValue, "misdated_total", "Events whose seal claims a time or an adoption that can't be true.", float64(f.misdated.Load()))
+	send(prometheus.GaugeValue, "overdue_events", "Sealed events that are in no log though their promised time is up.",
+		float64(f.overdue.Load()))
+	send(prometheus.GaugeValue, "unknown_epoch_events",
+		"Sealed events that claim an epoch which the notary never began.", float64(f.unknown.Load()))
+	send(prometheus.CounterValue, "misdated_total",
+		"Events whose seal claims a time or an adoption that can't be true.", float64(f.misdated.Load()))
 	if at := f.signedAt.Load(); at > 0 {
-		send(prometheus.GaugeValue, "last_round_seconds", "Time since the last round that succeeded.", time.Since(time.UnixMicro(at)).Seconds())
+		send(prometheus.GaugeValue, "last_round_seconds", "Time since the last round that succeeded.",
+			time.Since(time.UnixMicro(at)).Seconds())
 	}
-	send(prometheus.GaugeValue, "held_seconds", "For how long committed events wait behind a transaction that does not end.", float64(f.held.Load())/1e6)
-	send(prometheus.GaugeValue, "witnesses", "Witnesses that cosigned the checkpoint asked for last.", float64(f.witnesses.Load()))
-	send(prometheus.GaugeValue, "witnessed_size", "Size of the super-log's last checkpoint that its witnesses were asked for.", float64(f.witnessed.Load()))
+	send(prometheus.GaugeValue, "held_seconds",
+		"For how long committed events wait behind a transaction that does not end.", float64(f.held.Load())/1e6)
+	send(prometheus.GaugeValue, "witnesses", "Witnesses that cosigned the checkpoint asked for last.",
+		float64(f.witnesses.Load()))
+	send(prometheus.GaugeValue, "witnessed_size",
+		"Size of the super-log's last checkpoint that its witnesses were asked for.", float64(f.witnessed.Load()))
 }

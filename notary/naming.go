@@ -30,14 +30,16 @@ func (v *verifier) nameLeaves(ctx context.Context, tx pgx.Tx, tenant uuid.UUID) 
 	   AND (epoch < $2 OR epoch = $2 AND (xid, event_id) <= ($3::text::xid8, $4))
 	   AND event_id NOT IN (SELECT encode(substr(ids, n * 16 + 1, 16), 'hex')::uuid FROM (
 	     SELECT event_ids AS ids FROM audit_tiles WHERE tenant_id = $1 AND level = 0 UNION ALL SELECT added_ids FROM audit_heads WHERE tenant_id = $1) i,
-	     generate_series(0, octet_length(ids) / 16 - 1) n)`, tenant, v.scanned.segment/2, fmt.Sprint(v.scanned.xid), v.scanned.id)
+	     generate_series(0, octet_length(ids) / 16 - 1) n)`, tenant, v.scanned.segment/2, fmt.Sprint(v.scanned.xid),
+		v.scanned.id)
 	if err != nil {
 		return err
 	}
 	var id uuid.UUID
 	var recorded time.Time
 	if _, err := pgx.ForEachRow(rows, []any{&id, &recorded}, func() error {
-		name(id, fmt.Sprintf("stands in no log, although its transaction ended before the last checkpoint: it was put in later and says it was recorded at %s", recorded.UTC().Format(time.RFC3339Nano)))
+		name(id, fmt.Sprintf("stands in no log, although its transaction ended before the last checkpoint: it was "+
+			"put in later and says it was recorded at %s", recorded.UTC().Format(time.RFC3339Nano)))
 		return nil
 	}); err != nil {
 		return err
@@ -49,7 +51,8 @@ func (v *verifier) nameLeaves(ctx context.Context, tx pgx.Tx, tenant uuid.UUID) 
 }
 
 // leavesWithoutSeals names leaves whose seal is gone or says otherwise, and events that stand in the log twice.
-func (v *verifier) leavesWithoutSeals(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, name func(uuid.UUID, string)) error {
+func (v *verifier) leavesWithoutSeals(ctx context.Context, tx pgx.Tx, tenant uuid.UUID,
+	name func(uuid.UUID, string)) error {
 	last, err := lastHead(ctx, tx, tenant)
 	if err != nil {
 		return ignoreNone(err)
@@ -62,7 +65,9 @@ func (v *verifier) leavesWithoutSeals(ctx context.Context, tx pgx.Tx, tenant uui
 	for t := int64(0); t <= full; t++ {
 		var hashes, ids []byte
 		if t < full {
-			err = tx.QueryRow(ctx, `SELECT hashes, event_ids FROM audit_tiles WHERE tenant_id = $1 AND level = 0 AND tile = $2`, tenant, t).Scan(&hashes, &ids)
+			err = tx.QueryRow(ctx,
+				`SELECT hashes, event_ids FROM audit_tiles WHERE tenant_id = $1 AND level = 0 AND tile = $2`, tenant,
+				t).Scan(&hashes, &ids)
 		} else {
 			hashes, ids, err = (&reader{ctx, tx, tenant, last.size}).open(t * ledger.TileWidth)
 		}
@@ -73,14 +78,18 @@ func (v *verifier) leavesWithoutSeals(ctx context.Context, tx pgx.Tx, tenant uui
 		for i := range list {
 			copy(list[i][:], ids[16*i:])
 		}
-		rows, err := tx.Query(ctx, `SELECT event_id, leaf_hash FROM audit_seals WHERE tenant_id = $1 AND event_id = ANY ($2)`, tenant, list)
+		rows, err := tx.Query(ctx,
+			`SELECT event_id, leaf_hash FROM audit_seals WHERE tenant_id = $1 AND event_id = ANY ($2)`, tenant, list)
 		if err != nil {
 			return err
 		}
 		sealed := map[uuid.UUID]string{}
 		var id uuid.UUID
 		var leaf []byte
-		if _, err := pgx.ForEachRow(rows, []any{&id, &leaf}, func() error { sealed[id] = string(leaf); return nil }); err != nil {
+		if _, err := pgx.ForEachRow(rows, []any{&id, &leaf}, func() error {
+			sealed[id] = string(leaf)
+			return nil
+		}); err != nil {
 			return err
 		}
 		for i, id := range list {
@@ -90,7 +99,8 @@ func (v *verifier) leavesWithoutSeals(ctx context.Context, tx pgx.Tx, tenant uui
 			case !there:
 				name(id, fmt.Sprintf("is leaf %d of the log, and its seal is gone: it was removed", at))
 			case leaf != string(hashes[i*tlog.HashSize:(i+1)*tlog.HashSize]):
-				name(id, fmt.Sprintf("is leaf %d of the log with another hash than its seal has: it was rewritten together with its seal, or the log was", at))
+				name(id, fmt.Sprintf("is leaf %d of the log with another hash than its seal has: it was rewritten "+
+					"together with its seal, or the log was", at))
 			}
 		}
 	}

@@ -90,7 +90,8 @@ type resumePoint struct {
 	id      uuid.UUID
 }
 
-// Segments: an epoch's seals in the order of their transactions, and behind them those that a resumed notary found left.
+// Segments: an epoch's seals in the order of their transactions, and behind them those that a resumed notary found
+// left.
 func segmentOf(epoch int16) int32 { return 2 * int32(epoch) }
 
 // New makes a notary; Run or Round make it work.
@@ -111,7 +112,8 @@ func New(c Config) (*Notary, error) {
 		c.Logger = slog.Default()
 	}
 	if c.Every < 0 || c.Heartbeat < c.Every {
-		return nil, fmt.Errorf("notary: a heartbeat of %v is shorter than the interval between checkpoints, %v", c.Heartbeat, c.Every)
+		return nil, fmt.Errorf("notary: a heartbeat of %v is shorter than the interval between checkpoints, %v",
+			c.Heartbeat, c.Every)
 	}
 	signer, err := c.Keys.Load()
 	if err != nil {
@@ -123,8 +125,8 @@ func New(c Config) (*Notary, error) {
 // Waiting is what the last round left: sealed, and in no log.
 func (n *Notary) Waiting() Waiting { return n.waiting }
 
-// Changed is what somebody changed about the tables, functions, triggers, rules, policies or grants, when the notary looked last. It goes on
-// all the same: what is in a signed log can't be changed unseen, and what is not can.
+// Changed is what somebody changed about the tables, functions, triggers, rules, policies or grants, when the notary
+// looked last. It goes on all the same: what is in a signed log can't be changed unseen, and what is not can.
 func (n *Notary) Changed() []tenantdb.Difference { return n.catalog }
 
 // ErrRefused says that the notary will not sign until a person decides: `konstruct notary resume` explains.
@@ -170,7 +172,8 @@ func (n *Notary) Run(ctx context.Context) error {
 // Close gives the lease back, after the witnesses have answered or had their time.
 func (n *Notary) Close() { n.forget(); n.asking.Wait() }
 
-// Settle waits until the witnesses have answered or had their time, and returns ErrRefused where one has seen more than there is here.
+// Settle waits until the witnesses have answered or had their time, and returns ErrRefused where one has seen more than
+// there is here.
 func (n *Notary) Settle() error {
 	n.asking.Wait()
 	n.asking.mu.Lock()

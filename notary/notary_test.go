@@ -44,7 +44,8 @@ func openOn(t testing.TB, d *testkit.DB) *office {
 	o := &office{DB: d, t: t, dir: t.TempDir(), door: testkit.DoorOf(t, d)}
 	o.db = o.evidence()
 	o.c = notary.Config{DB: o.db, Keys: notary.Keys{File: filepath.Join(o.dir, "key"), Name: name},
-		Anchor: notary.FileAnchor(filepath.Join(o.dir, "checkpoint")), Logger: slog.New(slog.NewTextHandler(io.Discard, nil))}
+		Anchor: notary.FileAnchor(filepath.Join(o.dir, "checkpoint")),
+		Logger: slog.New(slog.NewTextHandler(io.Discard, nil))}
 	return o
 }
 
@@ -63,7 +64,8 @@ func (o *office) log(tenant uuid.UUID, n int) []uuid.UUID {
 	o.t.Helper()
 	events := make([]audit.Event, n)
 	for i := range events {
-		events[i] = audit.Event{Action: "llm_call", UserID: "ada", Input: fmt.Sprintf("question %d", i), Output: "answer", Latency: time.Millisecond, Metadata: []byte(fmt.Sprintf(`{"n":%d}`, i))}
+		events[i] = audit.Event{Action: "llm_call", UserID: "ada", Input: fmt.Sprintf("question %d", i),
+			Output: "answer", Latency: time.Millisecond, Metadata: []byte(fmt.Sprintf(`{"n":%d}`, i))}
 	}
 	var ids []uuid.UUID
 	for part := range slices.Chunk(events, audit.MaxBatch) {
@@ -126,7 +128,8 @@ func TestLogsGrowInOrderAndAreSigned(t *testing.T) {
 		o.log(tenantB, 2)
 		o.round()
 		size := int64(len(ids))
-		note := one[string](o, `SELECT note FROM audit_checkpoints WHERE tenant_id = $1 ORDER BY size DESC LIMIT 1`, tenantA)
+		note := one[string](o, `SELECT note FROM audit_checkpoints WHERE tenant_id = $1 ORDER BY size DESC LIMIT 1`,
+			tenantA)
 		c, err := ledger.OpenCheckpoint(note, o.key().OfTenant(tenantA))
 		if err != nil || c.Size != size {
 			t.Fatalf("a checkpoint of size %d, %v; want %d", c.Size, err, size)
@@ -135,7 +138,9 @@ func TestLogsGrowInOrderAndAreSigned(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if stored := one[string](o, `SELECT note FROM audit_checkpoints WHERE tenant_id = $1 ORDER BY size DESC LIMIT 1`, notary.Operator); stored != kept {
+		if stored := one[string](o,
+			`SELECT note FROM audit_checkpoints WHERE tenant_id = $1 ORDER BY size DESC LIMIT 1`,
+			notary.Operator); stored != kept {
 			t.Errorf("outside: %q, stored: %q", kept, stored)
 		}
 		if _, err := ledger.OpenCheckpoint(kept, o.key()); err != nil {
@@ -143,12 +148,16 @@ func TestLogsGrowInOrderAndAreSigned(t *testing.T) {
 		}
 		// The root over the seals in the order of (xid, id), made by the plainest means.
 		plain := ledger.NewRange(0)
-		rows, err := o.super().Query(context.Background(), `SELECT leaf_hash FROM audit_seals WHERE tenant_id = $1 ORDER BY xid, event_id`, tenantA)
+		rows, err := o.super().
+			Query(context.Background(), `SELECT leaf_hash FROM audit_seals WHERE tenant_id = $1 ORDER BY xid, event_id`,
+				tenantA)
 		if err != nil {
 			t.Fatal(err)
 		}
 		var leaf []byte
-		if _, err := pgx.ForEachRow(rows, []any{&leaf}, func() error { return plain.Append(ledger.Hash(leaf)) }); err != nil {
+		if _, err := pgx.ForEachRow(rows, []any{&leaf}, func() error {
+			return plain.Append(ledger.Hash(leaf))
+		}); err != nil {
 			t.Fatal(err)
 		}
 		if root, err := plain.Root(); err != nil || root != c.Root {

@@ -26,7 +26,8 @@ func realBucket(t *testing.T) *notary.BucketAnchor {
 
 // TestTheCopyOutsideIsSwappedByWhoHasSeenIt holds a file and a bucket to the same promise.
 func TestTheCopyOutsideIsSwappedByWhoHasSeenIt(t *testing.T) {
-	for name, outside := range map[string]notary.Anchor{"file": notary.FileAnchor(filepath.Join(t.TempDir(), "deep", "checkpoint")), "bucket": realBucket(t)} {
+	for name, outside := range map[string]notary.Anchor{
+		"file": notary.FileAnchor(filepath.Join(t.TempDir(), "deep", "checkpoint")), "bucket": realBucket(t)} {
 		t.Run(name, func(t *testing.T) {
 			note, version, err := outside.Load(t.Context())
 			if note != "" || version != "" || err != nil {

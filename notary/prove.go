@@ -18,11 +18,13 @@ import (
 )
 
 // ErrNotInLog says that an event is sealed, and that no signed checkpoint covers it yet.
-var ErrNotInLog = errors.New("the event is in no signed checkpoint yet: the notary puts it there within a second or two when it runs (konstruct notary run)")
+var ErrNotInLog = errors.New("the event is in no signed checkpoint yet: the notary puts it there within a second or " +
+	"two when it runs (konstruct notary run)")
 
 // Prove returns a C2SP tlog-proof that an event stands in its tenant's log. Its extra data is the event's record with
 // the given fields opened; nil opens all.
-func Prove(ctx context.Context, db *tenantdb.Evidence, tenant, event uuid.UUID, open func(ledger.Field) bool) (out []byte, err error) {
+func Prove(ctx context.Context, db *tenantdb.Evidence, tenant, event uuid.UUID,
+	open func(ledger.Field) bool) (out []byte, err error) {
 	if open == nil {
 		open = func(ledger.Field) bool { return true }
 	}
@@ -39,7 +41,8 @@ func Prove(ctx context.Context, db *tenantdb.Evidence, tenant, event uuid.UUID, 
 		if err != nil {
 			return err
 		}
-		r := tlog.TileHashReader(tlog.Tree{N: head.size, Hash: tlog.Hash(head.root)}, &reader{ctx, tx, tenant, head.size})
+		r := tlog.TileHashReader(tlog.Tree{N: head.size, Hash: tlog.Hash(head.root)},
+			&reader{ctx, tx, tenant, head.size})
 		p, err := tlog.ProveRecord(head.size, index, r)
 		if err != nil {
 			return fmt.Errorf("leaf %d: %w", index, err)
@@ -65,7 +68,9 @@ func Prove(ctx context.Context, db *tenantdb.Evidence, tenant, event uuid.UUID, 
 // Sample returns some events of a tenant, spread over its log: for who measures.
 func Sample(ctx context.Context, db *tenantdb.Evidence, tenant uuid.UUID, n int) (ids []uuid.UUID, err error) {
 	err = db.Snapshot(ctx, func(tx pgx.Tx) error {
-		rows, err := tx.Query(ctx, `SELECT event_id FROM audit_tiles WHERE tenant_id = $1 AND level = 0 ORDER BY tile * 7919 % 10007 LIMIT $2`, tenant, n)
+		rows, err := tx.Query(ctx,
+			`SELECT event_id FROM audit_tiles WHERE tenant_id = $1 AND level = 0 ORDER BY tile * 7919 % 10007
+			LIMIT $2`, tenant, n)
 		if err != nil {
 			return err
 		}
@@ -88,7 +93,9 @@ func sealedLeaf(ctx context.Context, tx pgx.Tx, tenant, event uuid.UUID) (s audi
 
 // readSeal reads one event with its seal, or returns audit.ErrNotFound.
 func readSeal(ctx context.Context, tx pgx.Tx, tenant, event uuid.UUID) (s audit.SealedEvent, err error) {
-	rows, err := tx.Query(ctx, `SELECT `+audit.SealedColumns+` FROM audit_seals s LEFT JOIN audit_events e ON e.tenant_id = s.tenant_id AND e.id = s.event_id
+	rows, err := tx.Query(ctx,
+		`SELECT `+audit.SealedColumns+
+			` FROM audit_seals s LEFT JOIN audit_events e ON e.tenant_id = s.tenant_id AND e.id = s.event_id
 	  WHERE s.tenant_id = $1 AND s.event_id = $2`, audit.Binary(), tenant, event)
 	if err != nil {
 		return s, err
@@ -120,13 +127,15 @@ func headCovering(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, index int64)
 
 // lastSigned is a log's newest signed head, below an anchor of the super-log where one is given.
 func lastSigned(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, below int64) (h head, note string, err error) {
-	return firstSigned(ctx, tx, `c.tenant_id = $1 AND ($2 = 0 OR c.anchor < $2) ORDER BY c.size DESC, c.anchor DESC`, tenant, below)
+	return firstSigned(ctx, tx, `c.tenant_id = $1 AND ($2 = 0 OR c.anchor < $2) ORDER BY c.size DESC, c.anchor DESC`,
+		tenant, below)
 }
 
-// firstSigned is the first checkpoint of those asked for, with its head. It is chosen before heads are looked at: joined
-// first, all of a log's checkpoints and heads were read for one.
+// firstSigned is the first checkpoint of those asked for, with its head. It is chosen before heads are looked at:
+// joined first, all of a log's checkpoints and heads were read for one.
 func firstSigned(ctx context.Context, tx pgx.Tx, which string, args ...any) (h head, note string, err error) {
-	rows, err := tx.Query(ctx, `SELECT `+headSQL+`, c.note FROM (SELECT * FROM audit_checkpoints c WHERE `+which+` LIMIT 1) c JOIN audit_heads h USING (tenant_id, size, anchor)`, args...)
+	rows, err := tx.Query(ctx, `SELECT `+headSQL+`, c.note FROM (SELECT * FROM audit_checkpoints c WHERE `+which+
+		` LIMIT 1) c JOIN audit_heads h USING (tenant_id, size, anchor)`, args...)
 	if err != nil {
 		return h, "", err
 	}
@@ -153,7 +162,8 @@ type withLast struct {
 // Scan implements pgx.CollectableRow.
 func (r withLast) Scan(dest ...any) error { return r.CollectableRow.Scan(append(dest, r.last)...) }
 
-// indexOf finds an event's leaf: the first tile that ends at or behind the event's place holds it, or the open tile does.
+// indexOf finds an event's leaf: the first tile that ends at or behind the event's place holds it, or the open tile
+// does.
 func indexOf(ctx context.Context, tx pgx.Tx, s *audit.SealedEvent, h head) (int64, error) {
 	size := h.size
 	// An event that a resumed notary found left stands in a segment behind its epoch's.
@@ -163,8 +173,10 @@ func indexOf(ctx context.Context, tx pgx.Tx, s *audit.SealedEvent, h head) (int6
 		}
 		var tile int64
 		var ids []byte
-		err := tx.QueryRow(ctx, `SELECT tile, event_ids FROM audit_tiles WHERE tenant_id = $1 AND level = 0 AND (segment, xid, event_id) >= ($2, $3::text::xid8, $4)
-		  ORDER BY segment, xid, event_id LIMIT 1`, uuid.UUID(s.TenantID), segment, fmt.Sprint(s.XID), uuid.UUID(s.ID)).Scan(&tile, &ids)
+		err := tx.QueryRow(ctx,
+			`SELECT tile, event_ids FROM audit_tiles WHERE tenant_id = $1 AND level = 0 AND (segment, xid, event_id) >= ($2, $3::text::xid8, $4)
+		  ORDER BY segment, xid, event_id LIMIT 1`, uuid.UUID(s.TenantID), segment, fmt.Sprint(s.XID), uuid.UUID(s.ID)).
+			Scan(&tile, &ids)
 		if err := ignoreNone(err); err != nil {
 			return 0, err
 		}
@@ -204,18 +216,22 @@ type superTree struct {
 }
 
 func openSuper(ctx context.Context, tx pgx.Tx, size int64) (*superTree, error) {
-	h, note, err := firstSigned(ctx, tx, `c.tenant_id = $1 AND ($2 = 0 OR c.size = $2) ORDER BY c.size DESC`, Operator, size)
+	h, note, err := firstSigned(ctx, tx, `c.tenant_id = $1 AND ($2 = 0 OR c.size = $2) ORDER BY c.size DESC`,
+		Operator, size)
 	if err != nil {
 		return nil, err
 	}
-	s := &superTree{size: h.size, signed: note, hashes: tlog.TileHashReader(tlog.Tree{N: h.size, Hash: tlog.Hash(h.root)}, &reader{ctx, tx, Operator, h.size})}
+	s := &superTree{size: h.size, signed: note,
+		hashes: tlog.TileHashReader(tlog.Tree{N: h.size, Hash: tlog.Hash(h.root)}, &reader{ctx, tx, Operator, h.size})}
 	s.note, err = cosigned(ctx, tx, note, h.size)
 	return s, err
 }
 
 // cosigned adds what witnesses said to a super-log's checkpoint.
 func cosigned(ctx context.Context, tx pgx.Tx, note string, size int64) (string, error) {
-	rows, err := tx.Query(ctx, `SELECT said FROM audit_witnesses WHERE tenant_id = $1 AND size = $2 AND kind = 'cosignature' ORDER BY name`, Operator, size)
+	rows, err := tx.Query(ctx,
+		`SELECT said FROM audit_witnesses WHERE tenant_id = $1 AND size = $2 AND kind = 'cosignature' ORDER BY name`,
+		Operator, size)
 	if err != nil {
 		return "", err
 	}

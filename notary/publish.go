@@ -21,7 +21,8 @@ import (
 // Identity names a database, wherever it listens: the same cluster and the same name are the same.
 func Identity(ctx context.Context, db *tenantdb.Evidence) (id string, err error) {
 	err = db.Snapshot(ctx, func(tx pgx.Tx) error {
-		return tx.QueryRow(ctx, `SELECT system_identifier || ' ' || current_database() FROM pg_control_system()`).Scan(&id)
+		return tx.QueryRow(ctx, `SELECT system_identifier || ' ' || current_database() FROM pg_control_system()`).
+			Scan(&id)
 	})
 	h := sha256.Sum256([]byte(id))
 	return hex.EncodeToString(h[:8]), err
@@ -89,9 +90,10 @@ func Handler(db *tenantdb.Evidence, log uuid.UUID) http.Handler {
 	})
 }
 
-// Publish writes what is new of a log's tiles onto a shelf and, last, its checkpoint, and returns how many files that took and the
-// checkpoint's size. Partial tiles of earlier sizes stay.
-func Publish(ctx context.Context, db *tenantdb.Evidence, log uuid.UUID, to blob.Bucket) (files int, size int64, err error) {
+// Publish writes what is new of a log's tiles onto a shelf and, last, its checkpoint, and returns how many files that
+// took and the checkpoint's size. Partial tiles of earlier sizes stay.
+func Publish(ctx context.Context, db *tenantdb.Evidence, log uuid.UUID,
+	to blob.Bucket) (files int, size int64, err error) {
 	err = db.Snapshot(ctx, func(tx pgx.Tx) error {
 		h, _, err := lastSigned(ctx, tx, log, 0)
 		if err != nil {

@@ -31,7 +31,8 @@ func (p ReceiptCheck) OK() bool { return p.Kept || !p.Due }
 // CheckReceipt finds out whether a receipt's event made it into its tenant's log in time. The key is the notary's;
 // nil believes those that the database names.
 // floor is below how many days no retention rule may go, as in [evidence.Judge].
-func CheckReceipt(ctx context.Context, db *tenantdb.Evidence, signed string, key *ledger.Key, floor int) (p ReceiptCheck, err error) {
+func CheckReceipt(ctx context.Context, db *tenantdb.Evidence, signed string, key *ledger.Key,
+	floor int) (p ReceiptCheck, err error) {
 	err = db.Snapshot(ctx, func(tx pgx.Tx) error {
 		keys := []ledger.Key{}
 		if key != nil {
@@ -76,7 +77,9 @@ func (p *ReceiptCheck) check(ctx context.Context, tx pgx.Tx, floor int) error {
 			return err
 		}
 		if !found {
-			p.What = fmt.Sprintf("the event is not there: it was removed after %s, when it was recorded, and no lawful act says so", p.RecordedAt.Time().Format(time.RFC3339Nano))
+			p.What =
+				fmt.Sprintf("the event is not there: it was removed after %s, when it was recorded, and no lawful "+
+					"act says so", p.RecordedAt.Time().Format(time.RFC3339Nano))
 			p.Due = true
 			return nil
 		}
@@ -87,7 +90,8 @@ func (p *ReceiptCheck) check(ctx context.Context, tx pgx.Tx, floor int) error {
 		if p.Index, err = indexOf(ctx, tx, &s, last); errors.Is(err, ErrNotInLog) {
 			p.What = fmt.Sprintf("the event is in no signed checkpoint; the promise is for %s", by.Format(time.RFC3339))
 			if p.Due {
-				p.What = fmt.Sprintf("the event is in no signed checkpoint, and should be since %s", by.Format(time.RFC3339))
+				p.What = fmt.Sprintf("the event is in no signed checkpoint, and should be since %s",
+					by.Format(time.RFC3339))
 			}
 			return nil
 		} else if err != nil {
@@ -106,11 +110,15 @@ func (p *ReceiptCheck) check(ctx context.Context, tx pgx.Tx, floor int) error {
 	p.SignedAt = first.at.UTC()
 	switch {
 	case leaf != p.Leaf:
-		p.Due, p.What = true, fmt.Sprintf("leaf %d of the log has another hash than the receipt promised: the event was changed after %s", p.Index, p.RecordedAt.Time().Format(time.RFC3339Nano))
+		p.Due, p.What = true,
+			fmt.Sprintf("leaf %d of the log has another hash than the receipt promised: the event was changed after %s",
+				p.Index, p.RecordedAt.Time().Format(time.RFC3339Nano))
 	case p.SignedAt.After(by):
-		p.Due, p.What = true, fmt.Sprintf("the event is leaf %d of the log, but late: signed at %s, promised for %s", p.Index, p.SignedAt.Format(time.RFC3339), by.Format(time.RFC3339))
+		p.Due, p.What = true, fmt.Sprintf("the event is leaf %d of the log, but late: signed at %s, promised for %s",
+			p.Index, p.SignedAt.Format(time.RFC3339), by.Format(time.RFC3339))
 	default:
-		p.Kept, p.What = true, fmt.Sprintf("the event is leaf %d of the log, signed at %s, promised for %s%s", p.Index, p.SignedAt.Format(time.RFC3339), by.Format(time.RFC3339), deleted)
+		p.Kept, p.What = true, fmt.Sprintf("the event is leaf %d of the log, signed at %s, promised for %s%s", p.Index,
+			p.SignedAt.Format(time.RFC3339), by.Format(time.RFC3339), deleted)
 	}
 	return nil
 }

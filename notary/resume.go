@@ -53,7 +53,8 @@ func ReadStatus(ctx context.Context, db *tenantdb.Evidence, o Anchor) (s NotaryS
 }
 
 func readStatus(ctx context.Context, tx pgx.Tx, o Anchor, kept string) (s NotaryStatus, err error) {
-	if err := tx.QueryRow(ctx, `SELECT c.system_identifier, coalesce(e.system_identifier, c.system_identifier), coalesce(e.epoch, 1),
+	if err := tx.QueryRow(ctx,
+		`SELECT c.system_identifier, coalesce(e.system_identifier, c.system_identifier), coalesce(e.epoch, 1),
 	    coalesce((SELECT max(size) FROM audit_checkpoints WHERE tenant_id = $1), 0), coalesce((SELECT max(size) FROM audit_witnesses WHERE tenant_id = $1 AND kind = 'cosignature'), 0)
 	  FROM pg_control_system() c LEFT JOIN (SELECT * FROM audit_epochs WHERE tenant_id = $1 ORDER BY epoch DESC LIMIT 1) e ON true`, Operator).Scan(&s.Cluster, &s.Before, &s.Epoch, &s.Signed, &s.Witnesses); err != nil {
 		return s, fmt.Errorf("look at the notary's state: %w", err)
@@ -76,7 +77,8 @@ func (s *NotaryStatus) readAnchor(ctx context.Context, tx pgx.Tx, o Anchor, kept
 		s.Anchor = AnchorNotConfigured
 		return nil
 	case kept == "":
-		s.Anchor, s.Reason = AnchorMissing, fmt.Sprintf("nothing is kept in %s, and a checkpoint of size %d was signed", o, s.Signed)
+		s.Anchor, s.Reason = AnchorMissing, fmt.Sprintf("nothing is kept in %s, and a checkpoint of size %d was signed",
+			o, s.Signed)
 		return nil
 	}
 	keys, err := keyHistory(ctx, tx)
@@ -84,7 +86,8 @@ func (s *NotaryStatus) readAnchor(ctx context.Context, tx pgx.Tx, o Anchor, kept
 		return err
 	}
 	if len(keys) == 0 {
-		s.Anchor, s.Reason = AnchorAhead, "a checkpoint is kept outside, and this database knows no key: it was taken back to before the first one, or is another one"
+		s.Anchor, s.Reason = AnchorAhead, "a checkpoint is kept outside, and this database knows no key: it was "+
+			"taken back to before the first one, or is another one"
 		return nil
 	}
 	_, err = checkAnchor(ctx, tx, kept, keys[len(keys)-1].Name, head)
@@ -124,7 +127,9 @@ func Resume(ctx context.Context, c Config, believe bool) (s NotaryStatus, err er
 	if s.Anchor == AnchorMissing {
 		var note string
 		if err := l.Tx(ctx, func(tx pgx.Tx) error {
-			return tx.QueryRow(ctx, `SELECT note FROM audit_checkpoints WHERE tenant_id = $1 ORDER BY size DESC LIMIT 1`, Operator).Scan(&note)
+			return tx.QueryRow(ctx,
+				`SELECT note FROM audit_checkpoints WHERE tenant_id = $1 ORDER BY size DESC LIMIT 1`,
+				Operator).Scan(&note)
 		}); err != nil {
 			return s, err
 		}

@@ -36,16 +36,19 @@ func (o *office) fill(tenant uuid.UUID, n int) {
 	o.t.Helper()
 	super := o.super()
 	defer super.Close(context.Background())
-	if _, err := super.Exec(o.t.Context(), `SELECT set_config('app.current_tenant', $1, false)`, tenant.String()); err != nil {
+	if _, err := super.Exec(o.t.Context(), `SELECT set_config('app.current_tenant', $1, false)`,
+		tenant.String()); err != nil {
 		o.t.Fatal(err)
 	}
-	if _, err := super.Exec(o.t.Context(), `INSERT INTO audit_events (id, tenant_id, user_id, action_type, input_summary, created_at)
+	if _, err := super.Exec(o.t.Context(),
+		`INSERT INTO audit_events (id, tenant_id, user_id, action_type, input_summary, created_at)
 	    SELECT gen_random_uuid(), $1, 'ada', CASE WHEN i % 10 = 0 THEN 'escalation' ELSE 'llm_call' END, 'question ' || i, now() FROM generate_series(0, $2::int - 1) i`, tenant, n); err != nil {
 		o.t.Fatal(err)
 	}
 }
 
-// year gives tenants n events each, in twenty parts of the year that ends now, the oldest 360 days ago, each signed when it was written.
+// year gives tenants n events each, in twenty parts of the year that ends now, the oldest 360 days ago, each signed
+// when it was written.
 func (o *office) year(at func(int), tenants map[uuid.UUID]int) {
 	o.t.Helper()
 	for i := range 20 {
@@ -71,9 +74,12 @@ func TestAnOldQuarterGoesAndTheRestVerifies(t *testing.T) {
 	o.log(tenantA, 10)
 	o.round()
 	whole := o.bundle(tenantA, evidence.Filter{})
-	oldest := one[uuid.UUID](o, `SELECT id FROM audit_events WHERE tenant_id = $1 AND action_type = 'llm_call' AND created_at > now() - interval '340 days' ORDER BY created_at LIMIT 1`, tenantA)
+	oldest := one[uuid.UUID](o, `SELECT id FROM audit_events WHERE tenant_id = $1 AND action_type = 'llm_call'
+		AND created_at > now() - interval '340 days' ORDER BY created_at LIMIT 1`, tenantA)
 	promised := map[uuid.UUID]string{}
-	for _, id := range []uuid.UUID{oldest, one[uuid.UUID](o, `SELECT id FROM audit_events WHERE tenant_id = $1 ORDER BY created_at DESC LIMIT 1`, tenantA)} {
+	for _, id := range []uuid.UUID{oldest,
+		one[uuid.UUID](o, `SELECT id FROM audit_events WHERE tenant_id = $1 ORDER BY created_at DESC LIMIT 1`,
+			tenantA)} {
 		s, err := o.c.Keys.Load()
 		if err != nil {
 			t.Fatal(err)
@@ -98,7 +104,8 @@ func TestAnOldQuarterGoesAndTheRestVerifies(t *testing.T) {
 	if r := retire(tenantA, false); r.Events != 0 {
 		t.Fatalf("without a rule %+v went", r)
 	}
-	if _, err := compliance.SetRule(ctx, court, tenantA, "", 183, "x"); !errors.Is(err, compliance.ErrInvalid) || !strings.Contains(err.Error(), "keep: 183 days is less than the floor of 184 days") {
+	if _, err := compliance.SetRule(ctx, court, tenantA, "", 183, "x"); !errors.Is(err, compliance.ErrInvalid) ||
+		!strings.Contains(err.Error(), "keep: 183 days is less than the floor of 184 days") {
 		t.Errorf("under the floor: %v", err)
 	}
 	if _, err := compliance.SetRule(ctx, court, tenantA, "erasure", 365, "x"); !errors.Is(err, compliance.ErrInvalid) {
@@ -120,7 +127,8 @@ func TestAnOldQuarterGoesAndTheRestVerifies(t *testing.T) {
 		t.Errorf("another tenant sees %+v, %v", others, err)
 	}
 	old := func(days int) string { return fmt.Sprintf(`created_at < now() - interval '%d days'`, days) }
-	want := o.count(tenantA, old(274)+` AND action_type = 'llm_call'`) + o.count(tenantA, old(330)+` AND action_type = 'escalation'`)
+	want := o.count(tenantA, old(274)+` AND action_type = 'llm_call'`) +
+		o.count(tenantA, old(330)+` AND action_type = 'escalation'`)
 
 	try := retire(tenantA, true)
 	if try.Events != int64(want) || try.Bytes == 0 || o.count(tenantA, old(274)) < want {
@@ -144,7 +152,8 @@ func TestAnOldQuarterGoesAndTheRestVerifies(t *testing.T) {
 	if r := retire(tenantA, false); r.Events != int64(want-held) || r.Held != int64(held) || held == 0 {
 		t.Fatalf("%+v, want %d deleted and %d held", r, want-held, held)
 	}
-	if n := o.count(tenantA, old(274)+` AND action_type = 'llm_call'`); n != o.count(tenantA, old(350)+` AND action_type = 'llm_call'`) {
+	if n := o.count(tenantA, old(274)+` AND action_type = 'llm_call'`); n != o.count(tenantA,
+		old(350)+` AND action_type = 'llm_call'`) {
 		t.Errorf("%d old calls are left", n)
 	}
 	if r := retire(tenantB, false); r.Events != 25 {
@@ -153,7 +162,8 @@ func TestAnOldQuarterGoesAndTheRestVerifies(t *testing.T) {
 	if r := retire(tenantA, false); r.Events != 0 {
 		t.Errorf("a second time: %+v", r)
 	}
-	if n := one[int](o, `SELECT count(*) FROM audit_seals s WHERE NOT EXISTS (SELECT FROM audit_events e WHERE e.tenant_id = s.tenant_id AND e.id = s.event_id)`); n != 0 {
+	if n := one[int](o, `SELECT count(*) FROM audit_seals s WHERE NOT EXISTS (SELECT FROM audit_events e
+		WHERE e.tenant_id = s.tenant_id AND e.id = s.event_id)`); n != 0 {
 		t.Errorf("%d seals are left of deleted events", n)
 	}
 	o.log(tenantA, 5)
@@ -172,13 +182,16 @@ func TestAnOldQuarterGoesAndTheRestVerifies(t *testing.T) {
 	}
 	r := o.check(o.bundle(tenantA, evidence.Filter{Action: text("escalation")}))
 	words := strings.Join(r.Holds, "\n")
-	if !r.OK() || r.Deleted != int64(want-held) || !strings.Contains(words, fmt.Sprintf("%d were deleted under retention", want-held)) || !strings.Contains(words, "deleted under retention on 20") || !strings.Contains(words, "for: policy 7") {
+	if !r.OK() || r.Deleted != int64(want-held) ||
+		!strings.Contains(words, fmt.Sprintf("%d were deleted under retention", want-held)) ||
+		!strings.Contains(words, "deleted under retention on 20") || !strings.Contains(words, "for: policy 7") {
 		t.Errorf("%+v\n%s\n%s", r, words, problems(r))
 	}
 	// The act altered in the database, and a deleted event that comes back.
 	id := one[uuid.UUID](o, `SELECT record_id FROM audit_gone WHERE tenant_id = $1`, tenantB)
 	o.attack(`UPDATE audit_gone SET bits = '\xffffffffffffffff' WHERE record_id = $1`, id)
-	if r, found := o.verify(); r.OK() || !strings.Contains(lines(found), "they were deleted, and no act of retention in the trail says so") {
+	if r, found := o.verify(); r.OK() ||
+		!strings.Contains(lines(found), "they were deleted, and no act of retention in the trail says so") {
 		t.Errorf("a deletion made wider:\n%s", lines(found))
 	}
 }
@@ -241,8 +254,12 @@ func TestRetentionWaitsForTheLog(t *testing.T) {
 		t.Errorf("recorded long ago, and signed today: %+v", r)
 	}
 	// Erased first, deleted later.
-	id := one[uuid.UUID](o, `SELECT id FROM audit_events WHERE action_type = 'llm_call' AND tenant_id = $1 ORDER BY created_at LIMIT 1`, tenantB)
-	if _, err := compliance.Erase(t.Context(), court, tenantB, compliance.Erasure{Events: []uuid.UUID{id}, Fields: []ledger.Field{ledger.UserID}, Reason: "request"}); err != nil {
+	id := one[uuid.UUID](o,
+		`SELECT id FROM audit_events WHERE action_type = 'llm_call' AND tenant_id = $1 ORDER BY created_at LIMIT 1`,
+		tenantB)
+	if _, err := compliance.Erase(t.Context(), court, tenantB,
+		compliance.Erasure{Events: []uuid.UUID{id}, Fields: []ledger.Field{ledger.UserID},
+			Reason: "request"}); err != nil {
 		t.Fatal(err)
 	}
 	o.round()

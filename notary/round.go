@@ -18,8 +18,8 @@ import (
 )
 
 // Round puts what is new in order, makes and signs checkpoints, and returns whether more waits. It does
-// nothing when nothing is new. After an error nothing was signed that does not stand in the database, and the next round
-// begins from what the database holds.
+// nothing when nothing is new. After an error nothing was signed that does not stand in the database, and the next
+// round begins from what the database holds.
 func (n *Notary) Round(ctx context.Context) (more bool, err error) {
 	n.figures.rounds.Add(1)
 	defer func() {
@@ -114,7 +114,9 @@ func (r *roundState) sequence(ctx context.Context, tx pgx.Tx) error {
 	// Another notary may have been at work while we were not looking.
 	var size int64
 	var horizon uint64
-	if err := tx.QueryRow(ctx, `SELECT coalesce((SELECT max(size) FROM audit_heads WHERE tenant_id = $1), 0), pg_snapshot_xmin(pg_current_snapshot())::text::bigint`, Operator).Scan(&size, &horizon); err != nil {
+	if err := tx.QueryRow(ctx, `SELECT coalesce((SELECT max(size) FROM audit_heads
+		WHERE tenant_id = $1), 0), pg_snapshot_xmin(pg_current_snapshot())::text::bigint`, Operator).
+		Scan(&size, &horizon); err != nil {
 		return err
 	}
 	if size != n.super.size() {
@@ -156,7 +158,8 @@ func (r *roundState) read(ctx context.Context, tx pgx.Tx) error {
 			return err
 		}
 	}
-	rows, err := tx.Query(ctx, newSQL, audit.Binary(), n.epochNow, fmt.Sprint(n.scanned.xid), n.scanned.id, fmt.Sprint(r.horizon), maxRound)
+	rows, err := tx.Query(ctx, newSQL, audit.Binary(), n.epochNow, fmt.Sprint(n.scanned.xid), n.scanned.id,
+		fmt.Sprint(r.horizon), maxRound)
 	if err != nil {
 		return err
 	}
@@ -216,11 +219,14 @@ type newLeaf struct {
 // difference is proven for good, and is told at once.
 func (r *roundState) examine(s *audit.SealedEvent) (newLeaf, error) {
 	if s.Leaf == (ledger.Hash{}) {
-		return newLeaf{}, fmt.Errorf("the seal of event %s of tenant %s is malformed: nothing behind it can be put in order", uuid.UUID(s.ID), uuid.UUID(s.TenantID))
+		return newLeaf{},
+			fmt.Errorf("the seal of event %s of tenant %s is malformed: nothing behind it can be put in order",
+				uuid.UUID(s.ID), uuid.UUID(s.TenantID))
 	}
 	if what := s.Difference(); what != "" {
 		r.n.figures.mismatch()
-		r.n.c.Logger.Error("notary: event "+what+": it enters the log as it was sealed", "event", uuid.UUID(s.ID), "tenant", uuid.UUID(s.TenantID))
+		r.n.c.Logger.Error("notary: event "+what+": it enters the log as it was sealed", "event", uuid.UUID(s.ID),
+			"tenant", uuid.UUID(s.TenantID))
 	}
 	what := misdatedEvents(r.n.marks, s, r.at)
 	if what == "" && s.Mode == ledger.SealedOnAdoption {
@@ -228,7 +234,8 @@ func (r *roundState) examine(s *audit.SealedEvent) (newLeaf, error) {
 	}
 	if what != "" {
 		r.n.figures.misdated.Add(1)
-		r.n.c.Logger.Error("notary: event "+what+": it enters the log as it was sealed", "event", uuid.UUID(s.ID), "tenant", uuid.UUID(s.TenantID))
+		r.n.c.Logger.Error("notary: event "+what+": it enters the log as it was sealed", "event", uuid.UUID(s.ID),
+			"tenant", uuid.UUID(s.TenantID))
 	}
 	if at := s.RecordedAt.Time(); r.oldest.IsZero() || at.Before(r.oldest) {
 		r.oldest = at
@@ -240,7 +247,8 @@ func (r *roundState) append(ctx context.Context, tx pgx.Tx, batch []newLeaf) err
 	n := r.n
 	for _, leaf := range batch {
 		if leaf.tenant == Operator {
-			n.c.Logger.Error("notary: an event names the super-log as its tenant: it enters no log", "event", leaf.at.id)
+			n.c.Logger.Error("notary: an event names the super-log as its tenant: it enters no log",
+				"event", leaf.at.id)
 			n.scanned = leaf.at
 			continue
 		}
@@ -311,19 +319,23 @@ func (r *roundState) keys(ctx context.Context, tx pgx.Tx) error {
 		return nil
 	}
 	if err == nil && !known.Equal(n.signer.Key) {
-		return fmt.Errorf("%w: the log was last signed with key %s, and the key here is %s: give the notary its own key, or rotate with `konstruct notary key rotate` where that key is", ErrRefused, known, n.signer.Key)
+		return fmt.Errorf("%w: the log was last signed with key %s, and the key here is %s: give the notary its own "+
+			"key, or rotate with `konstruct notary key rotate` where that key is", ErrRefused, known, n.signer.Key)
 	}
 	anchor := n.super.size()
-	if err := n.super.append(ledger.LeafHash(ledger.KeyLeaf(ledger.MicrosOf(r.at), ours)), resumePoint{}, nil); err != nil {
+	if err := n.super.append(ledger.LeafHash(ledger.KeyLeaf(ledger.MicrosOf(r.at), ours)), resumePoint{},
+		nil); err != nil {
 		return err
 	}
-	_, err = tx.Exec(ctx, `INSERT INTO audit_keys (tenant_id, anchor, verifier, at) VALUES ($1, $2, $3, $4)`, Operator, anchor, ours.String(), r.at)
+	_, err = tx.Exec(ctx, `INSERT INTO audit_keys (tenant_id, anchor, verifier, at) VALUES ($1, $2, $3, $4)`, Operator,
+		anchor, ours.String(), r.at)
 	return err
 }
 
 func latestKey(ctx context.Context, tx pgx.Tx) (ledger.Key, error) {
 	var vkey string
-	if err := tx.QueryRow(ctx, `SELECT verifier FROM audit_keys WHERE tenant_id = $1 ORDER BY anchor DESC LIMIT 1`, Operator).Scan(&vkey); err != nil {
+	if err := tx.QueryRow(ctx, `SELECT verifier FROM audit_keys WHERE tenant_id = $1 ORDER BY anchor DESC LIMIT 1`,
+		Operator).Scan(&vkey); err != nil {
 		return ledger.Key{}, err
 	}
 	return ledger.ParseKey(vkey)
@@ -348,7 +360,8 @@ func (r *roundState) store(ctx context.Context, tx pgx.Tx) error {
 			return err
 		}
 		c := ledger.Checkpoint{Origin: ledger.Origin(n.signer.Name, l.tenant), Size: l.size(), Root: root}
-		if err := n.super.append(ledger.LeafHash(ledger.HeadLeaf(ledger.MicrosOf(h.at), h.salt, c)), resumePoint{}, nil); err != nil {
+		if err := n.super.append(ledger.LeafHash(ledger.HeadLeaf(ledger.MicrosOf(h.at), h.salt, c)), resumePoint{},
+			nil); err != nil {
 			return err
 		}
 		l.at = h.at

@@ -90,7 +90,8 @@ func checkAnchor(ctx context.Context, tx pgx.Tx, kept, name string, head head) (
 	}
 	root := head.root
 	if last.Size < head.size {
-		r := tlog.TileHashReader(tlog.Tree{N: head.size, Hash: tlog.Hash(head.root)}, &reader{ctx, tx, Operator, head.size})
+		r := tlog.TileHashReader(tlog.Tree{N: head.size, Hash: tlog.Hash(head.root)},
+			&reader{ctx, tx, Operator, head.size})
 		h, err := tlog.TreeHash(last.Size, r)
 		if err != nil {
 			return last, fmt.Errorf("the super-log at size %d: %w", last.Size, err)
@@ -98,7 +99,8 @@ func checkAnchor(ctx context.Context, tx pgx.Tx, kept, name string, head head) (
 		root = ledger.Hash(h)
 	}
 	if root != last.Root {
-		return last, fmt.Errorf("%w: the super-log was rewritten: at size %d its root is not the one that was signed. Run `konstruct notary resume`, which explains", ErrRefused, last.Size)
+		return last, fmt.Errorf("%w: the super-log was rewritten: at size %d its root is not the one that was "+
+			"signed. Run `konstruct notary resume`, which explains", ErrRefused, last.Size)
 	}
 	return last, nil
 }
@@ -108,7 +110,8 @@ type rolledBackError struct{ here, signed int64 }
 
 // Error implements error.
 func (e *rolledBackError) Error() string {
-	return fmt.Sprintf("%v: the database was restored to an earlier state: it holds a super-log of %d leaves, and one of %d was signed. Run `konstruct notary resume`, which explains", ErrRefused, e.here, e.signed)
+	return fmt.Sprintf("%v: the database was restored to an earlier state: it holds a super-log of %d leaves, and "+
+		"one of %d was signed. Run `konstruct notary resume`, which explains", ErrRefused, e.here, e.signed)
 }
 
 // Unwrap implements errors.Unwrap.
@@ -142,7 +145,8 @@ type datedKey struct {
 }
 
 func keyHistory(ctx context.Context, tx pgx.Tx) ([]datedKey, error) {
-	rows, err := tx.Query(ctx, `SELECT verifier, anchor, at FROM audit_keys WHERE tenant_id = $1 ORDER BY anchor`, Operator)
+	rows, err := tx.Query(ctx, `SELECT verifier, anchor, at FROM audit_keys WHERE tenant_id = $1 ORDER BY anchor`,
+		Operator)
 	if err != nil {
 		return nil, err
 	}
@@ -161,11 +165,13 @@ func keyHistory(ctx context.Context, tx pgx.Tx) ([]datedKey, error) {
 // checkNothingSigned holds that no copy outside means a log that was never signed.
 func (n *Notary) checkNothingSigned(ctx context.Context, tx pgx.Tx) error {
 	var size int64
-	if err := tx.QueryRow(ctx, `SELECT coalesce(max(size), 0) FROM audit_checkpoints WHERE tenant_id = $1`, Operator).Scan(&size); err != nil {
+	if err := tx.QueryRow(ctx, `SELECT coalesce(max(size), 0) FROM audit_checkpoints WHERE tenant_id = $1`, Operator).
+		Scan(&size); err != nil {
 		return err
 	}
 	if size > 0 {
-		return fmt.Errorf("%w: nothing is kept outside (%s), and the database holds a checkpoint of size %d that was signed: put the copy back, or run `konstruct notary resume`, which explains", ErrRefused, n.c.Anchor, size)
+		return fmt.Errorf("%w: nothing is kept outside (%s), and the database holds a checkpoint of size %d that was "+
+			"signed: put the copy back, or run `konstruct notary resume`, which explains", ErrRefused, n.c.Anchor, size)
 	}
 	return nil
 }
@@ -174,14 +180,17 @@ func (n *Notary) checkNothingSigned(ctx context.Context, tx pgx.Tx) error {
 // are not stored yet.
 func (n *Notary) storeSigned(ctx context.Context, tx pgx.Tx) error {
 	var from int64
-	if err := tx.QueryRow(ctx, `SELECT coalesce(max(size), 0) FROM audit_checkpoints WHERE tenant_id = $1`, Operator).Scan(&from); err != nil {
+	if err := tx.QueryRow(ctx, `SELECT coalesce(max(size), 0) FROM audit_checkpoints WHERE tenant_id = $1`, Operator).
+		Scan(&from); err != nil {
 		return err
 	}
 	size := n.super.size()
 	if from >= size {
 		return nil
 	}
-	rows, err := tx.Query(ctx, `SELECT tenant_id, size, anchor, root FROM audit_heads WHERE anchor >= $1 AND anchor < $2 AND tenant_id <> $3`, from, size, Operator)
+	rows, err := tx.Query(ctx,
+		`SELECT tenant_id, size, anchor, root FROM audit_heads WHERE anchor >= $1 AND anchor < $2 AND tenant_id <> $3`,
+		from, size, Operator)
 	if err != nil {
 		return err
 	}
@@ -196,11 +205,13 @@ func (n *Notary) storeSigned(ctx context.Context, tx pgx.Tx) error {
 	if _, err := pgx.ForEachRow(rows, []any{&tenant, &at, &anchor, &root}, func() error {
 		c := ledger.Checkpoint{Origin: ledger.Origin(signer.Name, tenant), Size: at, Root: ledger.Hash(root)}
 		note, err := signer.Sign(c.Origin, c.Text())
-		tenants, sizes, anchors, notes = append(tenants, tenant), append(sizes, at), append(anchors, anchor), append(notes, note)
+		tenants, sizes, anchors, notes = append(tenants, tenant), append(sizes, at), append(anchors, anchor),
+			append(notes, note)
 		return err
 	}); err != nil {
 		return err
 	}
-	_, err = tx.Exec(ctx, `INSERT INTO audit_checkpoints (tenant_id, size, anchor, note) SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::text[])`, tenants, sizes, anchors, notes)
+	_, err = tx.Exec(ctx, `INSERT INTO audit_checkpoints (tenant_id, size, anchor, note) SELECT *
+		FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::text[])`, tenants, sizes, anchors, notes)
 	return err
 }

@@ -20,8 +20,10 @@ import (
 // evidenceStride is how many tiles' events are read at once.
 const evidenceStride = 16
 
-// leaves writes the span's leaves in the log's order, and returns the events that record what was erased or deleted of them.
-func (s *logSpan) leaves(ctx context.Context, w *evidence.Writer, progress func(done, total int64)) (acts map[uuid.UUID]bool, err error) {
+// leaves writes the span's leaves in the log's order, and returns the events that record what was erased or deleted of
+// them.
+func (s *logSpan) leaves(ctx context.Context, w *evidence.Writer,
+	progress func(done, total int64)) (acts map[uuid.UUID]bool, err error) {
 	if _, err := s.tx.Exec(ctx, tenantdb.Nested); err != nil {
 		return nil, err
 	}
@@ -53,7 +55,8 @@ func (s *logSpan) leaves(ctx context.Context, w *evidence.Writer, progress func(
 // ids are the events of the leaves [at, end), and where some are deleted the leaves' hashes.
 func (s *logSpan) ids(ctx context.Context, at, end int64) (ids []uuid.UUID, hashes []byte, err error) {
 	first := at / ledger.TileWidth
-	rows, err := s.tx.Query(ctx, `SELECT tile, event_ids, CASE WHEN $4 THEN hashes END FROM audit_tiles WHERE tenant_id = $1 AND level = 0 AND tile >= $2 AND tile * 256 < $3 ORDER BY tile`,
+	rows, err := s.tx.Query(ctx, `SELECT tile, event_ids, CASE WHEN $4 THEN hashes END FROM audit_tiles
+		WHERE tenant_id = $1 AND level = 0 AND tile >= $2 AND tile * 256 < $3 ORDER BY tile`,
 		s.tenant, first, end, len(s.gone) > 0)
 	if err != nil {
 		return nil, nil, err
@@ -93,7 +96,8 @@ func (s *logSpan) ids(ctx context.Context, at, end int64) (ids []uuid.UUID, hash
 }
 
 // events writes the leaves from first on, and returns the events of which something is erased.
-func (s *logSpan) events(ctx context.Context, first int64, ids []uuid.UUID, hashes []byte, w *evidence.Writer) (erased []uuid.UUID, err error) {
+func (s *logSpan) events(ctx context.Context, first int64, ids []uuid.UUID, hashes []byte,
+	w *evidence.Writer) (erased []uuid.UUID, err error) {
 	kept := ids
 	if len(s.gone) > 0 {
 		kept = nil
@@ -128,7 +132,8 @@ func (s *logSpan) events(ctx context.Context, first int64, ids []uuid.UUID, hash
 			return nil, lostRange(id, leaf)
 		}
 		if what := row.Difference(); what != "" {
-			return nil, fmt.Errorf("event %s, leaf %d of the log, %s: no evidence that holds can be made of this range", id, leaf, what)
+			return nil, fmt.Errorf("event %s, leaf %d of the log, %s: no evidence that holds can be made of this range",
+				id, leaf, what)
 		}
 		if row.Salts.Erased() != 0 {
 			erased = append(erased, id)
@@ -142,7 +147,8 @@ func (s *logSpan) events(ctx context.Context, first int64, ids []uuid.UUID, hash
 }
 
 func lostRange(id uuid.UUID, leaf int64) error {
-	return fmt.Errorf("event %s, leaf %d of the log, is gone with its seal, and no act of retention says so: no evidence that holds can be made of this range", id, leaf)
+	return fmt.Errorf("event %s, leaf %d of the log, is gone with its seal, and no act of retention says so: no "+
+		"evidence that holds can be made of this range", id, leaf)
 }
 
 // erasures adds the events that record the erasures of some events.
@@ -150,7 +156,8 @@ func (s *logSpan) erasures(ctx context.Context, erased []uuid.UUID, acts map[uui
 	if len(erased) == 0 {
 		return nil
 	}
-	rows, err := s.tx.Query(ctx, `SELECT DISTINCT record_id FROM audit_erasures WHERE tenant_id = $1 AND event_id = ANY ($2)`, s.tenant, erased)
+	rows, err := s.tx.Query(ctx,
+		`SELECT DISTINCT record_id FROM audit_erasures WHERE tenant_id = $1 AND event_id = ANY ($2)`, s.tenant, erased)
 	if err != nil {
 		return err
 	}
@@ -159,14 +166,16 @@ func (s *logSpan) erasures(ctx context.Context, erased []uuid.UUID, acts map[uui
 	return err
 }
 
-// acts writes the events that record what was erased or deleted, each proven in the newest head, with the rules, holds and requests
-// that bind them, and checkpoints that say how old what was deleted is.
+// acts writes the events that record what was erased or deleted, each proven in the newest head, with the rules, holds
+// and requests that bind them, and checkpoints that say how old what was deleted is.
 func (s *logSpan) acts(ctx context.Context, acts map[uuid.UUID]bool, w *evidence.Writer) error {
 	if len(acts) == 0 {
 		return nil
 	}
-	hashes := tlog.TileHashReader(tlog.Tree{N: s.last.size, Hash: tlog.Hash(s.last.root)}, &reader{ctx, s.tx, s.tenant, s.last.size})
-	rows, err := s.tx.Query(ctx, `SELECT id FROM audit_events WHERE tenant_id = $1 AND (id = ANY ($2) OR `+actsWhere+` AND action_type IN ('retention_rule', 'legal_hold', 'compliance_request')) ORDER BY created_at, id`,
+	hashes := tlog.TileHashReader(tlog.Tree{N: s.last.size, Hash: tlog.Hash(s.last.root)},
+		&reader{ctx, s.tx, s.tenant, s.last.size})
+	rows, err := s.tx.Query(ctx, `SELECT id FROM audit_events WHERE tenant_id = $1 AND (id = ANY ($2) OR `+actsWhere+
+		` AND action_type IN ('retention_rule', 'legal_hold', 'compliance_request')) ORDER BY created_at, id`,
 		s.tenant, slices.Collect(maps.Keys(acts)))
 	if err != nil {
 		return err
@@ -185,7 +194,9 @@ func (s *logSpan) acts(ctx context.Context, acts map[uuid.UUID]bool, w *evidence
 			continue // it came later than all that it could bind
 		}
 		if errors.Is(err, ErrNotInLog) {
-			return fmt.Errorf("something in this range was just erased or deleted, and event %s, which records that, is in no signed checkpoint yet: try again in a second or two while the notary runs (konstruct notary run)", id)
+			return fmt.Errorf("something in this range was just erased or deleted, and event %s, which records that, "+
+				"is in no signed checkpoint yet: try again in a second or two while the notary runs (konstruct "+
+				"notary run)", id)
 		}
 		if err != nil {
 			return err
@@ -199,7 +210,8 @@ func (s *logSpan) acts(ctx context.Context, acts map[uuid.UUID]bool, w *evidence
 			proof[i] = ledger.Hash(h)
 		}
 		if erased := row.Salts.Erased(); erased != 0 {
-			return fmt.Errorf("event %s records an act itself, and its %s was erased: no evidence that holds can be made of this range", id, erased)
+			return fmt.Errorf("event %s records an act itself, and its %s was erased: no evidence that holds can be "+
+				"made of this range", id, erased)
 		}
 		r := row.Record()
 		r.Show(&row.Values, &row.Salts, &row.Commitments, func(ledger.Field) bool { return true })

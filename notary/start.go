@@ -35,7 +35,8 @@ func (n *Notary) start(ctx context.Context) error {
 		if err := countLeaves(ctx, tx, super.size()); err != nil {
 			return err
 		}
-		n.epochNow, n.scanned = epoch, super.last // of an empty super-log the zero place: what earlier epochs left comes first
+		// of an empty super-log the zero place: what earlier epochs left comes first
+		n.epochNow, n.scanned = epoch, super.last
 		if n.marks, err = readLastMarks(ctx, tx); err != nil {
 			return err
 		}
@@ -50,14 +51,16 @@ func (n *Notary) start(ctx context.Context) error {
 // epoch returns the epoch in force, and refuses in a cluster that is not its own.
 func (n *Notary) epoch(ctx context.Context, tx pgx.Tx) (epoch int16, err error) {
 	var here, began int64
-	err = tx.QueryRow(ctx, `SELECT e.epoch, e.system_identifier, c.system_identifier FROM audit_epochs e, pg_control_system() c
+	err = tx.QueryRow(ctx,
+		`SELECT e.epoch, e.system_identifier, c.system_identifier FROM audit_epochs e, pg_control_system() c
 	   WHERE e.tenant_id = $1 ORDER BY e.epoch DESC LIMIT 1`, Operator).Scan(&epoch, &began, &here)
 	if errors.Is(err, pgx.ErrNoRows) {
 		err = tx.QueryRow(ctx, `SELECT audit_begin_epoch($1)`, Operator).Scan(&epoch)
 		return epoch, err
 	}
 	if err == nil && here != began {
-		err = fmt.Errorf("%w: this database was moved or restored: its transaction ids are of cluster %d, and this is cluster %d. Run `konstruct notary resume`, which explains what it finds", ErrRefused, began, here)
+		err = fmt.Errorf("%w: this database was moved or restored: its transaction ids are of cluster %d, and this "+
+			"is cluster %d. Run `konstruct notary resume`, which explains what it finds", ErrRefused, began, here)
 	}
 	return epoch, err
 }
@@ -66,11 +69,14 @@ func (n *Notary) epoch(ctx context.Context, tx pgx.Tx) (epoch int16, err error) 
 // back to an older one, is missed here.
 func countLeaves(ctx context.Context, tx pgx.Tx, size int64) error {
 	var rows int64
-	if err := tx.QueryRow(ctx, `SELECT (SELECT count(*) FROM audit_heads WHERE tenant_id <> $1) + (SELECT count(*) FROM audit_keys)`, Operator).Scan(&rows); err != nil {
+	if err := tx.QueryRow(ctx,
+		`SELECT (SELECT count(*) FROM audit_heads WHERE tenant_id <> $1) + (SELECT count(*) FROM audit_keys)`,
+		Operator).Scan(&rows); err != nil {
 		return err
 	}
 	if rows != size {
-		return fmt.Errorf("%w: the super-log has %d leaves, and the database holds heads and keys for %d: some were removed or added. `konstruct audit verify --full` names them", ErrRefused, size, rows)
+		return fmt.Errorf("%w: the super-log has %d leaves, and the database holds heads and keys for %d: some were "+
+			"removed or added. `konstruct audit verify --full` names them", ErrRefused, size, rows)
 	}
 	return nil
 }
@@ -103,7 +109,9 @@ func (n *Notary) knowsHead(ctx context.Context, tx pgx.Tx, l *logState) error {
 		return err
 	}
 	if got != want {
-		return fmt.Errorf("%w: log %s: its head of size %d is not the one that leaf %d of the super-log holds: it was changed", ErrRefused, l.tenant, h.size, h.anchor)
+		return fmt.Errorf(
+			"%w: log %s: its head of size %d is not the one that leaf %d of the super-log holds: it was changed",
+			ErrRefused, l.tenant, h.size, h.anchor)
 	}
 	return nil
 }

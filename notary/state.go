@@ -101,16 +101,22 @@ func storedRoots(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, level int16, 
 	if n == 0 {
 		return out, nil
 	}
-	rows, err := tx.Query(ctx, `SELECT root FROM audit_tiles WHERE tenant_id = $1 AND level = $2 AND tile >= $3 AND tile < $4 ORDER BY tile`, tenant, level, first, first+int64(n))
+	rows, err := tx.Query(ctx,
+		`SELECT root FROM audit_tiles WHERE tenant_id = $1 AND level = $2 AND tile >= $3 AND tile < $4 ORDER BY tile`,
+		tenant, level, first, first+int64(n))
 	if err != nil {
 		return nil, err
 	}
 	var root []byte
-	if _, err := pgx.ForEachRow(rows, []any{&root}, func() error { out = append(out, root...); return nil }); err != nil {
+	if _, err := pgx.ForEachRow(rows, []any{&root}, func() error {
+		out = append(out, root...)
+		return nil
+	}); err != nil {
 		return nil, err
 	}
 	if len(out) != n*tlog.HashSize {
-		return nil, fmt.Errorf("log %s lacks tiles of level %d between %d and %d", tenant, level, first, first+int64(n)-1)
+		return nil, fmt.Errorf("log %s lacks tiles of level %d between %d and %d", tenant, level, first,
+			first+int64(n)-1)
 	}
 	return out, nil
 }
@@ -148,7 +154,8 @@ func load(ctx context.Context, tx pgx.Tx, tenant uuid.UUID) (*logState, error) {
 		}
 	}
 	if root, err := l.root(); err != nil || l.size() != head.size || root != head.root {
-		return nil, fmt.Errorf("log %s does not lead to its head's root: its tiles were changed (%w)", tenant, errors.Join(err, ErrRefused))
+		return nil, fmt.Errorf("log %s does not lead to its head's root: its tiles were changed (%w)", tenant,
+			errors.Join(err, ErrRefused))
 	}
 	l.last, l.at = head.last, head.at
 	return l, nil
@@ -180,7 +187,8 @@ func scanHead(row pgx.CollectableRow) (h head, err error) {
 }
 
 func lastHead(ctx context.Context, tx pgx.Tx, tenant uuid.UUID) (head, error) {
-	rows, err := tx.Query(ctx, `SELECT `+headSQL+` FROM audit_heads h WHERE tenant_id = $1 ORDER BY size DESC, anchor DESC LIMIT 1`, tenant)
+	rows, err := tx.Query(ctx,
+		`SELECT `+headSQL+` FROM audit_heads h WHERE tenant_id = $1 ORDER BY size DESC, anchor DESC LIMIT 1`, tenant)
 	if err != nil {
 		return head{}, err
 	}

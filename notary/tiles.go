@@ -26,8 +26,8 @@ func (r *reader) Height() int { return ledger.TileHeight }
 // SaveTiles implements tlog.TileReader; the database is where they are from.
 func (r *reader) SaveTiles([]tlog.Tile, [][]byte) {}
 
-// The three ways in which a tile's hashes are stored, each as rows that are joined: a full tile, a partial one of level 0,
-// which may have been filled since, and a partial one above, of the roots below it.
+// The three ways in which a tile's hashes are stored, each as rows that are joined: a full tile, a partial one of level
+// 0, which may have been filled since, and a partial one above, of the roots below it.
 const (
 	fullSQL = `SELECT hashes FROM audit_tiles WHERE tenant_id = $1 AND level = $2 AND tile = $3`
 	openSQL = `SELECT b FROM (SELECT 0, 0, hashes FROM audit_tiles WHERE tenant_id = $1 AND level = 0 AND tile = $2 UNION ALL
@@ -50,11 +50,15 @@ func (r *reader) ReadTiles(tiles []tlog.Tile) ([][]byte, error) {
 		}
 		batch.QueuedQueries[i].Query(func(rows pgx.Rows) error {
 			var part []byte
-			if _, err := pgx.ForEachRow(rows, []any{&part}, func() error { out[i] = append(out[i], part...); return nil }); err != nil {
+			if _, err := pgx.ForEachRow(rows, []any{&part}, func() error {
+				out[i] = append(out[i], part...)
+				return nil
+			}); err != nil {
 				return err
 			}
 			if want := t.W * tlog.HashSize; len(out[i]) < want {
-				return fmt.Errorf("tile %s of log %s: it has %d bytes, not %d", ledger.TilePath(t), r.tenant, len(out[i]), want)
+				return fmt.Errorf("tile %s of log %s: it has %d bytes, not %d", ledger.TilePath(t), r.tenant,
+					len(out[i]), want)
 			}
 			out[i] = out[i][:t.W*tlog.HashSize]
 			return nil
@@ -69,16 +73,22 @@ func (r *reader) ReadTiles(tiles []tlog.Tile) ([][]byte, error) {
 // open reads the leaves from index first on that stand in no full tile yet, and their events: what the heads
 // since then added, up to the tree's size.
 func (r *reader) open(first int64) (hashes, ids []byte, err error) {
-	rows, err := r.tx.Query(r.ctx, `SELECT added, added_ids FROM audit_heads WHERE tenant_id = $1 AND size > $2 AND size <= $3 ORDER BY size, anchor`, r.tenant, first, r.size)
+	rows, err := r.tx.Query(r.ctx,
+		`SELECT added, added_ids FROM audit_heads WHERE tenant_id = $1 AND size > $2 AND size <= $3
+		ORDER BY size, anchor`, r.tenant, first, r.size)
 	if err != nil {
 		return nil, nil, err
 	}
 	var h, i []byte
-	if _, err := pgx.ForEachRow(rows, []any{&h, &i}, func() error { hashes, ids = append(hashes, h...), append(ids, i...); return nil }); err != nil {
+	if _, err := pgx.ForEachRow(rows, []any{&h, &i}, func() error {
+		hashes, ids = append(hashes, h...), append(ids, i...)
+		return nil
+	}); err != nil {
 		return nil, nil, err
 	}
 	if want := (r.size - first) * tlog.HashSize; int64(len(hashes)) != want {
-		return nil, nil, fmt.Errorf("leaves %d to %d of log %s are %d bytes, not %d: heads were changed", first, r.size-1, r.tenant, len(hashes), want)
+		return nil, nil, fmt.Errorf("leaves %d to %d of log %s are %d bytes, not %d: heads were changed", first,
+			r.size-1, r.tenant, len(hashes), want)
 	}
 	return hashes, ids, nil
 }

@@ -86,7 +86,9 @@ func (n *Notary) stampOne(a *Authority, size int64) error {
 	}
 	defer l.Release()
 	return l.Tx(ctx, func(tx pgx.Tx) error {
-		_, err := tx.Exec(ctx, `INSERT INTO audit_witnesses (tenant_id, size, name, kind, said) VALUES ($1, $2, $3, 'timestamp', $4) ON CONFLICT DO NOTHING`, Operator, size, stampName, token)
+		_, err := tx.Exec(ctx,
+			`INSERT INTO audit_witnesses (tenant_id, size, name, kind, said) VALUES ($1, $2, $3, 'timestamp', $4)
+			ON CONFLICT DO NOTHING`, Operator, size, stampName, token)
 		return err
 	})
 }

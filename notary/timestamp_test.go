@@ -61,16 +61,19 @@ func authority(t *testing.T, keyType ...string) (url, root string) {
 		}
 		return out
 	}
-	openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "ca.key", "-out", "ca.pem", "-days", "2", "-subj", "/CN=test root", "-config", "config", "-extensions", "ca")
+	openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "ca.key", "-out", "ca.pem", "-days", "2",
+		"-subj", "/CN=test root", "-config", "config", "-extensions", "ca")
 	openssl(append([]string{"genpkey", "-out", "tsa.key"}, keyType...)...)
 	openssl("req", "-new", "-key", "tsa.key", "-out", "tsa.csr", "-subj", "/CN=test authority", "-config", "config")
-	openssl("x509", "-req", "-in", "tsa.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-out", "tsa.pem", "-extfile", "config", "-extensions", "tsa")
+	openssl("x509", "-req", "-in", "tsa.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2",
+		"-out", "tsa.pem", "-extfile", "config", "-extensions", "tsa")
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		raw, err := io.ReadAll(r.Body)
 		if err == nil {
 			err = os.WriteFile(filepath.Join(dir, "query"), raw, 0o600)
 		}
-		cmd := exec.CommandContext(r.Context(), "openssl", "ts", "-reply", "-config", "config", "-section", "ts1", "-queryfile", "query", "-signer", "tsa.pem", "-inkey", "tsa.key", "-out", "reply")
+		cmd := exec.CommandContext(r.Context(), "openssl", "ts", "-reply", "-config", "config", "-section", "ts1",
+			"-queryfile", "query", "-signer", "tsa.pem", "-inkey", "tsa.key", "-out", "reply")
 		cmd.Dir = dir
 		if out, cmdErr := cmd.CombinedOutput(); err != nil || cmdErr != nil {
 			http.Error(w, fmt.Sprintf("%v %v %s", err, cmdErr, out), http.StatusInternalServerError)
@@ -113,7 +116,8 @@ func TestARealAuthorityStamps(t *testing.T) {
 		return func(tr *evidence.Trust) { tr.Authorities = pool(t, file) }
 	}
 	r := o.check(made, believe(root))
-	if !r.OK() || r.Stamped.Before(begin.Truncate(time.Second)) || !strings.Contains(strings.Join(r.Holds, "\n"), "existed by") {
+	if !r.OK() || r.Stamped.Before(begin.Truncate(time.Second)) ||
+		!strings.Contains(strings.Join(r.Holds, "\n"), "existed by") {
 		t.Errorf("%+v\n%s", r, problems(r))
 	}
 	for name, c := range map[string]struct {
@@ -121,10 +125,16 @@ func TestARealAuthorityStamps(t *testing.T) {
 		root   string
 		want   string
 	}{
-		"another root":  {made, otherRoot, "the authority CN=test authority"},
-		"a changed one": {manifest(t, made, func(m *evidence.Manifest) { m.Stamp.Token[len(m.Stamp.Token)-1] ^= 1 }), root, "signed it"},
-		"another tree":  {manifest(t, made, func(m *evidence.Manifest) { m.Stamp.Root[0] ^= 1 }), root, "does not go on from"},
-		"none":          {manifest(t, made, func(m *evidence.Manifest) { m.Stamp = nil }), root, "the bundle holds none"},
+		"another root": {made, otherRoot, "the authority CN=test authority"},
+		"a changed one": {manifest(t, made, func(m *evidence.Manifest) {
+			m.Stamp.Token[len(m.Stamp.Token)-1] ^= 1
+		}), root, "signed it"},
+		"another tree": {manifest(t, made, func(m *evidence.Manifest) {
+			m.Stamp.Root[0] ^= 1
+		}), root, "does not go on from"},
+		"none": {manifest(t, made, func(m *evidence.Manifest) {
+			m.Stamp = nil
+		}), root, "the bundle holds none"},
 	} {
 		if r := o.check(c.bundle, believe(c.root)); r.OK() || !strings.Contains(problems(r), c.want) {
 			t.Errorf("%s: it does not say %q: %s", name, c.want, problems(r))
@@ -153,7 +163,8 @@ func TestARealAuthorityStamps(t *testing.T) {
 	if ts, err := ledger.VerifyTimestamp(token, text, roots); err != nil || ts.Nonce.Int64() != 7 {
 		t.Errorf("%+v, %v", ts, err)
 	}
-	if _, err := ledger.VerifyTimestamp(token, text+" ", roots); err == nil || !strings.Contains(err.Error(), "of another text") {
+	if _, err := ledger.VerifyTimestamp(token, text+" ", roots); err == nil ||
+		!strings.Contains(err.Error(), "of another text") {
 		t.Errorf("another text: %v", err)
 	}
 	for i := range token {
@@ -165,7 +176,8 @@ func TestARealAuthorityStamps(t *testing.T) {
 	}
 }
 
-// sameTime holds that a changed token that verifies says what the honest one says: bytes outside the signature may differ.
+// sameTime holds that a changed token that verifies says what the honest one says: bytes outside the signature may
+// differ.
 func sameTime(ts ledger.Timestamp, token []byte, text string, roots *x509.CertPool) bool {
 	honest, err := ledger.VerifyTimestamp(token, text, roots)
 	return err == nil && honest.At.Equal(ts.At) && honest.Authority == ts.Authority

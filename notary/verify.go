@@ -33,7 +33,8 @@ type Verification struct {
 	IntegrateWithin time.Duration
 	// Floor is below how many days no retention rule may go, whatever the database says; 0 is none.
 	Floor int
-	// Since is what an earlier verification found to hold: what stood in the logs then is not read again. Nil reads everything.
+	// Since is what an earlier verification found to hold: what stood in the logs then is not read again. Nil reads
+	// everything.
 	Since *VerifiedState
 	// OnFinding hears of each thing that does not hold, one at a time.
 	OnFinding func(audit.Finding)
@@ -57,18 +58,21 @@ func (s *VerifiedState) place() resumePoint { return resumePoint{s.Segment, s.XI
 // Verified is what a verification read and found.
 type Verified struct {
 	audit.Report
-	Logs        int64          `json:"logs"`
-	Leaves      int64          `json:"leaves"`                   // in the logs
-	Deleted     int64          `json:"deleted"`                  // of them, whose events went under retention
-	Checkpoints int64          `json:"checkpoints"`              // signed, each recomputed from the leaves before it
-	NotRead     int64          `json:"not_read"`                 // leaves that were not read again: they stood in the logs at Since
-	Late        int64          `json:"late"`                     // of the events read, that entered their log more than ledger.IntegrateWithin after they were recorded
-	LateBy      float64        `json:"late_by_seconds,omitzero"` // the latest of them by so much
-	Waiting     Waiting        `json:"waiting"`                  // sealed, and not in a log yet
-	Broken      int64          `json:"broken"`                   // things that do not hold about logs, checkpoints, keys or the copy outside
-	SignedAt    time.Time      `json:"signed_at,omitzero"`
-	Anchor      string         `json:"outside"` // what was found of the copy outside
-	State       *VerifiedState `json:"-"`       // where to go on next time; nil when something does not hold
+	Logs        int64 `json:"logs"`
+	Leaves      int64 `json:"leaves"`      // in the logs
+	Deleted     int64 `json:"deleted"`     // of them, whose events went under retention
+	Checkpoints int64 `json:"checkpoints"` // signed, each recomputed from the leaves before it
+	// leaves that were not read again: they stood in the logs at Since
+	NotRead int64 `json:"not_read"`
+	// of the events read, that entered their log more than ledger.IntegrateWithin after they were recorded
+	Late    int64   `json:"late"`
+	LateBy  float64 `json:"late_by_seconds,omitzero"` // the latest of them by so much
+	Waiting Waiting `json:"waiting"`                  // sealed, and not in a log yet
+	// things that do not hold about logs, checkpoints, keys or the copy outside
+	Broken   int64          `json:"broken"`
+	SignedAt time.Time      `json:"signed_at,omitzero"`
+	Anchor   string         `json:"outside"` // what was found of the copy outside
+	State    *VerifiedState `json:"-"`       // where to go on next time; nil when something does not hold
 }
 
 // OK reports whether everything holds.
@@ -95,8 +99,9 @@ type verifier struct {
 	superSigned int64                   // size of the super-log's last signed checkpoint
 }
 
-// leafSums is a hash of a set of leaves, whatever order they come in: the sum of their CBC-MACs, a pseudorandom function of
-// messages that all have one length. Nobody who does not know the key, which is drawn for each verification, can make two sets of one sum.
+// leafSums is a hash of a set of leaves, whatever order they come in: the sum of their CBC-MACs, a pseudorandom
+// function of messages that all have one length. Nobody who does not know the key, which is drawn for each
+// verification, can make two sets of one sum.
 type leafSums [2]uint64
 
 func (s *leafSums) add(key cipher.Block, id []byte, leaf *ledger.Hash) {
@@ -170,7 +175,8 @@ func Verify(ctx context.Context, db *tenantdb.Evidence, o Verification) (*Verifi
 		if o.Since != nil {
 			full = o.Since.FullAt
 		}
-		v.State = &VerifiedState{At: at, FullAt: full, Size: v.super.size, Root: v.super.root, Segment: v.scanned.segment, XID: v.scanned.xid, ID: v.scanned.id}
+		v.State = &VerifiedState{At: at, FullAt: full, Size: v.super.size, Root: v.super.root,
+			Segment: v.scanned.segment, XID: v.scanned.xid, ID: v.scanned.id}
 	}
 	return &v.Verified, nil
 }
@@ -199,10 +205,13 @@ func (v *verifier) prepare(ctx context.Context, tx pgx.Tx) error {
 			known = known || k.Key.Equal(*v.Key)
 		}
 		if !known {
-			v.addProblem(Operator, "keys", "the key you gave, %s, is none of the log's: its key was replaced, or this is another notary's log", v.Key)
+			v.addProblem(Operator, "keys",
+				"the key you gave, %s, is none of the log's: its key was replaced, or this is another notary's log",
+				v.Key)
 		}
 	}
-	if err := tx.QueryRow(ctx, `SELECT coalesce(max(size), 0) FROM audit_checkpoints WHERE tenant_id = $1`, Operator).Scan(&v.superSigned); err != nil {
+	if err := tx.QueryRow(ctx, `SELECT coalesce(max(size), 0) FROM audit_checkpoints WHERE tenant_id = $1`, Operator).
+		Scan(&v.superSigned); err != nil {
 		return fmt.Errorf("verify: read the super-log's checkpoint: %w", err)
 	}
 	v.super, err = lastHead(ctx, tx, Operator)
@@ -221,7 +230,9 @@ func (v *verifier) prepare(ctx context.Context, tx pgx.Tx) error {
 	}
 	if v.Since != nil {
 		if v.Since.Size > v.super.size {
-			v.addProblem(Operator, "super-log", "it has %d leaves, and had %d when it was verified last: the database was taken back", v.super.size, v.Since.Size)
+			v.addProblem(Operator, "super-log",
+				"it has %d leaves, and had %d when it was verified last: the database was taken back", v.super.size,
+				v.Since.Size)
 			v.Since = nil
 			return nil
 		}
@@ -391,7 +402,8 @@ func (v *verifier) compare(ctx context.Context, tx pgx.Tx) error {
 		v.sumOf(v.logSums, tenant)
 	}
 	if v.scanned.segment%2 == 1 {
-		v.addProblem(Operator, "logs", "a resumed notary has not put everything in order yet: let it run, and verify again")
+		v.addProblem(Operator, "logs",
+			"a resumed notary has not put everything in order yet: let it run, and verify again")
 		return nil
 	}
 	for tenant, leaves := range v.logSums {
@@ -412,7 +424,8 @@ func (v *verifier) outside(ctx context.Context, tx pgx.Tx) error {
 	if v.kept == "" {
 		v.Verified.Anchor = "nothing is kept there"
 		if v.super.size > 0 {
-			v.addProblem(Operator, v.Verification.Anchor.String(), "nothing is kept outside, and the super-log has %d leaves", v.super.size)
+			v.addProblem(Operator, v.Verification.Anchor.String(),
+				"nothing is kept outside, and the super-log has %d leaves", v.super.size)
 		}
 		return nil
 	}

@@ -18,7 +18,10 @@ func (o *office) verify(change ...func(*notary.Verification)) (*notary.Verified,
 	o.t.Helper()
 	key := o.key()
 	var found []audit.Finding
-	v := notary.Verification{Key: &key, Anchor: o.c.Anchor, IntegrateWithin: time.Hour, Floor: evidence.DefaultFloor, OnFinding: func(f audit.Finding) { found = append(found, f) }}
+	v := notary.Verification{Key: &key, Anchor: o.c.Anchor, IntegrateWithin: time.Hour, Floor: evidence.DefaultFloor,
+		OnFinding: func(f audit.Finding) {
+			found = append(found, f)
+		}}
 	for _, c := range change {
 		c(&v)
 	}
@@ -62,7 +65,8 @@ func TestVerifyReadsEverythingAndThenOnlyWhatIsNew(t *testing.T) {
 	o.round()
 	o.log(tenantB, 1)
 	r := o.honest()
-	if r.Events != 708 || r.Leaves != 707 || r.Waiting.Events != 1 || r.Logs != 2 || !strings.HasPrefix(r.Anchor, "agrees at size") || r.Checkpoints < 5 {
+	if r.Events != 708 || r.Leaves != 707 || r.Waiting.Events != 1 || r.Logs != 2 ||
+		!strings.HasPrefix(r.Anchor, "agrees at size") || r.Checkpoints < 5 {
 		t.Errorf("%+v", r)
 	}
 	o.round()

@@ -16,7 +16,8 @@ import (
 // ErrOverdue says that events are sealed and not in the log, though their time is up.
 var ErrOverdue = errors.New("sealed events are not in the log within the promised time")
 
-// Waiting is what is sealed and in no log yet. Nothing that is sealed is left out of it: of whatever epoch, whatever hinders.
+// Waiting is what is sealed and in no log yet. Nothing that is sealed is left out of it: of whatever epoch, whatever
+// hinders.
 type Waiting struct {
 	Events  int64     `json:"events"`                 // up to a million are counted
 	Since   time.Time `json:"since,omitzero"`         // when the oldest of them was recorded
@@ -36,7 +37,8 @@ func (w *Waiting) String() string {
 	}
 	s := fmt.Sprintf("%d events", w.Events)
 	if !w.OK() {
-		s = fmt.Sprintf("%d sealed events are in no log, the oldest since %s", w.Events, w.Since.UTC().Format(time.RFC3339))
+		s = fmt.Sprintf("%d sealed events are in no log, the oldest since %s", w.Events,
+			w.Since.UTC().Format(time.RFC3339))
 	}
 	if w.Overdue > 0 {
 		s += fmt.Sprintf("; %d should be by now", w.Overdue)
@@ -67,14 +69,16 @@ const waitingSQL = `SELECT w.n, w.since, w.overdue, u.n, u.since, u.overdue, coa
           FROM (SELECT recorded_at, epoch FROM audit_seals WHERE epoch > $4 AND ($5::uuid IS NULL OR tenant_id = $5) ORDER BY epoch, xid LIMIT $7) s) u`
 
 // waitingBehind finds out what waits behind a place: of everybody, or of a tenant.
-func waitingBehind(ctx context.Context, tx pgx.Tx, scanned resumePoint, tenant *uuid.UUID, within time.Duration) (w Waiting, err error) {
+func waitingBehind(ctx context.Context, tx pgx.Tx, scanned resumePoint, tenant *uuid.UUID,
+	within time.Duration) (w Waiting, err error) {
 	known, err := knownEpoch(ctx, tx)
 	if err != nil {
 		return w, err
 	}
 	var since, unknownSince *time.Time
 	var unknownOverdue int64
-	if err := tx.QueryRow(ctx, waitingSQL, scanned.segment/2, fmt.Sprint(scanned.xid), scanned.id, known, tenant, within, waitingLimit).
+	if err := tx.QueryRow(ctx, waitingSQL, scanned.segment/2, fmt.Sprint(scanned.xid), scanned.id, known, tenant,
+		within, waitingLimit).
 		Scan(&w.Events, &since, &w.Overdue, &w.Unknown, &unknownSince, &unknownOverdue, &w.Epoch); err != nil {
 		return w, fmt.Errorf("count what waits: %w", err)
 	}
@@ -86,7 +90,8 @@ func waitingBehind(ctx context.Context, tx pgx.Tx, scanned resumePoint, tenant *
 	w.Events, w.Overdue = w.Events+w.Unknown, w.Overdue+unknownOverdue
 	switch {
 	case w.Unknown > 0:
-		w.Reason = fmt.Sprintf("%d claim epoch %d, and the notary's is %d: they were forged, or the default of audit_seals.epoch was moved by hand", w.Unknown, w.Epoch, known)
+		w.Reason = fmt.Sprintf("%d claim epoch %d, and the notary's is %d: they were forged, or the default of "+
+			"audit_seals.epoch was moved by hand", w.Unknown, w.Epoch, known)
 	case w.Overdue > 0:
 		w.Reason, err = waitingReason(ctx, tx, scanned, known)
 	}
@@ -95,7 +100,9 @@ func waitingBehind(ctx context.Context, tx pgx.Tx, scanned resumePoint, tenant *
 
 // knownEpoch is the epoch that the notary began last; where none has begun one, the one in force.
 func knownEpoch(ctx context.Context, tx pgx.Tx) (epoch int16, err error) {
-	err = tx.QueryRow(ctx, `SELECT coalesce((SELECT max(epoch) FROM audit_epochs WHERE tenant_id = $1), audit_epoch_now())`, Operator).Scan(&epoch)
+	err = tx.QueryRow(ctx,
+		`SELECT coalesce((SELECT max(epoch) FROM audit_epochs WHERE tenant_id = $1), audit_epoch_now())`, Operator).
+		Scan(&epoch)
 	if err != nil {
 		return 0, fmt.Errorf("the epoch in force: %w", err)
 	}

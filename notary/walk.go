@@ -63,7 +63,8 @@ func (w *logWalk) run(ctx context.Context) error {
 	}
 	for _, a := range w.gone {
 		if !a.said {
-			w.addBroken(fmt.Sprintf("leaves from %d on", a.first), "they were deleted, and no act of retention in the trail says so")
+			w.addBroken(fmt.Sprintf("leaves from %d on", a.first),
+				"they were deleted, and no act of retention in the trail says so")
 		}
 	}
 	if w.v.Since != nil {
@@ -82,11 +83,14 @@ func (w *logWalk) run(ctx context.Context) error {
 		}
 	}
 	var beyond int64
-	if err := w.tx.QueryRow(ctx, `SELECT count(*) FROM audit_tiles WHERE tenant_id = $1 AND level = 0 AND tile >= $2`, w.tenant, full).Scan(&beyond); err != nil {
+	if err := w.tx.QueryRow(ctx, `SELECT count(*) FROM audit_tiles WHERE tenant_id = $1 AND level = 0 AND tile >= $2`,
+		w.tenant, full).Scan(&beyond); err != nil {
 		return err
 	}
 	if beyond > 0 {
-		w.addBroken(fmt.Sprintf("tiles from %d on", full), "%d tiles stand behind the log's last head, of size %d: heads were removed, or tiles added", beyond, last.size)
+		w.addBroken(fmt.Sprintf("tiles from %d on", full),
+			"%d tiles stand behind the log's last head, of size %d: heads were removed, or tiles added",
+			beyond, last.size)
 	}
 	return nil
 }
@@ -94,7 +98,10 @@ func (w *logWalk) run(ctx context.Context) error {
 // skip goes to what was new after the last verification; what stood before it is proven in its last head.
 func (w *logWalk) skip(ctx context.Context) error {
 	w.seen = w.v.Since.Size
-	rows, err := w.tx.Query(ctx, `SELECT `+headSQL+` FROM audit_heads h WHERE tenant_id = $1 AND anchor < $2 ORDER BY size DESC, anchor DESC LIMIT 1`, w.tenant, w.seen)
+	rows, err := w.tx.Query(ctx,
+		`SELECT `+headSQL+
+			` FROM audit_heads h WHERE tenant_id = $1 AND anchor < $2 ORDER BY size DESC, anchor DESC LIMIT 1`,
+		w.tenant, w.seen)
 	if err != nil {
 		return err
 	}
@@ -106,14 +113,16 @@ func (w *logWalk) skip(ctx context.Context) error {
 		return err
 	}
 	if w.tenant == Operator && (h.size != w.v.Since.Size || h.root != w.v.Since.Root) {
-		w.addBroken(fmt.Sprintf("size %d", w.v.Since.Size), "the super-log's root is not the one that was verified at %s", w.v.Since.At.Format(time.RFC3339))
+		w.addBroken(fmt.Sprintf("size %d", w.v.Since.Size),
+			"the super-log's root is not the one that was verified at %s", w.v.Since.At.Format(time.RFC3339))
 		return nil
 	}
 	w.from, w.good = h.size, h.size
 	begin := h.size / ledger.TileWidth * ledger.TileWidth
 	edge, err := (&reader{ctx, w.tx, w.tenant, h.size}).subtrees(h, 0, begin)
 	if err != nil {
-		w.addBroken(fmt.Sprintf("size %d", h.size), "what was verified before does not lead to its root any more: %v", err)
+		w.addBroken(fmt.Sprintf("size %d", h.size), "what was verified before does not lead to its root any more: %v",
+			err)
 		w.from, w.good = 0, 0
 		return nil
 	}
@@ -129,7 +138,8 @@ type tileRow struct {
 
 // part verifies the tiles [from, to), and the open one behind them where that is the log's last.
 func (w *logWalk) part(ctx context.Context, from, to, size int64) (whole bool, err error) {
-	rows, err := w.tx.Query(ctx, `SELECT tile, hashes, root, coalesce(event_ids, '') FROM audit_tiles WHERE tenant_id = $1 AND level = 0 AND tile >= $2 AND tile < $3 ORDER BY tile`, w.tenant, from, to)
+	rows, err := w.tx.Query(ctx, `SELECT tile, hashes, root, coalesce(event_ids, '') FROM audit_tiles
+		WHERE tenant_id = $1 AND level = 0 AND tile >= $2 AND tile < $3 ORDER BY tile`, w.tenant, from, to)
 	if err != nil {
 		return false, err
 	}
@@ -154,7 +164,8 @@ func (w *logWalk) part(ctx context.Context, from, to, size int64) (whole bool, e
 	}
 	for i := range tiles {
 		t := &tiles[i]
-		if t.n != from+int64(i) || len(t.hashes)%tlog.HashSize != 0 || w.tenant != Operator && len(t.ids)*2 != len(t.hashes) {
+		if t.n != from+int64(i) || len(t.hashes)%tlog.HashSize != 0 || w.tenant != Operator &&
+			len(t.ids)*2 != len(t.hashes) {
 			w.addBroken(fmt.Sprintf("tile %d", from+int64(i)), "it is missing, or malformed")
 			return false, nil
 		}
@@ -183,7 +194,8 @@ type headRead struct {
 func (w *logWalk) heads(ctx context.Context, after, upTo int64) ([]headRead, error) {
 	rows, err := w.tx.Query(ctx, `SELECT `+headSQL+`, coalesce(c.note, '')
 	  FROM audit_heads h LEFT JOIN audit_checkpoints c USING (tenant_id, size, anchor)
-	 WHERE h.tenant_id = $1 AND h.size > $2 AND h.size <= $3 AND h.anchor >= $4 ORDER BY h.size, h.anchor`, w.tenant, after, upTo, w.seen)
+	 WHERE h.tenant_id = $1 AND h.size > $2 AND h.size <= $3 AND h.anchor >= $4 ORDER BY h.size, h.anchor`, w.tenant,
+		after, upTo, w.seen)
 	if err != nil {
 		return nil, err
 	}
@@ -267,13 +279,16 @@ func (w *logWalk) head(h *headRead, root ledger.Hash, t *tileRow) {
 		return // it follows from the first
 	}
 	w.addWrong = true
-	w.addBroken(place, "the leaves lead to another root than was signed: among leaves %d to %d some were changed, swapped, removed or put in", w.good, h.size-1)
+	w.addBroken(place, "the leaves lead to another root than was signed: among leaves %d to %d some were changed, "+
+		"swapped, removed or put in", w.good, h.size-1)
 	if w.tenant == Operator || h.size-w.good > 8 {
 		return
 	}
 	for i := max(w.good, t.n*ledger.TileWidth); i < h.size; i++ {
 		at := (i - t.n*ledger.TileWidth) * 16
-		w.v.OnFinding(audit.Finding{Tenant: w.tenant, Event: uuid.UUID(t.ids[at : at+16]), Problem: fmt.Sprintf("is leaf %d, among those that lead to another root than was signed at size %d", i, h.size)})
+		w.v.OnFinding(audit.Finding{Tenant: w.tenant, Event: uuid.UUID(t.ids[at : at+16]),
+			Problem: fmt.Sprintf("is leaf %d, among those that lead to another root than was signed at size %d",
+				i, h.size)})
 	}
 }
 
@@ -306,13 +321,16 @@ func (w *logWalk) above(ctx context.Context, n int64) error {
 			return err
 		}
 		var hashes, said []byte
-		err = w.tx.QueryRow(ctx, `SELECT hashes, root FROM audit_tiles WHERE tenant_id = $1 AND level = $2 AND tile = $3`, w.tenant, level, n).Scan(&hashes, &said)
+		err = w.tx.QueryRow(ctx,
+			`SELECT hashes, root FROM audit_tiles WHERE tenant_id = $1 AND level = $2 AND tile = $3`, w.tenant, level,
+			n).Scan(&hashes, &said)
 		if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 			return err
 		}
 		root, rootErr := ledger.TileRoot(hashes)
 		if err != nil || rootErr != nil || !bytes.Equal(hashes, below) || !bytes.Equal(root[:], said) {
-			w.addBroken(fmt.Sprintf("tile %d of level %d", n, level), "it is missing, or not made of the roots below it")
+			w.addBroken(fmt.Sprintf("tile %d of level %d", n, level),
+				"it is missing, or not made of the roots below it")
 		}
 	}
 	return nil
@@ -323,7 +341,9 @@ func (w *logWalk) superLeaves(ctx context.Context, t *tileRow) error {
 	begin := t.n * ledger.TileWidth
 	n := int64(len(t.hashes) / tlog.HashSize)
 	made := make(map[int64]ledger.Hash, n)
-	rows, err := w.tx.Query(ctx, `SELECT tenant_id, `+headSQL+` FROM audit_heads h WHERE anchor >= $1 AND anchor < $2 AND tenant_id <> '`+Operator.String()+`'`, begin, begin+n)
+	rows, err := w.tx.Query(ctx,
+		`SELECT tenant_id, `+headSQL+` FROM audit_heads h WHERE anchor >= $1 AND anchor < $2 AND tenant_id <> '`+
+			Operator.String()+`'`, begin, begin+n)
 	if err != nil {
 		return err
 	}
@@ -351,10 +371,12 @@ func (w *logWalk) superLeaves(ctx context.Context, t *tileRow) error {
 		switch {
 		case at < w.from:
 		case !there:
-			w.addBroken(fmt.Sprintf("leaf %d", at), "the head or key that it commits to is gone: a log was cut back, a tenant taken away whole, or a key removed")
+			w.addBroken(fmt.Sprintf("leaf %d", at), "the head or key that it commits to is gone: a log was cut back, "+
+				"a tenant taken away whole, or a key removed")
 		case got != ledger.Hash(t.hashes[i*tlog.HashSize:]):
 			if tenant, ok := owner[at]; ok {
-				w.v.addProblem(tenant, fmt.Sprintf("leaf %d of the super-log", at), "the head that it commits to was changed")
+				w.v.addProblem(tenant, fmt.Sprintf("leaf %d of the super-log", at),
+					"the head that it commits to was changed")
 			} else {
 				w.addBroken(fmt.Sprintf("leaf %d", at), "the key that it commits to was replaced")
 			}

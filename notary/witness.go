@@ -48,15 +48,17 @@ const (
 // witnessState is the conversations with the witnesses, one each, which go on beside the rounds.
 type witnessState struct {
 	sync.WaitGroup
-	mu          sync.Mutex
-	next        map[string]int64 // by witness: the size to ask for when the one in progress is done; there while it is busy
+	mu sync.Mutex
+	// by witness: the size to ask for when the one in progress is done; there while it is busy
+	next        map[string]int64
 	lastProblem map[string]int64 // by witness: the size it cosigned last
 	fork        error            // a witness has seen more than there is here
 	stamped     time.Time        // when a time-stamp was given last
 	stamping    bool
 }
 
-// cosignHead asks the witnesses to cosign the newest checkpoint. One that is slow skips those in between; nothing waits for it.
+// cosignHead asks the witnesses to cosign the newest checkpoint. One that is slow skips those in between; nothing waits
+// for it.
 func (n *Notary) cosignHead() {
 	a := &n.asking
 	a.mu.Lock()
@@ -74,15 +76,16 @@ func (n *Notary) cosignHead() {
 	}
 }
 
-// cosignFirst asks every witness about the last signed checkpoint before another is signed: one that has seen more knows that the
-// database was taken back. One that does not answer is asked again later, and nothing waits for it.
+// cosignFirst asks every witness about the last signed checkpoint before another is signed: one that has seen more
+// knows that the database was taken back. One that does not answer is asked again later, and nothing waits for it.
 func (n *Notary) cosignFirst(ctx context.Context) error {
 	if n.signed == "" || len(n.c.Witnesses) == 0 {
 		return nil
 	}
 	var stored int64
 	if err := n.c.DB.Snapshot(ctx, func(tx pgx.Tx) error {
-		return tx.QueryRow(ctx, `SELECT coalesce(max(size), 0) FROM audit_checkpoints WHERE tenant_id = $1`, Operator).Scan(&stored)
+		return tx.QueryRow(ctx, `SELECT coalesce(max(size), 0) FROM audit_checkpoints WHERE tenant_id = $1`, Operator).
+			Scan(&stored)
 	}); err != nil || stored == 0 {
 		return err
 	}
@@ -100,7 +103,8 @@ func (n *Notary) cosignFirst(ctx context.Context) error {
 		if errors.Is(err, ErrRefused) {
 			return err
 		} else if err != nil {
-			n.c.Logger.Warn("notary: a witness did not cosign", "witness", n.c.Witnesses[i].Verifier.Name(), "size", stored, "error", err)
+			n.c.Logger.Warn("notary: a witness did not cosign", "witness", n.c.Witnesses[i].Verifier.Name(), "size",
+				stored, "error", err)
 		}
 	}
 	return nil
@@ -159,7 +163,8 @@ func (n *Notary) cosign(ctx context.Context, w Witness, size int64) error {
 		return raw, err
 	}
 	if err := n.c.DB.Snapshot(ctx, func(tx pgx.Tx) error {
-		return tx.QueryRow(ctx, `SELECT coalesce(max(size), 0) FROM audit_witnesses WHERE tenant_id = $1 AND kind = 'cosignature' AND name = $2 AND size <= $3`, Operator, w.Verifier.Name(), size).Scan(&old)
+		return tx.QueryRow(ctx, `SELECT coalesce(max(size), 0) FROM audit_witnesses WHERE tenant_id = $1
+			AND kind = 'cosignature' AND name = $2 AND size <= $3`, Operator, w.Verifier.Name(), size).Scan(&old)
 	}); err != nil {
 		return err
 	}
@@ -176,7 +181,9 @@ func (n *Notary) cosign(ctx context.Context, w Witness, size int64) error {
 		case said != nil:
 			return w.keep(ctx, n.c.DB, size, super.signed, said)
 		case at > size:
-			return fmt.Errorf("%w: witness %s has cosigned the super-log at size %d, and here it has %d: this database was taken back, or another notary signs with our key", ErrRefused, w.Verifier.Name(), at, size)
+			return fmt.Errorf("%w: witness %s has cosigned the super-log at size %d, and here it has %d: this "+
+				"database was taken back, or another notary signs with our key", ErrRefused,
+				w.Verifier.Name(), at, size)
 		case try == 1 || at == old:
 			return fmt.Errorf("it holds size %d, and would not go on from there", at)
 		}
@@ -243,7 +250,9 @@ func (w Witness) keep(ctx context.Context, db *tenantdb.Evidence, size int64, si
 		}
 		defer l.Release()
 		return l.Tx(ctx, func(tx pgx.Tx) error {
-			_, err := tx.Exec(ctx, `INSERT INTO audit_witnesses (tenant_id, size, name, kind, said) VALUES ($1, $2, $3, 'cosignature', $4) ON CONFLICT DO NOTHING`, Operator, size, w.Verifier.Name(), []byte(line))
+			_, err := tx.Exec(ctx, `INSERT INTO audit_witnesses (tenant_id, size, name, kind, said)
+				VALUES ($1, $2, $3, 'cosignature', $4) ON CONFLICT DO NOTHING`, Operator, size, w.Verifier.Name(),
+				[]byte(line))
 			return err
 		})
 	}

@@ -13,8 +13,9 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// WitnessAnchor has a witness be the copy outside: nothing is signed for good before it has cosigned, and it cosigns only
-// what goes on from the size that it saw last. What it saw it remembers itself; while it is unavailable, nothing is signed.
+// WitnessAnchor has a witness be the copy outside: nothing is signed for good before it has cosigned, and it cosigns
+// only what goes on from the size that it saw last. What it saw it remembers itself; while it is unavailable, nothing
+// is signed.
 type WitnessAnchor struct {
 	DB      *tenantdb.Evidence
 	Witness Witness
@@ -26,7 +27,9 @@ func (b WitnessAnchor) String() string { return "witness " + b.Witness.Verifier.
 func (b WitnessAnchor) Load(ctx context.Context) (signed, version string, err error) {
 	err = b.DB.Snapshot(ctx, func(tx pgx.Tx) error {
 		var size int64
-		err := tx.QueryRow(ctx, `SELECT size, note FROM audit_checkpoints WHERE tenant_id = $1 ORDER BY size DESC LIMIT 1`, Operator).Scan(&size, &signed)
+		err := tx.QueryRow(ctx,
+			`SELECT size, note FROM audit_checkpoints WHERE tenant_id = $1 ORDER BY size DESC LIMIT 1`, Operator).
+			Scan(&size, &signed)
 		version = strconv.FormatInt(size, 10)
 		return ignoreNone(err)
 	})
@@ -66,7 +69,8 @@ func (b WitnessAnchor) Swap(ctx context.Context, version, signed string) (string
 	}
 }
 
-func (b WitnessAnchor) ask(ctx context.Context, c ledger.Checkpoint, old int64, signed string) (said []byte, at int64, err error) {
+func (b WitnessAnchor) ask(ctx context.Context, c ledger.Checkpoint, old int64,
+	signed string) (said []byte, at int64, err error) {
 	var body []byte
 	if err := b.DB.Snapshot(ctx, func(tx pgx.Tx) error {
 		tree := tlog.TileHashReader(tlog.Tree{N: c.Size, Hash: tlog.Hash(c.Root)}, &reader{ctx, tx, Operator, c.Size})

@@ -63,7 +63,10 @@ func TestARealWitnessCosigns(t *testing.T) {
 	a, _ := realWitness(t, "witness.example/a", o.key)
 	b, _ := realWitness(t, "witness.example/b", o.key)
 	release := make(chan struct{})
-	hangs := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { <-release; w.WriteHeader(http.StatusServiceUnavailable) }))
+	hangs := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		<-release
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}))
 	t.Cleanup(hangs.Close)
 	gone, _ := realWitness(t, "witness.example/gone", o.key)
 	gone.URL = hangs.URL
@@ -97,13 +100,15 @@ func TestARealWitnessCosigns(t *testing.T) {
 	if r := o.check(made, trust(2, a, b)); !r.OK() || len(r.Witnesses) != 2 || r.Matching != 900 {
 		t.Errorf("%+v\n%s", r, problems(r))
 	}
-	if r := o.check(made, trust(2, a, gone)); r.OK() || !strings.Contains(problems(r), "1 of the witnesses you trust cosigned, and 2 must have") {
+	if r := o.check(made, trust(2, a, gone)); r.OK() ||
+		!strings.Contains(problems(r), "1 of the witnesses you trust cosigned, and 2 must have") {
 		t.Errorf("a quorum with one that was gone: %s", problems(r))
 	}
 	stripped := manifest(t, made, func(m *evidence.Manifest) {
 		m.Super = m.Super[:strings.Index(m.Super, "— "+b.Verifier.Name())]
 	})
-	if r := o.check(stripped, trust(2, a, b)); r.OK() || !strings.Contains(problems(r), "1 of the witnesses you trust cosigned, and 2 must have") {
+	if r := o.check(stripped, trust(2, a, b)); r.OK() ||
+		!strings.Contains(problems(r), "1 of the witnesses you trust cosigned, and 2 must have") {
 		t.Errorf("a stripped signature: %s", problems(r))
 	}
 }
@@ -134,7 +139,8 @@ func TestAWitnessThatSawMoreStopsTheNotary(t *testing.T) {
 	other.log(tenantA, 5)
 	heads := one[int](other, `SELECT count(*) FROM audit_heads`)
 	for range 3 { // not one is signed before the witness is asked
-		if _, err := n.Round(t.Context()); !errors.Is(err, notary.ErrRefused) || !strings.Contains(err.Error(), "has cosigned the super-log at size 4, and here it has 2") {
+		if _, err := n.Round(t.Context()); !errors.Is(err, notary.ErrRefused) ||
+			!strings.Contains(err.Error(), "has cosigned the super-log at size 4, and here it has 2") {
 			t.Errorf("a round of a database that was taken back: %v", err)
 		}
 	}
@@ -154,7 +160,9 @@ func TestAWitnessIsTheCopyOutside(t *testing.T) {
 		o.round()
 	}
 	o.honest()
-	if r := o.check(o.bundle(tenantA, evidence.Filter{}), func(t *evidence.Trust) { t.Quorum, t.Witnesses = 1, []note.Verifier{a.Verifier} }); !r.OK() {
+	if r := o.check(o.bundle(tenantA, evidence.Filter{}), func(t *evidence.Trust) {
+		t.Quorum, t.Witnesses = 1, []note.Verifier{a.Verifier}
+	}); !r.OK() {
 		t.Error(problems(r))
 	}
 	back := openOn(t, mustClone(t, o.idle()))
@@ -173,7 +181,8 @@ func TestAWitnessIsTheCopyOutside(t *testing.T) {
 			t.Error("another history is signed")
 		}
 	}
-	if n := one[int](back, `SELECT count(*) FROM audit_checkpoints WHERE size > 900 AND tenant_id = $1`, tenantA); n != 0 {
+	if n := one[int](back, `SELECT count(*) FROM audit_checkpoints WHERE size > 900 AND tenant_id = $1`,
+		tenantA); n != 0 {
 		t.Errorf("%d signatures of another history are stored", n)
 	}
 	o.log(tenantA, 1)

@@ -15,7 +15,8 @@ const outOfMemory = "konstruct: reading takes more memory than it may"
 // watchEvery is how often a process looks at its memory.
 const watchEvery = 20 * time.Millisecond
 
-// watch holds the process to its memory: the system's own limit stops what grows at a bound, and a look at it now and then whatever else does.
+// watch holds the process to its memory: the system's own limit stops what grows at a bound, and a look at it now and
+// then whatever else does.
 func watch(ctx context.Context, limit uint64) {
 	debug.SetMemoryLimit(int64(limit / 4 * 3)) // rather collect than grow
 	limitData(limit)

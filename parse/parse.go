@@ -91,7 +91,8 @@ func (l *Local) parse(ctx context.Context, kind string, raw []byte) (*ParsedFile
 	if err != nil {
 		return nil, err
 	}
-	r := &ParsedFile{Title: d.Title, Author: d.Author, Language: d.Language, Created: d.Created, Modified: d.Modified, Text: d.Text}
+	r := &ParsedFile{Title: d.Title, Author: d.Author, Language: d.Language, Created: d.Created, Modified: d.Modified,
+		Text: d.Text}
 	chunk.Split(d, l.tokens, func(k chunk.Chunk) bool {
 		r.Chunks = append(r.Chunks, k)
 		return ctx.Err() == nil

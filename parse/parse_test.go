@@ -157,9 +157,11 @@ func TestAHostileFileRuinsItsProcessAlone(t *testing.T) {
 }
 
 func TestAProcessThatDoesNotStartIsNoFilesFault(t *testing.T) {
-	for _, command := range [][]string{{"/nonexistent"}, {"/bin/false"}, {"/bin/sh", "-c", "echo a reason >&2; exit 3"}} {
+	for _, command := range [][]string{{"/nonexistent"}, {"/bin/false"},
+		{"/bin/sh", "-c", "echo a reason >&2; exit 3"}} {
 		p := parse.NewPool(1, parse.DefaultLimits, command...)
-		if _, err := p.Parse(t.Context(), extract.TypeText, []byte("x")); !errors.Is(err, parse.ErrStart) || len(command) > 1 && !strings.Contains(err.Error(), "a reason") {
+		if _, err := p.Parse(t.Context(), extract.TypeText, []byte("x")); !errors.Is(err, parse.ErrStart) ||
+			len(command) > 1 && !strings.Contains(err.Error(), "a reason") {
 			t.Errorf("%v: %v", command, err)
 		}
 		p.Close()
@@ -176,7 +178,9 @@ func TestAReasonKeepsItsIdentity(t *testing.T) {
 		kind string
 		raw  []byte
 		want error
-	}{{extract.TypeText, nil, extract.ErrEmpty}, {extract.TypeText, []byte(" \n "), extract.ErrNoText}, {"video/mp4", []byte("x"), extract.ErrKind}, {extract.TypeText, make([]byte, extract.MaxText+1), extract.ErrTooLarge}} {
+	}{{extract.TypeText, nil, extract.ErrEmpty}, {extract.TypeText, []byte(" \n "), extract.ErrNoText},
+		{"video/mp4", []byte("x"), extract.ErrKind},
+		{extract.TypeText, make([]byte, extract.MaxText+1), extract.ErrTooLarge}} {
 		if _, err := p.Parse(t.Context(), c.kind, c.raw); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", c.kind, err, c.want)
 		}

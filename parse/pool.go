@@ -20,7 +20,8 @@ import (
 
 // Limits on one process.
 const (
-	// maxResponse is how many bytes a file's reading may have: its text, and that again in passages that overlap and repeat headings.
+	// maxResponse is how many bytes a file's reading may have: its text, and that again in passages that overlap and
+	// repeat headings.
 	maxResponse = 8 * extract.MaxText
 	// maxFiles is how many files one process reads before another takes its place.
 	maxFiles = 1000
@@ -44,10 +45,12 @@ type response struct {
 }
 
 // reasons are the errors that keep their identity.
-var reasons = []error{extract.ErrEmpty, extract.ErrNoText, extract.ErrTooLarge, extract.ErrEncrypted, extract.ErrKind, ErrResources}
+var reasons = []error{extract.ErrEmpty, extract.ErrNoText, extract.ErrTooLarge, extract.ErrEncrypted, extract.ErrKind,
+	ErrResources}
 
-// Pool reads in processes, each one file at a time. A process that dies, takes too long or too much is that file's error; another takes its
-// place. It gets neither this process's environment, nor its files, nor the database's address.
+// Pool reads in processes, each one file at a time. A process that dies, takes too long or too much is that file's
+// error; another takes its place. It gets neither this process's environment, nor its files, nor the database's
+// address.
 type Pool struct {
 	command []string
 	limits  Limits
@@ -145,7 +148,8 @@ func exitReason(err error, said *tail, memory uint64) error {
 	switch {
 	case errors.Is(err, errResponse):
 		return fmt.Errorf("%w: what it says comes to more than %d bytes", ErrResources, maxResponse)
-	case strings.Contains(said.String(), outOfMemory) || strings.Contains(said.String(), "out of memory") || strings.Contains(said.String(), "cannot allocate memory"):
+	case strings.Contains(said.String(), outOfMemory) || strings.Contains(said.String(), "out of memory") ||
+		strings.Contains(said.String(), "cannot allocate memory"):
 		return fmt.Errorf("%w: more than %d MiB of memory", ErrResources, memory>>20)
 	}
 	return disclosure.Hide(errDied, fmt.Errorf("%w: %s", err, said.line()))

@@ -39,7 +39,8 @@ func findEmails(text string, found func(start, end int)) {
 	}
 }
 
-// domainEnd returns where the domain that begins at from ends, or 0 when none with a dot in it does. It ends in a label of two letters or more.
+// domainEnd returns where the domain that begins at from ends, or 0 when none with a dot in it does. It ends in a label
+// of two letters or more.
 func domainEnd(text string, from int) (end int) {
 	label, letters, dots, i := from, 0, 0, from
 	accept := func() {

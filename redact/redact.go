@@ -49,7 +49,8 @@ const (
 	inMetadata
 )
 
-var fieldBits = map[string]int{"user_id": inUserID, "input_summary": inInput, "output_summary": inOutput, "metadata": inMetadata}
+var fieldBits = map[string]int{"user_id": inUserID, "input_summary": inInput, "output_summary": inOutput,
+	"metadata": inMetadata}
 
 // redactionsKey is where an event's metadata says what was redacted.
 const redactionsKey = "konstruct.redactions"
@@ -106,7 +107,8 @@ func New(at string, list []Rule, key []byte, check func(json.RawMessage) error) 
 }
 
 func (r *Redactor) add(rule Rule) error {
-	if (rule.Detect != "") == (rule.Pattern != "") && rule.Path == "" || rule.Path != "" && rule.Detect+rule.Pattern != "" {
+	if (rule.Detect != "") == (rule.Pattern != "") && rule.Path == "" || rule.Path != "" &&
+		rule.Detect+rule.Pattern != "" {
 		return fmt.Errorf("detect: a rule has exactly one of detect, pattern and path")
 	}
 	if rule.Name == "" {
@@ -172,7 +174,9 @@ func (r *Redactor) addPath(rule Rule) error {
 	case fieldBits[rule.Path] != 0 && rule.Path != "metadata":
 		p.field = fieldBits[rule.Path]
 	default:
-		return fmt.Errorf("path: %.40q is neither user_id, input_summary or output_summary nor a pointer such as /customer/email", rule.Path)
+		return fmt.Errorf(
+			"path: %.40q is neither user_id, input_summary or output_summary nor a pointer such as /customer/email",
+			rule.Path)
 	}
 	r.paths = append(r.paths, p)
 	return nil

@@ -14,15 +14,28 @@ type secretKind struct {
 var secretKinds = []secretKind{
 	{"AKIA", "", 16}, {"ASIA", "", 16}, {"ABIA", "", 16}, {"ACCA", "", 16}, // AWS access key ids
 	{"AIza", "_-", 35}, {"ya29.", "_-.", 20}, {"GOCSPX-", "_-", 28}, // Google
-	{"ghp_", "", 36}, {"gho_", "", 36}, {"ghu_", "", 36}, {"ghs_", "_.-", 36}, {"ghr_", "", 36}, {"github_pat_", "_", 50}, // GitHub
-	{"glpat-", "_-.", 20}, {"gldt-", "_-", 20}, {"glrt-", "_-.", 20}, {"glcbt-", "_-", 20}, {"glptt-", "_-", 20}, // GitLab
-	{"xoxb-", "-", 10}, {"xoxp-", "-", 10}, {"xoxa-", "-", 10}, {"xoxr-", "-", 10}, {"xoxs-", "-", 10}, {"xoxe-", "-", 10}, {"xoxe.", "-.", 10}, {"xapp-", "-", 10}, // Slack
-	{"sk_live_", "", 16}, {"sk_test_", "", 16}, {"rk_live_", "", 16}, {"rk_test_", "", 16}, {"whsec_", "+/=", 16}, // Stripe
-	{"sk-", "_-", 20},                                                                       // OpenAI, Anthropic, OpenRouter and others
-	{"gsk_", "", 40}, {"hf_", "", 30}, {"r8_", "", 36}, {"pplx-", "", 40}, {"xai-", "", 40}, // Groq, Hugging Face, Replicate, Perplexity, xAI
-	{"npm_", "", 36}, {"pypi-AgE", "_-", 50}, {"dckr_pat_", "_-", 20}, {"rubygems_", "", 48}, {"crates.io:", "", 32}, // registries
-	{"SG.", "_-.", 40}, {"key-", "", 32}, {"dop_v1_", "", 64}, {"shpat_", "", 32}, {"shpss_", "", 32}, {"lin_api_", "", 32}, // SendGrid, Mailgun, DigitalOcean, Shopify, Linear
-	{"glsa_", "_", 32}, {"hvs.", "_-", 24}, {"hvb.", "_-", 24}, {"dapi", "-", 32}, {"ntn_", "", 40}, {"secret_", "", 40}, {"sntrys_", "_=+/", 32}, // Grafana, Vault, Databricks, Notion, Sentry
+	// GitHub
+	{"ghp_", "", 36}, {"gho_", "", 36}, {"ghu_", "", 36}, {"ghs_", "_.-", 36}, {"ghr_", "", 36},
+	{"github_pat_", "_", 50},
+	// GitLab
+	{"glpat-", "_-.", 20}, {"gldt-", "_-", 20}, {"glrt-", "_-.", 20}, {"glcbt-", "_-", 20}, {"glptt-", "_-", 20},
+	// Slack
+	{"xoxb-", "-", 10}, {"xoxp-", "-", 10}, {"xoxa-", "-", 10}, {"xoxr-", "-", 10}, {"xoxs-", "-", 10},
+	{"xoxe-", "-", 10}, {"xoxe.", "-.", 10}, {"xapp-", "-", 10},
+	// Stripe
+	{"sk_live_", "", 16}, {"sk_test_", "", 16}, {"rk_live_", "", 16}, {"rk_test_", "", 16}, {"whsec_", "+/=", 16},
+	// OpenAI, Anthropic, OpenRouter and others
+	{"sk-", "_-", 20},
+	// Groq, Hugging Face, Replicate, Perplexity, xAI
+	{"gsk_", "", 40}, {"hf_", "", 30}, {"r8_", "", 36}, {"pplx-", "", 40}, {"xai-", "", 40},
+	// registries
+	{"npm_", "", 36}, {"pypi-AgE", "_-", 50}, {"dckr_pat_", "_-", 20}, {"rubygems_", "", 48}, {"crates.io:", "", 32},
+	// SendGrid, Mailgun, DigitalOcean, Shopify, Linear
+	{"SG.", "_-.", 40}, {"key-", "", 32}, {"dop_v1_", "", 64}, {"shpat_", "", 32}, {"shpss_", "", 32},
+	{"lin_api_", "", 32},
+	// Grafana, Vault, Databricks, Notion, Sentry
+	{"glsa_", "_", 32}, {"hvs.", "_-", 24}, {"hvb.", "_-", 24}, {"dapi", "-", 32}, {"ntn_", "", 40},
+	{"secret_", "", 40}, {"sntrys_", "_=+/", 32},
 	{"AGE-SECRET-KEY-1", "", 50}, {"kst_", "_", 20}, // age, and our own
 }
 

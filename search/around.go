@@ -9,7 +9,8 @@ import (
 	"github.com/konstruct/konstruct/kb"
 )
 
-// diversify chooses k of the hits, the best first, each the best in what it is worth less what it repeats of those chosen before (maximal marginal relevance).
+// diversify chooses k of the hits, the best first, each the best in what it is worth less what it repeats of those
+// chosen before (maximal marginal relevance).
 func diversify(hits []Hit, halves [][]float32, k int, variety float64) (chosen []Hit) {
 	if len(hits) == 0 {
 		return hits
@@ -50,7 +51,8 @@ func neighbours(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, hits []Hit, n 
 	for i := range hits {
 		documents[i], indexes[i] = hits[i].DocumentID, hits[i].Index
 	}
-	rows, err := tx.Query(ctx, `SELECT h.n, c.id, c.chunk_index, coalesce(p.headings, '{}'), coalesce(p.page, 0), coalesce(p.start_byte, 0), coalesce(p.end_byte, 0), c.content
+	rows, err := tx.Query(ctx,
+		`SELECT h.n, c.id, c.chunk_index, coalesce(p.headings, '{}'), coalesce(p.page, 0), coalesce(p.start_byte, 0), coalesce(p.end_byte, 0), c.content
 	    FROM unnest($2::uuid[], $3::integer[]) WITH ORDINALITY h (document_id, at, n)
 	    JOIN kb_chunks c ON c.tenant_id = $1 AND c.document_id = h.document_id AND c.chunk_index BETWEEN h.at - $4::integer AND h.at + $4::integer AND c.chunk_index <> h.at
 	    LEFT JOIN kb_passages p ON p.tenant_id = $1 AND p.chunk_id = c.id
@@ -60,15 +62,16 @@ func neighbours(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, hits []Hit, n 
 	}
 	var of int
 	var p kb.Passage
-	_, err = pgx.ForEachRow(rows, []any{&of, &p.ChunkID, &p.Index, &p.Headings, &p.Page, &p.Start, &p.End, &p.Content}, func() error {
-		h := &hits[of-1]
-		if p.Index < h.Index {
-			h.Before = append(h.Before, p)
-		} else {
-			h.After = append(h.After, p)
-		}
-		p.Headings = nil
-		return nil
-	})
+	_, err = pgx.ForEachRow(rows, []any{&of, &p.ChunkID, &p.Index, &p.Headings, &p.Page, &p.Start, &p.End, &p.Content},
+		func() error {
+			h := &hits[of-1]
+			if p.Index < h.Index {
+				h.Before = append(h.Before, p)
+			} else {
+				h.After = append(h.After, p)
+			}
+			p.Headings = nil
+			return nil
+		})
 	return err
 }

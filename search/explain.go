@@ -16,7 +16,8 @@ import (
 // Explanation is how a search of a tenant is done, and what the database says of it.
 type Explanation struct {
 	Plan
-	// Estimated and Real are how many passages PostgreSQL thought it would compare, and did; by an index, how many it yields; by words, how many postings.
+	// Estimated and Real are how many passages PostgreSQL thought it would compare, and did; by an index, how many it
+	// yields; by words, how many postings.
 	Estimated int64 `json:"estimated_rows"`
 	Actual    int64 `json:"real_rows"`
 	Hits      int   `json:"hits"`
@@ -38,7 +39,8 @@ type TenantIndex struct {
 	Problem  string     `json:"trouble,omitempty"` // why it could not be made
 }
 
-// compareLimit finds in a plan the line that reads passages' vectors, or by words their postings, with the rows expected and met.
+// compareLimit finds in a plan the line that reads passages' vectors, or by words their postings, with the rows
+// expected and met.
 var compareLimit = regexp.MustCompile(`Scan .*(kb_points|kb_vectors|kb_terms)[^(]*\(cost=\S+ rows=(\d+) [^)]*\)(?: \(actual time=\S+ rows=([\d.]+) loops=(\d+)\))?`)
 
 // Explain does a search and says how, within the caller's transaction, whose tenant must be set to tenant already.
@@ -58,10 +60,12 @@ func (s *Searcher) Explain(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, q Q
 	if err != nil {
 		return e, err
 	}
-	if err := tenantdb.Send(ctx, tx, tenantdb.Statement{Settings: searchSettings(&f.Plan), Within: q.Within, SQL: "EXPLAIN (ANALYZE, BUFFERS) " + sql, Args: run.args}, func(rows pgx.Rows) error {
-		e.Explain, err = pgx.CollectRows(rows, pgx.RowTo[string])
-		return err
-	}); err != nil {
+	if err := tenantdb.Send(ctx, tx,
+		tenantdb.Statement{Settings: searchSettings(&f.Plan), Within: q.Within,
+			SQL: "EXPLAIN (ANALYZE, BUFFERS) " + sql, Args: run.args}, func(rows pgx.Rows) error {
+			e.Explain, err = pgx.CollectRows(rows, pgx.RowTo[string])
+			return err
+		}); err != nil {
 		return e, queryError(err)
 	}
 	for _, line := range e.Explain {
@@ -75,7 +79,8 @@ func (s *Searcher) Explain(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, q Q
 		e.Actual = int64(each * loops)
 		break
 	}
-	rows, err := tx.Query(ctx, `SELECT t.chunks, t.built_at, coalesce(i.indisvalid AND i.indisready, false), coalesce(pg_relation_size(i.indexrelid), 0), t.ef_search, t.recall::float8, t.queries, t.tuned_at, t.trouble
+	rows, err := tx.Query(ctx,
+		`SELECT t.chunks, t.built_at, coalesce(i.indisvalid AND i.indisready, false), coalesce(pg_relation_size(i.indexrelid), 0), t.ef_search, t.recall::float8, t.queries, t.tuned_at, t.trouble
 	    FROM kb_tiers t LEFT JOIN pg_index i ON i.indexrelid = to_regclass('public.' || $3::text) WHERE t.tenant_id = $1 AND t.model = $2`, tenant, st.model, st.index)
 	if err != nil {
 		return e, fmt.Errorf("search: explain: %w", err)

@@ -1,4 +1,5 @@
 package search
 
-// Few has a searcher compare so few passages one by one where conditions leave them, instead of as many as take a table too large for a test.
+// Few has a searcher compare so few passages one by one where conditions leave them, instead of as many as take a table
+// too large for a test.
 func (s *Searcher) Few(n int) *Searcher { s.counts = n; return s }

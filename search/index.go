@@ -19,7 +19,8 @@ import (
 type Thresholds struct {
 	Grow   int // with so many passages one is made
 	Shrink int // with fewer it is dropped
-	// Many is how many such indexes there may be before only a tenant of Crowded passages gets one: each costs the planner of every search a little.
+	// Many is how many such indexes there may be before only a tenant of Crowded passages gets one: each costs the
+	// planner of every search a little.
 	Many, Crowded int
 }
 
@@ -76,8 +77,10 @@ func (in *Indexer) inspect(ctx context.Context, tenant uuid.UUID) (x indexState,
 			return err
 		}
 		name := indexName(tenant, x.model)
-		rows, err := tx.Query(ctx, `SELECT c.relname::text, i.indisvalid AND i.indisready FROM pg_class c JOIN pg_index i ON i.indexrelid = c.oid
-		   WHERE c.relnamespace = 'public'::regnamespace AND (c.relname = $1 OR starts_with(c.relname::text, $2))`, indexName(tenant, ""), vectorIndexes(tenant))
+		rows, err := tx.Query(ctx,
+			`SELECT c.relname::text, i.indisvalid AND i.indisready FROM pg_class c JOIN pg_index i ON i.indexrelid = c.oid
+		   WHERE c.relnamespace = 'public'::regnamespace AND (c.relname = $1 OR starts_with(c.relname::text, $2))`,
+			indexName(tenant, ""), vectorIndexes(tenant))
 		if err != nil {
 			return err
 		}
@@ -95,7 +98,8 @@ func (in *Indexer) inspect(ctx context.Context, tenant uuid.UUID) (x indexState,
 		}); err != nil {
 			return err
 		}
-		return tx.QueryRow(ctx, `SELECT (SELECT count(*) FROM (SELECT FROM kb_terms t WHERE t.tenant_id = $1 AND t.term = '' LIMIT $2) t),
+		return tx.QueryRow(ctx,
+			`SELECT (SELECT count(*) FROM (SELECT FROM kb_terms t WHERE t.tenant_id = $1 AND t.term = '' LIMIT $2) t),
 		    (SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'i' AND starts_with(relname::text, 'ix_kb_points_'))`, tenant, max(in.Thresholds.Grow, in.Thresholds.Crowded)).Scan(&x.chunks, &x.all)
 	})
 	if err != nil {
@@ -110,7 +114,8 @@ func (in *Indexer) Prepare(ctx context.Context, tenant uuid.UUID) (bool, error) 
 	return err == nil && in.Thresholds.action(x) != leave, err
 }
 
-// Work makes or drops the tenant's index where that is due. Killed, it leaves what the next turn clears away. It implements fairqueue.Worker.
+// Work makes or drops the tenant's index where that is due. Killed, it leaves what the next turn clears away. It
+// implements fairqueue.Worker.
 func (in *Indexer) Work(ctx context.Context, tenant uuid.UUID) (worked bool, err error) {
 	x, err := in.inspect(ctx, tenant)
 	if err != nil {
@@ -152,10 +157,13 @@ func (in *Indexer) drop(ctx context.Context, conn *pgx.Conn, tenant uuid.UUID, x
 		}
 		in.Logger.Info("dropped a tenant's own index", "tenant", tenant, "index", name)
 	}
-	return in.Door.Query(ctx, tenant, `UPDATE kb_tiers SET built_at = NULL, recall = NULL, queries = NULL, tuned_at = NULL, ef_search = $3 WHERE tenant_id = $1 AND model = $2`, []any{tenant, x.model, defaultEf}, nil)
+	return in.Door.Query(ctx, tenant,
+		`UPDATE kb_tiers SET built_at = NULL, recall = NULL, queries = NULL, tuned_at = NULL, ef_search = $3
+		WHERE tenant_id = $1 AND model = $2`, []any{tenant, x.model, defaultEf}, nil)
 }
 
-// What an index takes while it is made: pgvector keeps its graph in memory while that fits, and is many times slower where it does not.
+// What an index takes while it is made: pgvector keeps its graph in memory while that fits, and is many times slower
+// where it does not.
 const (
 	bytesPerVector = 2200 // 384 numbers of two bytes, and some 32 links
 	leastMemory    = 64 << 20
@@ -164,10 +172,14 @@ const (
 
 func (in *Indexer) build(ctx context.Context, conn *pgx.Conn, tenant uuid.UUID, x indexState) error {
 	name := indexName(tenant, x.model)
-	on := fmt.Sprintf("kb_points USING hnsw (half halfvec_cosine_ops) WITH (m = 16, ef_construction = 64) WHERE tenant_id = '%s'", tenant)
+	on :=
+		fmt.Sprintf("kb_points USING hnsw (half halfvec_cosine_ops) WITH (m = 16, ef_construction = 64) WHERE "+
+			"tenant_id = '%s'", tenant)
 	var chunks, dimensions int
 	if err := in.Door.Tx(ctx, tenant, func(ctx context.Context, tx pgx.Tx) error {
-		return tx.QueryRow(ctx, `SELECT (SELECT count(*) FROM kb_terms t WHERE t.tenant_id = $1 AND t.term = ''), coalesce((SELECT m.dimensions FROM kb_models m WHERE m.tenant_id = $1 AND m.model = $2), 384)`,
+		return tx.QueryRow(ctx, `SELECT (SELECT count(*) FROM kb_terms t WHERE t.tenant_id = $1
+			AND t.term = ''), coalesce((SELECT m.dimensions FROM kb_models m
+			WHERE m.tenant_id = $1 AND m.model = $2), 384)`,
 			tenant, x.model).Scan(&chunks, &dimensions)
 	}); err != nil {
 		return err
@@ -176,12 +188,15 @@ func (in *Indexer) build(ctx context.Context, conn *pgx.Conn, tenant uuid.UUID, 
 		if dimensions > mostDimensions {
 			return nil // it is searched passage by passage
 		}
-		on = fmt.Sprintf("kb_vectors USING hnsw ((embedding::halfvec(%d)) halfvec_cosine_ops) WITH (m = 16, ef_construction = 64) WHERE tenant_id = '%s' AND model = %s", dimensions, tenant, tenantdb.Literal(x.model))
+		on = fmt.Sprintf("kb_vectors USING hnsw ((embedding::halfvec(%d)) halfvec_cosine_ops) WITH (m = 16, "+
+			"ef_construction = 64) WHERE tenant_id = '%s' AND model = %s", dimensions, tenant,
+			tenantdb.Literal(x.model))
 	}
 	start := time.Now()
 	memory := min(max(leastMemory, chunks*bytesPerVector*dimensions/384), mostMemory)
 	for _, sql := range []string{
-		fmt.Sprintf("SET maintenance_work_mem = '%dkB'", memory>>10), "SET statement_timeout = 0", "SET lock_timeout = 0",
+		fmt.Sprintf("SET maintenance_work_mem = '%dkB'", memory>>10), "SET statement_timeout = 0",
+		"SET lock_timeout = 0",
 		"DROP INDEX CONCURRENTLY IF EXISTS public." + name, // which somebody was killed at
 		"CREATE INDEX CONCURRENTLY " + name + " ON public." + on,
 	} {
@@ -189,11 +204,14 @@ func (in *Indexer) build(ctx context.Context, conn *pgx.Conn, tenant uuid.UUID, 
 			return fmt.Errorf("%.60s: %w", sql, err)
 		}
 	}
-	if err := in.Door.Query(ctx, tenant, `INSERT INTO kb_tiers (tenant_id, model, chunks, built_at) VALUES ($1, $2, $3, now())
-	    ON CONFLICT (tenant_id, model) DO UPDATE SET chunks = EXCLUDED.chunks, built_at = now(), trouble = ''`, []any{tenant, x.model, chunks}, nil); err != nil {
+	if err := in.Door.Query(ctx, tenant,
+		`INSERT INTO kb_tiers (tenant_id, model, chunks, built_at) VALUES ($1, $2, $3, now())
+	    ON CONFLICT (tenant_id, model) DO UPDATE SET chunks = EXCLUDED.chunks, built_at = now(), trouble = ''`,
+		[]any{tenant, x.model, chunks}, nil); err != nil {
 		return err
 	}
-	in.Logger.Info("made a tenant's own index", "tenant", tenant, "index", name, "passages", chunks, "took", time.Since(start).Round(time.Millisecond))
+	in.Logger.Info("made a tenant's own index", "tenant", tenant, "index", name, "passages", chunks, "took",
+		time.Since(start).Round(time.Millisecond))
 	_, err := TuneIndex(ctx, in.Door, tenant, nil)
 	if errors.Is(err, ErrUntunable) { // its passages went while it was made
 		err = nil
@@ -213,7 +231,9 @@ func (in *Indexer) record(ctx context.Context, tenant uuid.UUID, model string, w
 	if !whole {
 		in.Logger.Warn("an index can't be made", "tenant", tenant, "model", model, "error", why)
 	}
-	if err := in.Door.Query(ctx, tenant, `INSERT INTO kb_tiers (tenant_id, model, chunks, trouble) VALUES ($1, $2, 0, $3) ON CONFLICT (tenant_id, model) DO UPDATE SET trouble = EXCLUDED.trouble`,
+	if err := in.Door.Query(ctx, tenant,
+		`INSERT INTO kb_tiers (tenant_id, model, chunks, trouble) VALUES ($1, $2, 0, $3)
+		ON CONFLICT (tenant_id, model) DO UPDATE SET trouble = EXCLUDED.trouble`,
 		[]any{tenant, model, fmt.Sprintf("%.500s", text)}, nil); err != nil {
 		in.Logger.Warn("why an index could not be made could not be noted", "tenant", tenant, "error", err)
 	}

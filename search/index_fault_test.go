@@ -10,7 +10,8 @@ import (
 	"github.com/konstruct/konstruct/search"
 )
 
-// TestPostgreSQLIsKilledWhileAnIndexIsMade with SIGKILL: searches are right after it, and the next turn clears away what was left and makes it.
+// TestPostgreSQLIsKilledWhileAnIndexIsMade with SIGKILL: searches are right after it, and the next turn clears away
+// what was left and makes it.
 func TestPostgreSQLIsKilledWhileAnIndexIsMade(t *testing.T) {
 	d := testkit.Own(t)
 	door := testkit.DoorOf(t, d)
@@ -18,7 +19,9 @@ func TestPostgreSQLIsKilledWhileAnIndexIsMade(t *testing.T) {
 	name := "ix_kb_points_" + strings.ReplaceAll(tenantA.String(), "-", "")
 	// Whoever has a transaction open holds up the index in its last step, when it is there and not valid yet.
 	holder := testkit.Connect(t, d.URL("konstruct_app"))
-	if _, err := holder.Exec(t.Context(), `BEGIN; SET LOCAL app.current_tenant = '`+tenantA.String()+`'; SELECT count(*) FROM kb_points; INSERT INTO kb_documents (tenant_id, agent_id) VALUES ('`+tenantA.String()+`', gen_random_uuid())`); err != nil {
+	if _, err := holder.Exec(t.Context(), `BEGIN; SET LOCAL app.current_tenant = '`+tenantA.String()+
+		`'; SELECT count(*) FROM kb_points; INSERT INTO kb_documents (tenant_id, agent_id) VALUES ('`+tenantA.String()+
+		`', gen_random_uuid())`); err != nil {
 		t.Fatal(err)
 	}
 	in := indexer(t, d, door)
@@ -30,7 +33,8 @@ func TestPostgreSQLIsKilledWhileAnIndexIsMade(t *testing.T) {
 	super := testkit.Connect(t, d.SuperuserURL())
 	testkit.Until(t, "there and not valid", func() bool {
 		var half bool
-		return super.QueryRow(t.Context(), `SELECT NOT indisvalid FROM pg_index WHERE indexrelid = to_regclass($1)`, name).Scan(&half) == nil && half
+		return super.QueryRow(t.Context(), `SELECT NOT indisvalid FROM pg_index WHERE indexrelid = to_regclass($1)`,
+			name).Scan(&half) == nil && half
 	})
 	d.Restart(t) // kills it
 	if err := <-end; err == nil {
@@ -43,14 +47,17 @@ func TestPostgreSQLIsKilledWhileAnIndexIsMade(t *testing.T) {
 		t.Errorf("after the kill: %d hits by %s", len(f.Hits), f.Plan.Tier)
 	}
 	var left bool
-	if err := testkit.Connect(t, d.SuperuserURL()).QueryRow(t.Context(), `SELECT NOT indisvalid FROM pg_index WHERE indexrelid = to_regclass($1)`, name).Scan(&left); err != nil || !left {
+	if err := testkit.Connect(t, d.SuperuserURL()).
+		QueryRow(t.Context(), `SELECT NOT indisvalid FROM pg_index WHERE indexrelid = to_regclass($1)`, name).
+		Scan(&left); err != nil || !left {
 		t.Errorf("nothing half made was left (%v): the test shows nothing", err)
 	}
 	in = indexer(t, d, door)
 	if !turn(t, in, tenantA) || turn(t, in, tenantA) {
 		t.Error("it was not made, or twice")
 	}
-	if f := ask(t, door, tenantA, search.Query{Mode: search.Semantic, Vector: v, K: 10}); f.Plan.Tier != search.Indexed || len(f.Hits) != 10 {
+	if f := ask(t, door, tenantA,
+		search.Query{Mode: search.Semantic, Vector: v, K: 10}); f.Plan.Tier != search.Indexed || len(f.Hits) != 10 {
 		t.Errorf("made again: %d hits by %s", len(f.Hits), f.Plan.Tier)
 	}
 }
@@ -71,9 +78,11 @@ func TestAnIndexComesAndGoesUnderSearches(t *testing.T) {
 				if (i+n)%3 == 0 {
 					s.Forget(tenantA)
 				}
-				f, err := s.Search(context.WithoutCancel(ctx), door, tenantA, search.Query{Mode: search.Semantic, Vector: v, K: 10})
+				f, err := s.Search(context.WithoutCancel(ctx), door, tenantA,
+					search.Query{Mode: search.Semantic, Vector: v, K: 10})
 				if err != nil || len(f.Hits) != 10 || common(ids(f.Hits), want) < 9 {
-					t.Errorf("%s: %d hits, %d of what is right, %v", f.Plan.Tier, len(f.Hits), common(ids(f.Hits), want), err)
+					t.Errorf("%s: %d hits, %d of what is right, %v", f.Plan.Tier, len(f.Hits),
+						common(ids(f.Hits), want), err)
 					return
 				}
 			}

@@ -26,15 +26,20 @@ func say(t *testing.T, door *tenantdb.Door, tenant uuid.UUID, language string, t
 		for name, text := range texts {
 			n++
 			id := uuid.NewSHA1(tenant, []byte(name))
-			if _, err := tx.Exec(ctx, `INSERT INTO kb_documents (tenant_id, id, agent_id, filename) VALUES ($1, $2, $3, $4)`, tenant, id, agent, name); err != nil {
+			if _, err := tx.Exec(ctx,
+				`INSERT INTO kb_documents (tenant_id, id, agent_id, filename) VALUES ($1, $2, $3, $4)`, tenant, id,
+				agent, name); err != nil {
 				return err
 			}
 			if language != "" {
-				if _, err := tx.Exec(ctx, `INSERT INTO kb_sources (tenant_id, document_id, source, bytes, content_sha256, recipe, language) VALUES ($1, $2, $3, 1, sha256('x'), 'r', $4)`, tenant, id, "test:"+name, language); err != nil {
+				if _, err := tx.Exec(ctx,
+					`INSERT INTO kb_sources (tenant_id, document_id, source, bytes, content_sha256, recipe, language)
+					VALUES ($1, $2, $3, 1, sha256('x'), 'r', $4)`, tenant, id, "test:"+name, language); err != nil {
 					return err
 				}
 			}
-			if _, err := tx.Exec(ctx, `INSERT INTO kb_chunks (tenant_id, document_id, content, chunk_index, embedding) VALUES ($1, $2, $3, 0, $4::real[]::vector)`, tenant, id, text, near(2, n, 0)); err != nil {
+			if _, err := tx.Exec(ctx, `INSERT INTO kb_chunks (tenant_id, document_id, content, chunk_index, embedding)
+				VALUES ($1, $2, $3, 0, $4::real[]::vector)`, tenant, id, text, near(2, n, 0)); err != nil {
 				return err
 			}
 		}
@@ -56,9 +61,11 @@ func named(hits []search.Hit) string {
 func TestWordsAreFoundAsTheyAreAskedFor(t *testing.T) {
 	door := testkit.Door(t)
 	say(t, door, tenantA, "english", map[string]string{
-		"a": "The boundary layer of a wing is heated.", "b": "A layer on the boundary of two wings.", "c": "Heat transfer in the boundary layers of cones.", "d": "Pumps and pumping stations.",
+		"a": "The boundary layer of a wing is heated.", "b": "A layer on the boundary of two wings.",
+		"c": "Heat transfer in the boundary layers of cones.", "d": "Pumps and pumping stations.",
 	})
-	say(t, door, tenantA, "german", map[string]string{"e": "Die Häuser stehen am Fluss, und die Pumpen laufen.", "f": "Ein Haus mit einer Pumpe."})
+	say(t, door, tenantA, "german",
+		map[string]string{"e": "Die Häuser stehen am Fluss, und die Pumpen laufen.", "f": "Ein Haus mit einer Pumpe."})
 	say(t, door, tenantA, "", map[string]string{"g": "Ein Client des Vorgängers schrieb: pump."})
 	for question, want := range map[string]string{
 		"boundary":                  "a b c",
@@ -91,7 +98,8 @@ func TestWordsAreFoundAsTheyAreAskedFor(t *testing.T) {
 		`"the boundary layer of a"`: "a c",
 		"transfer'; DROP TABLE x":   "c",
 	} {
-		f, err := try(t.Context(), door, search.NewSearcher(), tenantA, search.Query{Mode: search.Lexical, Text: question, K: 20})
+		f, err := try(t.Context(), door, search.NewSearcher(), tenantA,
+			search.Query{Mode: search.Lexical, Text: question, K: 20})
 		if err != nil {
 			t.Errorf("%s: %v", question, err)
 			continue
@@ -103,7 +111,8 @@ func TestWordsAreFoundAsTheyAreAskedFor(t *testing.T) {
 		}
 	}
 	// Both together hold to what must and must not stand there, too.
-	f := ask(t, door, tenantA, search.Query{Mode: search.Hybrid, Text: `"boundary layer" -cones`, Vector: near(2, 1, 0), K: 20})
+	f := ask(t, door, tenantA,
+		search.Query{Mode: search.Hybrid, Text: `"boundary layer" -cones`, Vector: near(2, 1, 0), K: 20})
 	if named(f.Hits) != "a" {
 		t.Errorf("by both: %s", named(f.Hits))
 	}
@@ -112,7 +121,8 @@ func TestWordsAreFoundAsTheyAreAskedFor(t *testing.T) {
 func TestWordsAreRankedByBM25OfTheTenantAlone(t *testing.T) {
 	door := testkit.Door(t)
 	texts := map[string]string{
-		"a": "pump pump valve", "b": "pump hose hose hose hose hose hose", "c": "valve valve valve seal", "d": "seal", "e": "hose pump valve seal pump hose valve seal",
+		"a": "pump pump valve", "b": "pump hose hose hose hose hose hose", "c": "valve valve valve seal", "d": "seal",
+		"e": "hose pump valve seal pump hose valve seal",
 	}
 	say(t, door, tenantA, "simple", texts)
 	score := func(text, question string) (sum float64) {
@@ -173,7 +183,8 @@ func TestBothListsAreFused(t *testing.T) {
 		}
 		return ranks
 	}
-	meaning, words := rank(search.Query{Mode: search.Semantic, Vector: v}), rank(search.Query{Mode: search.Lexical, Text: text})
+	meaning, words := rank(search.Query{Mode: search.Semantic, Vector: v}),
+		rank(search.Query{Mode: search.Lexical, Text: text})
 	f := ask(t, door, tenantA, search.Query{Mode: search.Hybrid, Text: text, Vector: v, K: 30})
 	last := math.Inf(1)
 	for _, h := range f.Hits {
@@ -187,7 +198,8 @@ func TestBothListsAreFused(t *testing.T) {
 		if r := meaning[h.ChunkID]; r > 0 {
 			want += 1 / float64(60+r)
 		}
-		if math.Abs(h.Score-want) > 0.0006 || h.Score > last { // ranks of nearly the same distance may differ by half the precision
+		if math.Abs(h.Score-want) > 0.0006 || h.Score > last {
+			// ranks of nearly the same distance may differ by half the precision
 			t.Errorf("%s scores %v, want %v", h.ChunkID, h.Score, want)
 		}
 		last = h.Score
@@ -217,7 +229,8 @@ func TestWhatAClientWritesIsReadAtOnce(t *testing.T) {
 	}
 	v := near(2, 77, 0)
 	run(fmt.Sprintf(`UPDATE kb_chunks SET embedding = '%s'::real[]::vector WHERE content = 'A valve.'`, pgArray(v)))
-	if f := ask(t, door, tenantA, search.Query{Mode: search.Semantic, Vector: v, K: 1}); named(f.Hits) != "b" || f.Hits[0].Score < 0.999 {
+	if f := ask(t, door, tenantA, search.Query{Mode: search.Semantic, Vector: v, K: 1}); named(f.Hits) != "b" ||
+		f.Hits[0].Score < 0.999 {
 		t.Errorf("after its vector was changed it is found as %s", named(f.Hits))
 	}
 	// What nothing can be near to, and what is larger than half the precision holds, is stored all the same.
@@ -237,7 +250,8 @@ func TestWhatAClientWritesIsReadAtOnce(t *testing.T) {
 	testkit.Super(t, d, `DELETE FROM kb_documents`) // past row security, and with no tenant set
 	super := testkit.Connect(t, d.SuperuserURL())
 	var points, terms int
-	if err := super.QueryRow(t.Context(), `SELECT (SELECT count(*) FROM kb_points), (SELECT count(*) FROM kb_terms)`).Scan(&points, &terms); err != nil || points+terms != 0 {
+	if err := super.QueryRow(t.Context(), `SELECT (SELECT count(*) FROM kb_points), (SELECT count(*) FROM kb_terms)`).
+		Scan(&points, &terms); err != nil || points+terms != 0 {
 		t.Errorf("%d points and %d postings are left of nothing: %v", points, terms, err)
 	}
 }
@@ -246,7 +260,8 @@ func pgArray(v []float32) string {
 	return "{" + strings.Trim(strings.ReplaceAll(fmt.Sprint(v), " ", ","), "[]") + "}"
 }
 
-// TestAnotherTenantsPassagesAreNobodys searches in every way, as another tenant, one that is not there, with no tenant set and with one that is not the searched one.
+// TestAnotherTenantsPassagesAreNobodys searches in every way, as another tenant, one that is not there, with no tenant
+// set and with one that is not the searched one.
 func TestAnotherTenantsPassagesAreNobodys(t *testing.T) {
 	d := testkit.Database(t)
 	door := testkit.DoorOf(t, d)
@@ -263,8 +278,10 @@ func TestAnotherTenantsPassagesAreNobodys(t *testing.T) {
 	queries := func() (all2 []search.Query) {
 		for _, mode := range []search.Mode{search.Semantic, search.Lexical, search.Hybrid} {
 			for _, where := range [][]search.Condition{nil, {one}, {all}} {
-				all2 = append(all2, search.Query{Mode: mode, Text: "doc3 passage1 pump*", Vector: near(1, 3, 0), K: 10, Where: where},
-					search.Query{Mode: mode, Text: `"of pumps"`, Vector: near(1, 3, 0), K: 10, Where: where, PerDocument: true, Neighbours: 2})
+				all2 = append(all2, search.Query{Mode: mode, Text: "doc3 passage1 pump*", Vector: near(1, 3, 0), K: 10,
+					Where: where},
+					search.Query{Mode: mode, Text: `"of pumps"`, Vector: near(1, 3, 0), K: 10, Where: where,
+						PerDocument: true, Neighbours: 2})
 			}
 		}
 		return all2
@@ -282,16 +299,19 @@ func TestAnotherTenantsPassagesAreNobodys(t *testing.T) {
 				}
 			}
 			// One tenant is set, and another's is asked for; or none is set.
-			for name, set := range map[string]string{"forged": `SET LOCAL app.current_tenant = '` + tenantB.String() + `'`, "no tenant": `RESET app.current_tenant`} {
+			for name, set := range map[string]string{"forged": `SET LOCAL app.current_tenant = '` + tenantB.String() +
+				`'`, "no tenant": `RESET app.current_tenant`} {
 				err := door.Tx(t.Context(), tenantB, func(ctx context.Context, tx pgx.Tx) error {
 					if _, err := tx.Exec(ctx, set); err != nil {
 						return err
 					}
 					f, err := search.NewSearcher().SearchInTx(ctx, tx, tenantA, q)
 					if len(f.Hits) != 0 || f.Plan.Chunks != 0 {
-						t.Errorf("%s: question %d, %s: %d hits, %d passages counted", when, i, name, len(f.Hits), f.Plan.Chunks)
+						t.Errorf("%s: question %d, %s: %d hits, %d passages counted", when, i, name, len(f.Hits),
+							f.Plan.Chunks)
 					}
-					if e, err := search.NewSearcher().Explain(ctx, tx, tenantA, q); err != nil || e.Actual != 0 || e.TenantIndex != nil {
+					if e, err := search.NewSearcher().Explain(ctx, tx, tenantA, q); err != nil || e.Actual != 0 ||
+						e.TenantIndex != nil {
 						t.Errorf("%s: question %d explained, %s: %d rows, %v", when, i, name, e.Actual, err)
 					}
 					return err
@@ -307,12 +327,15 @@ func TestAnotherTenantsPassagesAreNobodys(t *testing.T) {
 		t.Fatal("no index")
 	}
 	nothing("with an index of A's own")
-	if tuned, err := search.TuneIndex(t.Context(), door, tenantB, nil); err != nil || tuned.Indexed || tuned.Queries != 0 {
+	if tuned, err := search.TuneIndex(t.Context(), door, tenantB, nil); err != nil || tuned.Indexed ||
+		tuned.Queries != 0 {
 		t.Errorf("B's index is tuned: %+v, %v", tuned, err)
 	}
 	for _, tenant := range []uuid.UUID{tenantB, stranger} {
-		stored, err := kb.ShownPassages(t.Context(), door, tenant, []uuid.UUID{uuid.NewSHA1(uuid.NewSHA1(tenantA, []byte("doc1")), []byte{1})})
-		versions, err2 := kb.CurrentVersions(t.Context(), door, tenant, []uuid.UUID{uuid.NewSHA1(tenantA, []byte("doc1"))})
+		stored, err := kb.ShownPassages(t.Context(), door, tenant,
+			[]uuid.UUID{uuid.NewSHA1(uuid.NewSHA1(tenantA, []byte("doc1")), []byte{1})})
+		versions, err2 := kb.CurrentVersions(t.Context(), door, tenant,
+			[]uuid.UUID{uuid.NewSHA1(tenantA, []byte("doc1"))})
 		if err != nil || err2 != nil || len(stored)+len(versions) != 0 {
 			t.Errorf("A's passages and documents: %d and %d, %v %v", len(stored), len(versions), err, err2)
 		}

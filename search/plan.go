@@ -22,11 +22,14 @@ type Tier string
 
 // The tiers.
 const (
-	Exact   Tier = "exact" // every passage of the tenant, or of the documents that meet the conditions, is compared: recall is 1 by construction
-	Indexed Tier = "hnsw"  // by an HNSW index of this tenant's own
+	// every passage of the tenant, or of the documents that meet the conditions, is compared: recall is 1 by
+	// construction
+	Exact   Tier = "exact"
+	Indexed Tier = "hnsw" // by an HNSW index of this tenant's own
 )
 
-// exactBelow is how many passages are rather compared one by one, where conditions leave so many, than looked for in an index that knows no conditions.
+// exactBelow is how many passages are rather compared one by one, where conditions leave so many, than looked for in an
+// index that knows no conditions.
 const exactBelow = 5000
 
 // Plan is how a search is done, and why.
@@ -39,7 +42,8 @@ type Plan struct {
 	EfSearch int    `json:"ef_search,omitempty"`
 	Depth    int    `json:"depth"` // candidates of each list
 	Model    string `json:"model,omitempty"`
-	// Chunks is how many passages the tenant was last seen to have, and Matching how many of them some conditions were estimated to leave; -1 without conditions.
+	// Chunks is how many passages the tenant was last seen to have, and Matching how many of them some conditions were
+	// estimated to leave; -1 without conditions.
 	Chunks   int `json:"chunks"`
 	Matching int `json:"matching"`
 }
@@ -59,10 +63,12 @@ type tenantState struct {
 	counted   time.Time
 }
 
-// reads are the configurations that a question's words are read by: the documents', and that of passages whose document names none.
+// reads are the configurations that a question's words are read by: the documents', and that of passages whose document
+// names none.
 func (s *tenantState) reads() []string { return append([]string{kb.AnyLanguage}, s.languages...) }
 
-// decide plans a search: matching is how many passages its conditions leave, about, -1 where it has none, and few how many are rather compared one by one.
+// decide plans a search: matching is how many passages its conditions leave, about, -1 where it has none, and few how
+// many are rather compared one by one.
 func (s *tenantState) decide(q *Query, depth, matching, few int) Plan {
 	p := Plan{Mode: q.Mode, Depth: depth, Model: s.model, Chunks: s.chunks, Matching: matching}
 	switch {
@@ -76,7 +82,8 @@ func (s *tenantState) decide(q *Query, depth, matching, few int) Plan {
 		p.Tier, p.Reason = Exact, fmt.Sprintf("the labels leave %d passages", s.chunks)
 	default:
 		p.Tier, p.Index, p.Reason = Indexed, s.index, "the tenant has an index of its own"
-		if p.EfSearch = max(s.efSearch, depth); matching >= 0 || s.hidden*20 > s.documents { // candidates are lost to the conditions, or the labels
+		if p.EfSearch = max(s.efSearch, depth); matching >= 0 || s.hidden*20 > s.documents {
+			// candidates are lost to the conditions, or the labels
 			p.EfSearch *= conditionalTier
 		}
 		p.EfSearch = min(p.EfSearch, maxEf)
@@ -84,15 +91,15 @@ func (s *tenantState) decide(q *Query, depth, matching, few int) Plan {
 	return p
 }
 
-// conditionalTier is how many times as many candidates an index keeps where conditions take some: with 400,000 passages, half of which met one, recall was 0.95 with twice as many, 0.98 with four
-// times and 0.99 with eight.
+// conditionalTier is how many times as many candidates an index keeps where conditions take some: with 400,000
+// passages, half of which met one, recall was 0.95 with twice as many, 0.98 with four times and 0.99 with eight.
 const conditionalTier = 8
 
 // maxEf is the most that pgvector takes.
 const maxEf = 1000
 
-// How long what is known of a tenant is taken to hold: which model serves and whether there is an index, and how many passages there are. A search by what holds no
-// more is right all the same, or says so: see Search.
+// How long what is known of a tenant is taken to hold: which model serves and whether there is an index, and how many
+// passages there are. A search by what holds no more is right all the same, or says so: see Search.
 const (
 	stateTTL   = 5 * time.Second
 	countTTL   = time.Minute
@@ -107,7 +114,8 @@ type Searcher struct {
 	states map[countKey]*tenantState
 }
 
-// countKey is a tenant as it is seen by some labels: what is known of it tells nothing of documents that they do not see.
+// countKey is a tenant as it is seen by some labels: what is known of it tells nothing of documents that they do not
+// see.
 type countKey struct {
 	tenant uuid.UUID
 	labels tenantdb.Labels
@@ -187,7 +195,8 @@ func (s *Searcher) readState(ctx context.Context, tx pgx.Tx, tenant uuid.UUID) (
 	st.index = indexName(tenant, st.model)
 	count := st.chunks < countEvery || time.Since(st.counted) > countTTL
 	var documents, hidden int
-	if err := tx.QueryRow(ctx, tierSQL, tenant, st.model, st.index, count, !labels.All()).Scan(&st.indexed, &st.efSearch, &documents, &hidden); err != nil {
+	if err := tx.QueryRow(ctx, tierSQL, tenant, st.model, st.index, count, !labels.All()).
+		Scan(&st.indexed, &st.efSearch, &documents, &hidden); err != nil {
 		return nil, fmt.Errorf("look at the tenant's index: %w", err)
 	}
 	if st.read = time.Now(); count {

@@ -8,7 +8,8 @@ import (
 )
 
 func TestASearchIsPlanned(t *testing.T) {
-	small, large := &tenantState{chunks: 3000, efSearch: 100, index: "i"}, &tenantState{chunks: 400_000, efSearch: 160, index: "i", indexed: true}
+	small, large := &tenantState{chunks: 3000, efSearch: 100, index: "i"}, &tenantState{chunks: 400_000, efSearch: 160,
+		index: "i", indexed: true}
 	for name, c := range map[string]struct {
 		st              *tenantState
 		mode            Mode
@@ -28,7 +29,8 @@ func TestASearchIsPlanned(t *testing.T) {
 		"by words":                    {large, Lexical, 16, -1, "", 0},
 	} {
 		p := c.st.decide(&Query{Mode: c.mode}, c.depth, c.matching, exactBelow)
-		if p.Tier != c.tier || p.EfSearch != c.ef || (p.Index != "") != (c.tier == Indexed) || p.Reason == "" || p.Depth != c.depth {
+		if p.Tier != c.tier || p.EfSearch != c.ef || (p.Index != "") != (c.tier == Indexed) || p.Reason == "" ||
+			p.Depth != c.depth {
 			t.Errorf("%s: %+v", name, p)
 		}
 	}
@@ -40,18 +42,20 @@ func TestAnIndexIsDue(t *testing.T) {
 		x    indexState
 		want indexAction
 	}{
-		"nothing":                    {indexState{}, leave},
-		"just too few":               {indexState{chunks: 3999}, leave},
-		"enough":                     {indexState{chunks: 4000}, build},
-		"enough, and there":          {indexState{chunks: 4000, there: true, complete: true}, leave},
-		"fewer, and there":           {indexState{chunks: 2000, there: true, complete: true}, leave}, // hysteresis: neither made nor dropped
-		"fewer, and not there":       {indexState{chunks: 3000}, leave},
-		"too few":                    {indexState{chunks: 1999, there: true, complete: true}, drop},
-		"half made":                  {indexState{chunks: 5000, there: true}, build},
-		"half made, and too few":     {indexState{chunks: 100, there: true}, drop},
-		"many already":               {indexState{chunks: 5000, all: 250}, leave},
-		"many already, and large":    {indexState{chunks: 20_000, all: 250}, build},
-		"another model's, which not": {indexState{chunks: 5000, there: true, complete: true, stale: []string{"x"}}, drop},
+		"nothing":           {indexState{}, leave},
+		"just too few":      {indexState{chunks: 3999}, leave},
+		"enough":            {indexState{chunks: 4000}, build},
+		"enough, and there": {indexState{chunks: 4000, there: true, complete: true}, leave},
+		// hysteresis: neither made nor dropped
+		"fewer, and there":        {indexState{chunks: 2000, there: true, complete: true}, leave},
+		"fewer, and not there":    {indexState{chunks: 3000}, leave},
+		"too few":                 {indexState{chunks: 1999, there: true, complete: true}, drop},
+		"half made":               {indexState{chunks: 5000, there: true}, build},
+		"half made, and too few":  {indexState{chunks: 100, there: true}, drop},
+		"many already":            {indexState{chunks: 5000, all: 250}, leave},
+		"many already, and large": {indexState{chunks: 20_000, all: 250}, build},
+		"another model's, which not": {indexState{chunks: 5000, there: true, complete: true, stale: []string{"x"}},
+			drop},
 	} {
 		if got := th.action(c.x); got != c.want {
 			t.Errorf("%s: %d, want %d", name, got, c.want)
@@ -61,8 +65,9 @@ func TestAnIndexIsDue(t *testing.T) {
 
 func TestAQuestionsMarksAreRead(t *testing.T) {
 	for text, want := range map[string]lexicalQuery{
-		`pump rotor`:             {ranked: "pump rotor"},
-		`"boundary layer" wing`:  {ranked: "boundary layer wing", phrases: "boundary layer", required: `"boundary layer"`},
+		`pump rotor`: {ranked: "pump rotor"},
+		`"boundary layer" wing`: {ranked: "boundary layer wing", phrases: "boundary layer",
+			required: `"boundary layer"`},
 		`pump -rotor -"a phrase`: {ranked: "pump a phrase", required: `-"rotor"`},
 		`pump -"warm water"`:     {ranked: "pump", required: `-"warm water"`},
 		`Rin* x*`:                {ranked: "x*", prefixes: []string{"rin"}},
@@ -80,12 +85,15 @@ func TestMistakesAreCounted(t *testing.T) {
 	for _, c := range []struct {
 		a, b string
 		want int
-	}{{"rotor", "rotor", 0}, {"rotro", "rotor", 1}, {"roter", "rotor", 1}, {"rotr", "rotor", 1}, {"rottor", "rotor", 1}, {"boundry", "boundary", 1}, {"bundray", "boundary", 2}, {"pump", "valve", 3}, {"größe", "grösse", 2}, {"", "ab", 2}, {"abcdef", "ab", 3}} {
+	}{{"rotor", "rotor", 0}, {"rotro", "rotor", 1}, {"roter", "rotor", 1}, {"rotr", "rotor", 1}, {"rottor", "rotor", 1},
+		{"boundry", "boundary", 1}, {"bundray", "boundary", 2}, {"pump", "valve", 3}, {"größe", "grösse", 2},
+		{"", "ab", 2}, {"abcdef", "ab", 3}} {
 		if got := editDistance([]rune(c.a), []rune(c.b), 2); got != c.want {
 			t.Errorf("%s and %s are %d apart, want %d", c.a, c.b, got, c.want)
 		}
 	}
-	if got := nearestTerms("rotro", []string{"rotator", "rotor", "roto", "retro"}, 1); !cmp.Equal(got, []string{"retro", "roto", "rotor"}) {
+	if got := nearestTerms("rotro", []string{"rotator", "rotor", "roto", "retro"}, 1); !cmp.Equal(got,
+		[]string{"retro", "roto", "rotor"}) {
 		t.Errorf("rotro is taken for %v", got)
 	}
 }

@@ -35,7 +35,8 @@ const (
 // Query says what is looked for.
 type Query struct {
 	Mode Mode
-	// Text is read for its words: "a phrase" must stand there, -word must not, begin* is any word that begins so; of the others each that is there counts.
+	// Text is read for its words: "a phrase" must stand there, -word must not, begin* is any word that begins so; of
+	// the others each that is there counts.
 	Text string
 	// Vector is the question's; not looked at when searching by words.
 	Vector []float32
@@ -46,7 +47,8 @@ type Query struct {
 	Where []Condition
 	// MinScore leaves out hits below it; nil leaves out none. The score is the mode's: see Hit.
 	MinScore *float64
-	// Diversity makes hits differ from each other, from 0 (not at all) to 1 (above all), by maximal marginal relevance (Carbonell and Goldstein, 1998).
+	// Diversity makes hits differ from each other, from 0 (not at all) to 1 (above all), by maximal marginal relevance
+	// (Carbonell and Goldstein, 1998).
 	Diversity float64
 	// PerDocument returns the best passage of each document alone.
 	PerDocument bool
@@ -61,7 +63,8 @@ type Query struct {
 // Hit is one passage that a search found.
 type Hit struct {
 	kb.Passage
-	// Score is the cosine similarity (-1 to 1) by meaning, BM25 (from 0) by words, and by both the sum of 1/(60+rank) of the two lists.
+	// Score is the cosine similarity (-1 to 1) by meaning, BM25 (from 0) by words, and by both the sum of 1/(60+rank)
+	// of the two lists.
 	Score float64 `json:"score"`
 	// Similarity and Words are the two parts, where they were asked for and the passage was in that list.
 	Similarity   *float64  `json:"similarity,omitempty"`
@@ -85,7 +88,8 @@ type Result struct {
 	Plan Plan
 	// Corrections are words of the question that were taken for others.
 	Corrections []Correction
-	// Next continues after these, while nothing changes as if it had been one search; empty where there are no more, and where Variety is asked for.
+	// Next continues after these, while nothing changes as if it had been one search; empty where there are no more,
+	// and where Variety is asked for.
 	Next string
 }
 

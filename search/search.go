@@ -1,7 +1,7 @@
 // Package search finds the chunks of a tenant's knowledge base that answer a query: semantic, lexical (BM25) or hybrid
-// search, in tiers by the tenant's size, with conditions, spelling, tuning and explanations. It knows the tables that kb
-// writes, and runs in the caller's transaction; it must not know events, principals or HTTP, and stores nothing but a
-// tenant's index.
+// search, in tiers by the tenant's size, with conditions, spelling, tuning and explanations. It knows the tables that
+// kb writes, and runs in the caller's transaction; it must not know events, principals or HTTP, and stores nothing but
+// a tenant's index.
 package search
 
 import (
@@ -29,7 +29,8 @@ func (e *ModelChangedError) Error() string {
 	return "search: search: the model that serves is " + e.Model
 }
 
-// Candidates of each list: at least so many by both, where ranks are fused; a few more than are wanted by meaning, where half the precision chooses and the whole decides.
+// Candidates of each list: at least so many by both, where ranks are fused; a few more than are wanted by meaning,
+// where half the precision chooses and the whole decides.
 const (
 	fusedDepth       = 100
 	moreDepth        = 5
@@ -37,8 +38,9 @@ const (
 	maxDepth         = 2000 // and so how far one may read on
 )
 
-// SearchInTx returns the passages of the tenant that fit the query, best first, within the caller's transaction, whose tenant must be set to tenant already; ctx is what Door.Tx gave, and says what it sees. It returns as
-// many as were asked for wherever there are so many: what an index does not find is looked for passage by passage.
+// SearchInTx returns the passages of the tenant that fit the query, best first, within the caller's transaction, whose
+// tenant must be set to tenant already; ctx is what Door.Tx gave, and says what it sees. It returns as many as were
+// asked for wherever there are so many: what an index does not find is looked for passage by passage.
 func (s *Searcher) SearchInTx(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, q Query) (f Result, err error) {
 	st, after, err := s.begin(ctx, tx, tenant, &q)
 	if err != nil {
@@ -53,7 +55,8 @@ func (s *Searcher) SearchInTx(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, 
 		return f, queryError(err)
 	}
 	for f.Plan = st.decide(&q, depth, passages, s.counts); ; {
-		run := &statement{tenant: tenant, q: &q, plan: f.Plan, st: st, cursor: after, documents: documents, spelled: f.Corrections}
+		run := &statement{tenant: tenant, q: &q, plan: f.Plan, st: st, cursor: after, documents: documents,
+			spelled: f.Corrections}
 		if f.Hits, run.halves, err = run.run(withinSource(ctx, tx)); err != nil {
 			return f, queryError(err)
 		}
@@ -76,9 +79,11 @@ func (s *Searcher) SearchInTx(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, 
 	}
 }
 
-// Search is Search in a transaction of its own: one round trip where it is by meaning and the tenant was looked at a moment ago.
+// Search is Search in a transaction of its own: one round trip where it is by meaning and the tenant was looked at a
+// moment ago.
 func (s *Searcher) Search(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, q Query) (f Result, err error) {
-	if st := s.cachedState(countKey{tenant, door.CanSee(ctx)}); st != nil && q.Mode == Semantic && len(q.Where) == 0 && q.Neighbours == 0 && st.model == q.Model {
+	if st := s.cachedState(countKey{tenant, door.CanSee(ctx)}); st != nil && q.Mode == Semantic && len(q.Where) == 0 &&
+		q.Neighbours == 0 && st.model == q.Model {
 		after, err := readCursor(q.After)
 		if err == nil {
 			err = q.check()
@@ -86,9 +91,12 @@ func (s *Searcher) Search(ctx context.Context, door *tenantdb.Door, tenant uuid.
 		if err != nil {
 			return f, err
 		}
-		run := &statement{tenant: tenant, q: &q, plan: st.decide(&q, s.depth(&q, after), -1, s.counts), st: st, cursor: after}
+		run := &statement{tenant: tenant, q: &q, plan: st.decide(&q, s.depth(&q, after), -1, s.counts), st: st,
+			cursor: after}
 		f.Plan = run.plan
-		if f.Hits, run.halves, err = run.run(func(s tenantdb.Statement, read func(pgx.Rows) error) error { return door.Once(ctx, tenant, s, read) }); err != nil {
+		if f.Hits, run.halves, err = run.run(func(s tenantdb.Statement, read func(pgx.Rows) error) error {
+			return door.Once(ctx, tenant, s, read)
+		}); err != nil {
 			return f, queryError(err)
 		}
 		if len(f.Hits) > 0 && len(f.Hits) >= min(run.wanted(), st.chunks) {
@@ -143,9 +151,11 @@ func (s *Searcher) depth(q *Query, after *cursor) int {
 	return min(n+moreDepth, maxDepth)
 }
 
-// matching finds the documents that meet the conditions, where it makes a difference how many they are: all of them, where their passages are about as few as are compared one by
-// one, and else nil. It returns how many passages they have, about; -1 without conditions.
-func (s *Searcher) matching(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, st *tenantState, q *Query) (passages int, documents []uuid.UUID, err error) {
+// matching finds the documents that meet the conditions, where it makes a difference how many they are: all of them,
+// where their passages are about as few as are compared one by one, and else nil. It returns how many passages they
+// have, about; -1 without conditions.
+func (s *Searcher) matching(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, st *tenantState,
+	q *Query) (passages int, documents []uuid.UUID, err error) {
 	if len(q.Where) == 0 {
 		return -1, nil, nil
 	}
@@ -160,11 +170,15 @@ func (s *Searcher) matching(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, st
 	}
 	each := max(1, st.chunks/st.documents)
 	most := s.counts/each + 1
-	sql := fmt.Sprintf("SELECT d.id FROM kb_documents d LEFT JOIN kb_sources s ON %s AND s.document_id = d.id WHERE %s AND %s LIMIT %d", run.column("s"), run.column("d"), strings.Join(met, " AND "), most)
-	err = tenantdb.Send(ctx, tx, tenantdb.Statement{SQL: sql, Args: run.args, Within: q.Within}, func(rows pgx.Rows) (err error) {
-		documents, err = pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
-		return err
-	})
+	sql :=
+		fmt.Sprintf(
+			`SELECT d.id FROM kb_documents d LEFT JOIN kb_sources s ON %s AND s.document_id = d.id WHERE %s AND %s
+		LIMIT %d`, run.column("s"), run.column("d"), strings.Join(met, " AND "), most)
+	err = tenantdb.Send(ctx, tx, tenantdb.Statement{SQL: sql, Args: run.args, Within: q.Within},
+		func(rows pgx.Rows) (err error) {
+			documents, err = pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
+			return err
+		})
 	passages = len(documents) * each
 	if len(documents) == most {
 		passages, documents = max(passages, s.counts+1), nil
@@ -175,8 +189,10 @@ func (s *Searcher) matching(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, st
 // searchSettings are those of one statement of a search.
 func searchSettings(p *Plan) (all [][2]string) {
 	if p.Tier == Indexed {
-		all = append(all, [2]string{"hnsw.ef_search", strconv.Itoa(p.EfSearch)}, [2]string{"hnsw.iterative_scan", "relaxed_order"},
-			[2]string{"enable_sort", "off"}) // the planner, which thinks comparing a few thousand is as cheap, is to take the index's order
+		all = append(all, [2]string{"hnsw.ef_search", strconv.Itoa(p.EfSearch)},
+			[2]string{"hnsw.iterative_scan", "relaxed_order"},
+			// the planner, which thinks comparing a few thousand is as cheap, is to take the index's order
+			[2]string{"enable_sort", "off"})
 	}
 	if p.Mode != Semantic || p.Chunks >= exactBelow { // what it compiles costs more than it saves
 		all = append(all, [2]string{"jit", "off"})
@@ -198,24 +214,29 @@ func (s *statement) run(send queryer) (hits []Hit, halves [][]float32, err error
 	if err != nil {
 		return nil, nil, err
 	}
-	err = send(tenantdb.Statement{Settings: searchSettings(&s.plan), SQL: sql, Args: s.args, Within: s.q.Within, KeepSnapshot: s.kept()}, func(rows pgx.Rows) error {
+	err = send(tenantdb.Statement{Settings: searchSettings(&s.plan), SQL: sql, Args: s.args, Within: s.q.Within,
+		KeepSnapshot: s.kept()}, func(rows pgx.Rows) error {
 		hits, halves = nil, nil
 		var h Hit
 		var sum []byte
 		var half []float32
-		_, err := pgx.ForEachRow(rows, []any{&h.ChunkID, &h.Index, &h.Headings, &h.Page, &h.Start, &h.End, &h.Content, &h.Score, &h.Similarity, &h.LexicalScore, &sum, &h.DocumentID, &h.Version, &h.Filename, &h.Title, &h.Source, &h.Recipe, &half}, func() error {
-			h.SHA256 = hex.EncodeToString(sum)
-			hits, halves = append(hits, h), append(halves, half)
-			h, half = Hit{}, nil
-			return nil
-		})
+		_, err := pgx.ForEachRow(rows,
+			[]any{&h.ChunkID, &h.Index, &h.Headings, &h.Page, &h.Start, &h.End, &h.Content, &h.Score, &h.Similarity,
+				&h.LexicalScore, &sum, &h.DocumentID, &h.Version, &h.Filename, &h.Title, &h.Source, &h.Recipe, &half},
+			func() error {
+				h.SHA256 = hex.EncodeToString(sum)
+				hits, halves = append(hits, h), append(halves, half)
+				h, half = Hit{}, nil
+				return nil
+			})
 		return err
 	})
 	return hits, halves, err
 }
 
 // finish chooses among what was found, and adds what is asked for beside it.
-func (s *Searcher) finish(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, q *Query, f Result, run *statement, after *cursor) (Result, error) {
+func (s *Searcher) finish(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, q *Query, f Result, run *statement,
+	after *cursor) (Result, error) {
 	if len(f.Hits) == 0 && q.Mode != Lexical { // is there nothing, or does another model serve?
 		var serving string
 		if err := tx.QueryRow(ctx, kb.ServingSQL, tenant).Scan(&serving); err != nil {
@@ -272,7 +293,8 @@ type cursor struct {
 }
 
 func (c *cursor) String() string {
-	return base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, "%x.%s.%d", math.Float64bits(c.score), hex.EncodeToString(c.chunk[:]), c.seen))
+	return base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, "%x.%s.%d", math.Float64bits(c.score),
+		hex.EncodeToString(c.chunk[:]), c.seen))
 }
 
 func readCursor(s string) (*cursor, error) {

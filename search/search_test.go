@@ -31,20 +31,27 @@ func near(seed, center uint64, spread float64) []float32 {
 	return v
 }
 
-// fill stores documents of ten passages each, as a client of the seed would: passage i of document n says "doc<n> passage<i> …" and lies near center n mod 50.
+// fill stores documents of ten passages each, as a client of the seed would: passage i of document n says "doc<n>
+// passage<i> …" and lies near center n mod 50.
 func fill(t testing.TB, door *tenantdb.Door, tenant uuid.UUID, from, documents int) {
 	t.Helper()
 	err := door.Tx(t.Context(), tenant, func(ctx context.Context, tx pgx.Tx) error {
 		var b pgx.Batch
 		for n := from; n < from+documents; n++ {
 			id := uuid.NewSHA1(tenant, fmt.Appendf(nil, "doc%d", n))
-			b.Queue(`INSERT INTO kb_documents (tenant_id, id, agent_id, filename, content_type, created_at) VALUES ($1, $2, $3, $4, 'text/plain', '2026-01-01'::timestamptz + $5 * interval '1 day')`, tenant, id, agent, fmt.Sprintf("doc%d", n), n)
-			b.Queue(`INSERT INTO kb_sources (tenant_id, document_id, source, title, bytes, content_sha256, recipe, given, labels, language, ingested_at)
+			b.Queue(`INSERT INTO kb_documents (tenant_id, id, agent_id, filename, content_type, created_at)
+				VALUES ($1, $2, $3, $4, 'text/plain', '2026-01-01'::timestamptz + $5 * interval '1 day')`, tenant, id,
+				agent, fmt.Sprintf("doc%d", n), n)
+			b.Queue(
+				`INSERT INTO kb_sources (tenant_id, document_id, source, title, bytes, content_sha256, recipe, given, labels, language, ingested_at)
 			    VALUES ($1, $2, $3, $4, 1, sha256('x'), 'r', jsonb_build_object('half', ($5::integer % 2)::text, 'n', $5::integer, 'team', 'team ' || $5::integer % 7), $6, 'english', '2026-01-01'::timestamptz + $5 * interval '1 day')`,
 				tenant, id, fmt.Sprintf("test:doc%d", n), fmt.Sprintf("Document %d", n), n, []string{})
 			for i := range 10 {
-				b.Queue(`INSERT INTO kb_chunks (tenant_id, id, document_id, content, chunk_index, embedding) VALUES ($1, $2, $3, $4, $5, $6::real[]::vector)`,
-					tenant, uuid.NewSHA1(id, []byte{byte(i)}), id, fmt.Sprintf("doc%d says passage%d of pumps and words%d", n, i, (n*10+i)%97), i, near(1, uint64(n%50), 1))
+				b.Queue(`INSERT INTO kb_chunks (tenant_id, id, document_id, content, chunk_index, embedding)
+					VALUES ($1, $2, $3, $4, $5, $6::real[]::vector)`,
+					tenant, uuid.NewSHA1(id, []byte{byte(i)}), id,
+					fmt.Sprintf("doc%d says passage%d of pumps and words%d", n, i, (n*10+i)%97), i,
+					near(1, uint64(n%50), 1))
 			}
 		}
 		return tx.SendBatch(ctx, &b).Close()
@@ -64,7 +71,8 @@ func ask(t *testing.T, door *tenantdb.Door, tenant uuid.UUID, q search.Query) se
 	return f
 }
 
-func try(ctx context.Context, door *tenantdb.Door, s *search.Searcher, tenant uuid.UUID, q search.Query) (f search.Result, err error) {
+func try(ctx context.Context, door *tenantdb.Door, s *search.Searcher, tenant uuid.UUID,
+	q search.Query) (f search.Result, err error) {
 	err = door.Tx(ctx, tenant, func(ctx context.Context, tx pgx.Tx) error {
 		f, err = s.SearchInTx(ctx, tx, tenant, q)
 		return err
@@ -80,30 +88,33 @@ func ids(hits []search.Hit) (all []uuid.UUID) {
 }
 
 // nearest are a tenant's passages nearest to a vector, compared one by one in Go.
-func nearest(t *testing.T, door *tenantdb.Door, tenant uuid.UUID, v []float32, k int, condition string) (all []uuid.UUID) {
+func nearest(t *testing.T, door *tenantdb.Door, tenant uuid.UUID, v []float32, k int,
+	condition string) (all []uuid.UUID) {
 	t.Helper()
-	err := door.Query(t.Context(), tenant, `SELECT c.id, c.embedding::real[] FROM kb_chunks c JOIN kb_documents d ON d.tenant_id = c.tenant_id AND d.id = c.document_id LEFT JOIN kb_sources s ON s.tenant_id = c.tenant_id AND s.document_id = d.id
+	err := door.Query(t.Context(), tenant,
+		`SELECT c.id, c.embedding::real[] FROM kb_chunks c JOIN kb_documents d ON d.tenant_id = c.tenant_id AND d.id = c.document_id LEFT JOIN kb_sources s ON s.tenant_id = c.tenant_id AND s.document_id = d.id
 	    WHERE `+condition, nil, func(rows pgx.Rows) error {
-		type point struct {
-			id       uuid.UUID
-			distance float64
-		}
-		points, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (p point, err error) {
-			var e []float32
-			err = row.Scan(&p.id, &e)
-			var ab, aa, bb float64
-			for i := range e {
-				ab, aa, bb = ab+float64(e[i])*float64(v[i]), aa+float64(e[i])*float64(e[i]), bb+float64(v[i])*float64(v[i])
+			type point struct {
+				id       uuid.UUID
+				distance float64
 			}
-			p.distance = 1 - ab/math.Sqrt(aa*bb)
-			return p, err
+			points, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (p point, err error) {
+				var e []float32
+				err = row.Scan(&p.id, &e)
+				var ab, aa, bb float64
+				for i := range e {
+					ab, aa, bb = ab+float64(e[i])*float64(v[i]), aa+float64(e[i])*float64(e[i]), bb+
+						float64(v[i])*float64(v[i])
+				}
+				p.distance = 1 - ab/math.Sqrt(aa*bb)
+				return p, err
+			})
+			slices.SortFunc(points, func(a, b point) int { return cmpFloat(a.distance, b.distance) })
+			for _, p := range points[:min(k, len(points))] {
+				all = append(all, p.id)
+			}
+			return err
 		})
-		slices.SortFunc(points, func(a, b point) int { return cmpFloat(a.distance, b.distance) })
-		for _, p := range points[:min(k, len(points))] {
-			all = append(all, p.id)
-		}
-		return err
-	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,7 +145,8 @@ func indexer(t *testing.T, d *testkit.DB, door *tenantdb.Door) *search.Indexer {
 		t.Fatal(err)
 	}
 	t.Cleanup(b.Close)
-	return &search.Indexer{Door: door, Builder: b, Thresholds: search.Thresholds{Grow: 300, Shrink: 100, Many: 250, Crowded: 300}, Logger: testkit.Logger(t)}
+	return &search.Indexer{Door: door, Builder: b,
+		Thresholds: search.Thresholds{Grow: 300, Shrink: 100, Many: 250, Crowded: 300}, Logger: testkit.Logger(t)}
 }
 
 func turn(t *testing.T, in *search.Indexer, tenant uuid.UUID) bool {
@@ -185,7 +197,9 @@ func TestATenantGrowsIntoAnIndexAndOutOfIt(t *testing.T) {
 	}
 	recall(search.Indexed, 800)
 	// A mass delete, before any vacuum: what is left is found, all of it, and then the index goes.
-	if err := door.Query(t.Context(), tenantA, `DELETE FROM kb_documents WHERE tenant_id = $1 AND filename <> ALL ('{doc1,doc2,doc3}')`, []any{tenantA}, nil); err != nil {
+	if err := door.Query(t.Context(), tenantA,
+		`DELETE FROM kb_documents WHERE tenant_id = $1 AND filename <> ALL ('{doc1,doc2,doc3}')`, []any{tenantA},
+		nil); err != nil {
 		t.Fatal(err)
 	}
 	f := ask(t, door, tenantA, search.Query{Mode: search.Semantic, Vector: near(1, 70, 0.3), K: 100})
@@ -196,12 +210,15 @@ func TestATenantGrowsIntoAnIndexAndOutOfIt(t *testing.T) {
 		t.Error("30 passages kept their index")
 	}
 	f = ask(t, door, tenantA, search.Query{Mode: search.Semantic, Vector: near(1, 1, 0.3), K: 10})
-	if want := nearest(t, door, tenantA, near(1, 1, 0.3), 10, "true"); f.Plan.Tier != search.Exact || len(want) != len(f.Hits) {
+	if want := nearest(t, door, tenantA, near(1, 1, 0.3), 10, "true"); f.Plan.Tier != search.Exact ||
+		len(want) != len(f.Hits) {
 		t.Errorf("%s: %d hits", f.Plan.Tier, len(f.Hits))
 	}
 	for _, table := range []string{"kb_points", "kb_terms"} {
 		var n int
-		if err := testkit.Connect(t, d.SuperuserURL()).QueryRow(t.Context(), `SELECT count(DISTINCT chunk_id) FROM `+table+` WHERE tenant_id = $1`, tenantA).Scan(&n); err != nil || n != 30 {
+		if err := testkit.Connect(t, d.SuperuserURL()).
+			QueryRow(t.Context(), `SELECT count(DISTINCT chunk_id) FROM `+table+` WHERE tenant_id = $1`, tenantA).
+			Scan(&n); err != nil || n != 30 {
 			t.Errorf("%s has %d passages of 30: %v", table, n, err)
 		}
 	}
@@ -215,7 +232,8 @@ func TestAnIndexOfNothingIsNotTuned(t *testing.T) {
 	if !turn(t, indexer(t, d, door), tenantA) {
 		t.Fatal("no index")
 	}
-	if err := door.Query(t.Context(), tenantA, `DELETE FROM kb_documents WHERE tenant_id = $1`, []any{tenantA}, nil); err != nil {
+	if err := door.Query(t.Context(), tenantA, `DELETE FROM kb_documents WHERE tenant_id = $1`, []any{tenantA},
+		nil); err != nil {
 		t.Fatal(err)
 	}
 	for _, questions := range [][][]float32{nil, {near(1, 1, 0.3)}} {
@@ -233,16 +251,19 @@ func TestWhatAKilledBuilderLeftIsClearedAway(t *testing.T) {
 	fill(t, door, tenantA, 0, 40)
 	name := "ix_kb_points_" + strings.ReplaceAll(tenantA.String(), "-", "")
 	// What CREATE INDEX CONCURRENTLY leaves when it is killed: an index that is not valid.
-	testkit.Owner(t, d, `CREATE INDEX `+name+` ON kb_points USING hnsw (half halfvec_cosine_ops) WHERE tenant_id = '`+tenantA.String()+`'`)
+	testkit.Owner(t, d, `CREATE INDEX `+name+` ON kb_points USING hnsw (half halfvec_cosine_ops) WHERE tenant_id = '`+
+		tenantA.String()+`'`)
 	testkit.Super(t, d, `UPDATE pg_index SET indisvalid = false WHERE indexrelid = '`+name+`'::regclass`)
 	v := near(1, 3, 0.3)
-	if f := ask(t, door, tenantA, search.Query{Mode: search.Semantic, Vector: v, K: 10}); f.Plan.Tier != search.Exact || common(ids(f.Hits), nearest(t, door, tenantA, v, 10, "true")) < 10 {
+	if f := ask(t, door, tenantA, search.Query{Mode: search.Semantic, Vector: v, K: 10}); f.Plan.Tier != search.Exact ||
+		common(ids(f.Hits), nearest(t, door, tenantA, v, 10, "true")) < 10 {
 		t.Errorf("with an index that is not valid: %s, %d hits", f.Plan.Tier, len(f.Hits))
 	}
 	if !turn(t, in, tenantA) {
 		t.Error("nothing was done")
 	}
-	if f := ask(t, door, tenantA, search.Query{Mode: search.Semantic, Vector: v, K: 10}); f.Plan.Tier != search.Indexed || f.Plan.Index != name {
+	if f := ask(t, door, tenantA,
+		search.Query{Mode: search.Semantic, Vector: v, K: 10}); f.Plan.Tier != search.Indexed || f.Plan.Index != name {
 		t.Errorf("after it was cleared away: %s %s", f.Plan.Tier, f.Plan.Reason)
 	}
 	// A searcher that believes in an index that is gone answers as well.
@@ -251,12 +272,15 @@ func TestWhatAKilledBuilderLeftIsClearedAway(t *testing.T) {
 		t.Fatal(err)
 	}
 	testkit.Owner(t, d, `DROP INDEX `+name)
-	if f, err := try(t.Context(), door, s, tenantA, search.Query{Mode: search.Semantic, Vector: v, K: 10}); err != nil || common(ids(f.Hits), nearest(t, door, tenantA, v, 10, "true")) < 10 {
+	if f, err := try(t.Context(), door, s, tenantA,
+		search.Query{Mode: search.Semantic, Vector: v, K: 10}); err != nil ||
+		common(ids(f.Hits), nearest(t, door, tenantA, v, 10, "true")) < 10 {
 		t.Errorf("with an index that is gone: %d hits, %v", len(f.Hits), err)
 	}
 	// While somebody else makes it, nobody makes it twice.
 	busy := testkit.Connect(t, d.URL("konstruct_owner"))
-	if _, err := busy.Exec(t.Context(), `SELECT pg_advisory_lock(hashtextextended($1, 0))`, "konstruct index "+tenantA.String()); err != nil {
+	if _, err := busy.Exec(t.Context(), `SELECT pg_advisory_lock(hashtextextended($1, 0))`,
+		"konstruct index "+tenantA.String()); err != nil {
 		t.Fatal(err)
 	}
 	if turn(t, in, tenantA) {
@@ -272,7 +296,8 @@ func TestSearchesStayRightWhileATenantGrows(t *testing.T) {
 	s, v := search.NewSearcher(), near(1, 7, 0)
 	// One passage is the question itself: whatever goes on, it is found first, and ten are.
 	own := uuid.New()
-	if err := door.Query(t.Context(), tenantA, `INSERT INTO kb_chunks (tenant_id, id, document_id, content, embedding) VALUES ($1, $2, $3, 'itself', $4::real[]::vector)`,
+	if err := door.Query(t.Context(), tenantA, `INSERT INTO kb_chunks (tenant_id, id, document_id, content, embedding)
+		VALUES ($1, $2, $3, 'itself', $4::real[]::vector)`,
 		[]any{tenantA, own, uuid.NewSHA1(tenantA, []byte("doc1")), v}, nil); err != nil {
 		t.Fatal(err)
 	}
@@ -293,7 +318,8 @@ func TestSearchesStayRightWhileATenantGrows(t *testing.T) {
 		if err != nil || len(f.Hits) != 10 || f.Hits[0].ChunkID != own {
 			t.Fatalf("%s: %d hits, %v", f.Plan.Tier, len(f.Hits), err)
 		}
-		if tiers[f.Plan.Tier]++; len(tiers) == 2 || tiers[search.Exact]%3 == 0 { // it looks anew, or goes by what it knew
+		if tiers[f.Plan.Tier]++; len(tiers) == 2 || tiers[search.Exact]%3 == 0 {
+			// it looks anew, or goes by what it knew
 			s.Forget(tenantA)
 		}
 		select {
@@ -301,7 +327,9 @@ func TestSearchesStayRightWhileATenantGrows(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if f := ask(t, door, tenantA, search.Query{Mode: search.Semantic, Vector: v, K: 10}); f.Plan.Tier != search.Indexed || f.Hits[0].ChunkID != own {
+			if f := ask(t, door, tenantA,
+				search.Query{Mode: search.Semantic, Vector: v, K: 10}); f.Plan.Tier != search.Indexed ||
+				f.Hits[0].ChunkID != own {
 				t.Errorf("in the end it is %s", f.Plan.Tier)
 			}
 			if len(tiers) != 2 {
@@ -324,8 +352,10 @@ func TestRecallIsKeptWhereLabelsHideMuch(t *testing.T) {
 	for _, c := range []struct {
 		hidden string
 		tier   search.Tier
-	}{{"n % 2 = 1", search.Indexed}, {"n % 50 = 49", search.Indexed}, {"n >= 15", search.Exact}, {"true", search.Exact}} {
-		if err := door.Query(t.Context(), tenantA, `UPDATE kb_sources s SET labels = CASE WHEN `+c.hidden+` THEN '{legal}'::text[] ELSE '{}' END
+	}{{"n % 2 = 1", search.Indexed}, {"n % 50 = 49", search.Indexed}, {"n >= 15", search.Exact},
+		{"true", search.Exact}} {
+		if err := door.Query(t.Context(), tenantA, `UPDATE kb_sources s SET labels = CASE WHEN `+c.hidden+
+			` THEN '{legal}'::text[] ELSE '{}' END
 		    FROM (SELECT document_id, (given->>'n')::int AS n FROM kb_sources WHERE tenant_id = $1) g WHERE s.tenant_id = $1 AND s.document_id = g.document_id`, []any{tenantA}, nil); err != nil {
 			t.Fatal(err)
 		}
@@ -333,7 +363,8 @@ func TestRecallIsKeptWhereLabelsHideMuch(t *testing.T) {
 			ctx, found, all := tenantdb.WithLabels(t.Context(), tenantdb.LabelsOf(strings.Fields(labels)...)), 0, 0
 			for n := range uint64(10) {
 				v := near(1, n, 0.3)
-				f, err := try(ctx, door, search.NewSearcher().Few(200), tenantA, search.Query{Mode: search.Semantic, Vector: v, K: 10})
+				f, err := try(ctx, door, search.NewSearcher().Few(200), tenantA,
+					search.Query{Mode: search.Semantic, Vector: v, K: 10})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -341,8 +372,10 @@ func TestRecallIsKeptWhereLabelsHideMuch(t *testing.T) {
 					t.Errorf("%s, as %q: by %s, %s", c.hidden, labels, f.Plan.Tier, f.Plan.Reason)
 				}
 				want := nearest(t, door, tenantA, v, 10, condition)
-				if meet := nearest(t, door, tenantA, v, 1<<30, condition); common(ids(f.Hits), meet) != len(f.Hits) || len(f.Hits) != len(want) {
-					t.Fatalf("%s, as %q: %d of %d hits may be seen", c.hidden, labels, common(ids(f.Hits), meet), len(f.Hits))
+				if meet := nearest(t, door, tenantA, v, 1<<30, condition); common(ids(f.Hits), meet) != len(f.Hits) ||
+					len(f.Hits) != len(want) {
+					t.Fatalf("%s, as %q: %d of %d hits may be seen", c.hidden, labels, common(ids(f.Hits), meet),
+						len(f.Hits))
 				}
 				found, all = found+common(ids(f.Hits), want), all+len(want)
 			}
@@ -380,7 +413,8 @@ func TestConditionsAreMetAndRecallIsKept(t *testing.T) {
 		found, all := 0, 0
 		for n := range uint64(10) {
 			v := near(1, n, 0.3)
-			f, err := try(t.Context(), door, search.NewSearcher().Few(200), tenantA, search.Query{Mode: search.Semantic, Vector: v, K: 10, Where: []search.Condition{where}})
+			f, err := try(t.Context(), door, search.NewSearcher().Few(200), tenantA,
+				search.Query{Mode: search.Semantic, Vector: v, K: 10, Where: []search.Condition{where}})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -400,7 +434,8 @@ func TestConditionsAreMetAndRecallIsKept(t *testing.T) {
 	// By words, and by both.
 	where := []search.Condition{{Field: "metadata.n", Op: search.Less, Value: 20}}
 	for _, mode := range []search.Mode{search.Lexical, search.Hybrid} {
-		f := ask(t, door, tenantA, search.Query{Mode: mode, Text: "passage3", Vector: near(1, 3, 0.3), K: 20, Where: where})
+		f := ask(t, door, tenantA,
+			search.Query{Mode: mode, Text: "passage3", Vector: near(1, 3, 0.3), K: 20, Where: where})
 		if len(f.Hits) != 20 {
 			t.Errorf("%s: %d hits", mode, len(f.Hits))
 		}
@@ -416,22 +451,32 @@ func TestConditionsAreMetAndRecallIsKept(t *testing.T) {
 func TestConditionsAreCompared(t *testing.T) {
 	door := testkit.Door(t)
 	fill(t, door, tenantA, 0, 12)
-	if err := door.Query(t.Context(), tenantA, `UPDATE kb_sources SET labels = '{red,blue}' WHERE tenant_id = $1 AND source = 'test:doc3'`, []any{tenantA}, nil); err != nil {
+	if err := door.Query(t.Context(), tenantA,
+		`UPDATE kb_sources SET labels = '{red,blue}' WHERE tenant_id = $1 AND source = 'test:doc3'`, []any{tenantA},
+		nil); err != nil {
 		t.Fatal(err)
 	}
 	doc4 := uuid.NewSHA1(tenantA, []byte("doc4"))
 	for condition, want := range map[string]string{
-		"filename=doc4": "4", "filename!=doc4": "0 1 2 3 5 6 7 8 9 10 11", "filename in doc4, doc5": "4 5", "filename^=doc1": "1 10 11", "title=Document 4": "4", "source=test:doc4": "4",
-		"document=" + doc4.String(): "4", "type=text/plain": "0 1 2 3 4 5 6 7 8 9 10 11", "version=1": "0 1 2 3 4 5 6 7 8 9 10 11", "version>1": "",
-		"ingested<2026-01-03": "0 1", "ingested>=2026-01-11T00:00:00Z": "10 11", "label=red": "3", "label in green,blue": "3", "label!=red": "0 1 2 4 5 6 7 8 9 10 11",
-		"metadata.n=4": "4", "metadata.n!=4": "0 1 2 3 5 6 7 8 9 10 11", "metadata.n>9": "10 11", "metadata.n<=1": "0 1", "metadata.half=1": "1 3 5 7 9 11", "metadata.team^=team 6": "6", "metadata.team in team 6,team 5": "5 6",
-		"metadata.team>team 5": "6", "metadata.none=1": "", "metadata.none!=1": "0 1 2 3 4 5 6 7 8 9 10 11", "metadata.n in 4,5": "4 5",
+		"filename=doc4": "4", "filename!=doc4": "0 1 2 3 5 6 7 8 9 10 11", "filename in doc4, doc5": "4 5",
+		"filename^=doc1": "1 10 11", "title=Document 4": "4", "source=test:doc4": "4",
+		"document=" + doc4.String(): "4", "type=text/plain": "0 1 2 3 4 5 6 7 8 9 10 11",
+		"version=1": "0 1 2 3 4 5 6 7 8 9 10 11", "version>1": "",
+		"ingested<2026-01-03": "0 1", "ingested>=2026-01-11T00:00:00Z": "10 11", "label=red": "3",
+		"label in green,blue": "3", "label!=red": "0 1 2 4 5 6 7 8 9 10 11",
+		"metadata.n=4": "4", "metadata.n!=4": "0 1 2 3 5 6 7 8 9 10 11", "metadata.n>9": "10 11",
+		"metadata.n<=1": "0 1", "metadata.half=1": "1 3 5 7 9 11", "metadata.team^=team 6": "6",
+		"metadata.team in team 6,team 5": "5 6",
+		"metadata.team>team 5":           "6", "metadata.none=1": "", "metadata.none!=1": "0 1 2 3 4 5 6 7 8 9 10 11",
+		"metadata.n in 4,5": "4 5",
 	} {
 		where, err := search.ParseCondition(condition)
 		if err != nil {
 			t.Fatalf("%s: %v", condition, err)
 		}
-		f := ask(t, door, tenantA, search.Query{Mode: search.Semantic, Vector: near(1, 3, 0.3), K: 100, PerDocument: true, Where: []search.Condition{where}})
+		f := ask(t, door, tenantA,
+			search.Query{Mode: search.Semantic, Vector: near(1, 3, 0.3), K: 100, PerDocument: true,
+				Where: []search.Condition{where}})
 		got := map[int]bool{}
 		for _, h := range f.Hits {
 			var n int
@@ -459,7 +504,8 @@ func TestPagesAreOfOneSearch(t *testing.T) {
 	check := func(tier search.Tier) {
 		for _, mode := range []search.Mode{search.Semantic, search.Lexical, search.Hybrid} {
 			for _, perDocument := range []bool{false, true} {
-				q := search.Query{Mode: mode, Text: "doc3 doc5 passage4 pumps", Vector: near(1, 5, 0), K: 7, PerDocument: perDocument}
+				q := search.Query{Mode: mode, Text: "doc3 doc5 passage4 pumps", Vector: near(1, 5, 0), K: 7,
+					PerDocument: perDocument}
 				var paged []uuid.UUID
 				for range 4 {
 					f := ask(t, door, tenantA, q)
@@ -475,7 +521,8 @@ func TestPagesAreOfOneSearch(t *testing.T) {
 				if perDocument && mode == search.Hybrid { // its lists are deeper from the second page on
 					continue
 				}
-				if d := cmp.Diff(ids(ask(t, door, tenantA, q).Hits), paged); d != "" && tier == search.Exact && mode != search.Hybrid {
+				if d := cmp.Diff(ids(ask(t, door, tenantA, q).Hits), paged); d != "" && tier == search.Exact &&
+					mode != search.Hybrid {
 					t.Errorf("%s, per document %t: four pages are not one search:\n%s", mode, perDocument, d)
 				}
 				seen := map[uuid.UUID]bool{}
@@ -508,7 +555,8 @@ func TestVarietyDocumentsNeighboursAndScores(t *testing.T) {
 		return len(seen)
 	}
 	varied := ask(t, door, tenantA, search.Query{Mode: search.Semantic, Vector: v, K: 10, Diversity: 0.7})
-	if varied.Hits[0].ChunkID != plain.Hits[0].ChunkID || len(varied.Hits) != 10 || alike(varied.Hits) <= alike(plain.Hits) {
+	if varied.Hits[0].ChunkID != plain.Hits[0].ChunkID || len(varied.Hits) != 10 ||
+		alike(varied.Hits) <= alike(plain.Hits) {
 		t.Errorf("with variety passages of %d documents, without of %d", alike(varied.Hits), alike(plain.Hits))
 	}
 	grouped := ask(t, door, tenantA, search.Query{Mode: search.Semantic, Vector: v, K: 20, PerDocument: true})
@@ -527,7 +575,8 @@ func TestVarietyDocumentsNeighboursAndScores(t *testing.T) {
 		}
 	}
 	least := plain.Hits[4].Score
-	if f := ask(t, door, tenantA, search.Query{Mode: search.Semantic, Vector: v, K: 10, MinScore: &least}); len(f.Hits) != 5 || f.Next != "" {
+	if f := ask(t, door, tenantA, search.Query{Mode: search.Semantic, Vector: v, K: 10, MinScore: &least}); len(
+		f.Hits) != 5 || f.Next != "" {
 		t.Errorf("%d hits of at least %v", len(f.Hits), least)
 	}
 }

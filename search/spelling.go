@@ -39,27 +39,35 @@ const nearSQL = `WITH RECURSIVE v AS (
     SELECT (SELECT t.term FROM kb_terms t WHERE t.tenant_id = $1 AND t.term > v.term AND t.term < $3::text COLLATE "C" ORDER BY t.term LIMIT 1) FROM v WHERE v.term IS NOT NULL)
   SELECT term FROM (SELECT term FROM v WHERE term IS NOT NULL LIMIT $6::integer) v WHERE length(term) BETWEEN $4::integer AND $5::integer`
 
-// correctSpelling finds the words of a question that no passage of the tenant has, and what of theirs is nearest: one letter off, or two in a long word. A word must begin as it should.
-func correctSpelling(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, st *tenantState, q *Query) (all []Correction, err error) {
+// correctSpelling finds the words of a question that no passage of the tenant has, and what of theirs is nearest: one
+// letter off, or two in a long word. A word must begin as it should.
+func correctSpelling(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, st *tenantState,
+	q *Query) (all []Correction, err error) {
 	text := parseQuery(q.Text).ranked
 	if q.Mode == Semantic || text == "" || st.chunks == 0 {
 		return nil, nil
 	}
 	var unknown []string
 	languages := st.reads()
-	err = tenantdb.Send(ctx, tx, tenantdb.Statement{SQL: unknownSQL, Args: []any{tenant, languages, text, minWord, maxCorrected, distanceAllowed * len(languages)}, Within: q.Within, KeepSnapshot: true}, func(rows pgx.Rows) (err error) {
-		unknown, err = pgx.CollectRows(rows, pgx.RowTo[string])
-		return err
-	})
+	err = tenantdb.Send(ctx, tx,
+		tenantdb.Statement{SQL: unknownSQL,
+			Args:   []any{tenant, languages, text, minWord, maxCorrected, distanceAllowed * len(languages)},
+			Within: q.Within, KeepSnapshot: true}, func(rows pgx.Rows) (err error) {
+			unknown, err = pgx.CollectRows(rows, pgx.RowTo[string])
+			return err
+		})
 	for i := 0; err == nil && i < len(unknown) && len(all) < distanceAllowed; i++ {
 		word := unknown[i]
 		_, size := utf8.DecodeRuneInString(word)
 		length, off := utf8.RuneCountInString(word), allowedMistakes(word)
 		var terms []string
-		err = tenantdb.Send(ctx, tx, tenantdb.Statement{SQL: nearSQL, Args: []any{tenant, word[:size], snippetAfter(word[:size]), length - off, length + off, maxTerms}, Within: q.Within, KeepSnapshot: true}, func(rows pgx.Rows) (err error) {
-			terms, err = pgx.CollectRows(rows, pgx.RowTo[string])
-			return err
-		})
+		err = tenantdb.Send(ctx, tx,
+			tenantdb.Statement{SQL: nearSQL,
+				Args:   []any{tenant, word[:size], snippetAfter(word[:size]), length - off, length + off, maxTerms},
+				Within: q.Within, KeepSnapshot: true}, func(rows pgx.Rows) (err error) {
+				terms, err = pgx.CollectRows(rows, pgx.RowTo[string])
+				return err
+			})
 		if as := nearestTerms(word, terms, off); len(as) > 0 {
 			all = append(all, Correction{word, as})
 		}
@@ -89,7 +97,8 @@ func nearestTerms(word string, terms []string, most int) (near []string) {
 	return near[:min(len(near), maxCandidates)]
 }
 
-// editDistance counts the letters put in, left out, changed or swapped with the next (optimal string alignment) that make b of a; more than most is most+1.
+// editDistance counts the letters put in, left out, changed or swapped with the next (optimal string alignment) that
+// make b of a; more than most is most+1.
 func editDistance(a, b []rune, most int) int {
 	if len(a)-len(b) > most || len(b)-len(a) > most {
 		return most + 1

@@ -11,7 +11,8 @@ type lexicalQuery struct {
 	ranked   string   // the words that count, those of phrases among them
 	phrases  string   // the words of phrases, all of which must be there
 	prefixes []string // of words that begin so
-	// required is what a passage must meet, as websearch_to_tsquery reads it: phrases, and what must not be there; empty where anything will do.
+	// required is what a passage must meet, as websearch_to_tsquery reads it: phrases, and what must not be there;
+	// empty where anything will do.
 	required string
 }
 
@@ -21,7 +22,8 @@ const maxPrefixes = 8
 // minPrefix is how many characters a beginning has at least.
 const minPrefix = 2
 
-// parseQuery reads a question: "a phrase" must be there, -word and -"a phrase" must not, begin* is the beginning of a word.
+// parseQuery reads a question: "a phrase" must be there, -word and -"a phrase" must not, begin* is the beginning of a
+// word.
 func parseQuery(text string) (w lexicalQuery) {
 	var ranked, phrases, must []string
 	for text = strings.TrimSpace(text); text != ""; text = strings.TrimSpace(text) {

@@ -19,8 +19,8 @@ type Tuning struct {
 	Model    string `json:"model,omitempty"` // empty for the first
 	Indexed  bool   `json:"indexed"`         // there is an index; without one nothing is to be tuned
 	EfSearch int    `json:"ef_search"`       // as it is from now on
-	// Recall is how many of the ten nearest the index finds with it, at the mean over Queries questions; nil where nothing
-	// was measured.
+	// Recall is how many of the ten nearest the index finds with it, at the mean over Queries questions; nil where
+	// nothing was measured.
 	Recall  *float64     `json:"recall"`
 	Queries int          `json:"queries"`
 	Steps   []TuningStep `json:"steps"` // what was tried
@@ -42,9 +42,11 @@ const (
 // ErrUntunable says that nothing can be measured of a tenant's index.
 var ErrUntunable = errors.New("the tenant's own index has nothing to be measured by: no passage could be found")
 
-// TuneIndex finds the least hnsw.ef_search that finds 995 of 1,000 of the nearest passages, and has the tenant's searches use it. It asks the questions whose vectors are given, and
-// where these are few makes some up from the tenant's own passages.
-func TuneIndex(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, questions [][]float32) (t Tuning, err error) {
+// TuneIndex finds the least hnsw.ef_search that finds 995 of 1,000 of the nearest passages, and has the tenant's
+// searches use it. It asks the questions whose vectors are given, and where these are few makes some up from the
+// tenant's own passages.
+func TuneIndex(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID,
+	questions [][]float32) (t Tuning, err error) {
 	s := NewSearcher()
 	err = door.Tx(ctx, tenant, func(ctx context.Context, tx pgx.Tx) error {
 		st, err := s.readState(ctx, tx, tenant)
@@ -65,7 +67,8 @@ func TuneIndex(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, quest
 		return t.measure(ctx, tx, tenant, st, questions)
 	})
 	if err == nil && t.Indexed {
-		err = door.Query(ctx, tenant, `INSERT INTO kb_tiers (tenant_id, model, chunks, ef_search, recall, queries, tuned_at) VALUES ($1, $2, 0, $3, $4, $5, now())
+		err = door.Query(ctx, tenant,
+			`INSERT INTO kb_tiers (tenant_id, model, chunks, ef_search, recall, queries, tuned_at) VALUES ($1, $2, 0, $3, $4, $5, now())
 		    ON CONFLICT (tenant_id, model) DO UPDATE SET ef_search = EXCLUDED.ef_search, recall = EXCLUDED.recall, queries = EXCLUDED.queries, tuned_at = now()`,
 			[]any{tenant, t.Model, t.EfSearch, t.Recall, t.Queries}, nil)
 	}
@@ -75,11 +78,13 @@ func TuneIndex(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, quest
 	return t, nil
 }
 
-func (t *Tuning) measure(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, st *tenantState, questions [][]float32) error {
+func (t *Tuning) measure(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, st *tenantState,
+	questions [][]float32) error {
 	ask := func(v []float32, p Plan) (map[uuid.UUID]bool, time.Duration, error) {
 		start := time.Now()
 		p.Mode, p.Depth = Semantic, tuneTop+moreDepth
-		hits, _, err := (&statement{tenant: tenant, q: &Query{Mode: Semantic, Vector: v, Model: st.model, K: tuneTop}, plan: p, st: st}).run(withinSource(ctx, tx))
+		hits, _, err := (&statement{tenant: tenant, q: &Query{Mode: Semantic, Vector: v, Model: st.model, K: tuneTop},
+			plan: p, st: st}).run(withinSource(ctx, tx))
 		ids := map[uuid.UUID]bool{}
 		for i := range hits[:min(tuneTop, len(hits))] {
 			ids[hits[i].ChunkID] = true
@@ -128,13 +133,17 @@ func median(times []time.Duration) time.Duration {
 	return times[len(times)/2]
 }
 
-// sampleQueries draws passages and returns points between two of them each, nearer to the one: a passage itself would be found too easily.
-func sampleQueries(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, model string, n int) (made [][]float32, err error) {
-	sql := `SELECT p.half::real[] FROM kb_points p JOIN (SELECT chunk_id, document_id FROM kb_points WHERE tenant_id = $1 AND half IS NOT NULL ORDER BY hashtextextended(chunk_id::text, $2::bigint) LIMIT $3) s
+// sampleQueries draws passages and returns points between two of them each, nearer to the one: a passage itself would
+// be found too easily.
+func sampleQueries(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, model string,
+	n int) (made [][]float32, err error) {
+	sql :=
+		`SELECT p.half::real[] FROM kb_points p JOIN (SELECT chunk_id, document_id FROM kb_points WHERE tenant_id = $1 AND half IS NOT NULL ORDER BY hashtextextended(chunk_id::text, $2::bigint) LIMIT $3) s
 	    ON p.tenant_id = $1 AND p.document_id = s.document_id AND p.chunk_id = s.chunk_id`
 	args := []any{tenant, rand.Int64(), 2 * n}
 	if model != "" {
-		sql = `SELECT embedding::real[] FROM kb_vectors WHERE tenant_id = $1 AND model = $4 ORDER BY hashtextextended(chunk_id::text, $2::bigint) LIMIT $3`
+		sql = `SELECT embedding::real[] FROM kb_vectors WHERE tenant_id = $1 AND model = $4
+			ORDER BY hashtextextended(chunk_id::text, $2::bigint) LIMIT $3`
 		args = append(args, model)
 	}
 	rows, err := tx.Query(ctx, sql, args...)

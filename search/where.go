@@ -15,10 +15,12 @@ import (
 
 // Condition is what a document must meet to be searched: a field, a comparison, a value.
 type Condition struct {
-	// Field is document, source, filename, title, type, label, version, ingested, or metadata.KEY, of what was given with the document.
+	// Field is document, source, filename, title, type, label, version, ingested, or metadata.KEY, of what was given
+	// with the document.
 	Field string `json:"field"`
 	Op    Op     `json:"op"`
-	// Value is text, a number or a truth value; of document a UUID, of ingested a time (RFC 3339) or a date. With In it is a list of these.
+	// Value is text, a number or a truth value; of document a UUID, of ingested a time (RFC 3339) or a date. With In it
+	// is a list of these.
 	Value any `json:"value"`
 }
 
@@ -42,9 +44,11 @@ const (
 	maxKey = 200  // bytes of a key of the metadata
 )
 
-// ParseCondition reads a condition as people write it: metadata.team=legal, version>=2, source^=https://example.com/, label in a,b.
+// ParseCondition reads a condition as people write it: metadata.team=legal, version>=2, source^=https://example.com/,
+// label in a,b.
 func ParseCondition(s string) (c Condition, err error) {
-	bad := &QueryError{"where", fmt.Sprintf("%.100q is no condition: write it as metadata.team=legal, ingested>=2026-01-31, source^=https://example.com/ or label in a,b", s)}
+	bad := &QueryError{"where", fmt.Sprintf("%.100q is no condition: write it as metadata.team=legal, "+
+		"ingested>=2026-01-31, source^=https://example.com/ or label in a,b", s)}
 	if field, list, ok := strings.Cut(s, " in "); ok && !strings.ContainsAny(field, "=<>!^") {
 		var values []any
 		for v := range strings.SplitSeq(list, ",") {
@@ -64,7 +68,8 @@ func ParseCondition(s string) (c Condition, err error) {
 	return c, bad
 }
 
-// conditionClauses turns conditions into SQL over kb_documents d and kb_sources s, which may be missing; arg adds an argument and returns its name.
+// conditionClauses turns conditions into SQL over kb_documents d and kb_sources s, which may be missing; arg adds an
+// argument and returns its name.
 func conditionClauses(all []Condition, arg func(any) string) (sql []string, err error) {
 	for _, c := range all {
 		clause, err := c.clause(arg)
@@ -86,9 +91,12 @@ func (c Condition) clause(arg func(any) string) (string, error) {
 	}
 	switch c.Field {
 	case "document":
-		return compare(c, "d.id", "uuid", values, arg, func(v any) (any, error) { return uuid.Parse(fmt.Sprint(v)) }, Equal, Unequal, In)
+		return compare(c, "d.id", "uuid", values, arg, func(v any) (any, error) {
+			return uuid.Parse(fmt.Sprint(v))
+		}, Equal, Unequal, In)
 	case "source":
-		return compare(c, "coalesce(s.source, d.source_url, '')", "text", values, arg, textValue, Equal, Unequal, In, Prefix)
+		return compare(c, "coalesce(s.source, d.source_url, '')", "text", values, arg, textValue, Equal,
+			Unequal, In, Prefix)
 	case "filename":
 		return compare(c, "coalesce(d.filename, '')", "text", values, arg, textValue, Equal, Unequal, In, Prefix)
 	case "title":
@@ -104,7 +112,8 @@ func (c Condition) clause(arg func(any) string) (string, error) {
 			return int64(n), err
 		}, Equal, Unequal, Less, AtMost, More, AtLeast, In)
 	case "ingested":
-		return compare(c, "coalesce(s.ingested_at, d.created_at)", "timestamptz", values, arg, timeValue, Less, AtMost, More, AtLeast)
+		return compare(c, "coalesce(s.ingested_at, d.created_at)", "timestamptz", values, arg, timeValue, Less, AtMost,
+			More, AtLeast)
 	case "label":
 		list := make([]string, len(values))
 		for i, v := range values {
@@ -119,7 +128,8 @@ func (c Condition) clause(arg func(any) string) (string, error) {
 		}
 		return "", c.invalid("it is compared with =, != and in")
 	}
-	return "", c.invalid("there is no such field: it is document, source, filename, title, type, label, version, ingested or metadata.KEY")
+	return "", c.invalid("there is no such field: it is document, source, filename, title, type, label, version, " +
+		"ingested or metadata.KEY")
 }
 
 func (c Condition) invalid(reason string, args ...any) error {
@@ -154,7 +164,8 @@ func (c Condition) values() ([]any, error) {
 	return values, nil
 }
 
-func compare(c Condition, column, kind string, values []any, arg func(any) string, as func(any) (any, error), may ...Op) (string, error) {
+func compare(c Condition, column, kind string, values []any, arg func(any) string, as func(any) (any, error),
+	may ...Op) (string, error) {
 	if !slices.Contains(may, c.Op) {
 		names := make([]string, len(may))
 		for i, op := range may {
@@ -184,7 +195,8 @@ func compare(c Condition, column, kind string, values []any, arg func(any) strin
 	return column + " " + string(c.Op) + " " + arg(read[0]) + "::" + kind, nil
 }
 
-// metadata compares what was given with a document. A number is also met where it was given as text, as a command line gives it.
+// metadata compares what was given with a document. A number is also met where it was given as text, as a command line
+// gives it.
 func (c Condition) metadata(key string, values []any, arg func(any) string) (string, error) {
 	if key == "" || len(key) > maxKey {
 		return "", c.invalid("the key has 1 to %d bytes", maxKey)
@@ -207,9 +219,12 @@ func (c Condition) metadata(key string, values []any, arg func(any) string) (str
 		return "starts_with(s.given->>" + k + ", " + arg(fmt.Sprint(values[0])) + "::text)", nil
 	case Less, AtMost, More, AtLeast:
 		if n, err := numberValue(values[0]); err == nil {
-			return fmt.Sprintf("CASE WHEN jsonb_typeof(s.given->%[1]s) = 'number' THEN (s.given->%[1]s)::numeric %[2]s %[3]s::float8::numeric WHEN s.given->>%[1]s ~ '^-?[0-9]{1,30}(\\.[0-9]{1,30})?$' THEN (s.given->>%[1]s)::numeric %[2]s %[3]s::float8::numeric ELSE false END", k, c.Op, arg(n)), nil
+			return fmt.Sprintf("CASE WHEN jsonb_typeof(s.given->%[1]s) = 'number' THEN (s.given->%[1]s)::numeric "+
+				"%[2]s %[3]s::float8::numeric WHEN s.given->>%[1]s ~ '^-?[0-9]{1,30}(\\.[0-9]{1,30})?$' THEN "+
+				"(s.given->>%[1]s)::numeric %[2]s %[3]s::float8::numeric ELSE false END", k, c.Op, arg(n)), nil
 		}
-		return fmt.Sprintf(`coalesce(s.given->>%s COLLATE "C" %s %s::text, false)`, k, c.Op, arg(fmt.Sprint(values[0]))), nil
+		return fmt.Sprintf(`coalesce(s.given->>%s COLLATE "C" %s %s::text, false)`, k, c.Op,
+			arg(fmt.Sprint(values[0]))), nil
 	}
 	return "", c.invalid("%.10q is no comparison", c.Op)
 }

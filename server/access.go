@@ -39,45 +39,50 @@ type Usage struct {
 
 func (s *Server) access() {
 	op := func(id, method, path, summary string, status int) huma.Operation {
-		return huma.Operation{OperationID: id, Method: method, Path: path, Summary: summary, Tags: []string{"Access"}, DefaultStatus: status}
+		return huma.Operation{OperationID: id, Method: method, Path: path, Summary: summary, Tags: []string{"Access"},
+			DefaultStatus: status}
 	}
 	getMe := op("getMe", "GET", "/v1/me", "Get the principal and its permissions", 200)
 	getMe.Description = "Any credential may ask."
 	register(s, getMe, "", func(_ context.Context, w access.Principal, _ *struct{}) (*Response[Me], error) {
-		m := Me{Tenant: w.Tenant, ID: w.Credential, Name: w.Name, Role: w.Role, Permissions: w.Permissions(), Labels: w.Labels().Names()}
+		m := Me{Tenant: w.Tenant, ID: w.Credential, Name: w.Name, Role: w.Role, Permissions: w.Permissions(),
+			Labels: w.Labels().Names()}
 		if w.Agent != uuid.Nil {
 			m.Agent = &w.Agent
 		}
 		return &Response[Me]{m}, nil
 	})
-	register(s, op("listKeys", "GET", "/v1/keys", "List keys", 200), access.AccessRead, func(ctx context.Context, w access.Principal, in *ListParams) (*Response[List[access.Key]], error) {
-		after, err := in.afterID()
-		if err != nil {
-			return nil, err
-		}
-		keys, err := s.tenant(w).Keys().List(ctx, after, in.Limit)
-		return listPage(keys, in.Limit, func(k access.Key) string { return k.ID.String() }), err
-	})
-	register(s, op("createKey", "POST", "/v1/keys", "Create a key; its secret is shown once", 201), access.AccessWrite, func(ctx context.Context, w access.Principal, in *struct {
-		Body struct {
-			Name        string              `json:"name" minLength:"1" maxLength:"200" doc:"What it is for"`
-			Agent       *uuid.UUID          `json:"agent_id,omitempty" doc:"The one agent as which it acts and whose events it sees"`
-			Permissions []access.Permission `json:"permissions" minItems:"1" maxItems:"11" enum:"events:read,events:write,escalations:write,evidence:read,kb:read,kb:write,compliance:read,compliance:write,access:read,access:write,tenants:impersonate"`
-			Labels      []string            `json:"labels,omitempty" maxItems:"200" doc:"Labels of documents that it may see, beside documents that have none: no more than you have yourself; * alone is every label"`
-			ExpiresAt   *time.Time          `json:"expires_at,omitempty"`
-		}
-	}) (*Created[KeyCreated], error) {
-		a := access.KeyRequest{Name: in.Body.Name, Permissions: in.Body.Permissions, Labels: in.Body.Labels}
-		if in.Body.Agent != nil {
-			a.Agent = *in.Body.Agent
-		}
-		if in.Body.ExpiresAt != nil {
-			a.ExpiresAt = *in.Body.ExpiresAt
-		}
-		secret, key, err := s.tenant(w).Keys().Create(ctx, w, a)
-		return &Created[KeyCreated]{Location: "/v1/keys", Body: KeyCreated{secret, key}}, err
-	})
-	rotate := op("rotateKey", "POST", "/v1/keys/{id}/rotate", "Replace a key by a new one with the same permissions", 201)
+	register(s, op("listKeys", "GET", "/v1/keys", "List keys", 200), access.AccessRead,
+		func(ctx context.Context, w access.Principal, in *ListParams) (*Response[List[access.Key]], error) {
+			after, err := in.afterID()
+			if err != nil {
+				return nil, err
+			}
+			keys, err := s.tenant(w).Keys().List(ctx, after, in.Limit)
+			return listPage(keys, in.Limit, func(k access.Key) string { return k.ID.String() }), err
+		})
+	register(s, op("createKey", "POST", "/v1/keys", "Create a key; its secret is shown once", 201), access.AccessWrite,
+		func(ctx context.Context, w access.Principal, in *struct {
+			Body struct {
+				Name        string              `json:"name" minLength:"1" maxLength:"200" doc:"What it is for"`
+				Agent       *uuid.UUID          `json:"agent_id,omitempty" doc:"The one agent as which it acts and whose events it sees"`
+				Permissions []access.Permission `json:"permissions" minItems:"1" maxItems:"11" enum:"events:read,events:write,escalations:write,evidence:read,kb:read,kb:write,compliance:read,compliance:write,access:read,access:write,tenants:impersonate"`
+				Labels      []string            `json:"labels,omitempty" maxItems:"200" doc:"Labels of documents that it may see, beside documents that have none: no more than you have yourself; * alone is every label"`
+				ExpiresAt   *time.Time          `json:"expires_at,omitempty"`
+			}
+		}) (*Created[KeyCreated], error) {
+			a := access.KeyRequest{Name: in.Body.Name, Permissions: in.Body.Permissions, Labels: in.Body.Labels}
+			if in.Body.Agent != nil {
+				a.Agent = *in.Body.Agent
+			}
+			if in.Body.ExpiresAt != nil {
+				a.ExpiresAt = *in.Body.ExpiresAt
+			}
+			secret, key, err := s.tenant(w).Keys().Create(ctx, w, a)
+			return &Created[KeyCreated]{Location: "/v1/keys", Body: KeyCreated{secret, key}}, err
+		})
+	rotate := op("rotateKey", "POST", "/v1/keys/{id}/rotate", "Replace a key by a new one with the same permissions",
+		201)
 	register(s, rotate, access.AccessWrite, func(ctx context.Context, w access.Principal, in *struct {
 		PathID
 		Body struct {
@@ -106,69 +111,80 @@ func (s *Server) access() {
 		return &Response[access.Key]{k}, err
 	})
 	revoke := op("revokeKey", "DELETE", "/v1/keys/{id}", "Revoke a key at once, in every process", 204)
-	register(s, revoke, access.AccessWrite, func(ctx context.Context, w access.Principal, in *PathID) (*NoContent, error) {
-		kid, err := in.uuid()
-		if err != nil {
+	register(s, revoke, access.AccessWrite,
+		func(ctx context.Context, w access.Principal, in *PathID) (*NoContent, error) {
+			kid, err := in.uuid()
+			if err != nil {
+				return nil, err
+			}
+			_, err = s.tenant(w).Keys().Revoke(ctx, w, kid)
 			return nil, err
-		}
-		_, err = s.tenant(w).Keys().Revoke(ctx, w, kid)
-		return nil, err
-	})
-	register(s, op("listUsers", "GET", "/v1/users", "List users and their roles", 200), access.AccessRead, func(ctx context.Context, w access.Principal, in *ListParams) (*Response[List[access.User]], error) {
-		after, err := in.afterID()
-		if err != nil {
-			return nil, err
-		}
-		users, err := s.tenant(w).Users().List(ctx, after, in.Limit)
-		return listPage(users, in.Limit, func(u access.User) string { return u.ID.String() }), err
-	})
-	register(s, op("createUser", "POST", "/v1/users", "Add a user with a role", 201), access.AccessWrite, func(ctx context.Context, w access.Principal, in *struct {
-		Body struct {
-			Issuer  string      `json:"issuer" minLength:"1" maxLength:"500" doc:"The identity provider's URL"`
-			Subject string      `json:"subject" minLength:"1" maxLength:"255" doc:"As its tokens have it (sub)"`
-			Name    string      `json:"name,omitempty" maxLength:"200"`
-			Role    access.Role `json:"role" enum:"viewer,auditor,operator,compliance,admin"`
-			Labels  []string    `json:"labels,omitempty" maxItems:"200" doc:"Labels of documents that they may see, beside documents that have none: no more than you have yourself; * alone is every label. Where it is missing, somebody who is there keeps theirs"`
-		}
-	}) (*Created[access.User], error) {
-		b := in.Body
-		u, err := s.tenant(w).Users().Add(ctx, w, access.User{Issuer: b.Issuer, Subject: b.Subject, Name: b.Name, Role: b.Role, Labels: b.Labels})
-		return &Created[access.User]{Location: "/v1/users", Body: u}, err
-	})
+		})
+	register(s, op("listUsers", "GET", "/v1/users", "List users and their roles", 200), access.AccessRead,
+		func(ctx context.Context, w access.Principal, in *ListParams) (*Response[List[access.User]], error) {
+			after, err := in.afterID()
+			if err != nil {
+				return nil, err
+			}
+			users, err := s.tenant(w).Users().List(ctx, after, in.Limit)
+			return listPage(users, in.Limit, func(u access.User) string { return u.ID.String() }), err
+		})
+	register(s, op("createUser", "POST", "/v1/users", "Add a user with a role", 201), access.AccessWrite,
+		func(ctx context.Context, w access.Principal, in *struct {
+			Body struct {
+				Issuer  string      `json:"issuer" minLength:"1" maxLength:"500" doc:"The identity provider's URL"`
+				Subject string      `json:"subject" minLength:"1" maxLength:"255" doc:"As its tokens have it (sub)"`
+				Name    string      `json:"name,omitempty" maxLength:"200"`
+				Role    access.Role `json:"role" enum:"viewer,auditor,operator,compliance,admin"`
+				Labels  []string    `json:"labels,omitempty" maxItems:"200" doc:"Labels of documents that they may see, beside documents that have none: no more than you have yourself; * alone is every label. Where it is missing, somebody who is there keeps theirs"`
+			}
+		}) (*Created[access.User], error) {
+			b := in.Body
+			u, err := s.tenant(w).Users().
+				Add(ctx, w,
+					access.User{Issuer: b.Issuer, Subject: b.Subject, Name: b.Name, Role: b.Role, Labels: b.Labels})
+			return &Created[access.User]{Location: "/v1/users", Body: u}, err
+		})
 	dismiss := op("deleteUser", "DELETE", "/v1/users/{id}", "Remove a user at once", 204)
-	register(s, dismiss, access.AccessWrite, func(ctx context.Context, w access.Principal, in *PathID) (*NoContent, error) {
-		uid, err := in.uuid()
-		if err != nil {
-			return nil, err
-		}
-		return nil, s.tenant(w).Users().Remove(ctx, w, uid)
-	})
-	register(s, op("getLimits", "GET", "/v1/settings/limits", "Get the limits of the tenant", 200), access.AccessRead, func(ctx context.Context, w access.Principal, _ *struct{}) (*Response[access.Limits], error) {
-		l, err := s.meter.Limits(ctx, w.Tenant)
-		return &Response[access.Limits]{l}, err
-	})
-	register(s, op("getUsage", "GET", "/v1/usage", "Get the usage of the tenant in the last 30 days", 200), access.AccessRead, func(ctx context.Context, w access.Principal, _ *struct{}) (*Response[Usage], error) {
-		t := s.tenant(w)
-		u := Usage{Jobs: map[string]int{}}
-		jobs, err := t.Jobs().Count(ctx)
-		if err == nil {
-			u.Documents, err = kb.CountDocuments(ctx, s.c.Konstruct.Door(), w.Tenant)
-		}
-		if err == nil {
-			u.Days, err = t.Events().Stats(ctx, audit.StatsFilter{Since: time.Now().Add(-30 * 24 * time.Hour), By: []string{"day", "action"}})
-		}
-		if err == nil {
-			u.Limits, err = s.meter.Limits(ctx, w.Tenant)
-		}
-		for state, n := range jobs {
-			u.Jobs[string(state)] = n
-		}
-		return &Response[Usage]{u}, err
-	})
-	register(s, op("listAgents", "GET", "/v1/agents", "List agents by their number of events", 200), access.EventsRead, func(ctx context.Context, w access.Principal, _ *struct{}) (*Response[List[audit.Stats]], error) {
-		figures, err := s.tenant(w).Events().Stats(ctx, audit.StatsFilter{By: []string{"agent"}, AgentID: w.Agent})
-		return listPage(figures, audit.MaxGroups+1, func(audit.Stats) string { return "" }), err
-	})
+	register(s, dismiss, access.AccessWrite,
+		func(ctx context.Context, w access.Principal, in *PathID) (*NoContent, error) {
+			uid, err := in.uuid()
+			if err != nil {
+				return nil, err
+			}
+			return nil, s.tenant(w).Users().Remove(ctx, w, uid)
+		})
+	register(s, op("getLimits", "GET", "/v1/settings/limits", "Get the limits of the tenant", 200), access.AccessRead,
+		func(ctx context.Context, w access.Principal, _ *struct{}) (*Response[access.Limits], error) {
+			l, err := s.meter.Limits(ctx, w.Tenant)
+			return &Response[access.Limits]{l}, err
+		})
+	register(s, op("getUsage", "GET", "/v1/usage", "Get the usage of the tenant in the last 30 days", 200),
+		access.AccessRead, func(ctx context.Context, w access.Principal, _ *struct{}) (*Response[Usage], error) {
+			t := s.tenant(w)
+			u := Usage{Jobs: map[string]int{}}
+			jobs, err := t.Jobs().Count(ctx)
+			if err == nil {
+				u.Documents, err = kb.CountDocuments(ctx, s.c.Konstruct.Door(), w.Tenant)
+			}
+			if err == nil {
+				u.Days, err = t.Events().
+					Stats(ctx,
+						audit.StatsFilter{Since: time.Now().Add(-30 * 24 * time.Hour), By: []string{"day", "action"}})
+			}
+			if err == nil {
+				u.Limits, err = s.meter.Limits(ctx, w.Tenant)
+			}
+			for state, n := range jobs {
+				u.Jobs[string(state)] = n
+			}
+			return &Response[Usage]{u}, err
+		})
+	register(s, op("listAgents", "GET", "/v1/agents", "List agents by their number of events", 200), access.EventsRead,
+		func(ctx context.Context, w access.Principal, _ *struct{}) (*Response[List[audit.Stats]], error) {
+			figures, err := s.tenant(w).Events().Stats(ctx, audit.StatsFilter{By: []string{"agent"}, AgentID: w.Agent})
+			return listPage(figures, audit.MaxGroups+1, func(audit.Stats) string { return "" }), err
+		})
 	s.tenants(op)
 }
 
@@ -180,18 +196,21 @@ type TenantCreated struct {
 
 // tenants serves the operator's own: other tenants, each step of which is an event on both trails.
 func (s *Server) tenants(op func(id, method, path, summary string, status int) huma.Operation) {
-	register(s, op("impersonateTenant", "POST", "/v1/impersonate", "Create a short-lived key of another tenant", 201), access.TenantsImpersonate, func(ctx context.Context, w access.Principal, in *struct {
-		Body struct {
-			Tenant      uuid.UUID           `json:"tenant_id"`
-			Reason      string              `json:"reason" minLength:"1" maxLength:"100" doc:"Why; it stays on both trails"`
-			Permissions []access.Permission `json:"permissions" minItems:"1" maxItems:"10" enum:"events:read,events:write,escalations:write,evidence:read,kb:read,kb:write,compliance:read,compliance:write,access:read,access:write"`
-			Labels      []string            `json:"labels,omitempty" maxItems:"200" doc:"Labels of its documents that the key may see, beside documents that have none: no more than you have yourself; * alone is every label"`
-			Seconds     int                 `json:"seconds" minimum:"1" maximum:"3600"`
-		}
-	}) (*Created[KeyCreated], error) {
-		secret, key, err := s.c.Konstruct.ImpersonateTenant(ctx, w, in.Body.Tenant, in.Body.Reason, in.Body.Permissions, in.Body.Labels, time.Duration(in.Body.Seconds)*time.Second)
-		return &Created[KeyCreated]{Location: "/v1/keys", Body: KeyCreated{secret, key}}, err
-	})
+	register(s, op("impersonateTenant", "POST", "/v1/impersonate", "Create a short-lived key of another tenant", 201),
+		access.TenantsImpersonate, func(ctx context.Context, w access.Principal, in *struct {
+			Body struct {
+				Tenant      uuid.UUID           `json:"tenant_id"`
+				Reason      string              `json:"reason" minLength:"1" maxLength:"100" doc:"Why; it stays on both trails"`
+				Permissions []access.Permission `json:"permissions" minItems:"1" maxItems:"10" enum:"events:read,events:write,escalations:write,evidence:read,kb:read,kb:write,compliance:read,compliance:write,access:read,access:write"`
+				Labels      []string            `json:"labels,omitempty" maxItems:"200" doc:"Labels of its documents that the key may see, beside documents that have none: no more than you have yourself; * alone is every label"`
+				Seconds     int                 `json:"seconds" minimum:"1" maximum:"3600"`
+			}
+		}) (*Created[KeyCreated], error) {
+			secret, key, err := s.c.Konstruct.ImpersonateTenant(ctx, w, in.Body.Tenant, in.Body.Reason,
+				in.Body.Permissions,
+				in.Body.Labels, time.Duration(in.Body.Seconds)*time.Second)
+			return &Created[KeyCreated]{Location: "/v1/keys", Body: KeyCreated{secret, key}}, err
+		})
 	set := op("updateLimits", "PUT", "/v1/tenants/{id}/limits", "Set the limits of a tenant", 200)
 	set.Description = "The operator's alone: who is limited does not decide by how much."
 	register(s, set, access.TenantsImpersonate, func(ctx context.Context, w access.Principal, in *struct {
@@ -205,12 +224,14 @@ func (s *Server) tenants(op func(id, method, path, summary string, status int) h
 		err = s.c.Konstruct.Tenant(tenant).SetLimits(ctx, w, in.Body)
 		return &Response[access.Limits]{in.Body}, err
 	})
-	register(s, op("createTenant", "POST", "/v1/tenants", "Create a tenant and its first key", 201), access.TenantsImpersonate, func(ctx context.Context, w access.Principal, in *struct {
-		Body struct {
-			Name string `json:"name" minLength:"1" maxLength:"100" doc:"For people who read the operator's trail"`
-		}
-	}) (*Created[TenantCreated], error) {
-		secret, tenant, key, err := s.c.Konstruct.CreateTenant(ctx, w, in.Body.Name)
-		return &Created[TenantCreated]{Location: "/v1/me", Body: TenantCreated{tenant, KeyCreated{secret, key}}}, err
-	})
+	register(s, op("createTenant", "POST", "/v1/tenants", "Create a tenant and its first key", 201),
+		access.TenantsImpersonate, func(ctx context.Context, w access.Principal, in *struct {
+			Body struct {
+				Name string `json:"name" minLength:"1" maxLength:"100" doc:"For people who read the operator's trail"`
+			}
+		}) (*Created[TenantCreated], error) {
+			secret, tenant, key, err := s.c.Konstruct.CreateTenant(ctx, w, in.Body.Name)
+			return &Created[TenantCreated]{Location: "/v1/me", Body: TenantCreated{tenant, KeyCreated{secret, key}}},
+				err
+		})
 }

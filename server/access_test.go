@@ -34,7 +34,8 @@ func operations(t *testing.T, w *world) (all []struct{ method, path, action stri
 	}
 	for path, item := range api.Paths {
 		for method, op := range item {
-			path := strings.NewReplacer("{id}", uuid.NewString(), "{run}", "r", "{level}", "0", "{index...}", "000").Replace(path)
+			path := strings.NewReplacer("{id}", uuid.NewString(), "{run}", "r", "{level}", "0", "{index...}", "000").
+				Replace(path)
 			all = append(all, struct{ method, path, action string }{strings.ToUpper(method), path, op.Action})
 		}
 	}
@@ -55,12 +56,15 @@ func TestEveryOperationAsksWhoAsks(t *testing.T) {
 	}()
 	only := map[string]string{}
 	for _, action := range access.Admin.Permissions() {
-		rest := slices.DeleteFunc(slices.Clone(access.Admin.Permissions()), func(a access.Permission) bool { return a == action })
+		rest := slices.DeleteFunc(slices.Clone(access.Admin.Permissions()), func(a access.Permission) bool {
+			return a == action
+		})
 		only[string(action)] = w.key(acme, rest...)
 	}
 	only[string(access.TenantsImpersonate)] = w.key(acme)
 	for _, op := range operations(t, w) {
-		for name, key := range map[string]string{"no key": "", "no such word": "hello", "a forged key": forged, "another service's": ghost} {
+		for name, key := range map[string]string{"no key": "", "no such word": "hello", "a forged key": forged,
+			"another service's": ghost} {
 			if r := w.ask(op.method, op.path, key, ""); r.StatusCode != 401 || r.Header.Get("WWW-Authenticate") == "" {
 				t.Errorf("%s %s with %s: %d", op.method, op.path, name, r.StatusCode)
 			}
@@ -118,7 +122,8 @@ func TestKeysAreRotatedAndRevoked(t *testing.T) {
 		}
 	}
 	// The keys themselves are nowhere: not in the trail, not in the list, not in the log.
-	list := w.want(200, "GET", "/v1/keys?limit=1000", admin, "").body + w.want(200, "GET", "/v1/events?limit=1000", admin, "").body + w.log.String()
+	list := w.want(200, "GET", "/v1/keys?limit=1000", admin, "").body + w.want(200, "GET", "/v1/events?limit=1000",
+		admin, "").body + w.log.String()
 	for _, k := range []string{key, next, admin} {
 		if strings.Contains(list, k) || strings.Contains(list, k[36:60]) {
 			t.Error("a key is shown")
@@ -139,7 +144,9 @@ func TestARevokedKeyEndsInEveryProcess(t *testing.T) {
 	}
 	one.want(204, "DELETE", "/v1/keys/"+r.text("key", "id"), admin, "")
 	begin := time.Now()
-	two.soon("the key ends in the other process", func() bool { return two.ask("GET", "/v1/me", key, "").StatusCode == 401 })
+	two.soon("the key ends in the other process", func() bool {
+		return two.ask("GET", "/v1/me", key, "").StatusCode == 401
+	})
 	if took := time.Since(begin); took > 2*time.Second {
 		t.Errorf("it took %s", took)
 	}
@@ -148,9 +155,14 @@ func TestARevokedKeyEndsInEveryProcess(t *testing.T) {
 // TestAKeyOfOneAgent acts as it and sees its events alone.
 func TestAKeyOfOneAgent(t *testing.T) {
 	w := serve(t)
-	all, mine := w.key(acme), w.keyOf(acme, access.KeyRequest{Agent: bot, Permissions: []access.Permission{access.EventsRead, access.EventsWrite, access.KBRead, access.EvidenceRead}})
+	all, mine := w.key(acme),
+		w.keyOf(acme,
+			access.KeyRequest{Agent: bot,
+				Permissions: []access.Permission{access.EventsRead, access.EventsWrite, access.KBRead,
+					access.EvidenceRead}})
 	other := uuid.NewString()
-	theirs := w.want(201, "POST", "/v1/events", all, `{"action_type":"x","agent_id":"`+other+`"}`).Header.Get("Location")
+	theirs := w.want(201, "POST", "/v1/events", all, `{"action_type":"x","agent_id":"`+other+`"}`).
+		Header.Get("Location")
 	own := w.want(201, "POST", "/v1/events", mine, `{"action_type":"x"}`).Header.Get("Location")
 	if got := w.want(200, "GET", own, mine, ""); got.text("agent_id") != bot.String() {
 		t.Errorf("its event: %s", got.body)
@@ -160,7 +172,8 @@ func TestAKeyOfOneAgent(t *testing.T) {
 	w.want(404, "GET", "/v1/events/stream", mine, "", "Last-Event-ID", strings.TrimPrefix(theirs, "/v1/events/"))
 	w.want(404, "GET", theirs+"/proof", mine, "")
 	w.want(403, "POST", "/v1/events", mine, `{"action_type":"x","agent_id":"`+other+`"}`)
-	w.want(403, "POST", "/v1/events/batch", mine, `{"events":[{"action_type":"x"},{"action_type":"x","agent_id":"`+other+`"}]}`)
+	w.want(403, "POST", "/v1/events/batch", mine, `{"events":[{"action_type":"x"},{"action_type":"x","agent_id":"`+
+		other+`"}]}`)
 	w.want(403, "GET", "/v1/events?agent_id="+other, mine, "")
 	w.want(403, "GET", "/v1/runs/r", mine, "")
 	w.want(422, "GET", "/v1/events?text=x", mine, "")
@@ -186,23 +199,28 @@ func TestOperatorsSwitchByAnEvent(t *testing.T) {
 		t.Errorf("the switched sees %s", list.body)
 	}
 	w.want(403, "POST", "/v1/events", switched, `{"action_type":"x"}`)
-	if n, m := w.count(acme, audit.Filter{Action: audit.ActionImpersonation}), w.count(audit.Operator, audit.Filter{Action: audit.ActionImpersonation}); n != 1 || m != 1 {
+	if n, m := w.count(acme, audit.Filter{Action: audit.ActionImpersonation}), w.count(audit.Operator,
+		audit.Filter{Action: audit.ActionImpersonation}); n != 1 || m != 1 {
 		t.Errorf("%d and %d events say so", n, m)
 	}
 	for _, bad := range []string{
-		`{"tenant_id":"` + audit.Operator.String() + `","reason":"r","permissions":["events:read"],"seconds":60}`, `{"tenant_id":"` + acme.String() + `","reason":" ","permissions":["events:read"],"seconds":60}`,
-		`{"tenant_id":"` + acme.String() + `","reason":"r","permissions":["tenants:impersonate"],"seconds":60}`, `{"tenant_id":"` + acme.String() + `","reason":"r","permissions":["events:read"],"seconds":86400}`,
+		`{"tenant_id":"` + audit.Operator.String() + `","reason":"r","permissions":["events:read"],"seconds":60}`,
+		`{"tenant_id":"` + acme.String() + `","reason":" ","permissions":["events:read"],"seconds":60}`,
+		`{"tenant_id":"` + acme.String() + `","reason":"r","permissions":["tenants:impersonate"],"seconds":60}`,
+		`{"tenant_id":"` + acme.String() + `","reason":"r","permissions":["events:read"],"seconds":86400}`,
 	} {
 		w.want(422, "POST", "/v1/impersonate", operator, bad)
 	}
 	// A tenant's key that was given tenants:impersonate by hand has no use of it.
 	w.want(403, "POST", "/v1/impersonate", w.keyOf(acme, access.KeyRequest{Permissions: access.Permissions}), ask)
-	w.want(403, "POST", "/v1/tenants", w.keyOf(acme, access.KeyRequest{Permissions: access.Permissions}), `{"name":"x"}`)
+	w.want(403, "POST", "/v1/tenants", w.keyOf(acme, access.KeyRequest{Permissions: access.Permissions}),
+		`{"name":"x"}`)
 	begun := w.want(201, "POST", "/v1/tenants", operator, `{"name":"initech"}`)
 	if me := w.want(200, "GET", "/v1/me", begun.text("secret"), ""); me.text("tenant_id") != begun.text("tenant_id") {
 		t.Errorf("the first key: %s", me.body)
 	}
-	w.want(200, "PUT", "/v1/tenants/"+acme.String()+"/limits", operator, `{"events_per_second":1,"searches_per_second":0,"requests_per_second":0,"bytes_per_second":0,"documents":0,"at_once":0}`)
+	w.want(200, "PUT", "/v1/tenants/"+acme.String()+"/limits", operator,
+		`{"events_per_second":1,"searches_per_second":0,"requests_per_second":0,"bytes_per_second":0,"documents":0,"at_once":0}`)
 	if l := w.want(200, "GET", "/v1/settings/limits", w.key(acme), ""); l.field("events_per_second") != 1.0 {
 		t.Errorf("limits: %s", l.body)
 	}
@@ -236,7 +254,9 @@ func TestTenantsAreHeldToTheirLimits(t *testing.T) {
 	third := w.key(uuid.MustParse("33333333-3333-4333-8333-333333333333"))
 	w.want(201, "POST", "/v1/events/batch", third, many)
 	w.want(429, "POST", "/v1/events/batch", third, many)
-	w.soon("the limit is whole again", func() bool { return w.ask("POST", "/v1/events", noisy, `{"action_type":"x"}`).StatusCode == 201 })
+	w.soon("the limit is whole again", func() bool {
+		return w.ask("POST", "/v1/events", noisy, `{"action_type":"x"}`).StatusCode == 201
+	})
 }
 
 // TestUnknownAndWrongKeysLookAlike: the same words, and about the same time.

@@ -26,14 +26,19 @@ import (
 // apiConfig is how the API reads, writes and describes itself.
 func (s *Server) apiConfig() huma.Config {
 	c := huma.DefaultConfig("Konstruct", s.c.Version)
-	c.Info.Description = "An audit trail nobody can rewrite, and a knowledge base nobody else can read, for AI agents.\n\n" +
-		"The tenant comes from the credential. Times are RFC 3339 in UTC. Lists end with `next`, which goes into `after` for what comes then. " +
-		"A request with an `Idempotency-Key` can be made again safely. What goes wrong is said by RFC 9457.\n\n" +
-		"What is deprecated is marked so here and answers with a `Deprecation` header (RFC 9745) for a year at least before it goes; fields and operations are added without notice, so clients ignore what they do not know."
+	c.Info.Description =
+		"An audit trail nobody can rewrite, and a knowledge base nobody else can read, for AI agents.\n\n" +
+			"The tenant comes from the credential. Times are RFC 3339 in UTC. Lists end with `next`, which goes into " +
+			"`after` for what comes then. " +
+			"A request with an `Idempotency-Key` can be made again safely. What goes wrong is said by RFC 9457.\n\n" +
+			"What is deprecated is marked so here and answers with a `Deprecation` header (RFC 9745) for a year at " +
+			"least " +
+			"before it goes; fields and operations are added without notice, so clients ignore what they do not know."
 	c.Info.Contact = &huma.Contact{Name: "Konstruct", URL: "https://github.com/konstruct/konstruct"}
 	c.Servers = []*huma.Server{{URL: "/", Description: "This service"}}
 	c.Info.License = &huma.License{Name: "Apache-2.0", Identifier: "Apache-2.0"}
-	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{"bearer": {Type: "http", Scheme: "bearer", Description: "A key (kst_…), or an ID token of the identity provider."}}
+	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{"bearer": {Type: "http", Scheme: "bearer",
+		Description: "A key (kst_…), or an ID token of the identity provider."}}
 	c.Components.Schemas = huma.NewMapRegistry("#/components/schemas/", schemaName)
 	c.Components.Schemas.RegisterTypeAlias(reflect.TypeFor[uuid.UUID](), reflect.TypeFor[identifier]())
 	c.OpenAPIPath, c.DocsPath, c.SchemasPath = "", "", "" // served in public.go
@@ -95,7 +100,8 @@ func (identifier) Schema(huma.Registry) *huma.Schema {
 type NoContent struct{}
 
 // register serves an operation to those who may do what it needs.
-func register[I, O any](s *Server, op huma.Operation, may access.Permission, h func(context.Context, access.Principal, *I) (*O, error)) {
+func register[I, O any](s *Server, op huma.Operation, may access.Permission,
+	h func(context.Context, access.Principal, *I) (*O, error)) {
 	s.requirePermission(&op, may)
 	bodiless := op.Method == http.MethodGet || op.Method == http.MethodHead || op.Method == http.MethodDelete
 	huma.Register(s.api, op, func(ctx context.Context, in *I) (*O, error) {
@@ -128,11 +134,17 @@ func (s *Server) requirePermission(op *huma.Operation, may access.Permission) {
 		op.Description = strings.TrimSpace(op.Description + "\n\nNeeds `" + string(may) + "`.")
 	}
 	if op.Method != http.MethodGet && op.Method != http.MethodHead {
-		op.Parameters = append(op.Parameters, &huma.Param{Name: "Idempotency-Key", In: "header", Description: "One for each request: made again with it, the request is done once.", Schema: &huma.Schema{Type: "string", MinLength: new(1), MaxLength: new(access.MaxRequestKey), Pattern: "^[ -~]+$"}})
+		op.Parameters = append(op.Parameters,
+			&huma.Param{Name: "Idempotency-Key", In: "header",
+				Description: "One for each request: made again with it, the request is done once.",
+				Schema: &huma.Schema{Type: "string", MinLength: new(1), MaxLength: new(access.MaxRequestKey),
+					Pattern: "^[ -~]+$"}})
 	}
 	op.Middlewares = append(huma.Middlewares{func(ctx huma.Context, next func(huma.Context)) {
 		if who := principalOf(ctx.Context()); may != "" && !who.Can(may) {
-			s.writeProblem(ctx, problem(http.StatusForbidden, "this credential may not %s: it may %s", may, cmp.Or(access.JoinPermissions(who.Permissions(), ", "), "do nothing")))
+			s.writeProblem(ctx,
+				problem(http.StatusForbidden, "this credential may not %s: it may %s", may,
+					cmp.Or(access.JoinPermissions(who.Permissions(), ", "), "do nothing")))
 			return
 		}
 		next(ctx)
@@ -152,8 +164,10 @@ func (s *Server) problemResponses(op *huma.Operation) map[string]*huma.Response 
 		all = map[string]*huma.Response{}
 	}
 	schema := s.api.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[Problem](), true, "Problem")
-	for _, status := range slices.Concat([]int{400, 401, 403, 404, 408, 409, 413, 414, 415, 421, 422, 429, 500, 503}, op.Errors) {
-		all[strconv.Itoa(status)] = &huma.Response{Description: http.StatusText(status), Content: map[string]*huma.MediaType{"application/problem+json": {Schema: schema}}}
+	for _, status := range slices.Concat([]int{400, 401, 403, 404, 408, 409, 413, 414, 415, 421, 422, 429, 500, 503},
+		op.Errors) {
+		all[strconv.Itoa(status)] = &huma.Response{Description: http.StatusText(status),
+			Content: map[string]*huma.MediaType{"application/problem+json": {Schema: schema}}}
 	}
 	op.Errors = nil
 	return all

@@ -21,11 +21,13 @@ import (
 )
 
 // event is what is logged of a body that stands at a place of the request.
-func (b *CreateEventRequest) event(ctx context.Context, w access.Principal, n int, at string) (e audit.Event, err error) {
+func (b *CreateEventRequest) event(ctx context.Context, w access.Principal, n int,
+	at string) (e audit.Event, err error) {
 	if e.AgentID, err = agentID(w, b.AgentID, at+".agent_id"); err != nil {
 		return e, err
 	}
-	e.ID, e.UserID, e.Action, e.Input, e.Output, e.Latency = eventID(ctx, w, b.ID, n), b.UserID, b.Action, b.Input, b.Output, time.Duration(b.LatencyMS)*time.Millisecond
+	e.ID, e.UserID, e.Action, e.Input, e.Output, e.Latency = eventID(ctx, w, b.ID, n), b.UserID, b.Action, b.Input,
+		b.Output, time.Duration(b.LatencyMS)*time.Millisecond
 	if b.CreatedAt != nil {
 		e.At = *b.CreatedAt
 	}
@@ -36,58 +38,68 @@ func (b *CreateEventRequest) event(ctx context.Context, w access.Principal, n in
 // createEvent serves what logs one event.
 func (s *Server) createEvent() {
 	op := func(id, path, summary string) huma.Operation {
-		return huma.Operation{OperationID: id, Method: "POST", Path: path, Summary: summary, Tags: []string{"Events"}, DefaultStatus: 201, Responses: s.pendingResponse(reflect.TypeFor[EventCreated]())}
+		return huma.Operation{OperationID: id, Method: "POST", Path: path, Summary: summary, Tags: []string{"Events"},
+			DefaultStatus: 201, Responses: s.pendingResponse(reflect.TypeFor[EventCreated]())}
 	}
-	register(s, op("createEvent", "/v1/events", "Log an event: a response means that it is committed and sealed"), access.EventsWrite, func(ctx context.Context, w access.Principal, in *struct{ Body CreateEventRequest }) (*CreatedOrPending[EventCreated], error) {
-		e, err := in.Body.event(ctx, w, 0, "body")
-		if err == nil {
-			err = s.meter.SetCapacity(ctx, w, access.Events, 1, "events")
-		}
-		if err != nil {
-			return nil, err
-		}
-		return eventCreated(s.agent(w, e.AgentID).Log(ctx, e))
-	})
-	register(s, op("createLLMCall", "/v1/llm-calls", "Log a call of a language model"), access.EventsWrite, func(ctx context.Context, w access.Principal, in *struct {
-		Body struct {
-			CallRequest
-			Operation      string   `json:"operation,omitempty" maxLength:"200" doc:"gen_ai.operation.name; chat where it is missing"`
-			Provider       string   `json:"provider,omitempty" maxLength:"200" doc:"gen_ai.provider.name" example:"anthropic"`
-			Model          string   `json:"model" minLength:"1" maxLength:"1000" doc:"gen_ai.request.model"`
-			ResponseModel  string   `json:"response_model,omitempty" maxLength:"1000"`
-			ResponseID     string   `json:"response_id,omitempty" maxLength:"1000"`
-			InputTokens    int64    `json:"input_tokens,omitempty" minimum:"0" maximum:"9007199254740991"`
-			OutputTokens   int64    `json:"output_tokens,omitempty" minimum:"0" maximum:"9007199254740991"`
-			FinishReasons  []string `json:"finish_reasons,omitempty" maxItems:"100"`
-			ConversationID string   `json:"conversation_id,omitempty" maxLength:"1000"`
-			Prompt         string   `json:"prompt,omitempty"`
-			Completion     string   `json:"completion,omitempty"`
-		}
-	}) (*CreatedOrPending[EventCreated], error) {
-		b := &in.Body
-		return s.createCall(ctx, w, &b.CallRequest, func(c callFields) (audit.Event, error) {
-			return konstruct.LLMCall{ID: c.id, AgentID: c.agent, UserID: b.UserID, At: c.at, Latency: c.latency, Operation: b.Operation, Provider: b.Provider, Model: b.Model, ResponseModel: b.ResponseModel, ResponseID: b.ResponseID,
-				InputTokens: b.InputTokens, OutputTokens: b.OutputTokens, FinishReasons: b.FinishReasons, ConversationID: b.ConversationID, Prompt: b.Prompt, Completion: b.Completion, Extra: b.Metadata.parsed()}.Event()
+	register(s, op("createEvent", "/v1/events", "Log an event: a response means that it is committed and sealed"),
+		access.EventsWrite, func(ctx context.Context, w access.Principal,
+			in *struct{ Body CreateEventRequest }) (*CreatedOrPending[EventCreated], error) {
+			e, err := in.Body.event(ctx, w, 0, "body")
+			if err == nil {
+				err = s.meter.SetCapacity(ctx, w, access.Events, 1, "events")
+			}
+			if err != nil {
+				return nil, err
+			}
+			return eventCreated(s.agent(w, e.AgentID).Log(ctx, e))
 		})
-	})
-	register(s, op("createToolCall", "/v1/tool-calls", "Log an invocation of a tool"), access.EventsWrite, func(ctx context.Context, w access.Principal, in *struct {
-		Body struct {
-			CallRequest
-			Name           string `json:"name" minLength:"1" maxLength:"1000" doc:"gen_ai.tool.name"`
-			CallID         string `json:"call_id,omitempty" maxLength:"1000" doc:"gen_ai.tool.call.id"`
-			Type           string `json:"type,omitempty" maxLength:"200" doc:"gen_ai.tool.type: function, extension or datastore"`
-			Error          string `json:"error,omitempty" maxLength:"1000" doc:"error.type; missing when the tool succeeded"`
-			ConversationID string `json:"conversation_id,omitempty" maxLength:"1000"`
-			Arguments      string `json:"arguments,omitempty"`
-			Result         string `json:"result,omitempty"`
-		}
-	}) (*CreatedOrPending[EventCreated], error) {
-		b := &in.Body
-		return s.createCall(ctx, w, &b.CallRequest, func(c callFields) (audit.Event, error) {
-			return konstruct.ToolCall{ID: c.id, AgentID: c.agent, UserID: b.UserID, At: c.at, Latency: c.latency, Name: b.Name, CallID: b.CallID, Type: b.Type, Error: b.Error, ConversationID: b.ConversationID,
-				Arguments: b.Arguments, Result: b.Result, Extra: b.Metadata.parsed()}.Event()
+	register(s, op("createLLMCall", "/v1/llm-calls", "Log a call of a language model"), access.EventsWrite,
+		func(ctx context.Context, w access.Principal, in *struct {
+			Body struct {
+				CallRequest
+				Operation      string   `json:"operation,omitempty" maxLength:"200" doc:"gen_ai.operation.name; chat where it is missing"`
+				Provider       string   `json:"provider,omitempty" maxLength:"200" doc:"gen_ai.provider.name" example:"anthropic"`
+				Model          string   `json:"model" minLength:"1" maxLength:"1000" doc:"gen_ai.request.model"`
+				ResponseModel  string   `json:"response_model,omitempty" maxLength:"1000"`
+				ResponseID     string   `json:"response_id,omitempty" maxLength:"1000"`
+				InputTokens    int64    `json:"input_tokens,omitempty" minimum:"0" maximum:"9007199254740991"`
+				OutputTokens   int64    `json:"output_tokens,omitempty" minimum:"0" maximum:"9007199254740991"`
+				FinishReasons  []string `json:"finish_reasons,omitempty" maxItems:"100"`
+				ConversationID string   `json:"conversation_id,omitempty" maxLength:"1000"`
+				Prompt         string   `json:"prompt,omitempty"`
+				Completion     string   `json:"completion,omitempty"`
+			}
+		}) (*CreatedOrPending[EventCreated], error) {
+			b := &in.Body
+			return s.createCall(ctx, w, &b.CallRequest, func(c callFields) (audit.Event, error) {
+				return konstruct.LLMCall{ID: c.id, AgentID: c.agent, UserID: b.UserID, At: c.at, Latency: c.latency,
+					Operation: b.Operation, Provider: b.Provider, Model: b.Model, ResponseModel: b.ResponseModel,
+					ResponseID:  b.ResponseID,
+					InputTokens: b.InputTokens, OutputTokens: b.OutputTokens, FinishReasons: b.FinishReasons,
+					ConversationID: b.ConversationID, Prompt: b.Prompt, Completion: b.Completion,
+					Extra: b.Metadata.parsed()}.Event()
+			})
 		})
-	})
+	register(s, op("createToolCall", "/v1/tool-calls", "Log an invocation of a tool"), access.EventsWrite,
+		func(ctx context.Context, w access.Principal, in *struct {
+			Body struct {
+				CallRequest
+				Name           string `json:"name" minLength:"1" maxLength:"1000" doc:"gen_ai.tool.name"`
+				CallID         string `json:"call_id,omitempty" maxLength:"1000" doc:"gen_ai.tool.call.id"`
+				Type           string `json:"type,omitempty" maxLength:"200" doc:"gen_ai.tool.type: function, extension or datastore"`
+				Error          string `json:"error,omitempty" maxLength:"1000" doc:"error.type; missing when the tool succeeded"`
+				ConversationID string `json:"conversation_id,omitempty" maxLength:"1000"`
+				Arguments      string `json:"arguments,omitempty"`
+				Result         string `json:"result,omitempty"`
+			}
+		}) (*CreatedOrPending[EventCreated], error) {
+			b := &in.Body
+			return s.createCall(ctx, w, &b.CallRequest, func(c callFields) (audit.Event, error) {
+				return konstruct.ToolCall{ID: c.id, AgentID: c.agent, UserID: b.UserID, At: c.at, Latency: c.latency,
+					Name: b.Name, CallID: b.CallID, Type: b.Type, Error: b.Error, ConversationID: b.ConversationID,
+					Arguments: b.Arguments, Result: b.Result, Extra: b.Metadata.parsed()}.Event()
+			})
+		})
 	open := op("createEscalation", "/v1/escalations", "Escalate a decision to a person")
 	open.Tags = []string{"Escalations"}
 	register(s, open, access.EventsWrite, func(ctx context.Context, w access.Principal, in *struct {
@@ -101,7 +113,9 @@ func (s *Server) createEvent() {
 	}) (*CreatedOrPending[EventCreated], error) {
 		b := &in.Body
 		return s.createCall(ctx, w, &b.CallRequest, func(c callFields) (audit.Event, error) {
-			return konstruct.Escalation{ID: c.id, AgentID: c.agent, UserID: b.UserID, At: c.at, Latency: c.latency, Reason: b.Reason, Question: b.Question, To: b.To, ConversationID: b.ConversationID, Extra: b.Metadata.parsed()}.Event()
+			return konstruct.Escalation{ID: c.id, AgentID: c.agent, UserID: b.UserID, At: c.at, Latency: c.latency,
+				Reason: b.Reason, Question: b.Question, To: b.To, ConversationID: b.ConversationID,
+				Extra: b.Metadata.parsed()}.Event()
 		})
 	})
 }
@@ -109,7 +123,9 @@ func (s *Server) createEvent() {
 // pendingResponse describes the answer to a tenant whose calls go on while the trail can't be written.
 func (s *Server) pendingResponse(body reflect.Type) map[string]*huma.Response {
 	schema := s.api.OpenAPI().Components.Schemas.Schema(body, true, "")
-	return map[string]*huma.Response{"202": {Description: "Not written: the trail can't be, this tenant's calls go on, and the gap is recorded", Content: map[string]*huma.MediaType{"application/json": {Schema: schema}}}}
+	return map[string]*huma.Response{
+		"202": {Description: "Not written: the trail can't be, this tenant's calls go on, and the gap is recorded",
+			Content: map[string]*huma.MediaType{"application/json": {Schema: schema}}}}
 }
 
 // CallRequest is what every call says.
@@ -129,7 +145,8 @@ type callFields struct {
 	latency   time.Duration
 }
 
-func (s *Server) createCall(ctx context.Context, w access.Principal, b *CallRequest, event func(callFields) (audit.Event, error)) (*CreatedOrPending[EventCreated], error) {
+func (s *Server) createCall(ctx context.Context, w access.Principal, b *CallRequest,
+	event func(callFields) (audit.Event, error)) (*CreatedOrPending[EventCreated], error) {
 	c := callFields{id: eventID(ctx, w, b.ID, 0), latency: time.Duration(b.LatencyMS) * time.Millisecond}
 	var err error
 	if c.agent, err = agentID(w, b.AgentID, "body.agent_id"); err != nil {
@@ -173,7 +190,8 @@ func (s *Server) createEvents() {
 	register(s, op, access.EventsWrite, func(ctx context.Context, w access.Principal, in *struct {
 		ContentType string `header:"Content-Type"`
 	}) (*CreatedOrPending[EventsCreated], error) {
-		if kind, _, _ := strings.Cut(in.ContentType, ";"); kind != "" && !strings.EqualFold(strings.TrimSpace(kind), "application/json") {
+		if kind, _, _ := strings.Cut(in.ContentType, ";"); kind != "" &&
+			!strings.EqualFold(strings.TrimSpace(kind), "application/json") {
 			return nil, problem(http.StatusUnsupportedMediaType, "header.Content-Type: it must be application/json")
 		}
 		r, _ := ctx.Value(bodyKey).(*http.Request)
@@ -194,7 +212,8 @@ func (s *Server) createEvents() {
 		if err != nil {
 			return nil, batchProblem(err)
 		}
-		out := &CreatedOrPending[EventsCreated]{Status: http.StatusCreated, Body: EventsCreated{IDs: ids, Gap: ids == nil}}
+		out := &CreatedOrPending[EventsCreated]{Status: http.StatusCreated,
+			Body: EventsCreated{IDs: ids, Gap: ids == nil}}
 		if out.Body.Gap {
 			out.Status = http.StatusAccepted
 		}

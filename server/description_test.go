@@ -39,8 +39,10 @@ func TestTheDescriptionIsWhatGeneratorsTake(t *testing.T) {
 		tags[tag.Name] = true
 	}
 	seen := map[string]string{}
-	verb := regexp.MustCompile(`^(create|list|get|update|delete|stream|search|explain|acknowledge|resolve|approve|decline|` +
-		`release|run|rotate|revoke|impersonate|check|tune|append|complete|cancel|retry)([A-Z][A-Za-z]*)?$`)
+	verb :=
+		regexp.MustCompile(
+			`^(create|list|get|update|delete|stream|search|explain|acknowledge|resolve|approve|decline|` +
+				`release|run|rotate|revoke|impersonate|check|tune|append|complete|cancel|retry)([A-Z][A-Za-z]*)?$`)
 	for path, operations := range api.Paths {
 		for method, op := range operations {
 			at := method + " " + path
@@ -49,7 +51,8 @@ func TestTheDescriptionIsWhatGeneratorsTake(t *testing.T) {
 			}
 			seen[op.OperationID] = at
 			if op.Summary == "" || op.Description == "" || len(op.Tags) != 1 || !tags[op.Tags[0]] {
-				t.Errorf("%s: summary %q, description of %d bytes, tags %q", at, op.Summary, len(op.Description), op.Tags)
+				t.Errorf("%s: summary %q, description of %d bytes, tags %q", at, op.Summary,
+					len(op.Description), op.Tags)
 			}
 			in := map[string]bool{}
 			for _, p := range op.Parameters {

@@ -39,13 +39,15 @@ type DocumentQueued struct {
 // checkLabels refuses labels on a document that whoever enqueues it does not have.
 func checkLabels(w access.Principal, labels []string, at string) error {
 	if name, lacks := w.Labels().Missing(labels); lacks {
-		return permissionDenied(at+".labels", fmt.Sprintf("%.120q is not granted to you, so you can't put it on: leave it out, or ask for it", name))
+		return permissionDenied(at+".labels",
+			fmt.Sprintf("%.120q is not granted to you, so you can't put it on: leave it out, or ask for it", name))
 	}
 	return nil
 }
 
 // enqueue hands a document over, at a place in the order of uploads and deletions; 0 is the newest.
-func (s *Server) enqueue(ctx context.Context, w access.Principal, filename string, content []byte, a DocumentForm, seq int64, at string) (*Created[DocumentQueued], error) {
+func (s *Server) enqueue(ctx context.Context, w access.Principal, filename string, content []byte, a DocumentForm,
+	seq int64, at string) (*Created[DocumentQueued], error) {
 	var said *uuid.UUID
 	if a.Agent != "" {
 		id, err := uuid.Parse(a.Agent)
@@ -61,7 +63,8 @@ func (s *Server) enqueue(ctx context.Context, w access.Principal, filename strin
 	if a.Source == "" {
 		a.Source = "upload:" + filename
 	}
-	u := konstruct.Upload{Source: a.Source, Filename: filename, Content: content, Seq: seq, DocumentOptions: kb.DocumentOptions{Labels: a.Labels, Metadata: a.Metadata.parsed()}}
+	u := konstruct.Upload{Source: a.Source, Filename: filename, Content: content, Seq: seq,
+		DocumentOptions: kb.DocumentOptions{Labels: a.Labels, Metadata: a.Metadata.parsed()}}
 	if err := u.Check(); err != nil {
 		field, reason, _ := strings.Cut(err.Error(), ": ")
 		return nil, fieldProblem(at+"."+field, reason)
@@ -84,7 +87,9 @@ func (s *Server) enqueue(ctx context.Context, w access.Principal, filename strin
 			return nil, err
 		}
 		if int64(n+jobs[kb.JobQueued]) >= limits.Documents {
-			return nil, problem(http.StatusForbidden, "this tenant has %d documents, as many as it may: delete some, or ask the operator for more", n+jobs[kb.JobQueued])
+			return nil, problem(http.StatusForbidden,
+				"this tenant has %d documents, as many as it may: delete some, or ask the operator for more",
+				n+jobs[kb.JobQueued])
 		}
 	}
 	ids, err := s.agent(w, as).Enqueue(ctx, u)
@@ -99,7 +104,8 @@ func (s *Server) enqueue(ctx context.Context, w access.Principal, filename strin
 
 func (s *Server) documents() {
 	op := func(id, method, path, summary string, status int) huma.Operation {
-		return huma.Operation{OperationID: id, Method: method, Path: path, Summary: summary, Tags: []string{"Documents"}, DefaultStatus: status}
+		return huma.Operation{OperationID: id, Method: method, Path: path, Summary: summary,
+			Tags: []string{"Documents"}, DefaultStatus: status}
 	}
 	upload := op("createDocument", "POST", "/v1/documents", "Upload a document; a job ingests it", 202)
 	upload.Middlewares = huma.Middlewares{s.parseForm}
@@ -126,7 +132,8 @@ func (s *Server) documents() {
 			return nil, err
 		}
 		if len(content) > maxUpload {
-			return nil, problem(http.StatusRequestEntityTooLarge, "body.file: it has more than %d MiB: send it in pieces (POST /v1/uploads)", maxUpload>>20)
+			return nil, problem(http.StatusRequestEntityTooLarge,
+				"body.file: it has more than %d MiB: send it in pieces (POST /v1/uploads)", maxUpload>>20)
 		}
 		a := DocumentForm{Source: form.Source, Labels: form.Labels, Agent: form.Agent}
 		if form.Metadata != "" {
@@ -142,55 +149,63 @@ func (s *Server) documents() {
 		}
 		return s.enqueue(ctx, w, form.File.Filename, content, a, 0, "body")
 	})
-	register(s, op("createDocumentFromURL", "POST", "/v1/documents/from-url", "Ingest a web page by its URL; a job reads it", 202), access.KBWrite, func(ctx context.Context, w access.Principal, in *struct {
-		Body struct {
-			URL      string     `json:"url" format:"uri" minLength:"1" maxLength:"2000" pattern:"^https?://"`
-			Labels   []string   `json:"labels,omitempty" maxItems:"32" doc:"Who may see it: those who have one of these"`
-			Metadata jsonObject `json:"metadata,omitempty"`
-			Agent    string     `json:"agent_id,omitempty" format:"uuid"`
-		}
-	}) (*Created[DocumentQueued], error) {
-		b := in.Body
-		return s.enqueue(ctx, w, "", nil, DocumentForm{Source: b.URL, Labels: b.Labels, Metadata: b.Metadata, Agent: b.Agent}, 0, "body")
-	})
-	register(s, op("listDocuments", "GET", "/v1/documents", "List documents", 200), access.KBRead, func(ctx context.Context, w access.Principal, in *ListParams) (*Response[List[konstruct.Document]], error) {
-		after, err := in.afterID()
-		if err != nil {
-			return nil, err
-		}
-		docs, err := s.tenant(w).Documents().List(ctx, after, in.Limit)
-		return listPage(docs, in.Limit, func(d konstruct.Document) string { return d.ID.String() }), err
-	})
+	register(s,
+		op("createDocumentFromURL", "POST", "/v1/documents/from-url", "Ingest a web page by its URL; a job reads it",
+			202), access.KBWrite, func(ctx context.Context, w access.Principal, in *struct {
+			Body struct {
+				URL      string     `json:"url" format:"uri" minLength:"1" maxLength:"2000" pattern:"^https?://"`
+				Labels   []string   `json:"labels,omitempty" maxItems:"32" doc:"Who may see it: those who have one of these"`
+				Metadata jsonObject `json:"metadata,omitempty"`
+				Agent    string     `json:"agent_id,omitempty" format:"uuid"`
+			}
+		}) (*Created[DocumentQueued], error) {
+			b := in.Body
+			return s.enqueue(ctx, w, "", nil,
+				DocumentForm{Source: b.URL, Labels: b.Labels, Metadata: b.Metadata, Agent: b.Agent}, 0, "body")
+		})
+	register(s, op("listDocuments", "GET", "/v1/documents", "List documents", 200), access.KBRead,
+		func(ctx context.Context, w access.Principal, in *ListParams) (*Response[List[konstruct.Document]], error) {
+			after, err := in.afterID()
+			if err != nil {
+				return nil, err
+			}
+			docs, err := s.tenant(w).Documents().List(ctx, after, in.Limit)
+			return listPage(docs, in.Limit, func(d konstruct.Document) string { return d.ID.String() }), err
+		})
 	type DocumentWithPassages struct {
 		konstruct.Document
 		Passages []konstruct.Passage `json:"passages"`
 	}
-	register(s, op("getDocument", "GET", "/v1/documents/{id}", "Get a document with its chunks", 200), access.KBRead, func(ctx context.Context, w access.Principal, in *struct {
-		PathID
-		IfNoneMatch
-	}) (*Cacheable[DocumentWithPassages], error) {
-		did, err := in.uuid()
-		if err != nil {
-			return nil, err
-		}
-		d, passages, err := s.tenant(w).Documents().Get(ctx, did)
-		if err != nil {
-			return nil, err
-		}
-		etag := documentTag(d)
-		if err := in.check(etag); err != nil {
-			return nil, err
-		}
-		return &Cacheable[DocumentWithPassages]{etag, DocumentWithPassages{d, passages}}, nil
-	})
-	register(s, op("listDocumentVersions", "GET", "/v1/documents/{id}/versions", "List the earlier versions of a document", 200), access.KBRead, func(ctx context.Context, w access.Principal, in *PathID) (*Response[List[kb.Version]], error) {
-		did, err := in.uuid()
-		if err != nil {
-			return nil, err
-		}
-		versions, err := s.tenant(w).Documents().Versions(ctx, did)
-		return listPage(versions, len(versions)+1, func(kb.Version) string { return "" }), err
-	})
+	register(s, op("getDocument", "GET", "/v1/documents/{id}", "Get a document with its chunks", 200), access.KBRead,
+		func(ctx context.Context, w access.Principal, in *struct {
+			PathID
+			IfNoneMatch
+		}) (*Cacheable[DocumentWithPassages], error) {
+			did, err := in.uuid()
+			if err != nil {
+				return nil, err
+			}
+			d, passages, err := s.tenant(w).Documents().Get(ctx, did)
+			if err != nil {
+				return nil, err
+			}
+			etag := documentTag(d)
+			if err := in.check(etag); err != nil {
+				return nil, err
+			}
+			return &Cacheable[DocumentWithPassages]{etag, DocumentWithPassages{d, passages}}, nil
+		})
+	register(s,
+		op("listDocumentVersions", "GET", "/v1/documents/{id}/versions", "List the earlier versions of a document",
+			200), access.KBRead,
+		func(ctx context.Context, w access.Principal, in *PathID) (*Response[List[kb.Version]], error) {
+			did, err := in.uuid()
+			if err != nil {
+				return nil, err
+			}
+			versions, err := s.tenant(w).Documents().Versions(ctx, did)
+			return listPage(versions, len(versions)+1, func(kb.Version) string { return "" }), err
+		})
 	remove := op("deleteDocument", "DELETE", "/v1/documents/{id}", "Delete a document with its chunks and vectors", 200)
 	remove.Errors = []int{http.StatusPreconditionFailed}
 	register(s, remove, access.KBWrite, func(ctx context.Context, w access.Principal, in *struct {
@@ -207,7 +222,8 @@ func (s *Server) documents() {
 				return nil, err
 			}
 			if documentTag(d) != in.IfMatch {
-				return nil, problem(http.StatusPreconditionFailed, "header.If-Match: the document is at version %d now: look at it again", d.Version)
+				return nil, problem(http.StatusPreconditionFailed,
+					"header.If-Match: the document is at version %d now: look at it again", d.Version)
 			}
 		}
 		event, err := s.agent(w, w.Agent).Remove(ctx, did)
@@ -222,9 +238,12 @@ func (s *Server) parseForm(ctx huma.Context, next func(huma.Context)) {
 	var large *http.MaxBytesError
 	switch err := r.ParseMultipartForm(formMemory); {
 	case errors.As(err, &large):
-		s.writeProblem(ctx, problem(http.StatusRequestEntityTooLarge, "body: it has more than %d MiB: send the file in pieces (POST /v1/uploads)", maxUpload>>20))
+		s.writeProblem(ctx,
+			problem(http.StatusRequestEntityTooLarge,
+				"body: it has more than %d MiB: send the file in pieces (POST /v1/uploads)", maxUpload>>20))
 	case errors.Is(err, http.ErrNotMultipart):
-		s.writeProblem(ctx, problem(http.StatusUnsupportedMediaType, "header.Content-Type: it must be multipart/form-data"))
+		s.writeProblem(ctx,
+			problem(http.StatusUnsupportedMediaType, "header.Content-Type: it must be multipart/form-data"))
 	case err != nil:
 		reason, whole := disclosure.Reason(err)
 		if !whole {
@@ -245,14 +264,17 @@ func (s *Server) parseForm(ctx huma.Context, next func(huma.Context)) {
 // formFields are an upload's, and whether one may stand more than once.
 var formFields = map[string]bool{"file": false, "source": false, "labels": true, "metadata": false, "agent_id": false}
 
-// checkFields refuses what a decoder would pass over without a word: a field that is none, or stands twice; and text that is none.
+// checkFields refuses what a decoder would pass over without a word: a field that is none, or stands twice; and text
+// that is none.
 func checkFields(f *multipart.Form) *Problem {
 	var bad []FieldProblem
 	check := func(name string, n int) {
 		again, known := formFields[name]
 		switch {
 		case !known:
-			bad = append(bad, FieldProblem{fmt.Sprintf("body.%.80s", name), "there is no such field: there are file, source, labels, metadata and agent_id"})
+			bad = append(bad,
+				FieldProblem{fmt.Sprintf("body.%.80s", name),
+					"there is no such field: there are file, source, labels, metadata and agent_id"})
 		case n > 1 && !again:
 			bad = append(bad, FieldProblem{"body." + name, "it stands more than once"})
 		}
@@ -292,25 +314,27 @@ func documentTag(d konstruct.Document) string {
 
 // jobs serves what was enqueued.
 func (s *Server) jobs(op func(id, method, path, summary string, status int) huma.Operation) {
-	register(s, op("listJobs", "GET", "/v1/jobs", "List ingest jobs", 200), access.KBRead, func(ctx context.Context, w access.Principal, in *struct {
-		ListParams
-		State string `query:"state" enum:"queued,running,done,failed,cancelled"`
-	}) (*Response[List[konstruct.Job]], error) {
-		after, err := in.afterID()
-		if err != nil {
-			return nil, err
-		}
-		jobs, err := s.tenant(w).Jobs().List(ctx, kb.JobState(in.State), after, in.Limit)
-		return listPage(jobs, in.Limit, func(j konstruct.Job) string { return j.ID.String() }), err
-	})
-	register(s, op("getJob", "GET", "/v1/jobs/{id}", "Get an ingest job", 200), access.KBRead, func(ctx context.Context, w access.Principal, in *PathID) (*Response[konstruct.Job], error) {
-		jid, err := in.uuid()
-		if err != nil {
-			return nil, err
-		}
-		j, err := s.tenant(w).Jobs().Get(ctx, jid)
-		return &Response[konstruct.Job]{j}, err
-	})
+	register(s, op("listJobs", "GET", "/v1/jobs", "List ingest jobs", 200), access.KBRead,
+		func(ctx context.Context, w access.Principal, in *struct {
+			ListParams
+			State string `query:"state" enum:"queued,running,done,failed,cancelled"`
+		}) (*Response[List[konstruct.Job]], error) {
+			after, err := in.afterID()
+			if err != nil {
+				return nil, err
+			}
+			jobs, err := s.tenant(w).Jobs().List(ctx, kb.JobState(in.State), after, in.Limit)
+			return listPage(jobs, in.Limit, func(j konstruct.Job) string { return j.ID.String() }), err
+		})
+	register(s, op("getJob", "GET", "/v1/jobs/{id}", "Get an ingest job", 200), access.KBRead,
+		func(ctx context.Context, w access.Principal, in *PathID) (*Response[konstruct.Job], error) {
+			jid, err := in.uuid()
+			if err != nil {
+				return nil, err
+			}
+			j, err := s.tenant(w).Jobs().Get(ctx, jid)
+			return &Response[konstruct.Job]{j}, err
+		})
 	type JobsChanged struct {
 		Jobs int `json:"jobs" doc:"How many"`
 	}
@@ -318,15 +342,17 @@ func (s *Server) jobs(op func(id, method, path, summary string, status int) huma
 		name, summary string
 		do            func(konstruct.Jobs, context.Context, ...uuid.UUID) (int, error)
 	}{
-		{"cancel", "Cancel queued or running jobs", konstruct.Jobs.Cancel}, {"retry", "Retry failed jobs", konstruct.Jobs.Retry}, {"delete", "Delete finished jobs", konstruct.Jobs.Delete},
+		{"cancel", "Cancel queued or running jobs", konstruct.Jobs.Cancel}, {"retry", "Retry failed jobs",
+			konstruct.Jobs.Retry}, {"delete", "Delete finished jobs", konstruct.Jobs.Delete},
 	} {
-		register(s, op(act.name+"Jobs", "POST", "/v1/jobs/"+act.name, act.summary, 200), access.KBWrite, func(ctx context.Context, w access.Principal, in *struct {
-			Body struct {
-				IDs []uuid.UUID `json:"ids" minItems:"1" maxItems:"1000"`
-			}
-		}) (*Response[JobsChanged], error) {
-			n, err := act.do(s.tenant(w).Jobs(), ctx, in.Body.IDs...)
-			return &Response[JobsChanged]{JobsChanged{n}}, err
-		})
+		register(s, op(act.name+"Jobs", "POST", "/v1/jobs/"+act.name, act.summary, 200), access.KBWrite,
+			func(ctx context.Context, w access.Principal, in *struct {
+				Body struct {
+					IDs []uuid.UUID `json:"ids" minItems:"1" maxItems:"1000"`
+				}
+			}) (*Response[JobsChanged], error) {
+				n, err := act.do(s.tenant(w).Jobs(), ctx, in.Body.IDs...)
+				return &Response[JobsChanged]{JobsChanged{n}}, err
+			})
 	}
 }

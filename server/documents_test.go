@@ -17,7 +17,8 @@ import (
 	"github.com/konstruct/konstruct/internal/testkit"
 )
 
-const handbook = "# Returns\n\nA pump is sent back within thirty days. Pack it dry.\n\n# Warranty\n\nThe impeller is covered for two years.\n"
+const handbook = "# Returns\n\nA pump is sent back within thirty days. Pack it dry.\n\n# Warranty\n\nThe impeller is " +
+	"covered for two years.\n"
 
 // work ingests what is enqueued, until the test ends.
 func (w *world) work() {
@@ -83,7 +84,8 @@ func TestADocumentIsUploadedSearchedAndDeleted(t *testing.T) {
 	key, other := w.key(acme), w.key(globex)
 	at := w.taken(key, w.upload(key, "handbook.md", handbook, "labels", "staff", "metadata", `{"team":"sales"}`))
 	doc := w.want(200, "GET", at, key, "")
-	if doc.text("filename") != "handbook.md" || doc.field("metadata", "team") != "sales" || !strings.Contains(doc.body, "thirty days") {
+	if doc.text("filename") != "handbook.md" || doc.field("metadata", "team") != "sales" ||
+		!strings.Contains(doc.body, "thirty days") {
 		t.Errorf("document: %s", doc.body)
 	}
 	if r := w.ask("GET", at, key, "", "If-None-Match", doc.Header.Get("ETag")); r.StatusCode != 304 {
@@ -116,25 +118,34 @@ func TestADocumentIsUploadedSearchedAndDeleted(t *testing.T) {
 		t.Errorf("shown: %s", shown.body)
 	}
 	w.want(404, "GET", "/v1/events/"+found.text("event_id")+"/retrieval", other, "")
-	if many := w.want(200, "POST", "/v1/search/batch", key, `{"questions":[{"text":"pump"},{"text":"impeller","mode":"lexical","labels":["staff"]}]}`); len(many.items()) != 2 {
+	if many := w.want(200, "POST", "/v1/search/batch", key,
+		`{"questions":[{"text":"pump"},{"text":"impeller","mode":"lexical","labels":["staff"]}]}`); len(
+		many.items()) != 2 {
 		t.Errorf("batch: %s", many.body)
 	}
 	if e := w.want(200, "POST", "/v1/search/explain", key, `{"text":"pump"}`); e.text("tier") != "exact" {
 		t.Errorf("explained: %s", e.body)
 	}
-	if e := w.want(200, "POST", "/v1/evaluations", key, `{"questions":[{"text":"return a pump","answers":{"handbook.md":1}}],"labels":["staff"]}`); len(e.items()) != 3 || !strings.Contains(e.body, `"mean":1`) {
+	if e := w.want(200, "POST", "/v1/evaluations", key,
+		`{"questions":[{"text":"return a pump","answers":{"handbook.md":1}}],"labels":["staff"]}`); len(
+		e.items()) != 3 || !strings.Contains(e.body, `"mean":1`) {
 		t.Errorf("evaluated: %s", e.body)
 	}
 	before := w.count(acme, audit.Filter{Action: audit.ActionRetrieval})
-	// What no search can find is no answer: figures of nothing are refused, question by question, and nothing is searched.
+	// What no search can find is no answer: figures of nothing are refused, question by question, and nothing is
+	// searched.
 	for _, c := range []struct {
 		key, body string
 		wrong     []string
 	}{
-		{viewer, `{"questions":[{"text":"return a pump","answers":{"handbook.md":1}}]}`, []string{"body.questions[0].answers"}}, // without its label
-		{key, `{"questions":[{"text":"a","answers":{"handbook.md":0}},{"text":"b","answers":{"upload:handbook.md":1}},{"text":"c","answers":{"other.md":1,"":1}}],"labels":["staff"]}`,
+		// without its label
+		{viewer, `{"questions":[{"text":"return a pump","answers":{"handbook.md":1}}]}`,
+			[]string{"body.questions[0].answers"}},
+		{key,
+			`{"questions":[{"text":"a","answers":{"handbook.md":0}},{"text":"b","answers":{"upload:handbook.md":1}},{"text":"c","answers":{"other.md":1,"":1}}],"labels":["staff"]}`,
 			[]string{"body.questions[0].answers", "body.questions[2].answers"}},
-		{other, `{"questions":[{"text":"return a pump","answers":{"handbook.md":1}}],"labels":["staff"]}`, []string{"body.questions[0].answers"}},
+		{other, `{"questions":[{"text":"return a pump","answers":{"handbook.md":1}}],"labels":["staff"]}`,
+			[]string{"body.questions[0].answers"}},
 	} {
 		r := w.want(422, "POST", "/v1/evaluations", c.key, c.body)
 		for _, at := range c.wrong {
@@ -146,8 +157,11 @@ func TestADocumentIsUploadedSearchedAndDeleted(t *testing.T) {
 			t.Errorf("%d locations: %s", n, r.body)
 		}
 	}
-	for _, bad := range []string{`{"text":""}`, `{"text":"x","top_k":0}`, `{"text":"x","top_k":101}`, `{"text":"x","where":["nonsense"]}`, `{"text":"x","mode":"magic"}`, `{"text":"x","after":"nowhere"}`, `{"text":"x","rerank":true}`, `{"text":" "}`} {
-		if r := w.ask("POST", "/v1/search", key, bad); r.StatusCode != 422 || !strings.Contains(r.body, `"location":"body.`) {
+	for _, bad := range []string{`{"text":""}`, `{"text":"x","top_k":0}`, `{"text":"x","top_k":101}`,
+		`{"text":"x","where":["nonsense"]}`, `{"text":"x","mode":"magic"}`, `{"text":"x","after":"nowhere"}`,
+		`{"text":"x","rerank":true}`, `{"text":" "}`} {
+		if r := w.ask("POST", "/v1/search", key, bad); r.StatusCode != 422 ||
+			!strings.Contains(r.body, `"location":"body.`) {
 			t.Errorf("%s: %d %s", bad, r.StatusCode, r.body)
 		}
 	}
@@ -165,7 +179,8 @@ func TestADocumentIsUploadedSearchedAndDeleted(t *testing.T) {
 	w.want(404, "DELETE", at, other, "")
 	w.want(200, "DELETE", at, key, "", "If-Match", w.want(200, "GET", at, key, "").Header.Get("ETag"))
 	w.want(404, "GET", at, key, "")
-	if u := w.want(200, "GET", "/v1/usage", key, ""); u.field("documents") != 0.0 || u.field("limits", "at_once") != 64.0 {
+	if u := w.want(200, "GET", "/v1/usage", key, ""); u.field("documents") != 0.0 ||
+		u.field("limits", "at_once") != 64.0 {
 		t.Errorf("usage: %s", u.body)
 	}
 	if r := w.upload(key, "empty.txt", ""); r.StatusCode != 422 || !strings.Contains(r.body, "body.content") {
@@ -183,12 +198,14 @@ func TestALargeDocumentComesInPieces(t *testing.T) {
 	begun := w.want(201, "POST", "/v1/uploads", key, fmt.Sprintf(`{"filename":"large.md","size":%d}`, len(text)))
 	at := begun.Header.Get("Location")
 	send := func(key string, offset int, piece string) reply {
-		return w.ask("PATCH", at, key, piece, "Content-Type", "application/offset+octet-stream", "Upload-Offset", fmt.Sprint(offset))
+		return w.ask("PATCH", at, key, piece, "Content-Type", "application/offset+octet-stream", "Upload-Offset",
+			fmt.Sprint(offset))
 	}
 	if r := send(key, 0, text[:1_200_000]); r.StatusCode != 204 || r.Header.Get("Upload-Offset") != "1200000" {
 		t.Fatalf("the first piece: %d %s", r.StatusCode, r.body)
 	}
-	for name, r := range map[string]reply{"a gap": send(key, 1_300_000, "x"), "again": send(key, 0, "x"), "too early": w.ask("POST", at+"/finish", key, "")} {
+	for name, r := range map[string]reply{"a gap": send(key, 1_300_000, "x"), "again": send(key, 0, "x"),
+		"too early": w.ask("POST", at+"/finish", key, "")} {
 		if r.StatusCode != 409 {
 			t.Errorf("%s: %d %s", name, r.StatusCode, r.body)
 		}
@@ -219,8 +236,11 @@ func TestALargeDocumentComesInPieces(t *testing.T) {
 
 // FuzzForm: no form brings the service down, whatever stands in it.
 func FuzzForm(f *testing.F) {
-	f.Add([]byte("--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.txt\"\r\n\r\nhello\r\n--b--\r\n"), "multipart/form-data; boundary=b")
-	f.Add([]byte("--b\r\nContent-Disposition: form-data; name=\"metadata\"\r\n\r\n{\"a\":1,\"a\":2}\r\n--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"../../x\"\r\n\r\nx\r\n--b--"), "multipart/form-data; boundary=b")
+	f.Add([]byte("--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.txt\"\r\n\r\nhello\r\n--b--\r\n"),
+		"multipart/form-data; boundary=b")
+	f.Add([]byte("--b\r\nContent-Disposition: form-data; "+
+		"name=\"metadata\"\r\n\r\n{\"a\":1,\"a\":2}\r\n--b\r\nContent-Disposition: form-data; name=\"file\"; "+
+		"filename=\"../../x\"\r\n\r\nx\r\n--b--"), "multipart/form-data; boundary=b")
 	f.Add([]byte("--"), "multipart/form-data; boundary=")
 	f.Add([]byte("x=y"), "application/x-www-form-urlencoded")
 	w := serveFor(f, testkit.Database(f))

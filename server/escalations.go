@@ -14,41 +14,45 @@ import (
 
 func (s *Server) escalations() {
 	op := func(id, method, path, summary string) huma.Operation {
-		return huma.Operation{OperationID: id, Method: method, Path: path, Summary: summary, Tags: []string{"Escalations"}}
+		return huma.Operation{OperationID: id, Method: method, Path: path, Summary: summary,
+			Tags: []string{"Escalations"}}
 	}
-	register(s, op("listEscalations", "GET", "/v1/escalations", "List escalations, newest first"), access.EventsRead, func(ctx context.Context, w access.Principal, in *struct {
-		Page
-		State string `query:"state" enum:"open,acknowledged,resolved"`
-		Since string `query:"since" format:"date-time"`
-		Until string `query:"until" format:"date-time"`
-		After string `query:"after" maxLength:"200"`
-	}) (*Response[List[konstruct.EscalationRecord]], error) {
-		if w.Agent != uuid.Nil {
-			return nil, problem(http.StatusForbidden, "a key of one agent can't list escalations: they are every agent's")
-		}
-		f := konstruct.EscalationFilter{State: in.State, After: in.After, Limit: in.Limit}
-		var err error
-		if f.Since, err = optionalTime("query.since", in.Since); err == nil {
-			f.Until, err = optionalTime("query.until", in.Until)
-		}
-		if err != nil {
-			return nil, err
-		}
-		cases, err := s.tenant(w).Escalations().List(ctx, f)
-		if err != nil {
-			return nil, err
-		}
-		return listPage(cases, in.Limit, func(c konstruct.EscalationRecord) string { return c.Cursor }), nil
-	})
+	register(s, op("listEscalations", "GET", "/v1/escalations", "List escalations, newest first"), access.EventsRead,
+		func(ctx context.Context, w access.Principal, in *struct {
+			Page
+			State string `query:"state" enum:"open,acknowledged,resolved"`
+			Since string `query:"since" format:"date-time"`
+			Until string `query:"until" format:"date-time"`
+			After string `query:"after" maxLength:"200"`
+		}) (*Response[List[konstruct.EscalationRecord]], error) {
+			if w.Agent != uuid.Nil {
+				return nil, problem(http.StatusForbidden,
+					"a key of one agent can't list escalations: they are every agent's")
+			}
+			f := konstruct.EscalationFilter{State: in.State, After: in.After, Limit: in.Limit}
+			var err error
+			if f.Since, err = optionalTime("query.since", in.Since); err == nil {
+				f.Until, err = optionalTime("query.until", in.Until)
+			}
+			if err != nil {
+				return nil, err
+			}
+			cases, err := s.tenant(w).Escalations().List(ctx, f)
+			if err != nil {
+				return nil, err
+			}
+			return listPage(cases, in.Limit, func(c konstruct.EscalationRecord) string { return c.Cursor }), nil
+		})
 	acknowledge := op("acknowledgeEscalation", "POST", "/v1/escalations/{id}/acknowledge", "Acknowledge an escalation")
 	acknowledge.DefaultStatus, acknowledge.Responses = 201, s.pendingResponse(reflect.TypeFor[EventCreated]())
-	register(s, acknowledge, access.EscalationsWrite, func(ctx context.Context, w access.Principal, in *PathID) (*CreatedOrPending[EventCreated], error) {
-		eid, err := in.uuid()
-		if err != nil {
-			return nil, err
-		}
-		return eventCreated(s.tenant(w).Escalations().Acknowledge(ctx, eid, w.Name))
-	})
+	register(s, acknowledge, access.EscalationsWrite,
+		func(ctx context.Context, w access.Principal, in *PathID) (*CreatedOrPending[EventCreated], error) {
+			eid, err := in.uuid()
+			if err != nil {
+				return nil, err
+			}
+			return eventCreated(s.tenant(w).Escalations().Acknowledge(ctx, eid, w.Name))
+		})
 	resolve := op("resolveEscalation", "POST", "/v1/escalations/{id}/resolve", "Resolve an escalation")
 	resolve.DefaultStatus, resolve.Responses = 201, s.pendingResponse(reflect.TypeFor[EventCreated]())
 	register(s, resolve, access.EscalationsWrite, func(ctx context.Context, w access.Principal, in *struct {

@@ -43,7 +43,8 @@ type EventCreated struct {
 	Gap bool       `json:"gap,omitempty" doc:"The trail can't be written, this tenant's calls go on, and that events are missing is recorded later"`
 }
 
-// eventCreated answers with an event's id. A tenant whose calls go on while the trail can't be written gets 202 and none.
+// eventCreated answers with an event's id. A tenant whose calls go on while the trail can't be written gets 202 and
+// none.
 func eventCreated(id uuid.UUID, err error) (*CreatedOrPending[EventCreated], error) {
 	if err != nil {
 		return nil, err
@@ -51,7 +52,8 @@ func eventCreated(id uuid.UUID, err error) (*CreatedOrPending[EventCreated], err
 	if id == uuid.Nil {
 		return &CreatedOrPending[EventCreated]{Status: http.StatusAccepted, Body: EventCreated{Gap: true}}, nil
 	}
-	return &CreatedOrPending[EventCreated]{Status: http.StatusCreated, Location: "/v1/events/" + id.String(), Body: EventCreated{ID: &id}}, nil
+	return &CreatedOrPending[EventCreated]{Status: http.StatusCreated, Location: "/v1/events/" + id.String(),
+		Body: EventCreated{ID: &id}}, nil
 }
 
 // eventID gives an event the id that its request's Idempotency-Key makes, where it has none of its own.
@@ -78,83 +80,98 @@ func (s *Server) events() {
 	}
 	s.createEvent()
 	s.createEvents()
-	register(s, op("listEvents", "GET", "/v1/events", "List events, newest first"), access.EventsRead, func(ctx context.Context, w access.Principal, in *struct {
-		Page
-		EventFilter
-		After string `query:"after" maxLength:"200" doc:"The last answer's next"`
-		Text  string `query:"text" maxLength:"1000" doc:"Words in the summaries, as in a search box; goes with since, until and after alone"`
-	}) (*Response[List[audit.StoredEvent]], error) {
-		f, err := in.filter(w)
-		if err != nil {
-			return nil, err
-		}
-		f.After, f.Limit = in.After, in.Limit
-		var events []audit.StoredEvent
-		if in.Text != "" {
-			if f.AgentID != uuid.Nil || f.UserID != "" || f.Action != "" || f.Metadata != nil {
-				return nil, fieldProblem("query.text", "goes with since, until and after alone; a key of one agent can't look for words")
+	register(s, op("listEvents", "GET", "/v1/events", "List events, newest first"), access.EventsRead,
+		func(ctx context.Context, w access.Principal, in *struct {
+			Page
+			EventFilter
+			After string `query:"after" maxLength:"200" doc:"The last answer's next"`
+			Text  string `query:"text" maxLength:"1000" doc:"Words in the summaries, as in a search box; goes with since, until and after alone"`
+		}) (*Response[List[audit.StoredEvent]], error) {
+			f, err := in.filter(w)
+			if err != nil {
+				return nil, err
 			}
-			events, err = s.tenant(w).Events().Search(ctx, audit.TextQuery{Text: in.Text, Since: f.Since, Until: f.Until, After: in.After, Limit: in.Limit})
-		} else {
-			events, err = s.tenant(w).Events().List(ctx, f)
-		}
-		if err != nil {
-			return nil, err
-		}
-		return listPage(events, in.Limit, func(e audit.StoredEvent) string { return e.Cursor }), nil
-	})
-	register(s, op("getEvent", "GET", "/v1/events/{id}", "Get an event"), access.EventsRead, func(ctx context.Context, w access.Principal, in *struct {
-		PathID
-		IfNoneMatch
-	}) (*Cacheable[audit.StoredEvent], error) {
-		e, err := s.getEvent(ctx, w, in.PathID)
-		if err != nil {
-			return nil, err
-		}
-		etag := `"` + e.LeafHash + `"`
-		if len(e.Erased) > 0 { // its content has changed, lawfully; its leaf has not
-			etag = `"` + e.LeafHash + `-erased"`
-		}
-		if err := in.check(etag); err != nil {
-			return nil, err
-		}
-		return &Cacheable[audit.StoredEvent]{etag, e}, nil
-	})
-	register(s, op("getEventRetrieval", "GET", "/v1/events/{id}/retrieval", "Compare what a search returned with what is stored now"), access.EventsRead, func(ctx context.Context, w access.Principal, in *PathID) (*Response[konstruct.RetrievalCheck], error) {
-		if !w.Can(access.KBRead) {
-			return nil, problem(http.StatusForbidden, "this credential may not %s, which the passages' texts need", access.KBRead)
-		}
-		e, err := s.getEvent(ctx, w, *in)
-		if err != nil {
-			return nil, err
-		}
-		shown, err := s.tenant(w).Events().CheckRetrieval(ctx, e.ID)
-		return &Response[konstruct.RetrievalCheck]{shown}, err
-	})
-	register(s, op("getRun", "GET", "/v1/runs/{run}", "Get the events of one conversation or trace as a tree"), access.EventsRead, func(ctx context.Context, w access.Principal, in *struct {
-		Run string `path:"run" maxLength:"1024" doc:"gen_ai.conversation.id or trace_id"`
-	}) (*Response[audit.Run], error) {
-		if w.Agent != uuid.Nil {
-			return nil, problem(http.StatusForbidden, "a run has several agents' events, and this key sees one's alone")
-		}
-		run, err := s.tenant(w).Events().Run(ctx, in.Run)
-		return &Response[audit.Run]{run}, err
-	})
-	register(s, op("getStats", "GET", "/v1/stats", "Get statistics of events: counts, latencies, tokens, cost"), access.EventsRead, func(ctx context.Context, w access.Principal, in *struct {
-		Since  string   `query:"since" format:"date-time"`
-		Until  string   `query:"until" format:"date-time"`
-		By     []string `query:"by,explode" enum:"day,agent,model,action" maxItems:"4" doc:"Groups"`
-		Agent  string   `query:"agent_id" format:"uuid"`
-		Action string   `query:"action_type" maxLength:"1024"`
-	}) (*Response[List[audit.Stats]], error) {
-		e := EventFilter{Since: in.Since, Until: in.Until, Agent: in.Agent, Action: in.Action}
-		f, err := e.filter(w)
-		if err != nil {
-			return nil, err
-		}
-		figures, err := s.tenant(w).Events().Stats(ctx, audit.StatsFilter{Since: f.Since, Until: f.Until, By: in.By, AgentID: f.AgentID, Action: f.Action})
-		return &Response[List[audit.Stats]]{List[audit.Stats]{Items: figures}}, err
-	})
+			f.After, f.Limit = in.After, in.Limit
+			var events []audit.StoredEvent
+			if in.Text != "" {
+				if f.AgentID != uuid.Nil || f.UserID != "" || f.Action != "" || f.Metadata != nil {
+					return nil, fieldProblem("query.text",
+						"goes with since, until and after alone; a key of one agent can't look for words")
+				}
+				events, err = s.tenant(w).Events().
+					Search(ctx,
+						audit.TextQuery{Text: in.Text, Since: f.Since, Until: f.Until, After: in.After,
+							Limit: in.Limit})
+			} else {
+				events, err = s.tenant(w).Events().List(ctx, f)
+			}
+			if err != nil {
+				return nil, err
+			}
+			return listPage(events, in.Limit, func(e audit.StoredEvent) string { return e.Cursor }), nil
+		})
+	register(s, op("getEvent", "GET", "/v1/events/{id}", "Get an event"), access.EventsRead,
+		func(ctx context.Context, w access.Principal, in *struct {
+			PathID
+			IfNoneMatch
+		}) (*Cacheable[audit.StoredEvent], error) {
+			e, err := s.getEvent(ctx, w, in.PathID)
+			if err != nil {
+				return nil, err
+			}
+			etag := `"` + e.LeafHash + `"`
+			if len(e.Erased) > 0 { // its content has changed, lawfully; its leaf has not
+				etag = `"` + e.LeafHash + `-erased"`
+			}
+			if err := in.check(etag); err != nil {
+				return nil, err
+			}
+			return &Cacheable[audit.StoredEvent]{etag, e}, nil
+		})
+	register(s,
+		op("getEventRetrieval", "GET", "/v1/events/{id}/retrieval",
+			"Compare what a search returned with what is stored now"), access.EventsRead,
+		func(ctx context.Context, w access.Principal, in *PathID) (*Response[konstruct.RetrievalCheck], error) {
+			if !w.Can(access.KBRead) {
+				return nil, problem(http.StatusForbidden, "this credential may not %s, which the passages' texts need",
+					access.KBRead)
+			}
+			e, err := s.getEvent(ctx, w, *in)
+			if err != nil {
+				return nil, err
+			}
+			shown, err := s.tenant(w).Events().CheckRetrieval(ctx, e.ID)
+			return &Response[konstruct.RetrievalCheck]{shown}, err
+		})
+	register(s, op("getRun", "GET", "/v1/runs/{run}", "Get the events of one conversation or trace as a tree"),
+		access.EventsRead, func(ctx context.Context, w access.Principal, in *struct {
+			Run string `path:"run" maxLength:"1024" doc:"gen_ai.conversation.id or trace_id"`
+		}) (*Response[audit.Run], error) {
+			if w.Agent != uuid.Nil {
+				return nil, problem(http.StatusForbidden,
+					"a run has several agents' events, and this key sees one's alone")
+			}
+			run, err := s.tenant(w).Events().Run(ctx, in.Run)
+			return &Response[audit.Run]{run}, err
+		})
+	register(s, op("getStats", "GET", "/v1/stats", "Get statistics of events: counts, latencies, tokens, cost"),
+		access.EventsRead, func(ctx context.Context, w access.Principal, in *struct {
+			Since  string   `query:"since" format:"date-time"`
+			Until  string   `query:"until" format:"date-time"`
+			By     []string `query:"by,explode" enum:"day,agent,model,action" maxItems:"4" doc:"Groups"`
+			Agent  string   `query:"agent_id" format:"uuid"`
+			Action string   `query:"action_type" maxLength:"1024"`
+		}) (*Response[List[audit.Stats]], error) {
+			e := EventFilter{Since: in.Since, Until: in.Until, Agent: in.Agent, Action: in.Action}
+			f, err := e.filter(w)
+			if err != nil {
+				return nil, err
+			}
+			figures, err := s.tenant(w).Events().
+				Stats(ctx, audit.StatsFilter{Since: f.Since, Until: f.Until, By: in.By, AgentID: f.AgentID,
+					Action: f.Action})
+			return &Response[List[audit.Stats]]{List[audit.Stats]{Items: figures}}, err
+		})
 }
 
 // getEvent returns one that somebody may see.

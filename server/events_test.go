@@ -21,7 +21,8 @@ import (
 func TestEventsAreLoggedAndReadBack(t *testing.T) {
 	w := serve(t)
 	key := w.key(acme)
-	r := w.want(201, "POST", "/v1/events", key, `{"action_type":"tool_invocation","agent_id":"`+bot.String()+`","input_summary":"17","metadata":{"big":12345678901234567890}}`)
+	r := w.want(201, "POST", "/v1/events", key, `{"action_type":"tool_invocation","agent_id":"`+bot.String()+
+		`","input_summary":"17","metadata":{"big":12345678901234567890}}`)
 	where := r.Header.Get("Location")
 	got := w.want(200, "GET", where, key, "")
 	if got.text("action_type") != "tool_invocation" || !strings.Contains(got.body, "12345678901234567890") {
@@ -33,7 +34,8 @@ func TestEventsAreLoggedAndReadBack(t *testing.T) {
 	}
 	w.want(201, "POST", "/v1/llm-calls", key, `{"model":"m","provider":"p","input_tokens":3,"prompt":"hello"}`)
 	w.want(201, "POST", "/v1/tool-calls", key, `{"name":"grep","arguments":"{}"}`)
-	batch := w.want(201, "POST", "/v1/events/batch", key, `{"events":[{"action_type":"a","agent_id":"`+bot.String()+`"},{"action_type":"b","latency_ms":7}]}`)
+	batch := w.want(201, "POST", "/v1/events/batch", key, `{"events":[{"action_type":"a","agent_id":"`+bot.String()+
+		`"},{"action_type":"b","latency_ms":7}]}`)
 	if ids, _ := batch.field("ids").([]any); len(ids) != 2 {
 		t.Errorf("batch: %s", batch.body)
 	}
@@ -89,8 +91,10 @@ func TestBadEventsAreRefusedWithTheFieldAndChangeNothing(t *testing.T) {
 		{"/v1/events", `[]`, 422, "body"},
 		{"/v1/events/batch", `{"events":[]}`, 422, "body.events"},
 		{"/v1/events/batch", `{"events":[{"action_type":"a"},{"action_type":""}]}`, 422, "body.events[1].action_type"},
-		{"/v1/events/batch", `{"events":[{"action_type":"a"},{"action_type":"b","latency_ms":"soon"}]}`, 422, "body.events[1].latency_ms"},
-		{"/v1/events/batch", `{"events":[{"action_type":"a"},{"action_type":"b","colour":1}]}`, 422, "body.events[1].colour"},
+		{"/v1/events/batch", `{"events":[{"action_type":"a"},{"action_type":"b","latency_ms":"soon"}]}`, 422,
+			"body.events[1].latency_ms"},
+		{"/v1/events/batch", `{"events":[{"action_type":"a"},{"action_type":"b","colour":1}]}`, 422,
+			"body.events[1].colour"},
 		{"/v1/events/batch", `{"events":[{"action_type":"a","action_type":"b"}]}`, 400, "body"},
 		{"/v1/llm-calls", `{"model":""}`, 422, "body.model"},
 		{"/v1/tool-calls", `{}`, 422, "body"},
@@ -131,9 +135,11 @@ func TestTheSameRequestAgainIsDoneOnce(t *testing.T) {
 	}
 	w.want(409, "POST", "/v1/events", key, `{"action_type":"another"}`, "Idempotency-Key", "k1")
 	for range 2 {
-		w.want(201, "POST", "/v1/events/batch", key, `{"events":[{"action_type":"many"},{"action_type":"many"}]}`, "Idempotency-Key", "k2")
+		w.want(201, "POST", "/v1/events/batch", key, `{"events":[{"action_type":"many"},{"action_type":"many"}]}`,
+			"Idempotency-Key", "k2")
 	}
-	if n, m := w.count(acme, audit.Filter{Action: "once"}), w.count(acme, audit.Filter{Action: "many"}); n != 1 || m != 2 {
+	if n, m := w.count(acme, audit.Filter{Action: "once"}), w.count(acme, audit.Filter{Action: "many"}); n != 1 ||
+		m != 2 {
 		t.Errorf("%d and %d events, want 1 and 2", n, m)
 	}
 	hold := `{"reason":"ticket 1"}`
@@ -155,7 +161,8 @@ func TestTheSameRequestAgainIsDoneOnce(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
-			if r := w.ask("POST", "/v1/holds", key, `{"reason":"ticket 3"}`, "Idempotency-Key", "h3"); r.StatusCode != 201 && r.StatusCode != 409 {
+			if r := w.ask("POST", "/v1/holds", key, `{"reason":"ticket 3"}`, "Idempotency-Key",
+				"h3"); r.StatusCode != 201 && r.StatusCode != 409 {
 				t.Errorf("%d %s", r.StatusCode, r.body)
 			}
 		})
@@ -243,7 +250,8 @@ func TestEscalationsAreAnsweredOnce(t *testing.T) {
 	w.want(409, "POST", at+"/acknowledge", person, "")
 	w.want(201, "POST", at+"/resolve", person, `{"decision":"no"}`)
 	w.want(409, "POST", at+"/resolve", person, `{"decision":"yes"}`)
-	if list := w.want(200, "GET", "/v1/escalations?state=resolved&since="+time.Now().Add(-time.Hour).UTC().Format(time.RFC3339), person, ""); len(list.items()) != 1 {
+	if list := w.want(200, "GET", "/v1/escalations?state=resolved&since="+time.Now().Add(-time.Hour).UTC().
+		Format(time.RFC3339), person, ""); len(list.items()) != 1 {
 		t.Errorf("resolved: %s", list.body)
 	}
 }
@@ -252,11 +260,16 @@ func TestEscalationsAreAnsweredOnce(t *testing.T) {
 func TestCallsGoOnWhereTheOperatorSaysSo(t *testing.T) {
 	d := testkit.Database(t)
 	proxy, url := testkit.NewProxy(t, d.URL("konstruct_app"))
-	policy, err := audit.ParsePolicy([]byte(`{"default": {"wait": "300ms"}, "tenants": {"`+acme.String()+`": {"when_unwritable": "go_on", "wait": "300ms"}}}`), nil)
+	policy, err :=
+		audit.ParsePolicy(
+			[]byte(`{"default": {"wait": "300ms"}, "tenants": {"`+acme.String()+
+				`": {"when_unwritable": "go_on", "wait": "300ms"}}}`), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	k, err := konstruct.Open(t.Context(), konstruct.Config{DatabaseURL: url, KeySecret: pepper, Policy: policy, SpoolDir: t.TempDir(), Logger: slog.New(slog.DiscardHandler)})
+	k, err := konstruct.Open(t.Context(),
+		konstruct.Config{DatabaseURL: url, KeySecret: pepper, Policy: policy, SpoolDir: t.TempDir(),
+			Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -18,7 +18,8 @@ import (
 )
 
 // errNoEvidence says that the service was not given the notary's database URL.
-var errNoEvidence = problem(http.StatusConflict, "this service makes no evidence: its operator gives it KONSTRUCT_NOTARY_DATABASE_URL")
+var errNoEvidence = problem(http.StatusConflict,
+	"this service makes no evidence: its operator gives it KONSTRUCT_NOTARY_DATABASE_URL")
 
 // withheldFields reads which fields are not to be opened.
 func withheldFields(location string, names []string) (map[ledger.Field]bool, error) {
@@ -40,15 +41,18 @@ type textResponse struct {
 }
 
 func textContent(kind, description string) map[string]*huma.Response {
-	return map[string]*huma.Response{"200": {Description: description, Content: map[string]*huma.MediaType{kind: {Schema: &huma.Schema{Type: "string"}}}}}
+	return map[string]*huma.Response{"200": {Description: description,
+		Content: map[string]*huma.MediaType{kind: {Schema: &huma.Schema{Type: "string"}}}}}
 }
 
 func (s *Server) proofs() {
 	op := func(id, method, path, summary string) huma.Operation {
 		return huma.Operation{OperationID: id, Method: method, Path: path, Summary: summary, Tags: []string{"Evidence"}}
 	}
-	prove := op("getEventProof", "GET", "/v1/events/{id}/proof", "Get a proof that an event is in the log (C2SP tlog-proof)")
-	prove.Responses = textContent("text/plain", "The proof; its extra data is the event's record with the opened fields")
+	prove := op("getEventProof", "GET", "/v1/events/{id}/proof",
+		"Get a proof that an event is in the log (C2SP tlog-proof)")
+	prove.Responses = textContent("text/plain",
+		"The proof; its extra data is the event's record with the opened fields")
 	register(s, prove, access.EvidenceRead, func(ctx context.Context, w access.Principal, in *struct {
 		PathID
 		Withhold []string `query:"withhold,explode" enum:"agent_id,user_id,action_type,input_summary,output_summary,latency_ms,metadata" maxItems:"7" doc:"Fields that are not opened"`
@@ -66,49 +70,54 @@ func (s *Server) proofs() {
 		}
 		raw, err := notary.Prove(ctx, s.c.Evidence, w.Tenant, e.ID, func(f ledger.Field) bool { return !hidden[f] })
 		if err == nil {
-			err = s.tenant(w).Record(ctx, w, audit.ActionProof, map[string]any{"event_id": e.ID, "withheld": in.Withhold})
+			err = s.tenant(w).Record(ctx, w, audit.ActionProof,
+				map[string]any{"event_id": e.ID, "withheld": in.Withhold})
 		}
 		return &textResponse{"text/plain; charset=utf-8", raw}, err
 	})
-	receipt := op("getEventReceipt", "GET", "/v1/events/{id}/receipt", "Get a signed promise that an event enters the log within a minute")
+	receipt := op("getEventReceipt", "GET", "/v1/events/{id}/receipt",
+		"Get a signed promise that an event enters the log within a minute")
 	receipt.Responses = textContent("text/plain", "The receipt, a signed note")
-	register(s, receipt, access.EventsRead, func(ctx context.Context, w access.Principal, in *PathID) (*textResponse, error) {
-		e, err := s.getEvent(ctx, w, *in)
-		if err != nil {
-			return nil, err
-		}
-		signed, err := s.tenant(w).Events().Receipt(ctx, e.ID)
-		return &textResponse{"text/plain; charset=utf-8", []byte(signed)}, err
-	})
-	register(s, op("checkReceipt", "POST", "/v1/receipts/check", "Check whether the promise of a receipt was kept"), access.EvidenceRead, func(ctx context.Context, w access.Principal, in *struct {
-		Body struct {
-			Receipt string `json:"receipt" minLength:"1" maxLength:"10000"`
-		}
-	}) (*Response[notary.ReceiptCheck], error) {
-		if s.c.Evidence == nil {
-			return nil, errNoEvidence
-		}
-		p, err := notary.CheckReceipt(ctx, s.c.Evidence, in.Body.Receipt, nil, s.c.Floor)
-		switch {
-		case err != nil && (isUnavailable(err) || errors.Is(err, context.DeadlineExceeded)):
-			return nil, err
-		case err != nil:
-			return nil, fieldProblem("body.receipt", err.Error())
-		case p.Tenant != w.Tenant.String():
-			return nil, problem(http.StatusNotFound, "the receipt is of no event of this tenant")
-		}
-		return &Response[notary.ReceiptCheck]{p}, nil
-	})
-	register(s, op("getNotary", "GET", "/v1/notary", "Get the notary's public key"), access.EventsRead, func(context.Context, access.Principal, *struct{}) (*Response[NotaryKey], error) {
-		if s.c.Notary == nil {
-			return nil, notary.ErrNoKey
-		}
-		signer, err := s.c.Notary.Read()
-		if err != nil {
-			return nil, err
-		}
-		return &Response[NotaryKey]{NotaryKey{signer.String()}}, nil
-	})
+	register(s, receipt, access.EventsRead,
+		func(ctx context.Context, w access.Principal, in *PathID) (*textResponse, error) {
+			e, err := s.getEvent(ctx, w, *in)
+			if err != nil {
+				return nil, err
+			}
+			signed, err := s.tenant(w).Events().Receipt(ctx, e.ID)
+			return &textResponse{"text/plain; charset=utf-8", []byte(signed)}, err
+		})
+	register(s, op("checkReceipt", "POST", "/v1/receipts/check", "Check whether the promise of a receipt was kept"),
+		access.EvidenceRead, func(ctx context.Context, w access.Principal, in *struct {
+			Body struct {
+				Receipt string `json:"receipt" minLength:"1" maxLength:"10000"`
+			}
+		}) (*Response[notary.ReceiptCheck], error) {
+			if s.c.Evidence == nil {
+				return nil, errNoEvidence
+			}
+			p, err := notary.CheckReceipt(ctx, s.c.Evidence, in.Body.Receipt, nil, s.c.Floor)
+			switch {
+			case err != nil && (isUnavailable(err) || errors.Is(err, context.DeadlineExceeded)):
+				return nil, err
+			case err != nil:
+				return nil, fieldProblem("body.receipt", err.Error())
+			case p.Tenant != w.Tenant.String():
+				return nil, problem(http.StatusNotFound, "the receipt is of no event of this tenant")
+			}
+			return &Response[notary.ReceiptCheck]{p}, nil
+		})
+	register(s, op("getNotary", "GET", "/v1/notary", "Get the notary's public key"), access.EventsRead,
+		func(context.Context, access.Principal, *struct{}) (*Response[NotaryKey], error) {
+			if s.c.Notary == nil {
+				return nil, notary.ErrNoKey
+			}
+			signer, err := s.c.Notary.Read()
+			if err != nil {
+				return nil, err
+			}
+			return &Response[NotaryKey]{NotaryKey{signer.String()}}, nil
+		})
 	s.tiles(op)
 }
 
@@ -117,7 +126,8 @@ type NotaryKey struct {
 	Key string `json:"key" doc:"A C2SP verifier key"`
 }
 
-// tiles serves the tenant's log as any client of such logs expects it below /v1/log/. A tile's path has slashes, which OpenAPI does not know in a parameter: it is described by hand.
+// tiles serves the tenant's log as any client of such logs expects it below /v1/log/. A tile's path has slashes, which
+// OpenAPI does not know in a parameter: it is described by hand.
 func (s *Server) tiles(op func(id, method, path, summary string) huma.Operation) {
 	const text, binary = "text/plain; charset=utf-8", "application/octet-stream"
 	read := func(ctx context.Context, w access.Principal, path, kind string) (*textResponse, error) {
@@ -127,11 +137,13 @@ func (s *Server) tiles(op func(id, method, path, summary string) huma.Operation)
 		raw, err := notary.ReadFile(ctx, s.c.Evidence, w.Tenant, path)
 		return &textResponse{kind, raw}, err
 	}
-	checkpoint := op("getCheckpoint", "GET", "/v1/log/checkpoint", "Get the newest signed checkpoint of the log (C2SP tlog-checkpoint)")
+	checkpoint := op("getCheckpoint", "GET", "/v1/log/checkpoint",
+		"Get the newest signed checkpoint of the log (C2SP tlog-checkpoint)")
 	checkpoint.Responses = textContent(text, "The file as any client of such logs expects it")
-	register(s, checkpoint, access.EvidenceRead, func(ctx context.Context, w access.Principal, _ *struct{}) (*textResponse, error) {
-		return read(ctx, w, "checkpoint", text)
-	})
+	register(s, checkpoint, access.EvidenceRead,
+		func(ctx context.Context, w access.Principal, _ *struct{}) (*textResponse, error) {
+			return read(ctx, w, "checkpoint", text)
+		})
 	tile := op("getTile", "GET", "/v1/log/tile/{level}/{index...}", "Get a tile of the log (C2SP tlog-tiles)")
 	tile.Hidden, tile.Responses = true, textContent(binary, "The file as any client of such logs expects it")
 	register(s, tile, access.EvidenceRead, func(ctx context.Context, w access.Principal, in *struct {
@@ -140,10 +152,12 @@ func (s *Server) tiles(op func(id, method, path, summary string) huma.Operation)
 	}) (*textResponse, error) {
 		return read(ctx, w, "tile/"+in.Level+"/"+in.Index, binary)
 	})
-	tile.Path, tile.Hidden, tile.Description = "/v1/log/tile/{level}/{index}", false, "The index is written as C2SP tlog-tiles has it, with slashes: 000, x001/234, 000.p/21."
+	tile.Path, tile.Hidden, tile.Description = "/v1/log/tile/{level}/{index}", false,
+		"The index is written as C2SP tlog-tiles has it, with slashes: 000, x001/234, 000.p/21."
 	tile.Responses = textContent("application/octet-stream", "The tile")
 	s.requirePermission(&tile, access.EvidenceRead)
-	tile.Parameters = []*huma.Param{{Name: "level", In: "path", Required: true, Schema: &huma.Schema{Type: "string"}}, {Name: "index", In: "path", Required: true, Schema: &huma.Schema{Type: "string"}}}
+	tile.Parameters = []*huma.Param{{Name: "level", In: "path", Required: true, Schema: &huma.Schema{Type: "string"}},
+		{Name: "index", In: "path", Required: true, Schema: &huma.Schema{Type: "string"}}}
 	s.api.OpenAPI().AddOperation(&tile)
 }
 
@@ -190,68 +204,79 @@ func (s *Server) evidence() {
 		{kindVerification, "/v1/verifications", "Verify every event of the tenant against its seal and its log"},
 	} {
 		begin := op("create"+strings.ToUpper(k.kind[:1])+k.kind[1:], "POST", k.path, k.summary)
-		begin.DefaultStatus, begin.Description = http.StatusAccepted, "It is made behind this answer, and kept for a day: look at Location until its state is done."
-		register(s, begin, access.EvidenceRead, func(ctx context.Context, w access.Principal, in *struct{ Body CreateTaskRequest }) (*Created[Task], error) {
-			return s.createTask(ctx, w, k.kind, in.Body)
-		})
+		begin.DefaultStatus, begin.Description = http.StatusAccepted,
+			"It is made behind this answer, and kept for a day: look at Location until its state is done."
+		register(s, begin, access.EvidenceRead,
+			func(ctx context.Context, w access.Principal,
+				in *struct{ Body CreateTaskRequest }) (*Created[Task], error) {
+				return s.createTask(ctx, w, k.kind, in.Body)
+			})
 	}
-	register(s, op("listTasks", "GET", "/v1/tasks", "List bundles, exports and verifications of the last day"), access.EvidenceRead, func(ctx context.Context, w access.Principal, in *struct {
-		ListParams
-		Kind string `query:"kind" required:"true" enum:"bundle,export,verification"`
-	}) (*Response[List[Task]], error) {
-		after, err := in.afterID()
-		if err != nil {
-			return nil, err
-		}
-		files, err := s.artifacts.List(ctx, w.Tenant, in.Kind, after, in.Limit)
-		if err != nil {
-			return nil, err
-		}
-		var tasks []Task
-		for _, f := range files {
-			tasks = append(tasks, newTask(f))
-		}
-		return listPage(tasks, in.Limit, func(t Task) string { return t.ID.String() }), nil
-	})
-	register(s, op("getTask", "GET", "/v1/tasks/{id}", "Get an ingest job"), access.EvidenceRead, func(ctx context.Context, w access.Principal, in *PathID) (*Response[Task], error) {
-		f, err := s.getTask(ctx, w, *in)
-		if err != nil {
-			return nil, err
-		}
-		return &Response[Task]{newTask(f)}, nil
-	})
+	register(s, op("listTasks", "GET", "/v1/tasks", "List bundles, exports and verifications of the last day"),
+		access.EvidenceRead, func(ctx context.Context, w access.Principal, in *struct {
+			ListParams
+			Kind string `query:"kind" required:"true" enum:"bundle,export,verification"`
+		}) (*Response[List[Task]], error) {
+			after, err := in.afterID()
+			if err != nil {
+				return nil, err
+			}
+			files, err := s.artifacts.List(ctx, w.Tenant, in.Kind, after, in.Limit)
+			if err != nil {
+				return nil, err
+			}
+			var tasks []Task
+			for _, f := range files {
+				tasks = append(tasks, newTask(f))
+			}
+			return listPage(tasks, in.Limit, func(t Task) string { return t.ID.String() }), nil
+		})
+	register(s, op("getTask", "GET", "/v1/tasks/{id}", "Get an ingest job"), access.EvidenceRead,
+		func(ctx context.Context, w access.Principal, in *PathID) (*Response[Task], error) {
+			f, err := s.getTask(ctx, w, *in)
+			if err != nil {
+				return nil, err
+			}
+			return &Response[Task]{newTask(f)}, nil
+		})
 	content := op("getTaskContent", "GET", "/v1/tasks/{id}/content", "Download the file of a task; ranges are served")
 	binary := map[string]*huma.MediaType{}
-	for _, kind := range []string{"application/zip", "application/x-ndjson", "text/csv", "application/vnd.apache.parquet"} {
+	for _, kind := range []string{"application/zip", "application/x-ndjson", "text/csv",
+		"application/vnd.apache.parquet"} {
 		binary[kind] = &huma.MediaType{Schema: &huma.Schema{Type: "string", Format: "binary"}}
 	}
-	content.Responses = map[string]*huma.Response{"200": {Description: "The file", Content: binary}, "206": {Description: "A part of it", Content: binary}, "304": {Description: "It is the one that the client has"}}
+	content.Responses = map[string]*huma.Response{"200": {Description: "The file", Content: binary},
+		"206": {Description: "A part of it", Content: binary},
+		"304": {Description: "It is the one that the client has"}}
 	content.Errors = []int{http.StatusPreconditionFailed, http.StatusRequestedRangeNotSatisfiable}
-	register(s, content, access.EvidenceRead, func(ctx context.Context, w access.Principal, in *PathID) (*huma.StreamResponse, error) {
-		f, err := s.getTask(ctx, w, *in)
-		switch {
-		case err != nil:
-			return nil, err
-		case f.State != "done" || f.Kind == kindVerification:
-			return nil, retryLater(http.StatusConflict, retryAfter, "there is nothing to download: its state is %s", f.State)
-		}
-		return &huma.StreamResponse{Body: func(hc huma.Context) {
-			r, rw := humago.Unwrap(hc)
-			name, kind := contentName(f)
-			rw.Header().Set("Content-Type", kind)
-			rw.Header().Set("Content-Disposition", `attachment; filename="`+name+`"`)
-			rw.Header().Set("ETag", `"`+f.ID.String()+`"`)
-			_ = http.NewResponseController(rw).SetWriteDeadline(f.ExpiresAt)
-			http.ServeContent(rw, r.WithContext(ctx), "", f.CreatedAt, s.artifacts.Read(ctx, w.Tenant, f))
-		}}, nil
-	})
+	register(s, content, access.EvidenceRead,
+		func(ctx context.Context, w access.Principal, in *PathID) (*huma.StreamResponse, error) {
+			f, err := s.getTask(ctx, w, *in)
+			switch {
+			case err != nil:
+				return nil, err
+			case f.State != "done" || f.Kind == kindVerification:
+				return nil, retryLater(http.StatusConflict, retryAfter,
+					"there is nothing to download: its state is %s", f.State)
+			}
+			return &huma.StreamResponse{Body: func(hc huma.Context) {
+				r, rw := humago.Unwrap(hc)
+				name, kind := contentName(f)
+				rw.Header().Set("Content-Type", kind)
+				rw.Header().Set("Content-Disposition", `attachment; filename="`+name+`"`)
+				rw.Header().Set("ETag", `"`+f.ID.String()+`"`)
+				_ = http.NewResponseController(rw).SetWriteDeadline(f.ExpiresAt)
+				http.ServeContent(rw, r.WithContext(ctx), "", f.CreatedAt, s.artifacts.Read(ctx, w.Tenant, f))
+			}}, nil
+		})
 	remove := op("deleteTask", "DELETE", "/v1/tasks/{id}", "Delete a task and its file")
 	remove.DefaultStatus = http.StatusNoContent
-	register(s, remove, access.EvidenceRead, func(ctx context.Context, w access.Principal, in *PathID) (*NoContent, error) {
-		f, err := s.getTask(ctx, w, *in)
-		if err != nil {
-			return nil, err
-		}
-		return nil, s.artifacts.Delete(ctx, w.Tenant, f.ID)
-	})
+	register(s, remove, access.EvidenceRead,
+		func(ctx context.Context, w access.Principal, in *PathID) (*NoContent, error) {
+			f, err := s.getTask(ctx, w, *in)
+			if err != nil {
+				return nil, err
+			}
+			return nil, s.artifacts.Delete(ctx, w.Tenant, f.ID)
+		})
 }

@@ -31,12 +31,14 @@ func TestEvidenceIsMadeAndVerifiedByAStranger(t *testing.T) {
 	key := w.key(acme)
 	var at string
 	for i := range 20 {
-		at = w.want(201, "POST", "/v1/events", key, fmt.Sprintf(`{"action_type":"x","input_summary":"event %d"}`, i)).Header.Get("Location")
+		at = w.want(201, "POST", "/v1/events", key, fmt.Sprintf(`{"action_type":"x","input_summary":"event %d"}`, i)).
+			Header.Get("Location")
 	}
 	w.want(409, "GET", at+"/proof", key, "") // nothing is signed yet
 	receipt := w.want(200, "GET", at+"/receipt", key, "")
 	w.sign(name)
-	if p := w.want(200, "GET", at+"/proof?withhold=input_summary", key, ""); !strings.HasPrefix(p.body, "c2sp.org/tlog-proof") || strings.Contains(p.body, "event 19") {
+	if p := w.want(200, "GET", at+"/proof?withhold=input_summary", key, ""); !strings.HasPrefix(p.body,
+		"c2sp.org/tlog-proof") || strings.Contains(p.body, "event 19") {
 		t.Errorf("proof: %.200s", p.body)
 	}
 	checked, err := json.Marshal(map[string]string{"receipt": receipt.body})
@@ -63,7 +65,8 @@ func TestEvidenceIsMadeAndVerifiedByAStranger(t *testing.T) {
 	// In ranges, as a download that is gone on with.
 	var parts bytes.Buffer
 	for parts.Len() < len(zip.body) {
-		part := w.ask("GET", bundle.text("content"), key, "", "Range", fmt.Sprintf("bytes=%d-%d", parts.Len(), parts.Len()+999))
+		part := w.ask("GET", bundle.text("content"), key, "", "Range",
+			fmt.Sprintf("bytes=%d-%d", parts.Len(), parts.Len()+999))
 		if part.StatusCode != http.StatusPartialContent {
 			t.Fatalf("a range: %d", part.StatusCode)
 		}
@@ -122,7 +125,8 @@ func TestTheLawIsDoneOverHTTP(t *testing.T) {
 	if e := w.want(200, "POST", "/v1/erasures", key, erase); e.field("events") != 1.0 {
 		t.Errorf("erased: %s", e.body)
 	}
-	if e := w.want(200, "GET", r.Header.Get("Location"), key, ""); strings.Contains(e.body, "private") || !strings.Contains(e.body, `"erased":["input_summary"]`) {
+	if e := w.want(200, "GET", r.Header.Get("Location"), key, ""); strings.Contains(e.body, "private") ||
+		!strings.Contains(e.body, `"erased":["input_summary"]`) {
 		t.Errorf("after it: %s", e.body)
 	}
 	w.want(422, "PUT", "/v1/retention", key, `{"reason":"r","days":1}`)
@@ -130,7 +134,8 @@ func TestTheLawIsDoneOverHTTP(t *testing.T) {
 	if l := w.want(200, "GET", "/v1/retention", key, ""); len(l.items()) != 1 || l.field("floor_days") != 184.0 {
 		t.Errorf("rules: %s", l.body)
 	}
-	if run := w.want(200, "POST", "/v1/retention/run", key, `{"reason":"r","try":true}`); run.field("deleted_events") != 0.0 {
+	if run := w.want(200, "POST", "/v1/retention/run", key,
+		`{"reason":"r","try":true}`); run.field("deleted_events") != 0.0 {
 		t.Errorf("a trial: %s", run.body)
 	}
 	w.want(204, "PUT", "/v1/settings/two-people", key, `{"reason":"policy 7"}`)

@@ -7,9 +7,9 @@ import (
 	"unicode/utf8"
 )
 
-// checkText holds that what JSON says can be stored as it was sent: text is UTF-8, without half of a surrogate pair, and a number is
-// none that a 64-bit float has no room for. It returns where in the body something else stands, and what; a decoder would put
-// U+FFFD in its place. Whether it is JSON at all is for whoever reads it.
+// checkText holds that what JSON says can be stored as it was sent: text is UTF-8, without half of a surrogate pair,
+// and a number is none that a 64-bit float has no room for. It returns where in the body something else stands, and
+// what; a decoder would put U+FFFD in its place. Whether it is JSON at all is for whoever reads it.
 func checkText(raw []byte) (at, what string) {
 	for i := 0; i < len(raw); i++ {
 		switch c := raw[i]; {
@@ -28,7 +28,8 @@ func checkText(raw []byte) (at, what string) {
 				continue
 			}
 			if f, err := strconv.ParseFloat(string(raw[begin:i+1]), 64); err != nil && f != 0 {
-				return pathAt(raw, begin), fmt.Sprintf("the number %.40s is past what a 64-bit float holds", raw[begin:i+1])
+				return pathAt(raw, begin), fmt.Sprintf("the number %.40s is past what a 64-bit float holds",
+					raw[begin:i+1])
 			}
 		case c >= utf8.RuneSelf:
 			return "", fmt.Sprintf("byte %d is no JSON", i)
@@ -50,7 +51,8 @@ func scanString(raw []byte, i int) (end int, wrong string) {
 			}
 			second, ok := utf16Unit(raw, i+6)
 			if first > 0xdbff || !ok || second < 0xdc00 || second > 0xdfff {
-				return i, fmt.Sprintf("byte %d: \\u%04x is half of a surrogate pair, and no character", i-begin-1, first)
+				return i, fmt.Sprintf("byte %d: \\u%04x is half of a surrogate pair, and no character",
+					i-begin-1, first)
 			}
 			i += 12
 		case raw[i] == '\\':
@@ -124,8 +126,8 @@ func pathAt(raw []byte, offset int) string {
 	return b.String()
 }
 
-// checkNames holds that an object's names are those of a type, letter by letter: a decoder takes others that differ in case. It returns the
-// first that is none.
+// checkNames holds that an object's names are those of a type, letter by letter: a decoder takes others that differ in
+// case. It returns the first that is none.
 func checkNames(raw []byte, names map[string]bool) (string, bool) {
 	depth, value := 0, false
 	for i := 0; i < len(raw); i++ {

@@ -8,16 +8,23 @@ import (
 func TestWhatCannotBeStoredAsItWasSentIsNamed(t *testing.T) {
 	for raw, want := range map[string][2]string{
 		`{"a":"é😀","b":"\u00e9\ud83d\ude00\\ud800","n":[1,-2.5e10,123456789012345678901234567890]}`: {},
-		"{\"input_summary\":\"caf\xe9\"}":                 {".input_summary", "byte 3 is not UTF-8"},
-		`{"input_summary":"x\ud800y"}`:                    {".input_summary", `byte 1: \ud800 is half of a surrogate pair, and no character`},
-		`{"a":"\udc00"}`:                                  {".a", `byte 0: \udc00 is half of a surrogate pair, and no character`},
-		`{"a":"\ud800\ud800"}`:                            {".a", `byte 0: \ud800 is half of a surrogate pair, and no character`},
-		`{"a":"\ud83d"}`:                                  {".a", `byte 0: \ud83d is half of a surrogate pair, and no character`},
-		`{"events":[{"a":1},{"m":{"k":["x","\ud800"]}}]}`: {".events[1].m.k[1]", `byte 0: \ud800 is half of a surrogate pair, and no character`},
-		`{"metadata":{"n":1000000e400}}`:                  {".metadata.n", "the number 1000000e400 is past what a 64-bit float holds"},
-		`{"n":-99999999e9999}`:                            {".n", "the number -99999999e9999 is past what a 64-bit float holds"},
-		`{"n":0.00000000e9999,"m":1.0000000e-9999}`:       {},
-		"{\"a\xff\":1}":                                   {"", "byte 1 is not UTF-8"},
+		"{\"input_summary\":\"caf\xe9\"}": {".input_summary", "byte 3 is not UTF-8"},
+		`{"input_summary":"x\ud800y"}`: {".input_summary",
+			`byte 1: \ud800 is half of a surrogate pair, and no character`},
+		`{"a":"\udc00"}`: {".a",
+			`byte 0: \udc00 is half of a surrogate pair, and no character`},
+		`{"a":"\ud800\ud800"}`: {".a",
+			`byte 0: \ud800 is half of a surrogate pair, and no character`},
+		`{"a":"\ud83d"}`: {".a",
+			`byte 0: \ud83d is half of a surrogate pair, and no character`},
+		`{"events":[{"a":1},{"m":{"k":["x","\ud800"]}}]}`: {".events[1].m.k[1]",
+			`byte 0: \ud800 is half of a surrogate pair, and no character`},
+		`{"metadata":{"n":1000000e400}}`: {".metadata.n",
+			"the number 1000000e400 is past what a 64-bit float holds"},
+		`{"n":-99999999e9999}`: {".n",
+			"the number -99999999e9999 is past what a 64-bit float holds"},
+		`{"n":0.00000000e9999,"m":1.0000000e-9999}`: {},
+		"{\"a\xff\":1}": {"", "byte 1 is not UTF-8"},
 	} {
 		if at, what := checkText([]byte(raw)); at != want[0] || what != want[1] {
 			t.Errorf("%s: %q, %q; want %q", raw, at, what, want)
@@ -28,7 +35,8 @@ func TestWhatCannotBeStoredAsItWasSentIsNamed(t *testing.T) {
 func TestNamesAreComparedExactly(t *testing.T) {
 	names := map[string]bool{"action_type": true, "metadata": true}
 	for raw, want := range map[string]string{
-		`{"action_type":"x","metadata":{"Any":1,"thing":{"x":[{"y":2}]}}}`: "", `{"Action_Type":"x"}`: "Action_Type", `{"metadata":{},"actionType":1}`: "actionType",
+		`{"action_type":"x","metadata":{"Any":1,"thing":{"x":[{"y":2}]}}}`: "", `{"Action_Type":"x"}`: "Action_Type",
+		`{"metadata":{},"actionType":1}`:       "actionType",
 		`{"metadata":[{"a":1},{"b":2}],"x":1}`: "x", `{"action_type":"{\"q\":1,\"Z\":2}"}`: "",
 	} {
 		if got, ok := checkNames([]byte(raw), names); got != want || ok != (want == "") {
@@ -51,7 +59,8 @@ func TestListsThatHoldNothingAreLists(t *testing.T) {
 	shared := &inner{}
 	got, changed := withLists(reflect.ValueOf(&outer{Items: []*inner{shared}, One: &inner{}}))
 	o := got.Interface().(*outer)
-	if !changed || o.Items[0].Tags == nil || o.One.Tags == nil || o.Left != nil || o.hidden != nil || o.Items[0].Raw != nil {
+	if !changed || o.Items[0].Tags == nil || o.One.Tags == nil || o.Left != nil || o.hidden != nil ||
+		o.Items[0].Raw != nil {
 		t.Errorf("%+v", o)
 	}
 	if shared.Tags != nil {

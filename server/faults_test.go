@@ -69,8 +69,8 @@ func (p *process) kill() {
 	_ = p.cmd.Wait()
 }
 
-// TestNothingAcknowledgedIsLostOrDoubled while the service, the database, and both networks are killed under load: clients try again with the same Idempotency-Key
-// and come through without being restarted.
+// TestNothingAcknowledgedIsLostOrDoubled while the service, the database, and both networks are killed under load:
+// clients try again with the same Idempotency-Key and come through without being restarted.
 func TestNothingAcknowledgedIsLostOrDoubled(t *testing.T) {
 	d := testkit.Own(t)
 	database, url := testkit.NewProxy(t, d.URL("konstruct_app"))
@@ -85,7 +85,9 @@ func TestNothingAcknowledgedIsLostOrDoubled(t *testing.T) {
 	}
 	addr := l.Addr().String()
 	l.Close()
-	p := &process{t: t, bin: testkit.Build(t), addr: addr, log: &logBuffer{}, env: []string{"KONSTRUCT_DATABASE_URL=" + url, "KONSTRUCT_KEY_SECRET_FILE=" + secret, "KONSTRUCT_LISTEN=" + addr, "KONSTRUCT_DATA_DIR=" + dir}}
+	p := &process{t: t, bin: testkit.Build(t), addr: addr, log: &logBuffer{},
+		env: []string{"KONSTRUCT_DATABASE_URL=" + url, "KONSTRUCT_KEY_SECRET_FILE=" + secret,
+			"KONSTRUCT_LISTEN=" + addr, "KONSTRUCT_DATA_DIR=" + dir}}
 	p.start()
 	defer func() { p.kill() }()
 	clients, through := testkit.NewProxy(t, "http://"+addr)
@@ -94,7 +96,8 @@ func TestNothingAcknowledgedIsLostOrDoubled(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	key, _, err := k.Tenant(acme).Keys().Create(t.Context(), access.LocalOperator(acme, "test"), access.KeyRequest{Name: "load", Permissions: access.Admin.Permissions()})
+	key, _, err := k.Tenant(acme).Keys().Create(t.Context(), access.LocalOperator(acme, "test"),
+		access.KeyRequest{Name: "load", Permissions: access.Admin.Permissions()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -152,7 +155,8 @@ func TestNothingAcknowledgedIsLostOrDoubled(t *testing.T) {
 	mu.Lock()
 	before := len(acknowledged)
 	mu.Unlock()
-	testkit.Until(t, "more than 64 requests acknowledged after the last fault", func() bool { // all clients come through
+	testkit.Until(t, "more than 64 requests acknowledged after the last fault", func() bool {
+		// all clients come through
 		mu.Lock()
 		defer mu.Unlock()
 		return len(acknowledged)-before > 64
@@ -189,7 +193,8 @@ func TestNothingAcknowledgedIsLostOrDoubled(t *testing.T) {
 			doubled++
 		}
 	}
-	t.Logf("%d rounds: %d requests with %d events acknowledged, %d tries again, %d lost, %d doubled", *kills, len(acknowledged), events, retried, lost, doubled)
+	t.Logf("%d rounds: %d requests with %d events acknowledged, %d tries again, %d lost, %d doubled", *kills,
+		len(acknowledged), events, retried, lost, doubled)
 	if lost > 0 || doubled > 0 || events == 0 || retried == 0 {
 		t.Errorf("%d of %d requests lost, %d doubled, %d tries again", lost, len(acknowledged), doubled, retried)
 	}

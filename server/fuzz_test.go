@@ -7,9 +7,12 @@ import (
 	"testing"
 )
 
-// FuzzStrict: what is read is JSON that every reader reads alike, and a batch that is read can be written and read again.
+// FuzzStrict: what is read is JSON that every reader reads alike, and a batch that is read can be written and read
+// again.
 func FuzzStrict(f *testing.F) {
-	for _, s := range []string{`{"events":[{"action_type":"x"}]}`, `{"a":1,"a":2}`, `[[[[]]]]`, `{"a":{"b":[1,{"c":null}]}} `, `{`, `{} {}`, `{"events":[{"action_type":"x","metadata":{"n":1e999}}]}`, `"\ud800"`} {
+	for _, s := range []string{`{"events":[{"action_type":"x"}]}`, `{"a":1,"a":2}`, `[[[[]]]]`,
+		`{"a":{"b":[1,{"c":null}]}} `, `{`, `{} {}`, `{"events":[{"action_type":"x","metadata":{"n":1e999}}]}`,
+		`"\ud800"`} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, raw []byte) {

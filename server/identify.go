@@ -20,7 +20,8 @@ func principalOf(ctx context.Context) access.Principal {
 	return w
 }
 
-// identify finds out who asks, holds them to their limits, and answers what was answered before; what is not below /v1 is for everybody.
+// identify finds out who asks, holds them to their limits, and answers what was answered before; what is not below /v1
+// is for everybody.
 func (s *Server) identify(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := deadline(w, s.bodyTime(r), answerTime); err != nil && !errors.Is(err, http.ErrNotSupported) {
@@ -47,7 +48,9 @@ func (s *Server) identify(next http.Handler) http.Handler {
 		end, state, err := s.meter.Begin(ctx, who)
 		if state.Limit > 0 {
 			w.Header().Set("RateLimit-Policy", fmt.Sprintf(`"requests";q=%d;w=1`, int64(math.Ceil(state.Limit))))
-			w.Header().Set("RateLimit", fmt.Sprintf(`"requests";r=%d;t=%d`, state.Remaining, int64(math.Ceil(state.Reset.Seconds()))))
+			w.Header().
+				Set("RateLimit",
+					fmt.Sprintf(`"requests";r=%d;t=%d`, state.Remaining, int64(math.Ceil(state.Reset.Seconds()))))
 		}
 		if err != nil {
 			s.writeResponseProblem(w, r, s.errorResponse(ctx, err))
@@ -60,7 +63,8 @@ func (s *Server) identify(next http.Handler) http.Handler {
 			return
 		}
 		defer done()
-		// What is done for this request sees documents by these labels, and no others: row level security holds it to them.
+		// What is done for this request sees documents by these labels, and no others: row level security holds it to
+		// them.
 		ctx = tenantdb.WithLabels(ctx, who.Labels())
 		r = r.WithContext(context.WithValue(ctx, principalKey, who))
 		if key := r.Header.Get("Idempotency-Key"); key != "" && mutatingMethods[r.Method] && s.isRouted(r) {
@@ -75,11 +79,13 @@ func (s *Server) identify(next http.Handler) http.Handler {
 func (s *Server) authenticate(ctx context.Context, r *http.Request) (access.Principal, error) {
 	all := r.Header.Values("Authorization")
 	if len(all) == 0 {
-		return access.Principal{}, problem(http.StatusUnauthorized, "header.Authorization: it is missing: send Bearer and a key (kst_…)")
+		return access.Principal{}, problem(http.StatusUnauthorized,
+			"header.Authorization: it is missing: send Bearer and a key (kst_…)")
 	}
 	scheme, credential, _ := strings.Cut(all[0], " ")
 	if len(all) > 1 || !strings.EqualFold(scheme, "Bearer") || credential == "" || len(credential) > maxHeader/4 {
-		return access.Principal{}, problem(http.StatusUnauthorized, "header.Authorization: it must be Bearer and one key (kst_…) or token")
+		return access.Principal{}, problem(http.StatusUnauthorized,
+			"header.Authorization: it must be Bearer and one key (kst_…) or token")
 	}
 	if strings.Count(credential, ".") == 2 && s.c.OIDC != nil {
 		return s.c.OIDC.Check(ctx, credential)
@@ -89,7 +95,8 @@ func (s *Server) authenticate(ctx context.Context, r *http.Request) (access.Prin
 
 // isUpload are requests that bring files.
 func (s *Server) isUpload(r *http.Request) bool {
-	return r.Method == http.MethodPost && r.URL.Path == "/v1/documents" || r.Method == http.MethodPatch && strings.HasPrefix(r.URL.Path, "/v1/uploads/")
+	return r.Method == http.MethodPost && r.URL.Path == "/v1/documents" || r.Method == http.MethodPatch &&
+		strings.HasPrefix(r.URL.Path, "/v1/uploads/")
 }
 
 func (s *Server) bodyTime(r *http.Request) time.Duration {
@@ -116,7 +123,8 @@ func isStream(r *http.Request) bool {
 }
 
 // mutatingMethods are the methods of requests that are worth doing once.
-var mutatingMethods = map[string]bool{http.MethodPost: true, http.MethodPut: true, http.MethodPatch: true, http.MethodDelete: true}
+var mutatingMethods = map[string]bool{http.MethodPost: true, http.MethodPut: true, http.MethodPatch: true,
+	http.MethodDelete: true}
 
 // isRouted reports whether there is such an operation.
 func (s *Server) isRouted(r *http.Request) bool {
@@ -125,21 +133,27 @@ func (s *Server) isRouted(r *http.Request) bool {
 }
 
 // idempotentByID are requests whose events' ids are made of the key, so that the trail itself holds each once.
-var idempotentByID = map[string]bool{"/v1/events": true, "/v1/events/batch": true, "/v1/llm-calls": true, "/v1/tool-calls": true, "/v1/escalations": true}
+var idempotentByID = map[string]bool{"/v1/events": true, "/v1/events/batch": true, "/v1/llm-calls": true,
+	"/v1/tool-calls": true, "/v1/escalations": true}
 
 // returnsSecret are requests whose answer must not be kept.
 func returnsSecret(path string) bool {
-	return path == "/v1/keys" || strings.HasPrefix(path, "/v1/keys/") || path == "/v1/tenants" || path == "/v1/impersonate"
+	return path == "/v1/keys" || strings.HasPrefix(path, "/v1/keys/") || path == "/v1/tenants" ||
+		path == "/v1/impersonate"
 }
 
 // idempotent does a request under its key, or answers what was answered to it before.
-func (s *Server) idempotent(w http.ResponseWriter, r *http.Request, who access.Principal, key string, next http.Handler) {
+func (s *Server) idempotent(w http.ResponseWriter, r *http.Request, who access.Principal, key string,
+	next http.Handler) {
 	switch {
 	case len(key) > access.MaxRequestKey || strings.ContainsFunc(key, func(c rune) bool { return c < ' ' || c > '~' }):
-		s.writeResponseProblem(w, r, fieldProblem("header.Idempotency-Key", fmt.Sprintf("it is 1 to %d visible ASCII characters", access.MaxRequestKey)))
+		s.writeResponseProblem(w, r,
+			fieldProblem("header.Idempotency-Key",
+				fmt.Sprintf("it is 1 to %d visible ASCII characters", access.MaxRequestKey)))
 		return
 	case returnsSecret(r.URL.Path) && r.Method == http.MethodPost:
-		s.writeResponseProblem(w, r, fieldProblem("header.Idempotency-Key", "an answer that holds a secret is not kept: leave the header out, and look whether the key is there before you try again"))
+		s.writeResponseProblem(w, r, fieldProblem("header.Idempotency-Key", "an answer that holds a secret is not "+
+			"kept: leave the header out, and look whether the key is there before you try again"))
 		return
 	case idempotentByID[r.URL.Path]:
 		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), idempotencyKey, key)))
@@ -179,7 +193,8 @@ func (s *Server) idempotent(w http.ResponseWriter, r *http.Request, who access.P
 			answer.Headers[name] = v
 		}
 	}
-	if kept.status >= 500 || kept.status == http.StatusTooManyRequests || kept.status == 0 || len(kept.body) > access.MaxReply {
+	if kept.status >= 500 || kept.status == http.StatusTooManyRequests || kept.status == 0 ||
+		len(kept.body) > access.MaxReply {
 		answer = nil
 	}
 	if err := s.replies.End(context.WithoutCancel(r.Context()), who, key, answer); err != nil {

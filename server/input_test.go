@@ -12,7 +12,8 @@ import (
 	"github.com/konstruct/konstruct/audit"
 )
 
-// TestWhatIsNotStoredAsItWasSentIsRefused sends what a decoder would put right without a word, wherever text enters by JSON.
+// TestWhatIsNotStoredAsItWasSentIsRefused sends what a decoder would put right without a word, wherever text enters by
+// JSON.
 func TestWhatIsNotStoredAsItWasSentIsRefused(t *testing.T) {
 	w := serve(t)
 	key := w.key(acme)
@@ -20,7 +21,8 @@ func TestWhatIsNotStoredAsItWasSentIsRefused(t *testing.T) {
 		{"POST", "/v1/events", `{"action_type":"x","input_summary":"%s"}`, "body.input_summary"},
 		{"POST", "/v1/events", `{"action_type":"%s"}`, "body.action_type"},
 		{"POST", "/v1/events", `{"action_type":"x","metadata":{"a":[1,{"b":"%s"}]}}`, "body.metadata.a[1].b"},
-		{"POST", "/v1/events/batch", `{"events":[{"action_type":"x"},{"action_type":"x","output_summary":"%s"}]}`, "body.events[1].output_summary"},
+		{"POST", "/v1/events/batch", `{"events":[{"action_type":"x"},{"action_type":"x","output_summary":"%s"}]}`,
+			"body.events[1].output_summary"},
 		{"POST", "/v1/llm-calls", `{"model":"m","prompt":"%s"}`, "body.prompt"},
 		{"POST", "/v1/tool-calls", `{"name":"n","arguments":"%s"}`, "body.arguments"},
 		{"POST", "/v1/escalations", `{"reason":"%s"}`, "body.reason"},
@@ -32,7 +34,8 @@ func TestWhatIsNotStoredAsItWasSentIsRefused(t *testing.T) {
 		{"POST", "/v1/evidence", `{"user_id":"%s"}`, "body.user_id"},
 	} {
 		for name, text := range map[string]string{"not UTF-8": "caf\xe9", "half a pair": `a\ud800b`} {
-			if r := w.ask(c.method, c.path, key, fmt.Sprintf(c.body, text)); r.StatusCode != 422 || !strings.Contains(r.body, `"location":"`+c.at+`"`) {
+			if r := w.ask(c.method, c.path, key, fmt.Sprintf(c.body, text)); r.StatusCode != 422 ||
+				!strings.Contains(r.body, `"location":"`+c.at+`"`) {
 				t.Errorf("%s %s, %s: %d %s, want %s", c.method, c.path, name, r.StatusCode, r.body, c.at)
 			}
 		}
@@ -46,10 +49,12 @@ func TestWhatIsNotStoredAsItWasSentIsRefused(t *testing.T) {
 		`{"action_type":"x","metadata":{"a":1,"\u0061":2}}`:          "body",
 		`{"action_type":"x","metadata":{"konstruct.document.id":1}}`: "body.metadata",
 	} {
-		if r := w.ask("POST", "/v1/events", key, body); r.StatusCode < 400 || r.StatusCode > 422 || !strings.Contains(r.body, at) {
+		if r := w.ask("POST", "/v1/events", key, body); r.StatusCode < 400 || r.StatusCode > 422 ||
+			!strings.Contains(r.body, at) {
 			t.Errorf("%s: %d %s, want %s", body, r.StatusCode, r.body, at)
 		}
-		if r := w.ask("POST", "/v1/events/batch", key, `{"events":[`+body+`]}`); r.StatusCode < 400 || r.StatusCode > 422 {
+		if r := w.ask("POST", "/v1/events/batch", key, `{"events":[`+body+`]}`); r.StatusCode < 400 ||
+			r.StatusCode > 422 {
 			t.Errorf("in a batch, %s: %d %s", body, r.StatusCode, r.body)
 		}
 	}
@@ -63,8 +68,10 @@ func TestEveryBadEventOfABatchIsNamed(t *testing.T) {
 	w := serve(t)
 	key := w.key(acme)
 	for body, want := range map[string][]string{
-		`{"events":[{"action_type":"x","latency_ms":-1},{"action_type":"x"},{"action_type":"x","nothing":1}]}`: {"body.events[0].latency_ms", "body.events[2]"},
-		`{"events":[{"action_type":""},{"action_type":"x"},{"action_type":"access_key_made"}]}`:                {"body.events[0].action_type", "body.events[2].action_type"},
+		`{"events":[{"action_type":"x","latency_ms":-1},{"action_type":"x"},{"action_type":"x","nothing":1}]}`: {
+			"body.events[0].latency_ms", "body.events[2]"},
+		`{"events":[{"action_type":""},{"action_type":"x"},{"action_type":"access_key_made"}]}`: {
+			"body.events[0].action_type", "body.events[2].action_type"},
 	} {
 		r := w.want(422, "POST", "/v1/events/batch", key, body)
 		for _, at := range want {
@@ -80,18 +87,22 @@ func TestWhatTheServiceWritesIsReserved(t *testing.T) {
 	w := serve(t)
 	key := w.key(acme, access.EventsWrite)
 	before := w.count(acme, audit.Filter{})
-	for _, action := range []string{"access_key_made", "access_tenant_switched", "evidence_export", "trail_verification", "audit_gap", "document_removed", "escalation_resolved", "notary_resume", "guard_installed", "law_request", "erasure", "compliance_request"} {
+	for _, action := range []string{"access_key_made", "access_tenant_switched", "evidence_export",
+		"trail_verification", "audit_gap", "document_removed", "escalation_resolved", "notary_resume",
+		"guard_installed", "law_request", "erasure", "compliance_request"} {
 		w.want(422, "POST", "/v1/events", key, `{"action_type":"`+action+`"}`)
 		w.want(422, "POST", "/v1/events/batch", key, `{"events":[{"action_type":"`+action+`"}]}`)
 	}
-	for _, metadata := range []string{`{"konstruct.retrieval.top_k":5}`, `{"a":{"konstruct.document_id":1}}`, `{"gen_ai.retrieval.documents":[{"konstruct.content_sha256":"x"}]}`, `{"\u006bonstruct.x":1}`} {
+	for _, metadata := range []string{`{"konstruct.retrieval.top_k":5}`, `{"a":{"konstruct.document_id":1}}`,
+		`{"gen_ai.retrieval.documents":[{"konstruct.content_sha256":"x"}]}`, `{"\u006bonstruct.x":1}`} {
 		w.want(422, "POST", "/v1/events", key, `{"action_type":"retrieval","metadata":`+metadata+`}`)
 		w.want(422, "POST", "/v1/llm-calls", key, `{"model":"m","metadata":`+metadata+`}`)
 	}
 	if n := w.count(acme, audit.Filter{}); n != before {
 		t.Errorf("%d were written", n-before)
 	}
-	w.want(201, "POST", "/v1/events", key, `{"action_type":"retrieval","input_summary":"konstruct.","metadata":{"text":"konstruct.document_id","gen_ai.retrieval.documents":[]}}`)
+	w.want(201, "POST", "/v1/events", key,
+		`{"action_type":"retrieval","input_summary":"konstruct.","metadata":{"text":"konstruct.document_id","gen_ai.retrieval.documents":[]}}`)
 	w.want(201, "POST", "/v1/events", key, `{"action_type":"gap"}`) // a name of the agent's own
 }
 
@@ -99,8 +110,10 @@ func TestWhatTheServiceWritesIsReserved(t *testing.T) {
 func TestWhatIsWrongInAnAddressIsSaidOfTheAddress(t *testing.T) {
 	w := serve(t)
 	key := w.key(acme)
-	for _, path := range []string{"/v1/events?after=xyz", "/v1/escalations?after=xyz", "/v1/events?limit=5000", "/v1/documents?after=xyz", "/v1/jobs?after=xyz"} {
-		if r := w.ask("GET", path, key, ""); r.StatusCode != 422 || strings.Contains(r.body, "body.") || !strings.Contains(r.body, "query.") {
+	for _, path := range []string{"/v1/events?after=xyz", "/v1/escalations?after=xyz", "/v1/events?limit=5000",
+		"/v1/documents?after=xyz", "/v1/jobs?after=xyz"} {
+		if r := w.ask("GET", path, key, ""); r.StatusCode != 422 || strings.Contains(r.body, "body.") ||
+			!strings.Contains(r.body, "query.") {
 			t.Errorf("%s: %d %s", path, r.StatusCode, r.body)
 		}
 	}
@@ -130,8 +143,10 @@ func TestAFormHoldsWhatItMayAndNoMore(t *testing.T) {
 		fields []string
 		at     string
 	}{
-		{[]string{"label", "legal"}, "body.label"}, {[]string{"Labels", "legal"}, "body.Labels"}, {[]string{"source", "http://a.example/", "source", "http://b.example/"}, "body.source"},
-		{[]string{"labels", "caf\xe9"}, "body.labels"}, {[]string{"metadata", `{"a":"\ud800"}`}, "body.metadata.a"}, {[]string{"metadata", `{"a":1e400}`}, "body.metadata.a"},
+		{[]string{"label", "legal"}, "body.label"}, {[]string{"Labels", "legal"}, "body.Labels"},
+		{[]string{"source", "http://a.example/", "source", "http://b.example/"}, "body.source"},
+		{[]string{"labels", "caf\xe9"}, "body.labels"}, {[]string{"metadata", `{"a":"\ud800"}`}, "body.metadata.a"},
+		{[]string{"metadata", `{"a":1e400}`}, "body.metadata.a"},
 	} {
 		if r := form(c.fields...); r.StatusCode != 422 || !strings.Contains(r.body, `"location":"`+c.at+`"`) {
 			t.Errorf("%q: %d %s", c.fields, r.StatusCode, r.body)
@@ -142,8 +157,8 @@ func TestAFormHoldsWhatItMayAndNoMore(t *testing.T) {
 	}
 }
 
-// TestAListThatHoldsNothingIsAList asks every operation that needs no more than an address, of a tenant that has nothing, and holds each
-// answer against its description: where that says array there is one.
+// TestAListThatHoldsNothingIsAList asks every operation that needs no more than an address, of a tenant that has
+// nothing, and holds each answer against its description: where that says array there is one.
 func TestAListThatHoldsNothingIsAList(t *testing.T) {
 	w := serve(t)
 	key := w.key(acme)
@@ -214,7 +229,9 @@ func TestAListThatHoldsNothingIsAList(t *testing.T) {
 			look("GET", path, "")
 		}
 	}
-	for path, body := range map[string]string{"/v1/search": `{"text":"nothing"}`, "/v1/search/batch": `{"questions":[{"text":"nothing"}]}`, "/v1/keys": `{"name":"k"}`, "/v1/retention/run": `{"reason":"r","try":true}`} {
+	for path, body := range map[string]string{"/v1/search": `{"text":"nothing"}`,
+		"/v1/search/batch": `{"questions":[{"text":"nothing"}]}`, "/v1/keys": `{"name":"k"}`,
+		"/v1/retention/run": `{"reason":"r","try":true}`} {
 		look("POST", path, body)
 	}
 	if asked < 15 {

@@ -19,8 +19,8 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// mark stands in what a hidden document has, its name, metadata, title and text, and from in its source, by which strangers ask
-// for it too: what they asked stands in their events and jobs.
+// mark stands in what a hidden document has, its name, metadata, title and text, and from in its source, by which
+// strangers ask for it too: what they asked stands in their events and jobs.
 const (
 	mark = "zanzibar"
 	from = "kilwa"
@@ -43,15 +43,22 @@ func withLabels(t *testing.T, change ...func(*server.Config)) *labelled {
 	l.every = l.key(acme)
 	last := func(at string) string { return at[strings.LastIndexByte(at, '/')+1:] }
 	l.taken(l.every, l.world.upload(l.every, "open.md", "# Pumps\n\nA pump draws water."))
-	handed := l.world.upload(l.every, mark+".md", "# The "+mark+" pump\n\nThe "+mark+" pump draws oil.", "labels", "legal", "source", l.source, "metadata", `{"team":"`+mark+`"}`)
+	handed := l.world.upload(l.every, mark+".md", "# The "+mark+" pump\n\nThe "+mark+" pump draws oil.", "labels",
+		"legal", "source", l.source, "metadata", `{"team":"`+mark+`"}`)
 	l.doc, l.job = last(l.taken(l.every, handed)), last(handed.Header.Get("Location"))
-	again := l.world.upload(l.every, mark+".md", "# The "+mark+" pump\n\nThe "+mark+" pump draws heavy oil.", "source", l.source) // so that it has a version
+	// so that it has a version
+	again := l.world.upload(l.every, mark+".md", "# The "+mark+" pump\n\nThe "+mark+" pump draws heavy oil.",
+		"source", l.source)
 	l.taken(l.every, again)
 	bad := l.world.upload(l.every, mark+".pdf", "%PDF-1.4\n"+mark, "labels", "legal", "source", l.source+"/bad")
 	l.failed = last(bad.Header.Get("Location"))
-	l.soon("it fails", func() bool { return l.want(200, "GET", "/v1/jobs/"+l.failed, l.every, "").text("state") == "failed" })
-	l.upload = l.want(201, "POST", "/v1/uploads", l.every, `{"filename":"`+mark+`.txt","size":3,"labels":["legal"]}`).text("id")
-	l.want(204, "PATCH", "/v1/uploads/"+l.upload, l.every, "abc", "Content-Type", "application/octet-stream", "Upload-Offset", "0")
+	l.soon("it fails", func() bool {
+		return l.want(200, "GET", "/v1/jobs/"+l.failed, l.every, "").text("state") == "failed"
+	})
+	l.upload = l.want(201, "POST", "/v1/uploads", l.every, `{"filename":"`+mark+`.txt","size":3,"labels":["legal"]}`).
+		text("id")
+	l.want(204, "PATCH", "/v1/uploads/"+l.upload, l.every, "abc", "Content-Type", "application/octet-stream",
+		"Upload-Offset", "0")
 	found := l.want(200, "POST", "/v1/search", l.every, `{"text":"what draws oil"}`)
 	l.search = found.text("event_id")
 	hits, _ := found.field("hits").([]any)
@@ -69,33 +76,45 @@ func withLabels(t *testing.T, change ...func(*server.Config)) *labelled {
 // asks are the bodies that each operation on documents is sent; of the others those that read are asked alone.
 func (l *labelled) asks() map[string][]string {
 	return map[string][]string{
-		"search":           {`{"text":"pump draws oil"}`, `{"text":"zanzibra pump","mode":"lexical"}`, `{"text":"oil","mode":"semantic","neighbours":2}`, `{"text":"oil","per_document":true,"where":["source=` + l.source + `"]}`, `{"text":"oil","where":["label!=x"],"diversity":0.5}`, `{"text":"oil","labels":["legal"]}`},
-		"searchBatch":      {`{"questions":[{"text":"pump"},{"text":"oil","labels":["legal"]}]}`, `{"questions":[{"text":"pump"},{"text":"oil"}]}`},
-		"explainSearch":    {`{"text":"oil"}`, `{"text":"oil","mode":"lexical","labels":["legal"]}`},
-		"createEvaluation": {`{"questions":[{"text":"oil","answers":{"` + l.source + `":1}}]}`, `{"questions":[{"text":"oil","answers":{"` + l.source + `":1}}],"labels":["legal"]}`},
-		"tuneIndex":        {""}, "updateServingModel": {`{"model":""}`}, "deleteModel": {""},
-		"listModels": {""}, "listDocuments": {""}, "getDocument": {""}, "listDocumentVersions": {""}, "listJobs": {""}, "getJob": {""}, "getUpload": {""}, "getPassage": {""},
-		"createDocument": {"form"}, "createDocumentFromURL": {`{"url":"` + l.source + `"}`, `{"url":"http://127.0.0.1:1/","labels":["legal"]}`},
-		"createUpload": {`{"filename":"x","size":1,"labels":["legal"]}`}, "appendUpload": {"d"}, "completeUpload": {""}, "deleteUpload": {""}, "deleteDocument": {""},
-		"cancelJobs": {`{"ids":["` + l.job + `","` + l.failed + `"]}`}, "retryJobs": {`{"ids":["` + l.job + `","` + l.failed + `"]}`}, "deleteJobs": {`{"ids":["` + l.job + `","` + l.failed + `"]}`},
+		"search": {`{"text":"pump draws oil"}`, `{"text":"zanzibra pump","mode":"lexical"}`,
+			`{"text":"oil","mode":"semantic","neighbours":2}`, `{"text":"oil","per_document":true,"where":["source=` +
+				l.source + `"]}`, `{"text":"oil","where":["label!=x"],"diversity":0.5}`,
+			`{"text":"oil","labels":["legal"]}`},
+		"searchBatch": {`{"questions":[{"text":"pump"},{"text":"oil","labels":["legal"]}]}`,
+			`{"questions":[{"text":"pump"},{"text":"oil"}]}`},
+		"explainSearch": {`{"text":"oil"}`, `{"text":"oil","mode":"lexical","labels":["legal"]}`},
+		"createEvaluation": {`{"questions":[{"text":"oil","answers":{"` + l.source + `":1}}]}`,
+			`{"questions":[{"text":"oil","answers":{"` + l.source + `":1}}],"labels":["legal"]}`},
+		"tuneIndex": {""}, "updateServingModel": {`{"model":""}`}, "deleteModel": {""},
+		"listModels": {""}, "listDocuments": {""}, "getDocument": {""}, "listDocumentVersions": {""}, "listJobs": {""},
+		"getJob": {""}, "getUpload": {""}, "getPassage": {""},
+		"createDocument": {"form"}, "createDocumentFromURL": {`{"url":"` + l.source + `"}`,
+			`{"url":"http://127.0.0.1:1/","labels":["legal"]}`},
+		"createUpload": {`{"filename":"x","size":1,"labels":["legal"]}`}, "appendUpload": {"d"}, "completeUpload": {""},
+		"deleteUpload": {""}, "deleteDocument": {""},
+		"cancelJobs": {`{"ids":["` + l.job + `","` + l.failed + `"]}`},
+		"retryJobs":  {`{"ids":["` + l.job + `","` + l.failed + `"]}`},
+		"deleteJobs": {`{"ids":["` + l.job + `","` + l.failed + `"]}`},
 	}
 }
 
 // paths are all the places that an operation's path may name.
 func (l *labelled) paths(path string) (all []string) {
 	for _, id := range []string{l.doc, l.job, l.failed, l.upload, l.search, l.passage} {
-		all = append(all, strings.NewReplacer("{id}", id, "{run}", id, "{level}", "0", "{index...}", "000", "{model}", "m").Replace(path))
+		all = append(all, strings.NewReplacer("{id}", id, "{run}", id, "{level}", "0", "{index...}", "000", "{model}",
+			"m").Replace(path))
 	}
 	return slices.Compact(all)
 }
 
-// TestLabelsAreHeldInEveryOperation asks every operation of the description about a document with a label, by everything that names it, as
-// everybody: who was not granted the label learns nothing, and changes nothing.
+// TestLabelsAreHeldInEveryOperation asks every operation of the description about a document with a label, by
+// everything that names it, as everybody: who was not granted the label learns nothing, and changes nothing.
 func TestLabelsAreHeldInEveryOperation(t *testing.T) {
 	issuer := testkit.NewIssuer(t)
 	l := withLabels(t, people(t, issuer, nil))
 	admit := func(labels string) string {
-		l.want(201, "POST", "/v1/users", l.every, `{"issuer":"`+issuer.URL+`","subject":"`+testkit.IssuerSubject+`","role":"admin","labels":`+labels+`}`)
+		l.want(201, "POST", "/v1/users", l.every, `{"issuer":"`+issuer.URL+`","subject":"`+testkit.IssuerSubject+
+			`","role":"admin","labels":`+labels+`}`)
 		return issuer.Token(t.Context())
 	}
 	raw, err := l.s.OpenAPI()
@@ -120,21 +139,25 @@ func TestLabelsAreHeldInEveryOperation(t *testing.T) {
 				method = strings.ToUpper(method)
 				bodies, known := asks[op.ID]
 				if !known {
-					if method != "GET" && (slices.Contains(op.Tags, "Knowledge base") || slices.Contains(op.Tags, "Search")) {
+					if method != "GET" &&
+						(slices.Contains(op.Tags, "Knowledge base") || slices.Contains(op.Tags, "Search")) {
 						t.Errorf("%s is about documents: say what it is to be asked", op.ID)
 					}
 					if bodies = []string{""}; method != "GET" {
 						continue
 					}
 				}
-				if path == "/v1/events/stream" || !changes && method != "GET" && !strings.HasPrefix(path, "/v1/search") && path != "/v1/evaluations" {
+				if path == "/v1/events/stream" || !changes && method != "GET" &&
+					!strings.HasPrefix(path, "/v1/search") && path != "/v1/evaluations" {
 					continue
 				}
 				for _, at := range l.paths(path) {
 					for _, body := range bodies {
 						r := l.sent(method, at, key, body)
-						own := op.ID == "listEvents" || op.ID == "getEvent" || strings.HasSuffix(op.ID, "Jobs") || op.ID == "getJob"
-						if said := r.body + fmt.Sprint(r.Header); strings.Contains(said, mark) || strings.Contains(said, from) && !own {
+						own := op.ID == "listEvents" || op.ID == "getEvent" || strings.HasSuffix(op.ID, "Jobs") ||
+							op.ID == "getJob"
+						if said := r.body + fmt.Sprint(r.Header); strings.Contains(said, mark) ||
+							strings.Contains(said, from) && !own {
 							told[op.ID] = fmt.Sprintf("%s %s %s: %d %s", method, at, body, r.StatusCode, r.body)
 						}
 					}
@@ -145,8 +168,9 @@ func TestLabelsAreHeldInEveryOperation(t *testing.T) {
 	}
 	before := l.state()
 	for name, key := range map[string]string{
-		"a key without labels":            l.keyOf(acme, access.KeyRequest{}),
-		"a key of other labels":           l.keyOf(acme, access.KeyRequest{Labels: []string{"hr", "LEGAL", "lega", "legal "}}),
+		"a key without labels": l.keyOf(acme, access.KeyRequest{}),
+		"a key of other labels": l.keyOf(acme,
+			access.KeyRequest{Labels: []string{"hr", "LEGAL", "lega", "legal "}}),
 		"another tenant's with the label": l.keyOf(globex, access.KeyRequest{Labels: []string{"legal"}}),
 		"another tenant's with every one": l.key(globex),
 		"a person without labels":         admit(`[]`),
@@ -154,7 +178,8 @@ func TestLabelsAreHeldInEveryOperation(t *testing.T) {
 		for op, answer := range each(key, true) {
 			t.Errorf("%s: %s tells of the document: %s", name, op, answer)
 		}
-		if jobs := l.want(200, "GET", "/v1/jobs", key, "").body; strings.Contains(jobs, from) && !strings.HasPrefix(name, "another tenant") {
+		if jobs := l.want(200, "GET", "/v1/jobs", key, "").body; strings.Contains(jobs, from) &&
+			!strings.HasPrefix(name, "another tenant") {
 			t.Errorf("%s: %s", name, jobs)
 		}
 		if now := l.state(); now != before {
@@ -162,9 +187,11 @@ func TestLabelsAreHeldInEveryOperation(t *testing.T) {
 		}
 	}
 	// Who has the label is told of it by the same questions.
-	shows := []string{"search", "searchBatch", "listDocuments", "getDocument", "listJobs", "getJob", "getPassage", "getEventRetrieval"}
+	shows := []string{"search", "searchBatch", "listDocuments", "getDocument", "listJobs", "getJob", "getPassage",
+		"getEventRetrieval"}
 	for name, key := range map[string]string{
-		"a key with the label": l.keyOf(acme, access.KeyRequest{Labels: []string{"legal", "hr"}}), "a key with every label": l.every, "a person with the label": admit(`["legal"]`),
+		"a key with the label":   l.keyOf(acme, access.KeyRequest{Labels: []string{"legal", "hr"}}),
+		"a key with every label": l.every, "a person with the label": admit(`["legal"]`),
 	} {
 		told := each(key, false)
 		for _, op := range shows {
@@ -193,7 +220,8 @@ func (l *labelled) sent(method, path, key, body string) reply {
 func (l *labelled) state() string {
 	l.t.Helper()
 	var b strings.Builder
-	for _, at := range []string{"/v1/documents/" + l.doc, "/v1/documents/" + l.doc + "/versions", "/v1/jobs/" + l.job, "/v1/jobs/" + l.failed, "/v1/uploads/" + l.upload} {
+	for _, at := range []string{"/v1/documents/" + l.doc, "/v1/documents/" + l.doc + "/versions", "/v1/jobs/" + l.job,
+		"/v1/jobs/" + l.failed, "/v1/uploads/" + l.upload} {
 		fmt.Fprintln(&b, l.want(200, "GET", at, l.every, "").body)
 	}
 	return b.String()
@@ -202,7 +230,8 @@ func (l *labelled) state() string {
 // people are those of the provider, in acme, with labels by a claim where it is mapped.
 func people(t *testing.T, issuer *testkit.Issuer, labels map[string][]string) func(*server.Config) {
 	return func(c *server.Config) {
-		i := access.Issuer{URL: issuer.URL, Audience: testkit.IssuerClient, Tenant: acme, Client: &http.Client{Timeout: 10 * time.Second}, Labels: labels}
+		i := access.Issuer{URL: issuer.URL, Audience: testkit.IssuerClient, Tenant: acme,
+			Client: &http.Client{Timeout: 10 * time.Second}, Labels: labels}
 		if labels != nil {
 			i.LabelsClaim = "sub"
 		}
@@ -242,9 +271,11 @@ func TestLabelsAreNarrowedAndNeverWidened(t *testing.T) {
 	for _, c := range []struct{ method, path, key, body, at string }{
 		{"POST", "/v1/search", plain, `{"text":"x","labels":["legal"]}`, "body.labels"},
 		{"POST", "/v1/search", own, `{"text":"x","labels":["legal","board"]}`, "body.labels"},
-		{"POST", "/v1/search/batch", own, `{"questions":[{"text":"x"},{"text":"x","labels":["board"]}]}`, "body.questions[1].labels"},
+		{"POST", "/v1/search/batch", own, `{"questions":[{"text":"x"},{"text":"x","labels":["board"]}]}`,
+			"body.questions[1].labels"},
 		{"POST", "/v1/search/explain", plain, `{"text":"x","labels":["legal"]}`, "body.labels"},
-		{"POST", "/v1/evaluations", plain, `{"questions":[{"text":"x","answers":{"open.md":1}}],"labels":["legal"]}`, "body.labels"},
+		{"POST", "/v1/evaluations", plain, `{"questions":[{"text":"x","answers":{"open.md":1}}],"labels":["legal"]}`,
+			"body.labels"},
 		{"POST", "/v1/documents/from-url", own, `{"url":"http://127.0.0.1:1/","labels":["board"]}`, "body.labels"},
 		{"POST", "/v1/documents/from-url", plain, `{"url":"` + l.source + `"}`, "body.source"},
 		{"POST", "/v1/uploads", own, `{"filename":"x","size":1,"labels":["board"]}`, "body.labels"},
@@ -253,20 +284,25 @@ func TestLabelsAreNarrowedAndNeverWidened(t *testing.T) {
 		{"PUT", "/v1/keys/" + id + "/labels", own, `{"labels":["*"]}`, "body.labels"},
 		{"PUT", "/v1/keys/" + id + "/labels", plain, `{"labels":["hr"]}`, "body.labels"},
 		{"POST", "/v1/keys/" + id + "/rotate", plain, `{"overlap_seconds":0}`, "path.id"},
-		{"POST", "/v1/users", own, `{"issuer":"https://id.example","subject":"s","role":"viewer","labels":["board"]}`, "body.labels"},
+		{"POST", "/v1/users", own, `{"issuer":"https://id.example","subject":"s","role":"viewer","labels":["board"]}`,
+			"body.labels"},
 	} {
 		if r := l.want(403, c.method, c.path, c.key, c.body); !strings.Contains(r.body, `"location":"`+c.at+`"`) {
 			t.Errorf("%s %s: %s, want %s", c.path, c.body, r.body, c.at)
 		}
 	}
-	if r := l.world.upload(own, "x.md", "# X", "labels", "board"); r.StatusCode != 403 || !strings.Contains(r.body, `"body.labels"`) {
+	if r := l.world.upload(own, "x.md", "# X", "labels", "board"); r.StatusCode != 403 ||
+		!strings.Contains(r.body, `"body.labels"`) {
 		t.Errorf("an upload: %d %s", r.StatusCode, r.body)
 	}
 	for _, bad := range []string{`["*","hr"]`, `["hr","hr"]`, `[""]`, `["` + strings.Repeat("x", 101) + `"]`} {
 		l.want(422, "PUT", "/v1/keys/"+id+"/labels", l.every, `{"labels":`+bad+`}`)
 	}
 	l.want(404, "PUT", "/v1/keys/"+id+"/labels", l.key(globex), `{"labels":["hr"]}`)
-	l.want(403, "PUT", "/v1/keys/"+id+"/labels", l.keyOf(acme, access.KeyRequest{Permissions: []access.Permission{access.AccessRead}, Labels: []string{tenantdb.AllLabelsName}}), `{"labels":["hr"]}`)
+	l.want(403, "PUT", "/v1/keys/"+id+"/labels",
+		l.keyOf(acme,
+			access.KeyRequest{Permissions: []access.Permission{access.AccessRead},
+				Labels: []string{tenantdb.AllLabelsName}}), `{"labels":["hr"]}`)
 	// What is taken away is gone at once, also from what was rotated; what is said of who one is, is that.
 	l.want(200, "PUT", "/v1/keys/"+id+"/labels", l.every, `{"labels":["hr"]}`)
 	if got := hits(own, `{"text":"pump"}`); !slices.Equal(got, []string{"open.md"}) {
@@ -293,13 +329,16 @@ func TestLabelsAreNarrowedAndNeverWidened(t *testing.T) {
 	if me := l.want(200, "GET", "/v1/me", plain, ""); !strings.Contains(me.body, `"labels":[]`) {
 		t.Errorf("no labels: %s", me.body)
 	}
-	// A person has what the provider's claim grants beside what they were admitted with, which stays where it is not said.
+	// A person has what the provider's claim grants beside what they were admitted with, which stays where it is not
+	// said.
 	admit := func(more string) {
-		l.want(201, "POST", "/v1/users", l.every, `{"issuer":"`+issuer.URL+`","subject":"`+testkit.IssuerSubject+`","role":"viewer"`+more+`}`)
+		l.want(201, "POST", "/v1/users", l.every, `{"issuer":"`+issuer.URL+`","subject":"`+testkit.IssuerSubject+
+			`","role":"viewer"`+more+`}`)
 	}
 	for _, more := range []string{`,"labels":["hr"]`, ``} {
 		admit(more)
-		if me := l.want(200, "GET", "/v1/me", issuer.Token(t.Context()), ""); fmt.Sprint(me.field("labels")) != "[board hr legal]" {
+		if me := l.want(200, "GET", "/v1/me", issuer.Token(t.Context()),
+			""); fmt.Sprint(me.field("labels")) != "[board hr legal]" {
 			t.Errorf("a person: %s", me.body)
 		}
 	}
@@ -325,10 +364,12 @@ func TestAJobReplacesNoDocumentThatItsMakerDoesNotSee(t *testing.T) {
 		j := w.want(200, "GET", third.Header.Get("Location"), every, "")
 		return j.text("state") != "queued" && j.text("state") != "running"
 	})
-	if j := w.want(200, "GET", third.Header.Get("Location"), every, ""); j.text("state") != "failed" || !strings.Contains(j.text("reason"), "may not see") {
+	if j := w.want(200, "GET", third.Header.Get("Location"), every, ""); j.text("state") != "failed" ||
+		!strings.Contains(j.text("reason"), "may not see") {
 		t.Errorf("the last job: %s", j.body)
 	}
-	if d := w.want(200, "GET", at, every, ""); !strings.Contains(d.body, "For counsel.") || fmt.Sprint(d.field("labels")) != "[legal]" {
+	if d := w.want(200, "GET", at, every, ""); !strings.Contains(d.body, "For counsel.") ||
+		fmt.Sprint(d.field("labels")) != "[legal]" {
 		t.Errorf("the document: %s", d.body)
 	}
 	w.want(404, "GET", at, plain, "")
@@ -374,13 +415,15 @@ func TestAnArchiveReplacesNoDocumentThatItsMakerDoesNotSee(t *testing.T) {
 	}
 	for _, d := range w.want(200, "GET", "/v1/documents", every, "").items() {
 		doc, _ := d.(map[string]any)
-		if whole := w.want(200, "GET", fmt.Sprintf("/v1/documents/%s", doc["id"]), every, "").body; strings.Contains(whole, "For counsel.") != (doc["source"] == "upload:z#a.md") {
+		if whole := w.want(200, "GET", fmt.Sprintf("/v1/documents/%s", doc["id"]), every, "").
+			body; strings.Contains(whole, "For counsel.") != (doc["source"] == "upload:z#a.md") {
 			t.Errorf("%s", whole)
 		}
 	}
 }
 
-// TestTheTrailTellsNoWordOfAHiddenDocument: a search with a label finds what a word was taken for, and its event does not say it.
+// TestTheTrailTellsNoWordOfAHiddenDocument: a search with a label finds what a word was taken for, and its event does
+// not say it.
 func TestTheTrailTellsNoWordOfAHiddenDocument(t *testing.T) {
 	l := withLabels(t)
 	r := l.want(200, "POST", "/v1/search", l.every, `{"text":"zanzibra","mode":"lexical"}`)
@@ -388,7 +431,8 @@ func TestTheTrailTellsNoWordOfAHiddenDocument(t *testing.T) {
 		t.Fatalf("not forgiven: %s", r.body)
 	}
 	e := l.want(200, "GET", "/v1/events/"+r.text("event_id"), l.keyOf(acme, access.KeyRequest{}), "")
-	if strings.Contains(e.body, mark) || !strings.Contains(e.body, "zanzibra") || e.text("action_type") != audit.ActionRetrieval {
+	if strings.Contains(e.body, mark) || !strings.Contains(e.body, "zanzibra") ||
+		e.text("action_type") != audit.ActionRetrieval {
 		t.Errorf("the event: %s", e.body)
 	}
 	hidden := l.want(200, "GET", "/v1/events/"+l.search+"/retrieval", l.keyOf(acme, access.KeyRequest{}), "")

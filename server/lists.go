@@ -8,7 +8,8 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 )
 
-// strictList makes huma read names letter by letter, and lists as lists: null is none. Its settings are the whole process's.
+// strictList makes huma read names letter by letter, and lists as lists: null is none. Its settings are the whole
+// process's.
 var strictList = sync.OnceFunc(func() {
 	huma.ValidateStrictCasing = true
 	huma.DefaultArrayNullable = false
@@ -76,7 +77,8 @@ func structWithLists(v reflect.Value) (reflect.Value, bool) {
 		}
 		tag := f.Tag.Get("json")
 		field := v.Field(i)
-		if field.Kind() == reflect.Slice && field.IsNil() && field.Type().Elem().Kind() != reflect.Uint8 && tag != "-" && !strings.Contains(tag, ",omit") {
+		if field.Kind() == reflect.Slice && field.IsNil() && field.Type().Elem().Kind() != reflect.Uint8 &&
+			tag != "-" && !strings.Contains(tag, ",omit") {
 			set(i, reflect.MakeSlice(field.Type(), 0, 0))
 			continue
 		}

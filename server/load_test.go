@@ -32,7 +32,8 @@ func batchOf(c io.Writer, key, name string, bytes, events int, expect string) er
 	size := len(`{"events":[]}`) + events*len(event) + events - 1
 	w := bufio.NewWriterSize(c, 1<<16)
 	fmt.Fprintf(w,
-		"POST /v1/events/batch HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n%s\r\n{\"events\":[", key, size, expect)
+		"POST /v1/events/batch HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\nContent-Type: "+
+			"application/json\r\nContent-Length: %d\r\n%s\r\n{\"events\":[", key, size, expect)
 	for i := range events {
 		if i > 0 {
 			_ = w.WriteByte(',')
@@ -84,8 +85,9 @@ func TestManyLargeBatchesAtOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer k.Close()
-	key, _, err := k.Tenant(acme).Keys().Create(t.Context(), access.LocalOperator(acme, "test"), access.KeyRequest{Name: "load",
-		Permissions: access.Admin.Permissions()})
+	key, _, err := k.Tenant(acme).Keys().Create(t.Context(), access.LocalOperator(acme, "test"),
+		access.KeyRequest{Name: "load",
+			Permissions: access.Admin.Permissions()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -173,7 +173,8 @@ func (p *memoryPool) full(tenant uuid.UUID, n int64) *Problem {
 	after := memoryWait
 	if held := p.tenants[tenant]; held > 0 && held+n > p.share() {
 		return retryLater(http.StatusTooManyRequests, after,
-			"this tenant's requests in progress take %d MiB, its share: send fewer large ones at once, and try again in %s",
+			"this tenant's requests in progress take %d MiB, its share: send fewer large ones at once, and try again "+
+				"in %s",
 			held>>20, after)
 	}
 	return retryLater(http.StatusServiceUnavailable, after,

@@ -10,7 +10,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// metrics are figures of requests. The labels are few and of our own making: routes as they are registered, and tenants up to maxTenants, the others together.
+// metrics are figures of requests. The labels are few and of our own making: routes as they are registered, and tenants
+// up to maxTenants, the others together.
 type metrics struct {
 	answers  *prometheus.HistogramVec
 	tenants  *prometheus.CounterVec
@@ -27,11 +28,19 @@ const maxTenants = 100
 
 func newMetrics(s *Server) *metrics {
 	return &metrics{
-		answers: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "konstruct_http_request_duration_seconds", Help: "How long requests took, by route, method and status.",
-			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}}, []string{"route", "method", "status"}),
-		tenants:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: "konstruct_http_tenant_requests_total", Help: "Requests of each tenant; those beyond the first hundred are together as other."}, []string{"tenant"}),
-		shed:     prometheus.NewCounter(prometheus.CounterOpts{Name: "konstruct_http_requests_shed_total", Help: "Requests that were sent away because too many were in progress."}),
-		inFlight: prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "konstruct_http_requests_in_flight", Help: "Requests in progress."}, func() float64 { return float64(s.working.Load()) }),
+		answers: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "konstruct_http_request_duration_seconds",
+			Help:    "How long requests took, by route, method and status.",
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}},
+			[]string{"route", "method", "status"}),
+		tenants: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "konstruct_http_tenant_requests_total",
+			Help: "Requests of each tenant; those beyond the first hundred are together as other."},
+			[]string{"tenant"}),
+		shed: prometheus.NewCounter(prometheus.CounterOpts{Name: "konstruct_http_requests_shed_total",
+			Help: "Requests that were sent away because too many were in progress."}),
+		inFlight: prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "konstruct_http_requests_in_flight",
+			Help: "Requests in progress."}, func() float64 {
+			return float64(s.working.Load())
+		}),
 		memory: prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "konstruct_http_body_memory_bytes",
 			Help: "Memory that is set aside for requests' bodies."},
 			func() float64 { return float64(s.memory.inUse()) }),
@@ -58,7 +67,8 @@ func (m *metrics) collectors() []prometheus.Collector {
 }
 
 // methods are those that a route has; others are counted together.
-var methods = map[string]bool{"GET": true, "HEAD": true, "POST": true, "PUT": true, "PATCH": true, "DELETE": true, "OPTIONS": true}
+var methods = map[string]bool{"GET": true, "HEAD": true, "POST": true, "PUT": true, "PATCH": true, "DELETE": true,
+	"OPTIONS": true}
 
 func (m *metrics) answered(r *http.Request, w *responseWatcher, took time.Duration) {
 	_, route, _ := strings.Cut(w.route, " ")

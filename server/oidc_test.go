@@ -11,7 +11,8 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// TestPeopleComeWithTokensOfARealProvider: signed in there, in one tenant, with the role that they have here; also when its keys have changed.
+// TestPeopleComeWithTokensOfARealProvider: signed in there, in one tenant, with the role that they have here; also when
+// its keys have changed.
 func TestPeopleComeWithTokensOfARealProvider(t *testing.T) {
 	issuer := testkit.NewIssuer(t)
 	d := testkit.Database(t)
@@ -21,7 +22,9 @@ func TestPeopleComeWithTokensOfARealProvider(t *testing.T) {
 	}
 	t.Cleanup(door.Close)
 	people := func(audience string) *access.Authenticator {
-		p, err := access.NewAuthenticator(door, access.Issuer{URL: issuer.URL, Audience: audience, Tenant: acme, Client: &http.Client{Timeout: 10 * time.Second}})
+		p, err := access.NewAuthenticator(door,
+			access.Issuer{URL: issuer.URL, Audience: audience, Tenant: acme,
+				Client: &http.Client{Timeout: 10 * time.Second}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -32,19 +35,27 @@ func TestPeopleComeWithTokensOfARealProvider(t *testing.T) {
 	w.want(401, "GET", "/v1/me", token, "") // nobody has admitted them
 	admin := w.key(acme)
 	admit := func(role string) string {
-		return w.want(201, "POST", "/v1/users", admin, `{"issuer":"`+issuer.URL+`","subject":"`+testkit.IssuerSubject+`","name":"Ada","role":"`+role+`"}`).text("id")
+		return w.want(201, "POST", "/v1/users", admin, `{"issuer":"`+issuer.URL+`","subject":"`+testkit.IssuerSubject+
+			`","name":"Ada","role":"`+role+`"}`).text("id")
 	}
 	var user string
 	for role, may := range map[string]map[string]int{
-		"viewer": {"GET /v1/events": 200, "POST /v1/exports": 403, "POST /v1/events": 403, "GET /v1/keys": 403, "GET /v1/holds": 403}, "auditor": {"GET /v1/events": 200, "POST /v1/exports": 202, "POST /v1/events": 403, "GET /v1/holds": 200, "POST /v1/holds": 403},
-		"operator": {"GET /v1/events": 200, "POST /v1/exports": 403, "POST /v1/events": 201, "GET /v1/holds": 403}, "compliance": {"GET /v1/events": 200, "POST /v1/events": 403, "POST /v1/holds": 201, "GET /v1/keys": 200, "POST /v1/keys": 403},
+		"viewer": {"GET /v1/events": 200, "POST /v1/exports": 403, "POST /v1/events": 403, "GET /v1/keys": 403,
+			"GET /v1/holds": 403}, "auditor": {"GET /v1/events": 200, "POST /v1/exports": 202, "POST /v1/events": 403,
+			"GET /v1/holds": 200, "POST /v1/holds": 403},
+		"operator": {"GET /v1/events": 200, "POST /v1/exports": 403, "POST /v1/events": 201, "GET /v1/holds": 403},
+		"compliance": {"GET /v1/events": 200, "POST /v1/events": 403, "POST /v1/holds": 201, "GET /v1/keys": 200,
+			"POST /v1/keys": 403},
 		"admin": {"POST /v1/events": 201, "POST /v1/holds": 201, "GET /v1/keys": 200, "POST /v1/impersonate": 403},
 	} {
 		user = admit(role)
-		if me := w.want(200, "GET", "/v1/me", token, ""); me.text("role") != role || me.text("tenant_id") != acme.String() || me.text("name") != "Ada" {
+		if me := w.want(200, "GET", "/v1/me", token, ""); me.text("role") != role ||
+			me.text("tenant_id") != acme.String() || me.text("name") != "Ada" {
 			t.Errorf("%s is %s", role, me.body)
 		}
-		bodies := map[string]string{"POST /v1/exports": `{"format":"jsonl"}`, "POST /v1/events": `{"action_type":"x"}`, "POST /v1/holds": `{"reason":"r"}`, "POST /v1/keys": `{"name":"x","permissions":["kb:read"]}`, "POST /v1/impersonate": `{}`}
+		bodies := map[string]string{"POST /v1/exports": `{"format":"jsonl"}`, "POST /v1/events": `{"action_type":"x"}`,
+			"POST /v1/holds": `{"reason":"r"}`, "POST /v1/keys": `{"name":"x","permissions":["kb:read"]}`,
+			"POST /v1/impersonate": `{}`}
 		for what, want := range may {
 			method, path := what[:4], what[5:]
 			if method == "GET " {

@@ -12,10 +12,12 @@ func TestADocumentDeletedOverHTTPStaysAway(t *testing.T) {
 	w := serve(t)
 	key := w.key(acme)
 	begun := func() string {
-		return w.want(201, "POST", "/v1/uploads", key, fmt.Sprintf(`{"filename":"a.md","size":%d}`, len(handbook)+1)).Header.Get("Location")
+		return w.want(201, "POST", "/v1/uploads", key, fmt.Sprintf(`{"filename":"a.md","size":%d}`, len(handbook)+1)).
+			Header.Get("Location")
 	}
 	send := func(at string) {
-		if r := w.ask("PATCH", at, key, handbook+"3", "Content-Type", "application/octet-stream", "Upload-Offset", "0"); r.StatusCode != 204 {
+		if r := w.ask("PATCH", at, key, handbook+"3", "Content-Type", "application/octet-stream", "Upload-Offset",
+			"0"); r.StatusCode != 204 {
 			t.Fatalf("%d %s", r.StatusCode, r.body)
 		}
 	}

@@ -113,7 +113,8 @@ func (s *Server) errorResponse(ctx context.Context, err error) *Problem {
 	case errors.As(err, &grant):
 		return permissionDenied(locate(ctx, grant.Field), grant.Reason)
 	case errors.As(err, &limit):
-		return retryLater(http.StatusTooManyRequests, limit.RetryAfter, "%s: try again in %s", limit.Kind, limit.RetryAfter.Round(time.Millisecond))
+		return retryLater(http.StatusTooManyRequests, limit.RetryAfter, "%s: try again in %s", limit.Kind,
+			limit.RetryAfter.Round(time.Millisecond))
 	case errors.As(err, &offset):
 		return problem(http.StatusConflict, "%s", offset.Error())
 	case errors.As(err, &serving):
@@ -123,7 +124,8 @@ func (s *Server) errorResponse(ctx context.Context, err error) *Problem {
 		switch {
 		case errors.Is(err, compliance.ErrNotFound):
 			status = http.StatusNotFound
-		case errors.Is(err, compliance.ErrHeld), errors.Is(err, compliance.ErrErased), errors.Is(err, compliance.ErrBusy):
+		case errors.Is(err, compliance.ErrHeld), errors.Is(err, compliance.ErrErased),
+			errors.Is(err, compliance.ErrBusy):
 			status = http.StatusConflict
 		case errors.Is(err, compliance.ErrRefused):
 			status = http.StatusForbidden
@@ -134,10 +136,17 @@ func (s *Server) errorResponse(ctx context.Context, err error) *Problem {
 		err    error
 		status int
 	}{
-		{access.ErrUnauthenticated, http.StatusUnauthorized}, {access.ErrNotFound, http.StatusNotFound}, {audit.ErrNoRun, http.StatusNotFound}, {audit.ErrNotFound, http.StatusNotFound}, {kb.ErrNotFound, http.StatusNotFound}, {kb.ErrNoJob, http.StatusNotFound}, {kb.ErrNoModel, http.StatusNotFound}, {konstruct.ErrModelNotHere, http.StatusConflict},
-		{artifact.ErrNotFound, http.StatusNotFound}, {notary.ErrNoFile, http.StatusNotFound}, {audit.ErrIDTaken, http.StatusConflict}, {audit.ErrResolved, http.StatusConflict},
-		{audit.ErrAcknowledged, http.StatusConflict}, {artifact.ErrFinished, http.StatusConflict}, {artifact.ErrTooLarge, http.StatusRequestEntityTooLarge}, {konstruct.ErrNoRetrieval, http.StatusConflict},
-		{access.ErrKeyReused, http.StatusUnprocessableEntity}, {search.ErrSlow, http.StatusUnprocessableEntity}, {kb.ErrIncomplete, http.StatusConflict}, {search.ErrUntunable, http.StatusConflict}, {kb.ErrVector, http.StatusUnprocessableEntity},
+		{access.ErrUnauthenticated, http.StatusUnauthorized}, {access.ErrNotFound, http.StatusNotFound},
+		{audit.ErrNoRun, http.StatusNotFound}, {audit.ErrNotFound, http.StatusNotFound},
+		{kb.ErrNotFound, http.StatusNotFound}, {kb.ErrNoJob, http.StatusNotFound}, {kb.ErrNoModel, http.StatusNotFound},
+		{konstruct.ErrModelNotHere, http.StatusConflict},
+		{artifact.ErrNotFound, http.StatusNotFound}, {notary.ErrNoFile, http.StatusNotFound},
+		{audit.ErrIDTaken, http.StatusConflict}, {audit.ErrResolved, http.StatusConflict},
+		{audit.ErrAcknowledged, http.StatusConflict}, {artifact.ErrFinished, http.StatusConflict},
+		{artifact.ErrTooLarge, http.StatusRequestEntityTooLarge}, {konstruct.ErrNoRetrieval, http.StatusConflict},
+		{access.ErrKeyReused, http.StatusUnprocessableEntity}, {search.ErrSlow, http.StatusUnprocessableEntity},
+		{kb.ErrIncomplete, http.StatusConflict}, {search.ErrUntunable, http.StatusConflict},
+		{kb.ErrVector, http.StatusUnprocessableEntity},
 	} {
 		if errors.Is(err, known.err) {
 			return problem(known.status, "%s", known.err.Error())
@@ -147,7 +156,8 @@ func (s *Server) errorResponse(ctx context.Context, err error) *Problem {
 		err    error
 		status int
 	}{
-		{access.ErrInProgress, http.StatusConflict}, {artifact.ErrFull, http.StatusTooManyRequests}, {kb.ErrFull, http.StatusTooManyRequests}, {notary.ErrNotInLog, http.StatusConflict},
+		{access.ErrInProgress, http.StatusConflict}, {artifact.ErrFull, http.StatusTooManyRequests},
+		{kb.ErrFull, http.StatusTooManyRequests}, {notary.ErrNotInLog, http.StatusConflict},
 		{konstruct.ErrNoReceipts, http.StatusConflict}, {notary.ErrNoKey, http.StatusConflict},
 	} {
 		if errors.Is(err, known.err) {
@@ -159,17 +169,22 @@ func (s *Server) errorResponse(ctx context.Context, err error) *Problem {
 	}
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) && strings.HasPrefix(pg.Code, "22") { // data exception: a NUL, a time out of range
-		return problem(http.StatusUnprocessableEntity, "the database can't hold a value of this request: %s", pg.Message)
+		return problem(http.StatusUnprocessableEntity, "the database can't hold a value of this request: %s",
+			pg.Message)
 	}
 	if isUnavailable(err) {
 		s.logger.WarnContext(ctx, "the database can't be reached", "request", requestID(ctx), "error", err)
-		return retryLater(http.StatusServiceUnavailable, retryAfter, "the database can't be reached: nothing was acknowledged; try again with the same Idempotency-Key")
+		return retryLater(http.StatusServiceUnavailable, retryAfter,
+			"the database can't be reached: nothing was acknowledged; try again with the same Idempotency-Key")
 	}
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
-		return retryLater(http.StatusServiceUnavailable, retryAfter, "it took longer than it may: try again, or ask for less")
+		return retryLater(http.StatusServiceUnavailable, retryAfter,
+			"it took longer than it may: try again, or ask for less")
 	}
-	s.logger.LogAttrs(ctx, slog.LevelError, "a request failed", slog.String("request", requestID(ctx)), slog.Any("error", err))
-	return problem(http.StatusInternalServerError, "something went wrong here: the service's log has it under this request's id")
+	s.logger.LogAttrs(ctx, slog.LevelError, "a request failed", slog.String("request", requestID(ctx)),
+		slog.Any("error", err))
+	return problem(http.StatusInternalServerError,
+		"something went wrong here: the service's log has it under this request's id")
 }
 
 // fieldLocation is the part of a request that its fields stand in: what has no body says them in its query.
@@ -193,10 +208,13 @@ func isUnavailable(err error) bool {
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) {
 		class := pg.Code[:min(2, len(pg.Code))]
-		return class == "57" && pg.Code != "57014" || class == "53" || class == "08" || class == "58" // shutting down, out of a resource, connection, the system
+		// shutting down, out of a resource, connection, the system
+		return class == "57" && pg.Code != "57014" || class == "53" || class == "08" || class == "58"
 	}
 	var connect *pgconn.ConnectError
-	return errors.As(err, &connect) || tenantdb.Unreachable(err) || pgconn.Timeout(err) || strings.Contains(err.Error(), "conn closed") || strings.Contains(err.Error(), "unexpected EOF") || strings.Contains(err.Error(), "connection reset") || strings.Contains(err.Error(), "broken pipe")
+	return errors.As(err, &connect) || tenantdb.Unreachable(err) || pgconn.Timeout(err) ||
+		strings.Contains(err.Error(), "conn closed") || strings.Contains(err.Error(), "unexpected EOF") ||
+		strings.Contains(err.Error(), "connection reset") || strings.Contains(err.Error(), "broken pipe")
 }
 
 // hideValues makes huma's own errors ours: without the values that were sent, which may be secrets.

@@ -40,7 +40,9 @@ var goodID = regexp.MustCompile(`^[A-Za-z0-9._:-]{1,100}$`)
 
 // protect puts everything around the API that any request meets, whoever asks.
 func (s *Server) protect(next http.Handler) http.Handler {
-	compress, err := gzhttp.NewWrapper(gzhttp.MinSize(1024), gzhttp.EnableZstd(true), gzhttp.ExceptContentTypes([]string{"text/event-stream", "application/zip", "application/octet-stream", "application/vnd.apache.parquet"}))
+	compress, err := gzhttp.NewWrapper(gzhttp.MinSize(1024), gzhttp.EnableZstd(true),
+		gzhttp.ExceptContentTypes([]string{"text/event-stream", "application/zip", "application/octet-stream",
+			"application/vnd.apache.parquet"}))
 	if err != nil {
 		panic(err) // the options are constants
 	}
@@ -70,16 +72,21 @@ func (s *Server) protect(next http.Handler) http.Handler {
 		}
 		defer func() {
 			if thrown := recover(); thrown != nil {
-				s.logger.LogAttrs(r.Context(), slog.LevelError, "a request panicked", slog.String("request", id), slog.Any("panic", thrown), slog.String("stack", string(debug.Stack())))
+				s.logger.LogAttrs(r.Context(), slog.LevelError, "a request panicked", slog.String("request", id),
+					slog.Any("panic", thrown), slog.String("stack", string(debug.Stack())))
 				if seen.status == 0 {
-					s.writeResponseProblem(seen, r, problem(http.StatusInternalServerError, "something went wrong here: the service's log has it under this request's id"))
+					s.writeResponseProblem(seen, r,
+						problem(http.StatusInternalServerError,
+							"something went wrong here: the service's log has it under this request's id"))
 				} else {
 					panic(http.ErrAbortHandler) // the answer is broken off, so that nobody takes it for whole
 				}
 			}
 			took := time.Since(begin)
 			s.metrics.answered(r, seen, took)
-			s.logger.LogAttrs(r.Context(), slog.LevelDebug, "answered", slog.String("request", id), slog.String("client", s.client(r)), slog.String("method", r.Method), slog.String("route", seen.route), slog.Int("status", seen.status),
+			s.logger.LogAttrs(r.Context(), slog.LevelDebug, "answered", slog.String("request", id),
+				slog.String("client", s.client(r)), slog.String("method", r.Method), slog.String("route", seen.route),
+				slog.Int("status", seen.status),
 				slog.Int64("bytes", seen.bytes), slog.Duration("took", took), slog.String("tenant", seen.tenant))
 		}()
 		working, most := &s.working, int64(maxInFlight)
@@ -90,7 +97,9 @@ func (s *Server) protect(next http.Handler) http.Handler {
 		defer working.Add(-1)
 		if n > most && r.URL.Path != "/healthz" {
 			s.metrics.shed.Inc()
-			s.writeResponseProblem(seen, r, retryLater(http.StatusServiceUnavailable, retryAfter, "the service has %d requests in progress: try again", n-1))
+			s.writeResponseProblem(seen, r,
+				retryLater(http.StatusServiceUnavailable, retryAfter,
+					"the service has %d requests in progress: try again", n-1))
 			return
 		}
 		if p := s.checkRequest(seen, r); p != nil {
@@ -103,20 +112,23 @@ func (s *Server) protect(next http.Handler) http.Handler {
 	})
 }
 
-// checkRequest says what is wrong with a request before anything of it is looked at; it answers a browser's questions about CORS itself.
+// checkRequest says what is wrong with a request before anything of it is looked at; it answers a browser's questions
+// about CORS itself.
 func (s *Server) checkRequest(w http.ResponseWriter, r *http.Request) *Problem {
 	if why := ambiguous(r); why != "" {
 		w.Header().Set("Connection", "close")
 		return problem(http.StatusBadRequest, "the request's head: %s", why)
 	}
 	if len(r.RequestURI) > maxURL {
-		return problem(http.StatusRequestURITooLong, "the address has %d bytes, the limit is %d", len(r.RequestURI), maxURL)
+		return problem(http.StatusRequestURITooLong, "the address has %d bytes, the limit is %d",
+			len(r.RequestURI), maxURL)
 	}
 	if strings.ContainsFunc(r.URL.Path, func(c rune) bool { return c < ' ' || c == 0x7f }) {
 		return problem(http.StatusBadRequest, "the path has a control character")
 	}
 	if r.Header.Get("Content-Encoding") != "" && r.Header.Get("Content-Encoding") != "identity" {
-		return problem(http.StatusUnsupportedMediaType, "header.Content-Encoding: bodies are taken as they are, not compressed")
+		return problem(http.StatusUnsupportedMediaType,
+			"header.Content-Encoding: bodies are taken as they are, not compressed")
 	}
 	origin := r.Header.Get("Origin")
 	same := false
@@ -132,16 +144,19 @@ func (s *Server) checkRequest(w http.ResponseWriter, r *http.Request) *Problem {
 	}
 	w.Header().Add("Vary", "Origin")
 	if !same && !named {
-		return problem(http.StatusForbidden, "header.Origin: pages of %.100q may not ask here: the operator names those that may (KONSTRUCT_CORS_ORIGINS)", origin)
+		return problem(http.StatusForbidden, "header.Origin: pages of %.100q may not ask here: the operator names "+
+			"those that may (KONSTRUCT_CORS_ORIGINS)", origin)
 	}
 	if same {
 		return nil
 	}
 	w.Header().Set("Access-Control-Allow-Origin", origin)
-	w.Header().Set("Access-Control-Expose-Headers", "ETag, Location, RateLimit, RateLimit-Policy, Retry-After, X-Request-ID, Upload-Offset")
+	w.Header().Set("Access-Control-Expose-Headers",
+		"ETag, Location, RateLimit, RateLimit-Policy, Retry-After, X-Request-ID, Upload-Offset")
 	if r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != "" {
 		w.Header().Set("Access-Control-Allow-Methods", "GET, HEAD, POST, PUT, PATCH, DELETE")
-		w.Header().Set("Access-Control-Allow-Headers", "Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, Upload-Offset, X-Request-ID")
+		w.Header().Set("Access-Control-Allow-Headers",
+			"Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, Upload-Offset, X-Request-ID")
 		w.Header().Set("Access-Control-Max-Age", "600")
 		w.WriteHeader(http.StatusNoContent)
 	}

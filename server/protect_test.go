@@ -43,12 +43,14 @@ func TestEveryAnswerHasTheHeadersOfASafeOne(t *testing.T) {
 	w := serve(t)
 	for _, path := range []string{"/v1/me", "/healthz", "/reference", "/nowhere"} {
 		r := w.ask("GET", path, "", "")
-		for name, want := range map[string]string{"X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY", "Referrer-Policy": "no-referrer"} {
+		for name, want := range map[string]string{"X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY",
+			"Referrer-Policy": "no-referrer"} {
 			if got := r.Header.Get(name); got != want {
 				t.Errorf("%s: %s is %q", path, name, got)
 			}
 		}
-		if r.Header.Get("Content-Security-Policy") == "" || r.Header.Get("X-Request-ID") == "" || r.Header.Get("Access-Control-Allow-Origin") != "" {
+		if r.Header.Get("Content-Security-Policy") == "" || r.Header.Get("X-Request-ID") == "" ||
+			r.Header.Get("Access-Control-Allow-Origin") != "" {
 			t.Errorf("%s: %v", path, r.Header)
 		}
 	}
@@ -58,15 +60,18 @@ func TestEveryAnswerHasTheHeadersOfASafeOne(t *testing.T) {
 func TestOtherSitesPagesMayNotAsk(t *testing.T) {
 	w := serve(t, func(c *server.Config) { c.Origins = []string{"https://console.example"} })
 	key := w.key(acme)
-	for _, origin := range []string{"https://evil.example", "null", "https://console.example.evil.example", "http://console.example"} {
+	for _, origin := range []string{"https://evil.example", "null", "https://console.example.evil.example",
+		"http://console.example"} {
 		w.want(403, "POST", "/v1/events", key, `{"action_type":"x"}`, "Origin", origin)
 		w.want(403, "OPTIONS", "/v1/events", "", "", "Origin", origin, "Access-Control-Request-Method", "POST")
 	}
 	r := w.want(201, "POST", "/v1/events", key, `{"action_type":"x"}`, "Origin", "https://console.example")
-	if r.Header.Get("Access-Control-Allow-Origin") != "https://console.example" || r.Header.Get("Access-Control-Allow-Credentials") != "" {
+	if r.Header.Get("Access-Control-Allow-Origin") != "https://console.example" ||
+		r.Header.Get("Access-Control-Allow-Credentials") != "" {
 		t.Errorf("%v", r.Header)
 	}
-	if r := w.ask("OPTIONS", "/v1/events", "", "", "Origin", "https://console.example", "Access-Control-Request-Method", "POST"); r.StatusCode != 204 {
+	if r := w.ask("OPTIONS", "/v1/events", "", "", "Origin", "https://console.example", "Access-Control-Request-Method",
+		"POST"); r.StatusCode != 204 {
 		t.Errorf("preflight: %d", r.StatusCode)
 	}
 	w.want(201, "POST", "/v1/events", key, `{"action_type":"x"}`, "Origin", w.url)
@@ -76,15 +81,18 @@ func TestOtherSitesPagesMayNotAsk(t *testing.T) {
 func TestWhatIsSentCanForgeNoLineOfTheLog(t *testing.T) {
 	w := serve(t)
 	evil := "x\tlevel=ERROR msg=forged"
-	for _, r := range []reply{w.ask("GET", "/v1/me", w.key(acme), "", "X-Request-ID", evil), w.ask("GET", "/nowhere%0d%0alevel=ERROR%20msg=forged", "", "")} {
+	for _, r := range []reply{w.ask("GET", "/v1/me", w.key(acme), "", "X-Request-ID", evil),
+		w.ask("GET", "/nowhere%0d%0alevel=ERROR%20msg=forged", "", "")} {
 		if id := r.Header.Get("X-Request-ID"); strings.Contains(id, "forged") || r.Header.Get("Level") != "" {
 			t.Errorf("%v", r.Header)
 		}
 	}
-	if !strings.Contains(w.log.String(), "msg=answered") || strings.Contains(w.log.String(), "\nlevel=ERROR") || strings.Contains(w.log.String(), "msg=forged") {
+	if !strings.Contains(w.log.String(), "msg=answered") || strings.Contains(w.log.String(), "\nlevel=ERROR") ||
+		strings.Contains(w.log.String(), "msg=forged") {
 		t.Errorf("the log: %s", w.log)
 	}
-	if r := w.ask("GET", "/v1/me", w.key(acme), "", "X-Request-ID", "trace-1.2:3"); r.Header.Get("X-Request-ID") != "trace-1.2:3" {
+	if r := w.ask("GET", "/v1/me", w.key(acme), "", "X-Request-ID",
+		"trace-1.2:3"); r.Header.Get("X-Request-ID") != "trace-1.2:3" {
 		t.Errorf("a good id is %q", r.Header.Get("X-Request-ID"))
 	}
 }
@@ -96,7 +104,8 @@ func TestWhatIsTooMuchIsRefused(t *testing.T) {
 	if r := w.ask("GET", "/v1/me", strings.Repeat("x", 30_000), ""); r.StatusCode != 401 {
 		t.Errorf("a long credential: %d", r.StatusCode)
 	}
-	w.want(413, "POST", "/v1/events/batch", key, `{"events":[{"action_type":"x","input_summary":"`+strings.Repeat("x", 33<<20)+`"}]}`)
+	w.want(413, "POST", "/v1/events/batch", key, `{"events":[{"action_type":"x","input_summary":"`+
+		strings.Repeat("x", 33<<20)+`"}]}`)
 	var b bytes.Buffer
 	b.WriteString(`{"events":[{"action_type":"x"}`)
 	for range 10_000 {
@@ -109,11 +118,14 @@ func TestWhatIsTooMuchIsRefused(t *testing.T) {
 	}
 	w.want(415, "POST", "/v1/events", key, `{"action_type":"x"}`, "Content-Encoding", "gzip")
 	for name, request := range map[string]string{
-		"two credentials":    "GET /v1/me HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + key + "\r\nAuthorization: Bearer " + key + "\r\nConnection: close\r\n\r\n",
-		"two lengths":        "POST /v1/events HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello!",
-		"length and chunked": "POST /v1/events HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n0\r\n\r\n",
-		"no host":            "GET /v1/me HTTP/1.1\r\n\r\n",
-		"a space in a name":  "GET /v1/me HTTP/1.1\r\nHost: x\r\nBad Header: 1\r\n\r\n",
+		"two credentials": "GET /v1/me HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + key +
+			"\r\nAuthorization: Bearer " + key + "\r\nConnection: close\r\n\r\n",
+		"two lengths": "POST /v1/events HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Length: " +
+			"6\r\n\r\nhello!",
+		"length and chunked": "POST /v1/events HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: " +
+			"chunked\r\nConnection: close\r\n\r\n0\r\n\r\n",
+		"no host":           "GET /v1/me HTTP/1.1\r\n\r\n",
+		"a space in a name": "GET /v1/me HTTP/1.1\r\nHost: x\r\nBad Header: 1\r\n\r\n",
 	} {
 		if got := w.raw(request); !strings.HasPrefix(got, "4") && got != "closed" {
 			t.Errorf("%s: %s", name, got)
@@ -129,7 +141,9 @@ func TestASlowClientIsLeft(t *testing.T) {
 	done := make(chan error, 1)
 	stop := make(chan struct{})
 	go func() {
-		done <- w.s.Run(untilClosed(ctx, stop), server.Listening{Address: "127.0.0.1:0", Ready: func(a net.Addr) { addr <- a }, HeaderTime: 500 * time.Millisecond})
+		done <- w.s.Run(untilClosed(ctx, stop), server.Listening{Address: "127.0.0.1:0", Ready: func(a net.Addr) {
+			addr <- a
+		}, HeaderTime: 500 * time.Millisecond})
 	}()
 	c, err := net.Dial("tcp", (<-addr).String())
 	if err != nil {
@@ -159,10 +173,13 @@ func TestProxiesAreBelievedWhenTheyAreNamed(t *testing.T) {
 		secure  bool
 		client  string
 	}{
-		"a stranger's": {nil, false, "client=127.0.0.1 "}, "a proxy's": {[]netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("10.0.0.0/8")}, true, "client=192.0.2.7 "},
+		"a stranger's": {nil, false, "client=127.0.0.1 "},
+		"a proxy's": {[]netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("10.0.0.0/8")},
+			true, "client=192.0.2.7 "},
 	} {
 		w := serve(t, func(s *server.Config) { s.Proxies = c.proxies })
-		r := w.ask("GET", "/healthz", "", "", "X-Forwarded-Proto", "https", "X-Forwarded-For", "198.51.100.1, 192.0.2.7, 10.1.1.1")
+		r := w.ask("GET", "/healthz", "", "", "X-Forwarded-Proto", "https", "X-Forwarded-For",
+			"198.51.100.1, 192.0.2.7, 10.1.1.1")
 		if got := r.Header.Get("Strict-Transport-Security") != ""; got != c.secure {
 			t.Errorf("%s X-Forwarded-Proto: %t", name, got)
 		}
@@ -183,7 +200,8 @@ func TestFiguresNameNoSecretsAndFewTenants(t *testing.T) {
 	if w.figures("evil.example") == m {
 		t.Error("a page whose name leads here reads them")
 	}
-	if n := strings.Count(m, "konstruct_http_tenant_requests_total{"); n != 101 || !strings.Contains(m, `tenant="other"} 5`) {
+	if n := strings.Count(m, "konstruct_http_tenant_requests_total{"); n != 101 ||
+		!strings.Contains(m, `tenant="other"} 5`) {
 		t.Errorf("%d lines of tenants", n)
 	}
 	for _, want := range []string{`konstruct_http_request_duration_seconds_bucket{method="GET",route="/v1/me",status="200"`, "konstruct_http_requests_in_flight", "konstruct_audit_", "go_goroutines"} {
@@ -202,7 +220,8 @@ func TestTheServiceSaysHowItIs(t *testing.T) {
 		t.Errorf("%d %s", r.StatusCode, r.body)
 	}
 	for _, path := range []string{"/openapi.json", "/openapi.yaml", "/reference"} {
-		if r := w.ask("GET", path, "", ""); r.StatusCode != 200 || !strings.Contains(r.body, "/v1/events/batch") || strings.Contains(r.body, "cdn") || strings.Contains(r.body, "<script") {
+		if r := w.ask("GET", path, "", ""); r.StatusCode != 200 || !strings.Contains(r.body, "/v1/events/batch") ||
+			strings.Contains(r.body, "cdn") || strings.Contains(r.body, "<script") {
 			t.Errorf("%s: %d", path, r.StatusCode)
 		}
 	}

@@ -39,7 +39,8 @@ func (s *Server) publicRoutes() {
 	reference := s.reference()
 	mux.HandleFunc("GET /reference", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
-		w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'")
+		w.Header().
+			Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'")
 		w.Header().Set("Cache-Control", "public, max-age=300")
 		_, _ = w.Write(reference)
 	})
@@ -51,7 +52,8 @@ func (s *Server) publicRoutes() {
 	mux.HandleFunc("GET /readyz", s.readyz)
 	mux.HandleFunc("/", s.notFound)
 	s.refused = map[string]bool{}
-	for path, item := range s.api.OpenAPI().Paths { // one's own path is no parameter of another's: GET /v1/jobs/cancel is no job
+	for path, item := range s.api.OpenAPI().Paths {
+		// one's own path is no parameter of another's: GET /v1/jobs/cancel is no job
 		for method, op := range operationsByMethod(item) {
 			if pattern := method + " " + path; op == nil && !strings.Contains(path, "{") {
 				mux.HandleFunc(pattern, s.notFound)
@@ -63,17 +65,20 @@ func (s *Server) publicRoutes() {
 
 // operationsByMethod are a path's, by method; nil where it has none.
 func operationsByMethod(item *huma.PathItem) map[string]*huma.Operation {
-	return map[string]*huma.Operation{"GET": item.Get, "POST": item.Post, "PUT": item.Put, "PATCH": item.Patch, "DELETE": item.Delete}
+	return map[string]*huma.Operation{"GET": item.Get, "POST": item.Post, "PUT": item.Put, "PATCH": item.Patch,
+		"DELETE": item.Delete}
 }
 
 // notFound answers where nothing is served, or not by this method.
 func (s *Server) notFound(w http.ResponseWriter, r *http.Request) {
 	if may := s.allowedMethods(r); len(may) > 0 {
 		w.Header().Set("Allow", strings.Join(may, ", "))
-		s.writeResponseProblem(w, r, problem(http.StatusMethodNotAllowed, "%.20q is not done here: it is %s", r.Method, strings.Join(may, ", ")))
+		s.writeResponseProblem(w, r, problem(http.StatusMethodNotAllowed, "%.20q is not done here: it is %s", r.Method,
+			strings.Join(may, ", ")))
 		return
 	}
-	s.writeResponseProblem(w, r, problem(http.StatusNotFound, "there is no %.100q here: /reference shows what there is", r.URL.Path))
+	s.writeResponseProblem(w, r, problem(http.StatusNotFound, "there is no %.100q here: /reference shows what there is",
+		r.URL.Path))
 }
 
 // allowedMethods are the methods that are served at a request's path.
@@ -150,7 +155,9 @@ func (s *Server) reference() []byte {
 		}
 	}
 	for _, g := range groups {
-		slices.SortFunc(g.Operations, func(a, b operation) int { return strings.Compare(a.Path+a.Method, b.Path+b.Method) })
+		slices.SortFunc(g.Operations, func(a, b operation) int {
+			return strings.Compare(a.Path+a.Method, b.Path+b.Method)
+		})
 	}
 	page := template.Must(template.New("reference").Funcs(template.FuncMap{
 		"schema": func(sc *huma.Schema) *huma.Schema {

@@ -9,8 +9,8 @@ import (
 	"github.com/konstruct/konstruct/notary"
 )
 
-// trailHealth is what was found last of events that are sealed and in no log. /readyz needs no credential, so it does not ask the
-// database each time.
+// trailHealth is what was found last of events that are sealed and in no log. /readyz needs no credential, so it does
+// not ask the database each time.
 type trailHealth struct {
 	mu   sync.Mutex
 	at   time.Time

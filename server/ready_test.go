@@ -19,11 +19,13 @@ func TestReadyzAndVerificationsSayWhatIsInNoLog(t *testing.T) {
 	w.sign(notaryKey)
 	testkit.Owner(t, w.d, `ALTER TABLE audit_seals ALTER COLUMN epoch SET DEFAULT 7`)
 	w.want(201, "POST", "/v1/events", key, `{"action_type":"tool_invocation"}`)
-	if v := w.made(key, w.want(202, "POST", "/v1/verifications", key, `{}`)); v.field("made", "holds") != false || !strings.Contains(v.body, "claim epoch 7") {
+	if v := w.made(key, w.want(202, "POST", "/v1/verifications", key, `{}`)); v.field("made", "holds") != false ||
+		!strings.Contains(v.body, "claim epoch 7") {
 		t.Errorf("a verification: %s", v.body)
 	}
 	again := serveOn(t, w.d) // which has not looked yet
-	if r := again.ask("GET", "/readyz", "", ""); r.StatusCode != 503 || !strings.Contains(r.body, "sealed events are not in the log in time") {
+	if r := again.ask("GET", "/readyz", "", ""); r.StatusCode != 503 ||
+		!strings.Contains(r.body, "sealed events are not in the log in time") {
 		t.Errorf("readyz: %d %s", r.StatusCode, r.body)
 	}
 }
@@ -40,7 +42,8 @@ func TestAVerificationLooksAtTheCopyOutside(t *testing.T) {
 	if _, err := outside.Swap(t.Context(), "", "of another log\n"); err != nil {
 		t.Fatal(err)
 	}
-	if v := w.made(key, w.want(202, "POST", "/v1/verifications", key, `{}`)); v.field("made", "holds") != false || !strings.Contains(v.body, "kept outside") {
+	if v := w.made(key, w.want(202, "POST", "/v1/verifications", key, `{}`)); v.field("made", "holds") != false ||
+		!strings.Contains(v.body, "kept outside") {
 		t.Errorf("a copy of another log: %s", v.body)
 	}
 }

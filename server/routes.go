@@ -26,7 +26,9 @@ func (s *Server) describe() {
 	}
 	addExamples(s.api.OpenAPI().Components.Schemas)
 	s.api.OpenAPI().Tags = []*huma.Tag{
-		{Name: "Events", Description: "What agents did."}, {Name: "Escalations", Description: "Decisions that agents left to people."}, {Name: "Evidence", Description: "Proofs, receipts, bundles and exports that outsiders verify."},
+		{Name: "Events", Description: "What agents did."}, {Name: "Escalations",
+			Description: "Decisions that agents left to people."},
+		{Name: "Evidence", Description: "Proofs, receipts, bundles and exports that outsiders verify."},
 		{Name: "Compliance", Description: "Erasure, legal holds and retention."},
 		{Name: "Documents", Description: "The knowledge base: documents, uploads and ingest jobs."},
 		{Name: "Search", Description: "Passages that answer a query, and how well."},

@@ -92,8 +92,11 @@ func stringExample(name string, s *huma.Schema) string {
 var exampleTexts = map[string]string{
 	"action_type": "tool_invocation", "input_summary": `{"order":17}`, "output_summary": "the pump was shipped",
 	"user_id": "ada", "name": "lookup_order", "reason": "a refund above the limit", "filename": "handbook.md",
-	"source": "https://example.com/handbook", "text": "How do I return a pump?", "content": "Pumps are returned within 30 days.",
-	"model": "all-MiniLM-L6-v2", "label": "legal", "key": "kst_…", "title": "Handbook", "detail": "input_summary is too long",
-	"decision": "refund it", "url": "https://example.com/handbook", "content_type": "text/markdown", "cursor": "1795776069430059",
-	"day": "2026-11-27",
+	"source": "https://example.com/handbook", "text": "How do I return a pump?",
+	"content": "Pumps are returned within 30 days.",
+	"model":   "all-MiniLM-L6-v2", "label": "legal", "key": "kst_…", "title": "Handbook",
+	"detail":   "input_summary is too long",
+	"decision": "refund it", "url": "https://example.com/handbook", "content_type": "text/markdown",
+	"cursor": "1795776069430059",
+	"day":    "2026-11-27",
 }

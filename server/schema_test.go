@@ -13,17 +13,19 @@ import (
 	"github.com/konstruct/konstruct/internal/devpg"
 )
 
-// TestTheDescriptionHolds: schemathesis asks every operation, as its description says and as it does not, with a key and without, and in sequences. No answer is one of 5xx, none
-// is outside of the description.
+// TestTheDescriptionHolds: schemathesis asks every operation, as its description says and as it does not, with a key
+// and without, and in sequences. No answer is one of 5xx, none is outside of the description.
 func TestTheDescriptionHolds(t *testing.T) {
 	from := filepath.Join(devpg.AssetsDir(), "schemathesis")
 	if _, err := os.Stat(from); err != nil {
 		t.Fatalf("%v: run scripts/setup test", err)
 	}
 	w := serve(t)
-	checks := "not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,response_schema_conformance,unsupported_method,ignored_auth,missing_required_header"
+	checks :=
+		"not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,response_schema_conformance,unsupported_method,ignored_auth,missing_required_header"
 	run := func(name string, args ...string) {
-		args = slices.Concat([]string{"-m", "schemathesis.cli", "run", w.url + "/openapi.json", "--exclude-path", "/v1/events/stream", "--continue-on-failure", "--no-color", "--seed", "20261126", "--checks", checks}, args)
+		args = slices.Concat([]string{"-m", "schemathesis.cli", "run", w.url + "/openapi.json", "--exclude-path",
+			"/v1/events/stream", "--continue-on-failure", "--no-color", "--seed", "20261126", "--checks", checks}, args)
 		cmd := exec.CommandContext(t.Context(), "python3", args...)
 		cmd.Dir = t.TempDir()
 		cmd.Env = append(os.Environ(), "PYTHONPATH="+from)
@@ -40,8 +42,10 @@ func TestTheDescriptionHolds(t *testing.T) {
 	ends := []string{"--include-operation-id", "revokeKey", "--include-operation-id", "rotateKey"}
 	var both sync.WaitGroup
 	both.Go(func() {
-		run("with a key", "-H", key, "--exclude-operation-id", "revokeKey", "--exclude-operation-id", "rotateKey", "--max-time", "40")
-		run("with a key, of keys", slices.Concat(ends, []string{"-H", key, "--phases", "coverage,fuzzing", "--max-time", "15"})...)
+		run("with a key", "-H", key, "--exclude-operation-id", "revokeKey", "--exclude-operation-id", "rotateKey",
+			"--max-time", "40")
+		run("with a key, of keys",
+			slices.Concat(ends, []string{"-H", key, "--phases", "coverage,fuzzing", "--max-time", "15"})...)
 	})
 	both.Go(func() { run("without a key", "--phases", "examples,coverage", "--max-time", "20") })
 	both.Wait()

@@ -44,10 +44,14 @@ func (q *SearchRequest) libraryRequest(w access.Principal, at string) (out konst
 		return out, fieldProblem(at+".labels", err.Error())
 	}
 	if name, lacks := w.Labels().Missing(q.Labels); lacks {
-		return out, permissionDenied(at+".labels", fmt.Sprintf("%.120q is not granted to you: leave it out, or ask for it", name))
+		return out, permissionDenied(at+".labels",
+			fmt.Sprintf("%.120q is not granted to you: leave it out, or ask for it", name))
 	}
-	out = konstruct.SearchRequest{Text: q.Text, TopK: q.TopK, UserID: q.UserID, Labels: q.Labels, ConversationID: q.ConversationID, Mode: q.Mode, LexicalFallback: q.LexicalFallback, MinScore: q.MinScore, Diversity: q.Diversity,
-		PerDocument: q.PerDocument, Neighbours: q.Neighbours, After: q.After, Within: time.Duration(q.WithinMS) * time.Millisecond, Rerank: q.Rerank}
+	out = konstruct.SearchRequest{Text: q.Text, TopK: q.TopK, UserID: q.UserID, Labels: q.Labels,
+		ConversationID: q.ConversationID, Mode: q.Mode, LexicalFallback: q.LexicalFallback, MinScore: q.MinScore,
+		Diversity:   q.Diversity,
+		PerDocument: q.PerDocument, Neighbours: q.Neighbours, After: q.After,
+		Within: time.Duration(q.WithinMS) * time.Millisecond, Rerank: q.Rerank}
 	for i, one := range q.Where {
 		c, err := search.ParseCondition(one)
 		if err != nil {
@@ -63,58 +67,72 @@ func (s *Server) search() {
 		return huma.Operation{OperationID: id, Method: method, Path: path, Summary: summary, Tags: []string{"Search"}}
 	}
 	create := op("search", "POST", "/v1/search", "Search the knowledge base")
-	create.Description = "The event that says what was shown is written in the same transaction: there is no answer without its record."
-	register(s, create, access.KBRead, func(ctx context.Context, w access.Principal, in *struct{ Body SearchRequest }) (*Response[konstruct.SearchResult], error) {
-		all, err := s.searchAll(ctx, w, []SearchRequest{in.Body}, func(int) string { return "body" })
-		if err != nil {
-			return nil, err
-		}
-		return &Response[konstruct.SearchResult]{all[0]}, nil
-	})
-	register(s, op("searchBatch", "POST", "/v1/search/batch", "Run several searches: all are answered or none"), access.KBRead, func(ctx context.Context, w access.Principal, in *struct {
-		Body struct {
-			Questions []SearchRequest `json:"questions" minItems:"1" maxItems:"100"`
-		}
-	}) (*Response[List[konstruct.SearchResult]], error) {
-		all, err := s.searchAll(ctx, w, in.Body.Questions, func(i int) string { return fmt.Sprintf("body.questions[%d]", i) })
-		return listPage(all, len(all)+1, func(konstruct.SearchResult) string { return "" }), err
-	})
-	register(s, op("explainSearch", "POST", "/v1/search/explain", "Explain how a search runs; it is not recorded and returns no text"), access.KBRead, func(ctx context.Context, w access.Principal, in *struct{ Body SearchRequest }) (*Response[search.Explanation], error) {
-		q, err := in.Body.libraryRequest(w, "body")
-		if err != nil {
-			return nil, err
-		}
-		as, err := agentID(w, in.Body.Agent, "body.agent_id")
-		if err == nil {
-			err = s.meter.SetCapacity(ctx, w, access.Searches, 1, "searches")
-		}
-		if err != nil {
-			return nil, err
-		}
-		e, err := s.agent(w, as).ExplainSearch(ctx, q)
-		return &Response[search.Explanation]{e}, err
-	})
-	register(s, op("getPassage", "GET", "/v1/passages/{id}", "Get a passage with its surrounding text"), access.KBRead, func(ctx context.Context, w access.Principal, in *struct {
-		PathID
-		Around int `query:"around" default:"500" minimum:"0" maximum:"65536" doc:"Bytes of its document before and after it"`
-	}) (*Response[kb.PassageContext], error) {
-		pid, err := in.uuid()
-		if err != nil {
-			return nil, err
-		}
-		p, err := s.tenant(w).Documents().Passage(ctx, pid, in.Around)
-		return &Response[kb.PassageContext]{p}, err
-	})
-	register(s, op("tuneIndex", "POST", "/v1/search/tune", "Tune the tenant's own index with its recorded queries"), access.KBWrite, func(ctx context.Context, w access.Principal, _ *struct{}) (*Response[search.Tuning], error) {
-		t, err := s.tenant(w).TuneIndex(ctx)
-		return &Response[search.Tuning]{t}, err
-	})
-	register(s, op("listModels", "GET", "/v1/models", "List embedding models with vectors in the knowledge base"), access.KBRead, func(ctx context.Context, w access.Principal, _ *struct{}) (*Response[List[kb.Model]], error) {
-		models, err := s.tenant(w).Models().List(ctx)
-		return listPage(models, len(models)+1, func(kb.Model) string { return "" }), err
-	})
+	create.Description = "The event that says what was shown is written in the same transaction: there is no answer " +
+		"without its record."
+	register(s, create, access.KBRead,
+		func(ctx context.Context, w access.Principal,
+			in *struct{ Body SearchRequest }) (*Response[konstruct.SearchResult], error) {
+			all, err := s.searchAll(ctx, w, []SearchRequest{in.Body}, func(int) string { return "body" })
+			if err != nil {
+				return nil, err
+			}
+			return &Response[konstruct.SearchResult]{all[0]}, nil
+		})
+	register(s, op("searchBatch", "POST", "/v1/search/batch", "Run several searches: all are answered or none"),
+		access.KBRead, func(ctx context.Context, w access.Principal, in *struct {
+			Body struct {
+				Questions []SearchRequest `json:"questions" minItems:"1" maxItems:"100"`
+			}
+		}) (*Response[List[konstruct.SearchResult]], error) {
+			all, err := s.searchAll(ctx, w, in.Body.Questions, func(i int) string {
+				return fmt.Sprintf("body.questions[%d]", i)
+			})
+			return listPage(all, len(all)+1, func(konstruct.SearchResult) string { return "" }), err
+		})
+	register(s,
+		op("explainSearch", "POST", "/v1/search/explain",
+			"Explain how a search runs; it is not recorded and returns no text"), access.KBRead,
+		func(ctx context.Context, w access.Principal,
+			in *struct{ Body SearchRequest }) (*Response[search.Explanation], error) {
+			q, err := in.Body.libraryRequest(w, "body")
+			if err != nil {
+				return nil, err
+			}
+			as, err := agentID(w, in.Body.Agent, "body.agent_id")
+			if err == nil {
+				err = s.meter.SetCapacity(ctx, w, access.Searches, 1, "searches")
+			}
+			if err != nil {
+				return nil, err
+			}
+			e, err := s.agent(w, as).ExplainSearch(ctx, q)
+			return &Response[search.Explanation]{e}, err
+		})
+	register(s, op("getPassage", "GET", "/v1/passages/{id}", "Get a passage with its surrounding text"), access.KBRead,
+		func(ctx context.Context, w access.Principal, in *struct {
+			PathID
+			Around int `query:"around" default:"500" minimum:"0" maximum:"65536" doc:"Bytes of its document before and after it"`
+		}) (*Response[kb.PassageContext], error) {
+			pid, err := in.uuid()
+			if err != nil {
+				return nil, err
+			}
+			p, err := s.tenant(w).Documents().Passage(ctx, pid, in.Around)
+			return &Response[kb.PassageContext]{p}, err
+		})
+	register(s, op("tuneIndex", "POST", "/v1/search/tune", "Tune the tenant's own index with its recorded queries"),
+		access.KBWrite, func(ctx context.Context, w access.Principal, _ *struct{}) (*Response[search.Tuning], error) {
+			t, err := s.tenant(w).TuneIndex(ctx)
+			return &Response[search.Tuning]{t}, err
+		})
+	register(s, op("listModels", "GET", "/v1/models", "List embedding models with vectors in the knowledge base"),
+		access.KBRead, func(ctx context.Context, w access.Principal, _ *struct{}) (*Response[List[kb.Model]], error) {
+			models, err := s.tenant(w).Models().List(ctx)
+			return listPage(models, len(models)+1, func(kb.Model) string { return "" }), err
+		})
 	serving := op("updateServingModel", "PUT", "/v1/models/serving", "Switch searches to the vectors of another model")
-	serving.Description = "Its vectors are made beside by konstruct kb reembed; the empty name is the first model, whose vectors are always there."
+	serving.Description = "Its vectors are made beside by konstruct kb reembed; the empty name is the first model, " +
+		"whose vectors are always there."
 	register(s, serving, access.KBWrite, func(ctx context.Context, w access.Principal, in *struct {
 		Body struct {
 			Model string `json:"model" maxLength:"1000"`
@@ -133,7 +151,8 @@ func (s *Server) search() {
 	s.evaluate(op)
 }
 
-func (s *Server) searchAll(ctx context.Context, w access.Principal, in []SearchRequest, at func(int) string) ([]konstruct.SearchResult, error) {
+func (s *Server) searchAll(ctx context.Context, w access.Principal, in []SearchRequest,
+	at func(int) string) ([]konstruct.SearchResult, error) {
 	questions := make([]konstruct.SearchRequest, len(in))
 	var as uuid.UUID
 	for i := range in {
@@ -184,7 +203,8 @@ func (s *Server) checkAnswerable(ctx context.Context, w access.Principal, c *eva
 	p := problem(http.StatusUnprocessableEntity, "%d of %d questions can't be measured", len(ids), len(c.Queries))
 	for _, id := range ids {
 		p.Errors = append(p.Errors, FieldProblem{"body.questions[" + id + "].answers",
-			"none of them, with a score of 1 or more, is the source or file name of a document that such a search can find"})
+			"none of them, with a score of 1 or more, is the source or file name of a document that such a search " +
+				"can find"})
 	}
 	return p
 }
@@ -213,7 +233,8 @@ func (s *Server) evaluate(op func(id, method, path, summary string) huma.Operati
 		narrowed := ctx
 		if len(b.Labels) > 0 {
 			if name, lacks := w.Labels().Missing(b.Labels); lacks {
-				return nil, permissionDenied("body.labels", fmt.Sprintf("%.120q is not granted to you: leave it out, or ask for it", name))
+				return nil, permissionDenied("body.labels",
+					fmt.Sprintf("%.120q is not granted to you: leave it out, or ask for it", name))
 			}
 			narrowed = konstruct.WithLabels(ctx, b.Labels...)
 		}
@@ -224,9 +245,12 @@ func (s *Server) evaluate(op func(id, method, path, summary string) huma.Operati
 		for _, mode := range b.Modes {
 			questions := make([]SearchRequest, len(b.Questions))
 			for i, q := range b.Questions {
-				questions[i] = SearchRequest{Text: q.Text, TopK: search.MaxHits, Mode: mode, PerDocument: true, Labels: b.Labels, Agent: b.Agent}
+				questions[i] = SearchRequest{Text: q.Text, TopK: search.MaxHits, Mode: mode, PerDocument: true,
+					Labels: b.Labels, Agent: b.Agent}
 			}
-			all, err := s.searchAll(ctx, w, questions, func(i int) string { return fmt.Sprintf("body.questions[%d]", i) })
+			all, err := s.searchAll(ctx, w, questions, func(i int) string {
+				return fmt.Sprintf("body.questions[%d]", i)
+			})
 			if err != nil {
 				return nil, err
 			}

@@ -28,9 +28,10 @@ import (
 
 // Config says what is served, and to whom.
 type Config struct {
-	Konstruct     *konstruct.Konstruct  // with Config.KeySecret
-	Evidence      *tenantdb.Evidence    // for proofs, bundles and tiles; nil serves none
-	Anchor        notary.Anchor         // where the last signed checkpoint is kept, for verifications; nil: they do not look
+	Konstruct *konstruct.Konstruct // with Config.KeySecret
+	Evidence  *tenantdb.Evidence   // for proofs, bundles and tiles; nil serves none
+	// where the last signed checkpoint is kept, for verifications; nil: they do not look
+	Anchor        notary.Anchor
 	Floor         int                   // below how many days no retention rule may go, for verifications; 0 is none
 	Compliance    *tenantdb.Compliance  // for erasures, holds and retention; nil serves none
 	OIDC          *access.Authenticator // whom an identity provider knows; nil: keys alone
@@ -51,17 +52,18 @@ type Config struct {
 
 // Limits on what a stranger may send.
 const (
-	maxHeader       = 64 << 10
-	maxJSON         = 1 << 20  // bytes of most bodies
-	maxBatch        = 32 << 20 // bytes of a batch of events
-	maxUpload       = 64 << 20 // bytes of a file in one request; larger ones come in pieces
-	maxURL          = 8 << 10
-	headerTime      = 10 * time.Second
-	bodyTime        = 30 * time.Second
-	uploadTime      = 10 * time.Minute
-	answerTime      = 60 * time.Second // for most requests
-	idleTime        = 2 * time.Minute
-	maxInFlight     = 128  // requests of all tenants together; more are sent away, so that those in progress are answered soon
+	maxHeader  = 64 << 10
+	maxJSON    = 1 << 20  // bytes of most bodies
+	maxBatch   = 32 << 20 // bytes of a batch of events
+	maxUpload  = 64 << 20 // bytes of a file in one request; larger ones come in pieces
+	maxURL     = 8 << 10
+	headerTime = 10 * time.Second
+	bodyTime   = 30 * time.Second
+	uploadTime = 10 * time.Minute
+	answerTime = 60 * time.Second // for most requests
+	idleTime   = 2 * time.Minute
+	// requests of all tenants together; more are sent away, so that those in progress are answered soon
+	maxInFlight     = 128
 	maxStreams      = 1024 // streams and downloads
 	maxConns        = 4096
 	retryAfter      = time.Second
@@ -111,7 +113,8 @@ func New(c Config) (*Server, error) {
 		c.DefaultLimits = access.DefaultLimits
 	}
 	door := c.Konstruct.Door()
-	s := &Server{c: c, keys: keys, meter: access.NewMeter(door, c.DefaultLimits), replies: access.Replies{Door: door}, artifacts: artifact.Store{Door: door}, logger: c.Logger, makingTasks: make(chan struct{}, maxTasksRunning)}
+	s := &Server{c: c, keys: keys, meter: access.NewMeter(door, c.DefaultLimits), replies: access.Replies{Door: door},
+		artifacts: artifact.Store{Door: door}, logger: c.Logger, makingTasks: make(chan struct{}, maxTasksRunning)}
 	s.memory = newMemoryBudget(cmp.Or(c.RequestMemory, DefaultRequestMemory))
 	s.metrics = newMetrics(s)
 	s.stopping, s.stop = context.WithCancel(context.Background())
@@ -132,7 +135,8 @@ func (s *Server) Handler() http.Handler { return s.handler }
 // OpenAPI returns the description of the API, as JSON.
 func (s *Server) OpenAPI() ([]byte, error) { return s.api.OpenAPI().MarshalJSON() }
 
-// Close stops what goes on behind requests: files that were being made are left to the next process that is asked for them.
+// Close stops what goes on behind requests: files that were being made are left to the next process that is asked for
+// them.
 func (s *Server) Close() {
 	s.stop()
 	s.end()
@@ -162,7 +166,10 @@ func (s *Server) Run(ctx context.Context, l Listening) error {
 	protocols.SetUnencryptedHTTP2(l.TLS == nil)
 	h := &http.Server{Handler: s.handler, TLSConfig: listener.tls, ReadHeaderTimeout: cmp.Or(l.HeaderTime,
 		headerTime), IdleTimeout: idleTime, MaxHeaderBytes: maxHeader, Protocols: protocols,
-		ErrorLog: slog.NewLogLogger(s.logger.Handler(), slog.LevelDebug), BaseContext: func(net.Listener) context.Context { return s.lifetime },
+		ErrorLog: slog.NewLogLogger(s.logger.Handler(), slog.LevelDebug),
+		BaseContext: func(net.Listener) context.Context {
+			return s.lifetime
+		},
 		HTTP2: &http.HTTP2Config{MaxConcurrentStreams: 128}}
 	if l.Ready != nil {
 		l.Ready(listener.Addr())

@@ -84,7 +84,9 @@ func serveFor(t testing.TB, d *testkit.DB, change ...func(*server.Config)) *worl
 	if err != nil {
 		t.Fatal(err)
 	}
-	if w.k, err = konstruct.Open(t.Context(), konstruct.Config{DatabaseURL: d.URL("konstruct_app"), AssetsDir: devpg.AssetsDir(), KeySecret: pepper, Receipts: signer, GrantLabels: true, Logger: logger}); err != nil {
+	if w.k, err = konstruct.Open(t.Context(),
+		konstruct.Config{DatabaseURL: d.URL("konstruct_app"), AssetsDir: devpg.AssetsDir(), KeySecret: pepper,
+			Receipts: signer, GrantLabels: true, Logger: logger}); err != nil {
 		t.Fatal(err)
 	}
 	evidence, err := tenantdb.OpenEvidence(t.Context(), d.URL("konstruct_notary"))
@@ -95,7 +97,8 @@ func serveFor(t testing.TB, d *testkit.DB, change ...func(*server.Config)) *worl
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := server.Config{Konstruct: w.k, Evidence: evidence, Compliance: law, Notary: &keys, Version: "test", Logger: logger}
+	c := server.Config{Konstruct: w.k, Evidence: evidence, Compliance: law, Notary: &keys, Version: "test",
+		Logger: logger}
 	for _, f := range change {
 		f(&c)
 	}
@@ -235,7 +238,8 @@ func (w *world) sign(key string) {
 		w.t.Fatal(err)
 	}
 	defer db.Close()
-	n, err := notary.New(notary.Config{DB: db, Keys: notary.Keys{File: key, Name: "example.com/test"}, Anchor: notary.FileAnchor(w.t.TempDir() + "/checkpoint"), Logger: slog.New(slog.DiscardHandler)})
+	n, err := notary.New(notary.Config{DB: db, Keys: notary.Keys{File: key, Name: "example.com/test"},
+		Anchor: notary.FileAnchor(w.t.TempDir() + "/checkpoint"), Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		w.t.Fatal(err)
 	}

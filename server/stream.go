@@ -16,7 +16,8 @@ import (
 	"github.com/konstruct/konstruct/audit"
 )
 
-// How the stream looks for new events: how often, how far back for those that were committed after others of a later time, how long it lives, and how often it says that it does.
+// How the stream looks for new events: how often, how far back for those that were committed after others of a later
+// time, how long it lives, and how often it says that it does.
 const (
 	pollEvery      = 500 * time.Millisecond
 	pollOverlap    = 3 * time.Second
@@ -25,12 +26,18 @@ const (
 	maxStreamed    = 100_000 // ids that are remembered of lookBack
 )
 
-// stream serves the tenant's events as they are written, as server-sent events. A client that comes back with Last-Event-ID misses nothing, and may get the last three seconds
-// again: what was committed late in between is among them.
+// stream serves the tenant's events as they are written, as server-sent events. A client that comes back with
+// Last-Event-ID misses nothing, and may get the last three seconds again: what was committed late in between is among
+// them.
 func (s *Server) stream() {
-	op := huma.Operation{OperationID: "streamEvents", Method: "GET", Path: "/v1/events/stream", Tags: []string{"Events"}, Summary: "Stream new events (server-sent events)",
-		Description: "Each message is an event, named `event`; its id goes into Last-Event-ID, after which what came since then is sent, and perhaps what came in the three seconds before once more. Events whose created_at is more than three seconds ago when they are written do not appear. The stream ends after an hour, or when the service stops: clients come back by themselves.",
-		Responses:   map[string]*huma.Response{"200": {Description: "Events, until the client goes", Content: map[string]*huma.MediaType{"text/event-stream": {Schema: &huma.Schema{Type: "string"}}}}}}
+	op := huma.Operation{OperationID: "streamEvents", Method: "GET", Path: "/v1/events/stream",
+		Tags: []string{"Events"}, Summary: "Stream new events (server-sent events)",
+		Description: "Each message is an event, named `event`; its id goes into Last-Event-ID, after which what came " +
+			"since then is sent, and perhaps what came in the three seconds before once more. Events whose " +
+			"created_at is more than three seconds ago when they are written do not appear. The stream ends after an " +
+			"hour, or when the service stops: clients come back by themselves.",
+		Responses: map[string]*huma.Response{"200": {Description: "Events, until the client goes",
+			Content: map[string]*huma.MediaType{"text/event-stream": {Schema: &huma.Schema{Type: "string"}}}}}}
 	register(s, op, access.EventsRead, func(ctx context.Context, w access.Principal, in *struct {
 		Agent  string `query:"agent_id" format:"uuid"`
 		Action string `query:"action_type" maxLength:"1024"`
@@ -56,7 +63,8 @@ func (s *Server) stream() {
 			r, rw := humago.Unwrap(hc)
 			rw.Header().Set("Content-Type", "text/event-stream")
 			rw.Header().Set("X-Accel-Buffering", "no")
-			follower := &eventStream{s: s, w: w, asked: r, f: f, since: since, sent: map[uuid.UUID]time.Time{}, out: rw, control: http.NewResponseController(rw)}
+			follower := &eventStream{s: s, w: w, asked: r, f: f, since: since, sent: map[uuid.UUID]time.Time{}, out: rw,
+				control: http.NewResponseController(rw)}
 			follower.sent[eid] = since
 			if err := follower.run(r.Context()); err != nil && r.Context().Err() == nil {
 				s.logger.WarnContext(r.Context(), "a stream ended", "request", requestID(r.Context()), "error", err)
@@ -149,7 +157,8 @@ func (f *eventStream) poll(ctx context.Context) (n int, err error) {
 
 // write writes, and gives up on a client that does not read.
 func (f *eventStream) write(text string) error {
-	if err := f.control.SetWriteDeadline(time.Now().Add(bodyTime)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+	if err := f.control.SetWriteDeadline(time.Now().Add(bodyTime)); err != nil &&
+		!errors.Is(err, http.ErrNotSupported) {
 		return err
 	}
 	if _, err := f.out.Write([]byte(text)); err != nil {

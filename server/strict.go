@@ -11,8 +11,8 @@ import (
 // maxDepth is how deep a body's JSON may nest.
 const maxDepth = 64
 
-// decodeStrict reads JSON as json.Unmarshal does, and refuses what two readers could read differently: a name that stands twice in an object, what is nested deeper than
-// anything of ours, and anything behind the value.
+// decodeStrict reads JSON as json.Unmarshal does, and refuses what two readers could read differently: a name that
+// stands twice in an object, what is nested deeper than anything of ours, and anything behind the value.
 func decodeStrict(raw []byte, to any) error {
 	if _, first := to.(*any); first { // huma reads a body twice: the first time to see whether it is what it should be
 		if err := checkDuplicates(raw); err != nil {
@@ -22,8 +22,8 @@ func decodeStrict(raw []byte, to any) error {
 	return json.Unmarshal(raw, to)
 }
 
-// checkDuplicates reports what is wrong with JSON that everybody should read alike. Whether it is JSON at all is for whoever reads it: a decoder's tokens would take as long as
-// storing what they say.
+// checkDuplicates reports what is wrong with JSON that everybody should read alike. Whether it is JSON at all is for
+// whoever reads it: a decoder's tokens would take as long as storing what they say.
 func checkDuplicates(raw []byte) error {
 	var open []objectNames
 	for i := 0; i < len(raw); i++ {

@@ -20,7 +20,8 @@ import (
 )
 
 // createTask notes that a file is wanted, and makes it behind the answer.
-func (s *Server) createTask(ctx context.Context, w access.Principal, kind string, in CreateTaskRequest) (*Created[Task], error) {
+func (s *Server) createTask(ctx context.Context, w access.Principal, kind string,
+	in CreateTaskRequest) (*Created[Task], error) {
 	switch {
 	case s.c.Evidence == nil && kind != kindExport:
 		return nil, errNoEvidence
@@ -63,7 +64,9 @@ func (s *Server) getTask(ctx context.Context, w access.Principal, in PathID) (f 
 }
 
 func newTask(f artifact.File) Task {
-	t := Task{ID: f.ID, Kind: f.Kind, State: string(f.State), Reason: f.Reason, Bytes: f.Stored, Request: f.Options, Result: f.Result, CreatedAt: f.CreatedAt.UTC().Format(time.RFC3339Nano), ExpiresAt: f.ExpiresAt.UTC().Format(time.RFC3339Nano)}
+	t := Task{ID: f.ID, Kind: f.Kind, State: string(f.State), Reason: f.Reason, Bytes: f.Stored, Request: f.Options,
+		Result: f.Result, CreatedAt: f.CreatedAt.UTC().Format(time.RFC3339Nano),
+		ExpiresAt: f.ExpiresAt.UTC().Format(time.RFC3339Nano)}
 	if f.State == artifact.Done && f.Kind != kindVerification {
 		t.Content = "/v1/tasks/" + f.ID.String() + "/content"
 	}
@@ -84,7 +87,9 @@ func (s *Server) runTask(w access.Principal, f artifact.File) {
 		case <-s.lifetime.Done():
 			return
 		}
-		err := s.artifacts.Produce(s.lifetime, w.Tenant, f.ID, func(ctx context.Context, to io.Writer) (any, error) { return s.writeContent(ctx, w, f.Kind, in, to) })
+		err := s.artifacts.Produce(s.lifetime, w.Tenant, f.ID, func(ctx context.Context, to io.Writer) (any, error) {
+			return s.writeContent(ctx, w, f.Kind, in, to)
+		})
 		if err != nil && !errors.Is(err, artifact.ErrTakenOver) && s.lifetime.Err() == nil {
 			s.logger.Error("a task failed", "task", f.ID, "kind", f.Kind, "error", err)
 		}
@@ -92,7 +97,8 @@ func (s *Server) runTask(w access.Principal, f artifact.File) {
 }
 
 // writeContent writes what was wanted, and the event that says so.
-func (s *Server) writeContent(ctx context.Context, w access.Principal, kind string, in CreateTaskRequest, to io.Writer) (said any, err error) {
+func (s *Server) writeContent(ctx context.Context, w access.Principal, kind string, in CreateTaskRequest,
+	to io.Writer) (said any, err error) {
 	f, err := in.filter()
 	if err != nil {
 		return nil, err
@@ -100,25 +106,31 @@ func (s *Server) writeContent(ctx context.Context, w access.Principal, kind stri
 	t, action := s.tenant(w), ""
 	switch kind {
 	case kindBundle:
-		filter := evidence.Filter{Since: f.Since.UTC().Truncate(time.Microsecond), Until: f.Until.UTC().Truncate(time.Microsecond), Agent: in.Agent, User: in.User, Action: in.Action, Metadata: json.RawMessage(in.Metadata)}
+		filter := evidence.Filter{Since: f.Since.UTC().Truncate(time.Microsecond),
+			Until: f.Until.UTC().Truncate(time.Microsecond), Agent: in.Agent, User: in.User, Action: in.Action,
+			Metadata: json.RawMessage(in.Metadata)}
 		b, err := notary.Evidence(ctx, s.c.Evidence, w.Tenant, filter, in.Withhold, to, nil)
 		if err != nil {
 			return nil, err
 		}
-		action, said = audit.ActionEvidence, map[string]any{"matching_events": b.Matching, "excluded_events": b.Excluded, "manifest_sha256": hex.EncodeToString(b.Manifest[:])}
+		action, said = audit.ActionEvidence, map[string]any{"matching_events": b.Matching,
+			"excluded_events": b.Excluded, "manifest_sha256": hex.EncodeToString(b.Manifest[:])}
 	case kindExport:
-		n, sum, err := export.Stream(ctx, t.Events().All, to, export.Options{Tenant: w.Tenant, Format: in.Format, Filter: f})
+		n, sum, err := export.Stream(ctx, t.Events().All, to,
+			export.Options{Tenant: w.Tenant, Format: in.Format, Filter: f})
 		if err != nil {
 			return nil, err
 		}
 		action, said = audit.ActionExport, map[string]any{"events": n, "sha256": sum}
 	case kindVerification:
 		findings := []audit.Finding{}
-		v, err := notary.Verify(ctx, s.c.Evidence, notary.Verification{Tenant: &w.Tenant, Anchor: s.c.Anchor, Floor: s.c.Floor, OnFinding: func(f audit.Finding) {
-			if len(findings) < maxFindings {
-				findings = append(findings, f)
-			}
-		}})
+		v, err := notary.Verify(ctx, s.c.Evidence,
+			notary.Verification{Tenant: &w.Tenant, Anchor: s.c.Anchor, Floor: s.c.Floor,
+				OnFinding: func(f audit.Finding) {
+					if len(findings) < maxFindings {
+						findings = append(findings, f)
+					}
+				}})
 		if err != nil {
 			return nil, err
 		}

@@ -49,22 +49,27 @@ type uploadOffset struct {
 
 func (s *Server) uploads() {
 	op := func(id, method, path, summary string, status int) huma.Operation {
-		return huma.Operation{OperationID: id, Method: method, Path: path, Summary: summary, Tags: []string{"Documents"}, DefaultStatus: status}
+		return huma.Operation{OperationID: id, Method: method, Path: path, Summary: summary,
+			Tags: []string{"Documents"}, DefaultStatus: status}
 	}
-	register(s, op("createUpload", "POST", "/v1/uploads", "Start an upload in pieces", 201), access.KBWrite, func(ctx context.Context, w access.Principal, in *struct{ Body CreateUploadRequest }) (*Created[Upload], error) {
-		if in.Body.Size > extract.MaxPDF {
-			return nil, problem(http.StatusRequestEntityTooLarge, "body.size: the largest document has %d bytes", extract.MaxPDF)
-		}
-		if err := checkLabels(w, in.Body.Labels, "body"); err != nil {
-			return nil, err
-		}
-		seq, err := kb.NextSeq(ctx, s.c.Konstruct.Door(), w.Tenant)
-		if err != nil {
-			return nil, err
-		}
-		f, err := s.artifacts.Create(ctx, w.Tenant, kindUpload, uploadOptions{in.Body, seq}, in.Body.Labels, &in.Body.Size)
-		return &Created[Upload]{Location: "/v1/uploads/" + f.ID.String(), Body: Upload{f.ID, in.Body.Size, 0}}, err
-	})
+	register(s, op("createUpload", "POST", "/v1/uploads", "Start an upload in pieces", 201), access.KBWrite,
+		func(ctx context.Context, w access.Principal,
+			in *struct{ Body CreateUploadRequest }) (*Created[Upload], error) {
+			if in.Body.Size > extract.MaxPDF {
+				return nil, problem(http.StatusRequestEntityTooLarge, "body.size: the largest document has %d bytes",
+					extract.MaxPDF)
+			}
+			if err := checkLabels(w, in.Body.Labels, "body"); err != nil {
+				return nil, err
+			}
+			seq, err := kb.NextSeq(ctx, s.c.Konstruct.Door(), w.Tenant)
+			if err != nil {
+				return nil, err
+			}
+			f, err := s.artifacts.Create(ctx, w.Tenant, kindUpload, uploadOptions{in.Body, seq}, in.Body.Labels,
+				&in.Body.Size)
+			return &Created[Upload]{Location: "/v1/uploads/" + f.ID.String(), Body: Upload{f.ID, in.Body.Size, 0}}, err
+		})
 	find := func(ctx context.Context, w access.Principal, in PathID) (artifact.File, error) {
 		fid, err := in.uuid()
 		if err != nil {
@@ -76,17 +81,21 @@ func (s *Server) uploads() {
 		}
 		return f, err
 	}
-	register(s, op("getUpload", "GET", "/v1/uploads/{id}", "Get the state of an upload", 200), access.KBWrite, func(ctx context.Context, w access.Principal, in *PathID) (*Response[Upload], error) {
-		f, err := find(ctx, w, *in)
-		if err != nil {
-			return nil, err
-		}
-		return &Response[Upload]{Upload{f.ID, *f.Size, f.Stored}}, nil
-	})
+	register(s, op("getUpload", "GET", "/v1/uploads/{id}", "Get the state of an upload", 200), access.KBWrite,
+		func(ctx context.Context, w access.Principal, in *PathID) (*Response[Upload], error) {
+			f, err := find(ctx, w, *in)
+			if err != nil {
+				return nil, err
+			}
+			return &Response[Upload]{Upload{f.ID, *f.Size, f.Stored}}, nil
+		})
 	piece := op("appendUpload", "PATCH", "/v1/uploads/{id}", "Append a piece to an upload", 204)
-	piece.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{"application/octet-stream": {Schema: &huma.Schema{Type: "string", Format: "binary"}}}}
+	piece.RequestBody = &huma.RequestBody{Required: true,
+		Content: map[string]*huma.MediaType{
+			"application/octet-stream": {Schema: &huma.Schema{Type: "string", Format: "binary"}}}}
 	piece.Middlewares = huma.Middlewares{passBody}
-	piece.Responses = map[string]*huma.Response{"204": {Description: "It is here", Headers: map[string]*huma.Param{"Upload-Offset": {Schema: &huma.Schema{Type: "string"}}}}}
+	piece.Responses = map[string]*huma.Response{"204": {Description: "It is here",
+		Headers: map[string]*huma.Param{"Upload-Offset": {Schema: &huma.Schema{Type: "string"}}}}}
 	register(s, piece, access.KBWrite, func(ctx context.Context, w access.Principal, in *struct {
 		PathID
 		ContentType string `header:"Content-Type"`
@@ -96,44 +105,48 @@ func (s *Server) uploads() {
 		if err != nil {
 			return nil, err
 		}
-		if in.ContentType != "application/octet-stream" && in.ContentType != "application/offset+octet-stream" { // tus calls it that
-			return nil, problem(http.StatusUnsupportedMediaType, "header.Content-Type: it must be application/octet-stream")
+		if in.ContentType != "application/octet-stream" && in.ContentType != "application/offset+octet-stream" {
+			// tus calls it that
+			return nil, problem(http.StatusUnsupportedMediaType,
+				"header.Content-Type: it must be application/octet-stream")
 		}
 		r, _ := ctx.Value(bodyKey).(*http.Request)
 		n, err := s.artifacts.Append(ctx, w.Tenant, f.ID, in.Offset, io.LimitReader(r.Body, *f.Size+1))
 		return &uploadOffset{strconv.FormatInt(n, 10)}, err
 	})
 	finish := op("completeUpload", "POST", "/v1/uploads/{id}/finish", "Complete an upload; a job ingests it", 202)
-	register(s, finish, access.KBWrite, func(ctx context.Context, w access.Principal, in *PathID) (*Created[DocumentQueued], error) {
-		f, err := find(ctx, w, *in)
-		if err != nil {
-			return nil, err
-		}
-		if f.Stored != *f.Size {
-			return nil, problem(http.StatusConflict, "%d of %d bytes are here: send the rest first", f.Stored, *f.Size)
-		}
-		var c uploadOptions
-		if err := json.Unmarshal(f.Options, &c); err != nil {
-			return nil, err
-		}
-		release, err := s.fileMemory(ctx, w.Tenant, *f.Size)
-		if err != nil {
-			return nil, err
-		}
-		defer release()
-		content, err := readSized(s.artifacts.Read(ctx, w.Tenant, f), *f.Size)
-		if err != nil {
-			return nil, err
-		}
-		out, err := s.enqueue(ctx, w, c.Filename, content, c.DocumentForm, c.Seq, "upload")
-		if err != nil {
-			return nil, err
-		}
-		if err := s.artifacts.Delete(ctx, w.Tenant, f.ID); err != nil {
-			return nil, fmt.Errorf("the document is enqueued as job %s, its pieces stay: %w", out.Body.JobID, err)
-		}
-		return out, nil
-	})
+	register(s, finish, access.KBWrite,
+		func(ctx context.Context, w access.Principal, in *PathID) (*Created[DocumentQueued], error) {
+			f, err := find(ctx, w, *in)
+			if err != nil {
+				return nil, err
+			}
+			if f.Stored != *f.Size {
+				return nil, problem(http.StatusConflict, "%d of %d bytes are here: send the rest first",
+					f.Stored, *f.Size)
+			}
+			var c uploadOptions
+			if err := json.Unmarshal(f.Options, &c); err != nil {
+				return nil, err
+			}
+			release, err := s.fileMemory(ctx, w.Tenant, *f.Size)
+			if err != nil {
+				return nil, err
+			}
+			defer release()
+			content, err := readSized(s.artifacts.Read(ctx, w.Tenant, f), *f.Size)
+			if err != nil {
+				return nil, err
+			}
+			out, err := s.enqueue(ctx, w, c.Filename, content, c.DocumentForm, c.Seq, "upload")
+			if err != nil {
+				return nil, err
+			}
+			if err := s.artifacts.Delete(ctx, w.Tenant, f.ID); err != nil {
+				return nil, fmt.Errorf("the document is enqueued as job %s, its pieces stay: %w", out.Body.JobID, err)
+			}
+			return out, nil
+		})
 	remove := op("deleteUpload", "DELETE", "/v1/uploads/{id}", "Cancel an upload", 204)
 	register(s, remove, access.KBWrite, func(ctx context.Context, w access.Principal, in *PathID) (*NoContent, error) {
 		f, err := find(ctx, w, *in)

@@ -100,10 +100,11 @@ func TestRequestsThatTwoReadersReadDifferentlyAreRefused(t *testing.T) {
 		"no length":              post("Host: localhost\r\nContent-Length:\r\n", ""),
 		"chunked twice": post(
 			"Host: localhost\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\n"),
-		"two codings":            post("Host: localhost\r\nTransfer-Encoding: gzip, chunked\r\n", "0\r\n\r\n"),
-		"another coding":         post("Host: localhost\r\nTransfer-Encoding: identity\r\n", ""),
-		"a coding behind a tab":  post("Host: localhost\r\nTransfer-Encoding: \x0bchunked\r\n", "0\r\n\r\n"),
-		"a coding in an old one": "POST /nowhere HTTP/1.0\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\nConnection: keep-alive\r\n\r\n0\r\n\r\n",
+		"two codings":           post("Host: localhost\r\nTransfer-Encoding: gzip, chunked\r\n", "0\r\n\r\n"),
+		"another coding":        post("Host: localhost\r\nTransfer-Encoding: identity\r\n", ""),
+		"a coding behind a tab": post("Host: localhost\r\nTransfer-Encoding: \x0bchunked\r\n", "0\r\n\r\n"),
+		"a coding in an old one": "POST /nowhere HTTP/1.0\r\nHost: localhost\r\nTransfer-Encoding: " +
+			"chunked\r\nConnection: keep-alive\r\n\r\n0\r\n\r\n",
 		"a space before the colon": post(
 			"Host: localhost\r\nTransfer-Encoding : chunked\r\nContent-Length: 5\r\n", "0\r\n\r\n"),
 		"a space in a name":          post("Host: localhost\r\nBad Header: 1\r\n", ""),
@@ -246,7 +247,9 @@ func TestEveryProtocolIsServed(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got, _ := speak(t, c,
-		"POST /nowhere HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", 1<<20); !slices.Equal(got, []int{400}) {
+		"POST /nowhere HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nTransfer-Encoding: "+
+			"chunked\r\n\r\n0\r\n\r\nGET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", 1<<20); !slices.Equal(got,
+		[]int{400}) {
 		t.Errorf("length and chunked over TLS: %v", got)
 	}
 	for name, fields := range map[string][]hpack.HeaderField{

@@ -83,8 +83,8 @@ func frameAt(data []byte, k key, at int64) (payload []byte, ok bool) {
 // damagedRange is a stretch of a segment that holds no whole record.
 type damagedRange struct{ at, bytes int64 }
 
-// scan calls found with every whole record of data, which begins at offset base of its segment, and returns the holes between
-// them. What one flipped bit touches is one record: the search goes on right behind the place where it failed.
+// scan calls found with every whole record of data, which begins at offset base of its segment, and returns the holes
+// between them. What one flipped bit touches is one record: the search goes on right behind the place where it failed.
 func scan(data []byte, k key, base int64, found func(at int64, payload []byte)) (holes []damagedRange) {
 	for i := 0; i < len(data); {
 		if payload, ok := frameAt(data[i:], k, base+int64(i)); ok {

@@ -173,7 +173,8 @@ func (p Position) encode() []byte {
 // readCursor returns the noted position, or the beginning where none can be read.
 func readCursor(f *os.File) Position {
 	var b [20]byte
-	if n, _ := f.ReadAt(b[:], 0); n < len(b) || binary.LittleEndian.Uint32(b[16:]) != crc32.Checksum(b[:16], castagnoli) {
+	if n, _ := f.ReadAt(b[:], 0); n < len(b) ||
+		binary.LittleEndian.Uint32(b[16:]) != crc32.Checksum(b[:16], castagnoli) {
 		return Position{}
 	}
 	return Position{binary.LittleEndian.Uint64(b[:]), int64(binary.LittleEndian.Uint64(b[8:]))}

@@ -101,7 +101,8 @@ func Open(dir string, limit int64) (*Spool, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Spool{dir: dir, limit: limit, lock: lock, queue: make(chan *pending, maxWaiting), stop: make(chan struct{}), quit: make(chan struct{}),
+	s := &Spool{dir: dir, limit: limit, lock: lock, queue: make(chan *pending, maxWaiting), stop: make(chan struct{}),
+		quit: make(chan struct{}),
 		room: make(chan struct{}), more: make(chan struct{}, 1), last: time.Now()}
 	if err := s.recover(); err != nil {
 		return nil, errors.Join(fmt.Errorf("spool: %w", err), lock.Close())
@@ -226,7 +227,9 @@ func (s *Spool) enqueue(ctx context.Context, p *pending) error {
 
 func (s *Spool) noRoom(ctx context.Context) error {
 	if s.full.Load() {
-		return fmt.Errorf("spool: %s is full (limit %d bytes) and nothing was delivered in time: the record was not taken: %w", s.dir, s.limit, ctx.Err())
+		return fmt.Errorf(
+			"spool: %s is full (limit %d bytes) and nothing was delivered in time: the record was not taken: %w", s.dir,
+			s.limit, ctx.Err())
 	}
 	return fmt.Errorf("spool: the disk did not take the record in time: %w", ctx.Err())
 }

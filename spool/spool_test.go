@@ -106,7 +106,8 @@ func TestALostCursorDeliversAgainAndLosesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.Close()
-	if err := os.WriteFile(filepath.Join(dir, cursorName), []byte("not a cursor, thirty bytes long"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, cursorName), []byte("not a cursor, thirty bytes long"),
+		0o600); err != nil {
 		t.Fatal(err)
 	}
 	if got, _ := next(t, open(t, dir), 2); strings.Join(got, "") != "ab" {
@@ -208,7 +209,8 @@ func TestManyAppendInTheirOwnOrder(t *testing.T) {
 	for w := range writers {
 		all.Go(func() {
 			for i := range each {
-				if err := s.Append(t.Context(), fmt.Appendf(nil, "%d %d %s", w, i, strings.Repeat("x", 2000))); err != nil {
+				if err := s.Append(t.Context(),
+					fmt.Appendf(nil, "%d %d %s", w, i, strings.Repeat("x", 2000))); err != nil {
 					t.Error(err)
 					return
 				}

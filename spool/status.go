@@ -21,7 +21,8 @@ type Status struct {
 func (s *Spool) Status() Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return Status{Segments: len(s.files), Bytes: s.total, Limit: s.limit, Waiting: int(s.appended - s.taken), Damaged: s.damage}
+	return Status{Segments: len(s.files), Bytes: s.total, Limit: s.limit, Waiting: int(s.appended - s.taken),
+		Damaged: s.damage}
 }
 
 // Inspect reads the spool in a folder, open in another process or not, and calls waiting with each record

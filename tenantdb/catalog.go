@@ -10,7 +10,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// The catalog as the newest migration leaves it: what everything that is ours consists of. TestTheCatalogIsWhatTheMigrationsMake writes it.
+// The catalog as the newest migration leaves it: what everything that is ours consists of.
+// TestTheCatalogIsWhatTheMigrationsMake writes it.
 var (
 	//go:embed catalog.sql
 	catalogSQL string
@@ -18,8 +19,8 @@ var (
 	catalogText string
 )
 
-// Difference is something about our tables, functions, triggers, rules, policies, grants or roles that is not as this program's migrations
-// make it. Somebody changed it.
+// Difference is something about our tables, functions, triggers, rules, policies, grants or roles that is not as this
+// program's migrations make it. Somebody changed it.
 type Difference struct {
 	Kind     string `json:"kind"` // trigger, function, policy, …
 	Name     string `json:"name"`
@@ -38,8 +39,8 @@ func (d Difference) String() string {
 	return fmt.Sprintf("%s %s was changed: it is %q, not %q", d.Kind, d.Name, d.Actual, d.Expected)
 }
 
-// What `migrate guard` installs, as a superuser alone can: all of it, or none of it. Who takes all migrations back loses the finder, and not
-// the guard.
+// What `migrate guard` installs, as a superuser alone can: all of it, or none of it. Who takes all migrations back
+// loses the finder, and not the guard.
 const (
 	guardKind  = "guard"
 	finderKind = "finder"
@@ -133,7 +134,8 @@ func compareCatalog(found, wanted []string) (c Catalog) {
 		switch {
 		case there && got.definition == e.definition, !there && missing(e): // as it should be, or never installed
 		default:
-			c.Differences = append(c.Differences, Difference{Kind: e.kind, Name: e.name, Actual: got.definition, Expected: e.definition})
+			c.Differences = append(c.Differences,
+				Difference{Kind: e.kind, Name: e.name, Actual: got.definition, Expected: e.definition})
 		}
 	}
 	for _, line := range found {
@@ -146,5 +148,6 @@ func compareCatalog(found, wanted []string) (c Catalog) {
 
 // harmless reports what an operator may add to our tables: an index that refuses no row and computes nothing.
 func harmless(e entry) bool {
-	return e.kind == "index" && strings.HasPrefix(e.definition, "CREATE INDEX ") && !strings.Contains(e.definition, ", computed")
+	return e.kind == "index" && strings.HasPrefix(e.definition, "CREATE INDEX ") &&
+		!strings.Contains(e.definition, ", computed")
 }

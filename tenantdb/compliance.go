@@ -8,8 +8,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// Compliance calls the functions of the law as konstruct_compliance, or as a person's own role that is a member of it. It reads and
-// writes no table.
+// Compliance calls the functions of the law as konstruct_compliance, or as a person's own role that is a member of it.
+// It reads and writes no table.
 type Compliance struct{ pool *pgxpool.Pool }
 
 // OpenCompliance connects lazily to the database at the compliance role's url.

@@ -75,13 +75,18 @@ func (c *Catalog) checks() (all []Check) {
 		if d.Kind == guardKind || d.Kind == finderKind {
 			fix = "konstruct migrate guard, as a superuser"
 		}
-		all = append(all, Check{Name: short("catalog: "+d.Kind+" "+d.Name, ""), Actual: short(d.Actual, "gone"), Expected: short(d.Expected, "not there"), Fix: fix})
+		all = append(all, Check{Name: short("catalog: "+d.Kind+" "+d.Name, ""), Actual: short(d.Actual, "gone"),
+			Expected: short(d.Expected, "not there"), Fix: fix})
 	}
 	if len(all) == 0 {
-		all = append(all, Check{Name: "catalog: tables, functions, triggers, rules, policies, grants", Actual: "as migrated", Expected: "as migrated", OK: true})
+		all = append(all,
+			Check{Name: "catalog: tables, functions, triggers, rules, policies, grants", Actual: "as migrated",
+				Expected: "as migrated", OK: true})
 	}
 	if !c.Guarded {
-		all = append(all, Check{Name: GuardCheck, Actual: "never installed: what DDL changes is seen here, and not refused", Expected: "installed, where a superuser can be had: konstruct migrate guard", OK: true})
+		all = append(all,
+			Check{Name: GuardCheck, Actual: "never installed: what DDL changes is seen here, and not refused",
+				Expected: "installed, where a superuser can be had: konstruct migrate guard", OK: true})
 	}
 	return all
 }
@@ -89,7 +94,8 @@ func (c *Catalog) checks() (all []Check) {
 func (d *Door) schemaCheck(ctx context.Context) (Check, error) {
 	c := Check{Name: "schema version", Actual: "none", Expected: strconv.Itoa(Schema), Fix: "konstruct migrate up"}
 	var there bool
-	if err := d.pool.QueryRow(ctx, `SELECT to_regprocedure('public.konstruct_schema()') IS NOT NULL`).Scan(&there); err != nil {
+	if err := d.pool.QueryRow(ctx, `SELECT to_regprocedure('public.konstruct_schema()') IS NOT NULL`).
+		Scan(&there); err != nil {
 		return c, err
 	}
 	if there {

@@ -109,7 +109,8 @@ func CanOpen(ctx context.Context, tenant uuid.UUID) error {
 }
 
 // once runs fn in one transaction; lost says that the connection went away before COMMIT was sent.
-func (d *Door) once(ctx context.Context, tenant uuid.UUID, fn func(context.Context, pgx.Tx) error) (lost bool, err error) {
+func (d *Door) once(ctx context.Context, tenant uuid.UUID,
+	fn func(context.Context, pgx.Tx) error) (lost bool, err error) {
 	conn, lost, err := d.acquire(ctx)
 	if err != nil {
 		return lost, err
@@ -118,7 +119,8 @@ func (d *Door) once(ctx context.Context, tenant uuid.UUID, fn func(context.Conte
 	// SET LOCAL and not set_config: it ends with the transaction and reaches Citus workers. A UUID's
 	// canonical form needs no quoting.
 	sees := d.CanSee(ctx)
-	tx, err := conn.BeginTx(ctx, pgx.TxOptions{BeginQuery: "BEGIN; SET LOCAL app.current_tenant = '" + tenant.String() + "'; " + sees.set()})
+	tx, err := conn.BeginTx(ctx,
+		pgx.TxOptions{BeginQuery: "BEGIN; SET LOCAL app.current_tenant = '" + tenant.String() + "'; " + sees.set()})
 	if err != nil {
 		return conn.Conn().IsClosed(), err
 	}
@@ -140,8 +142,8 @@ type Evidence struct{ pool *pgxpool.Pool }
 // evidenceBuffer is how much is read of a connection at once.
 const evidenceBuffer = 128 << 10
 
-// notaryConns is how many connections a notary needs at least: two for its lease, those that verify, and those that witnesses' answers
-// are written with.
+// notaryConns is how many connections a notary needs at least: two for its lease, those that verify, and those that
+// witnesses' answers are written with.
 const notaryConns = 8
 
 // OpenEvidence connects lazily to the database at the notary's url.
@@ -191,7 +193,8 @@ func (e *Evidence) Snapshots(ctx context.Context, n int, fn func([]pgx.Tx) error
 				return err
 			}
 			all = append(all, tx)
-			if _, err := tx.Exec(ctx, `SET TRANSACTION SNAPSHOT '`+instant+`'`); err != nil { // as PostgreSQL wrote it: hex and dashes
+			if _, err := tx.Exec(ctx, `SET TRANSACTION SNAPSHOT '`+instant+`'`); err != nil {
+				// as PostgreSQL wrote it: hex and dashes
 				return err
 			}
 		}

@@ -49,7 +49,9 @@ func TestDoorRefuses(t *testing.T) {
 	if err := door.Tx(t.Context(), uuid.Nil, never); !errors.Is(err, tenantdb.ErrNoTenant) {
 		t.Errorf("zero tenant: %v", err)
 	}
-	err := door.Tx(t.Context(), tenantA, func(ctx context.Context, _ pgx.Tx) error { return door.Tx(ctx, tenantB, never) })
+	err := door.Tx(t.Context(), tenantA, func(ctx context.Context, _ pgx.Tx) error {
+		return door.Tx(ctx, tenantB, never)
+	})
 	if !errors.Is(err, tenantdb.ErrNested) {
 		t.Errorf("nested tenant: %v", err)
 	}
@@ -75,13 +77,20 @@ func TestDoctorHoldsAndSees(t *testing.T) {
 		t.Fatalf("a fresh database fails: %v", names)
 	}
 	for _, taken := range []struct{ sql, undo, check string }{
-		{"ALTER TABLE kb_chunks NO FORCE ROW LEVEL SECURITY", "ALTER TABLE kb_chunks FORCE ROW LEVEL SECURITY", "RLS on kb_chunks"},
-		{"ALTER TABLE audit_events DISABLE TRIGGER audit_seal", "ALTER TABLE audit_events ENABLE ALWAYS TRIGGER audit_seal", "trigger audit_seal on audit_events"},
-		{"ALTER TABLE audit_events ENABLE TRIGGER audit_refuse", "ALTER TABLE audit_events ENABLE ALWAYS TRIGGER audit_refuse", "trigger audit_refuse on audit_events"},
-		{"ALTER FUNCTION audit_refuse() RESET search_path", "ALTER FUNCTION audit_refuse() SET search_path = pg_catalog, pg_temp", "function audit_refuse"},
-		{"ALTER FUNCTION audit_seal() SECURITY INVOKER", "ALTER FUNCTION audit_seal() SECURITY DEFINER", "function audit_seal"},
-		{"GRANT DELETE ON audit_events TO konstruct_app", "REVOKE DELETE ON audit_events FROM konstruct_app", "grants on audit_events"},
-		{"CREATE POLICY open ON kb_documents USING (true)", "DROP POLICY open ON kb_documents", "no other policy reaches this role on kb_documents"},
+		{"ALTER TABLE kb_chunks NO FORCE ROW LEVEL SECURITY", "ALTER TABLE kb_chunks FORCE ROW LEVEL SECURITY",
+			"RLS on kb_chunks"},
+		{"ALTER TABLE audit_events DISABLE TRIGGER audit_seal",
+			"ALTER TABLE audit_events ENABLE ALWAYS TRIGGER audit_seal", "trigger audit_seal on audit_events"},
+		{"ALTER TABLE audit_events ENABLE TRIGGER audit_refuse",
+			"ALTER TABLE audit_events ENABLE ALWAYS TRIGGER audit_refuse", "trigger audit_refuse on audit_events"},
+		{"ALTER FUNCTION audit_refuse() RESET search_path",
+			"ALTER FUNCTION audit_refuse() SET search_path = pg_catalog, pg_temp", "function audit_refuse"},
+		{"ALTER FUNCTION audit_seal() SECURITY INVOKER", "ALTER FUNCTION audit_seal() SECURITY DEFINER",
+			"function audit_seal"},
+		{"GRANT DELETE ON audit_events TO konstruct_app", "REVOKE DELETE ON audit_events FROM konstruct_app",
+			"grants on audit_events"},
+		{"CREATE POLICY open ON kb_documents USING (true)", "DROP POLICY open ON kb_documents",
+			"no other policy reaches this role on kb_documents"},
 	} {
 		testkit.Owner(t, c, taken.sql)
 		if names := failed(); len(names) != 2 || names[0] != taken.check || !strings.HasPrefix(names[1], "catalog: ") {

@@ -10,8 +10,9 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Labels are what somebody sees of a tenant's documents beside those without labels: documents that have one of them. The
-// zero value is none. Row level security holds them against every row, by app.current_labels (migrations/00012_labels.sql).
+// Labels are what somebody sees of a tenant's documents beside those without labels: documents that have one of them.
+// The zero value is none. Row level security holds them against every row, by app.current_labels
+// (migrations/00012_labels.sql).
 type Labels struct {
 	all   bool
 	names string // as the setting has them: {"a","b"}, sorted
@@ -117,16 +118,16 @@ func (l Labels) String() string {
 	return l.names
 }
 
-// set is the statement that has a transaction see by them. Written with both quotes and backslashes doubled, its text is
-// one literal whatever standard_conforming_strings says.
+// set is the statement that has a transaction see by them. Written with both quotes and backslashes doubled, its text
+// is one literal whatever standard_conforming_strings says.
 func (l Labels) set() string {
 	return "SET LOCAL app.current_labels = E'" + strings.NewReplacer(`\`, `\\`, `'`, `''`).Replace(l.String()) + "'"
 }
 
 type labelsKey struct{}
 
-// WithLabels has what is done with the context see documents by these labels, as far as the context sees them already: who
-// calls may narrow what they were granted, and never widen it.
+// WithLabels has what is done with the context see documents by these labels, as far as the context sees them already:
+// who calls may narrow what they were granted, and never widen it.
 func WithLabels(ctx context.Context, l Labels) context.Context {
 	if has, granted := Granted(ctx); granted {
 		l = has.Intersect(l)
@@ -146,8 +147,8 @@ func Granted(ctx context.Context) (l Labels, granted bool) {
 	return l, granted
 }
 
-// CanSee are the labels by which a context sees through this door: those that it was granted; where it was granted none,
-// all through a door that trusts, and none else.
+// CanSee are the labels by which a context sees through this door: those that it was granted; where it was granted
+// none, all through a door that trusts, and none else.
 func (d *Door) CanSee(ctx context.Context) Labels {
 	if l, granted := Granted(ctx); granted {
 		return l
@@ -155,7 +156,8 @@ func (d *Door) CanSee(ctx context.Context) Labels {
 	return Labels{all: !d.strict}
 }
 
-// Trusts reports whether a context may see what its caller says: nothing was granted to it, and the door does not ask for that.
+// Trusts reports whether a context may see what its caller says: nothing was granted to it, and the door does not ask
+// for that.
 func (d *Door) Trusts(ctx context.Context) bool {
 	_, granted := Granted(ctx)
 	return !granted && !d.strict
@@ -165,8 +167,8 @@ func (d *Door) Trusts(ctx context.Context) bool {
 // for a program that acts for several people. It is called before the door is used.
 func (d *Door) GrantLabels() { d.strict = true }
 
-// SetLabels has the open transaction go on by other labels, and returns the context that says so. The labels are not held
-// against what the context was granted.
+// SetLabels has the open transaction go on by other labels, and returns the context that says so. The labels are not
+// held against what the context was granted.
 func SetLabels(ctx context.Context, tx pgx.Tx, l Labels) (context.Context, error) {
 	if has, granted := Granted(ctx); granted && has == l {
 		return ctx, nil

@@ -15,7 +15,8 @@ import (
 
 // FuzzLabels: what is granted is what the database has, whatever stands in it.
 func FuzzLabels(f *testing.F) {
-	for _, s := range [][2]string{{"legal", "hr"}, {`a"b`, `c\`}, {"{x}", "a,b"}, {"'", "''"}, {`\'; SELECT 1; --`, "NULL"}, {"null", " "}, {"é", "\n"}, {`"`, `\"`}} {
+	for _, s := range [][2]string{{"legal", "hr"}, {`a"b`, `c\`}, {"{x}", "a,b"}, {"'", "''"},
+		{`\'; SELECT 1; --`, "NULL"}, {"null", " "}, {"é", "\n"}, {`"`, `\"`}} {
 		f.Add(s[0], s[1])
 	}
 	door := testkit.DoorOf(f, testkit.Database(f))
@@ -31,7 +32,8 @@ func FuzzLabels(f *testing.F) {
 		}
 		err := door.Tx(tenantdb.WithLabels(t.Context(), l), tenant, func(ctx context.Context, tx pgx.Tx) error {
 			var got []string
-			err := tx.QueryRow(ctx, `SELECT ARRAY(SELECT l FROM unnest(kb_granted()) l ORDER BY l COLLATE "C")`).Scan(&got)
+			err := tx.QueryRow(ctx, `SELECT ARRAY(SELECT l FROM unnest(kb_granted()) l ORDER BY l COLLATE "C")`).
+				Scan(&got)
 			if !slices.Equal(got, want) {
 				t.Fatalf("%q is %q in the database", want, got)
 			}
@@ -59,10 +61,14 @@ func TestAContextIsNarrowedAndNeverWidened(t *testing.T) {
 		want string
 	}{
 		"nothing said, trusted": {ctx, trusting, "*"}, "nothing said": {ctx, strict, ""},
-		"granted": {with(ctx, "hr", "legal"), strict, `{"hr","legal"}`}, "granted, through a door that trusts": {with(ctx, "hr"), trusting, `{"hr"}`},
-		"narrowed": {with(with(ctx, "hr", "legal"), "legal", "board"), strict, `{"legal"}`}, "asked for every one": {with(with(ctx, "hr"), "*"), strict, `{"hr"}`},
-		"narrowed from every one": {with(with(ctx, "*"), "hr"), strict, `{"hr"}`}, "narrowed to none": {with(with(ctx, "hr"), "legal"), trusting, ""},
-		"none, and then some": {with(with(ctx), "legal"), trusting, ""}, "its own housekeeping": {tenantdb.Trusted(with(ctx, "hr")), strict, "*"},
+		"granted":                             {with(ctx, "hr", "legal"), strict, `{"hr","legal"}`},
+		"granted, through a door that trusts": {with(ctx, "hr"), trusting, `{"hr"}`},
+		"narrowed":                            {with(with(ctx, "hr", "legal"), "legal", "board"), strict, `{"legal"}`},
+		"asked for every one":                 {with(with(ctx, "hr"), "*"), strict, `{"hr"}`},
+		"narrowed from every one":             {with(with(ctx, "*"), "hr"), strict, `{"hr"}`},
+		"narrowed to none":                    {with(with(ctx, "hr"), "legal"), trusting, ""},
+		"none, and then some":                 {with(with(ctx), "legal"), trusting, ""},
+		"its own housekeeping":                {tenantdb.Trusted(with(ctx, "hr")), strict, "*"},
 	} {
 		const sql = `SELECT current_setting('app.current_labels')`
 		ways := map[string]func(read func(pgx.Rows) error) error{

@@ -52,7 +52,8 @@ func (e *Evidence) Lease(ctx context.Context) (*Lease, error) {
 // leaseHolder says who holds the lease: ErrLeased where it is a notary or nobody any more, else ErrLeaseTaken.
 func (e *Evidence) leaseHolder(ctx context.Context) error {
 	var who string
-	err := e.pool.QueryRow(ctx, `SELECT format('server process %s of role %s', a.pid, a.usename) FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+	err := e.pool.QueryRow(ctx,
+		`SELECT format('server process %s of role %s', a.pid, a.usename) FROM pg_locks l JOIN pg_stat_activity a USING (pid)
 	  WHERE l.relation = 'public.audit_lease'::regclass AND l.granted AND NOT EXISTS (SELECT FROM pg_auth_members m WHERE m.member = a.usesysid AND m.roleid = 'konstruct_notary'::regrole)
 	    AND a.usename <> 'konstruct_notary' LIMIT 1`).Scan(&who)
 	if errors.Is(err, pgx.ErrNoRows) {

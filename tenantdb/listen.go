@@ -11,8 +11,9 @@ import (
 // heartbeat is how often a connection that only listens is asked whether it is there.
 const heartbeat = 2 * time.Second
 
-// Listen calls heard once it listens on a channel, and again for each notification, until the context ends or the connection is lost, which it says.
-// It takes a connection of its own, which must not run through a pooler that shares connections between transactions; nothing is read through it.
+// Listen calls heard once it listens on a channel, and again for each notification, until the context ends or the
+// connection is lost, which it says. It takes a connection of its own, which must not run through a pooler that shares
+// connections between transactions; nothing is read through it.
 func (d *Door) Listen(ctx context.Context, channel string, heard func()) error {
 	pooled, _, err := d.acquire(ctx)
 	if err != nil {

@@ -68,7 +68,10 @@ func manyTenants(t *testing.T, url string) {
 					t.Error(err)
 					return
 				}
-				if err := door.Stream(t.Context(), slices.Repeat([]tenantdb.Part{{Tenant: tenant, SQL: addEvent, Args: func() []any { return []any{tenant} }}}, 2)); err != nil {
+				if err := door.Stream(t.Context(),
+					slices.Repeat([]tenantdb.Part{{Tenant: tenant, SQL: addEvent, Args: func() []any {
+						return []any{tenant}
+					}}}, 2)); err != nil {
 					t.Error(err)
 					return
 				}
@@ -106,12 +109,15 @@ func pgbouncer(t *testing.T, bin string, d *testkit.DB, keepsStatements bool) st
 		}
 	}
 	password, _ := u.User.Password()
-	ini := fmt.Sprintf("[databases]\n%s = host=127.0.0.1 port=%s\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = %d\nunix_socket_dir =\nauth_type = plain\nauth_file = %s/users\npool_mode = transaction\ndefault_pool_size = 2\nmax_client_conn = 200\n",
+	ini := fmt.Sprintf("[databases]\n%s = host=127.0.0.1 port=%s\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port "+
+		"= %d\nunix_socket_dir =\nauth_type = plain\nauth_file = %s/users\npool_mode = "+
+		"transaction\ndefault_pool_size = 2\nmax_client_conn = 200\n",
 		d.Name, u.Port(), port, dir)
 	if keepsStatements {
 		ini += "max_prepared_statements = 100\n"
 	}
-	for name, content := range map[string]string{"pgbouncer.ini": ini, "users": `"konstruct_app" "` + password + `"` + "\n"} {
+	for name, content := range map[string]string{"pgbouncer.ini": ini,
+		"users": `"konstruct_app" "` + password + `"` + "\n"} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644); err != nil {
 			t.Fatal(err)
 		}

@@ -15,7 +15,9 @@ import (
 // collected counts only when Query returns nil. A statement that fails changes nothing. It runs again,
 // and read with it, only when the server said that nothing was committed, or was never asked.
 func (d *Door) Query(ctx context.Context, tenant uuid.UUID, sql string, args []any, read func(pgx.Rows) error) error {
-	return d.pipelined(ctx, tenant, func(conn *pgx.Conn) error { return query(ctx, conn, tenant, d.CanSee(ctx), sql, args, read) })
+	return d.pipelined(ctx, tenant, func(conn *pgx.Conn) error {
+		return query(ctx, conn, tenant, d.CanSee(ctx), sql, args, read)
+	})
 }
 
 // pipelined runs a pipeline on a connection of its own, and again where that is safe.
@@ -36,7 +38,8 @@ func (d *Door) pipelined(ctx context.Context, tenant uuid.UUID, run func(*pgx.Co
 	})
 }
 
-func query(ctx context.Context, conn *pgx.Conn, tenant uuid.UUID, sees Labels, sql string, args []any, read func(pgx.Rows) error) error {
+func query(ctx context.Context, conn *pgx.Conn, tenant uuid.UUID, sees Labels, sql string, args []any,
+	read func(pgx.Rows) error) error {
 	// Prepared once a connection, with the statement's own text as its name; where the connection URL says
 	// default_query_exec_mode=exec, for a pooler that can't keep statements apart, not at all.
 	var sd *pgconn.StatementDescription
@@ -92,7 +95,8 @@ type Part struct {
 	Tenant uuid.UUID
 	SQL    string
 	Args   func() []any // asked once a try, when the statement is to go out
-	// Read, when not nil, reads the statement's rows. They come when the transaction has ended, so its error takes nothing back.
+	// Read, when not nil, reads the statement's rows. They come when the transaction has ended, so its error takes
+	// nothing back.
 	Read func(pgx.Rows) error
 }
 
@@ -166,7 +170,8 @@ func stream(ctx context.Context, conn *pgx.Conn, parts []Part) error {
 	return failed
 }
 
-func send(p *pgconn.Pipeline, conn *pgx.Conn, parts []Part, prepared []*pgconn.StatementDescription, reads *[]func(pgx.Rows) error) error {
+func send(p *pgconn.Pipeline, conn *pgx.Conn, parts []Part, prepared []*pgconn.StatementDescription,
+	reads *[]func(pgx.Rows) error) error {
 	tenant := uuid.Nil
 	for i, part := range parts {
 		if part.Tenant != tenant {

@@ -51,7 +51,8 @@ func TestTxTriesAgainWhatSurelyRolledBack(t *testing.T) {
 			return err
 		},
 		"connection lost before COMMIT": func(ctx context.Context, tx pgx.Tx) error {
-			if _, err := super.Exec(ctx, `SELECT pg_terminate_backend($1, 5000)`, tx.Conn().PgConn().PID()); err != nil {
+			if _, err := super.Exec(ctx, `SELECT pg_terminate_backend($1, 5000)`,
+				tx.Conn().PgConn().PID()); err != nil {
 				t.Error(err)
 			}
 			_, err := tx.Exec(ctx, `SELECT 1`)
@@ -74,7 +75,10 @@ func TestTxTriesAgainWhatSurelyRolledBack(t *testing.T) {
 	}
 	runs := 0
 	sentinel := errors.New("the caller's own")
-	if err := door.Tx(t.Context(), tenantA, func(context.Context, pgx.Tx) error { runs++; return sentinel }); !errors.Is(err, sentinel) || runs != 1 {
+	if err := door.Tx(t.Context(), tenantA, func(context.Context, pgx.Tx) error {
+		runs++
+		return sentinel
+	}); !errors.Is(err, sentinel) || runs != 1 {
 		t.Errorf("the caller's own error: %d runs, %v", runs, err)
 	}
 	runs = 0
@@ -202,10 +206,12 @@ func TestQueryIsOneRoundTripThatCommits(t *testing.T) {
 		t.Errorf("%d events", n)
 	}
 	var pg *pgconn.PgError
-	if err := door.Query(t.Context(), tenantA, addEvent, []any{tenantB}, nil); !errors.As(err, &pg) || pg.Code != "42501" {
+	if err := door.Query(t.Context(), tenantA, addEvent, []any{tenantB}, nil); !errors.As(err, &pg) ||
+		pg.Code != "42501" {
 		t.Errorf("a forged tenant: %v", err)
 	}
-	if err := door.Query(t.Context(), tenantA, `SELECT 1/0`, nil, nil); err == nil || !strings.Contains(err.Error(), "division by zero") {
+	if err := door.Query(t.Context(), tenantA, `SELECT 1/0`, nil, nil); err == nil ||
+		!strings.Contains(err.Error(), "division by zero") {
 		t.Errorf("a failing statement: %v", err)
 	}
 	if n := count(t, door); n != 1 { // the connection that failed serves again
@@ -223,7 +229,8 @@ func TestStreamIsAllOrNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	var pg *pgconn.PgError
-	for name, second := range map[string]tenantdb.Part{"a row forged for B": part(tenantA, addEvent, tenantB), "a row of A under B": part(tenantB, addEvent, tenantA)} {
+	for name, second := range map[string]tenantdb.Part{"a row forged for B": part(tenantA, addEvent, tenantB),
+		"a row of A under B": part(tenantB, addEvent, tenantA)} {
 		if err := door.Stream(t.Context(), []tenantdb.Part{own, second}); !errors.As(err, &pg) || pg.Code != "42501" {
 			t.Errorf("%s: %v", name, err)
 		}

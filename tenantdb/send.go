@@ -22,7 +22,8 @@ type Statement struct {
 	Args     []any
 	// Within is how long the database may work on it; 0 is as long as it takes. ErrSlow when that was not enough.
 	Within time.Duration
-	// KeepSnapshot has the statement planned once a connection, for any arguments: for text of which there are few. Else it is planned anew, for these.
+	// KeepSnapshot has the statement planned once a connection, for any arguments: for text of which there are few.
+	// Else it is planned anew, for these.
 	KeepSnapshot bool
 }
 
@@ -38,15 +39,19 @@ func (s Statement) slow(err error) error {
 	return err
 }
 
-// Send runs a statement in an open transaction, in one round trip, and leaves its settings as they were for what comes after it there.
+// Send runs a statement in an open transaction, in one round trip, and leaves its settings as they were for what comes
+// after it there.
 func Send(ctx context.Context, tx pgx.Tx, s Statement, read func(pgx.Rows) error) error {
 	return s.send(ctx, tx.Conn(), nil, nil, read)
 }
 
-// Once is Send in a transaction of its own, which ends with it: still one round trip. It runs again, as Query does, only where nothing can have been committed.
+// Once is Send in a transaction of its own, which ends with it: still one round trip. It runs again, as Query does,
+// only where nothing can have been committed.
 func (d *Door) Once(ctx context.Context, tenant uuid.UUID, s Statement, read func(pgx.Rows) error) error {
 	begin := []string{"BEGIN", "SET LOCAL app.current_tenant = '" + tenant.String() + "'", d.CanSee(ctx).set()}
-	return d.pipelined(ctx, tenant, func(conn *pgx.Conn) error { return s.send(ctx, conn, begin, []string{"COMMIT"}, read) })
+	return d.pipelined(ctx, tenant, func(conn *pgx.Conn) error {
+		return s.send(ctx, conn, begin, []string{"COMMIT"}, read)
+	})
 }
 
 // send runs what goes before, the settings, the statement, what takes the settings back, and what goes behind.

@@ -91,7 +91,9 @@ func parseTime(flag, s string) (time.Time, error) {
 			return t, nil
 		}
 	}
-	return time.Time{}, coded{fmt.Errorf("%s: %q is neither a time (2026-11-24, 2026-11-24T10:00:00Z) nor a duration (24h)", flag, s), exitUsage}
+	return time.Time{},
+		coded{fmt.Errorf("%s: %q is neither a time (2026-11-24, 2026-11-24T10:00:00Z) nor a duration (24h)", flag, s),
+			exitUsage}
 }
 
 // parseMetadata reads a --meta.
@@ -111,7 +113,8 @@ type auditListCmd struct {
 
 // Help is shown by --help.
 func (auditListCmd) Help() string {
-	return "Examples:\n\n  konstruct audit list --tenant $T --since 24h --action llm_call\n  konstruct audit list --tenant $T --meta gen_ai.request.model=claude-opus-4-5 --json"
+	return "Examples:\n\n  konstruct audit list --tenant $T --since 24h --action llm_call\n  konstruct audit list " +
+		"--tenant $T --meta gen_ai.request.model=claude-opus-4-5 --json"
 }
 
 // Run prints the events.
@@ -143,9 +146,12 @@ func (a *app) printEvents(events []audit.StoredEvent) error {
 	if events == nil {
 		events = []audit.StoredEvent{}
 	}
-	return printTable(a, events, []string{"CREATED", "ACTION", "EVENT", "USER", "INPUT", "OUTPUT", "MS"}, func(e audit.StoredEvent) []string {
-		return []string{e.CreatedAt.UTC().Format(tableTime), e.Action, e.ID.String(), oneLine(textOrEmpty(e.UserID), 12), oneLine(textOrEmpty(e.Input), 36), oneLine(textOrEmpty(e.Output), 24), numberOrEmpty(e.LatencyMS)}
-	})
+	return printTable(a, events, []string{"CREATED", "ACTION", "EVENT", "USER", "INPUT", "OUTPUT", "MS"},
+		func(e audit.StoredEvent) []string {
+			return []string{e.CreatedAt.UTC().Format(tableTime), e.Action, e.ID.String(),
+				oneLine(textOrEmpty(e.UserID), 12), oneLine(textOrEmpty(e.Input), 36),
+				oneLine(textOrEmpty(e.Output), 24), numberOrEmpty(e.LatencyMS)}
+		})
 }
 
 func textOrEmpty(s *string) string {
@@ -192,8 +198,11 @@ func (c auditShowCmd) Run(ctx context.Context, a *app) error {
 	if e.AgentID != nil {
 		agent = e.AgentID.String()
 	}
-	for _, l := range [][2]string{{"event", e.ID.String()}, {"action", e.Action}, {"created", e.CreatedAt.Format(time.RFC3339Nano)}, {"recorded", sealed}, {"leaf hash", e.LeafHash},
-		{"agent", agent}, {"user", textOrEmpty(e.UserID)}, {"latency ms", numberOrEmpty(e.LatencyMS)}, {"input", textOrEmpty(e.Input)}, {"output", textOrEmpty(e.Output)}, {"metadata", string(e.Metadata)}, {"erased", strings.Join(e.Erased, ", ")}} {
+	for _, l := range [][2]string{{"event", e.ID.String()}, {"action", e.Action},
+		{"created", e.CreatedAt.Format(time.RFC3339Nano)}, {"recorded", sealed}, {"leaf hash", e.LeafHash},
+		{"agent", agent}, {"user", textOrEmpty(e.UserID)}, {"latency ms", numberOrEmpty(e.LatencyMS)},
+		{"input", textOrEmpty(e.Input)}, {"output", textOrEmpty(e.Output)}, {"metadata", string(e.Metadata)},
+		{"erased", strings.Join(e.Erased, ", ")}} {
 		if l[1] != "" {
 			var lines []string
 			for _, line := range strings.Split(l[1], "\n") {
@@ -221,7 +230,8 @@ type auditLogCmd struct {
 
 // Help is shown by --help.
 func (auditLogCmd) Help() string {
-	return "Example:\n\n  konstruct audit log --tenant $T --action tool_invocation --input '{\"order\":17}' --output found --latency 120ms --metadata '{\"gen_ai.tool.name\":\"lookup\"}'"
+	return "Example:\n\n  konstruct audit log --tenant $T --action tool_invocation --input '{\"order\":17}' --output " +
+		"found --latency 120ms --metadata '{\"gen_ai.tool.name\":\"lookup\"}'"
 }
 
 // maxInput bounds what is read from standard input; a summary is cut far below it.
@@ -246,17 +256,21 @@ func readInput(arg string) (string, error) {
 func (c auditLogCmd) Run(ctx context.Context, a *app) error {
 	var err error
 	if c.Receipt != "" && c.Later {
-		return coded{errors.New("--receipt: an event that waits in the spool has no seal yet: take the receipt later (konstruct audit receipt get), or log it without --later"), exitUsage}
+		return coded{errors.New("--receipt: an event that waits in the spool has no seal yet: take the receipt later " +
+			"(konstruct audit receipt get), or log it without --later"), exitUsage}
 	}
 	if c.Input, err = readInput(c.Input); err != nil {
 		return err
 	}
-	k, done, err := a.openWith(ctx, func(p *audit.Policy) bool { return c.Later || p.Tenant(c.Tenant).WhenUnwritable == audit.Continue })
+	k, done, err := a.openWith(ctx, func(p *audit.Policy) bool {
+		return c.Later || p.Tenant(c.Tenant).WhenUnwritable == audit.Continue
+	})
 	if err != nil {
 		return err
 	}
 	defer done()
-	e := konstruct.Event{ID: c.ID, UserID: c.User, Action: c.Action, Input: c.Input, Output: c.Output, Latency: c.Latency}
+	e := konstruct.Event{ID: c.ID, UserID: c.User, Action: c.Action, Input: c.Input, Output: c.Output,
+		Latency: c.Latency}
 	if c.Metadata != "" {
 		e.Metadata = json.RawMessage(c.Metadata)
 	}
@@ -269,7 +283,8 @@ func (c auditLogCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	if id == uuid.Nil {
-		fmt.Fprintln(a.err, "konstruct: the trail can't be written: the event is not logged, and the gap will be recorded, as the policy says")
+		fmt.Fprintln(a.err, "konstruct: the trail can't be written: the event is not logged, and the gap will be "+
+			"recorded, as the policy says")
 	}
 	if c.Receipt != "" && id != uuid.Nil {
 		receipt, err := k.Tenant(c.Tenant).Events().Receipt(ctx, id)
@@ -341,7 +356,8 @@ func (c auditTailCmd) Run(ctx context.Context, a *app) error {
 	}
 }
 
-func (c auditTailCmd) printNew(ctx context.Context, a *app, t *konstruct.Tenant, f audit.Filter, seen map[uuid.UUID]time.Time) error {
+func (c auditTailCmd) printNew(ctx context.Context, a *app, t *konstruct.Tenant, f audit.Filter,
+	seen map[uuid.UUID]time.Time) error {
 	var fresh []audit.StoredEvent
 	for f.Limit = audit.MaxList; ; {
 		events, err := t.Events().List(ctx, f)
@@ -369,7 +385,8 @@ func (c auditTailCmd) printNew(ctx context.Context, a *app, t *konstruct.Tenant,
 			fmt.Fprintf(a.out, "%s\n", raw)
 			continue
 		}
-		fmt.Fprintf(a.out, "%s  %-15s  %s  %s\n", e.CreatedAt.UTC().Format(tableTime), printable(e.Action), e.ID, printable(oneLine(textOrEmpty(e.Input), 60)))
+		fmt.Fprintf(a.out, "%s  %-15s  %s  %s\n", e.CreatedAt.UTC().Format(tableTime), printable(e.Action), e.ID,
+			printable(oneLine(textOrEmpty(e.Input), 60)))
 	}
 	return nil
 }

@@ -25,7 +25,8 @@ type benchCmd struct {
 
 // Help is shown by --help.
 func (benchCmd) Help() string {
-	return "Runs on a private PostgreSQL of its own, which is thrown away: benchmarks write events, and events stay. RATIO is the rate against the baseline's, measured in the same run."
+	return "Runs on a private PostgreSQL of its own, which is thrown away: benchmarks write events, and events stay. " +
+		"RATIO is the rate against the baseline's, measured in the same run."
 }
 
 // Run measures and prints one table.
@@ -53,23 +54,24 @@ func (c benchCmd) Run(ctx context.Context, a *app) error {
 		}
 		lines = append(lines, some...)
 	}
-	return printTable(a, lines, []string{"WHAT", "RATE", "P50 MS", "P99 MS", "RATIO", "BASELINE", "NOTE"}, func(l bench.Measurement) []string {
-		ms := func(v float64) string {
-			if v == 0 {
-				return ""
+	return printTable(a, lines, []string{"WHAT", "RATE", "P50 MS", "P99 MS", "RATIO", "BASELINE", "NOTE"},
+		func(l bench.Measurement) []string {
+			ms := func(v float64) string {
+				if v == 0 {
+					return ""
+				}
+				return fmt.Sprintf("%.2f", v)
 			}
-			return fmt.Sprintf("%.2f", v)
-		}
-		ratio := ""
-		if l.Ratio > 0 {
-			ratio = fmt.Sprintf("%.2f", l.Ratio)
-		}
-		rate := ""
-		if l.Rate > 0 {
-			rate = fmt.Sprintf("%.0f %s/s", l.Rate, l.Unit)
-		}
-		return []string{l.What, rate, ms(l.P50), ms(l.P99), ratio, l.Baseline, l.Note}
-	})
+			ratio := ""
+			if l.Ratio > 0 {
+				ratio = fmt.Sprintf("%.2f", l.Ratio)
+			}
+			rate := ""
+			if l.Rate > 0 {
+				rate = fmt.Sprintf("%.0f %s/s", l.Rate, l.Unit)
+			}
+			return []string{l.What, rate, ms(l.P50), ms(l.P99), ratio, l.Baseline, l.Note}
+		})
 }
 
 // check is the error of figures of nothing.
@@ -99,7 +101,8 @@ func (c benchCmd) growth(ctx context.Context, a *app, b *bench.Bench) ([]bench.M
 
 // printMeasurement says a line once it is there: some runs take most of an hour.
 func (a *app) printMeasurement(l bench.Measurement) {
-	fmt.Fprintf(a.err, "%s: %.0f %s/s, p50 %.2f ms, p99 %.2f ms, ratio %.2f, %s\n", l.What, l.Rate, l.Unit, l.P50, l.P99, l.Ratio, l.Note)
+	fmt.Fprintf(a.err, "%s: %.0f %s/s, p50 %.2f ms, p99 %.2f ms, ratio %.2f, %s\n", l.What, l.Rate, l.Unit, l.P50,
+		l.P99, l.Ratio, l.Note)
 }
 
 // benchTenants is how many tenants share the table that is searched.
@@ -111,15 +114,16 @@ func (c benchCmd) search(ctx context.Context, a *app, b *bench.Bench) ([]bench.M
 	}
 	var p *progress
 	last := ""
-	lines, curve, err := b.Search(ctx, bench.SearchConfig{Chunks: c.Chunks, Tenants: benchTenants, Progress: func(what string, done, total int) {
-		if what != last {
-			if last = what; p != nil {
-				p.done()
+	lines, curve, err := b.Search(ctx,
+		bench.SearchConfig{Chunks: c.Chunks, Tenants: benchTenants, Progress: func(what string, done, total int) {
+			if what != last {
+				if last = what; p != nil {
+					p.done()
+				}
+				p = a.newProgress(what, "done", int64(total))
 			}
-			p = a.newProgress(what, "done", int64(total))
-		}
-		p.set(int64(done), int64(total), int64(done))
-	}, Measured: a.printMeasurement})
+			p.set(int64(done), int64(total), int64(done))
+		}, Measured: a.printMeasurement})
 	if p != nil {
 		p.done()
 	}
@@ -174,7 +178,9 @@ func (c benchCmd) database(ctx context.Context, a *app) (lines []bench.Measureme
 			if err != nil {
 				return nil, err
 			}
-			return b.Service(ctx, bench.ServiceConfig{Program: self, Parts: a.AssetsDir, Clients: c.Clients, Time: c.Time, Measured: a.printMeasurement})
+			return b.Service(ctx,
+				bench.ServiceConfig{Program: self, Parts: a.AssetsDir, Clients: c.Clients, Time: c.Time,
+					Measured: a.printMeasurement})
 		}},
 		{"ingest", func() ([]bench.Measurement, error) {
 			m, err := embed.FindModel(a.AssetsDir)

@@ -58,8 +58,11 @@ type auditEraseCmd struct {
 
 // Help is shown by --help.
 func (auditEraseCmd) Help() string {
-	return "The text and what could prove a guess of it are destroyed; every proof still verifies and says what was erased, by whom and why. It can't be taken back. docs/compliance.md says where else the text may be.\n\n" +
-		"Examples:\n\n  konstruct audit erase --tenant $T --event $E --field input_summary --reason \"ticket 17\"\n  konstruct audit erase --tenant $T --user-id ada --field user_id --field input_summary --field output_summary --field metadata --reason \"request 18, GDPR article 17\""
+	return "The text and what could prove a guess of it are destroyed; every proof still verifies and says what was " +
+		"erased, by whom and why. It can't be taken back. docs/compliance.md says where else the text may be.\n\n" +
+		"Examples:\n\n  konstruct audit erase --tenant $T --event $E --field input_summary --reason \"ticket 17\"\n  " +
+		"konstruct audit erase --tenant $T --user-id ada --field user_id --field input_summary --field " +
+		"output_summary --field metadata --reason \"request 18, GDPR article 17\""
 }
 
 // Run erases, or asks for it.
@@ -85,7 +88,8 @@ func (r auditEraseCmd) Run(ctx context.Context, a *app) error {
 		return a.json(erased)
 	}
 	if erased.Request != nil {
-		_, err = fmt.Fprintf(a.out, "nothing is erased yet: another person must agree\n  konstruct audit erasures approve --reason … --tenant %s %s\n", r.Tenant, *erased.Request)
+		_, err = fmt.Fprintf(a.out, "nothing is erased yet: another person must agree\n  konstruct audit erasures "+
+			"approve --reason … --tenant %s %s\n", r.Tenant, *erased.Request)
 		return err
 	}
 	a.warnErased(erased.Events)
@@ -95,12 +99,14 @@ func (r auditEraseCmd) Run(ctx context.Context, a *app) error {
 // warnErased says what an erasure does not reach.
 func (a *app) warnErased(n int64) {
 	fmt.Fprintf(a.out, "erased fields of %d events\n", n)
-	fmt.Fprintln(a.out, "the database's old pages still hold the text: konstruct audit scrub; its archived log, backups, exports and the files of other machines are yours to look after (docs/compliance.md)")
+	fmt.Fprintln(a.out, "the database's old pages still hold the text: konstruct audit scrub; its archived log, "+
+		"backups, exports and the files of other machines are yours to look after (docs/compliance.md)")
 	if a.SpoolDir == "" {
 		return
 	}
 	if st, err := audit.InspectSpool(a.SpoolDir); err == nil && st.Waiting+st.Rejected > 0 {
-		fmt.Fprintf(a.out, "this machine's spool holds %d events that wait and %d that were refused: they were not looked at (konstruct audit spool)\n", st.Waiting, st.Rejected)
+		fmt.Fprintf(a.out, "this machine's spool holds %d events that wait and %d that were refused: they were not "+
+			"looked at (konstruct audit spool)\n", st.Waiting, st.Rejected)
 	}
 }
 
@@ -128,9 +134,11 @@ func (r erasuresListCmd) Run(ctx context.Context, a *app) error {
 	if all == nil {
 		all = []compliance.Request{}
 	}
-	return printTable(a, all, []string{"REQUEST", "ASKED", "BY", "WHAT", "FIELDS", "REASON"}, func(q compliance.Request) []string {
-		return []string{q.ID.String(), q.At.Format("2006-01-02 15:04"), q.RequestedBy, oneLine(q.String(), 48), strings.Join(q.Fields, ","), oneLine(q.Reason, 40)}
-	})
+	return printTable(a, all, []string{"REQUEST", "ASKED", "BY", "WHAT", "FIELDS", "REASON"},
+		func(q compliance.Request) []string {
+			return []string{q.ID.String(), q.At.Format("2006-01-02 15:04"), q.RequestedBy, oneLine(q.String(), 48),
+				strings.Join(q.Fields, ","), oneLine(q.Reason, 40)}
+		})
 }
 
 type erasuresApproveCmd struct {
@@ -213,7 +221,8 @@ func (a *app) printDecision(tenant uuid.UUID, request *uuid.UUID) (err error) {
 	case a.JSON:
 		return a.json(map[string]*uuid.UUID{"request": request})
 	case request != nil:
-		_, err = fmt.Fprintf(a.out, "nothing is done yet: another person must agree\n  konstruct audit erasures approve --reason … --tenant %s %s\n", tenant, *request)
+		_, err = fmt.Fprintf(a.out, "nothing is done yet: another person must agree\n  konstruct audit erasures "+
+			"approve --reason … --tenant %s %s\n", tenant, *request)
 	}
 	return err
 }
@@ -236,7 +245,8 @@ type holdPlaceCmd struct {
 
 // Help is shown by --help.
 func (holdPlaceCmd) Help() string {
-	return "Without conditions it holds all of the tenant's events.\n\nExample:\n\n  konstruct audit hold place --tenant $T --user ada --reason \"case 9\""
+	return "Without conditions it holds all of the tenant's events.\n\nExample:\n\n  konstruct audit hold place " +
+		"--tenant $T --user ada --reason \"case 9\""
 }
 
 // Run places the hold and prints its id.
@@ -313,13 +323,15 @@ func (r holdListCmd) Run(ctx context.Context, a *app) error {
 	if all == nil {
 		all = []compliance.Hold{}
 	}
-	return printTable(a, all, []string{"HOLD", "PLACED", "BY", "EVENTS", "REASON", "RELEASED"}, func(h compliance.Hold) []string {
-		released := ""
-		if h.ReleasedAt != nil {
-			released = h.ReleasedAt.Format("2006-01-02 15:04") + " by " + *h.ReleasedBy
-		}
-		return []string{h.ID.String(), h.PlacedAt.Format("2006-01-02 15:04"), h.PlacedBy, oneLine(h.String(), 48), oneLine(h.Reason, 40), released}
-	})
+	return printTable(a, all, []string{"HOLD", "PLACED", "BY", "EVENTS", "REASON", "RELEASED"},
+		func(h compliance.Hold) []string {
+			released := ""
+			if h.ReleasedAt != nil {
+				released = h.ReleasedAt.Format("2006-01-02 15:04") + " by " + *h.ReleasedBy
+			}
+			return []string{h.ID.String(), h.PlacedAt.Format("2006-01-02 15:04"), h.PlacedBy, oneLine(h.String(), 48),
+				oneLine(h.Reason, 40), released}
+		})
 }
 
 type retentionCmd struct {
@@ -392,7 +404,8 @@ func (r retentionKeepCmd) Run(ctx context.Context, a *app) error {
 	if r.Days > 0 {
 		until = fmt.Sprintf("for %d days, and deleted after that by konstruct audit retention run", r.Days)
 	} else if r.Action != "" {
-		what, until = "events of type "+printable(r.Action)+" have no rule of their own any more", "as those without one"
+		what, until = "events of type "+printable(r.Action)+" have no rule of their own any more",
+			"as those without one"
 		_, err = fmt.Fprintf(a.out, "%s, and are kept %s\n", what, until)
 		return err
 	}
@@ -408,7 +421,9 @@ type retentionRunCmd struct {
 
 // Help is shown by --help.
 func (retentionRunCmd) Help() string {
-	return "Deletes what the tenant's rules no longer keep, a signed checkpoint covers and no hold protects. Leaf hashes stay, so everything else still verifies. It can be killed and run again; run it daily.\n\nExample:\n\n  konstruct audit retention run --tenant $T --reason \"policy 7\" --dry-run"
+	return "Deletes what the tenant's rules no longer keep, a signed checkpoint covers and no hold protects. Leaf " +
+		"hashes stay, so everything else still verifies. It can be killed and run again; run it " +
+		"daily.\n\nExample:\n\n  konstruct audit retention run --tenant $T --reason \"policy 7\" --dry-run"
 }
 
 // Run deletes, or says what would be deleted.
@@ -419,7 +434,9 @@ func (r retentionRunCmd) Run(ctx context.Context, a *app) error {
 	}
 	defer done()
 	p := a.newProgress("looking at", "events", 0)
-	gone, err := compliance.Expire(ctx, c, r.Tenant, r.Reason, r.DryRun, func(leaves, _ int64) { p.set(leaves, 0, leaves) })
+	gone, err := compliance.Expire(ctx, c, r.Tenant, r.Reason, r.DryRun, func(leaves, _ int64) {
+		p.set(leaves, 0, leaves)
+	})
 	p.done()
 	if err != nil {
 		return usageError(err)
@@ -443,7 +460,8 @@ type auditScrubCmd struct{}
 
 // Help is shown by --help.
 func (auditScrubCmd) Help() string {
-	return "Rewrites the tables from which something was erased, as their owner: deleted rows' bytes stay on their pages until then. Each table is locked meanwhile.\n\nExample:\n\n  konstruct audit scrub"
+	return "Rewrites the tables from which something was erased, as their owner: deleted rows' bytes stay on their " +
+		"pages until then. Each table is locked meanwhile.\n\nExample:\n\n  konstruct audit scrub"
 }
 
 // Run rewrites the tables.

@@ -67,7 +67,8 @@ type settings struct {
 }
 
 // otherVariables are environment variables that are read elsewhere, and so no mistake.
-var otherVariables = map[string]bool{"KONSTRUCT_ONNXRUNTIME": true, "KONSTRUCT_TENANT": true, "KONSTRUCT_AGENT": true, "KONSTRUCT_SETUP_POSTGRES": true, "KONSTRUCT_KEY": true}
+var otherVariables = map[string]bool{"KONSTRUCT_ONNXRUNTIME": true, "KONSTRUCT_TENANT": true, "KONSTRUCT_AGENT": true,
+	"KONSTRUCT_SETUP_POSTGRES": true, "KONSTRUCT_KEY": true}
 
 // variables are a setting's environment variables: its name, and names that it had before.
 func variables(f reflect.StructField) []string { return strings.Split(f.Tag.Get("env"), ",") }
@@ -81,7 +82,8 @@ func (a *app) configure(parser *kong.Kong, args []string) error {
 		}
 	}
 	for _, kv := range os.Environ() {
-		if key, _, _ := strings.Cut(kv, "="); strings.HasPrefix(key, "KONSTRUCT_") && !known[key] && !otherVariables[key] {
+		if key, _, _ := strings.Cut(kv, "="); strings.HasPrefix(key, "KONSTRUCT_") && !known[key] &&
+			!otherVariables[key] {
 			return fmt.Errorf("environment: %s is no setting: %s", key, nearest(key, known))
 		}
 	}
@@ -212,7 +214,9 @@ func (configCmd) Run(a *app) error {
 		}
 		lines = append(lines, line{variables(f)[0], mask(value), a.sources[variables(f)[0]]})
 	}
-	return printTable(a, lines, []string{"NAME", "VALUE", "FROM"}, func(l line) []string { return []string{l.Name, l.Value, l.From} })
+	return printTable(a, lines, []string{"NAME", "VALUE", "FROM"}, func(l line) []string {
+		return []string{l.Name, l.Value, l.From}
+	})
 }
 
 // mask hides the password of a URL, also where it is given as a parameter or in a connection string.

@@ -28,7 +28,8 @@ type databaseURLs struct {
 // database returns the URLs in force. With none set it is the private cluster, started or joined, and
 // migrated; close ends what it started.
 func (a *app) database(ctx context.Context) (u databaseURLs, done func(), err error) {
-	u = databaseURLs{a.DatabaseURL, a.OwnerDatabaseURL, a.NotaryDatabaseURL, a.ComplianceDatabaseURL, a.WorkerDatabaseURL, a.SuperuserDatabaseURL}
+	u = databaseURLs{a.DatabaseURL, a.OwnerDatabaseURL, a.NotaryDatabaseURL, a.ComplianceDatabaseURL,
+		a.WorkerDatabaseURL, a.SuperuserDatabaseURL}
 	if u != (databaseURLs{}) {
 		return u, func() {}, nil
 	}
@@ -41,8 +42,10 @@ func (a *app) database(ctx context.Context) (u databaseURLs, done func(), err er
 }
 
 func clusterURLs(c *devpg.Cluster) databaseURLs {
-	return databaseURLs{c.URL("konstruct_app", devpg.Database), c.URL("konstruct_owner", devpg.Database), c.URL("konstruct_notary", devpg.Database),
-		c.URL("konstruct_compliance", devpg.Database), c.URL("konstruct_worker", devpg.Database), c.SuperuserURL(devpg.Database)}
+	return databaseURLs{c.URL("konstruct_app", devpg.Database), c.URL("konstruct_owner", devpg.Database),
+		c.URL("konstruct_notary", devpg.Database),
+		c.URL("konstruct_compliance", devpg.Database), c.URL("konstruct_worker", devpg.Database),
+		c.SuperuserURL(devpg.Database)}
 }
 
 // privateCluster joins the cluster that runs in the data folder, or starts it, and migrates.
@@ -149,7 +152,8 @@ func (a *app) connect(ctx context.Context, u databaseURLs, c konstruct.Config) (
 		return nil, err
 	}
 	if a.RerankURL != "" {
-		c.Reranker = &embed.Reranker{URL: a.RerankURL, Key: a.RerankKey, Model: a.RerankModel, Client: &http.Client{Timeout: embedTime}}
+		c.Reranker = &embed.Reranker{URL: a.RerankURL, Key: a.RerankKey, Model: a.RerankModel,
+			Client: &http.Client{Timeout: embedTime}}
 	}
 	c.AssetsDir, c.Embedder, c.Logger = a.AssetsDir, a.embedder(), slog.New(slog.NewTextHandler(a.err, nil))
 	return konstruct.Open(ctx, c)
@@ -163,14 +167,16 @@ func (a *app) embedder() embed.Embedder {
 	if a.EmbedURL == "" {
 		return nil
 	}
-	return &embed.Remote{BaseURL: a.EmbedURL, Key: a.EmbedKey, Model: a.EmbedModel, Client: &http.Client{Timeout: embedTime}}
+	return &embed.Remote{BaseURL: a.EmbedURL, Key: a.EmbedKey, Model: a.EmbedModel,
+		Client: &http.Client{Timeout: embedTime}}
 }
 
 // exitCode is the exit code of an error.
 func exitCode(err error) int {
 	var pg *pgconn.PgError
 	var connect *pgconn.ConnectError
-	if errors.As(err, &connect) || errors.As(err, &pg) && strings.HasPrefix(pg.Code, "28") || errors.Is(err, devpg.ErrNotInstalled) {
+	if errors.As(err, &connect) || errors.As(err, &pg) && strings.HasPrefix(pg.Code, "28") ||
+		errors.Is(err, devpg.ErrNotInstalled) {
 		return exitNoDB
 	}
 	return exitFailed
@@ -182,13 +188,16 @@ func explainError(err error) string {
 	if errors.As(err, &pg) {
 		switch {
 		case pg.Code == "28P01" || pg.Code == "28000":
-			return fmt.Sprintf("the database refuses this role or its password (%s): check the connection URL's user and password", pg.Message)
+			return fmt.Sprintf(
+				"the database refuses this role or its password (%s): check the connection URL's user and password",
+				pg.Message)
 		case pg.Code == "3D000":
 			return fmt.Sprintf("%s: create it, or check the connection URL's last part", pg.Message)
 		case pg.Code == "42P01" || pg.Code == "42883" || pg.Code == "42703":
 			return fmt.Sprintf("the schema is older than this program (%s): run konstruct migrate up", pg.Message)
 		case pg.Code == "53100" || pg.Code == "58030" || strings.HasPrefix(pg.Message, "could not extend file"):
-			return fmt.Sprintf("the database's disk is full (%s): nothing of this was stored; make room and run it again", pg.Message)
+			return fmt.Sprintf(
+				"the database's disk is full (%s): nothing of this was stored; make room and run it again", pg.Message)
 		case pg.Hint != "":
 			return fmt.Sprintf("%v: %s", err, pg.Hint)
 		}
@@ -196,7 +205,8 @@ func explainError(err error) string {
 	var connect *pgconn.ConnectError
 	if errors.As(err, &connect) {
 		where := net.JoinHostPort(connect.Config.Host, fmt.Sprint(connect.Config.Port))
-		return fmt.Sprintf("PostgreSQL does not answer at %s: start it, check the connection URL, or leave all URLs unset to use the private database (%v)", where, rootCause(err))
+		return fmt.Sprintf("PostgreSQL does not answer at %s: start it, check the connection URL, or leave all URLs "+
+			"unset to use the private database (%v)", where, rootCause(err))
 	}
 	return printable(strings.ReplaceAll(err.Error(), "\n", " "))
 }

@@ -43,7 +43,8 @@ type demoTenant struct {
 func (p *demoTenant) owns(source string) bool {
 	u, err := url.Parse(source)
 	for _, path := range p.paths {
-		if abs, absErr := filepath.Abs(path); err == nil && absErr == nil && (u.Path == abs || strings.HasPrefix(u.Path, abs+"/")) {
+		if abs, absErr := filepath.Abs(path); err == nil && absErr == nil &&
+			(u.Path == abs || strings.HasPrefix(u.Path, abs+"/")) {
 			return true
 		}
 	}
@@ -60,12 +61,18 @@ var (
 )
 
 func (c demoCmd) tenants(dataDir string) ([]demoTenant, error) {
-	gopher := []string{"When does a read observe a write of another goroutine?", "What does a select statement do when several cases are ready?",
-		"How are constants that overflow their type treated?", "In what order are package variables initialized?", "What happens when a nil map is written to?"}
-	newton := []string{"Are rays of different colours refracted by different amounts?", "What is the white light of the sun made of?",
-		"Why does a rainbow show its colours?", "How thick must a film be to show a colour?", "What does Newton ask about light and gross bodies turning into each other?"}
+	gopher := []string{"When does a read observe a write of another goroutine?",
+		"What does a select statement do when several cases are ready?",
+		"How are constants that overflow their type treated?", "In what order are package variables initialized?",
+		"What happens when a nil map is written to?"}
+	newton := []string{"Are rays of different colours refracted by different amounts?",
+		"What is the white light of the sun made of?",
+		"Why does a rainbow show its colours?", "How thick must a film be to show a colour?",
+		"What does Newton ask about light and gross bodies turning into each other?"}
 	if c.Dir != "" {
-		return []demoTenant{{"your folder", folderID, []string{c.Dir}, []string{"What is this about?", "What are the main steps?", "What can go wrong?", "Who is responsible?", "What is required first?"}},
+		return []demoTenant{{"your folder", folderID, []string{c.Dir},
+			[]string{"What is this about?", "What are the main steps?", "What can go wrong?", "Who is responsible?",
+				"What is required first?"}},
 			{"an empty tenant", emptyID, nil, nil}}, nil
 	}
 	handbook := filepath.Join(dataDir, "samples") // one handbook, as many applications write it
@@ -74,18 +81,22 @@ func (c demoCmd) tenants(dataDir string) ([]demoTenant, error) {
 	}
 	root := goRoot()
 	if root == "" {
-		return nil, fmt.Errorf("no Go installation with its documents was found: run konstruct demo --dir FOLDER on a folder of your own")
+		return nil, fmt.Errorf("no Go installation with its documents was found: run konstruct demo --dir FOLDER on " +
+			"a folder of your own")
 	}
 	return []demoTenant{
-		{"gophers", gopherID, []string{filepath.Join(root, "doc", "go_spec.html"), filepath.Join(root, "doc", "go_mem.html")}, gopher},
+		{"gophers", gopherID,
+			[]string{filepath.Join(root, "doc", "go_spec.html"), filepath.Join(root, "doc", "go_mem.html")}, gopher},
 		{"newton", newtonID, []string{filepath.Join(root, "src", "testdata", "Isaac.Newton-Opticks.txt")}, newton},
-		{"station", stationID, []string{handbook}, []string{"What ruins the impeller?", "Which pump draws from the lake?", "How is a leak mended?"}}}, nil
+		{"station", stationID, []string{handbook},
+			[]string{"What ruins the impeller?", "Which pump draws from the lake?", "How is a leak mended?"}}}, nil
 }
 
 // goRoot finds the Go installation, whose documents every machine that can build this has.
 func goRoot() string {
 	out, _ := exec.Command("go", "env", "GOROOT").Output() // no go here is no mistake
-	roots := []string{strings.TrimSpace(string(out)), "/usr/local/go", "/usr/lib/go", "/usr/share/go", "/opt/homebrew/opt/go/libexec"}
+	roots := []string{strings.TrimSpace(string(out)), "/usr/local/go", "/usr/lib/go", "/usr/share/go",
+		"/opt/homebrew/opt/go/libexec"}
 	for _, r := range roots {
 		if _, err := os.Stat(filepath.Join(r, "src", "testdata", "Isaac.Newton-Opticks.txt")); r != "" && err == nil {
 			if _, err := os.Stat(filepath.Join(r, "doc", "go_spec.html")); err == nil {
@@ -107,7 +118,8 @@ func (c demoCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	defer done()
-	for _, n := range []struct{ url, name string }{{u.app, "KONSTRUCT_DATABASE_URL"}, {u.notary, "KONSTRUCT_NOTARY_DATABASE_URL"}} {
+	for _, n := range []struct{ url, name string }{{u.app, "KONSTRUCT_DATABASE_URL"},
+		{u.notary, "KONSTRUCT_NOTARY_DATABASE_URL"}} {
 		if _, err := requireURL(n.url, n.name, "the demonstration"); err != nil {
 			return err
 		}
@@ -193,14 +205,21 @@ func (c demoCmd) agentTurn(ctx context.Context, a *app, k *konstruct.Konstruct, 
 	a.title("An agent's turn is logged: a tool call, an LLM call, an escalation")
 	t := k.Tenant(p.id)
 	agent := t.Agent(demoAgent(p.id))
-	if _, err := agent.LogToolCall(ctx, konstruct.ToolCall{Name: "run_tests", CallID: "call_1", Type: "function", UserID: "demo", Arguments: `{"package":"./..."}`, Result: "2 failures", Latency: 4200 * time.Millisecond}); err != nil {
+	if _, err := agent.LogToolCall(ctx,
+		konstruct.ToolCall{Name: "run_tests", CallID: "call_1", Type: "function", UserID: "demo",
+			Arguments: `{"package":"./..."}`, Result: "2 failures", Latency: 4200 * time.Millisecond}); err != nil {
 		return err
 	}
-	if _, err := agent.LogLLMCall(ctx, konstruct.LLMCall{Provider: "anthropic", Model: "claude-opus-4-5", UserID: "demo", Prompt: "Why do two tests fail under -race?", Completion: "The counter is written without a lock.",
-		InputTokens: 812, OutputTokens: 96, FinishReasons: []string{"end_turn"}, Latency: 1900 * time.Millisecond}); err != nil {
+	if _, err := agent.LogLLMCall(ctx,
+		konstruct.LLMCall{Provider: "anthropic", Model: "claude-opus-4-5", UserID: "demo",
+			Prompt: "Why do two tests fail under -race?", Completion: "The counter is written without a lock.",
+			InputTokens: 812, OutputTokens: 96, FinishReasons: []string{"end_turn"},
+			Latency: 1900 * time.Millisecond}); err != nil {
 		return err
 	}
-	if _, err := agent.LogEscalation(ctx, konstruct.Escalation{UserID: "demo", Reason: "The fix changes an exported type.", Question: "May Counter become a struct?", To: "maintainers"}); err != nil {
+	if _, err := agent.LogEscalation(ctx,
+		konstruct.Escalation{UserID: "demo", Reason: "The fix changes an exported type.",
+			Question: "May Counter become a struct?", To: "maintainers"}); err != nil {
 		return err
 	}
 	events, err := t.Events().List(ctx, audit.Filter{Limit: 8})

@@ -17,7 +17,8 @@ type devDBCmd struct{}
 
 // Help is shown by --help.
 func (devDBCmd) Help() string {
-	return "Prints one KONSTRUCT_…=URL a line when it is ready; a file of these lines is a configuration, until it stops:\n\n  konstruct dev db >dev.env &\n  konstruct --config dev.env doctor"
+	return "Prints one KONSTRUCT_…=URL a line when it is ready; a file of these lines is a configuration, until it " +
+		"stops:\n\n  konstruct dev db >dev.env &\n  konstruct --config dev.env doctor"
 }
 
 // Run starts the cluster, migrates, prints one URL a line, and stops on TERM or INT.
@@ -25,7 +26,8 @@ func (devDBCmd) Run(ctx context.Context, a *app) error {
 	if c, err := devpg.Running(ctx, a.DataDir); err != nil {
 		return err
 	} else if c != nil {
-		fmt.Fprintf(a.err, "konstruct: the private PostgreSQL in %s runs already, and ends with whoever started it: these are its URLs\n", a.DataDir)
+		fmt.Fprintf(a.err, "konstruct: the private PostgreSQL in %s runs already, and ends with whoever started it: "+
+			"these are its URLs\n", a.DataDir)
 		return a.printURLs(clusterURLs(c))
 	}
 	cluster, err := a.privateCluster(ctx)
@@ -48,7 +50,8 @@ func (devDBCmd) Run(ctx context.Context, a *app) error {
 
 // printURLs prints one URL a line.
 func (a *app) printURLs(u databaseURLs) error {
-	_, err := fmt.Fprintf(a.out, "KONSTRUCT_DATABASE_URL=%s\nKONSTRUCT_OWNER_DATABASE_URL=%s\nKONSTRUCT_NOTARY_DATABASE_URL=%s\nKONSTRUCT_COMPLIANCE_DATABASE_URL=%s\nKONSTRUCT_WORKER_DATABASE_URL=%s\nKONSTRUCT_SUPERUSER_DATABASE_URL=%s\n",
+	_, err := fmt.Fprintf(a.out,
+		"KONSTRUCT_DATABASE_URL=%s\nKONSTRUCT_OWNER_DATABASE_URL=%s\nKONSTRUCT_NOTARY_DATABASE_URL=%s\nKONSTRUCT_COMPLIANCE_DATABASE_URL=%s\nKONSTRUCT_WORKER_DATABASE_URL=%s\nKONSTRUCT_SUPERUSER_DATABASE_URL=%s\n",
 		u.app, u.owner, u.notary, u.compliance, u.worker, u.superuser)
 	return err
 }

@@ -61,7 +61,8 @@ func devDB(t *testing.T, bin, dir string, attr *syscall.SysProcAttr) (*exec.Cmd,
 	return cmd, urls
 }
 
-// ended waits for the end of a server whose parent is gone: it answers no more, and is still writing its last checkpoint.
+// ended waits for the end of a server whose parent is gone: it answers no more, and is still writing its last
+// checkpoint.
 func ended(t *testing.T, dir string) {
 	t.Helper()
 	for n := 0; n < 300; n++ {
@@ -106,7 +107,8 @@ func TestDevDBServesTwoAtOnceAndStopsWhenTold(t *testing.T) {
 		t.Error(err)
 	}
 	out, err := exec.Command(bin, "dev", "db", "--data-dir", filepath.Join(dir, "one")).CombinedOutput()
-	if err != nil || !strings.Contains(string(out), "runs already") || !strings.Contains(string(out), "KONSTRUCT_DATABASE_URL="+urls["KONSTRUCT_DATABASE_URL"]+"\n") {
+	if err != nil || !strings.Contains(string(out), "runs already") ||
+		!strings.Contains(string(out), "KONSTRUCT_DATABASE_URL="+urls["KONSTRUCT_DATABASE_URL"]+"\n") {
 		t.Errorf("a second one in the same folder: %v, %s", err, out)
 	}
 	// A command without a URL joins the one that runs.
@@ -135,7 +137,8 @@ func TestDevDBIsGoneWithItsParentAndComesBack(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := conn.Exec(t.Context(), `BEGIN; SET LOCAL app.current_tenant = '11111111-1111-4111-8111-111111111111'; INSERT INTO audit_events (tenant_id, action_type) VALUES ('11111111-1111-4111-8111-111111111111', 'x'); COMMIT`); err != nil {
+		if _, err := conn.Exec(t.Context(),
+			`BEGIN; SET LOCAL app.current_tenant = '11111111-1111-4111-8111-111111111111'; INSERT INTO audit_events (tenant_id, action_type) VALUES ('11111111-1111-4111-8111-111111111111', 'x'); COMMIT`); err != nil {
 			t.Fatal(err)
 		}
 		if err := cmd.Process.Kill(); err != nil {
@@ -169,7 +172,8 @@ func TestDevDBStopsWhenItsParentDies(t *testing.T) {
 	for n := 0; url == "" && n < 600; n++ {
 		time.Sleep(100 * time.Millisecond)
 		raw, _ := os.ReadFile(out)
-		if i := bytes.Index(raw, []byte("KONSTRUCT_SUPERUSER_DATABASE_URL=")); i >= 0 && bytes.HasSuffix(raw, []byte("\n")) {
+		if i := bytes.Index(raw, []byte("KONSTRUCT_SUPERUSER_DATABASE_URL=")); i >= 0 &&
+			bytes.HasSuffix(raw, []byte("\n")) {
 			url = strings.TrimSpace(string(raw[i+len("KONSTRUCT_SUPERUSER_DATABASE_URL="):]))
 		}
 	}
@@ -253,7 +257,8 @@ func passable(t *testing.T) string {
 	return dir
 }
 
-// TestAHugeTextIsRefusedInLittleMemory gives it 200 MB of text, which must not come into memory: it takes what a text just over the limit takes.
+// TestAHugeTextIsRefusedInLittleMemory gives it 200 MB of text, which must not come into memory: it takes what a text
+// just over the limit takes.
 func TestAHugeTextIsRefusedInLittleMemory(t *testing.T) {
 	d, bin := testkit.Database(t), binary(t)
 	refused := func(size int) (peak int64) { // in MiB
@@ -271,7 +276,8 @@ func TestAHugeTextIsRefusedInLittleMemory(t *testing.T) {
 		if err := f.Close(); err != nil {
 			t.Fatal(err)
 		}
-		cmd := exec.CommandContext(t.Context(), bin, "kb", "ingest", "--tenant", "11111111-1111-4111-8111-111111111111", path)
+		cmd := exec.CommandContext(t.Context(), bin, "kb", "ingest", "--tenant",
+			"11111111-1111-4111-8111-111111111111", path)
 		cmd.Env = append(os.Environ(), "KONSTRUCT_DATABASE_URL="+d.URL("konstruct_app"), "GOMEMLIMIT=200MiB")
 		out, err := cmd.CombinedOutput()
 		if err == nil || !strings.Contains(string(out), "huge.txt: the file is too large") {
@@ -317,10 +323,12 @@ func TestAFullDiskIsOneClearLineAndNothingIsLost(t *testing.T) {
 	logged, code := 0, 0
 	for code == 0 && logged < 2000 {
 		// jsonb compresses; what differs in every byte does not.
-		sql := `INSERT INTO audit_events (tenant_id, action_type, input_summary) SELECT $1, 'x', string_agg(md5(random()::text), '') FROM generate_series(1, 4000)`
+		sql := `INSERT INTO audit_events (tenant_id, action_type, input_summary)
+			SELECT $1, 'x', string_agg(md5(random()::text), '') FROM generate_series(1, 4000)`
 		if err := door.Query(t.Context(), tenant, sql, []any{tenant}, nil); err != nil {
 			code = exitCode(err)
-			if line := explainError(err); !strings.HasPrefix(line, "the database's disk is full") || strings.Contains(line, "\n") {
+			if line := explainError(err); !strings.HasPrefix(line, "the database's disk is full") ||
+				strings.Contains(line, "\n") {
 				t.Errorf("a full disk reads %q", line)
 			}
 			break
@@ -330,12 +338,14 @@ func TestAFullDiskIsOneClearLineAndNothingIsLost(t *testing.T) {
 	if code != exitFailed {
 		t.Fatalf("%d events went in, exit code %d", logged, code)
 	}
-	if code := run(t.Context(), []string{"audit", "verify"}, &out, &errs); code != 0 || !strings.Contains(out.String(), fmt.Sprintf("%d events match", logged)) {
+	if code := run(t.Context(), []string{"audit", "verify"}, &out, &errs); code != 0 ||
+		!strings.Contains(out.String(), fmt.Sprintf("%d events match", logged)) {
 		t.Errorf("exit code %d: %s%s", code, out.String(), errs.String())
 	}
 	limit("unlimited")
 	again := testkit.DoorOf(t, d)
-	if err := again.Query(t.Context(), tenant, `INSERT INTO audit_events (tenant_id, action_type) VALUES ($1, 'x')`, []any{tenant}, nil); err != nil {
+	if err := again.Query(t.Context(), tenant, `INSERT INTO audit_events (tenant_id, action_type) VALUES ($1, 'x')`,
+		[]any{tenant}, nil); err != nil {
 		t.Errorf("after there is room again: %v", err)
 	}
 }

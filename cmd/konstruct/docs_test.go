@@ -60,7 +60,8 @@ func parses(k *kong.Kong, args []string) error {
 	if err == nil {
 		return nil
 	}
-	for _, unsaid := range []string{"missing flags", "expected \"<", "expected one of", "missing positional", "missing value",
+	for _, unsaid := range []string{"missing flags", "expected \"<", "expected one of", "missing positional",
+		"missing value",
 		"no such file"} {
 		if strings.Contains(err.Error(), unsaid) {
 			return nil

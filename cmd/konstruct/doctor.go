@@ -48,12 +48,13 @@ func (doctorCmd) Run(ctx context.Context, a *app) error {
 			failed++
 		}
 	}
-	err = printTable(a, checks, []string{"", "CHECK", "FOUND", "WANTED", "WHAT TO RUN"}, func(c tenantdb.Check) []string {
-		if c.OK {
-			return []string{"ok", c.Name, c.Actual, c.Expected}
-		}
-		return []string{"FAIL", c.Name, c.Actual, c.Expected, c.Fix}
-	})
+	err = printTable(a, checks, []string{"", "CHECK", "FOUND", "WANTED", "WHAT TO RUN"},
+		func(c tenantdb.Check) []string {
+			if c.OK {
+				return []string{"ok", c.Name, c.Actual, c.Expected}
+			}
+			return []string{"FAIL", c.Name, c.Actual, c.Expected, c.Fix}
+		})
 	if err == nil && failed > 0 {
 		err = fmt.Errorf("%d of %d checks failed", failed, len(checks))
 	}
@@ -91,7 +92,8 @@ func (a *app) notaryChecks(ctx context.Context, url string) ([]tenantdb.Check, e
 	return []tenantdb.Check{
 		check("notary: copy outside the database", s.Anchor, outside, "konstruct notary resume"),
 		check("notary: cluster of the transaction ids", moved, "this one", "konstruct notary resume"),
-		check("notary: sealed events in no log after their time", behind, "no", "konstruct notary run; it says what holds it back"),
+		check("notary: sealed events in no log after their time", behind, "no",
+			"konstruct notary run; it says what holds it back"),
 	}, nil
 }
 

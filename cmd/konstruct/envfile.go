@@ -70,8 +70,9 @@ func readPrivateFile(path string) ([]byte, error) {
 	}
 	owner, ok := st.Sys().(*syscall.Stat_t)
 	if ok && int(owner.Uid) != os.Geteuid() && owner.Uid != 0 {
-		return nil, fmt.Errorf("%s belongs to user %d, not to you (%d): it is not read, because whoever owns it chooses "+
-			"the database", path, owner.Uid, os.Geteuid())
+		return nil,
+			fmt.Errorf("%s belongs to user %d, not to you (%d): it is not read, because whoever owns it chooses "+
+				"the database", path, owner.Uid, os.Geteuid())
 	}
 	if st.Mode().Perm()&0o077 != 0 {
 		return nil, fmt.Errorf("%s holds passwords and others can read or write it: chmod 600 %s", path, path)

@@ -27,7 +27,8 @@ type escalationsListCmd struct {
 
 // Help is shown by --help.
 func (escalationsListCmd) Help() string {
-	return "Examples:\n\n  konstruct audit escalations --tenant $T --state open\n  konstruct audit escalations ack --tenant $T $E\n  konstruct audit escalations resolve --tenant $T $E --decision \"refund it\""
+	return "Examples:\n\n  konstruct audit escalations --tenant $T --state open\n  konstruct audit escalations ack " +
+		"--tenant $T $E\n  konstruct audit escalations resolve --tenant $T $E --decision \"refund it\""
 }
 
 // Run prints the escalations.
@@ -49,16 +50,19 @@ func (r escalationsListCmd) Run(ctx context.Context, a *app) error {
 	if cases == nil {
 		cases = []konstruct.EscalationRecord{}
 	}
-	err = printTable(a, cases, []string{"OPENED", "STATE", "ESCALATION", "REASON", "TO", "WAITED", "BY", "DECISION"}, func(c konstruct.EscalationRecord) []string {
-		by, waited := textOrEmpty(c.ResolvedBy), ""
-		if by == "" {
-			by = textOrEmpty(c.AcknowledgedBy)
-		}
-		if c.State != "open" {
-			waited = c.WaitTime.Round(time.Second).String()
-		}
-		return []string{c.OpenedAt.UTC().Format(tableTime), c.State, c.ID.String(), oneLine(textOrEmpty(c.Reason), 36), oneLine(textOrEmpty(c.Recipient), 16), waited, oneLine(by, 16), oneLine(textOrEmpty(c.Decision), 32)}
-	})
+	err = printTable(a, cases, []string{"OPENED", "STATE", "ESCALATION", "REASON", "TO", "WAITED", "BY", "DECISION"},
+		func(c konstruct.EscalationRecord) []string {
+			by, waited := textOrEmpty(c.ResolvedBy), ""
+			if by == "" {
+				by = textOrEmpty(c.AcknowledgedBy)
+			}
+			if c.State != "open" {
+				waited = c.WaitTime.Round(time.Second).String()
+			}
+			return []string{c.OpenedAt.UTC().Format(tableTime), c.State, c.ID.String(),
+				oneLine(textOrEmpty(c.Reason), 36),
+				oneLine(textOrEmpty(c.Recipient), 16), waited, oneLine(by, 16), oneLine(textOrEmpty(c.Decision), 32)}
+		})
 	if err == nil && !a.JSON && len(cases) == r.Limit {
 		fmt.Fprintf(a.err, "more: --after %s\n", cases[len(cases)-1].Cursor)
 	}

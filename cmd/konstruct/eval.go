@@ -33,7 +33,9 @@ type kbEvalCmd struct {
 
 // Help is shown by --help.
 func (kbEvalCmd) Help() string {
-	return "Ingests the collection, asks each question, and reports nDCG@10, Recall@10, Recall@100, MRR@10 and MAP@100 as trec_eval defines them, with 95 % intervals by bootstrap over the questions. Documents already there are not ingested again.\n\nExample:\n\n  konstruct kb eval scifact/ --runs runs/"
+	return "Ingests the collection, asks each question, and reports nDCG@10, Recall@10, Recall@100, MRR@10 and " +
+		"MAP@100 as trec_eval defines them, with 95 % intervals by bootstrap over the questions. Documents already " +
+		"there are not ingested again.\n\nExample:\n\n  konstruct kb eval scifact/ --runs runs/"
 }
 
 // modeScore is what one mode reached.
@@ -82,11 +84,13 @@ func (c kbEvalCmd) Run(ctx context.Context, a *app) error {
 		}
 	}
 	if n := len(collection.Unanswered); n > 0 {
-		fmt.Fprintf(a.err, "%d of %d questions count 0 in each mean, because none of their answers is a document that says anything: %s\n",
+		fmt.Fprintf(a.err, "%d of %d questions count 0 in each mean, because none of their answers is a document "+
+			"that says anything: %s\n",
 			n, len(collection.Queries), oneLine(strings.Join(collection.Unanswered, ", "), 200))
 	}
 	if !a.JSON {
-		fmt.Fprintf(a.out, "%d documents, %d questions, tenant %s\n", len(collection.Docs), len(collection.Queries), tenant)
+		fmt.Fprintf(a.out, "%d documents, %d questions, tenant %s\n", len(collection.Docs),
+			len(collection.Queries), tenant)
 	}
 	head := []string{"MODE"}
 	for _, m := range eval.Measures() {
@@ -118,7 +122,8 @@ func (c kbEvalCmd) tenant() (uuid.UUID, error) {
 const evalPrefix = "eval:"
 
 // ingest ingests what is not there yet.
-func (c kbEvalCmd) ingest(ctx context.Context, a *app, k *konstruct.Konstruct, agent *konstruct.Agent, tenant uuid.UUID, collection *eval.Collection) error {
+func (c kbEvalCmd) ingest(ctx context.Context, a *app, k *konstruct.Konstruct, agent *konstruct.Agent, tenant uuid.UUID,
+	collection *eval.Collection) error {
 	there := map[string]bool{}
 	for after := uuid.Nil; ; {
 		docs, err := k.Tenant(tenant).Documents().List(ctx, after, kb.MaxList)
@@ -127,7 +132,8 @@ func (c kbEvalCmd) ingest(ctx context.Context, a *app, k *konstruct.Konstruct, a
 		}
 		for _, d := range docs {
 			if !strings.HasPrefix(d.Source, evalPrefix) {
-				return fmt.Errorf("tenant %s has documents of its own: a collection is measured in a tenant that has none", tenant)
+				return fmt.Errorf(
+					"tenant %s has documents of its own: a collection is measured in a tenant that has none", tenant)
 			}
 			there[d.Filename], after = true, d.ID
 		}
@@ -169,25 +175,29 @@ const embedBatch = 32
 
 // prepare is a document cut as every document is, or whole; one that says nothing has no passages.
 func (c kbEvalCmd) prepare(tokens *embed.Tokenizer, d eval.Doc) kb.PreparedDocument {
-	m := kb.PreparedDocument{Source: evalPrefix + d.ID, Filename: d.ID, ContentType: "text/plain", Title: d.Title, Text: d.Text}
+	m := kb.PreparedDocument{Source: evalPrefix + d.ID, Filename: d.ID, ContentType: "text/plain", Title: d.Title,
+		Text: d.Text}
 	switch whole := strings.TrimSpace(d.Title + " " + d.Text); {
 	case whole == "":
 	case c.Whole || strings.TrimSpace(d.Text) == "":
 		m.Chunks = []chunk.Chunk{{Content: whole, Embed: whole}}
 	default:
-		doc := extract.Document{Title: d.Title, Text: d.Text, Blocks: []extract.Block{{Kind: extract.Paragraph, Text: d.Text, End: len(d.Text)}}}
+		doc := extract.Document{Title: d.Title, Text: d.Text,
+			Blocks: []extract.Block{{Kind: extract.Paragraph, Text: d.Text, End: len(d.Text)}}}
 		chunk.Split(&doc, tokens, func(k chunk.Chunk) bool { m.Chunks = append(m.Chunks, k); return true })
 	}
 	return m
 }
 
 // run asks each question for the hundred best documents.
-func (c kbEvalCmd) run(ctx context.Context, a *app, agent *konstruct.Agent, collection *eval.Collection, mode string) (eval.Run, error) {
+func (c kbEvalCmd) run(ctx context.Context, a *app, agent *konstruct.Agent, collection *eval.Collection,
+	mode string) (eval.Run, error) {
 	p := a.newProgress("asking: "+mode, "questions", int64(len(collection.Queries)))
 	defer p.done()
 	run := eval.Run{}
 	for i, q := range collection.Queries {
-		question := konstruct.SearchRequest{Text: plainQuery(q.Text), TopK: search.MaxHits, Mode: search.Mode(mode), PerDocument: true}
+		question := konstruct.SearchRequest{Text: plainQuery(q.Text), TopK: search.MaxHits, Mode: search.Mode(mode),
+			PerDocument: true}
 		if mode == "reranked" {
 			question.Mode, question.Rerank = search.Hybrid, true
 		}

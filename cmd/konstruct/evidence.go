@@ -28,7 +28,9 @@ type auditProveCmd struct {
 
 // Help is shown by --help.
 func (auditProveCmd) Help() string {
-	return "Writes a C2SP tlog-proof; its extra data is the event's record with the opened fields (docs/evidence.md).\n\nExample:\n\n  konstruct audit prove --tenant $T $EVENT --withhold input_summary,output_summary -o event.tlog-proof"
+	return "Writes a C2SP tlog-proof; its extra data is the event's record with the opened fields " +
+		"(docs/evidence.md).\n\nExample:\n\n  konstruct audit prove --tenant $T $EVENT --withhold " +
+		"input_summary,output_summary -o event.tlog-proof"
 }
 
 // Run writes the proof.
@@ -50,7 +52,8 @@ func (r auditProveCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	if err := a.requireRecord(ctx, c.app, r.Tenant, audit.ActionProof, map[string]any{"event_id": r.ID, "withheld": r.Withhold}); err != nil {
+	if err := a.requireRecord(ctx, c.app, r.Tenant, audit.ActionProof,
+		map[string]any{"event_id": r.ID, "withheld": r.Withhold}); err != nil {
 		return err
 	}
 	if r.Out == "-" {
@@ -74,7 +77,9 @@ type auditEvidenceCmd struct {
 
 // Help is shown by --help.
 func (auditEvidenceCmd) Help() string {
-	return "The bundle holds every event that matches, and of each other event in the range just what shows that it does not.\n\nExample:\n\n  konstruct audit evidence --tenant $T --since 2026-11-01 --until 2026-11-02 --action tool_invocation -o bundle.zip\n  konstruct verify bundle.zip --key \"$(konstruct notary key show)\""
+	return "The bundle holds every event that matches, and of each other event in the range just what shows that it " +
+		"does not.\n\nExample:\n\n  konstruct audit evidence --tenant $T --since 2026-11-01 --until 2026-11-02 " +
+		"--action tool_invocation -o bundle.zip\n  konstruct verify bundle.zip --key \"$(konstruct notary key show)\""
 }
 
 func (r auditEvidenceCmd) filter() (f evidence.Filter, err error) {
@@ -117,7 +122,9 @@ func (r auditEvidenceCmd) Run(ctx context.Context, a *app) (err error) {
 	defer out.Close()
 	p := a.newProgress("writing evidence", "events", 0)
 	w := bufio.NewWriterSize(out, 1<<20)
-	made, err := notary.Evidence(ctx, c.DB, r.Tenant, f, r.Withhold, w, func(done, total int64) { p.set(done, total, done) })
+	made, err := notary.Evidence(ctx, c.DB, r.Tenant, f, r.Withhold, w, func(done, total int64) {
+		p.set(done, total, done)
+	})
 	p.done()
 	if err != nil {
 		return err
@@ -125,8 +132,9 @@ func (r auditEvidenceCmd) Run(ctx context.Context, a *app) (err error) {
 	if err := errors.Join(w.Flush(), out.Sync(), out.Close()); err != nil {
 		return fmt.Errorf("write the bundle: %w", err)
 	}
-	if err := a.requireRecord(ctx, c.app, r.Tenant, audit.ActionEvidence, map[string]any{"filter": f, "withheld": r.Withhold, "matching_events": made.Matching,
-		"manifest_sha256": hex.EncodeToString(made.Manifest[:])}); err != nil {
+	if err := a.requireRecord(ctx, c.app, r.Tenant, audit.ActionEvidence,
+		map[string]any{"filter": f, "withheld": r.Withhold, "matching_events": made.Matching,
+			"manifest_sha256": hex.EncodeToString(made.Manifest[:])}); err != nil {
 		return err
 	}
 	if err := os.Rename(out.Name(), r.Out); err != nil {
@@ -137,7 +145,8 @@ func (r auditEvidenceCmd) Run(ctx context.Context, a *app) (err error) {
 		each = made.ExcludedBytes / made.Excluded
 	}
 	if a.JSON {
-		return a.json(map[string]any{"bundle": r.Out, "matching_events": made.Matching, "excluded_events": made.Excluded, "bytes_per_excluded_event": each})
+		return a.json(map[string]any{"bundle": r.Out, "matching_events": made.Matching,
+			"excluded_events": made.Excluded, "bytes_per_excluded_event": each})
 	}
 	fmt.Fprintf(a.out, "%s: %d events that match %s", r.Out, made.Matching, f)
 	if made.Excluded > 0 {
@@ -145,7 +154,8 @@ func (r auditEvidenceCmd) Run(ctx context.Context, a *app) (err error) {
 	}
 	key, keyErr := c.Keys.Read()
 	if keyErr == nil {
-		fmt.Fprintf(a.out, "\nWhoever gets it verifies it with a key that they have from somewhere else:\n  konstruct verify %s --key %s", filepath.Base(r.Out), key.Key)
+		fmt.Fprintf(a.out, "\nWhoever gets it verifies it with a key that they have from somewhere else:\n  "+
+			"konstruct verify %s --key %s", filepath.Base(r.Out), key.Key)
 	}
 	_, err = fmt.Fprintln(a.out)
 	return err
@@ -238,12 +248,14 @@ type verifyCmd struct {
 
 // Help is shown by --help.
 func (verifyCmd) Help() string {
-	return "Needs no database, no network and no configuration. Exit code 0: everything holds; 1: something does not.\n\nExample:\n\n  konstruct verify bundle.zip --key notary.key --witness \"$WITNESS\" --quorum 1"
+	return "Needs no database, no network and no configuration. Exit code 0: everything holds; 1: something does " +
+		"not.\n\nExample:\n\n  konstruct verify bundle.zip --key notary.key --witness \"$WITNESS\" --quorum 1"
 }
 
 // Run verifies and says in plain words what holds.
 func (r verifyCmd) Run(a *app) error {
-	c := evidence.Command{Bundle: r.Bundle, Key: r.Key, Witnesses: r.Witness, Quorum: r.Quorum, Floor: a.RetentionFloor, Receipts: r.Receipt, Texts: r.Text, Authority: r.TSA, Events: r.Events}
+	c := evidence.Command{Bundle: r.Bundle, Key: r.Key, Witnesses: r.Witness, Quorum: r.Quorum, Floor: a.RetentionFloor,
+		Receipts: r.Receipt, Texts: r.Text, Authority: r.TSA, Events: r.Events}
 	p := a.newProgress("verifying", "events", 0)
 	c.Progress = func(done, total int64) { p.set(done, total, done) }
 	result, err := c.Run()
@@ -286,7 +298,9 @@ type auditVerifyCmd struct {
 
 // Help is shown by --help.
 func (auditVerifyCmd) Help() string {
-	return "Reads every event, seal, tile, checkpoint and key again, recomputes everything, and compares with the copy outside.\n\nExamples:\n\n  konstruct audit verify --key notary.key\n  konstruct audit verify --since-last        # between full ones, hourly\n  konstruct audit verify --receipts ~/receipts"
+	return "Reads every event, seal, tile, checkpoint and key again, recomputes everything, and compares with the " +
+		"copy outside.\n\nExamples:\n\n  konstruct audit verify --key notary.key\n  konstruct audit verify " +
+		"--since-last        # between full ones, hourly\n  konstruct audit verify --receipts ~/receipts"
 }
 
 // Run verifies, names what differs, and fails on anything.
@@ -331,7 +345,8 @@ func (r auditVerifyCmd) Run(ctx context.Context, a *app) error {
 }
 
 // verify verifies and prints; the state is where the next verification may go on.
-func (a *app) verify(ctx context.Context, c notary.Config, v notary.Verification, receipts string) (*notary.VerifiedState, error) {
+func (a *app) verify(ctx context.Context, c notary.Config, v notary.Verification,
+	receipts string) (*notary.VerifiedState, error) {
 	findings := []audit.Finding{}
 	start := time.Now()
 	v.OnFinding = func(f audit.Finding) {
@@ -387,7 +402,8 @@ type receiptSummary struct {
 }
 
 // checkReceipts checks the receipts of a folder, and leaves none out.
-func (a *app) checkReceipts(ctx context.Context, c notary.Config, v notary.Verification, dir string, r *notary.Verified) (all receiptSummary, err error) {
+func (a *app) checkReceipts(ctx context.Context, c notary.Config, v notary.Verification, dir string,
+	r *notary.Verified) (all receiptSummary, err error) {
 	if dir == "" {
 		return all, nil
 	}
@@ -420,33 +436,42 @@ func (a *app) checkReceipts(ctx context.Context, c notary.Config, v notary.Verif
 		case p.OK():
 			all.NotDue++
 		default:
-			broken(audit.Finding{Tenant: p.TenantID, Event: p.EventID, Problem: "breaks the promise of receipt " + f.Name() + ": " + p.What})
+			broken(audit.Finding{Tenant: p.TenantID, Event: p.EventID,
+				Problem: "breaks the promise of receipt " + f.Name() + ": " + p.What})
 		}
 	}
 	return all, nil
 }
 
-func (a *app) printVerified(r *notary.Verified, since *notary.VerifiedState, checked receiptSummary, took time.Duration) error {
+func (a *app) printVerified(r *notary.Verified, since *notary.VerifiedState, checked receiptSummary,
+	took time.Duration) error {
 	if since != nil {
-		fmt.Fprintf(a.out, "%d leaves and their events were NOT read again: they were read last at %s, and what was changed since is not seen (leave --since-last out)\n",
+		fmt.Fprintf(a.out, "%d leaves and their events were NOT read again: they were read last at %s, and what was "+
+			"changed since is not seen (leave --since-last out)\n",
 			r.NotRead, since.FullAt.Format(time.RFC3339))
 	}
-	fmt.Fprintf(a.out, "%d events match their seals; %d differ, %d missing, %d extra (%s)\n", r.Events, r.Changed, r.Missing, r.Extra, took.Round(time.Millisecond))
+	fmt.Fprintf(a.out, "%d events match their seals; %d differ, %d missing, %d extra (%s)\n", r.Events, r.Changed,
+		r.Missing, r.Extra, took.Round(time.Millisecond))
 	if r.Leaves+r.Checkpoints == 0 && since == nil && r.Broken == 0 && checked.Read == 0 {
-		_, err := fmt.Fprintf(a.out, "no checkpoint was signed yet: konstruct notary run; %d events wait\n", r.Waiting.Events)
+		_, err := fmt.Fprintf(a.out, "no checkpoint was signed yet: konstruct notary run; %d events wait\n",
+			r.Waiting.Events)
 		return err
 	}
-	fmt.Fprintf(a.out, "%d leaves in %d logs lead to %d signed checkpoints; %d events wait; %d things do not hold\n", r.Leaves, r.Logs, r.Checkpoints, r.Waiting.Events, r.Broken)
+	fmt.Fprintf(a.out, "%d leaves in %d logs lead to %d signed checkpoints; %d events wait; %d things do not hold\n",
+		r.Leaves, r.Logs, r.Checkpoints, r.Waiting.Events, r.Broken)
 	if r.Late > 0 {
-		fmt.Fprintf(a.out, "%d events entered their log late, one %s after it was recorded: a transaction was open that long, or no notary worked\n",
+		fmt.Fprintf(a.out, "%d events entered their log late, one %s after it was recorded: a transaction was open "+
+			"that long, or no notary worked\n",
 			r.Late, (time.Duration(r.LateBy) * time.Second).String())
 	}
 	if r.Deleted > 0 {
-		fmt.Fprintf(a.out, "of %d leaves the events were deleted under retention, as acts in the trail say\n", r.Deleted)
+		fmt.Fprintf(a.out, "of %d leaves the events were deleted under retention, as acts in the trail say\n",
+			r.Deleted)
 	}
 	_, err := fmt.Fprintf(a.out, "the copy outside: %s\n", r.Anchor)
 	if checked.Read > 0 {
-		_, err = fmt.Fprintf(a.out, "of %d receipts %d are kept, %d not due yet, %d broken\n", checked.Read, checked.Kept, checked.NotDue, checked.Broken)
+		_, err = fmt.Fprintf(a.out, "of %d receipts %d are kept, %d not due yet, %d broken\n", checked.Read,
+			checked.Kept, checked.NotDue, checked.Broken)
 	}
 	return err
 }

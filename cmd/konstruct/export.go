@@ -21,8 +21,11 @@ type auditExportCmd struct {
 
 // Help is shown by --help.
 func (auditExportCmd) Help() string {
-	return "Writes files of events and a manifest that names each with its SHA-256. Run it again with the same flags and it goes on where it was left. The export is an event on the tenant's trail, with the manifest's SHA-256. " +
-		"It proves nothing to a stranger: konstruct audit evidence does.\n\nExamples:\n\n  konstruct audit export --tenant $T --format parquet --to events/\n  konstruct audit export --tenant $T --format jsonl --since 24h --to - | gzip > day.jsonl.gz"
+	return "Writes files of events and a manifest that names each with its SHA-256. Run it again with the same flags " +
+		"and it goes on where it was left. The export is an event on the tenant's trail, with the manifest's SHA-256. " +
+		"It proves nothing to a stranger: konstruct audit evidence does.\n\nExamples:\n\n  konstruct audit export " +
+		"--tenant $T --format parquet --to events/\n  konstruct audit export --tenant $T --format jsonl --since 24h " +
+		"--to - | gzip > day.jsonl.gz"
 }
 
 // Run exports.
@@ -71,7 +74,8 @@ func (r auditExportCmd) Run(ctx context.Context, a *app) error {
 	p.done()
 	if err != nil {
 		if m != nil && len(m.Parts) > 0 && !m.Complete {
-			fmt.Fprintf(a.err, "%d events in %d files are there: run the same command again to go on\n", m.Events, len(m.Parts))
+			fmt.Fprintf(a.err, "%d events in %d files are there: run the same command again to go on\n", m.Events,
+				len(m.Parts))
 		}
 		return err
 	}
@@ -82,7 +86,8 @@ func (r auditExportCmd) Run(ctx context.Context, a *app) error {
 	if a.JSON {
 		return a.json(map[string]any{"events": m.Events, "parts": len(m.Parts), "manifest_sha256": sum})
 	}
-	_, err = fmt.Fprintf(a.out, "%d events in %d files in %s; manifest sha256:%s\n", m.Events, len(m.Parts), destinationName(r.To), sum)
+	_, err = fmt.Fprintf(a.out, "%d events in %d files in %s; manifest sha256:%s\n", m.Events, len(m.Parts),
+		destinationName(r.To), sum)
 	return err
 }
 
@@ -102,7 +107,8 @@ type exportVerifyCmd struct {
 
 // Help is shown by --help.
 func (exportVerifyCmd) Help() string {
-	return "Reads every file again and holds it against the manifest. The manifest's SHA-256 stands in the tenant's trail (konstruct audit list --action trail_export).\n\nExample:\n\n  konstruct audit export-verify events/"
+	return "Reads every file again and holds it against the manifest. The manifest's SHA-256 stands in the tenant's " +
+		"trail (konstruct audit list --action trail_export).\n\nExample:\n\n  konstruct audit export-verify events/"
 }
 
 // Run verifies.
@@ -116,12 +122,14 @@ func (r exportVerifyCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	if a.JSON {
-		return a.json(map[string]any{"events": m.Events, "parts": len(m.Parts), "complete": m.Complete, "manifest_sha256": sum})
+		return a.json(map[string]any{"events": m.Events, "parts": len(m.Parts), "complete": m.Complete,
+			"manifest_sha256": sum})
 	}
 	state := ""
 	if !m.Complete {
 		state = "; it is not complete: run the same export again"
 	}
-	_, err = fmt.Fprintf(a.out, "%d events of tenant %s in %d files, as the manifest says%s; manifest sha256:%s\n", m.Events, m.Tenant, len(m.Parts), state, sum)
+	_, err = fmt.Fprintf(a.out, "%d events of tenant %s in %d files, as the manifest says%s; manifest sha256:%s\n",
+		m.Events, m.Tenant, len(m.Parts), state, sum)
 	return err
 }

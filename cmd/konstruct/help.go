@@ -9,8 +9,8 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// parseHelp reads help COMMAND as COMMAND --help. Whoever asks for help config is shown the settings that all commands have in
-// common, which would fill a screen before each command's own.
+// parseHelp reads help COMMAND as COMMAND --help. Whoever asks for help config is shown the settings that all commands
+// have in common, which would fill a screen before each command's own.
 func parseHelp(args []string) (asked []string, settings bool) {
 	if len(args) == 0 || args[0] != "help" {
 		return args, false
@@ -40,7 +40,8 @@ func helpPrinter(all bool) kong.HelpPrinter {
 		if err := kong.DefaultHelpPrinter(o, ctx); err != nil || all {
 			return err
 		}
-		_, err := fmt.Fprintln(ctx.Stdout, "\nWhat all commands have, as connection URLs and folders: konstruct help config")
+		_, err := fmt.Fprintln(ctx.Stdout,
+			"\nWhat all commands have, as connection URLs and folders: konstruct help config")
 		return err
 	}
 }

@@ -9,8 +9,8 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// TestHelpFitsAScreen: of every command, its own things first, with an example, on 40 lines of 80 columns; and the settings that all have in
-// common are a help of their own.
+// TestHelpFitsAScreen: of every command, its own things first, with an example, on 40 lines of 80 columns; and the
+// settings that all have in common are a help of their own.
 func TestHelpFitsAScreen(t *testing.T) {
 	var leaves func(n *kong.Node, path []string)
 	help := func(args ...string) string {
@@ -34,7 +34,9 @@ func TestHelpFitsAScreen(t *testing.T) {
 				t.Errorf("%s: %d lines", strings.Join(at, " "), lines)
 			}
 			for line := range strings.SplitSeq(text, "\n") {
-				if utf8.RuneCountInString(line) > 80 && !strings.HasPrefix(line, "    ") && !strings.HasPrefix(line, "Usage: ") { // examples are copied, and not broken
+				if utf8.RuneCountInString(line) > 80 && !strings.HasPrefix(line, "    ") &&
+					!strings.HasPrefix(line, "Usage: ") {
+					// examples are copied, and not broken
 					t.Errorf("%s: %q", strings.Join(at, " "), line)
 				}
 			}
@@ -56,7 +58,8 @@ func TestHelpFitsAScreen(t *testing.T) {
 	}
 	leaves(k.Model.Node, nil)
 	for name, example := range examples { // each can be run as it stands
-		args := strings.Fields(strings.NewReplacer("$ID", "11111111-1111-4111-8111-111111111111", "$T", "11111111-1111-4111-8111-111111111111", "$URL", "postgres://x").Replace(example))
+		args := strings.Fields(strings.NewReplacer("$ID", "11111111-1111-4111-8111-111111111111", "$T",
+			"11111111-1111-4111-8111-111111111111", "$URL", "postgres://x").Replace(example))
 		if parsed, err := k.Parse(args[1:]); err != nil || !strings.HasPrefix(parsed.Command(), name) {
 			t.Errorf("%s: %v", example, err)
 		}
@@ -64,7 +67,8 @@ func TestHelpFitsAScreen(t *testing.T) {
 	if n < 50 {
 		t.Errorf("%d commands", n)
 	}
-	if text := help("help", "config"); !strings.Contains(text, "KONSTRUCT_NOTARY_KEY_FILE") || !strings.Contains(text, "KONSTRUCT_DATABASE_URL") {
+	if text := help("help", "config"); !strings.Contains(text, "KONSTRUCT_NOTARY_KEY_FILE") ||
+		!strings.Contains(text, "KONSTRUCT_DATABASE_URL") {
 		t.Errorf("help config: %s", text)
 	}
 }

@@ -92,7 +92,8 @@ func TestTheEnvFileIsYoursAlone(t *testing.T) {
 	if got := try(0, "config"); !strings.Contains(got, "127.0.0.1:11") {
 		t.Error(got)
 	}
-	if got := try(exitUsage, "config", "--env-file", "nowhere.env"); !strings.Contains(got, "konstruct init writes it") {
+	if got := try(exitUsage, "config", "--env-file", "nowhere.env"); !strings.Contains(got,
+		"konstruct init writes it") {
 		t.Error(got)
 	}
 }

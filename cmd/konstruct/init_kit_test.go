@@ -82,7 +82,8 @@ func (b *bare) do(want int, args ...string) string {
 
 func (b *bare) init(want int, args ...string) string {
 	b.t.Helper()
-	return b.do(want, append([]string{"init", "--superuser-database-url", b.cluster.SuperuserURL("postgres")}, args...)...)
+	return b.do(want, append([]string{"init", "--superuser-database-url", b.cluster.SuperuserURL("postgres")},
+		args...)...)
 }
 
 func (b *bare) env() string {

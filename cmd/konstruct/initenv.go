@@ -23,8 +23,9 @@ import (
 func roleSettings() map[string]string {
 	return map[string]string{
 		"konstruct_app": "KONSTRUCT_DATABASE_URL", migrations.Owner: "KONSTRUCT_OWNER_DATABASE_URL",
-		"konstruct_notary": "KONSTRUCT_NOTARY_DATABASE_URL", "konstruct_compliance": "KONSTRUCT_COMPLIANCE_DATABASE_URL",
-		"konstruct_worker": "KONSTRUCT_WORKER_DATABASE_URL",
+		"konstruct_notary":     "KONSTRUCT_NOTARY_DATABASE_URL",
+		"konstruct_compliance": "KONSTRUCT_COMPLIANCE_DATABASE_URL",
+		"konstruct_worker":     "KONSTRUCT_WORKER_DATABASE_URL",
 	}
 }
 
@@ -135,8 +136,9 @@ func (e *initEnv) write() error {
 // belongs fails where the file is of another cluster or database: its passwords would be lost.
 func (e *initEnv) belongs(ctx context.Context, t provision.Target, cluster string) error {
 	other := func(what string) error {
-		return coded{fmt.Errorf("env file %s is of %s, and this is %s: nothing was changed; name another file by --env-file",
-			e.path, what, strings.TrimSuffix("cluster "+cluster+", "+t.String(), ", ")), exitUsage}
+		return coded{
+			fmt.Errorf("env file %s is of %s, and this is %s: nothing was changed; name another file by --env-file",
+				e.path, what, strings.TrimSuffix("cluster "+cluster+", "+t.String(), ", ")), exitUsage}
 	}
 	if i := slices.IndexFunc(e.lines, envMark.MatchString); i >= 0 {
 		m := envMark.FindStringSubmatch(e.lines[i])
@@ -153,7 +155,8 @@ func (e *initEnv) belongs(ctx context.Context, t provision.Target, cluster strin
 		if raw == "" || err == nil && u.Host == t.Host && u.Path == "/"+t.Database {
 			continue
 		}
-		if at, database, err := whereIs(ctx, raw); cluster != "" && err == nil && at == cluster && database == t.Database {
+		if at, database, err := whereIs(ctx, raw); cluster != "" && err == nil && at == cluster &&
+			database == t.Database {
 			continue // by another address
 		}
 		return other(mask(raw))

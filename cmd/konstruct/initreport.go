@@ -87,7 +87,8 @@ func (r *initRun) report(err error) error {
 		}
 	}
 	if slices.ContainsFunc(r.steps, func(s provision.Step) bool { return s.Detail == needsDenied }) {
-		fmt.Fprintln(r.out, "or, for this and all that comes after it, the script that konstruct init --print-sql prints")
+		fmt.Fprintln(r.out,
+			"or, for this and all that comes after it, the script that konstruct init --print-sql prints")
 	}
 	fmt.Fprintln(r.out, "\nNext:")
 	for _, line := range next {
@@ -121,7 +122,8 @@ func (r *initRun) next(err error) (lines []string) {
 		lines = append(lines, "export KONSTRUCT_ENV_FILE="+path)
 	}
 	lines = append(lines, "konstruct doctor               # every promise, one line each",
-		"konstruct notary run           # signs the log; keep it running", "konstruct serve                # the HTTP API")
+		"konstruct notary run           # signs the log; keep it running",
+		"konstruct serve                # the HTTP API")
 	for _, setting := range roleSettings() {
 		if v, ok := os.LookupEnv(setting); ok && v != r.env.values[setting] {
 			lines = append(lines, "unset "+setting+"   # it is set in the environment, and wins over the env file")

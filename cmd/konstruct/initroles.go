@@ -39,7 +39,8 @@ func (a *app) planRoles(ctx context.Context, t provision.Target, states map[stri
 	for _, role := range migrations.Roles() {
 		c := credential{Role: role, state: states[role.Name], url: env.values[roleSettings()[role.Name]]}
 		if known := (credential{url: a.urlOf(role.Name)}).password(); c.url == "" && known != "" {
-			c.url = t.URL(role.Name, known) // from the environment or --config: another database of this cluster, perhaps
+			// from the environment or --config: another database of this cluster, perhaps
+			c.url = t.URL(role.Name, known)
 		}
 		if !c.state.Exists {
 			if !provision.Plain(c.password()) {
@@ -61,10 +62,12 @@ func (a *app) planRoles(ctx context.Context, t provision.Target, states map[stri
 		all = append(all, c)
 	}
 	if len(lost) > 0 {
-		return nil, fmt.Errorf("these roles exist, and %s has no password that works for them: %s; put the env file back, "+
-			"or have new passwords drawn with --reset-passwords: programs that use the old ones are refused from then on. "+
-			"Nothing was changed",
-			env.path, strings.Join(lost, ", "))
+		return nil,
+			fmt.Errorf("these roles exist, and %s has no password that works for them: %s; put the env file back, "+
+				"or have new passwords drawn with --reset-passwords: programs that use the old ones are refused from "+
+				"then on. "+
+				"Nothing was changed",
+				env.path, strings.Join(lost, ", "))
 	}
 	return all, nil
 }

@@ -57,11 +57,13 @@ func (c kbIngestCmd) enqueue(ctx context.Context, a *app, agent *konstruct.Agent
 		return err
 	}
 	if a.JSON {
-		err = a.json(map[string]any{"handed_over": handed, "unchanged": s.Unchanged, "skipped": s.Skipped, "links_passed_over": s.Links, "links": s.LinkPaths, "failed": s.Failed})
+		err = a.json(map[string]any{"handed_over": handed, "unchanged": s.Unchanged, "skipped": s.Skipped,
+			"links_passed_over": s.Links, "links": s.LinkPaths, "failed": s.Failed})
 	} else {
 		a.failures(s.Failed)
 		s.names(a)
-		_, err = fmt.Fprintf(a.out, "%d enqueued, %d unchanged, %d failed, %d of other kinds passed over%s; konstruct kb work ingests them, konstruct kb jobs says how far it is\n",
+		_, err = fmt.Fprintf(a.out, "%d enqueued, %d unchanged, %d failed, %d of other kinds passed over%s; "+
+			"konstruct kb work ingests them, konstruct kb jobs says how far it is\n",
 			handed, s.Unchanged, len(s.Failed), s.Skipped, s.count())
 	}
 	if err != nil {
@@ -99,7 +101,10 @@ type kbWorkCmd struct {
 
 // Help is shown by --help.
 func (kbWorkCmd) Help() string {
-	return "Any number of these may run, on any number of machines. Documents are read in processes of their own, which a hostile file may ruin. It deals out turns as konstruct_worker (KONSTRUCT_WORKER_DATABASE_URL) and takes documents in as konstruct_app.\n\nExamples:\n\n  konstruct kb work\n  konstruct kb work --once --tenant $T"
+	return "Any number of these may run, on any number of machines. Documents are read in processes of their own, " +
+		"which a hostile file may ruin. It deals out turns as konstruct_worker (KONSTRUCT_WORKER_DATABASE_URL) and " +
+		"takes documents in as konstruct_app.\n\nExamples:\n\n  konstruct kb work\n  konstruct kb work --once " +
+		"--tenant $T"
 }
 
 // tenantOption names a tenant where one may be named.
@@ -191,16 +196,18 @@ func (c jobsListCmd) Run(ctx context.Context, a *app) error {
 	if jobs == nil {
 		jobs = []konstruct.Job{}
 	}
-	err = printTable(a, jobs, []string{"JOB", "STATE", "TRIES", "CHUNKS", "FILE", "WHAT"}, func(j konstruct.Job) []string {
-		chunks, what := "", string(j.Outcome)
-		if j.Chunks > 0 {
-			chunks = fmt.Sprintf("%d of %d", j.Embedded, j.Chunks)
-		}
-		if j.Reason != "" {
-			what = oneLine(j.Reason, 80)
-		}
-		return []string{j.ID.String(), string(j.State), fmt.Sprint(j.Attempt), chunks, oneLine(j.Filename, 40), what}
-	})
+	err = printTable(a, jobs, []string{"JOB", "STATE", "TRIES", "CHUNKS", "FILE", "WHAT"},
+		func(j konstruct.Job) []string {
+			chunks, what := "", string(j.Outcome)
+			if j.Chunks > 0 {
+				chunks = fmt.Sprintf("%d of %d", j.Embedded, j.Chunks)
+			}
+			if j.Reason != "" {
+				what = oneLine(j.Reason, 80)
+			}
+			return []string{j.ID.String(), string(j.State), fmt.Sprint(j.Attempt), chunks,
+				oneLine(j.Filename, 40), what}
+		})
 	if err != nil || a.JSON {
 		return err
 	}
@@ -211,7 +218,8 @@ func (c jobsListCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(a.out, "%d queued, %d running, %d done, %d failed, %d cancelled\n", n[kb.JobQueued], n[kb.JobRunning], n[kb.JobDone], n[kb.JobFailed], n[kb.JobCancelled])
+	_, err = fmt.Fprintf(a.out, "%d queued, %d running, %d done, %d failed, %d cancelled\n", n[kb.JobQueued],
+		n[kb.JobRunning], n[kb.JobDone], n[kb.JobFailed], n[kb.JobCancelled])
 	return err
 }
 
@@ -223,7 +231,8 @@ type jobsFlags struct {
 }
 
 // apply does something to the jobs that the flags say.
-func (f jobsFlags) apply(ctx context.Context, a *app, did string, do func(*konstruct.Tenant) func(context.Context, ...uuid.UUID) (int, error)) error {
+func (f jobsFlags) apply(ctx context.Context, a *app, did string,
+	do func(*konstruct.Tenant) func(context.Context, ...uuid.UUID) (int, error)) error {
 	if f.All == (len(f.IDs) > 0) {
 		return coded{errors.New("say which: ids of jobs, or --all"), exitUsage}
 	}
@@ -238,7 +247,8 @@ func (f jobsFlags) apply(ctx context.Context, a *app, did string, do func(*konst
 	}
 	fmt.Fprintf(a.out, "%d jobs %s\n", n, did)
 	if n < len(f.IDs) {
-		return fmt.Errorf("%d of %d jobs are none of this tenant's, or not in a state for that", len(f.IDs)-n, len(f.IDs))
+		return fmt.Errorf("%d of %d jobs are none of this tenant's, or not in a state for that",
+			len(f.IDs)-n, len(f.IDs))
 	}
 	return nil
 }
@@ -247,19 +257,25 @@ type jobsCancelCmd struct{ jobsFlags }
 
 // Run ends jobs.
 func (c jobsCancelCmd) Run(ctx context.Context, a *app) error {
-	return c.apply(ctx, a, "cancelled", func(t *konstruct.Tenant) func(context.Context, ...uuid.UUID) (int, error) { return t.Jobs().Cancel })
+	return c.apply(ctx, a, "cancelled", func(t *konstruct.Tenant) func(context.Context, ...uuid.UUID) (int, error) {
+		return t.Jobs().Cancel
+	})
 }
 
 type jobsRetryCmd struct{ jobsFlags }
 
 // Run has jobs tried again.
 func (c jobsRetryCmd) Run(ctx context.Context, a *app) error {
-	return c.apply(ctx, a, "wait again", func(t *konstruct.Tenant) func(context.Context, ...uuid.UUID) (int, error) { return t.Jobs().Retry })
+	return c.apply(ctx, a, "wait again", func(t *konstruct.Tenant) func(context.Context, ...uuid.UUID) (int, error) {
+		return t.Jobs().Retry
+	})
 }
 
 type jobsForgetCmd struct{ jobsFlags }
 
 // Run deletes jobs.
 func (c jobsForgetCmd) Run(ctx context.Context, a *app) error {
-	return c.apply(ctx, a, "forgotten", func(t *konstruct.Tenant) func(context.Context, ...uuid.UUID) (int, error) { return t.Jobs().Delete })
+	return c.apply(ctx, a, "forgotten", func(t *konstruct.Tenant) func(context.Context, ...uuid.UUID) (int, error) {
+		return t.Jobs().Delete
+	})
 }

@@ -76,7 +76,11 @@ func (f documentFlags) options() konstruct.DocumentOptions {
 
 // Help is shown by --help.
 func (kbIngestCmd) Help() string {
-	return "A file already there is left as it is, a changed one is replaced. Hidden files, files of other kinds and links that lead out of a folder are passed over.\n\nExit code 3 when some files failed and some did not.\n\nExamples:\n\n  konstruct kb ingest --tenant $T docs/ handbook.pdf mail.mbox https://example.com/sitemap.xml\n  konstruct kb ingest --tenant $T --later s3://bucket/contracts --label legal\n  konstruct kb ingest --tenant $T --watch docs/"
+	return "A file already there is left as it is, a changed one is replaced. Hidden files, files of other kinds and " +
+		"links that lead out of a folder are passed over.\n\nExit code 3 when some files failed and some did " +
+		"not.\n\nExamples:\n\n  konstruct kb ingest --tenant $T docs/ handbook.pdf mail.mbox " +
+		"https://example.com/sitemap.xml\n  konstruct kb ingest --tenant $T --later s3://bucket/contracts --label " +
+		"legal\n  konstruct kb ingest --tenant $T --watch docs/"
 }
 
 // Run takes the files in.
@@ -154,7 +158,8 @@ func (l *linksOut) add(path string) {
 // names prints which links were passed over, and what to do about it.
 func (l *linksOut) names(a *app) {
 	for _, path := range l.LinkPaths {
-		fmt.Fprintf(a.err, "passed over %s: %s (--follow-links follows those of folders)\n", printable(path), kb.ErrOutsideLink)
+		fmt.Fprintf(a.err, "passed over %s: %s (--follow-links follows those of folders)\n", printable(path),
+			kb.ErrOutsideLink)
 	}
 	if n := l.Links - len(l.LinkPaths); n > 0 {
 		fmt.Fprintf(a.err, "passed over %d more links\n", n)
@@ -174,7 +179,8 @@ type failedFile struct {
 	Error string `json:"error"`
 }
 
-func (a *app) ingest(ctx context.Context, agent *konstruct.Agent, paths []string, links bool, given konstruct.DocumentOptions) (*summary, error) {
+func (a *app) ingest(ctx context.Context, agent *konstruct.Agent, paths []string, links bool,
+	given konstruct.DocumentOptions) (*summary, error) {
 	s := newSummary()
 	total := int64(kb.CountFiles(paths, links))
 	start, p := time.Now(), a.newProgress("files", "chunks", total)
@@ -184,7 +190,9 @@ func (a *app) ingest(ctx context.Context, agent *konstruct.Agent, paths []string
 	more := make(chan int)
 	end := make(chan error, 1)
 	go func() {
-		end <- agent.Ingest(ctx, paths, given, func(r konstruct.IngestResult) { results <- r }, func(n int) { more <- n })
+		end <- agent.Ingest(ctx, paths, given, func(r konstruct.IngestResult) {
+			results <- r
+		}, func(n int) { more <- n })
 	}()
 	for {
 		select {
@@ -232,7 +240,8 @@ func (a *app) failures(all []failedFile) {
 func (s *summary) print(a *app) {
 	a.failures(s.Failed)
 	s.names(a)
-	fmt.Fprintf(a.out, "%d added, %d replaced, %d unchanged, %d failed, %d of other kinds passed over%s; %d chunks in %.1f s",
+	fmt.Fprintf(a.out,
+		"%d added, %d replaced, %d unchanged, %d failed, %d of other kinds passed over%s; %d chunks in %.1f s",
 		s.Added, s.Replaced, s.Unchanged, len(s.Failed), s.Skipped, s.count(), s.Chunks, s.Seconds)
 	if s.Chunks > 0 {
 		fmt.Fprintf(a.out, " (%.0f chunks/s)", float64(s.Chunks)/s.Seconds)
@@ -260,9 +269,11 @@ func (c kbListCmd) Run(ctx context.Context, a *app) error {
 	if docs == nil {
 		docs = []konstruct.Document{}
 	}
-	err = printTable(a, docs, []string{"DOCUMENT", "FILE", "TITLE", "TYPE", "CHUNKS", "BYTES", "INGESTED"}, func(d konstruct.Document) []string {
-		return []string{d.ID.String(), oneLine(d.Filename, 40), oneLine(d.Title, 30), d.ContentType, fmt.Sprint(d.Chunks), fmt.Sprint(d.Bytes), d.IngestedAt.UTC().Format("2006-01-02 15:04")}
-	})
+	err = printTable(a, docs, []string{"DOCUMENT", "FILE", "TITLE", "TYPE", "CHUNKS", "BYTES", "INGESTED"},
+		func(d konstruct.Document) []string {
+			return []string{d.ID.String(), oneLine(d.Filename, 40), oneLine(d.Title, 30), d.ContentType,
+				fmt.Sprint(d.Chunks), fmt.Sprint(d.Bytes), d.IngestedAt.UTC().Format("2006-01-02 15:04")}
+		})
 	if err == nil && !a.JSON && len(docs) == c.Limit {
 		fmt.Fprintf(a.err, "more: --after %s\n", docs[len(docs)-1].ID)
 	}
@@ -297,7 +308,8 @@ func (c kbShowCmd) Run(ctx context.Context, a *app) error {
 			Before   []kb.Version        `json:"earlier_versions,omitempty"`
 		}{d, passages, versions})
 	}
-	fmt.Fprintf(a.out, "%s\n%s, %d bytes, sha256 %s, ingested %s\n", a.bold(printable(d.Filename)), d.ContentType, d.Bytes, d.SHA256, d.IngestedAt.UTC().Format(time.RFC3339))
+	fmt.Fprintf(a.out, "%s\n%s, %d bytes, sha256 %s, ingested %s\n", a.bold(printable(d.Filename)), d.ContentType,
+		d.Bytes, d.SHA256, d.IngestedAt.UTC().Format(time.RFC3339))
 	fmt.Fprintln(a.out, printable(d.Source))
 	if about := describeFile(d); about != "" {
 		fmt.Fprintln(a.out, printable(about))
@@ -306,7 +318,8 @@ func (c kbShowCmd) Run(ctx context.Context, a *app) error {
 		fmt.Fprintln(a.out, "for", printable(strings.Join(d.Labels, ", ")))
 	}
 	for _, v := range versions {
-		fmt.Fprintf(a.out, "version %d: %d bytes, sha256 %s, %s to %s\n", v.Version, v.Bytes, v.SHA256, v.IngestedAt.UTC().Format(time.RFC3339), v.ReplacedAt.UTC().Format(time.RFC3339))
+		fmt.Fprintf(a.out, "version %d: %d bytes, sha256 %s, %s to %s\n", v.Version, v.Bytes, v.SHA256,
+			v.IngestedAt.UTC().Format(time.RFC3339), v.ReplacedAt.UTC().Format(time.RFC3339))
 	}
 	for _, p := range passages {
 		where := fmt.Sprintf("%d. bytes %d-%d", p.Index+1, p.Start, p.End)

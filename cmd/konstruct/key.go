@@ -33,7 +33,10 @@ type keyCreateCmd struct {
 
 // Help is shown by --help.
 func (keyCreateCmd) Help() string {
-	return "Examples:\n\n  konstruct key create support-bot --tenant $T --agent $A\n  konstruct key create counsel --tenant $T --role viewer --label legal\n  konstruct key create auditor --tenant $T --role auditor --expires 720h\n  konstruct key create operator --tenant 6b6f6e73-7472-8563-8000-000000000001 --permission tenants:impersonate"
+	return "Examples:\n\n  konstruct key create support-bot --tenant $T --agent $A\n  konstruct key create counsel " +
+		"--tenant $T --role viewer --label legal\n  konstruct key create auditor --tenant $T --role auditor " +
+		"--expires 720h\n  konstruct key create operator --tenant 6b6f6e73-7472-8563-8000-000000000001 --permission " +
+		"tenants:impersonate"
 }
 
 // Run makes it.
@@ -46,7 +49,8 @@ func (r keyCreateCmd) Run(ctx context.Context, a *app) error {
 	ask := access.KeyRequest{Name: r.Name, Agent: r.Agent, Permissions: r.Permission, Labels: r.Label}
 	if r.Role != "" {
 		if ask.Permissions = r.Role.Permissions(); ask.Permissions == nil {
-			return coded{fmt.Errorf("--role: %.40q is none: it is viewer, auditor, operator, compliance or admin", string(r.Role)), exitUsage}
+			return coded{fmt.Errorf("--role: %.40q is none: it is viewer, auditor, operator, compliance or admin",
+				string(r.Role)), exitUsage}
 		}
 	}
 	if r.Expires != 0 {
@@ -92,13 +96,15 @@ func (r keyListCmd) Run(ctx context.Context, a *app) error {
 		}
 		return t.Format("2006-01-02 15:04")
 	}
-	return printTable(a, keys, []string{"KEY", "NAME", "MAY", "LABELS", "AGENT", "USED", "EXPIRES", "REVOKED"}, func(k access.Key) []string {
-		agent := ""
-		if k.Agent != nil {
-			agent = k.Agent.String()
-		}
-		return []string{k.ID.String(), oneLine(k.Name, 30), access.JoinPermissions(k.Permissions, ","), labelled(k.Labels), agent, moment(k.UsedAt), moment(k.ExpiresAt), moment(k.RevokedAt)}
-	})
+	return printTable(a, keys, []string{"KEY", "NAME", "MAY", "LABELS", "AGENT", "USED", "EXPIRES", "REVOKED"},
+		func(k access.Key) []string {
+			agent := ""
+			if k.Agent != nil {
+				agent = k.Agent.String()
+			}
+			return []string{k.ID.String(), oneLine(k.Name, 30), access.JoinPermissions(k.Permissions, ","),
+				labelled(k.Labels), agent, moment(k.UsedAt), moment(k.ExpiresAt), moment(k.RevokedAt)}
+		})
 }
 
 // labelled are labels in a table.
@@ -112,7 +118,8 @@ type keyLabelCmd struct {
 
 // Help is shown by --help.
 func (keyLabelCmd) Help() string {
-	return "Examples:\n\n  konstruct key label $ID --tenant $T --label legal --label hr\n  konstruct key label $ID --tenant $T"
+	return "Examples:\n\n  konstruct key label $ID --tenant $T --label legal --label hr\n  konstruct key label $ID " +
+		"--tenant $T"
 }
 
 // Run grants them.
@@ -122,14 +129,16 @@ func (r keyLabelCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	defer done()
-	granted, err := k.Tenant(r.Tenant).Keys().SetLabels(ctx, access.LocalOperator(r.Tenant, operatorName()), r.ID, r.Label)
+	granted, err := k.Tenant(r.Tenant).Keys().SetLabels(ctx, access.LocalOperator(r.Tenant, operatorName()),
+		r.ID, r.Label)
 	if err != nil {
 		return err
 	}
 	if a.JSON {
 		return a.json(granted)
 	}
-	_, err = fmt.Fprintf(a.out, "%s (%s) sees documents without labels%s\n", granted.ID, printable(granted.Name), saveBeside(granted.Labels))
+	_, err = fmt.Fprintf(a.out, "%s (%s) sees documents without labels%s\n", granted.ID, printable(granted.Name),
+		saveBeside(granted.Labels))
 	return err
 }
 
@@ -157,7 +166,8 @@ func (r keyRotateCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	defer done()
-	key, made, err := k.Tenant(r.Tenant).Keys().Rotate(ctx, access.LocalOperator(r.Tenant, operatorName()), r.ID, r.Overlap)
+	key, made, err := k.Tenant(r.Tenant).Keys().Rotate(ctx, access.LocalOperator(r.Tenant, operatorName()),
+		r.ID, r.Overlap)
 	if err != nil {
 		return err
 	}
@@ -203,7 +213,8 @@ type userAddCmd struct {
 
 // Help is shown by --help.
 func (userAddCmd) Help() string {
-	return "The provider is that of KONSTRUCT_OIDC_ISSUER.\n\nExample:\n\n  konstruct user add 248289761001 --tenant $T --role auditor --name \"Ada\" --label legal"
+	return "The provider is that of KONSTRUCT_OIDC_ISSUER.\n\nExample:\n\n  konstruct user add 248289761001 --tenant " +
+		"$T --role auditor --name \"Ada\" --label legal"
 }
 
 // Run admits.
@@ -219,14 +230,16 @@ func (r userAddCmd) Run(ctx context.Context, a *app) error {
 	if len(r.Label) == 1 && r.Label[0] == "" {
 		r.Label = []string{}
 	}
-	u, err := k.Tenant(r.Tenant).Users().Add(ctx, access.LocalOperator(r.Tenant, operatorName()), access.User{Issuer: a.OIDCIssuer, Subject: r.Subject, Name: r.Name, Role: r.Role, Labels: r.Label})
+	u, err := k.Tenant(r.Tenant).Users().Add(ctx, access.LocalOperator(r.Tenant, operatorName()),
+		access.User{Issuer: a.OIDCIssuer, Subject: r.Subject, Name: r.Name, Role: r.Role, Labels: r.Label})
 	if err != nil {
 		return err
 	}
 	if a.JSON {
 		return a.json(u)
 	}
-	_, err = fmt.Fprintf(a.out, "%s is %s here (%s), and sees documents without labels%s\n", printable(u.Name), u.Role, u.ID, saveBeside(u.Labels))
+	_, err = fmt.Fprintf(a.out, "%s is %s here (%s), and sees documents without labels%s\n", printable(u.Name), u.Role,
+		u.ID, saveBeside(u.Labels))
 	return err
 }
 
@@ -247,9 +260,12 @@ func (r userListCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	return printTable(a, users, []string{"USER", "NAME", "ROLE", "LABELS", "SUBJECT", "ISSUER"}, func(u access.User) []string {
-		return []string{u.ID.String(), oneLine(u.Name, 30), string(u.Role), labelled(u.Labels), oneLine(u.Subject, 40), oneLine(u.Issuer, 40)}
-	})
+	return printTable(a, users, []string{"USER", "NAME", "ROLE", "LABELS", "SUBJECT", "ISSUER"},
+		func(u access.User) []string {
+			return []string{u.ID.String(), oneLine(u.Name, 30), string(u.Role), labelled(u.Labels),
+				oneLine(u.Subject, 40),
+				oneLine(u.Issuer, 40)}
+		})
 }
 
 type userRemoveCmd struct {

@@ -80,9 +80,18 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int
 	exited := -1
 	args, all := parseHelp(args)
 	parser, err := kong.New(&c, kong.Name("konstruct"),
-		kong.Description("An audit trail nobody can rewrite, and a knowledge base nobody else can read, for AI agents.\n\nFirst steps:\n  konstruct demo                    see it work\n  konstruct init                    prepare your PostgreSQL\n  konstruct kb ingest docs/ --tenant $T\n  konstruct audit verify            verify every event against its seal and log\n  konstruct notary run              sign checkpoints\n  konstruct serve                   serve the API\n\nExit codes: 0 done, 1 failed, 2 wrong usage, 3 partly done, 4 no database, 5 permission denied."),
-		kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(a), kong.Vars{"parts": devpg.AssetsDir(), "source": embed.Source, "version": version()}, kong.Writers(stdout, stderr), kong.Exit(func(n int) { exited = n }),
-		kong.Help(helpPrinter(all)), kong.ExplicitGroups(commandGroups()), kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}), kong.UsageOnError())
+		kong.Description("An audit trail nobody can rewrite, and a knowledge base nobody else can read, for AI "+
+			"agents.\n\nFirst steps:\n  konstruct demo                    see it work\n  konstruct init              "+
+			"      prepare your PostgreSQL\n  konstruct kb ingest docs/ --tenant $T\n  konstruct audit verify        "+
+			"    verify every event against its seal and log\n  konstruct notary run              sign checkpoints\n "+
+			" konstruct serve                   serve the API\n\nExit codes: 0 done, 1 failed, 2 wrong usage, 3 "+
+			"partly done, 4 no database, 5 permission denied."),
+		kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(a), kong.Vars{"parts": devpg.AssetsDir(),
+			"source": embed.Source, "version": version()}, kong.Writers(stdout, stderr), kong.Exit(func(n int) {
+			exited = n
+		}),
+		kong.Help(helpPrinter(all)), kong.ExplicitGroups(commandGroups()),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}), kong.UsageOnError())
 	if err != nil {
 		fmt.Fprintln(stderr, "konstruct:", err)
 		return exitUsage

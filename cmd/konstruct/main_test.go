@@ -90,7 +90,8 @@ func TestScripts(t *testing.T) {
 						ts.Check(err)
 					},
 					"wrong-password": func(ts *testscript.TestScript, _ bool, _ []string) {
-						ts.Setenv("KONSTRUCT_DATABASE_URL", strings.Replace(ts.Getenv("GOOD"), ts.Getenv("PASSWORD"), "wrongword", 1))
+						ts.Setenv("KONSTRUCT_DATABASE_URL",
+							strings.Replace(ts.Getenv("GOOD"), ts.Getenv("PASSWORD"), "wrongword", 1))
 					},
 					"strong-role": func(ts *testscript.TestScript, _ bool, _ []string) {
 						ts.Setenv("KONSTRUCT_DATABASE_URL", d.SuperuserURL())

@@ -72,7 +72,9 @@ type migrateTextIndexCmd struct {
 
 // Help is shown by --help.
 func (migrateTextIndexCmd) Help() string {
-	return "With it konstruct audit search answers in milliseconds, whatever it looks for; it costs about half of the events a second that can be written at most (docs/benchmarks.md). Without it a search reads the newest events until it has found enough.\n\nExample:\n\n  konstruct migrate text-index on"
+	return "With it konstruct audit search answers in milliseconds, whatever it looks for; it costs about half of " +
+		"the events a second that can be written at most (docs/benchmarks.md). Without it a search reads the newest " +
+		"events until it has found enough.\n\nExample:\n\n  konstruct migrate text-index on"
 }
 
 // Run makes or drops the index.
@@ -112,7 +114,10 @@ type migrateDownCmd struct {
 // Run takes the newest migration back.
 func (c migrateDownCmd) Run(ctx context.Context, a *app) error {
 	if !c.DestroyEvidence {
-		return coded{fmt.Errorf("migrate down drops evidence: nothing was done; if that is what you want, add --destroy-evidence"), exitUsage}
+		return coded{
+			fmt.Errorf(
+				"migrate down drops evidence: nothing was done; if that is what you want, add --destroy-evidence"),
+			exitUsage}
 	}
 	s, done, err := a.openSchema(ctx)
 	if err != nil {
@@ -191,6 +196,7 @@ func (c migrateGuardCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	a.noteRecord(ctx, u.app, audit.ActionGuard, map[string]any{"schema": tenantdb.Schema})
-	_, err = fmt.Fprintln(a.out, "DDL on the audit trail is refused from now on, and logged where konstruct.allow_ddl lets it through")
+	_, err = fmt.Fprintln(a.out,
+		"DDL on the audit trail is refused from now on, and logged where konstruct.allow_ddl lets it through")
 	return err
 }

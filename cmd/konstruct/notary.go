@@ -54,7 +54,8 @@ func (a *app) openNotary(ctx context.Context, what string) (c notaryContext, clo
 }
 
 // openNotaryOn is office for a database that is open.
-func (a *app) openNotaryOn(ctx context.Context, u databaseURLs, what string) (c notaryContext, closeDB func(), err error) {
+func (a *app) openNotaryOn(ctx context.Context, u databaseURLs,
+	what string) (c notaryContext, closeDB func(), err error) {
 	url, err := requireURL(u.notary, "KONSTRUCT_NOTARY_DATABASE_URL", what)
 	if err != nil {
 		return c, nil, err
@@ -70,7 +71,9 @@ func (a *app) openNotaryOn(ctx context.Context, u databaseURLs, what string) (c 
 		i := slices.IndexFunc(c.Witnesses, func(w notary.Witness) bool { return w.Verifier.Name() == name })
 		if i < 0 {
 			c.DB.Close()
-			return c, nil, coded{fmt.Errorf("KONSTRUCT_NOTARY_ANCHOR: witness %s is none of KONSTRUCT_NOTARY_WITNESSES", name), exitUsage}
+			return c, nil,
+				coded{fmt.Errorf("KONSTRUCT_NOTARY_ANCHOR: witness %s is none of KONSTRUCT_NOTARY_WITNESSES", name),
+					exitUsage}
 		}
 		c.Anchor = notary.WitnessAnchor{DB: c.DB, Witness: c.Witnesses[i]}
 	}
@@ -115,7 +118,8 @@ func (a *app) notaryConfig() (notary.Config, error) {
 		}
 		c.Authority = &notary.Authority{URL: a.NotaryTSA, Roots: x509.NewCertPool()}
 		if !c.Authority.Roots.AppendCertsFromPEM(raw) {
-			return c, coded{fmt.Errorf("KONSTRUCT_NOTARY_TSA_ROOTS: %s holds no certificate in PEM", a.NotaryTSARoots), exitUsage}
+			return c, coded{fmt.Errorf("KONSTRUCT_NOTARY_TSA_ROOTS: %s holds no certificate in PEM", a.NotaryTSARoots),
+				exitUsage}
 		}
 	}
 	return c, nil
@@ -138,7 +142,9 @@ type notaryRunCmd struct {
 
 // Help is shown by --help.
 func (notaryRunCmd) Help() string {
-	return "Exactly one notary of a database is active; others stand by. The key is made on the first run.\n\nExamples:\n\n  konstruct notary run\n  konstruct notary run --once\n  konstruct notary run --serve 127.0.0.1:8090"
+	return "Exactly one notary of a database is active; others stand by. The key is made on the first " +
+		"run.\n\nExamples:\n\n  konstruct notary run\n  konstruct notary run --once\n  konstruct notary run --serve " +
+		"127.0.0.1:8090"
 }
 
 // Run works until it is stopped.
@@ -176,7 +182,8 @@ func (r notaryRunCmd) Run(ctx context.Context, a *app) error {
 			return err
 		}
 		if changed := n.Changed(); len(changed) > 0 {
-			return fmt.Errorf("somebody changed the database: %s; konstruct doctor names all %d", changed[0], len(changed))
+			return fmt.Errorf("somebody changed the database: %s; konstruct doctor names all %d", changed[0],
+				len(changed))
 		}
 		return nil
 	}
@@ -219,7 +226,8 @@ func (a *app) serveLog(addr string, c notary.Config) (stop func(), err error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen for readers: %w", err)
 	}
-	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: time.Minute, MaxHeaderBytes: 16 << 10}
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 10 * time.Second,
+		WriteTimeout: time.Minute, MaxHeaderBytes: 16 << 10}
 	go func() {
 		if err := server.Serve(listener); err != nil && !errors.Is(err, http.ErrServerClosed) {
 			fmt.Fprintln(a.err, "konstruct:", err)
@@ -241,8 +249,8 @@ func (notaryStatusCmd) Run(ctx context.Context, a *app) error {
 	return a.printStatus(ctx, c.Config)
 }
 
-// signedBy waits for another notary, which is active, to have signed what is sealed; more says that it has not yet. By the time given that
-// is an error.
+// signedBy waits for another notary, which is active, to have signed what is sealed; more says that it has not yet. By
+// the time given that is an error.
 func (a *app) signedBy(ctx context.Context, c notary.Config, until time.Time) (more bool, err error) {
 	s, err := notary.ReadStatus(ctx, c.DB, c.Anchor)
 	switch {
@@ -282,9 +290,12 @@ func (a *app) printNotaryStatus(s notary.NotaryStatus, o notary.Anchor) error {
 	}
 	signed := "nothing yet"
 	if s.Signed > 0 {
-		signed = fmt.Sprintf("a super-log of %d leaves, the last at %s", s.Signed, s.SignedAt.UTC().Format(time.RFC3339))
+		signed = fmt.Sprintf("a super-log of %d leaves, the last at %s", s.Signed,
+			s.SignedAt.UTC().Format(time.RFC3339))
 	}
-	lines := [][2]string{{"signed", signed}, {"waiting", s.Waiting.String()}, {"outside", s.Anchor + " (" + o.String() + ")"}, {"epoch", fmt.Sprint(s.Epoch)}, {"cluster", fmt.Sprint(s.Cluster)}}
+	lines := [][2]string{{"signed", signed}, {"waiting", s.Waiting.String()},
+		{"outside", s.Anchor + " (" + o.String() + ")"}, {"epoch", fmt.Sprint(s.Epoch)},
+		{"cluster", fmt.Sprint(s.Cluster)}}
 	if s.Witnesses > 0 {
 		lines = append(lines, [2]string{"witnessed", fmt.Sprintf("up to size %d", s.Witnesses)})
 	}
@@ -312,7 +323,8 @@ func (r notaryResumeCmd) Run(ctx context.Context, a *app) error {
 	}
 	defer done()
 	s, err := notary.Resume(ctx, c.Config, r.Accept)
-	a.noteRecord(ctx, c.app, audit.ActionResume, map[string]any{"situation": s, "believe": r.Accept, "refused": err != nil})
+	a.noteRecord(ctx, c.app, audit.ActionResume,
+		map[string]any{"situation": s, "believe": r.Accept, "refused": err != nil})
 	if printErr := a.printNotaryStatus(s, c.Anchor); err == nil {
 		err = printErr
 	}
@@ -324,17 +336,26 @@ func (r notaryResumeCmd) Run(ctx context.Context, a *app) error {
 	}
 	switch {
 	case err == nil && s.Moved:
-		fmt.Fprintf(a.out, "\nThis database was moved or restored from another cluster. Epoch %d has begun: events of both clusters that are in no log yet\nenter their logs when the notary runs, those of the old cluster first.\n", s.Epoch)
+		fmt.Fprintf(a.out, "\nThis database was moved or restored from another cluster. Epoch %d has begun: events "+
+			"of both clusters that are in no log yet\nenter their logs when the notary runs, those of the old "+
+			"cluster first.\n", s.Epoch)
 	case err == nil && s.Waiting.OK():
 		fmt.Fprintln(a.out, "\nNothing hinders the notary.")
 	case err == nil:
 		return s.Waiting.Err()
 	case s.Anchor == notary.AnchorAhead:
-		fmt.Fprint(a.out, "\nCheckpoints were signed that this database does not hold: it was restored to an earlier state. Whoever has seen them would\nhold two histories under one name, so nothing is signed here. What you can do:\n  - restore a newer backup, or replay the write-ahead log to its end;\n  - where what is missing is lost for good: give the notary a new name and key (KONSTRUCT_NOTARY_NAME, KONSTRUCT_NOTARY_KEY_FILE) on a\n    database that starts anew, and keep this one and the old checkpoint as they are: together they show what is missing.\n")
+		fmt.Fprint(a.out, "\nCheckpoints were signed that this database does not hold: it was restored to an earlier "+
+			"state. Whoever has seen them would\nhold two histories under one name, so nothing is signed here. What "+
+			"you can do:\n  - restore a newer backup, or replay the write-ahead log to its end;\n  - where what is "+
+			"missing is lost for good: give the notary a new name and key (KONSTRUCT_NOTARY_NAME, "+
+			"KONSTRUCT_NOTARY_KEY_FILE) on a\n    database that starts anew, and keep this one and the old "+
+			"checkpoint as they are: together they show what is missing.\n")
 	case s.Anchor == notary.AnchorDiffers:
-		fmt.Fprint(a.out, "\nThe logs here are not the ones that were signed. konstruct audit verify --full names what was changed. Keep this database as\nevidence, and restore one that agrees.\n")
+		fmt.Fprint(a.out, "\nThe logs here are not the ones that were signed. konstruct audit verify --full names "+
+			"what was changed. Keep this database as\nevidence, and restore one that agrees.\n")
 	case s.Anchor == notary.AnchorMissing:
-		fmt.Fprint(a.out, "\nThe copy outside is gone. If you know that this database was not taken back since it was signed last, run\nkonstruct notary resume --believe; a witness would still notice if it was.\n")
+		fmt.Fprint(a.out, "\nThe copy outside is gone. If you know that this database was not taken back since it "+
+			"was signed last, run\nkonstruct notary resume --believe; a witness would still notice if it was.\n")
 	}
 	return err
 }
@@ -413,7 +434,8 @@ func (notaryKeyRotateCmd) Run(ctx context.Context, a *app) error {
 	if a.JSON {
 		return a.json(map[string]string{"next": next.String()})
 	}
-	_, err = fmt.Fprintf(a.out, "%s\nThe notary enters it in the super-log at its next checkpoint, which both keys sign. Tell whoever holds the old one,\nand your witnesses.\n", next)
+	_, err = fmt.Fprintf(a.out, "%s\nThe notary enters it in the super-log at its next checkpoint, which both keys "+
+		"sign. Tell whoever holds the old one,\nand your witnesses.\n", next)
 	return err
 }
 

@@ -56,7 +56,8 @@ type policyCmd struct{}
 
 // Help is shown by --help.
 func (policyCmd) Help() string {
-	return "Reads and checks the policy file; docs/policy.md says what it may hold.\n\nExample:\n\n  konstruct audit policy --audit-policy policy.json --redact-key-file redact.key"
+	return "Reads and checks the policy file; docs/policy.md says what it may hold.\n\nExample:\n\n  konstruct audit " +
+		"policy --audit-policy policy.json --redact-key-file redact.key"
 }
 
 // Run prints the policy in force.
@@ -98,7 +99,8 @@ type redactCmd struct {
 
 // Help is shown by --help.
 func (redactCmd) Help() string {
-	return "Stores nothing.\n\nExample:\n\n  konstruct audit redact --tenant $T --audit-policy policy.json --redact-key-file redact.key 'mail ada@example.org'"
+	return "Stores nothing.\n\nExample:\n\n  konstruct audit redact --tenant $T --audit-policy policy.json " +
+		"--redact-key-file redact.key 'mail ada@example.org'"
 }
 
 // Run prints what would be stored.

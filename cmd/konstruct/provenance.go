@@ -20,7 +20,10 @@ type auditRetrievalCmd struct {
 
 // Help is shown by --help.
 func (auditRetrievalCmd) Help() string {
-	return "The event names each passage by its id and the SHA-256 of its text, so what is shown here as the same is the very text that the agent was given. konstruct audit evidence takes the event into a bundle: whoever holds that and the text can hold one against the other (konstruct-verify --text).\n\nExample:\n\n  konstruct audit explain --tenant $T 01890a5d-ac96-774b-bcce-b302099a8057"
+	return "The event names each passage by its id and the SHA-256 of its text, so what is shown here as the same is " +
+		"the very text that the agent was given. konstruct audit evidence takes the event into a bundle: whoever " +
+		"holds that and the text can hold one against the other (konstruct-verify --text).\n\nExample:\n\n  " +
+		"konstruct audit explain --tenant $T 01890a5d-ac96-774b-bcce-b302099a8057"
 }
 
 // Run explains.
@@ -42,7 +45,8 @@ func (c auditRetrievalCmd) Run(ctx context.Context, a *app) error {
 			if p.State != konstruct.Unchanged {
 				continue
 			}
-			if err := os.WriteFile(filepath.Join(c.Texts, fmt.Sprintf("%03d.txt", p.Rank)), []byte(p.Content), 0o600); err != nil {
+			if err := os.WriteFile(filepath.Join(c.Texts, fmt.Sprintf("%03d.txt", p.Rank)), []byte(p.Content),
+				0o600); err != nil {
 				return err
 			}
 		}
@@ -60,7 +64,8 @@ func (c auditRetrievalCmd) Run(ctx context.Context, a *app) error {
 			how += ", " + part
 		}
 	}
-	fmt.Fprintf(a.out, "%s\n%s, %s\n", a.bold(printable(question)), s.Event.CreatedAt.UTC().Format("2006-01-02 15:04:05 MST"), printable(how))
+	fmt.Fprintf(a.out, "%s\n%s, %s\n", a.bold(printable(question)),
+		s.Event.CreatedAt.UTC().Format("2006-01-02 15:04:05 MST"), printable(how))
 	for _, p := range s.Passages {
 		state := a.green("as it was shown")
 		switch p.State {
@@ -77,7 +82,8 @@ func (c auditRetrievalCmd) Run(ctx context.Context, a *app) error {
 				state += fmt.Sprintf("the document stands at %d", p.CurrentVersion)
 			}
 		}
-		fmt.Fprintf(a.out, "%d. %.3f  %s  %s\n   passage %s, sha256 %s\n", p.Rank, p.Score, state, printable(strings.Join(p.Headings, " › ")), p.ChunkID, p.SHA256)
+		fmt.Fprintf(a.out, "%d. %.3f  %s  %s\n   passage %s, sha256 %s\n", p.Rank, p.Score, state,
+			printable(strings.Join(p.Headings, " › ")), p.ChunkID, p.SHA256)
 		if p.State == konstruct.Unchanged {
 			for _, l := range wrap(printable(oneLine(p.Content, 2000)), 100) {
 				fmt.Fprintf(a.out, "   %s\n", l)

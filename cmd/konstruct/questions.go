@@ -20,7 +20,9 @@ type auditRunCmd struct {
 
 // Help is shown by --help.
 func (auditRunCmd) Help() string {
-	return "Shows what happened in one conversation or trace, in its order: each tool call and retrieval below the model's call that led to it, or below its parent span.\n\nExample:\n\n  konstruct audit run --tenant $T conversation-17"
+	return "Shows what happened in one conversation or trace, in its order: each tool call and retrieval below the " +
+		"model's call that led to it, or below its parent span.\n\nExample:\n\n  konstruct audit run --tenant $T " +
+		"conversation-17"
 }
 
 // Run prints the tree.
@@ -59,7 +61,8 @@ func (a *app) printTree(steps []*audit.Step, indent string) {
 		if out := oneLine(textOrEmpty(s.Output), 40); out != "" {
 			said += a.dim(" → ") + out
 		}
-		fmt.Fprintf(a.out, "%s%s%s  %s%s  %s\n", a.dim(indent+branch), s.CreatedAt.UTC().Format("15:04:05.000Z"), a.dim(took), a.bold(s.Action), a.subject(s), said)
+		fmt.Fprintf(a.out, "%s%s%s  %s%s  %s\n", a.dim(indent+branch), s.CreatedAt.UTC().Format("15:04:05.000Z"),
+			a.dim(took), a.bold(s.Action), a.subject(s), said)
 		a.printTree(s.Steps, indent+below)
 	}
 }
@@ -95,7 +98,8 @@ type auditSearchCmd struct {
 
 // Help is shown by --help.
 func (auditSearchCmd) Help() string {
-	return "Looks through the summaries, newest first.\n\nExample:\n\n  konstruct audit search --tenant $T damaged pump -refund"
+	return "Looks through the summaries, newest first.\n\nExample:\n\n  konstruct audit search --tenant $T damaged " +
+		"pump -refund"
 }
 
 // Run prints the events.
@@ -135,7 +139,9 @@ type auditStatsCmd struct {
 
 // Help is shown by --help.
 func (auditStatsCmd) Help() string {
-	return "Counts events, latencies (p50, p95, p99), tokens and, with a price list, cost.\n\nExamples:\n\n  konstruct audit stats --tenant $T\n  konstruct audit stats --tenant $T --by agent,model --since 720h --prices prices.json"
+	return "Counts events, latencies (p50, p95, p99), tokens and, with a price list, cost.\n\nExamples:\n\n  " +
+		"konstruct audit stats --tenant $T\n  konstruct audit stats --tenant $T --by agent,model --since 720h " +
+		"--prices prices.json"
 }
 
 // Run prints the figures.
@@ -169,7 +175,8 @@ func (r auditStatsCmd) Run(ctx context.Context, a *app) error {
 	if len(all) == audit.MaxGroups && !a.JSON {
 		fmt.Fprintf(a.err, "only the first %d groups are shown: narrow the time, or group by less\n", len(all))
 	}
-	return printTable(a, all, []string{"DAY", "AGENT", "MODEL", "ACTION", "EVENTS", "ERRORS", "P50 MS", "P95 MS", "P99 MS", "TOKENS IN", "OUT", "COST"}, statsCells)
+	return printTable(a, all, []string{"DAY", "AGENT", "MODEL", "ACTION", "EVENTS", "ERRORS", "P50 MS", "P95 MS",
+		"P99 MS", "TOKENS IN", "OUT", "COST"}, statsCells)
 }
 
 func statsCells(g audit.Stats) []string {
@@ -184,6 +191,8 @@ func statsCells(g audit.Stats) []string {
 	if g.Cost != nil {
 		cost = strconv.FormatFloat(*g.Cost, 'f', 4, 64)
 	}
-	return []string{day, agent, oneLine(textOrEmpty(g.Model), 32), oneLine(textOrEmpty(g.Action), 24), strconv.FormatInt(g.Events, 10), strconv.FormatInt(g.Errors, 10),
-		numberOrEmpty(g.P50), numberOrEmpty(g.P95), numberOrEmpty(g.P99), strconv.FormatInt(g.InputTokens, 10), strconv.FormatInt(g.OutputTokens, 10), cost}
+	return []string{day, agent, oneLine(textOrEmpty(g.Model), 32), oneLine(textOrEmpty(g.Action), 24),
+		strconv.FormatInt(g.Events, 10), strconv.FormatInt(g.Errors, 10),
+		numberOrEmpty(g.P50), numberOrEmpty(g.P95), numberOrEmpty(g.P99), strconv.FormatInt(g.InputTokens, 10),
+		strconv.FormatInt(g.OutputTokens, 10), cost}
 }

@@ -17,9 +17,10 @@ import (
 // errNotRecorded says that what operators do can't be recorded.
 var errNotRecorded = errors.New("KONSTRUCT_DATABASE_URL is not set")
 
-// recordOperation writes what an operator did with a tenant's data, or with the notary, as an event: of that tenant, or of
-// the operator's own trail.
-func (a *app) recordOperation(ctx context.Context, url string, tenant uuid.UUID, action string, what map[string]any) error {
+// recordOperation writes what an operator did with a tenant's data, or with the notary, as an event: of that tenant, or
+// of the operator's own trail.
+func (a *app) recordOperation(ctx context.Context, url string, tenant uuid.UUID, action string,
+	what map[string]any) error {
 	if url == "" {
 		return errNotRecorded
 	}
@@ -32,12 +33,14 @@ func (a *app) recordOperation(ctx context.Context, url string, tenant uuid.UUID,
 	if err != nil {
 		return err
 	}
-	_, err = audit.Log(ctx, door, tenant, audit.Event{Action: action, UserID: operatorName(), Metadata: raw}.OfService())
+	_, err = audit.Log(ctx, door, tenant,
+		audit.Event{Action: action, UserID: operatorName(), Metadata: raw}.OfService())
 	return err
 }
 
 // requireRecord is record for what must not be done unrecorded.
-func (a *app) requireRecord(ctx context.Context, url string, tenant uuid.UUID, action string, what map[string]any) error {
+func (a *app) requireRecord(ctx context.Context, url string, tenant uuid.UUID, action string,
+	what map[string]any) error {
 	if err := a.recordOperation(ctx, url, tenant, action, what); err != nil {
 		return fmt.Errorf("it can't be recorded in the trail, so it is not done: %w", err)
 	}

@@ -24,9 +24,12 @@ func (a *app) otherEmbedders() (all []embed.Embedder, err error) {
 		}
 		n, err := strconv.Atoi(f[1])
 		if err != nil || n < 1 || n > 16000 {
-			return nil, coded{fmt.Errorf("KONSTRUCT_EMBED_ALSO: %s has %.20q dimensions: it is 1 to 16000", f[0], f[1]), exitUsage}
+			return nil, coded{fmt.Errorf("KONSTRUCT_EMBED_ALSO: %s has %.20q dimensions: it is 1 to 16000", f[0], f[1]),
+				exitUsage}
 		}
-		all = append(all, &embed.Remote{BaseURL: f[2], Key: a.EmbedKey, Model: f[0], Length: n, Client: &http.Client{Timeout: embedTime}})
+		all = append(all,
+			&embed.Remote{BaseURL: f[2], Key: a.EmbedKey, Model: f[0], Length: n,
+				Client: &http.Client{Timeout: embedTime}})
 	}
 	return all, nil
 }
@@ -42,7 +45,9 @@ type kbReembedCmd struct {
 
 // Help is shown by --help.
 func (kbReembedCmd) Help() string {
-	return "Searches and ingests go on meanwhile; killed, it goes on where it was. The switch is one transaction, and an event.\n\nExample:\n\n  KONSTRUCT_EMBED_ALSO=\"text-embedding-3-small 1536 https://api.openai.com/v1\" konstruct kb reembed --tenant $T --model text-embedding-3-small"
+	return "Searches and ingests go on meanwhile; killed, it goes on where it was. The switch is one transaction, " +
+		"and an event.\n\nExample:\n\n  KONSTRUCT_EMBED_ALSO=\"text-embedding-3-small 1536 " +
+		"https://api.openai.com/v1\" konstruct kb reembed --tenant $T --model text-embedding-3-small"
 }
 
 // maxRounds is how often passages that came meanwhile are embedded before it is left to another run.
@@ -112,11 +117,12 @@ func (c kbModelsCmd) Run(ctx context.Context, a *app) error {
 	if models == nil {
 		models = []kb.Model{}
 	}
-	return printTable(a, models, []string{"MODEL", "DIMENSIONS", "VECTORS", "MISSING", "SERVES"}, func(m kb.Model) []string {
-		serves := ""
-		if m.Serving {
-			serves = "since " + m.ServedAt.UTC().Format("2006-01-02 15:04")
-		}
-		return []string{m.Name, fmt.Sprint(m.Dimensions), fmt.Sprint(m.Vectors), fmt.Sprint(m.Missing), serves}
-	})
+	return printTable(a, models, []string{"MODEL", "DIMENSIONS", "VECTORS", "MISSING", "SERVES"},
+		func(m kb.Model) []string {
+			serves := ""
+			if m.Serving {
+				serves = "since " + m.ServedAt.UTC().Format("2006-01-02 15:04")
+			}
+			return []string{m.Name, fmt.Sprint(m.Dimensions), fmt.Sprint(m.Vectors), fmt.Sprint(m.Missing), serves}
+		})
 }

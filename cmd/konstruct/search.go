@@ -31,7 +31,8 @@ type searchFlags struct {
 }
 
 func (f searchFlags) request(text, after string) (q konstruct.SearchRequest, err error) {
-	q = konstruct.SearchRequest{Text: text, TopK: f.TopK, UserID: f.User, Mode: search.Mode(f.Mode), Labels: f.Label, MinScore: f.MinScore, Diversity: f.Diversity, PerDocument: f.PerDoc, Neighbours: f.Around,
+	q = konstruct.SearchRequest{Text: text, TopK: f.TopK, UserID: f.User, Mode: search.Mode(f.Mode), Labels: f.Label,
+		MinScore: f.MinScore, Diversity: f.Diversity, PerDocument: f.PerDoc, Neighbours: f.Around,
 		Within: f.Within, LexicalFallback: f.LexicalFallback, Rerank: f.Rerank, After: after}
 	for _, w := range f.Where {
 		c, err := search.ParseCondition(w)
@@ -51,7 +52,9 @@ type kbSearchCmd struct {
 
 // Help is shown by --help.
 func (kbSearchCmd) Help() string {
-	return "Examples:\n\n  konstruct kb search --tenant $T \"How are dead rows reclaimed?\" --top-k 3\n  konstruct kb search --tenant $T '\"visibility map\" -index' --mode lexical\n  konstruct kb search --tenant $T \"warranty\" --where metadata.team=legal --where 'ingested>=2026-01-01' --around 1"
+	return "Examples:\n\n  konstruct kb search --tenant $T \"How are dead rows reclaimed?\" --top-k 3\n  konstruct " +
+		"kb search --tenant $T '\"visibility map\" -index' --mode lexical\n  konstruct kb search --tenant $T " +
+		"\"warranty\" --where metadata.team=legal --where 'ingested>=2026-01-01' --around 1"
 }
 
 // Run searches and prints what was found.
@@ -131,7 +134,8 @@ func (a *app) printHits(hits []konstruct.Hit, lines int) {
 	}
 }
 
-// scoreText is what a person can make something of: how similar a passage is, or that its words alone brought it here, which has no scale.
+// scoreText is what a person can make something of: how similar a passage is, or that its words alone brought it here,
+// which has no scale.
 func scoreText(h konstruct.Hit) string {
 	if h.Similarity != nil {
 		return fmt.Sprintf("%.3f", *h.Similarity)
@@ -174,7 +178,8 @@ func (c kbCiteCmd) Run(ctx context.Context, a *app) error {
 	if a.JSON {
 		return a.json(p)
 	}
-	fmt.Fprintf(a.out, "%s, bytes %d-%d of document %s\n\n", a.bold(printable(p.Filename)), p.Start, p.End, p.DocumentID)
+	fmt.Fprintf(a.out, "%s, bytes %d-%d of document %s\n\n", a.bold(printable(p.Filename)), p.Start, p.End,
+		p.DocumentID)
 	lines := func(s string, paint func(string) string) string {
 		all := strings.Split(s, "\n")
 		for i := range all {
@@ -195,7 +200,8 @@ type kbExplainCmd struct {
 
 // Help is shown by --help.
 func (kbExplainCmd) Help() string {
-	return "Searches and shows how; what is found is not shown, and nothing is recorded.\n\nExample:\n\n  konstruct kb explain --tenant $T \"How are dead rows reclaimed?\" --mode semantic"
+	return "Searches and shows how; what is found is not shown, and nothing is recorded.\n\nExample:\n\n  konstruct " +
+		"kb explain --tenant $T \"How are dead rows reclaimed?\" --mode semantic"
 }
 
 // Run explains.
@@ -237,7 +243,8 @@ func (c kbExplainCmd) Run(ctx context.Context, a *app) error {
 			state = fmt.Sprintf("%d MB, made of %d passages", o.Bytes>>20, o.Chunks)
 		}
 		if o.Recall != nil {
-			state += fmt.Sprintf(", recall@10 %.3f over %d questions with ef_search %d", *o.Recall, *o.Queries, o.EfSearch)
+			state += fmt.Sprintf(", recall@10 %.3f over %d questions with ef_search %d", *o.Recall,
+				*o.Queries, o.EfSearch)
 		}
 		if o.Problem != "" {
 			state += "; could not be made: " + o.Problem
@@ -271,11 +278,13 @@ func (c kbTuneCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	if err := printTable(a, t.Steps, []string{"EF_SEARCH", "RECALL@10", "MEDIAN"}, func(s search.TuningStep) []string {
-		return []string{fmt.Sprint(s.EfSearch), fmt.Sprintf("%.4f", s.Recall), s.Median.Round(10 * time.Microsecond).String()}
+		return []string{fmt.Sprint(s.EfSearch), fmt.Sprintf("%.4f", s.Recall),
+			s.Median.Round(10 * time.Microsecond).String()}
 	}); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(a.out, "ef_search is %d from now on: recall@10 %.4f over %d questions\n", t.EfSearch, *t.Recall, t.Queries)
+	_, err = fmt.Fprintf(a.out, "ef_search is %d from now on: recall@10 %.4f over %d questions\n", t.EfSearch,
+		*t.Recall, t.Queries)
 	return err
 }
 
@@ -285,7 +294,9 @@ type kbGlobalIndexCmd struct {
 
 // Help is shown by --help.
 func (kbGlobalIndexCmd) Help() string {
-	return "ix_kb_chunks_hnsw is part of the seed's schema: its clients' searches use it. Where there are none of these, dropping it makes taking documents in several times as fast (docs/benchmarks.md); nobody waits for it either way. It needs KONSTRUCT_OWNER_DATABASE_URL."
+	return "ix_kb_chunks_hnsw is part of the seed's schema: its clients' searches use it. Where there are none of " +
+		"these, dropping it makes taking documents in several times as fast (docs/benchmarks.md); nobody waits for " +
+		"it either way. It needs KONSTRUCT_OWNER_DATABASE_URL."
 }
 
 // Run makes or drops it.

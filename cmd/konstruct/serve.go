@@ -43,7 +43,10 @@ type serveCmd struct {
 
 // Help is shown by --help.
 func (serveCmd) Help() string {
-	return "The API is described at /reference and /openapi.json. Make keys with konstruct key create. Ctrl-C stops it gracefully: what was begun is answered.\n\nExamples:\n\n  konstruct serve --key-for $T\n  konstruct serve --listen :8443 --tls-cert cert.pem --tls-key key.pem\n  curl -H \"Authorization: Bearer $KEY\" http://127.0.0.1:7117/v1/me"
+	return "The API is described at /reference and /openapi.json. Make keys with konstruct key create. Ctrl-C stops " +
+		"it gracefully: what was begun is answered.\n\nExamples:\n\n  konstruct serve --key-for $T\n  konstruct " +
+		"serve --listen :8443 --tls-cert cert.pem --tls-key key.pem\n  curl -H \"Authorization: Bearer $KEY\" " +
+		"http://127.0.0.1:7117/v1/me"
 }
 
 // keySecret reads the secret that keys are hashed with, and makes it on first use.
@@ -64,7 +67,9 @@ func (a *app) keySecret() ([]byte, error) {
 	}
 	secret := []byte(strings.TrimSpace(string(raw)))
 	if len(secret) < access.MinPepper {
-		return nil, coded{fmt.Errorf("KONSTRUCT_KEY_SECRET_FILE: %s has %d bytes, it needs %d", path, len(secret), access.MinPepper), exitUsage}
+		return nil,
+			coded{fmt.Errorf("KONSTRUCT_KEY_SECRET_FILE: %s has %d bytes, it needs %d", path, len(secret),
+				access.MinPepper), exitUsage}
 	}
 	return secret, nil
 }
@@ -128,7 +133,8 @@ func (c serveCmd) Run(ctx context.Context, a *app) (err error) {
 			stop(err)
 			return
 		}
-		fmt.Fprintf(a.err, "konstruct: serving at %s://%s (the API is described at /reference; Ctrl-C stops it)\n", scheme, at)
+		fmt.Fprintf(a.err, "konstruct: serving at %s://%s (the API is described at /reference; Ctrl-C stops it)\n",
+			scheme, at)
 	}
 	var others []prometheus.Collector
 	if made != nil {
@@ -146,7 +152,8 @@ func (c serveCmd) Run(ctx context.Context, a *app) (err error) {
 	}
 	if c.Work && u.worker != "" {
 		group.Go(func() error {
-			return ignoreCanceled(within, k.RunWorker(within, konstruct.WorkerConfig{WorkerURL: u.worker, OwnerURL: u.owner}))
+			return ignoreCanceled(within,
+				k.RunWorker(within, konstruct.WorkerConfig{WorkerURL: u.worker, OwnerURL: u.owner}))
 		})
 	}
 	if a.DebugListen != "" {
@@ -170,7 +177,8 @@ func ignoreCanceled(ctx context.Context, err error) error {
 }
 
 // server puts together what serves.
-func (a *app) server(ctx context.Context, u databaseURLs, k *konstruct.Konstruct, office notary.Config, logger *slog.Logger) (s *server.Server, closeAll func(), err error) {
+func (a *app) server(ctx context.Context, u databaseURLs, k *konstruct.Konstruct, office notary.Config,
+	logger *slog.Logger) (s *server.Server, closeAll func(), err error) {
 	var closers []func()
 	closeAll = func() {
 		for i := len(closers) - 1; i >= 0; i-- {
@@ -183,7 +191,8 @@ func (a *app) server(ctx context.Context, u databaseURLs, k *konstruct.Konstruct
 		}
 	}()
 	keys := a.keys()
-	config := server.Config{Konstruct: k, Evidence: office.DB, Anchor: office.Anchor, Floor: a.RetentionFloor, Notary: &keys, Version: version(), Logger: logger}
+	config := server.Config{Konstruct: k, Evidence: office.DB, Anchor: office.Anchor, Floor: a.RetentionFloor,
+		Notary: &keys, Version: version(), Logger: logger}
 	if u.compliance != "" {
 		if config.Compliance, err = tenantdb.OpenCompliance(ctx, u.compliance); err != nil {
 			return nil, nil, err
@@ -223,10 +232,12 @@ func (a *app) authenticator(door *tenantdb.Door) (*access.Authenticator, error) 
 	if a.OIDCIssuer == "" {
 		return nil, nil
 	}
-	i := access.Issuer{URL: a.OIDCIssuer, Audience: a.OIDCAudience, TenantClaim: a.OIDCTenantClaim, Client: &http.Client{Timeout: 10 * time.Second}}
+	i := access.Issuer{URL: a.OIDCIssuer, Audience: a.OIDCAudience, TenantClaim: a.OIDCTenantClaim,
+		Client: &http.Client{Timeout: 10 * time.Second}}
 	if i.LabelsClaim = a.OIDCLabelsClaim; a.OIDCLabels != "" {
 		if i.Labels = parseClaimLabels(a.OIDCLabels); i.Labels == nil || i.LabelsClaim == "" {
-			return nil, coded{fmt.Errorf("KONSTRUCT_OIDC_LABELS: %.200q can't be read: write VALUE=LABEL, separated by commas, and name the claim (KONSTRUCT_OIDC_LABELS_CLAIM)", a.OIDCLabels), exitUsage}
+			return nil, coded{fmt.Errorf("KONSTRUCT_OIDC_LABELS: %.200q can't be read: write VALUE=LABEL, separated "+
+				"by commas, and name the claim (KONSTRUCT_OIDC_LABELS_CLAIM)", a.OIDCLabels), exitUsage}
 		}
 	}
 	if a.OIDCTenant != "" {
@@ -261,11 +272,14 @@ func (c serveCmd) createFirstKey(ctx context.Context, a *app, k *konstruct.Konst
 	if c.KeyFor == uuid.Nil {
 		return nil
 	}
-	key, _, err := k.Tenant(c.KeyFor).Keys().Create(ctx, access.LocalOperator(c.KeyFor, operatorName()), access.KeyRequest{Name: "serve --key-for", Permissions: access.Admin.Permissions(), Labels: []string{tenantdb.AllLabelsName}, ExpiresAt: time.Now().Add(24 * time.Hour)})
+	key, _, err := k.Tenant(c.KeyFor).Keys().Create(ctx, access.LocalOperator(c.KeyFor, operatorName()),
+		access.KeyRequest{Name: "serve --key-for", Permissions: access.Admin.Permissions(),
+			Labels: []string{tenantdb.AllLabelsName}, ExpiresAt: time.Now().Add(24 * time.Hour)})
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(a.out, "\nA key of tenant %s that holds for a day:\n  export KONSTRUCT_KEY=%s\n  curl -H \"Authorization: Bearer $KONSTRUCT_KEY\" http://%s/v1/events\n\n", c.KeyFor, key, a.Listen)
+	fmt.Fprintf(a.out, "\nA key of tenant %s that holds for a day:\n  export KONSTRUCT_KEY=%s\n  curl -H "+
+		"\"Authorization: Bearer $KONSTRUCT_KEY\" http://%s/v1/events\n\n", c.KeyFor, key, a.Listen)
 	return nil
 }
 
@@ -274,7 +288,9 @@ func (a *app) tlsConfig(ctx context.Context, logger *slog.Logger) (*tls.Config, 
 	if a.TLSCert == "" && a.TLSKey == "" {
 		if host, _, err := net.SplitHostPort(a.Listen); err == nil && a.TrustedProxies == "" {
 			if ip, err := netip.ParseAddr(host); err != nil && host != "localhost" || err == nil && !ip.IsLoopback() {
-				return nil, coded{fmt.Errorf("KONSTRUCT_LISTEN: %s is open to the network: give a certificate (KONSTRUCT_TLS_CERT, KONSTRUCT_TLS_KEY), or name the proxies that have one (KONSTRUCT_TRUSTED_PROXIES)", a.Listen), exitUsage}
+				return nil, coded{fmt.Errorf("KONSTRUCT_LISTEN: %s is open to the network: give a certificate "+
+					"(KONSTRUCT_TLS_CERT, KONSTRUCT_TLS_KEY), or name the proxies that have one "+
+					"(KONSTRUCT_TRUSTED_PROXIES)", a.Listen), exitUsage}
 			}
 		}
 		return nil, nil
@@ -321,7 +337,10 @@ func (a *app) tlsConfig(ctx context.Context, logger *slog.Logger) (*tls.Config, 
 			}
 		}
 	}()
-	return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return current.Load(), nil }}, nil
+	return &tls.Config{MinVersion: tls.VersionTLS12,
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+			return current.Load(), nil
+		}}, nil
 }
 
 // certReload is how often the certificate's files are looked at.
@@ -334,7 +353,8 @@ func serveProfiles(ctx context.Context, addr string) error {
 		return coded{fmt.Errorf("KONSTRUCT_DEBUG_LISTEN: %w", err), exitUsage}
 	}
 	if ip, err := netip.ParseAddr(host); err != nil || !ip.IsLoopback() {
-		return coded{fmt.Errorf("KONSTRUCT_DEBUG_LISTEN: %s is no loopback address: profiles show what is in memory", addr), exitUsage}
+		return coded{fmt.Errorf("KONSTRUCT_DEBUG_LISTEN: %s is no loopback address: profiles show what is in memory",
+			addr), exitUsage}
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("/debug/pprof/", pprof.Index)

@@ -25,8 +25,11 @@ import (
 func serving(t *testing.T, d *testkit.DB, env ...string) (cmd *exec.Cmd, url, key string) {
 	t.Helper()
 	cmd = exec.Command(testkit.Build(t), "serve", "--key-for", "11111111-1111-4111-8111-111111111111")
-	cmd.Env = append(os.Environ(), "KONSTRUCT_DATABASE_URL="+d.URL("konstruct_app"), "KONSTRUCT_NOTARY_DATABASE_URL="+d.URL("konstruct_notary"), "KONSTRUCT_WORKER_DATABASE_URL="+d.URL("konstruct_worker"),
-		"KONSTRUCT_COMPLIANCE_DATABASE_URL="+d.URL("konstruct_compliance"), "KONSTRUCT_ASSETS_DIR="+devpg.AssetsDir(), "KONSTRUCT_DATA_DIR="+t.TempDir(), "KONSTRUCT_LISTEN=127.0.0.1:0")
+	cmd.Env = append(os.Environ(), "KONSTRUCT_DATABASE_URL="+d.URL("konstruct_app"),
+		"KONSTRUCT_NOTARY_DATABASE_URL="+d.URL("konstruct_notary"), "KONSTRUCT_WORKER_DATABASE_URL="+
+			d.URL("konstruct_worker"),
+		"KONSTRUCT_COMPLIANCE_DATABASE_URL="+d.URL("konstruct_compliance"), "KONSTRUCT_ASSETS_DIR="+devpg.AssetsDir(),
+		"KONSTRUCT_DATA_DIR="+t.TempDir(), "KONSTRUCT_LISTEN=127.0.0.1:0")
 	cmd.Env = append(cmd.Env, env...)
 	said, err := cmd.StderrPipe()
 	if err != nil {
@@ -80,27 +83,31 @@ func TestABusyPortMakesNoKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer taken.Close()
-	cmd := exec.CommandContext(t.Context(), testkit.Build(t), "serve", "--key-for", "11111111-1111-4111-8111-111111111111", "--listen", taken.Addr().String())
-	cmd.Env = append(os.Environ(), "KONSTRUCT_DATABASE_URL="+d.URL("konstruct_app"), "KONSTRUCT_DATA_DIR="+t.TempDir(), "KONSTRUCT_METRICS_LISTEN=127.0.0.1:0")
+	cmd := exec.CommandContext(t.Context(), testkit.Build(t), "serve", "--key-for",
+		"11111111-1111-4111-8111-111111111111", "--listen", taken.Addr().String())
+	cmd.Env = append(os.Environ(), "KONSTRUCT_DATABASE_URL="+d.URL("konstruct_app"), "KONSTRUCT_DATA_DIR="+t.TempDir(),
+		"KONSTRUCT_METRICS_LISTEN=127.0.0.1:0")
 	out, err := cmd.CombinedOutput()
 	if err == nil || strings.Contains(string(out), "kst_") || !strings.Contains(string(out), "address already in use") {
 		t.Errorf("%v: %s", err, out)
 	}
 	var keys int
-	if err := testkit.Connect(t, d.SuperuserURL()).QueryRow(t.Context(), `SELECT count(*) FROM access_keys`).Scan(&keys); err != nil || keys != 0 {
+	if err := testkit.Connect(t, d.SuperuserURL()).QueryRow(t.Context(), `SELECT count(*) FROM access_keys`).
+		Scan(&keys); err != nil || keys != 0 {
 		t.Errorf("%d keys, %v", keys, err)
 	}
 }
 
-// TestOneRoundBesideAnActiveNotary: whoever wants everything signed waits for the notary that is at it, as a reader of README does
-// while the service runs.
+// TestOneRoundBesideAnActiveNotary: whoever wants everything signed waits for the notary that is at it, as a reader of
+// README does while the service runs.
 func TestOneRoundBesideAnActiveNotary(t *testing.T) {
 	d, dir := testkit.Database(t), t.TempDir()
 	_, _, _ = serving(t, d, "KONSTRUCT_DATA_DIR="+dir, "KONSTRUCT_METRICS_LISTEN=127.0.0.1:0")
 	konstruct := func(args ...string) string {
 		t.Helper()
 		cmd := exec.CommandContext(t.Context(), testkit.Build(t), args...)
-		cmd.Env = append(os.Environ(), "KONSTRUCT_DATABASE_URL="+d.URL("konstruct_app"), "KONSTRUCT_NOTARY_DATABASE_URL="+d.URL("konstruct_notary"), "KONSTRUCT_DATA_DIR="+dir,
+		cmd.Env = append(os.Environ(), "KONSTRUCT_DATABASE_URL="+d.URL("konstruct_app"),
+			"KONSTRUCT_NOTARY_DATABASE_URL="+d.URL("konstruct_notary"), "KONSTRUCT_DATA_DIR="+dir,
 			"KONSTRUCT_METRICS_LISTEN=127.0.0.1:0", "KONSTRUCT_TENANT=11111111-1111-4111-8111-111111111111")
 		out, err := cmd.CombinedOutput()
 		if err != nil {
@@ -109,7 +116,8 @@ func TestOneRoundBesideAnActiveNotary(t *testing.T) {
 		return string(out)
 	}
 	event := strings.TrimSpace(konstruct("audit", "log", "--action", "llm_call"))
-	if out := konstruct("notary", "run", "--once"); !strings.Contains(out, "another notary is active") || !strings.Contains(out, "0 events") {
+	if out := konstruct("notary", "run", "--once"); !strings.Contains(out, "another notary is active") ||
+		!strings.Contains(out, "0 events") {
 		t.Errorf("run --once: %s", out)
 	}
 	if out := konstruct("audit", "prove", event); !strings.Contains(out, "c2sp.org/tlog-proof") {
@@ -130,13 +138,15 @@ func TestTheTourWithCurl(t *testing.T) {
 	}
 	cmd, url, key := serving(t, testkit.Database(t))
 	tour = strings.ReplaceAll(tour, "http://127.0.0.1:7117", url)
-	sh := exec.CommandContext(t.Context(), "bash", "-euxo", "pipefail", "-c", strings.ReplaceAll(tour, "\ncurl", "\necho; curl"))
+	sh := exec.CommandContext(t.Context(), "bash", "-euxo", "pipefail", "-c",
+		strings.ReplaceAll(tour, "\ncurl", "\necho; curl"))
 	sh.Dir, sh.Env = "../..", append(os.Environ(), "KONSTRUCT_KEY="+key)
 	out, err := sh.Output()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	for _, want := range []string{`"tenant_id":"11111111-1111-4111-8111-111111111111"`, `"input_summary":"{\"order\":17}"`, `"job_id"`, `"state":"`, `"event_id"`, "event: event", `"kind":"bundle"`} {
+	for _, want := range []string{`"tenant_id":"11111111-1111-4111-8111-111111111111"`,
+		`"input_summary":"{\"order\":17}"`, `"job_id"`, `"state":"`, `"event_id"`, "event: event", `"kind":"bundle"`} {
 		if !strings.Contains(string(out), want) {
 			t.Errorf("nothing says %s", want)
 		}
@@ -165,7 +175,9 @@ func TestTheCertificateIsReadAgain(t *testing.T) {
 	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
 	make := func(name string) {
 		t.Helper()
-		out, err := exec.CommandContext(t.Context(), "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1", "-subj", "/CN="+name, "-keyout", key, "-out", cert).CombinedOutput()
+		out, err := exec.CommandContext(t.Context(), "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
+			"ec_paramgen_curve:prime256v1", "-nodes", "-days", "1", "-subj", "/CN="+name, "-keyout", key, "-out", cert).
+			CombinedOutput()
 		if err != nil {
 			t.Fatalf("%v: %s", err, out)
 		}
@@ -173,7 +185,8 @@ func TestTheCertificateIsReadAgain(t *testing.T) {
 	make("one.example")
 	_, url, token := serving(t, testkit.Database(t), "KONSTRUCT_TLS_CERT="+cert, "KONSTRUCT_TLS_KEY="+key)
 	shown := func() string {
-		out, err := exec.CommandContext(t.Context(), "curl", "-sSkv", "--http2", "-H", "Authorization: Bearer "+token, url+"/v1/me").CombinedOutput()
+		out, err := exec.CommandContext(t.Context(), "curl", "-sSkv", "--http2", "-H", "Authorization: Bearer "+token,
+			url+"/v1/me").CombinedOutput()
 		if err != nil {
 			t.Fatalf("%v: %s", err, out)
 		}
@@ -184,7 +197,8 @@ func TestTheCertificateIsReadAgain(t *testing.T) {
 	}
 	time.Sleep(1100 * time.Millisecond) // so that the files' time is another
 	make("two.example")
-	for end := time.Now().Add(20 * time.Second); !strings.Contains(shown(), "two.example"); time.Sleep(200 * time.Millisecond) {
+	for end := time.Now().Add(20 * time.Second); !strings.Contains(shown(),
+		"two.example"); time.Sleep(200 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("the old certificate is shown 20 s after it changed")
 		}
@@ -197,7 +211,8 @@ func TestKeysAndPeopleAtTheTerminal(t *testing.T) {
 	bin, dir := testkit.Build(t), t.TempDir()
 	run := func(args ...string) (string, error) {
 		cmd := exec.CommandContext(t.Context(), bin, append(args, "--json")...)
-		cmd.Env = append(os.Environ(), "KONSTRUCT_DATABASE_URL="+d.URL("konstruct_app"), "KONSTRUCT_DATA_DIR="+dir, "KONSTRUCT_TENANT=11111111-1111-4111-8111-111111111111", "KONSTRUCT_OIDC_ISSUER=https://id.example")
+		cmd.Env = append(os.Environ(), "KONSTRUCT_DATABASE_URL="+d.URL("konstruct_app"), "KONSTRUCT_DATA_DIR="+dir,
+			"KONSTRUCT_TENANT=11111111-1111-4111-8111-111111111111", "KONSTRUCT_OIDC_ISSUER=https://id.example")
 		out, err := cmd.Output()
 		return string(out), err
 	}
@@ -220,10 +235,13 @@ func TestKeysAndPeopleAtTheTerminal(t *testing.T) {
 	if out, err := run("key", "list"); err != nil || strings.Count(out, `"id"`) != 2 || strings.Contains(out, "kst_") {
 		t.Errorf("%s, %v", out, err)
 	}
-	if out, err := run("user", "add", "ada", "--role", "viewer"); err != nil || !strings.Contains(out, `"role": "viewer"`) {
+	if out, err := run("user", "add", "ada", "--role", "viewer"); err != nil ||
+		!strings.Contains(out, `"role": "viewer"`) {
 		t.Errorf("%s, %v", out, err)
 	}
-	for _, bad := range [][]string{{"key", "create", "x", "--permission", "events:all"}, {"key", "create", "x", "--role", "king"}, {"user", "add", "ada", "--role", "king"}, {"key", "revoke", "00000000-0000-4000-8000-000000000009"}} {
+	for _, bad := range [][]string{{"key", "create", "x", "--permission", "events:all"},
+		{"key", "create", "x", "--role", "king"}, {"user", "add", "ada", "--role", "king"},
+		{"key", "revoke", "00000000-0000-4000-8000-000000000009"}} {
 		if out, err := run(bad...); err == nil {
 			t.Errorf("%v: %s", bad, out)
 		}

@@ -22,7 +22,8 @@ type spoolCmd struct {
 // needSpool returns the spool's folder, or says which setting is missing.
 func (a *app) needSpool() (string, error) {
 	if a.SpoolDir == "" {
-		return "", coded{errors.New("the spool needs KONSTRUCT_SPOOL_DIR: set it to a folder of this process's own, as /var/lib/konstruct/spool"), exitUsage}
+		return "", coded{errors.New("the spool needs KONSTRUCT_SPOOL_DIR: set it to a folder of this process's own, " +
+			"as /var/lib/konstruct/spool"), exitUsage}
 	}
 	return a.SpoolDir, nil
 }
@@ -31,7 +32,8 @@ type spoolStatusCmd struct{}
 
 // Help is shown by --help.
 func (spoolStatusCmd) Help() string {
-	return "Reads the folder, whether a process has it open or not, and changes nothing.\n\nExample:\n\n  konstruct audit spool --spool-dir /var/lib/konstruct/spool"
+	return "Reads the folder, whether a process has it open or not, and changes nothing.\n\nExample:\n\n  konstruct " +
+		"audit spool --spool-dir /var/lib/konstruct/spool"
 }
 
 // Run prints what waits.
@@ -60,7 +62,8 @@ func (spoolStatusCmd) Run(a *app) error {
 		fmt.Fprintln(a.out, "          see konstruct audit spool rejected; konstruct audit spool retry puts them back")
 	}
 	if st.Gaps > 0 {
-		fmt.Fprintf(a.out, "gaps      %d events that calls went on without; to be recorded when the trail can be written\n", st.Gaps)
+		fmt.Fprintf(a.out,
+			"gaps      %d events that calls went on without; to be recorded when the trail can be written\n", st.Gaps)
 	}
 	if st.Damaged > 0 {
 		fmt.Fprintf(a.out, "damaged   %d bytes that held no whole event, kept in %s/damaged\n", st.Damaged, dir)
@@ -83,9 +86,11 @@ func (spoolRejectedCmd) Run(a *app) error {
 	if list == nil {
 		list = []audit.Rejected{}
 	}
-	return printTable(a, list, []string{"REJECTED", "TENANT", "EVENT", "ACTION", "REASON"}, func(r audit.Rejected) []string {
-		return []string{r.At.UTC().Format(tableTime), r.Tenant.String(), r.Event.String(), r.Action, oneLine(r.Reason, 80)}
-	})
+	return printTable(a, list, []string{"REJECTED", "TENANT", "EVENT", "ACTION", "REASON"},
+		func(r audit.Rejected) []string {
+			return []string{r.At.UTC().Format(tableTime), r.Tenant.String(), r.Event.String(), r.Action,
+				oneLine(r.Reason, 80)}
+		})
 }
 
 type spoolShipCmd struct{}

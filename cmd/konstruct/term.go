@@ -100,7 +100,9 @@ func (a *app) newProgress(name, unit string, total int64) *progress {
 		p.bars = mpb.New(mpb.WithOutput(a.err), mpb.WithWidth(40))
 		p.bar = p.bars.AddBar(total, mpb.BarRemoveOnComplete(),
 			mpb.PrependDecorators(decor.Name(name+" "), decor.CountersNoUnit("%d / %d")),
-			mpb.AppendDecorators(decor.Any(func(decor.Statistics) string { return p.rate() }), decor.Name("  "), decor.AverageETA(decor.ET_STYLE_GO)))
+			mpb.AppendDecorators(decor.Any(func(decor.Statistics) string {
+				return p.rate()
+			}), decor.Name("  "), decor.AverageETA(decor.ET_STYLE_GO)))
 	}
 	return p
 }

@@ -19,9 +19,12 @@ import (
 const batch = 1000
 
 func sample() audit.Event {
-	return audit.Event{AgentID: tenant, UserID: "ada", Action: audit.ActionLLMCall, Input: "What the agent was asked, in a sentence of the usual length for a summary.",
-		Output: "What it answered, in another such sentence, perhaps a little longer.", Latency: 1500 * time.Millisecond,
-		Metadata: json.RawMessage(`{"gen_ai.request.model": "claude-opus-4-5", "gen_ai.usage.input_tokens": 812, "gen_ai.usage.output_tokens": 96}`)}
+	return audit.Event{AgentID: tenant, UserID: "ada", Action: audit.ActionLLMCall,
+		Input:   "What the agent was asked, in a sentence of the usual length for a summary.",
+		Output:  "What it answered, in another such sentence, perhaps a little longer.",
+		Latency: 1500 * time.Millisecond,
+		Metadata: json.RawMessage(
+			`{"gen_ai.request.model": "claude-opus-4-5", "gen_ai.usage.input_tokens": 812, "gen_ai.usage.output_tokens": 96}`)}
 }
 
 // seedConnections are how many the seed's way is measured on; singles are compared with the best.
@@ -74,7 +77,8 @@ func (b *Bench) Audit(ctx context.Context) (lines []Measurement, err error) {
 		return l, err
 	}
 	idle, err := b.alternateN(ctx, idleTurns, "events", 1, contender{base.What + ", in turns", 1, seedOne},
-		contender{"sealed, a round trip each, in turns", 1, one}, contender{"sealed, shared commits, 1 caller, in turns", 1, shared})
+		contender{"sealed, a round trip each, in turns", 1, one},
+		contender{"sealed, shared commits, 1 caller, in turns", 1, shared})
 	if err != nil {
 		return nil, err
 	}
@@ -145,8 +149,11 @@ func (b *Bench) seedWay(ctx context.Context, workers int) (do func(int) error, d
 		if _, err := tx.Exec(ctx, `SELECT set_config('app.current_tenant', $1, true)`, tenant.String()); err != nil {
 			return err
 		}
-		if _, err := tx.Exec(ctx, `INSERT INTO audit_events (tenant_id, agent_id, user_id, action_type, input_summary, output_summary, latency_ms, metadata) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
-			tenant, e.AgentID, e.UserID, e.Action, e.Input, e.Output, e.Latency.Milliseconds(), e.Metadata); err != nil {
+		if _, err := tx.Exec(ctx,
+			`INSERT INTO audit_events (tenant_id, agent_id, user_id, action_type, input_summary, output_summary,
+			latency_ms, metadata) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
+			tenant, e.AgentID, e.UserID, e.Action, e.Input, e.Output, e.Latency.Milliseconds(),
+			e.Metadata); err != nil {
 			return err
 		}
 		return tx.Commit(ctx)
@@ -163,9 +170,12 @@ func (b *Bench) copyIn(ctx context.Context) (Measurement, error) {
 	defer conn.Close(context.WithoutCancel(ctx))
 	e := sample()
 	return b.measure(ctx, "unsealed COPY of 1,000 by a superuser", "events", 1, batch, func(int) error {
-		_, err := conn.CopyFrom(ctx, pgx.Identifier{"seed", "audit_events"}, []string{"id", "tenant_id", "agent_id", "user_id", "action_type", "input_summary", "output_summary", "latency_ms", "metadata"},
+		_, err := conn.CopyFrom(ctx, pgx.Identifier{"seed", "audit_events"},
+			[]string{"id", "tenant_id", "agent_id", "user_id", "action_type", "input_summary", "output_summary",
+				"latency_ms", "metadata"},
 			pgx.CopyFromSlice(batch, func(int) ([]any, error) {
-				return []any{uuid.New(), tenant, e.AgentID, e.UserID, e.Action, e.Input, e.Output, int32(e.Latency.Milliseconds()), e.Metadata}, nil
+				return []any{uuid.New(), tenant, e.AgentID, e.UserID, e.Action, e.Input, e.Output,
+					int32(e.Latency.Milliseconds()), e.Metadata}, nil
 			}))
 		return err
 	})
@@ -175,7 +185,9 @@ func (b *Bench) copyIn(ctx context.Context) (Measurement, error) {
 func (b *Bench) reading(ctx context.Context, db *tenantdb.Evidence) (Measurement, error) {
 	start, rows := time.Now(), int64(0)
 	err := db.Snapshot(ctx, func(tx pgx.Tx) error {
-		r, err := tx.Query(ctx, `SELECT e.*, s.* FROM audit_events e FULL JOIN audit_seals s ON s.tenant_id = e.tenant_id AND s.event_id = e.id`)
+		r, err := tx.Query(ctx,
+			`SELECT e.*, s.* FROM audit_events e FULL JOIN audit_seals s ON s.tenant_id = e.tenant_id
+			AND s.event_id = e.id`)
 		if err != nil {
 			return err
 		}
@@ -185,5 +197,6 @@ func (b *Bench) reading(ctx context.Context, db *tenantdb.Evidence) (Measurement
 		}
 		return r.Err()
 	})
-	return Measurement{What: "reading the same rows, one connection", Unit: "events", Rate: float64(rows) / time.Since(start).Seconds()}, err
+	return Measurement{What: "reading the same rows, one connection", Unit: "events",
+		Rate: float64(rows) / time.Since(start).Seconds()}, err
 }

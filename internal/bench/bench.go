@@ -51,7 +51,8 @@ type Bench struct {
 var tenant = uuid.MustParse("be9c0000-0000-4000-8000-000000000001")
 
 // Open starts a fresh cluster in dir, migrated, and with the seed's schema beside ours in schema seed.
-func Open(ctx context.Context, in devpg.Installation, dir string, length time.Duration, settings ...string) (*Bench, error) {
+func Open(ctx context.Context, in devpg.Installation, dir string, length time.Duration,
+	settings ...string) (*Bench, error) {
 	c, err := devpg.Start(ctx, in, dir, settings...)
 	if err != nil {
 		return nil, err
@@ -79,7 +80,9 @@ func (b *Bench) prepareTenants(ctx context.Context) error {
 		return err
 	}
 	defer conn.Close(ctx)
-	if _, err := conn.Exec(ctx, `CREATE SCHEMA seed; GRANT USAGE ON SCHEMA seed TO konstruct_app; SET search_path = seed, public; `+seed.SQL); err != nil {
+	if _, err := conn.Exec(ctx,
+		`CREATE SCHEMA seed; GRANT USAGE ON SCHEMA seed TO konstruct_app; SET search_path = seed, public; `+
+			seed.SQL); err != nil {
 		return fmt.Errorf("lay the seed's schema: %w", err)
 	}
 	return nil
@@ -102,7 +105,8 @@ func (b *Bench) settle(ctx context.Context) error {
 }
 
 // measure calls do from workers until the time is up; each call does n of the unit.
-func (b *Bench) measure(ctx context.Context, what, unit string, workers, n int, do func(worker int) error) (Measurement, error) {
+func (b *Bench) measure(ctx context.Context, what, unit string, workers, n int,
+	do func(worker int) error) (Measurement, error) {
 	lines, err := b.alternateN(ctx, 1, unit, n, contender{what, workers, do})
 	if err != nil {
 		return Measurement{}, err
@@ -117,8 +121,10 @@ type contender struct {
 	do      func(worker int) error
 }
 
-// alternateN measures contenders one after the other in so many turns, so that the machine's ups and downs meet all alike.
-func (b *Bench) alternateN(ctx context.Context, turns int, unit string, n int, all ...contender) ([]Measurement, error) {
+// alternateN measures contenders one after the other in so many turns, so that the machine's ups and downs meet all
+// alike.
+func (b *Bench) alternateN(ctx context.Context, turns int, unit string, n int,
+	all ...contender) ([]Measurement, error) {
 	times, took := make([][]time.Duration, len(all)), make([]time.Duration, len(all))
 	for turn := range turns {
 		for i, c := range all {
@@ -144,12 +150,14 @@ func (b *Bench) alternateN(ctx context.Context, turns int, unit string, n int, a
 		at := func(q float64) float64 {
 			return float64(times[i][int(q*float64(len(times[i])-1))].Microseconds()) / 1000
 		}
-		lines[i] = Measurement{What: c.what, Unit: unit, Rate: float64(len(times[i])*n) / took[i].Seconds(), P50: at(0.5), P99: at(0.99)}
+		lines[i] = Measurement{What: c.what, Unit: unit, Rate: float64(len(times[i])*n) / took[i].Seconds(),
+			P50: at(0.5), P99: at(0.99)}
 	}
 	return lines, ctx.Err()
 }
 
-// run calls do from the contender's workers for a while, and so many times at least, and returns how long each call took.
+// run calls do from the contender's workers for a while, and so many times at least, and returns how long each call
+// took.
 func (c contender) run(ctx context.Context, length time.Duration, least int) ([]time.Duration, error) {
 	type result struct {
 		times []time.Duration

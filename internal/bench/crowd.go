@@ -18,7 +18,8 @@ import (
 )
 
 // recorded searches and writes the retrieval event in the same transaction, as Agent.Ask does.
-func (b *Bench) recorded(ctx context.Context, door *tenantdb.Door, s *search.Searcher, tenant uuid.UUID, q []float32) (got []uuid.UUID, err error) {
+func (b *Bench) recorded(ctx context.Context, door *tenantdb.Door, s *search.Searcher, tenant uuid.UUID,
+	q []float32) (got []uuid.UUID, err error) {
 	err = door.Tx(ctx, tenant, func(ctx context.Context, tx pgx.Tx) error {
 		f, err := s.SearchInTx(ctx, tx, tenant, search.Query{Mode: search.Semantic, Vector: q, K: topK})
 		if err != nil {
@@ -27,9 +28,12 @@ func (b *Bench) recorded(ctx context.Context, door *tenantdb.Door, s *search.Sea
 		got = ids(f.Hits)
 		shown := make([]audit.RetrievedPassage, len(f.Hits))
 		for i, h := range f.Hits {
-			shown[i] = audit.RetrievedPassage{ChunkID: h.ChunkID, Score: h.Score, DocumentID: h.DocumentID, SHA256: h.SHA256, Version: h.Version}
+			shown[i] = audit.RetrievedPassage{ChunkID: h.ChunkID, Score: h.Score, DocumentID: h.DocumentID,
+				SHA256: h.SHA256, Version: h.Version}
 		}
-		e, err := audit.Retrieval{AgentID: tenant, Query: "a question", Model: "m", TopK: topK, Passages: shown, Options: audit.SearchOptions{Mode: string(f.Plan.Mode), Tier: string(f.Plan.Tier), EfSearch: f.Plan.EfSearch, Depth: f.Plan.Depth}}.Event()
+		e, err := audit.Retrieval{AgentID: tenant, Query: "a question", Model: "m", TopK: topK, Passages: shown,
+			Options: audit.SearchOptions{Mode: string(f.Plan.Mode), Tier: string(f.Plan.Tier),
+				EfSearch: f.Plan.EfSearch, Depth: f.Plan.Depth}}.Event()
 		if err != nil {
 			return err
 		}
@@ -47,7 +51,8 @@ func (b *Bench) modes(ctx context.Context, door *tenantdb.Door, t *searchSetup) 
 		s, n := search.NewSearcher(), 0
 		all = append(all, contender{fmt.Sprintf("%s tenant, by %s", t.name, mode), 1, func(int) error {
 			n++
-			_, err := s.Search(ctx, door, t.id, search.Query{Mode: mode, Text: sentence(draw, 6), Vector: t.questions[n%len(t.questions)], K: topK})
+			_, err := s.Search(ctx, door, t.id,
+				search.Query{Mode: mode, Text: sentence(draw, 6), Vector: t.questions[n%len(t.questions)], K: topK})
 			return err
 		}})
 	}
@@ -63,10 +68,11 @@ func (b *Bench) modes(ctx context.Context, door *tenantdb.Door, t *searchSetup) 
 // conditions measures searches of documents that meet a condition, and what of what is right they find.
 func (b *Bench) conditions(ctx context.Context, door *tenantdb.Door, t *searchSetup) (lines []Measurement, err error) {
 	var one int // that some document of the tenant has
-	if err := door.Query(ctx, t.id, `SELECT min((given->>'n')::int) FROM kb_sources WHERE tenant_id = $1`, []any{t.id}, func(rows pgx.Rows) (err error) {
-		one, err = pgx.CollectExactlyOneRow(rows, pgx.RowTo[int])
-		return err
-	}); err != nil {
+	if err := door.Query(ctx, t.id, `SELECT min((given->>'n')::int) FROM kb_sources WHERE tenant_id = $1`, []any{t.id},
+		func(rows pgx.Rows) (err error) {
+			one, err = pgx.CollectExactlyOneRow(rows, pgx.RowTo[int])
+			return err
+		}); err != nil {
 		return nil, err
 	}
 	// What is right is asked past row security, whose condition beside ours has the planner believe in very few rows.
@@ -81,7 +87,9 @@ func (b *Bench) conditions(ctx context.Context, door *tenantdb.Door, t *searchSe
 	for _, c := range []struct {
 		part, condition, sql string
 	}{
-		{"50 %", "metadata.n<5000", "(s.given->>'n')::int < 5000"}, {"1 %", "metadata.n<100", "(s.given->>'n')::int < 100"}, {"0.01 %", fmt.Sprintf("metadata.n=%d", one), fmt.Sprintf("(s.given->>'n')::int = %d", one)},
+		{"50 %", "metadata.n<5000", "(s.given->>'n')::int < 5000"}, {"1 %", "metadata.n<100",
+			"(s.given->>'n')::int < 100"},
+		{"0.01 %", fmt.Sprintf("metadata.n=%d", one), fmt.Sprintf("(s.given->>'n')::int = %d", one)},
 	} {
 		where, err := search.ParseCondition(c.condition)
 		if err != nil {
@@ -91,7 +99,8 @@ func (b *Bench) conditions(ctx context.Context, door *tenantdb.Door, t *searchSe
 		var count tally
 		var plan search.Plan
 		find := func(q []float32) ([]uuid.UUID, error) {
-			f, err := s.Search(ctx, door, t.id, search.Query{Mode: search.Semantic, Vector: q, K: topK, Where: []search.Condition{where}})
+			f, err := s.Search(ctx, door, t.id,
+				search.Query{Mode: search.Semantic, Vector: q, K: topK, Where: []search.Condition{where}})
 			plan = f.Plan
 			return ids(f.Hits), err
 		}
@@ -100,7 +109,9 @@ func (b *Bench) conditions(ctx context.Context, door *tenantdb.Door, t *searchSe
 			if err != nil {
 				return nil, err
 			}
-			rows, err := super.Query(ctx, `SELECT c.id FROM kb_chunks c WHERE c.tenant_id = $1 AND c.document_id IN (SELECT s.document_id FROM kb_sources s WHERE s.tenant_id = $1 AND `+c.sql+`)
+			rows, err := super.Query(ctx,
+				`SELECT c.id FROM kb_chunks c WHERE c.tenant_id = $1 AND c.document_id IN (SELECT s.document_id
+				FROM kb_sources s WHERE s.tenant_id = $1 AND `+c.sql+`)
 			  ORDER BY (c.embedding <=> $2::real[]::vector) + 0 LIMIT $3`, t.id, q, topK)
 			if err != nil {
 				return nil, err
@@ -112,11 +123,12 @@ func (b *Bench) conditions(ctx context.Context, door *tenantdb.Door, t *searchSe
 			count.add(got, right)
 		}
 		n := 0
-		line, err := b.measure(ctx, fmt.Sprintf("%s tenant, documents that meet a condition: %s", t.name, c.part), "searches", 1, 1, func(int) error {
-			n++
-			_, err := find(t.questions[n%len(t.questions)])
-			return err
-		})
+		line, err := b.measure(ctx, fmt.Sprintf("%s tenant, documents that meet a condition: %s", t.name, c.part),
+			"searches", 1, 1, func(int) error {
+				n++
+				_, err := find(t.questions[n%len(t.questions)])
+				return err
+			})
 		if err != nil {
 			return nil, err
 		}
@@ -132,14 +144,17 @@ const checked = 10
 // atOnce is how many search at the same time.
 const atOnce = 16
 
-// crowd measures many who search at once, each another tenant, alone and while passages are ingested; and ingest, alone and beside them.
-func (b *Bench) crowd(ctx context.Context, door *tenantdb.Door, all []sizedTenant, measured []*searchSetup) ([]Measurement, error) {
+// crowd measures many who search at once, each another tenant, alone and while passages are ingested; and ingest, alone
+// and beside them.
+func (b *Bench) crowd(ctx context.Context, door *tenantdb.Door, all []sizedTenant,
+	measured []*searchSetup) ([]Measurement, error) {
 	s := search.NewSearcher()
 	var n atomic.Int64
 	search := func(int) error {
 		i := n.Add(1)
 		t := measured[i%int64(len(measured))]
-		_, err := s.Search(ctx, door, t.id, search.Query{Mode: search.Semantic, Vector: t.questions[i%int64(len(t.questions))], K: topK})
+		_, err := s.Search(ctx, door, t.id,
+			search.Query{Mode: search.Semantic, Vector: t.questions[i%int64(len(t.questions))], K: topK})
 		return err
 	}
 	seed := func(int) error {
@@ -152,7 +167,8 @@ func (b *Bench) crowd(ctx context.Context, door *tenantdb.Door, all []sizedTenan
 		z := all[draw.IntN(len(all))]
 		return b.storeDocument(ctx, door, z, draw)
 	}
-	lines, err := b.alternateN(ctx, 2, "searches", 1, contender{fmt.Sprintf("the seed as written, %d at once, tenants of all sizes", atOnce), atOnce, seed},
+	lines, err := b.alternateN(ctx, 2, "searches", 1,
+		contender{fmt.Sprintf("the seed as written, %d at once, tenants of all sizes", atOnce), atOnce, seed},
 		contender{fmt.Sprintf("ours, %d at once, tenants of all sizes", atOnce), atOnce, search})
 	if err != nil {
 		return nil, err
@@ -181,7 +197,8 @@ func (b *Bench) crowd(ctx context.Context, door *tenantdb.Door, all []sizedTenan
 			taken += 10
 		}
 	}()
-	both, err := b.measure(ctx, fmt.Sprintf("ours, %d at once, while documents are ingested", atOnce), "searches", atOnce, 1, search)
+	both, err := b.measure(ctx, fmt.Sprintf("ours, %d at once, while documents are ingested", atOnce), "searches",
+		atOnce, 1, search)
 	close(stop)
 	if failed := <-end; err == nil {
 		err = failed
@@ -189,7 +206,8 @@ func (b *Bench) crowd(ctx context.Context, door *tenantdb.Door, all []sizedTenan
 	if err != nil {
 		return nil, err
 	}
-	beside := Measurement{What: "ingesting, beside them", Unit: "passages", Rate: float64(taken) / time.Since(begin).Seconds()}.against(alone)
+	beside := Measurement{What: "ingesting, beside them", Unit: "passages",
+		Rate: float64(taken) / time.Since(begin).Seconds()}.against(alone)
 	without, err := b.withoutGlobal(ctx, take)
 	if err != nil {
 		return nil, err
@@ -214,7 +232,8 @@ func (b *Bench) withoutGlobal(ctx context.Context, take func(int) error) (Measur
 func (b *Bench) storeDocument(ctx context.Context, door *tenantdb.Door, z sizedTenant, draw *rand.Rand) error {
 	return door.Tx(ctx, z.id, func(ctx context.Context, tx pgx.Tx) error {
 		document := uuid.New()
-		if _, err := tx.Exec(ctx, `INSERT INTO kb_documents (tenant_id, id, agent_id) VALUES ($1, $2, $2)`, z.id, document); err != nil {
+		if _, err := tx.Exec(ctx, `INSERT INTO kb_documents (tenant_id, id, agent_id) VALUES ($1, $2, $2)`, z.id,
+			document); err != nil {
 			return err
 		}
 		var sql strings.Builder
@@ -222,7 +241,8 @@ func (b *Bench) storeDocument(ctx context.Context, door *tenantdb.Door, z sizedT
 		tenantdb.Values(&sql, 10, "uuid", "uuid", "text", "real[]")
 		var args []any
 		for range 10 {
-			args = append(args, z.id, document, sentence(draw, wordsEach), z.point(draw, draw.IntN(z.chunks), pointSpread))
+			args = append(args, z.id, document, sentence(draw, wordsEach),
+				z.point(draw, draw.IntN(z.chunks), pointSpread))
 		}
 		_, err := tx.Exec(ctx, sql.String(), args...)
 		return err

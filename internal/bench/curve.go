@@ -22,7 +22,8 @@ type Size struct {
 }
 
 // curve measures tenants of sizes that are evenly apart, on a scale of factors.
-func (b *Bench) curve(ctx context.Context, door *tenantdb.Door, all []sizedTenant, s SearchConfig) (sizes []Size, err error) {
+func (b *Bench) curve(ctx context.Context, door *tenantdb.Door, all []sizedTenant,
+	s SearchConfig) (sizes []Size, err error) {
 	const steps = 24
 	smallest, largest := float64(all[len(all)-1].chunks), float64(all[0].chunks)
 	last := -1
@@ -72,12 +73,16 @@ func Curve(sizes []Size) string {
 	}
 	y := func(ms float64) float64 { return 20 + (height-bottom-20)*(1-math.Log(ms/low)/math.Log(high/low)) }
 	var b strings.Builder
-	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" font-family="sans-serif" font-size="12">`+"\n"+`<rect width="%d" height="%d" fill="white"/>`+"\n", width, height, width, height)
+	fmt.Fprintf(&b,
+		`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" font-family="sans-serif" font-size="12">`+"\n"+
+			`<rect width="%d" height="%d" fill="white"/>`+"\n", width, height, width, height)
 	for ms := low; ms <= high*1.01; ms *= 10 {
-		fmt.Fprintf(&b, `<line x1="%d" y1="%.0f" x2="%d" y2="%.0f" stroke="#ddd"/><text x="%d" y="%.0f" text-anchor="end">%g ms</text>`+"\n", left, y(ms), width-20, y(ms), left-6, y(ms)+4, ms)
+		fmt.Fprintf(&b,
+			`<line x1="%d" y1="%.0f" x2="%d" y2="%.0f" stroke="#ddd"/><text x="%d" y="%.0f" text-anchor="end">%g ms</text>`+"\n", left, y(ms), width-20, y(ms), left-6, y(ms)+4, ms)
 	}
 	for chunks := math.Pow(10, math.Ceil(math.Log10(first))); chunks <= last; chunks *= 10 {
-		fmt.Fprintf(&b, `<text x="%.0f" y="%d" text-anchor="middle">%g</text>`+"\n", x(chunks), height-bottom+18, chunks)
+		fmt.Fprintf(&b, `<text x="%.0f" y="%d" text-anchor="middle">%g</text>`+"\n", x(chunks),
+			height-bottom+18, chunks)
 	}
 	for _, tier := range []struct {
 		name   search.Tier
@@ -87,11 +92,14 @@ func Curve(sizes []Size) string {
 		for _, s := range sizes {
 			if s.Tier == tier.name {
 				points = append(points, fmt.Sprintf("%.1f,%.1f", x(float64(s.Chunks)), y(s.P50)))
-				fmt.Fprintf(&b, `<circle cx="%.1f" cy="%.1f" r="3" fill="%s"/>`+"\n", x(float64(s.Chunks)), y(s.P50), tier.colour)
+				fmt.Fprintf(&b, `<circle cx="%.1f" cy="%.1f" r="3" fill="%s"/>`+"\n", x(float64(s.Chunks)), y(s.P50),
+					tier.colour)
 			}
 		}
-		fmt.Fprintf(&b, `<polyline points="%s" fill="none" stroke="%s" stroke-width="2"/>`+"\n", strings.Join(points, " "), tier.colour)
+		fmt.Fprintf(&b, `<polyline points="%s" fill="none" stroke="%s" stroke-width="2"/>`+"\n",
+			strings.Join(points, " "), tier.colour)
 	}
-	fmt.Fprintf(&b, `<text x="%d" y="14" fill="#0a66c2">exact</text><text x="%d" y="14" fill="#c2410a">an index of its own</text><text x="%d" y="%d" text-anchor="end">passages of the tenant</text>`+"\n</svg>\n", left+10, left+60, width-20, height-6)
+	fmt.Fprintf(&b,
+		`<text x="%d" y="14" fill="#0a66c2">exact</text><text x="%d" y="14" fill="#c2410a">an index of its own</text><text x="%d" y="%d" text-anchor="end">passages of the tenant</text>`+"\n</svg>\n", left+10, left+60, width-20, height-6)
 	return b.String()
 }

@@ -14,7 +14,8 @@ import (
 func Embed(ctx context.Context, m embed.Model, length time.Duration) (lines []Measurement, err error) {
 	texts := make([]string, 64)
 	for i := range texts {
-		texts[i] = fmt.Sprintf("%d %s", i, strings.Repeat("The light of the sun consists of rays differently refrangible. ", 18))
+		texts[i] = fmt.Sprintf("%d %s", i,
+			strings.Repeat("The light of the sun consists of rays differently refrangible. ", 18))
 	}
 	b := &Bench{Time: length}
 	local, why, err := embed.OpenLocal(m)
@@ -22,7 +23,10 @@ func Embed(ctx context.Context, m embed.Model, length time.Duration) (lines []Me
 		return nil, err
 	}
 	defer local.Close()
-	base, err := b.measure(ctx, local.Runtime()+", batches of 64", "texts", 1, len(texts), func(int) error { _, err := local.Embed(ctx, texts); return err })
+	base, err := b.measure(ctx, local.Runtime()+", batches of 64", "texts", 1, len(texts), func(int) error {
+		_, err := local.Embed(ctx, texts)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -27,7 +27,8 @@ const (
 // Growth appends n events to one trail in batches of 1,000 on two connections, and returns the rate at each
 // twentieth; then, in turns, the rate on the grown trail and on an empty one; what a list and a show take;
 // and the bytes of an event beside the seed's. Events are of 50 tenants.
-func (b *Bench) Growth(ctx context.Context, n int64, progress func(done, total int64)) (lines []Measurement, err error) {
+func (b *Bench) Growth(ctx context.Context, n int64,
+	progress func(done, total int64)) (lines []Measurement, err error) {
 	grown, err := tenantdb.Open(ctx, b.url("konstruct_app"))
 	if err != nil {
 		return nil, err
@@ -39,7 +40,9 @@ func (b *Bench) Growth(ctx context.Context, n int64, progress func(done, total i
 		if err := appendTo(ctx, grown, func(k int64) bool { return k*batch < step }); err != nil {
 			return nil, err
 		}
-		lines = append(lines, Measurement{What: fmt.Sprintf("append, %d events there", done), Unit: "events", Rate: float64(step) / time.Since(begin).Seconds()})
+		lines = append(lines,
+			Measurement{What: fmt.Sprintf("append, %d events there", done), Unit: "events",
+				Rate: float64(step) / time.Since(begin).Seconds()})
 		progress(min(done+step, n), n)
 	}
 	for i := range lines[1:] {
@@ -123,8 +126,11 @@ func (b *Bench) alternate(ctx context.Context, grown *tenantdb.Door) ([]Measurem
 			rates[i] += float64(n*batch) / time.Since(begin).Seconds() / growthPairs
 		}
 	}
-	base := Measurement{What: fmt.Sprintf("append to an empty trail, mean of %d turns", growthPairs), Unit: "events", Rate: rates[0]}
-	return []Measurement{base, Measurement{What: fmt.Sprintf("append to the grown trail, mean of %d turns", growthPairs), Unit: "events", Rate: rates[1]}.against(base)}, nil
+	base := Measurement{What: fmt.Sprintf("append to an empty trail, mean of %d turns", growthPairs), Unit: "events",
+		Rate: rates[0]}
+	return []Measurement{base,
+		Measurement{What: fmt.Sprintf("append to the grown trail, mean of %d turns", growthPairs), Unit: "events",
+			Rate: rates[1]}.against(base)}, nil
 }
 
 // reads measures the newest page of a tenant's list and single events found in it.
@@ -159,17 +165,22 @@ func (b *Bench) sizes(ctx context.Context) ([]Measurement, error) {
 	defer conn.Close(context.WithoutCancel(ctx))
 	e := sample()
 	for range 100 {
-		if _, err := conn.CopyFrom(ctx, pgx.Identifier{"seed", "audit_events"}, []string{"tenant_id", "agent_id", "user_id", "action_type", "input_summary", "output_summary", "latency_ms", "metadata"},
+		if _, err := conn.CopyFrom(ctx, pgx.Identifier{"seed", "audit_events"},
+			[]string{"tenant_id", "agent_id", "user_id", "action_type", "input_summary", "output_summary", "latency_ms",
+				"metadata"},
 			pgx.CopyFromSlice(batch, func(int) ([]any, error) {
-				return []any{tenant, e.AgentID, e.UserID, e.Action, e.Input, e.Output, int32(e.Latency.Milliseconds()), e.Metadata}, nil
+				return []any{tenant, e.AgentID, e.UserID, e.Action, e.Input, e.Output, int32(e.Latency.Milliseconds()),
+					e.Metadata}, nil
 			})); err != nil {
 			return nil, err
 		}
 	}
 	var lines []Measurement
 	for _, m := range []struct{ what, sql string }{
-		{"bytes of an event, the seed's schema", `SELECT pg_total_relation_size('seed.audit_events')::float8 / (SELECT count(*) FROM seed.audit_events)`},
-		{"bytes of an event, sealed", `SELECT (pg_total_relation_size('public.audit_events') + pg_total_relation_size('public.audit_seals'))::float8 / (SELECT count(*) FROM public.audit_events)`},
+		{"bytes of an event, the seed's schema",
+			`SELECT pg_total_relation_size('seed.audit_events')::float8 / (SELECT count(*) FROM seed.audit_events)`},
+		{"bytes of an event, sealed",
+			`SELECT (pg_total_relation_size('public.audit_events') + pg_total_relation_size('public.audit_seals'))::float8 / (SELECT count(*) FROM public.audit_events)`},
 	} {
 		var bytes float64
 		if err := conn.QueryRow(ctx, m.sql).Scan(&bytes); err != nil {
@@ -196,16 +207,22 @@ func Plot(lines []Measurement) string {
 	top := slices.Max(rates) * 1.1
 	var points []string
 	for i, r := range rates {
-		points = append(points, fmt.Sprintf("%.1f,%.1f", left+float64(i)*(width-left-20)/float64(max(1, len(rates)-1)), (height-bottom)*(1-r/top)))
+		points = append(points, fmt.Sprintf("%.1f,%.1f", left+float64(i)*(width-left-20)/float64(max(1, len(rates)-1)),
+			(height-bottom)*(1-r/top)))
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" font-family="sans-serif" font-size="12">`+"\n", width, height)
+	fmt.Fprintf(&b,
+		`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" font-family="sans-serif" font-size="12">`+"\n",
+		width, height)
 	fmt.Fprintf(&b, `<rect width="%d" height="%d" fill="white"/>`+"\n", width, height)
 	for i := range 5 {
 		y := float64(height-bottom) * float64(i) / 4
-		fmt.Fprintf(&b, `<line x1="%d" y1="%.0f" x2="%d" y2="%.0f" stroke="#ddd"/><text x="%d" y="%.0f" text-anchor="end">%.0f/s</text>`+"\n", left, y, width-20, y, left-6, max(12, y+4), top*(1-float64(i)/4))
+		fmt.Fprintf(&b,
+			`<line x1="%d" y1="%.0f" x2="%d" y2="%.0f" stroke="#ddd"/><text x="%d" y="%.0f" text-anchor="end">%.0f/s</text>`+"\n", left, y, width-20, y, left-6, max(12, y+4), top*(1-float64(i)/4))
 	}
-	fmt.Fprintf(&b, `<polyline points="%s" fill="none" stroke="#0a66c2" stroke-width="2"/>`+"\n", strings.Join(points, " "))
-	fmt.Fprintf(&b, `<text x="%d" y="%d">0</text><text x="%d" y="%d" text-anchor="end">%s events there when each twentieth began</text>`+"\n</svg>\n", left, height-bottom+18, width-20, height-bottom+18, last)
+	fmt.Fprintf(&b, `<polyline points="%s" fill="none" stroke="#0a66c2" stroke-width="2"/>`+"\n",
+		strings.Join(points, " "))
+	fmt.Fprintf(&b,
+		`<text x="%d" y="%d">0</text><text x="%d" y="%d" text-anchor="end">%s events there when each twentieth began</text>`+"\n</svg>\n", left, height-bottom+18, width-20, height-bottom+18, last)
 	return b.String()
 }

@@ -51,8 +51,9 @@ func (m fixedEmbedder) Embed(_ context.Context, texts []string) ([][]float32, er
 	return out, nil
 }
 
-// Ingest measures documents ingested from end to end, by the model and with vectors given, and the storing of chunks against COPY into a table
-// of the same columns and indexes. documents is how many the larger run ingests, whose peak of memory, the model's included, stands beside that of 1,000.
+// Ingest measures documents ingested from end to end, by the model and with vectors given, and the storing of chunks
+// against COPY into a table of the same columns and indexes. documents is how many the larger run ingests, whose peak
+// of memory, the model's included, stands beside that of 1,000.
 func (b *Bench) Ingest(ctx context.Context, m embed.Model, read []string, documents int) ([]Measurement, error) {
 	local, _, err := embed.OpenLocal(m)
 	if err != nil {
@@ -67,7 +68,9 @@ func (b *Bench) Ingest(ctx context.Context, m embed.Model, read []string, docume
 	}
 	defer door.Close()
 	model := &timedEmbedder{Embedder: local}
-	in := &kb.Ingester{Door: door, Embedder: func(string) (embed.Embedder, error) { return model, nil }, Parser: pool, Concurrency: 2}
+	in := &kb.Ingester{Door: door, Embedder: func(string) (embed.Embedder, error) {
+		return model, nil
+	}, Parser: pool, Concurrency: 2}
 
 	// One document first: processes start, statements are prepared.
 	if _, _, err := b.ingest(ctx, in, tenantNumber(int64(200)), 20); err != nil {
@@ -80,7 +83,9 @@ func (b *Bench) Ingest(ctx context.Context, m embed.Model, read []string, docume
 		return nil, err
 	}
 	share := float64(model.took.Load()) / float64(took)
-	lines := []Measurement{{What: "ingested by the local model", Unit: "documents", Rate: float64(n) / took.Seconds(), Note: fmt.Sprintf("%.0f chunks/s; %.0f %% of the time is the model's", float64(chunks)/took.Seconds(), 100*share)}}
+	lines := []Measurement{{What: "ingested by the local model", Unit: "documents", Rate: float64(n) / took.Seconds(),
+		Note: fmt.Sprintf("%.0f chunks/s; %.0f %% of the time is the model's", float64(chunks)/took.Seconds(),
+			100*share)}}
 
 	draw := rand.New(rand.NewPCG(5, 6))
 	vectors := make([][]float32, 512)
@@ -95,7 +100,9 @@ func (b *Bench) Ingest(ctx context.Context, m embed.Model, read []string, docume
 		if err != nil {
 			return nil, err
 		}
-		l := Measurement{What: fmt.Sprintf("%d documents ingested, vectors given", n), Unit: "documents", Rate: float64(n) / took.Seconds(), Note: fmt.Sprintf("%.0f chunks/s%s", float64(chunks)/took.Seconds(), peak())}
+		l := Measurement{What: fmt.Sprintf("%d documents ingested, vectors given", n), Unit: "documents",
+			Rate: float64(n) / took.Seconds(),
+			Note: fmt.Sprintf("%.0f chunks/s%s", float64(chunks)/took.Seconds(), peak())}
 		if i > 0 {
 			l = l.against(lines[1])
 		}
@@ -106,14 +113,17 @@ func (b *Bench) Ingest(ctx context.Context, m embed.Model, read []string, docume
 }
 
 // ingest ingests documents of its own making, each of a page of text, and returns how long that took.
-func (b *Bench) ingest(ctx context.Context, in *kb.Ingester, tenant uuid.UUID, n int) (took time.Duration, chunks int, err error) {
+func (b *Bench) ingest(ctx context.Context, in *kb.Ingester, tenant uuid.UUID,
+	n int) (took time.Duration, chunks int, err error) {
 	dir, err := os.MkdirTemp(b.Dir, "documents-")
 	if err != nil {
 		return 0, 0, err
 	}
 	defer os.RemoveAll(dir)
 	draw := rand.New(rand.NewPCG(7, 8))
-	words := strings.Fields("the pump valve station water lake pressure oil gauge lamp flange gasket night shift engineer bearing winter summer pipe frost alarm button log order store room door key smell rubber coupling foam filter")
+	words := strings.Fields("the pump valve station water lake pressure oil gauge lamp flange gasket night shift " +
+		"engineer bearing winter summer pipe frost alarm button log order store room door key smell rubber coupling " +
+		"foam filter")
 	for i := range n {
 		var text strings.Builder
 		fmt.Fprintf(&text, "# Note %d\n", i)
@@ -147,9 +157,10 @@ func (b *Bench) ingest(ctx context.Context, in *kb.Ingester, tenant uuid.UUID, n
 	return time.Since(begin), chunks, err
 }
 
-// storing measures how fast chunks and vectors are stored as documents are, against COPY of the same rows into the same tables, which no application under
-// row level security may do.
-func (b *Bench) storing(ctx context.Context, door *tenantdb.Door, model string, vectors [][]float32) ([]Measurement, error) {
+// storing measures how fast chunks and vectors are stored as documents are, against COPY of the same rows into the same
+// tables, which no application under row level security may do.
+func (b *Bench) storing(ctx context.Context, door *tenantdb.Door, model string,
+	vectors [][]float32) ([]Measurement, error) {
 	const rows = 512
 	owner, err := pgx.Connect(ctx, b.Cluster.SuperuserURL("konstruct"))
 	if err != nil {
@@ -169,7 +180,8 @@ func (b *Bench) storing(ctx context.Context, door *tenantdb.Door, model string, 
 	for i := range chunks {
 		chunks[i] = chunk.Chunk{Content: content, Headings: []string{"Note", "Part"}, End: len(content)}
 	}
-	if _, err := owner.Exec(ctx, `INSERT INTO kb_documents (tenant_id, id, agent_id) VALUES ($1, $2, $2)`, tenant, document); err != nil {
+	if _, err := owner.Exec(ctx, `INSERT INTO kb_documents (tenant_id, id, agent_id) VALUES ($1, $2, $2)`, tenant,
+		document); err != nil {
 		return nil, err
 	}
 	lines, err := b.alternateN(ctx, 4, "chunks", rows,
@@ -179,19 +191,25 @@ func (b *Bench) storing(ctx context.Context, door *tenantdb.Door, model string, 
 				ids[i] = uuid.New()
 			}
 			return pgx.BeginFunc(ctx, owner, func(tx pgx.Tx) error {
-				if _, err := tx.CopyFrom(ctx, pgx.Identifier{"kb_chunks"}, []string{"tenant_id", "id", "document_id", "content", "chunk_index", "embedding"}, pgx.CopyFromSlice(rows, func(i int) ([]any, error) {
-					return []any{tenant, ids[i], document, content, i, sent[i]}, nil
-				})); err != nil {
+				if _, err := tx.CopyFrom(ctx, pgx.Identifier{"kb_chunks"},
+					[]string{"tenant_id", "id", "document_id", "content", "chunk_index", "embedding"},
+					pgx.CopyFromSlice(rows, func(i int) ([]any, error) {
+						return []any{tenant, ids[i], document, content, i, sent[i]}, nil
+					})); err != nil {
 					return err
 				}
-				_, err := tx.CopyFrom(ctx, pgx.Identifier{"kb_passages"}, []string{"tenant_id", "chunk_id", "headings", "start_byte", "end_byte"}, pgx.CopyFromSlice(rows, func(i int) ([]any, error) {
-					return []any{tenant, ids[i], []string{"Note", "Part"}, 0, 750}, nil
-				}))
+				_, err := tx.CopyFrom(ctx, pgx.Identifier{"kb_passages"},
+					[]string{"tenant_id", "chunk_id", "headings", "start_byte", "end_byte"}, pgx.CopyFromSlice(rows,
+						func(i int) ([]any, error) {
+							return []any{tenant, ids[i], []string{"Note", "Part"}, 0, 750}, nil
+						}))
 				return err
 			})
 		}},
 		contender{"chunks and passages stored as documents are", 1, func(int) error {
-			_, _, err := kb.StorePrepared(ctx, door, tenant, tenant, kb.PreparedDocument{Source: "bench:" + uuid.NewString(), Filename: "bench", Model: model, Chunks: chunks, Vectors: vectors[:rows]})
+			_, _, err := kb.StorePrepared(ctx, door, tenant, tenant,
+				kb.PreparedDocument{Source: "bench:" + uuid.NewString(), Filename: "bench", Model: model,
+					Chunks: chunks, Vectors: vectors[:rows]})
 			return err
 		}})
 	if err != nil {

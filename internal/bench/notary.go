@@ -24,9 +24,10 @@ import (
 const proofs = 200
 
 // Notary measures the notary on a trail of n events: how it keeps up with writers, what a checkpoint costs on an
-// empty and on a grown trail, catching up, verification, one proof, evidence, the stranger's verification, and evidence for
-// a late part of a tenant's time against all of it.
-func (b *Bench) Notary(ctx context.Context, n int64, progress func(done, total int64)) (lines []Measurement, err error) {
+// empty and on a grown trail, catching up, verification, one proof, evidence, the stranger's verification, and evidence
+// for a late part of a tenant's time against all of it.
+func (b *Bench) Notary(ctx context.Context, n int64,
+	progress func(done, total int64)) (lines []Measurement, err error) {
 	door, err := tenantdb.Open(ctx, b.url("konstruct_app"))
 	if err != nil {
 		return nil, err
@@ -37,8 +38,10 @@ func (b *Bench) Notary(ctx context.Context, n int64, progress func(done, total i
 		return nil, err
 	}
 	defer db.Close()
-	c := notary.Config{DB: db, Keys: notary.Keys{File: filepath.Join(b.Dir, "notary", "key"), Name: "konstruct.example/bench"},
-		Anchor: notary.FileAnchor(filepath.Join(b.Dir, "notary", "checkpoint")), Logger: slog.New(slog.NewTextHandler(io.Discard, nil))}
+	c := notary.Config{DB: db,
+		Keys:   notary.Keys{File: filepath.Join(b.Dir, "notary", "key"), Name: "konstruct.example/bench"},
+		Anchor: notary.FileAnchor(filepath.Join(b.Dir, "notary", "checkpoint")),
+		Logger: slog.New(slog.NewTextHandler(io.Discard, nil))}
 	o, err := notary.New(c)
 	if err != nil {
 		return nil, err
@@ -127,12 +130,15 @@ func (b *Bench) keepsUp(ctx context.Context, door *tenantdb.Door, o *notary.Nota
 	if err := settled(ctx, o); err != nil {
 		return nil, err
 	}
-	alone.What, beside.What = "batches of 1,000, 2 connections, no notary", "batches of 1,000, 2 connections, beside the notary"
+	alone.What, beside.What = "batches of 1,000, 2 connections, no notary",
+		"batches of 1,000, 2 connections, beside the notary"
 	beside = beside.against(alone)
 	slices.Sort(lags)
 	if len(lags) > 0 {
-		beside.Note = fmt.Sprintf("the oldest event of a round waited %.1f s at the median, %.1f s at the 95th percentile (%d rounds)",
-			lags[len(lags)/2].Seconds(), lags[len(lags)*95/100].Seconds(), len(lags))
+		beside.Note =
+			fmt.Sprintf(
+				"the oldest event of a round waited %.1f s at the median, %.1f s at the 95th percentile (%d rounds)",
+				lags[len(lags)/2].Seconds(), lags[len(lags)*95/100].Seconds(), len(lags))
 	}
 	return []Measurement{alone, beside}, nil
 }
@@ -157,12 +163,14 @@ func (b *Bench) writes(ctx context.Context, door *tenantdb.Door, start func()) (
 }
 
 // catchUp writes n events with no notary, and measures putting them in order.
-func (b *Bench) catchUp(ctx context.Context, door *tenantdb.Door, o *notary.Notary, n int64, progress func(done, total int64)) ([]Measurement, error) {
+func (b *Bench) catchUp(ctx context.Context, door *tenantdb.Door, o *notary.Notary, n int64,
+	progress func(done, total int64)) ([]Measurement, error) {
 	begin := time.Now()
 	if err := appendTo(ctx, door, func(k int64) bool { progress(k*batch, n); return k*batch < n }); err != nil {
 		return nil, err
 	}
-	wrote := Measurement{What: "writing what the notary will catch up with", Unit: "events", Rate: float64(n) / time.Since(begin).Seconds()}
+	wrote := Measurement{What: "writing what the notary will catch up with", Unit: "events",
+		Rate: float64(n) / time.Since(begin).Seconds()}
 	if err := b.settle(ctx); err != nil {
 		return nil, err
 	}
@@ -170,7 +178,8 @@ func (b *Bench) catchUp(ctx context.Context, door *tenantdb.Door, o *notary.Nota
 	if err := settled(ctx, o); err != nil {
 		return nil, err
 	}
-	l := Measurement{What: "catching up: read again, recomputed, put in order, signed", Unit: "events", Rate: float64(n) / time.Since(begin).Seconds(), Note: fmt.Sprintf("%d events", n)}
+	l := Measurement{What: "catching up: read again, recomputed, put in order, signed", Unit: "events",
+		Rate: float64(n) / time.Since(begin).Seconds(), Note: fmt.Sprintf("%d events", n)}
 	return []Measurement{wrote, l.against(wrote)}, nil
 }
 
@@ -199,19 +208,24 @@ func (b *Bench) verifies(ctx context.Context, db *tenantdb.Evidence, c notary.Co
 		return nil, err
 	}
 	begin := time.Now()
-	r, err := notary.Verify(ctx, db, notary.Verification{Anchor: c.Anchor, Floor: evidence.DefaultFloor, OnFinding: func(audit.Finding) {}})
+	r, err := notary.Verify(ctx, db,
+		notary.Verification{Anchor: c.Anchor, Floor: evidence.DefaultFloor, OnFinding: func(audit.Finding) {}})
 	if err != nil {
 		return nil, err
 	}
 	if !r.OK() {
 		return nil, fmt.Errorf("verification found %+v", r)
 	}
-	l := Measurement{What: "verify: rows, seals, logs, checkpoints, the copy outside", Unit: "events", Rate: float64(r.Events) / time.Since(begin).Seconds(), Note: fmt.Sprintf("%d events, %d checkpoints", r.Events, r.Checkpoints)}
+	l := Measurement{What: "verify: rows, seals, logs, checkpoints, the copy outside", Unit: "events",
+		Rate: float64(r.Events) / time.Since(begin).Seconds(),
+		Note: fmt.Sprintf("%d events, %d checkpoints", r.Events, r.Checkpoints)}
 	return []Measurement{base, l.against(base)}, nil
 }
 
-// unknownTenants measures evidence of all of a tenant's log, with every event shown and with none, and its verification.
-func (b *Bench) unknownTenants(ctx context.Context, db *tenantdb.Evidence, c notary.Config) (lines []Measurement, err error) {
+// unknownTenants measures evidence of all of a tenant's log, with every event shown and with none, and its
+// verification.
+func (b *Bench) unknownTenants(ctx context.Context, db *tenantdb.Evidence,
+	c notary.Config) (lines []Measurement, err error) {
 	key, err := c.Keys.Read()
 	if err != nil {
 		return nil, err
@@ -221,7 +235,8 @@ func (b *Bench) unknownTenants(ctx context.Context, db *tenantdb.Evidence, c not
 	for _, k := range []struct {
 		what   string
 		filter evidence.Filter
-	}{{"evidence: all of a tenant's events", evidence.Filter{}}, {"evidence: none matches, each shows that", evidence.Filter{Action: &other}}} {
+	}{{"evidence: all of a tenant's events", evidence.Filter{}},
+		{"evidence: none matches, each shows that", evidence.Filter{Action: &other}}} {
 		made, line, err := b.evidence(ctx, db, of, k.filter)
 		if err != nil {
 			return nil, err
@@ -233,7 +248,8 @@ func (b *Bench) unknownTenants(ctx context.Context, db *tenantdb.Evidence, c not
 			return nil, fmt.Errorf("%+v, %w", r, err)
 		}
 		n := float64(r.Matching + r.Excluded)
-		verify := Measurement{What: "a stranger verifies it", Unit: "events", Rate: n / time.Since(begin).Seconds(), Note: fmt.Sprintf("%.0f events, %.0f bytes each", n, float64(len(made))/n)}
+		verify := Measurement{What: "a stranger verifies it", Unit: "events", Rate: n / time.Since(begin).Seconds(),
+			Note: fmt.Sprintf("%.0f events, %.0f bytes each", n, float64(len(made))/n)}
 		lines = append(lines, line, verify.against(line))
 	}
 	return lines, nil
@@ -241,7 +257,8 @@ func (b *Bench) unknownTenants(ctx context.Context, db *tenantdb.Evidence, c not
 
 // oneDay measures evidence for a late part of a tenant's time, against evidence for all of it: a ratio of 1 is time in
 // proportion to the part's events.
-func (b *Bench) oneDay(ctx context.Context, door *tenantdb.Door, db *tenantdb.Evidence, o *notary.Notary, n int64) ([]Measurement, error) {
+func (b *Bench) oneDay(ctx context.Context, door *tenantdb.Door, db *tenantdb.Evidence, o *notary.Notary,
+	n int64) ([]Measurement, error) {
 	time.Sleep(evidence.ClockSlack + time.Second) // a range begins that much before the time asked for
 	begin := time.Now()
 	if err := appendTo(ctx, door, func(k int64) bool { return k*batch < n/10 }); err != nil {
@@ -266,7 +283,8 @@ func (b *Bench) oneDay(ctx context.Context, door *tenantdb.Door, db *tenantdb.Ev
 	return lines, nil
 }
 
-func (b *Bench) evidence(ctx context.Context, db *tenantdb.Evidence, of uuid.UUID, f evidence.Filter) ([]byte, Measurement, error) {
+func (b *Bench) evidence(ctx context.Context, db *tenantdb.Evidence, of uuid.UUID,
+	f evidence.Filter) ([]byte, Measurement, error) {
 	path := filepath.Join(b.Dir, "bundle.zip")
 	out, err := os.Create(path)
 	if err != nil {
@@ -281,5 +299,6 @@ func (b *Bench) evidence(ctx context.Context, db *tenantdb.Evidence, of uuid.UUI
 	}
 	raw, err := os.ReadFile(path)
 	n := made.Matching + made.Excluded
-	return raw, Measurement{Unit: "events", Rate: float64(n) / took.Seconds(), Note: fmt.Sprintf("%d events, %s", n, took.Round(time.Millisecond))}, err
+	return raw, Measurement{Unit: "events", Rate: float64(n) / took.Seconds(),
+		Note: fmt.Sprintf("%d events, %s", n, took.Round(time.Millisecond))}, err
 }

@@ -40,7 +40,8 @@ type world struct {
 }
 
 func newWorld(n int64) *world {
-	w := &world{Rand: rand.New(rand.NewPCG(1, 2)), begin: time.Now().AddDate(0, 0, -askedDays), each: time.Duration(askedDays*24) * time.Hour / time.Duration(n+1)}
+	w := &world{Rand: rand.New(rand.NewPCG(1, 2)), begin: time.Now().AddDate(0, 0, -askedDays),
+		each: time.Duration(askedDays*24) * time.Hour / time.Duration(n+1)}
 	for i := range 5000 {
 		w.words = append(w.words, fmt.Sprintf("word%d", i))
 	}
@@ -60,9 +61,13 @@ func (w *world) batch() (tenant int64, events []audit.Event) {
 	tenant = w.n / batch % askedTenants
 	for range batch {
 		w.n++
-		e := audit.Event{AgentID: tenantNumber(w.n % 7), UserID: fmt.Sprint("user-", w.IntN(500)), Action: audit.ActionLLMCall, Input: w.text(25), Output: w.text(15), At: w.begin.Add(w.each * time.Duration(w.n)),
+		e := audit.Event{AgentID: tenantNumber(w.n % 7), UserID: fmt.Sprint("user-", w.IntN(500)),
+			Action: audit.ActionLLMCall, Input: w.text(25), Output: w.text(15),
+			At:      w.begin.Add(w.each * time.Duration(w.n)),
 			Latency: time.Duration(w.IntN(3000)) * time.Millisecond}
-		m := audit.Metadata{"gen_ai.conversation.id": conversation(w.n / runLength), "gen_ai.request.model": fmt.Sprint("model-", w.IntN(5)), "gen_ai.usage.input_tokens": w.IntN(4000), "gen_ai.usage.output_tokens": w.IntN(900)}
+		m := audit.Metadata{"gen_ai.conversation.id": conversation(w.n / runLength),
+			"gen_ai.request.model": fmt.Sprint("model-", w.IntN(5)), "gen_ai.usage.input_tokens": w.IntN(4000),
+			"gen_ai.usage.output_tokens": w.IntN(900)}
 		if w.n%500 == 0 {
 			e.Action, m["konstruct.escalation.to"] = audit.ActionEscalation, "support"
 		}
@@ -74,8 +79,10 @@ func (w *world) batch() (tenant int64, events []audit.Event) {
 
 func conversation(n int64) string { return fmt.Sprint("conversation-", n) }
 
-// Questions measures what people ask of a trail of n events of twenty tenants, what the index of words costs writers, and exports.
-func (b *Bench) Questions(ctx context.Context, n int64, progress func(done, total int64)) (lines []Measurement, err error) {
+// Questions measures what people ask of a trail of n events of twenty tenants, what the index of words costs writers,
+// and exports.
+func (b *Bench) Questions(ctx context.Context, n int64,
+	progress func(done, total int64)) (lines []Measurement, err error) {
 	door, err := tenantdb.Open(ctx, b.url("konstruct_app"))
 	if err != nil {
 		return nil, err
@@ -150,7 +157,8 @@ func (b *Bench) ask(ctx context.Context, door *tenantdb.Door, w *world, how stri
 	turn := int64(-1)
 	first := func() error { // of each tenant once: its days are not counted yet
 		turn++
-		_, err := audit.ComputeStats(ctx, door, tenantNumber(turn%askedTenants), audit.StatsFilter{By: []string{"day"}, Since: since(askedDays + 1)})
+		_, err := audit.ComputeStats(ctx, door, tenantNumber(turn%askedTenants),
+			audit.StatsFilter{By: []string{"day"}, Since: since(askedDays + 1)})
 		return err
 	}
 	search := func(word func() string) func() error {
@@ -184,10 +192,13 @@ func (b *Bench) ask(ctx context.Context, door *tenantdb.Door, w *world, how stri
 		{"figures of a month, by agent", stats(30, "agent"), 0},
 		{"figures of all 90 days, by day", stats(askedDays+1, "day"), 0},
 		{"a rare word" + how, search(func() string { return fmt.Sprint("word", 1500+w.IntN(500)) }), 0},
-		{"two common words" + how, search(func() string { return fmt.Sprintf("word%d word%d", w.IntN(20), 20+w.IntN(20)) }), 0},
+		{"two common words" + how, search(func() string {
+			return fmt.Sprintf("word%d word%d", w.IntN(20), 20+w.IntN(20))
+		}), 0},
 	} {
 		times := []time.Duration{}
-		for begin := time.Now(); q.times == 0 && (time.Since(begin) < b.Time || len(times) < 20) || len(times) < q.times; {
+		for begin := time.Now(); q.times == 0 && (time.Since(begin) < b.Time || len(times) < 20) ||
+			len(times) < q.times; {
 			at := time.Now()
 			if err := q.do(); err != nil {
 				return nil, fmt.Errorf("%s: %w", q.what, err)
@@ -196,7 +207,10 @@ func (b *Bench) ask(ctx context.Context, door *tenantdb.Door, w *world, how stri
 		}
 		slices.Sort(times)
 		ms := func(q float64) float64 { return float64(times[int(q*float64(len(times)-1))].Microseconds()) / 1000 }
-		lines = append(lines, Measurement{What: q.what, Unit: "answers", Rate: float64(time.Second) / (ms(0.5) * float64(time.Millisecond)), P50: ms(0.5), P99: ms(0.99), Note: fmt.Sprintf("p95 %.1f ms", ms(0.95))})
+		lines = append(lines,
+			Measurement{What: q.what, Unit: "answers",
+				Rate: float64(time.Second) / (ms(0.5) * float64(time.Millisecond)), P50: ms(0.5), P99: ms(0.99),
+				Note: fmt.Sprintf("p95 %.1f ms", ms(0.95))})
 	}
 	return lines, nil
 }
@@ -211,7 +225,8 @@ func (b *Bench) exports(ctx context.Context, door *tenantdb.Door, n int64) (line
 			from := func(ctx context.Context, f audit.Filter) iter.Seq2[*audit.StoredEvent, error] {
 				return audit.All(ctx, door, tenantNumber(tenant), f)
 			}
-			m, _, err := export.Export(ctx, from, blob.Folder(dir), export.Options{Tenant: tenantNumber(tenant), Format: format})
+			m, _, err := export.Export(ctx, from, blob.Folder(dir),
+				export.Options{Tenant: tenantNumber(tenant), Format: format})
 			if err != nil {
 				return nil, err
 			}
@@ -222,7 +237,8 @@ func (b *Bench) exports(ctx context.Context, door *tenantdb.Door, n int64) (line
 				return nil, err
 			}
 		}
-		l := Measurement{What: "export as " + format, Unit: "events", Rate: float64(n) / time.Since(begin).Seconds(), Note: fmt.Sprintf("%d bytes an event%s", bytes/n, peak())}
+		l := Measurement{What: "export as " + format, Unit: "events", Rate: float64(n) / time.Since(begin).Seconds(),
+			Note: fmt.Sprintf("%d bytes an event%s", bytes/n, peak())}
 		if i > 0 {
 			l = l.against(lines[0])
 		}

@@ -41,8 +41,9 @@ type searchSetup struct {
 	table     string        // that holds it alone
 }
 
-// Search measures searches of tenants of all sizes in one database: beside the seed's query as written (the index over all tenants under row level security) and beside pgvector
-// on a table that holds the tenant alone; with conditions, by words and by both; by sixteen at once; and while documents are ingested. curve is p50 against size, for Curve.
+// Search measures searches of tenants of all sizes in one database: beside the seed's query as written (the index over
+// all tenants under row level security) and beside pgvector on a table that holds the tenant alone; with conditions, by
+// words and by both; by sixteen at once; and while documents are ingested. curve is p50 against size, for Curve.
 func (b *Bench) Search(ctx context.Context, s SearchConfig) (lines []Measurement, curve []Size, err error) {
 	all, err := b.load(ctx, s)
 	if err != nil {
@@ -64,12 +65,14 @@ func (b *Bench) Search(ctx context.Context, s SearchConfig) (lines []Measurement
 		lines = append(lines, some...)
 	}
 	add(built)
-	at := func(q float64) int { return all[int(q*float64(len(all)-1))].rank } // all are by their size, the largest first
+	// all are by their size, the largest first
+	at := func(q float64) int { return all[int(q*float64(len(all)-1))].rank }
 	var measured []*searchSetup
 	for _, m := range []struct {
 		name string
 		rank int
-	}{{"1st", at(0.99)}, {"25th", at(0.75)}, {"50th", at(0.5)}, {"75th", at(0.25)}, {"99th", at(0.01)}, {"largest", 0}} {
+	}{{"1st", at(0.99)}, {"25th", at(0.75)}, {"50th", at(0.5)}, {"75th", at(0.25)}, {"99th", at(0.01)},
+		{"largest", 0}} {
 		t := &searchSetup{name: m.name, id: all[m.rank].id, chunks: all[m.rank].chunks}
 		if err := b.prepare(ctx, t, all[m.rank]); err != nil {
 			return nil, nil, err
@@ -85,7 +88,8 @@ func (b *Bench) Search(ctx context.Context, s SearchConfig) (lines []Measurement
 		add(some)
 	}
 	largest := measured[len(measured)-1]
-	for _, part := range []func(context.Context, *tenantdb.Door, *searchSetup) ([]Measurement, error){b.modes, b.conditions} {
+	for _, part := range []func(context.Context, *tenantdb.Door, *searchSetup) ([]Measurement, error){b.modes,
+		b.conditions} {
 		some, err := part(ctx, door, largest)
 		if err != nil {
 			return nil, nil, err
@@ -104,13 +108,15 @@ func (b *Bench) Search(ctx context.Context, s SearchConfig) (lines []Measurement
 }
 
 // tiers has the indexes made that tenants of these sizes get.
-func (b *Bench) tiers(ctx context.Context, door *tenantdb.Door, s SearchConfig, all []sizedTenant) ([]Measurement, error) {
+func (b *Bench) tiers(ctx context.Context, door *tenantdb.Door, s SearchConfig,
+	all []sizedTenant) ([]Measurement, error) {
 	builder, err := tenantdb.OpenIndexBuilder(ctx, b.url("konstruct_owner"))
 	if err != nil {
 		return nil, err
 	}
 	defer builder.Close()
-	in := &search.Indexer{Door: door, Builder: builder, Thresholds: search.DefaultThresholds, Logger: slog.New(slog.DiscardHandler)}
+	in := &search.Indexer{Door: door, Builder: builder, Thresholds: search.DefaultThresholds,
+		Logger: slog.New(slog.DiscardHandler)}
 	n, chunks, begin := 0, 0, time.Now()
 	for i, t := range all {
 		if t.chunks < search.DefaultThresholds.Grow {
@@ -132,12 +138,17 @@ func (b *Bench) tiers(ctx context.Context, door *tenantdb.Door, s SearchConfig, 
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
 	var global, own, points, terms int64
-	if err := conn.QueryRow(ctx, `SELECT pg_relation_size('ix_kb_chunks_hnsw'), coalesce((SELECT sum(pg_relation_size(oid)) FROM pg_class WHERE relname LIKE 'ix\_kb\_points\_%'), 0)::bigint,
-	    pg_total_relation_size('kb_points'), pg_total_relation_size('kb_terms')`).Scan(&global, &own, &points, &terms); err != nil {
+	if err := conn.QueryRow(ctx,
+		`SELECT pg_relation_size('ix_kb_chunks_hnsw'), coalesce((SELECT sum(pg_relation_size(oid)) FROM pg_class WHERE relname LIKE 'ix\_kb\_points\_%'), 0)::bigint,
+	    pg_total_relation_size('kb_points'), pg_total_relation_size('kb_terms')`).
+		Scan(&global, &own, &points, &terms); err != nil {
 		return nil, err
 	}
-	return []Measurement{{What: fmt.Sprintf("making %d tenants' own indexes, and tuning", n), Unit: "chunks", Rate: float64(chunks) / took.Seconds(),
-		Note: fmt.Sprintf("%d chunks in %s, %d MB; the seed's over all tenants %d MB; points with their key %d MB, words %d MB", chunks, took.Round(time.Second), own>>20, global>>20, (points-own)>>20, terms>>20)}}, nil
+	return []Measurement{{What: fmt.Sprintf("making %d tenants' own indexes, and tuning", n), Unit: "chunks",
+		Rate: float64(chunks) / took.Seconds(),
+		Note: fmt.Sprintf(
+			"%d chunks in %s, %d MB; the seed's over all tenants %d MB; points with their key %d MB, words %d MB",
+			chunks, took.Round(time.Second), own>>20, global>>20, (points-own)>>20, terms>>20)}}, nil
 }
 
 // prepare draws questions, finds out what is right, and makes the table that holds the tenant alone.
@@ -150,7 +161,8 @@ func (b *Bench) prepare(ctx context.Context, t *searchSetup, z sizedTenant) erro
 	t.table = fmt.Sprintf("alone_%d", z.rank)
 	for _, sql := range []string{
 		`SET maintenance_work_mem = '2GB'`,
-		`CREATE TABLE ` + t.table + ` AS SELECT id, content, embedding FROM kb_chunks WHERE tenant_id = '` + t.id.String() + `'`,
+		`CREATE TABLE ` + t.table + ` AS SELECT id, content, embedding FROM kb_chunks WHERE tenant_id = '` +
+			t.id.String() + `'`,
 		`CREATE INDEX ON ` + t.table + ` USING hnsw (embedding vector_cosine_ops) WITH (m = 16, ef_construction = 64)`,
 		`VACUUM ANALYZE ` + t.table,
 	} {
@@ -164,7 +176,8 @@ func (b *Bench) prepare(ctx context.Context, t *searchSetup, z sizedTenant) erro
 	draw := rand.New(rand.NewPCG(3, uint64(z.rank)))
 	for range questions {
 		q := z.point(draw, draw.IntN(z.chunks), questionSpread)
-		rows, err := conn.Query(ctx, `SELECT id FROM `+t.table+` ORDER BY embedding <=> $1::real[]::vector LIMIT $2`, q, topK)
+		rows, err := conn.Query(ctx, `SELECT id FROM `+t.table+` ORDER BY embedding <=> $1::real[]::vector LIMIT $2`, q,
+			topK)
 		if err != nil {
 			return err
 		}
@@ -193,7 +206,8 @@ func (c *tally) String() string {
 	if c.all == 0 || c.asked == 0 {
 		return "recall not measured: there was nothing to find"
 	}
-	return fmt.Sprintf("recall@%d %.3f, %.1f rows", topK, float64(c.right)/float64(c.all), float64(c.rows)/float64(c.asked))
+	return fmt.Sprintf("recall@%d %.3f, %.1f rows", topK, float64(c.right)/float64(c.all),
+		float64(c.rows)/float64(c.asked))
 }
 
 func ids(hits []search.Hit) []uuid.UUID {
@@ -246,14 +260,18 @@ func (b *Bench) compare(ctx context.Context, door *tenantdb.Door, t *searchSetup
 	what := fmt.Sprintf("%s tenant, %d chunks: ", t.name, t.chunks)
 	lines, err := b.alternateN(ctx, 3, "searches", 1,
 		contender{what + "pgvector, a table of its own", 1, turn(0, func(q []float32) ([]uuid.UUID, error) {
-			rows, err := conn.Query(ctx, `SELECT id, content FROM `+t.table+` ORDER BY embedding <=> $1::real[]::vector LIMIT $2`, q, topK)
+			rows, err := conn.Query(ctx,
+				`SELECT id, content FROM `+t.table+` ORDER BY embedding <=> $1::real[]::vector LIMIT $2`, q, topK)
 			if err != nil {
 				return nil, err
 			}
 			return collect(rows)
 		})},
 		contender{what + "the seed as written", 1, turn(1, func(q []float32) (all []uuid.UUID, err error) {
-			err = door.Query(ctx, t.id, seedSearch, []any{q, topK}, func(rows pgx.Rows) error { all, err = collect(rows); return err })
+			err = door.Query(ctx, t.id, seedSearch, []any{q, topK}, func(rows pgx.Rows) error {
+				all, err = collect(rows)
+				return err
+			})
 			return all, err
 		})},
 		contender{what + "ours", 1, turn(2, func(q []float32) (all []uuid.UUID, err error) {
@@ -261,7 +279,9 @@ func (b *Bench) compare(ctx context.Context, door *tenantdb.Door, t *searchSetup
 			plan = f.Plan
 			return ids(f.Hits), err
 		})},
-		contender{what + "ours, with its event", 1, turn(3, func(q []float32) ([]uuid.UUID, error) { return b.recorded(ctx, door, searcher, t.id, q) })})
+		contender{what + "ours, with its event", 1, turn(3, func(q []float32) ([]uuid.UUID, error) {
+			return b.recorded(ctx, door, searcher, t.id, q)
+		})})
 	if err != nil {
 		return nil, err
 	}

@@ -60,7 +60,8 @@ type service struct {
 	batch  []byte
 }
 
-// Service measures the HTTP API: batches beside the library's, a mix by many clients, more than it can do, and the mix again.
+// Service measures the HTTP API: batches beside the library's, a mix by many clients, more than it can do, and the mix
+// again.
 func (b *Bench) Service(ctx context.Context, s ServiceConfig) (lines []Measurement, err error) {
 	add := func(l Measurement) {
 		lines = append(lines, l)
@@ -94,7 +95,8 @@ func (b *Bench) Service(ctx context.Context, s ServiceConfig) (lines []Measureme
 	if err != nil {
 		return nil, err
 	}
-	first := mix.line(fmt.Sprintf("%d clients: 70 %% events, 20 %% searches, 10 %% batches of %d", s.Clients, batchSize))
+	first := mix.line(fmt.Sprintf("%d clients: 70 %% events, 20 %% searches, 10 %% batches of %d",
+		s.Clients, batchSize))
 	first.Note += fmt.Sprintf(", memory %d to %d MB", before>>20, after>>20)
 	add(first)
 	over, err := sv.load(ctx, inFlight, min(s.Time, 30*time.Second), first.Rate*overload)
@@ -113,7 +115,8 @@ func (b *Bench) Service(ctx context.Context, s ServiceConfig) (lines []Measureme
 }
 
 // serving starts the process, with documents and keys.
-func (b *Bench) serving(ctx context.Context, s ServiceConfig) (k *konstruct.Konstruct, sv *service, stop func() error, err error) {
+func (b *Bench) serving(ctx context.Context,
+	s ServiceConfig) (k *konstruct.Konstruct, sv *service, stop func() error, err error) {
 	secret := strings.Repeat("bench", 8)
 	path := filepath.Join(b.Dir, "secret")
 	if err := os.WriteFile(path, []byte(secret), 0o600); err != nil {
@@ -126,13 +129,16 @@ func (b *Bench) serving(ctx context.Context, s ServiceConfig) (k *konstruct.Kons
 	addr := l.Addr().String()
 	l.Close()
 	cmd := exec.Command(s.Program, "serve", "--no-work")
-	cmd.Env = append(os.Environ(), "KONSTRUCT_DATABASE_URL="+b.url("konstruct_app"), "KONSTRUCT_NOTARY_DATABASE_URL="+b.url("konstruct_notary"), "KONSTRUCT_DATA_DIR="+filepath.Join(b.Dir, "serve"),
+	cmd.Env = append(os.Environ(), "KONSTRUCT_DATABASE_URL="+b.url("konstruct_app"),
+		"KONSTRUCT_NOTARY_DATABASE_URL="+b.url("konstruct_notary"), "KONSTRUCT_DATA_DIR="+filepath.Join(b.Dir, "serve"),
 		"KONSTRUCT_KEY_SECRET_FILE="+path, "KONSTRUCT_LISTEN="+addr, "KONSTRUCT_ASSETS_DIR="+s.Parts)
 	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {
 		return nil, nil, nil, err
 	}
-	if k, err = konstruct.Open(ctx, konstruct.Config{DatabaseURL: b.url("konstruct_app"), AssetsDir: s.Parts, KeySecret: []byte(secret)}); err != nil {
+	if k, err = konstruct.Open(ctx,
+		konstruct.Config{DatabaseURL: b.url("konstruct_app"), AssetsDir: s.Parts,
+			KeySecret: []byte(secret)}); err != nil {
 		return nil, nil, nil, errors.Join(err, cmd.Process.Kill(), cmd.Wait())
 	}
 	stop = func() error {
@@ -144,17 +150,20 @@ func (b *Bench) serving(ctx context.Context, s ServiceConfig) (k *konstruct.Kons
 	}
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.MaxIdleConnsPerHost, transport.MaxIdleConns = inFlight, inFlight
-	sv = &service{url: "http://" + addr, pid: cmd.Process.Pid, client: &http.Client{Transport: transport, Timeout: time.Minute}, batch: batchJSON()}
+	sv = &service{url: "http://" + addr, pid: cmd.Process.Pid,
+		client: &http.Client{Transport: transport, Timeout: time.Minute}, batch: batchJSON()}
 	fill := func() error {
 		for i := range mixTenants {
 			t := k.Tenant(uuid.NewSHA1(tenant, []byte{byte(i)}))
 			id := uuid.NewSHA1(tenant, []byte{byte(i), 1})
-			key, _, err := t.Keys().Create(ctx, access.LocalOperator(id, "bench"), access.KeyRequest{Name: "bench", Permissions: access.Operator.Permissions()})
+			key, _, err := t.Keys().Create(ctx, access.LocalOperator(id, "bench"),
+				access.KeyRequest{Name: "bench", Permissions: access.Operator.Permissions()})
 			if err != nil {
 				return err
 			}
 			sv.keys = append(sv.keys, key)
-			made := kb.PreparedDocument{Source: "bench:1", Filename: "handbook", ContentType: "text/plain", Title: "Handbook"}
+			made := kb.PreparedDocument{Source: "bench:1", Filename: "handbook", ContentType: "text/plain",
+				Title: "Handbook"}
 			for n := range 20 {
 				text := fmt.Sprintf("Passage %d says how a pump of kind %d is sent back, cleaned and mended.", n, n*7)
 				made.Chunks = append(made.Chunks, chunk.Chunk{Content: text, Embed: text})
@@ -205,13 +214,17 @@ func (b *Bench) batches(ctx context.Context, k *konstruct.Konstruct, sv *service
 	}
 	events := make([]konstruct.Event, batchSize)
 	for i := range events {
-		events[i] = konstruct.Event{AgentID: said.Agent, UserID: said.User, Action: said.Action, Input: said.Input, Output: said.Output, Latency: time.Duration(said.Latency) * time.Millisecond, Metadata: said.Metadata}
+		events[i] = konstruct.Event{AgentID: said.Agent, UserID: said.User, Action: said.Action, Input: said.Input,
+			Output: said.Output, Latency: time.Duration(said.Latency) * time.Millisecond, Metadata: said.Metadata}
 	}
 	var n atomic.Int64
 	short := *b
 	short.Time = min(b.Time, 12*time.Second) // the mix is what is long
 	lines, err := short.alternateN(ctx, 4, "events", batchSize,
-		contender{fmt.Sprintf("the library: batches of %d, %d at once", batchSize, atOnce), atOnce, func(int) error { _, err := t.LogBatch(ctx, events); return err }},
+		contender{fmt.Sprintf("the library: batches of %d, %d at once", batchSize, atOnce), atOnce, func(int) error {
+			_, err := t.LogBatch(ctx, events)
+			return err
+		}},
 		contender{fmt.Sprintf("HTTP: batches of %d, %d at once", batchSize, atOnce), atOnce, func(int) error {
 			status, _, err := sv.ask(ctx, int(n.Add(1)), "/v1/events/batch", sv.batch)
 			if err == nil && status != http.StatusCreated {
@@ -255,8 +268,10 @@ type loadResult struct {
 	failed error
 }
 
-// load has clients ask the mix for a while: each again as soon as it is answered, or perSecond altogether where that is not zero, whoever is free.
-func (sv *service) load(ctx context.Context, clients int, length time.Duration, perSecond float64) (*loadResult, error) {
+// load has clients ask the mix for a while: each again as soon as it is answered, or perSecond altogether where that is
+// not zero, whoever is free.
+func (sv *service) load(ctx context.Context, clients int, length time.Duration,
+	perSecond float64) (*loadResult, error) {
 	l := &loadResult{status: map[int]int{}}
 	ctx, cancel := context.WithTimeout(ctx, length+time.Minute)
 	defer cancel()
@@ -267,7 +282,8 @@ func (sv *service) load(ctx context.Context, clients int, length time.Duration, 
 		defer close(due)
 		for n := 0; ; n++ {
 			if perSecond > 0 {
-				if wait := time.Until(begin.Add(time.Duration(float64(n) / perSecond * float64(time.Second)))); wait > 0 {
+				if wait :=
+					time.Until(begin.Add(time.Duration(float64(n) / perSecond * float64(time.Second)))); wait > 0 {
 					time.Sleep(wait)
 				}
 			}
@@ -292,7 +308,8 @@ func (sv *service) load(ctx context.Context, clients int, length time.Duration, 
 	wg.Wait()
 	l.took = time.Since(begin)
 	if l.failed == nil && len(l.times) == 0 {
-		l.failed = fmt.Errorf("no request was done, of %d: %v answered by status", int(l.asked()*l.took.Seconds()+0.5), l.status)
+		l.failed = fmt.Errorf("no request was done, of %d: %v answered by status",
+			int(l.asked()*l.took.Seconds()+0.5), l.status)
 	}
 	return l, l.failed
 }
@@ -360,11 +377,14 @@ func (l *loadResult) line(what string) Measurement {
 			errs += n
 		}
 	}
-	note := fmt.Sprintf("%.0f events/s, errors %d, sent away %d with 429 and %d with 503", float64(l.events)/l.took.Seconds(), errs, l.status[http.StatusTooManyRequests], l.status[http.StatusServiceUnavailable])
+	note := fmt.Sprintf("%.0f events/s, errors %d, sent away %d with 429 and %d with 503",
+		float64(l.events)/l.took.Seconds(), errs, l.status[http.StatusTooManyRequests],
+		l.status[http.StatusServiceUnavailable])
 	if l.mute > 0 {
 		note += fmt.Sprintf(", %d of them without Retry-After", l.mute)
 	}
-	return Measurement{What: what, Unit: "requests", Rate: float64(len(l.times)) / l.took.Seconds(), P50: at(0.5), P99: at(0.99), Note: note}
+	return Measurement{What: what, Unit: "requests", Rate: float64(len(l.times)) / l.took.Seconds(), P50: at(0.5),
+		P99: at(0.99), Note: note}
 }
 
 // memory is what a process has in memory.

@@ -41,7 +41,8 @@ func (b *Bench) spool(ctx context.Context, door *tenantdb.Door, together Measure
 	for _, m := range []struct {
 		what    string
 		callers int
-	}{{"spool acknowledges, database unavailable, 1 caller", 1}, {fmt.Sprintf("spool acknowledges, database unavailable, %d callers", callers), callers}} {
+	}{{"spool acknowledges, database unavailable, 1 caller", 1},
+		{fmt.Sprintf("spool acknowledges, database unavailable, %d callers", callers), callers}} {
 		l, err := b.measure(ctx, m.what, "events", m.callers, 1, put)
 		if err != nil {
 			return nil, err
@@ -68,8 +69,11 @@ func (b *Bench) spool(ctx context.Context, door *tenantdb.Door, together Measure
 	if err := s.Drain(ctx); err != nil {
 		return nil, err
 	}
-	lines = append(lines, Measurement{What: "spool delivers what waits", Unit: "events", Rate: float64(n) / time.Since(begin).Seconds(), Note: fmt.Sprintf("%d events of %d agents", n, callers)}.against(together))
-	l, err := b.measure(ctx, fmt.Sprintf("spool acknowledges while it delivers, %d callers", callers), "events", callers, 1, put)
+	lines = append(lines,
+		Measurement{What: "spool delivers what waits", Unit: "events", Rate: float64(n) / time.Since(begin).Seconds(),
+			Note: fmt.Sprintf("%d events of %d agents", n, callers)}.against(together))
+	l, err := b.measure(ctx, fmt.Sprintf("spool acknowledges while it delivers, %d callers", callers), "events",
+		callers, 1, put)
 	if err != nil {
 		return nil, err
 	}

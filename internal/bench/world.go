@@ -43,7 +43,8 @@ func zipf(chunks, n int) (all []sizedTenant) {
 	}
 	for r := range n {
 		size := max(1, int(float64(chunks)/sum/float64(r+1)))
-		all = append(all, sizedTenant{rank: r, chunks: size, id: uuid.NewSHA1(tenant, fmt.Appendf(nil, "search %d", r)), topics: chunks / passagesATopic})
+		all = append(all, sizedTenant{rank: r, chunks: size, id: uuid.NewSHA1(tenant, fmt.Appendf(nil, "search %d", r)),
+			topics: chunks / passagesATopic})
 	}
 	return all
 }
@@ -96,7 +97,8 @@ func (b *Bench) load(ctx context.Context, s SearchConfig) ([]sizedTenant, error)
 		}
 		return nil
 	}
-	if err := run("getting ready", `SET session_replication_role = replica`, `SET maintenance_work_mem = '6GB'`, `SET max_parallel_maintenance_workers = 2`,
+	if err := run("getting ready", `SET session_replication_role = replica`, `SET maintenance_work_mem = '6GB'`,
+		`SET max_parallel_maintenance_workers = 2`,
 		`DROP INDEX ix_kb_chunks_hnsw`); err != nil {
 		return nil, err
 	}
@@ -104,20 +106,29 @@ func (b *Bench) load(ctx context.Context, s SearchConfig) ([]sizedTenant, error)
 	go func() {
 		w.CloseWithError(writeChunks(w, all, func(done int) { s.Progress("filling the table", done, total) }))
 	}()
-	if _, err := conn.PgConn().CopyFrom(ctx, r, `COPY kb_chunks (tenant_id, id, document_id, content, chunk_index, embedding) FROM STDIN BINARY`); err != nil {
+	if _, err := conn.PgConn().
+		CopyFrom(ctx, r,
+			`COPY kb_chunks (tenant_id, id, document_id, content, chunk_index, embedding) FROM STDIN BINARY`); err != nil {
 		return nil, err
 	}
 	return all, run("making what is searched",
-		`INSERT INTO kb_documents (tenant_id, id, agent_id, filename, content_type) SELECT DISTINCT tenant_id, document_id, tenant_id, 'doc', 'text/plain' FROM kb_chunks`,
-		fmt.Sprintf(`INSERT INTO kb_sources (tenant_id, document_id, source, bytes, content_sha256, recipe, given) SELECT tenant_id, id, 'bench:' || id, 1, sha256('x'), 'bench', jsonb_build_object('n', abs(hashtext(id::text)) %% %d) FROM kb_documents`, metadataNumbers),
-		`INSERT INTO kb_points (tenant_id, document_id, chunk_id, language, half) SELECT tenant_id, document_id, id, 'simple', l2_normalize(embedding)::halfvec(384) FROM kb_chunks ORDER BY 1, 2, 3`,
+		`INSERT INTO kb_documents (tenant_id, id, agent_id, filename, content_type)
+			SELECT DISTINCT tenant_id, document_id, tenant_id, 'doc', 'text/plain' FROM kb_chunks`,
+		fmt.Sprintf(`INSERT INTO kb_sources (tenant_id, document_id, source, bytes, content_sha256, recipe, given)
+			SELECT tenant_id, id, 'bench:' || id, 1, sha256('x'), 'bench', jsonb_build_object('n',
+			abs(hashtext(id::text)) %% %d) FROM kb_documents`, metadataNumbers),
+		`INSERT INTO kb_points (tenant_id, document_id, chunk_id, language, half)
+			SELECT tenant_id, document_id, id, 'simple', l2_normalize(embedding)::halfvec(384) FROM kb_chunks
+			ORDER BY 1, 2, 3`,
 		`INSERT INTO kb_terms (tenant_id, term, chunk_id, times, length)
 		   SELECT c.tenant_id, w.lexeme, c.id, cardinality(w.positions), 12 FROM kb_chunks c, unnest(kb_words('simple', c.content)) w UNION ALL SELECT tenant_id, '', id, 1, 12 FROM kb_chunks ORDER BY 1, 2, 3`,
-		`CREATE INDEX ix_kb_chunks_hnsw ON kb_chunks USING hnsw (embedding vector_cosine_ops) WITH (m = 16, ef_construction = 64)`,
+		`CREATE INDEX ix_kb_chunks_hnsw ON kb_chunks
+			USING hnsw (embedding vector_cosine_ops) WITH (m = 16, ef_construction = 64)`,
 		`VACUUM ANALYZE kb_chunks, kb_points, kb_terms, kb_documents, kb_sources`, `CHECKPOINT`)
 }
 
-// writeChunks writes all tenants' passages in PostgreSQL's binary COPY format, the tenants' mixed, as time would mix them.
+// writeChunks writes all tenants' passages in PostgreSQL's binary COPY format, the tenants' mixed, as time would mix
+// them.
 func writeChunks(w io.Writer, all []sizedTenant, progress func(done int)) error {
 	draw := rand.New(rand.NewPCG(1, 2)) // the same in every run
 	order := []int{}
@@ -138,7 +149,8 @@ func writeChunks(w io.Writer, all []sizedTenant, progress func(done int)) error 
 	for n, i := range order {
 		z, at := all[i], next[i]
 		next[i]++
-		document, chunk := uuid.NewSHA1(z.id, fmt.Appendf(nil, "d%d", at/passagesADoc)), uuid.NewSHA1(z.id, fmt.Appendf(nil, "c%d", at))
+		document, chunk := uuid.NewSHA1(z.id, fmt.Appendf(nil, "d%d", at/passagesADoc)),
+			uuid.NewSHA1(z.id, fmt.Appendf(nil, "c%d", at))
 		_ = binary.Write(&b, binary.BigEndian, int16(6))
 		field(z.id[:])
 		field(chunk[:])

@@ -145,7 +145,8 @@ func (c *Cluster) previous(ctx context.Context) error {
 			return nil
 		}
 		if ready {
-			if conn, err := pgx.Connect(ctx, (&Cluster{dir: c.dir, port: port, password: c.password}).URL(superuser, "postgres")); err == nil {
+			if conn, err := pgx.Connect(ctx, (&Cluster{dir: c.dir, port: port, password: c.password}).
+				URL(superuser, "postgres")); err == nil {
 				return errors.Join(fmt.Errorf("a private PostgreSQL runs in %s already", c.dir), conn.Close(ctx))
 			}
 		}
@@ -198,7 +199,8 @@ func (c *Cluster) secret() (string, error) {
 	return s, os.WriteFile(path, []byte(s+"\n"), 0o600)
 }
 
-func (c *Cluster) initdb(ctx context.Context, in Installation, attr *syscall.SysProcAttr, chown func(string) error) error {
+func (c *Cluster) initdb(ctx context.Context, in Installation, attr *syscall.SysProcAttr,
+	chown func(string) error) error {
 	pw := filepath.Join(c.dir, "password.initdb")
 	if err := os.WriteFile(pw, []byte(c.password+"\n"), 0o600); err != nil {
 		return err
@@ -227,7 +229,8 @@ func (c *Cluster) serve(in Installation, attr *syscall.SysProcAttr, settings []s
 		return err
 	}
 	defer log.Close()
-	c.cmd = exec.Command(filepath.Join(in.Bin, "postgres"), "-D", filepath.Join(c.dir, "data"), "-p", strconv.Itoa(c.port),
+	c.cmd = exec.Command(filepath.Join(in.Bin, "postgres"), "-D", filepath.Join(c.dir, "data"), "-p",
+		strconv.Itoa(c.port),
 		"-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "password_encryption=scram-sha-256",
 		"-c", "shared_buffers=256MB", "-c", "max_connections=200")
 	for _, s := range settings {
@@ -283,7 +286,8 @@ func (c *Cluster) prepare(ctx context.Context) error {
 	defer conn.Close(ctx)
 	for _, role := range migrations.Roles() {
 		var there bool
-		if err := conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)`, role.Name).Scan(&there); err != nil {
+		if err := conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)`, role.Name).
+			Scan(&there); err != nil {
 			return err
 		}
 		sql := role.Create(c.password) // letters and digits of our own drawing
@@ -299,7 +303,8 @@ func (c *Cluster) prepare(ctx context.Context) error {
 		return err
 	}
 	var there bool
-	if err := conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)`, Database).Scan(&there); err != nil || there {
+	if err := conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)`, Database).
+		Scan(&there); err != nil || there {
 		return err
 	}
 	_, err = conn.Exec(ctx, `CREATE DATABASE `+Database+` OWNER konstruct_owner`)
@@ -370,8 +375,9 @@ func freePort() (int, error) {
 // it would.
 func (c *Cluster) Kill() {
 	pid := c.cmd.Process.Pid
-	_ = c.cmd.Process.Signal(syscall.SIGSTOP)                                  // it starts no more of them
-	list, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid)) // where there is no such file, they notice by themselves
+	_ = c.cmd.Process.Signal(syscall.SIGSTOP) // it starts no more of them
+	// where there is no such file, they notice by themselves
+	list, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
 	children := strings.Fields(string(list))
 	for _, child := range children {
 		if n, err := strconv.Atoi(child); err == nil {
@@ -382,7 +388,8 @@ func (c *Cluster) Kill() {
 	<-c.exited
 	for _, child := range children { // one that is not gone yet would hold the shared memory
 		for range 500 {
-			if stat, err := os.ReadFile("/proc/" + child + "/stat"); err != nil || bytes.Contains(stat, []byte(") Z ")) {
+			if stat, err := os.ReadFile("/proc/" + child + "/stat"); err != nil ||
+				bytes.Contains(stat, []byte(") Z ")) {
 				break
 			}
 			time.Sleep(10 * time.Millisecond)

@@ -35,7 +35,8 @@ func Find(partsDir string) (Installation, error) {
 			system = append(system, strings.TrimSpace(string(out)))
 		}
 	}
-	for _, pattern := range []string{"/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homebrew/opt/postgresql@*/bin"} {
+	for _, pattern := range []string{"/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin",
+		"/opt/homebrew/opt/postgresql@*/bin"} {
 		m, _ := filepath.Glob(pattern)
 		system = append(system, m...)
 	}

@@ -21,7 +21,8 @@ func TestURLsOfRolesHaveTheServersTLSAndNoneOfItsSecrets(t *testing.T) {
 	for _, c := range []struct{ admin, address, want string }{
 		{"postgres://postgres:secret@db:5433/postgres?sslmode=require&sslpassword=x&sslsni=0", "",
 			"postgres://r:p@db:5433/k?sslmode=require&sslsni=0"},
-		{"host=db user=postgres password='se cret' sslmode=verify-full", "", "postgres://r:p@db:5432/k?sslmode=verify-full"},
+		{"host=db user=postgres password='se cret' sslmode=verify-full", "",
+			"postgres://r:p@db:5432/k?sslmode=verify-full"},
 		{"host=/run/postgresql user=postgres", "", "postgres://r:p@/k?host=%2Frun%2Fpostgresql&port=5432"},
 		{"host=/run/postgresql user=postgres", "127.0.0.1:6000", "postgres://r:p@127.0.0.1:6000/k"},
 		{"postgres://postgres@db/", "[::1]", "postgres://r:p@[::1]:5432/k"},
@@ -63,7 +64,8 @@ func TestRolesAreNeverStrong(t *testing.T) {
 	}
 	for _, r := range roles {
 		sql := r.Create("x")
-		if r.Purpose == "" || !strings.Contains(sql, " LOGIN NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE PASSWORD 'x'") {
+		if r.Purpose == "" ||
+			!strings.Contains(sql, " LOGIN NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE PASSWORD 'x'") {
 			t.Error(sql)
 		}
 	}

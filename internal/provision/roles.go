@@ -82,7 +82,8 @@ type LoginError struct{ Role, Reason string }
 // Error says what to do next.
 func (e *LoginError) Error() string {
 	return fmt.Sprintf("the server refuses the login of role %s (%s): allow it in pg_hba.conf "+
-		"(host DATABASE %s ADDRESS scram-sha-256), or say by --address where the roles can connect", e.Role, e.Reason, e.Role)
+		"(host DATABASE %s ADDRESS scram-sha-256), or say by --address where the roles can connect", e.Role,
+		e.Reason, e.Role)
 }
 
 func userOf(roleURL string) string {

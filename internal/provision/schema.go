@@ -45,7 +45,8 @@ func (s *Server) EnsureGuard(ctx context.Context, appURL string) (Step, error) {
 	}
 	err = migrations.Guard(ctx, WithDatabase(s.url, s.Target.Database))
 	if denied(err) {
-		return refused(step.Name, err, s.Target.Database, "-- konstruct migrate guard --print-sql prints the statements"), nil
+		return refused(step.Name, err, s.Target.Database,
+			"-- konstruct migrate guard --print-sql prints the statements"), nil
 	}
 	step.State, step.Detail = Created, "DDL on the audit trail is refused"
 	return step, err

@@ -57,19 +57,22 @@ func (s Script) Write(w io.Writer) error {
 		"-- Who is no superuser must be a member of the owner to give it a database, and is none afterwards.\n")
 	b.WriteString("\\if :konstruct_super\n\\else\n  GRANT " + migrations.Owner + " TO CURRENT_USER;\n\\endif\n")
 	for _, encoding := range []string{"UTF8", "another"} {
-		fmt.Fprintf(&b, "SELECT %s FROM pg_database\n  WHERE datname = 'template1' AND (pg_encoding_to_char(encoding) = 'UTF8') = %t\n"+
+		fmt.Fprintf(&b, "SELECT %s FROM pg_database\n  WHERE datname = 'template1' AND "+
+			"(pg_encoding_to_char(encoding) = 'UTF8') = %t\n"+
 			"   AND NOT EXISTS (SELECT FROM pg_database WHERE datname = %s) \\gexec\n",
 			tenantdb.Literal(createDatabase(s.Database, encoding)), encoding == "UTF8", tenantdb.Literal(s.Database))
 	}
 	fmt.Fprintf(&b, "\\connect %s\n\n\\echo extension\nCREATE EXTENSION IF NOT EXISTS vector;\n\n", database)
-	b.WriteString("\\echo schema\n-- As its owner, as konstruct migrate up does it.\nSET ROLE " + migrations.Owner + ";\n")
+	b.WriteString("\\echo schema\n-- As its owner, as konstruct migrate up does it.\nSET ROLE " +
+		migrations.Owner + ";\n")
 	if err := migrations.WriteSchema(&b); err != nil {
 		return err
 	}
 	b.WriteString("RESET ROLE;\n\\if :konstruct_super\n\\else\n  REVOKE " + migrations.Owner +
 		" FROM CURRENT_USER;\n\\endif\n")
-	b.WriteString("\n\\echo guard\n-- As konstruct migrate guard does it. Only a superuser may.\n\\if :konstruct_super\n" +
-		migrations.GuardScript())
+	b.WriteString(
+		"\n\\echo guard\n-- As konstruct migrate guard does it. Only a superuser may.\n\\if :konstruct_super\n" +
+			migrations.GuardScript())
 	b.WriteString("\\else\n  \\warn 'only a superuser may install the guard: it is left out'\n\\endif\n")
 	b.WriteString("\\echo done: run konstruct doctor where konstruct.env is\n")
 	_, err := io.WriteString(w, b.String())

@@ -67,7 +67,8 @@ func (s *Server) inspect(ctx context.Context, address string) error {
 	}
 	switch {
 	case s.version < minServer:
-		return fmt.Errorf("%w: it is PostgreSQL %d, and 15 is the oldest that serves: upgrade it", ErrUnfit, s.version/10000)
+		return fmt.Errorf("%w: it is PostgreSQL %d, and 15 is the oldest that serves: upgrade it", ErrUnfit,
+			s.version/10000)
 	case standby:
 		return fmt.Errorf("%w: it is a standby: connect to its primary", ErrUnfit)
 	case s.vector == "":

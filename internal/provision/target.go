@@ -76,7 +76,8 @@ func (t *Target) SetAddress(address string) error {
 	if err != nil { // no port
 		host, port = strings.Trim(address, "[]"), DefaultPort
 	}
-	if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 || host == "" || strings.ContainsAny(host, "@ ?") {
+	if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 || host == "" ||
+		strings.ContainsAny(host, "@ ?") {
 		return fmt.Errorf("%w: --address %q is not HOST, HOST:PORT or the folder of a socket", ErrURL, address)
 	}
 	t.setAddress(host, port)

@@ -1,5 +1,5 @@
-// Package samples is one short handbook in each of many formats, as real applications write them: the demonstration takes
-// them in, and extract's tests hold what is read of them against their source.
+// Package samples is one short handbook in each of many formats, as real applications write them: the demonstration
+// takes them in, and extract's tests hold what is read of them against their source.
 package samples
 
 import (
@@ -15,7 +15,8 @@ import (
 //go:embed files
 var files embed.FS
 
-// Write puts the files into a folder, which is made where it is missing; one that is there with the same content is left as it is.
+// Write puts the files into a folder, which is made where it is missing; one that is there with the same content is
+// left as it is.
 func Write(dir string) error {
 	sub, err := fs.Sub(files, "files")
 	if err != nil {

@@ -12,8 +12,8 @@ import (
 	"github.com/konstruct/konstruct/internal/devpg"
 )
 
-// Bucket runs an S3-compatible server, which scripts/setup brings, and returns the URL of an object in a bucket of its, as
-// blob.OpenS3 reads it.
+// Bucket runs an S3-compatible server, which scripts/setup brings, and returns the URL of an object in a bucket of its,
+// as blob.OpenS3 reads it.
 func Bucket(t *testing.T, object string) string {
 	t.Helper()
 	bin := filepath.Join(devpg.AssetsDir(), "bin", "versitygw")
@@ -32,7 +32,8 @@ func Bucket(t *testing.T, object string) string {
 			t.Fatal(err)
 		}
 	}
-	cmd := exec.CommandContext(t.Context(), bin, "--port", addr, "posix", "--sidecar", filepath.Join(dir, "meta"), filepath.Join(dir, "data"))
+	cmd := exec.CommandContext(t.Context(), bin, "--port", addr, "posix", "--sidecar", filepath.Join(dir, "meta"),
+		filepath.Join(dir, "data"))
 	cmd.Env = append(os.Environ(), "ROOT_ACCESS_KEY=test", "ROOT_SECRET_KEY=testtest")
 	log, err := os.Create(filepath.Join(dir, "log"))
 	if err != nil {

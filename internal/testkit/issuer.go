@@ -18,7 +18,8 @@ import (
 	"github.com/konstruct/konstruct/internal/devpg"
 )
 
-// Issuer is an identity provider that runs beside a test: Zitadel's certified OpenID Provider, with users and clients of its own.
+// Issuer is an identity provider that runs beside a test: Zitadel's certified OpenID Provider, with users and clients
+// of its own.
 type Issuer struct {
 	URL string // as its tokens have it
 
@@ -114,9 +115,14 @@ func (i *Issuer) Token(ctx context.Context) string {
 		}
 		return res.Request.URL, string(raw)
 	}
-	login, _ := send("GET", i.URL+"auth", url.Values{"client_id": {IssuerClient}, "redirect_uri": {issuerRedirect}, "response_type": {"code"}, "scope": {"openid profile email"}, "state": {"s"}})
-	send("POST", fmt.Sprintf("%slogin/username", i.URL), url.Values{"id": {login.Query().Get("authRequestID")}, "username": {"test-user@localhost"}, "password": {"verysecure"}})
-	_, body := send("POST", i.URL+"oauth/token", url.Values{"grant_type": {"authorization_code"}, "code": {code}, "redirect_uri": {issuerRedirect}})
+	login, _ := send("GET", i.URL+"auth",
+		url.Values{"client_id": {IssuerClient}, "redirect_uri": {issuerRedirect}, "response_type": {"code"},
+			"scope": {"openid profile email"}, "state": {"s"}})
+	send("POST", fmt.Sprintf("%slogin/username", i.URL),
+		url.Values{"id": {login.Query().Get("authRequestID")}, "username": {"test-user@localhost"},
+			"password": {"verysecure"}})
+	_, body := send("POST", i.URL+"oauth/token",
+		url.Values{"grant_type": {"authorization_code"}, "code": {code}, "redirect_uri": {issuerRedirect}})
 	var got struct {
 		IDToken string `json:"id_token"`
 	}

@@ -60,7 +60,8 @@ func (d *DB) BaseBackup(t testing.TB) *Backup {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.run(t, "pg_basebackup", "-D", filepath.Join(root, "data"), "-d", d.Cluster.SuperuserURL("postgres"), "-c", "fast", "-X", "stream")
+	b.run(t, "pg_basebackup", "-D", filepath.Join(root, "data"), "-d", d.Cluster.SuperuserURL("postgres"), "-c", "fast",
+		"-X", "stream")
 	return b
 }
 
@@ -93,8 +94,10 @@ func (b *Backup) Standby(t testing.TB) {
 	}
 	port := strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
 	l.Close()
-	b.cmd = b.command(context.Background(), "postgres", "-D", data, "-p", port, "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=",
-		"-c", "max_connections=200", "-c", "shared_buffers=64MB", "-c", "primary_conninfo="+b.db.Cluster.SuperuserURL("postgres"))
+	b.cmd = b.command(context.Background(), "postgres", "-D", data, "-p", port, "-c", "listen_addresses=127.0.0.1",
+		"-c", "unix_socket_directories=",
+		"-c", "max_connections=200", "-c", "shared_buffers=64MB", "-c",
+		"primary_conninfo="+b.db.Cluster.SuperuserURL("postgres"))
 	log, err := os.Create(filepath.Join(b.dir, "standby.log"))
 	if err != nil {
 		t.Fatal(err)
@@ -117,12 +120,13 @@ func (b *Backup) stop() {
 	}
 }
 
-// Promote waits until the standby has all that the cluster has written, kills the cluster, and makes the standby the one that is
-// written to. It is the same cluster by its identifier, as after a failover.
+// Promote waits until the standby has all that the cluster has written, kills the cluster, and makes the standby the
+// one that is written to. It is the same cluster by its identifier, as after a failover.
 func (b *Backup) Promote(t testing.TB) *DB {
 	t.Helper()
 	var at string
-	if err := Connect(t, b.db.Cluster.SuperuserURL("postgres")).QueryRow(t.Context(), `SELECT pg_current_wal_lsn()::text`).Scan(&at); err != nil {
+	if err := Connect(t, b.db.Cluster.SuperuserURL("postgres")).
+		QueryRow(t.Context(), `SELECT pg_current_wal_lsn()::text`).Scan(&at); err != nil {
 		t.Fatal(err)
 	}
 	for there := false; !there; { // bounded by the test's own time

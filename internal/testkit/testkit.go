@@ -174,7 +174,8 @@ func start(dir string) (*devpg.Cluster, error) {
 }
 
 func migrate(c *devpg.Cluster) error {
-	if err := migrations.Up(context.Background(), c.URL("konstruct_owner", devpg.Database), func(int64, int64) {}); err != nil {
+	if err := migrations.Up(context.Background(), c.URL("konstruct_owner", devpg.Database),
+		func(int64, int64) {}); err != nil {
 		return err
 	}
 	return migrations.Guard(context.Background(), c.SuperuserURL(devpg.Database))
@@ -194,7 +195,8 @@ func Connect(t testing.TB, url string) *pgx.Conn {
 // Owner runs one statement as the owner of the schema, with the guard's switch off as migrations have it.
 func Owner(t testing.TB, d *DB, sql string) {
 	t.Helper()
-	if _, err := Connect(t, With(d.URL("konstruct_owner"), "konstruct.allow_ddl", "on")).Exec(t.Context(), sql); err != nil {
+	if _, err := Connect(t, With(d.URL("konstruct_owner"), "konstruct.allow_ddl", "on")).
+		Exec(t.Context(), sql); err != nil {
 		t.Fatalf("%s: %v", sql, err)
 	}
 }
@@ -211,7 +213,8 @@ func Super(t testing.TB, d *DB, sql string) {
 func Build(t testing.TB) string {
 	t.Helper()
 	bin := filepath.Join(t.TempDir(), "konstruct")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", bin, "github.com/konstruct/konstruct/cmd/konstruct").CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", bin,
+		"github.com/konstruct/konstruct/cmd/konstruct").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	return bin

@@ -5,7 +5,8 @@ import (
 	"time"
 )
 
-// Until waits until something holds: for as long as the test itself may take, so that no outcome depends on how fast the machine is.
+// Until waits until something holds: for as long as the test itself may take, so that no outcome depends on how fast
+// the machine is.
 func Until(t testing.TB, what string, holds func() bool) {
 	t.Helper()
 	var end time.Time
