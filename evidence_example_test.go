@@ -14,6 +14,7 @@ import (
 	"github.com/konstruct/konstruct/internal/testkit"
 	"github.com/konstruct/konstruct/notary"
 	"github.com/konstruct/konstruct/tenantdb"
+	"github.com/konstruct/konstruct/verify"
 )
 
 // Take a receipt for an event, have the notary sign, and let a stranger verify what an agent did: with the public
@@ -66,7 +67,7 @@ func ExampleEvents_Receipt() {
 	}
 	var bundle bytes.Buffer
 	action := "tool_invocation"
-	if _, err := notary.Evidence(ctx, db, acmeID, evidence.Filter{Action: &action}, nil, &bundle, nil); err != nil {
+	if _, err := verify.WriteBundle(ctx, db, acmeID, evidence.Filter{Action: &action}, nil, &bundle, nil); err != nil {
 		log.Fatal(err)
 	}
 

@@ -119,4 +119,8 @@ func TestImportRules(t *testing.T) {
 		}
 	}
 	forbid(imports, "notary", module+"/kb")
+	// Who signs does not verify, and who verifies does not sign; both read the logs by way of logstore.
+	forbid(own, "notary", module+"/verify")
+	forbid(own, "verify", module+"/notary", module+"/kb", module+"/server")
+	forbid(own, "logstore", module+"/notary", module+"/verify", module+"/kb")
 }

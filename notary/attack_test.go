@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/konstruct/konstruct/ledger"
+	"github.com/konstruct/konstruct/logstore"
 	"github.com/konstruct/konstruct/notary"
 )
 
@@ -173,7 +174,7 @@ func TestEveryAttackOnTheDatabaseIsNamed(t *testing.T) {
 		}, place("the head or key that it commits to is gone: a log was cut back")},
 		attack{"the super-log cut back as well", func(x target) {
 			x.o.attack(`DELETE FROM audit_heads WHERE tenant_id <> $1 AND anchor >= 3 OR tenant_id = $1 AND size > 3`,
-				notary.Operator)
+				logstore.Operator)
 			x.o.attack(`DELETE FROM audit_checkpoints WHERE anchor >= 3`)
 		}, place("the database was restored to an earlier state")},
 		attack{"a back-dated event with a seal of its own", func(x target) {

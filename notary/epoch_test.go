@@ -13,8 +13,10 @@ import (
 	"github.com/konstruct/konstruct/audit"
 	"github.com/konstruct/konstruct/evidence"
 	"github.com/konstruct/konstruct/internal/testkit"
+	"github.com/konstruct/konstruct/logstore"
 	"github.com/konstruct/konstruct/migrations"
 	"github.com/konstruct/konstruct/notary"
+	"github.com/konstruct/konstruct/verify"
 )
 
 // goesOn holds that a database has the first epoch, and that what is written to it enters the log.
@@ -110,7 +112,7 @@ func TestTheEpochSurvives(t *testing.T) {
 			}
 		}
 		if _, err := testkit.Connect(t, o.URL("konstruct_owner")).Exec(t.Context(), `SELECT audit_begin_epoch($1)`,
-			notary.Operator); err == nil || !strings.Contains(err.Error(), "by the notary alone") {
+			logstore.Operator); err == nil || !strings.Contains(err.Error(), "by the notary alone") {
 			t.Errorf("an epoch of the owner's: %v", err)
 		}
 		if _, err := testkit.Connect(t, o.URL("konstruct_owner")).
@@ -153,18 +155,18 @@ func TestWhatIsNotInTheLogIsAnErrorEverywhere(t *testing.T) {
 				t.Errorf("the notary: %s", &w)
 			}
 			if s, err := notary.ReadStatus(t.Context(), o.db, o.c.Anchor); err != nil ||
-				!errors.Is(s.Waiting.Err(), notary.ErrOverdue) || !strings.Contains(s.Waiting.String(), c.want) {
+				!errors.Is(s.Waiting.Err(), logstore.ErrOverdue) || !strings.Contains(s.Waiting.String(), c.want) {
 				t.Errorf("status: %s, %v", &s.Waiting, err)
 			}
 			if r, found := o.verify(); r.OK() || !strings.Contains(lines(found), c.want) {
 				t.Errorf("verify: %s", lines(found))
 			}
-			if r, found := o.verify(func(v *notary.Verification) {
+			if r, found := o.verify(func(v *verify.Options) {
 				v.Tenant = &tenantA
 			}); r.OK() || !strings.Contains(lines(found), c.want) {
 				t.Errorf("verify of the tenant: %s", lines(found))
 			}
-			if r, found := o.verify(func(v *notary.Verification) { v.Tenant = &tenantB }); !r.OK() {
+			if r, found := o.verify(func(v *verify.Options) { v.Tenant = &tenantB }); !r.OK() {
 				t.Errorf("verify of another tenant: %s", lines(found))
 			}
 		})
@@ -176,7 +178,7 @@ func TestWhatIsNotInTheLogIsAnErrorEverywhere(t *testing.T) {
 func TestOverdueEventsAreNamedWithTheReason(t *testing.T) {
 	o := open(t)
 	o.log(tenantA, 5)
-	soon := func(v *notary.Verification) { v.IntegrateWithin = time.Nanosecond }
+	soon := func(v *verify.Options) { v.IntegrateWithin = time.Nanosecond }
 	if r, found := o.verify(soon); r.OK() || r.Waiting.Overdue != 5 ||
 		!strings.Contains(lines(found), "no notary has put them in order") {
 		t.Errorf("without a notary: %+v\n%s", r, lines(found))
@@ -262,7 +264,7 @@ func TestAFalseTimeIsNamed(t *testing.T) {
 				t.Errorf("%d leaves: it enters the log as it was sealed", o.leaves(tenantA))
 			}
 			for _, tenant := range []*uuid.UUID{nil, &tenantA} {
-				r, found := o.verify(func(v *notary.Verification) { v.Tenant = tenant })
+				r, found := o.verify(func(v *verify.Options) { v.Tenant = tenant })
 				if r.OK() || len(found) != 1 || found[0].Event != id || !strings.Contains(found[0].Problem, c.want) {
 					t.Errorf("verify: %+v\n%s", r, lines(found))
 				}
@@ -347,7 +349,7 @@ func TestATenantTakenAwayIsNamed(t *testing.T) {
 				o.attack(`DELETE FROM audit_logs WHERE tenant_id = $1`, tenantA)
 			}
 			for _, tenant := range []*uuid.UUID{nil, &tenantA, &tenantB} {
-				r, found := o.verify(func(v *notary.Verification) { v.Tenant = tenant })
+				r, found := o.verify(func(v *verify.Options) { v.Tenant = tenant })
 				if said := lines(found); r.OK() ||
 					!strings.Contains(said, "the head or key that it commits to is gone") {
 					t.Errorf("%+v\n%s", r, said)
@@ -413,8 +415,8 @@ func TestAnOverdueReceiptIsBrokenAtOnce(t *testing.T) {
 		}
 		return signed
 	}
-	for within, due := range map[time.Duration]bool{time.Hour: false, -notary.ClockSlack - time.Second: true} {
-		p, err := notary.CheckReceipt(t.Context(), o.db, receipt(within), nil, evidence.DefaultFloor)
+	for within, due := range map[time.Duration]bool{time.Hour: false, -logstore.ClockSlack - time.Second: true} {
+		p, err := verify.CheckReceipt(t.Context(), o.db, receipt(within), nil, evidence.DefaultFloor)
 		if err != nil || p.Due != due || p.OK() == due {
 			t.Errorf("promised within %s: %+v, %v", within, p, err)
 		}

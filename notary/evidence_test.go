@@ -21,14 +21,14 @@ import (
 	"github.com/konstruct/konstruct/audit"
 	"github.com/konstruct/konstruct/evidence"
 	"github.com/konstruct/konstruct/ledger"
-	"github.com/konstruct/konstruct/notary"
+	"github.com/konstruct/konstruct/verify"
 )
 
 // bundle makes evidence of a tenant.
 func (o *office) bundle(tenant uuid.UUID, f evidence.Filter, withheld ...string) []byte {
 	o.t.Helper()
 	var b bytes.Buffer
-	if _, err := notary.Evidence(o.t.Context(), o.db, tenant, f, withheld, &b, nil); err != nil {
+	if _, err := verify.WriteBundle(o.t.Context(), o.db, tenant, f, withheld, &b, nil); err != nil {
 		o.t.Fatal(err)
 	}
 	return b.Bytes()
@@ -124,11 +124,12 @@ func TestEvidenceIsCompleteAndShowsNoMoreThanItMust(t *testing.T) {
 	if !none.OK() || none.Matching != 0 {
 		t.Errorf("before everything: %+v\n%s", none, problems(none))
 	}
-	if _, err := notary.Evidence(t.Context(), o.db, uuid.New(), evidence.Filter{}, nil, io.Discard, nil); err == nil ||
+	if _, err := verify.WriteBundle(t.Context(), o.db, uuid.New(), evidence.Filter{}, nil, io.Discard,
+		nil); err == nil ||
 		!strings.Contains(err.Error(), "no signed checkpoint") {
 		t.Errorf("a tenant that is not there: %v", err)
 	}
-	if _, err := notary.Evidence(t.Context(), o.db, tenantA, evidence.Filter{Action: text("x")},
+	if _, err := verify.WriteBundle(t.Context(), o.db, tenantA, evidence.Filter{Action: text("x")},
 		[]string{"action_type"}, io.Discard, nil); err == nil ||
 		!strings.Contains(err.Error(), "action_type is withheld") {
 		t.Errorf("withholding what the filter asks for: %v", err)
@@ -341,7 +342,7 @@ func TestAProofVerifiesByOthersMeans(t *testing.T) {
 	ids = append(ids, o.log(tenantA, 3)...)
 	o.round()
 	for _, i := range []int{0, 255, 256, 599, 600, 602} {
-		raw, err := notary.Prove(t.Context(), o.db, tenantA, ids[i], func(f ledger.Field) bool {
+		raw, err := verify.Prove(t.Context(), o.db, tenantA, ids[i], func(f ledger.Field) bool {
 			return f == ledger.UserID
 		})
 		if err != nil {
@@ -377,11 +378,11 @@ func TestAProofVerifiesByOthersMeans(t *testing.T) {
 			t.Errorf("event %d, by transparency-dev's library: %v", i, err)
 		}
 	}
-	if _, err := notary.Prove(t.Context(), o.db, tenantB, ids[0], nil); err == nil {
+	if _, err := verify.Prove(t.Context(), o.db, tenantB, ids[0], nil); err == nil {
 		t.Error("another tenant's event is proven")
 	}
 	waiting := o.log(tenantA, 1)
-	if _, err := notary.Prove(t.Context(), o.db, tenantA, waiting[0], nil); err == nil ||
+	if _, err := verify.Prove(t.Context(), o.db, tenantA, waiting[0], nil); err == nil ||
 		!strings.Contains(err.Error(), "no signed checkpoint yet") {
 		t.Errorf("an event that waits: %v", err)
 	}

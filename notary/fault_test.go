@@ -23,8 +23,10 @@ import (
 	"github.com/konstruct/konstruct/evidence"
 	"github.com/konstruct/konstruct/internal/testkit"
 	"github.com/konstruct/konstruct/ledger"
+	"github.com/konstruct/konstruct/logstore"
 	"github.com/konstruct/konstruct/notary"
 	"github.com/konstruct/konstruct/tenantdb"
+	"github.com/konstruct/konstruct/verify"
 )
 
 // kills is how often the notary is killed; make test-faults says 50.
@@ -161,7 +163,7 @@ func TestAKilledNotarySignsOneHistory(t *testing.T) {
 		t.Errorf("%d leaves, %d events were acknowledged", r.Leaves, total)
 	}
 	for _, signed := range receipts {
-		if p, err := notary.CheckReceipt(t.Context(), o.db, signed, &signer.Key, evidence.DefaultFloor); err != nil ||
+		if p, err := verify.CheckReceipt(t.Context(), o.db, signed, &signer.Key, evidence.DefaultFloor); err != nil ||
 			!p.Kept {
 			t.Errorf("a receipt: %+v, %v", p, err)
 		}
@@ -195,8 +197,8 @@ func TestForgedReceiptsAreNamed(t *testing.T) {
 		return signed
 	}
 	honest := sign(func(*ledger.Receipt) {})
-	check := func(signed string) (notary.ReceiptCheck, error) {
-		return notary.CheckReceipt(t.Context(), o.db, signed, &signer.Key, evidence.DefaultFloor)
+	check := func(signed string) (verify.ReceiptCheck, error) {
+		return verify.CheckReceipt(t.Context(), o.db, signed, &signer.Key, evidence.DefaultFloor)
 	}
 	if p, err := check(honest); err != nil || !p.Kept || p.Index != 1 {
 		t.Fatalf("an honest receipt: %+v, %v", p, err)
@@ -240,9 +242,9 @@ func TestTilesServeAnyTlogClient(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, log := range []uuid.UUID{tenantA, notary.Operator} {
+	for _, log := range []uuid.UUID{tenantA, logstore.Operator} {
 		key := o.key()
-		if log != notary.Operator {
+		if log != logstore.Operator {
 			key = key.OfTenant(log)
 		}
 		served := &tileClient{t: t, read: func(path string) ([]byte, error) { return served(t, o, log, path) }}
@@ -258,7 +260,7 @@ func TestTilesServeAnyTlogClient(t *testing.T) {
 			clients = append(clients, &tileClient{t: t, read: func(path string) ([]byte, error) {
 				return shelf.Read(t.Context(), path)
 			}})
-			if log != notary.Operator {
+			if log != logstore.Operator {
 				break // one prefix holds one log
 			}
 		}

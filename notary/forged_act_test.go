@@ -13,7 +13,7 @@ import (
 	"github.com/konstruct/konstruct/compliance"
 	"github.com/konstruct/konstruct/evidence"
 	"github.com/konstruct/konstruct/ledger"
-	"github.com/konstruct/konstruct/notary"
+	"github.com/konstruct/konstruct/verify"
 )
 
 // forgeAct writes an act's event, sealed as every event is, as a superuser with the triggers off can.
@@ -117,7 +117,7 @@ func TestForgedActsAreNamed(t *testing.T) {
 			act := c.do(x)
 			x.o.round()
 			for _, tenant := range []*uuid.UUID{nil, &tenantA} {
-				v, found := x.o.verify(func(v *notary.Verification) { v.Tenant = tenant })
+				v, found := x.o.verify(func(v *verify.Options) { v.Tenant = tenant })
 				said := false
 				for _, f := range found {
 					said = said || f.Event == act && strings.Contains(f.Problem, c.want)
@@ -127,18 +127,19 @@ func TestForgedActsAreNamed(t *testing.T) {
 				}
 			}
 			var made bytes.Buffer
-			if _, err := notary.Evidence(t.Context(), x.o.db, tenantA, evidence.Filter{}, nil, &made, nil); err != nil {
+			if _, err := verify.WriteBundle(t.Context(), x.o.db, tenantA, evidence.Filter{}, nil, &made,
+				nil); err != nil {
 				if !strings.Contains(err.Error(), "records an act itself") {
 					t.Error(err)
 				}
 			} else if b := x.o.check(made.Bytes()); b.OK() || !strings.Contains(problems(b), c.want) {
 				t.Errorf("the bundle does not say %q: %s", c.want, problems(b))
 			}
-			if p, err := notary.CheckReceipt(t.Context(), x.o.db, receipt, nil, evidence.DefaultFloor); err != nil ||
+			if p, err := verify.CheckReceipt(t.Context(), x.o.db, receipt, nil, evidence.DefaultFloor); err != nil ||
 				p.OK() == c.gone {
 				t.Errorf("the receipt: %+v, %v", p, err)
 			}
-			if v, found := x.o.verify(func(v *notary.Verification) { v.Tenant = &tenantB }); !v.OK() {
+			if v, found := x.o.verify(func(v *verify.Options) { v.Tenant = &tenantB }); !v.OK() {
 				t.Errorf("another tenant's: %+v\n%s", v, lines(found))
 			}
 		})

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/konstruct/konstruct/logstore"
 )
 
 // heldAfter is for how long a transaction may hold committed events back before it is said.
@@ -18,7 +20,7 @@ func (r *roundState) held(ctx context.Context, tx pgx.Tx) error {
 	var recorded time.Time
 	err := tx.QueryRow(ctx,
 		`SELECT recorded_at FROM audit_seals WHERE epoch = $1 AND xid >= $2::text::xid8 ORDER BY epoch, xid LIMIT 1`,
-		r.n.scanned.segment/2, fmt.Sprint(r.horizon)).Scan(&recorded)
+		r.n.scanned.Segment/2, fmt.Sprint(r.horizon)).Scan(&recorded)
 	if errors.Is(err, pgx.ErrNoRows) {
 		r.n.figures.held.Store(0)
 		return nil
@@ -32,21 +34,11 @@ func (r *roundState) held(ctx context.Context, tx pgx.Tx) error {
 		return nil
 	}
 	r.n.heldLogged = r.at
-	who, err := findCulprit(ctx, tx)
+	who, err := logstore.FindBlocker(ctx, tx)
 	if err != nil {
 		return err
 	}
 	r.n.c.Logger.Warn("notary: committed events wait behind a transaction that does not end", "for",
 		by.Round(time.Second), "transaction", who)
 	return nil
-}
-
-// findCulprit describes the oldest transaction that has not ended.
-func findCulprit(ctx context.Context, tx pgx.Tx) (who string, err error) {
-	err = tx.QueryRow(ctx, `SELECT coalesce(
-	  (SELECT format('prepared transaction %L in database %s by %s since %s: COMMIT PREPARED or ROLLBACK PREPARED it', gid, database, owner, prepared) FROM pg_prepared_xacts
-	    WHERE transaction = pg_snapshot_xmin(pg_current_snapshot())::xid),
-	  (SELECT format('of server process %s, database %s, user %s, since %s', pid, datname, usename, xact_start) FROM pg_stat_activity
-	    WHERE backend_xid = pg_snapshot_xmin(pg_current_snapshot())::xid LIMIT 1), 'unknown')`).Scan(&who)
-	return who, err
 }

@@ -22,8 +22,8 @@ import (
 	"github.com/konstruct/konstruct/internal/testkit"
 	"github.com/konstruct/konstruct/ledger"
 	"github.com/konstruct/konstruct/migrations"
-	"github.com/konstruct/konstruct/notary"
 	"github.com/konstruct/konstruct/tenantdb"
+	"github.com/konstruct/konstruct/verify"
 )
 
 // court is the law's role on the office's database.
@@ -108,7 +108,7 @@ func TestErasedEventsStillProve(t *testing.T) {
 		t.Fatal(err)
 	}
 	var unready *bytes.Buffer = &bytes.Buffer{}
-	if _, err := notary.Evidence(t.Context(), o.db, tenantA, evidence.Filter{}, nil, unready, nil); err == nil ||
+	if _, err := verify.WriteBundle(t.Context(), o.db, tenantA, evidence.Filter{}, nil, unready, nil); err == nil ||
 		!strings.Contains(err.Error(), "in no signed checkpoint yet") {
 		t.Errorf("evidence before the acts are signed: %v", err)
 	}
@@ -151,7 +151,7 @@ func TestErasedEventsStillProve(t *testing.T) {
 		!strings.Contains(strings.Join(of.Holds, "\n"), "of 1250 nobody can tell") {
 		t.Errorf("%+v\n%s", of, problems(of))
 	}
-	raw, err := notary.Prove(t.Context(), o.db, tenantA, ids[1], nil)
+	raw, err := verify.Prove(t.Context(), o.db, tenantA, ids[1], nil)
 	if err != nil || bytes.Contains(raw, []byte("street")) {
 		t.Errorf("a proof of an erased event: %v", err)
 	}

@@ -20,8 +20,10 @@ import (
 	"github.com/konstruct/konstruct/internal/devpg"
 	"github.com/konstruct/konstruct/internal/testkit"
 	"github.com/konstruct/konstruct/ledger"
+	"github.com/konstruct/konstruct/logstore"
 	"github.com/konstruct/konstruct/notary"
 	"github.com/konstruct/konstruct/tenantdb"
+	"github.com/konstruct/konstruct/verify"
 )
 
 // leaves is how many leaves a tenant's log has.
@@ -104,7 +106,7 @@ func TestADatabaseTakenBackIsNotSigned(t *testing.T) {
 	}
 	restored.log(tenantA, 30)
 	for range 2 {
-		if err := restored.tryRound(); !errors.Is(err, notary.ErrRefused) ||
+		if err := restored.tryRound(); !errors.Is(err, logstore.ErrRefused) ||
 			!strings.Contains(err.Error(), "restored to an earlier state") {
 			t.Errorf("a round: %v", err)
 		}
@@ -113,7 +115,7 @@ func TestADatabaseTakenBackIsNotSigned(t *testing.T) {
 	if err != nil || s.Anchor != notary.AnchorAhead || s.Ready() {
 		t.Errorf("%+v, %v", s, err)
 	}
-	if _, err := notary.Resume(t.Context(), restored.c, true); !errors.Is(err, notary.ErrRefused) {
+	if _, err := notary.Resume(t.Context(), restored.c, true); !errors.Is(err, logstore.ErrRefused) {
 		t.Errorf("resume: %v", err)
 	}
 	o.log(tenantA, 1)
@@ -167,7 +169,7 @@ func TestAForkIsNeverSigned(t *testing.T) {
 	if _, err := second.Round(t.Context()); !errors.Is(err, notary.ErrChanged) {
 		t.Errorf("signing the same size: %v", err)
 	}
-	if _, err := second.Round(t.Context()); !errors.Is(err, notary.ErrRefused) ||
+	if _, err := second.Round(t.Context()); !errors.Is(err, logstore.ErrRefused) ||
 		!strings.Contains(err.Error(), "rewritten") {
 		t.Errorf("a fork of the same size: %v", err)
 	}
@@ -182,11 +184,11 @@ func TestAForkIsNeverSigned(t *testing.T) {
 	missing := *o
 	missing.c.Anchor = notary.FileAnchor(filepath.Join(t.TempDir(), "nothing"))
 	o.log(tenantA, 1)
-	if err := missing.tryRound(); !errors.Is(err, notary.ErrRefused) ||
+	if err := missing.tryRound(); !errors.Is(err, logstore.ErrRefused) ||
 		!strings.Contains(err.Error(), "nothing is kept outside") {
 		t.Errorf("without the copy outside: %v", err)
 	}
-	if _, err := notary.Resume(t.Context(), missing.c, false); !errors.Is(err, notary.ErrRefused) {
+	if _, err := notary.Resume(t.Context(), missing.c, false); !errors.Is(err, logstore.ErrRefused) {
 		t.Errorf("resume that believes nothing: %v", err)
 	}
 	if _, err := notary.Resume(t.Context(), missing.c, true); err != nil {
@@ -206,7 +208,8 @@ func TestAMovedDatabaseWaitsForResume(t *testing.T) {
 	n := openOn(t, there)
 	n.c.Keys, n.c.Anchor = o.c.Keys, o.c.Anchor
 	ids = append(ids, n.log(tenantA, 4)...) // with the new cluster's transaction ids, lower than the old one's
-	if err := n.tryRound(); !errors.Is(err, notary.ErrRefused) || !strings.Contains(err.Error(), "moved or restored") {
+	if err := n.tryRound(); !errors.Is(err, logstore.ErrRefused) ||
+		!strings.Contains(err.Error(), "moved or restored") {
 		t.Fatalf("a round after the move: %v", err)
 	}
 	s, err := notary.Resume(t.Context(), n.c, false)
@@ -219,7 +222,7 @@ func TestAMovedDatabaseWaitsForResume(t *testing.T) {
 		t.Errorf("%+v, want %d leaves", r, len(ids))
 	}
 	for _, i := range []int{0, 299, 300, 304, 305, 309, len(ids) - 1} {
-		if _, err := notary.Prove(t.Context(), n.db, tenantA, ids[i], nil); err != nil {
+		if _, err := verify.Prove(t.Context(), n.db, tenantA, ids[i], nil); err != nil {
 			t.Errorf("event %d: %v", i, err)
 		}
 	}
@@ -227,7 +230,7 @@ func TestAMovedDatabaseWaitsForResume(t *testing.T) {
 	n.round()
 	n.honest()
 	for _, i := range []int{299, 301, 306, 312, 500} {
-		if _, err := notary.Prove(t.Context(), n.db, tenantA, ids[i], nil); err != nil {
+		if _, err := verify.Prove(t.Context(), n.db, tenantA, ids[i], nil); err != nil {
 			t.Errorf("event %d, when its tile is full: %v", i, err)
 		}
 	}
@@ -312,7 +315,7 @@ func TestTwoNotariesAtOnceDoNoHarm(t *testing.T) {
 		t.Errorf("no round succeeded: %v", failed)
 	}
 	for _, err := range failed {
-		if errors.Is(err, notary.ErrRefused) {
+		if errors.Is(err, logstore.ErrRefused) {
 			t.Errorf("a notary refused: %v", err)
 		}
 	}
@@ -365,7 +368,7 @@ func TestKeysRotate(t *testing.T) {
 	o.log(tenantA, 1)
 	o2 := *o
 	o2.c = other
-	if err := o2.tryRound(); !errors.Is(err, notary.ErrRefused) ||
+	if err := o2.tryRound(); !errors.Is(err, logstore.ErrRefused) ||
 		!strings.Contains(err.Error(), "give the notary its own key") {
 		t.Errorf("with another key: %v", err)
 	}

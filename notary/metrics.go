@@ -7,6 +7,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/konstruct/konstruct/logstore"
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
@@ -27,7 +28,7 @@ type metrics struct {
 
 func (f *metrics) done(err error) {
 	f.active.Store(err == nil)
-	f.refused.Store(errors.Is(err, ErrRefused))
+	f.refused.Store(errors.Is(err, logstore.ErrRefused))
 	if err != nil && !errors.Is(err, tenantdb.ErrLeased) {
 		f.failures.Add(1)
 	}
@@ -36,7 +37,7 @@ func (f *metrics) done(err error) {
 	}
 }
 
-func (f *metrics) add(events int64, oldest time.Time, size int64, w *Waiting) {
+func (f *metrics) add(events int64, oldest time.Time, size int64, w *logstore.Waiting) {
 	f.sequenced.Add(uint64(events))
 	f.size.Store(size)
 	lag := int64(0)

@@ -1,6 +1,6 @@
-// Package notary puts sealed events in order, one log a tenant, and signs what it has put there; and it
-// answers for it: proofs, evidence, verification of the whole. It writes as konstruct_notary, and knows the
-// ledger's formats; it knows nothing of the knowledge base or of HTTP.
+// Package notary puts sealed events in order, one log a tenant, signs checkpoints, keeps the last one in an anchor
+// outside the database, has witnesses cosign and authorities time-stamp it, and publishes the logs' files. It writes as
+// konstruct_notary. It knows nothing of how the logs are verified, of the knowledge base, or of the HTTP API.
 package notary
 
 import (
@@ -13,11 +13,9 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/konstruct/konstruct/ledger"
+	"github.com/konstruct/konstruct/logstore"
 	"github.com/konstruct/konstruct/tenantdb"
 )
-
-// Operator is whose rows the super-log's are. No tenant can have this id: the database refuses its events.
-var Operator = uuid.MustParse("6b6f6e73-7472-8563-8000-000000000000")
 
 // Config says how a notary works; DB, Keys and Outside are required.
 type Config struct {
@@ -66,10 +64,10 @@ type Notary struct {
 	logs       map[uuid.UUID]*logState // what is in memory; the database has the rest
 	heartbeats map[uuid.UUID]time.Time // when each log last had a head
 	super      *logState
-	scanned    resumePoint // how far all seals were read
-	epochNow   int16       // the epoch in force
-	marks      []epochMark // when the last rounds were, and in which transactions
-	unleased   bool        // for tests: it believes it holds the lease
+	scanned    logstore.Position    // how far all seals were read
+	epochNow   int16                // the epoch in force
+	marks      []logstore.RoundMark // when the last rounds were, and in which transactions
+	unleased   bool                 // for tests: it believes it holds the lease
 	asking     witnessState
 	signed     string // the super-log's checkpoint that Outside has, as far as we know
 	kept       int64  // its size
@@ -78,21 +76,10 @@ type Notary struct {
 	figures    metrics
 	heldLogged time.Time             // when a held horizon was last said
 	waitLogged time.Time             // when it was last said that events are overdue
-	waiting    Waiting               // what the last round left
+	waiting    logstore.Waiting      // what the last round left
 	catalog    []tenantdb.Difference // what was found changed about the database
 	lastScan   time.Time             // when that was
 }
-
-// resumePoint is where a seal stands in the order: logs grow in the order of (segment, xid, id).
-type resumePoint struct {
-	segment int32
-	xid     uint64
-	id      uuid.UUID
-}
-
-// Segments: an epoch's seals in the order of their transactions, and behind them those that a resumed notary found
-// left.
-func segmentOf(epoch int16) int32 { return 2 * int32(epoch) }
 
 // New makes a notary; Run or Round make it work.
 func New(c Config) (*Notary, error) {
@@ -123,14 +110,11 @@ func New(c Config) (*Notary, error) {
 }
 
 // Waiting is what the last round left: sealed, and in no log.
-func (n *Notary) Waiting() Waiting { return n.waiting }
+func (n *Notary) Waiting() logstore.Waiting { return n.waiting }
 
 // Changed is what somebody changed about the tables, functions, triggers, rules, policies or grants, when the notary
 // looked last. It goes on all the same: what is in a signed log can't be changed unseen, and what is not can.
 func (n *Notary) Changed() []tenantdb.Difference { return n.catalog }
-
-// ErrRefused says that the notary will not sign until a person decides: `konstruct notary resume` explains.
-var ErrRefused = errors.New("the notary refuses to sign")
 
 // Run works until ctx ends: it waits for the lease, makes rounds, and goes on after what may pass. What
 // does not pass by itself is said in the log each time anew, and in the figures.

@@ -16,6 +16,7 @@ import (
 	"github.com/konstruct/konstruct/audit"
 	"github.com/konstruct/konstruct/internal/testkit"
 	"github.com/konstruct/konstruct/ledger"
+	"github.com/konstruct/konstruct/logstore"
 	"github.com/konstruct/konstruct/notary"
 	"github.com/konstruct/konstruct/tenantdb"
 )
@@ -140,7 +141,7 @@ func TestLogsGrowInOrderAndAreSigned(t *testing.T) {
 		}
 		if stored := one[string](o,
 			`SELECT note FROM audit_checkpoints WHERE tenant_id = $1 ORDER BY size DESC LIMIT 1`,
-			notary.Operator); stored != kept {
+			logstore.Operator); stored != kept {
 			t.Errorf("outside: %q, stored: %q", kept, stored)
 		}
 		if _, err := ledger.OpenCheckpoint(kept, o.key()); err != nil {

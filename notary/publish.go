@@ -15,6 +15,7 @@ import (
 
 	"github.com/konstruct/konstruct/blob"
 	"github.com/konstruct/konstruct/ledger"
+	"github.com/konstruct/konstruct/logstore"
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
@@ -39,16 +40,16 @@ func ReadFile(ctx context.Context, db *tenantdb.Evidence, log uuid.UUID, path st
 }
 
 func readFile(ctx context.Context, tx pgx.Tx, log uuid.UUID, path string) ([]byte, error) {
-	h, note, err := lastSigned(ctx, tx, log, 0)
-	if errors.Is(err, ErrNotInLog) {
+	h, note, err := logstore.LastSigned(ctx, tx, log, 0)
+	if errors.Is(err, logstore.ErrNotInLog) {
 		return nil, ErrNoFile
 	}
 	if err != nil {
 		return nil, err
 	}
 	if path == "checkpoint" {
-		if log == Operator {
-			note, err = cosigned(ctx, tx, note, h.size)
+		if log == logstore.Operator {
+			note, err = logstore.WithCosignatures(ctx, tx, note, h.Size)
 		}
 		return []byte(note), err
 	}
@@ -57,10 +58,10 @@ func readFile(ctx context.Context, tx pgx.Tx, log uuid.UUID, path string) ([]byt
 		return nil, ErrNoFile
 	}
 	// Only what a signed tree has: width W of tile N at level L covers leaves up to here.
-	if end := (t.N<<ledger.TileHeight + int64(t.W)) << (ledger.TileHeight * t.L); t.N > h.size || end > h.size {
+	if end := (t.N<<ledger.TileHeight + int64(t.W)) << (ledger.TileHeight * t.L); t.N > h.Size || end > h.Size {
 		return nil, ErrNoFile
 	}
-	tiles, err := (&reader{ctx, tx, log, h.size}).ReadTiles([]tlog.Tile{t})
+	tiles, err := logstore.NewReader(ctx, tx, log, h.Size).ReadTiles([]tlog.Tile{t})
 	if err != nil {
 		return nil, err
 	}
@@ -95,11 +96,11 @@ func Handler(db *tenantdb.Evidence, log uuid.UUID) http.Handler {
 func Publish(ctx context.Context, db *tenantdb.Evidence, log uuid.UUID,
 	to blob.Bucket) (files int, size int64, err error) {
 	err = db.Snapshot(ctx, func(tx pgx.Tx) error {
-		h, _, err := lastSigned(ctx, tx, log, 0)
+		h, _, err := logstore.LastSigned(ctx, tx, log, 0)
 		if err != nil {
 			return err
 		}
-		size = h.size
+		size = h.Size
 		raw, err := to.Read(ctx, "checkpoint")
 		if err != nil {
 			return err

@@ -10,6 +10,7 @@ import (
 
 	"github.com/konstruct/konstruct/audit"
 	"github.com/konstruct/konstruct/ledger"
+	"github.com/konstruct/konstruct/logstore"
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
@@ -22,28 +23,28 @@ const (
 	AnchorNotConfigured = "untouched" // nothing was signed yet
 )
 
-// NotaryStatus is what stands between a notary and its work.
-type NotaryStatus struct {
-	Cluster   int64     `json:"cluster"` // this one's system identifier
-	Before    int64     `json:"cluster_before"`
-	Epoch     int16     `json:"epoch"`
-	Moved     bool      `json:"moved"`
-	Anchor    string    `json:"outside"`
-	Reason    string    `json:"why,omitempty"`
-	Size      int64     `json:"super_log_size"`
-	Signed    int64     `json:"signed_size"` // of the super-log, in the database
-	SignedAt  time.Time `json:"signed_at,omitzero"`
-	Waiting   Waiting   `json:"waiting"`
-	Witnesses int64     `json:"witnessed_size"`
+// Status is what stands between a notary and its work.
+type Status struct {
+	Cluster   int64            `json:"cluster"` // this one's system identifier
+	Before    int64            `json:"cluster_before"`
+	Epoch     int16            `json:"epoch"`
+	Moved     bool             `json:"moved"`
+	Anchor    string           `json:"outside"`
+	Reason    string           `json:"why,omitempty"`
+	Size      int64            `json:"super_log_size"`
+	Signed    int64            `json:"signed_size"` // of the super-log, in the database
+	SignedAt  time.Time        `json:"signed_at,omitzero"`
+	Waiting   logstore.Waiting `json:"waiting"`
+	Witnesses int64            `json:"witnessed_size"`
 }
 
 // Ready reports whether the notary can work.
-func (s NotaryStatus) Ready() bool {
+func (s Status) Ready() bool {
 	return !s.Moved && (s.Anchor == AnchorAgrees || s.Anchor == AnchorNotConfigured)
 }
 
 // ReadStatus finds out how things stand, and changes nothing.
-func ReadStatus(ctx context.Context, db *tenantdb.Evidence, o Anchor) (s NotaryStatus, err error) {
+func ReadStatus(ctx context.Context, db *tenantdb.Evidence, o Anchor) (s Status, err error) {
 	kept, _, err := o.Load(ctx) // before the database is looked at: it can't be behind what was kept then
 	if err != nil {
 		return s, fmt.Errorf("read the checkpoint kept outside (%s): %w", o, err)
@@ -52,26 +53,26 @@ func ReadStatus(ctx context.Context, db *tenantdb.Evidence, o Anchor) (s NotaryS
 	return s, err
 }
 
-func readStatus(ctx context.Context, tx pgx.Tx, o Anchor, kept string) (s NotaryStatus, err error) {
+func readStatus(ctx context.Context, tx pgx.Tx, o Anchor, kept string) (s Status, err error) {
 	if err := tx.QueryRow(ctx,
 		`SELECT c.system_identifier, coalesce(e.system_identifier, c.system_identifier), coalesce(e.epoch, 1),
 	    coalesce((SELECT max(size) FROM audit_checkpoints WHERE tenant_id = $1), 0), coalesce((SELECT max(size) FROM audit_witnesses WHERE tenant_id = $1 AND kind = 'cosignature'), 0)
-	  FROM pg_control_system() c LEFT JOIN (SELECT * FROM audit_epochs WHERE tenant_id = $1 ORDER BY epoch DESC LIMIT 1) e ON true`, Operator).Scan(&s.Cluster, &s.Before, &s.Epoch, &s.Signed, &s.Witnesses); err != nil {
+	  FROM pg_control_system() c LEFT JOIN (SELECT * FROM audit_epochs WHERE tenant_id = $1 ORDER BY epoch DESC LIMIT 1) e ON true`, logstore.Operator).Scan(&s.Cluster, &s.Before, &s.Epoch, &s.Signed, &s.Witnesses); err != nil {
 		return s, fmt.Errorf("look at the notary's state: %w", err)
 	}
 	s.Moved = s.Cluster != s.Before
-	head, err := lastHead(ctx, tx, Operator)
-	if err := ignoreNone(err); err != nil {
+	head, err := logstore.LastHead(ctx, tx, logstore.Operator)
+	if err := logstore.IgnoreNoRows(err); err != nil {
 		return s, fmt.Errorf("look at the super-log: %w", err)
 	}
-	s.Size, s.SignedAt = head.size, head.at
-	if s.Waiting, err = waitingBehind(ctx, tx, head.last, nil, ledger.IntegrateWithin); err != nil {
+	s.Size, s.SignedAt = head.Size, head.At
+	if s.Waiting, err = logstore.CountWaiting(ctx, tx, head.Last, nil, ledger.IntegrateWithin); err != nil {
 		return s, err
 	}
 	return s, s.readAnchor(ctx, tx, o, kept, head)
 }
 
-func (s *NotaryStatus) readAnchor(ctx context.Context, tx pgx.Tx, o Anchor, kept string, head head) error {
+func (s *Status) readAnchor(ctx context.Context, tx pgx.Tx, o Anchor, kept string, head logstore.Head) error {
 	switch {
 	case kept == "" && s.Signed == 0:
 		s.Anchor = AnchorNotConfigured
@@ -81,7 +82,7 @@ func (s *NotaryStatus) readAnchor(ctx context.Context, tx pgx.Tx, o Anchor, kept
 			o, s.Signed)
 		return nil
 	}
-	keys, err := keyHistory(ctx, tx)
+	keys, err := logstore.ReadKeys(ctx, tx)
 	if err != nil {
 		return err
 	}
@@ -90,14 +91,14 @@ func (s *NotaryStatus) readAnchor(ctx context.Context, tx pgx.Tx, o Anchor, kept
 			"taken back to before the first one, or is another one"
 		return nil
 	}
-	_, err = checkAnchor(ctx, tx, kept, keys[len(keys)-1].Name, head)
-	var back *rolledBackError
+	_, err = logstore.CheckAnchor(ctx, tx, kept, keys[len(keys)-1].Name, head)
+	var back *logstore.RolledBackError
 	switch {
 	case err == nil:
 		s.Anchor = AnchorAgrees
 	case errors.As(err, &back):
 		s.Anchor, s.Reason = AnchorAhead, err.Error()
-	case errors.Is(err, ErrRefused):
+	case errors.Is(err, logstore.ErrRefused):
 		s.Anchor, s.Reason = AnchorDiffers, err.Error()
 	default:
 		return err
@@ -109,15 +110,15 @@ func (s *NotaryStatus) readAnchor(ctx context.Context, tx pgx.Tx, o Anchor, kept
 // enter their logs; with believe it also keeps the database's last signed checkpoint outside where nothing is kept.
 // A database that was taken back, or rewritten, is not resumed: whoever has seen the later checkpoints would hold
 // two histories of one name.
-func Resume(ctx context.Context, c Config, believe bool) (s NotaryStatus, err error) {
+func Resume(ctx context.Context, c Config, believe bool) (s Status, err error) {
 	if s, err = ReadStatus(ctx, c.DB, c.Anchor); err != nil {
 		return s, err
 	}
 	switch {
 	case s.Anchor == AnchorAhead || s.Anchor == AnchorDiffers:
-		return s, fmt.Errorf("%w: %s", ErrRefused, s.Reason)
+		return s, fmt.Errorf("%w: %s", logstore.ErrRefused, s.Reason)
 	case s.Anchor == AnchorMissing && !believe:
-		return s, fmt.Errorf("%w: %s", ErrRefused, s.Reason)
+		return s, fmt.Errorf("%w: %s", logstore.ErrRefused, s.Reason)
 	}
 	l, err := c.DB.Lease(ctx)
 	if err != nil {
@@ -129,7 +130,7 @@ func Resume(ctx context.Context, c Config, believe bool) (s NotaryStatus, err er
 		if err := l.Tx(ctx, func(tx pgx.Tx) error {
 			return tx.QueryRow(ctx,
 				`SELECT note FROM audit_checkpoints WHERE tenant_id = $1 ORDER BY size DESC LIMIT 1`,
-				Operator).Scan(&note)
+				logstore.Operator).Scan(&note)
 		}); err != nil {
 			return s, err
 		}
@@ -143,7 +144,7 @@ func Resume(ctx context.Context, c Config, believe bool) (s NotaryStatus, err er
 			if _, err := tx.Exec(ctx, `SET LOCAL lock_timeout = '10s'`); err != nil {
 				return err
 			}
-			return tx.QueryRow(ctx, `SELECT audit_begin_epoch($1)`, Operator).Scan(&s.Epoch)
+			return tx.QueryRow(ctx, `SELECT audit_begin_epoch($1)`, logstore.Operator).Scan(&s.Epoch)
 		}); err != nil {
 			return s, fmt.Errorf("begin a new epoch (a transaction that writes events must end first): %w", err)
 		}
@@ -163,11 +164,11 @@ SELECT ` + audit.SealedColumns + `
 func (r *roundState) earlier(ctx context.Context, tx pgx.Tx) error {
 	n := r.n
 	epoch := n.epochNow
-	segment := segmentOf(epoch) - 1
-	if n.scanned.segment != segment {
-		n.scanned = resumePoint{segment: segment}
+	segment := logstore.SegmentOf(epoch) - 1
+	if n.scanned.Segment != segment {
+		n.scanned = logstore.Position{Segment: segment}
 	}
-	rows, err := tx.Query(ctx, leftSQL, audit.Binary(), epoch, fmt.Sprint(n.scanned.xid), n.scanned.id, maxRound)
+	rows, err := tx.Query(ctx, leftSQL, audit.Binary(), epoch, fmt.Sprint(n.scanned.XID), n.scanned.ID, maxRound)
 	if err != nil {
 		return err
 	}
@@ -176,13 +177,13 @@ func (r *roundState) earlier(ctx context.Context, tx pgx.Tx) error {
 		return err
 	}
 	for i := range batch {
-		batch[i].at.segment = segment
+		batch[i].at.Segment = segment
 	}
 	if err := r.append(ctx, tx, batch); err != nil {
 		return err
 	}
 	if r.more = len(batch) >= maxRound; !r.more {
-		n.scanned = resumePoint{segment: segmentOf(epoch)}
+		n.scanned = logstore.Position{Segment: logstore.SegmentOf(epoch)}
 	}
 	return nil
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/konstruct/konstruct/evidence"
 	"github.com/konstruct/konstruct/internal/testkit"
 	"github.com/konstruct/konstruct/ledger"
-	"github.com/konstruct/konstruct/notary"
+	"github.com/konstruct/konstruct/verify"
 )
 
 // aged is an office whose database and notary have the clock that at sets, so many days ago.
@@ -172,7 +172,7 @@ func TestAnOldQuarterGoesAndTheRestVerifies(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	for id, receipt := range promised {
-		p, err := notary.CheckReceipt(ctx, o.db, receipt, nil, evidence.DefaultFloor)
+		p, err := verify.CheckReceipt(ctx, o.db, receipt, nil, evidence.DefaultFloor)
 		if err != nil || !p.Kept || strings.Contains(p.What, "deleted under retention") != (id == oldest) {
 			t.Errorf("the receipt of event %s: %+v, %v", id, p, err)
 		}

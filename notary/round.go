@@ -14,6 +14,7 @@ import (
 
 	"github.com/konstruct/konstruct/audit"
 	"github.com/konstruct/konstruct/ledger"
+	"github.com/konstruct/konstruct/logstore"
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
@@ -101,8 +102,8 @@ type roundState struct {
 	oldest    time.Time // recorded_at of the oldest event taken
 	more      bool
 	touched   []*logState
-	adoptions map[uuid.UUID]adoption
-	waiting   Waiting // what is left behind the horizon, or can't enter
+	adoptions map[uuid.UUID]logstore.Adoption
+	waiting   logstore.Waiting // what is left behind the horizon, or can't enter
 }
 
 // sequence reads what is new below the horizon, appends it to its logs, and stores heads and tiles.
@@ -115,7 +116,7 @@ func (r *roundState) sequence(ctx context.Context, tx pgx.Tx) error {
 	var size int64
 	var horizon uint64
 	if err := tx.QueryRow(ctx, `SELECT coalesce((SELECT max(size) FROM audit_heads
-		WHERE tenant_id = $1), 0), pg_snapshot_xmin(pg_current_snapshot())::text::bigint`, Operator).
+		WHERE tenant_id = $1), 0), pg_snapshot_xmin(pg_current_snapshot())::text::bigint`, logstore.Operator).
 		Scan(&size, &horizon); err != nil {
 		return err
 	}
@@ -124,7 +125,7 @@ func (r *roundState) sequence(ctx context.Context, tx pgx.Tx) error {
 	}
 	r.horizon = horizon
 	var err error
-	if r.adoptions, err = adoptionRanges(ctx, tx); err != nil {
+	if r.adoptions, err = logstore.ReadAdoptions(ctx, tx); err != nil {
 		return err
 	}
 	n.super.begin()
@@ -153,12 +154,12 @@ const newSQL = `SELECT ` + audit.SealedColumns + `
 // read appends the next events to their logs.
 func (r *roundState) read(ctx context.Context, tx pgx.Tx) error {
 	n := r.n
-	if n.scanned.segment < segmentOf(n.epochNow) {
+	if n.scanned.Segment < logstore.SegmentOf(n.epochNow) {
 		if err := r.earlier(ctx, tx); err != nil || r.more {
 			return err
 		}
 	}
-	rows, err := tx.Query(ctx, newSQL, audit.Binary(), n.epochNow, fmt.Sprint(n.scanned.xid), n.scanned.id,
+	rows, err := tx.Query(ctx, newSQL, audit.Binary(), n.epochNow, fmt.Sprint(n.scanned.XID), n.scanned.ID,
 		fmt.Sprint(r.horizon), maxRound)
 	if err != nil {
 		return err
@@ -176,7 +177,7 @@ func (r *roundState) read(ctx context.Context, tx pgx.Tx) error {
 
 // remaining finds out what this round could not put in order: mostly nothing, or what was sealed a moment ago.
 func (r *roundState) remaining(ctx context.Context, tx pgx.Tx) (err error) {
-	if r.waiting, err = waitingBehind(ctx, tx, r.n.scanned, nil, r.n.c.IntegrateWithin); err != nil {
+	if r.waiting, err = logstore.CountWaiting(ctx, tx, r.n.scanned, nil, r.n.c.IntegrateWithin); err != nil {
 		return err
 	}
 	return r.held(ctx, tx)
@@ -211,7 +212,7 @@ func (r *roundState) collect(rows pgx.Rows) (batch []newLeaf, err error) {
 // newLeaf is a seal that was read again, on its way into its log.
 type newLeaf struct {
 	tenant uuid.UUID
-	at     resumePoint
+	at     logstore.Position
 	hash   ledger.Hash
 }
 
@@ -228,9 +229,9 @@ func (r *roundState) examine(s *audit.SealedEvent) (newLeaf, error) {
 		r.n.c.Logger.Error("notary: event "+what+": it enters the log as it was sealed", "event", uuid.UUID(s.ID),
 			"tenant", uuid.UUID(s.TenantID))
 	}
-	what := misdatedEvents(r.n.marks, s, r.at)
+	what := logstore.CheckDate(r.n.marks, s, r.at)
 	if what == "" && s.Mode == ledger.SealedOnAdoption {
-		what = checkAdopted(r.adoptions, s)
+		what = logstore.CheckAdoption(r.adoptions, s)
 	}
 	if what != "" {
 		r.n.figures.misdated.Add(1)
@@ -240,15 +241,15 @@ func (r *roundState) examine(s *audit.SealedEvent) (newLeaf, error) {
 	if at := s.RecordedAt.Time(); r.oldest.IsZero() || at.Before(r.oldest) {
 		r.oldest = at
 	}
-	return newLeaf{s.TenantID, resumePoint{segmentOf(s.Epoch), s.XID, s.ID}, s.Leaf}, nil
+	return newLeaf{s.TenantID, logstore.PositionOf(s.Epoch, s.XID, s.ID), s.Leaf}, nil
 }
 
 func (r *roundState) append(ctx context.Context, tx pgx.Tx, batch []newLeaf) error {
 	n := r.n
 	for _, leaf := range batch {
-		if leaf.tenant == Operator {
+		if leaf.tenant == logstore.Operator {
 			n.c.Logger.Error("notary: an event names the super-log as its tenant: it enters no log",
-				"event", leaf.at.id)
+				"event", leaf.at.ID)
 			n.scanned = leaf.at
 			continue
 		}
@@ -256,7 +257,7 @@ func (r *roundState) append(ctx context.Context, tx pgx.Tx, batch []newLeaf) err
 		if err != nil {
 			return err
 		}
-		if err := l.append(leaf.hash, leaf.at, leaf.at.id[:]); err != nil {
+		if err := l.append(leaf.hash, leaf.at, leaf.at.ID[:]); err != nil {
 			return err
 		}
 		n.scanned = leaf.at
@@ -320,14 +321,16 @@ func (r *roundState) keys(ctx context.Context, tx pgx.Tx) error {
 	}
 	if err == nil && !known.Equal(n.signer.Key) {
 		return fmt.Errorf("%w: the log was last signed with key %s, and the key here is %s: give the notary its own "+
-			"key, or rotate with `konstruct notary key rotate` where that key is", ErrRefused, known, n.signer.Key)
+			"key, or rotate with `konstruct notary key rotate` where that key is", logstore.ErrRefused, known,
+			n.signer.Key)
 	}
 	anchor := n.super.size()
-	if err := n.super.append(ledger.LeafHash(ledger.KeyLeaf(ledger.MicrosOf(r.at), ours)), resumePoint{},
+	if err := n.super.append(ledger.LeafHash(ledger.KeyLeaf(ledger.MicrosOf(r.at), ours)), logstore.Position{},
 		nil); err != nil {
 		return err
 	}
-	_, err = tx.Exec(ctx, `INSERT INTO audit_keys (tenant_id, anchor, verifier, at) VALUES ($1, $2, $3, $4)`, Operator,
+	_, err = tx.Exec(ctx, `INSERT INTO audit_keys (tenant_id, anchor, verifier, at) VALUES ($1, $2, $3, $4)`,
+		logstore.Operator,
 		anchor, ours.String(), r.at)
 	return err
 }
@@ -335,7 +338,7 @@ func (r *roundState) keys(ctx context.Context, tx pgx.Tx) error {
 func latestKey(ctx context.Context, tx pgx.Tx) (ledger.Key, error) {
 	var vkey string
 	if err := tx.QueryRow(ctx, `SELECT verifier FROM audit_keys WHERE tenant_id = $1 ORDER BY anchor DESC LIMIT 1`,
-		Operator).Scan(&vkey); err != nil {
+		logstore.Operator).Scan(&vkey); err != nil {
 		return ledger.Key{}, err
 	}
 	return ledger.ParseKey(vkey)
@@ -360,7 +363,8 @@ func (r *roundState) store(ctx context.Context, tx pgx.Tx) error {
 			return err
 		}
 		c := ledger.Checkpoint{Origin: ledger.Origin(n.signer.Name, l.tenant), Size: l.size(), Root: root}
-		if err := n.super.append(ledger.LeafHash(ledger.HeadLeaf(ledger.MicrosOf(h.at), h.salt, c)), resumePoint{},
+		if err := n.super.append(ledger.LeafHash(ledger.HeadLeaf(ledger.MicrosOf(h.at), h.salt, c)),
+			logstore.Position{},
 			nil); err != nil {
 			return err
 		}
@@ -376,12 +380,12 @@ func (r *roundState) store(ctx context.Context, tx pgx.Tx) error {
 		return err
 	}
 	n.super.last, n.super.at = n.scanned, r.at
-	own := epochMark{at: r.at, epoch: int16((n.scanned.segment + 1) / 2), last: n.scanned}
-	if err := tx.QueryRow(ctx, `SELECT pg_current_xact_id()::text::bigint`).Scan(&own.xid); err != nil {
+	own := logstore.RoundMark{At: r.at, Epoch: int16((n.scanned.Segment + 1) / 2), Last: n.scanned}
+	if err := tx.QueryRow(ctx, `SELECT pg_current_xact_id()::text::bigint`).Scan(&own.XID); err != nil {
 		return err
 	}
-	if n.marks = append(n.marks, own); len(n.marks) > 2*keptMarks {
-		n.marks = slices.Clone(n.marks[keptMarks:])
+	if n.marks = append(n.marks, own); len(n.marks) > 2*logstore.KeptMarks {
+		n.marks = slices.Clone(n.marks[logstore.KeptMarks:])
 	}
 	heads = append(heads, headRow{l: n.super, root: root, anchor: n.super.size() - 1, at: r.at})
 	return insertRows(ctx, tx, heads)

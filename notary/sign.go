@@ -4,13 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/konstruct/konstruct/ledger"
+	"github.com/konstruct/konstruct/logstore"
 )
 
 // sign signs the super-log as it stands in the database, has the copy outside take it, and only then stores
@@ -63,115 +62,34 @@ func (n *Notary) moveAnchor(ctx context.Context, tx pgx.Tx) error {
 		n.kept = 0
 		return n.checkNothingSigned(ctx, tx)
 	}
-	head, err := lastHead(ctx, tx, Operator)
+	head, err := logstore.LastHead(ctx, tx, logstore.Operator)
 	if errors.Is(err, pgx.ErrNoRows) {
 		c, err := ledger.OpenCheckpoint(n.signed, n.signer.Key)
 		if err != nil {
-			return fmt.Errorf("%w: the checkpoint kept outside: %w", ErrRefused, err)
+			return fmt.Errorf("%w: the checkpoint kept outside: %w", logstore.ErrRefused, err)
 		}
-		return &rolledBackError{0, c.Size}
+		return &logstore.RolledBackError{Signed: c.Size}
 	}
 	if err != nil {
 		return err
 	}
-	last, err := checkAnchor(ctx, tx, n.signed, n.signer.Name, head)
+	last, err := logstore.CheckAnchor(ctx, tx, n.signed, n.signer.Name, head)
 	n.kept = last.Size
 	return err
-}
-
-// checkAnchor returns the checkpoint kept outside, when a head's tree extends it.
-func checkAnchor(ctx context.Context, tx pgx.Tx, kept, name string, head head) (ledger.Checkpoint, error) {
-	last, err := openWithAny(ctx, tx, kept, name)
-	if err != nil {
-		return last, fmt.Errorf("%w: the checkpoint kept outside: %w", ErrRefused, err)
-	}
-	if last.Size > head.size {
-		return last, &rolledBackError{head.size, last.Size}
-	}
-	root := head.root
-	if last.Size < head.size {
-		r := tlog.TileHashReader(tlog.Tree{N: head.size, Hash: tlog.Hash(head.root)},
-			&reader{ctx, tx, Operator, head.size})
-		h, err := tlog.TreeHash(last.Size, r)
-		if err != nil {
-			return last, fmt.Errorf("the super-log at size %d: %w", last.Size, err)
-		}
-		root = ledger.Hash(h)
-	}
-	if root != last.Root {
-		return last, fmt.Errorf("%w: the super-log was rewritten: at size %d its root is not the one that was "+
-			"signed. Run `konstruct notary resume`, which explains", ErrRefused, last.Size)
-	}
-	return last, nil
-}
-
-// rolledBackError is the refusal of a database that was restored to an earlier state.
-type rolledBackError struct{ here, signed int64 }
-
-// Error implements error.
-func (e *rolledBackError) Error() string {
-	return fmt.Sprintf("%v: the database was restored to an earlier state: it holds a super-log of %d leaves, and "+
-		"one of %d was signed. Run `konstruct notary resume`, which explains", ErrRefused, e.here, e.signed)
-}
-
-// Unwrap implements errors.Unwrap.
-func (e *rolledBackError) Unwrap() error { return ErrRefused }
-
-// openWithAny opens a checkpoint signed with any key that the log has had.
-func openWithAny(ctx context.Context, tx pgx.Tx, signed, name string) (ledger.Checkpoint, error) {
-	keys, err := keyHistory(ctx, tx)
-	if err != nil {
-		return ledger.Checkpoint{}, err
-	}
-	err = errors.New("no key of this log signed it")
-	for i := len(keys) - 1; i >= 0; i-- {
-		if keys[i].Name != name {
-			continue
-		}
-		c, openErr := ledger.OpenCheckpoint(signed, keys[i].Key)
-		if openErr == nil {
-			return c, nil
-		}
-		err = openErr
-	}
-	return ledger.Checkpoint{}, err
-}
-
-// datedKey is a key of the notary's with its place in the super-log.
-type datedKey struct {
-	ledger.Key
-	anchor int64
-	at     ledger.Micros
-}
-
-func keyHistory(ctx context.Context, tx pgx.Tx) ([]datedKey, error) {
-	rows, err := tx.Query(ctx, `SELECT verifier, anchor, at FROM audit_keys WHERE tenant_id = $1 ORDER BY anchor`,
-		Operator)
-	if err != nil {
-		return nil, err
-	}
-	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (k datedKey, err error) {
-		var vkey string
-		var at time.Time
-		if err := row.Scan(&vkey, &k.anchor, &at); err != nil {
-			return k, err
-		}
-		k.at = ledger.MicrosOf(at)
-		k.Key, err = ledger.ParseKey(vkey)
-		return k, err
-	})
 }
 
 // checkNothingSigned holds that no copy outside means a log that was never signed.
 func (n *Notary) checkNothingSigned(ctx context.Context, tx pgx.Tx) error {
 	var size int64
-	if err := tx.QueryRow(ctx, `SELECT coalesce(max(size), 0) FROM audit_checkpoints WHERE tenant_id = $1`, Operator).
+	if err := tx.QueryRow(ctx, `SELECT coalesce(max(size), 0) FROM audit_checkpoints WHERE tenant_id = $1`,
+		logstore.Operator).
 		Scan(&size); err != nil {
 		return err
 	}
 	if size > 0 {
 		return fmt.Errorf("%w: nothing is kept outside (%s), and the database holds a checkpoint of size %d that was "+
-			"signed: put the copy back, or run `konstruct notary resume`, which explains", ErrRefused, n.c.Anchor, size)
+			"signed: put the copy back, or run `konstruct notary resume`, which explains", logstore.ErrRefused,
+			n.c.Anchor, size)
 	}
 	return nil
 }
@@ -180,7 +98,8 @@ func (n *Notary) checkNothingSigned(ctx context.Context, tx pgx.Tx) error {
 // are not stored yet.
 func (n *Notary) storeSigned(ctx context.Context, tx pgx.Tx) error {
 	var from int64
-	if err := tx.QueryRow(ctx, `SELECT coalesce(max(size), 0) FROM audit_checkpoints WHERE tenant_id = $1`, Operator).
+	if err := tx.QueryRow(ctx, `SELECT coalesce(max(size), 0) FROM audit_checkpoints WHERE tenant_id = $1`,
+		logstore.Operator).
 		Scan(&from); err != nil {
 		return err
 	}
@@ -190,11 +109,12 @@ func (n *Notary) storeSigned(ctx context.Context, tx pgx.Tx) error {
 	}
 	rows, err := tx.Query(ctx,
 		`SELECT tenant_id, size, anchor, root FROM audit_heads WHERE anchor >= $1 AND anchor < $2 AND tenant_id <> $3`,
-		from, size, Operator)
+		from, size, logstore.Operator)
 	if err != nil {
 		return err
 	}
-	tenants, sizes, anchors, notes := []uuid.UUID{Operator}, []int64{size}, []int64{size - 1}, []string{n.signed}
+	tenants, sizes, anchors, notes := []uuid.UUID{logstore.Operator}, []int64{size}, []int64{size - 1},
+		[]string{n.signed}
 	signer := n.signer
 	if n.next != nil {
 		signer = n.next

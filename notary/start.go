@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/konstruct/konstruct/ledger"
+	"github.com/konstruct/konstruct/logstore"
 )
 
 // start reads back what the notary needs to go on, and refuses where it must not.
@@ -28,7 +29,7 @@ func (n *Notary) start(ctx context.Context) error {
 		if err := n.moveAnchor(ctx, tx); err != nil {
 			return err
 		}
-		super, err := load(ctx, tx, Operator)
+		super, err := load(ctx, tx, logstore.Operator)
 		if err != nil {
 			return fmt.Errorf("notary: the super-log: %w", err)
 		}
@@ -37,7 +38,7 @@ func (n *Notary) start(ctx context.Context) error {
 		}
 		// of an empty super-log the zero place: what earlier epochs left comes first
 		n.epochNow, n.scanned = epoch, super.last
-		if n.marks, err = readLastMarks(ctx, tx); err != nil {
+		if n.marks, err = logstore.ReadLastMarks(ctx, tx); err != nil {
 			return err
 		}
 		if err := n.readBeats(ctx, tx); err != nil {
@@ -53,14 +54,15 @@ func (n *Notary) epoch(ctx context.Context, tx pgx.Tx) (epoch int16, err error) 
 	var here, began int64
 	err = tx.QueryRow(ctx,
 		`SELECT e.epoch, e.system_identifier, c.system_identifier FROM audit_epochs e, pg_control_system() c
-	   WHERE e.tenant_id = $1 ORDER BY e.epoch DESC LIMIT 1`, Operator).Scan(&epoch, &began, &here)
+	   WHERE e.tenant_id = $1 ORDER BY e.epoch DESC LIMIT 1`, logstore.Operator).Scan(&epoch, &began, &here)
 	if errors.Is(err, pgx.ErrNoRows) {
-		err = tx.QueryRow(ctx, `SELECT audit_begin_epoch($1)`, Operator).Scan(&epoch)
+		err = tx.QueryRow(ctx, `SELECT audit_begin_epoch($1)`, logstore.Operator).Scan(&epoch)
 		return epoch, err
 	}
 	if err == nil && here != began {
 		err = fmt.Errorf("%w: this database was moved or restored: its transaction ids are of cluster %d, and this "+
-			"is cluster %d. Run `konstruct notary resume`, which explains what it finds", ErrRefused, began, here)
+			"is cluster %d. Run `konstruct notary resume`, which explains what it finds", logstore.ErrRefused,
+			began, here)
 	}
 	return epoch, err
 }
@@ -71,19 +73,19 @@ func countLeaves(ctx context.Context, tx pgx.Tx, size int64) error {
 	var rows int64
 	if err := tx.QueryRow(ctx,
 		`SELECT (SELECT count(*) FROM audit_heads WHERE tenant_id <> $1) + (SELECT count(*) FROM audit_keys)`,
-		Operator).Scan(&rows); err != nil {
+		logstore.Operator).Scan(&rows); err != nil {
 		return err
 	}
 	if rows != size {
 		return fmt.Errorf("%w: the super-log has %d leaves, and the database holds heads and keys for %d: some were "+
-			"removed or added. `konstruct audit verify --full` names them", ErrRefused, size, rows)
+			"removed or added. `konstruct audit verify --full` names them", logstore.ErrRefused, size, rows)
 	}
 	return nil
 }
 
 func (n *Notary) readBeats(ctx context.Context, tx pgx.Tx) error {
 	rows, err := tx.Query(ctx, `SELECT l.tenant_id, h.at FROM audit_logs l CROSS JOIN LATERAL
-	  (SELECT at FROM audit_heads h WHERE h.tenant_id = l.tenant_id ORDER BY size DESC, anchor DESC LIMIT 1) h WHERE l.tenant_id <> $1`, Operator)
+	  (SELECT at FROM audit_heads h WHERE h.tenant_id = l.tenant_id ORDER BY size DESC, anchor DESC LIMIT 1) h WHERE l.tenant_id <> $1`, logstore.Operator)
 	if err != nil {
 		return err
 	}
@@ -98,29 +100,29 @@ func (n *Notary) knowsHead(ctx context.Context, tx pgx.Tx, l *logState) error {
 	if l.size() == 0 {
 		return nil
 	}
-	h, err := lastHead(ctx, tx, l.tenant)
+	h, err := logstore.LastHead(ctx, tx, l.tenant)
 	if err != nil {
 		return err
 	}
-	c := ledger.Checkpoint{Origin: ledger.Origin(n.signer.Name, l.tenant), Size: h.size, Root: h.root}
-	want := ledger.LeafHash(ledger.HeadLeaf(ledger.MicrosOf(h.at), h.salt, c))
-	got, err := n.superLeaf(ctx, tx, h.anchor)
+	c := ledger.Checkpoint{Origin: ledger.Origin(n.signer.Name, l.tenant), Size: h.Size, Root: h.Root}
+	want := ledger.LeafHash(ledger.HeadLeaf(ledger.MicrosOf(h.At), h.Salt, c))
+	got, err := n.superLeaf(ctx, tx, h.Anchor)
 	if err != nil {
 		return err
 	}
 	if got != want {
 		return fmt.Errorf(
 			"%w: log %s: its head of size %d is not the one that leaf %d of the super-log holds: it was changed",
-			ErrRefused, l.tenant, h.size, h.anchor)
+			logstore.ErrRefused, l.tenant, h.Size, h.Anchor)
 	}
 	return nil
 }
 
 // superLeaf returns a leaf hash of the super-log, proven in its root; of this round's leaves too.
 func (n *Notary) superLeaf(ctx context.Context, tx pgx.Tx, index int64) (ledger.Hash, error) {
-	head, err := lastHead(ctx, tx, Operator)
+	head, err := logstore.LastHead(ctx, tx, logstore.Operator)
 	if err != nil {
 		return ledger.Hash{}, err
 	}
-	return provenLeaf(&reader{ctx, tx, Operator, head.size}, head, index)
+	return logstore.ProvenLeaf(logstore.NewReader(ctx, tx, logstore.Operator, head.Size), head, index)
 }

@@ -11,17 +11,18 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/konstruct/konstruct/ledger"
+	"github.com/konstruct/konstruct/logstore"
 )
 
 // logState is one log's right edge, in memory.
 type logState struct {
 	tenant uuid.UUID
-	edge   ledger.Range // over all leaves
-	tail   []byte       // hashes of the leaves in the open tile
-	ids    []byte       // and their events
-	last   resumePoint  // of the log's last leaf
-	at     time.Time    // of its last head
-	used   uint64       // the round that last used it
+	edge   ledger.Range      // over all leaves
+	tail   []byte            // hashes of the leaves in the open tile
+	ids    []byte            // and their events
+	last   logstore.Position // of the log's last leaf
+	at     time.Time         // of its last head
+	used   uint64            // the round that last used it
 
 	// What this round added, to be stored with its head.
 	tiles           []tile
@@ -34,8 +35,8 @@ type tile struct {
 	n     int64
 	data  []byte
 	root  ledger.Hash
-	last  resumePoint // level 0 only: where its last leaf stands
-	ids   []byte      // level 0 only
+	last  logstore.Position // level 0 only: where its last leaf stands
+	ids   []byte            // level 0 only
 }
 
 func newLog(tenant uuid.UUID) *logState {
@@ -47,7 +48,7 @@ func (l *logState) size() int64 { return l.edge.End() }
 func (l *logState) begin() { l.tiles, l.added, l.addedIDs = nil, l.added[:0], l.addedIDs[:0] }
 
 // append adds a leaf; a tile that it fills goes to l.tiles. id is empty in the super-log.
-func (l *logState) append(leaf ledger.Hash, at resumePoint, id []byte) error {
+func (l *logState) append(leaf ledger.Hash, at logstore.Position, id []byte) error {
 	l.tail, l.ids, l.last = append(l.tail, leaf[:]...), append(l.ids, id...), at
 	l.added, l.addedIDs = append(l.added, leaf[:]...), append(l.addedIDs, id...)
 	if err := l.edge.Append(leaf); err != nil {
@@ -76,7 +77,7 @@ func (l *logState) lift(ctx context.Context, tx pgx.Tx) error {
 			}
 			// The roots of the 256 tiles below it: the last ones from this round, the others stored.
 			here := min(i+1, ledger.TileWidth)
-			data, err := storedRoots(ctx, tx, l.tenant, level, t.n-ledger.TileWidth+1, ledger.TileWidth-here)
+			data, err := logstore.StoredRoots(ctx, tx, l.tenant, level, t.n-ledger.TileWidth+1, ledger.TileWidth-here)
 			if err != nil {
 				return err
 			}
@@ -95,32 +96,6 @@ func (l *logState) lift(ctx context.Context, tx pgx.Tx) error {
 	return nil
 }
 
-// storedRoots reads the roots of n full tiles that follow each other.
-func storedRoots(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, level int16, first int64, n int) ([]byte, error) {
-	out := make([]byte, 0, ledger.TileWidth*tlog.HashSize)
-	if n == 0 {
-		return out, nil
-	}
-	rows, err := tx.Query(ctx,
-		`SELECT root FROM audit_tiles WHERE tenant_id = $1 AND level = $2 AND tile >= $3 AND tile < $4 ORDER BY tile`,
-		tenant, level, first, first+int64(n))
-	if err != nil {
-		return nil, err
-	}
-	var root []byte
-	if _, err := pgx.ForEachRow(rows, []any{&root}, func() error {
-		out = append(out, root...)
-		return nil
-	}); err != nil {
-		return nil, err
-	}
-	if len(out) != n*tlog.HashSize {
-		return nil, fmt.Errorf("log %s lacks tiles of level %d between %d and %d", tenant, level, first,
-			first+int64(n)-1)
-	}
-	return out, nil
-}
-
 // root is the log's root as it stands.
 func (l *logState) root() (ledger.Hash, error) { return l.edge.Root() }
 
@@ -128,24 +103,24 @@ func (l *logState) root() (ledger.Hash, error) { return l.edge.Root() }
 // that has no head yet is empty.
 func load(ctx context.Context, tx pgx.Tx, tenant uuid.UUID) (*logState, error) {
 	l := newLog(tenant)
-	head, err := lastHead(ctx, tx, tenant)
+	head, err := logstore.LastHead(ctx, tx, tenant)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return l, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read the head of log %s: %w", tenant, err)
 	}
-	r := &reader{ctx: ctx, tx: tx, tenant: tenant, size: head.size}
-	full := head.size / ledger.TileWidth * ledger.TileWidth
+	r := logstore.NewReader(ctx, tx, tenant, head.Size)
+	full := head.Size / ledger.TileWidth * ledger.TileWidth
 	// The roots of the perfect subtrees over the full tiles, each proven in the head's root.
-	edge, err := r.subtrees(head, 0, full)
+	edge, err := r.Subtrees(head, 0, full)
 	if err != nil {
 		return nil, fmt.Errorf("log %s does not lead to its head's root: %w", tenant, err)
 	}
 	if l.edge, err = ledger.ReadRange(0, full, edge); err != nil {
 		return nil, err
 	}
-	if l.tail, l.ids, err = r.open(full); err != nil {
+	if l.tail, l.ids, err = r.OpenLeaves(full); err != nil {
 		return nil, err
 	}
 	for i := 0; i < len(l.tail); i += tlog.HashSize {
@@ -153,44 +128,10 @@ func load(ctx context.Context, tx pgx.Tx, tenant uuid.UUID) (*logState, error) {
 			return nil, err
 		}
 	}
-	if root, err := l.root(); err != nil || l.size() != head.size || root != head.root {
+	if root, err := l.root(); err != nil || l.size() != head.Size || root != head.Root {
 		return nil, fmt.Errorf("log %s does not lead to its head's root: its tiles were changed (%w)", tenant,
-			errors.Join(err, ErrRefused))
+			errors.Join(err, logstore.ErrRefused))
 	}
-	l.last, l.at = head.last, head.at
+	l.last, l.at = head.Last, head.At
 	return l, nil
-}
-
-// head is a row of audit_heads without its leaves.
-type head struct {
-	size, anchor int64
-	root         ledger.Hash
-	at           time.Time
-	salt         [32]byte
-	last         resumePoint
-}
-
-// headSQL are scanHead's columns of a head h.
-const headSQL = `h.size, h.anchor, h.root, h.at, h.salt, h.segment, h.xid::text::bigint, h.event_id`
-
-func scanHead(row pgx.CollectableRow) (h head, err error) {
-	var root, salt []byte
-	var xid int64
-	if err := row.Scan(&h.size, &h.anchor, &root, &h.at, &salt, &h.last.segment, &xid, &h.last.id); err != nil {
-		return h, err
-	}
-	if len(root) != len(h.root) || len(salt) != len(h.salt) {
-		return h, fmt.Errorf("a head with a root of %d bytes and a salt of %d", len(root), len(salt))
-	}
-	h.root, h.salt, h.last.xid = ledger.Hash(root), [32]byte(salt), uint64(xid)
-	return h, nil
-}
-
-func lastHead(ctx context.Context, tx pgx.Tx, tenant uuid.UUID) (head, error) {
-	rows, err := tx.Query(ctx,
-		`SELECT `+headSQL+` FROM audit_heads h WHERE tenant_id = $1 ORDER BY size DESC, anchor DESC LIMIT 1`, tenant)
-	if err != nil {
-		return head{}, err
-	}
-	return pgx.CollectExactlyOneRow(rows, scanHead)
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/konstruct/konstruct/ledger"
+	"github.com/konstruct/konstruct/logstore"
 )
 
 // Authority is a time-stamping authority that speaks RFC 3161 over HTTP.
@@ -68,9 +69,9 @@ func (n *Notary) stampOne(a *Authority, size int64) error {
 	defer cancel()
 	var c ledger.Checkpoint
 	if err := n.c.DB.Snapshot(ctx, func(tx pgx.Tx) (err error) {
-		super, err := openSuper(ctx, tx, size)
+		super, err := logstore.OpenSuperLog(ctx, tx, size)
 		if err == nil {
-			c, err = openWithAny(ctx, tx, super.signed, n.signer.Name)
+			c, err = logstore.OpenWithAnyKey(ctx, tx, super.Signed, n.signer.Name)
 		}
 		return err
 	}); err != nil {
@@ -88,7 +89,7 @@ func (n *Notary) stampOne(a *Authority, size int64) error {
 	return l.Tx(ctx, func(tx pgx.Tx) error {
 		_, err := tx.Exec(ctx,
 			`INSERT INTO audit_witnesses (tenant_id, size, name, kind, said) VALUES ($1, $2, $3, 'timestamp', $4)
-			ON CONFLICT DO NOTHING`, Operator, size, stampName, token)
+			ON CONFLICT DO NOTHING`, logstore.Operator, size, stampName, token)
 		return err
 	})
 }

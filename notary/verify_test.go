@@ -10,22 +10,22 @@ import (
 
 	"github.com/konstruct/konstruct/audit"
 	"github.com/konstruct/konstruct/evidence"
-	"github.com/konstruct/konstruct/notary"
+	"github.com/konstruct/konstruct/verify"
 )
 
 // verify verifies everything, against the key and the copy outside, and returns what was found.
-func (o *office) verify(change ...func(*notary.Verification)) (*notary.Verified, []audit.Finding) {
+func (o *office) verify(change ...func(*verify.Options)) (*verify.Result, []audit.Finding) {
 	o.t.Helper()
 	key := o.key()
 	var found []audit.Finding
-	v := notary.Verification{Key: &key, Anchor: o.c.Anchor, IntegrateWithin: time.Hour, Floor: evidence.DefaultFloor,
+	v := verify.Options{Key: &key, Anchor: o.c.Anchor, IntegrateWithin: time.Hour, Floor: evidence.DefaultFloor,
 		OnFinding: func(f audit.Finding) {
 			found = append(found, f)
 		}}
 	for _, c := range change {
 		c(&v)
 	}
-	r, err := notary.Verify(o.t.Context(), o.db, v)
+	r, err := verify.Run(o.t.Context(), o.db, v)
 	if err != nil {
 		o.t.Fatal(err)
 	}
@@ -33,7 +33,7 @@ func (o *office) verify(change ...func(*notary.Verification)) (*notary.Verified,
 }
 
 // honest holds that everything verifies.
-func (o *office) honest() *notary.Verified {
+func (o *office) honest() *verify.Result {
 	o.t.Helper()
 	r, found := o.verify()
 	if !r.OK() || len(found) > 0 {
@@ -72,15 +72,15 @@ func TestVerifyReadsEverythingAndThenOnlyWhatIsNew(t *testing.T) {
 	o.round()
 	o.log(tenantB, 2)
 	o.round()
-	since, found := o.verify(func(v *notary.Verification) { v.Since = r.State })
+	since, found := o.verify(func(v *verify.Options) { v.Since = r.State })
 	if !since.OK() || since.Leaves != 3 || since.Events != 3 {
 		t.Errorf("since: %+v\n%s", since, lines(found))
 	}
-	one, found := o.verify(func(v *notary.Verification) { v.Tenant = &tenantB })
+	one, found := o.verify(func(v *verify.Options) { v.Tenant = &tenantB })
 	if !one.OK() || one.Leaves != 10 || one.Events != 10 || one.Logs != 1 {
 		t.Errorf("one tenant: %+v\n%s", one, lines(found))
 	}
-	none, found := o.verify(func(v *notary.Verification) { id := uuid.New(); v.Tenant = &id })
+	none, found := o.verify(func(v *verify.Options) { id := uuid.New(); v.Tenant = &id })
 	if !none.OK() || none.Events != 0 || none.Logs != 0 {
 		t.Errorf("a tenant that is not there: %+v\n%s", none, lines(found))
 	}

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/konstruct/konstruct/ledger"
+	"github.com/konstruct/konstruct/logstore"
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
@@ -84,7 +85,8 @@ func (n *Notary) cosignFirst(ctx context.Context) error {
 	}
 	var stored int64
 	if err := n.c.DB.Snapshot(ctx, func(tx pgx.Tx) error {
-		return tx.QueryRow(ctx, `SELECT coalesce(max(size), 0) FROM audit_checkpoints WHERE tenant_id = $1`, Operator).
+		return tx.QueryRow(ctx, `SELECT coalesce(max(size), 0) FROM audit_checkpoints WHERE tenant_id = $1`,
+			logstore.Operator).
 			Scan(&stored)
 	}); err != nil || stored == 0 {
 		return err
@@ -100,7 +102,7 @@ func (n *Notary) cosignFirst(ctx context.Context) error {
 	}
 	group.Wait()
 	for i, err := range failed {
-		if errors.Is(err, ErrRefused) {
+		if errors.Is(err, logstore.ErrRefused) {
 			return err
 		} else if err != nil {
 			n.c.Logger.Warn("notary: a witness did not cosign", "witness", n.c.Witnesses[i].Verifier.Name(), "size",
@@ -129,7 +131,7 @@ func (n *Notary) talkToWitness(w Witness, name string) {
 		a.mu.Lock()
 		if err == nil {
 			a.lastProblem[name] = size
-		} else if errors.Is(err, ErrRefused) {
+		} else if errors.Is(err, logstore.ErrRefused) {
 			a.fork = err
 		}
 		agree := int64(0)
@@ -151,20 +153,21 @@ func (n *Notary) talkToWitness(w Witness, name string) {
 // cosign asks one witness, and stores what it says.
 func (n *Notary) cosign(ctx context.Context, w Witness, size int64) error {
 	var old int64
-	var super *superTree
+	var super *logstore.SuperLog
 	body := func(old int64) (raw []byte, err error) {
 		err = n.c.DB.Snapshot(ctx, func(tx pgx.Tx) error {
-			if super, err = openSuper(ctx, tx, size); err != nil {
+			if super, err = logstore.OpenSuperLog(ctx, tx, size); err != nil {
 				return err
 			}
-			raw, err = request(old, size, super.hashes, super.signed)
+			raw, err = request(old, size, super.Hashes, super.Signed)
 			return err
 		})
 		return raw, err
 	}
 	if err := n.c.DB.Snapshot(ctx, func(tx pgx.Tx) error {
 		return tx.QueryRow(ctx, `SELECT coalesce(max(size), 0) FROM audit_witnesses WHERE tenant_id = $1
-			AND kind = 'cosignature' AND name = $2 AND size <= $3`, Operator, w.Verifier.Name(), size).Scan(&old)
+			AND kind = 'cosignature' AND name = $2 AND size <= $3`, logstore.Operator, w.Verifier.Name(),
+			size).Scan(&old)
 	}); err != nil {
 		return err
 	}
@@ -179,10 +182,10 @@ func (n *Notary) cosign(ctx context.Context, w Witness, size int64) error {
 		}
 		switch {
 		case said != nil:
-			return w.keep(ctx, n.c.DB, size, super.signed, said)
+			return w.keep(ctx, n.c.DB, size, super.Signed, said)
 		case at > size:
 			return fmt.Errorf("%w: witness %s has cosigned the super-log at size %d, and here it has %d: this "+
-				"database was taken back, or another notary signs with our key", ErrRefused,
+				"database was taken back, or another notary signs with our key", logstore.ErrRefused,
 				w.Verifier.Name(), at, size)
 		case try == 1 || at == old:
 			return fmt.Errorf("it holds size %d, and would not go on from there", at)
@@ -251,7 +254,8 @@ func (w Witness) keep(ctx context.Context, db *tenantdb.Evidence, size int64, si
 		defer l.Release()
 		return l.Tx(ctx, func(tx pgx.Tx) error {
 			_, err := tx.Exec(ctx, `INSERT INTO audit_witnesses (tenant_id, size, name, kind, said)
-				VALUES ($1, $2, $3, 'cosignature', $4) ON CONFLICT DO NOTHING`, Operator, size, w.Verifier.Name(),
+				VALUES ($1, $2, $3, 'cosignature', $4) ON CONFLICT DO NOTHING`, logstore.Operator, size,
+				w.Verifier.Name(),
 				[]byte(line))
 			return err
 		})

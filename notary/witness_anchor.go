@@ -10,6 +10,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/konstruct/konstruct/ledger"
+	"github.com/konstruct/konstruct/logstore"
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
@@ -28,10 +29,11 @@ func (b WitnessAnchor) Load(ctx context.Context) (signed, version string, err er
 	err = b.DB.Snapshot(ctx, func(tx pgx.Tx) error {
 		var size int64
 		err := tx.QueryRow(ctx,
-			`SELECT size, note FROM audit_checkpoints WHERE tenant_id = $1 ORDER BY size DESC LIMIT 1`, Operator).
+			`SELECT size, note FROM audit_checkpoints WHERE tenant_id = $1 ORDER BY size DESC LIMIT 1`,
+			logstore.Operator).
 			Scan(&size, &signed)
 		version = strconv.FormatInt(size, 10)
-		return ignoreNone(err)
+		return logstore.IgnoreNoRows(err)
 	})
 	if signed == "" {
 		version = ""
@@ -64,7 +66,7 @@ func (b WitnessAnchor) Swap(ctx context.Context, version, signed string) (string
 		case at == c.Size && old != at: // it cosigned this before, and we were killed before we heard
 			old = at
 		default:
-			return "", &rolledBackError{c.Size, at}
+			return "", &logstore.RolledBackError{Here: c.Size, Signed: at}
 		}
 	}
 }
@@ -73,7 +75,8 @@ func (b WitnessAnchor) ask(ctx context.Context, c ledger.Checkpoint, old int64,
 	signed string) (said []byte, at int64, err error) {
 	var body []byte
 	if err := b.DB.Snapshot(ctx, func(tx pgx.Tx) error {
-		tree := tlog.TileHashReader(tlog.Tree{N: c.Size, Hash: tlog.Hash(c.Root)}, &reader{ctx, tx, Operator, c.Size})
+		tree := tlog.TileHashReader(tlog.Tree{N: c.Size, Hash: tlog.Hash(c.Root)},
+			logstore.NewReader(ctx, tx, logstore.Operator, c.Size))
 		body, err = request(old, c.Size, tree, signed)
 		return err
 	}); err != nil {

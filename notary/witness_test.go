@@ -17,6 +17,7 @@ import (
 
 	"github.com/konstruct/konstruct/evidence"
 	"github.com/konstruct/konstruct/ledger"
+	"github.com/konstruct/konstruct/logstore"
 	"github.com/konstruct/konstruct/notary"
 )
 
@@ -139,7 +140,7 @@ func TestAWitnessThatSawMoreStopsTheNotary(t *testing.T) {
 	other.log(tenantA, 5)
 	heads := one[int](other, `SELECT count(*) FROM audit_heads`)
 	for range 3 { // not one is signed before the witness is asked
-		if _, err := n.Round(t.Context()); !errors.Is(err, notary.ErrRefused) ||
+		if _, err := n.Round(t.Context()); !errors.Is(err, logstore.ErrRefused) ||
 			!strings.Contains(err.Error(), "has cosigned the super-log at size 4, and here it has 2") {
 			t.Errorf("a round of a database that was taken back: %v", err)
 		}

@@ -15,6 +15,7 @@ import (
 	"github.com/konstruct/konstruct/audit"
 	"github.com/konstruct/konstruct/ledger"
 	"github.com/konstruct/konstruct/notary"
+	"github.com/konstruct/konstruct/verify"
 )
 
 // errNoEvidence says that the service was not given the notary's database URL.
@@ -68,7 +69,7 @@ func (s *Server) proofs() {
 		if err != nil {
 			return nil, err
 		}
-		raw, err := notary.Prove(ctx, s.c.Evidence, w.Tenant, e.ID, func(f ledger.Field) bool { return !hidden[f] })
+		raw, err := verify.Prove(ctx, s.c.Evidence, w.Tenant, e.ID, func(f ledger.Field) bool { return !hidden[f] })
 		if err == nil {
 			err = s.tenant(w).Record(ctx, w, audit.ActionProof,
 				map[string]any{"event_id": e.ID, "withheld": in.Withhold})
@@ -92,11 +93,11 @@ func (s *Server) proofs() {
 			Body struct {
 				Receipt string `json:"receipt" minLength:"1" maxLength:"10000"`
 			}
-		}) (*Response[notary.ReceiptCheck], error) {
+		}) (*Response[verify.ReceiptCheck], error) {
 			if s.c.Evidence == nil {
 				return nil, errNoEvidence
 			}
-			p, err := notary.CheckReceipt(ctx, s.c.Evidence, in.Body.Receipt, nil, s.c.Floor)
+			p, err := verify.CheckReceipt(ctx, s.c.Evidence, in.Body.Receipt, nil, s.c.Floor)
 			switch {
 			case err != nil && (isUnavailable(err) || errors.Is(err, context.DeadlineExceeded)):
 				return nil, err
@@ -105,7 +106,7 @@ func (s *Server) proofs() {
 			case p.Tenant != w.Tenant.String():
 				return nil, problem(http.StatusNotFound, "the receipt is of no event of this tenant")
 			}
-			return &Response[notary.ReceiptCheck]{p}, nil
+			return &Response[verify.ReceiptCheck]{p}, nil
 		})
 	register(s, op("getNotary", "GET", "/v1/notary", "Get the notary's public key"), access.EventsRead,
 		func(context.Context, access.Principal, *struct{}) (*Response[NotaryKey], error) {

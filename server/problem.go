@@ -20,6 +20,7 @@ import (
 	"github.com/konstruct/konstruct/audit"
 	"github.com/konstruct/konstruct/compliance"
 	"github.com/konstruct/konstruct/kb"
+	"github.com/konstruct/konstruct/logstore"
 	"github.com/konstruct/konstruct/notary"
 	"github.com/konstruct/konstruct/search"
 	"github.com/konstruct/konstruct/tenantdb"
@@ -157,7 +158,7 @@ func (s *Server) errorResponse(ctx context.Context, err error) *Problem {
 		status int
 	}{
 		{access.ErrInProgress, http.StatusConflict}, {artifact.ErrFull, http.StatusTooManyRequests},
-		{kb.ErrFull, http.StatusTooManyRequests}, {notary.ErrNotInLog, http.StatusConflict},
+		{kb.ErrFull, http.StatusTooManyRequests}, {logstore.ErrNotInLog, http.StatusConflict},
 		{konstruct.ErrNoReceipts, http.StatusConflict}, {notary.ErrNoKey, http.StatusConflict},
 	} {
 		if errors.Is(err, known.err) {

@@ -6,7 +6,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/konstruct/konstruct/notary"
+	"github.com/konstruct/konstruct/logstore"
 )
 
 // trailHealth is what was found last of events that are sealed and in no log. /readyz needs no credential, so it does
@@ -28,7 +28,7 @@ func (t *trailHealth) component(ctx context.Context, s *Server) Component {
 		return t.last
 	}
 	p := Component{Name: "trail"}
-	w, err := notary.CountOverlooked(ctx, s.c.Evidence)
+	w, err := logstore.CountAllWaiting(ctx, s.c.Evidence)
 	switch {
 	case err != nil:
 		p.Reason = "it can't be asked what waits for the log"

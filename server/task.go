@@ -16,7 +16,7 @@ import (
 	"github.com/konstruct/konstruct/audit"
 	"github.com/konstruct/konstruct/evidence"
 	"github.com/konstruct/konstruct/export"
-	"github.com/konstruct/konstruct/notary"
+	"github.com/konstruct/konstruct/verify"
 )
 
 // createTask notes that a file is wanted, and makes it behind the answer.
@@ -109,7 +109,7 @@ func (s *Server) writeContent(ctx context.Context, w access.Principal, kind stri
 		filter := evidence.Filter{Since: f.Since.UTC().Truncate(time.Microsecond),
 			Until: f.Until.UTC().Truncate(time.Microsecond), Agent: in.Agent, User: in.User, Action: in.Action,
 			Metadata: json.RawMessage(in.Metadata)}
-		b, err := notary.Evidence(ctx, s.c.Evidence, w.Tenant, filter, in.Withhold, to, nil)
+		b, err := verify.WriteBundle(ctx, s.c.Evidence, w.Tenant, filter, in.Withhold, to, nil)
 		if err != nil {
 			return nil, err
 		}
@@ -124,8 +124,8 @@ func (s *Server) writeContent(ctx context.Context, w access.Principal, kind stri
 		action, said = audit.ActionExport, map[string]any{"events": n, "sha256": sum}
 	case kindVerification:
 		findings := []audit.Finding{}
-		v, err := notary.Verify(ctx, s.c.Evidence,
-			notary.Verification{Tenant: &w.Tenant, Anchor: s.c.Anchor, Floor: s.c.Floor,
+		v, err := verify.Run(ctx, s.c.Evidence,
+			verify.Options{Tenant: &w.Tenant, Anchor: s.c.Anchor, Floor: s.c.Floor,
 				OnFinding: func(f audit.Finding) {
 					if len(findings) < maxFindings {
 						findings = append(findings, f)

@@ -20,6 +20,7 @@ import (
 	"github.com/konstruct/konstruct/internal/samples"
 	"github.com/konstruct/konstruct/notary"
 	"github.com/konstruct/konstruct/tenantdb"
+	"github.com/konstruct/konstruct/verify"
 )
 
 type demoCmd struct {
@@ -254,7 +255,7 @@ func (c demoCmd) evidence(ctx context.Context, a *app, notaryURL string, p demoT
 		return err
 	}
 	a.title("The trail holds: every event is read again and verified against its seal and its log")
-	if _, err := a.verify(ctx, o, notary.Verification{Anchor: o.Anchor, Floor: a.RetentionFloor}, ""); err != nil {
+	if _, err := a.verify(ctx, o, verify.Options{Anchor: o.Anchor, Floor: a.RetentionFloor}, ""); err != nil {
 		return err
 	}
 	a.title("A stranger verifies %s's retrievals, with the public key and one file", p.name)
@@ -269,7 +270,7 @@ func (c demoCmd) evidence(ctx context.Context, a *app, notaryURL string, p demoT
 		return err
 	}
 	action := audit.ActionRetrieval
-	_, err = notary.Evidence(ctx, o.DB, p.id, evidence.Filter{Action: &action}, nil, out, nil)
+	_, err = verify.WriteBundle(ctx, o.DB, p.id, evidence.Filter{Action: &action}, nil, out, nil)
 	if err = errors.Join(err, out.Close()); err != nil {
 		return err
 	}

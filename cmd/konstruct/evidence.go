@@ -16,7 +16,9 @@ import (
 	"github.com/konstruct/konstruct/audit"
 	"github.com/konstruct/konstruct/evidence"
 	"github.com/konstruct/konstruct/ledger"
+	"github.com/konstruct/konstruct/logstore"
 	"github.com/konstruct/konstruct/notary"
+	"github.com/konstruct/konstruct/verify"
 )
 
 type auditProveCmd struct {
@@ -48,7 +50,7 @@ func (r auditProveCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	defer done()
-	raw, err := notary.Prove(ctx, c.DB, r.Tenant, r.ID, func(f ledger.Field) bool { return !withheld[f] })
+	raw, err := verify.Prove(ctx, c.DB, r.Tenant, r.ID, func(f ledger.Field) bool { return !withheld[f] })
 	if err != nil {
 		return err
 	}
@@ -122,7 +124,7 @@ func (r auditEvidenceCmd) Run(ctx context.Context, a *app) (err error) {
 	defer out.Close()
 	p := a.newProgress("writing evidence", "events", 0)
 	w := bufio.NewWriterSize(out, 1<<20)
-	made, err := notary.Evidence(ctx, c.DB, r.Tenant, f, r.Withhold, w, func(done, total int64) {
+	made, err := verify.WriteBundle(ctx, c.DB, r.Tenant, f, r.Withhold, w, func(done, total int64) {
 		p.set(done, total, done)
 	})
 	p.done()
@@ -213,7 +215,7 @@ func (r receiptCheckCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	defer done()
-	p, err := notary.CheckReceipt(ctx, c.DB, string(raw), key, a.RetentionFloor)
+	p, err := verify.CheckReceipt(ctx, c.DB, string(raw), key, a.RetentionFloor)
 	if err != nil {
 		return err
 	}
@@ -279,9 +281,9 @@ func (a *app) verifiedPath(id string) string {
 	return filepath.Join(a.DataDir, "notary", "verified-"+id+".json")
 }
 
-func readState(path string) *notary.VerifiedState {
+func readState(path string) *verify.State {
 	raw, err := readSmallFile(path, maxConfig)
-	var s notary.VerifiedState
+	var s verify.State
 	if err != nil || json.Unmarshal(raw, &s) != nil {
 		return nil // everything is read
 	}
@@ -310,7 +312,7 @@ func (r auditVerifyCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	defer done()
-	v := notary.Verification{Tenant: r.Tenant, Anchor: c.Anchor, Floor: a.RetentionFloor}
+	v := verify.Options{Tenant: r.Tenant, Anchor: c.Anchor, Floor: a.RetentionFloor}
 	if r.Key != "" {
 		k, err := readKey(r.Key)
 		if err != nil {
@@ -345,8 +347,8 @@ func (r auditVerifyCmd) Run(ctx context.Context, a *app) error {
 }
 
 // verify verifies and prints; the state is where the next verification may go on.
-func (a *app) verify(ctx context.Context, c notary.Config, v notary.Verification,
-	receipts string) (*notary.VerifiedState, error) {
+func (a *app) verify(ctx context.Context, c notary.Config, v verify.Options,
+	receipts string) (*verify.State, error) {
 	findings := []audit.Finding{}
 	start := time.Now()
 	v.OnFinding = func(f audit.Finding) {
@@ -359,7 +361,7 @@ func (a *app) verify(ctx context.Context, c notary.Config, v notary.Verification
 		switch {
 		case f.Event != uuid.Nil:
 			fmt.Fprintf(a.out, "event %s of tenant %s %s\n", f.Event, f.Tenant, f.Problem)
-		case f.Tenant == notary.Operator:
+		case f.Tenant == logstore.Operator:
 			fmt.Fprintf(a.out, "the super-log, %s: %s\n", printable(f.Location), printable(f.Problem))
 		default:
 			fmt.Fprintf(a.out, "the log of tenant %s, %s: %s\n", f.Tenant, printable(f.Location), printable(f.Problem))
@@ -367,7 +369,7 @@ func (a *app) verify(ctx context.Context, c notary.Config, v notary.Verification
 	}
 	p := a.newProgress("verifying", "parts", 0)
 	v.Progress = func(_ string, done, total int64) { p.set(done, total, done) }
-	r, err := notary.Verify(ctx, c.DB, v)
+	r, err := verify.Run(ctx, c.DB, v)
 	p.done()
 	if err != nil {
 		return nil, err
@@ -378,11 +380,11 @@ func (a *app) verify(ctx context.Context, c notary.Config, v notary.Verification
 	}
 	if a.JSON {
 		err = a.json(struct {
-			*notary.Verified
-			OK       bool                  `json:"ok"`
-			Since    *notary.VerifiedState `json:"since,omitempty"`
-			Receipts receiptSummary        `json:"receipts"`
-			Findings []audit.Finding       `json:"findings"` // the first thousand
+			*verify.Result
+			OK       bool            `json:"ok"`
+			Since    *verify.State   `json:"since,omitempty"`
+			Receipts receiptSummary  `json:"receipts"`
+			Findings []audit.Finding `json:"findings"` // the first thousand
 		}{r, r.OK(), v.Since, checked, findings})
 	} else {
 		err = a.printVerified(r, v.Since, checked, time.Since(start))
@@ -402,8 +404,8 @@ type receiptSummary struct {
 }
 
 // checkReceipts checks the receipts of a folder, and leaves none out.
-func (a *app) checkReceipts(ctx context.Context, c notary.Config, v notary.Verification, dir string,
-	r *notary.Verified) (all receiptSummary, err error) {
+func (a *app) checkReceipts(ctx context.Context, c notary.Config, v verify.Options, dir string,
+	r *verify.Result) (all receiptSummary, err error) {
 	if dir == "" {
 		return all, nil
 	}
@@ -424,13 +426,13 @@ func (a *app) checkReceipts(ctx context.Context, c notary.Config, v notary.Verif
 		all.Read++
 		raw, err := readSmallFile(filepath.Join(dir, f.Name()), maxConfig)
 		if err != nil {
-			broken(audit.Finding{Tenant: notary.Operator, Location: "receipt " + f.Name(), Problem: err.Error()})
+			broken(audit.Finding{Tenant: logstore.Operator, Location: "receipt " + f.Name(), Problem: err.Error()})
 			continue
 		}
-		p, err := notary.CheckReceipt(ctx, c.DB, string(raw), v.Key, v.Floor)
+		p, err := verify.CheckReceipt(ctx, c.DB, string(raw), v.Key, v.Floor)
 		switch {
 		case err != nil:
-			broken(audit.Finding{Tenant: notary.Operator, Location: "receipt " + f.Name(), Problem: err.Error()})
+			broken(audit.Finding{Tenant: logstore.Operator, Location: "receipt " + f.Name(), Problem: err.Error()})
 		case p.Kept:
 			all.Kept++
 		case p.OK():
@@ -443,7 +445,7 @@ func (a *app) checkReceipts(ctx context.Context, c notary.Config, v notary.Verif
 	return all, nil
 }
 
-func (a *app) printVerified(r *notary.Verified, since *notary.VerifiedState, checked receiptSummary,
+func (a *app) printVerified(r *verify.Result, since *verify.State, checked receiptSummary,
 	took time.Duration) error {
 	if since != nil {
 		fmt.Fprintf(a.out, "%d leaves and their events were NOT read again: they were read last at %s, and what was "+

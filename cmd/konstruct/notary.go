@@ -20,6 +20,7 @@ import (
 	"github.com/konstruct/konstruct/audit"
 	"github.com/konstruct/konstruct/blob"
 	"github.com/konstruct/konstruct/ledger"
+	"github.com/konstruct/konstruct/logstore"
 	"github.com/konstruct/konstruct/notary"
 	"github.com/konstruct/konstruct/server"
 	"github.com/konstruct/konstruct/tenantdb"
@@ -221,7 +222,7 @@ func (r notaryRunCmd) Run(ctx context.Context, a *app) error {
 // serveLog listens for whoever reads tiles and checkpoints.
 func (a *app) serveLog(addr string, c notary.Config) (stop func(), err error) {
 	mux := http.NewServeMux()
-	mux.Handle("GET /", notary.Handler(c.DB, notary.Operator))
+	mux.Handle("GET /", notary.Handler(c.DB, logstore.Operator))
 	listener, err := net.Listen("tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("listen for readers: %w", err)
@@ -284,7 +285,7 @@ func (a *app) printStatus(ctx context.Context, c notary.Config) error {
 	return s.Waiting.Err()
 }
 
-func (a *app) printNotaryStatus(s notary.NotaryStatus, o notary.Anchor) error {
+func (a *app) printNotaryStatus(s notary.Status, o notary.Anchor) error {
 	if a.JSON {
 		return a.json(s)
 	}
@@ -328,7 +329,7 @@ func (r notaryResumeCmd) Run(ctx context.Context, a *app) error {
 	if printErr := a.printNotaryStatus(s, c.Anchor); err == nil {
 		err = printErr
 	}
-	if err != nil && !errors.Is(err, notary.ErrRefused) {
+	if err != nil && !errors.Is(err, logstore.ErrRefused) {
 		return err
 	}
 	if a.JSON {
@@ -372,7 +373,7 @@ func (r notaryPublishCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	defer done()
-	log := notary.Operator
+	log := logstore.Operator
 	if r.Tenant != nil {
 		log = *r.Tenant
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/konstruct/konstruct/evidence"
 	"github.com/konstruct/konstruct/notary"
 	"github.com/konstruct/konstruct/tenantdb"
+	"github.com/konstruct/konstruct/verify"
 )
 
 // proofs is how many proofs are timed.
@@ -185,7 +186,7 @@ func (b *Bench) catchUp(ctx context.Context, door *tenantdb.Door, o *notary.Nota
 
 // proves measures one proof of an event from anywhere in a tenant's log.
 func (b *Bench) proves(ctx context.Context, db *tenantdb.Evidence) ([]Measurement, error) {
-	ids, err := notary.Sample(ctx, db, tenantNumber(1), proofs)
+	ids, err := verify.Sample(ctx, db, tenantNumber(1), proofs)
 	if err != nil {
 		return nil, err
 	}
@@ -195,7 +196,7 @@ func (b *Bench) proves(ctx context.Context, db *tenantdb.Evidence) ([]Measuremen
 	i := 0
 	l, err := b.measure(ctx, "one proof", "proofs", 1, 1, func(int) error {
 		i++
-		_, err := notary.Prove(ctx, db, tenantNumber(1), ids[i%len(ids)], nil)
+		_, err := verify.Prove(ctx, db, tenantNumber(1), ids[i%len(ids)], nil)
 		return err
 	})
 	return []Measurement{l}, err
@@ -208,8 +209,8 @@ func (b *Bench) verifies(ctx context.Context, db *tenantdb.Evidence, c notary.Co
 		return nil, err
 	}
 	begin := time.Now()
-	r, err := notary.Verify(ctx, db,
-		notary.Verification{Anchor: c.Anchor, Floor: evidence.DefaultFloor, OnFinding: func(audit.Finding) {}})
+	r, err := verify.Run(ctx, db,
+		verify.Options{Anchor: c.Anchor, Floor: evidence.DefaultFloor, OnFinding: func(audit.Finding) {}})
 	if err != nil {
 		return nil, err
 	}
@@ -292,7 +293,7 @@ func (b *Bench) evidence(ctx context.Context, db *tenantdb.Evidence, of uuid.UUI
 	}
 	defer os.Remove(path)
 	begin := time.Now()
-	made, err := notary.Evidence(ctx, db, of, f, nil, out, nil)
+	made, err := verify.WriteBundle(ctx, db, of, f, nil, out, nil)
 	took := time.Since(begin)
 	if err = errors.Join(err, out.Close()); err != nil {
 		return nil, Measurement{}, err

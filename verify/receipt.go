@@ -1,4 +1,4 @@
-package notary
+package verify
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 
 	"github.com/konstruct/konstruct/audit"
 	"github.com/konstruct/konstruct/ledger"
+	"github.com/konstruct/konstruct/logstore"
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
@@ -38,7 +39,7 @@ func CheckReceipt(ctx context.Context, db *tenantdb.Evidence, signed string, key
 		if key != nil {
 			keys = append(keys, *key)
 		} else {
-			all, err := keyHistory(ctx, tx)
+			all, err := logstore.ReadKeys(ctx, tx)
 			if err != nil {
 				return err
 			}
@@ -63,12 +64,12 @@ func CheckReceipt(ctx context.Context, db *tenantdb.Evidence, signed string, key
 func (p *ReceiptCheck) check(ctx context.Context, tx pgx.Tx, floor int) error {
 	p.Tenant, p.Event = ledger.FormatID(p.TenantID), ledger.FormatID(p.EventID)
 	by := p.IntegrateBy.Time()
-	last, _, err := lastSigned(ctx, tx, p.TenantID, 0)
-	if err != nil && !errors.Is(err, ErrNotInLog) {
+	last, _, err := logstore.LastSigned(ctx, tx, p.TenantID, 0)
+	if err != nil && !errors.Is(err, logstore.ErrNotInLog) {
 		return err
 	}
 	// A signed checkpoint of a later time should hold it; without one, our clock counts.
-	p.Due = err == nil && last.at.After(by) || time.Since(by) > ClockSlack
+	p.Due = err == nil && last.At.After(by) || time.Since(by) > logstore.ClockSlack
 	deleted := ""
 	switch s, err := readSeal(ctx, tx, p.TenantID, p.EventID); {
 	case errors.Is(err, audit.ErrNotFound):
@@ -87,7 +88,7 @@ func (p *ReceiptCheck) check(ctx context.Context, tx pgx.Tx, floor int) error {
 	case err != nil:
 		return err
 	default:
-		if p.Index, err = indexOf(ctx, tx, &s, last); errors.Is(err, ErrNotInLog) {
+		if p.Index, err = indexOf(ctx, tx, &s, last); errors.Is(err, logstore.ErrNotInLog) {
 			p.What = fmt.Sprintf("the event is in no signed checkpoint; the promise is for %s", by.Format(time.RFC3339))
 			if p.Due {
 				p.What = fmt.Sprintf("the event is in no signed checkpoint, and should be since %s",
@@ -98,16 +99,16 @@ func (p *ReceiptCheck) check(ctx context.Context, tx pgx.Tx, floor int) error {
 			return err
 		}
 	}
-	r := &reader{ctx, tx, p.TenantID, last.size}
-	leaf, err := provenLeaf(r, last, p.Index)
+	r := logstore.NewReader(ctx, tx, p.TenantID, last.Size)
+	leaf, err := logstore.ProvenLeaf(r, last, p.Index)
 	if err != nil {
 		return err
 	}
-	first, _, err := headCovering(ctx, tx, p.TenantID, p.Index)
+	first, _, err := logstore.HeadCovering(ctx, tx, p.TenantID, p.Index)
 	if err != nil {
 		return err
 	}
-	p.SignedAt = first.at.UTC()
+	p.SignedAt = first.At.UTC()
 	switch {
 	case leaf != p.Leaf:
 		p.Due, p.What = true,

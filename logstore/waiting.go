@@ -1,4 +1,4 @@
-package notary
+package logstore
 
 import (
 	"context"
@@ -60,7 +60,7 @@ func (w *Waiting) Err() error {
 // waitingLimit is how many are counted.
 const waitingLimit = 1_000_000
 
-// waitingSQL counts seals behind a place; those of unknown epochs are behind all others, and counted apart.
+// waitingSQL counts seals behind a position; those of unknown epochs are behind all others, and counted apart.
 const waitingSQL = `SELECT w.n, w.since, w.overdue, u.n, u.since, u.overdue, coalesce(u.epoch, 0)
   FROM (SELECT count(*) AS n, min(recorded_at) AS since, count(*) FILTER (WHERE recorded_at < clock_timestamp() - $6::interval) AS overdue
           FROM (SELECT recorded_at FROM audit_seals WHERE (epoch, xid) >= ($1, $2::text::xid8) AND (epoch, xid, event_id) > ($1, $2::text::xid8, $3) AND epoch <= $4
@@ -68,8 +68,8 @@ const waitingSQL = `SELECT w.n, w.since, w.overdue, u.n, u.since, u.overdue, coa
        (SELECT count(*) AS n, min(recorded_at) AS since, count(*) FILTER (WHERE recorded_at < clock_timestamp() - $6::interval) AS overdue, max(epoch) AS epoch
           FROM (SELECT recorded_at, epoch FROM audit_seals WHERE epoch > $4 AND ($5::uuid IS NULL OR tenant_id = $5) ORDER BY epoch, xid LIMIT $7) s) u`
 
-// waitingBehind finds out what waits behind a place: of everybody, or of a tenant.
-func waitingBehind(ctx context.Context, tx pgx.Tx, scanned resumePoint, tenant *uuid.UUID,
+// CountWaiting counts what is sealed behind a position: of everybody, or of one tenant. within is the promised time.
+func CountWaiting(ctx context.Context, tx pgx.Tx, scanned Position, tenant *uuid.UUID,
 	within time.Duration) (w Waiting, err error) {
 	known, err := knownEpoch(ctx, tx)
 	if err != nil {
@@ -77,7 +77,7 @@ func waitingBehind(ctx context.Context, tx pgx.Tx, scanned resumePoint, tenant *
 	}
 	var since, unknownSince *time.Time
 	var unknownOverdue int64
-	if err := tx.QueryRow(ctx, waitingSQL, scanned.segment/2, fmt.Sprint(scanned.xid), scanned.id, known, tenant,
+	if err := tx.QueryRow(ctx, waitingSQL, scanned.Segment/2, fmt.Sprint(scanned.XID), scanned.ID, known, tenant,
 		within, waitingLimit).
 		Scan(&w.Events, &since, &w.Overdue, &w.Unknown, &unknownSince, &unknownOverdue, &w.Epoch); err != nil {
 		return w, fmt.Errorf("count what waits: %w", err)
@@ -110,29 +110,39 @@ func knownEpoch(ctx context.Context, tx pgx.Tx) (epoch int16, err error) {
 }
 
 // waitingReason says what holds up seals of a known epoch: a transaction that does not end, or that no notary works.
-func waitingReason(ctx context.Context, tx pgx.Tx, scanned resumePoint, known int16) (string, error) {
+func waitingReason(ctx context.Context, tx pgx.Tx, scanned Position, known int16) (string, error) {
 	var held bool
 	if err := tx.QueryRow(ctx, `SELECT coalesce((SELECT xid >= pg_snapshot_xmin(pg_current_snapshot()) FROM audit_seals
 	   WHERE (epoch, xid) >= ($1, $2::text::xid8) AND (epoch, xid, event_id) > ($1, $2::text::xid8, $3) AND epoch <= $4 ORDER BY epoch, xid LIMIT 1), false)`,
-		scanned.segment/2, fmt.Sprint(scanned.xid), scanned.id, known).Scan(&held); err != nil {
+		scanned.Segment/2, fmt.Sprint(scanned.XID), scanned.ID, known).Scan(&held); err != nil {
 		return "", fmt.Errorf("why events wait: %w", err)
 	}
 	if held {
-		who, err := findCulprit(ctx, tx)
+		who, err := FindBlocker(ctx, tx)
 		return "they wait behind a transaction that does not end: " + who, err
 	}
 	return "no notary has put them in order: konstruct notary run", nil
 }
 
-// CountOverlooked finds out what is sealed and in no log, of everybody.
-func CountOverlooked(ctx context.Context, db *tenantdb.Evidence) (w Waiting, err error) {
+// CountAllWaiting counts what is sealed and in no log, of everybody.
+func CountAllWaiting(ctx context.Context, db *tenantdb.Evidence) (w Waiting, err error) {
 	err = db.Snapshot(ctx, func(tx pgx.Tx) error {
-		head, err := lastHead(ctx, tx, Operator)
-		if err := ignoreNone(err); err != nil {
+		head, err := LastHead(ctx, tx, Operator)
+		if err := IgnoreNoRows(err); err != nil {
 			return fmt.Errorf("look at the super-log: %w", err)
 		}
-		w, err = waitingBehind(ctx, tx, head.last, nil, ledger.IntegrateWithin)
+		w, err = CountWaiting(ctx, tx, head.Last, nil, ledger.IntegrateWithin)
 		return err
 	})
 	return w, err
+}
+
+// FindBlocker describes the oldest transaction that has not ended.
+func FindBlocker(ctx context.Context, tx pgx.Tx) (who string, err error) {
+	err = tx.QueryRow(ctx, `SELECT coalesce(
+	  (SELECT format('prepared transaction %L in database %s by %s since %s: COMMIT PREPARED or ROLLBACK PREPARED it', gid, database, owner, prepared) FROM pg_prepared_xacts
+	    WHERE transaction = pg_snapshot_xmin(pg_current_snapshot())::xid),
+	  (SELECT format('of server process %s, database %s, user %s, since %s', pid, datname, usename, xact_start) FROM pg_stat_activity
+	    WHERE backend_xid = pg_snapshot_xmin(pg_current_snapshot())::xid LIMIT 1), 'unknown')`).Scan(&who)
+	return who, err
 }

@@ -1,4 +1,7 @@
-package notary
+// Package verify reads everything again: events, seals, logs, checkpoints, keys. It recomputes what they say, proves
+// single events, checks receipts, and writes the evidence bundles that a stranger verifies. It only reads, as
+// konstruct_notary; it knows nothing of how the notary signs, of the knowledge base, or of HTTP.
+package verify
 
 import (
 	"context"
@@ -18,11 +21,20 @@ import (
 
 	"github.com/konstruct/konstruct/audit"
 	"github.com/konstruct/konstruct/ledger"
+	"github.com/konstruct/konstruct/logstore"
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// Verification says what to verify, and against what.
-type Verification struct {
+// Anchor is where the last signed checkpoint is kept outside the database. Every notary.Anchor is one.
+type Anchor interface {
+	// Load returns the checkpoint and its version; both empty when there is none yet.
+	Load(ctx context.Context) (note, version string, err error)
+	// String says where it is.
+	String() string
+}
+
+// Options say what to verify, and against what.
+type Options struct {
 	// Tenant is whose events and log; nil is everybody's, and the super-log's.
 	Tenant *uuid.UUID
 	// Key is the notary's, known from elsewhere; nil believes the keys that the database names.
@@ -35,15 +47,15 @@ type Verification struct {
 	Floor int
 	// Since is what an earlier verification found to hold: what stood in the logs then is not read again. Nil reads
 	// everything.
-	Since *VerifiedState
+	Since *State
 	// OnFinding hears of each thing that does not hold, one at a time.
 	OnFinding func(audit.Finding)
 	// Progress, when not nil, hears how much was read, of how much.
 	Progress func(what string, done, total int64)
 }
 
-// VerifiedState is up to where a verification found everything to hold.
-type VerifiedState struct {
+// State is up to where a verification found everything to hold.
+type State struct {
 	At      time.Time   `json:"at"`
 	FullAt  time.Time   `json:"full_at"` // when everything was read
 	Size    int64       `json:"super_log_size"`
@@ -53,10 +65,12 @@ type VerifiedState struct {
 	ID      uuid.UUID   `json:"event_id"`
 }
 
-func (s *VerifiedState) place() resumePoint { return resumePoint{s.Segment, s.XID, s.ID} }
+func (s *State) position() logstore.Position {
+	return logstore.Position{Segment: s.Segment, XID: s.XID, ID: s.ID}
+}
 
-// Verified is what a verification read and found.
-type Verified struct {
+// Result is what a verification read and found.
+type Result struct {
 	audit.Report
 	Logs        int64 `json:"logs"`
 	Leaves      int64 `json:"leaves"`      // in the logs
@@ -65,35 +79,35 @@ type Verified struct {
 	// leaves that were not read again: they stood in the logs at Since
 	NotRead int64 `json:"not_read"`
 	// of the events read, that entered their log more than ledger.IntegrateWithin after they were recorded
-	Late    int64   `json:"late"`
-	LateBy  float64 `json:"late_by_seconds,omitzero"` // the latest of them by so much
-	Waiting Waiting `json:"waiting"`                  // sealed, and not in a log yet
+	Late    int64            `json:"late"`
+	LateBy  float64          `json:"late_by_seconds,omitzero"` // the latest of them by so much
+	Waiting logstore.Waiting `json:"waiting"`                  // sealed, and not in a log yet
 	// things that do not hold about logs, checkpoints, keys or the copy outside
-	Broken   int64          `json:"broken"`
-	SignedAt time.Time      `json:"signed_at,omitzero"`
-	Anchor   string         `json:"outside"` // what was found of the copy outside
-	State    *VerifiedState `json:"-"`       // where to go on next time; nil when something does not hold
+	Broken   int64     `json:"broken"`
+	SignedAt time.Time `json:"signed_at,omitzero"`
+	Anchor   string    `json:"outside"` // what was found of the copy outside
+	State    *State    `json:"-"`       // where to go on next time; nil when something does not hold
 }
 
 // OK reports whether everything holds.
-func (v *Verified) OK() bool { return v.Report.OK() && v.Broken == 0 }
+func (v *Result) OK() bool { return v.Report.OK() && v.Broken == 0 }
 
 // verifier is one in progress.
 type verifier struct {
-	Verification
-	Verified
+	Options
+	Result
 	mu          sync.Mutex
-	keys        []datedKey
-	scanned     resumePoint // how far the notary has put seals in order
-	since       resumePoint
+	keys        []logstore.DatedKey
+	scanned     logstore.Position // how far the notary has put seals in order
+	since       logstore.Position
 	secret      cipher.Block
 	name        string
-	super       head
+	super       logstore.Head
 	kept        string                    // the checkpoint outside
 	sums        []map[uuid.UUID]*leafSums // of the seals, by worker
 	late        []lateness                // by worker
-	marks       []epochMark               // the history of rounds
-	adoptions   map[uuid.UUID]adoption
+	marks       []logstore.RoundMark      // the history of rounds
+	adoptions   map[uuid.UUID]logstore.Adoption
 	now         time.Time               // the database's, when the verification began
 	logSums     map[uuid.UUID]*leafSums // of the leaves in the logs
 	superSigned int64                   // size of the super-log's last signed checkpoint
@@ -123,10 +137,10 @@ func (s *leafSums) merge(o *leafSums) {
 	}
 }
 
-// Verify reads events, seals, tiles, heads, checkpoints and keys, recomputes everything, and compares the super-log
+// Run reads events, seals, tiles, heads, checkpoints and keys, recomputes everything, and compares the super-log
 // with the copy outside. It is read-only; memory stays flat.
-func Verify(ctx context.Context, db *tenantdb.Evidence, o Verification) (*Verified, error) {
-	v := &verifier{Verification: o, logSums: map[uuid.UUID]*leafSums{}}
+func Run(ctx context.Context, db *tenantdb.Evidence, o Options) (*Result, error) {
+	v := &verifier{Options: o, logSums: map[uuid.UUID]*leafSums{}}
 	var secret [16]byte
 	_, _ = rand.Read(secret[:]) // it never fails
 	var err error
@@ -149,7 +163,7 @@ func Verify(ctx context.Context, db *tenantdb.Evidence, o Verification) (*Verifi
 		return nil, fmt.Errorf("verify: %w", err)
 	}
 	for _, d := range catalog.Differences {
-		v.addProblem(Operator, "catalog", "%s", d)
+		v.addProblem(logstore.Operator, "catalog", "%s", d)
 	}
 	err = db.Snapshots(ctx, 2, func(txs []pgx.Tx) error {
 		if err := v.prepare(ctx, txs[0]); err != nil {
@@ -169,23 +183,23 @@ func Verify(ctx context.Context, db *tenantdb.Evidence, o Verification) (*Verifi
 	if err != nil {
 		return nil, err
 	}
-	if v.OK() && o.Tenant == nil && v.super.size > 0 {
+	if v.OK() && o.Tenant == nil && v.super.Size > 0 {
 		at := time.Now().UTC()
 		full := at
 		if o.Since != nil {
 			full = o.Since.FullAt
 		}
-		v.State = &VerifiedState{At: at, FullAt: full, Size: v.super.size, Root: v.super.root,
-			Segment: v.scanned.segment, XID: v.scanned.xid, ID: v.scanned.id}
+		v.State = &State{At: at, FullAt: full, Size: v.super.Size, Root: v.super.Root,
+			Segment: v.scanned.Segment, XID: v.scanned.XID, ID: v.scanned.ID}
 	}
-	return &v.Verified, nil
+	return &v.Result, nil
 }
 
 // addProblem tells of something that is no event. Who verifies one tenant's trail hears no other's name.
 func (v *verifier) addProblem(tenant uuid.UUID, place, format string, args ...any) {
 	atomic.AddInt64(&v.Broken, 1)
 	if v.Tenant != nil && tenant != *v.Tenant {
-		tenant = Operator
+		tenant = logstore.Operator
 	}
 	v.OnFinding(audit.Finding{Tenant: tenant, Location: place, Problem: fmt.Sprintf(format, args...)})
 }
@@ -193,7 +207,7 @@ func (v *verifier) addProblem(tenant uuid.UUID, place, format string, args ...an
 // prepare reads keys and the super-log's head.
 func (v *verifier) prepare(ctx context.Context, tx pgx.Tx) error {
 	var err error
-	if v.keys, err = keyHistory(ctx, tx); err != nil {
+	if v.keys, err = logstore.ReadKeys(ctx, tx); err != nil {
 		return fmt.Errorf("verify: read the notary's keys: %w", err)
 	}
 	if len(v.keys) > 0 {
@@ -205,38 +219,39 @@ func (v *verifier) prepare(ctx context.Context, tx pgx.Tx) error {
 			known = known || k.Key.Equal(*v.Key)
 		}
 		if !known {
-			v.addProblem(Operator, "keys",
+			v.addProblem(logstore.Operator, "keys",
 				"the key you gave, %s, is none of the log's: its key was replaced, or this is another notary's log",
 				v.Key)
 		}
 	}
-	if err := tx.QueryRow(ctx, `SELECT coalesce(max(size), 0) FROM audit_checkpoints WHERE tenant_id = $1`, Operator).
+	if err := tx.QueryRow(ctx, `SELECT coalesce(max(size), 0) FROM audit_checkpoints WHERE tenant_id = $1`,
+		logstore.Operator).
 		Scan(&v.superSigned); err != nil {
 		return fmt.Errorf("verify: read the super-log's checkpoint: %w", err)
 	}
-	v.super, err = lastHead(ctx, tx, Operator)
-	if err := ignoreNone(err); err != nil {
+	v.super, err = logstore.LastHead(ctx, tx, logstore.Operator)
+	if err := logstore.IgnoreNoRows(err); err != nil {
 		return fmt.Errorf("verify: read the super-log's head: %w", err)
 	}
-	v.scanned = v.super.last
-	if v.marks, err = readMarks(ctx, tx); err != nil {
+	v.scanned = v.super.Last
+	if v.marks, err = logstore.ReadMarks(ctx, tx); err != nil {
 		return fmt.Errorf("verify: read when the rounds were: %w", err)
 	}
-	if v.adoptions, err = adoptionRanges(ctx, tx); err != nil {
+	if v.adoptions, err = logstore.ReadAdoptions(ctx, tx); err != nil {
 		return fmt.Errorf("verify: read who was adopted: %w", err)
 	}
 	if err := tx.QueryRow(ctx, `SELECT clock_timestamp()`).Scan(&v.now); err != nil {
 		return fmt.Errorf("verify: read the database's clock: %w", err)
 	}
 	if v.Since != nil {
-		if v.Since.Size > v.super.size {
-			v.addProblem(Operator, "super-log",
-				"it has %d leaves, and had %d when it was verified last: the database was taken back", v.super.size,
+		if v.Since.Size > v.super.Size {
+			v.addProblem(logstore.Operator, "super-log",
+				"it has %d leaves, and had %d when it was verified last: the database was taken back", v.super.Size,
 				v.Since.Size)
 			v.Since = nil
 			return nil
 		}
-		v.since = v.Since.place()
+		v.since = v.Since.position()
 	}
 	return nil
 }
@@ -249,7 +264,7 @@ func (v *verifier) rows(ctx context.Context, txs []pgx.Tx) (err error) {
 	}
 	r := audit.Rows{Tenant: v.Tenant, Found: v.OnFinding, Each: v.each}
 	if v.Since != nil {
-		r.Since = &audit.Since{Epoch: int16(v.since.segment / 2), XID: v.since.xid, ID: v.since.id}
+		r.Since = &audit.Since{Epoch: int16(v.since.Segment / 2), XID: v.since.XID, ID: v.since.ID}
 	}
 	if v.Progress != nil {
 		r.Progress = func(done, total int64) { v.Progress("events", done, total) }
@@ -269,34 +284,34 @@ type lateness struct {
 }
 
 func (v *verifier) each(worker int, s *audit.SealedEvent) {
-	at := resumePoint{segmentOf(s.Epoch), s.XID, s.ID}
-	if !at.after(v.since) && v.Since != nil {
+	at := logstore.PositionOf(s.Epoch, s.XID, s.ID)
+	if !at.After(v.since) && v.Since != nil {
 		return
 	}
 	v.times(worker, s, at)
-	if at.after(v.scanned) {
+	if at.After(v.scanned) {
 		return
 	}
 	v.sumOf(v.sums[worker], s.TenantID).add(v.secret, s.ID[:], &s.Leaf)
 }
 
 // times holds what a seal says of its time against the log's own history.
-func (v *verifier) times(worker int, s *audit.SealedEvent, at resumePoint) {
-	entered := marksOrdered(v.marks, at)
+func (v *verifier) times(worker int, s *audit.SealedEvent, at logstore.Position) {
+	entered := logstore.EnteredAt(v.marks, at)
 	latest := entered
 	if entered.IsZero() {
 		latest = v.now
 	}
-	what := misdatedEvents(v.marks, s, latest)
+	what := logstore.CheckDate(v.marks, s, latest)
 	if what == "" && s.Mode == ledger.SealedOnAdoption {
-		what = checkAdopted(v.adoptions, s)
+		what = logstore.CheckAdoption(v.adoptions, s)
 	}
 	if what != "" {
 		atomic.AddInt64(&v.Broken, 1)
 		v.OnFinding(audit.Finding{Tenant: s.TenantID, Event: s.ID, Problem: what})
 		return
 	}
-	if by := entered.Sub(s.RecordedAt.Time()); !entered.IsZero() && by > ledger.IntegrateWithin+ClockSlack {
+	if by := entered.Sub(s.RecordedAt.Time()); !entered.IsZero() && by > ledger.IntegrateWithin+logstore.ClockSlack {
 		l := &v.late[worker]
 		l.events, l.by = l.events+1, max(l.by, by)
 	}
@@ -304,11 +319,11 @@ func (v *verifier) times(worker int, s *audit.SealedEvent, at resumePoint) {
 
 // overdue names what is sealed, and not in the log by when it should be.
 func (v *verifier) overdue(ctx context.Context, tx pgx.Tx) (err error) {
-	if v.Waiting, err = waitingBehind(ctx, tx, v.scanned, v.Tenant, v.IntegrateWithin); err != nil {
+	if v.Waiting, err = logstore.CountWaiting(ctx, tx, v.scanned, v.Tenant, v.IntegrateWithin); err != nil {
 		return fmt.Errorf("verify: %w", err)
 	}
 	if !v.Waiting.OK() {
-		tenant := Operator
+		tenant := logstore.Operator
 		if v.Tenant != nil {
 			tenant = *v.Tenant
 		}
@@ -324,17 +339,6 @@ func (v *verifier) sumOf(sums map[uuid.UUID]*leafSums, tenant uuid.UUID) *leafSu
 		sums[tenant] = at
 	}
 	return at
-}
-
-// after reports whether a place comes after another.
-func (p resumePoint) after(o resumePoint) bool {
-	if p.segment != o.segment {
-		return p.segment > o.segment
-	}
-	if p.xid != o.xid {
-		return p.xid > o.xid
-	}
-	return string(p.id[:]) > string(o.id[:])
 }
 
 // logsSQL lists the logs by leaping over their heads.
@@ -354,7 +358,7 @@ func (v *verifier) allLogs(ctx context.Context, txs []pgx.Tx) error {
 	}
 	var logs []uuid.UUID
 	for _, tenant := range all {
-		if v.Tenant == nil || tenant == *v.Tenant || tenant == Operator {
+		if v.Tenant == nil || tenant == *v.Tenant || tenant == logstore.Operator {
 			logs = append(logs, tenant)
 		}
 	}
@@ -372,10 +376,10 @@ func (v *verifier) allLogs(ctx context.Context, txs []pgx.Tx) error {
 				}
 				v.mu.Lock()
 				v.Leaves, v.Deleted, v.Checkpoints = v.Leaves+w.leaves, v.Deleted+w.deleted, v.Checkpoints+w.checkpoints
-				if logs[i] != Operator {
+				if logs[i] != logstore.Operator {
 					v.NotRead += w.from
 				}
-				if logs[i] != Operator {
+				if logs[i] != logstore.Operator {
 					v.Logs++
 					v.logSums[logs[i]] = w.sum
 				}
@@ -401,8 +405,8 @@ func (v *verifier) compare(ctx context.Context, tx pgx.Tx) error {
 	for tenant := range seals {
 		v.sumOf(v.logSums, tenant)
 	}
-	if v.scanned.segment%2 == 1 {
-		v.addProblem(Operator, "logs",
+	if v.scanned.Segment%2 == 1 {
+		v.addProblem(logstore.Operator, "logs",
 			"a resumed notary has not put everything in order yet: let it run, and verify again")
 		return nil
 	}
@@ -413,8 +417,8 @@ func (v *verifier) compare(ctx context.Context, tx pgx.Tx) error {
 			}
 		}
 	}
-	if v.Verification.Anchor == nil {
-		v.Verified.Anchor = "not looked at"
+	if v.Options.Anchor == nil {
+		v.Result.Anchor = "not looked at"
 		return nil
 	}
 	return v.outside(ctx, tx)
@@ -422,22 +426,22 @@ func (v *verifier) compare(ctx context.Context, tx pgx.Tx) error {
 
 func (v *verifier) outside(ctx context.Context, tx pgx.Tx) error {
 	if v.kept == "" {
-		v.Verified.Anchor = "nothing is kept there"
-		if v.super.size > 0 {
-			v.addProblem(Operator, v.Verification.Anchor.String(),
-				"nothing is kept outside, and the super-log has %d leaves", v.super.size)
+		v.Result.Anchor = "nothing is kept there"
+		if v.super.Size > 0 {
+			v.addProblem(logstore.Operator, v.Options.Anchor.String(),
+				"nothing is kept outside, and the super-log has %d leaves", v.super.Size)
 		}
 		return nil
 	}
-	c, err := checkAnchor(ctx, tx, v.kept, v.name, v.super)
+	c, err := logstore.CheckAnchor(ctx, tx, v.kept, v.name, v.super)
 	if err != nil {
-		if !errors.Is(err, ErrRefused) {
+		if !errors.Is(err, logstore.ErrRefused) {
 			return err
 		}
-		v.Verified.Anchor = "differs"
-		v.addProblem(Operator, v.Verification.Anchor.String(), "%v", err)
+		v.Result.Anchor = "differs"
+		v.addProblem(logstore.Operator, v.Options.Anchor.String(), "%v", err)
 		return nil
 	}
-	v.Verified.Anchor = fmt.Sprintf("agrees at size %d", c.Size)
+	v.Result.Anchor = fmt.Sprintf("agrees at size %d", c.Size)
 	return nil
 }

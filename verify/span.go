@@ -1,4 +1,4 @@
-package notary
+package verify
 
 import (
 	"context"
@@ -14,6 +14,7 @@ import (
 	"github.com/konstruct/konstruct/audit"
 	"github.com/konstruct/konstruct/evidence"
 	"github.com/konstruct/konstruct/ledger"
+	"github.com/konstruct/konstruct/logstore"
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
@@ -74,7 +75,7 @@ func (s *logSpan) ids(ctx context.Context, at, end int64) (ids []uuid.UUID, hash
 		return nil, nil, err
 	}
 	if have := next * ledger.TileWidth; have < end {
-		hash, id, err := (&reader{ctx, s.tx, s.tenant, s.to}).open(have)
+		hash, id, err := logstore.NewReader(ctx, s.tx, s.tenant, s.to).OpenLeaves(have)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -172,8 +173,8 @@ func (s *logSpan) acts(ctx context.Context, acts map[uuid.UUID]bool, w *evidence
 	if len(acts) == 0 {
 		return nil
 	}
-	hashes := tlog.TileHashReader(tlog.Tree{N: s.last.size, Hash: tlog.Hash(s.last.root)},
-		&reader{ctx, s.tx, s.tenant, s.last.size})
+	hashes := tlog.TileHashReader(tlog.Tree{N: s.last.Size, Hash: tlog.Hash(s.last.Root)},
+		logstore.NewReader(ctx, s.tx, s.tenant, s.last.Size))
 	rows, err := s.tx.Query(ctx, `SELECT id FROM audit_events WHERE tenant_id = $1 AND (id = ANY ($2) OR `+actsWhere+
 		` AND action_type IN ('retention_rule', 'legal_hold', 'compliance_request')) ORDER BY created_at, id`,
 		s.tenant, slices.Collect(maps.Keys(acts)))
@@ -190,10 +191,10 @@ func (s *logSpan) acts(ctx context.Context, acts map[uuid.UUID]bool, w *evidence
 			return fmt.Errorf("event %s, which records an erasure or deletion: %w", id, err)
 		}
 		index, err := indexOf(ctx, s.tx, &row, s.last)
-		if errors.Is(err, ErrNotInLog) && !acts[id] {
+		if errors.Is(err, logstore.ErrNotInLog) && !acts[id] {
 			continue // it came later than all that it could bind
 		}
-		if errors.Is(err, ErrNotInLog) {
+		if errors.Is(err, logstore.ErrNotInLog) {
 			return fmt.Errorf("something in this range was just erased or deleted, and event %s, which records that, "+
 				"is in no signed checkpoint yet: try again in a second or two while the notary runs (konstruct "+
 				"notary run)", id)
@@ -201,7 +202,7 @@ func (s *logSpan) acts(ctx context.Context, acts map[uuid.UUID]bool, w *evidence
 		if err != nil {
 			return err
 		}
-		p, err := tlog.ProveRecord(s.last.size, index, hashes)
+		p, err := tlog.ProveRecord(s.last.Size, index, hashes)
 		if err != nil {
 			return fmt.Errorf("leaf %d: %w", index, err)
 		}
@@ -229,22 +230,22 @@ func (s *logSpan) ages(ctx context.Context, acts map[uuid.UUID]bool, hashes tlog
 		if !acts[d.record] || d.last() < 0 {
 			continue
 		}
-		h, note, err := headCovering(ctx, s.tx, s.tenant, d.last())
+		h, note, err := logstore.HeadCovering(ctx, s.tx, s.tenant, d.last())
 		if err != nil {
 			return fmt.Errorf("the checkpoint over leaf %d: %w", d.last(), err)
 		}
-		if shown[h.anchor] || h.anchor >= s.super.size {
+		if shown[h.Anchor] || h.Anchor >= s.super.Size {
 			continue
 		}
-		shown[h.anchor] = true
+		shown[h.Anchor] = true
 		age := evidence.TreeSize{Consistency: []evidence.Hash{}}
 		if age.Head, err = disclosedHead(s.super, h, note); err != nil {
 			return err
 		}
-		if h.size < s.last.size {
-			p, err := tlog.ProveTree(s.last.size, h.size, hashes)
+		if h.Size < s.last.Size {
+			p, err := tlog.ProveTree(s.last.Size, h.Size, hashes)
 			if err != nil {
-				return fmt.Errorf("from size %d to %d: %w", h.size, s.last.size, err)
+				return fmt.Errorf("from size %d to %d: %w", h.Size, s.last.Size, err)
 			}
 			for _, hash := range p {
 				age.Consistency = append(age.Consistency, evidence.Hash(hash))

@@ -1,4 +1,4 @@
-package notary
+package verify
 
 import (
 	"context"
@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/konstruct/konstruct/evidence"
+	"github.com/konstruct/konstruct/logstore"
 )
 
 // actsWhere is the condition of the index over acts, word for word.
@@ -43,14 +44,14 @@ func judge(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, floor int) ([]evide
 	}
 	var failed error
 	j := evidence.ComplianceJudge{Floor: floor, Signed: func(leaf int64) (time.Time, error) {
-		h, _, err := headCovering(ctx, tx, tenant, leaf)
+		h, _, err := logstore.HeadCovering(ctx, tx, tenant, leaf)
 		if err != nil {
-			if failed == nil && !errors.Is(err, ErrNotInLog) {
+			if failed == nil && !errors.Is(err, logstore.ErrNotInLog) {
 				failed = err
 			}
 			return time.Time{}, errors.New("no signed checkpoint covers it")
 		}
-		return h.at, nil
+		return h.At, nil
 	}}
 	found = append(found, j.Rule(acts)...)
 	return found, failed

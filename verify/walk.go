@@ -1,4 +1,4 @@
-package notary
+package verify
 
 import (
 	"bytes"
@@ -14,6 +14,7 @@ import (
 
 	"github.com/konstruct/konstruct/audit"
 	"github.com/konstruct/konstruct/ledger"
+	"github.com/konstruct/konstruct/logstore"
 )
 
 // logWalk verifies one log from its leaves up: each tile, each head's root at its size, each signature.
@@ -42,15 +43,15 @@ func (w *logWalk) addBroken(place, format string, args ...any) {
 }
 
 func (w *logWalk) run(ctx context.Context) error {
-	last, err := lastHead(ctx, w.tx, w.tenant)
+	last, err := logstore.LastHead(ctx, w.tx, w.tenant)
 	if err != nil {
 		return err
 	}
 	w.edge = ledger.NewRange(0)
-	if w.gone, err = readDeletedLeaves(ctx, w.tx, w.tenant, 0, last.size); err != nil {
+	if w.gone, err = readDeletedLeaves(ctx, w.tx, w.tenant, 0, last.Size); err != nil {
 		return err
 	}
-	if w.tenant != Operator {
+	if w.tenant != logstore.Operator {
 		rulings, err := judge(ctx, w.tx, w.tenant, w.v.Floor)
 		if err != nil {
 			return err
@@ -72,10 +73,10 @@ func (w *logWalk) run(ctx context.Context) error {
 			return err
 		}
 	}
-	full := last.size / ledger.TileWidth
+	full := last.Size / ledger.TileWidth
 	for t := w.edge.End() / ledger.TileWidth; ; t += stride {
 		to := min(t+stride, full)
-		if whole, err := w.part(ctx, t, to, last.size); err != nil || !whole {
+		if whole, err := w.part(ctx, t, to, last.Size); err != nil || !whole {
 			return err
 		}
 		if to == full {
@@ -90,7 +91,7 @@ func (w *logWalk) run(ctx context.Context) error {
 	if beyond > 0 {
 		w.addBroken(fmt.Sprintf("tiles from %d on", full),
 			"%d tiles stand behind the log's last head, of size %d: heads were removed, or tiles added",
-			beyond, last.size)
+			beyond, last.Size)
 	}
 	return nil
 }
@@ -99,29 +100,29 @@ func (w *logWalk) run(ctx context.Context) error {
 func (w *logWalk) skip(ctx context.Context) error {
 	w.seen = w.v.Since.Size
 	rows, err := w.tx.Query(ctx,
-		`SELECT `+headSQL+
+		`SELECT `+logstore.HeadColumns+
 			` FROM audit_heads h WHERE tenant_id = $1 AND anchor < $2 ORDER BY size DESC, anchor DESC LIMIT 1`,
 		w.tenant, w.seen)
 	if err != nil {
 		return err
 	}
-	h, err := pgx.CollectExactlyOneRow(rows, scanHead)
+	h, err := pgx.CollectExactlyOneRow(rows, logstore.ScanHead)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil // all of it is new
 	}
 	if err != nil {
 		return err
 	}
-	if w.tenant == Operator && (h.size != w.v.Since.Size || h.root != w.v.Since.Root) {
+	if w.tenant == logstore.Operator && (h.Size != w.v.Since.Size || h.Root != w.v.Since.Root) {
 		w.addBroken(fmt.Sprintf("size %d", w.v.Since.Size),
 			"the super-log's root is not the one that was verified at %s", w.v.Since.At.Format(time.RFC3339))
 		return nil
 	}
-	w.from, w.good = h.size, h.size
-	begin := h.size / ledger.TileWidth * ledger.TileWidth
-	edge, err := (&reader{ctx, w.tx, w.tenant, h.size}).subtrees(h, 0, begin)
+	w.from, w.good = h.Size, h.Size
+	begin := h.Size / ledger.TileWidth * ledger.TileWidth
+	edge, err := logstore.NewReader(ctx, w.tx, w.tenant, h.Size).Subtrees(h, 0, begin)
 	if err != nil {
-		w.addBroken(fmt.Sprintf("size %d", h.size), "what was verified before does not lead to its root any more: %v",
+		w.addBroken(fmt.Sprintf("size %d", h.Size), "what was verified before does not lead to its root any more: %v",
 			err)
 		w.from, w.good = 0, 0
 		return nil
@@ -151,7 +152,7 @@ func (w *logWalk) part(ctx context.Context, from, to, size int64) (whole bool, e
 	}
 	end := to * ledger.TileWidth
 	if size < end+ledger.TileWidth && size > end {
-		hashes, ids, err := (&reader{ctx, w.tx, w.tenant, size}).open(end)
+		hashes, ids, err := logstore.NewReader(ctx, w.tx, w.tenant, size).OpenLeaves(end)
 		if err != nil {
 			w.addBroken(fmt.Sprintf("leaves from %d on", end), "%v", err)
 			return false, nil
@@ -164,7 +165,7 @@ func (w *logWalk) part(ctx context.Context, from, to, size int64) (whole bool, e
 	}
 	for i := range tiles {
 		t := &tiles[i]
-		if t.n != from+int64(i) || len(t.hashes)%tlog.HashSize != 0 || w.tenant != Operator &&
+		if t.n != from+int64(i) || len(t.hashes)%tlog.HashSize != 0 || w.tenant != logstore.Operator &&
 			len(t.ids)*2 != len(t.hashes) {
 			w.addBroken(fmt.Sprintf("tile %d", from+int64(i)), "it is missing, or malformed")
 			return false, nil
@@ -172,7 +173,7 @@ func (w *logWalk) part(ctx context.Context, from, to, size int64) (whole bool, e
 		if heads, err = w.tile(ctx, t, heads); err != nil {
 			return false, err
 		}
-		if w.tenant == Operator {
+		if w.tenant == logstore.Operator {
 			if err := w.superLeaves(ctx, t); err != nil {
 				return false, err
 			}
@@ -187,12 +188,12 @@ func (w *logWalk) part(ctx context.Context, from, to, size int64) (whole bool, e
 
 // headRead is a head and what was signed of it; the note is empty where nothing was.
 type headRead struct {
-	head
+	logstore.Head
 	note string
 }
 
 func (w *logWalk) heads(ctx context.Context, after, upTo int64) ([]headRead, error) {
-	rows, err := w.tx.Query(ctx, `SELECT `+headSQL+`, coalesce(c.note, '')
+	rows, err := w.tx.Query(ctx, `SELECT `+logstore.HeadColumns+`, coalesce(c.note, '')
 	  FROM audit_heads h LEFT JOIN audit_checkpoints c USING (tenant_id, size, anchor)
 	 WHERE h.tenant_id = $1 AND h.size > $2 AND h.size <= $3 AND h.anchor >= $4 ORDER BY h.size, h.anchor`, w.tenant,
 		after, upTo, w.seen)
@@ -200,7 +201,7 @@ func (w *logWalk) heads(ctx context.Context, after, upTo int64) ([]headRead, err
 		return nil, err
 	}
 	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (h headRead, err error) {
-		h.head, err = scanHead(withLast{row, &h.note})
+		h.Head, err = logstore.ScanHeadAnd(row, &h.note)
 		return h, err
 	})
 }
@@ -209,8 +210,8 @@ func (w *logWalk) heads(ctx context.Context, after, upTo int64) ([]headRead, err
 func (w *logWalk) tile(ctx context.Context, t *tileRow, heads []headRead) ([]headRead, error) {
 	begin, inside := t.n*ledger.TileWidth, w.edge.Clone()
 	n := int64(len(t.hashes) / tlog.HashSize)
-	for ; len(heads) > 0 && heads[0].size <= begin+n; heads = heads[1:] {
-		for inside.End() < heads[0].size {
+	for ; len(heads) > 0 && heads[0].Size <= begin+n; heads = heads[1:] {
+		for inside.End() < heads[0].Size {
 			i := inside.End() - begin
 			if err := inside.Append(ledger.Hash(t.hashes[i*tlog.HashSize:])); err != nil {
 				return nil, err
@@ -227,7 +228,7 @@ func (w *logWalk) tile(ctx context.Context, t *tileRow, heads []headRead) ([]hea
 			continue
 		}
 		leaf := ledger.Hash(t.hashes[i*tlog.HashSize:])
-		if w.tenant != Operator {
+		if w.tenant != logstore.Operator {
 			w.leaves++
 			if w.gone.contains(begin + i) {
 				w.deleted++
@@ -254,25 +255,25 @@ func (w *logWalk) tile(ctx context.Context, t *tileRow, heads []headRead) ([]hea
 
 // head holds a head against the root that the leaves lead to, and its signature against both.
 func (w *logWalk) head(h *headRead, root ledger.Hash, t *tileRow) {
-	place := fmt.Sprintf("checkpoint of size %d", h.size)
-	signedRoot := h.root
+	place := fmt.Sprintf("checkpoint of size %d", h.Size)
+	signedRoot := h.Root
 	if h.note != "" {
 		c, err := w.openNote(h)
 		switch {
 		case err != nil:
 			w.addBroken(place, "%v", err)
-		case c.Size != h.size || c.Root != h.root:
+		case c.Size != h.Size || c.Root != h.Root:
 			w.addBroken(place, "it was signed with another root or size than its head says: the head was changed")
 			signedRoot = c.Root
 		default:
 			w.checkpoints++
-			w.v.signed(h.at)
+			w.v.signed(h.At)
 		}
-	} else if w.tenant != Operator && h.anchor < w.v.superSigned {
+	} else if w.tenant != logstore.Operator && h.Anchor < w.v.superSigned {
 		w.addBroken(place, "its signature is gone")
 	}
 	if root == signedRoot {
-		w.good = h.size
+		w.good = h.Size
 		return
 	}
 	if w.addWrong {
@@ -280,15 +281,15 @@ func (w *logWalk) head(h *headRead, root ledger.Hash, t *tileRow) {
 	}
 	w.addWrong = true
 	w.addBroken(place, "the leaves lead to another root than was signed: among leaves %d to %d some were changed, "+
-		"swapped, removed or put in", w.good, h.size-1)
-	if w.tenant == Operator || h.size-w.good > 8 {
+		"swapped, removed or put in", w.good, h.Size-1)
+	if w.tenant == logstore.Operator || h.Size-w.good > 8 {
 		return
 	}
-	for i := max(w.good, t.n*ledger.TileWidth); i < h.size; i++ {
+	for i := max(w.good, t.n*ledger.TileWidth); i < h.Size; i++ {
 		at := (i - t.n*ledger.TileWidth) * 16
 		w.v.OnFinding(audit.Finding{Tenant: w.tenant, Event: uuid.UUID(t.ids[at : at+16]),
 			Problem: fmt.Sprintf("is leaf %d, among those that lead to another root than was signed at size %d",
-				i, h.size)})
+				i, h.Size)})
 	}
 }
 
@@ -297,10 +298,10 @@ func (w *logWalk) openNote(h *headRead) (ledger.Checkpoint, error) {
 	err := errors.New("it is signed, and the database names no key for it")
 	for i := len(w.v.keys) - 1; i >= 0; i-- {
 		k := w.v.keys[i]
-		if k.anchor > h.anchor {
+		if k.Anchor > h.Anchor {
 			continue
 		}
-		if w.tenant != Operator {
+		if w.tenant != logstore.Operator {
 			k.Key = k.OfTenant(w.tenant)
 		}
 		c, openErr := ledger.OpenCheckpoint(h.note, k.Key)
@@ -316,7 +317,7 @@ func (w *logWalk) openNote(h *headRead) (ledger.Checkpoint, error) {
 func (w *logWalk) above(ctx context.Context, n int64) error {
 	for level := int16(1); n%ledger.TileWidth == ledger.TileWidth-1; level++ {
 		n /= ledger.TileWidth
-		below, err := storedRoots(ctx, w.tx, w.tenant, level-1, n*ledger.TileWidth, ledger.TileWidth)
+		below, err := logstore.StoredRoots(ctx, w.tx, w.tenant, level-1, n*ledger.TileWidth, ledger.TileWidth)
 		if err != nil {
 			return err
 		}
@@ -342,27 +343,28 @@ func (w *logWalk) superLeaves(ctx context.Context, t *tileRow) error {
 	n := int64(len(t.hashes) / tlog.HashSize)
 	made := make(map[int64]ledger.Hash, n)
 	rows, err := w.tx.Query(ctx,
-		`SELECT tenant_id, `+headSQL+` FROM audit_heads h WHERE anchor >= $1 AND anchor < $2 AND tenant_id <> '`+
-			Operator.String()+`'`, begin, begin+n)
+		`SELECT `+logstore.HeadColumns+
+			`, h.tenant_id FROM audit_heads h WHERE anchor >= $1 AND anchor < $2 AND tenant_id <> '`+
+			logstore.Operator.String()+`'`, begin, begin+n)
 	if err != nil {
 		return err
 	}
 	owner := map[int64]uuid.UUID{}
 	if _, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (struct{}, error) {
 		var tenant uuid.UUID
-		h, err := scanHead(skipFirst{row, &tenant})
+		h, err := logstore.ScanHeadAnd(row, &tenant)
 		if err != nil {
 			return struct{}{}, err
 		}
-		c := ledger.Checkpoint{Origin: ledger.Origin(w.v.name, tenant), Size: h.size, Root: h.root}
-		made[h.anchor], owner[h.anchor] = ledger.LeafHash(ledger.HeadLeaf(ledger.MicrosOf(h.at), h.salt, c)), tenant
+		c := ledger.Checkpoint{Origin: ledger.Origin(w.v.name, tenant), Size: h.Size, Root: h.Root}
+		made[h.Anchor], owner[h.Anchor] = ledger.LeafHash(ledger.HeadLeaf(ledger.MicrosOf(h.At), h.Salt, c)), tenant
 		return struct{}{}, nil
 	}); err != nil {
 		return err
 	}
 	for _, k := range w.v.keys {
-		if k.anchor >= begin && k.anchor < begin+n {
-			made[k.anchor] = ledger.LeafHash(ledger.KeyLeaf(k.at, k.Key))
+		if k.Anchor >= begin && k.Anchor < begin+n {
+			made[k.Anchor] = ledger.LeafHash(ledger.KeyLeaf(k.At, k.Key))
 		}
 	}
 	for i := range n {
@@ -383,15 +385,4 @@ func (w *logWalk) superLeaves(ctx context.Context, t *tileRow) error {
 		}
 	}
 	return nil
-}
-
-// skipFirst scans a row's first column into one place and the others as they are asked for.
-type skipFirst struct {
-	pgx.CollectableRow
-	first any
-}
-
-// Scan implements pgx.CollectableRow.
-func (r skipFirst) Scan(dest ...any) error {
-	return r.CollectableRow.Scan(append([]any{r.first}, dest...)...)
 }

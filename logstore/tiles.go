@@ -1,4 +1,4 @@
-package notary
+package logstore
 
 import (
 	"context"
@@ -11,20 +11,25 @@ import (
 	"github.com/konstruct/konstruct/ledger"
 )
 
-// reader reads a log's tiles, full and partial, as a tree of the given size has them. It trusts nothing:
+// Reader reads a log's tiles, full and partial, as a tree of the given size has them. It trusts nothing:
 // tlog.TileHashReader proves what it returns in the tree's root.
-type reader struct {
+type Reader struct {
 	ctx    context.Context
 	tx     pgx.Tx
 	tenant uuid.UUID
 	size   int64
 }
 
+// NewReader returns a reader of a tenant's log as its tree of a size has it, within a transaction.
+func NewReader(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, size int64) *Reader {
+	return &Reader{ctx: ctx, tx: tx, tenant: tenant, size: size}
+}
+
 // Height implements tlog.TileReader.
-func (r *reader) Height() int { return ledger.TileHeight }
+func (r *Reader) Height() int { return ledger.TileHeight }
 
 // SaveTiles implements tlog.TileReader; the database is where they are from.
-func (r *reader) SaveTiles([]tlog.Tile, [][]byte) {}
+func (r *Reader) SaveTiles([]tlog.Tile, [][]byte) {}
 
 // The three ways in which a tile's hashes are stored, each as rows that are joined: a full tile, a partial one of level
 // 0, which may have been filled since, and a partial one above, of the roots below it.
@@ -36,7 +41,7 @@ const (
 )
 
 // ReadTiles implements tlog.TileReader. All are asked for in one round trip.
-func (r *reader) ReadTiles(tiles []tlog.Tile) ([][]byte, error) {
+func (r *Reader) ReadTiles(tiles []tlog.Tile) ([][]byte, error) {
 	out := make([][]byte, len(tiles))
 	var batch pgx.Batch
 	for i, t := range tiles {
@@ -70,9 +75,9 @@ func (r *reader) ReadTiles(tiles []tlog.Tile) ([][]byte, error) {
 	return out, nil
 }
 
-// open reads the leaves from index first on that stand in no full tile yet, and their events: what the heads
-// since then added, up to the tree's size.
-func (r *reader) open(first int64) (hashes, ids []byte, err error) {
+// OpenLeaves reads the leaves from index first on that stand in no full tile yet, and their events: what the heads
+// since then added, up to the tree's size. Hashes have 32 bytes each, ids 16.
+func (r *Reader) OpenLeaves(first int64) (hashes, ids []byte, err error) {
 	rows, err := r.tx.Query(r.ctx,
 		`SELECT added, added_ids FROM audit_heads WHERE tenant_id = $1 AND size > $2 AND size <= $3
 		ORDER BY size, anchor`, r.tenant, first, r.size)
@@ -93,8 +98,8 @@ func (r *reader) open(first int64) (hashes, ids []byte, err error) {
 	return hashes, ids, nil
 }
 
-// subtrees are the roots of the perfect subtrees over the leaves [begin, end), each proven in a head's root.
-func (r *reader) subtrees(h head, begin, end int64) ([]ledger.Hash, error) {
+// Subtrees reads the roots of the perfect subtrees over the leaves [begin, end), each proven in a head's root.
+func (r *Reader) Subtrees(h Head, begin, end int64) ([]ledger.Hash, error) {
 	nodes := ledger.RangeNodes(begin, end)
 	at := make([]int64, len(nodes))
 	for i, id := range nodes {
@@ -104,8 +109,8 @@ func (r *reader) subtrees(h head, begin, end int64) ([]ledger.Hash, error) {
 }
 
 // prove reads hashes by tlog's index, each proven in a head's root.
-func (r *reader) prove(h head, at []int64) ([]ledger.Hash, error) {
-	hashes, err := tlog.TileHashReader(tlog.Tree{N: h.size, Hash: tlog.Hash(h.root)}, r).ReadHashes(at)
+func (r *Reader) prove(h Head, at []int64) ([]ledger.Hash, error) {
+	hashes, err := tlog.TileHashReader(tlog.Tree{N: h.Size, Hash: tlog.Hash(h.Root)}, r).ReadHashes(at)
 	if err != nil {
 		return nil, err
 	}

@@ -1,4 +1,4 @@
-package notary
+package verify
 
 import (
 	"context"
@@ -10,10 +10,11 @@ import (
 
 	"github.com/konstruct/konstruct/evidence"
 	"github.com/konstruct/konstruct/ledger"
+	"github.com/konstruct/konstruct/logstore"
 )
 
-// deletionReader is an act of retention: a bit for each leaf from the first on that it deleted.
-type deletionReader struct {
+// deletion is an act of retention: a bit for each leaf from the first on that it deleted.
+type deletion struct {
 	first  int64
 	bits   []byte
 	record uuid.UUID
@@ -21,7 +22,7 @@ type deletionReader struct {
 }
 
 // last is the newest leaf that it deleted; -1: none.
-func (d *deletionReader) last() int64 {
+func (d *deletion) last() int64 {
 	for i := len(d.bits) - 1; i >= 0; i-- {
 		if d.bits[i] != 0 {
 			return d.first + int64(i)*8 + int64(bits.Len8(d.bits[i])) - 1
@@ -30,10 +31,10 @@ func (d *deletionReader) last() int64 {
 	return -1
 }
 
-func (d *deletionReader) end() int64 { return d.first + int64(len(d.bits))*8 }
+func (d *deletion) end() int64 { return d.first + int64(len(d.bits))*8 }
 
 // deletedLeaves are a log's deletions, by their first leaf: some kilobytes for a million leaves.
-type deletedLeaves []deletionReader
+type deletedLeaves []deletion
 
 // readDeletedLeaves are the deletions among a log's leaves [from, to).
 func readDeletedLeaves(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, from, to int64) (deletedLeaves, error) {
@@ -44,7 +45,7 @@ func readDeletedLeaves(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, from, t
 	if err != nil {
 		return nil, err
 	}
-	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (d deletionReader, err error) {
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (d deletion, err error) {
 		return d, row.Scan(&d.first, &d.bits, &d.record, &d.said)
 	})
 }
@@ -69,7 +70,7 @@ func (g deletedLeaves) lawful(leaf int64) bool {
 	return d != nil && d.said
 }
 
-func (g deletedLeaves) find(leaf int64) *deletionReader {
+func (g deletedLeaves) find(leaf int64) *deletion {
 	// No act covers more than maxDeletion leaves: those that begin further back do not reach here.
 	for i := sort.Search(len(g), func(i int) bool {
 		return g[i].first > leaf-maxDeletion
@@ -82,9 +83,9 @@ func (g deletedLeaves) find(leaf int64) *deletionReader {
 }
 
 // deletedLeaf finds the leaf of an event that was deleted under retention, where an act says so.
-func deletedLeaf(ctx context.Context, tx pgx.Tx, tenant, event uuid.UUID, last head,
+func deletedLeaf(ctx context.Context, tx pgx.Tx, tenant, event uuid.UUID, last logstore.Head,
 	floor int) (index int64, found bool, err error) {
-	all, err := readDeletedLeaves(ctx, tx, tenant, 0, last.size)
+	all, err := readDeletedLeaves(ctx, tx, tenant, 0, last.Size)
 	if err != nil || len(all) == 0 {
 		return 0, false, err
 	}
@@ -93,7 +94,7 @@ func deletedLeaf(ctx context.Context, tx pgx.Tx, tenant, event uuid.UUID, last h
 		return 0, false, err
 	}
 	all.judged(rulings)
-	full := last.size / ledger.TileWidth
+	full := last.Size / ledger.TileWidth
 	rows, err := tx.Query(ctx, `SELECT tile, event_ids FROM audit_tiles WHERE tenant_id = $1
 		AND level = 0 AND tile < $3 AND position($2::bytea IN event_ids) > 0`, tenant, event[:], full)
 	if err != nil {
@@ -112,7 +113,7 @@ func deletedLeaf(ctx context.Context, tx pgx.Tx, tenant, event uuid.UUID, last h
 	}); err != nil || found {
 		return index, found, err
 	}
-	_, open, err := (&reader{ctx, tx, tenant, last.size}).open(full * ledger.TileWidth)
+	_, open, err := logstore.NewReader(ctx, tx, tenant, last.Size).OpenLeaves(full * ledger.TileWidth)
 	if err == nil {
 		look(full*ledger.TileWidth, open)
 	}

@@ -1,8 +1,7 @@
-package notary
+package verify
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -12,6 +11,7 @@ import (
 
 	"github.com/konstruct/konstruct/audit"
 	"github.com/konstruct/konstruct/ledger"
+	"github.com/konstruct/konstruct/logstore"
 )
 
 // nameLeaves finds out which events make a tenant's seals differ from its log; it is slower than finding that
@@ -30,8 +30,8 @@ func (v *verifier) nameLeaves(ctx context.Context, tx pgx.Tx, tenant uuid.UUID) 
 	   AND (epoch < $2 OR epoch = $2 AND (xid, event_id) <= ($3::text::xid8, $4))
 	   AND event_id NOT IN (SELECT encode(substr(ids, n * 16 + 1, 16), 'hex')::uuid FROM (
 	     SELECT event_ids AS ids FROM audit_tiles WHERE tenant_id = $1 AND level = 0 UNION ALL SELECT added_ids FROM audit_heads WHERE tenant_id = $1) i,
-	     generate_series(0, octet_length(ids) / 16 - 1) n)`, tenant, v.scanned.segment/2, fmt.Sprint(v.scanned.xid),
-		v.scanned.id)
+	     generate_series(0, octet_length(ids) / 16 - 1) n)`, tenant, v.scanned.Segment/2, fmt.Sprint(v.scanned.XID),
+		v.scanned.ID)
 	if err != nil {
 		return err
 	}
@@ -53,15 +53,15 @@ func (v *verifier) nameLeaves(ctx context.Context, tx pgx.Tx, tenant uuid.UUID) 
 // leavesWithoutSeals names leaves whose seal is gone or says otherwise, and events that stand in the log twice.
 func (v *verifier) leavesWithoutSeals(ctx context.Context, tx pgx.Tx, tenant uuid.UUID,
 	name func(uuid.UUID, string)) error {
-	last, err := lastHead(ctx, tx, tenant)
+	last, err := logstore.LastHead(ctx, tx, tenant)
 	if err != nil {
-		return ignoreNone(err)
+		return logstore.IgnoreNoRows(err)
 	}
-	gone, err := readDeletedLeaves(ctx, tx, tenant, 0, last.size)
+	gone, err := readDeletedLeaves(ctx, tx, tenant, 0, last.Size)
 	if err != nil {
 		return err
 	}
-	full := last.size / ledger.TileWidth
+	full := last.Size / ledger.TileWidth
 	for t := int64(0); t <= full; t++ {
 		var hashes, ids []byte
 		if t < full {
@@ -69,7 +69,7 @@ func (v *verifier) leavesWithoutSeals(ctx context.Context, tx pgx.Tx, tenant uui
 				`SELECT hashes, event_ids FROM audit_tiles WHERE tenant_id = $1 AND level = 0 AND tile = $2`, tenant,
 				t).Scan(&hashes, &ids)
 		} else {
-			hashes, ids, err = (&reader{ctx, tx, tenant, last.size}).open(t * ledger.TileWidth)
+			hashes, ids, err = logstore.NewReader(ctx, tx, tenant, last.Size).OpenLeaves(t * ledger.TileWidth)
 		}
 		if err != nil || len(ids)*2 != len(hashes) {
 			return nil // a missing or malformed tile is told of by the walk
@@ -105,14 +105,6 @@ func (v *verifier) leavesWithoutSeals(ctx context.Context, tx pgx.Tx, tenant uui
 		}
 	}
 	return nil
-}
-
-// ignoreNone is nil for a row that is not there.
-func ignoreNone(err error) error {
-	if errors.Is(err, pgx.ErrNoRows) {
-		return nil
-	}
-	return err
 }
 
 // signed notes the newest checkpoint's time.

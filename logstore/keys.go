@@ -1,0 +1,100 @@
+package logstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/konstruct/konstruct/ledger"
+)
+
+// DatedKey is a key of the notary's, with its leaf in the super-log and when it entered there.
+type DatedKey struct {
+	ledger.Key
+	Anchor int64
+	At     ledger.Micros
+}
+
+// ReadKeys reads the notary's keys, the oldest first.
+func ReadKeys(ctx context.Context, tx pgx.Tx) ([]DatedKey, error) {
+	rows, err := tx.Query(ctx, `SELECT verifier, anchor, at FROM audit_keys WHERE tenant_id = $1 ORDER BY anchor`,
+		Operator)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (k DatedKey, err error) {
+		var vkey string
+		var at time.Time
+		if err := row.Scan(&vkey, &k.Anchor, &at); err != nil {
+			return k, err
+		}
+		k.At = ledger.MicrosOf(at)
+		k.Key, err = ledger.ParseKey(vkey)
+		return k, err
+	})
+}
+
+// OpenWithAnyKey opens a checkpoint signed with any key that the log has had.
+func OpenWithAnyKey(ctx context.Context, tx pgx.Tx, signed, name string) (ledger.Checkpoint, error) {
+	keys, err := ReadKeys(ctx, tx)
+	if err != nil {
+		return ledger.Checkpoint{}, err
+	}
+	err = errors.New("no key of this log signed it")
+	for i := len(keys) - 1; i >= 0; i-- {
+		if keys[i].Name != name {
+			continue
+		}
+		c, openErr := ledger.OpenCheckpoint(signed, keys[i].Key)
+		if openErr == nil {
+			return c, nil
+		}
+		err = openErr
+	}
+	return ledger.Checkpoint{}, err
+}
+
+// CheckAnchor verifies the checkpoint kept in the anchor against the super-log's head, and returns it: the head's tree
+// must extend it. Else it returns an ErrRefused.
+func CheckAnchor(ctx context.Context, tx pgx.Tx, kept, name string, head Head) (ledger.Checkpoint, error) {
+	last, err := OpenWithAnyKey(ctx, tx, kept, name)
+	if err != nil {
+		return last, fmt.Errorf("%w: the checkpoint kept outside: %w", ErrRefused, err)
+	}
+	if last.Size > head.Size {
+		return last, &RolledBackError{Here: head.Size, Signed: last.Size}
+	}
+	root := head.Root
+	if last.Size < head.Size {
+		r := tlog.TileHashReader(tlog.Tree{N: head.Size, Hash: tlog.Hash(head.Root)},
+			NewReader(ctx, tx, Operator, head.Size))
+		h, err := tlog.TreeHash(last.Size, r)
+		if err != nil {
+			return last, fmt.Errorf("the super-log at size %d: %w", last.Size, err)
+		}
+		root = ledger.Hash(h)
+	}
+	if root != last.Root {
+		return last, fmt.Errorf("%w: the super-log was rewritten: at size %d its root is not the one that was "+
+			"signed. Run `konstruct notary resume`, which explains", ErrRefused, last.Size)
+	}
+	return last, nil
+}
+
+// RolledBackError is the refusal of a database that was restored to an earlier state.
+type RolledBackError struct {
+	Here, Signed int64 // sizes of the super-log: in the database, and signed
+}
+
+// Error implements error.
+func (e *RolledBackError) Error() string {
+	return fmt.Sprintf("%v: the database was restored to an earlier state: it holds a super-log of %d leaves, and "+
+		"one of %d was signed. Run `konstruct notary resume`, which explains", ErrRefused, e.Here, e.Signed)
+}
+
+// Unwrap implements errors.Unwrap.
+func (e *RolledBackError) Unwrap() error { return ErrRefused }

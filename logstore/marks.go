@@ -1,0 +1,146 @@
+package logstore
+
+import (
+	"context"
+	"fmt"
+	"sort"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/konstruct/konstruct/audit"
+)
+
+// ClockSlack is by how much the database's clock and the notary's may differ before a time counts as false.
+const ClockSlack = 10 * time.Second
+
+// RoundMark is a round of the notary's of which the super-log's head tells: when it was, up to where it had put seals
+// in order, and in which transaction it did. Transaction ids are issued in order, so what a later transaction sealed
+// was recorded later.
+type RoundMark struct {
+	At    time.Time
+	Epoch int16  // of the cluster in which it was
+	XID   uint64 // 0: a head from before this was kept
+	Last  Position
+}
+
+const markColumns = `h.at, h.segment, coalesce(h.own_xid, '0')::text::bigint, h.xid::text::bigint, h.event_id`
+
+func scanMark(row pgx.CollectableRow) (m RoundMark, err error) {
+	var own, xid int64
+	err = row.Scan(&m.At, &m.Last.Segment, &own, &xid, &m.Last.ID)
+	m.XID, m.Last.XID, m.Epoch = uint64(own), uint64(xid), int16((m.Last.Segment+1)/2)
+	return m, err
+}
+
+// KeptMarks is how many rounds a notary remembers: a transaction that seals now began after most of them.
+const KeptMarks = 1024
+
+// ReadLastMarks reads the newest KeptMarks rounds, the oldest of them first.
+func ReadLastMarks(ctx context.Context, tx pgx.Tx) ([]RoundMark, error) {
+	rows, err := tx.Query(ctx,
+		`SELECT * FROM (SELECT `+markColumns+` FROM audit_heads h WHERE h.tenant_id = $1 AND h.own_xid IS NOT NULL
+	   ORDER BY h.size DESC LIMIT $2) m ORDER BY 1`, Operator, KeptMarks)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, scanMark)
+}
+
+// markPause is how far apart the rounds are that a verification keeps of a long history.
+const markPause = ClockSlack
+
+// ReadMarks reads the rounds of the whole history, at least ClockSlack apart, the oldest first.
+func ReadMarks(ctx context.Context, tx pgx.Tx) (all []RoundMark, err error) {
+	rows, err := tx.Query(ctx, `SELECT `+markColumns+` FROM audit_heads h WHERE h.tenant_id = $1 ORDER BY h.size`,
+		Operator)
+	if err != nil {
+		return nil, err
+	}
+	var last RoundMark
+	if _, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (struct{}, error) {
+		m, err := scanMark(row)
+		if err == nil && (len(all) == 0 || m.At.Sub(all[len(all)-1].At) >= markPause) {
+			all = append(all, m)
+		}
+		last = m
+		return struct{}{}, err
+	}); err != nil {
+		return nil, err
+	}
+	if len(all) > 0 && all[len(all)-1] != last {
+		all = append(all, last)
+	}
+	return all, nil
+}
+
+// endedBefore returns the time of a round that had ended before a seal's transaction began; zero where none is known.
+func endedBefore(marks []RoundMark, epoch int16, xid uint64) time.Time {
+	i := sort.Search(len(marks), func(i int) bool {
+		m := &marks[i]
+		return m.Epoch > epoch || m.Epoch == epoch && m.XID >= xid
+	})
+	for i--; i >= 0; i-- {
+		if m := &marks[i]; m.Epoch != epoch {
+			break
+		} else if m.XID != 0 {
+			return m.At
+		}
+	}
+	return time.Time{}
+}
+
+// EnteredAt returns when a position entered its log, or up to ClockSlack later; zero for one that waits.
+func EnteredAt(marks []RoundMark, p Position) time.Time {
+	i := sort.Search(len(marks), func(i int) bool { return !p.After(marks[i].Last) })
+	if i == len(marks) {
+		return time.Time{}
+	}
+	return marks[i].At
+}
+
+// CheckDate returns what is false about the time that a seal claims, or the empty string. now is when the seal entered
+// its log, or when it is verified.
+func CheckDate(marks []RoundMark, s *audit.SealedEvent, now time.Time) string {
+	at := s.RecordedAt.Time()
+	if now.Add(ClockSlack).Before(at) {
+		return fmt.Sprintf("says that it was recorded at %s, which was not yet at %s", at.Format(time.RFC3339Nano),
+			now.UTC().Format(time.RFC3339Nano))
+	}
+	if b := endedBefore(marks, s.Epoch, s.XID); at.Add(ClockSlack).Before(b) {
+		return fmt.Sprintf("says that it was recorded at %s, and the transaction that sealed it began after the "+
+			"log's checkpoint of %s: it was back-dated",
+			at.Format(time.RFC3339Nano), b.UTC().Format(time.RFC3339Nano))
+	}
+	return ""
+}
+
+// Adoption is when a tenant's rows from before sealing were sealed.
+type Adoption struct{ From, To time.Time }
+
+// ReadAdoptions reads the adoptions of all tenants; one in progress ends in the year 9999.
+func ReadAdoptions(ctx context.Context, tx pgx.Tx) (map[uuid.UUID]Adoption, error) {
+	rows, err := tx.Query(ctx, `SELECT tenant_id, started_at, coalesce(finished_at, '9999-01-01') FROM audit_adoptions`)
+	if err != nil {
+		return nil, err
+	}
+	all := map[uuid.UUID]Adoption{}
+	var tenant uuid.UUID
+	var a Adoption
+	_, err = pgx.ForEachRow(rows, []any{&tenant, &a.From, &a.To}, func() error { all[tenant] = a; return nil })
+	return all, err
+}
+
+// CheckAdoption returns why a seal can't be one of an adoption's, or the empty string.
+func CheckAdoption(all map[uuid.UUID]Adoption, s *audit.SealedEvent) string {
+	at := s.RecordedAt.Time()
+	switch a, there := all[s.TenantID]; {
+	case !there:
+		return "says that it was sealed on adoption, and its tenant was never adopted"
+	case at.Add(ClockSlack).Before(a.From) || a.To.Add(ClockSlack).Before(at):
+		return fmt.Sprintf("says that it was sealed on adoption, at %s, and its tenant's was from %s to %s",
+			at.Format(time.RFC3339), a.From.UTC().Format(time.RFC3339), a.To.UTC().Format(time.RFC3339))
+	}
+	return ""
+}
