@@ -156,15 +156,22 @@ func (g *Group) work() {
 
 // commit writes a batch in one transaction; when the database refuses something of it, each event by itself.
 func (g *Group) commit(batch []*pending) {
-	altered := false
 	if len(batch) > 1 {
 		events := make([]tenantEvent, len(batch))
 		for i, p := range batch {
 			events[i] = p.tenantEvent
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
-		err := g.door.Stream(ctx, groupByTenant(events))
+		batches := groupByTenant(events)
+		err := g.door.Stream(ctx, streamParts(batches))
 		cancel()
+		if errors.Is(err, ErrChanged) { // all are committed: asked again, those that were changed would be there already
+			verdicts := verdictsOf(batches)
+			for _, p := range batch {
+				p.done <- verdicts[tenantEventID{p.tenant, p.event.ID}]
+			}
+			return
+		}
 		if errors.Is(err, context.DeadlineExceeded) {
 			err = fmt.Errorf("audit: the database did not answer within %v: the event may or may not be logged: %w",
 				commitTimeout, err)
@@ -175,7 +182,6 @@ func (g *Group) commit(batch []*pending) {
 			}
 			return
 		}
-		altered = errors.Is(err, ErrChanged)
 	}
 	var down error
 	for _, p := range batch {
@@ -187,9 +193,6 @@ func (g *Group) commit(batch []*pending) {
 		ctx, cancel := context.WithTimeout(p.ctx, commitTimeout)
 		err := log(ctx, g.door, p.tenant, p.event)
 		cancel()
-		if altered && errors.Is(err, ErrIDTaken) { // by itself, as something else
-			err = fmt.Errorf("%w: event %s is there as another", ErrChanged, p.event.ID)
-		}
 		if err != nil && p.ctx.Err() == nil && !eventsFault(err) {
 			down = err // the trail can't be written: it can't be for the others
 		}
@@ -238,11 +241,24 @@ func distinctTenants(events []tenantEvent) []tenantEvents {
 	return all
 }
 
-// groupByTenant is a batch as statements.
-func groupByTenant(batch []tenantEvent) []tenantdb.Part {
-	var all []tenantdb.Part
+// groupByTenant is a batch as statements' worths of one tenant each.
+func groupByTenant(batch []tenantEvent) (all []*pendingBatch) {
 	for _, t := range distinctTenants(batch) {
-		all = batchParts(all, t.tenant, t.events)
+		all = pendingBatches(all, t.tenant, t.events)
 	}
 	return all
+}
+
+// tenantEventID names an event: two tenants may have one of the same id.
+type tenantEventID struct{ tenant, event uuid.UUID }
+
+// verdictsOf returns what became of each event of batches that are committed, of which some were changed.
+func verdictsOf(batches []*pendingBatch) map[tenantEventID]error {
+	verdicts := map[tenantEventID]error{}
+	for _, h := range batches {
+		for i := range h.events {
+			verdicts[tenantEventID{h.tenant, h.events[i].ID}] = h.verdict(i)
+		}
+	}
+	return verdicts
 }

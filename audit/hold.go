@@ -17,7 +17,8 @@ import (
 
 // ErrChanged says that an event was stored or sealed as something else than was sent: something on the table changes
 // what is written to it.
-var ErrChanged = errors.New("audit: an event was not stored as it was sent: `konstruct doctor` names what was changed about the table")
+var ErrChanged = errors.New(
+	"audit: an event was not stored as it was sent: `konstruct doctor` names what was changed about the table")
 
 // returningColumns has an INSERT say what it stored, of what the writer can't know.
 const returningColumns = ` RETURNING id, created_at, metadata::text`
@@ -41,6 +42,8 @@ type pendingBatch struct {
 type storedRow struct {
 	at       time.Time
 	metadata string
+	held     bool  // its seal is of what was sent
+	changed  error // or why not
 }
 
 // parts are the statements, in whose transaction nothing commits without its seal.
@@ -113,28 +116,42 @@ func (h *pendingBatch) readSealed(rows pgx.Rows) error {
 			return nil // written before in this transaction
 		}
 		e, s := &h.events[i], &h.stored[i]
-		if !e.At.IsZero() && !e.At.Equal(s.at) {
-			return fmt.Errorf("%w: event %s: its created_at", ErrChanged, e.ID)
+		switch {
+		case !e.At.IsZero() && !e.At.Equal(s.at):
+			s.changed = fmt.Errorf("%w: event %s: its created_at", ErrChanged, e.ID)
+		case !sameJSON(e.Metadata, s.metadata):
+			s.changed = fmt.Errorf("%w: event %s: its metadata", ErrChanged, e.ID)
+		case len(salt) != 16 || len(leaf) != len(ledger.Hash{}) ||
+			e.leaf(h.tenant, s, mode, recorded, [16]byte(salt)) != ledger.Hash(leaf):
+			s.changed = fmt.Errorf("%w: event %s was sealed as another", ErrChanged, e.ID)
+		default:
+			s.held = true
 		}
-		if !sameJSON(e.Metadata, s.metadata) {
-			return fmt.Errorf("%w: event %s: its metadata", ErrChanged, e.ID)
-		}
-		if len(salt) != 16 || len(leaf) != len(ledger.Hash{}) ||
-			e.leaf(h.tenant, s, mode, recorded, [16]byte(salt)) != ledger.Hash(leaf) {
-			return fmt.Errorf("%w: event %s was sealed as another", ErrChanged, e.ID)
-		}
-		s.at = time.Time{} // held
 		return nil
 	})
 	if err != nil {
 		return err
 	}
 	for i := range h.stored {
-		if !h.stored[i].at.IsZero() {
-			return fmt.Errorf("%w: event %s was written without a seal", ErrChanged, h.events[i].ID)
+		if s := &h.stored[i]; !s.at.IsZero() && !s.held {
+			return h.verdict(i)
 		}
 	}
 	return nil
+}
+
+// verdict returns nil for an event whose seal is known to be of what was sent, and an ErrChanged for every other.
+func (h *pendingBatch) verdict(i int) error {
+	switch s := &h.stored[i]; {
+	case s.held:
+		return nil
+	case s.changed != nil:
+		return s.changed
+	case s.at.IsZero():
+		return fmt.Errorf("%w: event %s was committed with others, and is not known to be written", ErrChanged,
+			h.events[i].ID)
+	}
+	return fmt.Errorf("%w: event %s was written without a seal", ErrChanged, h.events[i].ID)
 }
 
 // leaf is the leaf hash of what was sent.

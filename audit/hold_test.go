@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 	"testing"
@@ -49,6 +50,11 @@ func writers(t *testing.T, door *tenantdb.Door) map[string]func(n int) error {
 				all.Go(func() { _, failed[i] = g.Log(t.Context(), tenantA, e(i)) })
 			}
 			all.Wait()
+			for i, err := range failed { // each caller hears of their own event
+				if (err == nil) != (failed[0] == nil) {
+					return fmt.Errorf("of a shared commit event 0 got %v, and event %d %v", failed[0], i, err)
+				}
+			}
 			return errors.Join(failed...)
 		},
 	}
@@ -62,20 +68,29 @@ func TestNothingIsWrittenWithoutItsSeal(t *testing.T) {
 			`CREATE OR REPLACE FUNCTION audit_seal() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'`,
 			"is not sealed"},
 		"a rule that diverts": {
-			`CREATE TABLE elsewhere (LIKE audit_events); CREATE RULE away AS ON INSERT TO audit_events DO INSTEAD INSERT INTO elsewhere VALUES (NEW.*) RETURNING *; GRANT ALL ON elsewhere TO konstruct_app`, ""},
+			`CREATE TABLE elsewhere (LIKE audit_events);
+				CREATE RULE away AS ON INSERT TO audit_events DO INSTEAD INSERT INTO elsewhere VALUES (NEW.*)
+				RETURNING *; GRANT ALL ON elsewhere TO konstruct_app`, ""},
 		"a trigger that drops rows": {
-			`CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'; CREATE TRIGGER a BEFORE INSERT ON audit_events FOR EACH ROW EXECUTE FUNCTION swallow()`, ""},
+			`CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+				CREATE TRIGGER a BEFORE INSERT ON audit_events FOR EACH ROW EXECUTE FUNCTION swallow()`, ""},
 		"a seal that commits to less": {
 			`CREATE OR REPLACE FUNCTION audit_commitments(salt bytea, agent_id uuid, user_id text, action_type text,
 			input_summary text, output_summary text, latency_ms integer,
 			metadata jsonb) RETURNS bytea LANGUAGE sql STABLE AS $$SELECT decode(repeat('00', 224), 'hex')$$`,
 			"was sealed as another"},
 		"a trigger that rewrites text": {
-			`CREATE FUNCTION swap() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN NEW.output_summary := 'changed'; RETURN NEW; END$$; CREATE TRIGGER a BEFORE INSERT ON audit_events FOR EACH ROW EXECUTE FUNCTION swap()`, "was sealed as another"},
+			`CREATE FUNCTION swap() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN NEW.output_summary := 'changed';
+				RETURN NEW; END$$; CREATE TRIGGER a BEFORE INSERT ON audit_events FOR EACH ROW EXECUTE FUNCTION swap()`,
+			"was sealed as another"},
 		"one that rewrites metadata": {
-			`CREATE FUNCTION swap() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN NEW.metadata := NEW.metadata || '{"b": 1.51}'; RETURN NEW; END$$; CREATE TRIGGER a BEFORE INSERT ON audit_events FOR EACH ROW EXECUTE FUNCTION swap()`, "its metadata"},
+			`CREATE FUNCTION swap() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN NEW.metadata := NEW.metadata || ` +
+				`'{"b": 1.51}'; RETURN NEW; END$$; CREATE TRIGGER a BEFORE INSERT ON audit_events FOR EACH ROW ` +
+				`EXECUTE FUNCTION swap()`, "its metadata"},
 		"one that gives another id": {
-			`CREATE FUNCTION swap() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN NEW.id := gen_random_uuid(); RETURN NEW; END$$; CREATE TRIGGER a BEFORE INSERT ON audit_events FOR EACH ROW EXECUTE FUNCTION swap()`, ""},
+			`CREATE FUNCTION swap() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN NEW.id := gen_random_uuid();
+				RETURN NEW; END$$; CREATE TRIGGER a BEFORE INSERT ON audit_events FOR EACH ROW EXECUTE FUNCTION swap()`,
+			""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := testkit.Database(t)
@@ -92,9 +107,7 @@ func TestNothingIsWrittenWithoutItsSeal(t *testing.T) {
 			}
 			for how, write := range all {
 				err := write(3)
-				// Of a commit that was shared only the first event's error says what differs.
-				shared := how == "a shared commit" && errors.Is(err, audit.ErrChanged)
-				if err == nil || !strings.Contains(err.Error(), c.want) && !shared {
+				if err == nil || !strings.Contains(err.Error(), c.want) {
 					t.Errorf("%s: %v, want %q", how, err, c.want)
 				}
 			}
@@ -141,4 +154,60 @@ func TestSaltsAreTheWritersAlone(t *testing.T) {
 		QueryRow(t.Context(), `SELECT count(*) FROM audit_sealed_here(NULL)`).Scan(&n); err != nil || n != 0 {
 		t.Errorf("without a tenant: %d, %v", n, err)
 	}
+}
+
+// TestOnlyTheChangedEventsOfASharedCommitAreRefused has some events of commits that are shared sealed as others: their
+// callers alone hear of it, and of those from the spool they alone are set aside.
+func TestOnlyTheChangedEventsOfASharedCommitAreRefused(t *testing.T) {
+	d := testkit.Database(t)
+	door := testkit.DoorOf(t, d)
+	super := testkit.Connect(t, d.SuperuserURL())
+	if _, err := super.Exec(t.Context(), `SET konstruct.allow_ddl = on;
+		ALTER FUNCTION audit_commitments RENAME TO honest_commitments;
+		CREATE FUNCTION audit_commitments(salt bytea, agent_id uuid, user_id text, action_type text,
+		input_summary text, output_summary text, latency_ms integer, metadata jsonb) RETURNS bytea LANGUAGE sql STABLE
+		AS $$SELECT public.honest_commitments(salt, agent_id, CASE user_id WHEN 'bob' THEN 'ann' ELSE user_id END, action_type,
+		input_summary, output_summary, latency_ms, metadata)$$;
+		GRANT EXECUTE ON FUNCTION audit_commitments, honest_commitments TO PUBLIC`); err != nil {
+		t.Fatal(err)
+	}
+	tenants, users := []uuid.UUID{tenantA, tenantB}, []string{"ann", "bob"}
+	const n = 200
+	event := func(i int) (uuid.UUID, audit.Event) {
+		return tenants[i%2], audit.Event{Action: "llm_call", UserID: users[i/2%2], Input: fmt.Sprint(i)}
+	}
+	t.Run("a group", func(t *testing.T) {
+		g := audit.NewGroup(door)
+		defer g.Close()
+		var all sync.WaitGroup
+		failed := make([]error, n)
+		for i := range n {
+			all.Go(func() {
+				tenant, e := event(i)
+				_, failed[i] = g.Log(t.Context(), tenant, e)
+			})
+		}
+		all.Wait()
+		for i, err := range failed {
+			if _, e := event(i); errors.Is(err, audit.ErrChanged) != (e.UserID == "bob") || e.UserID == "ann" && err != nil {
+				t.Fatalf("event %d of %s: %v", i, e.UserID, err)
+			}
+		}
+	})
+	t.Run("the spool", func(t *testing.T) {
+		s, err := audit.OpenSpool(door, t.TempDir(), 0, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		for i := range n {
+			tenant, e := event(i)
+			if _, err := s.Log(t.Context(), tenant, e); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := s.Drain(t.Context()); err != nil || s.Status().Rejected != n/2 {
+			t.Errorf("%+v are set aside, want %d: %v", s.Status(), n/2, err)
+		}
+	})
 }

@@ -2,6 +2,7 @@ package audit
 
 import (
 	"context"
+	_ "embed"
 	"errors"
 	"fmt"
 	"strings"
@@ -59,7 +60,7 @@ func LogBatch(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, events
 
 // logBatch writes checked events in one transaction.
 func logBatch(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, events []Event) error {
-	err := door.Stream(ctx, batchParts(nil, tenant, events))
+	err := door.Stream(ctx, streamParts(pendingBatches(nil, tenant, events)))
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) && pg.Code == "23505" { // an id was there: a retry, or another event's
 		return door.Tx(ctx, tenant, func(ctx context.Context, tx pgx.Tx) error {
@@ -72,15 +73,22 @@ func logBatch(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, events
 	return nil
 }
 
-// batchParts appends the statements that write one tenant's events.
-func batchParts(to []tenantdb.Part, tenant uuid.UUID, events []Event) []tenantdb.Part {
+// pendingBatches appends one tenant's events, a statement's worth each.
+func pendingBatches(to []*pendingBatch, tenant uuid.UUID, events []Event) []*pendingBatch {
 	for rest := events; len(rest) > 0; {
 		some := rest[:tenantdb.StatementRows(streamed(rest))]
-		h := pendingBatch{tenant: tenant, events: some, all: true}
-		to = append(to, h.parts(insertSQL(len(some), returningColumns))...)
+		to = append(to, &pendingBatch{tenant: tenant, events: some, all: true})
 		rest = rest[len(some):]
 	}
 	return to
+}
+
+// streamParts are the statements that write batches.
+func streamParts(batches []*pendingBatch) (parts []tenantdb.Part) {
+	for _, h := range batches {
+		parts = append(parts, h.parts(insertSQL(len(h.events), returningColumns))...)
+	}
+	return parts
 }
 
 // streamRows is how many events of a batch go into one statement: few enough that the server begins while
@@ -259,19 +267,16 @@ func nullIfEmpty(s *string) *string {
 	return s
 }
 
+//go:embed sql/same_as_stored.sql
+var sameAsStoredSQL string
+
 // sameAsStored returns nil when the stored event of this id has this content.
 func (e Event) sameAsStored(ctx context.Context, tx pgx.Tx, tenant uuid.UUID) error {
 	if e.stamped {
 		e.At = time.Time{}
 	}
 	var same bool
-	// An erased field says nothing: a late retry of what was there is no other event.
-	err := tx.QueryRow(ctx,
-		`SELECT (agent_id IS NOT DISTINCT FROM $3::uuid OR 1 = ANY (erased)) AND (user_id IS NOT DISTINCT FROM $4::text OR 2 = ANY (erased)) AND action_type = $5::text
-	    AND (input_summary IS NOT DISTINCT FROM $6::text OR 4 = ANY (erased)) AND (output_summary IS NOT DISTINCT FROM $7::text OR 5 = ANY (erased))
-	    AND (latency_ms IS NOT DISTINCT FROM $8::int OR 6 = ANY (erased)) AND (metadata = $9::jsonb OR 7 = ANY (erased)) AND created_at = coalesce($10::timestamptz, created_at)
-	  FROM audit_events, LATERAL (SELECT coalesce(array_agg(field), '{}') FROM audit_erasures x WHERE x.tenant_id = $2::uuid AND x.event_id = $1::uuid) x (erased)
-	 WHERE id = $1::uuid AND tenant_id = $2::uuid`, e.args(nil, &tenant)...).Scan(&same)
+	err := tx.QueryRow(ctx, sameAsStoredSQL, e.args(nil, &tenant)...).Scan(&same)
 	if err != nil {
 		return fmt.Errorf("audit: compare with the stored event: %w", err)
 	}

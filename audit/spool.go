@@ -276,10 +276,23 @@ func (e *localError) Unwrap() error { return e.error }
 // try writes events once: together, or where the database refuses something of them, as land does.
 func (s *Spool) try(ctx context.Context, events []tenantEvent) error {
 	within, cancel := context.WithTimeout(ctx, shipTimeout)
-	err := s.door.Stream(within, groupByTenant(events))
+	batches := groupByTenant(events)
+	err := s.door.Stream(within, streamParts(batches))
 	cancel()
 	if err == nil || !eventsFault(err) {
 		return err
+	}
+	if errors.Is(err, ErrChanged) { // all are committed: asked again, those that were changed would be there already
+		for _, h := range batches {
+			for i, e := range h.events {
+				if err := h.verdict(i); err != nil {
+					if err := s.setAside(ctx, h.tenant, e, err); err != nil {
+						return err
+					}
+				}
+			}
+		}
+		return nil
 	}
 	for _, t := range distinctTenants(events) {
 		if err := s.commit(ctx, t.tenant, t.events); err != nil {
@@ -306,10 +319,14 @@ func (s *Spool) commit(ctx context.Context, tenant uuid.UUID, events []Event) er
 		}
 		return s.commit(ctx, tenant, events[half:])
 	}
-	e := events[0]
-	s.log.ErrorContext(ctx, "the database refused an event, which is set aside", "tenant", tenant, "event", e.ID,
-		"error", err)
-	if err := s.rejected.add(tenant, e.record(tenant), e, err); err != nil {
+	return s.setAside(ctx, tenant, events[0], err)
+}
+
+// setAside keeps an event that the database refused or changed, with the reason, for a person to look at.
+func (s *Spool) setAside(ctx context.Context, tenant uuid.UUID, e Event, reason error) error {
+	s.log.ErrorContext(ctx, "the database refused or changed an event, which is set aside", "tenant", tenant,
+		"event", e.ID, "error", reason)
+	if err := s.rejected.add(tenant, e.record(tenant), e, reason); err != nil {
 		return &localError{err}
 	}
 	return nil

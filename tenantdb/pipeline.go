@@ -138,7 +138,7 @@ func stream(ctx context.Context, conn *pgx.Conn, parts []Part) error {
 	if err := p.Sync(); err != nil && failed == nil {
 		failed = err
 	}
-	var wrong error  // what a reader said
+	var wrong error  // what the first reader said that found something wrong
 	for at := 0; ; { // the first error is the one that says why
 		results, err := p.GetResults()
 		if err != nil || results == nil {
@@ -151,9 +151,11 @@ func stream(ctx context.Context, conn *pgx.Conn, parts []Part) error {
 		if !ok {
 			continue
 		}
-		if at < len(reads) && reads[at] != nil && wrong == nil {
+		if at < len(reads) && reads[at] != nil { // the others' rows too: they tell what became of theirs
 			rows := pgx.RowsFromResultReader(conn.TypeMap(), rr)
-			wrong = reads[at](rows)
+			if err := reads[at](rows); err != nil && wrong == nil {
+				wrong = err
+			}
 			rows.Close()
 		}
 		at++
