@@ -16,7 +16,8 @@ func usual() audit.Event {
 		Output:  "What it answered, in another such sentence, perhaps a little longer.",
 		Latency: 1500 * time.Millisecond,
 		Metadata: json.RawMessage(
-			`{"gen_ai.request.model": "claude-opus-4-5", "gen_ai.usage.input_tokens": 812, "gen_ai.usage.output_tokens": 96}`)}
+			`{"gen_ai.request.model": "claude-opus-4-5", "gen_ai.usage.input_tokens": 812, ` +
+				`"gen_ai.usage.output_tokens": 96}`)}
 }
 
 // BenchmarkLog is one event by one caller, in a round trip of its own.

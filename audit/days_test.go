@@ -52,8 +52,10 @@ func plainly(t *testing.T, super *pgx.Conn, f audit.StatsFilter) (all []audit.St
 		return none
 	}
 	rows, err := super.Query(t.Context(),
-		`SELECT day, agent, model, action, count(*), count(*) FILTER (WHERE metadata ? 'error.type'), percentile_disc('{0.5,0.95,0.99}'::float8[]) WITHIN GROUP (ORDER BY latency_ms),
-	    coalesce(sum((metadata->>'gen_ai.usage.input_tokens')::int), 0), coalesce(sum((metadata->>'gen_ai.usage.output_tokens')::int), 0)
+		`SELECT day, agent, model, action, count(*), count(*) FILTER (WHERE metadata ? 'error.type'),
+			percentile_disc('{0.5,0.95,0.99}'::float8[]) WITHIN GROUP (ORDER BY latency_ms),
+	    coalesce(sum((metadata->>'gen_ai.usage.input_tokens')::int), 0),
+	    coalesce(sum((metadata->>'gen_ai.usage.output_tokens')::int), 0)
 	  FROM (SELECT *, `+column("day", "(created_at AT TIME ZONE 'UTC')::date", "NULL::date")+` AS day, `+
 			column("agent", "agent_id", "NULL::uuid")+` AS agent, `+
 			column("model", "metadata->>'gen_ai.request.model'", "NULL::text")+` AS model, `+
@@ -164,7 +166,8 @@ func TestDaysAreCountedOnce(t *testing.T) {
 
 	// So does deletion, also when an event came in beside it.
 	run(t, super,
-		`SET konstruct.allow_ddl = on; ALTER TABLE audit_events DISABLE TRIGGER audit_refuse, DISABLE TRIGGER audit_hold_deletion`)
+		`SET konstruct.allow_ddl = on; ALTER TABLE audit_events DISABLE TRIGGER audit_refuse,
+			DISABLE TRIGGER audit_hold_deletion`)
 	run(t, super, `DELETE FROM audit_events WHERE tenant_id = $1 AND id = $2`, tenantA, victim.ID)
 	logAll(t, door, tenantA, audit.Event{Action: "instead", At: victim.At})
 	agree("a deletion")

@@ -3,6 +3,7 @@ package audit
 import (
 	"context"
 	"crypto/sha256"
+	_ "embed"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -90,8 +91,9 @@ func (t *Trail) advance(ctx context.Context, tenant, escalation uuid.UUID, e Eve
 		var conversation *string
 		var resolved bool
 		err := tx.QueryRow(ctx,
-			`SELECT e.agent_id, e.metadata->>'gen_ai.conversation.id', EXISTS (SELECT FROM audit_events r WHERE r.tenant_id = $1 AND r.id = $3)
-		  FROM audit_events e WHERE e.tenant_id = $1 AND e.id = $2 AND e.action_type = 'escalation'`, tenant,
+			`SELECT e.agent_id, e.metadata->>'gen_ai.conversation.id',
+			   EXISTS (SELECT FROM audit_events r WHERE r.tenant_id = $1 AND r.id = $3)
+			  FROM audit_events e WHERE e.tenant_id = $1 AND e.id = $2 AND e.action_type = 'escalation'`, tenant,
 			escalation, recordEscalationStep(escalation, ActionResolved)).Scan(&agent, &conversation, &resolved)
 		switch {
 		case errors.Is(err, pgx.ErrNoRows):
@@ -137,19 +139,8 @@ type EscalationFilter struct {
 	Limit        int       // 50 when zero, at most MaxList
 }
 
-// escalationStepSQL is step in SQL, for an id and an action. OFFSET 0 keeps what it computes a plain value: a join by
-// it may use the key under RLS.
-const escalationStepSQL = `(SELECT encode(set_byte(set_byte(substr(h, 1, 16), 6, get_byte(h, 6) & 15 | 128), 8, get_byte(h, 8) & 63 | 128), 'hex')::uuid AS id FROM (SELECT sha256(uuid_send(e.id) || '%s'::bytea)) s (h) OFFSET 0)`
-
-var escalationsSQL = `SELECT * FROM (
-SELECT e.id, CASE WHEN r.id IS NOT NULL THEN 'resolved' WHEN a.id IS NOT NULL THEN 'acknowledged' ELSE 'open' END AS state, e.agent_id, e.user_id, e.input_summary, e.output_summary,
-       e.metadata->>'konstruct.escalation.to', e.created_at, a.created_at, a.user_id, r.created_at, r.user_id, r.output_summary
-  FROM (SELECT * FROM audit_events WHERE tenant_id = $1 AND action_type = 'escalation' AND ($2::timestamptz IS NULL OR created_at >= $2) AND ($3::timestamptz IS NULL OR created_at < $3)
-           AND ($4::timestamptz IS NULL OR (created_at, id) < ($4, $5::uuid)) ORDER BY created_at DESC, id DESC) e
- CROSS JOIN LATERAL ` + fmt.Sprintf(escalationStepSQL, ActionAcknowledged) + ` ai CROSS JOIN LATERAL ` +
-	fmt.Sprintf(escalationStepSQL, ActionResolved) + ` ri
-  LEFT JOIN audit_events a ON a.tenant_id = $1 AND a.id = ai.id AND a.action_type = 'escalation_acknowledged' LEFT JOIN audit_events r ON r.tenant_id = $1 AND r.id = ri.id AND r.action_type = 'escalation_resolved') c (id, state, agent, usr, reason, question, "to", opened, acked, acked_by, resolved, resolved_by, decision)
- WHERE $6 = '' OR state = $6 ORDER BY opened DESC, id DESC LIMIT $7`
+//go:embed sql/escalations.sql
+var escalationsSQL string
 
 // Escalations lists a tenant's escalations and what became of each, the newest first.
 func Escalations(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID,

@@ -171,7 +171,8 @@ func holds(t *testing.T, d *testkit.DB, acked []uuid.UUID) {
 	var disorder int
 	if err := notary.QueryRow(t.Context(), `SELECT count(*) FROM (
 	    SELECT latency_ms AS n, lag(latency_ms) OVER (PARTITION BY agent_id ORDER BY xid, id) AS before
-	      FROM audit_events e JOIN audit_seals s ON s.tenant_id = e.tenant_id AND s.event_id = e.id WHERE action_type = 'spooled') o WHERE before >= n`).Scan(&disorder); err != nil || disorder > 0 {
+	      FROM audit_events e JOIN audit_seals s ON s.tenant_id = e.tenant_id AND s.event_id = e.id
+	      WHERE action_type = 'spooled') o WHERE before >= n`).Scan(&disorder); err != nil || disorder > 0 {
 		t.Errorf("%d spooled events are out of their agent's order, %v", disorder, err)
 	}
 	db, err := tenantdb.OpenEvidence(t.Context(), d.URL("konstruct_notary"))

@@ -74,8 +74,9 @@ const MaxList = 1000
 // them after the join looks up a thousand seals for a page of fifty.
 const (
 	storedSQL = `
-SELECT e.id, e.agent_id, e.user_id, e.action_type, e.input_summary, e.output_summary, e.latency_ms, e.metadata, e.created_at, s.recorded_at, s.mode = 1, s.leaf_hash,
-       ARRAY(SELECT x.field FROM audit_erasures x WHERE x.tenant_id = e.tenant_id AND x.event_id = e.id ORDER BY x.field)
+SELECT e.id, e.agent_id, e.user_id, e.action_type, e.input_summary, e.output_summary, e.latency_ms, e.metadata,
+       e.created_at, s.recorded_at, s.mode = 1, s.leaf_hash,
+       ARRAY(SELECT x.field FROM audit_erasures x WHERE x.tenant_id = e.tenant_id AND x.event_id = e.id ORDER BY 1)
   FROM (SELECT * FROM audit_events e WHERE e.tenant_id = $1`
 	sealsSQL         = `) e LEFT JOIN audit_seals s ON s.tenant_id = e.tenant_id AND s.event_id = e.id`
 	orderNewestFirst = " ORDER BY e.created_at DESC, e.id DESC"

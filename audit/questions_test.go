@@ -140,7 +140,9 @@ func TestWordsAreFoundInSummaries(t *testing.T) {
 	// Nor does it matter whose the functions are: before a superuser gave them away they are the owner's.
 	super := testkit.Connect(t, d.SuperuserURL())
 	if _, err := super.Exec(t.Context(),
-		`SET konstruct.allow_ddl = on; ALTER FUNCTION audit_find_words OWNER TO konstruct_owner; ALTER FUNCTION audit_find_run OWNER TO konstruct_owner; DROP POLICY finder_reads ON audit_events`); err != nil {
+		`SET konstruct.allow_ddl = on; ALTER FUNCTION audit_find_words OWNER TO konstruct_owner;
+			ALTER FUNCTION audit_find_run OWNER TO konstruct_owner;
+			DROP POLICY finder_reads ON audit_events`); err != nil {
 		t.Fatal(err)
 	}
 	finds(t, door, ids)

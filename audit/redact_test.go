@@ -112,7 +112,8 @@ func TestRulesReachWhatTheyNameAndSaySo(t *testing.T) {
 	  {"name":"hex", "pattern":"[0-9a-f]{16}"}, {"detect":"email"}, {"detect":"card"}]}}}`)
 	e := audit.Event{Input: "ORD-17 and ORD-18", Output: "ORD-19", UserID: "ada@example.org",
 		Metadata: json.RawMessage(
-			`{"people":[{"ssn":"078-05-1120","n":1},{"ssn":219099999},{"ssn":null}],"card":4111111111111111,"bob\u0040example.org":true,"score":0.4111111111111111}`)}
+			`{"people":[{"ssn":"078-05-1120","n":1},{"ssn":219099999},{"ssn":null}],"card":4111111111111111,` +
+				`"bob\u0040example.org":true,"score":0.4111111111111111}`)}
 	got := redactEvent(t, p, tenantA, e)
 	for _, gone := range []string{"ORD-17", "ORD-18", "ada@", "078-05", "219099999", "4111111111111111,", "bob@",
 		"bob\\u0040"} {
@@ -207,7 +208,8 @@ func TestAPolicyThatCannotBeMeantIsRefusedByPlace(t *testing.T) {
 // result can be stored.
 func FuzzRedact(f *testing.F) {
 	p := policy(f,
-		`{"default":{"redact":[{"detect":"email"},{"detect":"card"},{"detect":"secret"},{"name":"order","pattern":"ORD-[0-9]{6}"}]}}`)
+		`{"default":{"redact":[{"detect":"email"},{"detect":"card"},{"detect":"secret"},{"name":"order",`+
+			`"pattern":"ORD-[0-9]{6}"}]}}`)
 	planted := []string{"ada@example.org", "4111 1111 1111 1111", "AKIAIOSFODNN7EXAMPLE", "ORD-123456"}
 	f.Add("before ", " after", 0)
 	f.Add("x\u00a0", "\n", 1)

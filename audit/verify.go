@@ -5,6 +5,7 @@ package audit
 
 import (
 	"context"
+	_ "embed"
 	"errors"
 	"fmt"
 	"sync"
@@ -164,22 +165,24 @@ func (o Rows) read(ctx context.Context, tx pgx.Tx, worker int, c chunk) (r Repor
 
 const (
 	// besideEnd joins with the events in a stretch of their table's blocks.
-	besideEnd = `) s LEFT JOIN (SELECT * FROM audit_events WHERE ctid >= $3::text::tid AND ctid < $4::text::tid) e ON e.tenant_id = s.tenant_id AND e.id = s.event_id`
+	besideEnd = `) s
+	  LEFT JOIN (SELECT * FROM audit_events WHERE ctid >= $3::text::tid AND ctid < $4::text::tid) e
+	    ON e.tenant_id = s.tenant_id AND e.id = s.event_id`
 	// elsewhereSQL looks seals and events up by their keys.
 	elsewhereSQL = `SELECT ` + SealedColumns +
 		` FROM unnest($1::uuid[], $2::uuid[]) k (t, i) JOIN audit_seals s ON s.tenant_id = k.t AND s.event_id = k.i
 	  LEFT JOIN audit_events e ON e.tenant_id = k.t AND e.id = k.i`
 )
 
+//go:embed sql/out_of_place.sql
+var outOfPlaceSQL string
+
 // outOfPlace is the stretch of the events' table that the chunk's events should lie in: both tables are written in the
 // same order, so it reaches from the events of the chunk's first block to those of its last.
 func (c chunk) outOfPlace(ctx context.Context, tx pgx.Tx) ([]any, error) {
 	var low, high int64
 	err := tx.QueryRow(ctx,
-		`SELECT coalesce(min((e.ctid::text::point)[0]), 0)::bigint, coalesce(max((e.ctid::text::point)[0]), 0)::bigint
-	  FROM (SELECT tenant_id, event_id FROM audit_seals WHERE ctid >= $1::text::tid AND ctid < $2::text::tid UNION ALL
-	        SELECT tenant_id, event_id FROM audit_seals WHERE ctid >= $3::text::tid AND ctid < $4::text::tid) s
-	  CROSS JOIN LATERAL (SELECT ctid FROM audit_events e WHERE e.tenant_id = s.tenant_id AND e.id = s.event_id) e`,
+		outOfPlaceSQL,
 		tupleID(c.blocks[0]), tupleID(c.blocks[0]+1), tupleID(c.blocks[1]-1), tupleID(c.blocks[1])).Scan(&low, &high)
 	if high-low > maxOutOfPlace { // they lie all over: look each up
 		high = low
@@ -281,7 +284,8 @@ func (o Rows) tenantChunks(ctx context.Context, tx pgx.Tx) (all []chunk, err err
 }
 
 // sinceSQL are the seals behind a place, of all tenants or one. The index knows epoch and xid.
-const sinceSQL = `(epoch, xid) >= ($1, $2::text::xid8) AND (epoch, xid, event_id) > ($1, $2::text::xid8, $4) AND ($3::uuid IS NULL OR tenant_id = $3)`
+const sinceSQL = `(epoch, xid) >= ($1, $2::text::xid8) AND (epoch, xid, event_id) > ($1, $2::text::xid8, $4)
+	  AND ($3::uuid IS NULL OR tenant_id = $3)`
 
 func (o Rows) sinceChunks(ctx context.Context, tx pgx.Tx) (all []chunk, err error) {
 	type key struct {
@@ -291,8 +295,9 @@ func (o Rows) sinceChunks(ctx context.Context, tx pgx.Tx) (all []chunk, err erro
 	}
 	args := []any{o.Since.Epoch, fmt.Sprint(o.Since.XID), o.Tenant, o.Since.ID}
 	rows, err := tx.Query(ctx,
-		`SELECT epoch, xid::text, event_id FROM (SELECT epoch, xid, event_id, row_number() OVER (ORDER BY epoch, xid, event_id) AS n FROM audit_seals
-	  WHERE `+sinceSQL+`) s WHERE n % $5 = 1 ORDER BY n`, append(args, chunkRows)...)
+		`SELECT epoch, xid::text, event_id
+	  FROM (SELECT epoch, xid, event_id, row_number() OVER (ORDER BY epoch, xid, event_id) AS n
+	          FROM audit_seals WHERE `+sinceSQL+`) s WHERE n % $5 = 1 ORDER BY n`, append(args, chunkRows)...)
 	if err != nil {
 		return nil, err
 	}
@@ -345,7 +350,8 @@ func (o Rows) unsealed(ctx context.Context, txs []pgx.Tx, missing map[uuid.UUID]
 	for _, tenant := range differ {
 		rows, err := tx.Query(ctx,
 			`SELECT coalesce(e.id, s.event_id), e.id IS NULL FROM (SELECT id FROM audit_events WHERE tenant_id = $1) e
-		  FULL JOIN (SELECT event_id FROM audit_seals WHERE tenant_id = $1) s ON e.id = s.event_id WHERE e.id IS NULL OR s.event_id IS NULL`, tenant)
+			  FULL JOIN (SELECT event_id FROM audit_seals WHERE tenant_id = $1) s ON e.id = s.event_id
+			 WHERE e.id IS NULL OR s.event_id IS NULL`, tenant)
 		if err != nil {
 			return err
 		}

@@ -12,7 +12,8 @@ import (
 const ModelName = "sentence-transformers/all-MiniLM-L6-v2"
 
 // ErrNoModel says that the local model is not on this machine.
-var ErrNoModel = errors.New("the embedding model is not here: run `make setup`, `konstruct model fetch` or `konstruct model import`")
+var ErrNoModel = errors.New(
+	"the embedding model is not here: run `make setup`, `konstruct model fetch` or `konstruct model import`")
 
 // Model is where the local model's files stand: parts/models/all-MiniLM-L6-v2, and ONNX Runtime's
 // library in parts/onnxruntime.

@@ -10,7 +10,9 @@ import (
 
 // FuzzActs reads acts of a stranger's, and what one would say if it were proven.
 func FuzzActs(f *testing.F) {
-	for _, metadata := range []string{`{"events":["11111111-1111-4111-8111-111111111111"],"fields":["user_id"],"approved_by":"bob"}`, `{"first_leaf":9223372036854775807,"leaves":"/////w=="}`, `{"first_leaf":-1,"leaves":"AA=="}`, `{}`} {
+	for _, metadata := range []string{`{"events":["11111111-1111-4111-8111-111111111111"],"fields":["user_id"],` +
+		`"approved_by":"bob"}`, `{"first_leaf":9223372036854775807,"leaves":"/////w=="}`,
+		`{"first_leaf":-1,"leaves":"AA=="}`, `{}`} {
 		for _, action := range []string{ActionErasure, ActionRetention, "x"} {
 			e := ledger.Event{ActionType: action, Metadata: metadata}
 			values, commitments, salts := e.Values(), e.Commitments([16]byte{1}), ledger.WholeSalt([16]byte{1})

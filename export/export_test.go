@@ -72,7 +72,8 @@ func fill(t testing.TB, d *testkit.DB, n int) *tenantdb.Door {
 		{Action: "llm_call", AgentID: agent, UserID: "ada", Input: "=HYPERLINK(\"http://evil\")",
 			Output: "line\none, \"two\"", Latency: 120 * time.Millisecond,
 			Metadata: json.RawMessage(
-				`{"gen_ai.request.model":"big","gen_ai.provider.name":"anthropic","gen_ai.usage.input_tokens":812,"gen_ai.usage.output_tokens":96,"gen_ai.conversation.id":"c-1"}`)},
+				`{"gen_ai.request.model":"big","gen_ai.provider.name":"anthropic","gen_ai.usage.input_tokens":812,` +
+					`"gen_ai.usage.output_tokens":96,"gen_ai.conversation.id":"c-1"}`)},
 		{Action: "tool_invocation", AgentID: agent, Input: "+1", Output: "@SUM(A1)",
 			Metadata: json.RawMessage(`{"gen_ai.tool.name":"lookup","error.type":"timeout"}`)},
 		{Action: "retrieval", AgentID: agent, UserID: "-ada", Input: "Zürich 🙂",
@@ -184,10 +185,14 @@ func TestParquetOpensInDuckDBAndPandas(t *testing.T) {
 	got := python(t, `
 import duckdb, pandas, sys, glob
 files = sorted(glob.glob(sys.argv[1] + '/*.parquet'))
-print(duckdb.sql(f"SELECT count(*), sum(latency_ms), count(agent_id), min(created_at)::VARCHAR, count(DISTINCT id), sum(octet_length(leaf_hash)), typeof(any_value(id)), typeof(any_value(created_at)), typeof(any_value(metadata)), typeof(any_value(latency_ms)) FROM read_parquet({files})").fetchall()[0])
-print(duckdb.sql(f"SELECT metadata->>'gen_ai.request.model' AS m, count(*) FROM read_parquet({files}) GROUP BY m ORDER BY 2 DESC LIMIT 1").fetchall())
+print(duckdb.sql(f"SELECT count(*), sum(latency_ms), count(agent_id), min(created_at)::VARCHAR, count(DISTINCT id),
+sum(octet_length(leaf_hash)), typeof(any_value(id)), typeof(any_value(created_at)), typeof(any_value(metadata)),
+typeof(any_value(latency_ms)) FROM read_parquet({files})").fetchall()[0])
+print(duckdb.sql(f"SELECT metadata->>'gen_ai.request.model' AS m, count(*) FROM read_parquet({files}) GROUP BY m
+ORDER BY 2 DESC LIMIT 1").fetchall())
 d = pandas.concat(pandas.read_parquet(f) for f in files)
-print(len(d), int(d.latency_ms.sum()), d.agent_id.notna().sum(), d.created_at.dtype, d.input_summary.iloc[2], d.user_id.isna().sum())
+print(len(d), int(d.latency_ms.sum()), d.agent_id.notna().sum(), d.created_at.dtype, d.input_summary.iloc[2],
+d.user_id.isna().sum())
 `, dir)
 	sum := 120
 	for i := range 45_000 {
@@ -195,7 +200,8 @@ print(len(d), int(d.latency_ms.sum()), d.agent_id.notna().sum(), d.created_at.dt
 	}
 	want :=
 		fmt.Sprintf(
-			`(45005, %d, 45003, '2026-11-01 10:00:00.123456+00', 45005, %d, 'UUID', 'TIMESTAMP WITH TIME ZONE', 'JSON', 'INTEGER')
+			`(45005, %d, 45003, '2026-11-01 10:00:00.123456+00', 45005, %d, 'UUID', 'TIMESTAMP WITH TIME ZONE', 'JSON',
+				'INTEGER')
 [('small', 45000)]
 45005 %d 45003 datetime64[us, UTC] Zürich 🙂 3`, sum, 45_005*32, sum)
 	if got != want {

@@ -48,7 +48,11 @@ func workbook(t testing.TB, strings, content string) string {
 	const rel, office = `http://schemas.openxmlformats.org/package/2006/relationships`,
 		`http://schemas.openxmlformats.org/officeDocument/2006/relationships`
 	return packed(t, "[Content_Types].xml",
-		`<Types xmlns="http://schemas.openxmlformats.org/package/2006/content-types"><Override PartName="/xl/workbook.xml" ContentType="application/vnd.openxmlformats-officedocument.spreadsheetml.sheet.main+xml"/><Override PartName="/xl/`+strings+`" ContentType="application/vnd.openxmlformats-officedocument.spreadsheetml.sharedStrings+xml"/></Types>`,
+		`<Types xmlns="http://schemas.openxmlformats.org/package/2006/content-types"><Override `+
+			`PartName="/xl/workbook.xml" `+
+			`ContentType="application/vnd.openxmlformats-officedocument.spreadsheetml.sheet.main+xml"/><Override `+
+			`PartName="/xl/`+strings+
+			`" ContentType="application/vnd.openxmlformats-officedocument.spreadsheetml.sharedStrings+xml"/></Types>`,
 		"_rels/.rels", `<Relationships xmlns="`+rel+`"><Relationship Id="r" Type="`+office+
 			`/officeDocument" Target="xl/workbook.xml"/></Relationships>`,
 		"xl/_rels/workbook.xml.rels", `<Relationships xmlns="`+rel+`"><Relationship Id="r1" Type="`+office+
@@ -121,7 +125,11 @@ func TestHostileFormatsGetTheirReason(t *testing.T) {
 			packed(t, "META-INF/manifest.xml", "<m><encryption-data/></m>", "content.xml", "x"), "encrypted"},
 		"a row repeated a billion times": {extract.TypeODS,
 			packed(t, "content.xml",
-				`<o><spreadsheet><table name="t"><table-row number-rows-repeated="1000000000"><table-cell number-columns-repeated="1000000000"><p>x</p></table-cell></table-row>`+strings.Repeat(`<table-row number-rows-repeated="1000000000"><table-cell number-columns-repeated="1000000000"><p>x</p></table-cell></table-row>`, 20)+`</table></spreadsheet></o>`), "too large"},
+				`<o><spreadsheet><table name="t"><table-row number-rows-repeated="1000000000"><table-cell `+
+					`number-columns-repeated="1000000000"><p>x</p></table-cell></table-row>`+
+					strings.Repeat(`<table-row number-rows-repeated="1000000000"><table-cell `+
+						`number-columns-repeated="1000000000"><p>x</p></table-cell></table-row>`, 20)+
+					`</table></spreadsheet></o>`), "too large"},
 		"mail that doubles with each part": {extract.TypeMail, func() string {
 			s := "From: a@b\r\nSubject: x\r\nMIME-Version: 1.0\r\n"
 			for i := range 40 {
@@ -176,13 +184,21 @@ func TestASheetOfTenMillionCells(t *testing.T) {
 	}
 	sheet.WriteString(`</sheetData></worksheet>`)
 	raw := packed(t, "[Content_Types].xml",
-		`<Types xmlns="http://schemas.openxmlformats.org/package/2006/content-types"><Override PartName="/xl/workbook.xml" ContentType="application/vnd.openxmlformats-officedocument.spreadsheetml.sheet.main+xml"/></Types>`,
+		`<Types xmlns="http://schemas.openxmlformats.org/package/2006/content-types"><Override `+
+			`PartName="/xl/workbook.xml" `+
+			`ContentType="application/vnd.openxmlformats-officedocument.spreadsheetml.sheet.main+xml"/></Types>`,
 		"_rels/.rels",
-		`<Relationships xmlns="http://schemas.openxmlformats.org/package/2006/relationships"><Relationship Id="r" Type="http://schemas.openxmlformats.org/officeDocument/2006/relationships/officeDocument" Target="xl/workbook.xml"/></Relationships>`,
+		`<Relationships xmlns="http://schemas.openxmlformats.org/package/2006/relationships"><Relationship Id="r" `+
+			`Type="http://schemas.openxmlformats.org/officeDocument/2006/relationships/officeDocument" `+
+			`Target="xl/workbook.xml"/></Relationships>`,
 		"xl/_rels/workbook.xml.rels",
-		`<Relationships xmlns="http://schemas.openxmlformats.org/package/2006/relationships"><Relationship Id="r1" Type="http://schemas.openxmlformats.org/officeDocument/2006/relationships/worksheet" Target="worksheets/sheet1.xml"/></Relationships>`,
+		`<Relationships xmlns="http://schemas.openxmlformats.org/package/2006/relationships"><Relationship Id="r1" `+
+			`Type="http://schemas.openxmlformats.org/officeDocument/2006/relationships/worksheet" `+
+			`Target="worksheets/sheet1.xml"/></Relationships>`,
 		"xl/workbook.xml",
-		`<workbook xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main" xmlns:r="http://schemas.openxmlformats.org/officeDocument/2006/relationships"><sheets><sheet name="s" sheetId="1" r:id="r1"/></sheets></workbook>`,
+		`<workbook xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main" `+
+			`xmlns:r="http://schemas.openxmlformats.org/officeDocument/2006/relationships"><sheets><sheet name="s" `+
+			`sheetId="1" r:id="r1"/></sheets></workbook>`,
 		"xl/worksheets/sheet1.xml", sheet.String())
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()

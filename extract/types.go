@@ -65,7 +65,8 @@ const codeNames = " .go .py .js .mjs .ts .tsx .jsx .java .kt .kts .scala .c .h .
 	".yaml .yml .toml .ini .css .scss .vue .svelte "
 
 // ErrLegacy says that a file is of Office before 2007, which is not read here.
-var ErrLegacy = errors.New("a file of Office before 2007, or an encrypted one: save it without a password as .docx, .xlsx or .pptx")
+var ErrLegacy = errors.New(
+	"a file of Office before 2007, or an encrypted one: save it without a password as .docx, .xlsx or .pptx")
 
 // Type says what kind of file name and its first bytes make: one of the types above, or ErrKind. What the bytes say
 // goes before the name, so a wrong name does no harm.

@@ -22,13 +22,18 @@ func TestLinksOfSitemapsAndFeeds(t *testing.T) {
 		  <url><loc> https://example.com/b?x=1&amp;y=2 </loc></url><url><loc>https://example.com/a#part</loc></url><url><loc>https://elsewhere.example/</loc></url><url><loc>file:///etc/passwd</loc></url></urlset>`,
 			[]string{"https://example.com/a", "https://example.com/b?x=1&y=2"}},
 		"index": {
-			`<sitemapindex><sitemap><loc>https://example.com/s1.xml</loc></sitemap><sitemap><loc>https://example.com/list.xml</loc></sitemap></sitemapindex>`, []string{"https://example.com/s1.xml"}},
+			`<sitemapindex><sitemap><loc>https://example.com/s1.xml</loc></sitemap><sitemap><loc>` +
+				`https://example.com/list.xml</loc></sitemap></sitemapindex>`, []string{"https://example.com/s1.xml"}},
 		"RSS 2.0": {
-			`<rss version="2.0"><channel><title>News</title><item><title>One</title><link>https://example.com/1</link></item><item><link>/2</link></item></channel></rss>`, []string{"https://example.com/1", "https://example.com/2"}},
+			`<rss version="2.0"><channel><title>News</title><item><title>One</title><link>` +
+				`https://example.com/1</link></item><item><link>/2</link></item></channel></rss>`,
+			[]string{"https://example.com/1", "https://example.com/2"}},
 		"Atom": {
-			`<feed xmlns="http://www.w3.org/2005/Atom"><title>News</title><entry><link rel="alternate" href="https://other.example/1"/></entry></feed>`, []string{"https://other.example/1"}},
+			`<feed xmlns="http://www.w3.org/2005/Atom"><title>News</title><entry><link rel="alternate" ` +
+				`href="https://other.example/1"/></entry></feed>`, []string{"https://other.example/1"}},
 		"RSS 1.0": {
-			`<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#" xmlns="http://purl.org/rss/1.0/"><item rdf:about="x"><link>https://example.com/3</link></item></rdf:RDF>`, []string{"https://example.com/3"}},
+			`<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#" xmlns="http://purl.org/rss/1.0/"><item ` +
+				`rdf:about="x"><link>https://example.com/3</link></item></rdf:RDF>`, []string{"https://example.com/3"}},
 	} {
 		pages, maps, err := Links(at, []byte(c.page))
 		got := append(pages, maps...)

@@ -35,9 +35,13 @@ func (r *Reader) SaveTiles([]tlog.Tile, [][]byte) {}
 // 0, which may have been filled since, and a partial one above, of the roots below it.
 const (
 	fullSQL = `SELECT hashes FROM audit_tiles WHERE tenant_id = $1 AND level = $2 AND tile = $3`
-	openSQL = `SELECT b FROM (SELECT 0, 0, hashes FROM audit_tiles WHERE tenant_id = $1 AND level = 0 AND tile = $2 UNION ALL
-	  SELECT size, anchor, added FROM audit_heads WHERE tenant_id = $1 AND size > $2 * 256 AND size <= $3) t (size, anchor, b) ORDER BY size, anchor`
-	aboveSQL = `SELECT root FROM audit_tiles WHERE tenant_id = $1 AND level = $2 AND tile >= $3 AND tile < $4 ORDER BY tile`
+	openSQL = `SELECT b
+	  FROM (SELECT 0, 0, hashes FROM audit_tiles WHERE tenant_id = $1 AND level = 0 AND tile = $2
+	        UNION ALL
+	        SELECT size, anchor, added FROM audit_heads WHERE tenant_id = $1 AND size > $2 * 256 AND size <= $3
+	       ) t (size, anchor, b) ORDER BY size, anchor`
+	aboveSQL = `SELECT root FROM audit_tiles WHERE tenant_id = $1 AND level = $2 AND tile >= $3 AND tile < $4
+	  ORDER BY tile`
 )
 
 // ReadTiles implements tlog.TileReader. All are asked for in one round trip.

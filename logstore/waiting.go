@@ -2,6 +2,7 @@ package logstore
 
 import (
 	"context"
+	_ "embed"
 	"errors"
 	"fmt"
 	"time"
@@ -60,13 +61,8 @@ func (w *Waiting) Err() error {
 // waitingLimit is how many are counted.
 const waitingLimit = 1_000_000
 
-// waitingSQL counts seals behind a position; those of unknown epochs are behind all others, and counted apart.
-const waitingSQL = `SELECT w.n, w.since, w.overdue, u.n, u.since, u.overdue, coalesce(u.epoch, 0)
-  FROM (SELECT count(*) AS n, min(recorded_at) AS since, count(*) FILTER (WHERE recorded_at < clock_timestamp() - $6::interval) AS overdue
-          FROM (SELECT recorded_at FROM audit_seals WHERE (epoch, xid) >= ($1, $2::text::xid8) AND (epoch, xid, event_id) > ($1, $2::text::xid8, $3) AND epoch <= $4
-                   AND ($5::uuid IS NULL OR tenant_id = $5) ORDER BY epoch, xid LIMIT $7) s) w,
-       (SELECT count(*) AS n, min(recorded_at) AS since, count(*) FILTER (WHERE recorded_at < clock_timestamp() - $6::interval) AS overdue, max(epoch) AS epoch
-          FROM (SELECT recorded_at, epoch FROM audit_seals WHERE epoch > $4 AND ($5::uuid IS NULL OR tenant_id = $5) ORDER BY epoch, xid LIMIT $7) s) u`
+//go:embed sql/waiting.sql
+var waitingSQL string
 
 // CountWaiting counts what is sealed behind a position: of everybody, or of one tenant. within is the promised time.
 func CountWaiting(ctx context.Context, tx pgx.Tx, scanned Position, tenant *uuid.UUID,
@@ -112,8 +108,10 @@ func knownEpoch(ctx context.Context, tx pgx.Tx) (epoch int16, err error) {
 // waitingReason says what holds up seals of a known epoch: a transaction that does not end, or that no notary works.
 func waitingReason(ctx context.Context, tx pgx.Tx, scanned Position, known int16) (string, error) {
 	var held bool
-	if err := tx.QueryRow(ctx, `SELECT coalesce((SELECT xid >= pg_snapshot_xmin(pg_current_snapshot()) FROM audit_seals
-	   WHERE (epoch, xid) >= ($1, $2::text::xid8) AND (epoch, xid, event_id) > ($1, $2::text::xid8, $3) AND epoch <= $4 ORDER BY epoch, xid LIMIT 1), false)`,
+	if err := tx.QueryRow(ctx, `SELECT coalesce((SELECT xid >= pg_snapshot_xmin(pg_current_snapshot())
+	   FROM audit_seals
+	  WHERE (epoch, xid) >= ($1, $2::text::xid8) AND (epoch, xid, event_id) > ($1, $2::text::xid8, $3) AND epoch <= $4
+	  ORDER BY epoch, xid LIMIT 1), false)`,
 		scanned.Segment/2, fmt.Sprint(scanned.XID), scanned.ID, known).Scan(&held); err != nil {
 		return "", fmt.Errorf("why events wait: %w", err)
 	}
@@ -137,12 +135,11 @@ func CountAllWaiting(ctx context.Context, db *tenantdb.Evidence) (w Waiting, err
 	return w, err
 }
 
+//go:embed sql/blocker.sql
+var blockerSQL string
+
 // FindBlocker describes the oldest transaction that has not ended.
 func FindBlocker(ctx context.Context, tx pgx.Tx) (who string, err error) {
-	err = tx.QueryRow(ctx, `SELECT coalesce(
-	  (SELECT format('prepared transaction %L in database %s by %s since %s: COMMIT PREPARED or ROLLBACK PREPARED it', gid, database, owner, prepared) FROM pg_prepared_xacts
-	    WHERE transaction = pg_snapshot_xmin(pg_current_snapshot())::xid),
-	  (SELECT format('of server process %s, database %s, user %s, since %s', pid, datname, usename, xact_start) FROM pg_stat_activity
-	    WHERE backend_xid = pg_snapshot_xmin(pg_current_snapshot())::xid LIMIT 1), 'unknown')`).Scan(&who)
+	err = tx.QueryRow(ctx, blockerSQL).Scan(&who)
 	return who, err
 }

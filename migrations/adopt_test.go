@@ -26,7 +26,8 @@ func atSeed(t *testing.T, n int) *testkit.DB {
 	d := testkit.Empty(t)
 	super := testkit.Connect(t, d.SuperuserURL())
 	if _, err := super.Exec(t.Context(),
-		`GRANT USAGE, CREATE ON SCHEMA public TO konstruct_owner; GRANT USAGE ON SCHEMA public TO konstruct_app`); err != nil {
+		`GRANT USAGE, CREATE ON SCHEMA public TO konstruct_owner;
+			GRANT USAGE ON SCHEMA public TO konstruct_app`); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := testkit.Connect(t, d.URL("konstruct_owner")).Exec(t.Context(), seed.SQL); err != nil {
@@ -36,11 +37,15 @@ func atSeed(t *testing.T, n int) *testkit.DB {
 	for _, tenant := range []string{tenantA, tenantB} {
 		as(t, app, tenant, func(tx pgx.Tx) {
 			if _, err := tx.Exec(t.Context(), fmt.Sprintf(`
-			  INSERT INTO audit_events (tenant_id, agent_id, user_id, action_type, input_summary, latency_ms, metadata, created_at)
-			  SELECT '%[1]s', '%[1]s', nullif('user ' || i %% 5, 'user 0'), 'llm_call', 'in ' || i || ' 漢字', nullif(i %% 7, 0), jsonb_build_object('n', i / 7.0), '2026-01-01'::timestamptz + i * interval '1.000007 s'
+			  INSERT INTO audit_events (tenant_id, agent_id, user_id, action_type, input_summary, latency_ms, metadata,
+			  created_at)
+			  SELECT '%[1]s', '%[1]s', nullif('user ' || i %% 5, 'user 0'), 'llm_call', 'in ' || i || ' 漢字',
+			  nullif(i %% 7, 0), jsonb_build_object('n', i / 7.0), '2026-01-01'::timestamptz + i * interval '1.000007 s'
 			    FROM generate_series(1, %[2]d) i;
-			  INSERT INTO kb_documents (id, tenant_id, agent_id, filename) VALUES ('%[1]s', '%[1]s', '%[1]s', 'seed.txt');
-			  INSERT INTO kb_chunks (tenant_id, document_id, content, chunk_index, embedding) SELECT '%[1]s', '%[1]s', 'chunk ' || i, i, %[3]s FROM generate_series(1, 20) i`, tenant, n, vector)); err != nil {
+			  INSERT INTO kb_documents (id, tenant_id, agent_id, filename) VALUES ('%[1]s', '%[1]s', '%[1]s',
+			  'seed.txt');
+			  INSERT INTO kb_chunks (tenant_id, document_id, content, chunk_index, embedding) SELECT '%[1]s', '%[1]s',
+			  'chunk ' || i, i, %[3]s FROM generate_series(1, 20) i`, tenant, n, vector)); err != nil {
 				t.Fatal(err)
 			}
 		})
@@ -52,9 +57,12 @@ func atSeed(t *testing.T, n int) *testkit.DB {
 func digest(t *testing.T, d *testkit.DB) (s string) {
 	t.Helper()
 	err := testkit.Connect(t, d.SuperuserURL()).QueryRow(t.Context(), `
-	  SELECT (SELECT md5(string_agg(e::text, '|' ORDER BY id)) FROM (SELECT id, tenant_id, agent_id, user_id, action_type, input_summary, output_summary, latency_ms, metadata, created_at FROM audit_events) e)
-	      || (SELECT md5(string_agg(c::text, '|' ORDER BY id)) FROM (SELECT id, tenant_id, document_id, content, chunk_index, created_at, embedding FROM kb_chunks) c)
-	      || (SELECT md5(string_agg(k::text, '|' ORDER BY id)) FROM (SELECT id, tenant_id, agent_id, filename, source_url, content_type, created_at FROM kb_documents) k)`).Scan(&s)
+	  SELECT (SELECT md5(string_agg(e::text, '|' ORDER BY id)) FROM (SELECT id, tenant_id, agent_id, user_id,
+	  action_type, input_summary, output_summary, latency_ms, metadata, created_at FROM audit_events) e)
+	      || (SELECT md5(string_agg(c::text, '|' ORDER BY id)) FROM (SELECT id, tenant_id, document_id, content,
+	      chunk_index, created_at, embedding FROM kb_chunks) c)
+	      || (SELECT md5(string_agg(k::text, '|' ORDER BY id)) FROM (SELECT id, tenant_id, agent_id, filename,
+	      source_url, content_type, created_at FROM kb_documents) k)`).Scan(&s)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -138,8 +146,12 @@ func TestAdoptionSurvivesBeingKilled(t *testing.T) {
 	}
 	var points, passages, terms int // what searches read of the seed's chunks
 	if err := super.QueryRow(t.Context(),
-		`SELECT (SELECT count(*) FROM kb_points p JOIN kb_chunks c ON c.tenant_id = p.tenant_id AND c.document_id = p.document_id AND c.id = p.chunk_id
-	    WHERE (c.embedding <=> p.half::vector(384)) < 0.001), (SELECT count(*) FROM kb_terms WHERE term = ''), (SELECT count(*) FROM kb_terms WHERE term = 'chunk')`).Scan(&points, &passages, &terms); err != nil || points != 40 || passages != 40 || terms != 40 {
+		`SELECT (SELECT count(*) FROM kb_points p JOIN kb_chunks c ON c.tenant_id = p.tenant_id
+			AND c.document_id = p.document_id AND c.id = p.chunk_id
+	    WHERE (c.embedding <=> p.half::vector(384)) < 0.001), (SELECT count(*) FROM kb_terms WHERE term = ''),
+	    (SELECT count(*) FROM kb_terms
+	    WHERE term = 'chunk')`).Scan(&points, &passages, &terms); err != nil || points != 40 || passages != 40 ||
+		terms != 40 {
 		t.Errorf("of 40 chunks %d have their vector, %d their words, %d the word that is in all: %v", points,
 			passages, terms, err)
 	}

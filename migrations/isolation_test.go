@@ -86,7 +86,8 @@ func seeded(t *testing.T) (*testkit.DB, *pgx.Conn, []string) {
 	super := testkit.Connect(t, d.SuperuserURL())
 	triggers := func(how string) {
 		if _, err := super.Exec(t.Context(),
-			`SET konstruct.allow_ddl = on; DO $$ DECLARE r record; BEGIN FOR r IN SELECT tgrelid::regclass AS tbl, tgname FROM pg_trigger WHERE NOT tgisinternal AND tgrelid::regclass::text LIKE 'audit\_%' LOOP
+			`SET konstruct.allow_ddl = on; DO $$ DECLARE r record; BEGIN FOR r IN SELECT tgrelid::regclass AS tbl,
+				tgname FROM pg_trigger WHERE NOT tgisinternal AND tgrelid::regclass::text LIKE 'audit\_%' LOOP
 		    EXECUTE format('ALTER TABLE %s `+how+
 				` TRIGGER %I', r.tbl, r.tgname); END LOOP; END $$; RESET konstruct.allow_ddl`); err != nil {
 			t.Fatal(err)
@@ -289,7 +290,8 @@ func TestEveryWriteAcrossTenantsIsRefused(t *testing.T) {
 		{"commitments", `SELECT commitments FROM audit_seals`, denied},
 		{"seals whole", `SELECT * FROM audit_seals`, denied},
 		{"rewriting by upsert", `INSERT INTO audit_events (tenant_id, id, action_type) VALUES ('` + tenantA +
-			`', 'aaaaaaaa-0000-4000-8000-000000000003', 'x') ON CONFLICT (tenant_id, id) DO UPDATE SET action_type = 'y'`, denied},
+			`', 'aaaaaaaa-0000-4000-8000-000000000003', 'x') ON CONFLICT (tenant_id, id) DO UPDATE SET action_type = ` +
+			`'y'`, denied},
 		{"COPY in", `COPY audit_events (tenant_id, action_type) FROM STDIN`, "0A000"},
 		{"an epoch of one's own", `SELECT audit_begin_epoch('` + tenantA + `')`, denied},
 		{"a checkpoint of one's own", `INSERT INTO audit_checkpoints (tenant_id, size, anchor, note) VALUES ('` +
@@ -395,8 +397,10 @@ func TestNothingIsRevealedSideways(t *testing.T) {
 	// What stands beside the tables: no view that it may touch, and no function of ours to run but the ones that reveal
 	// nothing.
 	rows, err := app.Query(t.Context(), `
-	  SELECT 'view ' || relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('v', 'm') AND has_any_column_privilege(oid, 'SELECT, INSERT, UPDATE, REFERENCES')
-	  UNION ALL SELECT proname FROM pg_proc p WHERE pronamespace = 'public'::regnamespace AND has_function_privilege(oid, 'EXECUTE')
+	  SELECT 'view ' || relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('v', 'm')
+	  AND has_any_column_privilege(oid, 'SELECT, INSERT, UPDATE, REFERENCES')
+	  UNION ALL SELECT proname FROM pg_proc p WHERE pronamespace = 'public'::regnamespace
+	  AND has_function_privilege(oid, 'EXECUTE')
 	     AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = p.oid AND d.deptype = 'e') ORDER BY 1`)
 	if err != nil {
 		t.Fatal(err)
@@ -456,7 +460,8 @@ func TestTheGuardRefusesQuietDDL(t *testing.T) {
 			t.Errorf("DDL elsewhere: %v", err)
 		}
 		if _, err := conn.Exec(t.Context(),
-			`SET konstruct.allow_ddl = on; ALTER TABLE audit_events ALTER COLUMN user_id SET STATISTICS 200`); err != nil {
+			`SET konstruct.allow_ddl = on; ALTER TABLE audit_events ALTER COLUMN user_id
+				SET STATISTICS 200`); err != nil {
 			t.Errorf("with the switch: %v", err)
 		}
 	}

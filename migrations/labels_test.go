@@ -59,10 +59,12 @@ func labelled(t *testing.T) (*testkit.DB, *pgx.Conn, []string) {
 		}
 	})
 	rows, err := super.Query(t.Context(),
-		`SELECT DISTINCT c.relname::text FROM pg_class c JOIN pg_attribute i ON i.attrelid = c.oid AND i.attname = 'tenant_id'
+		`SELECT DISTINCT c.relname::text FROM pg_class c JOIN pg_attribute i ON i.attrelid = c.oid
+			AND i.attname = 'tenant_id'
 	    JOIN pg_attribute a ON a.attrelid = c.oid AND NOT a.attisdropped
 	   WHERE c.relkind IN ('r', 'p') AND c.relnamespace = 'public'::regnamespace
-	     AND (a.attname IN ('document_id', 'chunk_id', 'job_id', 'file_id', 'labels') OR c.relname = 'kb_documents') ORDER BY 1`)
+	     AND (a.attname IN ('document_id', 'chunk_id', 'job_id', 'file_id', 'labels') OR c.relname = 'kb_documents')
+	     ORDER BY 1`)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -157,13 +159,18 @@ func TestNobodyWritesPastTheirLabels(t *testing.T) {
 			docLegal + `', 'x', ` + vector + `)`,
 		"a text of it": `INSERT INTO kb_texts (tenant_id, document_id, content) VALUES ($1, '` + docLegal +
 			`', 'x') ON CONFLICT (tenant_id, document_id) DO UPDATE SET content = 'x'`,
-		"a version of it": `INSERT INTO kb_versions (tenant_id, document_id, version, agent_id, bytes, content_sha256, recipe,
+		"a version of it": `INSERT INTO kb_versions (tenant_id, document_id, version, agent_id, bytes, content_sha256,
+			recipe,
 			ingested_at) VALUES ($1, '` + docLegal + `', 2, gen_random_uuid(), 1, '', '', now())`,
-		"its source": `INSERT INTO kb_sources (tenant_id, document_id, source, bytes, content_sha256, recipe) VALUES ($1, '` + docLegal + `', 'file:///other', 1, sha256('x'), 'r') ON CONFLICT (tenant_id, document_id) DO UPDATE SET labels = '{}'`,
+		"its source": `INSERT INTO kb_sources (tenant_id, document_id, source, bytes, content_sha256, recipe)
+			VALUES ($1, '` + docLegal +
+			`', 'file:///other', 1, sha256('x'), 'r') ON CONFLICT (tenant_id, document_id) DO UPDATE SET labels = '{}'`,
 		"a label not held": `WITH d AS (INSERT INTO kb_documents (tenant_id, id, agent_id) VALUES ($1, '` + id +
-			`', gen_random_uuid())) INSERT INTO kb_sources (tenant_id, document_id, source, bytes, content_sha256, recipe, labels) VALUES ($1, '` + id + `', 'x', 1, sha256('x'), 'r', '{legal}')`,
+			`', gen_random_uuid())) INSERT INTO kb_sources (tenant_id, document_id, source, bytes, content_sha256, ` +
+			`recipe, labels) VALUES ($1, '` + id + `', 'x', 1, sha256('x'), 'r', '{legal}')`,
 		"one held and one not": `WITH d AS (INSERT INTO kb_documents (tenant_id, id, agent_id) VALUES ($1, '` + id +
-			`', gen_random_uuid())) INSERT INTO kb_sources (tenant_id, document_id, source, bytes, content_sha256, recipe, labels) VALUES ($1, '` + id + `', 'x', 1, sha256('x'), 'r', '{hr,legal}')`,
+			`', gen_random_uuid())) INSERT INTO kb_sources (tenant_id, document_id, source, bytes, content_sha256, ` +
+			`recipe, labels) VALUES ($1, '` + id + `', 'x', 1, sha256('x'), 'r', '{hr,legal}')`,
 		"a job with a label": `INSERT INTO kb_jobs (tenant_id, id, agent_id, source, filename, labels)
 			VALUES ($1, gen_random_uuid(), gen_random_uuid(), 'x', 'x', '{hr,legal}')`,
 		"a job that sees more": `INSERT INTO kb_jobs (tenant_id, id, agent_id, source, filename, sees)

@@ -26,7 +26,8 @@ func (s *Schema) Scrub(ctx context.Context, say func(string)) (left []string, er
 	steps := scrubSQL
 	var owner, checkpoints bool
 	if err := s.db.QueryRowContext(ctx,
-		`SELECT pg_has_role(datdba, 'USAGE'), pg_has_role('pg_checkpoint', 'USAGE') AND has_function_privilege('pg_switch_wal()', 'EXECUTE')
+		`SELECT pg_has_role(datdba, 'USAGE'),
+		pg_has_role('pg_checkpoint', 'USAGE') AND has_function_privilege('pg_switch_wal()', 'EXECUTE')
 	  FROM pg_database WHERE datname = current_database()`).Scan(&owner, &checkpoints); err != nil {
 		return nil, fmt.Errorf("scrub: %w", err)
 	}

@@ -33,7 +33,8 @@ func TestSealIsTheLeafFormat(t *testing.T) {
 		}
 	}
 	exec(`SET LOCAL app.current_tenant = '` + tenantA + `'`)
-	const insert = `INSERT INTO audit_events (tenant_id, agent_id, user_id, action_type, input_summary, output_summary, latency_ms, metadata, created_at)
+	const insert = `INSERT INTO audit_events (tenant_id, agent_id, user_id, action_type, input_summary, output_summary,
+		latency_ms, metadata, created_at)
 	                VALUES ($1, $2, $3, $4, $5, $6, $7, $8::jsonb, $9::timestamptz)`
 	values := []any{tenantB, "ünïcode 漢字 🔐", "in\nput", "", 0}
 	for mask := range 32 {
@@ -60,7 +61,8 @@ func TestSealIsTheLeafFormat(t *testing.T) {
 	notary := testkit.Connect(t, c.URL("konstruct_notary"))
 	rows, err := notary.Query(t.Context(), `
 	  SELECT e.tenant_id, e.id, timestamptz_send(e.created_at), e.agent_id, e.user_id, e.action_type, e.input_summary,
-	         e.output_summary, e.latency_ms, e.metadata::text, s.mode, s.salt, timestamptz_send(s.recorded_at), s.leaf_hash
+	         e.output_summary, e.latency_ms, e.metadata::text, s.mode, s.salt, timestamptz_send(s.recorded_at),
+	         s.leaf_hash
 	    FROM audit_events e JOIN audit_seals s ON s.tenant_id = e.tenant_id AND s.event_id = e.id`)
 	if err != nil {
 		t.Fatal(err)

@@ -28,9 +28,12 @@ var keptStatistics = map[string]bool{
 func texts(t *testing.T, super *pgx.Conn) (all [][2]string) {
 	t.Helper()
 	rows, err := super.Query(t.Context(),
-		`SELECT c.relname::text, a.attname::text FROM pg_class c JOIN pg_attribute i ON i.attrelid = c.oid AND i.attname = 'tenant_id'
-	    JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.atttypid IN ('text'::regtype, 'bytea'::regtype, 'varchar'::regtype)
-	   WHERE c.relkind IN ('r', 'p') AND c.relnamespace = 'public'::regnamespace AND has_column_privilege('konstruct_app', c.oid, a.attnum, 'SELECT') ORDER BY 1, 2`)
+		`SELECT c.relname::text, a.attname::text FROM pg_class c JOIN pg_attribute i ON i.attrelid = c.oid
+			AND i.attname = 'tenant_id'
+	    JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+	    AND a.atttypid IN ('text'::regtype, 'bytea'::regtype, 'varchar'::regtype)
+	   WHERE c.relkind IN ('r', 'p') AND c.relnamespace = 'public'::regnamespace
+	   AND has_column_privilege('konstruct_app', c.oid, a.attnum, 'SELECT') ORDER BY 1, 2`)
 	if err == nil {
 		var table, column string
 		_, err = pgx.ForEachRow(rows, []any{&table, &column}, func() error {

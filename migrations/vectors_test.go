@@ -33,11 +33,16 @@ func TestSQLLeafVectors(t *testing.T) {
 		var what, commitments, leaf, metadata, want, wantLeaf, wantMetadata string
 		err := app.QueryRow(t.Context(), `
 		  WITH v AS (SELECT $1::jsonb AS j),
-		  e AS (SELECT j, decode(j->>'salt', 'hex') AS salt, (j->>'mode')::smallint AS mode, pg_temp.at(j->>'recorded_at') AS recorded,
-		      ROW((j->>'id')::uuid, (j->>'tenant_id')::uuid, (j->>'agent_id')::uuid, j->>'user_id', j->>'action_type', j->>'input_summary', j->>'output_summary',
-		          (j->>'latency_ms')::int, (j->>'metadata')::jsonb, pg_temp.at(j->>'created_at'))::audit_events AS event FROM v),
-		  c AS (SELECT *, audit_commitments(salt, (event).agent_id, (event).user_id, (event).action_type, (event).input_summary, (event).output_summary, (event).latency_ms, (event).metadata) AS commitments FROM e)
-		  SELECT j->>'what', encode(commitments, 'hex'), encode(audit_leaf(commitments, mode, recorded, (event).tenant_id, (event).id, (event).created_at), 'hex'), (event).metadata::text,
+		  e AS (SELECT j, decode(j->>'salt', 'hex') AS salt, (j->>'mode')::smallint AS mode,
+		  pg_temp.at(j->>'recorded_at') AS recorded,
+		      ROW((j->>'id')::uuid, (j->>'tenant_id')::uuid, (j->>'agent_id')::uuid, j->>'user_id', j->>'action_type',
+		      j->>'input_summary', j->>'output_summary',
+		          (j->>'latency_ms')::int, (j->>'metadata')::jsonb,
+		          pg_temp.at(j->>'created_at'))::audit_events AS event FROM v),
+		  c AS (SELECT *, audit_commitments(salt, (event).agent_id, (event).user_id, (event).action_type,
+		  (event).input_summary, (event).output_summary, (event).latency_ms, (event).metadata) AS commitments FROM e)
+		  SELECT j->>'what', encode(commitments, 'hex'), encode(audit_leaf(commitments, mode, recorded,
+		  (event).tenant_id, (event).id, (event).created_at), 'hex'), (event).metadata::text,
 		         j->>'commitments', j->>'leaf_hash', j->>'metadata' FROM c`, v).Scan(&what, &commitments, &leaf,
 			&metadata, &want, &wantLeaf, &wantMetadata)
 		if err != nil {
@@ -79,7 +84,8 @@ func TestSealedRowsAreTheLeafFormat(t *testing.T) {
 				action = new(string)
 			}
 			if _, err := tx.Exec(t.Context(),
-				`INSERT INTO audit_events (tenant_id, user_id, action_type, input_summary, output_summary, latency_ms, metadata, created_at)
+				`INSERT INTO audit_events (tenant_id, user_id, action_type, input_summary, output_summary, latency_ms,
+					metadata, created_at)
 			  VALUES ($1, $2, $3, $4, $5, $6, $7, to_timestamp(0) + $8 * interval '1 microsecond')`,
 				tenantA, text.Example(n+rows), *action, text.Example(n+2*rows), text.Example(n+3*rows), latency, meta,
 				rapid.Int64Range(-1e16, 1e16).Example(n)); err != nil {

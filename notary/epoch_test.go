@@ -13,6 +13,7 @@ import (
 	"github.com/konstruct/konstruct/audit"
 	"github.com/konstruct/konstruct/evidence"
 	"github.com/konstruct/konstruct/internal/testkit"
+	"github.com/konstruct/konstruct/internal/trailkit"
 	"github.com/konstruct/konstruct/logstore"
 	"github.com/konstruct/konstruct/migrations"
 	"github.com/konstruct/konstruct/notary"
@@ -20,15 +21,15 @@ import (
 )
 
 // goesOn holds that a database has the first epoch, and that what is written to it enters the log.
-func (o *office) goesOn(before int64) {
-	o.t.Helper()
-	if n := one[int16](o, `SELECT audit_epoch_now()`); n != 1 {
-		o.t.Errorf("epoch %d is in force, want 1", n)
+func goesOn(o *trailkit.Trail, before int64) {
+	o.T.Helper()
+	if n := trailkit.One[int16](o, `SELECT audit_epoch_now()`); n != 1 {
+		o.T.Errorf("epoch %d is in force, want 1", n)
 	}
-	o.log(tenantA, 3)
-	o.round()
-	if r := o.honest(); r.Waiting.Events != 0 || r.Leaves != before+3 {
-		o.t.Errorf("%d leaves, %s waiting; want %d leaves", r.Leaves, &r.Waiting, before+3)
+	o.Log(trailkit.TenantA, 3)
+	o.Round()
+	if r := o.MustHold(); r.Waiting.Events != 0 || r.Leaves != before+3 {
+		o.T.Errorf("%d leaves, %s waiting; want %d leaves", r.Leaves, &r.Waiting, before+3)
 	}
 }
 
@@ -36,20 +37,20 @@ func (o *office) goesOn(before int64) {
 func TestTheEpochSurvives(t *testing.T) {
 	t.Run("a crash before the first checkpoint", func(t *testing.T) {
 		d := testkit.Own(t)
-		openOn(t, d).log(tenantA, 2)
+		trailkit.OpenOn(t, d).Log(trailkit.TenantA, 2)
 		d.Restart(t)
-		openOn(t, d).goesOn(2)
+		goesOn(trailkit.OpenOn(t, d), 2)
 	})
 	t.Run("a crash after the notary began", func(t *testing.T) {
 		d := testkit.Own(t)
-		o := openOn(t, d)
-		o.log(tenantA, 2)
-		o.round()
-		c := o.c
+		o := trailkit.OpenOn(t, d)
+		o.Log(trailkit.TenantA, 2)
+		o.Round()
+		c := o.Config
 		d.Restart(t)
-		o = openOn(t, d)
-		o.c.Keys, o.c.Anchor = c.Keys, c.Anchor
-		o.goesOn(2)
+		o = trailkit.OpenOn(t, d)
+		o.Config.Keys, o.Config.Anchor = c.Keys, c.Anchor
+		goesOn(o, 2)
 	})
 	t.Run("a crash behind each migration", func(t *testing.T) {
 		d := testkit.OwnEmpty(t)
@@ -65,7 +66,7 @@ func TestTheEpochSurvives(t *testing.T) {
 			s.Close()
 			d.Restart(t)
 		}
-		openOn(t, d).goesOn(0)
+		goesOn(trailkit.OpenOn(t, d), 0)
 	})
 	for name, migrated := range map[string]bool{"a standby from before migrate up, promoted": false,
 		"a standby from after migrate up, promoted": true} {
@@ -84,27 +85,27 @@ func TestTheEpochSurvives(t *testing.T) {
 			if !migrated {
 				up()
 			}
-			o := openOn(t, d)
-			o.log(tenantA, 2)
-			o.round()
-			promoted := openOn(t, standby.Promote(t))
-			promoted.c.Keys, promoted.c.Anchor = o.c.Keys, o.c.Anchor
-			promoted.goesOn(2)
+			o := trailkit.OpenOn(t, d)
+			o.Log(trailkit.TenantA, 2)
+			o.Round()
+			promoted := trailkit.OpenOn(t, standby.Promote(t))
+			promoted.Config.Keys, promoted.Config.Anchor = o.Config.Keys, o.Config.Anchor
+			goesOn(promoted, 2)
 		})
 	}
 	t.Run("a base backup, restored", func(t *testing.T) {
 		d := testkit.Own(t)
-		o := openOn(t, d)
-		o.log(tenantA, 2)
-		o.round()
+		o := trailkit.OpenOn(t, d)
+		o.Log(trailkit.TenantA, 2)
+		o.Round()
 		backup := d.BaseBackup(t)
 		d.Cluster.Kill()
-		restored := openOn(t, backup.Restore(t))
-		restored.c.Keys, restored.c.Anchor = o.c.Keys, o.c.Anchor
-		restored.goesOn(2)
+		restored := trailkit.OpenOn(t, backup.Restore(t))
+		restored.Config.Keys, restored.Config.Anchor = o.Config.Keys, o.Config.Anchor
+		goesOn(restored, 2)
 	})
 	t.Run("what its owner does to sequences", func(t *testing.T) {
-		o := open(t)
+		o := trailkit.Open(t)
 		for _, sql := range []string{`SELECT setval('audit_epoch', 7)`, `SELECT nextval('audit_epoch')`} {
 			if _, err := testkit.Connect(t, o.URL("konstruct_owner")).Exec(t.Context(), sql); err == nil ||
 				!strings.Contains(err.Error(), "does not exist") {
@@ -119,31 +120,31 @@ func TestTheEpochSurvives(t *testing.T) {
 			Exec(t.Context(), `ALTER TABLE audit_seals ALTER COLUMN epoch SET DEFAULT 7`); err == nil {
 			t.Error("the owner moves the epoch past the guard")
 		}
-		o.goesOn(0)
+		goesOn(o, 0)
 	})
 }
 
 // TestWhatIsNotInTheLogIsAnErrorEverywhere holds that each way to leave a sealed event out is named by all who look.
 func TestWhatIsNotInTheLogIsAnErrorEverywhere(t *testing.T) {
 	for name, c := range map[string]struct {
-		do   func(o *office)
+		do   func(o *trailkit.Trail)
 		want string
 	}{
-		"an epoch moved by hand": {func(o *office) {
-			testkit.Owner(o.t, o.DB, `ALTER TABLE audit_seals ALTER COLUMN epoch SET DEFAULT 7`)
-			o.log(tenantA, 2)
+		"an epoch moved by hand": {func(o *trailkit.Trail) {
+			testkit.Owner(o.T, o.DB, `ALTER TABLE audit_seals ALTER COLUMN epoch SET DEFAULT 7`)
+			o.Log(trailkit.TenantA, 2)
 		}, "2 claim epoch 7, and the notary's is 1"},
-		"a seal's epoch forged": {func(o *office) {
-			id := o.log(tenantA, 1)[0]
-			o.attack(`UPDATE audit_seals SET epoch = 9999 WHERE event_id = $1`, id)
+		"a seal's epoch forged": {func(o *trailkit.Trail) {
+			id := o.Log(trailkit.TenantA, 1)[0]
+			o.Attack(`UPDATE audit_seals SET epoch = 9999 WHERE event_id = $1`, id)
 		}, "1 claim epoch 9999"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			o := open(t)
-			o.log(tenantA, 5)
-			o.round()
+			o := trailkit.Open(t)
+			o.Log(trailkit.TenantA, 5)
+			o.Round()
 			c.do(o)
-			n, err := notary.New(o.c)
+			n, err := notary.New(o.Config)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -154,20 +155,20 @@ func TestWhatIsNotInTheLogIsAnErrorEverywhere(t *testing.T) {
 			if w := n.Waiting(); w.OK() || !strings.Contains(w.String(), c.want) {
 				t.Errorf("the notary: %s", &w)
 			}
-			if s, err := notary.ReadStatus(t.Context(), o.db, o.c.Anchor); err != nil ||
+			if s, err := notary.ReadStatus(t.Context(), o.Logs, o.Config.Anchor); err != nil ||
 				!errors.Is(s.Waiting.Err(), logstore.ErrOverdue) || !strings.Contains(s.Waiting.String(), c.want) {
 				t.Errorf("status: %s, %v", &s.Waiting, err)
 			}
-			if r, found := o.verify(); r.OK() || !strings.Contains(lines(found), c.want) {
-				t.Errorf("verify: %s", lines(found))
+			if r, found := o.Verify(); r.OK() || !strings.Contains(trailkit.Lines(found), c.want) {
+				t.Errorf("verify: %s", trailkit.Lines(found))
 			}
-			if r, found := o.verify(func(v *verify.Options) {
-				v.Tenant = &tenantA
-			}); r.OK() || !strings.Contains(lines(found), c.want) {
-				t.Errorf("verify of the tenant: %s", lines(found))
+			if r, found := o.Verify(func(v *verify.Options) {
+				v.Tenant = &trailkit.TenantA
+			}); r.OK() || !strings.Contains(trailkit.Lines(found), c.want) {
+				t.Errorf("verify of the tenant: %s", trailkit.Lines(found))
 			}
-			if r, found := o.verify(func(v *verify.Options) { v.Tenant = &tenantB }); !r.OK() {
-				t.Errorf("verify of another tenant: %s", lines(found))
+			if r, found := o.Verify(func(v *verify.Options) { v.Tenant = &trailkit.TenantB }); !r.OK() {
+				t.Errorf("verify of another tenant: %s", trailkit.Lines(found))
 			}
 		})
 	}
@@ -176,22 +177,23 @@ func TestWhatIsNotInTheLogIsAnErrorEverywhere(t *testing.T) {
 // TestOverdueEventsAreNamedWithTheReason has nothing but time pass: no notary works, or one transaction holds all
 // others up.
 func TestOverdueEventsAreNamedWithTheReason(t *testing.T) {
-	o := open(t)
-	o.log(tenantA, 5)
+	o := trailkit.Open(t)
+	o.Log(trailkit.TenantA, 5)
 	soon := func(v *verify.Options) { v.IntegrateWithin = time.Nanosecond }
-	if r, found := o.verify(soon); r.OK() || r.Waiting.Overdue != 5 ||
-		!strings.Contains(lines(found), "no notary has put them in order") {
-		t.Errorf("without a notary: %+v\n%s", r, lines(found))
+	if r, found := o.Verify(soon); r.OK() || r.Waiting.Overdue != 5 ||
+		!strings.Contains(trailkit.Lines(found), "no notary has put them in order") {
+		t.Errorf("without a notary: %+v\n%s", r, trailkit.Lines(found))
 	}
-	o.round()
+	o.Round()
 	open := testkit.Connect(t, o.URL("konstruct_app"))
-	if _, err := open.Exec(t.Context(), `BEGIN; SET LOCAL app.current_tenant = '`+tenantB.String()+
-		`'; INSERT INTO audit_events (tenant_id, action_type) VALUES ('`+tenantB.String()+`', 'x')`); err != nil {
+	if _, err := open.Exec(t.Context(), `BEGIN; SET LOCAL app.current_tenant = '`+trailkit.TenantB.String()+
+		`'; INSERT INTO audit_events (tenant_id, action_type) VALUES ('`+trailkit.TenantB.String()+
+		`', 'x')`); err != nil {
 		t.Fatal(err)
 	}
-	o.log(tenantA, 2)
-	o.c.IntegrateWithin = time.Nanosecond
-	n, err := notary.New(o.c)
+	o.Log(trailkit.TenantA, 2)
+	o.Config.IntegrateWithin = time.Nanosecond
+	n, err := notary.New(o.Config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -212,42 +214,44 @@ func TestOverdueEventsAreNamedWithTheReason(t *testing.T) {
 	if w := n.Waiting(); !w.OK() || w.Events != 0 {
 		t.Errorf("after it ended: %s", &w)
 	}
-	if r, found := o.verify(soon); !r.OK() {
-		t.Errorf("after it ended: %+v\n%s", r, lines(found))
+	if r, found := o.Verify(soon); !r.OK() {
+		t.Errorf("after it ended: %+v\n%s", r, trailkit.Lines(found))
 	}
 }
 
 // TestAFalseTimeIsNamed forges seals of now with times of another day, and adoptions that were none.
 func TestAFalseTimeIsNamed(t *testing.T) {
-	forge := func(mode int, at string) func(o *office, id uuid.UUID) {
-		return func(o *office, id uuid.UUID) {
-			o.attack(`INSERT INTO audit_events (tenant_id, id, action_type) VALUES ($1, $2, 'llm_call')`, tenantA, id)
-			o.attack(
+	forge := func(mode int, at string) func(o *trailkit.Trail, id uuid.UUID) {
+		return func(o *trailkit.Trail, id uuid.UUID) {
+			o.Attack(`INSERT INTO audit_events (tenant_id, id, action_type) VALUES ($1, $2,
+				'llm_call')`, trailkit.TenantA, id)
+			o.Attack(
 				`INSERT INTO audit_seals (tenant_id, event_id, mode, salt, commitments, leaf_hash, xid, recorded_at)
-			  VALUES ($1, $2, $3, substr(sha256('s'), 1, 16), '', '', pg_current_xact_id(), `+at+`)`, tenantA, id, mode)
-			o.attack(reseal, id)
+			  VALUES ($1, $2, $3, substr(sha256('s'), 1, 16), '', '', pg_current_xact_id(),
+			  `+at+`)`, trailkit.TenantA, id, mode)
+			o.Attack(trailkit.Reseal, id)
 		}
 	}
 	for name, c := range map[string]struct {
-		do   func(o *office, id uuid.UUID)
+		do   func(o *trailkit.Trail, id uuid.UUID)
 		want string
 	}{
 		"back-dated by a month":      {forge(0, `now() - interval '30 days'`), "it was back-dated"},
 		"of tomorrow":                {forge(0, `now() + interval '1 day'`), "which was not yet"},
 		"adopted, of no such tenant": {forge(1, `clock_timestamp()`), "its tenant was never adopted"},
-		"adopted, when that was over": {func(o *office, id uuid.UUID) {
-			o.attack(`INSERT INTO audit_adoptions VALUES ($1, now() - interval '2 days', now() - interval '1 day')`,
-				tenantA)
+		"adopted, when that was over": {func(o *trailkit.Trail, id uuid.UUID) {
+			o.Attack(`INSERT INTO audit_adoptions VALUES ($1, now() - interval '2 days', now() - interval '1 day')`,
+				trailkit.TenantA)
 			forge(1, `clock_timestamp()`)(o, id)
 		}, "its tenant's was from"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			o := open(t)
-			o.log(tenantA, 5)
-			o.round()
+			o := trailkit.Open(t)
+			o.Log(trailkit.TenantA, 5)
+			o.Round()
 			id := uuid.New()
 			c.do(o, id)
-			n, err := notary.New(o.c)
+			n, err := notary.New(o.Config)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -260,22 +264,22 @@ func TestAFalseTimeIsNamed(t *testing.T) {
 			if got := metric(t, n, "konstruct_notary_misdated_total"); got != 1 {
 				t.Errorf("%v counted as misdated", got)
 			}
-			if o.leaves(tenantA) != 6 {
-				t.Errorf("%d leaves: it enters the log as it was sealed", o.leaves(tenantA))
+			if o.Leaves(trailkit.TenantA) != 6 {
+				t.Errorf("%d leaves: it enters the log as it was sealed", o.Leaves(trailkit.TenantA))
 			}
-			for _, tenant := range []*uuid.UUID{nil, &tenantA} {
-				r, found := o.verify(func(v *verify.Options) { v.Tenant = tenant })
+			for _, tenant := range []*uuid.UUID{nil, &trailkit.TenantA} {
+				r, found := o.Verify(func(v *verify.Options) { v.Tenant = tenant })
 				if r.OK() || len(found) != 1 || found[0].Event != id || !strings.Contains(found[0].Problem, c.want) {
-					t.Errorf("verify: %+v\n%s", r, lines(found))
+					t.Errorf("verify: %+v\n%s", r, trailkit.Lines(found))
 				}
 			}
-			o.log(tenantA, 3)
-			o.round()
-			if r, found := o.verify(); r.OK() || len(found) != 1 || found[0].Event != id {
-				t.Errorf("verify later: %+v\n%s", r, lines(found))
+			o.Log(trailkit.TenantA, 3)
+			o.Round()
+			if r, found := o.Verify(); r.OK() || len(found) != 1 || found[0].Event != id {
+				t.Errorf("verify later: %+v\n%s", r, trailkit.Lines(found))
 			}
 			// A bundle has no checkpoint inside its range; it marks what claims to be older than what stands before it.
-			b := o.check(o.bundle(tenantA, evidence.Filter{}))
+			b := o.Check(o.Bundle(trailkit.TenantA, evidence.Filter{}))
 			if late := strings.HasPrefix(name, "back-dated"); late &&
 				(b.Late != 1 ||
 					!strings.Contains(strings.Join(b.Notes, "\n"), "1 events say that they were recorded more than")) {
@@ -305,8 +309,8 @@ func metric(t *testing.T, n *notary.Notary, name string) float64 {
 
 // TestTheOwnerCanNotSealWhatHeLikes inserts seals by hand, with the triggers as they are.
 func TestTheOwnerCanNotSealWhatHeLikes(t *testing.T) {
-	o := open(t)
-	o.log(tenantA, 1)
+	o := trailkit.Open(t)
+	o.Log(trailkit.TenantA, 1)
 	owner := testkit.Connect(t, o.URL("konstruct_owner"))
 	for name, values := range map[string]string{
 		"an old transaction": `0, '', '', '', '5', clock_timestamp()`,
@@ -316,7 +320,7 @@ func TestTheOwnerCanNotSealWhatHeLikes(t *testing.T) {
 	} {
 		_, err := owner.Exec(context.Background(),
 			`INSERT INTO audit_seals (tenant_id, event_id, mode, salt, commitments, leaf_hash, xid, recorded_at)
-			VALUES ('`+tenantA.String()+`', gen_random_uuid(), `+values+`)`)
+			VALUES ('`+trailkit.TenantA.String()+`', gen_random_uuid(), `+values+`)`)
 		if err == nil || !strings.Contains(err.Error(), "row-level security") {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -328,32 +332,32 @@ func TestTheOwnerCanNotSealWhatHeLikes(t *testing.T) {
 func TestATenantTakenAwayIsNamed(t *testing.T) {
 	for name, cut := range map[string]string{"its last head": ` AND size = 7`, "everything": ``} {
 		t.Run(name, func(t *testing.T) {
-			o := open(t)
-			o.log(tenantA, 3)
-			o.log(tenantB, 3)
-			o.round()
-			ids := o.log(tenantA, 4)
-			o.round()
-			o.honest()
-			o.attack(`DELETE FROM audit_heads WHERE tenant_id = $1`+cut, tenantA)
-			o.attack(`DELETE FROM audit_checkpoints WHERE tenant_id = $1`+cut, tenantA)
+			o := trailkit.Open(t)
+			o.Log(trailkit.TenantA, 3)
+			o.Log(trailkit.TenantB, 3)
+			o.Round()
+			ids := o.Log(trailkit.TenantA, 4)
+			o.Round()
+			o.MustHold()
+			o.Attack(`DELETE FROM audit_heads WHERE tenant_id = $1`+cut, trailkit.TenantA)
+			o.Attack(`DELETE FROM audit_checkpoints WHERE tenant_id = $1`+cut, trailkit.TenantA)
 			where := ``
 			if cut != "" {
 				where = ` AND event_id IN ('` + ids[0].String() + `', '` + ids[1].String() + `', '` + ids[2].String() +
 					`', '` + ids[3].String() + `')`
 			}
-			o.attack(`DELETE FROM audit_events WHERE tenant_id = $1`+strings.ReplaceAll(where, "event_id", "id"),
-				tenantA)
-			o.attack(`DELETE FROM audit_seals WHERE tenant_id = $1`+where, tenantA)
+			o.Attack(`DELETE FROM audit_events WHERE tenant_id = $1`+strings.ReplaceAll(where, "event_id", "id"),
+				trailkit.TenantA)
+			o.Attack(`DELETE FROM audit_seals WHERE tenant_id = $1`+where, trailkit.TenantA)
 			if cut == "" {
-				o.attack(`DELETE FROM audit_logs WHERE tenant_id = $1`, tenantA)
+				o.Attack(`DELETE FROM audit_logs WHERE tenant_id = $1`, trailkit.TenantA)
 			}
-			for _, tenant := range []*uuid.UUID{nil, &tenantA, &tenantB} {
-				r, found := o.verify(func(v *verify.Options) { v.Tenant = tenant })
-				if said := lines(found); r.OK() ||
+			for _, tenant := range []*uuid.UUID{nil, &trailkit.TenantA, &trailkit.TenantB} {
+				r, found := o.Verify(func(v *verify.Options) { v.Tenant = tenant })
+				if said := trailkit.Lines(found); r.OK() ||
 					!strings.Contains(said, "the head or key that it commits to is gone") {
 					t.Errorf("%+v\n%s", r, said)
-				} else if tenant == &tenantB && strings.Contains(said, tenantA.String()) {
+				} else if tenant == &trailkit.TenantB && strings.Contains(said, trailkit.TenantA.String()) {
 					t.Errorf("another tenant is named to one: %s", said)
 				}
 			}
@@ -363,8 +367,8 @@ func TestATenantTakenAwayIsNamed(t *testing.T) {
 
 // TestAStrangerCanNotHoldTheLease has other roles try to keep the notary from its work.
 func TestAStrangerCanNotHoldTheLease(t *testing.T) {
-	o := open(t)
-	o.log(tenantA, 1)
+	o := trailkit.Open(t)
+	o.Log(trailkit.TenantA, 1)
 	app := testkit.Connect(t, o.URL("konstruct_app"))
 	if _, err := app.Exec(t.Context(), `SELECT pg_advisory_lock($1)`, int64(0x6b6f6e73_6e6f7472)); err != nil {
 		// once the lease
@@ -378,12 +382,12 @@ func TestAStrangerCanNotHoldTheLease(t *testing.T) {
 			}
 		}
 	}
-	o.round()
+	o.Round()
 	owner := testkit.Connect(t, o.URL("konstruct_owner"))
 	if _, err := owner.Exec(t.Context(), `BEGIN; LOCK TABLE audit_lease IN EXCLUSIVE MODE`); err != nil {
 		t.Fatal(err)
 	}
-	if err := o.tryRound(); err == nil ||
+	if err := o.TryRound(); err == nil ||
 		!strings.Contains(err.Error(), "somebody who is no notary holds the notary's lease: server process") ||
 		!strings.Contains(err.Error(), "konstruct_owner") {
 		t.Errorf("a lease that the owner holds: %v", err)
@@ -391,21 +395,21 @@ func TestAStrangerCanNotHoldTheLease(t *testing.T) {
 	if _, err := owner.Exec(t.Context(), `ROLLBACK`); err != nil {
 		t.Fatal(err)
 	}
-	o.round()
+	o.Round()
 }
 
 // TestAnOverdueReceiptIsBrokenAtOnce holds a receipt whose event is in no log against the clock.
 func TestAnOverdueReceiptIsBrokenAtOnce(t *testing.T) {
-	o := open(t)
-	signer, err := o.c.Keys.Load()
+	o := trailkit.Open(t)
+	signer, err := o.Config.Keys.Load()
 	if err != nil {
 		t.Fatal(err)
 	}
-	o.log(tenantA, 1)
-	o.round()
-	id := o.log(tenantA, 1)[0]
+	o.Log(trailkit.TenantA, 1)
+	o.Round()
+	id := o.Log(trailkit.TenantA, 1)[0]
 	receipt := func(within time.Duration) string {
-		r, err := audit.Receipt(t.Context(), o.door, tenantA, id, within)
+		r, err := audit.Receipt(t.Context(), o.Door, trailkit.TenantA, id, within)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -416,7 +420,7 @@ func TestAnOverdueReceiptIsBrokenAtOnce(t *testing.T) {
 		return signed
 	}
 	for within, due := range map[time.Duration]bool{time.Hour: false, -logstore.ClockSlack - time.Second: true} {
-		p, err := verify.CheckReceipt(t.Context(), o.db, receipt(within), nil, evidence.DefaultFloor)
+		p, err := verify.CheckReceipt(t.Context(), o.Logs, receipt(within), nil, evidence.DefaultFloor)
 		if err != nil || p.Due != due || p.OK() == due {
 			t.Errorf("promised within %s: %+v, %v", within, p, err)
 		}

@@ -22,6 +22,7 @@ import (
 	"github.com/konstruct/konstruct/blob"
 	"github.com/konstruct/konstruct/evidence"
 	"github.com/konstruct/konstruct/internal/testkit"
+	"github.com/konstruct/konstruct/internal/trailkit"
 	"github.com/konstruct/konstruct/ledger"
 	"github.com/konstruct/konstruct/logstore"
 	"github.com/konstruct/konstruct/notary"
@@ -52,7 +53,7 @@ func work(url, dir string) {
 	if err != nil {
 		panic(err)
 	}
-	n, err := notary.New(notary.Config{DB: db, Keys: notary.Keys{File: filepath.Join(dir, "key"), Name: name},
+	n, err := notary.New(notary.Config{DB: db, Keys: notary.Keys{File: filepath.Join(dir, "key"), Name: trailkit.Name},
 		Anchor: notary.FileAnchor(filepath.Join(dir, "checkpoint")),
 		Every:  5 * time.Millisecond, Heartbeat: time.Second, Logger: slog.New(slog.NewTextHandler(os.Stderr, nil))})
 	if err != nil {
@@ -65,8 +66,8 @@ func work(url, dir string) {
 // TestAKilledNotarySignsOneHistory kills notaries, two of which always fight over the log, at random points under
 // load: never two trees of one size, everything verifies, and every receipt is honoured.
 func TestAKilledNotarySignsOneHistory(t *testing.T) {
-	o := open(t)
-	signer, err := o.c.Keys.Load()
+	o := trailkit.Open(t)
+	signer, err := o.Config.Keys.Load()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,16 +78,16 @@ func TestAKilledNotarySignsOneHistory(t *testing.T) {
 	var load sync.WaitGroup
 	written := make([]int, 4)
 	for i := range written {
-		tenant := []uuid.UUID{tenantA, tenantB}[i%2]
+		tenant := []uuid.UUID{trailkit.TenantA, trailkit.TenantB}[i%2]
 		load.Go(func() {
 			for ctx.Err() == nil {
-				id, err := audit.Log(ctx, o.door, tenant, audit.Event{Action: "x"})
+				id, err := audit.Log(ctx, o.Door, tenant, audit.Event{Action: "x"})
 				if err != nil {
 					continue // the test is over
 				}
 				written[i]++
 				if written[i]%20 == 0 {
-					r, err := audit.Receipt(context.WithoutCancel(ctx), o.door, tenant, id, time.Minute)
+					r, err := audit.Receipt(context.WithoutCancel(ctx), o.Door, tenant, id, time.Minute)
 					if err != nil {
 						t.Error(err)
 						return
@@ -106,7 +107,7 @@ func TestAKilledNotarySignsOneHistory(t *testing.T) {
 	// Everything that was ever signed is collected from the copy outside, as somebody who watches it would.
 	seen := map[int64]string{}
 	watch := func() {
-		raw, err := os.ReadFile(filepath.Join(o.dir, "checkpoint"))
+		raw, err := os.ReadFile(filepath.Join(o.Dir, "checkpoint"))
 		if err != nil {
 			return
 		}
@@ -122,7 +123,7 @@ func TestAKilledNotarySignsOneHistory(t *testing.T) {
 	}
 	start := func() *exec.Cmd {
 		cmd := exec.CommandContext(t.Context(), os.Args[0])
-		cmd.Env = append(os.Environ(), notaryURL+"="+o.URL("konstruct_notary"), notaryDir+"="+o.dir)
+		cmd.Env = append(os.Environ(), notaryURL+"="+o.URL("konstruct_notary"), notaryDir+"="+o.Dir)
 		out, err := cmd.StdoutPipe()
 		if err != nil {
 			t.Fatal(err)
@@ -152,9 +153,9 @@ func TestAKilledNotarySignsOneHistory(t *testing.T) {
 	cancel()
 	load.Wait()
 	time.Sleep(100 * time.Millisecond) // the killed ones' connections
-	o.round()
+	o.Round()
 	watch()
-	r := o.honest()
+	r := o.MustHold()
 	total := int64(0)
 	for _, n := range written {
 		total += int64(n)
@@ -163,7 +164,7 @@ func TestAKilledNotarySignsOneHistory(t *testing.T) {
 		t.Errorf("%d leaves, %d events were acknowledged", r.Leaves, total)
 	}
 	for _, signed := range receipts {
-		if p, err := verify.CheckReceipt(t.Context(), o.db, signed, &signer.Key, evidence.DefaultFloor); err != nil ||
+		if p, err := verify.CheckReceipt(t.Context(), o.Logs, signed, &signer.Key, evidence.DefaultFloor); err != nil ||
 			!p.Kept {
 			t.Errorf("a receipt: %+v, %v", p, err)
 		}
@@ -177,15 +178,15 @@ func TestAKilledNotarySignsOneHistory(t *testing.T) {
 
 // TestForgedReceiptsAreNamed holds receipts against a database in which their promise was broken.
 func TestForgedReceiptsAreNamed(t *testing.T) {
-	o := open(t)
-	signer, err := o.c.Keys.Load()
+	o := trailkit.Open(t)
+	signer, err := o.Config.Keys.Load()
 	if err != nil {
 		t.Fatal(err)
 	}
-	ids := o.log(tenantA, 3)
-	o.round()
+	ids := o.Log(trailkit.TenantA, 3)
+	o.Round()
 	sign := func(change func(*ledger.Receipt)) string {
-		r, err := audit.Receipt(t.Context(), o.door, tenantA, ids[1], time.Minute)
+		r, err := audit.Receipt(t.Context(), o.Door, trailkit.TenantA, ids[1], time.Minute)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -198,7 +199,7 @@ func TestForgedReceiptsAreNamed(t *testing.T) {
 	}
 	honest := sign(func(*ledger.Receipt) {})
 	check := func(signed string) (verify.ReceiptCheck, error) {
-		return verify.CheckReceipt(t.Context(), o.db, signed, &signer.Key, evidence.DefaultFloor)
+		return verify.CheckReceipt(t.Context(), o.Logs, signed, &signer.Key, evidence.DefaultFloor)
 	}
 	if p, err := check(honest); err != nil || !p.Kept || p.Index != 1 {
 		t.Fatalf("an honest receipt: %+v, %v", p, err)
@@ -222,8 +223,8 @@ func TestForgedReceiptsAreNamed(t *testing.T) {
 	})); err != nil || p.OK() || !strings.Contains(p.What, "it was removed after") {
 		t.Errorf("an event that is gone: %+v, %v", p, err)
 	}
-	for _, tenant := range []uuid.UUID{tenantB, uuid.New(), {}} {
-		if _, err := audit.Receipt(t.Context(), o.door, tenant, ids[1], time.Minute); err == nil {
+	for _, tenant := range []uuid.UUID{trailkit.TenantB, uuid.New(), {}} {
+		if _, err := audit.Receipt(t.Context(), o.Door, tenant, ids[1], time.Minute); err == nil {
 			t.Errorf("tenant %s has a receipt for another's event", tenant)
 		}
 	}
@@ -232,29 +233,29 @@ func TestForgedReceiptsAreNamed(t *testing.T) {
 // TestTilesServeAnyTlogClient reads our tiles and checkpoint over HTTP with golang.org/x/mod's client code alone, and
 // from a folder.
 func TestTilesServeAnyTlogClient(t *testing.T) {
-	o := open(t)
+	o := trailkit.Open(t)
 	for range 3 {
-		o.log(tenantA, 700)
-		o.log(tenantB, 1)
-		o.round()
+		o.Log(trailkit.TenantA, 700)
+		o.Log(trailkit.TenantB, 1)
+		o.Round()
 	}
 	bucket, err := blob.OpenS3(testkit.Bucket(t, "tiles"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, log := range []uuid.UUID{tenantA, logstore.Operator} {
-		key := o.key()
+	for _, log := range []uuid.UUID{trailkit.TenantA, logstore.Operator} {
+		key := o.Key()
 		if log != logstore.Operator {
 			key = key.OfTenant(log)
 		}
 		served := &tileClient{t: t, read: func(path string) ([]byte, error) { return served(t, o, log, path) }}
 		clients := []*tileClient{served}
 		for _, shelf := range []blob.Bucket{blob.Folder(t.TempDir()), bucket} {
-			n, size, err := notary.Publish(t.Context(), o.db, log, shelf)
+			n, size, err := notary.Publish(t.Context(), o.Logs, log, shelf)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if again, _, err := notary.Publish(t.Context(), o.db, log, shelf); err != nil || again != 1 {
+			if again, _, err := notary.Publish(t.Context(), o.Logs, log, shelf); err != nil || again != 1 {
 				t.Errorf("published again: %d files of %d for size %d, %v", again, n, size, err)
 			}
 			clients = append(clients, &tileClient{t: t, read: func(path string) ([]byte, error) {
@@ -286,7 +287,7 @@ func TestTilesServeAnyTlogClient(t *testing.T) {
 	}
 	for _, path := range []string{"", "tile", "tile/0/9999", "tile/0/000.p/300", "tile/9/000", "tile/entries/000",
 		"../checkpoint", "tile/0/x001/000", "tile/7/000", "tile/0/x999/x999/x999/x999/x999/999"} {
-		if raw, err := served(t, o, tenantA, path); err == nil {
+		if raw, err := served(t, o, trailkit.TenantA, path); err == nil {
 			t.Errorf("%q is served: %d bytes", path, len(raw))
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/konstruct/konstruct/internal/trailkit"
 	"github.com/konstruct/konstruct/notary"
 )
 
@@ -19,7 +20,7 @@ import (
 // environment.
 func TestKeysComeFromWhereTheyAreKept(t *testing.T) {
 	dir := t.TempDir()
-	made := notary.Keys{File: filepath.Join(dir, "new", "key"), Name: name}
+	made := notary.Keys{File: filepath.Join(dir, "new", "key"), Name: trailkit.Name}
 	if _, err := made.Read(); !errors.Is(err, notary.ErrNoKey) {
 		t.Errorf("before it is made: %v", err)
 	}
@@ -48,8 +49,9 @@ func TestKeysComeFromWhereTheyAreKept(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s, err := (notary.Keys{Value: pemOf(private), Name: name}).Load(); err != nil || !s.Public.Equal(public) ||
-		s.Name != name {
+	if s, err := (notary.Keys{Value: pemOf(private), Name: trailkit.Name}).Load(); err != nil ||
+		!s.Public.Equal(public) ||
+		s.Name != trailkit.Name {
 		t.Errorf("from PEM: %+v, %v", s, err)
 	}
 	other, err := rsa.GenerateKey(rand.Reader, 2048)
@@ -61,7 +63,7 @@ func TestKeysComeFromWhereTheyAreKept(t *testing.T) {
 		want string
 	}{
 		"PEM without a name": {notary.Keys{Value: pemOf(private)}, "set KONSTRUCT_NOTARY_NAME"},
-		"RSA":                {notary.Keys{Value: pemOf(other), Name: name}, "it must be Ed25519"},
+		"RSA":                {notary.Keys{Value: pemOf(other), Name: trailkit.Name}, "it must be Ed25519"},
 		"nonsense":           {notary.Keys{Value: "hello"}, "not a private key in signed-note form"},
 		"another name":       {notary.Keys{Value: first.Private(), Name: "example.com/other"}, "a log keeps its name"},
 		"a bad name": {notary.Keys{File: filepath.Join(dir, "bad"), Name: "two words"},

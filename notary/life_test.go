@@ -13,23 +13,18 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/konstruct/konstruct/evidence"
 	"github.com/konstruct/konstruct/internal/devpg"
 	"github.com/konstruct/konstruct/internal/testkit"
+	"github.com/konstruct/konstruct/internal/trailkit"
 	"github.com/konstruct/konstruct/ledger"
 	"github.com/konstruct/konstruct/logstore"
 	"github.com/konstruct/konstruct/notary"
 	"github.com/konstruct/konstruct/tenantdb"
 	"github.com/konstruct/konstruct/verify"
 )
-
-// leaves is how many leaves a tenant's log has.
-func (o *office) leaves(tenant uuid.UUID) (n int64) {
-	return one[int64](o, `SELECT coalesce(max(size), 0) FROM audit_heads WHERE tenant_id = $1`, tenant)
-}
 
 func TestALateCommitterIsPutInOrderAndNotMissed(t *testing.T) {
 	d := testkit.Own(t)
@@ -46,18 +41,18 @@ func TestALateCommitterIsPutInOrderAndNotMissed(t *testing.T) {
 	if d.Cluster, err = devpg.Start(t.Context(), in, d.Dir); err != nil {
 		t.Fatal(err)
 	}
-	o := openOn(t, d)
+	o := trailkit.OpenOn(t, d)
 	var said bytes.Buffer
-	o.c.Logger = slog.New(slog.NewTextHandler(&said, nil))
+	o.Config.Logger = slog.New(slog.NewTextHandler(&said, nil))
 	insert := func(conn *pgx.Conn, what string) {
 		t.Helper()
-		if _, err := conn.Exec(t.Context(), `BEGIN; SET LOCAL app.current_tenant = '`+tenantA.String()+
-			`'; INSERT INTO audit_events (tenant_id, action_type) VALUES ('`+tenantA.String()+`', '`+what+
+		if _, err := conn.Exec(t.Context(), `BEGIN; SET LOCAL app.current_tenant = '`+trailkit.TenantA.String()+
+			`'; INSERT INTO audit_events (tenant_id, action_type) VALUES ('`+trailkit.TenantA.String()+`', '`+what+
 			`')`); err != nil {
 			t.Fatal(err)
 		}
 	}
-	o.log(tenantA, 2)
+	o.Log(trailkit.TenantA, 2)
 	late, prepared := testkit.Connect(t, d.URL("konstruct_app")), testkit.Connect(t, d.URL("konstruct_app"))
 	insert(late, "late")
 	insert(prepared, "prepared")
@@ -65,62 +60,63 @@ func TestALateCommitterIsPutInOrderAndNotMissed(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 3 { // these commit behind the two that are open
-		o.log(tenantA, 2)
-		o.log(tenantB, 1)
-		o.round()
+		o.Log(trailkit.TenantA, 2)
+		o.Log(trailkit.TenantB, 1)
+		o.Round()
 	}
-	if n := o.leaves(tenantA); n != 2 {
+	if n := o.Leaves(trailkit.TenantA); n != 2 {
 		t.Errorf("%d leaves while a transaction is open, want the 2 before it", n)
 	}
-	if r := o.honest(); r.Waiting.Events != 9 {
+	if r := o.MustHold(); r.Waiting.Events != 9 {
 		t.Errorf("%d events wait, want 9: %+v", r.Waiting.Events, r)
 	}
 	if _, err := late.Exec(t.Context(), `COMMIT`); err != nil {
 		t.Fatal(err)
 	}
-	o.round()
-	if n := o.leaves(tenantA); n != 3 {
+	o.Round()
+	if n := o.Leaves(trailkit.TenantA); n != 3 {
 		t.Errorf("%d leaves while a prepared transaction is open, want 3", n)
 	}
 	if _, err := prepared.Exec(t.Context(), `COMMIT PREPARED 'forgotten'`); err != nil {
 		t.Fatal(err)
 	}
-	o.round()
-	if r := o.honest(); o.leaves(tenantA) != 10 || o.leaves(tenantB) != 3 || r.Waiting.Events != 0 {
-		t.Errorf("%d and %d leaves, want 10 and 3: %+v", o.leaves(tenantA), o.leaves(tenantB), r)
+	o.Round()
+	if r := o.MustHold(); o.Leaves(trailkit.TenantA) != 10 || o.Leaves(trailkit.TenantB) != 3 || r.Waiting.Events != 0 {
+		t.Errorf("%d and %d leaves, want 10 and 3: %+v", o.Leaves(trailkit.TenantA), o.Leaves(trailkit.TenantB), r)
 	}
 }
 
 func TestADatabaseTakenBackIsNotSigned(t *testing.T) {
-	o := open(t)
-	o.log(tenantA, 10)
-	o.round()
-	yesterday := mustClone(t, o.idle())
-	o.log(tenantA, 10)
-	o.round()
-	o.honest()
-	restored := openOn(t, yesterday)
-	restored.c.Keys, restored.c.Anchor = o.c.Keys, o.c.Anchor
-	if r, found := restored.verify(); r.OK() || !strings.Contains(lines(found), "restored to an earlier state") {
-		t.Errorf("verify: %+v\n%s", r, lines(found))
+	o := trailkit.Open(t)
+	o.Log(trailkit.TenantA, 10)
+	o.Round()
+	yesterday := mustClone(t, o.IdleConnections())
+	o.Log(trailkit.TenantA, 10)
+	o.Round()
+	o.MustHold()
+	restored := trailkit.OpenOn(t, yesterday)
+	restored.Config.Keys, restored.Config.Anchor = o.Config.Keys, o.Config.Anchor
+	if r, found := restored.Verify(); r.OK() ||
+		!strings.Contains(trailkit.Lines(found), "restored to an earlier state") {
+		t.Errorf("verify: %+v\n%s", r, trailkit.Lines(found))
 	}
-	restored.log(tenantA, 30)
+	restored.Log(trailkit.TenantA, 30)
 	for range 2 {
-		if err := restored.tryRound(); !errors.Is(err, logstore.ErrRefused) ||
+		if err := restored.TryRound(); !errors.Is(err, logstore.ErrRefused) ||
 			!strings.Contains(err.Error(), "restored to an earlier state") {
 			t.Errorf("a round: %v", err)
 		}
 	}
-	s, err := notary.ReadStatus(t.Context(), restored.db, restored.c.Anchor)
+	s, err := notary.ReadStatus(t.Context(), restored.Logs, restored.Config.Anchor)
 	if err != nil || s.Anchor != notary.AnchorAhead || s.Ready() {
 		t.Errorf("%+v, %v", s, err)
 	}
-	if _, err := notary.Resume(t.Context(), restored.c, true); !errors.Is(err, logstore.ErrRefused) {
+	if _, err := notary.Resume(t.Context(), restored.Config, true); !errors.Is(err, logstore.ErrRefused) {
 		t.Errorf("resume: %v", err)
 	}
-	o.log(tenantA, 1)
-	o.round() // the other one goes on
-	o.honest()
+	o.Log(trailkit.TenantA, 1)
+	o.Round() // the other one goes on
+	o.MustHold()
 }
 
 // mustClone copies a database.
@@ -133,29 +129,14 @@ func mustClone(t *testing.T, from string) *testkit.DB {
 	return d
 }
 
-// idle closes the office's connections, so that its database can be copied, and returns its name.
-func (o *office) idle() string {
-	o.t.Helper()
-	o.db.Close()
-	o.door.Close()
-	conn := testkit.Connect(o.t, o.Cluster.SuperuserURL("postgres"))
-	if _, err := conn.Exec(o.t.Context(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1`,
-		o.Name); err != nil {
-		o.t.Fatal(err)
-	}
-	o.db, o.door = o.evidence(), testkit.DoorOf(o.t, o.DB)
-	o.c.DB = o.db
-	return o.Name
-}
-
 // TestAForkIsNeverSigned has a second notary with the same key, on a copy of the database, sign another history.
 func TestAForkIsNeverSigned(t *testing.T) {
-	o := open(t)
-	o.log(tenantA, 10)
-	o.round()
-	fork := openOn(t, mustClone(t, o.idle()))
-	fork.c.Keys, fork.c.Anchor = o.c.Keys, o.c.Anchor
-	second, err := notary.New(fork.c)
+	o := trailkit.Open(t)
+	o.Log(trailkit.TenantA, 10)
+	o.Round()
+	fork := trailkit.OpenOn(t, mustClone(t, o.IdleConnections()))
+	fork.Config.Keys, fork.Config.Anchor = o.Config.Keys, o.Config.Anchor
+	second, err := notary.New(fork.Config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -163,9 +144,9 @@ func TestAForkIsNeverSigned(t *testing.T) {
 	if _, err := second.Round(t.Context()); err != nil { // it has seen the copy outside, and nothing is new
 		t.Fatal(err)
 	}
-	o.log(tenantA, 1)
-	o.round()
-	fork.log(tenantA, 1)
+	o.Log(trailkit.TenantA, 1)
+	o.Round()
+	fork.Log(trailkit.TenantA, 1)
 	if _, err := second.Round(t.Context()); !errors.Is(err, notary.ErrChanged) {
 		t.Errorf("signing the same size: %v", err)
 	}
@@ -173,69 +154,69 @@ func TestAForkIsNeverSigned(t *testing.T) {
 		!strings.Contains(err.Error(), "rewritten") {
 		t.Errorf("a fork of the same size: %v", err)
 	}
-	if n := one[int](fork, `SELECT count(*) FROM audit_checkpoints WHERE tenant_id = $1 AND size = 11`,
-		tenantA); n != 0 {
+	if n := trailkit.One[int](fork, `SELECT count(*) FROM audit_checkpoints WHERE tenant_id = $1 AND size = 11`,
+		trailkit.TenantA); n != 0 {
 		t.Error("the fork has a signature")
 	}
-	if r, found := fork.verify(); r.OK() || !strings.Contains(lines(found), "rewritten") {
-		t.Errorf("verify: %+v\n%s", r, lines(found))
+	if r, found := fork.Verify(); r.OK() || !strings.Contains(trailkit.Lines(found), "rewritten") {
+		t.Errorf("verify: %+v\n%s", r, trailkit.Lines(found))
 	}
-	o.honest()
+	o.MustHold()
 	missing := *o
-	missing.c.Anchor = notary.FileAnchor(filepath.Join(t.TempDir(), "nothing"))
-	o.log(tenantA, 1)
-	if err := missing.tryRound(); !errors.Is(err, logstore.ErrRefused) ||
+	missing.Config.Anchor = notary.FileAnchor(filepath.Join(t.TempDir(), "nothing"))
+	o.Log(trailkit.TenantA, 1)
+	if err := missing.TryRound(); !errors.Is(err, logstore.ErrRefused) ||
 		!strings.Contains(err.Error(), "nothing is kept outside") {
 		t.Errorf("without the copy outside: %v", err)
 	}
-	if _, err := notary.Resume(t.Context(), missing.c, false); !errors.Is(err, logstore.ErrRefused) {
+	if _, err := notary.Resume(t.Context(), missing.Config, false); !errors.Is(err, logstore.ErrRefused) {
 		t.Errorf("resume that believes nothing: %v", err)
 	}
-	if _, err := notary.Resume(t.Context(), missing.c, true); err != nil {
+	if _, err := notary.Resume(t.Context(), missing.Config, true); err != nil {
 		t.Errorf("resume that believes the database: %v", err)
 	}
-	missing.round()
-	missing.honest()
+	missing.Round()
+	missing.MustHold()
 }
 
 func TestAMovedDatabaseWaitsForResume(t *testing.T) {
-	o := open(t)
-	ids := o.log(tenantA, 300)
-	o.round()
-	ids = append(ids, o.log(tenantA, 5)...) // these are in no log when the database moves
+	o := trailkit.Open(t)
+	ids := o.Log(trailkit.TenantA, 300)
+	o.Round()
+	ids = append(ids, o.Log(trailkit.TenantA, 5)...) // these are in no log when the database moves
 	there := testkit.Own(t)
 	move(t, o.DB, there)
-	n := openOn(t, there)
-	n.c.Keys, n.c.Anchor = o.c.Keys, o.c.Anchor
-	ids = append(ids, n.log(tenantA, 4)...) // with the new cluster's transaction ids, lower than the old one's
-	if err := n.tryRound(); !errors.Is(err, logstore.ErrRefused) ||
+	n := trailkit.OpenOn(t, there)
+	n.Config.Keys, n.Config.Anchor = o.Config.Keys, o.Config.Anchor
+	ids = append(ids, n.Log(trailkit.TenantA, 4)...) // with the new cluster's transaction ids, lower than the old one's
+	if err := n.TryRound(); !errors.Is(err, logstore.ErrRefused) ||
 		!strings.Contains(err.Error(), "moved or restored") {
 		t.Fatalf("a round after the move: %v", err)
 	}
-	s, err := notary.Resume(t.Context(), n.c, false)
+	s, err := notary.Resume(t.Context(), n.Config, false)
 	if err != nil || !s.Moved || s.Epoch != 2 || s.Anchor != notary.AnchorAgrees {
 		t.Fatalf("resume: %+v, %v", s, err)
 	}
-	ids = append(ids, n.log(tenantA, 6)...)
-	n.round()
-	if r := n.honest(); r.Leaves != int64(len(ids)) || r.Waiting.Events != 0 {
+	ids = append(ids, n.Log(trailkit.TenantA, 6)...)
+	n.Round()
+	if r := n.MustHold(); r.Leaves != int64(len(ids)) || r.Waiting.Events != 0 {
 		t.Errorf("%+v, want %d leaves", r, len(ids))
 	}
 	for _, i := range []int{0, 299, 300, 304, 305, 309, len(ids) - 1} {
-		if _, err := verify.Prove(t.Context(), n.db, tenantA, ids[i], nil); err != nil {
+		if _, err := verify.Prove(t.Context(), n.Logs, trailkit.TenantA, ids[i], nil); err != nil {
 			t.Errorf("event %d: %v", i, err)
 		}
 	}
-	ids = append(ids, n.log(tenantA, 600)...)
-	n.round()
-	n.honest()
+	ids = append(ids, n.Log(trailkit.TenantA, 600)...)
+	n.Round()
+	n.MustHold()
 	for _, i := range []int{299, 301, 306, 312, 500} {
-		if _, err := verify.Prove(t.Context(), n.db, tenantA, ids[i], nil); err != nil {
+		if _, err := verify.Prove(t.Context(), n.Logs, trailkit.TenantA, ids[i], nil); err != nil {
 			t.Errorf("event %d, when its tile is full: %v", i, err)
 		}
 	}
-	if r := n.check(n.bundle(tenantA, evidence.Filter{})); !r.OK() || r.Matching != int64(len(ids)) {
-		t.Errorf("evidence over both clusters: %d of %d\n%s", r.Matching, len(ids), problems(r))
+	if r := n.Check(n.Bundle(trailkit.TenantA, evidence.Filter{})); !r.OK() || r.Matching != int64(len(ids)) {
+		t.Errorf("evidence over both clusters: %d of %d\n%s", r.Matching, len(ids), trailkit.Problems(r))
 	}
 }
 
@@ -268,10 +249,10 @@ func move(t *testing.T, from, to *testkit.DB) {
 }
 
 func TestTwoNotariesAtOnceDoNoHarm(t *testing.T) {
-	o := open(t)
+	o := trailkit.Open(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	first, err := notary.New(o.c)
+	first, err := notary.New(o.Config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -279,14 +260,14 @@ func TestTwoNotariesAtOnceDoNoHarm(t *testing.T) {
 	if _, err := first.Round(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if err := o.tryRound(); !errors.Is(err, tenantdb.ErrLeased) {
+	if err := o.TryRound(); !errors.Is(err, tenantdb.ErrLeased) {
 		t.Errorf("a second notary: %v", err)
 	}
 	// And without the lease between them: each believes that it is the only one.
 	var both sync.WaitGroup
 	made, failed := make([]int, 2), make([]error, 2)
 	for i := range made {
-		n, err := notary.New(o.c)
+		n, err := notary.New(o.Config)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -303,14 +284,14 @@ func TestTwoNotariesAtOnceDoNoHarm(t *testing.T) {
 		})
 	}
 	for range 40 {
-		o.log(tenantA, 20)
-		o.log(tenantB, 1)
+		o.Log(trailkit.TenantA, 20)
+		o.Log(trailkit.TenantB, 1)
 		time.Sleep(10 * time.Millisecond)
 	}
 	cancel()
 	both.Wait()
 	first.Close()
-	o.round()
+	o.Round()
 	if made[0]+made[1] == 0 {
 		t.Errorf("no round succeeded: %v", failed)
 	}
@@ -320,33 +301,33 @@ func TestTwoNotariesAtOnceDoNoHarm(t *testing.T) {
 		}
 	}
 	t.Logf("rounds that succeeded: %v; failed last: %v", made, failed)
-	if r := o.honest(); r.Leaves != 840 {
+	if r := o.MustHold(); r.Leaves != 840 {
 		t.Errorf("%+v", r)
 	}
 }
 
 func TestKeysRotate(t *testing.T) {
-	o := open(t)
-	o.log(tenantA, 3)
-	o.round()
-	old := o.key()
-	before := o.bundle(tenantA, evidence.Filter{})
-	if _, err := o.c.Keys.Rotate(); err != nil {
+	o := trailkit.Open(t)
+	o.Log(trailkit.TenantA, 3)
+	o.Round()
+	old := o.Key()
+	before := o.Bundle(trailkit.TenantA, evidence.Filter{})
+	if _, err := o.Config.Keys.Rotate(); err != nil {
 		t.Fatal(err)
 	}
-	if o.key().Equal(old) != true {
+	if o.Key().Equal(old) != true {
 		t.Error("the key changed before the log knew the next one")
 	}
-	o.log(tenantA, 3)
-	o.round()
-	now := o.key()
+	o.Log(trailkit.TenantA, 3)
+	o.Round()
+	now := o.Key()
 	if now.Equal(old) {
 		t.Fatal("the key did not change")
 	}
-	o.log(tenantA, 3)
-	o.round()
-	o.honest()
-	after := o.bundle(tenantA, evidence.Filter{})
+	o.Log(trailkit.TenantA, 3)
+	o.Round()
+	o.MustHold()
+	after := o.Bundle(trailkit.TenantA, evidence.Filter{})
 	for _, c := range []struct {
 		name   string
 		bundle []byte
@@ -354,44 +335,45 @@ func TestKeysRotate(t *testing.T) {
 		ok     bool
 	}{{"old bundle, old key", before, old, true}, {"new bundle, new key", after, now, true},
 		{"new bundle, old key, which leads on", after, old, true}, {"old bundle, new key", before, now, false}} {
-		r := o.check(c.bundle, func(t *evidence.Trust) { t.Key = c.key })
+		r := o.Check(c.bundle, func(t *evidence.Trust) { t.Key = c.key })
 		if r.OK() != c.ok {
-			t.Errorf("%s: %v\n%s", c.name, r.OK(), problems(r))
+			t.Errorf("%s: %v\n%s", c.name, r.OK(), trailkit.Problems(r))
 		}
 	}
-	info, err := os.Stat(o.c.Keys.File)
+	info, err := os.Stat(o.Config.Keys.File)
 	if err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("the key's mode is %v, %v", info.Mode(), err)
 	}
-	other := o.c
+	other := o.Config
 	other.Keys.File = filepath.Join(t.TempDir(), "another")
-	o.log(tenantA, 1)
+	o.Log(trailkit.TenantA, 1)
 	o2 := *o
-	o2.c = other
-	if err := o2.tryRound(); !errors.Is(err, logstore.ErrRefused) ||
+	o2.Config = other
+	if err := o2.TryRound(); !errors.Is(err, logstore.ErrRefused) ||
 		!strings.Contains(err.Error(), "give the notary its own key") {
 		t.Errorf("with another key: %v", err)
 	}
-	if err := os.Chmod(o.c.Keys.File, 0o644); err != nil {
+	if err := os.Chmod(o.Config.Keys.File, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := o.tryRound(); err == nil || !strings.Contains(err.Error(), "chmod 600") {
+	if err := o.TryRound(); err == nil || !strings.Contains(err.Error(), "chmod 600") {
 		t.Errorf("a key that others can read: %v", err)
 	}
 }
 
 func TestSilentLogsGetAHeartbeat(t *testing.T) {
-	o := open(t)
-	o.c.Every, o.c.Heartbeat = 10*time.Millisecond, 50*time.Millisecond
-	o.log(tenantA, 3)
-	o.round()
+	o := trailkit.Open(t)
+	o.Config.Every, o.Config.Heartbeat = 10*time.Millisecond, 50*time.Millisecond
+	o.Log(trailkit.TenantA, 3)
+	o.Round()
 	time.Sleep(80 * time.Millisecond)
-	o.round()
-	if n := one[int](o, `SELECT count(*) FROM audit_checkpoints WHERE tenant_id = $1 AND size = 3`, tenantA); n != 2 {
+	o.Round()
+	if n := trailkit.One[int](o, `SELECT count(*) FROM audit_checkpoints WHERE tenant_id = $1
+		AND size = 3`, trailkit.TenantA); n != 2 {
 		t.Errorf("%d checkpoints of size 3, want the first and a heartbeat", n)
 	}
-	o.honest()
-	r := o.check(o.bundle(tenantA, evidence.Filter{}))
+	o.MustHold()
+	r := o.Check(o.Bundle(trailkit.TenantA, evidence.Filter{}))
 	if !r.OK() || time.Since(r.Signed) > 5*time.Second {
 		t.Errorf("%+v", r)
 	}
@@ -417,28 +399,30 @@ func (d dying) Swap(ctx context.Context, version, note string) (string, error) {
 // TestARotationSurvivesAKill kills the notary between the steps in which a new key takes over.
 func TestARotationSurvivesAKill(t *testing.T) {
 	for _, after := range []bool{false, true} {
-		o := open(t)
-		o.log(tenantA, 3)
-		o.round()
-		old, outside := o.key(), o.c.Anchor
-		if _, err := o.c.Keys.Rotate(); err != nil {
+		o := trailkit.Open(t)
+		o.Log(trailkit.TenantA, 3)
+		o.Round()
+		old, outside := o.Key(), o.Config.Anchor
+		if _, err := o.Config.Keys.Rotate(); err != nil {
 			t.Fatal(err)
 		}
-		o.log(tenantA, 3)
-		o.c.Anchor = dying{outside, after}
-		if err := o.tryRound(); !errors.Is(err, errKilled) {
+		o.Log(trailkit.TenantA, 3)
+		o.Config.Anchor = dying{outside, after}
+		if err := o.TryRound(); !errors.Is(err, errKilled) {
 			t.Fatalf("a round that is killed: %v", err)
 		}
-		o.c.Anchor = outside
-		o.round()
-		if o.key().Equal(old) {
+		o.Config.Anchor = outside
+		o.Round()
+		if o.Key().Equal(old) {
 			t.Error("the key did not change")
 		}
-		o.log(tenantA, 1)
-		o.round()
-		o.honest()
-		if r := o.check(o.bundle(tenantA, evidence.Filter{}), func(t *evidence.Trust) { t.Key = old }); !r.OK() {
-			t.Errorf("with the old key, which leads on: %s", problems(r))
+		o.Log(trailkit.TenantA, 1)
+		o.Round()
+		o.MustHold()
+		if r := o.Check(o.Bundle(trailkit.TenantA, evidence.Filter{}), func(t *evidence.Trust) {
+			t.Key = old
+		}); !r.OK() {
+			t.Errorf("with the old key, which leads on: %s", trailkit.Problems(r))
 		}
 	}
 }

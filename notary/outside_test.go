@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/konstruct/konstruct/internal/testkit"
+	"github.com/konstruct/konstruct/internal/trailkit"
 	"github.com/konstruct/konstruct/notary"
 )
 
@@ -81,13 +82,13 @@ func TestTheCopyOutsideIsSwappedByWhoHasSeenIt(t *testing.T) {
 }
 
 func TestANotaryKeepsItsCheckpointInABucket(t *testing.T) {
-	o := open(t)
-	o.c.Anchor = realBucket(t)
+	o := trailkit.Open(t)
+	o.Config.Anchor = realBucket(t)
 	for range 3 {
-		o.log(tenantA, 10)
-		o.round()
+		o.Log(trailkit.TenantA, 10)
+		o.Round()
 	}
-	if r := o.honest(); !strings.HasPrefix(r.Anchor, "agrees at size") {
+	if r := o.MustHold(); !strings.HasPrefix(r.Anchor, "agrees at size") {
 		t.Errorf("%+v", r)
 	}
 }

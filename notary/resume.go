@@ -2,6 +2,7 @@ package notary
 
 import (
 	"context"
+	_ "embed"
 	"errors"
 	"fmt"
 	"time"
@@ -53,11 +54,12 @@ func ReadStatus(ctx context.Context, db *tenantdb.Evidence, o Anchor) (s Status,
 	return s, err
 }
 
+//go:embed sql/status.sql
+var statusSQL string
+
 func readStatus(ctx context.Context, tx pgx.Tx, o Anchor, kept string) (s Status, err error) {
-	if err := tx.QueryRow(ctx,
-		`SELECT c.system_identifier, coalesce(e.system_identifier, c.system_identifier), coalesce(e.epoch, 1),
-	    coalesce((SELECT max(size) FROM audit_checkpoints WHERE tenant_id = $1), 0), coalesce((SELECT max(size) FROM audit_witnesses WHERE tenant_id = $1 AND kind = 'cosignature'), 0)
-	  FROM pg_control_system() c LEFT JOIN (SELECT * FROM audit_epochs WHERE tenant_id = $1 ORDER BY epoch DESC LIMIT 1) e ON true`, logstore.Operator).Scan(&s.Cluster, &s.Before, &s.Epoch, &s.Signed, &s.Witnesses); err != nil {
+	if err := tx.QueryRow(ctx, statusSQL, logstore.Operator).
+		Scan(&s.Cluster, &s.Before, &s.Epoch, &s.Signed, &s.Witnesses); err != nil {
 		return s, fmt.Errorf("look at the notary's state: %w", err)
 	}
 	s.Moved = s.Cluster != s.Before
@@ -153,12 +155,20 @@ func Resume(ctx context.Context, c Config, believe bool) (s Status, err error) {
 }
 
 // leftSQL are the seals of earlier epochs that stand in no log.
-const leftSQL = `WITH logged AS (SELECT tenant_id, encode(substr(ids, n * 16 + 1, 16), 'hex')::uuid AS id FROM (
-    SELECT tenant_id, event_ids AS ids FROM audit_tiles WHERE level = 0 UNION ALL SELECT tenant_id, added_ids FROM audit_heads) i, generate_series(0, octet_length(ids) / 16 - 1) n)
+const leftSQL = `
+WITH logged AS (
+       SELECT tenant_id, encode(substr(ids, n * 16 + 1, 16), 'hex')::uuid AS id
+         FROM (SELECT tenant_id, event_ids AS ids FROM audit_tiles WHERE level = 0
+               UNION ALL
+               SELECT tenant_id, added_ids FROM audit_heads) i, generate_series(0, octet_length(ids) / 16 - 1) n)
 SELECT ` + audit.SealedColumns + `
-  FROM (SELECT * FROM audit_seals s WHERE s.epoch < $1 AND (s.xid, s.event_id) > ($2::text::xid8, $3) AND NOT EXISTS (SELECT FROM logged l WHERE l.tenant_id = s.tenant_id AND l.id = s.event_id)
+  FROM (SELECT *
+          FROM audit_seals s
+         WHERE s.epoch < $1 AND (s.xid, s.event_id) > ($2::text::xid8, $3)
+           AND NOT EXISTS (SELECT FROM logged l WHERE l.tenant_id = s.tenant_id AND l.id = s.event_id)
          ORDER BY s.xid, s.event_id FETCH FIRST $4 ROWS WITH TIES) s
-  LEFT JOIN audit_events e ON e.tenant_id = s.tenant_id AND e.id = s.event_id ORDER BY s.xid, s.event_id`
+  LEFT JOIN audit_events e ON e.tenant_id = s.tenant_id AND e.id = s.event_id
+ ORDER BY s.xid, s.event_id`
 
 // earlier appends what a new epoch found left of earlier ones, in the segment behind theirs.
 func (r *roundState) earlier(ctx context.Context, tx pgx.Tx) error {

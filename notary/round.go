@@ -146,7 +146,10 @@ func (r *roundState) sequence(ctx context.Context, tx pgx.Tx) error {
 
 // newSQL takes whole ties of (xid, id): the same id in two tenants is not torn apart by the limit.
 const newSQL = `SELECT ` + audit.SealedColumns + `
-  FROM (SELECT * FROM audit_seals s WHERE s.epoch = $1 AND (s.xid, s.event_id) > ($2::text::xid8, $3) AND s.xid < $4::text::xid8 AND (s.epoch, s.xid) >= ($1, $2::text::xid8)
+  FROM (SELECT *
+          FROM audit_seals s
+         WHERE s.epoch = $1 AND (s.xid, s.event_id) > ($2::text::xid8, $3) AND s.xid < $4::text::xid8
+           AND (s.epoch, s.xid) >= ($1, $2::text::xid8)
          ORDER BY s.epoch, s.xid, s.event_id FETCH FIRST $5 ROWS WITH TIES) s
   LEFT JOIN audit_events e ON e.tenant_id = s.tenant_id AND e.id = s.event_id
  ORDER BY s.epoch, s.xid, s.event_id`

@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 	"golang.org/x/mod/sumdb/tlog"
 
+	"github.com/konstruct/konstruct/internal/trailkit"
 	"github.com/konstruct/konstruct/ledger"
 	"github.com/konstruct/konstruct/notary"
 )
@@ -33,12 +34,12 @@ func (c *tileClient) ReadTiles(tiles []tlog.Tile) (out [][]byte, err error) {
 }
 
 // served asks for a file over HTTP.
-func served(t *testing.T, o *office, log uuid.UUID, path string) ([]byte, error) {
+func served(t *testing.T, o *trailkit.Trail, log uuid.UUID, path string) ([]byte, error) {
 	t.Helper()
 	w := httptest.NewRecorder()
 	r := httptest.NewRequest(http.MethodGet, "/", nil)
 	r.URL.Path = "/" + path
-	notary.Handler(o.db, log).ServeHTTP(w, r)
+	notary.Handler(o.Logs, log).ServeHTTP(w, r)
 	if w.Code != http.StatusOK {
 		return nil, fmt.Errorf("%d %s", w.Code, w.Body)
 	}

@@ -85,7 +85,8 @@ func countLeaves(ctx context.Context, tx pgx.Tx, size int64) error {
 
 func (n *Notary) readBeats(ctx context.Context, tx pgx.Tx) error {
 	rows, err := tx.Query(ctx, `SELECT l.tenant_id, h.at FROM audit_logs l CROSS JOIN LATERAL
-	  (SELECT at FROM audit_heads h WHERE h.tenant_id = l.tenant_id ORDER BY size DESC, anchor DESC LIMIT 1) h WHERE l.tenant_id <> $1`, logstore.Operator)
+	  (SELECT at FROM audit_heads h WHERE h.tenant_id = l.tenant_id ORDER BY size DESC, anchor DESC LIMIT 1) h
+	 WHERE l.tenant_id <> $1`, logstore.Operator)
 	if err != nil {
 		return err
 	}

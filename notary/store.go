@@ -2,6 +2,7 @@ package notary
 
 import (
 	"context"
+	_ "embed"
 	"fmt"
 	"time"
 
@@ -20,6 +21,12 @@ type headRow struct {
 	at     time.Time
 	salt   [32]byte
 }
+
+//go:embed sql/insert_heads.sql
+var insertHeadsSQL string
+
+//go:embed sql/insert_tiles.sql
+var insertTilesSQL string
 
 // insertRows stores heads and the tiles of their logs. The primary keys are the last defence against a second
 // notary: the same head can't be stored twice.
@@ -41,11 +48,8 @@ func insertRows(ctx context.Context, tx pgx.Tx, heads []headRow) error {
 		h.at, h.segments, h.xids = append(h.at, r.at), append(h.segments, r.l.last.Segment),
 			append(h.xids, fmt.Sprint(r.l.last.XID))
 	}
-	if _, err := tx.Exec(ctx,
-		`INSERT INTO audit_heads (tenant_id, size, anchor, root, at, salt, segment, xid, event_id, added, added_ids, own_xid)
-	  SELECT a, b, c, d, e, f, g, h::xid8, i, j, k, CASE WHEN a = $12 THEN pg_current_xact_id() END
-	    FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::bytea[], $5::timestamptz[], $6::bytea[], $7::integer[], $8::text[], $9::uuid[], $10::bytea[], $11::bytea[]) u (a, b, c, d, e, f, g, h, i, j, k)`,
-		h.tenants, h.sizes, h.anchors, h.roots, h.at, h.salts, h.segments, h.xids, h.events, h.added, h.addedIDs,
+	if _, err := tx.Exec(ctx, insertHeadsSQL, h.tenants, h.sizes, h.anchors, h.roots, h.at, h.salts, h.segments, h.xids,
+		h.events, h.added, h.addedIDs,
 		logstore.Operator); err != nil {
 		return fmt.Errorf("store %d heads: %w", len(heads), err)
 	}
@@ -76,10 +80,8 @@ func insertRows(ctx context.Context, tx pgx.Tx, heads []headRow) error {
 	if len(t.tiles) == 0 {
 		return nil
 	}
-	if _, err := tx.Exec(ctx,
-		`INSERT INTO audit_tiles (tenant_id, level, tile, hashes, root, segment, xid, event_id, event_ids)
-	  SELECT a, b, c, d, e, f, g::xid8, CASE WHEN f IS NOT NULL THEN h END, i FROM unnest($1::uuid[], $2::smallint[], $3::bigint[], $4::bytea[], $5::bytea[], $6::integer[], $7::text[], $8::uuid[], $9::bytea[]) u (a, b, c, d, e, f, g, h, i)`,
-		t.tenants, t.levels, t.tiles, t.hashes, t.roots, t.segments, t.xids, t.events, t.ids); err != nil {
+	if _, err := tx.Exec(ctx, insertTilesSQL, t.tenants, t.levels, t.tiles, t.hashes, t.roots, t.segments, t.xids,
+		t.events, t.ids); err != nil {
 		return fmt.Errorf("store %d tiles: %w", len(t.tiles), err)
 	}
 	return nil

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/konstruct/konstruct/evidence"
+	"github.com/konstruct/konstruct/internal/trailkit"
 	"github.com/konstruct/konstruct/ledger"
 	"github.com/konstruct/konstruct/notary"
 )
@@ -100,25 +101,25 @@ func pool(t *testing.T, file string) *x509.CertPool {
 }
 
 func TestARealAuthorityStamps(t *testing.T) {
-	o := open(t)
+	o := trailkit.Open(t)
 	url, root := authority(t, "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048")
 	otherURL, otherRoot := authority(t, "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256")
-	o.c.Authority = &notary.Authority{URL: url, Roots: pool(t, root), Every: time.Nanosecond}
-	o.c.Logger = slog.New(slog.NewTextHandler(t.Output(), nil))
+	o.Config.Authority = &notary.Authority{URL: url, Roots: pool(t, root), Every: time.Nanosecond}
+	o.Config.Logger = slog.New(slog.NewTextHandler(t.Output(), nil))
 	begin := time.Now().Add(-time.Second)
-	o.log(tenantA, 5)
-	o.round() // closing waits for the stamp
-	o.c.Authority = nil
-	o.log(tenantB, 1)
-	o.round() // the super-log goes on from the stamped size
-	made := o.bundle(tenantA, evidence.Filter{})
+	o.Log(trailkit.TenantA, 5)
+	o.Round() // closing waits for the stamp
+	o.Config.Authority = nil
+	o.Log(trailkit.TenantB, 1)
+	o.Round() // the super-log goes on from the stamped size
+	made := o.Bundle(trailkit.TenantA, evidence.Filter{})
 	believe := func(file string) func(*evidence.Trust) {
 		return func(tr *evidence.Trust) { tr.Authorities = pool(t, file) }
 	}
-	r := o.check(made, believe(root))
+	r := o.Check(made, believe(root))
 	if !r.OK() || r.Stamped.Before(begin.Truncate(time.Second)) ||
 		!strings.Contains(strings.Join(r.Holds, "\n"), "existed by") {
-		t.Errorf("%+v\n%s", r, problems(r))
+		t.Errorf("%+v\n%s", r, trailkit.Problems(r))
 	}
 	for name, c := range map[string]struct {
 		bundle []byte
@@ -126,18 +127,18 @@ func TestARealAuthorityStamps(t *testing.T) {
 		want   string
 	}{
 		"another root": {made, otherRoot, "the authority CN=test authority"},
-		"a changed one": {manifest(t, made, func(m *evidence.Manifest) {
+		"a changed one": {trailkit.EditManifest(t, made, func(m *evidence.Manifest) {
 			m.Stamp.Token[len(m.Stamp.Token)-1] ^= 1
 		}), root, "signed it"},
-		"another tree": {manifest(t, made, func(m *evidence.Manifest) {
+		"another tree": {trailkit.EditManifest(t, made, func(m *evidence.Manifest) {
 			m.Stamp.Root[0] ^= 1
 		}), root, "does not go on from"},
-		"none": {manifest(t, made, func(m *evidence.Manifest) {
+		"none": {trailkit.EditManifest(t, made, func(m *evidence.Manifest) {
 			m.Stamp = nil
 		}), root, "the bundle holds none"},
 	} {
-		if r := o.check(c.bundle, believe(c.root)); r.OK() || !strings.Contains(problems(r), c.want) {
-			t.Errorf("%s: it does not say %q: %s", name, c.want, problems(r))
+		if r := o.Check(c.bundle, believe(c.root)); r.OK() || !strings.Contains(trailkit.Problems(r), c.want) {
+			t.Errorf("%s: it does not say %q: %s", name, c.want, trailkit.Problems(r))
 		}
 	}
 	// Elliptic curves too; no byte of a token can be changed so that it says something else.

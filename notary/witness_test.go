@@ -16,6 +16,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/konstruct/konstruct/evidence"
+	"github.com/konstruct/konstruct/internal/trailkit"
 	"github.com/konstruct/konstruct/ledger"
 	"github.com/konstruct/konstruct/logstore"
 	"github.com/konstruct/konstruct/notary"
@@ -59,27 +60,27 @@ func realWitness(t *testing.T, name string, log func() ledger.Key) (notary.Witne
 // TestARealWitnessCosigns holds that a witness that is not ours accepts checkpoints and consistency proofs, that its
 // signature reaches the evidence, and that whoever is unavailable delays nothing.
 func TestARealWitnessCosigns(t *testing.T) {
-	o := open(t)
-	o.key() // made before the witness knows it
-	a, _ := realWitness(t, "witness.example/a", o.key)
-	b, _ := realWitness(t, "witness.example/b", o.key)
+	o := trailkit.Open(t)
+	o.Key() // made before the witness knows it
+	a, _ := realWitness(t, "witness.example/a", o.Key)
+	b, _ := realWitness(t, "witness.example/b", o.Key)
 	release := make(chan struct{})
 	hangs := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		<-release
 		w.WriteHeader(http.StatusServiceUnavailable)
 	}))
 	t.Cleanup(hangs.Close)
-	gone, _ := realWitness(t, "witness.example/gone", o.key)
+	gone, _ := realWitness(t, "witness.example/gone", o.Key)
 	gone.URL = hangs.URL
-	o.c.Witnesses = []notary.Witness{a, b, gone}
-	n, err := notary.New(o.c)
+	o.Config.Witnesses = []notary.Witness{a, b, gone}
+	n, err := notary.New(o.Config)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer n.Close()
 	begin := time.Now()
 	for range 3 {
-		o.log(tenantA, 300)
+		o.Log(trailkit.TenantA, 300)
 		if _, err := n.Round(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -97,96 +98,97 @@ func TestARealWitnessCosigns(t *testing.T) {
 			}
 		}
 	}
-	made := o.bundle(tenantA, evidence.Filter{})
-	if r := o.check(made, trust(2, a, b)); !r.OK() || len(r.Witnesses) != 2 || r.Matching != 900 {
-		t.Errorf("%+v\n%s", r, problems(r))
+	made := o.Bundle(trailkit.TenantA, evidence.Filter{})
+	if r := o.Check(made, trust(2, a, b)); !r.OK() || len(r.Witnesses) != 2 || r.Matching != 900 {
+		t.Errorf("%+v\n%s", r, trailkit.Problems(r))
 	}
-	if r := o.check(made, trust(2, a, gone)); r.OK() ||
-		!strings.Contains(problems(r), "1 of the witnesses you trust cosigned, and 2 must have") {
-		t.Errorf("a quorum with one that was gone: %s", problems(r))
+	if r := o.Check(made, trust(2, a, gone)); r.OK() ||
+		!strings.Contains(trailkit.Problems(r), "1 of the witnesses you trust cosigned, and 2 must have") {
+		t.Errorf("a quorum with one that was gone: %s", trailkit.Problems(r))
 	}
-	stripped := manifest(t, made, func(m *evidence.Manifest) {
+	stripped := trailkit.EditManifest(t, made, func(m *evidence.Manifest) {
 		m.Super = m.Super[:strings.Index(m.Super, "— "+b.Verifier.Name())]
 	})
-	if r := o.check(stripped, trust(2, a, b)); r.OK() ||
-		!strings.Contains(problems(r), "1 of the witnesses you trust cosigned, and 2 must have") {
-		t.Errorf("a stripped signature: %s", problems(r))
+	if r := o.Check(stripped, trust(2, a, b)); r.OK() ||
+		!strings.Contains(trailkit.Problems(r), "1 of the witnesses you trust cosigned, and 2 must have") {
+		t.Errorf("a stripped signature: %s", trailkit.Problems(r))
 	}
 }
 
 // TestAWitnessThatSawMoreStopsTheNotary takes a database back where nothing but a witness remembers.
 func TestAWitnessThatSawMoreStopsTheNotary(t *testing.T) {
-	o := open(t)
-	o.key()
-	a, _ := realWitness(t, "witness.example/a", o.key)
-	o.c.Witnesses = []notary.Witness{a}
-	o.log(tenantA, 5)
-	o.round()
+	o := trailkit.Open(t)
+	o.Key()
+	a, _ := realWitness(t, "witness.example/a", o.Key)
+	o.Config.Witnesses = []notary.Witness{a}
+	o.Log(trailkit.TenantA, 5)
+	o.Round()
 	later := *o
-	other := openOn(t, mustClone(t, o.idle()))
-	o.log(tenantA, 5)
-	o.round()
-	o.log(tenantA, 5)
-	o.round()
-	other.c.Keys, other.c.Witnesses = later.c.Keys, later.c.Witnesses
-	if _, err := notary.Resume(t.Context(), other.c, true); err != nil { // the file outside is gone, and believed to be
+	other := trailkit.OpenOn(t, mustClone(t, o.IdleConnections()))
+	o.Log(trailkit.TenantA, 5)
+	o.Round()
+	o.Log(trailkit.TenantA, 5)
+	o.Round()
+	other.Config.Keys, other.Config.Witnesses = later.Config.Keys, later.Config.Witnesses
+	if _, err := notary.Resume(t.Context(), other.Config, true); err != nil {
+		// the file outside is gone, and believed to be
 		t.Fatal(err)
 	}
-	n, err := notary.New(other.c)
+	n, err := notary.New(other.Config)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer n.Close()
-	other.log(tenantA, 5)
-	heads := one[int](other, `SELECT count(*) FROM audit_heads`)
+	other.Log(trailkit.TenantA, 5)
+	heads := trailkit.One[int](other, `SELECT count(*) FROM audit_heads`)
 	for range 3 { // not one is signed before the witness is asked
 		if _, err := n.Round(t.Context()); !errors.Is(err, logstore.ErrRefused) ||
 			!strings.Contains(err.Error(), "has cosigned the super-log at size 4, and here it has 2") {
 			t.Errorf("a round of a database that was taken back: %v", err)
 		}
 	}
-	if after := one[int](other, `SELECT count(*) FROM audit_heads`); after != heads {
+	if after := trailkit.One[int](other, `SELECT count(*) FROM audit_heads`); after != heads {
 		t.Errorf("%d heads were made", after-heads)
 	}
 }
 
 // TestAWitnessIsTheCopyOutside has nothing but a witness remember what was signed.
 func TestAWitnessIsTheCopyOutside(t *testing.T) {
-	o := open(t)
-	o.key()
-	a, _ := realWitness(t, "witness.example/a", o.key)
-	o.c.Anchor = notary.WitnessAnchor{DB: o.db, Witness: a}
+	o := trailkit.Open(t)
+	o.Key()
+	a, _ := realWitness(t, "witness.example/a", o.Key)
+	o.Config.Anchor = notary.WitnessAnchor{DB: o.Logs, Witness: a}
 	for range 3 {
-		o.log(tenantA, 300)
-		o.round()
+		o.Log(trailkit.TenantA, 300)
+		o.Round()
 	}
-	o.honest()
-	if r := o.check(o.bundle(tenantA, evidence.Filter{}), func(t *evidence.Trust) {
+	o.MustHold()
+	if r := o.Check(o.Bundle(trailkit.TenantA, evidence.Filter{}), func(t *evidence.Trust) {
 		t.Quorum, t.Witnesses = 1, []note.Verifier{a.Verifier}
 	}); !r.OK() {
-		t.Error(problems(r))
+		t.Error(trailkit.Problems(r))
 	}
-	back := openOn(t, mustClone(t, o.idle()))
-	o.c.Anchor = notary.WitnessAnchor{DB: o.db, Witness: a}
-	o.log(tenantA, 1)
-	o.round()
-	back.c.Keys, back.c.Anchor = o.c.Keys, notary.WitnessAnchor{DB: back.db, Witness: a}
-	back.log(tenantA, 1)
-	if err := back.tryRound(); err == nil {
+	back := trailkit.OpenOn(t, mustClone(t, o.IdleConnections()))
+	o.Config.Anchor = notary.WitnessAnchor{DB: o.Logs, Witness: a}
+	o.Log(trailkit.TenantA, 1)
+	o.Round()
+	back.Config.Keys, back.Config.Anchor = o.Config.Keys, notary.WitnessAnchor{DB: back.Logs, Witness: a}
+	back.Log(trailkit.TenantA, 1)
+	if err := back.TryRound(); err == nil {
 		t.Error("another history of the same size is signed")
 	}
-	back.log(tenantB, 1)
-	back.log(tenantA, 1)
+	back.Log(trailkit.TenantB, 1)
+	back.Log(trailkit.TenantA, 1)
 	for range 2 {
-		if err := back.tryRound(); err == nil {
+		if err := back.TryRound(); err == nil {
 			t.Error("another history is signed")
 		}
 	}
-	if n := one[int](back, `SELECT count(*) FROM audit_checkpoints WHERE size > 900 AND tenant_id = $1`,
-		tenantA); n != 0 {
+	if n := trailkit.One[int](back, `SELECT count(*) FROM audit_checkpoints WHERE size > 900 AND tenant_id = $1`,
+		trailkit.TenantA); n != 0 {
 		t.Errorf("%d signatures of another history are stored", n)
 	}
-	o.log(tenantA, 1)
-	o.round()
-	o.honest()
+	o.Log(trailkit.TenantA, 1)
+	o.Round()
+	o.MustHold()
 }

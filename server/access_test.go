@@ -220,7 +220,8 @@ func TestOperatorsSwitchByAnEvent(t *testing.T) {
 		t.Errorf("the first key: %s", me.body)
 	}
 	w.want(200, "PUT", "/v1/tenants/"+acme.String()+"/limits", operator,
-		`{"events_per_second":1,"searches_per_second":0,"requests_per_second":0,"bytes_per_second":0,"documents":0,"at_once":0}`)
+		`{"events_per_second":1,"searches_per_second":0,"requests_per_second":0,"bytes_per_second":0,"documents":0,`+
+			`"at_once":0}`)
 	if l := w.want(200, "GET", "/v1/settings/limits", w.key(acme), ""); l.field("events_per_second") != 1.0 {
 		t.Errorf("limits: %s", l.body)
 	}

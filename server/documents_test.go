@@ -142,7 +142,8 @@ func TestADocumentIsUploadedSearchedAndDeleted(t *testing.T) {
 		{viewer, `{"questions":[{"text":"return a pump","answers":{"handbook.md":1}}]}`,
 			[]string{"body.questions[0].answers"}},
 		{key,
-			`{"questions":[{"text":"a","answers":{"handbook.md":0}},{"text":"b","answers":{"upload:handbook.md":1}},{"text":"c","answers":{"other.md":1,"":1}}],"labels":["staff"]}`,
+			`{"questions":[{"text":"a","answers":{"handbook.md":0}},{"text":"b","answers":{"upload:handbook.md":1}},` +
+				`{"text":"c","answers":{"other.md":1,"":1}}],"labels":["staff"]}`,
 			[]string{"body.questions[0].answers", "body.questions[2].answers"}},
 		{other, `{"questions":[{"text":"return a pump","answers":{"handbook.md":1}}],"labels":["staff"]}`,
 			[]string{"body.questions[0].answers"}},

@@ -102,7 +102,8 @@ func TestWhatTheServiceWritesIsReserved(t *testing.T) {
 		t.Errorf("%d were written", n-before)
 	}
 	w.want(201, "POST", "/v1/events", key,
-		`{"action_type":"retrieval","input_summary":"konstruct.","metadata":{"text":"konstruct.document_id","gen_ai.retrieval.documents":[]}}`)
+		`{"action_type":"retrieval","input_summary":"konstruct.","metadata":{"text":"konstruct.document_id",`+
+			`"gen_ai.retrieval.documents":[]}}`)
 	w.want(201, "POST", "/v1/events", key, `{"action_type":"gap"}`) // a name of the agent's own
 }
 

@@ -204,7 +204,8 @@ func TestFiguresNameNoSecretsAndFewTenants(t *testing.T) {
 		!strings.Contains(m, `tenant="other"} 5`) {
 		t.Errorf("%d lines of tenants", n)
 	}
-	for _, want := range []string{`konstruct_http_request_duration_seconds_bucket{method="GET",route="/v1/me",status="200"`, "konstruct_http_requests_in_flight", "konstruct_audit_", "go_goroutines"} {
+	for _, want := range []string{`konstruct_http_request_duration_seconds_bucket{method="GET",route="/v1/me",` +
+		`status="200"`, "konstruct_http_requests_in_flight", "konstruct_audit_", "go_goroutines"} {
 		if !strings.Contains(m, want) {
 			t.Errorf("no %s", want)
 		}

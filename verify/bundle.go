@@ -153,7 +153,9 @@ func chooseHead(ctx context.Context, tx pgx.Tx, tenant uuid.UUID,
 	var acts bool // that the older one does not cover
 	if err == nil {
 		err = tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM audit_seals s WHERE s.tenant_id = $1 AND s.recorded_at > $2
-		  AND s.event_id IN (SELECT record_id FROM audit_erasures WHERE tenant_id = $1 UNION SELECT record_id FROM audit_gone WHERE tenant_id = $1))`, tenant, h.At.Add(-evidence.ClockSlack)).Scan(&acts)
+			AND s.event_id IN (SELECT record_id FROM audit_erasures WHERE tenant_id = $1
+			                   UNION SELECT record_id FROM audit_gone WHERE tenant_id = $1))`,
+			tenant, h.At.Add(-evidence.ClockSlack)).Scan(&acts)
 	}
 	if acts || errors.Is(err, logstore.ErrNotInLog) || err == nil && h.Size != newest.Size &&
 		(until.IsZero() || h.At.Before(until.Add(evidence.ClockSlack))) {
@@ -238,7 +240,8 @@ func stampFor(ctx context.Context, tx pgx.Tx, super *logstore.SuperLog, anchor i
 	var root []byte
 	err := tx.QueryRow(ctx,
 		`SELECT w.size, w.said, h.root FROM audit_witnesses w JOIN audit_heads h USING (tenant_id, size)
-	  WHERE w.tenant_id = $1 AND w.kind = 'timestamp' AND w.size <= $2 ORDER BY w.size > $3 DESC, CASE WHEN w.size > $3 THEN w.size ELSE -w.size END LIMIT 1`,
+		WHERE w.tenant_id = $1 AND w.kind = 'timestamp' AND w.size <= $2
+		ORDER BY w.size > $3 DESC, CASE WHEN w.size > $3 THEN w.size ELSE -w.size END LIMIT 1`,
 		logstore.Operator, super.Size, anchor).Scan(&s.Size, &s.Token, &root)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, nil

@@ -2,6 +2,7 @@ package verify
 
 import (
 	"context"
+	_ "embed"
 	"math/bits"
 	"sort"
 
@@ -36,12 +37,12 @@ func (d *deletion) end() int64 { return d.first + int64(len(d.bits))*8 }
 // deletedLeaves are a log's deletions, by their first leaf: some kilobytes for a million leaves.
 type deletedLeaves []deletion
 
+//go:embed sql/deletions.sql
+var deletionsSQL string
+
 // readDeletedLeaves are the deletions among a log's leaves [from, to).
 func readDeletedLeaves(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, from, to int64) (deletedLeaves, error) {
-	rows, err := tx.Query(ctx,
-		`SELECT g.first, g.bits, g.record_id, EXISTS (SELECT FROM audit_events a WHERE a.tenant_id = g.tenant_id AND a.id = g.record_id AND a.action_type = 'retention'
-	     AND a.metadata->'first_leaf' = to_jsonb(g.first) AND a.metadata->>'leaves' = translate(encode(g.bits, 'base64'), E'\n', ''))
-	  FROM audit_gone g WHERE g.tenant_id = $1 AND g.first < $3 AND g.first + 8 * octet_length(g.bits) > $2 ORDER BY g.first, g.record_id`, tenant, from, to)
+	rows, err := tx.Query(ctx, deletionsSQL, tenant, from, to)
 	if err != nil {
 		return nil, err
 	}

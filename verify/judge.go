@@ -13,12 +13,14 @@ import (
 )
 
 // actsWhere is the condition of the index over acts, word for word.
-const actsWhere = `action_type IN ('erasure', 'erasure_declined', 'legal_hold', 'retention', 'retention_rule', 'compliance_request', 'compliance_declined')`
+const actsWhere = `action_type IN ('erasure', 'erasure_declined', 'legal_hold', 'retention', 'retention_rule',
+	'compliance_request', 'compliance_declined')`
 
 // judge holds a tenant's acts against its log, and returns those that were not lawful.
 func judge(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, floor int) ([]evidence.Ruling, error) {
 	rows, err := tx.Query(ctx,
-		`SELECT e.id::text, s.recorded_at, coalesce(e.user_id, ''), e.action_type, coalesce(e.input_summary, ''), e.metadata::text FROM audit_events e
+		`SELECT e.id::text, s.recorded_at, coalesce(e.user_id, ''), e.action_type, coalesce(e.input_summary, ''),
+		  e.metadata::text FROM audit_events e
 	    JOIN audit_seals s ON s.tenant_id = e.tenant_id AND s.event_id = e.id
 	   WHERE e.tenant_id = $1 AND e.`+actsWhere+
 			` AND e.action_type NOT IN ('erasure_declined', 'compliance_declined') ORDER BY s.epoch, s.xid, s.event_id`,

@@ -2,6 +2,7 @@ package verify
 
 import (
 	"context"
+	_ "embed"
 	"fmt"
 	"time"
 
@@ -13,6 +14,9 @@ import (
 	"github.com/konstruct/konstruct/ledger"
 	"github.com/konstruct/konstruct/logstore"
 )
+
+//go:embed sql/overlooked.sql
+var overlookedSQL string
 
 // nameLeaves finds out which events make a tenant's seals differ from its log; it is slower than finding that
 // some do.
@@ -26,11 +30,7 @@ func (v *verifier) nameLeaves(ctx context.Context, tx pgx.Tx, tenant uuid.UUID) 
 	if err := v.leavesWithoutSeals(ctx, tx, tenant, name); err != nil {
 		return err
 	}
-	rows, err := tx.Query(ctx, `SELECT event_id, recorded_at FROM audit_seals s WHERE tenant_id = $1
-	   AND (epoch < $2 OR epoch = $2 AND (xid, event_id) <= ($3::text::xid8, $4))
-	   AND event_id NOT IN (SELECT encode(substr(ids, n * 16 + 1, 16), 'hex')::uuid FROM (
-	     SELECT event_ids AS ids FROM audit_tiles WHERE tenant_id = $1 AND level = 0 UNION ALL SELECT added_ids FROM audit_heads WHERE tenant_id = $1) i,
-	     generate_series(0, octet_length(ids) / 16 - 1) n)`, tenant, v.scanned.Segment/2, fmt.Sprint(v.scanned.XID),
+	rows, err := tx.Query(ctx, overlookedSQL, tenant, v.scanned.Segment/2, fmt.Sprint(v.scanned.XID),
 		v.scanned.ID)
 	if err != nil {
 		return err

@@ -119,8 +119,10 @@ func indexOf(ctx context.Context, tx pgx.Tx, s *audit.SealedEvent, h logstore.He
 		var tile int64
 		var ids []byte
 		err := tx.QueryRow(ctx,
-			`SELECT tile, event_ids FROM audit_tiles WHERE tenant_id = $1 AND level = 0 AND (segment, xid, event_id) >= ($2, $3::text::xid8, $4)
-		  ORDER BY segment, xid, event_id LIMIT 1`, uuid.UUID(s.TenantID), segment, fmt.Sprint(s.XID), uuid.UUID(s.ID)).
+			`SELECT tile, event_ids FROM audit_tiles
+			WHERE tenant_id = $1 AND level = 0 AND (segment, xid, event_id) >= ($2, $3::text::xid8, $4)
+			ORDER BY segment, xid, event_id
+			LIMIT 1`, uuid.UUID(s.TenantID), segment, fmt.Sprint(s.XID), uuid.UUID(s.ID)).
 			Scan(&tile, &ids)
 		if err := logstore.IgnoreNoRows(err); err != nil {
 			return 0, err

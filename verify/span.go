@@ -109,7 +109,8 @@ func (s *logSpan) events(ctx context.Context, first int64, ids []uuid.UUID, hash
 		}
 	}
 	rows, err := s.tx.Query(ctx, `SELECT `+audit.SealedColumns+` FROM unnest($2::uuid[]) WITH ORDINALITY u (id, n)
-	   JOIN audit_seals s ON s.tenant_id = $1 AND s.event_id = u.id LEFT JOIN audit_events e ON e.tenant_id = $1 AND e.id = u.id ORDER BY u.n`, audit.Binary(), s.tenant, kept)
+		JOIN audit_seals s ON s.tenant_id = $1 AND s.event_id = u.id
+		LEFT JOIN audit_events e ON e.tenant_id = $1 AND e.id = u.id ORDER BY u.n`, audit.Binary(), s.tenant, kept)
 	if err != nil {
 		return nil, err
 	}

@@ -342,8 +342,12 @@ func (v *verifier) sumOf(sums map[uuid.UUID]*leafSums, tenant uuid.UUID) *leafSu
 }
 
 // logsSQL lists the logs by leaping over their heads.
-const logsSQL = `WITH RECURSIVE t AS ((SELECT tenant_id FROM audit_heads ORDER BY tenant_id LIMIT 1)
-  UNION ALL SELECT (SELECT h.tenant_id FROM audit_heads h WHERE h.tenant_id > t.tenant_id ORDER BY h.tenant_id LIMIT 1) FROM t WHERE t.tenant_id IS NOT NULL)
+const logsSQL = `
+WITH RECURSIVE t AS (
+       (SELECT tenant_id FROM audit_heads ORDER BY tenant_id LIMIT 1)
+       UNION ALL
+       SELECT (SELECT h.tenant_id FROM audit_heads h WHERE h.tenant_id > t.tenant_id ORDER BY h.tenant_id LIMIT 1)
+         FROM t WHERE t.tenant_id IS NOT NULL)
 SELECT tenant_id FROM t WHERE tenant_id IS NOT NULL`
 
 // allLogs walks every log, a few at once.

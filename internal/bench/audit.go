@@ -24,7 +24,8 @@ func sample() audit.Event {
 		Output:  "What it answered, in another such sentence, perhaps a little longer.",
 		Latency: 1500 * time.Millisecond,
 		Metadata: json.RawMessage(
-			`{"gen_ai.request.model": "claude-opus-4-5", "gen_ai.usage.input_tokens": 812, "gen_ai.usage.output_tokens": 96}`)}
+			`{"gen_ai.request.model": "claude-opus-4-5", "gen_ai.usage.input_tokens": 812, ` +
+				`"gen_ai.usage.output_tokens": 96}`)}
 }
 
 // seedConnections are how many the seed's way is measured on; singles are compared with the best.

@@ -78,7 +78,9 @@ func Curve(sizes []Size) string {
 			`<rect width="%d" height="%d" fill="white"/>`+"\n", width, height, width, height)
 	for ms := low; ms <= high*1.01; ms *= 10 {
 		fmt.Fprintf(&b,
-			`<line x1="%d" y1="%.0f" x2="%d" y2="%.0f" stroke="#ddd"/><text x="%d" y="%.0f" text-anchor="end">%g ms</text>`+"\n", left, y(ms), width-20, y(ms), left-6, y(ms)+4, ms)
+			`<line x1="%d" y1="%.0f" x2="%d" y2="%.0f" stroke="#ddd"/>`+
+				`<text x="%d" y="%.0f" text-anchor="end">%g ms</text>`+"\n", left, y(ms), width-20, y(ms), left-6,
+			y(ms)+4, ms)
 	}
 	for chunks := math.Pow(10, math.Ceil(math.Log10(first))); chunks <= last; chunks *= 10 {
 		fmt.Fprintf(&b, `<text x="%.0f" y="%d" text-anchor="middle">%g</text>`+"\n", x(chunks),
@@ -100,6 +102,9 @@ func Curve(sizes []Size) string {
 			strings.Join(points, " "), tier.colour)
 	}
 	fmt.Fprintf(&b,
-		`<text x="%d" y="14" fill="#0a66c2">exact</text><text x="%d" y="14" fill="#c2410a">an index of its own</text><text x="%d" y="%d" text-anchor="end">passages of the tenant</text>`+"\n</svg>\n", left+10, left+60, width-20, height-6)
+		`<text x="%d" y="14" fill="#0a66c2">exact</text>`+
+			`<text x="%d" y="14" fill="#c2410a">an index of its own</text>`+
+			`<text x="%d" y="%d" text-anchor="end">passages of the tenant</text>`+"\n</svg>\n", left+10, left+60,
+		width-20, height-6)
 	return b.String()
 }

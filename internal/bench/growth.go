@@ -180,7 +180,8 @@ func (b *Bench) sizes(ctx context.Context) ([]Measurement, error) {
 		{"bytes of an event, the seed's schema",
 			`SELECT pg_total_relation_size('seed.audit_events')::float8 / (SELECT count(*) FROM seed.audit_events)`},
 		{"bytes of an event, sealed",
-			`SELECT (pg_total_relation_size('public.audit_events') + pg_total_relation_size('public.audit_seals'))::float8 / (SELECT count(*) FROM public.audit_events)`},
+			`SELECT (pg_total_relation_size('public.audit_events') + pg_total_relation_size('public.audit_seals'))::float8
+			/ (SELECT count(*) FROM public.audit_events)`},
 	} {
 		var bytes float64
 		if err := conn.QueryRow(ctx, m.sql).Scan(&bytes); err != nil {
@@ -218,11 +219,15 @@ func Plot(lines []Measurement) string {
 	for i := range 5 {
 		y := float64(height-bottom) * float64(i) / 4
 		fmt.Fprintf(&b,
-			`<line x1="%d" y1="%.0f" x2="%d" y2="%.0f" stroke="#ddd"/><text x="%d" y="%.0f" text-anchor="end">%.0f/s</text>`+"\n", left, y, width-20, y, left-6, max(12, y+4), top*(1-float64(i)/4))
+			`<line x1="%d" y1="%.0f" x2="%d" y2="%.0f" stroke="#ddd"/>`+
+				`<text x="%d" y="%.0f" text-anchor="end">%.0f/s</text>`+"\n", left, y, width-20, y, left-6,
+			max(12, y+4), top*(1-float64(i)/4))
 	}
 	fmt.Fprintf(&b, `<polyline points="%s" fill="none" stroke="#0a66c2" stroke-width="2"/>`+"\n",
 		strings.Join(points, " "))
 	fmt.Fprintf(&b,
-		`<text x="%d" y="%d">0</text><text x="%d" y="%d" text-anchor="end">%s events there when each twentieth began</text>`+"\n</svg>\n", left, height-bottom+18, width-20, height-bottom+18, last)
+		`<text x="%d" y="%d">0</text>`+
+			`<text x="%d" y="%d" text-anchor="end">%s events there when each twentieth began</text>`+"\n</svg>\n", left,
+		height-bottom+18, width-20, height-bottom+18, last)
 	return b.String()
 }

@@ -139,8 +139,9 @@ func (b *Bench) tiers(ctx context.Context, door *tenantdb.Door, s SearchConfig,
 	defer conn.Close(context.WithoutCancel(ctx))
 	var global, own, points, terms int64
 	if err := conn.QueryRow(ctx,
-		`SELECT pg_relation_size('ix_kb_chunks_hnsw'), coalesce((SELECT sum(pg_relation_size(oid)) FROM pg_class WHERE relname LIKE 'ix\_kb\_points\_%'), 0)::bigint,
-	    pg_total_relation_size('kb_points'), pg_total_relation_size('kb_terms')`).
+		`SELECT pg_relation_size('ix_kb_chunks_hnsw'),
+		coalesce((SELECT sum(pg_relation_size(oid)) FROM pg_class WHERE relname LIKE 'ix\_kb\_points\_%'), 0)::bigint,
+		pg_total_relation_size('kb_points'), pg_total_relation_size('kb_terms')`).
 		Scan(&global, &own, &points, &terms); err != nil {
 		return nil, err
 	}

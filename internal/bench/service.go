@@ -190,7 +190,11 @@ func (b *Bench) serving(ctx context.Context,
 }
 
 // eventJSON is one event as agents write them.
-const eventJSON = `{"action_type":"tool_invocation","agent_id":"be9c0000-0000-4000-8000-000000000002","user_id":"user-17","input_summary":"{\"order\":17,\"fields\":[\"state\",\"carrier\"]}","output_summary":"the order left the warehouse on Tuesday and is with the carrier","latency_ms":120,"metadata":{"gen_ai.operation.name":"execute_tool","gen_ai.tool.name":"lookup_order","gen_ai.tool.call.id":"call_81","gen_ai.conversation.id":"order-17"}}`
+const eventJSON = `{"action_type":"tool_invocation","agent_id":"be9c0000-0000-4000-8000-000000000002",` +
+	`"user_id":"user-17","input_summary":"{\"order\":17,\"fields\":[\"state\",\"carrier\"]}",` +
+	`"output_summary":"the order left the warehouse on Tuesday and is with the carrier","latency_ms":120,` +
+	`"metadata":{"gen_ai.operation.name":"execute_tool","gen_ai.tool.name":"lookup_order",` +
+	`"gen_ai.tool.call.id":"call_81","gen_ai.conversation.id":"order-17"}}`
 
 func batchJSON() []byte {
 	return []byte(`{"events":[` + strings.Repeat(eventJSON+",", batchSize-1) + eventJSON + `]}`)

@@ -108,7 +108,8 @@ func (b *Bench) load(ctx context.Context, s SearchConfig) ([]sizedTenant, error)
 	}()
 	if _, err := conn.PgConn().
 		CopyFrom(ctx, r,
-			`COPY kb_chunks (tenant_id, id, document_id, content, chunk_index, embedding) FROM STDIN BINARY`); err != nil {
+			`COPY kb_chunks (tenant_id, id, document_id, content, chunk_index, embedding)
+			 FROM STDIN BINARY`); err != nil {
 		return nil, err
 	}
 	return all, run("making what is searched",
@@ -121,7 +122,9 @@ func (b *Bench) load(ctx context.Context, s SearchConfig) ([]sizedTenant, error)
 			SELECT tenant_id, document_id, id, 'simple', l2_normalize(embedding)::halfvec(384) FROM kb_chunks
 			ORDER BY 1, 2, 3`,
 		`INSERT INTO kb_terms (tenant_id, term, chunk_id, times, length)
-		   SELECT c.tenant_id, w.lexeme, c.id, cardinality(w.positions), 12 FROM kb_chunks c, unnest(kb_words('simple', c.content)) w UNION ALL SELECT tenant_id, '', id, 1, 12 FROM kb_chunks ORDER BY 1, 2, 3`,
+			SELECT c.tenant_id, w.lexeme, c.id, cardinality(w.positions), 12
+			  FROM kb_chunks c, unnest(kb_words('simple', c.content)) w
+			UNION ALL SELECT tenant_id, '', id, 1, 12 FROM kb_chunks ORDER BY 1, 2, 3`,
 		`CREATE INDEX ix_kb_chunks_hnsw ON kb_chunks
 			USING hnsw (embedding vector_cosine_ops) WITH (m = 16, ef_construction = 64)`,
 		`VACUUM ANALYZE kb_chunks, kb_points, kb_terms, kb_documents, kb_sources`, `CHECKPOINT`)

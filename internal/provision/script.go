@@ -19,13 +19,13 @@ type Script struct {
 }
 
 // scriptHead begins the script: %s is the file with the passwords.
-const scriptHead = `-- Prepares PostgreSQL 15 or newer with pgvector 0.8 or newer for Konstruct. Run it with psql as a superuser, connected to
--- database postgres:
+const scriptHead = `-- Prepares PostgreSQL 15 or newer with pgvector 0.8 or newer for Konstruct. Run it with psql as a superuser,
+-- connected to database postgres:
 --   psql "postgres://postgres@HOST:5432/postgres" -f init.sql
 -- It can be run again: what is there is left as it is, except that the passwords are set again.
 --
--- KEEP IT PRIVATE, and delete it afterwards: it holds SCRAM verifiers of the roles' passwords. The passwords themselves are
--- in the file %s, which stays where Konstruct runs (chmod 600); nobody else needs them.
+-- KEEP IT PRIVATE, and delete it afterwards: it holds SCRAM verifiers of the roles' passwords. The passwords
+-- themselves are in the file %s, which stays where Konstruct runs (chmod 600); nobody else needs them.
 -- Where the server cannot be reached at the address in that file, change the URLs in it.
 
 \set ON_ERROR_STOP on

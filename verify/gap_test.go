@@ -1,4 +1,4 @@
-package notary_test
+package verify_test
 
 import (
 	"bytes"
@@ -7,24 +7,25 @@ import (
 
 	"github.com/konstruct/konstruct/compliance"
 	"github.com/konstruct/konstruct/evidence"
+	"github.com/konstruct/konstruct/internal/trailkit"
 	"github.com/konstruct/konstruct/ledger"
 )
 
 // TestUnlawfulGapsAreNamed makes what looks like an erasure or a deletion without an act, and forges acts in bundles.
 func TestUnlawfulGapsAreNamed(t *testing.T) {
-	o := open(t)
-	court := o.court()
-	ids := o.log(tenantA, 300)
-	if _, err := compliance.Erase(t.Context(), court, tenantA,
+	o := trailkit.Open(t)
+	court := o.Compliance()
+	ids := o.Log(trailkit.TenantA, 300)
+	if _, err := compliance.Erase(t.Context(), court, trailkit.TenantA,
 		compliance.Erasure{Events: ids[:1], Fields: []ledger.Field{ledger.InputSummary},
 			Reason: "lawful"}); err != nil {
 		t.Fatal(err)
 	}
-	o.round()
-	o.honest()
-	honest := o.bundle(tenantA, evidence.Filter{})
-	if r := o.check(honest); !r.OK() {
-		t.Fatal(problems(r))
+	o.Round()
+	o.MustHold()
+	honest := o.Bundle(trailkit.TenantA, evidence.Filter{})
+	if r := o.Check(honest); !r.OK() {
+		t.Fatal(trailkit.Problems(r))
 	}
 	t.Run("in the database", func(t *testing.T) {
 		for _, c := range []struct{ name, sql, want string }{
@@ -40,19 +41,19 @@ func TestUnlawfulGapsAreNamed(t *testing.T) {
 				`WITH e AS (DELETE FROM audit_events WHERE id = $1 RETURNING id) DELETE FROM audit_seals
 				WHERE event_id = (SELECT id FROM e)`, "its seal is gone: it was removed"},
 		} {
-			o.attack(c.sql, ids[7])
-			if r, found := o.verify(); r.OK() || !strings.Contains(lines(found), c.want) ||
-				!strings.Contains(lines(found), ids[7].String()) {
-				t.Errorf("%s: verification does not say %q:\n%s", c.name, c.want, lines(found))
+			o.Attack(c.sql, ids[7])
+			if r, found := o.Verify(); r.OK() || !strings.Contains(trailkit.Lines(found), c.want) ||
+				!strings.Contains(trailkit.Lines(found), ids[7].String()) {
+				t.Errorf("%s: verification does not say %q:\n%s", c.name, c.want, trailkit.Lines(found))
 			}
 		}
-		o.attack(`INSERT INTO audit_gone (tenant_id, first, record_id, bits)
+		o.Attack(`INSERT INTO audit_gone (tenant_id, first, record_id, bits)
 			SELECT $1, 0, gen_random_uuid(), set_bit(decode(repeat('00', 32), 'hex'), n::bigint, 1)
-			FROM (SELECT count(*) AS n FROM audit_tiles WHERE false) x`, tenantA)
-		if r, found := o.verify(); r.OK() ||
-			!strings.Contains(lines(found),
+			FROM (SELECT count(*) AS n FROM audit_tiles WHERE false) x`, trailkit.TenantA)
+		if r, found := o.Verify(); r.OK() ||
+			!strings.Contains(trailkit.Lines(found),
 				"leaves from 0 on\": they were deleted, and no act of retention in the trail says so") {
-			t.Errorf("a deletion that no act records:\n%s", lines(found))
+			t.Errorf("a deletion that no act records:\n%s", trailkit.Lines(found))
 		}
 	})
 	t.Run("in a bundle", func(t *testing.T) {
@@ -61,14 +62,16 @@ func TestUnlawfulGapsAreNamed(t *testing.T) {
 			bundle []byte
 			want   string
 		}{
-			"the act taken out": {change(t, honest, "acts", func([]byte) []byte { return nil }), ids[0].String()},
-			"the act altered": {change(t, honest, "acts", func(raw []byte) []byte {
+			"the act taken out": {trailkit.EditFile(t, honest, "acts", func([]byte) []byte {
+				return nil
+			}), ids[0].String()},
+			"the act altered": {trailkit.EditFile(t, honest, "acts", func(raw []byte) []byte {
 				return bytes.Replace(raw, []byte("lawful"), []byte("Lawful"), 1)
 			}), "is not in the tree"},
-			"cut off": {change(t, honest, "acts", func(raw []byte) []byte {
+			"cut off": {trailkit.EditFile(t, honest, "acts", func(raw []byte) []byte {
 				return raw[:len(raw)-3]
 			}), "cut off"},
-			"an event passed off as erased": {change(t, honest, "leaves", func(raw []byte) []byte {
+			"an event passed off as erased": {trailkit.EditFile(t, honest, "leaves", func(raw []byte) []byte {
 				at := bytes.Index(raw, ids[1][:])
 				// opened ‖ salt ‖ 01 ‖ length ‖ value of agent_id, which is NULL: erase user_id instead of showing it
 				opened := at + 34
@@ -81,17 +84,17 @@ func TestUnlawfulGapsAreNamed(t *testing.T) {
 				out = append(out, raw[opened+1:agent]...)
 				return append(append(out, hidden[:]...), raw[agent+user:]...)
 			}), "its user_id is said to be erased, and no act in the log says so"},
-			"an event passed off as deleted": {change(t, honest, "leaves", func(raw []byte) []byte {
+			"an event passed off as deleted": {trailkit.EditFile(t, honest, "leaves", func(raw []byte) []byte {
 				at, next := bytes.Index(raw, ids[1][:]), bytes.Index(raw, ids[2][:])
-				leaf := one[[]byte](o,
+				leaf := trailkit.One[[]byte](o,
 					`SELECT substr(hashes, 33, 32) FROM audit_tiles WHERE tenant_id = $1 AND tile = 0 AND level = 0`,
-					tenantA)
+					trailkit.TenantA)
 				gone := ledger.Record{ID: ids[1], Gone: true, Leaf: ledger.Hash(leaf)}
 				return append(gone.AppendBinary(append([]byte{}, raw[:at]...)), raw[next:]...)
 			}), "is said to be deleted, and no act in the log says so"},
 		} {
-			if r := o.check(c.bundle); r.OK() || !strings.Contains(problems(r), c.want) {
-				t.Errorf("%s: it does not say %q:\n%s", name, c.want, problems(r))
+			if r := o.Check(c.bundle); r.OK() || !strings.Contains(trailkit.Problems(r), c.want) {
+				t.Errorf("%s: it does not say %q:\n%s", name, c.want, trailkit.Problems(r))
 			}
 		}
 		if len(acts) == 0 {

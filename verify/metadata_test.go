@@ -1,4 +1,4 @@
-package notary_test
+package verify_test
 
 import (
 	"encoding/json"
@@ -13,6 +13,7 @@ import (
 
 	"github.com/konstruct/konstruct/audit"
 	"github.com/konstruct/konstruct/evidence"
+	"github.com/konstruct/konstruct/internal/trailkit"
 	"github.com/konstruct/konstruct/ledger"
 )
 
@@ -43,16 +44,16 @@ func object(r *rand.Rand, depth int) string {
 
 // TestEvidenceByMetadataIsWhatTheDatabaseFinds holds the offline reading of "contains" against PostgreSQL's own.
 func TestEvidenceByMetadataIsWhatTheDatabaseFinds(t *testing.T) {
-	o := open(t)
+	o := trailkit.Open(t)
 	r := rand.New(rand.NewPCG(1, 2))
 	events := make([]audit.Event, 600)
 	for i := range events {
 		events[i] = audit.Event{Action: "llm_call", Metadata: []byte(object(r, 3))}
 	}
-	if _, err := audit.LogBatch(t.Context(), o.door, tenantA, events); err != nil {
+	if _, err := audit.LogBatch(t.Context(), o.Door, trailkit.TenantA, events); err != nil {
 		t.Fatal(err)
 	}
-	o.round()
+	o.Round()
 	some := 0
 	for range 150 {
 		raw := object(r, 2)
@@ -63,7 +64,8 @@ func TestEvidenceByMetadataIsWhatTheDatabaseFinds(t *testing.T) {
 		if len(asked) == 0 {
 			continue
 		}
-		found, err := audit.List(t.Context(), o.door, tenantA, audit.Filter{Metadata: asked, Limit: audit.MaxList})
+		found, err := audit.List(t.Context(), o.Door, trailkit.TenantA,
+			audit.Filter{Metadata: asked, Limit: audit.MaxList})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -72,12 +74,13 @@ func TestEvidenceByMetadataIsWhatTheDatabaseFinds(t *testing.T) {
 			want[e.ID] = true
 		}
 		got := map[uuid.UUID]bool{}
-		result := o.check(o.bundle(tenantA, evidence.Filter{Metadata: json.RawMessage(raw)}), func(t *evidence.Trust) {
-			t.Event = func(r *ledger.Record) error { got[r.ID] = true; return nil }
-		})
+		result := o.Check(o.Bundle(trailkit.TenantA, evidence.Filter{Metadata: json.RawMessage(raw)}),
+			func(t *evidence.Trust) {
+				t.Event = func(r *ledger.Record) error { got[r.ID] = true; return nil }
+			})
 		if !result.OK() || !maps.Equal(got, want) || result.Excluded != int64(len(events)-len(want)) {
 			t.Errorf("metadata contains %s: evidence shows %d events and the database finds %d\n%s", raw, len(got),
-				len(want), problems(result))
+				len(want), trailkit.Problems(result))
 		}
 		if len(want) > 0 {
 			some++
@@ -89,8 +92,8 @@ func TestEvidenceByMetadataIsWhatTheDatabaseFinds(t *testing.T) {
 }
 
 func TestEvidenceByMetadataShowsWhatExcludesAndIsHeldToIt(t *testing.T) {
-	o := open(t)
-	ids, err := audit.LogBatch(t.Context(), o.door, tenantA, []audit.Event{
+	o := trailkit.Open(t)
+	ids, err := audit.LogBatch(t.Context(), o.Door, trailkit.TenantA, []audit.Event{
 		{Action: "tool_invocation", Input: "secret", Metadata: []byte(`{"tool":"lookup","n":1}`)},
 		{Action: "tool_invocation", Input: "secret", Metadata: []byte(`{"tool":"refund"}`)},
 		{Action: "llm_call", Input: "secret", Metadata: []byte(`{"tool":"lookup"}`)},
@@ -98,43 +101,44 @@ func TestEvidenceByMetadataShowsWhatExcludesAndIsHeldToIt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o.round()
+	o.Round()
 	f := evidence.Filter{Action: text("tool_invocation"), Metadata: json.RawMessage(`{"tool": "lookup"}`)}
-	b := o.bundle(tenantA, f, "input_summary")
-	r := o.check(b)
+	b := o.Bundle(trailkit.TenantA, f, "input_summary")
+	r := o.Check(b)
 	if !r.OK() || r.Matching != 1 || r.Excluded != 2 || !slices.ContainsFunc(r.Holds, func(s string) bool {
 		return strings.Contains(s, `metadata contains {"tool":"lookup"}`)
 	}) {
-		t.Fatalf("%+v\n%s", r, problems(r))
+		t.Fatalf("%+v\n%s", r, trailkit.Problems(r))
 	}
 	if leaves := string(fileOf(t, b, "leaves")); strings.Contains(leaves, "llm_call") == false ||
 		strings.Count(leaves, "lookup") != 1 || strings.Contains(leaves, "secret") {
 		t.Error("an excluded event shows more, or other fields, than it must")
 	}
-	narrower := o.check(manifest(t, b, func(m *evidence.Manifest) {
+	narrower := o.Check(trailkit.EditManifest(t, b, func(m *evidence.Manifest) {
 		m.Filter.Metadata = json.RawMessage(`{"tool":"refund"}`)
 	}))
-	if narrower.OK() || !strings.Contains(problems(narrower), ids[0].String()) {
-		t.Errorf("the filter's metadata changed: %s", problems(narrower))
+	if narrower.OK() || !strings.Contains(trailkit.Problems(narrower), ids[0].String()) {
+		t.Errorf("the filter's metadata changed: %s", trailkit.Problems(narrower))
 	}
 	for _, c := range []struct{ metadata, want string }{
 		{`[1]`, "metadata: must be a JSON object"}, {`{"a":1} {}`, "metadata: must be a JSON object"},
 		{`null`, "metadata: must be a JSON object"},
 		{`{"a":"` + strings.Repeat("x", evidence.MaxMetadata) + `"}`, "the limit is 4096"},
 	} {
-		forged := change(t, b, "manifest.json", func(raw []byte) []byte {
+		forged := trailkit.EditFile(t, b, "manifest.json", func(raw []byte) []byte {
 			return []byte(strings.Replace(string(raw), "{\n      \"tool\": \"lookup\"\n    }", c.metadata, 1))
 		})
-		if r := o.check(forged); r.OK() || !strings.Contains(problems(r), c.want) &&
-			!strings.Contains(problems(r), "invalid character") &&
-			!strings.Contains(problems(r), "not written as it should be") {
-			t.Errorf("a filter that asks for %.40s: %s", c.metadata, problems(r))
+		if r := o.Check(forged); r.OK() || !strings.Contains(trailkit.Problems(r), c.want) &&
+			!strings.Contains(trailkit.Problems(r), "invalid character") &&
+			!strings.Contains(trailkit.Problems(r), "not written as it should be") {
+			t.Errorf("a filter that asks for %.40s: %s", c.metadata, trailkit.Problems(r))
 		}
 	}
 	if r :=
-		o.check(
-			o.bundle(tenantA, evidence.Filter{Metadata: json.RawMessage(`{"n":1e400000000000000000000}`)})); !r.OK() ||
+		o.Check(
+			o.Bundle(trailkit.TenantA,
+				evidence.Filter{Metadata: json.RawMessage(`{"n":1e400000000000000000000}`)})); !r.OK() ||
 		r.Matching != 0 {
-		t.Errorf("a number that no numeric holds: %s", problems(r))
+		t.Errorf("a number that no numeric holds: %s", trailkit.Problems(r))
 	}
 }

@@ -1,4 +1,4 @@
-package notary_test
+package verify_test
 
 import (
 	"context"
@@ -14,60 +14,66 @@ import (
 
 	"github.com/konstruct/konstruct/compliance"
 	"github.com/konstruct/konstruct/internal/testkit"
+	"github.com/konstruct/konstruct/internal/trailkit"
 	"github.com/konstruct/konstruct/ledger"
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
 // person is a member of konstruct_compliance in a cluster of the test's own.
-func (o *office) person(name string) *tenantdb.Compliance {
-	o.t.Helper()
-	testkit.Super(o.t, o.DB, `CREATE ROLE `+name+` LOGIN PASSWORD 'p' IN ROLE konstruct_compliance`)
+func person(o *trailkit.Trail, name string) *tenantdb.Compliance {
+	o.T.Helper()
+	testkit.Super(o.T, o.DB, `CREATE ROLE `+name+` LOGIN PASSWORD 'p' IN ROLE konstruct_compliance`)
 	_, host, _ := strings.Cut(o.URL("konstruct_app"), "@")
-	c, err := tenantdb.OpenCompliance(o.t.Context(), "postgres://"+name+":p@"+host)
+	c, err := tenantdb.OpenCompliance(o.T.Context(), "postgres://"+name+":p@"+host)
 	if err != nil {
-		o.t.Fatal(err)
+		o.T.Fatal(err)
 	}
-	o.t.Cleanup(c.Close)
+	o.T.Cleanup(c.Close)
 	return c
 }
 
 // TestTwoPeopleAgree has each act that needs two be asked for by one person and approved by another.
 func TestTwoPeopleAgree(t *testing.T) {
-	o := openOn(t, testkit.Own(t))
-	ann, ben, ctx := o.person("ann"), o.person("ben"), t.Context()
-	ids := o.log(tenantA, 3)
-	if err := compliance.RequireTwo(ctx, ann, tenantA, "policy"); err != nil {
+	o := trailkit.OpenOn(t, testkit.Own(t))
+	ann, ben, ctx := person(o, "ann"), person(o, "ben"), t.Context()
+	ids := o.Log(trailkit.TenantA, 3)
+	if err := compliance.RequireTwo(ctx, ann, trailkit.TenantA, "policy"); err != nil {
 		t.Fatal(err)
 	}
-	hold, err := compliance.Place(ctx, ann, tenantA, compliance.Hold{Reason: "case"})
+	hold, err := compliance.Place(ctx, ann, trailkit.TenantA, compliance.Hold{Reason: "case"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	ask := map[string]func() (*uuid.UUID, error){
-		"a hold's release": func() (*uuid.UUID, error) { return compliance.Release(ctx, ann, tenantA, hold, "r") },
+		"a hold's release": func() (*uuid.UUID, error) {
+			return compliance.Release(ctx, ann, trailkit.TenantA, hold, "r")
+		},
 		"an erasure": func() (*uuid.UUID, error) {
-			e, err := compliance.Erase(ctx, ann, tenantA,
+			e, err := compliance.Erase(ctx, ann, trailkit.TenantA,
 				compliance.Erasure{Events: ids[:1], Fields: []ledger.Field{ledger.InputSummary}, Reason: "r"})
 			return e.Request, err
 		},
 		"a first rule": func() (*uuid.UUID, error) {
-			return compliance.SetRule(ctx, ann, tenantA, "", 365, "r")
+			return compliance.SetRule(ctx, ann, trailkit.TenantA, "", 365, "r")
 		},
 		"a rule that keeps less": func() (*uuid.UUID, error) {
-			return compliance.SetRule(ctx, ann, tenantA, "", 200, "r")
+			return compliance.SetRule(ctx, ann, trailkit.TenantA, "", 200, "r")
 		},
 		"a rule taken back": func() (*uuid.UUID, error) {
-			return compliance.SetRule(ctx, ann, tenantA, "", 0, "r")
+			return compliance.SetRule(ctx, ann, trailkit.TenantA, "", 0, "r")
 		},
 		"one person": func() (*uuid.UUID, error) {
-			r, err := compliance.RequireOne(ctx, ann, tenantA, "r")
+			r, err := compliance.RequireOne(ctx, ann, trailkit.TenantA, "r")
 			return &r, err
 		},
 	}
 	state := func() string {
-		return one[string](o,
-			`SELECT (SELECT string_agg(coalesce(input_summary, '-'), ',' ORDER BY id) FROM audit_events WHERE tenant_id = $1 AND action_type = 'llm_call') || (SELECT count(*) FROM audit_holds WHERE released_at IS NULL)
-		  || coalesce((SELECT string_agg(action_type || keep_days, ',') FROM audit_retention), '') || (SELECT count(*) FROM audit_two_people)`, tenantA)
+		return trailkit.One[string](o,
+			`SELECT (SELECT string_agg(coalesce(input_summary, '-'), ',' ORDER BY id) FROM audit_events
+				WHERE tenant_id = $1 AND action_type = 'llm_call') || (SELECT count(*) FROM audit_holds
+				WHERE released_at IS NULL)
+		  || coalesce((SELECT string_agg(action_type || keep_days, ',') FROM audit_retention), '') || (SELECT count(*)
+		  FROM audit_two_people)`, trailkit.TenantA)
 	}
 	for _, what := range []string{"a hold's release", "an erasure", "a first rule", "a rule that keeps less",
 		"a rule taken back", "one person"} {
@@ -76,66 +82,74 @@ func TestTwoPeopleAgree(t *testing.T) {
 		if err != nil || request == nil || state() != before {
 			t.Fatalf("%s: %v, %v; changed: %v", what, request, err, state() != before)
 		}
-		if _, err := compliance.Approve(ctx, ann, tenantA, *request, "mine"); !errors.Is(err, compliance.ErrRefused) ||
+		if _, err := compliance.Approve(ctx, ann, trailkit.TenantA, *request, "mine"); !errors.Is(err,
+			compliance.ErrRefused) ||
 			state() != before {
 			t.Errorf("%s, approved by who asked: %v", what, err)
 		}
-		waiting, err := compliance.Pending(ctx, ben, tenantA)
+		waiting, err := compliance.Pending(ctx, ben, trailkit.TenantA)
 		if err != nil || len(waiting) != 1 || waiting[0].ID != *request || waiting[0].RequestedBy != "ann" {
 			t.Errorf("%s waits as %+v, %v", what, waiting, err)
 		}
-		if _, err := compliance.Approve(ctx, ben, tenantA, *request, "yes"); err != nil || state() == before {
+		if _, err := compliance.Approve(ctx, ben, trailkit.TenantA, *request, "yes"); err != nil || state() == before {
 			t.Errorf("%s, approved: %v; changed: %v", what, err, state() != before)
 		}
-		if by := one[string](o, `SELECT user_id || ' ' || (metadata->>'approved_by') FROM audit_events
-			WHERE tenant_id = $1 AND metadata->>'request' = $2 AND metadata ? 'approved_by'`, tenantA,
+		if by := trailkit.One[string](o, `SELECT user_id || ' ' || (metadata->>'approved_by') FROM audit_events
+			WHERE tenant_id = $1 AND metadata->>'request' = $2 AND metadata ? 'approved_by'`, trailkit.TenantA,
 			request.String()); by != "ann ben" {
 			t.Errorf("%s is recorded as by %q", what, by)
 		}
-		if n := one[int](o, `SELECT count(*) FROM audit_events WHERE tenant_id = $1
-			AND action_type = 'compliance_request' AND metadata->>'request' = $2`, tenantA, request.String()); n != 1 {
+		if n := trailkit.One[int](o, `SELECT count(*) FROM audit_events WHERE tenant_id = $1
+			AND action_type = 'compliance_request'
+			AND metadata->>'request' = $2`, trailkit.TenantA, request.String()); n != 1 {
 			t.Errorf("%s was asked for %d times on the record", what, n)
 		}
 	}
 	for keep, two := range map[int]bool{300: false, 400: false} { // one is enough again
-		if request, err := compliance.SetRule(ctx, ann, tenantA, "", keep, "r"); err != nil || (request != nil) != two {
+		if request, err := compliance.SetRule(ctx, ann, trailkit.TenantA, "", keep, "r"); err != nil ||
+			(request != nil) != two {
 			t.Errorf("keeping for %d days: %v, %v", keep, request, err)
 		}
 	}
-	if err := compliance.RequireTwo(ctx, ann, tenantA, "policy"); err != nil {
+	if err := compliance.RequireTwo(ctx, ann, trailkit.TenantA, "policy"); err != nil {
 		t.Fatal(err)
 	}
-	if request, err := compliance.SetRule(ctx, ann, tenantA, "", 36500, "longer needs one"); err != nil ||
+	if request, err := compliance.SetRule(ctx, ann, trailkit.TenantA, "", 36500, "longer needs one"); err != nil ||
 		request != nil {
 		t.Errorf("keeping for longer: %v, %v", request, err)
 	}
-	request, err := compliance.Release(ctx, ann, tenantA, one[uuid.UUID](o, `SELECT id FROM audit_holds LIMIT 1`), "r")
+	request, err := compliance.Release(ctx, ann, trailkit.TenantA,
+		trailkit.One[uuid.UUID](o, `SELECT id FROM audit_holds LIMIT 1`), "r")
 	if !errors.Is(err, compliance.ErrNotFound) {
 		t.Errorf("a released hold: %v, %v", request, err)
 	}
-	o.round()
-	o.honest()
+	o.Round()
+	o.MustHold()
 }
 
 // TestNobodyElsePerformsAnAct calls and writes, as the owner and as a superuser, what is konstruct_compliance's alone.
 func TestNobodyElsePerformsAnAct(t *testing.T) {
-	o := open(t)
-	ids := o.log(tenantA, 3)
-	court := o.court()
-	if _, err := compliance.Place(t.Context(), court, tenantA,
+	o := trailkit.Open(t)
+	ids := o.Log(trailkit.TenantA, 3)
+	court := o.Compliance()
+	if _, err := compliance.Place(t.Context(), court, trailkit.TenantA,
 		compliance.Hold{Reason: "case", Action: text("x")}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := compliance.SetRule(t.Context(), court, tenantA, "", 365, "r"); err != nil {
+	if _, err := compliance.SetRule(t.Context(), court, trailkit.TenantA, "", 365, "r"); err != nil {
 		t.Fatal(err)
 	}
-	o.round()
+	o.Round()
 	state := func() string {
-		return one[string](o,
-			`SELECT md5(concat((SELECT string_agg(e::text, '' ORDER BY id) FROM audit_events e), (SELECT string_agg(s::text, '' ORDER BY event_id) FROM audit_seals s), (SELECT string_agg(h::text, '') FROM audit_holds h),
-		  (SELECT string_agg(r::text, '') FROM audit_retention r), (SELECT count(*) FROM audit_erasures), (SELECT count(*) FROM audit_gone), (SELECT count(*) FROM audit_two_people), (SELECT count(*) FROM audit_requests), (SELECT count(*) FROM audit_heads), (SELECT count(*) FROM audit_adoptions)))`)
+		return trailkit.One[string](o,
+			`SELECT md5(concat((SELECT string_agg(e::text, '' ORDER BY id) FROM audit_events e),
+				(SELECT string_agg(s::text, '' ORDER BY event_id) FROM audit_seals s), (SELECT string_agg(h::text, '')
+				FROM audit_holds h),
+		  (SELECT string_agg(r::text, '') FROM audit_retention r), (SELECT count(*) FROM audit_erasures),
+		  (SELECT count(*) FROM audit_gone), (SELECT count(*) FROM audit_two_people), (SELECT count(*)
+		  FROM audit_requests), (SELECT count(*) FROM audit_heads), (SELECT count(*) FROM audit_adoptions)))`)
 	}
-	before, a, id := state(), tenantA.String(), ids[0].String()
+	before, a, id := state(), trailkit.TenantA.String(), ids[0].String()
 	for role, url := range map[string]string{"the owner": o.URL("konstruct_owner"), "a superuser": o.SuperuserURL()} {
 		for _, sql := range []string{
 			`SELECT audit_erase('` + a + `', '{` + id + `}', NULL, '{4}', 'r')`, `SELECT audit_erase_now('` + a +
@@ -185,25 +199,26 @@ func TestNobodyElsePerformsAnAct(t *testing.T) {
 
 // TestAnActNeedsItsSeal has the sealing trigger off: nothing is done.
 func TestAnActNeedsItsSeal(t *testing.T) {
-	o := open(t)
-	ids := o.log(tenantA, 1)
+	o := trailkit.Open(t)
+	ids := o.Log(trailkit.TenantA, 1)
 	testkit.Super(t, o.DB, `SET konstruct.allow_ddl = on; ALTER TABLE audit_events DISABLE TRIGGER audit_seal`)
-	if _, err := compliance.Erase(t.Context(), o.court(), tenantA,
+	if _, err := compliance.Erase(t.Context(), o.Compliance(), trailkit.TenantA,
 		compliance.Erasure{Events: ids, Fields: []ledger.Field{ledger.InputSummary}, Reason: "r"}); err == nil ||
 		!strings.Contains(err.Error(), "is not sealed: nothing is done") {
 		t.Errorf("an erasure without a seal: %v", err)
 	}
-	if n := one[int](o, `SELECT count(*) FROM audit_events WHERE input_summary IS NULL`); n != 0 {
+	if n := trailkit.One[int](o, `SELECT count(*) FROM audit_events WHERE input_summary IS NULL`); n != 0 {
 		t.Error("it was erased")
 	}
 }
 
 // TestActsWaitForNoStranger holds what another role can, and lets an act happen.
 func TestActsWaitForNoStranger(t *testing.T) {
-	o := open(t)
-	ids := o.log(tenantA, 1)
+	o := trailkit.Open(t)
+	ids := o.Log(trailkit.TenantA, 1)
 	app := testkit.Connect(t, o.URL("konstruct_app"))
-	if _, err := app.Exec(t.Context(), `SELECT pg_advisory_lock(hashtextextended('konstruct law `+tenantA.String()+
+	if _, err := app.Exec(t.Context(), `SELECT pg_advisory_lock(hashtextextended('konstruct law `+
+		trailkit.TenantA.String()+
 		`', 0))`); err != nil {
 		// once the lock
 		t.Fatal(err)
@@ -217,7 +232,7 @@ func TestActsWaitForNoStranger(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := compliance.Erase(t.Context(), o.court(), tenantA,
+	if _, err := compliance.Erase(t.Context(), o.Compliance(), trailkit.TenantA,
 		compliance.Erasure{Events: ids, Fields: []ledger.Field{ledger.InputSummary}, Reason: "r"}); err != nil {
 		t.Error(err)
 	}
@@ -239,7 +254,8 @@ func argumentsOf(typ, event, hold, request string) []string {
 	}
 	switch typ {
 	case "uuid":
-		return quoted(tenantA.String(), tenantA.String(), tenantB.String(), uuid.Nil.String(), event, hold, request)
+		return quoted(trailkit.TenantA.String(), trailkit.TenantA.String(), trailkit.TenantB.String(),
+			uuid.Nil.String(), event, hold, request)
 	case "text":
 		return quoted("", "x", "r", long, "erasure", "llm_call", "ada", "%", `\`)
 	case "smallint", "integer":
@@ -268,32 +284,38 @@ func argumentsOf(typ, event, hold, request string) []string {
 // One person can't erase where two must agree, release a hold, or keep less; nothing is deleted; and nothing fails
 // inside or goes on for long.
 func TestLimitedRolesStayInTheirLimits(t *testing.T) {
-	o := open(t)
-	court, ctx := o.court(), t.Context()
-	event := o.log(tenantA, 5)[0].String()
-	o.log(tenantB, 5)
-	o.round()
-	hold, err := compliance.Place(ctx, court, tenantA, compliance.Hold{Reason: "case", Action: text("nothing")})
+	o := trailkit.Open(t)
+	court, ctx := o.Compliance(), t.Context()
+	event := o.Log(trailkit.TenantA, 5)[0].String()
+	o.Log(trailkit.TenantB, 5)
+	o.Round()
+	hold, err := compliance.Place(ctx, court, trailkit.TenantA,
+		compliance.Hold{Reason: "case", Action: text("nothing")})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, tenant := range []uuid.UUID{tenantA, tenantB} {
+	for _, tenant := range []uuid.UUID{trailkit.TenantA, trailkit.TenantB} {
 		if _, err := compliance.SetRule(ctx, court, tenant, "", 365, "r"); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := compliance.RequireTwo(ctx, court, tenantA, "r"); err != nil {
+	if err := compliance.RequireTwo(ctx, court, trailkit.TenantA, "r"); err != nil {
 		t.Fatal(err)
 	}
-	asked, err := compliance.Release(ctx, court, tenantA, hold, "r")
+	asked, err := compliance.Release(ctx, court, trailkit.TenantA, hold, "r")
 	if err != nil {
 		t.Fatal(err)
 	}
-	super := o.super()
+	super := o.Super()
 	state := func() (s string) {
 		if err := super.QueryRow(ctx,
-			`SELECT concat((SELECT md5(string_agg(e::text, '' ORDER BY id)) FROM audit_events e WHERE tenant_id = $1 AND action_type = 'llm_call'), (SELECT count(*) FROM audit_events WHERE tenant_id = $2 AND action_type = 'llm_call'),
-		  (SELECT released_at FROM audit_holds WHERE tenant_id = $1 AND id = $3), (SELECT bool_and(keep_days >= 365) FROM audit_retention WHERE tenant_id = $1 AND action_type = ''), (SELECT bool_and(keep_days >= 184) FROM audit_retention), (SELECT count(*) FROM audit_two_people WHERE tenant_id = $1), (SELECT count(*) FROM audit_gone))`, tenantA, tenantB, hold).Scan(&s); err != nil {
+			`SELECT concat((SELECT md5(string_agg(e::text, '' ORDER BY id)) FROM audit_events e WHERE tenant_id = $1
+				AND action_type = 'llm_call'), (SELECT count(*) FROM audit_events WHERE tenant_id = $2
+				AND action_type = 'llm_call'),
+		  (SELECT released_at FROM audit_holds WHERE tenant_id = $1 AND id = $3), (SELECT bool_and(keep_days >= 365)
+		  FROM audit_retention WHERE tenant_id = $1 AND action_type = ''), (SELECT bool_and(keep_days >= 184)
+		  FROM audit_retention), (SELECT count(*) FROM audit_two_people WHERE tenant_id = $1), (SELECT count(*)
+		  FROM audit_gone))`, trailkit.TenantA, trailkit.TenantB, hold).Scan(&s); err != nil {
 			t.Fatal(err)
 		}
 		return s
@@ -302,8 +324,11 @@ func TestLimitedRolesStayInTheirLimits(t *testing.T) {
 	random := rand.New(rand.NewPCG(21, 18)) // the same each time
 	for _, role := range []string{"konstruct_compliance", "konstruct_app", "konstruct_notary", "konstruct_worker"} {
 		rows, err := super.Query(ctx,
-			`SELECT proname::text, coalesce((SELECT array_agg(format_type(t, NULL) ORDER BY n) FROM unnest(proargtypes) WITH ORDINALITY u (t, n)), '{}') FROM pg_proc p
-		   WHERE pronamespace = 'public'::regnamespace AND prorettype <> 'trigger'::regtype AND has_function_privilege($1, oid, 'EXECUTE') AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = p.oid AND d.deptype = 'e') ORDER BY 1`, role)
+			`SELECT proname::text, coalesce((SELECT array_agg(format_type(t, NULL) ORDER BY n)
+				FROM unnest(proargtypes) WITH ORDINALITY u (t, n)), '{}') FROM pg_proc p
+		   WHERE pronamespace = 'public'::regnamespace AND prorettype <> 'trigger'::regtype
+		   AND has_function_privilege($1, oid, 'EXECUTE') AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = p.oid
+		   AND d.deptype = 'e') ORDER BY 1`, role)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -326,7 +351,7 @@ func TestLimitedRolesStayInTheirLimits(t *testing.T) {
 					all := argumentsOf(typ, event, hold.String(), asked.String())
 					args[i] = all[random.IntN(len(all))]
 				}
-				tenant := []string{tenantA.String(), tenantB.String(), ""}[random.IntN(3)]
+				tenant := []string{trailkit.TenantA.String(), trailkit.TenantB.String(), ""}[random.IntN(3)]
 				sql := fmt.Sprintf("SELECT * FROM %s(%s)", f.Name, strings.Join(args, ", "))
 				if _, err := conn.Exec(ctx, "SELECT set_config('app.current_tenant', '"+tenant+
 					"', false)"); err != nil {
@@ -345,8 +370,8 @@ func TestLimitedRolesStayInTheirLimits(t *testing.T) {
 		}
 	}
 	t.Logf("%d calls", calls)
-	o.round()
-	if r, found := o.verify(); !r.OK() {
-		t.Errorf("%+v\n%s", r, lines(found))
+	o.Round()
+	if r, found := o.Verify(); !r.OK() {
+		t.Errorf("%+v\n%s", r, trailkit.Lines(found))
 	}
 }

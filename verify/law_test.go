@@ -1,4 +1,4 @@
-package notary_test
+package verify_test
 
 import (
 	"bytes"
@@ -20,22 +20,12 @@ import (
 	"github.com/konstruct/konstruct/compliance"
 	"github.com/konstruct/konstruct/evidence"
 	"github.com/konstruct/konstruct/internal/testkit"
+	"github.com/konstruct/konstruct/internal/trailkit"
 	"github.com/konstruct/konstruct/ledger"
 	"github.com/konstruct/konstruct/migrations"
 	"github.com/konstruct/konstruct/tenantdb"
 	"github.com/konstruct/konstruct/verify"
 )
-
-// court is the law's role on the office's database.
-func (o *office) court() *tenantdb.Compliance {
-	o.t.Helper()
-	c, err := tenantdb.OpenCompliance(o.t.Context(), o.URL("konstruct_compliance"))
-	if err != nil {
-		o.t.Fatal(err)
-	}
-	o.t.Cleanup(c.Close)
-	return c
-}
 
 // inFiles counts the files below a folder that hold a text.
 func inFiles(t *testing.T, dir, text string) (where []string) {
@@ -59,8 +49,8 @@ func inFiles(t *testing.T, dir, text string) (where []string) {
 // TestErasedEventsStillProve erases one field of one event, and one person whole.
 func TestErasedEventsStillProve(t *testing.T) {
 	d := testkit.Own(t)
-	o := openOn(t, d)
-	court := o.court()
+	o := trailkit.OpenOn(t, d)
+	court := o.Compliance()
 	events := make([]audit.Event, 2500)
 	for i := range events {
 		events[i] = audit.Event{Action: "llm_call", UserID: "ada", Input: "harmless", Metadata: []byte(`{"model":"m"}`)}
@@ -70,21 +60,21 @@ func TestErasedEventsStillProve(t *testing.T) {
 		}
 	}
 	events[0].Input = "the-only-slip"
-	ids, err := audit.LogBatch(t.Context(), o.door, tenantA, events)
+	ids, err := audit.LogBatch(t.Context(), o.Door, trailkit.TenantA, events)
 	if err != nil {
 		t.Fatal(err)
 	}
-	o.round()
-	old := o.bundle(tenantA, evidence.Filter{})
-	o.super().Exec(t.Context(), `ANALYZE`) // statistics hold values too
+	o.Round()
+	old := o.Bundle(trailkit.TenantA, evidence.Filter{})
+	o.Super().Exec(t.Context(), `ANALYZE`) // statistics hold values too
 
-	one, err := compliance.Erase(t.Context(), court, tenantA,
+	one, err := compliance.Erase(t.Context(), court, trailkit.TenantA,
 		compliance.Erasure{Events: ids[:1], Fields: []ledger.Field{ledger.InputSummary},
 			Reason: "ticket 17: typed by mistake"})
 	if err != nil || one.Events != 1 || one.Request != nil {
 		t.Fatalf("%+v, %v", one, err)
 	}
-	all, err := compliance.Erase(t.Context(), court, tenantA,
+	all, err := compliance.Erase(t.Context(), court, trailkit.TenantA,
 		compliance.Erasure{User: "grace-the-forgotten",
 			Fields: []ledger.Field{ledger.UserID, ledger.OutputSummary, ledger.Metadata},
 			Reason: "request 18, GDPR article 17"})
@@ -92,42 +82,43 @@ func TestErasedEventsStillProve(t *testing.T) {
 		t.Fatalf("%+v, %v", all, err)
 	}
 	// A row of which fields went at two times, and one that the notary has not seen yet.
-	if _, err := compliance.Erase(t.Context(), court, tenantA,
+	if _, err := compliance.Erase(t.Context(), court, trailkit.TenantA,
 		compliance.Erasure{Events: ids[1:2], Fields: []ledger.Field{ledger.InputSummary, ledger.OutputSummary},
 			Reason: "ticket 19"}); err != nil {
 		t.Fatal(err)
 	}
-	late, err := audit.Log(t.Context(), o.door, tenantA,
+	late, err := audit.Log(t.Context(), o.Door, trailkit.TenantA,
 		audit.Event{Action: "llm_call", UserID: "late", Input: "late-and-secret"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := compliance.Erase(t.Context(), court, tenantA,
+	if _, err := compliance.Erase(t.Context(), court, trailkit.TenantA,
 		compliance.Erasure{Events: []uuid.UUID{late}, Fields: []ledger.Field{ledger.InputSummary},
 			Reason: "ticket 20"}); err != nil {
 		t.Fatal(err)
 	}
 	var unready *bytes.Buffer = &bytes.Buffer{}
-	if _, err := verify.WriteBundle(t.Context(), o.db, tenantA, evidence.Filter{}, nil, unready, nil); err == nil ||
+	if _, err := verify.WriteBundle(t.Context(), o.Logs, trailkit.TenantA, evidence.Filter{}, nil, unready,
+		nil); err == nil ||
 		!strings.Contains(err.Error(), "in no signed checkpoint yet") {
 		t.Errorf("evidence before the acts are signed: %v", err)
 	}
-	o.round()
-	o.honest()
-	if r := o.check(old); !r.OK() {
-		t.Errorf("a bundle made before: %s", problems(r))
+	o.Round()
+	o.MustHold()
+	if r := o.Check(old); !r.OK() {
+		t.Errorf("a bundle made before: %s", trailkit.Problems(r))
 	}
 
 	shown := map[uuid.UUID]ledger.FieldSet{}
-	b := o.bundle(tenantA, evidence.Filter{})
-	r := o.check(b, func(t *evidence.Trust) {
+	b := o.Bundle(trailkit.TenantA, evidence.Filter{})
+	r := o.Check(b, func(t *evidence.Trust) {
 		t.Event = func(r *ledger.Record) error { shown[r.ID] = r.Erased; return nil }
 	})
 	words := strings.Join(r.Holds, "\n")
 	if !r.OK() || r.Matching != 2506 || len(r.Acts) != 5 || shown[ids[0]].String() != "input_summary" ||
 		shown[ids[1]].String() != "user_id, input_summary, output_summary, metadata" {
 		t.Fatalf("%d acts, %d match, %q, %q\n%s\n%s", len(r.Acts), r.Matching, shown[ids[0]], shown[ids[1]], words,
-			problems(r))
+			trailkit.Problems(r))
 	}
 	for _, want := range []string{"of 1 events: input_summary erased on 20",
 		"by konstruct_compliance, for: ticket 17: typed by mistake",
@@ -146,12 +137,12 @@ func TestErasedEventsStillProve(t *testing.T) {
 		t.Error("the page for people does not say what was erased")
 	}
 	// Of an event whose user is erased nobody can tell whether it is ada's.
-	of := o.check(o.bundle(tenantA, evidence.Filter{User: text("ada")}))
+	of := o.Check(o.Bundle(trailkit.TenantA, evidence.Filter{User: text("ada")}))
 	if !of.OK() || of.Matching != 1250 || of.Undecided != 1250 ||
 		!strings.Contains(strings.Join(of.Holds, "\n"), "of 1250 nobody can tell") {
-		t.Errorf("%+v\n%s", of, problems(of))
+		t.Errorf("%+v\n%s", of, trailkit.Problems(of))
 	}
-	raw, err := verify.Prove(t.Context(), o.db, tenantA, ids[1], nil)
+	raw, err := verify.Prove(t.Context(), o.Logs, trailkit.TenantA, ids[1], nil)
 	if err != nil || bytes.Contains(raw, []byte("street")) {
 		t.Errorf("a proof of an erased event: %v", err)
 	}
@@ -167,7 +158,7 @@ func TestErasedEventsStillProve(t *testing.T) {
 		defer s.Close()
 		// Old segments of the server's log are used again as they are, unless it is told to remove them.
 		for _, sql := range []string{`ALTER SYSTEM SET wal_recycle = off`, `SELECT pg_reload_conf()`} {
-			if _, err := o.super().Exec(t.Context(), sql); err != nil {
+			if _, err := o.Super().Exec(t.Context(), sql); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -179,27 +170,30 @@ func TestErasedEventsStillProve(t *testing.T) {
 				t.Errorf("%q is still in %v", text, where)
 			}
 		}
-		o.honest()
+		o.MustHold()
 	})
 }
 
 func TestErasureIsRefusedAndChangesNothing(t *testing.T) {
-	o := open(t)
-	court := o.court()
-	ids := o.log(tenantA, 3)
-	foreign := o.log(tenantB, 1)
-	hold, err := compliance.Place(t.Context(), court, tenantA, compliance.Hold{Reason: "case 9", User: text("nobody")})
+	o := trailkit.Open(t)
+	court := o.Compliance()
+	ids := o.Log(trailkit.TenantA, 3)
+	foreign := o.Log(trailkit.TenantB, 1)
+	hold, err := compliance.Place(t.Context(), court, trailkit.TenantA,
+		compliance.Hold{Reason: "case 9", User: text("nobody")})
 	if err != nil {
 		t.Fatal(err)
 	}
 	fields := []ledger.Field{ledger.InputSummary}
-	if _, err := compliance.Erase(t.Context(), court, tenantA,
+	if _, err := compliance.Erase(t.Context(), court, trailkit.TenantA,
 		compliance.Erasure{Events: ids[:1], Fields: fields, Reason: "first"}); err != nil {
 		t.Fatal(err)
 	}
-	act := one[uuid.UUID](o, `SELECT id FROM audit_events WHERE tenant_id = $1 AND action_type = 'erasure'`, tenantA)
+	act := trailkit.One[uuid.UUID](o, `SELECT id FROM audit_events WHERE tenant_id = $1
+		AND action_type = 'erasure'`, trailkit.TenantA)
 	state := func() string {
-		return one[string](o, `SELECT md5(string_agg(e::text, ',' ORDER BY id)) || (SELECT md5(string_agg(s::text, ','
+		return trailkit.One[string](o, `SELECT md5(string_agg(e::text, ','
+			ORDER BY id)) || (SELECT md5(string_agg(s::text, ','
 			ORDER BY event_id)) FROM audit_seals s) || (SELECT count(*) FROM audit_erasures) FROM audit_events e`)
 	}
 	before := state()
@@ -209,37 +203,37 @@ func TestErasureIsRefusedAndChangesNothing(t *testing.T) {
 		want   error
 		says   string
 	}{
-		"erased already": {tenantA, compliance.Erasure{Events: ids[:1], Fields: fields, Reason: "again"},
+		"erased already": {trailkit.TenantA, compliance.Erasure{Events: ids[:1], Fields: fields, Reason: "again"},
 			compliance.ErrErased, ids[0].String() + ": input_summary was erased at 20"},
-		"another tenant's": {tenantA, compliance.Erasure{Events: foreign, Fields: fields, Reason: "x"},
+		"another tenant's": {trailkit.TenantA, compliance.Erasure{Events: foreign, Fields: fields, Reason: "x"},
 			compliance.ErrNotFound, "has no event " + foreign[0].String()},
-		"one of them another tenant's": {tenantA,
+		"one of them another tenant's": {trailkit.TenantA,
 			compliance.Erasure{Events: []uuid.UUID{ids[1], foreign[0]}, Fields: fields, Reason: "x"},
 			compliance.ErrNotFound, "has no event " + foreign[0].String()},
 		"a tenant that is not there": {uuid.New(), compliance.Erasure{Events: ids[:1], Fields: fields, Reason: "x"},
 			compliance.ErrNotFound, "has no events"},
-		"a user that is not there": {tenantA, compliance.Erasure{User: "bob", Fields: fields, Reason: "x"},
+		"a user that is not there": {trailkit.TenantA, compliance.Erasure{User: "bob", Fields: fields, Reason: "x"},
 			compliance.ErrNotFound, "user_id: tenant"},
 		"another tenant's user": {uuid.MustParse("cccccccc-0000-4000-8000-000000000001"),
 			compliance.Erasure{User: "ada", Fields: fields, Reason: "x"}, compliance.ErrNotFound, "has no events"},
-		"nobody": {tenantA, compliance.Erasure{Fields: fields, Reason: "x"},
+		"nobody": {trailkit.TenantA, compliance.Erasure{Fields: fields, Reason: "x"},
 			compliance.ErrInvalid, "event: name events or a user_id"},
-		"both": {tenantA,
+		"both": {trailkit.TenantA,
 			compliance.Erasure{Events: ids[1:2], User: "ada", Fields: fields, Reason: "x"}, compliance.ErrInvalid,
 			"and not both"},
-		"no field": {tenantA, compliance.Erasure{Events: ids[1:2], Reason: "x"},
+		"no field": {trailkit.TenantA, compliance.Erasure{Events: ids[1:2], Reason: "x"},
 			compliance.ErrInvalid, "field: must name some of"},
-		"the action type": {tenantA,
+		"the action type": {trailkit.TenantA,
 			compliance.Erasure{Events: ids[1:2], Fields: []ledger.Field{ledger.ActionType}, Reason: "x"},
 			compliance.ErrInvalid, "action_type can't be erased"},
-		"no reason": {tenantA, compliance.Erasure{Events: ids[1:2], Fields: fields, Reason: "  "},
+		"no reason": {trailkit.TenantA, compliance.Erasure{Events: ids[1:2], Fields: fields, Reason: "  "},
 			compliance.ErrInvalid, "reason: must be there"},
-		"a reason that is too long": {tenantA,
+		"a reason that is too long": {trailkit.TenantA,
 			compliance.Erasure{Events: ids[1:2], Fields: fields, Reason: strings.Repeat("x", 2001)},
 			compliance.ErrInvalid, "at most 2000"},
-		"too many": {tenantA, compliance.Erasure{Events: many(1001), Fields: fields, Reason: "x"},
+		"too many": {trailkit.TenantA, compliance.Erasure{Events: many(1001), Fields: fields, Reason: "x"},
 			compliance.ErrInvalid, "1001 events at once, the limit is 1000"},
-		"the record of another erasure": {tenantA,
+		"the record of another erasure": {trailkit.TenantA,
 			compliance.Erasure{Events: []uuid.UUID{act}, Fields: fields, Reason: "x"}, compliance.ErrRefused,
 			"records an act of the law"},
 	} {
@@ -256,11 +250,12 @@ func TestErasureIsRefusedAndChangesNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer as.Close()
-		if _, err := compliance.Erase(t.Context(), as, tenantA,
+		if _, err := compliance.Erase(t.Context(), as, trailkit.TenantA,
 			compliance.Erasure{Events: ids[1:2], Fields: fields, Reason: "x"}); !errors.Is(err, compliance.ErrRefused) {
 			t.Errorf("as %s: %v", role, err)
 		}
-		if _, err := compliance.Release(t.Context(), as, tenantA, hold, "x"); !errors.Is(err, compliance.ErrRefused) {
+		if _, err := compliance.Release(t.Context(), as, trailkit.TenantA, hold, "x"); !errors.Is(err,
+			compliance.ErrRefused) {
 			t.Errorf("release as %s: %v", role, err)
 		}
 	}
@@ -269,14 +264,15 @@ func TestErasureIsRefusedAndChangesNothing(t *testing.T) {
 	for _, role := range []string{"konstruct_app", "konstruct_notary", "konstruct_compliance"} {
 		conn := testkit.Connect(t, o.URL(role))
 		for _, sql := range []string{
-			`SELECT audit_erase_now('` + tenantA.String() + `', ARRAY['` + ids[1].String() +
+			`SELECT audit_erase_now('` + trailkit.TenantA.String() + `', ARRAY['` + ids[1].String() +
 				`'::uuid], '{4}', 'r', 'me', NULL, NULL, false)`,
-			`SELECT audit_record('` + tenantA.String() + `', 'erasure', 'r', 'me', '{}')`,
-			`SELECT set_config('app.current_tenant', '` + tenantA.String() +
-				`', true); INSERT INTO audit_events (tenant_id, action_type) VALUES ('` + tenantA.String() +
+			`SELECT audit_record('` + trailkit.TenantA.String() + `', 'erasure', 'r', 'me', '{}')`,
+			`SELECT set_config('app.current_tenant', '` + trailkit.TenantA.String() +
+				`', true); INSERT INTO audit_events (tenant_id, action_type) VALUES ('` + trailkit.TenantA.String() +
 				`', 'erasure')`,
-			`SELECT set_config('app.current_tenant', '` + tenantA.String() +
-				`', true), set_config('konstruct.act', 'UPDATE audit_events ' || pg_current_xact_id(), true); UPDATE audit_events SET input_summary = NULL`,
+			`SELECT set_config('app.current_tenant', '` + trailkit.TenantA.String() +
+				`', true), set_config('konstruct.act', 'UPDATE audit_events ' || pg_current_xact_id(), true); UPDATE ` +
+				`audit_events SET input_summary = NULL`,
 		} {
 			if _, err := conn.Exec(t.Context(), sql); err == nil ||
 				!strings.Contains(err.Error(), "permission denied") &&
@@ -286,49 +282,50 @@ func TestErasureIsRefusedAndChangesNothing(t *testing.T) {
 		}
 	}
 	var field *audit.FieldError
-	if _, err := audit.Log(t.Context(), o.door, tenantA, audit.Event{Action: "erasure"}); !errors.As(err, &field) ||
+	if _, err := audit.Log(t.Context(), o.Door, trailkit.TenantA,
+		audit.Event{Action: "erasure"}); !errors.As(err, &field) ||
 		field.Field != "action_type" {
 		t.Errorf("an act that the service writes: %v", err)
 	}
 	if state() != before {
 		t.Error("a refused erasure changed something")
 	}
-	if _, err := compliance.Place(t.Context(), court, tenantA,
+	if _, err := compliance.Place(t.Context(), court, trailkit.TenantA,
 		compliance.Hold{Reason: "case 10", User: text("ada")}); err != nil {
 		t.Fatal(err)
 	}
 	for _, e := range []compliance.Erasure{{Events: ids[1:2], Fields: fields, Reason: "x"},
 		{User: "ada", Fields: fields, Reason: "x"}} {
-		if _, err := compliance.Erase(t.Context(), court, tenantA, e); !errors.Is(err, compliance.ErrHeld) ||
+		if _, err := compliance.Erase(t.Context(), court, trailkit.TenantA, e); !errors.Is(err, compliance.ErrHeld) ||
 			!strings.Contains(err.Error(), "(case 10)") {
 			t.Errorf("under hold: %v", err)
 		}
 	}
-	holds, err := compliance.Holds(t.Context(), court, tenantA)
+	holds, err := compliance.Holds(t.Context(), court, trailkit.TenantA)
 	if err != nil || len(holds) != 2 || *holds[0].User != "ada" {
 		t.Fatalf("%+v, %v", holds, err)
 	}
-	if others, err := compliance.Holds(t.Context(), court, tenantB); err != nil || len(others) != 0 {
+	if others, err := compliance.Holds(t.Context(), court, trailkit.TenantB); err != nil || len(others) != 0 {
 		t.Errorf("another tenant sees %+v, %v", others, err)
 	}
-	if _, err := compliance.Release(t.Context(), court, tenantB, holds[0].ID, "not mine"); !errors.Is(err,
+	if _, err := compliance.Release(t.Context(), court, trailkit.TenantB, holds[0].ID, "not mine"); !errors.Is(err,
 		compliance.ErrNotFound) {
 		t.Errorf("another tenant's hold: %v", err)
 	}
-	if _, err := compliance.Release(t.Context(), court, tenantA, holds[0].ID, "closed"); err != nil {
+	if _, err := compliance.Release(t.Context(), court, trailkit.TenantA, holds[0].ID, "closed"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := compliance.Release(t.Context(), court, tenantA, holds[0].ID, "closed"); !errors.Is(err,
+	if _, err := compliance.Release(t.Context(), court, trailkit.TenantA, holds[0].ID, "closed"); !errors.Is(err,
 		compliance.ErrNotFound) {
 		t.Errorf("released twice: %v", err)
 	}
-	if all, err := compliance.Erase(t.Context(), court, tenantA,
+	if all, err := compliance.Erase(t.Context(), court, trailkit.TenantA,
 		compliance.Erasure{User: "ada", Fields: fields, Reason: "now"}); err != nil || all.Events != 2 {
 		t.Errorf("%+v, %v", all, err)
 	}
 	since := time.Now()
 	before2 := since.Add(-time.Hour)
-	if _, err := compliance.Place(t.Context(), court, tenantA,
+	if _, err := compliance.Place(t.Context(), court, trailkit.TenantA,
 		compliance.Hold{Reason: "x", Since: &since, Until: &before2}); !errors.Is(err, compliance.ErrInvalid) ||
 		!strings.Contains(err.Error(), "since:") {
 		t.Errorf("a time range reversed: %v", err)
@@ -338,19 +335,21 @@ func TestErasureIsRefusedAndChangesNothing(t *testing.T) {
 // TestActsStayWithTheirTenant has the schema owned by a superuser, whom row security does not bind, and one id and one
 // user in two tenants.
 func TestActsStayWithTheirTenant(t *testing.T) {
-	o := open(t)
-	court := o.court()
+	o := trailkit.Open(t)
+	court := o.Compliance()
 	id := uuid.New()
-	for _, tenant := range []uuid.UUID{tenantA, tenantB} {
-		if _, err := audit.Log(t.Context(), o.door, tenant,
+	for _, tenant := range []uuid.UUID{trailkit.TenantA, trailkit.TenantB} {
+		if _, err := audit.Log(t.Context(), o.Door, tenant,
 			audit.Event{ID: id, Action: "x", UserID: "ada", Input: "words", Output: "more"}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	super := o.super()
+	super := o.Super()
 	ownedBy := func(role string) {
 		for _, sql := range []string{`SET konstruct.allow_ddl = on`, `DO $$ DECLARE f record; BEGIN
-		  FOR f IN SELECT oid::regprocedure AS name FROM pg_proc WHERE pronamespace = 'public'::regnamespace AND proname LIKE 'audit\_%' AND proname NOT LIKE 'audit\_find%' AND proname <> 'audit_guard' LOOP EXECUTE format('ALTER FUNCTION %s OWNER TO ` + role + `', f.name); END LOOP;
+		  FOR f IN SELECT oid::regprocedure AS name FROM pg_proc WHERE pronamespace = 'public'::regnamespace
+		  AND proname LIKE 'audit\_%' AND proname NOT LIKE 'audit\_find%'
+		  AND proname <> 'audit_guard' LOOP EXECUTE format('ALTER FUNCTION %s OWNER TO ` + role + `', f.name); END LOOP;
 		  FOR f IN SELECT oid::regclass AS name FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' AND relname LIKE 'audit\_%' LOOP EXECUTE format('ALTER TABLE %s OWNER TO ` + role + `', f.name); END LOOP; END $$`} {
 			if _, err := super.Exec(t.Context(), sql); err != nil {
 				t.Fatal(err)
@@ -358,51 +357,52 @@ func TestActsStayWithTheirTenant(t *testing.T) {
 		}
 	}
 	ownedBy("postgres")
-	holdB, err := compliance.Place(t.Context(), court, tenantB,
+	holdB, err := compliance.Place(t.Context(), court, trailkit.TenantB,
 		compliance.Hold{Reason: "theirs", Action: text("nothing")})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := compliance.Erase(t.Context(), court, tenantA,
+	if _, err := compliance.Erase(t.Context(), court, trailkit.TenantA,
 		compliance.Erasure{Events: []uuid.UUID{id}, Fields: []ledger.Field{ledger.InputSummary},
 			Reason: "r"}); err != nil {
 		t.Fatal(err)
 	}
-	if n, err := compliance.Erase(t.Context(), court, tenantA,
+	if n, err := compliance.Erase(t.Context(), court, trailkit.TenantA,
 		compliance.Erasure{User: "ada", Fields: []ledger.Field{ledger.UserID, ledger.OutputSummary},
 			Reason: "r"}); err != nil || n.Events != 1 {
 		t.Fatal(n, err)
 	}
-	if _, err := compliance.Release(t.Context(), court, tenantA, holdB, "not mine"); !errors.Is(err,
+	if _, err := compliance.Release(t.Context(), court, trailkit.TenantA, holdB, "not mine"); !errors.Is(err,
 		compliance.ErrNotFound) {
 		t.Errorf("another tenant's hold: %v", err)
 	}
-	if holds, err := compliance.Holds(t.Context(), court, tenantA); err != nil || len(holds) != 0 {
+	if holds, err := compliance.Holds(t.Context(), court, trailkit.TenantA); err != nil || len(holds) != 0 {
 		t.Errorf("%+v, %v", holds, err)
 	}
-	if _, err := compliance.SetRule(t.Context(), court, tenantB, "", 365, "r"); err != nil {
+	if _, err := compliance.SetRule(t.Context(), court, trailkit.TenantB, "", 365, "r"); err != nil {
 		t.Fatal(err)
 	}
-	if rules, _, err := compliance.Rules(t.Context(), court, tenantA); err != nil || len(rules) != 0 {
+	if rules, _, err := compliance.Rules(t.Context(), court, trailkit.TenantA); err != nil || len(rules) != 0 {
 		t.Errorf("%+v, %v", rules, err)
 	}
-	if _, err := compliance.SetRule(t.Context(), court, tenantA, "", 0, "r"); !errors.Is(err, compliance.ErrNotFound) {
+	if _, err := compliance.SetRule(t.Context(), court, trailkit.TenantA, "", 0, "r"); !errors.Is(err,
+		compliance.ErrNotFound) {
 		t.Errorf("another tenant's rule: %v", err)
 	}
-	o.round()
-	if _, err := compliance.Expire(t.Context(), court, tenantA, "r", false, nil); err != nil {
+	o.Round()
+	if _, err := compliance.Expire(t.Context(), court, trailkit.TenantA, "r", false, nil); err != nil {
 		t.Fatal(err)
 	}
-	if got := one[string](o, `SELECT concat_ws(' ', user_id, input_summary, output_summary) FROM audit_events
-		WHERE tenant_id = $1 AND id = $2`, tenantB, id); got != "ada words more" {
+	if got := trailkit.One[string](o, `SELECT concat_ws(' ', user_id, input_summary, output_summary) FROM audit_events
+		WHERE tenant_id = $1 AND id = $2`, trailkit.TenantB, id); got != "ada words more" {
 		t.Errorf("of the other tenant's event %q is left", got)
 	}
-	if n := one[int](o, `SELECT count(*) FROM audit_seals WHERE tenant_id = $1 AND octet_length(salt) <> 16`,
-		tenantB); n != 0 {
+	if n := trailkit.One[int](o, `SELECT count(*) FROM audit_seals WHERE tenant_id = $1 AND octet_length(salt) <> 16`,
+		trailkit.TenantB); n != 0 {
 		t.Errorf("%d salts of the other tenant's are gone", n)
 	}
 	ownedBy("konstruct_owner") // as the catalog should be
-	o.honest()
+	o.MustHold()
 }
 
 func many(n int) []uuid.UUID {
@@ -415,15 +415,15 @@ func many(n int) []uuid.UUID {
 
 // TestALateRetryOfAnErasedEvent holds that it brings nothing back, and is no other event.
 func TestALateRetryOfAnErasedEvent(t *testing.T) {
-	o := open(t)
+	o := trailkit.Open(t)
 	e := audit.Event{ID: uuid.New(), Action: "x", UserID: "ada", Input: "words", Output: "more",
 		Metadata: []byte(`{"a":1}`), At: time.Now()}
 	for _, again := range []bool{false, true} {
-		if id, err := audit.Log(t.Context(), o.door, tenantA, e); err != nil || id != e.ID {
+		if id, err := audit.Log(t.Context(), o.Door, trailkit.TenantA, e); err != nil || id != e.ID {
 			t.Fatalf("logged again (%t): %s, %v", again, id, err)
 		}
 		if !again {
-			if _, err := compliance.Erase(t.Context(), o.court(), tenantA,
+			if _, err := compliance.Erase(t.Context(), o.Compliance(), trailkit.TenantA,
 				compliance.Erasure{Events: []uuid.UUID{e.ID},
 					Fields: []ledger.Field{ledger.UserID, ledger.InputSummary, ledger.Metadata},
 					Reason: "r"}); err != nil {
@@ -431,31 +431,32 @@ func TestALateRetryOfAnErasedEvent(t *testing.T) {
 			}
 		}
 	}
-	if ids, err := audit.LogBatch(t.Context(), o.door, tenantA, []audit.Event{e}); err != nil || ids[0] != e.ID {
+	if ids, err := audit.LogBatch(t.Context(), o.Door, trailkit.TenantA, []audit.Event{e}); err != nil ||
+		ids[0] != e.ID {
 		t.Errorf("in a batch: %v, %v", ids, err)
 	}
-	if got := one[string](o,
+	if got := trailkit.One[string](o,
 		`SELECT concat_ws(' ', user_id, input_summary, output_summary, metadata) FROM audit_events WHERE id = $1`,
 		e.ID); got != "more {}" {
 		t.Errorf("%q came back", got)
 	}
 	e.Output = "other"
-	if _, err := audit.Log(t.Context(), o.door, tenantA, e); !errors.Is(err, audit.ErrIDTaken) {
+	if _, err := audit.Log(t.Context(), o.Door, trailkit.TenantA, e); !errors.Is(err, audit.ErrIDTaken) {
 		t.Errorf("another event of the same id: %v", err)
 	}
-	o.round()
-	o.honest()
+	o.Round()
+	o.MustHold()
 }
 
 func TestTwoErasuresAtOnceAreOne(t *testing.T) {
-	o := open(t)
-	court := o.court()
-	ids := o.log(tenantA, 1)
+	o := trailkit.Open(t)
+	court := o.Compliance()
+	ids := o.Log(trailkit.TenantA, 1)
 	errs := make([]error, 8)
 	var group sync.WaitGroup
 	for i := range errs {
 		group.Go(func() {
-			_, errs[i] = compliance.Erase(context.Background(), court, tenantA,
+			_, errs[i] = compliance.Erase(context.Background(), court, trailkit.TenantA,
 				compliance.Erasure{Events: ids, Fields: []ledger.Field{ledger.InputSummary}, Reason: "race"})
 		})
 	}
@@ -469,18 +470,19 @@ func TestTwoErasuresAtOnceAreOne(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if n := one[int](o, `SELECT count(*) FROM audit_events WHERE action_type = 'erasure'`); done != 1 || n != 1 {
+	if n := trailkit.One[int](o, `SELECT count(*) FROM audit_events
+		WHERE action_type = 'erasure'`); done != 1 || n != 1 {
 		t.Errorf("%d erasures succeeded, and %d are recorded", done, n)
 	}
-	o.round()
-	o.honest()
+	o.Round()
+	o.MustHold()
 }
 
 func TestTwoPeopleMustAgree(t *testing.T) {
-	o := open(t)
-	court := o.court()
-	ids := o.log(tenantA, 2)
-	if _, err := o.super().
+	o := trailkit.Open(t)
+	court := o.Compliance()
+	ids := o.Log(trailkit.TenantA, 2)
+	if _, err := o.Super().
 		Exec(t.Context(),
 			`DROP ROLE IF EXISTS judge; CREATE ROLE judge LOGIN PASSWORD 'judge' IN ROLE konstruct_compliance`); err != nil {
 		t.Fatal(err)
@@ -491,58 +493,58 @@ func TestTwoPeopleMustAgree(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer judge.Close()
-	if err := compliance.RequireTwo(t.Context(), court, tenantA, "policy 3"); err != nil {
+	if err := compliance.RequireTwo(t.Context(), court, trailkit.TenantA, "policy 3"); err != nil {
 		t.Fatal(err)
 	}
 	ask := func(e compliance.Erasure) uuid.UUID {
 		t.Helper()
 		e.Fields, e.Reason = []ledger.Field{ledger.InputSummary, ledger.UserID}, "ticket 21"
-		r, err := compliance.Erase(t.Context(), court, tenantA, e)
+		r, err := compliance.Erase(t.Context(), court, trailkit.TenantA, e)
 		if err != nil || r.Request == nil || r.Events != 0 {
 			t.Fatalf("%+v, %v", r, err)
 		}
 		return *r.Request
 	}
 	request := ask(compliance.Erasure{Events: ids[:1]})
-	if n := one[int](o,
+	if n := trailkit.One[int](o,
 		`SELECT count(*) FROM audit_events WHERE input_summary IS NULL AND action_type = 'llm_call'`); n != 0 {
 		t.Fatal("it was erased before anybody agreed")
 	}
-	if _, err := compliance.Approve(t.Context(), court, tenantA, request, "me too"); !errors.Is(err,
+	if _, err := compliance.Approve(t.Context(), court, trailkit.TenantA, request, "me too"); !errors.Is(err,
 		compliance.ErrRefused) || !strings.Contains(err.Error(), "another person must approve") {
 		t.Errorf("approving one's own: %v", err)
 	}
-	if _, err := compliance.Approve(t.Context(), judge, tenantB, request, "x"); !errors.Is(err,
+	if _, err := compliance.Approve(t.Context(), judge, trailkit.TenantB, request, "x"); !errors.Is(err,
 		compliance.ErrNotFound) {
 		t.Errorf("another tenant's request: %v", err)
 	}
-	if all, err := compliance.Pending(t.Context(), judge, tenantA); err != nil || len(all) != 1 ||
+	if all, err := compliance.Pending(t.Context(), judge, trailkit.TenantA); err != nil || len(all) != 1 ||
 		all[0].RequestedBy != "konstruct_compliance" || strings.Join(all[0].Fields, ",") != "input_summary,user_id" {
 		t.Errorf("%+v, %v", all, err)
 	}
-	if n, err := compliance.Approve(t.Context(), judge, tenantA, request, "agreed"); err != nil || n != 1 {
+	if n, err := compliance.Approve(t.Context(), judge, trailkit.TenantA, request, "agreed"); err != nil || n != 1 {
 		t.Fatal(n, err)
 	}
-	if _, err := compliance.Approve(t.Context(), judge, tenantA, request, "agreed"); !errors.Is(err,
+	if _, err := compliance.Approve(t.Context(), judge, trailkit.TenantA, request, "agreed"); !errors.Is(err,
 		compliance.ErrNotFound) {
 		t.Errorf("approved twice: %v", err)
 	}
 	declined := ask(compliance.Erasure{User: "ada"})
-	if err := compliance.Decline(t.Context(), judge, tenantA, declined, "not founded"); err != nil {
+	if err := compliance.Decline(t.Context(), judge, trailkit.TenantA, declined, "not founded"); err != nil {
 		t.Fatal(err)
 	}
-	if all, err := compliance.Pending(t.Context(), judge, tenantA); err != nil || len(all) != 0 {
+	if all, err := compliance.Pending(t.Context(), judge, trailkit.TenantA); err != nil || len(all) != 0 {
 		t.Errorf("%+v, %v", all, err)
 	}
-	if n := one[int](o, `SELECT count(*) FROM audit_events WHERE user_id = 'ada'`); n != 1 {
+	if n := trailkit.One[int](o, `SELECT count(*) FROM audit_events WHERE user_id = 'ada'`); n != 1 {
 		t.Errorf("%d events of ada's are left", n)
 	}
-	o.round()
-	o.honest()
-	r := o.check(o.bundle(tenantA, evidence.Filter{}))
+	o.Round()
+	o.MustHold()
+	r := o.Check(o.Bundle(trailkit.TenantA, evidence.Filter{}))
 	if words := strings.Join(r.Holds, "\n"); !r.OK() ||
 		!strings.Contains(words, "by konstruct_compliance, approved by judge, for: ticket 21") {
-		t.Errorf("%s\n%s", words, problems(r))
+		t.Errorf("%s\n%s", words, trailkit.Problems(r))
 	}
 }
 
