@@ -20,7 +20,7 @@ type Me struct {
 	Role        access.Role         `json:"role,omitempty" doc:"Of a person"`
 	Agent       *uuid.UUID          `json:"agent_id,omitempty"`
 	Permissions []access.Permission `json:"permissions"`
-	Labels      []string            `json:"labels" doc:"You see documents that have one of these, beside those that have none; * is every label"`
+	Labels      []string            `json:"labels"`
 }
 
 // KeyCreated is a key that is shown once.
@@ -64,14 +64,15 @@ func (s *Server) access() {
 	register(s, op("createKey", "POST", "/v1/keys", "Create a key; its secret is shown once", 201), access.AccessWrite,
 		func(ctx context.Context, w access.Principal, in *struct {
 			Body struct {
-				Name        string              `json:"name" minLength:"1" maxLength:"200" doc:"What it is for"`
-				Agent       *uuid.UUID          `json:"agent_id,omitempty" doc:"The one agent as which it acts and whose events it sees"`
-				Permissions []access.Permission `json:"permissions" minItems:"1" maxItems:"11" enum:"events:read,events:write,escalations:write,evidence:read,kb:read,kb:write,compliance:read,compliance:write,access:read,access:write,tenants:impersonate"`
-				Labels      []string            `json:"labels,omitempty" maxItems:"200" doc:"Labels of documents that it may see, beside documents that have none: no more than you have yourself; * alone is every label"`
-				ExpiresAt   *time.Time          `json:"expires_at,omitempty"`
+				Name        string       `json:"name" minLength:"1" maxLength:"200" doc:"What it is for"`
+				Agent       *uuid.UUID   `json:"agent_id,omitempty"`
+				Permissions []permission `json:"permissions" minItems:"1" maxItems:"11"`
+				Labels      []string     `json:"labels,omitempty" maxItems:"200"`
+				ExpiresAt   *time.Time   `json:"expires_at,omitempty"`
 			}
 		}) (*Created[KeyCreated], error) {
-			a := access.KeyRequest{Name: in.Body.Name, Permissions: in.Body.Permissions, Labels: in.Body.Labels}
+			a := access.KeyRequest{Name: in.Body.Name, Labels: in.Body.Labels,
+				Permissions: stringsOf[access.Permission](in.Body.Permissions)}
 			if in.Body.Agent != nil {
 				a.Agent = *in.Body.Agent
 			}
@@ -86,7 +87,7 @@ func (s *Server) access() {
 	register(s, rotate, access.AccessWrite, func(ctx context.Context, w access.Principal, in *struct {
 		PathID
 		Body struct {
-			Overlap int `json:"overlap_seconds" minimum:"0" maximum:"2592000" doc:"How long the old one holds beside it"`
+			Overlap int `json:"overlap_seconds" minimum:"0" maximum:"2592000" doc:"How long the old key stays valid"`
 		}
 	}) (*Created[KeyCreated], error) {
 		kid, err := in.uuid()
@@ -100,7 +101,7 @@ func (s *Server) access() {
 	register(s, grant, access.AccessWrite, func(ctx context.Context, w access.Principal, in *struct {
 		PathID
 		Body struct {
-			Labels []string `json:"labels" maxItems:"200" doc:"Labels of documents that it may see, beside documents that have none: no more than you have yourself; * alone is every label"`
+			Labels []string `json:"labels" maxItems:"200"`
 		}
 	}) (*Response[access.Key], error) {
 		kid, err := in.uuid()
@@ -136,7 +137,7 @@ func (s *Server) access() {
 				Subject string      `json:"subject" minLength:"1" maxLength:"255" doc:"As its tokens have it (sub)"`
 				Name    string      `json:"name,omitempty" maxLength:"200"`
 				Role    access.Role `json:"role" enum:"viewer,auditor,operator,compliance,admin"`
-				Labels  []string    `json:"labels,omitempty" maxItems:"200" doc:"Labels of documents that they may see, beside documents that have none: no more than you have yourself; * alone is every label. Where it is missing, somebody who is there keeps theirs"`
+				Labels  []string    `json:"labels,omitempty" maxItems:"200"`
 			}
 		}) (*Created[access.User], error) {
 			b := in.Body
@@ -199,16 +200,16 @@ func (s *Server) tenants(op func(id, method, path, summary string, status int) h
 	register(s, op("impersonateTenant", "POST", "/v1/impersonate", "Create a short-lived key of another tenant", 201),
 		access.TenantsImpersonate, func(ctx context.Context, w access.Principal, in *struct {
 			Body struct {
-				Tenant      uuid.UUID           `json:"tenant_id"`
-				Reason      string              `json:"reason" minLength:"1" maxLength:"100" doc:"Why; it stays on both trails"`
-				Permissions []access.Permission `json:"permissions" minItems:"1" maxItems:"10" enum:"events:read,events:write,escalations:write,evidence:read,kb:read,kb:write,compliance:read,compliance:write,access:read,access:write"`
-				Labels      []string            `json:"labels,omitempty" maxItems:"200" doc:"Labels of its documents that the key may see, beside documents that have none: no more than you have yourself; * alone is every label"`
-				Seconds     int                 `json:"seconds" minimum:"1" maximum:"3600"`
+				Tenant      uuid.UUID          `json:"tenant_id"`
+				Reason      string             `json:"reason" minLength:"1" maxLength:"100"`
+				Permissions []tenantPermission `json:"permissions" minItems:"1" maxItems:"10"`
+				Labels      []string           `json:"labels,omitempty" maxItems:"200"`
+				Seconds     int                `json:"seconds" minimum:"1" maximum:"3600"`
 			}
 		}) (*Created[KeyCreated], error) {
 			secret, key, err := s.c.Konstruct.ImpersonateTenant(ctx, w, in.Body.Tenant, in.Body.Reason,
-				in.Body.Permissions,
-				in.Body.Labels, time.Duration(in.Body.Seconds)*time.Second)
+				stringsOf[access.Permission](in.Body.Permissions), in.Body.Labels,
+				time.Duration(in.Body.Seconds)*time.Second)
 			return &Created[KeyCreated]{Location: "/v1/keys", Body: KeyCreated{secret, key}}, err
 		})
 	set := op("updateLimits", "PUT", "/v1/tenants/{id}/limits", "Set the limits of a tenant", 200)

@@ -40,7 +40,7 @@ func registerCompliance[I, O any](s *Server, op huma.Operation, may access.Permi
 
 // ReasonBody is why something is done; it stays on the trail.
 type ReasonBody struct {
-	Reason string `json:"reason" minLength:"1" maxLength:"1000" doc:"Why. It is kept in the trail for good, so it names a ticket and not a person"`
+	Reason string `json:"reason" minLength:"1" maxLength:"1000"`
 }
 
 // ReasonRequest is a body that says why.
@@ -48,7 +48,7 @@ type ReasonRequest struct{ Body ReasonBody }
 
 // ComplianceDecision is what became of something that two people may have to agree to.
 type ComplianceDecision struct {
-	Request *uuid.UUID `json:"request,omitempty" doc:"Where two people must agree: nothing is done until another approves it"`
+	Request *uuid.UUID `json:"request,omitempty" doc:"Set where a second person must approve it first"`
 }
 
 func (s *Server) compliance() {
@@ -59,14 +59,14 @@ func (s *Server) compliance() {
 		access.ComplianceWrite, func(ctx context.Context, w access.Principal, c *tenantdb.Compliance, in *struct {
 			Body struct {
 				ReasonBody
-				Events []uuid.UUID `json:"events,omitempty" maxItems:"1000"`
-				User   string      `json:"user_id,omitempty" maxLength:"1024" doc:"Instead of events: all of this user's"`
-				Fields []string    `json:"fields" minItems:"1" maxItems:"6" enum:"agent_id,user_id,input_summary,output_summary,latency_ms,metadata"`
+				Events []uuid.UUID     `json:"events,omitempty" maxItems:"1000"`
+				User   string          `json:"user_id,omitempty" maxLength:"1024"`
+				Fields []erasableField `json:"fields" minItems:"1" maxItems:"6"`
 			}
 		}) (*Response[compliance.Erased], error) {
 			e := compliance.Erasure{Events: in.Body.Events, User: in.Body.User, Reason: in.Body.Reason}
 			for _, name := range in.Body.Fields {
-				f, err := ledger.FieldNamed(name)
+				f, err := ledger.FieldNamed(string(name))
 				if err != nil {
 					return nil, fieldProblem("body.fields", err.Error())
 				}
@@ -167,7 +167,7 @@ func (s *Server) compliance() {
 		200), access.ComplianceWrite, func(ctx context.Context, w access.Principal, c *tenantdb.Compliance, in *struct {
 		Body struct {
 			ReasonBody
-			Action string `json:"action_type,omitempty" maxLength:"1024" doc:"Missing: all that have no rule of their own"`
+			Action string `json:"action_type,omitempty" maxLength:"1024"`
 			Days   int    `json:"days" minimum:"0" maximum:"36500" doc:"0 takes the rule back"`
 		}
 	}) (*Response[ComplianceDecision], error) {

@@ -57,8 +57,8 @@ func (s *Server) createEvent() {
 		func(ctx context.Context, w access.Principal, in *struct {
 			Body struct {
 				CallRequest
-				Operation      string   `json:"operation,omitempty" maxLength:"200" doc:"gen_ai.operation.name; chat where it is missing"`
-				Provider       string   `json:"provider,omitempty" maxLength:"200" doc:"gen_ai.provider.name" example:"anthropic"`
+				Operation      string   `json:"operation,omitempty" maxLength:"200"`
+				Provider       string   `json:"provider,omitempty" maxLength:"200" example:"anthropic"`
 				Model          string   `json:"model" minLength:"1" maxLength:"1000" doc:"gen_ai.request.model"`
 				ResponseModel  string   `json:"response_model,omitempty" maxLength:"1000"`
 				ResponseID     string   `json:"response_id,omitempty" maxLength:"1000"`
@@ -86,8 +86,8 @@ func (s *Server) createEvent() {
 				CallRequest
 				Name           string `json:"name" minLength:"1" maxLength:"1000" doc:"gen_ai.tool.name"`
 				CallID         string `json:"call_id,omitempty" maxLength:"1000" doc:"gen_ai.tool.call.id"`
-				Type           string `json:"type,omitempty" maxLength:"200" doc:"gen_ai.tool.type: function, extension or datastore"`
-				Error          string `json:"error,omitempty" maxLength:"1000" doc:"error.type; missing when the tool succeeded"`
+				Type           string `json:"type,omitempty" maxLength:"200"`
+				Error          string `json:"error,omitempty" maxLength:"1000"`
 				ConversationID string `json:"conversation_id,omitempty" maxLength:"1000"`
 				Arguments      string `json:"arguments,omitempty"`
 				Result         string `json:"result,omitempty"`

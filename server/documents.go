@@ -25,8 +25,8 @@ import (
 
 // DocumentForm is what whoever takes a document in says of it.
 type DocumentForm struct {
-	Source   string     `json:"source,omitempty" maxLength:"2000" doc:"The URL by which it is known again: what has the same source replaces it. upload:FILENAME where it is missing"`
-	Labels   []string   `json:"labels,omitempty" maxItems:"32" doc:"Who may see it: those who have one of these. Everybody of the tenant where there are none. You can't put on what you do not have"`
+	Source   string     `json:"source,omitempty" maxLength:"2000"`
+	Labels   []string   `json:"labels,omitempty" maxItems:"32"`
 	Metadata jsonObject `json:"metadata,omitempty" doc:"Anything else"`
 	Agent    string     `json:"agent_id,omitempty" format:"uuid" doc:"Which agent ingests it"`
 }
@@ -112,9 +112,9 @@ func (s *Server) documents() {
 	upload.Description = fmt.Sprintf("At most %d MiB; larger ones come in pieces (POST /v1/uploads).", maxUpload>>20)
 	register(s, upload, access.KBWrite, func(ctx context.Context, w access.Principal, in *struct {
 		RawBody huma.MultipartFormFiles[struct {
-			File     huma.FormFile `form:"file" required:"true" doc:"The file; what kind it is is found out from its content"`
-			Source   string        `form:"source" required:"false" maxLength:"2000" doc:"The URL by which it is known again"`
-			Labels   []string      `form:"labels" required:"false" maxItems:"32" doc:"Who may see it: those who have one of these"`
+			File     huma.FormFile `form:"file" required:"true" doc:"Its type is detected from its content"`
+			Source   string        `form:"source" required:"false" maxLength:"2000" doc:"URL that identifies it"`
+			Labels   []string      `form:"labels" required:"false" maxItems:"32" doc:"Access control labels"`
 			Metadata string        `form:"metadata" required:"false" maxLength:"65536" doc:"A JSON object"`
 			Agent    string        `form:"agent_id" required:"false" format:"uuid"`
 		}]
@@ -154,7 +154,7 @@ func (s *Server) documents() {
 			202), access.KBWrite, func(ctx context.Context, w access.Principal, in *struct {
 			Body struct {
 				URL      string     `json:"url" format:"uri" minLength:"1" maxLength:"2000" pattern:"^https?://"`
-				Labels   []string   `json:"labels,omitempty" maxItems:"32" doc:"Who may see it: those who have one of these"`
+				Labels   []string   `json:"labels,omitempty" maxItems:"32" doc:"Access control labels"`
 				Metadata jsonObject `json:"metadata,omitempty"`
 				Agent    string     `json:"agent_id,omitempty" format:"uuid"`
 			}

@@ -101,10 +101,12 @@ func TestADocumentIsUploadedSearchedAndDeleted(t *testing.T) {
 		t.Fatalf("found: %s", found.body)
 	}
 	viewer := w.key(acme, access.KBRead)
-	if hidden, _ := w.want(200, "POST", "/v1/search", viewer, `{"text":"How do I return a pump?"}`).field("hits").([]any); len(hidden) != 0 {
+	if hidden, _ := w.want(200, "POST", "/v1/search", viewer,
+		`{"text":"How do I return a pump?"}`).field("hits").([]any); len(hidden) != 0 {
 		t.Errorf("without the label: %v", hidden)
 	}
-	if none, _ := w.want(200, "POST", "/v1/search", other, `{"text":"pump","labels":["staff"]}`).field("hits").([]any); len(none) != 0 {
+	if none, _ := w.want(200, "POST", "/v1/search", other,
+		`{"text":"pump","labels":["staff"]}`).field("hits").([]any); len(none) != 0 {
 		t.Errorf("another tenant: %v", none)
 	}
 	hit, _ := hits[0].(map[string]any)

@@ -15,15 +15,15 @@ import (
 
 // CreateEventRequest is an event as a client tells it.
 type CreateEventRequest struct {
-	ID        *uuid.UUID `json:"id,omitempty" doc:"Draw one (UUIDv7) to make a retry safe; the same id with the same content is logged once"`
+	ID        *uuid.UUID `json:"id,omitempty"`
 	AgentID   *uuid.UUID `json:"agent_id,omitempty" doc:"Which agent; the key's own where it has one"`
 	UserID    string     `json:"user_id,omitempty" maxLength:"1024" doc:"For whom it acted"`
-	Action    string     `json:"action_type" minLength:"1" maxLength:"1024" doc:"llm_call, tool_invocation, escalation, retrieval, or a name of your own" example:"tool_invocation"`
+	Action    string     `json:"action_type" minLength:"1" maxLength:"1024" example:"tool_invocation"`
 	Input     string     `json:"input_summary,omitempty" doc:"What went in, in short"`
 	Output    string     `json:"output_summary,omitempty" doc:"What came out, in short"`
 	LatencyMS int64      `json:"latency_ms,omitempty" minimum:"0" maximum:"2147483647"`
 	Metadata  jsonObject `json:"metadata,omitempty" doc:"OpenTelemetry GenAI names are the convention"`
-	CreatedAt *time.Time `json:"created_at,omitempty" doc:"When it happened; now where it is missing. The recorded time is the database's alone"`
+	CreatedAt *time.Time `json:"created_at,omitempty"`
 }
 
 // agentID is as which agent somebody acts: their own where they have one.
@@ -40,7 +40,7 @@ func agentID(w access.Principal, said *uuid.UUID, at string) (uuid.UUID, error) 
 // EventCreated says where an event is.
 type EventCreated struct {
 	ID  *uuid.UUID `json:"id" doc:"Null where it was not written"`
-	Gap bool       `json:"gap,omitempty" doc:"The trail can't be written, this tenant's calls go on, and that events are missing is recorded later"`
+	Gap bool       `json:"gap,omitempty"`
 }
 
 // eventCreated answers with an event's id. A tenant whose calls go on while the trail can't be written gets 202 and
@@ -85,7 +85,7 @@ func (s *Server) events() {
 			Page
 			EventFilter
 			After string `query:"after" maxLength:"200" doc:"The last answer's next"`
-			Text  string `query:"text" maxLength:"1000" doc:"Words in the summaries, as in a search box; goes with since, until and after alone"`
+			Text  string `query:"text" maxLength:"1000"`
 		}) (*Response[List[audit.StoredEvent]], error) {
 			f, err := in.filter(w)
 			if err != nil {
@@ -194,7 +194,7 @@ type EventFilter struct {
 	Agent  string   `query:"agent_id" format:"uuid"`
 	User   string   `query:"user_id" maxLength:"1024"`
 	Action string   `query:"action_type" maxLength:"1024"`
-	Meta   []string `query:"meta,explode" maxItems:"20" doc:"KEY=VALUE that the metadata holds; VALUE is JSON where it can be read so, else text" example:"gen_ai.request.model=claude-opus-4-5"`
+	Meta   []string `query:"meta,explode" maxItems:"20"`
 }
 
 func (e EventFilter) filter(w access.Principal) (f audit.Filter, err error) {

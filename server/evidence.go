@@ -56,7 +56,7 @@ func (s *Server) proofs() {
 		"The proof; its extra data is the event's record with the opened fields")
 	register(s, prove, access.EvidenceRead, func(ctx context.Context, w access.Principal, in *struct {
 		PathID
-		Withhold []string `query:"withhold,explode" enum:"agent_id,user_id,action_type,input_summary,output_summary,latency_ms,metadata" maxItems:"7" doc:"Fields that are not opened"`
+		Withhold []fieldName `query:"withhold,explode" maxItems:"7" doc:"Fields that are not disclosed"`
 	}) (*textResponse, error) {
 		if s.c.Evidence == nil {
 			return nil, errNoEvidence
@@ -65,14 +65,15 @@ func (s *Server) proofs() {
 		if err != nil {
 			return nil, err
 		}
-		hidden, err := withheldFields("query.withhold", in.Withhold)
+		withheld := stringsOf[string](in.Withhold)
+		hidden, err := withheldFields("query.withhold", withheld)
 		if err != nil {
 			return nil, err
 		}
 		raw, err := verify.Prove(ctx, s.c.Evidence, w.Tenant, e.ID, func(f ledger.Field) bool { return !hidden[f] })
 		if err == nil {
 			err = s.tenant(w).Record(ctx, w, audit.ActionProof,
-				map[string]any{"event_id": e.ID, "withheld": in.Withhold})
+				map[string]any{"event_id": e.ID, "withheld": withheld})
 		}
 		return &textResponse{"text/plain; charset=utf-8", raw}, err
 	})
@@ -171,14 +172,14 @@ const (
 
 // CreateTaskRequest is what a file is made of.
 type CreateTaskRequest struct {
-	Since    string     `json:"since,omitempty" format:"date-time"`
-	Until    string     `json:"until,omitempty" format:"date-time"`
-	Agent    string     `json:"agent_id,omitempty" format:"uuid"`
-	User     *string    `json:"user_id,omitempty" maxLength:"1024"`
-	Action   *string    `json:"action_type,omitempty" maxLength:"1024"`
-	Metadata jsonObject `json:"metadata,omitempty" doc:"What the events' metadata contain"`
-	Withhold []string   `json:"withhold,omitempty" enum:"agent_id,user_id,action_type,input_summary,output_summary,latency_ms,metadata" maxItems:"7" doc:"Of a bundle: fields that are not opened"`
-	Format   string     `json:"format,omitempty" enum:"jsonl,csv,parquet,ocsf,cloudevents" doc:"Of an export"`
+	Since    string      `json:"since,omitempty" format:"date-time"`
+	Until    string      `json:"until,omitempty" format:"date-time"`
+	Agent    string      `json:"agent_id,omitempty" format:"uuid"`
+	User     *string     `json:"user_id,omitempty" maxLength:"1024"`
+	Action   *string     `json:"action_type,omitempty" maxLength:"1024"`
+	Metadata jsonObject  `json:"metadata,omitempty" doc:"What the events' metadata contain"`
+	Withhold []fieldName `json:"withhold,omitempty" maxItems:"7" doc:"Fields that a bundle does not disclose"`
+	Format   string      `json:"format,omitempty" enum:"jsonl,csv,parquet,ocsf,cloudevents" doc:"Of an export"`
 }
 
 // Task is a file that is made, or was.
@@ -189,7 +190,7 @@ type Task struct {
 	Reason    string          `json:"reason,omitempty" doc:"Why it failed"`
 	Bytes     int64           `json:"bytes" doc:"So far"`
 	Request   json.RawMessage `json:"wanted"`
-	Result    json.RawMessage `json:"made" doc:"What is said of one that is done: how many events, its hash, what was verified"`
+	Result    json.RawMessage `json:"made" doc:"Of one that is done: events, hash, findings"`
 	Content   string          `json:"content,omitempty" doc:"Where its bytes are, once it is done"`
 	CreatedAt string          `json:"created_at" format:"date-time"`
 	ExpiresAt string          `json:"expires_at" format:"date-time"`

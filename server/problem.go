@@ -40,7 +40,7 @@ type Problem struct {
 
 // FieldProblem is a field that is not acceptable.
 type FieldProblem struct {
-	Location string `json:"location" doc:"Where: body.metadata, query.limit, path.id, header.If-Match" example:"body.events[3].action_type"`
+	Location string `json:"location" doc:"Such as query.limit" example:"body.events[3].action_type"`
 	Message  string `json:"message" doc:"Why, and what would be"`
 }
 

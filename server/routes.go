@@ -17,7 +17,7 @@ func (s *Server) routes() {
 }
 
 // describe completes the description.
-func (s *Server) describe() {
+func (s *Server) describe() error {
 	schemas := s.api.OpenAPI().Components.Schemas.Map()
 	schemas["Job"].Properties["document_id"].Nullable = true // their type is said by an alias, which knows no pointers
 	schemas["EventCreated"].Properties["id"].Nullable = true
@@ -35,4 +35,5 @@ func (s *Server) describe() {
 		{Name: "Access", Description: "Principals, keys, users, roles and limits."},
 		{Name: "Operations", Description: "Tenants, usage and models."},
 	}
+	return addDescriptions(s.api.OpenAPI())
 }

@@ -22,7 +22,9 @@ func TestTheDescriptionHolds(t *testing.T) {
 	}
 	w := serve(t)
 	checks :=
-		"not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,response_schema_conformance,unsupported_method,ignored_auth,missing_required_header"
+		"not_a_server_error,status_code_conformance,content_type_conformance," +
+			"response_headers_conformance,response_schema_conformance,unsupported_method,ignored_auth," +
+			"missing_required_header"
 	run := func(name string, args ...string) {
 		args = slices.Concat([]string{"-m", "schemathesis.cli", "run", w.url + "/openapi.json", "--exclude-path",
 			"/v1/events/stream", "--continue-on-failure", "--no-color", "--seed", "20261126", "--checks", checks}, args)

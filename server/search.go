@@ -20,18 +20,18 @@ import (
 
 // SearchRequest is a search.
 type SearchRequest struct {
-	Text            string      `json:"text" minLength:"1" doc:"\"a phrase\" must stand there, -word must not, begin* is any word that begins so"`
+	Text            string      `json:"text" minLength:"1"`
 	TopK            int         `json:"top_k,omitempty" minimum:"1" maximum:"100" default:"5"`
 	Mode            search.Mode `json:"mode,omitempty" enum:"hybrid,semantic,lexical" default:"hybrid"`
-	LexicalFallback bool        `json:"lexical_fallback,omitempty" doc:"By words alone while the model can't be reached; the answer says so"`
-	Where           []string    `json:"where,omitempty" maxItems:"100" doc:"Conditions that documents must meet, as metadata.team=legal, ingested>=2026-01-31, label in a,b"`
-	Labels          []string    `json:"labels,omitempty" maxItems:"32" doc:"Of the labels that you have, those to search by; all of them where it is missing. Documents without labels are searched too"`
+	LexicalFallback bool        `json:"lexical_fallback,omitempty"`
+	Where           []string    `json:"where,omitempty" maxItems:"100"`
+	Labels          []string    `json:"labels,omitempty" maxItems:"32"`
 	MinScore        *float64    `json:"min_score,omitempty"`
-	Diversity       float64     `json:"diversity,omitempty" minimum:"0" maximum:"1" doc:"How much hits are to differ from each other"`
+	Diversity       float64     `json:"diversity,omitempty" minimum:"0" maximum:"1"`
 	PerDocument     bool        `json:"per_document,omitempty" doc:"The best passage of each document alone"`
-	Neighbours      int         `json:"neighbours,omitempty" minimum:"0" maximum:"10" doc:"Passages before and after each hit"`
+	Neighbours      int         `json:"neighbours,omitempty" minimum:"0" maximum:"10"`
 	After           string      `json:"after,omitempty" maxLength:"300" doc:"The last answer's next"`
-	WithinMS        int64       `json:"within_ms,omitempty" minimum:"0" maximum:"60000" doc:"How long the database may work on it"`
+	WithinMS        int64       `json:"within_ms,omitempty" minimum:"0" maximum:"60000"`
 	Rerank          bool        `json:"rerank,omitempty"`
 	UserID          string      `json:"user_id,omitempty" maxLength:"1024" doc:"Who asked"`
 	ConversationID  string      `json:"conversation_id,omitempty" maxLength:"1000"`
@@ -111,7 +111,7 @@ func (s *Server) search() {
 	register(s, op("getPassage", "GET", "/v1/passages/{id}", "Get a passage with its surrounding text"), access.KBRead,
 		func(ctx context.Context, w access.Principal, in *struct {
 			PathID
-			Around int `query:"around" default:"500" minimum:"0" maximum:"65536" doc:"Bytes of its document before and after it"`
+			Around int `query:"around" default:"500" minimum:"0" maximum:"65536" doc:"Bytes of its document around it"`
 		}) (*Response[kb.PassageContext], error) {
 			pid, err := in.uuid()
 			if err != nil {
@@ -177,7 +177,7 @@ func (s *Server) searchAll(ctx context.Context, w access.Principal, in []SearchR
 // EvaluationQuery is a question whose answers are known.
 type EvaluationQuery struct {
 	Text    string         `json:"text" minLength:"1"`
-	Answers map[string]int `json:"answers" minProperties:"1" maxProperties:"1000" doc:"Sources or file names of documents that answer it, and how well, from 1"`
+	Answers map[string]int `json:"answers" minProperties:"1" maxProperties:"1000"`
 }
 
 // ModeScores are the figures of a mode.
@@ -216,14 +216,15 @@ func (s *Server) evaluate(op func(id, method, path, summary string) huma.Operati
 	register(s, evaluate, access.KBRead, func(ctx context.Context, w access.Principal, in *struct {
 		Body struct {
 			Questions []EvaluationQuery `json:"questions" minItems:"1" maxItems:"100"`
-			Modes     []search.Mode     `json:"modes,omitempty" minItems:"1" maxItems:"3" enum:"hybrid,semantic,lexical" doc:"All where it is missing"`
+			Modes     []searchMode      `json:"modes,omitempty" minItems:"1" maxItems:"3"`
 			Labels    []string          `json:"labels,omitempty" maxItems:"32" doc:"As of a search"`
 			Agent     *uuid.UUID        `json:"agent_id,omitempty"`
 		}
 	}) (*Response[List[ModeScores]], error) {
 		b := in.Body
-		if len(b.Modes) == 0 {
-			b.Modes = []search.Mode{search.Semantic, search.Lexical, search.Hybrid}
+		modes := stringsOf[search.Mode](b.Modes)
+		if len(modes) == 0 {
+			modes = []search.Mode{search.Semantic, search.Lexical, search.Hybrid}
 		}
 		c := eval.Collection{Judged: map[string]map[string]int{}}
 		for i, q := range b.Questions {
@@ -242,7 +243,7 @@ func (s *Server) evaluate(op func(id, method, path, summary string) huma.Operati
 			return nil, err
 		}
 		var out []ModeScores
-		for _, mode := range b.Modes {
+		for _, mode := range modes {
 			questions := make([]SearchRequest, len(b.Questions))
 			for i, q := range b.Questions {
 				questions[i] = SearchRequest{Text: q.Text, TopK: search.MaxHits, Mode: mode, PerDocument: true,

@@ -123,7 +123,11 @@ func New(c Config) (*Server, error) {
 	s.mux = http.NewServeMux()
 	s.api = humago.New(s.mux, s.apiConfig())
 	s.routes()
-	s.describe()
+	if err := s.describe(); err != nil { // the program's own mistake
+		s.stop()
+		s.end()
+		return nil, err
+	}
 	s.publicRoutes()
 	s.handler = s.drainBody(s.protect(s.mux))
 	return s, nil

@@ -41,7 +41,7 @@ func (s *Server) stream() {
 	register(s, op, access.EventsRead, func(ctx context.Context, w access.Principal, in *struct {
 		Agent  string `query:"agent_id" format:"uuid"`
 		Action string `query:"action_type" maxLength:"1024"`
-		Last   string `header:"Last-Event-ID" maxLength:"200" doc:"The last message's id: what came since then is sent first"`
+		Last   string `header:"Last-Event-ID" maxLength:"200" doc:"Resume behind this message"`
 	}) (*huma.StreamResponse, error) {
 		f, err := EventFilter{Agent: in.Agent, Action: in.Action}.filter(w)
 		if err != nil {

@@ -109,7 +109,7 @@ func (s *Server) writeContent(ctx context.Context, w access.Principal, kind stri
 		filter := evidence.Filter{Since: f.Since.UTC().Truncate(time.Microsecond),
 			Until: f.Until.UTC().Truncate(time.Microsecond), Agent: in.Agent, User: in.User, Action: in.Action,
 			Metadata: json.RawMessage(in.Metadata)}
-		b, err := verify.WriteBundle(ctx, s.c.Evidence, w.Tenant, filter, in.Withhold, to, nil)
+		b, err := verify.WriteBundle(ctx, s.c.Evidence, w.Tenant, filter, stringsOf[string](in.Withhold), to, nil)
 		if err != nil {
 			return nil, err
 		}
