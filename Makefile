@@ -7,7 +7,7 @@ help: ## list the targets
 setup: ## bring what this machine lacks: PostgreSQL with pgvector, the embedding model, ONNX Runtime
 	@scripts/setup
 
-run: demo ## see it work on the private database, then serve it at http://127.0.0.1:7117 until Ctrl-C, with a key that is printed
+run: demo ## see it work on the private database, then serve it at http://127.0.0.1:7117 until Ctrl-C
 	@bin/konstruct serve --key-for 60600000-0000-4000-8000-000000000001
 
 demo: setup build ## see it work on the private database
@@ -20,7 +20,7 @@ test: ## run every test, on a private PostgreSQL
 	@scripts/setup test
 	go test -timeout 15m ./...
 
-test-faults: ## kill the program, PostgreSQL (before its first checkpoint too), the notary and the service under load, up to 50 times each, promote a standby, and be a bad network, disk and clock: some minutes
+test-faults: ## kill the program, PostgreSQL, the notary and the service under load, and more; some minutes
 	@scripts/setup test
 	go test ./audit -v -timeout 30m -run 'Survive|BadNetwork|FullDisk|SlowDisk|SteppedClock' -args -kills 50
 	go test ./notary -v -timeout 30m -run 'Killed|TheEpochSurvives' -args -kills 50
@@ -30,7 +30,7 @@ bench: setup build ## measure against baselines in the same run
 	@bin/konstruct bench all
 	go test -run '^$$' -bench . -benchmem ./...
 
-fuzz: setup ## fuzz the leaf encoder, checkpoints, proofs and bundles, the readers, the chunker, questions, keys, bodies and forms, the spool's recovery and redaction, a minute each
+fuzz: setup ## fuzz everything that reads a stranger's bytes, a minute each
 	go test -run '^$$' -fuzz FuzzLeaf -fuzztime 1m -fuzzminimizetime 1x ./ledger
 	go test -run '^$$' -fuzz FuzzRecordBytes -fuzztime 1m -fuzzminimizetime 1x ./ledger
 	go test -run '^$$' -fuzz FuzzNotes -fuzztime 1m -fuzzminimizetime 1x ./ledger
@@ -64,7 +64,7 @@ lint: ## gofmt, go vet, staticcheck, lines to column 120, and the import rules
 	@test -z "$$(gofmt -l .)" || { echo "not formatted:"; gofmt -l .; exit 1; }
 	go vet ./...
 	go tool staticcheck ./...
-	go test -run TestImportRules .
+	go test -run "TestImportRules|TestLinesEnd" .
 
 fmt: ## format the code
 	gofmt -w .

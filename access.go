@@ -18,7 +18,8 @@ import (
 )
 
 // ErrNoKeys says that keys can't be made or checked here.
-var ErrNoKeys = errors.New("konstruct: there is no secret to hash keys with: set it (Config.KeySecret, KONSTRUCT_KEY_SECRET_FILE)")
+var ErrNoKeys = errors.New("konstruct: there is no secret to hash keys with: set it (Config.KeySecret, " +
+	"KONSTRUCT_KEY_SECRET_FILE)")
 
 // Keys knows the keys of all tenants; ErrNoKeys without Config.KeySecret.
 func (k *Konstruct) Keys() (*access.Keys, error) {

@@ -60,7 +60,9 @@ func plainly(t *testing.T, super *pgx.Conn, f audit.StatsFilter) (all []audit.St
 			column("agent", "agent_id", "NULL::uuid")+` AS agent, `+
 			column("model", "metadata->>'gen_ai.request.model'", "NULL::text")+` AS model, `+
 			column("action", "action_type", "NULL::text")+` AS action FROM audit_events) e
-	 WHERE tenant_id = $1 AND created_at >= coalesce($2::timestamptz, '-infinity') AND ($3::timestamptz IS NULL OR created_at < $3) AND ($4::text = '' OR action_type = $4) AND ($5::uuid IS NULL OR agent_id = $5)
+	 WHERE tenant_id = $1 AND created_at >= coalesce($2::timestamptz, '-infinity')
+	   AND ($3::timestamptz IS NULL OR created_at < $3) AND ($4::text = '' OR action_type = $4)
+	   AND ($5::uuid IS NULL OR agent_id = $5)
 	 GROUP BY 1, 2, 3, 4 ORDER BY 1 DESC NULLS LAST, 5 DESC, 3 NULLS FIRST, 4 NULLS FIRST, 2 NULLS FIRST`, tenantA,
 		orNil(f.Since), orNil(f.Until), f.Action, uuid.NullUUID{UUID: f.AgentID, Valid: f.AgentID != uuid.Nil})
 	if err != nil {

@@ -165,7 +165,8 @@ func (g *Group) commit(batch []*pending) {
 		batches := groupByTenant(events)
 		err := g.door.Stream(ctx, streamParts(batches))
 		cancel()
-		if errors.Is(err, ErrChanged) { // all are committed: asked again, those that were changed would be there already
+		if errors.Is(err, ErrChanged) {
+			// All are committed: written again, those that were changed would be there already.
 			verdicts := verdictsOf(batches)
 			for _, p := range batch {
 				p.done <- verdicts[tenantEventID{p.tenant, p.event.ID}]

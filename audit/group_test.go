@@ -74,7 +74,8 @@ func TestABadEventFailsAlone(t *testing.T) {
 	d := testkit.Database(t)
 	door := testkit.DoorOf(t, d)
 	testkit.Owner(t, d,
-		`CREATE FUNCTION refuse_bad() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF NEW.action_type = 'bad' THEN RAISE EXCEPTION 'a bad event'; END IF; RETURN NEW; END $$;
+		`CREATE FUNCTION refuse_bad() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+	    IF NEW.action_type = 'bad' THEN RAISE EXCEPTION 'a bad event'; END IF; RETURN NEW; END $$;
 	  CREATE TRIGGER refuse_bad BEFORE INSERT ON audit_events FOR EACH ROW EXECUTE FUNCTION refuse_bad()`)
 	taken := uuid.New()
 	if _, err := audit.Log(t.Context(), door, tenantA, audit.Event{ID: taken, Action: "first"}); err != nil {

@@ -166,8 +166,8 @@ func TestOnlyTheChangedEventsOfASharedCommitAreRefused(t *testing.T) {
 		ALTER FUNCTION audit_commitments RENAME TO honest_commitments;
 		CREATE FUNCTION audit_commitments(salt bytea, agent_id uuid, user_id text, action_type text,
 		input_summary text, output_summary text, latency_ms integer, metadata jsonb) RETURNS bytea LANGUAGE sql STABLE
-		AS $$SELECT public.honest_commitments(salt, agent_id, CASE user_id WHEN 'bob' THEN 'ann' ELSE user_id END, action_type,
-		input_summary, output_summary, latency_ms, metadata)$$;
+		AS $$SELECT public.honest_commitments(salt, agent_id, CASE user_id WHEN 'bob' THEN 'ann' ELSE user_id END,
+		action_type, input_summary, output_summary, latency_ms, metadata)$$;
 		GRANT EXECUTE ON FUNCTION audit_commitments, honest_commitments TO PUBLIC`); err != nil {
 		t.Fatal(err)
 	}
@@ -189,7 +189,8 @@ func TestOnlyTheChangedEventsOfASharedCommitAreRefused(t *testing.T) {
 		}
 		all.Wait()
 		for i, err := range failed {
-			if _, e := event(i); errors.Is(err, audit.ErrChanged) != (e.UserID == "bob") || e.UserID == "ann" && err != nil {
+			_, e := event(i)
+			if errors.Is(err, audit.ErrChanged) != (e.UserID == "bob") || e.UserID == "ann" && err != nil {
 				t.Fatalf("event %d of %s: %v", i, e.UserID, err)
 			}
 		}

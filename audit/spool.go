@@ -282,7 +282,8 @@ func (s *Spool) try(ctx context.Context, events []tenantEvent) error {
 	if err == nil || !eventsFault(err) {
 		return err
 	}
-	if errors.Is(err, ErrChanged) { // all are committed: asked again, those that were changed would be there already
+	if errors.Is(err, ErrChanged) {
+		// All are committed: written again, those that were changed would be there already.
 		for _, h := range batches {
 			for i, e := range h.events {
 				if err := h.verdict(i); err != nil {

@@ -235,7 +235,8 @@ func TestAPolicyThatGoesOnNeedsAFolder(t *testing.T) {
 func TestTheSpoolSetsAsideWhatTheDatabaseRefuses(t *testing.T) {
 	d, dir := testkit.Database(t), t.TempDir()
 	testkit.Owner(t, d,
-		`CREATE FUNCTION refuse_bad() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF NEW.action_type = 'bad' THEN RAISE EXCEPTION 'a bad event'; END IF; RETURN NEW; END $$;
+		`CREATE FUNCTION refuse_bad() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+	    IF NEW.action_type = 'bad' THEN RAISE EXCEPTION 'a bad event'; END IF; RETURN NEW; END $$;
 	  CREATE TRIGGER refuse_bad BEFORE INSERT ON audit_events FOR EACH ROW EXECUTE FUNCTION refuse_bad()`)
 	trail, err := openTrail(testkit.DoorOf(t, d), dir, nil)
 	if err != nil {

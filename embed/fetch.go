@@ -17,7 +17,8 @@ import (
 )
 
 // Source is where the model's makers publish it, at a pinned revision.
-const Source = "https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2/resolve/1110a243fdf4706b3f48f1d95db1a4f5529b4d41"
+const Source = "https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2/resolve/" +
+	"1110a243fdf4706b3f48f1d95db1a4f5529b4d41"
 
 // part is a file of the model and the hashes under which it is published; see docs/parts.md.
 type part struct {

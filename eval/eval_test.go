@@ -112,7 +112,8 @@ cut = {q: dict(sorted(r.items(), key=lambda i: -i[1])[:10]) for q, r in run.item
 e = pytrec_eval.RelevanceEvaluator(judged, {"ndcg_cut.10", "recall.10,100", "map_cut.100"}).evaluate(run)
 f = pytrec_eval.RelevanceEvaluator(judged, {"recip_rank"}).evaluate(cut)
 mean = lambda e, m: sum(v[m] for v in e.values()) / len(judged)
-print(json.dumps([mean(e, "ndcg_cut_10"), mean(e, "recall_10"), mean(e, "recall_100"), mean(f, "recip_rank"), mean(e, "map_cut_100")]))`, string(judged))
+print(json.dumps([mean(e, "ndcg_cut_10"), mean(e, "recall_10"), mean(e, "recall_100"), mean(f, "recip_rank"),
+                  mean(e, "map_cut_100")]))`, string(judged))
 	cmd.Env = append(os.Environ(), "PYTHONPATH="+filepath.Join(devpg.AssetsDir(), "readers"))
 	cmd.Stdin = &trec
 	var stderr bytes.Buffer

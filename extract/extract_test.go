@@ -64,7 +64,8 @@ func TestHTMLKeepsStructure(t *testing.T) {
  reused.</p><ul><li>First item</li><li><p>Second item</p></li></ul>
 <h2>Syntax</h2><pre>VACUUM
   (FULL)</pre><table><tr><th>Option</th><th>Meaning</th></tr><tr><td>FULL</td><td><p>rewrites</p></td></tr></table>
-<p hidden>Not shown</p><blockquote>Said once.</blockquote><dl><dt>one<dd><p>first</p><dl><dt>inner</dt><dd>deep</dl><dd>more<dt>two<dd>second</dl>text at the end`
+<p hidden>Not shown</p><blockquote>Said once.</blockquote><dl><dt>one<dd><p>first</p>` +
+		`<dl><dt>inner</dt><dd>deep</dl><dd>more<dt>two<dd>second</dl>text at the end`
 	d, err := read(t, "text/html", raw)
 	if err != nil {
 		t.Fatal(err)

@@ -18,8 +18,10 @@ func TestLinksOfSitemapsAndFeeds(t *testing.T) {
 		want []string
 	}{
 		"sitemap": {
-			`<?xml version="1.0" encoding="UTF-8"?><urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9"><url><loc>https://example.com/a</loc><lastmod>2026-01-01</lastmod></url>
-		  <url><loc> https://example.com/b?x=1&amp;y=2 </loc></url><url><loc>https://example.com/a#part</loc></url><url><loc>https://elsewhere.example/</loc></url><url><loc>file:///etc/passwd</loc></url></urlset>`,
+			`<?xml version="1.0" encoding="UTF-8"?><urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9"><url>
+			<loc>https://example.com/a</loc><lastmod>2026-01-01</lastmod></url>
+			<url><loc> https://example.com/b?x=1&amp;y=2 </loc></url><url><loc>https://example.com/a#part</loc></url>
+			<url><loc>https://elsewhere.example/</loc></url><url><loc>file:///etc/passwd</loc></url></urlset>`,
 			[]string{"https://example.com/a", "https://example.com/b?x=1&y=2"}},
 		"index": {
 			`<sitemapindex><sitemap><loc>https://example.com/s1.xml</loc></sitemap><sitemap><loc>` +

@@ -172,8 +172,8 @@ CREATE FUNCTION public.audit_by_compliance() RETURNS boolean
   SELECT EXISTS (SELECT FROM roles JOIN pg_roles USING (oid) WHERE rolname = 'konstruct_compliance')
 $by$;
 
--- Refuses every change but those that the functions of 00007_compliance.sql make for a member of konstruct_compliance. What
--- those may change is held by the triggers there.
+-- Refuses every change but those that the functions of 00007_compliance.sql make for a member of konstruct_compliance.
+-- What those may change is held by the triggers there.
 CREATE FUNCTION public.audit_refuse_unlawful() RETURNS trigger
   LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $refuse$
 BEGIN

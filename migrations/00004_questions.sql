@@ -7,8 +7,8 @@
 -- +goose Up
 -- +goose StatementBegin
 
--- For the index of words, which halves what writers can do and is made on request (konstruct migrate text-index): the words
--- of an event's summaries, and its tenant as one more, so that a search meets its own tenant's alone.
+-- For the index of words, which halves what writers can do and is made on request (konstruct migrate text-index): the
+-- words of an event's summaries, and its tenant as one more, so that a search meets its own tenant's alone.
 CREATE FUNCTION public.audit_words(tenant uuid, input text, output text) RETURNS tsvector
   LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
   RETURN array_to_tsvector(ARRAY['tenant ' || tenant]) || to_tsvector('pg_catalog.simple',

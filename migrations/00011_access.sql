@@ -121,5 +121,5 @@ END $isolate$;
 -- +goose StatementEnd
 
 -- +goose Down
-DROP TABLE public.artifact_pieces, public.artifact_files, public.access_requests, public.access_limits, public.access_users,
-  public.access_keys;
+DROP TABLE public.artifact_pieces, public.artifact_files, public.access_requests, public.access_limits,
+  public.access_users, public.access_keys;

@@ -20,14 +20,16 @@ type Role struct {
 
 // Roles lists the login roles in the order in which they are created.
 func Roles() (roles []Role) {
+	purpose := ""
 	for line := range strings.Lines(rolesSQL) {
-		rest, ok := strings.CutPrefix(strings.TrimSpace(line), "CREATE ROLE ")
-		if !ok {
-			continue // a comment
+		line = strings.TrimSpace(line)
+		if text, ok := strings.CutPrefix(line, "-- for: "); ok {
+			purpose = text
 		}
-		statement, purpose, _ := strings.Cut(rest, "; -- ")
-		name, options, _ := strings.Cut(statement, " ")
-		roles = append(roles, Role{Name: name, Purpose: purpose, options: options})
+		if rest, ok := strings.CutPrefix(line, "CREATE ROLE "); ok {
+			name, options, _ := strings.Cut(strings.TrimSuffix(rest, ";"), " ")
+			roles = append(roles, Role{Name: name, Purpose: purpose, options: options})
+		}
 	}
 	return roles
 }

@@ -25,7 +25,8 @@ func TestSQLLeafVectors(t *testing.T) {
 	app := testkit.Connect(t, d.SuperuserURL()) // which may make a helper; the functions are the same for all
 	if _, err := app.Exec(t.Context(),
 		`CREATE FUNCTION pg_temp.at(micros text) RETURNS timestamptz LANGUAGE sql RETURN CASE micros
-	    WHEN '9223372036854775807' THEN 'infinity'::timestamptz WHEN '-9223372036854775808' THEN '-infinity'::timestamptz
+	    WHEN '9223372036854775807' THEN 'infinity'::timestamptz
+	    WHEN '-9223372036854775808' THEN '-infinity'::timestamptz
 	    ELSE '2000-01-01Z'::timestamptz + (micros || ' microseconds')::interval END`); err != nil {
 		t.Fatal(err)
 	}

@@ -350,7 +350,9 @@ func TestActsStayWithTheirTenant(t *testing.T) {
 		  FOR f IN SELECT oid::regprocedure AS name FROM pg_proc WHERE pronamespace = 'public'::regnamespace
 		  AND proname LIKE 'audit\_%' AND proname NOT LIKE 'audit\_find%'
 		  AND proname <> 'audit_guard' LOOP EXECUTE format('ALTER FUNCTION %s OWNER TO ` + role + `', f.name); END LOOP;
-		  FOR f IN SELECT oid::regclass AS name FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' AND relname LIKE 'audit\_%' LOOP EXECUTE format('ALTER TABLE %s OWNER TO ` + role + `', f.name); END LOOP; END $$`} {
+		  FOR f IN SELECT oid::regclass AS name FROM pg_class WHERE relnamespace = 'public'::regnamespace
+		  AND relkind = 'r' AND relname LIKE 'audit\_%'
+		  LOOP EXECUTE format('ALTER TABLE %s OWNER TO ` + role + `', f.name); END LOOP; END $$`} {
 			if _, err := super.Exec(t.Context(), sql); err != nil {
 				t.Fatal(err)
 			}
@@ -484,7 +486,8 @@ func TestTwoPeopleMustAgree(t *testing.T) {
 	ids := o.Log(trailkit.TenantA, 2)
 	if _, err := o.Super().
 		Exec(t.Context(),
-			`DROP ROLE IF EXISTS judge; CREATE ROLE judge LOGIN PASSWORD 'judge' IN ROLE konstruct_compliance`); err != nil {
+			`DROP ROLE IF EXISTS judge;
+			CREATE ROLE judge LOGIN PASSWORD 'judge' IN ROLE konstruct_compliance`); err != nil {
 		t.Fatal(err)
 	}
 	conn := o.URL("konstruct_compliance")

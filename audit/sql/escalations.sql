@@ -1,8 +1,8 @@
 -- A tenant's escalations and what became of each, the newest first. $1 is the tenant, $2 and $3 from and before when it
 -- was opened, $4 and $5 the place of the cursor, $6 the state or '', $7 the limit.
 --
--- A step's id is computed from the escalation's, as recordEscalationStep does it: UUIDv8 of SHA-256. OFFSET 0 keeps what
--- is computed a plain value: a join by it may use the key under row security.
+-- A step's id is computed from the escalation's, as recordEscalationStep does it: UUIDv8 of SHA-256. OFFSET 0 keeps
+-- what is computed a plain value: a join by it may use the key under row security.
 SELECT *
   FROM (SELECT e.id,
                CASE WHEN r.id IS NOT NULL THEN 'resolved'

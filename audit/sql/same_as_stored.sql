@@ -1,4 +1,4 @@
--- Whether the stored event $1 of tenant $2 has this content: $3 to $10 are its other columns, in the order of the table.
+-- Whether the stored event $1 of tenant $2 has this content: $3 to $10 are its other columns, in the table's order.
 -- An erased field says nothing: a late retry of what was there is no other event.
 SELECT (agent_id IS NOT DISTINCT FROM $3::uuid OR 1 = ANY (erased))
    AND (user_id IS NOT DISTINCT FROM $4::text OR 2 = ANY (erased))

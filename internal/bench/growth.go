@@ -180,8 +180,9 @@ func (b *Bench) sizes(ctx context.Context) ([]Measurement, error) {
 		{"bytes of an event, the seed's schema",
 			`SELECT pg_total_relation_size('seed.audit_events')::float8 / (SELECT count(*) FROM seed.audit_events)`},
 		{"bytes of an event, sealed",
-			`SELECT (pg_total_relation_size('public.audit_events') + pg_total_relation_size('public.audit_seals'))::float8
-			/ (SELECT count(*) FROM public.audit_events)`},
+			`SELECT (pg_total_relation_size('public.audit_events')
+			         + pg_total_relation_size('public.audit_seals'))::float8
+			  / (SELECT count(*) FROM public.audit_events)`},
 	} {
 		var bytes float64
 		if err := conn.QueryRow(ctx, m.sql).Scan(&bytes); err != nil {

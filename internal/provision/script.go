@@ -19,8 +19,8 @@ type Script struct {
 }
 
 // scriptHead begins the script: %s is the file with the passwords.
-const scriptHead = `-- Prepares PostgreSQL 15 or newer with pgvector 0.8 or newer for Konstruct. Run it with psql as a superuser,
--- connected to database postgres:
+const scriptHead = `-- Prepares PostgreSQL 15 or newer with pgvector 0.8 or newer for Konstruct.
+-- Run it with psql as a superuser, connected to database postgres:
 --   psql "postgres://postgres@HOST:5432/postgres" -f init.sql
 -- It can be run again: what is there is left as it is, except that the passwords are set again.
 --
