@@ -185,11 +185,11 @@ func TestParquetOpensInDuckDBAndPandas(t *testing.T) {
 	got := python(t, `
 import duckdb, pandas, sys, glob
 files = sorted(glob.glob(sys.argv[1] + '/*.parquet'))
-print(duckdb.sql(f"SELECT count(*), sum(latency_ms), count(agent_id), min(created_at)::VARCHAR, count(DISTINCT id),
+print(duckdb.sql(f"""SELECT count(*), sum(latency_ms), count(agent_id), min(created_at)::VARCHAR, count(DISTINCT id),
 sum(octet_length(leaf_hash)), typeof(any_value(id)), typeof(any_value(created_at)), typeof(any_value(metadata)),
-typeof(any_value(latency_ms)) FROM read_parquet({files})").fetchall()[0])
-print(duckdb.sql(f"SELECT metadata->>'gen_ai.request.model' AS m, count(*) FROM read_parquet({files}) GROUP BY m
-ORDER BY 2 DESC LIMIT 1").fetchall())
+typeof(any_value(latency_ms)) FROM read_parquet({files})""").fetchall()[0])
+print(duckdb.sql(f"""SELECT metadata->>'gen_ai.request.model' AS m, count(*) FROM read_parquet({files}) GROUP BY m
+ORDER BY 2 DESC LIMIT 1""").fetchall())
 d = pandas.concat(pandas.read_parquet(f) for f in files)
 print(len(d), int(d.latency_ms.sum()), d.agent_id.notna().sum(), d.created_at.dtype, d.input_summary.iloc[2],
 d.user_id.isna().sum())
@@ -200,8 +200,8 @@ d.user_id.isna().sum())
 	}
 	want :=
 		fmt.Sprintf(
-			`(45005, %d, 45003, '2026-11-01 10:00:00.123456+00', 45005, %d, 'UUID', 'TIMESTAMP WITH TIME ZONE', 'JSON',
-				'INTEGER')
+			`(45005, %d, 45003, '2026-11-01 10:00:00.123456+00', 45005, %d, `+
+				`'UUID', 'TIMESTAMP WITH TIME ZONE', 'JSON', 'INTEGER')
 [('small', 45000)]
 45005 %d 45003 datetime64[us, UTC] Zürich 🙂 3`, sum, 45_005*32, sum)
 	if got != want {
