@@ -46,6 +46,21 @@ BEGIN
   EXECUTE format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC', current_database());
 END $keys$;
 
+-- Isolates tables by tenant: forced row security by one policy for a command (ALL, SELECT), and nothing for PUBLIC.
+-- Every migration calls it for the tables that it creates, and grants what their roles may do.
+CREATE FUNCTION public.konstruct_isolate(command text, VARIADIC tables text[]) RETURNS void
+  LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $isolate$
+DECLARE t text;
+BEGIN
+  FOREACH t IN ARRAY tables LOOP
+    EXECUTE format('ALTER TABLE public.%I ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', t);
+    EXECUTE format('CREATE POLICY tenant_isolation ON public.%I FOR %s
+      USING (tenant_id = NULLIF(current_setting(''app.current_tenant'', TRUE), '''')::uuid)', t, command);
+    EXECUTE format('REVOKE ALL ON public.%I FROM PUBLIC', t);
+  END LOOP;
+END $isolate$;
+REVOKE ALL ON FUNCTION public.konstruct_isolate FROM PUBLIC;
+
 -- Which migration the database stands at: a program that is older or newer says so instead of guessing.
 CREATE FUNCTION public.konstruct_schema() RETURNS bigint
   LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -56,7 +71,7 @@ GRANT EXECUTE ON FUNCTION public.konstruct_schema TO konstruct_app, konstruct_no
 
 -- +goose Down
 -- +goose StatementBegin
-DROP FUNCTION public.konstruct_schema;
+DROP FUNCTION public.konstruct_schema, public.konstruct_isolate;
 ALTER TABLE public.kb_chunks DROP CONSTRAINT kb_chunks_tenant_id_document_id_fkey;
 DO $keys$
 DECLARE t text;

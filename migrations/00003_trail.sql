@@ -213,12 +213,7 @@ CREATE TRIGGER audit_refuse_adoption BEFORE UPDATE ON public.audit_adoptions
 DO $isolate$
 DECLARE t text;
 BEGIN
-  FOREACH t IN ARRAY ARRAY['audit_logs', 'audit_seals', 'audit_adoptions'] LOOP
-    EXECUTE format('ALTER TABLE public.%I ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', t);
-    EXECUTE format('CREATE POLICY tenant_isolation ON public.%I FOR SELECT
-      USING (tenant_id = NULLIF(current_setting(''app.current_tenant'', TRUE), '''')::uuid)', t);
-    EXECUTE format('REVOKE ALL ON public.%I FROM PUBLIC', t);
-  END LOOP;
+  PERFORM public.konstruct_isolate('SELECT', 'audit_logs', 'audit_seals', 'audit_adoptions');
   -- The notary reads every tenant's evidence; nobody else does.
   FOREACH t IN ARRAY ARRAY['audit_events', 'audit_logs', 'audit_seals', 'audit_adoptions'] LOOP
     EXECUTE format('CREATE POLICY notary_reads ON public.%I FOR SELECT TO konstruct_notary USING (true)', t);

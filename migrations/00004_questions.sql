@@ -62,11 +62,7 @@ CREATE TABLE public.audit_days (
 COMMENT ON COLUMN public.audit_days.day IS 'of created_at, UTC';
 COMMENT ON COLUMN public.audit_days.part IS 'one for each agent, model and action of the day';
 COMMENT ON COLUMN public.audit_days.latencies IS 'in milliseconds, of the events that say theirs, ascending';
-ALTER TABLE public.audit_days ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
-CREATE POLICY tenant_isolation ON public.audit_days
-  USING (tenant_id = NULLIF(current_setting('app.current_tenant', TRUE), '')::uuid)
-  WITH CHECK (tenant_id = NULLIF(current_setting('app.current_tenant', TRUE), '')::uuid);
-REVOKE ALL ON public.audit_days FROM PUBLIC;
+DO $isolate$ BEGIN PERFORM public.konstruct_isolate('ALL', 'audit_days'); END $isolate$;
 GRANT SELECT ON public.audit_days TO konstruct_app;
 
 -- The figures of the tenant that is set, of events from since up to upto, both included; NULL has no bound. Arithmetic

@@ -131,16 +131,14 @@ CREATE TABLE public.audit_keys (
 DO $notary$
 DECLARE t text;
 BEGIN
+  PERFORM public.konstruct_isolate('SELECT', 'audit_epochs', 'audit_tiles', 'audit_heads', 'audit_checkpoints',
+                                   'audit_witnesses', 'audit_keys');
   FOREACH t IN ARRAY ARRAY['audit_epochs', 'audit_tiles', 'audit_heads', 'audit_checkpoints', 'audit_witnesses',
                            'audit_keys'] LOOP
     EXECUTE format('CREATE TRIGGER audit_refuse BEFORE UPDATE OR DELETE OR TRUNCATE ON public.%I
       FOR EACH STATEMENT EXECUTE FUNCTION public.audit_refuse()', t);
     EXECUTE format('ALTER TABLE public.%I ENABLE ALWAYS TRIGGER audit_refuse', t);
-    EXECUTE format('ALTER TABLE public.%I ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', t);
-    EXECUTE format('CREATE POLICY tenant_isolation ON public.%I FOR SELECT
-      USING (tenant_id = NULLIF(current_setting(''app.current_tenant'', TRUE), '''')::uuid)', t);
     EXECUTE format('CREATE POLICY notary_reads ON public.%I FOR SELECT TO konstruct_notary USING (true)', t);
-    EXECUTE format('REVOKE ALL ON public.%I FROM PUBLIC', t);
     EXECUTE format('GRANT SELECT ON public.%I TO konstruct_notary', t);
     IF t <> 'audit_epochs' THEN -- those are made by audit_begin_epoch alone
       EXECUTE format('CREATE POLICY notary_writes ON public.%I FOR INSERT TO konstruct_notary WITH CHECK (true)', t);

@@ -80,15 +80,13 @@ CREATE TABLE public.audit_requests (
 DO $isolate$
 DECLARE t text;
 BEGIN
+  PERFORM public.konstruct_isolate('ALL', 'audit_erasures', 'audit_holds', 'audit_retention', 'audit_gone',
+                                   'audit_two_people', 'audit_requests');
   FOREACH t IN ARRAY ARRAY['audit_erasures', 'audit_holds', 'audit_retention', 'audit_gone', 'audit_two_people',
                            'audit_requests'] LOOP
     EXECUTE format('CREATE TRIGGER audit_refuse BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON public.%I
       FOR EACH STATEMENT EXECUTE FUNCTION public.audit_refuse_unlawful()', t);
     EXECUTE format('ALTER TABLE public.%I ENABLE ALWAYS TRIGGER audit_refuse', t);
-    EXECUTE format('ALTER TABLE public.%I ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', t);
-    EXECUTE format('CREATE POLICY tenant_isolation ON public.%I
-      USING (tenant_id = NULLIF(current_setting(''app.current_tenant'', TRUE), '''')::uuid)', t);
-    EXECUTE format('REVOKE ALL ON public.%I FROM PUBLIC', t);
   END LOOP;
 END $isolate$;
 CREATE POLICY notary_reads ON public.audit_erasures FOR SELECT TO konstruct_notary USING (true);

@@ -96,17 +96,12 @@ CREATE TABLE public.kb_vectors (
 );
 CREATE INDEX ix_kb_vectors_model ON public.kb_vectors (tenant_id, model);
 
-DO $isolate$
-DECLARE t text;
-BEGIN
-  FOREACH t IN ARRAY ARRAY['kb_sources', 'kb_passages', 'kb_versions', 'kb_texts', 'kb_models', 'kb_vectors'] LOOP
-    EXECUTE format('ALTER TABLE public.%I ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', t);
-    EXECUTE format('CREATE POLICY tenant_isolation ON public.%I
-      USING (tenant_id = NULLIF(current_setting(''app.current_tenant'', TRUE), '''')::uuid)', t);
-    EXECUTE format('REVOKE ALL ON public.%I FROM PUBLIC', t);
-    EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON public.%I TO konstruct_app', t);
-  END LOOP;
+DO $isolate$ BEGIN
+  PERFORM public.konstruct_isolate('ALL', 'kb_sources', 'kb_passages', 'kb_versions', 'kb_texts', 'kb_models',
+                                   'kb_vectors');
 END $isolate$;
+GRANT SELECT, INSERT, UPDATE, DELETE ON public.kb_sources, public.kb_passages, public.kb_versions, public.kb_texts,
+  public.kb_models, public.kb_vectors TO konstruct_app;
 -- +goose StatementEnd
 
 -- +goose Down

@@ -158,19 +158,10 @@ CREATE TABLE public.river_notification (
 CREATE INDEX river_notification_created_at_idx ON public.river_notification (created_at);
 CREATE INDEX river_notification_topic_id_idx ON public.river_notification (topic, id);
 
-DO $isolate$
-DECLARE t text;
-BEGIN
-  FOREACH t IN ARRAY ARRAY['kb_jobs', 'kb_uploads', 'kb_tombstones', 'river_job'] LOOP
-    EXECUTE format('ALTER TABLE public.%I ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', t);
-    EXECUTE format('CREATE POLICY tenant_isolation ON public.%I
-      USING (tenant_id = NULLIF(current_setting(''app.current_tenant'', TRUE), '''')::uuid)', t);
-    EXECUTE format('REVOKE ALL ON public.%I FROM PUBLIC', t);
-    IF t <> 'river_job' THEN
-      EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON public.%I TO konstruct_app', t);
-    END IF;
-  END LOOP;
+DO $isolate$ BEGIN
+  PERFORM public.konstruct_isolate('ALL', 'kb_jobs', 'kb_uploads', 'kb_tombstones', 'river_job');
 END $isolate$;
+GRANT SELECT, INSERT, UPDATE, DELETE ON public.kb_jobs, public.kb_uploads, public.kb_tombstones TO konstruct_app;
 REVOKE ALL ON public.river_leader, public.river_queue, public.river_notification FROM PUBLIC;
 CREATE POLICY worker_deals ON public.river_job TO konstruct_worker USING (true);
 GRANT SELECT, INSERT, UPDATE, DELETE

@@ -166,17 +166,10 @@ UNION ALL SELECT c.tenant_id, '', c.id, 1, c.length FROM counted c;
 ALTER TABLE public.kb_chunks FORCE ROW LEVEL SECURITY;
 ALTER TABLE public.kb_sources FORCE ROW LEVEL SECURITY;
 
-DO $isolate$
-DECLARE t text;
-BEGIN
-  FOREACH t IN ARRAY ARRAY['kb_points', 'kb_terms', 'kb_tiers'] LOOP
-    EXECUTE format('ALTER TABLE public.%I ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', t);
-    EXECUTE format('CREATE POLICY tenant_isolation ON public.%I
-      USING (tenant_id = NULLIF(current_setting(''app.current_tenant'', TRUE), '''')::uuid)', t);
-    EXECUTE format('REVOKE ALL ON public.%I FROM PUBLIC', t);
-    EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON public.%I TO konstruct_app', t);
-  END LOOP;
+DO $isolate$ BEGIN
+  PERFORM public.konstruct_isolate('ALL', 'kb_points', 'kb_terms', 'kb_tiers');
 END $isolate$;
+GRANT SELECT, INSERT, UPDATE, DELETE ON public.kb_points, public.kb_terms, public.kb_tiers TO konstruct_app;
 REVOKE ALL ON FUNCTION public.kb_words, public.kb_read_passages, public.kb_forget_all, public.kb_wake_index,
   public.kb_passages_came, public.kb_passages_went FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION public.kb_words, public.kb_wake_index TO konstruct_app;

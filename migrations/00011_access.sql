@@ -106,18 +106,12 @@ CREATE TABLE public.artifact_pieces (
 );
 ALTER TABLE public.artifact_pieces ALTER COLUMN content SET STORAGE EXTERNAL;
 
-DO $isolate$
-DECLARE t text;
-BEGIN
-  FOREACH t IN ARRAY ARRAY['access_keys', 'access_users', 'access_limits', 'access_requests', 'artifact_files',
-                           'artifact_pieces'] LOOP
-    EXECUTE format('ALTER TABLE public.%I ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', t);
-    EXECUTE format('CREATE POLICY tenant_isolation ON public.%I
-      USING (tenant_id = NULLIF(current_setting(''app.current_tenant'', TRUE), '''')::uuid)', t);
-    EXECUTE format('REVOKE ALL ON public.%I FROM PUBLIC', t);
-    EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON public.%I TO konstruct_app', t);
-  END LOOP;
+DO $isolate$ BEGIN
+  PERFORM public.konstruct_isolate('ALL', 'access_keys', 'access_users', 'access_limits', 'access_requests',
+                                   'artifact_files', 'artifact_pieces');
 END $isolate$;
+GRANT SELECT, INSERT, UPDATE, DELETE ON public.access_keys, public.access_users, public.access_limits,
+  public.access_requests, public.artifact_files, public.artifact_pieces TO konstruct_app;
 -- +goose StatementEnd
 
 -- +goose Down
