@@ -21,6 +21,7 @@ import (
 	"github.com/konstruct/konstruct/compliance"
 	"github.com/konstruct/konstruct/eval"
 	"github.com/konstruct/konstruct/search"
+	"github.com/konstruct/konstruct/server/strictjson"
 )
 
 // apiConfig is how the API reads, writes and describes itself.
@@ -43,7 +44,7 @@ func (s *Server) apiConfig() huma.Config {
 	c.Components.Schemas.RegisterTypeAlias(reflect.TypeFor[uuid.UUID](), reflect.TypeFor[identifier]())
 	c.OpenAPIPath, c.DocsPath, c.SchemasPath = "", "", "" // served in public.go
 	c.CreateHooks = nil
-	json := huma.Format{Marshal: huma.DefaultJSONFormat.Marshal, Unmarshal: decodeStrict}
+	json := huma.Format{Marshal: huma.DefaultJSONFormat.Marshal, Unmarshal: strictjson.Decode}
 	c.Formats = map[string]huma.Format{"application/json": json, "json": json} // and what ends in +json
 	c.RejectUnknownQueryParameters = true
 	c.Transformers = []huma.Transformer{hideValues, requireLists}

@@ -8,6 +8,8 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"github.com/konstruct/konstruct/server/strictjson"
 )
 
 // bodyProblem says why a body could not be read: its error names addresses of ours, which are nobody's business.
@@ -50,7 +52,7 @@ func (s *Server) bufferBody(ctx huma.Context, next func(huma.Context)) {
 	if r.URL.Path != batchPath && !s.isUpload(r) {
 		raw, err := readBody(r)
 		if err == nil && len(raw) > 0 {
-			if at, what := checkText(raw); what != "" {
+			if at, what := strictjson.CheckText(raw); what != "" {
 				err = fieldProblem("body"+at, what)
 			}
 		}

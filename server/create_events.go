@@ -18,6 +18,7 @@ import (
 	"github.com/konstruct/konstruct"
 	"github.com/konstruct/konstruct/access"
 	"github.com/konstruct/konstruct/audit"
+	"github.com/konstruct/konstruct/server/strictjson"
 )
 
 // event is what is logged of a body that stands at a place of the request.
@@ -295,16 +296,16 @@ func jsonNames(t reflect.Type) map[string]bool {
 
 // decode reads and checks an event that stands at a place of the body.
 func (r *eventDecoder) decode(raw []byte, at string) (e CreateEventRequest, err error) {
-	if err := checkDuplicates(raw); err != nil {
+	if err := strictjson.CheckDuplicates(raw); err != nil {
 		return e, unreadableBody(err.Error())
 	}
-	if in, what := checkText(raw); what != "" {
+	if in, what := strictjson.CheckText(raw); what != "" {
 		return e, fieldProblem(at+in, what)
 	}
 	if r.names == nil {
 		r.names = jsonNames(reflect.TypeFor[CreateEventRequest]())
 	}
-	if name, ok := checkNames(raw, r.names); !ok {
+	if name, ok := strictjson.CheckNames(raw, r.names); !ok {
 		return e, fieldProblem(fmt.Sprintf("%s.%.80s", at, name), "there is no such field")
 	}
 	r.raw.Reset(raw)

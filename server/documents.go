@@ -20,6 +20,7 @@ import (
 	"github.com/konstruct/konstruct/access"
 	"github.com/konstruct/konstruct/disclosure"
 	"github.com/konstruct/konstruct/kb"
+	"github.com/konstruct/konstruct/server/strictjson"
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
@@ -137,10 +138,10 @@ func (s *Server) documents() {
 		}
 		a := DocumentForm{Source: form.Source, Labels: form.Labels, Agent: form.Agent}
 		if form.Metadata != "" {
-			if err := checkDuplicates([]byte(form.Metadata)); err != nil {
+			if err := strictjson.CheckDuplicates([]byte(form.Metadata)); err != nil {
 				return nil, fieldProblem("body.metadata", err.Error())
 			}
-			if at, what := checkText([]byte(form.Metadata)); what != "" {
+			if at, what := strictjson.CheckText([]byte(form.Metadata)); what != "" {
 				return nil, fieldProblem("body.metadata"+at, what)
 			}
 			if err := json.Unmarshal([]byte(form.Metadata), &a.Metadata); err != nil {

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"testing"
+
+	"github.com/konstruct/konstruct/server/strictjson"
 )
 
 // FuzzStrict: what is read is JSON that every reader reads alike, and a batch that is read can be written and read
@@ -17,7 +19,7 @@ func FuzzStrict(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		if json.Valid(raw) { // then both find the same names twice
-			if got, want := checkDuplicates(raw) == nil, plainly(raw); got != want {
+			if got, want := strictjson.CheckDuplicates(raw) == nil, plainly(raw); got != want {
 				t.Fatalf("%q: %t, want %t", raw, got, want)
 			}
 		}
@@ -62,7 +64,7 @@ func plainly(raw []byte) bool {
 		t, err := d.Token()
 		delim, nested := t.(json.Delim)
 		switch {
-		case err != nil || nested && depth == maxDepth:
+		case err != nil || nested && depth == strictjson.MaxDepth:
 			return false
 		case !nested:
 			return true

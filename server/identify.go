@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/konstruct/konstruct/access"
+	"github.com/konstruct/konstruct/server/httpwire"
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
@@ -83,7 +84,8 @@ func (s *Server) authenticate(ctx context.Context, r *http.Request) (access.Prin
 			"header.Authorization: it is missing: send Bearer and a key (kst_…)")
 	}
 	scheme, credential, _ := strings.Cut(all[0], " ")
-	if len(all) > 1 || !strings.EqualFold(scheme, "Bearer") || credential == "" || len(credential) > maxHeader/4 {
+	if len(all) > 1 || !strings.EqualFold(scheme, "Bearer") || credential == "" ||
+		len(credential) > httpwire.MaxHeader/4 {
 		return access.Principal{}, problem(http.StatusUnauthorized,
 			"header.Authorization: it must be Bearer and one key (kst_…) or token")
 	}

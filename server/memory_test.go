@@ -17,6 +17,7 @@ import (
 
 	"github.com/konstruct/konstruct/access"
 	"github.com/konstruct/konstruct/audit"
+	"github.com/konstruct/konstruct/server/strictjson"
 )
 
 // TestBodiesTakeNoMoreThanTheyMay: together, and one tenant's, while another tenant and small bodies find room; who
@@ -135,7 +136,7 @@ func TestABodyTakesNoMoreMemoryThanIsReservedForIt(t *testing.T) {
 		took := live(t, func() any {
 			var parsed any
 			var event CreateEventRequest
-			if err := decodeStrict(body, &parsed); err != nil {
+			if err := strictjson.Decode(body, &parsed); err != nil {
 				t.Fatal(err)
 			}
 			_ = json.Unmarshal(body, &event)

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/klauspost/compress/gzhttp"
+
+	"github.com/konstruct/konstruct/server/httpwire"
 )
 
 type contextKey int
@@ -115,7 +117,7 @@ func (s *Server) protect(next http.Handler) http.Handler {
 // checkRequest says what is wrong with a request before anything of it is looked at; it answers a browser's questions
 // about CORS itself.
 func (s *Server) checkRequest(w http.ResponseWriter, r *http.Request) *Problem {
-	if why := ambiguous(r); why != "" {
+	if why := httpwire.Ambiguous(r); why != "" {
 		w.Header().Set("Connection", "close")
 		return problem(http.StatusBadRequest, "the request's head: %s", why)
 	}

@@ -23,6 +23,7 @@ import (
 	"github.com/konstruct/konstruct/access"
 	"github.com/konstruct/konstruct/artifact"
 	"github.com/konstruct/konstruct/notary"
+	"github.com/konstruct/konstruct/server/httpwire"
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
@@ -52,12 +53,10 @@ type Config struct {
 
 // Limits on what a stranger may send.
 const (
-	maxHeader  = 64 << 10
 	maxJSON    = 1 << 20  // bytes of most bodies
 	maxBatch   = 32 << 20 // bytes of a batch of events
 	maxUpload  = 64 << 20 // bytes of a file in one request; larger ones come in pieces
 	maxURL     = 8 << 10
-	headerTime = 10 * time.Second
 	bodyTime   = 30 * time.Second
 	uploadTime = 10 * time.Minute
 	answerTime = 60 * time.Second // for most requests
@@ -65,7 +64,6 @@ const (
 	// requests of all tenants together; more are sent away, so that those in progress are answered soon
 	maxInFlight     = 128
 	maxStreams      = 1024 // streams and downloads
-	maxConns        = 4096
 	retryAfter      = time.Second
 	drainTime       = 20 * time.Second
 	maxTasksRunning = 4 // bundles, exports and verifications made at the same time
@@ -163,13 +161,13 @@ func (s *Server) Run(ctx context.Context, l Listening) error {
 	if err != nil {
 		return fmt.Errorf("listen on %s: %w", l.Address, err)
 	}
-	listener := newListener(raw, l.TLS)
+	listener := httpwire.NewListener(raw, l.TLS)
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(true)
 	protocols.SetUnencryptedHTTP2(l.TLS == nil)
-	h := &http.Server{Handler: s.handler, TLSConfig: listener.tls, ReadHeaderTimeout: cmp.Or(l.HeaderTime,
-		headerTime), IdleTimeout: idleTime, MaxHeaderBytes: maxHeader, Protocols: protocols,
+	h := &http.Server{Handler: s.handler, TLSConfig: listener.TLS, ReadHeaderTimeout: cmp.Or(l.HeaderTime,
+		httpwire.HeaderTime), IdleTimeout: idleTime, MaxHeaderBytes: httpwire.MaxHeader, Protocols: protocols,
 		ErrorLog: slog.NewLogLogger(s.logger.Handler(), slog.LevelDebug),
 		BaseContext: func(net.Listener) context.Context {
 			return s.lifetime

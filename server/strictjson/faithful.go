@@ -1,4 +1,4 @@
-package server
+package strictjson
 
 import (
 	"bytes"
@@ -7,10 +7,10 @@ import (
 	"unicode/utf8"
 )
 
-// checkText holds that what JSON says can be stored as it was sent: text is UTF-8, without half of a surrogate pair,
-// and a number is none that a 64-bit float has no room for. It returns where in the body something else stands, and
-// what; a decoder would put U+FFFD in its place. Whether it is JSON at all is for whoever reads it.
-func checkText(raw []byte) (at, what string) {
+// CheckText checks that what JSON says can be stored as it was sent: text is UTF-8 without unpaired surrogates, and
+// every number fits a 64-bit float. It returns the path of the first value that can't be, and why; a decoder would
+// replace it by U+FFFD. It does not check that raw is JSON.
+func CheckText(raw []byte) (at, what string) {
 	for i := 0; i < len(raw); i++ {
 		switch c := raw[i]; {
 		case c == '"':
@@ -126,9 +126,9 @@ func pathAt(raw []byte, offset int) string {
 	return b.String()
 }
 
-// checkNames holds that an object's names are those of a type, letter by letter: a decoder takes others that differ in
-// case. It returns the first that is none.
-func checkNames(raw []byte, names map[string]bool) (string, bool) {
+// CheckNames checks that an object's names are among the given ones, letter by letter: a decoder accepts names that
+// differ in case. It returns the first that is not.
+func CheckNames(raw []byte, names map[string]bool) (string, bool) {
 	depth, value := 0, false
 	for i := 0; i < len(raw); i++ {
 		switch raw[i] {

@@ -1,9 +1,6 @@
-package server
+package strictjson
 
-import (
-	"reflect"
-	"testing"
-)
+import "testing"
 
 func TestWhatCannotBeStoredAsItWasSentIsNamed(t *testing.T) {
 	for raw, want := range map[string][2]string{
@@ -26,7 +23,7 @@ func TestWhatCannotBeStoredAsItWasSentIsNamed(t *testing.T) {
 		`{"n":0.00000000e9999,"m":1.0000000e-9999}`: {},
 		"{\"a\xff\":1}": {"", "byte 1 is not UTF-8"},
 	} {
-		if at, what := checkText([]byte(raw)); at != want[0] || what != want[1] {
+		if at, what := CheckText([]byte(raw)); at != want[0] || what != want[1] {
 			t.Errorf("%s: %q, %q; want %q", raw, at, what, want)
 		}
 	}
@@ -39,34 +36,8 @@ func TestNamesAreComparedExactly(t *testing.T) {
 		`{"metadata":{},"actionType":1}`:       "actionType",
 		`{"metadata":[{"a":1},{"b":2}],"x":1}`: "x", `{"action_type":"{\"q\":1,\"Z\":2}"}`: "",
 	} {
-		if got, ok := checkNames([]byte(raw), names); got != want || ok != (want == "") {
+		if got, ok := CheckNames([]byte(raw), names); got != want || ok != (want == "") {
 			t.Errorf("%s: %q, want %q", raw, got, want)
 		}
-	}
-}
-
-func TestListsThatHoldNothingAreLists(t *testing.T) {
-	type inner struct {
-		Tags []string `json:"tags"`
-		Raw  []byte   `json:"raw"`
-	}
-	type outer struct {
-		Items  []*inner `json:"items"`
-		Left   []int    `json:"left,omitempty"`
-		One    *inner   `json:"one"`
-		hidden []string
-	}
-	shared := &inner{}
-	got, changed := withLists(reflect.ValueOf(&outer{Items: []*inner{shared}, One: &inner{}}))
-	o := got.Interface().(*outer)
-	if !changed || o.Items[0].Tags == nil || o.One.Tags == nil || o.Left != nil || o.hidden != nil ||
-		o.Items[0].Raw != nil {
-		t.Errorf("%+v", o)
-	}
-	if shared.Tags != nil {
-		t.Error("what was given was changed")
-	}
-	if _, changed := withLists(reflect.ValueOf(&outer{Items: []*inner{}})); changed {
-		t.Error("nothing was to be changed")
 	}
 }

@@ -1,4 +1,7 @@
-package server
+// Package httpwire accepts connections: no more than MaxConns at the same time, and such that a request which two
+// HTTP/1.1 readers could read differently (RFC 9112, 11.2) is seen and refused. It knows net/http and TLS; it knows
+// nothing of the API.
+package httpwire
 
 import (
 	"crypto/tls"
@@ -9,11 +12,18 @@ import (
 	"time"
 )
 
-// listener yields connections, no more than maxConns at the same time: HTTP/2's over TLS as they are, and others
-// such that what is malformed is seen.
-type listener struct {
+// Limits on what a stranger may send before a request is there.
+const (
+	MaxHeader  = 64 << 10         // bytes of a request's head
+	HeaderTime = 10 * time.Second // for a head, and for a TLS handshake
+	MaxConns   = 4096             // connections at the same time
+)
+
+// Listener yields connections, no more than MaxConns at the same time: HTTP/2 over TLS as it is, and HTTP/1.1 such that
+// malformed requests are seen.
+type Listener struct {
 	net.Listener
-	tls    *tls.Config // nil without
+	TLS    *tls.Config // with the protocols that are offered; nil: plain HTTP
 	slots  chan struct{}
 	closed chan struct{}
 	once   sync.Once
@@ -27,22 +37,23 @@ type accepted struct {
 }
 
 // handshakeTime is how long a TLS handshake may take.
-const handshakeTime = headerTime
+const handshakeTime = HeaderTime
 
-func newListener(l net.Listener, c *tls.Config) *listener {
-	own := &listener{Listener: l, slots: make(chan struct{}, maxConns), closed: make(chan struct{}),
+// NewListener returns a listener on l, which speaks TLS where c is not nil.
+func NewListener(l net.Listener, c *tls.Config) *Listener {
+	own := &Listener{Listener: l, slots: make(chan struct{}, MaxConns), closed: make(chan struct{}),
 		ready: make(chan accepted)}
 	if c != nil {
-		own.tls = c.Clone()
-		own.tls.NextProtos = []string{"h2", "http/1.1"}
+		own.TLS = c.Clone()
+		own.TLS.NextProtos = []string{"h2", "http/1.1"}
 		go own.handshakes()
 	}
 	return own
 }
 
 // Accept implements net.Listener.
-func (l *listener) Accept() (net.Conn, error) {
-	if l.tls != nil {
+func (l *Listener) Accept() (net.Conn, error) {
+	if l.TLS != nil {
 		select {
 		case a := <-l.ready:
 			return a.conn, a.err
@@ -58,7 +69,7 @@ func (l *listener) Accept() (net.Conn, error) {
 }
 
 // next waits for room, and for a connection.
-func (l *listener) next() (net.Conn, error) {
+func (l *Listener) next() (net.Conn, error) {
 	select {
 	case l.slots <- struct{}{}:
 	case <-l.closed:
@@ -73,7 +84,7 @@ func (l *listener) next() (net.Conn, error) {
 }
 
 // handshakes does what a server does itself that is given *tls.Conn: only HTTP/2's are.
-func (l *listener) handshakes() {
+func (l *Listener) handshakes() {
 	for {
 		c, err := l.next()
 		if err != nil {
@@ -84,7 +95,7 @@ func (l *listener) handshakes() {
 			continue // the server waits before it asks again
 		}
 		go func() {
-			t := tls.Server(c, l.tls)
+			t := tls.Server(c, l.TLS)
 			err := c.SetDeadline(time.Now().Add(handshakeTime))
 			if err == nil {
 				err = t.Handshake()
@@ -108,7 +119,7 @@ func (l *listener) handshakes() {
 }
 
 // yield gives a connection to whoever accepts.
-func (l *listener) yield(a accepted) {
+func (l *Listener) yield(a accepted) {
 	select {
 	case l.ready <- a:
 	case <-l.closed:
@@ -119,7 +130,7 @@ func (l *listener) yield(a accepted) {
 }
 
 // Close implements net.Listener.
-func (l *listener) Close() error {
+func (l *Listener) Close() error {
 	l.once.Do(func() { close(l.closed) })
 	return l.Listener.Close()
 }

@@ -1,4 +1,7 @@
-package server
+// Package strictjson reads JSON that all readers read alike and that can be stored as it was sent: no name twice in an
+// object, names compared letter by letter, text that is UTF-8, numbers that a 64-bit float holds, and at most MaxDepth
+// deep. It knows nothing of what the JSON says.
+package strictjson
 
 import (
 	"bytes"
@@ -8,29 +11,29 @@ import (
 	"unicode/utf8"
 )
 
-// maxDepth is how deep a body's JSON may nest.
-const maxDepth = 64
+// MaxDepth is how deep objects and arrays may nest.
+const MaxDepth = 64
 
-// decodeStrict reads JSON as json.Unmarshal does, and refuses what two readers could read differently: a name that
-// stands twice in an object, what is nested deeper than anything of ours, and anything behind the value.
-func decodeStrict(raw []byte, to any) error {
+// Decode reads JSON as json.Unmarshal does, and refuses what two readers could read differently: a name that occurs
+// twice in an object, nesting deeper than MaxDepth, and anything behind the value.
+func Decode(raw []byte, to any) error {
 	if _, first := to.(*any); first { // huma reads a body twice: the first time to see whether it is what it should be
-		if err := checkDuplicates(raw); err != nil {
+		if err := CheckDuplicates(raw); err != nil {
 			return err
 		}
 	}
 	return json.Unmarshal(raw, to)
 }
 
-// checkDuplicates reports what is wrong with JSON that everybody should read alike. Whether it is JSON at all is for
-// whoever reads it: a decoder's tokens would take as long as storing what they say.
-func checkDuplicates(raw []byte) error {
+// CheckDuplicates returns an error for a name that occurs twice in an object, and for nesting deeper than MaxDepth. It
+// does not check that raw is JSON: reading a decoder's tokens would take as long as storing what they say.
+func CheckDuplicates(raw []byte) error {
 	var open []objectNames
 	for i := 0; i < len(raw); i++ {
 		switch raw[i] {
 		case '{', '[':
-			if len(open) == maxDepth {
-				return fmt.Errorf("it is nested deeper than %d", maxDepth)
+			if len(open) == MaxDepth {
+				return fmt.Errorf("it is nested deeper than %d", MaxDepth)
 			}
 			if len(open) < cap(open) { // with the room that another object there had
 				open = open[:len(open)+1]

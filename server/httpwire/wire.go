@@ -1,4 +1,4 @@
-package server
+package httpwire
 
 import (
 	"bytes"
@@ -22,7 +22,7 @@ const malformed = "Konstruct-Malformed"
 
 const (
 	// maxHead is how many bytes of a head are looked at: more than net/http takes, which has refused it by then.
-	maxHead = maxHeader + 16<<10
+	maxHead = MaxHeader + 16<<10
 	// maxChunkLine is how many bytes the line before a chunk may have.
 	maxChunkLine = 4 << 10
 	// How much and for how long is read of a connection that is closed because of what came, so that its client
@@ -301,9 +301,9 @@ func (w *wireConn) Close() error {
 	return w.Conn.Close()
 }
 
-// ambiguous says why a request might be read otherwise elsewhere: what was seen on the wire, and what HTTP/2 leaves
-// to whoever reads.
-func ambiguous(r *http.Request) string {
+// Ambiguous returns why two readers could read a request differently, or the empty string: what was seen on the wire,
+// and what HTTP/2 leaves to its readers.
+func Ambiguous(r *http.Request) string {
 	if why := r.Header.Get(malformed); why != "" {
 		return why
 	}
