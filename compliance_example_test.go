@@ -8,11 +8,11 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/konstruct/konstruct"
-	"github.com/konstruct/konstruct/audit"
 	"github.com/konstruct/konstruct/compliance"
 	"github.com/konstruct/konstruct/internal/testkit"
 	"github.com/konstruct/konstruct/ledger"
 	"github.com/konstruct/konstruct/tenantdb"
+	"github.com/konstruct/konstruct/verify"
 )
 
 // Erase what a person typed by mistake. The text goes for good; the trail says that it went, and everything still
@@ -57,7 +57,7 @@ func Example_erasure() {
 		log.Fatal(err)
 	}
 	defer db.Close()
-	report, err := audit.Verify(ctx, db, nil, func(audit.Finding) {})
+	report, err := verify.Events(ctx, db, nil, func(verify.Finding) {})
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -121,6 +121,7 @@ func TestImportRules(t *testing.T) {
 	forbid(imports, "notary", module+"/kb")
 	// Who signs does not verify, and who verifies does not sign; both read the logs by way of logstore.
 	forbid(own, "notary", module+"/verify")
+	forbid(own, "audit", module+"/verify", module+"/notary", module+"/logstore")
 	forbid(own, "verify", module+"/notary", module+"/kb", module+"/server")
-	forbid(own, "logstore", module+"/notary", module+"/verify", module+"/kb")
+	forbid(own, "logstore", module+"/notary", module+"/verify", module+"/kb", module+"/audit")
 }

@@ -1,3 +1,6 @@
+// Package audit is the trail: it checks, logs, lists and searches events, and holds each write against its seal before
+// it is acknowledged. It knows events, the policy and the spool; it must not know kb or search (who searches records
+// what was returned), nor verify, which reads everything again.
 package audit
 
 import (

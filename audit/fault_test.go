@@ -24,6 +24,7 @@ import (
 	"github.com/konstruct/konstruct/internal/devpg"
 	"github.com/konstruct/konstruct/internal/testkit"
 	"github.com/konstruct/konstruct/tenantdb"
+	"github.com/konstruct/konstruct/verify"
 )
 
 // kills is how often each is killed; make test-faults says 50.
@@ -180,7 +181,7 @@ func holds(t *testing.T, d *testkit.DB, acked []uuid.UUID) {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	r, err := audit.Verify(t.Context(), db, nil, func(f audit.Finding) { t.Errorf("%+v", f) })
+	r, err := verify.Events(t.Context(), db, nil, func(f verify.Finding) { t.Errorf("%+v", f) })
 	if err != nil || r.Events != int64(len(stored)) {
 		t.Errorf("%+v of %d stored, %v", r, len(stored), err)
 	}

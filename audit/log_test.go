@@ -15,6 +15,7 @@ import (
 	"github.com/konstruct/konstruct/audit"
 	"github.com/konstruct/konstruct/internal/testkit"
 	"github.com/konstruct/konstruct/tenantdb"
+	"github.com/konstruct/konstruct/verify"
 )
 
 var (
@@ -83,7 +84,7 @@ func TestLoggedEventsAreSealedOnce(t *testing.T) {
 	}
 	defer db.Close()
 	for tenant, want := range map[*uuid.UUID]int64{nil: 1502, &tenantA: 1501, &tenantB: 1} {
-		r, err := audit.Verify(ctx, db, tenant, func(f audit.Finding) { t.Errorf("%+v", f) })
+		r, err := verify.Events(ctx, db, tenant, func(f verify.Finding) { t.Errorf("%+v", f) })
 		if err != nil || r.Events != want || !r.OK() {
 			t.Errorf("verify: %+v, %v; want %d events", r, err, want)
 		}

@@ -8,8 +8,6 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-
-	"github.com/konstruct/konstruct/audit"
 )
 
 // ClockSlack is by how much the database's clock and the notary's may differ before a time counts as false.
@@ -102,7 +100,7 @@ func EnteredAt(marks []RoundMark, p Position) time.Time {
 
 // CheckDate returns what is false about the time that a seal claims, or the empty string. now is when the seal entered
 // its log, or when it is verified.
-func CheckDate(marks []RoundMark, s *audit.SealedEvent, now time.Time) string {
+func CheckDate(marks []RoundMark, s *SealedEvent, now time.Time) string {
 	at := s.RecordedAt.Time()
 	if now.Add(ClockSlack).Before(at) {
 		return fmt.Sprintf("says that it was recorded at %s, which was not yet at %s", at.Format(time.RFC3339Nano),
@@ -133,7 +131,7 @@ func ReadAdoptions(ctx context.Context, tx pgx.Tx) (map[uuid.UUID]Adoption, erro
 }
 
 // CheckAdoption returns why a seal can't be one of an adoption's, or the empty string.
-func CheckAdoption(all map[uuid.UUID]Adoption, s *audit.SealedEvent) string {
+func CheckAdoption(all map[uuid.UUID]Adoption, s *SealedEvent) string {
 	at := s.RecordedAt.Time()
 	switch a, there := all[s.TenantID]; {
 	case !there:

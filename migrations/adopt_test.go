@@ -11,11 +11,11 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/konstruct/konstruct/audit"
 	"github.com/konstruct/konstruct/internal/seed"
 	"github.com/konstruct/konstruct/internal/testkit"
 	"github.com/konstruct/konstruct/migrations"
 	"github.com/konstruct/konstruct/tenantdb"
+	"github.com/konstruct/konstruct/verify"
 )
 
 func quiet(int64, int64) {}
@@ -69,14 +69,14 @@ func digest(t *testing.T, d *testkit.DB) (s string) {
 	return s
 }
 
-func verify(t *testing.T, d *testkit.DB) audit.Report {
+func verifyAll(t *testing.T, d *testkit.DB) verify.Report {
 	t.Helper()
 	db, err := tenantdb.OpenEvidence(t.Context(), d.URL("konstruct_notary"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	r, err := audit.Verify(t.Context(), db, nil, func(f audit.Finding) { t.Errorf("%+v", f) })
+	r, err := verify.Events(t.Context(), db, nil, func(f verify.Finding) { t.Errorf("%+v", f) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,7 +129,7 @@ func TestAdoptionSurvivesBeingKilled(t *testing.T) {
 	if out, err := up().CombinedOutput(); err != nil || !strings.Contains(string(out), "up to date") {
 		t.Fatalf("%v: %s", err, out)
 	}
-	if r := verify(t, d); r.Events != 2*n || !r.OK() {
+	if r := verifyAll(t, d); r.Events != 2*n || !r.OK() {
 		t.Errorf("%+v", r)
 	}
 	if after := digest(t, d); after != before {
@@ -204,7 +204,7 @@ func TestAdoptionLetsWritersIn(t *testing.T) {
 		})
 		logged++
 	}
-	if r := verify(t, d); r.Events != int64(2*n+logged) || !r.OK() {
+	if r := verifyAll(t, d); r.Events != int64(2*n+logged) || !r.OK() {
 		t.Errorf("%+v after %d more events", r, logged)
 	}
 	t.Logf("%d events were logged while %d were sealed", logged, 2*n)

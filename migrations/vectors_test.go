@@ -94,7 +94,7 @@ func TestSealedRowsAreTheLeafFormat(t *testing.T) {
 			}
 		}
 	})
-	if r := verify(t, d); r.Events != rows || !r.OK() {
+	if r := verifyAll(t, d); r.Events != rows || !r.OK() {
 		t.Errorf("%+v", r)
 	}
 }

@@ -9,7 +9,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/konstruct/konstruct/audit"
 	"github.com/konstruct/konstruct/ledger"
 	"github.com/konstruct/konstruct/logstore"
 	"github.com/konstruct/konstruct/tenantdb"
@@ -161,7 +160,7 @@ WITH logged AS (
          FROM (SELECT tenant_id, event_ids AS ids FROM audit_tiles WHERE level = 0
                UNION ALL
                SELECT tenant_id, added_ids FROM audit_heads) i, generate_series(0, octet_length(ids) / 16 - 1) n)
-SELECT ` + audit.SealedColumns + `
+SELECT ` + logstore.SealedColumns + `
   FROM (SELECT *
           FROM audit_seals s
          WHERE s.epoch < $1 AND (s.xid, s.event_id) > ($2::text::xid8, $3)
@@ -178,7 +177,7 @@ func (r *roundState) earlier(ctx context.Context, tx pgx.Tx) error {
 	if n.scanned.Segment != segment {
 		n.scanned = logstore.Position{Segment: segment}
 	}
-	rows, err := tx.Query(ctx, leftSQL, audit.Binary(), epoch, fmt.Sprint(n.scanned.XID), n.scanned.ID, maxRound)
+	rows, err := tx.Query(ctx, leftSQL, logstore.Binary(), epoch, fmt.Sprint(n.scanned.XID), n.scanned.ID, maxRound)
 	if err != nil {
 		return err
 	}

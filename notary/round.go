@@ -12,7 +12,6 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
-	"github.com/konstruct/konstruct/audit"
 	"github.com/konstruct/konstruct/ledger"
 	"github.com/konstruct/konstruct/logstore"
 	"github.com/konstruct/konstruct/tenantdb"
@@ -145,7 +144,7 @@ func (r *roundState) sequence(ctx context.Context, tx pgx.Tx) error {
 }
 
 // newSQL takes whole ties of (xid, id): the same id in two tenants is not torn apart by the limit.
-const newSQL = `SELECT ` + audit.SealedColumns + `
+const newSQL = `SELECT ` + logstore.SealedColumns + `
   FROM (SELECT *
           FROM audit_seals s
          WHERE s.epoch = $1 AND (s.xid, s.event_id) > ($2::text::xid8, $3) AND s.xid < $4::text::xid8
@@ -162,7 +161,7 @@ func (r *roundState) read(ctx context.Context, tx pgx.Tx) error {
 			return err
 		}
 	}
-	rows, err := tx.Query(ctx, newSQL, audit.Binary(), n.epochNow, fmt.Sprint(n.scanned.XID), n.scanned.ID,
+	rows, err := tx.Query(ctx, newSQL, logstore.Binary(), n.epochNow, fmt.Sprint(n.scanned.XID), n.scanned.ID,
 		fmt.Sprint(r.horizon), maxRound)
 	if err != nil {
 		return err
@@ -198,7 +197,7 @@ func (r *roundState) overdue() {
 // collect reads rows of seals and recomputes each.
 func (r *roundState) collect(rows pgx.Rows) (batch []newLeaf, err error) {
 	defer rows.Close()
-	var s audit.SealedEvent
+	var s logstore.SealedEvent
 	for rows.Next() {
 		if err := s.Scan(rows); err != nil {
 			return nil, err
@@ -221,7 +220,7 @@ type newLeaf struct {
 
 // examine recomputes an event. One that does not match its seal enters the log as it was sealed, so that the
 // difference is proven for good, and is told at once.
-func (r *roundState) examine(s *audit.SealedEvent) (newLeaf, error) {
+func (r *roundState) examine(s *logstore.SealedEvent) (newLeaf, error) {
 	if s.Leaf == (ledger.Hash{}) {
 		return newLeaf{},
 			fmt.Errorf("the seal of event %s of tenant %s is malformed: nothing behind it can be put in order",

@@ -123,10 +123,10 @@ func (s *Server) writeContent(ctx context.Context, w access.Principal, kind stri
 		}
 		action, said = audit.ActionExport, map[string]any{"events": n, "sha256": sum}
 	case kindVerification:
-		findings := []audit.Finding{}
+		findings := []verify.Finding{}
 		v, err := verify.Run(ctx, s.c.Evidence,
 			verify.Options{Tenant: &w.Tenant, Anchor: s.c.Anchor, Floor: s.c.Floor,
-				OnFinding: func(f audit.Finding) {
+				OnFinding: func(f verify.Finding) {
 					if len(findings) < maxFindings {
 						findings = append(findings, f)
 					}

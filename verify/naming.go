@@ -10,7 +10,6 @@ import (
 	"github.com/jackc/pgx/v5"
 	"golang.org/x/mod/sumdb/tlog"
 
-	"github.com/konstruct/konstruct/audit"
 	"github.com/konstruct/konstruct/ledger"
 	"github.com/konstruct/konstruct/logstore"
 )
@@ -25,7 +24,7 @@ func (v *verifier) nameLeaves(ctx context.Context, tx pgx.Tx, tenant uuid.UUID) 
 	name := func(id uuid.UUID, what string) {
 		named++
 		v.Broken++
-		v.OnFinding(audit.Finding{Tenant: tenant, Event: id, Problem: what})
+		v.OnFinding(Finding{Tenant: tenant, Event: id, Problem: what})
 	}
 	if err := v.leavesWithoutSeals(ctx, tx, tenant, name); err != nil {
 		return err

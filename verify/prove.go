@@ -77,7 +77,7 @@ func Sample(ctx context.Context, db *tenantdb.Evidence, tenant uuid.UUID, n int)
 }
 
 // sealedLeaf reads one event with its seal, which must match.
-func sealedLeaf(ctx context.Context, tx pgx.Tx, tenant, event uuid.UUID) (s audit.SealedEvent, err error) {
+func sealedLeaf(ctx context.Context, tx pgx.Tx, tenant, event uuid.UUID) (s logstore.SealedEvent, err error) {
 	if s, err = readSeal(ctx, tx, tenant, event); err != nil {
 		return s, err
 	}
@@ -88,11 +88,11 @@ func sealedLeaf(ctx context.Context, tx pgx.Tx, tenant, event uuid.UUID) (s audi
 }
 
 // readSeal reads one event with its seal, or returns audit.ErrNotFound.
-func readSeal(ctx context.Context, tx pgx.Tx, tenant, event uuid.UUID) (s audit.SealedEvent, err error) {
+func readSeal(ctx context.Context, tx pgx.Tx, tenant, event uuid.UUID) (s logstore.SealedEvent, err error) {
 	rows, err := tx.Query(ctx,
-		`SELECT `+audit.SealedColumns+
+		`SELECT `+logstore.SealedColumns+
 			` FROM audit_seals s LEFT JOIN audit_events e ON e.tenant_id = s.tenant_id AND e.id = s.event_id
-	  WHERE s.tenant_id = $1 AND s.event_id = $2`, audit.Binary(), tenant, event)
+	  WHERE s.tenant_id = $1 AND s.event_id = $2`, logstore.Binary(), tenant, event)
 	if err != nil {
 		return s, err
 	}
@@ -109,7 +109,7 @@ func readSeal(ctx context.Context, tx pgx.Tx, tenant, event uuid.UUID) (s audit.
 
 // indexOf finds an event's leaf: the first tile that ends at or behind the event's place holds it, or the open tile
 // does.
-func indexOf(ctx context.Context, tx pgx.Tx, s *audit.SealedEvent, h logstore.Head) (int64, error) {
+func indexOf(ctx context.Context, tx pgx.Tx, s *logstore.SealedEvent, h logstore.Head) (int64, error) {
 	size := h.Size
 	// An event that a resumed notary found left stands in a segment behind its epoch's.
 	for segment := logstore.SegmentOf(s.Epoch); segment <= h.Last.Segment; segment++ {

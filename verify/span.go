@@ -11,7 +11,6 @@ import (
 	"github.com/jackc/pgx/v5"
 	"golang.org/x/mod/sumdb/tlog"
 
-	"github.com/konstruct/konstruct/audit"
 	"github.com/konstruct/konstruct/evidence"
 	"github.com/konstruct/konstruct/ledger"
 	"github.com/konstruct/konstruct/logstore"
@@ -108,14 +107,14 @@ func (s *logSpan) events(ctx context.Context, first int64, ids []uuid.UUID, hash
 			}
 		}
 	}
-	rows, err := s.tx.Query(ctx, `SELECT `+audit.SealedColumns+` FROM unnest($2::uuid[]) WITH ORDINALITY u (id, n)
+	rows, err := s.tx.Query(ctx, `SELECT `+logstore.SealedColumns+` FROM unnest($2::uuid[]) WITH ORDINALITY u (id, n)
 		JOIN audit_seals s ON s.tenant_id = $1 AND s.event_id = u.id
-		LEFT JOIN audit_events e ON e.tenant_id = $1 AND e.id = u.id ORDER BY u.n`, audit.Binary(), s.tenant, kept)
+		LEFT JOIN audit_events e ON e.tenant_id = $1 AND e.id = u.id ORDER BY u.n`, logstore.Binary(), s.tenant, kept)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var row audit.SealedEvent
+	var row logstore.SealedEvent
 	for i, id := range ids {
 		leaf := first + int64(i)
 		if s.gone.contains(leaf) {

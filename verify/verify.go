@@ -19,7 +19,6 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
-	"github.com/konstruct/konstruct/audit"
 	"github.com/konstruct/konstruct/ledger"
 	"github.com/konstruct/konstruct/logstore"
 	"github.com/konstruct/konstruct/tenantdb"
@@ -49,7 +48,7 @@ type Options struct {
 	// everything.
 	Since *State
 	// OnFinding hears of each thing that does not hold, one at a time.
-	OnFinding func(audit.Finding)
+	OnFinding func(Finding)
 	// Progress, when not nil, hears how much was read, of how much.
 	Progress func(what string, done, total int64)
 }
@@ -71,7 +70,7 @@ func (s *State) position() logstore.Position {
 
 // Result is what a verification read and found.
 type Result struct {
-	audit.Report
+	Report
 	Logs        int64 `json:"logs"`
 	Leaves      int64 `json:"leaves"`      // in the logs
 	Deleted     int64 `json:"deleted"`     // of them, whose events went under retention
@@ -148,7 +147,7 @@ func Run(ctx context.Context, db *tenantdb.Evidence, o Options) (*Result, error)
 		return nil, err
 	}
 	told := o.OnFinding
-	v.OnFinding = func(f audit.Finding) { v.mu.Lock(); defer v.mu.Unlock(); told(f) }
+	v.OnFinding = func(f Finding) { v.mu.Lock(); defer v.mu.Unlock(); told(f) }
 	if v.IntegrateWithin == 0 {
 		v.IntegrateWithin = ledger.IntegrateWithin
 	}
@@ -201,7 +200,7 @@ func (v *verifier) addProblem(tenant uuid.UUID, place, format string, args ...an
 	if v.Tenant != nil && tenant != *v.Tenant {
 		tenant = logstore.Operator
 	}
-	v.OnFinding(audit.Finding{Tenant: tenant, Location: place, Problem: fmt.Sprintf(format, args...)})
+	v.OnFinding(Finding{Tenant: tenant, Location: place, Problem: fmt.Sprintf(format, args...)})
 }
 
 // prepare reads keys and the super-log's head.
@@ -262,14 +261,14 @@ func (v *verifier) rows(ctx context.Context, txs []pgx.Tx) (err error) {
 	for i := range v.sums {
 		v.sums[i] = map[uuid.UUID]*leafSums{}
 	}
-	r := audit.Rows{Tenant: v.Tenant, Found: v.OnFinding, Each: v.each}
+	r := Rows{Tenant: v.Tenant, Found: v.OnFinding, Each: v.each}
 	if v.Since != nil {
-		r.Since = &audit.Since{Epoch: int16(v.since.Segment / 2), XID: v.since.XID, ID: v.since.ID}
+		r.Since = &RowsSince{Epoch: int16(v.since.Segment / 2), XID: v.since.XID, ID: v.since.ID}
 	}
 	if v.Progress != nil {
 		r.Progress = func(done, total int64) { v.Progress("events", done, total) }
 	}
-	v.Report, err = r.Verify(ctx, txs)
+	v.Report, err = r.Read(ctx, txs)
 	for _, l := range v.late {
 		v.Late += l.events
 		v.LateBy = max(v.LateBy, l.by.Seconds())
@@ -283,7 +282,7 @@ type lateness struct {
 	by     time.Duration
 }
 
-func (v *verifier) each(worker int, s *audit.SealedEvent) {
+func (v *verifier) each(worker int, s *logstore.SealedEvent) {
 	at := logstore.PositionOf(s.Epoch, s.XID, s.ID)
 	if !at.After(v.since) && v.Since != nil {
 		return
@@ -296,7 +295,7 @@ func (v *verifier) each(worker int, s *audit.SealedEvent) {
 }
 
 // times holds what a seal says of its time against the log's own history.
-func (v *verifier) times(worker int, s *audit.SealedEvent, at logstore.Position) {
+func (v *verifier) times(worker int, s *logstore.SealedEvent, at logstore.Position) {
 	entered := logstore.EnteredAt(v.marks, at)
 	latest := entered
 	if entered.IsZero() {
@@ -308,7 +307,7 @@ func (v *verifier) times(worker int, s *audit.SealedEvent, at logstore.Position)
 	}
 	if what != "" {
 		atomic.AddInt64(&v.Broken, 1)
-		v.OnFinding(audit.Finding{Tenant: s.TenantID, Event: s.ID, Problem: what})
+		v.OnFinding(Finding{Tenant: s.TenantID, Event: s.ID, Problem: what})
 		return
 	}
 	if by := entered.Sub(s.RecordedAt.Time()); !entered.IsZero() && by > ledger.IntegrateWithin+logstore.ClockSlack {

@@ -12,7 +12,6 @@ import (
 	"github.com/jackc/pgx/v5"
 	"golang.org/x/mod/sumdb/tlog"
 
-	"github.com/konstruct/konstruct/audit"
 	"github.com/konstruct/konstruct/ledger"
 	"github.com/konstruct/konstruct/logstore"
 )
@@ -59,7 +58,7 @@ func (w *logWalk) run(ctx context.Context) error {
 		for _, r := range rulings {
 			atomic.AddInt64(&w.v.Broken, 1)
 			id, _ := uuid.Parse(r.Event) // as the database wrote it
-			w.v.OnFinding(audit.Finding{Tenant: w.tenant, Event: id, Problem: r.Verdict})
+			w.v.OnFinding(Finding{Tenant: w.tenant, Event: id, Problem: r.Verdict})
 		}
 	}
 	for _, a := range w.gone {
@@ -287,7 +286,7 @@ func (w *logWalk) head(h *headRead, root ledger.Hash, t *tileRow) {
 	}
 	for i := max(w.good, t.n*ledger.TileWidth); i < h.Size; i++ {
 		at := (i - t.n*ledger.TileWidth) * 16
-		w.v.OnFinding(audit.Finding{Tenant: w.tenant, Event: uuid.UUID(t.ids[at : at+16]),
+		w.v.OnFinding(Finding{Tenant: w.tenant, Event: uuid.UUID(t.ids[at : at+16]),
 			Problem: fmt.Sprintf("is leaf %d, among those that lead to another root than was signed at size %d",
 				i, h.Size)})
 	}

@@ -349,9 +349,9 @@ func (r auditVerifyCmd) Run(ctx context.Context, a *app) error {
 // verify verifies and prints; the state is where the next verification may go on.
 func (a *app) verify(ctx context.Context, c notary.Config, v verify.Options,
 	receipts string) (*verify.State, error) {
-	findings := []audit.Finding{}
+	findings := []verify.Finding{}
 	start := time.Now()
-	v.OnFinding = func(f audit.Finding) {
+	v.OnFinding = func(f verify.Finding) {
 		if a.JSON {
 			if len(findings) < audit.MaxList {
 				findings = append(findings, f)
@@ -381,10 +381,10 @@ func (a *app) verify(ctx context.Context, c notary.Config, v verify.Options,
 	if a.JSON {
 		err = a.json(struct {
 			*verify.Result
-			OK       bool            `json:"ok"`
-			Since    *verify.State   `json:"since,omitempty"`
-			Receipts receiptSummary  `json:"receipts"`
-			Findings []audit.Finding `json:"findings"` // the first thousand
+			OK       bool             `json:"ok"`
+			Since    *verify.State    `json:"since,omitempty"`
+			Receipts receiptSummary   `json:"receipts"`
+			Findings []verify.Finding `json:"findings"` // the first thousand
 		}{r, r.OK(), v.Since, checked, findings})
 	} else {
 		err = a.printVerified(r, v.Since, checked, time.Since(start))
@@ -413,7 +413,7 @@ func (a *app) checkReceipts(ctx context.Context, c notary.Config, v verify.Optio
 	if err != nil {
 		return all, err
 	}
-	broken := func(f audit.Finding) {
+	broken := func(f verify.Finding) {
 		r.Broken++
 		all.Broken++
 		r.State = nil
@@ -426,19 +426,19 @@ func (a *app) checkReceipts(ctx context.Context, c notary.Config, v verify.Optio
 		all.Read++
 		raw, err := readSmallFile(filepath.Join(dir, f.Name()), maxConfig)
 		if err != nil {
-			broken(audit.Finding{Tenant: logstore.Operator, Location: "receipt " + f.Name(), Problem: err.Error()})
+			broken(verify.Finding{Tenant: logstore.Operator, Location: "receipt " + f.Name(), Problem: err.Error()})
 			continue
 		}
 		p, err := verify.CheckReceipt(ctx, c.DB, string(raw), v.Key, v.Floor)
 		switch {
 		case err != nil:
-			broken(audit.Finding{Tenant: logstore.Operator, Location: "receipt " + f.Name(), Problem: err.Error()})
+			broken(verify.Finding{Tenant: logstore.Operator, Location: "receipt " + f.Name(), Problem: err.Error()})
 		case p.Kept:
 			all.Kept++
 		case p.OK():
 			all.NotDue++
 		default:
-			broken(audit.Finding{Tenant: p.TenantID, Event: p.EventID,
+			broken(verify.Finding{Tenant: p.TenantID, Event: p.EventID,
 				Problem: "breaks the promise of receipt " + f.Name() + ": " + p.What})
 		}
 	}

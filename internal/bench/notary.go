@@ -210,7 +210,7 @@ func (b *Bench) verifies(ctx context.Context, db *tenantdb.Evidence, c notary.Co
 	}
 	begin := time.Now()
 	r, err := verify.Run(ctx, db,
-		verify.Options{Anchor: c.Anchor, Floor: evidence.DefaultFloor, OnFinding: func(audit.Finding) {}})
+		verify.Options{Anchor: c.Anchor, Floor: evidence.DefaultFloor, OnFinding: func(verify.Finding) {}})
 	if err != nil {
 		return nil, err
 	}

@@ -13,7 +13,6 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/konstruct/konstruct/audit"
 	"github.com/konstruct/konstruct/evidence"
 	"github.com/konstruct/konstruct/internal/testkit"
 	"github.com/konstruct/konstruct/tenantdb"
@@ -54,12 +53,12 @@ func (o *Trail) Attack(sql string, args ...any) {
 }
 
 // Verify verifies everything, against the key and the copy outside, and returns what was found.
-func (o *Trail) Verify(change ...func(*verify.Options)) (*verify.Result, []audit.Finding) {
+func (o *Trail) Verify(change ...func(*verify.Options)) (*verify.Result, []verify.Finding) {
 	o.T.Helper()
 	key := o.Key()
-	var found []audit.Finding
+	var found []verify.Finding
 	v := verify.Options{Key: &key, Anchor: o.Config.Anchor, IntegrateWithin: time.Hour, Floor: evidence.DefaultFloor,
-		OnFinding: func(f audit.Finding) {
+		OnFinding: func(f verify.Finding) {
 			found = append(found, f)
 		}}
 	for _, c := range change {
@@ -82,7 +81,7 @@ func (o *Trail) MustHold() *verify.Result {
 	return r
 }
 
-func Lines(found []audit.Finding) string {
+func Lines(found []verify.Finding) string {
 	var b strings.Builder
 	for _, f := range found {
 		fmt.Fprintf(&b, "tenant %s event %s place %q: %s\n", f.Tenant, f.Event, f.Location, f.Problem)

@@ -1,4 +1,4 @@
-package audit
+package logstore
 
 import (
 	"encoding/binary"
@@ -76,8 +76,8 @@ func (s *SealedEvent) Record() ledger.Record {
 	return ledger.Record{TenantID: s.TenantID, ID: s.ID, CreatedAt: s.CreatedAt, RecordedAt: s.RecordedAt, Mode: s.Mode}
 }
 
-// erasedSQL is what Difference says of a seal whose event is not there.
-const erasedSQL = "was sealed and is gone"
+// EventMissing is what Difference returns for a seal whose event is not there.
+const EventMissing = "was sealed and is gone"
 
 // reset reports whether a field holds what erasure leaves: NULL, and of metadata, which can't be, an empty object.
 func (s *SealedEvent) reset(f ledger.Field) bool {
@@ -92,7 +92,7 @@ func (s *SealedEvent) Difference() string {
 	case !s.HasSeal:
 		return "has no seal"
 	case !s.Stored:
-		return erasedSQL
+		return EventMissing
 	case s.malformed:
 		return "does not match its seal: the seal itself is malformed"
 	}

@@ -1,7 +1,4 @@
-// Package audit is the trail: it checks, logs, lists and searches events, and verifies what is stored against its
-// seals. It knows events, the policy and the spool; it must not know kb or search: who searches records what was
-// returned.
-package audit
+package verify
 
 import (
 	"context"
@@ -14,6 +11,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/konstruct/konstruct/logstore"
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
@@ -41,17 +39,17 @@ type Rows struct {
 	// Tenant is whose; nil is everybody's.
 	Tenant *uuid.UUID
 	// Since, when not nil, leaves out what was sealed before it and itself, in the order of (epoch, xid, id).
-	Since *Since
+	Since *RowsSince
 	// Each, when not nil, hears of each seal, from several goroutines at once; the worker's number tells them apart.
-	Each func(worker int, s *SealedEvent)
+	Each func(worker int, s *logstore.SealedEvent)
 	// Found hears of each event that does not match, one at a time.
 	Found func(Finding)
 	// Progress, when not nil, hears how much was read, of how much.
 	Progress func(done, total int64)
 }
 
-// Since is an event's place in the order of sealing.
-type Since struct {
+// RowsSince is an event's position in the order of sealing.
+type RowsSince struct {
 	Epoch int16
 	XID   uint64
 	ID    uuid.UUID
@@ -60,18 +58,18 @@ type Since struct {
 // workers is how many connections read: as many as small machines have cores.
 const workers = 2
 
-// Verify re-reads every stored event, of one tenant or of all when tenant is nil, recomputes every
+// Events re-reads every stored event, of one tenant or of all when tenant is nil, recomputes every
 // commitment and leaf, and calls found for each event that differs. Memory stays flat.
-func Verify(ctx context.Context, db *tenantdb.Evidence, tenant *uuid.UUID, found func(Finding)) (r Report, err error) {
+func Events(ctx context.Context, db *tenantdb.Evidence, tenant *uuid.UUID, found func(Finding)) (r Report, err error) {
 	err = db.Snapshots(ctx, workers, func(txs []pgx.Tx) error {
-		r, err = Rows{Tenant: tenant, Found: found}.Verify(ctx, txs)
+		r, err = Rows{Tenant: tenant, Found: found}.Read(ctx, txs)
 		return err
 	})
 	return r, err
 }
 
 // A join of the whole tables would sort or spill them.
-const rowsSQL = `SELECT ` + SealedColumns + ` FROM (SELECT * FROM audit_seals s WHERE `
+const rowsSQL = `SELECT ` + logstore.SealedColumns + ` FROM (SELECT * FROM audit_seals s WHERE `
 const rowsEnd = `) s LEFT JOIN audit_events e ON e.tenant_id = s.tenant_id AND e.id = s.event_id`
 
 // chunk is a part of the seals: which, and its arguments.
@@ -81,8 +79,8 @@ type chunk struct {
 	blocks []int64 // of the seals' table, from and before; nil for a chunk by keys
 }
 
-// Verify reads in the given transactions, which see the same instant.
-func (o Rows) Verify(ctx context.Context, txs []pgx.Tx) (r Report, err error) {
+// Read reads in the given transactions, which see the same instant.
+func (o Rows) Read(ctx context.Context, txs []pgx.Tx) (r Report, err error) {
 	chunks, err := o.chunks(ctx, txs[0])
 	if err != nil {
 		return r, fmt.Errorf("verify the trail: %w", err)
@@ -100,7 +98,7 @@ func (o Rows) Verify(ctx context.Context, txs []pgx.Tx) (r Report, err error) {
 	o.Found = func(f Finding) {
 		mu.Lock()
 		defer mu.Unlock()
-		if f.Problem == erasedSQL {
+		if f.Problem == logstore.EventMissing {
 			missing[f.Tenant]++
 		}
 		told(f)
@@ -148,7 +146,7 @@ func (o Rows) read(ctx context.Context, tx pgx.Tx, worker int, c chunk) (r Repor
 		return r, err
 	}
 	var elsewhere, tenants []uuid.UUID
-	if err := o.take(ctx, tx, worker, rowsSQL+c.where+besideEnd, append(c.args, beside...), &r, func(s *SealedEvent) {
+	if err := o.take(ctx, tx, worker, rowsSQL+c.where+besideEnd, append(c.args, beside...), &r, func(s *logstore.SealedEvent) {
 		tenants, elsewhere = append(tenants, s.TenantID), append(elsewhere, s.ID)
 	}); err != nil || len(elsewhere) == 0 {
 		return r, err
@@ -169,7 +167,7 @@ const (
 	  LEFT JOIN (SELECT * FROM audit_events WHERE ctid >= $3::text::tid AND ctid < $4::text::tid) e
 	    ON e.tenant_id = s.tenant_id AND e.id = s.event_id`
 	// elsewhereSQL looks seals and events up by their keys.
-	elsewhereSQL = `SELECT ` + SealedColumns +
+	elsewhereSQL = `SELECT ` + logstore.SealedColumns +
 		` FROM unnest($1::uuid[], $2::uuid[]) k (t, i) JOIN audit_seals s ON s.tenant_id = k.t AND s.event_id = k.i
 	  LEFT JOIN audit_events e ON e.tenant_id = k.t AND e.id = k.i`
 )
@@ -194,13 +192,13 @@ func tupleID(block int64) string { return fmt.Sprintf("(%d,0)", block) }
 
 // take reads rows and counts what they hold; with missing, a seal whose event is not among them is left to it.
 func (o Rows) take(ctx context.Context, tx pgx.Tx, worker int, sql string, args []any, r *Report,
-	missing func(*SealedEvent)) error {
-	rows, err := tx.Query(ctx, sql, append([]any{Binary()}, args...)...)
+	missing func(*logstore.SealedEvent)) error {
+	rows, err := tx.Query(ctx, sql, append([]any{logstore.Binary()}, args...)...)
 	if err != nil {
 		return err
 	}
 	defer rows.Close()
-	var s SealedEvent
+	var s logstore.SealedEvent
 	erased := erasureSet{}
 	for rows.Next() {
 		if err := s.Scan(rows); err != nil {
@@ -364,7 +362,7 @@ func (o Rows) unsealed(ctx context.Context, txs []pgx.Tx, missing map[uuid.UUID]
 				o.Found(Finding{Tenant: tenant, Event: id, Problem: "has no seal"})
 			case o.Since != nil: // otherwise it was read with its seal
 				r.Missing++
-				o.Found(Finding{Tenant: tenant, Event: id, Problem: erasedSQL})
+				o.Found(Finding{Tenant: tenant, Event: id, Problem: logstore.EventMissing})
 			}
 			return nil
 		}); err != nil {

@@ -1,4 +1,4 @@
-package audit
+package verify
 
 import (
 	"context"
@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/konstruct/konstruct/ledger"
+	"github.com/konstruct/konstruct/logstore"
 )
 
 // erasureSet are events of which fields are erased, to be verified against the acts that should say so.
@@ -16,7 +17,7 @@ type erasureSet struct {
 	fields          []ledger.FieldSet
 }
 
-func (e *erasureSet) add(s *SealedEvent, fields ledger.FieldSet) {
+func (e *erasureSet) add(s *logstore.SealedEvent, fields ledger.FieldSet) {
 	e.tenants, e.events, e.fields = append(e.tenants, s.TenantID), append(e.events, s.ID), append(e.fields, fields)
 }
 
