@@ -23,7 +23,7 @@ import (
 )
 
 type demoCmd struct {
-	Dir string `help:"Your own folder of documents instead of the Go installation's." placeholder:"DIR" type:"existingdir"`
+	Dir string `help:"Your own folder of documents instead of samples." placeholder:"DIR" type:"existingdir"`
 }
 
 // Help is shown by --help.

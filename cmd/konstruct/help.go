@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"reflect"
 	"slices"
 	"strings"
 
@@ -19,17 +18,11 @@ func parseHelp(args []string) (asked []string, settings bool) {
 	return asked, slices.Equal(args[1:], []string{"config"})
 }
 
-// helpPrinter prints a command's help, with the settings that are everybody's where all is true.
-func helpPrinter(all bool) kong.HelpPrinter {
+// helpPrinter prints a command's help, with the settings that all commands have where all is true.
+func (a *app) helpPrinter(all bool) kong.HelpPrinter {
 	return func(o kong.HelpOptions, ctx *kong.Context) error {
-		common := map[string]bool{}
-		for _, f := range reflect.VisibleFields(reflect.TypeFor[settings]()) {
-			common[variables(f)[0]] = true
-		}
-		for _, f := range ctx.Model.Flags {
-			if len(f.Envs) > 0 && common[f.Envs[0]] {
-				f.Hidden = !all
-			}
+		for _, f := range a.settingFlags {
+			f.Hidden = !all
 		}
 		for _, f := range ctx.Model.Flags {
 			f.Hidden = f.Hidden || f.Name == "version" && ctx.Selected() != nil

@@ -177,7 +177,7 @@ type kbJobsCmd struct {
 
 type jobsListCmd struct {
 	tenantFlag
-	State string    `help:"Those in this state: queued, running, done, failed, cancelled." enum:",queued,running,done,failed,cancelled" default:""`
+	State string    `help:"Those in this state: ${enum}." enum:",queued,running,done,failed,cancelled" default:""`
 	Limit int       `help:"How many at most, up to 1000." default:"100"`
 	After uuid.UUID `help:"Continue after this job." placeholder:"UUID"`
 }

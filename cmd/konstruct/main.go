@@ -65,6 +65,8 @@ type app struct {
 	sources  map[string]string // setting → where its value is from
 	envFile  string            // the env file that settings are from
 	envErr   error             // why it could not be read
+
+	settingFlags []*kong.Flag // the flags of settings
 }
 
 func main() {
@@ -79,19 +81,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int
 	a := &app{cli: &c, out: stdout, err: stderr}
 	exited := -1
 	args, all := parseHelp(args)
-	parser, err := kong.New(&c, kong.Name("konstruct"),
-		kong.Description("An audit trail nobody can rewrite, and a knowledge base nobody else can read, for AI "+
-			"agents.\n\nFirst steps:\n  konstruct demo                    see it work\n  konstruct init              "+
-			"      prepare your PostgreSQL\n  konstruct kb ingest docs/ --tenant $T\n  konstruct audit verify        "+
-			"    verify every event against its seal and log\n  konstruct notary run              sign checkpoints\n "+
-			" konstruct serve                   serve the API\n\nExit codes: 0 done, 1 failed, 2 wrong usage, 3 "+
-			"partly done, 4 no database, 5 permission denied."),
-		kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(a), kong.Vars{"parts": devpg.AssetsDir(),
-			"source": embed.Source, "version": version()}, kong.Writers(stdout, stderr), kong.Exit(func(n int) {
-			exited = n
-		}),
-		kong.Help(helpPrinter(all)), kong.ExplicitGroups(commandGroups()),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}), kong.UsageOnError())
+	parser, err := a.newParser(ctx, all, func(n int) { exited = n })
 	if err != nil {
 		fmt.Fprintln(stderr, "konstruct:", err)
 		return exitUsage
@@ -124,6 +114,35 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int
 		return fail(err)
 	}
 	return 0
+}
+
+// description is what konstruct --help begins with.
+const description = `An audit trail nobody can rewrite, and a knowledge base nobody else can read, for AI agents.
+
+First steps:
+  konstruct demo                    see it work
+  konstruct init                    prepare your PostgreSQL
+  konstruct kb ingest docs/ --tenant $T
+  konstruct audit verify            verify every event against its seal and log
+  konstruct notary run              sign checkpoints
+  konstruct serve                   serve the API
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 partly done, 4 no database, 5 permission denied.`
+
+// newParser is the parser of the whole command line; all has help show the settings that all commands have, and exit
+// is told the status that --help ends with.
+func (a *app) newParser(ctx context.Context, all bool, exit func(int)) (*kong.Kong, error) {
+	return kong.New(a.cli, kong.Name("konstruct"), kong.Description(description), kong.PostBuild(a.nameVariables),
+		kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(a),
+		helpVars(), kong.Writers(a.out, a.err), kong.Exit(exit), kong.Help(a.helpPrinter(all)),
+		kong.ExplicitGroups(commandGroups()),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}), kong.UsageOnError())
+}
+
+// helpVars are what ${…} stands for in the tags of commands and flags.
+func helpVars() kong.Vars {
+	return kong.Vars{"parts": devpg.AssetsDir(), "source": embed.Source, "version": version(),
+		"benchmarks": benchmarks, "permissions": defaultPermissions}
 }
 
 type versionCmd struct{}

@@ -36,17 +36,20 @@ import (
 )
 
 type serveCmd struct {
-	Work   bool      `help:"Ingest documents that are enqueued, and make and drop tenants' own indexes, where the roles' URLs are set." default:"true" negatable:""`
-	Notary bool      `help:"Sign checkpoints beside it, where the notary's URL is set; exactly one notary of a database is active, others stand by." default:"true" negatable:""`
-	KeyFor uuid.UUID `help:"Make a key of this tenant that may do everything for a day, and print it: to try things out." placeholder:"UUID"`
+	Work   bool `help:"Ingest what is enqueued, and build tenants' indexes." default:"true" negatable:""`
+	Notary bool `help:"Sign checkpoints, where the notary's URL is set." default:"true" negatable:""`
+
+	KeyFor uuid.UUID `help:"Make an administrator's key of this tenant for a day, and print it." placeholder:"UUID"`
 }
 
 // Help is shown by --help.
 func (serveCmd) Help() string {
 	return "The API is described at /reference and /openapi.json. Make keys with konstruct key create. Ctrl-C stops " +
-		"it gracefully: what was begun is answered.\n\nExamples:\n\n  konstruct serve --key-for $T\n  konstruct " +
-		"serve --listen :8443 --tls-cert cert.pem --tls-key key.pem\n  curl -H \"Authorization: Bearer $KEY\" " +
-		"http://127.0.0.1:7117/v1/me"
+		"it gracefully: what was begun is answered. Exactly one notary of a database is active; others stand by. " +
+		"Without the URL of a role it does less, and says what.\n\nExamples:\n\n" +
+		"  konstruct serve --key-for $T\n" +
+		"  konstruct serve --listen :8443 --tls-cert cert.pem --tls-key key.pem\n" +
+		"  curl -H \"Authorization: Bearer $KEY\" http://127.0.0.1:7117/v1/me"
 }
 
 // keySecret reads the secret that keys are hashed with, and makes it on first use.
