@@ -55,7 +55,7 @@ func (a *app) privateCluster(ctx context.Context) (*devpg.Cluster, error) {
 		return nil, err
 	}
 	if c == nil {
-		in, err := devpg.Find(a.AssetsDir)
+		in, err := devpg.FindFor(a.AssetsDir, a.DataDir)
 		if err != nil {
 			return nil, err
 		}
