@@ -194,7 +194,7 @@ func (r receiptGetCmd) Run(ctx context.Context, a *app) error {
 }
 
 type receiptCheckCmd struct {
-	File string `arg:"" help:"The receipt."`
+	File string `arg:"" complete:"file" help:"The receipt."`
 	Key  string `help:"The notary's public key, or its file; without, the database's is believed." placeholder:"KEY"`
 }
 

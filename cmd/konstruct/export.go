@@ -104,7 +104,7 @@ func destinationName(to string) string {
 }
 
 type exportVerifyCmd struct {
-	From string `arg:"" help:"The folder or s3:// place."`
+	From string `arg:"" complete:"folder" help:"The folder or s3:// place."`
 }
 
 // Help is shown by --help.

@@ -27,8 +27,8 @@ func (a *app) helpPrinter(all bool) kong.HelpPrinter {
 		for _, f := range ctx.Model.Flags {
 			f.Hidden = f.Hidden || f.Name == "version" && ctx.Selected() != nil
 		}
-		if n := ctx.Selected(); n != nil && examples[commandOf(n)] != "" {
-			n.Detail = strings.TrimSpace(n.Detail + "\n\nExample:\n\n  " + examples[commandOf(n)])
+		if n := ctx.Selected(); n != nil {
+			n.Detail = detail(n)
 		}
 		if err := kong.DefaultHelpPrinter(o, ctx); err != nil || all {
 			return err
@@ -37,6 +37,14 @@ func (a *app) helpPrinter(all bool) kong.HelpPrinter {
 			"\nWhat all commands have, as connection URLs and folders: konstruct help config")
 		return err
 	}
+}
+
+// detail is what a command's help says beyond its one line, with an example.
+func detail(n *kong.Node) string {
+	if example := examples[commandOf(n)]; example != "" {
+		return strings.TrimSpace(n.Detail + "\n\nExample:\n\n  " + example)
+	}
+	return n.Detail
 }
 
 // commandOf is what a command is called, without the program.
@@ -56,6 +64,7 @@ func commandGroups() []kong.Group {
 		{Key: "kb", Title: "Knowledge base:"},
 		{Key: "run", Title: "Operate:"},
 		{Key: "dev", Title: "Develop:"},
+		{Key: "shell", Title: "Shell and manual:"},
 	}
 }
 

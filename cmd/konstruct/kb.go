@@ -46,7 +46,8 @@ type kbIngestCmd struct {
 	tenantFlag
 	agentFlag
 	documentFlags
-	Paths  []string      `arg:"" help:"Files, folders, archives, mailboxes; URLs of pages, sitemaps, feeds, buckets."`
+	Paths []string `arg:"" complete:"file" help:"Files, folders, archives, mailboxes; URLs of pages, feeds, buckets."`
+
 	Later  bool          `help:"Hand them over to konstruct kb work." xor:"when"`
 	Watch  bool          `help:"Go on, and ingest what changes, until interrupted." xor:"when"`
 	Every  time.Duration `help:"How often --watch looks." default:"5s"`
@@ -77,10 +78,10 @@ func (f documentFlags) options() konstruct.DocumentOptions {
 
 // Help is shown by --help.
 func (kbIngestCmd) Help() string {
-	return "Reads Office, OpenDocument, PDF, e-books, mail, HTML, Markdown, tables, data and programs. A file " +
-		"already there is left as it is, a changed one is replaced. Hidden files, files of other kinds and links " +
-		"that lead out of a folder are passed over. A bucket is s3://BUCKET/PREFIX?endpoint=https://HOST. " +
-		"--label= takes labels away; without --label they stay.\n\n" +
+	return "Reads Office, OpenDocument, PDF, e-books, mail, HTML, Markdown, tables, data and programs; pages, " +
+		"sitemaps and feeds by their URL; buckets as s3://BUCKET/PREFIX?endpoint=https://HOST. Unchanged files " +
+		"stay, changed ones are replaced; hidden files, other kinds and links that lead out of a folder are passed " +
+		"over. --label= takes labels away; without --label they stay.\n\n" +
 		"Exit code 3 when some files failed and some did not.\n\nExamples:\n\n" +
 		"  konstruct kb ingest --tenant $T docs/ handbook.pdf mail.mbox https://example.com/sitemap.xml\n" +
 		"  konstruct kb ingest --tenant $T --later s3://bucket/contracts --label legal\n" +

@@ -14,6 +14,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/konstruct/konstruct/embed"
+	"github.com/konstruct/konstruct/internal/completion"
 	"github.com/konstruct/konstruct/internal/devpg"
 )
 
@@ -39,23 +40,25 @@ type cli struct {
 	JSON        bool             `help:"Print JSON instead of tables for people."`
 	ShowVersion kong.VersionFlag `name:"version" help:"Print the version."`
 
-	Init    initCmd      `cmd:"" group:"start" help:"Prepare your PostgreSQL and write the env file."`
-	Demo    demoCmd      `cmd:"" group:"start" help:"See it work on sample documents."`
-	Doctor  doctorCmd    `cmd:"" group:"start" help:"Check the role and the database."`
-	Audit   auditCmd     `cmd:"" group:"trail" help:"Log, list, search, verify, export and erase events."`
-	Verify  verifyCmd    `cmd:"" group:"trail" help:"Verify an evidence bundle, offline."`
-	Notary  notaryCmd    `cmd:"" group:"trail" help:"Order events, sign checkpoints, publish the log."`
-	KB      kbCmd        `cmd:"" group:"kb" name:"kb" help:"Ingest documents, search them, manage jobs."`
-	Model   modelCmd     `cmd:"" group:"kb" help:"Fetch or import the local embedding model."`
-	Serve   serveCmd     `cmd:"" group:"run" help:"Serve the HTTP API."`
-	Key     keyCmd       `cmd:"" group:"run" help:"Create, list, rotate and revoke API keys."`
-	User    userCmd      `cmd:"" group:"run" help:"Add, list and remove users of the identity provider."`
-	Migrate migrateCmd   `cmd:"" group:"run" help:"Migrate the schema and show its version."`
-	Config  configCmd    `cmd:"" group:"run" help:"Print the configuration and where it is from."`
-	Dev     devCmd       `cmd:"" group:"dev" help:"Run a private database for development."`
-	Bench   benchCmd     `cmd:"" group:"dev" help:"Measure against a baseline in the same run."`
-	Version versionCmd   `cmd:"" group:"dev" help:"Print the version."`
-	Read    readFilesCmd `cmd:"" name:"read-files" hidden:"" help:"Read files that standard input hands over."`
+	Init    initCmd       `cmd:"" group:"start" help:"Prepare your PostgreSQL and write the env file."`
+	Demo    demoCmd       `cmd:"" group:"start" help:"See it work on sample documents."`
+	Doctor  doctorCmd     `cmd:"" group:"start" help:"Check the role and the database."`
+	Audit   auditCmd      `cmd:"" group:"trail" help:"Log, list, search, verify, export and erase events."`
+	Verify  verifyCmd     `cmd:"" group:"trail" help:"Verify an evidence bundle, offline."`
+	Notary  notaryCmd     `cmd:"" group:"trail" help:"Order events, sign checkpoints, publish the log."`
+	KB      kbCmd         `cmd:"" group:"kb" name:"kb" help:"Ingest documents, search them, manage jobs."`
+	Model   modelCmd      `cmd:"" group:"kb" help:"Fetch or import the local embedding model."`
+	Serve   serveCmd      `cmd:"" group:"run" help:"Serve the HTTP API."`
+	Key     keyCmd        `cmd:"" group:"run" help:"Create, list, rotate and revoke API keys."`
+	User    userCmd       `cmd:"" group:"run" help:"Add, list and remove users of the identity provider."`
+	Migrate migrateCmd    `cmd:"" group:"run" help:"Migrate the schema and show its version."`
+	Config  configCmd     `cmd:"" group:"run" help:"Print the configuration and where it is from."`
+	Dev     devCmd        `cmd:"" group:"dev" help:"Run a private database for development."`
+	Bench   benchCmd      `cmd:"" group:"dev" help:"Measure against a baseline in the same run."`
+	Version versionCmd    `cmd:"" group:"dev" help:"Print the version."`
+	Shell   completionCmd `cmd:"" group:"shell" name:"completion" help:"Print the completion script of a shell."`
+	Man     manCmd        `cmd:"" group:"shell" help:"Write manual pages."`
+	Read    readFilesCmd  `cmd:"" name:"read-files" hidden:"" help:"Read files that standard input hands over."`
 }
 
 // app is what every command gets.
@@ -85,6 +88,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int
 	if err != nil {
 		fmt.Fprintln(stderr, "konstruct:", err)
 		return exitUsage
+	}
+	if len(args) > 0 && args[0] == completion.Command { // with no configuration: a wrong one would leave a shell silent
+		if err := completion.Answer(stdout, parser.Model.Node, args[1:]); err != nil {
+			return exitFailed
+		}
+		return 0
 	}
 	fail := func(err error) int {
 		code := exitCode(err)
@@ -142,7 +151,7 @@ func (a *app) newParser(ctx context.Context, all bool, exit func(int)) (*kong.Ko
 // helpVars are what ${…} stands for in the tags of commands and flags.
 func helpVars() kong.Vars {
 	return kong.Vars{"parts": devpg.AssetsDir(), "source": embed.Source, "version": version(),
-		"benchmarks": benchmarks, "permissions": defaultPermissions}
+		"benchmarks": benchmarks, "permissions": defaultPermissions, "shells": completion.Shells}
 }
 
 type versionCmd struct{}

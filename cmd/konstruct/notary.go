@@ -368,7 +368,7 @@ func (r notaryResumeCmd) Run(ctx context.Context, a *app) error {
 
 type notaryPublishCmd struct {
 	Tenant *uuid.UUID `help:"This tenant's log instead of the super-log." placeholder:"UUID"`
-	To     string     `arg:"" help:"A folder, or s3://BUCKET/PREFIX?endpoint=https://HOST."`
+	To     string     `arg:"" complete:"folder" help:"A folder, or s3://BUCKET/PREFIX?endpoint=https://HOST."`
 }
 
 // Help is shown by --help.
