@@ -152,7 +152,8 @@ func (configCmd) Run(a *app) error {
 	var lines []line
 	for _, f := range a.settingFlags {
 		value := fmt.Sprint(f.Target.Interface())
-		if value != "" && strings.HasSuffix(f.Name, "-key") && f.Name != "tls-key" {
+		if value != "" && (strings.HasSuffix(f.Name, "-key") && f.Name != "tls-key" ||
+			strings.HasSuffix(f.Name, "-password")) {
 			value = "…"
 		}
 		lines = append(lines, line{f.Envs[0], mask(value), a.sources[f.Envs[0]]})

@@ -132,6 +132,10 @@ func (c kbWorkCmd) Run(ctx context.Context, a *app) error {
 	}
 	defer k.Close()
 	if !c.Once {
+		if u.owner == "" {
+			fmt.Fprintln(a.err, "konstruct: without KONSTRUCT_OWNER_DATABASE_URL this process builds no tenant's own "+
+				"index")
+		}
 		return k.RunWorker(ctx, work)
 	}
 	working, stop := context.WithCancel(ctx)

@@ -119,6 +119,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int
 		return fail(coded{a.envErr, exitUsage})
 	}
 	a.noteSources(k)
+	a.deriveURLs()
 	if err := k.Run(); err != nil {
 		return fail(err)
 	}

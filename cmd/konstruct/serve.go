@@ -111,6 +111,7 @@ func (c serveCmd) Run(ctx context.Context, a *app) (err error) {
 			defer made.Close()
 		}
 	}
+	c.sayLess(a, u)
 	k, err := a.connect(ctx, u, trail)
 	if err != nil {
 		return err
@@ -169,6 +170,23 @@ func (c serveCmd) Run(ctx context.Context, a *app) (err error) {
 		return cause
 	}
 	return nil
+}
+
+// sayLess says in a line each what this process does not do, because it is not given the role for it.
+func (c serveCmd) sayLess(a *app, u databaseURLs) {
+	for _, role := range []struct {
+		url, setting, lost string
+		skip               bool
+	}{
+		{u.notary, "KONSTRUCT_NOTARY_DATABASE_URL", "signs no checkpoints and makes no evidence", false},
+		{u.worker, "KONSTRUCT_WORKER_DATABASE_URL", "leaves enqueued documents to another one", !c.Work},
+		{u.owner, "KONSTRUCT_OWNER_DATABASE_URL", "builds no tenant's own index", !c.Work || u.worker == ""},
+		{u.compliance, "KONSTRUCT_COMPLIANCE_DATABASE_URL", "erases nothing and changes no holds or rules", false},
+	} {
+		if role.url == "" && !role.skip {
+			fmt.Fprintf(a.err, "konstruct: without %s this process %s\n", role.setting, role.lost)
+		}
+	}
 }
 
 // ignoreCanceled leaves out the error of what was stopped.

@@ -29,9 +29,17 @@ type fileSettings struct {
 	AssetsDir string `help:"Folder that make setup fills: PostgreSQL, model." default:"${parts}" placeholder:"DIR"`
 }
 
+// databaseSettings are one URL and the roles' passwords, or a URL for each role.
 type databaseSettings struct {
-	DatabaseURL           string `help:"Connection URL of konstruct_app: everything that serves." placeholder:"URL"`
-	OwnerDatabaseURL      string `help:"Of the schema's owner: migrations, tenants' indexes." placeholder:"URL"`
+	DatabaseURL string `help:"Connection URL; without a user it is the base of every role's." placeholder:"URL"`
+
+	AppPassword        string `help:"Password of konstruct_app: everything that serves." placeholder:"PASSWORD"`
+	OwnerPassword      string `help:"Of konstruct_owner, where its URL is not set." placeholder:"PASSWORD"`
+	NotaryPassword     string `help:"Of konstruct_notary, where its URL is not set." placeholder:"PASSWORD"`
+	CompliancePassword string `help:"Of konstruct_compliance, where its URL is not set." placeholder:"PASSWORD"`
+	WorkerPassword     string `help:"Of konstruct_worker, where its URL is not set." placeholder:"PASSWORD"`
+
+	OwnerDatabaseURL      string `help:"URL of the schema's owner: migrations, tenants' indexes." placeholder:"URL"`
 	NotaryDatabaseURL     string `help:"Of konstruct_notary: notary, audit verify, evidence." placeholder:"URL"`
 	ComplianceDatabaseURL string `help:"Of konstruct_compliance: erasure, holds, retention." placeholder:"URL"`
 	WorkerDatabaseURL     string `help:"Of konstruct_worker: kb work shares out jobs as it." placeholder:"URL"`
