@@ -151,16 +151,21 @@ func (configCmd) Run(a *app) error {
 	}
 	var lines []line
 	for _, f := range a.settingFlags {
-		value := fmt.Sprint(f.Target.Interface())
-		if value != "" && (strings.HasSuffix(f.Name, "-key") && f.Name != "tls-key" ||
-			strings.HasSuffix(f.Name, "-password")) {
-			value = "…"
-		}
-		lines = append(lines, line{f.Envs[0], mask(value), a.sources[f.Envs[0]]})
+		lines = append(lines, line{f.Envs[0], shown(f), a.sources[f.Envs[0]]})
 	}
 	return printTable(a, lines, []string{"NAME", "VALUE", "FROM"}, func(l line) []string {
 		return []string{l.Name, l.Value, l.From}
 	})
+}
+
+// shown is a setting's value without its secrets.
+func shown(f *kong.Flag) string {
+	value := fmt.Sprint(f.Target.Interface())
+	secret := strings.HasSuffix(f.Name, "-key") && f.Name != "tls-key" || strings.HasSuffix(f.Name, "-password")
+	if value != "" && secret {
+		return "…"
+	}
+	return mask(value)
 }
 
 // mask hides the password of a URL, also where it is given as a parameter or in a connection string.
