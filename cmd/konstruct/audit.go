@@ -54,7 +54,9 @@ type filterFlags struct {
 	Agent  uuid.UUID `help:"Only this agent's." placeholder:"UUID"`
 	User   string    `help:"Only this user's."`
 	Action string    `help:"Only of this type: llm_call, tool_invocation, escalation, retrieval, or your own."`
-	Meta   []string  `help:"Only with this in the metadata: KEY=VALUE, or /path/to/key=VALUE inside objects. Can be repeated." placeholder:"KEY=VALUE" sep:"none"`
+
+	// Meta names what the metadata contains; a value inside objects is named by /path/to/key=VALUE.
+	Meta []string `help:"Metadata has KEY=VALUE or /a/path=VALUE. Can be repeated." placeholder:"KEY=VALUE" sep:"none"`
 }
 
 func (f filterFlags) filter() (audit.Filter, error) {

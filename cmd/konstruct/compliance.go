@@ -45,7 +45,7 @@ func usageError(err error) error {
 
 // reasonFlag says why.
 type reasonFlag struct {
-	Reason string `required:"" help:"Why. It is kept in the trail for good, so it names a ticket and not a person." placeholder:"TEXT"`
+	Reason string `required:"" help:"Why; kept for good, so name a ticket and not a person." placeholder:"TEXT"`
 }
 
 type auditEraseCmd struct {
@@ -53,13 +53,15 @@ type auditEraseCmd struct {
 	reasonFlag
 	Event  []uuid.UUID `help:"The event's id. Can be repeated, up to a thousand times." placeholder:"UUID"`
 	UserID string      `help:"Instead of events: every event of this user." placeholder:"USER"`
-	Field  []string    `required:"" help:"What to erase: agent_id, user_id, input_summary, output_summary, latency_ms, metadata. Can be repeated." placeholder:"FIELD"`
+
+	Field []string `required:"" help:"Field to erase, named above. Can be repeated." placeholder:"FIELD"`
 }
 
 // Help is shown by --help.
 func (auditEraseCmd) Help() string {
 	return "The text and what could prove a guess of it are destroyed; every proof still verifies and says what was " +
 		"erased, by whom and why. It can't be taken back. docs/compliance.md says where else the text may be.\n\n" +
+		"Fields: agent_id, user_id, input_summary, output_summary, latency_ms, metadata.\n\n" +
 		"Examples:\n\n  konstruct audit erase --tenant $T --event $E --field input_summary --reason \"ticket 17\"\n  " +
 		"konstruct audit erase --tenant $T --user-id ada --field user_id --field input_summary --field " +
 		"output_summary --field metadata --reason \"request 18, GDPR article 17\""
@@ -114,7 +116,7 @@ type erasuresCmd struct {
 	List       erasuresListCmd    `cmd:"" default:"withargs" help:"List what waits for a second person (the default)."`
 	Approve    erasuresApproveCmd `cmd:"" help:"Carry out what another person asked for."`
 	Decline    erasuresDeclineCmd `cmd:"" help:"Drop a request."`
-	RequireTwo requireTwoCmd      `cmd:"" help:"Have erasures, releases of holds and rules that keep less wait for a second person from now on."`
+	RequireTwo requireTwoCmd      `cmd:"" help:"Have what keeps less wait for a second person from now on."`
 	RequireOne requireOneCmd      `cmd:"" help:"Ask that one person be enough again; another must agree."`
 }
 
@@ -184,6 +186,11 @@ func (r erasuresDeclineCmd) Run(ctx context.Context, a *app) error {
 type requireTwoCmd struct {
 	tenantFlag
 	reasonFlag
+}
+
+// Help is shown by --help.
+func (requireTwoCmd) Help() string {
+	return "Erasures, releases of holds, and retention rules that keep less then wait for a second person's approval."
 }
 
 // Run has two people agree from now on.

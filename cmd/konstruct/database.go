@@ -33,6 +33,12 @@ func (a *app) database(ctx context.Context) (u databaseURLs, done func(), err er
 	if u != (databaseURLs{}) {
 		return u, func() {}, nil
 	}
+	for _, r := range a.roleURLs() {
+		if r.password != "" {
+			return u, nil, coded{fmt.Errorf("%s is set, and %s is not: set it to postgres://HOST:PORT/DATABASE",
+				passwordSetting(r.setting), appSetting), exitUsage}
+		}
+	}
 	fmt.Fprintf(a.err, "konstruct: no KONSTRUCT_DATABASE_URL is set: using the private database in %s\n", a.DataDir)
 	cluster, err := a.privateCluster(ctx)
 	if err != nil {
@@ -55,7 +61,7 @@ func (a *app) privateCluster(ctx context.Context) (*devpg.Cluster, error) {
 		return nil, err
 	}
 	if c == nil {
-		in, err := devpg.Find(a.AssetsDir)
+		in, err := devpg.FindFor(a.AssetsDir, a.DataDir)
 		if err != nil {
 			return nil, err
 		}
@@ -81,9 +87,21 @@ func (a *app) prepareDatabase(ctx context.Context, u databaseURLs) error {
 // requireURL returns the URL, or says which setting is missing.
 func requireURL(url, setting, what string) (string, error) {
 	if url == "" {
-		return "", coded{fmt.Errorf("%s needs %s: set it to the connection URL of that role", what, setting), exitUsage}
+		return "", coded{fmt.Errorf("%s needs %s: set it to the connection URL of that role%s", what, setting,
+			orPassword(setting)), exitUsage}
 	}
 	return url, nil
+}
+
+// orPassword says what is enough instead of a role's URL.
+func orPassword(setting string) string {
+	switch setting {
+	case "KONSTRUCT_SUPERUSER_DATABASE_URL":
+		return ""
+	case appSetting:
+		return ", or to one without a user, and " + passwordSetting(setting) + " to its password"
+	}
+	return ", or " + passwordSetting(setting) + " to its password beside " + appSetting
 }
 
 // open opens the library as konstruct_app, without the spool: that is one process's, and may be the service's.

@@ -24,7 +24,7 @@ import (
 )
 
 type demoCmd struct {
-	Dir string `help:"Your own folder of documents instead of the Go installation's." placeholder:"DIR" type:"existingdir"`
+	Dir string `help:"Your own folder of documents instead of samples." placeholder:"DIR" type:"existingdir"`
 }
 
 // Help is shown by --help.
@@ -155,13 +155,7 @@ func (c demoCmd) Run(ctx context.Context, a *app) error {
 	if err := c.attemptRewrite(ctx, a, k.Tenant(parties[0].id)); err != nil {
 		return err
 	}
-	fmt.Fprintf(a.out, `
-Next:
-  bin/konstruct kb search --tenant %[1]s "your own question"
-  bin/konstruct audit list --tenant %[1]s
-  bin/konstruct demo --dir FOLDER      the same on your own documents
-  bin/konstruct dev db                 keep the database running, for psql or your own program
-`, parties[0].id)
+	a.tryThis(u, parties[0].id, parties[0].questions[0])
 	return nil
 }
 

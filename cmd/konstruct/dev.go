@@ -50,10 +50,13 @@ func (devDBCmd) Run(ctx context.Context, a *app) error {
 
 // printURLs prints one URL a line.
 func (a *app) printURLs(u databaseURLs) error {
-	_, err := fmt.Fprintf(a.out,
-		"KONSTRUCT_DATABASE_URL=%s\nKONSTRUCT_OWNER_DATABASE_URL=%s\nKONSTRUCT_NOTARY_DATABASE_URL=%s\nKONSTRUCT_COMPLIANCE_DATABASE_URL=%s\nKONSTRUCT_WORKER_DATABASE_URL=%s\nKONSTRUCT_SUPERUSER_DATABASE_URL=%s\n",
-		u.app, u.owner, u.notary, u.compliance, u.worker, u.superuser)
-	return err
+	for _, line := range [][2]string{{"", u.app}, {"OWNER_", u.owner}, {"NOTARY_", u.notary},
+		{"COMPLIANCE_", u.compliance}, {"WORKER_", u.worker}, {"SUPERUSER_", u.superuser}} {
+		if _, err := fmt.Fprintf(a.out, "KONSTRUCT_%sDATABASE_URL=%s\n", line[0], line[1]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // orphaned is closed when the process that started us is gone: a shell, a test, a supervisor.

@@ -138,7 +138,11 @@ func TestDevDBIsGoneWithItsParentAndComesBack(t *testing.T) {
 			t.Fatal(err)
 		}
 		if _, err := conn.Exec(t.Context(),
-			`BEGIN; SET LOCAL app.current_tenant = '11111111-1111-4111-8111-111111111111'; INSERT INTO audit_events (tenant_id, action_type) VALUES ('11111111-1111-4111-8111-111111111111', 'x'); COMMIT`); err != nil {
+			`BEGIN;
+			SET LOCAL app.current_tenant = '11111111-1111-4111-8111-111111111111';
+			INSERT INTO audit_events (tenant_id, action_type)
+				VALUES ('11111111-1111-4111-8111-111111111111', 'x');
+			COMMIT`); err != nil {
 			t.Fatal(err)
 		}
 		if err := cmd.Process.Kill(); err != nil {

@@ -33,7 +33,7 @@ func TestDocumentedCommandsAreCommands(t *testing.T) {
 			}
 			args := strings.Split(strings.TrimSuffix(string(words), "\x00"), "\x00")
 			var c cli
-			k, err := kong.New(&c, kong.Vars{"parts": "", "source": "", "version": ""}, kong.Exit(func(int) {}),
+			k, err := kong.New(&c, helpVars(), kong.Exit(func(int) {}),
 				kong.Writers(io.Discard, io.Discard))
 			if err != nil {
 				t.Fatal(err)

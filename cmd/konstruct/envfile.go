@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 )
@@ -84,7 +85,7 @@ func readPrivateFile(path string) ([]byte, error) {
 // for it.
 func needsNoEnvFile(command string) bool {
 	name, _, _ := strings.Cut(command, " ")
-	return name == "init" || name == "version" || name == "verify"
+	return slices.Contains([]string{"init", "version", "verify", "completion", "man"}, name)
 }
 
 // fromEnvFile says where connection URLs are from, to whoever can't connect and has set none.

@@ -11,7 +11,8 @@ import (
 )
 
 type escalationsCmd struct {
-	List    escalationsListCmd        `cmd:"" default:"withargs" help:"List escalations, the newest first (the default)."`
+	List escalationsListCmd `cmd:"" default:"withargs" help:"List escalations, the newest first (the default)."`
+
 	Ack     escalationsAcknowledgeCmd `cmd:"" help:"Say that you look after one."`
 	Resolve escalationsResolveCmd     `cmd:"" help:"Say what was decided."`
 }

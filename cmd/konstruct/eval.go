@@ -22,12 +22,14 @@ import (
 
 type kbEvalCmd struct {
 	agentFlag
-	Dir    string   `arg:"" type:"existingdir" help:"The collection: corpus.jsonl, queries.jsonl, qrels/SPLIT.tsv."`
-	Split  string   `help:"Which judgements: a file in qrels/, without .tsv." default:"test"`
-	Tenant string   `help:"Take it in as this tenant; without, as one that stands for this collection and nothing else." env:"KONSTRUCT_EVAL_TENANT" placeholder:"UUID"`
+	Dir   string `arg:"" type:"existingdir" help:"The collection: corpus.jsonl, queries.jsonl, qrels/SPLIT.tsv."`
+	Split string `help:"Which judgements: a file in qrels/, without .tsv." default:"test"`
+
+	Tenant string `help:"Ingest it as this tenant, not one of its own." env:"KONSTRUCT_EVAL_TENANT" placeholder:"UUID"`
+
 	Mode   []string `help:"By what to search." enum:"semantic,lexical,hybrid" default:"semantic,lexical,hybrid"`
 	Whole  bool     `help:"Embed each document whole, as far as the model reads, instead of cut into passages."`
-	Runs   string   `help:"Write what was returned into this folder, in TREC's format, for trec_eval and its like." type:"path" placeholder:"DIR"`
+	Runs   string   `help:"Write what was returned into this folder, in TREC's format." type:"path" placeholder:"DIR"`
 	Rerank bool     `help:"Also with the reranker (KONSTRUCT_RERANK_URL)."`
 }
 
@@ -35,7 +37,8 @@ type kbEvalCmd struct {
 func (kbEvalCmd) Help() string {
 	return "Ingests the collection, asks each question, and reports nDCG@10, Recall@10, Recall@100, MRR@10 and " +
 		"MAP@100 as trec_eval defines them, with 95 % intervals by bootstrap over the questions. Documents already " +
-		"there are not ingested again.\n\nExample:\n\n  konstruct kb eval scifact/ --runs runs/"
+		"there are not ingested again. Without --tenant the collection is a tenant of its own, and nothing else is. " +
+		"The files of --runs are for trec_eval and its like.\n\nExample:\n\n  konstruct kb eval scifact/ --runs runs/"
 }
 
 // modeScore is what one mode reached.

@@ -24,14 +24,15 @@ import (
 type auditProveCmd struct {
 	tenantFlag
 	ID       uuid.UUID `arg:"" help:"The event's id."`
-	Withhold []string  `help:"Do not open these fields: agent_id, user_id, action_type, input_summary, output_summary, latency_ms, metadata." placeholder:"FIELD"`
+	Withhold []string  `help:"Do not open this field, named above. Can be repeated." placeholder:"FIELD"`
 	Out      string    `short:"o" help:"The proof's file; - is standard output." default:"-" placeholder:"FILE"`
 }
 
 // Help is shown by --help.
 func (auditProveCmd) Help() string {
 	return "Writes a C2SP tlog-proof; its extra data is the event's record with the opened fields " +
-		"(docs/evidence.md).\n\nExample:\n\n  konstruct audit prove --tenant $T $EVENT --withhold " +
+		"(docs/evidence.md).\n\nFields: agent_id, user_id, action_type, input_summary, output_summary, latency_ms, " +
+		"metadata.\n\nExample:\n\n  konstruct audit prove --tenant $T $EVENT --withhold " +
 		"input_summary,output_summary -o event.tlog-proof"
 }
 
@@ -67,14 +68,17 @@ func (r auditProveCmd) Run(ctx context.Context, a *app) error {
 
 type auditEvidenceCmd struct {
 	tenantFlag
-	Since    string    `help:"Recorded from this time on (RFC 3339), or this long ago (24h)." placeholder:"TIME"`
-	Until    string    `help:"Recorded before this time." placeholder:"TIME"`
-	Agent    uuid.UUID `help:"Only this agent's." placeholder:"UUID"`
-	User     *string   `help:"Only this user's."`
-	Action   *string   `help:"Only of this type."`
-	Meta     []string  `help:"Only with this in the metadata: KEY=VALUE, or /path/to/key=VALUE inside objects. Can be repeated." placeholder:"KEY=VALUE" sep:"none"`
-	Withhold []string  `help:"Do not open these fields of the events that match." placeholder:"FIELD"`
-	Out      string    `short:"o" required:"" help:"The bundle's file." placeholder:"FILE"`
+	Since  string    `help:"Recorded from this time on (RFC 3339), or this long ago (24h)." placeholder:"TIME"`
+	Until  string    `help:"Recorded before this time." placeholder:"TIME"`
+	Agent  uuid.UUID `help:"Only this agent's." placeholder:"UUID"`
+	User   *string   `help:"Only this user's."`
+	Action *string   `help:"Only of this type."`
+
+	// Meta names what the metadata contains; a value inside objects is named by /path/to/key=VALUE.
+	Meta []string `help:"Metadata has KEY=VALUE or /a/path=VALUE. Can be repeated." placeholder:"KEY=VALUE" sep:"none"`
+
+	Withhold []string `help:"Do not open these fields of the events that match." placeholder:"FIELD"`
+	Out      string   `short:"o" required:"" help:"The bundle's file." placeholder:"FILE"`
 }
 
 // Help is shown by --help.
@@ -192,8 +196,8 @@ func (r receiptGetCmd) Run(ctx context.Context, a *app) error {
 }
 
 type receiptCheckCmd struct {
-	File string `arg:"" help:"The receipt."`
-	Key  string `help:"The notary's public key or a file with it; without it, those are believed that the database names." placeholder:"KEY"`
+	File string `arg:"" complete:"file" help:"The receipt."`
+	Key  string `help:"The notary's public key, or its file; without, the database's is believed." placeholder:"KEY"`
 }
 
 // Run checks the receipt against the database.
@@ -239,19 +243,21 @@ func (r receiptCheckCmd) Run(ctx context.Context, a *app) error {
 
 type verifyCmd struct {
 	Bundle  string   `arg:"" help:"The evidence bundle." type:"existingfile"`
-	Key     string   `required:"" help:"The notary's public key or a file with it, from somewhere else than the bundle." placeholder:"KEY"`
+	Key     string   `required:"" help:"The notary's public key, or its file; not from the bundle." placeholder:"KEY"`
 	Witness []string `help:"The key of a witness that you trust. Can be repeated." placeholder:"KEY" sep:"none"`
 	Quorum  int      `help:"How many of them must have cosigned." default:"0"`
 	Receipt []string `help:"A receipt that the bundle must keep. Can be repeated." placeholder:"FILE" sep:"none"`
-	Text    []string `help:"A file whose text, byte for byte, a search in the bundle must have shown. Can be repeated." placeholder:"FILE" sep:"none"`
-	TSA     string   `name:"tsa" help:"A file of PEM certificates: the time-stamping authorities that you believe; the bundle must hold a stamp of theirs." placeholder:"FILE"`
+	Text    []string `help:"A file that a search must have shown. Can be repeated." placeholder:"FILE" sep:"none"`
+	TSA     string   `name:"tsa" help:"PEM certificates of who must have stamped it." placeholder:"FILE"`
 	Events  string   `help:"Write the proven events here, a JSON object a line." placeholder:"FILE"`
 }
 
 // Help is shown by --help.
 func (verifyCmd) Help() string {
 	return "Needs no database, no network and no configuration. Exit code 0: everything holds; 1: something does " +
-		"not.\n\nExample:\n\n  konstruct verify bundle.zip --key notary.key --witness \"$WITNESS\" --quorum 1"
+		"not. A file of --text must have been shown byte for byte. With --tsa the bundle must hold a time stamp of " +
+		"an authority whose certificate leads to one of that file.\n\nExample:\n\n" +
+		"  konstruct verify bundle.zip --key notary.key --witness \"$WITNESS\" --quorum 1"
 }
 
 // Run verifies and says in plain words what holds.
@@ -292,16 +298,19 @@ func readState(path string) *verify.State {
 
 type auditVerifyCmd struct {
 	Tenant    *uuid.UUID `help:"Only this tenant's events and log." placeholder:"UUID"`
-	SinceLast bool       `help:"Read only what is new since the last verification that found everything to hold; what was changed before it is not seen." xor:"how"`
+	SinceLast bool       `help:"Read only what is new since the last verification that held." xor:"how"`
 	Full      bool       `help:"Read everything (the default)." xor:"how"`
-	Key       string     `help:"The notary's public key or a file with it; without it, those are believed that the database names." placeholder:"KEY"`
-	Receipts  string     `help:"A folder of receipts to check too." placeholder:"DIR" type:"existingdir"`
+
+	Key string `help:"The notary's public key, or its file; without, the database's is believed." placeholder:"KEY"`
+
+	Receipts string `help:"A folder of receipts to check too." placeholder:"DIR" type:"existingdir"`
 }
 
 // Help is shown by --help.
 func (auditVerifyCmd) Help() string {
 	return "Reads every event, seal, tile, checkpoint and key again, recomputes everything, and compares with the " +
-		"copy outside.\n\nExamples:\n\n  konstruct audit verify --key notary.key\n  konstruct audit verify " +
+		"copy outside. What was changed in what an earlier run read is not seen with --since-last.\n\nExamples:\n\n" +
+		"  konstruct audit verify --key notary.key\n  konstruct audit verify " +
 		"--since-last        # between full ones, hourly\n  konstruct audit verify --receipts ~/receipts"
 }
 

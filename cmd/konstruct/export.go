@@ -14,16 +14,18 @@ import (
 type auditExportCmd struct {
 	tenantFlag
 	filterFlags
-	Format     string `required:"" help:"jsonl, csv, parquet, ocsf (API Activity with the ai_operation profile) or cloudevents." placeholder:"FORMAT"`
-	To         string `required:"" help:"A folder, s3://BUCKET/PREFIX?endpoint=https://HOST, or - for standard output." placeholder:"PLACE"`
+	Format     string `required:"" help:"jsonl, csv, parquet, ocsf or cloudevents." placeholder:"FORMAT"`
+	To         string `required:"" help:"Folder, s3:// URL, or - for standard output." placeholder:"PLACE"`
 	PartEvents int64  `help:"How many events a file has at most." default:"100000"`
 }
 
 // Help is shown by --help.
 func (auditExportCmd) Help() string {
 	return "Writes files of events and a manifest that names each with its SHA-256. Run it again with the same flags " +
-		"and it goes on where it was left. The export is an event on the tenant's trail, with the manifest's SHA-256. " +
-		"It proves nothing to a stranger: konstruct audit evidence does.\n\nExamples:\n\n  konstruct audit export " +
+		"and it goes on where it was left. The export is an event on the tenant's trail, with the manifest's " +
+		"SHA-256. It proves nothing to a stranger: konstruct audit evidence does.\n\nFormat ocsf is API Activity " +
+		"with the ai_operation profile. A bucket is s3://BUCKET/PREFIX?endpoint=https://HOST." +
+		"\n\nExamples:\n\n  konstruct audit export " +
 		"--tenant $T --format parquet --to events/\n  konstruct audit export --tenant $T --format jsonl --since 24h " +
 		"--to - | gzip > day.jsonl.gz"
 }
@@ -102,7 +104,7 @@ func destinationName(to string) string {
 }
 
 type exportVerifyCmd struct {
-	From string `arg:"" help:"The folder or s3:// place."`
+	From string `arg:"" complete:"folder" help:"The folder or s3:// place."`
 }
 
 // Help is shown by --help.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"reflect"
 	"slices"
 	"strings"
 
@@ -19,23 +18,17 @@ func parseHelp(args []string) (asked []string, settings bool) {
 	return asked, slices.Equal(args[1:], []string{"config"})
 }
 
-// helpPrinter prints a command's help, with the settings that are everybody's where all is true.
-func helpPrinter(all bool) kong.HelpPrinter {
+// helpPrinter prints a command's help, with the settings that all commands have where all is true.
+func (a *app) helpPrinter(all bool) kong.HelpPrinter {
 	return func(o kong.HelpOptions, ctx *kong.Context) error {
-		common := map[string]bool{}
-		for _, f := range reflect.VisibleFields(reflect.TypeFor[settings]()) {
-			common[variables(f)[0]] = true
-		}
-		for _, f := range ctx.Model.Flags {
-			if len(f.Envs) > 0 && common[f.Envs[0]] {
-				f.Hidden = !all
-			}
+		for _, f := range a.settingFlags {
+			f.Hidden = !all
 		}
 		for _, f := range ctx.Model.Flags {
 			f.Hidden = f.Hidden || f.Name == "version" && ctx.Selected() != nil
 		}
-		if n := ctx.Selected(); n != nil && examples[commandOf(n)] != "" {
-			n.Detail = strings.TrimSpace(n.Detail + "\n\nExample:\n\n  " + examples[commandOf(n)])
+		if n := ctx.Selected(); n != nil {
+			n.Detail = detail(n)
 		}
 		if err := kong.DefaultHelpPrinter(o, ctx); err != nil || all {
 			return err
@@ -44,6 +37,14 @@ func helpPrinter(all bool) kong.HelpPrinter {
 			"\nWhat all commands have, as connection URLs and folders: konstruct help config")
 		return err
 	}
+}
+
+// detail is what a command's help says beyond its one line, with an example.
+func detail(n *kong.Node) string {
+	if example := examples[commandOf(n)]; example != "" {
+		return strings.TrimSpace(n.Detail + "\n\nExample:\n\n  " + example)
+	}
+	return n.Detail
 }
 
 // commandOf is what a command is called, without the program.
@@ -63,6 +64,7 @@ func commandGroups() []kong.Group {
 		{Key: "kb", Title: "Knowledge base:"},
 		{Key: "run", Title: "Operate:"},
 		{Key: "dev", Title: "Develop:"},
+		{Key: "shell", Title: "Shell and manual:"},
 	}
 }
 

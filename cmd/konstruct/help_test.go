@@ -52,7 +52,7 @@ func TestHelpFitsAScreen(t *testing.T) {
 		}
 	}
 	var c cli
-	k, err := kong.New(&c, kong.Vars{"parts": "", "source": "", "version": ""})
+	k, err := kong.New(&c, helpVars())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -28,9 +28,9 @@ type initCmd struct {
 // Help is shown by --help.
 func (initCmd) Help() string {
 	return "Creates roles, database, extension, schema and guard on PostgreSQL 15 or newer with pgvector, and writes " +
-		"the roles' URLs into konstruct.env (--env-file), which every command reads. A second run changes nothing. " +
-		"Exit code 5: a database " +
-		"administrator has to run the statements that are shown.\n\nExamples:\n\n" +
+		"the database's URL and the roles' passwords into konstruct.env (--env-file), which every command reads. " +
+		"A second run changes nothing. Exit code 5: a database administrator has to run the statements that are " +
+		"shown.\n\nExamples:\n\n" +
 		"  konstruct init --superuser-database-url postgres://postgres:$PW@db:5432/postgres\n" +
 		"  sudo -u postgres konstruct init --superuser-database-url 'host=/run/postgresql'\n" +
 		"  konstruct init --print-sql --address db:5432 > init.sql"
@@ -124,8 +124,7 @@ func (r *initRun) provision(ctx context.Context) error {
 // ensureDatabase creates the database and what is in it. What needs a step that was denied is left.
 func (r *initRun) ensureDatabase(ctx context.Context) error {
 	rest := []string{"database " + r.cmd.Database, "extension vector", "schema", "guard against DDL"}
-	settings := roleSettings()
-	owner, appURL := r.env.values[settings[migrations.Owner]], r.env.values[settings["konstruct_app"]]
+	owner, appURL := r.env.url(migrations.Owner), r.env.url(appRole)
 	for i, ensure := range []func() (provision.Step, error){
 		func() (provision.Step, error) { return r.server.EnsureDatabase(ctx) },
 		func() (provision.Step, error) { return r.server.EnsureExtension(ctx, owner) },

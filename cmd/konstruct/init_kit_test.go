@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -41,8 +42,10 @@ func newBare(t *testing.T) *bare {
 		b.super("postgres", "DROP ROLE "+role.Name)
 	}
 	for _, setting := range roleSettings() {
-		if _, ok := os.LookupEnv(setting); ok {
-			t.Fatalf("%s is set", setting)
+		for _, name := range []string{setting, passwordSetting(setting)} {
+			if _, ok := os.LookupEnv(name); ok {
+				t.Fatalf("%s is set", name)
+			}
 		}
 	}
 	t.Chdir(b.dir)
@@ -69,12 +72,27 @@ func (b *bare) do(want int, args ...string) string {
 		b.t.Fatalf("konstruct %s: exit code %d, not %d: %s%s", strings.Join(args, " "), code, want, &out, &errs)
 	}
 	all := out.String() + errs.String()
-	for line := range strings.Lines(b.env()) { // a password is printed nowhere
-		if _, rest, ok := strings.Cut(line, "://"); ok {
-			password, _, ok := strings.Cut(rest[strings.Index(rest, ":")+1:], "@")
-			if !ok || len(password) > 9 && strings.Contains(all, password) {
-				b.t.Errorf("konstruct %s prints a password: %s", strings.Join(args, " "), all)
+	for _, password := range b.passwords() { // printed nowhere
+		if len(password) > 9 && strings.Contains(all, password) {
+			b.t.Errorf("konstruct %s prints a password: %s", strings.Join(args, " "), all)
+		}
+	}
+	return all
+}
+
+// passwords are those of the env file: in settings of their own, or in URLs.
+func (b *bare) passwords() (all []string) {
+	b.t.Helper()
+	for line := range strings.Lines(b.env()) {
+		key, value, _ := strings.Cut(strings.TrimSpace(line), "=")
+		if strings.HasSuffix(key, "_PASSWORD") {
+			all = append(all, value)
+		} else if u, err := url.Parse(value); err == nil && u.User != nil {
+			password, ok := u.User.Password()
+			if !ok {
+				b.t.Errorf("%s names a user without a password", key)
 			}
+			all = append(all, password)
 		}
 	}
 	return all

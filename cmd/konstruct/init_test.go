@@ -45,7 +45,8 @@ func TestInitMakesABareServerWorkAndASecondRunChangesNothing(t *testing.T) {
 	b.init(0, "--reset-passwords")
 	after := b.env()
 	if !strings.HasSuffix(after, "KONSTRUCT_LISTEN=127.0.0.1:9\n") ||
-		strings.Contains(after, line(before, "KONSTRUCT_DATABASE_URL=")) {
+		strings.Contains(after, line(before, "KONSTRUCT_APP_PASSWORD=")) ||
+		line(after, "KONSTRUCT_DATABASE_URL=") != line(before, "KONSTRUCT_DATABASE_URL=") {
 		t.Error(after)
 	}
 	b.do(0, "doctor")
@@ -93,7 +94,7 @@ func TestInitSaysThatTheEnvFileIsLost(t *testing.T) {
 	if steps["role konstruct_app"].State != provision.Created {
 		t.Error(steps)
 	}
-	if line(b.env(), "KONSTRUCT_DATABASE_URL=") != line(old, "KONSTRUCT_DATABASE_URL=") {
+	if got := line(b.env(), "KONSTRUCT_APP_PASSWORD="); got == "none" || got != line(old, "KONSTRUCT_APP_PASSWORD=") {
 		t.Error("a role that is created does not get the password that was drawn for it")
 	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,18 +17,7 @@ import (
 
 	"github.com/konstruct/konstruct/blob"
 	"github.com/konstruct/konstruct/internal/provision"
-	"github.com/konstruct/konstruct/migrations"
 )
-
-// roleSettings says which setting holds the URL of a role.
-func roleSettings() map[string]string {
-	return map[string]string{
-		"konstruct_app": "KONSTRUCT_DATABASE_URL", migrations.Owner: "KONSTRUCT_OWNER_DATABASE_URL",
-		"konstruct_notary":     "KONSTRUCT_NOTARY_DATABASE_URL",
-		"konstruct_compliance": "KONSTRUCT_COMPLIANCE_DATABASE_URL",
-		"konstruct_worker":     "KONSTRUCT_WORKER_DATABASE_URL",
-	}
-}
 
 // initEnv is the env file that init writes. Lines that are not its own stay as they are.
 type initEnv struct {
@@ -81,6 +71,43 @@ func (e *initEnv) set(key, value string) {
 		return
 	}
 	e.lines[i] = line
+}
+
+// url is the URL of a role as the file has it: a line of its own, or the base with the role's password. It is empty
+// where the file has no password of the role.
+func (e *initEnv) url(role string) string {
+	setting := roleSettings()[role]
+	base, own, password := e.values[appSetting], e.values[setting], e.values[passwordSetting(setting)]
+	switch {
+	case own != "" && (role != appRole || baseNamesUser(own)):
+		return own
+	case base == "" || password == "":
+		return ""
+	}
+	return asRole(base, role, password)
+}
+
+// setURL notes the URL of a role: in its own line where it has one, as older files do, and else as the role's
+// password beside the one base.
+func (e *initEnv) setURL(role, raw string) {
+	setting := roleSettings()[role]
+	base, password := baseOf(raw)
+	old := e.values[appSetting]
+	if old == "" || role == appRole && !baseNamesUser(old) {
+		e.set(appSetting, base)
+		old = base
+	}
+	if old == base && (role == appRole || e.values[setting] == "") {
+		e.set(passwordSetting(setting), password)
+		return
+	}
+	e.set(setting, raw)
+}
+
+// baseNamesUser reports whether the base of an env file says as whom to connect, whatever the environment does.
+func baseNamesUser(base string) bool {
+	u, ok := parseURL(base)
+	return !ok || u.User.Username() != ""
 }
 
 const envHead = "# Written by konstruct init. It holds passwords: keep it yours alone (chmod 600), " +
@@ -149,8 +176,8 @@ func (e *initEnv) belongs(ctx context.Context, t provision.Target, cluster strin
 			return nil
 		}
 	}
-	for _, setting := range roleSettings() {
-		raw := e.values[setting]
+	for role, setting := range roleSettings() {
+		raw := cmp.Or(e.url(role), e.values[setting])
 		u, err := url.Parse(raw)
 		if raw == "" || err == nil && u.Host == t.Host && u.Path == "/"+t.Database {
 			continue

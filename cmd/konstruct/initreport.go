@@ -124,9 +124,11 @@ func (r *initRun) next(err error) (lines []string) {
 	lines = append(lines, "konstruct doctor               # every promise, one line each",
 		"konstruct notary run           # signs the log; keep it running",
 		"konstruct serve                # the HTTP API")
-	for _, setting := range roleSettings() {
-		if v, ok := os.LookupEnv(setting); ok && v != r.env.values[setting] {
-			lines = append(lines, "unset "+setting+"   # it is set in the environment, and wins over the env file")
+	for _, url := range roleSettings() {
+		for _, setting := range []string{url, passwordSetting(url)} {
+			if v, ok := os.LookupEnv(setting); ok && v != r.env.values[setting] {
+				lines = append(lines, "unset "+setting+"   # it is set in the environment, and wins over the env file")
+			}
 		}
 	}
 	slices.SortStableFunc(lines, func(a, b string) int { return cmp.Compare(rank(a), rank(b)) })

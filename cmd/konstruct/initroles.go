@@ -37,7 +37,7 @@ func (a *app) planRoles(ctx context.Context, t provision.Target, states map[stri
 	var all []credential
 	var lost []string
 	for _, role := range migrations.Roles() {
-		c := credential{Role: role, state: states[role.Name], url: env.values[roleSettings()[role.Name]]}
+		c := credential{Role: role, state: states[role.Name], url: env.url(role.Name)}
 		if known := (credential{url: a.urlOf(role.Name)}).password(); c.url == "" && known != "" {
 			// from the environment or --config: another database of this cluster, perhaps
 			c.url = t.URL(role.Name, known)
@@ -98,10 +98,9 @@ func (a *app) urlOf(role string) string {
 // ensureRoles creates the roles. The env file has a password before the role does: a run that is killed between
 // can go on.
 func (r *initRun) ensureRoles(ctx context.Context, roles []credential) error {
-	settings := roleSettings()
 	for _, c := range roles {
 		if !c.set {
-			r.env.set(settings[c.Name], c.url)
+			r.env.setURL(c.Name, c.url)
 		}
 	}
 	if err := r.env.write(); err != nil {
@@ -115,7 +114,7 @@ func (r *initRun) ensureRoles(ctx context.Context, roles []credential) error {
 		if step.State == provision.Denied && c.worked {
 			step.Detail, step.SQL = "its password works, and you may not change it: "+step.Detail, nil
 		} else if c.set {
-			r.env.set(settings[c.Name], c.url)
+			r.env.setURL(c.Name, c.url)
 			if err := r.env.write(); err != nil {
 				return err
 			}

@@ -25,12 +25,11 @@ func (a *app) printInitSQL(ctx context.Context, c initCmd, env *initEnv) error {
 	r.setFolders()
 	script := provision.Script{Database: c.Database, EnvFile: env.path, Verifiers: map[string]string{}}
 	for _, role := range migrations.Roles() {
-		setting := roleSettings()[role.Name]
-		cred := credential{Role: role, url: env.values[setting]}
+		cred := credential{Role: role, url: env.url(role.Name)}
 		if c.ResetPasswords || !provision.Plain(cred.password()) {
 			cred.url = t.URL(role.Name, provision.DrawPassword())
 		}
-		env.set(setting, cred.url)
+		env.setURL(role.Name, cred.url)
 		if script.Verifiers[role.Name], err = provision.Verifier(cred.password()); err != nil {
 			return err
 		}

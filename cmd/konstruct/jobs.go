@@ -132,6 +132,10 @@ func (c kbWorkCmd) Run(ctx context.Context, a *app) error {
 	}
 	defer k.Close()
 	if !c.Once {
+		if u.owner == "" {
+			fmt.Fprintln(a.err, "konstruct: without KONSTRUCT_OWNER_DATABASE_URL this process builds no tenant's own "+
+				"index")
+		}
 		return k.RunWorker(ctx, work)
 	}
 	working, stop := context.WithCancel(ctx)
@@ -177,7 +181,7 @@ type kbJobsCmd struct {
 
 type jobsListCmd struct {
 	tenantFlag
-	State string    `help:"Those in this state: queued, running, done, failed, cancelled." enum:",queued,running,done,failed,cancelled" default:""`
+	State string    `help:"Those in this state: ${enum}." enum:",queued,running,done,failed,cancelled" default:""`
 	Limit int       `help:"How many at most, up to 1000." default:"100"`
 	After uuid.UUID `help:"Continue after this job." placeholder:"UUID"`
 }

@@ -14,17 +14,17 @@ import (
 )
 
 type kbCmd struct {
-	Ingest  kbIngestCmd      `cmd:"" help:"Ingest files, folders, archives, buckets, pages and sites: Office, OpenDocument, PDF, e-books, mail, HTML, Markdown, tables, data, programs."`
+	Ingest  kbIngestCmd      `cmd:"" help:"Ingest files, folders, archives, buckets, pages and sites."`
 	Work    kbWorkCmd        `cmd:"" help:"Ingest what was enqueued with ingest --later, of all tenants in turns."`
 	Jobs    kbJobsCmd        `cmd:"" help:"What was enqueued with ingest --later, and what became of it."`
-	Reembed kbReembedCmd     `cmd:"" help:"Embed the passages with another model, beside the first, and search by it; or go back."`
+	Reembed kbReembedCmd     `cmd:"" help:"Embed the passages with another model and search by it; or go back."`
 	Models  kbModelsCmd      `cmd:"" help:"The models whose vectors there are beside the first's."`
 	Search  kbSearchCmd      `cmd:"" help:"Find the passages that answer a question; the search is audited."`
 	Cite    kbCiteCmd        `cmd:"" help:"Show a passage that was cited, marked in its place."`
 	Explain kbExplainCmd     `cmd:"" help:"Show how a search is done: tier, index, rows, the database's plan."`
-	Tune    kbTuneCmd        `cmd:"" help:"Find out how far a tenant's own index must look (hnsw.ef_search), by questions it was asked."`
-	Global  kbGlobalIndexCmd `cmd:"" name:"global-index" help:"Make or drop the seed's index over all tenants, which its clients use and ours do not."`
-	Eval    kbEvalCmd        `cmd:"" help:"Measure how well searches answer, on a collection with known answers (BEIR's layout)."`
+	Tune    kbTuneCmd        `cmd:"" help:"Find out how far a tenant's own index must look (hnsw.ef_search)."`
+	Global  kbGlobalIndexCmd `cmd:"" name:"global-index" help:"Make or drop the seed's index over all tenants."`
+	Eval    kbEvalCmd        `cmd:"" help:"Measure searches on a collection with known answers (BEIR)."`
 	List    kbListCmd        `cmd:"" help:"List the documents."`
 	Show    kbShowCmd        `cmd:"" help:"Show a document and its passages."`
 	Rm      kbRmCmd          `cmd:"" help:"Remove documents."`
@@ -32,7 +32,7 @@ type kbCmd struct {
 
 // agentFlag names the agent that acts; a person at the command line is one of the tenant's own.
 type agentFlag struct {
-	Agent uuid.UUID `help:"The agent that acts; without it one that stands for this tenant's command line." env:"KONSTRUCT_AGENT" placeholder:"UUID"`
+	Agent uuid.UUID `help:"The agent that acts, if not the command line." env:"KONSTRUCT_AGENT" placeholder:"UUID"`
 }
 
 func (f agentFlag) agent(t *konstruct.Tenant, tenant uuid.UUID) *konstruct.Agent {
@@ -46,7 +46,8 @@ type kbIngestCmd struct {
 	tenantFlag
 	agentFlag
 	documentFlags
-	Paths  []string      `arg:"" help:"Files, folders, archives, mailboxes; pages, sitemaps and feeds by their URL; s3://BUCKET/PREFIX?endpoint=https://HOST."`
+	Paths []string `arg:"" complete:"file" help:"Files, folders, archives, mailboxes; URLs of pages, feeds, buckets."`
+
 	Later  bool          `help:"Hand them over to konstruct kb work." xor:"when"`
 	Watch  bool          `help:"Go on, and ingest what changes, until interrupted." xor:"when"`
 	Every  time.Duration `help:"How often --watch looks." default:"5s"`
@@ -56,7 +57,8 @@ type kbIngestCmd struct {
 
 // documentFlags is what is said of documents.
 type documentFlags struct {
-	Label    []string          `help:"Who may see them: those granted one of these labels. --label= takes labels away; without, they stay." placeholder:"NAME"`
+	Label []string `help:"Who sees them: those granted one of these labels. Can be repeated." placeholder:"NAME"`
+
 	Metadata map[string]string `help:"Anything else to say of them." placeholder:"KEY=VALUE" mapsep:","`
 }
 
@@ -76,11 +78,14 @@ func (f documentFlags) options() konstruct.DocumentOptions {
 
 // Help is shown by --help.
 func (kbIngestCmd) Help() string {
-	return "A file already there is left as it is, a changed one is replaced. Hidden files, files of other kinds and " +
-		"links that lead out of a folder are passed over.\n\nExit code 3 when some files failed and some did " +
-		"not.\n\nExamples:\n\n  konstruct kb ingest --tenant $T docs/ handbook.pdf mail.mbox " +
-		"https://example.com/sitemap.xml\n  konstruct kb ingest --tenant $T --later s3://bucket/contracts --label " +
-		"legal\n  konstruct kb ingest --tenant $T --watch docs/"
+	return "Reads Office, OpenDocument, PDF, e-books, mail, HTML, Markdown, tables, data and programs; pages, " +
+		"sitemaps and feeds by their URL; buckets as s3://BUCKET/PREFIX?endpoint=https://HOST. Unchanged files " +
+		"stay, changed ones are replaced; hidden files, other kinds and links that lead out of a folder are passed " +
+		"over. --label= takes labels away; without --label they stay.\n\n" +
+		"Exit code 3 when some files failed and some did not.\n\nExamples:\n\n" +
+		"  konstruct kb ingest --tenant $T docs/ handbook.pdf mail.mbox https://example.com/sitemap.xml\n" +
+		"  konstruct kb ingest --tenant $T --later s3://bucket/contracts --label legal\n" +
+		"  konstruct kb ingest --tenant $T --watch docs/"
 }
 
 // Run takes the files in.

@@ -21,19 +21,30 @@ type keyCmd struct {
 	Revoke keyRevokeCmd `cmd:"" help:"End a key at once, in every process."`
 }
 
+// defaultPermissions are those of a key for which nothing else is asked.
+const defaultPermissions = "events:read,events:write,kb:read,kb:write"
+
 type keyCreateCmd struct {
 	tenantFlag
-	Name       string              `arg:"" help:"What it is for."`
-	Permission []access.Permission `help:"What it may do: events:read, events:write, escalations:write, evidence:read, kb:read, kb:write, compliance:read, compliance:write, access:read, access:write, or tenants:impersonate." default:"events:read,events:write,kb:read,kb:write" placeholder:"ACTION"`
-	Role       access.Role         `help:"Instead of --may: what a viewer, auditor, operator, compliance or admin may do." placeholder:"ROLE"`
-	Agent      uuid.UUID           `help:"The one agent as which it acts and whose events it sees." placeholder:"UUID"`
-	Label      []string            `help:"Labels of documents that it may see, beside documents that have none; '*' is every label." placeholder:"NAME" sep:"none"`
-	Expires    time.Duration       `help:"When it ends, from now; never where it is not said." placeholder:"720h"`
+	Name string `arg:"" help:"What it is for."`
+
+	Permission []access.Permission `help:"What it may do, named above." default:"${permissions}" placeholder:"ACTION"`
+
+	Role  access.Role `help:"Instead of --permission: what this role may do." placeholder:"ROLE"`
+	Agent uuid.UUID   `help:"The one agent as which it acts and whose events it sees." placeholder:"UUID"`
+
+	Label []string `help:"Label of documents it sees; '*' is every. Can be repeated." placeholder:"NAME" sep:"none"`
+
+	Expires time.Duration `help:"When it ends, from now; never where it is not said." placeholder:"720h"`
 }
 
 // Help is shown by --help.
 func (keyCreateCmd) Help() string {
-	return "Examples:\n\n  konstruct key create support-bot --tenant $T --agent $A\n  konstruct key create counsel " +
+	return "Permissions: events:read, events:write, escalations:write, evidence:read, kb:read, kb:write, " +
+		"compliance:read, compliance:write, access:read, access:write, tenants:impersonate.\n\n" +
+		"Roles: viewer, auditor, operator, compliance, admin.\n\n" +
+		"Documents that have no label are seen with every key.\n\n" +
+		"Examples:\n\n  konstruct key create support-bot --tenant $T --agent $A\n  konstruct key create counsel " +
 		"--tenant $T --role viewer --label legal\n  konstruct key create auditor --tenant $T --role auditor " +
 		"--expires 720h\n  konstruct key create operator --tenant 6b6f6e73-7472-8563-8000-000000000001 --permission " +
 		"tenants:impersonate"
@@ -113,13 +124,14 @@ func labelled(labels []string) string { return oneLine(strings.Join(labels, ",")
 type keyLabelCmd struct {
 	tenantFlag
 	ID    uuid.UUID `arg:"" help:"The key's id."`
-	Label []string  `help:"Labels of documents that it may see from now on, beside documents that have none, instead of those that it had; '*' is every label. None where it is not said." placeholder:"NAME" sep:"none"`
+	Label []string  `help:"Label that it has from now on; '*' is every. Can be repeated." placeholder:"NAME" sep:"none"`
 }
 
 // Help is shown by --help.
 func (keyLabelCmd) Help() string {
-	return "Examples:\n\n  konstruct key label $ID --tenant $T --label legal --label hr\n  konstruct key label $ID " +
-		"--tenant $T"
+	return "The labels that are given replace those that the key had; without --label it has none. Documents that " +
+		"have no label are seen with every key.\n\nExamples:\n\n" +
+		"  konstruct key label $ID --tenant $T --label legal --label hr\n  konstruct key label $ID --tenant $T"
 }
 
 // Run grants them.
@@ -208,13 +220,14 @@ type userAddCmd struct {
 	Subject string      `arg:"" help:"As the provider's tokens have it (sub)."`
 	Role    access.Role `required:"" help:"viewer, auditor, operator, compliance or admin." placeholder:"ROLE"`
 	Name    string      `help:"For people." placeholder:"NAME"`
-	Label   []string    `help:"Labels of documents that they may see, beside documents that have none; '*' is every label, --label= is none. Where it is not said, somebody who is there keeps theirs." placeholder:"NAME" sep:"none"`
+	Label   []string    `help:"Label of documents that they may see. Can be repeated." placeholder:"NAME" sep:"none"`
 }
 
 // Help is shown by --help.
 func (userAddCmd) Help() string {
-	return "The provider is that of KONSTRUCT_OIDC_ISSUER.\n\nExample:\n\n  konstruct user add 248289761001 --tenant " +
-		"$T --role auditor --name \"Ada\" --label legal"
+	return "The provider is that of KONSTRUCT_OIDC_ISSUER. Documents that have no label are seen by everybody; label " +
+		"'*' is every label, --label= is none. Without --label, somebody who is there keeps theirs.\n\nExample:\n\n" +
+		"  konstruct user add 248289761001 --tenant $T --role auditor --name \"Ada\" --label legal"
 }
 
 // Run admits.

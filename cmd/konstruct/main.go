@@ -14,6 +14,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/konstruct/konstruct/embed"
+	"github.com/konstruct/konstruct/internal/completion"
 	"github.com/konstruct/konstruct/internal/devpg"
 )
 
@@ -39,23 +40,25 @@ type cli struct {
 	JSON        bool             `help:"Print JSON instead of tables for people."`
 	ShowVersion kong.VersionFlag `name:"version" help:"Print the version."`
 
-	Init    initCmd      `cmd:"" group:"start" help:"Prepare your PostgreSQL and write the env file."`
-	Demo    demoCmd      `cmd:"" group:"start" help:"See it work on sample documents."`
-	Doctor  doctorCmd    `cmd:"" group:"start" help:"Check the role and the database."`
-	Audit   auditCmd     `cmd:"" group:"trail" help:"Log, list, search, verify, export and erase events."`
-	Verify  verifyCmd    `cmd:"" group:"trail" help:"Verify an evidence bundle, offline."`
-	Notary  notaryCmd    `cmd:"" group:"trail" help:"Order events, sign checkpoints, publish the log."`
-	KB      kbCmd        `cmd:"" group:"kb" name:"kb" help:"Ingest documents, search them, manage jobs."`
-	Model   modelCmd     `cmd:"" group:"kb" help:"Fetch or import the local embedding model."`
-	Serve   serveCmd     `cmd:"" group:"run" help:"Serve the HTTP API."`
-	Key     keyCmd       `cmd:"" group:"run" help:"Create, list, rotate and revoke API keys."`
-	User    userCmd      `cmd:"" group:"run" help:"Add, list and remove users of the identity provider."`
-	Migrate migrateCmd   `cmd:"" group:"run" help:"Migrate the schema and show its version."`
-	Config  configCmd    `cmd:"" group:"run" help:"Print the configuration and where it is from."`
-	Dev     devCmd       `cmd:"" group:"dev" help:"Run a private database for development."`
-	Bench   benchCmd     `cmd:"" group:"dev" help:"Measure against a baseline in the same run."`
-	Version versionCmd   `cmd:"" group:"dev" help:"Print the version."`
-	Read    readFilesCmd `cmd:"" name:"read-files" hidden:"" help:"Read files that standard input hands over."`
+	Init    initCmd       `cmd:"" group:"start" help:"Prepare your PostgreSQL and write the env file."`
+	Demo    demoCmd       `cmd:"" group:"start" help:"See it work on sample documents."`
+	Doctor  doctorCmd     `cmd:"" group:"start" help:"Check the role and the database."`
+	Audit   auditCmd      `cmd:"" group:"trail" help:"Log, list, search, verify, export and erase events."`
+	Verify  verifyCmd     `cmd:"" group:"trail" help:"Verify an evidence bundle, offline."`
+	Notary  notaryCmd     `cmd:"" group:"trail" help:"Order events, sign checkpoints, publish the log."`
+	KB      kbCmd         `cmd:"" group:"kb" name:"kb" help:"Ingest documents, search them, manage jobs."`
+	Model   modelCmd      `cmd:"" group:"kb" help:"Fetch or import the local embedding model."`
+	Serve   serveCmd      `cmd:"" group:"run" help:"Serve the HTTP API."`
+	Key     keyCmd        `cmd:"" group:"run" help:"Create, list, rotate and revoke API keys."`
+	User    userCmd       `cmd:"" group:"run" help:"Add, list and remove users of the identity provider."`
+	Migrate migrateCmd    `cmd:"" group:"run" help:"Migrate the schema and show its version."`
+	Config  configCmd     `cmd:"" group:"run" help:"Print the configuration and where it is from."`
+	Dev     devCmd        `cmd:"" group:"dev" help:"Run a private database for development."`
+	Bench   benchCmd      `cmd:"" group:"dev" help:"Measure against a baseline in the same run."`
+	Version versionCmd    `cmd:"" group:"dev" help:"Print the version."`
+	Shell   completionCmd `cmd:"" group:"shell" name:"completion" help:"Print the completion script of a shell."`
+	Man     manCmd        `cmd:"" group:"shell" help:"Write manual pages."`
+	Read    readFilesCmd  `cmd:"" name:"read-files" hidden:"" help:"Read files that standard input hands over."`
 }
 
 // app is what every command gets.
@@ -65,6 +68,8 @@ type app struct {
 	sources  map[string]string // setting → where its value is from
 	envFile  string            // the env file that settings are from
 	envErr   error             // why it could not be read
+
+	settingFlags []*kong.Flag // the flags of settings
 }
 
 func main() {
@@ -79,22 +84,16 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int
 	a := &app{cli: &c, out: stdout, err: stderr}
 	exited := -1
 	args, all := parseHelp(args)
-	parser, err := kong.New(&c, kong.Name("konstruct"),
-		kong.Description("An audit trail nobody can rewrite, and a knowledge base nobody else can read, for AI "+
-			"agents.\n\nFirst steps:\n  konstruct demo                    see it work\n  konstruct init              "+
-			"      prepare your PostgreSQL\n  konstruct kb ingest docs/ --tenant $T\n  konstruct audit verify        "+
-			"    verify every event against its seal and log\n  konstruct notary run              sign checkpoints\n "+
-			" konstruct serve                   serve the API\n\nExit codes: 0 done, 1 failed, 2 wrong usage, 3 "+
-			"partly done, 4 no database, 5 permission denied."),
-		kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(a), kong.Vars{"parts": devpg.AssetsDir(),
-			"source": embed.Source, "version": version()}, kong.Writers(stdout, stderr), kong.Exit(func(n int) {
-			exited = n
-		}),
-		kong.Help(helpPrinter(all)), kong.ExplicitGroups(commandGroups()),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}), kong.UsageOnError())
+	parser, err := a.newParser(ctx, all, func(n int) { exited = n })
 	if err != nil {
 		fmt.Fprintln(stderr, "konstruct:", err)
 		return exitUsage
+	}
+	if len(args) > 0 && args[0] == completion.Command { // with no configuration: a wrong one would leave a shell silent
+		if err := completion.Answer(stdout, parser.Model.Node, args[1:]); err != nil {
+			return exitFailed
+		}
+		return 0
 	}
 	fail := func(err error) int {
 		code := exitCode(err)
@@ -120,10 +119,40 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int
 		return fail(coded{a.envErr, exitUsage})
 	}
 	a.noteSources(k)
+	a.deriveURLs()
 	if err := k.Run(); err != nil {
 		return fail(err)
 	}
 	return 0
+}
+
+// description is what konstruct --help begins with.
+const description = `An audit trail nobody can rewrite, and a knowledge base nobody else can read, for AI agents.
+
+First steps:
+  konstruct demo                    see it work
+  konstruct init                    prepare your PostgreSQL
+  konstruct kb ingest docs/ --tenant $T
+  konstruct audit verify            verify every event against its seal and log
+  konstruct notary run              sign checkpoints
+  konstruct serve                   serve the API
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 partly done, 4 no database, 5 permission denied.`
+
+// newParser is the parser of the whole command line; all has help show the settings that all commands have, and exit
+// is told the status that --help ends with.
+func (a *app) newParser(ctx context.Context, all bool, exit func(int)) (*kong.Kong, error) {
+	return kong.New(a.cli, kong.Name("konstruct"), kong.Description(description), kong.PostBuild(a.nameVariables),
+		kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(a),
+		helpVars(), kong.Writers(a.out, a.err), kong.Exit(exit), kong.Help(a.helpPrinter(all)),
+		kong.ExplicitGroups(commandGroups()),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}), kong.UsageOnError())
+}
+
+// helpVars are what ${…} stands for in the tags of commands and flags.
+func helpVars() kong.Vars {
+	return kong.Vars{"parts": devpg.AssetsDir(), "source": embed.Source, "version": version(),
+		"benchmarks": benchmarks, "permissions": defaultPermissions, "shells": completion.Shells}
 }
 
 type versionCmd struct{}

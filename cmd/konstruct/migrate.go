@@ -16,7 +16,7 @@ type migrateCmd struct {
 	Status    migrateStatusCmd    `cmd:"" help:"List the migrations and when each was applied."`
 	Version   migrateVersionCmd   `cmd:"" help:"Print the version that the database stands at."`
 	TextIndex migrateTextIndexCmd `cmd:"" help:"Make or drop the index of the words in summaries."`
-	Guard     migrateGuardCmd     `cmd:"" help:"Install, as a superuser, the event triggers against quiet DDL, and let ids be looked up by index."`
+	Guard     migrateGuardCmd     `cmd:"" help:"Install, as a superuser, the event triggers against quiet DDL."`
 }
 
 // openSchema opens the owner's database. With no URL set at all it is the private one.
@@ -175,6 +175,11 @@ func (migrateVersionCmd) Run(ctx context.Context, a *app) error {
 
 type migrateGuardCmd struct {
 	PrintSQL bool `name:"print-sql" help:"Print the statements for psql instead, for whoever may run them."`
+}
+
+// Help is shown by --help.
+func (migrateGuardCmd) Help() string {
+	return "It also lets runs and words be looked up by index, as role konstruct_finder."
 }
 
 // Run installs the event triggers.

@@ -29,8 +29,8 @@ import (
 type notaryCmd struct {
 	Run     notaryRunCmd     `cmd:"" help:"Put sealed events in order and sign checkpoints, until stopped."`
 	Status  notaryStatusCmd  `cmd:"" help:"How things stand: what is signed, what waits, what hinders."`
-	Resume  notaryResumeCmd  `cmd:"" help:"After a move or a restore: explain what is found, and go on where that is right."`
-	Publish notaryPublishCmd `cmd:"" help:"Write a log's tiles and checkpoint into a folder or bucket, as C2SP tlog-tiles has them."`
+	Resume  notaryResumeCmd  `cmd:"" help:"After a move or a restore: explain it, and go on where that is right."`
+	Publish notaryPublishCmd `cmd:"" help:"Write a log's tiles and checkpoint into a folder or bucket."`
 	Key     notaryKeyCmd     `cmd:"" help:"The notary's key: show it, rotate it."`
 }
 
@@ -138,7 +138,8 @@ type notaryRunCmd struct {
 	Every     time.Duration `help:"How often a checkpoint is made when there is something new." default:"1s"`
 	Heartbeat time.Duration `help:"How long a log may be silent before it gets a checkpoint all the same." default:"1h"`
 	Once      bool          `help:"Catch up, sign, and stop."`
-	Serve     string        `help:"Serve the super-log's tiles and checkpoint in the C2SP layout, at this address." placeholder:"ADDR"`
+
+	Serve string `help:"Serve the super-log's tiles and checkpoint (C2SP) at this address." placeholder:"ADDR"`
 }
 
 // Help is shown by --help.
@@ -313,7 +314,12 @@ func (a *app) printNotaryStatus(s notary.Status, o notary.Anchor) error {
 }
 
 type notaryResumeCmd struct {
-	Accept bool `help:"Where nothing is kept outside any more: keep what this database signed last. Only if you know that it was not taken back."`
+	Accept bool `help:"Keep what this database signed last, where nothing is kept outside any more."`
+}
+
+// Help is shown by --help.
+func (notaryResumeCmd) Help() string {
+	return "Use --accept only if you know that the database was not restored to an earlier state."
 }
 
 // Run explains, and resumes where that makes no second history.
@@ -363,7 +369,12 @@ func (r notaryResumeCmd) Run(ctx context.Context, a *app) error {
 
 type notaryPublishCmd struct {
 	Tenant *uuid.UUID `help:"This tenant's log instead of the super-log." placeholder:"UUID"`
-	To     string     `arg:"" help:"A folder, or s3://BUCKET/PREFIX?endpoint=https://HOST; only what is new is written."`
+	To     string     `arg:"" complete:"folder" help:"A folder, or s3://BUCKET/PREFIX?endpoint=https://HOST."`
+}
+
+// Help is shown by --help.
+func (notaryPublishCmd) Help() string {
+	return "The layout is that of C2SP tlog-tiles. Only what is new is written."
 }
 
 // Run writes what is new.

@@ -15,7 +15,7 @@ import (
 type auditRetrievalCmd struct {
 	tenantFlag
 	Event uuid.UUID `arg:"" help:"The event of the search: what kb search ends with."`
-	Texts string    `help:"Write the texts that are as they were shown into this folder, by rank." placeholder:"DIR" type:"path"`
+	Texts string    `help:"Write the unchanged texts into this folder, by rank." placeholder:"DIR" type:"path"`
 }
 
 // Help is shown by --help.

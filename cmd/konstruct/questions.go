@@ -134,12 +134,14 @@ type auditStatsCmd struct {
 	Until  string    `help:"Before this time." placeholder:"TIME"`
 	Agent  uuid.UUID `help:"Only this agent's." placeholder:"UUID"`
 	Action string    `help:"Only of this type."`
-	Prices string    `help:"JSON file of what a million tokens cost: {\"MODEL\": {\"input\": 3, \"output\": 15}}." placeholder:"FILE"`
+
+	Prices string `help:"JSON file of what a million tokens of a model cost." placeholder:"FILE"`
 }
 
 // Help is shown by --help.
 func (auditStatsCmd) Help() string {
-	return "Counts events, latencies (p50, p95, p99), tokens and, with a price list, cost.\n\nExamples:\n\n  " +
+	return "Counts events, latencies (p50, p95, p99), tokens and, with a price list, cost. The list is {\"MODEL\": " +
+		"{\"input\": 3, \"output\": 15}}.\n\nExamples:\n\n  " +
 		"konstruct audit stats --tenant $T\n  konstruct audit stats --tenant $T --by agent,model --since 720h " +
 		"--prices prices.json"
 }

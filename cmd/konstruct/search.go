@@ -16,11 +16,13 @@ import (
 type searchFlags struct {
 	tenantFlag
 	agentFlag
-	TopK            int           `help:"How many passages, up to 100." default:"5"`
-	User            string        `help:"On whose behalf."`
-	Mode            string        `help:"semantic, lexical, or hybrid (both)." enum:"semantic,lexical,hybrid" default:"hybrid"`
-	Label           []string      `help:"Labels that the asker has; '*' is every label." placeholder:"NAME"`
-	Where           []string      `help:"Only documents that meet this: document, source, filename, title, type, label, version, ingested or metadata.KEY, compared by = != < <= > >= ^= or in. Can be repeated." placeholder:"CONDITION" sep:"none"`
+	TopK int    `help:"How many passages, up to 100." default:"5"`
+	User string `help:"On whose behalf."`
+	Mode string `help:"semantic, lexical, or hybrid (both)." enum:"semantic,lexical,hybrid" default:"hybrid"`
+
+	Label []string `help:"Labels that the asker has; '*' is every label." placeholder:"NAME"`
+	Where []string `help:"Only documents that meet this. Can be repeated." placeholder:"CONDITION" sep:"none"`
+
 	MinScore        *float64      `help:"Leave out passages that score less." placeholder:"SCORE"`
 	Diversity       float64       `help:"How much passages are to differ, from 0 to 1." default:"0"`
 	PerDoc          bool          `name:"per-document" help:"The best passage of each document alone."`
@@ -29,6 +31,10 @@ type searchFlags struct {
 	LexicalFallback bool          `help:"Search by words while the model is unavailable."`
 	Rerank          bool          `help:"Let KONSTRUCT_RERANK_URL order the first 50."`
 }
+
+// conditionHelp says what --where takes.
+const conditionHelp = "A CONDITION compares document, source, filename, title, type, label, version, ingested or " +
+	"metadata.KEY by = != < <= > >= ^= or in."
 
 func (f searchFlags) request(text, after string) (q konstruct.SearchRequest, err error) {
 	q = konstruct.SearchRequest{Text: text, TopK: f.TopK, UserID: f.User, Mode: search.Mode(f.Mode), Labels: f.Label,
@@ -46,15 +52,18 @@ func (f searchFlags) request(text, after string) (q konstruct.SearchRequest, err
 
 type kbSearchCmd struct {
 	searchFlags
-	Questions []string `arg:"" name:"question" help:"What to look for, in words; \"a phrase\" must be there, -word must not, begin* is any word that begins so. Several are asked at once, each its own search."`
+	Questions []string `arg:"" name:"question" help:"What to look for, in words; several are searched each by itself."`
 	After     string   `help:"Continue after what an earlier search ended with." placeholder:"PLACE"`
 }
 
 // Help is shown by --help.
 func (kbSearchCmd) Help() string {
-	return "Examples:\n\n  konstruct kb search --tenant $T \"How are dead rows reclaimed?\" --top-k 3\n  konstruct " +
-		"kb search --tenant $T '\"visibility map\" -index' --mode lexical\n  konstruct kb search --tenant $T " +
-		"\"warranty\" --where metadata.team=legal --where 'ingested>=2026-01-01' --around 1"
+	return conditionHelp + " In a question \"a phrase\" must be there, -word must not, and begin* is any word that " +
+		"begins so.\n\nExamples:\n\n" +
+		"  konstruct kb search --tenant $T \"How are dead rows reclaimed?\" --top-k 3\n" +
+		"  konstruct kb search --tenant $T '\"visibility map\" -index' --mode lexical\n" +
+		"  konstruct kb search --tenant $T \"warranty\" --where metadata.team=legal --where 'ingested>=2026-01-01' " +
+		"--around 1"
 }
 
 // Run searches and prints what was found.
@@ -200,7 +209,8 @@ type kbExplainCmd struct {
 
 // Help is shown by --help.
 func (kbExplainCmd) Help() string {
-	return "Searches and shows how; what is found is not shown, and nothing is recorded.\n\nExample:\n\n  konstruct " +
+	return "Searches and shows how; what is found is not shown, and nothing is recorded. " +
+		conditionHelp + "\n\nExample:\n\n  konstruct " +
 		"kb explain --tenant $T \"How are dead rows reclaimed?\" --mode semantic"
 }
 
@@ -294,9 +304,9 @@ type kbGlobalIndexCmd struct {
 
 // Help is shown by --help.
 func (kbGlobalIndexCmd) Help() string {
-	return "ix_kb_chunks_hnsw is part of the seed's schema: its clients' searches use it. Where there are none of " +
-		"these, dropping it makes taking documents in several times as fast (docs/benchmarks.md); nobody waits for " +
-		"it either way. It needs KONSTRUCT_OWNER_DATABASE_URL."
+	return "ix_kb_chunks_hnsw is part of the seed's schema: its clients' searches use it, and ours do not. Where " +
+		"there are no such clients, dropping it makes ingesting several times as fast (docs/benchmarks.md); nobody " +
+		"waits for it either way. It needs KONSTRUCT_OWNER_DATABASE_URL."
 }
 
 // Run makes or drops it.

@@ -36,17 +36,20 @@ import (
 )
 
 type serveCmd struct {
-	Work   bool      `help:"Ingest documents that are enqueued, and make and drop tenants' own indexes, where the roles' URLs are set." default:"true" negatable:""`
-	Notary bool      `help:"Sign checkpoints beside it, where the notary's URL is set; exactly one notary of a database is active, others stand by." default:"true" negatable:""`
-	KeyFor uuid.UUID `help:"Make a key of this tenant that may do everything for a day, and print it: to try things out." placeholder:"UUID"`
+	Work   bool `help:"Ingest what is enqueued, and build tenants' indexes." default:"true" negatable:""`
+	Notary bool `help:"Sign checkpoints, where the notary's URL is set." default:"true" negatable:""`
+
+	KeyFor uuid.UUID `help:"Make an administrator's key of this tenant for a day, and print it." placeholder:"UUID"`
 }
 
 // Help is shown by --help.
 func (serveCmd) Help() string {
 	return "The API is described at /reference and /openapi.json. Make keys with konstruct key create. Ctrl-C stops " +
-		"it gracefully: what was begun is answered.\n\nExamples:\n\n  konstruct serve --key-for $T\n  konstruct " +
-		"serve --listen :8443 --tls-cert cert.pem --tls-key key.pem\n  curl -H \"Authorization: Bearer $KEY\" " +
-		"http://127.0.0.1:7117/v1/me"
+		"it gracefully: what was begun is answered. Exactly one notary of a database is active; others stand by. " +
+		"Without the URL of a role it does less, and says what.\n\nExamples:\n\n" +
+		"  konstruct serve --key-for $T\n" +
+		"  konstruct serve --listen :8443 --tls-cert cert.pem --tls-key key.pem\n" +
+		"  curl -H \"Authorization: Bearer $KEY\" http://127.0.0.1:7117/v1/me"
 }
 
 // keySecret reads the secret that keys are hashed with, and makes it on first use.
@@ -108,6 +111,7 @@ func (c serveCmd) Run(ctx context.Context, a *app) (err error) {
 			defer made.Close()
 		}
 	}
+	c.sayLess(a, u)
 	k, err := a.connect(ctx, u, trail)
 	if err != nil {
 		return err
@@ -166,6 +170,23 @@ func (c serveCmd) Run(ctx context.Context, a *app) (err error) {
 		return cause
 	}
 	return nil
+}
+
+// sayLess says in a line each what this process does not do, because it is not given the role for it.
+func (c serveCmd) sayLess(a *app, u databaseURLs) {
+	for _, role := range []struct {
+		url, setting, lost string
+		skip               bool
+	}{
+		{u.notary, "KONSTRUCT_NOTARY_DATABASE_URL", "signs no checkpoints and makes no evidence", false},
+		{u.worker, "KONSTRUCT_WORKER_DATABASE_URL", "leaves enqueued documents to another one", !c.Work},
+		{u.owner, "KONSTRUCT_OWNER_DATABASE_URL", "builds no tenant's own index", !c.Work || u.worker == ""},
+		{u.compliance, "KONSTRUCT_COMPLIANCE_DATABASE_URL", "erases nothing and changes no holds or rules", false},
+	} {
+		if role.url == "" && !role.skip {
+			fmt.Fprintf(a.err, "konstruct: without %s this process %s\n", role.setting, role.lost)
+		}
+	}
 }
 
 // ignoreCanceled leaves out the error of what was stopped.

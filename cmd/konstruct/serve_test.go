@@ -91,6 +91,12 @@ func TestABusyPortMakesNoKey(t *testing.T) {
 	if err == nil || strings.Contains(string(out), "kst_") || !strings.Contains(string(out), "address already in use") {
 		t.Errorf("%v: %s", err, out)
 	}
+	for _, lost := range []string{"NOTARY_DATABASE_URL this process signs no checkpoints",
+		"WORKER_DATABASE_URL this process leaves enqueued", "COMPLIANCE_DATABASE_URL this process erases nothing"} {
+		if !strings.Contains(string(out), "konstruct: without KONSTRUCT_"+lost) {
+			t.Errorf("it does less, and does not say without which role: %s", out)
+		}
+	}
 	var keys int
 	if err := testkit.Connect(t, d.SuperuserURL()).QueryRow(t.Context(), `SELECT count(*) FROM access_keys`).
 		Scan(&keys); err != nil || keys != 0 {

@@ -40,7 +40,8 @@ type Cluster struct {
 }
 
 // Start starts the cluster in dir/pg, making it first when it is not there. A cluster whose server
-// was killed recovers by PostgreSQL's own crash recovery. settings, as name=value, are stronger than ours.
+// was killed recovers by PostgreSQL's own crash recovery. settings, as name=value, are stronger than ours. A cluster
+// that another major version created is a *VersionError: FindFor finds the right one.
 func Start(ctx context.Context, in Installation, dir string, settings ...string) (*Cluster, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -64,11 +65,18 @@ func Start(ctx context.Context, in Installation, dir string, settings ...string)
 	if err := chown(root); err != nil {
 		return nil, err
 	}
+	created, err := createdBy(root)
+	if err != nil {
+		return nil, err
+	}
+	if created != 0 && created != in.Version { // it would stop at once, and say why in its own log alone
+		return nil, &VersionError{Folder: root, Created: created, Installed: []Installation{in}}
+	}
 	c := &Cluster{dir: root, exited: make(chan struct{})}
 	if c.password, err = c.secret(); err != nil {
 		return nil, err
 	}
-	if _, err := os.Stat(filepath.Join(root, "data", "PG_VERSION")); errors.Is(err, os.ErrNotExist) {
+	if created == 0 {
 		if err := c.initdb(ctx, in, attr, chown); err != nil {
 			return nil, err
 		}

@@ -29,6 +29,85 @@ var ErrNotInstalled = errors.New("no PostgreSQL 15 or newer with pgvector found:
 // Find returns the newest installation that has pgvector: what the machine has, then what the
 // project's setup unpacked below partsDir.
 func Find(partsDir string) (Installation, error) {
+	all := installations(partsDir)
+	if len(all) == 0 {
+		return Installation{}, ErrNotInstalled
+	}
+	return all[0], nil
+}
+
+// FindFor returns the installation for the private database in dataDir: of the major version that created it, or
+// what Find returns where there is none yet. Where that version is gone the error is a *VersionError.
+func FindFor(partsDir, dataDir string) (Installation, error) {
+	dir, err := filepath.Abs(dataDir)
+	if err != nil {
+		return Installation{}, err
+	}
+	root, err := home(dir)
+	if err != nil {
+		return Installation{}, err
+	}
+	created, err := createdBy(root)
+	if err != nil {
+		return Installation{}, err
+	}
+	if created == 0 {
+		return Find(partsDir)
+	}
+	all := installations(partsDir)
+	for _, in := range all {
+		if in.Version == created {
+			return in, nil
+		}
+	}
+	return Installation{}, &VersionError{Folder: root, Created: created, Installed: all}
+}
+
+// createdBy is the major version of PostgreSQL that created the cluster in root, or 0 where there is none.
+func createdBy(root string) (int, error) {
+	path := filepath.Join(root, "data", "PG_VERSION")
+	raw, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("read the version of the private database: %w", err)
+	}
+	version, err := strconv.Atoi(strings.TrimSpace(string(raw)))
+	if err != nil || version <= 0 {
+		return 0, fmt.Errorf("read the version of the private database: %s holds %.20q, and no version: put it back "+
+			"from a backup, or use a fresh folder (--data-dir DIR)", path, raw)
+	}
+	return version, nil
+}
+
+// VersionError says that no installed PostgreSQL can open a private database: another major version created it.
+type VersionError struct {
+	Folder    string
+	Created   int            // the major version that created it
+	Installed []Installation // those with pgvector
+}
+
+// Is reports it as ErrNotInstalled, which it is a kind of.
+func (e *VersionError) Is(target error) bool { return target == ErrNotInstalled }
+
+func (e *VersionError) Error() string {
+	installed := "none"
+	if len(e.Installed) > 0 {
+		var names []string
+		for _, in := range e.Installed {
+			names = append(names, in.String())
+		}
+		installed = strings.Join(names, ", ")
+	}
+	return fmt.Sprintf("PostgreSQL %d created the private database in %s, and %[1]d is not installed with pgvector "+
+		"(installed: %[3]s): install PostgreSQL %[1]d with pgvector (`make setup`, or packages postgresql-%[1]d and "+
+		"postgresql-%[1]d-pgvector); or use a fresh folder (--data-dir DIR), into which pg_dump of version %[1]d can "+
+		"move the data", e.Created, e.Folder, installed)
+}
+
+// installations are those that have pgvector: the machine's, the newest first, then those below partsDir.
+func installations(partsDir string) (all []Installation) {
 	var system, private []string
 	if p, err := exec.LookPath("pg_config"); err == nil {
 		if out, err := exec.Command(p, "--bindir").Output(); err == nil {
@@ -41,19 +120,22 @@ func Find(partsDir string) (Installation, error) {
 		system = append(system, m...)
 	}
 	private, _ = filepath.Glob(filepath.Join(partsDir, "postgresql", "*", "bin"))
+	seen := map[string]bool{}
 	for _, bins := range [][]string{system, private} {
 		var found []Installation
 		for _, bin := range bins {
+			if seen[bin] {
+				continue
+			}
+			seen[bin] = true
 			if in, ok := inspect(bin); ok {
 				found = append(found, in)
 			}
 		}
-		if len(found) > 0 {
-			sort.SliceStable(found, func(i, j int) bool { return found[i].Version > found[j].Version })
-			return found[0], nil
-		}
+		sort.SliceStable(found, func(i, j int) bool { return found[i].Version > found[j].Version })
+		all = append(all, found...)
 	}
-	return Installation{}, ErrNotInstalled
+	return all
 }
 
 var versionRE = regexp.MustCompile(`\(PostgreSQL\) (\d+)`)
