@@ -101,9 +101,9 @@ func (e *VersionError) Error() string {
 		installed = strings.Join(names, ", ")
 	}
 	return fmt.Sprintf("PostgreSQL %d created the private database in %s, and %[1]d is not installed with pgvector "+
-		"(installed: %[3]s): install PostgreSQL %[1]d with pgvector (`make setup`, or packages postgresql-%[1]d and "+
-		"postgresql-%[1]d-pgvector); or use a fresh folder (--data-dir DIR), into which pg_dump of version %[1]d can "+
-		"move the data", e.Created, e.Folder, installed)
+		"(installed: %[3]s): install packages postgresql-%[1]d and postgresql-%[1]d-pgvector (`make setup` brings "+
+		"one only where none is installed); or use a fresh folder (--data-dir DIR), into which pg_dump of version "+
+		"%[1]d can move the data", e.Created, e.Folder, installed)
 }
 
 // installations are those that have pgvector: the machine's, the newest first, then those below partsDir.
