@@ -39,7 +39,7 @@ func (g Documents) All(ctx context.Context) iter.Seq2[Document, error] {
 
 // Get returns a document and its passages.
 func (g Documents) Get(ctx context.Context, id uuid.UUID) (Document, []Passage, error) {
-	return kb.ShowDocument(ctx, g.t.k.door, g.t.id, id)
+	return kb.GetDocument(ctx, g.t.k.door, g.t.id, id)
 }
 
 // List lists ingest jobs, in one state (empty: any), after the given one (uuid.Nil: from the first), at most limit of
@@ -92,5 +92,5 @@ func (g Documents) Versions(ctx context.Context, document uuid.UUID) ([]kb.Versi
 // Passage shows a passage in its place, with so many bytes of its document before and after it; kb.ErrNotFound when it
 // is gone.
 func (g Documents) Passage(ctx context.Context, chunk uuid.UUID, around int) (kb.PassageContext, error) {
-	return kb.ShowPassage(ctx, g.t.k.door, g.t.id, chunk, around)
+	return kb.GetPassage(ctx, g.t.k.door, g.t.id, chunk, around)
 }

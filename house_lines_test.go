@@ -12,7 +12,7 @@ import (
 // maxColumn is where lines end, with a tab as four columns.
 const maxColumn = 120
 
-// TestLinesEndByColumn120 reads every line of code, SQL and prose. What is data is left alone: the seed, test data,
+// TestLinesEndByColumn120 reads every line of code, SQL and prose. What is data is left alone: the seed, the catalog, test data,
 // tables of Markdown, what stands in its blocks of code, and a line that is one word, as a URL is.
 func TestLinesEndByColumn120(t *testing.T) {
 	out, err := exec.Command("git", "ls-files").Output()
@@ -53,7 +53,8 @@ func TestLinesEndByColumn120(t *testing.T) {
 // linted reports whether a file's lines are looked at.
 func linted(file string) bool {
 	if strings.Contains(file, "testdata/") || strings.HasPrefix(file, "internal/seed/") ||
-		strings.HasPrefix(file, "internal/samples/files/") || file == "migrations/00001_seed.sql" {
+		strings.HasPrefix(file, "internal/samples/files/") || file == "migrations/00001_seed.sql" ||
+		file == "tenantdb/catalog.txt" {
 		return false
 	}
 	switch path.Ext(file) {

@@ -80,7 +80,7 @@ func (g Events) CheckRetrieval(ctx context.Context, event uuid.UUID) (s Retrieva
 	for i, d := range said.Documents {
 		ids[i], documents[i] = d.ChunkID, d.DocumentID
 	}
-	stored, err := kb.ShownPassages(ctx, g.t.k.door, g.t.id, ids)
+	stored, err := kb.PassagesByID(ctx, g.t.k.door, g.t.id, ids)
 	if err != nil {
 		return s, err
 	}

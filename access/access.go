@@ -105,8 +105,9 @@ func (w Principal) String() string {
 // Errors of credentials. ErrUnknown is said of all that do not hold, so that a stranger learns nothing from which it
 // is.
 var (
-	ErrUnauthenticated = errors.New("the credential is not known: it is mistyped, expired, revoked, or of another service")
-	ErrNotFound        = errors.New("there is no such key or user of this tenant")
+	ErrUnauthenticated = errors.New("the credential is not known: it is mistyped, expired, revoked, or " +
+		"of another service")
+	ErrNotFound = errors.New("there is no such key or user of this tenant")
 )
 
 // FieldError says what of a request is not acceptable, and why.

@@ -20,7 +20,7 @@ type Key struct {
 	Name        string       `json:"name"`
 	Agent       *uuid.UUID   `json:"agent_id,omitempty" doc:"the one agent as which it acts and whose events it sees"`
 	Permissions []Permission `json:"permissions"`
-	Labels      []string     `json:"labels" doc:"it sees documents that have one of these, beside those that have none; * is every label"`
+	Labels      []string     `json:"labels" doc:"Granted labels; * is every label"`
 	CreatedAt   time.Time    `json:"created_at"`
 	CreatedBy   string       `json:"created_by"`
 	ExpiresAt   *time.Time   `json:"expires_at,omitempty"`
@@ -67,7 +67,8 @@ func NewKeys(door *tenantdb.Door, pepper []byte) (*Keys, error) {
 	return &Keys{door: door, pepper: slices.Clone(pepper), cache: newPrincipalCache()}, nil
 }
 
-const keyColumns = `id, name, agent_id, permissions, labels, created_at, created_by, expires_at, used_at, revoked_at, successor`
+const keyColumns = `id, name, agent_id, permissions, labels, created_at, created_by, expires_at, used_at, revoked_at,
+	successor`
 
 // notifyKeyChange has every process forget what it knows of keys, once the transaction is committed.
 func notifyKeyChange(ctx context.Context, tx pgx.Tx) error {

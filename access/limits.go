@@ -19,7 +19,7 @@ type Limits struct {
 	SearchesPerSecond float64 `json:"searches_per_second" minimum:"0" maximum:"1000000"`
 	RequestsPerSecond float64 `json:"requests_per_second" minimum:"0" maximum:"1000000" doc:"of any kind"`
 	BytesPerSecond    float64 `json:"bytes_per_second" minimum:"0" maximum:"10000000000" doc:"of requests' bodies"`
-	Documents         int64   `json:"documents" minimum:"0" maximum:"1000000000" doc:"in the knowledge base, and waiting for it"`
+	Documents         int64   `json:"documents" minimum:"0" maximum:"1000000000" doc:"stored and queued"`
 	Concurrency       int     `json:"at_once" minimum:"0" maximum:"10000" doc:"requests worked on at the same time"`
 }
 

@@ -50,7 +50,9 @@ func (r Replies) Begin(ctx context.Context, w Principal, key string,
 		}
 		tag, err := tx.Exec(ctx,
 			`INSERT INTO access_requests (tenant_id, credential, key, print) VALUES ($1, $2, $3, $4)
-		  ON CONFLICT (tenant_id, credential, key) DO UPDATE SET at = now() WHERE access_requests.status IS NULL AND access_requests.print = EXCLUDED.print AND access_requests.at < now() - $5::interval`,
+			ON CONFLICT (tenant_id, credential, key) DO UPDATE SET at = now()
+			WHERE access_requests.status IS NULL AND access_requests.print = EXCLUDED.print
+			AND access_requests.at < now() - $5::interval`,
 			w.Tenant, w.Credential, key, print[:], inProgress)
 		if err != nil || tag.RowsAffected() == 1 {
 			return err

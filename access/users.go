@@ -22,7 +22,7 @@ type User struct {
 	Role    Role      `json:"role"`
 	// Labels are those of documents that they may see, beside documents that have none; tenantdb.Every alone is every
 	// label.
-	Labels    []string  `json:"labels" doc:"They see documents that have one of these, beside those that have none; * is every label"`
+	Labels    []string  `json:"labels" doc:"Granted labels; * is every label"`
 	CreatedAt time.Time `json:"created_at"`
 	CreatedBy string    `json:"created_by"`
 }
@@ -73,8 +73,11 @@ func AddUser(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, by string, u User
 		return u, err
 	}
 	rows, err := tx.Query(ctx,
-		`INSERT INTO access_users (tenant_id, id, issuer, subject, name, role, created_by, labels) VALUES ($1, $2, $3, $4, $5, $6, $7, coalesce($8::text[], '{}'))
-	  ON CONFLICT (tenant_id, issuer, subject) DO UPDATE SET role = EXCLUDED.role, name = EXCLUDED.name, labels = coalesce($8::text[], access_users.labels) RETURNING `+userColumns, tenant, id, u.Issuer, u.Subject, u.Name, u.Role, by, u.Labels)
+		`INSERT INTO access_users (tenant_id, id, issuer, subject, name, role, created_by, labels)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, coalesce($8::text[], '{}'))
+		ON CONFLICT (tenant_id, issuer, subject) DO UPDATE SET role = EXCLUDED.role, name = EXCLUDED.name,
+		labels = coalesce($8::text[], access_users.labels)
+		RETURNING `+userColumns, tenant, id, u.Issuer, u.Subject, u.Name, u.Role, by, u.Labels)
 	if err == nil {
 		admitted, err = pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[User])
 	}

@@ -130,7 +130,8 @@ func (s Store) List(ctx context.Context, tenant uuid.UUID, kind string, after uu
 	limit int) (files []File, err error) {
 	err = s.Door.Query(ctx, tenant,
 		`SELECT `+fileColumns+
-			` FROM artifact_files WHERE tenant_id = $1 AND kind = $2 AND id > $3 AND expires_at > now() ORDER BY id LIMIT $4`, []any{tenant, kind, after, min(limit, MaxFiles)}, func(rows pgx.Rows) error {
+			` FROM artifact_files WHERE tenant_id = $1 AND kind = $2 AND id > $3 AND expires_at > now() ORDER BY id `+
+			`LIMIT $4`, []any{tenant, kind, after, min(limit, MaxFiles)}, func(rows pgx.Rows) error {
 			files, err = pgx.CollectRows(rows, pgx.RowToStructByPos[File])
 			return err
 		})

@@ -74,8 +74,10 @@ func (s Store) Produce(ctx context.Context, tenant, id uuid.UUID,
 func (s Store) claim(ctx context.Context, tenant, id, worker uuid.UUID, anew bool) error {
 	return s.Door.Tx(ctx, tenant, func(ctx context.Context, tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx,
-			`UPDATE artifact_files SET worker = $3, until = now() + $4::interval, stored = CASE WHEN $5 THEN 0 ELSE stored END
-		   WHERE tenant_id = $1 AND id = $2 AND state = 'open' AND CASE WHEN $5 THEN until IS NULL OR until < now() ELSE worker = $3 END`, tenant, id, worker, heartbeat, anew)
+			`UPDATE artifact_files
+			SET worker = $3, until = now() + $4::interval, stored = CASE WHEN $5 THEN 0 ELSE stored END
+			WHERE tenant_id = $1 AND id = $2 AND state = 'open' AND CASE WHEN $5 THEN until IS NULL
+			OR until < now() ELSE worker = $3 END`, tenant, id, worker, heartbeat, anew)
 		if err == nil && tag.RowsAffected() == 0 {
 			return ErrTakenOver
 		}

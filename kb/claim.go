@@ -3,6 +3,7 @@ package kb
 import (
 	"cmp"
 	"context"
+	_ "embed"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -59,14 +60,12 @@ type claimSet struct {
 	open map[uuid.UUID]*claim
 }
 
+//go:embed sql/claim_job.sql
+var claimJobSQL string
+
 // claim takes up the job that is due for longest, or one that its worker left alone; nil when there is none.
 func (k *claimSet) claim(ctx context.Context) (c *claim, err error) {
-	err = k.door.Query(ctx, k.tenant, `
-	  WITH due AS (SELECT id FROM kb_jobs WHERE tenant_id = $1 AND state = 'queued' AND due <= now() ORDER BY due, id LIMIT 1 FOR UPDATE SKIP LOCKED),
-	  left_alone AS (SELECT id FROM kb_jobs WHERE tenant_id = $1 AND state = 'running' AND due <= now() AND NOT EXISTS (SELECT FROM due) ORDER BY due, id LIMIT 1 FOR UPDATE SKIP LOCKED)
-	  UPDATE kb_jobs j SET state = 'running', attempt = attempt + 1, due = now() + $2::interval, started_at = now(), chunks = 0, embedded = 0
-	    FROM (SELECT id FROM due UNION ALL SELECT id FROM left_alone) n WHERE j.tenant_id = $1 AND j.id = n.id
-	  RETURNING j.id, j.agent_id, j.attempt, j.source, j.filename, j.labels, j.given, j.etag, j.leaf, j.seq, j.sees, (SELECT u.content FROM kb_uploads u WHERE u.tenant_id = $1 AND u.job_id = j.id)`,
+	err = k.door.Query(ctx, k.tenant, claimJobSQL,
 		[]any{k.tenant, leaseTime}, func(rows pgx.Rows) error {
 			c, err = pgx.CollectExactlyOneRow(rows, func(r pgx.CollectableRow) (*claim, error) {
 				var c claim

@@ -4,6 +4,7 @@ package kb
 
 import (
 	"context"
+	_ "embed"
 	"errors"
 	"fmt"
 	"strings"
@@ -45,13 +46,8 @@ type FileInfo struct {
 	Modified time.Time `json:"modified,omitzero"`
 }
 
-const documentsSQL = `
-SELECT d.id, d.agent_id, coalesce(d.filename, ''), coalesce(s.source, d.source_url, ''), coalesce(d.content_type, ''), coalesce(s.title, ''), coalesce(s.metadata, '{}'),
-       coalesce(s.bytes, 0), coalesce(encode(s.content_sha256, 'hex'), ''),
-       (SELECT count(*) FROM kb_chunks c WHERE c.tenant_id = d.tenant_id AND c.document_id = d.id), coalesce(s.ingested_at, d.created_at),
-       coalesce(s.version, 1), coalesce(s.labels, '{}'), coalesce(s.given, '{}')
-  FROM kb_documents d LEFT JOIN kb_sources s ON s.tenant_id = d.tenant_id AND s.document_id = d.id
- WHERE d.tenant_id = $1`
+//go:embed sql/documents.sql
+var documentsSQL string
 
 func scanDocument(row pgx.CollectableRow) (d Document, err error) {
 	err = row.Scan(&d.ID, &d.AgentID, &d.Filename, &d.Source, &d.ContentType, &d.Title, &d.FileInfo, &d.Bytes,
@@ -104,8 +100,13 @@ type Passage struct {
 	Content  string    `json:"content"`
 }
 
-// ShowDocument returns a document and its passages in order, or ErrNotFound.
-func ShowDocument(ctx context.Context, door *tenantdb.Door,
+// PassageColumns are the columns of a Passage, in the order of its fields: of a chunk c and what kb_passages p has of
+// it, which may be missing.
+const PassageColumns = `c.id, coalesce(c.chunk_index, 0), coalesce(p.headings, '{}'), coalesce(p.page, 0),
+	coalesce(p.start_byte, 0), coalesce(p.end_byte, 0), c.content`
+
+// GetDocument returns a document and its passages in order, or ErrNotFound.
+func GetDocument(ctx context.Context, door *tenantdb.Door,
 	tenant, id uuid.UUID) (d Document, passages []Passage, err error) {
 	err = door.Tx(ctx, tenant, func(ctx context.Context, tx pgx.Tx) error {
 		rows, err := tx.Query(ctx, documentsSQL+` AND d.id = $2`, tenant, id)
@@ -116,7 +117,7 @@ func ShowDocument(ctx context.Context, door *tenantdb.Door,
 			return err
 		}
 		rows, err = tx.Query(ctx,
-			`SELECT c.id, coalesce(c.chunk_index, 0), coalesce(p.headings, '{}'), coalesce(p.page, 0), coalesce(p.start_byte, 0), coalesce(p.end_byte, 0), c.content
+			`SELECT `+PassageColumns+`
 		  FROM kb_chunks c LEFT JOIN kb_passages p ON p.tenant_id = c.tenant_id AND p.chunk_id = c.id
 		 WHERE c.tenant_id = $1 AND c.document_id = $2 ORDER BY c.chunk_index, c.id`, tenant, id)
 		if err != nil {
@@ -198,21 +199,19 @@ type PassageContext struct {
 // MaxAround is how many bytes around a passage Where returns at most.
 const MaxAround = 64 << 10
 
-// ShowPassage shows a passage in its place, with so many bytes of its document before and after it; ErrNotFound when it
+//go:embed sql/passage_context.sql
+var passageContextSQL string
+
+// GetPassage returns a passage with so many bytes of its document before and after it; ErrNotFound when it
 // is gone, and for a passage that another client wrote, whose place is not known.
-func ShowPassage(ctx context.Context, door *tenantdb.Door, tenant, chunk uuid.UUID,
+func GetPassage(ctx context.Context, door *tenantdb.Door, tenant, chunk uuid.UUID,
 	around int) (p PassageContext, err error) {
 	if around < 0 || around > MaxAround {
 		return p, fmt.Errorf("kb: show %d bytes around a passage: the limit is 0 to %d", around, MaxAround)
 	}
 	var text []byte
 	var from int
-	err = door.Query(ctx, tenant, `
-	  SELECT c.id, coalesce(c.chunk_index, 0), p.headings, coalesce(p.page, 0), p.start_byte, p.end_byte, c.content, d.id, coalesce(d.filename, ''), greatest(0, p.start_byte - $3),
-	         substring(convert_to(t.content, 'UTF8') FROM greatest(0, p.start_byte - $3) + 1 FOR p.end_byte + $3 - greatest(0, p.start_byte - $3))
-	    FROM kb_chunks c JOIN kb_passages p ON p.tenant_id = c.tenant_id AND p.chunk_id = c.id JOIN kb_documents d ON d.tenant_id = c.tenant_id AND d.id = c.document_id
-	    JOIN kb_texts t ON t.tenant_id = c.tenant_id AND t.document_id = c.document_id
-	   WHERE c.tenant_id = $1 AND c.id = $2`, []any{tenant, chunk, around}, func(rows pgx.Rows) error {
+	err = door.Query(ctx, tenant, passageContextSQL, []any{tenant, chunk, around}, func(rows pgx.Rows) error {
 		p, err = pgx.CollectExactlyOneRow(rows, func(r pgx.CollectableRow) (p PassageContext, err error) {
 			err = r.Scan(&p.ChunkID, &p.Index, &p.Headings, &p.Page, &p.Start, &p.End, &p.Content, &p.DocumentID,
 				&p.Filename, &from, &text)

@@ -114,25 +114,25 @@ func TestAPassageIsShownInItsPlace(t *testing.T) {
 		write(t, filepath.Join(dir, "p.md"),
 			"# Püümps\n\nÄä before.\n\n## Returns\n\nA pump may be returned within thirty days.\n\n## Öl\n\nÖlen.\n"))
 	hit := b.search(t, tenantA, "How do I send it back?", 1)[0]
-	p, err := kb.ShowPassage(t.Context(), b.door, tenantA, hit.ChunkID, 20)
+	p, err := kb.GetPassage(t.Context(), b.door, tenantA, hit.ChunkID, 20)
 	if err != nil || p.Text != "A pump may be returned within thirty days." ||
 		!strings.HasSuffix(p.Before, "## Returns\n\n") || !strings.HasPrefix(p.After, "\n\n## Öl\n\nÖlen") ||
 		p.Filename != "p.md" {
 		t.Errorf("%+v, %v", p, err)
 	}
 	for around := range 60 { // characters are never cut
-		p, err := kb.ShowPassage(t.Context(), b.door, tenantA, hit.ChunkID, around)
+		p, err := kb.GetPassage(t.Context(), b.door, tenantA, hit.ChunkID, around)
 		if err != nil || p.Text != hit.Content || strings.ContainsRune(p.Before+p.After, '\uFFFD') {
 			t.Fatalf("%d: %+v, %v", around, p, err)
 		}
 	}
 	for _, tenant := range []uuid.UUID{tenantB, uuid.MustParse("99999999-9999-4999-8999-999999999999")} {
-		if p, err := kb.ShowPassage(t.Context(), b.door, tenant, hit.ChunkID, 20); !errors.Is(err, kb.ErrNotFound) {
+		if p, err := kb.GetPassage(t.Context(), b.door, tenant, hit.ChunkID, 20); !errors.Is(err, kb.ErrNotFound) {
 			t.Errorf("%+v, %v", p, err)
 		}
 	}
 	for _, around := range []int{-1, kb.MaxAround + 1} {
-		if _, err := kb.ShowPassage(t.Context(), b.door, tenantA, hit.ChunkID, around); err == nil ||
+		if _, err := kb.GetPassage(t.Context(), b.door, tenantA, hit.ChunkID, around); err == nil ||
 			errors.Is(err, kb.ErrNotFound) {
 			t.Errorf("%d: %v", around, err)
 		}

@@ -325,7 +325,8 @@ func (in *Ingester) append(ctx context.Context, to [][]float32, model string, te
 var errEmbedder = errors.New("the embedding model is not ready here")
 
 // errUnsupported is all that a tenant is told of what the database says of a file.
-var errUnsupported = errors.New("the database can't hold what it says: a value, or a text, that is too large or no text")
+var errUnsupported = errors.New(
+	"the database can't hold what it says: a value, or a text, that is too large or no text")
 
 // store stores a file. The error is one that stops everything; what the database says of this file's own
 // data is the file's.

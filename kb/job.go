@@ -79,8 +79,8 @@ func GetJob(ctx context.Context, door *tenantdb.Door, tenant, id uuid.UUID) (j J
 	return j, nil
 }
 
-const jobsSQL = `SELECT id, source, filename, state, attempt, due, chunks, embedded, document_id, outcome, reason, enqueued_at,
-	started_at, finished_at FROM kb_jobs WHERE tenant_id = $1`
+const jobsSQL = `SELECT id, source, filename, state, attempt, due, chunks, embedded, document_id, outcome, reason,
+	enqueued_at, started_at, finished_at FROM kb_jobs WHERE tenant_id = $1`
 
 func scanJob(r pgx.CollectableRow) (j Job, err error) {
 	err = r.Scan(&j.ID, &j.Source, &j.Filename, &j.State, &j.Attempt, &j.DueAt, &j.Chunks, &j.Embedded, &j.DocumentID,
@@ -112,7 +112,9 @@ func CountJobs(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID) (map[
 // would have stored is not stored.
 func CancelJobs(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, ids ...uuid.UUID) (int, error) {
 	return changeJobs(ctx, door, tenant, "cancel", `WITH ended AS (
-	    UPDATE kb_jobs SET state = 'cancelled', reason = '', finished_at = now() WHERE tenant_id = $1 AND state IN ('queued', 'running') AND ($2::uuid[] IS NULL OR id = ANY ($2)) RETURNING id),
+	    UPDATE kb_jobs SET state = 'cancelled', reason = '', finished_at = now()
+	     WHERE tenant_id = $1 AND state IN ('queued', 'running') AND ($2::uuid[] IS NULL OR id = ANY ($2))
+	     RETURNING id),
 	  cleared AS (DELETE FROM kb_uploads WHERE tenant_id = $1 AND job_id IN (SELECT id FROM ended))
 	  SELECT count(*) FROM ended`, ids)
 }
@@ -120,7 +122,8 @@ func CancelJobs(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, ids 
 // RetryJobs has jobs that failed tried again, and returns how many; with no ids all of the tenant's.
 func RetryJobs(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, ids ...uuid.UUID) (int, error) {
 	return changeJobs(ctx, door, tenant, "retry", `WITH again AS (
-	    UPDATE kb_jobs SET state = 'queued', attempt = 0, due = now(), reason = '', finished_at = NULL WHERE tenant_id = $1 AND state = 'failed' AND ($2::uuid[] IS NULL OR id = ANY ($2)) RETURNING id)
+	    UPDATE kb_jobs SET state = 'queued', attempt = 0, due = now(), reason = '', finished_at = NULL
+	     WHERE tenant_id = $1 AND state = 'failed' AND ($2::uuid[] IS NULL OR id = ANY ($2)) RETURNING id)
 	  SELECT count(*) FROM again`, ids)
 }
 
@@ -128,7 +131,8 @@ func RetryJobs(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, ids .
 // tenant's.
 func DeleteJobs(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, ids ...uuid.UUID) (int, error) {
 	return changeJobs(ctx, door, tenant, "forget", `WITH gone AS (
-	    DELETE FROM kb_jobs WHERE tenant_id = $1 AND state IN ('done', 'failed', 'cancelled') AND ($2::uuid[] IS NULL OR id = ANY ($2)) RETURNING id)
+	    DELETE FROM kb_jobs WHERE tenant_id = $1 AND state IN ('done', 'failed', 'cancelled')
+	       AND ($2::uuid[] IS NULL OR id = ANY ($2)) RETURNING id)
 	  SELECT count(*) FROM gone`, ids)
 }
 

@@ -132,7 +132,7 @@ func TestADocumentIsFoundByMeaningWithItsPlace(t *testing.T) {
 	if d := cmp.Diff([]string{"Pumps", "Returns"}, h.Headings); d != "" {
 		t.Error(d)
 	}
-	doc, passages, err := kb.ShowDocument(t.Context(), b.door, tenantA, h.DocumentID)
+	doc, passages, err := kb.GetDocument(t.Context(), b.door, tenantA, h.DocumentID)
 	if err != nil || len(passages) != 2 || doc.Chunks != 2 || doc.Bytes != int64(len(pumps)) || doc.Title != "Pumps" ||
 		doc.ContentType != "text/markdown" {
 		t.Errorf("%+v, %d passages, %v", doc, len(passages), err)
@@ -246,7 +246,7 @@ func TestAnotherTenantSeesNothing(t *testing.T) {
 	if docs := b.list(t, tenantB); len(docs) != 0 {
 		t.Errorf("tenant B lists %+v", docs)
 	}
-	if _, _, err := kb.ShowDocument(t.Context(), b.door, tenantB, id); !errors.Is(err, kb.ErrNotFound) {
+	if _, _, err := kb.GetDocument(t.Context(), b.door, tenantB, id); !errors.Is(err, kb.ErrNotFound) {
 		t.Errorf("tenant B shows it: %v", err)
 	}
 	if err := b.remove(t, tenantB, id); !errors.Is(err, kb.ErrNotFound) {
@@ -268,7 +268,7 @@ func TestAnotherTenantSeesNothing(t *testing.T) {
 	}
 	for name, fn := range map[string]func() error{
 		"list":   func() error { _, err := kb.ListDocuments(t.Context(), b.door, uuid.Nil, uuid.Nil, 9); return err },
-		"show":   func() error { _, _, err := kb.ShowDocument(t.Context(), b.door, uuid.Nil, id); return err },
+		"show":   func() error { _, _, err := kb.GetDocument(t.Context(), b.door, uuid.Nil, id); return err },
 		"remove": func() error { return b.remove(t, uuid.Nil, id) },
 		"ingest": func() error {
 			return b.in.Files(t.Context(), uuid.Nil, agent, []string{path}, kb.DocumentOptions{},

@@ -29,8 +29,11 @@ type Model struct {
 // ListModels lists them by name.
 func ListModels(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID) (models []Model, err error) {
 	err = door.Query(ctx, tenant,
-		`SELECT m.model, m.dimensions, m.serving, count(v.chunk_id), (SELECT count(*) FROM kb_chunks c WHERE c.tenant_id = $1) - count(v.chunk_id), m.started_at, m.served_at
-	    FROM kb_models m LEFT JOIN kb_vectors v ON v.tenant_id = $1 AND v.model = m.model WHERE m.tenant_id = $1 GROUP BY m.tenant_id, m.model ORDER BY m.model`, []any{tenant}, func(rows pgx.Rows) error {
+		`SELECT m.model, m.dimensions, m.serving, count(v.chunk_id),
+		        (SELECT count(*) FROM kb_chunks c WHERE c.tenant_id = $1) - count(v.chunk_id), m.started_at, m.served_at
+		   FROM kb_models m LEFT JOIN kb_vectors v ON v.tenant_id = $1 AND v.model = m.model
+		  WHERE m.tenant_id = $1 GROUP BY m.tenant_id, m.model
+		  ORDER BY m.model`, []any{tenant}, func(rows pgx.Rows) error {
 			models, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Model])
 			return err
 		})
@@ -105,8 +108,11 @@ func reembedBatch(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, e 
 	var ids []uuid.UUID
 	var texts []string
 	err = door.Query(ctx, tenant,
-		`SELECT c.id, coalesce(p.headings, '{}'), c.content FROM kb_chunks c LEFT JOIN kb_passages p ON p.tenant_id = $1 AND p.chunk_id = c.id
-	   WHERE c.tenant_id = $1 AND c.id > $2 AND NOT EXISTS (SELECT FROM kb_vectors v WHERE v.tenant_id = $1 AND v.chunk_id = c.id AND v.model = $3) ORDER BY c.id LIMIT $4`,
+		`SELECT c.id, coalesce(p.headings, '{}'), c.content
+		   FROM kb_chunks c LEFT JOIN kb_passages p ON p.tenant_id = $1 AND p.chunk_id = c.id
+		  WHERE c.tenant_id = $1 AND c.id > $2
+		    AND NOT EXISTS (SELECT FROM kb_vectors v WHERE v.tenant_id = $1 AND v.chunk_id = c.id AND v.model = $3)
+		  ORDER BY c.id LIMIT $4`,
 		[]any{tenant, after, e.Name(), reembedAtOnce}, func(rows pgx.Rows) error {
 			ids, texts = nil, nil
 			var id uuid.UUID
@@ -140,7 +146,8 @@ func reembedBatch(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, e 
 func queueVectors(b *pgx.Batch, tenant uuid.UUID, model string, chunks []uuid.UUID, vectors [][]float32) {
 	for i := range chunks {
 		b.Queue(`INSERT INTO kb_vectors (tenant_id, chunk_id, model, embedding)
-		  SELECT c.tenant_id, c.id, $3, $4::real[]::vector FROM kb_chunks c WHERE c.tenant_id = $1 AND c.id = $2 FOR KEY SHARE ON CONFLICT DO NOTHING`,
+			SELECT c.tenant_id, c.id, $3, $4::real[]::vector FROM kb_chunks c
+			 WHERE c.tenant_id = $1 AND c.id = $2 FOR KEY SHARE ON CONFLICT DO NOTHING`,
 			tenant, chunks[i], model, vectors[i])
 	}
 }
@@ -153,7 +160,8 @@ func ServeModel(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, model string) 
 	}
 	var there, missing bool
 	err = tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM kb_models WHERE tenant_id = $1 AND model = $2),
-	    EXISTS (SELECT FROM kb_chunks c WHERE c.tenant_id = $1 AND NOT EXISTS (SELECT FROM kb_vectors v WHERE v.tenant_id = $1 AND v.chunk_id = c.id AND v.model = $2))`, tenant, model).Scan(&there, &missing)
+		EXISTS (SELECT FROM kb_chunks c WHERE c.tenant_id = $1 AND NOT EXISTS (SELECT FROM kb_vectors v
+		         WHERE v.tenant_id = $1 AND v.chunk_id = c.id AND v.model = $2))`, tenant, model).Scan(&there, &missing)
 	switch {
 	case err != nil:
 	case model != "" && !there:

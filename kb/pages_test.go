@@ -114,14 +114,18 @@ func TestSitemapsAndFeedsAreTakenInPageByPage(t *testing.T) {
 		s.pages["/"+n] = "<title>" + n + "</title><p>What page " + n + " says."
 	}
 	s.pages["/index.xml"] =
-		"<sitemapindex><sitemap><loc>SITE/map.xml</loc></sitemap><sitemap><loc>SITE/loop.xml</loc></sitemap></sitemapindex>"
+		"<sitemapindex><sitemap><loc>SITE/map.xml</loc></sitemap>" +
+			"<sitemap><loc>SITE/loop.xml</loc></sitemap></sitemapindex>"
 	s.pages["/map.xml"] =
-		"<urlset><url><loc>SITE/a</loc></url><url><loc>SITE/gone</loc></url><url><loc>http://127.0.0.2:1/other</loc></url></urlset>"
+		"<urlset><url><loc>SITE/a</loc></url><url><loc>SITE/gone</loc></url>" +
+			"<url><loc>http://127.0.0.2:1/other</loc></url></urlset>"
 	s.pages["/loop.xml"] = "<sitemapindex><sitemap><loc>SITE/index.xml</loc></sitemap></sitemapindex>"
 	s.pages["/feed"] =
-		`<rss version="2.0"><channel><item><link>SITE/b</link></item><item><link>/c</link></item><item><link>SITE/feed2</link></item></channel></rss>`
+		`<rss version="2.0"><channel><item><link>SITE/b</link></item><item><link>/c</link></item><item><link>` +
+			`SITE/feed2</link></item></channel></rss>`
 	s.pages["/feed2"] =
-		`<rss version="2.0"><channel><title>A feed in a feed is a page</title><item><link>SITE/a</link></item></channel></rss>`
+		`<rss version="2.0"><channel><title>A feed in a feed is a page</title><item><link>SITE/a</link></item>` +
+			`</channel></rss>`
 	got := b.take(t, s, s.url+"/index.xml", s.url+"/feed")
 	want := map[string]string{"/a": "added", "/gone": "the site answers 404 Not Found", "/b": "added", "/c": "added",
 		"/feed2":    "added",

@@ -18,14 +18,14 @@ type StoredPassage struct {
 	SHA256     string // of its content
 }
 
-// ShownPassages returns those of some passages that are there, by their ids.
-func ShownPassages(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID,
+// PassagesByID returns those of some passages that are there, by their ids.
+func PassagesByID(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID,
 	ids []uuid.UUID) (map[uuid.UUID]StoredPassage, error) {
 	found := map[uuid.UUID]StoredPassage{}
 	err := door.Query(ctx, tenant,
-		`SELECT c.id, coalesce(c.chunk_index, 0), coalesce(p.headings, '{}'), coalesce(p.page, 0), coalesce(p.start_byte, 0), coalesce(p.end_byte, 0), c.content, c.document_id,
-	         sha256(convert_to(c.content, 'UTF8'))
-	    FROM kb_chunks c LEFT JOIN kb_passages p ON p.tenant_id = c.tenant_id AND p.chunk_id = c.id WHERE c.tenant_id = $1 AND c.id = ANY ($2)`, []any{tenant, ids}, func(rows pgx.Rows) error {
+		`SELECT `+PassageColumns+`, c.document_id, sha256(convert_to(c.content, 'UTF8'))
+		FROM kb_chunks c LEFT JOIN kb_passages p ON p.tenant_id = c.tenant_id AND p.chunk_id = c.id
+		WHERE c.tenant_id = $1 AND c.id = ANY ($2)`, []any{tenant, ids}, func(rows pgx.Rows) error {
 			clear(found)
 			var s StoredPassage
 			var sum []byte

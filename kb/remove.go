@@ -2,6 +2,7 @@ package kb
 
 import (
 	"context"
+	_ "embed"
 	"errors"
 	"fmt"
 
@@ -55,12 +56,8 @@ type sourceState struct {
 	etag      string
 }
 
-// standingSQL reads a standing: of tenant $1 and source $2, with content $3, recipe $4, labels $5, metadata $6, seq $7.
-const standingSQL = `SELECT s.document_id, coalesce(s.content_sha256 = $3 AND s.recipe = $4, false) AS same,
-       coalesce(s.labels = coalesce($5::text[], s.labels) AND s.given = coalesce($6::jsonb, s.given), false),
-       coalesce(s.seq > $7, false), coalesce(t.seq >= $7, false), coalesce(s.etag, '') AS etag
-  FROM (SELECT) one LEFT JOIN kb_sources s ON s.tenant_id = $1 AND s.source = $2
-  LEFT JOIN kb_tombstones t ON t.tenant_id = $1 AND t.source_sha256 = sha256(convert_to($2, 'UTF8'))`
+//go:embed sql/source_state.sql
+var sourceStateSQL string
 
 func (s *sourceState) places() []any {
 	return []any{&s.document, &s.same, &s.announced, &s.newer, &s.deleted, &s.etag}
@@ -79,7 +76,7 @@ func (s *sourceState) outcome() (Outcome, error) {
 	return "", nil
 }
 
-// args are what standingSQL and saidSQL ask about.
+// args are what sourceStateSQL and saidSQL ask about.
 func (c *documentContent) args(tenant uuid.UUID, g DocumentOptions) []any {
 	return []any{tenant, c.source, c.sha[:], c.recipe, g.Labels, g.Metadata, c.seq}
 }
@@ -100,9 +97,10 @@ func (c *documentContent) findExisting(ctx context.Context, door *tenantdb.Door,
 	// Where the number alone changes, the commit does not wait for the disk, which a folder of unchanged files would
 	// feel: a crash may forget that they were found, and nothing else.
 	err = door.Query(ctx, tenant, `WITH said AS (`+latestSQL+`)
-	  SELECT n.*, EXISTS (SELECT FROM said), CASE WHEN n.same AND $5::text[] IS NULL AND $6::jsonb IS NULL AND n.etag = $8
+	  SELECT n.*, EXISTS (SELECT FROM said),
+	    CASE WHEN n.same AND $5::text[] IS NULL AND $6::jsonb IS NULL AND n.etag = $8
 	    THEN set_config('synchronous_commit', 'off', true) END
-	  FROM (`+standingSQL+`) n`,
+	  FROM (`+sourceStateSQL+`) n`,
 		append(c.args(tenant, g), c.etag), func(rows pgx.Rows) error {
 			var commit *string
 			_, err := pgx.ForEachRow(rows, append(s.places(), &noted, &commit), func() error { return nil })
@@ -189,7 +187,8 @@ func remove(ctx context.Context, tx pgx.Tx, tenant, id uuid.UUID) (d Document, e
 func SourcesBelow(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, prefix string) (map[string]bool, error) {
 	found := map[string]bool{}
 	err := door.Query(ctx, tenant, `SELECT source FROM kb_sources WHERE tenant_id = $1 AND starts_with(source, $2)
-	    UNION SELECT source FROM kb_jobs WHERE tenant_id = $1 AND starts_with(source, $2) AND state IN ('queued', 'running')`,
+		UNION SELECT source FROM kb_jobs
+		WHERE tenant_id = $1 AND starts_with(source, $2) AND state IN ('queued', 'running')`,
 		[]any{tenant, prefix}, func(rows pgx.Rows) error {
 			clear(found)
 			var source string

@@ -72,7 +72,7 @@ func storeDocument(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID,
 		}
 		var serving string
 		var s sourceState
-		if err := tx.QueryRow(ctx, `SELECT (`+ServingSQL+`), n.* FROM (`+standingSQL+`) n`,
+		if err := tx.QueryRow(ctx, `SELECT (`+ServingSQL+`), n.* FROM (`+sourceStateSQL+`) n`,
 			c.args(tenant, j.options)...).
 			Scan(append([]any{&serving}, s.places()...)...); err != nil {
 			return err
@@ -133,9 +133,11 @@ func (c *documentContent) write(ctx context.Context, tx pgx.Tx, tenant, id uuid.
 	var b pgx.Batch
 	if replace {
 		b.Queue(
-			`INSERT INTO kb_versions (tenant_id, document_id, version, agent_id, bytes, content_sha256, recipe, ingested_at)
-		    SELECT s.tenant_id, s.document_id, s.version, d.agent_id, s.bytes, s.content_sha256, s.recipe, s.ingested_at
-		      FROM kb_sources s JOIN kb_documents d ON d.tenant_id = s.tenant_id AND d.id = s.document_id WHERE s.tenant_id = $1 AND s.document_id = $2`, tenant, id)
+			`INSERT INTO kb_versions (tenant_id, document_id, version, agent_id, bytes, content_sha256, recipe,
+			ingested_at)
+			SELECT s.tenant_id, s.document_id, s.version, d.agent_id, s.bytes, s.content_sha256, s.recipe, s.ingested_at
+			  FROM kb_sources s JOIN kb_documents d ON d.tenant_id = s.tenant_id AND d.id = s.document_id
+			 WHERE s.tenant_id = $1 AND s.document_id = $2`, tenant, id)
 		b.Queue(`DELETE FROM kb_versions v USING kb_sources s WHERE v.tenant_id = $1
 			AND v.document_id = $2 AND s.tenant_id = $1 AND s.document_id = $2 AND v.version <= s.version - $3`, tenant,
 			id, keptVersions)
@@ -144,8 +146,9 @@ func (c *documentContent) write(ctx context.Context, tx pgx.Tx, tenant, id uuid.
 			WHERE tenant_id = $1 AND id = $2`,
 			tenant, id, c.agent, c.filename, c.source, c.kind)
 		b.Queue(
-			`UPDATE kb_sources SET title = $3, bytes = $4, content_sha256 = $5, recipe = $6, metadata = $7, labels = coalesce($8::text[], labels), given = coalesce($9::jsonb, given), etag = $10, language = $11,
-		    version = version + 1, ingested_at = now(), seq = $12 WHERE tenant_id = $1 AND document_id = $2`,
+			`UPDATE kb_sources SET title = $3, bytes = $4, content_sha256 = $5, recipe = $6, metadata = $7,
+			labels = coalesce($8::text[], labels), given = coalesce($9::jsonb, given), etag = $10, language = $11,
+			version = version + 1, ingested_at = now(), seq = $12 WHERE tenant_id = $1 AND document_id = $2`,
 			tenant, id, c.Title, c.bytes, c.sha[:], c.recipe, about, g.Labels, g.Metadata, c.etag, language, c.seq)
 	} else {
 		b.Queue(`INSERT INTO kb_documents (tenant_id, id, agent_id, filename, source_url, content_type)

@@ -47,7 +47,8 @@ func (in *Ingester) Work(ctx context.Context, tenant uuid.UUID) (worked bool, er
 // Prepare reports whether anything of the tenant's waits or is in progress.
 func (in *Ingester) Prepare(ctx context.Context, tenant uuid.UUID) (open bool, err error) {
 	err = in.Door.Query(ctx, tenant,
-		`WITH old AS (DELETE FROM kb_jobs WHERE tenant_id = $1 AND state IN ('done', 'cancelled') AND finished_at < now() - $2::interval)
+		`WITH old AS (DELETE FROM kb_jobs
+		WHERE tenant_id = $1 AND state IN ('done', 'cancelled') AND finished_at < now() - $2::interval)
 	  SELECT EXISTS (SELECT FROM kb_jobs WHERE tenant_id = $1 AND state IN ('queued', 'running'))`,
 		[]any{tenant, endedJobTTL}, func(rows pgx.Rows) error {
 			open, err = pgx.CollectExactlyOneRow(rows, pgx.RowTo[bool])

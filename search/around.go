@@ -52,9 +52,10 @@ func neighbours(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, hits []Hit, n 
 		documents[i], indexes[i] = hits[i].DocumentID, hits[i].Index
 	}
 	rows, err := tx.Query(ctx,
-		`SELECT h.n, c.id, c.chunk_index, coalesce(p.headings, '{}'), coalesce(p.page, 0), coalesce(p.start_byte, 0), coalesce(p.end_byte, 0), c.content
-	    FROM unnest($2::uuid[], $3::integer[]) WITH ORDINALITY h (document_id, at, n)
-	    JOIN kb_chunks c ON c.tenant_id = $1 AND c.document_id = h.document_id AND c.chunk_index BETWEEN h.at - $4::integer AND h.at + $4::integer AND c.chunk_index <> h.at
+		`SELECT h.n, `+kb.PassageColumns+`
+		FROM unnest($2::uuid[], $3::integer[]) WITH ORDINALITY h (document_id, at, n)
+		JOIN kb_chunks c ON c.tenant_id = $1 AND c.document_id = h.document_id
+		 AND c.chunk_index BETWEEN h.at - $4::integer AND h.at + $4::integer AND c.chunk_index <> h.at
 	    LEFT JOIN kb_passages p ON p.tenant_id = $1 AND p.chunk_id = c.id
 	   ORDER BY h.n, c.chunk_index, c.id`, tenant, documents, indexes, n)
 	if err != nil {

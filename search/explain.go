@@ -41,7 +41,8 @@ type TenantIndex struct {
 
 // compareLimit finds in a plan the line that reads passages' vectors, or by words their postings, with the rows
 // expected and met.
-var compareLimit = regexp.MustCompile(`Scan .*(kb_points|kb_vectors|kb_terms)[^(]*\(cost=\S+ rows=(\d+) [^)]*\)(?: \(actual time=\S+ rows=([\d.]+) loops=(\d+)\))?`)
+var compareLimit = regexp.MustCompile(`Scan .*(kb_points|kb_vectors|kb_terms)[^(]*\(cost=\S+ rows=(\d+) [^)]*\)(?: ` +
+	`\(actual time=\S+ rows=([\d.]+) loops=(\d+)\))?`)
 
 // Explain does a search and says how, within the caller's transaction, whose tenant must be set to tenant already.
 func (s *Searcher) Explain(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, q Query) (e Explanation, err error) {
@@ -80,8 +81,11 @@ func (s *Searcher) Explain(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, q Q
 		break
 	}
 	rows, err := tx.Query(ctx,
-		`SELECT t.chunks, t.built_at, coalesce(i.indisvalid AND i.indisready, false), coalesce(pg_relation_size(i.indexrelid), 0), t.ef_search, t.recall::float8, t.queries, t.tuned_at, t.trouble
-	    FROM kb_tiers t LEFT JOIN pg_index i ON i.indexrelid = to_regclass('public.' || $3::text) WHERE t.tenant_id = $1 AND t.model = $2`, tenant, st.model, st.index)
+		`SELECT t.chunks, t.built_at, coalesce(i.indisvalid AND i.indisready, false),
+		        coalesce(pg_relation_size(i.indexrelid), 0), t.ef_search, t.recall::float8, t.queries, t.tuned_at,
+		        t.trouble
+		   FROM kb_tiers t LEFT JOIN pg_index i ON i.indexrelid = to_regclass('public.' || $3::text)
+		  WHERE t.tenant_id = $1 AND t.model = $2`, tenant, st.model, st.index)
 	if err != nil {
 		return e, fmt.Errorf("search: explain: %w", err)
 	}

@@ -78,8 +78,9 @@ func (in *Indexer) inspect(ctx context.Context, tenant uuid.UUID) (x indexState,
 		}
 		name := indexName(tenant, x.model)
 		rows, err := tx.Query(ctx,
-			`SELECT c.relname::text, i.indisvalid AND i.indisready FROM pg_class c JOIN pg_index i ON i.indexrelid = c.oid
-		   WHERE c.relnamespace = 'public'::regnamespace AND (c.relname = $1 OR starts_with(c.relname::text, $2))`,
+			`SELECT c.relname::text, i.indisvalid AND i.indisready
+			FROM pg_class c JOIN pg_index i ON i.indexrelid = c.oid
+			WHERE c.relnamespace = 'public'::regnamespace AND (c.relname = $1 OR starts_with(c.relname::text, $2))`,
 			indexName(tenant, ""), vectorIndexes(tenant))
 		if err != nil {
 			return err
@@ -100,7 +101,9 @@ func (in *Indexer) inspect(ctx context.Context, tenant uuid.UUID) (x indexState,
 		}
 		return tx.QueryRow(ctx,
 			`SELECT (SELECT count(*) FROM (SELECT FROM kb_terms t WHERE t.tenant_id = $1 AND t.term = '' LIMIT $2) t),
-		    (SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'i' AND starts_with(relname::text, 'ix_kb_points_'))`, tenant, max(in.Thresholds.Grow, in.Thresholds.Crowded)).Scan(&x.chunks, &x.all)
+			(SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'i'
+			   AND starts_with(relname::text,
+			   'ix_kb_points_'))`, tenant, max(in.Thresholds.Grow, in.Thresholds.Crowded)).Scan(&x.chunks, &x.all)
 	})
 	if err != nil {
 		return x, fmt.Errorf("search: look at the tenant's index: %w", err)

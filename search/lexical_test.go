@@ -332,7 +332,7 @@ func TestAnotherTenantsPassagesAreNobodys(t *testing.T) {
 		t.Errorf("B's index is tuned: %+v, %v", tuned, err)
 	}
 	for _, tenant := range []uuid.UUID{tenantB, stranger} {
-		stored, err := kb.ShownPassages(t.Context(), door, tenant,
+		stored, err := kb.PassagesByID(t.Context(), door, tenant,
 			[]uuid.UUID{uuid.NewSHA1(uuid.NewSHA1(tenantA, []byte("doc1")), []byte{1})})
 		versions, err2 := kb.CurrentVersions(t.Context(), door, tenant,
 			[]uuid.UUID{uuid.NewSHA1(tenantA, []byte("doc1"))})

@@ -2,6 +2,7 @@ package search
 
 import (
 	"context"
+	_ "embed"
 	"encoding/hex"
 	"fmt"
 	"hash/fnv"
@@ -160,21 +161,14 @@ func indexName(tenant uuid.UUID, model string) string {
 	return fmt.Sprintf("ix_kb_vectors_%s_%08x", hex.EncodeToString(tenant[:]), h.Sum32())
 }
 
-const stateSQL = `
-WITH RECURSIVE spoken AS (
-  (SELECT s.language FROM kb_sources s WHERE s.tenant_id = $1 ORDER BY s.language LIMIT 1)
-  UNION ALL
-  SELECT (SELECT s.language FROM kb_sources s WHERE s.tenant_id = $1 AND s.language > spoken.language ORDER BY s.language LIMIT 1) FROM spoken WHERE spoken.language IS NOT NULL)
-SELECT coalesce((SELECT m.model FROM kb_models m WHERE m.tenant_id = $1 AND m.serving), ''),
-       coalesce((SELECT array_agg(language) FROM spoken WHERE language IS NOT NULL), '{}')`
+//go:embed sql/tenant_state.sql
+var stateSQL string
 
-const tierSQL = `
-SELECT coalesce((SELECT i.indisvalid AND i.indisready FROM pg_index i WHERE i.indexrelid = to_regclass('public.' || $3::text)), false),
-       coalesce((SELECT t.ef_search FROM kb_tiers t WHERE t.tenant_id = $1 AND t.model = $2), 0),
-       CASE WHEN $4 THEN (SELECT count(*) FROM kb_documents d WHERE d.tenant_id = $1) ELSE 0 END,
-       CASE WHEN $4 AND $5 THEN (SELECT count(*) FROM kb_hidden_documents(kb_granted())) ELSE 0 END`
+//go:embed sql/tenant_tier.sql
+var tierSQL string
 
-const countSQL = `SELECT count(*), coalesce(avg(t.length), 0)::float8 FROM kb_terms t WHERE t.tenant_id = $1 AND t.term = ''`
+const countSQL = `SELECT count(*), coalesce(avg(t.length), 0)::float8 FROM kb_terms t
+	WHERE t.tenant_id = $1 AND t.term = ''`
 
 // readState returns what is known of a tenant, or finds it out within the transaction.
 func (s *Searcher) readState(ctx context.Context, tx pgx.Tx, tenant uuid.UUID) (*tenantState, error) {

@@ -162,18 +162,16 @@ func (s *Searcher) matching(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, st
 	if !st.indexed || q.Mode == Lexical || st.documents == 0 {
 		return st.chunks, nil, nil
 	}
-	run := &statement{tenant: tenant, q: q}
-	run.column("")
+	run := &statement{tenant: tenant, q: q, args: []any{tenant}}
 	met, err := conditionClauses(q.Where, run.arg)
 	if err != nil {
 		return 0, nil, err
 	}
 	each := max(1, st.chunks/st.documents)
 	most := s.counts/each + 1
-	sql :=
-		fmt.Sprintf(
-			`SELECT d.id FROM kb_documents d LEFT JOIN kb_sources s ON %s AND s.document_id = d.id WHERE %s AND %s
-		LIMIT %d`, run.column("s"), run.column("d"), strings.Join(met, " AND "), most)
+	sql := fmt.Sprintf(`SELECT d.id FROM kb_documents d
+		LEFT JOIN kb_sources s ON s.tenant_id = $1::uuid AND s.document_id = d.id
+		WHERE d.tenant_id = $1::uuid AND %s LIMIT %d`, strings.Join(met, " AND "), most)
 	err = tenantdb.Send(ctx, tx, tenantdb.Statement{SQL: sql, Args: run.args, Within: q.Within},
 		func(rows pgx.Rows) (err error) {
 			documents, err = pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])

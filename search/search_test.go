@@ -43,8 +43,11 @@ func fill(t testing.TB, door *tenantdb.Door, tenant uuid.UUID, from, documents i
 				VALUES ($1, $2, $3, $4, 'text/plain', '2026-01-01'::timestamptz + $5 * interval '1 day')`, tenant, id,
 				agent, fmt.Sprintf("doc%d", n), n)
 			b.Queue(
-				`INSERT INTO kb_sources (tenant_id, document_id, source, title, bytes, content_sha256, recipe, given, labels, language, ingested_at)
-			    VALUES ($1, $2, $3, $4, 1, sha256('x'), 'r', jsonb_build_object('half', ($5::integer % 2)::text, 'n', $5::integer, 'team', 'team ' || $5::integer % 7), $6, 'english', '2026-01-01'::timestamptz + $5 * interval '1 day')`,
+				`INSERT INTO kb_sources (tenant_id, document_id, source, title, bytes, content_sha256, recipe, given,
+					labels, language, ingested_at)
+			    VALUES ($1, $2, $3, $4, 1, sha256('x'), 'r', jsonb_build_object('half', ($5::integer % 2)::text, 'n',
+			    $5::integer, 'team', 'team ' || $5::integer % 7), $6, 'english',
+			    '2026-01-01'::timestamptz + $5 * interval '1 day')`,
 				tenant, id, fmt.Sprintf("test:doc%d", n), fmt.Sprintf("Document %d", n), n, []string{})
 			for i := range 10 {
 				b.Queue(`INSERT INTO kb_chunks (tenant_id, id, document_id, content, chunk_index, embedding)
@@ -92,7 +95,8 @@ func nearest(t *testing.T, door *tenantdb.Door, tenant uuid.UUID, v []float32, k
 	condition string) (all []uuid.UUID) {
 	t.Helper()
 	err := door.Query(t.Context(), tenant,
-		`SELECT c.id, c.embedding::real[] FROM kb_chunks c JOIN kb_documents d ON d.tenant_id = c.tenant_id AND d.id = c.document_id LEFT JOIN kb_sources s ON s.tenant_id = c.tenant_id AND s.document_id = d.id
+		`SELECT c.id, c.embedding::real[] FROM kb_chunks c JOIN kb_documents d ON d.tenant_id = c.tenant_id
+			AND d.id = c.document_id LEFT JOIN kb_sources s ON s.tenant_id = c.tenant_id AND s.document_id = d.id
 	    WHERE `+condition, nil, func(rows pgx.Rows) error {
 			type point struct {
 				id       uuid.UUID
@@ -356,7 +360,8 @@ func TestRecallIsKeptWhereLabelsHideMuch(t *testing.T) {
 		{"true", search.Exact}} {
 		if err := door.Query(t.Context(), tenantA, `UPDATE kb_sources s SET labels = CASE WHEN `+c.hidden+
 			` THEN '{legal}'::text[] ELSE '{}' END
-		    FROM (SELECT document_id, (given->>'n')::int AS n FROM kb_sources WHERE tenant_id = $1) g WHERE s.tenant_id = $1 AND s.document_id = g.document_id`, []any{tenantA}, nil); err != nil {
+		    FROM (SELECT document_id, (given->>'n')::int AS n FROM kb_sources WHERE tenant_id = $1) g
+		    WHERE s.tenant_id = $1 AND s.document_id = g.document_id`, []any{tenantA}, nil); err != nil {
 			t.Fatal(err)
 		}
 		for labels, condition := range map[string]string{"": "s.labels = '{}'", "legal": "true"} {

@@ -2,6 +2,7 @@ package search
 
 import (
 	"context"
+	_ "embed"
 	"slices"
 	"unicode/utf8"
 
@@ -27,17 +28,11 @@ const (
 	maxCorrected    = 64   // characters of a word
 )
 
-const unknownSQL = `SELECT w.lexeme FROM (SELECT l, w.lexeme FROM unnest($2::text[]) l, unnest(public.kb_words(l, $3::text)) w) w
-  WHERE length(w.lexeme) BETWEEN $4::integer AND $5::integer AND w.lexeme ~ '^[[:alpha:]]+$'
-  GROUP BY w.lexeme HAVING NOT EXISTS (SELECT FROM kb_terms t WHERE t.tenant_id = $1 AND t.term = w.lexeme COLLATE "C")
-  ORDER BY w.lexeme LIMIT $6::integer`
+//go:embed sql/unknown_words.sql
+var unknownSQL string
 
-// nearSQL goes from one word of the tenant's to its next, by the index, through those that begin alike.
-const nearSQL = `WITH RECURSIVE v AS (
-    (SELECT t.term FROM kb_terms t WHERE t.tenant_id = $1 AND t.term >= $2::text COLLATE "C" AND t.term < $3::text COLLATE "C" ORDER BY t.term LIMIT 1)
-    UNION ALL
-    SELECT (SELECT t.term FROM kb_terms t WHERE t.tenant_id = $1 AND t.term > v.term AND t.term < $3::text COLLATE "C" ORDER BY t.term LIMIT 1) FROM v WHERE v.term IS NOT NULL)
-  SELECT term FROM (SELECT term FROM v WHERE term IS NOT NULL LIMIT $6::integer) v WHERE length(term) BETWEEN $4::integer AND $5::integer`
+//go:embed sql/near_words.sql
+var nearSQL string
 
 // correctSpelling finds the words of a question that no passage of the tenant has, and what of theirs is nearest: one
 // letter off, or two in a long word. A word must begin as it should.

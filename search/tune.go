@@ -68,8 +68,10 @@ func TuneIndex(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID,
 	})
 	if err == nil && t.Indexed {
 		err = door.Query(ctx, tenant,
-			`INSERT INTO kb_tiers (tenant_id, model, chunks, ef_search, recall, queries, tuned_at) VALUES ($1, $2, 0, $3, $4, $5, now())
-		    ON CONFLICT (tenant_id, model) DO UPDATE SET ef_search = EXCLUDED.ef_search, recall = EXCLUDED.recall, queries = EXCLUDED.queries, tuned_at = now()`,
+			`INSERT INTO kb_tiers (tenant_id, model, chunks, ef_search, recall, queries, tuned_at)
+			VALUES ($1, $2, 0, $3, $4, $5, now())
+			ON CONFLICT (tenant_id, model) DO UPDATE SET ef_search = EXCLUDED.ef_search, recall = EXCLUDED.recall,
+			queries = EXCLUDED.queries, tuned_at = now()`,
 			[]any{tenant, t.Model, t.EfSearch, t.Recall, t.Queries}, nil)
 	}
 	if err != nil {
@@ -137,9 +139,11 @@ func median(times []time.Duration) time.Duration {
 // be found too easily.
 func sampleQueries(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, model string,
 	n int) (made [][]float32, err error) {
-	sql :=
-		`SELECT p.half::real[] FROM kb_points p JOIN (SELECT chunk_id, document_id FROM kb_points WHERE tenant_id = $1 AND half IS NOT NULL ORDER BY hashtextextended(chunk_id::text, $2::bigint) LIMIT $3) s
-	    ON p.tenant_id = $1 AND p.document_id = s.document_id AND p.chunk_id = s.chunk_id`
+	sql := `SELECT p.half::real[]
+		FROM kb_points p
+		JOIN (SELECT chunk_id, document_id FROM kb_points WHERE tenant_id = $1 AND half IS NOT NULL
+		       ORDER BY hashtextextended(chunk_id::text, $2::bigint) LIMIT $3) s
+		ON p.tenant_id = $1 AND p.document_id = s.document_id AND p.chunk_id = s.chunk_id`
 	args := []any{tenant, rand.Int64(), 2 * n}
 	if model != "" {
 		sql = `SELECT embedding::real[] FROM kb_vectors WHERE tenant_id = $1 AND model = $4

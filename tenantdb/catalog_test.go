@@ -69,7 +69,9 @@ func TestEveryChangeOfTheCatalogIsNamed(t *testing.T) {
 		"a trigger that rests": {`ALTER TABLE audit_heads DISABLE TRIGGER audit_refuse`,
 			[]string{"trigger audit_heads.audit_refuse was changed"}},
 		"a trigger's condition": {
-			`CREATE OR REPLACE TRIGGER audit_refuse BEFORE UPDATE ON audit_keys FOR EACH STATEMENT EXECUTE FUNCTION audit_refuse(); ALTER TABLE audit_keys ENABLE ALWAYS TRIGGER audit_refuse`, []string{"trigger audit_keys.audit_refuse was changed"}},
+			`CREATE OR REPLACE TRIGGER audit_refuse BEFORE UPDATE ON audit_keys FOR EACH STATEMENT EXECUTE FUNCTION ` +
+				`audit_refuse(); ALTER TABLE audit_keys ENABLE ALWAYS TRIGGER audit_refuse`,
+			[]string{"trigger audit_keys.audit_refuse was changed"}},
 		"a rule": {
 			`CREATE RULE away AS ON INSERT TO audit_events WHERE NEW.action_type = 'x' DO INSTEAD NOTHING`,
 			[]string{"rule audit_events.away was added"}},
@@ -166,7 +168,9 @@ func TestAnotherSchemaStandsForNothing(t *testing.T) {
 	d := testkit.Database(t)
 	door := testkit.DoorOf(t, d)
 	testkit.Super(t, d,
-		`SET konstruct.allow_ddl = on; ALTER SCHEMA public RENAME TO kept; CREATE SCHEMA public; GRANT USAGE ON SCHEMA public TO konstruct_app; CREATE VIEW public.audit_events AS SELECT * FROM kept.audit_events`)
+		`SET konstruct.allow_ddl = on; ALTER SCHEMA public RENAME TO kept; CREATE SCHEMA public;
+			GRANT USAGE ON SCHEMA public TO konstruct_app; CREATE VIEW public.audit_events AS SELECT *
+			FROM kept.audit_events`)
 	got, err := door.Catalog(t.Context())
 	if err != nil || len(got.Differences) < 100 {
 		t.Errorf("%d differences, %v", len(got.Differences), err)

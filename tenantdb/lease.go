@@ -25,7 +25,8 @@ type Lease struct{ conn, lock *pgxpool.Conn }
 
 // takeLease waits for nothing. A transaction that has only this lock has no snapshot, and keeps no vacuum back.
 const takeLease = `SELECT set_config(name, '0', false) FROM pg_settings
-  WHERE name IN ('idle_in_transaction_session_timeout', 'idle_session_timeout', 'transaction_timeout'); BEGIN; LOCK TABLE public.audit_lease IN EXCLUSIVE MODE NOWAIT`
+  WHERE name IN ('idle_in_transaction_session_timeout', 'idle_session_timeout', 'transaction_timeout');
+  BEGIN; LOCK TABLE public.audit_lease IN EXCLUSIVE MODE NOWAIT`
 
 // Lease takes the lease, or returns ErrLeased at once.
 func (e *Evidence) Lease(ctx context.Context) (*Lease, error) {
@@ -53,9 +54,12 @@ func (e *Evidence) Lease(ctx context.Context) (*Lease, error) {
 func (e *Evidence) leaseHolder(ctx context.Context) error {
 	var who string
 	err := e.pool.QueryRow(ctx,
-		`SELECT format('server process %s of role %s', a.pid, a.usename) FROM pg_locks l JOIN pg_stat_activity a USING (pid)
-	  WHERE l.relation = 'public.audit_lease'::regclass AND l.granted AND NOT EXISTS (SELECT FROM pg_auth_members m WHERE m.member = a.usesysid AND m.roleid = 'konstruct_notary'::regrole)
-	    AND a.usename <> 'konstruct_notary' LIMIT 1`).Scan(&who)
+		`SELECT format('server process %s of role %s', a.pid, a.usename)
+		   FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+		  WHERE l.relation = 'public.audit_lease'::regclass AND l.granted
+		    AND NOT EXISTS (SELECT FROM pg_auth_members m
+		                     WHERE m.member = a.usesysid AND m.roleid = 'konstruct_notary'::regrole)
+		    AND a.usename <> 'konstruct_notary' LIMIT 1`).Scan(&who)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return ErrLeased
 	}
@@ -106,7 +110,9 @@ func (l *Lease) Release() {
 
 // Nested makes a transaction join by looking each row up: whoever reads a part of a large table in order knows what the
 // planner does not, that the part is small or that it lies together.
-const Nested = `SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; SET LOCAL max_parallel_workers_per_gather = 0; SET LOCAL work_mem = '32MB'; SET LOCAL jit = off`
+const Nested = `SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; SET LOCAL enable_seqscan = off; ` +
+	`SET LOCAL enable_bitmapscan = off; SET LOCAL max_parallel_workers_per_gather = 0; SET LOCAL work_mem = '32MB'; ` +
+	`SET LOCAL jit = off`
 
 // Tx runs fn in a transaction that sees one instant of all tenants' evidence, and commits when it returns nil.
 func (l *Lease) Tx(ctx context.Context, fn func(pgx.Tx) error) error {

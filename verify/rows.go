@@ -146,9 +146,10 @@ func (o Rows) read(ctx context.Context, tx pgx.Tx, worker int, c chunk) (r Repor
 		return r, err
 	}
 	var elsewhere, tenants []uuid.UUID
-	if err := o.take(ctx, tx, worker, rowsSQL+c.where+besideEnd, append(c.args, beside...), &r, func(s *logstore.SealedEvent) {
-		tenants, elsewhere = append(tenants, s.TenantID), append(elsewhere, s.ID)
-	}); err != nil || len(elsewhere) == 0 {
+	if err := o.take(ctx, tx, worker, rowsSQL+c.where+besideEnd, append(c.args, beside...), &r,
+		func(s *logstore.SealedEvent) {
+			tenants, elsewhere = append(tenants, s.TenantID), append(elsewhere, s.ID)
+		}); err != nil || len(elsewhere) == 0 {
 		return r, err
 	}
 	if _, err := tx.Exec(ctx, `SET LOCAL enable_hashjoin = off`); err != nil {

@@ -1,0 +1,199 @@
+{{/*
+  The statement of one search, as a template (text/template) over a statement's fields:
+
+    .Tenant.t     the condition that table t's row is the tenant's: t.tenant_id = $1, or the tenant as a literal where
+                  the tenant's own index is searched, so that the planner sees that this index will do
+    .Arg "x"      an argument: $n; asked for twice it is the same $n
+    .Conditions   those of the search, over kb_documents d and kb_sources s
+    .Row          one row, looked up for each row before it
+
+  Each list of candidates is MATERIALIZED: it is computed once, and no condition is pushed into it. A subquery that ends
+  in OFFSET 0 is looked up once for each row before it: whatever the planner believes of how many there are, that is
+  what is best for as few rows as a search joins. `konstruct kb explain` runs a search with EXPLAIN (ANALYZE, BUFFERS).
+*/ -}}
+
+{{define "search" -}}
+WITH
+{{- if .Found}}
+documents AS MATERIALIZED (
+  SELECT o.id AS document_id FROM unnest({{.Arg "found"}}::uuid[]) o (id)),
+{{- else if .Conditions}}
+documents AS MATERIALIZED (
+  SELECT d.id AS document_id
+    FROM kb_documents d
+    LEFT JOIN kb_sources s ON {{.Tenant.s}} AND s.document_id = d.id
+   WHERE {{.Tenant.d}} AND {{.Conditions}}),
+{{- end}}
+{{- if not .Lexical}}
+{{template "near" .}},
+{{- end}}
+{{- if not .Semantic}}
+{{template "words" .}},
+{{- end}}
+{{template "scored" .}}
+{{template "hits" .}}
+{{- end}}
+
+{{/* The chunks nearest to the vector. */}}
+{{define "near" -}}
+near AS MATERIALIZED (
+  SELECT p.chunk_id, {{if .Exact}}({{template "distance" .}}) + 0{{else}}{{template "distance" .}}{{end}} AS distance
+{{- if .Model}}
+    FROM kb_vectors p JOIN kb_chunks pc ON {{.Tenant.pc}} AND pc.id = p.chunk_id
+   WHERE {{.Tenant.p}} AND p.model = {{.ModelLiteral}}
+{{- else if and .Restricted (not .Indexed)}}
+    FROM documents,
+         LATERAL (SELECT p.chunk_id, p.half
+                    FROM kb_points p
+                   WHERE {{.Tenant.p}} AND p.half IS NOT NULL AND p.document_id = documents.document_id OFFSET 0) p
+   WHERE p.half IS NOT NULL
+{{- else}}
+    FROM kb_points p
+   WHERE {{.Tenant.p}} AND p.half IS NOT NULL
+{{- end}}
+{{- if and .Restricted .Indexed}}
+     {{- /* the index's candidates are verified against the conditions as they come */}}
+     AND coalesce((SELECT {{.Conditions}}
+                     FROM kb_documents d
+                     LEFT JOIN kb_sources s ON {{.Tenant.s}} AND s.document_id = d.id
+                    WHERE {{.Tenant.d}} AND d.id = {{if .Model}}pc{{else}}p{{end}}.document_id), false)
+{{- else if and .Restricted .Model}}
+     AND pc.document_id IN (SELECT document_id FROM documents)
+{{- end}}
+   ORDER BY distance{{if not .Indexed}}, chunk_id{{end}} LIMIT {{.Arg "depth"}}::integer)
+{{- end}}
+
+{{/* The vector is read once, and not for each row. Exact adds 0 to the distance, which no index is made for. */}}
+{{define "distance" -}}
+{{if not .Model -}}
+p.half <=> (SELECT {{.Arg "vector"}}::real[]::vector::halfvec(384))
+{{- else if .Indexed -}}
+p.embedding::halfvec({{.Dimensions}}) <=> (SELECT {{.Arg "vector"}}::real[]::vector::halfvec({{.Dimensions}}))
+{{- else -}}
+p.embedding <=> (SELECT {{.Arg "vector"}}::real[]::vector)
+{{- end}}
+{{- end}}
+
+{{/* The chunks whose words fit best, by BM25 (Lucene's form) with the tenant's own frequencies. */}}
+{{define "words" -}}
+asked AS MATERIALIZED (
+  SELECT w.lexeme COLLATE "C" AS term
+    FROM unnest({{.Arg "languages"}}::text[]) l, unnest(kb_words(l, {{.Arg "ranked"}})) w
+   GROUP BY 1
+  UNION
+  SELECT unnest({{.Arg "corrections"}}::text[]) COLLATE "C"),
+postings AS MATERIALIZED (
+  SELECT t.term, t.chunk_id, t.times::integer AS times, t.length
+    FROM kb_terms t
+   WHERE {{.Tenant.t}} AND t.term = ANY (ARRAY(SELECT term FROM asked)){{template "restriction" .}}
+{{- range .Prefixes}}
+  UNION ALL
+  SELECT ({{.From}}::text || '*') COLLATE "C", t.chunk_id, sum(t.times)::integer, max(t.length)
+    FROM kb_terms t
+   WHERE {{$.Tenant.t}} AND t.term >= {{.From}}::text COLLATE "C" AND t.term < {{.To}}::text COLLATE "C"
+         {{- template "restriction" $}}
+   GROUP BY t.chunk_id
+{{- end}}),
+weights AS MATERIALIZED (
+  SELECT term, ln(1 + (greatest({{.Arg "chunks"}}::integer, count(*)) - count(*) + 0.5) / (count(*) + 0.5))::float8 AS weight
+    FROM postings
+   GROUP BY term),
+{{- if .Phrases}}
+needed AS MATERIALIZED (
+  SELECT w.lexeme COLLATE "C" AS term
+    FROM unnest({{.Arg "languages"}}::text[]) l, unnest(kb_words(l, {{.Arg "phrases"}})) w
+   GROUP BY 1),
+{{- end}}
+worded AS MATERIALIZED (
+  SELECT p.chunk_id,
+         sum(w.weight * p.times * {{.BM25.K1}}
+             / (p.times + {{.BM25.K}} * ({{.BM25.B1}} + {{.BM25.B}} * p.length / {{.Arg "average"}}::float8)))::float8 AS words
+    FROM postings p JOIN weights w USING (term)
+   GROUP BY p.chunk_id
+{{- if .Phrases}}
+  {{- /* a chunk that has the phrases has all their words, in whichever language it is read */}}
+  HAVING count(*) FILTER (WHERE p.term = ANY (ARRAY(SELECT term FROM needed)))
+         >= (SELECT coalesce(min(n), 0)
+               FROM (SELECT count(*) AS n
+                       FROM unnest({{.Arg "languages"}}::text[]) l, unnest(kb_words(l, {{.Arg "phrases"}}))
+                      GROUP BY l) n)
+{{- end}}
+   ORDER BY 2 DESC, 1 LIMIT {{.Arg "wordsDepth"}}::integer)
+{{- end}}
+
+{{/* Where conditions restrict the documents, the chunks of each are looked up. */}}
+{{define "restriction" -}}
+{{if .Restricted}}
+     AND t.chunk_id IN (SELECT p.chunk_id
+                          FROM documents o,
+                               LATERAL (SELECT p.chunk_id
+                                          FROM kb_points p
+                                         WHERE {{.Tenant.p}} AND p.document_id = o.document_id OFFSET 0) p)
+{{- end}}
+{{- end}}
+
+{{/* What each candidate scores. Hybrid fuses the ranks: 1/(60+rank) of each list (RRF; Cormack and others, 2009).
+     Semantic puts candidates that are near by half precision in order by full precision. */}}
+{{define "scored" -}}
+scored AS MATERIALIZED (
+{{- if .Semantic}}
+  SELECT n.chunk_id, 1 - {{template "full" .}} AS score, 1 - {{template "full" .}} AS similarity,
+         NULL::float8 AS words, c.document_id, c.chunk_index, c.content
+    FROM near n, {{.Row "kb_chunks c" "c.id = n.chunk_id"}})
+{{- else if .Lexical}}
+  SELECT w.chunk_id, w.words AS score, NULL::float8 AS similarity, w.words FROM worded w)
+{{- else}}
+  SELECT chunk_id,
+         coalesce(1.0::float8 / ({{.RRF}} + n.rank), 0) + coalesce(1.0::float8 / ({{.RRF}} + w.rank), 0) AS score,
+         n.similarity, w.words
+    FROM (SELECT chunk_id, 1 - distance AS similarity, row_number() OVER (ORDER BY distance, chunk_id) AS rank
+            FROM near) n
+    FULL JOIN (SELECT chunk_id, words, row_number() OVER (ORDER BY words DESC, chunk_id) AS rank
+                 FROM worded) w USING (chunk_id))
+{{- end}}
+{{- end}}
+
+{{define "full" -}}
+{{if .Model}}n.distance{{else}}(c.embedding <=> (SELECT {{.Arg "vector"}}::real[]::vector)){{end}}
+{{- end}}
+
+{{/* The hits with what is known of each. Where nothing of a document decides, only what is returned is joined. */}}
+{{define "hits" -}}
+SELECT h.chunk_id, h.chunk_index, coalesce(p.headings, '{}'), coalesce(p.page, 0), coalesce(p.start_byte, 0),
+       coalesce(p.end_byte, 0), h.content, h.score, h.similarity, h.words, sha256(convert_to(h.content, 'UTF8')),
+       h.document_id, h.version, h.filename, h.title, h.source, h.recipe,
+       {{if .Diverse}}pt.half::real[]{{else}}NULL::real[]{{end}}
+  FROM (SELECT *
+          FROM (SELECT f.chunk_id, f.score, f.similarity, f.words, c.document_id,
+                       coalesce(c.chunk_index, 0) AS chunk_index, c.content, coalesce(s.version, 1) AS version,
+                       coalesce(d.filename, '') AS filename, coalesce(s.title, '') AS title,
+                       coalesce(s.source, d.source_url, '') AS source, coalesce(s.recipe, '') AS recipe,
+                       {{if .PerDocument}}row_number() OVER (PARTITION BY c.document_id ORDER BY f.score DESC, f.chunk_id)
+                       {{- else}}1{{end}} AS first
+                  FROM {{if .Early}}(SELECT * FROM scored WHERE {{template "page" .}}
+                                      ORDER BY score DESC, chunk_id LIMIT {{.Arg "most"}}::integer)
+                       {{- else}}scored{{end}} f,
+                       {{if .Semantic}}LATERAL (SELECT f.document_id, f.chunk_index, f.content) c
+                       {{- else}}{{.Row "kb_chunks c" "c.id = f.chunk_id"}}{{end}},
+                       {{.Row "kb_documents d" "d.id = c.document_id"}}
+                  LEFT JOIN {{.Row "kb_sources s" "s.document_id = c.document_id"}} ON true
+                 WHERE {{if .Lexical}}true
+                       {{- else}}{{.Arg "model"}} = coalesce((SELECT m.model FROM kb_models m
+                                                    WHERE {{.Tenant.m}} AND m.serving), '')
+                       {{- end}}
+                 {{- if .Required}}
+                   AND kb_words(coalesce(s.language, 'simple'), c.content)
+                       @@ websearch_to_tsquery(coalesce(s.language, 'simple')::regconfig, {{.Arg "required"}})
+                 {{- end}}) f
+         WHERE {{if .Early}}true{{else}}{{template "page" .}}{{end}}
+         ORDER BY score DESC, chunk_id LIMIT {{.Arg "most"}}::integer) h
+  LEFT JOIN {{.Row "kb_passages p" "p.chunk_id = h.chunk_id"}} ON true
+  {{- if .Diverse}}, {{.Row "kb_points pt" "pt.document_id = h.document_id AND pt.chunk_id = h.chunk_id"}}{{end}}
+ ORDER BY h.score DESC, h.chunk_id
+{{- end}}
+
+{{/* One hit a document where that is asked for, and what comes behind the cursor. */}}
+{{define "page" -}}
+{{if .PerDocument}}first = 1{{else}}true{{end}}
+{{- if .Cursor}} AND (-score, chunk_id) > ({{.Arg "cursorScore"}}::float8, {{.Arg "cursorChunk"}}::uuid){{end}}
+{{- end}}

@@ -1,0 +1,10 @@
+-- The model that serves the searches of tenant $1, and the languages of its documents, found by leaping from one to the
+-- next in the index.
+WITH RECURSIVE spoken AS (
+       (SELECT s.language FROM kb_sources s WHERE s.tenant_id = $1 ORDER BY s.language LIMIT 1)
+       UNION ALL
+       SELECT (SELECT s.language FROM kb_sources s
+                WHERE s.tenant_id = $1 AND s.language > spoken.language ORDER BY s.language LIMIT 1)
+         FROM spoken WHERE spoken.language IS NOT NULL)
+SELECT coalesce((SELECT m.model FROM kb_models m WHERE m.tenant_id = $1 AND m.serving), ''),
+       coalesce((SELECT array_agg(language) FROM spoken WHERE language IS NOT NULL), '{}')

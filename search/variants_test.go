@@ -1,0 +1,101 @@
+package search
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/konstruct/konstruct/internal/testkit"
+)
+
+// variant is one form that a search's statement can take.
+type variant struct {
+	name string
+	s    *statement
+}
+
+// variants are the forms of a search's statement: of every mode, tier and model, with and without conditions, one of
+// each document, hits that differ, a page behind the first, phrases and beginnings.
+func variants(tenant uuid.UUID, vector []float32) (all []variant) {
+	where := []Condition{{"metadata.team", Equal, "legal"}, {"version", AtLeast, "2"}}
+	for _, mode := range []Mode{Semantic, Lexical, Hybrid} {
+		for _, tier := range []Tier{Exact, Indexed} {
+			for _, model := range []string{"", "other"} {
+				for _, text := range []string{"pump", `"the pump" -oil sta* wat*`} {
+					for bits := range 16 {
+						q := &Query{Mode: mode, Text: text, Vector: vector, Model: model, K: 5}
+						s := &statement{tenant: tenant, q: q, plan: Plan{Mode: mode, Tier: tier, Depth: 50},
+							st: &tenantState{chunks: 1000, average: 12.5, languages: []string{"english"},
+								read: time.Now()}, spelled: []Correction{{"pmup", []string{"pump"}}}}
+						if bits&1 != 0 {
+							q.Where = where
+						}
+						if bits&2 != 0 {
+							q.PerDocument = true
+						}
+						if bits&4 != 0 {
+							q.Diversity = 0.5
+						}
+						if bits&8 != 0 {
+							s.cursor = &cursor{score: 0.5, chunk: tenant}
+						}
+						name := fmt.Sprintf("%s %s model=%q text=%q bits=%04b", mode, tier, model, text, bits)
+						all = append(all, variant{name, s})
+						if bits&1 != 0 && tier == Exact {
+							found := *s
+							found.documents = []uuid.UUID{tenant}
+							all = append(all, variant{name + " found", &found})
+						}
+					}
+				}
+			}
+		}
+	}
+	return all
+}
+
+// TestEveryFormOfASearchIsPlanned has PostgreSQL plan each form of a search's statement with its arguments.
+func TestEveryFormOfASearchIsPlanned(t *testing.T) {
+	d := testkit.Database(t)
+	conn := testkit.Connect(t, d.URL("konstruct_app"))
+	tenant := uuid.MustParse("11111111-1111-4111-8111-111111111111")
+	if _, err := conn.Exec(t.Context(), `SELECT set_config('app.current_tenant', $1, false)`, tenant.String()); err != nil {
+		t.Fatal(err)
+	}
+	texts := map[string]bool{}
+	for _, v := range variants(tenant, make([]float32, 384)) {
+		sql, err := v.s.build()
+		if err != nil {
+			t.Fatalf("%s: %v", v.name, err)
+		}
+		texts[sql] = true
+		if strings.Contains(sql, "<no value>") || strings.Contains(sql, "{{") {
+			t.Errorf("%s: what the template left: %s", v.name, sql)
+		}
+		rows, err := conn.Query(t.Context(), "EXPLAIN "+sql, v.s.args...)
+		if err != nil {
+			t.Fatalf("%s: %v\n%s", v.name, err, sql)
+		}
+		if plan, err := pgx.CollectRows(rows, pgx.RowTo[string]); err != nil || len(plan) < 5 {
+			t.Fatalf("%s: %v\n%s", v.name, err, sql)
+		}
+	}
+	if len(texts) < 100 {
+		t.Errorf("the variants have %d texts", len(texts))
+	}
+}
+
+// BenchmarkStatement makes the text of one search's statement.
+func BenchmarkStatement(b *testing.B) {
+	all := variants(uuid.MustParse("11111111-1111-4111-8111-111111111111"), make([]float32, 384))
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		if _, err := all[i%len(all)].s.build(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
