@@ -12,8 +12,8 @@ import (
 // maxColumn is where lines end, with a tab as four columns.
 const maxColumn = 120
 
-// TestLinesEndByColumn120 reads every line of code, SQL and prose. What is data is left alone: the seed, the catalog, test data,
-// tables of Markdown, what stands in its blocks of code, and a line that is one word, as a URL is.
+// TestLinesEndByColumn120 reads every line of code, SQL and prose. What is data is left alone: the seed, the catalog,
+// test data, tables of Markdown, blocks of code in it, and a line that is one word, as a URL is.
 func TestLinesEndByColumn120(t *testing.T) {
 	out, err := exec.Command("git", "ls-files").Output()
 	if err != nil {
