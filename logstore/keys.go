@@ -63,7 +63,7 @@ func OpenWithAnyKey(ctx context.Context, tx pgx.Tx, signed, name string) (ledger
 func CheckAnchor(ctx context.Context, tx pgx.Tx, kept, name string, head Head) (ledger.Checkpoint, error) {
 	last, err := OpenWithAnyKey(ctx, tx, kept, name)
 	if err != nil {
-		return last, fmt.Errorf("%w: the checkpoint kept outside: %w", ErrRefused, err)
+		return last, fmt.Errorf("%w: the checkpoint kept in the anchor: %w", ErrRefused, err)
 	}
 	if last.Size > head.Size {
 		return last, &RolledBackError{Here: head.Size, Signed: last.Size}

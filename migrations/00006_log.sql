@@ -99,7 +99,7 @@ COMMENT ON COLUMN public.audit_heads.own_xid IS
 CREATE UNIQUE INDEX audit_heads_anchor ON public.audit_heads (anchor)
   WHERE tenant_id <> '6b6f6e73-7472-8563-8000-000000000000';
 
--- Signed checkpoints, once the copy outside the database has them.
+-- Signed checkpoints, once the anchor has them.
 CREATE TABLE public.audit_checkpoints (
   tenant_id uuid   NOT NULL,
   size      bigint NOT NULL,

@@ -25,8 +25,8 @@ type Anchor interface {
 	String() string
 }
 
-// ErrChanged says that somebody else has changed the copy outside: another notary signed.
-var ErrChanged = errors.New("the checkpoint kept outside was changed by somebody else")
+// ErrChanged says that somebody else has changed the anchor: another notary signed.
+var ErrChanged = errors.New("the checkpoint kept in the anchor was changed by somebody else")
 
 // FileAnchor is a copy on this machine's disk. It guards against a database that is taken back; keep it on another
 // machine than the database's, or use a bucket, against who owns that one.
@@ -34,7 +34,7 @@ type FileAnchor string
 
 func (f FileAnchor) String() string { return string(f) }
 
-// Load implements Outside.
+// Load implements Anchor.
 func (f FileAnchor) Load(context.Context) (note, version string, err error) {
 	raw, err := os.ReadFile(string(f))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -51,7 +51,7 @@ func versionOf(raw []byte) string {
 	return hex.EncodeToString(h[:])
 }
 
-// Swap implements Outside: under a lock, by a synced file that takes the old one's name.
+// Swap implements Anchor: under a lock, by a synced file that takes the old one's name.
 func (f FileAnchor) Swap(ctx context.Context, version, note string) (string, error) {
 	path := string(f)
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {

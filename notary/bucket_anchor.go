@@ -19,12 +19,12 @@ func OpenBucketAnchor(place string) (*BucketAnchor, error) {
 
 func (b *BucketAnchor) String() string { return b.object.String() }
 
-// Load implements Outside.
+// Load implements Anchor.
 func (b *BucketAnchor) Load(ctx context.Context) (note, version string, err error) {
 	return b.object.Load(ctx)
 }
 
-// Swap implements Outside.
+// Swap implements Anchor.
 func (b *BucketAnchor) Swap(ctx context.Context, version, note string) (string, error) {
 	version, err := b.object.Swap(ctx, version, note)
 	if errors.Is(err, blob.ErrChanged) {

@@ -104,7 +104,7 @@ func TestAKilledNotarySignsOneHistory(t *testing.T) {
 			}
 		})
 	}
-	// Everything that was ever signed is collected from the copy outside, as somebody who watches it would.
+	// Everything that was ever signed is collected from the anchor, as somebody who watches it would.
 	seen := map[int64]string{}
 	watch := func() {
 		raw, err := os.ReadFile(filepath.Join(o.Dir, "checkpoint"))
@@ -113,7 +113,7 @@ func TestAKilledNotarySignsOneHistory(t *testing.T) {
 		}
 		c, err := ledger.OpenCheckpoint(string(raw), signer.Key)
 		if err != nil {
-			t.Errorf("the copy outside: %v", err)
+			t.Errorf("the anchor: %v", err)
 			return
 		}
 		if before, ok := seen[c.Size]; ok && before != c.Text() {

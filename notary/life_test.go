@@ -141,7 +141,7 @@ func TestAForkIsNeverSigned(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer second.Close()
-	if _, err := second.Round(t.Context()); err != nil { // it has seen the copy outside, and nothing is new
+	if _, err := second.Round(t.Context()); err != nil { // it has seen the anchor, and nothing is new
 		t.Fatal(err)
 	}
 	o.Log(trailkit.TenantA, 1)
@@ -166,8 +166,8 @@ func TestAForkIsNeverSigned(t *testing.T) {
 	missing.Config.Anchor = notary.FileAnchor(filepath.Join(t.TempDir(), "nothing"))
 	o.Log(trailkit.TenantA, 1)
 	if err := missing.TryRound(); !errors.Is(err, logstore.ErrRefused) ||
-		!strings.Contains(err.Error(), "nothing is kept outside") {
-		t.Errorf("without the copy outside: %v", err)
+		!strings.Contains(err.Error(), "the anchor holds nothing") {
+		t.Errorf("without the anchor: %v", err)
 	}
 	if _, err := notary.Resume(t.Context(), missing.Config, false); !errors.Is(err, logstore.ErrRefused) {
 		t.Errorf("resume that believes nothing: %v", err)
@@ -379,7 +379,7 @@ func TestSilentLogsGetAHeartbeat(t *testing.T) {
 	}
 }
 
-// dying is a copy outside whose notary is killed as it takes a checkpoint: before it did, or after.
+// dying is an anchor whose notary is killed as it takes a checkpoint: before it did, or after.
 type dying struct {
 	notary.Anchor
 	after bool

@@ -17,7 +17,7 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// Config says how a notary works; DB, Keys and Outside are required.
+// Config says how a notary works; DB, Keys and Anchor are required.
 type Config struct {
 	DB   *tenantdb.Evidence
 	Keys Keys
@@ -69,7 +69,7 @@ type Notary struct {
 	marks      []logstore.RoundMark // when the last rounds were, and in which transactions
 	unleased   bool                 // for tests: it believes it holds the lease
 	asking     witnessState
-	signed     string // the super-log's checkpoint that Outside has, as far as we know
+	signed     string // the super-log's checkpoint that the anchor has, as far as we know
 	kept       int64  // its size
 	version    string // and its version there
 	stored     int64  // up to which size everything signed is stored

@@ -14,7 +14,7 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// State of the copy outside, beside the database.
+// State of the anchor, beside the database.
 const (
 	AnchorAgrees        = "agrees"
 	AnchorAhead         = "ahead"     // the database was taken back
@@ -29,7 +29,7 @@ type Status struct {
 	Before    int64            `json:"cluster_before"`
 	Epoch     int16            `json:"epoch"`
 	Moved     bool             `json:"moved"`
-	Anchor    string           `json:"outside"`
+	Anchor    string           `json:"anchor"`
 	Reason    string           `json:"why,omitempty"`
 	Size      int64            `json:"super_log_size"`
 	Signed    int64            `json:"signed_size"` // of the super-log, in the database
@@ -47,7 +47,7 @@ func (s Status) Ready() bool {
 func ReadStatus(ctx context.Context, db *tenantdb.Evidence, o Anchor) (s Status, err error) {
 	kept, _, err := o.Load(ctx) // before the database is looked at: it can't be behind what was kept then
 	if err != nil {
-		return s, fmt.Errorf("read the checkpoint kept outside (%s): %w", o, err)
+		return s, fmt.Errorf("read the checkpoint kept in the anchor (%s): %w", o, err)
 	}
 	err = db.Snapshot(ctx, func(tx pgx.Tx) error { s, err = readStatus(ctx, tx, o, kept); return err })
 	return s, err
@@ -88,7 +88,7 @@ func (s *Status) readAnchor(ctx context.Context, tx pgx.Tx, o Anchor, kept strin
 		return err
 	}
 	if len(keys) == 0 {
-		s.Anchor, s.Reason = AnchorAhead, "a checkpoint is kept outside, and this database knows no key: it was "+
+		s.Anchor, s.Reason = AnchorAhead, "the anchor holds a checkpoint, and this database knows no key: it was "+
 			"taken back to before the first one, or is another one"
 		return nil
 	}
@@ -108,8 +108,8 @@ func (s *Status) readAnchor(ctx context.Context, tx pgx.Tx, o Anchor, kept strin
 }
 
 // Resume begins a new epoch in the cluster that the database was moved or restored to, so that events of both
-// enter their logs; with believe it also keeps the database's last signed checkpoint outside where nothing is kept.
-// A database that was taken back, or rewritten, is not resumed: whoever has seen the later checkpoints would hold
+// enter their logs; with believe it also keeps the database's last signed checkpoint in the anchor where nothing is
+// kept. A database that was taken back, or rewritten, is not resumed: whoever has seen the later checkpoints would hold
 // two histories of one name.
 func Resume(ctx context.Context, c Config, believe bool) (s Status, err error) {
 	if s, err = ReadStatus(ctx, c.DB, c.Anchor); err != nil {
@@ -136,7 +136,7 @@ func Resume(ctx context.Context, c Config, believe bool) (s Status, err error) {
 			return s, err
 		}
 		if _, err := c.Anchor.Swap(ctx, "", note); err != nil {
-			return s, fmt.Errorf("keep the last signed checkpoint outside: %w", err)
+			return s, fmt.Errorf("keep the last signed checkpoint in the anchor: %w", err)
 		}
 	}
 	if s.Moved {

@@ -61,7 +61,7 @@ func (n *Notary) Round(ctx context.Context) (more bool, err error) {
 	if err := n.lease.Tx(ctx, func(tx pgx.Tx) error { return r.sequence(ctx, tx) }); err != nil {
 		return false, fmt.Errorf("notary: put events in order: %w", err)
 	}
-	// Signed only now: whatever has a signature stands in the database, and outside it.
+	// Signed only now: whatever has a signature stands in the database, and in the anchor.
 	if err := n.sign(ctx); err != nil {
 		return false, err
 	}

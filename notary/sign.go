@@ -12,7 +12,7 @@ import (
 	"github.com/konstruct/konstruct/logstore"
 )
 
-// sign signs the super-log as it stands in the database, has the copy outside take it, and only then stores
+// sign signs the super-log as it stands in the database, has the anchor take it, and only then stores
 // the signatures. Between any two of these steps it can be killed: the next start signs the same again.
 func (n *Notary) sign(ctx context.Context) error {
 	size := n.super.size()
@@ -25,7 +25,7 @@ func (n *Notary) sign(ctx context.Context) error {
 			return err
 		}
 		if n.version, err = n.c.Anchor.Swap(ctx, n.version, note); err != nil {
-			return fmt.Errorf("notary: keep checkpoint %d outside: %w", size, err)
+			return fmt.Errorf("notary: keep checkpoint %d in the anchor: %w", size, err)
 		}
 		n.signed, n.kept = note, size
 	}
@@ -55,7 +55,7 @@ func (n *Notary) superNote() (string, error) {
 	return ledger.SignAll(n.signer.Name, text, signers...)
 }
 
-// moveAnchor holds what is kept outside against the super-log here, before anything is done: a tree that it is not
+// moveAnchor holds what the anchor holds against the super-log here, before anything is done: a tree that it is not
 // the beginning of is never signed.
 func (n *Notary) moveAnchor(ctx context.Context, tx pgx.Tx) error {
 	if n.signed == "" {
@@ -66,7 +66,7 @@ func (n *Notary) moveAnchor(ctx context.Context, tx pgx.Tx) error {
 	if errors.Is(err, pgx.ErrNoRows) {
 		c, err := ledger.OpenCheckpoint(n.signed, n.signer.Key)
 		if err != nil {
-			return fmt.Errorf("%w: the checkpoint kept outside: %w", logstore.ErrRefused, err)
+			return fmt.Errorf("%w: the checkpoint kept in the anchor: %w", logstore.ErrRefused, err)
 		}
 		return &logstore.RolledBackError{Signed: c.Size}
 	}
@@ -78,7 +78,7 @@ func (n *Notary) moveAnchor(ctx context.Context, tx pgx.Tx) error {
 	return err
 }
 
-// checkNothingSigned holds that no copy outside means a log that was never signed.
+// checkNothingSigned holds that no anchor means a log that was never signed.
 func (n *Notary) checkNothingSigned(ctx context.Context, tx pgx.Tx) error {
 	var size int64
 	if err := tx.QueryRow(ctx, `SELECT coalesce(max(size), 0) FROM audit_checkpoints WHERE tenant_id = $1`,
@@ -87,7 +87,7 @@ func (n *Notary) checkNothingSigned(ctx context.Context, tx pgx.Tx) error {
 		return err
 	}
 	if size > 0 {
-		return fmt.Errorf("%w: nothing is kept outside (%s), and the database holds a checkpoint of size %d that was "+
+		return fmt.Errorf("%w: the anchor holds nothing (%s), and the database holds a checkpoint of size %d that was "+
 			"signed: put the copy back, or run `konstruct notary resume`, which explains", logstore.ErrRefused,
 			n.c.Anchor, size)
 	}

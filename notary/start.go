@@ -16,10 +16,10 @@ import (
 // start reads back what the notary needs to go on, and refuses where it must not.
 func (n *Notary) start(ctx context.Context) error {
 	n.logs, n.heartbeats = map[uuid.UUID]*logState{}, map[uuid.UUID]time.Time{}
-	// Outside first: what is there stands in the database already, so the database as seen later can't be behind it.
+	// The anchor first: what is there stands in the database already, so the database as seen later can't be behind it.
 	var err error
 	if n.signed, n.version, err = n.c.Anchor.Load(ctx); err != nil {
-		return fmt.Errorf("notary: read the checkpoint kept outside: %w", err)
+		return fmt.Errorf("notary: read the checkpoint kept in the anchor: %w", err)
 	}
 	return n.lease.Tx(ctx, func(tx pgx.Tx) error {
 		epoch, err := n.epoch(ctx, tx)
@@ -96,7 +96,7 @@ func (n *Notary) readBeats(ctx context.Context, tx pgx.Tx) error {
 	return err
 }
 
-// knowsHead holds a log that was read back against the super-log, which is signed and kept outside.
+// knowsHead holds a log that was read back against the super-log, which is signed and kept in the anchor.
 func (n *Notary) knowsHead(ctx context.Context, tx pgx.Tx, l *logState) error {
 	if l.size() == 0 {
 		return nil

@@ -14,7 +14,7 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// WitnessAnchor has a witness be the copy outside: nothing is signed for good before it has cosigned, and it cosigns
+// WitnessAnchor has a witness be the anchor: nothing is signed for good before it has cosigned, and it cosigns
 // only what goes on from the size that it saw last. What it saw it remembers itself; while it is unavailable, nothing
 // is signed.
 type WitnessAnchor struct {
@@ -24,7 +24,7 @@ type WitnessAnchor struct {
 
 func (b WitnessAnchor) String() string { return "witness " + b.Witness.Verifier.Name() }
 
-// Load implements Outside: what the database signed last, which the witness is asked about before anything follows it.
+// Load implements Anchor: what the database signed last, which the witness is asked about before anything follows it.
 func (b WitnessAnchor) Load(ctx context.Context) (signed, version string, err error) {
 	err = b.DB.Snapshot(ctx, func(tx pgx.Tx) error {
 		var size int64
@@ -41,7 +41,7 @@ func (b WitnessAnchor) Load(ctx context.Context) (signed, version string, err er
 	return signed, version, err
 }
 
-// Swap implements Outside: the witness goes from the version's size to the note's, or refuses.
+// Swap implements Anchor: the witness goes from the version's size to the note's, or refuses.
 func (b WitnessAnchor) Swap(ctx context.Context, version, signed string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, witnessLimit)
 	defer cancel()

@@ -152,8 +152,8 @@ func TestAWitnessThatSawMoreStopsTheNotary(t *testing.T) {
 	}
 }
 
-// TestAWitnessIsTheCopyOutside has nothing but a witness remember what was signed.
-func TestAWitnessIsTheCopyOutside(t *testing.T) {
+// TestAWitnessIsTheAnchor has nothing but a witness remember what was signed.
+func TestAWitnessIsTheAnchor(t *testing.T) {
 	o := trailkit.Open(t)
 	o.Key()
 	a, _ := realWitness(t, "witness.example/a", o.Key)

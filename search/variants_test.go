@@ -63,7 +63,8 @@ func TestEveryFormOfASearchIsPlanned(t *testing.T) {
 	d := testkit.Database(t)
 	conn := testkit.Connect(t, d.URL("konstruct_app"))
 	tenant := uuid.MustParse("11111111-1111-4111-8111-111111111111")
-	if _, err := conn.Exec(t.Context(), `SELECT set_config('app.current_tenant', $1, false)`, tenant.String()); err != nil {
+	if _, err := conn.Exec(t.Context(), `SELECT set_config('app.current_tenant', $1, false)`,
+		tenant.String()); err != nil {
 		t.Fatal(err)
 	}
 	texts := map[string]bool{}

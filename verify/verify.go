@@ -81,10 +81,10 @@ type Result struct {
 	Late    int64            `json:"late"`
 	LateBy  float64          `json:"late_by_seconds,omitzero"` // the latest of them by so much
 	Waiting logstore.Waiting `json:"waiting"`                  // sealed, and not in a log yet
-	// things that do not hold about logs, checkpoints, keys or the copy outside
+	// things that do not hold about logs, checkpoints, keys or the anchor
 	Broken   int64     `json:"broken"`
 	SignedAt time.Time `json:"signed_at,omitzero"`
-	Anchor   string    `json:"outside"` // what was found of the copy outside
+	Anchor   string    `json:"anchor"` // what was found of the anchor
 	State    *State    `json:"-"`       // where to go on next time; nil when something does not hold
 }
 
@@ -102,7 +102,7 @@ type verifier struct {
 	secret      cipher.Block
 	name        string
 	super       logstore.Head
-	kept        string                    // the checkpoint outside
+	kept        string                    // the checkpoint in the anchor
 	sums        []map[uuid.UUID]*leafSums // of the seals, by worker
 	late        []lateness                // by worker
 	marks       []logstore.RoundMark      // the history of rounds
@@ -137,7 +137,7 @@ func (s *leafSums) merge(o *leafSums) {
 }
 
 // Run reads events, seals, tiles, heads, checkpoints and keys, recomputes everything, and compares the super-log
-// with the copy outside. It is read-only; memory stays flat.
+// with the anchor. It is read-only; memory stays flat.
 func Run(ctx context.Context, db *tenantdb.Evidence, o Options) (*Result, error) {
 	v := &verifier{Options: o, logSums: map[uuid.UUID]*leafSums{}}
 	var secret [16]byte
@@ -154,7 +154,7 @@ func Run(ctx context.Context, db *tenantdb.Evidence, o Options) (*Result, error)
 	if o.Anchor != nil {
 		// Before the database is looked at: it can't be behind what was kept then.
 		if v.kept, _, err = o.Anchor.Load(ctx); err != nil {
-			return nil, fmt.Errorf("verify: read the checkpoint kept outside: %w", err)
+			return nil, fmt.Errorf("verify: read the checkpoint kept in the anchor: %w", err)
 		}
 	}
 	catalog, err := db.Catalog(ctx)
@@ -397,7 +397,7 @@ func (v *verifier) allLogs(ctx context.Context, txs []pgx.Tx) error {
 	return context.Cause(ctx)
 }
 
-// compare holds the seals against the leaves, the super-log against the copy outside, and what waits.
+// compare holds the seals against the leaves, the super-log against the anchor, and what waits.
 func (v *verifier) compare(ctx context.Context, tx pgx.Tx) error {
 	seals := map[uuid.UUID]*leafSums{}
 	for _, part := range v.sums {
@@ -424,15 +424,15 @@ func (v *verifier) compare(ctx context.Context, tx pgx.Tx) error {
 		v.Result.Anchor = "not looked at"
 		return nil
 	}
-	return v.outside(ctx, tx)
+	return v.checkAnchor(ctx, tx)
 }
 
-func (v *verifier) outside(ctx context.Context, tx pgx.Tx) error {
+func (v *verifier) checkAnchor(ctx context.Context, tx pgx.Tx) error {
 	if v.kept == "" {
 		v.Result.Anchor = "nothing is kept there"
 		if v.super.Size > 0 {
 			v.addProblem(logstore.Operator, v.Options.Anchor.String(),
-				"nothing is kept outside, and the super-log has %d leaves", v.super.Size)
+				"the anchor holds nothing, and the super-log has %d leaves", v.super.Size)
 		}
 		return nil
 	}

@@ -85,12 +85,12 @@ func (a *app) notaryChecks(ctx context.Context, url string) ([]tenantdb.Check, e
 	if !s.Waiting.OK() {
 		behind = s.Waiting.String()
 	}
-	outside := notary.AnchorAgrees
+	anchor := notary.AnchorAgrees
 	if s.Signed == 0 && s.Anchor == notary.AnchorNotConfigured {
-		outside = notary.AnchorNotConfigured
+		anchor = notary.AnchorNotConfigured
 	}
 	return []tenantdb.Check{
-		check("notary: copy outside the database", s.Anchor, outside, "konstruct notary resume"),
+		check("notary: anchor", s.Anchor, anchor, "konstruct notary resume"),
 		check("notary: cluster of the transaction ids", moved, "this one", "konstruct notary resume"),
 		check("notary: sealed events in no log after their time", behind, "no",
 			"konstruct notary run; it says what holds it back"),

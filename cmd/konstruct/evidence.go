@@ -309,7 +309,7 @@ type auditVerifyCmd struct {
 // Help is shown by --help.
 func (auditVerifyCmd) Help() string {
 	return "Reads every event, seal, tile, checkpoint and key again, recomputes everything, and compares with the " +
-		"copy outside. What was changed in what an earlier run read is not seen with --since-last.\n\nExamples:\n\n" +
+		"anchor. What was changed in what an earlier run read is not seen with --since-last.\n\nExamples:\n\n" +
 		"  konstruct audit verify --key notary.key\n  konstruct audit verify " +
 		"--since-last        # between full ones, hourly\n  konstruct audit verify --receipts ~/receipts"
 }
@@ -479,7 +479,7 @@ func (a *app) printVerified(r *verify.Result, since *verify.State, checked recei
 		fmt.Fprintf(a.out, "of %d leaves the events were deleted under retention, as acts in the trail say\n",
 			r.Deleted)
 	}
-	_, err := fmt.Fprintf(a.out, "the copy outside: %s\n", r.Anchor)
+	_, err := fmt.Fprintf(a.out, "the anchor: %s\n", r.Anchor)
 	if checked.Read > 0 {
 		_, err = fmt.Fprintf(a.out, "of %d receipts %d are kept, %d not due yet, %d broken\n", checked.Read,
 			checked.Kept, checked.NotDue, checked.Broken)

@@ -296,7 +296,7 @@ func (a *app) printNotaryStatus(s notary.Status, o notary.Anchor) error {
 			s.SignedAt.UTC().Format(time.RFC3339))
 	}
 	lines := [][2]string{{"signed", signed}, {"waiting", s.Waiting.String()},
-		{"outside", s.Anchor + " (" + o.String() + ")"}, {"epoch", fmt.Sprint(s.Epoch)},
+		{"anchor", s.Anchor + " (" + o.String() + ")"}, {"epoch", fmt.Sprint(s.Epoch)},
 		{"cluster", fmt.Sprint(s.Cluster)}}
 	if s.Witnesses > 0 {
 		lines = append(lines, [2]string{"witnessed", fmt.Sprintf("up to size %d", s.Witnesses)})
@@ -314,7 +314,7 @@ func (a *app) printNotaryStatus(s notary.Status, o notary.Anchor) error {
 }
 
 type notaryResumeCmd struct {
-	Accept bool `help:"Keep what this database signed last, where nothing is kept outside any more."`
+	Accept bool `help:"Keep what this database signed last, where the anchor holds nothing any more."`
 }
 
 // Help is shown by --help.
@@ -361,7 +361,7 @@ func (r notaryResumeCmd) Run(ctx context.Context, a *app) error {
 		fmt.Fprint(a.out, "\nThe logs here are not the ones that were signed. konstruct audit verify --full names "+
 			"what was changed. Keep this database as\nevidence, and restore one that agrees.\n")
 	case s.Anchor == notary.AnchorMissing:
-		fmt.Fprint(a.out, "\nThe copy outside is gone. If you know that this database was not taken back since it "+
+		fmt.Fprint(a.out, "\nThe anchor is gone. If you know that this database was not taken back since it "+
 			"was signed last, run\nkonstruct notary resume --believe; a witness would still notice if it was.\n")
 	}
 	return err

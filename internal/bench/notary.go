@@ -217,7 +217,7 @@ func (b *Bench) verifies(ctx context.Context, db *tenantdb.Evidence, c notary.Co
 	if !r.OK() {
 		return nil, fmt.Errorf("verification found %+v", r)
 	}
-	l := Measurement{What: "verify: rows, seals, logs, checkpoints, the copy outside", Unit: "events",
+	l := Measurement{What: "verify: rows, seals, logs, checkpoints, the anchor", Unit: "events",
 		Rate: float64(r.Events) / time.Since(begin).Seconds(),
 		Note: fmt.Sprintf("%d events, %d checkpoints", r.Events, r.Checkpoints)}
 	return []Measurement{base, l.against(base)}, nil

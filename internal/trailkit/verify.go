@@ -52,7 +52,7 @@ func (o *Trail) Attack(sql string, args ...any) {
 	}
 }
 
-// Verify verifies everything, against the key and the copy outside, and returns what was found.
+// Verify verifies everything, against the key and the anchor, and returns what was found.
 func (o *Trail) Verify(change ...func(*verify.Options)) (*verify.Result, []verify.Finding) {
 	o.T.Helper()
 	key := o.Key()

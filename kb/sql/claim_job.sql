@@ -1,5 +1,5 @@
--- Claims a job of tenant $1 for the lease time $2: the one that is due for longest, or else one whose lease has run out.
--- A job that another worker is claiming is skipped.
+-- Claims a job of tenant $1 for the lease time $2: the one that is due for longest, or else one whose lease has run
+-- out. A job that another worker is claiming is skipped.
 WITH due AS (
        SELECT id FROM kb_jobs
         WHERE tenant_id = $1 AND state = 'queued' AND due <= now()

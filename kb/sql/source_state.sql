@@ -1,4 +1,5 @@
--- What is stored of source $2 of tenant $1, beside an upload with content $3, recipe $4, labels $5, metadata $6, seq $7.
+-- What is stored of source $2 of tenant $1, beside an upload with content $3, recipe $4, labels $5, metadata $6 and
+-- seq $7.
 SELECT s.document_id, coalesce(s.content_sha256 = $3 AND s.recipe = $4, false) AS same,
        coalesce(s.labels = coalesce($5::text[], s.labels) AND s.given = coalesce($6::jsonb, s.given), false),
        coalesce(s.seq > $7, false), coalesce(t.seq >= $7, false), coalesce(s.etag, '') AS etag

@@ -95,7 +95,8 @@ postings AS MATERIALIZED (
    GROUP BY t.chunk_id
 {{- end}}),
 weights AS MATERIALIZED (
-  SELECT term, ln(1 + (greatest({{.Arg "chunks"}}::integer, count(*)) - count(*) + 0.5) / (count(*) + 0.5))::float8 AS weight
+  SELECT term,
+         ln(1 + (greatest({{.Arg "chunks"}}::integer, count(*)) - count(*) + 0.5) / (count(*) + 0.5))::float8 AS weight
     FROM postings
    GROUP BY term),
 {{- if .Phrases}}
@@ -107,7 +108,8 @@ needed AS MATERIALIZED (
 worded AS MATERIALIZED (
   SELECT p.chunk_id,
          sum(w.weight * p.times * {{.BM25.K1}}
-             / (p.times + {{.BM25.K}} * ({{.BM25.B1}} + {{.BM25.B}} * p.length / {{.Arg "average"}}::float8)))::float8 AS words
+             / (p.times + {{.BM25.K}} * ({{.BM25.B1}} + {{.BM25.B}} * p.length / {{.Arg "average"}}::float8))
+         )::float8 AS words
     FROM postings p JOIN weights w USING (term)
    GROUP BY p.chunk_id
 {{- if .Phrases}}
@@ -168,7 +170,8 @@ SELECT h.chunk_id, h.chunk_index, coalesce(p.headings, '{}'), coalesce(p.page, 0
                        coalesce(c.chunk_index, 0) AS chunk_index, c.content, coalesce(s.version, 1) AS version,
                        coalesce(d.filename, '') AS filename, coalesce(s.title, '') AS title,
                        coalesce(s.source, d.source_url, '') AS source, coalesce(s.recipe, '') AS recipe,
-                       {{if .PerDocument}}row_number() OVER (PARTITION BY c.document_id ORDER BY f.score DESC, f.chunk_id)
+                       {{if .PerDocument -}}
+                       row_number() OVER (PARTITION BY c.document_id ORDER BY f.score DESC, f.chunk_id)
                        {{- else}}1{{end}} AS first
                   FROM {{if .Early}}(SELECT * FROM scored WHERE {{template "page" .}}
                                       ORDER BY score DESC, chunk_id LIMIT {{.Arg "most"}}::integer)

@@ -25,8 +25,8 @@ func realBucket(t *testing.T) *notary.BucketAnchor {
 	return b
 }
 
-// TestTheCopyOutsideIsSwappedByWhoHasSeenIt holds a file and a bucket to the same promise.
-func TestTheCopyOutsideIsSwappedByWhoHasSeenIt(t *testing.T) {
+// TestTheAnchorIsSwappedByWhoHasSeenIt holds a file and a bucket to the same promise.
+func TestTheAnchorIsSwappedByWhoHasSeenIt(t *testing.T) {
 	for name, outside := range map[string]notary.Anchor{
 		"file": notary.FileAnchor(filepath.Join(t.TempDir(), "deep", "checkpoint")), "bucket": realBucket(t)} {
 		t.Run(name, func(t *testing.T) {
