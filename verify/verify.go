@@ -85,7 +85,7 @@ type Result struct {
 	Broken   int64     `json:"broken"`
 	SignedAt time.Time `json:"signed_at,omitzero"`
 	Anchor   string    `json:"anchor"` // what was found of the anchor
-	State    *State    `json:"-"`       // where to go on next time; nil when something does not hold
+	State    *State    `json:"-"`      // where to go on next time; nil when something does not hold
 }
 
 // OK reports whether everything holds.
