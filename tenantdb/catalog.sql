@@ -1,7 +1,7 @@
 -- What the catalog says of everything that is ours, a row each: kind, name, definition. tenantdb/catalog.txt has what
--- the migrations make. Run with search_path = pg_catalog, pg_temp, so that every name is written in full. "owner" is the
--- schema's owner. Left out is what operators may choose: storage settings, tablespaces, comments, indexes of their own,
--- the seed's index over all tenants, tenants' own indexes, the epoch in force, and the retention floor.
+-- the migrations make. Run with search_path = pg_catalog, pg_temp, so that every name is written in full. "owner" is
+-- the schema's owner. Left out is what operators may choose: storage settings, tablespaces, comments, indexes of their
+-- own, the seed's index over all tenants, tenants' own indexes, the epoch in force, and the retention floor.
 WITH spaces AS (SELECT oid FROM pg_namespace WHERE nspname = 'public'),
 ours AS (
   SELECT c.* FROM pg_class c WHERE c.relnamespace IN (SELECT oid FROM spaces) AND c.relkind IN ('r', 'p', 'v', 'm',
