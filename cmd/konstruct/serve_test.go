@@ -131,16 +131,16 @@ func TestOneRoundBesideAnActiveNotary(t *testing.T) {
 	}
 }
 
-// TestTheTourWithCurl runs the README's, as a reader would, and stops the service.
+// TestTheTourWithCurl runs docs/http.md, as a reader would, and stops the service.
 func TestTheTourWithCurl(t *testing.T) {
-	raw, err := os.ReadFile("../../README.md")
+	raw, err := os.ReadFile("../../docs/http.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	_, tour, _ := strings.Cut(string(raw), "```sh\n")
 	tour, _, ok := strings.Cut(tour, "```")
 	if !ok || strings.Count(tour, "curl") < 7 {
-		t.Fatalf("the README has no tour with curl: %s", tour)
+		t.Fatalf("docs/http.md has no tour with curl: %s", tour)
 	}
 	cmd, url, key := serving(t, testkit.Database(t))
 	tour = strings.ReplaceAll(tour, "http://127.0.0.1:7117", url)
