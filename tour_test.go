@@ -315,8 +315,9 @@ func cast(lines []string, steps []step) string {
 			text = string(r[:columns-1]) + "…"
 		}
 		if text != "" {
-			fmt.Fprintf(&body, `<text xml:space="preserve" class="%s" style="animation-delay:%.1fs" x="20" y="%d">%s</text>`+"\n", class,
-				float64(row)*0.3, 62+row*height, html.EscapeString(text))
+			fmt.Fprintf(&body, `<text xml:space="preserve" class="%s" style="animation-delay:%.1fs" x="20" y="%d">`,
+				class, float64(row)*0.3, 62+row*height)
+			fmt.Fprintf(&body, "%s</text>\n", html.EscapeString(text))
 		}
 		row++
 	}
@@ -338,7 +339,8 @@ func cast(lines []string, steps []step) string {
 		print("", "")
 	}
 	full := 62 + row*height
-	return fmt.Sprintf(`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %[1]d %[2]d" width="%[1]d" height="%[2]d" role="img">
+	return fmt.Sprintf(`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %[1]d %[2]d" width="%[1]d"
+  height="%[2]d" role="img">
 <title>Konstruct's tour in a terminal</title>
 <style>
 text { font: 13px ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace; white-space: pre;
