@@ -287,6 +287,42 @@ func matches(want, got []string) bool {
 	return false
 }
 
+// TestAWrongAnswerIsNoticed: what changes from run to run may differ, and nothing else.
+func TestAWrongAnswerIsNoticed(t *testing.T) {
+	for _, c := range []struct {
+		page, printed string
+		same          bool
+	}{
+		{"event 01a21dd0-9fa3-76e0-8da7-10753a31e1ba", "event 01a21dd8-e5ac-7146-a440-2dcde6dcfef6", true},
+		{"event 01a21dd0-9fa3-76e0-8da7-10753a31e1ba", "event 01a21dd0", false},
+		{"1. 0.817  returns.md", "1. 0.819  returns.md", true},
+		{"1. 0.817  returns.md", "1. 0.517  returns.md", false},
+		{"within 30 days", "within 31 days", false},
+		{"6 events match their seals; 0 differ (99ms)", "18 events match their seals; 0 differ (1.2s)", true},
+		{"6 events match their seals; 0 differ (99ms)", "6 events match their seals; 1 differ (99ms)", false},
+		{"6 events match their seals; 0 differ (99ms)", "0 events match their seals; 0 differ (99ms)", false},
+		{"bundle.zip: 1 events that match", "bundle.zip: 2 events that match", false},
+		{"a\n…\nd", "a\nb\nc\nd", true},
+		{"a\n…\nd", "a\nd", true},
+		{"a\n…\nd", "a\nb\nc", false},
+		{"a", "a\nb", false},
+		{"a\nb", "a", false},
+		{"", "a", false},
+	} {
+		if matches(normal(linesOf(c.page)), normal(linesOf(c.printed))) != c.same {
+			t.Errorf("%q and %q: want the same: %t", c.page, c.printed, c.same)
+		}
+	}
+	session := "```\n$ a \\\n  b\nc\n\n$ cat <<'END'\nx\nEND\ny\n```\n\n```\nmake run\n$ d\n```\n$ e"
+	var commands []string
+	for _, s := range sessionsOf(strings.Split(session, "\n")) {
+		commands = append(commands, s.command)
+	}
+	if want := []string{"a \\\n  b", "cat <<'END'\nx\nEND"}; !slices.Equal(commands, want) {
+		t.Errorf("the commands are %q", commands)
+	}
+}
+
 // TestTheCastShowsTheTour draws README's picture from README's own commands and answers, which are run above.
 func TestTheCastShowsTheTour(t *testing.T) {
 	raw, err := os.ReadFile("README.md")
