@@ -28,7 +28,8 @@ func Example_program() {
 	}
 	defer os.RemoveAll(dir)
 	handbook := filepath.Join(dir, "returns.md")
-	if err := os.WriteFile(handbook, []byte("A pump may be returned within 30 days of delivery.\n"), 0o600); err != nil {
+	text := []byte("A pump may be returned within 30 days of delivery.\n")
+	if err := os.WriteFile(handbook, text, 0o600); err != nil {
 		log.Fatal(err)
 	}
 	url, assets, spool := d.URL("konstruct_app"), devpg.AssetsDir(), filepath.Join(dir, "spool")
@@ -44,8 +45,9 @@ func Example_program() {
 		agent := k.Tenant(tenantID).Agent(agentID)
 
 		// Log a call of a model: the event is sealed and committed when this returns.
-		if _, err := agent.LogLLMCall(ctx, konstruct.LLMCall{Model: "claude-opus-4-5", Prompt: "Where is order 17?",
-			Completion: "On its way.", InputTokens: 120, OutputTokens: 9, Latency: 1900 * time.Millisecond}); err != nil {
+		call := konstruct.LLMCall{Model: "claude-opus-4-5", Prompt: "Where is order 17?", Completion: "On its way.",
+			InputTokens: 120, OutputTokens: 9, Latency: 1900 * time.Millisecond}
+		if _, err := agent.LogLLMCall(ctx, call); err != nil {
 			return err
 		}
 

@@ -158,7 +158,10 @@ func sessionsOf(lines []string) (steps []step) {
 			}
 		}
 		s.command, s.begin, s.end = command, i+1, i+1
-		for j := i + 1; j < len(lines) && !strings.HasPrefix(lines[j], "$ ") && !strings.HasPrefix(lines[j], "```"); j++ {
+		for j := i + 1; j < len(lines); j++ {
+			if strings.HasPrefix(lines[j], "$ ") || strings.HasPrefix(lines[j], "```") {
+				break
+			}
 			if lines[j] != "" {
 				s.end = j + 1
 			}
