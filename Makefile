@@ -60,11 +60,11 @@ fuzz: setup ## fuzz everything that reads a stranger's bytes, a minute each
 	go test -run '^$$' -fuzz FuzzPolicy -fuzztime 1m -fuzzminimizetime 1x ./audit
 	go test -run '^$$' -fuzz FuzzRedact -fuzztime 1m -fuzzminimizetime 1x ./audit
 
-lint: ## gofmt, go vet, staticcheck, lines to column 120, and the import rules
+lint: ## gofmt, go vet, staticcheck, lines to column 120, import rules, and the words, sentences and links of the docs
 	@test -z "$$(gofmt -l .)" || { echo "not formatted:"; gofmt -l .; exit 1; }
 	go vet ./...
 	go tool staticcheck ./...
-	go test -run "TestImportRules|TestLinesEnd" .
+	go test -run "TestImportRules|TestLinesEnd|TestProse|TestSentences|TestLinks" .
 
 fmt: ## format the code
 	gofmt -w .
