@@ -12,7 +12,7 @@ import (
 	"syscall"
 )
 
-// ErrOutsideLink says that a link in a folder, or in an archive, leads out of it: it is passed over.
+// ErrOutsideLink says that a link in a folder, or in an archive, leads out of it: it is skipped.
 var ErrOutsideLink = errors.New("it is a link that leads out")
 
 // Limits on folders.

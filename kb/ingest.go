@@ -30,7 +30,7 @@ type Ingester struct {
 	Concurrency int
 	// Fetcher reads pages by their URL; nil refuses URLs.
 	Fetcher *fetch.Client
-	// FollowLinks has links that lead out of a folder be followed; they are passed over otherwise, with ErrLinkOut.
+	// FollowLinks has links that lead out of a folder be followed; they are skipped otherwise, with ErrLinkOut.
 	FollowLinks bool
 	// Only, when not nil, says which files are ingested, by their paths.
 	Only func(path string) bool
@@ -47,7 +47,7 @@ type IngestResult struct {
 	Outcome    Outcome
 	Chunks     int
 	Err        error // why it was not ingested
-	// Skipped says that it was passed over: a folder held it, and it is no kind of file that is read here, or, where
+	// Skipped says that it was skipped: a folder held it, and it is no kind of file that is read here, or, where
 	// Err is ErrLinkOut, a link that leads out.
 	Skipped bool
 }

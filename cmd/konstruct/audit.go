@@ -29,9 +29,9 @@ type auditCmd struct {
 	Run          auditRunCmd       `cmd:"" help:"Show a conversation or trace as a tree."`
 	Search       auditSearchCmd    `cmd:"" help:"Find words in summaries."`
 	Stats        auditStatsCmd     `cmd:"" help:"Counts, latencies, tokens and cost."`
-	Escalations  escalationsCmd    `cmd:"" help:"What agents handed to people, and its end."`
+	Escalations  escalationsCmd    `cmd:"" help:"Decisions that agents left to people, and what became of them."`
 	Export       auditExportCmd    `cmd:"" help:"Export events as files, for other programs."`
-	ExportVerify exportVerifyCmd   `cmd:"" help:"Hold an export against its manifest."`
+	ExportVerify exportVerifyCmd   `cmd:"" help:"Verify an export against its manifest."`
 	Erase        auditEraseCmd     `cmd:"" help:"Erase fields of events; proofs still verify."`
 	Erasures     erasuresCmd       `cmd:"" help:"Erasures that wait for a second person."`
 	Hold         holdCmd           `cmd:"" help:"Legal holds: place, release, list."`

@@ -200,7 +200,15 @@ func (r requireTwoCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	defer done()
-	return usageError(compliance.RequireTwo(ctx, c, r.Tenant, r.Reason))
+	if err := compliance.RequireTwo(ctx, c, r.Tenant, r.Reason); err != nil {
+		return usageError(err)
+	}
+	if a.JSON {
+		return a.json(map[string]any{"tenant_id": r.Tenant, "two_people": true})
+	}
+	_, err = fmt.Fprintf(a.out, "from now on erasures, releases of holds and shorter rules of tenant %s "+
+		"wait for a second person\n", r.Tenant)
+	return err
 }
 
 type requireOneCmd struct {
@@ -219,17 +227,19 @@ func (r requireOneCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return usageError(err)
 	}
-	return a.printDecision(r.Tenant, &request)
+	return a.printDecision(r.Tenant, &request, "")
 }
 
-// printDecision says what to do where another person must agree.
-func (a *app) printDecision(tenant uuid.UUID, request *uuid.UUID) (err error) {
+// printDecision says what was done, or what to do where another person must agree.
+func (a *app) printDecision(tenant uuid.UUID, request *uuid.UUID, done string) (err error) {
 	switch {
 	case a.JSON:
 		return a.json(map[string]*uuid.UUID{"request": request})
 	case request != nil:
 		_, err = fmt.Fprintf(a.out, "nothing is done yet: another person must agree\n  konstruct audit erasures "+
 			"approve --reason … --tenant %s %s\n", tenant, *request)
+	default:
+		_, err = fmt.Fprintln(a.out, done)
 	}
 	return err
 }
@@ -311,7 +321,7 @@ func (r holdReleaseCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return usageError(err)
 	}
-	return a.printDecision(r.Tenant, request)
+	return a.printDecision(r.Tenant, request, fmt.Sprintf("hold %s is released", r.ID))
 }
 
 type holdListCmd struct{ tenantFlag }
@@ -402,7 +412,7 @@ func (r retentionKeepCmd) Run(ctx context.Context, a *app) error {
 		return usageError(err)
 	}
 	if request != nil || a.JSON {
-		return a.printDecision(r.Tenant, request)
+		return a.printDecision(r.Tenant, request, "")
 	}
 	what, until := "events without a rule of their own are", "for good"
 	if r.Action != "" {

@@ -57,12 +57,12 @@ func (c kbIngestCmd) enqueue(ctx context.Context, a *app, agent *konstruct.Agent
 		return err
 	}
 	if a.JSON {
-		err = a.json(map[string]any{"handed_over": handed, "unchanged": s.Unchanged, "skipped": s.Skipped,
+		err = a.json(map[string]any{"enqueued": handed, "unchanged": s.Unchanged, "skipped": s.Skipped,
 			"links_passed_over": s.Links, "links": s.LinkPaths, "failed": s.Failed})
 	} else {
 		a.failures(s.Failed)
 		s.names(a)
-		_, err = fmt.Fprintf(a.out, "%d enqueued, %d unchanged, %d failed, %d of other kinds passed over%s; "+
+		_, err = fmt.Fprintf(a.out, "%d enqueued, %d unchanged, %d failed, %d of other kinds skipped%s; "+
 			"konstruct kb work ingests them, konstruct kb jobs says how far it is\n",
 			handed, s.Unchanged, len(s.Failed), s.Skipped, s.count())
 	}

@@ -15,7 +15,7 @@ import (
 
 type kbCmd struct {
 	Ingest  kbIngestCmd      `cmd:"" help:"Ingest files, folders, archives, buckets, pages and sites."`
-	Work    kbWorkCmd        `cmd:"" help:"Ingest what was enqueued with ingest --later, of all tenants in turns."`
+	Work    kbWorkCmd        `cmd:"" help:"Ingest what was enqueued with ingest --later, of all tenants, fairly."`
 	Jobs    kbJobsCmd        `cmd:"" help:"What was enqueued with ingest --later, and what became of it."`
 	Reembed kbReembedCmd     `cmd:"" help:"Embed the passages with another model and search by it; or go back."`
 	Models  kbModelsCmd      `cmd:"" help:"The models whose vectors there are beside the first's."`
@@ -145,7 +145,7 @@ type summary struct {
 	Failed  []failedFile `json:"failed"`
 }
 
-// linksOut are links that were passed over because they lead out of their folder or archive.
+// linksOut are links that were skipped because they lead out of their folder or archive.
 type linksOut struct {
 	Links     int      `json:"links_passed_over"`
 	LinkPaths []string `json:"links"` // the first of them
@@ -160,14 +160,14 @@ func (l *linksOut) add(path string) {
 	}
 }
 
-// names prints which links were passed over, and what to do about it.
+// names prints which links were skipped, and what to do about it.
 func (l *linksOut) names(a *app) {
 	for _, path := range l.LinkPaths {
-		fmt.Fprintf(a.err, "passed over %s: %s (--follow-links follows those of folders)\n", printable(path),
+		fmt.Fprintf(a.err, "skipped %s: %s (--follow-links follows those of folders)\n", printable(path),
 			kb.ErrOutsideLink)
 	}
 	if n := l.Links - len(l.LinkPaths); n > 0 {
-		fmt.Fprintf(a.err, "passed over %d more links\n", n)
+		fmt.Fprintf(a.err, "skipped %d more links\n", n)
 	}
 }
 
@@ -176,7 +176,7 @@ func (l *linksOut) count() string {
 	if l.Links == 0 {
 		return ""
 	}
-	return fmt.Sprintf(", %d links that lead out passed over", l.Links)
+	return fmt.Sprintf(", %d links that lead out skipped", l.Links)
 }
 
 type failedFile struct {
@@ -246,7 +246,7 @@ func (s *summary) print(a *app) {
 	a.failures(s.Failed)
 	s.names(a)
 	fmt.Fprintf(a.out,
-		"%d added, %d replaced, %d unchanged, %d failed, %d of other kinds passed over%s; %d chunks in %.1f s",
+		"%d added, %d replaced, %d unchanged, %d failed, %d of other kinds skipped%s; %d chunks in %.1f s",
 		s.Added, s.Replaced, s.Unchanged, len(s.Failed), s.Skipped, s.count(), s.Chunks, s.Seconds)
 	if s.Chunks > 0 {
 		fmt.Fprintf(a.out, " (%.0f chunks/s)", float64(s.Chunks)/s.Seconds)

@@ -38,14 +38,14 @@ func (a *app) showMetrics(figures http.Handler) (serve func(context.Context) err
 	l, err := net.Listen("tcp", a.MetricsListen)
 	if errors.Is(err, syscall.EADDRINUSE) && a.sources["KONSTRUCT_METRICS_LISTEN"] == "default" {
 		fmt.Fprintf(a.err,
-			"konstruct: no figures are shown: %s is taken (KONSTRUCT_METRICS_LISTEN names another address)\n",
+			"konstruct: no metrics are served: %s is taken (KONSTRUCT_METRICS_LISTEN names another address)\n",
 			a.MetricsListen)
 		return func(context.Context) error { return nil }, nil
 	}
 	if err != nil {
 		return nil, coded{fmt.Errorf("KONSTRUCT_METRICS_LISTEN: %w", err), exitUsage}
 	}
-	fmt.Fprintf(a.err, "konstruct: figures are at http://%s/metrics\n", l.Addr())
+	fmt.Fprintf(a.err, "konstruct: metrics are at http://%s/metrics\n", l.Addr())
 	h := &http.Server{Handler: figures, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 10 * time.Second,
 		WriteTimeout: time.Minute, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10}
 	return func(ctx context.Context) error {

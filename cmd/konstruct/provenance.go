@@ -22,7 +22,7 @@ type auditRetrievalCmd struct {
 func (auditRetrievalCmd) Help() string {
 	return "The event names each passage by its id and the SHA-256 of its text, so what is shown here as the same is " +
 		"the very text that the agent was given. konstruct audit evidence takes the event into a bundle: whoever " +
-		"holds that and the text can hold one against the other (konstruct-verify --text).\n\nExample:\n\n  " +
+		"holds that and the text can compare one with the other (konstruct-verify --text).\n\nExample:\n\n  " +
 		"konstruct audit explain --tenant $T 01890a5d-ac96-774b-bcce-b302099a8057"
 }
 

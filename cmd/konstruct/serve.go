@@ -133,7 +133,8 @@ func (c serveCmd) Run(ctx context.Context, a *app) (err error) {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	l.Ready = func(at net.Addr) {
-		if err := c.createFirstKey(ctx, a, k); err != nil { // once it is sure that somebody answers to it
+		// Only once the service listens: a key that nothing answers to would stay valid.
+		if err := c.createFirstKey(ctx, a, k, fmt.Sprintf("%s://%s", scheme, at)); err != nil {
 			stop(err)
 			return
 		}
@@ -288,8 +289,8 @@ func parseClaimLabels(s string) map[string][]string {
 	return labels
 }
 
-// createFirstKey makes the key that was asked for.
-func (c serveCmd) createFirstKey(ctx context.Context, a *app, k *konstruct.Konstruct) error {
+// createFirstKey creates the key of --key-for and prints it, with how to use it at the service's URL.
+func (c serveCmd) createFirstKey(ctx context.Context, a *app, k *konstruct.Konstruct, url string) error {
 	if c.KeyFor == uuid.Nil {
 		return nil
 	}
@@ -300,7 +301,7 @@ func (c serveCmd) createFirstKey(ctx context.Context, a *app, k *konstruct.Konst
 		return err
 	}
 	fmt.Fprintf(a.out, "\nA key of tenant %s that holds for a day:\n  export KONSTRUCT_KEY=%s\n  curl -H "+
-		"\"Authorization: Bearer $KONSTRUCT_KEY\" http://%s/v1/events\n\n", c.KeyFor, key, a.Listen)
+		"\"Authorization: Bearer $KONSTRUCT_KEY\" %s/v1/events\n\n", c.KeyFor, key, url)
 	return nil
 }
 
