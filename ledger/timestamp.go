@@ -33,7 +33,8 @@ type messageImprint struct {
 	Hash      []byte
 }
 
-// TimestampRequest is RFC 3161's TimeStampReq for a text, by its SHA-256, with the authority's certificate asked for.
+// TimestampRequest returns RFC 3161's TimeStampReq, DER-encoded, for a text's SHA-256. It asks the authority to include
+// its certificate.
 func TimestampRequest(text string, nonce *big.Int) ([]byte, error) {
 	h := sha256.Sum256([]byte(text))
 	return asn1.Marshal(struct {
@@ -45,7 +46,7 @@ func TimestampRequest(text string, nonce *big.Int) ([]byte, error) {
 		nonce, true})
 }
 
-// TimestampToken takes the token out of RFC 3161's TimeStampResp.
+// TimestampToken returns the token in RFC 3161's TimeStampResp.
 func TimestampToken(response []byte) ([]byte, error) {
 	var r struct {
 		Status struct {
@@ -71,10 +72,10 @@ func trailing(rest []byte) error {
 	return nil
 }
 
-// Timestamp is what a token says.
+// Timestamp is the content of a verified token.
 type Timestamp struct {
 	At        time.Time
-	Authority string // its certificate's subject
+	Authority string // the subject of the authority's certificate
 	Nonce     *big.Int
 }
 
@@ -113,8 +114,7 @@ type tstInfo struct {
 	Extension []pkix.Extension `asn1:"optional,tag:1"`
 }
 
-// VerifyTimestamp checks an RFC 3161 token over a text: that an authority under one of the roots signed it, with
-// a certificate for time-stamping.
+// VerifyTimestamp verifies an RFC 3161 token over a text: a time-stamping certificate under one of the roots signed it.
 func VerifyTimestamp(token []byte, text string, roots *x509.CertPool) (t Timestamp, err error) {
 	defer func() {
 		if err != nil {
@@ -163,7 +163,7 @@ func VerifyTimestamp(token []byte, text string, roots *x509.CertPool) (t Timesta
 	return Timestamp{tst.At.UTC(), signer.Subject.String(), tst.Nonce}, nil
 }
 
-// signedBy finds the certificate whose key signed the attributes, which must name the content's digest.
+// signedBy returns the certificate whose key signed the attributes. The attributes must contain the content's digest.
 func (s *signerInfo) signedBy(certificates []*x509.Certificate, content []byte) (*x509.Certificate, error) {
 	hash, err := hashOf(s.DigestAlgorithm.Algorithm)
 	if err != nil {
