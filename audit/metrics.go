@@ -7,13 +7,13 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// counts are a trail's events since the program began.
+// counts counts a trail's events since the process started.
 type counts struct{ logged, refused, unwritable atomic.Uint64 }
 
-// collector gives a trail's figures to Prometheus as they are when asked.
+// collector collects a trail's metrics for Prometheus.
 type collector struct{ t *Trail }
 
-// Collector returns the trail's figures for Prometheus, under konstruct_audit_.
+// Collector returns the trail's Prometheus metrics, whose names begin with konstruct_audit_.
 func (t *Trail) Collector() prometheus.Collector { return collector{t} }
 
 // Describe implements prometheus.Collector.
