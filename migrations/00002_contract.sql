@@ -1,5 +1,5 @@
--- What adoption changes of the seed's own tables: keys begin with the tenant, a tenant that is not set sees no rows,
--- and PUBLIC may do nothing. Also the version of the schema, for those who may not read the migrations' own table.
+-- Changes the seed's tables on adoption: keys begin with the tenant, a session without a tenant sees no rows, and
+-- PUBLIC has no privileges. Also stores the schema's version, for roles that may not read the migrations' own table.
 -- +goose Up
 -- +goose StatementBegin
 DO $crossed$
@@ -46,8 +46,8 @@ BEGIN
   EXECUTE format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC', current_database());
 END $keys$;
 
--- Isolates tables by tenant: forced row security by one policy for a command (ALL, SELECT), and nothing for PUBLIC.
--- Every migration calls it for the tables that it creates, and grants what their roles may do.
+-- Isolates tables by tenant: forced row-level security with one policy for a command (ALL or SELECT), and no privileges
+-- for PUBLIC. Every migration calls it for the tables that it creates, and then grants privileges to the roles.
 CREATE FUNCTION public.konstruct_isolate(command text, VARIADIC tables text[]) RETURNS void
   LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $isolate$
 DECLARE t text;
@@ -61,7 +61,7 @@ BEGIN
 END $isolate$;
 REVOKE ALL ON FUNCTION public.konstruct_isolate FROM PUBLIC;
 
--- Which migration the database stands at: a program that is older or newer says so instead of guessing.
+-- The version of the schema: an older or newer program checks it and reports the difference.
 CREATE FUNCTION public.konstruct_schema() RETURNS bigint
   LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
   AS 'SELECT max(version_id) FROM public.goose_db_version WHERE is_applied';

@@ -1,7 +1,7 @@
--- Texts are left out of the planner's statistics, which are of all tenants together: by EXPLAIN's estimates, whoever
--- speaks SQL as one tenant could confirm guesses of another's common values and find values by bisection.
+-- Removes text columns from the planner's statistics, which cover all tenants together: with EXPLAIN's estimates, a
+-- tenant with SQL access could confirm guesses of another tenant's common values, and find values by bisection.
 --
--- A later migration that adds a text or bytea column to a tenant's table does the same for it.
+-- A later migration that adds a text or bytea column to a tenant's table must do the same for it.
 -- +goose Up
 -- +goose StatementBegin
 DO $statistics$
