@@ -194,7 +194,7 @@ func (g *gaps) save() {
 		return os.Rename(f.Name(), g.path)
 	}()
 	if err != nil {
-		g.log.Error("a gap in the trail is kept in memory alone", "file", g.path, "error", err)
+		g.log.Error("can't save the trail's gaps to disk: they are only in memory", "file", g.path, "error", err)
 		return
 	}
 	g.dirty = false

@@ -93,14 +93,14 @@ func (h *pendingBatch) readStored(rows pgx.Rows) error {
 	_, err := pgx.ForEachRow(rows, []any{&id, &s.at, &s.metadata}, func() error {
 		i := h.find(id, h.committed)
 		if i < 0 {
-			return fmt.Errorf("%w: event %s was written, and not sent", ErrChanged, uuid.UUID(id))
+			return fmt.Errorf("%w: event %s was stored but not sent", ErrChanged, uuid.UUID(id))
 		}
 		h.stored[i] = s
 		h.committed++
 		return nil
 	})
 	if err == nil && h.all && h.committed != len(h.events) {
-		err = fmt.Errorf("%w: of %d events %d were written", ErrChanged, len(h.events), h.committed)
+		err = fmt.Errorf("%w: only %[3]d of %[2]d events were stored", ErrChanged, len(h.events), h.committed)
 	}
 	return err
 }
@@ -149,8 +149,8 @@ func (h *pendingBatch) verdict(i int) error {
 	case s.changed != nil:
 		return s.changed
 	case s.at.IsZero():
-		return fmt.Errorf("%w: event %s was committed with others, and is not known to be written", ErrChanged,
-			h.events[i].ID)
+		return fmt.Errorf("%w: event %s was in a committed batch, and it is not known whether it was stored",
+			ErrChanged, h.events[i].ID)
 	}
 	return fmt.Errorf("%w: event %s was written without a seal", ErrChanged, h.events[i].ID)
 }

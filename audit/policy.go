@@ -74,7 +74,7 @@ func ParsePolicy(raw, key []byte) (*Policy, error) {
 		return nil, fmt.Errorf("policy: %w", err)
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return nil, errors.New("policy: something stands behind the JSON object")
+		return nil, errors.New("policy: there is data after the JSON object")
 	}
 	p := &Policy{tenants: map[uuid.UUID]rules{}}
 	var err error

@@ -14,7 +14,7 @@ import (
 // and time.
 const recordVersion = 1
 
-var errRecord = errors.New("audit: this is no event as the spool keeps them: was it written by a newer program?")
+var errRecord = errors.New("audit: not an event in the spool's encoding: was it written by a newer program?")
 
 func (e Event) record(tenant uuid.UUID) []byte {
 	texts := [...]string{e.UserID, e.Action, e.Input, e.Output, string(e.Metadata)}

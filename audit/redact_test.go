@@ -176,7 +176,7 @@ func TestAPolicyThatCannotBeMeantIsRefusedByPlace(t *testing.T) {
 	rule := func(r string) string { return `{"default":{"redact":[` + r + `]}}` }
 	for raw, want := range map[string]string{
 		`{"defualt":{}}`:       `unknown field "defualt"`,
-		`{} {}`:                "something stands behind",
+		`{} {}`:                "there is data after",
 		`{"tenants":{"x":{}}}`: "invalid UUID",
 		`{"default":{"when_unwritable":"maybe"}}`: "default.when_unwritable",
 		`{"default":{"wait":"soon"}}`:             "default.wait",

@@ -326,8 +326,8 @@ func (s *Spool) commit(ctx context.Context, tenant uuid.UUID, events []Event) er
 
 // setAside keeps an event that the database refused or changed, with the reason, for a person to examine.
 func (s *Spool) setAside(ctx context.Context, tenant uuid.UUID, e Event, reason error) error {
-	s.log.ErrorContext(ctx, "the database refused or changed an event, which is set aside", "tenant", tenant,
-		"event", e.ID, "error", reason)
+	s.log.ErrorContext(ctx, "the database refused or changed an event; it is kept in the spool's folder",
+		"tenant", tenant, "event", e.ID, "error", reason)
 	if err := s.rejected.add(tenant, e.record(tenant), e, reason); err != nil {
 		return &localError{err}
 	}
@@ -347,7 +347,7 @@ func (s *Spool) logProblem(err error) {
 	case before == "" && err != nil:
 		s.log.Warn("the trail can't be written; events wait in the spool", "folder", s.dir, "error", err)
 	case before != "" && err == nil:
-		s.log.Info("the trail is written again", "folder", s.dir)
+		s.log.Info("the trail can be written again", "folder", s.dir)
 	}
 }
 

@@ -17,11 +17,11 @@ import (
 // Errors of acts; the wrapped *Error has the database's message. After an error nothing was changed.
 var (
 	ErrInvalid  = errors.New("the request is not acceptable")
-	ErrNotFound = errors.New("there is no such thing of this tenant")
+	ErrNotFound = errors.New("the tenant has no such event, hold or request")
 	ErrHeld     = errors.New("a legal hold forbids it")
-	ErrErased   = errors.New("it was erased before")
-	ErrRefused  = errors.New("this person or role may not")
-	ErrBusy     = errors.New("another act, or figures that are counted, hold the tenant for longer than ten seconds")
+	ErrErased   = errors.New("the fields are already erased")
+	ErrRefused  = errors.New("permission denied")
+	ErrBusy     = errors.New("another act, or a computation of statistics, locks the tenant for more than ten seconds")
 )
 
 // kinds maps the SQLSTATEs that the functions of migrations/00007_compliance.sql raise to this package's errors.

@@ -29,7 +29,7 @@ func (c *bundleCheck) stamp() string {
 	}
 	s := c.m.Stamp
 	if s == nil {
-		c.problem("", "time-stamp", "the bundle holds none, and you named whom you would believe")
+		c.problem("", "time-stamp", "the bundle has none, but you named trusted authorities (--tsa)")
 		return ""
 	}
 	then := ledger.Checkpoint{Origin: c.super.Origin, Size: s.Size, Root: ledger.Hash(s.Root)}

@@ -121,7 +121,7 @@ func (m *Manifest) rule() (r filterRule, err error) {
 		if r.withheld[c.field] {
 			return r,
 				fmt.Errorf(
-					"%s is withheld, and the filter asks for it: whoever is shown that an event matches knows it",
+					"%s can't be withheld, because the filter needs it: a match reveals its value",
 					c.field)
 		}
 	}

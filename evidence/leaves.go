@@ -129,7 +129,8 @@ func (c *bundleCheck) record(r *ledger.Record, index int64, hash ledger.Hash, ru
 	case is == undecided:
 		c.Undecided++
 		if opened > 0 {
-			c.problem(id(), "", "can't be told to match, and shows %d fields: the filter was changed", opened)
+			c.problem(id(), "", "can't be decided, because a field of the filter was erased, and shows %d fields: "+
+				"the filter was changed", opened)
 		}
 	default:
 		return c.match(r, rule)

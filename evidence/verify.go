@@ -322,7 +322,7 @@ func (c *bundleCheck) chain() bool {
 			err = inTree(at, k.Index, ledger.LeafHash(ledger.KeyLeaf(k.At, c.keys[i])), k.RotationProof)
 		}
 		if err != nil {
-			c.problem("", "keys", "key %s was not handed on to by the one before it: %v", c.keys[i], err)
+			c.problem("", "keys", "the rotation to key %s is not signed by the key before it: %v", c.keys[i], err)
 			return false
 		}
 	}

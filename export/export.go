@@ -82,8 +82,8 @@ const partBytes = 16 << 20
 // Errors of exports.
 var (
 	ErrComplete  = errors.New("this export is complete already")
-	ErrDifferent = errors.New("another export is there")
-	ErrBroken    = errors.New("the export does not hold")
+	ErrDifferent = errors.New("the target has another export")
+	ErrBroken    = errors.New("the export fails verification")
 )
 
 // Export writes an export into a bucket, or resumes one that is not complete. Every part that the manifest names is
@@ -161,7 +161,7 @@ func startManifest(ctx context.Context, to blob.Bucket, o *Options) (*Manifest, 
 			m.Filter.Until = m.StartedAt
 		}
 	case there.Complete:
-		return nil, fmt.Errorf("export: %w: %d events in %d parts, begun at %s; choose another place", ErrComplete,
+		return nil, fmt.Errorf("export: %w: %d events in %d parts, started at %s; choose another target", ErrComplete,
 			there.Events, len(there.Parts), there.StartedAt.Format(time.RFC3339))
 	default:
 		if f.Until.IsZero() {
@@ -171,7 +171,7 @@ func startManifest(ctx context.Context, to blob.Bucket, o *Options) (*Manifest, 
 		was, _ := json.Marshal(there)
 		if now, _ := json.Marshal(m); string(was) != string(now) {
 			return nil, fmt.Errorf("export: %w, of tenant %s as %s with another filter or format, and not complete: "+
-				"ask for the same, or choose another place", ErrDifferent, there.Tenant, there.Format)
+				"resume it with the same options, or choose another target", ErrDifferent, there.Tenant, there.Format)
 		}
 	}
 	o.Filter.Until = m.Filter.Until
@@ -201,7 +201,7 @@ func Read(ctx context.Context, from blob.Bucket) (*Manifest, string, error) {
 	}
 	var m Manifest
 	if err := json.Unmarshal(raw, &m); err != nil || m.Version != version {
-		return nil, "", fmt.Errorf("%w: %s is no manifest of an export", ErrDifferent, manifestFile)
+		return nil, "", fmt.Errorf("%w: %s is not an export's manifest", ErrDifferent, manifestFile)
 	}
 	h := sha256.Sum256(raw)
 	return &m, hex.EncodeToString(h[:]), nil

@@ -42,7 +42,7 @@ var ErrNotCheckpoint = errors.New("not a checkpoint")
 func ParseCheckpoint(text string) (Checkpoint, error) {
 	lines := strings.Split(text, "\n")
 	if len(lines) != 4 || lines[3] != "" {
-		return Checkpoint{}, fmt.Errorf("%w: it has not three lines", ErrNotCheckpoint)
+		return Checkpoint{}, fmt.Errorf("%w: it must have three lines", ErrNotCheckpoint)
 	}
 	if err := CheckName(lines[0]); err != nil {
 		return Checkpoint{}, fmt.Errorf("%w: line 1: %w", ErrNotCheckpoint, err)
@@ -68,7 +68,7 @@ const maxProof = 64
 // Includes verifies that the checkpoint's tree has the leaf at the index, by RFC 6962's inclusion proof.
 func (c Checkpoint) Includes(index int64, leaf Hash, proof []Hash) error {
 	if len(proof) > maxProof || index < 0 || index >= c.Size {
-		return fmt.Errorf("leaf %d with %d hashes is no proof in a tree of %d", index, len(proof), c.Size)
+		return fmt.Errorf("no tree of size %d has a proof for leaf %d with %d hashes", c.Size, index, len(proof))
 	}
 	p := make(tlog.RecordProof, len(proof))
 	for i, h := range proof {
@@ -84,7 +84,7 @@ func (c Checkpoint) Includes(index int64, leaf Hash, proof []Hash) error {
 // consistency proof.
 func (c Checkpoint) Extends(earlier Checkpoint, proof []Hash) error {
 	if earlier.Origin != c.Origin || earlier.Size < 1 || earlier.Size > c.Size || len(proof) > maxProof {
-		return fmt.Errorf("size %d of %s with %d hashes is nothing that size %d of %s goes on from", earlier.Size,
+		return fmt.Errorf("size %d of %s can't be proven with %d hashes to be a prefix of size %d of %s", earlier.Size,
 			earlier.Origin, len(proof), c.Size, c.Origin)
 	}
 	p := make(tlog.TreeProof, len(proof))

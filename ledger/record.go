@@ -192,7 +192,7 @@ func (s *Shown) read(from *bufio.Reader, open bool) error {
 		return nil
 	case 1:
 	default:
-		return fmt.Errorf("%w: a field neither NULL nor not", ErrRecord)
+		return fmt.Errorf("%w: a field's NULL marker is neither 0 nor 1", ErrRecord)
 	}
 	var size [4]byte
 	if _, err := io.ReadFull(from, size[:]); err != nil {
@@ -221,7 +221,7 @@ func ReadOpened(extra []byte) (r Record, err error) {
 		return r, errors.Join(ErrRecord, err)
 	}
 	if _, err := from.ReadByte(); err == nil {
-		return r, fmt.Errorf("%w: something stands behind it", ErrRecord)
+		return r, fmt.Errorf("%w: there is data after it", ErrRecord)
 	}
 	return r, nil
 }

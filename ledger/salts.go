@@ -47,7 +47,7 @@ func ReadSalts(raw []byte) (s Salts, err error) {
 	for i := range s.fields {
 		s.fields[i] = Hash(raw[1+i*len(Hash{}):])
 		if s.erased.Has(Field(i+1)) != (s.fields[i] == Hash{}) {
-			return s, fmt.Errorf("the salt of %s is there and erased, or neither", Field(i+1))
+			return s, fmt.Errorf("the salt of %s contradicts its erased bit", Field(i+1))
 		}
 	}
 	return s, nil

@@ -134,11 +134,11 @@ func VerifyTimestamp(token []byte, text string, roots *x509.CertPool) (t Timesta
 	}
 	var info []byte
 	if _, err := asn1.Unmarshal(d.Encap.Content.Bytes, &info); err != nil || !d.Encap.Type.Equal(oidTSTInfo) {
-		return t, errors.New("it holds no time-stamp")
+		return t, errors.New("it is not a time-stamp token")
 	}
 	var tst tstInfo
 	if _, err := asn1.Unmarshal(info, &tst); err != nil {
-		return t, fmt.Errorf("what it says: %w", err)
+		return t, fmt.Errorf("its content: %w", err)
 	}
 	if h := sha256.Sum256([]byte(text)); !tst.Imprint.Algorithm.Algorithm.Equal(oidSHA256) ||
 		!bytes.Equal(tst.Imprint.Hash, h[:]) {
@@ -170,7 +170,7 @@ func (s *signerInfo) signedBy(certificates []*x509.Certificate, content []byte) 
 		return nil, err
 	}
 	if len(s.SignedAttributes.FullBytes) == 0 {
-		return nil, errors.New("it signs no attributes")
+		return nil, errors.New("it has no signed attributes")
 	}
 	signed := append([]byte{}, s.SignedAttributes.FullBytes...)
 	signed[0] = 0x31 // RFC 5652, 5.4: signed as a SET, and not with the tag it has here
@@ -197,7 +197,7 @@ func (s *signerInfo) signedBy(certificates []*x509.Certificate, content []byte) 
 		}
 	}
 	if !digest || !kind {
-		return nil, errors.New("what it signs is not what it says")
+		return nil, errors.New("its signed attributes do not match its content")
 	}
 	for _, c := range certificates {
 		algorithm, ok := algorithmOf(c, hash)
@@ -217,7 +217,7 @@ func hashOf(oid asn1.ObjectIdentifier) (crypto.Hash, error) {
 	case oid.Equal(oidSHA512):
 		return crypto.SHA512, nil
 	}
-	return 0, fmt.Errorf("digest algorithm %s is not believed", oid)
+	return 0, fmt.Errorf("digest algorithm %s is not accepted", oid)
 }
 
 func algorithmOf(c *x509.Certificate, hash crypto.Hash) (x509.SignatureAlgorithm, bool) {

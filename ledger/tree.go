@@ -36,11 +36,11 @@ func ReadRange(begin, end int64, hashes []Hash) (Range, error) {
 		raw[i] = hashes[i][:]
 	}
 	if begin < 0 || end < begin {
-		return Range{}, fmt.Errorf("a run of leaves from %d to %d", begin, end)
+		return Range{}, fmt.Errorf("leaves %d to %d are not a range", begin, end)
 	}
 	r, err := compactRanges.NewRange(uint64(begin), uint64(end), raw)
 	if err != nil {
-		return Range{}, fmt.Errorf("a run of leaves from %d to %d: %w", begin, end, err)
+		return Range{}, fmt.Errorf("the range of leaves %d to %d: %w", begin, end, err)
 	}
 	return Range{r}, nil
 }

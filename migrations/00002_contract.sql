@@ -5,8 +5,8 @@
 DO $crossed$
 DECLARE n bigint; example text;
 BEGIN
-  -- The owner sees no rows under forced RLS. It is lifted inside this transaction only, to look for keys that already
-  -- cross tenants before anything changes.
+  -- Under forced row-level security the owner sees no rows, so it is lifted, only within this transaction, to find keys
+  -- that already cross tenants before anything changes.
   ALTER TABLE public.kb_documents NO FORCE ROW LEVEL SECURITY;
   ALTER TABLE public.kb_chunks NO FORCE ROW LEVEL SECURITY;
   SELECT count(*), min(format('chunk %s of tenant %s hangs on document %s of tenant %s', c.id, c.tenant_id, d.id,
@@ -25,7 +25,7 @@ END $crossed$;
 DO $keys$
 DECLARE c record; t text;
 BEGIN
-  -- The constraints' names are the seed's client's own business, so they are read from the catalog.
+  -- The seed's client chose the constraints' names, so they are read from the catalog.
   FOR c IN SELECT conrelid::regclass AS tbl, conname FROM pg_constraint
             WHERE conrelid IN ('public.kb_chunks'::regclass, 'public.kb_documents'::regclass,
                                'public.audit_events'::regclass)
@@ -42,7 +42,7 @@ BEGIN
   END LOOP;
   ALTER TABLE public.kb_chunks
     ADD FOREIGN KEY (tenant_id, document_id) REFERENCES public.kb_documents (tenant_id, id) ON DELETE CASCADE;
-  -- Only the database's owner can; where that is another, PostgreSQL warns and the rest stands.
+  -- Only the database's owner may do this; for another role PostgreSQL only warns.
   EXECUTE format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC', current_database());
 END $keys$;
 

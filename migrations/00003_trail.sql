@@ -221,7 +221,7 @@ BEGIN
     EXECUTE format('CREATE POLICY notary_reads ON public.%I FOR SELECT TO konstruct_notary USING (true)', t);
     EXECUTE format('GRANT SELECT ON public.%I TO konstruct_notary', t);
   END LOOP;
-  -- Triggers fire however the session replicates.
+  -- Enabled ALWAYS: the triggers fire whatever session_replication_role is.
   FOR t IN SELECT format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', tgrelid::regclass, tgname)
              FROM pg_trigger WHERE NOT tgisinternal AND tgenabled = 'O' AND tgname ~ '^audit_' LOOP
     EXECUTE t;

@@ -244,7 +244,7 @@ END $hold$;
 CREATE TRIGGER audit_hold_seals AFTER DELETE ON public.audit_seals
   REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION public.audit_hold_seals();
 
--- Triggers fire however the session replicates.
+-- Enabled ALWAYS: the triggers fire whatever session_replication_role is.
 ALTER TABLE public.audit_events ENABLE ALWAYS TRIGGER audit_act, ENABLE ALWAYS TRIGGER audit_hold_erasure,
   ENABLE ALWAYS TRIGGER audit_hold_deletion;
 ALTER TABLE public.audit_seals ENABLE ALWAYS TRIGGER audit_hold_salts, ENABLE ALWAYS TRIGGER audit_hold_seals;

@@ -48,7 +48,7 @@ GRANT EXECUTE ON FUNCTION public.kb_granted, public.kb_owned, public.kb_hidden_d
 
 DO $hide$
 DECLARE
-  -- Asked once a statement; the function only where the setting is not '*'.
+  -- Evaluated once for each statement; the function is called only if the setting is not '*'.
   sees_all CONSTANT text := '(SELECT coalesce(current_setting(''app.current_labels'', TRUE), '''') = ''*'')'
     ' OR (SELECT public.kb_owned())';
   labelled CONSTANT text := '(labels = ''{}'' OR labels && (SELECT public.kb_granted()))';
@@ -66,7 +66,7 @@ BEGIN
     ('kb_versions', 'document_id NOT IN ' || documents),
     ('kb_terms', 'chunk_id NOT IN ' || passages),
     ('kb_vectors', 'chunk_id NOT IN ' || passages),
-    -- Of these few are read at once, each by its key.
+    -- Few rows of these tables are read at once, each by its key.
     ('kb_passages', 'EXISTS (SELECT FROM public.kb_chunks c
        WHERE c.tenant_id = kb_passages.tenant_id AND c.id = kb_passages.chunk_id)'),
     ('kb_jobs', '(labels IS NULL OR ' || labelled || ') AND source NOT IN ' || sources),
@@ -80,7 +80,7 @@ BEGIN
     EXECUTE format('CREATE POLICY labels_granted ON public.%I AS RESTRICTIVE TO konstruct_app USING (%s OR %s)',
       p.name, sees_all, p.condition);
   END LOOP;
-  -- Nobody puts a label on that they do not have, or hands a document over for somebody who sees more.
+  -- A writer can't set labels that it does not have, or enqueue a document for somebody with more labels.
   FOR p IN SELECT * FROM (VALUES
     ('kb_sources', 'labels'), ('artifact_files', 'labels'), ('kb_jobs', '(coalesce(labels, ''{}'') || sees)'))
     v (name, given)

@@ -7,9 +7,9 @@
 DO $statistics$
 DECLARE c record;
 BEGIN
-  -- Plans need those that are kept: of others they hold a fixed vocabulary, models' names, and, of audit_events, what
-  -- events are looked for by. Statistics that are there go with PostgreSQL 18, which can clear them; before, a
-  -- superuser deletes them.
+  -- The columns that keep statistics are needed for plans. They have a fixed vocabulary or models' names, except those
+  -- of audit_events by which events are filtered. PostgreSQL 18 can clear existing statistics; on earlier versions a
+  -- superuser must delete them.
   FOR c IN
     SELECT t.oid::regclass AS name, t.relname::text, a.attname::text
       FROM pg_class t JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped

@@ -165,7 +165,7 @@ func (r *Redactor) addPath(rule Rule) error {
 	p := pathRule{name: rule.Name, field: inMetadata}
 	switch {
 	case len(rule.In) > 0:
-		return fmt.Errorf("in: a path says itself where it looks")
+		return fmt.Errorf("in: must be empty for a rule with a path")
 	case strings.HasPrefix(rule.Path, "/") && len(rule.Path) <= MaxPattern:
 		for _, part := range strings.Split(rule.Path[1:], "/") {
 			r.plain = false
