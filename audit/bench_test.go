@@ -9,7 +9,7 @@ import (
 	"github.com/konstruct/konstruct/internal/testkit"
 )
 
-// usual is an event of the usual size.
+// usual is an event of typical size.
 func usual() audit.Event {
 	return audit.Event{AgentID: tenantB, UserID: "ada", Action: audit.ActionLLMCall,
 		Input:   "What the agent was asked, in a sentence of the usual length for a summary.",
@@ -20,7 +20,7 @@ func usual() audit.Event {
 				`"gen_ai.usage.output_tokens": 96}`)}
 }
 
-// BenchmarkLog is one event by one caller, in a round trip of its own.
+// BenchmarkLog measures one event by one caller, in its own round trip.
 func BenchmarkLog(b *testing.B) {
 	door := testkit.Door(b)
 	b.ReportAllocs()
@@ -31,7 +31,7 @@ func BenchmarkLog(b *testing.B) {
 	}
 }
 
-// BenchmarkGroup is one event by each of 64 callers, in shared commits.
+// BenchmarkGroup measures one event by each of 64 callers, in shared commits.
 func BenchmarkGroup(b *testing.B) {
 	group := audit.NewGroup(testkit.Door(b))
 	defer group.Close()
@@ -48,7 +48,7 @@ func BenchmarkGroup(b *testing.B) {
 	})
 }
 
-// BenchmarkBatch is one event of a batch of 1,000.
+// BenchmarkBatch measures one event of a batch of 1,000.
 func BenchmarkBatch(b *testing.B) {
 	door := testkit.Door(b)
 	batch := make([]audit.Event, 1000)
@@ -64,7 +64,7 @@ func BenchmarkBatch(b *testing.B) {
 	}
 }
 
-// BenchmarkRedact is one event through every detector, against one that is only checked.
+// BenchmarkRedact measures one event through all detectors, compared with one that is only checked.
 func BenchmarkRedact(b *testing.B) {
 	p := policy(b, detectAll)
 	b.ReportAllocs()

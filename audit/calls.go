@@ -13,12 +13,12 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// Metadata is what an event says beyond its columns. Keys are OpenTelemetry's GenAI names where it has
-// one (https://opentelemetry.io/docs/specs/semconv/gen-ai/), "konstruct." names where it has none.
+// Metadata is an event's JSON object beside its columns. Keys are OpenTelemetry's GenAI names where it has one
+// (https://opentelemetry.io/docs/specs/semconv/gen-ai/), otherwise names that begin with "konstruct.".
 type Metadata map[string]any
 
-// Put reads KEY=VALUE, or /path/to/key=VALUE inside objects (RFC 6901); VALUE is JSON where it can be read so, else
-// text.
+// Put parses KEY=VALUE, or /path/to/key=VALUE inside objects (RFC 6901), and sets the key. VALUE is JSON if it parses
+// as JSON, otherwise text.
 func (m Metadata) Put(s string) error {
 	key, value, ok := strings.Cut(s, "=")
 	if !ok || key == "" {
@@ -50,7 +50,7 @@ func (m Metadata) Put(s string) error {
 	return nil
 }
 
-// LLMCall is one call of a language model. Zero fields are left out of the metadata.
+// LLMCall is one call of a language model. Zero fields are omitted from the metadata.
 type LLMCall struct {
 	ID      uuid.UUID // as in Event
 	AgentID uuid.UUID
@@ -61,7 +61,7 @@ type LLMCall struct {
 	Operation      string // gen_ai.operation.name; "chat" when empty
 	Provider       string // gen_ai.provider.name, for example "anthropic"
 	Model          string // gen_ai.request.model
-	ResponseModel  string // gen_ai.response.model, when another answered
+	ResponseModel  string // gen_ai.response.model, if another model answered
 	ResponseID     string // gen_ai.response.id
 	InputTokens    int64  // gen_ai.usage.input_tokens
 	OutputTokens   int64  // gen_ai.usage.output_tokens
@@ -72,7 +72,7 @@ type LLMCall struct {
 	Extra          Metadata
 }
 
-// Event is the call as it is logged, or the field that it lacks.
+// Event returns the event that records the call, or a *FieldError that names a missing or invalid field.
 func (c LLMCall) Event() (Event, error) {
 	if c.Model == "" {
 		return Event{}, &FieldError{"gen_ai.request.model", "is empty: say which model was asked"}
@@ -119,7 +119,7 @@ type ToolCall struct {
 	Extra          Metadata
 }
 
-// Event is the call as it is logged, or the field that it lacks.
+// Event returns the event that records the call, or a *FieldError that names a missing field.
 func (c ToolCall) Event() (Event, error) {
 	if c.Name == "" {
 		return Event{}, &FieldError{"gen_ai.tool.name", "is empty: say which tool was called"}
@@ -133,13 +133,13 @@ func (c ToolCall) Event() (Event, error) {
 		Output: c.Result, Latency: c.Latency, At: c.At}, m, c.Extra)
 }
 
-// Escalation hands a decision to a person.
+// Escalation is an agent's request that a person decide.
 type Escalation struct {
 	ID      uuid.UUID
 	AgentID uuid.UUID
 	UserID  string
 	At      time.Time
-	Latency time.Duration // how long the agent worked before it asked
+	Latency time.Duration // how long the agent worked before it escalated
 
 	Reason         string // input_summary: why a person is needed
 	Question       string // output_summary: what the person is asked
@@ -148,7 +148,7 @@ type Escalation struct {
 	Extra          Metadata
 }
 
-// Event is the escalation as it is logged, or the field that it lacks.
+// Event returns the event that records the escalation, or a *FieldError that names a missing field.
 func (c Escalation) Event() (Event, error) {
 	if c.Reason == "" {
 		return Event{}, &FieldError{"input_summary", "is empty: say why a person is needed"}
@@ -160,7 +160,7 @@ func (c Escalation) Event() (Event, error) {
 		Output: c.Question, Latency: c.Latency, At: c.At}, m, c.Extra)
 }
 
-// Retrieval is one search of the knowledge base, and what it showed.
+// Retrieval is one search of the knowledge base and the passages that it returned.
 type Retrieval struct {
 	ID      uuid.UUID
 	AgentID uuid.UUID
@@ -169,7 +169,7 @@ type Retrieval struct {
 	Latency time.Duration
 
 	Query          string             // input_summary
-	Model          string             // gen_ai.request.model: which embedded the question
+	Model          string             // gen_ai.request.model: the model that embedded the query
 	TopK           int                // konstruct.retrieval.top_k
 	Passages       []RetrievedPassage // gen_ai.retrieval.documents, best first
 	Options        SearchOptions      // konstruct.retrieval
@@ -177,53 +177,53 @@ type Retrieval struct {
 	Extra          Metadata
 }
 
-// SearchOptions is by what and with which settings a knowledge base was searched. Zero fields are left out.
+// SearchOptions are the settings of a search of the knowledge base. Zero fields are omitted.
 type SearchOptions struct {
 	Mode     string `json:"mode,omitempty"`      // semantic, lexical or hybrid
 	Tier     string `json:"tier,omitempty"`      // exact or hnsw
 	EfSearch int    `json:"ef_search,omitempty"` // of hnsw
-	Depth    int    `json:"depth,omitempty"`     // candidates of each list
-	// Where are the conditions that documents had to meet, and Labels what the asker might see.
+	Depth    int    `json:"depth,omitempty"`     // candidates in each of the lists that are merged
+	// Where is the filter on documents, and Labels are the labels that the searcher had.
 	Where       any      `json:"where,omitempty"`
 	Labels      []string `json:"labels,omitempty"`
-	Corrections any      `json:"spelled,omitempty"` // words that were taken for others
-	// The rest is as it was asked for.
+	Corrections any      `json:"spelled,omitempty"` // spelling corrections
+	// The remaining fields are the request's.
 	MinScore    *float64 `json:"min_score,omitempty"`
 	Diversity   float64  `json:"diversity,omitempty"`
 	PerDocument bool     `json:"per_document,omitempty"`
 	Neighbours  int      `json:"neighbours,omitempty"`
 	After       string   `json:"after,omitempty"`
-	Reranker    string   `json:"reranker,omitempty"` // which put the hits in order
-	Fallback    string   `json:"fallback,omitempty"` // why it was searched by words alone
+	Reranker    string   `json:"reranker,omitempty"` // the model that reordered the hits
+	Fallback    string   `json:"fallback,omitempty"` // why the search was lexical only
 }
 
-// RetrievedPassage is one passage that a retrieval returned: enough to prove later which text it was.
+// RetrievedPassage is one passage that a retrieval returned, with enough to prove later what its text was.
 type RetrievedPassage struct {
 	ChunkID    uuid.UUID `json:"id"`
 	Score      float64   `json:"score"`
 	DocumentID uuid.UUID `json:"konstruct.document_id"`
 	SHA256     string    `json:"konstruct.content_sha256"`
 	Version    int       `json:"konstruct.document_version,omitempty"`
-	// Neighbours are the passages before and after it that were shown with it.
+	// Neighbours are the passages before and after it that were returned with it.
 	Neighbours []Neighbour `json:"konstruct.around,omitempty"`
 }
 
-// Neighbour is a passage that was shown beside another.
+// Neighbour is a passage that was returned because it is next to a hit.
 type Neighbour struct {
 	ChunkID uuid.UUID `json:"id"`
 	SHA256  string    `json:"konstruct.content_sha256"`
 }
 
-// Event is the retrieval as it is logged, or the field that it lacks.
+// Event returns the event that records the retrieval, or a *FieldError that names a missing field.
 func (c Retrieval) Event() (Event, error) {
 	if c.Query == "" {
 		return Event{}, &FieldError{"input_summary", "is empty: say what was asked"}
 	}
-	shown := c.Passages
-	if shown == nil {
-		shown = []RetrievedPassage{}
+	passages := c.Passages
+	if passages == nil {
+		passages = []RetrievedPassage{}
 	}
-	m := Metadata{"gen_ai.operation.name": "retrieval", "gen_ai.retrieval.documents": shown,
+	m := Metadata{"gen_ai.operation.name": "retrieval", "gen_ai.retrieval.documents": passages,
 		"konstruct.retrieval.top_k": c.TopK}
 	if !reflect.ValueOf(c.Options).IsZero() {
 		m["konstruct.retrieval"] = c.Options
@@ -235,7 +235,7 @@ func (c Retrieval) Event() (Event, error) {
 		Output: out, Latency: c.Latency, At: c.At}, m, c.Extra)
 }
 
-// Removal is a document that was taken out of the knowledge base: all that is left of it there.
+// Removal records that a document was deleted from the knowledge base.
 type Removal struct {
 	ID      uuid.UUID
 	AgentID uuid.UUID
@@ -251,7 +251,7 @@ type Removal struct {
 	Extra      Metadata
 }
 
-// Event is the removal as it is logged.
+// Event returns the event that records the removal.
 func (c Removal) Event() (Event, error) {
 	m := Metadata{"konstruct.document.id": c.DocumentID, "konstruct.document.version": c.Version,
 		"konstruct.document.chunks": c.Chunks}
@@ -261,7 +261,8 @@ func (c Removal) Event() (Event, error) {
 		At: c.At}, m, c.Extra)
 }
 
-// ModelChange says by which model a tenant's searches are from now on; an empty name is the first model.
+// ModelChange records that a tenant's searches use another embedding model from now on. An empty name is the first
+// model.
 type ModelChange struct {
 	ID      uuid.UUID
 	AgentID uuid.UUID
@@ -272,7 +273,7 @@ type ModelChange struct {
 	Extra         Metadata
 }
 
-// Event is the change as it is logged.
+// Event returns the event that records the change.
 func (c ModelChange) Event() (Event, error) {
 	m := Metadata{"konstruct.model": c.Model, "konstruct.model.before": c.Before}
 	return event(Event{ID: c.ID, AgentID: c.AgentID, UserID: c.UserID, Action: ActionModel, At: c.At}, m, c.Extra)
@@ -284,7 +285,7 @@ func (m Metadata) set(key, value string) {
 	}
 }
 
-// event joins what the call says with the caller's own keys, which may not say otherwise.
+// event joins a call's metadata with the caller's extra keys. Extra keys may be neither reserved nor set by the call.
 func event(e Event, m, extra Metadata) (Event, error) {
 	for k, v := range extra {
 		if _, taken := m[k]; taken {
@@ -292,11 +293,11 @@ func event(e Event, m, extra Metadata) (Event, error) {
 		}
 		m[k] = v
 	}
-	said, err := json.Marshal(extra)
+	extraJSON, err := json.Marshal(extra)
 	if err != nil {
 		return e, &FieldError{"metadata", "is not JSON: " + err.Error()}
 	}
-	if err := (&Event{Action: ActionLLMCall, Metadata: said}).checkReserved(); err != nil {
+	if err := (&Event{Action: ActionLLMCall, Metadata: extraJSON}).checkReserved(); err != nil {
 		return e, err
 	}
 	raw, err := json.Marshal(m)
@@ -304,25 +305,26 @@ func event(e Event, m, extra Metadata) (Event, error) {
 		return e, &FieldError{"metadata", "is not JSON: " + err.Error()}
 	}
 	e.Metadata = raw
-	return e.OfService(), nil // what of it is the service's is set above
+	return e.OfService(), nil // the reserved keys are set above; extra has none
 }
 
-// LogLLMCall logs a call of a language model, as Log does.
+// LogLLMCall logs a call of a language model. It commits like Log.
 func LogLLMCall(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, c LLMCall) (uuid.UUID, error) {
 	return logCall(ctx, door, tenant, c.Event)
 }
 
-// LogToolCall logs an invocation of a tool, as Log does.
+// LogToolCall logs an invocation of a tool. It commits like Log.
 func LogToolCall(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, c ToolCall) (uuid.UUID, error) {
 	return logCall(ctx, door, tenant, c.Event)
 }
 
-// LogEscalation logs that a decision was handed to a person, as Log does.
+// LogEscalation logs an escalation. It commits like Log.
 func LogEscalation(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, c Escalation) (uuid.UUID, error) {
 	return logCall(ctx, door, tenant, c.Event)
 }
 
-// LogRetrieval logs a search of a knowledge base, as Log does. A search through this library logs itself.
+// LogRetrieval logs a search of another knowledge base. It commits like Log. A search through this library is logged by
+// the library.
 func LogRetrieval(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, c Retrieval) (uuid.UUID, error) {
 	return logCall(ctx, door, tenant, c.Event)
 }

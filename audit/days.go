@@ -13,7 +13,7 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// dailyRow is what the events of one day, agent, model and action come to.
+// dailyRow has the statistics of the events of one day, agent, model and action.
 type dailyRow struct {
 	day                                       *time.Time
 	agent                                     *uuid.UUID
@@ -23,7 +23,8 @@ type dailyRow struct {
 	latencies                                 []int32 // ascending
 }
 
-// dailyStats reads figures, of whole days that have passed as they were counted once, of others from their events.
+// dailyStats reads daily statistics. Whole past days are computed once and cached in audit_days; other days are
+// computed from their events.
 type dailyStats struct {
 	door   *tenantdb.Door
 	tenant uuid.UUID
@@ -31,12 +32,12 @@ type dailyStats struct {
 }
 
 const (
-	cacheThreshold    = 2000 // events in days not yet counted; fewer are read again each time
-	maxConcurrentDays = 31   // days, while acts of the law wait
-	maxDays           = 4000 // of a question; a trail whose times lie all over has more
+	cacheThreshold    = 2000 // events in days not yet cached; fewer are read again each time
+	maxConcurrentDays = 31   // days cached in one transaction, for which compliance acts wait
+	maxDays           = 4000 // days of one query that are cached; a trail with scattered times may have more
 )
 
-// read calls each for every part of the events in [since, until); the zero time has no bound.
+// read calls each with every row of the events in [since, until). A zero time means no bound.
 func (d *dailyStats) read(ctx context.Context, since, until time.Time) error {
 	from, to := wholeDays(since, until, time.Now())
 	if !from.Before(to) {
@@ -49,27 +50,27 @@ func (d *dailyStats) read(ctx context.Context, since, until time.Time) error {
 	if len(counts) > maxDays {
 		return d.computeDirect(ctx, since, until)
 	}
-	if err := d.counted(ctx, from, to, counts); err != nil {
+	if err := d.readCached(ctx, from, to, counts); err != nil {
 		return err
 	}
-	if err := d.renew(ctx, counts); err != nil {
+	if err := d.computeMissing(ctx, counts); err != nil {
 		return err
 	}
-	if since.IsZero() || since.Before(from) { // what lies before the first whole day
+	if since.IsZero() || since.Before(from) { // events before the first whole day
 		if err := d.computeDirect(ctx, since, from); err != nil {
 			return err
 		}
 	}
-	if !until.IsZero() && !until.After(to) { // nothing lies behind the last
+	if !until.IsZero() && !until.After(to) { // no events after the last whole day
 		return nil
 	}
 	return d.computeDirect(ctx, to, until)
 }
 
-// firstDay is the earliest that is counted; what lies before it is no time of an agent's.
+// firstDay is the first day that is cached; no agent worked before it.
 var firstDay = time.Date(1970, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// wholeDays are the days that lie in [since, until) and have passed: from the first, up to the one behind the last.
+// wholeDays returns the whole past days in [since, until): the first day, and the day after the last one.
 func wholeDays(since, until, now time.Time) (from, to time.Time) {
 	const day = 24 * time.Hour
 	from, to = firstDay, now.UTC().Truncate(day)
@@ -84,7 +85,7 @@ func wholeDays(since, until, now time.Time) (from, to time.Time) {
 	return from, to
 }
 
-// count is how many events each day has: by the index alone.
+// count returns how many events each day has. It reads only the index.
 func (d *dailyStats) count(ctx context.Context, from, to time.Time) (map[time.Time]int64, error) {
 	counts := map[time.Time]int64{}
 	var day time.Time
@@ -100,10 +101,10 @@ func (d *dailyStats) count(ctx context.Context, from, to time.Time) (map[time.Ti
 
 const dailyColumns = `day, agent_id, model, action_type, events, errors, input_tokens, output_tokens, latencies`
 
-// counted passes on the counted days that still have as many events as when they were counted, and takes them out of
+// readCached passes on the cached days that still have as many events as when they were cached, and deletes them from
 // counts.
-func (d *dailyStats) counted(ctx context.Context, from, to time.Time, counts map[time.Time]int64) error {
-	var parts []dailyRow // of one day
+func (d *dailyStats) readCached(ctx context.Context, from, to time.Time, counts map[time.Time]int64) error {
+	var parts []dailyRow // rows of one day
 	pass := func() {
 		n := int64(0)
 		for i := range parts {
@@ -129,8 +130,8 @@ func (d *dailyStats) counted(ctx context.Context, from, to time.Time, counts map
 	return err
 }
 
-// renew counts the days that are left, where it is worth it, and passes them on.
-func (d *dailyStats) renew(ctx context.Context, counts map[time.Time]int64) error {
+// computeMissing passes on the days left in counts. It caches them first if they have enough events.
+func (d *dailyStats) computeMissing(ctx context.Context, counts map[time.Time]int64) error {
 	var left []time.Time
 	var events int64
 	for day, n := range counts {
@@ -149,12 +150,12 @@ func (d *dailyStats) renew(ctx context.Context, counts map[time.Time]int64) erro
 			if err != nil {
 				return err
 			}
-			if err := d.counted(ctx, some[0], some[len(some)-1].AddDate(0, 0, 1), counts); err != nil {
+			if err := d.readCached(ctx, some[0], some[len(some)-1].AddDate(0, 0, 1), counts); err != nil {
 				return err
 			}
 		}
 	}
-	// Too few to be worth it, or events came in between.
+	// Too few events to cache, or events were logged meanwhile.
 	left = slices.DeleteFunc(left, func(day time.Time) bool { _, there := counts[day]; return !there })
 	if len(left) == 0 {
 		return nil
@@ -165,16 +166,16 @@ func (d *dailyStats) renew(ctx context.Context, counts map[time.Time]int64) erro
 		[]any{left}, func(p dailyRow) { d.each(&p) })
 }
 
-// readOnly reports whether the database is one that is only read, a standby.
+// readOnly reports whether an error says that the database is read-only: a standby.
 func readOnly(err error) bool {
 	var pg *pgconn.PgError
 	return errors.As(err, &pg) && pg.Code == "25006"
 }
 
-// computeDirect reads the events of [since, until) themselves.
+// computeDirect computes the rows of [since, until) from the events.
 func (d *dailyStats) computeDirect(ctx context.Context, since, until time.Time) error {
 	if !until.IsZero() {
-		// the last instant that the database knows before it
+		// audit_figures includes its upper bound: the last microsecond before until
 		until = until.Add(-time.Nanosecond).Truncate(time.Microsecond)
 	}
 	return d.readDay(ctx, `SELECT * FROM audit_figures($1, $2)`, []any{timeOrNil(since), timeOrNil(until)},

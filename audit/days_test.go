@@ -17,7 +17,7 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// manyDays logs events over the last five days and today, of which enough to be counted by the day.
+// manyDays logs events over the last five days and today, enough of them for days to be cached.
 func manyDays(t *testing.T, door *tenantdb.Door, n int) []audit.Event {
 	t.Helper()
 	r := rand.New(rand.NewPCG(1, 1))
@@ -42,8 +42,8 @@ func manyDays(t *testing.T, door *tenantdb.Door, n int) []audit.Event {
 	return events
 }
 
-// plainly is what Stats should answer, by a statement of its own over the events.
-func plainly(t *testing.T, super *pgx.Conn, f audit.StatsFilter) (all []audit.Stats) {
+// directStats returns what ComputeStats should return, by a separate query over the events.
+func directStats(t *testing.T, super *pgx.Conn, f audit.StatsFilter) (all []audit.Stats) {
 	t.Helper()
 	column := func(by, expression, none string) string {
 		if slices.Contains(f.By, by) {
@@ -115,8 +115,8 @@ func TestDaysAreCountedOnce(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%s, %+v: %v", when, f, err)
 			}
-			if diff := cmp.Diff(plainly(t, super, f), got); diff != "" {
-				t.Errorf("%s, %+v (-plainly +got):\n%s", when, f, diff)
+			if diff := cmp.Diff(directStats(t, super, f), got); diff != "" {
+				t.Errorf("%s, %+v (-directStats +got):\n%s", when, f, diff)
 			}
 		}
 	}
@@ -137,11 +137,11 @@ func TestDaysAreCountedOnce(t *testing.T) {
 	}
 	agree("again")
 
-	// What was counted is what is answered: a day that a superuser changes shows.
+	// Cached days are read from the cache: a superuser's change of one shows in the result.
 	run(t, super, `UPDATE audit_days SET input_tokens = input_tokens + 1000000
 		WHERE tenant_id = $1 AND (day, part) = (SELECT day, part FROM audit_days WHERE tenant_id = $1 LIMIT 1)`,
 		tenantA)
-	was := plainly(t, super, asked[0])[0].InputTokens
+	was := directStats(t, super, asked[0])[0].InputTokens
 	if got, err := audit.ComputeStats(t.Context(), door, tenantA, asked[0]); err != nil ||
 		got[0].InputTokens != was+1000000 {
 		t.Errorf("%+v, %v: the counted days are not used", got, err)
@@ -150,11 +150,11 @@ func TestDaysAreCountedOnce(t *testing.T) {
 		`UPDATE audit_days SET input_tokens = input_tokens - 1000000 WHERE tenant_id = $1 AND input_tokens >= 1000000`,
 		tenantA)
 
-	// A late event is counted with its day.
+	// A late event is counted on its day.
 	logAll(t, door, tenantA, audit.Event{Action: "late", At: midnight.Add(-30 * time.Hour)})
 	agree("a late event")
 
-	// An erasure takes from its day what it took from its event.
+	// An erasure of an event's fields changes the statistics of its day.
 	victim := events[slices.IndexFunc(events, func(e audit.Event) bool {
 		return e.Latency > 0 && e.At.Before(midnight) && e.At.After(midnight.Add(-96*time.Hour))
 	})]
@@ -166,7 +166,7 @@ func TestDaysAreCountedOnce(t *testing.T) {
 	}
 	agree("an erasure")
 
-	// So does deletion, also when an event came in beside it.
+	// So does a deletion, also if another event was logged meanwhile.
 	run(t, super,
 		`SET konstruct.allow_ddl = on; ALTER TABLE audit_events DISABLE TRIGGER audit_refuse,
 			DISABLE TRIGGER audit_hold_deletion`)
@@ -182,7 +182,7 @@ func run(t *testing.T, conn *pgx.Conn, sql string, args ...any) {
 	}
 }
 
-// Whoever counts a day while something is erased from it must not keep what was erased.
+// A day that is cached during an erasure must not keep what was erased.
 func TestADayIsNotCountedBesideAnErasure(t *testing.T) {
 	db := testkit.Database(t)
 	door, super := testkit.DoorOf(t, db), testkit.Connect(t, db.SuperuserURL())
@@ -219,8 +219,8 @@ func TestADayIsNotCountedBesideAnErasure(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(plainly(t, super, f), got); diff != "" {
-		t.Errorf("-plainly +got:\n%s", diff)
+	if diff := cmp.Diff(directStats(t, super, f), got); diff != "" {
+		t.Errorf("-directStats +got:\n%s", diff)
 	}
 }
 
@@ -245,7 +245,7 @@ func TestCountedDaysAreTheirTenants(t *testing.T) {
 			}
 		}
 	}
-	// Counting as another tenant neither reads nor touches this one's days.
+	// Caching as another tenant neither reads nor changes this tenant's days.
 	var before, after int
 	count := `SELECT count(*) FROM audit_days`
 	if err := inTenant(t, app, tenantA.String(), count, &before); err != nil {
@@ -290,7 +290,7 @@ func TestCountedDaysAreTheirTenants(t *testing.T) {
 	}
 }
 
-// inTenant runs one statement with a tenant set, or with none.
+// inTenant runs one statement with a tenant set, or without a tenant.
 func inTenant(t *testing.T, conn *pgx.Conn, tenant, sql string, into *int, args ...any) error {
 	t.Helper()
 	return pgx.BeginFunc(t.Context(), conn, func(tx pgx.Tx) error {

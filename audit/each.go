@@ -15,14 +15,13 @@ import (
 // eachPageSize is how many events one transaction reads.
 const eachPageSize = 2000
 
-// All yields the tenant's events that a filter names, the oldest first by created_at, however many: it reads them in
-// pages, from behind the filter's cursor on, and f.Limit does not matter. What is written meanwhile with a later
-// created_at is yielded too, unless f.Until says otherwise. An event is the caller's own to keep; an error is the last
-// that is yielded.
+// All yields all of the tenant's events that match a filter, oldest first by created_at. It reads them in pages and
+// begins after f.After; it ignores f.Limit. Events logged meanwhile with a later created_at are yielded too, unless
+// f.Until excludes them. The caller may keep a yielded event. After an error nothing more is yielded.
 func All(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, f Filter) iter.Seq2[*StoredEvent, error] {
 	f.Limit = 0
 	return func(yield func(*StoredEvent, error) bool) {
-		for f := f; ; { // it can be ranged over again
+		for f := f; ; { // a copy, so that the sequence can be ranged over again
 			after := f.After
 			page, err := readPage(ctx, door, tenant, f)
 			if err != nil {
@@ -42,7 +41,7 @@ func All(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, f Filter) i
 	}
 }
 
-// readPage reads the next events that a filter names.
+// readPage reads the next page of events that match a filter.
 func readPage(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, f Filter) (page []StoredEvent, err error) {
 	sql, args, err := f.query(tenant, eachPageSize, oldestFirst)
 	if err != nil {
@@ -57,7 +56,7 @@ func readPage(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, f Filt
 	return page, nil
 }
 
-// scanOrder is which way a list goes.
+// scanOrder is the direction of a list: its ORDER BY, and the comparison with the cursor.
 type scanOrder struct{ order, beyond string }
 
 var (

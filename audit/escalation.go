@@ -16,7 +16,7 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// What people do with an escalation, as event types. Each such event names the escalation.
+// Action types of what people do with an escalation. The event's metadata names the escalation.
 const (
 	ActionAcknowledged = "escalation_acknowledged"
 	ActionResolved     = "escalation_resolved"
@@ -29,15 +29,15 @@ const (
 	StateResolved     = "resolved"
 )
 
-// Errors of acknowledging and resolving.
+// Errors of Acknowledge and Resolve.
 var (
 	ErrResolved     = errors.New("the escalation is resolved already")
 	ErrAcknowledged = errors.New("the escalation is acknowledged already")
 )
 
-// EscalationRecord is an escalation and what became of it.
+// EscalationRecord is an escalation with its state.
 type EscalationRecord struct {
-	ID             uuid.UUID  `json:"id"` // of the event that opened it
+	ID             uuid.UUID  `json:"id"` // id of the event that opened it
 	State          string     `json:"state"`
 	AgentID        *uuid.UUID `json:"agent_id,omitempty"`
 	UserID         *string    `json:"user_id,omitempty"`
@@ -50,26 +50,29 @@ type EscalationRecord struct {
 	ResolvedAt     *time.Time `json:"resolved_at,omitempty"`
 	ResolvedBy     *string    `json:"resolved_by,omitempty"`
 	Decision       *string    `json:"decision,omitempty"`
-	// WaitTime is how long it took until a person first answered; zero while nobody has.
+	// WaitTime is the time from opening to the first acknowledgement or resolution, in nanoseconds in JSON; zero while
+	// open.
 	WaitTime time.Duration `json:"waited_ns,omitempty"`
 	Cursor   string        `json:"cursor"`
 }
 
-// recordEscalationStep is the id of the event by which an escalation is acknowledged or resolved: there can be one of
-// each, whoever comes at the same time. It is a UUIDv8 (RFC 9562) of SHA-256; stepSQL is the same.
-func recordEscalationStep(escalation uuid.UUID, action string) (id uuid.UUID) {
+// escalationStepID returns the id of the event that acknowledges or resolves an escalation. It is derived from the
+// escalation's id, so there is at most one event of each kind, however many people act at the same time. It is a UUIDv8
+// (RFC 9562) of SHA-256; sql/escalations.sql computes the same.
+func escalationStepID(escalation uuid.UUID, action string) (id uuid.UUID) {
 	h := sha256.Sum256(append(escalation[:], action...))
 	copy(id[:], h[:])
 	id[6], id[8] = id[6]&0x0f|0x80, id[8]&0x3f|0x80
 	return id
 }
 
-// Acknowledge says that somebody looks after an escalation: ErrNotFound, ErrAcknowledged, ErrResolved, or it is logged.
+// Acknowledge logs that somebody takes care of an escalation, and returns the event's id. It fails with ErrNotFound,
+// ErrAcknowledged or ErrResolved.
 func (t *Trail) Acknowledge(ctx context.Context, tenant, escalation uuid.UUID, by string) (uuid.UUID, error) {
 	return t.advance(ctx, tenant, escalation, Event{Action: ActionAcknowledged, UserID: by}.OfService())
 }
 
-// Resolve says what somebody decided: ErrNotFound, ErrResolved, or it is logged.
+// Resolve logs what somebody decided, and returns the event's id. It fails with ErrNotFound or ErrResolved.
 func (t *Trail) Resolve(ctx context.Context, tenant, escalation uuid.UUID, by, decision string) (uuid.UUID, error) {
 	if decision == "" {
 		return uuid.Nil, &FieldError{"decision", "is empty: say what was decided"}
@@ -81,7 +84,7 @@ func (t *Trail) advance(ctx context.Context, tenant, escalation uuid.UUID, e Eve
 	if e.UserID == "" {
 		return uuid.Nil, &FieldError{"by", "is empty: say who"}
 	}
-	e.ID = recordEscalationStep(escalation, e.Action)
+	e.ID = escalationStepID(escalation, e.Action)
 	taken := ErrResolved
 	if e.Action == ActionAcknowledged {
 		taken = ErrAcknowledged
@@ -94,7 +97,7 @@ func (t *Trail) advance(ctx context.Context, tenant, escalation uuid.UUID, e Eve
 			`SELECT e.agent_id, e.metadata->>'gen_ai.conversation.id',
 			   EXISTS (SELECT FROM audit_events r WHERE r.tenant_id = $1 AND r.id = $3)
 			  FROM audit_events e WHERE e.tenant_id = $1 AND e.id = $2 AND e.action_type = 'escalation'`, tenant,
-			escalation, recordEscalationStep(escalation, ActionResolved)).Scan(&agent, &conversation, &resolved)
+			escalation, escalationStepID(escalation, ActionResolved)).Scan(&agent, &conversation, &resolved)
 		switch {
 		case errors.Is(err, pgx.ErrNoRows):
 			return ErrNotFound
@@ -117,7 +120,7 @@ func (t *Trail) advance(ctx context.Context, tenant, escalation uuid.UUID, e Eve
 		if err != nil {
 			return err
 		}
-		// Who comes at the same moment waits here for the other's end, and then finds the id taken.
+		// A concurrent call waits here for the other transaction to end, and then finds the id taken.
 		h := pendingBatch{tenant: tenant, events: checked}
 		err = h.write(ctx, tx)
 		if err == nil && h.committed == 0 {
@@ -131,10 +134,10 @@ func (t *Trail) advance(ctx context.Context, tenant, escalation uuid.UUID, e Eve
 	return e.ID, nil
 }
 
-// EscalationFilter says which escalations are wanted; zero fields do not matter.
+// EscalationFilter selects escalations; zero fields don't filter.
 type EscalationFilter struct {
-	State        string    // one of the states; empty: all; StateOpen has those that nobody acknowledged or resolved
-	Since, Until time.Time // of the opening
+	State        string    // one of the states; empty: all; StateOpen: neither acknowledged nor resolved
+	Since, Until time.Time // of OpenedAt: from, inclusive; until, exclusive
 	After        string    // a Cursor
 	Limit        int       // 50 when zero, at most MaxList
 }
@@ -142,7 +145,7 @@ type EscalationFilter struct {
 //go:embed sql/escalations.sql
 var escalationsSQL string
 
-// Escalations lists a tenant's escalations and what became of each, the newest first.
+// Escalations lists a tenant's escalations with their states, newest first.
 func Escalations(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID,
 	f EscalationFilter) (cases []EscalationRecord, err error) {
 	switch f.State {
@@ -175,7 +178,7 @@ func scanEscalation(row pgx.CollectableRow) (c EscalationRecord, err error) {
 	for _, answer := range []struct {
 		at pgtype.Timestamptz
 		to **time.Time
-	}{{resolved, &c.ResolvedAt}, {acknowledged, &c.AcknowledgedAt}} { // the first answer is looked at last
+	}{{resolved, &c.ResolvedAt}, {acknowledged, &c.AcknowledgedAt}} { // acknowledgement last: its WaitTime wins
 		if answer.at.Valid {
 			at := withinRange(answer.at)
 			*answer.to = &at
@@ -185,7 +188,7 @@ func scanEscalation(row pgx.CollectableRow) (c EscalationRecord, err error) {
 	return c, nil
 }
 
-// inOrder refuses a time range that ends before it begins.
+// inOrder returns an error for a time range that does not begin before it ends.
 func inOrder(since, until time.Time) error {
 	if !since.IsZero() && !until.IsZero() && !since.Before(until) {
 		return &FieldError{"since",

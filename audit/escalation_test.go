@@ -81,7 +81,7 @@ func TestAnEscalationIsOpenedAcknowledgedAndResolved(t *testing.T) {
 		resolved[0].WaitTime != resolved[0].AcknowledgedAt.Sub(began) {
 		t.Errorf("%+v", resolved)
 	}
-	// At once: one decision stands.
+	// Concurrently: one decision is logged.
 	errs := make([]error, 6)
 	var group sync.WaitGroup
 	for i := range errs {
@@ -99,7 +99,7 @@ func TestAnEscalationIsOpenedAcknowledgedAndResolved(t *testing.T) {
 	if done != 1 {
 		t.Errorf("%d decisions stand", done)
 	}
-	// Others see and change nothing.
+	// Other tenants see and change nothing.
 	for _, id := range []uuid.UUID{foreign, uuid.New(), e.ID} {
 		if _, err := trail.Resolve(ctx, tenantA, id, "ada", "mine now"); !errors.Is(err, audit.ErrNotFound) {
 			t.Errorf("what is no escalation of this tenant: %v", err)

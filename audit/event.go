@@ -1,4 +1,4 @@
-// Package audit is the trail: it checks, logs, lists and searches events, and holds each write against its seal before
+// Package audit is the trail: it checks, logs, lists and searches events, and compares each write with its seal before
 // it is acknowledged. It knows events, the policy and the spool; it must not know kb or search (who searches records
 // what was returned), nor verify, which reads everything again.
 package audit
@@ -16,7 +16,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// The action types of the seed's logger, and our own for retrievals.
+// Action types: the first three are the seed's, the others our own.
 const (
 	ActionLLMCall    = "llm_call"
 	ActionToolCall   = "tool_invocation"
@@ -28,17 +28,17 @@ const (
 
 // Limits on what one event may hold.
 const (
-	MaxSummary       = 64 << 10  // bytes of a summary; a longer one is cut, with a mark
+	MaxSummary       = 64 << 10  // bytes of a summary; a longer one is truncated, with a mark
 	MaxName          = 1 << 10   // bytes of a user id or action type
 	MaxMetadata      = 256 << 10 // bytes of metadata as JSON
 	MaxMetadataDepth = 32
 )
 
-// Operator is whose trail the operators' own actions are on: verifications, resumptions, rotations of keys. It is a
-// tenant like any other; what operators do with a tenant's data is on that tenant's trail.
+// Operator is the tenant whose trail has the operators' own actions: verifications, resumptions, key rotations. It is a
+// tenant like any other. What operators do with a tenant's data is logged on that tenant's trail.
 var Operator = uuid.MustParse("6b6f6e73-7472-8563-8000-000000000001")
 
-// What operators do, as event types.
+// Action types of what operators do.
 const (
 	ActionEvidence = "evidence_export"
 	ActionExport   = "trail_export"
@@ -46,11 +46,11 @@ const (
 	ActionVerify   = "trail_verification"
 	ActionResume   = "notary_resume"
 	ActionRotate   = "notary_key_rotation"
-	ActionGuard    = "guard_installed" // on the operator's own trail, so that its absence later is no matter of course
+	ActionGuard    = "guard_installed" // tells doctor that the guard was once installed
 
 	ActionKeyCreated        = "access_key_made"
 	ActionKeyRotated        = "access_key_rotated"
-	ActionKeyLabels         = "access_key_granted" // other labels
+	ActionKeyLabels         = "access_key_granted" // its labels were changed
 	ActionKeyRevoked        = "access_key_revoked"
 	ActionUserAdded         = "access_user_admitted"
 	ActionUserRemoved       = "access_user_dismissed"
@@ -60,34 +60,34 @@ const (
 	ActionComplianceRequest = "law_request"
 )
 
-// Event is one action of an agent, as its caller tells it.
+// Event is one action of an agent, as the caller logs it.
 type Event struct {
-	// ID makes a retry idempotent: the same id with the same content is logged once. Zero draws a UUIDv7.
+	// ID makes a retry idempotent: the same id with the same content is logged once. If zero, a UUIDv7 is drawn.
 	ID      uuid.UUID
 	AgentID uuid.UUID // zero: no agent
 	UserID  string    // empty: no user
 	Action  string    // one of the constants above, or a name of your own
-	Input   string    // what went in, in short; empty: nothing said
-	Output  string    // what came out, in short; empty: nothing said
-	// Latency is stored in whole milliseconds. Zero means not measured.
+	Input   string    // summary of the input; empty: NULL
+	Output  string    // summary of the output; empty: NULL
+	// Latency is stored in whole milliseconds. Zero means it was not measured.
 	Latency time.Duration
 	// Metadata is a JSON object; OpenTelemetry GenAI names are the convention. Nil is {}.
 	Metadata json.RawMessage
-	// At is when it happened, truncated to a microsecond; zero is the database's now. The recorded time is
-	// the database's alone.
+	// At is when the action happened, truncated to a microsecond. If zero, the database sets its current time. The
+	// recorded time is always the database's.
 	At time.Time
-	// stamped says that At is the spool's, and no part of what the caller said: a retry has another.
+	// stamped is true if the spool set At. Then a retry may have another time and is still the same event.
 	stamped bool
-	// service says that the service itself writes it; see OfService.
+	// service is true for an event of the service's own; see OfService.
 	service bool
 }
 
-// complianceActions are what only the functions of the law write, as the database holds too.
+// complianceActions are the action types that only the compliance functions may write. The database enforces it too.
 var complianceActions = map[string]bool{"erasure": true, "erasure_declined": true, "legal_hold": true,
 	"retention": true, "retention_rule": true,
 	"compliance_request": true, "compliance_declined": true}
 
-// FieldError says which field of an event is not acceptable, and why.
+// FieldError says which field of an event is invalid, and why.
 type FieldError struct {
 	Field  string
 	Reason string
@@ -96,7 +96,7 @@ type FieldError struct {
 // Error implements error.
 func (e *FieldError) Error() string { return "audit: " + e.Field + ": " + e.Reason }
 
-// check returns the event as it will be stored, or the first field that can't be.
+// check returns the event as it will be stored, or an error for the first invalid field.
 func (e Event) check() (Event, error) {
 	if e.ID == uuid.Nil {
 		id, err := uuid.NewV7()
@@ -153,7 +153,8 @@ func checkText(field, s string, limit int) error {
 	return nil
 }
 
-// truncate shortens a summary past the limit on a rune boundary and says so, with the SHA-256 of the whole.
+// truncate shortens a summary beyond MaxSummary at a rune boundary, and appends a mark with its length in bytes and its
+// SHA-256.
 func truncate(s string) string {
 	if len(s) <= MaxSummary {
 		return s
@@ -166,7 +167,7 @@ func truncate(s string) string {
 	return s[:end] + mark
 }
 
-// checkMetadata holds a JSON object to its limits.
+// checkMetadata checks that metadata is a JSON object within its limits.
 func checkMetadata(raw json.RawMessage) error {
 	if len(raw) > MaxMetadata {
 		return &FieldError{"metadata", fmt.Sprintf("is %d bytes long, the limit is %d", len(raw), MaxMetadata)}
@@ -183,7 +184,7 @@ func checkMetadata(raw json.RawMessage) error {
 	return checkDepth(raw)
 }
 
-// checkDepth walks valid JSON byte by byte: nesting, and the one escape that jsonb can't hold.
+// checkDepth checks the nesting of valid JSON, and rejects \u0000, the one escape that jsonb can't store.
 func checkDepth(raw []byte) error {
 	depth, quoted := 0, false
 	for i := 0; i < len(raw); i++ {

@@ -27,7 +27,7 @@ import (
 	"github.com/konstruct/konstruct/verify"
 )
 
-// kills is how often each is killed; make test-faults says 50.
+// kills is how often each process is killed; make test-faults sets 50.
 var kills = flag.Int("kills", 5, "how often the program and PostgreSQL are killed in the fault tests")
 
 // The environment that makes this test binary a loader; see TestMain.
@@ -44,12 +44,12 @@ func TestMain(m *testing.M) {
 	testkit.Main(m)
 }
 
-// loaders is how many write at once: half of them through the spool.
+// loaders is how many writers log concurrently, half of them through the spool.
 const loaders = 64
 
 func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
 
-// openTrail opens a trail with a spool, trying again while the folder is a dying process's.
+// openTrail opens a trail with a spool. It retries while a dying process still locks the folder.
 func openTrail(door *tenantdb.Door, dir string, p *audit.Policy) (t *audit.Trail, err error) {
 	for range 100 {
 		if t, err = audit.OpenTrail(door, audit.TrailConfig{SpoolDir: dir, Policy: p, Logger: quiet()}); err == nil {
@@ -60,9 +60,9 @@ func openTrail(door *tenantdb.Door, dir string, p *audit.Policy) (t *audit.Trail
 	return nil, err
 }
 
-// load logs from 64 writers, each an agent, until ctx ends: through the spool, in shared commits, alone and
-// in batches, with pauses. It goes on when the database fails, and tells acked of each event that is
-// acknowledged. A spool writer's events are numbered in its order.
+// load logs from 64 writers, each an agent, until ctx ends: through the spool, in shared commits, alone and in batches,
+// with pauses. It continues when the database fails, and calls acked with each acknowledged event. A spool writer's
+// events are numbered in order.
 func load(ctx context.Context, url, spoolDir string, acked func(uuid.UUID)) {
 	door, err := tenantdb.Open(ctx, url)
 	if err != nil {
@@ -113,7 +113,7 @@ func load(ctx context.Context, url, spoolDir string, acked func(uuid.UUID)) {
 	writers.Wait()
 }
 
-// collected runs load until stop is called, which returns what was acknowledged.
+// collected runs load until stop is called; stop returns the acknowledged events.
 func collected(t *testing.T, url, dir string) (so func() int, stop func() []uuid.UUID) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var mu sync.Mutex
@@ -130,12 +130,12 @@ func collected(t *testing.T, url, dir string) (so func() int, stop func() []uuid
 	return so, func() []uuid.UUID { cancel(); writing.Wait(); return acked }
 }
 
-// holds checks that every acknowledged event is stored once, each spool writer's in its order, and that the whole trail
-// verifies.
-func holds(t *testing.T, d *testkit.DB, acked []uuid.UUID) {
+// checkStored checks that every acknowledged event is stored once, each spool writer's in order, and that the whole
+// trail verifies.
+func checkStored(t *testing.T, d *testkit.DB, acked []uuid.UUID) {
 	t.Helper()
 	notary := testkit.Connect(t, d.URL("konstruct_notary"))
-	// What a killed process had sent may still be committing, unacknowledged.
+	// Unacknowledged events of a killed process may still be committing.
 	testkit.Until(t, "every connection of konstruct_app closed", func() bool {
 		var busy int
 		if err := notary.QueryRow(t.Context(),
@@ -187,7 +187,7 @@ func holds(t *testing.T, d *testkit.DB, acked []uuid.UUID) {
 	}
 }
 
-// drained ships what is left in a spool's folder.
+// drained delivers the remaining events in a spool's folder.
 func drained(t *testing.T, d *testkit.DB, dir string) {
 	t.Helper()
 	door, err := tenantdb.Open(t.Context(), d.URL("konstruct_app"))
@@ -201,7 +201,7 @@ func drained(t *testing.T, d *testkit.DB, dir string) {
 	}
 	defer trail.Close()
 	s := spoolOf(t, trail)
-	testkit.Until(t, "drained", func() bool { // it may be starting yet
+	testkit.Until(t, "drained", func() bool { // PostgreSQL may still be starting
 		err = s.Drain(t.Context())
 		return err == nil
 	})
@@ -210,7 +210,7 @@ func drained(t *testing.T, d *testkit.DB, dir string) {
 	}
 }
 
-// loader starts this test binary as a loader, and returns it with what it prints once it is writing.
+// loader starts this test binary as a loader, and returns it with its output once it is writing.
 func loader(t *testing.T, url, dir string) (*exec.Cmd, *bufio.Reader, string) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), os.Args[0])
@@ -231,8 +231,8 @@ func loader(t *testing.T, url, dir string) (*exec.Cmd, *bufio.Reader, string) {
 	return cmd, lines, first
 }
 
-// told reads the ids that a loader printed; the last line may be cut.
-func told(t *testing.T, first string, lines io.Reader) (ids []uuid.UUID) {
+// printedIDs reads the ids that a loader printed; the last line may be cut off.
+func printedIDs(t *testing.T, first string, lines io.Reader) (ids []uuid.UUID) {
 	t.Helper()
 	rest, err := io.ReadAll(lines)
 	if err != nil {
@@ -252,14 +252,14 @@ func TestAcknowledgedEventsSurviveTheKillOfTheProcess(t *testing.T) {
 	for range *kills {
 		cmd, lines, first := loader(t, d.URL("konstruct_app"), dir)
 		time.AfterFunc(rand.N(400*time.Millisecond), func() { _ = cmd.Process.Kill() })
-		acked = append(acked, told(t, first, lines)...)
+		acked = append(acked, printedIDs(t, first, lines)...)
 		_ = cmd.Wait()
 	}
 	drained(t, d, dir)
 	if len(acked) < *kills*20 {
 		t.Fatalf("only %d events were acknowledged", len(acked))
 	}
-	holds(t, d, acked)
+	checkStored(t, d, acked)
 	t.Logf("%d acknowledged events in %d killed processes", len(acked), *kills)
 }
 
@@ -269,7 +269,7 @@ func TestAcknowledgedEventsSurviveTheKillOfPostgreSQL(t *testing.T) {
 		t.Fatal(err)
 	}
 	d, dir := testkit.Own(t), t.TempDir()
-	// The program does not end when PostgreSQL does: it writes through a proxy that finds each new server.
+	// The program outlives PostgreSQL: it connects through a proxy that follows each restart.
 	proxy, url := testkit.NewProxy(t, d.URL("konstruct_app"))
 	_, stop := collected(t, url, dir)
 	for range *kills {
@@ -286,12 +286,12 @@ func TestAcknowledgedEventsSurviveTheKillOfPostgreSQL(t *testing.T) {
 	time.Sleep(200 * time.Millisecond)
 	acked := stop()
 	drained(t, d, dir)
-	holds(t, d, acked)
+	checkStored(t, d, acked)
 	t.Logf("%d acknowledged events in %d crashes", len(acked), *kills)
 }
 
-// TestABadNetworkLosesNothing cuts, drops and delays the connection under load. A caller waits no longer
-// than its context says.
+// TestABadNetworkLosesNothing cuts, drops and delays the connection under load. A caller waits no longer than its
+// context allows.
 func TestABadNetworkLosesNothing(t *testing.T) {
 	d, dir := testkit.Database(t), t.TempDir()
 	proxy, url := testkit.NewProxy(t, d.URL("konstruct_app"))
@@ -326,11 +326,11 @@ func TestABadNetworkLosesNothing(t *testing.T) {
 	group.Close()
 	door.Close()
 	drained(t, d, dir)
-	holds(t, d, acked)
+	checkStored(t, d, acked)
 	t.Logf("%d acknowledged events over a bad network", len(acked))
 }
 
-// inTx logs in the caller's own transaction.
+// inTx logs in a transaction of the caller.
 func inTx(trail *audit.Trail, e audit.Event) func(context.Context, pgx.Tx) error {
 	return func(ctx context.Context, tx pgx.Tx) error {
 		_, err := trail.InTx(ctx, tx, tenantA, e)

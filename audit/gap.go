@@ -19,39 +19,39 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// ActionGap is the action type of an event that says that others are missing: an agent's calls went on while
-// the trail could not be written, as the operator chose.
+// ActionGap is the action type of an event that records a gap: by the operator's policy, an agent's calls went on while
+// the trail could not be written, and their events are missing.
 const ActionGap = "audit_gap"
 
-// The measures of gaps.
+// Limits of gaps.
 const (
-	// gapsFile is the file, in the spool's folder, of gaps that are not recorded yet.
+	// gapsFile is the file in the spool's folder with gaps that are not recorded yet.
 	gapsFile = "gaps.json"
-	// gapEvery is how often gaps are written to that file while they grow, and looked at for recording.
+	// gapEvery is how often growing gaps are saved to that file, and how often recording is tried.
 	gapEvery = time.Second
-	// gapTime bounds one try to record a gap.
+	// gapTime is the time limit of one attempt to record gaps.
 	gapTime = 10 * time.Second
-	// maxGapAgents is how many agents a gap names.
+	// maxGapAgents is how many agents a gap names at most.
 	maxGapAgents = 100
 )
 
-// gap is a time in which a tenant's events were not logged.
+// gap is a period in which a tenant's events were not logged.
 type gap struct {
-	ID     uuid.UUID         `json:"id"` // of the event that will record it
+	ID     uuid.UUID         `json:"id"` // id of the event that will record it
 	From   time.Time         `json:"from"`
 	To     time.Time         `json:"to"`
 	Count  int               `json:"count"`
 	Agents map[uuid.UUID]int `json:"agents"`
-	Reason string            `json:"reason"` // of the first
-	// AtLeast says that the process ended meanwhile: up to a second's worth more may be missing.
+	Reason string            `json:"reason"` // why the first event was not logged
+	// AtLeast is true if the process ended before it closed the gap: events of up to a second more may be missing.
 	AtLeast bool `json:"at_least,omitempty"`
-	// Growing is what the file says of a gap whose process has not closed it.
+	// Growing is true in the file until the process closes the gap.
 	Growing bool `json:"growing,omitempty"`
-	// Attempted says that its event may be in the trail already: nothing is added to it any more.
+	// Attempted is true if its event may be in the trail already. Then no events are added to the gap.
 	Attempted bool `json:"tried,omitempty"`
 }
 
-// gaps remembers what was not logged, on this machine's disk, until the trail has it.
+// gaps keeps gaps on this machine's disk until they are recorded in the trail.
 type gaps struct {
 	path  string
 	log   *slog.Logger
@@ -60,12 +60,12 @@ type gaps struct {
 	done  sync.WaitGroup
 
 	mu    sync.Mutex
-	open  map[uuid.UUID][]*gap // at most one that was tried, and one that grows
+	open  map[uuid.UUID][]*gap // by tenant: at most one attempted and one growing
 	dirty bool
-	total uint64 // events since the program began
+	total uint64 // events not logged since the process started
 }
 
-// openGaps reads what an earlier process left, and records it as soon as write can.
+// openGaps reads the gaps that an earlier process left, and starts to record them through write.
 func openGaps(dir string, log *slog.Logger, write func(context.Context, uuid.UUID, Event) error) (*gaps, error) {
 	g := &gaps{path: filepath.Join(dir, gapsFile), log: log, write: write, stop: make(chan struct{})}
 	var err error
@@ -81,7 +81,7 @@ func openGaps(dir string, log *slog.Logger, write func(context.Context, uuid.UUI
 	return g, nil
 }
 
-// readGaps reads the file; none where there is no file.
+// readGaps reads the file; a missing file has no gaps.
 func readGaps(path string) (map[uuid.UUID][]*gap, error) {
 	open := map[uuid.UUID][]*gap{}
 	raw, err := os.ReadFile(path)
@@ -97,13 +97,13 @@ func readGaps(path string) (map[uuid.UUID][]*gap, error) {
 	return open, nil
 }
 
-// close writes the file once more and tries to record what is open.
+// close saves the gaps and tries once more to record them.
 func (g *gaps) close() {
 	close(g.stop)
 	g.done.Wait()
 }
 
-// add counts events that an agent's calls went on without.
+// add counts n events of an agent that were not logged because of why.
 func (g *gaps) add(tenant, agent uuid.UUID, n int, why error) {
 	now := time.Now().UTC().Truncate(time.Microsecond)
 	g.mu.Lock()
@@ -120,7 +120,7 @@ func (g *gaps) add(tenant, agent uuid.UUID, n int, why error) {
 		g.open[tenant] = list
 		g.log.Warn("the trail can't be written; calls go on, and the gap will be recorded", "tenant", tenant,
 			"error", why)
-		defer g.save() // the first at once: it must survive what may come next
+		defer g.save() // a new gap at once: it must survive a crash
 	}
 	last := list[len(list)-1]
 	last.To = now
@@ -130,7 +130,8 @@ func (g *gaps) add(tenant, agent uuid.UUID, n int, why error) {
 	}
 }
 
-// gapReason is why the trail could not be written, as its tenant is told: the log has the rest.
+// gapReason returns why the trail could not be written, in words that the tenant may read. The details are in the
+// service's log.
 func gapReason(why error) string {
 	switch {
 	case errors.Is(why, context.DeadlineExceeded):
@@ -142,7 +143,8 @@ func gapReason(why error) string {
 	return truncate(text)
 }
 
-// waiting returns how many events are missing in gaps that are not recorded yet, and how many since the program began.
+// waiting returns how many events are missing in gaps that are not recorded yet, and how many were not logged since the
+// process started.
 func (g *gaps) waiting() (n int, total uint64) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -154,8 +156,8 @@ func (g *gaps) waiting() (n int, total uint64) {
 	return n, g.total
 }
 
-// settle says that nothing more comes in this process: the counts are whole. The lock is held.
-func (g *gaps) settle() {
+// closeAll marks every gap as closed: this process adds no more events. The lock is held.
+func (g *gaps) closeAll() {
 	for _, list := range g.open {
 		for _, one := range list {
 			one.Growing = false
@@ -164,7 +166,7 @@ func (g *gaps) settle() {
 	g.dirty = true
 }
 
-// save writes the file when something has changed. The lock is held.
+// save writes the file if something changed. The lock is held.
 func (g *gaps) save() {
 	if !g.dirty {
 		return
@@ -192,13 +194,13 @@ func (g *gaps) save() {
 		return os.Rename(f.Name(), g.path)
 	}()
 	if err != nil {
-		g.log.Error("a gap in the trail is kept in memory alone", "file", g.path, "error", err)
+		g.log.Error("can't save the trail's gaps to disk: they are only in memory", "file", g.path, "error", err)
 		return
 	}
 	g.dirty = false
 }
 
-// run records gaps as soon as the trail can be written.
+// run records gaps as soon as the trail can be written, until close.
 func (g *gaps) run() {
 	tick := time.NewTicker(gapEvery)
 	defer tick.Stop()
@@ -211,7 +213,7 @@ func (g *gaps) run() {
 		}
 		g.mu.Lock()
 		if closing {
-			g.settle()
+			g.closeAll()
 		}
 		g.save()
 		any := len(g.open) > 0
@@ -235,7 +237,7 @@ func (g *gaps) run() {
 	}
 }
 
-// record writes each tenant's oldest gap; false says that the trail can't be written yet.
+// record logs each tenant's oldest gap. It returns false if the trail can't be written yet.
 func (g *gaps) record(ctx context.Context) bool {
 	g.mu.Lock()
 	first := map[uuid.UUID]gap{}
@@ -244,7 +246,7 @@ func (g *gaps) record(ctx context.Context) bool {
 		first[tenant] = *list[0]
 	}
 	g.dirty = true
-	g.save() // what is tried may land: it must be tried again as it is
+	g.save() // the event may be committed even if we see an error: a retry must log the same event
 	g.mu.Unlock()
 	for tenant, one := range first {
 		e, err := one.event()
@@ -268,7 +270,7 @@ func (g *gaps) record(ctx context.Context) bool {
 	return true
 }
 
-// event is the gap as the trail has it.
+// event returns the event that records the gap.
 func (one gap) event() (Event, error) {
 	agents := Metadata{}
 	for _, id := range slices.SortedFunc(maps.Keys(one.Agents), func(a, b uuid.UUID) int {

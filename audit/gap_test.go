@@ -11,7 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// TestAGapsReasonTellsNothingOfTheDatabasesPlace: it stands in the tenant's trail for good.
+// The reason is stored in the tenant's trail for good, so it must not reveal the database's address.
 func TestAGapsReasonTellsNothingOfTheDatabasesPlace(t *testing.T) {
 	_, refused := pgx.Connect(t.Context(), "postgres://konstruct_app:secret@127.0.0.1:1/there")
 	late, cancel := context.WithTimeout(t.Context(), time.Nanosecond)

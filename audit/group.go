@@ -14,36 +14,37 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// ErrClosed says that a group was closed before it took the event: it was not logged.
+// ErrClosed is returned for an event that was not logged because the logger is closed.
 var ErrClosed = errors.New("audit: the logger is closed: the event was not logged")
 
-// Group gathers the events of concurrent callers into shared commits: while one commit is in progress, what
-// arrives waits for the next. An idle group adds no wait. Each caller gets its own result, and an event
-// that the database refuses fails alone. It is safe for concurrent use.
+// Group commits the events of concurrent callers together: while one commit is in progress, arriving events wait for
+// the next one. An idle group adds no wait. Each caller gets its own result, and an event that the database refuses
+// fails alone. It is safe for concurrent use.
 type Group struct {
 	door    *tenantdb.Door
 	queue   chan *pending
 	workers sync.WaitGroup
 
-	mu     sync.RWMutex // held for reading by those who are putting an event into the queue
+	mu     sync.RWMutex // callers hold it for reading while they add to queue
 	closed bool
 }
 
-// The measures of a group.
+// Limits of a group.
 const (
-	// Committers is how many commits may be in progress at once: while one waits for its disk, the other is made.
+	// Committers is how many commits are in progress at once: while one waits for the disk, the next is prepared.
 	Committers = 2
-	// MaxWaiting is how many events may wait for a commit; then callers wait for room, each as long as its
-	// context says.
+	// MaxWaiting is how many events may wait for a commit. Further callers wait for room in the queue until their
+	// context ends.
 	MaxWaiting = 4096
-	// maxCommit is how many events share one commit at most.
+	// maxCommit is how many events one commit has at most.
 	maxCommit = 512
-	// commitTimeout bounds one commit, so that a database that does not answer can't hold a worker for ever.
+	// commitTimeout is the time limit of one commit, so that a database that does not answer can't block a worker for
+	// ever.
 	commitTimeout = 30 * time.Second
 )
 
-// pending is one event on its way, with its caller's answer. Whoever moves state from 0 decides: a worker
-// takes it, or its caller gives up.
+// pending is one event that waits for a commit, with its caller's result. Who changes state from 0 first decides: a
+// worker takes the event, or the caller abandons it.
 type pending struct {
 	tenantEvent
 	ctx   context.Context
@@ -56,7 +57,7 @@ const (
 	abandoned = 2
 )
 
-// tenantEvent is an event on its way.
+// tenantEvent is an event with its tenant.
 type tenantEvent struct {
 	tenant uuid.UUID
 	event  Event
@@ -71,7 +72,7 @@ func NewGroup(door *tenantdb.Door) *Group {
 	return g
 }
 
-// Close logs what was taken already and stops. Later calls get ErrClosed.
+// Close logs the events already taken, and stops. Later calls get ErrClosed.
 func (g *Group) Close() {
 	g.mu.Lock()
 	if !g.closed {
@@ -82,8 +83,8 @@ func (g *Group) Close() {
 	g.workers.Wait()
 }
 
-// Log writes one event and returns its id. When it returns nil the event is committed and sealed. An error
-// that wraps the context's says whether the event may have landed: if so, log it again with its id to be sure.
+// Log writes one event and returns its id. If it returns nil, the event is committed and sealed. An error that wraps
+// the context's says whether the event may have been logged; if so, log it again with the same id.
 func (g *Group) Log(ctx context.Context, tenant uuid.UUID, e Event) (uuid.UUID, error) {
 	if err := tenantdb.CanOpen(ctx, tenant); err != nil {
 		return uuid.Nil, err
@@ -127,11 +128,11 @@ func (g *Group) put(p *pending) error {
 	}
 }
 
-// work commits what waits, again and again.
+// work commits waiting events until the queue is closed.
 func (g *Group) work() {
 	batch := make([]*pending, 0, maxCommit)
 	take := func(p *pending) {
-		if p.state.CompareAndSwap(0, taken) { // or its caller was told that it was not logged
+		if p.state.CompareAndSwap(0, taken) { // otherwise its caller already has an error
 			batch = append(batch, p)
 		}
 	}
@@ -154,7 +155,8 @@ func (g *Group) work() {
 	}
 }
 
-// commit writes a batch in one transaction; when the database refuses something of it, each event by itself.
+// commit writes a batch in one transaction. If the database refuses the batch, it writes each event in a transaction of
+// its own.
 func (g *Group) commit(batch []*pending) {
 	if len(batch) > 1 {
 		events := make([]tenantEvent, len(batch))
@@ -166,7 +168,7 @@ func (g *Group) commit(batch []*pending) {
 		err := g.door.Stream(ctx, streamParts(batches))
 		cancel()
 		if errors.Is(err, ErrChanged) {
-			// All are committed: written again, those that were changed would be there already.
+			// The batch is committed, so it is not written again. Only the changed events fail.
 			verdicts := verdictsOf(batches)
 			for _, p := range batch {
 				p.done <- verdicts[tenantEventID{p.tenant, p.event.ID}]
@@ -190,20 +192,20 @@ func (g *Group) commit(batch []*pending) {
 			p.done <- down
 			continue
 		}
-		// Nothing of the batch landed, or all of it and the answer was lost: with its id each is logged once.
+		// The batch was rolled back, or committed and the answer was lost. Writing by id logs each event once.
 		ctx, cancel := context.WithTimeout(p.ctx, commitTimeout)
 		err := log(ctx, g.door, p.tenant, p.event)
 		cancel()
 		if err != nil && p.ctx.Err() == nil && !eventsFault(err) {
-			down = err // the trail can't be written: it can't be for the others
+			down = err // the trail can't be written: don't try the others
 		}
 		p.done <- err
 	}
 }
 
-// eventsFault reports whether an error is about the event itself, so that another event may land: bad data
-// (SQLSTATE 22), a broken constraint (23), a limit (54), or what a trigger of the owner's raised (P0).
-// Everything else says that the trail can't be written.
+// eventsFault reports whether an error is about the event itself, so that another event may succeed: bad data (SQLSTATE
+// 22), a constraint violation (23), a limit (54), or an exception of a trigger of the owner's (P0). All other errors
+// mean that the trail can't be written.
 func eventsFault(err error) bool {
 	var field *FieldError
 	if errors.As(err, &field) || errors.Is(err, ErrIDTaken) || errors.Is(err, ErrChanged) {
@@ -226,7 +228,7 @@ type tenantEvents struct {
 	events []Event
 }
 
-// distinctTenants sorts events by tenant, each one's in the order in which they came.
+// distinctTenants groups events by tenant; each tenant's events keep their order.
 func distinctTenants(events []tenantEvent) []tenantEvents {
 	var all []tenantEvents
 	place := map[uuid.UUID]int{}
@@ -242,7 +244,7 @@ func distinctTenants(events []tenantEvent) []tenantEvents {
 	return all
 }
 
-// groupByTenant is a batch as statements' worths of one tenant each.
+// groupByTenant splits a batch into statements of one tenant each.
 func groupByTenant(batch []tenantEvent) (all []*pendingBatch) {
 	for _, t := range distinctTenants(batch) {
 		all = pendingBatches(all, t.tenant, t.events)
@@ -250,10 +252,10 @@ func groupByTenant(batch []tenantEvent) (all []*pendingBatch) {
 	return all
 }
 
-// tenantEventID names an event: two tenants may have one of the same id.
+// tenantEventID identifies an event: two tenants may use the same id.
 type tenantEventID struct{ tenant, event uuid.UUID }
 
-// verdictsOf returns what became of each event of batches that are committed, of which some were changed.
+// verdictsOf returns each event's result after a commit in which some events were changed.
 func verdictsOf(batches []*pendingBatch) map[tenantEventID]error {
 	verdicts := map[tenantEventID]error{}
 	for _, h := range batches {

@@ -15,38 +15,39 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// ErrChanged says that an event was stored or sealed as something else than was sent: something on the table changes
-// what is written to it.
+// ErrChanged is returned if an event was stored or sealed with other content than was sent: something on the table,
+// such as a trigger, changes what is written to it.
 var ErrChanged = errors.New(
 	"audit: an event was not stored as it was sent: `konstruct doctor` names what was changed about the table")
 
-// returningColumns has an INSERT say what it stored, of what the writer can't know.
+// returningColumns makes an INSERT return the stored values that the writer can't know in advance.
 const returningColumns = ` RETURNING id, created_at, metadata::text`
 
-// sealedOnInsert are the seals that the transaction made; it fails where an event has none.
+// sealedOnInsert selects the seals that this transaction made. It fails if an event has none.
 const sealedOnInsert = `SELECT event_id, mode, recorded_at, salt, leaf_hash FROM audit_sealed_here($1)`
 
-// pendingBatch writes events, and holds each against its seal: the leaf is recomputed from what was sent, so it can be
-// the one that was sealed only if that is what was stored.
+// pendingBatch writes events and verifies each against its seal. It recomputes the leaf from what was sent; the leaf
+// equals the sealed one only if the same content was stored.
 type pendingBatch struct {
 	tenant uuid.UUID
 	events []Event
-	all    bool // whether every one must land: none may be there already
+	all    bool // whether every event must be new
 
-	stored    []storedRow // by event; without a time where it was there already
+	stored    []storedRow // by event; at is zero if the event was already there
 	committed int
 	sealed    int
 }
 
-// storedRow is what the database says of an event that it wrote.
+// storedRow is what the database returned for an event that it wrote.
 type storedRow struct {
 	at       time.Time
 	metadata string
-	held     bool  // its seal is of what was sent
-	changed  error // or why not
+	verified bool  // the seal is of the content that was sent
+	changed  error // why it is not verified
 }
 
-// parts are the statements, in whose transaction nothing commits without its seal.
+// parts returns the statements of the transaction: the INSERT, and the check of the seals, without which nothing
+// commits.
 func (h *pendingBatch) parts(insert string) []tenantdb.Part {
 	return []tenantdb.Part{
 		{Tenant: h.tenant, SQL: insert, Args: func() []any {
@@ -57,7 +58,7 @@ func (h *pendingBatch) parts(insert string) []tenantdb.Part {
 	}
 }
 
-// write is parts in the caller's transaction, in one round trip.
+// write runs the same statements in the caller's transaction, in one round trip.
 func (h *pendingBatch) write(ctx context.Context, tx pgx.Tx) error {
 	h.prepare()
 	var b pgx.Batch
@@ -78,7 +79,7 @@ func (h *pendingBatch) ids() []uuid.UUID {
 	return ids
 }
 
-// find is where an event stands; rows mostly come in the order in which they were sent.
+// find returns an event's index, or -1. Rows mostly come in the order in which they were sent, so it tries near first.
 func (h *pendingBatch) find(id uuid.UUID, near int) int {
 	if near < len(h.events) && h.events[near].ID == id {
 		return near
@@ -92,14 +93,14 @@ func (h *pendingBatch) readStored(rows pgx.Rows) error {
 	_, err := pgx.ForEachRow(rows, []any{&id, &s.at, &s.metadata}, func() error {
 		i := h.find(id, h.committed)
 		if i < 0 {
-			return fmt.Errorf("%w: event %s was written, and not sent", ErrChanged, uuid.UUID(id))
+			return fmt.Errorf("%w: event %s was stored but not sent", ErrChanged, uuid.UUID(id))
 		}
 		h.stored[i] = s
 		h.committed++
 		return nil
 	})
 	if err == nil && h.all && h.committed != len(h.events) {
-		err = fmt.Errorf("%w: of %d events %d were written", ErrChanged, len(h.events), h.committed)
+		err = fmt.Errorf("%w: only %[3]d of %[2]d events were stored", ErrChanged, len(h.events), h.committed)
 	}
 	return err
 }
@@ -113,7 +114,7 @@ func (h *pendingBatch) readSealed(rows pgx.Rows) error {
 		i := h.find(id, h.sealed)
 		h.sealed++
 		if i < 0 || h.stored[i].at.IsZero() {
-			return nil // written before in this transaction
+			return nil // an event that was already there, written earlier in this transaction
 		}
 		e, s := &h.events[i], &h.stored[i]
 		switch {
@@ -125,7 +126,7 @@ func (h *pendingBatch) readSealed(rows pgx.Rows) error {
 			e.leaf(h.tenant, s, mode, recorded, [16]byte(salt)) != ledger.Hash(leaf):
 			s.changed = fmt.Errorf("%w: event %s was sealed as another", ErrChanged, e.ID)
 		default:
-			s.held = true
+			s.verified = true
 		}
 		return nil
 	})
@@ -133,28 +134,28 @@ func (h *pendingBatch) readSealed(rows pgx.Rows) error {
 		return err
 	}
 	for i := range h.stored {
-		if s := &h.stored[i]; !s.at.IsZero() && !s.held {
+		if s := &h.stored[i]; !s.at.IsZero() && !s.verified {
 			return h.verdict(i)
 		}
 	}
 	return nil
 }
 
-// verdict returns nil for an event whose seal is known to be of what was sent, and an ErrChanged for every other.
+// verdict returns nil for an event whose seal was verified, otherwise an ErrChanged.
 func (h *pendingBatch) verdict(i int) error {
 	switch s := &h.stored[i]; {
-	case s.held:
+	case s.verified:
 		return nil
 	case s.changed != nil:
 		return s.changed
 	case s.at.IsZero():
-		return fmt.Errorf("%w: event %s was committed with others, and is not known to be written", ErrChanged,
-			h.events[i].ID)
+		return fmt.Errorf("%w: event %s was in a committed batch, and it is not known whether it was stored",
+			ErrChanged, h.events[i].ID)
 	}
 	return fmt.Errorf("%w: event %s was written without a seal", ErrChanged, h.events[i].ID)
 }
 
-// leaf is the leaf hash of what was sent.
+// leaf returns the leaf hash of the content that was sent.
 func (e *Event) leaf(tenant uuid.UUID, s *storedRow, mode int16, recorded time.Time, salt [16]byte) ledger.Hash {
 	var v ledger.Values
 	if e.AgentID != uuid.Nil {

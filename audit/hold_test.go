@@ -17,7 +17,7 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// writers are the ways in which events are written.
+// writers are all ways to write events.
 func writers(t *testing.T, door *tenantdb.Door) map[string]func(n int) error {
 	e := func(n int) audit.Event {
 		return audit.Event{Action: "llm_call", UserID: "ada", Input: fmt.Sprint(n), Output: "answer",
@@ -50,7 +50,7 @@ func writers(t *testing.T, door *tenantdb.Door) map[string]func(n int) error {
 				all.Go(func() { _, failed[i] = g.Log(t.Context(), tenantA, e(i)) })
 			}
 			all.Wait()
-			for i, err := range failed { // each caller hears of their own event
+			for i, err := range failed { // each caller gets its own event's result
 				if (err == nil) != (failed[0] == nil) {
 					return fmt.Errorf("of a shared commit event 0 got %v, and event %d %v", failed[0], i, err)
 				}
@@ -60,7 +60,7 @@ func writers(t *testing.T, door *tenantdb.Door) map[string]func(n int) error {
 	}
 }
 
-// TestNothingIsWrittenWithoutItsSeal switches sealing off in every way and writes in every way.
+// TestNothingIsWrittenWithoutItsSeal disables sealing in every way, and writes in every way.
 func TestNothingIsWrittenWithoutItsSeal(t *testing.T) {
 	for name, c := range map[string]struct{ sql, want string }{
 		"the sealing trigger off": {`ALTER TABLE audit_events DISABLE TRIGGER ALL`, "is not sealed"},
@@ -156,8 +156,8 @@ func TestSaltsAreTheWritersAlone(t *testing.T) {
 	}
 }
 
-// TestOnlyTheChangedEventsOfASharedCommitAreRefused has some events of commits that are shared sealed as others: their
-// callers alone hear of it, and of those from the spool they alone are set aside.
+// TestOnlyTheChangedEventsOfASharedCommitAreRefused changes the seals of some events of shared commits. Only the
+// callers of those events get an error, and from the spool only those events are set aside.
 func TestOnlyTheChangedEventsOfASharedCommitAreRefused(t *testing.T) {
 	d := testkit.Database(t)
 	door := testkit.DoorOf(t, d)

@@ -18,10 +18,10 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// ErrNotFound says that this tenant has no such event.
+// ErrNotFound is returned if the tenant has no such event.
 var ErrNotFound = errors.New("no such event of this tenant")
 
-// ErrNoRun says that no event of this tenant names a run; it is an ErrNotFound.
+// ErrNoRun is returned if no event of the tenant names a run; it is an ErrNotFound.
 var ErrNoRun error = runNotFound{}
 
 type runNotFound struct{}
@@ -31,10 +31,10 @@ func (runNotFound) Error() string {
 		"trace_id"
 }
 
-// Is has it be an ErrNotFound.
+// Is reports that a runNotFound is an ErrNotFound.
 func (runNotFound) Is(target error) bool { return target == ErrNotFound }
 
-// StoredEvent is an event as the database holds it.
+// StoredEvent is an event as it is stored, with its seal.
 type StoredEvent struct {
 	ID        uuid.UUID       `json:"id"`
 	AgentID   *uuid.UUID      `json:"agent_id,omitempty"`
@@ -44,34 +44,34 @@ type StoredEvent struct {
 	Output    *string         `json:"output_summary,omitempty"`
 	LatencyMS *int32          `json:"latency_ms,omitempty"`
 	Metadata  json.RawMessage `json:"metadata"`
-	// when the writer says it happened, held to the years 1 to 9999
+	// CreatedAt is when the event happened, by its writer; clamped to the years 1 to 9999.
 	CreatedAt  time.Time  `json:"created_at"`
-	RecordedAt *time.Time `json:"recorded_at,omitempty"` // the database's own time; nil when not sealed yet
-	// sealed when the database was adopted, not as it was written
+	RecordedAt *time.Time `json:"recorded_at,omitempty"` // of the seal, by the database's clock; nil: not sealed yet
+	// Adopted is true if the event was sealed when the database was adopted, not when it was written.
 	Adopted  bool     `json:"adopted,omitempty"`
 	LeafHash string   `json:"leaf_hash,omitempty"` // in hex
 	Erased   []string `json:"erased,omitempty"`    // columns whose content was erased
-	// Cursor continues a list after this event.
+	// Cursor is the position of this event in lists; see Filter.After.
 	Cursor string `json:"cursor"`
 }
 
-// Filter says which events are wanted; zero fields do not matter.
+// Filter selects events; zero fields don't filter.
 type Filter struct {
 	Since, Until time.Time // of created_at: from, inclusive; until, exclusive
 	AgentID      uuid.UUID
 	UserID       string
 	Action       string
-	// Metadata is an object that the event's metadata contains, as PostgreSQL's @> has it.
+	// Metadata is an object that the event's metadata must contain, by PostgreSQL's @>.
 	Metadata Metadata
-	After    string // a Cursor: only what comes after it
+	After    string // a Cursor: only events after it in the list
 	Limit    int    // 50 when zero, at most MaxList
 }
 
 // MaxList is how many events one List returns at most.
 const MaxList = 1000
 
-// The events are found first and their seals after: a batch's events share a created_at, and whoever sorts
-// them after the join looks up a thousand seals for a page of fifty.
+// The events are selected before the join with their seals. Events of a batch share a created_at; sorted after the
+// join, a page of 50 would look up a thousand seals.
 const (
 	storedSQL = `
 SELECT e.id, e.agent_id, e.user_id, e.action_type, e.input_summary, e.output_summary, e.latency_ms, e.metadata,
@@ -82,8 +82,8 @@ SELECT e.id, e.agent_id, e.user_id, e.action_type, e.input_summary, e.output_sum
 	orderNewestFirst = " ORDER BY e.created_at DESC, e.id DESC"
 )
 
-// List returns the tenant's events that the filter names, newest first by created_at. Its pages stay
-// right while events are written: each begins after the last one's cursor.
+// List returns the tenant's events that match the filter, newest first by created_at. Pages stay correct while events
+// are written: each page begins after the last one's cursor.
 func List(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, f Filter) (events []StoredEvent, err error) {
 	sql, args, err := f.sql(tenant)
 	if err != nil {
@@ -122,7 +122,7 @@ func (f Filter) sql(tenant uuid.UUID) (string, []any, error) {
 	return f.query(tenant, limit, newestFirst)
 }
 
-// listLimit is how many a list returns, of what was asked for.
+// listLimit returns the limit of a list: the requested one, or 50 if it is zero.
 func listLimit(asked int) (int, error) {
 	if asked == 0 {
 		asked = 50
@@ -133,7 +133,7 @@ func listLimit(asked int) (int, error) {
 	return asked, nil
 }
 
-// page checks what lists have in common: the time asked for, how many, and behind which cursor; at is nil without one.
+// page checks the parameters that all lists have: the time range, the limit and the cursor. at is nil without a cursor.
 func page(since, until time.Time, asked int,
 	after string) (limit int, at *pgtype.Timestamptz, id uuid.UUID, err error) {
 	if limit, err = listLimit(asked); err == nil {
@@ -147,7 +147,7 @@ func page(since, until time.Time, asked int,
 	return limit, at, id, err
 }
 
-// query is the statement for so many events in a direction.
+// query returns the statement and its arguments for at most limit events in a direction.
 func (f Filter) query(tenant uuid.UUID, limit int, d scanOrder) (string, []any, error) {
 	if err := inOrder(f.Since, f.Until); err != nil {
 		return "", nil, err
@@ -221,7 +221,7 @@ func scanStored(row pgx.CollectableRow) (e StoredEvent, err error) {
 	return e, nil
 }
 
-// withinRange holds a time to what RFC 3339 can write: PostgreSQL's timestamps reach further, to infinity.
+// withinRange clamps a time to the range of RFC 3339: PostgreSQL's timestamps reach further, to infinity.
 func withinRange(t pgtype.Timestamptz) time.Time {
 	first, last := time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(9999, 12, 31, 23, 59, 59, 999999000, time.UTC)
 	switch {

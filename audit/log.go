@@ -15,14 +15,13 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// ErrIDTaken says that an event with this id was logged before, with other content.
+// ErrIDTaken is returned if an event with this id was logged before with other content.
 var ErrIDTaken = errors.New("audit: the event id is taken by an event with other content: draw a new id")
 
-// MaxBatch is how many events one batch may hold.
+// MaxBatch is how many events one batch has at most.
 const MaxBatch = 10_000
 
-// Log writes one event in one round trip and returns its id. When it returns nil the event is committed
-// and sealed.
+// Log writes one event in one round trip and returns its id. If it returns nil, the event is committed and sealed.
 func Log(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, e Event) (uuid.UUID, error) {
 	e, err := e.check()
 	if err != nil {
@@ -34,7 +33,8 @@ func Log(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, e Event) (u
 	return e.ID, nil
 }
 
-// log writes a checked event in one round trip, unless it is there, and holds it against its seal.
+// log writes a checked event in one round trip and verifies its seal. If the id is taken, the stored event must have
+// the same content.
 func log(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, e Event) error {
 	h := pendingBatch{tenant: tenant, events: []Event{e}}
 	if err := door.Stream(ctx, h.parts(insertSQL(1, onConflict+returningColumns))); err != nil {
@@ -46,7 +46,8 @@ func log(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, e Event) er
 	return door.Tx(ctx, tenant, func(ctx context.Context, tx pgx.Tx) error { return e.sameAsStored(ctx, tx, tenant) })
 }
 
-// LogBatch writes all events in one transaction, or none, and returns their ids in order.
+// LogBatch writes all events in one transaction, or none, and returns their ids in order. A *BatchError names the
+// invalid events.
 func LogBatch(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, events []Event) ([]uuid.UUID, error) {
 	checked, ids, err := checkAll(events)
 	if err != nil || len(events) == 0 {
@@ -62,7 +63,7 @@ func LogBatch(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, events
 func logBatch(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, events []Event) error {
 	err := door.Stream(ctx, streamParts(pendingBatches(nil, tenant, events)))
 	var pg *pgconn.PgError
-	if errors.As(err, &pg) && pg.Code == "23505" { // an id was there: a retry, or another event's
+	if errors.As(err, &pg) && pg.Code == "23505" { // unique_violation: a retry, or an id that another event has
 		return door.Tx(ctx, tenant, func(ctx context.Context, tx pgx.Tx) error {
 			return insertAll(ctx, tx, tenant, events)
 		})
@@ -73,7 +74,7 @@ func logBatch(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, events
 	return nil
 }
 
-// pendingBatches appends one tenant's events, a statement's worth each.
+// pendingBatches appends one tenant's events, split into statements.
 func pendingBatches(to []*pendingBatch, tenant uuid.UUID, events []Event) []*pendingBatch {
 	for rest := events; len(rest) > 0; {
 		some := rest[:tenantdb.StatementRows(streamed(rest))]
@@ -83,7 +84,7 @@ func pendingBatches(to []*pendingBatch, tenant uuid.UUID, events []Event) []*pen
 	return to
 }
 
-// streamParts are the statements that write batches.
+// streamParts returns the statements that write batches.
 func streamParts(batches []*pendingBatch) (parts []tenantdb.Part) {
 	for _, h := range batches {
 		parts = append(parts, h.parts(insertSQL(len(h.events), returningColumns))...)
@@ -91,14 +92,14 @@ func streamParts(batches []*pendingBatch) (parts []tenantdb.Part) {
 	return parts
 }
 
-// streamRows is how many events of a batch go into one statement: few enough that the server begins while
-// the rest is still being made.
+// streamRows is how many events one statement has at most: few enough that the server starts while the rest is
+// prepared.
 const streamRows = 256
 
-// streamBytes is how many bytes of events go into one: it is made in memory, twice, on its way.
+// streamBytes is the size in bytes at which a statement takes no further event: it is held in memory twice.
 const streamBytes = 1 << 20
 
-// streamed is how many of the first events go into the next statement, one at least.
+// streamed returns how many of the first events go into the next statement, at least one.
 func streamed(events []Event) (n int) {
 	size := 0
 	for n < min(len(events), streamRows) {
@@ -112,8 +113,8 @@ func streamed(events []Event) (n int) {
 	return n
 }
 
-// InTx writes events in the caller's own transaction, whose tenant must be set to tenant already: they
-// commit with whatever else it does, or not at all.
+// InTx writes events in the caller's own transaction, in which the tenant must already be set. They commit or roll back
+// with it.
 func InTx(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, events ...Event) ([]uuid.UUID, error) {
 	checked, ids, err := checkAll(events)
 	if err != nil {
@@ -142,7 +143,7 @@ func checkAll(events []Event) ([]Event, []uuid.UUID, error) {
 	return checked, ids, nil
 }
 
-// eachEvent does something with every event, and says of all those of a batch that are not acceptable.
+// eachEvent calls do with every event of a batch, and returns a BatchError with the invalid ones.
 func eachEvent(events []Event, do func(i int, e Event) error) error {
 	bad := &BatchError{}
 	for i, e := range events {
@@ -164,13 +165,13 @@ func eachEvent(events []Event, do func(i int, e Event) error) error {
 	return nil
 }
 
-// maxReported is how many bad events of a batch are named.
+// maxReported is how many invalid events of a batch are named.
 const maxReported = 100
 
-// BatchError says which events of a batch are not acceptable, and why: the first hundred.
+// BatchError says which events of a batch are invalid, and why: the first 100.
 type BatchError struct{ Events []InvalidEvent }
 
-// InvalidEvent is one of them.
+// InvalidEvent is an invalid event of a batch.
 type InvalidEvent struct {
 	Index int // in the batch
 	*FieldError
@@ -185,7 +186,7 @@ func (e *BatchError) Error() string {
 	return s
 }
 
-// Unwrap returns the first one's error.
+// Unwrap returns the first invalid event's error.
 func (e *BatchError) Unwrap() error { return e.Events[0].FieldError }
 
 func insertAll(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, events []Event) error {
@@ -199,7 +200,7 @@ func insertAll(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, events []Event)
 	return nil
 }
 
-// insert writes one statement's worth of events, and holds those whose id was there against what is stored.
+// insert writes the events of one statement. Events whose id is already there must equal the stored ones.
 func insert(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, events []Event) error {
 	h := pendingBatch{tenant: tenant, events: events}
 	if err := h.write(ctx, tx); err != nil {
@@ -208,7 +209,7 @@ func insert(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, events []Event) er
 	if h.committed == len(events) {
 		return nil
 	}
-	// The ids of this batch that landed hold the first event of that id; every other one must equal it.
+	// Each id has the first event that was written with it; the others with this id must equal it.
 	for _, e := range events {
 		if err := e.sameAsStored(ctx, tx, tenant); err != nil {
 			return fmt.Errorf("event %s: %w", e.ID, err)
@@ -219,7 +220,7 @@ func insert(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, events []Event) er
 
 const eventColumns = 10
 
-// onConflict has an INSERT leave an event alone whose id is there.
+// onConflict makes an INSERT skip an event whose id is already there.
 const onConflict = ` ON CONFLICT (tenant_id, id) DO NOTHING`
 
 func eventArgs(events []Event, tenant uuid.UUID) []any {
@@ -240,10 +241,9 @@ func insertSQL(n int, end string) string {
 	return b.String()
 }
 
-// args appends the event's parameters; what was not said is NULL. They point into the event, which saves an
-// allocation each.
+// args appends the event's parameters; zero values are NULL. They point into the event, which saves an allocation each.
 func (e *Event) args(to []any, tenant *uuid.UUID) []any {
-	var agent *[16]byte // uuid.UUID itself goes the long way through driver.Valuer
+	var agent *[16]byte // pgx would convert uuid.UUID through driver.Valuer, which is slower
 	if e.AgentID != uuid.Nil {
 		agent = (*[16]byte)(&e.AgentID)
 	}
@@ -270,7 +270,7 @@ func nullIfEmpty(s *string) *string {
 //go:embed sql/same_as_stored.sql
 var sameAsStoredSQL string
 
-// sameAsStored returns nil when the stored event of this id has this content.
+// sameAsStored returns nil if the stored event of this id has this content, otherwise ErrIDTaken.
 func (e Event) sameAsStored(ctx context.Context, tx pgx.Tx, tenant uuid.UUID) error {
 	if e.stamped {
 		e.At = time.Time{}

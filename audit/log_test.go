@@ -23,7 +23,7 @@ var (
 	tenantB = uuid.MustParse("22222222-2222-4222-8222-222222222222")
 )
 
-// TestLoggedEventsAreSealedOnce walks the logger's promises on one database, which then verifies.
+// TestLoggedEventsAreSealedOnce checks the logger's promises on one database, and then verifies the trail.
 func TestLoggedEventsAreSealedOnce(t *testing.T) {
 	c := testkit.Database(t)
 	door := testkit.DoorOf(t, c)
@@ -63,7 +63,7 @@ func TestLoggedEventsAreSealedOnce(t *testing.T) {
 	if _, err := audit.LogBatch(ctx, door, tenantA, batch); err == nil {
 		t.Error("a batch with a bad event landed")
 	}
-	batch[1400] = other // conflicts with what is stored: the whole batch goes
+	batch[1400] = other // conflicts with a stored event: the whole batch is rolled back
 	if _, err := audit.LogBatch(ctx, door, tenantA, batch); !errors.Is(err, audit.ErrIDTaken) {
 		t.Errorf("a batch with a taken id: %v", err)
 	}
@@ -91,7 +91,7 @@ func TestLoggedEventsAreSealedOnce(t *testing.T) {
 	}
 }
 
-// TestBadEventsNameTheField holds that each refused event says which field, and changes nothing.
+// TestBadEventsNameTheField checks that an invalid event's error names the field, and that nothing is logged.
 func TestBadEventsNameTheField(t *testing.T) {
 	door := testkit.Door(t)
 	meta := func(s string) audit.Event { return audit.Event{Action: "x", Metadata: json.RawMessage(s)} }

@@ -23,7 +23,7 @@ import (
 func TestAFullDiskUnderTheSpoolIsSaidAndLosesNothing(t *testing.T) {
 	d, dir := testkit.Database(t), testkit.SmallDisk(t, 3<<20)
 	proxy, url := testkit.NewProxy(t, d.URL("konstruct_app"))
-	proxy.Cut(true) // nothing is shipped
+	proxy.Cut(true) // nothing is delivered
 	door, err := tenantdb.Open(t.Context(), url)
 	if err != nil {
 		t.Fatal(err)
@@ -64,7 +64,7 @@ func TestAFullDiskUnderTheSpoolIsSaidAndLosesNothing(t *testing.T) {
 	}
 	drained(t, d, dir)
 	door.Close()
-	holds(t, d, acked)
+	checkStored(t, d, acked)
 }
 
 func TestAFullDiskUnderPostgreSQLLosesNothing(t *testing.T) {
@@ -102,7 +102,7 @@ func TestAFullDiskUnderPostgreSQLLosesNothing(t *testing.T) {
 		}
 		empty()
 		select {
-		case <-d.Cluster.Exited(): // a log that could not be written ends the server
+		case <-d.Cluster.Exited(): // the server exits when it can't write its WAL
 		case <-time.After(500 * time.Millisecond):
 			d.Cluster.Kill()
 		}
@@ -115,7 +115,7 @@ func TestAFullDiskUnderPostgreSQLLosesNothing(t *testing.T) {
 	}
 	acked := stop()
 	drained(t, d, dir)
-	holds(t, d, acked)
+	checkStored(t, d, acked)
 	t.Logf("%d acknowledged events", len(acked))
 }
 
@@ -129,7 +129,7 @@ func mustOpen(t *testing.T, url string) *tenantdb.Door {
 	return door
 }
 
-// TestASlowDiskMakesCallersWaitAsLongAsTheySay slows every sync of PostgreSQL and of the spool down.
+// TestASlowDiskMakesCallersWaitAsLongAsTheySay slows down every sync of PostgreSQL and of the spool.
 func TestASlowDiskMakesCallersWaitAsLongAsTheySay(t *testing.T) {
 	d, dir := testkit.Own(t), t.TempDir()
 	const by = 300 * time.Millisecond
@@ -159,20 +159,19 @@ func TestASlowDiskMakesCallersWaitAsLongAsTheySay(t *testing.T) {
 	slower := testkit.SlowDisk(t, cmd.Process.Pid, 20*time.Millisecond)
 	time.Sleep(time.Second)
 	_ = cmd.Process.Kill()
-	acked = append(acked, told(t, first, lines)...)
+	acked = append(acked, printedIDs(t, first, lines)...)
 	_ = cmd.Wait()
 	slower()
 	drained(t, d, dir)
-	holds(t, d, acked)
+	checkStored(t, d, acked)
 }
 
-// TestASteppedClockLosesNothing steps PostgreSQL's clock and the program's back an hour and forward a day,
-// under load.
+// TestASteppedClockLosesNothing sets PostgreSQL's clock and the program's back an hour and forward a day, under load.
 func TestASteppedClockLosesNothing(t *testing.T) {
 	step := testkit.FakeClock(t)
 	d, dir := testkit.Own(t), t.TempDir()
 	for _, name := range []string{"LD_PRELOAD", "FAKETIME_TIMESTAMP_FILE"} {
-		os.Unsetenv(name) // the server alone has it
+		os.Unsetenv(name) // only the server gets the fake clock
 	}
 	_, stop := collected(t, d.URL("konstruct_app"), dir)
 	ownDir := t.TempDir()
@@ -198,7 +197,7 @@ func TestASteppedClockLosesNothing(t *testing.T) {
 		}
 		mine = append(mine, ids...)
 		time.Sleep(300 * time.Millisecond)
-		if by.program != 0 { // who comes now is told, and stores nothing by a wrong clock
+		if by.program != 0 { // Open refuses a wrong clock, so nothing is stored by it
 			var c *konstruct.CheckError
 			if _, err := konstruct.Open(t.Context(), konstruct.Config{DatabaseURL: d.URL("konstruct_app")}); !errors.As(
 				err, &c) || !strings.Contains(err.Error(), "clock within 5 s") {
@@ -234,5 +233,5 @@ func TestASteppedClockLosesNothing(t *testing.T) {
 	}
 	door.Close()
 	drained(t, d, dir)
-	holds(t, d, append(acked, mine...))
+	checkStored(t, d, append(acked, mine...))
 }

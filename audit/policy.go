@@ -22,14 +22,14 @@ const (
 	defaultContinueAfter = 5 * time.Second
 )
 
-// Policy is what the operator decides about tenants' trails. The zero Policy redacts nothing, and a call
-// that can't be recorded fails.
+// Policy is the operator's policy for tenants' trails. The zero Policy redacts nothing, and calls fail when the trail
+// can't be written.
 type Policy struct {
 	byDefault rules
 	tenants   map[uuid.UUID]rules
 }
 
-// rules are those of one tenant.
+// rules are one tenant's compiled policy.
 type rules struct {
 	continues bool
 	wait      time.Duration
@@ -37,28 +37,29 @@ type rules struct {
 	source    TenantPolicy
 }
 
-// What becomes of a call when the trail can't be written.
+// What a call does when the trail can't be written.
 const (
 	Fail     = "fail"  // it fails
-	Continue = "go_on" // it goes on, and the gap is recorded
+	Continue = "go_on" // it succeeds, and the gap is recorded
 )
 
-// TenantPolicy is one tenant's part of a policy as it is written in JSON.
+// TenantPolicy is one tenant's policy in JSON.
 type TenantPolicy struct {
-	// WhenUnwritable says what becomes of an agent's call when the trail can't be written: Fail (the default), or
-	// Continue: the call succeeds, and the gap is recorded with times and count once the trail can be written again.
+	// WhenUnwritable says what an agent's call does when the trail can't be written: Fail (the default), or Continue:
+	// the call succeeds, and once the trail can be written again a gap is recorded with its times and the number of
+	// events.
 	WhenUnwritable string `json:"when_unwritable,omitempty"`
-	// Wait is how long a call waits for the trail at most, as Go writes durations. Empty: as long as its
-	// context when calls fail, five seconds when they go on.
+	// Wait is how long a call waits for the trail at most, in Go's duration syntax. Empty means until its context ends
+	// with Fail, and five seconds with Continue.
 	Wait string `json:"wait,omitempty"`
-	// Redact are the rules that take values out of events before they are stored anywhere.
+	// Redact are the rules that redact values in events before they are stored anywhere.
 	Redact []redact.Rule `json:"redact,omitempty"`
 }
 
-// ParsePolicy reads a policy: a JSON object with "default", for every tenant not named, and "tenants", by
-// UUID. A tenant that is named has its own rules alone. key hashes what is redacted, so that equal values stay
-// matchable; a policy that redacts needs one of at least MinRedactKey bytes, the same for every process. An error names
-// the place in the policy.
+// ParsePolicy parses a policy: a JSON object with "default", for every tenant not named, and "tenants", by UUID. A
+// named tenant has only its own rules. key hashes redacted values, so that equal values stay matchable. A policy that
+// redacts needs a key of at least redact.MinKey bytes, the same in every process. An error names the place in the
+// policy.
 func ParsePolicy(raw, key []byte) (*Policy, error) {
 	if len(raw) > MaxPolicy {
 		return nil, fmt.Errorf("policy: %d bytes long, the limit is %d", len(raw), MaxPolicy)
@@ -73,7 +74,7 @@ func ParsePolicy(raw, key []byte) (*Policy, error) {
 		return nil, fmt.Errorf("policy: %w", err)
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return nil, errors.New("policy: something stands behind the JSON object")
+		return nil, errors.New("policy: there is data after the JSON object")
 	}
 	p := &Policy{tenants: map[uuid.UUID]rules{}}
 	var err error
@@ -136,7 +137,7 @@ func (p *Policy) Continues() bool {
 	return p.byDefault.continues
 }
 
-// AlwaysFail returns the policy with every call failing when the trail can't be written.
+// AlwaysFail returns a copy of the policy in which all calls fail when the trail can't be written.
 func (p *Policy) AlwaysFail() *Policy {
 	if p == nil {
 		return nil
@@ -150,10 +151,10 @@ func (p *Policy) AlwaysFail() *Policy {
 	return closed
 }
 
-// Default returns what holds for a tenant that is not named.
+// Default returns the policy of tenants that are not named.
 func (p *Policy) Default() TenantPolicy { return p.tenantRules(uuid.Nil).source }
 
-// Tenants returns the tenants that are named, in order.
+// Tenants returns the named tenants, sorted by id.
 func (p *Policy) Tenants() []uuid.UUID {
 	if p == nil {
 		return nil
@@ -161,12 +162,12 @@ func (p *Policy) Tenants() []uuid.UUID {
 	return slices.SortedFunc(maps.Keys(p.tenants), func(a, b uuid.UUID) int { return bytes.Compare(a[:], b[:]) })
 }
 
-// Tenant returns what holds for a tenant.
+// Tenant returns a tenant's policy.
 func (p *Policy) Tenant(id uuid.UUID) TenantPolicy { return p.tenantRules(id).source }
 
-// Redact returns the event as it would be stored: what the tenant's rules name is replaced by a mark,
-// "[redacted:RULE:HASH]", and the metadata's konstruct.redactions says which rule did what in which field.
-// The hash is keyed and the tenant's own: equal values of one tenant have equal marks.
+// Redact returns the event as it would be stored. A mark, "[redacted:RULE:HASH]", replaces each value that the tenant's
+// rules name, and the metadata's konstruct.redactions lists rule, field and count. The hash is keyed per tenant: equal
+// values of one tenant have equal marks.
 func (p *Policy) Redact(tenant uuid.UUID, e Event) (Event, error) {
 	r := p.tenantRules(tenant).redact
 	if r == nil {
@@ -175,7 +176,7 @@ func (p *Policy) Redact(tenant uuid.UUID, e Event) (Event, error) {
 	return redactEvent(r, tenant, e)
 }
 
-// redactEvent is the event as the rules leave it.
+// redactEvent returns the event with the rules applied.
 func redactEvent(r *redact.Redactor, tenant uuid.UUID, e Event) (Event, error) {
 	f, err := r.Apply(tenant, redact.Fields{UserID: e.UserID, Input: e.Input, Output: e.Output, Metadata: e.Metadata})
 	if bad := (*redact.Error)(nil); errors.As(err, &bad) {

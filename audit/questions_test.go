@@ -106,7 +106,7 @@ func TestARunIsATree(t *testing.T) {
 	if _, err := audit.GetRun(t.Context(), door, uuid.New(), "run-1"); !errors.Is(err, audit.ErrNotFound) {
 		t.Errorf("a tenant that is not there: %v", err)
 	}
-	// A name that no index could hold is stored, and found.
+	// A run id too long for an index entry is stored and found.
 	long := strings.Repeat("long ", 200)
 	logAll(t, door, tenantA,
 		audit.Event{Action: "x", Metadata: meta("gen_ai.conversation.id", strings.Repeat("y", 100_000))},
@@ -126,7 +126,7 @@ func TestWordsAreFoundInSummaries(t *testing.T) {
 		audit.Event{Action: "x", Input: strings.Repeat("filler ", 5000) + "hidden"},
 	)
 	logAll(t, door, tenantB, audit.Event{Action: "x", Input: "their damaged pump tenant " + tenantA.String()})
-	for _, on := range []bool{false, true} { // the index changes no answer
+	for _, on := range []bool{false, true} { // results are the same with and without the index
 		s, err := migrations.Open(d.URL("konstruct_owner"))
 		if err != nil {
 			t.Fatal(err)
@@ -137,7 +137,7 @@ func TestWordsAreFoundInSummaries(t *testing.T) {
 		}
 		finds(t, door, ids)
 	}
-	// Nor does it matter whose the functions are: before a superuser gave them away they are the owner's.
+	// Nor does it matter who owns the functions: until superuser/finder.sql runs, it is the schema's owner.
 	super := testkit.Connect(t, d.SuperuserURL())
 	if _, err := super.Exec(t.Context(),
 		`SET konstruct.allow_ddl = on; ALTER FUNCTION audit_find_words OWNER TO konstruct_owner;
@@ -175,7 +175,7 @@ func TestWordsAreFoundInSummaries(t *testing.T) {
 	}
 }
 
-// finds holds what searches find of the first tenant's events.
+// finds compares the results of searches in the first tenant's events.
 func finds(t *testing.T, door *tenantdb.Door, ids []uuid.UUID) {
 	t.Helper()
 	for text, want := range map[string][]int{
@@ -265,14 +265,14 @@ func TestEachReadsEverythingOnce(t *testing.T) {
 	for range 3 {
 		events := make([]audit.Event, 1700)
 		for i := range events {
-			events[i] = audit.Event{Action: "x", At: same} // one created_at for all: pages end inside it
+			events[i] = audit.Event{Action: "x", At: same} // the same created_at: pages end among equal times
 		}
 		logAll(t, door, tenantA, events...)
 	}
 	logAll(t, door, tenantB, audit.Event{Action: "x"})
 	seen := map[uuid.UUID]bool{}
 	all := audit.All(t.Context(), door, tenantA, audit.Filter{Limit: 1})
-	for range 2 { // again from the beginning
+	for range 2 { // the sequence can be ranged over again
 		clear(seen)
 		for e, err := range all {
 			if err != nil {

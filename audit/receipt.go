@@ -13,8 +13,8 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// Receipt is what is promised of a written event: that it will stand in the log within so long from now, by the
-// database's clock. It is not signed yet.
+// Receipt returns an unsigned receipt for a written event: it will be in the log within a duration from now, by the
+// database's clock. It fails with ErrNotFound if the event has no seal.
 func Receipt(ctx context.Context, door *tenantdb.Door, tenant, event uuid.UUID,
 	within time.Duration) (r ledger.Receipt, err error) {
 	r.TenantID, r.EventID = tenant, event

@@ -8,13 +8,13 @@ import (
 	"github.com/google/uuid"
 )
 
-// An event waits in the spool as: a version byte, a byte that is 1 where the spool set created_at, the tenant, event
-// and agent ids, created_at in Unix microseconds and the latency in milliseconds as varints, then user, action, input,
-// output and metadata, each behind its length as a varint. It is as it will be stored: checked, redacted, with its id
+// An event in the spool is encoded as: a version byte; a byte that is 1 if the spool set created_at; the tenant, event
+// and agent ids; created_at in Unix microseconds and the latency in milliseconds as varints; then user, action, input,
+// output and metadata, each with its length in bytes as a varint. It is encoded after checks and redaction, with its id
 // and time.
 const recordVersion = 1
 
-var errRecord = errors.New("audit: this is no event as the spool keeps them: was it written by a newer program?")
+var errRecord = errors.New("audit: not an event in the spool's encoding: was it written by a newer program?")
 
 func (e Event) record(tenant uuid.UUID) []byte {
 	texts := [...]string{e.UserID, e.Action, e.Input, e.Output, string(e.Metadata)}

@@ -39,7 +39,7 @@ func TestAnEventComesOutOfTheSpoolAsItWentIn(t *testing.T) {
 	})
 }
 
-// FuzzRecord reads any bytes: an event that comes of them goes back to the same meaning.
+// FuzzRecord decodes any bytes: a decoded event must encode to bytes that decode to the same event.
 func FuzzRecord(f *testing.F) {
 	f.Add(audit.Event{ID: tenantB, Action: "x", Input: "y", Metadata: []byte("{}"),
 		At: time.Unix(1, 0)}.Record(tenantA))

@@ -36,7 +36,7 @@ func redactEvent(t testing.TB, p *audit.Policy, tenant uuid.UUID, e audit.Event)
 	return out
 }
 
-// TestDetectorsFindWhatTheyShould gives for each text what must be gone and what must stay.
+// TestDetectorsFindWhatTheyShould has texts with what must be redacted and what must stay.
 func TestDetectorsFindWhatTheyShould(t *testing.T) {
 	p := policy(t, detectAll)
 	pem := "-----BEGIN EC PRIVATE KEY-----\nMHcCAQEE\n-----END EC PRIVATE KEY-----"
@@ -140,7 +140,7 @@ func TestRulesReachWhatTheyNameAndSaySo(t *testing.T) {
 	}
 	for what, n := range map[string]int{"order input_summary": 2, "who user_id": 1, "ssn metadata": 2,
 		"card metadata": 1, "email metadata": 1, "hex metadata": 1} {
-		// hex and card found the same
+		// found by both hex and card
 		if done[what] != n {
 			t.Errorf("%s is said to be redacted %d times, want %d (%v)", what, done[what], n, done)
 		}
@@ -151,7 +151,7 @@ func TestRulesReachWhatTheyNameAndSaySo(t *testing.T) {
 	if other := redactEvent(t, p, tenantB, e); other.Input != e.Input || string(other.Metadata) != string(e.Metadata) {
 		t.Errorf("a tenant without rules: %+v", other)
 	}
-	// Nobody else says what was redacted.
+	// A caller can't set konstruct.redactions.
 	if _, err := p.Redact(tenantA,
 		audit.Event{Metadata: json.RawMessage(`{"konstruct\u002eredactions":[]}`)}); err == nil ||
 		!strings.Contains(err.Error(), "only redaction sets") {
@@ -159,7 +159,7 @@ func TestRulesReachWhatTheyNameAndSaySo(t *testing.T) {
 	}
 }
 
-// TestOverlappingFindsAllGo holds that what two rules find together goes as a whole.
+// TestOverlappingFindsAllGo checks that overlapping finds of two rules are redacted as a whole.
 func TestOverlappingFindsAllGo(t *testing.T) {
 	p := policy(t, `{"default":{"redact":[{"name":"tail","pattern":"example.org secret"},{"detect":"email"}]}}`)
 	e := redactEvent(t, p, tenantA, audit.Event{Input: "ada@example.org secret!"})
@@ -176,7 +176,7 @@ func TestAPolicyThatCannotBeMeantIsRefusedByPlace(t *testing.T) {
 	rule := func(r string) string { return `{"default":{"redact":[` + r + `]}}` }
 	for raw, want := range map[string]string{
 		`{"defualt":{}}`:       `unknown field "defualt"`,
-		`{} {}`:                "something stands behind",
+		`{} {}`:                "there is data after",
 		`{"tenants":{"x":{}}}`: "invalid UUID",
 		`{"default":{"when_unwritable":"maybe"}}`: "default.when_unwritable",
 		`{"default":{"wait":"soon"}}`:             "default.wait",
@@ -204,8 +204,8 @@ func TestAPolicyThatCannotBeMeantIsRefusedByPlace(t *testing.T) {
 	}
 }
 
-// FuzzRedact hides a planted value of each kind in any text: it is gone, the rest is as it was, and the
-// result can be stored.
+// FuzzRedact plants a value of each kind in any text. The value must be redacted, the rest must stay, and the result
+// must be storable.
 func FuzzRedact(f *testing.F) {
 	p := policy(f,
 		`{"default":{"redact":[{"detect":"email"},{"detect":"card"},{"detect":"secret"},{"name":"order",`+
@@ -245,7 +245,7 @@ func FuzzRedact(f *testing.F) {
 				t.Fatalf("one text became %q and %q", e.Input, out)
 			}
 		}
-		// What stands between marks was there before, in that order.
+		// The text between marks is unchanged and in order.
 		rest := text
 		for _, piece := range strings.Split(e.Input, "[redacted:") {
 			if rule, kept, ok := strings.Cut(piece, "]"); ok && len(rule) < 60 {
@@ -260,8 +260,7 @@ func FuzzRedact(f *testing.F) {
 	})
 }
 
-// FuzzPolicy reads any policy; one that is accepted redacts any event without failing in another way than by naming a
-// field.
+// FuzzPolicy parses any policy. An accepted policy redacts any event, or fails with an error that names a field.
 func FuzzPolicy(f *testing.F) {
 	f.Add([]byte(detectAll), "ada@example.org", []byte(`{"a":["4111111111111111"]}`))
 	f.Add([]byte(`{"default":{"redact":[{"name":"p","pattern":"a*"},{"name":"x","path":"/*/~1/0"}]}}`), "aa",

@@ -19,11 +19,10 @@ import (
 	"github.com/konstruct/konstruct/spool"
 )
 
-// rejectedName is the file of events that were acknowledged and that the database then refused: a JSON
-// object a line.
+// rejectedName is the file of events that the database refused after they were acknowledged: one JSON object a line.
 const rejectedName = "rejected.jsonl"
 
-// Rejected is an event that the database refused. It stays in the spool's folder until it is retried.
+// Rejected is an event that the database refused. It stays in the spool's folder until Retry.
 type Rejected struct {
 	Tenant uuid.UUID `json:"tenant_id"`
 	Event  uuid.UUID `json:"event_id"`
@@ -31,14 +30,14 @@ type Rejected struct {
 	Action string    `json:"action_type"`
 	At     time.Time `json:"rejected_at"`
 	Reason string    `json:"reason"`
-	Record []byte    `json:"record"` // the event as the spool keeps it
+	Record []byte    `json:"record"` // the event in the spool's encoding
 }
 
-// maxRejected is how many bytes of refused events are kept. Past it delivery stops, the spool fills and
-// callers wait: a person must look.
+// maxRejected is the limit on refused events in bytes. Beyond it, delivery stops, the spool fills and callers wait: a
+// person must act.
 const maxRejected = 256 << 20
 
-// rejectStore writes the file.
+// rejectStore is the file of refused events.
 type rejectStore struct {
 	dir   string
 	limit int64
@@ -58,7 +57,7 @@ func (r *rejectStore) count() error {
 	return err
 }
 
-// add sets one event aside and returns when it is on the disk.
+// add appends a refused event to the file, and returns when it is on the disk.
 func (r *rejectStore) add(tenant uuid.UUID, record []byte, e Event, why error) error {
 	line, err := json.Marshal(Rejected{tenant, e.ID, e.AgentID, e.Action, time.Now().UTC(), why.Error(), record})
 	if err != nil {
@@ -76,7 +75,7 @@ func (r *rejectStore) add(tenant uuid.UUID, record []byte, e Event, why error) e
 				"the database refuses too many events: %s has %d bytes of them: see konstruct audit spool rejected",
 				f.Name(), st.Size()), f.Close())
 	}
-	// The newline before ends what a crash may have cut short.
+	// The leading newline ends a line that a crash may have cut short.
 	_, err = fmt.Fprintf(f, "\n%s\n", line)
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return fmt.Errorf("set a refused event aside: %w", err)
@@ -85,16 +84,16 @@ func (r *rejectStore) add(tenant uuid.UUID, record []byte, e Event, why error) e
 	return nil
 }
 
-// ReadRejected returns the events that were set aside in a spool's folder.
+// ReadRejected returns the refused events in a spool's folder.
 func ReadRejected(dir string) ([]Rejected, error) {
-	being, err := readRejected(filepath.Join(dir, retryingName))
+	retrying, err := readRejected(filepath.Join(dir, retryingName))
 	if err != nil {
 		return nil, err
 	}
 	rest, err := readRejected(filepath.Join(dir, rejectedName))
 	seen := map[string]bool{}
-	return slices.DeleteFunc(append(being, rest...), func(r Rejected) bool {
-		// a delivery that was cut short refuses again
+	return slices.DeleteFunc(append(retrying, rest...), func(r Rejected) bool {
+		// an interrupted delivery is repeated, and its events are refused again
 		again := seen[string(r.Record)]
 		seen[string(r.Record)] = true
 		return again
@@ -115,7 +114,7 @@ func readRejected(path string) ([]Rejected, error) {
 		line, err := lines.ReadBytes('\n')
 		if len(bytes.TrimSpace(line)) > 0 {
 			var r Rejected
-			if json.Unmarshal(line, &r) == nil { // one that was cut short was added again
+			if json.Unmarshal(line, &r) == nil { // a line that a crash cut short was appended again
 				all = append(all, r)
 			}
 		}
@@ -128,14 +127,14 @@ func readRejected(path string) ([]Rejected, error) {
 	}
 }
 
-// retryingName is the file of those that are being put back.
+// retryingName is the file of refused events that Retry is putting back.
 const retryingName = "retrying.jsonl"
 
-// Retry puts the events that were set aside back into the spool, and returns how many. Those that are
-// refused again come back. Killed meanwhile, some are put back twice, and are logged once by their ids.
+// Retry puts refused events back into the spool and returns how many. Events that are refused again are kept again. If
+// the process is killed meanwhile, some are put back twice; their ids make sure that they are logged once.
 func (s *Spool) Retry(ctx context.Context) (n int, err error) {
 	retrying := filepath.Join(s.dir, retryingName)
-	for turn := 0; ; turn++ { // what an earlier one left, then the others; not those that are refused meanwhile
+	for pass := 0; ; pass++ { // first what an earlier Retry left, then the others, but not those refused meanwhile
 		list, err := readRejected(retrying)
 		if err != nil {
 			return n, fmt.Errorf("audit: read the refused events: %w", err)
@@ -146,8 +145,8 @@ func (s *Spool) Retry(ctx context.Context) (n int, err error) {
 			}
 		}
 		n += len(list)
-		err = s.rejected.next(retrying, len(list), turn == 0)
-		if errors.Is(err, os.ErrNotExist) || err == nil && turn == 1 {
+		err = s.rejected.next(retrying, len(list), pass == 0)
+		if errors.Is(err, os.ErrNotExist) || err == nil && pass == 1 {
 			return n, nil
 		}
 		if err != nil {
@@ -156,8 +155,8 @@ func (s *Spool) Retry(ctx context.Context) (n int, err error) {
 	}
 }
 
-// next drops the file that was put back, n events, and moves the others into its place if there are to be
-// more; os.ErrNotExist says that there are none.
+// next deletes the file of the n events that were put back. If more is true, it then renames the file of the other
+// refused events to it; os.ErrNotExist means that there are none.
 func (r *rejectStore) next(retrying string, n int, more bool) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -168,7 +167,7 @@ func (r *rejectStore) next(retrying string, n int, more bool) error {
 	return os.Rename(filepath.Join(r.dir, rejectedName), retrying)
 }
 
-// InspectSpool reads the spool in a folder, whether a process has it open or not, and changes nothing.
+// InspectSpool reads the spool in a folder, whether or not a process has it open. It changes nothing.
 func InspectSpool(dir string) (SpoolStatus, error) {
 	var st SpoolStatus
 	f, err := spool.Inspect(dir, func(payload []byte) {

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// reserved are the action types that the service itself writes: who may only log events can't say in its name that a
-// key was made or a tenant switched. An agent's own retrievals, from elsewhere, it may log.
+// reserved are the action types that only the service writes, so that a caller that may only log events can't forge a
+// key's creation or a switch of tenants. Retrievals are not reserved: an agent may log its own.
 var reserved = map[string]bool{
 	ActionRemoval: true, ActionModel: true, ActionGap: true, ActionAcknowledged: true, ActionResolved: true,
 	ActionEvidence: true, ActionExport: true, ActionProof: true, ActionVerify: true, ActionResume: true,
@@ -18,20 +18,21 @@ var reserved = map[string]bool{
 	ActionLimitsSet: true, ActionImpersonation: true, ActionTenantCreated: true, ActionComplianceRequest: true,
 }
 
-// reservedPrefix begins the names in metadata that only the service writes: what it showed, and of which document.
+// reservedPrefix is the prefix of metadata names that only the service writes, such as the passages that a retrieval
+// returned.
 const reservedPrefix = "konstruct."
 
-// escalationTo is the one of them that is its caller's to say: to whom an escalation goes.
+// escalationTo is the one reserved name that a caller may set: the recipient of an escalation.
 const escalationTo = "konstruct.escalation.to"
 
-// OfService marks an event as the service's own: its action type and metadata may be reserved ones. Nothing that a
-// stranger says may be in such an event but as a value.
+// OfService marks an event as the service's own: its action type and metadata names may be reserved ones. Input from
+// outside may appear in such an event only as a value.
 func (e Event) OfService() Event {
 	e.service = true
 	return e
 }
 
-// checkReserved refuses what only the service writes.
+// checkReserved returns an error if a caller's event uses a reserved action type or name.
 func (e *Event) checkReserved() error {
 	if e.service {
 		return nil
@@ -47,19 +48,19 @@ func (e *Event) checkReserved() error {
 		name, reservedPrefix)}
 }
 
-// reservedName finds a name in JSON, at any depth, that only the service writes.
+// reservedName returns a reserved name in JSON, at any depth, or "".
 func reservedName(raw []byte) (string, error) {
 	if !bytes.Contains(raw, []byte(reservedPrefix)) && bytes.IndexByte(raw, '\\') < 0 {
-		return "", nil // most have none, and no letter is written as an escape
+		return "", nil // the common case: no such name, and no escape that could hide one
 	}
 	d := json.NewDecoder(bytes.NewReader(raw))
 	d.UseNumber()
-	type level struct{ object, value bool } // value: a name was read, and its value comes
+	type level struct{ object, value bool } // value: a name was read, its value is next
 	var open []level
 	for {
 		t, err := d.Token()
 		if err != nil {
-			return "", nil // whether it is JSON is asked elsewhere
+			return "", nil // end of input; checkMetadata reports invalid JSON
 		}
 		top := len(open) - 1
 		if name, is := t.(string); is && top >= 0 && open[top].object && !open[top].value {

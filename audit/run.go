@@ -11,28 +11,29 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// MaxRun is how many events of a run are shown: a longer one is cut.
+// MaxRun is how many events of a run are returned; a longer run is truncated.
 const MaxRun = 10_000
 
-// Step is an event of a run and what it led to.
+// Step is an event of a run, with the steps that it led to.
 type Step struct {
 	StoredEvent
 	Steps []*Step `json:"steps,omitempty"`
 }
 
-// Run is what happened in one conversation or trace, in its order.
+// Run is the events of one conversation or trace, in order.
 type Run struct {
 	ID        string  `json:"id"`
 	Events    int     `json:"events"`
-	Truncated bool    `json:"cut,omitempty"` // there are more than MaxRun
+	Truncated bool    `json:"cut,omitempty"` // the run has more than MaxRun events
 	Steps     []*Step `json:"steps"`
 }
 
 const runSQL = storedSQL + ` AND e.id IN (SELECT audit_find_run($2, $3))` + sealsSQL + ` ORDER BY e.created_at, e.id`
 
-// GetRun returns the events that name a run, by gen_ai.conversation.id or trace_id, as a tree: an event with a
-// parent_span_id stands below the one with that span_id; otherwise tool calls and retrievals stand below the model's
-// call before them by the same agent, and what became of an escalation below it. ErrNotFound when no event names it.
+// GetRun returns the events that name a run, by gen_ai.conversation.id or trace_id, as a tree. An event with a
+// parent_span_id is below the event with that span_id. Otherwise a tool call or retrieval is below the same agent's
+// last model call, and an acknowledgement or resolution is below its escalation. It fails with ErrNotFound if no event
+// names the run.
 func GetRun(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, run string) (r Run, err error) {
 	if err := checkText("run", run, MaxName); err != nil {
 		return r, err
@@ -54,26 +55,26 @@ func GetRun(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, run stri
 	return r, nil
 }
 
-// links are the names by which an event says where it belongs.
+// links are the metadata keys that link an event to its parent.
 type links struct {
 	Span       string `json:"span_id"`
 	Parent     string `json:"parent_span_id"`
 	Escalation string `json:"konstruct.escalation.id"`
 }
 
-// buildTree puts events, the oldest first, below those that they belong to.
+// buildTree puts events, oldest first, below their parents.
 func buildTree(events []StoredEvent) (roots []*Step) {
 	steps := make([]Step, len(events))
 	named := make([]links, len(events))
 	spans, escalations := map[string]*Step{}, map[string]*Step{}
 	for i := range events {
 		steps[i].StoredEvent = events[i]
-		_ = json.Unmarshal(events[i].Metadata, &named[i]) // names of another type name nothing
+		_ = json.Unmarshal(events[i].Metadata, &named[i]) // ignore keys of another type
 		if named[i].Span != "" && spans[named[i].Span] == nil {
 			spans[named[i].Span] = &steps[i]
 		}
 	}
-	calls := map[uuid.UUID]*Step{} // each agent's last call of a model
+	calls := map[uuid.UUID]*Step{} // each agent's last model call
 	below := map[*Step]*Step{}
 	for i := range steps {
 		s := &steps[i]
@@ -91,7 +92,7 @@ func buildTree(events []StoredEvent) (roots []*Step) {
 			}
 		}
 		for above := parent; above != nil; above = below[above] {
-			if above == s { // spans that name each other
+			if above == s { // a cycle of spans
 				parent = nil
 				break
 			}

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// sameJSON reports whether PostgreSQL's jsonb holds what was sent: the same value, whatever its spaces, the order of
-// its names, and the way in which its numbers are written.
+// sameJSON reports whether PostgreSQL's jsonb stores what was sent: the same value, apart from spaces, the order of
+// names and the form of numbers.
 func sameJSON(sent []byte, stored string) bool {
 	if string(sent) == stored {
 		return true
@@ -19,7 +19,7 @@ func sameJSON(sent []byte, stored string) bool {
 
 func decodeJSON(raw []byte, to *any) bool {
 	d := json.NewDecoder(bytes.NewReader(raw))
-	d.UseNumber() // a float would forget digits
+	d.UseNumber() // a float64 would lose digits
 	return d.Decode(to) == nil
 }
 
@@ -54,14 +54,14 @@ func equalJSON(a, b any) bool {
 	return reflect.DeepEqual(a, b)
 }
 
-// decimal is a number: digits without zeros at either end, times ten to the power of exp.
+// decimal is a number's canonical form: digits without zeros at either end, times ten to the power of exp.
 type decimal struct {
 	negative bool
 	digits   string
 	exp      int
 }
 
-// maxExponent is more than PostgreSQL's numeric holds.
+// maxExponent is more than the exponent of any PostgreSQL numeric.
 const maxExponent = 1 << 20
 
 func decimalOf(s string) (d decimal) {

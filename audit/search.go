@@ -11,9 +11,9 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// TextQuery says what to look for in summaries.
+// TextQuery is a text search in summaries.
 type TextQuery struct {
-	// Text is what people write into a search box: words that must all be there, "a phrase", or, -not.
+	// Text is in the syntax of web search: words that must all occur, "a phrase", or, -not.
 	Text         string
 	Since, Until time.Time // of created_at
 	After        string    // a Cursor
@@ -23,8 +23,8 @@ type TextQuery struct {
 const textSearchSQL = storedSQL + ` AND e.id IN (SELECT audit_find_words($2, $3, $4, $5, $6, $7))` + sealsSQL +
 	orderNewestFirst
 
-// SearchText returns the tenant's newest events in whose summaries the words stand; of each the first 16,000 characters
-// are looked through. Words are compared as they are written, without regard to case.
+// SearchText returns the tenant's newest events whose summaries match the text. Of each summary the first 16,000
+// characters are searched. Words are compared without stemming and case-insensitively.
 func SearchText(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID,
 	w TextQuery) (events []StoredEvent, err error) {
 	if w.Text == "" {

@@ -18,26 +18,26 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// The measures of delivery from the spool.
+// Limits of delivery from the spool.
 const (
-	// shippers is how many transactions are in progress at once; an agent's events keep to one lane.
+	// shippers is how many transactions are in progress at once. An agent's events all go through the same one, in
+	// order.
 	shippers = 2
-	// window is how many events are taken from the spool at once; a segment's bytes bound them too.
+	// window is how many events are read from the spool at once; they are of one segment.
 	window = 20_000
-	// shipRows is how many share a transaction at most.
+	// shipRows is how many events one transaction has at most.
 	shipRows = 1000
-	// shipTimeout bounds one transaction.
+	// shipTimeout is the time limit of one transaction.
 	shipTimeout = commitTimeout
-	// firstRetry doubles up to lastRetry while the trail can't be written.
+	// firstRetry is the first wait between retries; it doubles up to lastRetry while the trail can't be written.
 	firstRetry = 100 * time.Millisecond
 	lastRetry  = 10 * time.Second
-	// closeTimeout is how long Close goes on delivering what waits.
+	// closeTimeout is how long Close delivers waiting events.
 	closeTimeout = 2 * time.Second
 )
 
-// Spool acknowledges an event as soon as it is on this machine's disk, and ships it to the trail in the
-// background, exactly once and in each agent's order, however long the database is unavailable and whatever is killed
-// when.
+// Spool acknowledges an event as soon as it is on this machine's disk, and delivers it to the trail in the background:
+// exactly once and in each agent's order, however long the database is unavailable and whichever process is killed.
 type Spool struct {
 	door   *tenantdb.Door
 	files  *spool.Spool
@@ -48,27 +48,27 @@ type Spool struct {
 	cancel context.CancelFunc
 	done   sync.WaitGroup
 
-	oldest   atomic.Int64 // created_at of the first event in progress in Unix microseconds; 0: none
+	oldest   atomic.Int64 // created_at of the first event being delivered, in Unix microseconds; 0: none
 	rejected rejectStore
 
 	mu      sync.Mutex
-	problem string // why nothing is delivered now
+	problem string // why nothing can be delivered; empty: delivery works
 }
 
-// SpoolStatus is what a spool holds.
+// SpoolStatus describes a spool.
 type SpoolStatus struct {
 	Waiting  int       `json:"waiting_events"`
 	Bytes    int64     `json:"bytes_on_disk"`
 	Limit    int64     `json:"limit_bytes,omitempty"`
 	Oldest   time.Time `json:"oldest,omitzero"`      // created_at of the event that waits longest
 	Rejected int       `json:"rejected_events"`      // events that the database refused; kept in the folder
-	Gaps     int       `json:"gap_events,omitempty"` // events that calls went on without; from InspectSpool alone
-	Damaged  int64     `json:"damaged_bytes"`        // bytes that held no whole event; kept in the folder
-	Problem  string    `json:"problem,omitempty"`    // why nothing is delivered now
+	Gaps     int       `json:"gap_events,omitempty"` // events missing in unrecorded gaps; only from InspectSpool
+	Damaged  int64     `json:"damaged_bytes"`        // bytes that held no valid event; kept in the folder
+	Problem  string    `json:"problem,omitempty"`    // why nothing can be delivered; empty: delivery works
 }
 
-// OpenSpool opens the spool in dir for this process alone and begins to ship what waits there through
-// door. limit bounds its bytes on disk; 0 is spool.DefaultLimit. Close it before the door.
+// OpenSpool opens the spool in dir for this process alone and starts to deliver its events through door. limit bounds
+// its size on disk in bytes; 0 means spool.DefaultLimit. Close it before the door.
 func OpenSpool(door *tenantdb.Door, dir string, limit int64, log *slog.Logger) (*Spool, error) {
 	files, err := spool.Open(dir, limit)
 	if err != nil {
@@ -85,18 +85,18 @@ func OpenSpool(door *tenantdb.Door, dir string, limit int64, log *slog.Logger) (
 	return s, nil
 }
 
-// Close stops taking events, delivers for two seconds what waits, and closes the spool; the rest waits for
-// the next OpenSpool.
+// Close stops taking events, delivers waiting ones for up to two seconds, and closes the spool. The rest waits for the
+// next OpenSpool.
 func (s *Spool) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
-	_ = s.Drain(ctx) // what is left is on the disk
+	_ = s.Drain(ctx) // remaining events stay on the disk
 	s.cancel()
 	s.done.Wait()
 	return s.files.Close()
 }
 
-// Drain waits until nothing waits in the spool, or ctx ends, or the trail can't be written.
+// Drain waits until the spool is empty. It fails if ctx ends or the trail can't be written.
 func (s *Spool) Drain(ctx context.Context) error {
 	for {
 		st := s.Status()
@@ -114,7 +114,7 @@ func (s *Spool) Drain(ctx context.Context) error {
 	}
 }
 
-// Status returns what waits now.
+// Status returns the spool's current status.
 func (s *Spool) Status() SpoolStatus {
 	f := s.files.Status()
 	st := SpoolStatus{Waiting: f.Waiting, Bytes: f.Bytes, Limit: f.Limit, Damaged: f.Damaged,
@@ -128,8 +128,8 @@ func (s *Spool) Status() SpoolStatus {
 	return st
 }
 
-// Log takes one event and returns its id. When it returns nil the event is on this machine's disk and will
-// be in the trail. Its created_at is now where nothing else is said.
+// Log takes one event and returns its id. If it returns nil, the event is on this machine's disk and will be delivered.
+// If e.At is zero, the time is now by this machine's clock.
 func (s *Spool) Log(ctx context.Context, tenant uuid.UUID, e Event) (uuid.UUID, error) {
 	if err := tenantdb.CanOpen(ctx, tenant); err != nil {
 		return uuid.Nil, err
@@ -141,7 +141,8 @@ func (s *Spool) Log(ctx context.Context, tenant uuid.UUID, e Event) (uuid.UUID, 
 	return e.ID, s.put(ctx, tenant, e)
 }
 
-// put takes checked events.
+// put appends checked events to the spool. More than spool.MaxAppend bytes take several appends, of which only the
+// first ones may succeed.
 func (s *Spool) put(ctx context.Context, tenant uuid.UUID, events ...Event) error {
 	now := s.clock().UTC().Truncate(time.Microsecond)
 	var some [][]byte
@@ -172,7 +173,7 @@ func (s *Spool) put(ctx context.Context, tenant uuid.UUID, events ...Event) erro
 	return flush()
 }
 
-// ship delivers what waits until ctx ends.
+// ship delivers waiting events until ctx ends.
 func (s *Spool) ship(ctx context.Context) {
 	var records []spool.Record
 	for {
@@ -188,7 +189,7 @@ func (s *Spool) ship(ctx context.Context) {
 		if ctx.Err() != nil || errors.Is(err, spool.ErrClosed) {
 			return
 		}
-		if err != nil { // this machine's disk: the same records again, once it has room
+		if err != nil { // an error of this machine's disk: retry the same records
 			s.logProblem(err)
 			if !wait(ctx, lastRetry) {
 				return
@@ -232,8 +233,8 @@ func (s *Spool) shipRecords(ctx context.Context, records []spool.Record) error {
 	return s.files.Done(records[len(records)-1].End, len(records))
 }
 
-// oneCommit is how many of the first events may share a transaction: its events are in the log in the
-// order of their ids, so an agent's must rise.
+// oneCommit returns how many of the first events may share a transaction. The log orders a transaction's events by id,
+// so each agent's ids must ascend.
 func oneCommit(events []tenantEvent) int {
 	last := map[[2]uuid.UUID]uuid.UUID{}
 	for i, e := range events {
@@ -246,16 +247,16 @@ func oneCommit(events []tenantEvent) int {
 	return len(events)
 }
 
-// deliver writes one transaction's events, again and again until they are there, or refused one by one.
-// An error is this machine's, or the context's.
+// deliver retries one transaction's events until they are logged, or set aside because the database refuses them. It
+// returns only a localError or the context's error.
 func (s *Spool) deliver(ctx context.Context, events []tenantEvent) error {
 	for pause := firstRetry; ; pause = min(2*pause, lastRetry) {
 		err := s.try(ctx, events)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		var mine *localError
-		if err == nil || errors.As(err, &mine) {
+		var local *localError
+		if err == nil || errors.As(err, &local) {
 			if err == nil {
 				s.logProblem(nil)
 			}
@@ -268,12 +269,12 @@ func (s *Spool) deliver(ctx context.Context, events []tenantEvent) error {
 	}
 }
 
-// localError is one of this machine's disk.
+// localError is an error of this machine's disk.
 type localError struct{ error }
 
 func (e *localError) Unwrap() error { return e.error }
 
-// try writes events once: together, or where the database refuses something of them, as land does.
+// try writes events once: together, or, if the database refuses some of them, as commit does.
 func (s *Spool) try(ctx context.Context, events []tenantEvent) error {
 	within, cancel := context.WithTimeout(ctx, shipTimeout)
 	batches := groupByTenant(events)
@@ -283,7 +284,7 @@ func (s *Spool) try(ctx context.Context, events []tenantEvent) error {
 		return err
 	}
 	if errors.Is(err, ErrChanged) {
-		// All are committed: written again, those that were changed would be there already.
+		// The events are committed, so they are not written again. Only the changed ones are set aside.
 		for _, h := range batches {
 			for i, e := range h.events {
 				if err := h.verdict(i); err != nil {
@@ -303,8 +304,8 @@ func (s *Spool) try(ctx context.Context, events []tenantEvent) error {
 	return nil
 }
 
-// commit writes one tenant's events of which some may be there already and some may be refused: together,
-// else the first half and then the second, down to the one that is refused, which is set aside.
+// commit writes one tenant's events, of which some may already be there and some may be refused. If the database
+// refuses them together, it writes each half by itself, down to the refused event, which is set aside.
 func (s *Spool) commit(ctx context.Context, tenant uuid.UUID, events []Event) error {
 	within, cancel := context.WithTimeout(ctx, shipTimeout)
 	err := s.door.Tx(within, tenant, func(ctx context.Context, tx pgx.Tx) error {
@@ -323,17 +324,17 @@ func (s *Spool) commit(ctx context.Context, tenant uuid.UUID, events []Event) er
 	return s.setAside(ctx, tenant, events[0], err)
 }
 
-// setAside keeps an event that the database refused or changed, with the reason, for a person to look at.
+// setAside keeps an event that the database refused or changed, with the reason, for a person to examine.
 func (s *Spool) setAside(ctx context.Context, tenant uuid.UUID, e Event, reason error) error {
-	s.log.ErrorContext(ctx, "the database refused or changed an event, which is set aside", "tenant", tenant,
-		"event", e.ID, "error", reason)
+	s.log.ErrorContext(ctx, "the database refused or changed an event; it is kept in the spool's folder",
+		"tenant", tenant, "event", e.ID, "error", reason)
 	if err := s.rejected.add(tenant, e.record(tenant), e, reason); err != nil {
 		return &localError{err}
 	}
 	return nil
 }
 
-// logProblem notes why nothing is delivered, or that it is again, and logs the change.
+// logProblem stores why events can't be delivered, nil if they can, and logs a change between the two.
 func (s *Spool) logProblem(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -346,11 +347,11 @@ func (s *Spool) logProblem(err error) {
 	case before == "" && err != nil:
 		s.log.Warn("the trail can't be written; events wait in the spool", "folder", s.dir, "error", err)
 	case before != "" && err == nil:
-		s.log.Info("the trail is written again", "folder", s.dir)
+		s.log.Info("the trail can be written again", "folder", s.dir)
 	}
 }
 
-// wait returns false when ctx ends first.
+// wait waits for d; it returns false if ctx ends first.
 func wait(ctx context.Context, d time.Duration) bool {
 	select {
 	case <-ctx.Done():

@@ -12,57 +12,57 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// Stats are what a group of events comes to.
+// Stats are the statistics of a group of events.
 type Stats struct {
 	Day          *time.Time `json:"day,omitempty"` // UTC
 	AgentID      *uuid.UUID `json:"agent_id,omitempty"`
 	Model        *string    `json:"model,omitempty"` // gen_ai.request.model
 	Action       *string    `json:"action_type,omitempty"`
 	Events       int64      `json:"events"`
-	Errors       int64      `json:"errors"`         // with error.type
-	P50          *int32     `json:"latency_p50_ms"` // of events that say their latency, by nearest rank
+	Errors       int64      `json:"errors"`         // events with error.type
+	P50          *int32     `json:"latency_p50_ms"` // in ms, of events with a latency, by nearest rank
 	P95          *int32     `json:"latency_p95_ms"`
 	P99          *int32     `json:"latency_p99_ms"`
 	InputTokens  int64      `json:"input_tokens"` // gen_ai.usage.input_tokens
 	OutputTokens int64      `json:"output_tokens"`
-	Cost         *float64   `json:"cost,omitempty"` // by the price list; nil where it does not name the model
+	Cost         *float64   `json:"cost,omitempty"` // by Prices; nil if the model has no price
 }
 
-// StatsFilter says of what, and by what.
+// StatsFilter selects events and the columns by which they are grouped.
 type StatsFilter struct {
 	Since, Until time.Time // of created_at
-	By           []string  // of day, agent, model, action
+	By           []string  // any of day, agent, model, action
 	AgentID      uuid.UUID
 	Action       string
-	Prices       Prices // needs "model" among By, or is not used
+	Prices       Prices // used only if By has "model"
 }
 
-// Prices is what a million tokens cost, by gen_ai.request.model.
+// Prices are the prices of a million tokens, by gen_ai.request.model.
 type Prices map[string]struct {
 	Input  float64 `json:"input"`
 	Output float64 `json:"output"`
 }
 
-// MaxGroups is how many groups one answer has at most: the largest.
+// MaxGroups is how many groups one result has at most.
 const MaxGroups = 1000
 
-// statsKey tells groups apart; what is not asked for is zero.
+// statsKey identifies a group; columns that are not grouped by are zero.
 type statsKey struct {
 	day              time.Time
 	agent            uuid.UUID
 	model, action    string
-	noDay            bool // the event's time is no instant
+	noDay            bool // the event's time is infinite
 	noAgent, noModel bool
 }
 
-// statsRow gathers a group.
+// statsRow accumulates a group.
 type statsRow struct {
 	Stats
 	latencies []int32
 }
 
-// ComputeStats counts events, and says their latencies, tokens and cost. Days that have passed are counted once and
-// kept; what an erasure or retention takes from a day is taken from its figures with it.
+// ComputeStats returns counts, latencies, tokens and cost of events, by group. Whole past days are computed once and
+// cached; an erasure or deletion of events invalidates their day.
 func ComputeStats(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, f StatsFilter) ([]Stats, error) {
 	if err := inOrder(f.Since, f.Until); err != nil {
 		return nil, err
@@ -129,7 +129,7 @@ func ComputeStats(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, f 
 	return all[:min(len(all), MaxGroups)], nil
 }
 
-// finish sets what follows from all of a group's events.
+// finish computes a group's percentiles and cost.
 func (g *statsRow) finish(prices Prices) Stats {
 	if n := len(g.latencies); n > 0 {
 		slices.Sort(g.latencies)
@@ -145,8 +145,8 @@ func (g *statsRow) finish(prices Prices) Stats {
 	return g.Stats
 }
 
-// newestAndLargest orders groups by day, the newest first, and by their events, most first; the rest is for answers
-// that stay the same.
+// newestAndLargest orders groups by day, newest first, then by events, most first. The other columns make the order
+// deterministic.
 func newestAndLargest(a, b Stats) int {
 	text := func(s *string) string {
 		if s == nil {

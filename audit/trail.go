@@ -12,20 +12,20 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// TrailConfig says how a trail is written.
+// TrailConfig configures a Trail.
 type TrailConfig struct {
-	// Policy is what the operator decided for each tenant; nil decides nothing.
+	// Policy is the operator's policy for each tenant; nil means the zero Policy.
 	Policy *Policy
-	// SpoolDir is this process's own folder for events that wait, and for gaps; empty: there is none.
+	// SpoolDir is this process's own folder for the spool and for gaps; empty: no spool.
 	SpoolDir string
-	// SpoolLimit bounds the spool's bytes on disk; 0 is spool.DefaultLimit.
+	// SpoolLimit bounds the spool's size on disk in bytes; 0 means spool.DefaultLimit.
 	SpoolLimit int64
-	// Logger hears when the trail can't be written and when it can again; nil is slog.Default().
+	// Logger gets a message when the trail can't be written and when it can again; nil means slog.Default().
 	Logger *slog.Logger
 }
 
-// Trail writes events as the operator's policy says: redacted, in shared commits or through the spool, and
-// failing or going on when the trail can't be written. It is safe for concurrent use.
+// Trail writes events by the operator's policy: redacted, in shared commits or through the spool; when the trail can't
+// be written, calls fail or go on. It is safe for concurrent use.
 type Trail struct {
 	door   *tenantdb.Door
 	policy *Policy
@@ -35,7 +35,7 @@ type Trail struct {
 	counts counts
 }
 
-// ErrNoSpool says that events can't wait on this machine, because no folder was given for them.
+// ErrNoSpool is returned if a spool is needed and no folder is configured for it.
 var ErrNoSpool = errors.New("audit: there is no spool: set a folder for it (KONSTRUCT_SPOOL_DIR, Config.SpoolDir)")
 
 // OpenTrail opens a trail that writes through door. Close it before the door.
@@ -64,13 +64,13 @@ func OpenTrail(door *tenantdb.Door, c TrailConfig) (*Trail, error) {
 	return t, nil
 }
 
-// Close writes what was taken, delivers for two seconds what waits in the spool, and stops.
+// Close logs the events already taken, delivers the spool's events for up to two seconds, and stops.
 func (t *Trail) Close() error {
 	t.group.Close()
 	if t.spool == nil {
 		return nil
 	}
-	t.gaps.close() // whoever waited has been answered
+	t.gaps.close() // after the group: no more gaps can be added
 	return t.spool.Close()
 }
 
@@ -82,9 +82,8 @@ func (t *Trail) Spool() (*Spool, error) {
 	return t.spool, nil
 }
 
-// Log writes one event and returns its id: when it returns nil the event is committed and sealed. Where
-// the tenant's policy lets calls go on and the trail can't be written, it returns the zero id and nil, and the gap is
-// recorded later.
+// Log writes one event and returns its id. If it returns nil, the event is committed and sealed. If the trail can't be
+// written and the tenant's policy is Continue, it returns the zero id and nil, and the gap is recorded later.
 func (t *Trail) Log(ctx context.Context, tenant uuid.UUID, e Event) (uuid.UUID, error) {
 	ids, err := t.each(ctx, tenant, []Event{e}, func(ctx context.Context, events []Event) error {
 		return t.group.log(ctx, tenant, events[0])
@@ -95,8 +94,8 @@ func (t *Trail) Log(ctx context.Context, tenant uuid.UUID, e Event) (uuid.UUID, 
 	return ids[0], err
 }
 
-// LogAsync takes events into the spool and returns their ids: when it returns nil they are on this machine's
-// disk, and will be in the trail.
+// LogAsync appends events to the spool and returns their ids. If it returns nil, they are on this machine's disk and
+// will be delivered to the trail.
 func (t *Trail) LogAsync(ctx context.Context, tenant uuid.UUID, events []Event) ([]uuid.UUID, error) {
 	if t.spool == nil {
 		return nil, ErrNoSpool
@@ -106,16 +105,16 @@ func (t *Trail) LogAsync(ctx context.Context, tenant uuid.UUID, events []Event) 
 	})
 }
 
-// LogBatch writes all events in one transaction, or none, and returns their ids in order; none where the
-// tenant's calls go on without the trail.
+// LogBatch writes all events in one transaction, or none, and returns their ids in order. If the trail can't be written
+// and the tenant's policy is Continue, it returns no ids and nil.
 func (t *Trail) LogBatch(ctx context.Context, tenant uuid.UUID, events []Event) ([]uuid.UUID, error) {
 	return t.each(ctx, tenant, events, func(ctx context.Context, events []Event) error {
 		return logBatch(ctx, t.door, tenant, events)
 	})
 }
 
-// InTx writes events in the caller's own transaction, whose tenant must be set to tenant already. It never
-// goes on without the trail: the transaction could not be committed either.
+// InTx writes events in the caller's own transaction, in which the tenant must already be set. It always fails if the
+// trail can't be written: the transaction could not commit either.
 func (t *Trail) InTx(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, events ...Event) ([]uuid.UUID, error) {
 	checked, ids, err := t.prepare(tenant, events)
 	if err == nil {
@@ -139,7 +138,7 @@ func (t *Trail) prepare(tenant uuid.UUID, events []Event) ([]Event, []uuid.UUID,
 			return err
 		}
 		redacted[i], err = redactEvent(r, tenant, e)
-		redacted[i].service = true // what the policy says of it is the service's
+		redacted[i].service = true // konstruct.redactions is a reserved name
 		return err
 	}); err != nil {
 		return nil, nil, err
@@ -147,7 +146,7 @@ func (t *Trail) prepare(tenant uuid.UUID, events []Event) ([]Event, []uuid.UUID,
 	return checkAll(redacted)
 }
 
-// each prepares events, writes them within the tenant's limit, and decides what a failure means.
+// each prepares events, writes them within the policy's wait, and on failure fails or goes on by the policy.
 func (t *Trail) each(ctx context.Context, tenant uuid.UUID, events []Event,
 	write func(context.Context, []Event) error) ([]uuid.UUID, error) {
 	if err := tenantdb.CanOpen(ctx, tenant); err != nil {

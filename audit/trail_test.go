@@ -20,7 +20,7 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// cutTrail is a trail behind a proxy.
+// cutTrail returns a trail whose database is behind a proxy.
 func cutTrail(t *testing.T, p *audit.Policy, dir string) (*audit.Trail, *testkit.Proxy, *testkit.DB) {
 	t.Helper()
 	d := testkit.Database(t)
@@ -51,14 +51,14 @@ func events(t *testing.T, d *testkit.DB, tenant uuid.UUID, f audit.Filter) []aud
 	return list
 }
 
-// eventually waits until so is true.
+// eventually waits until the condition is true.
 func eventually(t *testing.T, what string, so func() bool) {
 	t.Helper()
 	testkit.Until(t, what, so)
 }
 
-// TestCallsGoOnOrFailAsTheOperatorSays cuts the database off: tenant A's calls go on and leave a gap, which
-// is recorded; tenant B's fail.
+// TestCallsGoOnOrFailAsTheOperatorSays cuts the database off. Tenant A's calls go on and leave a gap, which is
+// recorded; tenant B's calls fail.
 func TestCallsGoOnOrFailAsTheOperatorSays(t *testing.T) {
 	p := policy(t, `{"default":{"wait":"150ms"},"tenants":{"`+tenantA.String()+
 		`":{"when_unwritable":"go_on","wait":"150ms"}}}`)
@@ -169,7 +169,7 @@ func metric(t *testing.T, trail *audit.Trail, name string) float64 {
 	return 0
 }
 
-// TestAGapSurvivesTheKillOfItsProcess leaves the file that a killed process leaves.
+// TestAGapSurvivesTheKillOfItsProcess starts with the file of a killed process.
 func TestAGapSurvivesTheKillOfItsProcess(t *testing.T) {
 	p := policy(t, `{"default":{"when_unwritable":"go_on","wait":"50ms"}}`)
 	dir, copied := t.TempDir(), t.TempDir()
@@ -204,7 +204,7 @@ func TestAGapSurvivesTheKillOfItsProcess(t *testing.T) {
 		t.Errorf("the gap's reason tells of the operator's machines: %s", why)
 	}
 	proxy.Drop()
-	proxy.Cut(false) // the first process was not killed after all: the same gap is there once
+	proxy.Cut(false) // the first process is still alive: the gap is recorded once
 	eventually(t, "it is recorded by both", func() bool {
 		_, err := os.Stat(filepath.Join(dir, "gaps.json"))
 		return errors.Is(err, os.ErrNotExist)
@@ -230,7 +230,7 @@ func TestAPolicyThatGoesOnNeedsAFolder(t *testing.T) {
 	}
 }
 
-// TestTheSpoolSetsAsideWhatTheDatabaseRefuses holds that a refused event stops no other, is kept, and can be
+// TestTheSpoolSetsAsideWhatTheDatabaseRefuses checks that a refused event does not block others, is kept, and can be
 // put back.
 func TestTheSpoolSetsAsideWhatTheDatabaseRefuses(t *testing.T) {
 	d, dir := testkit.Database(t), t.TempDir()
@@ -290,8 +290,8 @@ func TestTheSpoolSetsAsideWhatTheDatabaseRefuses(t *testing.T) {
 	}
 }
 
-// TestARetryThroughTheSpoolIsLoggedOnce holds that the same id with the same content is there once, whichever
-// way it comes, and that other content is refused.
+// TestARetryThroughTheSpoolIsLoggedOnce checks that the same id with the same content is logged once, whichever way it
+// comes, and that other content is refused.
 func TestARetryThroughTheSpoolIsLoggedOnce(t *testing.T) {
 	d := testkit.Database(t)
 	trail, err := openTrail(testkit.DoorOf(t, d), t.TempDir(), nil)
@@ -322,7 +322,7 @@ func TestARetryThroughTheSpoolIsLoggedOnce(t *testing.T) {
 	}
 }
 
-// TestTooManyRefusedEventsStopDelivery holds that the folder is bounded without losing an event.
+// TestTooManyRefusedEventsStopDelivery checks that the folder's size is bounded and no event is lost.
 func TestTooManyRefusedEventsStopDelivery(t *testing.T) {
 	d, dir := testkit.Database(t), t.TempDir()
 	trail, err := openTrail(testkit.DoorOf(t, d), dir, nil)
@@ -355,7 +355,7 @@ func TestTooManyRefusedEventsStopDelivery(t *testing.T) {
 	if err := trail.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if trail, err = openTrail(testkit.DoorOf(t, d), dir, nil); err != nil { // with the usual limit
+	if trail, err = openTrail(testkit.DoorOf(t, d), dir, nil); err != nil { // with the default limit
 		t.Fatal(err)
 	}
 	defer trail.Close()
@@ -368,7 +368,7 @@ func TestTooManyRefusedEventsStopDelivery(t *testing.T) {
 	}
 }
 
-// TestEveryWayIntoTheTrailRedacts holds that no value reaches the database or the spool's files.
+// TestEveryWayIntoTheTrailRedacts checks that no redacted value reaches the database or the spool's files.
 func TestEveryWayIntoTheTrailRedacts(t *testing.T) {
 	d, dir := testkit.Database(t), t.TempDir()
 	trail, err := openTrail(testkit.DoorOf(t, d), dir, policy(t, detectAll))
@@ -431,7 +431,7 @@ func TestNoTenantGetsIntoTheSpool(t *testing.T) {
 	}
 }
 
-// TestAClosedTrailSaysSo holds that a call after Close is an error, and no gap that nobody would record.
+// TestAClosedTrailSaysSo checks that a call after Close fails and adds no gap, which nobody would record.
 func TestAClosedTrailSaysSo(t *testing.T) {
 	dir := t.TempDir()
 	trail, err := openTrail(testkit.Door(t), dir, policy(t, `{"default":{"when_unwritable":"go_on"}}`))

@@ -1,6 +1,6 @@
-// Package compliance erases fields, places legal holds and deletes what is past its retention, through the database's
-// own functions, as konstruct_compliance. Every act is an event of the tenant's trail that says who, what and why. It
-// must not know how events are read, logged or proved. docs/compliance.md.
+// Package compliance erases fields, places legal holds and deletes events that are past their retention. It calls the
+// database's functions as konstruct_compliance. Every act is an event of the tenant's trail that says who did what, and
+// why. The package must not know how events are read, logged or proved. See docs/compliance.md.
 package compliance
 
 import (
@@ -14,23 +14,23 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// What an act can fail with; the error says more. Nothing was changed then.
+// Errors of acts; the wrapped *Error has the database's message. After an error nothing was changed.
 var (
 	ErrInvalid  = errors.New("the request is not acceptable")
-	ErrNotFound = errors.New("there is no such thing of this tenant")
+	ErrNotFound = errors.New("the tenant has no such event, hold or request")
 	ErrHeld     = errors.New("a legal hold forbids it")
-	ErrErased   = errors.New("it was erased before")
-	ErrRefused  = errors.New("this person or role may not")
-	ErrBusy     = errors.New("another act, or figures that are counted, hold the tenant for longer than ten seconds")
+	ErrErased   = errors.New("the fields are already erased")
+	ErrRefused  = errors.New("permission denied")
+	ErrBusy     = errors.New("another act, or a computation of statistics, locks the tenant for more than ten seconds")
 )
 
-// kinds are the conditions that the functions of migrations/00007_compliance.sql raise.
+// kinds maps the SQLSTATEs that the functions of migrations/00007_compliance.sql raise to this package's errors.
 var kinds = map[string]error{
 	"22023": ErrInvalid, "P0002": ErrNotFound, "55006": ErrHeld, "55000": ErrErased, "42501": ErrRefused,
 	"55P03": ErrBusy,
 }
 
-// Error is what the database said, and what to do.
+// Error is the database's message, with a hint on what to do.
 type Error struct {
 	Message, Hint string
 	kind          error
@@ -47,7 +47,7 @@ func (e *Error) Error() string {
 // Unwrap returns which of this package's errors it is.
 func (e *Error) Unwrap() error { return e.kind }
 
-// asError wraps a database's error with what was being done.
+// asError wraps an error of the database with what was being done.
 func asError(doing string, err error) error {
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) && kinds[pg.Code] != nil {
@@ -56,7 +56,7 @@ func asError(doing string, err error) error {
 	return fmt.Errorf("%s: %w", doing, err)
 }
 
-// queryOne calls a function that returns one row.
+// queryOne calls a database function that returns one row.
 func queryOne(ctx context.Context, db *tenantdb.Compliance, doing, sql string, args []any, to ...any) error {
 	err := db.Call(ctx, sql, args, func(rows pgx.Rows) error {
 		if !rows.Next() {

@@ -12,30 +12,31 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// MaxEvents is how many events one erasure may name; a user's may be more.
+// MaxEvents is how many events one erasure may name. An erasure by user has no such limit.
 const MaxEvents = 1000
 
-// Erasure says what is to be erased, and why.
+// Erasure is a request to erase fields of events.
 type Erasure struct {
-	// Events are whose fields; or User is, and then it is every event of that user.
+	// Events are the ids of the events. Alternatively, User selects all events of a user.
 	Events []uuid.UUID
 	User   string
-	// Fields are what is erased: any but ActionType.
+	// Fields are the fields to erase: any but ActionType.
 	Fields []ledger.Field
-	// Reason is kept in the trail for good: it must not name the person.
+	// Reason is stored in the trail permanently, so it must not name the person.
 	Reason string
 }
 
-// Erased is what became of an erasure.
+// Erased is the result of an erasure.
 type Erased struct {
-	// Events is how many events lost fields.
+	// Events is how many events had fields erased.
 	Events int64 `json:"events"`
-	// Request is set where two people must agree: nothing is erased until another approves it.
+	// Request is set if the tenant requires two people: nothing is erased until another person approves it.
 	Request *uuid.UUID `json:"request,omitempty"`
 }
 
-// Erase blanks fields and destroys their salts; commitments stay, so every proof still verifies. All is erased, or
-// nothing. Besides context and connection errors it returns ErrInvalid, ErrNotFound, ErrHeld, ErrErased and ErrRefused.
+// Erase blanks fields and destroys their salts. The commitments stay, so every proof still verifies. Either all the
+// fields are erased or none. Besides context and connection errors it returns ErrInvalid, ErrNotFound, ErrHeld,
+// ErrErased, ErrRefused and ErrBusy.
 func Erase(ctx context.Context, db *tenantdb.Compliance, tenant uuid.UUID, e Erasure) (done Erased, err error) {
 	fields := make([]int16, len(e.Fields))
 	for i, f := range e.Fields {
@@ -57,15 +58,15 @@ func Erase(ctx context.Context, db *tenantdb.Compliance, tenant uuid.UUID, e Era
 	return done, err
 }
 
-// What two people must agree to.
+// Kinds of requests that need a second person's approval.
 const (
 	RequestErasure   = "erasure"
-	RequestRelease   = "release"        // of a hold
-	RequestRule      = "retention_rule" // one that keeps less, or is taken back
-	RequestOnePerson = "one_person"     // that one person be enough again
+	RequestRelease   = "release"        // release a hold
+	RequestRule      = "retention_rule" // keep events for less time, or remove a rule
+	RequestOnePerson = "one_person"     // require only one person again
 )
 
-// Request waits for a second person.
+// Request is an act that waits for a second person's approval.
 type Request struct {
 	ID          uuid.UUID   `json:"id"`
 	Kind        string      `json:"act"`
@@ -74,13 +75,13 @@ type Request struct {
 	Fields      []string    `json:"fields,omitempty"`
 	Hold        *uuid.UUID  `json:"hold,omitempty"`
 	Action      *string     `json:"action_type,omitempty"` // of a rule
-	Days        *int        `json:"keep_days,omitempty"`   // of a rule; missing: it is taken back
+	Days        *int        `json:"keep_days,omitempty"`   // of a rule; missing: the rule is removed
 	Reason      string      `json:"reason"`
 	At          time.Time   `json:"requested_at"`
 	RequestedBy string      `json:"requested_by"`
 }
 
-// String says what is asked for.
+// String describes the requested act.
 func (r Request) String() string {
 	switch {
 	case r.Kind == RequestRelease && r.Hold != nil:
@@ -102,7 +103,7 @@ func (r Request) String() string {
 	return fmt.Sprintf("erase %d events", len(r.Events))
 }
 
-// Pending lists what waits for a second person, the oldest first.
+// Pending lists the requests that wait for a second person, oldest first.
 func Pending(ctx context.Context, db *tenantdb.Compliance, tenant uuid.UUID) (all []Request, err error) {
 	err = db.Call(ctx,
 		`SELECT id, act, events, user_id, fields, hold, action_type, keep_days, reason, requested_at, requested_by
@@ -125,7 +126,7 @@ func Pending(ctx context.Context, db *tenantdb.Compliance, tenant uuid.UUID) (al
 	return all, nil
 }
 
-// Approve carries out what another person asked for, and returns how many events lost fields.
+// Approve carries out another person's request, and returns how many events had fields erased.
 func Approve(ctx context.Context, db *tenantdb.Compliance, tenant, request uuid.UUID,
 	reason string) (n int64, err error) {
 	err = queryOne(ctx, db, fmt.Sprintf("approve request %s", request), `SELECT audit_decide($1, $2, true, $3)`,
@@ -133,20 +134,20 @@ func Approve(ctx context.Context, db *tenantdb.Compliance, tenant, request uuid.
 	return n, err
 }
 
-// Decline drops a request.
+// Decline declines a request.
 func Decline(ctx context.Context, db *tenantdb.Compliance, tenant, request uuid.UUID, reason string) error {
 	var none int64
 	return queryOne(ctx, db, fmt.Sprintf("decline request %s", request), `SELECT audit_decide($1, $2, false, $3)`,
 		[]any{tenant, request, reason}, &none)
 }
 
-// RequireTwo has every erasure of the tenant's events, the release of a hold and whatever keeps events for less wait
-// for a second person from now on.
+// RequireTwo makes every erasure of the tenant's events, every release of a hold and every shortening of retention
+// require a second person's approval from now on.
 func RequireTwo(ctx context.Context, db *tenantdb.Compliance, tenant uuid.UUID, reason string) error {
 	return queryOne(ctx, db, "require two people", `SELECT FROM audit_require_two($1, $2)`, []any{tenant, reason})
 }
 
-// RequireOne asks that one person be enough again, to which another must agree.
+// RequireOne requests that one person be enough again. Another person must approve the request.
 func RequireOne(ctx context.Context, db *tenantdb.Compliance, tenant uuid.UUID,
 	reason string) (request uuid.UUID, err error) {
 	err = queryOne(ctx, db, "let one person be enough", `SELECT audit_require_one($1, $2)`,

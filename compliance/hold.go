@@ -12,15 +12,15 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// Hold protects events from erasure and deletion: those that match everything it names. One that names nothing protects
-// all.
+// Hold protects events from erasure and deletion: those that match all of its conditions. A hold without conditions
+// protects all events.
 type Hold struct {
 	ID         uuid.UUID  `json:"id"`
 	Reason     string     `json:"reason"`
 	Since      *time.Time `json:"since,omitempty"` // of created_at, inclusive
 	Until      *time.Time `json:"until,omitempty"` // exclusive
 	Agent      *uuid.UUID `json:"agent_id,omitempty"`
-	User       *string    `json:"user_id,omitempty"` // forgotten when the hold is released
+	User       *string    `json:"user_id,omitempty"` // removed when the hold is released
 	Action     *string    `json:"action_type,omitempty"`
 	PlacedAt   time.Time  `json:"placed_at"`
 	PlacedBy   string     `json:"placed_by"`
@@ -28,7 +28,7 @@ type Hold struct {
 	ReleasedBy *string    `json:"released_by,omitempty"`
 }
 
-// String says which events it holds.
+// String describes which events the hold protects.
 func (h Hold) String() string {
 	var parts []string
 	add := func(format string, v any) { parts = append(parts, fmt.Sprintf(format, v)) }
@@ -53,15 +53,15 @@ func (h Hold) String() string {
 	return strings.Join(parts, ", ")
 }
 
-// Place puts a hold in force and returns its id: nothing that matches is erased or deleted after Place has returned. It
-// needs a reason, and takes nothing but the five conditions besides.
+// Place puts a hold in force and returns its id. After Place has returned, no matching event is erased or deleted. Of h
+// it uses the reason, which is required, and the five conditions.
 func Place(ctx context.Context, db *tenantdb.Compliance, tenant uuid.UUID, h Hold) (id uuid.UUID, err error) {
 	err = queryOne(ctx, db, "place a hold", `SELECT audit_hold($1, $2, $3, $4, $5, $6, $7)`,
 		[]any{tenant, h.Reason, h.Since, h.Until, h.Agent, h.User, h.Action}, &id)
 	return id, err
 }
 
-// Release ends a hold. Where two people must agree, it only asks, and returns the request.
+// Release ends a hold. If the tenant requires two people, it only makes a request and returns its id.
 func Release(ctx context.Context, db *tenantdb.Compliance, tenant, hold uuid.UUID,
 	reason string) (request *uuid.UUID, err error) {
 	err = queryOne(ctx, db, fmt.Sprintf("release hold %s", hold), `SELECT audit_release($1, $2, $3)`,
@@ -69,7 +69,7 @@ func Release(ctx context.Context, db *tenantdb.Compliance, tenant, hold uuid.UUI
 	return request, err
 }
 
-// Holds lists a tenant's holds, the newest first, released ones too.
+// Holds lists a tenant's holds, including released ones, newest first.
 func Holds(ctx context.Context, db *tenantdb.Compliance, tenant uuid.UUID) (all []Hold, err error) {
 	err = db.Call(ctx,
 		`SELECT id, reason, since, until, agent_id, user_id, action_type, placed_at, placed_by, released_at,

@@ -10,16 +10,16 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// Rule says how long events are kept. What has no rule is kept for good.
+// Rule says how long events are kept. Events without a rule are kept for ever.
 type Rule struct {
-	Action string    `json:"action_type"` // empty: all that have no rule of their own
+	Action string    `json:"action_type"` // empty: all action types without a rule of their own
 	Days   int       `json:"days"`
 	SetAt  time.Time `json:"set_at"`
 	SetBy  string    `json:"set_by"`
 }
 
-// SetRule sets a rule; ErrInvalid where it is below the schema's floor. With zero days it takes the rule back. Where
-// two people must agree to what keeps less, it only asks, and returns the request.
+// SetRule sets a rule; zero days remove the rule. It returns ErrInvalid if the days are below the schema's floor. If
+// the tenant requires two people and the change shortens retention, it only makes a request and returns its id.
 func SetRule(ctx context.Context, db *tenantdb.Compliance, tenant uuid.UUID, action string, days int,
 	reason string) (request *uuid.UUID, err error) {
 	err = queryOne(ctx, db, "set a retention rule", `SELECT audit_retain($1, $2, nullif($3::int, 0), $4)`,
@@ -27,7 +27,7 @@ func SetRule(ctx context.Context, db *tenantdb.Compliance, tenant uuid.UUID, act
 	return request, err
 }
 
-// Rules lists a tenant's rules, and the floor in days that no rule goes under.
+// Rules lists a tenant's rules, and returns the floor: the least number of days that a rule may have.
 func Rules(ctx context.Context, db *tenantdb.Compliance, tenant uuid.UUID) (all []Rule, floor int, err error) {
 	err = db.Call(ctx, `SELECT action_type, keep_days, set_at, set_by FROM audit_list_retention($1)`, []any{tenant},
 		func(rows pgx.Rows) error {
@@ -41,19 +41,20 @@ func Rules(ctx context.Context, db *tenantdb.Compliance, tenant uuid.UUID) (all 
 	return all, floor, err
 }
 
-// Expired is what went, or with a trial would.
+// Expired is what was deleted or, with try, would be.
 type Expired struct {
 	Events int64 `json:"deleted_events"`
-	Held   int64 `json:"held_events"` // that would have gone, were they not held
-	Bytes  int64 `json:"bytes"`       // of rows; indexes come on top
+	Held   int64 `json:"held_events"` // expired, but protected by a hold
+	Bytes  int64 `json:"bytes"`       // of rows, without indexes
 }
 
-// expireBatch is how many leaves one transaction looks at.
+// expireBatch is how many leaves one transaction checks.
 const expireBatch = 16_384
 
-// Expire deletes what a tenant's rules no longer keep, in bounded transactions, each with its own event: it can be
-// killed and run again. Only what a signed checkpoint covers goes, and nothing that is held; leaf hashes stay. With try
-// nothing is deleted. progress, when not nil, hears how many leaves were looked at and how many events went.
+// Expire deletes the events that a tenant's rules no longer keep, in bounded transactions, each with an event that
+// records it. It can be killed and run again. It deletes only events that a signed checkpoint proves to be old enough
+// and no hold protects; leaf hashes stay. With try it deletes nothing. progress, if not nil, is called with the number
+// of leaves checked and of events deleted.
 func Expire(ctx context.Context, db *tenantdb.Compliance, tenant uuid.UUID, reason string, try bool,
 	progress func(leaves, deleted int64)) (all Expired, err error) {
 	next := new(int64)

@@ -1,6 +1,6 @@
-// Package disclosure says what of an error may be told to a tenant, in an answer, a job or an event. Errors of the
-// network, the database, the system and other processes name addresses, paths and statements of the operator's
-// machines, and tell by their kind what is there; they are for the log.
+// Package disclosure decides what part of an error a tenant may read, in a response, a job or an event. Errors of the
+// network, the database, the operating system and other processes reveal addresses, paths and statements of the
+// operator's machines; they belong in the log only.
 package disclosure
 
 import (
@@ -8,10 +8,11 @@ import (
 	"strings"
 )
 
-// Undisclosed is told where nothing of an error may be.
+// Undisclosed is the text for an error of which a tenant may read nothing.
 const Undisclosed = "something went wrong here: the service's log has it"
 
-// Hide returns an error that says both, of which a tenant is told the first alone. Both are found by errors.Is and As.
+// Hide returns an error with both errors' texts, of which a tenant may read only public's. errors.Is and errors.As find
+// both.
 func Hide(public, detail error) error { return &hidden{public, detail} }
 
 type hidden struct{ public, detail error }
@@ -19,10 +20,10 @@ type hidden struct{ public, detail error }
 // Error implements error.
 func (h *hidden) Error() string { return h.public.Error() + ": " + h.detail.Error() }
 
-// Unwrap has both found.
+// Unwrap returns both errors.
 func (h *hidden) Unwrap() []error { return []error{h.public, h.detail} }
 
-// Reason is an error as a tenant may be told it; whole reports that it is all that the error says.
+// Reason returns the text of an error that a tenant may read; whole reports whether it is the error's whole text.
 func Reason(err error) (text string, whole bool) {
 	if h := find(err); h != nil {
 		text, _ = Reason(h.public)
@@ -34,12 +35,12 @@ func Reason(err error) (text string, whole bool) {
 	return err.Error(), true
 }
 
-// find looks for what is hidden in an error.
+// find returns the hidden error in an error's tree, or nil.
 func find(err error) *hidden {
 	if h, is := err.(*hidden); is {
 		return h
 	}
-	for _, inner := range indexBelow(err) {
+	for _, inner := range unwrapped(err) {
 		if h := find(inner); h != nil {
 			return h
 		}
@@ -47,11 +48,11 @@ func find(err error) *hidden {
 	return nil
 }
 
-// systems are the packages, and what lies below them, whose errors tell of the machine.
+// systems are the packages, with their subpackages, whose errors reveal something about the machine.
 var systems = []string{"net", "os", "io/fs", "syscall", "internal/poll", "crypto/tls", "crypto/x509",
 	"github.com/jackc", "github.com/minio", "golang.org/x/sys"}
 
-// isForeign reports whether an error is, or holds, one of a system's.
+// isForeign reports whether an error is, or wraps, an error of one of systems.
 func isForeign(err error) bool {
 	if err == nil {
 		return false
@@ -65,7 +66,7 @@ func isForeign(err error) bool {
 			return true
 		}
 	}
-	for _, inner := range indexBelow(err) {
+	for _, inner := range unwrapped(err) {
 		if isForeign(inner) {
 			return true
 		}
@@ -73,8 +74,8 @@ func isForeign(err error) bool {
 	return false
 }
 
-// indexBelow are the errors that an error wraps.
-func indexBelow(err error) []error {
+// unwrapped returns the errors that an error wraps directly.
+func unwrapped(err error) []error {
 	switch e := err.(type) {
 	case interface{ Unwrap() error }:
 		if inner := e.Unwrap(); inner != nil {

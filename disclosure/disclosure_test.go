@@ -15,7 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// TestWhatTellsOfTheMachineIsUnsaid: real errors of the network, the system, the database and other processes,
+// TestWhatTellsOfTheMachineIsUnsaid uses real errors of the network, the system, the database and other processes,
 // wrapped as ours are.
 func TestWhatTellsOfTheMachineIsUnsaid(t *testing.T) {
 	_, refused := net.Dial("tcp", "127.0.0.1:1")

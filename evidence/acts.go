@@ -16,7 +16,7 @@ import (
 	"github.com/konstruct/konstruct/ledger"
 )
 
-// The actions of events that record an act of the law.
+// The action types of events that record a compliance act.
 const (
 	ActionErasure   = "erasure"
 	ActionRetention = "retention"
@@ -25,8 +25,8 @@ const (
 	ActionRequest   = "compliance_request"
 )
 
-// Act is an event of the tenant's log that says what was erased or deleted, or what binds such acts: a rule, a hold, a
-// request for a second person. In a bundle it is proven like any other.
+// Act is an event of the tenant's log that records what was erased or deleted, or what restricts such acts: a retention
+// rule, a legal hold, a request for a second person's approval. A bundle proves it like any other event.
 type Act struct {
 	Event      string    `json:"event_id"`
 	Action     string    `json:"action_type"`
@@ -34,24 +34,24 @@ type Act struct {
 	By         string    `json:"by"`
 	ApprovedBy string    `json:"approved_by,omitempty"`
 	Reason     string    `json:"reason"`
-	Fields     []string  `json:"fields,omitempty"` // that were erased
-	Events     int64     `json:"events"`           // of the bundle that it concerns
+	Fields     []string  `json:"fields,omitempty"` // the erased fields
+	Events     int64     `json:"events"`           // number of the bundle's events that it concerns
 
 	kind actMetadata
-	bits []byte // a bit for each leaf from FirstLeaf on
-	leaf int64  // its own place in the log
+	bits []byte // one bit for each leaf from FirstLeaf on; 1: deleted
+	leaf int64  // the act's own index in the log
 }
 
-// actMetadata is what the kinds of acts say in their metadata; docs/compliance.md.
+// actMetadata is the metadata of acts of every kind; see docs/compliance.md.
 type actMetadata struct {
 	Events     []string `json:"events"`
 	Fields     []string `json:"fields"`
 	ApprovedBy string   `json:"approved_by"`
 	Request    string   `json:"request"`
 	FirstLeaf  int64    `json:"first_leaf"`
-	Leaves     string   `json:"leaves"` // base64: a bit each from FirstLeaf on, the lowest of a byte first
+	Leaves     string   `json:"leaves"` // base64: one bit for each leaf from FirstLeaf on, a byte's lowest bit first
 
-	Act       string `json:"act"` // of a request: what is asked for
+	Act       string `json:"act"` // of a request: the act to be approved
 	OfOneUser bool   `json:"of_one_user"`
 
 	Hold    string  `json:"hold"`
@@ -62,11 +62,11 @@ type actMetadata struct {
 
 	ActionType *string `json:"action_type"`
 	KeepDays   *int    `json:"keep_days"`
-	Keep       *string `json:"keep"` // before days were whole: an interval's text
+	Keep       *string `json:"keep"` // in acts older than keep_days: an interval's text, such as "200 days"
 	TwoPeople  *bool   `json:"two_people"`
 }
 
-// String says what was done.
+// String describes the act in a sentence.
 func (a *Act) String() string {
 	by := a.By
 	if a.ApprovedBy != "" {
@@ -79,7 +79,7 @@ func (a *Act) String() string {
 	return fmt.Sprintf("%s on %s by %s, for: %s", did, a.At.Format(time.RFC3339), by, a.Reason)
 }
 
-// NewAct reads what an event says of an act.
+// NewAct parses an event that records an act. It fails if the action type is not an act's or the metadata is malformed.
 func NewAct(id string, at time.Time, by, action, reason string, metadata []byte) (*Act, error) {
 	switch action {
 	case ActionErasure, ActionRetention, ActionRule, ActionHold, ActionRequest:
@@ -103,10 +103,10 @@ func NewAct(id string, at time.Time, by, action, reason string, metadata []byte)
 	return a, nil
 }
 
-// maxDeletedLeaves is how many leaves one act of retention covers at most.
+// maxDeletedLeaves is how many leaves one retention act covers at most.
 const maxDeletedLeaves = 1 << 16
 
-// LastLeaf is the newest leaf whose event the act deleted; -1 for an act that deletes nothing.
+// LastLeaf returns the index of the newest leaf whose event the act deleted; -1 for an act that deletes nothing.
 func (a *Act) LastLeaf() int64 {
 	for i := len(a.bits) - 1; i >= 0; i-- {
 		if a.bits[i] != 0 {
@@ -116,10 +116,10 @@ func (a *Act) LastLeaf() int64 {
 	return -1
 }
 
-// binds reports an act that takes nothing away, and says what others may.
+// binds reports whether the act erases and deletes nothing itself, and only restricts later acts.
 func (a *Act) binds() bool { return a.Action != ActionErasure && a.Action != ActionRetention }
 
-// readAct reads what a record says of an act.
+// readAct parses a record of an act.
 func readAct(r *ledger.Record) (*Act, error) {
 	text := func(f ledger.Field) string { return string(r.Shown[f-1].Value) }
 	for _, f := range []ledger.Field{ledger.UserID, ledger.ActionType, ledger.InputSummary, ledger.Metadata} {
@@ -131,11 +131,11 @@ func readAct(r *ledger.Record) (*Act, error) {
 		text(ledger.InputSummary), r.Shown[ledger.Metadata-1].Value)
 }
 
-// maxActs bounds the acts of a bundle: an erasure names a thousand events in 40 kilobytes.
+// maxActs is the limit on a bundle's acts in bytes: an erasure of 1,000 events takes 40 kilobytes.
 const maxActs = 64 << 20
 
-// appendAct adds an act as bundles carry it: index[8] ‖ n[1] ‖ n hashes of its inclusion proof in the newest checkpoint
-// ‖ record.
+// appendAct appends an act in the form that bundles use: index[8] ‖ n[1] ‖ n hashes of its inclusion proof in the
+// newest checkpoint ‖ record.
 func appendAct(b []byte, index int64, proof []ledger.Hash, r *ledger.Record) []byte {
 	b = append(binary.BigEndian.AppendUint64(b, uint64(index)), byte(len(proof)))
 	for _, h := range proof {
@@ -144,7 +144,7 @@ func appendAct(b []byte, index int64, proof []ledger.Hash, r *ledger.Record) []b
 	return r.AppendBinary(b)
 }
 
-// acts reads and proves the acts that a bundle shows.
+// readActs reads the bundle's acts and verifies their inclusion proofs.
 func (c *bundleCheck) readActs(from *bufio.Reader) error {
 	c.erasures, c.gone = map[erasure]*Act{}, map[int64][]*Act{}
 	for {
@@ -190,7 +190,7 @@ type erasure struct {
 	field ledger.Field
 }
 
-// act notes what a proven act erased or deleted.
+// act notes what a proven act erased or deleted, for checkActs.
 func (c *bundleCheck) act(a *Act) error {
 	c.Acts = append(c.Acts, a)
 	if a.Action == ActionRetention {
@@ -210,7 +210,7 @@ func (c *bundleCheck) act(a *Act) error {
 			if err != nil {
 				return err
 			}
-			if at := (erasure{id, f}); c.erasures[at] == nil { // what was gone before stays the first act's
+			if at := (erasure{id, f}); c.erasures[at] == nil { // the first act that names a field erased it
 				c.erasures[at] = a
 			}
 		}
@@ -218,13 +218,13 @@ func (c *bundleCheck) act(a *Act) error {
 	return nil
 }
 
-// deletes reports whether a retention's act names a leaf.
+// deletes reports whether a retention act deleted a leaf's event.
 func (a *Act) deletes(index int64) bool {
 	i := index - a.kind.FirstLeaf
 	return i >= 0 && i/8 < int64(len(a.bits)) && a.bits[i/8]&(1<<(i%8)) != 0
 }
 
-// checkActs holds what is missing of a leaf against the acts that are proven.
+// checkActs checks that proven acts account for a leaf's erased fields, or for the deletion of its event.
 func (c *bundleCheck) checkActs(r *ledger.Record, index int64) {
 	if r.Gone {
 		for _, a := range c.gone[index/ledger.TileWidth] {

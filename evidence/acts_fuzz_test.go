@@ -8,7 +8,7 @@ import (
 	"github.com/konstruct/konstruct/ledger"
 )
 
-// FuzzActs reads acts of a stranger's, and what one would say if it were proven.
+// FuzzActs parses acts with any metadata, and judges them as if they were proven.
 func FuzzActs(f *testing.F) {
 	for _, metadata := range []string{`{"events":["11111111-1111-4111-8111-111111111111"],"fields":["user_id"],` +
 		`"approved_by":"bob"}`, `{"first_leaf":9223372036854775807,"leaves":"/////w=="}`,

@@ -9,23 +9,23 @@ import (
 	"github.com/konstruct/konstruct/ledger"
 )
 
-// batch is some leaves, read and hashed.
+// batch is a number of leaves with their hashes.
 type batch struct {
 	records []ledger.Record
 	hashes  []ledger.Hash
 	err     error
 }
 
-// batchSize is how many leaves are hashed at once, beside the reading of the next.
+// batchSize is how many leaves are hashed at a time, while the next ones are read.
 const batchSize = 512
 
 var errTooMany = errors.New("there are more leaves than the range has")
 
-// batches reads leaves and hashes them on other cores, and yields them in their order. A batch is good until
-// the next is asked for.
+// batches reads leaves, hashes them on other cores, and yields them in order. A batch is valid until the next one is
+// yielded.
 func batches(from *bufio.Reader, tenant [16]byte, total int64) iter.Seq[*batch] {
 	return func(yield func(*batch) bool) {
-		const ahead = 8 // batches on their way: some megabytes, however long the file is
+		const ahead = 8 // batches in flight: a few megabytes, however long the file is
 		free, work, stop := make(chan *batch, ahead), make(chan chan *batch, ahead), make(chan struct{})
 		defer close(stop)
 		for range ahead {
@@ -57,7 +57,7 @@ func batches(from *bufio.Reader, tenant [16]byte, total int64) iter.Seq[*batch] 
 			b := <-done
 			if len(b.records) > 0 || b.err != nil {
 				err := b.err
-				b.err = nil // what was read before it counts
+				b.err = nil // the leaves before the error are yielded first
 				if len(b.records) > 0 && !yield(b) {
 					return
 				}
@@ -71,13 +71,13 @@ func batches(from *bufio.Reader, tenant [16]byte, total int64) iter.Seq[*batch] 
 	}
 }
 
-// read fills a batch; true says that nothing follows.
+// read fills a batch; it returns true if the batch is the last one.
 func (b *batch) read(from *bufio.Reader, tenant [16]byte, left *int64) bool {
 	b.records, b.err = b.records[:0], nil
 	for len(b.records) < batchSize {
 		n := len(b.records)
 		if n < cap(b.records) {
-			b.records = b.records[:n+1] // its values' memory is used again
+			b.records = b.records[:n+1] // reuse its values' memory
 		} else {
 			b.records = append(b.records, ledger.Record{})
 		}

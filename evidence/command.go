@@ -15,21 +15,21 @@ import (
 	"github.com/konstruct/konstruct/ledger"
 )
 
-// Command is a verification as a command line has it: `konstruct verify` and `konstruct-verify` are this.
+// Command is the command line of a verification: `konstruct verify` and `konstruct-verify` run it.
 type Command struct {
-	Bundle    string   // a file
-	Key       string   // the notary's key, or a file that holds it
-	Witnesses []string // likewise
-	Quorum    int
-	Floor     int      // below how many days no retention rule may go; 0 is none
-	Receipts  []string // files
-	Texts     []string // files, each a text that a search must have shown
-	Authority string   // a file of PEM certificates: the roots of the time-stamping authorities that are believed
-	Events    string   // where to write the proven events; empty: nowhere
+	Bundle    string   // a file's path
+	Key       string   // the notary's key, or the path of a file with it
+	Witnesses []string // the witnesses' keys, or paths of files with them
+	Quorum    int      // how many of the witnesses must have cosigned
+	Floor     int      // the least number of days that a retention rule may keep events; 0: no check
+	Receipts  []string // paths of files
+	Texts     []string // paths of files, each with a text that a search must have returned
+	Authority string   // a file of PEM certificates: the roots of the trusted time-stamping authorities
+	Events    string   // the file to which the proven events are written; empty: none
 	Progress  func(done, total int64)
 }
 
-// Run verifies the bundle.
+// Run verifies the bundle. An error says that an argument or a file could not be read; see Verify.
 func (c Command) Run() (*Result, error) {
 	if c.Floor < 0 {
 		return nil, fmt.Errorf("--retention-floor: %d days", c.Floor)
@@ -95,13 +95,13 @@ func (c Command) Run() (*Result, error) {
 	lines.SetEscapeHTML(false)
 	t.Event = func(r *ledger.Record) error { return lines.Encode(asJSON(r)) }
 	result, err := Verify(f, info.Size(), t)
-	if err == nil && !result.OK() { // what is not proven is not written
+	if err == nil && !result.OK() { // don't leave events that are not proven
 		return result, os.Remove(c.Events)
 	}
 	return result, errors.Join(err, w.Flush())
 }
 
-// orFile is what a file holds, or the argument itself where there is no such file.
+// orFile returns a file's content, or the argument itself if there is no such file.
 func orFile(arg string) string {
 	if raw, err := readFile(arg); err == nil {
 		return raw
@@ -123,7 +123,7 @@ func readFile(path string) (string, error) {
 	return string(raw), err
 }
 
-// asJSON is a record by the columns' names; fields that are not opened are not there.
+// asJSON returns a record's opened fields by column name.
 func asJSON(r *ledger.Record) map[string]any {
 	out := map[string]any{"id": ledger.FormatID(r.ID), "tenant_id": ledger.FormatID(r.TenantID),
 		"created_at": timeText(r.CreatedAt), "recorded_at": timeText(r.RecordedAt)}
@@ -146,7 +146,7 @@ func asJSON(r *ledger.Record) map[string]any {
 	return out
 }
 
-// Print says in plain words what holds and what does not.
+// Print writes the result in plain English: what was verified, notes, and problems.
 func (r *Result) Print(to io.Writer) error {
 	if r.OK() {
 		fmt.Fprintln(to, "This bundle holds.")
@@ -172,7 +172,7 @@ func (r *Result) Print(to io.Writer) error {
 	return nil
 }
 
-// clean keeps a bundle's texts from steering the terminal.
+// clean replaces control characters, so that a bundle's texts can't control the terminal.
 func clean(s string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) {

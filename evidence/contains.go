@@ -11,13 +11,13 @@ import (
 	"github.com/konstruct/konstruct/ledger"
 )
 
-// MaxMetadata bounds a filter's metadata in bytes: each event's metadata is compared with all of it.
+// MaxMetadata is the limit on a filter's metadata in bytes: every event's metadata is compared with it.
 const MaxMetadata = 4 << 10
 
-// errObject says what a filter's metadata must be.
+// errObject is returned for metadata that is not one JSON object.
 var errObject = errors.New("must be a JSON object")
 
-// readObject reads one JSON object, numbers as they are written.
+// readObject parses one JSON object; numbers keep their text.
 func readObject(raw []byte) (map[string]any, error) {
 	var v map[string]any
 	d := json.NewDecoder(bytes.NewReader(raw))
@@ -28,9 +28,9 @@ func readObject(raw []byte) (map[string]any, error) {
 	return v, nil
 }
 
-// contains reports whether JSON document a contains b, as PostgreSQL's a @> b has it for two objects: an object holds
-// each key of the other with a value that contains its value, an array an element that contains each of the other's,
-// and all else is equal.
+// contains reports whether JSON value a contains b, as PostgreSQL's a @> b does for two objects. An object must have
+// each of the other's keys, with a value that contains the other's value. An array must have an element that contains
+// each of the other's elements. Other values must be equal.
 func contains(a, b any) bool {
 	switch b := b.(type) {
 	case map[string]any:
@@ -71,7 +71,7 @@ func anyContains(all []any, want any) bool {
 	return false
 }
 
-// composite reports whether a value is one that == must not compare.
+// composite reports whether a value is a map or a slice, which == can't compare.
 func composite(v any) bool {
 	switch v.(type) {
 	case map[string]any, []any:
@@ -80,20 +80,21 @@ func composite(v any) bool {
 	return false
 }
 
-// decimal is a number's one form: digits without zeros at either end, times ten to the exponent.
+// decimal is a number's canonical form: digits without zeros at either end, times ten to the exponent.
 type decimal struct {
 	negative bool
 	digits   string
 	exponent int64
 }
 
-// decimalOf reads a number that is valid JSON. Nothing is multiplied out: 1e999999999 is as short as it is written.
+// decimalOf parses a number that is valid JSON. It does not expand exponents, so 1e999999999 costs no more than its
+// text.
 func decimalOf(n json.Number) (d decimal) {
 	s, negative := strings.CutPrefix(string(n), "-")
 	if i := strings.IndexAny(s, "eE"); i >= 0 {
 		e, err := strconv.ParseInt(strings.TrimPrefix(s[i+1:], "+"), 10, 62)
 		if err != nil {
-			return decimal{digits: string(n)} // equal to what is written alike
+			return decimal{digits: string(n)} // equal only to the same text
 		}
 		s, d.exponent = s[:i], e
 	}
@@ -109,7 +110,7 @@ func decimalOf(n json.Number) (d decimal) {
 	return d
 }
 
-// metadata is the condition that an event's metadata contains the filter's.
+// metadata returns the condition that an event's metadata contains the filter's.
 func (f Filter) metadata() (condition, error) {
 	if len(f.Metadata) > MaxMetadata {
 		return condition{}, fmt.Errorf("metadata: %d bytes, the limit is %d", len(f.Metadata), MaxMetadata)

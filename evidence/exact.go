@@ -9,7 +9,7 @@ import (
 	"io"
 )
 
-// The signatures of a zip file's records (APPNOTE 4.3).
+// The signatures of a zip file's records (PKWARE's APPNOTE 4.3).
 const (
 	localHeader   = 0x04034b50
 	descriptor    = 0x08074b50
@@ -19,8 +19,8 @@ const (
 	endRecord     = 0x06054b50
 )
 
-// exactArchive holds that a zip file is nothing but its entries, one behind the other, and their directory: what stands
-// before, between or behind them is read by some programs and not by others.
+// exactArchive checks that a zip file consists of its entries, one after the other, and their directory, with no other
+// bytes before, between or after them: zip readers disagree on those.
 func exactArchive(bundle io.ReaderAt, size int64, files []*zip.File) error {
 	at := int64(0)
 	read := func(n int64) ([]byte, error) {
@@ -59,7 +59,7 @@ func exactArchive(bundle io.ReaderAt, size int64, files []*zip.File) error {
 		if f.Flags&8 == 0 {
 			continue
 		}
-		width := int64(16) // crc and two sizes of four bytes
+		width := int64(16) // signature, CRC and two sizes of 4 bytes
 		if f.CompressedSize64 >= 1<<32-1 || f.UncompressedSize64 >= 1<<32-1 {
 			width = 24
 		}
@@ -97,5 +97,5 @@ func exactArchive(bundle io.ReaderAt, size int64, files []*zip.File) error {
 	return nil
 }
 
-// maxName bounds an entry's name and what else its header says.
+// maxName is the limit on an entry's name, and on its extra fields, in bytes.
 const maxName = 256

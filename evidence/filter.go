@@ -9,18 +9,18 @@ import (
 	"github.com/konstruct/konstruct/ledger"
 )
 
-// Filter says which events were asked for. Times are of recorded_at, the database's own; zero fields do not matter.
+// Filter selects events. Since and Until apply to recorded_at, the database's own time. Zero fields don't filter.
 type Filter struct {
 	Since  time.Time `json:"since,omitzero"` // inclusive
 	Until  time.Time `json:"until,omitzero"` // exclusive
 	Agent  string    `json:"agent_id,omitempty"`
 	User   *string   `json:"user_id,omitempty"`
 	Action *string   `json:"action_type,omitempty"`
-	// Metadata is an object that the event's metadata contains, as PostgreSQL's @> has it; at most MaxMetadata bytes.
+	// Metadata is an object that the event's metadata must contain, by PostgreSQL's @>; at most MaxMetadata bytes.
 	Metadata json.RawMessage `json:"metadata,omitempty"`
 }
 
-// String is the filter in words.
+// String describes the filter in words.
 func (f Filter) String() string {
 	var b bytes.Buffer
 	say := func(format string, args ...any) {
@@ -57,7 +57,7 @@ func (f Filter) String() string {
 	return b.String()
 }
 
-// condition is what one field must be; NULL is never that.
+// condition is a condition on one field's value. NULL never meets it.
 type condition struct {
 	field ledger.Field
 	holds func(value []byte) bool
@@ -67,7 +67,7 @@ func equals(field ledger.Field, want []byte) condition {
 	return condition{field, func(value []byte) bool { return bytes.Equal(value, want) }}
 }
 
-// conditions are the filter's fields, those that reveal least when they are opened first.
+// conditions returns the filter's conditions. The field that reveals least when it is opened comes first.
 func (f Filter) conditions() (all []condition, err error) {
 	if f.Action != nil {
 		all = append(all, equals(ledger.ActionType, []byte(*f.Action)))
@@ -92,17 +92,17 @@ func (f Filter) conditions() (all []condition, err error) {
 	return all, nil
 }
 
-// inTime reports whether an event was recorded in the time asked for.
+// inTime reports whether an event was recorded within the filter's time range.
 func (f Filter) inTime(recorded ledger.Micros) bool {
 	return (f.Since.IsZero() || recorded >= ledger.MicrosOf(f.Since)) &&
 		(f.Until.IsZero() || recorded < ledger.MicrosOf(f.Until))
 }
 
-// filterRule is a manifest's filter and withheld fields, made ready to be held against many events.
+// filterRule is a manifest's filter and withheld fields, prepared for many events.
 type filterRule struct {
 	filter     Filter
 	conditions []condition
-	withheld   map[ledger.Field]bool // a field that the filter asks for can't be
+	withheld   map[ledger.Field]bool // none of them is a field of a condition
 }
 
 func (m *Manifest) rule() (r filterRule, err error) {
@@ -121,25 +121,25 @@ func (m *Manifest) rule() (r filterRule, err error) {
 		if r.withheld[c.field] {
 			return r,
 				fmt.Errorf(
-					"%s is withheld, and the filter asks for it: whoever is shown that an event matches knows it",
+					"%s can't be withheld, because the filter needs it: a match reveals its value",
 					c.field)
 		}
 	}
 	return r, nil
 }
 
-// verdict is what a filter says of an event.
+// verdict says whether a filter matches an event.
 type verdict int
 
 const (
 	excluded verdict = iota
 	matches
-	undecided // what the filter asks for was erased
+	undecided // a field that the filter needs was erased
 )
 
-// disclose decides what a record shows of an event: all fields but the withheld of one that matches, the one
-// field that shows it does not of one that does not, and nothing of one whose time shows that already or of which
-// nobody can tell.
+// disclose decides which fields of an event its record opens. A matching event opens all fields but the withheld ones.
+// An event that does not match opens only the one field that shows it. An event outside the time range or one that
+// can't be decided opens none.
 func (r *filterRule) disclose(recorded ledger.Micros, values *ledger.Values,
 	erased ledger.FieldSet) (open func(ledger.Field) bool, is verdict) {
 	nothing := func(ledger.Field) bool { return false }

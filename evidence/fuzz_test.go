@@ -10,7 +10,7 @@ import (
 	"github.com/konstruct/konstruct/ledger"
 )
 
-// bundle is a zip of the files that a bundle has.
+// bundle returns a zip with a bundle's files.
 func bundle(t testing.TB, manifest, leaves, summary []byte, more ...string) []byte {
 	t.Helper()
 	var out bytes.Buffer
@@ -40,7 +40,7 @@ func bundle(t testing.TB, manifest, leaves, summary []byte, more ...string) []by
 
 var stranger = ledger.Key{Name: "konstruct.example/test", Public: make([]byte, 32)}
 
-// FuzzBundle gives the reader bundles of a stranger's: it must not crash, take long, or believe anything.
+// FuzzBundle gives the verifier bundles with any content: it must not crash, take long, or accept anything.
 func FuzzBundle(f *testing.F) {
 	m, err := json.MarshalIndent(evidence.Manifest{Version: "konstruct/evidence/v1",
 		Tenant: "11111111-1111-4111-8111-111111111111", Keys: []evidence.Key{{Key: stranger.String()}},
@@ -60,7 +60,7 @@ func FuzzBundle(f *testing.F) {
 	})
 }
 
-// FuzzZip gives the reader any bytes as a zip.
+// FuzzZip gives the verifier any bytes as a zip.
 func FuzzZip(f *testing.F) {
 	f.Add(bundle(f, []byte("{}"), nil, nil))
 	f.Add(bundle(f, []byte("{}"), nil, nil, "../../etc/passwd"))

@@ -9,40 +9,42 @@ import (
 	"time"
 )
 
-// DefaultFloor is for how many days events are kept at least, whatever a rule says: six months, as the EU's AI Act
-// asks.
+// DefaultFloor is the default least number of days for which events are kept, whatever a rule says: six months, as the
+// EU's AI Act requires.
 const DefaultFloor = 184
 
-// ComplianceJudge holds acts against the log that they stand in: an act proves nothing by being there. Rules, holds and
-// requests in force are events of the log before it, and signed checkpoints say how old a leaf is.
+// ComplianceJudge checks a tenant's acts against the log that has them: an act is not lawful just because it is in the
+// log. The rules, holds and requests in force are earlier events of the same log, and signed checkpoints prove the age
+// of a leaf.
 type ComplianceJudge struct {
-	// Floor is below how many days no rule may go; 0 is none. It is the verifier's, and not the database's.
+	// Floor is the least number of days that a rule may keep events; 0 means no check. The verifier sets it, not the
+	// database.
 	Floor int
-	// Signed is when the first checkpoint was signed that covers a leaf; an error where none is known.
+	// Signed returns when the first checkpoint that covers a leaf was signed; an error if none is known.
 	Signed func(leaf int64) (time.Time, error)
 }
 
-// Ruling is an act that was not lawful, and why.
+// Ruling is an act that was not lawful, with the reason.
 type Ruling struct {
 	Event   string
 	Verdict string
 }
 
-// InForce is what the log said of a tenant's acts when they were all judged.
-type judgement struct {
+// complianceState is the state while a tenant's acts are checked in the log's order: what is in force so far.
+type complianceState struct {
 	*ComplianceJudge
-	rules    map[string]int
-	holds    map[string]*Act
-	requests map[string]*Act
-	acts     map[string]bool
-	two      bool
-	found    []Ruling
+	rules     map[string]int
+	holds     map[string]*Act
+	requests  map[string]*Act
+	acts      map[string]bool
+	twoPeople bool
+	found     []Ruling
 }
 
-// Rule judges a tenant's acts, given in the log's order.
+// Rule checks all of a tenant's acts, given in the log's order, and returns those that were not lawful.
 func (j *ComplianceJudge) Rule(acts []*Act) []Ruling {
-	g := judgement{ComplianceJudge: j, rules: map[string]int{}, holds: map[string]*Act{}, requests: map[string]*Act{},
-		acts: map[string]bool{}}
+	g := complianceState{ComplianceJudge: j, rules: map[string]int{}, holds: map[string]*Act{},
+		requests: map[string]*Act{}, acts: map[string]bool{}}
 	for _, a := range acts {
 		g.acts[a.Event] = true
 	}
@@ -63,13 +65,13 @@ func (j *ComplianceJudge) Rule(acts []*Act) []Ruling {
 	return g.found
 }
 
-func (g *judgement) refuse(a *Act, format string, args ...any) {
+func (g *complianceState) refuse(a *Act, format string, args ...any) {
 	g.found = append(g.found, Ruling{a.Event, "records an act that was not lawful: " + fmt.Sprintf(format, args...)})
 }
 
-// agreed holds an act for which two people are asked against the request that stands before it in the log.
-func (g *judgement) agreed(a *Act, what string, same func(request *actMetadata) bool) {
-	if !g.two {
+// checkApproval checks that an act that needs two people's approval matches an earlier request in the log.
+func (g *complianceState) checkApproval(a *Act, what string, same func(request *actMetadata) bool) {
+	if !g.twoPeople {
 		return
 	}
 	r := g.requests[a.kind.Request]
@@ -83,25 +85,25 @@ func (g *judgement) agreed(a *Act, what string, same func(request *actMetadata) 
 	}
 }
 
-func (g *judgement) hold(a *Act) {
+func (g *complianceState) hold(a *Act) {
 	if a.kind.Placed {
 		g.holds[a.kind.Hold] = a
 		return
 	}
-	g.agreed(a, "release", func(r *actMetadata) bool { return r.Hold == a.kind.Hold })
+	g.checkApproval(a, "release", func(r *actMetadata) bool { return r.Hold == a.kind.Hold })
 	delete(g.holds, a.kind.Hold)
 }
 
-// days is what an interval of whole days says, as rules were written before they were numbers.
+// days matches an interval of whole days, the form of a rule's days before keep_days.
 var days = regexp.MustCompile(`^([0-9]{1,6}) days?$`)
 
-func (g *judgement) rule(a *Act) {
+func (g *complianceState) rule(a *Act) {
 	w := &a.kind
 	if w.TwoPeople != nil {
 		if !*w.TwoPeople {
-			g.agreed(a, "one_person", func(*actMetadata) bool { return true })
+			g.checkApproval(a, "one_person", func(*actMetadata) bool { return true })
 		}
-		g.two = *w.TwoPeople
+		g.twoPeople = *w.TwoPeople
 		return
 	}
 	action := ""
@@ -127,7 +129,7 @@ func (g *judgement) rule(a *Act) {
 		now, ruled = g.rules[""], g.has("")
 	}
 	if keep == nil || !ruled || *keep < now {
-		g.agreed(a, "retention_rule", func(r *actMetadata) bool {
+		g.checkApproval(a, "retention_rule", func(r *actMetadata) bool {
 			return r.ActionType != nil && *r.ActionType == action && (r.KeepDays == nil) == (keep == nil) &&
 				(keep == nil || *r.KeepDays == *keep)
 		})
@@ -142,11 +144,11 @@ func (g *judgement) rule(a *Act) {
 	g.rules[action] = *keep
 }
 
-func (g *judgement) has(action string) bool { _, there := g.rules[action]; return there }
+func (g *complianceState) has(action string) bool { _, there := g.rules[action]; return there }
 
-// held is the hold in force that protects every event, if there is one. Whether a narrower one protected an event can't
-// be told once it is gone.
-func (g *judgement) held() *Act {
+// holdOnAll returns a hold in force that protects all events, or nil. Narrower holds are not checked: once an event is
+// gone, nothing shows whether such a hold matched it.
+func (g *complianceState) holdOnAll() *Act {
 	var all []*Act
 	for _, h := range g.holds {
 		if w := &h.kind; w.Since == nil && w.Until == nil && w.AgentID == nil && w.ActionType == nil && !w.OfOneUser {
@@ -159,8 +161,8 @@ func (g *judgement) held() *Act {
 	return slices.MinFunc(all, func(a, b *Act) int { return cmp.Compare(a.Event, b.Event) })
 }
 
-func (g *judgement) erasure(a *Act) {
-	if h := g.held(); h != nil {
+func (g *complianceState) erasure(a *Act) {
+	if h := g.holdOnAll(); h != nil {
 		g.refuse(a, "it erases what is under legal hold %s (event %s)", h.kind.Hold, h.Event)
 	}
 	for _, e := range a.kind.Events {
@@ -168,7 +170,7 @@ func (g *judgement) erasure(a *Act) {
 			g.refuse(a, "it erases fields of event %s, which records an act itself", e)
 		}
 	}
-	g.agreed(a, "erasure", func(r *actMetadata) bool {
+	g.checkApproval(a, "erasure", func(r *actMetadata) bool {
 		return sameSet(r.Fields, a.kind.Fields) && (r.OfOneUser || sameSet(r.Events, a.kind.Events))
 	})
 }
@@ -178,8 +180,8 @@ func sameSet(a, b []string) bool {
 	return slices.Equal(a, b)
 }
 
-func (g *judgement) retention(a *Act) {
-	if h := g.held(); h != nil {
+func (g *complianceState) retention(a *Act) {
+	if h := g.holdOnAll(); h != nil {
 		g.refuse(a, "it deletes what is under legal hold %s (event %s)", h.kind.Hold, h.Event)
 	}
 	if len(g.rules) == 0 {

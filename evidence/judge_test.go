@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// TestActsAreJudgedByTheLog gives a log's acts, and what is said of them.
+// TestActsAreJudgedByTheLog gives the judge a log's acts, and compares the rulings.
 func TestActsAreJudgedByTheLog(t *testing.T) {
 	now := time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)
 	n := 0
@@ -38,7 +38,7 @@ func TestActsAreJudgedByTheLog(t *testing.T) {
 		return act(ActionErasure, "ann", `{"events":["e"],"fields":["input_summary"]`+more+`}`)
 	}
 	request := func(by, more string) *Act { return act(ActionRequest, by, `{"request":"r"`+more+`}`) }
-	// Leaf n was first signed 200+n days ago; those from 1000 on by nothing.
+	// Leaf n was first signed 200+n days ago; no checkpoint covers leaves from 1000 on.
 	signed := func(leaf int64) (time.Time, error) {
 		if leaf >= 1000 {
 			return time.Time{}, errors.New("none")
@@ -47,7 +47,7 @@ func TestActsAreJudgedByTheLog(t *testing.T) {
 	}
 	for name, c := range map[string]struct {
 		acts []*Act
-		want string // what is said of the last; empty: nothing at all
+		want string // the ruling on the last act; empty: no ruling at all
 	}{
 		"old enough":             {[]*Act{rule(200), retention(1)}, ""},
 		"exactly":                {[]*Act{rule(200), retention(0)}, ""},
@@ -119,7 +119,7 @@ func TestActsAreJudgedByTheLog(t *testing.T) {
 		"two people taken back by two, and one": {[]*Act{two(), request("ann", `,"act":"one_person"`),
 			act(ActionRule, "ann", `{"two_people":false,"request":"r","approved_by":"ben"}`), erasure(``)}, ""},
 	} {
-		if name == "too young for the floor" { // the rule itself is named first
+		if name == "too young for the floor" { // the first ruling is on the rule itself
 			found := (&ComplianceJudge{Floor: 300, Signed: signed}).Rule(c.acts)
 			if len(found) != 2 || !strings.Contains(found[1].Verdict, "kept for 300 days") {
 				t.Errorf("%s: %v", name, found)

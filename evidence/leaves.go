@@ -8,7 +8,7 @@ import (
 	"github.com/konstruct/konstruct/ledger"
 )
 
-// leaves reads every leaf of the range, holds it against the filter, and all of them against the signed roots.
+// leaves reads every leaf of the range, checks it against the filter, and verifies all leaves against the signed roots.
 func (c *bundleCheck) leaves(from *bufio.Reader) error {
 	total, n := c.to.Size-c.from.Size, int64(0)
 	run := ledger.NewRange(c.from.Size)
@@ -51,7 +51,7 @@ func (c *bundleCheck) leaves(from *bufio.Reader) error {
 	return c.roots(run)
 }
 
-// roots holds the leaves, joined with what stands before and behind them, against the signed roots.
+// roots verifies the leaves, joined with the log before and after the range, against the signed roots.
 func (c *bundleCheck) roots(run ledger.Range) error {
 	tree, err := c.part("before", 0, c.from.Size, c.m.Before)
 	if err != nil {
@@ -94,7 +94,8 @@ func (c *bundleCheck) part(place string, begin, end int64, hashes []Hash) (ledge
 	return r, err
 }
 
-// record decides whether an event matches, and holds that it shows what it must for that.
+// record decides whether an event matches the filter, and checks that its record opens the fields that prove it, and no
+// others.
 func (c *bundleCheck) record(r *ledger.Record, index int64, hash ledger.Hash, rule *filterRule) error {
 	c.receipt(r, hash)
 	c.texts(r)
@@ -128,7 +129,8 @@ func (c *bundleCheck) record(r *ledger.Record, index int64, hash ledger.Hash, ru
 	case is == undecided:
 		c.Undecided++
 		if opened > 0 {
-			c.problem(id(), "", "can't be told to match, and shows %d fields: the filter was changed", opened)
+			c.problem(id(), "", "can't be decided, because a field of the filter was erased, and shows %d fields: "+
+				"the filter was changed", opened)
 		}
 	default:
 		return c.match(r, rule)
@@ -136,7 +138,7 @@ func (c *bundleCheck) record(r *ledger.Record, index int64, hash ledger.Hash, ru
 	return nil
 }
 
-// decide says what the fields that are shown say; unproven is a field that should be shown and is not.
+// decide decides from the opened fields whether an event matches; unproven is a field that should be opened and is not.
 func (c *bundleCheck) decide(r *ledger.Record, rule *filterRule) (is verdict, unproven ledger.Field) {
 	is = matches
 	for _, k := range rule.conditions {
@@ -150,12 +152,12 @@ func (c *bundleCheck) decide(r *ledger.Record, rule *filterRule) (is verdict, un
 		}
 	}
 	if is == undecided {
-		unproven = 0 // nothing is shown of it
+		unproven = 0 // such an event opens no fields
 	}
 	return is, unproven
 }
 
-// match takes an event that matches: all of it is shown, or said to be withheld or erased.
+// match counts an event that matches. It checks that every field is opened, withheld or erased.
 func (c *bundleCheck) match(r *ledger.Record, rule *filterRule) error {
 	c.Matching++
 	for f := ledger.AgentID; f <= ledger.Metadata; f++ {
@@ -165,7 +167,7 @@ func (c *bundleCheck) match(r *ledger.Record, rule *filterRule) error {
 		}
 	}
 	if len(c.listed) < maxListed {
-		c.listed = append(c.listed, listEvents(r))
+		c.listed = append(c.listed, listEvent(r))
 	}
 	if c.t.Event != nil {
 		return c.t.Event(r)
@@ -173,12 +175,11 @@ func (c *bundleCheck) match(r *ledger.Record, rule *filterRule) error {
 	return nil
 }
 
-// lateAfter is how long after it was recorded an event may be missing from a checkpoint before that is said: the
-// promise, and what clocks may differ by.
+// lateAfter is the time after which an event that is recorded but in no checkpoint counts as late: the promised time
+// plus the allowed difference of clocks.
 const lateAfter = ledger.IntegrateWithin + ClockSlack
 
-// inTime holds the time that an event claims against the checkpoints around it, and the events that entered the log
-// before it.
+// inTime checks an event's recorded time against the checkpoints around it and the events before it in the log.
 func (c *bundleCheck) inTime(r *ledger.Record) {
 	if r.Gone {
 		return

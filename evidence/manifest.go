@@ -1,6 +1,5 @@
-// Package evidence is what an outsider is given: a bundle of one tenant's events, complete for the filter
-// asked, that verifies offline with the notary's public key. It knows the ledger's formats and nothing else: no
-// database, no network, no configuration.
+// Package evidence makes and verifies bundles: the events of one tenant that match a filter, complete and verifiable
+// offline with the notary's public key. It knows only the ledger's formats: no database, no network, no configuration.
 //
 // A bundle is a zip file. docs/evidence.md describes each part.
 package evidence
@@ -15,7 +14,7 @@ import (
 	"github.com/konstruct/konstruct/ledger"
 )
 
-// The files of a bundle. Acts are there where something was erased or deleted.
+// The files of a bundle. The acts file is there if something was erased or deleted.
 const (
 	manifestFile = "manifest.json"
 	leavesFile   = "leaves"
@@ -23,15 +22,15 @@ const (
 	summaryFile  = "summary.html"
 )
 
-// The bundle format's versions. The second holds, beside the acts, the rules, holds and requests that bind them, and
-// how old what was deleted is proven to be; a bundle without acts is of the first.
+// The versions of the bundle format. Version 2 adds the rules, holds and requests that restrict acts, and checkpoints
+// that prove the age of what was deleted. A bundle without acts has version 1.
 const (
 	version  = "konstruct/evidence/v1"
 	version2 = "konstruct/evidence/v2"
 )
 
-// Manifest says what a bundle claims. Nothing in it is believed: each claim is proven by the leaves, the
-// signatures and the proofs.
+// Manifest has a bundle's claims. The verifier trusts none of them: the leaves, the signatures and the proofs must
+// prove each one.
 type Manifest struct {
 	Version   string    `json:"version"`
 	Tenant    string    `json:"tenant_id"`
@@ -39,35 +38,35 @@ type Manifest struct {
 	Filter    Filter    `json:"filter"`
 	Withheld  []string  `json:"withheld,omitempty"` // fields of the matching events that are not opened
 	Matching  int64     `json:"matching_events"`
-	// From, To and Last are the tenant's checkpoints: the leaves between From and To are in the bundle, and Last
-	// is the newest. From is missing where the bundle begins at the log's first leaf.
+	// From, To and LastSigned are the tenant's checkpoints. The bundle has the leaves between From and To, and
+	// LastSigned is the newest. From is missing if the bundle begins at the log's first leaf.
 	From       *Head `json:"from,omitempty"`
 	To         Head  `json:"to"`
 	LastSigned Head  `json:"last"`
-	// Before and After are the hashes that join the bundle's leaves to the rest of the log.
+	// Before and After are subtree hashes that join the bundle's leaves to the rest of the log.
 	Before []Hash `json:"before"`
 	After  []Hash `json:"after"`
-	// Super is the super-log's signed checkpoint, with what witnesses said.
+	// Super is the super-log's signed checkpoint, with the witnesses' cosignatures.
 	Super string `json:"super_checkpoint"`
 	Keys  []Key  `json:"keys"`
-	// Stamp is an RFC 3161 time-stamp of the super-log, the first that covers the range where there is one.
+	// Stamp is an RFC 3161 time-stamp of the super-log: the first one that covers the range, if there is one.
 	Stamp   *Stamp `json:"timestamp,omitempty"`
 	Summary Hash   `json:"summary_sha256"`
-	// Waiting is how many of the tenant's events were sealed and in no log when the bundle was made, and Overdue how
-	// many of them should have been, says who made it.
+	// Waiting is how many of the tenant's events were sealed but in no log when the bundle was made. Overdue is how
+	// many of those should already have been in it. Both are only the maker's claim.
 	Waiting int64 `json:"waiting_events,omitempty"`
 	Overdue int64 `json:"overdue_events,omitempty"`
-	// Sizes are checkpoints that cover what acts of retention deleted: it is at least as old as they are.
+	// Sizes are older checkpoints that cover what retention acts deleted. They prove how old it was.
 	Sizes []TreeSize `json:"ages,omitempty"`
 }
 
-// TreeSize is a tenant's signed checkpoint of some time ago, which Last's tree goes on from.
+// TreeSize is an older signed checkpoint of the tenant's log, with a consistency proof from it to LastSigned.
 type TreeSize struct {
 	Head
 	Consistency []Hash `json:"consistency_proof"`
 }
 
-// Head is a tenant's signed checkpoint and its place in the super-log.
+// Head is a tenant's signed checkpoint, with its inclusion proof in the super-log.
 type Head struct {
 	Checkpoint string        `json:"checkpoint"`
 	At         ledger.Micros `json:"at_micros"` // since 2000-01-01T00:00:00Z
@@ -76,18 +75,19 @@ type Head struct {
 	Proof      []Hash        `json:"super_proof"`
 }
 
-// Key is a key of the notary's, and its place in the super-log.
+// Key is a key of the notary, with its inclusion proof in the super-log.
 type Key struct {
 	Key   string        `json:"key"`
 	At    ledger.Micros `json:"at_micros"`
 	Index int64         `json:"super_index"`
 	Proof []Hash        `json:"super_proof"`
-	// Rotation is the super-log's checkpoint that the key before this one signed too, with this one in it.
+	// Rotation is the super-log's checkpoint that contains this key and that the previous key signed too. RotationProof
+	// proves the key in it.
 	Rotation      string `json:"rotation_checkpoint,omitempty"`
 	RotationProof []Hash `json:"rotation_proof,omitempty"`
 }
 
-// Stamp is a time-stamp of the super-log at a size, and the proof that Super's tree goes on from there.
+// Stamp is a time-stamp of the super-log at a size, with a consistency proof from there to Super.
 type Stamp struct {
 	Size  int64  `json:"size"`
 	Root  Hash   `json:"root"`
@@ -95,7 +95,7 @@ type Stamp struct {
 	Proof []Hash `json:"consistency_proof"`
 }
 
-// Hash is 32 bytes, written in base64.
+// Hash is a SHA-256 digest of 32 bytes, in base64 in JSON.
 type Hash ledger.Hash
 
 // MarshalText implements encoding.TextMarshaler.
@@ -111,10 +111,10 @@ func (h *Hash) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// text is the manifest as every bundle has it.
+// text returns the manifest's one form in bundles.
 func (m *Manifest) text() ([]byte, error) { return json.MarshalIndent(m, "", "  ") }
 
-// maxManifest bounds a manifest: proofs are some kilobytes.
+// maxManifest is the limit on a manifest in bytes; proofs take some kilobytes.
 const maxManifest = 4 << 20
 
 func readManifest(raw []byte) (m Manifest, err error) {
@@ -126,7 +126,7 @@ func readManifest(raw []byte) (m Manifest, err error) {
 	if d.More() {
 		return m, errors.New(manifestFile + ": something stands behind it")
 	}
-	// A name that stands twice, or in capitals, is read by one program in one way and by another in another.
+	// JSON readers disagree on duplicate names and on the case of names, so only the exact form is accepted.
 	if again, err := m.text(); err != nil || !bytes.Equal(again, raw) {
 		return m, errors.New(manifestFile + ": it is not written as it should be")
 	}

@@ -6,13 +6,13 @@ import (
 	"github.com/konstruct/konstruct/ledger"
 )
 
-// receiptPromise is a receipt, and whether the bundle keeps it.
+// receiptPromise is a receipt, and whether the bundle has its leaf (kept) or another leaf for its event (other).
 type receiptPromise struct {
 	ledger.Receipt
 	kept, other bool
 }
 
-// receipt notes that a leaf is one that a receipt promised.
+// receipt compares a leaf with its receipt, if there is one.
 func (c *bundleCheck) receipt(r *ledger.Record, hash ledger.Hash) {
 	if c.promises == nil {
 		c.openReceipts()
@@ -45,7 +45,7 @@ func (c *bundleCheck) openReceipts() {
 	}
 }
 
-// receipts holds the promises against what the bundle covers.
+// receipts reports for each receipt whether the bundle keeps its promise.
 func (c *bundleCheck) receipts() {
 	if c.promises == nil {
 		c.openReceipts()

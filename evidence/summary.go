@@ -11,13 +11,13 @@ import (
 	"github.com/konstruct/konstruct/ledger"
 )
 
-// maxListed is how many events the summary lists; the bundle has all.
+// maxListed is how many events the summary page lists; the bundle has all.
 const maxListed = 1000
 
 //go:embed summary.html
 var summaryHTML string
 
-// listedEvent is an event on the page for people.
+// listedEvent is an event on the summary page.
 type listedEvent struct {
 	ID, Recorded, Agent, User, Action, Latency, Input, Output, Metadata string
 }
@@ -27,8 +27,8 @@ const (
 	erasedMark   = "(erased)"
 )
 
-// listEvents is a record as text; long fields are cut.
-func listEvents(r *ledger.Record) listedEvent {
+// listEvent returns a record as text, with fields cut at 2,000 bytes.
+func listEvent(r *ledger.Record) listedEvent {
 	text := func(f ledger.Field) string {
 		s := &r.Shown[f-1]
 		switch {
@@ -64,7 +64,8 @@ func listEvents(r *ledger.Record) listedEvent {
 
 func timeText(m ledger.Micros) string { return m.Time().Format("2006-01-02T15:04:05.000000Z") }
 
-// writeSummary writes the page for people, all of which the rest of a bundle proves.
+// writeSummary writes the summary page. It has only what the rest of the bundle proves, so the verifier can make it
+// again.
 func writeSummary(to io.Writer, m *Manifest, excluded, deleted int64, acts []*Act, events []listedEvent) error {
 	page, err := template.New("summary").Parse(summaryHTML)
 	if err != nil {

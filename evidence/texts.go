@@ -9,19 +9,19 @@ import (
 	"github.com/konstruct/konstruct/ledger"
 )
 
-// ActionRetrieval is the type of events that say what a search of a knowledge base showed.
+// ActionRetrieval is the action type of events that record what a search of a knowledge base returned.
 const ActionRetrieval = "retrieval"
 
-// Text is a text that a search is said to have shown.
+// Text is a text that a search must have returned; Name is its name in messages.
 type Text struct{ Name, Content string }
 
-// text is one that is looked for, by its hash.
+// text counts how often searches returned a text.
 type text struct {
 	name  string
-	shown int // how often
+	shown int // number of passages
 }
 
-// texts notes which of the texts that are looked for an event says it showed.
+// texts counts the wanted texts that a retrieval event names among its passages, by their SHA-256.
 func (c *bundleCheck) texts(r *ledger.Record) {
 	if len(c.t.Texts) == 0 {
 		return
@@ -40,16 +40,16 @@ func (c *bundleCheck) texts(r *ledger.Record) {
 	type passage struct {
 		SHA256 string `json:"konstruct.content_sha256"`
 	}
-	var said struct {
+	var retrieval struct {
 		Documents []struct {
 			passage
 			Around []passage `json:"konstruct.around"`
 		} `json:"gen_ai.retrieval.documents"`
 	}
-	if json.Unmarshal(metadata.Value, &said) != nil {
-		return // another client's: it says nothing of passages
+	if json.Unmarshal(metadata.Value, &retrieval) != nil {
+		return // written by another client, without our passages
 	}
-	for i, d := range said.Documents {
+	for i, d := range retrieval.Documents {
 		for _, p := range append(d.Around, d.passage) {
 			t := c.examined[p.SHA256]
 			if t == nil {
@@ -58,16 +58,16 @@ func (c *bundleCheck) texts(r *ledger.Record) {
 			if t.shown++; t.shown <= maxRetrieved {
 				c.Holds = append(c.Holds,
 					fmt.Sprintf("event %s gave an agent exactly the text of %s, as passage %d of %d, at %s",
-						ledger.FormatID(r.ID), t.name, i+1, len(said.Documents), timeText(r.CreatedAt)))
+						ledger.FormatID(r.ID), t.name, i+1, len(retrieval.Documents), timeText(r.CreatedAt)))
 			}
 		}
 	}
 }
 
-// maxRetrieved is how many events are named for each text.
+// maxRetrieved is how many events are listed for each text.
 const maxRetrieved = 10
 
-// textsShown says which texts no event showed.
+// textsShown reports the texts that no event returned.
 func (c *bundleCheck) textsShown() {
 	for _, want := range c.t.Texts {
 		sum := sha256.Sum256([]byte(want.Content))

@@ -16,35 +16,38 @@ import (
 	"github.com/konstruct/konstruct/ledger"
 )
 
-// Trust is what a verifier knows from elsewhere.
+// Trust is what the verifier knows independently of the bundle.
 type Trust struct {
-	// Key is the notary's: the newest, or an older one that the bundle leads on from. Required.
+	// Key is the notary's newest key, or an older one from which the bundle proves the rotation to the newest.
+	// Required.
 	Key ledger.Key
-	// Witnesses are the witnesses believed, and Quorum how many of them must have cosigned.
+	// Witnesses are the trusted witnesses, and Quorum how many of them must have cosigned.
 	Witnesses []ledger.Verifier
 	Quorum    int
-	// Authorities are the roots of time-stamping authorities that are believed; nil: a time-stamp is not looked at.
+	// Authorities are the roots of the trusted time-stamping authorities. If nil, time-stamps are not verified.
 	Authorities *x509.CertPool
-	// Receipts are signed receipts to hold the bundle against.
+	// Receipts are signed receipts whose promises the bundle must keep.
 	Receipts []string
-	// Texts are those that a search in the bundle must have shown, byte for byte.
+	// Texts are texts that a search in the bundle must have returned, byte for byte.
 	Texts []Text
-	// Floor is below how many days no retention rule may go; 0 is none. DefaultFloor is what the EU's AI Act asks.
+	// Floor is the least number of days that a retention rule may keep events; 0 means no check. DefaultFloor is what
+	// the EU's AI Act requires.
 	Floor int
-	// Event, when not nil, hears of each proven event that matches, in the log's order.
+	// Event, if not nil, is called with each matching event, in the log's order. The events are proven only if the
+	// result is OK.
 	Event func(*ledger.Record) error
-	// Progress, when not nil, hears how many leaves were read, of how many.
+	// Progress, if not nil, is called with the number of leaves read and their total.
 	Progress func(done, total int64)
 }
 
-// Problem is something that does not hold.
+// Problem is a check that failed.
 type Problem struct {
 	Event       string `json:"event_id,omitempty"`
 	Location    string `json:"place,omitempty"`
 	Description string `json:"what"`
 }
 
-// Result is what a bundle proves.
+// Result is the result of a verification.
 type Result struct {
 	Tenant    string    `json:"tenant_id,omitempty"`
 	Filter    Filter    `json:"filter"`
@@ -54,24 +57,24 @@ type Result struct {
 	Signed    time.Time `json:"signed_at,omitzero"`
 	Matching  int64     `json:"matching_events"`
 	Excluded  int64     `json:"excluded_events"`
-	Undecided int64     `json:"undecided_events"` // what the filter asks for was erased
+	Undecided int64     `json:"undecided_events"` // events of which a field that the filter needs was erased
 	Deleted   int64     `json:"deleted_events"`
-	Waiting   int64     `json:"waiting_events"` // sealed and in no log when it was made, says its maker
-	// that say that they were recorded long before what was in the log already
+	Waiting   int64     `json:"waiting_events"` // sealed but in no log when the bundle was made, by its maker's claim
+	// Late is how many events claim a recorded time long before that of events ahead of them in the log.
 	Late      int64                `json:"late_events"`
-	Acts      []*Act               `json:"acts,omitempty"` // that erased or deleted something
+	Acts      []*Act               `json:"acts,omitempty"` // acts that erased or deleted something
 	Witnesses []ledger.Cosignature `json:"witnesses"`
 	Stamped   time.Time            `json:"stamped_at,omitzero"` // by the time-stamping authority's clock
-	Holds     []string             `json:"holds"`               // what was checked and holds, in plain words
-	Notes     []string             `json:"notes"`               // what was not checked, or is to be known beside it
-	Problems  []Problem            `json:"problems"`            // the first thousand
+	Holds     []string             `json:"holds"`               // the checks that passed, in plain English
+	Notes     []string             `json:"notes"`               // what was not checked, and caveats
+	Problems  []Problem            `json:"problems"`            // the first 1,000
 	Count     int64                `json:"problem_count"`
 }
 
-// OK reports whether everything holds.
+// OK reports whether no check failed.
 func (r *Result) OK() bool { return r.Count == 0 }
 
-// maxProblems bounds the list of problems.
+// maxProblems is how many problems are listed.
 const maxProblems = 1000
 
 func (r *Result) problem(event, place, format string, args ...any) {
@@ -81,8 +84,8 @@ func (r *Result) problem(event, place, format string, args ...any) {
 	}
 }
 
-// Verify checks a bundle against what is known of its notary. An error says that it could not be read; what it fails to
-// prove is in the result. Memory stays flat, whatever a stranger has put in.
+// Verify verifies a bundle of size bytes with what the verifier trusts. An error means that the bundle could not be
+// read; checks that failed are in the result. Memory use is bounded, whatever the bundle contains.
 func Verify(bundle io.ReaderAt, size int64, t Trust) (*Result, error) {
 	files, err := open(bundle, size)
 	if err != nil {
@@ -104,7 +107,7 @@ func Verify(bundle io.ReaderAt, size int64, t Trust) (*Result, error) {
 		Witnesses: []ledger.Cosignature{}, Holds: []string{}, Notes: []string{}, Problems: []Problem{}}, m: &m, t: t,
 		tenant: tenant}
 	if !c.chain() || !c.heads() {
-		return c.Result, nil // nothing below would mean anything
+		return c.Result, nil // the other checks depend on these
 	}
 	if f := files[actsFile]; f != nil {
 		raw, err := readSmall(f, maxActs)
@@ -139,7 +142,7 @@ func Verify(bundle io.ReaderAt, size int64, t Trust) (*Result, error) {
 	return c.Result, nil
 }
 
-// open lists a bundle's files: those it must have, each once, and no others.
+// open returns a bundle's files by name. It fails if one is missing, twice or unknown.
 func open(bundle io.ReaderAt, size int64) (map[string]*zip.File, error) {
 	z, err := zip.NewReader(bundle, size)
 	if err != nil {
@@ -194,23 +197,23 @@ type bundleCheck struct {
 	m      *Manifest
 	t      Trust
 	tenant [16]byte
-	key    ledger.Key // that signed the bundle's checkpoints
+	key    ledger.Key // the key that signed the super-log's checkpoint
 	keys   []ledger.Key
 	super  ledger.Checkpoint
 
 	from, to, last ledger.Checkpoint
-	promises       map[[16]byte]*receiptPromise // receipts, by event
-	examined       map[string]*text             // texts that a search must have shown, by their hashes
+	promises       map[[16]byte]*receiptPromise // receipts, by event id
+	examined       map[string]*text             // texts that a search must have returned, by SHA-256 in hex
 	order          []*receiptPromise
-	erasures       map[erasure]*Act // the acts that are proven, by what they erased
-	gone           map[int64][]*Act // and by the tiles of which they deleted leaves
-	acts           []*Act           // all of them, those that only bind others too
-	listed         []listedEvent    // the first events that match, as the page has them
-	newest         time.Time        // of the times at which events of the range say that they were recorded
+	erasures       map[erasure]*Act // proven erasures, by event and field
+	gone           map[int64][]*Act // proven retention acts, by the tiles of the leaves that they deleted
+	acts           []*Act           // all proven acts, including those that only restrict others
+	listed         []listedEvent    // the first matching events, for the summary page
+	newest         time.Time        // the newest recorded time of the range's events so far
 }
 
-// judge holds the acts against the rules, holds and requests before them, and what they deleted against signed
-// checkpoints.
+// judge checks the acts against the rules, holds and requests before them, and the age of what they deleted against
+// signed checkpoints.
 func (c *bundleCheck) judge() {
 	type age struct {
 		size int64
@@ -251,7 +254,7 @@ func (c *bundleCheck) judge() {
 	}
 }
 
-// summary makes the page for people again from what is proven, and holds the bundle's against it, byte for byte.
+// summary makes the summary page again from what is proven, and compares it with the bundle's, byte for byte.
 func (c *bundleCheck) summary(f *zip.File) error {
 	r, err := f.Open()
 	if err != nil {
@@ -269,7 +272,7 @@ func (c *bundleCheck) summary(f *zip.File) error {
 		return nil
 	}
 	if !c.OK() {
-		return nil // there is nothing to hold it against
+		return nil // without proven content there is nothing to compare it with
 	}
 	proven := sha256.New()
 	if err := writeSummary(proven, c.m, c.Excluded, c.Deleted, c.Acts[:min(len(c.Acts), maxListed)],
@@ -282,11 +285,12 @@ func (c *bundleCheck) summary(f *zip.File) error {
 	return nil
 }
 
-// ClockSlack is by how much a range reaches beyond the time asked for: the database says when an event was
-// recorded, and the notary when it signed, each by its own clock.
+// ClockSlack is how far a range must extend beyond the filter's time: the database's clock says when an event was
+// recorded, the notary's when a checkpoint was signed, and the two may differ.
 const ClockSlack = time.Minute
 
-// chain leads from the key that is trusted to the one that signed the bundle, and opens the super-log's checkpoint.
+// chain verifies the rotations from the trusted key to the one that signed the bundle, and opens the super-log's
+// checkpoint.
 func (c *bundleCheck) chain() bool {
 	const maxKeys = 1000
 	if len(c.m.Keys) == 0 || len(c.m.Keys) > maxKeys {
@@ -318,7 +322,7 @@ func (c *bundleCheck) chain() bool {
 			err = inTree(at, k.Index, ledger.LeafHash(ledger.KeyLeaf(k.At, c.keys[i])), k.RotationProof)
 		}
 		if err != nil {
-			c.problem("", "keys", "key %s was not handed on to by the one before it: %v", c.keys[i], err)
+			c.problem("", "keys", "the rotation to key %s is not signed by the key before it: %v", c.keys[i], err)
 			return false
 		}
 	}
@@ -336,7 +340,7 @@ func (c *bundleCheck) chain() bool {
 	return c.Count == 0
 }
 
-// inTree proves a leaf in a checkpoint's tree.
+// inTree verifies that a checkpoint's tree has a leaf.
 func inTree(c ledger.Checkpoint, index int64, leaf ledger.Hash, proof []Hash) error {
 	p := make([]ledger.Hash, len(proof))
 	for i, h := range proof {
@@ -345,7 +349,7 @@ func inTree(c ledger.Checkpoint, index int64, leaf ledger.Hash, proof []Hash) er
 	return c.Includes(index, leaf, p)
 }
 
-// openHead opens one of the tenant's checkpoints and proves it, with its time, in the super-log.
+// openHead opens one of the tenant's checkpoints, and verifies that the super-log has it with its time.
 func (c *bundleCheck) openHead(what string, h *Head) (cp ledger.Checkpoint) {
 	var err error
 	for i := len(c.keys) - 1; i >= 0; i-- {
@@ -362,7 +366,8 @@ func (c *bundleCheck) openHead(what string, h *Head) (cp ledger.Checkpoint) {
 	return cp
 }
 
-// heads opens the tenant's checkpoints and proves each in the super-log.
+// heads opens the tenant's checkpoints, verifies that the super-log has them, and that their range covers the filter's
+// time.
 func (c *bundleCheck) heads() bool {
 	before, open := c.Count, c.openHead
 	if c.m.From != nil {
@@ -378,8 +383,8 @@ func (c *bundleCheck) heads() bool {
 	if c.from.Size > c.to.Size || c.to.Size > c.last.Size {
 		c.problem("", "range", "its checkpoints are of sizes %d, %d and %d", c.from.Size, c.to.Size, c.last.Size)
 	}
-	// What was recorded at a time enters the log after it: a range that begins before the time asked for and ends
-	// behind it, or with the log, leaves nothing out.
+	// An event enters the log after its recorded time. So a range that begins before the filter's time, and ends after
+	// it or at the log's end, is complete.
 	if c.m.From != nil && (f.Since.IsZero() || c.From.Add(ClockSlack).After(f.Since)) {
 		c.problem("", "range", "it begins at %s, after the time asked for: what was recorded before is missing",
 			c.From.Format(time.RFC3339))

@@ -12,7 +12,8 @@ import (
 	"github.com/konstruct/konstruct/ledger"
 )
 
-// Writer makes a bundle: Add each leaf of the range in the log's order, then Close.
+// Writer makes a bundle. Call Add or Deleted for each leaf of the range in the log's order, then Act for each act, then
+// Close.
 type Writer struct {
 	m                       Manifest
 	rule                    filterRule
@@ -20,13 +21,14 @@ type Writer struct {
 	leaves                  *bufio.Writer
 	buf                     []byte
 	listed                  []listedEvent
-	acts                    []*Act // some, for the page
+	acts                    []*Act // the first ones, for the summary page
 	actsTo                  io.Writer
 	deleted                 int64
 	excluded, excludedBytes int64
 }
 
-// NewWriter begins a bundle. The manifest says everything but how many events match and the summary's hash.
+// NewWriter begins a bundle. It sets the manifest's version and time; the Writer counts matching events, and Close adds
+// the summary's hash.
 func NewWriter(to io.Writer, m Manifest) (*Writer, error) {
 	m.Version, m.CreatedAt = version, time.Now().UTC().Truncate(time.Second)
 	rule, err := m.rule()
@@ -43,7 +45,7 @@ func NewWriter(to io.Writer, m Manifest) (*Writer, error) {
 	return w, nil
 }
 
-// Add writes the next leaf as the filter has it.
+// Add writes the next leaf, with the fields open that the filter needs.
 func (w *Writer) Add(r *ledger.Record, values *ledger.Values, salts *ledger.Salts,
 	commitments *[ledger.Fields]ledger.Hash) error {
 	open, is := w.rule.disclose(r.RecordedAt, values, salts.Erased())
@@ -55,7 +57,7 @@ func (w *Writer) Add(r *ledger.Record, values *ledger.Values, salts *ledger.Salt
 	case matches:
 		w.m.Matching++
 		if len(w.listed) < maxListed {
-			w.listed = append(w.listed, listEvents(r))
+			w.listed = append(w.listed, listEvent(r))
 		}
 	case excluded:
 		w.excluded, w.excludedBytes = w.excluded+1, w.excludedBytes+int64(len(w.buf))
@@ -63,7 +65,7 @@ func (w *Writer) Add(r *ledger.Record, values *ledger.Values, salts *ledger.Salt
 	return nil
 }
 
-// Deleted writes a leaf of which nothing but the hash is left.
+// Deleted writes the next leaf for a deleted event, of which only the hash is left.
 func (w *Writer) Deleted(id [16]byte, leaf ledger.Hash) error {
 	w.deleted++
 	return w.write(&ledger.Record{ID: id, Gone: true, Leaf: leaf})
@@ -75,8 +77,8 @@ func (w *Writer) write(r *ledger.Record) error {
 	return err
 }
 
-// Act writes an event that says what was erased or deleted, or what binds such acts, all its fields open, with its
-// proof in the newest checkpoint. Acts follow the leaves.
+// Act writes an event that records a compliance act, with all its fields open and its inclusion proof in the newest
+// checkpoint. Acts come after the leaves.
 func (w *Writer) Act(index int64, proof []ledger.Hash, r *ledger.Record) error {
 	if w.actsTo == nil {
 		if err := w.leaves.Flush(); err != nil {
@@ -100,19 +102,19 @@ func (w *Writer) Act(index int64, proof []ledger.Hash, r *ledger.Record) error {
 	return err
 }
 
-// Age adds a checkpoint that says how old something deleted is.
+// Age adds a checkpoint that proves the age of what was deleted.
 func (w *Writer) Age(a TreeSize) { w.m.Sizes = append(w.m.Sizes, a) }
 
-// Written is what a finished bundle holds.
+// Written describes a finished bundle.
 type Written struct {
 	Matching, Excluded int64
-	ExcludedBytes      int64    // that the events which do not match take
+	ExcludedBytes      int64    // bytes that the events that do not match take
 	Manifest           [32]byte // SHA-256 of the manifest
 }
 
-// Close writes summary and manifest, and ends the bundle.
+// Close writes the summary and the manifest, and ends the bundle.
 func (w *Writer) Close() (made Written, err error) {
-	if w.actsTo == nil { // otherwise they are written
+	if w.actsTo == nil { // otherwise Act has flushed them
 		if err := w.leaves.Flush(); err != nil {
 			return made, err
 		}

@@ -6,18 +6,17 @@ import (
 	"unicode"
 )
 
-// What spreadsheets make of a cell (OWASP, CSV injection). One that takes another separator than ours also cuts
-// inside our cells, and does not know our quotes then, so that a formula may begin behind any separator or line end
-// of a text.
+// How spreadsheets find formulas in a cell (OWASP, CSV injection). A spreadsheet with another separator than ours also
+// splits our cells and does not know our quotes, so a formula may begin after any separator or line end in a text.
 const (
 	formulaSeparators = ",;|\t\r\n"
-	// formulaStart are what a formula begins with: Excel takes the full-width forms too. The small forms are there to
-	// be sure.
+	// formulaStart are the characters that begin a formula. Excel accepts the full-width forms too; the small forms are
+	// a precaution.
 	formulaStart = "=+-@＝＋－＠﹦﹢﹣﹫"
 )
 
-// isInvisible reports what a spreadsheet may pass over in front of a formula: control characters, spaces, invisible
-// ones, quotes.
+// isInvisible reports whether a spreadsheet may skip a character before a formula: control characters, spaces,
+// invisible characters, quotes.
 func isInvisible(r rune) bool { return unicode.Is(skippedCharacters, r) }
 
 var skippedCharacters = &unicode.RangeTable{R16: []unicode.Range16{
@@ -27,12 +26,13 @@ var skippedCharacters = &unicode.RangeTable{R16: []unicode.Range16{
 	{0xfeff, 0xfeff, 1},
 }, LatinOffset: 5}
 
-// harmless keeps a spreadsheet from taking a part of a cell for a formula, whatever its separator: an apostrophe
-// stands before each sign that would begin one, and before a tab or a line end that begins the cell. PlainCell takes
-// them away.
+// harmless keeps a spreadsheet with any separator from reading a part of a cell as a formula. It puts an apostrophe
+// before each character that would begin one, and before a tab or line end at the cell's start. PlainCell removes the
+// apostrophes.
 func harmless(cell string) string { return mark(cell, false) }
 
-// harmlessJSON is harmless for JSON, which stays JSON: negative numbers stay what they are, and are no formulas.
+// harmlessJSON is harmless for JSON. The result is still JSON: negative numbers, which are not formulas, are not
+// changed.
 func harmlessJSON(cell string) string { return mark(cell, true) }
 
 func mark(cell string, numbers bool) string {
@@ -43,7 +43,7 @@ func mark(cell string, numbers bool) string {
 	if rest := strings.TrimLeft(cell, "'"); rest != "" && strings.Contains("\t\r\n", rest[:1]) {
 		b.WriteByte('\'')
 	}
-	open, before, from := true, rune(0), 0 // open: a formula may begin here
+	open, before, from := true, rune(0), 0 // open: a formula could begin at this character
 	for i, r := range cell {
 		switch {
 		case !open || !strings.ContainsRune(formulaStart, r):
@@ -59,10 +59,10 @@ func mark(cell string, numbers bool) string {
 	return b.String()
 }
 
-// number is a negative number that ends where JSON ends one.
+// number matches a negative JSON number with what ends it.
 var number = regexp.MustCompile(`^-[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?\s*([,\]}]|$)`)
 
-// PlainCell returns what a cell of a CSV export was before apostrophes were put into it.
+// PlainCell returns a cell of a CSV export without the apostrophes that the export added.
 func PlainCell(cell string) string {
 	var b strings.Builder
 	open, before, from := true, rune(0), 0

@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// golden are cells, and what is written of them.
+// golden are cells and how they are written.
 var golden = []struct{ cell, want string }{
 	{"", ""},
 	{"plain", "plain"},
@@ -76,10 +76,11 @@ func TestMetadataStaysJSON(t *testing.T) {
 	}
 }
 
-// formula is how a cell begins that a spreadsheet runs.
+// formula matches the start of a cell that a spreadsheet runs as a formula.
 var formula = regexp.MustCompile("^[\\s\\pZ\\p{Cc}\u00ad\u200b-\u200f\u2060-\u206f\ufeff\"]*[=+\\-@＝＋－＠]")
 
-// cells are what a spreadsheet with some separator may see of a line, with and without knowing our quotes.
+// cells returns the cells that a spreadsheet with some separator may find in a line, with and without respect for
+// quotes.
 func cells(separator rune, line string) []string {
 	r := csv.NewReader(strings.NewReader(line))
 	r.Comma, r.LazyQuotes, r.FieldsPerRecord = separator, true, -1
@@ -121,7 +122,7 @@ func FuzzCell(f *testing.F) {
 	})
 }
 
-// TestCellsAreReadBackAsDocumented: docs/questions.md has the expression that others need.
+// TestCellsAreReadBackAsDocumented uses the regular expression of docs/questions.md, for readers without PlainCell.
 func TestCellsAreReadBackAsDocumented(t *testing.T) {
 	page, err := os.ReadFile(filepath.Join("..", "docs", "questions.md"))
 	if err != nil {

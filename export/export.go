@@ -1,6 +1,6 @@
-// Package export writes a tenant's events for other tools: JSON Lines, CSV, Parquet, OCSF and CloudEvents, in parts in
-// a folder or bucket with a manifest that can be verified, or as one stream. It knows formats and places; it must not
-// know a database: what it exports it is given.
+// Package export writes a tenant's events for other tools, as JSON Lines, CSV, Parquet, OCSF and CloudEvents: in parts
+// in a folder or bucket, with a manifest that can be verified, or as one stream. It knows formats and targets. It must
+// not know a database: the caller gives it the events.
 package export
 
 import (
@@ -20,17 +20,17 @@ import (
 	"github.com/konstruct/konstruct/blob"
 )
 
-// version is the manifest format's.
+// version is the version of the manifest format.
 const version = "konstruct/export/v1"
 
-// manifestFile is the manifest's name on the shelf.
+// manifestFile is the manifest's name in the bucket.
 const manifestFile = "manifest.json"
 
-// Source yields the tenant's events that a filter names, the oldest first by created_at, from behind the filter's
-// cursor on; an error is the last that it yields.
+// Source yields the tenant's events that match a filter, oldest first by created_at, after the filter's cursor. After
+// an error it yields nothing more.
 type Source func(ctx context.Context, f audit.Filter) iter.Seq2[*audit.StoredEvent, error]
 
-// Manifest says what an export holds.
+// Manifest describes an export.
 type Manifest struct {
 	Version   string    `json:"version"`
 	Tenant    uuid.UUID `json:"tenant_id"`
@@ -39,56 +39,56 @@ type Manifest struct {
 	StartedAt time.Time `json:"begun_at"`
 	Parts     []Part    `json:"parts"`
 	Events    int64     `json:"events"`
-	// Complete says that everything that the filter names is there; otherwise the same export goes on where it was
-	// left.
+	// Complete is true if all events that match the filter are exported. Otherwise the same export can be resumed.
 	Complete bool `json:"complete"`
 }
 
-// Filter says which events were asked for.
+// Filter selects the exported events.
 type Filter struct {
 	Since    time.Time      `json:"since,omitzero"` // of created_at, inclusive
-	Until    time.Time      `json:"until"`          // exclusive; when the export began where nothing else was said
+	Until    time.Time      `json:"until"`          // exclusive; the export's start if the caller gave none
 	AgentID  uuid.UUID      `json:"agent_id,omitzero"`
 	UserID   string         `json:"user_id,omitempty"`
 	Action   string         `json:"action_type,omitempty"`
 	Metadata audit.Metadata `json:"metadata,omitempty"`
 }
 
-// Part is one file.
+// Part is one file of an export.
 type Part struct {
 	Name   string `json:"name"`
 	Events int64  `json:"events"`
 	Bytes  int64  `json:"bytes"`
 	SHA256 string `json:"sha256"`
-	Cursor string `json:"cursor"` // of its last event
+	Cursor string `json:"cursor"` // of its last event: where to resume
 }
 
-// Options say what to export, and how.
+// Options configure an export.
 type Options struct {
 	Tenant uuid.UUID
 	Format string // one of Formats
 	Filter audit.Filter
-	// PartEvents is how many events a part has at most, DefaultPart when zero; a part ends earlier at some 16 MiB.
+	// PartEvents is how many events a part has at most; 0 means DefaultPart. A part also ends at about 16 MiB.
 	PartEvents int64
-	// Progress, when not nil, hears how many events are on the shelf.
+	// Progress, if not nil, is called with the number of events written.
 	Progress func(events int64)
 }
 
-// DefaultPart is how many events a part has.
+// DefaultPart is the default of Options.PartEvents.
 const DefaultPart = 100_000
 
-// partBytes is where a part ends, whatever it holds: it is made in memory.
+// partBytes is the size in bytes at which a part ends, because it is made in memory.
 const partBytes = 16 << 20
 
 // Errors of exports.
 var (
 	ErrComplete  = errors.New("this export is complete already")
-	ErrDifferent = errors.New("another export is there")
-	ErrBroken    = errors.New("the export does not hold")
+	ErrDifferent = errors.New("the target has another export")
+	ErrBroken    = errors.New("the export fails verification")
 )
 
-// Export writes an export onto a shelf, or goes on with one that was left half way: what its manifest names is there,
-// whole. A part that could not be put there is not named, and written again. It returns the manifest and its SHA-256.
+// Export writes an export into a bucket, or resumes one that is not complete. Every part that the manifest names is
+// there, whole; a part whose write failed is not named, and is written again. It returns the manifest and its SHA-256
+// in hex.
 func Export(ctx context.Context, from Source, to blob.Bucket, o Options) (m *Manifest, sum string, err error) {
 	format, err := formatOf(o.Format)
 	if err != nil {
@@ -142,7 +142,8 @@ func Export(ctx context.Context, from Source, to blob.Bucket, o Options) (m *Man
 	return m, sum, nil
 }
 
-// startManifest reads the manifest that is there, or makes one.
+// startManifest returns the bucket's manifest to resume, or a new one. It fails if the bucket has a complete or a
+// different export.
 func startManifest(ctx context.Context, to blob.Bucket, o *Options) (*Manifest, error) {
 	if o.PartEvents <= 0 {
 		o.PartEvents = DefaultPart
@@ -160,7 +161,7 @@ func startManifest(ctx context.Context, to blob.Bucket, o *Options) (*Manifest, 
 			m.Filter.Until = m.StartedAt
 		}
 	case there.Complete:
-		return nil, fmt.Errorf("export: %w: %d events in %d parts, begun at %s; choose another place", ErrComplete,
+		return nil, fmt.Errorf("export: %w: %d events in %d parts, started at %s; choose another target", ErrComplete,
 			there.Events, len(there.Parts), there.StartedAt.Format(time.RFC3339))
 	default:
 		if f.Until.IsZero() {
@@ -170,7 +171,7 @@ func startManifest(ctx context.Context, to blob.Bucket, o *Options) (*Manifest, 
 		was, _ := json.Marshal(there)
 		if now, _ := json.Marshal(m); string(was) != string(now) {
 			return nil, fmt.Errorf("export: %w, of tenant %s as %s with another filter or format, and not complete: "+
-				"ask for the same, or choose another place", ErrDifferent, there.Tenant, there.Format)
+				"resume it with the same options, or choose another target", ErrDifferent, there.Tenant, there.Format)
 		}
 	}
 	o.Filter.Until = m.Filter.Until
@@ -189,7 +190,7 @@ func saveManifest(ctx context.Context, to blob.Bucket, m *Manifest) (string, err
 	return hex.EncodeToString(h[:]), nil
 }
 
-// Read returns the manifest on a shelf and its SHA-256; nil when there is none.
+// Read returns a bucket's manifest and its SHA-256 in hex; nil if there is none.
 func Read(ctx context.Context, from blob.Bucket) (*Manifest, string, error) {
 	raw, err := from.Read(ctx, manifestFile)
 	if err != nil {
@@ -200,14 +201,14 @@ func Read(ctx context.Context, from blob.Bucket) (*Manifest, string, error) {
 	}
 	var m Manifest
 	if err := json.Unmarshal(raw, &m); err != nil || m.Version != version {
-		return nil, "", fmt.Errorf("%w: %s is no manifest of an export", ErrDifferent, manifestFile)
+		return nil, "", fmt.Errorf("%w: %s is not an export's manifest", ErrDifferent, manifestFile)
 	}
 	h := sha256.Sum256(raw)
 	return &m, hex.EncodeToString(h[:]), nil
 }
 
-// Verify reads every part again and holds it against the manifest. It returns the manifest and its SHA-256, which
-// stands in the trail where the export was recorded.
+// Verify reads every part and compares it with the manifest. It returns the manifest and its SHA-256 in hex, to be
+// compared with the one in the trail, where the export is recorded.
 func Verify(ctx context.Context, from blob.Bucket) (*Manifest, string, error) {
 	m, sum, err := Read(ctx, from)
 	if err != nil {
@@ -237,7 +238,7 @@ func Verify(ctx context.Context, from blob.Bucket) (*Manifest, string, error) {
 	return m, sum, nil
 }
 
-// addAll adds events, and does something after each.
+// addAll adds events; it calls after once for each.
 func (p *part) addAll(events iter.Seq2[*audit.StoredEvent, error], after func() error) error {
 	for e, err := range events {
 		if err != nil {
@@ -253,7 +254,7 @@ func (p *part) addAll(events iter.Seq2[*audit.StoredEvent, error], after func() 
 	return nil
 }
 
-// Stream writes an export as one file to w, and returns how many events it has and its SHA-256.
+// Stream writes an export as one file to w, and returns its number of events and its SHA-256 in hex.
 func Stream(ctx context.Context, from Source, w io.Writer, o Options) (events int64, sum string, err error) {
 	format, err := formatOf(o.Format)
 	if err != nil {

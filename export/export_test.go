@@ -34,11 +34,11 @@ func TestMain(m *testing.M) {
 	testkit.Main(m)
 }
 
-// child is a process that exports until it is killed.
+// child runs in a process that exports until it is killed.
 func child(url, dir string) {
 	door, err := tenantdb.Open(context.Background(), url)
 	if err == nil {
-		_, _, err = export.Export(context.Background(), of(door, tenantA), blob.Folder(dir),
+		_, _, err = export.Export(context.Background(), sourceOf(door, tenantA), blob.Folder(dir),
 			export.Options{Tenant: tenantA, Format: "csv", PartEvents: 200})
 	}
 	fmt.Println(err)
@@ -50,14 +50,14 @@ var (
 	tenantB = uuid.MustParse("22222222-2222-4222-8222-222222222222")
 )
 
-// of is the source of a tenant's events.
-func of(door *tenantdb.Door, tenant uuid.UUID) export.Source {
+// sourceOf returns the source of a tenant's events.
+func sourceOf(door *tenantdb.Door, tenant uuid.UUID) export.Source {
 	return func(ctx context.Context, f audit.Filter) iter.Seq2[*audit.StoredEvent, error] {
 		return audit.All(ctx, door, tenant, f)
 	}
 }
 
-// trail is a database with events of every kind; n more are alike.
+// trail returns a database with events of every kind, and n more of one kind.
 func trail(t testing.TB, n int) *tenantdb.Door {
 	t.Helper()
 	return fill(t, testkit.Database(t), n)
@@ -103,7 +103,8 @@ func fill(t testing.TB, d *testkit.DB, n int) *tenantdb.Door {
 func stream(t *testing.T, door *tenantdb.Door, format string) []byte {
 	t.Helper()
 	var b bytes.Buffer
-	n, sum, err := export.Stream(t.Context(), of(door, tenantA), &b, export.Options{Tenant: tenantA, Format: format})
+	n, sum, err := export.Stream(t.Context(), sourceOf(door, tenantA), &b,
+		export.Options{Tenant: tenantA, Format: format})
 	if err != nil || n != 5 || len(sum) != 64 {
 		t.Fatalf("%s: %d events, %q, %v", format, n, sum, err)
 	}
@@ -113,7 +114,7 @@ func stream(t *testing.T, door *tenantdb.Door, format string) []byte {
 	return b.Bytes()
 }
 
-// python runs a program with what scripts/setup test brings.
+// python runs a program with the Python packages that scripts/setup test installs.
 func python(t *testing.T, program string, args ...string) string {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "python3", append([]string{"-c", program}, args...)...)
@@ -173,11 +174,11 @@ func TestCSVRunsNothing(t *testing.T) {
 	}
 }
 
-// TestParquetOpensInDuckDBAndPandas asks both for the same figures.
+// TestParquetOpensInDuckDBAndPandas computes the same statistics with both.
 func TestParquetOpensInDuckDBAndPandas(t *testing.T) {
 	door := trail(t, 45_000) // three row groups
 	dir := t.TempDir()
-	m, _, err := export.Export(t.Context(), of(door, tenantA), blob.Folder(dir),
+	m, _, err := export.Export(t.Context(), sourceOf(door, tenantA), blob.Folder(dir),
 		export.Options{Tenant: tenantA, Format: "parquet", PartEvents: 30_000})
 	if err != nil || m.Events != 45_005 || len(m.Parts) != 2 {
 		t.Fatalf("%+v, %v", m, err)
@@ -209,7 +210,7 @@ d.user_id.isna().sum())
 	}
 }
 
-// TestJSONFollowsTheSchemas holds OCSF and CloudEvents against their schemas.
+// TestJSONFollowsTheSchemas validates OCSF and CloudEvents against their schemas.
 func TestJSONFollowsTheSchemas(t *testing.T) {
 	door := trail(t, 0)
 	check := `
@@ -233,7 +234,7 @@ print(n)
 		if got := python(t, check, filepath.Join("testdata", schema), file); got != "5" {
 			t.Errorf("%s: %s", format, got)
 		}
-		// The check can fail.
+		// The validation can fail.
 		broken := bytes.ReplaceAll(bytes.ReplaceAll(raw, []byte(`"specversion":"1.0",`), nil),
 			[]byte(`"severity_id":1,`), nil)
 		if err := os.WriteFile(file, broken, 0o600); err != nil {
@@ -261,7 +262,7 @@ print(n)
 	}
 }
 
-// failing is a shelf that breaks at a write.
+// failing is a bucket that fails at a write.
 type failing struct {
 	blob.Bucket
 	at, n int
@@ -274,7 +275,7 @@ func (f *failing) Write(ctx context.Context, name string, raw []byte) error {
 	return f.Bucket.Write(ctx, name, raw)
 }
 
-// TestAnExportGoesOnWhereItWasLeft breaks the target at every write, and ends with the same export.
+// TestAnExportGoesOnWhereItWasLeft fails each write once, and ends with the same export.
 func TestAnExportGoesOnWhereItWasLeft(t *testing.T) {
 	door := trail(t, 95)
 	o := export.Options{Tenant: tenantA, Format: "jsonl", PartEvents: 30}
@@ -291,14 +292,14 @@ func TestAnExportGoesOnWhereItWasLeft(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			for at := 1; at <= 9; at += map[string]int{"a folder": 1, "a bucket": 4}[name] {
 				to := open(at)
-				_, _, err := export.Export(t.Context(), of(door, tenantA), &failing{Bucket: to, at: at}, o)
+				_, _, err := export.Export(t.Context(), sourceOf(door, tenantA), &failing{Bucket: to, at: at}, o)
 				if err == nil || !strings.Contains(err.Error(), "the target broke") {
 					t.Fatalf("broken at write %d: %v", at, err)
 				}
 				if m, _, err := export.Verify(t.Context(), to); at > 2 && (err != nil || m.Complete) {
 					t.Errorf("half an export: %+v, %v", m, err)
 				}
-				m, sum, err := export.Export(t.Context(), of(door, tenantA), to, o)
+				m, sum, err := export.Export(t.Context(), sourceOf(door, tenantA), to, o)
 				if err != nil || !m.Complete || m.Events != 100 || len(m.Parts) != 4 {
 					t.Fatalf("gone on after write %d: %+v, %v", at, m, err)
 				}
@@ -327,7 +328,7 @@ func TestAnExportGoesOnWhereItWasLeft(t *testing.T) {
 	}
 }
 
-// TestAKilledExportGoesOn kills the process that exports, wherever it is, several times.
+// TestAKilledExportGoesOn kills the exporting process several times, at any point.
 func TestAKilledExportGoesOn(t *testing.T) {
 	d := testkit.Database(t)
 	door := fill(t, d, 9_995)
@@ -360,7 +361,7 @@ func TestAKilledExportGoesOn(t *testing.T) {
 		}
 		before = len(m.Parts)
 	}
-	m, _, err := export.Export(t.Context(), of(door, tenantA), blob.Folder(dir),
+	m, _, err := export.Export(t.Context(), sourceOf(door, tenantA), blob.Folder(dir),
 		export.Options{Tenant: tenantA, Format: "csv", PartEvents: 200})
 	if err != nil || m.Events != 10_000 || len(m.Parts) != 50 {
 		t.Fatalf("%+v, %v", m, err)
@@ -389,43 +390,43 @@ func TestExportsAreRefusedClearly(t *testing.T) {
 	ctx := t.Context()
 	o := export.Options{Tenant: tenantA, Format: "jsonl", PartEvents: 20}
 	to := blob.Folder(t.TempDir())
-	if _, _, err := export.Export(ctx, of(door, tenantA), &failing{Bucket: to, at: 3}, o); err == nil {
+	if _, _, err := export.Export(ctx, sourceOf(door, tenantA), &failing{Bucket: to, at: 3}, o); err == nil {
 		t.Fatal("it did not break")
 	}
 	other := o
 	other.Format = "csv"
-	if _, _, err := export.Export(ctx, of(door, tenantA), to, other); !errors.Is(err, export.ErrDifferent) {
+	if _, _, err := export.Export(ctx, sourceOf(door, tenantA), to, other); !errors.Is(err, export.ErrDifferent) {
 		t.Errorf("another format: %v", err)
 	}
 	other = o
 	other.Filter.Action = "x"
-	if _, _, err := export.Export(ctx, of(door, tenantA), to, other); !errors.Is(err, export.ErrDifferent) {
+	if _, _, err := export.Export(ctx, sourceOf(door, tenantA), to, other); !errors.Is(err, export.ErrDifferent) {
 		t.Errorf("another filter: %v", err)
 	}
 	other = o
 	other.Tenant = tenantB
-	if _, _, err := export.Export(ctx, of(door, tenantB), to, other); !errors.Is(err, export.ErrDifferent) {
+	if _, _, err := export.Export(ctx, sourceOf(door, tenantB), to, other); !errors.Is(err, export.ErrDifferent) {
 		t.Errorf("another tenant: %v", err)
 	}
-	m, _, err := export.Export(ctx, of(door, tenantA), to, o)
+	m, _, err := export.Export(ctx, sourceOf(door, tenantA), to, o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := export.Export(ctx, of(door, tenantA), to, o); !errors.Is(err, export.ErrComplete) {
+	if _, _, err := export.Export(ctx, sourceOf(door, tenantA), to, o); !errors.Is(err, export.ErrComplete) {
 		t.Errorf("complete already: %v", err)
 	}
-	if _, _, err := export.Export(ctx, of(door, tenantA), to, export.Options{Format: "xml"}); err == nil ||
+	if _, _, err := export.Export(ctx, sourceOf(door, tenantA), to, export.Options{Format: "xml"}); err == nil ||
 		!strings.Contains(err.Error(), `"xml" is none of jsonl, csv`) {
 		t.Errorf("%v", err)
 	}
 	bad := o
 	bad.Filter = audit.Filter{Since: time.Now(), Until: time.Now().Add(-time.Hour)}
 	var field *audit.FieldError
-	if _, _, err := export.Export(ctx, of(door, tenantA), blob.Folder(t.TempDir()), bad); !errors.As(err, &field) ||
-		field.Field != "since" {
+	if _, _, err := export.Export(ctx, sourceOf(door, tenantA), blob.Folder(t.TempDir()),
+		bad); !errors.As(err, &field) || field.Field != "since" {
 		t.Errorf("a time range reversed: %v", err)
 	}
-	// A file changed, and one gone.
+	// A changed file and a missing one.
 	path := filepath.Join(string(to), m.Parts[1].Name)
 	raw, err := os.ReadFile(path)
 	if err != nil {
@@ -449,17 +450,17 @@ func TestExportsAreRefusedClearly(t *testing.T) {
 	if _, _, err := export.Verify(ctx, blob.Folder(t.TempDir())); !errors.Is(err, export.ErrBroken) {
 		t.Errorf("an empty folder: %v", err)
 	}
-	// Targets that refuse, and one that answers nothing in time.
+	// Targets that refuse, and one that does not answer in time.
 	nobody, err := blob.Open("s3://evidence/x?region=us-east-1&endpoint=http://127.0.0.1:1")
 	if err != nil {
 		t.Fatal(err)
 	}
 	short, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
 	defer cancel()
-	if _, _, err := export.Export(short, of(door, tenantA), nobody, o); err == nil {
+	if _, _, err := export.Export(short, sourceOf(door, tenantA), nobody, o); err == nil {
 		t.Error("nobody answers, and it is exported")
 	}
-	if _, _, err := export.Stream(ctx, of(door, tenantA), brokenPipe{}, o); !errors.Is(err, io.ErrClosedPipe) {
+	if _, _, err := export.Stream(ctx, sourceOf(door, tenantA), brokenPipe{}, o); !errors.Is(err, io.ErrClosedPipe) {
 		t.Errorf("%v", err)
 	}
 }
@@ -473,7 +474,7 @@ func TestAFullDiskLeavesAWholeExport(t *testing.T) {
 	door := trail(t, 3000)
 	dir := testkit.SmallDisk(t, 400<<10)
 	o := export.Options{Tenant: tenantA, Format: "jsonl", PartEvents: 500}
-	m, _, err := export.Export(t.Context(), of(door, tenantA), blob.Folder(dir), o)
+	m, _, err := export.Export(t.Context(), sourceOf(door, tenantA), blob.Folder(dir), o)
 	if err == nil || !strings.Contains(err.Error(), "no space left") || m == nil || len(m.Parts) == 0 {
 		t.Fatalf("%+v, %v", m, err)
 	}

@@ -12,10 +12,10 @@ import (
 	"github.com/konstruct/konstruct/audit"
 )
 
-// Formats are the names of the formats.
+// Formats are the names of the export formats.
 var Formats = []string{"jsonl", "csv", "parquet", "ocsf", "cloudevents"}
 
-// encoder writes events in a format; end completes the file.
+// encoder writes events in a format. end completes the file.
 type encoder interface {
 	add(tenant uuid.UUID, e *audit.StoredEvent) error
 	end() error
@@ -26,7 +26,7 @@ type format struct {
 	open      func(io.Writer) (encoder, error)
 }
 
-// CheckFormat says what is wrong with a format's name.
+// CheckFormat returns an error for an unknown format's name.
 func CheckFormat(name string) error {
 	_, err := formatOf(name)
 	return err
@@ -52,7 +52,7 @@ func formatOf(name string) (format, error) {
 	return format{}, fmt.Errorf("%.40q is none of %s", name, strings.Join(Formats, ", "))
 }
 
-// part is a file that is being made.
+// part is a file being written, in memory.
 type part struct {
 	format  format
 	tenant  uuid.UUID
@@ -78,7 +78,7 @@ func (p *part) add(e *audit.StoredEvent) error {
 	return p.encoder.add(p.tenant, e)
 }
 
-// end completes the file; one without events is whole too.
+// end completes the file, also if it has no events.
 func (p *part) end() error {
 	if err := p.open(); err != nil {
 		return err
@@ -91,7 +91,7 @@ func (p *part) finish() ([]byte, error) {
 	return p.buf.Bytes(), err
 }
 
-// jsonLines writes a JSON value a line.
+// jsonLines writes one JSON value a line.
 type jsonLines struct {
 	to    *json.Encoder
 	value func(uuid.UUID, *audit.StoredEvent) any

@@ -8,15 +8,15 @@ import (
 	"github.com/konstruct/konstruct/audit"
 )
 
-// The OCSF class that events are of: API Activity, with the ai_operation profile (https://schema.ocsf.io).
+// The OCSF class of events: API Activity, with the ai_operation profile (https://schema.ocsf.io).
 const (
-	ocsfVersion = "1.8.0" // the first that has the profile
+	ocsfVersion = "1.8.0" // the first version with the profile
 	ocsfClass   = 6003
 	ocsfRead    = 2
 	ocsfOther   = 99
 )
 
-// genAI are the OpenTelemetry names that OCSF has places for.
+// genAI are the OpenTelemetry attributes that have a field in OCSF.
 type genAI struct {
 	Model        string `json:"gen_ai.request.model"`
 	Response     string `json:"gen_ai.response.model"`
@@ -29,7 +29,7 @@ type genAI struct {
 	Output       int64  `json:"gen_ai.usage.output_tokens"`
 }
 
-// object is a JSON object without what is empty.
+// object is a JSON object; set omits empty values.
 type object map[string]any
 
 func (o object) set(key string, v any) {
@@ -46,17 +46,17 @@ func (o object) set(key string, v any) {
 	o[key] = v
 }
 
-// ocsf is an event as OCSF's API Activity. What OCSF has no place for stands under unmapped.
+// ocsf returns an event as OCSF's API Activity. Content without a field in OCSF is under unmapped.
 func ocsf(tenant uuid.UUID, e *audit.StoredEvent) any {
-	g := attributeNames(e.Metadata)
-	activity, role := ocsfOther, 4 // an agent acts
+	g := genAIAttributes(e.Metadata)
+	activity, role := ocsfOther, 4 // ai_role_id: agent
 	switch e.Action {
 	case audit.ActionLLMCall:
-		role = 2 // the assistant
+		role = 2 // assistant
 	case audit.ActionToolCall:
-		role = 3
+		role = 3 // tool
 	case audit.ActionRetrieval:
-		activity, role = ocsfRead, 6
+		activity, role = ocsfRead, 6 // retriever
 	}
 	agent := "unknown"
 	if e.AgentID != nil {
@@ -120,8 +120,8 @@ func ocsf(tenant uuid.UUID, e *audit.StoredEvent) any {
 	return out
 }
 
-// attributeNames reads the names; those of another type say nothing.
-func attributeNames(metadata json.RawMessage) (g genAI) {
+// genAIAttributes reads the attributes; it ignores those of another type.
+func genAIAttributes(metadata json.RawMessage) (g genAI) {
 	if json.Unmarshal(metadata, &g) == nil {
 		return g
 	}
@@ -139,8 +139,8 @@ func attributeNames(metadata json.RawMessage) (g genAI) {
 	return g
 }
 
-// cloudEvent is an event as a CloudEvent 1.0 in structured JSON (https://cloudevents.io); data is the event as JSON
-// Lines has it.
+// cloudEvent returns an event as a CloudEvent 1.0 in structured JSON (https://cloudevents.io). data is the event as in
+// JSON Lines.
 func cloudEvent(tenant uuid.UUID, e *audit.StoredEvent) any {
 	plain := *e
 	plain.Cursor = ""

@@ -27,10 +27,10 @@ type row struct {
 	Metadata   string     `parquet:"metadata,json"`
 	LeafHash   []byte     `parquet:"leaf_hash,optional"`
 	Adopted    bool       `parquet:"adopted"`
-	Erased     string     `parquet:"erased,dict"` // columns, with spaces between
+	Erased     string     `parquet:"erased,dict"` // column names, separated by spaces
 }
 
-// rowGroup bounds what a writer holds in memory.
+// rowGroup is how many rows a row group has at most, which bounds the writer's memory.
 const rowGroup = 20_000
 
 type parquetFile struct {

@@ -10,38 +10,39 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 )
 
-// Checkpoint is a log's head as C2SP tlog-checkpoint writes it, without extension lines:
+// Checkpoint is a log's tree head in the form of C2SP tlog-checkpoint, without extension lines:
 //
 //	konstruct.example/tenant/11111111-1111-4111-8111-111111111111
 //	20852163
 //	CsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=
 type Checkpoint struct {
-	Origin string // which log: a notary's name for its super-log, Origin for a tenant's
-	Size   int64  // how many leaves
+	Origin string // the log's name: the notary's name for the super-log, Origin for a tenant's log
+	Size   int64  // number of leaves
 	Root   Hash
 }
 
-// maxOrigin bounds a log's name.
+// maxOrigin is the limit on a log's name in bytes.
 const maxOrigin = 255
 
-// Origin names a tenant's log under a notary's name.
+// Origin returns the name of a tenant's log: the notary's name, "/tenant/" and the tenant's UUID.
 func Origin(notary string, tenant [16]byte) string {
 	return notary + "/tenant/" + FormatID(tenant)
 }
 
-// Text is the checkpoint as it is signed.
+// Text returns the checkpoint's text, which is what is signed.
 func (c Checkpoint) Text() string {
 	return fmt.Sprintf("%s\n%d\n%s\n", c.Origin, c.Size, base64.StdEncoding.EncodeToString(c.Root[:]))
 }
 
-// ErrNotCheckpoint says that a text is no checkpoint of ours.
+// ErrNotCheckpoint is returned for a text that is not a valid checkpoint.
 var ErrNotCheckpoint = errors.New("not a checkpoint")
 
-// ParseCheckpoint reads a signed checkpoint's text; what does not write back the same is refused.
+// ParseCheckpoint parses a signed checkpoint's text. It refuses a text that Text would write differently, so that a
+// checkpoint has one form.
 func ParseCheckpoint(text string) (Checkpoint, error) {
 	lines := strings.Split(text, "\n")
 	if len(lines) != 4 || lines[3] != "" {
-		return Checkpoint{}, fmt.Errorf("%w: it has not three lines", ErrNotCheckpoint)
+		return Checkpoint{}, fmt.Errorf("%w: it must have three lines", ErrNotCheckpoint)
 	}
 	if err := CheckName(lines[0]); err != nil {
 		return Checkpoint{}, fmt.Errorf("%w: line 1: %w", ErrNotCheckpoint, err)
@@ -61,13 +62,13 @@ func ParseCheckpoint(text string) (Checkpoint, error) {
 	return c, nil
 }
 
-// maxProof is how many hashes a proof has at most: a tree has no more than 63 levels.
+// maxProof is the limit on a proof's hashes: a tree with an int64 size has at most 63 levels.
 const maxProof = 64
 
-// Includes proves that a leaf stands in the checkpoint's tree, by RFC 6962's inclusion proof.
+// Includes verifies that the checkpoint's tree has the leaf at the index, by RFC 6962's inclusion proof.
 func (c Checkpoint) Includes(index int64, leaf Hash, proof []Hash) error {
 	if len(proof) > maxProof || index < 0 || index >= c.Size {
-		return fmt.Errorf("leaf %d with %d hashes is no proof in a tree of %d", index, len(proof), c.Size)
+		return fmt.Errorf("no tree of size %d has a proof for leaf %d with %d hashes", c.Size, index, len(proof))
 	}
 	p := make(tlog.RecordProof, len(proof))
 	for i, h := range proof {
@@ -79,10 +80,11 @@ func (c Checkpoint) Includes(index int64, leaf Hash, proof []Hash) error {
 	return nil
 }
 
-// Extends proves that the checkpoint's tree goes on from an earlier one of its log, by RFC 6962's consistency proof.
+// Extends verifies that the checkpoint's tree extends that of an earlier checkpoint of the same log, by RFC 6962's
+// consistency proof.
 func (c Checkpoint) Extends(earlier Checkpoint, proof []Hash) error {
 	if earlier.Origin != c.Origin || earlier.Size < 1 || earlier.Size > c.Size || len(proof) > maxProof {
-		return fmt.Errorf("size %d of %s with %d hashes is nothing that size %d of %s goes on from", earlier.Size,
+		return fmt.Errorf("size %d of %s can't be proven with %d hashes to be a prefix of size %d of %s", earlier.Size,
 			earlier.Origin, len(proof), c.Size, c.Origin)
 	}
 	p := make(tlog.TreeProof, len(proof))
@@ -96,7 +98,8 @@ func (c Checkpoint) Extends(earlier Checkpoint, proof []Hash) error {
 	return nil
 }
 
-// CheckName says what is wrong with a name of a log or key: C2SP signed-note allows no space and no plus.
+// CheckName returns an error if a log's or key's name is not valid: C2SP signed-note allows neither spaces nor plus
+// signs.
 func CheckName(name string) error {
 	if name == "" || len(name) > maxOrigin {
 		return fmt.Errorf("a name has 1 to %d bytes, not %d", maxOrigin, len(name))

@@ -11,7 +11,7 @@ import (
 	"github.com/konstruct/konstruct/ledger"
 )
 
-// FuzzRecordBytes holds that what is read as a record writes back the same, and leads to the same leaf.
+// FuzzRecordBytes checks that bytes that are read as a record are written back unchanged and lead to the same leaf.
 func FuzzRecordBytes(f *testing.F) {
 	e := ledger.Event{ActionType: "x", Metadata: "{}"}
 	v, c := e.Values(), e.Commitments([16]byte{1})
@@ -26,7 +26,7 @@ func FuzzRecordBytes(f *testing.F) {
 		}
 		f.Add(r.AppendBinary(nil))
 	}
-	// With two fields erased, and deleted.
+	// A record with two erased fields, and a deleted one.
 	stored := []byte{1<<(ledger.UserID-1) | 1<<(ledger.Metadata-1)}
 	for n := ledger.AgentID; n <= ledger.Metadata; n++ {
 		salt := ledger.FieldSalt([16]byte{1}, n)
@@ -58,7 +58,7 @@ func FuzzRecordBytes(f *testing.F) {
 	})
 }
 
-// FuzzNotes holds that checkpoints, receipts, keys and signed notes are refused, or write back the same.
+// FuzzNotes checks that checkpoints, receipts, keys and signed notes are either refused or written back unchanged.
 func FuzzNotes(f *testing.F) {
 	s, err := ledger.NewSigner("konstruct.example/test", ed25519.NewKeyFromSeed(make([]byte, 32)))
 	if err != nil {
@@ -99,7 +99,7 @@ func FuzzNotes(f *testing.F) {
 	})
 }
 
-// FuzzTilePath holds that a tile's path is read in one way only.
+// FuzzTilePath checks that a tile has exactly one path.
 func FuzzTilePath(f *testing.F) {
 	for _, p := range []string{"tile/0/000", "tile/1/x001/234.p/5", "tile/entries/000.p/1", "tile/8/0/000"} {
 		f.Add(p)
@@ -111,7 +111,7 @@ func FuzzTilePath(f *testing.F) {
 	})
 }
 
-// FuzzTimestamp gives the time-stamp readers any bytes: no token verifies under no root.
+// FuzzTimestamp gives the time-stamp parsers any bytes. Without roots no token verifies.
 func FuzzTimestamp(f *testing.F) {
 	request, err := ledger.TimestampRequest("text", big.NewInt(7))
 	if err != nil {

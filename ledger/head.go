@@ -11,8 +11,8 @@ const (
 	keyDomain  = "konstruct/key/v1"
 )
 
-// HeadLeaf is the super-log's leaf for a tenant's checkpoint: when, in the clear, and a salted hash, so that
-// who sees the super-log learns neither which tenants there are nor how large their logs.
+// HeadLeaf returns the super-log's leaf for a tenant's checkpoint: the time of signing in the clear, and a salted hash.
+// A reader of the super-log learns neither which tenants there are nor how large their logs are.
 //
 //	"konstruct/head/v1" ‖ at[8] ‖ sha256("konstruct/head/v1" ‖ salt[32] ‖ the checkpoint's text)
 func HeadLeaf(at Micros, salt [32]byte, c Checkpoint) []byte {
@@ -24,7 +24,7 @@ func HeadLeaf(at Micros, salt [32]byte, c Checkpoint) []byte {
 	return h.Sum(b)
 }
 
-// KeyLeaf is the super-log's leaf for a notary's key, from which on it signs:
+// KeyLeaf returns the super-log's leaf for a notary's key; at is the time from which the key signs:
 //
 //	"konstruct/key/v1" ‖ at[8] ‖ the key in signed-note form
 func KeyLeaf(at Micros, k Key) []byte {
@@ -32,8 +32,8 @@ func KeyLeaf(at Micros, k Key) []byte {
 	return append(b, k.String()...)
 }
 
-// DecodeBase64 reads standard base64, and nothing that writes back otherwise.
+// DecodeBase64 decodes standard base64 in strict mode: padding bits must be zero. It ignores line ends (CR and LF).
 func DecodeBase64(s string) ([]byte, error) { return base64.StdEncoding.Strict().DecodeString(s) }
 
-// EncodeBase64 is standard base64.
+// EncodeBase64 encodes bytes in standard base64.
 func EncodeBase64(b []byte) string { return base64.StdEncoding.EncodeToString(b) }

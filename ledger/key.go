@@ -10,14 +10,14 @@ import (
 	"golang.org/x/mod/sumdb/note"
 )
 
-// Key is a notary's public key. One Ed25519 key signs the super-log, every tenant's log, each under its own
-// name, and receipts; their texts' first lines keep them apart.
+// Key is a notary's public key. One Ed25519 key signs the super-log, the tenants' logs (each under its own name) and
+// receipts. The first line of each text says which kind it is, so that a signature on one is not valid for another.
 type Key struct {
 	Name   string
 	Public ed25519.PublicKey
 }
 
-// ParseKey reads a key in signed-note form, name+hash+base64, as `konstruct notary key show` prints it.
+// ParseKey parses a key in signed-note form, name+hash+base64, as `konstruct notary key show` prints it.
 func ParseKey(vkey string) (Key, error) {
 	vkey = strings.TrimSpace(vkey)
 	if _, err := note.NewVerifier(vkey); err != nil {
@@ -27,7 +27,7 @@ func ParseKey(vkey string) (Key, error) {
 	if err := CheckName(name); err != nil {
 		return Key{}, err
 	}
-	// NewVerifier has checked the rest: it is hash+base64 of the algorithm's byte and the key.
+	// NewVerifier has checked the rest: hash+base64, and the base64 holds the algorithm's byte and the key.
 	raw, err := DecodeBase64(rest[strings.Index(rest, "+")+1:])
 	if err != nil || len(raw) != 1+ed25519.PublicKeySize {
 		return Key{}, fmt.Errorf("%.80q is no Ed25519 key", vkey)
@@ -35,24 +35,24 @@ func ParseKey(vkey string) (Key, error) {
 	return Key{name, ed25519.PublicKey(raw[1:])}, nil
 }
 
-// String is the key in signed-note form.
+// String returns the key in signed-note form.
 func (k Key) String() string { return k.under(k.Name) }
 
 func (k Key) under(name string) string {
 	s, err := note.NewEd25519VerifierKey(name, k.Public)
 	if err != nil {
-		return "" // only a key of another length fails
+		return "" // only a key of the wrong length fails
 	}
 	return s
 }
 
-// Equal reports whether two keys are one, name included.
+// Equal reports whether two keys have the same name and the same public key.
 func (k Key) Equal(o Key) bool { return k.Name == o.Name && k.Public.Equal(o.Public) }
 
-// OfTenant is the key under which a tenant's log is signed.
+// OfTenant returns the same public key under the name of a tenant's log.
 func (k Key) OfTenant(tenant [16]byte) Key { return Key{Origin(k.Name, tenant), k.Public} }
 
-// Verifier checks signatures made under the key's name.
+// Verifier returns a verifier of signatures made under the key's name.
 func (k Key) Verifier() (note.Verifier, error) { return note.NewVerifier(k.String()) }
 
 // Signer holds a notary's private key.
@@ -61,7 +61,7 @@ type Signer struct {
 	private ed25519.PrivateKey
 }
 
-// NewSigner is a private key under a notary's name.
+// NewSigner returns a signer with a private key and a notary's name.
 func NewSigner(name string, private ed25519.PrivateKey) (*Signer, error) {
 	if err := CheckName(name); err != nil {
 		return nil, err
@@ -72,17 +72,17 @@ func NewSigner(name string, private ed25519.PrivateKey) (*Signer, error) {
 	return &Signer{Key{name, private.Public().(ed25519.PublicKey)}, private}, nil
 }
 
-// privateMark begins a private key in the form of golang.org/x/mod/sumdb/note.
+// privateMark is the prefix of a private key in the form of golang.org/x/mod/sumdb/note.
 const privateMark = "PRIVATE+KEY+"
 
-// Private is the key itself, in the form of golang.org/x/mod/sumdb/note: PRIVATE+KEY+name+hash+base64.
+// Private returns the private key in the form of golang.org/x/mod/sumdb/note: PRIVATE+KEY+name+hash+base64.
 func (s *Signer) Private() string {
 	hash, _, _ := strings.Cut(strings.TrimPrefix(s.String(), s.Name+"+"), "+")
-	// 1 is Ed25519
+	// 1 is signed-note's algorithm number for Ed25519
 	return privateMark + s.Name + "+" + hash + "+" + EncodeBase64(append([]byte{1}, s.private.Seed()...))
 }
 
-// ParseSigner reads a private key as Private writes it.
+// ParseSigner parses a private key that Private wrote.
 func ParseSigner(text string) (*Signer, error) {
 	const what = "not a private key in signed-note form (PRIVATE+KEY+name+hash+base64)"
 	rest, ok := strings.CutPrefix(strings.TrimSpace(text), privateMark)
@@ -101,7 +101,7 @@ func ParseSigner(text string) (*Signer, error) {
 	return s, err
 }
 
-// Sign returns the text as a note signed under a name: that of a log, or the notary's own.
+// Sign returns the text as a note signed under a name: a log's or the notary's own.
 func (s *Signer) Sign(name, text string) (string, error) { return SignAll(name, text, s) }
 
 // SignAll returns the text as a note signed by several keys under one name.
@@ -121,7 +121,7 @@ func SignAll(name, text string, signers ...*Signer) (string, error) {
 	return string(signed), nil
 }
 
-// noteSigner is what note.Sign wants.
+// noteSigner implements note.Signer.
 type noteSigner struct {
 	note.Verifier
 	private ed25519.PrivateKey
@@ -130,7 +130,7 @@ type noteSigner struct {
 // Sign signs a note's text.
 func (s noteSigner) Sign(text []byte) ([]byte, error) { return ed25519.Sign(s.private, text), nil }
 
-// OpenNote checks that a key signed a note and returns its text. Other signatures are left alone.
+// OpenNote verifies that a key signed a note, and returns the note's text. It ignores signatures of other keys.
 func OpenNote(signed string, k Key) (string, error) {
 	if len(signed) > maxNote {
 		return "", fmt.Errorf("a signed note of %d bytes: the limit is %d", len(signed), maxNote)
@@ -150,10 +150,11 @@ func OpenNote(signed string, k Key) (string, error) {
 	return n.Text, nil
 }
 
-// maxNote bounds a signed note: three lines and the signatures of many witnesses.
+// maxNote is the limit on a signed note in bytes: a few lines of text and the signatures of many witnesses.
 const maxNote = 64 << 10
 
-// OpenCheckpoint checks that the key signed a checkpoint of the log of its own name, and returns it.
+// OpenCheckpoint verifies that the key signed a checkpoint of the log that has the key's name, and returns the
+// checkpoint.
 func OpenCheckpoint(signed string, k Key) (Checkpoint, error) {
 	text, err := OpenNote(signed, k)
 	if err != nil {
@@ -166,16 +167,16 @@ func OpenCheckpoint(signed string, k Key) (Checkpoint, error) {
 	return c, err
 }
 
-// Cosignature is what a witness said of a checkpoint.
+// Cosignature is a witness's signature on a checkpoint.
 type Cosignature struct {
-	Witness string // its name
-	At      int64  // when, in Unix seconds, by its clock
+	Witness string // the witness's name
+	At      int64  // when it signed, in Unix seconds by its own clock
 }
 
-// Verifier checks signatures of one key on notes.
+// Verifier verifies signatures of one key on notes.
 type Verifier = note.Verifier
 
-// ParseWitness reads a witness's key in signed-note form: cosignature/v1 (Ed25519), as C2SP tlog-cosignature has it.
+// ParseWitness parses a witness's key in signed-note form: cosignature/v1 (Ed25519) of C2SP tlog-cosignature.
 func ParseWitness(vkey string) (note.Verifier, error) {
 	v, err := cosign.NewVerifier(strings.TrimSpace(vkey))
 	if err != nil {
@@ -184,7 +185,7 @@ func ParseWitness(vkey string) (note.Verifier, error) {
 	return v, nil
 }
 
-// Cosignatures returns what the witnesses among these verifiers said of a signed note; a forged one is an error.
+// Cosignatures returns the cosignatures of these witnesses on a signed note. A forged cosignature is an error.
 func Cosignatures(signed string, witnesses []note.Verifier) ([]Cosignature, error) {
 	if len(signed) > maxNote {
 		return nil, fmt.Errorf("a signed note of %d bytes: the limit is %d", len(signed), maxNote)

@@ -1,6 +1,6 @@
-// Package ledger is the provable log's formats: leaves, trees and tiles, checkpoints, proofs, receipts. It is pure:
-// it knows no database, reads no clock, and stands on the standard library's crypto and the C2SP log libraries
-// (golang.org/x/mod/sumdb, transparency-dev) alone, so a stranger can verify with it.
+// Package ledger has the formats of the provable log: leaves, trees and tiles, checkpoints, proofs, receipts. It is
+// pure: it knows no database, reads no clock, and depends only on the standard library's crypto and the C2SP log
+// libraries (golang.org/x/mod/sumdb, transparency-dev), so that an outsider can verify with it.
 package ledger
 
 import (
@@ -21,15 +21,15 @@ type Mode int16
 const (
 	// SealedAtWrite marks an event sealed in its writer's own transaction.
 	SealedAtWrite Mode = 0
-	// SealedOnAdoption marks an event that was there before sealing was: its seal proves nothing about
-	// the time before it.
+	// SealedOnAdoption marks an event written before the database had seals, and sealed when the database was adopted.
+	// Its seal proves nothing about the time before.
 	SealedOnAdoption Mode = 1
 )
 
-// Field numbers the fields of an event that can carry content, each committed to with a salt of its own.
+// Field is the number of an event's field that can carry content. Each is committed to with its own salt.
 type Field byte
 
-// The committed fields, in the order in which they stand in the leaf.
+// The committed fields, in leaf order.
 const (
 	AgentID Field = iota + 1
 	UserID
@@ -43,7 +43,7 @@ const (
 // Fields is the number of committed fields.
 const Fields = 7
 
-// fieldNames are the fields' columns, by Field - 1.
+// fieldNames are the column names of the fields, by Field - 1.
 var fieldNames = [Fields]string{"agent_id", "user_id", "action_type", "input_summary", "output_summary",
 	"latency_ms", "metadata"}
 
@@ -55,7 +55,7 @@ func (f Field) String() string {
 	return fieldNames[f-1]
 }
 
-// FieldNamed returns the field of a column.
+// FieldNamed returns the field with a column name.
 func FieldNamed(column string) (Field, error) {
 	for i, name := range fieldNames {
 		if name == column {
@@ -66,8 +66,8 @@ func FieldNamed(column string) (Field, error) {
 		strings.Join(fieldNames[:], ", "))
 }
 
-// Event is an audit event as the leaf sees it: bytes as they are stored. A nil pointer is SQL's NULL,
-// which is not the empty value.
+// Event is an audit event with the bytes that the leaf commits to, as they are stored. A nil pointer is SQL's NULL,
+// which is not the same as the empty value.
 type Event struct {
 	TenantID, ID  [16]byte
 	CreatedAt     Micros
@@ -80,11 +80,11 @@ type Event struct {
 	Metadata      string // PostgreSQL's own jsonb::text
 }
 
-// Micros is a time as microseconds since 2000-01-01T00:00:00Z, PostgreSQL's own wire form:
-// math.MaxInt64 is infinity and math.MinInt64 is -infinity.
+// Micros is a time in microseconds since 2000-01-01T00:00:00Z, as in PostgreSQL's wire format: math.MaxInt64 is
+// infinity and math.MinInt64 is -infinity.
 type Micros int64
 
-// The two times that are no instants.
+// The two infinite times.
 const (
 	Infinity         Micros = math.MaxInt64
 	NegativeInfinity Micros = math.MinInt64
@@ -93,10 +93,10 @@ const (
 // postgresEpoch is 2000-01-01T00:00:00Z in Unix microseconds.
 const postgresEpoch = 946_684_800_000_000
 
-// MicrosOf truncates t to a microsecond, as a writer must before sending: PostgreSQL rounds.
+// MicrosOf truncates t to a microsecond. A writer must send the truncated time, because PostgreSQL rounds.
 func MicrosOf(t time.Time) Micros { return Micros(t.UnixMicro() - postgresEpoch) }
 
-// Time returns the instant in UTC. It means nothing for the two infinities.
+// Time returns the time in UTC. The result is meaningless for the two infinite times.
 func (m Micros) Time() time.Time { return time.UnixMicro(int64(m) + postgresEpoch).UTC() }
 
 const (
@@ -104,8 +104,7 @@ const (
 	eventDomain = "konstruct/event/v1"
 )
 
-// FieldSalt derives the salt of one field from its row's salt, so that opening one field reveals
-// nothing of its neighbours.
+// FieldSalt derives a field's salt from its row's salt, so that opening one field reveals nothing about the others.
 func FieldSalt(salt [16]byte, f Field) Hash {
 	var b [17]byte
 	copy(b[:], salt[:])
@@ -115,7 +114,7 @@ func FieldSalt(salt [16]byte, f Field) Hash {
 
 // Commit returns the salted commitment to one field's value; ok is false for NULL.
 func Commit(fieldSalt Hash, f Field, value []byte, ok bool) Hash {
-	var short [512]byte // longer values move to the heap
+	var short [512]byte // avoids a heap allocation for short values
 	b := append(short[:0], fieldDomain...)
 	b = append(b, byte(f))
 	b = append(b, fieldSalt[:]...)
@@ -139,7 +138,7 @@ func (v *Values) Commitments(salt [16]byte) (c [Fields]Hash) {
 	return c
 }
 
-// Recommit returns the commitment to each field, in leaf order; to an erased one, the one that is stored.
+// Recommit returns the commitment to each field, in leaf order. For an erased field it returns the stored commitment.
 func (v *Values) Recommit(salts *Salts, stored *[Fields]Hash) (c [Fields]Hash) {
 	for f := AgentID; f <= Metadata; f++ {
 		if value := v[f-1]; salts.erased.Has(f) {
@@ -157,7 +156,7 @@ func (e *Event) Values() (v Values) {
 		if s == nil {
 			return nil
 		}
-		return append([]byte{}, *s...) // not nil, also where it is empty
+		return append([]byte{}, *s...) // not nil even if empty: nil is NULL
 	}
 	if e.AgentID != nil {
 		v[AgentID-1] = e.AgentID[:]
@@ -176,18 +175,18 @@ func (e *Event) Commitments(salt [16]byte) [Fields]Hash {
 	return v.Commitments(salt)
 }
 
-// Leaf returns the leaf that stands in the log: what docs/leaf-format.md describes byte for byte.
+// Leaf returns the event's leaf in the log. docs/leaf-format.md describes it byte by byte.
 func (e *Event) Leaf(mode Mode, recordedAt Micros, commitments [Fields]Hash) []byte {
 	return appendLeaf(make([]byte, 0, leafSize), e.TenantID, e.ID, e.CreatedAt, recordedAt, mode, &commitments)
 }
 
-// EventHash is the leaf hash of an event whose fields are committed to.
+// EventHash returns an event's leaf hash, given the commitments to its fields.
 func EventHash(tenant, id [16]byte, created, recorded Micros, mode Mode, commitments *[Fields]Hash) Hash {
 	var buf [leafSize + 1]byte
 	return sum(appendLeaf(buf[:1], tenant, id, created, recorded, mode, commitments))
 }
 
-// leafSize is how long every event's leaf is.
+// leafSize is the size of an event's leaf in bytes.
 const leafSize = len(eventDomain) + 2*16 + 2*8 + 2 + Fields*sha256.Size
 
 func appendLeaf(b []byte, tenant, id [16]byte, created, recorded Micros, mode Mode, commitments *[Fields]Hash) []byte {
@@ -208,5 +207,5 @@ func LeafHash(leaf []byte) Hash {
 	return sum(append(make([]byte, 1, 1+len(leaf)), leaf...))
 }
 
-// sum hashes a leaf that stands behind its zero byte.
+// sum hashes a zero byte followed by a leaf.
 func sum(zeroAndLeaf []byte) Hash { return sha256.Sum256(zeroAndLeaf) }

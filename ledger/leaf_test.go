@@ -11,7 +11,7 @@ import (
 	"github.com/konstruct/konstruct/ledger"
 )
 
-// vector is one of testdata/vectors.json, which make.py makes from docs/leaf-format.md alone.
+// vector is an entry of testdata/vectors.json, which make.py makes from docs/leaf-format.md alone.
 type vector struct {
 	What          string  `json:"what"`
 	TenantID      string  `json:"tenant_id"`
@@ -70,8 +70,8 @@ func TestLeafVectors(t *testing.T) {
 	}
 }
 
-// FuzzLeaf holds that the leaf tells apart any two events that differ in one field: where one text ends
-// and the next begins, and NULL from empty.
+// FuzzLeaf checks that two events that differ in one field have different leaves: also when text moves from one field
+// to the next, and when NULL becomes empty.
 func FuzzLeaf(f *testing.F) {
 	f.Add("a", "bc", "ab", "c", int32(0), false)
 	f.Add("", "", "", "", int32(-1), true)

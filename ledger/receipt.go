@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// Receipt is a notary's promise to whoever wrote an event: that it is sealed, and by when it will stand in
-// the tenant's log. It is signed as a note under the notary's own name:
+// Receipt is a notary's promise to the writer of an event that the event is sealed and will be in the tenant's log by
+// IntegrateBy. It is signed as a note under the notary's own name:
 //
 //	konstruct/receipt/v1
 //	tenant 11111111-1111-4111-8111-111111111111
@@ -24,8 +24,8 @@ type Receipt struct {
 	RecordedAt, IntegrateBy Micros
 }
 
-// IntegrateWithin is within what time a sealed event is to stand in its log. A receipt promises it, and every check
-// counts what is not there by then as an error, whatever the reason.
+// IntegrateWithin is the time within which a sealed event must be in its log. Receipts promise it, and every check
+// reports a sealed event that is later as an error, whatever the reason.
 const IntegrateWithin = time.Minute
 
 const (
@@ -33,7 +33,7 @@ const (
 	receiptTime   = "2006-01-02T15:04:05.000000Z"
 )
 
-// Text is the receipt as it is signed.
+// Text returns the receipt's text, which is what is signed.
 func (r Receipt) Text() string {
 	return fmt.Sprintf("%s\ntenant %s\nevent %s\nleaf %s\nrecorded %s\nintegrate-by %s\n", receiptDomain,
 		FormatID(r.TenantID), FormatID(r.EventID),
@@ -41,10 +41,10 @@ func (r Receipt) Text() string {
 		r.IntegrateBy.Time().Format(receiptTime))
 }
 
-// ErrNotReceipt says that a text is no receipt.
+// ErrNotReceipt is returned for a text that is not a valid receipt.
 var ErrNotReceipt = errors.New("not a receipt")
 
-// ReadReceipt checks that the key signed a receipt, and returns it.
+// ReadReceipt verifies that the key signed a receipt, and returns the receipt.
 func ReadReceipt(signed string, k Key) (Receipt, error) {
 	text, err := OpenNote(signed, k)
 	if err != nil {
@@ -90,12 +90,12 @@ func parseReceipt(text string) (r Receipt, err error) {
 	return r, nil
 }
 
-// FormatID is a UUID's canonical text.
+// FormatID returns a UUID's canonical text.
 func FormatID(id [16]byte) string {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", id[:4], id[4:6], id[6:8], id[8:10], id[10:])
 }
 
-// ParseID reads a UUID.
+// ParseID parses a UUID; it ignores hyphens.
 func ParseID(s string) (id [16]byte, err error) {
 	raw, err := hex.DecodeString(strings.ReplaceAll(s, "-", ""))
 	if err != nil || len(raw) != 16 {

@@ -9,15 +9,15 @@ import (
 	"io"
 )
 
-// Record is an event as an outsider is shown it: each field opened, or only committed to. It leads to the
-// same leaf hash whichever are opened, and whichever were erased.
+// Record is an event as an outsider gets it: each field is either opened or only committed to. Its leaf hash is the
+// same whichever fields are opened or erased.
 type Record struct {
 	TenantID, ID          [16]byte
 	CreatedAt, RecordedAt Micros
 	Mode                  Mode
-	Erased                FieldSet      // fields that nobody can open any more
+	Erased                FieldSet      // fields that can't be opened any more
 	Shown                 [Fields]Shown // by Field - 1
-	// Gone says that the event was deleted: nothing is left of it but its id and Leaf.
+	// Gone is true for a deleted event, of which only the id and the leaf hash are left.
 	Gone bool
 	Leaf Hash
 }
@@ -25,13 +25,14 @@ type Record struct {
 // Shown is one field of a record.
 type Shown struct {
 	Open       bool
-	Commitment Hash   // of a field that is not opened
-	Salt       Hash   // of an opened one: FieldSalt
-	Null       bool   // an opened field that is NULL
-	Value      []byte // an opened field's bytes, as docs/leaf-format.md has them
+	Commitment Hash   // of a field that is not opened; otherwise zero
+	Salt       Hash   // of an opened field, by FieldSalt
+	Null       bool   // whether an opened field is NULL
+	Value      []byte // an opened field's bytes, in the form of docs/leaf-format.md
 }
 
-// Show opens the fields of an event that open names and that are not erased, and shows the commitments of the others.
+// Show opens the fields for which open returns true and that are not erased. Of the other fields it shows the
+// commitments.
 func (r *Record) Show(values *Values, salts *Salts, commitments *[Fields]Hash, open func(Field) bool) {
 	r.Erased = salts.Erased()
 	for f := AgentID; f <= Metadata; f++ {
@@ -44,7 +45,7 @@ func (r *Record) Show(values *Values, salts *Salts, commitments *[Fields]Hash, o
 	}
 }
 
-// Hash is the leaf hash that the record leads to.
+// Hash returns the record's leaf hash.
 func (r *Record) Hash() Hash {
 	if r.Gone {
 		return r.Leaf
@@ -61,21 +62,21 @@ func (r *Record) Hash() Hash {
 	return EventHash(r.TenantID, r.ID, r.CreatedAt, r.RecordedAt, r.Mode, &c)
 }
 
-// MaxValue bounds one field of a record.
+// MaxValue is the limit on one field of a record in bytes.
 const MaxValue = 1 << 20
 
 const (
-	modeGone  = 0xffff // in the place of a mode
-	hasErased = 1 << 7 // in the byte of opened fields
+	modeGone  = 0xffff // takes the mode's place for a deleted event
+	hasErased = 1 << 7 // a bit in the byte of opened fields
 )
 
-// AppendBinary adds the record as bundles and proofs carry it; the tenant is not in it. Integers are big-endian:
+// AppendBinary appends the record in the form that bundles and proofs use, without the tenant. Integers are big-endian:
 //
 //	id[16] ‖ created_at[8] ‖ recorded_at[8] ‖ mode[2] ‖ opened[1], bit n-1 for field n
 //	where bit 7 of opened is set: erased[1], bit n-1 for field n
 //	then each field: 32 bytes of commitment, or its salt[32] ‖ 00 for NULL | 01 ‖ length[4] ‖ bytes
 //
-// and of an event that was deleted: id[16] ‖ 0[16] ‖ ff ff ‖ 0[1] ‖ leaf hash[32].
+// For a deleted event: id[16] ‖ 0[16] ‖ ff ff ‖ 0[1] ‖ leaf hash[32].
 func (r *Record) AppendBinary(b []byte) []byte {
 	b = append(b, r.ID[:]...)
 	if r.Gone {
@@ -115,10 +116,11 @@ func (r *Record) AppendBinary(b []byte) []byte {
 	return b
 }
 
-// ErrRecord says that bytes are no record.
+// ErrRecord is returned for bytes that are not a valid record.
 var ErrRecord = errors.New("not an event's record")
 
-// Read reads the next record, of the tenant that is set; io.EOF when none is left. Values are good until the next Read.
+// Read reads the next record; the caller sets TenantID before. It returns io.EOF when there are no more records. Values
+// are valid until the next Read.
 func (r *Record) Read(from *bufio.Reader) error {
 	var head [16 + 8 + 8 + 2 + 1]byte
 	if _, err := io.ReadFull(from, head[:]); err != nil {
@@ -163,7 +165,7 @@ func (r *Record) Read(from *bufio.Reader) error {
 	return nil
 }
 
-// wholeRecord says of an end in the middle of a record that it is cut off.
+// wholeRecord turns an end of file within a record into an ErrRecord.
 func wholeRecord(err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return fmt.Errorf("%w: it is cut off", ErrRecord)
@@ -190,7 +192,7 @@ func (s *Shown) read(from *bufio.Reader, open bool) error {
 		return nil
 	case 1:
 	default:
-		return fmt.Errorf("%w: a field neither NULL nor not", ErrRecord)
+		return fmt.Errorf("%w: a field's NULL marker is neither 0 nor 1", ErrRecord)
 	}
 	var size [4]byte
 	if _, err := io.ReadFull(from, size[:]); err != nil {
@@ -208,7 +210,7 @@ func (s *Shown) read(from *bufio.Reader, open bool) error {
 	return err
 }
 
-// ReadOpened reads the extra data of a proof: the tenant's id and one record.
+// ReadOpened parses the extra data of a proof: the tenant's id and one record.
 func ReadOpened(extra []byte) (r Record, err error) {
 	if len(extra) < 16 {
 		return r, ErrRecord
@@ -219,7 +221,7 @@ func ReadOpened(extra []byte) (r Record, err error) {
 		return r, errors.Join(ErrRecord, err)
 	}
 	if _, err := from.ReadByte(); err == nil {
-		return r, fmt.Errorf("%w: something stands behind it", ErrRecord)
+		return r, fmt.Errorf("%w: there is data after it", ErrRecord)
 	}
 	return r, nil
 }

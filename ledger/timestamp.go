@@ -33,7 +33,8 @@ type messageImprint struct {
 	Hash      []byte
 }
 
-// TimestampRequest is RFC 3161's TimeStampReq for a text, by its SHA-256, with the authority's certificate asked for.
+// TimestampRequest returns RFC 3161's TimeStampReq, DER-encoded, for a text's SHA-256. It asks the authority to include
+// its certificate.
 func TimestampRequest(text string, nonce *big.Int) ([]byte, error) {
 	h := sha256.Sum256([]byte(text))
 	return asn1.Marshal(struct {
@@ -45,7 +46,7 @@ func TimestampRequest(text string, nonce *big.Int) ([]byte, error) {
 		nonce, true})
 }
 
-// TimestampToken takes the token out of RFC 3161's TimeStampResp.
+// TimestampToken returns the token in RFC 3161's TimeStampResp.
 func TimestampToken(response []byte) ([]byte, error) {
 	var r struct {
 		Status struct {
@@ -71,10 +72,10 @@ func trailing(rest []byte) error {
 	return nil
 }
 
-// Timestamp is what a token says.
+// Timestamp is the content of a verified token.
 type Timestamp struct {
 	At        time.Time
-	Authority string // its certificate's subject
+	Authority string // the subject of the authority's certificate
 	Nonce     *big.Int
 }
 
@@ -113,8 +114,7 @@ type tstInfo struct {
 	Extension []pkix.Extension `asn1:"optional,tag:1"`
 }
 
-// VerifyTimestamp checks an RFC 3161 token over a text: that an authority under one of the roots signed it, with
-// a certificate for time-stamping.
+// VerifyTimestamp verifies an RFC 3161 token over a text: a time-stamping certificate under one of the roots signed it.
 func VerifyTimestamp(token []byte, text string, roots *x509.CertPool) (t Timestamp, err error) {
 	defer func() {
 		if err != nil {
@@ -134,11 +134,11 @@ func VerifyTimestamp(token []byte, text string, roots *x509.CertPool) (t Timesta
 	}
 	var info []byte
 	if _, err := asn1.Unmarshal(d.Encap.Content.Bytes, &info); err != nil || !d.Encap.Type.Equal(oidTSTInfo) {
-		return t, errors.New("it holds no time-stamp")
+		return t, errors.New("it is not a time-stamp token")
 	}
 	var tst tstInfo
 	if _, err := asn1.Unmarshal(info, &tst); err != nil {
-		return t, fmt.Errorf("what it says: %w", err)
+		return t, fmt.Errorf("its content: %w", err)
 	}
 	if h := sha256.Sum256([]byte(text)); !tst.Imprint.Algorithm.Algorithm.Equal(oidSHA256) ||
 		!bytes.Equal(tst.Imprint.Hash, h[:]) {
@@ -163,14 +163,14 @@ func VerifyTimestamp(token []byte, text string, roots *x509.CertPool) (t Timesta
 	return Timestamp{tst.At.UTC(), signer.Subject.String(), tst.Nonce}, nil
 }
 
-// signedBy finds the certificate whose key signed the attributes, which must name the content's digest.
+// signedBy returns the certificate whose key signed the attributes. The attributes must contain the content's digest.
 func (s *signerInfo) signedBy(certificates []*x509.Certificate, content []byte) (*x509.Certificate, error) {
 	hash, err := hashOf(s.DigestAlgorithm.Algorithm)
 	if err != nil {
 		return nil, err
 	}
 	if len(s.SignedAttributes.FullBytes) == 0 {
-		return nil, errors.New("it signs no attributes")
+		return nil, errors.New("it has no signed attributes")
 	}
 	signed := append([]byte{}, s.SignedAttributes.FullBytes...)
 	signed[0] = 0x31 // RFC 5652, 5.4: signed as a SET, and not with the tag it has here
@@ -197,7 +197,7 @@ func (s *signerInfo) signedBy(certificates []*x509.Certificate, content []byte) 
 		}
 	}
 	if !digest || !kind {
-		return nil, errors.New("what it signs is not what it says")
+		return nil, errors.New("its signed attributes do not match its content")
 	}
 	for _, c := range certificates {
 		algorithm, ok := algorithmOf(c, hash)
@@ -217,7 +217,7 @@ func hashOf(oid asn1.ObjectIdentifier) (crypto.Hash, error) {
 	case oid.Equal(oidSHA512):
 		return crypto.SHA512, nil
 	}
-	return 0, fmt.Errorf("digest algorithm %s is not believed", oid)
+	return 0, fmt.Errorf("digest algorithm %s is not accepted", oid)
 }
 
 func algorithmOf(c *x509.Certificate, hash crypto.Hash) (x509.SignatureAlgorithm, bool) {

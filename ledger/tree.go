@@ -9,65 +9,67 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 )
 
-// Tiles are 256 hashes wide, as C2SP tlog-tiles has them.
+// Tiles are 256 hashes wide, as in C2SP tlog-tiles.
 const (
 	TileHeight = 8
 	TileWidth  = 1 << TileHeight
 )
 
-// edges makes compact ranges over RFC 6962's node hash, SHA-256(0x01 ‖ left ‖ right).
-var edges = &compact.RangeFactory{Hash: func(l, r []byte) []byte {
+// compactRanges makes compact ranges over RFC 6962's node hash, SHA-256(0x01 ‖ left ‖ right).
+var compactRanges = &compact.RangeFactory{Hash: func(l, r []byte) []byte {
 	h := tlog.NodeHash(tlog.Hash(l), tlog.Hash(r))
 	return h[:]
 }}
 
-// Range is a run of a log's leaves [Begin, End), known by the roots of its perfect subtrees alone: enough to
-// be joined with its neighbours, and, where it begins at 0, to know the tree's root.
+// Range is a compact range: the leaves [Begin, End) of a log, represented by the roots of their perfect subtrees. It
+// can be joined with an adjacent range. If it begins at 0, it has the tree's root.
 type Range struct{ r *compact.Range }
 
-// NewRange begins a run at a leaf's index.
-func NewRange(begin int64) Range { return Range{edges.NewEmptyRange(uint64(begin))} }
+// NewRange returns an empty range that begins at a leaf's index.
+func NewRange(begin int64) Range { return Range{compactRanges.NewEmptyRange(uint64(begin))} }
 
-// ReadRange is a run whose hashes somebody says; they prove themselves in the root they lead to.
+// ReadRange returns a range with given subtree hashes. They are not checked here: the caller compares the root to which
+// they lead with a signed one.
 func ReadRange(begin, end int64, hashes []Hash) (Range, error) {
 	raw := make([][]byte, len(hashes))
 	for i := range hashes {
 		raw[i] = hashes[i][:]
 	}
 	if begin < 0 || end < begin {
-		return Range{}, fmt.Errorf("a run of leaves from %d to %d", begin, end)
+		return Range{}, fmt.Errorf("leaves %d to %d are not a range", begin, end)
 	}
-	r, err := edges.NewRange(uint64(begin), uint64(end), raw)
+	r, err := compactRanges.NewRange(uint64(begin), uint64(end), raw)
 	if err != nil {
-		return Range{}, fmt.Errorf("a run of leaves from %d to %d: %w", begin, end, err)
+		return Range{}, fmt.Errorf("the range of leaves %d to %d: %w", begin, end, err)
 	}
 	return Range{r}, nil
 }
 
-// RangeNodes lists, as levels and places, the subtrees that ReadRange wants the hashes of.
+// RangeNodes returns the subtrees (level and index) whose hashes ReadRange needs.
 func RangeNodes(begin, end int64) []compact.NodeID {
 	return compact.RangeNodes(uint64(begin), uint64(end), nil)
 }
 
-// End is the index behind the run's last leaf.
+// End returns the index after the range's last leaf.
 func (r Range) End() int64 { return int64(r.r.End()) }
 
 // Append adds a leaf.
 func (r Range) Append(leaf Hash) error { return r.r.Append(leaf[:], nil) }
 
-// AppendTile adds 256 leaves by the root of the tile that they fill; the run must end where a tile begins.
+// AppendTile adds 256 leaves, given as the root of their full tile. The range must end at a tile's begin.
 func (r Range) AppendTile(root Hash) error {
-	tile, err := edges.NewRange(r.r.End(), r.r.End()+TileWidth, [][]byte{root[:]})
+	tile, err := compactRanges.NewRange(r.r.End(), r.r.End()+TileWidth, [][]byte{root[:]})
 	if err != nil {
 		return err
 	}
 	return r.r.AppendRange(tile, nil)
 }
 
-// Join adds the run that follows.
+// Join adds the range that begins where this one ends.
 func (r Range) Join(next Range) error { return r.r.AppendRange(next.r, nil) }
 
-// Root is the root of the tree whose leaves the run is: it must begin at 0. The empty tree's is SHA-256 of nothing.
+// Root returns the root of the tree with the range's leaves; the range must begin at 0. The empty tree's root is
+// SHA-256 of nothing.
 func (r Range) Root() (Hash, error) {
 	if r.r.End() == 0 {
 		return EmptyRoot(), nil
@@ -79,19 +81,19 @@ func (r Range) Root() (Hash, error) {
 	return Hash(h), nil
 }
 
-// Clone returns a copy that can grow by itself.
+// Clone returns an independent copy.
 func (r Range) Clone() Range {
-	c, err := edges.NewRange(r.r.Begin(), r.r.End(), append([][]byte(nil), r.r.Hashes()...))
+	c, err := compactRanges.NewRange(r.r.Begin(), r.r.End(), append([][]byte(nil), r.r.Hashes()...))
 	if err != nil {
-		panic(err) // a range's own hashes are as many as it needs
+		panic(err) // can't happen: a range has the right number of hashes
 	}
 	return Range{c}
 }
 
-// EmptyRoot is the root of a log without leaves.
+// EmptyRoot returns the root of a log without leaves.
 func EmptyRoot() Hash { return sha256.Sum256(nil) }
 
-// TileRoot is the root over a full tile's 256 hashes.
+// TileRoot returns the root over a full tile's 256 hashes of 32 bytes.
 func TileRoot(hashes []byte) (Hash, error) {
 	if len(hashes) != TileWidth*len(Hash{}) {
 		return Hash{}, fmt.Errorf("a full tile has %d bytes, not %d", TileWidth*len(Hash{}), len(hashes))
@@ -108,16 +110,16 @@ func TileRoot(hashes []byte) (Hash, error) {
 	return Hash(level[0]), nil
 }
 
-// TilePath is where C2SP tlog-tiles puts a tile, below the log's prefix.
+// TilePath returns a tile's path in C2SP tlog-tiles, below the log's prefix.
 func TilePath(t tlog.Tile) string {
-	path := t.Path() // x/mod's own layout has the height in it
+	path := t.Path() // x/mod's layout includes the height; C2SP's does not
 	if rest, ok := strings.CutPrefix(path, "tile/8/data/"); ok {
 		return "tile/entries/" + rest
 	}
 	return strings.Replace(path, "tile/8/", "tile/", 1)
 }
 
-// ParseTilePath reads a tile's path; level -1 are the entries. ok is false for anything else.
+// ParseTilePath parses a tile's path; level -1 is a tile of entries. ok is false if it is not a tile's path.
 func ParseTilePath(path string) (t tlog.Tile, ok bool) {
 	if rest, entries := strings.CutPrefix(path, "tile/entries/"); entries {
 		path = "tile/8/data/" + rest

@@ -9,8 +9,8 @@ import (
 	"github.com/konstruct/konstruct/ledger"
 )
 
-// SealedEvent is a stored event beside its seal, as the notary's role reads them. Its bytes are good until the next
-// row.
+// SealedEvent is a stored event with its seal, as the notary's role reads them. Its byte slices are valid until the
+// next row.
 type SealedEvent struct {
 	TenantID, ID    [16]byte
 	Stored, HasSeal bool // whether there is an event, and a seal
@@ -26,19 +26,20 @@ type SealedEvent struct {
 	malformed       bool
 }
 
-// SealedColumns are what Scan reads, of an event e and its seal s; either may be missing.
+// SealedColumns are the columns that Scan reads, of an event e and its seal s. Either may be missing, from an outer
+// join.
 const SealedColumns = `coalesce(e.tenant_id, s.tenant_id), coalesce(e.id, s.event_id), e.created_at,
        e.agent_id, e.user_id, e.action_type, e.input_summary, e.output_summary, e.latency_ms, e.metadata::text,
        s.mode, s.recorded_at, s.salt, s.commitments, s.leaf_hash, s.epoch, s.xid`
 
-// sealedColumns is how many they are.
+// sealedColumns is the number of SealedColumns.
 const sealedColumns = 17
 
-// Binary asks for results as Scan reads them: it goes first among a query's arguments.
+// Binary makes a query return results in the binary format that Scan needs. Pass it as the first argument.
 func Binary() pgx.QueryResultFormats { return pgx.QueryResultFormats{1} }
 
-// Scan reads the row that rows stands at. Decoding seventeen columns by their bytes takes a third of the time
-// that it takes by reflection.
+// Scan reads the current row. It decodes the 17 columns from their bytes, which takes a third of the time that
+// reflection takes.
 func (s *SealedEvent) Scan(rows pgx.Rows) error {
 	raw := rows.RawValues()
 	if len(raw) < sealedColumns || len(raw[0]) != 16 || len(raw[1]) != 16 {
@@ -71,7 +72,7 @@ func (s *SealedEvent) Scan(rows pgx.Rows) error {
 	return nil
 }
 
-// Record is the event as an outsider is shown it, before any field is.
+// Record returns the event as an outsider gets it, with no field shown yet.
 func (s *SealedEvent) Record() ledger.Record {
 	return ledger.Record{TenantID: s.TenantID, ID: s.ID, CreatedAt: s.CreatedAt, RecordedAt: s.RecordedAt, Mode: s.Mode}
 }
@@ -79,14 +80,15 @@ func (s *SealedEvent) Record() ledger.Record {
 // EventMissing is what Difference returns for a seal whose event is not there.
 const EventMissing = "was sealed and is gone"
 
-// reset reports whether a field holds what erasure leaves: NULL, and of metadata, which can't be, an empty object.
+// reset reports whether a field has the value that an erasure leaves: NULL, or an empty object for metadata, which
+// can't be NULL.
 func (s *SealedEvent) reset(f ledger.Field) bool {
 	value := s.Values[f-1]
 	return value == nil || f == ledger.Metadata && string(value) == "{}"
 }
 
-// Difference recomputes every commitment and the leaf, and names what does not match; empty when all does. Whether an
-// erased field was lawfully erased is another question: Rows asks it.
+// Difference recomputes every commitment and the leaf, and describes the first mismatch; empty if there is none. It
+// does not check that an erasure was recorded by an act; Rows.Verify does.
 func (s *SealedEvent) Difference() string {
 	switch {
 	case !s.HasSeal:
@@ -112,7 +114,7 @@ func (s *SealedEvent) Difference() string {
 	return ""
 }
 
-// Apply copies what the row's bytes hold, so that it outlives the row.
+// Apply copies the values, so that they stay valid after the next row.
 func (s *SealedEvent) Apply() {
 	for i, v := range s.Values {
 		if v != nil {

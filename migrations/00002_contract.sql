@@ -1,12 +1,12 @@
--- What adoption changes of the seed's own tables: keys begin with the tenant, a tenant that is not set sees no rows,
--- and PUBLIC may do nothing. Also the version of the schema, for those who may not read the migrations' own table.
+-- Changes the seed's tables on adoption: keys begin with the tenant, a session without a tenant sees no rows, and
+-- PUBLIC has no privileges. Also stores the schema's version, for roles that may not read the migrations' own table.
 -- +goose Up
 -- +goose StatementBegin
 DO $crossed$
 DECLARE n bigint; example text;
 BEGIN
-  -- The owner sees no rows under forced RLS. It is lifted inside this transaction only, to look for keys that already
-  -- cross tenants before anything changes.
+  -- Under forced row-level security the owner sees no rows, so it is lifted, only within this transaction, to find keys
+  -- that already cross tenants before anything changes.
   ALTER TABLE public.kb_documents NO FORCE ROW LEVEL SECURITY;
   ALTER TABLE public.kb_chunks NO FORCE ROW LEVEL SECURITY;
   SELECT count(*), min(format('chunk %s of tenant %s hangs on document %s of tenant %s', c.id, c.tenant_id, d.id,
@@ -25,7 +25,7 @@ END $crossed$;
 DO $keys$
 DECLARE c record; t text;
 BEGIN
-  -- The constraints' names are the seed's client's own business, so they are read from the catalog.
+  -- The seed's client chose the constraints' names, so they are read from the catalog.
   FOR c IN SELECT conrelid::regclass AS tbl, conname FROM pg_constraint
             WHERE conrelid IN ('public.kb_chunks'::regclass, 'public.kb_documents'::regclass,
                                'public.audit_events'::regclass)
@@ -42,12 +42,12 @@ BEGIN
   END LOOP;
   ALTER TABLE public.kb_chunks
     ADD FOREIGN KEY (tenant_id, document_id) REFERENCES public.kb_documents (tenant_id, id) ON DELETE CASCADE;
-  -- Only the database's owner can; where that is another, PostgreSQL warns and the rest stands.
+  -- Only the database's owner may do this; for another role PostgreSQL only warns.
   EXECUTE format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC', current_database());
 END $keys$;
 
--- Isolates tables by tenant: forced row security by one policy for a command (ALL, SELECT), and nothing for PUBLIC.
--- Every migration calls it for the tables that it creates, and grants what their roles may do.
+-- Isolates tables by tenant: forced row-level security with one policy for a command (ALL or SELECT), and no privileges
+-- for PUBLIC. Every migration calls it for the tables that it creates, and then grants privileges to the roles.
 CREATE FUNCTION public.konstruct_isolate(command text, VARIADIC tables text[]) RETURNS void
   LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $isolate$
 DECLARE t text;
@@ -61,7 +61,7 @@ BEGIN
 END $isolate$;
 REVOKE ALL ON FUNCTION public.konstruct_isolate FROM PUBLIC;
 
--- Which migration the database stands at: a program that is older or newer says so instead of guessing.
+-- The version of the schema: an older or newer program checks it and reports the difference.
 CREATE FUNCTION public.konstruct_schema() RETURNS bigint
   LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
   AS 'SELECT max(version_id) FROM public.goose_db_version WHERE is_applied';

@@ -1,13 +1,13 @@
--- The audit trail beside the seed's audit_events: a seal for each event, written in the writer's own transaction to a
--- table that the writer may not change, and triggers that refuse every change of what is written.
+-- The audit trail's tables beside the seed's audit_events: a seal for each event, written in the event's own
+-- transaction to a table that the writer can't change, and triggers that refuse every change of stored rows.
 --
--- A seal is a salted hash of the event's content. The format is docs/leaf-format.md, byte for byte; ledger/leaf.go is
--- the same in Go. Events that were there before are sealed by `konstruct migrate up`, after the migrations.
+-- A seal is a salted hash of the event's content. docs/leaf-format.md describes the format byte by byte; ledger/leaf.go
+-- implements it in Go. Events that were there before are sealed by `konstruct migrate up`, after the migrations.
 -- +goose Up
 -- +goose StatementBegin
 
--- The tenants that have events. The id of the notary's own log is no tenant's: an event that names it is refused,
--- because its log can't be listed here.
+-- The tenants that have events. The id of the notary's super-log is refused as a tenant, because its log can't be
+-- listed here.
 CREATE TABLE public.audit_logs (
   tenant_id   uuid        NOT NULL PRIMARY KEY
     CONSTRAINT no_tenant_is_the_super_log CHECK (tenant_id <> '6b6f6e73-7472-8563-8000-000000000000'),
@@ -30,22 +30,23 @@ COMMENT ON COLUMN public.audit_seals.mode IS
   '0: sealed as it was written; 1: sealed later, when the database was adopted';
 COMMENT ON COLUMN public.audit_seals.xid IS
   'the sealing transaction; means something only in the cluster of this epoch';
--- Finds what is new, of all tenants, in the order in which it enters the logs.
+-- For the notary: new seals of all tenants, in the order in which they enter the logs.
 CREATE INDEX audit_seals_order ON public.audit_seals (epoch, xid);
 
--- Tenants whose events were there before seals were; once finished_at is set, none of theirs is sealed later.
+-- Adopted tenants: those with events from before the database had seals. Once finished_at is set, no more of their
+-- events can be sealed as adopted.
 CREATE TABLE public.audit_adoptions (
   tenant_id   uuid        NOT NULL PRIMARY KEY,
   started_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
   finished_at timestamptz
 );
--- The owner sees no rows under forced RLS, which is lifted inside this transaction only.
+-- Under forced row-level security the owner sees no rows, so it is lifted, only within this transaction.
 ALTER TABLE public.audit_events NO FORCE ROW LEVEL SECURITY;
 INSERT INTO public.audit_adoptions (tenant_id) SELECT DISTINCT tenant_id FROM public.audit_events;
 INSERT INTO public.audit_logs (tenant_id) SELECT tenant_id FROM public.audit_adoptions;
 ALTER TABLE public.audit_events FORCE ROW LEVEL SECURITY;
 
--- One field's commitment. NULL (00) is not the empty value (01 00000000): || and sha256 of NULL are NULL.
+-- One field's commitment. NULL (00) differs from the empty value (01 00000000). || and sha256 return NULL for NULL.
 CREATE FUNCTION public.audit_field(salt bytea, field bytea, value bytea) RETURNS bytea
   LANGUAGE sql IMMUTABLE PARALLEL SAFE
   RETURN coalesce(
@@ -53,7 +54,8 @@ CREATE FUNCTION public.audit_field(salt bytea, field bytea, value bytea) RETURNS
       || int4send(octet_length(value)) || value),
     sha256('konstruct/field/v1'::bytea || field || sha256(salt || field) || '\x00'::bytea));
 
--- The seven commitments, joined. Kept beside the leaf hash so that verification can name the field that changed.
+-- The seven commitments, concatenated. They are stored beside the leaf hash so that verification can name the field
+-- that changed.
 CREATE FUNCTION public.audit_commitments(salt bytea, agent_id uuid, user_id text, action_type text,
     input_summary text, output_summary text, latency_ms integer, metadata jsonb) RETURNS bytea
   LANGUAGE sql STABLE PARALLEL SAFE
@@ -99,8 +101,8 @@ BEGIN
   RETURN NULL;
 END $seal$;
 
--- Seals up to batch events of one adopted tenant that have no seal yet; 0 when none are left.
--- The owner runs it one tenant at a time, with app.current_tenant set, as every other reader does.
+-- Seals up to batch unsealed events of an adopted tenant and returns how many; 0 when none are left. The owner runs it
+-- for one tenant at a time, with app.current_tenant set, as every reader must.
 CREATE FUNCTION public.audit_seal_adopted(tenant uuid, batch integer) RETURNS integer
   LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $adopt$
 DECLARE n integer;
@@ -126,8 +128,8 @@ BEGIN
   RETURN n;
 END $adopt$;
 
--- The seals of these events that the transaction itself made, so that a writer can hold what it sent against what was
--- sealed before it commits. It is an error if one of the events has no seal at all.
+-- Returns the seals that this transaction made for these events, so that a writer can verify what it sent before it
+-- commits. It fails if an event has no seal at all.
 CREATE FUNCTION public.audit_sealed_here(events uuid[])
   RETURNS TABLE (event_id uuid, mode smallint, recorded_at timestamptz, salt bytea, leaf_hash bytea)
   LANGUAGE plpgsql STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $here$
@@ -152,7 +154,7 @@ BEGIN
   END IF;
 END $here$;
 
--- Refuses every change, whoever asks.
+-- Refuses every change, by any role.
 CREATE FUNCTION public.audit_refuse() RETURNS trigger
   LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $refuse$
 BEGIN
@@ -160,8 +162,8 @@ BEGIN
     USING ERRCODE = 'insufficient_privilege', HINT = 'Record a correcting event instead.';
 END $refuse$;
 
--- Whether who logged in is a member of konstruct_compliance, and neither a superuser nor the schema's owner, whatever
--- role is set now.
+-- Reports whether the session's login role is a member of konstruct_compliance, and neither a superuser nor the
+-- schema's owner. A role set later does not matter.
 CREATE FUNCTION public.audit_by_compliance() RETURNS boolean
   LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $by$
   WITH RECURSIVE me AS (
@@ -172,8 +174,8 @@ CREATE FUNCTION public.audit_by_compliance() RETURNS boolean
   SELECT EXISTS (SELECT FROM roles JOIN pg_roles USING (oid) WHERE rolname = 'konstruct_compliance')
 $by$;
 
--- Refuses every change but those that the functions of 00007_compliance.sql make for a member of konstruct_compliance.
--- What those may change is held by the triggers there.
+-- Refuses every change except by the functions of 00007_compliance.sql for a member of konstruct_compliance. The
+-- triggers there restrict what those functions may change.
 CREATE FUNCTION public.audit_refuse_unlawful() RETURNS trigger
   LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $refuse$
 BEGIN
@@ -185,7 +187,7 @@ BEGIN
     USING ERRCODE = 'insufficient_privilege', HINT = 'Record a correcting event instead.';
 END $refuse$;
 
--- An adoption ends once, and changes in no other way.
+-- An adoption can be finished once, and not changed otherwise.
 CREATE FUNCTION public.audit_refuse_adoption() RETURNS trigger
   LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $adoption$
 BEGIN
@@ -219,15 +221,15 @@ BEGIN
     EXECUTE format('CREATE POLICY notary_reads ON public.%I FOR SELECT TO konstruct_notary USING (true)', t);
     EXECUTE format('GRANT SELECT ON public.%I TO konstruct_notary', t);
   END LOOP;
-  -- Triggers fire however the session replicates.
+  -- Enabled ALWAYS: the triggers fire whatever session_replication_role is.
   FOR t IN SELECT format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', tgrelid::regclass, tgname)
              FROM pg_trigger WHERE NOT tgisinternal AND tgenabled = 'O' AND tgname ~ '^audit_' LOOP
     EXECUTE t;
   END LOOP;
 END $isolate$;
 
--- The sealing trigger runs as the owner and must seal whatever tenant a row names. A seal that the owner adds by hand
--- can't claim another transaction or time than its own, nor an adoption that is not in progress.
+-- The sealing trigger runs as the owner and must seal rows of any tenant. A seal that the owner inserts by hand can't
+-- claim another transaction or time than its own, or an adoption that is not in progress.
 CREATE POLICY sealing ON public.audit_seals FOR INSERT TO CURRENT_USER WITH CHECK (xid = pg_current_xact_id()
   AND recorded_at >= clock_timestamp() - interval '1 minute' AND recorded_at <= clock_timestamp() + interval '1 minute'
   AND (mode = 0 OR EXISTS (
@@ -235,7 +237,7 @@ CREATE POLICY sealing ON public.audit_seals FOR INSERT TO CURRENT_USER WITH CHEC
 CREATE POLICY sealing ON public.audit_logs TO CURRENT_USER USING (true) WITH CHECK (true);
 CREATE POLICY adoption ON public.audit_adoptions TO CURRENT_USER USING (true) WITH CHECK (true);
 
--- Everything but the salts: whoever holds a salt can test guesses of an erased field.
+-- All columns except the salts: with a salt, guesses of an erased field can be tested.
 GRANT SELECT (tenant_id, event_id, mode, leaf_hash, recorded_at) ON public.audit_seals TO konstruct_app;
 REVOKE ALL ON FUNCTION public.audit_field, public.audit_commitments, public.audit_leaf, public.audit_seal,
   public.audit_seal_adopted, public.audit_sealed_here, public.audit_refuse, public.audit_by_compliance,

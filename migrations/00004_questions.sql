@@ -1,20 +1,21 @@
--- What people ask of a trail: what happened in a run, where a word was said, and figures of days.
+-- Queries of a trail: the events of a run, text search in summaries, and daily statistics.
 --
--- Under row security a condition whose operator may leak (->>, @@) is not looked up in an index, because it would see
--- other tenants' rows first. So audit_find_run and audit_find_words look up ids, of the tenant that is set, and
--- superuser/finder.sql gives them to a role that nobody can be; the rows are read under row security as ever. Until
--- then they answer the same, more slowly.
+-- Under row-level security PostgreSQL does not use an index for a condition whose operator is not leakproof (->>, @@),
+-- because it would be evaluated on other tenants' rows. So audit_find_run and audit_find_words return only ids, of the
+-- current tenant, and superuser/finder.sql gives these functions to a role that nobody can become; the rows are then
+-- read under row-level security. Until that script runs, they return the same, more slowly.
 -- +goose Up
 -- +goose StatementBegin
 
--- For the index of words, which halves what writers can do and is made on request (konstruct migrate text-index): the
--- words of an event's summaries, and its tenant as one more, so that a search meets its own tenant's alone.
+-- The words of an event's summaries, for the text index, which `konstruct migrate text-index` creates on request
+-- because it halves write throughput. The tenant is one more word, so that a search reads only its own tenant's
+-- entries.
 CREATE FUNCTION public.audit_words(tenant uuid, input text, output text) RETURNS tsvector
   LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
   RETURN array_to_tsvector(ARRAY['tenant ' || tenant]) || to_tsvector('pg_catalog.simple',
     left(coalesce(input, ''), 16000) || ' ' || left(coalesce(output, ''), 16000));
 
--- The events of a run, by its conversation's or its trace's id.
+-- Returns the ids of a run's events, by conversation id or trace id.
 CREATE FUNCTION public.audit_find_run(run text, most integer) RETURNS SETOF uuid
   LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $run$
   SELECT id FROM public.audit_events WHERE tenant_id = NULLIF(current_setting('app.current_tenant', TRUE), '')::uuid
@@ -28,7 +29,7 @@ CREATE FUNCTION public.audit_find_run(run text, most integer) RETURNS SETOF uuid
   LIMIT most
 $run$;
 
--- The newest events in whose summaries the words stand, as websearch_to_tsquery reads them.
+-- Returns the ids of the newest events whose summaries match a query in the syntax of websearch_to_tsquery.
 CREATE FUNCTION public.audit_find_words(words text, since timestamptz, until timestamptz, before timestamptz,
     before_id uuid, most integer) RETURNS SETOF uuid
   LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $words$
@@ -42,9 +43,9 @@ CREATE FUNCTION public.audit_find_words(words text, since timestamptz, until tim
    ORDER BY created_at DESC, id DESC LIMIT most
 $words$;
 
--- Figures of whole days, counted once: a day that has passed rarely changes, and reading its events again for every
--- question costs some 5 µs each. A counted day holds as long as it has as many events as when it was counted, and none
--- of them was erased or deleted since.
+-- A cache of daily statistics: past days rarely change, and reading their events for every query takes about 5 µs an
+-- event. A cached day is valid while it has as many events as when it was cached, and none of them was erased or
+-- deleted since.
 CREATE TABLE public.audit_days (
   tenant_id     uuid      NOT NULL,
   day           date      NOT NULL,
@@ -65,9 +66,9 @@ COMMENT ON COLUMN public.audit_days.latencies IS 'in milliseconds, of the events
 DO $isolate$ BEGIN PERFORM public.konstruct_isolate('ALL', 'audit_days'); END $isolate$;
 GRANT SELECT ON public.audit_days TO konstruct_app;
 
--- The figures of the tenant that is set, of events from since up to upto, both included; NULL has no bound. Arithmetic
--- on the bounds would keep row security from looking them up in the index: it may leak. A count of tokens that is no
--- sensible number counts nothing.
+-- Returns the current tenant's daily statistics of events from since to upto, both inclusive; NULL means no bound. The
+-- bounds must be plain parameters: arithmetic on them is not leakproof and would prevent the use of the index. A token
+-- count that is not a sensible number counts as zero.
 CREATE FUNCTION public.audit_figures(since timestamptz, upto timestamptz)
   RETURNS TABLE (day date, agent_id uuid, model text, action_type text, events bigint, errors bigint,
     input_tokens bigint, output_tokens bigint, latencies integer[])
@@ -87,8 +88,8 @@ CREATE FUNCTION public.audit_figures(since timestamptz, upto timestamptz)
    GROUP BY e.day, e.agent_id, e.model, e.action_type
 $figures$;
 
--- Counts days that have passed, of the tenant that is set. It waits for acts of the law under way, and they, ten
--- seconds at most, for it: what is counted after one does not hold what it took away.
+-- Computes and caches the current tenant's past days. It waits for compliance acts in progress, and they wait for it,
+-- at most ten seconds: a day cached after an act does not contain what the act removed.
 CREATE FUNCTION public.audit_count_days(days date[]) RETURNS void
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $count$
 DECLARE tenant uuid := NULLIF(current_setting('app.current_tenant', TRUE), '')::uuid;
@@ -116,7 +117,7 @@ BEGIN
       (d::timestamp + interval '1 day' - interval '1 microsecond') AT TIME ZONE 'UTC') f;
 END $count$;
 
--- What changes or takes away an event forgets what was counted of its day.
+-- A change or deletion of an event deletes the cached statistics of its day.
 CREATE FUNCTION public.audit_forget_days() RETURNS trigger
   LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $forget$
 BEGIN

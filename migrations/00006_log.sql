@@ -1,11 +1,11 @@
--- The provable log over the seals: what the notary has put in order, and what it has signed. Everything here is
--- append-only; docs/how-it-works.md and docs/log-format.md say how.
+-- The provable log over the seals: the order that the notary decided, and what it signed. All tables are append-only.
+-- See docs/how-it-works.md and docs/log-format.md.
 -- +goose Up
 -- +goose StatementBegin
 
--- Transaction ids mean something only in the cluster that issued them. The epoch says which cluster that was. The one
--- in force is the constant default of audit_seals.epoch: the catalog is read as it is now and not as an old snapshot
--- saw it, and recovery leaves it as it was. A sequence does not survive a crash: it may stand elsewhere then.
+-- Transaction ids are valid only in the cluster that issued them; the epoch identifies that cluster. The current epoch
+-- is the constant default of audit_seals.epoch, because the catalog is always read in its current state, not in an old
+-- snapshot's, and recovery does not change it. A sequence's value is not reliable after a crash.
 CREATE TABLE public.audit_epochs (
   tenant_id         uuid        NOT NULL,
   epoch             smallint    NOT NULL,
@@ -14,15 +14,15 @@ CREATE TABLE public.audit_epochs (
   PRIMARY KEY (tenant_id, epoch)
 );
 
--- The epoch in force.
+-- Returns the current epoch.
 CREATE FUNCTION public.audit_epoch_now() RETURNS smallint
   LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
   AS $$SELECT substring(pg_get_expr(d.adbin, d.adrelid) FROM '[0-9]+')::smallint
         FROM pg_attrdef d JOIN pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum
         WHERE d.adrelid = 'public.audit_seals'::regclass AND a.attname = 'epoch'$$;
 
--- Begins a new epoch in a cluster that is not the last one's; 0 when it is. Nobody writes while an epoch ends, so every
--- seal of the old one is there when it returns.
+-- Begins a new epoch if this is not the last epoch's cluster; returns 0 if it is. Writers are blocked while an epoch
+-- ends, so all of its seals are there when the function returns.
 CREATE FUNCTION public.audit_begin_epoch(operator uuid) RETURNS smallint
   LANGUAGE plpgsql STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $begin$
 DECLARE here bigint; last public.audit_epochs; n smallint;
@@ -50,8 +50,8 @@ BEGIN
   RETURN n;
 END $begin$;
 
--- Full tiles, 256 hashes wide, of every log: level 0 holds leaf hashes, level n the roots of level n - 1. A level 0
--- tile knows its events, and where its last stands in the order: an event's index is a search over tiles.
+-- Full tiles of every log, 256 hashes wide: level 0 has leaf hashes, level n the roots of level n - 1. A level 0 tile
+-- has its events' ids and its last event's position in the order, so an event's index is found by a search over tiles.
 CREATE TABLE public.audit_tiles (
   tenant_id uuid     NOT NULL,
   level     smallint NOT NULL,
@@ -65,13 +65,14 @@ CREATE TABLE public.audit_tiles (
   PRIMARY KEY (tenant_id, level, tile)
 );
 CREATE INDEX audit_tiles_order ON public.audit_tiles (tenant_id, segment, xid, event_id) WHERE level = 0;
--- A proof needs the roots of up to 255 tiles that lie all over the table, and nothing else of them.
+-- For proofs, which need only the roots of up to 255 tiles that are scattered over the table.
 CREATE INDEX audit_tiles_roots ON public.audit_tiles (tenant_id, level, tile) INCLUDE (root);
--- Hashes do not compress.
+-- Hashes can't be compressed.
 ALTER TABLE public.audit_tiles
   ALTER COLUMN hashes SET STORAGE EXTERNAL, ALTER COLUMN event_ids SET STORAGE EXTERNAL;
 
--- A log's head after each round that touched it. The open tile's leaves are those that its heads since added.
+-- A log's head after each round that added leaves to it. The leaves of the last, incomplete tile are in added of the
+-- heads since the last full tile.
 CREATE TABLE public.audit_heads (
   tenant_id  uuid        NOT NULL,
   size       bigint      NOT NULL,
@@ -99,7 +100,7 @@ COMMENT ON COLUMN public.audit_heads.own_xid IS
 CREATE UNIQUE INDEX audit_heads_anchor ON public.audit_heads (anchor)
   WHERE tenant_id <> '6b6f6e73-7472-8563-8000-000000000000';
 
--- Signed checkpoints, once the anchor has them.
+-- Signed checkpoints, stored after the anchor outside the database has them.
 CREATE TABLE public.audit_checkpoints (
   tenant_id uuid   NOT NULL,
   size      bigint NOT NULL,
@@ -108,7 +109,7 @@ CREATE TABLE public.audit_checkpoints (
   PRIMARY KEY (tenant_id, size, anchor)
 );
 
--- What witnesses and time-stamping authorities said of a super-log's checkpoint, as it came in.
+-- Cosignatures of witnesses and time-stamps on the super-log's checkpoints, as they were received.
 CREATE TABLE public.audit_witnesses (
   tenant_id uuid        NOT NULL,
   size      bigint      NOT NULL,
@@ -119,7 +120,7 @@ CREATE TABLE public.audit_witnesses (
   PRIMARY KEY (tenant_id, size, kind, name)
 );
 
--- The notary's keys, each a leaf of the super-log.
+-- The notary's keys. Each is a leaf of the super-log.
 CREATE TABLE public.audit_keys (
   tenant_id uuid        NOT NULL,
   anchor    bigint      NOT NULL,
@@ -150,8 +151,8 @@ CREATE POLICY epochs ON public.audit_epochs TO CURRENT_USER USING (true) WITH CH
 REVOKE ALL ON FUNCTION public.audit_begin_epoch, public.audit_epoch_now FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION public.audit_begin_epoch, public.audit_epoch_now TO konstruct_notary;
 
--- What the active notary locks. Only who may update it can, as the active notary alone is to; an advisory lock is
--- anybody's. A view has no pages that a lock held for months would keep from being vacuumed.
+-- The lock of the active notary. Only a role with the UPDATE privilege can take it; an advisory lock could be taken by
+-- anybody. A view has no pages, so a lock held for months does not hinder vacuum.
 CREATE VIEW public.audit_lease AS SELECT 'locked by the active notary'::text AS purpose;
 REVOKE ALL ON public.audit_lease FROM PUBLIC;
 GRANT UPDATE ON public.audit_lease TO konstruct_notary;

@@ -1,12 +1,14 @@
--- What the law asks of a trail that can't be changed: fields are erased and old events deleted, holds keep what must
--- stay. konstruct_compliance alone does so, through the functions below; each act is an event that says what went, who
--- did it and why. Triggers bind what a function changes to the record that it leaves. docs/compliance.md.
+-- Compliance acts on a trail that nobody else can change: fields are erased, old events are deleted, and legal holds
+-- prevent both. Only konstruct_compliance may do so, through the functions below. Each act is an event that says what
+-- was removed, by whom and why. Triggers allow a function only the changes that its event records. See
+-- docs/compliance.md.
 --
--- Each function names its tenant in every condition: row security does not bind a schema's owner who is a superuser.
+-- Each function names its tenant in every condition, because row-level security does not restrict a schema's owner who
+-- is a superuser.
 -- +goose Up
 -- +goose StatementBegin
 
--- Which field of which event is erased, and the event that records it.
+-- Erased fields: the event, the field, and the event that records the erasure.
 CREATE TABLE public.audit_erasures (
   tenant_id uuid     NOT NULL,
   event_id  uuid     NOT NULL,
@@ -15,8 +17,8 @@ CREATE TABLE public.audit_erasures (
   PRIMARY KEY (tenant_id, event_id, field)
 );
 
--- Which events may not go, whoever asks: those that match all that a hold names; one that names nothing holds
--- everything.
+-- Legal holds. A hold protects the events that match all of its conditions; a hold without conditions protects all
+-- events.
 CREATE TABLE public.audit_holds (
   tenant_id   uuid        NOT NULL,
   id          uuid        NOT NULL,
@@ -33,7 +35,8 @@ CREATE TABLE public.audit_holds (
   PRIMARY KEY (tenant_id, id)
 );
 
--- How long events are kept: of an action type, or of all others where it is empty. What has no rule is kept.
+-- Retention rules: how long events of an action type are kept; an empty type means all types without a rule. Events
+-- without a rule are kept.
 CREATE TABLE public.audit_retention (
   tenant_id   uuid        NOT NULL,
   action_type text        NOT NULL,
@@ -43,7 +46,7 @@ CREATE TABLE public.audit_retention (
   PRIMARY KEY (tenant_id, action_type)
 );
 
--- Which leaves' events were deleted, a bit each from the first on, and the event that records it.
+-- Deleted events: one bit for each leaf from first_leaf on, and the event that records the deletion.
 CREATE TABLE public.audit_gone (
   tenant_id uuid   NOT NULL,
   first     bigint NOT NULL,
@@ -52,14 +55,15 @@ CREATE TABLE public.audit_gone (
   PRIMARY KEY (tenant_id, first, record_id)
 );
 
--- Tenants of which one person asks for an act and another approves it.
+-- Tenants that require two people: one requests an act and another approves it.
 CREATE TABLE public.audit_two_people (
   tenant_id uuid        NOT NULL PRIMARY KEY,
   since     timestamptz NOT NULL DEFAULT clock_timestamp(),
   set_by    text        NOT NULL
 );
 
--- Acts that wait for a second person. A row goes when its act is done or refused: it may name whom it is about.
+-- Requests that wait for a second person's approval. A row is deleted when the act is approved or declined, because it
+-- may name the person whom it is about.
 CREATE TABLE public.audit_requests (
   tenant_id    uuid        NOT NULL,
   id           uuid        NOT NULL,
@@ -92,24 +96,24 @@ END $isolate$;
 CREATE POLICY notary_reads ON public.audit_erasures FOR SELECT TO konstruct_notary USING (true);
 CREATE POLICY notary_reads ON public.audit_gone FOR SELECT TO konstruct_notary USING (true);
 GRANT SELECT ON public.audit_erasures, public.audit_gone TO konstruct_notary;
--- What is erased is no secret: whoever reads the event sees that a field is gone.
+-- Erasures are not secret: a reader of an event sees that a field is missing.
 GRANT SELECT ON public.audit_erasures TO konstruct_app;
--- The functions run as the owner, who sees the tenant that they name.
+-- The functions run as the owner, who sees the rows of the tenant that they set.
 CREATE POLICY erasing ON public.audit_seals FOR UPDATE TO CURRENT_USER
   USING (tenant_id = NULLIF(current_setting('app.current_tenant', TRUE), '')::uuid);
 CREATE POLICY retiring ON public.audit_seals FOR DELETE TO CURRENT_USER
   USING (tenant_id = NULLIF(current_setting('app.current_tenant', TRUE), '')::uuid);
 
--- What an act is, and what triggers hold it to.
+-- Acts, and the triggers that restrict them.
 
--- Whether an event records an act of the law: those stay as they are.
+-- Reports whether an event records a compliance act. Such events can't be changed.
 CREATE FUNCTION public.audit_is_act(action text) RETURNS boolean
   LANGUAGE sql IMMUTABLE
   RETURN action IN ('erasure', 'erasure_declined', 'legal_hold', 'retention', 'retention_rule',
                     'compliance_request', 'compliance_declined');
 
--- Only the functions below write such events: what says that an erasure was lawful is not for the service, the owner or
--- a superuser to write.
+-- Only the functions below may write such events: neither the service, nor the owner, nor a superuser may claim that an
+-- erasure was lawful.
 CREATE FUNCTION public.audit_refuse_act() RETURNS trigger
   LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $act$
 BEGIN
@@ -120,20 +124,20 @@ BEGIN
   RAISE EXCEPTION 'action_type: % records an act of the law, which konstruct_compliance alone performs', NEW.action_type
     USING ERRCODE = 'insufficient_privilege';
 END $act$;
--- After each row, so that COPY still writes many at once; the condition costs others nothing.
+-- A trigger after each row, so that COPY still inserts many rows at once; the condition costs other events nothing.
 CREATE TRIGGER audit_act AFTER INSERT ON public.audit_events FOR EACH ROW
   WHEN (NEW.action_type IN ('erasure', 'erasure_declined', 'legal_hold', 'retention', 'retention_rule',
                             'compliance_request', 'compliance_declined'))
   EXECUTE FUNCTION public.audit_refuse_act();
 
--- The name of a committed field.
+-- Returns a committed field's name.
 CREATE FUNCTION public.audit_field_name(field smallint) RETURNS text
   LANGUAGE sql IMMUTABLE
   RETURN (ARRAY['agent_id', 'user_id', 'action_type', 'input_summary', 'output_summary', 'latency_ms',
                 'metadata'])[field];
 
--- A seal's salt when fields are erased: which (a bit each), and the seven fields' own salts, those of erased fields
--- zero.
+-- Returns a seal's salt after an erasure: the erased fields, one bit each, and the seven fields' salts, zeros for
+-- erased fields.
 CREATE FUNCTION public.audit_forget(salt bytea, fields smallint[]) RETURNS bytea
   LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $forget$
 DECLARE mask integer := 0; out bytea := ''; n smallint;
@@ -148,7 +152,7 @@ BEGIN
   RETURN set_byte('\x00', 0, mask) || out;
 END $forget$;
 
--- An event's fields may change only into nothing, and only as an erasure says that this transaction sealed.
+-- An event's fields may only be blanked, and only those that an erasure sealed in this transaction names.
 CREATE FUNCTION public.audit_hold_erasure() RETURNS trigger
   LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $hold$
 DECLARE wrong uuid;
@@ -179,7 +183,7 @@ CREATE TRIGGER audit_hold_erasure AFTER UPDATE ON public.audit_events
   REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
   FOR EACH STATEMENT EXECUTE FUNCTION public.audit_hold_erasure();
 
--- A seal loses salts of the fields that are erased, and nothing else of it changes.
+-- Of a seal only the salts of erased fields may change: they are zeroed.
 CREATE FUNCTION public.audit_hold_salts() RETURNS trigger
   LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $hold$
 DECLARE wrong uuid;
@@ -204,7 +208,7 @@ CREATE TRIGGER audit_hold_salts AFTER UPDATE ON public.audit_seals
   REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
   FOR EACH STATEMENT EXECUTE FUNCTION public.audit_hold_salts();
 
--- Events go only in the number that a retention of this transaction says, and never acts.
+-- Events may be deleted only as many as a retention act of this transaction records, and never acts.
 CREATE FUNCTION public.audit_hold_deletion() RETURNS trigger
   LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $hold$
 DECLARE wrong record;
@@ -224,7 +228,7 @@ END $hold$;
 CREATE TRIGGER audit_hold_deletion AFTER DELETE ON public.audit_events
   REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION public.audit_hold_deletion();
 
--- A seal goes after its event.
+-- A seal may be deleted only after its event.
 CREATE FUNCTION public.audit_hold_seals() RETURNS trigger
   LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $hold$
 DECLARE wrong uuid;
@@ -240,16 +244,16 @@ END $hold$;
 CREATE TRIGGER audit_hold_seals AFTER DELETE ON public.audit_seals
   REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION public.audit_hold_seals();
 
--- Triggers fire however the session replicates.
+-- Enabled ALWAYS: the triggers fire whatever session_replication_role is.
 ALTER TABLE public.audit_events ENABLE ALWAYS TRIGGER audit_act, ENABLE ALWAYS TRIGGER audit_hold_erasure,
   ENABLE ALWAYS TRIGGER audit_hold_deletion;
 ALTER TABLE public.audit_seals ENABLE ALWAYS TRIGGER audit_hold_salts, ENABLE ALWAYS TRIGGER audit_hold_seals;
 
--- What every act does.
+-- Common to all acts.
 
--- Makes the tenant the session's, for this transaction, checks what every act needs (who asks, a reason, a tenant that
--- is there), and lets one act at a time happen to a tenant: a hold is in force when it is acknowledged. The lock is on
--- a row that no other role may lock.
+-- Sets the tenant for this transaction, checks what every act needs (a permitted role, a reason, an existing tenant),
+-- and locks the tenant so that acts run one at a time: a hold is in force when it is acknowledged. The lock is on a row
+-- that no other role may lock.
 CREATE FUNCTION public.audit_act(tenant uuid, reason text) RETURNS void
   LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $act$
 DECLARE waits text := coalesce(current_setting('lock_timeout', true), '0');
@@ -273,7 +277,7 @@ BEGIN
   PERFORM set_config('lock_timeout', waits, true);
 END $act$;
 
--- Records an act as an event of the tenant's, which must be sealed, and returns its id.
+-- Records an act as an event of the tenant, which must be sealed, and returns the event's id.
 CREATE FUNCTION public.audit_record(tenant uuid, action text, reason text, by text, what jsonb) RETURNS uuid
   LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $record$
 DECLARE record uuid;
@@ -289,7 +293,7 @@ BEGIN
   RETURN record;
 END $record$;
 
--- Refuses a list that can't mean anything: none, too long, with NULL or one thing twice, or a table of lists.
+-- Refuses an invalid list: empty, too long, with NULL or duplicates, or with more than one dimension.
 CREATE FUNCTION public.audit_check_list(what text, list anycompatiblearray, most integer) RETURNS void
   LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $list$
 BEGIN
@@ -314,15 +318,15 @@ BEGIN
   PERFORM public.audit_check_list('field', fields, 6);
 END $fields$;
 
--- Two people.
+-- Approval by two people.
 
--- Whether two people must agree.
+-- Reports whether the tenant requires two people.
 CREATE FUNCTION public.audit_needs_two(tenant uuid) RETURNS boolean
   LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
   AS $$SELECT EXISTS (SELECT FROM public.audit_two_people p WHERE p.tenant_id = tenant)$$;
 
--- Asks for a second person, on the record. The event stays for good, so it does not name the user; events and fields it
--- does.
+-- Requests a second person's approval, and records the request as an event. The event is permanent, so it names events
+-- and fields but not the user.
 CREATE FUNCTION public.audit_ask(tenant uuid, what text, events uuid[], of_user text, fields smallint[], hold uuid,
     action text, days integer, reason text) RETURNS uuid
   LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $ask$
@@ -347,7 +351,7 @@ BEGIN
   RETURN request;
 END $ask$;
 
--- What waits for a second person.
+-- Lists the requests that wait for a second person.
 CREATE FUNCTION public.audit_pending(tenant uuid) RETURNS SETOF public.audit_requests
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $pending$
 BEGIN
@@ -355,8 +359,7 @@ BEGIN
   RETURN QUERY SELECT * FROM public.audit_requests q WHERE q.tenant_id = tenant ORDER BY requested_at LIMIT 1000;
 END $pending$;
 
--- From now on two people must agree on this tenant's erasures, on releasing its holds, and on what keeps its events for
--- less.
+-- Requires two people from now on for this tenant's erasures, releases of holds, and shorter retention.
 CREATE FUNCTION public.audit_require_two(tenant uuid, reason text) RETURNS void
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $two$
 BEGIN
@@ -365,7 +368,7 @@ BEGIN
   PERFORM public.audit_record(tenant, 'retention_rule', reason, session_user, '{"two_people": true}');
 END $two$;
 
--- Asks that one person be enough again, to which another must agree.
+-- Requests that one person be enough again; another person must approve it.
 CREATE FUNCTION public.audit_require_one(tenant uuid, reason text) RETURNS uuid
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $one$
 BEGIN
@@ -378,7 +381,7 @@ END $one$;
 
 -- Holds.
 
--- Whether a hold is in force and protects an event of its tenant's.
+-- Reports whether a hold is in force and protects an event of its tenant.
 CREATE FUNCTION public.audit_protects(h public.audit_holds, created_at timestamptz, agent_id uuid, user_id text,
     action_type text) RETURNS boolean
   LANGUAGE sql IMMUTABLE
@@ -387,7 +390,7 @@ CREATE FUNCTION public.audit_protects(h public.audit_holds, created_at timestamp
     AND ((h).agent_id IS NULL OR agent_id = (h).agent_id) AND ((h).user_id IS NULL OR user_id = (h).user_id)
     AND ((h).action_type IS NULL OR action_type = (h).action_type);
 
--- The first hold on any of these events, in words; NULL when there is none.
+-- Describes the first hold on any of these events; NULL if there is none.
 CREATE FUNCTION public.audit_held(tenant uuid, events uuid[]) RETURNS text
   LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $held$
   SELECT format('event %s is under legal hold %s (%s)', e.id, h.id, h.reason)
@@ -396,7 +399,7 @@ CREATE FUNCTION public.audit_held(tenant uuid, events uuid[]) RETURNS text
    WHERE h.tenant_id = tenant AND e.tenant_id = tenant AND e.id = ANY (events) LIMIT 1
 $held$;
 
--- Holds events: until it is released nothing that matches is erased or deleted.
+-- Places a hold: until it is released, no matching event is erased or deleted.
 CREATE FUNCTION public.audit_hold(tenant uuid, reason text, since timestamptz, until timestamptz, agent_id uuid,
     user_id text, action_type text) RETURNS uuid
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $hold$
@@ -437,7 +440,7 @@ BEGIN
       'request', request)));
 END $release$;
 
--- Ends a hold; where two people must agree, it only asks for that, and returns the request.
+-- Releases a hold. If the tenant requires two people, it only makes a request and returns its id.
 CREATE FUNCTION public.audit_release(tenant uuid, hold uuid, reason text) RETURNS uuid
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $release$
 BEGIN
@@ -461,8 +464,8 @@ END $holds$;
 
 -- Erasure.
 
--- Erases fields of at most a thousand events that no hold protects. Fields that are erased already are left out; an
--- event of which all are is an error when strict.
+-- Erases fields of at most 1,000 events that no hold protects. Fields already erased are skipped. If strict, an event
+-- of which all the fields are already erased is an error.
 CREATE FUNCTION public.audit_erase_now(tenant uuid, events uuid[], fields smallint[], reason text, by text,
     approved_by text, request uuid, strict boolean) RETURNS uuid
   LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $erase$
@@ -516,8 +519,8 @@ BEGIN
   RETURN record;
 END $erase$;
 
--- Erases fields of a user's every event, all or none, and returns how many events those are. Who looks for the user
--- again finds none, where user_id is among the fields.
+-- Erases fields of all of a user's events, or of none, and returns how many events. If user_id is among the fields, a
+-- later search for the user finds no events.
 CREATE FUNCTION public.audit_erase_user_now(tenant uuid, of_user text, fields smallint[], reason text, by text,
     approved_by text, request uuid) RETURNS bigint
   LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $erase$
@@ -545,8 +548,8 @@ BEGIN
   RETURN n;
 END $erase$;
 
--- Erases fields of some events, or of a user's every event; where two people must agree, it only asks for that, and
--- returns the request.
+-- Erases fields of some events or of all of a user's events. If the tenant requires two people, it only makes a request
+-- and returns its id.
 CREATE FUNCTION public.audit_erase(tenant uuid, events uuid[], of_user text, fields smallint[], reason text,
     OUT erased bigint, OUT request uuid)
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $erase$
@@ -573,8 +576,8 @@ END $erase$;
 
 -- Retention.
 
--- No rule keeps events for fewer days, whatever is configured: six months, as the EU's AI Act asks. A system that the
--- act does not bind has its owner replace this function.
+-- Returns the retention floor: the least number of days for which a rule may keep events. It is six months, as the EU's
+-- AI Act requires. The owner of a system that the act does not bind may replace this function.
 CREATE FUNCTION public.audit_retention_floor() RETURNS integer LANGUAGE sql IMMUTABLE RETURN 184;
 
 CREATE FUNCTION public.audit_retain_now(tenant uuid, action text, days integer, reason text, by text, approved_by text,
@@ -597,9 +600,9 @@ BEGIN
     || jsonb_strip_nulls(jsonb_build_object('approved_by', approved_by, 'request', request)));
 END $retain$;
 
--- Sets for how many days a tenant's events of a type are kept, or of all other types where it is empty; NULL keeps them
--- for good. Where two people must agree to what keeps less, or takes a rule back, it only asks for that, and returns
--- the request.
+-- Sets how many days a tenant's events of a type are kept, or, for an empty type, of all types without a rule; NULL
+-- removes the rule. If the tenant requires two people and the change shortens retention, it only makes a request and
+-- returns its id.
 CREATE FUNCTION public.audit_retain(tenant uuid, action text, keep_days integer, reason text) RETURNS uuid
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $retain$
 #variable_conflict use_variable
@@ -640,8 +643,8 @@ BEGIN
   RETURN QUERY SELECT * FROM public.audit_retention r WHERE r.tenant_id = tenant ORDER BY action_type LIMIT 1000;
 END $rules$;
 
--- How many leaves a signed checkpoint covered before a time: what the log itself proves to be that old. Heads stand in
--- the order of time, so it is found by halving.
+-- Returns how many leaves a signed checkpoint covered before a time: those the log itself proves to be that old. Heads
+-- are ordered by time, so it uses a binary search.
 CREATE FUNCTION public.audit_size_before(tenant uuid, before timestamptz) RETURNS bigint
   LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $size$
 DECLARE low bigint := 0; high bigint; middle bigint; s bigint; t timestamptz; found bigint := 0;
@@ -665,8 +668,8 @@ BEGIN
   RETURN found;
 END $size$;
 
--- A tenant's leaves [begin, upto) and their events: from full tiles, and from the heads since for the tile that is
--- open.
+-- Returns a tenant's leaves [begin, upto) with their events' ids: from full tiles, and for the incomplete tile from the
+-- heads since.
 CREATE FUNCTION public.audit_leaves(tenant uuid, begin bigint, upto bigint) RETURNS TABLE (leaf bigint, id uuid)
   LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $leaves$
   SELECT first + i, encode(substr(ids, i * 16 + 1, 16), 'hex')::uuid
@@ -682,8 +685,9 @@ CREATE FUNCTION public.audit_leaves(tenant uuid, begin bigint, upto bigint) RETU
    WHERE first + i >= begin AND first + i < upto
 $leaves$;
 
--- Deletes what a tenant's rules no longer keep among its next leaves: nothing that no signed checkpoint proves to be
--- old enough, and nothing held. Returns where to go on, NULL at the end, and what went. With try nothing does.
+-- Deletes expired events among a tenant's next leaves, except those that no signed checkpoint proves to be old enough
+-- and those under a hold. Returns the next leaf to continue with, NULL at the end, and what was deleted. With try it
+-- deletes nothing.
 CREATE FUNCTION public.audit_retire(tenant uuid, begin bigint, width integer, reason text, try boolean,
     OUT next bigint, OUT deleted bigint, OUT held bigint, OUT bytes bigint)
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -739,7 +743,7 @@ BEGIN
   DELETE FROM public.audit_erasures x WHERE x.tenant_id = tenant AND x.event_id = ANY (events);
 END $retire$;
 
--- Carries out what another person asked for, or declines it.
+-- Carries out another person's request, or declines it.
 CREATE FUNCTION public.audit_decide(tenant uuid, request uuid, approve boolean, reason text) RETURNS bigint
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $decide$
 DECLARE r public.audit_requests; n bigint := 0;
@@ -796,7 +800,7 @@ GRANT EXECUTE ON FUNCTION public.audit_erase, public.audit_decide, public.audit_
 -- +goose StatementEnd
 
 -- +goose Down
--- What was erased or deleted does not come back, and acts stay on the trail as they are.
+-- Erased and deleted content does not come back, and acts stay on the trail.
 DROP TRIGGER audit_act ON public.audit_events;
 DROP TRIGGER audit_hold_erasure ON public.audit_events;
 DROP TRIGGER audit_hold_deletion ON public.audit_events;

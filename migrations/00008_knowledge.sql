@@ -1,7 +1,7 @@
--- What the knowledge base remembers of a document beside the seed's own tables, which stay as they are: where it came
--- from, its text, where in it each passage stands, what it was before, and vectors of other models.
+-- What the knowledge base stores about a document beside the seed's tables, which are not changed: its source, its
+-- text, the positions of its passages, its earlier versions, and vectors of other models.
 --
--- Who may see a document is in 00012_labels.sql; what searches read of it in 00010_search.sql.
+-- Visibility of documents is in 00012_labels.sql, what searches read in 00010_search.sql.
 -- +goose Up
 -- +goose StatementBegin
 CREATE TABLE public.kb_sources (
@@ -71,8 +71,8 @@ CREATE TABLE public.kb_texts (
 );
 COMMENT ON TABLE public.kb_texts IS 'what the bytes of kb_passages point into';
 
--- Models beside the first, whose vectors are kb_chunks.embedding: built beside, served from one transaction on, and
--- back.
+-- Embedding models besides the first, whose vectors are in kb_chunks.embedding. Vectors of another model are built
+-- while the first is in use; one transaction switches searches to it, or back.
 CREATE TABLE public.kb_models (
   tenant_id  uuid        NOT NULL,
   model      text        NOT NULL CHECK (model <> ''),

@@ -1,9 +1,9 @@
--- Documents that are ingested later, and the order of uploads and deletions.
+-- Ingest jobs, and the order of uploads and deletions.
 --
--- What waits is a row of kb_jobs, written in whatever transaction hands the document over. Whose turn it is, is River's
--- business (https://riverqueue.com): it holds one ticket for each tenant that has something waiting, however much that
--- is, and a ticket goes to the end of the line after each turn, so that tenants take turns. Tickets name a tenant and
--- nothing else; the role that deals them out, konstruct_worker, sees no tenant's rows.
+-- A queued document is a row of kb_jobs, written in the transaction that enqueues it. River (https://riverqueue.com)
+-- schedules the tenants: it has one ticket for each tenant with queued jobs, however many, and a ticket goes to the
+-- queue's end after each turn (round robin). Tickets name only a tenant. The role that schedules them,
+-- konstruct_worker, sees no tenant's rows.
 -- +goose Up
 -- +goose StatementBegin
 DO $role$
@@ -20,8 +20,8 @@ END $role$;
 GRANT USAGE ON SCHEMA public TO konstruct_worker;
 GRANT EXECUTE ON FUNCTION public.konstruct_schema TO konstruct_worker;
 
--- What was uploaded before its source was deleted, or before something newer of that source was stored, is not stored
--- when its turn comes. Each upload and deletion takes a number; no clock decides.
+-- An upload is not stored if, since then, its source was deleted or a newer upload of that source was stored. Uploads
+-- and deletions are numbered; the order does not depend on clocks.
 CREATE SEQUENCE public.kb_seq;
 REVOKE ALL ON SEQUENCE public.kb_seq FROM PUBLIC;
 GRANT USAGE ON SEQUENCE public.kb_seq TO konstruct_app;
@@ -87,7 +87,7 @@ CREATE TABLE public.kb_tombstones (
 COMMENT ON TABLE public.kb_tombstones IS
   'sources that were deleted, and when: nothing older of them is stored. A row goes when something newer is';
 
--- River's tables as its version 0.51 has them (its migration 8), and a tenant for each ticket.
+-- River's tables of version 0.51 (its migration 8), with a tenant for each ticket.
 CREATE TYPE public.river_job_state AS ENUM
   ('available', 'cancelled', 'completed', 'discarded', 'pending', 'retryable', 'running', 'scheduled');
 CREATE TABLE public.river_job (
@@ -168,10 +168,10 @@ GRANT SELECT, INSERT, UPDATE, DELETE
   ON public.river_job, public.river_leader, public.river_queue, public.river_notification TO konstruct_worker;
 GRANT USAGE ON SEQUENCE public.river_job_id_seq, public.river_notification_id_seq TO konstruct_worker;
 
--- Gives each tenant that has something waiting a ticket, unless it has one. The lock, shared with whoever hands over,
--- keeps the worker from putting a ticket away before what it can't see yet is committed. Nobody waits for a ticket that
--- another is about to commit: there are two then for a moment, of which the worker puts the later away. Only a
--- transaction whose every statement sees the present can tell that a ticket is there.
+-- Makes sure that a tenant with queued jobs has a ticket. The lock, shared with enqueueing transactions, keeps the
+-- worker from deleting a ticket before jobs that it can't see yet are committed. The function does not wait for a
+-- ticket that another transaction is about to commit: there may be two for a moment, and the worker deletes the later
+-- one. Only a READ COMMITTED transaction can see reliably that there is a ticket.
 CREATE FUNCTION public.kb_wake() RETURNS trigger
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $wake$
 DECLARE tenant uuid;
@@ -192,8 +192,8 @@ CREATE TRIGGER kb_wake_enqueued AFTER INSERT ON public.kb_jobs
 CREATE TRIGGER kb_wake_again AFTER UPDATE ON public.kb_jobs
   REFERENCING NEW TABLE AS changed_jobs FOR EACH STATEMENT EXECUTE FUNCTION public.kb_wake();
 
--- Keeps everything that was uploaded so far from being stored under a source: jobs that are queued or running end here,
--- and whatever else is in progress finds the tombstone.
+-- Prevents everything uploaded so far for a source from being stored: queued and running jobs end here, and other
+-- ingests in progress find the tombstone.
 CREATE FUNCTION public.kb_bury(tenant uuid, source text) RETURNS void
   LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $bury$
 DECLARE now_seq bigint := nextval('public.kb_seq');
@@ -209,8 +209,8 @@ BEGIN
   DELETE FROM public.kb_uploads u USING ended e WHERE u.tenant_id = tenant AND u.job_id = e.id;
 END $bury$;
 
--- Whoever deletes a document buries its source. As in kb_read_passages, the tenant is set where a superuser deletes
--- with none.
+-- A deletion of a document buries its source. As in kb_read_passages, the tenant is set if a superuser deletes without
+-- a tenant.
 CREATE FUNCTION public.kb_source_deleted() RETURNS trigger
   LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $gone$
 DECLARE gone record; before text := coalesce(current_setting('app.current_tenant', TRUE), '');

@@ -1,8 +1,8 @@
--- What searches read, made by the database beside each passage, whoever writes it: its direction, its words, and how a
--- tenant's are best found.
+-- What searches read. Triggers derive it from each passage, whoever writes it: its vector for the index, its words, and
+-- how a tenant's vectors are searched.
 --
--- Under row security an index on words as GIN has them can't be used (@@ may leak), so postings are rows, looked up by
--- a key that begins with the tenant; ranking knows the tenant's own words and nobody else's.
+-- Under row-level security a GIN index on words can't be used, because @@ is not leakproof. So postings are rows, found
+-- by a key that begins with the tenant, and ranking uses only the tenant's own word statistics.
 -- +goose Up
 -- +goose StatementBegin
 CREATE TABLE public.kb_points (
@@ -45,7 +45,7 @@ COMMENT ON TABLE public.kb_tiers IS
   'how a tenant''s passages are searched: what was decided and measured of its own index, where it has one';
 COMMENT ON COLUMN public.kb_tiers.model IS 'empty for the first';
 
--- An index is read alone only where its pages are known to be visible to all: vacuum soon after passages came.
+-- An index-only scan needs pages that are marked all-visible, so vacuum soon after inserts.
 ALTER TABLE public.kb_points SET (
   autovacuum_vacuum_insert_threshold = 1000, autovacuum_vacuum_insert_scale_factor = 0.02,
   autovacuum_vacuum_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.05);
@@ -54,13 +54,13 @@ ALTER TABLE public.kb_terms SET (
   autovacuum_vacuum_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.05);
 ALTER TABLE public.kb_chunks SET (autovacuum_vacuum_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.05);
 
--- A text is read to a length that always fits: what comes after is found by its vector.
+-- Only the text's beginning is indexed, up to a length that always fits. The rest is found by its vector.
 CREATE FUNCTION public.kb_words(language text, content text) RETURNS tsvector
   LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
   RETURN to_tsvector(language::regconfig, left(content, 100000));
 
--- What is made of passages. Who deletes documents with no tenant set, as a superuser may, has their passages deleted by
--- the owner, who under forced row security sees none of what was made of them: the tenant is set, then, while that is
+-- What is derived from passages. If a superuser deletes documents without a tenant set, the foreign keys delete the
+-- passages as the owner, who under forced row-level security sees no derived rows. So the tenant is set while those are
 -- deleted.
 CREATE FUNCTION public.kb_read_passages() RETURNS trigger
   LANGUAGE plpgsql SET search_path FROM CURRENT AS $read$
@@ -114,9 +114,9 @@ END $forget$;
 CREATE TRIGGER kb_read_truncated AFTER TRUNCATE ON public.kb_chunks
   FOR EACH STATEMENT EXECUTE FUNCTION public.kb_forget_all();
 
--- Has the tenant's own index be made or dropped, if that is due, a little after its passages changed. The lock, shared
--- with whoever changes them, keeps a ticket from being put away before what it can't see yet is committed. Who changes
--- passages with no tenant set, or of another, is no tenant's and wakes nobody.
+-- Schedules the creation or drop of the tenant's own index, if it is due, some time after its passages changed. The
+-- lock, shared with writers of passages, keeps a ticket from being deleted before changes that it can't see yet are
+-- committed. A write without a tenant, or of another tenant, schedules nothing.
 CREATE FUNCTION public.kb_wake_index(tenant uuid) RETURNS void
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $wake$
 BEGIN
@@ -146,8 +146,8 @@ CREATE TRIGGER kb_wake_inserted AFTER INSERT ON public.kb_chunks
 CREATE TRIGGER kb_wake_deleted AFTER DELETE ON public.kb_chunks
   REFERENCING OLD TABLE AS old_chunks FOR EACH STATEMENT EXECUTE FUNCTION public.kb_passages_went();
 
--- What is there already, read as kb_read_passages does. The owner sees no rows under forced RLS; it is lifted inside
--- this transaction only.
+-- Existing passages, read as in kb_read_passages. Under forced row-level security the owner sees no rows, so it is
+-- lifted, only within this transaction.
 ALTER TABLE public.kb_chunks NO FORCE ROW LEVEL SECURITY;
 ALTER TABLE public.kb_sources NO FORCE ROW LEVEL SECURITY;
 INSERT INTO public.kb_points (tenant_id, document_id, chunk_id, language, half)
@@ -186,7 +186,7 @@ DROP FUNCTION public.kb_words, public.kb_read_passages, public.kb_forget_all, pu
   public.kb_passages_came, public.kb_passages_went;
 DROP TABLE public.kb_points, public.kb_terms, public.kb_tiers;
 ALTER TABLE public.kb_chunks RESET (autovacuum_vacuum_scale_factor, autovacuum_analyze_scale_factor);
--- The owner sees no tickets under forced RLS; it is lifted inside this transaction only.
+-- Under forced row-level security the owner sees no tickets, so it is lifted, only within this transaction.
 ALTER TABLE public.river_job NO FORCE ROW LEVEL SECURITY;
 DELETE FROM public.river_job WHERE queue = 'indexes';
 ALTER TABLE public.river_job FORCE ROW LEVEL SECURITY;

@@ -1,7 +1,8 @@
--- Who may use a tenant's part over the network, what was asked already, and files on their way in or out.
+-- API access: a tenant's keys, users and limits, idempotency records of requests, and files being uploaded or
+-- downloaded.
 --
--- A key names its tenant, so that it is looked up as everything else is: behind that tenant's door. Of a key only a
--- keyed hash is stored.
+-- A key names its tenant, so it is looked up like everything else with the tenant set. Only a keyed hash of a key is
+-- stored.
 -- +goose Up
 -- +goose StatementBegin
 CREATE TABLE public.access_keys (

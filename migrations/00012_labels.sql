@@ -1,25 +1,26 @@
--- Who sees which of a tenant's documents. Labels are granted to whoever asks, and held here against each document's,
--- whatever a statement asks for: a transaction sees documents without labels, and those that have one of
--- app.current_labels. That is '*' for every label, or an array as text, {legal,hr}; where it is not set, documents with
--- labels are not seen. It is set beside app.current_tenant.
+-- Access control labels of documents. Labels are granted to a caller, and policies here compare them with each
+-- document's labels, whatever the statement is. A transaction sees documents without labels and those with one of
+-- app.current_labels, which is set beside app.current_tenant: '*' for every label, or an array as text, {legal,hr}. If
+-- it is not set, no labelled document is visible.
 --
--- Every row of a document is hidden with it: its passages, vectors, words, text and versions, what waits to become it,
--- and pieces of its upload. What is hidden is listed once a statement and not asked of each row.
+-- Every row of a hidden document is hidden: its passages, vectors, words, text and versions, its queued jobs, and the
+-- pieces of its upload. Hidden documents are listed once for each statement, not checked for each row.
 -- +goose Up
 -- +goose StatementBegin
 
--- The labels that the transaction has; none where it has all.
+-- Returns the transaction's labels; '{}' if it has none, or every label ('*').
 CREATE FUNCTION public.kb_granted() RETURNS text[]
   LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
   RETURN coalesce(nullif(nullif(current_setting('app.current_labels', TRUE), ''), '*'), '{}')::text[];
 
--- Whether the owner asks, as whom what is hidden is listed, and as whom foreign keys delete: it has every label.
+-- Reports whether the current role is the owner, which lists hidden documents and for which foreign keys delete. It has
+-- every label.
 CREATE FUNCTION public.kb_owned() RETURNS boolean
   LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
   RETURN current_user = (
     SELECT pg_get_userbyid(c.relowner) FROM pg_class c WHERE c.oid = 'public.kb_sources'::regclass);
 
--- What of the tenant that is set is hidden from whoever has these labels.
+-- What is hidden, in the current tenant, from a caller with these labels.
 CREATE FUNCTION public.kb_hidden_documents(granted text[]) RETURNS SETOF uuid
   LANGUAGE sql STABLE SECURITY DEFINER PARALLEL SAFE ROWS 100 SET search_path = pg_catalog, pg_temp AS $hidden$
   SELECT s.document_id FROM public.kb_sources s
@@ -47,7 +48,7 @@ GRANT EXECUTE ON FUNCTION public.kb_granted, public.kb_owned, public.kb_hidden_d
 
 DO $hide$
 DECLARE
-  -- Asked once a statement; the function only where the setting is not '*'.
+  -- Evaluated once for each statement; the function is called only if the setting is not '*'.
   sees_all CONSTANT text := '(SELECT coalesce(current_setting(''app.current_labels'', TRUE), '''') = ''*'')'
     ' OR (SELECT public.kb_owned())';
   labelled CONSTANT text := '(labels = ''{}'' OR labels && (SELECT public.kb_granted()))';
@@ -65,7 +66,7 @@ BEGIN
     ('kb_versions', 'document_id NOT IN ' || documents),
     ('kb_terms', 'chunk_id NOT IN ' || passages),
     ('kb_vectors', 'chunk_id NOT IN ' || passages),
-    -- Of these few are read at once, each by its key.
+    -- Few rows of these tables are read at once, each by its key.
     ('kb_passages', 'EXISTS (SELECT FROM public.kb_chunks c
        WHERE c.tenant_id = kb_passages.tenant_id AND c.id = kb_passages.chunk_id)'),
     ('kb_jobs', '(labels IS NULL OR ' || labelled || ') AND source NOT IN ' || sources),
@@ -79,7 +80,7 @@ BEGIN
     EXECUTE format('CREATE POLICY labels_granted ON public.%I AS RESTRICTIVE TO konstruct_app USING (%s OR %s)',
       p.name, sees_all, p.condition);
   END LOOP;
-  -- Nobody puts a label on that they do not have, or hands a document over for somebody who sees more.
+  -- A writer can't set labels that it does not have, or enqueue a document for somebody with more labels.
   FOR p IN SELECT * FROM (VALUES
     ('kb_sources', 'labels'), ('artifact_files', 'labels'), ('kb_jobs', '(coalesce(labels, ''{}'') || sees)'))
     v (name, given)

@@ -1,15 +1,15 @@
--- Texts are left out of the planner's statistics, which are of all tenants together: by EXPLAIN's estimates, whoever
--- speaks SQL as one tenant could confirm guesses of another's common values and find values by bisection.
+-- Removes text columns from the planner's statistics, which cover all tenants together: with EXPLAIN's estimates, a
+-- tenant with SQL access could confirm guesses of another tenant's common values, and find values by bisection.
 --
--- A later migration that adds a text or bytea column to a tenant's table does the same for it.
+-- A later migration that adds a text or bytea column to a tenant's table must do the same for it.
 -- +goose Up
 -- +goose StatementBegin
 DO $statistics$
 DECLARE c record;
 BEGIN
-  -- Plans need those that are kept: of others they hold a fixed vocabulary, models' names, and, of audit_events, what
-  -- events are looked for by. Statistics that are there go with PostgreSQL 18, which can clear them; before, a
-  -- superuser deletes them.
+  -- The columns that keep statistics are needed for plans. They have a fixed vocabulary or models' names, except those
+  -- of audit_events by which events are filtered. PostgreSQL 18 can clear existing statistics; on earlier versions a
+  -- superuser must delete them.
   FOR c IN
     SELECT t.oid::regclass AS name, t.relname::text, a.attname::text
       FROM pg_class t JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped

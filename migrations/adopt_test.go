@@ -20,7 +20,7 @@ import (
 
 func quiet(int64, int64) {}
 
-// atSeed is a database at the seed's revision with n events of each of two tenants.
+// atSeed returns a database at the seed's revision with n events of each of two tenants.
 func atSeed(t *testing.T, n int) *testkit.DB {
 	t.Helper()
 	d := testkit.Empty(t)
@@ -53,7 +53,7 @@ func atSeed(t *testing.T, n int) *testkit.DB {
 	return d
 }
 
-// digest is every seed column of every row.
+// digest returns a hash of the seed's columns of all rows.
 func digest(t *testing.T, d *testkit.DB) (s string) {
 	t.Helper()
 	err := testkit.Connect(t, d.SuperuserURL()).QueryRow(t.Context(), `
@@ -83,7 +83,7 @@ func verifyAll(t *testing.T, d *testkit.DB) verify.Report {
 	return r
 }
 
-// TestAdoptionSurvivesBeingKilled kills `konstruct migrate up` while it seals, three times, and lets it end.
+// TestAdoptionSurvivesBeingKilled kills `konstruct migrate up` three times while it seals, and then lets it finish.
 func TestAdoptionSurvivesBeingKilled(t *testing.T) {
 	const n = 25_000
 	d := atSeed(t, n)
@@ -144,7 +144,7 @@ func TestAdoptionSurvivesBeingKilled(t *testing.T) {
 			t.Errorf("after adoption: %+v", c)
 		}
 	}
-	var points, passages, terms int // what searches read of the seed's chunks
+	var points, passages, terms int // the search tables' rows of the seed's chunks
 	if err := super.QueryRow(t.Context(),
 		`SELECT (SELECT count(*) FROM kb_points p JOIN kb_chunks c ON c.tenant_id = p.tenant_id
 			AND c.document_id = p.document_id AND c.id = p.chunk_id
@@ -162,8 +162,8 @@ func TestAdoptionSurvivesBeingKilled(t *testing.T) {
 	}
 }
 
-// TestAdoptionLetsWritersIn logs events all the while adoption seals: no insert waits for longer than a
-// batch could hold it, and each is sealed as it is written.
+// TestAdoptionLetsWritersIn logs events while adoption seals. No insert waits longer than one batch takes, and each
+// event is sealed when it is written.
 func TestAdoptionLetsWritersIn(t *testing.T) {
 	const n = 20_000
 	d := atSeed(t, n)

@@ -5,11 +5,11 @@ import (
 	"fmt"
 )
 
-// GlobalIndex makes or drops the seed's own index over all tenants' vectors, ix_kb_chunks_hnsw, beside the writers, who
-// wait for nothing. Our searches do not use it: clients written against the seed do, and whoever has none of these
-// stores several times as fast without it.
+// GlobalIndex creates or drops the seed's index over all tenants' vectors, ix_kb_chunks_hnsw, concurrently with
+// writers. Our searches do not use it, but clients written for the seed do. Without it, storing is several times as
+// fast.
 func (s *Schema) GlobalIndex(ctx context.Context, on bool) error {
-	// half made, too
+	// also an invalid one
 	steps := []string{`SET statement_timeout = 0`, `DROP INDEX CONCURRENTLY IF EXISTS public.ix_kb_chunks_hnsw`}
 	if on {
 		steps = append(steps, `CREATE INDEX CONCURRENTLY ix_kb_chunks_hnsw ON public.kb_chunks

@@ -25,8 +25,8 @@ const (
 	vector = "('['||repeat('0.1,',383)||'0.1]')::vector"
 )
 
-// seeded is a database where both tenants have a row in every table; it returns the app's connection and
-// the names of the tables that have a tenant.
+// seeded returns a database in which both tenants have a row in every table, the app's connection, and the names of the
+// tables with a tenant.
 func seeded(t *testing.T) (*testkit.DB, *pgx.Conn, []string) {
 	t.Helper()
 	d := testkit.Database(t)
@@ -56,7 +56,7 @@ func seeded(t *testing.T) (*testkit.DB, *pgx.Conn, []string) {
 				`INSERT INTO kb_versions (tenant_id, document_id, version, agent_id, bytes, content_sha256,
 					recipe, ingested_at) VALUES ('` + tenant + `', '` + ids[0] +
 					`', 1, gen_random_uuid(), 1, '', '', now())`,
-				// whose trigger writes a ticket
+				// its trigger inserts a ticket
 				`INSERT INTO kb_jobs (tenant_id, id, agent_id, source, filename) VALUES ('` + tenant + `', '` + ids[0] +
 					`', gen_random_uuid(), '` + secret + `', '')`,
 				`INSERT INTO kb_tombstones (tenant_id, source_sha256, seq) VALUES ('` + tenant + `', sha256('` +
@@ -95,7 +95,7 @@ func seeded(t *testing.T) (*testkit.DB, *pgx.Conn, []string) {
 	}
 	triggers("DISABLE")
 	for i, tenant := range []string{tenantA, tenantB} {
-		// what only adoption, the notary and the compliance functions write
+		// rows that only adoption, the notary and the compliance functions write
 		for _, sql := range []string{
 			`INSERT INTO audit_adoptions (tenant_id) VALUES ($1)`,
 			`INSERT INTO audit_epochs (tenant_id, epoch, system_identifier) VALUES ($1, 1, 1)`,
@@ -155,7 +155,7 @@ func as(t *testing.T, conn *pgx.Conn, tenant string, fn func(pgx.Tx)) {
 		t.Fatal(err)
 	}
 	defer tx.Rollback(context.Background())
-	// With every label, so that what is held is held by the tenant; labels_test.go holds labels.
+	// With every label, so that only the tenant limits what is visible; labels_test.go tests labels.
 	if _, err := tx.Exec(t.Context(), `SET LOCAL app.current_labels = '*'`); err != nil {
 		t.Fatal(err)
 	}
@@ -170,7 +170,7 @@ func as(t *testing.T, conn *pgx.Conn, tenant string, fn func(pgx.Tx)) {
 	}
 }
 
-// readable names the columns that the app may read: of the seals not all.
+// readable names the columns that the app may read: not all of audit_seals.
 func readable(table string) string {
 	if table == "audit_seals" {
 		return "tenant_id, event_id, mode, leaf_hash, recorded_at"
@@ -207,8 +207,8 @@ func TestEveryTableHidesOtherTenants(t *testing.T) {
 			})
 		}
 	}
-	// A tenant set for the session and left there, as a careless pool user might: the next transaction's
-	// own setting is stronger, and after it the session's setting sees its own rows alone.
+	// A careless user of the pool may leave a tenant set for the session. The next transaction's own setting overrides
+	// it, and after it the session's setting sees only its own tenant's rows.
 	if _, err := app.Exec(t.Context(), `SET app.current_tenant = '`+tenantB+`'`); err != nil {
 		t.Fatal(err)
 	}
@@ -221,7 +221,7 @@ func TestEveryTableHidesOtherTenants(t *testing.T) {
 	})
 }
 
-// TestEveryWriteAcrossTenantsIsRefused runs statements as tenant A that reach for B.
+// TestEveryWriteAcrossTenantsIsRefused runs statements as tenant A that write B's rows.
 func TestEveryWriteAcrossTenantsIsRefused(t *testing.T) {
 	_, app, _ := seeded(t)
 	const rls, denied, fk = "42501", "42501", "23503"
@@ -321,7 +321,7 @@ func TestEveryWriteAcrossTenantsIsRefused(t *testing.T) {
 	}
 }
 
-// TestTheNotaryOnlyAppends holds that the notary's role reads all tenants' evidence, adds its own, and can change
+// TestTheNotaryOnlyAppends checks that the notary's role reads all tenants' evidence, appends its own, and can change
 // nothing.
 func TestTheNotaryOnlyAppends(t *testing.T) {
 	d, _, _ := seeded(t)
@@ -349,7 +349,7 @@ func TestTheNotaryOnlyAppends(t *testing.T) {
 	}
 }
 
-// TestNothingIsRevealedSideways asks as A in ways that could make B's values show.
+// TestNothingIsRevealedSideways tries side channels that could reveal B's values to A.
 func TestNothingIsRevealedSideways(t *testing.T) {
 	_, app, _ := seeded(t)
 	for _, c := range []struct{ name, sql string }{
@@ -394,8 +394,7 @@ func TestNothingIsRevealedSideways(t *testing.T) {
 	if strings.Contains(copied.String(), tenantB) || !strings.Contains(copied.String(), tenantA) {
 		t.Errorf("COPY out gives %q", copied.String())
 	}
-	// What stands beside the tables: no view that it may touch, and no function of ours to run but the ones that reveal
-	// nothing.
+	// Besides the tables: the app may use none of our views, and only those of our functions that reveal nothing.
 	rows, err := app.Query(t.Context(), `
 	  SELECT 'view ' || relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('v', 'm')
 	  AND has_any_column_privilege(oid, 'SELECT, INSERT, UPDATE, REFERENCES')
@@ -417,8 +416,8 @@ func TestNothingIsRevealedSideways(t *testing.T) {
 	}
 }
 
-// TestTheGuardRefusesQuietDDL holds that DDL on the trail raises for its owner and for a superuser, and
-// that the switch lets a migration through.
+// TestTheGuardRefusesQuietDDL checks that DDL on the trail fails for its owner and for a superuser, and that the switch
+// allows a migration.
 func TestTheGuardRefusesQuietDDL(t *testing.T) {
 	d := testkit.Database(t)
 	for _, url := range []string{d.URL("konstruct_owner"), d.SuperuserURL()} {
@@ -477,12 +476,12 @@ func TestTheGuardRefusesQuietDDL(t *testing.T) {
 	}
 }
 
-// TestTheOwnerSeesNoTenant holds that whoever owns the schema, and may become other roles, has what they see only as
-// them.
+// TestTheOwnerSeesNoTenant checks that the schema's owner, who may become other roles, sees only what those roles see,
+// and only as them.
 func TestTheOwnerSeesNoTenant(t *testing.T) {
 	d, _, tables := seeded(t)
 	owner := testkit.Connect(t, d.URL("konstruct_owner"))
-	theirs := []string{"audit_logs", "audit_adoptions", "audit_epochs"} // that its own functions keep for every tenant
+	theirs := []string{"audit_logs", "audit_adoptions", "audit_epochs"} // its functions write these for every tenant
 	for _, table := range tables {
 		if slices.Contains(theirs, table) {
 			continue

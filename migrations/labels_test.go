@@ -14,13 +14,13 @@ import (
 
 const docLegal = "aaaaaaaa-0000-4000-8000-00000000000f"
 
-// ofDocuments are tables whose rows belong to no document, although they look so.
+// ofDocuments are tables whose rows belong to no document, although their columns suggest it.
 var ofDocuments = map[string]string{
 	"audit_requests": "its labels are none", "access_keys": "whoever has them", "access_users": "whoever has them",
 }
 
-// labelled is a database with a document of tenant A's that has the label legal, with a row in every table that knows
-// documents. It returns those tables.
+// labelled returns a database in which tenant A has a document with the label legal, with a row in every table about
+// documents, and the names of those tables.
 func labelled(t *testing.T) (*testkit.DB, *pgx.Conn, []string) {
 	t.Helper()
 	d := testkit.Database(t)
@@ -82,7 +82,7 @@ func labelled(t *testing.T) (*testkit.DB, *pgx.Conn, []string) {
 	return d, app, tables
 }
 
-// within runs statements in a transaction with settings, and takes back what they did.
+// within runs statements in a transaction with settings, and rolls it back.
 func within(t *testing.T, conn *pgx.Conn, settings map[string]string, fn func(pgx.Tx)) {
 	t.Helper()
 	tx, err := conn.Begin(t.Context())
@@ -98,8 +98,7 @@ func within(t *testing.T, conn *pgx.Conn, settings map[string]string, fn func(pg
 	fn(tx)
 }
 
-// TestLabelsHideEveryRow asks for a document with a label, in every table, as every tenant and with every kind of
-// labels.
+// TestLabelsHideEveryRow reads a labelled document's rows in every table, as every tenant and with all kinds of labels.
 func TestLabelsHideEveryRow(t *testing.T) {
 	d, app, tables := labelled(t)
 	for _, c := range []struct {
@@ -127,7 +126,7 @@ func TestLabelsHideEveryRow(t *testing.T) {
 					n > 0 != c.seen {
 					t.Errorf("%s: %d rows of %s, %v", c.name, n, table, err)
 				}
-				// What is not seen is not changed or deleted either, nor locked.
+				// A row that is not visible can't be changed, deleted or locked either.
 				tag, err := tx.Exec(t.Context(), `UPDATE `+table+` SET tenant_id = tenant_id`)
 				if err != nil || tag.RowsAffected() > 0 != c.seen {
 					t.Errorf("%s: %s: %v, %v", c.name, table, tag, err)
@@ -149,8 +148,8 @@ func TestLabelsHideEveryRow(t *testing.T) {
 	}
 }
 
-// TestNobodyWritesPastTheirLabels puts rows beside a document that is hidden, labels on that are not held, and a job
-// for somebody who sees more.
+// TestNobodyWritesPastTheirLabels writes rows of a hidden document, labels that the writer does not have, and a job for
+// somebody with more labels.
 func TestNobodyWritesPastTheirLabels(t *testing.T) {
 	d, _, _ := labelled(t)
 	const id = "aaaaaaaa-0000-4000-8000-0000000000aa"
@@ -196,7 +195,8 @@ func TestNobodyWritesPastTheirLabels(t *testing.T) {
 	}
 }
 
-// TestWhatIsHiddenIsTheTenantsOwn asks the functions that list it, as others and with arguments of a stranger's making.
+// TestWhatIsHiddenIsTheTenantsOwn calls the functions that list hidden documents as other tenants and with forged
+// arguments.
 func TestWhatIsHiddenIsTheTenantsOwn(t *testing.T) {
 	d, app, _ := labelled(t)
 	for _, f := range []string{"kb_hidden_documents", "kb_hidden_passages", "kb_hidden_sources"} {
@@ -217,7 +217,7 @@ func TestWhatIsHiddenIsTheTenantsOwn(t *testing.T) {
 			}
 		}
 	}
-	// Where the owner is a member of the role that is held to labels, what it lists for it is still everything.
+	// If the owner is a member of the app's role, which labels restrict, the functions still list everything for it.
 	super := testkit.Connect(t, d.SuperuserURL())
 	if _, err := super.Exec(t.Context(), `GRANT konstruct_app TO konstruct_owner WITH INHERIT TRUE`); err != nil {
 		t.Fatal(err)
@@ -236,7 +236,7 @@ func TestWhatIsHiddenIsTheTenantsOwn(t *testing.T) {
 				t.Errorf("with the owner a member: %d rows, %v", n, err)
 			}
 		})
-	// And what foreign keys delete goes as a whole.
+	// And foreign keys delete all of a document's rows.
 	within(t, testkit.Connect(t, d.URL("konstruct_app")),
 		map[string]string{"app.current_tenant": tenantA, "app.current_labels": "{legal}"}, func(tx pgx.Tx) {
 			if _, err := tx.Exec(t.Context(), `DELETE FROM kb_documents WHERE id = '`+docLegal+`'`); err != nil {

@@ -1,5 +1,6 @@
-// Package migrations holds the schema as SQL, a file a subject, and migrates a database to it; a database at the seed's
-// revision is adopted in place. It knows the owner's role; it must not know what the rows mean to the library.
+// Package migrations has the schema as SQL, one file for each subject, and migrates a database to it. A database at the
+// seed's revision is adopted in place. The package knows the owner's role; it must not know what the rows mean to the
+// library.
 package migrations
 
 import (
@@ -27,22 +28,22 @@ var guardSQL string
 //go:embed superuser/finder.sql
 var finderSQL string
 
-// sealBatch is how many adopted events one transaction seals.
+// sealBatch is how many adopted events one transaction seals at most.
 const sealBatch = 5000
 
-// Progress hears of the sealing of adopted events: how many are sealed, of how many.
+// Progress is called with the number of adopted events sealed so far and their total.
 type Progress func(sealed, total int64)
 
-// ErrNewer says that the database was migrated by a newer program.
+// ErrNewer is returned if a newer program has migrated the database.
 var ErrNewer = errors.New("the schema is newer than this program: install the newer konstruct")
 
-// Schema is an open connection to a database as the owner of its schema.
+// Schema is a connection to a database as the owner of its schema.
 type Schema struct {
 	db *sql.DB
 	p  *goose.Provider
 }
 
-// Open connects to the database at the owner's URL.
+// Open connects to the database at the owner's URL and reads the migrations.
 func Open(ownerURL string) (*Schema, error) {
 	config, err := pgx.ParseConfig(ownerURL)
 	if err != nil {
@@ -60,7 +61,7 @@ func Open(ownerURL string) (*Schema, error) {
 // Close closes the connection.
 func (s *Schema) Close() error { return s.db.Close() }
 
-// Up brings the database at the owner's URL to the newest version, as Schema.Up does.
+// Up migrates the database at the owner's URL to the newest version, like Schema.Up.
 func Up(ctx context.Context, ownerURL string, progress Progress) error {
 	s, err := Open(ownerURL)
 	if err != nil {
@@ -71,8 +72,8 @@ func Up(ctx context.Context, ownerURL string, progress Progress) error {
 	return err
 }
 
-// Up brings the database to the newest version, returns how many migrations that took, and seals events
-// that were there before sealing was. It can be killed at any point and run again.
+// Up migrates the database to the newest version, returns how many migrations it applied, and seals events that were
+// written before the database had seals. It can be killed at any point and run again.
 func (s *Schema) Up(ctx context.Context, progress Progress) (int, error) {
 	if err := s.notNewer(ctx); err != nil {
 		return 0, err
@@ -84,7 +85,7 @@ func (s *Schema) Up(ctx context.Context, progress Progress) (int, error) {
 	return len(done), sealAdopted(ctx, s.db, progress)
 }
 
-// UpOne applies the next migration alone, and reports whether there was one: for who watches what happens between two.
+// UpOne applies only the next migration, and reports whether there was one. It is for tests between two migrations.
 func (s *Schema) UpOne(ctx context.Context) (bool, error) {
 	_, err := s.p.UpByOne(ctx)
 	if errors.Is(err, goose.ErrNoNextVersion) {
@@ -104,8 +105,8 @@ func (s *Schema) notNewer(ctx context.Context) error {
 	return nil
 }
 
-// Down takes back the newest migration and returns its name, empty when none is left. From 3 on each takes
-// back what its file made, evidence and the knowledge base included; 1 takes the seed's own tables.
+// Down reverts the newest migration and returns its file name; empty if none is left. From version 3 on it drops what
+// the migration created, including evidence and the knowledge base. Version 1 drops the seed's own tables.
 func (s *Schema) Down(ctx context.Context) (string, error) {
 	r, err := s.p.Down(ctx)
 	if errors.Is(err, goose.ErrNoNextVersion) {
@@ -117,7 +118,7 @@ func (s *Schema) Down(ctx context.Context) (string, error) {
 	return path.Base(r.Source.Path), nil
 }
 
-// Step is one migration and when it was applied; zero when it was not.
+// Step is a migration with the time when it was applied; zero if it was not.
 type Step struct {
 	Version int64     `json:"version"`
 	Name    string    `json:"name"`
@@ -137,8 +138,8 @@ func (s *Schema) Status(ctx context.Context) ([]Step, error) {
 	return steps, nil
 }
 
-// Guard installs the event triggers that refuse DDL on the audit trail. The URL is a superuser's: an owner
-// may not install them.
+// Guard installs the event triggers that refuse DDL on the audit trail. The URL must be a superuser's: PostgreSQL lets
+// no other role create event triggers.
 func Guard(ctx context.Context, superuserURL string) error {
 	conn, err := pgx.Connect(ctx, superuserURL)
 	if err != nil {
@@ -189,7 +190,7 @@ func sealAdopted(ctx context.Context, db *sql.DB, progress Progress) error {
 	return nil
 }
 
-// asTenant runs fn in a transaction of one tenant, which the owner needs under forced row level security.
+// asTenant runs fn in a transaction with a tenant set: under forced row-level security the owner sees no rows without.
 func asTenant(ctx context.Context, db *sql.DB, tenant string, fn func(*sql.Tx) error) error {
 	tx, err := db.BeginTx(ctx, nil)
 	if err != nil {

@@ -11,10 +11,10 @@ var rolesSQL string
 // Owner is the role that owns the schema.
 const Owner = "konstruct_owner"
 
-// Role is a role that programs log in as.
+// Role is a login role of our programs.
 type Role struct {
 	Name    string
-	Purpose string // what it is for
+	Purpose string // what the role is for, in words
 	options string // LOGIN NOSUPERUSER …
 }
 
@@ -34,8 +34,8 @@ func Roles() (roles []Role) {
 	return roles
 }
 
-// Create returns the statement that creates the role. The password is a SCRAM verifier or plain text, without
-// quotes; the role has none where it is empty.
+// Create returns the statement that creates the role. The password is a SCRAM verifier or plain text, and must not
+// contain quotes. If it is empty, the role has no password.
 func (r Role) Create(password string) string {
 	sql := "CREATE ROLE " + r.Name + " " + r.options
 	if password != "" {
@@ -44,12 +44,12 @@ func (r Role) Create(password string) string {
 	return sql
 }
 
-// Alter returns the statement that gives the role all its attributes again. Only a superuser may run it.
+// Alter returns the statement that resets the role's attributes and password. Only a superuser may run it.
 func (r Role) Alter(password string) string {
 	return "ALTER ROLE " + r.Name + " " + r.options + " PASSWORD '" + password + "'"
 }
 
-// SetPassword returns the statement that lets the role log in with a password, which whoever created the role may run.
+// SetPassword returns the statement that lets the role log in with a password. The role's creator may run it.
 func (r Role) SetPassword(password string) string {
 	return "ALTER ROLE " + r.Name + " LOGIN PASSWORD '" + password + "'"
 }

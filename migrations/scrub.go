@@ -7,9 +7,9 @@ import (
 
 type scrubStep struct{ what, sql string }
 
-// scrubSQL rewrites what may hold erased text. Plain VACUUM frees the space of dead rows and leaves their bytes in
-// the pages until something is written over them; statistics keep values of columns; a log segment that is used again
-// keeps its end.
+// scrubSQL rewrites the tables whose pages may still contain erased text. Plain VACUUM frees dead rows, but their bytes
+// stay in the pages until they are overwritten. The planner's statistics keep column values. A recycled WAL segment
+// keeps its old end.
 var scrubSQL = []scrubStep{
 	{"the events and their indexes", `VACUUM (FULL, ANALYZE) public.audit_events`},
 	{"the seals and their indexes", `VACUUM (FULL, ANALYZE) public.audit_seals`},
@@ -18,10 +18,10 @@ var scrubSQL = []scrubStep{
 	{"holds", `VACUUM (FULL, ANALYZE) public.audit_holds`},
 }
 
-// Scrub rewrites the tables from which something was erased, so that no page of them holds the text any more. Each is
-// locked meanwhile, and needs its size on disk once more. It returns what this role may not do, as what to run:
-// archives of the server's log and backups are for their keeper in any case. say, when not nil, hears what is done
-// next.
+// Scrub rewrites the tables from which something was erased, so that none of their pages contains it any more. It locks
+// each table meanwhile, and needs its size on disk once more. It returns the statements that this role may not run; a
+// superuser should run them. WAL archives and backups remain the operator's task. say, if not nil, is called with the
+// name of each step before it runs.
 func (s *Schema) Scrub(ctx context.Context, say func(string)) (left []string, err error) {
 	steps := scrubSQL
 	var owner, checkpoints bool

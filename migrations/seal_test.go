@@ -17,8 +17,8 @@ const (
 	tenantB = "22222222-2222-4222-8222-222222222222"
 )
 
-// TestSealIsTheLeafFormat holds the database's leaf hash against the Go encoder's for every combination
-// of NULLs and for values at the edges.
+// TestSealIsTheLeafFormat compares the database's leaf hash with the Go encoder's, for every combination of NULLs and
+// for edge values.
 func TestSealIsTheLeafFormat(t *testing.T) {
 	c := testkit.Database(t)
 	app := testkit.Connect(t, c.URL("konstruct_app"))
@@ -93,8 +93,8 @@ func TestSealIsTheLeafFormat(t *testing.T) {
 
 func micros(wire []byte) ledger.Micros { return ledger.Micros(binary.BigEndian.Uint64(wire)) }
 
-// TestNobodyRewrites holds that every role is refused, the superuser included, and that another tenant,
-// no tenant and a forged tenant see and write nothing.
+// TestNobodyRewrites checks that no role can change the trail, not even the superuser, and that another tenant, no
+// tenant and a forged tenant see and write nothing.
 func TestNobodyRewrites(t *testing.T) {
 	c := testkit.Database(t)
 	app := testkit.Connect(t, c.URL("konstruct_app"))
@@ -133,7 +133,7 @@ func TestNobodyRewrites(t *testing.T) {
 				t.Fatal(err)
 			}
 			err = tx.QueryRow(t.Context(), "SELECT count(*) FROM "+table).Scan(&n)
-			if err != nil && table != "audit_logs" && table != "audit_adoptions" { // no grant at all is as good
+			if err != nil && table != "audit_logs" && table != "audit_adoptions" { // no grant is fine too
 				t.Error(err)
 			}
 			if n != 0 {

@@ -14,8 +14,8 @@ import (
 	"github.com/konstruct/konstruct/migrations"
 )
 
-// keptStatistics are the texts of which the planner knows statistics, because plans would be worse without them, or
-// because they are a fixed vocabulary. What they tell is in the threat model.
+// keptStatistics are the text columns that keep planner statistics, because plans would be worse without them or
+// because they have a fixed vocabulary. The threat model says what the statistics reveal.
 var keptStatistics = map[string]bool{
 	"audit_events.action_type": true, "audit_events.user_id": true, "kb_jobs.state": true, "kb_sources.language": true,
 	"kb_points.language": true,
@@ -23,8 +23,8 @@ var keptStatistics = map[string]bool{
 	"artifact_files.state": true, "access_users.role": true,
 }
 
-// texts are the columns of tenants' tables that the app may read and whose comparisons PostgreSQL lets the planner
-// estimate under row security.
+// texts returns the columns of tenants' tables that the app may read and for which PostgreSQL lets the planner use
+// statistics under row-level security.
 func texts(t *testing.T, super *pgx.Conn) (all [][2]string) {
 	t.Helper()
 	rows, err := super.Query(t.Context(),
@@ -47,7 +47,7 @@ func texts(t *testing.T, super *pgx.Conn) (all [][2]string) {
 	return all
 }
 
-// estimate is how many rows the planner expects, magnified a million times.
+// estimate returns the planner's estimate of rows, times a million.
 func estimate(t *testing.T, tx pgx.Tx, table, where string) float64 {
 	t.Helper()
 	var raw []byte
@@ -67,8 +67,8 @@ func estimate(t *testing.T, tx pgx.Tx, table, where string) float64 {
 	return plan[0].Plan.Rows
 }
 
-// TestEstimatesTellNoTextsOfOthers: as A, by the planner's estimates, nobody confirms a guess of what B has stored,
-// nor finds it by bisection.
+// TestEstimatesTellNoTextsOfOthers checks that tenant A can't use the planner's estimates to confirm a guess of what B
+// has stored, or to find it by bisection.
 func TestEstimatesTellNoTextsOfOthers(t *testing.T) {
 	d := testkit.Database(t)
 	super, app := testkit.Connect(t, d.SuperuserURL()), testkit.Connect(t, d.URL("konstruct_app"))
@@ -96,15 +96,15 @@ func TestEstimatesTellNoTextsOfOthers(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// told lists the columns by which something of B's is told.
-	told := func() (told []string) {
+	// revealing lists the columns whose estimates reveal something of B's.
+	revealing := func() (revealing []string) {
 		as(t, app, tenantA, func(tx pgx.Tx) {
 			for _, c := range texts(t, super) {
 				name := c[0] + "." + c[1]
 				if keptStatistics[name] {
 					continue
 				}
-				var common, middle *string // of what all tenants have, as a literal
+				var common, middle *string // of all tenants' values, as literals
 				if err := super.QueryRow(t.Context(),
 					fmt.Sprintf(`SELECT quote_literal(mode() WITHIN GROUP (ORDER BY %[1]s)),
 					quote_literal(percentile_disc(0.9) WITHIN GROUP (ORDER BY %[1]s)) FROM %[2]s`, c[1], c[0])).
@@ -116,14 +116,14 @@ func TestEstimatesTellNoTextsOfOthers(t *testing.T) {
 				}
 				if estimate(t, tx, c[0], c[1]+" = "+*common) != estimate(t, tx, c[0], c[1]+" = 'zz'") ||
 					estimate(t, tx, c[0], c[1]+" < "+*middle) != estimate(t, tx, c[0], c[1]+" < ''") {
-					told = append(told, name)
+					revealing = append(revealing, name)
 				}
 			}
 		})
-		return told
+		return revealing
 	}
 	analyze()
-	if got := told(); len(got) > 0 {
+	if got := revealing(); len(got) > 0 {
 		t.Errorf("estimates tell what others have in %v: ALTER COLUMN … SET STATISTICS 0, or say in keptStatistics "+
 			"why not", got)
 	}
@@ -138,7 +138,7 @@ func TestEstimatesTellNoTextsOfOthers(t *testing.T) {
 			t.Errorf("%s.%s: statistics target %v", c[0], c[1], target)
 		}
 	}
-	// The probe tells when there is something to tell; and what was there before is cleared.
+	// The probe works when there are statistics, and the migration clears earlier statistics.
 	owner, err := migrations.Open(d.URL("konstruct_owner"))
 	if err != nil {
 		t.Fatal(err)
@@ -152,8 +152,8 @@ func TestEstimatesTellNoTextsOfOthers(t *testing.T) {
 	analyze()
 	want := []string{"audit_events.input_summary", "kb_chunks.content", "kb_documents.filename",
 		"kb_documents.source_url", "kb_sources.title"}
-	if got := strings.Join(told(), " "); !contains(got, want) {
-		t.Errorf("with statistics %q are told: the probe finds nothing", got)
+	if got := strings.Join(revealing(), " "); !contains(got, want) {
+		t.Errorf("with statistics %q are revealed: the probe finds nothing", got)
 	}
 	if _, err := owner.Up(context.WithoutCancel(t.Context()), quiet); err != nil {
 		t.Fatal(err)
@@ -163,8 +163,8 @@ func TestEstimatesTellNoTextsOfOthers(t *testing.T) {
 		Scan(&clears); err != nil {
 		t.Fatal(err)
 	}
-	if d := cmp.Diff([]string(nil), told()); clears && d != "" {
-		t.Errorf("told after the upgrade: %s", d)
+	if d := cmp.Diff([]string(nil), revealing()); clears && d != "" {
+		t.Errorf("revealed after the upgrade: %s", d)
 	}
 }
 

@@ -11,7 +11,7 @@ import (
 	"github.com/konstruct/konstruct/internal/testkit"
 )
 
-// TestSQLLeafVectors holds the database's functions against the vectors that ledger's test holds Go to.
+// TestSQLLeafVectors checks the database's functions with the same vectors as ledger's test.
 func TestSQLLeafVectors(t *testing.T) {
 	raw, err := os.ReadFile("../ledger/testdata/vectors.json")
 	if err != nil {
@@ -22,7 +22,7 @@ func TestSQLLeafVectors(t *testing.T) {
 		t.Fatal(err)
 	}
 	d := testkit.Database(t)
-	app := testkit.Connect(t, d.SuperuserURL()) // which may make a helper; the functions are the same for all
+	app := testkit.Connect(t, d.SuperuserURL()) // a superuser, to create a helper function
 	if _, err := app.Exec(t.Context(),
 		`CREATE FUNCTION pg_temp.at(micros text) RETURNS timestamptz LANGUAGE sql RETURN CASE micros
 	    WHEN '9223372036854775807' THEN 'infinity'::timestamptz
@@ -55,7 +55,7 @@ func TestSQLLeafVectors(t *testing.T) {
 	}
 }
 
-// TestSealedRowsAreTheLeafFormat writes random rows and holds each stored seal against the Go encoder.
+// TestSealedRowsAreTheLeafFormat writes random rows and compares each stored seal with the Go encoder's.
 func TestSealedRowsAreTheLeafFormat(t *testing.T) {
 	d := testkit.Database(t)
 	app := testkit.Connect(t, d.URL("konstruct_app"))

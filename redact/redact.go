@@ -1,6 +1,6 @@
-// Package redact takes values out of an event's fields before they are stored: detectors of e-mail addresses, cards and
-// secrets, patterns and paths, each leaving a keyed mark. It knows rules and text alone; it must not know tenants'
-// policies, events or a database.
+// Package redact redacts values in an event's fields before they are stored. Its rules are detectors (e-mail addresses,
+// card numbers, secrets), patterns and paths; each value is replaced by a keyed mark. It knows only rules and text: no
+// tenants' policies, no events, no database.
 package redact
 
 import (
@@ -20,28 +20,28 @@ import (
 // Limits on rules.
 const (
 	MaxPattern = 4 << 10 // bytes of a regular expression
-	MinKey     = 32      // bytes of the key that redacted values are hashed with
+	MinKey     = 32      // least length in bytes of the key that hashes redacted values
 )
 
-// Rule takes values out of events. It has exactly one of Detect, Pattern and Path.
+// Rule selects values to redact. It has exactly one of Detect, Pattern and Path.
 type Rule struct {
-	// Name stands in the mark and in the event's metadata: lower-case letters, digits, _ and -. Empty is the
-	// detector's name.
+	// Name is used in the mark and in the event's metadata: 1 to 32 of a-z, 0-9, _ and -. Empty means the detector's
+	// name.
 	Name string `json:"name,omitempty"`
-	// Detect is "email", "card" (payment card numbers that pass Luhn's check) or "secret" (keys and tokens
-	// by their makers' prefixes).
+	// Detect is "email", "card" (payment card numbers that pass the Luhn check) or "secret" (keys and tokens with their
+	// makers' prefixes).
 	Detect string `json:"detect,omitempty"`
-	// Pattern is a regular expression in RE2's syntax (https://golang.org/s/re2syntax); what it matches goes.
+	// Pattern is a regular expression in RE2's syntax (https://golang.org/s/re2syntax). Its matches are redacted.
 	Pattern string `json:"pattern,omitempty"`
-	// Path names a whole value: a field of the event ("user_id", "input_summary", "output_summary"), or a JSON
-	// pointer into the metadata (RFC 6901), in which * stands for every key or element.
+	// Path selects whole values: a field of the event ("user_id", "input_summary", "output_summary"), or a JSON pointer
+	// into the metadata (RFC 6901), in which * matches every key or element.
 	Path string `json:"path,omitempty"`
-	// In are the fields that Detect and Pattern look into: "user_id", "input_summary", "output_summary",
-	// "metadata". Empty: all but user_id.
+	// In are the fields in which Detect and Pattern search: "user_id", "input_summary", "output_summary", "metadata".
+	// Empty means all but user_id.
 	In []string `json:"in,omitempty"`
 }
 
-// The fields that a rule can look into.
+// The fields in which a rule can search, as bits.
 const (
 	inUserID = 1 << iota
 	inInput
@@ -52,21 +52,21 @@ const (
 var fieldBits = map[string]int{"user_id": inUserID, "input_summary": inInput, "output_summary": inOutput,
 	"metadata": inMetadata}
 
-// redactionsKey is where an event's metadata says what was redacted.
+// redactionsKey is the metadata key that lists what was redacted.
 const redactionsKey = "konstruct.redactions"
 
-// Redactor is the compiled rules of one tenant.
+// Redactor has the compiled rules of one tenant.
 type Redactor struct {
 	key       []byte
 	check     func(metadata json.RawMessage) error
 	detectors []detector
 	paths     []pathRule
-	// plain says that what is found in metadata would be found in its JSON text too, where that has no escapes: there
-	// are only detectors, whose finds end at a quotation mark.
+	// plain is true if the metadata's JSON text can be searched without decoding it, when it has no escapes: all rules
+	// are detectors, whose finds end at a quotation mark.
 	plain bool
 }
 
-// span is a stretch of a text that is to go.
+// span is a part of a text that is to be redacted.
 type span struct {
 	start, end int
 	rule       *detector
@@ -77,11 +77,11 @@ type detector struct {
 	name string
 	in   int
 	find func(text string, found func(start, end int))
-	// group is the value as it is hashed, so that two ways of writing it have one mark.
+	// group normalises a value before it is hashed, so that two spellings of it have the same mark.
 	group func(value string) string
 }
 
-// pathRule takes a whole value out.
+// pathRule redacts whole values.
 type pathRule struct {
 	name  string
 	field int      // a column, or inMetadata
@@ -90,8 +90,8 @@ type pathRule struct {
 
 var ruleName = regexp.MustCompile(`^[a-z0-9_-]{1,32}$`)
 
-// New compiles rules. An error says where in the policy it is: at is the list's own place. key hashes what is
-// taken out. check is asked before metadata is decoded.
+// New compiles rules. Errors name the rule's place in the policy; at is the place of the list. key hashes redacted
+// values. check validates metadata before it is decoded.
 func New(at string, list []Rule, key []byte, check func(json.RawMessage) error) (*Redactor, error) {
 	if len(key) < MinKey {
 		return nil, fmt.Errorf("policy: %s: redaction needs a key of at least %d bytes, so that equal values stay "+
@@ -165,7 +165,7 @@ func (r *Redactor) addPath(rule Rule) error {
 	p := pathRule{name: rule.Name, field: inMetadata}
 	switch {
 	case len(rule.In) > 0:
-		return fmt.Errorf("in: a path says itself where it looks")
+		return fmt.Errorf("in: must be empty for a rule with a path")
 	case strings.HasPrefix(rule.Path, "/") && len(rule.Path) <= MaxPattern:
 		for _, part := range strings.Split(rule.Path[1:], "/") {
 			r.plain = false
@@ -193,26 +193,26 @@ type redaction struct {
 type run struct {
 	*Redactor
 	tenant   uuid.UUID
-	key      []byte // the tenant's, made when it is first needed
+	key      []byte // the tenant's key, derived when it is first needed
 	redacted []redaction
-	report   map[string]bool // marks that stand for whole values: nothing is looked for in them
+	report   map[string]bool // marks of whole values, which are not searched again
 }
 
-// Fields are the parts of an event that values can be redacted in.
+// Fields are the fields of an event that can be redacted.
 type Fields struct {
 	UserID, Input, Output string
 	Metadata              json.RawMessage // a JSON object; nil is none
 }
 
-// Error says what is wrong with an event's metadata.
+// Error says why an event's metadata can't be redacted.
 type Error struct{ Reason string }
 
 // Error implements error.
 func (e *Error) Error() string { return "metadata " + e.Reason }
 
-// Apply returns the fields as they are stored: what the rules name is replaced by a mark, "[redacted:RULE:HASH]", and
-// the metadata's konstruct.redactions says which rule did what in which field. The hash is keyed and the tenant's own:
-// equal values of one tenant have equal marks. An *Error says that the metadata can't be redacted.
+// Apply returns the fields as they will be stored. A mark, "[redacted:RULE:HASH]", replaces each value that the rules
+// select, and the metadata's konstruct.redactions lists rule, field and count. The hash is keyed per tenant: equal
+// values of one tenant have equal marks. An *Error says that the metadata can't be redacted.
 func (r *Redactor) Apply(tenant uuid.UUID, e Fields) (Fields, error) {
 	w := &run{Redactor: r, tenant: tenant}
 	for _, f := range []struct {
@@ -245,7 +245,7 @@ func (w *run) column(bit int, name, text string) string {
 	return w.text(bit, name, text)
 }
 
-// text replaces what the finders find. Where finds overlap all they cover goes, under the first rule's name.
+// text replaces what the detectors find. Overlapping finds are redacted as a whole, under the first rule's name.
 func (w *run) text(bit int, field, text string) string {
 	if text == "" {
 		return text
@@ -260,7 +260,7 @@ func (w *run) text(bit int, field, text string) string {
 	if len(spans) == 0 {
 		return text
 	}
-	// Of those that begin at one place the earlier rule stays first: the sort is stable.
+	// The sort is stable: of finds that begin at the same place, the earlier rule's comes first.
 	slices.SortStableFunc(spans, func(a, b span) int { return a.start - b.start })
 	var out strings.Builder
 	at := 0
@@ -281,7 +281,7 @@ func (w *run) text(bit int, field, text string) string {
 	return out.String()
 }
 
-// mark stands in a value's place.
+// mark returns the mark that replaces a value.
 func (w *run) mark(rule, value string) string {
 	if w.key == nil {
 		w.key, w.report = tenantKey(w.Redactor.key, w.tenant), map[string]bool{}
@@ -293,7 +293,7 @@ func (w *run) mark(rule, value string) string {
 	return "[redacted:" + rule + ":" + hex.EncodeToString(h.Sum(nil)[:8]) + "]"
 }
 
-// metadata redacts the event's metadata and adds what was done.
+// metadata redacts the event's metadata and adds konstruct.redactions.
 func (w *run) metadata(e Fields) (Fields, error) {
 	raw := e.Metadata
 	if raw == nil {
@@ -332,7 +332,7 @@ func (w *run) metadata(e Fields) (Fields, error) {
 	return e, nil
 }
 
-// unchanged reports, without reading the JSON, that there is nothing to redact in it.
+// unchanged reports, without decoding the JSON, that it has nothing to redact.
 func (w *run) unchanged(raw json.RawMessage) bool {
 	if !w.plain || bytes.IndexByte(raw, '\\') >= 0 || bytes.Contains(raw, []byte(redactionsKey)) {
 		return false
@@ -346,7 +346,7 @@ func (w *run) unchanged(raw json.RawMessage) bool {
 	return nothing
 }
 
-// path replaces the values that a pointer names below v.
+// path replaces the values below v that a pointer selects.
 func (w *run) path(v any, path []string, rule string) {
 	step := func(get any, set func(any)) {
 		if len(path) > 1 {
@@ -385,7 +385,7 @@ func (w *run) path(v any, path []string, rule string) {
 	}
 }
 
-// value redacts every string and number within v, and every key.
+// value redacts every string, integer and key in v.
 func (w *run) value(v any) any {
 	switch v := v.(type) {
 	case string:
@@ -395,7 +395,7 @@ func (w *run) value(v any) any {
 		return w.text(inMetadata, "metadata", v)
 	case json.Number:
 		if strings.ContainsAny(string(v), ".eE") {
-			return v // a measure, and no number that names something
+			return v // a measurement, not an identifying number
 		}
 		if text := w.text(inMetadata, "metadata", v.String()); text != v.String() {
 			return text
@@ -414,7 +414,7 @@ func (w *run) value(v any) any {
 	return v
 }
 
-// tenantKey is the key of one tenant's marks.
+// tenantKey derives the key of one tenant's marks.
 func tenantKey(key []byte, tenant uuid.UUID) []byte {
 	h := hmac.New(sha256.New, key)
 	h.Write([]byte("konstruct/redact/v1"))

@@ -2,15 +2,14 @@ package redact
 
 import "strings"
 
-// secretKind is a kind of key or token: how it begins, what may follow, and how much of it at least.
+// secretKind is a kind of key or token.
 type secretKind struct {
 	prefix    string
-	alphabet  string // characters beside letters and digits
-	minLength int    // characters behind the prefix
+	alphabet  string // allowed characters besides letters and digits
+	minLength int    // least number of bytes after the prefix
 }
 
-// secretKinds are keys and tokens whose makers gave them a prefix so that they can be found, as their
-// documentation has them.
+// secretKinds are keys and tokens to which their makers gave a recognisable prefix, by the makers' documentation.
 var secretKinds = []secretKind{
 	{"AKIA", "", 16}, {"ASIA", "", 16}, {"ABIA", "", 16}, {"ACCA", "", 16}, // AWS access key ids
 	{"AIza", "_-", 35}, {"ya29.", "_-.", 20}, {"GOCSPX-", "_-", 28}, // Google
@@ -39,8 +38,8 @@ var secretKinds = []secretKind{
 	{"AGE-SECRET-KEY-1", "", 50}, {"kst_", "_", 20}, // age, and our own
 }
 
-// newSecretFinder returns the detector of keys and tokens by their makers' prefixes, JSON Web Tokens, and
-// private keys in PEM. It looks at each byte once: 60 searches in turn cost ten times as much.
+// newSecretFinder returns the detector of keys and tokens by prefix, JSON Web Tokens, and private keys in PEM. It
+// visits each byte once; 60 separate searches cost ten times as much.
 func newSecretFinder() func(text string, found func(start, end int)) {
 	var byFirst [256][]secretKind
 	for _, k := range secretKinds {
@@ -50,7 +49,7 @@ func newSecretFinder() func(text string, found func(start, end int)) {
 		for i := 0; i+shortestSecret <= len(text); i++ {
 			kinds := byFirst[text[i]]
 			if len(kinds) == 0 || i > 0 && wordByte(text[i-1]) {
-				continue // within a word: "desk-…" is no "sk-…"
+				continue // within a word: "desk-…" has no "sk-…"
 			}
 			for _, k := range kinds {
 				if end := k.end(text, i); end > 0 {
@@ -63,10 +62,10 @@ func newSecretFinder() func(text string, found func(start, end int)) {
 	}
 }
 
-// shortestSecret is how many bytes the shortest of secretKinds has.
+// shortestSecret is the length in bytes of the shortest secret of secretKinds.
 const shortestSecret = 15
 
-// end returns where the secret of this kind that begins at i ends, or 0.
+// end returns the end of the secret of this kind that begins at i, or 0 if there is none.
 func (k secretKind) end(text string, i int) int {
 	if !strings.HasPrefix(text[i:], k.prefix) {
 		return 0
@@ -91,7 +90,7 @@ func letterOrDigit(c byte) bool {
 
 func wordByte(c byte) bool { return letterOrDigit(c) || c == '_' }
 
-// findFrom finds what begins with a text and ends where endOf says of its beginning; 0 says that it is none.
+// findFrom finds values that begin with a text. endOf returns the end of the value at start, or 0 if there is none.
 func findFrom(text, begin string, endOf func(start int) int, found func(start, end int)) {
 	for from := 0; ; {
 		i := strings.Index(text[from:], begin)
@@ -107,7 +106,7 @@ func findFrom(text, begin string, endOf func(start int) int, found func(start, e
 	}
 }
 
-// findJWTs finds JSON Web Tokens (RFC 7519): three parts in base64url of which two begin as {" does.
+// findJWTs finds JSON Web Tokens (RFC 7519): three parts in base64url, of which the first two begin with {" encoded.
 func findJWTs(text string, found func(start, end int)) {
 	const begin = "eyJ"
 	part := func(at int) int {
@@ -132,7 +131,7 @@ func findJWTs(text string, found func(start, end int)) {
 	}, found)
 }
 
-// findPEM finds private keys in PEM (RFC 7468), also where the end is missing.
+// findPEM finds private keys in PEM (RFC 7468), also if the end is missing.
 func findPEM(text string, found func(start, end int)) {
 	const begin, end, dashes, label = "-----BEGIN ", "-----END ", "-----", "PRIVATE KEY"
 	findFrom(text, begin, func(start int) int {

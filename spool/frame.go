@@ -7,18 +7,17 @@ import (
 	"hash/crc32"
 )
 
-// A record stands in its segment as a frame:
+// A segment is a sequence of frames, one for each record:
 //
 //	4 bytes  mark
 //	4 bytes  length of the payload, little-endian
-//	4 bytes  CRC-32C of the segment's key, the frame's place and the length
-//	8 bytes  the first of SHA-256 of the segment's key, the frame's place, the length and the payload
+//	4 bytes  CRC-32C of the segment's key, the frame's offset and the length
+//	8 bytes  the first of SHA-256 of the segment's key, the frame's offset, the length and the payload
 //	         the payload
 //
-// The key is 16 random bytes in the segment's file name, where no flipped bit of the content reaches it, and
-// the place is the frame's offset. So a frame can't be made by who doesn't know the key, nor be found
-// where it was not written: a payload that looks like a frame is none. The first checksum lets a search
-// after damage pass over a false mark without reading what it claims to hold.
+// The key is 16 random bytes in the segment's file name, which damage to the content can't change. The offset is in
+// bytes from the segment's start. Both checksums cover them, so a payload that looks like a frame is not taken for one.
+// After damage, the first checksum rejects a false mark without reading the payload that it announces.
 const (
 	headerBytes = 20
 	// MaxRecord is how many bytes one record may have.
@@ -31,8 +30,8 @@ type key [16]byte
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// place is what both checksums cover before the payload.
-func place(k key, at int64, length int) (b [28]byte) {
+// framePosition returns the bytes that both checksums cover before the payload: key, offset and length.
+func framePosition(k key, at int64, length int) (b [28]byte) {
 	copy(b[:], k[:])
 	binary.LittleEndian.PutUint64(b[16:], uint64(at))
 	binary.LittleEndian.PutUint32(b[24:], uint32(length))
@@ -47,9 +46,9 @@ func payloadSum(where [28]byte, payload []byte) uint64 {
 	return binary.LittleEndian.Uint64(h.Sum(sum[:0]))
 }
 
-// appendFrame appends the frame of a payload that will stand at offset at.
+// appendFrame appends the frame of a payload to a buffer; at is the frame's offset in its segment.
 func appendFrame(to []byte, k key, at int64, payload []byte) []byte {
-	where := place(k, at, len(payload))
+	where := framePosition(k, at, len(payload))
 	to = append(to, mark...)
 	to = binary.LittleEndian.AppendUint32(to, uint32(len(payload)))
 	to = binary.LittleEndian.AppendUint32(to, crc32.Checksum(where[:], castagnoli))
@@ -57,8 +56,8 @@ func appendFrame(to []byte, k key, at int64, payload []byte) []byte {
 	return append(to, payload...)
 }
 
-// readClaim returns the payload's length by a frame's header, and whether the header is whole.
-func readClaim(data []byte, k key, at int64) (length int, ok bool) {
+// readHeader returns the payload length that a frame's header announces, and whether the header is valid.
+func readHeader(data []byte, k key, at int64) (length int, ok bool) {
 	if len(data) < headerBytes || !bytes.Equal(data[:len(mark)], mark) {
 		return 0, false
 	}
@@ -66,25 +65,25 @@ func readClaim(data []byte, k key, at int64) (length int, ok bool) {
 	if length > MaxRecord {
 		return 0, false
 	}
-	where := place(k, at, length)
+	where := framePosition(k, at, length)
 	return length, binary.LittleEndian.Uint32(data[8:]) == crc32.Checksum(where[:], castagnoli)
 }
 
-// frameAt returns the payload of the frame that data begins with.
+// frameAt returns the payload of the frame at the start of data, and whether the frame is valid.
 func frameAt(data []byte, k key, at int64) (payload []byte, ok bool) {
-	length, ok := readClaim(data, k, at)
+	length, ok := readHeader(data, k, at)
 	if !ok || len(data) < headerBytes+length {
 		return nil, false
 	}
 	payload = data[headerBytes : headerBytes+length]
-	return payload, binary.LittleEndian.Uint64(data[12:]) == payloadSum(place(k, at, length), payload)
+	return payload, binary.LittleEndian.Uint64(data[12:]) == payloadSum(framePosition(k, at, length), payload)
 }
 
-// damagedRange is a stretch of a segment that holds no whole record.
+// damagedRange is a range of a segment that holds no valid record.
 type damagedRange struct{ at, bytes int64 }
 
-// scan calls found with every whole record of data, which begins at offset base of its segment, and returns the holes
-// between them. What one flipped bit touches is one record: the search goes on right behind the place where it failed.
+// scan calls found with every valid record of data, which begins at offset base of its segment, and returns the damaged
+// ranges between them. A flipped bit costs one record: the search continues at the next byte.
 func scan(data []byte, k key, base int64, found func(at int64, payload []byte)) (holes []damagedRange) {
 	for i := 0; i < len(data); {
 		if payload, ok := frameAt(data[i:], k, base+int64(i)); ok {
@@ -111,13 +110,13 @@ func scan(data []byte, k key, base int64, found func(at int64, payload []byte)) 
 	return holes
 }
 
-// torn reports whether a hole that ends its segment is a write that was cut short: a whole header, or the
-// beginning of one, and not all that it announces. Such a record was never acknowledged.
+// torn reports whether a damaged range at a segment's end is a write that was cut short: a valid header, or the start
+// of one, and less payload than it announces. Such a record was never acknowledged.
 func torn(rest []byte, k key, at int64) bool {
 	if len(rest) < headerBytes {
 		n := min(len(rest), len(mark))
 		return bytes.Equal(rest[:n], mark[:n])
 	}
-	length, ok := readClaim(rest, k, at)
+	length, ok := readHeader(rest, k, at)
 	return ok && len(rest) < headerBytes+length
 }

@@ -5,14 +5,14 @@ import (
 	"testing"
 )
 
-// FuzzRecovery writes records, cuts the file anywhere, flips any one bit, and scans what is left: every
-// record that is whole comes back, in its place and in order, and nothing else does.
+// FuzzRecovery writes records, truncates the file anywhere, flips any one bit, and scans the rest: every record that is
+// still whole comes back, at its place and in order, and nothing else does.
 func FuzzRecovery(f *testing.F) {
 	k := key{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}
 	f.Add([]byte("one\x00two\x00three"), uint32(30), uint32(100))
 	f.Add([]byte("one\x00two"), uint32(1<<31), uint32(3))
 	f.Add(bytes.Repeat([]byte{0xC5, 'k', 's', 'p', 0}, 40), uint32(1<<31), uint32(8*21))
-	// A payload that is a frame of this very segment, written elsewhere.
+	// A payload that is a valid frame of this segment, at another offset.
 	f.Add(appendFrame(nil, k, 7, []byte("made up")), uint32(1<<31), uint32(16))
 	f.Add(append(appendFrame(nil, key{}, 0, []byte("of another key")), 0, 1), uint32(1<<31), uint32(9))
 	f.Fuzz(func(t *testing.T, raw []byte, cut, flip uint32) {

@@ -10,7 +10,7 @@ import (
 	"syscall"
 )
 
-// lockDir takes the folder for this process; the lock goes with it, however it ends.
+// lockDir locks the folder for this process. The kernel releases the lock when the process ends, however it ends.
 func lockDir(dir string) (*os.File, error) {
 	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// Position is a place between two records.
+// Position is a place between two records: a segment's number and an offset in bytes.
 type Position struct {
 	segment uint64
 	at      int64
@@ -19,15 +19,15 @@ type Position struct {
 // Record is one record as it was appended.
 type Record struct {
 	Payload []byte
-	End     Position // the place behind it
+	End     Position // the position after it
 }
 
-// cursorName is the file that says how far delivery has come. It is written and not synced: where a crash
-// takes it back, records are delivered again, which whoever delivers must bear anyway.
+// cursorName is the file that holds the position up to which records are delivered. It is written without a sync. After
+// a crash it may hold an older position; records are then delivered again, so delivery must be idempotent.
 const cursorName = "cursor"
 
-// Next returns the oldest records that were not returned yet, at most n of them and in the order in which
-// they were appended, waiting until there is one. It is for one reader.
+// Next returns the oldest records not returned yet, at most n of them, in the order in which they were appended. It
+// waits until there is one. Only one goroutine may call it.
 func (s *Spool) Next(ctx context.Context, n int) ([]Record, error) {
 	idle := time.NewTicker(idleTime)
 	defer idle.Stop()
@@ -48,7 +48,7 @@ func (s *Spool) Next(ctx context.Context, n int) ([]Record, error) {
 	}
 }
 
-// read returns up to n records that are there, or none.
+// read returns up to n records without waiting; none when there are none.
 func (s *Spool) read(n int) ([]Record, error) {
 	for len(s.unread) == 0 {
 		seg, from, ok := s.toRead()
@@ -64,7 +64,7 @@ func (s *Spool) read(n int) ([]Record, error) {
 		})
 		if len(holes) > 0 {
 			if err := s.keepDamaged(seg, data, from, holes); err != nil {
-				s.unread = nil // all of it is read again
+				s.unread = nil // the whole range is read again
 				return nil, err
 			}
 		}
@@ -76,7 +76,7 @@ func (s *Spool) read(n int) ([]Record, error) {
 	return out, nil
 }
 
-// toRead returns the first segment with bytes behind readTo, as it stands now.
+// toRead returns a copy of the first segment with unread bytes, and the offset from which to read.
 func (s *Spool) toRead() (seg segment, from int64, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -92,7 +92,7 @@ func (s *Spool) toRead() (seg segment, from int64, ok bool) {
 	return seg, 0, false
 }
 
-// keepDamaged sets bytes aside that hold no whole record, for a person to look at: nothing is thrown away.
+// keepDamaged copies bytes that hold no valid record into the folder "damaged", for a person to examine.
 func (s *Spool) keepDamaged(seg segment, data []byte, from int64, holes []damagedRange) error {
 	dir := filepath.Join(s.dir, damagedName)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -112,7 +112,7 @@ func (s *Spool) keepDamaged(seg segment, data []byte, from int64, holes []damage
 
 const damagedName = "damaged"
 
-// Done says that every record up to end is delivered, n of them. Segments that lie before it are deleted.
+// Done records that the next n records, up to end, are delivered, and deletes the segments before end.
 func (s *Spool) Done(end Position, n int) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -146,8 +146,8 @@ func (s *Spool) drop() error {
 	return nil
 }
 
-// retire deletes the active segment when all of it is delivered and nothing happened for a while, so that
-// what was delivered does not stay on this disk.
+// retire deletes the active segment when all of it is delivered and nothing was appended or delivered for that long, so
+// that delivered records do not stay on this disk.
 func (s *Spool) retire(after time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -161,7 +161,7 @@ func (s *Spool) retire(after time.Duration) {
 		_ = s.file.Close() // all of it is synced and delivered
 		s.file = nil
 	}
-	_ = s.drop() // or the next one to read finds it delivered
+	_ = s.drop() // if it fails, the next Open finds the segment delivered
 }
 
 func (p Position) encode() []byte {
@@ -170,7 +170,7 @@ func (p Position) encode() []byte {
 	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
 }
 
-// readCursor returns the noted position, or the beginning where none can be read.
+// readCursor returns the stored position, or the beginning where the file is empty or damaged.
 func readCursor(f *os.File) Position {
 	var b [20]byte
 	if n, _ := f.ReadAt(b[:], 0); n < len(b) ||

@@ -12,17 +12,17 @@ import (
 	"strings"
 )
 
-// segment is one file of records. Its name is its number and its key.
+// segment is one file of records. Its file name is its number and its key, both in hexadecimal.
 type segment struct {
 	number uint64
 	key    key
 	path   string
-	size   int64 // bytes that are synced
+	size   int64 // synced bytes
 }
 
 const suffix = ".seg"
 
-// newSegment makes an empty segment file that will be there after a crash.
+// newSegment creates an empty segment file and syncs the folder, so that the file survives a crash.
 func newSegment(dir string, number uint64) (*segment, *os.File, error) {
 	s := &segment{number: number}
 	if _, err := rand.Read(s.key[:]); err != nil {
@@ -61,7 +61,7 @@ func segments(dir string) ([]*segment, error) {
 		}
 		st, err := e.Info()
 		if errors.Is(err, os.ErrNotExist) {
-			continue // delivered and deleted meanwhile, by the process that has the spool open
+			continue // the process that has the spool open delivered and deleted it meanwhile
 		}
 		if err != nil {
 			return nil, err
@@ -93,7 +93,7 @@ func (s *segment) read(at int64) ([]byte, error) {
 	return data, nil
 }
 
-// waiting calls each with the segment's records behind a position, and returns their number and size.
+// waiting calls each with the segment's records after a position, and returns their number and their size in bytes.
 func (s *segment) waiting(behind Position, each func(payload []byte)) (n int, size int64, err error) {
 	from := int64(0)
 	if s.number == behind.segment {
@@ -111,7 +111,7 @@ func (s *segment) waiting(behind Position, each func(payload []byte)) (n int, si
 	return n, size, nil
 }
 
-// syncDir makes what was created in or renamed into a folder survive a crash.
+// syncDir syncs a folder, so that files created in it or renamed into it survive a crash.
 func syncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {

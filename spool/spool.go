@@ -1,6 +1,6 @@
-// Package spool keeps records on this machine's disk until they are delivered: segment files with
-// checksums, one fsync for all who append at the same time, and recovery that gives back every whole
-// record and makes up none. It knows no database and does not know what a record says.
+// Package spool keeps records on this machine's disk until they are delivered, in segment files with checksums. Callers
+// that append at the same time share one fsync. Recovery returns every whole record and nothing else. The package knows
+// no database and does not interpret records.
 package spool
 
 import (
@@ -14,27 +14,27 @@ import (
 	"time"
 )
 
-// ErrClosed says that the spool was closed before it took the record.
+// ErrClosed is returned for a record that was not taken because the spool is closed.
 var ErrClosed = errors.New("spool: closed: the record was not taken")
 
-// ErrInUse says that another process has the folder open.
+// ErrInUse is returned when another process has the folder open.
 var ErrInUse = errors.New("spool: another process has this folder open: give each process a folder of its own")
 
-// The measures of a spool.
+// Sizes and times of a spool.
 const (
-	// DefaultLimit is how many bytes of segments a spool may hold where nothing else is said.
+	// DefaultLimit is the default limit on a spool's segments, in bytes.
 	DefaultLimit = 1 << 30
-	// MinLimit is the smallest limit: two segments, so that one can be delivered while the other fills.
+	// MinLimit is the smallest limit, in bytes: two segments, so that one can be delivered while the other fills.
 	MinLimit = 2 * segmentBytes
-	// segmentBytes is the size from which a segment is followed by the next one.
+	// segmentBytes is the size in bytes at which a new segment is begun.
 	segmentBytes = 8 << 20
-	// maxWaiting is how many appends may wait for a write; then callers wait for room.
+	// maxWaiting is how many appends may wait for a write; further callers wait for room in the queue.
 	maxWaiting = 4096
-	// MaxAppend is how many bytes one Append may have, frames included.
+	// MaxAppend is the limit on one Append in bytes, frame headers included.
 	MaxAppend = MaxRecord + 1<<10
-	// maxWrite bounds one write in bytes, beyond the append that crosses it.
+	// maxWrite is the size in bytes at which a write takes no further append.
 	maxWrite = 1 << 20
-	// idleTime is how long after the last delivery the emptied segment is deleted.
+	// idleTime is how long after the last append or delivery a fully delivered segment is deleted.
 	idleTime = 10 * time.Second
 )
 
@@ -44,37 +44,37 @@ type Spool struct {
 	limit int64
 	lock  *os.File
 	queue chan *pending
-	stop  chan struct{} // closed when nothing more is taken
-	quit  chan struct{} // closed when nobody can be putting into queue any more
+	stop  chan struct{} // closed when no more records are taken
+	quit  chan struct{} // closed when no caller can add to queue any more
 	ended sync.WaitGroup
-	puts  sync.RWMutex // held for reading by those who are putting into queue
+	puts  sync.RWMutex // callers hold it for reading while they add to queue
 
 	mu       sync.Mutex
-	files    []*segment // oldest first; the last is the active one while file is set
-	file     *os.File   // the active segment's
+	files    []*segment // oldest first; the last is active while file is not nil
+	file     *os.File   // of the active segment
 	writing  bool
 	next     uint64 // number of the next segment
 	total    int64  // bytes in all segments
 	closed   bool
-	room     chan struct{} // closed and made anew when a segment is deleted
+	room     chan struct{} // closed and replaced when a segment is deleted
 	more     chan struct{} // holds one token when there is something to read
 	last     time.Time     // of the last append or delivery
 	cursor   Position
 	cursorF  *os.File
-	unread   []Record // parsed and not yet returned
-	readTo   Position // how far unread reaches
-	damage   int64    // bytes that held no whole record
-	appended uint64   // records, those found at Open included
-	taken    uint64   // records delivered
+	unread   []Record // parsed, not yet returned by Next
+	readTo   Position // the position up to which records were parsed
+	damage   int64    // bytes that held no valid record
+	appended uint64   // records, including those found at Open
+	taken    uint64   // delivered records
 
 	full atomic.Bool // writers wait for a segment to be delivered
 }
 
-// pending is one caller's records on their way to the disk. Whoever moves state from 0 decides: the writer
-// takes them, or their caller gives up.
+// pending is one caller's records that wait to be written. Who changes state from 0 first decides: the writer takes the
+// records, or the caller abandons them.
 type pending struct {
 	payloads [][]byte
-	size     int // of their frames
+	size     int // of their frames, in bytes
 	state    atomic.Int32
 	done     chan error
 }
@@ -84,8 +84,8 @@ const (
 	abandoned       = 2
 )
 
-// Open opens the spool in dir, making it when it is not there, for this process alone. limit bounds the
-// bytes on disk; 0 is DefaultLimit. What a crash cut short at the end of the last segment is cut off: it was never
+// Open opens the spool in dir for this process alone and creates dir if needed. limit bounds the segments in bytes; 0
+// means DefaultLimit. It truncates a write that a crash cut short at the end of the last segment: that record was never
 // acknowledged.
 func Open(dir string, limit int64) (*Spool, error) {
 	if limit == 0 {
@@ -111,7 +111,7 @@ func Open(dir string, limit int64) (*Spool, error) {
 	return s, nil
 }
 
-// recover reads what an earlier process left.
+// recover reads the segments and the cursor that an earlier process left.
 func (s *Spool) recover() (err error) {
 	if s.files, err = segments(s.dir); err != nil {
 		return err
@@ -149,7 +149,7 @@ func (s *Spool) recover() (err error) {
 	return nil
 }
 
-// cutTorn truncates the write that a crash cut short.
+// cutTorn truncates a write at the segment's end that a crash cut short.
 func (s *segment) cutTorn() error {
 	data, err := s.read(0)
 	if err != nil {
@@ -161,7 +161,7 @@ func (s *segment) cutTorn() error {
 	}
 	end := holes[len(holes)-1]
 	if end.at+end.bytes < s.size || !torn(data[end.at:], s.key, end.at) {
-		return nil // damage, which reading reports
+		return nil // damage: read keeps it and counts it
 	}
 	if err := os.Truncate(s.path, end.at); err != nil {
 		return err
@@ -170,9 +170,9 @@ func (s *segment) cutTorn() error {
 	return nil
 }
 
-// Append writes records, MaxAppend bytes at most, and returns when they are on the disk. When it returns an
-// error that wraps the context's, nothing was taken, unless the error says that it may have been; a crash
-// before it returns may leave the first of them.
+// Append writes records of at most MaxAppend bytes together, and returns when they are on the disk. An error that wraps
+// the context's means that nothing was taken, unless its text says that the record may be kept. A crash before Append
+// returns may leave the first of the records.
 func (s *Spool) Append(ctx context.Context, payloads ...[]byte) error {
 	size := 0
 	for _, p := range payloads {
@@ -234,8 +234,8 @@ func (s *Spool) noRoom(ctx context.Context) error {
 	return fmt.Errorf("spool: the disk did not take the record in time: %w", ctx.Err())
 }
 
-// Close stops taking records, writes those that it took, and closes the files. What was not delivered waits
-// for the next Open.
+// Close stops taking records, writes those already taken, and closes the files. Records not delivered wait for the next
+// Open.
 func (s *Spool) Close() error {
 	s.mu.Lock()
 	if s.closed {
@@ -260,7 +260,7 @@ func (s *Spool) Close() error {
 	return errors.Join(err, s.cursorF.Close(), s.lock.Close())
 }
 
-// wake tells the reader that there is something.
+// wake wakes the reader.
 func (s *Spool) wake() {
 	select {
 	case s.more <- struct{}{}:

@@ -33,7 +33,7 @@ func add(t *testing.T, s *Spool, payloads ...string) {
 	}
 }
 
-// next reads until n records came.
+// next reads n records.
 func next(t *testing.T, s *Spool, n int) (payloads []string, end Position) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)

@@ -7,17 +7,17 @@ import (
 	"path/filepath"
 )
 
-// Status is what a spool holds.
+// Status describes a spool.
 type Status struct {
 	Segments     int   // files
-	Bytes        int64 // in them
-	Limit        int64 // of Bytes; 0 where it is not known, from Inspect
-	Waiting      int   // records that are not delivered
-	WaitingBytes int64 // in their payloads; from Inspect alone
-	Damaged      int64 // bytes set aside because they held no whole record
+	Bytes        int64 // in the segments
+	Limit        int64 // of Bytes; 0 from Inspect, which does not know it
+	Waiting      int   // records not delivered
+	WaitingBytes int64 // of their payloads; only from Inspect
+	Damaged      int64 // bytes in the folder "damaged", which held no valid record
 }
 
-// Status returns what this spool holds now.
+// Status returns the spool's current status.
 func (s *Spool) Status() Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -25,8 +25,8 @@ func (s *Spool) Status() Status {
 		Damaged: s.damage}
 }
 
-// Inspect reads the spool in a folder, open in another process or not, and calls waiting with each record
-// that is not delivered, oldest first. It changes nothing.
+// Inspect reads the spool in a folder, whether or not another process has it open, and calls waiting with the payload
+// of each record that is not delivered, oldest first. It changes nothing.
 func Inspect(dir string, waiting func(payload []byte)) (st Status, err error) {
 	files, err := segments(dir)
 	if err != nil {

@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// syncData brings a file's content and size to the disk, and leaves its times to the kernel.
+// syncData syncs a file's content and size, but not its timestamps, to the disk.
 func syncData(f *os.File) error {
 	for {
 		if err := unix.Fdatasync(int(f.Fd())); !errors.Is(err, unix.EINTR) {

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// write takes what waits, writes it with one sync, and answers; again and again.
+// write takes the appends that wait, writes them with one sync, and answers their callers, until the spool is closed.
 func (s *Spool) write() {
 	var batch []*pending
 	var buf []byte
@@ -25,7 +25,7 @@ func (s *Spool) write() {
 		batch = batch[:0]
 		size := 0
 		for p := first; p != nil; {
-			// Whoever gave up meanwhile was told that nothing was taken.
+			// An abandoned append is skipped: its caller already has an error that says nothing was taken.
 			if s.waitForRoom(p) && p.state.CompareAndSwap(0, claimedByWriter) {
 				batch = append(batch, p)
 				size += p.size
@@ -52,7 +52,7 @@ func (s *Spool) write() {
 	}
 }
 
-// waitForRoom blocks while the spool is full; false says that the record can't be taken any more.
+// waitForRoom blocks while the spool is full. It returns false when the append is abandoned or the spool is closed.
 func (s *Spool) waitForRoom(p *pending) bool {
 	for {
 		s.mu.Lock()
@@ -77,8 +77,8 @@ func (s *Spool) waitForRoom(p *pending) bool {
 	}
 }
 
-// put writes and syncs a batch. After an error the segment is given up: what a failed sync left on the
-// disk nobody knows, and the next batch begins a new one.
+// put writes and syncs a batch. After an error the next batch begins a new segment: what a failed sync left on the disk
+// is unknown.
 func (s *Spool) put(buf []byte, batch []*pending) ([]byte, error) {
 	seg, f, at, err := s.active()
 	if err != nil {
@@ -118,7 +118,7 @@ func (s *Spool) put(buf []byte, batch []*pending) ([]byte, error) {
 	return buf, nil
 }
 
-// active returns the segment that is written to, beginning a new one when there is none.
+// active returns the active segment, its file and the offset to write at. It begins a new segment when none is active.
 func (s *Spool) active() (seg *segment, f *os.File, at int64, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -11,7 +11,7 @@ import (
 	"github.com/konstruct/konstruct/logstore"
 )
 
-// erasureSet are events of which fields are erased, to be verified against the acts that should say so.
+// erasureSet collects events with erased fields, to be compared with the acts that record erasures.
 type erasureSet struct {
 	tenants, events []uuid.UUID
 	fields          []ledger.FieldSet
@@ -24,8 +24,8 @@ func (e *erasureSet) add(s *logstore.SealedEvent, fields ledger.FieldSet) {
 //go:embed sql/erasure_acts.sql
 var erasureActsSQL string
 
-// contains tells of each event of which a field is erased that no act names.
-func (e *erasureSet) contains(ctx context.Context, tx pgx.Tx, found func(Finding)) error {
+// checkActs reports each event with an erased field that no erasure act names.
+func (e *erasureSet) checkActs(ctx context.Context, tx pgx.Tx, found func(Finding)) error {
 	if len(e.events) == 0 {
 		return nil
 	}
@@ -36,9 +36,9 @@ func (e *erasureSet) contains(ctx context.Context, tx pgx.Tx, found func(Finding
 	var n int64
 	var acts int32
 	_, err = pgx.ForEachRow(rows, []any{&n, &acts}, func() error {
-		if unlawful := e.fields[n-1] &^ ledger.FieldSet(acts); unlawful != 0 {
+		if unrecorded := e.fields[n-1] &^ ledger.FieldSet(acts); unrecorded != 0 {
 			found(Finding{Tenant: e.tenants[n-1], Event: e.events[n-1],
-				Problem: "lacks its " + unlawful.String() + ", and no erasure in the trail says so"})
+				Problem: "lacks its " + unrecorded.String() + ", and no erasure in the trail says so"})
 		}
 		return nil
 	})

@@ -15,51 +15,51 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// Finding is something that does not stand as it was sealed: an event, or a place in a tenant's log.
+// Finding is a difference from what was sealed, in an event or in a tenant's log.
 type Finding struct {
 	Tenant   uuid.UUID `json:"tenant_id"`
 	Event    uuid.UUID `json:"event_id,omitzero"`
-	Location string    `json:"place,omitempty"` // in the log, where it is no event
+	Location string    `json:"place,omitempty"` // the place in the log, if it is not an event
 	Problem  string    `json:"what"`
 }
 
-// Report is what a reading of the rows found.
+// Report counts what a verification found.
 type Report struct {
 	Events  int64 `json:"events"`  // events that match their seal
 	Changed int64 `json:"differ"`  // events whose content is not what was sealed
-	Missing int64 `json:"missing"` // seals whose event is gone
-	Extra   int64 `json:"extra"`   // events that have no seal
+	Missing int64 `json:"missing"` // seals without an event
+	Extra   int64 `json:"extra"`   // events without a seal
 }
 
-// OK reports whether nothing was found.
+// OK reports whether no difference was found.
 func (r Report) OK() bool { return r.Changed+r.Missing+r.Extra == 0 }
 
-// Rows says which sealed rows to read, and who hears of them.
+// Rows configures a verification: which seals to read, and the callbacks.
 type Rows struct {
-	// Tenant is whose; nil is everybody's.
+	// Tenant selects one tenant; nil means all.
 	Tenant *uuid.UUID
-	// Since, when not nil, leaves out what was sealed before it and itself, in the order of (epoch, xid, id).
+	// Since, if not nil, selects only seals after this one, in the order of (epoch, xid, id).
 	Since *RowsSince
-	// Each, when not nil, hears of each seal, from several goroutines at once; the worker's number tells them apart.
+	// Each, if not nil, is called with each seal, from several goroutines at once. worker identifies the goroutine.
 	Each func(worker int, s *logstore.SealedEvent)
-	// Found hears of each event that does not match, one at a time.
+	// Found is called with each difference, one at a time.
 	Found func(Finding)
-	// Progress, when not nil, hears how much was read, of how much.
+	// Progress, if not nil, is called with the number of chunks read and their total.
 	Progress func(done, total int64)
 }
 
-// RowsSince is an event's position in the order of sealing.
+// RowsSince is a position in the order of sealing.
 type RowsSince struct {
 	Epoch int16
 	XID   uint64
 	ID    uuid.UUID
 }
 
-// workers is how many connections read: as many as small machines have cores.
+// workers is how many connections read at once: as many as a small machine has cores.
 const workers = 2
 
-// Events re-reads every stored event, of one tenant or of all when tenant is nil, recomputes every
-// commitment and leaf, and calls found for each event that differs. Memory stays flat.
+// Events reads every stored event, of one tenant or, if tenant is nil, of all, recomputes every commitment and leaf,
+// and calls found for each event that differs. Memory use does not depend on the number of events.
 func Events(ctx context.Context, db *tenantdb.Evidence, tenant *uuid.UUID, found func(Finding)) (r Report, err error) {
 	err = db.Snapshots(ctx, workers, func(txs []pgx.Tx) error {
 		r, err = Rows{Tenant: tenant, Found: found}.Read(ctx, txs)
@@ -68,40 +68,40 @@ func Events(ctx context.Context, db *tenantdb.Evidence, tenant *uuid.UUID, found
 	return r, err
 }
 
-// A join of the whole tables would sort or spill them.
+// Seals are joined with events chunk by chunk: a join of whole tables would sort or spill to disk.
 const rowsSQL = `SELECT ` + logstore.SealedColumns + ` FROM (SELECT * FROM audit_seals s WHERE `
 const rowsEnd = `) s LEFT JOIN audit_events e ON e.tenant_id = s.tenant_id AND e.id = s.event_id`
 
-// chunk is a part of the seals: which, and its arguments.
+// chunk is a part of the seals: a condition and its arguments.
 type chunk struct {
 	where  string
 	args   []any
-	blocks []int64 // of the seals' table, from and before; nil for a chunk by keys
+	blocks []int64 // the range of blocks of audit_seals, end exclusive; nil for a chunk by keys
 }
 
-// Read reads in the given transactions, which see the same instant.
+// Read reads in the given transactions, which must share one snapshot.
 func (o Rows) Read(ctx context.Context, txs []pgx.Tx) (r Report, err error) {
 	chunks, err := o.chunks(ctx, txs[0])
 	if err != nil {
 		return r, fmt.Errorf("verify the trail: %w", err)
 	}
-	// A chunk by keys looks each event up: what the planner would rather hash is the whole table.
+	// For a chunk by keys each event is looked up by its key; a hash join would read the whole table.
 	settings := `SET LOCAL enable_mergejoin = off; SET LOCAL jit = off; SET LOCAL work_mem = '16MB'`
 	if o.Since != nil || o.Tenant != nil {
 		settings += `; SET LOCAL enable_hashjoin = off`
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	var mu sync.Mutex // Found and the report are one goroutine's at a time
+	var mu sync.Mutex // guards Found, Progress and the report
 	missing := map[uuid.UUID]int64{}
-	told := o.Found
+	report := o.Found
 	o.Found = func(f Finding) {
 		mu.Lock()
 		defer mu.Unlock()
 		if f.Problem == logstore.EventMissing {
 			missing[f.Tenant]++
 		}
-		told(f)
+		report(f)
 	}
 	var next atomic.Int64
 	var group sync.WaitGroup
@@ -136,26 +136,25 @@ func (o Rows) Read(ctx context.Context, txs []pgx.Tx) (r Report, err error) {
 	return r, nil
 }
 
-// read reads a chunk, and looks up by their keys those events that do not lie where they should.
+// read verifies a chunk. Events that are not in the expected block range of audit_events are looked up by their keys.
 func (o Rows) read(ctx context.Context, tx pgx.Tx, worker int, c chunk) (r Report, err error) {
 	if c.blocks == nil {
 		return r, o.take(ctx, tx, worker, rowsSQL+c.where+rowsEnd, c.args, &r, nil)
 	}
-	beside, err := c.outOfPlace(ctx, tx)
+	blocks, err := c.eventBlocks(ctx, tx)
 	if err != nil {
 		return r, err
 	}
-	var elsewhere, tenants []uuid.UUID
-	if err := o.take(ctx, tx, worker, rowsSQL+c.where+besideEnd, append(c.args, beside...), &r,
-		func(s *logstore.SealedEvent) {
-			tenants, elsewhere = append(tenants, s.TenantID), append(elsewhere, s.ID)
-		}); err != nil || len(elsewhere) == 0 {
+	var ids, tenants []uuid.UUID
+	missing := func(s *logstore.SealedEvent) { tenants, ids = append(tenants, s.TenantID), append(ids, s.ID) }
+	if err := o.take(ctx, tx, worker, rowsSQL+c.where+blockRangeEnd, append(c.args, blocks...), &r,
+		missing); err != nil || len(ids) == 0 {
 		return r, err
 	}
 	if _, err := tx.Exec(ctx, `SET LOCAL enable_hashjoin = off`); err != nil {
 		return r, err
 	}
-	if err := o.take(ctx, tx, worker, elsewhereSQL, []any{tenants, elsewhere}, &r, nil); err != nil {
+	if err := o.take(ctx, tx, worker, byKeySQL, []any{tenants, ids}, &r, nil); err != nil {
 		return r, err
 	}
 	_, err = tx.Exec(ctx, `SET LOCAL enable_hashjoin = on`)
@@ -163,27 +162,27 @@ func (o Rows) read(ctx context.Context, tx pgx.Tx, worker int, c chunk) (r Repor
 }
 
 const (
-	// besideEnd joins with the events in a stretch of their table's blocks.
-	besideEnd = `) s
+	// blockRangeEnd joins with the events in a block range of audit_events.
+	blockRangeEnd = `) s
 	  LEFT JOIN (SELECT * FROM audit_events WHERE ctid >= $3::text::tid AND ctid < $4::text::tid) e
 	    ON e.tenant_id = s.tenant_id AND e.id = s.event_id`
-	// elsewhereSQL looks seals and events up by their keys.
-	elsewhereSQL = `SELECT ` + logstore.SealedColumns +
+	// byKeySQL looks seals and events up by their keys.
+	byKeySQL = `SELECT ` + logstore.SealedColumns +
 		` FROM unnest($1::uuid[], $2::uuid[]) k (t, i) JOIN audit_seals s ON s.tenant_id = k.t AND s.event_id = k.i
 	  LEFT JOIN audit_events e ON e.tenant_id = k.t AND e.id = k.i`
 )
 
-//go:embed sql/out_of_place.sql
-var outOfPlaceSQL string
+//go:embed sql/event_blocks.sql
+var eventBlocksSQL string
 
-// outOfPlace is the stretch of the events' table that the chunk's events should lie in: both tables are written in the
-// same order, so it reaches from the events of the chunk's first block to those of its last.
-func (c chunk) outOfPlace(ctx context.Context, tx pgx.Tx) ([]any, error) {
+// eventBlocks returns the block range of audit_events in which the chunk's events should be. Both tables are written in
+// the same order, so the range reaches from the events of the chunk's first block to those of its last.
+func (c chunk) eventBlocks(ctx context.Context, tx pgx.Tx) ([]any, error) {
 	var low, high int64
 	err := tx.QueryRow(ctx,
-		outOfPlaceSQL,
+		eventBlocksSQL,
 		tupleID(c.blocks[0]), tupleID(c.blocks[0]+1), tupleID(c.blocks[1]-1), tupleID(c.blocks[1])).Scan(&low, &high)
-	if high-low > maxOutOfPlace { // they lie all over: look each up
+	if high-low > maxEventBlocks { // scattered: look each event up by its key
 		high = low
 	}
 	return []any{tupleID(low), tupleID(high + 1)}, err
@@ -191,7 +190,8 @@ func (c chunk) outOfPlace(ctx context.Context, tx pgx.Tx) ([]any, error) {
 
 func tupleID(block int64) string { return fmt.Sprintf("(%d,0)", block) }
 
-// take reads rows and counts what they hold; with missing, a seal whose event is not among them is left to it.
+// take verifies rows and counts the results. If missing is not nil, it is called with seals without an event, which are
+// not counted.
 func (o Rows) take(ctx context.Context, tx pgx.Tx, worker int, sql string, args []any, r *Report,
 	missing func(*logstore.SealedEvent)) error {
 	rows, err := tx.Query(ctx, sql, append([]any{logstore.Binary()}, args...)...)
@@ -230,20 +230,20 @@ func (o Rows) take(ctx context.Context, tx pgx.Tx, worker int, sql string, args 
 	if err := rows.Err(); err != nil {
 		return err
 	}
-	return erased.contains(ctx, tx, func(f Finding) {
+	return erased.checkActs(ctx, tx, func(f Finding) {
 		r.Events, r.Changed = r.Events-1, r.Changed+1
 		o.Found(f)
 	})
 }
 
-// The sizes of a chunk.
+// Sizes of a chunk.
 const (
-	chunkBlocks   = 256    // of the seals' table, some five thousand seals
-	maxOutOfPlace = 4096   // blocks of the events' table that may lie beside them
-	chunkRows     = 10_000 // of a tenant, or since a transaction
+	chunkBlocks    = 256    // blocks of audit_seals: some 5,000 seals
+	maxEventBlocks = 4096   // blocks of audit_events that are read for a chunk
+	chunkRows      = 10_000 // seals in a chunk by keys
 )
 
-// chunks shares the seals out: the whole table by its blocks, a part of it by keys.
+// chunks splits the seals: the whole table by blocks, a part of it by keys.
 func (o Rows) chunks(ctx context.Context, tx pgx.Tx) (all []chunk, err error) {
 	switch {
 	case o.Since != nil:
@@ -282,7 +282,8 @@ func (o Rows) tenantChunks(ctx context.Context, tx pgx.Tx) (all []chunk, err err
 	return all, err
 }
 
-// sinceSQL are the seals behind a place, of all tenants or one. The index knows epoch and xid.
+// sinceSQL selects the seals after a position, of all tenants or one. The first condition is for the index on (epoch,
+// xid).
 const sinceSQL = `(epoch, xid) >= ($1, $2::text::xid8) AND (epoch, xid, event_id) > ($1, $2::text::xid8, $4)
 	  AND ($3::uuid IS NULL OR tenant_id = $3)`
 
@@ -316,8 +317,8 @@ func (o Rows) sinceChunks(ctx context.Context, tx pgx.Tx) (all []chunk, err erro
 	return all, err
 }
 
-// unsealed finds events that have no seal: by counting first, which is quick, and by looking where the counts
-// do not agree. missing are the seals without an event that were found, by tenant.
+// unsealed finds events without a seal. It compares the tenants' counts first, which is fast, and searches only where
+// they differ. missing is the number of seals without an event that were found, by tenant.
 func (o Rows) unsealed(ctx context.Context, txs []pgx.Tx, missing map[uuid.UUID]int64, r *Report) error {
 	var counted [2]map[uuid.UUID]int64
 	var failed [2]error
@@ -361,7 +362,7 @@ func (o Rows) unsealed(ctx context.Context, txs []pgx.Tx, missing map[uuid.UUID]
 			case !noEvent:
 				r.Extra++
 				o.Found(Finding{Tenant: tenant, Event: id, Problem: "has no seal"})
-			case o.Since != nil: // otherwise it was read with its seal
+			case o.Since != nil: // otherwise take has reported it
 				r.Missing++
 				o.Found(Finding{Tenant: tenant, Event: id, Problem: logstore.EventMissing})
 			}
@@ -373,7 +374,7 @@ func (o Rows) unsealed(ctx context.Context, txs []pgx.Tx, missing map[uuid.UUID]
 	return nil
 }
 
-// count is how many rows each tenant has in a table.
+// count returns how many rows each tenant has in a table.
 func (o Rows) count(ctx context.Context, tx pgx.Tx, table string) (map[uuid.UUID]int64, error) {
 	rows, err := tx.Query(ctx,
 		`SELECT tenant_id, count(*) FROM `+table+` WHERE $1::uuid IS NULL OR tenant_id = $1 GROUP BY tenant_id`,

@@ -1,8 +1,8 @@
--- A tenant's escalations and what became of each, the newest first. $1 is the tenant, $2 and $3 from and before when it
--- was opened, $4 and $5 the place of the cursor, $6 the state or '', $7 the limit.
+-- Lists a tenant's escalations with their states, newest first. $1 is the tenant, $2 and $3 the range of the opening
+-- (end exclusive), $4 and $5 the cursor's position, $6 the state or '', $7 the limit.
 --
--- A step's id is computed from the escalation's, as recordEscalationStep does it: UUIDv8 of SHA-256. OFFSET 0 keeps
--- what is computed a plain value: a join by it may use the key under row security.
+-- The ids of its acknowledgement and resolution are computed as in escalationStepID: UUIDv8 of SHA-256. OFFSET 0 makes
+-- the id a plain value, so that the join may use the primary key under row-level security.
 SELECT *
   FROM (SELECT e.id,
                CASE WHEN r.id IS NOT NULL THEN 'resolved'

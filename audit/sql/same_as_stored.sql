@@ -1,5 +1,5 @@
--- Whether the stored event $1 of tenant $2 has this content: $3 to $10 are its other columns, in the table's order.
--- An erased field says nothing: a late retry of what was there is no other event.
+-- Reports whether the stored event $1 of tenant $2 has this content: $3 to $10 are its other columns, in the table's
+-- order. An erased field is not compared, so that a late retry of the same event succeeds.
 SELECT (agent_id IS NOT DISTINCT FROM $3::uuid OR 1 = ANY (erased))
    AND (user_id IS NOT DISTINCT FROM $4::text OR 2 = ANY (erased))
    AND action_type = $5::text

@@ -12,8 +12,8 @@ import (
 	"github.com/konstruct/konstruct/internal/devpg"
 )
 
-// Bucket runs an S3-compatible server, which scripts/setup brings, and returns the URL of an object in a bucket of its,
-// as blob.OpenS3 reads it.
+// Bucket runs an S3-compatible server, which scripts/setup installs, and returns the URL of an object in one of its
+// buckets, as blob.OpenS3 reads it.
 func Bucket(t *testing.T, object string) string {
 	t.Helper()
 	bin := filepath.Join(devpg.AssetsDir(), "bin", "versitygw")

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// SmallDisk mounts a disk of so many bytes, which only root can, and returns its folder.
+// SmallDisk mounts a tmpfs of so many bytes and returns its folder. It skips the test unless it runs as root.
 func SmallDisk(t testing.TB, bytes int) string {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -32,7 +32,7 @@ func SmallDisk(t testing.TB, bytes int) string {
 	return dir
 }
 
-// Fill takes all but so many bytes of the disk that holds dir, and returns how to give them back.
+// Fill fills the disk that holds dir, except for leave bytes. empty frees the space again.
 func Fill(t testing.TB, dir string, leave int64) (empty func()) {
 	t.Helper()
 	path := filepath.Join(dir, "filler")
@@ -41,7 +41,7 @@ func Fill(t testing.TB, dir string, leave int64) (empty func()) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	for { // others write meanwhile
+	for { // other processes write meanwhile
 		var st syscall.Statfs_t
 		if err := syscall.Statfs(dir, &st); err != nil {
 			t.Fatal(err)
@@ -58,8 +58,7 @@ func Fill(t testing.TB, dir string, leave int64) (empty func()) {
 	}
 }
 
-// SlowDisk has every sync of a process, and of those that it starts from now on, take so much longer, until
-// fast is called.
+// SlowDisk delays every fsync of a process, and of the processes that it starts from now on, until fast is called.
 func SlowDisk(t testing.TB, pid int, by time.Duration) (fast func()) {
 	t.Helper()
 	bin, err := exec.LookPath("strace")
@@ -74,7 +73,7 @@ func SlowDisk(t testing.TB, pid int, by time.Duration) (fast func()) {
 		t.Fatal(err)
 	}
 	status := fmt.Sprintf("/proc/%d/status", pid)
-	for range 200 { // until it holds the process
+	for range 200 { // until strace is attached
 		raw, err := os.ReadFile(status)
 		if err != nil {
 			t.Fatal(err)
@@ -97,7 +96,7 @@ func SlowDisk(t testing.TB, pid int, by time.Duration) (fast func()) {
 	return nil
 }
 
-// FakeClock gives the processes that this test starts from now on a clock that step moves: "-1h", "+1d", "+0".
+// FakeClock gives the processes that this test starts from now on a fake clock. step moves it: "-1h", "+1d", "+0".
 func FakeClock(t testing.TB) (step func(string)) {
 	t.Helper()
 	libs, _ := filepath.Glob("/usr/lib/*/faketime/libfaketime.so.1")

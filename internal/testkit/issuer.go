@@ -18,10 +18,10 @@ import (
 	"github.com/konstruct/konstruct/internal/devpg"
 )
 
-// Issuer is an identity provider that runs beside a test: Zitadel's certified OpenID Provider, with users and clients
-// of its own.
+// Issuer is an identity provider for a test: Zitadel's certified OpenID Provider, in a process of its own, with its own
+// users and clients.
 type Issuer struct {
-	URL string // as its tokens have it
+	URL string // the issuer in its tokens
 
 	t    *testing.T
 	port string
@@ -32,10 +32,10 @@ type Issuer struct {
 const (
 	IssuerClient   = "web"
 	IssuerSubject  = "id1"
-	issuerRedirect = "http://localhost:1/callback" // where nobody listens: the code is read from the address
+	issuerRedirect = "http://localhost:1/callback" // nobody listens: Token reads the code from the URL
 )
 
-// NewIssuer starts one, which scripts/setup brings.
+// NewIssuer starts an identity provider, which scripts/setup installs. It stops with the test.
 func NewIssuer(t *testing.T) *Issuer {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -53,7 +53,7 @@ func NewIssuer(t *testing.T) *Issuer {
 	return i
 }
 
-// Start starts it, with new signing keys.
+// Start starts the provider with new signing keys.
 func (i *Issuer) Start() {
 	i.t.Helper()
 	bin := filepath.Join(devpg.AssetsDir(), "issuer", "server")
@@ -76,10 +76,10 @@ func (i *Issuer) Start() {
 	i.t.Fatal("the identity provider does not answer")
 }
 
-// Stop stops it.
+// Stop stops the provider.
 func (i *Issuer) Stop() { i.stop() }
 
-// Token signs its user in, as a browser does (authorization code flow), and returns the ID token.
+// Token logs the provider's user in, as a browser does (authorization code flow), and returns the ID token.
 func (i *Issuer) Token(ctx context.Context) string {
 	i.t.Helper()
 	jar, err := cookiejar.New(nil)

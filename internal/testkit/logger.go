@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// Logger writes a test's warnings and errors with its output.
+// Logger returns a logger that writes warnings and errors to the test's output.
 func Logger(t testing.TB) *slog.Logger {
 	return slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
 }

@@ -8,18 +8,18 @@ import (
 	"time"
 )
 
-// Proxy stands between a program and its PostgreSQL, and can be a bad network.
+// Proxy is a TCP proxy between a program and PostgreSQL that can simulate a bad network.
 type Proxy struct {
 	listener net.Listener
 	to       string
 
 	mu    sync.Mutex
 	conns []net.Conn
-	cut   bool          // nothing passes, and nothing is closed
-	delay time.Duration // before each piece that passes
+	cut   bool          // no data passes, and no connection is closed
+	delay time.Duration // before each chunk of data
 }
 
-// NewProxy starts one before the server of a connection URL; it stops with the test.
+// NewProxy starts a proxy for the server of a connection URL, and returns the URL through it. It stops with the test.
 func NewProxy(t testing.TB, rawURL string) (p *Proxy, throughIt string) {
 	t.Helper()
 	u, err := url.Parse(rawURL)
@@ -80,7 +80,7 @@ func (p *Proxy) pass(from, to net.Conn) {
 	}
 }
 
-// To has new connections go to the server of another URL.
+// To directs new connections to the server of another URL.
 func (p *Proxy) To(t testing.TB, rawURL string) {
 	t.Helper()
 	u, err := url.Parse(rawURL)
@@ -92,21 +92,21 @@ func (p *Proxy) To(t testing.TB, rawURL string) {
 	p.to = u.Host
 }
 
-// Cut lets nothing pass, and closes nothing: a cable pulled out.
+// Cut stops all data without closing connections, like a pulled cable.
 func (p *Proxy) Cut(cut bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.cut = cut
 }
 
-// Delay holds every piece up.
+// Delay delays every chunk of data.
 func (p *Proxy) Delay(d time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.delay = d
 }
 
-// Drop closes every connection at once.
+// Drop resets every connection.
 func (p *Proxy) Drop() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -17,17 +17,17 @@ import (
 	"github.com/konstruct/konstruct/internal/devpg"
 )
 
-// Backup is a copy of a cluster's files as pg_basebackup makes it, in a folder of its own.
+// Backup is a copy of a cluster's files, made by pg_basebackup.
 type Backup struct {
-	db   *DB // whose it is
+	db   *DB // the cluster that was copied
 	in   devpg.Installation
 	dir  string
 	cred *syscall.Credential
-	cmd  *exec.Cmd // the standby that runs on it
+	cmd  *exec.Cmd // the standby that runs on the copy
 	url  string
 }
 
-// BaseBackup copies a test's own cluster as it is, while it runs.
+// BaseBackup copies a test's own cluster while it runs.
 func (d *DB) BaseBackup(t testing.TB) *Backup {
 	t.Helper()
 	in, err := devpg.Find(devpg.AssetsDir())
@@ -120,8 +120,8 @@ func (b *Backup) stop() {
 	}
 }
 
-// Promote waits until the standby has all that the cluster has written, kills the cluster, and makes the standby the
-// one that is written to. It is the same cluster by its identifier, as after a failover.
+// Promote waits until the standby has replayed all of the cluster's WAL, kills the cluster and promotes the standby, as
+// in a failover. The system identifier stays the same.
 func (b *Backup) Promote(t testing.TB) *DB {
 	t.Helper()
 	var at string
@@ -129,7 +129,7 @@ func (b *Backup) Promote(t testing.TB) *DB {
 		QueryRow(t.Context(), `SELECT pg_current_wal_lsn()::text`).Scan(&at); err != nil {
 		t.Fatal(err)
 	}
-	for there := false; !there; { // bounded by the test's own time
+	for there := false; !there; { // until the test's own timeout
 		if conn, err := pgx.Connect(t.Context(), b.url); err == nil {
 			_ = conn.QueryRow(t.Context(), `SELECT pg_last_wal_replay_lsn() >= $1::pg_lsn`, at).Scan(&there)
 			conn.Close(t.Context())
@@ -155,7 +155,7 @@ func (b *Backup) Restore(t testing.TB) *DB {
 	return d
 }
 
-// OwnEmpty is Own before anything is migrated.
+// OwnEmpty starts a cluster for this test alone, with no migration applied.
 func OwnEmpty(t testing.TB) *DB {
 	t.Helper()
 	dir := t.TempDir()

@@ -1,5 +1,5 @@
-// Package testkit gives a test a migrated database of its own in one line: a clone of a template on a
-// private cluster that the package's tests share.
+// Package testkit gives a test a migrated database of its own in one line: a clone of a template on a private cluster
+// that the package's tests share.
 package testkit
 
 import (
@@ -22,7 +22,7 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// shared is the cluster of this test process, started by the first test that wants a database.
+// shared is the test process's cluster. The first test that needs a database starts it.
 var shared struct {
 	sync.Mutex
 	cluster *devpg.Cluster
@@ -30,11 +30,11 @@ var shared struct {
 	made    int
 }
 
-// Main runs a package's tests and then stops the cluster they shared. A package that wants a database
-// calls it from TestMain.
+// Main runs a package's tests and then stops their shared cluster. A package that uses databases calls it from
+// TestMain.
 func Main(m interface{ Run() int }) { os.Exit(Run(m)) }
 
-// Run is Main for a package that has more to do before it exits.
+// Run is Main without the exit: it returns the exit code.
 func Run(m interface{ Run() int }) int {
 	code := m.Run()
 	if shared.cluster != nil {
@@ -44,21 +44,21 @@ func Run(m interface{ Run() int }) int {
 	return code
 }
 
-// DB is a database of one test.
+// DB is a test's database.
 type DB struct {
 	Name    string
 	Cluster *devpg.Cluster
 	Dir     string // the cluster's data folder
 }
 
-// URL is the connection URL of a role.
+// URL returns a role's connection URL.
 func (d *DB) URL(role string) string { return d.Cluster.URL(role, d.Name) }
 
-// SuperuserURL is the superuser's.
+// SuperuserURL returns the superuser's connection URL.
 func (d *DB) SuperuserURL() string { return d.Cluster.SuperuserURL(d.Name) }
 
-// Database makes a migrated database that is dropped with the test; a failed test's is kept while the
-// package's tests run, and its URL logged.
+// Database creates a migrated database that is dropped when the test ends. If the test fails, the database is kept
+// while the package's tests run, and its URL is logged.
 func Database(t testing.TB) *DB {
 	t.Helper()
 	d, err := Clone("konstruct")
@@ -75,7 +75,7 @@ func Database(t testing.TB) *DB {
 	return d
 }
 
-// Empty makes a database without our schema; pgvector is there.
+// Empty creates a database with pgvector and without our schema.
 func Empty(t testing.TB) *DB {
 	t.Helper()
 	d, err := Clone("template1")
@@ -86,8 +86,8 @@ func Empty(t testing.TB) *DB {
 	return d
 }
 
-// Clone makes a database from a template, konstruct being the migrated one. It goes with the cluster;
-// for runnable examples, which have no test to end with.
+// Clone creates a database from a template; "konstruct" is the migrated one. It lives as long as the cluster. It is for
+// runnable examples, which have no testing.TB.
 func Clone(template string) (*DB, error) {
 	shared.Lock()
 	defer shared.Unlock()
@@ -124,7 +124,7 @@ func (d *DB) drop(t testing.TB) {
 	}
 }
 
-// admin runs one statement as the superuser, beside the database.
+// admin runs one statement as the superuser, connected to another database.
 func (d *DB) admin(sql string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
@@ -143,14 +143,14 @@ func (d *DB) admin(sql string) error {
 func Own(t testing.TB) *DB {
 	t.Helper()
 	dir := t.TempDir()
-	// PostgreSQL runs as another user when we are root, and must pass through.
+	// As root we run PostgreSQL as another user, which must be able to enter the folder.
 	if err := os.Chmod(filepath.Dir(dir), 0o711); err != nil {
 		t.Fatal(err)
 	}
 	return OwnIn(t, dir)
 }
 
-// OwnIn is Own with its data in a folder of the test's choice.
+// OwnIn is Own with the data in a given folder.
 func OwnIn(t testing.TB, dir string) *DB {
 	t.Helper()
 	c, err := start(dir)
@@ -158,7 +158,7 @@ func OwnIn(t testing.TB, dir string) *DB {
 		t.Fatal(err)
 	}
 	d := &DB{Name: devpg.Database, Cluster: c, Dir: dir}
-	t.Cleanup(func() { d.Cluster.Stop() }) // the one that runs then
+	t.Cleanup(func() { d.Cluster.Stop() }) // Restart may have replaced it
 	if err := migrate(c); err != nil {
 		t.Fatal(err)
 	}
@@ -192,7 +192,7 @@ func Connect(t testing.TB, url string) *pgx.Conn {
 	return conn
 }
 
-// Owner runs one statement as the owner of the schema, with the guard's switch off as migrations have it.
+// Owner runs one statement as the schema's owner, with the guard switched off as in migrations.
 func Owner(t testing.TB, d *DB, sql string) {
 	t.Helper()
 	if _, err := Connect(t, With(d.URL("konstruct_owner"), "konstruct.allow_ddl", "on")).
@@ -201,7 +201,7 @@ func Owner(t testing.TB, d *DB, sql string) {
 	}
 }
 
-// Super runs one statement as the superuser, past row security and, unlike Owner's, with the guard's switch as it is.
+// Super runs one statement as the superuser, which bypasses row-level security. Unlike Owner, it leaves the guard on.
 func Super(t testing.TB, d *DB, sql string) {
 	t.Helper()
 	if _, err := Connect(t, d.SuperuserURL()).Exec(t.Context(), sql); err != nil {
@@ -209,7 +209,7 @@ func Super(t testing.TB, d *DB, sql string) {
 	}
 }
 
-// Build builds the program and returns where it is.
+// Build builds the konstruct program and returns its path.
 func Build(t testing.TB) string {
 	t.Helper()
 	bin := filepath.Join(t.TempDir(), "konstruct")
@@ -220,7 +220,7 @@ func Build(t testing.TB) string {
 	return bin
 }
 
-// Restart kills the test's own cluster and starts it again, at another port.
+// Restart kills the test's own cluster and starts it again on another port.
 func (d *DB) Restart(t testing.TB) {
 	t.Helper()
 	d.Cluster.Kill()
@@ -231,7 +231,7 @@ func (d *DB) Restart(t testing.TB) {
 	d.Cluster = c
 }
 
-// With sets a setting in a connection URL.
+// With returns a connection URL with a setting added.
 func With(raw, setting, value string) string {
 	sep := "?"
 	if strings.Contains(raw, "?") {
@@ -240,7 +240,7 @@ func With(raw, setting, value string) string {
 	return raw + sep + url.QueryEscape(setting) + "=" + url.QueryEscape(value)
 }
 
-// DoorOf opens the tenant door of a database, as konstruct_app.
+// DoorOf opens a tenant door to a database, as konstruct_app.
 func DoorOf(t testing.TB, d *DB) *tenantdb.Door {
 	t.Helper()
 	door, err := tenantdb.Open(t.Context(), d.URL("konstruct_app"))
@@ -251,10 +251,10 @@ func DoorOf(t testing.TB, d *DB) *tenantdb.Door {
 	return door
 }
 
-// Door gives the tenant door of a database of its own.
+// Door opens a tenant door to a new database.
 func Door(t testing.TB) *tenantdb.Door { t.Helper(); return DoorOf(t, Database(t)) }
 
-// Model loads the local model and its tokenizer; it closes with the test.
+// Model loads the local model and its tokenizer, until the test ends.
 func Model(t testing.TB) *embed.Local {
 	t.Helper()
 	m, err := embed.FindModel(devpg.AssetsDir())

@@ -5,14 +5,14 @@ import (
 	"time"
 )
 
-// Until waits until something holds: for as long as the test itself may take, so that no outcome depends on how fast
-// the machine is.
+// Until waits until a condition holds, for as long as the test may run, so that no result depends on the machine's
+// speed. what names the condition in the failure message.
 func Until(t testing.TB, what string, holds func() bool) {
 	t.Helper()
 	var end time.Time
 	if d, ok := t.(interface{ Deadline() (time.Time, bool) }); ok {
 		if at, some := d.Deadline(); some {
-			end = at.Add(-10 * time.Second) // in time to say what it waited for
+			end = at.Add(-10 * time.Second) // in time for the failure message
 		}
 	}
 	for begin := time.Now(); !holds(); time.Sleep(20 * time.Millisecond) {

@@ -1,6 +1,6 @@
--- Gives the functions that look ids up (00004_questions.sql) to a role that nobody can log in as or become, and that
--- sees every tenant's events, so that their conditions are looked up in an index. They name the tenant that is set, and
--- return ids alone. Only a superuser may do this; `konstruct migrate guard` does.
+-- Gives the functions that look up ids (00004_questions.sql) to a role that nobody can log in as or become and that
+-- sees every tenant's events, so that their conditions can use an index. They filter by the current tenant and return
+-- only ids. Only a superuser may run this; `konstruct migrate guard` does.
 DO $finder$
 BEGIN
   IF to_regprocedure('public.audit_find_run(text, integer)') IS NULL THEN RETURN; END IF; -- an older schema

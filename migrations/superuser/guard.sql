@@ -1,10 +1,10 @@
--- Refuses DDL that would quietly change the audit trail: its tables, views, columns, constraints, indexes, functions,
--- triggers, rules, policies and sequences, and the schema they are in, whoever runs it. PostgreSQL lets only a
--- superuser install this, once a database; `konstruct migrate guard` does. Its off switch, for migrations, is written
--- to the server's log each time it is used:
---   SET konstruct.allow_ddl = on;
--- Event triggers do not fire for DDL on event triggers themselves, nor for GRANT on what is shared by databases:
--- `konstruct doctor` sees those.
+-- Refuses DDL that would silently change the audit trail, by any role: on its tables, views, columns, constraints,
+-- indexes, functions, triggers, rules, policies and sequences, and on their schema. PostgreSQL lets only a superuser
+-- install this, once for each database; `konstruct migrate guard` does. Migrations switch it off, which is written to
+-- the server's log each time:
+--	  SET konstruct.allow_ddl = on;
+-- Event triggers do not fire for DDL on event triggers themselves, nor for GRANT on objects shared by databases:
+-- `konstruct doctor` finds those.
 CREATE OR REPLACE FUNCTION public.audit_guard() RETURNS event_trigger
   LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $guard$
 DECLARE touched text;

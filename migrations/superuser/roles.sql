@@ -1,5 +1,6 @@
--- The roles that programs log in as, one statement a line, below what each is for. None is a superuser or bypasses row
--- security. `konstruct init` and the private cluster add a password to each statement; nobody else lists them.
+-- The login roles of our programs, one statement a line, each below its purpose. None is a superuser or bypasses
+-- row-level security. `konstruct init` and the private cluster add a password to each statement. There is no other list
+-- of the roles.
 
 -- for: owns the schema: migrations, large tenants' indexes
 CREATE ROLE konstruct_owner LOGIN NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE;

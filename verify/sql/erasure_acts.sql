@@ -1,5 +1,6 @@
--- Which fields of some events ($1 their tenants, $2 their ids) an act in the trail erased: a bit for each field. An act
--- is an event that names the event and the field; that it is sealed itself, the verification of all rows shows.
+-- Returns, for each of some events ($1 their tenants, $2 their ids), the fields whose erasure an act in the trail
+-- records: one bit for each field. An act is an event that names the event and the field. Verification of all rows
+-- checks that the act itself is sealed.
 SELECT k.n, coalesce(bit_or(1 << (x.field - 1)) FILTER (WHERE a.id IS NOT NULL), 0)
   FROM unnest($1::uuid[], $2::uuid[]) WITH ORDINALITY k (tenant, id, n)
   LEFT JOIN audit_erasures x ON x.tenant_id = k.tenant AND x.event_id = k.id

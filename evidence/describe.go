@@ -7,14 +7,14 @@ import (
 	"github.com/konstruct/konstruct/ledger"
 )
 
-// witnesses counts those among the believed that cosigned.
+// witnesses checks that enough of the trusted witnesses cosigned.
 func (c *bundleCheck) witnesses() {
 	if len(c.t.Witnesses) > 0 {
-		said, err := ledger.Cosignatures(c.m.Super, c.t.Witnesses)
+		cosigned, err := ledger.Cosignatures(c.m.Super, c.t.Witnesses)
 		if err != nil {
 			c.problem("", "witnesses", "a cosignature is forged: %v", err)
 		}
-		c.Witnesses = append(c.Witnesses, said...)
+		c.Witnesses = append(c.Witnesses, cosigned...)
 	}
 	if len(c.Witnesses) < c.t.Quorum {
 		c.problem("", "witnesses", "%d of the witnesses you trust cosigned, and %d must have",
@@ -22,14 +22,14 @@ func (c *bundleCheck) witnesses() {
 	}
 }
 
-// stamp checks the time-stamp against the roots that are believed, and returns who gave it.
+// stamp verifies the time-stamp against the trusted roots, and returns the authority's name.
 func (c *bundleCheck) stamp() string {
 	if c.t.Authorities == nil {
 		return ""
 	}
 	s := c.m.Stamp
 	if s == nil {
-		c.problem("", "time-stamp", "the bundle holds none, and you named whom you would believe")
+		c.problem("", "time-stamp", "the bundle has none, but you named trusted authorities (--tsa)")
 		return ""
 	}
 	then := ledger.Checkpoint{Origin: c.super.Origin, Size: s.Size, Root: ledger.Hash(s.Root)}
@@ -50,10 +50,10 @@ func (c *bundleCheck) stamp() string {
 	return t.Authority
 }
 
-// maxWords is how many acts are said in words.
-const maxWords = 20
+// maxDescribed is how many acts are described.
+const maxDescribed = 20
 
-// describe says what holds.
+// describe adds what is proven, and caveats, to the result in plain English.
 func (c *bundleCheck) describe(authority string) {
 	if !c.OK() {
 		return
@@ -86,15 +86,15 @@ func (c *bundleCheck) describe(authority string) {
 			"ahead of them: their transactions were open that long, or the time is false", c.Late, lateAfter, from)
 	}
 	for i, a := range c.Acts {
-		if i == maxWords {
+		if i == maxDescribed {
 			note("%d more acts of erasure and retention are in the bundle", len(c.Acts)-i)
 			break
 		}
 		say("of %d events: %s", a.Events, a)
 	}
-	if bound := len(c.acts) - len(c.Acts); len(c.Acts) > 0 {
+	if restricting := len(c.acts) - len(c.Acts); len(c.Acts) > 0 {
 		say("these acts were lawful by the %d rules, holds and requests that the bundle shows, and by a floor of %d "+
-			"days; that there are no others rests on who made it", bound, c.t.Floor)
+			"days; that there are no others rests on who made it", restricting, c.t.Floor)
 	}
 	say("signed at %s as part of a log of %d events", c.Signed.Format(time.RFC3339), c.last.Size)
 	if len(c.Withheld) > 0 {

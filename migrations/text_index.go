@@ -5,10 +5,10 @@ import (
 	"fmt"
 )
 
-// TextIndex makes or drops the index of the words in summaries. Without it a search of them reads events until it has
-// found enough. It is made beside the writers, who wait for nothing; from then on each write pays for it.
+// TextIndex creates or drops the index of the words in summaries, concurrently with writers. Without it, a text search
+// reads events until it has enough matches; with it, each write is slower.
 func (s *Schema) TextIndex(ctx context.Context, on bool) error {
-	steps := []string{`DROP INDEX IF EXISTS public.audit_events_words`} // half made, too
+	steps := []string{`DROP INDEX IF EXISTS public.audit_events_words`} // also an invalid one
 	if on {
 		steps = append(steps, `CREATE INDEX CONCURRENTLY audit_events_words ON public.audit_events
 			USING gin (public.audit_words(tenant_id, input_summary, output_summary))`)

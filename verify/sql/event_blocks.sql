@@ -1,5 +1,5 @@
--- The first and the last block of audit_events in which the events of two blocks of audit_seals lie: $1 and $2 are from
--- and before the chunk's first block, $3 and $4 its last.
+-- Returns the first and the last block of audit_events with the events of a chunk's first and last block of
+-- audit_seals: $1 and $2 are the range of the first block (end exclusive), $3 and $4 of the last.
 SELECT coalesce(min((e.ctid::text::point)[0]), 0)::bigint, coalesce(max((e.ctid::text::point)[0]), 0)::bigint
   FROM (SELECT tenant_id, event_id FROM audit_seals WHERE ctid >= $1::text::tid AND ctid < $2::text::tid
         UNION ALL
