@@ -284,3 +284,24 @@ func FuzzPolicy(f *testing.F) {
 		}
 	})
 }
+
+// TestNamesWithOneMarkKeepTheirValues: two keys of the metadata that are redacted to one mark keep both values, the same
+// way each time.
+func TestNamesWithOneMarkKeepTheirValues(t *testing.T) {
+	p := policy(t, `{"tenants": {"`+tenantA.String()+`": {"redact": [{"detect":"email"}]}}}`)
+	var before string
+	for range 20 {
+		got := redactEvent(t, p, tenantA, audit.Event{Metadata: json.RawMessage(
+			`{"ada@example.org":"first","ADA@example.org":"second","Ada@example.org":"third"}`)})
+		var m map[string]any
+		if err := json.Unmarshal(got.Metadata, &m); err != nil {
+			t.Fatal(err)
+		}
+		delete(m, "konstruct.redactions")
+		raw, _ := json.Marshal(m)
+		if len(m) != 3 || before != "" && string(raw) != before {
+			t.Fatalf("%s, before %s", raw, before)
+		}
+		before = string(raw)
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"unicode"
 
@@ -85,20 +86,55 @@ func (c Command) Run() (*Result, error) {
 	if c.Events == "" {
 		return Verify(f, info.Size(), t)
 	}
-	out, err := os.Create(c.Events)
-	if err != nil {
-		return nil, err
+	return verifyEvents(f, info.Size(), t, c.Events)
+}
+
+// verifyEvents verifies, and writes the events to a path once they are proven. Until then they are in a file beside it:
+// what stood at the path stays where the bundle does not hold.
+func verifyEvents(f io.ReaderAt, size int64, t Trust, path string) (result *Result, err error) {
+	dir := filepath.Dir(path)
+	info, statErr := os.Stat(path)
+	device := statErr == nil && !info.Mode().IsRegular() // as /dev/stdout, which no file can replace
+	if device {
+		dir = ""
 	}
+	out, err := os.CreateTemp(dir, filepath.Base(path)+".*")
+	if err != nil {
+		return nil, fmt.Errorf("--events: %w", err)
+	}
+	defer os.Remove(out.Name())
 	defer out.Close()
 	w := bufio.NewWriter(out)
 	lines := json.NewEncoder(w)
 	lines.SetEscapeHTML(false)
 	t.Event = func(r *ledger.Record) error { return lines.Encode(asJSON(r)) }
-	result, err := Verify(f, info.Size(), t)
-	if err == nil && !result.OK() { // don't leave events that are not proven
-		return result, os.Remove(c.Events)
+	result, err = Verify(f, size, t)
+	if err != nil || !result.OK() {
+		return result, err
 	}
-	return result, errors.Join(err, w.Flush())
+	err = errors.Join(w.Flush(), out.Chmod(0o644))
+	switch {
+	case err == nil && device:
+		err = copyTo(path, out)
+	case err == nil:
+		err = os.Rename(out.Name(), path)
+	}
+	if err != nil {
+		return result, fmt.Errorf("--events: %w", err)
+	}
+	return result, nil
+}
+
+// copyTo writes a file from its beginning to a device.
+func copyTo(path string, from *os.File) error {
+	to, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	if _, err = from.Seek(0, io.SeekStart); err == nil {
+		_, err = io.Copy(to, from)
+	}
+	return errors.Join(err, to.Close())
 }
 
 // orFile returns a file's content, or the argument itself if there is no such file.

@@ -17,13 +17,13 @@ func (c *bundleCheck) receipt(r *ledger.Record, hash ledger.Hash) {
 	if c.promises == nil {
 		c.openReceipts()
 	}
-	if p := c.promises[r.ID]; p != nil {
+	for _, p := range c.promises[r.ID] {
 		p.kept, p.other = hash == p.Leaf, hash != p.Leaf
 	}
 }
 
 func (c *bundleCheck) openReceipts() {
-	c.promises = map[[16]byte]*receiptPromise{}
+	c.promises = map[[16]byte][]*receiptPromise{}
 	for _, signed := range c.t.Receipts {
 		var r ledger.Receipt
 		var err error
@@ -40,7 +40,7 @@ func (c *bundleCheck) openReceipts() {
 				ledger.FormatID(r.TenantID), c.Tenant)
 		default:
 			p := &receiptPromise{Receipt: r}
-			c.promises[r.EventID], c.order = p, append(c.order, p)
+			c.promises[r.EventID], c.order = append(c.promises[r.EventID], p), append(c.order, p)
 		}
 	}
 }

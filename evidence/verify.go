@@ -202,8 +202,8 @@ type bundleCheck struct {
 	super  ledger.Checkpoint
 
 	from, to, last ledger.Checkpoint
-	promises       map[[16]byte]*receiptPromise // receipts, by event id
-	examined       map[string]*text             // texts that a search must have returned, by SHA-256 in hex
+	promises       map[[16]byte][]*receiptPromise // receipts, by event id
+	examined       map[string]*text               // texts that a search must have returned, by SHA-256 in hex
 	order          []*receiptPromise
 	erasures       map[erasure]*Act // proven erasures, by event and field
 	gone           map[int64][]*Act // proven retention acts, by the tiles of the leaves that they deleted

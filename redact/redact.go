@@ -10,6 +10,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -406,13 +407,19 @@ func (w *run) value(v any) any {
 		}
 	case map[string]any:
 		out := make(map[string]any, len(v))
-		for k, inner := range v {
-			out[w.text(inMetadata, "metadata", k)] = w.value(inner)
+		for _, k := range slices.Sorted(maps.Keys(v)) {
+			name := w.text(inMetadata, "metadata", k)
+			for n := 2; name != k && (has(out, name) || has(v, name)); n++ { // two names with one mark: both are kept
+				name = fmt.Sprintf("%s (%d)", w.text(inMetadata, "metadata", k), n)
+			}
+			out[name] = w.value(v[k])
 		}
 		return out
 	}
 	return v
 }
+
+func has(m map[string]any, name string) bool { _, is := m[name]; return is }
 
 // tenantKey derives the key of one tenant's marks.
 func tenantKey(key []byte, tenant uuid.UUID) []byte {
