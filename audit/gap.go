@@ -15,6 +15,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/konstruct/konstruct/blob"
 	"github.com/konstruct/konstruct/disclosure"
 	"github.com/konstruct/konstruct/tenantdb"
 )
@@ -191,7 +192,10 @@ func (g *gaps) save() {
 		if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 			return err
 		}
-		return os.Rename(f.Name(), g.path)
+		if err := os.Rename(f.Name(), g.path); err != nil {
+			return err
+		}
+		return blob.SyncDir(filepath.Dir(g.path)) // or the new name may not survive a crash
 	}()
 	if err != nil {
 		g.log.Error("can't save the trail's gaps to disk: they are only in memory", "file", g.path, "error", err)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/konstruct/konstruct/blob"
 	"github.com/konstruct/konstruct/spool"
 )
 
@@ -77,7 +78,7 @@ func (r *rejectStore) add(tenant uuid.UUID, record []byte, e Event, why error) e
 	}
 	// The leading newline ends a line that a crash may have cut short.
 	_, err = fmt.Fprintf(f, "\n%s\n", line)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+	if err = errors.Join(err, f.Sync(), f.Close(), blob.SyncDir(r.dir)); err != nil {
 		return fmt.Errorf("set a refused event aside: %w", err)
 	}
 	r.n++
