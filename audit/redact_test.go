@@ -285,7 +285,7 @@ func FuzzPolicy(f *testing.F) {
 	})
 }
 
-// TestNamesWithOneMarkKeepTheirValues: two keys of the metadata that are redacted to one mark keep both values, the same
+// TestNamesWithOneMarkKeepTheirValues: keys of the metadata that are redacted to one mark keep their values, the same
 // way each time.
 func TestNamesWithOneMarkKeepTheirValues(t *testing.T) {
 	p := policy(t, `{"tenants": {"`+tenantA.String()+`": {"redact": [{"detect":"email"}]}}}`)
