@@ -126,7 +126,7 @@ print(json.dumps([mean(e, "ndcg_cut_10"), mean(e, "recall_10"), mean(e, "recall_
 	if err := json.Unmarshal(out, &theirs); err != nil {
 		t.Fatal(err)
 	}
-	for i, f := range eval.Score(&c, run) {
+	for i, f := range eval.Evaluate(&c, run) {
 		if math.Abs(f.Mean-theirs[i]) > 0.00005 {
 			t.Errorf("%s is %.6f, and trec_eval's is %.6f", f.Measure, f.Mean, theirs[i])
 		}
@@ -167,7 +167,7 @@ func TestACollectionThatMeasuresNothingIsRefused(t *testing.T) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
-	if figures := eval.Score(&eval.Collection{}, eval.Run{}); len(figures) != 0 {
+	if figures := eval.Evaluate(&eval.Collection{}, eval.Run{}); len(figures) != 0 {
 		t.Errorf("of no questions: %v", figures)
 	}
 }

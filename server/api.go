@@ -80,7 +80,7 @@ var schemaNames = map[reflect.Type]string{
 	reflect.TypeFor[compliance.Rule]():        "RetentionRule",
 	reflect.TypeFor[compliance.Erased]():      "ErasureResult",
 	reflect.TypeFor[compliance.Expired]():     "RetentionResult",
-	reflect.TypeFor[eval.Figure]():            "Score",
+	reflect.TypeFor[eval.Score]():             "Score",
 	reflect.TypeFor[search.Hit]():             "SearchHit",
 	reflect.TypeFor[search.Plan]():            "SearchPlan",
 	reflect.TypeFor[search.Explanation]():     "SearchExplanation",
@@ -144,8 +144,8 @@ func (s *Server) requirePermission(op *huma.Operation, may access.Permission) {
 	op.Middlewares = append(huma.Middlewares{func(ctx huma.Context, next func(huma.Context)) {
 		if who := principalOf(ctx.Context()); may != "" && !who.Can(may) {
 			s.writeProblem(ctx,
-				problem(http.StatusForbidden, "this credential may not %s: it may %s", may,
-					cmp.Or(access.JoinPermissions(who.Permissions(), ", "), "do nothing")))
+				problem(http.StatusForbidden, "permission denied: it needs %s, and this credential has %s", may,
+					cmp.Or(access.JoinPermissions(who.Permissions(), ", "), "none")))
 			return
 		}
 		next(ctx)

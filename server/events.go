@@ -133,7 +133,7 @@ func (s *Server) events() {
 			"Compare what a search returned with what is stored now"), access.EventsRead,
 		func(ctx context.Context, w access.Principal, in *PathID) (*Response[konstruct.RetrievalCheck], error) {
 			if !w.Can(access.KBRead) {
-				return nil, problem(http.StatusForbidden, "this credential may not %s, which the passages' texts need",
+				return nil, problem(http.StatusForbidden, "permission denied: the passages' texts need %s",
 					access.KBRead)
 			}
 			e, err := s.getEvent(ctx, w, *in)

@@ -180,13 +180,13 @@ type EvaluationQuery struct {
 	Answers map[string]int `json:"answers" minProperties:"1" maxProperties:"1000"`
 }
 
-// ModeScores are the figures of a mode.
+// ModeScores are the scores of a mode.
 type ModeScores struct {
-	Mode    search.Mode   `json:"mode"`
-	Figures []eval.Figure `json:"figures"`
+	Mode   search.Mode  `json:"mode"`
+	Scores []eval.Score `json:"scores"`
 }
 
-// checkAnswerable refuses questions that no search can answer: their figures would be zero whatever is found.
+// checkAnswerable refuses questions that no search can answer: their scores would be zero whatever is found.
 func (s *Server) checkAnswerable(ctx context.Context, w access.Principal, c *eval.Collection) error {
 	var names []string
 	for _, answers := range c.Judged {
@@ -267,7 +267,7 @@ func (s *Server) evaluate(op func(id, method, path, summary string) huma.Operati
 				}
 				run[fmt.Sprint(i)] = eval.Order(ranked)
 			}
-			out = append(out, ModeScores{mode, eval.Score(&c, run)})
+			out = append(out, ModeScores{mode, eval.Evaluate(&c, run)})
 		}
 		return listPage(out, len(out)+1, func(ModeScores) string { return "" }), nil
 	})

@@ -43,9 +43,9 @@ func (kbEvalCmd) Help() string {
 
 // modeScore is what one mode reached.
 type modeScore struct {
-	Mode    string        `json:"mode"`
-	Figures []eval.Figure `json:"figures"`
-	Seconds float64       `json:"seconds"`
+	Mode    string       `json:"mode"`
+	Scores  []eval.Score `json:"scores"`
+	Seconds float64      `json:"seconds"`
 }
 
 // Run measures.
@@ -78,7 +78,7 @@ func (c kbEvalCmd) Run(ctx context.Context, a *app) error {
 		if err != nil {
 			return err
 		}
-		all = append(all, modeScore{mode, eval.Score(&collection, run), time.Since(start).Seconds()})
+		all = append(all, modeScore{mode, eval.Evaluate(&collection, run), time.Since(start).Seconds()})
 		if c.Runs == "" {
 			continue
 		}
@@ -101,7 +101,7 @@ func (c kbEvalCmd) Run(ctx context.Context, a *app) error {
 	}
 	return printTable(a, all, head, func(s modeScore) []string {
 		row := []string{s.Mode}
-		for _, f := range s.Figures {
+		for _, f := range s.Scores {
 			row = append(row, fmt.Sprintf("%.4f (%.3f-%.3f)", f.Mean, f.Low, f.High))
 		}
 		return row

@@ -29,8 +29,8 @@ func Measures() []Measure {
 		{"MAP@100", ap(100)}}
 }
 
-// Figure is a measure's mean over all questions, with its 95 % interval by bootstrap.
-type Figure struct {
+// Score is a measure's mean over all questions, with its 95 % interval by bootstrap.
+type Score struct {
 	Measure string  `json:"measure"`
 	Mean    float64 `json:"mean"`
 	Low     float64 `json:"low"`
@@ -40,8 +40,8 @@ type Figure struct {
 // bootstraps is how often questions are drawn anew, with a seed that is always the same.
 const bootstraps = 2000
 
-// Score measures a run. A question for which nothing was returned counts 0. Of no questions there are no figures.
-func Score(c *Collection, run Run) (figures []Figure) {
+// Evaluate measures a run. A question for which nothing was returned counts 0. Of no questions there are no scores.
+func Evaluate(c *Collection, run Run) (scores []Score) {
 	if len(c.Queries) == 0 {
 		return nil
 	}
@@ -51,9 +51,9 @@ func Score(c *Collection, run Run) (figures []Figure) {
 			each[i] = m.of(run[q.ID], c.Judged[q.ID])
 		}
 		low, high := interval(each)
-		figures = append(figures, Figure{m.Name, mean(each), low, high})
+		scores = append(scores, Score{m.Name, mean(each), low, high})
 	}
-	return figures
+	return scores
 }
 
 func mean(all []float64) (sum float64) {
