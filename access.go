@@ -17,11 +17,11 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// ErrNoKeys says that keys can't be made or checked here.
-var ErrNoKeys = errors.New("konstruct: there is no secret to hash keys with: set it (Config.KeySecret, " +
+// ErrNoKeys means that no API key can be created or checked, because Config.KeySecret is empty.
+var ErrNoKeys = errors.New("konstruct: there is no secret to hash API keys with: set it (Config.KeySecret, " +
 	"KONSTRUCT_KEY_SECRET_FILE)")
 
-// Keys knows the keys of all tenants; ErrNoKeys without Config.KeySecret.
+// Keys returns the API keys of all tenants, or ErrNoKeys without Config.KeySecret.
 func (k *Konstruct) Keys() (*access.Keys, error) {
 	if k.keys == nil {
 		return nil, ErrNoKeys
@@ -29,24 +29,24 @@ func (k *Konstruct) Keys() (*access.Keys, error) {
 	return k.keys, nil
 }
 
-// Door is the way to this database's tables, for packages that keep tables of their own there.
+// Door returns the access to this database's tables, for packages that have their own tables in it.
 func (k *Konstruct) Door() *tenantdb.Door { return k.door }
 
-// recordChange does something about who may do what, and writes the event that says so in the same transaction.
+// recordChange runs do, which changes permissions, and records the event of it in the same transaction.
 func (t *Tenant) recordChange(ctx context.Context, by access.Principal, action string,
-	do func(ctx context.Context, tx pgx.Tx) (said any, err error)) error {
+	do func(ctx context.Context, tx pgx.Tx) (details any, err error)) error {
 	return t.k.door.Tx(ctx, t.id, func(ctx context.Context, tx pgx.Tx) error {
-		said, err := do(ctx, tx)
+		details, err := do(ctx, tx)
 		if err != nil {
 			return err
 		}
-		return t.record(ctx, tx, by, action, said)
+		return t.record(ctx, tx, by, action, details)
 	})
 }
 
-// record writes an event of somebody's who is no agent.
-func (t *Tenant) record(ctx context.Context, tx pgx.Tx, by access.Principal, action string, said any) error {
-	metadata, err := json.Marshal(map[string]any{"konstruct.by": by.String(), "konstruct.access": said})
+// record writes an event of a principal that is no agent.
+func (t *Tenant) record(ctx context.Context, tx pgx.Tx, by access.Principal, action string, details any) error {
+	metadata, err := json.Marshal(map[string]any{"konstruct.by": by.String(), "konstruct.access": details})
 	if err != nil {
 		return err
 	}
@@ -55,13 +55,13 @@ func (t *Tenant) record(ctx context.Context, tx pgx.Tx, by access.Principal, act
 	return err
 }
 
-// Record writes an event that says what somebody who is no agent did with this tenant's data: an export, a proof.
-func (t *Tenant) Record(ctx context.Context, by access.Principal, action string, said any) error {
-	return t.recordChange(ctx, by, action, func(context.Context, pgx.Tx) (any, error) { return said, nil })
+// Record writes an event of a principal that is no agent, such as an export or a proof of this tenant's data.
+func (t *Tenant) Record(ctx context.Context, by access.Principal, action string, details any) error {
+	return t.recordChange(ctx, by, action, func(context.Context, pgx.Tx) (any, error) { return details, nil })
 }
 
-// Create makes a key, which is shown once, and an event that says so. Nobody can give away more than they have
-// themselves.
+// Create creates a key and records the event. The key's text is returned only here. A key can't have a permission or a
+// label that its creator lacks.
 func (g Keys) Create(ctx context.Context, by access.Principal,
 	a access.KeyRequest) (key string, made access.Key, err error) {
 	if g.t.k.keys == nil {
@@ -70,7 +70,7 @@ func (g Keys) Create(ctx context.Context, by access.Principal,
 	for _, action := range a.Permissions {
 		if slices.Contains(access.Permissions, action) && !by.Can(action) {
 			return "", made, &access.FieldError{Field: "permissions",
-				Reason: fmt.Sprintf("has %s, which you may not do yourself", action)}
+				Reason: fmt.Sprintf("has %s, a permission that you do not have", action)}
 		}
 	}
 	if by.Agent != uuid.Nil && a.Agent != by.Agent {
@@ -86,7 +86,7 @@ func (g Keys) Create(ctx context.Context, by access.Principal,
 	return key, made, err
 }
 
-// checkGrantedLabels refuses to give away labels that somebody does not have.
+// checkGrantedLabels refuses to grant labels that the principal does not have.
 func checkGrantedLabels(by access.Principal, labels []string) error {
 	if name, lacks := by.Labels().Missing(labels); lacks {
 		return &tenantdb.GrantError{Field: "labels",
@@ -95,12 +95,12 @@ func checkGrantedLabels(by access.Principal, labels []string) error {
 	return nil
 }
 
-// checkKeyRights refuses somebody the secret of a key that may more than they do.
+// checkKeyRights refuses a principal the secret of a key that has rights the principal lacks.
 func checkKeyRights(by access.Principal, k access.Key) error {
 	for _, action := range k.Permissions {
 		if !by.Can(action) {
 			return &tenantdb.GrantError{Field: "id",
-				Reason: fmt.Sprintf("this key may %s, which you may not: have somebody rotate it who may, or revoke it",
+				Reason: fmt.Sprintf("this key has %s, which you do not have: have somebody rotate it who has, or revoke it",
 					action)}
 		}
 	}
@@ -112,13 +112,13 @@ func checkKeyRights(by access.Principal, k access.Key) error {
 	}
 	if by.Agent != uuid.Nil && (k.Agent == nil || *k.Agent != by.Agent) {
 		return &tenantdb.GrantError{Field: "id", Reason: "this key is not agent " + by.Agent.String() +
-			"'s, as which alone you act"}
+			"'s, and you act as that agent only"}
 	}
 	return nil
 }
 
-// Rotate makes a key with the same rights in another's place, which holds for overlap longer. Nobody gets a key that
-// may more than they do.
+// Rotate creates a key with the same rights as key id, which stays valid for overlap. It refuses a principal that lacks
+// one of these rights.
 func (g Keys) Rotate(ctx context.Context, by access.Principal, id uuid.UUID,
 	overlap time.Duration) (key string, made access.Key, err error) {
 	if g.t.k.keys == nil {
@@ -134,8 +134,7 @@ func (g Keys) Rotate(ctx context.Context, by access.Principal, id uuid.UUID,
 	return key, made, err
 }
 
-// SetLabels gives a key other labels than it had, and writes an event that says so. Nobody gives labels that they do
-// not have.
+// SetLabels replaces a key's labels and records the event. A principal can't grant a label that it lacks.
 func (g Keys) SetLabels(ctx context.Context, by access.Principal, id uuid.UUID,
 	labels []string) (granted access.Key, err error) {
 	if g.t.k.keys == nil {
@@ -152,7 +151,7 @@ func (g Keys) SetLabels(ctx context.Context, by access.Principal, id uuid.UUID,
 	return granted, err
 }
 
-// Revoke ends a key at once, everywhere.
+// Revoke makes a key invalid at once, in every process.
 func (g Keys) Revoke(ctx context.Context, by access.Principal, id uuid.UUID) (revoked access.Key, err error) {
 	if g.t.k.keys == nil {
 		return revoked, ErrNoKeys
@@ -173,12 +172,13 @@ func (g Keys) List(ctx context.Context, after uuid.UUID, limit int) ([]access.Ke
 	return g.t.k.keys.List(ctx, g.t.id, after, limit)
 }
 
-// Add says what a person is in this tenant.
+// Add adds a person to this tenant with a role and labels, or changes those of a member. A principal can't grant more
+// than it has.
 func (g Users) Add(ctx context.Context, by access.Principal, u access.User) (admitted access.User, err error) {
 	for _, action := range u.Role.Permissions() {
 		if !by.Can(action) {
 			return u, &access.FieldError{Field: "role",
-				Reason: fmt.Sprintf("%s may %s, which you may not do yourself", u.Role, action)}
+				Reason: fmt.Sprintf("%s has %s, a permission that you do not have", u.Role, action)}
 		}
 	}
 	if err := checkGrantedLabels(by, u.Labels); err != nil {
@@ -191,7 +191,7 @@ func (g Users) Add(ctx context.Context, by access.Principal, u access.User) (adm
 	return admitted, err
 }
 
-// Remove ends what a person is in this tenant, at once.
+// Remove removes a person from this tenant, at once.
 func (g Users) Remove(ctx context.Context, by access.Principal, id uuid.UUID) error {
 	return g.t.recordChange(ctx, by, audit.ActionUserRemoved, func(ctx context.Context, tx pgx.Tx) (any, error) {
 		return access.RemoveUser(ctx, tx, g.t.id, id)
@@ -203,18 +203,18 @@ func (g Users) List(ctx context.Context, after uuid.UUID, limit int) ([]access.U
 	return access.Users(ctx, g.t.k.door, g.t.id, after, limit)
 }
 
-// SetLimits says how much this tenant may use.
+// SetLimits sets this tenant's limits: rates, documents and concurrency.
 func (t *Tenant) SetLimits(ctx context.Context, by access.Principal, l access.Limits) error {
 	return t.recordChange(ctx, by, audit.ActionLimitsSet, func(ctx context.Context, tx pgx.Tx) (any, error) {
 		return l, access.SetLimits(ctx, tx, t.id, by.String(), l)
 	})
 }
 
-// maxImpersonation is how long a switch to another tenant lasts.
+// maxImpersonation is the longest validity of a key that ImpersonateTenant creates.
 const maxImpersonation = time.Hour
 
-// ImpersonateTenant gives somebody of the operator's tenant who may do that a key of another tenant for an hour at
-// most. It is an event on that tenant's trail, and on the operator's.
+// ImpersonateTenant creates a key of another tenant that is valid for at most an hour. It needs a principal of the
+// operator's tenant with the permission tenants:impersonate. Both trails record the event.
 func (k *Konstruct) ImpersonateTenant(ctx context.Context, by access.Principal, to uuid.UUID, reason string,
 	permissions []access.Permission, labels []string, lasts time.Duration) (key string, made access.Key, err error) {
 	switch {
@@ -223,14 +223,14 @@ func (k *Konstruct) ImpersonateTenant(ctx context.Context, by access.Principal, 
 	case by.Tenant != audit.Operator || !by.Can(access.TenantsImpersonate):
 		return "", made, &access.FieldError{Field: "tenant_id", Reason: "can't be switched to with this credential"}
 	case to == uuid.Nil || to == audit.Operator:
-		return "", made, &access.FieldError{Field: "tenant_id", Reason: "is no other tenant"}
+		return "", made, &access.FieldError{Field: "tenant_id", Reason: "must be another tenant's"}
 	case strings.TrimSpace(reason) == "" || len(reason) > access.MaxName/2:
 		return "", made, &access.FieldError{Field: "reason",
 			Reason: fmt.Sprintf("has %d bytes: say why in 1 to %d, it stays on both trails", len(reason),
 				access.MaxName/2)}
 	case slices.Contains(permissions, access.TenantsImpersonate):
 		return "", made, &access.FieldError{Field: "permissions",
-			Reason: "has tenants:impersonate, which is the operator's tenant's alone"}
+			Reason: "has tenants:impersonate, which only the operator's tenant has"}
 	case lasts <= 0 || lasts > maxImpersonation:
 		return "", made, &access.FieldError{Field: "seconds",
 			Reason: fmt.Sprintf("is %g: it is 1 to %g", lasts.Seconds(), maxImpersonation.Seconds())}
@@ -238,10 +238,10 @@ func (k *Konstruct) ImpersonateTenant(ctx context.Context, by access.Principal, 
 	if err := checkGrantedLabels(by, labels); err != nil {
 		return "", made, err
 	}
-	// The operator's trail first: a switch that was not noted must not be.
-	said := map[string]any{"tenant_id": to, "reason": reason, "permissions": permissions, "labels": labels,
+	// The operator's trail first: no key without its event there.
+	details := map[string]any{"tenant_id": to, "reason": reason, "permissions": permissions, "labels": labels,
 		"seconds": lasts.Seconds()}
-	if err := k.Tenant(audit.Operator).Record(ctx, by, audit.ActionImpersonation, said); err != nil {
+	if err := k.Tenant(audit.Operator).Record(ctx, by, audit.ActionImpersonation, details); err != nil {
 		return "", made, err
 	}
 	t := k.Tenant(to)
@@ -254,7 +254,8 @@ func (k *Konstruct) ImpersonateTenant(ctx context.Context, by access.Principal, 
 	return key, made, err
 }
 
-// CreateTenant draws a new tenant's id and makes its first key, an admin's. It is an event on both trails.
+// CreateTenant draws the id of a new tenant and creates its first key, with the role admin. Both trails record the
+// event.
 func (k *Konstruct) CreateTenant(ctx context.Context, by access.Principal,
 	name string) (key string, tenant uuid.UUID, made access.Key, err error) {
 	switch {

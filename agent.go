@@ -17,7 +17,7 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// Agent acts for a tenant; what it does carries its id.
+// Agent acts for a tenant; its events carry its id.
 type Agent struct {
 	t           *Tenant
 	id          uuid.UUID
@@ -25,21 +25,21 @@ type Agent struct {
 	followLinks bool
 }
 
-// Agent returns the agent of this id, which need not be known before.
+// Agent returns the agent with this id. Agents need no registration.
 func (t *Tenant) Agent(id uuid.UUID) *Agent { return &Agent{t: t, id: id} }
 
-// Async returns the same agent for callers who cannot wait: what it logs is acknowledged once it is on this
-// machine's disk, and shipped to the trail in the background, exactly once and in this agent's order, also after a
-// crash or while the database is unavailable. It needs Config.SpoolDir. Searches are recorded as ever: there is no
-// answer without its record.
+// Async returns the same agent for callers who cannot wait. Its Log returns once the event is on this machine's disk.
+// The spool ships events to the trail in the background, exactly once and in this agent's order, also after a crash or
+// while the database is unavailable. It needs Config.SpoolDir. Searches stay synchronous: no result without its
+// retrieval event.
 func (a *Agent) Async() *Agent {
 	b := *a
 	b.async = true
 	return &b
 }
 
-// FollowLinks returns the same agent for folders whose links may lead out of them: Ingest, EnqueueFiles and Watch
-// follow these, where they pass them over otherwise with kb.ErrLinkOut. Whoever may write into such a folder then has
+// FollowLinks returns the same agent for folders with symbolic links that lead out of them: Ingest, EnqueueFiles and
+// Watch follow these instead of skipping them with kb.ErrLinkOut. Anyone who may write into such a folder can then have
 // any file ingested that this process can read.
 func (a *Agent) FollowLinks() *Agent {
 	b := *a
@@ -47,7 +47,7 @@ func (a *Agent) FollowLinks() *Agent {
 	return &b
 }
 
-// ingester is what ingests as this agent says.
+// ingester returns an ingester with this agent's options.
 func (a *Agent) ingester(progress func(int)) (*kb.Ingester, error) {
 	in, err := a.t.k.ingester(progress)
 	if err == nil {
@@ -56,11 +56,10 @@ func (a *Agent) ingester(progress func(int)) (*kb.Ingester, error) {
 	return in, err
 }
 
-// Log writes an event and returns its id. When it returns, the event is committed and sealed. The event's
-// AgentID is set to the agent's. Log the same ID with the same content again and it is there once. Events
-// that are logged at the same time share a commit; each call gets its own result. Where the operator's
-// policy lets this tenant's calls go on without the trail, and it can't be written, Log returns the zero id and nil;
-// the gap is recorded later.
+// Log writes an event and returns its id. When it returns, the event is committed and sealed. Log sets the event's
+// AgentID. Logging the same ID with the same content again is idempotent. Events that are logged at the same time share
+// a commit; each call gets its own result. If the trail can't be written and the operator's policy lets this tenant's
+// calls continue, Log returns the zero id and nil; the gap is recorded later.
 func (a *Agent) Log(ctx context.Context, e Event) (uuid.UUID, error) {
 	if a.async {
 		ids, err := a.LogBatch(ctx, []Event{e})
@@ -73,8 +72,8 @@ func (a *Agent) Log(ctx context.Context, e Event) (uuid.UUID, error) {
 	return a.t.k.trail.Log(ctx, a.t.id, e)
 }
 
-// LogBatch writes all events in one transaction, or none, and returns their ids in order. An Async agent's
-// may land in part when a crash comes before they are acknowledged.
+// LogBatch writes all events in one transaction, or none, and returns their ids in order. For an Async agent, a crash
+// before LogBatch returns can leave part of them written.
 func (a *Agent) LogBatch(ctx context.Context, events []Event) ([]uuid.UUID, error) {
 	if a.async {
 		return a.t.k.trail.LogAsync(ctx, a.t.id, a.withAgent(events))
@@ -82,7 +81,7 @@ func (a *Agent) LogBatch(ctx context.Context, events []Event) ([]uuid.UUID, erro
 	return a.t.k.trail.LogBatch(ctx, a.t.id, a.withAgent(events))
 }
 
-// InTx writes events in a transaction that Tenant.Tx opened: they commit with whatever else it does.
+// InTx writes events in a transaction that Tenant.Tx opened: they commit with the caller's own changes.
 func (a *Agent) InTx(ctx context.Context, tx pgx.Tx, events ...Event) ([]uuid.UUID, error) {
 	return a.t.k.trail.InTx(ctx, tx, a.t.id, a.withAgent(events)...)
 }
@@ -119,7 +118,7 @@ func (a *Agent) logCall(ctx context.Context, made func() (Event, error)) (uuid.U
 	return a.Log(ctx, e)
 }
 
-// record writes one event in a transaction that does what it tells of.
+// record writes one event in the transaction of the change that it describes.
 func (a *Agent) record(ctx context.Context, tx pgx.Tx, made func() (Event, error)) (uuid.UUID, error) {
 	e, err := made()
 	if err != nil {
@@ -132,10 +131,10 @@ func (a *Agent) record(ctx context.Context, tx pgx.Tx, made func() (Event, error
 	return ids[0], nil
 }
 
-// Ingest ingests what paths name: files, folders, archives and mailboxes of this machine, pages, sitemaps and feeds
-// (http and https URLs), and what lies below s3://BUCKET/PREFIX; docs/formats.md lists the kinds. A file already there
-// is left as it is, a changed one is replaced. Each file is reported once; one that fails does not stop the others.
-// chunks, when not nil, hears how many more were embedded.
+// Ingest ingests files, folders, archives and mailboxes of this machine, pages, sitemaps and feeds (http and https
+// URLs), and objects below s3://BUCKET/PREFIX; docs/formats.md lists the formats. It skips an unchanged document and
+// replaces a changed one. It calls report once for each file; one that fails does not stop the others. chunks, when not
+// nil, is called with the number of chunks embedded since its last call.
 func (a *Agent) Ingest(ctx context.Context, paths []string, given DocumentOptions, report func(IngestResult),
 	chunks func(int)) error {
 	in, err := a.ingester(chunks)
@@ -145,12 +144,12 @@ func (a *Agent) Ingest(ctx context.Context, paths []string, given DocumentOption
 	return in.Files(ctx, a.t.id, a.id, paths, given, report)
 }
 
-// StoreDocument stores a document whose passages and vectors the caller has made, with the first model.
+// StoreDocument stores a document whose chunks and vectors the caller has made, with the first model.
 func (a *Agent) StoreDocument(ctx context.Context, m kb.PreparedDocument) (uuid.UUID, kb.Outcome, error) {
 	return kb.StorePrepared(ctx, a.t.k.door, a.t.id, a.id, m)
 }
 
-// EmbedAndStore is Put for documents whose passages the first model is to embed: what Chunk.Embed says of each.
+// EmbedAndStore embeds each chunk's Embed text with the first model and stores the documents.
 func (a *Agent) EmbedAndStore(ctx context.Context, documents []kb.PreparedDocument) error {
 	e, err := a.t.k.model("")
 	if err != nil {
@@ -175,8 +174,8 @@ func (a *Agent) EmbedAndStore(ctx context.Context, documents []kb.PreparedDocume
 	return nil
 }
 
-// Enqueue enqueues documents to be ingested later, all or none, and returns their jobs' ids: Konstruct.RunWorker
-// ingests them, here or elsewhere.
+// Enqueue creates a job for each document, all or none, and returns the jobs' ids. Konstruct.RunWorker ingests them, in
+// this process or another.
 func (a *Agent) Enqueue(ctx context.Context, uploads ...Upload) (ids []uuid.UUID, err error) {
 	err = a.t.k.door.Tx(ctx, a.t.id, func(ctx context.Context, tx pgx.Tx) error {
 		ids, err = a.EnqueueInTx(ctx, tx, uploads...)
@@ -185,13 +184,13 @@ func (a *Agent) Enqueue(ctx context.Context, uploads ...Upload) (ids []uuid.UUID
 	return ids, err
 }
 
-// EnqueueInTx is Enqueue in a transaction that Tenant.Tx opened: what it enqueues is ingested if that commits.
+// EnqueueInTx is Enqueue in a transaction that Tenant.Tx opened: the jobs exist once that commits.
 func (a *Agent) EnqueueInTx(ctx context.Context, tx pgx.Tx, uploads ...Upload) ([]uuid.UUID, error) {
 	return kb.Enqueue(ctx, tx, a.t.id, a.id, uploads...)
 }
 
-// EnqueueFiles is Enqueue for what Ingest ingests: archives and mailboxes are enqueued file by file, and pages are left
-// to be read later. Each file is reported once, those enqueued without an outcome.
+// EnqueueFiles is Enqueue for everything that Ingest accepts. Each file of an archive or a mailbox becomes a job; the
+// worker fetches pages. It calls report once for each file, without an outcome for the enqueued ones.
 func (a *Agent) EnqueueFiles(ctx context.Context, paths []string, given DocumentOptions,
 	report func(IngestResult)) error {
 	in, err := a.ingester(nil)
@@ -201,9 +200,9 @@ func (a *Agent) EnqueueFiles(ctx context.Context, paths []string, given Document
 	return in.Enqueue(ctx, a.t.id, a.id, paths, given, report)
 }
 
-// Remove deletes a document from the knowledge base, with its passages, vectors and text, and writes an event that says
-// so in the same transaction; events that named its passages stay. What was uploaded of its source before is not
-// ingested after it. kb.ErrNotFound when the tenant has none such.
+// Remove deletes a document with its chunks, vectors and text, and records the event in the same transaction. Events
+// that cite its chunks stay. Uploads of its source from before the removal are not ingested afterwards. It returns
+// kb.ErrNotFound when the tenant has no such document.
 func (a *Agent) Remove(ctx context.Context, document uuid.UUID) (event uuid.UUID, err error) {
 	err = a.t.k.door.Tx(ctx, a.t.id, func(ctx context.Context, tx pgx.Tx) error {
 		d, err := kb.Remove(ctx, tx, a.t.id, document)
@@ -216,15 +215,14 @@ func (a *Agent) Remove(ctx context.Context, document uuid.UUID) (event uuid.UUID
 	return event, err
 }
 
-// removalEvent makes the event that says that a document was removed.
+// removalEvent returns the constructor of the event of a document's removal.
 func (a *Agent) removalEvent(d *Document) func() (audit.Event, error) {
 	return audit.Removal{AgentID: a.id, DocumentID: d.ID, Filename: d.Filename, Source: d.Source,
 		SHA256: d.SHA256, Version: d.Version, Chunks: d.Chunks}.Event
 }
 
-// RemoveSource is Remove by a document's source. What was uploaded of the source and is not ingested yet is not
-// ingested any more: its jobs end with kb.ErrDeleted as their reason. Where there is no document nil is returned, and
-// no event is written.
+// RemoveSource is Remove by a document's source. Jobs for the source that have not ended fail with kb.ErrDeleted.
+// Without such a document it returns a nil document and writes no event.
 func (a *Agent) RemoveSource(ctx context.Context, source string) (d *Document, event uuid.UUID, err error) {
 	err = a.t.k.door.Tx(ctx, a.t.id, func(ctx context.Context, tx pgx.Tx) error {
 		if d, err = kb.RemoveSource(ctx, tx, a.t.id, source); err != nil || d == nil {
@@ -236,8 +234,8 @@ func (a *Agent) RemoveSource(ctx context.Context, source string) (d *Document, e
 	return d, event, err
 }
 
-// Watch ingests files and folders of this machine, and again what changes in them, until the context ends. With remove,
-// documents whose files are gone from folders that can be read are removed.
+// Watch ingests files and folders of this machine, and again whatever changes in them, until the context ends. With
+// remove, it also removes documents whose files have disappeared, from folders that can be read.
 func (a *Agent) Watch(ctx context.Context, paths []string, given DocumentOptions, every time.Duration, remove bool,
 	report func(IngestResult)) error {
 	w := kb.NewWatcher(paths, a.followLinks)
@@ -245,10 +243,10 @@ func (a *Agent) Watch(ctx context.Context, paths []string, given DocumentOptions
 	if err != nil {
 		return err
 	}
-	var before map[string]bool // what was there when documents were last compared with it
+	var before map[string]bool // the files at the last comparison with the documents
 	for {
 		changed, present := w.Scan()
-		if len(changed) > 0 { // by way of the folders that are watched, and no name that may lead elsewhere by now
+		if len(changed) > 0 { // through the watched folders: a name may lead elsewhere by now
 			in.Only = func(path string) bool { _, is := slices.BinarySearch(changed, path); return is }
 			if err := in.Files(ctx, a.t.id, a.id, paths, given, report); err != nil {
 				return err
@@ -268,7 +266,7 @@ func (a *Agent) Watch(ctx context.Context, paths []string, given DocumentOptions
 	}
 }
 
-// removeMissing removes the documents of folders whose files are not present.
+// removeMissing removes the documents below folders whose files are not in present.
 func (a *Agent) removeMissing(ctx context.Context, folders []string, present map[string]bool,
 	report func(IngestResult)) error {
 	for _, folder := range folders {
@@ -298,9 +296,9 @@ func (a *Agent) removeMissing(ctx context.Context, folders []string, present map
 	return nil
 }
 
-// Reembed makes the vectors of another of Config.Models for the tenant's passages, beside those that are there, until
-// none is missing; killed, it goes on where it was. Searches stay as they are until Serve. progress, when not nil,
-// hears how many were made.
+// Reembed makes the missing vectors of another of Config.Embedders for the tenant's chunks, beside the existing ones.
+// After a kill, the next call continues. Searches use the old model until ServeModel. progress, when not nil, is called
+// with the number of vectors made since its last call.
 func (a *Agent) Reembed(ctx context.Context, model string, progress func(int)) error {
 	e, err := a.t.k.model(model)
 	if err != nil {
@@ -313,14 +311,14 @@ func (a *Agent) Reembed(ctx context.Context, model string, progress func(int)) e
 	return kb.Reembed(tenantdb.Trusted(ctx), a.t.k.door, a.t.id, e, tokens, progress)
 }
 
-// ServeModel has the tenant's searches be by another model, from one transaction on, which also writes an event that
-// says so; the empty name is the first model, whose vectors are always there. kb.ErrIncomplete, kb.ErrNoModel say why
-// not.
+// ServeModel switches the tenant's searches to another model and records the event in the same transaction. The empty
+// name is the first model, whose vectors always exist. It returns kb.ErrIncomplete while vectors are missing, and
+// kb.ErrNoModel for a model without any.
 func (a *Agent) ServeModel(ctx context.Context, model string) (event uuid.UUID, err error) {
 	if _, err := a.t.k.model(model); err != nil {
 		return event, err
 	}
-	ctx = tenantdb.Trusted(ctx) // it is every passage's model
+	ctx = tenantdb.Trusted(ctx) // the model serves every chunk, whatever its labels
 	err = a.t.k.door.Tx(ctx, a.t.id, func(ctx context.Context, tx pgx.Tx) error {
 		before, err := kb.ServeModel(ctx, tx, a.t.id, model)
 		if err != nil {

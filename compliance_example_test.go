@@ -15,7 +15,7 @@ import (
 	"github.com/konstruct/konstruct/verify"
 )
 
-// Erase what a person typed by mistake. The text goes for good; the trail says that it went, and everything still
+// Erase what a person typed by mistake. The text is deleted for good; the trail records the erasure, and everything still
 // verifies.
 func Example_erasure() {
 	ctx := context.Background()
@@ -67,7 +67,7 @@ func Example_erasure() {
 	// true 2
 }
 
-// Hand a decision to a person, and have the answer on the trail.
+// Escalate a decision to a person, and record the answer on the trail.
 func ExampleTenant_Escalations() {
 	ctx := context.Background()
 	d, err := testkit.Clone("konstruct")

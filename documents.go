@@ -9,13 +9,13 @@ import (
 	"github.com/konstruct/konstruct/kb"
 )
 
-// List returns the documents in the order of their ids, after the given one (uuid.Nil: from the
-// first), at most limit of them.
+// List returns at most limit documents in the order of their ids, beginning after the given id; uuid.Nil begins with
+// the first.
 func (g Documents) List(ctx context.Context, after uuid.UUID, limit int) ([]Document, error) {
 	return kb.ListDocuments(ctx, g.t.k.door, g.t.id, after, limit)
 }
 
-// All yields every document, in the order of their ids. An error is the last that is yielded.
+// All yields every document in the order of their ids. After an error it stops.
 func (g Documents) All(ctx context.Context) iter.Seq2[Document, error] {
 	return func(yield func(Document, error) bool) {
 		for after := uuid.Nil; ; {
@@ -42,55 +42,54 @@ func (g Documents) Get(ctx context.Context, id uuid.UUID) (Document, []Passage, 
 	return kb.GetDocument(ctx, g.t.k.door, g.t.id, id)
 }
 
-// List lists ingest jobs, in one state (empty: any), after the given one (uuid.Nil: from the first), at most limit of
-// them.
+// List returns at most limit ingest jobs in one state (empty: any), beginning after the given id; uuid.Nil begins with
+// the first.
 func (g Jobs) List(ctx context.Context, state kb.JobState, after uuid.UUID, limit int) ([]Job, error) {
 	return kb.ListJobs(ctx, g.t.k.door, g.t.id, state, after, limit)
 }
 
-// Get returns one of them; kb.ErrNoJob when it is gone.
+// Get returns one job, or kb.ErrNoJob when it does not exist.
 func (g Jobs) Get(ctx context.Context, id uuid.UUID) (Job, error) {
 	return kb.GetJob(ctx, g.t.k.door, g.t.id, id)
 }
 
-// Count counts them by state.
+// Count counts the jobs by state.
 func (g Jobs) Count(ctx context.Context) (map[kb.JobState]int, error) {
 	return kb.CountJobs(ctx, g.t.k.door, g.t.id)
 }
 
-// Cancel cancels jobs that are queued or running, and returns how many. With no ids it is all of the tenant's, as in
-// Retry and Delete.
+// Cancel cancels queued and running jobs, and returns how many. Without ids it cancels all of the tenant's; Retry and
+// Delete do the same.
 func (g Jobs) Cancel(ctx context.Context, ids ...uuid.UUID) (int, error) {
 	return kb.CancelJobs(ctx, g.t.k.door, g.t.id, ids...)
 }
 
-// Retry queues jobs again that failed, and returns how many.
+// Retry queues failed jobs again, and returns how many.
 func (g Jobs) Retry(ctx context.Context, ids ...uuid.UUID) (int, error) {
 	return kb.RetryJobs(ctx, g.t.k.door, g.t.id, ids...)
 }
 
-// Delete deletes jobs that ended, and returns how many.
+// Delete deletes jobs that have ended, and returns how many.
 func (g Jobs) Delete(ctx context.Context, ids ...uuid.UUID) (int, error) {
 	return kb.DeleteJobs(ctx, g.t.k.door, g.t.id, ids...)
 }
 
-// List lists the models whose vectors the knowledge base has beside those of the first.
+// List lists the models that have vectors in the knowledge base beside those of the first model.
 func (g Models) List(ctx context.Context) ([]kb.Model, error) {
 	return kb.ListModels(ctx, g.t.k.door, g.t.id)
 }
 
-// Delete deletes the vectors of a model that does not serve.
+// Delete deletes the vectors of a model that searches do not use.
 func (g Models) Delete(ctx context.Context, model string) error {
 	return kb.DropModel(ctx, g.t.k.door, g.t.id, model)
 }
 
-// Versions returns what a document was before it was replaced, the newest first.
+// Versions returns the earlier versions of a document, the newest first.
 func (g Documents) Versions(ctx context.Context, document uuid.UUID) ([]kb.Version, error) {
 	return kb.Versions(ctx, g.t.k.door, g.t.id, document)
 }
 
-// Passage shows a passage in its place, with so many bytes of its document before and after it; kb.ErrNotFound when it
-// is gone.
+// Passage returns a passage with up to around bytes of its document before and after it, or kb.ErrNotFound.
 func (g Documents) Passage(ctx context.Context, chunk uuid.UUID, around int) (kb.PassageContext, error) {
 	return kb.GetPassage(ctx, g.t.k.door, g.t.id, chunk, around)
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/konstruct/konstruct/audit"
 )
 
-// Read every event of a kind, however many there are.
+// Read every event with an action, page by page.
 func ExampleEvents_All() {
 	ctx := context.Background()
 	k := open(ctx)
@@ -36,7 +36,7 @@ func ExampleEvents_All() {
 	// order 2
 }
 
-// List what was ingested, and what is still to be.
+// List the documents and the ingest jobs.
 func ExampleTenant_documents() {
 	ctx := context.Background()
 	k := open(ctx)

@@ -17,7 +17,7 @@ import (
 	"github.com/konstruct/konstruct/verify"
 )
 
-// Take a receipt for an event, have the notary sign, and let a stranger verify what an agent did: with the public
+// Get a receipt for an event, have the notary sign, and let an outsider verify what an agent did: with the public
 // key and the bundle, and without a database.
 func ExampleEvents_Receipt() {
 	ctx := context.Background()
@@ -71,7 +71,7 @@ func ExampleEvents_Receipt() {
 		log.Fatal(err)
 	}
 
-	// The stranger.
+	// The outsider.
 	result, err := evidence.Verify(bytes.NewReader(bundle.Bytes()), int64(bundle.Len()),
 		evidence.Trust{Key: signer.Key, Receipts: []string{receipt}})
 	if err != nil {

@@ -92,7 +92,7 @@ func ExampleAgent_LogBatch() {
 	// Output: 500 events are committed and sealed
 }
 
-// Log an event twice, as a retry does: its id makes it one.
+// Log an event twice, as a retry does: its id makes the call idempotent.
 func ExampleAgent_Log() {
 	ctx := context.Background()
 	k := open(ctx)
@@ -137,7 +137,7 @@ func ExampleAgent_InTx() {
 	// Output: <nil>
 }
 
-// Take documents in and search them. The search is on the trail, with what it showed.
+// Ingest documents and search them. The trail records the search and the passages it returned.
 func ExampleAgent_Search() {
 	ctx := context.Background()
 	k := open(ctx)
@@ -183,7 +183,7 @@ func ExampleAgent_Search() {
 	// another tenant finds 0
 }
 
-// Say more of a question: by what it is searched, which documents may answer, who asks.
+// Search with options: the mode, conditions on documents, the user.
 func ExampleAgent_SearchWith() {
 	ctx := context.Background()
 	k := open(ctx)
@@ -222,7 +222,7 @@ func ExampleAgent_SearchWith() {
 	// lexical unchanged
 }
 
-// Act for somebody who sees no more than they were granted: the context says so, and the database holds every call to
+// Act for a person with the labels they were granted: the context carries the labels, and the database enforces
 // it.
 func ExampleWithLabels() {
 	ctx := context.Background()
@@ -252,7 +252,7 @@ func ExampleWithLabels() {
 	// true labels
 }
 
-// vector is one that a model of yours would make.
+// vector stands for a vector of your own model.
 func vector() []float32 {
 	v := make([]float32, embed.Dimensions)
 	v[0] = 1
@@ -342,7 +342,7 @@ func TestTheZeroTenantIsRefusedEverywhere(t *testing.T) {
 	}
 }
 
-// Acknowledge from this machine's disk what can't wait for the database, and ship it in the background.
+// Log to this machine's disk when a caller can't wait for the database; the spool ships the event later.
 func ExampleAgent_Async() {
 	ctx := context.Background()
 	d, err := testkit.Clone("konstruct")
@@ -379,7 +379,7 @@ func ExampleAgent_Async() {
 	// Output: 1 tool_invocation
 }
 
-// Take e-mail addresses out of one tenant's events before anything stores them.
+// Redact e-mail addresses in one tenant's events before anything stores them.
 func ExampleConfig_policy() {
 	policy, err :=
 		audit.ParsePolicy(

@@ -50,7 +50,7 @@ func TestLinesEndByColumn120(t *testing.T) {
 	}
 }
 
-// linted reports whether a file's lines are looked at.
+// linted reports whether the test checks a file's lines.
 func linted(file string) bool {
 	if strings.Contains(file, "testdata/") || strings.HasPrefix(file, "internal/seed/") ||
 		strings.HasPrefix(file, "internal/samples/files/") || file == "migrations/00001_seed.sql" ||

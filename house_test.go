@@ -13,7 +13,7 @@ import (
 
 const module = "github.com/konstruct/konstruct"
 
-// TestImportRules holds the house's rules: data flows one way.
+// TestImportRules checks which packages may import which: data flows one way.
 func TestImportRules(t *testing.T) {
 	imports := map[string][]string{} // package below the module → what it and its tests import
 	own := map[string][]string{}     // without tests
@@ -60,20 +60,20 @@ func TestImportRules(t *testing.T) {
 		"disclosure", "server/httpwire", "server/strictjson"} {
 		forbid(own, pure, database...)
 	}
-	// Compliance reads no event; what is exported is handed to export.
+	// Compliance reads no event, and export gets what it exports from its caller.
 	forbid(own, "compliance", module+"/audit", module+"/notary", module+"/kb", module+"/evidence")
 	forbid(own, "export", database...)
-	// Who may do what knows nothing of what is done; files on their way know nothing of what they hold.
+	// Access control imports no domain package, and neither do packages that only move files.
 	for _, what := range []string{"audit", "kb", "notary", "evidence", "artifact"} {
 		forbid(own, "access", module+"/"+what)
 		if what != "artifact" {
 			forbid(own, "artifact", module+"/"+what)
 		}
 	}
-	// A search reads what the knowledge base stores, and nothing is stored by way of a search.
+	// Search reads what the knowledge base stores, and stores nothing.
 	forbid(own, "kb", module+"/search")
 	forbid(imports, "search", module+"/audit")
-	// The queue knows nothing of the work.
+	// The queue does not know its jobs' work.
 	for _, what := range []string{"kb", "audit", "extract", "parse", "tenantdb"} {
 		forbid(own, "fairqueue", module+"/"+what)
 	}
@@ -96,7 +96,7 @@ func TestImportRules(t *testing.T) {
 			}
 		}
 	}
-	// Verification of a bundle stands on ledger and the standard library alone; ledger on nothing of ours, and on the
+	// A bundle's verification imports ledger and the standard library only; ledger imports nothing of ours, and the
 	// log libraries.
 	for who, may := range map[string][]string{
 		"evidence":             {module + "/ledger"},
@@ -119,7 +119,7 @@ func TestImportRules(t *testing.T) {
 		}
 	}
 	forbid(imports, "notary", module+"/kb")
-	// Who signs does not verify, and who verifies does not sign; both read the logs by way of logstore.
+	// The notary does not verify and verify does not sign; both read the logs through logstore.
 	forbid(own, "notary", module+"/verify")
 	forbid(own, "audit", module+"/verify", module+"/notary", module+"/logstore")
 	forbid(own, "verify", module+"/notary", module+"/kb", module+"/server")

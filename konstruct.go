@@ -35,10 +35,10 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// The events an agent logs, and what a trail and a knowledge base return. Each is documented where it is
-// defined; all fields not said to be required may be left zero.
+// The events an agent logs, and what a trail and a knowledge base return. Each is documented where it is defined;
+// fields not marked required may be zero.
 type (
-	// Event is one action of any kind; the typed calls below are easier for the usual ones.
+	// Event is one action of any kind; the typed events below are easier for the common kinds.
 	Event = audit.Event
 	// LLMCall is a call of a language model; Model is required.
 	LLMCall = audit.LLMCall
@@ -46,78 +46,77 @@ type (
 	ToolCall = audit.ToolCall
 	// Escalation hands a decision to a person; Reason is required.
 	Escalation = audit.Escalation
-	// Metadata is what an event says beyond its columns, by OpenTelemetry's GenAI names.
+	// Metadata is what an event holds beyond its columns, named as in OpenTelemetry's GenAI conventions.
 	Metadata = audit.Metadata
-	// Filter says which events List returns.
+	// Filter selects the events that List returns.
 	Filter = audit.Filter
-	// StoredEvent is an event as the database holds it.
+	// StoredEvent is an event as stored in the database.
 	StoredEvent = audit.StoredEvent
-	// EscalationRecord is an escalation and what became of it, and CaseFilter says which are wanted.
+	// EscalationRecord is an escalation and its state, and EscalationFilter selects them.
 	EscalationRecord = audit.EscalationRecord
 	EscalationFilter = audit.EscalationFilter
-	// Hit is a passage that a search found.
+	// Hit is a passage in a search's result.
 	Hit = search.Hit
-	// Condition is one that a passage's document must meet.
+	// Condition is a condition that a passage's document must meet.
 	Condition = search.Condition
 	// Document is a document of the knowledge base.
 	Document = kb.Document
 	// Passage is a chunk of a document.
 	Passage = kb.Passage
-	// IngestResult is what became of one file.
+	// IngestResult is the outcome of one file.
 	IngestResult = kb.IngestResult
-	// DocumentOptions is what whoever takes a document in says of it: who may find it, and anything else.
+	// DocumentOptions is what the caller adds to an ingested document: labels and metadata.
 	DocumentOptions = kb.DocumentOptions
-	// Upload is a document that is ingested later, and Job what becomes of it.
+	// Upload is a document to ingest later, and Job is the state of its ingestion.
 	Upload = kb.Upload
 	Job    = kb.Job
 )
 
-// Config says where the database and the model are.
+// Config configures Open.
 type Config struct {
 	// DatabaseURL is the connection URL of role konstruct_app. Required.
 	DatabaseURL string
-	// AssetsDir is the folder that `make setup` and `konstruct model fetch` fill; the local model is there.
-	// Empty where only Embedder is used and no file is ingested.
+	// AssetsDir is the folder with the local model, filled by `make setup` or `konstruct model fetch`. It may be empty
+	// when Embedder is set and no file is ingested.
 	AssetsDir string
-	// Embedder makes vectors elsewhere; nil is the local model. Open takes it over and closes it.
+	// Embedder embeds texts with another model; nil is the local one. Open takes ownership and Close closes it.
 	Embedder embed.Embedder
-	// Embedders are others, by their names, that tenants' knowledge bases may be switched to: see Agent.Reembed. Open
-	// takes them over and closes them.
+	// Embedders are more models, to which a tenant's knowledge base can be switched: see Agent.Reembed. Open takes
+	// ownership and Close closes them.
 	Embedders []embed.Embedder
-	// Reranker puts hits in order that a Question asks it for; nil is none.
+	// Reranker reorders the hits of requests with SearchRequest.Rerank; nil is none.
 	Reranker *embed.Reranker
-	// AllowNetworks are the operator's own networks whose pages may be ingested; without, public addresses alone.
+	// AllowNetworks are private networks whose pages may be ingested; without, only public addresses are.
 	AllowNetworks []netip.Prefix
-	// ReadCommand starts a process that reads strangers' files, so that a hostile one ruins nothing else: konstruct's
-	// own is {"konstruct", "read-files", "--assets-dir", DIR}. Empty reads in this process.
+	// ReadCommand starts a process that parses untrusted files, so that a hostile one harms nothing else. Konstruct's
+	// own is {"konstruct", "read-files", "--assets-dir", DIR}. Empty parses in this process.
 	ReadCommand []string
-	// Policy is what the operator decided for each tenant: what is redacted, and what becomes of a call when the
-	// trail can't be written. Nil redacts nothing, and calls fail.
+	// Policy is the operator's policy for each tenant: what is redacted, and whether calls continue when the trail
+	// can't be written. Nil redacts nothing, and calls fail.
 	Policy *audit.Policy
-	// SpoolDir is this process's own folder for events that wait on this machine: those of Agent.Async, and the
-	// gaps of tenants whose calls go on. With it, Open succeeds while the database is unavailable.
+	// SpoolDir is this process's own folder for events that wait on this machine: those of Agent.Async, and the gaps of
+	// tenants whose calls continue without the trail. With it, Open succeeds while the database is unavailable.
 	SpoolDir string
-	// SpoolLimit bounds the spool's bytes on disk; 0 is 1 GiB.
+	// SpoolLimit bounds the spool's size on disk, in bytes; 0 is 1 GiB.
 	SpoolLimit int64
-	// KeySecret hashes the keys of those who come over the network, the same in every process; at least
-	// access.MinPepper bytes. Empty: keys can't be made or checked.
+	// KeySecret is the secret that API keys are hashed with, at least access.MinPepper bytes and the same in every
+	// process. Empty: no API key can be created or checked.
 	KeySecret []byte
-	// GrantLabels is for programs that act for several people: calls see documents with labels only as far as their
-	// context says (WithLabels), and a context that says nothing sees none of them. Without, the program is trusted
-	// with every document.
+	// GrantLabels is for programs that act for several people. A call then sees documents with labels only as granted
+	// by its context (WithLabels), and none of them without a grant. When false, the program sees every document.
 	GrantLabels bool
-	// Receipts signs receipts for events; nil makes Tenant.Events().Receipt fail.
+	// Receipts signs receipts for events; when nil, Events.Receipt fails.
 	Receipts *ledger.Signer
-	// Logger hears when the trail can't be written and when it can again; nil is slog.Default().
+	// Logger logs when the trail becomes unavailable and when it is back; nil is slog.Default().
 	Logger *slog.Logger
-	// SkipCheck opens a database that the self-check would refuse. For tools that explain what is wrong.
+	// SkipCheck opens a database that fails the self-check, for tools that explain the failure.
 	SkipCheck bool
 }
 
-// WithLabels has calls with this context see a tenant's documents as somebody does who was granted these labels: those
-// that have none, and those that have one of them; tenantdb.Every grants all. They also put no other labels on, and
-// replace and delete no other document. Given twice, what both grant is left: a context can't see more than it was let.
-// Row level security holds every statement to it.
+// WithLabels grants calls with this context access to documents that have none or one of these labels;
+// tenantdb.AllLabelsName grants all. Such calls also can't set other labels, and can't replace or delete other
+// documents. Nested grants intersect: a context never sees more than its parent. Row-level security enforces it for
+// every statement.
 func WithLabels(ctx context.Context, labels ...string) context.Context {
 	return tenantdb.WithLabels(ctx, tenantdb.LabelsOf(labels...))
 }
@@ -132,7 +131,7 @@ type Konstruct struct {
 	fetcher     *fetch.Client
 	readCommand []string
 	searcher    *search.Searcher
-	vectorCache *lru.Cache[vectorKey, []float32] // the vectors of questions
+	vectorCache *lru.Cache[vectorKey, []float32] // vectors of recent queries
 	reranker    *embed.Reranker
 	keys        *access.Keys
 
@@ -142,7 +141,7 @@ type Konstruct struct {
 	reader    parse.Parser
 }
 
-// CheckError says that the database or the role does not hold the promises; Checks has the whole table.
+// CheckError means that the database or its role fails the self-check; Checks has all results.
 type CheckError struct{ Checks []tenantdb.Check }
 
 // Error names the failed checks and what to run.
@@ -157,9 +156,9 @@ func (e *CheckError) Error() string {
 	return strings.TrimSuffix(b.String(), ";") + ": see `konstruct doctor`"
 }
 
-// Open connects to the database and runs the self-check that `konstruct doctor` prints; it returns a
-// *CheckError when one fails. With a spool and the database unavailable, the check waits until it is back, and
-// nothing is read or written before it has passed.
+// Open connects to the database and runs the self-check that `konstruct doctor` prints; it returns a *CheckError when a
+// check fails. With a spool and the database unavailable, the self-check runs once the database is back, before
+// anything else is read or written.
 func Open(ctx context.Context, c Config) (*Konstruct, error) {
 	if c.DatabaseURL == "" {
 		return nil, errors.New("konstruct: Config.DatabaseURL is empty: give the connection URL of role konstruct_app")
@@ -225,14 +224,14 @@ func selfCheck(ctx context.Context, door *tenantdb.Door) error {
 	return nil
 }
 
-// Trail is how this Konstruct writes events: its spool, its figures.
+// Trail returns the trail that this Konstruct writes events to, with its spool and statistics.
 func (k *Konstruct) Trail() *audit.Trail { return k.trail }
 
-// Metrics returns figures for Prometheus: events, and what waits on this machine.
+// Metrics returns Prometheus metrics: events, and the spool.
 func (k *Konstruct) Metrics() prometheus.Collector { return k.trail.Collector() }
 
-// Close logs what was taken already, delivers for two seconds what waits in the spool (the rest waits there
-// for the next Open), closes every connection, waiting for those in use, and frees the model.
+// Close logs the events that it has accepted, ships the spool for up to two seconds (the rest waits on disk for the
+// next Open), waits for connections in use, closes them, and frees the model.
 func (k *Konstruct) Close() error {
 	err := k.trail.Close()
 	k.door.Close()
@@ -254,10 +253,10 @@ func (k *Konstruct) Close() error {
 	return err
 }
 
-// ErrModelNotHere says that a tenant's model is none of this process's.
+// ErrModelNotHere means that this process has no such model in Config.Embedders.
 var ErrModelNotHere = errors.New("it is not configured here (Config.Embedders, KONSTRUCT_EMBED_ALSO)")
 
-// model is a model by its name. The first, whose name is empty, is loaded when it is first needed.
+// model returns a model by its name. The first model has the empty name and is loaded on first use.
 func (k *Konstruct) model(name string) (embed.Embedder, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -282,7 +281,7 @@ func (k *Konstruct) model(name string) (embed.Embedder, error) {
 	return k.embedder, nil
 }
 
-// fileReader gets ready to read strangers' files when the first is to be read.
+// fileReader returns the parser of untrusted files, started on first use.
 func (k *Konstruct) fileReader() (parse.Parser, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -301,7 +300,7 @@ func (k *Konstruct) fileReader() (parse.Parser, error) {
 	return k.reader, nil
 }
 
-// readers is how many files are read at once; embedding takes most of the machine.
+// readers is the number of files to parse at a time; embedding needs most of the CPUs.
 func readers() int { return max(2, runtime.NumCPU()/2) }
 
 func (k *Konstruct) ingester(progress func(int)) (*kb.Ingester, error) {
@@ -313,34 +312,34 @@ func (k *Konstruct) ingester(progress func(int)) (*kb.Ingester, error) {
 		Progress: progress, Logger: k.logger}, nil
 }
 
-// WorkerConfig is what Work needs beside what Open got.
+// WorkerConfig is what RunWorker needs beside Open's Config.
 type WorkerConfig struct {
-	// WorkerURL is the connection URL of konstruct_worker, as which turns are dealt out. Required.
+	// WorkerURL is the connection URL of role konstruct_worker, which reads the job queue. Required.
 	WorkerURL string
-	// OwnerURL is the connection URL of the schema's owner, as which tenants' own indexes are made and dropped; without
-	// it none are.
+	// OwnerURL is the connection URL of the schema's owner, which creates and drops tenants' own indexes. Empty:
+	// tenants get no indexes of their own.
 	OwnerURL string
 }
 
-// RunWorker ingests what Agent.Enqueue enqueued, of all tenants in turns, and makes and drops indexes of large tenants'
-// own, until the context ends. Any number of processes may do so.
+// RunWorker ingests what Agent.Enqueue enqueued, taking tenants in turn, and creates and drops large tenants' own
+// indexes, until the context ends. Any number of processes may run it.
 func (k *Konstruct) RunWorker(ctx context.Context, b WorkerConfig) error {
-	ctx = tenantdb.Trusted(ctx) // each job is done by the labels of whoever handed it over
+	ctx = tenantdb.Trusted(ctx) // each job runs with the labels of its uploader
 	in, err := k.ingester(nil)
 	if err != nil {
 		return err
 	}
-	lines := []fairqueue.Queue{{Name: fairqueue.Documents, Concurrency: readers(), Worker: in}}
+	queues := []fairqueue.Queue{{Name: fairqueue.Documents, Concurrency: readers(), Worker: in}}
 	if b.OwnerURL != "" {
 		builder, err := tenantdb.OpenIndexBuilder(ctx, b.OwnerURL)
 		if err != nil {
 			return err
 		}
 		defer builder.Close()
-		lines = append(lines,
+		queues = append(queues,
 			fairqueue.Queue{Name: fairqueue.Indexes, Concurrency: 1,
 				Worker: &search.Indexer{Door: k.door, Builder: builder, Thresholds: search.DefaultThresholds,
 					Logger: k.logger}})
 	}
-	return fairqueue.Run(ctx, fairqueue.Config{DatabaseURL: b.WorkerURL, Queues: lines, Logger: k.logger})
+	return fairqueue.Run(ctx, fairqueue.Config{DatabaseURL: b.WorkerURL, Queues: queues, Logger: k.logger})
 }

@@ -16,7 +16,7 @@ import (
 	"github.com/konstruct/konstruct/kb"
 )
 
-// wide is the real model with the first of its numbers twice: one of other dimensions.
+// wide is the real model with more dimensions: it repeats the first numbers of each vector.
 type wide struct{ embed.Embedder }
 
 func (wide) Name() string    { return "wide" }

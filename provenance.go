@@ -15,53 +15,53 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// RetrievalCheck is what a retrieval showed, verified against what is stored now.
+// RetrievalCheck compares the passages that a retrieval event cites with those stored now.
 type RetrievalCheck struct {
 	Event StoredEvent `json:"event"`
-	// Options it was searched, and by which model.
+	// Options are those of the search, and Model is the model that it used.
 	Options audit.SearchOptions `json:"how"`
 	Model   string              `json:"model,omitempty"`
-	// Passages are those that were shown, best first, each with those shown around it.
+	// Passages are the returned passages, best first, each with its neighbours.
 	Passages []RetrievedPassage `json:"passages"`
 }
 
-// PassageState is what has become of a passage since it was shown.
+// PassageState is the state of a passage since a search returned it.
 type PassageState string
 
-// The states. A passage that says something else has another id, unless another client wrote over it.
+// The states. An edited passage gets another id, unless another client overwrites the row.
 const (
-	Unchanged PassageState = "unchanged" // it is stored as it was shown: its hash is the event's
-	Changed   PassageState = "changed"   // something else is stored under its id
-	Deleted   PassageState = "deleted"   // nothing is stored under its id any more
-	// its document has labels of which the context was granted none; what has become of it is not said
+	Unchanged PassageState = "unchanged" // stored as it was returned: its hash is the event's
+	Changed   PassageState = "changed"   // other text is stored under its id
+	Deleted   PassageState = "deleted"   // nothing is stored under its id
+	// its document has labels, and the context was granted none of them: the state is not disclosed
 	Hidden PassageState = "hidden"
 )
 
-// RetrievedPassage is one passage that was shown.
+// RetrievedPassage is one passage that a search returned.
 type RetrievedPassage struct {
 	audit.RetrievedPassage
 	Rank  int          `json:"rank"`
 	State PassageState `json:"state"`
-	// CurrentVersion is at which version its document stands; 0 where that is gone.
+	// CurrentVersion is the version of its document now; 0 when the document is deleted.
 	CurrentVersion int `json:"document_version_now"`
-	// Content is the very text that was shown, as long as it is stored, and Headings and Page are where it stands.
+	// Content is the text that was returned, as long as it is stored. Headings and Page locate it in its document.
 	Content  string   `json:"content,omitempty"`
 	Headings []string `json:"headings,omitempty"`
 	Page     int      `json:"page,omitempty"`
 }
 
-// ErrNoRetrieval says that an event is none of a search.
-var ErrNoRetrieval = errors.New("the event is no retrieval: it says nothing of passages that were shown")
+// ErrNoRetrieval means that an event is not a retrieval.
+var ErrNoRetrieval = errors.New("the event is not a retrieval: it cites no passages")
 
-// maxPassages is how many passages one event names at most: hits and those around them.
+// maxPassages is the largest number of passages in one event: hits and their neighbours.
 const maxPassages = search.MaxHits * (1 + 2*search.MaxNeighbours)
 
-// CheckRetrieval returns what a retrieval showed, and what has become of it since.
+// CheckRetrieval returns the passages of a retrieval event and compares them with those stored now.
 func (g Events) CheckRetrieval(ctx context.Context, event uuid.UUID) (s RetrievalCheck, err error) {
 	if s.Event, err = g.t.Events().Get(ctx, event); err != nil {
 		return s, err
 	}
-	var said struct {
+	var recorded struct {
 		Documents []audit.RetrievedPassage `json:"gen_ai.retrieval.documents"`
 		How       audit.SearchOptions      `json:"konstruct.retrieval"`
 		Model     string                   `json:"gen_ai.request.model"`
@@ -69,15 +69,15 @@ func (g Events) CheckRetrieval(ctx context.Context, event uuid.UUID) (s Retrieva
 	if s.Event.Action != audit.ActionRetrieval {
 		return s, ErrNoRetrieval
 	}
-	if err := json.Unmarshal(s.Event.Metadata, &said); err != nil {
-		return s, fmt.Errorf("konstruct: event %s: its metadata is not what a search writes: %w", event, err)
+	if err := json.Unmarshal(s.Event.Metadata, &recorded); err != nil {
+		return s, fmt.Errorf("konstruct: event %s: its metadata is not that of a retrieval: %w", event, err)
 	}
-	if len(said.Documents) > maxPassages {
-		return s, fmt.Errorf("konstruct: event %s names %d passages", event, len(said.Documents))
+	if len(recorded.Documents) > maxPassages {
+		return s, fmt.Errorf("konstruct: event %s names %d passages", event, len(recorded.Documents))
 	}
-	s.Options, s.Model = said.How, said.Model
-	ids, documents := make([]uuid.UUID, len(said.Documents)), make([]uuid.UUID, len(said.Documents))
-	for i, d := range said.Documents {
+	s.Options, s.Model = recorded.How, recorded.Model
+	ids, documents := make([]uuid.UUID, len(recorded.Documents)), make([]uuid.UUID, len(recorded.Documents))
+	for i, d := range recorded.Documents {
 		ids[i], documents[i] = d.ChunkID, d.DocumentID
 	}
 	stored, err := kb.PassagesByID(ctx, g.t.k.door, g.t.id, ids)
@@ -92,7 +92,7 @@ func (g Events) CheckRetrieval(ctx context.Context, event uuid.UUID) (s Retrieva
 	if err != nil {
 		return s, err
 	}
-	for i, d := range said.Documents {
+	for i, d := range recorded.Documents {
 		p := RetrievedPassage{RetrievedPassage: d, Rank: i + 1, State: Deleted, CurrentVersion: versions[d.DocumentID]}
 		if hidden[d.DocumentID] {
 			p.State = Hidden
@@ -107,8 +107,8 @@ func (g Events) CheckRetrieval(ctx context.Context, event uuid.UUID) (s Retrieva
 	return s, nil
 }
 
-// ExplainSearch does a search that is not recorded, and says how it is done. Nothing of what it finds is returned. To
-// whoever was not granted every label what the database says is not: it counts what was hidden.
+// ExplainSearch explains how a search is executed. It records no event and returns no hit. Without a grant of every
+// label it omits the database's plan and row counts, because these count hidden passages.
 func (a *Agent) ExplainSearch(ctx context.Context, q SearchRequest) (e search.Explanation, err error) {
 	if err := a.completeRequest(&q); err != nil {
 		return e, err
@@ -131,20 +131,19 @@ func (a *Agent) ExplainSearch(ctx context.Context, q SearchRequest) (e search.Ex
 		e, err = a.t.k.searcher.Explain(ctx, tx, a.t.id, q.kbQuery(model, vectors[0]))
 		return err
 	})
-	if !trusted { // the database's account counts what was hidden, and so does the index
+	if !trusted { // the plan and the index's state count hidden passages
 		e.Explain, e.TenantIndex, e.Estimated, e.Actual = nil, nil, 0, 0
 	}
 	return e, err
 }
 
-// tuneQueries is how many of the tenant's own questions are asked at most.
+// tuneQueries is the largest number of recorded queries that TuneIndex runs.
 const tuneQueries = 200
 
-// TuneIndex finds the least hnsw.ef_search with which the tenant's own index, where it has one, finds what there is, by
-// questions that were asked of it and are on the trail (what was redacted of them is missing), and has its searches use
-// it.
+// TuneIndex finds the smallest hnsw.ef_search with which the tenant's own index, if it has one, finds 99.5 % of the
+// nearest passages of the queries on the trail (less what is redacted there). Later searches use it.
 func (t *Tenant) TuneIndex(ctx context.Context) (tuned search.Tuning, err error) {
-	ctx = tenantdb.Trusted(ctx) // the index is everybody's; what is told of it is figures
+	ctx = tenantdb.Trusted(ctx) // the index covers all labels; only statistics leave this function
 	events, err := t.Events().List(ctx, Filter{Action: audit.ActionRetrieval, Limit: tuneQueries})
 	if err != nil {
 		return tuned, err

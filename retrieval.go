@@ -20,38 +20,38 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// SearchResult is what a search returned, and the event that says so.
+// SearchResult is the result of a search, and its retrieval event.
 type SearchResult struct {
 	EventID uuid.UUID `json:"event_id"`
 	Hits    []Hit     `json:"hits"`
-	// Plan is how it was searched.
+	// Plan is how the search was executed.
 	Plan search.Plan `json:"plan"`
-	// Next is for Question.After; empty where there is no more.
+	// Next is the cursor for SearchRequest.After; empty on the last page.
 	Next string `json:"next,omitempty"`
-	// Spelled are words of the question that no passage has, and those that they were taken for.
+	// Spelled are query words that no passage has, and the words searched instead.
 	Spelled []search.Correction `json:"spelled,omitempty"`
-	// Fallback says why it was searched by words alone; empty where it was searched as asked.
+	// Fallback is why the search was lexical only; empty when it ran in the requested mode.
 	Fallback string `json:"fallback,omitempty"`
 }
 
-// SearchRequest is a search, for callers who want to say more than the question.
+// SearchRequest is a search with all its options.
 type SearchRequest struct {
 	Text   string
 	TopK   int    // 5 when zero, at most kb.MaxHits
-	UserID string // who asked
-	// Labels are what the asker may see beside documents that everybody may: those with one of these labels. A program
-	// that is trusted says them for whoever asks (tenantdb.Every is all, none are none). Where the context was granted
-	// labels (WithLabels) they narrow these; none are all that were granted.
+	UserID string // who searches
+	// Labels restrict the search to documents with one of these labels, beside those with none. A trusted program sets
+	// them for its user; tenantdb.AllLabelsName is every label. Where the context was granted labels (WithLabels), they
+	// must be among these, and empty means all that were granted.
 	Labels         []string
 	ConversationID string
 	Extra          Metadata
 
-	// Mode is by what it is searched; search.Hybrid when empty. LexicalFallback lets it be by words alone while the
-	// model can't be reached; the answer and the event say so.
+	// Mode is how to search; empty is search.Hybrid. LexicalFallback permits a lexical search while the model is
+	// unavailable; result and event record that.
 	Mode            search.Mode
 	LexicalFallback bool
-	// Where are conditions that documents must meet, and MinScore, Diversity, PerDocument, Neighbours, After and Within
-	// are as in search.Query.
+	// Where are conditions on documents. MinScore, Diversity, PerDocument, Neighbours, After and Within are as in
+	// search.Query.
 	Where       []Condition
 	MinScore    *float64
 	Diversity   float64
@@ -59,27 +59,26 @@ type SearchRequest struct {
 	Neighbours  int
 	After       string
 	Within      time.Duration
-	// Rerank has Config.Reranker put the first fifty in order; scores are then its.
+	// Rerank has Config.Reranker reorder the first fifty hits; scores are then the reranker's.
 	Rerank bool
 }
 
-// MaxQuery is how many bytes a question may have; the model reads some 256 tokens of it.
+// MaxQuery is the largest length of a query, in bytes; the model reads some 256 tokens of it.
 const MaxQuery = search.MaxText
 
-// MaxSearches is how many searches SearchBatch takes.
+// MaxSearches is the largest number of searches in a SearchBatch.
 const MaxSearches = 100
 
-// rerankDepth is how many hits a reranker reads.
+// rerankDepth is the number of hits that a reranker scores.
 const rerankDepth = 50
 
-// Search returns the tenant's topK passages that answer the question best (5 when topK is zero), best first. It
-// writes a retrieval event naming what was shown in the same transaction: there is no answer without its
-// record.
+// Search returns the topK passages that match the question best (5 when topK is zero), best first. It records a
+// retrieval event that cites them in the same transaction: there is no result without its event.
 func (a *Agent) Search(ctx context.Context, question string, topK int) (SearchResult, error) {
 	return a.SearchWith(ctx, SearchRequest{Text: question, TopK: topK})
 }
 
-// SearchWith is Search with everything that can be said of a question.
+// SearchWith is Search with all options.
 func (a *Agent) SearchWith(ctx context.Context, q SearchRequest) (SearchResult, error) {
 	all, err := a.SearchBatch(ctx, []SearchRequest{q})
 	if err != nil {
@@ -88,7 +87,7 @@ func (a *Agent) SearchWith(ctx context.Context, q SearchRequest) (SearchResult, 
 	return all[0], nil
 }
 
-// SearchBatch asks several questions in one transaction: each has its answer and its event, or none has.
+// SearchBatch runs several searches in one transaction: all return a result and record an event, or none does.
 func (a *Agent) SearchBatch(ctx context.Context, questions []SearchRequest) (all []SearchResult, err error) {
 	start := time.Now()
 	if len(questions) < 1 || len(questions) > MaxSearches {
@@ -110,7 +109,7 @@ func (a *Agent) SearchBatch(ctx context.Context, questions []SearchRequest) (all
 	if err != nil {
 		return nil, err
 	}
-	for { // again where another model serves than was thought
+	for { // again when the tenant has switched models meanwhile
 		all, err = a.searchBatch(ctx, questions, sees, model, start)
 		var other *search.ModelChangedError
 		if !errors.As(err, &other) || other.Model == model {
@@ -120,7 +119,7 @@ func (a *Agent) SearchBatch(ctx context.Context, questions []SearchRequest) (all
 	}
 }
 
-// completeRequest checks a question as far as can be told without the database, and says what it leaves open.
+// completeRequest checks a request as far as possible without the database, and fills in defaults.
 func (a *Agent) completeRequest(q *SearchRequest) error {
 	q.TopK, q.Mode = cmp.Or(q.TopK, 5), cmp.Or(q.Mode, search.Hybrid)
 	switch {
@@ -139,12 +138,12 @@ func (a *Agent) completeRequest(q *SearchRequest) error {
 		return &search.QueryError{Field: "rerank",
 			Reason: "there is no reranker: give its address (Config.Reranker, KONSTRUCT_RERANK_URL)"}
 	case q.Rerank && (q.After != "" || q.Diversity > 0):
-		return &search.QueryError{Field: "rerank", Reason: "goes neither with a further page nor with variety"}
+		return &search.QueryError{Field: "rerank", Reason: "can't be combined with after or diversity"}
 	}
 	return nil
 }
 
-// searchLabels are the labels that a question is asked by.
+// searchLabels returns the labels that a search may see.
 func (a *Agent) searchLabels(ctx context.Context, q *SearchRequest) (tenantdb.Labels, error) {
 	asked, door := tenantdb.LabelsOf(q.Labels...), a.t.k.door
 	if door.Trusts(ctx) {
@@ -161,7 +160,7 @@ func (a *Agent) searchLabels(ctx context.Context, q *SearchRequest) (tenantdb.La
 	return asked, nil
 }
 
-// kbQuery is a question as the knowledge base is asked it.
+// kbQuery converts a request into a query of the knowledge base.
 func (q *SearchRequest) kbQuery(model string, vector []float32) search.Query {
 	k := q.TopK
 	if q.Rerank {
@@ -172,7 +171,7 @@ func (q *SearchRequest) kbQuery(model string, vector []float32) search.Query {
 		Neighbours: q.Neighbours, After: q.After, Within: q.Within}
 }
 
-// searchBatch is SearchBatch by one model.
+// searchBatch is SearchBatch with one model.
 func (a *Agent) searchBatch(ctx context.Context, questions []SearchRequest, sees []tenantdb.Labels, model string,
 	start time.Time) ([]SearchResult, error) {
 	vectors, name, down := a.t.k.embedQuestions(ctx, a.t.id, questions, model)
@@ -202,7 +201,7 @@ func (a *Agent) searchBatch(ctx context.Context, questions []SearchRequest, sees
 	return all, nil
 }
 
-// searchOne searches for one question and records what is shown.
+// searchOne runs one search and records its event.
 func (a *Agent) searchOne(ctx context.Context, tx pgx.Tx, q *SearchRequest, query search.Query, model string,
 	start time.Time, r *SearchResult) error {
 	f, err := a.t.k.searcher.SearchInTx(ctx, tx, a.t.id, query)
@@ -229,7 +228,7 @@ func (a *Agent) searchOne(ctx context.Context, tx pgx.Tx, q *SearchRequest, quer
 	for i, h := range r.Hits {
 		if query.Model == "" && h.Similarity != nil && h.Recipe != "" && !kb.RecipeModel(h.Recipe, model) {
 			return fmt.Errorf(
-				"konstruct: %s was ingested with another model than %s: take it in again, or ask with its model",
+				"konstruct: %s was ingested with another model than %s: ingest it again, or search with its model",
 				h.Filename, model)
 		}
 		shown[i] = audit.RetrievedPassage{ChunkID: h.ChunkID, Score: h.Score, DocumentID: h.DocumentID,
@@ -250,20 +249,20 @@ func (a *Agent) searchOne(ctx context.Context, tx pgx.Tx, q *SearchRequest, quer
 	return err
 }
 
-// visibleCorrections is what an event says of words that were taken for others: whoever reads the trail learns no word
-// of a document that has labels.
+// visibleCorrections returns the spelling corrections for an event. It omits the corrected words when the search could
+// see labelled documents: a reader of the trail may not see these.
 func visibleCorrections(all []search.Correction, labels tenantdb.Labels) []search.Correction {
 	if labels == (tenantdb.Labels{}) {
 		return all
 	}
-	said := make([]search.Correction, len(all))
+	visible := make([]search.Correction, len(all))
 	for i := range all {
-		said[i].From = all[i].From
+		visible[i].From = all[i].From
 	}
-	return said
+	return visible
 }
 
-// rerank puts hits in the reranker's order, with its scores, and returns its name.
+// rerank sorts hits by the reranker's scores, sets these, and returns its name.
 func (a *Agent) rerank(ctx context.Context, q *SearchRequest, r *SearchResult) (string, error) {
 	texts := make([]string, len(r.Hits))
 	for i := range r.Hits {
@@ -285,19 +284,18 @@ func (a *Agent) rerank(ctx context.Context, q *SearchRequest, r *SearchResult) (
 	return name, nil
 }
 
-// vectorKey is a question that was embedded: of one tenant, so that none can tell by the time whether another asked the
-// same.
+// vectorKey is the cache key of a query's vector. It has the tenant, so that response times don't tell one tenant what
+// another searched.
 type vectorKey struct {
 	tenant uuid.UUID
 	model  string
 	sum    [sha256.Size]byte // of the text
 }
 
-// vectorCacheSize is how many questions' vectors are kept, of some 2 KB each where there are 384 dimensions.
+// vectorCacheSize is the number of cached query vectors, of some 2 KB each at 384 dimensions.
 const vectorCacheSize = 10_000
 
-// embedQuestions returns the vectors of the questions that need one, and the model's name; down says why there are
-// none.
+// embedQuestions returns the vectors of the requests that need one, and the model's name. down is why there are none.
 func (k *Konstruct) embedQuestions(ctx context.Context, tenant uuid.UUID, questions []SearchRequest,
 	model string) (vectors [][]float32, name string, down error) {
 	vectors = make([][]float32, len(questions))
@@ -309,7 +307,7 @@ func (k *Konstruct) embedQuestions(ctx context.Context, tenant uuid.UUID, questi
 		return vectors, "", err
 	}
 	var texts []string
-	var of []int
+	var positions []int
 	var keys []vectorKey
 	for i := range questions {
 		text := search.PlainText(questions[i].Text)
@@ -317,7 +315,7 @@ func (k *Konstruct) embedQuestions(ctx context.Context, tenant uuid.UUID, questi
 		if v, ok := k.vectorCache.Get(key); ok {
 			vectors[i] = v
 		} else if questions[i].Mode != search.Lexical {
-			texts, of, keys = append(texts, text), append(of, i), append(keys, key)
+			texts, positions, keys = append(texts, text), append(positions, i), append(keys, key)
 		}
 	}
 	if len(texts) == 0 {
@@ -328,7 +326,7 @@ func (k *Konstruct) embedQuestions(ctx context.Context, tenant uuid.UUID, questi
 		return vectors, e.Name(), err
 	}
 	for i, v := range made {
-		vectors[of[i]] = v
+		vectors[positions[i]] = v
 		k.vectorCache.Add(keys[i], v)
 	}
 	return vectors, e.Name(), nil

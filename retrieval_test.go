@@ -26,7 +26,7 @@ import (
 	"github.com/konstruct/konstruct/search"
 )
 
-// watched is the real model, which may be away, and counts what it embeds.
+// watched is the real model; it counts what it embeds, and can be made unavailable.
 type watched struct {
 	embed.Embedder
 	away     error
@@ -76,7 +76,7 @@ func take(t *testing.T, k *konstruct.Konstruct, path, content string) {
 	}
 }
 
-// how reads what an event says of how it was searched.
+// how reads an event's search options.
 func how(t *testing.T, k *konstruct.Konstruct,
 	tenant, event uuid.UUID) (h audit.SearchOptions, documents []audit.RetrievedPassage) {
 	t.Helper()
@@ -295,7 +295,7 @@ func TestARerankerPutsHitsInOrder(t *testing.T) {
 	}
 }
 
-// TestALargeTenantGetsAnIndexInTheBackground from whatever client writes its passages, and it is tuned by the questions
+// TestALargeTenantGetsAnIndexInTheBackground whichever client writes its passages, and it is tuned by the queries
 // that were asked.
 func TestALargeTenantGetsAnIndexInTheBackground(t *testing.T) {
 	d := testkit.Database(t)

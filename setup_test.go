@@ -73,7 +73,7 @@ func TestSetupBringsWhatTestsRun(t *testing.T) {
 	}
 }
 
-// TestTheThreatModelNamesTestsThatAreThere: each attack in its tables is done for real by the test it names.
+// TestTheThreatModelNamesTestsThatAreThere: each attack in its tables is executed by the test it names.
 func TestTheThreatModelNamesTestsThatAreThere(t *testing.T) {
 	raw, err := os.ReadFile("docs/threat-model.md")
 	if err != nil {

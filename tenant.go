@@ -10,14 +10,14 @@ import (
 	"github.com/konstruct/konstruct/ledger"
 )
 
-// Tenant is one tenant's part of the database; nothing done through it sees another's.
+// Tenant is one tenant's part of the database; its methods see no other tenant's data.
 type Tenant struct {
 	k  *Konstruct
 	id uuid.UUID
 }
 
-// Tenant returns the tenant's part. A tenant exists as soon as a row names it. The zero UUID is no tenant:
-// every call on it is refused.
+// Tenant returns a tenant by its id. A tenant exists as soon as a row names it. The zero UUID is no tenant: every call
+// on it fails.
 func (k *Konstruct) Tenant(id uuid.UUID) *Tenant { return &Tenant{k, id} }
 
 // LogBatch writes events of any of the tenant's agents in one transaction, or none, and returns their ids in order.
@@ -25,35 +25,36 @@ func (t *Tenant) LogBatch(ctx context.Context, events []Event) ([]uuid.UUID, err
 	return t.k.trail.LogBatch(ctx, t.id, events)
 }
 
-// ErrNoReceipts says that nobody signs receipts here.
+// ErrNoReceipts means that Config.Receipts is nil.
 var ErrNoReceipts = errors.New("konstruct: there is no key to sign receipts with: give the notary's " +
 	"(Config.Receipts, KONSTRUCT_NOTARY_KEY_FILE), which its first run makes")
 
-// IntegrateWithin is by when a receipt promises that its event will stand in the log.
+// IntegrateWithin is the time within which a receipt promises that its event is in the log.
 const IntegrateWithin = ledger.IntegrateWithin
 
-// Tx runs fn in a transaction of this tenant and commits when it returns nil. Agent.InTx logs in it, so
-// that an event and a change of your own commit together.
+// Tx runs fn in a transaction of this tenant and commits when fn returns nil. Agent.InTx logs in it, so that an event
+// and a change of your own commit together.
 func (t *Tenant) Tx(ctx context.Context, fn func(context.Context, pgx.Tx) error) error {
 	return t.k.door.Tx(ctx, t.id, fn)
 }
 
-// A tenant's parts, each with the calls that are about it. They hold no state of their own: get one wherever it is
-// needed.
+// The parts of a tenant, each with its own methods. They are stateless: get one wherever you need it.
 type (
-	// Events are what agents did.
+	// Events are the tenant's trail.
 	Events struct{ t *Tenant }
 	// Escalations are decisions that agents left to people.
 	Escalations struct{ t *Tenant }
-	// Documents are the knowledge base.
+	// Documents are the documents of the knowledge base.
 	Documents struct{ t *Tenant }
-	// Jobs ingest what was enqueued.
+	// Jobs are the ingest jobs.
 	Jobs struct{ t *Tenant }
-	// Models are the embedding models whose vectors the knowledge base has.
+	// Models are the embedding models that have vectors in the knowledge base.
 	Models struct{ t *Tenant }
-	// Keys are credentials of programs; each call but List needs who makes it, and is an event.
+	// Keys are the credentials of programs. Each method but List takes the principal that calls it, and records an
+	// event.
 	Keys struct{ t *Tenant }
-	// Users are people of the identity provider; each call but List needs who makes it, and is an event.
+	// Users are people of the identity provider. Each method but List takes the principal that calls it, and records an
+	// event.
 	Users struct{ t *Tenant }
 )
 

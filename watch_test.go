@@ -42,7 +42,7 @@ func TestAFolderThatIsWatchedIsTheKnowledgeBase(t *testing.T) {
 		nil); err != nil {
 		t.Fatal(err)
 	}
-	// A file that waits to be ingested and is taken away before its turn comes does not come any more.
+	// A file that is deleted while its job is queued is not ingested.
 	write(dir, "queued.txt", "It went before it came.")
 	if err := agent.EnqueueFiles(t.Context(), []string{dir}, konstruct.DocumentOptions{},
 		func(konstruct.IngestResult) {}); err != nil {
