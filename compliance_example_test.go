@@ -15,8 +15,8 @@ import (
 	"github.com/konstruct/konstruct/verify"
 )
 
-// Erase what a person typed by mistake. The text is deleted for good; the trail records the erasure, and everything still
-// verifies.
+// Erase what a person typed by mistake. The text is deleted for good; the trail records the erasure, and everything
+// still verifies.
 func Example_erasure() {
 	ctx := context.Background()
 	d, err := testkit.Clone("konstruct")

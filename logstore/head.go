@@ -15,20 +15,20 @@ import (
 // Head is a log at a size: a row of audit_heads without the leaves that it added.
 type Head struct {
 	Size   int64       // in leaves
-	Anchor int64       // the head's own leaf in the super-log; in the super-log, its size
+	Anchor int64       // index of the head's leaf in the super-log; the super-log's own heads: size - 1
 	Root   ledger.Hash // over all leaves
 	At     time.Time
 	Salt   [32]byte // of its leaf in the super-log
 	Last   Position // of its last leaf
 }
 
-// HeadColumns are the columns that ScanHead reads, of a head that the query names h.
+// HeadColumns are the columns that ScanHead reads; the query's alias of audit_heads must be h.
 const HeadColumns = `h.size, h.anchor, h.root, h.at, h.salt, h.segment, h.xid::text::bigint, h.event_id`
 
 // ScanHead reads a head from a row of HeadColumns.
 func ScanHead(row pgx.CollectableRow) (Head, error) { return ScanHeadAnd(row) }
 
-// ScanHeadAnd reads a head from a row that begins with HeadColumns, and the columns behind them into dest.
+// ScanHeadAnd reads a head from a row that begins with HeadColumns, and the columns after them into dest.
 func ScanHeadAnd(row pgx.CollectableRow, dest ...any) (h Head, err error) {
 	var root, salt []byte
 	var xid int64
@@ -43,7 +43,7 @@ func ScanHeadAnd(row pgx.CollectableRow, dest ...any) (h Head, err error) {
 	return h, nil
 }
 
-// LastHead reads a log's newest head, or returns pgx.ErrNoRows for a log that has none.
+// LastHead returns a log's newest head, or pgx.ErrNoRows without any.
 func LastHead(ctx context.Context, tx pgx.Tx, tenant uuid.UUID) (Head, error) {
 	rows, err := tx.Query(ctx,
 		`SELECT `+HeadColumns+` FROM audit_heads h WHERE tenant_id = $1 ORDER BY size DESC, anchor DESC LIMIT 1`,
@@ -54,7 +54,7 @@ func LastHead(ctx context.Context, tx pgx.Tx, tenant uuid.UUID) (Head, error) {
 	return pgx.CollectExactlyOneRow(rows, ScanHead)
 }
 
-// StoredRoots reads the roots of n full tiles that follow each other.
+// StoredRoots returns the concatenated roots, 32 bytes each, of n consecutive full tiles.
 func StoredRoots(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, level int16, first int64, n int) ([]byte, error) {
 	out := make([]byte, 0, ledger.TileWidth*tlog.HashSize)
 	if n == 0 {

@@ -12,14 +12,14 @@ import (
 	"github.com/konstruct/konstruct/ledger"
 )
 
-// DatedKey is a key of the notary's, with its leaf in the super-log and when it entered there.
+// DatedKey is a key of the notary, with the index and the time of its leaf in the super-log.
 type DatedKey struct {
 	ledger.Key
 	Anchor int64
 	At     ledger.Micros
 }
 
-// ReadKeys reads the notary's keys, the oldest first.
+// ReadKeys returns the notary's keys, the oldest first.
 func ReadKeys(ctx context.Context, tx pgx.Tx) ([]DatedKey, error) {
 	rows, err := tx.Query(ctx, `SELECT verifier, anchor, at FROM audit_keys WHERE tenant_id = $1 ORDER BY anchor`,
 		Operator)
@@ -38,13 +38,13 @@ func ReadKeys(ctx context.Context, tx pgx.Tx) ([]DatedKey, error) {
 	})
 }
 
-// OpenWithAnyKey opens a checkpoint signed with any key that the log has had.
+// OpenWithAnyKey verifies a checkpoint with any key that the log has had, and returns it.
 func OpenWithAnyKey(ctx context.Context, tx pgx.Tx, signed, name string) (ledger.Checkpoint, error) {
 	keys, err := ReadKeys(ctx, tx)
 	if err != nil {
 		return ledger.Checkpoint{}, err
 	}
-	err = errors.New("no key of this log signed it")
+	err = errors.New("it is not signed with a key of this log")
 	for i := len(keys) - 1; i >= 0; i-- {
 		if keys[i].Name != name {
 			continue
@@ -58,12 +58,12 @@ func OpenWithAnyKey(ctx context.Context, tx pgx.Tx, signed, name string) (ledger
 	return ledger.Checkpoint{}, err
 }
 
-// CheckAnchor verifies the checkpoint kept in the anchor against the super-log's head, and returns it: the head's tree
-// must extend it. Else it returns an ErrRefused.
-func CheckAnchor(ctx context.Context, tx pgx.Tx, kept, name string, head Head) (ledger.Checkpoint, error) {
-	last, err := OpenWithAnyKey(ctx, tx, kept, name)
+// CheckAnchor verifies the anchor's checkpoint against the super-log's head, and returns it. The head's tree must
+// extend it; otherwise the error is an ErrRefused.
+func CheckAnchor(ctx context.Context, tx pgx.Tx, anchored, name string, head Head) (ledger.Checkpoint, error) {
+	last, err := OpenWithAnyKey(ctx, tx, anchored, name)
 	if err != nil {
-		return last, fmt.Errorf("%w: the checkpoint kept in the anchor: %w", ErrRefused, err)
+		return last, fmt.Errorf("%w: the anchor's checkpoint: %w", ErrRefused, err)
 	}
 	if last.Size > head.Size {
 		return last, &RolledBackError{Here: head.Size, Signed: last.Size}
@@ -85,9 +85,9 @@ func CheckAnchor(ctx context.Context, tx pgx.Tx, kept, name string, head Head) (
 	return last, nil
 }
 
-// RolledBackError is the refusal of a database that was restored to an earlier state.
+// RolledBackError refuses a database that was restored to an earlier state.
 type RolledBackError struct {
-	Here, Signed int64 // sizes of the super-log: in the database, and signed
+	Here, Signed int64 // sizes of the super-log, in leaves: in the database, and signed
 }
 
 // Error implements error.

@@ -10,16 +10,15 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// ClockSlack is by how much the database's clock and the notary's may differ before a time counts as false.
+// ClockSlack is the tolerated difference between the database's clock and the notary's.
 const ClockSlack = 10 * time.Second
 
-// RoundMark is a round of the notary's of which the super-log's head tells: when it was, up to where it had put seals
-// in order, and in which transaction it did. Transaction ids are issued in order, so what a later transaction sealed
-// was recorded later.
+// RoundMark is a round of the notary, from a head of the super-log: its time, its transaction, and the position up to
+// which it had sequenced seals. Transaction ids are issued in order, so a later transaction sealed later.
 type RoundMark struct {
 	At    time.Time
-	Epoch int16  // of the cluster in which it was
-	XID   uint64 // 0: a head from before this was kept
+	Epoch int16  // of the round's cluster
+	XID   uint64 // 0: the head is from before this was stored
 	Last  Position
 }
 
@@ -32,10 +31,11 @@ func scanMark(row pgx.CollectableRow) (m RoundMark, err error) {
 	return m, err
 }
 
-// KeptMarks is how many rounds a notary remembers: a transaction that seals now began after most of them.
+// KeptMarks is the number of rounds that a notary keeps in memory: most of them ended before a transaction that seals
+// now began.
 const KeptMarks = 1024
 
-// ReadLastMarks reads the newest KeptMarks rounds, the oldest of them first.
+// ReadLastMarks returns the newest KeptMarks rounds, the oldest of them first.
 func ReadLastMarks(ctx context.Context, tx pgx.Tx) ([]RoundMark, error) {
 	rows, err := tx.Query(ctx,
 		`SELECT * FROM (SELECT `+markColumns+` FROM audit_heads h WHERE h.tenant_id = $1 AND h.own_xid IS NOT NULL
@@ -46,10 +46,10 @@ func ReadLastMarks(ctx context.Context, tx pgx.Tx) ([]RoundMark, error) {
 	return pgx.CollectRows(rows, scanMark)
 }
 
-// markPause is how far apart the rounds are that a verification keeps of a long history.
+// markPause is the least time between two rounds that ReadMarks returns.
 const markPause = ClockSlack
 
-// ReadMarks reads the rounds of the whole history, at least ClockSlack apart, the oldest first.
+// ReadMarks returns rounds of the whole history, at least ClockSlack apart and the oldest first, and the last one.
 func ReadMarks(ctx context.Context, tx pgx.Tx) (all []RoundMark, err error) {
 	rows, err := tx.Query(ctx, `SELECT `+markColumns+` FROM audit_heads h WHERE h.tenant_id = $1 ORDER BY h.size`,
 		Operator)
@@ -73,7 +73,7 @@ func ReadMarks(ctx context.Context, tx pgx.Tx) (all []RoundMark, err error) {
 	return all, nil
 }
 
-// endedBefore returns the time of a round that had ended before a seal's transaction began; zero where none is known.
+// endedBefore returns the time of the last known round that ended before a seal's transaction began, or zero.
 func endedBefore(marks []RoundMark, epoch int16, xid uint64) time.Time {
 	i := sort.Search(len(marks), func(i int) bool {
 		m := &marks[i]
@@ -89,7 +89,7 @@ func endedBefore(marks []RoundMark, epoch int16, xid uint64) time.Time {
 	return time.Time{}
 }
 
-// EnteredAt returns when a position entered its log, or up to ClockSlack later; zero for one that waits.
+// EnteredAt returns when a position entered its log, up to ClockSlack too late; zero if it has not.
 func EnteredAt(marks []RoundMark, p Position) time.Time {
 	i := sort.Search(len(marks), func(i int) bool { return !p.After(marks[i].Last) })
 	if i == len(marks) {
@@ -98,8 +98,8 @@ func EnteredAt(marks []RoundMark, p Position) time.Time {
 	return marks[i].At
 }
 
-// CheckDate returns what is false about the time that a seal claims, or the empty string. now is when the seal entered
-// its log, or when it is verified.
+// CheckDate returns why a seal's time can't be true, or the empty string. now is when the seal entered its log, or the
+// time of the verification.
 func CheckDate(marks []RoundMark, s *SealedEvent, now time.Time) string {
 	at := s.RecordedAt.Time()
 	if now.Add(ClockSlack).Before(at) {
@@ -114,10 +114,10 @@ func CheckDate(marks []RoundMark, s *SealedEvent, now time.Time) string {
 	return ""
 }
 
-// Adoption is when a tenant's rows from before sealing were sealed.
+// Adoption is the period in which a tenant's events from before sealing were sealed.
 type Adoption struct{ From, To time.Time }
 
-// ReadAdoptions reads the adoptions of all tenants; one in progress ends in the year 9999.
+// ReadAdoptions returns the adoptions of all tenants; one in progress ends in the year 9999.
 func ReadAdoptions(ctx context.Context, tx pgx.Tx) (map[uuid.UUID]Adoption, error) {
 	rows, err := tx.Query(ctx, `SELECT tenant_id, started_at, coalesce(finished_at, '9999-01-01') FROM audit_adoptions`)
 	if err != nil {
@@ -130,7 +130,7 @@ func ReadAdoptions(ctx context.Context, tx pgx.Tx) (map[uuid.UUID]Adoption, erro
 	return all, err
 }
 
-// CheckAdoption returns why a seal can't be one of an adoption's, or the empty string.
+// CheckAdoption returns why a seal can't be from its tenant's adoption, or the empty string.
 func CheckAdoption(all map[uuid.UUID]Adoption, s *SealedEvent) string {
 	at := s.RecordedAt.Time()
 	switch a, there := all[s.TenantID]; {

@@ -13,20 +13,20 @@ import (
 	"github.com/konstruct/konstruct/ledger"
 )
 
-// HeadCovering reads the first signed head that covers a leaf, with its checkpoint, or returns ErrNotInLog.
+// HeadCovering returns the first signed head that covers a leaf, with its checkpoint, or ErrNotInLog.
 func HeadCovering(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, index int64) (Head, string, error) {
 	return firstSigned(ctx, tx, `c.tenant_id = $1 AND c.size > $2 ORDER BY c.size, c.anchor`, tenant, index)
 }
 
-// LastSigned reads a log's newest signed head with its checkpoint: of those whose anchor is below the given one, where
-// it is not 0. It returns ErrNotInLog where there is none.
+// LastSigned returns a log's newest signed head with its checkpoint, or ErrNotInLog. Unless below is 0, the head's
+// anchor must be less.
 func LastSigned(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, below int64) (h Head, note string, err error) {
 	return firstSigned(ctx, tx, `c.tenant_id = $1 AND ($2 = 0 OR c.anchor < $2) ORDER BY c.size DESC, c.anchor DESC`,
 		tenant, below)
 }
 
-// firstSigned is the first checkpoint of those asked for, with its head. It is chosen before heads are looked at:
-// joined first, all of a log's checkpoints and heads were read for one.
+// firstSigned returns the first checkpoint that matches, with its head. The subquery selects it before the join:
+// otherwise PostgreSQL reads all of a log's checkpoints and heads.
 func firstSigned(ctx context.Context, tx pgx.Tx, which string, args ...any) (h Head, note string, err error) {
 	rows, err := tx.Query(ctx, `SELECT `+HeadColumns+`, c.note FROM (SELECT * FROM audit_checkpoints c WHERE `+which+
 		` LIMIT 1) c JOIN audit_heads h USING (tenant_id, size, anchor)`, args...)
@@ -48,7 +48,7 @@ func ScanSignedHead(rows pgx.Rows) (h Head, note string, err error) {
 	return h, note, err
 }
 
-// ProvenLeaf reads a leaf's hash, proven in a head's root.
+// ProvenLeaf returns a leaf's hash, with its inclusion in the head's root proven.
 func ProvenLeaf(r *Reader, h Head, index int64) (ledger.Hash, error) {
 	hashes, err := r.prove(h, []int64{tlog.StoredHashIndex(0, index)})
 	if err != nil {
@@ -57,7 +57,7 @@ func ProvenLeaf(r *Reader, h Head, index int64) (ledger.Hash, error) {
 	return hashes[0], nil
 }
 
-// SuperLog is the super-log at a signed size, to prove leaves in.
+// SuperLog is the super-log at a signed size, for inclusion proofs.
 type SuperLog struct {
 	Size   int64
 	Signed string // the checkpoint as the notary signed it
@@ -65,8 +65,8 @@ type SuperLog struct {
 	Hashes tlog.HashReader
 }
 
-// OpenSuperLog opens the super-log at a signed size, or at the newest for 0. It returns ErrNotInLog where nothing is
-// signed.
+// OpenSuperLog opens the super-log at a signed size, or at the newest for 0. It returns ErrNotInLog without a signed
+// checkpoint.
 func OpenSuperLog(ctx context.Context, tx pgx.Tx, size int64) (*SuperLog, error) {
 	h, note, err := firstSigned(ctx, tx, `c.tenant_id = $1 AND ($2 = 0 OR c.size = $2) ORDER BY c.size DESC`,
 		Operator, size)
@@ -80,7 +80,7 @@ func OpenSuperLog(ctx context.Context, tx pgx.Tx, size int64) (*SuperLog, error)
 	return s, err
 }
 
-// WithCosignatures adds the witnesses' cosignatures to a checkpoint of the super-log.
+// WithCosignatures appends the witnesses' cosignatures to a checkpoint of the super-log.
 func WithCosignatures(ctx context.Context, tx pgx.Tx, note string, size int64) (string, error) {
 	rows, err := tx.Query(ctx,
 		`SELECT said FROM audit_witnesses WHERE tenant_id = $1 AND size = $2 AND kind = 'cosignature' ORDER BY name`,

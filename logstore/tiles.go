@@ -11,8 +11,8 @@ import (
 	"github.com/konstruct/konstruct/ledger"
 )
 
-// Reader reads a log's tiles, full and partial, as a tree of the given size has them. It trusts nothing:
-// tlog.TileHashReader proves what it returns in the tree's root.
+// Reader reads a log's tiles, full and partial, for a tree of the given size. It trusts nothing: tlog.TileHashReader
+// verifies the tiles against the tree's root.
 type Reader struct {
 	ctx    context.Context
 	tx     pgx.Tx
@@ -20,7 +20,7 @@ type Reader struct {
 	size   int64
 }
 
-// NewReader returns a reader of a tenant's log as its tree of a size has it, within a transaction.
+// NewReader returns a reader of a tenant's log at a size, within a transaction.
 func NewReader(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, size int64) *Reader {
 	return &Reader{ctx: ctx, tx: tx, tenant: tenant, size: size}
 }
@@ -28,11 +28,11 @@ func NewReader(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, size int64) *Re
 // Height implements tlog.TileReader.
 func (r *Reader) Height() int { return ledger.TileHeight }
 
-// SaveTiles implements tlog.TileReader; the database is where they are from.
+// SaveTiles implements tlog.TileReader; it does nothing, since the tiles are in the database.
 func (r *Reader) SaveTiles([]tlog.Tile, [][]byte) {}
 
-// The three ways in which a tile's hashes are stored, each as rows that are joined: a full tile, a partial one of level
-// 0, which may have been filled since, and a partial one above, of the roots below it.
+// Three queries for a tile's hashes, whose rows are concatenated: a full tile; a partial one of level 0, which may have
+// been filled since; a partial one of a higher level, from the roots below it.
 const (
 	fullSQL = `SELECT hashes FROM audit_tiles WHERE tenant_id = $1 AND level = $2 AND tile = $3`
 	openSQL = `SELECT b
@@ -44,7 +44,7 @@ const (
 	  ORDER BY tile`
 )
 
-// ReadTiles implements tlog.TileReader. All are asked for in one round trip.
+// ReadTiles implements tlog.TileReader, in one round trip.
 func (r *Reader) ReadTiles(tiles []tlog.Tile) ([][]byte, error) {
 	out := make([][]byte, len(tiles))
 	var batch pgx.Batch
@@ -79,8 +79,8 @@ func (r *Reader) ReadTiles(tiles []tlog.Tile) ([][]byte, error) {
 	return out, nil
 }
 
-// OpenLeaves reads the leaves from index first on that stand in no full tile yet, and their events: what the heads
-// since then added, up to the tree's size. Hashes have 32 bytes each, ids 16.
+// OpenLeaves returns the leaves from index first on, which no full tile holds yet, and their events' ids: what the
+// heads added since, up to the tree's size. Hashes have 32 bytes each, ids 16.
 func (r *Reader) OpenLeaves(first int64) (hashes, ids []byte, err error) {
 	rows, err := r.tx.Query(r.ctx,
 		`SELECT added, added_ids FROM audit_heads WHERE tenant_id = $1 AND size > $2 AND size <= $3
@@ -102,7 +102,8 @@ func (r *Reader) OpenLeaves(first int64) (hashes, ids []byte, err error) {
 	return hashes, ids, nil
 }
 
-// Subtrees reads the roots of the perfect subtrees over the leaves [begin, end), each proven in a head's root.
+// Subtrees returns the roots of the perfect subtrees over the leaves [begin, end), with their inclusion in the head's
+// root proven.
 func (r *Reader) Subtrees(h Head, begin, end int64) ([]ledger.Hash, error) {
 	nodes := ledger.RangeNodes(begin, end)
 	at := make([]int64, len(nodes))
@@ -112,7 +113,7 @@ func (r *Reader) Subtrees(h Head, begin, end int64) ([]ledger.Hash, error) {
 	return r.prove(h, at)
 }
 
-// prove reads hashes by tlog's index, each proven in a head's root.
+// prove returns hashes by tlog's index, with their inclusion in the head's root proven.
 func (r *Reader) prove(h Head, at []int64) ([]ledger.Hash, error) {
 	hashes, err := tlog.TileHashReader(tlog.Tree{N: h.Size, Hash: tlog.Hash(h.Root)}, r).ReadHashes(at)
 	if err != nil {

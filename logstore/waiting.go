@@ -14,24 +14,23 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// ErrOverdue says that events are sealed and not in the log, though their time is up.
+// ErrOverdue means that sealed events are not in the log within the promised time.
 var ErrOverdue = errors.New("sealed events are not in the log within the promised time")
 
-// Waiting is what is sealed and in no log yet. Nothing that is sealed is left out of it: of whatever epoch, whatever
-// hinders.
+// Waiting counts sealed events that are in no log yet: all of them, of any epoch and for any reason.
 type Waiting struct {
-	Events  int64     `json:"events"`                 // up to a million are counted
+	Events  int64     `json:"events"`                 // at most a million are counted
 	Since   time.Time `json:"since,omitzero"`         // when the oldest of them was recorded
-	Overdue int64     `json:"overdue"`                // of them, that should be in the log by now
-	Unknown int64     `json:"unknown_epoch"`          // of them, that claim an epoch which the notary never began
-	Reason  string    `json:"why,omitempty"`          // what holds them up, where something does
-	Epoch   int16     `json:"claimed_epoch,omitzero"` // that one of the unknown claims
+	Overdue int64     `json:"overdue"`                // of them, those past their promised time
+	Unknown int64     `json:"unknown_epoch"`          // of them, those that claim an epoch which the notary never began
+	Reason  string    `json:"why,omitempty"`          // what delays them, if known
+	Epoch   int16     `json:"claimed_epoch,omitzero"` // an epoch that the unknown ones claim
 }
 
-// OK reports whether nothing waits for longer than it may, and everything that waits can enter the log.
+// OK reports whether no event is overdue, and all can enter the log.
 func (w *Waiting) OK() bool { return w.Overdue == 0 && w.Unknown == 0 }
 
-// String says what waits, since when, and why.
+// String describes how many events wait, since when, and why.
 func (w *Waiting) String() string {
 	if w.Events == 0 {
 		return "0 events"
@@ -50,7 +49,7 @@ func (w *Waiting) String() string {
 	return s
 }
 
-// Err is ErrOverdue with what waits, or nil.
+// Err returns ErrOverdue with the description, or nil.
 func (w *Waiting) Err() error {
 	if w.OK() {
 		return nil
@@ -58,13 +57,13 @@ func (w *Waiting) Err() error {
 	return fmt.Errorf("%w: %s", ErrOverdue, w)
 }
 
-// waitingLimit is how many are counted.
+// waitingLimit is the largest number of events counted.
 const waitingLimit = 1_000_000
 
 //go:embed sql/waiting.sql
 var waitingSQL string
 
-// CountWaiting counts what is sealed behind a position: of everybody, or of one tenant. within is the promised time.
+// CountWaiting counts the seals after a position, of one tenant or of all (nil). within is the promised time.
 func CountWaiting(ctx context.Context, tx pgx.Tx, scanned Position, tenant *uuid.UUID,
 	within time.Duration) (w Waiting, err error) {
 	known, err := knownEpoch(ctx, tx)
@@ -76,7 +75,7 @@ func CountWaiting(ctx context.Context, tx pgx.Tx, scanned Position, tenant *uuid
 	if err := tx.QueryRow(ctx, waitingSQL, scanned.Segment/2, fmt.Sprint(scanned.XID), scanned.ID, known, tenant,
 		within, waitingLimit).
 		Scan(&w.Events, &since, &w.Overdue, &w.Unknown, &unknownSince, &unknownOverdue, &w.Epoch); err != nil {
-		return w, fmt.Errorf("count what waits: %w", err)
+		return w, fmt.Errorf("count waiting events: %w", err)
 	}
 	for _, t := range []*time.Time{since, unknownSince} {
 		if t != nil && (w.Since.IsZero() || t.Before(w.Since)) {
@@ -87,25 +86,25 @@ func CountWaiting(ctx context.Context, tx pgx.Tx, scanned Position, tenant *uuid
 	switch {
 	case w.Unknown > 0:
 		w.Reason = fmt.Sprintf("%d claim epoch %d, and the notary's is %d: they were forged, or the default of "+
-			"audit_seals.epoch was moved by hand", w.Unknown, w.Epoch, known)
+			"audit_seals.epoch was changed by hand", w.Unknown, w.Epoch, known)
 	case w.Overdue > 0:
 		w.Reason, err = waitingReason(ctx, tx, scanned, known)
 	}
 	return w, err
 }
 
-// knownEpoch is the epoch that the notary began last; where none has begun one, the one in force.
+// knownEpoch returns the epoch that the notary began last, or without one the database's current epoch.
 func knownEpoch(ctx context.Context, tx pgx.Tx) (epoch int16, err error) {
 	err = tx.QueryRow(ctx,
 		`SELECT coalesce((SELECT max(epoch) FROM audit_epochs WHERE tenant_id = $1), audit_epoch_now())`, Operator).
 		Scan(&epoch)
 	if err != nil {
-		return 0, fmt.Errorf("the epoch in force: %w", err)
+		return 0, fmt.Errorf("read the current epoch: %w", err)
 	}
 	return epoch, nil
 }
 
-// waitingReason says what holds up seals of a known epoch: a transaction that does not end, or that no notary works.
+// waitingReason returns why seals of a known epoch wait: an open transaction, or no running notary.
 func waitingReason(ctx context.Context, tx pgx.Tx, scanned Position, known int16) (string, error) {
 	var held bool
 	if err := tx.QueryRow(ctx, `SELECT coalesce((SELECT xid >= pg_snapshot_xmin(pg_current_snapshot())
@@ -119,15 +118,15 @@ func waitingReason(ctx context.Context, tx pgx.Tx, scanned Position, known int16
 		who, err := FindBlocker(ctx, tx)
 		return "they wait behind a transaction that does not end: " + who, err
 	}
-	return "no notary has put them in order: konstruct notary run", nil
+	return "no notary has sequenced them: start konstruct notary run", nil
 }
 
-// CountAllWaiting counts what is sealed and in no log, of everybody.
+// CountAllWaiting counts sealed events that are in no log, of all tenants.
 func CountAllWaiting(ctx context.Context, db *tenantdb.Evidence) (w Waiting, err error) {
 	err = db.Snapshot(ctx, func(tx pgx.Tx) error {
 		head, err := LastHead(ctx, tx, Operator)
 		if err := IgnoreNoRows(err); err != nil {
-			return fmt.Errorf("look at the super-log: %w", err)
+			return fmt.Errorf("read the super-log: %w", err)
 		}
 		w, err = CountWaiting(ctx, tx, head.Last, nil, ledger.IntegrateWithin)
 		return err
@@ -138,7 +137,7 @@ func CountAllWaiting(ctx context.Context, db *tenantdb.Evidence) (w Waiting, err
 //go:embed sql/blocker.sql
 var blockerSQL string
 
-// FindBlocker describes the oldest transaction that has not ended.
+// FindBlocker describes the oldest open transaction.
 func FindBlocker(ctx context.Context, tx pgx.Tx) (who string, err error) {
 	err = tx.QueryRow(ctx, blockerSQL).Scan(&who)
 	return who, err

@@ -14,22 +14,22 @@ import (
 	"github.com/konstruct/konstruct/blob"
 )
 
-// Anchor keeps the last signed checkpoint outside the database, and changes it only for who has seen what
-// it holds: so a database that was taken back, or a second notary, never gets a second signature for one size.
+// Anchor keeps the last signed checkpoint outside the database. Swap is a compare-and-swap on the version that the
+// caller has read: a database that was rolled back, or a second notary, never gets a second signature for one size.
 type Anchor interface {
-	// Load returns the checkpoint and its version; both empty when there is none yet.
+	// Load returns the checkpoint and its version; both are empty when there is none yet.
 	Load(ctx context.Context) (note, version string, err error)
-	// Swap puts a checkpoint in the place of the given version and returns its version, or ErrChanged.
+	// Swap replaces the checkpoint of the given version and returns the new version, or ErrChanged.
 	Swap(ctx context.Context, version, note string) (string, error)
-	// String says where it is.
+	// String returns the anchor's location.
 	String() string
 }
 
-// ErrChanged says that somebody else has changed the anchor: another notary signed.
-var ErrChanged = errors.New("the checkpoint kept in the anchor was changed by somebody else")
+// ErrChanged means that the anchor holds another version than expected: another notary has signed.
+var ErrChanged = errors.New("the anchor holds another checkpoint than expected: another notary has signed")
 
-// FileAnchor is a copy on this machine's disk. It guards against a database that is taken back; keep it on another
-// machine than the database's, or use a bucket, against who owns that one.
+// FileAnchor is an anchor in a file of this machine. It protects against a rollback of the database. To protect against
+// the administrator of the database's machine, keep it on another machine or use a bucket.
 type FileAnchor string
 
 func (f FileAnchor) String() string { return string(f) }
@@ -51,7 +51,7 @@ func versionOf(raw []byte) string {
 	return hex.EncodeToString(h[:])
 }
 
-// Swap implements Anchor: under a lock, by a synced file that takes the old one's name.
+// Swap implements Anchor: under a file lock, it syncs a temporary file and renames it.
 func (f FileAnchor) Swap(ctx context.Context, version, note string) (string, error) {
 	path := string(f)
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
@@ -61,7 +61,7 @@ func (f FileAnchor) Swap(ctx context.Context, version, note string) (string, err
 	if err != nil {
 		return "", err
 	}
-	defer lock.Close() // which unlocks
+	defer lock.Close() // this releases the lock
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
 		return "", fmt.Errorf("lock %s: %w", lock.Name(), err)
 	}

@@ -25,7 +25,7 @@ func realBucket(t *testing.T) *notary.BucketAnchor {
 	return b
 }
 
-// TestTheAnchorIsSwappedByWhoHasSeenIt holds a file and a bucket to the same promise.
+// TestTheAnchorIsSwappedByWhoHasSeenIt tests compare-and-swap for a file and a bucket.
 func TestTheAnchorIsSwappedByWhoHasSeenIt(t *testing.T) {
 	for name, outside := range map[string]notary.Anchor{
 		"file": notary.FileAnchor(filepath.Join(t.TempDir(), "deep", "checkpoint")), "bucket": realBucket(t)} {
@@ -46,7 +46,7 @@ func TestTheAnchorIsSwappedByWhoHasSeenIt(t *testing.T) {
 			if note, version, err := outside.Load(t.Context()); note != "one\n" || version != first || err != nil {
 				t.Errorf("%q, %q, %v", note, version, err)
 			}
-			// Many who have seen the same: one of them wins, and what it wrote stands there.
+			// Many swap the same version: one of them wins, and the anchor holds what it wrote.
 			at := first
 			for turn := range 5 {
 				var won atomic.Int32

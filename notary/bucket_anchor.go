@@ -7,11 +7,11 @@ import (
 	"github.com/konstruct/konstruct/blob"
 )
 
-// BucketAnchor is a copy in an S3-compatible bucket that has conditional writes (If-Match, If-None-Match), and keys
-// that the database's administrator does not hold.
+// BucketAnchor is an anchor in an S3-compatible bucket with conditional writes (If-Match, If-None-Match). Its
+// credentials should be ones that the database's administrator does not have.
 type BucketAnchor struct{ object *blob.S3Bucket }
 
-// OpenBucketAnchor reads s3://BUCKET/OBJECT as blob.OpenS3 does.
+// OpenBucketAnchor opens an anchor by its address, s3://BUCKET/OBJECT, as blob.OpenS3 does.
 func OpenBucketAnchor(place string) (*BucketAnchor, error) {
 	b, err := blob.OpenS3(place)
 	return &BucketAnchor{b}, err

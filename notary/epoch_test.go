@@ -20,7 +20,7 @@ import (
 	"github.com/konstruct/konstruct/verify"
 )
 
-// goesOn holds that a database has the first epoch, and that what is written to it enters the log.
+// goesOn checks that a database has the first epoch, and that events written to it enter the log.
 func goesOn(o *trailkit.Trail, before int64) {
 	o.T.Helper()
 	if n := trailkit.One[int16](o, `SELECT audit_epoch_now()`); n != 1 {
@@ -33,7 +33,7 @@ func goesOn(o *trailkit.Trail, before int64) {
 	}
 }
 
-// TestTheEpochSurvives has the epoch live through everything that makes a sequence stand elsewhere.
+// TestTheEpochSurvives runs everything that would reset a sequence.
 func TestTheEpochSurvives(t *testing.T) {
 	t.Run("a crash before the first checkpoint", func(t *testing.T) {
 		d := testkit.Own(t)
@@ -124,7 +124,7 @@ func TestTheEpochSurvives(t *testing.T) {
 	})
 }
 
-// TestWhatIsNotInTheLogIsAnErrorEverywhere holds that each way to leave a sealed event out is named by all who look.
+// TestWhatIsNotInTheLogIsAnErrorEverywhere checks that every command reports each way to omit a sealed event.
 func TestWhatIsNotInTheLogIsAnErrorEverywhere(t *testing.T) {
 	for name, c := range map[string]struct {
 		do   func(o *trailkit.Trail)
@@ -181,7 +181,7 @@ func TestOverdueEventsAreNamedWithTheReason(t *testing.T) {
 	o.Log(trailkit.TenantA, 5)
 	soon := func(v *verify.Options) { v.IntegrateWithin = time.Nanosecond }
 	if r, found := o.Verify(soon); r.OK() || r.Waiting.Overdue != 5 ||
-		!strings.Contains(trailkit.Lines(found), "no notary has put them in order") {
+		!strings.Contains(trailkit.Lines(found), "no notary has sequenced them") {
 		t.Errorf("without a notary: %+v\n%s", r, trailkit.Lines(found))
 	}
 	o.Round()
@@ -289,7 +289,7 @@ func TestAFalseTimeIsNamed(t *testing.T) {
 	}
 }
 
-// metric is what a notary tells Prometheus under a name.
+// metric returns the value of one of a notary's metrics.
 func metric(t *testing.T, n *notary.Notary, name string) float64 {
 	t.Helper()
 	registry := prometheus.NewRegistry()

@@ -47,7 +47,7 @@ func TestMain(m *testing.M) {
 	testkit.Main(m)
 }
 
-// work is a notary that makes a checkpoint as often as it can.
+// work runs a notary that makes checkpoints as often as it can.
 func work(url, dir string) {
 	db, err := tenantdb.OpenEvidence(context.Background(), url)
 	if err != nil {
@@ -104,7 +104,7 @@ func TestAKilledNotarySignsOneHistory(t *testing.T) {
 			}
 		})
 	}
-	// Everything that was ever signed is collected from the anchor, as somebody who watches it would.
+	// Collect every checkpoint that the anchor ever held, as a monitor would.
 	seen := map[int64]string{}
 	watch := func() {
 		raw, err := os.ReadFile(filepath.Join(o.Dir, "checkpoint"))
@@ -176,7 +176,7 @@ func TestAKilledNotarySignsOneHistory(t *testing.T) {
 		len(seen), r.Checkpoints, len(receipts))
 }
 
-// TestForgedReceiptsAreNamed holds receipts against a database in which their promise was broken.
+// TestForgedReceiptsAreNamed verifies receipts against a database in which their promise was broken.
 func TestForgedReceiptsAreNamed(t *testing.T) {
 	o := trailkit.Open(t)
 	signer, err := o.Config.Keys.Load()
@@ -207,7 +207,7 @@ func TestForgedReceiptsAreNamed(t *testing.T) {
 	if _, err := check(strings.Replace(honest, "leaf ", "leaf A", 1)); err == nil {
 		t.Error("a forged receipt is believed")
 	}
-	// The notary's own hand, so that the signature holds: what it promised is not what happened.
+	// Signed by the notary, so the signature is valid, but the promise is false.
 	if p, err := check(sign(func(r *ledger.Receipt) {
 		r.Leaf[0] ^= 1
 	})); err != nil || p.OK() || !strings.Contains(p.What, "another hash than the receipt promised") {

@@ -17,22 +17,22 @@ import (
 	"github.com/konstruct/konstruct/ledger"
 )
 
-// Keys says where the notary's private key is.
+// Keys locates the notary's private key.
 type Keys struct {
-	// File holds it, readable by its owner alone, in signed-note form or as PKCS#8 PEM. Where it is not there it is
-	// made. During a rotation the next one stands beside it, with .next behind its name.
+	// File holds the key in signed-note form or as PKCS#8 PEM, readable by its owner only. A missing file is created.
+	// During a rotation, the next key is in the same folder under the name File + ".next".
 	File string
-	// Value is the key itself, from the environment; File is not read then.
+	// Value is the key itself, from the environment; File is then ignored.
 	Value string
-	// Name is the notary's, and its super-log's: for a key that is made and for PEM, which holds none. It begins
-	// every log's name, and is best a domain name of yours with a path: example.com/audit.
+	// Name is the name of the notary and its super-log. A new key and a PEM key, which has no name, need it. It is the
+	// prefix of every log's name. Best is a domain name of yours with a path: example.com/audit.
 	Name string
 }
 
-// ErrNoKey says that there is no key yet.
+// ErrNoKey means that the notary has no key yet.
 var ErrNoKey = errors.New("the notary has no key yet")
 
-// Load returns the key in force, and makes one where there is none.
+// Load returns the current key, and creates one if there is none.
 func (k Keys) Load() (*ledger.Signer, error) {
 	s, err := k.Read()
 	if errors.Is(err, ErrNoKey) {
@@ -41,7 +41,7 @@ func (k Keys) Load() (*ledger.Signer, error) {
 	return s, err
 }
 
-// Read returns the key in force, or ErrNoKey.
+// Read returns the current key, or ErrNoKey.
 func (k Keys) Read() (*ledger.Signer, error) {
 	if k.Value != "" {
 		return k.parse("the environment", k.Value)
@@ -62,7 +62,7 @@ func (k Keys) read(path string) (*ledger.Signer, error) {
 	}
 	if info.Mode().Perm()&0o077 != 0 {
 		return nil,
-			fmt.Errorf("the notary's key %s can be read by others than its owner: chmod 600 it, and think of who has "+
+			fmt.Errorf("the notary's key %s can be read by others than its owner: chmod 600 it, and consider who has "+
 				"read it", path)
 	}
 	raw, err := os.ReadFile(path)
@@ -102,7 +102,7 @@ func (k Keys) parse(where, text string) (*ledger.Signer, error) {
 	return s, nil
 }
 
-// create draws a key and writes it where nothing is yet.
+// create generates a key and writes it to a new file.
 func (k Keys) create(path, name string) (*ledger.Signer, error) {
 	if name == "" {
 		var some [4]byte
@@ -123,7 +123,7 @@ func (k Keys) create(path, name string) (*ledger.Signer, error) {
 		return nil, fmt.Errorf("make the notary's key: %w", err)
 	}
 	if err := blob.WriteNew(path, s.Private()+"\n"); errors.Is(err, fs.ErrExist) {
-		return k.read(path) // somebody was quicker
+		return k.read(path) // another process has just created it
 	} else if err != nil {
 		return nil, fmt.Errorf("make the notary's key: %w", err)
 	}
@@ -132,7 +132,7 @@ func (k Keys) create(path, name string) (*ledger.Signer, error) {
 
 func (k Keys) nextFile() string { return k.File + ".next" }
 
-// Next returns the key that a rotation has made and that does not sign alone yet; nil when there is none.
+// Next returns the next key of a rotation in progress, or nil.
 func (k Keys) Next() *ledger.Signer {
 	if k.Value != "" || k.File == "" {
 		return nil
@@ -144,8 +144,8 @@ func (k Keys) Next() *ledger.Signer {
 	return s
 }
 
-// Rotate makes the next key. The running notary enters it in the super-log, has both sign one checkpoint, and
-// goes on with it alone.
+// Rotate creates the next key. The running notary logs it in the super-log, signs one checkpoint with both keys, and
+// then uses the next key only.
 func (k Keys) Rotate() (*ledger.Signer, error) {
 	if k.Value != "" {
 		return nil,
@@ -162,8 +162,8 @@ func (k Keys) Rotate() (*ledger.Signer, error) {
 	return k.create(k.nextFile(), now.Name)
 }
 
-// rotated puts the next key in the place of the old one, whose public part stays beside it.
-func (n *Notary) rotated() error {
+// promoteNextKey replaces the old key by the next one. The old public key stays in a file beside it.
+func (n *Notary) promoteNextKey() error {
 	next := n.next
 	if next == nil {
 		return nil

@@ -115,7 +115,7 @@ func TestADatabaseTakenBackIsNotSigned(t *testing.T) {
 		t.Errorf("resume: %v", err)
 	}
 	o.Log(trailkit.TenantA, 1)
-	o.Round() // the other one goes on
+	o.Round() // the other database continues
 	o.MustHold()
 }
 
@@ -141,7 +141,7 @@ func TestAForkIsNeverSigned(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer second.Close()
-	if _, err := second.Round(t.Context()); err != nil { // it has seen the anchor, and nothing is new
+	if _, err := second.Round(t.Context()); err != nil { // it has read the anchor, and there are no new events
 		t.Fatal(err)
 	}
 	o.Log(trailkit.TenantA, 1)
@@ -379,7 +379,7 @@ func TestSilentLogsGetAHeartbeat(t *testing.T) {
 	}
 }
 
-// dying is an anchor whose notary is killed as it takes a checkpoint: before it did, or after.
+// dying is an anchor whose notary is killed during Swap: before the swap, or after.
 type dying struct {
 	notary.Anchor
 	after bool

@@ -11,16 +11,16 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// metrics are what a notary tells of itself; they may be read while it works.
+// metrics are a notary's metrics; other goroutines may read them.
 type metrics struct {
 	rounds, sequenced, mismatches, misdated, failures atomic.Uint64
 	refused, active                                   atomic.Bool
 	size                                              atomic.Int64 // of the super-log
 	signedAt, lag, held                               atomic.Int64 // Unix microseconds; microseconds; microseconds
-	changed                                           atomic.Int64 // things about the database's catalog
-	// sealed events in no log; those whose time is up; of no known epoch
+	changed                                           atomic.Int64 // differences in the database's catalog
+	// sealed events in no log; those overdue; those of an unknown epoch
 	waiting, overdue, unknown atomic.Int64
-	// when the oldest of them was recorded, in Unix microseconds; 0: none waits
+	// when the oldest of them was recorded, in Unix microseconds; 0 without any
 	oldest    atomic.Int64
 	witnesses atomic.Int64 // how many cosigned the last checkpoint
 	witnessed atomic.Int64 // its size
@@ -56,11 +56,11 @@ func (f *metrics) add(events int64, oldest time.Time, size int64, w *logstore.Wa
 
 func (f *metrics) mismatch() { f.mismatches.Add(1) }
 
-// Lag is how long the oldest event of the last round had waited until it was signed; 0 when the round had none.
-func (n *Notary) Lag() time.Duration { return time.Duration(n.figures.lag.Load()) * time.Microsecond }
+// Lag is how long the oldest event of the last round had waited for its signature; 0 when the round had none.
+func (n *Notary) Lag() time.Duration { return time.Duration(n.metrics.lag.Load()) * time.Microsecond }
 
-// Collector returns the notary's figures for Prometheus, under konstruct_notary_.
-func (n *Notary) Collector() prometheus.Collector { return collector{&n.figures} }
+// Collector returns the notary's Prometheus metrics, prefixed konstruct_notary_.
+func (n *Notary) Collector() prometheus.Collector { return collector{&n.metrics} }
 
 type collector struct{ f *metrics }
 
@@ -79,10 +79,10 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 		return 0
 	}
 	f := c.f
-	send(prometheus.CounterValue, "events_total", "Events put in order.", float64(f.sequenced.Load()))
+	send(prometheus.CounterValue, "events_total", "Events sequenced into a log.", float64(f.sequenced.Load()))
 	send(prometheus.CounterValue, "mismatches_total",
-		"Events that did not match their seal when they were put in order.", float64(f.mismatches.Load()))
-	send(prometheus.CounterValue, "failed_rounds_total", "Rounds that made no checkpoint.", float64(f.failures.Load()))
+		"Events that did not match their seal when they were sequenced.", float64(f.mismatches.Load()))
+	send(prometheus.CounterValue, "failed_rounds_total", "Rounds that failed.", float64(f.failures.Load()))
 	send(prometheus.GaugeValue, "active", "1 while this notary is the one that signs.", truth(f.active.Load()))
 	send(prometheus.GaugeValue, "refused", "1 while the notary refuses to sign until a person decides.",
 		truth(f.refused.Load()))
@@ -92,12 +92,12 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 		lag = max(lag, time.Since(time.UnixMicro(at)))
 	}
 	send(prometheus.GaugeValue, "lag_seconds", "How long the oldest sealed event has waited for its log, or had when "+
-		"the last round took it in; of any epoch.", lag.Seconds())
+		"the last round sequenced it; of any epoch.", lag.Seconds())
 	send(prometheus.GaugeValue, "catalog_differences",
-		"Tables, functions, triggers, rules, policies and grants that are not as the migrations make them.",
+		"Tables, functions, triggers, rules, policies and grants that differ from the migrations.",
 		float64(f.changed.Load()))
 	send(prometheus.GaugeValue, "waiting_events", "Sealed events that are in no log.", float64(f.waiting.Load()))
-	send(prometheus.GaugeValue, "overdue_events", "Sealed events that are in no log though their promised time is up.",
+	send(prometheus.GaugeValue, "overdue_events", "Sealed events that are in no log after the promised time.",
 		float64(f.overdue.Load()))
 	send(prometheus.GaugeValue, "unknown_epoch_events",
 		"Sealed events that claim an epoch which the notary never began.", float64(f.unknown.Load()))
@@ -109,8 +109,8 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 	}
 	send(prometheus.GaugeValue, "held_seconds",
 		"For how long committed events wait behind a transaction that does not end.", float64(f.held.Load())/1e6)
-	send(prometheus.GaugeValue, "witnesses", "Witnesses that cosigned the checkpoint asked for last.",
+	send(prometheus.GaugeValue, "witnesses", "Witnesses that cosigned the last checkpoint sent to them.",
 		float64(f.witnesses.Load()))
 	send(prometheus.GaugeValue, "witnessed_size",
-		"Size of the super-log's last checkpoint that its witnesses were asked for.", float64(f.witnessed.Load()))
+		"Size of the super-log's last cosigned checkpoint.", float64(f.witnessed.Load()))
 }

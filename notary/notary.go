@@ -1,6 +1,7 @@
-// Package notary puts sealed events in order, one log a tenant, signs checkpoints, keeps the last one in an anchor
-// outside the database, has witnesses cosign and authorities time-stamp it, and publishes the logs' files. It writes as
-// konstruct_notary. It knows nothing of how the logs are verified, of the knowledge base, or of the HTTP API.
+// Package notary sequences sealed events into one log per tenant and signs checkpoints. It stores the last checkpoint
+// in an anchor outside the database, collects witnesses' cosignatures and RFC 3161 time-stamps for it, and publishes
+// the logs' files. It writes as konstruct_notary. It must not know how logs are verified, the knowledge base, or the
+// HTTP API.
 package notary
 
 import (
@@ -17,71 +18,71 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// Config says how a notary works; DB, Keys and Anchor are required.
+// Config configures a notary; DB, Keys and Anchor are required.
 type Config struct {
 	DB   *tenantdb.Evidence
 	Keys Keys
-	// Anchor keeps the last signed checkpoint where the database's administrator is not master.
+	// Anchor holds the last signed checkpoint, out of reach of the database's administrator.
 	Anchor Anchor
-	// Every is how often a checkpoint is made when there is something new; 0 is DefaultEvery.
+	// Every is the interval between checkpoints while there are new events; 0 is DefaultEvery.
 	Every time.Duration
-	// Heartbeat is how long a log may be silent before it gets a checkpoint all the same; 0 is DefaultHeartbeat.
+	// Heartbeat is the interval after which a log without new events gets a checkpoint; 0 is DefaultHeartbeat.
 	Heartbeat time.Duration
-	// Witnesses are asked to cosign the super-log's checkpoints.
+	// Witnesses cosign the super-log's checkpoints.
 	Witnesses []Witness
-	// Authority time-stamps the super-log's checkpoints; nil: nobody does.
+	// Authority time-stamps the super-log's checkpoints; nil is none.
 	Authority *Authority
-	// Logger hears of what went wrong; nil is slog.Default().
+	// Logger logs problems; nil is slog.Default().
 	Logger *slog.Logger
-	// IntegrateWithin is by when a sealed event should be in its log; 0 is ledger.IntegrateWithin.
+	// IntegrateWithin is the time within which a sealed event must be in its log; 0 is ledger.IntegrateWithin.
 	IntegrateWithin time.Duration
-	// Clock tells the time; nil is time.Now.
+	// Clock returns the time; nil is time.Now.
 	Clock func() time.Time
-	// Progress, when not nil, hears how many events a catching-up notary has put in order.
+	// Progress, when not nil, is called with the number of events of a round that more rounds follow at once.
 	Progress func(sequenced int64)
 }
 
-// The measures of a notary.
+// Intervals and limits.
 const (
 	DefaultEvery     = time.Second
 	DefaultHeartbeat = time.Hour
-	// maxRound is how many events one round takes; memory holds no more.
+	// maxRound is the largest number of events in a round; it bounds memory.
 	maxRound = 1 << 15
-	// standbyPause is how often a notary without the lease asks for it.
+	// standbyPause is the interval at which a standby notary tries to get the lease.
 	standbyPause = 2 * time.Second
-	// catalogEvery is how often a notary looks whether somebody changed the database's catalog.
+	// catalogEvery is the interval between checks of the database's catalog.
 	catalogEvery = time.Minute
-	// retryPause is waited after a failed round.
+	// retryPause is the pause after a failed round.
 	retryPause = time.Second
 )
 
-// Notary sequences and signs. Its methods are for one goroutine; figures may be read from others.
+// Notary sequences and signs. Its methods are for one goroutine; metrics may be read from others.
 type Notary struct {
-	c          Config
-	signer     *ledger.Signer
-	next       *ledger.Signer // the key that takes its place, while keys rotate
-	lease      *tenantdb.Lease
-	logs       map[uuid.UUID]*logState // what is in memory; the database has the rest
-	heartbeats map[uuid.UUID]time.Time // when each log last had a head
-	super      *logState
-	scanned    logstore.Position    // how far all seals were read
-	epochNow   int16                // the epoch in force
-	marks      []logstore.RoundMark // when the last rounds were, and in which transactions
-	unleased   bool                 // for tests: it believes it holds the lease
-	asking     witnessState
-	signed     string // the super-log's checkpoint that the anchor has, as far as we know
-	kept       int64  // its size
-	version    string // and its version there
-	stored     int64  // up to which size everything signed is stored
-	figures    metrics
-	heldLogged time.Time             // when a held horizon was last said
-	waitLogged time.Time             // when it was last said that events are overdue
-	waiting    logstore.Waiting      // what the last round left
-	catalog    []tenantdb.Difference // what was found changed about the database
-	lastScan   time.Time             // when that was
+	c             Config
+	signer        *ledger.Signer
+	next          *ledger.Signer // the next key of a rotation in progress
+	lease         *tenantdb.Lease
+	logs          map[uuid.UUID]*logState // cached; the database has all of them
+	heartbeats    map[uuid.UUID]time.Time // when each log last had a head
+	super         *logState
+	scanned       logstore.Position    // the position up to which all seals are sequenced
+	epochNow      int16                // the current epoch
+	marks         []logstore.RoundMark // the last rounds: their times and transactions
+	unleased      bool                 // for tests: works without the lease
+	witnesses     witnessState
+	anchored      string // the super-log's checkpoint in the anchor, as last read or written
+	anchoredSize  int64  // its size, in leaves
+	anchorVersion string // its version in the anchor
+	stored        int64  // the size up to which all signed checkpoints are stored
+	metrics       metrics
+	heldLogged    time.Time             // when a held-back horizon was last logged
+	waitLogged    time.Time             // when overdue events were last logged
+	waiting       logstore.Waiting      // seals that the last round left
+	catalog       []tenantdb.Difference // what differs in the database's catalog
+	lastScan      time.Time             // when the catalog was last checked
 }
 
-// New makes a notary; Run or Round make it work.
+// New returns a notary; Run or Round start its work.
 func New(c Config) (*Notary, error) {
 	if c.Every == 0 {
 		c.Every = DefaultEvery
@@ -109,35 +110,36 @@ func New(c Config) (*Notary, error) {
 	return &Notary{c: c, signer: signer}, nil
 }
 
-// Waiting is what the last round left: sealed, and in no log.
+// Waiting returns the sealed events that are in no log after the last round.
 func (n *Notary) Waiting() logstore.Waiting { return n.waiting }
 
-// Changed is what somebody changed about the tables, functions, triggers, rules, policies or grants, when the notary
-// looked last. It goes on all the same: what is in a signed log can't be changed unseen, and what is not can.
+// Changed returns the tables, functions, triggers, rules, policies and grants that differ from the migrations, as of
+// the last check. The notary continues: a change of a logged event is detectable, a change of one not logged yet is
+// not.
 func (n *Notary) Changed() []tenantdb.Difference { return n.catalog }
 
-// Run works until ctx ends: it waits for the lease, makes rounds, and goes on after what may pass. What
-// does not pass by itself is said in the log each time anew, and in the figures.
+// Run works until ctx ends: it waits for the lease, runs rounds, and retries after errors. An error that persists is
+// logged each time, and shows in the metrics.
 func (n *Notary) Run(ctx context.Context) error {
 	defer n.Close()
-	standing := false
+	standby := false
 	for ctx.Err() == nil {
 		begin := time.Now()
 		more, err := n.Round(ctx)
 		wait := n.c.Every - time.Since(begin)
 		switch {
 		case err == nil:
-			standing = false
+			standby = false
 			if more {
 				wait = 0
 			}
 		case ctx.Err() != nil:
 			return nil
 		case errors.Is(err, tenantdb.ErrLeased):
-			if !standing {
+			if !standby {
 				n.c.Logger.Info("notary: standing by: another one is active on this database")
 			}
-			standing, wait = true, standbyPause
+			standby, wait = true, standbyPause
 		case errors.Is(err, tenantdb.ErrLeaseTaken):
 			n.c.Logger.Error("notary: no checkpoint can be made", "error", err)
 			wait = standbyPause
@@ -153,27 +155,27 @@ func (n *Notary) Run(ctx context.Context) error {
 	return nil
 }
 
-// Close gives the lease back, after the witnesses have answered or had their time.
-func (n *Notary) Close() { n.forget(); n.asking.Wait() }
+// Close waits for requests to witnesses and the time-stamp authority, and releases the lease.
+func (n *Notary) Close() { n.forget(); n.witnesses.Wait() }
 
-// Settle waits until the witnesses have answered or had their time, and returns ErrRefused where one has seen more than
-// there is here.
+// Settle waits for requests to witnesses and the time-stamp authority. It returns ErrRefused when a witness has
+// cosigned a larger super-log than this database has.
 func (n *Notary) Settle() error {
-	n.asking.Wait()
-	n.asking.mu.Lock()
-	defer n.asking.mu.Unlock()
-	return n.asking.fork
+	n.witnesses.Wait()
+	n.witnesses.mu.Lock()
+	defer n.witnesses.mu.Unlock()
+	return n.witnesses.fork
 }
 
-// rememberedLogs is how many logs a notary keeps in memory between rounds; others are read back when they grow.
+// rememberedLogs is the number of logs cached between rounds; others are read again when they grow.
 const rememberedLogs = 4096
 
-// shrink forgets logs that were idle in the last round when there are too many.
+// shrink evicts logs that the last round did not use, when the cache is full.
 func (n *Notary) shrink() {
 	if len(n.logs) <= rememberedLogs {
 		return
 	}
-	now := n.figures.rounds.Load()
+	now := n.metrics.rounds.Load()
 	for tenant, l := range n.logs {
 		if l.used != now {
 			delete(n.logs, tenant)
@@ -181,9 +183,9 @@ func (n *Notary) shrink() {
 	}
 }
 
-// forget forgets everything that the database knows better, and the lease.
+// forget discards the state that the database also holds, and the lease.
 func (n *Notary) forget() {
-	n.logs, n.heartbeats, n.super, n.signed, n.kept, n.stored = nil, nil, nil, "", 0, 0
+	n.logs, n.heartbeats, n.super, n.anchored, n.anchoredSize, n.stored = nil, nil, nil, "", 0, 0
 	if n.lease != nil {
 		n.lease.Release()
 		n.lease = nil

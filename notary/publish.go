@@ -19,7 +19,7 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// Identity names a database, wherever it listens: the same cluster and the same name are the same.
+// Identity returns an id of a database: equal for the same cluster and name, whatever the address.
 func Identity(ctx context.Context, db *tenantdb.Evidence) (id string, err error) {
 	err = db.Snapshot(ctx, func(tx pgx.Tx) error {
 		return tx.QueryRow(ctx, `SELECT system_identifier || ' ' || current_database() FROM pg_control_system()`).
@@ -29,11 +29,12 @@ func Identity(ctx context.Context, db *tenantdb.Evidence) (id string, err error)
 	return hex.EncodeToString(h[:8]), err
 }
 
-// ErrNoFile says that a log has no such file: a checkpoint that was not signed, a tile that is not there.
+// ErrNoFile means that a log has no such file: an unsigned checkpoint, or a tile beyond its size.
 var ErrNoFile = errors.New("the log has no such file")
 
 // ReadFile returns a file of a log in the C2SP tlog-tiles layout: "checkpoint", or a tile's path. Entries are not
-// served: a tenant's are its events, the super-log's are salted hashes that only their owners can read.
+// served: a tenant log's entries are its events, and the super-log's are salted hashes that only a log's owner can
+// open.
 func ReadFile(ctx context.Context, db *tenantdb.Evidence, log uuid.UUID, path string) (raw []byte, err error) {
 	err = db.Snapshot(ctx, func(tx pgx.Tx) error { raw, err = readFile(ctx, tx, log, path); return err })
 	return raw, err
@@ -57,7 +58,7 @@ func readFile(ctx context.Context, tx pgx.Tx, log uuid.UUID, path string) ([]byt
 	if !ok || t.L < 0 || t.L > 7 {
 		return nil, ErrNoFile
 	}
-	// Only what a signed tree has: width W of tile N at level L covers leaves up to here.
+	// Only tiles of the signed tree: width W of tile N at level L covers leaves up to end.
 	if end := (t.N<<ledger.TileHeight + int64(t.W)) << (ledger.TileHeight * t.L); t.N > h.Size || end > h.Size {
 		return nil, ErrNoFile
 	}
@@ -68,7 +69,7 @@ func readFile(ctx context.Context, tx pgx.Tx, log uuid.UUID, path string) ([]byt
 	return tiles[0], nil
 }
 
-// Handler serves a log's checkpoint and tiles read-only, as any C2SP tlog-tiles client expects them.
+// Handler serves a log's checkpoint and tiles read-only to C2SP tlog-tiles clients.
 func Handler(db *tenantdb.Evidence, log uuid.UUID) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		path := strings.TrimPrefix(r.URL.Path, "/")
@@ -91,8 +92,8 @@ func Handler(db *tenantdb.Evidence, log uuid.UUID) http.Handler {
 	})
 }
 
-// Publish writes what is new of a log's tiles onto a shelf and, last, its checkpoint, and returns how many files that
-// took and the checkpoint's size. Partial tiles of earlier sizes stay.
+// Publish writes the new tiles of a log to a bucket and then its checkpoint. It returns the number of files written and
+// the checkpoint's size. Partial tiles of earlier sizes stay.
 func Publish(ctx context.Context, db *tenantdb.Evidence, log uuid.UUID,
 	to blob.Bucket) (files int, size int64, err error) {
 	err = db.Snapshot(ctx, func(tx pgx.Tx) error {
@@ -114,7 +115,7 @@ func Publish(ctx context.Context, db *tenantdb.Evidence, log uuid.UUID,
 		for _, t := range tlog.NewTiles(ledger.TileHeight, published, size) {
 			names = append(names, ledger.TilePath(t))
 		}
-		for _, name := range append(names, "checkpoint") { // last: what it names is there
+		for _, name := range append(names, "checkpoint") { // last, when all tiles that it covers are there
 			raw, err := readFile(ctx, tx, log, name)
 			if err == nil {
 				err = to.Write(ctx, name, raw)

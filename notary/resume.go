@@ -14,19 +14,19 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// State of the anchor, beside the database.
+// States of the anchor, compared with the database.
 const (
 	AnchorAgrees        = "agrees"
-	AnchorAhead         = "ahead"     // the database was taken back
-	AnchorDiffers       = "differs"   // history was rewritten, or it is another log's
-	AnchorMissing       = "missing"   // something was signed, and nothing is kept
+	AnchorAhead         = "ahead"     // the database was rolled back
+	AnchorDiffers       = "differs"   // history was rewritten, or the anchor is another log's
+	AnchorMissing       = "missing"   // a checkpoint was signed, and the anchor is empty
 	AnchorNotConfigured = "untouched" // nothing was signed yet
 )
 
-// Status is what stands between a notary and its work.
+// Status is a notary's state as stored, with whatever prevents it from working.
 type Status struct {
-	Cluster   int64            `json:"cluster"` // this one's system identifier
-	Before    int64            `json:"cluster_before"`
+	Cluster   int64            `json:"cluster"`        // system identifier of this cluster
+	Before    int64            `json:"cluster_before"` // and of the current epoch's cluster
 	Epoch     int16            `json:"epoch"`
 	Moved     bool             `json:"moved"`
 	Anchor    string           `json:"anchor"`
@@ -38,48 +38,48 @@ type Status struct {
 	Witnesses int64            `json:"witnessed_size"`
 }
 
-// Ready reports whether the notary can work.
+// Ready reports whether the notary may sign.
 func (s Status) Ready() bool {
 	return !s.Moved && (s.Anchor == AnchorAgrees || s.Anchor == AnchorNotConfigured)
 }
 
-// ReadStatus finds out how things stand, and changes nothing.
+// ReadStatus reads the notary's status and changes nothing.
 func ReadStatus(ctx context.Context, db *tenantdb.Evidence, o Anchor) (s Status, err error) {
-	kept, _, err := o.Load(ctx) // before the database is looked at: it can't be behind what was kept then
+	anchored, _, err := o.Load(ctx) // before the database is read, which then can't be behind the anchor
 	if err != nil {
-		return s, fmt.Errorf("read the checkpoint kept in the anchor (%s): %w", o, err)
+		return s, fmt.Errorf("read the anchor (%s): %w", o, err)
 	}
-	err = db.Snapshot(ctx, func(tx pgx.Tx) error { s, err = readStatus(ctx, tx, o, kept); return err })
+	err = db.Snapshot(ctx, func(tx pgx.Tx) error { s, err = readStatus(ctx, tx, o, anchored); return err })
 	return s, err
 }
 
 //go:embed sql/status.sql
 var statusSQL string
 
-func readStatus(ctx context.Context, tx pgx.Tx, o Anchor, kept string) (s Status, err error) {
+func readStatus(ctx context.Context, tx pgx.Tx, o Anchor, anchored string) (s Status, err error) {
 	if err := tx.QueryRow(ctx, statusSQL, logstore.Operator).
 		Scan(&s.Cluster, &s.Before, &s.Epoch, &s.Signed, &s.Witnesses); err != nil {
-		return s, fmt.Errorf("look at the notary's state: %w", err)
+		return s, fmt.Errorf("read the notary's state: %w", err)
 	}
 	s.Moved = s.Cluster != s.Before
 	head, err := logstore.LastHead(ctx, tx, logstore.Operator)
 	if err := logstore.IgnoreNoRows(err); err != nil {
-		return s, fmt.Errorf("look at the super-log: %w", err)
+		return s, fmt.Errorf("read the super-log: %w", err)
 	}
 	s.Size, s.SignedAt = head.Size, head.At
 	if s.Waiting, err = logstore.CountWaiting(ctx, tx, head.Last, nil, ledger.IntegrateWithin); err != nil {
 		return s, err
 	}
-	return s, s.readAnchor(ctx, tx, o, kept, head)
+	return s, s.readAnchor(ctx, tx, o, anchored, head)
 }
 
-func (s *Status) readAnchor(ctx context.Context, tx pgx.Tx, o Anchor, kept string, head logstore.Head) error {
+func (s *Status) readAnchor(ctx context.Context, tx pgx.Tx, o Anchor, anchored string, head logstore.Head) error {
 	switch {
-	case kept == "" && s.Signed == 0:
+	case anchored == "" && s.Signed == 0:
 		s.Anchor = AnchorNotConfigured
 		return nil
-	case kept == "":
-		s.Anchor, s.Reason = AnchorMissing, fmt.Sprintf("nothing is kept in %s, and a checkpoint of size %d was signed",
+	case anchored == "":
+		s.Anchor, s.Reason = AnchorMissing, fmt.Sprintf("the anchor %s is empty, and the database signed size %d",
 			o, s.Signed)
 		return nil
 	}
@@ -88,11 +88,11 @@ func (s *Status) readAnchor(ctx context.Context, tx pgx.Tx, o Anchor, kept strin
 		return err
 	}
 	if len(keys) == 0 {
-		s.Anchor, s.Reason = AnchorAhead, "the anchor holds a checkpoint, and this database knows no key: it was "+
-			"taken back to before the first one, or is another one"
+		s.Anchor, s.Reason = AnchorAhead, "the anchor holds a checkpoint, and this database has no key: it was "+
+			"rolled back to before the first checkpoint, or is another database"
 		return nil
 	}
-	_, err = logstore.CheckAnchor(ctx, tx, kept, keys[len(keys)-1].Name, head)
+	_, err = logstore.CheckAnchor(ctx, tx, anchored, keys[len(keys)-1].Name, head)
 	var back *logstore.RolledBackError
 	switch {
 	case err == nil:
@@ -107,10 +107,10 @@ func (s *Status) readAnchor(ctx context.Context, tx pgx.Tx, o Anchor, kept strin
 	return nil
 }
 
-// Resume begins a new epoch in the cluster that the database was moved or restored to, so that events of both
-// enter their logs; with believe it also keeps the database's last signed checkpoint in the anchor where nothing is
-// kept. A database that was taken back, or rewritten, is not resumed: whoever has seen the later checkpoints would hold
-// two histories of one name.
+// Resume begins a new epoch in the cluster to which the database was moved or restored, so that events of both clusters
+// enter their logs. With believe it also stores the database's last signed checkpoint in an empty anchor. It refuses a
+// database that was rolled back or rewritten: those who have seen later checkpoints would have two histories of one
+// log.
 func Resume(ctx context.Context, c Config, believe bool) (s Status, err error) {
 	if s, err = ReadStatus(ctx, c.DB, c.Anchor); err != nil {
 		return s, err
@@ -136,12 +136,12 @@ func Resume(ctx context.Context, c Config, believe bool) (s Status, err error) {
 			return s, err
 		}
 		if _, err := c.Anchor.Swap(ctx, "", note); err != nil {
-			return s, fmt.Errorf("keep the last signed checkpoint in the anchor: %w", err)
+			return s, fmt.Errorf("store the last signed checkpoint in the anchor: %w", err)
 		}
 	}
 	if s.Moved {
 		if err := l.Tx(ctx, func(tx pgx.Tx) error {
-			// Writers are held off for a moment; a long transaction of theirs is not waited for.
+			// The epoch blocks writers for a moment; wait at most 10 s for their open transactions.
 			if _, err := tx.Exec(ctx, `SET LOCAL lock_timeout = '10s'`); err != nil {
 				return err
 			}
@@ -153,7 +153,7 @@ func Resume(ctx context.Context, c Config, believe bool) (s Status, err error) {
 	return s, nil
 }
 
-// leftSQL are the seals of earlier epochs that stand in no log.
+// leftSQL selects seals of earlier epochs that are in no log.
 const leftSQL = `
 WITH logged AS (
        SELECT tenant_id, encode(substr(ids, n * 16 + 1, 16), 'hex')::uuid AS id
@@ -169,8 +169,8 @@ SELECT ` + logstore.SealedColumns + `
   LEFT JOIN audit_events e ON e.tenant_id = s.tenant_id AND e.id = s.event_id
  ORDER BY s.xid, s.event_id`
 
-// earlier appends what a new epoch found left of earlier ones, in the segment behind theirs.
-func (r *roundState) earlier(ctx context.Context, tx pgx.Tx) error {
+// readEarlierEpochs appends seals of earlier epochs that are in no log, in the segment after their epoch's own.
+func (r *roundState) readEarlierEpochs(ctx context.Context, tx pgx.Tx) error {
 	n := r.n
 	epoch := n.epochNow
 	segment := logstore.SegmentOf(epoch) - 1

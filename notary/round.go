@@ -17,20 +17,20 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// Round puts what is new in order, makes and signs checkpoints, and returns whether more waits. It does
-// nothing when nothing is new. After an error nothing was signed that does not stand in the database, and the next
-// round begins from what the database holds.
+// Round sequences new events, makes and signs checkpoints, and returns whether more events wait. Without new events it
+// does nothing. After an error, nothing is signed that the database does not hold, and the next round starts from the
+// database's state.
 func (n *Notary) Round(ctx context.Context) (more bool, err error) {
-	n.figures.rounds.Add(1)
+	n.metrics.rounds.Add(1)
 	defer func() {
-		n.figures.done(err)
+		n.metrics.done(err)
 		if err != nil {
 			n.forget()
 		}
 	}()
-	n.asking.mu.Lock()
-	err = n.asking.fork
-	n.asking.mu.Unlock()
+	n.witnesses.mu.Lock()
+	err = n.witnesses.fork
+	n.witnesses.mu.Unlock()
 	if err != nil {
 		return false, err
 	}
@@ -59,14 +59,14 @@ func (n *Notary) Round(ctx context.Context) (more bool, err error) {
 	}
 	r := roundState{n: n, at: n.c.Clock().Truncate(time.Microsecond).UTC()}
 	if err := n.lease.Tx(ctx, func(tx pgx.Tx) error { return r.sequence(ctx, tx) }); err != nil {
-		return false, fmt.Errorf("notary: put events in order: %w", err)
+		return false, fmt.Errorf("notary: sequence events: %w", err)
 	}
-	// Signed only now: whatever has a signature stands in the database, and in the anchor.
+	// Sign after the commit: everything signed is in the database, and then in the anchor.
 	if err := n.sign(ctx); err != nil {
 		return false, err
 	}
 	n.waiting = r.waiting
-	n.figures.add(r.events, r.oldest, n.super.size(), &r.waiting)
+	n.metrics.add(r.events, r.oldest, n.super.size(), &r.waiting)
 	r.overdue()
 	if n.c.Progress != nil && r.more {
 		n.c.Progress(r.events)
@@ -75,7 +75,7 @@ func (n *Notary) Round(ctx context.Context) (more bool, err error) {
 	return r.more, nil
 }
 
-// checkCatalog finds out what somebody changed about the database, when the notary starts and now and then.
+// checkCatalog compares the database's catalog with the migrations, at the start and every catalogEvery.
 func (n *Notary) checkCatalog(ctx context.Context) error {
 	if !n.lastScan.IsZero() && time.Since(n.lastScan) < catalogEvery {
 		return nil
@@ -85,33 +85,33 @@ func (n *Notary) checkCatalog(ctx context.Context) error {
 		return fmt.Errorf("notary: %w", err)
 	}
 	n.lastScan, n.catalog = time.Now(), c.Differences
-	n.figures.changed.Store(int64(len(c.Differences)))
+	n.metrics.changed.Store(int64(len(c.Differences)))
 	for _, d := range c.Differences {
 		n.c.Logger.Error("notary: the database was changed: " + d.String())
 	}
 	return nil
 }
 
-// roundState is one round's work.
+// roundState is the state of one round.
 type roundState struct {
 	n         *Notary
 	at        time.Time
 	horizon   uint64
 	events    int64
-	oldest    time.Time // recorded_at of the oldest event taken
+	oldest    time.Time // recorded_at of the oldest event of the round
 	more      bool
 	touched   []*logState
 	adoptions map[uuid.UUID]logstore.Adoption
-	waiting   logstore.Waiting // what is left behind the horizon, or can't enter
+	waiting   logstore.Waiting // seals beyond the horizon, or that can't enter a log
 }
 
-// sequence reads what is new below the horizon, appends it to its logs, and stores heads and tiles.
+// sequence reads the new seals below the horizon, appends them to their logs, and stores heads and tiles.
 func (r *roundState) sequence(ctx context.Context, tx pgx.Tx) error {
 	n := r.n
 	if _, err := tx.Exec(ctx, tenantdb.Nested); err != nil {
 		return err
 	}
-	// Another notary may have been at work while we were not looking.
+	// Another notary may have written since the last round.
 	var size int64
 	var horizon uint64
 	if err := tx.QueryRow(ctx, `SELECT coalesce((SELECT max(size) FROM audit_heads
@@ -143,7 +143,7 @@ func (r *roundState) sequence(ctx context.Context, tx pgx.Tx) error {
 	return r.store(ctx, tx)
 }
 
-// newSQL takes whole ties of (xid, id): the same id in two tenants is not torn apart by the limit.
+// newSQL returns all rows of equal (xid, id): the limit never splits one id of two tenants.
 const newSQL = `SELECT ` + logstore.SealedColumns + `
   FROM (SELECT *
           FROM audit_seals s
@@ -153,11 +153,11 @@ const newSQL = `SELECT ` + logstore.SealedColumns + `
   LEFT JOIN audit_events e ON e.tenant_id = s.tenant_id AND e.id = s.event_id
  ORDER BY s.epoch, s.xid, s.event_id`
 
-// read appends the next events to their logs.
+// read appends the next seals to their logs.
 func (r *roundState) read(ctx context.Context, tx pgx.Tx) error {
 	n := r.n
 	if n.scanned.Segment < logstore.SegmentOf(n.epochNow) {
-		if err := r.earlier(ctx, tx); err != nil || r.more {
+		if err := r.readEarlierEpochs(ctx, tx); err != nil || r.more {
 			return err
 		}
 	}
@@ -177,15 +177,15 @@ func (r *roundState) read(ctx context.Context, tx pgx.Tx) error {
 	return r.remaining(ctx, tx)
 }
 
-// remaining finds out what this round could not put in order: mostly nothing, or what was sealed a moment ago.
+// remaining counts the seals that this round left: usually none, or those of the last moment.
 func (r *roundState) remaining(ctx context.Context, tx pgx.Tx) (err error) {
 	if r.waiting, err = logstore.CountWaiting(ctx, tx, r.n.scanned, nil, r.n.c.IntegrateWithin); err != nil {
 		return err
 	}
-	return r.held(ctx, tx)
+	return r.reportHeld(ctx, tx)
 }
 
-// overdue says which events should be in the log and are not, twice a minute at most.
+// overdue logs which events should be in the log and are not, at most every heldAfter.
 func (r *roundState) overdue() {
 	if r.waiting.OK() || r.at.Sub(r.n.waitLogged) < heldAfter {
 		return
@@ -194,7 +194,7 @@ func (r *roundState) overdue() {
 	r.n.c.Logger.Error("notary: " + r.waiting.String())
 }
 
-// collect reads rows of seals and recomputes each.
+// collect reads rows of seals and verifies each event.
 func (r *roundState) collect(rows pgx.Rows) (batch []newLeaf, err error) {
 	defer rows.Close()
 	var s logstore.SealedEvent
@@ -211,23 +211,23 @@ func (r *roundState) collect(rows pgx.Rows) (batch []newLeaf, err error) {
 	return batch, rows.Err()
 }
 
-// newLeaf is a seal that was read again, on its way into its log.
+// newLeaf is a verified seal on its way into its log.
 type newLeaf struct {
 	tenant uuid.UUID
 	at     logstore.Position
 	hash   ledger.Hash
 }
 
-// examine recomputes an event. One that does not match its seal enters the log as it was sealed, so that the
-// difference is proven for good, and is told at once.
+// examine verifies an event against its seal. One that differs still enters the log as sealed, which proves the
+// difference for good, and is logged as an error.
 func (r *roundState) examine(s *logstore.SealedEvent) (newLeaf, error) {
 	if s.Leaf == (ledger.Hash{}) {
 		return newLeaf{},
-			fmt.Errorf("the seal of event %s of tenant %s is malformed: nothing behind it can be put in order",
+			fmt.Errorf("the seal of event %s of tenant %s is malformed: no event after it can be sequenced",
 				uuid.UUID(s.ID), uuid.UUID(s.TenantID))
 	}
 	if what := s.Difference(); what != "" {
-		r.n.figures.mismatch()
+		r.n.metrics.mismatch()
 		r.n.c.Logger.Error("notary: event "+what+": it enters the log as it was sealed", "event", uuid.UUID(s.ID),
 			"tenant", uuid.UUID(s.TenantID))
 	}
@@ -236,7 +236,7 @@ func (r *roundState) examine(s *logstore.SealedEvent) (newLeaf, error) {
 		what = logstore.CheckAdoption(r.adoptions, s)
 	}
 	if what != "" {
-		r.n.figures.misdated.Add(1)
+		r.n.metrics.misdated.Add(1)
 		r.n.c.Logger.Error("notary: event "+what+": it enters the log as it was sealed", "event", uuid.UUID(s.ID),
 			"tenant", uuid.UUID(s.TenantID))
 	}
@@ -250,7 +250,7 @@ func (r *roundState) append(ctx context.Context, tx pgx.Tx, batch []newLeaf) err
 	n := r.n
 	for _, leaf := range batch {
 		if leaf.tenant == logstore.Operator {
-			n.c.Logger.Error("notary: an event names the super-log as its tenant: it enters no log",
+			n.c.Logger.Error("notary: an event has the super-log's tenant id: it enters no log",
 				"event", leaf.at.ID)
 			n.scanned = leaf.at
 			continue
@@ -268,7 +268,7 @@ func (r *roundState) append(ctx context.Context, tx pgx.Tx, batch []newLeaf) err
 	return nil
 }
 
-// log is a tenant's log, read back if need be, and noted as touched by this round.
+// log returns a tenant's log, from the cache or the database, and marks it as changed in this round.
 func (r *roundState) log(ctx context.Context, tx pgx.Tx, tenant uuid.UUID) (*logState, error) {
 	n := r.n
 	l := n.logs[tenant]
@@ -277,12 +277,12 @@ func (r *roundState) log(ctx context.Context, tx pgx.Tx, tenant uuid.UUID) (*log
 		if l, err = load(ctx, tx, tenant); err != nil {
 			return nil, err
 		}
-		if err := n.knowsHead(ctx, tx, l); err != nil {
+		if err := n.checkHead(ctx, tx, l); err != nil {
 			return nil, err
 		}
 		n.logs[tenant] = l
 	}
-	if now := n.figures.rounds.Load(); l.used != now {
+	if now := n.metrics.rounds.Load(); l.used != now {
 		l.used = now
 		l.begin()
 		r.touched = append(r.touched, l)
@@ -290,7 +290,7 @@ func (r *roundState) log(ctx context.Context, tx pgx.Tx, tenant uuid.UUID) (*log
 	return l, nil
 }
 
-// heartbeats touches the logs that were silent for too long.
+// heartbeats marks the logs whose heartbeat is due.
 func (r *roundState) heartbeats(ctx context.Context, tx pgx.Tx) error {
 	for tenant, at := range r.n.heartbeats {
 		if r.at.Sub(at) >= r.n.c.Heartbeat {
@@ -302,17 +302,17 @@ func (r *roundState) heartbeats(ctx context.Context, tx pgx.Tx) error {
 	return nil
 }
 
-// keys makes our key a leaf of the super-log before it signs anything, and notices a rotation.
+// keys adds our key to the super-log before it signs anything, and handles a rotation.
 func (r *roundState) keys(ctx context.Context, tx pgx.Tx) error {
 	n := r.n
 	known, err := latestKey(ctx, tx)
 	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 		return err
 	}
-	// Read once: whoever rotates now is seen by the next round, and not by half of this one.
+	// Read once, so that one round sees one state of a rotation.
 	n.next = n.c.Keys.Next()
 	if n.next != nil && err == nil && known.Equal(n.next.Key) {
-		return nil // the log holds it: we were killed before it took our key's place
+		return nil // logged already: a kill came before the key file was replaced
 	}
 	ours := n.signer.Key
 	if n.next != nil && (err != nil || known.Equal(ours)) {
@@ -346,8 +346,8 @@ func latestKey(ctx context.Context, tx pgx.Tx) (ledger.Key, error) {
 	return ledger.ParseKey(vkey)
 }
 
-// store writes the touched logs' heads, each a leaf of the super-log, and everything's tiles, in a few
-// statements however many logs were touched.
+// store writes the changed logs' heads, each also a leaf of the super-log, and all tiles. It needs a few statements,
+// whatever the number of logs.
 func (r *roundState) store(ctx context.Context, tx pgx.Tx) error {
 	n := r.n
 	slices.SortFunc(r.touched, func(a, b *logState) int { return bytes.Compare(a.tenant[:], b.tenant[:]) })
@@ -393,7 +393,7 @@ func (r *roundState) store(ctx context.Context, tx pgx.Tx) error {
 	return insertRows(ctx, tx, heads)
 }
 
-// laterOf keeps a log's heads in the order of time, also when the clock steps back.
+// laterOf keeps a log's heads in order of time when the clock steps back.
 func laterOf(last, now time.Time) time.Time {
 	if last.After(now) {
 		return last

@@ -12,27 +12,27 @@ import (
 	"github.com/konstruct/konstruct/logstore"
 )
 
-// sign signs the super-log as it stands in the database, has the anchor take it, and only then stores
-// the signatures. Between any two of these steps it can be killed: the next start signs the same again.
+// sign signs the super-log as committed, stores the checkpoint in the anchor, and only then stores the signatures in
+// the database. A kill between any two steps is safe: the next start signs the same tree again.
 func (n *Notary) sign(ctx context.Context) error {
 	size := n.super.size()
 	if size == n.stored {
 		return nil // nothing new
 	}
-	if n.kept < size {
+	if n.anchoredSize < size {
 		note, err := n.superNote()
 		if err != nil {
 			return err
 		}
-		if n.version, err = n.c.Anchor.Swap(ctx, n.version, note); err != nil {
-			return fmt.Errorf("notary: keep checkpoint %d in the anchor: %w", size, err)
+		if n.anchorVersion, err = n.c.Anchor.Swap(ctx, n.anchorVersion, note); err != nil {
+			return fmt.Errorf("notary: store checkpoint %d in the anchor: %w", size, err)
 		}
-		n.signed, n.kept = note, size
+		n.anchored, n.anchoredSize = note, size
 	}
 	if err := n.lease.Tx(ctx, func(tx pgx.Tx) error { return n.storeSigned(ctx, tx) }); err != nil {
 		return fmt.Errorf("notary: store checkpoint %d: %w", size, err)
 	}
-	if err := n.rotated(); err != nil {
+	if err := n.promoteNextKey(); err != nil {
 		return err
 	}
 	n.stored = size
@@ -41,7 +41,7 @@ func (n *Notary) sign(ctx context.Context) error {
 	return nil
 }
 
-// superNote is the super-log's signed checkpoint; while keys rotate, signed by both.
+// superNote returns the super-log's signed checkpoint; with both keys' signatures during a rotation.
 func (n *Notary) superNote() (string, error) {
 	root, err := n.super.root()
 	if err != nil {
@@ -55,30 +55,30 @@ func (n *Notary) superNote() (string, error) {
 	return ledger.SignAll(n.signer.Name, text, signers...)
 }
 
-// moveAnchor holds what the anchor holds against the super-log here, before anything is done: a tree that it is not
-// the beginning of is never signed.
-func (n *Notary) moveAnchor(ctx context.Context, tx pgx.Tx) error {
-	if n.signed == "" {
-		n.kept = 0
+// checkAnchor verifies the super-log against the anchor before anything is signed: the tree must extend the anchored
+// one.
+func (n *Notary) checkAnchor(ctx context.Context, tx pgx.Tx) error {
+	if n.anchored == "" {
+		n.anchoredSize = 0
 		return n.checkNothingSigned(ctx, tx)
 	}
 	head, err := logstore.LastHead(ctx, tx, logstore.Operator)
 	if errors.Is(err, pgx.ErrNoRows) {
-		c, err := ledger.OpenCheckpoint(n.signed, n.signer.Key)
+		c, err := ledger.OpenCheckpoint(n.anchored, n.signer.Key)
 		if err != nil {
-			return fmt.Errorf("%w: the checkpoint kept in the anchor: %w", logstore.ErrRefused, err)
+			return fmt.Errorf("%w: the anchor's checkpoint: %w", logstore.ErrRefused, err)
 		}
 		return &logstore.RolledBackError{Signed: c.Size}
 	}
 	if err != nil {
 		return err
 	}
-	last, err := logstore.CheckAnchor(ctx, tx, n.signed, n.signer.Name, head)
-	n.kept = last.Size
+	last, err := logstore.CheckAnchor(ctx, tx, n.anchored, n.signer.Name, head)
+	n.anchoredSize = last.Size
 	return err
 }
 
-// checkNothingSigned holds that no anchor means a log that was never signed.
+// checkNothingSigned refuses an empty anchor when the database holds a signed checkpoint.
 func (n *Notary) checkNothingSigned(ctx context.Context, tx pgx.Tx) error {
 	var size int64
 	if err := tx.QueryRow(ctx, `SELECT coalesce(max(size), 0) FROM audit_checkpoints WHERE tenant_id = $1`,
@@ -94,8 +94,7 @@ func (n *Notary) checkNothingSigned(ctx context.Context, tx pgx.Tx) error {
 	return nil
 }
 
-// storeSigned stores the super-log's signed checkpoint, and those of all logs whose heads it holds and that
-// are not stored yet.
+// storeSigned stores the super-log's signed checkpoint, and signs and stores those of the heads that it newly covers.
 func (n *Notary) storeSigned(ctx context.Context, tx pgx.Tx) error {
 	var from int64
 	if err := tx.QueryRow(ctx, `SELECT coalesce(max(size), 0) FROM audit_checkpoints WHERE tenant_id = $1`,
@@ -114,7 +113,7 @@ func (n *Notary) storeSigned(ctx context.Context, tx pgx.Tx) error {
 		return err
 	}
 	tenants, sizes, anchors, notes := []uuid.UUID{logstore.Operator}, []int64{size}, []int64{size - 1},
-		[]string{n.signed}
+		[]string{n.anchored}
 	signer := n.signer
 	if n.next != nil {
 		signer = n.next

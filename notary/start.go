@@ -13,20 +13,20 @@ import (
 	"github.com/konstruct/konstruct/logstore"
 )
 
-// start reads back what the notary needs to go on, and refuses where it must not.
+// start reads the state that the notary needs, and refuses to continue where it must.
 func (n *Notary) start(ctx context.Context) error {
 	n.logs, n.heartbeats = map[uuid.UUID]*logState{}, map[uuid.UUID]time.Time{}
-	// The anchor first: what is there stands in the database already, so the database as seen later can't be behind it.
+	// The anchor first: the database has held its checkpoint ever since, so it can't be behind.
 	var err error
-	if n.signed, n.version, err = n.c.Anchor.Load(ctx); err != nil {
-		return fmt.Errorf("notary: read the checkpoint kept in the anchor: %w", err)
+	if n.anchored, n.anchorVersion, err = n.c.Anchor.Load(ctx); err != nil {
+		return fmt.Errorf("notary: read the anchor: %w", err)
 	}
 	return n.lease.Tx(ctx, func(tx pgx.Tx) error {
 		epoch, err := n.epoch(ctx, tx)
 		if err != nil {
 			return err
 		}
-		if err := n.moveAnchor(ctx, tx); err != nil {
+		if err := n.checkAnchor(ctx, tx); err != nil {
 			return err
 		}
 		super, err := load(ctx, tx, logstore.Operator)
@@ -36,12 +36,12 @@ func (n *Notary) start(ctx context.Context) error {
 		if err := countLeaves(ctx, tx, super.size()); err != nil {
 			return err
 		}
-		// of an empty super-log the zero place: what earlier epochs left comes first
+		// an empty super-log has the zero position: seals of earlier epochs come first
 		n.epochNow, n.scanned = epoch, super.last
 		if n.marks, err = logstore.ReadLastMarks(ctx, tx); err != nil {
 			return err
 		}
-		if err := n.readBeats(ctx, tx); err != nil {
+		if err := n.readHeartbeats(ctx, tx); err != nil {
 			return err
 		}
 		n.super = super
@@ -49,7 +49,7 @@ func (n *Notary) start(ctx context.Context) error {
 	})
 }
 
-// epoch returns the epoch in force, and refuses in a cluster that is not its own.
+// epoch returns the current epoch, and refuses in another cluster than the epoch's.
 func (n *Notary) epoch(ctx context.Context, tx pgx.Tx) (epoch int16, err error) {
 	var here, began int64
 	err = tx.QueryRow(ctx,
@@ -60,15 +60,15 @@ func (n *Notary) epoch(ctx context.Context, tx pgx.Tx) (epoch int16, err error) 
 		return epoch, err
 	}
 	if err == nil && here != began {
-		err = fmt.Errorf("%w: this database was moved or restored: its transaction ids are of cluster %d, and this "+
+		err = fmt.Errorf("%w: this database was moved or restored: its transaction ids are from cluster %d, and this "+
 			"is cluster %d. Run `konstruct notary resume`, which explains what it finds", logstore.ErrRefused,
 			began, here)
 	}
 	return epoch, err
 }
 
-// countLeaves holds that each leaf of the super-log has its row: a head that was taken away, and its log cut
-// back to an older one, is missed here.
+// countLeaves checks that each leaf of the super-log has its row. It detects a removed head, whose log was cut back to
+// an older one.
 func countLeaves(ctx context.Context, tx pgx.Tx, size int64) error {
 	var rows int64
 	if err := tx.QueryRow(ctx,
@@ -83,7 +83,7 @@ func countLeaves(ctx context.Context, tx pgx.Tx, size int64) error {
 	return nil
 }
 
-func (n *Notary) readBeats(ctx context.Context, tx pgx.Tx) error {
+func (n *Notary) readHeartbeats(ctx context.Context, tx pgx.Tx) error {
 	rows, err := tx.Query(ctx, `SELECT l.tenant_id, h.at FROM audit_logs l CROSS JOIN LATERAL
 	  (SELECT at FROM audit_heads h WHERE h.tenant_id = l.tenant_id ORDER BY size DESC, anchor DESC LIMIT 1) h
 	 WHERE l.tenant_id <> $1`, logstore.Operator)
@@ -96,8 +96,8 @@ func (n *Notary) readBeats(ctx context.Context, tx pgx.Tx) error {
 	return err
 }
 
-// knowsHead holds a log that was read back against the super-log, which is signed and kept in the anchor.
-func (n *Notary) knowsHead(ctx context.Context, tx pgx.Tx, l *logState) error {
+// checkHead verifies a log's head against its leaf in the super-log, which is signed and anchored.
+func (n *Notary) checkHead(ctx context.Context, tx pgx.Tx, l *logState) error {
 	if l.size() == 0 {
 		return nil
 	}
@@ -119,7 +119,7 @@ func (n *Notary) knowsHead(ctx context.Context, tx pgx.Tx, l *logState) error {
 	return nil
 }
 
-// superLeaf returns a leaf hash of the super-log, proven in its root; of this round's leaves too.
+// superLeaf returns a leaf hash of the super-log with its inclusion proven; also of this round's leaves.
 func (n *Notary) superLeaf(ctx context.Context, tx pgx.Tx, index int64) (ledger.Hash, error) {
 	head, err := logstore.LastHead(ctx, tx, logstore.Operator)
 	if err != nil {

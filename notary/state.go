@@ -14,7 +14,7 @@ import (
 	"github.com/konstruct/konstruct/logstore"
 )
 
-// logState is one log's right edge, in memory.
+// logState is the right edge of one log's tree, in memory.
 type logState struct {
 	tenant uuid.UUID
 	edge   ledger.Range      // over all leaves
@@ -24,18 +24,18 @@ type logState struct {
 	at     time.Time         // of its last head
 	used   uint64            // the round that last used it
 
-	// What this round added, to be stored with its head.
+	// Added by this round, stored with its head.
 	tiles           []tile
 	added, addedIDs []byte
 }
 
-// tile is a full tile on its way to the database.
+// tile is a full tile to be stored.
 type tile struct {
 	level int16
 	n     int64
 	data  []byte
 	root  ledger.Hash
-	last  logstore.Position // level 0 only: where its last leaf stands
+	last  logstore.Position // level 0 only: position of its last leaf
 	ids   []byte            // level 0 only
 }
 
@@ -47,7 +47,7 @@ func (l *logState) size() int64 { return l.edge.End() }
 
 func (l *logState) begin() { l.tiles, l.added, l.addedIDs = nil, l.added[:0], l.addedIDs[:0] }
 
-// append adds a leaf; a tile that it fills goes to l.tiles. id is empty in the super-log.
+// append adds a leaf; a tile that becomes full goes to l.tiles. id is empty in the super-log.
 func (l *logState) append(leaf ledger.Hash, at logstore.Position, id []byte) error {
 	l.tail, l.ids, l.last = append(l.tail, leaf[:]...), append(l.ids, id...), at
 	l.added, l.addedIDs = append(l.added, leaf[:]...), append(l.addedIDs, id...)
@@ -66,7 +66,7 @@ func (l *logState) append(leaf ledger.Hash, at logstore.Position, id []byte) err
 	return nil
 }
 
-// lift makes the higher tiles that this round's filled.
+// lift adds the higher tiles that this round's tiles complete.
 func (l *logState) lift(ctx context.Context, tx pgx.Tx) error {
 	tiles := l.tiles
 	for level := int16(0); len(tiles) > 0; level++ {
@@ -75,7 +75,7 @@ func (l *logState) lift(ctx context.Context, tx pgx.Tx) error {
 			if t.n%ledger.TileWidth != ledger.TileWidth-1 {
 				continue
 			}
-			// The roots of the 256 tiles below it: the last ones from this round, the others stored.
+			// The roots of the 256 tiles below: the last from this round, the others from the database.
 			here := min(i+1, ledger.TileWidth)
 			data, err := logstore.StoredRoots(ctx, tx, l.tenant, level, t.n-ledger.TileWidth+1, ledger.TileWidth-here)
 			if err != nil {
@@ -96,11 +96,11 @@ func (l *logState) lift(ctx context.Context, tx pgx.Tx) error {
 	return nil
 }
 
-// root is the log's root as it stands.
+// root returns the current root.
 func (l *logState) root() (ledger.Hash, error) { return l.edge.Root() }
 
-// load reads a log's right edge back from the database and holds it against its head's root. A log
-// that has no head yet is empty.
+// load reads a log's right edge from the database and verifies it against the root of its head. A log without a head is
+// empty.
 func load(ctx context.Context, tx pgx.Tx, tenant uuid.UUID) (*logState, error) {
 	l := newLog(tenant)
 	head, err := logstore.LastHead(ctx, tx, tenant)
@@ -112,7 +112,7 @@ func load(ctx context.Context, tx pgx.Tx, tenant uuid.UUID) (*logState, error) {
 	}
 	r := logstore.NewReader(ctx, tx, tenant, head.Size)
 	full := head.Size / ledger.TileWidth * ledger.TileWidth
-	// The roots of the perfect subtrees over the full tiles, each proven in the head's root.
+	// The roots of the perfect subtrees over the full tiles, each with its inclusion in the head's root proven.
 	edge, err := r.Subtrees(head, 0, full)
 	if err != nil {
 		return nil, fmt.Errorf("log %s does not lead to its head's root: %w", tenant, err)

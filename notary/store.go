@@ -28,8 +28,8 @@ var insertHeadsSQL string
 //go:embed sql/insert_tiles.sql
 var insertTilesSQL string
 
-// insertRows stores heads and the tiles of their logs. The primary keys are the last defence against a second
-// notary: the same head can't be stored twice.
+// insertRows stores heads and their logs' tiles. The primary keys are the last defence against a second notary: no head
+// can be stored twice.
 func insertRows(ctx context.Context, tx pgx.Tx, heads []headRow) error {
 	var h struct {
 		tenants, events               []uuid.UUID
@@ -44,7 +44,7 @@ func insertRows(ctx context.Context, tx pgx.Tx, heads []headRow) error {
 		h.tenants, h.events = append(h.tenants, r.l.tenant), append(h.events, r.l.last.ID)
 		h.sizes, h.anchors = append(h.sizes, r.l.size()), append(h.anchors, r.anchor)
 		h.roots, h.salts = append(h.roots, r.root[:]), append(h.salts, r.salt[:])
-		h.added, h.addedIDs = append(h.added, presentBefore(r.l.added)), append(h.addedIDs, presentBefore(r.l.addedIDs))
+		h.added, h.addedIDs = append(h.added, notNull(r.l.added)), append(h.addedIDs, notNull(r.l.addedIDs))
 		h.at, h.segments, h.xids = append(h.at, r.at), append(h.segments, r.l.last.Segment),
 			append(h.xids, fmt.Sprint(r.l.last.XID))
 	}
@@ -87,8 +87,8 @@ func insertRows(ctx context.Context, tx pgx.Tx, heads []headRow) error {
 	return nil
 }
 
-// presentBefore is bytes that are not NULL.
-func presentBefore(b []byte) []byte {
+// notNull returns b, or empty bytes for nil, which would be stored as NULL.
+func notNull(b []byte) []byte {
 	if b == nil {
 		return []byte{}
 	}

@@ -18,21 +18,21 @@ import (
 	"github.com/konstruct/konstruct/logstore"
 )
 
-// Authority is a time-stamping authority that speaks RFC 3161 over HTTP.
+// Authority is a time-stamping authority (RFC 3161 over HTTP).
 type Authority struct {
 	URL   string
-	Roots *x509.CertPool // what its certificate must lead to
-	// Every is how often a checkpoint is stamped; 0 is DefaultStampEvery.
+	Roots *x509.CertPool // roots of its certificate chain
+	// Every is the interval between time-stamps; 0 is DefaultStampEvery.
 	Every time.Duration
 }
 
-// DefaultStampEvery is often enough for most, and little for a public authority.
+// DefaultStampEvery suits most, and is a light load for a public authority.
 const DefaultStampEvery = 10 * time.Minute
 
-// stampName is under what a stamp is stored beside the witnesses' words.
+// stampName is the name under which a time-stamp is stored in audit_witnesses.
 const stampName = "rfc3161"
 
-// stamp has the newest checkpoint stamped when the last stamp is old enough, beside the rounds.
+// stamp time-stamps the newest checkpoint in the background when the last time-stamp is old enough.
 func (n *Notary) stamp() {
 	a := n.c.Authority
 	if a == nil {
@@ -42,7 +42,7 @@ func (n *Notary) stamp() {
 	if every == 0 {
 		every = DefaultStampEvery
 	}
-	s := &n.asking
+	s := &n.witnesses
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.stamping || time.Since(s.stamped) < every {
@@ -56,8 +56,8 @@ func (n *Notary) stamp() {
 		defer s.mu.Unlock()
 		s.stamping = false
 		if err != nil {
-			n.c.Logger.Warn("notary: the authority gave no time-stamp", "authority", a.URL, "size", size, "error", err)
-			s.stamped = time.Now().Add(-every + min(every, time.Minute)) // again in a minute
+			n.c.Logger.Warn("notary: no time-stamp from the authority", "authority", a.URL, "size", size, "error", err)
+			s.stamped = time.Now().Add(-every + min(every, time.Minute)) // retry in a minute
 			return
 		}
 		s.stamped = time.Now()
@@ -94,7 +94,7 @@ func (n *Notary) stampOne(a *Authority, size int64) error {
 	})
 }
 
-// request gets a token for a text that verifies, and answers this request.
+// request gets a time-stamp token for a text, and verifies it and its nonce.
 func (a *Authority) request(ctx context.Context, text string) ([]byte, error) {
 	nonce, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 63))
 	if err != nil {
@@ -119,7 +119,7 @@ func (a *Authority) request(ctx context.Context, text string) ([]byte, error) {
 		return nil, err
 	}
 	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("it answered %s", resp.Status)
+		return nil, fmt.Errorf("it responded %s", resp.Status)
 	}
 	token, err := ledger.TimestampToken(answer)
 	if err != nil {
@@ -130,7 +130,7 @@ func (a *Authority) request(ctx context.Context, text string) ([]byte, error) {
 		return nil, err
 	}
 	if t.Nonce == nil || t.Nonce.Cmp(nonce) != 0 {
-		return nil, errors.New("it answered another request")
+		return nil, errors.New("its nonce is not the request's")
 	}
 	return token, nil
 }

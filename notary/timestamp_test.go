@@ -177,7 +177,7 @@ func TestARealAuthorityStamps(t *testing.T) {
 	}
 }
 
-// sameTime holds that a changed token that verifies says what the honest one says: bytes outside the signature may
+// sameTime reports whether a changed token that verifies has the original's content: bytes outside the signature may
 // differ.
 func sameTime(ts ledger.Timestamp, token []byte, text string, roots *x509.CertPool) bool {
 	honest, err := ledger.VerifyTimestamp(token, text, roots)

@@ -21,14 +21,14 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// Witness is an endpoint that speaks C2SP tlog-witness. It sees the super-log's checkpoints and nothing else: neither
-// which tenants there are nor how many events.
+// Witness is an endpoint of the C2SP tlog-witness protocol. It sees only the super-log's checkpoints: neither the
+// tenants nor the number of events.
 type Witness struct {
-	URL      string // its prefix; /add-checkpoint is added
+	URL      string // prefix of /add-checkpoint
 	Verifier note.Verifier
 }
 
-// NewWitness reads a witness as the configuration has it: its key in signed-note form, a space, its URL.
+// NewWitness parses a witness from the configuration: its key in signed-note form, a space, its URL.
 func NewWitness(line string) (Witness, error) {
 	key, url, ok := strings.Cut(strings.TrimSpace(line), " ")
 	url = strings.TrimSuffix(strings.TrimSpace(url), "/")
@@ -40,47 +40,47 @@ func NewWitness(line string) (Witness, error) {
 }
 
 const (
-	// witnessLimit is how long a witness may take; nothing waits for it.
+	// witnessLimit is the timeout of a request to a witness; rounds don't wait for it.
 	witnessLimit = 10 * time.Second
-	// maxAnswer bounds what a witness may answer.
+	// maxAnswer is the largest response of a witness, in bytes.
 	maxAnswer = 64 << 10
 )
 
-// witnessState is the conversations with the witnesses, one each, which go on beside the rounds.
+// witnessState is the state of the requests to witnesses and the authority, one at a time each, beside the rounds.
 type witnessState struct {
 	sync.WaitGroup
 	mu sync.Mutex
-	// by witness: the size to ask for when the one in progress is done; there while it is busy
-	next        map[string]int64
-	lastProblem map[string]int64 // by witness: the size it cosigned last
-	fork        error            // a witness has seen more than there is here
-	stamped     time.Time        // when a time-stamp was given last
-	stamping    bool
+	// by witness, while a request is in progress: the size to request next
+	next     map[string]int64
+	cosigned map[string]int64 // by witness: the size that it cosigned last
+	fork     error            // set when a witness has cosigned a larger super-log than this one
+	stamped  time.Time        // when the last time-stamp was stored
+	stamping bool
 }
 
-// cosignHead asks the witnesses to cosign the newest checkpoint. One that is slow skips those in between; nothing waits
-// for it.
+// cosignHead requests cosignatures of the newest checkpoint in the background. A slow witness skips the checkpoints in
+// between.
 func (n *Notary) cosignHead() {
-	a := &n.asking
+	a := &n.witnesses
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.next == nil {
-		a.next, a.lastProblem = map[string]int64{}, map[string]int64{}
+		a.next, a.cosigned = map[string]int64{}, map[string]int64{}
 	}
 	for _, w := range n.c.Witnesses {
 		name := w.Verifier.Name()
 		_, busy := a.next[name]
 		a.next[name] = n.stored
 		if !busy {
-			a.Go(func() { n.talkToWitness(w, name) })
+			a.Go(func() { n.cosignUntilCurrent(w, name) })
 		}
 	}
 }
 
-// cosignFirst asks every witness about the last signed checkpoint before another is signed: one that has seen more
-// knows that the database was taken back. One that does not answer is asked again later, and nothing waits for it.
+// cosignFirst requests cosignatures of the last signed checkpoint before the next is signed: a witness that has
+// cosigned a larger one proves that the database was rolled back. It logs a witness that fails, and continues.
 func (n *Notary) cosignFirst(ctx context.Context) error {
-	if n.signed == "" || len(n.c.Witnesses) == 0 {
+	if n.anchored == "" || len(n.c.Witnesses) == 0 {
 		return nil
 	}
 	var stored int64
@@ -112,9 +112,9 @@ func (n *Notary) cosignFirst(ctx context.Context) error {
 	return nil
 }
 
-// talkToWitness asks one witness until there is nothing newer to ask for.
-func (n *Notary) talkToWitness(w Witness, name string) {
-	a := &n.asking
+// cosignUntilCurrent sends requests to one witness until it has the newest checkpoint.
+func (n *Notary) cosignUntilCurrent(w Witness, name string) {
+	a := &n.witnesses
 	for {
 		a.mu.Lock()
 		size := a.next[name]
@@ -130,12 +130,12 @@ func (n *Notary) talkToWitness(w Witness, name string) {
 		cancel()
 		a.mu.Lock()
 		if err == nil {
-			a.lastProblem[name] = size
+			a.cosigned[name] = size
 		} else if errors.Is(err, logstore.ErrRefused) {
 			a.fork = err
 		}
 		agree := int64(0)
-		for _, at := range a.lastProblem {
+		for _, at := range a.cosigned {
 			if at == size {
 				agree++
 			}
@@ -145,12 +145,12 @@ func (n *Notary) talkToWitness(w Witness, name string) {
 			n.c.Logger.Warn("notary: a witness did not cosign", "witness", name, "size", size, "error", err)
 			continue
 		}
-		n.figures.witnesses.Store(agree)
-		n.figures.witnessed.Store(size)
+		n.metrics.witnesses.Store(agree)
+		n.metrics.witnessed.Store(size)
 	}
 }
 
-// cosign asks one witness, and stores what it says.
+// cosign requests one witness's cosignature and stores it.
 func (n *Notary) cosign(ctx context.Context, w Witness, size int64) error {
 	var old int64
 	var super *logstore.SuperLog
@@ -176,27 +176,27 @@ func (n *Notary) cosign(ctx context.Context, w Witness, size int64) error {
 		if err != nil {
 			return err
 		}
-		said, at, err := w.post(ctx, raw)
+		lines, at, err := w.post(ctx, raw)
 		if err != nil {
 			return err
 		}
 		switch {
-		case said != nil:
-			return w.keep(ctx, n.c.DB, size, super.Signed, said)
+		case lines != nil:
+			return w.storeCosignature(ctx, n.c.DB, size, super.Signed, lines)
 		case at > size:
 			return fmt.Errorf("%w: witness %s has cosigned the super-log at size %d, and here it has %d: this "+
-				"database was taken back, or another notary signs with our key", logstore.ErrRefused,
+				"database was rolled back, or another notary signs with our key", logstore.ErrRefused,
 				w.Verifier.Name(), at, size)
 		case try == 1 || at == old:
-			return fmt.Errorf("it holds size %d, and would not go on from there", at)
+			return fmt.Errorf("it has size %d, and rejected the proof from there", at)
 		}
 		old = at
 	}
 	return nil
 }
 
-// post sends a request; the answer is signature lines, or the size that the witness stands at.
-func (w Witness) post(ctx context.Context, body []byte) (said []byte, at int64, err error) {
+// post sends an add-checkpoint request. It returns signature lines, or on a conflict the size that the witness has.
+func (w Witness) post(ctx context.Context, body []byte) (lines []byte, at int64, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, w.URL+"/add-checkpoint", bytes.NewReader(body))
 	if err != nil {
 		return nil, 0, err
@@ -216,14 +216,15 @@ func (w Witness) post(ctx context.Context, body []byte) (said []byte, at int64, 
 	case http.StatusConflict:
 		at, err := strconv.ParseInt(strings.TrimSpace(string(answer)), 10, 64)
 		if err != nil || at < 0 {
-			return nil, 0, fmt.Errorf("it answered %s without its size", resp.Status)
+			return nil, 0, fmt.Errorf("it responded %s without its size", resp.Status)
 		}
 		return nil, at, nil
 	}
-	return nil, 0, fmt.Errorf("it answered %s: %.200q", resp.Status, answer)
+	return nil, 0, fmt.Errorf("it responded %s: %.200q", resp.Status, answer)
 }
 
-// request is what a witness is asked: to go from the old size to the signed checkpoint's, in a tree of that size.
+// request builds an add-checkpoint request: from the old size to that of the signed checkpoint, with the consistency
+// proof.
 func request(old, size int64, tree tlog.HashReader, signed string) ([]byte, error) {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "old %d\n", old)
@@ -240,9 +241,10 @@ func request(old, size int64, tree tlog.HashReader, signed string) ([]byte, erro
 	return b.Bytes(), nil
 }
 
-// keep stores what the witness said of the signed checkpoint of a size, when it is its cosignature.
-func (w Witness) keep(ctx context.Context, db *tenantdb.Evidence, size int64, signed string, said []byte) error {
-	for line := range strings.Lines(string(said)) {
+// storeCosignature verifies a witness's cosignature of the signed checkpoint and stores it.
+func (w Witness) storeCosignature(ctx context.Context, db *tenantdb.Evidence, size int64, signed string,
+	lines []byte) error {
+	for line := range strings.Lines(string(lines)) {
 		found, err := ledger.Cosignatures(signed+line, []note.Verifier{w.Verifier})
 		if err != nil || len(found) == 0 {
 			continue
@@ -260,5 +262,5 @@ func (w Witness) keep(ctx context.Context, db *tenantdb.Evidence, size int64, si
 			return err
 		})
 	}
-	return errors.New("what it answered is no cosignature of its key")
+	return errors.New("its response has no cosignature of its key")
 }

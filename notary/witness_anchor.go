@@ -14,9 +14,9 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// WitnessAnchor has a witness be the anchor: nothing is signed for good before it has cosigned, and it cosigns
-// only what goes on from the size that it saw last. What it saw it remembers itself; while it is unavailable, nothing
-// is signed.
+// WitnessAnchor uses a witness as the anchor: a checkpoint counts as signed once the witness has cosigned it, and the
+// witness cosigns only extensions of what it saw last. It keeps its own state. While it is unavailable, nothing is
+// signed.
 type WitnessAnchor struct {
 	DB      *tenantdb.Evidence
 	Witness Witness
@@ -24,7 +24,7 @@ type WitnessAnchor struct {
 
 func (b WitnessAnchor) String() string { return "witness " + b.Witness.Verifier.Name() }
 
-// Load implements Anchor: what the database signed last, which the witness is asked about before anything follows it.
+// Load implements Anchor. It returns the checkpoint that the database signed last; Swap has the witness verify it.
 func (b WitnessAnchor) Load(ctx context.Context) (signed, version string, err error) {
 	err = b.DB.Snapshot(ctx, func(tx pgx.Tx) error {
 		var size int64
@@ -41,7 +41,7 @@ func (b WitnessAnchor) Load(ctx context.Context) (signed, version string, err er
 	return signed, version, err
 }
 
-// Swap implements Anchor: the witness goes from the version's size to the note's, or refuses.
+// Swap implements Anchor: the witness cosigns the step from the version's size to the note's, or refuses.
 func (b WitnessAnchor) Swap(ctx context.Context, version, signed string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, witnessLimit)
 	defer cancel()
@@ -57,13 +57,13 @@ func (b WitnessAnchor) Swap(ctx context.Context, version, signed string) (string
 		}
 	}
 	for {
-		said, at, err := b.ask(ctx, c, old, signed)
+		lines, at, err := b.request(ctx, c, old, signed)
 		switch {
 		case err != nil:
 			return "", fmt.Errorf("witness %s: %w", b.Witness.Verifier.Name(), err)
-		case said != nil:
-			return strconv.FormatInt(c.Size, 10), b.Witness.keep(ctx, b.DB, c.Size, signed, said)
-		case at == c.Size && old != at: // it cosigned this before, and we were killed before we heard
+		case lines != nil:
+			return strconv.FormatInt(c.Size, 10), b.Witness.storeCosignature(ctx, b.DB, c.Size, signed, lines)
+		case at == c.Size && old != at: // cosigned before a kill came between its response and the commit
 			old = at
 		default:
 			return "", &logstore.RolledBackError{Here: c.Size, Signed: at}
@@ -71,8 +71,8 @@ func (b WitnessAnchor) Swap(ctx context.Context, version, signed string) (string
 	}
 }
 
-func (b WitnessAnchor) ask(ctx context.Context, c ledger.Checkpoint, old int64,
-	signed string) (said []byte, at int64, err error) {
+func (b WitnessAnchor) request(ctx context.Context, c ledger.Checkpoint, old int64,
+	signed string) (lines []byte, at int64, err error) {
 	var body []byte
 	if err := b.DB.Snapshot(ctx, func(tx pgx.Tx) error {
 		tree := tlog.TileHashReader(tlog.Tree{N: c.Size, Hash: tlog.Hash(c.Root)},

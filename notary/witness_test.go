@@ -58,7 +58,7 @@ func realWitness(t *testing.T, name string, log func() ledger.Key) (notary.Witne
 }
 
 // TestARealWitnessCosigns holds that a witness that is not ours accepts checkpoints and consistency proofs, that its
-// signature reaches the evidence, and that whoever is unavailable delays nothing.
+// signature reaches the evidence, and that an unavailable witness delays nothing.
 func TestARealWitnessCosigns(t *testing.T) {
 	o := trailkit.Open(t)
 	o.Key() // made before the witness knows it
@@ -115,7 +115,7 @@ func TestARealWitnessCosigns(t *testing.T) {
 	}
 }
 
-// TestAWitnessThatSawMoreStopsTheNotary takes a database back where nothing but a witness remembers.
+// TestAWitnessThatSawMoreStopsTheNotary rolls a database back together with its anchor; only a witness has seen more.
 func TestAWitnessThatSawMoreStopsTheNotary(t *testing.T) {
 	o := trailkit.Open(t)
 	o.Key()
@@ -131,7 +131,7 @@ func TestAWitnessThatSawMoreStopsTheNotary(t *testing.T) {
 	o.Round()
 	other.Config.Keys, other.Config.Witnesses = later.Config.Keys, later.Config.Witnesses
 	if _, err := notary.Resume(t.Context(), other.Config, true); err != nil {
-		// the file outside is gone, and believed to be
+		// the anchor's file is missing, and Resume trusts the database
 		t.Fatal(err)
 	}
 	n, err := notary.New(other.Config)
@@ -141,7 +141,7 @@ func TestAWitnessThatSawMoreStopsTheNotary(t *testing.T) {
 	defer n.Close()
 	other.Log(trailkit.TenantA, 5)
 	heads := trailkit.One[int](other, `SELECT count(*) FROM audit_heads`)
-	for range 3 { // not one is signed before the witness is asked
+	for range 3 { // none is signed before the witness is asked
 		if _, err := n.Round(t.Context()); !errors.Is(err, logstore.ErrRefused) ||
 			!strings.Contains(err.Error(), "has cosigned the super-log at size 4, and here it has 2") {
 			t.Errorf("a round of a database that was taken back: %v", err)
@@ -152,7 +152,7 @@ func TestAWitnessThatSawMoreStopsTheNotary(t *testing.T) {
 	}
 }
 
-// TestAWitnessIsTheAnchor has nothing but a witness remember what was signed.
+// TestAWitnessIsTheAnchor has a witness as the anchor.
 func TestAWitnessIsTheAnchor(t *testing.T) {
 	o := trailkit.Open(t)
 	o.Key()

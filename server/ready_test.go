@@ -43,7 +43,7 @@ func TestAVerificationLooksAtTheAnchor(t *testing.T) {
 		t.Fatal(err)
 	}
 	if v := w.made(key, w.want(202, "POST", "/v1/verifications", key, `{}`)); v.field("made", "holds") != false ||
-		!strings.Contains(v.body, "kept in the anchor") {
+		!strings.Contains(v.body, "the anchor's checkpoint") {
 		t.Errorf("a copy of another log: %s", v.body)
 	}
 }

@@ -151,7 +151,7 @@ func TestEveryAttackOnTheDatabaseIsNamed(t *testing.T) {
 					FROM audit_seals), '2020-01-01'
 			  FROM (SELECT tenant_id, id AS event_id FROM audit_events WHERE created_at = '2020-01-01') e`)
 			x.o.Attack(trailkit.Reseal, extra)
-		}, ofExtra("stands in no log, although its transaction ended before the last checkpoint")},
+		}, ofExtra("is in no log, although its transaction ended before the last checkpoint")},
 	)
 	for _, a := range attacks {
 		t.Run(a.name, func(t *testing.T) {

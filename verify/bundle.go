@@ -17,8 +17,8 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// WriteBundle writes a bundle of a tenant's events that the filter names, complete for it. progress, when not nil,
-// hears how many leaves were written, of how many. Memory stays flat.
+// WriteBundle writes an evidence bundle of a tenant: all events that match the filter. progress, when not nil, is
+// called with the number of leaves written and their total. Memory use is constant.
 func WriteBundle(ctx context.Context, db *tenantdb.Evidence, tenant uuid.UUID, f evidence.Filter, withheld []string,
 	to io.Writer, progress func(done, total int64)) (made evidence.Written, err error) {
 	err = db.Snapshot(ctx, func(tx pgx.Tx) error {
@@ -55,18 +55,18 @@ func WriteBundle(ctx context.Context, db *tenantdb.Evidence, tenant uuid.UUID, f
 	return made, nil
 }
 
-// logSpan is the part of a tenant's log that a bundle holds, and the newest head, in which it is proven.
+// logSpan is the part of a tenant's log that a bundle covers, and the newest head, against which it is proven.
 type logSpan struct {
-	tx       pgx.Tx
-	tenant   uuid.UUID
-	from, to int64
-	last     logstore.Head
-	super    *logstore.SuperLog
-	scanned  logstore.Position // up to where the notary has put seals in order
-	gone     deletedLeaves
+	tx        pgx.Tx
+	tenant    uuid.UUID
+	from, to  int64
+	last      logstore.Head
+	super     *logstore.SuperLog
+	scanned   logstore.Position // the position up to which the notary has sequenced seals
+	deletions deletedLeaves
 }
 
-// planBundle chooses the checkpoints around the time asked for, and proves each in the super-log.
+// planBundle selects the checkpoints around the filter's period, and proves each in the super-log.
 func planBundle(ctx context.Context, tx pgx.Tx, tenant uuid.UUID,
 	f evidence.Filter) (m *evidence.Manifest, s *logSpan, err error) {
 	super, last, note, err := chooseHead(ctx, tx, tenant, f.Until)
@@ -118,7 +118,7 @@ func planBundle(ctx context.Context, tx pgx.Tx, tenant uuid.UUID,
 	}
 	s = &logSpan{tx: tx, tenant: tenant, from: first.Size, to: end.Size, last: last, super: super}
 	if err == nil {
-		s.gone, err = readDeletedLeaves(ctx, tx, tenant, s.from, s.to)
+		s.deletions, err = readDeletedLeaves(ctx, tx, tenant, s.from, s.to)
 	}
 	if err == nil {
 		var newest logstore.Head
@@ -128,7 +128,7 @@ func planBundle(ctx context.Context, tx pgx.Tx, tenant uuid.UUID,
 	return m, s, err
 }
 
-// chooseHead takes the newest signed super-log, or an older one that witnesses cosigned where that covers as much.
+// chooseHead returns the newest signed super-log, or an older cosigned one that covers the same events.
 func chooseHead(ctx context.Context, tx pgx.Tx, tenant uuid.UUID,
 	until time.Time) (*logstore.SuperLog, logstore.Head, string, error) {
 	super, err := logstore.OpenSuperLog(ctx, tx, 0)
@@ -150,7 +150,7 @@ func chooseHead(ctx context.Context, tx pgx.Tx, tenant uuid.UUID,
 		return super, newest, note, nil
 	}
 	h, witnessed, err := logstore.LastSigned(ctx, tx, tenant, size)
-	var acts bool // that the older one does not cover
+	var acts bool // acts that the older one does not cover
 	if err == nil {
 		err = tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM audit_seals s WHERE s.tenant_id = $1 AND s.recorded_at > $2
 			AND s.event_id IN (SELECT record_id FROM audit_erasures WHERE tenant_id = $1
@@ -167,7 +167,7 @@ func chooseHead(ctx context.Context, tx pgx.Tx, tenant uuid.UUID,
 	return super, h, witnessed, err
 }
 
-// headAt is a tenant's signed head by time, in the super-log of a size.
+// headAt returns a tenant's signed head by time, in the super-log of a size.
 func headAt(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, size int64, where string,
 	at time.Time) (logstore.Head, string, error) {
 	rows, err := tx.Query(ctx,
@@ -185,7 +185,7 @@ func disclosedHead(super *logstore.SuperLog, h logstore.Head, note string) (evid
 	return evidence.Head{Checkpoint: note, At: ledger.MicrosOf(h.At), Salt: h.Salt, Index: h.Anchor, Proof: p}, err
 }
 
-// joinProof are the hashes that stand for the leaves [begin, end).
+// joinProof returns the subtree roots that cover the leaves [begin, end).
 func joinProof(r *logstore.Reader, last logstore.Head, begin, end int64) ([]evidence.Hash, error) {
 	hashes, err := r.Subtrees(last, begin, end)
 	if err != nil {
@@ -198,7 +198,7 @@ func joinProof(r *logstore.Reader, last logstore.Head, begin, end int64) ([]evid
 	return out, nil
 }
 
-// keysOf proves the notary's keys in the super-log, and how each was handed on.
+// keysOf returns the notary's keys with their inclusion in the super-log, and each rotation.
 func keysOf(ctx context.Context, tx pgx.Tx, super *logstore.SuperLog) ([]evidence.Key, error) {
 	keys, err := logstore.ReadKeys(ctx, tx)
 	if err != nil {
@@ -233,8 +233,7 @@ func keysOf(ctx context.Context, tx pgx.Tx, super *logstore.SuperLog) ([]evidenc
 	return out, nil
 }
 
-// stampFor is the first time-stamp that covers a head's leaf in the super-log, or else the last before it; nil where
-// there is none.
+// stampFor returns the first time-stamp that covers a head's leaf in the super-log, or else the last before it, or nil.
 func stampFor(ctx context.Context, tx pgx.Tx, super *logstore.SuperLog, anchor int64) (*evidence.Stamp, error) {
 	var s evidence.Stamp
 	var root []byte

@@ -19,7 +19,7 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// person is a member of konstruct_compliance in a cluster of the test's own.
+// person creates a member of konstruct_compliance in the test's own cluster.
 func person(o *trailkit.Trail, name string) *tenantdb.Compliance {
 	o.T.Helper()
 	testkit.Super(o.T, o.DB, `CREATE ROLE `+name+` LOGIN PASSWORD 'p' IN ROLE konstruct_compliance`)
@@ -212,7 +212,7 @@ func TestAnActNeedsItsSeal(t *testing.T) {
 	}
 }
 
-// TestActsWaitForNoStranger holds what another role can, and lets an act happen.
+// TestActsWaitForNoStranger takes the locks that another role can take, and performs an act.
 func TestActsWaitForNoStranger(t *testing.T) {
 	o := trailkit.Open(t)
 	ids := o.Log(trailkit.TenantA, 1)

@@ -14,15 +14,15 @@ import (
 	"github.com/konstruct/konstruct/logstore"
 )
 
-// deletion is an act of retention: a bit for each leaf from the first on that it deleted.
+// deletion is an act of retention: a bit for each leaf from first on, set for the deleted ones.
 type deletion struct {
-	first  int64
-	bits   []byte
-	record uuid.UUID
-	said   bool // whether the event that records it says the same
+	first    int64
+	bits     []byte
+	record   uuid.UUID
+	recorded bool // whether the event that records it agrees
 }
 
-// last is the newest leaf that it deleted; -1: none.
+// last returns the index of the newest deleted leaf, or -1.
 func (d *deletion) last() int64 {
 	for i := len(d.bits) - 1; i >= 0; i-- {
 		if d.bits[i] != 0 {
@@ -40,23 +40,23 @@ type deletedLeaves []deletion
 //go:embed sql/deletions.sql
 var deletionsSQL string
 
-// readDeletedLeaves are the deletions among a log's leaves [from, to).
+// readDeletedLeaves returns the deletions among a log's leaves [from, to).
 func readDeletedLeaves(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, from, to int64) (deletedLeaves, error) {
 	rows, err := tx.Query(ctx, deletionsSQL, tenant, from, to)
 	if err != nil {
 		return nil, err
 	}
 	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (d deletion, err error) {
-		return d, row.Scan(&d.first, &d.bits, &d.record, &d.said)
+		return d, row.Scan(&d.first, &d.bits, &d.record, &d.recorded)
 	})
 }
 
-// judged marks those whose acts were not lawful as if no act said anything of them.
-func (g deletedLeaves) judged(rulings []evidence.Ruling) {
+// markUnlawful marks the deletions of unlawful acts as unrecorded.
+func (g deletedLeaves) markUnlawful(rulings []evidence.Ruling) {
 	for i := range g {
 		for _, r := range rulings {
 			if r.Event == g[i].record.String() {
-				g[i].said = false
+				g[i].recorded = false
 			}
 		}
 	}
@@ -65,14 +65,14 @@ func (g deletedLeaves) judged(rulings []evidence.Ruling) {
 // contains reports whether a leaf's event was deleted.
 func (g deletedLeaves) contains(leaf int64) bool { return g.find(leaf) != nil }
 
-// lawful reports whether it was, and an act in the trail says so.
+// lawful reports whether a leaf's event was deleted and an act in the trail records it.
 func (g deletedLeaves) lawful(leaf int64) bool {
 	d := g.find(leaf)
-	return d != nil && d.said
+	return d != nil && d.recorded
 }
 
 func (g deletedLeaves) find(leaf int64) *deletion {
-	// No act covers more than maxDeletion leaves: those that begin further back do not reach here.
+	// No act covers more than maxDeletion leaves: earlier ones can't contain this leaf.
 	for i := sort.Search(len(g), func(i int) bool {
 		return g[i].first > leaf-maxDeletion
 	}); i < len(g) && g[i].first <= leaf; i++ {
@@ -83,7 +83,7 @@ func (g deletedLeaves) find(leaf int64) *deletion {
 	return nil
 }
 
-// deletedLeaf finds the leaf of an event that was deleted under retention, where an act says so.
+// deletedLeaf finds the leaf of an event that was lawfully deleted under retention.
 func deletedLeaf(ctx context.Context, tx pgx.Tx, tenant, event uuid.UUID, last logstore.Head,
 	floor int) (index int64, found bool, err error) {
 	all, err := readDeletedLeaves(ctx, tx, tenant, 0, last.Size)
@@ -94,7 +94,7 @@ func deletedLeaf(ctx context.Context, tx pgx.Tx, tenant, event uuid.UUID, last l
 	if err != nil {
 		return 0, false, err
 	}
-	all.judged(rulings)
+	all.markUnlawful(rulings)
 	full := last.Size / ledger.TileWidth
 	rows, err := tx.Query(ctx, `SELECT tile, event_ids FROM audit_tiles WHERE tenant_id = $1
 		AND level = 0 AND tile < $3 AND position($2::bytea IN event_ids) > 0`, tenant, event[:], full)
@@ -103,23 +103,23 @@ func deletedLeaf(ctx context.Context, tx pgx.Tx, tenant, event uuid.UUID, last l
 	}
 	var tile int64
 	var ids []byte
-	look := func(first int64, ids []byte) {
+	search := func(first int64, ids []byte) {
 		if i := findID(ids, event); i >= 0 && all.lawful(first+i) {
 			index, found = first+i, true
 		}
 	}
 	if _, err := pgx.ForEachRow(rows, []any{&tile, &ids}, func() error {
-		look(tile*ledger.TileWidth, ids)
+		search(tile*ledger.TileWidth, ids)
 		return nil
 	}); err != nil || found {
 		return index, found, err
 	}
 	_, open, err := logstore.NewReader(ctx, tx, tenant, last.Size).OpenLeaves(full * ledger.TileWidth)
 	if err == nil {
-		look(full*ledger.TileWidth, open)
+		search(full*ledger.TileWidth, open)
 	}
 	return index, found, err
 }
 
-// maxDeletion is how many leaves one act of retention covers at most; audit_retire has the same.
+// maxDeletion is the largest number of leaves that an act of retention covers; audit_retire has the same limit.
 const maxDeletion = 65536

@@ -12,11 +12,11 @@ import (
 	"github.com/konstruct/konstruct/logstore"
 )
 
-// actsWhere is the condition of the index over acts, word for word.
+// actsWhere must equal the condition of the partial index over acts.
 const actsWhere = `action_type IN ('erasure', 'erasure_declined', 'legal_hold', 'retention', 'retention_rule',
 	'compliance_request', 'compliance_declined')`
 
-// judge holds a tenant's acts against its log, and returns those that were not lawful.
+// judge verifies a tenant's acts against its log, and returns the unlawful ones.
 func judge(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, floor int) ([]evidence.Ruling, error) {
 	rows, err := tx.Query(ctx,
 		`SELECT e.id::text, s.recorded_at, coalesce(e.user_id, ''), e.action_type, coalesce(e.input_summary, ''),
@@ -36,7 +36,7 @@ func judge(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, floor int) ([]evide
 		a, err := evidence.NewAct(id, at.UTC(), by, action, reason, []byte(metadata))
 		if err != nil {
 			found = append(found,
-				evidence.Ruling{Event: id, Verdict: "records an act that can't be read: " + err.Error()})
+				evidence.Ruling{Event: id, Verdict: "records an act that can't be parsed: " + err.Error()})
 			return nil
 		}
 		acts = append(acts, a)

@@ -136,7 +136,7 @@ func TestErasedEventsStillProve(t *testing.T) {
 	if !strings.Contains(page, "(erased)") || !strings.Contains(page, "request 18") {
 		t.Error("the page for people does not say what was erased")
 	}
-	// Of an event whose user is erased nobody can tell whether it is ada's.
+	// Nobody can tell whether an event with an erased user was ada's.
 	of := o.Check(o.Bundle(trailkit.TenantA, evidence.Filter{User: text("ada")}))
 	if !of.OK() || of.Matching != 1250 || of.Undecided != 1250 ||
 		!strings.Contains(strings.Join(of.Holds, "\n"), "of 1250 nobody can tell") {
@@ -551,7 +551,7 @@ func TestTwoPeopleMustAgree(t *testing.T) {
 	}
 }
 
-// as is a URL with another user, whose password is their name.
+// as returns a URL with another user, whose password is their name.
 func as(raw, user string) string {
 	u, err := url.Parse(raw)
 	if err != nil {

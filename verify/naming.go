@@ -17,8 +17,7 @@ import (
 //go:embed sql/overlooked.sql
 var overlookedSQL string
 
-// nameLeaves finds out which events make a tenant's seals differ from its log; it is slower than finding that
-// some do.
+// nameLeaves finds the events that make a tenant's seals differ from its log; it is slower than finding that some do.
 func (v *verifier) nameLeaves(ctx context.Context, tx pgx.Tx, tenant uuid.UUID) error {
 	named := 0
 	name := func(id uuid.UUID, what string) {
@@ -37,26 +36,26 @@ func (v *verifier) nameLeaves(ctx context.Context, tx pgx.Tx, tenant uuid.UUID) 
 	var id uuid.UUID
 	var recorded time.Time
 	if _, err := pgx.ForEachRow(rows, []any{&id, &recorded}, func() error {
-		name(id, fmt.Sprintf("stands in no log, although its transaction ended before the last checkpoint: it was "+
-			"put in later and says it was recorded at %s", recorded.UTC().Format(time.RFC3339Nano)))
+		name(id, fmt.Sprintf("is in no log, although its transaction ended before the last checkpoint: it was "+
+			"inserted later and claims to be recorded at %s", recorded.UTC().Format(time.RFC3339Nano)))
 		return nil
 	}); err != nil {
 		return err
 	}
 	if named == 0 {
-		v.addProblem(tenant, "log", "its leaves are not its seals, and no event could be named")
+		v.addProblem(tenant, "log", "its leaves differ from its seals, and no event could be identified")
 	}
 	return nil
 }
 
-// leavesWithoutSeals names leaves whose seal is gone or says otherwise, and events that stand in the log twice.
+// leavesWithoutSeals reports leaves whose seal is missing or differs.
 func (v *verifier) leavesWithoutSeals(ctx context.Context, tx pgx.Tx, tenant uuid.UUID,
 	name func(uuid.UUID, string)) error {
 	last, err := logstore.LastHead(ctx, tx, tenant)
 	if err != nil {
 		return logstore.IgnoreNoRows(err)
 	}
-	gone, err := readDeletedLeaves(ctx, tx, tenant, 0, last.Size)
+	deletions, err := readDeletedLeaves(ctx, tx, tenant, 0, last.Size)
 	if err != nil {
 		return err
 	}
@@ -71,7 +70,7 @@ func (v *verifier) leavesWithoutSeals(ctx context.Context, tx pgx.Tx, tenant uui
 			hashes, ids, err = logstore.NewReader(ctx, tx, tenant, last.Size).OpenLeaves(t * ledger.TileWidth)
 		}
 		if err != nil || len(ids)*2 != len(hashes) {
-			return nil // a missing or malformed tile is told of by the walk
+			return nil // the walk reports a missing or malformed tile
 		}
 		list := make([]uuid.UUID, len(ids)/16)
 		for i := range list {
@@ -94,7 +93,7 @@ func (v *verifier) leavesWithoutSeals(ctx context.Context, tx pgx.Tx, tenant uui
 		for i, id := range list {
 			at := t*ledger.TileWidth + int64(i)
 			switch leaf, there := sealed[id]; {
-			case gone.contains(at):
+			case deletions.contains(at):
 			case !there:
 				name(id, fmt.Sprintf("is leaf %d of the log, and its seal is gone: it was removed", at))
 			case leaf != string(hashes[i*tlog.HashSize:(i+1)*tlog.HashSize]):
@@ -106,7 +105,7 @@ func (v *verifier) leavesWithoutSeals(ctx context.Context, tx pgx.Tx, tenant uui
 	return nil
 }
 
-// signed notes the newest checkpoint's time.
+// signed records the newest checkpoint's time.
 func (v *verifier) signed(at time.Time) {
 	v.mu.Lock()
 	defer v.mu.Unlock()

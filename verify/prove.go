@@ -17,8 +17,8 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// Prove returns a C2SP tlog-proof that an event stands in its tenant's log. Its extra data is the event's record with
-// the given fields opened; nil opens all.
+// Prove returns a C2SP tlog-proof of an event's inclusion in its tenant's log. Its extra data is the event's record
+// with the fields disclosed that open selects; nil discloses all.
 func Prove(ctx context.Context, db *tenantdb.Evidence, tenant, event uuid.UUID,
 	open func(ledger.Field) bool) (out []byte, err error) {
 	if open == nil {
@@ -61,7 +61,7 @@ func Prove(ctx context.Context, db *tenantdb.Evidence, tenant, event uuid.UUID,
 	return out, nil
 }
 
-// Sample returns some events of a tenant, spread over its log: for who measures.
+// Sample returns up to n events of a tenant, spread over the full tiles of its log, for benchmarks.
 func Sample(ctx context.Context, db *tenantdb.Evidence, tenant uuid.UUID, n int) (ids []uuid.UUID, err error) {
 	err = db.Snapshot(ctx, func(tx pgx.Tx) error {
 		rows, err := tx.Query(ctx,
@@ -76,7 +76,7 @@ func Sample(ctx context.Context, db *tenantdb.Evidence, tenant uuid.UUID, n int)
 	return ids, err
 }
 
-// sealedLeaf reads one event with its seal, which must match.
+// sealedLeaf reads an event with its seal, and returns an error if they differ.
 func sealedLeaf(ctx context.Context, tx pgx.Tx, tenant, event uuid.UUID) (s logstore.SealedEvent, err error) {
 	if s, err = readSeal(ctx, tx, tenant, event); err != nil {
 		return s, err
@@ -87,7 +87,7 @@ func sealedLeaf(ctx context.Context, tx pgx.Tx, tenant, event uuid.UUID) (s logs
 	return s, nil
 }
 
-// readSeal reads one event with its seal, or returns audit.ErrNotFound.
+// readSeal reads an event with its seal, or returns audit.ErrNotFound.
 func readSeal(ctx context.Context, tx pgx.Tx, tenant, event uuid.UUID) (s logstore.SealedEvent, err error) {
 	rows, err := tx.Query(ctx,
 		`SELECT `+logstore.SealedColumns+
@@ -107,11 +107,11 @@ func readSeal(ctx context.Context, tx pgx.Tx, tenant, event uuid.UUID) (s logsto
 	return s, nil
 }
 
-// indexOf finds an event's leaf: the first tile that ends at or behind the event's place holds it, or the open tile
-// does.
+// indexOf returns the index of an event's leaf. It is in the first tile that ends at or after the event's position, or
+// in the open tile.
 func indexOf(ctx context.Context, tx pgx.Tx, s *logstore.SealedEvent, h logstore.Head) (int64, error) {
 	size := h.Size
-	// An event that a resumed notary found left stands in a segment behind its epoch's.
+	// An event that a resumed notary appended is in the segment after its epoch's.
 	for segment := logstore.SegmentOf(s.Epoch); segment <= h.Last.Segment; segment++ {
 		if segment%2 == 0 && segment != logstore.SegmentOf(s.Epoch) {
 			continue

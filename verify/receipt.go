@@ -14,24 +14,23 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// ReceiptCheck is what became of a receipt.
+// ReceiptCheck is the result of verifying a receipt against the log.
 type ReceiptCheck struct {
 	ledger.Receipt `json:"-"`
 	Tenant         string    `json:"tenant_id"`
 	Event          string    `json:"event_id"`
 	Kept           bool      `json:"kept"`
-	Due            bool      `json:"due"` // whether its time is up, by more than ClockSlack
+	Due            bool      `json:"due"` // whether the promised time has passed, by more than ClockSlack
 	Index          int64     `json:"leaf_index,omitempty"`
 	SignedAt       time.Time `json:"signed_at,omitzero"` // of the first checkpoint that covers the event
-	What           string    `json:"what"`               // in words
+	What           string    `json:"what"`               // the result in words
 }
 
-// OK reports whether nothing was broken: the promise is kept, or not due yet.
+// OK reports whether the promise is kept, or not due yet.
 func (p ReceiptCheck) OK() bool { return p.Kept || !p.Due }
 
-// CheckReceipt finds out whether a receipt's event made it into its tenant's log in time. The key is the notary's;
-// nil believes those that the database names.
-// floor is below how many days no retention rule may go, as in [evidence.Judge].
+// CheckReceipt verifies that a receipt's event entered its tenant's log in time. key is the notary's; nil trusts those
+// in the database. floor is the least retention period in days, as in [evidence.ComplianceJudge].
 func CheckReceipt(ctx context.Context, db *tenantdb.Evidence, signed string, key *ledger.Key,
 	floor int) (p ReceiptCheck, err error) {
 	err = db.Snapshot(ctx, func(tx pgx.Tx) error {
@@ -47,7 +46,7 @@ func CheckReceipt(ctx context.Context, db *tenantdb.Evidence, signed string, key
 				keys = append(keys, k.Key)
 			}
 		}
-		err := errors.New("the receipt: the database names no key of a notary")
+		err := errors.New("the receipt: the database has no key of a notary")
 		for i := len(keys) - 1; i >= 0; i-- {
 			if p.Receipt, err = ledger.ReadReceipt(signed, keys[i]); err == nil {
 				break
@@ -68,7 +67,7 @@ func (p *ReceiptCheck) check(ctx context.Context, tx pgx.Tx, floor int) error {
 	if err != nil && !errors.Is(err, logstore.ErrNotInLog) {
 		return err
 	}
-	// A signed checkpoint of a later time should hold it; without one, our clock counts.
+	// A signed checkpoint of a later time must cover it; without one, this machine's clock decides.
 	p.Due = err == nil && last.At.After(by) || time.Since(by) > logstore.ClockSlack
 	deleted := ""
 	switch s, err := readSeal(ctx, tx, p.TenantID, p.EventID); {
@@ -79,19 +78,19 @@ func (p *ReceiptCheck) check(ctx context.Context, tx pgx.Tx, floor int) error {
 		}
 		if !found {
 			p.What =
-				fmt.Sprintf("the event is not there: it was removed after %s, when it was recorded, and no lawful "+
-					"act says so", p.RecordedAt.Time().Format(time.RFC3339Nano))
+				fmt.Sprintf("the event is missing: it was removed after %s, when it was recorded, and no lawful "+
+					"act records it", p.RecordedAt.Time().Format(time.RFC3339Nano))
 			p.Due = true
 			return nil
 		}
-		deleted = "; it was deleted under retention since, and an act in the log says so"
+		deleted = "; it was deleted under retention since, as an act in the log records"
 	case err != nil:
 		return err
 	default:
 		if p.Index, err = indexOf(ctx, tx, &s, last); errors.Is(err, logstore.ErrNotInLog) {
 			p.What = fmt.Sprintf("the event is in no signed checkpoint; the promise is for %s", by.Format(time.RFC3339))
 			if p.Due {
-				p.What = fmt.Sprintf("the event is in no signed checkpoint, and should be since %s",
+				p.What = fmt.Sprintf("the event is in no signed checkpoint, and should have been by %s",
 					by.Format(time.RFC3339))
 			}
 			return nil

@@ -19,7 +19,7 @@ import (
 	"github.com/konstruct/konstruct/verify"
 )
 
-// aged is an office whose database and notary have the clock that at sets, so many days ago.
+// aged returns a trail whose database and notary have a settable clock: at sets it to days ago.
 func aged(t *testing.T) (o *trailkit.Trail, at func(days int)) {
 	t.Helper()
 	step := testkit.FakeClock(t)
@@ -202,7 +202,7 @@ func TestAnOldQuarterGoesAndTheRestVerifies(t *testing.T) {
 	}
 }
 
-// TestRetentionCanBeKilled ends it half way and goes on.
+// TestRetentionCanBeKilled kills retention half way and runs it again.
 func TestRetentionCanBeKilled(t *testing.T) {
 	o, at := aged(t)
 	court := o.Compliance()
@@ -230,7 +230,7 @@ func TestRetentionCanBeKilled(t *testing.T) {
 	}
 }
 
-// TestRetentionWaitsForTheLog holds that nothing goes of which no signed checkpoint proves the age.
+// TestRetentionWaitsForTheLog checks that retention deletes nothing before a signed checkpoint proves its age.
 func TestRetentionWaitsForTheLog(t *testing.T) {
 	o, at := aged(t)
 	court := o.Compliance()

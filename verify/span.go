@@ -17,18 +17,17 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// evidenceStride is how many tiles' events are read at once.
+// evidenceStride is the number of tiles whose events are read at a time.
 const evidenceStride = 16
 
-// leaves writes the span's leaves in the log's order, and returns the events that record what was erased or deleted of
-// them.
+// leaves writes the span's leaves in the log's order. It returns the events that record erasures and deletions of them.
 func (s *logSpan) leaves(ctx context.Context, w *evidence.Writer,
 	progress func(done, total int64)) (acts map[uuid.UUID]bool, err error) {
 	if _, err := s.tx.Exec(ctx, tenantdb.Nested); err != nil {
 		return nil, err
 	}
 	acts = map[uuid.UUID]bool{}
-	for _, d := range s.gone {
+	for _, d := range s.deletions {
 		acts[d.record] = true
 	}
 	for at := s.from; at < s.to; {
@@ -52,12 +51,12 @@ func (s *logSpan) leaves(ctx context.Context, w *evidence.Writer,
 	return acts, nil
 }
 
-// ids are the events of the leaves [at, end), and where some are deleted the leaves' hashes.
+// ids returns the event ids of the leaves [at, end), and the leaves' hashes if the span has deletions.
 func (s *logSpan) ids(ctx context.Context, at, end int64) (ids []uuid.UUID, hashes []byte, err error) {
 	first := at / ledger.TileWidth
 	rows, err := s.tx.Query(ctx, `SELECT tile, event_ids, CASE WHEN $4 THEN hashes END FROM audit_tiles
 		WHERE tenant_id = $1 AND level = 0 AND tile >= $2 AND tile * 256 < $3 ORDER BY tile`,
-		s.tenant, first, end, len(s.gone) > 0)
+		s.tenant, first, end, len(s.deletions) > 0)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -85,7 +84,7 @@ func (s *logSpan) ids(ctx context.Context, at, end int64) (ids []uuid.UUID, hash
 	if int64(len(all)) < (end-at)*16 {
 		return nil, nil, fmt.Errorf("leaves %d to %d of the log are missing: run `konstruct audit verify`", at, end-1)
 	}
-	if len(s.gone) > 0 {
+	if len(s.deletions) > 0 {
 		hashes = hashes[skip*tlog.HashSize:]
 	}
 	ids = make([]uuid.UUID, end-at)
@@ -95,21 +94,21 @@ func (s *logSpan) ids(ctx context.Context, at, end int64) (ids []uuid.UUID, hash
 	return ids, hashes, nil
 }
 
-// events writes the leaves from first on, and returns the events of which something is erased.
+// events writes the leaves from first on, and returns the events with erased fields.
 func (s *logSpan) events(ctx context.Context, first int64, ids []uuid.UUID, hashes []byte,
 	w *evidence.Writer) (erased []uuid.UUID, err error) {
-	kept := ids
-	if len(s.gone) > 0 {
-		kept = nil
+	present := ids
+	if len(s.deletions) > 0 {
+		present = nil
 		for i, id := range ids {
-			if !s.gone.contains(first + int64(i)) {
-				kept = append(kept, id)
+			if !s.deletions.contains(first + int64(i)) {
+				present = append(present, id)
 			}
 		}
 	}
 	rows, err := s.tx.Query(ctx, `SELECT `+logstore.SealedColumns+` FROM unnest($2::uuid[]) WITH ORDINALITY u (id, n)
 		JOIN audit_seals s ON s.tenant_id = $1 AND s.event_id = u.id
-		LEFT JOIN audit_events e ON e.tenant_id = $1 AND e.id = u.id ORDER BY u.n`, logstore.Binary(), s.tenant, kept)
+		LEFT JOIN audit_events e ON e.tenant_id = $1 AND e.id = u.id ORDER BY u.n`, logstore.Binary(), s.tenant, present)
 	if err != nil {
 		return nil, err
 	}
@@ -117,23 +116,23 @@ func (s *logSpan) events(ctx context.Context, first int64, ids []uuid.UUID, hash
 	var row logstore.SealedEvent
 	for i, id := range ids {
 		leaf := first + int64(i)
-		if s.gone.contains(leaf) {
+		if s.deletions.contains(leaf) {
 			if err := w.Deleted(id, ledger.Hash(hashes[i*tlog.HashSize:])); err != nil {
 				return nil, err
 			}
 			continue
 		}
 		if !rows.Next() {
-			return nil, errors.Join(rows.Err(), lostRange(id, leaf))
+			return nil, errors.Join(rows.Err(), missingLeafError(id, leaf))
 		}
 		if err := row.Scan(rows); err != nil {
 			return nil, err
 		}
 		if row.ID != id {
-			return nil, lostRange(id, leaf)
+			return nil, missingLeafError(id, leaf)
 		}
 		if what := row.Difference(); what != "" {
-			return nil, fmt.Errorf("event %s, leaf %d of the log, %s: no evidence that holds can be made of this range",
+			return nil, fmt.Errorf("event %s, leaf %d of the log, %s: no valid evidence can be made of this range",
 				id, leaf, what)
 		}
 		if row.Salts.Erased() != 0 {
@@ -147,12 +146,12 @@ func (s *logSpan) events(ctx context.Context, first int64, ids []uuid.UUID, hash
 	return erased, nil
 }
 
-func lostRange(id uuid.UUID, leaf int64) error {
-	return fmt.Errorf("event %s, leaf %d of the log, is gone with its seal, and no act of retention says so: no "+
-		"evidence that holds can be made of this range", id, leaf)
+func missingLeafError(id uuid.UUID, leaf int64) error {
+	return fmt.Errorf("event %s, leaf %d of the log, is missing with its seal, and no act of retention records it: no "+
+		"valid evidence can be made of this range", id, leaf)
 }
 
-// erasures adds the events that record the erasures of some events.
+// erasures adds the events that record the erasures of the given events.
 func (s *logSpan) erasures(ctx context.Context, erased []uuid.UUID, acts map[uuid.UUID]bool) error {
 	if len(erased) == 0 {
 		return nil
@@ -167,8 +166,8 @@ func (s *logSpan) erasures(ctx context.Context, erased []uuid.UUID, acts map[uui
 	return err
 }
 
-// acts writes the events that record what was erased or deleted, each proven in the newest head, with the rules, holds
-// and requests that bind them, and checkpoints that say how old what was deleted is.
+// acts writes the events that record erasures and deletions, each proven in the newest head, with the rules, holds and
+// requests that bind them, and checkpoints that prove the age of what was deleted.
 func (s *logSpan) acts(ctx context.Context, acts map[uuid.UUID]bool, w *evidence.Writer) error {
 	if len(acts) == 0 {
 		return nil
@@ -192,10 +191,10 @@ func (s *logSpan) acts(ctx context.Context, acts map[uuid.UUID]bool, w *evidence
 		}
 		index, err := indexOf(ctx, s.tx, &row, s.last)
 		if errors.Is(err, logstore.ErrNotInLog) && !acts[id] {
-			continue // it came later than all that it could bind
+			continue // it is too recent to bind any of these acts
 		}
 		if errors.Is(err, logstore.ErrNotInLog) {
-			return fmt.Errorf("something in this range was just erased or deleted, and event %s, which records that, "+
+			return fmt.Errorf("something in this range was just erased or deleted, and event %s, which records it, "+
 				"is in no signed checkpoint yet: try again in a second or two while the notary runs (konstruct "+
 				"notary run)", id)
 		}
@@ -211,7 +210,7 @@ func (s *logSpan) acts(ctx context.Context, acts map[uuid.UUID]bool, w *evidence
 			proof[i] = ledger.Hash(h)
 		}
 		if erased := row.Salts.Erased(); erased != 0 {
-			return fmt.Errorf("event %s records an act itself, and its %s was erased: no evidence that holds can be "+
+			return fmt.Errorf("event %s records an act itself, and its %s was erased: no valid evidence can be "+
 				"made of this range", id, erased)
 		}
 		r := row.Record()
@@ -220,13 +219,14 @@ func (s *logSpan) acts(ctx context.Context, acts map[uuid.UUID]bool, w *evidence
 			return err
 		}
 	}
-	return s.ages(ctx, acts, hashes, w)
+	return s.writeAges(ctx, acts, hashes, w)
 }
 
-// ages adds, for each act of retention, the first checkpoint that covers all that it deleted.
-func (s *logSpan) ages(ctx context.Context, acts map[uuid.UUID]bool, hashes tlog.HashReader, w *evidence.Writer) error {
+// writeAges adds, for each act of retention, the first checkpoint that covers everything it deleted.
+func (s *logSpan) writeAges(ctx context.Context, acts map[uuid.UUID]bool, hashes tlog.HashReader,
+	w *evidence.Writer) error {
 	shown := map[int64]bool{}
-	for _, d := range s.gone {
+	for _, d := range s.deletions {
 		if !acts[d.record] || d.last() < 0 {
 			continue
 		}

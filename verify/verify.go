@@ -1,6 +1,6 @@
-// Package verify reads everything again: events, seals, logs, checkpoints, keys. It recomputes what they say, proves
-// single events, checks receipts, and writes the evidence bundles that a stranger verifies. It only reads, as
-// konstruct_notary; it knows nothing of how the notary signs, of the knowledge base, or of HTTP.
+// Package verify reads and recomputes events, seals, logs, checkpoints and keys. It proves single events, checks
+// receipts, and writes the evidence bundles that an outsider verifies. It only reads, as konstruct_notary. It must not
+// know how the notary signs, the knowledge base, or HTTP.
 package verify
 
 import (
@@ -24,39 +24,39 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// Anchor is where the last signed checkpoint is kept outside the database. Every notary.Anchor is one.
+// Anchor holds the last signed checkpoint outside the database. Every notary.Anchor implements it.
 type Anchor interface {
-	// Load returns the checkpoint and its version; both empty when there is none yet.
+	// Load returns the checkpoint and its version; both are empty when there is none yet.
 	Load(ctx context.Context) (note, version string, err error)
-	// String says where it is.
+	// String returns the anchor's location.
 	String() string
 }
 
-// Options say what to verify, and against what.
+// Options selects what to verify, and against what.
 type Options struct {
-	// Tenant is whose events and log; nil is everybody's, and the super-log's.
+	// Tenant is the tenant to verify; nil is all of them, and the super-log.
 	Tenant *uuid.UUID
-	// Key is the notary's, known from elsewhere; nil believes the keys that the database names.
+	// Key is the notary's key from a trusted source; nil trusts the keys in the database.
 	Key *ledger.Key
-	// Anchor is the copy of the last signed checkpoint; nil is not looked at.
+	// Anchor holds the last signed checkpoint; nil skips the comparison.
 	Anchor Anchor
-	// IntegrateWithin is by when a sealed event should be in its log; 0 is ledger.IntegrateWithin.
+	// IntegrateWithin is the time within which a sealed event must be in its log; 0 is ledger.IntegrateWithin.
 	IntegrateWithin time.Duration
-	// Floor is below how many days no retention rule may go, whatever the database says; 0 is none.
+	// Floor is the least period of a retention rule, in days, whatever the database says; 0 is none.
 	Floor int
-	// Since is what an earlier verification found to hold: what stood in the logs then is not read again. Nil reads
-	// everything.
+	// Since is the state of an earlier successful verification: leaves that the logs had then are not read again. Nil
+	// reads everything.
 	Since *State
-	// OnFinding hears of each thing that does not hold, one at a time.
+	// OnFinding is called for each problem, by one goroutine at a time.
 	OnFinding func(Finding)
-	// Progress, when not nil, hears how much was read, of how much.
+	// Progress, when not nil, is called with the number of items read and their total.
 	Progress func(what string, done, total int64)
 }
 
-// State is up to where a verification found everything to hold.
+// State is the point up to which a verification succeeded.
 type State struct {
 	At      time.Time   `json:"at"`
-	FullAt  time.Time   `json:"full_at"` // when everything was read
+	FullAt  time.Time   `json:"full_at"` // when everything was last read
 	Size    int64       `json:"super_log_size"`
 	Root    ledger.Hash `json:"super_log_root"`
 	Segment int32       `json:"segment"`
@@ -68,53 +68,53 @@ func (s *State) position() logstore.Position {
 	return logstore.Position{Segment: s.Segment, XID: s.XID, ID: s.ID}
 }
 
-// Result is what a verification read and found.
+// Result is the result of a verification.
 type Result struct {
 	Report
 	Logs        int64 `json:"logs"`
 	Leaves      int64 `json:"leaves"`      // in the logs
-	Deleted     int64 `json:"deleted"`     // of them, whose events went under retention
+	Deleted     int64 `json:"deleted"`     // of them, those whose events were deleted under retention
 	Checkpoints int64 `json:"checkpoints"` // signed, each recomputed from the leaves before it
-	// leaves that were not read again: they stood in the logs at Since
+	// leaves not read again: the logs had them at Since
 	NotRead int64 `json:"not_read"`
-	// of the events read, that entered their log more than ledger.IntegrateWithin after they were recorded
+	// events that entered their log more than ledger.IntegrateWithin after they were recorded
 	Late    int64            `json:"late"`
-	LateBy  float64          `json:"late_by_seconds,omitzero"` // the latest of them by so much
+	LateBy  float64          `json:"late_by_seconds,omitzero"` // of the latest of them
 	Waiting logstore.Waiting `json:"waiting"`                  // sealed, and not in a log yet
-	// things that do not hold about logs, checkpoints, keys or the anchor
+	// problems of logs, checkpoints, keys or the anchor
 	Broken   int64     `json:"broken"`
 	SignedAt time.Time `json:"signed_at,omitzero"`
-	Anchor   string    `json:"anchor"` // what was found of the anchor
-	State    *State    `json:"-"`      // where to go on next time; nil when something does not hold
+	Anchor   string    `json:"anchor"` // the result of the comparison with the anchor
+	State    *State    `json:"-"`      // for the next verification's Since; nil after a problem
 }
 
-// OK reports whether everything holds.
+// OK reports whether no problem was found.
 func (v *Result) OK() bool { return v.Report.OK() && v.Broken == 0 }
 
-// verifier is one in progress.
+// verifier is a verification in progress.
 type verifier struct {
 	Options
 	Result
 	mu          sync.Mutex
 	keys        []logstore.DatedKey
-	scanned     logstore.Position // how far the notary has put seals in order
+	scanned     logstore.Position // the position up to which the notary has sequenced seals
 	since       logstore.Position
 	secret      cipher.Block
 	name        string
 	super       logstore.Head
-	kept        string                    // the checkpoint in the anchor
+	anchored    string                    // the anchor's checkpoint
 	sums        []map[uuid.UUID]*leafSums // of the seals, by worker
 	late        []lateness                // by worker
 	marks       []logstore.RoundMark      // the history of rounds
 	adoptions   map[uuid.UUID]logstore.Adoption
-	now         time.Time               // the database's, when the verification began
+	now         time.Time               // the database's clock when the verification began
 	logSums     map[uuid.UUID]*leafSums // of the leaves in the logs
 	superSigned int64                   // size of the super-log's last signed checkpoint
 }
 
-// leafSums is a hash of a set of leaves, whatever order they come in: the sum of their CBC-MACs, a pseudorandom
-// function of messages that all have one length. Nobody who does not know the key, which is drawn for each
-// verification, can make two sets of one sum.
+// leafSums is a hash of a set of leaves, independent of their order: the sum of their CBC-MACs, a pseudorandom function
+// of messages of equal length. The key is random for each verification: without it, nobody can construct two sets with
+// one sum.
 type leafSums [2]uint64
 
 func (s *leafSums) add(key cipher.Block, id []byte, leaf *ledger.Hash) {
@@ -136,8 +136,8 @@ func (s *leafSums) merge(o *leafSums) {
 	}
 }
 
-// Run reads events, seals, tiles, heads, checkpoints and keys, recomputes everything, and compares the super-log
-// with the anchor. It is read-only; memory stays flat.
+// Run reads and recomputes events, seals, tiles, heads, checkpoints and keys, and compares the super-log with the
+// anchor. It is read-only; memory use is constant.
 func Run(ctx context.Context, db *tenantdb.Evidence, o Options) (*Result, error) {
 	v := &verifier{Options: o, logSums: map[uuid.UUID]*leafSums{}}
 	var secret [16]byte
@@ -146,15 +146,15 @@ func Run(ctx context.Context, db *tenantdb.Evidence, o Options) (*Result, error)
 	if v.secret, err = aes.NewCipher(secret[:]); err != nil {
 		return nil, err
 	}
-	told := o.OnFinding
-	v.OnFinding = func(f Finding) { v.mu.Lock(); defer v.mu.Unlock(); told(f) }
+	onFinding := o.OnFinding
+	v.OnFinding = func(f Finding) { v.mu.Lock(); defer v.mu.Unlock(); onFinding(f) }
 	if v.IntegrateWithin == 0 {
 		v.IntegrateWithin = ledger.IntegrateWithin
 	}
 	if o.Anchor != nil {
-		// Before the database is looked at: it can't be behind what was kept then.
-		if v.kept, _, err = o.Anchor.Load(ctx); err != nil {
-			return nil, fmt.Errorf("verify: read the checkpoint kept in the anchor: %w", err)
+		// Before the database is read, which then can't be behind the anchor.
+		if v.anchored, _, err = o.Anchor.Load(ctx); err != nil {
+			return nil, fmt.Errorf("verify: read the anchor: %w", err)
 		}
 	}
 	catalog, err := db.Catalog(ctx)
@@ -174,7 +174,7 @@ func Run(ctx context.Context, db *tenantdb.Evidence, o Options) (*Result, error)
 		if err := v.allLogs(ctx, txs); err != nil {
 			return err
 		}
-		if err := v.overdue(ctx, txs[0]); err != nil {
+		if err := v.reportOverdue(ctx, txs[0]); err != nil {
 			return err
 		}
 		return v.compare(ctx, txs[0])
@@ -194,7 +194,7 @@ func Run(ctx context.Context, db *tenantdb.Evidence, o Options) (*Result, error)
 	return &v.Result, nil
 }
 
-// addProblem tells of something that is no event. Who verifies one tenant's trail hears no other's name.
+// addProblem reports a problem of something that is no event. The verification of one tenant names no other tenant.
 func (v *verifier) addProblem(tenant uuid.UUID, place, format string, args ...any) {
 	atomic.AddInt64(&v.Broken, 1)
 	if v.Tenant != nil && tenant != *v.Tenant {
@@ -234,10 +234,10 @@ func (v *verifier) prepare(ctx context.Context, tx pgx.Tx) error {
 	}
 	v.scanned = v.super.Last
 	if v.marks, err = logstore.ReadMarks(ctx, tx); err != nil {
-		return fmt.Errorf("verify: read when the rounds were: %w", err)
+		return fmt.Errorf("verify: read the history of rounds: %w", err)
 	}
 	if v.adoptions, err = logstore.ReadAdoptions(ctx, tx); err != nil {
-		return fmt.Errorf("verify: read who was adopted: %w", err)
+		return fmt.Errorf("verify: read adoptions: %w", err)
 	}
 	if err := tx.QueryRow(ctx, `SELECT clock_timestamp()`).Scan(&v.now); err != nil {
 		return fmt.Errorf("verify: read the database's clock: %w", err)
@@ -245,7 +245,7 @@ func (v *verifier) prepare(ctx context.Context, tx pgx.Tx) error {
 	if v.Since != nil {
 		if v.Since.Size > v.super.Size {
 			v.addProblem(logstore.Operator, "super-log",
-				"it has %d leaves, and had %d when it was verified last: the database was taken back", v.super.Size,
+				"it has %d leaves, and had %d when it was verified last: the database was rolled back", v.super.Size,
 				v.Since.Size)
 			v.Since = nil
 			return nil
@@ -255,13 +255,13 @@ func (v *verifier) prepare(ctx context.Context, tx pgx.Tx) error {
 	return nil
 }
 
-// rows holds every event against its seal, and sums up what should stand in the logs.
+// rows verifies every event against its seal, and sums up the leaves that the logs should have.
 func (v *verifier) rows(ctx context.Context, txs []pgx.Tx) (err error) {
 	v.sums, v.late = make([]map[uuid.UUID]*leafSums, len(txs)), make([]lateness, len(txs))
 	for i := range v.sums {
 		v.sums[i] = map[uuid.UUID]*leafSums{}
 	}
-	r := Rows{Tenant: v.Tenant, Found: v.OnFinding, Each: v.each}
+	r := Rows{Tenant: v.Tenant, Found: v.OnFinding, Each: v.addSeal}
 	if v.Since != nil {
 		r.Since = &RowsSince{Epoch: int16(v.since.Segment / 2), XID: v.since.XID, ID: v.since.ID}
 	}
@@ -276,26 +276,26 @@ func (v *verifier) rows(ctx context.Context, txs []pgx.Tx) (err error) {
 	return err
 }
 
-// lateness counts events that entered their log late: a transaction was open that long, or no notary worked.
+// lateness counts events that entered their log late: behind a long transaction, or without a running notary.
 type lateness struct {
 	events int64
 	by     time.Duration
 }
 
-func (v *verifier) each(worker int, s *logstore.SealedEvent) {
+func (v *verifier) addSeal(worker int, s *logstore.SealedEvent) {
 	at := logstore.PositionOf(s.Epoch, s.XID, s.ID)
 	if !at.After(v.since) && v.Since != nil {
 		return
 	}
-	v.times(worker, s, at)
+	v.checkTime(worker, s, at)
 	if at.After(v.scanned) {
 		return
 	}
 	v.sumOf(v.sums[worker], s.TenantID).add(v.secret, s.ID[:], &s.Leaf)
 }
 
-// times holds what a seal says of its time against the log's own history.
-func (v *verifier) times(worker int, s *logstore.SealedEvent, at logstore.Position) {
+// checkTime verifies a seal's time against the log's history.
+func (v *verifier) checkTime(worker int, s *logstore.SealedEvent, at logstore.Position) {
 	entered := logstore.EnteredAt(v.marks, at)
 	latest := entered
 	if entered.IsZero() {
@@ -316,8 +316,8 @@ func (v *verifier) times(worker int, s *logstore.SealedEvent, at logstore.Positi
 	}
 }
 
-// overdue names what is sealed, and not in the log by when it should be.
-func (v *verifier) overdue(ctx context.Context, tx pgx.Tx) (err error) {
+// reportOverdue reports sealed events that should be in the log and are not.
+func (v *verifier) reportOverdue(ctx context.Context, tx pgx.Tx) (err error) {
 	if v.Waiting, err = logstore.CountWaiting(ctx, tx, v.scanned, v.Tenant, v.IntegrateWithin); err != nil {
 		return fmt.Errorf("verify: %w", err)
 	}
@@ -340,7 +340,7 @@ func (v *verifier) sumOf(sums map[uuid.UUID]*leafSums, tenant uuid.UUID) *leafSu
 	return at
 }
 
-// logsSQL lists the logs by leaping over their heads.
+// logsSQL lists the logs by an index skip scan over their heads.
 const logsSQL = `
 WITH RECURSIVE t AS (
        (SELECT tenant_id FROM audit_heads ORDER BY tenant_id LIMIT 1)
@@ -349,7 +349,7 @@ WITH RECURSIVE t AS (
          FROM t WHERE t.tenant_id IS NOT NULL)
 SELECT tenant_id FROM t WHERE tenant_id IS NOT NULL`
 
-// allLogs walks every log, a few at once.
+// allLogs walks every log, one per transaction at a time.
 func (v *verifier) allLogs(ctx context.Context, txs []pgx.Tx) error {
 	rows, err := txs[0].Query(ctx, logsSQL)
 	if err != nil {
@@ -397,7 +397,7 @@ func (v *verifier) allLogs(ctx context.Context, txs []pgx.Tx) error {
 	return context.Cause(ctx)
 }
 
-// compare holds the seals against the leaves, the super-log against the anchor, and what waits.
+// compare compares the seals with the leaves, and the super-log with the anchor.
 func (v *verifier) compare(ctx context.Context, tx pgx.Tx) error {
 	seals := map[uuid.UUID]*leafSums{}
 	for _, part := range v.sums {
@@ -410,7 +410,7 @@ func (v *verifier) compare(ctx context.Context, tx pgx.Tx) error {
 	}
 	if v.scanned.Segment%2 == 1 {
 		v.addProblem(logstore.Operator, "logs",
-			"a resumed notary has not put everything in order yet: let it run, and verify again")
+			"a resumed notary has not sequenced everything yet: let it run, and verify again")
 		return nil
 	}
 	for tenant, leaves := range v.logSums {
@@ -421,22 +421,22 @@ func (v *verifier) compare(ctx context.Context, tx pgx.Tx) error {
 		}
 	}
 	if v.Options.Anchor == nil {
-		v.Result.Anchor = "not looked at"
+		v.Result.Anchor = "not compared"
 		return nil
 	}
-	return v.checkAnchor(ctx, tx)
+	return v.compareAnchor(ctx, tx)
 }
 
-func (v *verifier) checkAnchor(ctx context.Context, tx pgx.Tx) error {
-	if v.kept == "" {
-		v.Result.Anchor = "nothing is kept there"
+func (v *verifier) compareAnchor(ctx context.Context, tx pgx.Tx) error {
+	if v.anchored == "" {
+		v.Result.Anchor = "empty"
 		if v.super.Size > 0 {
 			v.addProblem(logstore.Operator, v.Options.Anchor.String(),
 				"the anchor holds nothing, and the super-log has %d leaves", v.super.Size)
 		}
 		return nil
 	}
-	c, err := logstore.CheckAnchor(ctx, tx, v.kept, v.name, v.super)
+	c, err := logstore.CheckAnchor(ctx, tx, v.anchored, v.name, v.super)
 	if err != nil {
 		if !errors.Is(err, logstore.ErrRefused) {
 			return err

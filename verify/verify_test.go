@@ -12,7 +12,7 @@ import (
 
 func TestVerifyReadsEverythingAndThenOnlyWhatIsNew(t *testing.T) {
 	o := trailkit.Open(t)
-	if r := o.MustHold(); r.Events != 0 || r.Anchor != "nothing is kept there" {
+	if r := o.MustHold(); r.Events != 0 || r.Anchor != "empty" {
 		t.Errorf("an empty database: %+v", r)
 	}
 	o.Log(trailkit.TenantA, 300)
@@ -46,7 +46,7 @@ func TestVerifyReadsEverythingAndThenOnlyWhatIsNew(t *testing.T) {
 	}
 }
 
-// TestEventsThatLieElsewhereAreFound moves rows to the other end of their table, where their seals' neighbours are not,
+// TestEventsThatLieElsewhereAreFound moves rows to the end of their table, far from the rows of neighbouring seals,
 // and changes one of them: the first is no finding, the second is.
 func TestEventsThatLieElsewhereAreFound(t *testing.T) {
 	o := trailkit.Open(t)

@@ -22,19 +22,19 @@ type logWalk struct {
 	tx     pgx.Tx
 	tenant uuid.UUID
 
-	edge        ledger.Range  // over the full tiles behind us
-	good        int64         // size of the last head whose root the leaves lead to
-	addWrong    bool          // a root was wrong: those behind it are too
-	from        int64         // leaves before it were verified before
-	seen        int64         // heads with an anchor before it were
-	gone        deletedLeaves // leaves whose events were deleted
+	edge        ledger.Range  // over the full tiles already read
+	good        int64         // size of the last head whose root matches the leaves
+	rootWrong   bool          // a root was wrong: all later ones are too
+	from        int64         // leaves before it were verified earlier
+	seen        int64         // heads with a smaller anchor were verified earlier
+	deletions   deletedLeaves // leaves whose events were deleted
 	sum         *leafSums
 	leaves      int64
 	deleted     int64
 	checkpoints int64
 }
 
-// stride is how many tiles are read at once.
+// stride is the number of tiles read at a time.
 const stride = 64
 
 func (w *logWalk) addBroken(place, format string, args ...any) {
@@ -47,7 +47,7 @@ func (w *logWalk) run(ctx context.Context) error {
 		return err
 	}
 	w.edge = ledger.NewRange(0)
-	if w.gone, err = readDeletedLeaves(ctx, w.tx, w.tenant, 0, last.Size); err != nil {
+	if w.deletions, err = readDeletedLeaves(ctx, w.tx, w.tenant, 0, last.Size); err != nil {
 		return err
 	}
 	if w.tenant != logstore.Operator {
@@ -57,12 +57,12 @@ func (w *logWalk) run(ctx context.Context) error {
 		}
 		for _, r := range rulings {
 			atomic.AddInt64(&w.v.Broken, 1)
-			id, _ := uuid.Parse(r.Event) // as the database wrote it
+			id, _ := uuid.Parse(r.Event) // always valid: the database formatted it
 			w.v.OnFinding(Finding{Tenant: w.tenant, Event: id, Problem: r.Verdict})
 		}
 	}
-	for _, a := range w.gone {
-		if !a.said {
+	for _, a := range w.deletions {
+		if !a.recorded {
 			w.addBroken(fmt.Sprintf("leaves from %d on", a.first),
 				"they were deleted, and no act of retention in the trail says so")
 		}
@@ -89,13 +89,13 @@ func (w *logWalk) run(ctx context.Context) error {
 	}
 	if beyond > 0 {
 		w.addBroken(fmt.Sprintf("tiles from %d on", full),
-			"%d tiles stand behind the log's last head, of size %d: heads were removed, or tiles added",
+			"%d tiles are beyond the log's last head, of size %d: heads were removed, or tiles added",
 			beyond, last.Size)
 	}
 	return nil
 }
 
-// skip goes to what was new after the last verification; what stood before it is proven in its last head.
+// skip skips what the last verification covered; its last head proves it.
 func (w *logWalk) skip(ctx context.Context) error {
 	w.seen = w.v.Since.Size
 	rows, err := w.tx.Query(ctx,
@@ -121,7 +121,7 @@ func (w *logWalk) skip(ctx context.Context) error {
 	begin := h.Size / ledger.TileWidth * ledger.TileWidth
 	edge, err := logstore.NewReader(ctx, w.tx, w.tenant, h.Size).Subtrees(h, 0, begin)
 	if err != nil {
-		w.addBroken(fmt.Sprintf("size %d", h.Size), "what was verified before does not lead to its root any more: %v",
+		w.addBroken(fmt.Sprintf("size %d", h.Size), "the leaves that were verified before no longer have its root: %v",
 			err)
 		w.from, w.good = 0, 0
 		return nil
@@ -136,7 +136,7 @@ type tileRow struct {
 	hashes, root, ids []byte
 }
 
-// part verifies the tiles [from, to), and the open one behind them where that is the log's last.
+// part verifies the tiles [from, to), and the open tile after them if the log ends there.
 func (w *logWalk) part(ctx context.Context, from, to, size int64) (whole bool, err error) {
 	rows, err := w.tx.Query(ctx, `SELECT tile, hashes, root, coalesce(event_ids, '') FROM audit_tiles
 		WHERE tenant_id = $1 AND level = 0 AND tile >= $2 AND tile < $3 ORDER BY tile`, w.tenant, from, to)
@@ -185,7 +185,7 @@ func (w *logWalk) part(ctx context.Context, from, to, size int64) (whole bool, e
 	return true, nil
 }
 
-// headRead is a head and what was signed of it; the note is empty where nothing was.
+// headRead is a head and its signed checkpoint; note is empty without one.
 type headRead struct {
 	logstore.Head
 	note string
@@ -205,7 +205,7 @@ func (w *logWalk) heads(ctx context.Context, after, upTo int64) ([]headRead, err
 	})
 }
 
-// tile verifies one tile and the heads whose size lies in it, and returns the heads behind it.
+// tile verifies one tile and the heads whose size is in it, and returns the remaining heads.
 func (w *logWalk) tile(ctx context.Context, t *tileRow, heads []headRead) ([]headRead, error) {
 	begin, inside := t.n*ledger.TileWidth, w.edge.Clone()
 	n := int64(len(t.hashes) / tlog.HashSize)
@@ -229,7 +229,7 @@ func (w *logWalk) tile(ctx context.Context, t *tileRow, heads []headRead) ([]hea
 		leaf := ledger.Hash(t.hashes[i*tlog.HashSize:])
 		if w.tenant != logstore.Operator {
 			w.leaves++
-			if w.gone.contains(begin + i) {
+			if w.deletions.contains(begin + i) {
 				w.deleted++
 				continue
 			}
@@ -252,7 +252,7 @@ func (w *logWalk) tile(ctx context.Context, t *tileRow, heads []headRead) ([]hea
 	return heads, w.above(ctx, t.n)
 }
 
-// head holds a head against the root that the leaves lead to, and its signature against both.
+// head verifies a head against the root of the leaves, and its signature against both.
 func (w *logWalk) head(h *headRead, root ledger.Hash, t *tileRow) {
 	place := fmt.Sprintf("checkpoint of size %d", h.Size)
 	signedRoot := h.Root
@@ -275,12 +275,12 @@ func (w *logWalk) head(h *headRead, root ledger.Hash, t *tileRow) {
 		w.good = h.Size
 		return
 	}
-	if w.addWrong {
-		return // it follows from the first
+	if w.rootWrong {
+		return // a consequence of the first
 	}
-	w.addWrong = true
+	w.rootWrong = true
 	w.addBroken(place, "the leaves lead to another root than was signed: among leaves %d to %d some were changed, "+
-		"swapped, removed or put in", w.good, h.Size-1)
+		"swapped, removed or inserted", w.good, h.Size-1)
 	if w.tenant == logstore.Operator || h.Size-w.good > 8 {
 		return
 	}
@@ -292,9 +292,9 @@ func (w *logWalk) head(h *headRead, root ledger.Hash, t *tileRow) {
 	}
 }
 
-// openNote opens a head's checkpoint with the key of its time.
+// openNote verifies a head's checkpoint with a key that the super-log had at that point.
 func (w *logWalk) openNote(h *headRead) (ledger.Checkpoint, error) {
-	err := errors.New("it is signed, and the database names no key for it")
+	err := errors.New("it is signed, and the database has no key for it")
 	for i := len(w.v.keys) - 1; i >= 0; i-- {
 		k := w.v.keys[i]
 		if k.Anchor > h.Anchor {
@@ -320,15 +320,15 @@ func (w *logWalk) above(ctx context.Context, n int64) error {
 		if err != nil {
 			return err
 		}
-		var hashes, said []byte
+		var hashes, storedRoot []byte
 		err = w.tx.QueryRow(ctx,
 			`SELECT hashes, root FROM audit_tiles WHERE tenant_id = $1 AND level = $2 AND tile = $3`, w.tenant, level,
-			n).Scan(&hashes, &said)
+			n).Scan(&hashes, &storedRoot)
 		if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 			return err
 		}
 		root, rootErr := ledger.TileRoot(hashes)
-		if err != nil || rootErr != nil || !bytes.Equal(hashes, below) || !bytes.Equal(root[:], said) {
+		if err != nil || rootErr != nil || !bytes.Equal(hashes, below) || !bytes.Equal(root[:], storedRoot) {
 			w.addBroken(fmt.Sprintf("tile %d of level %d", n, level),
 				"it is missing, or not made of the roots below it")
 		}
@@ -336,7 +336,7 @@ func (w *logWalk) above(ctx context.Context, n int64) error {
 	return nil
 }
 
-// superLeaves holds the super-log's leaves against the heads and keys that they commit to.
+// superLeaves verifies the super-log's leaves against the heads and keys that they commit to.
 func (w *logWalk) superLeaves(ctx context.Context, t *tileRow) error {
 	begin := t.n * ledger.TileWidth
 	n := int64(len(t.hashes) / tlog.HashSize)
