@@ -108,7 +108,9 @@ func (s *logSpan) events(ctx context.Context, first int64, ids []uuid.UUID, hash
 	}
 	rows, err := s.tx.Query(ctx, `SELECT `+logstore.SealedColumns+` FROM unnest($2::uuid[]) WITH ORDINALITY u (id, n)
 		JOIN audit_seals s ON s.tenant_id = $1 AND s.event_id = u.id
-		LEFT JOIN audit_events e ON e.tenant_id = $1 AND e.id = u.id ORDER BY u.n`, logstore.Binary(), s.tenant, present)
+		LEFT JOIN audit_events e ON e.tenant_id = $1 AND e.id = u.id
+		ORDER BY u.n`,
+		logstore.Binary(), s.tenant, present)
 	if err != nil {
 		return nil, err
 	}
