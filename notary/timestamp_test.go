@@ -135,7 +135,7 @@ func TestARealAuthorityStamps(t *testing.T) {
 		}), root, "does not go on from"},
 		"none": {trailkit.EditManifest(t, made, func(m *evidence.Manifest) {
 			m.Stamp = nil
-		}), root, "the bundle holds none"},
+		}), root, "the bundle has none"},
 	} {
 		if r := o.Check(c.bundle, believe(c.root)); r.OK() || !strings.Contains(trailkit.Problems(r), c.want) {
 			t.Errorf("%s: it does not say %q: %s", name, c.want, trailkit.Problems(r))

@@ -100,7 +100,7 @@ func TestEvidenceIsCompleteAndShowsNoMoreThanItMust(t *testing.T) {
 	}
 	if _, err := verify.WriteBundle(t.Context(), o.Logs, trailkit.TenantA, evidence.Filter{Action: text("x")},
 		[]string{"action_type"}, io.Discard, nil); err == nil ||
-		!strings.Contains(err.Error(), "action_type is withheld") {
+		!strings.Contains(err.Error(), "action_type can't be withheld") {
 		t.Errorf("withholding what the filter asks for: %v", err)
 	}
 	other := o.Check(b, func(t *evidence.Trust) { t.Key = otherKey(o.T) })
