@@ -35,7 +35,7 @@ type claim struct {
 	id, agent uuid.UUID
 	attempt   int
 	upload    Upload
-	sees      tenantdb.Labels // of whoever handed it over
+	sees      tenantdb.Labels // of the caller who enqueued it
 	ctx       context.Context // ends when the job is this worker's no more
 	cancel    context.CancelCauseFunc
 
@@ -63,7 +63,7 @@ type claimSet struct {
 //go:embed sql/claim_job.sql
 var claimJobSQL string
 
-// claim takes up the job that is due for longest, or one that its worker left alone; nil when there is none.
+// claim claims the job that is due for longest, or one whose lease has run out; nil when there is none.
 func (k *claimSet) claim(ctx context.Context) (c *claim, err error) {
 	err = k.door.Query(ctx, k.tenant, claimJobSQL,
 		[]any{k.tenant, leaseTime}, func(rows pgx.Rows) error {

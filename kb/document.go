@@ -24,7 +24,7 @@ type Document struct {
 	ID          uuid.UUID `json:"id"`
 	AgentID     uuid.UUID `json:"agent_id"` // who took it in
 	Filename    string    `json:"filename"`
-	Source      string    `json:"source"` // where it came from, a file: URL for a file
+	Source      string    `json:"source"` // its URL; file: for a file
 	ContentType string    `json:"content_type"`
 	Title       string    `json:"title,omitempty"`
 	FileInfo    FileInfo  `json:"about,omitzero"`
@@ -38,7 +38,7 @@ type Document struct {
 	IngestedAt time.Time      `json:"ingested_at"`
 }
 
-// FileInfo is what a document says of itself; what it does not say is zero.
+// FileInfo is the metadata in a document's file; zero where the file has none.
 type FileInfo struct {
 	Author   string    `json:"author,omitempty"`
 	Language string    `json:"language,omitempty"` // BCP 47, as the document writes it
@@ -89,7 +89,7 @@ func CountDocuments(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID) 
 	return n, nil
 }
 
-// Passage is one chunk of a document as it stands in it.
+// Passage is one chunk of a document, with its place there.
 type Passage struct {
 	ChunkID  uuid.UUID `json:"chunk_id"`
 	Index    int       `json:"index"`
@@ -186,7 +186,7 @@ func Versions(ctx context.Context, door *tenantdb.Door, tenant, id uuid.UUID) (v
 	return versions, nil
 }
 
-// PassageContext is a passage where it stands: its document's text around it.
+// PassageContext is a passage with its document's text around it.
 type PassageContext struct {
 	Passage
 	DocumentID uuid.UUID `json:"document_id"`

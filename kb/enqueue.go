@@ -15,16 +15,15 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// DocumentOptions is what whoever takes a document in says of it. What is nil stays as it was for a document that is
-// replaced.
+// DocumentOptions are what the caller sets on a document. When a document is replaced, nil fields keep their values.
 type DocumentOptions struct {
-	// Labels say who may find it: whoever asks with one of them. Everybody may where there are none.
+	// Labels are its access control labels: a caller needs one of them. Without labels every caller sees it.
 	Labels []string
 	// Metadata is anything else, a JSON object.
 	Metadata map[string]any
 }
 
-// Limits on what is said of a document.
+// Limits on a document's options.
 const (
 	MaxLabels   = 32
 	MaxLabel    = tenantdb.MaxLabel
@@ -64,11 +63,11 @@ func CheckLabels(labels []string) error {
 	return nil
 }
 
-// errSource says that a document can't be replaced by whoever does not see it.
+// errSource refuses to replace a document that the caller does not see.
 var errSource = &tenantdb.GrantError{Field: "source",
 	Reason: "a document that you may not see has it: use another, or ask for one of that document's labels"}
 
-// grantedLabels reports labels that whoever has some can't give a document: nobody puts on what they were not granted.
+// grantedLabels returns an error for labels that the caller was not granted: nobody sets those on a document.
 func (g DocumentOptions) grantedLabels(has tenantdb.Labels) error {
 	if name, lacks := has.Missing(g.Labels); lacks {
 		return &tenantdb.GrantError{Field: "labels",
@@ -83,7 +82,7 @@ type Upload struct {
 	// Source is the URL by which it is known again: another upload of the same source replaces it.
 	Source   string
 	Filename string
-	// Content is the file; nil for a page that is read by its URL when its turn comes.
+	// Content is the file; nil for a page, which the job fetches by its URL.
 	Content []byte
 	// ETag is what its site or bucket calls this content, if it does.
 	ETag string
@@ -119,10 +118,9 @@ func (u *Upload) Check() error {
 // ErrFull says that a tenant has too much waiting.
 var ErrFull = fmt.Errorf("%d documents wait already: ingest more when they are done", MaxWaiting)
 
-// Enqueue enqueues documents to be ingested later, within the caller's transaction, whose tenant must be set to tenant
-// already: they are taken in if it commits. Who enqueues sees what ctx, as Door.Tx gave it, was granted: a job replaces
-// no document that they do not see, and puts no label on that they do not have (tenantdb.GrantError). It returns the
-// jobs' ids in order.
+// Enqueue enqueues documents for ingestion, within the caller's transaction, whose tenant must be set to tenant already.
+// The labels of ctx, which Door.Tx gave, apply: a job replaces no document that they do not show, and sets no label that
+// is not among them (tenantdb.GrantError). It returns the jobs' ids in order.
 func Enqueue(ctx context.Context, tx pgx.Tx, tenant, agent uuid.UUID, uploads ...Upload) ([]uuid.UUID, error) {
 	if len(uploads) > MaxUploads {
 		return nil, fmt.Errorf("kb: enqueue %d documents: the limit is %d at once", len(uploads), MaxUploads)
@@ -204,7 +202,7 @@ func hiddenSources(ctx context.Context, tx pgx.Tx, uploads []Upload) (map[string
 // maxReason is how many bytes of a reason are kept.
 const maxReason = 2000
 
-// failureReason is what a tenant may be told of an error, as text that a database can hold.
+// failureReason is the part of an error that a tenant may read, as text that the database can store.
 func failureReason(err error) string {
 	s, _ := disclosure.Reason(err)
 	return strings.ReplaceAll(strings.ToValidUTF8(s[:min(len(s), maxReason)], "\uFFFD"), "\x00", "\uFFFD")
@@ -250,7 +248,7 @@ func (in *Ingester) Enqueue(ctx context.Context, tenant, agent uuid.UUID, paths 
 // enqueueBatch is how many bytes of files are enqueued in one transaction.
 const enqueueBatch = 16 << 20
 
-// noSource stands for the source of a file that has none that can be noted.
+// noSource is the source of a file without one that can be stored.
 const noSource = "unknown:"
 
 // enqueuer hands files over, many in one transaction.

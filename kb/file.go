@@ -21,7 +21,7 @@ var errSkipped = errors.New("skipped")
 
 // file is one file to ingest.
 type file struct {
-	path   string // as it was named, or where it was found
+	path   string // as the caller named it, or where it was found
 	url    string // where it is, if not on this machine's disk
 	named  bool   // given by name, not found in a folder
 	member string // where it is inside the file at path; empty for that file itself
@@ -46,7 +46,7 @@ func isURL(path string) bool {
 	return strings.HasPrefix(path, "http://") || strings.HasPrefix(path, "https://")
 }
 
-// label is the file as it is told of.
+// label is the file's name in messages.
 func (f file) label() string {
 	if f.member == "" {
 		return f.path

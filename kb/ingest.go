@@ -20,7 +20,7 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// Ingester takes files in. It is safe for concurrent use, but for Progress.
+// Ingester ingests files. It is safe for concurrent use, except for Progress.
 type Ingester struct {
 	Door *tenantdb.Door
 	// Embedder is a model by its name, the first where that is empty; it is asked by each call.
@@ -34,9 +34,9 @@ type Ingester struct {
 	FollowLinks bool
 	// Only, when not nil, says which files are ingested, by their paths.
 	Only func(path string) bool
-	// Progress, when not nil, hears how many chunks were embedded since it last did.
+	// Progress, when not nil, is called with the number of chunks that were embedded since the last call.
 	Progress func(chunks int)
-	// Logger hears what a job's reason does not say; nil is slog.Default().
+	// Logger gets the details that a job's reason omits; nil is slog.Default().
 	Logger *slog.Logger
 }
 
@@ -52,7 +52,7 @@ type IngestResult struct {
 	Skipped bool
 }
 
-// result is what is known of a file before it is read: nothing, or what becomes of it all the same.
+// result is a file's outcome where it is known before the file is read; zero otherwise.
 func (f file) result(err error) IngestResult {
 	if errors.Is(err, errSameContent) {
 		return IngestResult{Path: f.label(), Outcome: Unchanged}
@@ -76,7 +76,7 @@ type ingestJob struct {
 	stop   error         // what stops everything; set before read is closed
 }
 
-// failure is an error that stops everything, and the file at which it came.
+// failure is an error that stops the whole ingestion, and the file at which it occurred.
 type failure struct {
 	j   *ingestJob
 	err error
@@ -265,7 +265,7 @@ func (j *ingestJob) within(ctx context.Context) context.Context {
 	return ctx
 }
 
-// withLabels is ctx by the labels of whoever handed the job over.
+// withLabels is ctx with the labels of the caller who enqueued the job.
 func (j *ingestJob) withLabels(ctx context.Context) context.Context {
 	if j.claim != nil {
 		return tenantdb.WithLabels(ctx, j.claim.sees)
@@ -321,15 +321,15 @@ func (in *Ingester) append(ctx context.Context, to [][]float32, model string, te
 	return append(to, v...), nil
 }
 
-// errEmbedder is all that a tenant is told of a model that is not there.
+// errEmbedder is the reason that a tenant reads when the model is missing.
 var errEmbedder = errors.New("the embedding model is not ready here")
 
-// errUnsupported is all that a tenant is told of what the database says of a file.
+// errUnsupported is the reason that a tenant reads when the database rejects a file's data.
 var errUnsupported = errors.New(
 	"the database can't hold what it says: a value, or a text, that is too large or no text")
 
-// store stores a file. The error is one that stops everything; what the database says of this file's own
-// data is the file's.
+// store stores a file. An error stops the whole ingestion; what the database rejects of this file's own data is the
+// file's outcome.
 func (in *Ingester) store(ctx context.Context, tenant uuid.UUID, j *ingestJob) error {
 	var err error
 	j.DocumentID, j.Outcome, err = storeDocument(j.withLabels(ctx), in.Door, tenant, j)

@@ -12,7 +12,7 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// JobState is where a job stands.
+// JobState is the state of a job.
 type JobState string
 
 // The states of a job.
@@ -32,7 +32,7 @@ type Job struct {
 	Source     string     `json:"source"`
 	Filename   string     `json:"filename"`
 	State      JobState   `json:"state"`
-	Attempt    int        `json:"attempt"`          // how often it was begun
+	Attempt    int        `json:"attempt"`          // how often it was started
 	DueAt      time.Time  `json:"due,omitzero"`     // of one that waits: not before
 	Chunks     int        `json:"chunks"`           // once it is read
 	Embedded   int        `json:"embedded"`         // of them so far

@@ -57,8 +57,8 @@ func ServingModel(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID) (m
 
 const ServingSQL = `SELECT coalesce((SELECT model FROM kb_models WHERE tenant_id = $1 AND serving), '')`
 
-// modelLock is shared by whoever stores passages, and taken alone by whoever changes which model serves: no passage is
-// left without its vector.
+// modelLock is shared by those who store passages, and exclusive for a change of the serving model: no passage is left
+// without its vector.
 const modelLock = `(hashtextextended('konstruct models ' || $1::uuid, 0))`
 
 // Reasons why a model can't serve.
@@ -72,9 +72,9 @@ var (
 // reembedAtOnce is how many passages are read, embedded and written at once.
 const reembedAtOnce = 256
 
-// Reembed makes the vectors of another model for the passages that have none of it, beside the vectors that are there,
-// until none is missing. Killed, it goes on where it was. Searches go on by the model that serves; Serve changes that.
-// progress, when not nil, hears how many were made.
+// Reembed embeds the passages that have no vector of another model yet, beside their present vectors, until none is
+// missing. When it is killed, it continues where it was. Searches keep using the serving model; ServeModel changes it.
+// progress, when not nil, is called with the number of passages embedded.
 func Reembed(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, e embed.Embedder, t *embed.Tokenizer,
 	progress func(int)) error {
 	err := door.Tx(ctx, tenant, func(ctx context.Context, tx pgx.Tx) error {

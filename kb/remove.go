@@ -20,7 +20,7 @@ var (
 	ErrSuperseded = errors.New("a newer upload of the same source is stored already")
 )
 
-// isSuperseded reports an error that says that something newer of the source came.
+// isSuperseded reports whether an error says that the source has something newer.
 func isSuperseded(err error) bool { return errors.Is(err, ErrDeleted) || errors.Is(err, ErrSuperseded) }
 
 // NextSeq returns a place in the order of uploads and deletions: what is uploaded with it is older than every
@@ -50,7 +50,7 @@ func lockSource(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, source string)
 type sourceState struct {
 	document  *uuid.UUID // nil when there is none
 	same      bool       // it has this content, made by this recipe
-	announced bool       // nothing is said of it that is not said already
+	announced bool       // its labels and metadata would not change
 	newer     bool       // a newer upload than this one is stored
 	deleted   bool       // it was deleted after this upload
 	etag      string
@@ -88,8 +88,8 @@ const latestSQL = `UPDATE kb_sources
     SET labels = coalesce($5::text[], labels), given = coalesce($6::jsonb, given), seq = $7, etag = $8
   WHERE tenant_id = $1 AND source = $2 AND content_sha256 = $3 AND recipe = $4 AND seq <= $7 RETURNING document_id`
 
-// findExisting finds out whether an upload needs no reading: the tenant has this source with this content, made by this
-// recipe, or something newer came. What is newly said is set, then.
+// findExisting finds out whether an upload need not be parsed: the tenant has this source with this content, made by
+// this recipe, or something newer. It then updates labels and metadata.
 func (c *documentContent) findExisting(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID,
 	g DocumentOptions) (o Outcome, why, err error) {
 	var s sourceState
@@ -116,10 +116,9 @@ func (c *documentContent) findExisting(ctx context.Context, door *tenantdb.Door,
 	return o, why, nil
 }
 
-// Remove deletes a document and all that was made of it, within the caller's transaction, whose tenant must be set to
-// tenant already, and returns what it was; or ErrNotFound. Nothing of it is left but what the caller notes, and a
-// hash of its source, by which uploads that came before the deletion are not stored after it: their jobs end with
-// ErrDeleted as their reason.
+// Remove deletes a document and everything made of it, within the caller's transaction, whose tenant must be set to
+// tenant already. It returns the document, or ErrNotFound. Only a hash of its source remains: by it, uploads from before
+// the deletion are not stored after it, and their jobs fail with ErrDeleted.
 func Remove(ctx context.Context, tx pgx.Tx, tenant, id uuid.UUID) (d Document, err error) {
 	var source string
 	err = tx.QueryRow(ctx, `SELECT coalesce(s.source, d.source_url, '') FROM kb_documents d

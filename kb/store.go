@@ -80,8 +80,7 @@ func storeDocument(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID,
 		if serving != c.serving {
 			return errSwitched
 		}
-		// What is decided was decided by what whoever uploaded it sees; what is written is verified against every
-		// document.
+		// What to do was decided with the labels of the caller; what is written is checked against every document.
 		if ctx, err = tenantdb.SetLabels(ctx, tx, tenantdb.AllLabels()); err != nil {
 			return err
 		}

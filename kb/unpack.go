@@ -39,7 +39,7 @@ type unpacker struct {
 	later bool // pages that a list names are taken without being read
 }
 
-// file takes a file that lies in so many archives or lists; it returns false to stop.
+// file handles a file at a depth of nested archives or lists; it returns false to stop.
 func (u *unpacker) file(f file, depth int) bool {
 	if f.get != nil && f.raw == nil {
 		etag, err := u.known(f)

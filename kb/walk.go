@@ -11,7 +11,7 @@ import (
 	"github.com/konstruct/konstruct/fetch"
 )
 
-// errStop says that whoever takes files wants no more.
+// errStop stops a walk: the receiver wants no more files.
 var errStop = errors.New("stop")
 
 // walk yields the files that paths name and hold, until yield returns false.

@@ -12,11 +12,11 @@ import (
 type Watcher struct {
 	paths  []string
 	follow bool
-	seen   map[string]fileStamp // as it was ingested
-	last   map[string]fileStamp // as it was at the last look
+	seen   map[string]fileStamp // when it was ingested
+	last   map[string]fileStamp // at the last scan
 }
 
-// fileStamp is what tells that a file has changed.
+// fileStamp changes when a file does.
 type fileStamp struct {
 	size int64
 	at   time.Time
@@ -33,15 +33,15 @@ func isStable(last map[string]fileStamp, path string, s fileStamp) bool {
 	return there && was == s
 }
 
-// Scan returns the files that are new or changed since it returned them last, and were so at the look before too: one
-// that is being written is waited for. present are all that are there; it is nil where that could not be told whole, or
-// nothing is there at all, as with a disk that is not mounted.
+// Scan returns the files that are new or changed since it last returned them, and have not changed since the previous
+// scan: it waits for files that are being written. present are all files; it is nil where the listing is incomplete or
+// empty, as on a disk that is not mounted.
 func (w *Watcher) Scan() (changed []string, present map[string]bool) {
 	now, whole := map[string]fileStamp{}, true
 	for _, p := range w.paths {
 		walkDisk(p, w.follow, func(f file, err error) bool {
 			switch {
-			case errors.Is(err, ErrOutsideLink): // it is there, and told of once
+			case errors.Is(err, ErrOutsideLink): // it exists, and is reported once
 				now[f.path] = fileStamp{}
 			case err != nil:
 				whole = false

@@ -11,7 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// workTime is when a turn takes up no more documents.
+// workTime is how long one ticket of the queue claims further documents.
 const workTime = 2 * time.Second
 
 // endedJobTTL is when jobs that are done or cancelled are forgotten.

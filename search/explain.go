@@ -13,7 +13,7 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// Explanation is how a search of a tenant is done, and what the database says of it.
+// Explanation is the plan of a tenant's search, and what the database reports of it.
 type Explanation struct {
 	Plan
 	// Estimated and Real are how many passages PostgreSQL thought it would compare, and did; by an index, how many it

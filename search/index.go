@@ -27,7 +27,8 @@ type Thresholds struct {
 // DefaultThresholds are what measurements suggest: see docs/benchmarks.md.
 var DefaultThresholds = Thresholds{Grow: 4000, Shrink: 2000, Many: 250, Crowded: 20_000}
 
-// Indexer makes and drops tenants' own indexes, when passages came or went. It is the work of fairqueue.Indexes.
+// Indexer creates and drops tenants' own indexes when passages were added or removed. It is the worker of
+// fairqueue.Indexes.
 type Indexer struct {
 	Door       *tenantdb.Door
 	Builder    *tenantdb.IndexBuilder
@@ -63,7 +64,7 @@ func (t Thresholds) action(x indexState) indexAction {
 	switch {
 	case x.there && x.chunks < t.Shrink, len(x.stale) > 0:
 		return drop
-	case x.there && !x.complete: // left by whoever was killed at it
+	case x.there && !x.complete: // left by a killed job
 		return build
 	case !x.there && x.chunks >= grow:
 		return build

@@ -115,8 +115,7 @@ type Searcher struct {
 	states map[countKey]*tenantState
 }
 
-// countKey is a tenant as it is seen by some labels: what is known of it tells nothing of documents that they do not
-// see.
+// countKey is a tenant as seen with some labels: its counts reveal nothing of documents that the labels hide.
 type countKey struct {
 	tenant uuid.UUID
 	labels tenantdb.Labels
@@ -127,7 +126,7 @@ func NewSearcher() *Searcher {
 	return &Searcher{counts: exactBelow, states: map[countKey]*tenantState{}}
 }
 
-// Model is the one that a tenant's searches are by, as it was seen a moment ago; empty for the first.
+// Model returns the model that serves a tenant's searches, cached for a moment; empty for the first.
 func (s *Searcher) Model(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID) (model string, err error) {
 	if st := s.cachedState(countKey{tenant, door.CanSee(ctx)}); st != nil {
 		return st.model, nil

@@ -66,7 +66,7 @@ type Hit struct {
 	// Score is the cosine similarity (-1 to 1) by meaning, BM25 (from 0) by words, and by both the sum of 1/(60+rank)
 	// of the two lists.
 	Score float64 `json:"score"`
-	// Similarity and Words are the two parts, where they were asked for and the passage was in that list.
+	// Similarity and LexicalScore are its parts, where the mode has them and the passage was in that list.
 	Similarity   *float64  `json:"similarity,omitempty"`
 	LexicalScore *float64  `json:"words,omitempty"`
 	SHA256       string    `json:"content_sha256"` // of the passage as it is stored
@@ -88,8 +88,8 @@ type Result struct {
 	Plan Plan
 	// Corrections are words of the question that were taken for others.
 	Corrections []Correction
-	// Next continues after these, while nothing changes as if it had been one search; empty where there are no more,
-	// and where Variety is asked for.
+	// Next continues after these hits; empty where there are no more, and with Diversity. While nothing changes, the
+	// pages are those of one search.
 	Next string
 }
 

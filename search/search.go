@@ -38,9 +38,9 @@ const (
 	maxDepth         = 2000 // and so how far one may read on
 )
 
-// SearchInTx returns the passages of the tenant that fit the query, best first, within the caller's transaction, whose
-// tenant must be set to tenant already; ctx is what Door.Tx gave, and says what it sees. It returns as many as were
-// asked for wherever there are so many: what an index does not find is looked for passage by passage.
+// SearchInTx returns the tenant's passages that match the query, best first, within the caller's transaction, whose
+// tenant must be set to tenant already. ctx, which Door.Tx gave, has the labels. It returns K passages wherever there are
+// so many: where an index finds too few, the passages are compared one by one.
 func (s *Searcher) SearchInTx(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, q Query) (f Result, err error) {
 	st, after, err := s.begin(ctx, tx, tenant, &q)
 	if err != nil {
@@ -232,7 +232,7 @@ func (s *statement) run(send queryer) (hits []Hit, halves [][]float32, err error
 	return hits, halves, err
 }
 
-// finish chooses among what was found, and adds what is asked for beside it.
+// finish selects the hits and adds neighbours and the cursor.
 func (s *Searcher) finish(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, q *Query, f Result, run *statement,
 	after *cursor) (Result, error) {
 	if len(f.Hits) == 0 && q.Mode != Lexical { // is there nothing, or does another model serve?

@@ -100,7 +100,7 @@ type templateData struct {
 	BM25         bm25
 
 	words        lexicalQuery
-	placeholders []placeholder // of the arguments that were asked for
+	placeholders []placeholder // of the arguments used so far
 }
 
 type placeholder struct{ name, text string }
@@ -119,7 +119,7 @@ func (s *statement) templateData() *templateData {
 	return d
 }
 
-// Row looks one row up for each of what stands before it.
+// Row looks up one row for each row before it.
 func (d *templateData) Row(table, on string) string {
 	_, alias, _ := strings.Cut(table, " ")
 	return fmt.Sprintf("LATERAL (SELECT * FROM %s WHERE %s AND %s OFFSET 0) %s", table, d.tenantIs(alias), on, alias)
