@@ -19,13 +19,13 @@ type Permission string
 
 // The permissions. "read" shows, "write" changes.
 const (
-	EventsRead       Permission = "events:read"       // list, get, runs, figures, escalations, the stream
+	EventsRead       Permission = "events:read"       // list, get, runs, statistics, escalations, the stream
 	EventsWrite      Permission = "events:write"      // log events
 	EscalationsWrite Permission = "escalations:write" // acknowledge and resolve escalations
 	// proofs, receipts, checkpoints, tiles, bundles, exports, verification; each is an event
 	EvidenceRead    Permission = "evidence:read"
 	KBRead          Permission = "kb:read"          // documents, searches and citations; each search is an event
-	KBWrite         Permission = "kb:write"         // take documents in and remove them, tune
+	KBWrite         Permission = "kb:write"         // ingest and remove documents, tune
 	ComplianceRead  Permission = "compliance:read"  // holds, rules, requests
 	ComplianceWrite Permission = "compliance:write" // erase, hold, retain
 	AccessRead      Permission = "access:read"      // keys, users, limits
@@ -46,7 +46,7 @@ const (
 	Viewer     Role = "viewer"     // sees
 	Auditor    Role = "auditor"    // sees, proves and exports; changes nothing
 	Operator   Role = "operator"   // runs the agents: writes events, answers escalations, keeps the knowledge base
-	Compliance Role = "compliance" // what an auditor may, and the law: erasures, holds, retention
+	Compliance Role = "compliance" // what an auditor may, and compliance: erasures, holds, retention
 	Admin      Role = "admin"      // everything in the tenant but switching to others
 )
 
@@ -71,7 +71,7 @@ func (r Role) Permissions() []Permission {
 	return nil
 }
 
-// Principal is who asks: a key, or a person.
+// Principal is the caller: a key, or a person.
 type Principal struct {
 	Tenant     uuid.UUID
 	Credential uuid.UUID // the key's or the user's id
@@ -102,8 +102,7 @@ func (w Principal) String() string {
 	return "key " + w.Credential.String() + " (" + w.Name + ")"
 }
 
-// Errors of credentials. ErrUnknown is said of all that do not hold, so that a stranger learns nothing from which it
-// is.
+// Errors of credentials. All invalid credentials get the same one, so that a stranger learns nothing from it.
 var (
 	ErrUnauthenticated = errors.New("the credential is not known: it is mistyped, expired, revoked, or " +
 		"of another service")

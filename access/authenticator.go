@@ -23,9 +23,8 @@ type Issuer struct {
 	// provider is in Tenant.
 	TenantClaim string
 	Tenant      uuid.UUID
-	// LabelsClaim names the claim, a text or a list of texts, that says which documents its holder may see beside those
-	// that the user itself was granted; empty is none. Labels says which labels a value of it stands for; where it is
-	// nil, each value is a label.
+	// LabelsClaim names the claim, a string or a list of strings, whose labels are granted beside the user's own; empty
+	// is none. Labels maps the claim's values to labels; where it is nil, each value is a label.
 	LabelsClaim string
 	Labels      map[string][]string
 	Client      *http.Client
@@ -44,8 +43,8 @@ type Authenticator struct {
 	lastAttempt time.Time
 }
 
-// NewAuthenticator returns the people of a provider, which is asked for its keys when the first token comes, and again
-// when a token names a key that is new.
+// NewAuthenticator authenticates the people of a provider. It fetches the provider's keys with the first token, and
+// again when a token names a new key.
 func NewAuthenticator(door *tenantdb.Door, i Issuer) (*Authenticator, error) {
 	switch {
 	case i.Audience == "":

@@ -9,11 +9,11 @@ import (
 // tokenBucket is a limit's bucket, and what was promised of what will be in it.
 type tokenBucket struct {
 	*rate.Limiter
-	// reservedUntil is until when what flows in is for those who were told to come again.
+	// reservedUntil is until when new tokens are reserved for callers who were told to retry.
 	reservedUntil time.Time
 }
 
-// maxWait is how far ahead anybody is told to come again.
+// maxWait is the longest time after which a caller is told to retry.
 const maxWait = 30 * time.Second
 
 func bucket(perSecond, part float64) *tokenBucket {
@@ -39,8 +39,8 @@ func (b *tokenBucket) refill(n float64) time.Duration {
 	return time.Duration(n / float64(b.Limit()) * float64(time.Second))
 }
 
-// reserve is when n may come, behind those who were told so before: many that are turned away at the same time and come
-// again when they were told to find room each, where all told the same time would find it once.
+// reserve returns when n requests may be retried, behind earlier reservations: callers who were refused at the same
+// time get different times, and each finds room then.
 func (b *tokenBucket) reserve(now time.Time, n int) time.Duration {
 	at := now.Add(b.wait(now, n))
 	if b.reservedUntil.After(now) {

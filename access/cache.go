@@ -85,8 +85,8 @@ func (k *principalCache) clear(listening bool) {
 // committed.
 func (k *Keys) Forget() { k.cache.invalidate() }
 
-// Listen hears of changes until the context ends, so that keys can be known for a moment in between. Where the
-// connection is lost every key is looked up again.
+// Listen receives changes until the context ends, so that keys can be cached in between. While the connection is lost,
+// every key is looked up.
 func (k *Keys) Listen(ctx context.Context, logger *slog.Logger, also func()) {
 	for ctx.Err() == nil {
 		err := k.door.Listen(ctx, Channel, func() {

@@ -48,7 +48,7 @@ type KeyRequest struct {
 // MinPepper is how many bytes the secret needs that keys are hashed with.
 const MinPepper = 32
 
-// Channel is where the database tells every process that a key, a user or a limit changed.
+// Channel is the NOTIFY channel on which every process learns that a key, a user or a limit changed.
 const Channel = "konstruct_access"
 
 // Keys makes keys and knows them again. It is safe for concurrent use.

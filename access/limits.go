@@ -125,7 +125,7 @@ func (m *Meter) Limits(ctx context.Context, tenant uuid.UUID) (Limits, error) {
 	return l, nil
 }
 
-// State is how a limit stands, as the RateLimit headers say it.
+// State is the state of a limit, as in the RateLimit headers.
 type State struct {
 	Limit     float64       // a second
 	Remaining int           // at once, now

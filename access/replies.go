@@ -32,14 +32,14 @@ const (
 	MaxRequestKey = 255
 	MaxReply      = 1 << 20
 	replyTTL      = 24 * time.Hour
-	inProgress    = 2 * time.Minute // after which whoever worked on one is taken for dead
+	inProgress    = 2 * time.Minute // after which the process that worked on one is taken for dead
 )
 
 // Replies keeps answers, so that a request made again gets the same one, and is done once.
 type Replies struct{ Door *tenantdb.Door }
 
-// Begin notes a request of a credential's under its key, or returns what was answered to it before. print tells
-// requests apart.
+// Begin records a request of a credential under its idempotency key, or returns the response that it got before. print
+// distinguishes requests.
 func (r Replies) Begin(ctx context.Context, w Principal, key string,
 	print [sha256.Size]byte) (reply *Reply, err error) {
 	err = r.Door.Tx(ctx, w.Tenant, func(ctx context.Context, tx pgx.Tx) error {

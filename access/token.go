@@ -12,7 +12,7 @@ import (
 )
 
 // A key's text: kst_, 76 digits to the base 62 that are tenant, id and 24 random bytes, and 6 more that are the CRC-32
-// of what stands before, so that a scanner of source code knows a leaked key from anything else. As a regular
+// of what precedes them, so that a scanner of source code knows a leaked key from anything else. As a regular
 // expression: kst_[0-9A-Za-z]{82}.
 const (
 	keyPrefix  = "kst_"

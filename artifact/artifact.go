@@ -35,7 +35,7 @@ type File struct {
 	Stored    int64           `json:"stored"`         // so far
 	State     State           `json:"state"`
 	Reason    string          `json:"reason,omitempty"`
-	Result    json.RawMessage `json:"made"` // what is said of one that is done
+	Result    json.RawMessage `json:"made"` // the result of one that is done
 	CreatedAt time.Time       `json:"created_at"`
 	ExpiresAt time.Time       `json:"expires_at"`
 }

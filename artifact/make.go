@@ -14,15 +14,15 @@ import (
 	"github.com/konstruct/konstruct/disclosure"
 )
 
-// heartbeat is how long a file's making stays with whoever is silent.
+// heartbeat is how long a silent worker keeps its claim on a file.
 const heartbeat = 30 * time.Second
 
 // ErrTakenOver says that somebody else makes the file, or that it is made.
 var ErrTakenOver = errors.New("the file is made elsewhere, or was")
 
-// Produce writes a file that is open: by this caller alone, as long as it lives; where it was killed another begins
-// anew. What make returns is said of the file when it is done. An error of make's fails the file, but for the
-// context's, which leaves it to the next.
+// Produce writes an open file. This caller alone writes it as long as it lives; after it was killed another starts
+// again. What make returns becomes the file's result. An error of make's fails the file, except the context's, which
+// leaves it to the next caller.
 func (s Store) Produce(ctx context.Context, tenant, id uuid.UUID,
 	make func(ctx context.Context, to io.Writer) (made any, err error)) error {
 	worker := uuid.New()
@@ -55,7 +55,7 @@ func (s Store) Produce(ctx context.Context, tenant, id uuid.UUID,
 	state, reason := Done, ""
 	if err != nil {
 		state, made = Failed, struct{}{}
-		reason, _ = disclosure.Reason(err) // all of it is for whoever called
+		reason, _ = disclosure.Reason(err) // all of it is for the caller
 	}
 	raw, marshalErr := json.Marshal(made)
 	if marshalErr != nil {

@@ -10,8 +10,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// lockSQL is the lock by which a dealer's own connection says that it lives: it goes with the connection, whatever
-// becomes of the process.
+// lockSQL is the lock that proves that a dispatcher is alive: it ends with the dispatcher's connection, however the
+// process ends.
 const lockSQL = `hashtextextended('konstruct dealer ' || $1, 0)`
 
 // register says that this dealer lives.

@@ -27,7 +27,7 @@ type Worker interface {
 // The lines that tenants wait in.
 const (
 	Documents = "tenants" // what waits is to be ingested
-	Indexes   = "indexes" // passages came or went: is an index due?
+	Indexes   = "indexes" // passages were added or removed: is an index due?
 )
 
 // Queue is one line, and what a turn in it is used for.
@@ -49,7 +49,7 @@ const (
 	retryDelay = 5 * time.Second        // a turn failed: the database or the model is unavailable
 	openPoll   = time.Second            // what is left is for later, or with somebody else
 	heldPoll   = 100 * time.Millisecond // somebody is handing something over
-	poll       = 200 * time.Millisecond // a ticket that nobody told of is found after
+	poll       = 200 * time.Millisecond // how often tickets are looked for without a notification
 	sweepEvery = 5 * time.Second        // tickets of a worker that died are found after
 	doneTTL    = time.Hour              // tickets that are done are kept
 )
@@ -103,7 +103,7 @@ func Run(ctx context.Context, c Config) error {
 	return nil
 }
 
-// warnings is a logger's handler that hears of nothing less.
+// warnings is a log handler for warnings and errors only.
 type warnings struct{ slog.Handler }
 
 // Enabled implements slog.Handler.
@@ -164,7 +164,7 @@ func (d *dispatcher) renewTickets(ctx context.Context, job *river.Job[ticket]) (
 	return is, err
 }
 
-// runExclusive reports that no other ticket waits for its turn, and that this dealer is not to end.
+// runExclusive reports whether no other ticket waits, and this dispatcher is not stopping.
 func (d *dispatcher) runExclusive(ctx context.Context, queue string) (alone bool, err error) {
 	select {
 	case <-d.ending:
@@ -204,7 +204,7 @@ func (d *dispatcher) deleteTicket(ctx context.Context, job *river.Job[ticket]) (
 	return wait, err
 }
 
-// workContext names the lock that is shared by whoever changes what a line waits for, until that is committed.
+// workContext names the lock that transactions share which add work to a queue, until they commit.
 func workContext(line string) string {
 	if line == Indexes {
 		return "konstruct indexes "

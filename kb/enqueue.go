@@ -118,9 +118,9 @@ func (u *Upload) Check() error {
 // ErrFull says that a tenant has too much waiting.
 var ErrFull = fmt.Errorf("%d documents wait already: ingest more when they are done", MaxWaiting)
 
-// Enqueue enqueues documents for ingestion, within the caller's transaction, whose tenant must be set to tenant already.
-// The labels of ctx, which Door.Tx gave, apply: a job replaces no document that they do not show, and sets no label that
-// is not among them (tenantdb.GrantError). It returns the jobs' ids in order.
+// Enqueue enqueues documents for ingestion, within the caller's transaction, whose tenant must be set to tenant
+// already. The labels of ctx, which Door.Tx gave, apply: a job replaces no document that they do not show, and sets no
+// label that is not among them (tenantdb.GrantError). It returns the jobs' ids in order.
 func Enqueue(ctx context.Context, tx pgx.Tx, tenant, agent uuid.UUID, uploads ...Upload) ([]uuid.UUID, error) {
 	if len(uploads) > MaxUploads {
 		return nil, fmt.Errorf("kb: enqueue %d documents: the limit is %d at once", len(uploads), MaxUploads)

@@ -117,8 +117,8 @@ func (c *documentContent) findExisting(ctx context.Context, door *tenantdb.Door,
 }
 
 // Remove deletes a document and everything made of it, within the caller's transaction, whose tenant must be set to
-// tenant already. It returns the document, or ErrNotFound. Only a hash of its source remains: by it, uploads from before
-// the deletion are not stored after it, and their jobs fail with ErrDeleted.
+// tenant already. It returns the document, or ErrNotFound. Only a hash of its source remains: by it, uploads from
+// before the deletion are not stored after it, and their jobs fail with ErrDeleted.
 func Remove(ctx context.Context, tx pgx.Tx, tenant, id uuid.UUID) (d Document, err error) {
 	var source string
 	err = tx.QueryRow(ctx, `SELECT coalesce(s.source, d.source_url, '') FROM kb_documents d

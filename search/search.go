@@ -39,8 +39,8 @@ const (
 )
 
 // SearchInTx returns the tenant's passages that match the query, best first, within the caller's transaction, whose
-// tenant must be set to tenant already. ctx, which Door.Tx gave, has the labels. It returns K passages wherever there are
-// so many: where an index finds too few, the passages are compared one by one.
+// tenant must be set to tenant already. ctx, which Door.Tx gave, has the labels. It returns K passages wherever there
+// are so many: where an index finds too few, the passages are compared one by one.
 func (s *Searcher) SearchInTx(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, q Query) (f Result, err error) {
 	st, after, err := s.begin(ctx, tx, tenant, &q)
 	if err != nil {

@@ -87,7 +87,7 @@ func readCatalog(ctx context.Context, conn *pgx.Conn) (c Catalog, err error) {
 // catalogLines are the catalog's rows, a line each: its fields, tabs between them.
 func catalogLines(ctx context.Context, conn *pgx.Conn) (lines []string, err error) {
 	err = pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
-		// So that names are written in full, and nothing in another schema stands for one of PostgreSQL's own.
+		// So that names are written in full, and nothing in another schema shadows one of PostgreSQL's own.
 		if _, err := tx.Exec(ctx, `SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL jit = off`); err != nil {
 			return err
 		}

@@ -8,7 +8,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// Compliance calls the functions of the law as konstruct_compliance, or as a person's own role that is a member of it.
+// Compliance calls the compliance functions as konstruct_compliance, or as a person's own role that is a member of it.
 // It reads and writes no table.
 type Compliance struct{ pool *pgxpool.Pool }
 

@@ -20,7 +20,7 @@ import (
 // ErrNoTenant says that a call named the zero UUID as its tenant.
 var ErrNoTenant = errors.New("tenant: the zero UUID is no tenant")
 
-// ErrNested says that a transaction was asked for inside another one's.
+// ErrNested means that a transaction was opened inside another one.
 var ErrNested = errors.New("tenant: a transaction is open already: use the one you have")
 
 // Door opens transactions for one tenant at a time, as konstruct_app.

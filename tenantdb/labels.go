@@ -18,7 +18,7 @@ type Labels struct {
 	names string // as the setting has them: {"a","b"}, sorted
 }
 
-// AllLabelsName is what stands for every label where labels are listed; no label is called so.
+// AllLabelsName means every label in a list of labels; no label has this name.
 const AllLabelsName = "*"
 
 // MaxLabel is how many bytes a label has at most.

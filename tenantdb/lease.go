@@ -18,7 +18,7 @@ var ErrLeased = errors.New("another notary is active on this database")
 var ErrLeaseTaken = errors.New("somebody who is no notary holds the notary's lease")
 
 // Lease is one connection of the notary's that writes, and another whose open transaction holds the lock that makes its
-// notary the only active one: the lock goes with that connection, whatever becomes of the process. It is a lock on
+// notary the only active one: the lock ends with that connection, however the process ends. It is a lock on
 // a view that only the notary's role may update, so no other role of ours can hold it. Neither may run through a
 // pooler that shares connections between transactions.
 type Lease struct{ conn, lock *pgxpool.Conn }
@@ -108,8 +108,8 @@ func (l *Lease) Release() {
 	}
 }
 
-// Nested makes a transaction join by looking each row up: whoever reads a part of a large table in order knows what the
-// planner does not, that the part is small or that it lies together.
+// Nested makes a transaction join by looking up each row: a caller who reads a part of a large table in order knows
+// what the planner does not, that the part is small or stored together.
 const Nested = `SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; SET LOCAL enable_seqscan = off; ` +
 	`SET LOCAL enable_bitmapscan = off; SET LOCAL max_parallel_workers_per_gather = 0; SET LOCAL work_mem = '32MB'; ` +
 	`SET LOCAL jit = off`

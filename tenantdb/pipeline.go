@@ -69,7 +69,7 @@ func query(ctx context.Context, conn *pgx.Conn, tenant uuid.UUID, sees Labels, s
 // rollbackLimit bounds the one round trip that ends a failed pipeline's transaction.
 const rollbackLimit = 5 * time.Second
 
-// statementAt is where the caller's statement stands in the pipeline.
+// statementAt is the position of the caller's statement in the pipeline.
 const statementAt = 3
 
 func readPipeline(conn *pgx.Conn, results *pgconn.MultiResultReader, at int, read func(pgx.Rows) error) error {

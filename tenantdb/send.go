@@ -30,7 +30,7 @@ type Statement struct {
 // ErrSlow says that a statement took longer than it was let.
 var ErrSlow = errors.New("the database took longer than the limit given")
 
-// slow tells that a statement ran into its limit from other errors.
+// slow replaces the error of a statement that reached its time limit.
 func (s Statement) slow(err error) error {
 	var pg *pgconn.PgError
 	if s.Within > 0 && errors.As(err, &pg) && pg.Code == "57014" { // query_canceled

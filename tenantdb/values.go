@@ -21,7 +21,7 @@ func StatementRows(n int) int {
 }
 
 // Values writes "($1::uuid,$2::text),…" for rows of the given column types. It is a multi-row VALUES and
-// not an unnest, which row level security refuses on Citus. A type "timestamptz=now()" stands for
+// not an unnest, which row level security refuses on Citus. A type "timestamptz=now()" becomes
 // coalesce($n::timestamptz, now()).
 func Values(b *strings.Builder, rows int, types ...string) {
 	var digits [20]byte

@@ -58,7 +58,7 @@ func (a *app) roleURLs() []roleURL {
 func (a *app) deriveURLs() {
 	base, roles := a.DatabaseURL, a.roleURLs()
 	if _, err := pgx.ParseConfig(base); base == "" || err != nil {
-		return // whoever connects says what is wrong with it
+		return // the connection's error says what is wrong with it
 	}
 	from := "derived from " + appSetting + " (" + a.sources[appSetting] + ")"
 	passwords := slices.ContainsFunc(roles, func(r roleURL) bool { return r.password != "" })

@@ -81,7 +81,7 @@ func (c benchCmd) Run(ctx context.Context, a *app) error {
 		})
 }
 
-// check is the error of figures of nothing.
+// check refuses to measure nothing.
 func (c benchCmd) check() error {
 	switch {
 	case c.Time <= 0:

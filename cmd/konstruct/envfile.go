@@ -62,7 +62,7 @@ func readPrivateFile(path string) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	st, err := f.Stat() // of what is open, whatever stands at the path by now
+	st, err := f.Stat() // of the open file, not of what is at the path by now
 	if err != nil {
 		return nil, err
 	}
@@ -88,7 +88,7 @@ func needsNoEnvFile(command string) bool {
 	return slices.Contains([]string{"init", "version", "verify", "completion", "man"}, name)
 }
 
-// fromEnvFile says where connection URLs are from, to whoever can't connect and has set none.
+// fromEnvFile tells a user who can't connect which file the connection URLs are from.
 func (a *app) fromEnvFile(code int) string {
 	if a.envFile == "" || code != exitNoDB {
 		return ""

@@ -68,7 +68,7 @@ func commandGroups() []kong.Group {
 	}
 }
 
-// dashHint says how an argument that begins with a dash is told from a flag, where that may be what was meant.
+// dashHint says how to write an argument that begins with a dash, where the user may have meant one.
 func dashHint(args []string, err error) string {
 	if !strings.HasPrefix(err.Error(), "unknown flag") || slices.Contains(args, "--") {
 		return ""

@@ -9,8 +9,8 @@ import (
 	"github.com/konstruct/konstruct/migrations"
 )
 
-// printInitSQL prints the script that does what init does. It asks no server: whoever runs it may be the only one
-// who reaches it. The passwords go into the env file, and the script holds verifiers of them.
+// printInitSQL prints the script that does what init does. It asks no server: only the administrator
+// may be able to reach it. The passwords go into the env file, and the script holds verifiers of them.
 func (a *app) printInitSQL(ctx context.Context, c initCmd, env *initEnv) error {
 	adminURL := cmp.Or(a.SuperuserDatabaseURL, "postgres://localhost:"+provision.DefaultPort+"/")
 	t, err := provision.NewTarget(adminURL, c.Address, c.Database)

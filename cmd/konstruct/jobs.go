@@ -26,7 +26,7 @@ func (readFilesCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	limits := parse.DefaultLimits
-	limits.Time *= 2 // whoever started the process ends it before
+	limits.Time *= 2 // the parent ends the process before that
 	return parse.Serve(ctx, parse.NewLocal(tokens, limits), os.Stdin, a.out)
 }
 

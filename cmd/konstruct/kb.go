@@ -55,7 +55,7 @@ type kbIngestCmd struct {
 	Delete bool          `help:"With --watch: remove documents of files that are gone."`
 }
 
-// documentFlags is what is said of documents.
+// documentFlags are the options of documents.
 type documentFlags struct {
 	Label []string `help:"Who sees them: those granted one of these labels. Can be repeated." placeholder:"NAME"`
 
@@ -88,7 +88,7 @@ func (kbIngestCmd) Help() string {
 		"  konstruct kb ingest --tenant $T --watch docs/"
 }
 
-// Run takes the files in.
+// Run ingests the files.
 func (c kbIngestCmd) Run(ctx context.Context, a *app) error {
 	k, done, err := a.open(ctx)
 	if err != nil {
@@ -339,7 +339,7 @@ func (c kbShowCmd) Run(ctx context.Context, a *app) error {
 	return nil
 }
 
-// describeFile is what a document says of itself.
+// describeFile formats the metadata of a document's file.
 func describeFile(d konstruct.Document) string {
 	var parts []string
 	add := func(name, value string) {

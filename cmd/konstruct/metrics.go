@@ -14,7 +14,7 @@ import (
 	"github.com/konstruct/konstruct/server"
 )
 
-// noMetrics is the setting of a service that shows no figures.
+// noMetrics is the setting of a service that serves no metrics.
 const noMetrics = "off"
 
 // hosts are the names of the service that were set, and the one that it listens under.
@@ -29,8 +29,8 @@ func (a *app) hosts() (server.Hosts, error) {
 	return h, nil
 }
 
-// showMetrics listens for whoever reads figures, and returns what does so until the context ends. Where nobody set
-// the address and it is taken, by another process of ours, say, there are none.
+// showMetrics listens for scrapers, and returns the function that serves them until the context ends. Where the default
+// address is taken, by another process of ours, say, no metrics are served.
 func (a *app) showMetrics(figures http.Handler) (serve func(context.Context) error, err error) {
 	if a.MetricsListen == noMetrics {
 		return func(context.Context) error { return nil }, nil
@@ -53,7 +53,7 @@ func (a *app) showMetrics(figures http.Handler) (serve func(context.Context) err
 		defer stopped.Wait()
 		stopped.Go(func() {
 			<-ctx.Done()
-			_ = h.Close() // figures that are being read can go
+			_ = h.Close() // a scrape in progress may fail
 		})
 		if err := h.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 			return fmt.Errorf("KONSTRUCT_METRICS_LISTEN: %w", err)

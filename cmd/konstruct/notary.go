@@ -220,7 +220,7 @@ func (r notaryRunCmd) Run(ctx context.Context, a *app) error {
 	return group.Wait()
 }
 
-// serveLog listens for whoever reads tiles and checkpoints.
+// serveLog serves tiles and checkpoints over HTTP.
 func (a *app) serveLog(addr string, c notary.Config) (stop func(), err error) {
 	mux := http.NewServeMux()
 	mux.Handle("GET /", notary.Handler(c.DB, logstore.Operator))

@@ -146,7 +146,7 @@ func (auditStatsCmd) Help() string {
 		"--prices prices.json"
 }
 
-// Run prints the figures.
+// Run prints the statistics.
 func (r auditStatsCmd) Run(ctx context.Context, a *app) error {
 	f := audit.StatsFilter{By: r.By, AgentID: r.Agent, Action: r.Action}
 	var err error

@@ -47,7 +47,7 @@ func (a *app) requireRecord(ctx context.Context, url string, tenant uuid.UUID, a
 	return nil
 }
 
-// noteRecord is record for what is only read, and told of where it can't be recorded.
+// noteRecord is record for reads: a failure to record one is printed, and no error.
 func (a *app) noteRecord(ctx context.Context, url string, action string, what map[string]any) {
 	if err := a.recordOperation(ctx, url, audit.Operator, action, what); err != nil {
 		fmt.Fprintf(a.err, "konstruct: not recorded in the operator's own trail: %v\n", err)

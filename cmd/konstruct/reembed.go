@@ -50,7 +50,7 @@ func (kbReembedCmd) Help() string {
 		"https://api.openai.com/v1\" konstruct kb reembed --tenant $T --model text-embedding-3-small"
 }
 
-// maxRounds is how often passages that came meanwhile are embedded before it is left to another run.
+// maxRounds is how often passages added meanwhile are embedded; then another run is needed.
 const maxRounds = 10
 
 // Run embeds again, or goes back.
@@ -87,7 +87,7 @@ func (c kbReembedCmd) Run(ctx context.Context, a *app) error {
 		}
 		event, err := agent.ServeModel(ctx, c.Model)
 		if errors.Is(err, kb.ErrIncomplete) && c.Model != "" && round < maxRounds {
-			continue // some came meanwhile
+			continue // some were added meanwhile
 		}
 		if err != nil {
 			return err
