@@ -100,7 +100,7 @@ func checkKeyRights(by access.Principal, k access.Key) error {
 	for _, action := range k.Permissions {
 		if !by.Can(action) {
 			return &tenantdb.GrantError{Field: "id",
-				Reason: fmt.Sprintf("this key has %s, which you do not have: let an administrator rotate it, or revoke it",
+				Reason: fmt.Sprintf("this key has %s, which you do not have: let an administrator rotate or revoke it",
 					action)}
 		}
 	}

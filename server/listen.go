@@ -9,24 +9,24 @@ import (
 	"time"
 )
 
-// listener yields connections, no more than maxConns at the same time: HTTP/2's over TLS as they are, and others
-// such that what is malformed is seen.
+// listener accepts at most maxConns connections at a time: HTTP/2 over TLS unchanged, others wrapped in a wireConn,
+// which detects malformed requests.
 type listener struct {
 	net.Listener
-	tls    *tls.Config // nil without
+	tls    *tls.Config // nil without TLS
 	slots  chan struct{}
 	closed chan struct{}
 	once   sync.Once
-	ready  chan accepted // with TLS, those whose handshake is done
+	ready  chan accepted // with TLS: connections after their handshake
 }
 
-// accepted is a connection, or why there is none.
+// accepted is a connection, or the error instead.
 type accepted struct {
 	conn net.Conn
 	err  error
 }
 
-// handshakeTime is how long a TLS handshake may take.
+// handshakeTime is the timeout of a TLS handshake.
 const handshakeTime = headerTime
 
 func newListener(l net.Listener, c *tls.Config) *listener {
@@ -57,7 +57,7 @@ func (l *listener) Accept() (net.Conn, error) {
 	return newWireConn(c, true), nil
 }
 
-// next waits for room, and for a connection.
+// next waits for a free slot, and accepts a connection.
 func (l *listener) next() (net.Conn, error) {
 	select {
 	case l.slots <- struct{}{}:
@@ -72,7 +72,7 @@ func (l *listener) next() (net.Conn, error) {
 	return &slotConn{Conn: c, release: sync.OnceFunc(func() { <-l.slots })}, nil
 }
 
-// handshakes does what a server does itself that is given *tls.Conn: only HTTP/2's are.
+// handshakes does the TLS handshakes: http.Server only does them itself for a plain *tls.Conn.
 func (l *listener) handshakes() {
 	for {
 		c, err := l.next()
@@ -81,7 +81,7 @@ func (l *listener) handshakes() {
 			if errors.Is(err, net.ErrClosed) {
 				return
 			}
-			continue // the server waits before it asks again
+			continue // http.Server backs off before it accepts again
 		}
 		go func() {
 			t := tls.Server(c, l.tls)
@@ -107,7 +107,7 @@ func (l *listener) handshakes() {
 	}
 }
 
-// yield gives a connection to whoever accepts.
+// yield passes a connection to Accept.
 func (l *listener) yield(a accepted) {
 	select {
 	case l.ready <- a:
@@ -124,7 +124,7 @@ func (l *listener) Close() error {
 	return l.Listener.Close()
 }
 
-// slotConn gives its place to another connection when it is closed.
+// slotConn frees its slot when it is closed.
 type slotConn struct {
 	net.Conn
 	release func()
@@ -136,7 +136,7 @@ func (c *slotConn) Close() error {
 	return c.Conn.Close()
 }
 
-// CloseWrite says that no more will be sent.
+// CloseWrite closes the sending side.
 func (c *slotConn) CloseWrite() error {
 	if t, ok := c.Conn.(*net.TCPConn); ok {
 		return t.CloseWrite()
@@ -144,11 +144,11 @@ func (c *slotConn) CloseWrite() error {
 	return nil
 }
 
-// tlsWireConn is a wireConn of whose TLS a request is told.
+// tlsWireConn is a wireConn over TLS; net/http gets the TLS state from it.
 type tlsWireConn struct {
 	*wireConn
 	tls *tls.Conn
 }
 
-// ConnectionState says what was agreed on.
+// ConnectionState returns the state of the TLS connection.
 func (c *tlsWireConn) ConnectionState() tls.ConnectionState { return c.tls.ConnectionState() }

@@ -8,13 +8,13 @@ import (
 	"unicode/utf8"
 )
 
-// maxDepth is how deep a body's JSON may nest.
+// maxDepth is the deepest nesting of a body's JSON.
 const maxDepth = 64
 
-// decodeStrict reads JSON as json.Unmarshal does, and refuses what two readers could read differently: a name that
-// stands twice in an object, what is nested deeper than anything of ours, and anything behind the value.
+// decodeStrict is json.Unmarshal that also refuses duplicate names in an object and deep nesting, on which JSON parsers
+// differ.
 func decodeStrict(raw []byte, to any) error {
-	if _, first := to.(*any); first { // huma reads a body twice: the first time to see whether it is what it should be
+	if _, first := to.(*any); first { // huma decodes a body twice; the first time into any, for validation
 		if err := checkDuplicates(raw); err != nil {
 			return err
 		}
@@ -22,8 +22,8 @@ func decodeStrict(raw []byte, to any) error {
 	return json.Unmarshal(raw, to)
 }
 
-// checkDuplicates reports what is wrong with JSON that everybody should read alike. Whether it is JSON at all is for
-// whoever reads it: a decoder's tokens would take as long as storing what they say.
+// checkDuplicates refuses duplicate names and deep nesting. It does not check the JSON syntax: a full tokenizer would
+// take as long as storing the events.
 func checkDuplicates(raw []byte) error {
 	var open []objectNames
 	for i := 0; i < len(raw); i++ {
@@ -32,7 +32,7 @@ func checkDuplicates(raw []byte) error {
 			if len(open) == maxDepth {
 				return fmt.Errorf("it is nested deeper than %d", maxDepth)
 			}
-			if len(open) < cap(open) { // with the room that another object there had
+			if len(open) < cap(open) { // reuse an earlier object's memory
 				open = open[:len(open)+1]
 				open[len(open)-1].clear(raw[i] == '{')
 			} else {
@@ -57,32 +57,32 @@ func checkDuplicates(raw []byte) error {
 				continue
 			}
 			if name := raw[begin : i+1]; !open[len(open)-1].add(name) {
-				return fmt.Errorf("%.100s stands twice in one object", name)
+				return fmt.Errorf("%.100s is repeated in one object", name)
 			}
 		}
 	}
 	return nil
 }
 
-// objectNames are those of an object so far.
+// objectNames are the names seen in an object.
 type objectNames struct {
 	object bool
-	next   bool     // what comes is a name
-	few    [][]byte // as they are written, with their quotes; the first maxFew
+	next   bool     // a name follows
+	few    [][]byte // the first maxFew, as written, with quotes
 	many   map[string]bool
 }
 
-// maxFew is how many names are compared one by one.
+// maxFew is the number of names that are compared one by one.
 const maxFew = 16
 
 func (n *objectNames) clear(object bool) {
 	n.object, n.next, n.few, n.many = object, true, n.few[:0], nil
 }
 
-// add reports whether the name is new.
+// add adds a name and reports whether it is new.
 func (n *objectNames) add(name []byte) bool {
 	n.next = false
-	if bytes.IndexByte(name, '\\') >= 0 || !utf8.Valid(name) { // it may be written in several ways
+	if bytes.IndexByte(name, '\\') >= 0 || !utf8.Valid(name) { // escapes allow several spellings
 		var plain string
 		if json.Unmarshal(name, &plain) == nil {
 			name = append(append([]byte{'"'}, plain...), '"')

@@ -30,8 +30,8 @@ func forgeAct(o *trailkit.Trail, action, by, metadata string) uuid.UUID {
 	return id
 }
 
-// TestForgedActsAreNamed forges acts that look like the compliance role's: verification, bundles and receipts verify each
-// against the log.
+// TestForgedActsAreNamed forges acts that look like the compliance role's: verification, bundles and receipts verify
+// each against the log.
 func TestForgedActsAreNamed(t *testing.T) {
 	type target struct {
 		o   *trailkit.Trail
