@@ -15,7 +15,7 @@ func readBook(ctx context.Context, raw []byte) (*Document, error) {
 	}
 	if cipher, err := p.read("META-INF/encryption.xml"); err != nil || strings.Contains(string(cipher), ".xhtml") ||
 		strings.Contains(string(cipher), ".html") {
-		return nil, errors.Join(ErrEncrypted, err) // fonts alone may be
+		return nil, errors.Join(ErrEncrypted, err) // encrypted fonts alone do not matter
 	}
 	container, err := p.read("META-INF/container.xml")
 	if err != nil {
@@ -50,7 +50,7 @@ func readBook(ctx context.Context, raw []byte) (*Document, error) {
 		if err != nil {
 			return nil, err
 		}
-		if raw == nil { // what it points to outside, or to nothing, is not there
+		if raw == nil { // a missing or external chapter
 			continue
 		}
 		d, err := readHTML(ctx, raw)
@@ -74,7 +74,7 @@ func firstText(have, more string) string {
 	return more
 }
 
-// spine are a book's chapters, in the order in which they are read.
+// spine returns the paths of a book's chapters in reading order.
 func spine(p *parcel, opf string) (chapters []string, err error) {
 	raw, err := p.read(opf)
 	if err != nil || raw == nil {
@@ -95,7 +95,7 @@ func spine(p *parcel, opf string) (chapters []string, err error) {
 	for _, id := range order {
 		if part, ok := byID[id]; ok {
 			chapters = append(chapters, part)
-			delete(byID, id) // once, however often it is named
+			delete(byID, id) // once, even if referenced twice
 		}
 	}
 	return chapters, err

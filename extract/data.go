@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// readJSON reads JSON, and JSON Lines: each leaf with the path to it, an object inside a list as one block.
+// readJSON reads JSON and JSON Lines: each leaf with its path, and an object in a list as one block.
 func readJSON(ctx context.Context, raw []byte) (*Document, error) {
 	text, err := decode(raw)
 	if err != nil {
@@ -36,8 +36,7 @@ func readJSON(ctx context.Context, raw []byte) (*Document, error) {
 	}
 }
 
-// member is a name and a value of an object, in the order in which the file has them; pair lists are objects, []any are
-// lists.
+// member is a name and value of an object, in the file's order. An object is a []member, a list a []any.
 type member struct {
 	name  string
 	value any
@@ -69,7 +68,7 @@ func readValue(d *json.Decoder, depth int) (any, error) {
 			list = append(list, v)
 		}
 		return list, ended(d)
-	default: // '{': the decoder allows no end where a value begins
+	default: // '{': the decoder returns no closing delimiter here
 		object := []member{}
 		for d.More() {
 			key, err := d.Token()
@@ -86,7 +85,7 @@ func readValue(d *json.Decoder, depth int) (any, error) {
 	}
 }
 
-// ended reads the end of a list or object, which must be there.
+// ended consumes the end of a list or object.
 func ended(d *json.Decoder) error {
 	_, err := d.Token()
 	if errors.Is(err, io.EOF) {
@@ -95,7 +94,7 @@ func ended(d *json.Decoder) error {
 	return err
 }
 
-// value writes a value's blocks: objects down to a few levels are headings, what is deeper is one line.
+// value writes a value's blocks. Objects of the first levels are headings; deeper ones are one line.
 func (w *writer) value(name string, v any, level int) error {
 	switch v := v.(type) {
 	case []member:
@@ -107,7 +106,7 @@ func (w *writer) value(name string, v any, level int) error {
 				return err
 			}
 		}
-		// Its own values first: those below a heading would be taken for the heading's.
+		// Scalars first: below a nested heading they would look like its content.
 		for _, nested := range []bool{false, true} {
 			for _, m := range v {
 				if isNested(m.value) == nested {
@@ -152,7 +151,7 @@ func labelled(name, value string) string {
 	return name + ": " + value
 }
 
-// inLine is a value in one line.
+// inLine formats a value in one line.
 func inLine(v any) string {
 	var parts []string
 	switch v := v.(type) {
@@ -176,11 +175,11 @@ func inLine(v any) string {
 	return collapseSpaces(fmt.Sprint(v))
 }
 
-// readPlainXML reads XML of any kind: what text stands in, with all that is inside it, is a block.
+// readPlainXML reads any XML: the outermost element with text of its own is a block, with everything in it.
 func readPlainXML(ctx context.Context, raw []byte) (*Document, error) {
 	w := &writer{}
 	var text strings.Builder
-	var within, holder *element // that is open, and whose text is being gathered
+	var within, holder *element // the open element, and the one whose text is collected
 	return &w.Document, readXML(ctx, raw, events{
 		open: func(e *element) (bool, error) {
 			if within = e; holder != nil {
@@ -213,7 +212,7 @@ func readPlainXML(ctx context.Context, raw []byte) (*Document, error) {
 	})
 }
 
-// readNotebook reads a Jupyter notebook (nbformat 4): its words, its code, and what the code printed.
+// readNotebook reads a Jupyter notebook (nbformat 4): text cells, code cells, and text outputs.
 func readNotebook(ctx context.Context, raw []byte) (*Document, error) {
 	var n struct {
 		Cells []struct {
@@ -267,7 +266,7 @@ func readNotebook(ctx context.Context, raw []byte) (*Document, error) {
 	return &w.Document, nil
 }
 
-// lines is text that may be written as a list of lines.
+// lines is text that may be encoded as a list of lines.
 type lines string
 
 // UnmarshalJSON implements json.Unmarshaler.

@@ -1,5 +1,5 @@
-// Package extract turns a file's bytes into text that keeps its structure: headings, paragraphs, list items, code,
-// tables and pages, each with its place. It must not know tokens, models or databases.
+// Package extract extracts a file's text with its structure: headings, paragraphs, list items, code, tables and pages,
+// each with its position. It must not know tokens, models or databases.
 package extract
 
 import (
@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// Kind says what a block is.
+// Kind is the kind of a block.
 type Kind int
 
 // The kinds of blocks.
@@ -28,23 +28,23 @@ const (
 type Block struct {
 	Kind  Kind
 	Level int    // of a heading, 1 to 6
-	Text  string // what it says: UTF-8, no markup; only code keeps its line breaks, elsewhere they are spaces
-	// Start and End are where it stands: bytes into Document.Text.
+	Text  string // UTF-8 without markup; line breaks only in code, elsewhere they are spaces
+	// Start and End are its position: byte offsets into Document.Text.
 	Start, End int
 	Page       int // page, slide, sheet or chapter, from 1; 0 where the file has none
-	// Head is the first row of a table, of each row behind it.
+	// Head is the header row of a table, in each row after it.
 	Head string
-	// Term is what the block explains, inside a definition list; the term itself is an Item with this Term.
+	// Term is the term that the block defines, in a definition list; the term itself is an Item with this Term.
 	Term string
 
-	marks []mark // where pieces of Text stand, in order; none when Text is the very bytes
+	marks []mark // maps Text to the document, in order; none when Text is the document's own bytes
 }
 
-// mark says that byte text of a block's Text stands at byte source of the document.
+// mark maps byte text of a block's Text to byte source of the document.
 type mark struct{ text, source int }
 
-// Place says where bytes from to to of Text stand in the document: exactly, but for character references
-// such as &amp; in the piece of text between two tags, which shift it by their own length.
+// Place returns the position in the document of the bytes [from, to) of Text. It is exact, except that a character
+// reference such as &amp; shifts the rest of the text up to the next tag by its length.
 func (b Block) Place(from, to int) (start, end int) {
 	at := func(n, limit int) int {
 		i, found := slices.BinarySearchFunc(b.marks, n, func(m mark, n int) int { return m.text - n })
@@ -63,22 +63,22 @@ func (b Block) Place(from, to int) (start, end int) {
 	return start, max(start, at(to, b.End))
 }
 
-// Document is what a file says.
+// Document is a file's content and properties.
 type Document struct {
-	Title             string // what the file calls itself; empty when it does not, as the next two
+	Title             string // from the file's metadata; empty if absent, as the next two
 	Author, Language  string
-	Created, Modified time.Time // as the file says; zero when it does not
+	Created, Modified time.Time // from the file's metadata; zero if absent
 	ContentType       string    // one of the types above
 	Blocks            []Block
-	// Text is what the blocks' Start and End point into, as UTF-8: the file itself where it is text, the text of all
-	// pages of a PDF, and otherwise the texts of all blocks, a line each.
+	// Text is what the blocks' Start and End refer to, as UTF-8: the file itself if it is text, the text of all pages
+	// of a PDF, and otherwise all blocks' texts, one per line.
 	Text string
 }
 
 // Limits on one file.
 const (
-	MaxText   = 16 << 20  // bytes of a file of text, and of the text in any other
-	MaxPDF    = 128 << 20 // bytes of a PDF or of another file that is more than its text
+	MaxText   = 16 << 20  // bytes of a text file, and of the text in any other
+	MaxPDF    = 128 << 20 // bytes of a PDF or another file that is not just text
 	MaxPages  = 10_000    // of a PDF
 	MaxBlocks = 1_000_000
 )
@@ -92,8 +92,8 @@ var (
 	ErrKind      = errors.New("not a kind of file that is read here (docs/formats.md lists them)")
 )
 
-// Limit is how many bytes a file of this content type may have. A mailbox, a ZIP or a tar may have any: what it holds
-// has limits.
+// Limit returns the largest size of a file of a content type, in bytes. A mailbox, a ZIP or a tar has no limit; the
+// files in it have.
 func Limit(contentType string) int64 {
 	switch contentType {
 	case TypeText, TypeMarkdown, TypeRST, TypeASCIIDoc, TypeHTML, TypeCSV, TypeCode, TypeXML, TypeJSON:
@@ -102,14 +102,13 @@ func Limit(contentType string) int64 {
 	return MaxPDF
 }
 
-// Extractor reads files. Its zero value is ready; it is safe for concurrent use.
+// Extractor extracts files. Its zero value is ready to use; it is safe for concurrent use.
 type Extractor struct{ pdf pdfReader }
 
-// Close frees what reading PDFs took.
+// Close releases the PDF reader.
 func (x *Extractor) Close() error { return x.pdf.close() }
 
-// Extract reads the file's whole content. It returns an error when there is nothing to read in it, and
-// gives up when ctx ends.
+// Extract extracts a file's content. It returns an error when the file has no text, and stops when ctx ends.
 func (x *Extractor) Extract(ctx context.Context, contentType string, raw []byte) (d *Document, err error) {
 	if len(raw) == 0 {
 		return nil, ErrEmpty
@@ -161,7 +160,7 @@ func (x *Extractor) Extract(ctx context.Context, contentType string, raw []byte)
 	if len(d.Blocks) == 0 {
 		return nil, ErrNoText
 	}
-	if d.Text == "" { // it has none of its own: the blocks', a line each
+	if d.Text == "" { // build it from the blocks, one per line
 		texts := make([]string, len(d.Blocks))
 		for i := range d.Blocks {
 			texts[i] = d.Blocks[i].Text
@@ -172,10 +171,10 @@ func (x *Extractor) Extract(ctx context.Context, contentType string, raw []byte)
 	return d, nil
 }
 
-// maxProperty is how many bytes of a title, an author or a language are kept.
+// maxProperty is the largest size of a title, author or language, in bytes.
 const maxProperty = 1000
 
-// clean makes what a file says of itself text that can be stored and shown.
+// clean makes a metadata value valid, single-line and short.
 func clean(s string) string {
 	s = collapseSpaces(strings.ToValidUTF8(strings.ReplaceAll(s, "\x00", ""), "\uFFFD"))
 	if len(s) > maxProperty {
@@ -184,7 +183,7 @@ func clean(s string) string {
 	return s
 }
 
-// flat makes line breaks and tabs spaces, byte for byte.
+// flat replaces line breaks and tabs by spaces, byte for byte.
 func flat(s string) string {
 	return strings.Map(func(r rune) rune {
 		switch r {
@@ -195,10 +194,10 @@ func flat(s string) string {
 	}, s)
 }
 
-// collapseSpaces makes every run of white space one space.
+// collapseSpaces replaces every run of white space by one space.
 func collapseSpaces(s string) string { return strings.Join(strings.Fields(s), " ") }
 
-// tooMany guards against files that are all structure.
+// tooMany bounds the number of blocks.
 func tooMany(blocks []Block) error {
 	if len(blocks) > MaxBlocks {
 		return fmt.Errorf("%w: more than %d blocks", ErrTooLarge, MaxBlocks)
@@ -206,7 +205,7 @@ func tooMany(blocks []Block) error {
 	return nil
 }
 
-// looksUTF16 reports text of mostly ASCII in two bytes a character, which needs no mark to be known.
+// looksUTF16 reports text with a UTF-16 byte order mark, or mostly ASCII text of two bytes a character.
 func looksUTF16(b []byte) bool {
 	if bytes.HasPrefix(b, []byte{0xFF, 0xFE}) || bytes.HasPrefix(b, []byte{0xFE, 0xFF}) {
 		return true
@@ -216,7 +215,7 @@ func looksUTF16(b []byte) bool {
 	return n >= 2 && (even*4 > n*3 && odd*8 < n || odd*4 > n*3 && even*8 < n)
 }
 
-// sniff is how many bytes are looked at to guess an encoding.
+// sniff is the number of bytes inspected for UTF-16.
 const sniff = 4096
 
 func nuls(b []byte) (even, odd int) {

@@ -16,8 +16,8 @@ import (
 	"golang.org/x/net/html/charset"
 )
 
-// readHTML walks the page token by token. It builds no tree, so nesting of any depth takes no memory
-// and no stack, and every block knows its bytes in the page.
+// readHTML reads a page token by token. It builds no tree, so deep nesting needs no memory and no stack, and every
+// block knows its byte offsets in the page.
 func readHTML(ctx context.Context, raw []byte) (*Document, error) {
 	text, err := decodeHTML(raw)
 	if err != nil {
@@ -43,14 +43,14 @@ func readHTML(ctx context.Context, raw []byte) (*Document, error) {
 		}
 	}
 	p.flush()
-	if len(p.blocks) == 0 { // a page of links alone is better than nothing
+	if len(p.blocks) == 0 { // a page of links only is better than nothing
 		p.blocks = p.links
 	}
 	p.about.Title, p.about.Blocks, p.about.Text = collapseSpaces(p.title.String()), p.blocks, string(text)
 	return &p.about, nil
 }
 
-// decodeHTML finds the page's encoding as browsers do: mark, then its own meta, then UTF-8 if it is that.
+// decodeHTML detects the page's encoding as browsers do: byte order mark, meta element, then valid UTF-8.
 func decodeHTML(raw []byte) ([]byte, error) {
 	if looksUTF16(raw) {
 		return decode(raw)
@@ -66,30 +66,30 @@ func decodeHTML(raw []byte) ([]byte, error) {
 	return decode(raw)
 }
 
-// page gathers text into blocks as tags open and close.
+// page collects text into blocks as tags open and close.
 type page struct {
 	z      *html.Tokenizer
 	at     int // bytes read so far
 	blocks []Block
-	links  []Block // blocks that were all links: menus, footers, lists of contents
+	links  []Block // blocks that consist of links: menus, footers, tables of contents
 	title  strings.Builder
 	about  Document
 
-	text       strings.Builder // of the block being gathered
+	text       strings.Builder // of the current block
 	marks      []mark
 	start, end int
-	solid      int // bytes of it that are no white space
-	linked     int // those of them inside links
+	solid      int // its bytes that are not white space
+	linked     int // those of them in links
 	kind       Kind
 	level      int
 
 	terms  []string // of the open definition lists, innermost last
-	isTerm bool     // the block being gathered is one
+	isTerm bool     // the current block is a term
 
 	inTitle, inLink bool
-	pre             int       // open <pre>
-	skip            atom.Atom // the element whose content is not for reading
-	skipped         int       // how often it is open within itself
+	pre             int       // number of open <pre>
+	skip            atom.Atom // the element whose content is skipped
+	skipped         int       // its nesting depth
 }
 
 func (p *page) token(kind html.TokenType) {
@@ -131,7 +131,7 @@ func (p *page) token(kind html.TokenType) {
 	}
 }
 
-// says reads what the page says of itself: its language, author and dates.
+// says reads the page's metadata: language, author and dates.
 func (p *page) says(tag atom.Atom, more bool) {
 	var name, content string
 	for more {
@@ -158,7 +158,7 @@ func (p *page) says(tag atom.Atom, more bool) {
 	}
 }
 
-// unread names elements that hold nothing a reader reads.
+// unread reports elements without text for readers.
 func unread(tag atom.Atom) bool {
 	switch tag {
 	case atom.Script, atom.Style, atom.Noscript, atom.Template, atom.Svg, atom.Math, atom.Nav, atom.Select, atom.Button,
@@ -177,7 +177,7 @@ func void(tag atom.Atom) bool {
 	return false
 }
 
-// hidden reads the tag's attributes for one that hides it.
+// hidden reports whether the tag's attributes hide the element.
 func (p *page) hidden() bool {
 	for {
 		key, value, more := p.z.TagAttr()
@@ -227,7 +227,7 @@ func (p *page) open(tag atom.Atom) {
 		if breaks(tag) && p.kind != Row && p.kind != Heading {
 			keep := p.kind
 			p.flush()
-			if keep == Item && len(p.blocks) > 0 { // <li><p>text</p></li> is an item still
+			if keep == Item && len(p.blocks) > 0 { // <li><p>text</p></li> is still an item
 				p.kind = Item
 			}
 		} else if breaks(tag) {
@@ -259,7 +259,7 @@ func (p *page) close(tag atom.Atom) {
 	}
 }
 
-// breaks names block elements: text before and after them is not one sentence.
+// breaks reports block elements, which separate sentences.
 func breaks(tag atom.Atom) bool {
 	switch tag {
 	case atom.P, atom.Div, atom.Section, atom.Article, atom.Main, atom.Header, atom.Footer, atom.Aside, atom.Blockquote,
@@ -298,7 +298,7 @@ func (p *page) words(raw, text []byte) {
 	p.text.Write(text)
 }
 
-// flush ends the block being gathered.
+// flush ends the current block.
 func (p *page) flush() {
 	if s := p.text.String(); strings.TrimFunc(s, func(r rune) bool { return unicode.IsSpace(r) || r == '|' }) != "" {
 		b := Block{Kind: p.kind, Level: p.level, Start: p.start, End: p.end, marks: slices.Clone(p.marks)}
@@ -326,10 +326,10 @@ func (p *page) flush() {
 	p.start, p.end, p.solid, p.linked, p.kind, p.level, p.isTerm = 0, 0, 0, 0, Paragraph, 0, false
 }
 
-// maxTerms is how many definition lists may stand within each other; what is deeper belongs to the last.
+// maxTerms is the largest nesting of definition lists; deeper terms belong to the last.
 const maxTerms = 16
 
-// term is what the block being ended explains; a term that ends is one itself.
+// term returns the term that the ending block defines; an ending term becomes the current one.
 func (p *page) term(text string) string {
 	if p.isTerm && len(p.terms) > 0 {
 		p.terms[len(p.terms)-1] = collapseSpaces(text)

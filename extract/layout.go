@@ -9,33 +9,33 @@ import (
 	"unicode"
 )
 
-// glyph is a character where it stands on a page, in points from the page's lower left.
+// glyph is a character and its box, in points from the page's lower left.
 type glyph struct {
 	r                        rune
 	left, right, top, bottom float64
 }
 
-// style is how a piece of text is set.
+// style is the font size and family of a text.
 type style struct {
 	size float64 // in points
 	mono bool
 }
 
-// segment is text on one line, without a wide gap in it.
+// segment is text on one line without a wide gap.
 type segment struct {
 	style
 	text                     string
 	left, right, top, bottom float64
 }
 
-// Limits on what is laid out; a page of more pieces is read in the order in which it draws them.
+// maxSegments is the largest number of segments for layout analysis; larger pages are read in drawing order.
 const maxSegments = 2000
 
-// wide is the gap between two pieces of a line that no space makes, in its font's size; below it words are joined.
+// wide is the gap that separates segments, relative to the font size; narrower gaps are within a segment.
 const wide = 1.0
 
-// segments cuts a page's characters, as it draws them, into pieces. styled says how the character at an index is set;
-// it is asked of the first of a piece, and of the last where that tells more.
+// segments splits a page's glyphs, in drawing order, into segments. styled returns the style of the glyph at an index;
+// it is called for the first glyph of a segment, and for the last if that may differ.
 func segments(page []glyph, styled func(int) style) (all []segment) {
 	var text strings.Builder
 	var s segment
@@ -76,7 +76,7 @@ func segments(page []glyph, styled func(int) style) (all []segment) {
 	return all
 }
 
-// row is what stands on one line of a column, from left to right.
+// row is the segments on one line of a column, from left to right.
 type row []segment
 
 func (r row) left() float64  { return r[0].left }
@@ -88,7 +88,7 @@ func (r row) top() float64 {
 	return slices.MaxFunc(r, func(a, b segment) int { return cmp.Compare(a.top, b.top) }).top
 }
 
-// rows puts pieces that stand beside each other into one row, from the top down.
+// rows groups segments that overlap vertically into rows, from the top down.
 func rows(all []segment) (lines []row) {
 	all = slices.Clone(all)
 	slices.SortStableFunc(all, func(a, b segment) int { return cmp.Compare(b.top+b.bottom, a.top+a.bottom) })
@@ -109,8 +109,7 @@ func rows(all []segment) (lines []row) {
 	return lines
 }
 
-// columns puts a page's rows into the order in which people read them: what stands above and below columns, and column
-// after column.
+// columns returns a page's rows in reading order: the rows above columns, column after column, and the rows below.
 func columns(all []segment) (read [][]row) {
 	if len(all) > maxSegments {
 		for _, s := range all {
@@ -138,7 +137,7 @@ func columns(all []segment) (read [][]row) {
 	return read
 }
 
-// sided reports that enough pieces stand on either side of a page's middle to be columns.
+// sided reports whether each side of a page's middle has enough segments for a column.
 func sided(all []segment) bool {
 	from, to := math.Inf(1), math.Inf(-1)
 	for _, s := range all {
@@ -155,14 +154,14 @@ func sided(all []segment) bool {
 	return left >= leastLines && right >= leastLines
 }
 
-// A column has so many lines at least, and so many characters in a piece of them on the average: cells of tables have
+// The least number of lines in a column, and the least average number of characters in its segments: table cells have
 // fewer.
 const (
 	leastLines = 4
 	leastProse = 20
 )
 
-// split parts rows into two columns of prose where no piece stands across a gap, or returns nil.
+// split splits rows into two columns of prose at a gap that no segment crosses, or returns nil.
 func split(lines []row) (left, right []segment) {
 	type edge struct {
 		at float64
@@ -202,28 +201,28 @@ func split(lines []row) (left, right []segment) {
 	return left, right
 }
 
-// bulleted are marks before an item of a list; numbered is a number there.
+// bulleted are the bullets of list items; numbered matches their numbers.
 const bulleted = "•◦▪▫‣⁃∙·○●■□–—-*"
 
 var numbered = regexp.MustCompile(`^(\(?[0-9]{1,3}[.)]|[a-zA-Z][.)])$`)
 
-// marked is such a mark with the item behind it.
+// marked matches a bullet or number with the space after it.
 var marked = regexp.MustCompile(`^([•◦▪▫‣⁃∙○●■□]|\(?[0-9]{1,3}[.)])\s+`)
 
-// marker reports whether a piece is what stands before an item of a list.
+// marker reports whether a segment is the bullet or number of a list item.
 func marker(s string) bool {
 	return strings.Trim(s, bulleted) == "" && len([]rune(s)) == 1 || numbered.MatchString(s)
 }
 
-// layout is a document that is read from pages.
+// layout builds a document from pages.
 type layout struct {
 	d     *Document
 	text  strings.Builder
-	body  float64   // the size that most text is set in
-	sizes []float64 // of headings, the largest first
+	body  float64   // the most common font size
+	sizes []float64 // font sizes of headings, the largest first
 }
 
-// measure finds the sizes of a document's text and headings.
+// measure determines the font sizes of text and headings.
 func (l *layout) measure(pages [][][]row) {
 	chars := map[float64]int{}
 	for _, page := range pages {
@@ -248,7 +247,7 @@ func (l *layout) measure(pages [][][]row) {
 	slices.SortFunc(l.sizes, func(a, b float64) int { return cmp.Compare(b, a) })
 }
 
-// heading is the level of a row that is one; 0 of any other.
+// heading returns the level of a heading row, or 0.
 func (l *layout) heading(r row) int {
 	n := 0
 	for _, s := range r {
@@ -263,13 +262,13 @@ func (l *layout) heading(r row) int {
 	return min(slices.Index(l.sizes, r[0].size)+1, 6)
 }
 
-// longestHeading is how many bytes a heading of a page has at most; what is longer is text in large letters.
+// longestHeading is the largest size of a heading, in bytes; longer text is just large.
 const longestHeading = 200
 
-// pageNumber is a row that numbers a page.
+// pageNumber matches a row that is a page number.
 var pageNumber = regexp.MustCompile(`^[-– ]*[0-9]{1,4}[-– ]*$`)
 
-// unnumbered leaves out the number at the foot of a page that has more than that.
+// unnumbered removes the page number at the foot of a page.
 func unnumbered(page [][]row) [][]row {
 	n := len(page) - 1
 	if n < 0 || n == 0 && len(page[0]) < 2 {
@@ -284,7 +283,7 @@ func unnumbered(page [][]row) [][]row {
 	return page
 }
 
-// add appends a block whose text is the document's next.
+// add appends a block to the document and its text.
 func (l *layout) add(b Block) error {
 	b.Text = strings.TrimSpace(b.Text)
 	if b.Text == "" {
@@ -302,7 +301,7 @@ func (l *layout) add(b Block) error {
 	return tooMany(l.d.Blocks)
 }
 
-// column appends the blocks of a column's rows.
+// column appends the blocks of a column.
 func (l *layout) column(lines []row, page int) error {
 	left, right := math.Inf(1), math.Inf(-1)
 	for _, r := range lines {
@@ -321,7 +320,7 @@ func (l *layout) column(lines []row, page int) error {
 	return nil
 }
 
-// next takes the rows of the next heading, program, table, item or paragraph.
+// next returns the blocks of the next heading, program, table, item or paragraph, and its number of rows.
 func (l *layout) next(lines []row, left, right float64) (n int, blocks []Block) {
 	first := lines[0]
 	if level := l.heading(first); level > 0 {
@@ -376,18 +375,17 @@ func (l *layout) next(lines []row, left, right float64) (n int, blocks []Block) 
 	return n, []Block{b}
 }
 
-// isNear reports that a row follows another without more room between them than lines of one paragraph leave; more
-// allows more of it.
+// isNear reports whether the gap between two rows is that of lines of one paragraph; more is a factor on it.
 func isNear(above, below row, more float64) bool {
 	return above.bottom()-below.top() < 0.75*more*max(above[0].size, below[0].size)
 }
 
-// program reports a row that is set as programs are.
+// program reports whether a row is set in a monospaced font.
 func program(r row) bool {
 	return !slices.ContainsFunc(r, func(s segment) bool { return !s.mono })
 }
 
-// indented writes a program's rows with what stands before them as spaces.
+// indented returns a program's rows, with indentation as spaces.
 func indented(lines []row) string {
 	left := slices.MinFunc(lines, func(a, b row) int { return cmp.Compare(a.left(), b.left()) }).left()
 	var b strings.Builder
@@ -409,8 +407,8 @@ func indented(lines []row) string {
 	return b.String()
 }
 
-// tableRows is how many of the first rows make a table: as many cells each, which stand below each other by their left,
-// their right or their middle.
+// tableRows returns how many of the first rows form a table: rows with equally many cells, aligned left, right or
+// centred.
 func tableRows(lines []row) (n int) {
 	cells := len(lines[0])
 	if cells < 2 || cells == 2 && marker(lines[0][0].text) {
@@ -428,7 +426,7 @@ func tableRows(lines []row) (n int) {
 	return n
 }
 
-// joined is a row's text.
+// joined returns a row's text.
 func joined(r row) string {
 	text := ""
 	for _, s := range r {
@@ -437,7 +435,8 @@ func joined(r row) string {
 	return text
 }
 
-// join puts text behind text: without a space where a word was broken, which PDFium marks, or where a script has none.
+// join appends text to text with a space between, except within a hyphenated word, which PDFium marks, and in scripts
+// without spaces.
 func join(a, b string) string {
 	if a == "" || b == "" {
 		return a + b
@@ -454,7 +453,7 @@ func join(a, b string) string {
 	return a + " " + b
 }
 
-// spaceless reports a character of a script that puts no spaces between words.
+// spaceless reports characters of scripts without spaces between words.
 func spaceless(r rune) bool {
 	return unicode.In(r, unicode.Han, unicode.Hiragana, unicode.Katakana, unicode.Thai) || r >= 0x3000 && r < 0x3040
 }

@@ -13,13 +13,13 @@ import (
 	"github.com/jhillyerd/enmime/v2"
 )
 
-// maxAttached is how deep mail may stand in mail.
+// maxAttached is the deepest nesting of attached messages.
 const maxAttached = 3
 
-// mailKey carries how deep the mail being read is attached.
+// mailKey is the context key of the nesting depth.
 type mailKey struct{}
 
-// readMail reads a message (RFC 5322) with its attachments: what can't be read of them is said in their place.
+// readMail reads a message (RFC 5322) with its attachments. For an unreadable attachment it writes the reason.
 func (x *Extractor) readMail(ctx context.Context, raw []byte) (*Document, error) {
 	if err := mailBounds(raw); err != nil {
 		return nil, err
@@ -62,23 +62,23 @@ func (x *Extractor) readMail(ctx context.Context, raw []byte) (*Document, error)
 	return &w.Document, nil
 }
 
-// Limits on a message's parts. The library's time doubles with each multipart within another that does not end, 0.05 s
-// with fifteen and hours with thirty, and 20,000 parts take it ten seconds.
+// Limits on a message's parts. The library's time doubles with each unterminated multipart within another: 0.05 s for
+// fifteen, hours for thirty. 20,000 parts take it ten seconds.
 const (
 	maxMultiparts = 15
 	maxMailParts  = 5000
 )
 
-// boundary is where a message says what stands between its parts.
+// boundary matches the declaration of a multipart's boundary.
 var boundary = regexp.MustCompile(`(?i)boundary(\*\d*\*?)?\s*=`)
 
 func mailBounds(raw []byte) error {
 	if n := len(boundary.FindAllIndex(raw, maxMultiparts+1)); n > maxMultiparts {
-		return fmt.Errorf("%w: more than %d multiparts: save its attachments, and take them in", ErrTooLarge,
+		return fmt.Errorf("%w: more than %d multiparts: save its attachments, and ingest them", ErrTooLarge,
 			maxMultiparts)
 	}
 	if n := bytes.Count(raw, []byte("\n--")); n > maxMailParts {
-		return fmt.Errorf("%w: more than %d parts: save its attachments, and take them in", ErrTooLarge, maxMailParts)
+		return fmt.Errorf("%w: more than %d parts: save its attachments, and ingest them", ErrTooLarge, maxMailParts)
 	}
 	return nil
 }
@@ -106,8 +106,8 @@ func (x *Extractor) attached(ctx context.Context, w *writer, part *enmime.Part) 
 	return w.all(d, 1)
 }
 
-// EachMessage calls each with the messages of a mailbox (RFC 4155) one after the other. It holds one at a time; one
-// that is longer than a file may be is passed as too long, with what it begins with.
+// EachMessage calls each with every message of a mailbox (RFC 4155). It holds one message in memory; of one larger than
+// MaxText it passes the beginning, with tooLong set.
 func EachMessage(ctx context.Context, r io.Reader, each func(n int, raw []byte, tooLong bool) error) error {
 	in := bufio.NewReaderSize(r, 64<<10)
 	var message bytes.Buffer
@@ -126,7 +126,7 @@ func EachMessage(ctx context.Context, r io.Reader, each func(n int, raw []byte, 
 		if lines%4096 == 0 && ctx.Err() != nil {
 			return ctx.Err()
 		}
-		line, err := in.ReadSlice('\n') // of a line that is too long for the reader's buffer, a piece
+		line, err := in.ReadSlice('\n') // a part of a line that exceeds the buffer
 		if errors.Is(err, bufio.ErrBufferFull) {
 			err = nil
 		}

@@ -67,8 +67,7 @@ func readMarkdown(raw []byte) (*Document, error) {
 	return d, err
 }
 
-// frontMatter reads what a page says of itself between two lines of dashes, a name and a value a line, and leaves
-// blanks in its place.
+// frontMatter reads the properties between two lines of dashes, one name: value per line, and blanks them.
 func (d *Document) frontMatter(src []byte) []byte {
 	const fence = "---\n"
 	body, is := bytes.CutPrefix(src, []byte(fence))
@@ -99,8 +98,8 @@ func (d *Document) frontMatter(src []byte) []byte {
 	return out
 }
 
-// maxNesting is how many quotes and lists may open on one line. The parser's time grows with the square
-// of it: 100,000 took 15 s, this many take nothing.
+// maxNesting is the largest number of quotes and lists that one line opens. The parser's time grows with its square: 15
+// s for 100,000, and next to nothing for this many.
 const maxNesting = 100
 
 func tooDeep(src []byte) error {
@@ -126,7 +125,7 @@ func tooDeep(src []byte) error {
 	return nil
 }
 
-// words gathers the text below a block and where in the source it stands.
+// words collects the text of a block and its source positions.
 type words struct {
 	src        []byte
 	text       strings.Builder

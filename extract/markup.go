@@ -7,14 +7,13 @@ import (
 	"unicode/utf8"
 )
 
-// asciiHeading is a heading of AsciiDoc.
+// asciiHeading matches an AsciiDoc heading.
 var asciiHeading = regexp.MustCompile(`^(={1,6})\s+(\S.*)$`)
 
-// rstMarks are what may underline a heading of reStructuredText.
+// rstMarks are the characters that underline a reStructuredText heading.
 const rstMarks = "=-`:.'\"~^_*+#"
 
-// readLines reads what is written in lines and has headings: reStructuredText and AsciiDoc, whose other marks are left
-// as they are written.
+// readLines reads reStructuredText and AsciiDoc: headings are recognized, other markup stays as written.
 func readLines(raw []byte, contentType string) (*Document, error) {
 	text, err := decode(raw)
 	if err != nil {
@@ -25,7 +24,7 @@ func readLines(raw []byte, contentType string) (*Document, error) {
 	if contentType == TypeRST {
 		level = rstLevels()
 	}
-	// What stands between two headings is read as plain text.
+	// The text between two headings is plain text.
 	plain := 0
 	for at := 0; at < len(text); {
 		n, title, end := level(text, at)
@@ -47,7 +46,7 @@ func readLines(raw []byte, contentType string) (*Document, error) {
 	return d, paragraphs(d, text[plain:], plain, 0)
 }
 
-// line is the line at a place, without its end, and where the next begins.
+// line returns the line at an offset, without its end, and the offset of the next.
 func line(text []byte, at int) (string, int) {
 	end := len(text)
 	if i := bytes.IndexByte(text[at:], '\n'); i >= 0 {
@@ -64,7 +63,7 @@ func asciiLevel(text []byte, at int) (level int, title string, end int) {
 	return 0, "", end
 }
 
-// rstLevels finds headings by what underlines them: the levels are in the order in which the marks are first met.
+// rstLevels returns a function that finds underlined headings; levels are in the order in which underlines first occur.
 func rstLevels() func(text []byte, at int) (level int, title string, end int) {
 	var order []string
 	of := func(mark string) int {
@@ -82,7 +81,7 @@ func rstLevels() func(text []byte, at int) (level int, title string, end int) {
 		if next < len(text) {
 			second, behind = line(text, next)
 		}
-		if underline(first) && strings.TrimSpace(second) != "" && behind < len(text) { // over and under
+		if underline(first) && strings.TrimSpace(second) != "" && behind < len(text) { // overline and underline
 			third, end := line(text, behind)
 			if third == first && utf8.RuneCountInString(first) >= utf8.RuneCountInString(strings.TrimSpace(second)) {
 				return of("over" + first[:1]), strings.TrimSpace(second), end
@@ -96,12 +95,12 @@ func rstLevels() func(text []byte, at int) (level int, title string, end int) {
 	}
 }
 
-// underline reports a line of one mark, three times or more.
+// underline reports a line of at least three times the same mark.
 func underline(s string) bool {
 	return len(s) >= 3 && strings.IndexByte(rstMarks, s[0]) >= 0 && strings.Trim(s, s[:1]) == ""
 }
 
-// readCode reads a program: what stands at the margin, and what is indented below it, is a block.
+// readCode reads source code: an unindented line and the indented lines after it are a block.
 func readCode(raw []byte) (*Document, error) {
 	text, err := decode(raw)
 	if err != nil {

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// core reads docProps/core.xml: what Office files say of themselves.
+// core reads docProps/core.xml, the properties of Office files.
 func (w *writer) core(p *parcel) error {
 	return w.properties(p, "docProps/core.xml", map[string]func(string){
 		"title": func(s string) {
@@ -16,7 +16,7 @@ func (w *writer) core(p *parcel) error {
 	})
 }
 
-// properties reads the elements of a part that hold one value each.
+// properties reads elements with one value each.
 func (w *writer) properties(p *parcel, part string, set map[string]func(string)) error {
 	raw, err := p.read(part)
 	if err != nil || raw == nil {
@@ -38,7 +38,7 @@ func (w *writer) properties(p *parcel, part string, set map[string]func(string))
 	})
 }
 
-// instant reads a time as files write it; the zero time where it is none.
+// instant parses a time in a file's metadata; zero if invalid.
 func instant(s string) time.Time {
 	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05", "2006-01-02"} {
 		if at, err := time.Parse(layout, s); err == nil {
@@ -48,7 +48,7 @@ func instant(s string) time.Time {
 	return time.Time{}
 }
 
-// relations are the parts that a part of an Office file points to inside it, by their ids.
+// relations returns the internal relationships of a part of an Office file, by their ids.
 func relations(p *parcel, part string) (byID map[string]relation, err error) {
 	raw, err := p.read(path.Join(path.Dir(part), "_rels", path.Base(part)+".rels"))
 	if err != nil || raw == nil {

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// Limits on what a cell or row of an OpenDocument sheet says is repeated: sheets end in a million empty ones.
+// Limits on repeated cells and rows of an OpenDocument sheet: sheets end with a million empty rows.
 const (
 	maxColumns = 1000
 	maxRepeats = 1000
@@ -51,19 +51,19 @@ func readOpenDocument(ctx context.Context, raw []byte) (*Document, error) {
 	return &w.Document, w.endCode()
 }
 
-// openDocument is where the reading of one stands.
+// openDocument is the state of the reader.
 type openDocument struct {
 	w       *writer
 	run     strings.Builder
-	depth   int // paragraphs and headings within each other: a note stands inside one
+	depth   int // nesting of paragraphs and headings: notes are inside one
 	b       Block
-	items   int // lists within each other
+	items   int // nesting of lists
 	page    int
-	title   int // frames that hold a page's title, within each other
+	title   int // nesting of title frames
 	table   table
 	parents map[string]string // of automatic styles
-	cell    int               // how often the cell is repeated
-	rows    int               // and the row
+	cell    int               // how often the cell repeats
+	rows    int               // how often the row repeats
 }
 
 func (o *openDocument) open(e *element) (skip bool, err error) {
@@ -131,7 +131,7 @@ func (o *openDocument) open(e *element) (skip bool, err error) {
 	return false, nil
 }
 
-// styled reports whether a paragraph's style, or the one that it was made from, is one of those.
+// styled reports whether is holds for a paragraph's style or its parent style.
 func (o *openDocument) styled(e *element, is func(string) bool) bool {
 	style := e.attr("style-name")
 	return is(style) || is(o.parents[style])
@@ -188,7 +188,7 @@ func (o *openDocument) close(e *element) error {
 			if err := o.w.tableRow(&o.table, o.page); err != nil {
 				return err
 			}
-			if len(o.w.Blocks) == n { // an empty row is empty however often
+			if len(o.w.Blocks) == n { // stop repeating an empty row
 				break
 			}
 		}

@@ -14,25 +14,25 @@ import (
 	"golang.org/x/net/html/charset"
 )
 
-// Limits on what is inside a packed file.
+// Limits on a ZIP-based file.
 const (
 	maxParts    = 20_000    // files in it
-	maxUnpacked = 256 << 20 // bytes of all that is read of it, unpacked
-	maxPart     = 64 << 20  // bytes of one of its files, unpacked
-	maxDepth    = 256       // elements of XML within each other
+	maxUnpacked = 256 << 20 // unpacked bytes of all parts that are read
+	maxPart     = 64 << 20  // unpacked bytes of one part
+	maxDepth    = 256       // nesting of XML elements
 )
 
-// parcel is a ZIP of parts that make one document: what word processors, spreadsheets and e-books are saved as.
+// parcel is a ZIP-based document: an office file or an e-book.
 type parcel struct {
 	ctx   context.Context
 	files map[string]*zip.File
-	left  int64 // bytes that may still be unpacked
+	left  int64 // budget of unpacked bytes
 }
 
-// unpack lists the parts. Nothing is written anywhere, and what a part's header says of its size is not believed.
+// unpack lists the parts. It writes nothing, and ignores the sizes that the ZIP states.
 func unpack(ctx context.Context, raw []byte) (*parcel, error) {
 	z, err := zip.NewReader(bytes.NewReader(raw), int64(len(raw)))
-	if err != nil && !errors.Is(err, zip.ErrInsecurePath) { // names are looked up, not written to
+	if err != nil && !errors.Is(err, zip.ErrInsecurePath) { // names are only looked up, never written to
 		return nil, fmt.Errorf("it is damaged: %w", err)
 	}
 	if len(z.File) > maxParts {
@@ -49,7 +49,7 @@ func unpack(ctx context.Context, raw []byte) (*parcel, error) {
 	return p, nil
 }
 
-// open opens a part to read it until the context ends, and one byte more than limit.
+// open opens a part. The reader fails when the context ends, and returns at most limit+1 bytes.
 func (p *parcel) open(name string, limit int64) (io.ReadCloser, error) {
 	f := p.files[name]
 	if f.Flags&1 != 0 {
@@ -65,7 +65,7 @@ func (p *parcel) open(name string, limit int64) (io.ReadCloser, error) {
 	}{io.LimitReader(Until(p.ctx, r), limit+1), r}, nil
 }
 
-// read unpacks a part; nil when it is not there.
+// read returns a part's content, or nil without it.
 func (p *parcel) read(name string) ([]byte, error) {
 	if p.files[name] == nil {
 		return nil, nil
@@ -87,10 +87,10 @@ func (p *parcel) read(name string) ([]byte, error) {
 	return raw, nil
 }
 
-// Until reads from r until the context ends.
+// Until returns a reader that fails when the context ends.
 func Until(ctx context.Context, r io.Reader) io.Reader { return &untilDone{ctx, r} }
 
-// untilDone reads until its context ends.
+// untilDone is Until's reader.
 type untilDone struct {
 	ctx context.Context
 	r   io.Reader
@@ -104,17 +104,17 @@ func (u *untilDone) Read(b []byte) (int, error) {
 	return u.r.Read(b)
 }
 
-// element is an XML element's name and attributes; names are without their namespace's prefix.
+// element is an XML element's start; its methods ignore namespace prefixes.
 type element struct {
 	xml.StartElement
-	around *element // nil of the outermost
-	depth  int      // 1 of the outermost
+	around *element // nil for the outermost
+	depth  int      // 1 for the outermost
 }
 
 // is reports whether the element has this name.
 func (e *element) is(name string) bool { return e.Name.Local == name }
 
-// attr is an attribute's value; empty when it is not there.
+// attr returns an attribute's value, or "".
 func (e *element) attr(name string) string {
 	for _, a := range e.Attr {
 		if a.Name.Local == name {
@@ -124,7 +124,7 @@ func (e *element) attr(name string) string {
 	return ""
 }
 
-// inside reports whether an element of this name is open around it.
+// inside reports whether an element of this name encloses it.
 func (e *element) inside(name string) bool {
 	for at := e.around; at != nil; at = at.around {
 		if at.is(name) {
@@ -134,19 +134,19 @@ func (e *element) inside(name string) bool {
 	return false
 }
 
-// events are what a reader of XML hears, in the document's order; open may be asked to leave an element out.
+// events are the callbacks of readXML, in document order; open may skip an element.
 type events struct {
 	open  func(*element) (skip bool, err error)
 	close func(*element) error
 	text  func(s string)
 }
 
-// readXML reads a part's elements one by one. No entity but XML's own five is known and nothing outside is read, so
-// there is nothing to expand and nowhere to reach.
+// readXML calls on for each element. It knows only XML's five predefined entities and reads nothing external, so
+// neither entity expansion nor external references are possible.
 func readXML(ctx context.Context, raw []byte, on events) error {
 	d := xml.NewDecoder(bytes.NewReader(raw))
 	d.CharsetReader = charset.NewReaderLabel
-	var at *element // that is open, innermost
+	var at *element // the innermost open element
 	for n := 0; ; n++ {
 		if n%1024 == 0 && ctx.Err() != nil {
 			return ctx.Err()
@@ -202,7 +202,7 @@ func readXML(ctx context.Context, raw []byte, on events) error {
 	}
 }
 
-// skipXML reads to the end of the element that was opened last.
+// skipXML skips to the end of the element just opened.
 func skipXML(ctx context.Context, d *xml.Decoder, above int) error {
 	for depth, n := 1, 0; depth > 0; n++ {
 		if n%1024 == 0 && ctx.Err() != nil {

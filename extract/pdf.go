@@ -20,11 +20,11 @@ import (
 	"github.com/tetratelabs/wazero/experimental"
 )
 
-// pdfMemory bounds what a hostile PDF can make PDFium take: pages of 64 KiB, half a GiB in all.
+// pdfMemory bounds PDFium's memory, in pages of 64 KiB: half a GiB.
 const pdfMemory = 8192
 
-// pdfReader is PDFium in a WebAssembly sandbox: no files, no network, bounded memory, stopped when its
-// context ends. It is compiled on first use, which takes a second or two.
+// pdfReader runs PDFium in a WebAssembly sandbox: no files, no network, bounded memory, stopped when its context ends.
+// It is compiled on first use, which takes one or two seconds.
 type pdfReader struct {
 	mu   sync.Mutex
 	pool pdfium.Pool
@@ -58,7 +58,7 @@ func (p *pdfReader) close() error {
 	return err
 }
 
-// read takes the text of each page: headings, paragraphs, lists, tables and programs, told by how they are set.
+// read extracts the text of each page; the layout tells headings, paragraphs, lists, tables and programs.
 func (p *pdfReader) read(ctx context.Context, raw []byte) (d *Document, err error) {
 	pool, err := p.start()
 	if err != nil {
@@ -68,13 +68,13 @@ func (p *pdfReader) read(ctx context.Context, raw []byte) (d *Document, err erro
 	if err != nil {
 		return nil, fmt.Errorf("start the PDF reader: %w", err)
 	}
-	// A worker serves one file and is thrown away: nothing of one file is there for the next.
+	// A worker serves one file and is discarded, so that files share no state.
 	stop := context.AfterFunc(ctx, func() { _ = worker.Kill() })
 	defer func() {
 		if stop() {
 			_ = worker.Close()
 		}
-		if r := recover(); r != nil { // the sandbox's own failure on a broken file
+		if r := recover(); r != nil { // the sandbox fails on a broken file
 			d, err = nil, fmt.Errorf("read the PDF: %v", r)
 		}
 		if err != nil && ctx.Err() != nil {
@@ -164,12 +164,12 @@ func readPages(ctx context.Context, worker pdfium.Pdfium, raw []byte) (*Document
 	return d, nil
 }
 
-// fmtTooMuch says that a document has too much text.
+// fmtTooMuch returns the error of a document with too much text.
 func fmtTooMuch(page int) error {
 	return fmt.Errorf("%w: more than %d bytes of text by page %d", ErrTooLarge, MaxText, page)
 }
 
-// readPage reads a page's text as people do, and says how many characters it has.
+// readPage returns a page's rows in reading order, and its number of characters.
 func readPage(worker pdfium.Pdfium, page requests.Page) (columnsRead [][]row, n int, err error) {
 	structured, err := worker.GetPageTextStructured(&requests.GetPageTextStructured{Page: page,
 		Mode: requests.GetPageTextStructuredModeChars})
@@ -215,7 +215,7 @@ func readPage(worker pdfium.Pdfium, page requests.Page) (columnsRead [][]row, n 
 	return columns(all), n, nil
 }
 
-// pdfTime reads a time as PDFs write it (ISO 32000-1, 7.9.4): D:YYYYMMDDHHmmSS, then the distance from UTC, as +01'00'.
+// pdfTime parses a PDF date (ISO 32000-1, 7.9.4): D:YYYYMMDDHHmmSS and the offset from UTC, such as +01'00'.
 func pdfTime(s string) time.Time {
 	s = strings.NewReplacer("D:", "", "'", "").Replace(s)
 	for _, layout := range []string{"20060102150405Z0700", "20060102150405Z", "20060102150405", "20060102"} {

@@ -15,7 +15,7 @@ import (
 	"golang.org/x/text/encoding/traditionalchinese"
 )
 
-// codePages are Windows' code pages by their numbers.
+// codePages are the Windows code pages.
 var codePages = map[int]encoding.Encoding{
 	437: charmap.CodePage437, 850: charmap.CodePage850, 852: charmap.CodePage852, 866: charmap.CodePage866,
 	874: charmap.Windows874, 932: japanese.ShiftJIS,
@@ -25,7 +25,7 @@ var codePages = map[int]encoding.Encoding{
 	1257: charmap.Windows1257, 1258: charmap.Windows1258, 10000: charmap.Macintosh,
 }
 
-// unreadGroups are RTF's destinations that hold nothing a reader reads.
+// unreadGroups are RTF destinations without text for readers.
 var unreadGroups = map[string]bool{"fonttbl": true, "colortbl": true, "stylesheet": true, "pict": true, "object": true,
 	"themedata": true, "colorschememapping": true, "latentstyles": true,
 	"datastore": true, "listtable": true, "listoverridetable": true, "rsidtbl": true, "generator": true, "header": true,
@@ -33,24 +33,24 @@ var unreadGroups = map[string]bool{"fonttbl": true, "colortbl": true, "styleshee
 	"fldinst": true, "xmlnstbl": true, "revtbl": true, "operator": true, "mmathPr": true, "listtext": true,
 	"pntext": true}
 
-// rtf is where the reading of an RTF file stands.
+// rtf is the state of the reader.
 type rtf struct {
 	w       writer
 	page    encoding.Encoding
 	text    strings.Builder
-	bytes   []byte   // in the code page, not decoded yet
-	units   []uint16 // of UTF-16, not decoded yet
-	skip    int      // characters that stand in for the last \u
+	bytes   []byte   // in the code page, not yet decoded
+	units   []uint16 // UTF-16, not yet decoded
+	skip    int      // fallback characters of the last \u to skip
 	groups  []rtfGroup
 	b       Block
 	inTable bool
 	table   table
 }
 
-// rtfGroup is what a closing brace takes back.
+// rtfGroup is the state that a closing brace restores.
 type rtfGroup struct {
 	unread  bool
-	instead int    // how many characters stand in for a \u
+	instead int    // number of fallback characters after \u
 	into    string // title or author, inside \info
 }
 
@@ -109,7 +109,7 @@ func (r *rtf) unitsDone() {
 	}
 }
 
-// settle decodes what was gathered in bytes or UTF-16.
+// settle decodes the pending bytes or UTF-16 units.
 func (r *rtf) settle() {
 	r.unitsDone()
 	if len(r.bytes) > 0 {
@@ -132,7 +132,7 @@ func (r *rtf) put(s string) {
 	}
 }
 
-// control reads a control word or symbol that begins at i, and returns where what follows begins.
+// control parses a control word or symbol at i, and returns the offset after it.
 func (r *rtf) control(raw []byte, i int) (int, error) {
 	if i >= len(raw) {
 		return i, nil
@@ -205,7 +205,7 @@ func (r *rtf) word(word string, n int, given bool) error {
 		}
 	case "footnote":
 		r.settle()
-		g.unread = false // though it is marked as what a reader may leave out
+		g.unread = false // although \* marks it as ignorable
 		r.text.WriteByte(' ')
 	case "u":
 		if g.unread {
@@ -258,10 +258,10 @@ func (r *rtf) word(word string, n int, given bool) error {
 	return nil
 }
 
-// paragraph ends what is being gathered.
+// paragraph ends the current paragraph.
 func (r *rtf) paragraph() error {
 	r.settle()
-	if r.inTable { // within a cell
+	if r.inTable { // inside a cell
 		if r.text.Len() > 0 {
 			r.text.WriteByte(' ')
 		}

@@ -14,18 +14,18 @@ import (
 	"github.com/klippa-app/go-pdfium/requests"
 )
 
-// Limits on pages that are pictures.
+// Limits on scanned pages.
 const (
-	maxScanned = 30  // in one file
-	scanDPI    = 200 // what they are drawn at
+	maxScanned = 30  // pages in one file
+	scanDPI    = 200 // resolution of rendering
 	maxPixels  = 30_000_000
-	languages  = 4 // that are looked for at once
+	languages  = 4 // languages recognized at a time
 )
 
-// recognizer is tesseract with the languages that it knows.
+// recognizer is tesseract with its installed languages.
 type recognizer struct{ bin, languages string }
 
-// findRecognizer finds tesseract; nil where it is not installed.
+// findRecognizer returns tesseract, or nil if it is not installed.
 func findRecognizer(ctx context.Context) (*recognizer, error) {
 	bin, err := exec.LookPath("tesseract")
 	if err != nil {
@@ -42,7 +42,7 @@ func findRecognizer(ctx context.Context) (*recognizer, error) {
 	return &recognizer{bin, strings.Join(names[:min(len(names), languages)], "+")}, nil
 }
 
-// page reads a page that is a picture. Tesseract gets a picture that we drew, and not the file.
+// page recognizes a scanned page. Tesseract gets an image that we rendered, never the file.
 func (r *recognizer) page(ctx context.Context, worker pdfium.Pdfium, doc references.FPDF_DOCUMENT,
 	index int) ([][]row, error) {
 	page := requests.Page{ByIndex: &requests.PageByIndex{Document: doc, Index: index}}
@@ -69,7 +69,7 @@ func (r *recognizer) page(ctx context.Context, worker pdfium.Pdfium, doc referen
 	if err != nil {
 		return nil, fmt.Errorf("recognize text: %w: %.200s", err, said.String())
 	}
-	// What stands between empty lines is a paragraph; it is laid out as pages are, a line each.
+	// Empty lines separate paragraphs; build rows as of a page, one per line.
 	var lines []row
 	y := 0.0
 	for line := range strings.Lines(strings.ToValidUTF8(string(out), "")) {

@@ -12,9 +12,9 @@ import (
 	"github.com/xuri/excelize/v2"
 )
 
-// readSheets reads an Excel workbook: each sheet a heading, each row as its cells are shown.
+// readSheets reads an Excel workbook: a heading for each sheet, and each row with its cells as displayed.
 func readSheets(ctx context.Context, raw []byte) (*Document, error) {
-	p, err := unpack(ctx, raw) // what it unpacks to is bounded before the library sees it
+	p, err := unpack(ctx, raw) // its unpacked size is checked before the library gets it
 	if err != nil {
 		return nil, err
 	}
@@ -65,11 +65,11 @@ func (w *writer) sheet(ctx context.Context, f *excelize.File, name string, page 
 	return rows.Error()
 }
 
-// maxStrings is how many bytes a part of a workbook that is no sheet may have, unpacked: the library keeps twenty times
-// as much in memory of the strings that cells share. Sheets it reads row by row.
+// maxStrings is the largest unpacked size of a part that is no sheet, in bytes: the library needs twenty times as much
+// memory for shared strings. It streams sheets.
 const maxStrings = 24 << 20
 
-// bounded refuses a workbook that unpacks to more than it may: it is unpacked once, and nothing of it kept.
+// bounded refuses a workbook that unpacks to too much. It unpacks everything once and keeps nothing.
 func (p *parcel) bounded() error {
 	total := int64(0)
 	for name := range p.files {
@@ -92,7 +92,7 @@ func (p *parcel) bounded() error {
 	return nil
 }
 
-// readTable reads CSV (RFC 4180) and its kin, separated by what separates the first lines.
+// readTable reads CSV (RFC 4180) and similar formats; it detects the separator.
 func readTable(ctx context.Context, raw []byte) (*Document, error) {
 	text, err := decode(raw)
 	if err != nil {
@@ -138,11 +138,11 @@ func readTable(ctx context.Context, raw []byte) (*Document, error) {
 	}
 }
 
-// separator is the one of comma, semicolon, tab and bar that splits the first lines most evenly.
+// separator returns the comma, semicolon, tab or bar that splits the first lines most evenly.
 func separator(text []byte) rune {
 	lines := strings.SplitN(string(text[:min(len(text), 16<<10)]), "\n", 21)
 	if len(lines) > 1 {
-		lines = lines[:len(lines)-1] // it may be cut off
+		lines = lines[:len(lines)-1] // it may be incomplete
 	}
 	best, most := ',', 0
 	for _, s := range []rune{',', '\t', ';', '|'} {

@@ -28,7 +28,7 @@ func readSlides(ctx context.Context, raw []byte) (*Document, error) {
 	var slides []string
 	if err := readXML(ctx, index, events{open: func(e *element) (bool, error) {
 		if e.is("sldId") {
-			for _, a := range e.Attr { // id is the slide's number, r:id its relation
+			for _, a := range e.Attr { // id is the slide's number, r:id its relationship
 				if r, ok := byID[a.Value]; ok && a.Name.Space != "" {
 					slides = append(slides, r.target)
 				}
@@ -64,7 +64,7 @@ func (w *writer) slide(p *parcel, part string, page int, notes bool) error {
 	}
 	var text strings.Builder
 	var t table
-	var holder string // what the shape stands for: title, body, sldNum
+	var holder string // the shape's placeholder: title, body, sldNum
 	level, inText, inTable := 0, false, false
 	return readXML(p.ctx, raw, events{
 		open: func(e *element) (bool, error) {

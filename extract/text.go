@@ -12,8 +12,8 @@ import (
 	encoding "golang.org/x/text/encoding/unicode"
 )
 
-// decode brings text to UTF-8: it is UTF-8 already, or UTF-16 with its mark or plainly so without, or what its bytes
-// make most likely.
+// decode converts text to UTF-8: from UTF-8, from UTF-16 with or without a byte order mark, or from the most likely
+// encoding.
 func decode(raw []byte) ([]byte, error) {
 	raw = bytes.TrimPrefix(raw, []byte("\xEF\xBB\xBF"))
 	if looksUTF16(raw) {
@@ -36,13 +36,13 @@ func decode(raw []byte) ([]byte, error) {
 	return guess(raw)
 }
 
-// detectBytes is how much is looked at to guess an encoding, and surely how sure the guess must be, of 100.
+// detectBytes is the size of the sample, and surely the least confidence of 100, for detecting an encoding.
 const (
 	detectBytes = 64 << 10
 	surely      = 15
 )
 
-// guess decodes text that is no UTF-8, by what its bytes make most likely: encodings are not written in files.
+// guess decodes text that is not UTF-8 from the most likely encoding, since files do not state theirs.
 func guess(raw []byte) ([]byte, error) {
 	bad := 0
 	for bad < len(raw) {
@@ -52,13 +52,13 @@ func guess(raw []byte) ([]byte, error) {
 		}
 		bad += size
 	}
-	// From shortly before the first byte that tells.
+	// The sample begins shortly before the first byte that is not ASCII or UTF-8.
 	from := max(0, bad-detectBytes/4)
 	sample := raw[from:min(len(raw), from+detectBytes)]
 	name := ""
 	if best, err := chardet.NewTextDetector().DetectBest(sample); err == nil && best.Confidence >= surely {
 		name = best.Charset
-	} else if mostlyASCII(sample) { // a few accents tell nothing: what browsers take it for
+	} else if mostlyASCII(sample) { // too few accents to detect: assume what browsers assume
 		name = "windows-1252"
 	}
 	if name != "" {
@@ -82,7 +82,7 @@ func mostlyASCII(b []byte) bool {
 	return high*4 < len(b)
 }
 
-// readText takes what stands between empty lines as a paragraph.
+// readText reads plain text: empty lines separate paragraphs.
 func readText(raw []byte) (*Document, error) {
 	text, err := decode(raw)
 	if err != nil {
@@ -92,7 +92,7 @@ func readText(raw []byte) (*Document, error) {
 	return d, paragraphs(d, text, 0, 0)
 }
 
-// paragraphs appends text's paragraphs; base is where text stands in its document.
+// paragraphs appends text's paragraphs; base is text's offset in the document.
 func paragraphs(d *Document, text []byte, base, page int) error {
 	for start := 0; start < len(text); {
 		end, next := len(text), len(text)

@@ -10,7 +10,7 @@ import (
 	"github.com/gabriel-vasile/mimetype"
 )
 
-// The content types of what is read here.
+// The supported content types.
 const (
 	TypeText     = "text/plain"
 	TypeMarkdown = "text/markdown"
@@ -32,13 +32,13 @@ const (
 	TypeODP      = "application/vnd.oasis.opendocument.presentation"
 	TypeBook     = "application/epub+zip"
 	TypeMail     = "message/rfc822"
-	TypeMailbox  = "application/mbox"  // holds messages
-	TypeZip      = "application/zip"   // holds files
-	TypeTar      = "application/x-tar" // holds files
-	TypeGzip     = "application/gzip"  // holds one file, which may be a tar
+	TypeMailbox  = "application/mbox"  // contains messages
+	TypeZip      = "application/zip"   // contains files
+	TypeTar      = "application/x-tar" // contains files
+	TypeGzip     = "application/gzip"  // contains one file, which may be a tar
 )
 
-// Holds reports whether a content type holds files of its own, which are ingested one by one.
+// Holds reports whether a content type contains files, which are ingested one by one.
 func Holds(contentType string) bool {
 	switch contentType {
 	case TypeMailbox, TypeZip, TypeTar, TypeGzip:
@@ -47,11 +47,11 @@ func Holds(contentType string) bool {
 	return false
 }
 
-// byContent are the types that the content tells for itself, whatever the file is called.
+// byContent are the types detected by content, whatever the file's name.
 var byContent = []string{TypePDF, TypeWord, TypeSlides, TypeSheets, TypeODT, TypeODS, TypeODP, TypeBook, TypeRTF,
 	TypeHTML, TypeZip, TypeTar, TypeGzip}
 
-// byName are the types that only a name tells apart, of what is text anyhow.
+// byName are the types of text files that only the name's extension distinguishes.
 var byName = map[string]string{
 	".md": TypeMarkdown, ".markdown": TypeMarkdown, ".rst": TypeRST, ".adoc": TypeASCIIDoc, ".asciidoc": TypeASCIIDoc,
 	".html": TypeHTML, ".htm": TypeHTML, ".xhtml": TypeHTML, ".csv": TypeCSV, ".tsv": TypeCSV, ".tab": TypeCSV,
@@ -59,23 +59,23 @@ var byName = map[string]string{
 	".eml": TypeMail, ".mbox": TypeMailbox, ".mbx": TypeMailbox,
 }
 
-// codeNames are how programs end.
+// codeNames are the extensions of source code.
 const codeNames = " .go .py .js .mjs .ts .tsx .jsx .java .kt .kts .scala .c .h .cc .cpp .cxx .hpp .cs .rs .rb .php " +
 	".swift .m .sh .bash .zsh .ps1 .pl .pm .lua .r .jl .sql .hs .ml .ex .exs .erl .clj .dart .groovy .proto .tf " +
 	".yaml .yml .toml .ini .css .scss .vue .svelte "
 
-// ErrLegacy says that a file is of Office before 2007, which is not read here.
+// ErrLegacy means that a file is from an Office before 2007, or encrypted.
 var ErrLegacy = errors.New(
 	"a file of Office before 2007, or an encrypted one: save it without a password as .docx, .xlsx or .pptx")
 
-// Type says what kind of file name and its first bytes make: one of the types above, or ErrKind. What the bytes say
-// goes before the name, so a wrong name does no harm.
+// Type returns the content type of a file by its name and first bytes, or ErrKind. Content takes precedence over the
+// name, so a wrong name does no harm.
 func Type(name string, head []byte) (string, error) {
 	ext := strings.ToLower(filepath.Ext(name))
 	m := mimetype.Detect(head)
 	for _, t := range byContent {
 		if m.Is(t) {
-			if t == TypeHTML && (ext == ".md" || ext == ".markdown") { // which may begin with HTML
+			if t == TypeHTML && (ext == ".md" || ext == ".markdown") { // Markdown may begin with HTML
 				return TypeMarkdown, nil
 			}
 			if t == TypeZip {
@@ -90,7 +90,7 @@ func Type(name string, head []byte) (string, error) {
 	if bytes.HasPrefix(head, []byte("\xD0\xCF\x11\xE0\xA1\xB1\x1A\xE1")) {
 		return "", ErrLegacy
 	}
-	if looksMail(head) { // which may hold bytes that no text has
+	if looksMail(head) { // mail may have bytes that text does not
 		return TypeMail, nil
 	}
 	text := looksUTF16(head)
@@ -99,7 +99,7 @@ func Type(name string, head []byte) (string, error) {
 	}
 	switch {
 	case ext == ".pdf":
-		return TypePDF, nil // which says what is wrong with it
+		return TypePDF, nil // the PDF reader reports what is wrong with it
 	case !text:
 		return "", fmt.Errorf("%s: %w", m, ErrKind)
 	case bytes.HasPrefix(head, []byte("From ")) && bytes.IndexByte(head, '\n') > 0 &&
@@ -122,8 +122,7 @@ func Type(name string, head []byte) (string, error) {
 	return TypeText, nil
 }
 
-// zipped tells documents that are ZIP files from plain ones by the names of their first parts, where the library looked
-// too little.
+// zipped detects Office files among ZIP files by the names of their first parts, where the library inspects too few.
 func zipped(head []byte) string {
 	for part, t := range map[string]string{"word/": TypeWord, "ppt/": TypeSlides, "xl/": TypeSheets} {
 		if bytes.Contains(head, []byte("[Content_Types].xml")) && bytes.Contains(head, []byte(part)) {
@@ -133,7 +132,7 @@ func zipped(head []byte) string {
 	return TypeZip
 }
 
-// looksMail reports headers of a message at a file's beginning.
+// looksMail reports whether a file begins with a message's headers.
 func looksMail(head []byte) bool {
 	known := 0
 	for n, l := range bytes.SplitN(head, []byte("\n"), 30) {

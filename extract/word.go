@@ -28,11 +28,11 @@ func readWord(ctx context.Context, raw []byte) (*Document, error) {
 	return &w.Document, w.endCode()
 }
 
-// codeStyle stands for the level of a style that programs are written in.
+// codeStyle is the level of styles for source code.
 const codeStyle = -1
 
-// wordStyles are the heading levels of styles, by their ids: they go by their outline, or by their names, which are
-// English in every language.
+// wordStyles returns the heading levels of styles by their ids, from their outline level or their name, which is
+// English in every language version.
 func wordStyles(p *parcel) (map[string]int, error) {
 	raw, err := p.read("word/styles.xml")
 	if err != nil || raw == nil {
@@ -87,7 +87,7 @@ func (w *writer) word(p *parcel, part string, levels map[string]int) error {
 				return true, nil
 			case "footnote", "endnote":
 				if kind := e.attr("type"); kind != "" && kind != "normal" {
-					return true, nil // the lines that separate them
+					return true, nil // separator lines
 				}
 			case "p":
 				if t.depth == 0 {

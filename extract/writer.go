@@ -5,16 +5,15 @@ import (
 	"strings"
 )
 
-// writer makes blocks of a document that has no text of its own to point into: their places are bytes into all their
-// texts, a line each.
+// writer builds a document without a text of its own: positions refer to the blocks' texts, one per line.
 type writer struct {
 	Document
 	at     int
-	code   strings.Builder // a program's paragraphs, not added yet
+	code   strings.Builder // pending paragraphs of source code
 	codeAt Block           // the first of them
 }
 
-// add appends a block, unless it says nothing.
+// add appends a block, unless it is empty.
 func (w *writer) add(b Block) error {
 	if w.code.Len() > 0 {
 		if err := w.endCode(); err != nil {
@@ -36,7 +35,7 @@ func (w *writer) add(b Block) error {
 	return tooMany(w.Blocks)
 }
 
-// all appends another document's blocks, headings that much deeper.
+// all appends another document's blocks, with headings deeper by the given levels.
 func (w *writer) all(d *Document, deeper int) error {
 	for _, b := range d.Blocks {
 		b.marks = nil
@@ -50,7 +49,7 @@ func (w *writer) all(d *Document, deeper int) error {
 	return nil
 }
 
-// paragraph appends a block, or a line of a program.
+// paragraph appends a block, or a line of source code.
 func (w *writer) paragraph(b Block) error {
 	if b.Kind == Code {
 		return w.codeLine(b)
@@ -58,8 +57,7 @@ func (w *writer) paragraph(b Block) error {
 	return w.add(b)
 }
 
-// codeLine adds a paragraph of a program: those that follow one another are one block, which the next block or endCode
-// ends.
+// codeLine adds a line of source code. Consecutive lines form one block, which the next block or endCode ends.
 func (w *writer) codeLine(b Block) error {
 	if w.code.Len() > 0 {
 		w.code.WriteByte('\n')
@@ -73,7 +71,7 @@ func (w *writer) codeLine(b Block) error {
 	return nil
 }
 
-// endCode adds the program that was gathered.
+// endCode appends the pending source code.
 func (w *writer) endCode() error {
 	if w.code.Len() == 0 {
 		return nil
@@ -84,7 +82,7 @@ func (w *writer) endCode() error {
 	return w.add(b)
 }
 
-// outline is the heading level of an outline's, which counts from 0; 0 of what is none.
+// outline converts an outline level, which counts from 0, to a heading level; 0 if invalid.
 func outline(n int, err error) int {
 	if err != nil || n < 0 || n > 8 {
 		return 0
@@ -92,14 +90,14 @@ func outline(n int, err error) int {
 	return min(n+1, 6)
 }
 
-// isCode reports the name of a paragraph's style that programs are written in.
+// isCode reports whether a paragraph style is for source code.
 func isCode(style string) bool {
 	style = strings.ToLower(strings.NewReplacer("_20_", "", " ", "", "_", "").Replace(style))
 	return style == "sourcecode" || style == "preformattedtext" || style == "htmlpreformatted" || style == "code" ||
 		style == "verbatim" || style == "plaintext"
 }
 
-// row appends cells as one row of a table; empty ones at its end are left out.
+// row appends cells as a table row, without trailing empty cells.
 func (w *writer) row(cells []string, page int) error {
 	for len(cells) > 0 && strings.TrimSpace(cells[len(cells)-1]) == "" {
 		cells = cells[:len(cells)-1]
@@ -110,11 +108,11 @@ func (w *writer) row(cells []string, page int) error {
 	return w.add(Block{Kind: Row, Text: strings.Join(cells, " | "), Page: page})
 }
 
-// table gathers rows, of which the first is the header of those behind it.
+// table collects rows; the first is the header of the others.
 type table struct {
 	cells []string
-	depth int    // tables within tables: an inner one's text is its cell's
-	head  string // the first row, once there is one
+	depth int    // nesting: the text of an inner table belongs to its cell
+	head  string // the first row, once read
 }
 
 // tableRow ends a row.

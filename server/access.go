@@ -12,7 +12,7 @@ import (
 	"github.com/konstruct/konstruct/kb"
 )
 
-// Me is who a credential is.
+// Me is the principal of a credential.
 type Me struct {
 	Tenant      uuid.UUID           `json:"tenant_id"`
 	ID          uuid.UUID           `json:"id" doc:"The key's or the user's"`
@@ -23,13 +23,13 @@ type Me struct {
 	Labels      []string            `json:"labels"`
 }
 
-// KeyCreated is a key that is shown once.
+// KeyCreated is a new API key, whose secret is returned only here.
 type KeyCreated struct {
 	Secret string     `json:"secret" doc:"The key itself. It is shown once: what is stored is a hash"`
 	Key    access.Key `json:"key"`
 }
 
-// Usage is what a tenant has and did.
+// Usage is a tenant's documents, jobs, events and limits.
 type Usage struct {
 	Documents int            `json:"documents"`
 	Jobs      map[string]int `json:"jobs" doc:"By state"`
@@ -43,7 +43,7 @@ func (s *Server) access() {
 			DefaultStatus: status}
 	}
 	getMe := op("getMe", "GET", "/v1/me", "Get the principal and its permissions", 200)
-	getMe.Description = "Any credential may ask."
+	getMe.Description = "Any credential may call it."
 	register(s, getMe, "", func(_ context.Context, w access.Principal, _ *struct{}) (*Response[Me], error) {
 		m := Me{Tenant: w.Tenant, ID: w.Credential, Name: w.Name, Role: w.Role, Permissions: w.Permissions(),
 			Labels: w.Labels().Names()}
@@ -134,7 +134,7 @@ func (s *Server) access() {
 		func(ctx context.Context, w access.Principal, in *struct {
 			Body struct {
 				Issuer  string      `json:"issuer" minLength:"1" maxLength:"500" doc:"The identity provider's URL"`
-				Subject string      `json:"subject" minLength:"1" maxLength:"255" doc:"As its tokens have it (sub)"`
+				Subject string      `json:"subject" minLength:"1" maxLength:"255" doc:"The sub claim of its tokens"`
 				Name    string      `json:"name,omitempty" maxLength:"200"`
 				Role    access.Role `json:"role" enum:"viewer,auditor,operator,compliance,admin"`
 				Labels  []string    `json:"labels,omitempty" maxItems:"200"`
@@ -195,7 +195,7 @@ type TenantCreated struct {
 	KeyCreated
 }
 
-// tenants serves the operator's own: other tenants, each step of which is an event on both trails.
+// tenants registers the operator's operations on other tenants, each an event on both trails.
 func (s *Server) tenants(op func(id, method, path, summary string, status int) huma.Operation) {
 	register(s, op("impersonateTenant", "POST", "/v1/impersonate", "Create a short-lived key of another tenant", 201),
 		access.TenantsImpersonate, func(ctx context.Context, w access.Principal, in *struct {
@@ -213,7 +213,7 @@ func (s *Server) tenants(op func(id, method, path, summary string, status int) h
 			return &Created[KeyCreated]{Location: "/v1/keys", Body: KeyCreated{secret, key}}, err
 		})
 	set := op("updateLimits", "PUT", "/v1/tenants/{id}/limits", "Set the limits of a tenant", 200)
-	set.Description = "The operator's alone: who is limited does not decide by how much."
+	set.Description = "Only for the operator: a tenant can't change its own limits."
 	register(s, set, access.TenantsImpersonate, func(ctx context.Context, w access.Principal, in *struct {
 		PathID
 		Body access.Limits
@@ -228,7 +228,7 @@ func (s *Server) tenants(op func(id, method, path, summary string, status int) h
 	register(s, op("createTenant", "POST", "/v1/tenants", "Create a tenant and its first key", 201),
 		access.TenantsImpersonate, func(ctx context.Context, w access.Principal, in *struct {
 			Body struct {
-				Name string `json:"name" minLength:"1" maxLength:"100" doc:"For people who read the operator's trail"`
+				Name string `json:"name" minLength:"1" maxLength:"100" doc:"Shown on the operator's trail"`
 			}
 		}) (*Created[TenantCreated], error) {
 			secret, tenant, key, err := s.c.Konstruct.CreateTenant(ctx, w, in.Body.Name)

@@ -24,17 +24,17 @@ import (
 	"github.com/konstruct/konstruct/server/strictjson"
 )
 
-// apiConfig is how the API reads, writes and describes itself.
+// apiConfig returns the configuration of the API and of its OpenAPI description.
 func (s *Server) apiConfig() huma.Config {
 	c := huma.DefaultConfig("Konstruct", s.c.Version)
 	c.Info.Description =
 		"An audit trail nobody can rewrite, and a knowledge base nobody else can read, for AI agents.\n\n" +
-			"The tenant comes from the credential. Times are RFC 3339 in UTC. Lists end with `next`, which goes into " +
-			"`after` for what comes then. " +
-			"A request with an `Idempotency-Key` can be made again safely. What goes wrong is said by RFC 9457.\n\n" +
-			"What is deprecated is marked so here and answers with a `Deprecation` header (RFC 9745) for a year at " +
-			"least " +
-			"before it goes; fields and operations are added without notice, so clients ignore what they do not know."
+			"The tenant comes from the credential. Times are RFC 3339 in UTC. A list's `next` is the cursor for " +
+			"`after`, the next page. " +
+			"A request with an `Idempotency-Key` can be retried safely. Errors follow RFC 9457.\n\n" +
+			"Deprecated operations are marked here and respond with a `Deprecation` header (RFC 9745) for at least a " +
+			"year " +
+			"before removal; fields and operations are added without notice, so clients must ignore unknown ones."
 	c.Info.Contact = &huma.Contact{Name: "Konstruct", URL: "https://github.com/konstruct/konstruct"}
 	c.Servers = []*huma.Server{{URL: "/", Description: "This service"}}
 	c.Info.License = &huma.License{Name: "Apache-2.0", Identifier: "Apache-2.0"}
@@ -51,7 +51,7 @@ func (s *Server) apiConfig() huma.Config {
 	return c
 }
 
-// schemaName names a type in the description: by its own name, unless types of several packages share it.
+// schemaName returns a type's name in the API description: its own, unless types of several packages share it.
 func schemaName(t reflect.Type, hint string) string {
 	for t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice {
 		t = t.Elem()
@@ -60,7 +60,7 @@ func schemaName(t reflect.Type, hint string) string {
 		return name
 	}
 	name := t.Name()
-	if name == "" { // a body of one operation, whose hint is createEventRequest
+	if name == "" { // one operation's body; its hint is like createEventRequest
 		name = hint
 	}
 	if generic, _, ok := strings.Cut(name, "["); ok { // List[…/kb.Document]
@@ -71,7 +71,7 @@ func schemaName(t reflect.Type, hint string) string {
 	return strings.ToUpper(name[:1]) + name[1:]
 }
 
-// schemaNames are of the types whose own names say too little outside their packages.
+// schemaNames are for types whose own names are unclear outside their packages.
 var schemaNames = map[reflect.Type]string{
 	reflect.TypeFor[audit.StoredEvent]():      "Event",
 	reflect.TypeFor[audit.EscalationRecord](): "Escalation",
@@ -86,10 +86,10 @@ var schemaNames = map[reflect.Type]string{
 	reflect.TypeFor[search.Explanation]():     "SearchExplanation",
 }
 
-// notName is what a component's name may not have.
+// notName matches the characters that a component's name must not have.
 var notName = regexp.MustCompile(`[^A-Za-z0-9._-]`)
 
-// identifier describes UUIDs.
+// identifier is the schema of UUIDs.
 type identifier struct{}
 
 // Schema implements huma.SchemaProvider.
@@ -97,10 +97,10 @@ func (identifier) Schema(huma.Registry) *huma.Schema {
 	return &huma.Schema{Type: "string", Format: "uuid"}
 }
 
-// NoContent is an answer without content.
+// NoContent is a response without a body.
 type NoContent struct{}
 
-// register serves an operation to those who may do what it needs.
+// register registers an operation for principals with a permission; "" is any principal.
 func register[I, O any](s *Server, op huma.Operation, may access.Permission,
 	h func(context.Context, access.Principal, *I) (*O, error)) {
 	s.requirePermission(&op, may)
@@ -119,11 +119,11 @@ func register[I, O any](s *Server, op huma.Operation, may access.Permission,
 	})
 }
 
-// requirePermission completes an operation's description, and has it answer those alone who may.
+// requirePermission completes an operation's description, and refuses principals without the permission.
 func (s *Server) requirePermission(op *huma.Operation, may access.Permission) {
 	op.Security = []map[string][]string{{"bearer": {}}}
 	op.Responses = s.problemResponses(op)
-	op.BodyReadTimeout = time.Minute // at most; the connection's own limit is the request's
+	op.BodyReadTimeout = time.Minute // an upper bound; the connection's deadline is the request's own
 	if op.MaxBodyBytes == 0 {
 		op.MaxBodyBytes = maxJSON
 	}
@@ -137,7 +137,7 @@ func (s *Server) requirePermission(op *huma.Operation, may access.Permission) {
 	if op.Method != http.MethodGet && op.Method != http.MethodHead {
 		op.Parameters = append(op.Parameters,
 			&huma.Param{Name: "Idempotency-Key", In: "header",
-				Description: "One for each request: made again with it, the request is done once.",
+				Description: "Unique for each request: a retry with the same key has no second effect.",
 				Schema: &huma.Schema{Type: "string", MinLength: new(1), MaxLength: new(access.MaxRequestKey),
 					Pattern: "^[ -~]+$"}})
 	}
@@ -152,13 +152,13 @@ func (s *Server) requirePermission(op *huma.Operation, may access.Permission) {
 	}, s.bufferBody}, op.Middlewares...)
 }
 
-// writeProblem answers with a problem before a handler is reached.
+// writeProblem writes a problem response from a middleware.
 func (s *Server) writeProblem(ctx huma.Context, p *Problem) {
 	r, w := humago.Unwrap(ctx)
 	s.writeResponseProblem(w, r, p)
 }
 
-// problemResponses are an operation's answers when something is wrong.
+// problemResponses returns an operation's error responses.
 func (s *Server) problemResponses(op *huma.Operation) map[string]*huma.Response {
 	all := op.Responses
 	if all == nil {
@@ -174,27 +174,27 @@ func (s *Server) problemResponses(op *huma.Operation) map[string]*huma.Response 
 	return all
 }
 
-// Page is how lists are asked for.
+// Page is the page size of a list.
 type Page struct {
-	Limit int `query:"limit" default:"50" minimum:"1" maximum:"1000" doc:"How many at most"`
+	Limit int `query:"limit" default:"50" minimum:"1" maximum:"1000" doc:"Largest number of items"`
 }
 
-// ListParams continues lists that are in the order of ids.
+// ListParams are the parameters of lists in the order of ids.
 type ListParams struct {
 	Page
-	After string `query:"after" format:"uuid" doc:"The last answer's next: what comes after it"`
+	After string `query:"after" format:"uuid" doc:"The previous page's next"`
 }
 
 func (b ListParams) afterID() (uuid.UUID, error) { return optionalID("query.after", b.After) }
 
-// optionalID reads an id that may be missing.
+// optionalID parses an id that may be empty.
 func optionalID(location, id string) (uuid.UUID, error) {
 	if id == "" {
 		return uuid.Nil, nil
 	}
 	u, err := uuid.Parse(id)
 	if err != nil {
-		return u, fieldProblem(location, "it is no UUID")
+		return u, fieldProblem(location, "it is not a UUID")
 	}
 	return u, nil
 }
@@ -202,10 +202,10 @@ func optionalID(location, id string) (uuid.UUID, error) {
 // List is a page of a list.
 type List[T any] struct {
 	Items []T    `json:"items"`
-	Next  string `json:"next,omitempty" doc:"For after: where this page ends. Missing where there is no more"`
+	Next  string `json:"next,omitempty" doc:"Cursor for after. Missing on the last page"`
 }
 
-// listPage makes a page; next is where it ends, if it is full.
+// listPage returns a page; a full one has next, the cursor of its last item.
 func listPage[T any](items []T, limit int, next func(T) string) *Response[List[T]] {
 	m := List[T]{Items: items}
 	if m.Items == nil {
@@ -217,34 +217,34 @@ func listPage[T any](items []T, limit int, next func(T) string) *Response[List[T
 	return &Response[List[T]]{Body: m}
 }
 
-// Response is a body.
+// Response is a response with a body.
 type Response[T any] struct{ Body T }
 
-// Created is a body of something that is new.
+// Created is the response of a created resource.
 type Created[T any] struct {
-	Location string `header:"Location" doc:"Where it is"`
+	Location string `header:"Location" doc:"Its URL"`
 	Body     T
 }
 
-// CreatedOrPending is made where it may not have been: Status says so.
+// CreatedOrPending is the response of a resource that may not have been created; Status tells which.
 type CreatedOrPending[T any] struct {
 	Status   int
-	Location string `header:"Location" doc:"Where it is"`
+	Location string `header:"Location" doc:"Its URL"`
 	Body     T
 }
 
-// Cacheable is a body that can be asked for again under its ETag.
+// Cacheable is a response with an ETag.
 type Cacheable[T any] struct {
 	ETag string `header:"ETag"`
 	Body T
 }
 
-// IfNoneMatch is how a client asks for what it does not have yet.
+// IfNoneMatch makes a request conditional (RFC 9110).
 type IfNoneMatch struct {
-	ETag string `header:"If-None-Match" maxLength:"1000" doc:"An ETag: 304 where it is still the one"`
+	ETag string `header:"If-None-Match" maxLength:"1000" doc:"An ETag: 304 if it is current"`
 }
 
-// check reports that a client has it already.
+// check returns a *notModified error when the client has the current version.
 func (u IfNoneMatch) check(etag string) error {
 	for tag := range strings.SplitSeq(u.ETag, ",") {
 		if tag = strings.TrimPrefix(strings.TrimSpace(tag), "W/"); tag == etag || tag == "*" {
@@ -254,7 +254,7 @@ func (u IfNoneMatch) check(etag string) error {
 	return nil
 }
 
-// notModified is answered to a client that has it already.
+// notModified is the 304 response.
 type notModified struct{ etag string }
 
 // Error implements error.
@@ -266,7 +266,7 @@ func (u *notModified) GetStatus() int { return http.StatusNotModified }
 // GetHeaders implements huma.HeadersError.
 func (u *notModified) GetHeaders() http.Header { return http.Header{"Etag": {u.etag}} }
 
-// PathID is a path's last part.
+// PathID is the id in an operation's path.
 type PathID struct {
 	ID string `path:"id" format:"uuid"`
 }
@@ -274,7 +274,7 @@ type PathID struct {
 func (i PathID) uuid() (uuid.UUID, error) {
 	u, err := uuid.Parse(i.ID)
 	if err != nil {
-		return u, fieldProblem("path.id", "it is no UUID")
+		return u, fieldProblem("path.id", "it is not a UUID")
 	}
 	return u, nil
 }

@@ -12,25 +12,26 @@ import (
 	"github.com/konstruct/konstruct/server/strictjson"
 )
 
-// bodyProblem says why a body could not be read: its error names addresses of ours, which are nobody's business.
+// bodyProblem explains why a body could not be read. The error itself names internal addresses, which clients must not
+// see.
 func bodyProblem(err error) *Problem {
 	var large *http.MaxBytesError
 	switch {
 	case errors.As(err, &large):
 		return problem(http.StatusRequestEntityTooLarge, "body: it has more than %d bytes", large.Limit-1)
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return problem(http.StatusRequestTimeout, "body: it did not come within %s", bodyTime)
+		return problem(http.StatusRequestTimeout, "body: it did not arrive within %s", bodyTime)
 	}
-	return unreadableBody("it broke off") // its client's connection, or its framing
+	return unreadableBody("it ended early") // a broken connection or bad framing
 }
 
-// bufferedBody is a body that has come.
+// bufferedBody is a body in memory.
 type bufferedBody struct{ *bytes.Reader }
 
 // Close implements io.Closer.
 func (bufferedBody) Close() error { return nil }
 
-// readBody reads a request's body, unless it was read before.
+// readBody reads a request's body into memory once; later calls return nil.
 func readBody(r *http.Request) ([]byte, error) {
 	if r.Body == nil || r.Body == http.NoBody {
 		return nil, nil
@@ -46,7 +47,7 @@ func readBody(r *http.Request) ([]byte, error) {
 	return raw, nil
 }
 
-// bufferBody reads a body before huma does, which would call one that breaks off an error of ours, and tell why.
+// bufferBody reads the body before huma does, which would report a broken one as our error with internal details.
 func (s *Server) bufferBody(ctx huma.Context, next func(huma.Context)) {
 	r, w := humago.Unwrap(ctx)
 	if r.URL.Path != batchPath && !s.isUpload(r) {

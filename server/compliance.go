@@ -15,12 +15,12 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// errNoCompliance says that the service was not given the compliance role's database URL.
+// errNoCompliance means that the service has no connection as the compliance role.
 var errNoCompliance = problem(http.StatusConflict,
-	"this service does nothing by the law: its operator gives it KONSTRUCT_COMPLIANCE_DATABASE_URL")
+	"this service has no compliance operations: its operator must set KONSTRUCT_COMPLIANCE_DATABASE_URL")
 
-// registerCompliance serves what the compliance role does. The database writes each act into the trail as the service's
-// role; who asked is an event of its own beside it.
+// registerCompliance registers an operation of the compliance role. The database records each act under the service's
+// role; a second event records the principal.
 func registerCompliance[I, O any](s *Server, op huma.Operation, may access.Permission,
 	h func(context.Context, access.Principal, *tenantdb.Compliance, *I) (*O, error)) {
 	op.Tags = []string{"Compliance"}
@@ -38,17 +38,17 @@ func registerCompliance[I, O any](s *Server, op huma.Operation, may access.Permi
 	})
 }
 
-// ReasonBody is why something is done; it stays on the trail.
+// ReasonBody is the reason for an act; it stays on the trail.
 type ReasonBody struct {
 	Reason string `json:"reason" minLength:"1" maxLength:"1000"`
 }
 
-// ReasonRequest is a body that says why.
+// ReasonRequest is a request with only a reason.
 type ReasonRequest struct{ Body ReasonBody }
 
-// ComplianceDecision is what became of something that two people may have to agree to.
+// ComplianceDecision is the result of an act that may need a second person's approval.
 type ComplianceDecision struct {
-	Request *uuid.UUID `json:"request,omitempty" doc:"Set where a second person must approve it first"`
+	Request *uuid.UUID `json:"request,omitempty" doc:"Set if a second person must approve it first"`
 }
 
 func (s *Server) compliance() {
@@ -82,8 +82,8 @@ func (s *Server) compliance() {
 			return listPage(all, len(all)+1, func(compliance.Request) string { return "" }), err
 		})
 	approve := op("approveErasure", "POST", "/v1/erasures/{id}/approve", "Approve a request and carry it out", 200)
-	approve.Description = "The database tells persons apart by their database roles, and this service has one: what " +
-		"was asked for through it is approved with a person's own role (konstruct audit erasures approve)."
+	approve.Description = "The database identifies persons by their database roles, and this service has one role: " +
+		"what was requested through it is approved with a person's own role (konstruct audit erasures approve)."
 	registerCompliance(s, approve, access.ComplianceWrite,
 		func(ctx context.Context, w access.Principal, c *tenantdb.Compliance, in *struct {
 			PathID
@@ -151,7 +151,7 @@ func (s *Server) compliance() {
 			return &Response[ComplianceDecision]{ComplianceDecision{request}}, err
 		})
 	type RetentionRules struct {
-		Floor int               `json:"floor_days" doc:"The fewest days that a rule may say"`
+		Floor int               `json:"floor_days" doc:"Least number of days of a rule"`
 		Items []compliance.Rule `json:"items"`
 	}
 	registerCompliance(s, op("listRetentionRules", "GET", "/v1/retention", "List retention rules", 200),
@@ -168,7 +168,7 @@ func (s *Server) compliance() {
 		Body struct {
 			ReasonBody
 			Action string `json:"action_type,omitempty" maxLength:"1024"`
-			Days   int    `json:"days" minimum:"0" maximum:"36500" doc:"0 takes the rule back"`
+			Days   int    `json:"days" minimum:"0" maximum:"36500" doc:"0 removes the rule"`
 		}
 	}) (*Response[ComplianceDecision], error) {
 		request, err := compliance.SetRule(ctx, c, w.Tenant, in.Body.Action, in.Body.Days, in.Body.Reason)

@@ -21,7 +21,7 @@ import (
 	"github.com/konstruct/konstruct/server/strictjson"
 )
 
-// event is what is logged of a body that stands at a place of the request.
+// event converts the body, which is at a location of the request, into an event to log.
 func (b *CreateEventRequest) event(ctx context.Context, w access.Principal, n int,
 	at string) (e audit.Event, err error) {
 	if e.AgentID, err = agentID(w, b.AgentID, at+".agent_id"); err != nil {
@@ -36,7 +36,7 @@ func (b *CreateEventRequest) event(ctx context.Context, w access.Principal, n in
 	return e, nil
 }
 
-// createEvent serves what logs one event.
+// createEvent registers the operations that log one event.
 func (s *Server) createEvent() {
 	op := func(id, path, summary string) huma.Operation {
 		return huma.Operation{OperationID: id, Method: "POST", Path: path, Summary: summary, Tags: []string{"Events"},
@@ -121,15 +121,15 @@ func (s *Server) createEvent() {
 	})
 }
 
-// pendingResponse describes the answer to a tenant whose calls go on while the trail can't be written.
+// pendingResponse describes the response for a tenant whose calls continue while the trail is unavailable.
 func (s *Server) pendingResponse(body reflect.Type) map[string]*huma.Response {
 	schema := s.api.OpenAPI().Components.Schemas.Schema(body, true, "")
 	return map[string]*huma.Response{
-		"202": {Description: "Not written: the trail can't be, this tenant's calls go on, and the gap is recorded",
+		"202": {Description: "Not logged: the trail is unavailable, this tenant's calls go on, and the gap is recorded",
 			Content: map[string]*huma.MediaType{"application/json": {Schema: schema}}}}
 }
 
-// CallRequest is what every call says.
+// CallRequest has the fields that all calls share.
 type CallRequest struct {
 	ID        *uuid.UUID `json:"id,omitempty"`
 	AgentID   *uuid.UUID `json:"agent_id,omitempty"`
@@ -139,7 +139,7 @@ type CallRequest struct {
 	Metadata  jsonObject `json:"metadata,omitempty"`
 }
 
-// callFields is what every call says, as the library is told it.
+// callFields are the shared fields, as the library takes them.
 type callFields struct {
 	id, agent uuid.UUID
 	at        time.Time
@@ -166,23 +166,22 @@ func (s *Server) createCall(ctx context.Context, w access.Principal, b *CallRequ
 	return eventCreated(s.agent(w, c.agent).Log(ctx, e))
 }
 
-// CreateEventsRequest is many events: all are logged, or none.
+// CreateEventsRequest is a batch of events: all are logged, or none.
 type CreateEventsRequest struct {
 	Events []CreateEventRequest `json:"events" minItems:"1" maxItems:"10000"`
 }
 
-// EventsCreated says where a batch's events are.
+// EventsCreated has the ids of a batch's events.
 type EventsCreated struct {
-	IDs []uuid.UUID `json:"ids" doc:"In the order of the events; null where they were not written"`
-	Gap bool        `json:"gap,omitempty" doc:"As of one event"`
+	IDs []uuid.UUID `json:"ids" doc:"In the order of the events; null if they were not logged"`
+	Gap bool        `json:"gap,omitempty" doc:"The events were not logged, as for one event"`
 }
 
-// batchPath is where batches come.
+// batchPath is the path of batches.
 const batchPath = "/v1/events/batch"
 
-// createEvents serves batches. Their bodies are read as they come, event by event, and not by huma, which holds them
-// whole and reads three times: that would be half of the time that a
-// batch takes.
+// createEvents registers the batch operation. It decodes a body event by event while it arrives: huma would hold it
+// whole and parse it three times, half of the time that a batch takes.
 func (s *Server) createEvents() {
 	schema := s.api.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[CreateEventsRequest](), true, "Batch")
 	op := huma.Operation{OperationID: "createEvents", Method: "POST", Path: batchPath,
@@ -220,15 +219,15 @@ func (s *Server) createEvents() {
 		}
 		return out, nil
 	})
-	// Said afterwards: huma would read a body that it knows of.
+	// Set after registration: otherwise huma reads the body.
 	s.api.OpenAPI().Paths[op.Path].Post.RequestBody = &huma.RequestBody{Required: true,
 		Content: map[string]*huma.MediaType{"application/json": {Schema: schema}}}
 }
 
-// maxReported is how many bad events of a batch are named.
+// maxReported is the largest number of invalid events that a response lists.
 const maxReported = 100
 
-// fieldProblems says of several fields that they are not acceptable.
+// fieldProblems returns a problem with several fields.
 func fieldProblems(bad []FieldProblem) *Problem {
 	p := fieldProblem(bad[0].Location, bad[0].Message)
 	if p.Errors = bad; len(bad) > 1 {
@@ -237,7 +236,7 @@ func fieldProblems(bad []FieldProblem) *Problem {
 	return p
 }
 
-// batchProblem says of which events of a batch an error is.
+// batchProblem converts an error of a batch into a problem that names its events.
 func batchProblem(err error) error {
 	var batch *audit.BatchError
 	if !errors.As(err, &batch) {
@@ -250,19 +249,19 @@ func batchProblem(err error) error {
 	return fieldProblems(bad)
 }
 
-// readBatch reads and checks a batch as its schema says, while it comes.
+// readBatch reads a batch while it arrives, and validates it as its schema does.
 func readBatch(body io.Reader) (b CreateEventsRequest, err error) {
 	var events eventDecoder
 	var bad []FieldProblem
 	err = eachEvent(body, func(i int, raw []byte) error {
 		if i == audit.MaxBatch {
-			return fieldProblem("body.events", fmt.Sprintf("there are more: it is 1 to %d", audit.MaxBatch))
+			return fieldProblem("body.events", fmt.Sprintf("there are too many: the limit is %d", audit.MaxBatch))
 		}
 		e, err := events.decode(raw, fmt.Sprintf("body.events[%d]", i))
 		b.Events = append(b.Events, e)
 		var p *Problem
 		if errors.As(err, &p) && p.Status == http.StatusUnprocessableEntity && len(bad) < maxReported {
-			bad = append(bad, p.Errors...) // the others are looked at too
+			bad = append(bad, p.Errors...) // check the other events too
 			return nil
 		}
 		return err
@@ -276,15 +275,15 @@ func readBatch(body io.Reader) (b CreateEventsRequest, err error) {
 	return b, err
 }
 
-// eventDecoder decodes the events of a batch, one after the other, with the same buffers.
+// eventDecoder decodes the events of a batch one after the other, with the same buffers.
 type eventDecoder struct {
 	raw   bytes.Reader
 	d     *json.Decoder
-	used  int64 // bytes of events before
+	used  int64 // bytes of earlier events
 	names map[string]bool
 }
 
-// jsonNames are a type's names in JSON.
+// jsonNames returns the JSON names of a struct's fields.
 func jsonNames(t reflect.Type) map[string]bool {
 	names := map[string]bool{}
 	for i := range t.NumField() {
@@ -294,7 +293,7 @@ func jsonNames(t reflect.Type) map[string]bool {
 	return names
 }
 
-// decode reads and checks an event that stands at a place of the body.
+// decode decodes and validates an event at a location of the body.
 func (r *eventDecoder) decode(raw []byte, at string) (e CreateEventRequest, err error) {
 	if err := strictjson.CheckDuplicates(raw); err != nil {
 		return e, unreadableBody(err.Error())
@@ -316,33 +315,33 @@ func (r *eventDecoder) decode(raw []byte, at string) (e CreateEventRequest, err 
 	err = r.d.Decode(&e)
 	read := r.d.InputOffset() - r.used
 	if r.used += read; err != nil {
-		r.d, r.used = nil, 0 // it does not go on behind what it can't read
+		r.d, r.used = nil, 0 // a decoder can't continue after an error
 	}
 	var syntax *json.SyntaxError
 	var kind *json.UnmarshalTypeError
 	switch {
 	case errors.As(err, &syntax), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
-		return e, unreadableBody("it is no JSON: " + at + ": " + err.Error())
+		return e, unreadableBody("it is not JSON: " + at + ": " + err.Error())
 	case errors.As(err, &kind) && kind.Field != "":
 		return e, fieldProblem(at+"."+kind.Field, err.Error())
 	case err != nil:
 		return e, fieldProblem(at, err.Error())
 	case read != int64(len(raw)):
-		return e, unreadableBody("it is no JSON: something stands behind " + at)
+		return e, unreadableBody("it is not JSON: there is something after " + at)
 	case e.LatencyMS < 0 || e.LatencyMS > 1<<31-1:
 		return e, fieldProblem(at+".latency_ms", "it is 0 to 2147483647")
 	}
 	return e, nil
 }
 
-// unreadableBody says that a body can't be read at all.
+// unreadableBody returns the problem of a body that is not valid JSON.
 func unreadableBody(reason string) *Problem {
 	p := problem(http.StatusBadRequest, "body: %s", reason)
 	p.Errors = []FieldProblem{{"body", reason}}
 	return p
 }
 
-// metadataFilter reads conditions on metadata.
+// metadataFilter parses conditions on metadata.
 func metadataFilter(meta []string) (audit.Metadata, error) {
 	if len(meta) == 0 {
 		return nil, nil
@@ -356,7 +355,7 @@ func metadataFilter(meta []string) (audit.Metadata, error) {
 	return m, nil
 }
 
-// jsonObject is a JSON object, kept as it was written: numbers of any size stay what they are.
+// jsonObject is a JSON object as sent: numbers keep their digits.
 type jsonObject json.RawMessage
 
 // UnmarshalJSON implements json.Unmarshaler.
@@ -376,12 +375,12 @@ func (jsonObject) Schema(huma.Registry) *huma.Schema {
 	return &huma.Schema{Type: "object", AdditionalProperties: true}
 }
 
-// parsed is what it says.
+// parsed returns the decoded object, or nil when empty.
 func (o jsonObject) parsed() (m map[string]any) {
 	d := json.NewDecoder(bytes.NewReader(o))
 	d.UseNumber()
 	if len(o) > 0 && d.Decode(&m) != nil {
-		return nil // it was read as an object before
+		return nil // unreachable: UnmarshalJSON has accepted it as an object
 	}
 	return m
 }

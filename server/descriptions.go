@@ -8,13 +8,13 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 )
 
-// descriptionsText says of properties and parameters what does not fit into a struct's tag: paragraphs that begin with
-// Schema.property or operation?parameter, separated by empty lines.
+// descriptionsText has the descriptions of properties and parameters that are too long for a struct tag: paragraphs,
+// separated by empty lines, that begin with Schema.property or operation?parameter.
 //
 //go:embed descriptions.txt
 var descriptionsText string
 
-// addDescriptions puts the descriptions where they belong, and fails at one that belongs nowhere.
+// addDescriptions adds the descriptions to the API, and fails at one without its property or parameter.
 func addDescriptions(api *huma.OpenAPI) error {
 	all := map[string]*string{}
 	for name, s := range api.Components.Schemas.Map() {

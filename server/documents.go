@@ -24,36 +24,36 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// DocumentForm is what whoever takes a document in says of it.
+// DocumentForm is what a client adds to an uploaded document.
 type DocumentForm struct {
 	Source   string     `json:"source,omitempty" maxLength:"2000"`
 	Labels   []string   `json:"labels,omitempty" maxItems:"32"`
 	Metadata jsonObject `json:"metadata,omitempty" doc:"Anything else"`
-	Agent    string     `json:"agent_id,omitempty" format:"uuid" doc:"Which agent ingests it"`
+	Agent    string     `json:"agent_id,omitempty" format:"uuid" doc:"The agent that ingests it"`
 }
 
-// DocumentQueued says which job takes a document in.
+// DocumentQueued names the job that ingests a document.
 type DocumentQueued struct {
 	JobID uuid.UUID `json:"job_id"`
 }
 
-// checkLabels refuses labels on a document that whoever enqueues it does not have.
+// checkLabels refuses labels that the uploader does not have.
 func checkLabels(w access.Principal, labels []string, at string) error {
 	if name, lacks := w.Labels().Missing(labels); lacks {
 		return permissionDenied(at+".labels",
-			fmt.Sprintf("%.120q is not granted to you, so you can't put it on: leave it out, or ask for it", name))
+			fmt.Sprintf("%.120q is not granted to you, so you can't set it: omit it, or ask an administrator", name))
 	}
 	return nil
 }
 
-// enqueue hands a document over, at a place in the order of uploads and deletions; 0 is the newest.
+// enqueue creates the ingest job of a document. seq is its position among uploads and deletions; 0 is the newest.
 func (s *Server) enqueue(ctx context.Context, w access.Principal, filename string, content []byte, a DocumentForm,
 	seq int64, at string) (*Created[DocumentQueued], error) {
 	var said *uuid.UUID
 	if a.Agent != "" {
 		id, err := uuid.Parse(a.Agent)
 		if err != nil {
-			return nil, fieldProblem(at+".agent_id", "it is no UUID")
+			return nil, fieldProblem(at+".agent_id", "it is not a UUID")
 		}
 		said = &id
 	}
@@ -78,7 +78,7 @@ func (s *Server) enqueue(ctx context.Context, w access.Principal, filename strin
 		return nil, err
 	}
 	if limits.Documents > 0 {
-		every := tenantdb.Trusted(ctx) // those that whoever asks does not see count too
+		every := tenantdb.Trusted(ctx) // count documents too that the principal can't see
 		n, err := kb.CountDocuments(every, s.c.Konstruct.Door(), w.Tenant)
 		if err != nil {
 			return nil, err
@@ -89,7 +89,7 @@ func (s *Server) enqueue(ctx context.Context, w access.Principal, filename strin
 		}
 		if int64(n+jobs[kb.JobQueued]) >= limits.Documents {
 			return nil, problem(http.StatusForbidden,
-				"this tenant has %d documents, as many as it may: delete some, or ask the operator for more",
+				"this tenant has %d documents, which is its limit: delete some, or ask the operator for more",
 				n+jobs[kb.JobQueued])
 		}
 	}
@@ -110,7 +110,7 @@ func (s *Server) documents() {
 	}
 	upload := op("createDocument", "POST", "/v1/documents", "Upload a document; a job ingests it", 202)
 	upload.Middlewares = huma.Middlewares{s.parseForm}
-	upload.Description = fmt.Sprintf("At most %d MiB; larger ones come in pieces (POST /v1/uploads).", maxUpload>>20)
+	upload.Description = fmt.Sprintf("At most %d MiB; upload larger ones in pieces (POST /v1/uploads).", maxUpload>>20)
 	register(s, upload, access.KBWrite, func(ctx context.Context, w access.Principal, in *struct {
 		RawBody huma.MultipartFormFiles[struct {
 			File     huma.FormFile `form:"file" required:"true" doc:"Its type is detected from its content"`
@@ -211,7 +211,7 @@ func (s *Server) documents() {
 	remove.Errors = []int{http.StatusPreconditionFailed}
 	register(s, remove, access.KBWrite, func(ctx context.Context, w access.Principal, in *struct {
 		PathID
-		IfMatch string `header:"If-Match" maxLength:"200" doc:"Its ETag: 412 where it was replaced meanwhile"`
+		IfMatch string `header:"If-Match" maxLength:"200" doc:"Its ETag: 412 if it was replaced meanwhile"`
 	}) (*Response[EventCreated], error) {
 		did, err := in.uuid()
 		if err != nil {
@@ -224,7 +224,7 @@ func (s *Server) documents() {
 			}
 			if documentTag(d) != in.IfMatch {
 				return nil, problem(http.StatusPreconditionFailed,
-					"header.If-Match: the document is at version %d now: look at it again", d.Version)
+					"header.If-Match: the document is at version %d now: get it again", d.Version)
 			}
 		}
 		event, err := s.agent(w, w.Agent).Remove(ctx, did)
@@ -233,7 +233,7 @@ func (s *Server) documents() {
 	s.jobs(op)
 }
 
-// parseForm reads a form before huma does, which would call one that is too large unprocessable.
+// parseForm parses a form before huma does, which would report a too large one as 422.
 func (s *Server) parseForm(ctx huma.Context, next func(huma.Context)) {
 	r, _ := humago.Unwrap(ctx)
 	var large *http.MaxBytesError
@@ -251,7 +251,7 @@ func (s *Server) parseForm(ctx huma.Context, next func(huma.Context)) {
 			s.logger.WarnContext(r.Context(), "a form could not be read", "request", requestID(r.Context()),
 				"error", err)
 		}
-		s.writeProblem(ctx, problem(http.StatusBadRequest, "body: it is no form that can be read: %s", reason))
+		s.writeProblem(ctx, problem(http.StatusBadRequest, "body: the form can't be read: %s", reason))
 	default:
 		if err := checkFields(r.MultipartForm); err != nil {
 			_ = r.MultipartForm.RemoveAll()
@@ -262,11 +262,10 @@ func (s *Server) parseForm(ctx huma.Context, next func(huma.Context)) {
 	}
 }
 
-// formFields are an upload's, and whether one may stand more than once.
+// formFields are the fields of an upload form, and whether each may be repeated.
 var formFields = map[string]bool{"file": false, "source": false, "labels": true, "metadata": false, "agent_id": false}
 
-// checkFields refuses what a decoder would pass over without a word: a field that is none, or stands twice; and text
-// that is none.
+// checkFields refuses what a decoder would silently ignore: unknown fields, repeated fields, and invalid UTF-8.
 func checkFields(f *multipart.Form) *Problem {
 	var bad []FieldProblem
 	check := func(name string, n int) {
@@ -277,7 +276,7 @@ func checkFields(f *multipart.Form) *Problem {
 				FieldProblem{fmt.Sprintf("body.%.80s", name),
 					"there is no such field: there are file, source, labels, metadata and agent_id"})
 		case n > 1 && !again:
-			bad = append(bad, FieldProblem{"body." + name, "it stands more than once"})
+			bad = append(bad, FieldProblem{"body." + name, "it is repeated"})
 		}
 	}
 	for name, values := range f.Value {
@@ -306,14 +305,14 @@ func checkFields(f *multipart.Form) *Problem {
 	return fieldProblems(bad)
 }
 
-// formMemory is how much of a form is held in memory; the rest is in files that go with the request.
+// formMemory is how many bytes of a form are kept in memory; the rest goes to temporary files.
 const formMemory = 1 << 20
 
 func documentTag(d konstruct.Document) string {
 	return fmt.Sprintf(`"%s-%d-%.16s"`, d.ID, d.Version, d.SHA256)
 }
 
-// jobs serves what was enqueued.
+// jobs registers the operations on ingest jobs.
 func (s *Server) jobs(op func(id, method, path, summary string, status int) huma.Operation) {
 	register(s, op("listJobs", "GET", "/v1/jobs", "List ingest jobs", 200), access.KBRead,
 		func(ctx context.Context, w access.Principal, in *struct {

@@ -10,13 +10,13 @@ import (
 	"github.com/konstruct/konstruct/search"
 )
 
-// permission is what a key may be given.
+// permission is a permission that a key can have.
 type permission string
 
 // Schema implements huma.SchemaProvider.
 func (permission) Schema(huma.Registry) *huma.Schema { return enumSchema(access.Permissions) }
 
-// tenantPermission is what a key of another tenant may be given by who impersonates it.
+// tenantPermission is a permission that a key of an impersonated tenant can have.
 type tenantPermission string
 
 // Schema implements huma.SchemaProvider.
@@ -32,7 +32,7 @@ type fieldName string
 // Schema implements huma.SchemaProvider.
 func (fieldName) Schema(huma.Registry) *huma.Schema { return enumSchema(fieldNames()) }
 
-// erasableField is one that can be erased: what an event was about is kept, what it says is not.
+// erasableField is a field that can be erased: all but action_type.
 type erasableField string
 
 // Schema implements huma.SchemaProvider.
@@ -42,7 +42,7 @@ func (erasableField) Schema(huma.Registry) *huma.Schema {
 	}))
 }
 
-// searchMode is how to search.
+// searchMode is a search mode.
 type searchMode string
 
 // Schema implements huma.SchemaProvider.
@@ -57,7 +57,7 @@ func fieldNames() (names []string) {
 	return names
 }
 
-// enumSchema is a string that is one of some.
+// enumSchema returns the schema of a string with given values.
 func enumSchema[T ~string](values []T) *huma.Schema {
 	s := &huma.Schema{Type: huma.TypeString}
 	for _, v := range values {
@@ -66,7 +66,7 @@ func enumSchema[T ~string](values []T) *huma.Schema {
 	return s
 }
 
-// stringsOf converts between kinds of strings.
+// stringsOf converts between string types.
 func stringsOf[To, From ~string](from []From) []To {
 	to := make([]To, len(from))
 	for i, v := range from {

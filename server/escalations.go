@@ -27,7 +27,7 @@ func (s *Server) escalations() {
 		}) (*Response[List[konstruct.EscalationRecord]], error) {
 			if w.Agent != uuid.Nil {
 				return nil, problem(http.StatusForbidden,
-					"a key of one agent can't list escalations: they are every agent's")
+					"a key of one agent can't list escalations, which are of all agents")
 			}
 			f := konstruct.EscalationFilter{State: in.State, After: in.After, Limit: in.Limit}
 			var err error

@@ -13,38 +13,38 @@ import (
 	"github.com/konstruct/konstruct/audit"
 )
 
-// CreateEventRequest is an event as a client tells it.
+// CreateEventRequest is an event as a client sends it.
 type CreateEventRequest struct {
 	ID        *uuid.UUID `json:"id,omitempty"`
-	AgentID   *uuid.UUID `json:"agent_id,omitempty" doc:"Which agent; the key's own where it has one"`
-	UserID    string     `json:"user_id,omitempty" maxLength:"1024" doc:"For whom it acted"`
+	AgentID   *uuid.UUID `json:"agent_id,omitempty" doc:"The agent; a key of one agent has it as default"`
+	UserID    string     `json:"user_id,omitempty" maxLength:"1024" doc:"The user for whom it acted"`
 	Action    string     `json:"action_type" minLength:"1" maxLength:"1024" example:"tool_invocation"`
-	Input     string     `json:"input_summary,omitempty" doc:"What went in, in short"`
-	Output    string     `json:"output_summary,omitempty" doc:"What came out, in short"`
+	Input     string     `json:"input_summary,omitempty" doc:"Summary of the input"`
+	Output    string     `json:"output_summary,omitempty" doc:"Summary of the output"`
 	LatencyMS int64      `json:"latency_ms,omitempty" minimum:"0" maximum:"2147483647"`
 	Metadata  jsonObject `json:"metadata,omitempty" doc:"OpenTelemetry GenAI names are the convention"`
 	CreatedAt *time.Time `json:"created_at,omitempty"`
 }
 
-// agentID is as which agent somebody acts: their own where they have one.
+// agentID returns the agent that a principal acts as: its own, if it has one.
 func agentID(w access.Principal, said *uuid.UUID, at string) (uuid.UUID, error) {
 	switch {
 	case said == nil:
 		return w.Agent, nil
 	case w.Agent != uuid.Nil && *said != w.Agent:
-		return uuid.Nil, problem(http.StatusForbidden, "%s: this key acts as agent %s alone", at, w.Agent)
+		return uuid.Nil, problem(http.StatusForbidden, "%s: this key acts as agent %s only", at, w.Agent)
 	}
 	return *said, nil
 }
 
-// EventCreated says where an event is.
+// EventCreated has the id of a logged event.
 type EventCreated struct {
-	ID  *uuid.UUID `json:"id" doc:"Null where it was not written"`
+	ID  *uuid.UUID `json:"id" doc:"Null if it was not logged"`
 	Gap bool       `json:"gap,omitempty"`
 }
 
-// eventCreated answers with an event's id. A tenant whose calls go on while the trail can't be written gets 202 and
-// none.
+// eventCreated returns the response for a logged event: 201, or 202 without an id when the trail is unavailable and the
+// tenant's calls continue.
 func eventCreated(id uuid.UUID, err error) (*CreatedOrPending[EventCreated], error) {
 	if err != nil {
 		return nil, err
@@ -56,7 +56,7 @@ func eventCreated(id uuid.UUID, err error) (*CreatedOrPending[EventCreated], err
 		Body: EventCreated{ID: &id}}, nil
 }
 
-// eventID gives an event the id that its request's Idempotency-Key makes, where it has none of its own.
+// eventID returns the given id, or one derived from the request's Idempotency-Key and the event's index.
 func eventID(ctx context.Context, w access.Principal, given *uuid.UUID, n int) uuid.UUID {
 	if given != nil {
 		return *given
@@ -67,7 +67,7 @@ func eventID(ctx context.Context, w access.Principal, given *uuid.UUID, n int) u
 	return uuid.Nil
 }
 
-// agent is the agent of a tenant that somebody acts as.
+// agent returns a tenant's agent by its id.
 func (s *Server) agent(w access.Principal, agent uuid.UUID) *konstruct.Agent {
 	return s.c.Konstruct.Tenant(w.Tenant).Agent(agent)
 }
@@ -84,7 +84,7 @@ func (s *Server) events() {
 		func(ctx context.Context, w access.Principal, in *struct {
 			Page
 			EventFilter
-			After string `query:"after" maxLength:"200" doc:"The last answer's next"`
+			After string `query:"after" maxLength:"200" doc:"The previous page's next"`
 			Text  string `query:"text" maxLength:"1000"`
 		}) (*Response[List[audit.StoredEvent]], error) {
 			f, err := in.filter(w)
@@ -96,7 +96,7 @@ func (s *Server) events() {
 			if in.Text != "" {
 				if f.AgentID != uuid.Nil || f.UserID != "" || f.Action != "" || f.Metadata != nil {
 					return nil, fieldProblem("query.text",
-						"goes with since, until and after alone; a key of one agent can't look for words")
+						"combines with since, until and after only; a key of one agent can't search text")
 				}
 				events, err = s.tenant(w).Events().
 					Search(ctx,
@@ -120,7 +120,7 @@ func (s *Server) events() {
 				return nil, err
 			}
 			etag := `"` + e.LeafHash + `"`
-			if len(e.Erased) > 0 { // its content has changed, lawfully; its leaf has not
+			if len(e.Erased) > 0 { // an erasure changed its content, but not its leaf
 				etag = `"` + e.LeafHash + `-erased"`
 			}
 			if err := in.check(etag); err != nil {
@@ -149,7 +149,7 @@ func (s *Server) events() {
 		}) (*Response[audit.Run], error) {
 			if w.Agent != uuid.Nil {
 				return nil, problem(http.StatusForbidden,
-					"a run has several agents' events, and this key sees one's alone")
+					"a run has events of several agents, and this key sees one agent's only")
 			}
 			run, err := s.tenant(w).Events().Run(ctx, in.Run)
 			return &Response[audit.Run]{run}, err
@@ -174,7 +174,7 @@ func (s *Server) events() {
 		})
 }
 
-// getEvent returns one that somebody may see.
+// getEvent returns an event that the principal may see.
 func (s *Server) getEvent(ctx context.Context, w access.Principal, in PathID) (audit.StoredEvent, error) {
 	eid, err := in.uuid()
 	if err != nil {
@@ -187,9 +187,9 @@ func (s *Server) getEvent(ctx context.Context, w access.Principal, in PathID) (a
 	return e, err
 }
 
-// EventFilter says which events are wanted.
+// EventFilter selects events.
 type EventFilter struct {
-	Since  string   `query:"since" format:"date-time" doc:"From this created_at on"`
+	Since  string   `query:"since" format:"date-time" doc:"Least created_at, inclusive"`
 	Until  string   `query:"until" format:"date-time" doc:"Before this created_at"`
 	Agent  string   `query:"agent_id" format:"uuid"`
 	User   string   `query:"user_id" maxLength:"1024"`
@@ -209,7 +209,7 @@ func (e EventFilter) filter(w access.Principal) (f audit.Filter, err error) {
 	}
 	if w.Agent != uuid.Nil {
 		if f.AgentID != uuid.Nil && f.AgentID != w.Agent {
-			return f, problem(http.StatusForbidden, "query.agent_id: this key sees agent %s alone", w.Agent)
+			return f, problem(http.StatusForbidden, "query.agent_id: this key sees agent %s only", w.Agent)
 		}
 		f.AgentID = w.Agent
 	}
@@ -218,14 +218,14 @@ func (e EventFilter) filter(w access.Principal) (f audit.Filter, err error) {
 	return f, err
 }
 
-// optionalTime reads a time that may be missing.
+// optionalTime parses a time that may be empty.
 func optionalTime(location, s string) (time.Time, error) {
 	if s == "" {
 		return time.Time{}, nil
 	}
 	t, err := time.Parse(time.RFC3339Nano, s)
 	if err != nil {
-		return t, fieldProblem(location, "it is no time: write 2026-01-31T12:00:00Z (a + in a URL is %2B)")
+		return t, fieldProblem(location, "it is not a time: write 2026-01-31T12:00:00Z (a + in a URL is %2B)")
 	}
 	return t, nil
 }

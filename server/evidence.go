@@ -18,11 +18,11 @@ import (
 	"github.com/konstruct/konstruct/verify"
 )
 
-// errNoEvidence says that the service was not given the notary's database URL.
+// errNoEvidence means that the service has no connection as the notary's role.
 var errNoEvidence = problem(http.StatusConflict,
-	"this service makes no evidence: its operator gives it KONSTRUCT_NOTARY_DATABASE_URL")
+	"this service has no evidence: its operator must set KONSTRUCT_NOTARY_DATABASE_URL")
 
-// withheldFields reads which fields are not to be opened.
+// withheldFields parses the names of fields not to disclose.
 func withheldFields(location string, names []string) (map[ledger.Field]bool, error) {
 	all := map[ledger.Field]bool{}
 	for _, name := range names {
@@ -35,7 +35,7 @@ func withheldFields(location string, names []string) (map[ledger.Field]bool, err
 	return all, nil
 }
 
-// textResponse is a body that is no JSON.
+// textResponse is a response that is not JSON.
 type textResponse struct {
 	ContentType string `header:"Content-Type"`
 	Body        []byte
@@ -53,7 +53,7 @@ func (s *Server) proofs() {
 	prove := op("getEventProof", "GET", "/v1/events/{id}/proof",
 		"Get a proof that an event is in the log (C2SP tlog-proof)")
 	prove.Responses = textContent("text/plain",
-		"The proof; its extra data is the event's record with the opened fields")
+		"The proof; its extra data is the event's record with the disclosed fields")
 	register(s, prove, access.EvidenceRead, func(ctx context.Context, w access.Principal, in *struct {
 		PathID
 		Withhold []fieldName `query:"withhold,explode" maxItems:"7" doc:"Fields that are not disclosed"`
@@ -105,7 +105,7 @@ func (s *Server) proofs() {
 			case err != nil:
 				return nil, fieldProblem("body.receipt", err.Error())
 			case p.Tenant != w.Tenant.String():
-				return nil, problem(http.StatusNotFound, "the receipt is of no event of this tenant")
+				return nil, problem(http.StatusNotFound, "the receipt is not of an event of this tenant")
 			}
 			return &Response[verify.ReceiptCheck]{p}, nil
 		})
@@ -128,8 +128,8 @@ type NotaryKey struct {
 	Key string `json:"key" doc:"A C2SP verifier key"`
 }
 
-// tiles serves the tenant's log as any client of such logs expects it below /v1/log/. A tile's path has slashes, which
-// OpenAPI does not know in a parameter: it is described by hand.
+// tiles serves the tenant's log below /v1/log/ to C2SP tlog-tiles clients. A tile's path has slashes, which OpenAPI
+// does not support in a parameter, so its description is built by hand.
 func (s *Server) tiles(op func(id, method, path, summary string) huma.Operation) {
 	const text, binary = "text/plain; charset=utf-8", "application/octet-stream"
 	read := func(ctx context.Context, w access.Principal, path, kind string) (*textResponse, error) {
@@ -141,13 +141,13 @@ func (s *Server) tiles(op func(id, method, path, summary string) huma.Operation)
 	}
 	checkpoint := op("getCheckpoint", "GET", "/v1/log/checkpoint",
 		"Get the newest signed checkpoint of the log (C2SP tlog-checkpoint)")
-	checkpoint.Responses = textContent(text, "The file as any client of such logs expects it")
+	checkpoint.Responses = textContent(text, "The file, as C2SP tlog-tiles defines it")
 	register(s, checkpoint, access.EvidenceRead,
 		func(ctx context.Context, w access.Principal, _ *struct{}) (*textResponse, error) {
 			return read(ctx, w, "checkpoint", text)
 		})
 	tile := op("getTile", "GET", "/v1/log/tile/{level}/{index...}", "Get a tile of the log (C2SP tlog-tiles)")
-	tile.Hidden, tile.Responses = true, textContent(binary, "The file as any client of such logs expects it")
+	tile.Hidden, tile.Responses = true, textContent(binary, "The file, as C2SP tlog-tiles defines it")
 	register(s, tile, access.EvidenceRead, func(ctx context.Context, w access.Principal, in *struct {
 		Level string `path:"level" maxLength:"20"`
 		Index string `path:"index" maxLength:"200"`
@@ -155,7 +155,7 @@ func (s *Server) tiles(op func(id, method, path, summary string) huma.Operation)
 		return read(ctx, w, "tile/"+in.Level+"/"+in.Index, binary)
 	})
 	tile.Path, tile.Hidden, tile.Description = "/v1/log/tile/{level}/{index}", false,
-		"The index is written as C2SP tlog-tiles has it, with slashes: 000, x001/234, 000.p/21."
+		"The index as in C2SP tlog-tiles, with slashes: 000, x001/234, 000.p/21."
 	tile.Responses = textContent("application/octet-stream", "The tile")
 	s.requirePermission(&tile, access.EvidenceRead)
 	tile.Parameters = []*huma.Param{{Name: "level", In: "path", Required: true, Schema: &huma.Schema{Type: "string"}},
@@ -163,35 +163,35 @@ func (s *Server) tiles(op func(id, method, path, summary string) huma.Operation)
 	s.api.OpenAPI().AddOperation(&tile)
 }
 
-// The files that are made for somebody who comes back for them.
+// The kinds of tasks.
 const (
 	kindBundle       = "bundle"
 	kindExport       = "export"
 	kindVerification = "verification"
 )
 
-// CreateTaskRequest is what a file is made of.
+// CreateTaskRequest is the input of a task: which events, and how to write them.
 type CreateTaskRequest struct {
 	Since    string      `json:"since,omitempty" format:"date-time"`
 	Until    string      `json:"until,omitempty" format:"date-time"`
 	Agent    string      `json:"agent_id,omitempty" format:"uuid"`
 	User     *string     `json:"user_id,omitempty" maxLength:"1024"`
 	Action   *string     `json:"action_type,omitempty" maxLength:"1024"`
-	Metadata jsonObject  `json:"metadata,omitempty" doc:"What the events' metadata contain"`
+	Metadata jsonObject  `json:"metadata,omitempty" doc:"Contained in the events' metadata"`
 	Withhold []fieldName `json:"withhold,omitempty" maxItems:"7" doc:"Fields that a bundle does not disclose"`
-	Format   string      `json:"format,omitempty" enum:"jsonl,csv,parquet,ocsf,cloudevents" doc:"Of an export"`
+	Format   string      `json:"format,omitempty" enum:"jsonl,csv,parquet,ocsf,cloudevents" doc:"For an export"`
 }
 
-// Task is a file that is made, or was.
+// Task is a background job that makes a file: a bundle, an export or a verification.
 type Task struct {
 	ID        uuid.UUID       `json:"id"`
 	Kind      string          `json:"kind" enum:"bundle,export,verification"`
-	State     string          `json:"state" enum:"open,done,failed" doc:"open while it is made"`
+	State     string          `json:"state" enum:"open,done,failed" doc:"open while it runs"`
 	Reason    string          `json:"reason,omitempty" doc:"Why it failed"`
 	Bytes     int64           `json:"bytes" doc:"So far"`
 	Request   json.RawMessage `json:"wanted"`
-	Result    json.RawMessage `json:"made" doc:"Of one that is done: events, hash, findings"`
-	Content   string          `json:"content,omitempty" doc:"Where its bytes are, once it is done"`
+	Result    json.RawMessage `json:"made" doc:"When done: events, hash, findings"`
+	Content   string          `json:"content,omitempty" doc:"URL of the file, when done"`
 	CreatedAt string          `json:"created_at" format:"date-time"`
 	ExpiresAt string          `json:"expires_at" format:"date-time"`
 }
@@ -207,7 +207,7 @@ func (s *Server) evidence() {
 	} {
 		begin := op("create"+strings.ToUpper(k.kind[:1])+k.kind[1:], "POST", k.path, k.summary)
 		begin.DefaultStatus, begin.Description = http.StatusAccepted,
-			"It is made behind this answer, and kept for a day: look at Location until its state is done."
+			"The task runs in the background, and its file is kept for a day: poll Location until its state is done."
 		register(s, begin, access.EvidenceRead,
 			func(ctx context.Context, w access.Principal,
 				in *struct{ Body CreateTaskRequest }) (*Created[Task], error) {
@@ -233,7 +233,7 @@ func (s *Server) evidence() {
 			}
 			return listPage(tasks, in.Limit, func(t Task) string { return t.ID.String() }), nil
 		})
-	register(s, op("getTask", "GET", "/v1/tasks/{id}", "Get an ingest job"), access.EvidenceRead,
+	register(s, op("getTask", "GET", "/v1/tasks/{id}", "Get the state of a task"), access.EvidenceRead,
 		func(ctx context.Context, w access.Principal, in *PathID) (*Response[Task], error) {
 			f, err := s.getTask(ctx, w, *in)
 			if err != nil {
@@ -249,7 +249,7 @@ func (s *Server) evidence() {
 	}
 	content.Responses = map[string]*huma.Response{"200": {Description: "The file", Content: binary},
 		"206": {Description: "A part of it", Content: binary},
-		"304": {Description: "It is the one that the client has"}}
+		"304": {Description: "The client has the current one"}}
 	content.Errors = []int{http.StatusPreconditionFailed, http.StatusRequestedRangeNotSatisfiable}
 	register(s, content, access.EvidenceRead,
 		func(ctx context.Context, w access.Principal, in *PathID) (*huma.StreamResponse, error) {

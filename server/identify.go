@@ -15,14 +15,14 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// principalOf is who a request comes from.
+// principalOf returns the principal of a request's context.
 func principalOf(ctx context.Context) access.Principal {
 	w, _ := ctx.Value(principalKey).(access.Principal)
 	return w
 }
 
-// identify finds out who asks, holds them to their limits, and answers what was answered before; what is not below /v1
-// is for everybody.
+// identify authenticates a request below /v1, applies limits, and replays stored responses of idempotent requests.
+// Other paths are public.
 func (s *Server) identify(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := deadline(w, s.bodyTime(r), answerTime); err != nil && !errors.Is(err, http.ErrNotSupported) {
@@ -64,8 +64,7 @@ func (s *Server) identify(next http.Handler) http.Handler {
 			return
 		}
 		defer done()
-		// What is done for this request sees documents by these labels, and no others: row level security holds it to
-		// them.
+		// Row-level security limits this request to documents with these labels.
 		ctx = tenantdb.WithLabels(ctx, who.Labels())
 		r = r.WithContext(context.WithValue(ctx, principalKey, who))
 		if key := r.Header.Get("Idempotency-Key"); key != "" && mutatingMethods[r.Method] && s.isRouted(r) {
@@ -76,7 +75,7 @@ func (s *Server) identify(next http.Handler) http.Handler {
 	})
 }
 
-// authenticate is whose credential a request has.
+// authenticate returns the principal of a request's credential.
 func (s *Server) authenticate(ctx context.Context, r *http.Request) (access.Principal, error) {
 	all := r.Header.Values("Authorization")
 	if len(all) == 0 {
@@ -95,7 +94,7 @@ func (s *Server) authenticate(ctx context.Context, r *http.Request) (access.Prin
 	return s.keys.Check(ctx, credential)
 }
 
-// isUpload are requests that bring files.
+// isUpload reports whether a request uploads a file.
 func (s *Server) isUpload(r *http.Request) bool {
 	return r.Method == http.MethodPost && r.URL.Path == "/v1/documents" || r.Method == http.MethodPatch &&
 		strings.HasPrefix(r.URL.Path, "/v1/uploads/")
@@ -108,7 +107,7 @@ func (s *Server) bodyTime(r *http.Request) time.Duration {
 	return bodyTime
 }
 
-// bodySize bounds a body; what an operation takes may be less.
+// bodySize returns the largest body of a request, in bytes; an operation may accept less.
 func (s *Server) bodySize(r *http.Request) int64 {
 	switch {
 	case s.isUpload(r):
@@ -119,32 +118,32 @@ func (s *Server) bodySize(r *http.Request) int64 {
 	return maxJSON + 1
 }
 
-// isStream reports whether a request's answer goes on for as long as its caller likes.
+// isStream reports whether a request's response has no time limit: a stream or a download.
 func isStream(r *http.Request) bool {
 	return r.URL.Path == "/v1/events/stream" || strings.HasSuffix(r.URL.Path, "/content")
 }
 
-// mutatingMethods are the methods of requests that are worth doing once.
+// mutatingMethods are the methods for which an Idempotency-Key has an effect.
 var mutatingMethods = map[string]bool{http.MethodPost: true, http.MethodPut: true, http.MethodPatch: true,
 	http.MethodDelete: true}
 
-// isRouted reports whether there is such an operation.
+// isRouted reports whether an operation serves the request.
 func (s *Server) isRouted(r *http.Request) bool {
 	_, pattern := s.mux.Handler(r)
 	return pattern != "/" && !s.refused[pattern]
 }
 
-// idempotentByID are requests whose events' ids are made of the key, so that the trail itself holds each once.
+// idempotentByID are paths whose events get ids derived from the key, so that the trail itself rejects duplicates.
 var idempotentByID = map[string]bool{"/v1/events": true, "/v1/events/batch": true, "/v1/llm-calls": true,
 	"/v1/tool-calls": true, "/v1/escalations": true}
 
-// returnsSecret are requests whose answer must not be kept.
+// returnsSecret reports whether the response has a secret and so must not be stored.
 func returnsSecret(path string) bool {
 	return path == "/v1/keys" || strings.HasPrefix(path, "/v1/keys/") || path == "/v1/tenants" ||
 		path == "/v1/impersonate"
 }
 
-// idempotent does a request under its key, or answers what was answered to it before.
+// idempotent executes a request under its key, or replays the stored response.
 func (s *Server) idempotent(w http.ResponseWriter, r *http.Request, who access.Principal, key string,
 	next http.Handler) {
 	switch {
@@ -154,13 +153,13 @@ func (s *Server) idempotent(w http.ResponseWriter, r *http.Request, who access.P
 				fmt.Sprintf("it is 1 to %d visible ASCII characters", access.MaxRequestKey)))
 		return
 	case returnsSecret(r.URL.Path) && r.Method == http.MethodPost:
-		s.writeResponseProblem(w, r, fieldProblem("header.Idempotency-Key", "an answer that holds a secret is not "+
-			"kept: leave the header out, and look whether the key is there before you try again"))
+		s.writeResponseProblem(w, r, fieldProblem("header.Idempotency-Key", "a response with a secret is not "+
+			"stored: omit the header, and check whether the key exists before you retry"))
 		return
 	case idempotentByID[r.URL.Path]:
 		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), idempotencyKey, key)))
 		return
-	case s.isUpload(r): // a document is known by its source, a piece by its offset
+	case s.isUpload(r): // idempotent already: a document by its source, a piece by its offset
 		next.ServeHTTP(w, r)
 		return
 	}
@@ -170,7 +169,7 @@ func (s *Server) idempotent(w http.ResponseWriter, r *http.Request, who access.P
 		return
 	}
 	sum := sha256.New()
-	// With the labels, so that no answer is given again to whoever had more of them.
+	// With the labels, so that a response is not replayed to a principal that has lost some of them.
 	fmt.Fprintf(sum, "%s\n%s\n%s\n%s\n", r.Method, r.URL.RequestURI(), r.Header.Get("If-Match"), who.Labels())
 	sum.Write(body)
 	reply, err := s.replies.Begin(r.Context(), who, key, [sha256.Size]byte(sum.Sum(nil)))
@@ -200,11 +199,12 @@ func (s *Server) idempotent(w http.ResponseWriter, r *http.Request, who access.P
 		answer = nil
 	}
 	if err := s.replies.End(context.WithoutCancel(r.Context()), who, key, answer); err != nil {
-		s.logger.ErrorContext(r.Context(), "an answer was not kept", "request", requestID(r.Context()), "error", err)
+		s.logger.ErrorContext(r.Context(), "a response was not stored for replay", "request",
+			requestID(r.Context()), "error", err)
 	}
 }
 
-// replyRecorder keeps what is answered.
+// replyRecorder records a response.
 type replyRecorder struct {
 	http.ResponseWriter
 	status int

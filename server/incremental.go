@@ -7,8 +7,8 @@ import (
 	"io"
 )
 
-// eachEvent hands on the events of a batch as they come: {"events": […]}, and nothing else. What it hands on is one
-// JSON value as far as its brackets tell, and holds until the next.
+// eachEvent yields the events of a batch, {"events": […]}, while it arrives. Each raw value has balanced brackets and
+// is valid until the next call.
 func eachEvent(body io.Reader, yield func(i int, raw []byte) error) error {
 	v := &valueReader{r: body, buf: make([]byte, 0, 32<<10)}
 	err := v.batch(yield)
@@ -16,12 +16,12 @@ func eachEvent(body io.Reader, yield func(i int, raw []byte) error) error {
 		return err
 	}
 	if errors.Is(err, io.EOF) {
-		return unreadableBody("it is no JSON: it ends too early")
+		return unreadableBody("it is not JSON: it ends too early")
 	}
 	return bodyProblem(err)
 }
 
-// isProblem reports whether an error is for the client already.
+// isProblem reports whether an error is a client's problem already.
 func isProblem(err error) bool {
 	var p *Problem
 	return errors.As(err, &p)
@@ -30,7 +30,7 @@ func isProblem(err error) bool {
 // valueReader reads JSON values from a stream, one after the other.
 type valueReader struct {
 	r   io.Reader
-	buf []byte // what is read and not used begins at pos
+	buf []byte // the unread part begins at pos
 	pos int
 }
 
@@ -47,10 +47,10 @@ func (v *valueReader) batch(yield func(i int, raw []byte) error) error {
 	}
 	var plain string
 	if json.Unmarshal(name, &plain) != nil {
-		return unreadableBody("it is no JSON object")
+		return unreadableBody("it is not a JSON object")
 	}
 	if plain != "events" {
-		return fieldProblem("body", fmt.Sprintf("%.100q is no field of a batch, which has events alone", plain))
+		return fieldProblem("body", fmt.Sprintf("%.100q is not a field of a batch, which has events only", plain))
 	}
 	if err := v.expect(':', "a colon"); err != nil {
 		return err
@@ -88,7 +88,7 @@ func (v *valueReader) batch(yield func(i int, raw []byte) error) error {
 		}
 		if c != ',' {
 			return unreadableBody(fmt.Sprintf(
-				"it is no JSON: behind body.events[%d] stands neither a comma nor the array's end", i))
+				"it is not JSON: after body.events[%d] a comma or the array's end is missing", i))
 		}
 	}
 	c, err := v.next()
@@ -96,34 +96,34 @@ func (v *valueReader) batch(yield func(i int, raw []byte) error) error {
 		return err
 	}
 	if c == ',' {
-		return fieldProblem("body", "a batch has events alone, once")
+		return fieldProblem("body", "a batch has events only, once")
 	}
 	if err := v.expect('}', "the object's end"); err != nil {
 		return err
 	}
 	switch _, err := v.next(); {
 	case err == nil:
-		return unreadableBody("something stands behind the value")
+		return unreadableBody("there is something after the value")
 	case !errors.Is(err, io.EOF):
 		return err
 	}
 	return nil
 }
 
-// expect takes a byte that must come.
+// expect consumes a required byte.
 func (v *valueReader) expect(want byte, name string) error {
 	c, err := v.next()
 	if err != nil {
 		return err
 	}
 	if c != want {
-		return unreadableBody("it is no JSON object with events: " + name + " is missing")
+		return unreadableBody("it is not a JSON object with events: " + name + " is missing")
 	}
 	v.pos++
 	return nil
 }
 
-// next looks at the first byte that is no white space.
+// next returns the next byte that is not white space, without consuming it.
 func (v *valueReader) next() (byte, error) {
 	for {
 		for ; v.pos < len(v.buf); v.pos++ {
@@ -140,15 +140,15 @@ func (v *valueReader) next() (byte, error) {
 	}
 }
 
-// value takes what is a value by its brackets and quotation marks, or the one byte that is neither.
+// value consumes a value, delimited by its brackets or quotation marks, or a single other byte.
 func (v *valueReader) value() ([]byte, error) {
 	if _, err := v.next(); err != nil {
 		return nil, err
 	}
 	depth, quoted, escaped := 0, false, false
-	for n := 0; ; n++ { // from pos on
+	for n := 0; ; n++ { // n counts from pos
 		if v.pos+n == len(v.buf) {
-			v.buf = v.buf[:copy(v.buf, v.buf[v.pos:])] // to the front, so that there is room
+			v.buf = v.buf[:copy(v.buf, v.buf[v.pos:])] // move to the front, to make room
 			v.pos = 0
 			if err := v.fill(); err != nil {
 				return nil, err
@@ -175,7 +175,7 @@ func (v *valueReader) value() ([]byte, error) {
 	}
 }
 
-// fill reads more behind what is there.
+// fill reads more into the buffer.
 func (v *valueReader) fill() error {
 	if len(v.buf) == cap(v.buf) {
 		v.buf = append(make([]byte, 0, 2*cap(v.buf)), v.buf...)
@@ -184,7 +184,7 @@ func (v *valueReader) fill() error {
 		n, err := v.r.Read(v.buf[len(v.buf):cap(v.buf)])
 		v.buf = v.buf[:len(v.buf)+n]
 		if n > 0 {
-			return nil // an error comes again
+			return nil // the next Read returns the error again
 		}
 		if err != nil {
 			return err
@@ -193,5 +193,5 @@ func (v *valueReader) fill() error {
 	return io.ErrNoProgress
 }
 
-// maxEmptyReads is how often a body may give nothing.
+// maxEmptyReads is the largest number of consecutive reads without data.
 const maxEmptyReads = 100

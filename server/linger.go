@@ -12,20 +12,18 @@ import (
 	"time"
 )
 
-// What is read and dropped of a body that nobody wants any more, so that whoever sends it gets to see the answer: a
-// connection that is closed while its client writes is reset, and the answer that is on its way is lost (RFC 9112,
-// 9.6).
+// Limits on draining an unwanted body. If a server closes the connection while the client still writes, the connection
+// is reset and the client may lose the response (RFC 9112, 9.6).
 const (
-	discardBytes = maxUpload + 2*maxJSON // what the largest request that is taken has
+	discardBytes = maxUpload + 2*maxJSON // the largest accepted request
 	discardTime  = bodyTime
-	// smallRest is what net/http itself reads of a body before it answers.
+	// smallRest is how many bytes of a body net/http itself drains before it responds.
 	smallRest = 256 << 10
 )
 
-// drainBody answers those who are turned away while they still send: the answer goes out at once and says that the
-// connection will be closed, and what still comes is dropped, within bounds of bytes and time. Whoever waits to be
-// told to go on (Expect: 100-continue) need not send anything. HTTP/2 has no need of it: a stream ends without its
-// connection.
+// drainBody lets clients read an error response while they still send the body: it sends the response at once with
+// Connection: close, and then discards the rest, within bounds of bytes and time. A client that waits for 100-continue
+// sends nothing. HTTP/2 needs none of this: a stream ends without its connection.
 func (s *Server) drainBody(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.ProtoMajor != 1 || r.Body == nil || r.Body == http.NoBody {
@@ -35,14 +33,13 @@ func (s *Server) drainBody(next http.Handler) http.Handler {
 		body := &incomingBody{ReadCloser: r.Body, size: r.ContentLength}
 		l := &lingeringWriter{ResponseWriter: w, body: body, expects: strings.EqualFold(r.Header.Get("Expect"),
 			"100-continue")}
-		own := *r // net/http looks at its own one's body when it answers
+		own := *r // net/http checks the original request's body when it responds
 		own.Body = body
 		control := http.NewResponseController(w)
-		// A head that came is no promise that a body will: this holds until whoever knows what is asked for says
-		// better.
+		// A client may send a head and never a body: bound the wait until the handler sets its own deadline.
 		if err := control.SetReadDeadline(time.Now().Add(bodyTime)); err != nil && !errors.Is(err,
 			http.ErrNotSupported) {
-			s.logger.DebugContext(r.Context(), "a body's time is not limited", "error", err)
+			s.logger.DebugContext(r.Context(), "a read deadline could not be set", "error", err)
 		}
 		next.ServeHTTP(l, &own)
 		if !l.dropping || l.answer() != nil || control.Flush() != nil ||
@@ -50,15 +47,14 @@ func (s *Server) drainBody(next http.Handler) http.Handler {
 			return
 		}
 		defer context.AfterFunc(s.stopping, func() { _ = control.SetReadDeadline(time.Now()) })()
-		_, _ = io.CopyN(io.Discard, body.ReadCloser, discardBytes) // however it ends, the connection is closed
+		_, _ = io.CopyN(io.Discard, body.ReadCloser, discardBytes) // ignore the error: the connection is closed anyway
 	})
 }
 
-// incomingBody is a request's body, of which it is known how much was read. Closing it ends nothing: what was not
-// read may have to be dropped.
+// incomingBody counts the bytes read of a request's body. Close does nothing, since the rest may have to be drained.
 type incomingBody struct {
 	io.ReadCloser
-	size  int64 // as its sender said; -1 where they did not
+	size  int64 // Content-Length; -1 if unknown
 	read  atomic.Int64
 	ended atomic.Bool
 }
@@ -76,23 +72,23 @@ func (b *incomingBody) Read(p []byte) (int, error) {
 // Close implements io.Closer.
 func (b *incomingBody) Close() error { return nil }
 
-// over reports that nothing of a body is still to come.
+// over reports whether the whole body has been read.
 func (b *incomingBody) over() bool {
 	return b.ended.Load() || b.size >= 0 && b.read.Load() >= b.size
 }
 
-// lingeringWriter sees an answer that turns a request away before its body has come.
+// lingeringWriter detects an error response that begins before the body has been read.
 type lingeringWriter struct {
 	http.ResponseWriter
 	body     *incomingBody
 	expects  bool
 	decided  bool
 	dropping bool
-	status   int          // of what is held
-	held     bytes.Buffer // the answer, where the rest is dropped
+	status   int          // of the held response
+	held     bytes.Buffer // the response, when the body will be drained
 }
 
-// decide says what becomes of the rest of the body, when the answer begins.
+// decide decides how to treat the rest of the body, when the response begins.
 func (l *lingeringWriter) decide(status int) {
 	if l.decided || status < 200 {
 		return
@@ -101,9 +97,9 @@ func (l *lingeringWriter) decide(status int) {
 	rest := l.body.size - l.body.read.Load()
 	switch {
 	case status < 400 || l.body.over():
-	case l.expects && l.body.read.Load() == 0: // it waits: net/http closes the connection, and nothing is sent
-	case l.body.size >= 0 && rest < smallRest: // net/http reads it, and the connection stays
-	// else it would be read before it is answered
+	case l.expects && l.body.read.Load() == 0: // the client waits for 100-continue: net/http closes the connection
+	case l.body.size >= 0 && rest < smallRest: // net/http drains it and keeps the connection
+	// without full duplex, net/http reads the body before it responds
 	case http.NewResponseController(l.ResponseWriter).EnableFullDuplex() == nil:
 		l.ResponseWriter.Header().Set("Connection", "close")
 		l.dropping = true
@@ -122,12 +118,12 @@ func (l *lingeringWriter) WriteHeader(status int) {
 // Write implements http.ResponseWriter.
 func (l *lingeringWriter) Write(p []byte) (int, error) {
 	if l.decide(http.StatusOK); l.dropping {
-		return l.held.Write(p) // a problem: some hundred bytes
+		return l.held.Write(p) // a problem of some hundred bytes
 	}
 	return l.ResponseWriter.Write(p)
 }
 
-// FlushError is what http.ResponseController calls.
+// FlushError implements the interface of http.ResponseController.
 func (l *lingeringWriter) FlushError() error {
 	if l.decide(http.StatusOK); l.dropping {
 		return nil
@@ -135,7 +131,7 @@ func (l *lingeringWriter) FlushError() error {
 	return http.NewResponseController(l.ResponseWriter).Flush()
 }
 
-// answer sends what was held, so that its end is told before what comes is dropped.
+// answer sends the held response, complete, before the body is drained.
 func (l *lingeringWriter) answer() error {
 	l.Header().Set("Content-Length", strconv.Itoa(l.held.Len()))
 	l.ResponseWriter.WriteHeader(l.status)

@@ -8,14 +8,14 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 )
 
-// strictList makes huma read names letter by letter, and lists as lists: null is none. Its settings are the whole
-// process's.
+// strictList makes huma match names case-sensitively and reject null for lists. Both settings are global to the
+// process.
 var strictList = sync.OnceFunc(func() {
 	huma.ValidateStrictCasing = true
 	huma.DefaultArrayNullable = false
 })
 
-// requireLists has a list that holds nothing be answered as [], and not as null, which breaks typed clients.
+// requireLists encodes nil lists in a response as [], since null breaks typed clients.
 func requireLists(_ huma.Context, _ string, v any) (any, error) {
 	if v == nil {
 		return v, nil
@@ -26,7 +26,7 @@ func requireLists(_ huma.Context, _ string, v any) (any, error) {
 	return v, nil
 }
 
-// withLists is a value whose lists are none of them nil; what was given stays as it is, since others may read it.
+// withLists returns a copy of v without nil lists, and whether it differs; v itself may be shared and stays unchanged.
 func withLists(v reflect.Value) (reflect.Value, bool) {
 	switch v.Kind() {
 	case reflect.Pointer:
@@ -42,7 +42,7 @@ func withLists(v reflect.Value) (reflect.Value, bool) {
 		return structWithLists(v)
 	case reflect.Slice:
 		if v.Type().Elem().Kind() == reflect.Uint8 {
-			return v, false // bytes, or JSON as it is
+			return v, false // bytes or raw JSON
 		}
 		var out reflect.Value
 		for i := range v.Len() {

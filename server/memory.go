@@ -16,37 +16,36 @@ import (
 	"github.com/konstruct/konstruct/extract"
 )
 
-// DefaultRequestMemory is how many bytes the bodies of all requests may take together where Config does not say.
+// DefaultRequestMemory is the default of Config.RequestMemory, in bytes.
 const DefaultRequestMemory = 256 << 20
 
-// MinRequestMemory is what one largest batch takes.
+// MinRequestMemory is the memory of one largest batch, in bytes.
 const MinRequestMemory = 128 << 20
 
-// How much memory a byte of a body takes while its request is worked on, at its worst
+// The memory that a byte of a body needs while its request is processed, at worst
 // (TestABodyTakesNoMoreMemoryThanIsReservedForIt).
 const (
-	weightJSON = 56 // read whole, and twice: once as values of any kind, of which an object takes most
-	// read event by event: the texts, the buffer, and a statement at a time on its way to the database
+	weightJSON = 56 // read whole and decoded twice, once into values of type any, where objects need most
+	// decoded event by event: the texts, the buffer, and one statement to the database at a time
 	weightBatch = 3
-	weightFile  = 3 // read whole, and once more on its way to the database
-	// What an event takes beside its texts, of which the shortest has so many bytes.
+	weightFile  = 3 // read whole, and copied once on its way to the database
+	// The memory of an event beside its texts, and the size of the shortest event, in bytes.
 	eachInBatch = 1 << 10
 	leastEvent  = int64(len(`{"action_type":"x"},`))
 )
 
 const (
-	// smallBody is what takes no part in the wait for room of large ones: bodies below it have a share of their own.
+	// smallBody bounds small bodies, which have a pool of their own and never wait for large ones.
 	smallBody    = 2 << 20 // bytes of memory
 	memoryWait   = 5 * time.Second
-	maxMemWaits  = 32 // requests of one tenant that wait for memory
-	smallShare   = 4  // a fourth of the memory is for small bodies
-	tenantsShare = 2  // one tenant may hold half of a share
+	maxMemWaits  = 32 // waiting requests of one tenant
+	smallShare   = 4  // a fourth of the memory is the pool of small bodies
+	tenantsShare = 2  // one tenant may hold half of a pool
 	pieceMemory  = 4 << 20
 )
 
-// memoryBudget bounds what the bodies of all requests in progress take together. Small bodies and large ones have
-// shares of their own, so that batches hold up no single events, and a tenant may hold half of a share, so that
-// another finds room.
+// memoryBudget bounds the memory of all request bodies in progress. Small and large bodies have separate pools, so that
+// batches don't delay single events. A tenant may hold half of a pool, which leaves room for others.
 type memoryBudget struct {
 	small, large memoryPool
 }
@@ -58,25 +57,25 @@ func newMemoryBudget(total int64) *memoryBudget {
 	return b
 }
 
-// memoryPool is a share of the budget.
+// memoryPool is a part of the budget.
 type memoryPool struct {
 	size int64
 
 	mu      sync.Mutex
 	used    int64
 	tenants map[uuid.UUID]int64
-	waits   []*memoryWaiter // in the order in which they came
+	waits   []*memoryWaiter // in order of arrival
 }
 
-// memoryWaiter is a request that waits for room.
+// memoryWaiter is a request that waits for memory.
 type memoryWaiter struct {
 	tenant uuid.UUID
 	n      int64
 	ready  chan struct{}
 }
 
-// reserve has room for n bytes of a tenant's, and returns what gives it back. It waits for a short while; then it
-// returns a *Problem that says when to come again. What is more than there is in all is let in alone.
+// reserve reserves n bytes for a tenant's request and returns the function that releases them. It waits for up to
+// memoryWait; then it returns a *Problem with Retry-After. A request larger than the pool reserves the whole pool.
 func (b *memoryBudget) reserve(ctx context.Context, tenant uuid.UUID, n int64) (release func(), err error) {
 	if n <= 0 {
 		return func() {}, nil
@@ -116,23 +115,23 @@ func (p *memoryPool) reserve(ctx context.Context, tenant uuid.UUID, n int64) (re
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	i := slices.Index(p.waits, w)
-	if i < 0 { // it came at the last moment
+	if i < 0 { // it was granted at the last moment
 		return release, nil
 	}
 	p.waits = slices.Delete(p.waits, i, i+1)
 	return nil, p.full(tenant, n)
 }
 
-// share is how much of the pool one tenant may hold.
+// share is how many bytes of the pool one tenant may hold.
 func (p *memoryPool) share() int64 { return p.size / tenantsShare }
 
-// canReserve reports whether there is room: a tenant's first body always may have all that is free.
+// canReserve reports whether n bytes are free. A tenant without a reservation may exceed its share.
 func (p *memoryPool) canReserve(tenant uuid.UUID, n int64) bool {
 	held := p.tenants[tenant]
 	return p.used+n <= p.size && (held == 0 || held+n <= p.share())
 }
 
-// waiting is how many of a tenant's wait.
+// waiting returns the number of a tenant's waiting requests.
 func (p *memoryPool) waiting(tenant uuid.UUID) (n int) {
 	for _, w := range p.waits {
 		if w.tenant == tenant {
@@ -150,7 +149,7 @@ func (p *memoryPool) take(tenant uuid.UUID, n int64) {
 	p.tenants[tenant] += n
 }
 
-// release gives room back, to whoever waits for longest and fits.
+// release frees n bytes and grants them to waiting requests in order of arrival, as far as they fit.
 func (p *memoryPool) release(tenant uuid.UUID, n int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -168,20 +167,20 @@ func (p *memoryPool) release(tenant uuid.UUID, n int64) {
 	})
 }
 
-// full says whose bodies leave no room.
+// full returns the problem of a failed reservation: the tenant's own share or the whole pool is in use.
 func (p *memoryPool) full(tenant uuid.UUID, n int64) *Problem {
 	after := memoryWait
 	if held := p.tenants[tenant]; held > 0 && held+n > p.share() {
 		return retryLater(http.StatusTooManyRequests, after,
-			"this tenant's requests in progress take %d MiB, its share: send fewer large ones at once, and try again "+
+			"this tenant's requests in progress use %d MiB, its share: send fewer large ones at a time, and try again "+
 				"in %s",
 			held>>20, after)
 	}
 	return retryLater(http.StatusServiceUnavailable, after,
-		"the requests in progress take %d MiB of memory, as much as they may: try again in %s", p.used>>20, after)
+		"the requests in progress use %d MiB of memory, the limit: try again in %s", p.used>>20, after)
 }
 
-// inUse is how much is reserved.
+// inUse returns the reserved bytes.
 func (b *memoryBudget) inUse() int64 {
 	n := int64(0)
 	for _, p := range []*memoryPool{&b.small, &b.large} {
@@ -192,8 +191,8 @@ func (b *memoryBudget) inUse() int64 {
 	return n
 }
 
-// admitBody has room for a request's body, and takes its bytes into account, or says why it can't come; done is
-// called when the request was worked on.
+// admitBody reserves memory for a request's body and counts its bytes against the tenant's limit. The caller calls done
+// after the request.
 func (s *Server) admitBody(ctx context.Context, who access.Principal, r *http.Request) (done func(), err error) {
 	if most := s.bodySize(r); r.ContentLength > most {
 		return nil, problem(http.StatusRequestEntityTooLarge, "body: it has %d bytes, the limit is %d%s",
@@ -210,7 +209,7 @@ func (s *Server) admitBody(ctx context.Context, who access.Principal, r *http.Re
 		}
 		return release, nil
 	}
-	body := &incomingBody{ReadCloser: r.Body, size: -1} // its size is known when it has come
+	body := &incomingBody{ReadCloser: r.Body, size: -1} // its size is known at the end
 	r.Body = body
 	return func() {
 		release()
@@ -218,7 +217,7 @@ func (s *Server) admitBody(ctx context.Context, who access.Principal, r *http.Re
 	}, nil
 }
 
-// resourceElsewhere says how more than may come at once can be sent.
+// resourceElsewhere returns a hint how to send a larger file.
 func (s *Server) resourceElsewhere(r *http.Request) string {
 	if s.isUpload(r) {
 		return ": send the file in pieces (POST /v1/uploads)"
@@ -226,15 +225,15 @@ func (s *Server) resourceElsewhere(r *http.Request) string {
 	return ""
 }
 
-// bodyMemory is how much memory a request's body takes. Whoever does not say how much comes is taken to send as
-// much as may come.
+// bodyMemory returns the memory that a request's body needs, in bytes. Without Content-Length it assumes the largest
+// body.
 func (s *Server) bodyMemory(r *http.Request) int64 {
 	n := r.ContentLength
 	if n < 0 || n > s.bodySize(r) {
 		n = s.bodySize(r)
 	}
 	switch {
-	// it goes to the disk or the database as it comes; what is read whole later has its own room (fileMemory)
+	// streamed to the disk or the database; fileMemory reserves for what is read whole later
 	case s.isUpload(r):
 		return min(n, pieceMemory)
 	case r.URL.Path == batchPath:
@@ -243,12 +242,12 @@ func (s *Server) bodyMemory(r *http.Request) int64 {
 	return n * weightJSON
 }
 
-// fileMemory has room for a file that is read whole.
+// fileMemory reserves memory for a file that is read whole.
 func (s *Server) fileMemory(ctx context.Context, tenant uuid.UUID, size int64) (release func(), err error) {
 	return s.memory.reserve(ctx, tenant, size*weightFile)
 }
 
-// readSized reads what has a known size without the room that io.ReadAll makes by guessing.
+// readSized reads a body of known size without io.ReadAll's repeated growth.
 func readSized(r io.Reader, size int64) ([]byte, error) {
 	b := bytes.NewBuffer(make([]byte, 0, min(max(size, 0), extract.MaxPDF)+bytes.MinRead))
 	_, err := b.ReadFrom(r)

@@ -10,8 +10,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// metrics are figures of requests. The labels are few and of our own making: routes as they are registered, and tenants
-// up to maxTenants, the others together.
+// metrics are the metrics of requests. Label values are bounded: registered routes, and at most maxTenants tenants,
+// with the rest counted as other.
 type metrics struct {
 	answers  *prometheus.HistogramVec
 	tenants  *prometheus.CounterVec
@@ -23,26 +23,26 @@ type metrics struct {
 	tenantsSeen map[string]bool
 }
 
-// maxTenants is how many tenants have a line of their own.
+// maxTenants is the number of tenants with their own label value.
 const maxTenants = 100
 
 func newMetrics(s *Server) *metrics {
 	return &metrics{
 		answers: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "konstruct_http_request_duration_seconds",
-			Help:    "How long requests took, by route, method and status.",
+			Help:    "Duration of requests, by route, method and status.",
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}},
 			[]string{"route", "method", "status"}),
 		tenants: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "konstruct_http_tenant_requests_total",
-			Help: "Requests of each tenant; those beyond the first hundred are together as other."},
+			Help: "Requests of each tenant; tenants after the first hundred are counted as other."},
 			[]string{"tenant"}),
 		shed: prometheus.NewCounter(prometheus.CounterOpts{Name: "konstruct_http_requests_shed_total",
-			Help: "Requests that were sent away because too many were in progress."}),
+			Help: "Requests rejected because too many were in progress."}),
 		inFlight: prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "konstruct_http_requests_in_flight",
 			Help: "Requests in progress."}, func() float64 {
 			return float64(s.working.Load())
 		}),
 		memory: prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "konstruct_http_body_memory_bytes",
-			Help: "Memory that is set aside for requests' bodies."},
+			Help: "Memory reserved for request bodies."},
 			func() float64 { return float64(s.memory.inUse()) }),
 		tenantsSeen: map[string]bool{},
 	}
@@ -66,7 +66,7 @@ func (m *metrics) collectors() []prometheus.Collector {
 	return []prometheus.Collector{m.answers, m.tenants, m.shed, m.inFlight, m.memory}
 }
 
-// methods are those that a route has; others are counted together.
+// methods are the methods with their own label value.
 var methods = map[string]bool{"GET": true, "HEAD": true, "POST": true, "PUT": true, "PATCH": true, "DELETE": true,
 	"OPTIONS": true}
 

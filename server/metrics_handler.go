@@ -8,8 +8,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// Metrics serves the figures for Prometheus, and others of the process, at /metrics. They name tenants and need no
-// credential, so they have a listener of their own, which strangers don't reach.
+// Metrics serves this server's and other Prometheus metrics at /metrics. They name tenants and need no credential, so
+// serve them on a listener of their own that outsiders can't reach.
 func (s *Server) Metrics(others ...prometheus.Collector) http.Handler {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(others...)
@@ -18,7 +18,7 @@ func (s *Server) Metrics(others ...prometheus.Collector) http.Handler {
 	return MetricsHandler(registry, s.c.Hosts)
 }
 
-// MetricsHandler serves figures at /metrics to those who name the service as hosts do, or by an address.
+// MetricsHandler serves metrics at /metrics, under the given host names or an address.
 func MetricsHandler(figures prometheus.Gatherer, hosts Hosts) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(figures, promhttp.HandlerOpts{MaxRequestsInFlight: 4}))
@@ -26,8 +26,8 @@ func MetricsHandler(figures prometheus.Gatherer, hosts Hosts) http.Handler {
 		h := w.Header()
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Cache-Control", "no-store")
-		if !hosts.Known(r.Host) { // a page whose name leads here would read them (DNS rebinding)
-			http.Error(w, "this is not its name: the operator lists them in KONSTRUCT_HOSTS",
+		if !hosts.Known(r.Host) { // against DNS rebinding
+			http.Error(w, "unknown host name: the operator lists them in KONSTRUCT_HOSTS",
 				http.StatusMisdirectedRequest)
 			return
 		}

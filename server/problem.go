@@ -26,22 +26,22 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// Problem is what went wrong, by RFC 9457.
+// Problem is an error response (RFC 9457).
 type Problem struct {
 	Title  string `json:"title" doc:"The kind of problem"`
 	Status int    `json:"status" doc:"The HTTP status"`
 	Detail string `json:"detail" doc:"What is wrong, and what to do"`
-	// Instance is the request's id, which the service's log has too.
-	Instance string         `json:"instance,omitempty" doc:"The request's id, which the service's log has too"`
+	// Instance is the request's id, which is also in the service's log.
+	Instance string         `json:"instance,omitempty" doc:"The request's id, as in the service's log"`
 	Errors   []FieldProblem `json:"errors,omitempty" doc:"Each field that is wrong"`
 
 	after time.Duration
 }
 
-// FieldProblem is a field that is not acceptable.
+// FieldProblem is an invalid field.
 type FieldProblem struct {
 	Location string `json:"location" doc:"Such as query.limit" example:"body.events[3].action_type"`
-	Message  string `json:"message" doc:"Why, and what would be"`
+	Message  string `json:"message" doc:"Why, and what is valid"`
 }
 
 // Error implements error.
@@ -69,28 +69,28 @@ func problem(status int, format string, args ...any) *Problem {
 	return &Problem{Title: http.StatusText(status), Status: status, Detail: fmt.Sprintf(format, args...)}
 }
 
-// fieldProblem says that a field is not acceptable.
+// fieldProblem returns the problem of an invalid field.
 func fieldProblem(location, reason string) *Problem {
 	p := problem(http.StatusUnprocessableEntity, "%s: %s", location, reason)
 	p.Errors = []FieldProblem{{location, reason}}
 	return p
 }
 
-// permissionDenied says that a field asks for more than whoever asks was granted.
+// permissionDenied returns the problem of a field that exceeds the principal's rights.
 func permissionDenied(location, reason string) *Problem {
 	p := fieldProblem(location, reason)
 	p.Title, p.Status = http.StatusText(http.StatusForbidden), http.StatusForbidden
 	return p
 }
 
-// retryLater says that it could be done at another time.
+// retryLater returns a problem with Retry-After.
 func retryLater(status int, after time.Duration, format string, args ...any) *Problem {
 	p := problem(status, format, args...)
 	p.after = after
 	return p
 }
 
-// errorResponse is an error as its caller is told it: what is the caller's to know, and no more.
+// errorResponse converts an error into a problem, without internal details.
 func (s *Server) errorResponse(ctx context.Context, err error) *Problem {
 	var p *Problem
 	var field *audit.FieldError
@@ -103,7 +103,7 @@ func (s *Server) errorResponse(ctx context.Context, err error) *Problem {
 	var grant *tenantdb.GrantError
 	switch {
 	case errors.As(err, &p):
-		own := *p // some are the same for every request, and each is told its own id
+		own := *p // a shared problem is copied: each response sets its own instance
 		return &own
 	case errors.As(err, &field):
 		return fieldProblem(fieldLocation(ctx)+field.Field, field.Reason)
@@ -188,7 +188,7 @@ func (s *Server) errorResponse(ctx context.Context, err error) *Problem {
 		"something went wrong here: the service's log has it under this request's id")
 }
 
-// fieldLocation is the part of a request that its fields stand in: what has no body says them in its query.
+// fieldLocation returns where a request has its fields: in the query if it has no body.
 func fieldLocation(ctx context.Context) string {
 	if bodiless, _ := ctx.Value(bodilessKey).(bool); bodiless {
 		return "query."
@@ -196,7 +196,7 @@ func fieldLocation(ctx context.Context) string {
 	return "body."
 }
 
-// locate is where a field of a request stands; what is acted on is named by its path.
+// locate returns the location of a field; the id is in the path.
 func locate(ctx context.Context, field string) string {
 	if field == "id" {
 		return "path.id"
@@ -204,12 +204,12 @@ func locate(ctx context.Context, field string) string {
 	return fieldLocation(ctx) + field
 }
 
-// isUnavailable reports whether the database was not there, or went away.
+// isUnavailable reports whether an error means that the database is unavailable.
 func isUnavailable(err error) bool {
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) {
 		class := pg.Code[:min(2, len(pg.Code))]
-		// shutting down, out of a resource, connection, the system
+		// server shutdown, resources, connection, system error
 		return class == "57" && pg.Code != "57014" || class == "53" || class == "08" || class == "58"
 	}
 	var connect *pgconn.ConnectError
@@ -218,7 +218,7 @@ func isUnavailable(err error) bool {
 		strings.Contains(err.Error(), "connection reset") || strings.Contains(err.Error(), "broken pipe")
 }
 
-// hideValues makes huma's own errors ours: without the values that were sent, which may be secrets.
+// hideValues converts huma's own errors into problems, without the values that were sent, which may be secrets.
 func hideValues(ctx huma.Context, _ string, v any) (any, error) {
 	if e, ok := v.(*huma.ErrorModel); ok {
 		p := &Problem{Title: e.Title, Status: e.Status, Detail: e.Detail, Instance: requestID(ctx.Context())}

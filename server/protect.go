@@ -31,16 +31,16 @@ const (
 	bodyKey
 )
 
-// requestID is the id of the request that a context belongs to.
+// requestID returns the id of a context's request.
 func requestID(ctx context.Context) string {
 	id, _ := ctx.Value(requestIDKey).(string)
 	return id
 }
 
-// goodID is what a caller's own request id may look like: nothing that could forge a line of a log.
+// goodID matches request ids that can't forge a log line.
 var goodID = regexp.MustCompile(`^[A-Za-z0-9._:-]{1,100}$`)
 
-// protect puts everything around the API that any request meets, whoever asks.
+// protect wraps the API in what applies to every request: ids, security headers, logging, and load shedding.
 func (s *Server) protect(next http.Handler) http.Handler {
 	compress, err := gzhttp.NewWrapper(gzhttp.MinSize(1024), gzhttp.EnableZstd(true),
 		gzhttp.ExceptContentTypes([]string{"text/event-stream", "application/zip", "application/octet-stream",
@@ -81,7 +81,7 @@ func (s *Server) protect(next http.Handler) http.Handler {
 						problem(http.StatusInternalServerError,
 							"something went wrong here: the service's log has it under this request's id"))
 				} else {
-					panic(http.ErrAbortHandler) // the answer is broken off, so that nobody takes it for whole
+					panic(http.ErrAbortHandler) // so that nobody takes a part for the whole
 				}
 			}
 			took := time.Since(begin)
@@ -92,7 +92,7 @@ func (s *Server) protect(next http.Handler) http.Handler {
 				slog.Int64("bytes", seen.bytes), slog.Duration("took", took), slog.String("tenant", seen.tenant))
 		}()
 		working, most := &s.working, int64(maxInFlight)
-		if isStream(r) { // which take no part in the work while nothing comes
+		if isStream(r) { // mostly idle, so they have a limit of their own
 			working, most = &s.streaming, maxStreams
 		}
 		n := working.Add(1)
@@ -114,8 +114,7 @@ func (s *Server) protect(next http.Handler) http.Handler {
 	})
 }
 
-// checkRequest says what is wrong with a request before anything of it is looked at; it answers a browser's questions
-// about CORS itself.
+// checkRequest checks a request before anything else is read of it, and answers CORS preflights.
 func (s *Server) checkRequest(w http.ResponseWriter, r *http.Request) *Problem {
 	if why := httpwire.Ambiguous(r); why != "" {
 		w.Header().Set("Connection", "close")
@@ -130,14 +129,14 @@ func (s *Server) checkRequest(w http.ResponseWriter, r *http.Request) *Problem {
 	}
 	if r.Header.Get("Content-Encoding") != "" && r.Header.Get("Content-Encoding") != "identity" {
 		return problem(http.StatusUnsupportedMediaType,
-			"header.Content-Encoding: bodies are taken as they are, not compressed")
+			"header.Content-Encoding: compressed bodies are not accepted")
 	}
 	origin := r.Header.Get("Origin")
 	same := false
 	if u, err := url.Parse(origin); err == nil && origin != "" {
 		same = u.Host == r.Host
 	}
-	named := slices.Contains(s.c.Origins, origin) // whose pages may ask, by whatever name they know the service
+	named := slices.Contains(s.c.Origins, origin) // such a page may use any host name
 	if p := s.misdirected(r, same); p != nil && !named {
 		return p
 	}
@@ -146,8 +145,8 @@ func (s *Server) checkRequest(w http.ResponseWriter, r *http.Request) *Problem {
 	}
 	w.Header().Add("Vary", "Origin")
 	if !same && !named {
-		return problem(http.StatusForbidden, "header.Origin: pages of %.100q may not ask here: the operator names "+
-			"those that may (KONSTRUCT_CORS_ORIGINS)", origin)
+		return problem(http.StatusForbidden, "header.Origin: pages of %.100q may not call this API: the operator "+
+			"lists those that may (KONSTRUCT_CORS_ORIGINS)", origin)
 	}
 	if same {
 		return nil
@@ -165,7 +164,7 @@ func (s *Server) checkRequest(w http.ResponseWriter, r *http.Request) *Problem {
 	return nil
 }
 
-// writeResponseProblem answers with a problem.
+// writeResponseProblem writes a problem response.
 func (s *Server) writeResponseProblem(w http.ResponseWriter, r *http.Request, p *Problem) {
 	p.Instance = requestID(r.Context())
 	for key, values := range p.GetHeaders() {
@@ -174,11 +173,11 @@ func (s *Server) writeResponseProblem(w http.ResponseWriter, r *http.Request, p 
 	w.Header().Set("Content-Type", p.ContentType(""))
 	w.WriteHeader(p.Status)
 	if err := json.NewEncoder(w).Encode(p); err != nil {
-		s.logger.DebugContext(r.Context(), "an answer was not taken", "request", p.Instance, "error", err)
+		s.logger.DebugContext(r.Context(), "a response could not be sent", "request", p.Instance, "error", err)
 	}
 }
 
-// isTLS reports whether a request came over TLS, to us or to a proxy of ours.
+// isTLS reports whether a request arrived over TLS, here or at a trusted proxy.
 func (s *Server) isTLS(r *http.Request) bool {
 	return r.TLS != nil || s.fromProxy(r) && r.Header.Get("X-Forwarded-Proto") == "https"
 }
@@ -192,7 +191,7 @@ func containsAddr(networks []netip.Prefix, a netip.Addr) bool {
 	return slices.ContainsFunc(networks, func(p netip.Prefix) bool { return p.Contains(a.Unmap()) })
 }
 
-// client is the address that a request is from: the last one that no proxy of ours put there itself.
+// client returns the client's address: the last in X-Forwarded-For that is not a trusted proxy.
 func (s *Server) client(r *http.Request) string {
 	at, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {
@@ -210,16 +209,16 @@ func (s *Server) client(r *http.Request) string {
 	return from.Unmap().String()
 }
 
-// responseWatcher sees what is answered.
+// responseWatcher records the status and size of a response.
 type responseWatcher struct {
 	http.ResponseWriter
 	status int
 	bytes  int64
-	tenant string // of whoever asked, once that is known
-	route  string // that answered
+	tenant string // the principal's, once known
+	route  string // the matched pattern
 }
 
-// watcherOf is what is seen of the request that a context belongs to.
+// watcherOf returns the responseWatcher of a request's context.
 func watcherOf(ctx context.Context) *responseWatcher { return ctx.Value(watcherKey).(*responseWatcher) }
 
 // WriteHeader implements http.ResponseWriter.
@@ -246,7 +245,7 @@ func (w *responseWatcher) Unwrap() http.ResponseWriter { return w.ResponseWriter
 // Flush implements http.Flusher.
 func (w *responseWatcher) Flush() { _ = http.NewResponseController(w.ResponseWriter).Flush() }
 
-// deadline bounds how long a request's body may take to come and its answer to be made and taken.
+// deadline sets the deadlines for reading a request's body and writing its response.
 func deadline(w http.ResponseWriter, body, answer time.Duration) error {
 	c := http.NewResponseController(w)
 	if err := c.SetReadDeadline(time.Now().Add(body)); err != nil {

@@ -15,7 +15,7 @@ import (
 //go:embed reference.html
 var referencePage string
 
-// publicRoutes serves what is for everybody: the API's description, and how the service is.
+// publicRoutes registers the public paths: the API description, its reference page, and health checks.
 func (s *Server) publicRoutes() {
 	mux := s.mux
 	raw, err := s.api.OpenAPI().MarshalJSON()
@@ -53,7 +53,7 @@ func (s *Server) publicRoutes() {
 	mux.HandleFunc("/", s.notFound)
 	s.refused = map[string]bool{}
 	for path, item := range s.api.OpenAPI().Paths {
-		// one's own path is no parameter of another's: GET /v1/jobs/cancel is no job
+		// a literal path is no parameter of another pattern: GET /v1/jobs/cancel is not a job
 		for method, op := range operationsByMethod(item) {
 			if pattern := method + " " + path; op == nil && !strings.Contains(path, "{") {
 				mux.HandleFunc(pattern, s.notFound)
@@ -63,25 +63,26 @@ func (s *Server) publicRoutes() {
 	}
 }
 
-// operationsByMethod are a path's, by method; nil where it has none.
+// operationsByMethod returns a path's operations; nil where it has none.
 func operationsByMethod(item *huma.PathItem) map[string]*huma.Operation {
 	return map[string]*huma.Operation{"GET": item.Get, "POST": item.Post, "PUT": item.Put, "PATCH": item.Patch,
 		"DELETE": item.Delete}
 }
 
-// notFound answers where nothing is served, or not by this method.
+// notFound responds 405 or 404.
 func (s *Server) notFound(w http.ResponseWriter, r *http.Request) {
 	if may := s.allowedMethods(r); len(may) > 0 {
 		w.Header().Set("Allow", strings.Join(may, ", "))
-		s.writeResponseProblem(w, r, problem(http.StatusMethodNotAllowed, "%.20q is not done here: it is %s", r.Method,
+		s.writeResponseProblem(w, r, problem(http.StatusMethodNotAllowed, "%.20q is not supported here: use %s",
+			r.Method,
 			strings.Join(may, ", ")))
 		return
 	}
-	s.writeResponseProblem(w, r, problem(http.StatusNotFound, "there is no %.100q here: /reference shows what there is",
+	s.writeResponseProblem(w, r, problem(http.StatusNotFound, "there is no %.100q here: /reference lists what there is",
 		r.URL.Path))
 }
 
-// allowedMethods are the methods that are served at a request's path.
+// allowedMethods returns the methods that are served at a request's path.
 func (s *Server) allowedMethods(r *http.Request) (may []string) {
 	for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"} {
 		other := r.Clone(r.Context())
@@ -93,23 +94,23 @@ func (s *Server) allowedMethods(r *http.Request) (may []string) {
 	return may
 }
 
-// readyTime bounds the question whether a part is there.
+// readyTime is the timeout of a readiness check.
 const readyTime = 2 * time.Second
 
-// Component is something that the service needs.
+// Component is a part of the service in /readyz.
 type Component struct {
 	Name   string `json:"name"`
 	Ready  bool   `json:"ready"`
 	Reason string `json:"why,omitempty"`
 }
 
-// readyz says whether requests should be sent here, and which part is not ready.
+// readyz reports whether the service can take requests, and which component is not ready.
 func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), readyTime)
 	defer cancel()
 	parts := []Component{{Name: "database"}, {Name: "accepting", Ready: !s.draining.Load()}}
 	if err := s.c.Konstruct.Door().Ping(ctx); err != nil {
-		parts[0].Reason = "it does not answer" // more is the operator's to know: the log has it
+		parts[0].Reason = "it does not respond" // the log has the details, which are for the operator only
 		s.logger.WarnContext(ctx, "not ready", "error", err)
 	} else {
 		parts[0].Ready = true
@@ -129,7 +130,7 @@ func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
 	_ = huma.DefaultJSONFormat.Marshal(w, map[string]any{"ready": status == http.StatusOK, "parts": parts})
 }
 
-// reference renders the API's description for people; nothing of it is loaded from elsewhere.
+// reference renders the API description as one HTML page without external resources.
 func (s *Server) reference() []byte {
 	type operation struct {
 		Method, Path string
@@ -175,7 +176,7 @@ func (s *Server) reference() []byte {
 	return []byte(b.String())
 }
 
-// schemaKind names what a schema describes, in a word.
+// schemaKind returns a short name of a schema's type.
 func schemaKind(sc *huma.Schema) string {
 	switch {
 	case sc == nil:

@@ -9,18 +9,17 @@ import (
 	"github.com/konstruct/konstruct/logstore"
 )
 
-// trailHealth is what was found last of events that are sealed and in no log. /readyz needs no credential, so it does
-// not ask the database each time.
+// trailHealth caches the check for overdue events, because /readyz needs no credential.
 type trailHealth struct {
 	mu   sync.Mutex
 	at   time.Time
 	last Component
 }
 
-// trailTTL is for how long what was found holds.
+// trailTTL is how long a result is cached.
 const trailTTL = 5 * time.Second
 
-// component says whether everything that is sealed enters the log in time.
+// component checks whether all sealed events enter the log in time.
 func (t *trailHealth) component(ctx context.Context, s *Server) Component {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -31,9 +30,9 @@ func (t *trailHealth) component(ctx context.Context, s *Server) Component {
 	w, err := logstore.CountAllWaiting(ctx, s.c.Evidence)
 	switch {
 	case err != nil:
-		p.Reason = "it can't be asked what waits for the log"
+		p.Reason = "the waiting events can't be counted"
 		s.logger.WarnContext(ctx, "not ready", "error", err)
-	case !w.OK(): // whose events those are, and what hinders, is the operator's to know
+	case !w.OK(): // the details are for the operator only
 		p.Reason = fmt.Sprintf("%d sealed events are not in the log in time", w.Overdue+w.Unknown)
 		s.logger.ErrorContext(ctx, "not ready", "error", w.Err())
 	default:

@@ -2,7 +2,7 @@ package server
 
 import "github.com/danielgtaylor/huma/v2"
 
-// routes are all operations.
+// routes registers all operations.
 func (s *Server) routes() {
 	s.events()
 	s.stream()
@@ -16,12 +16,12 @@ func (s *Server) routes() {
 	s.access()
 }
 
-// describe completes the description.
+// describe completes the API description.
 func (s *Server) describe() error {
 	schemas := s.api.OpenAPI().Components.Schemas.Map()
-	schemas["Job"].Properties["document_id"].Nullable = true // their type is said by an alias, which knows no pointers
+	schemas["Job"].Properties["document_id"].Nullable = true // an alias in the schema ignores pointers
 	schemas["EventCreated"].Properties["id"].Nullable = true
-	for _, unused := range []string{"ErrorModel", "ErrorDetail", "FormFile"} { // huma's own, which no answer has
+	for _, unused := range []string{"ErrorModel", "ErrorDetail", "FormFile"} { // huma's own, used by no response
 		delete(schemas, unused)
 	}
 	addExamples(s.api.OpenAPI().Components.Schemas)
@@ -31,7 +31,7 @@ func (s *Server) describe() error {
 		{Name: "Evidence", Description: "Proofs, receipts, bundles and exports that outsiders verify."},
 		{Name: "Compliance", Description: "Erasure, legal holds and retention."},
 		{Name: "Documents", Description: "The knowledge base: documents, uploads and ingest jobs."},
-		{Name: "Search", Description: "Passages that answer a query, and how well."},
+		{Name: "Search", Description: "Search in the knowledge base, and its evaluation."},
 		{Name: "Access", Description: "Principals, keys, users, roles and limits."},
 		{Name: "Operations", Description: "Tenants, usage and models."},
 	}

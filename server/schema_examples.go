@@ -8,8 +8,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 )
 
-// addExamples gives each schema an example of what it describes, made of its properties' own: clients' generators and
-// people read it.
+// addExamples gives each schema an example, built from its properties' examples, for code generators and readers.
 func addExamples(all huma.Registry) {
 	for _, s := range all.Map() {
 		if s.Type == huma.TypeObject && len(s.Examples) == 0 {
@@ -18,10 +17,10 @@ func addExamples(all huma.Registry) {
 	}
 }
 
-// maxExampleDepth ends examples of types that hold their own kind.
+// maxExampleDepth bounds examples of recursive types.
 const maxExampleDepth = 6
 
-// exampleOf is a value that a schema accepts. name is the property's, which says what a string may be.
+// exampleOf returns a value that a schema accepts. name is the property's name, which selects a string.
 func exampleOf(all huma.Registry, name string, s *huma.Schema, depth int) any {
 	if s.Ref != "" {
 		s = all.SchemaFromRef(s.Ref)
@@ -60,7 +59,7 @@ func exampleOf(all huma.Registry, name string, s *huma.Schema, depth int) any {
 	return map[string]any{"order": "17"}
 }
 
-// boundedExample is a number within a schema's bounds.
+// boundedExample returns a number within a schema's bounds.
 func boundedExample(s *huma.Schema, value string) string {
 	if s.Minimum != nil {
 		raw, _ := json.Marshal(*s.Minimum)
@@ -69,7 +68,7 @@ func boundedExample(s *huma.Schema, value string) string {
 	return value
 }
 
-// stringExample is a text as a property of that name and format has.
+// stringExample returns a string for a property's name and format.
 func stringExample(name string, s *huma.Schema) string {
 	switch s.Format {
 	case "uuid":
@@ -88,7 +87,7 @@ func stringExample(name string, s *huma.Schema) string {
 	return value
 }
 
-// exampleTexts are by a property's name.
+// exampleTexts are strings by property name.
 var exampleTexts = map[string]string{
 	"action_type": "tool_invocation", "input_summary": `{"order":17}`, "output_summary": "the pump was shipped",
 	"user_id": "ada", "name": "lookup_order", "reason": "a refund above the limit", "filename": "handbook.md",

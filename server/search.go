@@ -28,24 +28,24 @@ type SearchRequest struct {
 	Labels          []string    `json:"labels,omitempty" maxItems:"32"`
 	MinScore        *float64    `json:"min_score,omitempty"`
 	Diversity       float64     `json:"diversity,omitempty" minimum:"0" maximum:"1"`
-	PerDocument     bool        `json:"per_document,omitempty" doc:"The best passage of each document alone"`
+	PerDocument     bool        `json:"per_document,omitempty" doc:"Only the best passage of each document"`
 	Neighbours      int         `json:"neighbours,omitempty" minimum:"0" maximum:"10"`
-	After           string      `json:"after,omitempty" maxLength:"300" doc:"The last answer's next"`
+	After           string      `json:"after,omitempty" maxLength:"300" doc:"The previous page's next"`
 	WithinMS        int64       `json:"within_ms,omitempty" minimum:"0" maximum:"60000"`
 	Rerank          bool        `json:"rerank,omitempty"`
-	UserID          string      `json:"user_id,omitempty" maxLength:"1024" doc:"Who asked"`
+	UserID          string      `json:"user_id,omitempty" maxLength:"1024" doc:"The user who searches"`
 	ConversationID  string      `json:"conversation_id,omitempty" maxLength:"1000"`
 	Agent           *uuid.UUID  `json:"agent_id,omitempty"`
 }
 
-// libraryRequest is a question as the library is asked it.
+// libraryRequest validates a search and converts it for the library.
 func (q *SearchRequest) libraryRequest(w access.Principal, at string) (out konstruct.SearchRequest, err error) {
 	if err := kb.CheckLabels(q.Labels); err != nil {
 		return out, fieldProblem(at+".labels", err.Error())
 	}
 	if name, lacks := w.Labels().Missing(q.Labels); lacks {
 		return out, permissionDenied(at+".labels",
-			fmt.Sprintf("%.120q is not granted to you: leave it out, or ask for it", name))
+			fmt.Sprintf("%.120q is not granted to you: leave it out, or ask an administrator for it", name))
 	}
 	out = konstruct.SearchRequest{Text: q.Text, TopK: q.TopK, UserID: q.UserID, Labels: q.Labels,
 		ConversationID: q.ConversationID, Mode: q.Mode, LexicalFallback: q.LexicalFallback, MinScore: q.MinScore,
@@ -67,8 +67,8 @@ func (s *Server) search() {
 		return huma.Operation{OperationID: id, Method: method, Path: path, Summary: summary, Tags: []string{"Search"}}
 	}
 	create := op("search", "POST", "/v1/search", "Search the knowledge base")
-	create.Description = "The event that says what was shown is written in the same transaction: there is no answer " +
-		"without its record."
+	create.Description = "The retrieval event with the returned passages is written in the same transaction: no " +
+		"result without its event."
 	register(s, create, access.KBRead,
 		func(ctx context.Context, w access.Principal,
 			in *struct{ Body SearchRequest }) (*Response[konstruct.SearchResult], error) {
@@ -78,7 +78,7 @@ func (s *Server) search() {
 			}
 			return &Response[konstruct.SearchResult]{all[0]}, nil
 		})
-	register(s, op("searchBatch", "POST", "/v1/search/batch", "Run several searches: all are answered or none"),
+	register(s, op("searchBatch", "POST", "/v1/search/batch", "Run several searches: all succeed or none"),
 		access.KBRead, func(ctx context.Context, w access.Principal, in *struct {
 			Body struct {
 				Questions []SearchRequest `json:"questions" minItems:"1" maxItems:"100"`
@@ -111,7 +111,7 @@ func (s *Server) search() {
 	register(s, op("getPassage", "GET", "/v1/passages/{id}", "Get a passage with its surrounding text"), access.KBRead,
 		func(ctx context.Context, w access.Principal, in *struct {
 			PathID
-			Around int `query:"around" default:"500" minimum:"0" maximum:"65536" doc:"Bytes of its document around it"`
+			Around int `query:"around" default:"500" minimum:"0" maximum:"65536" doc:"Bytes before and after it"`
 		}) (*Response[kb.PassageContext], error) {
 			pid, err := in.uuid()
 			if err != nil {
@@ -131,8 +131,8 @@ func (s *Server) search() {
 			return listPage(models, len(models)+1, func(kb.Model) string { return "" }), err
 		})
 	serving := op("updateServingModel", "PUT", "/v1/models/serving", "Switch searches to the vectors of another model")
-	serving.Description = "Its vectors are made beside by konstruct kb reembed; the empty name is the first model, " +
-		"whose vectors are always there."
+	serving.Description = "konstruct kb reembed makes its vectors first; the empty name is the first model, " +
+		"whose vectors always exist."
 	register(s, serving, access.KBWrite, func(ctx context.Context, w access.Principal, in *struct {
 		Body struct {
 			Model string `json:"model" maxLength:"1000"`
@@ -141,7 +141,7 @@ func (s *Server) search() {
 		event, err := s.agent(w, w.Agent).ServeModel(ctx, in.Body.Model)
 		return &Response[EventCreated]{EventCreated{ID: &event}}, err
 	})
-	drop := op("deleteModel", "DELETE", "/v1/models/{model}", "Delete the vectors of a model that does not serve")
+	drop := op("deleteModel", "DELETE", "/v1/models/{model}", "Delete the vectors of a model that searches do not use")
 	drop.DefaultStatus = 204
 	register(s, drop, access.KBWrite, func(ctx context.Context, w access.Principal, in *struct {
 		Model string `path:"model" maxLength:"1000"`
@@ -161,7 +161,7 @@ func (s *Server) searchAll(ctx context.Context, w access.Principal, in []SearchR
 			return nil, err
 		}
 		if i > 0 && a != as {
-			return nil, fieldProblem(at(i)+".agent_id", "questions that are asked together are one agent's")
+			return nil, fieldProblem(at(i)+".agent_id", "the searches of a batch must be of one agent")
 		}
 		as = a
 		if questions[i], err = in[i].libraryRequest(w, at(i)); err != nil {
@@ -174,19 +174,19 @@ func (s *Server) searchAll(ctx context.Context, w access.Principal, in []SearchR
 	return s.agent(w, as).SearchBatch(ctx, questions)
 }
 
-// EvaluationQuery is a question whose answers are known.
+// EvaluationQuery is a query with its known answers.
 type EvaluationQuery struct {
 	Text    string         `json:"text" minLength:"1"`
 	Answers map[string]int `json:"answers" minProperties:"1" maxProperties:"1000"`
 }
 
-// ModeScores are the scores of a mode.
+// ModeScores are the scores of a search mode.
 type ModeScores struct {
 	Mode   search.Mode  `json:"mode"`
 	Scores []eval.Score `json:"scores"`
 }
 
-// checkAnswerable refuses questions that no search can answer: their scores would be zero whatever is found.
+// checkAnswerable refuses queries whose answers are no findable documents: their scores would always be zero.
 func (s *Server) checkAnswerable(ctx context.Context, w access.Principal, c *eval.Collection) error {
 	var names []string
 	for _, answers := range c.Judged {
@@ -203,21 +203,21 @@ func (s *Server) checkAnswerable(ctx context.Context, w access.Principal, c *eva
 	p := problem(http.StatusUnprocessableEntity, "%d of %d questions can't be measured", len(ids), len(c.Queries))
 	for _, id := range ids {
 		p.Errors = append(p.Errors, FieldProblem{"body.questions[" + id + "].answers",
-			"none of them, with a score of 1 or more, is the source or file name of a document that such a search " +
+			"none with a grade of 1 or more is the source or file name of a document that such a search " +
 				"can find"})
 	}
 	return p
 }
 
-// evaluate measures searches by questions whose answers are known.
+// evaluate registers the operation that scores searches with judged queries.
 func (s *Server) evaluate(op func(id, method, path, summary string) huma.Operation) {
 	evaluate := op("createEvaluation", "POST", "/v1/evaluations", "Measure search quality with judged queries")
-	evaluate.Description = "Each question is a search with its event."
+	evaluate.Description = "Each question runs as a search and is recorded as an event."
 	register(s, evaluate, access.KBRead, func(ctx context.Context, w access.Principal, in *struct {
 		Body struct {
 			Questions []EvaluationQuery `json:"questions" minItems:"1" maxItems:"100"`
 			Modes     []searchMode      `json:"modes,omitempty" minItems:"1" maxItems:"3"`
-			Labels    []string          `json:"labels,omitempty" maxItems:"32" doc:"As of a search"`
+			Labels    []string          `json:"labels,omitempty" maxItems:"32" doc:"As in a search"`
 			Agent     *uuid.UUID        `json:"agent_id,omitempty"`
 		}
 	}) (*Response[List[ModeScores]], error) {
@@ -235,7 +235,7 @@ func (s *Server) evaluate(op func(id, method, path, summary string) huma.Operati
 		if len(b.Labels) > 0 {
 			if name, lacks := w.Labels().Missing(b.Labels); lacks {
 				return nil, permissionDenied("body.labels",
-					fmt.Sprintf("%.120q is not granted to you: leave it out, or ask for it", name))
+					fmt.Sprintf("%.120q is not granted to you: leave it out, or ask an administrator for it", name))
 			}
 			narrowed = konstruct.WithLabels(ctx, b.Labels...)
 		}

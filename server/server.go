@@ -1,5 +1,5 @@
-// Package server is Konstruct over HTTP: it authenticates, checks limits, calls the library and encodes the answer. It
-// must not decide what the library decides, and holds no SQL.
+// Package server is Konstruct's HTTP API: it authenticates, applies limits, calls the library and encodes responses. It
+// must not decide what the library decides, and must not contain SQL.
 package server
 
 import (
@@ -27,49 +27,49 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// Config says what is served, and to whom.
+// Config configures a server.
 type Config struct {
-	Konstruct *konstruct.Konstruct // with Config.KeySecret
+	Konstruct *konstruct.Konstruct // opened with Config.KeySecret
 	Evidence  *tenantdb.Evidence   // for proofs, bundles and tiles; nil serves none
-	// where the last signed checkpoint is kept, for verifications; nil: they do not look
+	// the anchor to compare with in verifications; nil skips the comparison
 	Anchor        notary.Anchor
-	Floor         int                   // below how many days no retention rule may go, for verifications; 0 is none
+	Floor         int                   // least period of a retention rule in days, for verifications; 0 is none
 	Compliance    *tenantdb.Compliance  // for erasures, holds and retention; nil serves none
-	OIDC          *access.Authenticator // whom an identity provider knows; nil: keys alone
-	Notary        *notary.Keys          // whose public key is shown; nil shows none
-	DefaultLimits access.Limits         // of tenants that have none of their own; zero: access.UsualLimits
-	// Proxies are those whose X-Forwarded-For and X-Forwarded-Proto are believed.
+	OIDC          *access.Authenticator // checks ID tokens; nil: API keys only
+	Notary        *notary.Keys          // its public key is served; nil serves none
+	DefaultLimits access.Limits         // of tenants without limits of their own; zero: access.DefaultLimits
+	// Proxies are the trusted proxies, whose X-Forwarded-For and X-Forwarded-Proto are used.
 	Proxies []netip.Prefix
-	// Origins are web sites whose pages may ask, by CORS; none when empty.
+	// Origins are the web sites whose pages may call the API (CORS).
 	Origins []string
-	// Hosts are the names of the service, beside localhost and addresses. Requests without a key or token must
-	// come under one.
+	// Hosts are the names of the service, beside localhost and addresses. A request without a key or token must use one
+	// of them.
 	Hosts Hosts
-	// RequestMemory bounds what the bodies of all requests take together, in bytes; DefaultRequestMemory when zero.
+	// RequestMemory bounds the memory of all request bodies together, in bytes; 0 is DefaultRequestMemory.
 	RequestMemory int64
 	Version       string
 	Logger        *slog.Logger
 }
 
-// Limits on what a stranger may send.
+// Limits on requests.
 const (
 	maxJSON    = 1 << 20  // bytes of most bodies
 	maxBatch   = 32 << 20 // bytes of a batch of events
-	maxUpload  = 64 << 20 // bytes of a file in one request; larger ones come in pieces
+	maxUpload  = 64 << 20 // bytes of a file in one request; larger ones are uploaded in pieces
 	maxURL     = 8 << 10
 	bodyTime   = 30 * time.Second
 	uploadTime = 10 * time.Minute
 	answerTime = 60 * time.Second // for most requests
 	idleTime   = 2 * time.Minute
-	// requests of all tenants together; more are sent away, so that those in progress are answered soon
+	// requests of all tenants together; more get 503, so that those in progress finish soon
 	maxInFlight     = 128
 	maxStreams      = 1024 // streams and downloads
 	retryAfter      = time.Second
 	drainTime       = 20 * time.Second
-	maxTasksRunning = 4 // bundles, exports and verifications made at the same time
+	maxTasksRunning = 4 // bundles, exports and verifications in progress
 )
 
-// Server answers requests. Close it before what it was given.
+// Server serves the API. Close it before the databases in its Config.
 type Server struct {
 	c         Config
 	keys      *access.Keys
@@ -79,25 +79,25 @@ type Server struct {
 	trail     trailHealth
 	api       huma.API
 	mux       *http.ServeMux
-	refused   map[string]bool // patterns of the mux that serve nothing
+	refused   map[string]bool // patterns of the mux that only respond 404 or 405
 	handler   http.Handler
 	metrics   *metrics
 	logger    *slog.Logger
 	working   atomic.Int64 // requests in progress
-	// streaming are those whose answer goes on for as long as its caller likes.
+	// streaming counts streams and downloads in progress.
 	streaming   atomic.Int64
-	makingTasks chan struct{} // room for maxWorkings
+	makingTasks chan struct{} // semaphore of maxTasksRunning
 
 	background sync.WaitGroup
-	lifetime   context.Context // of what goes on behind requests
+	lifetime   context.Context // of background work
 	end        context.CancelFunc
 	draining   atomic.Bool
-	stopping   context.Context // ends when no more requests are taken
+	stopping   context.Context // ends when the server stops accepting requests
 	stop       context.CancelFunc
 	memory     *memoryBudget
 }
 
-// New returns a server, and begins to listen for revoked keys.
+// New returns a server, and starts to listen for revoked keys.
 func New(c Config) (*Server, error) {
 	strictList()
 	keys, err := c.Konstruct.Keys()
@@ -121,7 +121,7 @@ func New(c Config) (*Server, error) {
 	s.mux = http.NewServeMux()
 	s.api = humago.New(s.mux, s.apiConfig())
 	s.routes()
-	if err := s.describe(); err != nil { // the program's own mistake
+	if err := s.describe(); err != nil { // a programming error
 		s.stop()
 		s.end()
 		return nil, err
@@ -131,31 +131,30 @@ func New(c Config) (*Server, error) {
 	return s, nil
 }
 
-// Handler answers requests.
+// Handler returns the HTTP handler.
 func (s *Server) Handler() http.Handler { return s.handler }
 
-// OpenAPI returns the description of the API, as JSON.
+// OpenAPI returns the API description as JSON.
 func (s *Server) OpenAPI() ([]byte, error) { return s.api.OpenAPI().MarshalJSON() }
 
-// Close stops what goes on behind requests: files that were being made are left to the next process that is asked for
-// them.
+// Close stops background work. Unfinished tasks are resumed by the next process that is asked for them.
 func (s *Server) Close() {
 	s.stop()
 	s.end()
 	s.background.Wait()
 }
 
-// Listening is how a server is reached.
+// Listening configures how the server listens.
 type Listening struct {
 	Address string
-	TLS     *tls.Config // nil is plain HTTP, for this machine alone or behind a proxy
-	// Ready hears the address once it is listened on.
+	TLS     *tls.Config // nil is plain HTTP, for localhost or behind a proxy
+	// Ready is called with the address once the server listens.
 	Ready func(net.Addr)
-	// HeaderTime is how long a request's head may take to come; ten seconds when zero.
+	// HeaderTime is the timeout for a request's head; 0 is ten seconds.
 	HeaderTime time.Duration
 }
 
-// Run serves until the context ends, and then answers what was begun before it returns.
+// Run serves until the context ends, and then finishes the requests in progress.
 func (s *Server) Run(ctx context.Context, l Listening) error {
 	raw, err := net.Listen("tcp", l.Address)
 	if err != nil {
@@ -184,12 +183,12 @@ func (s *Server) Run(ctx context.Context, l Listening) error {
 	case <-ctx.Done():
 	}
 	s.stop()
-	s.draining.Store(true) // streams end, and /readyz says so
+	s.draining.Store(true) // streams end, and /readyz reports it
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
 	defer cancel()
 	err = h.Shutdown(drain)
 	if err != nil {
-		err = errors.Join(fmt.Errorf("some requests were cut off after %s: %w", drainTime, err), h.Close())
+		err = errors.Join(fmt.Errorf("some requests were aborted after %s: %w", drainTime, err), h.Close())
 	}
 	if served := <-failed; !errors.Is(served, http.ErrServerClosed) {
 		err = errors.Join(err, served)

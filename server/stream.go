@@ -16,32 +16,31 @@ import (
 	"github.com/konstruct/konstruct/audit"
 )
 
-// How the stream looks for new events: how often, how far back for those that were committed after others of a later
-// time, how long it lives, and how often it says that it does.
+// The stream's intervals: how often it polls, how far back it looks for events that were committed out of order, its
+// longest duration, and its heartbeat.
 const (
 	pollEvery      = 500 * time.Millisecond
 	pollOverlap    = 3 * time.Second
 	streamTime     = time.Hour
 	heartbeatEvery = 15 * time.Second
-	maxStreamed    = 100_000 // ids that are remembered of lookBack
+	maxStreamed    = 100_000 // largest number of remembered ids within pollOverlap
 )
 
-// stream serves the tenant's events as they are written, as server-sent events. A client that comes back with
-// Last-Event-ID misses nothing, and may get the last three seconds again: what was committed late in between is among
-// them.
+// stream registers the stream of new events (server-sent events). A client that resumes with Last-Event-ID misses
+// nothing, and may get the last three seconds again, because events may commit out of order.
 func (s *Server) stream() {
 	op := huma.Operation{OperationID: "streamEvents", Method: "GET", Path: "/v1/events/stream",
 		Tags: []string{"Events"}, Summary: "Stream new events (server-sent events)",
-		Description: "Each message is an event, named `event`; its id goes into Last-Event-ID, after which what came " +
-			"since then is sent, and perhaps what came in the three seconds before once more. Events whose " +
+		Description: "Each message is an event, named `event`. Send its id as Last-Event-ID to resume: the events " +
+			"since then are sent, and perhaps those of the three seconds before once more. Events whose " +
 			"created_at is more than three seconds ago when they are written do not appear. The stream ends after an " +
-			"hour, or when the service stops: clients come back by themselves.",
-		Responses: map[string]*huma.Response{"200": {Description: "Events, until the client goes",
+			"hour, or when the service stops: clients reconnect by themselves.",
+		Responses: map[string]*huma.Response{"200": {Description: "Events, until the client disconnects",
 			Content: map[string]*huma.MediaType{"text/event-stream": {Schema: &huma.Schema{Type: "string"}}}}}}
 	register(s, op, access.EventsRead, func(ctx context.Context, w access.Principal, in *struct {
 		Agent  string `query:"agent_id" format:"uuid"`
 		Action string `query:"action_type" maxLength:"1024"`
-		Last   string `header:"Last-Event-ID" maxLength:"200" doc:"Resume behind this message"`
+		Last   string `header:"Last-Event-ID" maxLength:"200" doc:"Resume after this message"`
 	}) (*huma.StreamResponse, error) {
 		f, err := EventFilter{Agent: in.Agent, Action: in.Action}.filter(w)
 		if err != nil {
@@ -73,7 +72,7 @@ func (s *Server) stream() {
 	})
 }
 
-// eventStream sends what is new.
+// eventStream is one client's stream.
 type eventStream struct {
 	s       *Server
 	w       access.Principal
@@ -114,13 +113,13 @@ func (f *eventStream) run(ctx context.Context) error {
 		if f.s.draining.Load() {
 			return nil
 		}
-		if _, err := f.s.authenticate(ctx, f.asked); err != nil { // revoked meanwhile
+		if _, err := f.s.authenticate(ctx, f.asked); err != nil { // the credential may have been revoked
 			return err
 		}
 	}
 }
 
-// poll sends what was written since, the oldest first.
+// poll sends the events written since the last poll, the oldest first.
 func (f *eventStream) poll(ctx context.Context) (n int, err error) {
 	filter := f.f
 	filter.Since = f.since.Add(-pollOverlap)
@@ -155,7 +154,7 @@ func (f *eventStream) poll(ctx context.Context) (n int, err error) {
 	return n, nil
 }
 
-// write writes, and gives up on a client that does not read.
+// write sends text, and fails when the client does not read within bodyTime.
 func (f *eventStream) write(text string) error {
 	if err := f.control.SetWriteDeadline(time.Now().Add(bodyTime)); err != nil &&
 		!errors.Is(err, http.ErrNotSupported) {

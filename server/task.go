@@ -19,20 +19,20 @@ import (
 	"github.com/konstruct/konstruct/verify"
 )
 
-// createTask notes that a file is wanted, and makes it behind the answer.
+// createTask stores a task and starts it in the background.
 func (s *Server) createTask(ctx context.Context, w access.Principal, kind string,
 	in CreateTaskRequest) (*Created[Task], error) {
 	switch {
 	case s.c.Evidence == nil && kind != kindExport:
 		return nil, errNoEvidence
 	case w.Agent != uuid.Nil:
-		return nil, problem(403, "a key of one agent can't have evidence made: it is every agent's")
+		return nil, problem(403, "a key of one agent can't create evidence, which is of all agents")
 	case kind == kindExport && in.Format == "":
 		return nil, fieldProblem("body.format", "is missing: jsonl, csv, parquet, ocsf or cloudevents")
 	case kind != kindExport && in.Format != "":
-		return nil, fieldProblem("body.format", "is an export's")
+		return nil, fieldProblem("body.format", "is for exports only")
 	case kind != kindBundle && len(in.Withhold) > 0:
-		return nil, fieldProblem("body.withhold", "is a bundle's")
+		return nil, fieldProblem("body.withhold", "is for bundles only")
 	}
 	if _, err := in.filter(); err != nil {
 		return nil, err
@@ -45,7 +45,7 @@ func (s *Server) createTask(ctx context.Context, w access.Principal, kind string
 	return &Created[Task]{Location: "/v1/tasks/" + f.ID.String(), Body: newTask(f)}, nil
 }
 
-// getTask returns a file that is made, and has it made where whoever made it was killed.
+// getTask returns a task, and restarts it if its process was killed.
 func (s *Server) getTask(ctx context.Context, w access.Principal, in PathID) (f artifact.File, err error) {
 	fid, err := in.uuid()
 	if err != nil {
@@ -73,7 +73,7 @@ func newTask(f artifact.File) Task {
 	return t
 }
 
-// runTask makes a file behind the request, unless it is being made.
+// runTask runs a task in the background, unless another process does.
 func (s *Server) runTask(w access.Principal, f artifact.File) {
 	var in CreateTaskRequest
 	if err := json.Unmarshal(f.Options, &in); err != nil {
@@ -96,7 +96,7 @@ func (s *Server) runTask(w access.Principal, f artifact.File) {
 	})
 }
 
-// writeContent writes what was wanted, and the event that says so.
+// writeContent writes a task's file, and records the event.
 func (s *Server) writeContent(ctx context.Context, w access.Principal, kind string, in CreateTaskRequest,
 	to io.Writer) (said any, err error) {
 	f, err := in.filter()
@@ -139,10 +139,10 @@ func (s *Server) writeContent(ctx context.Context, w access.Principal, kind stri
 	return said, t.Record(ctx, w, action, map[string]any{"wanted": in, "made": said})
 }
 
-// maxFindings is how many things that do not hold a verification names.
+// maxFindings is the largest number of findings in a verification's result.
 const maxFindings = 1000
 
-// filter is the filter by the trail's own names.
+// filter converts the request into the trail's filter.
 func (in *CreateTaskRequest) filter() (f audit.Filter, err error) {
 	if f.Since, err = optionalTime("body.since", in.Since); err == nil {
 		f.Until, err = optionalTime("body.until", in.Until)
@@ -162,13 +162,13 @@ func (in *CreateTaskRequest) filter() (f audit.Filter, err error) {
 	return f, err
 }
 
-// contentName is how a download is called, and what it is.
+// contentName returns a download's file name and media type.
 func contentName(f artifact.File) (name, kind string) {
 	if f.Kind == kindBundle {
 		return "bundle-" + f.ID.String() + ".zip", "application/zip"
 	}
 	var in CreateTaskRequest
-	_ = json.Unmarshal(f.Options, &in) // which was read before it was made
+	_ = json.Unmarshal(f.Options, &in) // valid: the task was run with it
 	switch in.Format {
 	case "csv":
 		return "events-" + f.ID.String() + ".csv", "text/csv; charset=utf-8"

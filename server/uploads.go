@@ -18,33 +18,33 @@ import (
 	"github.com/konstruct/konstruct/kb"
 )
 
-// kindUpload is a file that comes in pieces.
+// kindUpload is the kind of uploads in pieces.
 const kindUpload = "upload"
 
-// CreateUploadRequest is a file that comes in pieces.
+// CreateUploadRequest starts an upload in pieces.
 type CreateUploadRequest struct {
 	Filename string `json:"filename" minLength:"1" maxLength:"1000"`
-	Size     int64  `json:"size" minimum:"1" doc:"Bytes of the whole"`
+	Size     int64  `json:"size" minimum:"1" doc:"Size of the file, in bytes"`
 	DocumentForm
 }
 
-// uploadOptions is what is kept of an upload that comes in pieces.
+// uploadOptions are the stored options of an upload in pieces.
 type uploadOptions struct {
 	CreateUploadRequest
-	// Seq is when it was begun: what is deleted while pieces come does not come back with the last one.
+	// Seq is the upload's position when it began: a deletion during the upload outranks it.
 	Seq int64 `json:"seq"`
 }
 
-// Upload is how far one is.
+// Upload is the state of an upload.
 type Upload struct {
 	ID     uuid.UUID `json:"id"`
 	Size   int64     `json:"size"`
-	Offset int64     `json:"offset" doc:"Bytes that are here: go on from there"`
+	Offset int64     `json:"offset" doc:"Bytes received: continue from there"`
 }
 
-// uploadOffset is where an upload goes on.
+// uploadOffset is the response to an appended piece.
 type uploadOffset struct {
-	Offset string `header:"Upload-Offset" doc:"Bytes that are here"`
+	Offset string `header:"Upload-Offset" doc:"Bytes received"`
 }
 
 func (s *Server) uploads() {
@@ -94,19 +94,19 @@ func (s *Server) uploads() {
 		Content: map[string]*huma.MediaType{
 			"application/octet-stream": {Schema: &huma.Schema{Type: "string", Format: "binary"}}}}
 	piece.Middlewares = huma.Middlewares{passBody}
-	piece.Responses = map[string]*huma.Response{"204": {Description: "It is here",
+	piece.Responses = map[string]*huma.Response{"204": {Description: "It was received",
 		Headers: map[string]*huma.Param{"Upload-Offset": {Schema: &huma.Schema{Type: "string"}}}}}
 	register(s, piece, access.KBWrite, func(ctx context.Context, w access.Principal, in *struct {
 		PathID
 		ContentType string `header:"Content-Type"`
-		Offset      int64  `header:"Upload-Offset" required:"true" minimum:"0" doc:"Where the piece begins"`
+		Offset      int64  `header:"Upload-Offset" required:"true" minimum:"0" doc:"Offset of the piece, in bytes"`
 	}) (*uploadOffset, error) {
 		f, err := find(ctx, w, in.PathID)
 		if err != nil {
 			return nil, err
 		}
 		if in.ContentType != "application/octet-stream" && in.ContentType != "application/offset+octet-stream" {
-			// tus calls it that
+			// the second is that of tus
 			return nil, problem(http.StatusUnsupportedMediaType,
 				"header.Content-Type: it must be application/octet-stream")
 		}
@@ -122,7 +122,7 @@ func (s *Server) uploads() {
 				return nil, err
 			}
 			if f.Stored != *f.Size {
-				return nil, problem(http.StatusConflict, "%d of %d bytes are here: send the rest first",
+				return nil, problem(http.StatusConflict, "%d of %d bytes were received: send the rest first",
 					f.Stored, *f.Size)
 			}
 			var c uploadOptions
@@ -143,7 +143,8 @@ func (s *Server) uploads() {
 				return nil, err
 			}
 			if err := s.artifacts.Delete(ctx, w.Tenant, f.ID); err != nil {
-				return nil, fmt.Errorf("the document is enqueued as job %s, its pieces stay: %w", out.Body.JobID, err)
+				return nil, fmt.Errorf("the document is enqueued as job %s, but its pieces stay: %w",
+					out.Body.JobID, err)
 			}
 			return out, nil
 		})
@@ -157,7 +158,7 @@ func (s *Server) uploads() {
 	})
 }
 
-// passBody lets a handler read the request's body itself.
+// passBody gives a handler the request, whose body it reads itself.
 func passBody(ctx huma.Context, next func(huma.Context)) {
 	r, _ := humago.Unwrap(ctx)
 	next(huma.WithValue(ctx, bodyKey, r))

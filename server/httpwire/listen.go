@@ -27,10 +27,10 @@ type Listener struct {
 	slots  chan struct{}
 	closed chan struct{}
 	once   sync.Once
-	ready  chan accepted // with TLS, those whose handshake is done
+	ready  chan accepted // with TLS: connections after their handshake
 }
 
-// accepted is a connection, or why there is none.
+// accepted is a connection, or the error instead.
 type accepted struct {
 	conn net.Conn
 	err  error
@@ -68,7 +68,7 @@ func (l *Listener) Accept() (net.Conn, error) {
 	return newWireConn(c, true), nil
 }
 
-// next waits for room, and for a connection.
+// next waits for a free slot, and accepts a connection.
 func (l *Listener) next() (net.Conn, error) {
 	select {
 	case l.slots <- struct{}{}:
@@ -83,7 +83,7 @@ func (l *Listener) next() (net.Conn, error) {
 	return &slotConn{Conn: c, release: sync.OnceFunc(func() { <-l.slots })}, nil
 }
 
-// handshakes does what a server does itself that is given *tls.Conn: only HTTP/2's are.
+// handshakes does the TLS handshakes: http.Server does them itself only for a plain *tls.Conn.
 func (l *Listener) handshakes() {
 	for {
 		c, err := l.next()
@@ -92,7 +92,7 @@ func (l *Listener) handshakes() {
 			if errors.Is(err, net.ErrClosed) {
 				return
 			}
-			continue // the server waits before it asks again
+			continue // http.Server backs off before it accepts again
 		}
 		go func() {
 			t := tls.Server(c, l.TLS)
@@ -118,7 +118,7 @@ func (l *Listener) handshakes() {
 	}
 }
 
-// yield gives a connection to whoever accepts.
+// yield passes a connection to Accept.
 func (l *Listener) yield(a accepted) {
 	select {
 	case l.ready <- a:
@@ -135,7 +135,7 @@ func (l *Listener) Close() error {
 	return l.Listener.Close()
 }
 
-// slotConn gives its place to another connection when it is closed.
+// slotConn frees its slot when it is closed.
 type slotConn struct {
 	net.Conn
 	release func()
@@ -147,7 +147,7 @@ func (c *slotConn) Close() error {
 	return c.Conn.Close()
 }
 
-// CloseWrite says that no more will be sent.
+// CloseWrite closes the sending side.
 func (c *slotConn) CloseWrite() error {
 	if t, ok := c.Conn.(*net.TCPConn); ok {
 		return t.CloseWrite()
@@ -155,11 +155,11 @@ func (c *slotConn) CloseWrite() error {
 	return nil
 }
 
-// tlsWireConn is a wireConn of whose TLS a request is told.
+// tlsWireConn is a wireConn over TLS; net/http gets the TLS state from it.
 type tlsWireConn struct {
 	*wireConn
 	tls *tls.Conn
 }
 
-// ConnectionState says what was agreed on.
+// ConnectionState returns the state of the TLS connection.
 func (c *tlsWireConn) ConnectionState() tls.ConnectionState { return c.tls.ConnectionState() }

@@ -15,9 +15,8 @@ import (
 	"golang.org/x/net/http/httpguts"
 )
 
-// malformed is the field that a head gets which two readers could read differently: by the time that a handler sees
-// a request net/http has decided how it reads it, and doesn't say so. Whoever sends it themselves is refused as
-// well.
+// malformed is the header field that marks an ambiguous request. A handler can't detect one, since net/http has already
+// parsed it by then. A client that sends the field itself is refused too.
 const malformed = "Konstruct-Malformed"
 
 const (
@@ -25,46 +24,44 @@ const (
 	maxHead = MaxHeader + 16<<10
 	// maxChunkLine is how many bytes the line before a chunk may have.
 	maxChunkLine = 4 << 10
-	// How much and for how long is read of a connection that is closed because of what came, so that its client
-	// sees why.
+	// How much and for how long a refused connection is drained, so that its client can read the response.
 	wireDiscard     = 256 << 10
 	wireDiscardTime = time.Second
 )
 
-// wirePhase is where a connection is in a request.
+// wirePhase is the parser's state.
 type wirePhase int
 
 const (
-	atLine     wirePhase = iota // the request's line
-	atField                     // a field of its head
+	atLine     wirePhase = iota // the request line
+	atField                     // a field of the head
 	atBody                      // the body, or a chunk's data
-	atChunk                     // the line that says how long a chunk is
-	atChunkEnd                  // the line's end behind a chunk
-	atTrailer                   // a field behind the last chunk
-	atHTTP2                     // none of this is for it
-	atEnd                       // nothing more is handed on
+	atChunk                     // the line with a chunk's length
+	atChunkEnd                  // the line end after a chunk
+	atTrailer                   // a field after the last chunk
+	atHTTP2                     // HTTP/2: not parsed
+	atEnd                       // nothing more is passed on
 )
 
-// wireConn hands on what comes of HTTP/1 requests, line by line, and refuses what RFC 9112 does not allow and
-// net/http reads all the same: a proxy in front that reads it otherwise would take part of one request for another
-// one (request smuggling). It follows where each request ends, so that it knows heads from bodies, also of requests
-// that come in one piece.
+// wireConn passes on HTTP/1 requests line by line, and refuses what RFC 9112 forbids but net/http accepts: a proxy that
+// parses it differently would take part of one request for another (request smuggling). It tracks where each request
+// ends to tell heads from bodies, also of pipelined requests.
 type wireConn struct {
 	net.Conn
-	http2 bool // may begin without TLS
+	http2 bool // HTTP/2 without TLS is allowed
 
-	raw   []byte // room for in
-	in    []byte // what was read and not looked at
-	err   error  // why no more was
-	store []byte // room for out
-	out   []byte // what was looked at and not handed on
+	raw   []byte // buffer of in
+	in    []byte // read and not parsed yet
+	err   error  // the error after in
+	store []byte // buffer of out
+	out   []byte // parsed and not passed on yet
 	phase wirePhase
-	later bool   // it is not the connection's first request
-	line  []byte // the line so far
+	later bool   // not the connection's first request
+	line  []byte // the incomplete line
 	size  int    // bytes of the head so far, or of the line before a chunk
-	rest  int64  // bytes of the body, or of the chunk, that are yet to come
+	rest  int64  // bytes left of the body or the chunk
 
-	length, coding, host, old bool // what the head has: a length, a transfer coding, a host, another version than 1.1
+	length, coding, host, old bool // what the head has: a length, a transfer coding, a host, a version before 1.1
 
 	refused atomic.Bool
 	closing sync.Once
@@ -93,11 +90,11 @@ func (w *wireConn) Read(p []byte) (int, error) {
 			w.store = w.out
 		case w.err != nil:
 			err := w.err
-			w.err = nil // a read that was interrupted is made again; what is broken says so again
+			w.err = nil // an interrupted read may be retried; a broken connection fails again
 			return 0, err
 		case w.phase == atHTTP2:
 			return w.Conn.Read(p)
-		case w.phase == atBody: // which needs no looking at
+		case w.phase == atBody: // passed on unparsed
 			n, err := w.Conn.Read(p[:min(int64(len(p)), w.rest)])
 			w.consumed(n)
 			return n, err
@@ -108,7 +105,7 @@ func (w *wireConn) Read(p []byte) (int, error) {
 	}
 }
 
-// consumed notes that n bytes of the body have come.
+// consumed counts n bytes of the body.
 func (w *wireConn) consumed(n int) {
 	if w.rest -= int64(n); w.rest == 0 && w.coding {
 		w.phase, w.size = atChunkEnd, 0
@@ -117,13 +114,13 @@ func (w *wireConn) consumed(n int) {
 	}
 }
 
-// begin forgets the request before.
+// begin resets the state for the next request.
 func (w *wireConn) begin() {
 	w.phase, w.later, w.size, w.rest = atLine, true, 0, 0
 	w.length, w.coding, w.host, w.old = false, false, false, false
 }
 
-// process moves what can be handed on from in to out: some of a body, or a line.
+// process moves a part of a body, or a line, from in to out.
 func (w *wireConn) process() {
 	if w.phase == atHTTP2 || w.phase == atBody {
 		n := len(w.in)
@@ -144,7 +141,7 @@ func (w *wireConn) process() {
 	w.line, w.in, w.size = append(w.line, w.in[:n]...), w.in[n:], w.size+n
 	switch inBody := w.phase >= atChunk; {
 	case w.size > maxHead || inBody && w.phase != atTrailer && w.size > maxChunkLine:
-		w.out = append(w.out, w.line...) // which makes it too long for net/http too
+		w.out = append(w.out, w.line...) // net/http refuses it as too long
 		w.end()
 	case whole:
 		line := w.line
@@ -153,17 +150,17 @@ func (w *wireConn) process() {
 	}
 }
 
-// readLine looks at a line, and hands it on.
+// readLine parses a line and passes it on.
 func (w *wireConn) readLine(line []byte) {
 	content := bytes.TrimSuffix(line, []byte("\r\n"))
 	if len(content)+2 != len(line) || bytes.ContainsAny(content, "\r\x00") {
-		w.refuse("a line ends otherwise than with CR LF, or holds CR or NUL")
+		w.refuse("a line does not end with CR LF, or has CR or NUL")
 		return
 	}
 	why := ""
 	switch w.phase {
 	case atLine:
-		if len(content) == 0 && w.size <= 4 { // some clients end a body with an empty line that is no part of it
+		if len(content) == 0 && w.size <= 4 { // some clients send an extra empty line after a body
 			return
 		}
 		if !w.later && w.http2 && string(content) == "PRI * HTTP/2.0" { // RFC 9113, 3.4
@@ -184,14 +181,14 @@ func (w *wireConn) readLine(line []byte) {
 		digits, _, _ := bytes.Cut(content, []byte(";"))
 		n, err := strconv.ParseUint(string(bytes.TrimRight(digits, " \t")), 16, 63)
 		if err != nil {
-			why = "a chunk's length is no number"
+			why = "a chunk's length is not a number"
 		}
 		if w.phase, w.rest = atBody, int64(n); n == 0 {
 			w.phase, w.size = atTrailer, 0
 		}
 	case atChunkEnd:
 		if w.phase, w.size = atChunk, 0; len(content) > 0 {
-			why = "a chunk is longer than it says"
+			why = "a chunk is longer than its length"
 		}
 	case atTrailer:
 		if len(content) == 0 {
@@ -207,7 +204,7 @@ func (w *wireConn) readLine(line []byte) {
 	w.out = append(w.out, line...)
 }
 
-// endHead says what comes behind a head.
+// endHead sets the state after a head.
 func (w *wireConn) endHead() {
 	switch w.size = 0; {
 	case w.coding:
@@ -219,7 +216,7 @@ func (w *wireConn) endHead() {
 	}
 }
 
-// fieldOf takes a field apart, or says what is wrong with it.
+// fieldOf splits a field into name and value, or returns what is wrong with it.
 func fieldOf(line []byte) (name, value, why string) {
 	if line[0] == ' ' || line[0] == '\t' {
 		return "", "", "a field's value goes on in the next line"
@@ -232,7 +229,7 @@ func fieldOf(line []byte) (name, value, why string) {
 	return name, string(bytes.Trim(after, " \t")), ""
 }
 
-// field looks at what says where a request ends and whom it is for.
+// field checks the fields that delimit a request and name its host.
 func (w *wireConn) field(line []byte) (why string) {
 	name, value, why := fieldOf(line)
 	switch strings.ToLower(name) {
@@ -242,14 +239,14 @@ func (w *wireConn) field(line []byte) (why string) {
 		}
 		n, err := strconv.ParseUint(value, 10, 63)
 		if w.length, w.rest = true, int64(n); err != nil || value[0] == '+' {
-			return "its Content-Length is no number"
+			return "its Content-Length is not a number"
 		}
 	case "transfer-encoding":
 		if w.length || w.coding || w.old {
 			return "it has Transfer-Encoding twice, with Content-Length, or in a version without"
 		}
 		if w.coding = true; !strings.EqualFold(value, "chunked") {
-			return "its Transfer-Encoding is not chunked alone"
+			return "its Transfer-Encoding is not just chunked"
 		}
 	case "host":
 		if w.host {
@@ -257,13 +254,12 @@ func (w *wireConn) field(line []byte) (why string) {
 		}
 		w.host = true
 	case strings.ToLower(malformed):
-		return "it has a field that is this service's own"
+		return "it has a header field that is reserved"
 	}
 	return why
 }
 
-// refuse hands on nothing of what came, but a head that is whole and says why it is refused; in a body, that it
-// breaks off.
+// refuse passes on, instead of the request, a head with the reason. Within a body, it ends the input.
 func (w *wireConn) refuse(why string) {
 	switch {
 	case w.phase == atLine:
@@ -283,7 +279,7 @@ func (w *wireConn) end() {
 	w.refused.Store(true)
 }
 
-// CloseWrite says that no more will be sent.
+// CloseWrite closes the sending side.
 func (w *wireConn) CloseWrite() error {
 	if c, ok := w.Conn.(interface{ CloseWrite() error }); ok {
 		return c.CloseWrite()
@@ -291,7 +287,7 @@ func (w *wireConn) CloseWrite() error {
 	return nil
 }
 
-// Close implements net.Conn. What was refused is closed when its client had the time to read why.
+// Close implements net.Conn. It drains a refused connection first, so that its client can read the response.
 func (w *wireConn) Close() error {
 	w.closing.Do(func() {
 		if w.refused.Load() && w.CloseWrite() == nil && w.SetReadDeadline(time.Now().Add(wireDiscardTime)) == nil {
@@ -311,7 +307,7 @@ func Ambiguous(r *http.Request) string {
 		return "it has Content-Length twice"
 	}
 	if hosts := r.Header.Values("Host"); len(hosts) > 1 || len(hosts) == 1 && hosts[0] != r.Host {
-		return "it has Host twice, or another than :authority"
+		return "it has Host twice, or a Host other than :authority"
 	}
 	return ""
 }

@@ -24,7 +24,7 @@ func CheckText(raw []byte) (at, what string) {
 			for i+1 < len(raw) && bytes.IndexByte([]byte("0123456789+-.eE"), raw[i+1]) >= 0 {
 				i++
 			}
-			if i-begin < 4 { // no such number is that large
+			if i-begin < 4 { // too short to overflow
 				continue
 			}
 			if f, err := strconv.ParseFloat(string(raw[begin:i+1]), 64); err != nil && f != 0 {
@@ -32,13 +32,13 @@ func CheckText(raw []byte) (at, what string) {
 					raw[begin:i+1])
 			}
 		case c >= utf8.RuneSelf:
-			return "", fmt.Sprintf("byte %d is no JSON", i)
+			return "", fmt.Sprintf("byte %d is not JSON", i)
 		}
 	}
 	return "", ""
 }
 
-// scanString reads the string that begins at i, and returns where it ends and what is wrong with it.
+// scanString scans the string that begins at i. It returns the index of its end and what is wrong with it.
 func scanString(raw []byte, i int) (end int, wrong string) {
 	begin := i
 	for i++; i < len(raw) && raw[i] != '"'; {
@@ -51,7 +51,7 @@ func scanString(raw []byte, i int) (end int, wrong string) {
 			}
 			second, ok := utf16Unit(raw, i+6)
 			if first > 0xdbff || !ok || second < 0xdc00 || second > 0xdfff {
-				return i, fmt.Sprintf("byte %d: \\u%04x is half of a surrogate pair, and no character",
+				return i, fmt.Sprintf("byte %d: \\u%04x is half of a surrogate pair, not a character",
 					i-begin-1, first)
 			}
 			i += 12
@@ -70,7 +70,7 @@ func scanString(raw []byte, i int) (end int, wrong string) {
 	return i, ""
 }
 
-// utf16Unit is the UTF-16 unit of an escape that stands at i.
+// utf16Unit returns the UTF-16 code unit of the \u escape at i.
 func utf16Unit(raw []byte, i int) (uint64, bool) {
 	if i+6 > len(raw) || raw[i] != '\\' || raw[i+1] != 'u' {
 		return 0, false
@@ -79,13 +79,13 @@ func utf16Unit(raw []byte, i int) (uint64, bool) {
 	return n, err == nil
 }
 
-// pathAt is the path to a value that begins at an offset: body.events[3].input_summary.
+// pathAt returns the path of the value at an offset, such as body.events[3].input_summary.
 func pathAt(raw []byte, offset int) string {
 	type level struct {
 		object bool
 		name   string
 		n      int
-		value  bool // a name was read, and its value comes
+		value  bool // the name was read; its value follows
 	}
 	var open []level
 	for i := 0; i < offset; i++ {

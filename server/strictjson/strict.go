@@ -35,7 +35,7 @@ func CheckDuplicates(raw []byte) error {
 			if len(open) == MaxDepth {
 				return fmt.Errorf("it is nested deeper than %d", MaxDepth)
 			}
-			if len(open) < cap(open) { // with the room that another object there had
+			if len(open) < cap(open) { // reuse an earlier object's memory
 				open = open[:len(open)+1]
 				open[len(open)-1].clear(raw[i] == '{')
 			} else {
@@ -60,32 +60,32 @@ func CheckDuplicates(raw []byte) error {
 				continue
 			}
 			if name := raw[begin : i+1]; !open[len(open)-1].add(name) {
-				return fmt.Errorf("%.100s stands twice in one object", name)
+				return fmt.Errorf("%.100s is repeated in one object", name)
 			}
 		}
 	}
 	return nil
 }
 
-// objectNames are those of an object so far.
+// objectNames are the names seen in an object.
 type objectNames struct {
 	object bool
-	next   bool     // what comes is a name
-	few    [][]byte // as they are written, with their quotes; the first maxFew
+	next   bool     // a name follows
+	few    [][]byte // the first maxFew, as written, with quotes
 	many   map[string]bool
 }
 
-// maxFew is how many names are compared one by one.
+// maxFew is the number of names that are compared one by one.
 const maxFew = 16
 
 func (n *objectNames) clear(object bool) {
 	n.object, n.next, n.few, n.many = object, true, n.few[:0], nil
 }
 
-// add reports whether the name is new.
+// add adds a name and reports whether it is new.
 func (n *objectNames) add(name []byte) bool {
 	n.next = false
-	if bytes.IndexByte(name, '\\') >= 0 || !utf8.Valid(name) { // it may be written in several ways
+	if bytes.IndexByte(name, '\\') >= 0 || !utf8.Valid(name) { // escapes allow several spellings
 		var plain string
 		if json.Unmarshal(name, &plain) == nil {
 			name = append(append([]byte{'"'}, plain...), '"')
