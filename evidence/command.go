@@ -13,6 +13,8 @@ import (
 	"strings"
 	"unicode"
 
+	"golang.org/x/mod/sumdb/note"
+
 	"github.com/konstruct/konstruct/ledger"
 )
 
@@ -30,49 +32,14 @@ type Command struct {
 	Progress  func(done, total int64)
 }
 
-// Run verifies the bundle. An error says that an argument or a file could not be read; see Verify.
+// ErrArgument says that an argument of a command can't be used: nothing was verified.
+var ErrArgument = errors.New("wrong argument")
+
+// Run verifies the bundle. An error says that an argument (ErrArgument) or the bundle could not be read; see Verify.
 func (c Command) Run() (*Result, error) {
-	if c.Floor < 0 {
-		return nil, fmt.Errorf("--retention-floor: %d days", c.Floor)
-	}
-	t := Trust{Quorum: c.Quorum, Floor: c.Floor, Progress: c.Progress}
-	var err error
-	if t.Key, err = ledger.ParseKey(orFile(c.Key)); err != nil {
-		return nil, fmt.Errorf("--key: %w", err)
-	}
-	for _, w := range c.Witnesses {
-		v, err := ledger.ParseWitness(orFile(w))
-		if err != nil {
-			return nil, fmt.Errorf("--witness: %w", err)
-		}
-		t.Witnesses = append(t.Witnesses, v)
-	}
-	if c.Quorum < 0 || c.Quorum > len(t.Witnesses) {
-		return nil, fmt.Errorf("--quorum: %d of %d witnesses", c.Quorum, len(t.Witnesses))
-	}
-	for _, path := range c.Receipts {
-		raw, err := readFile(path)
-		if err != nil {
-			return nil, fmt.Errorf("--receipt: %w", err)
-		}
-		t.Receipts = append(t.Receipts, raw)
-	}
-	for _, path := range c.Texts {
-		raw, err := readFile(path)
-		if err != nil {
-			return nil, fmt.Errorf("--text: %w", err)
-		}
-		t.Texts = append(t.Texts, Text{path, raw})
-	}
-	if c.Authority != "" {
-		raw, err := readFile(c.Authority)
-		if err != nil {
-			return nil, fmt.Errorf("--tsa: %w", err)
-		}
-		t.Authorities = x509.NewCertPool()
-		if !t.Authorities.AppendCertsFromPEM([]byte(raw)) {
-			return nil, fmt.Errorf("--tsa: %s holds no certificate in PEM", c.Authority)
-		}
+	t, err := c.trust()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrArgument, err)
 	}
 	f, err := os.Open(c.Bundle)
 	if err != nil {
@@ -87,6 +54,60 @@ func (c Command) Run() (*Result, error) {
 		return Verify(f, info.Size(), t)
 	}
 	return verifyEvents(f, info.Size(), t, c.Events)
+}
+
+// trust reads the arguments that say whom to trust, and with what.
+func (c Command) trust() (t Trust, err error) {
+	if c.Floor < 0 {
+		return t, fmt.Errorf("--retention-floor: %d days", c.Floor)
+	}
+	t = Trust{Quorum: c.Quorum, Floor: c.Floor, Progress: c.Progress}
+	key, err := orFile(c.Key)
+	if err == nil {
+		t.Key, err = ledger.ParseKey(key)
+	}
+	if err != nil {
+		return t, fmt.Errorf("--key: %w", err)
+	}
+	for _, w := range c.Witnesses {
+		key, err := orFile(w)
+		var v note.Verifier
+		if err == nil {
+			v, err = ledger.ParseWitness(key)
+		}
+		if err != nil {
+			return t, fmt.Errorf("--witness: %w", err)
+		}
+		t.Witnesses = append(t.Witnesses, v)
+	}
+	if c.Quorum < 0 || c.Quorum > len(t.Witnesses) {
+		return t, fmt.Errorf("--quorum: %d of %d witnesses", c.Quorum, len(t.Witnesses))
+	}
+	for _, path := range c.Receipts {
+		raw, err := readFile(path)
+		if err != nil {
+			return t, fmt.Errorf("--receipt: %w", err)
+		}
+		t.Receipts = append(t.Receipts, raw)
+	}
+	for _, path := range c.Texts {
+		raw, err := readFile(path)
+		if err != nil {
+			return t, fmt.Errorf("--text: %w", err)
+		}
+		t.Texts = append(t.Texts, Text{path, raw})
+	}
+	if c.Authority != "" {
+		raw, err := readFile(c.Authority)
+		if err != nil {
+			return t, fmt.Errorf("--tsa: %w", err)
+		}
+		t.Authorities = x509.NewCertPool()
+		if !t.Authorities.AppendCertsFromPEM([]byte(raw)) {
+			return t, fmt.Errorf("--tsa: %s holds no certificate in PEM", c.Authority)
+		}
+	}
+	return t, nil
 }
 
 // verifyEvents verifies, and writes the events to a path once they are proven. Until then they are in a file beside it:
@@ -137,12 +158,13 @@ func copyTo(path string, from *os.File) error {
 	return errors.Join(err, to.Close())
 }
 
-// orFile returns a file's content, or the argument itself if there is no such file.
-func orFile(arg string) string {
-	if raw, err := readFile(arg); err == nil {
-		return raw
+// orFile returns a file's content, or the argument itself if there is no such file and it may be a key.
+func orFile(arg string) (string, error) {
+	raw, err := readFile(arg)
+	if err != nil && strings.Contains(arg, "+") { // as every key does
+		return arg, nil
 	}
-	return arg
+	return raw, err
 }
 
 func readFile(path string) (string, error) {

@@ -110,6 +110,7 @@ type Written struct {
 	Matching, Excluded int64
 	ExcludedBytes      int64    // bytes that the events that do not match take
 	Manifest           [32]byte // SHA-256 of the manifest
+	Waiting            int64    // events that were in no log yet, and so are not in the bundle
 }
 
 // Close writes the summary and the manifest, and ends the bundle.
@@ -142,5 +143,6 @@ func (w *Writer) Close() (made Written, err error) {
 	if _, err := to.Write(raw); err != nil {
 		return made, err
 	}
-	return Written{w.m.Matching, w.excluded, w.excludedBytes, sha256.Sum256(raw)}, w.zip.Close()
+	return Written{Matching: w.m.Matching, Excluded: w.excluded, ExcludedBytes: w.excludedBytes,
+		Manifest: sha256.Sum256(raw), Waiting: w.m.Waiting}, w.zip.Close()
 }

@@ -25,8 +25,8 @@ const (
 
 // Status is a notary's state as stored, with whatever prevents it from working.
 type Status struct {
-	Cluster   int64            `json:"cluster"`        // system identifier of this cluster
-	Before    int64            `json:"cluster_before"` // and of the current epoch's cluster
+	Cluster   int64            `json:"cluster,string"`        // system identifier of this cluster
+	Before    int64            `json:"cluster_before,string"` // and of the current epoch's cluster
 	Epoch     int16            `json:"epoch"`
 	Moved     bool             `json:"moved"`
 	Anchor    string           `json:"anchor"`

@@ -4,6 +4,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -57,6 +58,10 @@ func run() int {
 	}
 	c.Bundle = files[0]
 	result, err := c.Run()
+	if errors.Is(err, evidence.ErrArgument) {
+		fmt.Fprintln(os.Stderr, "konstruct-verify:", err)
+		return 2
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "konstruct-verify:", err)
 		return 1

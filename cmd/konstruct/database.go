@@ -23,13 +23,15 @@ import (
 // databaseURLs are the connection URLs of one database, by role; empty where there is none.
 type databaseURLs struct {
 	app, owner, notary, compliance, worker, superuser string
+
+	private bool // they are of the private database
 }
 
 // database returns the URLs in force. With none set it is the private cluster, started or joined, and
 // migrated; close ends what it started.
 func (a *app) database(ctx context.Context) (u databaseURLs, done func(), err error) {
-	u = databaseURLs{a.DatabaseURL, a.OwnerDatabaseURL, a.NotaryDatabaseURL, a.ComplianceDatabaseURL,
-		a.WorkerDatabaseURL, a.SuperuserDatabaseURL}
+	u = databaseURLs{app: a.DatabaseURL, owner: a.OwnerDatabaseURL, notary: a.NotaryDatabaseURL,
+		compliance: a.ComplianceDatabaseURL, worker: a.WorkerDatabaseURL, superuser: a.SuperuserDatabaseURL}
 	if u != (databaseURLs{}) {
 		return u, func() {}, nil
 	}
@@ -48,10 +50,10 @@ func (a *app) database(ctx context.Context) (u databaseURLs, done func(), err er
 }
 
 func clusterURLs(c *devpg.Cluster) databaseURLs {
-	return databaseURLs{c.URL("konstruct_app", devpg.Database), c.URL("konstruct_owner", devpg.Database),
-		c.URL("konstruct_notary", devpg.Database),
-		c.URL("konstruct_compliance", devpg.Database), c.URL("konstruct_worker", devpg.Database),
-		c.SuperuserURL(devpg.Database)}
+	role := func(name string) string { return c.URL(name, devpg.Database) }
+	return databaseURLs{app: role("konstruct_app"), owner: role("konstruct_owner"), notary: role("konstruct_notary"),
+		compliance: role("konstruct_compliance"), worker: role("konstruct_worker"),
+		superuser: c.SuperuserURL(devpg.Database), private: true}
 }
 
 // privateCluster joins the cluster that runs in the data folder, or starts it, and migrates.
@@ -197,6 +199,10 @@ func exitCode(err error) int {
 		errors.Is(err, devpg.ErrNotInstalled) {
 		return exitNoDB
 	}
+	var parse *pgconn.ParseConfigError
+	if errors.As(err, &parse) {
+		return exitUsage
+	}
 	return exitFailed
 }
 
@@ -226,7 +232,13 @@ func explainError(err error) string {
 		return fmt.Sprintf("PostgreSQL does not answer at %s: start it, check the connection URL, or leave all URLs "+
 			"unset to use the private database (%v)", where, rootCause(err))
 	}
-	return printable(strings.ReplaceAll(err.Error(), "\n", " "))
+	var parse *pgconn.ParseConfigError
+	text := printable(strings.ReplaceAll(err.Error(), "\n", " "))
+	if errors.As(err, &parse) {
+		text += ": write a connection URL as postgres://USER:PASSWORD@HOST:5432/DATABASE, and in a password " +
+			"%40 for @, %2F for / and %25 for %"
+	}
+	return text
 }
 
 func rootCause(err error) error {

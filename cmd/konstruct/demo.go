@@ -25,11 +25,14 @@ import (
 
 type demoCmd struct {
 	Dir string `help:"Your own folder of documents instead of samples." placeholder:"DIR" type:"existingdir"`
+
+	Configured bool `help:"Log the demonstration in the database of the env file."`
 }
 
 // Help is shown by --help.
 func (demoCmd) Help() string {
-	return "Uses the configured database, or the private one in the data folder."
+	return "Uses the private database in the data folder, or the one that the environment names. What it logs stays " +
+		"there: no event can be deleted. So it uses the database of an env file only with --configured."
 }
 
 // demoTenant is one tenant of the demonstration.
@@ -110,6 +113,10 @@ func goRoot() string {
 
 // Run is the whole demonstration.
 func (c demoCmd) Run(ctx context.Context, a *app) error {
+	if a.envFile != "" && !c.Configured {
+		return coded{fmt.Errorf("%s names a database of your own, and a demonstration stays there: no event can be "+
+			"deleted. Run it in another folder, on a private database, or with --configured", a.envFile), exitUsage}
+	}
 	parties, err := c.tenants(a.DataDir)
 	if err != nil {
 		return err
@@ -240,10 +247,8 @@ func (c demoCmd) evidence(ctx context.Context, a *app, notaryURL string, p demoT
 		return err
 	}
 	defer n.Close()
-	for more := true; more; {
-		if more, err = n.Round(ctx); err != nil {
-			return err
-		}
+	if err := a.catchUp(ctx, n, o); err != nil {
+		return err
 	}
 	if err := a.printStatus(ctx, o); err != nil {
 		return err

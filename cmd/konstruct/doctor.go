@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/konstruct/konstruct/audit"
@@ -10,10 +12,12 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-type doctorCmd struct{}
+type doctorCmd struct {
+	All bool `help:"Print each check of a kind that holds, instead of their number."`
+}
 
 // Run prints the self-check's table and fails when a check does.
-func (doctorCmd) Run(ctx context.Context, a *app) error {
+func (r doctorCmd) Run(ctx context.Context, a *app) error {
 	u, done, err := a.database(ctx)
 	if err != nil {
 		return err
@@ -48,7 +52,11 @@ func (doctorCmd) Run(ctx context.Context, a *app) error {
 			failed++
 		}
 	}
-	err = printTable(a, checks, []string{"", "CHECK", "FOUND", "WANTED", "WHAT TO RUN"},
+	shown := checks
+	if !r.All && !a.JSON {
+		shown = summarize(checks)
+	}
+	err = printTable(a, shown, []string{"", "CHECK", "FOUND", "WANTED", "WHAT TO RUN"},
 		func(c tenantdb.Check) []string {
 			if c.OK {
 				return []string{"ok", c.Name, c.Actual, c.Expected}
@@ -57,9 +65,36 @@ func (doctorCmd) Run(ctx context.Context, a *app) error {
 		})
 	if err == nil && failed > 0 {
 		err = fmt.Errorf("%d of %d checks failed", failed, len(checks))
+	} else if err == nil && !a.JSON {
+		fmt.Fprintf(a.out, "\nall %d checks hold\n", len(checks))
 	}
 	return err
 }
+
+// summarize replaces checks that hold by their number, where there are several of a kind: tables, policies, functions.
+func summarize(checks []tenantdb.Check) (shown []tenantdb.Check) {
+	kind := func(c tenantdb.Check) string { first, _, _ := strings.Cut(c.Name, " "); return first }
+	held := map[string]int{}
+	for _, c := range checks {
+		if c.OK {
+			held[kind(c)]++
+		}
+	}
+	for _, c := range checks {
+		k := kind(c)
+		switch n := held[k]; {
+		case !c.OK || n >= 0 && n < severalOfAKind:
+			shown = append(shown, c)
+		case n > 0:
+			held[k] = -1
+			shown = append(shown, tenantdb.Check{Name: c.Name + ", and " + strconv.Itoa(n-1) + " more", OK: true})
+		}
+	}
+	return shown
+}
+
+// severalOfAKind is from how many checks of a kind on their number is enough.
+const severalOfAKind = 6
 
 // notaryChecks say whether the notary can work, and does.
 func (a *app) notaryChecks(ctx context.Context, url string) ([]tenantdb.Check, error) {

@@ -152,7 +152,7 @@ func (r auditEvidenceCmd) Run(ctx context.Context, a *app) (err error) {
 	}
 	if a.JSON {
 		return a.json(map[string]any{"bundle": r.Out, "matching_events": made.Matching,
-			"excluded_events": made.Excluded, "bytes_per_excluded_event": each})
+			"excluded_events": made.Excluded, "waiting_events": made.Waiting, "bytes_per_excluded_event": each})
 	}
 	fmt.Fprintf(a.out, "%s: %d events that match %s", r.Out, made.Matching, f)
 	if made.Excluded > 0 {
@@ -164,6 +164,10 @@ func (r auditEvidenceCmd) Run(ctx context.Context, a *app) (err error) {
 			"konstruct verify %s --key %s", filepath.Base(r.Out), key.Key)
 	}
 	_, err = fmt.Fprintln(a.out)
+	if made.Waiting > 0 {
+		fmt.Fprintf(a.err, "konstruct: %d events of this tenant are in no log yet, so the bundle has none of them: "+
+			"run konstruct notary run --once, then make it again\n", made.Waiting)
+	}
 	return err
 }
 
@@ -268,7 +272,9 @@ func (r verifyCmd) Run(a *app) error {
 	c.Progress = func(done, total int64) { p.set(done, total, done) }
 	result, err := c.Run()
 	p.done()
-	if err != nil {
+	if errors.Is(err, evidence.ErrArgument) {
+		return coded{err, exitUsage}
+	} else if err != nil {
 		return err
 	}
 	if a.JSON {

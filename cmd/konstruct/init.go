@@ -29,9 +29,11 @@ type initCmd struct {
 func (initCmd) Help() string {
 	return "Creates roles, database, extension, schema and guard on PostgreSQL 15 or newer with pgvector, and writes " +
 		"the database's URL and the roles' passwords into konstruct.env (--env-file), which every command reads. " +
-		"A second run changes nothing. Exit code 5: a database administrator has to run the statements that are " +
-		"shown.\n\nExamples:\n\n" +
-		"  konstruct init --superuser-database-url postgres://postgres:$PW@db:5432/postgres\n" +
+		"--superuser-database-url says where, as whom; --notary-name names the audit logs, for good. A second run " +
+		"changes nothing. Exit code 5: a database administrator has to run the statements that are shown." +
+		"\n\nExamples:\n\n" +
+		"  konstruct init --superuser-database-url postgres://postgres:$PW@db:5432/postgres \\\n" +
+		"    --notary-name example.com/audit\n" +
 		"  sudo -u postgres konstruct init --superuser-database-url 'host=/run/postgresql'\n" +
 		"  konstruct init --print-sql --address db:5432 > init.sql"
 }
@@ -65,9 +67,10 @@ func (c initCmd) Run(ctx context.Context, a *app) error {
 	if c.PrintSQL {
 		return a.printInitSQL(ctx, c, env)
 	}
-	adminURL, err := requireURL(a.SuperuserDatabaseURL, "KONSTRUCT_SUPERUSER_DATABASE_URL", "init")
-	if err != nil {
-		return err
+	adminURL := a.SuperuserDatabaseURL
+	if adminURL == "" {
+		return coded{errors.New("init needs --superuser-database-url: the connection URL of a superuser of your " +
+			"PostgreSQL, as postgres://postgres:PASSWORD@HOST:5432/postgres"), exitUsage}
 	}
 	a.envFile = "" // the superuser's URL is none of the env file's
 	s, err := provision.Connect(ctx, adminURL, c.Address, c.Database)
@@ -109,9 +112,12 @@ func (r *initRun) provision(ctx context.Context) error {
 		return err
 	}
 	envStep := r.envStep()
+	r.setFolders()
+	if err := r.checkName(); err != nil {
+		return err
+	}
 	defer func() { r.add(envStep()) }()
 	r.env.mark(r.server.Cluster, r.cmd.Database)
-	r.setFolders()
 	if err := r.ensureRoles(ctx, roles); err != nil {
 		return err
 	}
@@ -183,7 +189,7 @@ func (r *initRun) setFolders() {
 		r.env.set("KONSTRUCT_DATA_DIR", r.DataDir)
 	}
 	r.DataDir = r.env.values["KONSTRUCT_DATA_DIR"]
-	if r.NotaryName != "" && r.env.values["KONSTRUCT_NOTARY_NAME"] == "" {
+	if r.NotaryName != "" {
 		r.env.set("KONSTRUCT_NOTARY_NAME", r.NotaryName)
 	}
 }

@@ -46,12 +46,22 @@ func (r *initRun) ensureKeys() error {
 		_, err = r.keys().Load()
 	} else if errors.Is(err, notary.ErrNoKey) {
 		step.State, err = provision.Skipped, nil
-		step.Detail = "notary run creates it; first set KONSTRUCT_NOTARY_NAME (example.com/audit) in the env file"
+		step.Detail = "the notary creates it, with a name that stays: see below"
 	}
 	if err != nil {
 		return err
 	}
 	r.add(step)
+	return nil
+}
+
+// checkName refuses another name than that of the notary's key, before anything is written.
+func (r *initRun) checkName() error {
+	_, err := r.keys().Read()
+	if err != nil && !errors.Is(err, notary.ErrNoKey) {
+		return coded{fmt.Errorf("%w. Nothing was changed: leave out --notary-name, or remove KONSTRUCT_NOTARY_NAME from "+
+			"%s", err, r.env.path), exitUsage}
+	}
 	return nil
 }
 
@@ -121,9 +131,11 @@ func (r *initRun) next(err error) (lines []string) {
 	if path, err := filepath.Abs(r.env.path); r.env.path != defaultEnvFile && err == nil {
 		lines = append(lines, "export KONSTRUCT_ENV_FILE="+path)
 	}
-	lines = append(lines, "konstruct doctor               # every promise, one line each",
-		"konstruct notary run           # signs the log; keep it running",
-		"konstruct serve                # the HTTP API")
+	if _, err := r.keys().Read(); errors.Is(err, notary.ErrNoKey) {
+		lines = append(lines, "konstruct init --notary-name example.com/audit …   # names the logs, for good: before they begin")
+	}
+	lines = append(lines, "konstruct doctor               # checks what is promised",
+		"konstruct serve                # the HTTP API, the notary that signs the logs, the worker")
 	for _, url := range roleSettings() {
 		for _, setting := range []string{url, passwordSetting(url)} {
 			if v, ok := os.LookupEnv(setting); ok && v != r.env.values[setting] {

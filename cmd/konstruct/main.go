@@ -84,6 +84,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int
 	a := &app{cli: &c, out: stdout, err: stderr}
 	exited := -1
 	args, all := parseHelp(args)
+	if len(args) == 0 {
+		args = []string{"--help"}
+	}
 	parser, err := a.newParser(ctx, all, func(n int) { exited = n })
 	if err != nil {
 		fmt.Fprintln(stderr, "konstruct:", err)
@@ -113,7 +116,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int
 		return exited // --help
 	}
 	if err != nil {
-		return fail(coded{fmt.Errorf("%w (see konstruct --help%s)", err, dashHint(args, err)), exitUsage})
+		return fail(coded{fmt.Errorf("%w%s (see %s --help%s)", err, tenantHint(err), commandFailed(err),
+			dashHint(args, err)), exitUsage})
 	}
 	if a.envErr != nil && !needsNoEnvFile(k.Command()) {
 		return fail(coded{a.envErr, exitUsage})
@@ -124,6 +128,23 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int
 		return fail(err)
 	}
 	return 0
+}
+
+// commandFailed is the command that a wrong command line was meant for, as far as it can be told.
+func commandFailed(err error) string {
+	var parse *kong.ParseError
+	if errors.As(err, &parse) && parse.Context.Selected() != nil {
+		return "konstruct " + commandOf(parse.Context.Selected())
+	}
+	return "konstruct"
+}
+
+// tenantHint says how the tenant of several commands is set.
+func tenantHint(err error) string {
+	if strings.HasPrefix(err.Error(), "missing flags") && strings.Contains(err.Error(), "--tenant") {
+		return ", or KONSTRUCT_TENANT in the environment"
+	}
+	return ""
 }
 
 // description is what konstruct --help begins with.
@@ -159,6 +180,9 @@ type versionCmd struct{}
 
 // Run prints the version.
 func (versionCmd) Run(a *app) error {
+	if a.JSON {
+		return a.json(map[string]string{"version": version()})
+	}
 	_, err := fmt.Fprintln(a.out, version())
 	return err
 }

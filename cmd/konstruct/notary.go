@@ -62,6 +62,7 @@ func (a *app) openNotaryOn(ctx context.Context, u databaseURLs,
 		return c, nil, err
 	}
 	c.app = u.app
+	a.warnUnnamed(u)
 	if c.Config, err = a.notaryConfig(); err != nil {
 		return c, nil, err
 	}
@@ -79,6 +80,16 @@ func (a *app) openNotaryOn(ctx context.Context, u databaseURLs,
 		c.Anchor = notary.WitnessAnchor{DB: c.DB, Witness: c.Witnesses[i]}
 	}
 	return c, c.DB.Close, nil
+}
+
+// warnUnnamed says, before the logs of a database begin, that they are about to get a placeholder's name for good. The
+// private database's may have it.
+func (a *app) warnUnnamed(u databaseURLs) {
+	if _, err := a.keys().Read(); a.NotaryName != "" || u.private || !errors.Is(err, notary.ErrNoKey) {
+		return
+	}
+	fmt.Fprintln(a.err, "konstruct: KONSTRUCT_NOTARY_NAME is not set: the audit logs of this database are named "+
+		"konstruct.invalid, and keep that name for good; set it (example.com/audit) before the notary first signs")
 }
 
 // notaryConfig is the notary's configuration, without a database.
@@ -167,14 +178,8 @@ func (r notaryRunCmd) Run(ctx context.Context, a *app) error {
 	}
 	defer n.Close()
 	if r.Once {
-		until := time.Now().Add(ledger.IntegrateWithin)
-		for more := true; more; {
-			if more, err = n.Round(ctx); errors.Is(err, tenantdb.ErrLeased) {
-				more, err = a.signedBy(ctx, c.Config, until)
-			}
-			if err != nil {
-				return err
-			}
+		if err := a.catchUp(ctx, n, c.Config); err != nil {
+			return err
 		}
 		p.done()
 		if err := n.Settle(); err != nil {
@@ -251,6 +256,21 @@ func (notaryStatusCmd) Run(ctx context.Context, a *app) error {
 	return a.printStatus(ctx, c.Config)
 }
 
+// catchUp has everything signed that is sealed: by this notary, or by another one that is active.
+func (a *app) catchUp(ctx context.Context, n *notary.Notary, c notary.Config) error {
+	until := time.Now().Add(ledger.IntegrateWithin)
+	for more := true; more; {
+		var err error
+		if more, err = n.Round(ctx); errors.Is(err, tenantdb.ErrLeased) {
+			more, err = a.signedBy(ctx, c, until)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // signedBy waits for another notary, which is active, to have signed what is sealed; more says that it has not yet. By
 // the time given that is an error.
 func (a *app) signedBy(ctx context.Context, c notary.Config, until time.Time) (more bool, err error) {
@@ -259,7 +279,7 @@ func (a *app) signedBy(ctx context.Context, c notary.Config, until time.Time) (m
 	case err != nil:
 		return false, err
 	case s.Waiting.Events == 0 && s.Signed == s.Size:
-		_, err = fmt.Fprintln(a.err, "konstruct: another notary is active on this database, and has signed everything")
+		_, err = fmt.Fprintln(a.err, "konstruct: the notary that runs on this database has signed everything")
 		return false, err
 	case time.Now().After(until):
 		return false, fmt.Errorf("%w, and has not signed what waits for %s", tenantdb.ErrLeased, ledger.IntegrateWithin)
@@ -453,8 +473,11 @@ func (notaryKeyRotateCmd) Run(ctx context.Context, a *app) error {
 
 // readKey reads a notary's key as an argument has it: itself, or a file that holds it.
 func readKey(arg string) (ledger.Key, error) {
-	if raw, err := readSmallFile(arg, 4096); err == nil {
+	raw, err := readSmallFile(arg, 4096)
+	if err == nil {
 		arg = string(raw)
+	} else if !strings.Contains(arg, "+") {
+		return ledger.Key{}, err // it is meant as a file
 	}
 	return ledger.ParseKey(arg)
 }

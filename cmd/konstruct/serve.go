@@ -165,12 +165,25 @@ func (c serveCmd) Run(ctx context.Context, a *app) (err error) {
 		group.Go(func() error { return serveProfiles(within, a.DebugListen) })
 	}
 	if err := group.Wait(); err != nil {
-		return err
+		return a.listenError(err)
 	}
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
 		return cause
 	}
 	return nil
+}
+
+// listenError says what to do where the service's address can't be had.
+func (a *app) listenError(err error) error {
+	var op *net.OpError
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return coded{fmt.Errorf("%s is taken, perhaps by another konstruct serve or make run: stop that, or choose "+
+			"another address (--listen 127.0.0.1:7120)", a.Listen), exitUsage}
+	case errors.As(err, &op) && op.Op == "listen":
+		return coded{fmt.Errorf("KONSTRUCT_LISTEN: can't listen on %q: %w", a.Listen, op.Err), exitUsage}
+	}
+	return err
 }
 
 // sayLess says in a line each what this process does not do, because it is not given the role for it.
