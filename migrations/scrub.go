@@ -19,10 +19,10 @@ var scrubSQL = []scrubStep{
 }
 
 // Scrub rewrites the tables from which something was erased, so that none of their pages contains it any more. It locks
-// each table meanwhile, and needs its size on disk once more. It returns the statements that this role may not run; a
-// superuser should run them. WAL archives and backups remain the operator's task. say, if not nil, is called with the
-// name of each step before it runs.
-func (s *Schema) Scrub(ctx context.Context, say func(string)) (left []string, err error) {
+// each table meanwhile, and needs its size on disk once more. What this role may not run runs as a superuser; without a
+// superuser's URL it returns those statements. WAL archives and backups remain the operator's task. say, if not nil, is
+// called with the name of each step before it runs.
+func (s *Schema) Scrub(ctx context.Context, superuserURL string, say func(string)) (left []string, err error) {
 	steps := scrubSQL
 	var owner, checkpoints bool
 	if err := s.db.QueryRowContext(ctx,
@@ -53,5 +53,18 @@ func (s *Schema) Scrub(ctx context.Context, say func(string)) (left []string, er
 			return nil, fmt.Errorf("scrub %s: %w", step.what, err)
 		}
 	}
-	return left, nil
+	if superuserURL == "" || len(left) == 0 {
+		return left, nil
+	}
+	super, err := Open(superuserURL)
+	if err != nil {
+		return nil, fmt.Errorf("scrub as the superuser: %w", err)
+	}
+	defer super.Close()
+	for _, sql := range left {
+		if _, err := super.db.ExecContext(ctx, sql); err != nil {
+			return nil, fmt.Errorf("scrub as the superuser: %s: %w", sql, err)
+		}
+	}
+	return nil, nil
 }

@@ -162,7 +162,7 @@ func TestErasedEventsStillProve(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if left, err := s.Scrub(t.Context(), nil); err != nil || len(left) > 0 {
+		if left, err := s.Scrub(t.Context(), "", nil); err != nil || len(left) > 0 {
 			t.Fatal(left, err)
 		}
 		for _, text := range []string{"nowhere-street", "the-only-slip", "grace-the-forgotten", "late-and-secret"} {

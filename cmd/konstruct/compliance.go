@@ -101,8 +101,8 @@ func (r auditEraseCmd) Run(ctx context.Context, a *app) error {
 // warnErased says what an erasure does not reach.
 func (a *app) warnErased(n int64) {
 	fmt.Fprintf(a.out, "erased fields of %d events\n", n)
-	fmt.Fprintln(a.out, "the database's old pages still hold the text: konstruct audit scrub; its archived log, "+
-		"backups, exports and the files of other machines are yours to look after (docs/compliance.md)")
+	fmt.Fprintln(a.out, "Old pages of the database hold the text until konstruct audit scrub clears them. Archived "+
+		"WAL, backups, exports and other machines' files are yours to clear (docs/compliance.md).")
 	if a.SpoolDir == "" {
 		return
 	}
@@ -483,12 +483,12 @@ func (auditScrubCmd) Help() string {
 
 // Run rewrites the tables.
 func (auditScrubCmd) Run(ctx context.Context, a *app) error {
-	s, done, err := a.openSchema(ctx)
+	s, superuser, done, err := a.openSchemaFor(ctx, "audit scrub")
 	if err != nil {
 		return err
 	}
 	defer done()
-	left, err := s.Scrub(ctx, func(what string) { fmt.Fprintf(a.err, "rewriting %s\n", what) })
+	left, err := s.Scrub(ctx, superuser, func(what string) { fmt.Fprintf(a.err, "rewriting %s\n", what) })
 	if err != nil {
 		return err
 	}

@@ -21,19 +21,26 @@ type migrateCmd struct {
 
 // openSchema opens the owner's database. With no URL set at all it is the private one.
 func (a *app) openSchema(ctx context.Context) (*migrations.Schema, func(), error) {
+	s, _, done, err := a.openSchemaFor(ctx, "migrate")
+	return s, done, err
+}
+
+// openSchemaFor returns the URL of a superuser beside, where one is known.
+func (a *app) openSchemaFor(ctx context.Context, what string) (s *migrations.Schema, superuser string, done func(),
+	err error) {
 	u, done, err := a.database(ctx)
 	if err != nil {
-		return nil, nil, err
+		return nil, "", nil, err
 	}
-	url, err := requireURL(u.owner, "KONSTRUCT_OWNER_DATABASE_URL", "migrate")
+	url, err := requireURL(u.owner, "KONSTRUCT_OWNER_DATABASE_URL", what)
+	if err == nil {
+		s, err = migrations.Open(url)
+	}
 	if err != nil {
-		return nil, nil, err
+		done()
+		return nil, "", nil, err
 	}
-	s, err := migrations.Open(url)
-	if err != nil {
-		return nil, nil, err
-	}
-	return s, func() { _ = s.Close(); done() }, nil
+	return s, u.superuser, func() { _ = s.Close(); done() }, nil
 }
 
 // listMigrations lists the migrations of the database in force.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"bufio"
 	"encoding/json"
 	"fmt"
@@ -152,13 +153,16 @@ func TestTheTourWithCurl(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	for _, want := range []string{`"tenant_id":"11111111-1111-4111-8111-111111111111"`,
-		`"input_summary":"{\"order\":17}"`, `"job_id"`, `"state":"`, `"event_id"`, "event: event", `"kind":"bundle"`} {
+		`"input_summary":"{\"order\":17}"`, `"job_id"`, `"event_id"`, "event: event"} {
 		if !strings.Contains(string(out), want) {
 			t.Errorf("nothing says %s", want)
 		}
 	}
 	if strings.Contains(string(out), `"status":4`) || strings.Contains(string(out), `"status":5`) {
 		t.Errorf("something is refused")
+	}
+	if bundle, err := os.ReadFile("/tmp/tour.zip"); err != nil || !bytes.HasPrefix(bundle, []byte("PK")) {
+		t.Errorf("no bundle was downloaded: %v, %.100q", err, bundle)
 	}
 	if t.Failed() {
 		t.Logf("%s", out)
