@@ -129,10 +129,10 @@ func (e Event) check() (Event, error) {
 		return e, &FieldError{"latency_ms", fmt.Sprintf("%v is not between 0 and %d ms", e.Latency, math.MaxInt32)}
 	}
 	if !e.At.IsZero() {
-		if y := e.At.UTC().Year(); y < -4711 || y > 9999 {
-			return e, &FieldError{"created_at", fmt.Sprintf("the year %d is outside -4711 to 9999", y)}
-		}
 		e.At = e.At.UTC().Truncate(time.Microsecond)
+		if y := e.At.Year(); y < 1 || y > 9999 || e.At.IsZero() { // zero again: it would become the current time
+			return e, &FieldError{"created_at", "it must be after 0001-01-01T00:00:00Z and before the year 10000, in UTC"}
+		}
 	}
 	if e.Metadata == nil {
 		e.Metadata = json.RawMessage("{}")

@@ -73,11 +73,12 @@ func (s *Server) access() {
 		}) (*Created[KeyCreated], error) {
 			a := access.KeyRequest{Name: in.Body.Name, Labels: in.Body.Labels,
 				Permissions: stringsOf[access.Permission](in.Body.Permissions)}
-			if in.Body.Agent != nil {
-				a.Agent = *in.Body.Agent
+			var err error
+			if a.Agent, err = givenID("body.agent_id", in.Body.Agent); err != nil {
+				return nil, err
 			}
-			if in.Body.ExpiresAt != nil {
-				a.ExpiresAt = *in.Body.ExpiresAt
+			if a.ExpiresAt, err = givenTime("body.expires_at", in.Body.ExpiresAt); err != nil {
+				return nil, err
 			}
 			secret, key, err := s.tenant(w).Keys().Create(ctx, w, a)
 			return &Created[KeyCreated]{Location: "/v1/keys", Body: KeyCreated{secret, key}}, err

@@ -196,7 +196,30 @@ func optionalID(location, id string) (uuid.UUID, error) {
 	if err != nil {
 		return u, fieldProblem(location, "it is not a UUID")
 	}
-	return u, nil
+	return givenID(location, &u)
+}
+
+// givenID returns an id that may be missing. To the library the zero UUID is a missing one, so nobody may send it.
+func givenID(location string, id *uuid.UUID) (uuid.UUID, error) {
+	switch {
+	case id == nil:
+		return uuid.Nil, nil
+	case *id == uuid.Nil:
+		return uuid.Nil, fieldProblem(location, "it is the zero UUID: leave it out, or send a UUID that is not zero")
+	}
+	return *id, nil
+}
+
+// givenTime returns a time that may be missing. To the library the zero time is a missing one, and neither Go's JSON
+// nor RFC 3339 has a year below 0 or above 9999.
+func givenTime(location string, t *time.Time) (time.Time, error) {
+	if t == nil {
+		return time.Time{}, nil
+	}
+	if u := t.UTC().Truncate(time.Microsecond); u.Year() < 1 || u.Year() > 9999 || u.IsZero() {
+		return u, fieldProblem(location, "it must be after 0001-01-01T00:00:00Z and before the year 10000, in UTC")
+	}
+	return *t, nil
 }
 
 // List is a page of a list.

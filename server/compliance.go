@@ -133,6 +133,11 @@ func (s *Server) compliance() {
 			}
 		}) (*Created[EventCreated], error) {
 			b := in.Body
+			for at, given := range map[string]*time.Time{"body.since": b.Since, "body.until": b.Until} {
+				if _, err := givenTime(at, given); err != nil {
+					return nil, err
+				}
+			}
 			hold, err := compliance.Place(ctx, c, w.Tenant,
 				compliance.Hold{Reason: b.Reason, Since: b.Since, Until: b.Until, Agent: b.Agent, User: b.User,
 					Action: b.Action})

@@ -27,11 +27,14 @@ func (b *CreateEventRequest) event(ctx context.Context, w access.Principal, n in
 	if e.AgentID, err = agentID(w, b.AgentID, at+".agent_id"); err != nil {
 		return e, err
 	}
-	e.ID, e.UserID, e.Action, e.Input, e.Output, e.Latency = eventID(ctx, w, b.ID, n), b.UserID, b.Action, b.Input,
-		b.Output, time.Duration(b.LatencyMS)*time.Millisecond
-	if b.CreatedAt != nil {
-		e.At = *b.CreatedAt
+	if e.ID, err = eventID(ctx, w, b.ID, n, at+".id"); err != nil {
+		return e, err
 	}
+	if e.At, err = givenTime(at+".created_at", b.CreatedAt); err != nil {
+		return e, err
+	}
+	e.UserID, e.Action, e.Input, e.Output, e.Latency = b.UserID, b.Action, b.Input, b.Output,
+		time.Duration(b.LatencyMS)*time.Millisecond
 	e.Metadata = json.RawMessage(b.Metadata)
 	return e, nil
 }
@@ -148,13 +151,16 @@ type callFields struct {
 
 func (s *Server) createCall(ctx context.Context, w access.Principal, b *CallRequest,
 	event func(callFields) (audit.Event, error)) (*CreatedOrPending[EventCreated], error) {
-	c := callFields{id: eventID(ctx, w, b.ID, 0), latency: time.Duration(b.LatencyMS) * time.Millisecond}
+	c := callFields{latency: time.Duration(b.LatencyMS) * time.Millisecond}
 	var err error
+	if c.id, err = eventID(ctx, w, b.ID, 0, "body.id"); err != nil {
+		return nil, err
+	}
 	if c.agent, err = agentID(w, b.AgentID, "body.agent_id"); err != nil {
 		return nil, err
 	}
-	if b.CreatedAt != nil {
-		c.at = *b.CreatedAt
+	if c.at, err = givenTime("body.created_at", b.CreatedAt); err != nil {
+		return nil, err
 	}
 	e, err := event(c)
 	if err == nil {

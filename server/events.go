@@ -17,7 +17,7 @@ import (
 type CreateEventRequest struct {
 	ID        *uuid.UUID `json:"id,omitempty"`
 	AgentID   *uuid.UUID `json:"agent_id,omitempty" doc:"The agent; a key of one agent has it as default"`
-	UserID    string     `json:"user_id,omitempty" maxLength:"1024" doc:"The user for whom it acted"`
+	UserID    string     `json:"user_id,omitempty" maxLength:"1024" doc:"The user for whom it acted; empty: none"`
 	Action    string     `json:"action_type" minLength:"1" maxLength:"1024" example:"tool_invocation"`
 	Input     string     `json:"input_summary,omitempty" doc:"Summary of the input"`
 	Output    string     `json:"output_summary,omitempty" doc:"Summary of the output"`
@@ -28,9 +28,11 @@ type CreateEventRequest struct {
 
 // agentID returns the agent that a principal acts as: its own, if it has one.
 func agentID(w access.Principal, said *uuid.UUID, at string) (uuid.UUID, error) {
-	switch {
+	switch id, err := givenID(at, said); {
 	case said == nil:
 		return w.Agent, nil
+	case err != nil:
+		return id, err
 	case w.Agent != uuid.Nil && *said != w.Agent:
 		return uuid.Nil, problem(http.StatusForbidden, "%s: this key acts as agent %s only", at, w.Agent)
 	}
@@ -57,14 +59,11 @@ func eventCreated(id uuid.UUID, err error) (*CreatedOrPending[EventCreated], err
 }
 
 // eventID returns the given id, or one derived from the request's Idempotency-Key and the event's index.
-func eventID(ctx context.Context, w access.Principal, given *uuid.UUID, n int) uuid.UUID {
-	if given != nil {
-		return *given
+func eventID(ctx context.Context, w access.Principal, given *uuid.UUID, n int, at string) (uuid.UUID, error) {
+	if k, _ := ctx.Value(idempotencyKey).(string); k != "" && given == nil {
+		return access.EventID(w, k, n), nil
 	}
-	if k, _ := ctx.Value(idempotencyKey).(string); k != "" {
-		return access.EventID(w, k, n)
-	}
-	return uuid.Nil
+	return givenID(at, given)
 }
 
 // agent returns a tenant's agent by its id.
@@ -227,5 +226,5 @@ func optionalTime(location, s string) (time.Time, error) {
 	if err != nil {
 		return t, fieldProblem(location, "it is not a time: write 2026-01-31T12:00:00Z (a + in a URL is %2B)")
 	}
-	return t, nil
+	return givenTime(location, &t)
 }

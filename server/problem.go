@@ -147,7 +147,7 @@ func (s *Server) errorResponse(ctx context.Context, err error) *Problem {
 		{artifact.ErrTooLarge, http.StatusRequestEntityTooLarge}, {konstruct.ErrNoRetrieval, http.StatusConflict},
 		{access.ErrKeyReused, http.StatusUnprocessableEntity}, {search.ErrSlow, http.StatusUnprocessableEntity},
 		{kb.ErrIncomplete, http.StatusConflict}, {search.ErrUntunable, http.StatusConflict},
-		{kb.ErrVector, http.StatusUnprocessableEntity},
+		{kb.ErrVector, http.StatusUnprocessableEntity}, {tenantdb.ErrNoTenant, http.StatusUnprocessableEntity},
 	} {
 		if errors.Is(err, known.err) {
 			return problem(known.status, "%s", known.err.Error())

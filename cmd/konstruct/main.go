@@ -165,7 +165,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 partly done, 4 no database, 5 per
 func (a *app) newParser(ctx context.Context, all bool, exit func(int)) (*kong.Kong, error) {
 	return kong.New(a.cli, kong.Name("konstruct"), kong.Description(description), kong.PostBuild(a.nameVariables),
 		kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(a),
-		helpVars(), kong.Writers(a.out, a.err), kong.Exit(exit), kong.Help(a.helpPrinter(all)),
+		idMappers(), helpVars(), kong.Writers(a.out, a.err), kong.Exit(exit), kong.Help(a.helpPrinter(all)),
 		kong.ExplicitGroups(commandGroups()),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}), kong.UsageOnError())
 }
