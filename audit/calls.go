@@ -3,6 +3,7 @@ package audit
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"reflect"
 	"strings"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/konstruct/konstruct/strictjson"
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
@@ -24,11 +26,12 @@ func (m Metadata) Put(s string) error {
 	if !ok || key == "" {
 		return fmt.Errorf("%.100q is not KEY=VALUE", s)
 	}
-	var v any
-	d := json.NewDecoder(strings.NewReader(value))
-	d.UseNumber()
-	if err := d.Decode(&v); err != nil || d.More() {
-		v = value
+	v, err := filterValue(value)
+	if err == nil {
+		err = checkPlain(key)
+	}
+	if err != nil {
+		return fmt.Errorf("%.100q: %w", s, err)
 	}
 	path := []string{key}
 	if rest, ok := strings.CutPrefix(key, "/"); ok {
@@ -47,6 +50,64 @@ func (m Metadata) Put(s string) error {
 		at = next
 	}
 	at[path[len(path)-1]] = v
+	return nil
+}
+
+// filterValue returns what a condition's value is: JSON if it is JSON, otherwise the text. A decoder would change JSON
+// that the database can't hold.
+func filterValue(value string) (v any, err error) {
+	if !json.Valid([]byte(value)) {
+		return value, checkPlain(value)
+	}
+	if err := strictjson.CheckDuplicates([]byte(value)); err != nil {
+		return nil, err
+	}
+	if at, what := strictjson.CheckStorable([]byte(value)); what != "" {
+		return nil, errors.New(strings.TrimPrefix(at+": "+what, ": "))
+	}
+	d := json.NewDecoder(strings.NewReader(value))
+	d.UseNumber()
+	err = d.Decode(&v)
+	return v, err
+}
+
+// checkPlain returns an error for a text that PostgreSQL can't hold.
+func checkPlain(s string) error {
+	if err := (*FieldError)(nil); errors.As(checkText("", s, 0), &err) {
+		return errors.New("it " + err.Reason)
+	}
+	return nil
+}
+
+// checkValues returns an error for a text in metadata that is not UTF-8: encoding/json would replace it by U+FFFD.
+func checkValues(at string, v any) error {
+	switch v := v.(type) {
+	case string:
+		return checkText(at, v, 0)
+	case []string:
+		for i, s := range v {
+			if err := checkText(fmt.Sprintf("%s[%d]", at, i), s, 0); err != nil {
+				return err
+			}
+		}
+	case []any:
+		for i, item := range v {
+			if err := checkValues(fmt.Sprintf("%s[%d]", at, i), item); err != nil {
+				return err
+			}
+		}
+	case Metadata:
+		return checkValues(at, map[string]any(v))
+	case map[string]any:
+		for name, item := range v {
+			if err := checkText(at, name, 0); err != nil {
+				return err
+			}
+			if err := checkValues(at+"."+name, item); err != nil {
+				return err
+			}
+		}
+	}
 	return nil
 }
 
@@ -292,6 +353,9 @@ func event(e Event, m, extra Metadata) (Event, error) {
 			return e, &FieldError{"metadata", fmt.Sprintf("has %q among the extra keys, which the call itself sets", k)}
 		}
 		m[k] = v
+	}
+	if err := checkValues("metadata", m); err != nil {
+		return e, err
 	}
 	extraJSON, err := json.Marshal(extra)
 	if err != nil {

@@ -14,6 +14,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/google/uuid"
+
+	"github.com/konstruct/konstruct/strictjson"
 )
 
 // Action types: the first three are the seed's, the others our own.
@@ -181,10 +183,16 @@ func checkMetadata(raw json.RawMessage) error {
 	if trimmed := bytes.TrimLeft(raw, " \t\r\n"); trimmed[0] != '{' {
 		return &FieldError{"metadata", "is not a JSON object"}
 	}
+	if err := strictjson.CheckDuplicates(raw); err != nil {
+		return &FieldError{"metadata", err.Error()}
+	}
+	if at, what := strictjson.CheckStorable(raw); what != "" {
+		return &FieldError{"metadata" + at, what}
+	}
 	return checkDepth(raw)
 }
 
-// checkDepth checks the nesting of valid JSON, and rejects \u0000, the one escape that jsonb can't store.
+// checkDepth checks the nesting of valid JSON.
 func checkDepth(raw []byte) error {
 	depth, quoted := 0, false
 	for i := 0; i < len(raw); i++ {
@@ -192,9 +200,6 @@ func checkDepth(raw []byte) error {
 		case c == '"':
 			quoted = !quoted
 		case c == '\\': // only within quotes
-			if bytes.HasPrefix(raw[i+1:], []byte("u0000")) {
-				return &FieldError{"metadata", `holds \u0000, which PostgreSQL's jsonb can't`}
-			}
 			i++
 		case quoted:
 		case c == '{' || c == '[':

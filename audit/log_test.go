@@ -108,7 +108,14 @@ func TestBadEventsNameTheField(t *testing.T) {
 		{"array", "metadata", meta(`[]`)},
 		{"not JSON", "metadata", meta(`{`)},
 		{"trailing", "metadata", meta(`{} {}`)},
-		{"NUL in JSON", "metadata", meta(`{"a":"\u0000"}`)},
+		{"NUL in JSON", "metadata.a", meta(`{"a":"\u0000"}`)},
+		{"half a surrogate pair", "metadata.a[1]", meta(`{"a":[1,"\ud800"]}`)},
+		{"a name twice", "metadata", meta(`{"a":{"b":1,"\u0062":2}}`)},
+		{"a small number", "metadata.a.n", meta(`{"a":{"n":1e-16384}}`)},
+		{"a smaller number", "metadata.n", meta(`{"n":1e-99999999}`)},
+		{"a large number", "metadata.n", meta(`{"n":1e131072}`)},
+		{"year 0", "created_at", audit.Event{Action: "x", At: time.Date(0, 6, 1, 0, 0, 0, 0, time.UTC)}},
+		{"nearly the zero time", "created_at", audit.Event{Action: "x", At: time.Time{}.Add(999)}},
 		{"deep", "metadata", meta(`{"a":` + strings.Repeat("[", 32) + strings.Repeat("]", 32) + `}`)},
 		{"large", "metadata", meta(`{"a":"` + strings.Repeat("x", audit.MaxMetadata) + `"}`)},
 		{"far year", "created_at", audit.Event{Action: "x", At: time.Date(20000, 1, 1, 0, 0, 0, 0, time.UTC)}},
@@ -116,6 +123,22 @@ func TestBadEventsNameTheField(t *testing.T) {
 		var fe *audit.FieldError
 		if _, err := audit.Log(t.Context(), door, tenantA, c.e); !errors.As(err, &fe) || fe.Field != c.field {
 			t.Errorf("%s: %v, want a complaint about %s", c.name, err, c.field)
+		}
+	}
+	for _, number := range []string{"1e131071", "1e-16383", "-0.5e-300"} { // and PostgreSQL holds what is accepted
+		if _, err := audit.Log(t.Context(), door, tenantA, meta(`{"n":`+number+`}`)); err != nil {
+			t.Errorf("%s: %v", number, err)
+		}
+	}
+	_, err := audit.LogLLMCall(t.Context(), door, tenantA, audit.LLMCall{Model: "m", FinishReasons: []string{"\xff"},
+		Extra: audit.Metadata{"a": 1}})
+	if fe := (*audit.FieldError)(nil); !errors.As(err, &fe) ||
+		fe.Field != "metadata.gen_ai.response.finish_reasons[0]" {
+		t.Errorf("a reason that is not UTF-8: %v", err)
+	}
+	for _, bad := range []string{`a="\ud800"`, `a={"b":1,"b":2}`, `a=1e-16384`, "a=\x00", "\xff=1"} {
+		if err := (audit.Metadata{}).Put(bad); err == nil {
+			t.Errorf("%q is a condition", bad)
 		}
 	}
 	long := strings.Repeat("é", audit.MaxSummary)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/konstruct/konstruct/disclosure"
 	"github.com/konstruct/konstruct/extract"
+	"github.com/konstruct/konstruct/strictjson"
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
@@ -44,8 +45,9 @@ func (g DocumentOptions) Check() error {
 		return fmt.Errorf("metadata: %w", err)
 	case len(raw) > MaxMetadata:
 		return fmt.Errorf("metadata: %d bytes, the limit is %d", len(raw), MaxMetadata)
-	case strings.Contains(string(raw), `\u0000`):
-		return errors.New("metadata: it holds a NUL, which PostgreSQL does not store")
+	}
+	if at, what := strictjson.CheckStorable(raw); what != "" {
+		return fmt.Errorf("metadata%s: %s", at, what)
 	}
 	return nil
 }

@@ -21,7 +21,7 @@ import (
 	"github.com/konstruct/konstruct/compliance"
 	"github.com/konstruct/konstruct/eval"
 	"github.com/konstruct/konstruct/search"
-	"github.com/konstruct/konstruct/server/strictjson"
+	"github.com/konstruct/konstruct/strictjson"
 )
 
 // apiConfig returns the configuration of the API and of its OpenAPI description.

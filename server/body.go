@@ -3,13 +3,17 @@ package server
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"net/http"
+	"net/url"
 	"os"
+	"strings"
+	"unicode/utf8"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
-	"github.com/konstruct/konstruct/server/strictjson"
+	"github.com/konstruct/konstruct/strictjson"
 )
 
 // bodyProblem explains why a body could not be read. The error itself names internal addresses, which clients must not
@@ -47,9 +51,40 @@ func readBody(r *http.Request) ([]byte, error) {
 	return raw, nil
 }
 
+// checkQuery refuses a query that a parser would repair by leaving a part out, and text that PostgreSQL can't hold.
+func checkQuery(raw string) *Problem {
+	all, err := url.ParseQuery(raw)
+	if err != nil {
+		return fieldProblem("query", "it has a % without two hexadecimal digits, or a semicolon: escape them")
+	}
+	for name, values := range all {
+		for _, v := range append(values, name) {
+			if reason := unstorable(v); reason != "" {
+				return fieldProblem(fmt.Sprintf("query.%.80s", strings.ToValidUTF8(name, "\ufffd")), reason)
+			}
+		}
+	}
+	return nil
+}
+
+// unstorable returns why PostgreSQL can't hold a text, or "".
+func unstorable(s string) string {
+	switch {
+	case !utf8.ValidString(s):
+		return "it is not UTF-8"
+	case strings.IndexByte(s, 0) >= 0:
+		return "it has a NUL, which PostgreSQL's text does not hold"
+	}
+	return ""
+}
+
 // bufferBody reads the body before huma does, which would report a broken one as our error with internal details.
 func (s *Server) bufferBody(ctx huma.Context, next func(huma.Context)) {
 	r, w := humago.Unwrap(ctx)
+	if p := checkQuery(r.URL.RawQuery); p != nil {
+		s.writeResponseProblem(w, r, p)
+		return
+	}
 	if r.URL.Path != batchPath && !s.isUpload(r) {
 		raw, err := readBody(r)
 		if err == nil && len(raw) > 0 {

@@ -18,7 +18,7 @@ import (
 	"github.com/konstruct/konstruct"
 	"github.com/konstruct/konstruct/access"
 	"github.com/konstruct/konstruct/audit"
-	"github.com/konstruct/konstruct/server/strictjson"
+	"github.com/konstruct/konstruct/strictjson"
 )
 
 // event converts the body, which is at a location of the request, into an event to log.
@@ -364,8 +364,11 @@ func metadataFilter(meta []string) (audit.Metadata, error) {
 // jsonObject is a JSON object as sent: numbers keep their digits.
 type jsonObject json.RawMessage
 
-// UnmarshalJSON implements json.Unmarshaler.
+// UnmarshalJSON implements json.Unmarshaler. As in every other field that may be missing, null is a missing object.
 func (o *jsonObject) UnmarshalJSON(raw []byte) error {
+	if string(raw) == "null" {
+		return nil
+	}
 	if len(raw) == 0 || raw[0] != '{' {
 		return errors.New("it must be an object")
 	}

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
@@ -20,7 +19,7 @@ import (
 	"github.com/konstruct/konstruct/access"
 	"github.com/konstruct/konstruct/disclosure"
 	"github.com/konstruct/konstruct/kb"
-	"github.com/konstruct/konstruct/server/strictjson"
+	"github.com/konstruct/konstruct/strictjson"
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
@@ -282,8 +281,8 @@ func checkFields(f *multipart.Form) *Problem {
 	for name, values := range f.Value {
 		check(name, len(values))
 		for _, v := range values {
-			if !utf8.ValidString(v) {
-				bad = append(bad, FieldProblem{fmt.Sprintf("body.%.80s", name), "it is not UTF-8"})
+			if reason := unstorable(v); reason != "" {
+				bad = append(bad, FieldProblem{fmt.Sprintf("body.%.80s", name), reason})
 			}
 		}
 	}
@@ -293,8 +292,8 @@ func checkFields(f *multipart.Form) *Problem {
 			bad = append(bad, FieldProblem{"body." + name, "it is a file, and must be text"})
 		}
 		for _, file := range files {
-			if !utf8.ValidString(file.Filename) {
-				bad = append(bad, FieldProblem{"body." + name, "its file name is not UTF-8"})
+			if reason := unstorable(file.Filename); reason != "" {
+				bad = append(bad, FieldProblem{"body." + name, "its file name: " + reason})
 			}
 		}
 	}

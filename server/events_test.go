@@ -83,7 +83,7 @@ func TestBadEventsAreRefusedWithTheFieldAndChangeNothing(t *testing.T) {
 		{"/v1/events", `{"action_type":"x","latency_ms":-1}`, 422, "body.latency_ms"},
 		{"/v1/events", `{"action_type":"x","agent_id":"17"}`, 422, "body.agent_id"},
 		{"/v1/events", `{"action_type":"x","metadata":[]}`, 422, "body.metadata"},
-		{"/v1/events", `{"action_type":"x","metadata":{"a":"\u0000"}}`, 422, "body.metadata"},
+		{"/v1/events", `{"action_type":"x","metadata":{"a":"\u0000"}}`, 422, "body.metadata.a"},
 		{"/v1/events", `{"action_type":"x","action_type":"y"}`, 400, "body"},
 		{"/v1/events", `{"action_type":"x","metadata":` + deep + `}`, 400, "body"},
 		{"/v1/events", `{"action_type":"x"} {}`, 400, "body"},

@@ -6,7 +6,7 @@ import (
 	"errors"
 	"testing"
 
-	"github.com/konstruct/konstruct/server/strictjson"
+	"github.com/konstruct/konstruct/strictjson"
 )
 
 // FuzzStrict: what is read is JSON that every reader reads alike, and a batch that is read can be written and read

@@ -17,7 +17,7 @@ import (
 
 	"github.com/konstruct/konstruct/access"
 	"github.com/konstruct/konstruct/audit"
-	"github.com/konstruct/konstruct/server/strictjson"
+	"github.com/konstruct/konstruct/strictjson"
 )
 
 // TestBodiesTakeNoMoreThanTheyMay: together, and one tenant's, while another tenant and small bodies find room; who

@@ -170,8 +170,9 @@ func (s *Server) errorResponse(ctx context.Context, err error) *Problem {
 	}
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) && strings.HasPrefix(pg.Code, "22") { // data exception: a NUL, a time out of range
-		return problem(http.StatusUnprocessableEntity, "the database can't hold a value of this request: %s",
-			pg.Message)
+		s.logger.WarnContext(ctx, "the database can't hold a value", "request", requestID(ctx), "error", err)
+		return problem(http.StatusUnprocessableEntity,
+			"the database can't hold a value of this request: the service's log says which, under this request's id")
 	}
 	if isUnavailable(err) {
 		s.logger.WarnContext(ctx, "the database can't be reached", "request", requestID(ctx), "error", err)

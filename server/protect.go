@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/klauspost/compress/gzhttp"
 
@@ -126,6 +127,9 @@ func (s *Server) checkRequest(w http.ResponseWriter, r *http.Request) *Problem {
 	}
 	if strings.ContainsFunc(r.URL.Path, func(c rune) bool { return c < ' ' || c == 0x7f }) {
 		return problem(http.StatusBadRequest, "the path has a control character")
+	}
+	if !utf8.ValidString(r.URL.Path) {
+		return problem(http.StatusBadRequest, "the path is not UTF-8")
 	}
 	if r.Header.Get("Content-Encoding") != "" && r.Header.Get("Content-Encoding") != "identity" {
 		return problem(http.StatusUnsupportedMediaType,

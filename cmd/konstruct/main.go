@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"unicode/utf8"
 
 	"github.com/alecthomas/kong"
 
@@ -108,6 +109,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int
 		fmt.Fprintln(stderr, "konstruct:", text+a.fromEnvFile(code))
 		return code
 	}
+	if err := checkArguments(args); err != nil {
+		return fail(coded{err, exitUsage})
+	}
 	if err := a.configure(parser, args); err != nil {
 		return fail(coded{err, exitUsage})
 	}
@@ -128,6 +132,25 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int
 		return fail(err)
 	}
 	return 0
+}
+
+// checkArguments refuses arguments that are not UTF-8: the parser would replace what is wrong by U+FFFD.
+func checkArguments(args []string) error {
+	for i, arg := range args {
+		if utf8.ValidString(arg) {
+			continue
+		}
+		name, _, given := strings.Cut(arg, "=")
+		switch {
+		case given && strings.HasPrefix(name, "--"):
+		case i > 0 && strings.HasPrefix(args[i-1], "--"):
+			name = args[i-1]
+		default:
+			name = fmt.Sprintf("argument %d", i+1)
+		}
+		return fmt.Errorf("%s: %.100q is not UTF-8: nothing was done", name, arg)
+	}
+	return nil
 }
 
 // commandFailed is the command that a wrong command line was meant for, as far as it can be told.

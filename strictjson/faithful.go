@@ -4,13 +4,19 @@ import (
 	"bytes"
 	"fmt"
 	"strconv"
+	"strings"
 	"unicode/utf8"
 )
 
-// CheckText checks that what JSON says can be stored as it was sent: text is UTF-8 without unpaired surrogates, and
-// every number fits a 64-bit float. It returns the path of the first value that can't be, and why; a decoder would
-// replace it by U+FFFD. It does not check that raw is JSON.
-func CheckText(raw []byte) (at, what string) {
+// CheckText is CheckStorable for readers who have 64-bit floats: every number must fit one too.
+func CheckText(raw []byte) (at, what string) { return check(raw, true) }
+
+// CheckStorable checks that PostgreSQL's jsonb stores what JSON says as it was sent: text is UTF-8 without unpaired
+// surrogates and NUL, and numbers have no more digits than its numeric. It returns the path of the first value that
+// can't be stored, and why; a decoder would replace half a surrogate pair by U+FFFD. It does not check that raw is JSON.
+func CheckStorable(raw []byte) (at, what string) { return check(raw, false) }
+
+func check(raw []byte, floats bool) (at, what string) {
 	for i := 0; i < len(raw); i++ {
 		switch c := raw[i]; {
 		case c == '"':
@@ -27,9 +33,13 @@ func CheckText(raw []byte) (at, what string) {
 			if i-begin < 4 { // too short to overflow
 				continue
 			}
-			if f, err := strconv.ParseFloat(string(raw[begin:i+1]), 64); err != nil && f != 0 {
-				return pathAt(raw, begin), fmt.Sprintf("the number %.40s is past what a 64-bit float holds",
-					raw[begin:i+1])
+			number := string(raw[begin : i+1])
+			if f, err := strconv.ParseFloat(number, 64); floats && err != nil && f != 0 {
+				return pathAt(raw, begin), fmt.Sprintf("the number %.40s is past what a 64-bit float holds", number)
+			}
+			if !isNumeric(number) {
+				return pathAt(raw, begin), fmt.Sprintf("the number %.40s has more digits than PostgreSQL stores: "+
+					"%d before the point, %d after it", number, maxWhole, maxFraction)
 			}
 		case c >= utf8.RuneSelf:
 			return "", fmt.Sprintf("byte %d is not JSON", i)
@@ -38,6 +48,34 @@ func CheckText(raw []byte) (at, what string) {
 	return "", ""
 }
 
+// The digits that PostgreSQL's numeric has at most, before and after the decimal point.
+const (
+	maxWhole    = 131072
+	maxFraction = 16383
+)
+
+// isNumeric reports whether PostgreSQL's numeric holds a JSON number. It counts zeros after the point too.
+func isNumeric(number string) bool {
+	mantissa, exponent, _ := strings.Cut(strings.ToLower(number), "e")
+	exp := 0
+	if exponent != "" {
+		exp, _ = strconv.Atoi(exponent) // at either end of int when it overflows
+	}
+	whole, fraction, _ := strings.Cut(strings.TrimPrefix(mantissa, "-"), ".")
+	exp = min(max(exp, -maxExponent), maxExponent)
+	if len(fraction)-exp > maxFraction {
+		return false
+	}
+	digits := strings.TrimLeft(whole+fraction, "0")
+	if digits == "" {
+		return exp < maxExponent
+	}
+	return len(whole)+exp-(len(whole+fraction)-len(digits)) <= maxWhole
+}
+
+// maxExponent is beyond every exponent that can be stored.
+const maxExponent = 1 << 29
+
 // scanString scans the string that begins at i. It returns the index of its end and what is wrong with it.
 func scanString(raw []byte, i int) (end int, wrong string) {
 	begin := i
@@ -45,6 +83,9 @@ func scanString(raw []byte, i int) (end int, wrong string) {
 		switch {
 		case raw[i] == '\\' && i+1 < len(raw) && raw[i+1] == 'u':
 			first, ok := utf16Unit(raw, i)
+			if ok && first == 0 {
+				return i, fmt.Sprintf("byte %d: \\u0000 is NUL, which PostgreSQL's text does not hold", i-begin-1)
+			}
 			if !ok || first < 0xd800 || first > 0xdfff {
 				i += 2
 				continue

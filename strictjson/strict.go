@@ -1,6 +1,6 @@
 // Package strictjson reads JSON that all readers read alike and that can be stored as it was sent: no name twice in an
-// object, names compared letter by letter, text that is UTF-8, numbers that a 64-bit float holds, and at most MaxDepth
-// deep. It knows nothing of what the JSON says.
+// object, names compared letter by letter, text that is UTF-8 without NUL, numbers that PostgreSQL's numeric and a
+// 64-bit float hold, and at most MaxDepth deep. It knows nothing of what the JSON says.
 package strictjson
 
 import (
