@@ -19,6 +19,11 @@ func (g Events) Get(ctx context.Context, id uuid.UUID) (StoredEvent, error) {
 	return audit.Get(ctx, g.t.k.door, g.t.id, id)
 }
 
+// CountIDs returns how many of the ids are of events of the tenant.
+func (g Events) CountIDs(ctx context.Context, ids []uuid.UUID) (int, error) {
+	return audit.CountIDs(ctx, g.t.k.door, g.t.id, ids)
+}
+
 // Receipt returns a signed receipt for a recorded event: its leaf hash, when the database recorded it, and by when it
 // will be in the tenant's log, IntegrateWithin from now. With it anyone can prove that the event was omitted or
 // changed: see [ledger.Receipt].

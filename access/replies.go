@@ -81,6 +81,20 @@ func (r Replies) Begin(ctx context.Context, w Principal, key string,
 	return reply, err
 }
 
+// Used reports whether a request that is not an event's was made with an idempotency key.
+func (r Replies) Used(ctx context.Context, w Principal, key string) (used bool, err error) {
+	err = r.Door.Query(ctx, w.Tenant, `SELECT EXISTS (SELECT FROM access_requests
+		WHERE tenant_id = $1 AND credential = $2 AND key = $3 AND at >= now() - $4::interval)`,
+		[]any{w.Tenant, w.Credential, key, replyTTL}, func(rows pgx.Rows) error {
+			used, err = pgx.CollectExactlyOneRow(rows, pgx.RowTo[bool])
+			return err
+		})
+	if err != nil {
+		return false, fmt.Errorf("access: look for a request: %w", err)
+	}
+	return used, nil
+}
+
 // End keeps what was answered; nil forgets the request, which may then be made again.
 func (r Replies) End(ctx context.Context, w Principal, key string, reply *Reply) error {
 	sql, args := `DELETE FROM access_requests WHERE tenant_id = $1 AND credential = $2 AND key = $3`,

@@ -114,6 +114,19 @@ func Get(ctx context.Context, door *tenantdb.Door, tenant, id uuid.UUID) (e Stor
 	return e, nil
 }
 
+// CountIDs returns how many of the ids are of events of the tenant.
+func CountIDs(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, ids []uuid.UUID) (n int, err error) {
+	err = door.Query(ctx, tenant, `SELECT count(*) FROM audit_events WHERE tenant_id = $1 AND id = ANY($2)`,
+		[]any{tenant, ids}, func(rows pgx.Rows) error {
+			n, err = pgx.CollectExactlyOneRow(rows, pgx.RowTo[int])
+			return err
+		})
+	if err != nil {
+		return 0, fmt.Errorf("audit: look for events: %w", err)
+	}
+	return n, nil
+}
+
 func (f Filter) sql(tenant uuid.UUID) (string, []any, error) {
 	limit, err := listLimit(f.Limit)
 	if err != nil {

@@ -91,6 +91,24 @@ func TestLoggedEventsAreSealedOnce(t *testing.T) {
 	}
 }
 
+// TestAnotherTenantCountsNoIDs of a tenant's events.
+func TestAnotherTenantCountsNoIDs(t *testing.T) {
+	door := testkit.Door(t)
+	id, err := audit.Log(t.Context(), door, tenantA, audit.Event{Action: "x"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for tenant, want := range map[uuid.UUID]int{tenantA: 1, tenantB: 0, uuid.New(): 0} {
+		if n, err := audit.CountIDs(t.Context(), door, tenant, []uuid.UUID{id, uuid.New()}); err != nil || n != want {
+			t.Errorf("tenant %s: %d, %v; want %d", tenant, n, err, want)
+		}
+	}
+	if n, err := audit.CountIDs(t.Context(), door, uuid.Nil, []uuid.UUID{id}); !errors.Is(err,
+		tenantdb.ErrNoTenant) || n != 0 {
+		t.Errorf("no tenant: %d, %v", n, err)
+	}
+}
+
 // TestBadEventsNameTheField checks that an invalid event's error names the field, and that nothing is logged.
 func TestBadEventsNameTheField(t *testing.T) {
 	door := testkit.Door(t)

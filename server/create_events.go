@@ -50,6 +50,9 @@ func (s *Server) createEvent() {
 			in *struct{ Body CreateEventRequest }) (*CreatedOrPending[EventCreated], error) {
 			e, err := in.Body.event(ctx, w, 0, "body")
 			if err == nil {
+				err = s.checkEventKey(ctx, w, 1)
+			}
+			if err == nil {
 				err = s.meter.SetCapacity(ctx, w, access.Events, 1, "events")
 			}
 			if err != nil {
@@ -164,6 +167,9 @@ func (s *Server) createCall(ctx context.Context, w access.Principal, b *CallRequ
 	}
 	e, err := event(c)
 	if err == nil {
+		err = s.checkEventKey(ctx, w, 1)
+	}
+	if err == nil {
 		err = s.meter.SetCapacity(ctx, w, access.Events, 1, "events")
 	}
 	if err != nil {
@@ -213,6 +219,9 @@ func (s *Server) createEvents() {
 			if events[i], err = batch.Events[i].event(ctx, w, i, fmt.Sprintf("body.events[%d]", i)); err != nil {
 				return nil, err
 			}
+		}
+		if err := s.checkEventKey(ctx, w, len(events)); err != nil {
+			return nil, err
 		}
 		ids, err := s.tenant(w).LogBatch(ctx, events)
 		if err != nil {

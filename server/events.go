@@ -60,10 +60,42 @@ func eventCreated(id uuid.UUID, err error) (*CreatedOrPending[EventCreated], err
 
 // eventID returns the given id, or one derived from the request's Idempotency-Key and the event's index.
 func eventID(ctx context.Context, w access.Principal, given *uuid.UUID, n int, at string) (uuid.UUID, error) {
-	if k, _ := ctx.Value(idempotencyKey).(string); k != "" && given == nil {
-		return access.EventID(w, k, n), nil
+	k, _ := ctx.Value(idempotencyKey).(string)
+	switch {
+	case k == "":
+		return givenID(at, given)
+	case given != nil:
+		return uuid.Nil, fieldProblem(at, "the Idempotency-Key sets the event's id: leave out the id or the header")
 	}
-	return givenID(at, given)
+	return access.EventID(w, k, n), nil
+}
+
+// checkEventKey refuses an Idempotency-Key that another request was made with. The trail itself refuses other content
+// under an event's id; this finds another operation, and a batch of another size. n is the number of events.
+func (s *Server) checkEventKey(ctx context.Context, w access.Principal, n int) error {
+	k, _ := ctx.Value(idempotencyKey).(string)
+	if k == "" {
+		return nil
+	}
+	used, err := s.replies.Used(ctx, w, k)
+	if err == nil && !used {
+		ids := make([]uuid.UUID, n+1) // one more than this request's
+		for i := range ids {
+			ids[i] = access.EventID(w, k, i)
+		}
+		var there int
+		there, err = s.tenant(w).Events().CountIDs(ctx, ids)
+		used = there != 0 && there != n
+	}
+	switch {
+	case err != nil && isUnavailable(err): // the tenant's policy says what becomes of the event
+		return nil
+	case err != nil:
+		return err
+	case used:
+		return access.ErrKeyReused
+	}
+	return nil
 }
 
 // agent returns a tenant's agent by its id.

@@ -133,7 +133,7 @@ func TestTheSameRequestAgainIsDoneOnce(t *testing.T) {
 			t.Errorf("again: %s, before %s", r.body, first.body)
 		}
 	}
-	w.want(409, "POST", "/v1/events", key, `{"action_type":"another"}`, "Idempotency-Key", "k1")
+	w.want(422, "POST", "/v1/events", key, `{"action_type":"another"}`, "Idempotency-Key", "k1")
 	for range 2 {
 		w.want(201, "POST", "/v1/events/batch", key, `{"events":[{"action_type":"many"},{"action_type":"many"}]}`,
 			"Idempotency-Key", "k2")
@@ -172,6 +172,59 @@ func TestTheSameRequestAgainIsDoneOnce(t *testing.T) {
 		t.Errorf("holds: %s", holds.body)
 	}
 	w.want(422, "POST", "/v1/keys", key, `{"name":"x","permissions":["kb:read"]}`, "Idempotency-Key", "s")
+}
+
+// TestAKeyIsForOneRequest, of whatever operation.
+func TestAKeyIsForOneRequest(t *testing.T) {
+	w := serve(t)
+	key := w.key(acme)
+	const event, hold = `{"action_type":"x"}`, `{"reason":"r"}`
+	const id = "01a22a29-171b-74a3-aa62-42dde65c7492"
+	batch := func(events ...string) string { return `{"events":[` + strings.Join(events, ",") + `]}` }
+	requests := map[string][2]string{"/v1/events": {event, ""}, "/v1/holds": {hold, ""},
+		"/v1/search": {`{"text":"x"}`, ""}, "/v1/events/batch": {batch(event, event), ""},
+		"/v1/llm-calls": {`{"model":"m"}`, ""}}
+	for first, request := range requests {
+		draw := "key " + first
+		if r := w.ask("POST", first, key, request[0], "Idempotency-Key", draw); r.StatusCode >= 300 {
+			t.Fatalf("%s: %d %s", first, r.StatusCode, r.body)
+		}
+		for second, other := range requests {
+			r := w.ask("POST", second, key, other[0], "Idempotency-Key", draw)
+			if first == second && r.StatusCode >= 300 || first != second && (!r.named("header.Idempotency-Key") ||
+				!strings.Contains(r.body, "another request was made with this Idempotency-Key")) {
+				t.Errorf("%s after %s: %d %s", second, first, r.StatusCode, r.body)
+			}
+		}
+	}
+	for _, other := range []string{batch(event), batch(event, event, event), batch(event, `{"action_type":"y"}`)} {
+		if r := w.ask("POST", "/v1/events/batch", key, other, "Idempotency-Key",
+			"key /v1/events/batch"); !r.named("header.Idempotency-Key") {
+			t.Errorf("%s: %d %s", other, r.StatusCode, r.body)
+		}
+	}
+	for path, body := range map[string]string{"/v1/events": `{"action_type":"x","id":"` + id + `"}`,
+		"/v1/tool-calls": `{"name":"n","id":"` + id + `"}`} {
+		if r := w.ask("POST", path, key, body, "Idempotency-Key", "with an id"); !r.named("body.id") {
+			t.Errorf("%s with an id: %d %s", path, r.StatusCode, r.body)
+		}
+	}
+	if r := w.ask("POST", "/v1/events/batch", key, batch(event, `{"action_type":"x","id":"`+id+`"}`),
+		"Idempotency-Key", "with an id"); !r.named("body.events[1].id") {
+		t.Errorf("a batch with an id: %d %s", r.StatusCode, r.body)
+	}
+	if r := w.ask("POST", "/v1/events", key, event, "Idempotency-Key", ""); !r.named("header.Idempotency-Key") {
+		t.Errorf("an empty key: %d %s", r.StatusCode, r.body)
+	}
+	r, err := http.NewRequestWithContext(t.Context(), "POST", w.url+"/v1/events", strings.NewReader(event))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header = http.Header{"Authorization": {"Bearer " + key}, "Content-Type": {"application/json"},
+		"Idempotency-Key": {"one", "two"}}
+	if r := w.do(r); r.StatusCode != 400 || !strings.Contains(r.body, `"location":"header.Idempotency-Key"`) {
+		t.Errorf("two keys: %d %s", r.StatusCode, r.body)
+	}
 }
 
 // TestTheStreamTellsWhatIsWritten to its own tenant, and goes on where a client was.

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/konstruct/konstruct/access"
 	"github.com/konstruct/konstruct/server/httpwire"
 	"github.com/konstruct/konstruct/tenantdb"
@@ -67,8 +69,8 @@ func (s *Server) identify(next http.Handler) http.Handler {
 		// Row-level security limits this request to documents with these labels.
 		ctx = tenantdb.WithLabels(ctx, who.Labels())
 		r = r.WithContext(context.WithValue(ctx, principalKey, who))
-		if key := r.Header.Get("Idempotency-Key"); key != "" && mutatingMethods[r.Method] && s.isRouted(r) {
-			s.idempotent(w, r, who, key, next)
+		if keys := r.Header.Values("Idempotency-Key"); len(keys) > 0 && mutatingMethods[r.Method] && s.isRouted(r) {
+			s.idempotent(w, r, who, keys, next)
 			return
 		}
 		next.ServeHTTP(w, r)
@@ -144,10 +146,17 @@ func returnsSecret(path string) bool {
 }
 
 // idempotent executes a request under its key, or replays the stored response.
-func (s *Server) idempotent(w http.ResponseWriter, r *http.Request, who access.Principal, key string,
+func (s *Server) idempotent(w http.ResponseWriter, r *http.Request, who access.Principal, keys []string,
 	next http.Handler) {
+	key := keys[0]
 	switch {
-	case len(key) > access.MaxRequestKey || strings.ContainsFunc(key, func(c rune) bool { return c < ' ' || c > '~' }):
+	case len(keys) > 1:
+		p := fieldProblem("header.Idempotency-Key", "it occurs twice: send one")
+		p.Title, p.Status = http.StatusText(http.StatusBadRequest), http.StatusBadRequest
+		s.writeResponseProblem(w, r, p)
+		return
+	case key == "" || len(key) > access.MaxRequestKey ||
+		strings.ContainsFunc(key, func(c rune) bool { return c < ' ' || c > '~' }):
 		s.writeResponseProblem(w, r,
 			fieldProblem("header.Idempotency-Key",
 				fmt.Sprintf("it is 1 to %d visible ASCII characters", access.MaxRequestKey)))
@@ -164,6 +173,9 @@ func (s *Server) idempotent(w http.ResponseWriter, r *http.Request, who access.P
 		return
 	}
 	body, err := readBody(r)
+	if err == nil {
+		err = s.checkNoEvent(r.Context(), who, key)
+	}
 	if err != nil {
 		s.writeResponseProblem(w, r, s.errorResponse(r.Context(), err))
 		return
@@ -202,6 +214,15 @@ func (s *Server) idempotent(w http.ResponseWriter, r *http.Request, who access.P
 		s.logger.ErrorContext(r.Context(), "a response was not stored for replay", "request",
 			requestID(r.Context()), "error", err)
 	}
+}
+
+// checkNoEvent refuses an Idempotency-Key that an event was logged with.
+func (s *Server) checkNoEvent(ctx context.Context, who access.Principal, key string) error {
+	n, err := s.tenant(who).Events().CountIDs(ctx, []uuid.UUID{access.EventID(who, key, 0)})
+	if err == nil && n > 0 {
+		err = access.ErrKeyReused
+	}
+	return err
 }
 
 // replyRecorder records a response.

@@ -105,6 +105,8 @@ func (s *Server) errorResponse(ctx context.Context, err error) *Problem {
 	case errors.As(err, &p):
 		own := *p // a shared problem is copied: each response sets its own instance
 		return &own
+	case errors.Is(err, access.ErrKeyReused), errors.Is(err, audit.ErrIDTaken) && ctx.Value(idempotencyKey) != nil:
+		return fieldProblem("header.Idempotency-Key", access.ErrKeyReused.Error())
 	case errors.As(err, &field):
 		return fieldProblem(fieldLocation(ctx)+field.Field, field.Reason)
 	case errors.As(err, &query):
@@ -145,7 +147,7 @@ func (s *Server) errorResponse(ctx context.Context, err error) *Problem {
 		{audit.ErrIDTaken, http.StatusConflict}, {audit.ErrResolved, http.StatusConflict},
 		{audit.ErrAcknowledged, http.StatusConflict}, {artifact.ErrFinished, http.StatusConflict},
 		{artifact.ErrTooLarge, http.StatusRequestEntityTooLarge}, {konstruct.ErrNoRetrieval, http.StatusConflict},
-		{access.ErrKeyReused, http.StatusUnprocessableEntity}, {search.ErrSlow, http.StatusUnprocessableEntity},
+		{search.ErrSlow, http.StatusUnprocessableEntity},
 		{kb.ErrIncomplete, http.StatusConflict}, {search.ErrUntunable, http.StatusConflict},
 		{kb.ErrVector, http.StatusUnprocessableEntity}, {tenantdb.ErrNoTenant, http.StatusUnprocessableEntity},
 	} {
