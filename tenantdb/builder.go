@@ -19,7 +19,7 @@ func OpenIndexBuilder(ctx context.Context, url string) (*IndexBuilder, error) {
 		return nil, fmt.Errorf("open the owner's database: %w", err)
 	}
 	config.MinConns, config.MaxConns = 0, 2
-	pool, err := pgxpool.NewWithConfig(ctx, config)
+	pool, err := newPool(ctx, config)
 	if err != nil {
 		return nil, fmt.Errorf("open the owner's database: %w", err)
 	}

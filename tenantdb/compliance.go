@@ -14,7 +14,7 @@ type Compliance struct{ pool *pgxpool.Pool }
 
 // OpenCompliance connects lazily to the database at the compliance role's url.
 func OpenCompliance(ctx context.Context, url string) (*Compliance, error) {
-	pool, err := pgxpool.New(ctx, url)
+	pool, err := openPool(ctx, url)
 	if err != nil {
 		return nil, fmt.Errorf("open the compliance role's database: %w", err)
 	}

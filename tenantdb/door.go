@@ -34,7 +34,7 @@ type Door struct {
 
 // Open connects lazily to the database at url.
 func Open(ctx context.Context, url string) (*Door, error) {
-	pool, err := pgxpool.New(ctx, url)
+	pool, err := openPool(ctx, url)
 	if err != nil {
 		return nil, fmt.Errorf("open the database: %w", err)
 	}
@@ -157,7 +157,7 @@ func OpenEvidence(ctx context.Context, url string) (*Evidence, error) {
 		return pgproto3.NewFrontend(bufio.NewReaderSize(r, evidenceBuffer), w)
 	}
 	config.MaxConns = max(config.MaxConns, notaryConns)
-	pool, err := pgxpool.NewWithConfig(ctx, config)
+	pool, err := newPool(ctx, config)
 	if err != nil {
 		return nil, fmt.Errorf("open the notary's database: %w", err)
 	}

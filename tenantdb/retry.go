@@ -42,5 +42,6 @@ func isRolledBack(err error) bool {
 // isRefused reports that the server answered and would not let us in: trying again changes nothing.
 func isRefused(err error) bool {
 	var pg *pgconn.PgError
-	return errors.As(err, &pg) && pg.Code != "57P03" // cannot_connect_now: it is starting
+	var encoding *EncodingError
+	return errors.As(err, &encoding) || errors.As(err, &pg) && pg.Code != "57P03" // cannot_connect_now: it is starting
 }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/konstruct/konstruct/tenantdb"
 )
 
 const (
@@ -44,7 +46,13 @@ func Connect(ctx context.Context, adminURL, address, database string) (*Server, 
 	if err != nil {
 		return nil, fmt.Errorf("connect as the administrator: %w", err)
 	}
-	if err := s.inspect(ctx, address); err != nil {
+	if s.conn.Config().Database == database { // it is there already
+		err = tenantdb.CheckEncoding(s.conn)
+	}
+	if err == nil {
+		err = s.inspect(ctx, address)
+	}
+	if err != nil {
 		s.Close()
 		return nil, err
 	}
