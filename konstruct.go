@@ -254,7 +254,7 @@ func (k *Konstruct) Close() error {
 }
 
 // ErrModelNotHere means that this process has no such model in Config.Embedders.
-var ErrModelNotHere = errors.New("it is not configured here (Config.Embedders, KONSTRUCT_EMBED_ALSO)")
+var ErrModelNotHere = errors.New("it is not configured here (KONSTRUCT_EMBED_ALSO)")
 
 // model returns a model by its name. The first model has the empty name and is loaded on first use.
 func (k *Konstruct) model(name string) (embed.Embedder, error) {

@@ -136,7 +136,7 @@ func (a *Agent) completeRequest(q *SearchRequest) error {
 		return &search.QueryError{Field: "top-k", Reason: fmt.Sprintf("%d: it is 1 to %d", q.TopK, search.MaxHits)}
 	case q.Rerank && a.t.k.reranker == nil:
 		return &search.QueryError{Field: "rerank",
-			Reason: "there is no reranker: give its address (Config.Reranker, KONSTRUCT_RERANK_URL)"}
+			Reason: "there is no reranker: its operator sets KONSTRUCT_RERANK_URL"}
 	case q.Rerank && (q.After != "" || q.Diversity > 0):
 		return &search.QueryError{Field: "rerank", Reason: "can't be combined with after or diversity"}
 	}

@@ -27,7 +27,7 @@ func (t *Tenant) LogBatch(ctx context.Context, events []Event) ([]uuid.UUID, err
 
 // ErrNoReceipts means that Config.Receipts is nil.
 var ErrNoReceipts = errors.New("konstruct: there is no key to sign receipts with: give the notary's " +
-	"(Config.Receipts, KONSTRUCT_NOTARY_KEY_FILE), which its first run makes")
+	"(KONSTRUCT_NOTARY_KEY_FILE), which its first run makes")
 
 // IntegrateWithin is the time within which a receipt promises that its event is in the log.
 const IntegrateWithin = ledger.IntegrateWithin

@@ -9,6 +9,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"strings"
 	"time"
 
 	"github.com/konstruct/konstruct/ledger"
@@ -117,11 +119,24 @@ func (m *Manifest) text() ([]byte, error) { return json.MarshalIndent(m, "", "  
 // maxManifest is the limit on a manifest in bytes; proofs take some kilobytes.
 const maxManifest = 4 << 20
 
+// manifestError says what is wrong with a manifest, in no words of Go.
+func manifestError(err error) error {
+	var kind *json.UnmarshalTypeError
+	var syntax *json.SyntaxError
+	switch {
+	case errors.As(err, &kind) && kind.Field != "":
+		return fmt.Errorf("%s: the manifest is not valid: %s", manifestFile, kind.Field)
+	case errors.As(err, &syntax), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return fmt.Errorf("%s: the manifest is not JSON", manifestFile)
+	}
+	return fmt.Errorf("%s: the manifest is not valid: %s", manifestFile, strings.TrimPrefix(err.Error(), "json: "))
+}
+
 func readManifest(raw []byte) (m Manifest, err error) {
 	d := json.NewDecoder(bytes.NewReader(raw))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&m); err != nil {
-		return m, fmt.Errorf("%s: %w", manifestFile, err)
+		return m, manifestError(err)
 	}
 	if d.More() {
 		return m, errors.New(manifestFile + ": something stands behind it")

@@ -99,7 +99,7 @@ var ErrSlow = tenantdb.ErrSlow
 // QueryError says what is wrong with a query.
 type QueryError struct{ Field, Reason string }
 
-func (e *QueryError) Error() string { return "search: search: " + e.Field + ": " + e.Reason }
+func (e *QueryError) Error() string { return "search: " + e.Field + ": " + e.Reason }
 
 // check reports what is wrong with a query before the database is asked.
 func (q *Query) check() error {

@@ -60,7 +60,7 @@ func TestBadQueriesAreNamed(t *testing.T) {
 			`there is no such field`},
 		"comparison": {where(search.Condition{Field: "filename", Op: "LIKE", Value: "red"}), "no comparison"},
 		"type uuid": {where(search.Condition{Field: "document", Op: search.Equal, Value: "red"}),
-			`"document": invalid UUID`},
+			`"document": "red" is not a UUID`},
 		"type number": {where(search.Condition{Field: "version", Op: search.Equal, Value: "red"}),
 			`"red" is no number`},
 		"type time": {where(search.Condition{Field: "ingested", Op: search.More, Value: true}), "is no time"},

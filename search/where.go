@@ -92,7 +92,11 @@ func (c Condition) clause(arg func(any) string) (string, error) {
 	switch c.Field {
 	case "document":
 		return compare(c, "d.id", "uuid", values, arg, func(v any) (any, error) {
-			return uuid.Parse(fmt.Sprint(v))
+			id, err := uuid.Parse(fmt.Sprint(v))
+			if err != nil {
+				return nil, fmt.Errorf("%.100q is not a UUID", fmt.Sprint(v))
+			}
+			return id, nil
 		}, Equal, Unequal, In)
 	case "source":
 		return compare(c, "coalesce(s.source, d.source_url, '')", "text", values, arg, textValue, Equal,
@@ -130,6 +134,12 @@ func (c Condition) clause(arg func(any) string) (string, error) {
 	}
 	return "", c.invalid("there is no such field: it is document, source, filename, title, type, label, version, " +
 		"ingested or metadata.KEY")
+}
+
+// Check returns a *QueryError for a condition that a search would refuse.
+func (c Condition) Check() error {
+	_, err := c.clause(func(any) string { return "" })
+	return err
 }
 
 func (c Condition) invalid(reason string, args ...any) error {

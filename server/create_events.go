@@ -333,20 +333,26 @@ func (r *eventDecoder) decode(raw []byte, at string) (e CreateEventRequest, err 
 		r.d, r.used = nil, 0 // a decoder can't continue after an error
 	}
 	var syntax *json.SyntaxError
-	var kind *json.UnmarshalTypeError
 	switch {
 	case errors.As(err, &syntax), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
 		return e, unreadableBody("it is not JSON: " + at + ": " + err.Error())
-	case errors.As(err, &kind) && kind.Field != "":
-		return e, fieldProblem(at+"."+kind.Field, err.Error())
 	case err != nil:
-		return e, fieldProblem(at, err.Error())
+		return e, typeProblem(strictjson.Decode(raw, new(CreateEventRequest)), at)
 	case read != int64(len(raw)):
 		return e, unreadableBody("it is not JSON: there is something after " + at)
 	case e.LatencyMS < 0 || e.LatencyMS > 1<<31-1:
 		return e, fieldProblem(at+".latency_ms", "it is 0 to 2147483647")
 	}
 	return e, nil
+}
+
+// typeProblem returns the problem of an event that is JSON, and has a field of another type.
+func typeProblem(err error, at string) *Problem {
+	var field *strictjson.FieldError
+	if errors.As(err, &field) {
+		return fieldProblem(at+"."+field.Field, field.Reason)
+	}
+	return fieldProblem(at, "it has a field of another type")
 }
 
 // unreadableBody returns the problem of a body that is not valid JSON.

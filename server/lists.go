@@ -1,18 +1,28 @@
 package server
 
 import (
+	"fmt"
 	"reflect"
 	"strings"
 	"sync"
 
 	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/validation"
 )
 
-// strictList makes huma match names case-sensitively and reject null for lists. Both settings are global to the
-// process.
+// strictList makes huma match names case-sensitively, reject null for lists, and say what is wrong without the texts of
+// Go's parsers. These settings are global to the process.
 var strictList = sync.OnceFunc(func() {
 	huma.ValidateStrictCasing = true
 	huma.DefaultArrayNullable = false
+	validation.MsgExpectedRFC4122UUID = "it is not a UUID"
+	validation.MsgExpectedRFC3986URI = "it is not a URL"
+	huma.ErrorFormatter = func(format string, args ...any) string {
+		if !strings.Contains(format, "%") {
+			return format
+		}
+		return fmt.Sprintf(format, args...)
+	}
 })
 
 // requireLists encodes nil lists in a response as [], since null breaks typed clients.

@@ -23,6 +23,7 @@ import (
 	"github.com/konstruct/konstruct/logstore"
 	"github.com/konstruct/konstruct/notary"
 	"github.com/konstruct/konstruct/search"
+	"github.com/konstruct/konstruct/strictjson"
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
@@ -229,6 +230,9 @@ func hideValues(ctx huma.Context, _ string, v any) (any, error) {
 			at, message := d.Location, d.Message
 			if at == "" {
 				at = "body"
+			}
+			if field, is := strictjson.ParseFieldError(message); is && at == "body" {
+				at, message = "body."+field.Field, field.Reason
 			}
 			p.Errors = append(p.Errors, FieldProblem{at, message})
 		}

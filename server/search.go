@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -54,8 +55,11 @@ func (q *SearchRequest) libraryRequest(w access.Principal, at string) (out konst
 		Within: time.Duration(q.WithinMS) * time.Millisecond, Rerank: q.Rerank}
 	for i, one := range q.Where {
 		c, err := search.ParseCondition(one)
-		if err != nil {
-			return out, fieldProblem(fmt.Sprintf("%s.where[%d]", at, i), err.Error())
+		if err == nil {
+			err = c.Check()
+		}
+		if bad := (*search.QueryError)(nil); errors.As(err, &bad) {
+			return out, fieldProblem(fmt.Sprintf("%s.where[%d]", at, i), bad.Reason)
 		}
 		out.Where = append(out.Where, c)
 	}

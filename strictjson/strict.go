@@ -6,8 +6,12 @@ package strictjson
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"maps"
+	"reflect"
 	"slices"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -22,7 +26,77 @@ func Decode(raw []byte, to any) error {
 			return err
 		}
 	}
-	return json.Unmarshal(raw, to)
+	err := json.Unmarshal(raw, to)
+	var syntax *json.SyntaxError
+	if err == nil || errors.As(err, &syntax) {
+		return err
+	}
+	return badField(raw, to, err)
+}
+
+// FieldError says which field of a JSON object does not have its type, and what it must be.
+type FieldError struct{ Field, Reason string }
+
+// fieldPrefix begins the text of each FieldError.
+const fieldPrefix = "field "
+
+// Error implements error.
+func (e *FieldError) Error() string { return fieldPrefix + e.Field + ": " + e.Reason }
+
+// ParseFieldError is the FieldError with this text: huma keeps nothing else of an error.
+func ParseFieldError(text string) (*FieldError, bool) {
+	rest, is := strings.CutPrefix(text, fieldPrefix)
+	field, reason, named := strings.Cut(rest, ": ")
+	return &FieldError{field, reason}, is && named
+}
+
+// badField returns the error of the field because of which raw could not be read into a value of to's type.
+func badField(raw []byte, to any, err error) error {
+	var kind *json.UnmarshalTypeError
+	if errors.As(err, &kind) && kind.Field != "" {
+		return &FieldError{kind.Field, typeReason(err)}
+	}
+	var fields map[string]json.RawMessage
+	if json.Unmarshal(raw, &fields) != nil {
+		return errors.New(typeReason(err))
+	}
+	for _, name := range slices.Sorted(maps.Keys(fields)) { // an error of a type's own reader has no field
+		one, marshalErr := json.Marshal(map[string]json.RawMessage{name: fields[name]})
+		again := reflect.New(reflect.TypeOf(to).Elem()).Interface()
+		if marshalErr == nil && json.Unmarshal(one, again) != nil {
+			return &FieldError{name, typeReason(err)}
+		}
+	}
+	return errors.New(typeReason(err))
+}
+
+// typeReason says what a value must be, in no words of Go.
+func typeReason(err error) string {
+	var kind *json.UnmarshalTypeError
+	if !errors.As(err, &kind) {
+		switch text := strings.ToLower(err.Error()); {
+		case strings.Contains(text, "uuid"):
+			return "it is not a UUID"
+		case strings.Contains(text, "time"):
+			return "it is not a time: write 2026-01-31T12:00:00Z"
+		}
+		return err.Error()
+	}
+	switch kind.Type.Kind() {
+	case reflect.String:
+		return "it must be text"
+	case reflect.Bool:
+		return "it must be true or false"
+	case reflect.Int, reflect.Int32, reflect.Int64:
+		return "it must be a whole number, written in digits"
+	case reflect.Float64:
+		return "it must be a number"
+	case reflect.Array:
+		return "it is not a UUID"
+	case reflect.Slice:
+		return "it must be an array"
+	}
+	return "it must be an object"
 }
 
 // CheckDuplicates returns an error for a name that occurs twice in an object, and for nesting deeper than MaxDepth. It

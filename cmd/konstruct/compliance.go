@@ -284,7 +284,7 @@ func (r holdPlaceCmd) Run(ctx context.Context, a *app) error {
 	if r.Agent != "" {
 		id, err := uuid.Parse(r.Agent)
 		if err != nil {
-			return coded{fmt.Errorf("--agent: %w", err), exitUsage}
+			return coded{errors.New("--agent: it is not a UUID"), exitUsage}
 		}
 		h.Agent = &id
 	}

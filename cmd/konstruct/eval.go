@@ -113,7 +113,7 @@ func (c kbEvalCmd) tenant() (uuid.UUID, error) {
 	if c.Tenant != "" {
 		id, err := uuid.Parse(c.Tenant)
 		if err != nil {
-			err = coded{fmt.Errorf("--tenant: %w", err), exitUsage}
+			err = coded{errors.New("--tenant: it is not a UUID"), exitUsage}
 		}
 		return id, err
 	}

@@ -278,7 +278,7 @@ func (a *app) authenticator(door *tenantdb.Door) (*access.Authenticator, error) 
 	if a.OIDCTenant != "" {
 		id, err := uuid.Parse(a.OIDCTenant)
 		if err != nil {
-			return nil, coded{fmt.Errorf("KONSTRUCT_OIDC_TENANT: %w", err), exitUsage}
+			return nil, coded{errors.New("KONSTRUCT_OIDC_TENANT: it is not a UUID"), exitUsage}
 		}
 		i.Tenant = id
 	}
