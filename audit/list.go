@@ -256,6 +256,9 @@ func cursor(at pgtype.Timestamptz, id uuid.UUID) string {
 	return strconv.FormatInt(at.Time.UnixMicro(), 10) + "_" + id.String()
 }
 
+// minMicros is PostgreSQL's least timestamp, 4713-11-24 BC, in Unix microseconds; its greatest is beyond an int64.
+const minMicros = -210_866_803_200_000_000
+
 func readCursor(s string) (at pgtype.Timestamptz, id uuid.UUID, err error) {
 	when, which, _ := strings.Cut(s, "_")
 	at.Valid = true
@@ -268,6 +271,9 @@ func readCursor(s string) (at pgtype.Timestamptz, id uuid.UUID, err error) {
 		var micros int64
 		if micros, err = strconv.ParseInt(when, 10, 64); err == nil {
 			at.Time = time.UnixMicro(micros).UTC()
+			if micros < minMicros {
+				err = errors.New("it is before PostgreSQL's first time")
+			}
 		}
 	}
 	if err == nil {

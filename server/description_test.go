@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"regexp"
 	"strings"
 	"testing"
@@ -70,6 +71,9 @@ func TestTheDescriptionIsWhatGeneratorsTake(t *testing.T) {
 	}
 	if len(seen) < 70 {
 		t.Errorf("only %d operations", len(seen))
+	}
+	if s := api.Components.Schemas["CreateExportRequest"]; fmt.Sprint(s["required"]) != "[format]" {
+		t.Errorf("CreateExportRequest requires %v", s["required"])
 	}
 	for name, s := range api.Components.Schemas {
 		if !regexp.MustCompile(`^[A-Z][A-Za-z0-9]*$`).MatchString(name) {

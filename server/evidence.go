@@ -208,6 +208,10 @@ func (s *Server) evidence() {
 		begin := op("create"+strings.ToUpper(k.kind[:1])+k.kind[1:], "POST", k.path, k.summary)
 		begin.DefaultStatus, begin.Description = http.StatusAccepted,
 			"The task runs in the background, and its file is kept for a day: poll Location until its state is done."
+		if k.kind == kindExport {
+			register(s, begin, access.EvidenceRead, s.createExport)
+			continue
+		}
 		register(s, begin, access.EvidenceRead,
 			func(ctx context.Context, w access.Principal,
 				in *struct{ Body CreateTaskRequest }) (*Created[Task], error) {
