@@ -120,6 +120,10 @@ func (spoolRetryCmd) Run(ctx context.Context, a *app) error {
 
 // shipSpool opens the spool, does something first, and waits until nothing waits.
 func (a *app) shipSpool(ctx context.Context, first func(*audit.Spool) error) error {
+	before, err := a.inspectSpool() // once it is open, its events are shipped
+	if err != nil {
+		return err
+	}
 	k, done, err := a.openWith(ctx, func(*audit.Policy) bool { return true })
 	if err != nil {
 		return err
@@ -145,16 +149,40 @@ func (a *app) shipSpool(ctx context.Context, first func(*audit.Spool) error) err
 			if err != nil {
 				return err
 			}
-			if a.JSON {
-				return a.json(st)
-			}
-			fmt.Fprintf(a.out, "%d events shipped; %d rejected\n", begin, st.Rejected)
-			return nil
+			return a.printShipped(st, before.Waiting+before.Rejected-st.Waiting-st.Rejected)
 		case <-tick.C:
 			gone := int64(begin - s.Status().Waiting)
 			p.set(gone, int64(begin), gone)
 		}
 	}
+}
+
+// inspectSpool is what the spool holds; nothing where there is none yet.
+func (a *app) inspectSpool() (audit.SpoolStatus, error) {
+	dir, err := a.needSpool()
+	if err != nil {
+		return audit.SpoolStatus{}, err
+	}
+	st, err := audit.InspectSpool(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return st, nil
+	}
+	return st, err
+}
+
+// printShipped prints what became of the events, and fails where some remain rejected.
+func (a *app) printShipped(st audit.SpoolStatus, shipped int) error {
+	if a.JSON {
+		if err := a.json(st); err != nil {
+			return err
+		}
+	} else {
+		fmt.Fprintf(a.out, "%d events shipped; %d rejected\n", shipped, st.Rejected)
+	}
+	if st.Rejected > 0 {
+		return fmt.Errorf("%d events remain rejected: see konstruct audit spool rejected", st.Rejected)
+	}
+	return nil
 }
 
 // parseBytes reads a size: 1048576, 512MiB, 1GiB.
