@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"net/http"
 	"strings"
 	"testing"
 )
@@ -46,4 +47,35 @@ func TestProblemsNameTheFieldThatWasSent(t *testing.T) {
 		"/v1/events/batch": `{"events":[{"action_type":"x","metadata":null}]}`} { // null counts as missing
 		w.want(201, "POST", path, key, body)
 	}
+}
+
+// TestEveryErrorIsAProblem: a path that net/http would redirect is not found.
+func TestEveryErrorIsAProblem(t *testing.T) {
+	w := serve(t)
+	key := w.key(acme)
+	for _, path := range []string{"/v1/documents/..", "//v1/me", "/v1//me", "/v1/./me", "/v1/events/../me", "/v1/me/",
+		"/v1/log/tile/0", "/v1/log/tile/0/", "/v1/me/..", "/v1/documents/%2e%2e", "/x/.."} {
+		for _, method := range []string{"GET", "POST", "DELETE"} {
+			r, err := http.NewRequestWithContext(t.Context(), method, w.url, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.URL.Opaque = strings.TrimPrefix(w.url, "http:") + path
+			r.Header.Set("Authorization", "Bearer "+key)
+			client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error {
+				return http.ErrUseLastResponse
+			}}
+			res, err := client.Do(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			res.Body.Close()
+			if res.StatusCode < 400 || res.StatusCode >= 500 ||
+				res.Header.Get("Content-Type") != "application/problem+json" {
+				t.Errorf("%s %s: %d %s", method, path, res.StatusCode, res.Header)
+			}
+		}
+	}
+	w.want(200, "GET", "/v1/me", key, "")
+	w.want(200, "GET", "/", "", "")
 }

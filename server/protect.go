@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"path"
 	"regexp"
 	"runtime/debug"
 	"slices"
@@ -128,6 +129,9 @@ func (s *Server) checkRequest(w http.ResponseWriter, r *http.Request) *Problem {
 	if strings.ContainsFunc(r.URL.Path, func(c rune) bool { return c < ' ' || c == 0x7f }) {
 		return problem(http.StatusBadRequest, "the path has a control character")
 	}
+	if !isClean(r.URL.EscapedPath()) {
+		return problem(http.StatusNotFound, "there is no %.100q here: its path has an empty segment, . or ..", r.URL.Path)
+	}
 	if !utf8.ValidString(r.URL.Path) {
 		return problem(http.StatusBadRequest, "the path is not UTF-8")
 	}
@@ -166,6 +170,11 @@ func (s *Server) checkRequest(w http.ResponseWriter, r *http.Request) *Problem {
 		w.WriteHeader(http.StatusNoContent)
 	}
 	return nil
+}
+
+// isClean reports whether a path is what net/http would clean it to. Where it is not, the mux would redirect.
+func isClean(p string) bool {
+	return p == "" || p == "*" || p == path.Clean(p) || p != "/" && strings.TrimSuffix(p, "/") == path.Clean(p)
 }
 
 // writeResponseProblem writes a problem response.
