@@ -63,7 +63,10 @@ func (r auditProveCmd) Run(ctx context.Context, a *app) error {
 		_, err = a.out.Write(raw)
 		return err
 	}
-	return os.WriteFile(r.Out, raw, 0o600)
+	if err := os.WriteFile(r.Out, raw, 0o600); err != nil {
+		return err
+	}
+	return a.result(map[string]any{"event_id": r.ID, "file": r.Out, "bytes": len(raw)}, "")
 }
 
 type auditEvidenceCmd struct {

@@ -164,7 +164,11 @@ func (c kbWorkCmd) Run(ctx context.Context, a *app) error {
 		if err := <-end; err != nil {
 			return err
 		}
-		fmt.Fprintf(a.out, "%d done, %d failed, %d cancelled\n", n[kb.JobDone], n[kb.JobFailed], n[kb.JobCancelled])
+		if err := a.result(map[string]int{"done": n[kb.JobDone], "failed": n[kb.JobFailed],
+			"cancelled": n[kb.JobCancelled]}, "%d done, %d failed, %d cancelled\n", n[kb.JobDone], n[kb.JobFailed],
+			n[kb.JobCancelled]); err != nil {
+			return err
+		}
 		if n[kb.JobFailed] > 0 {
 			return coded{errors.New("some were not ingested: konstruct kb jobs list --state failed"), exitPartial}
 		}
@@ -249,7 +253,9 @@ func (f jobsFlags) apply(ctx context.Context, a *app, did string,
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(a.out, "%d jobs %s\n", n, did)
+	if err := a.result(map[string]int{"jobs": n}, "%d jobs %s\n", n, did); err != nil {
+		return err
+	}
 	if n < len(f.IDs) {
 		return fmt.Errorf("%d of %d jobs are none of this tenant's, or not in a state for that",
 			len(f.IDs)-n, len(f.IDs))

@@ -374,12 +374,23 @@ func (c kbRmCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	defer done()
+	type removed struct {
+		Document uuid.UUID `json:"document_id"`
+		Event    uuid.UUID `json:"event_id"`
+	}
+	all := []removed{}
 	for _, id := range c.IDs {
 		event, err := c.agent(k.Tenant(c.Tenant), c.Tenant).Remove(ctx, id)
 		if err != nil {
+			if a.JSON { // those before it are gone
+				err = errors.Join(err, a.json(map[string]any{"removed": all}))
+			}
 			return err
 		}
-		fmt.Fprintf(a.out, "removed %s, event %s\n", id, event)
+		all = append(all, removed{id, event})
+		if !a.JSON {
+			fmt.Fprintf(a.out, "removed %s, event %s\n", id, event)
+		}
 	}
-	return nil
+	return a.result(map[string]any{"removed": all}, "")
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"strings"
 
 	"github.com/alecthomas/kong"
@@ -25,8 +24,8 @@ func (c manCmd) Run(a *app, k *kong.Kong) error {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(a.out, "%d pages are in %s: man konstruct\n", len(names), c.Dir)
-	return err
+	return a.result(map[string]any{"dir": c.Dir, "pages": names}, "%d pages are in %s: man konstruct\n", len(names),
+		c.Dir)
 }
 
 // manual is what manual pages are written from.

@@ -26,8 +26,8 @@ func (a *app) openSchema(ctx context.Context) (*migrations.Schema, func(), error
 }
 
 // openSchemaFor returns the URL of a superuser beside, where one is known.
-func (a *app) openSchemaFor(ctx context.Context, what string) (s *migrations.Schema, superuser string, done func(),
-	err error) {
+func (a *app) openSchemaFor(ctx context.Context, what string) (s *migrations.Schema, superuser string,
+	closeAll func(), err error) {
 	u, done, err := a.database(ctx)
 	if err != nil {
 		return nil, "", nil, err
@@ -91,7 +91,10 @@ func (r migrateTextIndexCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	defer done()
-	return s.TextIndex(ctx, r.State == "on")
+	if err := s.TextIndex(ctx, r.State == "on"); err != nil {
+		return err
+	}
+	return a.result(map[string]string{"text_index": r.State}, "")
 }
 
 type migrateUpCmd struct{}
@@ -110,8 +113,7 @@ func (migrateUpCmd) Run(ctx context.Context, a *app) error {
 	if err := a.migrateUp(ctx, url); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintln(a.out, "the schema is up to date")
-	return err
+	return a.result(map[string]int{"schema": tenantdb.Schema}, "the schema is up to date\n")
 }
 
 type migrateDownCmd struct {
@@ -135,11 +137,11 @@ func (c migrateDownCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	if name == "" {
-		name = "nothing: the database stands at 0"
+	shown := name
+	if shown == "" {
+		shown = "nothing: the database stands at 0"
 	}
-	_, err = fmt.Fprintln(a.out, "took back", name)
-	return err
+	return a.result(map[string]string{"took_back": name}, "took back %s\n", shown)
 }
 
 type migrateStatusCmd struct{}

@@ -44,6 +44,15 @@ func (a *app) json(v any) error {
 	return e.Encode(v)
 }
 
+// result prints what a command did: v where JSON is asked for, otherwise a line of text, if there is one.
+func (a *app) result(v any, format string, args ...any) error {
+	if a.JSON {
+		return a.json(v)
+	}
+	_, err := fmt.Fprintf(a.out, format, args...)
+	return err
+}
+
 // printable keeps a name or a text of a stranger from steering the terminal or breaking a line.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
