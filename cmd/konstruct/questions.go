@@ -98,7 +98,7 @@ type auditSearchCmd struct {
 
 // Help is shown by --help.
 func (auditSearchCmd) Help() string {
-	return "Looks through the summaries, newest first.\n\nExample:\n\n  konstruct audit search --tenant $T damaged " +
+	return "Looks through the summaries, newest first.\n\nExample:\n\n  konstruct audit search --tenant $T -- damaged " +
 		"pump -refund"
 }
 

@@ -201,8 +201,12 @@ func (l *line) argument(word string) (found []Candidate, kind Kind) {
 
 // values completes a flag's value or an argument; prefix is what stands before it in the same word.
 func values(v *kong.Value, prefix, word string) (found []Candidate, kind Kind) {
-	if v.Enum != "" {
-		for _, one := range v.EnumSlice() {
+	choices := v.EnumSlice()
+	if list := v.Tag.Get("complete"); strings.Contains(list, ",") { // what the program itself checks
+		choices = strings.Split(list, ",")
+	}
+	if len(choices) > 0 {
+		for _, one := range choices {
 			if one != "" && strings.HasPrefix(one, word) {
 				found = append(found, Candidate{prefix + one, ""})
 			}

@@ -24,9 +24,13 @@ func createDatabase(name, encoding string) string {
 func (s *Server) EnsureDatabase(ctx context.Context) (Step, error) {
 	name := s.Target.Database
 	step := Step{Name: "database " + name, State: Exists, Detail: "owned by " + migrations.Owner}
-	var owner string
-	err := s.conn.QueryRow(ctx, `SELECT pg_get_userbyid(datdba)::text FROM pg_database WHERE datname = $1`, name).
-		Scan(&owner)
+	var owner, encoding string
+	err := s.conn.QueryRow(ctx, `SELECT pg_get_userbyid(datdba)::text, pg_encoding_to_char(encoding)
+		FROM pg_database WHERE datname = $1`, name).Scan(&owner, &encoding)
+	if err == nil && encoding != "UTF8" {
+		return step, fmt.Errorf("%w: database %s has the encoding %s, which can't hold every text: name another by "+
+			"--database, and init creates it with UTF8", ErrUnfit, name, encoding)
+	}
 	if err == nil && owner != migrations.Owner {
 		// It may hold what is somebody else's, so a person decides.
 		step.State, step.Database = Denied, name
@@ -36,7 +40,6 @@ func (s *Server) EnsureDatabase(ctx context.Context) (Step, error) {
 	if !errors.Is(err, pgx.ErrNoRows) {
 		return step, wrap("look up database "+name, err)
 	}
-	var encoding string
 	err = s.conn.QueryRow(ctx, `SELECT pg_encoding_to_char(encoding) FROM pg_database WHERE datname = 'template1'`).
 		Scan(&encoding)
 	if err != nil {

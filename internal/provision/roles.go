@@ -13,15 +13,20 @@ import (
 )
 
 // RoleState is what the server knows of a role.
-type RoleState struct{ Exists, Login bool }
+type RoleState struct {
+	Exists, Login bool
+	Powers        string // that no role of ours may have, as SUPERUSER; empty for none
+}
 
 // Roles looks up which of our roles exist.
 func (s *Server) Roles(ctx context.Context) (map[string]RoleState, error) {
 	states := map[string]RoleState{}
 	for _, role := range migrations.Roles() {
 		var state RoleState
-		err := s.conn.QueryRow(ctx, `SELECT true, rolcanlogin FROM pg_roles WHERE rolname = $1`, role.Name).
-			Scan(&state.Exists, &state.Login)
+		err := s.conn.QueryRow(ctx, `SELECT true, rolcanlogin, concat_ws(' ', CASE WHEN rolsuper THEN 'SUPERUSER' END,
+			CASE WHEN rolbypassrls THEN 'BYPASSRLS' END, CASE WHEN rolcreaterole THEN 'CREATEROLE' END,
+			CASE WHEN rolreplication THEN 'REPLICATION' END) FROM pg_roles WHERE rolname = $1`, role.Name).
+			Scan(&state.Exists, &state.Login, &state.Powers)
 		if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 			return nil, fmt.Errorf("look up role %s: %w", role.Name, err)
 		}

@@ -105,9 +105,12 @@ func (t Target) URL(role, password string) string {
 		params.Set("host", t.Host)
 		params.Set("port", t.Port)
 	}
-	u.RawQuery = params.Encode()
+	u.RawQuery = Query(params)
 	return u.String()
 }
+
+// Query writes the parameters of a connection URL, in which + stands for itself and not for a space.
+func Query(q url.Values) string { return strings.ReplaceAll(q.Encode(), "+", "%20") }
 
 // String names the place for people, without a password.
 func (t Target) String() string { return fmt.Sprintf("database %s at %s", t.Database, t.Host) }
@@ -117,7 +120,7 @@ func WithDatabase(raw, database string) string {
 	if u, err := url.Parse(raw); err == nil && strings.HasPrefix(u.Scheme, "postgres") {
 		q := u.Query()
 		q.Del("dbname")
-		u.Path, u.RawQuery = "/"+database, q.Encode()
+		u.Path, u.RawQuery = "/"+database, Query(q)
 		return u.String()
 	}
 	return raw + " dbname='" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(database) + "'"
