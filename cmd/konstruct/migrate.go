@@ -26,8 +26,8 @@ func (a *app) openSchema(ctx context.Context) (*migrations.Schema, func(), error
 }
 
 // openSchemaFor returns the URL of a superuser beside, where one is known.
-func (a *app) openSchemaFor(ctx context.Context, what string) (s *migrations.Schema, superuser string, done func(),
-	err error) {
+func (a *app) openSchemaFor(ctx context.Context, what string) (s *migrations.Schema, superuser string,
+	closeAll func(), err error) {
 	u, done, err := a.database(ctx)
 	if err != nil {
 		return nil, "", nil, err
