@@ -349,10 +349,14 @@ func inTree(c ledger.Checkpoint, index int64, leaf ledger.Hash, proof []Hash) er
 	return c.Includes(index, leaf, p)
 }
 
-// openHead opens one of the tenant's checkpoints, and verifies that the super-log has it with its time.
+// openHead opens one of the tenant's checkpoints, and verifies that the super-log has it with its time, and that its key
+// was not retired then.
 func (c *bundleCheck) openHead(what string, h *Head) (cp ledger.Checkpoint) {
 	var err error
 	for i := len(c.keys) - 1; i >= 0; i-- {
+		if i+1 < len(c.keys) && c.m.Keys[i+1].Index <= h.Index {
+			break // retired, as all before it are
+		}
 		if cp, err = ledger.OpenCheckpoint(h.Checkpoint, c.keys[i].OfTenant(c.tenant)); err == nil {
 			break
 		}
