@@ -49,7 +49,8 @@ type Options struct {
 	Since *State
 	// OnFinding is called for each problem, by one goroutine at a time.
 	OnFinding func(Finding)
-	// Progress, when not nil, is called with the number of items read and their total.
+	// Progress, when not nil, is called with what is read, the number of items read and their total, by one goroutine at
+	// a time. For each kind of item the number only rises.
 	Progress func(what string, done, total int64)
 }
 
@@ -368,6 +369,7 @@ func (v *verifier) allLogs(ctx context.Context, txs []pgx.Tx) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var next atomic.Int64
+	done := int64(0) // guarded by v.mu
 	var group sync.WaitGroup
 	for _, tx := range txs {
 		group.Go(func() {
@@ -386,10 +388,10 @@ func (v *verifier) allLogs(ctx context.Context, txs []pgx.Tx) error {
 					v.Logs++
 					v.logSums[logs[i]] = w.sum
 				}
-				v.mu.Unlock()
-				if v.Progress != nil {
-					v.Progress("logs", next.Load(), int64(len(logs)))
+				if done++; v.Progress != nil {
+					v.Progress("logs", done, int64(len(logs)))
 				}
+				v.mu.Unlock()
 			}
 		})
 	}

@@ -46,6 +46,28 @@ func TestVerifyReadsEverythingAndThenOnlyWhatIsNew(t *testing.T) {
 	}
 }
 
+// TestProgressOnlyRises holds that what is reported of a verification's progress neither falls nor passes its total.
+func TestProgressOnlyRises(t *testing.T) {
+	o := trailkit.Open(t)
+	o.Log(trailkit.TenantA, 300)
+	o.Log(trailkit.TenantB, 7)
+	o.Round()
+	last := map[string]int64{}
+	if r, found := o.Verify(func(v *verify.Options) {
+		v.Progress = func(what string, done, total int64) {
+			if done != last[what]+1 || done > total {
+				t.Errorf("%s: %d of %d after %d", what, done, total, last[what])
+			}
+			last[what] = done
+		}
+	}); !r.OK() {
+		t.Error(trailkit.Lines(found))
+	}
+	if last["events"] == 0 || last["logs"] != 3 {
+		t.Errorf("it ended at %v", last)
+	}
+}
+
 // TestEventsThatLieElsewhereAreFound moves rows to the end of their table, far from the rows of neighbouring seals,
 // and changes one of them: the first is no finding, the second is.
 func TestEventsThatLieElsewhereAreFound(t *testing.T) {
