@@ -1,12 +1,15 @@
 package verify_test
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/google/uuid"
 
 	"github.com/konstruct/konstruct/internal/trailkit"
+	"github.com/konstruct/konstruct/logstore"
 	"github.com/konstruct/konstruct/verify"
 )
 
@@ -65,6 +68,29 @@ func TestProgressOnlyRises(t *testing.T) {
 	}
 	if last["events"] == 0 || last["logs"] != 3 {
 		t.Errorf("it ended at %v", last)
+	}
+}
+
+// TestTheAnchorIsComparedWhileANotaryCatchesUp verifies a database whose resumed notary has not sequenced the earlier
+// clusters' events yet, against an anchor that agrees and against one that is ahead.
+func TestTheAnchorIsComparedWhileANotaryCatchesUp(t *testing.T) {
+	o := trailkit.Open(t)
+	o.Log(trailkit.TenantA, 3)
+	o.Round()
+	o.Attack(`UPDATE audit_heads SET segment = segment - 1 WHERE tenant_id = $1`, logstore.Operator)
+	r, found := o.Verify()
+	if r.OK() || !strings.HasPrefix(r.Anchor, "agrees at size") {
+		t.Errorf("%+v\n%s", r, trailkit.Lines(found))
+	}
+	if err := os.Remove(filepath.Join(o.Dir, "checkpoint")); err != nil {
+		t.Fatal(err)
+	}
+	r, found = o.Verify()
+	if r.Anchor != "empty" || !strings.Contains(trailkit.Lines(found), "the anchor holds nothing") {
+		t.Errorf("%+v\n%s", r, trailkit.Lines(found))
+	}
+	if r, _ := o.Verify(func(v *verify.Options) { v.Anchor = nil }); r.Anchor != "not compared" {
+		t.Errorf("without an anchor: %+v", r)
 	}
 }
 
