@@ -212,7 +212,7 @@ type bundleCheck struct {
 	newest         time.Time        // the newest recorded time of the range's events so far
 }
 
-// judge checks the acts against the rules, holds and requests before them, and the age of what they deleted against
+// judge checks the acts against the rules, holds, requests and refusals before them, and the age of what they deleted against
 // signed checkpoints.
 func (c *bundleCheck) judge() {
 	type age struct {

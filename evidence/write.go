@@ -94,7 +94,12 @@ func (w *Writer) Act(index int64, proof []ledger.Hash, r *ledger.Record) error {
 	if err != nil {
 		return err
 	}
-	w.m.Version = version2
+	switch {
+	case a.declines():
+		w.m.Version = version3
+	case w.m.Version == version:
+		w.m.Version = version2
+	}
 	if len(w.acts) < maxListed && !a.binds() {
 		w.acts = append(w.acts, a)
 	}
