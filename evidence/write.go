@@ -57,7 +57,7 @@ func (w *Writer) Add(r *ledger.Record, values *ledger.Values, salts *ledger.Salt
 	case matches:
 		w.m.Matching++
 		if len(w.listed) < maxListed {
-			w.listed = append(w.listed, listEvent(r))
+			w.listed = append(w.listed, listEvent(r, cutText))
 		}
 	case excluded:
 		w.excluded, w.excludedBytes = w.excluded+1, w.excludedBytes+int64(len(w.buf))
