@@ -493,3 +493,52 @@ func TestARefusedGapIsKept(t *testing.T) {
 		t.Errorf("recorded as %+v", gaps)
 	}
 }
+
+// TestRefusedEventsAreCountedOnce retries after a retry that was killed: both files hold the same events.
+func TestRefusedEventsAreCountedOnce(t *testing.T) {
+	d, dir := testkit.Database(t), t.TempDir()
+	trail, err := openTrail(testkit.DoorOf(t, d), dir, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	taken := uuid.New()
+	if _, err := trail.Log(t.Context(), tenantA, audit.Event{ID: taken, Action: "x"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := trail.LogAsync(t.Context(), tenantA, []audit.Event{{ID: taken, Action: "taken"}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := spoolOf(t, trail).Drain(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := trail.Close(); err != nil {
+		t.Fatal(err)
+	}
+	raw, err := os.ReadFile(filepath.Join(dir, "rejected.jsonl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "retrying.jsonl"), raw, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if trail, err = openTrail(testkit.DoorOf(t, d), dir, nil); err != nil {
+		t.Fatal(err)
+	}
+	defer trail.Close()
+	s := spoolOf(t, trail)
+	if n := s.Status().Rejected; n != 1 {
+		t.Errorf("%d at the start", n)
+	}
+	for range 2 {
+		if _, err := s.Retry(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Drain(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		kept, err := audit.ReadRejected(dir)
+		if n := s.Status().Rejected; err != nil || n != len(kept) || n < 1 {
+			t.Errorf("the status says %d, and %d are kept, %v", n, len(kept), err)
+		}
+	}
+}
