@@ -17,8 +17,8 @@ import (
 // (https://opentelemetry.io/docs/specs/semconv/gen-ai/), otherwise names that begin with "konstruct.".
 type Metadata map[string]any
 
-// Put parses KEY=VALUE, or /path/to/key=VALUE inside objects (RFC 6901), and sets the key. VALUE is JSON if it parses
-// as JSON, otherwise text.
+// Put parses KEY=VALUE, or /path/to/key=VALUE inside objects (RFC 6901), and sets the key, which must not be set yet.
+// VALUE is JSON if it parses as JSON, otherwise text.
 func (m Metadata) Put(s string) error {
 	key, value, ok := strings.Cut(s, "=")
 	if !ok || key == "" {
@@ -39,14 +39,20 @@ func (m Metadata) Put(s string) error {
 	}
 	at := map[string]any(m)
 	for _, p := range path[:len(path)-1] {
+		if _, there := at[p]; !there {
+			at[p] = map[string]any{}
+		}
 		next, ok := at[p].(map[string]any)
 		if !ok {
-			next = map[string]any{}
-			at[p] = next
+			return fmt.Errorf("%.100q: %.100q is set already, and is no object", key, p)
 		}
 		at = next
 	}
-	at[path[len(path)-1]] = v
+	last := path[len(path)-1]
+	if _, there := at[last]; there {
+		return fmt.Errorf("%.100q is set already: give it once", key)
+	}
+	at[last] = v
 	return nil
 }
 

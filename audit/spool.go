@@ -76,7 +76,7 @@ func OpenSpool(door *tenantdb.Door, dir string, limit int64, log *slog.Logger) (
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Spool{door: door, files: files, dir: dir, log: log, clock: time.Now, seed: maphash.MakeSeed(), cancel: cancel,
-		rejected: rejectStore{dir: dir, limit: maxRejected}}
+		rejected: rejectStore{dir: dir, limit: maxRejected, seed: maphash.MakeSeed()}}
 	if err := s.rejected.count(); err != nil {
 		cancel()
 		return nil, errors.Join(fmt.Errorf("audit: %w", err), files.Close())

@@ -93,8 +93,8 @@ func (c *bundleCheck) describe(authority string) {
 		say("of %d events: %s", a.Events, a)
 	}
 	if restricting := len(c.acts) - len(c.Acts); len(c.Acts) > 0 {
-		say("these acts were lawful by the %d rules, holds and requests that the bundle shows, and by a floor of %d "+
-			"days; that there are no others rests on who made it", restricting, c.t.Floor)
+		say("these acts were lawful by the %d rules, holds, requests and refusals that the bundle shows, and by a floor "+
+			"of %d days; that there are no others rests on who made it", restricting, c.t.Floor)
 	}
 	say("signed at %s as part of a log of %d events", c.Signed.Format(time.RFC3339), c.last.Size)
 	if len(c.Withheld) > 0 {

@@ -167,7 +167,8 @@ func (c *bundleCheck) match(r *ledger.Record, rule *filterRule) error {
 		}
 	}
 	if len(c.listed) < maxListed {
-		c.listed = append(c.listed, listEvent(r))
+		c.listed = append(c.listed, listEvent(r, cutText))
+		c.listedBefore = append(c.listedBefore, listEvent(r, cutBytes))
 	}
 	if c.t.Event != nil {
 		return c.t.Event(r)

@@ -65,8 +65,8 @@ type Part struct {
 // Options configure an export.
 type Options struct {
 	Tenant uuid.UUID
-	Format string // one of Formats
-	Filter audit.Filter
+	Format string       // one of Formats
+	Filter audit.Filter // without After and Limit, unless it is a stream
 	// PartEvents is how many events a part has at most; 0 means DefaultPart. A part also ends at about 16 MiB.
 	PartEvents int64
 	// Progress, if not nil, is called with the number of events written.
@@ -84,6 +84,7 @@ var (
 	ErrComplete  = errors.New("this export is complete already")
 	ErrDifferent = errors.New("the target has another export")
 	ErrBroken    = errors.New("the export fails verification")
+	ErrCursor    = errors.New("an export has all events of its filter: it begins after no cursor, and has no limit")
 )
 
 // Export writes an export into a bucket, or resumes one that is not complete. Every part that the manifest names is
@@ -145,10 +146,13 @@ func Export(ctx context.Context, from Source, to blob.Bucket, o Options) (m *Man
 // startManifest returns the bucket's manifest to resume, or a new one. It fails if the bucket has a complete or a
 // different export.
 func startManifest(ctx context.Context, to blob.Bucket, o *Options) (*Manifest, error) {
+	f := o.Filter
+	if f.After != "" || f.Limit != 0 { // the manifest could not say so, and would call the export complete
+		return nil, fmt.Errorf("export: %w", ErrCursor)
+	}
 	if o.PartEvents <= 0 {
 		o.PartEvents = DefaultPart
 	}
-	f := o.Filter
 	m := &Manifest{Version: version, Tenant: o.Tenant, Format: o.Format,
 		StartedAt: time.Now().UTC().Truncate(time.Millisecond), Parts: []Part{},
 		Filter: Filter{f.Since.UTC(), f.Until.UTC(), f.AgentID, f.UserID, f.Action, f.Metadata}}
@@ -208,7 +212,8 @@ func Read(ctx context.Context, from blob.Bucket) (*Manifest, string, error) {
 }
 
 // Verify reads every part and compares it with the manifest. It returns the manifest and its SHA-256 in hex, to be
-// compared with the one in the trail, where the export is recorded.
+// compared with the one in the trail, where the export is recorded. An export that is not complete verifies too: the
+// parts that its manifest names are there. Whoever needs every event looks at Manifest.Complete.
 func Verify(ctx context.Context, from blob.Bucket) (*Manifest, string, error) {
 	m, sum, err := Read(ctx, from)
 	if err != nil {

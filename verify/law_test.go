@@ -549,6 +549,20 @@ func TestTwoPeopleMustAgree(t *testing.T) {
 		!strings.Contains(words, "by konstruct_compliance, approved by judge, for: ticket 21") {
 		t.Errorf("%s\n%s", words, trailkit.Problems(r))
 	}
+	act := forgeAct(o, "erasure", "konstruct_compliance", fmt.Sprintf(
+		`{"events":[%q],"fields":["input_summary","user_id"],"approved_by":"judge","request":%q}`, ids[1], declined))
+	o.Attack(`INSERT INTO audit_erasures VALUES ($1, $2, 2, $3), ($1, $2, 4, $3)`, trailkit.TenantA, ids[1], act)
+	o.Attack(`UPDATE audit_events SET input_summary = NULL, user_id = NULL WHERE id = $1`, ids[1])
+	o.Attack(`UPDATE audit_seals SET salt = audit_forget(salt, '{2,4}') WHERE event_id = $1`, ids[1])
+	o.Round()
+	if _, found := o.Verify(); len(found) != 1 || found[0].Event != act ||
+		!strings.Contains(found[0].Problem, "what was asked for was decided before") {
+		t.Errorf("a declined request carried out:\n%s", trailkit.Lines(found))
+	}
+	if r := o.Check(o.Bundle(trailkit.TenantA, evidence.Filter{})); r.Count != 1 ||
+		!strings.Contains(trailkit.Problems(r), "what was asked for was decided before") {
+		t.Errorf("a declined request carried out, in a bundle: %s", trailkit.Problems(r))
+	}
 }
 
 // as returns a URL with another user, whose password is their name.

@@ -49,7 +49,8 @@ type Options struct {
 	Since *State
 	// OnFinding is called for each problem, by one goroutine at a time.
 	OnFinding func(Finding)
-	// Progress, when not nil, is called with the number of items read and their total.
+	// Progress, when not nil, is called with what is read, the number of items read and their total, by one goroutine at
+	// a time. For each kind of item the number only rises.
 	Progress func(what string, done, total int64)
 }
 
@@ -368,6 +369,7 @@ func (v *verifier) allLogs(ctx context.Context, txs []pgx.Tx) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var next atomic.Int64
+	done := int64(0) // guarded by v.mu
 	var group sync.WaitGroup
 	for _, tx := range txs {
 		group.Go(func() {
@@ -386,10 +388,10 @@ func (v *verifier) allLogs(ctx context.Context, txs []pgx.Tx) error {
 					v.Logs++
 					v.logSums[logs[i]] = w.sum
 				}
-				v.mu.Unlock()
-				if v.Progress != nil {
-					v.Progress("logs", next.Load(), int64(len(logs)))
+				if done++; v.Progress != nil {
+					v.Progress("logs", done, int64(len(logs)))
 				}
+				v.mu.Unlock()
 			}
 		})
 	}
@@ -408,6 +410,13 @@ func (v *verifier) compare(ctx context.Context, tx pgx.Tx) error {
 	for tenant := range seals {
 		v.sumOf(v.logSums, tenant)
 	}
+	if err := v.compareSums(ctx, tx, seals); err != nil {
+		return err
+	}
+	return v.compareAnchor(ctx, tx)
+}
+
+func (v *verifier) compareSums(ctx context.Context, tx pgx.Tx, seals map[uuid.UUID]*leafSums) error {
 	if v.scanned.Segment%2 == 1 {
 		v.addProblem(logstore.Operator, "logs",
 			"a resumed notary has not sequenced everything yet: let it run, and verify again")
@@ -420,14 +429,14 @@ func (v *verifier) compare(ctx context.Context, tx pgx.Tx) error {
 			}
 		}
 	}
+	return nil
+}
+
+func (v *verifier) compareAnchor(ctx context.Context, tx pgx.Tx) error {
 	if v.Options.Anchor == nil {
 		v.Result.Anchor = "not compared"
 		return nil
 	}
-	return v.compareAnchor(ctx, tx)
-}
-
-func (v *verifier) compareAnchor(ctx context.Context, tx pgx.Tx) error {
 	if v.anchored == "" {
 		v.Result.Anchor = "empty"
 		if v.super.Size > 0 {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -292,14 +293,10 @@ func (w *logWalk) head(h *headRead, root ledger.Hash, t *tileRow) {
 	}
 }
 
-// openNote verifies a head's checkpoint with a key that the super-log had at that point.
+// openNote verifies a head's checkpoint with a key that was not retired at that point.
 func (w *logWalk) openNote(h *headRead) (ledger.Checkpoint, error) {
 	err := errors.New("it is signed, and the database has no key for it")
-	for i := len(w.v.keys) - 1; i >= 0; i-- {
-		k := w.v.keys[i]
-		if k.Anchor > h.Anchor {
-			continue
-		}
+	for _, k := range slices.Backward(logstore.NotRetired(w.v.keys, h.Anchor)) {
 		if w.tenant != logstore.Operator {
 			k.Key = k.OfTenant(w.tenant)
 		}

@@ -382,7 +382,7 @@ func (r notaryResumeCmd) Run(ctx context.Context, a *app) error {
 			"what was changed. Keep this database as\nevidence, and restore one that agrees.\n")
 	case s.Anchor == notary.AnchorMissing:
 		fmt.Fprint(a.out, "\nThe anchor is gone. If you know that this database was not taken back since it "+
-			"was signed last, run\nkonstruct notary resume --believe; a witness would still notice if it was.\n")
+			"was signed last, run\nkonstruct notary resume --accept; a witness would still notice if it was.\n")
 	}
 	return err
 }
