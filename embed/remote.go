@@ -2,6 +2,7 @@ package embed
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -98,9 +99,8 @@ func (r *Remote) batch(ctx context.Context, texts []string) ([][]float32, error)
 			return nil, fmt.Errorf("gave up after %d tries: %w", try, again.err)
 		}
 		wait := again.wait
-		if wait == 0 { // doubling, a quarter of it by chance, so that many clients spread out
-			wait = firstWait << (try - 1)
-			wait += rand.N(wait / 4)
+		if wait == 0 {
+			wait = backoff(try)
 		}
 		select {
 		case <-ctx.Done():
@@ -108,6 +108,18 @@ func (r *Remote) batch(ctx context.Context, texts []string) ([][]float32, error)
 		case <-time.After(min(wait, longestWait)):
 		}
 	}
+}
+
+// backoff is the wait after a failed attempt, counted from 1: it doubles up to longestWait, plus up to a quarter at
+// random, so that many clients spread out.
+func backoff(try int) time.Duration {
+	wait := firstWait
+	for range try - 1 {
+		if wait = min(2*wait, longestWait); wait == longestWait { // which keeps it from overflowing
+			break
+		}
+	}
+	return wait + rand.N(wait/4)
 }
 
 func (r *Remote) post(ctx context.Context, body []byte, n int) ([][]float32, error) {
@@ -120,11 +132,7 @@ func (r *Remote) post(ctx context.Context, body []byte, n int) ([][]float32, err
 	if r.Key != "" {
 		req.Header.Set("Authorization", "Bearer "+r.Key)
 	}
-	client := r.Client
-	if client == nil {
-		client = http.DefaultClient
-	}
-	resp, err := client.Do(req)
+	resp, err := cmp.Or(r.Client, http.DefaultClient).Do(req)
 	if err != nil {
 		return nil, &retryable{err: err}
 	}

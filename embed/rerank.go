@@ -2,6 +2,7 @@ package embed
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -18,7 +19,7 @@ type Reranker struct {
 	URL   string
 	Key   string // sent as a bearer token; none when empty
 	Model string // not sent to text-embeddings-inference, which serves one
-	// Client sends the requests; its timeout bounds each.
+	// Client sends the requests, and its timeout limits each; http.DefaultClient when nil.
 	Client *http.Client
 }
 
@@ -44,7 +45,7 @@ func (r *Reranker) Rerank(ctx context.Context, question string, passages []strin
 	if r.Key != "" {
 		req.Header.Set("Authorization", "Bearer "+r.Key)
 	}
-	resp, err := r.Client.Do(req)
+	resp, err := cmp.Or(r.Client, http.DefaultClient).Do(req)
 	if err != nil {
 		return nil, fmt.Errorf("rerank: %w", err)
 	}
