@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -27,8 +28,8 @@ const (
 	maxFiles = 1000
 	// startTime is how long a process may take to be ready.
 	startTime = 20 * time.Second
-	// stderrTail is how much of what a process said when it died is kept.
-	stderrTail = 4 << 10
+	// stderrTail is how many of the last bytes that a process wrote to stderr are kept; a panic's stacks fit.
+	stderrTail = 16 << 10
 )
 
 // request is a file, as a process gets it.
@@ -236,18 +237,33 @@ func read(from io.Reader, limit uint64, v any) error {
 	return err
 }
 
-// tail keeps the first of what is written to it.
-type tail struct{ bytes.Buffer }
+// tail keeps the last stderrTail bytes written to it: a process may have written warnings for a long time before it
+// died.
+type tail struct{ kept []byte }
 
-// line is the first line of it.
+// String is what was kept.
+func (t *tail) String() string { return string(t.kept) }
+
+// line is the line that says why the process died: where a panic or a fatal error of Go begins, which stack traces
+// follow, or else the last one.
 func (t *tail) line() string {
-	line, _, _ := strings.Cut(strings.TrimSpace(t.String()), "\n")
-	return line[:min(len(line), 300)]
+	reason := ""
+	for line := range strings.Lines(t.String()) {
+		if line = strings.TrimSpace(line); line == "" {
+			continue
+		}
+		reason = line
+		if strings.HasPrefix(line, "panic: ") || strings.HasPrefix(line, "fatal error: ") {
+			break
+		}
+	}
+	return reason[:min(len(reason), 300)]
 }
 
 // Write implements io.Writer.
 func (t *tail) Write(b []byte) (int, error) {
-	t.Buffer.Write(b[:min(len(b), max(0, stderrTail-t.Len()))])
+	t.kept = append(t.kept, b[max(0, len(b)-stderrTail):]...)
+	t.kept = slices.Delete(t.kept, 0, max(0, len(t.kept)-stderrTail))
 	return len(b), nil
 }
 
