@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -68,6 +69,7 @@ type host struct {
 	rules *robotstxt.RobotsData
 	until time.Time // when rules are asked for again
 	next  time.Time // when the next request may go out
+	used  time.Time // when a request was last asked for; guarded by Client.mu
 }
 
 // New makes a client that connects to public addresses, and to those of the operator's own networks that allow names,
@@ -209,18 +211,31 @@ func reason(err error) error {
 	return err
 }
 
+// maxHosts is how many sites are remembered, except those that were used within keepHost, longer than a request
+// waits: to forget one of these would skip its crawl delay, and requests in progress would not wait for each other.
+const (
+	maxHosts = 1000
+	keepHost = Timeout + maxPause
+)
+
+// forget removes the sites that were not used for keepHost. c.mu is held.
+func (c *Client) forget(now time.Time) {
+	maps.DeleteFunc(c.hosts, func(_ string, h *host) bool { return now.Sub(h.used) > keepHost })
+}
+
 // ask waits for the site's turn, and asks its robots.txt (RFC 9309) whether a page may be read.
 func (c *Client) ask(ctx context.Context, u *url.URL) error {
 	origin := u.Scheme + "://" + u.Host
 	c.mu.Lock()
 	h := c.hosts[origin]
 	if h == nil {
-		if len(c.hosts) >= 1000 {
-			clear(c.hosts)
+		if len(c.hosts) >= maxHosts {
+			c.forget(time.Now())
 		}
 		h = &host{}
 		c.hosts[origin] = h
 	}
+	h.used = time.Now()
 	c.mu.Unlock()
 	h.mu.Lock()
 	defer h.mu.Unlock()
