@@ -10,10 +10,10 @@ import (
 	"strings"
 )
 
-// ErrChanged says that somebody else has changed an object since it was read.
+// ErrChanged means that the object was changed since it was read.
 var ErrChanged = errors.New("it was changed by somebody else")
 
-// Open opens a place: s3://BUCKET/NAME as OpenBucket reads it, or else a folder.
+// Open opens a bucket at s3://BUCKET/NAME, as OpenS3 does, or else a folder.
 func Open(place string) (Bucket, error) {
 	if strings.HasPrefix(place, "s3://") {
 		return OpenS3(place)
@@ -21,18 +21,18 @@ func Open(place string) (Bucket, error) {
 	return Folder(place), nil
 }
 
-// Bucket is a folder or a bucket.
+// Bucket stores files, in a folder or in an S3-compatible bucket.
 type Bucket interface {
-	// Read returns a file, or nil when it is not there.
+	// Read returns a file's content, or nil if there is no such file.
 	Read(ctx context.Context, name string) ([]byte, error)
-	// Write puts a file there, whole or not at all.
+	// Write stores a file. It is stored whole or not at all.
 	Write(ctx context.Context, name string, raw []byte) error
 }
 
-// Folder is a shelf on this machine's disk, for any web server.
+// Folder is a folder on this machine, which a web server may serve.
 type Folder string
 
-// Read implements Shelf.
+// Read implements Bucket.
 func (f Folder) Read(_ context.Context, name string) ([]byte, error) {
 	raw, err := os.ReadFile(filepath.Join(string(f), filepath.FromSlash(name)))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -41,7 +41,7 @@ func (f Folder) Read(_ context.Context, name string) ([]byte, error) {
 	return raw, err
 }
 
-// Write implements Shelf.
+// Write implements Bucket.
 func (f Folder) Write(_ context.Context, name string, raw []byte) error {
 	path := filepath.Join(string(f), filepath.FromSlash(name))
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {

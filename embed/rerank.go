@@ -12,10 +12,10 @@ import (
 	"strings"
 )
 
-// Reranker reads each passage together with the question, and says how well it answers.
+// Reranker scores each passage by how well it answers the question, with a cross-encoder.
 type Reranker struct {
-	// URL is the whole address of an endpoint in the shape of Cohere's and Jina's (…/v1/rerank, …/v2/rerank) or, where
-	// it ends in another way than /vN/rerank, of text-embeddings-inference (…/rerank).
+	// URL is the address of an endpoint with the API of Cohere and Jina, if it contains /v1/rerank or /v2/rerank, or
+	// else with that of text-embeddings-inference (…/rerank).
 	URL   string
 	Key   string // sent as a bearer token; none when empty
 	Model string // not sent to text-embeddings-inference, which serves one
@@ -23,10 +23,11 @@ type Reranker struct {
 	Client *http.Client
 }
 
-// maxReranked is how much of an answer is read.
+// maxReranked is the largest response in bytes.
 const maxReranked = 1 << 20
 
-// Rerank returns a score for each passage, in their order; the higher the better. The scale is the model's.
+// Rerank returns a score for each passage, in the order of the passages; higher is better. The scale depends on the
+// model.
 func (r *Reranker) Rerank(ctx context.Context, question string, passages []string) ([]float64, error) {
 	one := !strings.Contains(r.URL, "/v1/rerank") && !strings.Contains(r.URL, "/v2/rerank")
 	var body any = map[string]any{"model": r.Model, "query": question, "documents": passages, "top_n": len(passages)}
