@@ -133,5 +133,5 @@ END $show$;
 DROP TRIGGER labels_given ON public.kb_sources;
 DROP TRIGGER labels_given ON public.artifact_files;
 DROP TRIGGER labels_given ON public.kb_jobs;
-DROP FUNCTION public.kb_labels_given, public.kb_hidden_passages, public.kb_hidden_sources, public.kb_hidden_documents, public.kb_owned,
-  public.kb_granted;
+DROP FUNCTION public.kb_labels_given, public.kb_hidden_passages, public.kb_hidden_sources,
+  public.kb_hidden_documents, public.kb_owned, public.kb_granted;

@@ -195,8 +195,8 @@ func TestNobodyWritesPastTheirLabels(t *testing.T) {
 	}
 }
 
-// TestNobodyAddsLabelsThatTheyLack updates labels of rows that the writer sees: those that they lack can't be added, and
-// those that are there already can be kept.
+// TestNobodyAddsLabelsThatTheyLack updates labels of rows that the writer sees: those that they lack can't be added,
+// and those that are there already can be kept.
 func TestNobodyAddsLabelsThatTheyLack(t *testing.T) {
 	d, _, _ := labelled(t)
 	refused, allowed := "row-level security", ""
