@@ -26,6 +26,9 @@ func (t *trailHealth) component(ctx context.Context, s *Server) Component {
 	if time.Since(t.at) < trailTTL {
 		return t.last
 	}
+	// Everybody gets the cached result: a client that disconnects must not end the check.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readyTime)
+	defer cancel()
 	p := Component{Name: "trail"}
 	w, err := logstore.CountAllWaiting(ctx, s.c.Evidence)
 	switch {

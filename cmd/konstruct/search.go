@@ -143,13 +143,17 @@ func (a *app) printHits(hits []konstruct.Hit, lines int) {
 	}
 }
 
-// scoreText is what a person can make something of: how similar a passage is, or that its words alone brought it here,
-// which has no scale.
+// scoreText names the score that the search's event holds, which audit explain prints too, and the similarity, which
+// unlike most scores has a scale.
 func scoreText(h konstruct.Hit) string {
-	if h.Similarity != nil {
-		return fmt.Sprintf("%.3f", *h.Similarity)
+	score := fmt.Sprintf("score %.3f", h.Score)
+	switch {
+	case h.Similarity == nil:
+		return score + " (lexical)"
+	case *h.Similarity != h.Score:
+		return score + fmt.Sprintf(" (similarity %.3f)", *h.Similarity)
 	}
-	return "lexical"
+	return score
 }
 
 // wrap breaks text between words.

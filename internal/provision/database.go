@@ -10,8 +10,8 @@ import (
 	"github.com/konstruct/konstruct/migrations"
 )
 
-// createDatabase returns the statement that creates the database. Where the template is of another encoding the
-// empty one is used.
+// createDatabase returns the statement that creates the database. If the template has another encoding, template0 is
+// used.
 func createDatabase(name, encoding string) string {
 	sql := "CREATE DATABASE " + pgx.Identifier{name}.Sanitize() + " OWNER " + migrations.Owner + " ENCODING 'UTF8'"
 	if encoding != "UTF8" {
@@ -54,8 +54,8 @@ func (s *Server) EnsureDatabase(ctx context.Context) (Step, error) {
 	return step, wrap("create database "+name, err)
 }
 
-// asOwner runs fn while the administrator is a member of the owner's role, which whoever is no superuser must be
-// to give it things.
+// asOwner runs fn while the administrator is a member of the owner's role, as PostgreSQL requires of roles that are not
+// superusers and give the owner objects.
 func (s *Server) asOwner(ctx context.Context, fn func() error) error {
 	privilege := "MEMBER"
 	if s.version >= 160000 {
@@ -125,7 +125,7 @@ func run(ctx context.Context, url, sql string) error {
 	return err
 }
 
-// wrap says what was being done, where there is an error.
+// wrap adds to an error what was being done.
 func wrap(what string, err error) error {
 	if err == nil {
 		return nil

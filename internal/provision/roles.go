@@ -35,7 +35,7 @@ func (s *Server) Roles(ctx context.Context) (map[string]RoleState, error) {
 	return states, nil
 }
 
-// EnsureRole creates the role with a password. Where it exists it gets the password only if set is true.
+// EnsureRole creates the role with a password. An existing role gets the password only if set is true.
 func (s *Server) EnsureRole(ctx context.Context, role migrations.Role, state RoleState, password string,
 	set bool) (Step, error) {
 	step := Step{Name: "role " + role.Name, State: Exists, Detail: "its password works"}
@@ -58,11 +58,11 @@ func (s *Server) EnsureRole(ctx context.Context, role migrations.Role, state Rol
 	return step, nil
 }
 
-// ErrPassword says that a role's password is another.
+// ErrPassword means that a role has another password.
 var ErrPassword = errors.New("the password is another")
 
-// CheckLogin connects with a role's URL. That the database does not exist yet, or is closed to the role, is fine:
-// PostgreSQL has accepted the password by then.
+// CheckLogin connects with a role's URL. It is no error if the database does not exist yet or the role may not connect
+// to it: PostgreSQL has accepted the password by then.
 func CheckLogin(ctx context.Context, roleURL string) error {
 	conn, err := pgx.Connect(ctx, roleURL)
 	if err == nil {
@@ -81,7 +81,7 @@ func CheckLogin(ctx context.Context, roleURL string) error {
 	return &LoginError{Role: userOf(roleURL), Reason: pg.Message}
 }
 
-// LoginError says that the server turns a role away before it looks at the password.
+// LoginError means that the server rejected a role before it checked the password.
 type LoginError struct{ Role, Reason string }
 
 // Error says what to do next.
