@@ -102,7 +102,8 @@ SELECT check_name, coalesce(found, 'missing'), wanted, fix FROM (
          FROM clock_timestamp() - $1::timestamptz)) || ' s' END,
     'true', 'set both clocks by NTP'
   UNION ALL SELECT 30, 'pgvector 0.8 or newer', (SELECT (string_to_array(extversion, '.')::int[] >= '{0,8}')::text
-         FROM pg_extension WHERE extname = 'vector'), 'true', 'CREATE EXTENSION vector, or ALTER EXTENSION vector UPDATE (as a superuser)'
+         FROM pg_extension WHERE extname = 'vector'), 'true',
+         'CREATE EXTENSION vector, or ALTER EXTENSION vector UPDATE (as a superuser)'
   UNION ALL SELECT 31, name, setting, 'on', 'ALTER SYSTEM SET ' || name || ' = on; then reload' FROM pg_settings
          WHERE name IN ('fsync', 'synchronous_commit', 'full_page_writes')
 ) c (place, check_name, found, wanted, fix) ORDER BY place, check_name

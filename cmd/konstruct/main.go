@@ -84,7 +84,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int
 	a := &app{cli: &c, out: stdout, err: stderr}
 	exited := -1
 	args, all := parseHelp(args)
-	if len(args) == 0 {
+	none := len(args) == 0
+	if none {
 		args = []string{"--help"}
 	}
 	parser, err := a.newParser(ctx, all, func(n int) { exited = n })
@@ -112,6 +113,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int
 		return fail(coded{err, exitUsage})
 	}
 	k, err := parser.Parse(args)
+	if none {
+		return exitUsage
+	}
 	if exited >= 0 {
 		return exited // --help
 	}

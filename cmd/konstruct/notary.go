@@ -37,7 +37,8 @@ type notaryCmd struct {
 // notaryContext is the notary's configuration with its database, and where what operators do is recorded.
 type notaryContext struct {
 	notary.Config
-	app string // connection URL of konstruct_app
+	app     string // connection URL of konstruct_app
+	private bool   // its database is the private one
 }
 
 // openNotary opens the notary's database.
@@ -61,8 +62,7 @@ func (a *app) openNotaryOn(ctx context.Context, u databaseURLs,
 	if err != nil {
 		return c, nil, err
 	}
-	c.app = u.app
-	a.warnUnnamed(u)
+	c.app, c.private = u.app, u.private
 	if c.Config, err = a.notaryConfig(); err != nil {
 		return c, nil, err
 	}
@@ -84,8 +84,8 @@ func (a *app) openNotaryOn(ctx context.Context, u databaseURLs,
 
 // warnUnnamed says, before the logs of a database begin, that they are about to get a placeholder's name for good. The
 // private database's may have it.
-func (a *app) warnUnnamed(u databaseURLs) {
-	if _, err := a.keys().Read(); a.NotaryName != "" || u.private || !errors.Is(err, notary.ErrNoKey) {
+func (a *app) warnUnnamed(private bool) {
+	if _, err := a.keys().Read(); a.NotaryName != "" || private || !errors.Is(err, notary.ErrNoKey) {
 		return
 	}
 	fmt.Fprintln(a.err, "konstruct: KONSTRUCT_NOTARY_NAME is not set: the audit logs of this database are named "+
@@ -172,6 +172,7 @@ func (r notaryRunCmd) Run(ctx context.Context, a *app) error {
 	sequenced := int64(0)
 	c.Progress = func(n int64) { sequenced += n; p.set(sequenced, sequenced, sequenced) }
 	defer p.done()
+	a.warnUnnamed(c.private)
 	n, err := notary.New(c.Config)
 	if err != nil {
 		return err

@@ -201,7 +201,10 @@ func (l *line) argument(word string) (found []Candidate, kind Kind) {
 
 // values completes a flag's value or an argument; prefix is what stands before it in the same word.
 func values(v *kong.Value, prefix, word string) (found []Candidate, kind Kind) {
-	choices := v.EnumSlice()
+	var choices []string
+	if v.Enum != "" {
+		choices = v.EnumSlice()
+	}
 	if list := v.Tag.Get("complete"); strings.Contains(list, ",") { // what the program itself checks
 		choices = strings.Split(list, ",")
 	}

@@ -73,7 +73,8 @@ func (s *Server) inspect(ctx context.Context, address string) error {
 		return fmt.Errorf("%w: it is a standby: connect to its primary", ErrUnfit)
 	case s.vector == "":
 		return fmt.Errorf("%w: it has no pgvector: install it on the server, then run this again "+
-			"(Debian 13, Ubuntu and apt.postgresql.org: postgresql-%d-pgvector; else github.com/pgvector/pgvector)", ErrUnfit, s.version/10000)
+			"(Debian 13, Ubuntu and apt.postgresql.org: postgresql-%d-pgvector; "+
+			"else github.com/pgvector/pgvector)", ErrUnfit, s.version/10000)
 	}
 	var enough bool
 	if err := s.conn.QueryRow(ctx, newEnough, s.vector).Scan(&enough); err != nil {
