@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/konstruct/konstruct/plural"
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
@@ -236,7 +237,7 @@ func (c Retrieval) Event() (Event, error) {
 	}
 	m.set("gen_ai.request.model", c.Model)
 	m.set("gen_ai.conversation.id", c.ConversationID)
-	out := fmt.Sprintf("%d passages", len(c.Passages))
+	out := plural.Of(len(c.Passages), "passage", "passages")
 	return event(Event{ID: c.ID, AgentID: c.AgentID, UserID: c.UserID, Action: ActionRetrieval, Input: c.Query,
 		Output: out, Latency: c.Latency, At: c.At}, m, c.Extra)
 }

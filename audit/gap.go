@@ -17,6 +17,7 @@ import (
 
 	"github.com/konstruct/konstruct/blob"
 	"github.com/konstruct/konstruct/disclosure"
+	"github.com/konstruct/konstruct/plural"
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
@@ -296,5 +297,5 @@ func (one gap) event() (Event, error) {
 		return Event{}, err
 	}
 	return Event{service: true, ID: one.ID, Action: ActionGap, At: one.To, Metadata: raw,
-		Input: fmt.Sprintf("%d events were not logged: the trail could not be written", one.Count)}.check()
+		Input: plural.Of(one.Count, "event was", "events were") + " not logged: the trail could not be written"}.check()
 }

@@ -18,6 +18,7 @@ import (
 
 	"github.com/konstruct/konstruct/audit"
 	"github.com/konstruct/konstruct/blob"
+	"github.com/konstruct/konstruct/plural"
 )
 
 // version is the version of the manifest format.
@@ -165,8 +166,9 @@ func startManifest(ctx context.Context, to blob.Bucket, o *Options) (*Manifest, 
 			m.Filter.Until = m.StartedAt
 		}
 	case there.Complete:
-		return nil, fmt.Errorf("export: %w: %d events in %d parts, started at %s; choose another target", ErrComplete,
-			there.Events, len(there.Parts), there.StartedAt.Format(time.RFC3339))
+		return nil, fmt.Errorf("export: %w: %s in %s, started at %s; choose another target", ErrComplete,
+			plural.Of(there.Events, "event", "events"), plural.Of(len(there.Parts), "part", "parts"),
+			there.StartedAt.Format(time.RFC3339))
 	default:
 		if f.Until.IsZero() {
 			m.Filter.Until = there.Filter.Until
@@ -238,7 +240,8 @@ func Verify(ctx context.Context, from blob.Bucket) (*Manifest, string, error) {
 		total += p.Events
 	}
 	if total != m.Events {
-		return m, sum, fmt.Errorf("%w: the parts have %d events and the manifest says %d", ErrBroken, total, m.Events)
+		return m, sum, fmt.Errorf("%w: the parts have %s and the manifest says %d", ErrBroken,
+			plural.Of(total, "event", "events"), m.Events)
 	}
 	return m, sum, nil
 }

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/konstruct/konstruct/ledger"
+	"github.com/konstruct/konstruct/plural"
 )
 
 // DatedKey is a key of the notary, with the index and the time of its leaf in the super-log.
@@ -107,8 +108,9 @@ type RolledBackError struct {
 
 // Error implements error.
 func (e *RolledBackError) Error() string {
-	return fmt.Sprintf("%v: the database was restored to an earlier state: it holds a super-log of %d leaves, and "+
-		"one of %d was signed. Run `konstruct notary resume`, which explains", ErrRefused, e.Here, e.Signed)
+	return fmt.Sprintf("%v: the database was restored to an earlier state: it holds a super-log of %s, and "+
+		"one of %d was signed. Run `konstruct notary resume`, which explains", ErrRefused,
+		plural.Of(e.Here, "leaf", "leaves"), e.Signed)
 }
 
 // Unwrap implements errors.Unwrap.

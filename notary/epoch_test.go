@@ -284,7 +284,7 @@ func TestAFalseTimeIsNamed(t *testing.T) {
 			b := o.Check(o.Bundle(trailkit.TenantA, evidence.Filter{}))
 			if late := strings.HasPrefix(name, "back-dated"); late &&
 				(b.Late != 1 ||
-					!strings.Contains(strings.Join(b.Notes, "\n"), "1 events say that they were recorded more than")) {
+					!strings.Contains(strings.Join(b.Notes, "\n"), "1 event says that it was recorded more than")) {
 				t.Errorf("a bundle marks %d: %v", b.Late, b.Notes)
 			}
 		})

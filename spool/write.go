@@ -6,6 +6,8 @@ import (
 	"os"
 	"slices"
 	"time"
+
+	"github.com/konstruct/konstruct/plural"
 )
 
 // write takes the appends that wait, writes them with one sync, and answers their callers, until the spool is closed.
@@ -101,7 +103,7 @@ func (s *Spool) put(buf []byte, batch []*pending) ([]byte, error) {
 	s.writing = false
 	if err != nil {
 		s.file = nil
-		return buf, s.takeBack(seg, f, fmt.Errorf("spool: write %d records: %w", records, err))
+		return buf, s.takeBack(seg, f, fmt.Errorf("spool: write %s: %w", plural.Of(records, "record", "records"), err))
 	}
 	seg.size += int64(len(buf))
 	s.total += int64(len(buf))
@@ -129,7 +131,8 @@ func (s *Spool) takeBack(seg *segment, f *os.File, failed error) error {
 	}
 	if cut != nil {
 		s.uncut = append(s.uncut, seg)
-		cut = fmt.Errorf("spool: the records may be kept after a restart: they can't be removed from the disk now: %w", cut)
+		cut = fmt.Errorf("spool: the records may be kept after a restart: they can't be removed from the disk now: %w",
+			cut)
 	}
 	return errors.Join(failed, cut, closed)
 }

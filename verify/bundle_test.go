@@ -317,14 +317,14 @@ func TestABundleSaysWhatIsInNoLogYet(t *testing.T) {
 	id := o.Log(trailkit.TenantA, 1)[0]
 	r := o.Check(o.Bundle(trailkit.TenantA, evidence.Filter{}))
 	if !r.OK() || r.Waiting != 1 ||
-		!strings.Contains(strings.Join(r.Notes, "\n"), "1 more events of the tenant's were sealed and in no log yet") {
+		!strings.Contains(strings.Join(r.Notes, "\n"), "1 more event of the tenant's was sealed and in no log yet") {
 		t.Errorf("while one waits: %+v\n%s", r, trailkit.Problems(r))
 	}
 	o.Attack(`UPDATE audit_seals SET epoch = 9999 WHERE event_id = $1`, id)
 	o.Round()
 	if r := o.Check(o.Bundle(trailkit.TenantA, evidence.Filter{})); r.OK() ||
 		!strings.Contains(trailkit.Problems(r),
-			"1 events of the tenant's were sealed and not in the log though they should have been") {
+			"1 event of the tenant's was sealed and not in the log though it should have been") {
 		t.Errorf("while one can't enter the log: %+v\n%s", r, trailkit.Problems(r))
 	}
 }

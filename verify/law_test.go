@@ -120,7 +120,7 @@ func TestErasedEventsStillProve(t *testing.T) {
 		t.Fatalf("%d acts, %d match, %q, %q\n%s\n%s", len(r.Acts), r.Matching, shown[ids[0]], shown[ids[1]], words,
 			trailkit.Problems(r))
 	}
-	for _, want := range []string{"of 1 events: input_summary erased on 20",
+	for _, want := range []string{"of 1 event: input_summary erased on 20",
 		"by konstruct_compliance, for: ticket 17: typed by mistake",
 		"of 1000 events: user_id, output_summary, metadata erased on", "for: request 18, GDPR article 17"} {
 		if !strings.Contains(words, want) {

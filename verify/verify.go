@@ -21,6 +21,7 @@ import (
 
 	"github.com/konstruct/konstruct/ledger"
 	"github.com/konstruct/konstruct/logstore"
+	"github.com/konstruct/konstruct/plural"
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
@@ -49,8 +50,8 @@ type Options struct {
 	Since *State
 	// OnFinding is called for each problem, by one goroutine at a time.
 	OnFinding func(Finding)
-	// Progress, when not nil, is called with what is read, the number of items read and their total, by one goroutine at
-	// a time. For each kind of item the number only rises.
+	// Progress, when not nil, is called with what is read, the number of items read and their total, by one goroutine
+	// at a time. For each kind of item the number only rises.
 	Progress func(what string, done, total int64)
 }
 
@@ -246,8 +247,8 @@ func (v *verifier) prepare(ctx context.Context, tx pgx.Tx) error {
 	if v.Since != nil {
 		if v.Since.Size > v.super.Size {
 			v.addProblem(logstore.Operator, "super-log",
-				"it has %d leaves, and had %d when it was verified last: the database was rolled back", v.super.Size,
-				v.Since.Size)
+				"it has %s, and had %d when it was verified last: the database was rolled back",
+				plural.Of(v.super.Size, "leaf", "leaves"), v.Since.Size)
 			v.Since = nil
 			return nil
 		}
@@ -441,7 +442,7 @@ func (v *verifier) compareAnchor(ctx context.Context, tx pgx.Tx) error {
 		v.Result.Anchor = "empty"
 		if v.super.Size > 0 {
 			v.addProblem(logstore.Operator, v.Options.Anchor.String(),
-				"the anchor holds nothing, and the super-log has %d leaves", v.super.Size)
+				"the anchor holds nothing, and the super-log has %s", plural.Of(v.super.Size, "leaf", "leaves"))
 		}
 		return nil
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/konstruct/konstruct/ledger"
 	"github.com/konstruct/konstruct/logstore"
+	"github.com/konstruct/konstruct/plural"
 )
 
 // logWalk verifies one log from its leaves up: each tile, each head's root at its size, each signature.
@@ -90,8 +91,8 @@ func (w *logWalk) run(ctx context.Context) error {
 	}
 	if beyond > 0 {
 		w.addBroken(fmt.Sprintf("tiles from %d on", full),
-			"%d tiles are beyond the log's last head, of size %d: heads were removed, or tiles added",
-			beyond, last.Size)
+			"%s beyond the log's last head, of size %d: heads were removed, or tiles added",
+			plural.Of(beyond, "tile is", "tiles are"), last.Size)
 	}
 	return nil
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/konstruct/konstruct/ledger"
 	"github.com/konstruct/konstruct/logstore"
 	"github.com/konstruct/konstruct/notary"
+	"github.com/konstruct/konstruct/plural"
 	"github.com/konstruct/konstruct/server"
 	"github.com/konstruct/konstruct/tenantdb"
 )
@@ -313,7 +314,7 @@ func (a *app) printNotaryStatus(s notary.Status, o notary.Anchor) error {
 	}
 	signed := "nothing yet"
 	if s.Signed > 0 {
-		signed = fmt.Sprintf("a super-log of %d leaves, the last at %s", s.Signed,
+		signed = fmt.Sprintf("a super-log of %s, the last at %s", plural.Of(s.Signed, "leaf", "leaves"),
 			s.SignedAt.UTC().Format(time.RFC3339))
 	}
 	lines := [][2]string{{"signed", signed}, {"waiting", s.Waiting.String()},
@@ -420,7 +421,8 @@ func (r notaryPublishCmd) Run(ctx context.Context, a *app) error {
 	if a.JSON {
 		return a.json(map[string]int64{"files": int64(n), "size": size})
 	}
-	_, err = fmt.Fprintf(a.out, "%d files written; the checkpoint is of size %d\n", n, size)
+	_, err = fmt.Fprintf(a.out, "%s written; the checkpoint is of size %d\n",
+		plural.Of(n, "file", "files"), size)
 	return err
 }
 
