@@ -168,8 +168,9 @@ func (r auditEvidenceCmd) Run(ctx context.Context, a *app) (err error) {
 	}
 	_, err = fmt.Fprintln(a.out)
 	if made.Waiting > 0 {
-		fmt.Fprintf(a.err, "konstruct: %d events of this tenant are in no log yet, so the bundle has none of them: "+
-			"run konstruct notary run --once, then make it again\n", made.Waiting)
+		fmt.Fprintf(a.err, "konstruct: %s of this tenant %s in no log yet, and not in the bundle: "+
+			"run konstruct notary run --once, then make it again\n", plural.Of(made.Waiting, "event", "events"),
+			plural.Word(made.Waiting, "is", "are"))
 	}
 	return err
 }
