@@ -162,8 +162,8 @@ func (s *Spool) Retry(ctx context.Context) (n int, err error) {
 	}
 }
 
-// next deletes the file of the events that were put back. If more is true, it then renames the file of the other refused
-// events to it; os.ErrNotExist means that there are none.
+// next deletes the file of the events that were put back. If more is true, it then renames the file of the other
+// refused events to it; os.ErrNotExist means that there are none.
 func (r *rejectStore) next(retrying string, more bool) (err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

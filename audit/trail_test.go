@@ -452,8 +452,8 @@ func TestAClosedTrailSaysSo(t *testing.T) {
 	}
 }
 
-// TestARefusedGapIsKept has the database refuse the event that records a gap: it is kept like any refused event, and can
-// be put back.
+// TestARefusedGapIsKept has the database refuse the event that records a gap: it is kept like any refused event, and
+// can be put back.
 func TestARefusedGapIsKept(t *testing.T) {
 	dir := t.TempDir()
 	trail, proxy, d := cutTrail(t, policy(t, `{"default":{"when_unwritable":"go_on","wait":"50ms"}}`), dir)
@@ -473,7 +473,8 @@ func TestARefusedGapIsKept(t *testing.T) {
 		t.Errorf("the metric says %v", got)
 	}
 	kept, err := audit.ReadRejected(dir)
-	if err != nil || len(kept) != 1 || kept[0].Action != audit.ActionGap || !strings.Contains(kept[0].Reason, "no gaps") {
+	if err != nil || len(kept) != 1 || kept[0].Action != audit.ActionGap ||
+		!strings.Contains(kept[0].Reason, "no gaps") {
 		t.Fatalf("%+v, %v", kept, err)
 	}
 	eventually(t, "the gap waits no more", func() bool {

@@ -14,8 +14,8 @@ import (
 const DefaultFloor = 184
 
 // ComplianceJudge checks a tenant's acts against the log that has them: an act is not lawful just because it is in the
-// log. The rules, holds, requests and refusals in force are earlier events of the same log, and signed checkpoints prove the age
-// of a leaf.
+// log. The rules, holds, requests and refusals in force are earlier events of the same log, and signed checkpoints
+// prove the age of a leaf.
 type ComplianceJudge struct {
 	// Floor is the least number of days that a rule may keep events; 0 means no check. The verifier sets it, not the
 	// database.
@@ -75,8 +75,8 @@ func (g *complianceState) refuse(a *Act, format string, args ...any) {
 	g.found = append(g.found, Ruling{a.Event, "records an act that was not lawful: " + fmt.Sprintf(format, args...)})
 }
 
-// checkApproval checks that an act that needs two people's approval matches an earlier request in the log, which nothing
-// between them has carried out or declined.
+// checkApproval checks that an act that needs two people's approval matches an earlier request in the log, which
+// nothing between them has carried out or declined.
 func (g *complianceState) checkApproval(a *Act, what string, same func(request *actMetadata) bool) {
 	if !g.twoPeople {
 		return

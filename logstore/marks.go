@@ -36,8 +36,8 @@ func scanMark(row pgx.CollectableRow) (m RoundMark, err error) {
 // now began.
 const KeptMarks = 1024
 
-// ReadLastMarks returns the newest KeptMarks rounds, the oldest of them first: in the order of their transactions, which
-// is not that of their times when the clock stepped back.
+// ReadLastMarks returns the newest KeptMarks rounds, the oldest of them first: in the order of their transactions,
+// which is not that of their times when the clock stepped back.
 func ReadLastMarks(ctx context.Context, tx pgx.Tx) ([]RoundMark, error) {
 	rows, err := tx.Query(ctx,
 		`SELECT `+markColumns+` FROM audit_heads h WHERE h.tenant_id = $1 AND h.own_xid IS NOT NULL

@@ -174,9 +174,9 @@ func (s *segment) cutTorn() error {
 	return nil
 }
 
-// Append writes records of at most MaxAppend bytes together, and returns when they are on the disk. An error means that
-// nothing was taken, unless its text says that the record may be kept. A crash before Append returns may leave the first
-// of the records.
+// Append writes records of at most MaxAppend bytes together, and returns when they are on the disk. An error means
+// that nothing was taken, unless its text says that the record may be kept. A crash before Append returns may leave
+// the first of the records.
 func (s *Spool) Append(ctx context.Context, payloads ...[]byte) error {
 	size := 0
 	for _, p := range payloads {

@@ -152,7 +152,8 @@ func TestATornTailIsCutAndDamageIsKept(t *testing.T) {
 	}
 }
 
-// TestWhatAppendReportedAsFailedStaysAway leaves a record on the disk as a failed sync does, where truncation fails too.
+// TestWhatAppendReportedAsFailedStaysAway leaves a record on the disk as a failed sync does, where truncation fails
+// too.
 func TestWhatAppendReportedAsFailedStaysAway(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir)

@@ -162,7 +162,8 @@ func asRole(base, role, password string) string {
 }
 
 // socketHost is the folder of a socket where libpq lets a URL have it: as its percent-encoded host.
-var socketHost = regexp.MustCompile(`^(postgres(?:ql)?://(?:[^@/?#]*@)?)(%2[Ff][^:/?#]*)(?::(\d+))?(/[^?#]*)?(?:\?(.*))?$`)
+var socketHost = regexp.MustCompile(
+	`^(postgres(?:ql)?://(?:[^@/?#]*@)?)(%2[Ff][^:/?#]*)(?::(\d+))?(/[^?#]*)?(?:\?(.*))?$`)
 
 // withSocket moves the folder of a socket from a URL's host, where no URL may have it, into its parameters.
 func withSocket(raw string) string {

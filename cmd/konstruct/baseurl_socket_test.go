@@ -42,8 +42,8 @@ func TestAWrongURLShowsNoPassword(t *testing.T) {
 			t.Errorf("%s becomes %s", base, got)
 		}
 	}
-	if got := asRole("postgres://localhost/k?options=-c%20statement_timeout%3D5000", appRole, ""); !strings.Contains(got,
-		"-c%20statement_timeout") {
+	const spaced = "postgres://localhost/k?options=-c%20statement_timeout%3D5000"
+	if got := asRole(spaced, appRole, ""); !strings.Contains(got, "-c%20statement_timeout") {
 		t.Errorf("a space became a plus: %s", got)
 	}
 }

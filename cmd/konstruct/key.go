@@ -218,7 +218,7 @@ type userCmd struct {
 type userAddCmd struct {
 	tenantFlag
 	Subject string      `arg:"" help:"As the provider's tokens have it (sub)."`
-	Role    access.Role `required:"" help:"viewer, auditor, operator, compliance or admin." placeholder:"ROLE" complete:"${roles}"`
+	Role    access.Role `required:"" help:"One of: ${roles}." placeholder:"ROLE" complete:"${roles}"`
 	Name    string      `help:"For people." placeholder:"NAME"`
 	Label   []string    `help:"Label of documents that they may see. Can be repeated." placeholder:"NAME" sep:"none"`
 }

@@ -125,7 +125,8 @@ func TestOneRoundBesideAnActiveNotary(t *testing.T) {
 	}
 	event := strings.TrimSpace(konstruct("audit", "log", "--action", "llm_call"))
 	const others = "the notary that runs on this database has signed everything"
-	if out := konstruct("notary", "run", "--once"); !strings.Contains(out, others) || !strings.Contains(out, "0 events") {
+	if out := konstruct("notary", "run", "--once"); !strings.Contains(out, others) ||
+		!strings.Contains(out, "0 events") {
 		t.Errorf("run --once: %s", out)
 	}
 	if out := konstruct("audit", "prove", event); !strings.Contains(out, "c2sp.org/tlog-proof") {
