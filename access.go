@@ -239,6 +239,11 @@ func (k *Konstruct) ImpersonateTenant(ctx context.Context, by access.Principal, 
 	if err := checkGrantedLabels(by, labels); err != nil {
 		return "", made, err
 	}
+	request := access.KeyRequest{Name: "switch: " + reason, Permissions: permissions, Labels: labels,
+		ExpiresAt: time.Now().Add(lasts)}
+	if err := request.Check(); err != nil {
+		return "", made, err
+	}
 	// The operator's trail first: no key without its event there.
 	details := map[string]any{"tenant_id": to, "reason": reason, "permissions": permissions, "labels": labels,
 		"seconds": lasts.Seconds()}
@@ -247,9 +252,7 @@ func (k *Konstruct) ImpersonateTenant(ctx context.Context, by access.Principal, 
 	}
 	t := k.Tenant(to)
 	err = t.recordChange(ctx, by, audit.ActionImpersonation, func(ctx context.Context, tx pgx.Tx) (any, error) {
-		key, made, err = k.keys.Create(ctx, tx, to, by.String(),
-			access.KeyRequest{Name: "switch: " + reason, Permissions: permissions, Labels: labels,
-				ExpiresAt: time.Now().Add(lasts)})
+		key, made, err = k.keys.Create(ctx, tx, to, by.String(), request)
 		return map[string]any{"key": made, "reason": reason}, err
 	})
 	return key, made, err
@@ -264,6 +267,13 @@ func (k *Konstruct) CreateTenant(ctx context.Context, by access.Principal,
 		return "", tenant, made, ErrNoKeys
 	case by.Tenant != audit.Operator || !by.Can(access.TenantsImpersonate):
 		return "", tenant, made, &access.FieldError{Field: "name", Reason: "can't be given with this credential"}
+	case strings.TrimSpace(name) == "":
+		return "", tenant, made, &access.FieldError{Field: "name", Reason: "is empty: say whose tenant it is"}
+	}
+	request := access.KeyRequest{Name: "first key of " + name, Permissions: access.Admin.Permissions(),
+		Labels: []string{tenantdb.AllLabelsName}}
+	if err := request.Check(); err != nil { // before the event that says that it was created
+		return "", tenant, made, err
 	}
 	if tenant, err = uuid.NewRandom(); err != nil {
 		return "", tenant, made, err
@@ -274,9 +284,7 @@ func (k *Konstruct) CreateTenant(ctx context.Context, by access.Principal,
 	}
 	t := k.Tenant(tenant)
 	err = t.recordChange(ctx, by, audit.ActionTenantCreated, func(ctx context.Context, tx pgx.Tx) (any, error) {
-		key, made, err = k.keys.Create(ctx, tx, tenant, by.String(),
-			access.KeyRequest{Name: "first key of " + name, Permissions: access.Admin.Permissions(),
-				Labels: []string{tenantdb.AllLabelsName}})
+		key, made, err = k.keys.Create(ctx, tx, tenant, by.String(), request)
 		return made, err
 	})
 	return key, tenant, made, err

@@ -204,8 +204,18 @@ func (a *Agent) EnqueueFiles(ctx context.Context, paths []string, given Document
 // that cite its chunks stay. Uploads of its source from before the removal are not ingested afterwards. It returns
 // kb.ErrNotFound when the tenant has no such document.
 func (a *Agent) Remove(ctx context.Context, document uuid.UUID) (event uuid.UUID, err error) {
+	return a.RemoveIf(ctx, document, func(Document) error { return nil })
+}
+
+// RemoveIf is Remove on a condition: when check returns an error for the document, nothing is deleted and RemoveIf
+// returns that error. Nobody replaces the document between the check and the deletion.
+func (a *Agent) RemoveIf(ctx context.Context, document uuid.UUID,
+	check func(Document) error) (event uuid.UUID, err error) {
 	err = a.t.k.door.Tx(ctx, a.t.id, func(ctx context.Context, tx pgx.Tx) error {
 		d, err := kb.Remove(ctx, tx, a.t.id, document)
+		if err == nil {
+			err = check(d) // an error rolls the deletion back
+		}
 		if err != nil {
 			return err
 		}

@@ -96,10 +96,11 @@ func TestImportRules(t *testing.T) {
 			}
 		}
 	}
-	// A bundle's verification imports ledger and the standard library only; ledger imports nothing of ours, and the
-	// log libraries.
+	// A bundle's verification imports ledger, plural and the standard library only; ledger imports nothing of ours, and
+	// the log libraries; plural imports nothing.
 	for who, may := range map[string][]string{
-		"evidence":             {module + "/ledger"},
+		"evidence":             {module + "/ledger", module + "/plural"},
+		"plural":               {},
 		"ledger":               {"golang.org/x/mod/sumdb", "github.com/transparency-dev"},
 		"cmd/konstruct-verify": {module + "/evidence"},
 	} {

@@ -144,16 +144,26 @@ type Konstruct struct {
 // CheckError means that the database or its role fails the self-check; Checks has all results.
 type CheckError struct{ Checks []tenantdb.Check }
 
-// Error names the failed checks and what to run.
+// maxNamedChecks is how many failed checks an error names.
+const maxNamedChecks = 4
+
+// Error names the first failed checks and what to run.
 func (e *CheckError) Error() string {
 	var b strings.Builder
-	b.WriteString("the database does not hold the promises:")
+	b.WriteString("the database does not hold the promises: ")
+	failed := 0
 	for _, c := range e.Checks {
-		if !c.OK {
-			fmt.Fprintf(&b, " %s is %s, not %s (%s);", c.Name, c.Actual, c.Expected, c.Fix)
+		if c.OK {
+			continue
+		}
+		if failed++; failed <= maxNamedChecks {
+			fmt.Fprintf(&b, "%s is %s, not %s (%s); ", c.Name, c.Actual, c.Expected, c.Fix)
 		}
 	}
-	return strings.TrimSuffix(b.String(), ";") + ": see `konstruct doctor`"
+	if more := failed - maxNamedChecks; more > 0 {
+		fmt.Fprintf(&b, "and %d more; ", more)
+	}
+	return b.String() + "konstruct doctor names all"
 }
 
 // Open connects to the database and runs the self-check that `konstruct doctor` prints; it returns a *CheckError when a

@@ -128,10 +128,8 @@ func (a *Agent) completeRequest(q *SearchRequest) error {
 	case len(q.Text) > MaxQuery:
 		return &search.QueryError{Field: "text",
 			Reason: fmt.Sprintf("the question is %d bytes long, the limit is %d", len(q.Text), MaxQuery)}
-	case q.Labels != nil && !slices.Equal(q.Labels, []string{tenantdb.AllLabelsName}) &&
-		kb.CheckLabels(q.Labels) != nil:
-		return &search.QueryError{Field: "labels",
-			Reason: strings.TrimPrefix(kb.CheckLabels(q.Labels).Error(), "labels: ")}
+	case kb.CheckSearchLabels(q.Labels) != nil:
+		return &search.QueryError{Field: "labels", Reason: kb.CheckSearchLabels(q.Labels).Error()}
 	case q.TopK < 1 || q.TopK > search.MaxHits:
 		return &search.QueryError{Field: "top-k", Reason: fmt.Sprintf("%d: it is 1 to %d", q.TopK, search.MaxHits)}
 	case q.Rerank && a.t.k.reranker == nil:

@@ -304,7 +304,7 @@ func TestAWrongAnswerIsNoticed(t *testing.T) {
 		{"6 events match their seals; 0 differ (99ms)", "18 events match their seals; 0 differ (1.2s)", true},
 		{"6 events match their seals; 0 differ (99ms)", "6 events match their seals; 1 differ (99ms)", false},
 		{"6 events match their seals; 0 differ (99ms)", "0 events match their seals; 0 differ (99ms)", false},
-		{"bundle.zip: 1 events that match", "bundle.zip: 2 events that match", false},
+		{"bundle.zip: 1 event that matches", "bundle.zip: 2 events that match", false},
 		{"a\n…\nd", "a\nb\nc\nd", true},
 		{"a\n…\nd", "a\nd", true},
 		{"a\n…\nd", "a\nb\nc", false},

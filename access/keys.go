@@ -45,6 +45,17 @@ type KeyRequest struct {
 	ExpiresAt time.Time // zero: never
 }
 
+// Check returns an error if no such key can be made.
+func (a KeyRequest) Check() error {
+	if err := errors.Join(checkName(a.Name), checkPermissions(a.Permissions), checkLabels(a.Labels)); err != nil {
+		return err
+	}
+	if !a.ExpiresAt.IsZero() && !a.ExpiresAt.After(time.Now()) {
+		return &FieldError{"expires_at", "has passed already"}
+	}
+	return nil
+}
+
 // MinPepper is how many bytes the secret needs that keys are hashed with.
 const MinPepper = 32
 
@@ -79,11 +90,8 @@ func notifyKeyChange(ctx context.Context, tx pgx.Tx) error {
 // Create makes a key in a transaction of the tenant's, and returns it: it is shown once.
 func (k *Keys) Create(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, by string,
 	a KeyRequest) (key string, made Key, err error) {
-	if err := errors.Join(checkName(a.Name), checkPermissions(a.Permissions), checkLabels(a.Labels)); err != nil {
+	if err := a.Check(); err != nil {
 		return "", made, err
-	}
-	if !a.ExpiresAt.IsZero() && !a.ExpiresAt.After(time.Now()) {
-		return "", made, &FieldError{"expires_at", "has passed already"}
 	}
 	var there int
 	if err := tx.QueryRow(ctx, `SELECT count(*) FROM access_keys WHERE tenant_id = $1 AND revoked_at IS NULL

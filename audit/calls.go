@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/konstruct/konstruct/plural"
 	"github.com/konstruct/konstruct/strictjson"
 	"github.com/konstruct/konstruct/tenantdb"
 )
@@ -19,8 +20,8 @@ import (
 // (https://opentelemetry.io/docs/specs/semconv/gen-ai/), otherwise names that begin with "konstruct.".
 type Metadata map[string]any
 
-// Put parses KEY=VALUE, or /path/to/key=VALUE inside objects (RFC 6901), and sets the key. VALUE is JSON if it parses
-// as JSON, otherwise text.
+// Put parses KEY=VALUE, or /path/to/key=VALUE inside objects (RFC 6901), and sets the key, which must not be set yet.
+// VALUE is JSON if it parses as JSON, otherwise text.
 func (m Metadata) Put(s string) error {
 	key, value, ok := strings.Cut(s, "=")
 	if !ok || key == "" {
@@ -42,14 +43,20 @@ func (m Metadata) Put(s string) error {
 	}
 	at := map[string]any(m)
 	for _, p := range path[:len(path)-1] {
+		if _, there := at[p]; !there {
+			at[p] = map[string]any{}
+		}
 		next, ok := at[p].(map[string]any)
 		if !ok {
-			next = map[string]any{}
-			at[p] = next
+			return fmt.Errorf("%.100q: %.100q is set already, and is no object", key, p)
 		}
 		at = next
 	}
-	at[path[len(path)-1]] = v
+	last := path[len(path)-1]
+	if _, there := at[last]; there {
+		return fmt.Errorf("%.100q is set already: give it once", key)
+	}
+	at[last] = v
 	return nil
 }
 
@@ -291,7 +298,7 @@ func (c Retrieval) Event() (Event, error) {
 	}
 	m.set("gen_ai.request.model", c.Model)
 	m.set("gen_ai.conversation.id", c.ConversationID)
-	out := fmt.Sprintf("%d passages", len(c.Passages))
+	out := plural.Of(len(c.Passages), "passage", "passages")
 	return event(Event{ID: c.ID, AgentID: c.AgentID, UserID: c.UserID, Action: ActionRetrieval, Input: c.Query,
 		Output: out, Latency: c.Latency, At: c.At}, m, c.Extra)
 }

@@ -112,7 +112,7 @@ func (e Event) check() (Event, error) {
 	}
 	if complianceActions[e.Action] {
 		return e, &FieldError{"action_type",
-			e.Action + " records an act of the law, which konstruct_compliance alone performs (docs/compliance.md)"}
+			e.Action + " records a compliance act, which konstruct_compliance alone performs (docs/compliance.md)"}
 	}
 	if err := e.checkReserved(); err != nil {
 		return e, err

@@ -17,6 +17,7 @@ import (
 
 	"github.com/konstruct/konstruct/blob"
 	"github.com/konstruct/konstruct/disclosure"
+	"github.com/konstruct/konstruct/plural"
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
@@ -57,6 +58,7 @@ type gaps struct {
 	path  string
 	log   *slog.Logger
 	write func(ctx context.Context, tenant uuid.UUID, e Event) error
+	keep  func(ctx context.Context, tenant uuid.UUID, e Event, reason error) error // for a gap that write refuses
 	stop  chan struct{}
 	done  sync.WaitGroup
 
@@ -66,9 +68,11 @@ type gaps struct {
 	total uint64 // events not logged since the process started
 }
 
-// openGaps reads the gaps that an earlier process left, and starts to record them through write.
-func openGaps(dir string, log *slog.Logger, write func(context.Context, uuid.UUID, Event) error) (*gaps, error) {
-	g := &gaps{path: filepath.Join(dir, gapsFile), log: log, write: write, stop: make(chan struct{})}
+// openGaps reads the gaps that an earlier process left, and starts to record them through write. keep gets those that
+// the database refuses.
+func openGaps(dir string, log *slog.Logger, write func(context.Context, uuid.UUID, Event) error,
+	keep func(context.Context, uuid.UUID, Event, error) error) (*gaps, error) {
+	g := &gaps{path: filepath.Join(dir, gapsFile), log: log, write: write, keep: keep, stop: make(chan struct{})}
 	var err error
 	if g.open, err = readGaps(g.path); err != nil {
 		return nil, err
@@ -263,6 +267,10 @@ func (g *gaps) record(ctx context.Context) bool {
 		if err != nil {
 			g.log.Error("the database refuses to record a gap in the trail", "tenant", tenant, "from", one.From, "to",
 				one.To, "count", one.Count, "error", err)
+			if err := g.keep(ctx, tenant, e, err); err != nil {
+				g.log.Error("a refused gap can't be kept; it is tried again", "tenant", tenant, "error", err)
+				return false
+			}
 		}
 		g.mu.Lock()
 		if g.open[tenant] = g.open[tenant][1:]; len(g.open[tenant]) == 0 {
@@ -289,5 +297,5 @@ func (one gap) event() (Event, error) {
 		return Event{}, err
 	}
 	return Event{service: true, ID: one.ID, Action: ActionGap, At: one.To, Metadata: raw,
-		Input: fmt.Sprintf("%d events were not logged: the trail could not be written", one.Count)}.check()
+		Input: plural.Of(one.Count, "event was", "events were") + " not logged: the trail could not be written"}.check()
 }

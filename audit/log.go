@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/konstruct/konstruct/plural"
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
@@ -69,7 +70,7 @@ func logBatch(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, events
 		})
 	}
 	if err != nil {
-		return fmt.Errorf("audit: log %d events: %w", len(events), err)
+		return fmt.Errorf("audit: log %s: %w", plural.Of(len(events), "event", "events"), err)
 	}
 	return nil
 }
@@ -204,7 +205,7 @@ func insertAll(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, events []Event)
 func insert(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, events []Event) error {
 	h := pendingBatch{tenant: tenant, events: events}
 	if err := h.write(ctx, tx); err != nil {
-		return fmt.Errorf("audit: log %d events: %w", len(events), err)
+		return fmt.Errorf("audit: log %s: %w", plural.Of(len(events), "event", "events"), err)
 	}
 	if h.committed == len(events) {
 		return nil

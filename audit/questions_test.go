@@ -309,3 +309,28 @@ func TestEachReadsEverythingOnce(t *testing.T) {
 		t.Errorf("an error is yielded %d times", n)
 	}
 }
+
+// TestAKeyOfMetadataIsGivenOnce holds that no condition replaces another in silence.
+func TestAKeyOfMetadataIsGivenOnce(t *testing.T) {
+	for _, given := range [][]string{{"a=1", "a=2"}, {"a=1", "a=1"}, {"a=1", "/a/b=2"}, {"/a/b=2", "a=1"},
+		{"/a/b=1", "/a/b=2"}, {`a={"b":1}`, "/a/b=2"}, {"a=null", "a=1"}} {
+		m := audit.Metadata{}
+		if err := m.Put(given[0]); err != nil {
+			t.Fatal(err)
+		}
+		before := fmt.Sprint(m)
+		if err := m.Put(given[1]); err == nil || !strings.Contains(err.Error(), "is set already") ||
+			fmt.Sprint(m) != before {
+			t.Errorf("%q: %v, %v", given, m, err)
+		}
+	}
+	m := audit.Metadata{}
+	for _, one := range []string{`a={"b":1}`, "/a/c=2", "d=3", "/e~1f/g=4"} {
+		if err := m.Put(one); err != nil {
+			t.Errorf("%s: %v", one, err)
+		}
+	}
+	if got := fmt.Sprint(m); got != "map[a:map[b:1 c:2] d:3 e/f:map[g:4]]" {
+		t.Errorf("it is %s", got)
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"io"
 	"os"
 	"path/filepath"
@@ -42,19 +43,24 @@ const maxRejected = 256 << 20
 type rejectStore struct {
 	dir   string
 	limit int64
+	seed  maphash.Seed
 	mu    sync.Mutex
-	n     int
+	kept  map[uint64]bool // hashes of the records: an event that is refused again counts once
 }
 
 func (r *rejectStore) number() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.n
+	return len(r.kept)
 }
 
+// count counts the refused events in the files. Once the store is shared, the lock is held.
 func (r *rejectStore) count() error {
 	list, err := ReadRejected(r.dir)
-	r.n = len(list)
+	r.kept = map[uint64]bool{}
+	for _, e := range list {
+		r.kept[maphash.Bytes(r.seed, e.Record)] = true
+	}
 	return err
 }
 
@@ -81,7 +87,7 @@ func (r *rejectStore) add(tenant uuid.UUID, record []byte, e Event, why error) e
 	if err = errors.Join(err, f.Sync(), f.Close(), blob.SyncDir(r.dir)); err != nil {
 		return fmt.Errorf("set a refused event aside: %w", err)
 	}
-	r.n++
+	r.kept[maphash.Bytes(r.seed, record)] = true
 	return nil
 }
 
@@ -146,7 +152,7 @@ func (s *Spool) Retry(ctx context.Context) (n int, err error) {
 			}
 		}
 		n += len(list)
-		err = s.rejected.next(retrying, len(list), pass == 0)
+		err = s.rejected.next(retrying, pass == 0)
 		if errors.Is(err, os.ErrNotExist) || err == nil && pass == 1 {
 			return n, nil
 		}
@@ -156,12 +162,12 @@ func (s *Spool) Retry(ctx context.Context) (n int, err error) {
 	}
 }
 
-// next deletes the file of the n events that were put back. If more is true, it then renames the file of the other
+// next deletes the file of the events that were put back. If more is true, it then renames the file of the other
 // refused events to it; os.ErrNotExist means that there are none.
-func (r *rejectStore) next(retrying string, n int, more bool) error {
+func (r *rejectStore) next(retrying string, more bool) (err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.n -= n
+	defer func() { err = errors.Join(err, r.count()) }()
 	if err := os.Remove(retrying); err != nil && !errors.Is(err, os.ErrNotExist) || !more {
 		return err
 	}

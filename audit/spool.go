@@ -14,6 +14,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/konstruct/konstruct/plural"
 	"github.com/konstruct/konstruct/spool"
 	"github.com/konstruct/konstruct/tenantdb"
 )
@@ -76,7 +77,7 @@ func OpenSpool(door *tenantdb.Door, dir string, limit int64, log *slog.Logger) (
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Spool{door: door, files: files, dir: dir, log: log, clock: time.Now, seed: maphash.MakeSeed(), cancel: cancel,
-		rejected: rejectStore{dir: dir, limit: maxRejected}}
+		rejected: rejectStore{dir: dir, limit: maxRejected, seed: maphash.MakeSeed()}}
 	if err := s.rejected.count(); err != nil {
 		cancel()
 		return nil, errors.Join(fmt.Errorf("audit: %w", err), files.Close())
@@ -104,11 +105,13 @@ func (s *Spool) Drain(ctx context.Context) error {
 			return nil
 		}
 		if st.Problem != "" {
-			return fmt.Errorf("audit: %d events wait in %s: %s", st.Waiting, s.dir, st.Problem)
+			return fmt.Errorf("audit: %s in %s: %s", plural.Of(st.Waiting, "event waits", "events wait"), s.dir,
+				st.Problem)
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("audit: %d events wait in %s: %w", st.Waiting, s.dir, ctx.Err())
+			return fmt.Errorf("audit: %s in %s: %w", plural.Of(st.Waiting, "event waits", "events wait"), s.dir,
+				ctx.Err())
 		case <-time.After(5 * time.Millisecond):
 		}
 	}

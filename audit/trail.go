@@ -57,7 +57,7 @@ func OpenTrail(door *tenantdb.Door, c TrailConfig) (*Trail, error) {
 		return nil, err
 	}
 	record := func(ctx context.Context, tenant uuid.UUID, e Event) error { return log(ctx, door, tenant, e) }
-	if t.gaps, err = openGaps(c.SpoolDir, c.Logger, record); err != nil {
+	if t.gaps, err = openGaps(c.SpoolDir, c.Logger, record, t.spool.setAside); err != nil {
 		t.group.Close()
 		return nil, errors.Join(err, t.spool.Close())
 	}

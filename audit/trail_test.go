@@ -451,3 +451,95 @@ func TestAClosedTrailSaysSo(t *testing.T) {
 		t.Errorf("%d events in a gap, %v", st.Gaps, err)
 	}
 }
+
+// TestARefusedGapIsKept has the database refuse the event that records a gap: it is kept like any refused event, and
+// can be put back.
+func TestARefusedGapIsKept(t *testing.T) {
+	dir := t.TempDir()
+	trail, proxy, d := cutTrail(t, policy(t, `{"default":{"when_unwritable":"go_on","wait":"50ms"}}`), dir)
+	testkit.Owner(t, d,
+		`CREATE FUNCTION refuse_gap() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+	    IF NEW.action_type = 'audit_gap' THEN RAISE EXCEPTION 'no gaps'; END IF; RETURN NEW; END $$;
+	  CREATE TRIGGER refuse_gap BEFORE INSERT ON audit_events FOR EACH ROW EXECUTE FUNCTION refuse_gap()`)
+	proxy.Cut(true)
+	if _, err := trail.Log(t.Context(), tenantA, audit.Event{Action: "x"}); err != nil {
+		t.Fatal(err)
+	}
+	proxy.Drop()
+	proxy.Cut(false)
+	s := spoolOf(t, trail)
+	eventually(t, "the refused gap is kept", func() bool { return s.Status().Rejected == 1 })
+	if got := metric(t, trail, "konstruct_audit_spool_rejected_events"); got != 1 {
+		t.Errorf("the metric says %v", got)
+	}
+	kept, err := audit.ReadRejected(dir)
+	if err != nil || len(kept) != 1 || kept[0].Action != audit.ActionGap ||
+		!strings.Contains(kept[0].Reason, "no gaps") {
+		t.Fatalf("%+v, %v", kept, err)
+	}
+	eventually(t, "the gap waits no more", func() bool {
+		st, err := audit.InspectSpool(dir)
+		return err == nil && st.Gaps == 0 && st.Rejected == 1
+	})
+	testkit.Owner(t, d, `DROP TRIGGER refuse_gap ON audit_events`)
+	if n, err := s.Retry(t.Context()); err != nil || n != 1 {
+		t.Errorf("put back %d, %v", n, err)
+	}
+	if err := s.Drain(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	gaps := events(t, d, tenantA, audit.Filter{Action: audit.ActionGap})
+	if len(gaps) != 1 || gaps[0].ID != kept[0].Event ||
+		string(member(t, gaps[0].Metadata, "konstruct.gap.count")) != "1" {
+		t.Errorf("recorded as %+v", gaps)
+	}
+}
+
+// TestRefusedEventsAreCountedOnce retries after a retry that was killed: both files hold the same events.
+func TestRefusedEventsAreCountedOnce(t *testing.T) {
+	d, dir := testkit.Database(t), t.TempDir()
+	trail, err := openTrail(testkit.DoorOf(t, d), dir, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	taken := uuid.New()
+	if _, err := trail.Log(t.Context(), tenantA, audit.Event{ID: taken, Action: "x"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := trail.LogAsync(t.Context(), tenantA, []audit.Event{{ID: taken, Action: "taken"}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := spoolOf(t, trail).Drain(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := trail.Close(); err != nil {
+		t.Fatal(err)
+	}
+	raw, err := os.ReadFile(filepath.Join(dir, "rejected.jsonl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "retrying.jsonl"), raw, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if trail, err = openTrail(testkit.DoorOf(t, d), dir, nil); err != nil {
+		t.Fatal(err)
+	}
+	defer trail.Close()
+	s := spoolOf(t, trail)
+	if n := s.Status().Rejected; n != 1 {
+		t.Errorf("%d at the start", n)
+	}
+	for range 2 {
+		if _, err := s.Retry(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Drain(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		kept, err := audit.ReadRejected(dir)
+		if n := s.Status().Rejected; err != nil || n != len(kept) || n < 1 {
+			t.Errorf("the status says %d, and %d are kept, %v", n, len(kept), err)
+		}
+	}
+}

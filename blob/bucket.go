@@ -1,4 +1,4 @@
-// Package blob reads and writes files in a folder or in a bucket that speaks S3. It must not know what they hold.
+// Package blob reads and writes files in a folder or in an S3-compatible bucket. It must not know what they contain.
 package blob
 
 import (
@@ -15,22 +15,22 @@ import (
 	"github.com/minio/minio-go/v7/pkg/credentials"
 )
 
-// S3Bucket is a place in an S3-compatible bucket: an object, and what lies below its name.
+// S3Bucket is an object in an S3-compatible bucket, and the objects below its name.
 type S3Bucket struct {
 	client         *minio.Client
 	bucket, object string
 }
 
-// Each request to a bucket takes at most requestLimit; an upload of many megabytes, uploadLimit.
+// requestLimit is the timeout of a request; uploadLimit that of a request with many megabytes.
 const (
 	requestLimit = 10 * time.Second
 	uploadLimit  = 5 * time.Minute
 	maxRead      = 16 << 20 // bytes of a file that is read back
 )
 
-// OpenS3 reads s3://BUCKET/OBJECT, with ?endpoint=https://HOST where it is not Amazon's, and ?region=. The keys are
-// where Amazon's own tools look for them: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, the credentials file, the
-// machine's role.
+// OpenS3 opens s3://BUCKET/OBJECT, with ?endpoint=https://HOST for providers other than Amazon, and ?region=. The
+// credentials come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, the AWS credentials file, or the machine's IAM
+// role.
 func OpenS3(place string) (*S3Bucket, error) {
 	b, err := openS3(place)
 	if err == nil && b.object == "" {
@@ -39,7 +39,7 @@ func OpenS3(place string) (*S3Bucket, error) {
 	return b, err
 }
 
-// OpenPrefix reads s3://BUCKET/PREFIX, where the prefix may be empty, as OpenBucket does.
+// OpenPrefix opens s3://BUCKET/PREFIX, whose prefix may be empty, as OpenS3 does.
 func OpenPrefix(place string) (*S3Bucket, error) { return openS3(place) }
 
 func openS3(place string) (*S3Bucket, error) {
@@ -66,7 +66,7 @@ func openS3(place string) (*S3Bucket, error) {
 
 func (b *S3Bucket) String() string { return "s3://" + b.bucket + "/" + b.object }
 
-// Load returns the object and its version; both are empty where it is not there.
+// Load returns the object and its version; both are empty if it does not exist.
 func (b *S3Bucket) Load(ctx context.Context) (text, version string, err error) {
 	return b.get(ctx, b.object)
 }
@@ -100,12 +100,12 @@ type Object struct {
 	Size int64
 }
 
-// URL is the object's own: s3://BUCKET/NAME.
+// URL returns the object's URL: s3://BUCKET/NAME.
 func (b *S3Bucket) URL(o Object) string {
 	return (&url.URL{Scheme: "s3", Host: b.bucket, Path: "/" + o.Name}).String()
 }
 
-// Each hands on the objects below the prefix in the order of their names, until each returns an error.
+// Each calls each with the objects below the prefix in the order of their names, until each returns an error.
 func (b *S3Bucket) Each(ctx context.Context, each func(Object) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // which ends the listing
@@ -124,7 +124,7 @@ func (b *S3Bucket) Each(ctx context.Context, each func(Object) error) error {
 	return ctx.Err()
 }
 
-// Get returns an object's content, which is that of its ETag.
+// Get returns an object's content, or ErrChanged if it no longer matches the ETag.
 func (b *S3Bucket) Get(ctx context.Context, o Object) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, uploadLimit)
 	defer cancel()
@@ -145,8 +145,8 @@ func (b *S3Bucket) Get(ctx context.Context, o Object) ([]byte, error) {
 	return raw, err
 }
 
-// Swap puts the object there if its version is still the given one, empty for one that is not there, and returns its
-// new version, or ErrChanged. The bucket must have conditional writes (If-Match, If-None-Match).
+// Swap stores the object if its version is still the given one (empty: if it does not exist) and returns the new
+// version, or ErrChanged. The bucket must support conditional writes (If-Match, If-None-Match).
 func (b *S3Bucket) Swap(ctx context.Context, version, note string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestLimit)
 	defer cancel()
@@ -166,7 +166,7 @@ func (b *S3Bucket) Swap(ctx context.Context, version, note string) (string, erro
 	return "", err
 }
 
-// Read implements Shelf, below the object's name.
+// Read implements Bucket, for objects below the object's name.
 func (b *S3Bucket) Read(ctx context.Context, name string) ([]byte, error) {
 	text, version, err := b.get(ctx, b.object+"/"+name)
 	if version == "" {
@@ -175,7 +175,7 @@ func (b *S3Bucket) Read(ctx context.Context, name string) ([]byte, error) {
 	return []byte(text), err
 }
 
-// Write implements Shelf.
+// Write implements Bucket.
 func (b *S3Bucket) Write(ctx context.Context, name string, raw []byte) error {
 	ctx, cancel := context.WithTimeout(ctx, uploadLimit)
 	defer cancel()

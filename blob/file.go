@@ -6,8 +6,8 @@ import (
 	"path/filepath"
 )
 
-// WriteNew writes a file of this machine's, for its owner alone, that is whole and synced, or not there; fs.ErrExist
-// where there is one.
+// WriteNew creates a file that only its owner can read. The file is whole and synced, or not there. The error is
+// fs.ErrExist if it exists already.
 func WriteNew(path, text string) error {
 	tmp, err := os.CreateTemp(filepath.Dir(path), ".new-*") // 0600
 	if err != nil {
@@ -27,7 +27,7 @@ func WriteNew(path, text string) error {
 	return SyncDir(filepath.Dir(path))
 }
 
-// SyncDir makes what was created in or renamed into a folder survive a crash.
+// SyncDir syncs a folder, so that files created in or renamed into it survive a crash.
 func SyncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {

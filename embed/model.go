@@ -8,18 +8,18 @@ import (
 	"sort"
 )
 
-// ModelName is the local model's name as its makers publish it.
+// ModelName is the local model's published name.
 const ModelName = "sentence-transformers/all-MiniLM-L6-v2"
 
-// ErrNoModel says that the local model is not on this machine.
+// ErrNoModel means that the local model is not on this machine.
 var ErrNoModel = errors.New(
 	"the embedding model is not here: run `make setup`, `konstruct model fetch` or `konstruct model import`")
 
-// Model is where the local model's files stand: parts/models/all-MiniLM-L6-v2, and ONNX Runtime's
-// library in parts/onnxruntime.
+// Model holds the paths of the local model's files: models/all-MiniLM-L6-v2, and the library of ONNX Runtime in
+// onnxruntime, below the folder of assets.
 type Model struct{ Parts string }
 
-// FindTokenizer loads the tokenizer of the model below the parts folder.
+// FindTokenizer loads the tokenizer of the model below the folder of assets.
 func FindTokenizer(parts string) (*Tokenizer, error) {
 	m, err := FindModel(parts)
 	if err != nil {
@@ -28,7 +28,7 @@ func FindTokenizer(parts string) (*Tokenizer, error) {
 	return LoadTokenizer(m.Tokenizer())
 }
 
-// FindModel returns the model below the parts folder, or ErrNoModel.
+// FindModel returns the model below the folder of assets, or ErrNoModel.
 func FindModel(parts string) (Model, error) {
 	m := Model{parts}
 	for _, f := range []string{m.Network(), m.Tokenizer()} {
@@ -39,17 +39,17 @@ func FindModel(parts string) (Model, error) {
 	return m, nil
 }
 
-// Dir is the model's own folder.
+// Dir returns the folder of the model.
 func (m Model) Dir() string { return filepath.Join(m.Parts, "models", "all-MiniLM-L6-v2") }
 
-// Network is the network as ONNX.
+// Network returns the path of the network in ONNX format.
 func (m Model) Network() string { return filepath.Join(m.Dir(), "model.onnx") }
 
-// Tokenizer is the vocabulary as tokenizer.json.
+// Tokenizer returns the path of tokenizer.json, the vocabulary.
 func (m Model) Tokenizer() string { return filepath.Join(m.Dir(), "tokenizer.json") }
 
-// runtimeLibrary finds ONNX Runtime's shared library: KONSTRUCT_ONNXRUNTIME, then the parts folder,
-// then the usual places.
+// runtimeLibrary finds the shared library of ONNX Runtime: KONSTRUCT_ONNXRUNTIME, then the folder of assets, then the
+// standard locations.
 func (m Model) runtimeLibrary() (string, error) {
 	if p := os.Getenv("KONSTRUCT_ONNXRUNTIME"); p != "" {
 		return p, nil

@@ -19,7 +19,7 @@ func openRuntime(m Model) (backend, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The library's environment is the process's; it is made once and kept.
+	// ONNX Runtime has one environment for each process; it is created once and kept.
 	if !ort.IsInitialized() {
 		ort.SetSharedLibraryPath(lib)
 		if err := ort.InitializeEnvironment(ort.WithLogLevelError()); err != nil {

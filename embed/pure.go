@@ -7,7 +7,7 @@ import (
 	"sync"
 )
 
-// The measures of all-MiniLM-L6-v2, a BERT (Devlin et al. 2018).
+// The dimensions of all-MiniLM-L6-v2, a BERT (Devlin et al. 2018).
 const (
 	layers  = 6
 	heads   = 12
@@ -16,7 +16,7 @@ const (
 	epsilon = 1e-12
 )
 
-// pure runs the network in Go alone. It is what a machine without ONNX Runtime gets: slower, the same vectors.
+// pure runs the network in pure Go, for machines without ONNX Runtime. It is slower and gives the same vectors.
 type pure struct {
 	multiply               func(int, *float32, int, *float32, *float32, *float32, int)
 	words, positions, kind []float32 // kind: of the only kind of text there is
@@ -31,13 +31,13 @@ type layer struct {
 	afterAll                    normal
 }
 
-// dense is a matrix and its bias.
+// dense is a weight matrix and its bias.
 type dense struct {
 	weight packed
 	bias   []float32
 }
 
-// normal brings a token's numbers to mean 0 and variance 1, then scales and shifts them.
+// normal is layer normalization: it scales a token's values to mean 0 and variance 1, then applies weight and bias.
 type normal struct{ weight, bias []float32 }
 
 func openPure(m Model) (backend, error) {
@@ -86,7 +86,7 @@ func (p *pure) name() string                     { return "pure Go" }
 func (p *pure) close() error                     { return nil }
 func (p *pure) shape(rows, width int) (int, int) { return rows, width }
 
-// run takes each text by itself, as long as it is, on all cores.
+// run processes each text separately, without padding, on all cores.
 func (p *pure) run(ids, mask []int64, rows, width int) ([]float32, error) {
 	out := make([]float32, rows*width*Dimensions)
 	next := make(chan int, rows)
@@ -117,7 +117,7 @@ func (p *pure) run(ids, mask []int64, rows, width int) ([]float32, error) {
 	return out, err
 }
 
-// scratch is what one text's numbers are kept in; rows are filled up to a multiple of tileRows.
+// scratch holds the intermediate values of one text; rows are padded to a multiple of tileRows.
 type scratch struct {
 	x, query, key, value, seen, wide []float32
 	scores                           []float32
@@ -187,7 +187,7 @@ func (p *pure) layer(l *layer, s *scratch, n, rows int) {
 	l.afterAll.apply(s.x, s.query, n)
 }
 
-// softmax makes scores shares of 1.
+// softmax converts scores to weights whose sum is 1.
 func softmax(scores []float32, scale float32) {
 	most := scores[0]
 	for _, x := range scores {
@@ -203,7 +203,7 @@ func softmax(scores []float32, scale float32) {
 	}
 }
 
-// apply adds what a layer made to its n tokens, and normalizes them.
+// apply adds a layer's output to its n tokens, and normalizes them.
 func (l normal) apply(x, added []float32, n int) {
 	for t := range n {
 		row := x[t*Dimensions : (t+1)*Dimensions]

@@ -2,6 +2,7 @@ package embed
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -18,20 +19,20 @@ import (
 	"github.com/konstruct/konstruct/disclosure"
 )
 
-// Remote is an OpenAI-compatible endpoint: POST {BaseURL}/embeddings. Its fields are set before first use.
+// Remote is an OpenAI-compatible endpoint: POST {BaseURL}/embeddings. Set its fields before the first use.
 type Remote struct {
 	BaseURL string // for example https://api.openai.com/v1
 	Key     string // sent as a bearer token; empty for none
 	Model   string // for example text-embedding-3-small
 	Client  *http.Client
-	// Length is how many dimensions are asked for; 384 when zero.
+	// Length is the requested number of dimensions; 384 when zero.
 	Length int
-	// Attempts is how often one request is tried, 5 when zero; between tries it waits as Retry-After
-	// says, or 0.5 s doubling, at most a minute.
+	// Attempts is the number of attempts for a request, 5 when zero. Between attempts it waits as Retry-After says, or
+	// 0.5 s, doubled each time, at most a minute.
 	Attempts int
 }
 
-// Limits on what is sent to an endpoint and taken from it.
+// Limits on requests and responses.
 const (
 	remoteBatch    = 64
 	remoteResponse = 16 << 20
@@ -53,7 +54,7 @@ func (r *Remote) Dimensions() int {
 // Close implements Embedder.
 func (r *Remote) Close() error { return nil }
 
-// errRemote is all that a tenant is told of an endpoint that does not do what it should.
+// errRemote is what a tenant may read of a failure of the endpoint.
 var errRemote = errors.New("the embedding model can't be asked now")
 
 // Embed implements Embedder.
@@ -69,7 +70,7 @@ func (r *Remote) Embed(ctx context.Context, texts []string) ([][]float32, error)
 	return out, nil
 }
 
-// retryable is a failure that another try may mend, after wait.
+// retryable is an error after which the request can be tried again, after wait.
 type retryable struct {
 	err  error
 	wait time.Duration
@@ -98,9 +99,8 @@ func (r *Remote) batch(ctx context.Context, texts []string) ([][]float32, error)
 			return nil, fmt.Errorf("gave up after %d tries: %w", try, again.err)
 		}
 		wait := again.wait
-		if wait == 0 { // doubling, a quarter of it by chance, so that many clients spread out
-			wait = firstWait << (try - 1)
-			wait += rand.N(wait / 4)
+		if wait == 0 {
+			wait = backoff(try)
 		}
 		select {
 		case <-ctx.Done():
@@ -108,6 +108,18 @@ func (r *Remote) batch(ctx context.Context, texts []string) ([][]float32, error)
 		case <-time.After(min(wait, longestWait)):
 		}
 	}
+}
+
+// backoff is the wait after a failed attempt, counted from 1: it doubles up to longestWait, plus up to a quarter at
+// random, so that many clients spread out.
+func backoff(try int) time.Duration {
+	wait := firstWait
+	for range try - 1 {
+		if wait = min(2*wait, longestWait); wait == longestWait { // which keeps it from overflowing
+			break
+		}
+	}
+	return wait + rand.N(wait/4)
 }
 
 func (r *Remote) post(ctx context.Context, body []byte, n int) ([][]float32, error) {
@@ -120,11 +132,7 @@ func (r *Remote) post(ctx context.Context, body []byte, n int) ([][]float32, err
 	if r.Key != "" {
 		req.Header.Set("Authorization", "Bearer "+r.Key)
 	}
-	client := r.Client
-	if client == nil {
-		client = http.DefaultClient
-	}
-	resp, err := client.Do(req)
+	resp, err := cmp.Or(r.Client, http.DefaultClient).Do(req)
 	if err != nil {
 		return nil, &retryable{err: err}
 	}
@@ -147,7 +155,7 @@ func (r *Remote) post(ctx context.Context, body []byte, n int) ([][]float32, err
 	return r.decode(raw, n)
 }
 
-// retryAfter reads RFC 9110's Retry-After: seconds or a date. Zero when it says nothing.
+// retryAfter parses Retry-After (RFC 9110): seconds or a date. It is zero if the header is missing or invalid.
 func retryAfter(h string, now time.Time) time.Duration {
 	if s, err := strconv.Atoi(h); err == nil && s > 0 {
 		return time.Duration(min(s, int(longestWait/time.Second))) * time.Second

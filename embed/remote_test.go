@@ -101,3 +101,15 @@ func TestRemoteGivesUpAndDoesNotRepeatARefusal(t *testing.T) {
 		t.Errorf("%d requests, error %v", calls.Load(), err)
 	}
 }
+
+// TestARerankerNeedsNoClient has one without.
+func TestARerankerNeedsNoClient(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write([]byte(`[{"index":0,"score":0.5}]`))
+	}))
+	defer s.Close()
+	scores, err := (&embed.Reranker{URL: s.URL + "/rerank"}).Rerank(t.Context(), "x", []string{"y"})
+	if err != nil || len(scores) != 1 || scores[0] != 0.5 {
+		t.Errorf("%v, %v", scores, err)
+	}
+}

@@ -2,6 +2,7 @@ package embed
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -11,21 +12,22 @@ import (
 	"strings"
 )
 
-// Reranker reads each passage together with the question, and says how well it answers.
+// Reranker scores each passage by how well it answers the question, with a cross-encoder.
 type Reranker struct {
-	// URL is the whole address of an endpoint in the shape of Cohere's and Jina's (…/v1/rerank, …/v2/rerank) or, where
-	// it ends in another way than /vN/rerank, of text-embeddings-inference (…/rerank).
+	// URL is the address of an endpoint with the API of Cohere and Jina, if it contains /v1/rerank or /v2/rerank, or
+	// else with that of text-embeddings-inference (…/rerank).
 	URL   string
 	Key   string // sent as a bearer token; none when empty
 	Model string // not sent to text-embeddings-inference, which serves one
-	// Client sends the requests; its timeout bounds each.
+	// Client sends the requests, and its timeout limits each; http.DefaultClient when nil.
 	Client *http.Client
 }
 
-// maxReranked is how much of an answer is read.
+// maxReranked is the largest response in bytes.
 const maxReranked = 1 << 20
 
-// Rerank returns a score for each passage, in their order; the higher the better. The scale is the model's.
+// Rerank returns a score for each passage, in the order of the passages; higher is better. The scale depends on the
+// model.
 func (r *Reranker) Rerank(ctx context.Context, question string, passages []string) ([]float64, error) {
 	one := !strings.Contains(r.URL, "/v1/rerank") && !strings.Contains(r.URL, "/v2/rerank")
 	var body any = map[string]any{"model": r.Model, "query": question, "documents": passages, "top_n": len(passages)}
@@ -44,7 +46,7 @@ func (r *Reranker) Rerank(ctx context.Context, question string, passages []strin
 	if r.Key != "" {
 		req.Header.Set("Authorization", "Bearer "+r.Key)
 	}
-	resp, err := r.Client.Do(req)
+	resp, err := cmp.Or(r.Client, http.DefaultClient).Do(req)
 	if err != nil {
 		return nil, fmt.Errorf("rerank: %w", err)
 	}

@@ -11,15 +11,15 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// tensor is a matrix or a vector of a network's file.
+// tensor is a matrix or a vector of a network.
 type tensor struct {
 	dims []int
 	data []float32
 }
 
-// readWeights reads the numbers of a network out of its ONNX file (onnx.proto: ModelProto.graph 7, GraphProto.node 1
-// and initializer 5), by their names. A layer's matrix, whose name says nothing in some exports, has that of the bias
-// that is added to it, with "weight" in place of "bias".
+// readWeights reads the weights of a network from its ONNX file (onnx.proto: ModelProto.graph 7, GraphProto.node 1 and
+// initializer 5), by name. Some exports give the matrix of a layer a meaningless name; it gets the name of the bias
+// that is added to its product, with "weight" in place of "bias".
 func readWeights(path string) (map[string]tensor, error) {
 	raw, err := os.ReadFile(path)
 	if err != nil {
@@ -57,7 +57,7 @@ func readWeights(path string) (map[string]tensor, error) {
 	return weights, nil
 }
 
-// fields hands on the fields of a protobuf message.
+// fields calls a function for each field of a protobuf message.
 func fields(raw []byte, each func(number protowire.Number, bytes []byte, value uint64) error) error {
 	for len(raw) > 0 {
 		number, kind, n := protowire.ConsumeTag(raw)
@@ -86,7 +86,7 @@ func fields(raw []byte, each func(number protowire.Number, bytes []byte, value u
 	return nil
 }
 
-// node notes which matrix made a result, and which bias is added to it (NodeProto: input 1, output 2, op_type 4).
+// node records which matrix a product uses, and which bias is added to it (NodeProto: input 1, output 2, op_type 4).
 func node(raw []byte, added, multiplied map[string]string) error {
 	var in []string
 	var out, op string
@@ -115,7 +115,7 @@ func node(raw []byte, added, multiplied map[string]string) error {
 	return nil
 }
 
-// initializer notes a tensor of floats (TensorProto: dims 1, data_type 2 where 1 is float, name 8, raw_data 9).
+// initializer records a tensor of floats (TensorProto: dims 1, data_type 2 where 1 is float, name 8, raw_data 9).
 func initializer(raw []byte, weights map[string]tensor) error {
 	var t tensor
 	var name string

@@ -11,14 +11,14 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// Token is one piece of a text: its number in the model's vocabulary and where it stands in the text.
+// Token is a piece of a text: its id in the model's vocabulary and its position in the text.
 type Token struct {
 	ID         int32
 	Start, End int // byte offsets
 }
 
-// Tokenizer is BERT's uncased WordPiece: clean, split, strip accents, lower, and take the longest known
-// piece first. It is safe for concurrent use. docs/parts.md says why it is ours.
+// Tokenizer is BERT's uncased WordPiece: clean, split, strip accents, convert to lower case, and match the longest
+// known piece first. It is safe for concurrent use. docs/parts.md says why no library is used.
 type Tokenizer struct {
 	vocab            map[string]int32
 	pad, unk         int32
@@ -27,10 +27,10 @@ type Tokenizer struct {
 	longest          int // bytes of the longest piece
 }
 
-// maxWord is how many characters a word may have before it becomes [UNK], as in the reference.
+// maxWord is the maximum number of characters of a word; longer words become [UNK], as in the reference implementation.
 const maxWord = 100
 
-// LoadTokenizer reads the vocabulary of a Hugging Face tokenizer.json of the WordPiece kind.
+// LoadTokenizer reads the vocabulary of a Hugging Face tokenizer.json of type WordPiece.
 func LoadTokenizer(path string) (*Tokenizer, error) {
 	raw, err := os.ReadFile(path)
 	if err != nil {
@@ -62,7 +62,7 @@ func LoadTokenizer(path string) (*Tokenizer, error) {
 	return t, nil
 }
 
-// Encode returns the text's tokens in order, without the two that stand around every input.
+// Encode returns the text's tokens in order, without the two special tokens around every input.
 func (t *Tokenizer) Encode(text string) []Token {
 	var e encoder
 	e.t = t
@@ -80,7 +80,8 @@ func (t *Tokenizer) Encode(text string) []Token {
 	return e.tokens
 }
 
-// nextSpecial finds the first special token written out in s, which the reference takes as that token.
+// nextSpecial finds the first special token that is spelled out in s; the reference implementation treats it as that
+// token.
 func (t *Tokenizer) nextSpecial(s string) (at int, name string) {
 	for from := 0; ; {
 		i := strings.IndexByte(s[from:], '[')
@@ -96,7 +97,7 @@ func (t *Tokenizer) nextSpecial(s string) (at int, name string) {
 	}
 }
 
-// encoder gathers one word at a time: its normalized bytes, and which bytes of the text each came from.
+// encoder collects one word at a time: its normalized bytes, and the byte of the text that each came from.
 type encoder struct {
 	t      *Tokenizer
 	word   []byte
@@ -127,7 +128,7 @@ func (e *encoder) take(r rune, from, to int) {
 	case r == '\t' || r == '\n' || r == '\r' || unicode.IsSpace(r) && !unicode.Is(unicode.Cc, r):
 		e.flush()
 	case r == 0 || r == utf8.RuneError || isOther(r):
-		// Removed, as if it had not been there.
+		// Removed characters do not end a word.
 	case isPunctuation(r), isChinese(r):
 		e.flush()
 		e.add(r, from, to)
@@ -168,7 +169,7 @@ func (e *encoder) add(r rune, from, to int) {
 	e.runes++
 }
 
-// flush cuts the gathered word into the longest pieces that the vocabulary knows.
+// flush splits the collected word into the longest pieces of the vocabulary.
 func (e *encoder) flush() {
 	if len(e.word) == 0 {
 		return
@@ -208,7 +209,7 @@ func isOther(r rune) bool {
 	return unicode.Is(unicode.C, r) || !unicode.In(r, unicode.L, unicode.M, unicode.N, unicode.P, unicode.S, unicode.Z)
 }
 
-// isPunctuation counts every ASCII symbol as punctuation, as BERT does.
+// isPunctuation reports punctuation; as in BERT, every ASCII symbol is punctuation.
 func isPunctuation(r rune) bool {
 	if r < utf8.RuneSelf {
 		return '!' <= r && r <= '/' || ':' <= r && r <= '@' || '[' <= r && r <= '`' || '{' <= r && r <= '~'
@@ -216,7 +217,7 @@ func isPunctuation(r rune) bool {
 	return unicode.IsPunct(r)
 }
 
-// isChinese reports the ideographs that BERT takes one by one; kana and hangul are not among them.
+// isChinese reports the ideographs that BERT makes separate tokens; kana and hangul are not among them.
 func isChinese(r rune) bool {
 	return 0x4E00 <= r && r <= 0x9FFF || 0x3400 <= r && r <= 0x4DBF || 0x20000 <= r && r <= 0x2A6DF || 0x2A700 <= r &&
 		r <= 0x2CEAF ||

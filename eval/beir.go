@@ -1,5 +1,5 @@
-// Package eval measures how well a search answers: it reads collections whose answers are known, in BEIR's layout, and
-// computes what trec_eval does. It is pure and knows no database.
+// Package eval measures search quality: it reads collections with judged queries in BEIR's layout, and computes the
+// measures of trec_eval. It is pure and knows no database.
 package eval
 
 import (
@@ -21,26 +21,26 @@ type Doc struct {
 	Text  string `json:"text"`
 }
 
-// Query is a question of a collection.
+// Query is a query of a collection.
 type Query struct {
 	ID   string `json:"_id"`
 	Text string `json:"text"`
 }
 
-// Collection is documents, questions, and which document answers which question how well.
+// Collection is documents, queries, and judgements: how well each document answers each query.
 type Collection struct {
 	Docs    []Doc
 	Queries []Query                   // those that somebody judged answers of
 	Judged  map[string]map[string]int // by question and document; above 0 is an answer
-	// Unanswered are the questions that no search can answer.
+	// Unanswered are the queries that no search can answer.
 	Unanswered []string
 }
 
-// ErrNothing says that a collection measures nothing: its figures would be zero whatever is searched, and however.
+// ErrNothing means that a collection can't measure anything: every score would be zero whatever a search returned.
 var ErrNothing = errors.New("nothing can be measured by it")
 
-// Unanswerable returns the questions that no search can answer: none of their answers is a document that there is. They
-// count 0 in each mean, as trec_eval has it. Where no question can be answered, the error is ErrNothing.
+// Unanswerable returns the queries that no search can answer, because no document among their answers exists. They
+// count as 0 in each mean, as in trec_eval. If no query can be answered, the error is ErrNothing.
 func (c *Collection) Unanswerable(there func(doc string) bool) (ids []string, err error) {
 	for _, q := range c.Queries {
 		can := false
@@ -58,10 +58,10 @@ func (c *Collection) Unanswerable(there func(doc string) bool) (ids []string, er
 	return ids, err
 }
 
-// text reports a document that has any text.
+// text reports whether a document has text.
 func (d *Doc) text() bool { return strings.TrimSpace(d.Title+d.Text) != "" }
 
-// check is the error of a collection by which nothing can be measured.
+// check returns an error for a collection that can't measure anything.
 func (c *Collection) check() error {
 	some := map[string]bool{}
 	for i := range c.Docs {
@@ -77,7 +77,7 @@ func (c *Collection) check() error {
 	return err
 }
 
-// Limits of a collection that is read.
+// Limits on a collection.
 const (
 	maxDocs = 10_000_000
 	maxLine = 16 << 20
@@ -162,7 +162,7 @@ func readJudgements(path string) (map[string]map[string]int, error) {
 	return all, err
 }
 
-// eachLine hands on the lines of a file that are not empty, counted from 1.
+// eachLine calls fn with each line of a file that is not empty, and its number from 1.
 func eachLine(path string, fn func(n int, line []byte) error) error {
 	f, err := os.Open(path)
 	if err != nil {
@@ -185,7 +185,7 @@ func eachLine(path string, fn func(n int, line []byte) error) error {
 	return nil
 }
 
-// WriteTREC writes a run as trec_eval reads it: question, Q0, document, rank, score, tag.
+// WriteTREC writes a run in the format of trec_eval: query, Q0, document, rank, score, tag.
 func WriteTREC(w io.Writer, c *Collection, run Run, tag string) error {
 	out := bufio.NewWriter(w)
 	for _, q := range c.Queries {

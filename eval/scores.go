@@ -13,23 +13,23 @@ type Ranked struct {
 	Score float64
 }
 
-// Run is what was returned for each question, best first.
+// Run holds the documents returned for each query, best first.
 type Run map[string][]Ranked
 
-// Measure is one of what is measured, by trec_eval's definition: nDCG has the judged score as its gain and log2(rank+1)
-// as its discount, AP counts answers that were not returned.
+// Measure is a measure as trec_eval defines it: nDCG uses the judgement as gain and log2(rank+1) as discount; AP counts
+// relevant documents that were not returned.
 type Measure struct {
 	Name string
 	of   func(ranked []Ranked, judged map[string]int) float64
 }
 
-// Measures returns what is measured.
+// Measures returns all measures.
 func Measures() []Measure {
 	return []Measure{{"nDCG@10", ndcg(10)}, {"Recall@10", recall(10)}, {"Recall@100", recall(100)}, {"MRR@10", mrr(10)},
 		{"MAP@100", ap(100)}}
 }
 
-// Score is a measure's mean over all questions, with its 95 % interval by bootstrap.
+// Score is the mean of a measure over all queries, with its 95 % bootstrap interval.
 type Score struct {
 	Measure string  `json:"measure"`
 	Mean    float64 `json:"mean"`
@@ -37,10 +37,10 @@ type Score struct {
 	High    float64 `json:"high"`
 }
 
-// bootstraps is how often questions are drawn anew, with a seed that is always the same.
+// bootstraps is the number of resamples; the seed is fixed.
 const bootstraps = 2000
 
-// Evaluate measures a run. A question for which nothing was returned counts 0. Of no questions there are no scores.
+// Evaluate computes the scores of a run. A query without results counts as 0. Without queries there are no scores.
 func Evaluate(c *Collection, run Run) (scores []Score) {
 	if len(c.Queries) == 0 {
 		return nil
@@ -76,9 +76,8 @@ func interval(each []float64) (low, high float64) {
 	return means[bootstraps*25/1000], means[bootstraps*975/1000]
 }
 
-// Order puts documents in the order in which trec_eval reads them: by their scores in single precision, those of one
-// score by their names backwards. Scores are spread where they are the same, so that the order is kept that they were
-// returned in.
+// Order sorts documents as trec_eval does: by score in single precision, and equal scores by name in descending order.
+// Equal scores are first spread out, to keep the order in which they were returned.
 func Order(returned []Ranked) []Ranked {
 	all := slices.Clone(returned)
 	slices.SortStableFunc(all, func(a, b Ranked) int { return cmp.Compare(b.Score, a.Score) })

@@ -23,10 +23,14 @@ const (
 	ActionRule      = "retention_rule"
 	ActionHold      = "legal_hold"
 	ActionRequest   = "compliance_request"
+	// The refusals of a request: that of an erasure, and those of all others.
+	ActionErasureDeclined = "erasure_declined"
+	ActionDeclined        = "compliance_declined"
 )
 
 // Act is an event of the tenant's log that records what was erased or deleted, or what restricts such acts: a retention
-// rule, a legal hold, a request for a second person's approval. A bundle proves it like any other event.
+// rule, a legal hold, a request for a second person's approval, or its refusal. A bundle proves it like any other
+// event.
 type Act struct {
 	Event      string    `json:"event_id"`
 	Action     string    `json:"action_type"`
@@ -82,11 +86,21 @@ func (a *Act) String() string {
 // NewAct parses an event that records an act. It fails if the action type is not an act's or the metadata is malformed.
 func NewAct(id string, at time.Time, by, action, reason string, metadata []byte) (*Act, error) {
 	switch action {
-	case ActionErasure, ActionRetention, ActionRule, ActionHold, ActionRequest:
+	case ActionErasure, ActionRetention, ActionRule, ActionHold, ActionRequest, ActionErasureDeclined, ActionDeclined:
 	default:
 		return nil, fmt.Errorf("event %s: %.40q is no act", id, action)
 	}
 	a := &Act{Event: id, Action: action, At: at, By: by, Reason: reason}
+	if a.declines() {
+		var of struct {
+			Request string `json:"request"` // its events are their number only
+		}
+		if err := json.Unmarshal(metadata, &of); err != nil {
+			return nil, fmt.Errorf("event %s: its metadata: %w", a.Event, err)
+		}
+		a.kind.Request = of.Request
+		return a, nil
+	}
 	if err := json.Unmarshal(metadata, &a.kind); err != nil {
 		return nil, fmt.Errorf("event %s: its metadata: %w", a.Event, err)
 	}
@@ -118,6 +132,8 @@ func (a *Act) LastLeaf() int64 {
 
 // binds reports whether the act erases and deletes nothing itself, and only restricts later acts.
 func (a *Act) binds() bool { return a.Action != ActionErasure && a.Action != ActionRetention }
+
+func (a *Act) declines() bool { return a.Action == ActionErasureDeclined || a.Action == ActionDeclined }
 
 // readAct parses a record of an act.
 func readAct(r *ledger.Record) (*Act, error) {

@@ -13,8 +13,6 @@ import (
 	"strings"
 	"unicode"
 
-	"golang.org/x/mod/sumdb/note"
-
 	"github.com/konstruct/konstruct/ledger"
 )
 
@@ -71,10 +69,10 @@ func (c Command) trust() (t Trust, err error) {
 	}
 	for _, w := range c.Witnesses {
 		key, err := orFile(w)
-		var v note.Verifier
-		if err == nil {
-			v, err = ledger.ParseWitness(key)
+		if err != nil {
+			return t, fmt.Errorf("--witness: %w", err)
 		}
+		v, err := ledger.ParseWitness(key)
 		if err != nil {
 			return t, fmt.Errorf("--witness: %w", err)
 		}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/konstruct/konstruct/ledger"
+	"github.com/konstruct/konstruct/plural"
 )
 
 // witnesses checks that enough of the trusted witnesses cosigned.
@@ -65,38 +66,44 @@ func (c *bundleCheck) describe(authority string) {
 		from = c.From.Format(time.RFC3339)
 	}
 	say("authentic: signed by %s, for tenant %s", c.key, c.Tenant)
-	say("unaltered: each of the %d events shown is, in every field opened, what was sealed when it was recorded",
-		c.Matching)
-	complete := fmt.Sprintf("complete for: %s. All %d events that entered the log between %s and %s are accounted "+
-		"for; %d are shown not to match",
-		c.m.Filter, c.Matching+c.Excluded+c.Undecided+c.Deleted, from, c.To.Format(time.RFC3339), c.Excluded)
+	say("unaltered: %s is, in every field opened, what was sealed when it was recorded",
+		plural.Word(c.Matching, "the event shown", fmt.Sprintf("each of the %d events shown", c.Matching)))
+	all := c.Matching + c.Excluded + c.Undecided + c.Deleted
+	complete := fmt.Sprintf("complete for: %s. %s that entered the log between %s and %s %s accounted for; %s shown "+
+		"not to match", c.m.Filter, plural.Word(all, "The one event", fmt.Sprintf("All %d events", all)), from,
+		c.To.Format(time.RFC3339), plural.Word(all, "is", "are"), plural.Of(c.Excluded, "is", "are"))
 	if c.Undecided > 0 {
 		complete += fmt.Sprintf("; of %d nobody can tell, because what the filter asks for was erased", c.Undecided)
 	}
 	if c.Deleted > 0 {
-		complete += fmt.Sprintf("; %d were deleted under retention", c.Deleted)
+		complete += fmt.Sprintf("; %s deleted under retention", plural.Of(c.Deleted, "was", "were"))
 	}
 	say("%s", complete)
 	if c.Waiting > 0 {
-		note("when it was made, %d more events of the tenant's were sealed and in no log yet, says its maker: they "+
-			"are not in it", c.Waiting)
+		note("when it was made, %s of the tenant's %s sealed and in no log yet, says its maker: %s not in it",
+			plural.Of(c.Waiting, "more event", "more events"), plural.Word(c.Waiting, "was", "were"),
+			plural.Word(c.Waiting, "it is", "they are"))
 	}
 	if c.Late > 0 {
-		note("%d events say that they were recorded more than %s before %s, or before an event that entered the log "+
-			"ahead of them: their transactions were open that long, or the time is false", c.Late, lateAfter, from)
+		note("%s recorded more than %s before %s, or before an event that entered the log ahead of %s that long, or "+
+			"the time is false", plural.Of(c.Late, "event says that it was", "events say that they were"), lateAfter,
+			from, plural.Word(c.Late, "it: its transaction was open", "them: their transactions were open"))
 	}
 	for i, a := range c.Acts {
 		if i == maxDescribed {
-			note("%d more acts of erasure and retention are in the bundle", len(c.Acts)-i)
+			note("%s of erasure and retention %s in the bundle", plural.Of(len(c.Acts)-i, "more act", "more acts"),
+				plural.Word(len(c.Acts)-i, "is", "are"))
 			break
 		}
-		say("of %d events: %s", a.Events, a)
+		say("of %s: %s", plural.Of(a.Events, "event", "events"), a)
 	}
 	if restricting := len(c.acts) - len(c.Acts); len(c.Acts) > 0 {
-		say("these acts were lawful by the %d rules, holds and requests that the bundle shows, and by a floor of %d "+
-			"days; that there are no others rests on who made it", restricting, c.t.Floor)
+		say("these acts were lawful by the %s that the bundle shows, and by a floor of %s; that there are no others "+
+			"rests on who made it", plural.Of(restricting, "rule, hold, request or refusal",
+			"rules, holds, requests and refusals"), plural.Of(c.t.Floor, "day", "days"))
 	}
-	say("signed at %s as part of a log of %d events", c.Signed.Format(time.RFC3339), c.last.Size)
+	say("signed at %s as part of a log of %s", c.Signed.Format(time.RFC3339),
+		plural.Of(c.last.Size, "event", "events"))
 	if len(c.Withheld) > 0 {
 		note("withheld from the events that match: %v", c.Withheld)
 	}

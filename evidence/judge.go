@@ -14,8 +14,8 @@ import (
 const DefaultFloor = 184
 
 // ComplianceJudge checks a tenant's acts against the log that has them: an act is not lawful just because it is in the
-// log. The rules, holds and requests in force are earlier events of the same log, and signed checkpoints prove the age
-// of a leaf.
+// log. The rules, holds, requests and refusals in force are earlier events of the same log, and signed checkpoints
+// prove the age of a leaf.
 type ComplianceJudge struct {
 	// Floor is the least number of days that a rule may keep events; 0 means no check. The verifier sets it, not the
 	// database.
@@ -36,6 +36,8 @@ type complianceState struct {
 	rules     map[string]int
 	holds     map[string]*Act
 	requests  map[string]*Act
+	decided   map[string]*Act // by request: the act that carried it out, or its refusal
+	before    *Act            // the act before this one in the log
 	acts      map[string]bool
 	twoPeople bool
 	found     []Ruling
@@ -44,7 +46,7 @@ type complianceState struct {
 // Rule checks all of a tenant's acts, given in the log's order, and returns those that were not lawful.
 func (j *ComplianceJudge) Rule(acts []*Act) []Ruling {
 	g := complianceState{ComplianceJudge: j, rules: map[string]int{}, holds: map[string]*Act{},
-		requests: map[string]*Act{}, acts: map[string]bool{}}
+		requests: map[string]*Act{}, decided: map[string]*Act{}, acts: map[string]bool{}}
 	for _, a := range acts {
 		g.acts[a.Event] = true
 	}
@@ -61,6 +63,10 @@ func (j *ComplianceJudge) Rule(acts []*Act) []Ruling {
 		case ActionRetention:
 			g.retention(a)
 		}
+		if r := a.kind.Request; r != "" && a.Action != ActionRequest && g.decided[r] == nil {
+			g.decided[r] = a
+		}
+		g.before = a
 	}
 	return g.found
 }
@@ -69,7 +75,8 @@ func (g *complianceState) refuse(a *Act, format string, args ...any) {
 	g.found = append(g.found, Ruling{a.Event, "records an act that was not lawful: " + fmt.Sprintf(format, args...)})
 }
 
-// checkApproval checks that an act that needs two people's approval matches an earlier request in the log.
+// checkApproval checks that an act that needs two people's approval matches an earlier request in the log, which
+// nothing between them has carried out or declined.
 func (g *complianceState) checkApproval(a *Act, what string, same func(request *actMetadata) bool) {
 	if !g.twoPeople {
 		return
@@ -82,7 +89,18 @@ func (g *complianceState) checkApproval(a *Act, what string, same func(request *
 		g.refuse(a, "two people must agree, and one did")
 	case r.By != a.By || r.kind.Act != what || !same(&r.kind):
 		g.refuse(a, "two people must agree, and what was asked for is something else (event %s)", r.Event)
+	case g.decided[a.kind.Request] != nil && !g.continues(a, r):
+		g.refuse(a, "two people must agree, and what was asked for was decided before (event %s)",
+			g.decided[a.kind.Request].Event)
 	}
+}
+
+// continues reports whether an erasure goes on with the one right before it: a request to erase one user's events is
+// carried out in parts of at most 1,000 events, in one transaction.
+func (g *complianceState) continues(a, request *Act) bool {
+	b := g.before
+	return request.kind.OfOneUser && a.Action == ActionErasure && b.Action == ActionErasure &&
+		b.kind.Request == a.kind.Request && b.ApprovedBy == a.ApprovedBy
 }
 
 func (g *complianceState) hold(a *Act) {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/konstruct/konstruct/ledger"
+	"github.com/konstruct/konstruct/plural"
 )
 
 // leaves reads every leaf of the range, checks it against the filter, and verifies all leaves against the signed roots.
@@ -41,12 +42,13 @@ func (c *bundleCheck) leaves(from *bufio.Reader) error {
 		return nil
 	}
 	if n != total {
-		c.problem("", leavesFile, "it holds %d leaves, and the range from %d to %d has %d", n, c.from.Size,
-			c.to.Size, total)
+		c.problem("", leavesFile, "it holds %s, and the range from %d to %d has %d", plural.Of(n, "leaf", "leaves"),
+			c.from.Size, c.to.Size, total)
 		return nil
 	}
 	if c.Matching != c.m.Matching {
-		c.problem("", manifestFile, "it says that %d events match, and %d do", c.m.Matching, c.Matching)
+		c.problem("", manifestFile, "it says that %s, and %s", plural.Of(c.m.Matching, "event matches", "events match"),
+			plural.Of(c.Matching, "does", "do"))
 	}
 	return c.roots(run)
 }
@@ -114,8 +116,8 @@ func (c *bundleCheck) record(r *ledger.Record, index int64, hash ledger.Hash, ru
 	case !rule.filter.inTime(r.RecordedAt):
 		c.Excluded++
 		if opened > 0 {
-			c.problem(id(), "", "was recorded outside the time asked for, and shows %d fields: the filter was changed",
-				opened)
+			c.problem(id(), "", "was recorded outside the time asked for, and shows %s: the filter was changed",
+				plural.Of(opened, "field", "fields"))
 		}
 	case is == excluded:
 		c.Excluded++
@@ -129,8 +131,8 @@ func (c *bundleCheck) record(r *ledger.Record, index int64, hash ledger.Hash, ru
 	case is == undecided:
 		c.Undecided++
 		if opened > 0 {
-			c.problem(id(), "", "can't be decided, because a field of the filter was erased, and shows %d fields: "+
-				"the filter was changed", opened)
+			c.problem(id(), "", "can't be decided, because a field of the filter was erased, and shows %s: "+
+				"the filter was changed", plural.Of(opened, "field", "fields"))
 		}
 	default:
 		return c.match(r, rule)
@@ -167,7 +169,8 @@ func (c *bundleCheck) match(r *ledger.Record, rule *filterRule) error {
 		}
 	}
 	if len(c.listed) < maxListed {
-		c.listed = append(c.listed, listEvent(r))
+		c.listed = append(c.listed, listEvent(r, cutText))
+		c.listedBefore = append(c.listedBefore, listEvent(r, cutBytes))
 	}
 	if c.t.Event != nil {
 		return c.t.Event(r)

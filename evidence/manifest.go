@@ -25,10 +25,12 @@ const (
 )
 
 // The versions of the bundle format. Version 2 adds the rules, holds and requests that restrict acts, and checkpoints
-// that prove the age of what was deleted. A bundle without acts has version 1.
+// that prove the age of what was deleted. A bundle without acts has version 1. Version 3 adds refusals of requests; a
+// bundle without one has an earlier version.
 const (
 	version  = "konstruct/evidence/v1"
 	version2 = "konstruct/evidence/v2"
+	version3 = "konstruct/evidence/v3"
 )
 
 // Manifest has a bundle's claims. The verifier trusts none of them: the leaves, the signatures and the proofs must
@@ -145,9 +147,9 @@ func readManifest(raw []byte) (m Manifest, err error) {
 	if again, err := m.text(); err != nil || !bytes.Equal(again, raw) {
 		return m, errors.New(manifestFile + ": it is not written as it should be")
 	}
-	if m.Version != version && m.Version != version2 {
-		return m, fmt.Errorf("%s: version %.40q: this program reads %s and %s", manifestFile, m.Version,
-			version, version2)
+	if m.Version != version && m.Version != version2 && m.Version != version3 {
+		return m, fmt.Errorf("%s: version %.40q: this program reads %s, %s and %s", manifestFile, m.Version,
+			version, version2, version3)
 	}
 	return m, nil
 }

@@ -7,6 +7,7 @@ import (
 	"html/template"
 	"io"
 	"time"
+	"unicode/utf8"
 
 	"github.com/konstruct/konstruct/ledger"
 )
@@ -27,8 +28,25 @@ const (
 	erasedMark   = "(erased)"
 )
 
-// listEvent returns a record as text, with fields cut at 2,000 bytes.
-func listEvent(r *ledger.Record) listedEvent {
+// maxListedText is how many bytes of a field the summary page shows.
+const maxListedText = 2000
+
+// cutBytes cuts a text at maxListedText, even inside a character: summary pages were written so once.
+func cutBytes(b []byte) string { return string(b[:maxListedText]) + "…" }
+
+// cutText cuts a text at maxListedText, or up to three bytes before it, at the end of a character.
+func cutText(b []byte) string {
+	end := maxListedText
+	for i := end; i > end-utf8.UTFMax; i-- {
+		if utf8.RuneStart(b[i]) {
+			return string(b[:i]) + "…"
+		}
+	}
+	return string(b[:end]) + "…" // it is no UTF-8
+}
+
+// listEvent returns a record as text, with long fields cut.
+func listEvent(r *ledger.Record, cut func([]byte) string) listedEvent {
 	text := func(f ledger.Field) string {
 		s := &r.Shown[f-1]
 		switch {
@@ -38,8 +56,8 @@ func listEvent(r *ledger.Record) listedEvent {
 			return withheldMark
 		case s.Null:
 			return ""
-		case len(s.Value) > 2000:
-			return string(s.Value[:2000]) + "…"
+		case len(s.Value) > maxListedText:
+			return cut(s.Value)
 		}
 		return string(s.Value)
 	}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/konstruct/konstruct/ledger"
+	"github.com/konstruct/konstruct/plural"
 )
 
 // Trust is what the verifier knows independently of the bundle.
@@ -128,8 +129,9 @@ func Verify(bundle io.ReaderAt, size int64, t Trust) (*Result, error) {
 		return nil, err
 	}
 	if m.Overdue > 0 {
-		c.problem("", "waiting", "when it was made, %d events of the tenant's were sealed and not in the log though "+
-			"they should have been, says its maker: what was left out is not known", m.Overdue)
+		c.problem("", "waiting", "when it was made, %s of the tenant's %s sealed and not in the log though %s should "+
+			"have been, says its maker: what was left out is not known", plural.Of(m.Overdue, "event", "events"),
+			plural.Word(m.Overdue, "was", "were"), plural.Word(m.Overdue, "it", "they"))
 	}
 	if err := c.summary(files[summaryFile]); err != nil {
 		return nil, err
@@ -209,11 +211,12 @@ type bundleCheck struct {
 	gone           map[int64][]*Act // proven retention acts, by the tiles of the leaves that they deleted
 	acts           []*Act           // all proven acts, including those that only restrict others
 	listed         []listedEvent    // the first matching events, for the summary page
+	listedBefore   []listedEvent    // the same, as bundles listed them before texts were cut between characters
 	newest         time.Time        // the newest recorded time of the range's events so far
 }
 
-// judge checks the acts against the rules, holds and requests before them, and the age of what they deleted against
-// signed checkpoints.
+// judge checks the acts against the rules, holds, requests and refusals before them, and the age of what they deleted
+// against signed checkpoints.
 func (c *bundleCheck) judge() {
 	type age struct {
 		size int64
@@ -274,14 +277,17 @@ func (c *bundleCheck) summary(f *zip.File) error {
 	if !c.OK() {
 		return nil // without proven content there is nothing to compare it with
 	}
-	proven := sha256.New()
-	if err := writeSummary(proven, c.m, c.Excluded, c.Deleted, c.Acts[:min(len(c.Acts), maxListed)],
-		c.listed); err != nil {
-		return fmt.Errorf("%s: %w", summaryFile, err)
+	for _, listed := range [][]listedEvent{c.listed, c.listedBefore} {
+		proven := sha256.New()
+		if err := writeSummary(proven, c.m, c.Excluded, c.Deleted, c.Acts[:min(len(c.Acts), maxListed)],
+			listed); err != nil {
+			return fmt.Errorf("%s: %w", summaryFile, err)
+		}
+		if Hash(proven.Sum(nil)) == c.m.Summary {
+			return nil
+		}
 	}
-	if Hash(proven.Sum(nil)) != c.m.Summary {
-		c.problem("", summaryFile, "it does not say what the bundle proves: do not read it")
-	}
+	c.problem("", summaryFile, "it does not say what the bundle proves: do not read it")
 	return nil
 }
 
@@ -294,7 +300,7 @@ const ClockSlack = time.Minute
 func (c *bundleCheck) chain() bool {
 	const maxKeys = 1000
 	if len(c.m.Keys) == 0 || len(c.m.Keys) > maxKeys {
-		c.problem("", "keys", "the bundle names %d keys", len(c.m.Keys))
+		c.problem("", "keys", "the bundle names %s", plural.Of(len(c.m.Keys), "key", "keys"))
 		return false
 	}
 	trusted := -1
@@ -349,10 +355,14 @@ func inTree(c ledger.Checkpoint, index int64, leaf ledger.Hash, proof []Hash) er
 	return c.Includes(index, leaf, p)
 }
 
-// openHead opens one of the tenant's checkpoints, and verifies that the super-log has it with its time.
+// openHead opens one of the tenant's checkpoints, and verifies that the super-log has it with its time, and that its
+// key was not retired then.
 func (c *bundleCheck) openHead(what string, h *Head) (cp ledger.Checkpoint) {
 	var err error
 	for i := len(c.keys) - 1; i >= 0; i-- {
+		if i+1 < len(c.keys) && c.m.Keys[i+1].Index <= h.Index {
+			break // retired, as all before it are
+		}
 		if cp, err = ledger.OpenCheckpoint(h.Checkpoint, c.keys[i].OfTenant(c.tenant)); err == nil {
 			break
 		}

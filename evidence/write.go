@@ -57,7 +57,7 @@ func (w *Writer) Add(r *ledger.Record, values *ledger.Values, salts *ledger.Salt
 	case matches:
 		w.m.Matching++
 		if len(w.listed) < maxListed {
-			w.listed = append(w.listed, listEvent(r))
+			w.listed = append(w.listed, listEvent(r, cutText))
 		}
 	case excluded:
 		w.excluded, w.excludedBytes = w.excluded+1, w.excludedBytes+int64(len(w.buf))
@@ -94,7 +94,12 @@ func (w *Writer) Act(index int64, proof []ledger.Hash, r *ledger.Record) error {
 	if err != nil {
 		return err
 	}
-	w.m.Version = version2
+	switch {
+	case a.declines():
+		w.m.Version = version3
+	case w.m.Version == version:
+		w.m.Version = version2
+	}
 	if len(w.acts) < maxListed && !a.binds() {
 		w.acts = append(w.acts, a)
 	}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/konstruct/konstruct/audit"
 	"github.com/konstruct/konstruct/blob"
+	"github.com/konstruct/konstruct/plural"
 )
 
 // version is the version of the manifest format.
@@ -65,8 +66,8 @@ type Part struct {
 // Options configure an export.
 type Options struct {
 	Tenant uuid.UUID
-	Format string // one of Formats
-	Filter audit.Filter
+	Format string       // one of Formats
+	Filter audit.Filter // without After and Limit, unless it is a stream
 	// PartEvents is how many events a part has at most; 0 means DefaultPart. A part also ends at about 16 MiB.
 	PartEvents int64
 	// Progress, if not nil, is called with the number of events written.
@@ -84,6 +85,7 @@ var (
 	ErrComplete  = errors.New("this export is complete already")
 	ErrDifferent = errors.New("the target has another export")
 	ErrBroken    = errors.New("the export fails verification")
+	ErrCursor    = errors.New("an export has all events of its filter: it begins after no cursor, and has no limit")
 )
 
 // Export writes an export into a bucket, or resumes one that is not complete. Every part that the manifest names is
@@ -145,10 +147,13 @@ func Export(ctx context.Context, from Source, to blob.Bucket, o Options) (m *Man
 // startManifest returns the bucket's manifest to resume, or a new one. It fails if the bucket has a complete or a
 // different export.
 func startManifest(ctx context.Context, to blob.Bucket, o *Options) (*Manifest, error) {
+	f := o.Filter
+	if f.After != "" || f.Limit != 0 { // the manifest could not say so, and would call the export complete
+		return nil, fmt.Errorf("export: %w", ErrCursor)
+	}
 	if o.PartEvents <= 0 {
 		o.PartEvents = DefaultPart
 	}
-	f := o.Filter
 	m := &Manifest{Version: version, Tenant: o.Tenant, Format: o.Format,
 		StartedAt: time.Now().UTC().Truncate(time.Millisecond), Parts: []Part{},
 		Filter: Filter{f.Since.UTC(), f.Until.UTC(), f.AgentID, f.UserID, f.Action, f.Metadata}}
@@ -161,8 +166,9 @@ func startManifest(ctx context.Context, to blob.Bucket, o *Options) (*Manifest, 
 			m.Filter.Until = m.StartedAt
 		}
 	case there.Complete:
-		return nil, fmt.Errorf("export: %w: %d events in %d parts, started at %s; choose another target", ErrComplete,
-			there.Events, len(there.Parts), there.StartedAt.Format(time.RFC3339))
+		return nil, fmt.Errorf("export: %w: %s in %s, started at %s; choose another target", ErrComplete,
+			plural.Of(there.Events, "event", "events"), plural.Of(len(there.Parts), "part", "parts"),
+			there.StartedAt.Format(time.RFC3339))
 	default:
 		if f.Until.IsZero() {
 			m.Filter.Until = there.Filter.Until
@@ -208,7 +214,8 @@ func Read(ctx context.Context, from blob.Bucket) (*Manifest, string, error) {
 }
 
 // Verify reads every part and compares it with the manifest. It returns the manifest and its SHA-256 in hex, to be
-// compared with the one in the trail, where the export is recorded.
+// compared with the one in the trail, where the export is recorded. An export that is not complete verifies too: the
+// parts that its manifest names are there. Whoever needs every event looks at Manifest.Complete.
 func Verify(ctx context.Context, from blob.Bucket) (*Manifest, string, error) {
 	m, sum, err := Read(ctx, from)
 	if err != nil {
@@ -233,7 +240,8 @@ func Verify(ctx context.Context, from blob.Bucket) (*Manifest, string, error) {
 		total += p.Events
 	}
 	if total != m.Events {
-		return m, sum, fmt.Errorf("%w: the parts have %d events and the manifest says %d", ErrBroken, total, m.Events)
+		return m, sum, fmt.Errorf("%w: the parts have %s and the manifest says %d", ErrBroken,
+			plural.Of(total, "event", "events"), m.Events)
 	}
 	return m, sum, nil
 }

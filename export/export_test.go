@@ -415,6 +415,12 @@ func TestExportsAreRefusedClearly(t *testing.T) {
 	if _, _, err := export.Export(ctx, sourceOf(door, tenantA), to, o); !errors.Is(err, export.ErrComplete) {
 		t.Errorf("complete already: %v", err)
 	}
+	for _, f := range []audit.Filter{{After: "x"}, {Limit: 10}} {
+		if _, _, err := export.Export(ctx, sourceOf(door, tenantA), to, export.Options{Format: "csv",
+			Filter: f}); !errors.Is(err, export.ErrCursor) {
+			t.Errorf("%+v: %v", f, err)
+		}
+	}
 	if _, _, err := export.Export(ctx, sourceOf(door, tenantA), to, export.Options{Format: "xml"}); err == nil ||
 		!strings.Contains(err.Error(), `"xml" is none of jsonl, csv`) {
 		t.Errorf("%v", err)

@@ -149,8 +149,11 @@ func EachMessage(ctx context.Context, r io.Reader, each func(n int, raw []byte, 
 			blank = whole && len(bytes.TrimRight(line, "\r\n")) == 0
 			whole = line[len(line)-1] == '\n'
 		}
-		if err != nil {
+		switch {
+		case errors.Is(err, io.EOF):
 			return flush()
+		case err != nil: // the message may be cut short
+			return fmt.Errorf("read the mailbox after %d messages: %w", n, err)
 		}
 	}
 }

@@ -29,7 +29,8 @@ var codePages = map[int]encoding.Encoding{
 var unreadGroups = map[string]bool{"fonttbl": true, "colortbl": true, "stylesheet": true, "pict": true, "object": true,
 	"themedata": true, "colorschememapping": true, "latentstyles": true,
 	"datastore": true, "listtable": true, "listoverridetable": true, "rsidtbl": true, "generator": true, "header": true,
-	"footer": true, "headerl": true, "headerr": true, "footerl": true, "footerr": true,
+	"footer": true, "headerl": true, "headerr": true, "footerl": true, "footerr": true, "headerf": true,
+	"footerf": true, "xe": true, "rxe": true, "tc": true, "tcn": true, "filetbl": true,
 	"fldinst": true, "xmlnstbl": true, "revtbl": true, "operator": true, "mmathPr": true, "listtext": true,
 	"pntext": true}
 
@@ -51,7 +52,7 @@ type rtf struct {
 type rtfGroup struct {
 	unread  bool
 	instead int    // number of fallback characters after \u
-	into    string // title or author, inside \info
+	into    string // inside \info: title or author, or info for the other properties, which are not text
 }
 
 // readRTF reads Rich Text Format 1.9.
@@ -127,7 +128,7 @@ func (r *rtf) put(s string) {
 		r.w.Title += s
 	case "author":
 		r.w.Author += s
-	default:
+	case "":
 		r.text.WriteString(s)
 	}
 }

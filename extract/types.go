@@ -2,6 +2,7 @@ package extract
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -78,8 +79,9 @@ func Type(name string, head []byte) (string, error) {
 			if t == TypeHTML && (ext == ".md" || ext == ".markdown") { // Markdown may begin with HTML
 				return TypeMarkdown, nil
 			}
-			if t == TypeZip {
-				return zipped(head), nil
+			switch t {
+			case TypeZip, TypeWord, TypeSlides, TypeSheets:
+				return cmp.Or(zipped(head), t), nil
 			}
 			return t, nil
 		}
@@ -122,15 +124,32 @@ func Type(name string, head []byte) (string, error) {
 	return TypeText, nil
 }
 
+// officeFolders are the folders of the main parts of Office files.
+var officeFolders = []struct{ name, kind string }{{"word/", TypeWord}, {"ppt/", TypeSlides}, {"xl/", TypeSheets}}
+
 // zipped detects Office files among ZIP files by the names of their first parts, where the library inspects too few.
+// The first part in one of the folders decides: a later one may belong to an embedded file. It returns an empty string
+// for other files.
 func zipped(head []byte) string {
-	for part, t := range map[string]string{"word/": TypeWord, "ppt/": TypeSlides, "xl/": TypeSheets} {
-		if bytes.Contains(head, []byte("[Content_Types].xml")) && bytes.Contains(head, []byte(part)) {
-			return t
+	if !bytes.Contains(head, []byte("[Content_Types].xml")) {
+		return ""
+	}
+	for rest := head; ; {
+		at := bytes.Index(rest, []byte("PK\x03\x04"))
+		if at < 0 || len(rest)-at < zipHeader {
+			return ""
+		}
+		rest = rest[at+zipHeader:]
+		for _, f := range officeFolders {
+			if bytes.HasPrefix(rest, []byte(f.name)) {
+				return f.kind
+			}
 		}
 	}
-	return TypeZip
 }
+
+// zipHeader is the length of a local file header, which the name follows (APPNOTE.TXT, 4.3.7).
+const zipHeader = 30
 
 // looksMail reports whether a file begins with a message's headers.
 func looksMail(head []byte) bool {

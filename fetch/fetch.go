@@ -1,5 +1,5 @@
-// Package fetch reads pages from sites of strangers, named by strangers: it connects to public addresses alone, obeys
-// robots.txt, and bounds time and size. It knows nothing of documents.
+// Package fetch downloads web pages from untrusted URLs: it connects only to public addresses, obeys robots.txt, and
+// limits time and size. It knows nothing of documents.
 package fetch
 
 import (
@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -32,7 +33,7 @@ const (
 	maxPause     = 10 * time.Second // of what robots.txt asks for
 )
 
-// Agent is how it calls itself, also in robots.txt.
+// Agent is the User-Agent header, and the name in robots.txt.
 const Agent = "Konstruct"
 
 // Reasons why a page is not read.
@@ -42,19 +43,18 @@ var (
 	ErrRobots  = errors.New("its robots.txt does not allow it")
 	ErrLarge   = errors.New("it is too large")
 	ErrAway    = errors.New("its site does not answer now")
-	// ErrUnchanged says that a page is as it was.
+	// ErrUnchanged means that the page has not changed since the given ETag.
 	ErrUnchanged = errors.New("it has not changed")
 )
 
-// Page is what a site says.
+// Page is a downloaded page.
 type Page struct {
 	Raw []byte
-	// ETag tells this content from others: the site's entity tag, which begins with " or W/, or else when it says that
-	// the page was changed.
+	// ETag identifies the content: the site's entity tag, which begins with " or W/, or else its Last-Modified time.
 	ETag string
 }
 
-// Client reads pages. It is safe for concurrent use; it waits between two requests to one host.
+// Client downloads pages. It is safe for concurrent use, and waits between requests to the same host.
 type Client struct {
 	http, plain *http.Client // plain asks for robots.txt, of which no robots.txt speaks
 
@@ -62,16 +62,17 @@ type Client struct {
 	hosts map[string]*host
 }
 
-// host is what is known of a site.
+// host is the state of a site.
 type host struct {
 	mu    sync.Mutex
 	rules *robotstxt.RobotsData
 	until time.Time // when rules are asked for again
 	next  time.Time // when the next request may go out
+	used  time.Time // when a request was last asked for; guarded by Client.mu
 }
 
-// New makes a client that connects to public addresses, and to those of the operator's own networks that allow names,
-// there on any port.
+// New returns a client that connects to public addresses, and to the allowed networks of the operator, there on any
+// port.
 func New(allow ...netip.Prefix) *Client { return newClient(nil, allow) }
 
 func newClient(resolver *net.Resolver, allow []netip.Prefix) *Client {
@@ -89,12 +90,12 @@ func newClient(resolver *net.Resolver, allow []netip.Prefix) *Client {
 			ssrf.WithAnyPort())
 	}
 	guard := ssrf.New(options...)
-	// Control sees the address that is connected to, whatever the name led to before.
+	// Control checks the address of each connection, whatever the name resolved to before.
 	dialer := &net.Dialer{Timeout: 10 * time.Second, Resolver: resolver, Control: guard.Safe}
 	c := &Client{hosts: map[string]*host{}}
 	transport := &http.Transport{DialContext: dialer.DialContext, ForceAttemptHTTP2: true,
 		TLSHandshakeTimeout: 10 * time.Second, ResponseHeaderTimeout: 20 * time.Second,
-		// no proxy: it would connect where we may not
+		// no proxy: it would connect to addresses that the client must not reach
 		MaxResponseHeaderBytes: maxHeaders, MaxIdleConns: 10, IdleConnTimeout: 30 * time.Second}
 	redirect := func(ask func(context.Context, *url.URL) error) func(*http.Request, []*http.Request) error {
 		return func(r *http.Request, via []*http.Request) error {
@@ -115,9 +116,9 @@ func newClient(resolver *net.Resolver, allow []netip.Prefix) *Client {
 // Close ends idle connections.
 func (c *Client) Close() { c.plain.CloseIdleConnections() }
 
-// Get returns a page, at most limit bytes of it, or why it can't be had; ErrAway where another time may do. etag is
-// that of the content that is known already, empty for none: where the page is still that, the error is ErrUnchanged
-// (RFC 9110, 13).
+// Get downloads a page of at most limit bytes. The error is ErrAway if a later attempt may succeed. etag identifies
+// content that the caller has already; empty for none. If the page still has it, the error is ErrUnchanged (RFC 9110,
+// 13).
 func (c *Client) Get(ctx context.Context, rawURL, etag string, limit int64) (Page, error) {
 	u, err := url.Parse(rawURL)
 	if err != nil {
@@ -150,7 +151,7 @@ func (c *Client) Get(ctx context.Context, rawURL, etag string, limit int64) (Pag
 	return page, nil
 }
 
-// readable reports what keeps a URL from being read.
+// readable returns an error for a URL that is not supported.
 func readable(u *url.URL) error {
 	if u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil {
 		return ErrURL
@@ -193,10 +194,10 @@ func get(ctx context.Context, from *http.Client, u *url.URL, etag string,
 	return page, answer.StatusCode, nil
 }
 
-// isTag tells an entity tag from a time.
+// isTag reports whether s is an entity tag and not a time.
 func isTag(s string) bool { return strings.HasPrefix(s, `"`) || strings.HasPrefix(s, `W/"`) }
 
-// reason says what the guard refused in words that help.
+// reason replaces errors of the address check by ones that say what to do.
 func reason(err error) error {
 	if errors.Is(err, ssrf.ErrProhibitedIP) || errors.Is(err, ssrf.ErrProhibitedPort) ||
 		errors.Is(err, ssrf.ErrProhibitedNetwork) {
@@ -209,18 +210,31 @@ func reason(err error) error {
 	return err
 }
 
-// ask waits for the site's turn, and asks its robots.txt (RFC 9309) whether a page may be read.
+// maxHosts is how many sites are remembered, except those that were used within keepHost, longer than a request
+// waits: to forget one of these would skip its crawl delay, and requests in progress would not wait for each other.
+const (
+	maxHosts = 1000
+	keepHost = Timeout + maxPause
+)
+
+// forget removes the sites that were not used for keepHost. c.mu is held.
+func (c *Client) forget(now time.Time) {
+	maps.DeleteFunc(c.hosts, func(_ string, h *host) bool { return now.Sub(h.used) > keepHost })
+}
+
+// ask waits for the site's delay between requests, and checks its robots.txt (RFC 9309).
 func (c *Client) ask(ctx context.Context, u *url.URL) error {
 	origin := u.Scheme + "://" + u.Host
 	c.mu.Lock()
 	h := c.hosts[origin]
 	if h == nil {
-		if len(c.hosts) >= 1000 {
-			clear(c.hosts)
+		if len(c.hosts) >= maxHosts {
+			c.forget(time.Now())
 		}
 		h = &host{}
 		c.hosts[origin] = h
 	}
+	h.used = time.Now()
 	c.mu.Unlock()
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -227,3 +227,31 @@ func TestASiteThatStalls(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// TestDelaysOutlastManySites asks a site with a crawl delay, then more sites than are remembered, and the site again.
+func TestDelaysOutlastManySites(t *testing.T) {
+	at := site(t, "User-agent: *\nCrawl-delay: 2", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "x") })
+	c := client(t, loopback)
+	if _, err := c.Get(t.Context(), at+"/1", "", 100); err != nil {
+		t.Fatal(err)
+	}
+	start := time.Now()
+	c.mu.Lock()
+	old := start.Add(-2 * keepHost)
+	for i := range maxHosts {
+		c.hosts[fmt.Sprint(i)] = &host{used: old}
+	}
+	c.mu.Unlock()
+	other := site(t, "", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "x") })
+	for _, url := range []string{other, at + "/2"} {
+		if _, err := c.Get(t.Context(), url, "", 100); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if waited := time.Since(start); waited < time.Second {
+		t.Errorf("the second page was asked for after %s", waited)
+	}
+	if len(c.hosts) != 2 {
+		t.Errorf("%d sites are remembered", len(c.hosts))
+	}
+}

@@ -12,14 +12,15 @@ import (
 	"github.com/mmcdole/gofeed"
 )
 
-// MaxLinks is how many pages one sitemap or feed may name (sitemaps.org's own limit).
+// MaxLinks is the largest number of pages in a sitemap or feed (the limit of sitemaps.org).
 const MaxLinks = 50_000
 
-// ErrNoList says that a page is neither a sitemap nor a feed.
+// ErrNoList means that a page is neither a sitemap nor a feed.
 var ErrNoList = errors.New("it is no sitemap, RSS or Atom feed")
 
-// Links returns the pages that a sitemap (sitemaps.org), or an RSS or Atom feed names, which was read from at, or the
-// sitemaps that an index of them names; ErrNoList for any other page. A sitemap speaks for its own site alone.
+// Links returns the pages listed in a sitemap (sitemaps.org), or in an RSS or Atom feed, that was read from at; for a
+// sitemap index, the sitemaps. For any other page the error is ErrNoList. Links of a sitemap to other hosts are
+// ignored.
 func Links(at string, page []byte) (pages, maps []string, err error) {
 	base, err := url.Parse(at)
 	if err != nil {
@@ -46,8 +47,8 @@ func Links(at string, page []byte) (pages, maps []string, err error) {
 	return pages, maps, nil
 }
 
-// absolute makes links whole, and leaves out what is named twice, can't be read, is the base itself, or lies on another
-// host where one is given.
+// absolute resolves links, and omits duplicates, invalid ones, the base itself and, if a host is given, links to other
+// hosts.
 func absolute(base *url.URL, host string, links []string) (all []string) {
 	seen := map[string]bool{base.String(): true}
 	for _, l := range links {
@@ -64,10 +65,10 @@ func absolute(base *url.URL, host string, links []string) (all []string) {
 	return all
 }
 
-// maxDepth is how many elements of a list may lie within each other; parsers follow them by calling themselves.
+// maxDepth limits the nesting of elements, because parsers recurse.
 const maxDepth = 100
 
-// rootOf is the name of the outermost element; empty where none is, or where elements lie too deep.
+// rootOf returns the name of the outermost element; empty if there is none or the nesting is too deep.
 func rootOf(page []byte) (name string) {
 	d := xml.NewDecoder(bytes.NewReader(page))
 	d.CharsetReader = func(_ string, r io.Reader) (io.Reader, error) { return r, nil } // a name is ASCII

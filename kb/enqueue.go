@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/google/uuid"
@@ -37,7 +38,7 @@ const (
 // Check reports what can't be stored.
 func (g DocumentOptions) Check() error {
 	if err := CheckLabels(g.Labels); err != nil {
-		return err
+		return fmt.Errorf("labels: %w", err)
 	}
 	raw, err := json.Marshal(g.Metadata)
 	switch {
@@ -52,14 +53,23 @@ func (g DocumentOptions) Check() error {
 	return nil
 }
 
-// CheckLabels reports labels that can't be.
+// CheckSearchLabels reports labels to which a search can't be restricted. Unlike a document's, they may be "*" alone,
+// which is every label.
+func CheckSearchLabels(labels []string) error {
+	if slices.Equal(labels, []string{tenantdb.AllLabelsName}) {
+		return nil
+	}
+	return CheckLabels(labels)
+}
+
+// CheckLabels reports labels that a document can't have.
 func CheckLabels(labels []string) error {
 	if len(labels) > MaxLabels {
-		return fmt.Errorf("labels: %d, the limit is %d", len(labels), MaxLabels)
+		return fmt.Errorf("%d, the limit is %d", len(labels), MaxLabels)
 	}
 	for _, l := range labels {
 		if err := tenantdb.CheckLabel(l); err != nil {
-			return fmt.Errorf("labels: %w", err)
+			return err
 		}
 	}
 	return nil

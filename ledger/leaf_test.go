@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"os"
+	"strings"
 	"testing"
 
 	"github.com/google/uuid"
@@ -99,5 +100,22 @@ func BenchmarkLeaf(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		ledger.LeafHash(e.Leaf(0, 1, e.Commitments([16]byte{1})))
+	}
+}
+
+// TestAnIDHasOneForm holds that only the canonical text of a UUID is parsed.
+func TestAnIDHasOneForm(t *testing.T) {
+	const canonical = "01a22a19-f1fa-7306-badf-844ec8407b8b"
+	for _, s := range []string{canonical, "00000000-0000-0000-0000-000000000000"} {
+		if id, err := ledger.ParseID(s); err != nil || ledger.FormatID(id) != s {
+			t.Errorf("%s: %x, %v", s, id, err)
+		}
+	}
+	for _, s := range []string{"", strings.ReplaceAll(canonical, "-", ""), strings.ToUpper(canonical),
+		"01a2-2a19f1fa7306badf844ec8407b8b---", canonical + "-", "-" + canonical, canonical[1:], canonical + "0",
+		"{" + canonical + "}", "urn:uuid:" + canonical, "01a22a19-f1fa-7306-badf-844ec8407b8g"} {
+		if id, err := ledger.ParseID(s); err == nil || id != [16]byte{} {
+			t.Errorf("%q: %x, %v", s, id, err)
+		}
 	}
 }

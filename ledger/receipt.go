@@ -95,12 +95,15 @@ func FormatID(id [16]byte) string {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", id[:4], id[4:6], id[6:8], id[8:10], id[10:])
 }
 
-// ParseID parses a UUID; it ignores hyphens.
+// ParseID parses a UUID's canonical text, as FormatID returns it, and nothing else: what is signed or compared has one
+// form.
 func ParseID(s string) (id [16]byte, err error) {
 	raw, err := hex.DecodeString(strings.ReplaceAll(s, "-", ""))
-	if err != nil || len(raw) != 16 {
-		return id, fmt.Errorf("%.60q is no UUID", s)
+	if err == nil && len(raw) == len(id) {
+		id = [16]byte(raw)
 	}
-	copy(id[:], raw)
+	if FormatID(id) != s {
+		return [16]byte{}, fmt.Errorf("%.60q is no UUID in its canonical form", s)
+	}
 	return id, nil
 }

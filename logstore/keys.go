@@ -10,6 +10,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/konstruct/konstruct/ledger"
+	"github.com/konstruct/konstruct/plural"
 )
 
 // DatedKey is a key of the notary, with the index and the time of its leaf in the super-log.
@@ -38,7 +39,18 @@ func ReadKeys(ctx context.Context, tx pgx.Tx) ([]DatedKey, error) {
 	})
 }
 
-// OpenWithAnyKey verifies a checkpoint with any key that the log has had, and returns it.
+var errKeyRetired = errors.New("it is signed with a key that was retired before")
+
+// NotRetired returns the keys that may have signed a head whose leaf in the super-log has the given index: the one in
+// force there, and later ones, because a head is signed after its leaf is in the log. keys are the oldest first.
+func NotRetired(keys []DatedKey, anchor int64) []DatedKey {
+	for len(keys) > 1 && keys[1].Anchor <= anchor {
+		keys = keys[1:]
+	}
+	return keys
+}
+
+// OpenWithAnyKey verifies a checkpoint of the super-log with any key that was not retired at its size, and returns it.
 func OpenWithAnyKey(ctx context.Context, tx pgx.Tx, signed, name string) (ledger.Checkpoint, error) {
 	keys, err := ReadKeys(ctx, tx)
 	if err != nil {
@@ -50,10 +62,14 @@ func OpenWithAnyKey(ctx context.Context, tx pgx.Tx, signed, name string) (ledger
 			continue
 		}
 		c, openErr := ledger.OpenCheckpoint(signed, keys[i].Key)
-		if openErr == nil {
+		switch {
+		case openErr != nil:
+			err = openErr
+		case i+1 < len(keys) && keys[i+1].Anchor < c.Size:
+			err = errKeyRetired
+		default:
 			return c, nil
 		}
-		err = openErr
 	}
 	return ledger.Checkpoint{}, err
 }
@@ -92,8 +108,9 @@ type RolledBackError struct {
 
 // Error implements error.
 func (e *RolledBackError) Error() string {
-	return fmt.Sprintf("%v: the database was restored to an earlier state: it holds a super-log of %d leaves, and "+
-		"one of %d was signed. Run `konstruct notary resume`, which explains", ErrRefused, e.Here, e.Signed)
+	return fmt.Sprintf("%v: the database was restored to an earlier state: it holds a super-log of %s, and "+
+		"one of %d was signed. Run `konstruct notary resume`, which explains", ErrRefused,
+		plural.Of(e.Here, "leaf", "leaves"), e.Signed)
 }
 
 // Unwrap implements errors.Unwrap.

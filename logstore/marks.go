@@ -3,6 +3,7 @@ package logstore
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sort"
 	"time"
 
@@ -35,21 +36,25 @@ func scanMark(row pgx.CollectableRow) (m RoundMark, err error) {
 // now began.
 const KeptMarks = 1024
 
-// ReadLastMarks returns the newest KeptMarks rounds, the oldest of them first.
+// ReadLastMarks returns the newest KeptMarks rounds, the oldest of them first: in the order of their transactions,
+// which is not that of their times when the clock stepped back.
 func ReadLastMarks(ctx context.Context, tx pgx.Tx) ([]RoundMark, error) {
 	rows, err := tx.Query(ctx,
-		`SELECT * FROM (SELECT `+markColumns+` FROM audit_heads h WHERE h.tenant_id = $1 AND h.own_xid IS NOT NULL
-	   ORDER BY h.size DESC LIMIT $2) m ORDER BY 1`, Operator, KeptMarks)
+		`SELECT `+markColumns+` FROM audit_heads h WHERE h.tenant_id = $1 AND h.own_xid IS NOT NULL
+	   ORDER BY h.size DESC LIMIT $2`, Operator, KeptMarks)
 	if err != nil {
 		return nil, err
 	}
-	return pgx.CollectRows(rows, scanMark)
+	marks, err := pgx.CollectRows(rows, scanMark)
+	slices.Reverse(marks)
+	return marks, err
 }
 
 // markPause is the least time between two rounds that ReadMarks returns.
 const markPause = ClockSlack
 
-// ReadMarks returns rounds of the whole history, at least ClockSlack apart and the oldest first, and the last one.
+// ReadMarks returns rounds of the whole history, at least ClockSlack apart by their clock and the oldest first, and the
+// last one.
 func ReadMarks(ctx context.Context, tx pgx.Tx) (all []RoundMark, err error) {
 	rows, err := tx.Query(ctx, `SELECT `+markColumns+` FROM audit_heads h WHERE h.tenant_id = $1 ORDER BY h.size`,
 		Operator)
@@ -59,7 +64,7 @@ func ReadMarks(ctx context.Context, tx pgx.Tx) (all []RoundMark, err error) {
 	var last RoundMark
 	if _, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (struct{}, error) {
 		m, err := scanMark(row)
-		if err == nil && (len(all) == 0 || m.At.Sub(all[len(all)-1].At) >= markPause) {
+		if err == nil && (len(all) == 0 || m.At.Sub(all[len(all)-1].At).Abs() >= markPause) {
 			all = append(all, m)
 		}
 		last = m

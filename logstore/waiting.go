@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/konstruct/konstruct/ledger"
+	"github.com/konstruct/konstruct/plural"
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
@@ -35,10 +36,10 @@ func (w *Waiting) String() string {
 	if w.Events == 0 {
 		return "0 events"
 	}
-	s := fmt.Sprintf("%d events", w.Events)
+	s := plural.Of(w.Events, "event", "events")
 	if !w.OK() {
-		s = fmt.Sprintf("%d sealed events are in no log, the oldest since %s", w.Events,
-			w.Since.UTC().Format(time.RFC3339))
+		s = fmt.Sprintf("%s in no log, the oldest since %s",
+			plural.Of(w.Events, "sealed event is", "sealed events are"), w.Since.UTC().Format(time.RFC3339))
 	}
 	if w.Overdue > 0 {
 		s += fmt.Sprintf("; %d should be by now", w.Overdue)

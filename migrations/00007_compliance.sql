@@ -121,7 +121,7 @@ BEGIN
      AND current_user = (SELECT pg_get_userbyid(relowner) FROM pg_class WHERE oid = TG_RELID) THEN
     RETURN NULL;
   END IF;
-  RAISE EXCEPTION 'action_type: % records an act of the law, which konstruct_compliance alone performs', NEW.action_type
+  RAISE EXCEPTION 'action_type: % records a compliance act, which konstruct_compliance alone performs', NEW.action_type
     USING ERRCODE = 'insufficient_privilege';
 END $act$;
 -- A trigger after each row, so that COPY still inserts many rows at once; the condition costs other events nothing.
@@ -259,7 +259,7 @@ CREATE FUNCTION public.audit_act(tenant uuid, reason text) RETURNS void
 DECLARE waits text := coalesce(current_setting('lock_timeout', true), '0');
 BEGIN
   IF NOT public.audit_by_compliance() THEN
-    RAISE EXCEPTION '% is no member of konstruct_compliance, which alone performs acts of the law', session_user
+    RAISE EXCEPTION '% is no member of konstruct_compliance, which alone performs compliance acts', session_user
       USING ERRCODE = 'insufficient_privilege',
       HINT =
         'Superusers and the owner of the schema are refused too: log in with a person''s own role that is a member.';
@@ -390,10 +390,10 @@ CREATE FUNCTION public.audit_protects(h public.audit_holds, created_at timestamp
     AND ((h).agent_id IS NULL OR agent_id = (h).agent_id) AND ((h).user_id IS NULL OR user_id = (h).user_id)
     AND ((h).action_type IS NULL OR action_type = (h).action_type);
 
--- Describes the first hold on any of these events; NULL if there is none.
-CREATE FUNCTION public.audit_held(tenant uuid, events uuid[]) RETURNS text
+-- Returns and describes a hold on any of these events; NULL if there is none.
+CREATE FUNCTION public.audit_held(tenant uuid, events uuid[], OUT hold uuid, OUT description text)
   LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $held$
-  SELECT format('event %s is under legal hold %s (%s)', e.id, h.id, h.reason)
+  SELECT h.id, format('event %s is under legal hold %s (%s)', e.id, h.id, h.reason)
     FROM public.audit_holds h JOIN public.audit_events e
       ON public.audit_protects(h, e.created_at, e.agent_id, e.user_id, e.action_type)
    WHERE h.tenant_id = tenant AND e.tenant_id = tenant AND e.id = ANY (events) LIMIT 1
@@ -469,7 +469,7 @@ END $holds$;
 CREATE FUNCTION public.audit_erase_now(tenant uuid, events uuid[], fields smallint[], reason text, by text,
     approved_by text, request uuid, strict boolean) RETURNS uuid
   LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $erase$
-DECLARE missing uuid; done text; held text; record uuid;
+DECLARE missing uuid; done text; held record; record uuid;
 BEGIN
   PERFORM public.audit_check_fields(fields);
   PERFORM public.audit_check_list('event', events, 1000);
@@ -482,13 +482,14 @@ BEGIN
   SELECT u INTO missing FROM public.audit_events e JOIN unnest(events) u ON e.tenant_id = tenant AND e.id = u
    WHERE public.audit_is_act(e.action_type) LIMIT 1;
   IF FOUND THEN
-    RAISE EXCEPTION 'event: % records an act of the law, which can''t be erased', missing
+    RAISE EXCEPTION 'event: % records a compliance act, which can''t be erased', missing
       USING ERRCODE = 'insufficient_privilege';
   END IF;
-  held := public.audit_held(tenant, events);
-  IF held IS NOT NULL THEN
-    RAISE EXCEPTION '%', held
-      USING ERRCODE = 'object_in_use', HINT = 'Release the hold first, if it may be: konstruct audit hold release';
+  SELECT * INTO held FROM public.audit_held(tenant, events);
+  IF held.hold IS NOT NULL THEN
+    RAISE EXCEPTION '%', held.description
+      USING ERRCODE = 'object_in_use', HINT = format('To release the hold, if that is permitted: '
+        'konstruct audit hold release --tenant %s --reason REASON %s', tenant, held.hold);
   END IF;
   IF strict THEN
     SELECT format('event %s: %s was erased at %s', u, string_agg(public.audit_field_name(x.field), ', '),
@@ -619,7 +620,7 @@ BEGIN
   ELSIF keep_days NOT BETWEEN 1 AND 36500 THEN
     RAISE EXCEPTION 'keep: % days is not between 1 and 36500', keep_days USING ERRCODE = 'invalid_parameter_value';
   ELSIF public.audit_is_act(action) THEN
-    RAISE EXCEPTION 'action_type: % records an act of the law, which is kept for good', action
+    RAISE EXCEPTION 'action_type: % records a compliance act, which is kept for good', action
       USING ERRCODE = 'invalid_parameter_value';
   ELSIF keep_days IS NULL AND NOT EXISTS (
     SELECT FROM public.audit_retention r WHERE r.tenant_id = tenant AND r.action_type = action) THEN

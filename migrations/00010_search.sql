@@ -116,13 +116,14 @@ CREATE TRIGGER kb_read_truncated AFTER TRUNCATE ON public.kb_chunks
 
 -- Schedules the creation or drop of the tenant's own index, if it is due, some time after its passages changed. The
 -- lock, shared with writers of passages, keeps a ticket from being deleted before changes that it can't see yet are
--- committed. A write without a tenant, or of another tenant, schedules nothing.
+-- committed. As in kb_wake, only READ COMMITTED shows whether a ticket is still there; otherwise one more is inserted.
+-- A write without a tenant, or of another tenant, schedules nothing.
 CREATE FUNCTION public.kb_wake_index(tenant uuid) RETURNS void
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $wake$
 BEGIN
   IF tenant IS DISTINCT FROM NULLIF(current_setting('app.current_tenant', TRUE), '')::uuid THEN RETURN; END IF;
   PERFORM pg_advisory_xact_lock_shared(hashtextextended('konstruct indexes ' || tenant, 0));
-  IF NOT EXISTS (
+  IF current_setting('transaction_isolation') <> 'read committed' OR NOT EXISTS (
     SELECT FROM public.river_job r WHERE r.tenant_id = tenant AND r.queue = 'indexes' AND r.finalized_at IS NULL) THEN
     INSERT INTO public.river_job (kind, queue, args, state, scheduled_at)
     VALUES ('tenant', 'indexes', jsonb_build_object('tenant', tenant), 'scheduled', now() + interval '10 seconds');

@@ -41,8 +41,29 @@ CREATE FUNCTION public.kb_hidden_sources(granted text[]) RETURNS SETOF text
      AND s.labels <> '{}' AND NOT s.labels && coalesce(granted, '{}')
 $hidden$;
 
+-- Refuses an update that adds labels which the writer does not have. A policy can't compare a row with what it was: a
+-- writer with one label of a document keeps the others, which they may lack.
+CREATE FUNCTION public.kb_labels_given() RETURNS trigger
+  LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $given$
+DECLARE refused boolean;
+BEGIN
+  IF NOT row_security_active(TG_RELID) OR coalesce(current_setting('app.current_labels', TRUE), '') = '*'
+     OR public.kb_owned() THEN
+    RETURN NEW;
+  END IF;
+  refused := NOT coalesce(NEW.labels, '{}') <@ (coalesce(OLD.labels, '{}') || public.kb_granted());
+  IF TG_TABLE_NAME = 'kb_jobs' THEN
+    refused := refused OR NOT NEW.sees <@ (OLD.sees || public.kb_granted());
+  END IF;
+  IF refused THEN
+    RAISE EXCEPTION 'the new row violates row-level security of "%": it has a label that was not granted', TG_TABLE_NAME
+      USING ERRCODE = 'insufficient_privilege';
+  END IF;
+  RETURN NEW;
+END $given$;
+
 REVOKE ALL ON FUNCTION public.kb_granted, public.kb_owned, public.kb_hidden_documents, public.kb_hidden_passages,
-  public.kb_hidden_sources FROM PUBLIC;
+  public.kb_hidden_sources, public.kb_labels_given FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION public.kb_granted, public.kb_owned, public.kb_hidden_documents, public.kb_hidden_passages,
   public.kb_hidden_sources TO konstruct_app;
 
@@ -89,6 +110,13 @@ BEGIN
       WITH CHECK (%s OR %s <@ (SELECT public.kb_granted()))', p.name, sees_all, p.given);
   END LOOP;
 END $hide$;
+CREATE TRIGGER labels_given BEFORE UPDATE ON public.kb_sources FOR EACH ROW
+  WHEN (NEW.labels IS DISTINCT FROM OLD.labels) EXECUTE FUNCTION public.kb_labels_given();
+CREATE TRIGGER labels_given BEFORE UPDATE ON public.artifact_files FOR EACH ROW
+  WHEN (NEW.labels IS DISTINCT FROM OLD.labels) EXECUTE FUNCTION public.kb_labels_given();
+CREATE TRIGGER labels_given BEFORE UPDATE ON public.kb_jobs FOR EACH ROW
+  WHEN (NEW.labels IS DISTINCT FROM OLD.labels OR NEW.sees IS DISTINCT FROM OLD.sees)
+  EXECUTE FUNCTION public.kb_labels_given();
 -- +goose StatementEnd
 
 -- +goose Down
@@ -102,5 +130,8 @@ BEGIN
   END LOOP;
 END $show$;
 -- +goose StatementEnd
-DROP FUNCTION public.kb_hidden_passages, public.kb_hidden_sources, public.kb_hidden_documents, public.kb_owned,
-  public.kb_granted;
+DROP TRIGGER labels_given ON public.kb_sources;
+DROP TRIGGER labels_given ON public.artifact_files;
+DROP TRIGGER labels_given ON public.kb_jobs;
+DROP FUNCTION public.kb_labels_given, public.kb_hidden_passages, public.kb_hidden_sources,
+  public.kb_hidden_documents, public.kb_owned, public.kb_granted;

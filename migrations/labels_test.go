@@ -195,6 +195,45 @@ func TestNobodyWritesPastTheirLabels(t *testing.T) {
 	}
 }
 
+// TestNobodyAddsLabelsThatTheyLack updates labels of rows that the writer sees: those that they lack can't be added,
+// and those that are there already can be kept.
+func TestNobodyAddsLabelsThatTheyLack(t *testing.T) {
+	d, _, _ := labelled(t)
+	refused, allowed := "row-level security", ""
+	for _, c := range []struct{ labels, sql, want string }{
+		{"{legal}", `UPDATE kb_sources SET labels = '{legal,hr}'`, refused},
+		{"{legal}", `UPDATE kb_jobs SET labels = '{legal,hr}'`, refused},
+		{"{legal}", `UPDATE kb_jobs SET sees = '{*}'`, refused},
+		{"{legal}", `UPDATE kb_jobs SET sees = '{hr}'`, refused},
+		{"{legal}", `UPDATE artifact_files SET labels = '{legal,hr}'`, refused},
+		{"{legal}", `INSERT INTO kb_sources SELECT * FROM kb_sources
+			ON CONFLICT (tenant_id, document_id) DO UPDATE SET labels = '{legal,hr}'`, refused},
+		{"{legal}", `UPDATE kb_sources SET title = 'x', labels = '{legal}'`, allowed},
+		{"{legal}", `UPDATE kb_jobs SET sees = '{legal}'`, allowed},
+		{"{hr,legal}", `UPDATE kb_sources SET labels = '{legal,hr}'`, allowed},
+		{"*", `UPDATE kb_sources SET labels = '{board}'`, allowed},
+	} {
+		within(t, testkit.Connect(t, d.URL("konstruct_app")),
+			map[string]string{"app.current_tenant": tenantA, "app.current_labels": c.labels}, func(tx pgx.Tx) {
+				tag, err := tx.Exec(t.Context(), c.sql)
+				if c.want == allowed && (err != nil || tag.RowsAffected() != 1) ||
+					c.want == refused && (err == nil || !strings.Contains(err.Error(), refused)) {
+					t.Errorf("%s with %s: %v, %v", c.sql, c.labels, tag, err)
+				}
+			})
+	}
+	// A writer with one of two labels changes the document, and keeps the other.
+	within(t, testkit.Connect(t, d.URL("konstruct_app")),
+		map[string]string{"app.current_tenant": tenantA, "app.current_labels": "*"}, func(tx pgx.Tx) {
+			for _, sql := range []string{`UPDATE kb_sources SET labels = '{legal,hr}'`,
+				`SET LOCAL app.current_labels = '{hr}'`, `UPDATE kb_sources SET title = 'x', labels = '{hr,legal}'`} {
+				if _, err := tx.Exec(t.Context(), sql); err != nil {
+					t.Errorf("%s: %v", sql, err)
+				}
+			}
+		})
+}
+
 // TestWhatIsHiddenIsTheTenantsOwn calls the functions that list hidden documents as other tenants and with forged
 // arguments.
 func TestWhatIsHiddenIsTheTenantsOwn(t *testing.T) {

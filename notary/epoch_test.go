@@ -8,12 +8,14 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/konstruct/konstruct/audit"
 	"github.com/konstruct/konstruct/evidence"
 	"github.com/konstruct/konstruct/internal/testkit"
 	"github.com/konstruct/konstruct/internal/trailkit"
+	"github.com/konstruct/konstruct/ledger"
 	"github.com/konstruct/konstruct/logstore"
 	"github.com/konstruct/konstruct/migrations"
 	"github.com/konstruct/konstruct/notary"
@@ -282,7 +284,7 @@ func TestAFalseTimeIsNamed(t *testing.T) {
 			b := o.Check(o.Bundle(trailkit.TenantA, evidence.Filter{}))
 			if late := strings.HasPrefix(name, "back-dated"); late &&
 				(b.Late != 1 ||
-					!strings.Contains(strings.Join(b.Notes, "\n"), "1 events say that they were recorded more than")) {
+					!strings.Contains(strings.Join(b.Notes, "\n"), "1 event says that it was recorded more than")) {
 				t.Errorf("a bundle marks %d: %v", b.Late, b.Notes)
 			}
 		})
@@ -423,6 +425,37 @@ func TestAnOverdueReceiptIsBrokenAtOnce(t *testing.T) {
 		p, err := verify.CheckReceipt(t.Context(), o.Logs, receipt(within), nil, evidence.DefaultFloor)
 		if err != nil || p.Due != due || p.OK() == due {
 			t.Errorf("promised within %s: %+v, %v", within, p, err)
+		}
+	}
+}
+
+// TestAClockThatSteppedBackHidesNoBackDating restarts the notary after its clock stepped back, and holds that it knows
+// its rounds in the order of their transactions, in which a back-dated seal is looked up.
+func TestAClockThatSteppedBackHidesNoBackDating(t *testing.T) {
+	o := trailkit.Open(t)
+	step := time.Duration(0)
+	o.Config.Clock = func() time.Time { return time.Now().Add(step) }
+	for _, step = range []time.Duration{0, -time.Hour, -30 * time.Minute} {
+		o.Log(trailkit.TenantA, 1)
+		o.Round()
+	}
+	for name, read := range map[string]func(context.Context, pgx.Tx) ([]logstore.RoundMark, error){
+		"the last": logstore.ReadLastMarks, "all": logstore.ReadMarks} {
+		var marks []logstore.RoundMark
+		if err := o.Logs.Snapshot(t.Context(), func(tx pgx.Tx) (err error) {
+			marks, err = read(t.Context(), tx)
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if len(marks) != 3 || marks[0].XID >= marks[1].XID || marks[1].XID >= marks[2].XID {
+			t.Errorf("%s: %+v", name, marks)
+		}
+		s := logstore.SealedEvent{}
+		s.Epoch, s.XID = marks[0].Epoch, marks[0].XID+1
+		s.RecordedAt = ledger.MicrosOf(marks[0].At.Add(-30 * time.Minute))
+		if what := logstore.CheckDate(marks, &s, time.Now()); !strings.Contains(what, "it was back-dated") {
+			t.Errorf("%s: a seal half an hour before the round that ended before it: %q", name, what)
 		}
 	}
 }

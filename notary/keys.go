@@ -132,16 +132,19 @@ func (k Keys) create(path, name string) (*ledger.Signer, error) {
 
 func (k Keys) nextFile() string { return k.File + ".next" }
 
-// Next returns the next key of a rotation in progress, or nil.
-func (k Keys) Next() *ledger.Signer {
+// Next returns the next key of a rotation in progress, or nil without one.
+func (k Keys) Next() (*ledger.Signer, error) {
 	if k.Value != "" || k.File == "" {
-		return nil
+		return nil, nil
 	}
 	s, err := k.read(k.nextFile())
-	if err != nil {
-		return nil
+	if errors.Is(err, ErrNoKey) {
+		return nil, nil
 	}
-	return s
+	if err != nil {
+		return nil, fmt.Errorf("the next key of a rotation: %w", err)
+	}
+	return s, nil
 }
 
 // Rotate creates the next key. The running notary logs it in the super-log, signs one checkpoint with both keys, and
@@ -156,8 +159,8 @@ func (k Keys) Rotate() (*ledger.Signer, error) {
 	if err != nil {
 		return nil, err
 	}
-	if next := k.Next(); next != nil {
-		return next, nil
+	if next, err := k.Next(); next != nil || err != nil {
+		return next, err
 	}
 	return k.create(k.nextFile(), now.Name)
 }

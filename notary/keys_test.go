@@ -76,3 +76,33 @@ func TestKeysComeFromWhereTheyAreKept(t *testing.T) {
 		}
 	}
 }
+
+// TestAnUnreadableNextKeyIsAnError holds that a rotation whose key can't be read is reported, not forgotten.
+func TestAnUnreadableNextKeyIsAnError(t *testing.T) {
+	o := trailkit.Open(t)
+	o.Log(trailkit.TenantA, 1)
+	o.Round()
+	next, err := o.Config.Keys.Rotate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := o.Config.Keys.File + ".next"
+	if err := os.Chmod(file, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	o.Log(trailkit.TenantA, 1)
+	if _, err := o.Config.Keys.Next(); err == nil || !strings.Contains(err.Error(), "chmod 600") {
+		t.Errorf("the next key: %v", err)
+	}
+	if err := o.TryRound(); err == nil || !strings.Contains(err.Error(), "chmod 600") {
+		t.Errorf("a round: %v", err)
+	}
+	if err := os.Chmod(file, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	o.Round()
+	if now := o.Key(); !now.Equal(next.Key) {
+		t.Errorf("the key is %s, not %s", now, next)
+	}
+	o.MustHold()
+}

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/konstruct/konstruct/evidence"
@@ -424,5 +425,83 @@ func TestARotationSurvivesAKill(t *testing.T) {
 		}); !r.OK() {
 			t.Errorf("with the old key, which leads on: %s", trailkit.Problems(r))
 		}
+	}
+}
+
+// TestARotationMayFollowUnsignedHeads rotates the key while the anchor is unavailable: the next key then signs heads
+// that were sequenced before it.
+func TestARotationMayFollowUnsignedHeads(t *testing.T) {
+	o := trailkit.Open(t)
+	o.Log(trailkit.TenantA, 3)
+	o.Round()
+	old, anchor := o.Key(), o.Config.Anchor
+	o.Log(trailkit.TenantA, 3)
+	o.Config.Anchor = dying{anchor, false}
+	if err := o.TryRound(); !errors.Is(err, errKilled) {
+		t.Fatalf("a round without its anchor: %v", err)
+	}
+	if _, err := o.Config.Keys.Rotate(); err != nil {
+		t.Fatal(err)
+	}
+	o.Config.Anchor = anchor
+	o.Log(trailkit.TenantA, 3)
+	o.Round()
+	o.MustHold()
+	for _, key := range []ledger.Key{old, o.Key()} {
+		if r := o.Check(o.Bundle(trailkit.TenantA, evidence.Filter{}), func(t *evidence.Trust) {
+			t.Key = key
+		}); !r.OK() {
+			t.Errorf("with key %s: %s", key, trailkit.Problems(r))
+		}
+	}
+}
+
+// TestARetiredKeySignsNothing has somebody sign a log's newest checkpoint with a key that was retired before it.
+func TestARetiredKeySignsNothing(t *testing.T) {
+	o := trailkit.Open(t)
+	o.Log(trailkit.TenantA, 3)
+	o.Round()
+	old, err := o.Config.Keys.Read()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := o.Config.Keys.Rotate(); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		o.Log(trailkit.TenantA, 3)
+		o.Round()
+	}
+	o.MustHold()
+	resign := func(tenant uuid.UUID) string {
+		note := trailkit.One[string](o, `SELECT note FROM audit_checkpoints WHERE tenant_id = $1
+			ORDER BY size DESC LIMIT 1`, tenant)
+		text, _, _ := strings.Cut(note, "\n\n")
+		signed, err := old.Sign(ledger.Origin(old.Name, tenant), text+"\n")
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.Attack(`UPDATE audit_checkpoints SET note = $1 WHERE tenant_id = $2 AND note = $3`, signed, tenant, note)
+		return signed
+	}
+	resign(trailkit.TenantA)
+	if r, found := o.Verify(); r.Broken != 1 || len(found) != 1 || found[0].Tenant != trailkit.TenantA {
+		t.Errorf("a tenant's checkpoint: %+v\n%s", r, trailkit.Lines(found))
+	}
+	if r := o.Check(o.Bundle(trailkit.TenantA, evidence.Filter{})); r.OK() {
+		t.Error("a bundle with a tenant's checkpoint by a retired key holds")
+	}
+	anchored := resign(logstore.Operator)
+	if r, found := o.Verify(); r.Broken != 2 {
+		t.Errorf("and the super-log's: %+v\n%s", r, trailkit.Lines(found))
+	}
+	if err := os.WriteFile(filepath.Join(o.Dir, "checkpoint"), []byte(anchored), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if r, found := o.Verify(); r.Broken != 3 || r.Anchor != "differs" {
+		t.Errorf("and the anchor's: %+v\n%s", r, trailkit.Lines(found))
+	}
+	if err := o.TryRound(); !errors.Is(err, logstore.ErrRefused) {
+		t.Errorf("the notary goes on: %v", err)
 	}
 }

@@ -59,7 +59,8 @@ func readFile(ctx context.Context, tx pgx.Tx, log uuid.UUID, path string) ([]byt
 		return nil, ErrNoFile
 	}
 	// Only tiles of the signed tree: width W of tile N at level L covers leaves up to end.
-	if end := (t.N<<ledger.TileHeight + int64(t.W)) << (ledger.TileHeight * t.L); t.N > h.Size || end > h.Size {
+	// Both sides are in hashes of the tile's level: in leaves, the end of a high tile overflows.
+	if end := t.N<<ledger.TileHeight + int64(t.W); t.N > h.Size || end > h.Size>>(ledger.TileHeight*t.L) {
 		return nil, ErrNoFile
 	}
 	tiles, err := logstore.NewReader(ctx, tx, log, h.Size).ReadTiles([]tlog.Tile{t})

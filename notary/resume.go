@@ -16,11 +16,11 @@ import (
 
 // States of the anchor, compared with the database.
 const (
-	AnchorAgrees        = "agrees"
-	AnchorAhead         = "ahead"     // the database was rolled back
-	AnchorDiffers       = "differs"   // history was rewritten, or the anchor is another log's
-	AnchorMissing       = "missing"   // a checkpoint was signed, and the anchor is empty
-	AnchorNotConfigured = "untouched" // nothing was signed yet
+	AnchorAgrees  = "agrees"
+	AnchorAhead   = "ahead"   // the database was rolled back
+	AnchorDiffers = "differs" // history was rewritten, or the anchor is another log's
+	AnchorMissing = "missing" // a checkpoint was signed, and the anchor is empty
+	AnchorEmpty   = "empty"   // and nothing was signed yet
 )
 
 // Status is a notary's state as stored, with whatever prevents it from working.
@@ -40,7 +40,7 @@ type Status struct {
 
 // Ready reports whether the notary may sign.
 func (s Status) Ready() bool {
-	return !s.Moved && (s.Anchor == AnchorAgrees || s.Anchor == AnchorNotConfigured)
+	return !s.Moved && (s.Anchor == AnchorAgrees || s.Anchor == AnchorEmpty)
 }
 
 // ReadStatus reads the notary's status and changes nothing.
@@ -76,7 +76,7 @@ func readStatus(ctx context.Context, tx pgx.Tx, o Anchor, anchored string) (s St
 func (s *Status) readAnchor(ctx context.Context, tx pgx.Tx, o Anchor, anchored string, head logstore.Head) error {
 	switch {
 	case anchored == "" && s.Signed == 0:
-		s.Anchor = AnchorNotConfigured
+		s.Anchor = AnchorEmpty
 		return nil
 	case anchored == "":
 		s.Anchor, s.Reason = AnchorMissing, fmt.Sprintf("the anchor %s is empty, and the database signed size %d",

@@ -310,7 +310,10 @@ func (r *roundState) keys(ctx context.Context, tx pgx.Tx) error {
 		return err
 	}
 	// Read once, so that one round sees one state of a rotation.
-	n.next = n.c.Keys.Next()
+	var nextErr error
+	if n.next, nextErr = n.c.Keys.Next(); nextErr != nil {
+		return nextErr
+	}
 	if n.next != nil && err == nil && known.Equal(n.next.Key) {
 		return nil // logged already: a kill came before the key file was replaced
 	}

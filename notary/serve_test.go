@@ -45,3 +45,20 @@ func served(t *testing.T, o *trailkit.Trail, log uuid.UUID, path string) ([]byte
 	}
 	return w.Body.Bytes(), nil
 }
+
+// TestATileBeyondTheLogIsNotFound asks for tiles of every level, up to those whose end in leaves overflows 64 bits.
+func TestATileBeyondTheLogIsNotFound(t *testing.T) {
+	o := trailkit.Open(t)
+	o.Log(trailkit.TenantA, 300)
+	o.Round()
+	if _, err := served(t, o, trailkit.TenantA, "tile/1/000.p/1"); err != nil {
+		t.Errorf("a tile that is there: %v", err)
+	}
+	for _, path := range []string{"tile/0/001", "tile/0/001.p/45", "tile/1/000", "tile/2/000.p/1", "tile/6/000",
+		"tile/7/000.p/1", "tile/7/000.p/128", "tile/7/000", "tile/7/001.p/1", "tile/8/000", "tile/63/000",
+		"tile/0/x999/x999/x999/x999/x999/999", "tile/7/x999/x999/x999/999"} {
+		if _, err := served(t, o, trailkit.TenantA, path); err == nil || err.Error()[:3] != "404" {
+			t.Errorf("%s: %v, want 404", path, err)
+		}
+	}
+}

@@ -41,7 +41,8 @@ func (b WitnessAnchor) Load(ctx context.Context) (signed, version string, err er
 	return signed, version, err
 }
 
-// Swap implements Anchor: the witness cosigns the step from the version's size to the note's, or refuses.
+// Swap implements Anchor: the witness cosigns the step from the version's size, or from the size that it has, to the
+// note's, or refuses.
 func (b WitnessAnchor) Swap(ctx context.Context, version, signed string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, witnessLimit)
 	defer cancel()
@@ -56,18 +57,22 @@ func (b WitnessAnchor) Swap(ctx context.Context, version, signed string) (string
 			return "", err
 		}
 	}
-	for {
+	for try := 0; ; try++ {
 		lines, at, err := b.request(ctx, c, old, signed)
 		switch {
 		case err != nil:
 			return "", fmt.Errorf("witness %s: %w", b.Witness.Verifier.Name(), err)
 		case lines != nil:
 			return strconv.FormatInt(c.Size, 10), b.Witness.storeCosignature(ctx, b.DB, c.Size, signed, lines)
-		case at == c.Size && old != at: // cosigned before a kill came between its response and the commit
-			old = at
-		default:
+		case at > c.Size:
 			return "", &logstore.RolledBackError{Here: c.Size, Signed: at}
+		case try == 1 || at == old:
+			return "", fmt.Errorf("witness %s: it has size %d, and rejected the proof from there",
+				b.Witness.Verifier.Name(), at)
 		}
+		// It is new to this log and has seen less, or cosigned more before a kill came between its response and the
+		// commit. The proof from its own size shows it that this tree extends what it saw.
+		old = at
 	}
 }
 

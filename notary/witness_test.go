@@ -1,9 +1,12 @@
 package notary_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -189,6 +192,63 @@ func TestAWitnessIsTheAnchor(t *testing.T) {
 		t.Errorf("%d signatures of another history are stored", n)
 	}
 	o.Log(trailkit.TenantA, 1)
+	o.Round()
+	o.MustHold()
+}
+
+// TestAWitnessBecomesTheAnchorOfAnExistingLog begins with a file as the anchor, and gives the log a witness that has
+// never seen it.
+func TestAWitnessBecomesTheAnchorOfAnExistingLog(t *testing.T) {
+	o := trailkit.Open(t)
+	o.Log(trailkit.TenantA, 300)
+	o.Round()
+	a, _ := realWitness(t, "witness.example/a", o.Key)
+	behind, first := a.URL, true
+	// This witness takes any size from a log that it has not seen; the protocol has others answer with their 0.
+	strict := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		if first && !bytes.HasPrefix(body, []byte("old 0\n")) {
+			w.WriteHeader(http.StatusConflict)
+			fmt.Fprintln(w, 0)
+			return
+		}
+		first = false
+		resp, err := http.Post(behind+r.URL.Path, "", bytes.NewReader(body))
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer resp.Body.Close()
+		w.WriteHeader(resp.StatusCode)
+		_, _ = io.Copy(w, resp.Body)
+	}))
+	t.Cleanup(strict.Close)
+	a.URL = strict.URL
+	o.Config.Anchor = notary.WitnessAnchor{DB: o.Logs, Witness: a}
+	for range 2 {
+		o.Log(trailkit.TenantA, 3)
+		o.Round()
+	}
+	o.MustHold()
+}
+
+// TestAWitnessThatCosignedBeforeAKillGoesOn kills the notary after its witness has cosigned and before the database has
+// the checkpoint, and logs more before the next start.
+func TestAWitnessThatCosignedBeforeAKillGoesOn(t *testing.T) {
+	o := trailkit.Open(t)
+	o.Key()
+	a, _ := realWitness(t, "witness.example/a", o.Key)
+	anchor := notary.WitnessAnchor{DB: o.Logs, Witness: a}
+	o.Config.Anchor = anchor
+	o.Log(trailkit.TenantA, 3)
+	o.Round()
+	o.Log(trailkit.TenantA, 3)
+	o.Config.Anchor = dying{anchor, true}
+	if err := o.TryRound(); !errors.Is(err, errKilled) {
+		t.Fatalf("a round that is killed: %v", err)
+	}
+	o.Config.Anchor = anchor
+	o.Log(trailkit.TenantA, 3)
 	o.Round()
 	o.MustHold()
 }

@@ -9,14 +9,14 @@ import (
 	"time"
 )
 
-// outOfMemory is the last word of a process that took too much.
+// outOfMemory is the message of a process that exceeded its memory limit.
 const outOfMemory = "konstruct: reading takes more memory than it may"
 
-// watchEvery is how often a process looks at its memory.
+// watchEvery is the interval at which a process checks its memory.
 const watchEvery = 20 * time.Millisecond
 
-// watch holds the process to its memory: the system's own limit stops what grows at a bound, and a look at it now and
-// then whatever else does.
+// watch enforces the memory limit: the operating system's limit stops a single large allocation, and a periodic check
+// stops everything else.
 func watch(ctx context.Context, limit uint64) {
 	debug.SetMemoryLimit(int64(limit / 4 * 3)) // rather collect than grow
 	limitData(limit)

@@ -4,8 +4,8 @@ package parse
 
 import "syscall"
 
-// attributes make a process the first of a group of its own; it ends when its input does.
+// attributes puts the process into a process group of its own; it ends when its input does.
 func attributes() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
 
-// limitData has nothing to offer here: watch alone holds the process to its memory.
+// limitData does nothing on this system: only watch enforces the limit.
 func limitData(uint64) {}

@@ -1,5 +1,5 @@
-// Package parse turns an untrusted file's bytes into text and chunks, in this process (Local) or in sandboxed processes
-// (Pool) that a hostile file may ruin. It knows extract and chunk; it must not know a database.
+// Package parse converts an untrusted file's bytes into text and chunks, in this process (Local) or in sandboxed
+// processes (Pool), which a hostile file may crash. It knows extract and chunk; it must not know a database.
 package parse
 
 import (
@@ -13,15 +13,15 @@ import (
 	"github.com/konstruct/konstruct/extract"
 )
 
-// Parser reads files. It is safe for concurrent use.
+// Parser parses files. It is safe for concurrent use.
 type Parser interface {
-	// Parse reads a file's whole content. An error is the file's, or the context's.
+	// Parse parses a file's whole content. An error is caused by the file or the context.
 	Parse(ctx context.Context, kind string, raw []byte) (*ParsedFile, error)
-	// Close frees what the reader holds.
+	// Close releases the parser's resources.
 	Close() error
 }
 
-// ParsedFile is what a file says.
+// ParsedFile is the content of a file.
 type ParsedFile struct {
 	Title, Author, Language string
 	Created, Modified       time.Time
@@ -35,23 +35,23 @@ type Limits struct {
 	Memory uint64        // of the process that reads it, in bytes; Local can't hold to it
 }
 
-// DefaultLimits are those of a parser that is given no others.
+// DefaultLimits are the limits of a parser without limits of its own.
 var DefaultLimits = Limits{Time: 2 * time.Minute, Memory: 1536 << 20}
 
-// Local reads in this process.
+// Local parses in this process.
 type Local struct {
 	tokens  *embed.Tokenizer
 	limits  Limits
 	extract extract.Extractor
 }
 
-// NewLocal makes a reader that cuts for the model whose tokenizer it gets.
+// NewLocal returns a parser whose chunks fit the model with this tokenizer.
 func NewLocal(t *embed.Tokenizer, l Limits) *Local { return &Local{tokens: t, limits: l} }
 
-// Close implements Reader.
+// Close implements Parser.
 func (l *Local) Close() error { return l.extract.Close() }
 
-// Parse implements Reader. A parser that does not stop when the time is up is left behind.
+// Parse implements Parser. If a format's reader does not stop at the time limit, its goroutine is abandoned.
 func (l *Local) Parse(ctx context.Context, kind string, raw []byte) (*ParsedFile, error) {
 	ctx, cancel := l.limits.begin(ctx)
 	defer cancel()
@@ -81,7 +81,7 @@ func (l *Local) Parse(ctx context.Context, kind string, raw []byte) (*ParsedFile
 	}
 }
 
-// begin is the context of one file's reading.
+// begin returns the context for parsing one file.
 func (l Limits) begin(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeoutCause(ctx, l.Time, fmt.Errorf("%w: longer than %v", ErrResources, l.Time))
 }
@@ -106,11 +106,11 @@ func (l *Local) parse(ctx context.Context, kind string, raw []byte) (*ParsedFile
 	return r, nil
 }
 
-// errDied is all that a tenant is told of a process's last words.
+// errDied is what a tenant may read of a process's failure.
 var errDied = errors.New("the process that read it died")
 
-// ErrStart says that no process that reads files could be started: no file's fault.
+// ErrStart means that no parser process could be started, which is not caused by the file.
 var ErrStart = errors.New("a process to read files in could not be started")
 
-// ErrResources says that reading a file took more than a file may take.
+// ErrResources means that a file exceeded the limits.
 var ErrResources = errors.New("reading it takes too much")

@@ -55,6 +55,12 @@ func (h hostile) Parse(ctx context.Context, kind string, raw []byte) (*parse.Par
 	case "panic":
 		go func() { panic("of a goroutine of its own") }()
 		time.Sleep(time.Minute)
+	case "chatter":
+		for range 10_000 {
+			fmt.Fprintln(os.Stderr, "a warning")
+		}
+		go func() { panic("after many warnings") }()
+		time.Sleep(time.Minute)
 	case "hang":
 		for n := uint(1); n > 0; n |= 1 { // whatever its context says
 		}
@@ -131,6 +137,7 @@ func TestAHostileFileRuinsItsProcessAlone(t *testing.T) {
 	for what, want := range map[string]string{
 		"crash":       "the process that read it died",
 		"panic":       "of a goroutine of its own",
+		"chatter":     "after many warnings",
 		"hang":        "reading it takes too much: longer than 3s",
 		"grow":        "reading it takes too much: more than 256 MiB of memory",
 		"gulp":        "reading it takes too much: more than 256 MiB of memory",

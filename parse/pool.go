@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -20,44 +21,43 @@ import (
 
 // Limits on one process.
 const (
-	// maxResponse is how many bytes a file's reading may have: its text, and that again in passages that overlap and
-	// repeat headings.
+	// maxResponse is the largest result in bytes: the text, and the text again in chunks, which overlap and repeat
+	// headings.
 	maxResponse = 8 * extract.MaxText
-	// maxFiles is how many files one process reads before another takes its place.
+	// maxFiles is how many files a process parses before it is replaced.
 	maxFiles = 1000
-	// startTime is how long a process may take to be ready.
+	// startTime is the time limit for a process to become ready.
 	startTime = 20 * time.Second
-	// stderrTail is how much of what a process said when it died is kept.
-	stderrTail = 4 << 10
+	// stderrTail is how many of the last bytes that a process wrote to stderr are kept; a panic's stacks fit.
+	stderrTail = 16 << 10
 )
 
-// request is a file, as a process gets it.
+// request is a file sent to a process.
 type request struct {
 	Kind string
 	Raw  []byte
 }
 
-// response is what became of it.
+// response is the result for a file.
 type response struct {
 	Parsed *ParsedFile
 	Err    string
 	Reason int // which of reasons Err wraps, from 1; 0: none
 }
 
-// reasons are the errors that keep their identity.
+// reasons are the errors that callers can still test with errors.Is.
 var reasons = []error{extract.ErrEmpty, extract.ErrNoText, extract.ErrTooLarge, extract.ErrEncrypted, extract.ErrKind,
 	ErrResources}
 
-// Pool reads in processes, each one file at a time. A process that dies, takes too long or too much is that file's
-// error; another takes its place. It gets neither this process's environment, nor its files, nor the database's
-// address.
+// Pool parses in processes, each one file at a time. If a process dies or exceeds a limit, the file has an error and
+// the process is replaced. Processes do not inherit this process's environment, open files or database address.
 type Pool struct {
 	command []string
 	limits  Limits
 	idle    chan *process // as many as there may be, nil for one that is not started
 }
 
-// NewPool makes a pool of so many processes, started when they are needed by the command, which calls Serve.
+// NewPool returns a pool of n processes. They are started when needed, by the command, which must call Serve.
 func NewPool(n int, l Limits, command ...string) *Pool {
 	p := &Pool{command: command, limits: l, idle: make(chan *process, n)}
 	for range n {
@@ -66,7 +66,7 @@ func NewPool(n int, l Limits, command ...string) *Pool {
 	return p
 }
 
-// process is one that waits for a file.
+// process is a running parser process.
 type process struct {
 	cmd    *exec.Cmd
 	in     io.WriteCloser
@@ -75,7 +75,7 @@ type process struct {
 	files  int
 }
 
-// Close ends the processes, waiting for those at work.
+// Close ends the processes, after those at work have finished their file.
 func (p *Pool) Close() error {
 	for range cap(p.idle) {
 		if w := <-p.idle; w != nil {
@@ -88,7 +88,7 @@ func (p *Pool) Close() error {
 	return nil
 }
 
-// Parse implements Reader.
+// Parse implements Parser.
 func (p *Pool) Parse(ctx context.Context, kind string, raw []byte) (*ParsedFile, error) {
 	var w *process
 	select {
@@ -134,7 +134,7 @@ func (p *Pool) Parse(ctx context.Context, kind string, raw []byte) (*ParsedFile,
 	return a.Parsed, nil
 }
 
-// remembered is an error whose words and reason came from another process.
+// remembered is an error that came from another process as text and reason.
 type remembered struct {
 	words  string
 	reason error
@@ -143,7 +143,7 @@ type remembered struct {
 func (k *remembered) Error() string { return k.words }
 func (k *remembered) Unwrap() error { return k.reason }
 
-// exitReason says what a process's end means for the file that it read.
+// exitReason returns the error of the file that was being parsed when its process ended.
 func exitReason(err error, said *tail, memory uint64) error {
 	switch {
 	case errors.Is(err, errResponse):
@@ -171,7 +171,7 @@ func (p *Pool) start() (*process, error) {
 	if err != nil {
 		return nil, disclosure.Hide(ErrStart, err)
 	}
-	// It says that it is ready, so that what keeps it from starting is no file's fault.
+	// The process reports that it is ready, so that a failure to start is not taken for a failure of a file.
 	slow := time.AfterFunc(startTime, w.kill)
 	defer slow.Stop()
 	if err = write(w.in, p.limits); err == nil {
@@ -184,7 +184,7 @@ func (p *Pool) start() (*process, error) {
 	return w, nil
 }
 
-// kill kills the process, and what it started.
+// kill kills the process and its children.
 func (w *process) kill() { _ = syscall.Kill(-w.cmd.Process.Pid, syscall.SIGKILL) }
 
 // end kills the process and waits for it.
@@ -194,7 +194,7 @@ func (w *process) end() {
 	_ = w.cmd.Wait()
 }
 
-// send hands the process a file and waits for its answer.
+// send sends a file to the process and waits for the response.
 func (w *process) send(r request, a *response) error {
 	if err := write(w.in, r); err != nil {
 		return fmt.Errorf("hand it over: %w", err)
@@ -202,10 +202,10 @@ func (w *process) send(r request, a *response) error {
 	return read(w.out, maxResponse, a)
 }
 
-// errResponse says that a message is longer than it may be.
+// errResponse means that a message exceeds its limit.
 var errResponse = errors.New("the message is too long")
 
-// write sends a message: its length in eight bytes, then itself as gob.
+// write writes a message: its length in eight bytes, then its gob encoding.
 func write(to io.Writer, v any) error {
 	var b bytes.Buffer
 	b.Write(make([]byte, 8))
@@ -218,7 +218,7 @@ func write(to io.Writer, v any) error {
 	return err
 }
 
-// read receives a message of at most limit bytes.
+// read reads a message of at most limit bytes.
 func read(from io.Reader, limit uint64, v any) error {
 	var head [8]byte
 	if _, err := io.ReadFull(from, head[:]); err != nil {
@@ -236,22 +236,37 @@ func read(from io.Reader, limit uint64, v any) error {
 	return err
 }
 
-// tail keeps the first of what is written to it.
-type tail struct{ bytes.Buffer }
+// tail keeps the last stderrTail bytes written to it: a process may have written warnings for a long time before it
+// died.
+type tail struct{ kept []byte }
 
-// line is the first line of it.
+// String is what was kept.
+func (t *tail) String() string { return string(t.kept) }
+
+// line is the line that says why the process died: where a panic or a fatal error of Go begins, which stack traces
+// follow, or else the last one.
 func (t *tail) line() string {
-	line, _, _ := strings.Cut(strings.TrimSpace(t.String()), "\n")
-	return line[:min(len(line), 300)]
+	reason := ""
+	for line := range strings.Lines(t.String()) {
+		if line = strings.TrimSpace(line); line == "" {
+			continue
+		}
+		reason = line
+		if strings.HasPrefix(line, "panic: ") || strings.HasPrefix(line, "fatal error: ") {
+			break
+		}
+	}
+	return reason[:min(len(reason), 300)]
 }
 
 // Write implements io.Writer.
 func (t *tail) Write(b []byte) (int, error) {
-	t.Buffer.Write(b[:min(len(b), max(0, stderrTail-t.Len()))])
+	t.kept = append(t.kept, b[max(0, len(b)-stderrTail):]...)
+	t.kept = slices.Delete(t.kept, 0, max(0, len(t.kept)-stderrTail))
 	return len(b), nil
 }
 
-// Serve is the process: it reads files that in hands it, one after the other, until in ends.
+// Serve runs a parser process: it parses the files received from in, one after the other, until in ends.
 func Serve(ctx context.Context, r Parser, in io.Reader, out io.Writer) error {
 	var l Limits
 	if err := read(in, 1<<10, &l); err != nil {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/konstruct/konstruct/embed"
 	"github.com/konstruct/konstruct/kb"
+	"github.com/konstruct/konstruct/plural"
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
@@ -78,9 +79,9 @@ func (s *tenantState) decide(q *Query, depth, matching, few int) Plan {
 	case !s.indexed:
 		p.Tier, p.Reason = Exact, "the tenant has no index of its own"
 	case matching >= 0 && matching <= few:
-		p.Tier, p.Reason = Exact, fmt.Sprintf("the conditions leave some %d passages", matching)
+		p.Tier, p.Reason = Exact, "the conditions leave some "+plural.Of(matching, "passage", "passages")
 	case s.hidden > 0 && s.chunks <= few:
-		p.Tier, p.Reason = Exact, fmt.Sprintf("the labels leave %d passages", s.chunks)
+		p.Tier, p.Reason = Exact, "the labels leave "+plural.Of(s.chunks, "passage", "passages")
 	default:
 		p.Tier, p.Index, p.Reason = Indexed, s.index, "the tenant has an index of its own"
 		if p.EfSearch = max(s.efSearch, depth); matching >= 0 || s.hidden*20 > s.documents {

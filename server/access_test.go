@@ -211,6 +211,17 @@ func TestOperatorsSwitchByAnEvent(t *testing.T) {
 	} {
 		w.want(422, "POST", "/v1/impersonate", operator, bad)
 	}
+	w.want(422, "POST", "/v1/impersonate", operator, `{"tenant_id":"`+acme.String()+
+		`","reason":"a\nb","permissions":["events:read"],"seconds":60}`)
+	for _, name := range []string{" ", "a\\nb", strings.Repeat("😀", 60)} {
+		w.want(422, "POST", "/v1/tenants", operator, `{"name":"`+name+`"}`)
+	}
+	for _, action := range []string{audit.ActionImpersonation, audit.ActionTenantCreated} {
+		if n := w.count(audit.Operator, audit.Filter{Action: action}); n > 1 || n == 1 &&
+			action == audit.ActionTenantCreated {
+			t.Errorf("%d events of %s, of which nothing came", n, action)
+		}
+	}
 	// A tenant's key that was given tenants:impersonate by hand has no use of it.
 	w.want(403, "POST", "/v1/impersonate", w.keyOf(acme, access.KeyRequest{Permissions: access.Permissions}), ask)
 	w.want(403, "POST", "/v1/tenants", w.keyOf(acme, access.KeyRequest{Permissions: access.Permissions}),

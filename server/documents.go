@@ -216,17 +216,13 @@ func (s *Server) documents() {
 		if err != nil {
 			return nil, err
 		}
-		if in.IfMatch != "" && in.IfMatch != "*" {
-			d, _, err := s.tenant(w).Documents().Get(ctx, did)
-			if err != nil {
-				return nil, err
-			}
-			if documentTag(d) != in.IfMatch {
-				return nil, problem(http.StatusPreconditionFailed,
+		event, err := s.agent(w, w.Agent).RemoveIf(ctx, did, func(d konstruct.Document) error {
+			if in.IfMatch != "" && !tagMatches(in.IfMatch, documentTag(d)) {
+				return problem(http.StatusPreconditionFailed,
 					"header.If-Match: the document is at version %d now: get it again", d.Version)
 			}
-		}
-		event, err := s.agent(w, w.Agent).Remove(ctx, did)
+			return nil
+		})
 		return &Response[EventCreated]{EventCreated{ID: &event}}, err
 	})
 	s.jobs(op)
@@ -306,6 +302,16 @@ func checkFields(f *multipart.Form) *Problem {
 
 // formMemory is how many bytes of a form are kept in memory; the rest goes to temporary files.
 const formMemory = 1 << 20
+
+// tagMatches reports whether an If-Match header names an ETag (RFC 9110, 13.1.1).
+func tagMatches(header, etag string) bool {
+	for tag := range strings.SplitSeq(header, ",") {
+		if tag = strings.TrimSpace(tag); tag == etag || tag == "*" {
+			return true
+		}
+	}
+	return false
+}
 
 func documentTag(d konstruct.Document) string {
 	return fmt.Sprintf(`"%s-%d-%.16s"`, d.ID, d.Version, d.SHA256)

@@ -280,3 +280,41 @@ func FuzzQuestions(f *testing.F) {
 		}
 	})
 }
+
+// TestADocumentReplacedMeanwhileIsNotDeleted replaces a document while its deletion waits, as an ingest does: under the
+// lock of its source.
+func TestADocumentReplacedMeanwhileIsNotDeleted(t *testing.T) {
+	w := serve(t)
+	w.work()
+	key := w.key(acme)
+	at := w.taken(key, w.upload(key, "handbook.md", handbook))
+	etag := w.want(200, "GET", at, key, "").Header.Get("ETag")
+	tx, err := testkit.Connect(t, w.d.SuperuserURL()).Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(t.Context(), `SELECT pg_advisory_xact_lock(hashtextextended(tenant_id || source, 0))
+		FROM kb_sources`); err != nil {
+		t.Fatal(err)
+	}
+	deleted := make(chan reply)
+	go func() { deleted <- w.ask("DELETE", at, key, "", "If-Match", etag) }()
+	super := testkit.Connect(t, w.d.SuperuserURL())
+	w.soon("the deletion waits", func() bool {
+		var waits bool
+		err := super.QueryRow(t.Context(),
+			`SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted)`).Scan(&waits)
+		return err == nil && waits
+	})
+	if _, err := tx.Exec(t.Context(), `UPDATE kb_sources SET version = version + 1`); err != nil {
+		t.Fatal(err)
+	}
+	if err := tx.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if r := <-deleted; r.StatusCode != 412 || !strings.Contains(r.body, "at version 2 now") {
+		t.Errorf("the deletion: %d %s", r.StatusCode, r.body)
+	}
+	etag = w.want(200, "GET", at, key, "").Header.Get("ETag")
+	w.want(200, "DELETE", at, key, "", "If-Match", `"other", `+etag)
+}

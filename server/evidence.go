@@ -99,11 +99,12 @@ func (s *Server) proofs() {
 				return nil, errNoEvidence
 			}
 			p, err := verify.CheckReceipt(ctx, s.c.Evidence, in.Body.Receipt, nil, s.c.Floor)
+			var invalid *verify.ReceiptError
 			switch {
-			case err != nil && (isUnavailable(err) || errors.Is(err, context.DeadlineExceeded)):
-				return nil, err
+			case errors.As(err, &invalid):
+				return nil, fieldProblem("body.receipt", invalid.Error())
 			case err != nil:
-				return nil, fieldProblem("body.receipt", err.Error())
+				return nil, err
 			case p.Tenant != w.Tenant.String():
 				return nil, problem(http.StatusNotFound, "the receipt is not of an event of this tenant")
 			}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/konstruct/konstruct/audit"
 	"github.com/konstruct/konstruct/evidence"
+	"github.com/konstruct/konstruct/internal/testkit"
 	"github.com/konstruct/konstruct/server"
 )
 
@@ -150,5 +151,21 @@ func TestTheLawIsDoneOverHTTP(t *testing.T) {
 	w.want(404, "POST", "/v1/erasures/"+uuid.NewString()+"/decline", key, `{"reason":"r"}`)
 	if w.count(acme, audit.Filter{Action: audit.ActionComplianceRequest}) == 0 {
 		t.Error("nothing says who asked")
+	}
+}
+
+// TestAReceiptsCheckShowsNoDatabaseErrors takes a right away that the check needs: the caller's receipt is not at
+// fault, and what the database says is for the operator.
+func TestAReceiptsCheckShowsNoDatabaseErrors(t *testing.T) {
+	w := serve(t)
+	key := w.key(acme)
+	at := w.want(201, "POST", "/v1/events", key, `{"action_type":"x"}`).Header.Get("Location")
+	body, err := json.Marshal(map[string]string{"receipt": w.want(200, "GET", at+"/receipt", key, "").body})
+	if err != nil {
+		t.Fatal(err)
+	}
+	testkit.Owner(t, w.d, `REVOKE SELECT ON audit_keys FROM konstruct_notary`)
+	if r := w.want(500, "POST", "/v1/receipts/check", key, string(body)); strings.Contains(r.body, "audit_keys") {
+		t.Errorf("it shows a database error: %s", r.body)
 	}
 }

@@ -443,3 +443,19 @@ func TestTheTrailTellsNoWordOfAHiddenDocument(t *testing.T) {
 		t.Error("a context is granted labels by nobody")
 	}
 }
+
+// TestASearchOfEveryLabel is for those who were granted every label; the reason names its field once.
+func TestASearchOfEveryLabel(t *testing.T) {
+	w := serve(t)
+	all, some := w.key(acme), w.keyOf(acme, access.KeyRequest{Labels: []string{"legal"}})
+	w.want(200, "POST", "/v1/search", all, `{"text":"x","labels":["*"]}`)
+	w.want(200, "POST", "/v1/search/explain", all, `{"text":"x","labels":["*"]}`)
+	w.want(403, "POST", "/v1/search", some, `{"text":"x","labels":["*"]}`)
+	for _, labels := range []string{`["legal","*"]`, `[""]`} {
+		r := w.want(422, "POST", "/v1/search", all, `{"text":"x","labels":`+labels+`}`)
+		if detail := r.text("detail"); !strings.HasPrefix(detail, "body.labels: ") ||
+			strings.Contains(detail, ": labels: ") {
+			t.Errorf("%s: %s", labels, detail)
+		}
+	}
+}

@@ -2,11 +2,11 @@ package server
 
 import (
 	"context"
-	"fmt"
 	"sync"
 	"time"
 
 	"github.com/konstruct/konstruct/logstore"
+	"github.com/konstruct/konstruct/plural"
 )
 
 // trailHealth caches the check for overdue events, because /readyz needs no credential.
@@ -26,6 +26,9 @@ func (t *trailHealth) component(ctx context.Context, s *Server) Component {
 	if time.Since(t.at) < trailTTL {
 		return t.last
 	}
+	// Everybody gets the cached result: a client that disconnects must not end the check.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readyTime)
+	defer cancel()
 	p := Component{Name: "trail"}
 	w, err := logstore.CountAllWaiting(ctx, s.c.Evidence)
 	switch {
@@ -33,7 +36,7 @@ func (t *trailHealth) component(ctx context.Context, s *Server) Component {
 		p.Reason = "the waiting events can't be counted"
 		s.logger.WarnContext(ctx, "not ready", "error", err)
 	case !w.OK(): // the details are for the operator only
-		p.Reason = fmt.Sprintf("%d sealed events are not in the log in time", w.Overdue+w.Unknown)
+		p.Reason = plural.Of(w.Overdue+w.Unknown, "sealed event is", "sealed events are") + " not in the log in time"
 		s.logger.ErrorContext(ctx, "not ready", "error", w.Err())
 	default:
 		p.Ready = true

@@ -1,8 +1,11 @@
 package server_test
 
 import (
+	"context"
+	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/konstruct/konstruct/internal/testkit"
 	"github.com/konstruct/konstruct/notary"
@@ -28,6 +31,48 @@ func TestReadyzAndVerificationsSayWhatIsInNoLog(t *testing.T) {
 		!strings.Contains(r.body, "sealed events are not in the log in time") {
 		t.Errorf("readyz: %d %s", r.StatusCode, r.body)
 	}
+}
+
+// TestADisconnectedClientDoesNotMakeTheServiceUnready asks /readyz, disconnects while the check waits for a lock, and
+// asks again.
+func TestADisconnectedClientDoesNotMakeTheServiceUnready(t *testing.T) {
+	w := serve(t)
+	super := testkit.Connect(t, w.d.SuperuserURL())
+	tx, err := testkit.Connect(t, w.d.SuperuserURL()).Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(t.Context(), `LOCK TABLE audit_seals IN ACCESS EXCLUSIVE MODE`); err != nil {
+		t.Fatal(err)
+	}
+	ctx, disconnect := context.WithCancel(t.Context())
+	r, err := http.NewRequestWithContext(ctx, "GET", w.url+"/readyz", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error)
+	go func() {
+		resp, err := http.DefaultClient.Do(r)
+		if err == nil {
+			_ = resp.Body.Close()
+		}
+		ended <- err
+	}()
+	w.soon("the check waits", func() bool {
+		var waits bool
+		err := super.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM pg_locks
+			WHERE relation = 'audit_seals'::regclass AND NOT granted)`).Scan(&waits)
+		return err == nil && waits
+	})
+	disconnect()
+	if err := <-ended; err == nil {
+		t.Fatal("the client did not disconnect")
+	}
+	time.Sleep(200 * time.Millisecond) // so that the service notices
+	if err := tx.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.want(200, "GET", "/readyz", "", "")
 }
 
 // TestAVerificationLooksAtTheAnchor has the whole database be behind what was signed.

@@ -41,7 +41,7 @@ type SearchRequest struct {
 
 // libraryRequest validates a search and converts it for the library.
 func (q *SearchRequest) libraryRequest(w access.Principal, at string) (out konstruct.SearchRequest, err error) {
-	if err := kb.CheckLabels(q.Labels); err != nil {
+	if err := kb.CheckSearchLabels(q.Labels); err != nil {
 		return out, fieldProblem(at+".labels", err.Error())
 	}
 	if name, lacks := w.Labels().Missing(q.Labels); lacks {

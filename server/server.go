@@ -87,6 +87,7 @@ type Server struct {
 	// streaming counts streams and downloads in progress.
 	streaming   atomic.Int64
 	makingTasks chan struct{} // semaphore of maxTasksRunning
+	tasks       sync.Map      // the ids of the tasks that this process runs, or that wait for the semaphore
 
 	background sync.WaitGroup
 	lifetime   context.Context // of background work

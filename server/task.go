@@ -19,6 +19,24 @@ import (
 	"github.com/konstruct/konstruct/verify"
 )
 
+// taskOptions are the stored options of a task.
+type taskOptions struct {
+	CreateTaskRequest
+	Maker taskMaker `json:"maker"`
+}
+
+// taskMaker is the principal who created a task. The task's event names it, whoever resumes the task.
+type taskMaker struct {
+	Credential uuid.UUID   `json:"credential"`
+	Name       string      `json:"name"`
+	Role       access.Role `json:"role,omitempty"`
+}
+
+// principal returns the maker as a principal of its tenant. It has no permissions: those were checked at the creation.
+func (m taskMaker) principal(tenant uuid.UUID) access.Principal {
+	return access.Principal{Tenant: tenant, Credential: m.Credential, Name: m.Name, Role: m.Role}
+}
+
 // createTask stores a task and starts it in the background.
 func (s *Server) createTask(ctx context.Context, w access.Principal, kind string,
 	in CreateTaskRequest) (*Created[Task], error) {
@@ -37,11 +55,12 @@ func (s *Server) createTask(ctx context.Context, w access.Principal, kind string
 	if _, err := in.filter(); err != nil {
 		return nil, err
 	}
-	f, err := s.artifacts.Create(ctx, w.Tenant, kind, in, nil, nil)
+	f, err := s.artifacts.Create(ctx, w.Tenant, kind,
+		taskOptions{in, taskMaker{w.Credential, w.Name, w.Role}}, nil, nil)
 	if err != nil {
 		return nil, err
 	}
-	s.runTask(w, f)
+	s.runTask(w.Tenant, f)
 	return &Created[Task]{Location: "/v1/tasks/" + f.ID.String(), Body: newTask(f)}, nil
 }
 
@@ -58,13 +77,16 @@ func (s *Server) getTask(ctx context.Context, w access.Principal, in PathID) (f 
 		return f, artifact.ErrNotFound
 	}
 	if f.State == artifact.Open {
-		s.runTask(w, f)
+		s.runTask(w.Tenant, f)
 	}
 	return f, nil
 }
 
 func newTask(f artifact.File) Task {
-	t := Task{ID: f.ID, Kind: f.Kind, State: string(f.State), Reason: f.Reason, Bytes: f.Stored, Request: f.Options,
+	var in taskOptions
+	_ = json.Unmarshal(f.Options, &in) // valid: createTask wrote it
+	request, _ := json.Marshal(in.CreateTaskRequest)
+	t := Task{ID: f.ID, Kind: f.Kind, State: string(f.State), Reason: f.Reason, Bytes: f.Stored, Request: request,
 		Result: f.Result, CreatedAt: f.CreatedAt.UTC().Format(time.RFC3339Nano),
 		ExpiresAt: f.ExpiresAt.UTC().Format(time.RFC3339Nano)}
 	if f.State == artifact.Done && f.Kind != kindVerification {
@@ -73,22 +95,26 @@ func newTask(f artifact.File) Task {
 	return t
 }
 
-// runTask runs a task in the background, unless another process does.
-func (s *Server) runTask(w access.Principal, f artifact.File) {
-	var in CreateTaskRequest
+// runTask runs a task in the background, unless this or another process does already.
+func (s *Server) runTask(tenant uuid.UUID, f artifact.File) {
+	var in taskOptions
 	if err := json.Unmarshal(f.Options, &in); err != nil {
 		s.logger.Error("a task can't be read", "task", f.ID, "error", err)
 		return
 	}
+	if _, running := s.tasks.LoadOrStore(f.ID, true); running {
+		return
+	}
 	s.background.Go(func() {
+		defer s.tasks.Delete(f.ID)
 		select {
 		case s.makingTasks <- struct{}{}:
 			defer func() { <-s.makingTasks }()
 		case <-s.lifetime.Done():
 			return
 		}
-		err := s.artifacts.Produce(s.lifetime, w.Tenant, f.ID, func(ctx context.Context, to io.Writer) (any, error) {
-			return s.writeContent(ctx, w, f.Kind, in, to)
+		err := s.artifacts.Produce(s.lifetime, tenant, f.ID, func(ctx context.Context, to io.Writer) (any, error) {
+			return s.writeContent(ctx, in.Maker.principal(tenant), f.Kind, in.CreateTaskRequest, to)
 		})
 		if err != nil && !errors.Is(err, artifact.ErrTakenOver) && s.lifetime.Err() == nil {
 			s.logger.Error("a task failed", "task", f.ID, "kind", f.Kind, "error", err)

@@ -3,6 +3,7 @@ package spool
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"os"
@@ -103,11 +104,29 @@ func (s *Spool) keepDamaged(seg segment, data []byte, from int64, holes []damage
 		if err := os.WriteFile(path, data[h.at-from:h.at-from+h.bytes], 0o600); err != nil {
 			return fmt.Errorf("spool: keep damaged bytes: %w", err)
 		}
-		s.mu.Lock()
-		s.damage += h.bytes
-		s.mu.Unlock()
 	}
+	n, err := damagedBytes(s.dir)
+	if err != nil {
+		return fmt.Errorf("spool: count damaged bytes: %w", err)
+	}
+	s.mu.Lock()
+	s.damage = n
+	s.mu.Unlock()
 	return nil
+}
+
+// damagedBytes returns how many bytes the folder "damaged" holds.
+func damagedBytes(dir string) (n int64, err error) {
+	kept, err := os.ReadDir(filepath.Join(dir, damagedName))
+	if errors.Is(err, os.ErrNotExist) {
+		return 0, nil
+	}
+	for _, e := range kept {
+		if info, err := e.Info(); err == nil {
+			n += info.Size()
+		}
+	}
+	return n, err
 }
 
 const damagedName = "damaged"

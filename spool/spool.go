@@ -52,6 +52,7 @@ type Spool struct {
 	mu       sync.Mutex
 	files    []*segment // oldest first; the last is active while file is not nil
 	file     *os.File   // of the active segment
+	uncut    []*segment // whose files may hold records that Append reported as failed, beyond their size
 	writing  bool
 	next     uint64 // number of the next segment
 	total    int64  // bytes in all segments
@@ -63,7 +64,7 @@ type Spool struct {
 	cursorF  *os.File
 	unread   []Record // parsed, not yet returned by Next
 	readTo   Position // the position up to which records were parsed
-	damage   int64    // bytes that held no valid record
+	damage   int64    // bytes in the folder "damaged", which held no valid record
 	appended uint64   // records, including those found at Open
 	taken    uint64   // delivered records
 
@@ -142,6 +143,9 @@ func (s *Spool) recover() (err error) {
 		}
 		s.appended += uint64(n)
 	}
+	if s.damage, err = damagedBytes(s.dir); err != nil {
+		return err
+	}
 	s.readTo = s.cursor
 	if len(s.files) > 0 {
 		s.wake()
@@ -170,9 +174,9 @@ func (s *segment) cutTorn() error {
 	return nil
 }
 
-// Append writes records of at most MaxAppend bytes together, and returns when they are on the disk. An error that wraps
-// the context's means that nothing was taken, unless its text says that the record may be kept. A crash before Append
-// returns may leave the first of the records.
+// Append writes records of at most MaxAppend bytes together, and returns when they are on the disk. An error means
+// that nothing was taken, unless its text says that the record may be kept. A crash before Append returns may leave
+// the first of the records.
 func (s *Spool) Append(ctx context.Context, payloads ...[]byte) error {
 	size := 0
 	for _, p := range payloads {
@@ -252,9 +256,9 @@ func (s *Spool) Close() error {
 	s.retire(0)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var err error
+	err := s.cutAgain()
 	if s.file != nil {
-		err = s.file.Close()
+		err = errors.Join(err, s.file.Close())
 		s.file = nil
 	}
 	return errors.Join(err, s.cursorF.Close(), s.lock.Close())

@@ -147,6 +147,40 @@ func TestATornTailIsCutAndDamageIsKept(t *testing.T) {
 	if err != nil || len(kept) != 1 {
 		t.Errorf("kept: %v, %v", kept, err)
 	}
+	if st := open(t, dir).Status(); st.Damaged != int64(headerBytes+len("first")) {
+		t.Errorf("after a restart: %+v", st)
+	}
+}
+
+// TestWhatAppendReportedAsFailedStaysAway leaves a record on the disk as a failed sync does, where truncation fails
+// too.
+func TestWhatAppendReportedAsFailedStaysAway(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	add(t, s, "taken")
+	s.mu.Lock()
+	seg, file := s.files[0], s.file
+	left := appendFrame(nil, seg.key, seg.size, []byte("failed"))
+	if _, err := file.WriteAt(left, seg.size); err != nil {
+		t.Fatal(err)
+	}
+	readOnly, err := os.Open(seg.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.file = readOnly // neither writes nor truncates
+	s.mu.Unlock()
+	file.Close()
+	if err := s.Append(t.Context(), []byte("failed")); err == nil || !strings.Contains(err.Error(), "may be kept") {
+		t.Errorf("a failed write: %v", err)
+	}
+	add(t, s, "later")
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got, _ := next(t, open(t, dir), 2); strings.Join(got, " ") != "taken later" {
+		t.Errorf("read %q", got)
+	}
 }
 
 func TestAFullSpoolWaitsAsLongAsItsCallerSays(t *testing.T) {

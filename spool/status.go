@@ -55,14 +55,8 @@ func Inspect(dir string, waiting func(payload []byte)) (st Status, err error) {
 		st.Waiting += n
 		st.WaitingBytes += size
 	}
-	kept, err := os.ReadDir(filepath.Join(dir, damagedName))
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
+	if st.Damaged, err = damagedBytes(dir); err != nil {
 		return st, fmt.Errorf("spool: %w", err)
-	}
-	for _, e := range kept {
-		if info, err := e.Info(); err == nil {
-			st.Damaged += info.Size()
-		}
 	}
 	return st, nil
 }

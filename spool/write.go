@@ -4,7 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
+
+	"github.com/konstruct/konstruct/plural"
 )
 
 // write takes the appends that wait, writes them with one sync, and answers their callers, until the spool is closed.
@@ -99,12 +102,8 @@ func (s *Spool) put(buf []byte, batch []*pending) ([]byte, error) {
 	defer s.mu.Unlock()
 	s.writing = false
 	if err != nil {
-		err = errors.Join(fmt.Errorf("spool: write %d records: %w", records, err), f.Truncate(at), f.Close())
 		s.file = nil
-		if at == 0 && os.Remove(seg.path) == nil {
-			s.files = s.files[:len(s.files)-1]
-		}
-		return buf, err
+		return buf, s.takeBack(seg, f, fmt.Errorf("spool: write %s: %w", plural.Of(records, "record", "records"), err))
 	}
 	seg.size += int64(len(buf))
 	s.total += int64(len(buf))
@@ -118,10 +117,60 @@ func (s *Spool) put(buf []byte, batch []*pending) ([]byte, error) {
 	return buf, nil
 }
 
+// takeBack removes what a failed write may have left in the active segment, which the next Open would take for records,
+// and closes it. The lock is held.
+func (s *Spool) takeBack(seg *segment, f *os.File, failed error) error {
+	cut := f.Truncate(seg.size)
+	if cut == nil {
+		cut = f.Sync()
+	}
+	closed := f.Close()
+	if seg.size == 0 && os.Remove(seg.path) == nil {
+		s.files = s.files[:len(s.files)-1]
+		return errors.Join(failed, closed)
+	}
+	if cut != nil {
+		s.uncut = append(s.uncut, seg)
+		cut = fmt.Errorf("spool: the records may be kept after a restart: they can't be removed from the disk now: %w",
+			cut)
+	}
+	return errors.Join(failed, cut, closed)
+}
+
+// cutAgain tries again what takeBack could not do. The lock is held.
+func (s *Spool) cutAgain() error {
+	var failed error
+	s.uncut = slices.DeleteFunc(s.uncut, func(seg *segment) bool {
+		err := truncate(seg.path, seg.size)
+		if errors.Is(err, os.ErrNotExist) { // delivered and deleted
+			err = nil
+		}
+		failed = errors.Join(failed, err)
+		return err == nil
+	})
+	if failed != nil {
+		return fmt.Errorf("spool: remove what failed writes left: %w", failed)
+	}
+	return nil
+}
+
+func truncate(path string, size int64) error {
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	err = f.Truncate(size)
+	if err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
+}
+
 // active returns the active segment, its file and the offset to write at. It begins a new segment when none is active.
 func (s *Spool) active() (seg *segment, f *os.File, at int64, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	_ = s.cutAgain() // the append that failed has said so; Close says it again
 	if s.file == nil {
 		seg, f, err := newSegment(s.dir, s.next)
 		if err != nil {

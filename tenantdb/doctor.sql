@@ -26,6 +26,8 @@ SELECT check_name, coalesce(found, 'missing'), wanted, fix FROM (
   SELECT 1, 'role is not superuser', rolsuper::text, 'false', 'connect as konstruct_app' FROM me
   UNION ALL SELECT 2, 'role cannot bypass RLS', rolbypassrls::text, 'false',
          'ALTER ROLE ' || quote_ident(rolname) || ' NOBYPASSRLS' FROM me
+  UNION ALL SELECT 2, 'owner of the schema is bound by row security', (NOT rolsuper AND NOT rolbypassrls)::text, 'true',
+         'ALTER ROLE konstruct_owner NOSUPERUSER NOBYPASSRLS' FROM pg_roles WHERE rolname = 'konstruct_owner'
   UNION ALL SELECT 3, 'role owns no table', (SELECT count(*)::text FROM tenant_tables WHERE pg_has_role(relowner,
          'USAGE')), '0', 'connect as konstruct_app'
   UNION ALL SELECT 4, 'role cannot create in public', has_schema_privilege('public', 'CREATE')::text, 'false',
@@ -100,7 +102,8 @@ SELECT check_name, coalesce(found, 'missing'), wanted, fix FROM (
          FROM clock_timestamp() - $1::timestamptz)) || ' s' END,
     'true', 'set both clocks by NTP'
   UNION ALL SELECT 30, 'pgvector 0.8 or newer', (SELECT (string_to_array(extversion, '.')::int[] >= '{0,8}')::text
-         FROM pg_extension WHERE extname = 'vector'), 'true', 'ALTER EXTENSION vector UPDATE (as a superuser)'
+         FROM pg_extension WHERE extname = 'vector'), 'true',
+         'CREATE EXTENSION vector, or ALTER EXTENSION vector UPDATE (as a superuser)'
   UNION ALL SELECT 31, name, setting, 'on', 'ALTER SYSTEM SET ' || name || ' = on; then reload' FROM pg_settings
          WHERE name IN ('fsync', 'synchronous_commit', 'full_page_writes')
 ) c (place, check_name, found, wanted, fix) ORDER BY place, check_name

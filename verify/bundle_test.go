@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/uuid"
 	"github.com/transparency-dev/formats/proof"
@@ -316,14 +317,36 @@ func TestABundleSaysWhatIsInNoLogYet(t *testing.T) {
 	id := o.Log(trailkit.TenantA, 1)[0]
 	r := o.Check(o.Bundle(trailkit.TenantA, evidence.Filter{}))
 	if !r.OK() || r.Waiting != 1 ||
-		!strings.Contains(strings.Join(r.Notes, "\n"), "1 more events of the tenant's were sealed and in no log yet") {
+		!strings.Contains(strings.Join(r.Notes, "\n"), "1 more event of the tenant's was sealed and in no log yet") {
 		t.Errorf("while one waits: %+v\n%s", r, trailkit.Problems(r))
 	}
 	o.Attack(`UPDATE audit_seals SET epoch = 9999 WHERE event_id = $1`, id)
 	o.Round()
 	if r := o.Check(o.Bundle(trailkit.TenantA, evidence.Filter{})); r.OK() ||
 		!strings.Contains(trailkit.Problems(r),
-			"1 events of the tenant's were sealed and not in the log though they should have been") {
+			"1 event of the tenant's was sealed and not in the log though it should have been") {
 		t.Errorf("while one can't enter the log: %+v\n%s", r, trailkit.Problems(r))
+	}
+}
+
+// TestASummaryCutsBetweenCharacters lists an event whose text is cut, and holds that the page stays UTF-8 and that a
+// page from before, which was cut inside a character, still verifies.
+func TestASummaryCutsBetweenCharacters(t *testing.T) {
+	o := trailkit.Open(t)
+	if _, err := audit.Log(t.Context(), o.Door, trailkit.TenantA,
+		audit.Event{Action: "llm_call", Input: "a" + strings.Repeat("é", 1500)}); err != nil {
+		t.Fatal(err)
+	}
+	o.Round()
+	b := o.Bundle(trailkit.TenantA, evidence.Filter{})
+	page := fileOf(t, b, "summary.html")
+	if r := o.Check(b); !r.OK() || !utf8.Valid(page) || !bytes.Contains(page, []byte("é…")) {
+		t.Errorf("valid UTF-8: %v\n%s", utf8.Valid(page), trailkit.Problems(r))
+	}
+	before := bytes.ReplaceAll(page, []byte("é…"), []byte("é\xc3…"))
+	b = trailkit.EditFile(t, b, "summary.html", func([]byte) []byte { return before })
+	b = trailkit.EditManifest(t, b, func(m *evidence.Manifest) { m.Summary = evidence.Hash(sha256.Sum256(before)) })
+	if r := o.Check(b); !r.OK() {
+		t.Errorf("a page from before: %s", trailkit.Problems(r))
 	}
 }

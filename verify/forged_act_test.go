@@ -176,7 +176,7 @@ func TestAnActInATrailIsJudgedInItsOrder(t *testing.T) {
 	o.MustHold()
 	if b := o.Check(o.Bundle(trailkit.TenantA, evidence.Filter{})); !b.OK() || b.Deleted != 300 ||
 		!strings.Contains(strings.Join(b.Holds, "\n"),
-			"by the 2 rules, holds and requests that the bundle shows, and by a floor of 184 days") {
+			"by the 2 rules, holds, requests and refusals that the bundle shows, and by a floor of 184 days") {
 		t.Errorf("%s\n%s", trailkit.Problems(b), strings.Join(b.Holds, "\n"))
 	}
 	if b := o.Check(o.Bundle(trailkit.TenantA, evidence.Filter{}), func(t *evidence.Trust) {

@@ -22,9 +22,7 @@ func judge(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, floor int) ([]evide
 		`SELECT e.id::text, s.recorded_at, coalesce(e.user_id, ''), e.action_type, coalesce(e.input_summary, ''),
 		  e.metadata::text FROM audit_events e
 	    JOIN audit_seals s ON s.tenant_id = e.tenant_id AND s.event_id = e.id
-	   WHERE e.tenant_id = $1 AND e.`+actsWhere+
-			` AND e.action_type NOT IN ('erasure_declined', 'compliance_declined') ORDER BY s.epoch, s.xid, s.event_id`,
-		tenant)
+	   WHERE e.tenant_id = $1 AND e.`+actsWhere+` ORDER BY s.epoch, s.xid, s.event_id`, tenant)
 	if err != nil {
 		return nil, err
 	}

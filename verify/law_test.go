@@ -120,7 +120,7 @@ func TestErasedEventsStillProve(t *testing.T) {
 		t.Fatalf("%d acts, %d match, %q, %q\n%s\n%s", len(r.Acts), r.Matching, shown[ids[0]], shown[ids[1]], words,
 			trailkit.Problems(r))
 	}
-	for _, want := range []string{"of 1 events: input_summary erased on 20",
+	for _, want := range []string{"of 1 event: input_summary erased on 20",
 		"by konstruct_compliance, for: ticket 17: typed by mistake",
 		"of 1000 events: user_id, output_summary, metadata erased on", "for: request 18, GDPR article 17"} {
 		if !strings.Contains(words, want) {
@@ -235,7 +235,7 @@ func TestErasureIsRefusedAndChangesNothing(t *testing.T) {
 			compliance.ErrInvalid, "1001 events at once, the limit is 1000"},
 		"the record of another erasure": {trailkit.TenantA,
 			compliance.Erasure{Events: []uuid.UUID{act}, Fields: fields, Reason: "x"}, compliance.ErrRefused,
-			"records an act of the law"},
+			"records a compliance act"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := compliance.Erase(t.Context(), court, c.tenant, c.e)
@@ -276,7 +276,7 @@ func TestErasureIsRefusedAndChangesNothing(t *testing.T) {
 		} {
 			if _, err := conn.Exec(t.Context(), sql); err == nil ||
 				!strings.Contains(err.Error(), "permission denied") &&
-					!strings.Contains(err.Error(), "records an act of the law") {
+					!strings.Contains(err.Error(), "records a compliance act") {
 				t.Errorf("as %s: %s: %v", role, sql, err)
 			}
 		}
@@ -548,6 +548,20 @@ func TestTwoPeopleMustAgree(t *testing.T) {
 	if words := strings.Join(r.Holds, "\n"); !r.OK() ||
 		!strings.Contains(words, "by konstruct_compliance, approved by judge, for: ticket 21") {
 		t.Errorf("%s\n%s", words, trailkit.Problems(r))
+	}
+	act := forgeAct(o, "erasure", "konstruct_compliance", fmt.Sprintf(
+		`{"events":[%q],"fields":["input_summary","user_id"],"approved_by":"judge","request":%q}`, ids[1], declined))
+	o.Attack(`INSERT INTO audit_erasures VALUES ($1, $2, 2, $3), ($1, $2, 4, $3)`, trailkit.TenantA, ids[1], act)
+	o.Attack(`UPDATE audit_events SET input_summary = NULL, user_id = NULL WHERE id = $1`, ids[1])
+	o.Attack(`UPDATE audit_seals SET salt = audit_forget(salt, '{2,4}') WHERE event_id = $1`, ids[1])
+	o.Round()
+	if _, found := o.Verify(); len(found) != 1 || found[0].Event != act ||
+		!strings.Contains(found[0].Problem, "what was asked for was decided before") {
+		t.Errorf("a declined request carried out:\n%s", trailkit.Lines(found))
+	}
+	if r := o.Check(o.Bundle(trailkit.TenantA, evidence.Filter{})); r.Count != 1 ||
+		!strings.Contains(trailkit.Problems(r), "what was asked for was decided before") {
+		t.Errorf("a declined request carried out, in a bundle: %s", trailkit.Problems(r))
 	}
 }
 

@@ -29,8 +29,18 @@ type ReceiptCheck struct {
 // OK reports whether the promise is kept, or not due yet.
 func (p ReceiptCheck) OK() bool { return p.Kept || !p.Due }
 
+// ReceiptError means that the receipt itself is not valid, not that it could not be checked.
+type ReceiptError struct{ err error }
+
+// Error implements error.
+func (e *ReceiptError) Error() string { return e.err.Error() }
+
+// Unwrap returns the reason.
+func (e *ReceiptError) Unwrap() error { return e.err }
+
 // CheckReceipt verifies that a receipt's event entered its tenant's log in time. key is the notary's; nil trusts those
 // in the database. floor is the least retention period in days, as in [evidence.ComplianceJudge].
+// The error for a receipt that is not valid is a ReceiptError.
 func CheckReceipt(ctx context.Context, db *tenantdb.Evidence, signed string, key *ledger.Key,
 	floor int) (p ReceiptCheck, err error) {
 	err = db.Snapshot(ctx, func(tx pgx.Tx) error {
@@ -53,7 +63,7 @@ func CheckReceipt(ctx context.Context, db *tenantdb.Evidence, signed string, key
 			}
 		}
 		if err != nil {
-			return err
+			return &ReceiptError{err}
 		}
 		return p.check(ctx, tx, floor)
 	})

@@ -113,7 +113,7 @@ func TestAnOldQuarterGoesAndTheRestVerifies(t *testing.T) {
 	}
 	if _, err := compliance.SetRule(ctx, court, trailkit.TenantA, "erasure", 365, "x"); !errors.Is(err,
 		compliance.ErrInvalid) {
-		t.Errorf("a rule for acts of the law: %v", err)
+		t.Errorf("a rule for compliance acts: %v", err)
 	}
 	for _, tenant := range []uuid.UUID{trailkit.TenantA, trailkit.TenantB} {
 		if _, err := compliance.SetRule(ctx, court, tenant, "", 274, "policy 7"); err != nil {

@@ -92,7 +92,8 @@ func (o Rows) Read(ctx context.Context, txs []pgx.Tx) (r Report, err error) {
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	var mu sync.Mutex // guards Found, Progress and the report
+	var mu sync.Mutex // guards Found, Progress, done and the report
+	done := int64(0)
 	missing := map[uuid.UUID]int64{}
 	report := o.Found
 	o.Found = func(f Finding) {
@@ -119,8 +120,8 @@ func (o Rows) Read(ctx context.Context, txs []pgx.Tx) (r Report, err error) {
 				}
 				mu.Lock()
 				r.Events, r.Changed, r.Missing = r.Events+part.Events, r.Changed+part.Changed, r.Missing+part.Missing
-				if o.Progress != nil {
-					o.Progress(int64(i+1), int64(len(chunks)))
+				if done++; o.Progress != nil {
+					o.Progress(done, int64(len(chunks)))
 				}
 				mu.Unlock()
 			}

@@ -168,8 +168,8 @@ func (s *logSpan) erasures(ctx context.Context, erased []uuid.UUID, acts map[uui
 	return err
 }
 
-// acts writes the events that record erasures and deletions, each proven in the newest head, with the rules, holds and
-// requests that bind them, and checkpoints that prove the age of what was deleted.
+// acts writes the events that record erasures and deletions, each proven in the newest head, with the rules, holds,
+// requests and refusals that bind them, and checkpoints that prove the age of what was deleted.
 func (s *logSpan) acts(ctx context.Context, acts map[uuid.UUID]bool, w *evidence.Writer) error {
 	if len(acts) == 0 {
 		return nil
@@ -177,7 +177,8 @@ func (s *logSpan) acts(ctx context.Context, acts map[uuid.UUID]bool, w *evidence
 	hashes := tlog.TileHashReader(tlog.Tree{N: s.last.Size, Hash: tlog.Hash(s.last.Root)},
 		logstore.NewReader(ctx, s.tx, s.tenant, s.last.Size))
 	rows, err := s.tx.Query(ctx, `SELECT id FROM audit_events WHERE tenant_id = $1 AND (id = ANY ($2) OR `+actsWhere+
-		` AND action_type IN ('retention_rule', 'legal_hold', 'compliance_request')) ORDER BY created_at, id`,
+		` AND action_type IN ('retention_rule', 'legal_hold', 'compliance_request', 'compliance_declined',
+		'erasure_declined')) ORDER BY created_at, id`,
 		s.tenant, slices.Collect(maps.Keys(acts)))
 	if err != nil {
 		return err

@@ -21,6 +21,7 @@ import (
 
 	"github.com/konstruct/konstruct/ledger"
 	"github.com/konstruct/konstruct/logstore"
+	"github.com/konstruct/konstruct/plural"
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
@@ -49,7 +50,8 @@ type Options struct {
 	Since *State
 	// OnFinding is called for each problem, by one goroutine at a time.
 	OnFinding func(Finding)
-	// Progress, when not nil, is called with the number of items read and their total.
+	// Progress, when not nil, is called with what is read, the number of items read and their total, by one goroutine
+	// at a time. For each kind of item the number only rises.
 	Progress func(what string, done, total int64)
 }
 
@@ -245,8 +247,8 @@ func (v *verifier) prepare(ctx context.Context, tx pgx.Tx) error {
 	if v.Since != nil {
 		if v.Since.Size > v.super.Size {
 			v.addProblem(logstore.Operator, "super-log",
-				"it has %d leaves, and had %d when it was verified last: the database was rolled back", v.super.Size,
-				v.Since.Size)
+				"it has %s, and had %d when it was verified last: the database was rolled back",
+				plural.Of(v.super.Size, "leaf", "leaves"), v.Since.Size)
 			v.Since = nil
 			return nil
 		}
@@ -368,6 +370,7 @@ func (v *verifier) allLogs(ctx context.Context, txs []pgx.Tx) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var next atomic.Int64
+	done := int64(0) // guarded by v.mu
 	var group sync.WaitGroup
 	for _, tx := range txs {
 		group.Go(func() {
@@ -386,10 +389,10 @@ func (v *verifier) allLogs(ctx context.Context, txs []pgx.Tx) error {
 					v.Logs++
 					v.logSums[logs[i]] = w.sum
 				}
-				v.mu.Unlock()
-				if v.Progress != nil {
-					v.Progress("logs", next.Load(), int64(len(logs)))
+				if done++; v.Progress != nil {
+					v.Progress("logs", done, int64(len(logs)))
 				}
+				v.mu.Unlock()
 			}
 		})
 	}
@@ -408,6 +411,13 @@ func (v *verifier) compare(ctx context.Context, tx pgx.Tx) error {
 	for tenant := range seals {
 		v.sumOf(v.logSums, tenant)
 	}
+	if err := v.compareSums(ctx, tx, seals); err != nil {
+		return err
+	}
+	return v.compareAnchor(ctx, tx)
+}
+
+func (v *verifier) compareSums(ctx context.Context, tx pgx.Tx, seals map[uuid.UUID]*leafSums) error {
 	if v.scanned.Segment%2 == 1 {
 		v.addProblem(logstore.Operator, "logs",
 			"a resumed notary has not sequenced everything yet: let it run, and verify again")
@@ -420,19 +430,19 @@ func (v *verifier) compare(ctx context.Context, tx pgx.Tx) error {
 			}
 		}
 	}
+	return nil
+}
+
+func (v *verifier) compareAnchor(ctx context.Context, tx pgx.Tx) error {
 	if v.Options.Anchor == nil {
 		v.Result.Anchor = "not compared"
 		return nil
 	}
-	return v.compareAnchor(ctx, tx)
-}
-
-func (v *verifier) compareAnchor(ctx context.Context, tx pgx.Tx) error {
 	if v.anchored == "" {
 		v.Result.Anchor = "empty"
 		if v.super.Size > 0 {
 			v.addProblem(logstore.Operator, v.Options.Anchor.String(),
-				"the anchor holds nothing, and the super-log has %d leaves", v.super.Size)
+				"the anchor holds nothing, and the super-log has %s", plural.Of(v.super.Size, "leaf", "leaves"))
 		}
 		return nil
 	}

@@ -1,12 +1,15 @@
 package verify_test
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/google/uuid"
 
 	"github.com/konstruct/konstruct/internal/trailkit"
+	"github.com/konstruct/konstruct/logstore"
 	"github.com/konstruct/konstruct/verify"
 )
 
@@ -43,6 +46,51 @@ func TestVerifyReadsEverythingAndThenOnlyWhatIsNew(t *testing.T) {
 	none, found := o.Verify(func(v *verify.Options) { id := uuid.New(); v.Tenant = &id })
 	if !none.OK() || none.Events != 0 || none.Logs != 0 {
 		t.Errorf("a tenant that is not there: %+v\n%s", none, trailkit.Lines(found))
+	}
+}
+
+// TestProgressOnlyRises holds that what is reported of a verification's progress neither falls nor passes its total.
+func TestProgressOnlyRises(t *testing.T) {
+	o := trailkit.Open(t)
+	o.Log(trailkit.TenantA, 300)
+	o.Log(trailkit.TenantB, 7)
+	o.Round()
+	last := map[string]int64{}
+	if r, found := o.Verify(func(v *verify.Options) {
+		v.Progress = func(what string, done, total int64) {
+			if done != last[what]+1 || done > total {
+				t.Errorf("%s: %d of %d after %d", what, done, total, last[what])
+			}
+			last[what] = done
+		}
+	}); !r.OK() {
+		t.Error(trailkit.Lines(found))
+	}
+	if last["events"] == 0 || last["logs"] != 3 {
+		t.Errorf("it ended at %v", last)
+	}
+}
+
+// TestTheAnchorIsComparedWhileANotaryCatchesUp verifies a database whose resumed notary has not sequenced the earlier
+// clusters' events yet, against an anchor that agrees and against one that is ahead.
+func TestTheAnchorIsComparedWhileANotaryCatchesUp(t *testing.T) {
+	o := trailkit.Open(t)
+	o.Log(trailkit.TenantA, 3)
+	o.Round()
+	o.Attack(`UPDATE audit_heads SET segment = segment - 1 WHERE tenant_id = $1`, logstore.Operator)
+	r, found := o.Verify()
+	if r.OK() || !strings.HasPrefix(r.Anchor, "agrees at size") {
+		t.Errorf("%+v\n%s", r, trailkit.Lines(found))
+	}
+	if err := os.Remove(filepath.Join(o.Dir, "checkpoint")); err != nil {
+		t.Fatal(err)
+	}
+	r, found = o.Verify()
+	if r.Anchor != "empty" || !strings.Contains(trailkit.Lines(found), "the anchor holds nothing") {
+		t.Errorf("%+v\n%s", r, trailkit.Lines(found))
+	}
+	if r, _ := o.Verify(func(v *verify.Options) { v.Anchor = nil }); r.Anchor != "not compared" {
+		t.Errorf("without an anchor: %+v", r)
 	}
 }
 

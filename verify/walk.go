@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 
 	"github.com/konstruct/konstruct/ledger"
 	"github.com/konstruct/konstruct/logstore"
+	"github.com/konstruct/konstruct/plural"
 )
 
 // logWalk verifies one log from its leaves up: each tile, each head's root at its size, each signature.
@@ -89,8 +91,8 @@ func (w *logWalk) run(ctx context.Context) error {
 	}
 	if beyond > 0 {
 		w.addBroken(fmt.Sprintf("tiles from %d on", full),
-			"%d tiles are beyond the log's last head, of size %d: heads were removed, or tiles added",
-			beyond, last.Size)
+			"%s beyond the log's last head, of size %d: heads were removed, or tiles added",
+			plural.Of(beyond, "tile is", "tiles are"), last.Size)
 	}
 	return nil
 }
@@ -292,14 +294,10 @@ func (w *logWalk) head(h *headRead, root ledger.Hash, t *tileRow) {
 	}
 }
 
-// openNote verifies a head's checkpoint with a key that the super-log had at that point.
+// openNote verifies a head's checkpoint with a key that was not retired at that point.
 func (w *logWalk) openNote(h *headRead) (ledger.Checkpoint, error) {
 	err := errors.New("it is signed, and the database has no key for it")
-	for i := len(w.v.keys) - 1; i >= 0; i-- {
-		k := w.v.keys[i]
-		if k.Anchor > h.Anchor {
-			continue
-		}
+	for _, k := range slices.Backward(logstore.NotRetired(w.v.keys, h.Anchor)) {
 		if w.tenant != logstore.Operator {
 			k.Key = k.OfTenant(w.tenant)
 		}

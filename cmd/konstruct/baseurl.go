@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"fmt"
 	"net/url"
 	"os"
 	"regexp"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/konstruct/konstruct/internal/provision"
 	"github.com/konstruct/konstruct/migrations"
 )
 
@@ -56,6 +58,10 @@ func (a *app) roleURLs() []roleURL {
 // parameters, with the role's own name and password. A user in the base is the application's alone; no role is ever
 // reached as another.
 func (a *app) deriveURLs() {
+	for _, r := range a.roleURLs() {
+		*r.url = withSocket(*r.url)
+	}
+	a.SuperuserDatabaseURL = withSocket(a.SuperuserDatabaseURL)
 	base, roles := a.DatabaseURL, a.roleURLs()
 	if _, err := pgx.ParseConfig(base); base == "" || err != nil {
 		return // the connection's error says what is wrong with it
@@ -131,6 +137,9 @@ func parseURL(raw string) (u *url.URL, ok bool) {
 // asRole is the base with a role's name, and its password where one is given. Another role's password is left out.
 func asRole(base, role, password string) string {
 	u, ok := parseURL(base)
+	if !ok && strings.Contains(base, "://") {
+		return base // the connection's error says what is wrong with it
+	}
 	if !ok {
 		if password != "" || role != appRole {
 			base = passwordKeyword.ReplaceAllString(base, "")
@@ -145,11 +154,62 @@ func asRole(base, role, password string) string {
 	if q.Del("user"); password != "" || role != appRole {
 		q.Del("password")
 	}
-	u.RawQuery = q.Encode()
+	u.RawQuery = provision.Query(q)
 	if u.User = url.User(role); password != "" {
 		u.User = url.UserPassword(role, password)
 	}
 	return u.String()
+}
+
+// socketHost is the folder of a socket where libpq lets a URL have it: as its percent-encoded host.
+var socketHost = regexp.MustCompile(
+	`^(postgres(?:ql)?://(?:[^@/?#]*@)?)(%2[Ff][^:/?#]*)(?::(\d+))?(/[^?#]*)?(?:\?(.*))?$`)
+
+// withSocket moves the folder of a socket from a URL's host, where no URL may have it, into its parameters.
+func withSocket(raw string) string {
+	m := socketHost.FindStringSubmatch(raw)
+	if m == nil {
+		return raw
+	}
+	params := []string{"host=" + m[2]}
+	if m[3] != "" {
+		params = append(params, "port="+m[3])
+	}
+	if m[5] != "" {
+		params = append(params, m[5])
+	}
+	return m[1] + cmp.Or(m[4], "/") + "?" + strings.Join(params, "&")
+}
+
+// checkURL names what is wrong with a connection URL, before an error shows a part of its password as a host.
+func checkURL(setting, raw string) error {
+	_, rest, ok := strings.Cut(raw, "://")
+	if !ok {
+		if raw != "" && !strings.Contains(raw, "=") {
+			return coded{fmt.Errorf("%s is no connection URL: write it as postgres://USER@HOST:5432/DATABASE", setting),
+				exitUsage}
+		}
+		return nil
+	}
+	if scheme, _, _ := strings.Cut(raw, "://"); scheme != "postgres" && scheme != "postgresql" {
+		return coded{fmt.Errorf("%s begins with %s://: a connection URL begins with postgres://", setting, scheme),
+			exitUsage}
+	}
+	authority, _, _ := strings.Cut(rest, "?")
+	if strings.Count(authority, "@") > 1 {
+		return coded{fmt.Errorf("%s has more than one @: write the one in its password as %%40", setting), exitUsage}
+	}
+	return nil
+}
+
+// checkURLs checks every connection URL that is set.
+func (a *app) checkURLs() error {
+	for _, r := range a.roleURLs() {
+		if err := checkURL(r.setting, *r.url); err != nil {
+			return err
+		}
+	}
+	return checkURL("KONSTRUCT_SUPERUSER_DATABASE_URL", a.SuperuserDatabaseURL)
 }
 
 // baseOf is a role's URL without its name and password, and the password.

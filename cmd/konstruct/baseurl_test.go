@@ -151,7 +151,7 @@ func TestOneURLAndAPasswordFileWork(t *testing.T) {
 	do(0, "notary", "run", "--once")
 	do(0, "migrate", "status")
 	do(0, "audit", "hold", "list", "--tenant", tenantOfInit)
-	if out := do(0, "audit", "verify"); !strings.Contains(out, "1 events match") {
+	if out := do(0, "audit", "verify"); !strings.Contains(out, "1 event matches") {
 		t.Error(out)
 	}
 	if out := do(0, "config"); !strings.Contains(out, filepath.Join(dir, "pgpass")) {

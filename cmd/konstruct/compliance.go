@@ -13,6 +13,7 @@ import (
 	"github.com/konstruct/konstruct/audit"
 	"github.com/konstruct/konstruct/compliance"
 	"github.com/konstruct/konstruct/ledger"
+	"github.com/konstruct/konstruct/plural"
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
@@ -100,15 +101,16 @@ func (r auditEraseCmd) Run(ctx context.Context, a *app) error {
 
 // warnErased says what an erasure does not reach.
 func (a *app) warnErased(n int64) {
-	fmt.Fprintf(a.out, "erased fields of %d events\n", n)
+	fmt.Fprintf(a.out, "erased fields of %s\n", plural.Of(n, "event", "events"))
 	fmt.Fprintln(a.out, "Old pages of the database hold the text until konstruct audit scrub clears them. Archived "+
 		"WAL, backups, exports and other machines' files are yours to clear (docs/compliance.md).")
 	if a.SpoolDir == "" {
 		return
 	}
 	if st, err := audit.InspectSpool(a.SpoolDir); err == nil && st.Waiting+st.Rejected > 0 {
-		fmt.Fprintf(a.out, "this machine's spool holds %d events that wait and %d that were refused: they were not "+
-			"looked at (konstruct audit spool)\n", st.Waiting, st.Rejected)
+		fmt.Fprintf(a.out, "this machine's spool holds %s and %s refused: they were not "+
+			"looked at (konstruct audit spool)\n", plural.Of(st.Waiting, "event that waits", "events that wait"),
+			plural.Of(st.Rejected, "that was", "that were"))
 	}
 }
 
@@ -374,7 +376,8 @@ func (r retentionRulesCmd) Run(ctx context.Context, a *app) error {
 		rules = []compliance.Rule{}
 	}
 	if !a.JSON {
-		fmt.Fprintf(a.err, "no rule goes under %d days; what no rule names is kept for good\n", floor)
+		fmt.Fprintf(a.err, "no rule goes under %s; what no rule names is kept for good\n",
+			plural.Of(floor, "day", "days"))
 	}
 	return printTable(a, rules, []string{"ACTION", "KEPT FOR", "SET", "BY"}, func(l compliance.Rule) []string {
 		action := l.Action
@@ -419,7 +422,8 @@ func (r retentionKeepCmd) Run(ctx context.Context, a *app) error {
 		what = "events of type " + printable(r.Action) + " are"
 	}
 	if r.Days > 0 {
-		until = fmt.Sprintf("for %d days, and deleted after that by konstruct audit retention run", r.Days)
+		until = fmt.Sprintf("for %s, and deleted after that by konstruct audit retention run",
+			plural.Of(r.Days, "day", "days"))
 	} else if r.Action != "" {
 		what, until = "events of type "+printable(r.Action)+" have no rule of their own any more",
 			"as those without one"

@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/konstruct/konstruct/internal/provision"
 )
 
 // otherVariables are environment variables that are read elsewhere, and so no mistake.
@@ -183,7 +185,7 @@ func mask(value string) string {
 			q.Set(key, "…")
 		}
 	}
-	u.RawQuery = q.Encode()
+	u.RawQuery = provision.Query(q)
 	return strings.Replace(u.Redacted(), "xxxxx", "…", 1)
 }
 

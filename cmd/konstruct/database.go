@@ -32,6 +32,9 @@ type databaseURLs struct {
 func (a *app) database(ctx context.Context) (u databaseURLs, done func(), err error) {
 	u = databaseURLs{app: a.DatabaseURL, owner: a.OwnerDatabaseURL, notary: a.NotaryDatabaseURL,
 		compliance: a.ComplianceDatabaseURL, worker: a.WorkerDatabaseURL, superuser: a.SuperuserDatabaseURL}
+	if err := a.checkURLs(); err != nil {
+		return u, nil, err
+	}
 	if u != (databaseURLs{}) {
 		return u, func() {}, nil
 	}
@@ -229,6 +232,9 @@ func explainError(err error) string {
 	var connect *pgconn.ConnectError
 	if errors.As(err, &connect) {
 		where := net.JoinHostPort(connect.Config.Host, fmt.Sprint(connect.Config.Port))
+		if pg != nil {
+			return fmt.Sprintf("PostgreSQL at %s refuses the connection: %s", where, pg.Message)
+		}
 		return fmt.Sprintf("PostgreSQL does not answer at %s: start it, check the connection URL, or leave all URLs "+
 			"unset to use the private database (%v)", where, rootCause(err))
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/konstruct/konstruct/evidence"
 	"github.com/konstruct/konstruct/internal/samples"
 	"github.com/konstruct/konstruct/notary"
+	"github.com/konstruct/konstruct/plural"
 	"github.com/konstruct/konstruct/tenantdb"
 	"github.com/konstruct/konstruct/verify"
 )
@@ -198,7 +199,8 @@ func (c demoCmd) search(ctx context.Context, a *app, k *konstruct.Konstruct, p, 
 			return fmt.Errorf("tenant %s was shown %s, which is not its own", p.name, h.Filename)
 		}
 	}
-	fmt.Fprintf(a.out, "%d passages, all of %s's own documents: the database shows it no others\n", len(r.Hits), p.name)
+	fmt.Fprintf(a.out, "%s, all of %s's own documents: the database shows it no others\n",
+		plural.Of(len(r.Hits), "passage", "passages"), p.name)
 	return nil
 }
 

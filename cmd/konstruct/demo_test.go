@@ -39,7 +39,7 @@ func TestWhatTheDemoEndsWithCanBeRun(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(dir, defaultEnvFile), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		tryAll(t, bin, dir, clean(os.Environ()), 7)
+		tryAll(t, bin, dir, clean(os.Environ()), 7, "--configured")
 	})
 	t.Run("environment", func(t *testing.T) {
 		d, dir := testkit.Database(t), passable(t)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -12,20 +13,23 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// TestDocumentedCommandsAreCommands parses every command that README and docs show in a block or between backticks: a
-// command, a flag or an argument that is none fails.
+// TestDocumentedCommandsAreCommands parses every command that README and docs show in a block or between backticks, and
+// the examples of every command's help: a command, a flag or an argument that is none fails.
 func TestDocumentedCommandsAreCommands(t *testing.T) {
 	files, err := filepath.Glob("../../docs/*.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := 0
+	n, pages := 0, map[string]string{"--help": "```\n" + helpPages(t) + "```\n"}
 	for _, file := range append(files, "../../README.md", "../../CONTRIBUTING.md", "../../SECURITY.md") {
 		raw, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, line := range documentedCommands(string(raw)) {
+		pages[file] = string(raw)
+	}
+	for file, page := range pages {
+		for _, line := range documentedCommands(page) {
 			words, err := exec.Command("bash", "-c", `printf '%s\0' `+line).Output()
 			if err != nil {
 				t.Errorf("%s: %s: %v", filepath.Base(file), line, err)
@@ -47,6 +51,20 @@ func TestDocumentedCommandsAreCommands(t *testing.T) {
 	if n < 100 {
 		t.Errorf("only %d commands were found", n)
 	}
+}
+
+// helpPages is what the help of each command says beyond its flags.
+func helpPages(t *testing.T) string {
+	t.Helper()
+	var b strings.Builder
+	k, err := (&app{cli: &cli{}, out: io.Discard, err: io.Discard}).newParser(t.Context(), false, func(int) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range k.Model.Leaves(true) {
+		fmt.Fprintln(&b, detail(n))
+	}
+	return b.String()
 }
 
 // parses reports what is wrong with arguments, but for those that a mention leaves out: a text names a command without

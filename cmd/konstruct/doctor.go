@@ -121,8 +121,8 @@ func (a *app) notaryChecks(ctx context.Context, url string) ([]tenantdb.Check, e
 		behind = s.Waiting.String()
 	}
 	anchor := notary.AnchorAgrees
-	if s.Signed == 0 && s.Anchor == notary.AnchorNotConfigured {
-		anchor = notary.AnchorNotConfigured
+	if s.Signed == 0 && s.Anchor == notary.AnchorEmpty {
+		anchor = notary.AnchorEmpty
 	}
 	return []tenantdb.Check{
 		check("notary: anchor", s.Anchor, anchor, "konstruct notary resume"),

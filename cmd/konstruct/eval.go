@@ -17,6 +17,7 @@ import (
 	"github.com/konstruct/konstruct/eval"
 	"github.com/konstruct/konstruct/extract"
 	"github.com/konstruct/konstruct/kb"
+	"github.com/konstruct/konstruct/plural"
 	"github.com/konstruct/konstruct/search"
 )
 
@@ -92,8 +93,8 @@ func (c kbEvalCmd) Run(ctx context.Context, a *app) error {
 			n, len(collection.Queries), oneLine(strings.Join(collection.Unanswered, ", "), 200))
 	}
 	if !a.JSON {
-		fmt.Fprintf(a.out, "%d documents, %d questions, tenant %s\n", len(collection.Docs),
-			len(collection.Queries), tenant)
+		fmt.Fprintf(a.out, "%s, %s, tenant %s\n", plural.Of(len(collection.Docs), "document", "documents"),
+			plural.Of(len(collection.Queries), "question", "questions"), tenant)
 	}
 	head := []string{"MODE"}
 	for _, m := range eval.Measures() {

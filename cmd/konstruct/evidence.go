@@ -18,6 +18,7 @@ import (
 	"github.com/konstruct/konstruct/ledger"
 	"github.com/konstruct/konstruct/logstore"
 	"github.com/konstruct/konstruct/notary"
+	"github.com/konstruct/konstruct/plural"
 	"github.com/konstruct/konstruct/verify"
 )
 
@@ -157,9 +158,11 @@ func (r auditEvidenceCmd) Run(ctx context.Context, a *app) (err error) {
 		return a.json(map[string]any{"bundle": r.Out, "matching_events": made.Matching,
 			"excluded_events": made.Excluded, "waiting_events": made.Waiting, "bytes_per_excluded_event": each})
 	}
-	fmt.Fprintf(a.out, "%s: %d events that match %s", r.Out, made.Matching, f)
+	fmt.Fprintf(a.out, "%s: %s %s", r.Out, plural.Of(made.Matching, "event that matches", "events that match"), f)
 	if made.Excluded > 0 {
-		fmt.Fprintf(a.out, "; %d others, %d bytes each to show that they do not", made.Excluded, each)
+		fmt.Fprintf(a.out, "; %s to show that %s not",
+			plural.Of(made.Excluded, fmt.Sprintf("other, %d bytes", each), fmt.Sprintf("others, %d bytes each", each)),
+			plural.Word(made.Excluded, "it does", "they do"))
 	}
 	key, keyErr := c.Keys.Read()
 	if keyErr == nil {
@@ -168,8 +171,9 @@ func (r auditEvidenceCmd) Run(ctx context.Context, a *app) (err error) {
 	}
 	_, err = fmt.Fprintln(a.out)
 	if made.Waiting > 0 {
-		fmt.Fprintf(a.err, "konstruct: %d events of this tenant are in no log yet, so the bundle has none of them: "+
-			"run konstruct notary run --once, then make it again\n", made.Waiting)
+		fmt.Fprintf(a.err, "konstruct: %s of this tenant %s in no log yet, and not in the bundle: "+
+			"run konstruct notary run --once, then make it again\n", plural.Of(made.Waiting, "event", "events"),
+			plural.Word(made.Waiting, "is", "are"))
 	}
 	return err
 }
@@ -466,32 +470,36 @@ func (a *app) checkReceipts(ctx context.Context, c notary.Config, v verify.Optio
 func (a *app) printVerified(r *verify.Result, since *verify.State, checked receiptSummary,
 	took time.Duration) error {
 	if since != nil {
-		fmt.Fprintf(a.out, "%d leaves and their events were NOT read again: they were read last at %s, and what was "+
+		fmt.Fprintf(a.out, "%s were NOT read again: they were read last at %s, and what was "+
 			"changed since is not seen (leave --since-last out)\n",
-			r.NotRead, since.FullAt.Format(time.RFC3339))
+			plural.Of(r.NotRead, "leaf and its event", "leaves and their events"), since.FullAt.Format(time.RFC3339))
 	}
-	fmt.Fprintf(a.out, "%d events match their seals; %d differ, %d missing, %d extra (%s)\n", r.Events, r.Changed,
-		r.Missing, r.Extra, took.Round(time.Millisecond))
+	fmt.Fprintf(a.out, "%s; %s, %d missing, %d extra (%s)\n",
+		plural.Of(r.Events, "event matches its seal", "events match their seals"),
+		plural.Of(r.Changed, "differs", "differ"), r.Missing, r.Extra, took.Round(time.Millisecond))
 	if r.Leaves+r.Checkpoints == 0 && since == nil && r.Broken == 0 && checked.Read == 0 {
-		_, err := fmt.Fprintf(a.out, "no checkpoint was signed yet: konstruct notary run; %d events wait\n",
-			r.Waiting.Events)
+		_, err := fmt.Fprintf(a.out, "no checkpoint was signed yet: konstruct notary run; %s\n",
+			plural.Of(r.Waiting.Events, "event waits", "events wait"))
 		return err
 	}
-	fmt.Fprintf(a.out, "%d leaves in %d logs lead to %d signed checkpoints; %d events wait; %d things do not hold\n",
-		r.Leaves, r.Logs, r.Checkpoints, r.Waiting.Events, r.Broken)
+	fmt.Fprintf(a.out, "%s in %s %s to %s; %s; %s not hold\n", plural.Of(r.Leaves, "leaf", "leaves"),
+		plural.Of(r.Logs, "log", "logs"), plural.Word(r.Leaves, "leads", "lead"),
+		plural.Of(r.Checkpoints, "signed checkpoint", "signed checkpoints"),
+		plural.Of(r.Waiting.Events, "event waits", "events wait"), plural.Of(r.Broken, "thing does", "things do"))
 	if r.Late > 0 {
-		fmt.Fprintf(a.out, "%d events entered their log late, one %s after it was recorded: a transaction was open "+
-			"that long, or no notary worked\n",
-			r.Late, (time.Duration(r.LateBy) * time.Second).String())
+		fmt.Fprintf(a.out, "%s log late, one %s after it was recorded: a transaction was open "+
+			"that long, or no notary worked\n", plural.Of(r.Late, "event entered its", "events entered their"),
+			(time.Duration(r.LateBy) * time.Second).String())
 	}
 	if r.Deleted > 0 {
-		fmt.Fprintf(a.out, "of %d leaves the events were deleted under retention, as acts in the trail say\n",
-			r.Deleted)
+		fmt.Fprintf(a.out, "of %s deleted under retention, as acts in the trail say\n",
+			plural.Of(r.Deleted, "leaf the event was", "leaves the events were"))
 	}
 	_, err := fmt.Fprintf(a.out, "the anchor: %s\n", r.Anchor)
 	if checked.Read > 0 {
-		_, err = fmt.Fprintf(a.out, "of %d receipts %d are kept, %d not due yet, %d broken\n", checked.Read,
-			checked.Kept, checked.NotDue, checked.Broken)
+		_, err = fmt.Fprintf(a.out, "of %s %s kept, %d not due yet, %d broken\n",
+			plural.Of(checked.Read, "receipt", "receipts"), plural.Of(checked.Kept, "is", "are"),
+			checked.NotDue, checked.Broken)
 	}
 	return err
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/konstruct/konstruct/audit"
 	"github.com/konstruct/konstruct/blob"
 	"github.com/konstruct/konstruct/export"
+	"github.com/konstruct/konstruct/plural"
 )
 
 type auditExportCmd struct {
@@ -76,8 +77,9 @@ func (r auditExportCmd) Run(ctx context.Context, a *app) error {
 	p.done()
 	if err != nil {
 		if m != nil && len(m.Parts) > 0 && !m.Complete {
-			fmt.Fprintf(a.err, "%d events in %d files are there: run the same command again to go on\n", m.Events,
-				len(m.Parts))
+			fmt.Fprintf(a.err, "%s in %s %s there: run the same command again to go on\n",
+				plural.Of(m.Events, "event", "events"), plural.Of(len(m.Parts), "file", "files"),
+				plural.Word(m.Events, "is", "are"))
 		}
 		return err
 	}
@@ -88,8 +90,8 @@ func (r auditExportCmd) Run(ctx context.Context, a *app) error {
 	if a.JSON {
 		return a.json(map[string]any{"events": m.Events, "parts": len(m.Parts), "manifest_sha256": sum})
 	}
-	_, err = fmt.Fprintf(a.out, "%d events in %d files in %s; manifest sha256:%s\n", m.Events, len(m.Parts),
-		destinationName(r.To), sum)
+	_, err = fmt.Fprintf(a.out, "%s in %s in %s; manifest sha256:%s\n",
+		plural.Of(m.Events, "event", "events"), plural.Of(len(m.Parts), "file", "files"), destinationName(r.To), sum)
 	return err
 }
 
@@ -131,7 +133,7 @@ func (r exportVerifyCmd) Run(ctx context.Context, a *app) error {
 	if !m.Complete {
 		state = "; it is not complete: run the same export again"
 	}
-	_, err = fmt.Fprintf(a.out, "%d events of tenant %s in %d files, as the manifest says%s; manifest sha256:%s\n",
-		m.Events, m.Tenant, len(m.Parts), state, sum)
+	_, err = fmt.Fprintf(a.out, "%s of tenant %s in %s, as the manifest says%s; manifest sha256:%s\n",
+		plural.Of(m.Events, "event", "events"), m.Tenant, plural.Of(len(m.Parts), "file", "files"), state, sum)
 	return err
 }

@@ -72,6 +72,9 @@ func (c initCmd) Run(ctx context.Context, a *app) error {
 		return coded{errors.New("init needs --superuser-database-url: the connection URL of a superuser of your " +
 			"PostgreSQL, as postgres://postgres:PASSWORD@HOST:5432/postgres"), exitUsage}
 	}
+	if err := checkURL("--superuser-database-url", adminURL); err != nil {
+		return err
+	}
 	a.envFile = "" // the superuser's URL is none of the env file's
 	s, err := provision.Connect(ctx, adminURL, c.Address, c.Database)
 	if err != nil {

@@ -59,8 +59,8 @@ func (r *initRun) ensureKeys() error {
 func (r *initRun) checkName() error {
 	_, err := r.keys().Read()
 	if err != nil && !errors.Is(err, notary.ErrNoKey) {
-		return coded{fmt.Errorf("%w. Nothing was changed: leave out --notary-name, or remove KONSTRUCT_NOTARY_NAME from "+
-			"%s", err, r.env.path), exitUsage}
+		return coded{fmt.Errorf("%w. Nothing was changed: leave out --notary-name, or remove "+
+			"KONSTRUCT_NOTARY_NAME from %s", err, r.env.path), exitUsage}
 	}
 	return nil
 }
@@ -132,7 +132,8 @@ func (r *initRun) next(err error) (lines []string) {
 		lines = append(lines, "export KONSTRUCT_ENV_FILE="+path)
 	}
 	if _, err := r.keys().Read(); errors.Is(err, notary.ErrNoKey) {
-		lines = append(lines, "konstruct init --notary-name example.com/audit …   # names the logs, for good: before they begin")
+		lines = append(lines,
+			"konstruct init --notary-name example.com/audit …   # names the logs, for good: before they begin")
 	}
 	lines = append(lines, "konstruct doctor               # checks what is promised",
 		"konstruct serve                # the HTTP API, the notary that signs the logs, the worker")

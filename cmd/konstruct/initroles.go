@@ -34,6 +34,9 @@ func (c credential) password() string {
 // planRoles decides for each role whether its password stays, or a new one is drawn. It changes nothing.
 func (a *app) planRoles(ctx context.Context, t provision.Target, states map[string]provision.RoleState, env *initEnv,
 	reset bool) ([]credential, error) {
+	if err := powerless(states); err != nil {
+		return nil, err
+	}
 	var all []credential
 	var lost []string
 	for _, role := range migrations.Roles() {
@@ -70,6 +73,22 @@ func (a *app) planRoles(ctx context.Context, t provision.Target, states map[stri
 				env.path, strings.Join(lost, ", "))
 	}
 	return all, nil
+}
+
+// powerless refuses roles that row security or the append-only trail would not bind.
+func powerless(states map[string]provision.RoleState) error {
+	var found, sql []string
+	for _, role := range migrations.Roles() {
+		if powers := states[role.Name].Powers; powers != "" {
+			found = append(found, role.Name+" ("+powers+")")
+			sql = append(sql, "ALTER ROLE "+role.Name+" NO"+strings.ReplaceAll(powers, " ", " NO")+";")
+		}
+	}
+	if len(found) == 0 {
+		return nil
+	}
+	return fmt.Errorf("these roles exist, with powers that they must not have: %s. Nothing was changed: run %s as a "+
+		"superuser, then konstruct init again", strings.Join(found, ", "), strings.Join(sql, " "))
 }
 
 // loginWorks reports whether a role can log in by the URL that is known of it.

@@ -14,6 +14,7 @@ import (
 	"github.com/konstruct/konstruct/embed"
 	"github.com/konstruct/konstruct/kb"
 	"github.com/konstruct/konstruct/parse"
+	"github.com/konstruct/konstruct/plural"
 )
 
 // readFilesCmd is the process that reads strangers' files.
@@ -253,12 +254,12 @@ func (f jobsFlags) apply(ctx context.Context, a *app, did string,
 	if err != nil {
 		return err
 	}
-	if err := a.result(map[string]int{"jobs": n}, "%d jobs %s\n", n, did); err != nil {
+	if err := a.result(map[string]int{"jobs": n}, "%s %s\n", plural.Of(n, "job", "jobs"), did); err != nil {
 		return err
 	}
 	if n < len(f.IDs) {
-		return fmt.Errorf("%d of %d jobs are none of this tenant's, or not in a state for that",
-			len(f.IDs)-n, len(f.IDs))
+		return fmt.Errorf("%d of %s %s none of this tenant's, or not in a state for that",
+			len(f.IDs)-n, plural.Of(len(f.IDs), "job", "jobs"), plural.Word(len(f.IDs)-n, "is", "are"))
 	}
 	return nil
 }
@@ -276,7 +277,7 @@ type jobsRetryCmd struct{ jobsFlags }
 
 // Run has jobs tried again.
 func (c jobsRetryCmd) Run(ctx context.Context, a *app) error {
-	return c.apply(ctx, a, "wait again", func(t *konstruct.Tenant) func(context.Context, ...uuid.UUID) (int, error) {
+	return c.apply(ctx, a, "queued again", func(t *konstruct.Tenant) func(context.Context, ...uuid.UUID) (int, error) {
 		return t.Jobs().Retry
 	})
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/konstruct/konstruct"
 	"github.com/konstruct/konstruct/kb"
+	"github.com/konstruct/konstruct/plural"
 )
 
 type kbCmd struct {
@@ -128,9 +129,10 @@ func partialFailure(failed, others int, what string) error {
 	case failed == 0:
 		return nil
 	case others == 0:
-		return fmt.Errorf("none of %d files was %s", failed, what)
+		return fmt.Errorf("none of %s was %s", plural.Of(failed, "file", "files"), what)
 	}
-	return coded{fmt.Errorf("%d of %d files were not %s", failed, failed+others, what), exitPartial}
+	return coded{fmt.Errorf("%d of %d files %s not %s", failed, failed+others,
+		plural.Word(failed, "was", "were"), what), exitPartial}
 }
 
 // summary is what became of an ingest.
@@ -167,7 +169,7 @@ func (l *linksOut) names(a *app) {
 			kb.ErrOutsideLink)
 	}
 	if n := l.Links - len(l.LinkPaths); n > 0 {
-		fmt.Fprintf(a.err, "skipped %d more links\n", n)
+		fmt.Fprintf(a.err, "skipped %s\n", plural.Of(n, "more link", "more links"))
 	}
 }
 
@@ -176,7 +178,7 @@ func (l *linksOut) count() string {
 	if l.Links == 0 {
 		return ""
 	}
-	return fmt.Sprintf(", %d links that lead out skipped", l.Links)
+	return ", " + plural.Of(l.Links, "link that leads", "links that lead") + " out skipped"
 }
 
 type failedFile struct {
@@ -246,8 +248,9 @@ func (s *summary) print(a *app) {
 	a.failures(s.Failed)
 	s.names(a)
 	fmt.Fprintf(a.out,
-		"%d added, %d replaced, %d unchanged, %d failed, %d of other kinds skipped%s; %d chunks in %.1f s",
-		s.Added, s.Replaced, s.Unchanged, len(s.Failed), s.Skipped, s.count(), s.Chunks, s.Seconds)
+		"%d added, %d replaced, %d unchanged, %d failed, %d of other kinds skipped%s; %s in %.1f s",
+		s.Added, s.Replaced, s.Unchanged, len(s.Failed), s.Skipped, s.count(), plural.Of(s.Chunks, "chunk", "chunks"),
+		s.Seconds)
 	if s.Chunks > 0 {
 		fmt.Fprintf(a.out, " (%.0f chunks/s)", float64(s.Chunks)/s.Seconds)
 	}

@@ -30,7 +30,7 @@ type keyCreateCmd struct {
 
 	Permission []access.Permission `help:"What it may do, named above." default:"${permissions}" placeholder:"ACTION"`
 
-	Role  access.Role `help:"Instead of --permission: what this role may do." placeholder:"ROLE"`
+	Role  access.Role `help:"Instead of --permission: what this role may do." placeholder:"ROLE" complete:"${roles}"`
 	Agent uuid.UUID   `help:"The one agent as which it acts and whose events it sees." placeholder:"UUID"`
 
 	Label []string `help:"Label of documents it sees; '*' is every. Can be repeated." placeholder:"NAME" sep:"none"`
@@ -218,7 +218,7 @@ type userCmd struct {
 type userAddCmd struct {
 	tenantFlag
 	Subject string      `arg:"" help:"As the provider's tokens have it (sub)."`
-	Role    access.Role `required:"" help:"viewer, auditor, operator, compliance or admin." placeholder:"ROLE"`
+	Role    access.Role `required:"" help:"One of: ${roles}." placeholder:"ROLE" complete:"${roles}"`
 	Name    string      `help:"For people." placeholder:"NAME"`
 	Label   []string    `help:"Label of documents that they may see. Can be repeated." placeholder:"NAME" sep:"none"`
 }

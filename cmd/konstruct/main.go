@@ -85,7 +85,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int
 	a := &app{cli: &c, out: stdout, err: stderr}
 	exited := -1
 	args, all := parseHelp(args)
-	if len(args) == 0 {
+	none := len(args) == 0
+	if none {
 		args = []string{"--help"}
 	}
 	parser, err := a.newParser(ctx, all, func(n int) { exited = n })
@@ -116,6 +117,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int
 		return fail(coded{err, exitUsage})
 	}
 	k, err := parser.Parse(args)
+	if none {
+		return exitUsage
+	}
 	if exited >= 0 {
 		return exited // --help
 	}
@@ -196,7 +200,8 @@ func (a *app) newParser(ctx context.Context, all bool, exit func(int)) (*kong.Ko
 // helpVars are what ${…} stands for in the tags of commands and flags.
 func helpVars() kong.Vars {
 	return kong.Vars{"parts": devpg.AssetsDir(), "source": embed.Source, "version": version(),
-		"benchmarks": benchmarks, "permissions": defaultPermissions, "shells": completion.Shells}
+		"benchmarks": benchmarks, "permissions": defaultPermissions, "shells": completion.Shells,
+		"roles": "viewer,auditor,operator,compliance,admin"}
 }
 
 type versionCmd struct{}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/konstruct/konstruct/audit"
 	"github.com/konstruct/konstruct/migrations"
+	"github.com/konstruct/konstruct/plural"
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
@@ -67,7 +68,8 @@ func (a *app) migrateUp(ctx context.Context, url string) error {
 	if p != nil {
 		p.done()
 		if err == nil {
-			fmt.Fprintf(a.err, "sealed %d adopted events in %s\n", p.n, time.Since(p.begun).Round(time.Millisecond))
+			fmt.Fprintf(a.err, "sealed %s in %s\n", plural.Of(p.n, "adopted event", "adopted events"),
+				time.Since(p.begun).Round(time.Millisecond))
 		}
 	}
 	return err

@@ -22,6 +22,7 @@ import (
 	"github.com/konstruct/konstruct/ledger"
 	"github.com/konstruct/konstruct/logstore"
 	"github.com/konstruct/konstruct/notary"
+	"github.com/konstruct/konstruct/plural"
 	"github.com/konstruct/konstruct/server"
 	"github.com/konstruct/konstruct/tenantdb"
 )
@@ -37,7 +38,8 @@ type notaryCmd struct {
 // notaryContext is the notary's configuration with its database, and where what operators do is recorded.
 type notaryContext struct {
 	notary.Config
-	app string // connection URL of konstruct_app
+	app     string // connection URL of konstruct_app
+	private bool   // its database is the private one
 }
 
 // openNotary opens the notary's database.
@@ -61,8 +63,7 @@ func (a *app) openNotaryOn(ctx context.Context, u databaseURLs,
 	if err != nil {
 		return c, nil, err
 	}
-	c.app = u.app
-	a.warnUnnamed(u)
+	c.app, c.private = u.app, u.private
 	if c.Config, err = a.notaryConfig(); err != nil {
 		return c, nil, err
 	}
@@ -84,8 +85,8 @@ func (a *app) openNotaryOn(ctx context.Context, u databaseURLs,
 
 // warnUnnamed says, before the logs of a database begin, that they are about to get a placeholder's name for good. The
 // private database's may have it.
-func (a *app) warnUnnamed(u databaseURLs) {
-	if _, err := a.keys().Read(); a.NotaryName != "" || u.private || !errors.Is(err, notary.ErrNoKey) {
+func (a *app) warnUnnamed(private bool) {
+	if _, err := a.keys().Read(); a.NotaryName != "" || private || !errors.Is(err, notary.ErrNoKey) {
 		return
 	}
 	fmt.Fprintln(a.err, "konstruct: KONSTRUCT_NOTARY_NAME is not set: the audit logs of this database are named "+
@@ -172,6 +173,7 @@ func (r notaryRunCmd) Run(ctx context.Context, a *app) error {
 	sequenced := int64(0)
 	c.Progress = func(n int64) { sequenced += n; p.set(sequenced, sequenced, sequenced) }
 	defer p.done()
+	a.warnUnnamed(c.private)
 	n, err := notary.New(c.Config)
 	if err != nil {
 		return err
@@ -312,7 +314,7 @@ func (a *app) printNotaryStatus(s notary.Status, o notary.Anchor) error {
 	}
 	signed := "nothing yet"
 	if s.Signed > 0 {
-		signed = fmt.Sprintf("a super-log of %d leaves, the last at %s", s.Signed,
+		signed = fmt.Sprintf("a super-log of %s, the last at %s", plural.Of(s.Signed, "leaf", "leaves"),
 			s.SignedAt.UTC().Format(time.RFC3339))
 	}
 	lines := [][2]string{{"signed", signed}, {"waiting", s.Waiting.String()},
@@ -382,7 +384,7 @@ func (r notaryResumeCmd) Run(ctx context.Context, a *app) error {
 			"what was changed. Keep this database as\nevidence, and restore one that agrees.\n")
 	case s.Anchor == notary.AnchorMissing:
 		fmt.Fprint(a.out, "\nThe anchor is gone. If you know that this database was not taken back since it "+
-			"was signed last, run\nkonstruct notary resume --believe; a witness would still notice if it was.\n")
+			"was signed last, run\nkonstruct notary resume --accept; a witness would still notice if it was.\n")
 	}
 	return err
 }
@@ -419,7 +421,8 @@ func (r notaryPublishCmd) Run(ctx context.Context, a *app) error {
 	if a.JSON {
 		return a.json(map[string]int64{"files": int64(n), "size": size})
 	}
-	_, err = fmt.Fprintf(a.out, "%d files written; the checkpoint is of size %d\n", n, size)
+	_, err = fmt.Fprintf(a.out, "%s written; the checkpoint is of size %d\n",
+		plural.Of(n, "file", "files"), size)
 	return err
 }
 

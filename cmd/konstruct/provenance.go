@@ -82,7 +82,7 @@ func (c auditRetrievalCmd) Run(ctx context.Context, a *app) error {
 				state += fmt.Sprintf("the document stands at %d", p.CurrentVersion)
 			}
 		}
-		fmt.Fprintf(a.out, "%d. %.3f  %s  %s\n   passage %s, sha256 %s\n", p.Rank, p.Score, state,
+		fmt.Fprintf(a.out, "%d. score %.3f  %s  %s\n   passage %s, sha256 %s\n", p.Rank, p.Score, state,
 			printable(strings.Join(p.Headings, " › ")), p.ChunkID, p.SHA256)
 		if p.State == konstruct.Unchanged {
 			for _, l := range wrap(printable(oneLine(p.Content, 2000)), 100) {

@@ -98,8 +98,8 @@ type auditSearchCmd struct {
 
 // Help is shown by --help.
 func (auditSearchCmd) Help() string {
-	return "Looks through the summaries, newest first.\n\nExample:\n\n  konstruct audit search --tenant $T damaged " +
-		"pump -refund"
+	return "Looks through the summaries, newest first.\n\nExample:\n\n" +
+		"  konstruct audit search --tenant $T -- damaged pump -refund"
 }
 
 // Run prints the events.

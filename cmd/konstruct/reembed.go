@@ -10,6 +10,7 @@ import (
 
 	"github.com/konstruct/konstruct/embed"
 	"github.com/konstruct/konstruct/kb"
+	"github.com/konstruct/konstruct/plural"
 )
 
 // otherEmbedders are the further endpoints that are set.
@@ -80,7 +81,7 @@ func (c kbReembedCmd) Run(ctx context.Context, a *app) error {
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(a.out, "%d passages embedded with %s\n", n, c.Model)
+			fmt.Fprintf(a.out, "%s embedded with %s\n", plural.Of(n, "passage", "passages"), c.Model)
 			if c.Build {
 				return nil
 			}

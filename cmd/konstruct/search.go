@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/konstruct/konstruct"
+	"github.com/konstruct/konstruct/plural"
 	"github.com/konstruct/konstruct/search"
 )
 
@@ -143,13 +144,17 @@ func (a *app) printHits(hits []konstruct.Hit, lines int) {
 	}
 }
 
-// scoreText is what a person can make something of: how similar a passage is, or that its words alone brought it here,
-// which has no scale.
+// scoreText names the score that the search's event holds, which audit explain prints too, and the similarity, which
+// unlike most scores has a scale.
 func scoreText(h konstruct.Hit) string {
-	if h.Similarity != nil {
-		return fmt.Sprintf("%.3f", *h.Similarity)
+	score := fmt.Sprintf("score %.3f", h.Score)
+	switch {
+	case h.Similarity == nil:
+		return score + " (lexical)"
+	case *h.Similarity != h.Score:
+		return score + fmt.Sprintf(" (similarity %.3f)", *h.Similarity)
 	}
-	return "lexical"
+	return score
 }
 
 // wrap breaks text between words.
@@ -246,15 +251,15 @@ func (c kbExplainCmd) Run(ctx context.Context, a *app) error {
 	if e.Index != "" {
 		say("index", "%s, ef_search %d", e.Index, e.EfSearch)
 	}
-	say("rows", "%d estimated, %d real; %d hits", e.Estimated, e.Actual, e.Hits)
+	say("rows", "%d estimated, %d real; %s", e.Estimated, e.Actual, plural.Of(e.Hits, "hit", "hits"))
 	if o := e.TenantIndex; o != nil {
 		state := "not there"
 		if o.Complete {
-			state = fmt.Sprintf("%d MB, made of %d passages", o.Bytes>>20, o.Chunks)
+			state = fmt.Sprintf("%d MB, made of %s", o.Bytes>>20, plural.Of(o.Chunks, "passage", "passages"))
 		}
 		if o.Recall != nil {
-			state += fmt.Sprintf(", recall@10 %.3f over %d questions with ef_search %d", *o.Recall,
-				*o.Queries, o.EfSearch)
+			state += fmt.Sprintf(", recall@10 %.3f over %s with ef_search %d", *o.Recall,
+				plural.Of(*o.Queries, "question", "questions"), o.EfSearch)
 		}
 		if o.Problem != "" {
 			state += "; could not be made: " + o.Problem
@@ -293,8 +298,8 @@ func (c kbTuneCmd) Run(ctx context.Context, a *app) error {
 	}); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(a.out, "ef_search is %d from now on: recall@10 %.4f over %d questions\n", t.EfSearch,
-		*t.Recall, t.Queries)
+	_, err = fmt.Fprintf(a.out, "ef_search is %d from now on: recall@10 %.4f over %s\n", t.EfSearch,
+		*t.Recall, plural.Of(t.Queries, "question", "questions"))
 	return err
 }
 

@@ -105,6 +105,7 @@ func (c serveCmd) Run(ctx context.Context, a *app) (err error) {
 		}
 		defer closeOffice()
 		if config = o.Config; c.Notary {
+			a.warnUnnamed(u.private)
 			if made, err = notary.New(config); err != nil {
 				return err
 			}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/konstruct/konstruct/audit"
+	"github.com/konstruct/konstruct/plural"
 )
 
 type spoolCmd struct {
@@ -56,14 +57,15 @@ func (spoolStatusCmd) Run(a *app) error {
 	if !st.Oldest.IsZero() {
 		age = fmt.Sprintf(", the oldest for %v", time.Since(st.Oldest).Round(time.Second))
 	}
-	fmt.Fprintf(a.out, "waiting   %d events%s (%d bytes on disk)\n", st.Waiting, age, st.Bytes)
-	fmt.Fprintf(a.out, "rejected  %d events\n", st.Rejected)
+	fmt.Fprintf(a.out, "waiting   %s%s (%d bytes on disk)\n", plural.Of(st.Waiting, "event", "events"), age, st.Bytes)
+	fmt.Fprintf(a.out, "rejected  %s\n", plural.Of(st.Rejected, "event", "events"))
 	if st.Rejected > 0 {
 		fmt.Fprintln(a.out, "          see konstruct audit spool rejected; konstruct audit spool retry puts them back")
 	}
 	if st.Gaps > 0 {
 		fmt.Fprintf(a.out,
-			"gaps      %d events that calls went on without; to be recorded when the trail can be written\n", st.Gaps)
+			"gaps      %s that calls went on without; to be recorded when the trail can be written\n",
+			plural.Of(st.Gaps, "event", "events"))
 	}
 	if st.Damaged > 0 {
 		fmt.Fprintf(a.out, "damaged   %d bytes that held no whole event, kept in %s/damaged\n", st.Damaged, dir)
@@ -112,7 +114,7 @@ func (spoolRetryCmd) Run(ctx context.Context, a *app) error {
 	return a.shipSpool(ctx, func(s *audit.Spool) error {
 		n, err := s.Retry(ctx)
 		if err == nil && !a.JSON {
-			fmt.Fprintf(a.out, "%d events put back\n", n)
+			fmt.Fprintf(a.out, "%s put back\n", plural.Of(n, "event", "events"))
 		}
 		return err
 	})
@@ -177,10 +179,11 @@ func (a *app) printShipped(st audit.SpoolStatus, shipped int) error {
 			return err
 		}
 	} else {
-		fmt.Fprintf(a.out, "%d events shipped; %d rejected\n", shipped, st.Rejected)
+		fmt.Fprintf(a.out, "%s shipped; %d rejected\n", plural.Of(shipped, "event", "events"), st.Rejected)
 	}
 	if st.Rejected > 0 {
-		return fmt.Errorf("%d events remain rejected: see konstruct audit spool rejected", st.Rejected)
+		return fmt.Errorf("%s %s rejected: see konstruct audit spool rejected",
+			plural.Of(st.Rejected, "event", "events"), plural.Word(st.Rejected, "remains", "remain"))
 	}
 	return nil
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// batch is how many events a batch of the benchmark has.
+// batch is the number of events in a batch.
 const batch = 1000
 
 func sample() audit.Event {
@@ -28,17 +28,18 @@ func sample() audit.Event {
 				`"gen_ai.usage.output_tokens": 96}`)}
 }
 
-// seedConnections are how many the seed's way is measured on; singles are compared with the best.
+// seedConnections are the numbers of connections with which the seed's logger is measured; single events are compared
+// with the fastest.
 var seedConnections = []int{1, 2, 4, 8, 16}
 
-// idleTurns is how often one caller's ways are measured one after the other.
+// idleTurns is how often the alternatives for one caller are measured in turn.
 const idleTurns = 10
 
-// callers is how many log at once where many do.
+// callers is the number of concurrent callers.
 const callers = 64
 
-// Audit measures appends against the seed's way (one transaction and four round trips an event, unsealed),
-// against the same multi-row insert by pgbench, sealed, and against unsealed COPY by a role that may.
+// Audit measures appends against the seed's logger (one transaction and four round trips for each event, unsealed),
+// against the same sealed multi-row insert by pgbench, and against unsealed COPY by a superuser.
 func (b *Bench) Audit(ctx context.Context) (lines []Measurement, err error) {
 	door, err := tenantdb.Open(ctx, b.url("konstruct_app"))
 	if err != nil {
@@ -161,8 +162,8 @@ func (b *Bench) seedWay(ctx context.Context, workers int) (do func(int) error, d
 	}, done, nil
 }
 
-// copyIn is what the server can take at best: COPY as a superuser, whom row security does not stop,
-// without a seal.
+// copyIn is an upper bound of what the server can do: COPY without seals as a superuser, who bypasses row-level
+// security.
 func (b *Bench) copyIn(ctx context.Context) (Measurement, error) {
 	conn, err := pgx.Connect(ctx, b.Cluster.SuperuserURL(devpg.Database))
 	if err != nil {
@@ -182,7 +183,7 @@ func (b *Bench) copyIn(ctx context.Context) (Measurement, error) {
 	})
 }
 
-// reading is how fast the same rows are read with nothing done with them.
+// reading measures how fast the same rows are read without further work.
 func (b *Bench) reading(ctx context.Context, db *tenantdb.Evidence) (Measurement, error) {
 	start, rows := time.Now(), int64(0)
 	err := db.Snapshot(ctx, func(tx pgx.Tx) error {

@@ -1,5 +1,5 @@
-// Package bench measures what Konstruct does against a baseline measured in the same run, on a private
-// PostgreSQL of its own: figures drift from machine to machine, ratios hold.
+// Package bench measures Konstruct against a baseline in the same run, on a private PostgreSQL. Absolute figures differ
+// between machines; ratios are comparable.
 package bench
 
 import (
@@ -41,16 +41,16 @@ type Bench struct {
 	Cluster *devpg.Cluster
 	// PostgreSQL is the installation it runs on; its pgbench is a baseline.
 	PostgreSQL devpg.Installation
-	// Dir is a folder of the benchmark's own.
+	// Dir is the benchmark's own folder.
 	Dir string
-	// Time is how long each line is measured.
+	// Time is the duration of each measurement.
 	Time time.Duration
 }
 
-// Tenant is whose events and chunks the benchmarks write.
+// Tenant owns the events and chunks that the benchmarks write.
 var tenant = uuid.MustParse("be9c0000-0000-4000-8000-000000000001")
 
-// Open starts a fresh cluster in dir, migrated, and with the seed's schema beside ours in schema seed.
+// Open starts a new, migrated cluster in dir, with the seed's tables in a schema named seed.
 func Open(ctx context.Context, in devpg.Installation, dir string, length time.Duration,
 	settings ...string) (*Bench, error) {
 	c, err := devpg.Start(ctx, in, dir, settings...)
@@ -90,7 +90,7 @@ func (b *Bench) prepareTenants(ctx context.Context) error {
 
 func (b *Bench) url(role string) string { return b.Cluster.URL(role, devpg.Database) }
 
-// settle has what earlier lines left in memory written first, so that each begins alike.
+// settle writes dirty pages to disk, so that each measurement starts from the same state.
 func (b *Bench) settle(ctx context.Context) error {
 	if b.Cluster == nil { // what is measured needs no database
 		return nil
@@ -104,7 +104,7 @@ func (b *Bench) settle(ctx context.Context) error {
 	return err
 }
 
-// measure calls do from workers until the time is up; each call does n of the unit.
+// measure calls do from several workers until the time is up; each call processes n units.
 func (b *Bench) measure(ctx context.Context, what, unit string, workers, n int,
 	do func(worker int) error) (Measurement, error) {
 	lines, err := b.alternateN(ctx, 1, unit, n, contender{what, workers, do})
@@ -114,15 +114,14 @@ func (b *Bench) measure(ctx context.Context, what, unit string, workers, n int,
 	return lines[0], nil
 }
 
-// contender is what is measured in turns with others.
+// contender is one of several alternatives that are measured in turn.
 type contender struct {
 	what    string
 	workers int
 	do      func(worker int) error
 }
 
-// alternateN measures contenders one after the other in so many turns, so that the machine's ups and downs meet all
-// alike.
+// alternateN measures alternatives in turn, several times, so that changes of the machine's speed affect all of them.
 func (b *Bench) alternateN(ctx context.Context, turns int, unit string, n int,
 	all ...contender) ([]Measurement, error) {
 	times, took := make([][]time.Duration, len(all)), make([]time.Duration, len(all))
@@ -156,8 +155,8 @@ func (b *Bench) alternateN(ctx context.Context, turns int, unit string, n int,
 	return lines, ctx.Err()
 }
 
-// run calls do from the contender's workers for a while, and so many times at least, and returns how long each call
-// took.
+// run calls do from the contender's workers for some time and at least a number of times, and returns the duration of
+// each call.
 func (c contender) run(ctx context.Context, length time.Duration, least int) ([]time.Duration, error) {
 	type result struct {
 		times []time.Duration

@@ -43,7 +43,7 @@ func (b *Bench) recorded(ctx context.Context, door *tenantdb.Door, s *search.Sea
 	return got, err
 }
 
-// modes measures a tenant's searches by words and by both.
+// modes measures a tenant's lexical and hybrid searches.
 func (b *Bench) modes(ctx context.Context, door *tenantdb.Door, t *searchSetup) ([]Measurement, error) {
 	draw := rand.New(rand.NewPCG(5, 6))
 	var all []contender
@@ -65,7 +65,7 @@ func (b *Bench) modes(ctx context.Context, door *tenantdb.Door, t *searchSetup) 
 	return lines, err
 }
 
-// conditions measures searches of documents that meet a condition, and what of what is right they find.
+// conditions measures searches with conditions on documents: their time and recall.
 func (b *Bench) conditions(ctx context.Context, door *tenantdb.Door, t *searchSetup) (lines []Measurement, err error) {
 	var one int // that some document of the tenant has
 	if err := door.Query(ctx, t.id, `SELECT min((given->>'n')::int) FROM kb_sources WHERE tenant_id = $1`, []any{t.id},
@@ -75,7 +75,8 @@ func (b *Bench) conditions(ctx context.Context, door *tenantdb.Door, t *searchSe
 		}); err != nil {
 		return nil, err
 	}
-	// What is right is asked past row security, whose condition beside ours has the planner believe in very few rows.
+	// The exact answer is queried without row-level security: with its condition added, the planner expects very few
+	// rows.
 	super, err := pgx.Connect(ctx, b.Cluster.SuperuserURL(devpg.Database))
 	if err != nil {
 		return nil, err
@@ -138,14 +139,14 @@ func (b *Bench) conditions(ctx context.Context, door *tenantdb.Door, t *searchSe
 	return lines, nil
 }
 
-// checked is how many questions with a condition are compared with what is right.
+// checked is the number of queries with a condition whose recall is measured.
 const checked = 10
 
-// atOnce is how many search at the same time.
+// atOnce is the number of concurrent searches.
 const atOnce = 16
 
-// crowd measures many who search at once, each another tenant, alone and while passages are ingested; and ingest, alone
-// and beside them.
+// crowd measures concurrent searches of different tenants, alone and during an ingest, and the ingest alone and during
+// the searches.
 func (b *Bench) crowd(ctx context.Context, door *tenantdb.Door, all []sizedTenant,
 	measured []*searchSetup) ([]Measurement, error) {
 	s := search.NewSearcher()
@@ -178,7 +179,7 @@ func (b *Bench) crowd(ctx context.Context, door *tenantdb.Door, all []sizedTenan
 	if err != nil {
 		return nil, err
 	}
-	// Both at once: whoever ingests is measured by how much was ingested while the searches ran.
+	// With both at the same time, the ingest is measured by how much it ingested while the searches ran.
 	stop, end := make(chan struct{}), make(chan error, 1)
 	taken := 0
 	begin := time.Now()

@@ -14,14 +14,14 @@ import (
 	"math/rand/v2"
 )
 
-// Size is how long searches of a tenant of one size take.
+// Size is the duration of searches of a tenant of one size.
 type Size struct {
 	Chunks int
 	Tier   search.Tier
 	P50    float64 // in milliseconds
 }
 
-// curve measures tenants of sizes that are evenly apart, on a scale of factors.
+// curve measures tenants whose sizes are evenly spaced on a logarithmic scale.
 func (b *Bench) curve(ctx context.Context, door *tenantdb.Door, all []sizedTenant,
 	s SearchConfig) (sizes []Size, err error) {
 	const steps = 24
@@ -56,7 +56,7 @@ func (b *Bench) curve(ctx context.Context, door *tenantdb.Door, all []sizedTenan
 	return sizes, nil
 }
 
-// Curve is a picture of time against size, both on scales of factors, as SVG; the tiers have their own colours.
+// Curve plots time against size as SVG, on logarithmic scales; each tier has its own colour.
 func Curve(sizes []Size) string {
 	if len(sizes) == 0 {
 		return ""

@@ -17,16 +17,16 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// The measures of Growth.
+// Parameters of Growth.
 const (
 	growthSteps   = 20 // points of the curve
 	growthTenants = 50
 	growthPairs   = 8 // turns on the grown table and on an empty one
 )
 
-// Growth appends n events to one trail in batches of 1,000 on two connections, and returns the rate at each
-// twentieth; then, in turns, the rate on the grown trail and on an empty one; what a list and a show take;
-// and the bytes of an event beside the seed's. Events are of 50 tenants.
+// Growth appends n events of 50 tenants to one trail, in batches of 1,000 on two connections. It returns the rate at
+// each twentieth; then, measured in turn, the rate on the grown trail and on an empty one; the durations of list and
+// show; and the size of an event beside the seed's.
 func (b *Bench) Growth(ctx context.Context, n int64,
 	progress func(done, total int64)) (lines []Measurement, err error) {
 	grown, err := tenantdb.Open(ctx, b.url("konstruct_app"))
@@ -62,7 +62,7 @@ func (b *Bench) Growth(ctx context.Context, n int64,
 
 func tenantNumber(i int64) uuid.UUID { return uuid.NewSHA1(tenant, []byte{byte(i % growthTenants)}) }
 
-// appendTo logs batches on two connections while more says so of the number begun.
+// appendTo logs batches on two connections while more returns true for the number of batches begun.
 func appendTo(ctx context.Context, door *tenantdb.Door, more func(begun int64) bool) error {
 	many := slices.Repeat([]audit.Event{sample()}, batch)
 	var mu sync.Mutex
@@ -93,8 +93,8 @@ func appendTo(ctx context.Context, door *tenantdb.Door, more func(begun int64) b
 	return failed
 }
 
-// alternate measures the grown trail and an empty one one after the other, several times: the machine's own
-// ups and downs meet both.
+// alternate measures the grown trail and an empty one in turn, several times, so that changes of the machine's speed
+// affect both.
 func (b *Bench) alternate(ctx context.Context, grown *tenantdb.Door) ([]Measurement, error) {
 	super, err := pgx.Connect(ctx, b.Cluster.SuperuserURL("postgres"))
 	if err != nil {
@@ -133,7 +133,7 @@ func (b *Bench) alternate(ctx context.Context, grown *tenantdb.Door) ([]Measurem
 			Rate: rates[1]}.against(base)}, nil
 }
 
-// reads measures the newest page of a tenant's list and single events found in it.
+// reads measures the newest page of a tenant's list, and single events from it.
 func (b *Bench) reads(ctx context.Context, door *tenantdb.Door) ([]Measurement, error) {
 	page, err := audit.List(ctx, door, tenantNumber(1), audit.Filter{Limit: audit.MaxList})
 	if err != nil {
@@ -156,7 +156,7 @@ func (b *Bench) reads(ctx context.Context, door *tenantdb.Door) ([]Measurement, 
 	return []Measurement{list, show}, err
 }
 
-// sizes are the bytes of an event with its seal and indexes, and of one in the seed's schema.
+// sizes returns the size of an event with its seal and indexes, and of one in the seed's schema.
 func (b *Bench) sizes(ctx context.Context) ([]Measurement, error) {
 	conn, err := pgx.Connect(ctx, b.Cluster.SuperuserURL(devpg.Database))
 	if err != nil {
@@ -193,7 +193,7 @@ func (b *Bench) sizes(ctx context.Context) ([]Measurement, error) {
 	return lines, nil
 }
 
-// Plot is the curve of a growth as an SVG picture: rate against size.
+// Plot plots rate against size as SVG.
 func Plot(lines []Measurement) string {
 	var rates []float64
 	var last string

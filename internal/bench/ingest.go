@@ -23,7 +23,7 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// timedEmbedder is a model that knows how long it worked.
+// timedEmbedder is a model that records how long it worked.
 type timedEmbedder struct {
 	embed.Embedder
 	took atomic.Int64
@@ -36,7 +36,7 @@ func (m *timedEmbedder) Embed(ctx context.Context, texts []string) ([][]float32,
 	return m.Embedder.Embed(ctx, texts)
 }
 
-// fixedEmbedder is a model that has every vector already: what is left is our own work.
+// fixedEmbedder is a model whose vectors are precomputed, so that only the rest of the ingest is measured.
 type fixedEmbedder struct {
 	embed.Embedder
 	vectors [][]float32
@@ -72,7 +72,7 @@ func (b *Bench) Ingest(ctx context.Context, m embed.Model, read []string, docume
 		return model, nil
 	}, Parser: pool, Concurrency: 2}
 
-	// One document first: processes start, statements are prepared.
+	// The first document starts processes and prepares statements.
 	if _, _, err := b.ingest(ctx, in, tenantNumber(int64(200)), 20); err != nil {
 		return nil, err
 	}
@@ -112,7 +112,7 @@ func (b *Bench) Ingest(ctx context.Context, m embed.Model, read []string, docume
 	return append(lines, stored...), err
 }
 
-// ingest ingests documents of its own making, each of a page of text, and returns how long that took.
+// ingest ingests generated documents of one page each, and returns how long that took.
 func (b *Bench) ingest(ctx context.Context, in *kb.Ingester, tenant uuid.UUID,
 	n int) (took time.Duration, chunks int, err error) {
 	dir, err := os.MkdirTemp(b.Dir, "documents-")
@@ -157,8 +157,8 @@ func (b *Bench) ingest(ctx context.Context, in *kb.Ingester, tenant uuid.UUID,
 	return time.Since(begin), chunks, err
 }
 
-// storing measures how fast chunks and vectors are stored as documents are, against COPY of the same rows into the same
-// tables, which no application under row level security may do.
+// storing measures how fast chunks and vectors are stored as documents, against COPY of the same rows into the same
+// tables, which row-level security does not allow an application.
 func (b *Bench) storing(ctx context.Context, door *tenantdb.Door, model string,
 	vectors [][]float32) ([]Measurement, error) {
 	const rows = 512

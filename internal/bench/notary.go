@@ -21,7 +21,7 @@ import (
 	"github.com/konstruct/konstruct/verify"
 )
 
-// proofs is how many proofs are timed.
+// proofs is the number of proofs that are timed.
 const proofs = 200
 
 // Notary measures the notary on a trail of n events: how it keeps up with writers, what a checkpoint costs on an
@@ -73,7 +73,7 @@ func (b *Bench) Notary(ctx context.Context, n int64,
 	return lines, nil
 }
 
-// checkpoint measures a round that has one new event.
+// checkpoint measures a round with one new event.
 func (b *Bench) checkpoint(ctx context.Context, door *tenantdb.Door, o *notary.Notary, on string) (Measurement, error) {
 	if _, err := o.Round(ctx); err != nil { // what waited is not what is measured
 		return Measurement{}, err
@@ -144,7 +144,7 @@ func (b *Bench) keepsUp(ctx context.Context, door *tenantdb.Door, o *notary.Nota
 	return []Measurement{alone, beside}, nil
 }
 
-// settled makes rounds until nothing waits.
+// settled runs rounds until no event waits.
 func settled(ctx context.Context, o *notary.Notary) (err error) {
 	for more := true; more && err == nil; {
 		more, err = o.Round(ctx)
@@ -163,7 +163,7 @@ func (b *Bench) writes(ctx context.Context, door *tenantdb.Door, start func()) (
 	return Measurement{Unit: "events", Rate: float64(n*batch) / time.Since(begin).Seconds()}, err
 }
 
-// catchUp writes n events with no notary, and measures putting them in order.
+// catchUp writes n events without a notary, and measures how fast the notary integrates them.
 func (b *Bench) catchUp(ctx context.Context, door *tenantdb.Door, o *notary.Notary, n int64,
 	progress func(done, total int64)) ([]Measurement, error) {
 	begin := time.Now()
@@ -184,7 +184,7 @@ func (b *Bench) catchUp(ctx context.Context, door *tenantdb.Door, o *notary.Nota
 	return []Measurement{wrote, l.against(wrote)}, nil
 }
 
-// proves measures one proof of an event from anywhere in a tenant's log.
+// proves measures one proof of an event at a random position in a tenant's log.
 func (b *Bench) proves(ctx context.Context, db *tenantdb.Evidence) ([]Measurement, error) {
 	ids, err := verify.Sample(ctx, db, tenantNumber(1), proofs)
 	if err != nil {
@@ -202,7 +202,7 @@ func (b *Bench) proves(ctx context.Context, db *tenantdb.Evidence) ([]Measuremen
 	return []Measurement{l}, err
 }
 
-// verifies measures the whole verification, against reading the same rows.
+// verifies measures a whole verification, against reading the same rows.
 func (b *Bench) verifies(ctx context.Context, db *tenantdb.Evidence, c notary.Config) ([]Measurement, error) {
 	base, err := b.reading(ctx, db)
 	if err != nil {
@@ -256,8 +256,8 @@ func (b *Bench) unknownTenants(ctx context.Context, db *tenantdb.Evidence,
 	return lines, nil
 }
 
-// oneDay measures evidence for a late part of a tenant's time, against evidence for all of it: a ratio of 1 is time in
-// proportion to the part's events.
+// oneDay measures evidence for a late part of a tenant's time, against evidence for all of it. A ratio of 1 means that
+// the time is proportional to the number of events.
 func (b *Bench) oneDay(ctx context.Context, door *tenantdb.Door, db *tenantdb.Evidence, o *notary.Notary,
 	n int64) ([]Measurement, error) {
 	time.Sleep(evidence.ClockSlack + time.Second) // a range begins that much before the time asked for

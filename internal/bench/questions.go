@@ -23,14 +23,14 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// What the events of the questions are like.
+// Properties of the generated events.
 const (
 	askedTenants = 20
 	askedDays    = 90 // over which they lie
 	runLength    = 12 // events of one conversation
 )
 
-// world draws events that differ as real ones do: words by their rank, five models, runs, some escalations.
+// world generates events with realistic distributions: words by rank, five models, runs, some escalations.
 type world struct {
 	*rand.Rand
 	words []string
@@ -56,7 +56,7 @@ func (w *world) text(n int) string {
 	return strings.Join(parts, " ")
 }
 
-// batch is a thousand events of one tenant, which follow one another.
+// batch returns a thousand consecutive events of one tenant.
 func (w *world) batch() (tenant int64, events []audit.Event) {
 	tenant = w.n / batch % askedTenants
 	for range batch {
@@ -79,8 +79,7 @@ func (w *world) batch() (tenant int64, events []audit.Event) {
 
 func conversation(n int64) string { return fmt.Sprint("conversation-", n) }
 
-// Questions measures what people ask of a trail of n events of twenty tenants, what the index of words costs writers,
-// and exports.
+// Questions measures queries on a trail of n events of twenty tenants, what the word index costs writers, and exports.
 func (b *Bench) Questions(ctx context.Context, n int64,
 	progress func(done, total int64)) (lines []Measurement, err error) {
 	door, err := tenantdb.Open(ctx, b.url("konstruct_app"))
@@ -144,7 +143,7 @@ func (b *Bench) analyze(ctx context.Context) error {
 	return err
 }
 
-// ask measures each question, of a tenant drawn each time; the searches come last.
+// ask measures each query, each time for a random tenant; the searches come last.
 func (b *Bench) ask(ctx context.Context, door *tenantdb.Door, w *world, how string) (lines []Measurement, err error) {
 	who := func() uuid.UUID { return tenantNumber(w.Int64N(askedTenants)) }
 	since := func(days int) time.Time { return time.Now().AddDate(0, 0, -days) }
@@ -215,7 +214,7 @@ func (b *Bench) ask(ctx context.Context, door *tenantdb.Door, w *world, how stri
 	return lines, nil
 }
 
-// exports measures each format with all tenants' events, one tenant after the other.
+// exports measures each format with the events of all tenants, one tenant after the other.
 func (b *Bench) exports(ctx context.Context, door *tenantdb.Door, n int64) (lines []Measurement, err error) {
 	for i, format := range export.Formats {
 		resetPeak()
@@ -247,10 +246,10 @@ func (b *Bench) exports(ctx context.Context, door *tenantdb.Door, n int64) (line
 	return lines, nil
 }
 
-// resetPeak forgets the process's peak of memory, where the system can.
+// resetPeak resets the process's peak memory, if the system supports that.
 func resetPeak() { _ = os.WriteFile("/proc/self/clear_refs", []byte("5"), 0) }
 
-// peak says how much memory the process had at most since then.
+// peak returns the peak memory of the process since then.
 func peak() string {
 	f, err := os.Open("/proc/self/status")
 	if err != nil {

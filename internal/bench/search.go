@@ -16,13 +16,13 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// SearchConfig are the measures of Search.
+// SearchConfig configures Search.
 type SearchConfig struct {
 	Chunks  int // of all tenants together
 	Tenants int // whose sizes follow Zipf's law
-	// Progress hears what is going on.
+	// Progress is called with what is being done.
 	Progress func(what string, done, total int)
-	// Measured hears each line once it is there: a large run takes most of an hour.
+	// Measured is called with each measurement when it is complete: a large run takes most of an hour.
 	Measured func(Measurement)
 }
 
@@ -65,7 +65,7 @@ func (b *Bench) Search(ctx context.Context, s SearchConfig) (lines []Measurement
 		lines = append(lines, some...)
 	}
 	add(built)
-	// all are by their size, the largest first
+	// all is sorted by size, the largest first
 	at := func(q float64) int { return all[int(q*float64(len(all)-1))].rank }
 	var measured []*searchSetup
 	for _, m := range []struct {
@@ -107,7 +107,7 @@ func (b *Bench) Search(ctx context.Context, s SearchConfig) (lines []Measurement
 	return lines, curve, nil
 }
 
-// tiers has the indexes made that tenants of these sizes get.
+// tiers creates the indexes of tenants of these sizes.
 func (b *Bench) tiers(ctx context.Context, door *tenantdb.Door, s SearchConfig,
 	all []sizedTenant) ([]Measurement, error) {
 	builder, err := tenantdb.OpenIndexBuilder(ctx, b.url("konstruct_owner"))
@@ -152,7 +152,7 @@ func (b *Bench) tiers(ctx context.Context, door *tenantdb.Door, s SearchConfig,
 			chunks, took.Round(time.Second), own>>20, global>>20, (points-own)>>20, terms>>20)}}, nil
 }
 
-// prepare draws questions, finds out what is right, and makes the table that holds the tenant alone.
+// prepare generates queries, computes the exact answers, and creates a table with the rows of this tenant only.
 func (b *Bench) prepare(ctx context.Context, t *searchSetup, z sizedTenant) error {
 	conn, err := pgx.Connect(ctx, b.Cluster.SuperuserURL(devpg.Database))
 	if err != nil {
@@ -191,7 +191,7 @@ func (b *Bench) prepare(ctx context.Context, t *searchSetup, z sizedTenant) erro
 	return nil
 }
 
-// tally counts what was found of what is right.
+// tally counts hits that are in the exact answer.
 type tally struct{ asked, rows, right, all int }
 
 func (c *tally) add(got, truth []uuid.UUID) {
@@ -222,7 +222,7 @@ func ids(hits []search.Hit) []uuid.UUID {
 // seedSearch is the seed's query as written.
 const seedSearch = `SELECT id, content FROM kb_chunks ORDER BY embedding <=> $1::real[]::vector LIMIT $2`
 
-// compare measures one tenant's searches in turns with the baselines.
+// compare measures one tenant's searches in turn with the baselines.
 func (b *Bench) compare(ctx context.Context, door *tenantdb.Door, t *searchSetup) ([]Measurement, error) {
 	conn, err := pgx.Connect(ctx, b.Cluster.SuperuserURL(devpg.Database))
 	if err != nil {

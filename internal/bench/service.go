@@ -29,17 +29,17 @@ import (
 	"github.com/konstruct/konstruct/kb"
 )
 
-// ServiceConfig are the measures of Service.
+// ServiceConfig configures Service.
 type ServiceConfig struct {
 	Program string // whose `serve` is measured, as a process of its own
 	Parts   string
 	Clients int           // with connections that are kept
 	Time    time.Duration // of the mix
-	// Measured hears each line once it is there.
+	// Measured is called with each measurement when it is complete.
 	Measured func(Measurement)
 }
 
-// The mix, and how much more than it can do the service is asked for.
+// The mix of requests, and the factor by which the service is overloaded.
 const (
 	ofEvents   = 0.7 // single
 	ofSearches = 0.2 // the rest are batches
@@ -48,10 +48,10 @@ const (
 	inFlight   = 4000 // requests of the overload that wait for an answer at most
 )
 
-// mixTenants is among how many tenants the clients are.
+// mixTenants is the number of tenants to which the clients belong.
 const mixTenants = 16
 
-// service is a process that serves, and what it is asked with.
+// service is a running service and its credentials.
 type service struct {
 	url    string
 	pid    int
@@ -60,8 +60,8 @@ type service struct {
 	batch  []byte
 }
 
-// Service measures the HTTP API: batches beside the library's, a mix by many clients, more than it can do, and the mix
-// again.
+// Service measures the HTTP API: batches beside the library's, a mix of requests by many clients, an overload, and the
+// mix again.
 func (b *Bench) Service(ctx context.Context, s ServiceConfig) (lines []Measurement, err error) {
 	add := func(l Measurement) {
 		lines = append(lines, l)
@@ -79,7 +79,7 @@ func (b *Bench) Service(ctx context.Context, s ServiceConfig) (lines []Measureme
 	for _, l := range pair {
 		add(l)
 	}
-	// Connections, caches and prepared statements are not what is measured.
+	// Warm up connections, caches and prepared statements.
 	if _, err := sv.load(ctx, s.Clients, min(s.Time, 5*time.Second), 0); err != nil {
 		return nil, err
 	}
@@ -242,7 +242,7 @@ func (b *Bench) batches(ctx context.Context, k *konstruct.Konstruct, sv *service
 	return lines, err
 }
 
-// ask sends one request with one of the keys, and returns the status and when to come again.
+// ask sends one request with one of the keys, and returns the status and Retry-After.
 func (sv *service) ask(ctx context.Context, n int, path string, body []byte) (status int, after string, err error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, sv.url+path, bytes.NewReader(body))
 	if err != nil {
@@ -261,7 +261,7 @@ func (sv *service) ask(ctx context.Context, n int, path string, body []byte) (st
 	return res.StatusCode, res.Header.Get("Retry-After"), nil
 }
 
-// loadResult is what became of a load.
+// loadResult is the result of a load.
 type loadResult struct {
 	mu     sync.Mutex
 	took   time.Duration
@@ -272,8 +272,8 @@ type loadResult struct {
 	failed error
 }
 
-// load has clients ask the mix for a while: each again as soon as it is answered, or perSecond altogether where that is
-// not zero, whoever is free.
+// load has clients send the mix for some time: each again as soon as it has a response or, if perSecond is not zero,
+// perSecond requests in total.
 func (sv *service) load(ctx context.Context, clients int, length time.Duration,
 	perSecond float64) (*loadResult, error) {
 	l := &loadResult{status: map[int]int{}}
@@ -358,7 +358,7 @@ func (l *loadResult) note(a response) {
 	l.status[a.status]++
 }
 
-// asked is how many requests a second there were.
+// asked returns the requests per second.
 func (l *loadResult) asked() float64 {
 	n := 0
 	for _, of := range l.status {
@@ -391,7 +391,7 @@ func (l *loadResult) line(what string) Measurement {
 		P99: at(0.99), Note: note}
 }
 
-// memory is what a process has in memory.
+// memory returns the resident memory of a process.
 func memory(pid int) (int64, error) {
 	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {

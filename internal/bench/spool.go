@@ -15,11 +15,11 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// waiting is how many events wait when delivery is measured.
+// waiting is the number of queued events when delivery is measured.
 const waiting = 100_000
 
-// spool measures acknowledgement by the spool, alone with its disk while the database is unavailable and beside
-// its own delivery, and then delivery alone, against shared commits.
+// spool measures acknowledgement by the spool, while the database is unavailable and beside its own delivery, and then
+// delivery alone, against shared commits.
 func (b *Bench) spool(ctx context.Context, door *tenantdb.Door, together Measurement) (lines []Measurement, err error) {
 	quiet := slog.New(slog.NewTextHandler(io.Discard, nil))
 	away, err := tenantdb.Open(ctx, "postgres://konstruct_app:x@127.0.0.1:1/away")

@@ -24,7 +24,8 @@ type sizedTenant struct {
 	topics       int // of all tenants
 }
 
-// What the passages are like: they lie about topics that tenants share, some twenty of a tenant's to a topic.
+// Properties of the generated passages: their vectors lie near topics that tenants share, some twenty passages of a
+// tenant at each topic.
 const (
 	passagesATopic  = 20
 	pointSpread     = 0.6 // of a passage about its topic, whose length is 1
@@ -35,7 +36,7 @@ const (
 	metadataNumbers = 10_000 // a document's number is drawn from so many
 )
 
-// zipf gives n tenants sizes by Zipf's law, the largest first.
+// zipf returns sizes of n tenants by Zipf's law, the largest first.
 func zipf(chunks, n int) (all []sizedTenant) {
 	sum := 0.0
 	for r := 1; r <= n; r++ {
@@ -49,7 +50,7 @@ func zipf(chunks, n int) (all []sizedTenant) {
 	return all
 }
 
-// point draws a vector of length 1 near a topic of the tenant's.
+// point generates a unit vector near one of the tenant's topics.
 func (z sizedTenant) point(draw *rand.Rand, i int, spread float64) []float32 {
 	own := max(5, z.chunks/passagesATopic)
 	topic := (uint64(z.rank)*7919 + uint64(i%own)*104729) % uint64(max(1, z.topics))
@@ -67,7 +68,7 @@ func (z sizedTenant) point(draw *rand.Rand, i int, spread float64) []float32 {
 	return v
 }
 
-// sentence draws words, some far more often than others.
+// sentence generates words, some far more often than others.
 func sentence(draw *rand.Rand, n int) string {
 	words := make([]string, n)
 	for i := range words {
@@ -76,7 +77,8 @@ func sentence(draw *rand.Rand, n int) string {
 	return strings.Join(words, " ")
 }
 
-// load fills the tables, past triggers and keys' checks, and makes what these would have made; then the indexes.
+// load fills the tables without triggers and foreign key checks, derives what the triggers would have derived, and then
+// creates the indexes.
 func (b *Bench) load(ctx context.Context, s SearchConfig) ([]sizedTenant, error) {
 	all := zipf(s.Chunks, s.Tenants)
 	total := 0

@@ -1,4 +1,4 @@
-// Package completion says what may follow on a command line, and holds the scripts by which shells ask. It knows kong's
+// Package completion computes completions of a command line, and contains the scripts of the shells. It knows kong's
 // model of the command line and nothing of what commands do: it reads no configuration and opens no database.
 package completion
 
@@ -11,11 +11,11 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// Command is the argument with which a shell's script asks: the word at the cursor follows behind a =, then the words
-// before it.
+// Command is the argument with which a shell's script calls the program; the word at the cursor, after a =, and the
+// words before it follow.
 const Command = "__complete"
 
-// Kind is what completes a word beside the candidates.
+// Kind is what completes a word besides the candidates.
 type Kind string
 
 // The kinds.
@@ -25,10 +25,10 @@ const (
 	Folders Kind = ":folders"
 )
 
-// Candidate is a word that may stand at the cursor.
+// Candidate is a possible word at the cursor.
 type Candidate struct{ Word, Help string }
 
-// Answer writes what a shell's script asked for: a candidate and its help a line, and the kind of files.
+// Answer writes the completions for a shell's script: one candidate with its help on each line, and the kind of files.
 func Answer(w io.Writer, root *kong.Node, args []string) error {
 	word := ""
 	if len(args) > 0 {
@@ -46,7 +46,7 @@ func Answer(w io.Writer, root *kong.Node, args []string) error {
 	return err
 }
 
-// Complete returns what may stand at the cursor, where word is what stands there already, behind the words before.
+// Complete returns the possible completions of word, the text at the cursor, after the words before it.
 func Complete(root *kong.Node, before []string, word string) ([]Candidate, Kind) {
 	l := line{node: root, used: map[*kong.Flag]bool{}}
 	if len(before) > 0 && before[0] == "help" {
@@ -72,7 +72,7 @@ func Complete(root *kong.Node, before []string, word string) ([]Candidate, Kind)
 	return l.argument(word)
 }
 
-// line is what the words before the cursor say.
+// line is the parsed part of the command line before the cursor.
 type line struct {
 	node  *kong.Node
 	flag  *kong.Flag // whose value the next word is
@@ -82,7 +82,7 @@ type line struct {
 	help  bool // help COMMAND
 }
 
-// take reads a word before the cursor.
+// take parses a word before the cursor.
 func (l *line) take(word string) {
 	switch {
 	case l.flag != nil:
@@ -121,7 +121,7 @@ func childNamed(n *kong.Node, name string) *kong.Node {
 	return nil
 }
 
-// all are the flags that are known here: the command's own, then those of the commands above it.
+// all returns the flags that apply here: the command's own, then those of its parents.
 func (l *line) all() (flags []*kong.Flag) {
 	if d := l.node.DefaultCmd; d != nil {
 		flags = append(flags, d.Flags...)
@@ -132,7 +132,7 @@ func (l *line) all() (flags []*kong.Flag) {
 	return flags
 }
 
-// find returns the flag of a name as it is typed: --name, --no-name or -n.
+// find returns the flag for a name as typed: --name, --no-name or -n.
 func (l *line) find(typed string) *kong.Flag {
 	name, long := strings.CutPrefix(typed, "--")
 	for _, f := range l.all() {
@@ -201,8 +201,15 @@ func (l *line) argument(word string) (found []Candidate, kind Kind) {
 
 // values completes a flag's value or an argument; prefix is what stands before it in the same word.
 func values(v *kong.Value, prefix, word string) (found []Candidate, kind Kind) {
+	var choices []string
 	if v.Enum != "" {
-		for _, one := range v.EnumSlice() {
+		choices = v.EnumSlice()
+	}
+	if list := v.Tag.Get("complete"); strings.Contains(list, ",") { // what the program itself checks
+		choices = strings.Split(list, ",")
+	}
+	if len(choices) > 0 {
+		for _, one := range choices {
 			if one != "" && strings.HasPrefix(one, word) {
 				found = append(found, Candidate{prefix + one, ""})
 			}

@@ -39,9 +39,9 @@ type Cluster struct {
 	exitErr  error
 }
 
-// Start starts the cluster in dir/pg, making it first when it is not there. A cluster whose server
-// was killed recovers by PostgreSQL's own crash recovery. settings, as name=value, are stronger than ours. A cluster
-// that another major version created is a *VersionError: FindFor finds the right one.
+// Start starts the cluster in dir/pg, and creates it if it does not exist. A cluster whose server was killed recovers
+// by PostgreSQL's crash recovery. settings, as name=value, override the defaults. For a cluster that another major
+// version created the error is a *VersionError: FindFor finds the right installation.
 func Start(ctx context.Context, in Installation, dir string, settings ...string) (*Cluster, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -55,7 +55,7 @@ func Start(ctx context.Context, in Installation, dir string, settings ...string)
 	if err != nil {
 		return nil, err
 	}
-	// The folder itself can be passed through, so that the unprivileged user reaches its own part of it.
+	// The unprivileged user may pass through the folder, to reach its own part of it.
 	if err := os.MkdirAll(dir, 0o711); err != nil {
 		return nil, fmt.Errorf("make data folder: %w", err)
 	}
@@ -101,8 +101,7 @@ func Start(ctx context.Context, in Installation, dir string, settings ...string)
 	return c, nil
 }
 
-// Running returns the cluster that another process keeps in dir, or nil when none runs there. Stop leaves
-// it alone.
+// Running returns the cluster that another process runs in dir, or nil. Stop does not stop it.
 func Running(ctx context.Context, dir string) (*Cluster, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -126,8 +125,8 @@ func Running(ctx context.Context, dir string) (*Cluster, error) {
 	return c, conn.Close(ctx)
 }
 
-// postmaster reads postmaster.pid: the process on line 1, its port on line 4, "ready" on line 8. The port
-// is 0 when no such process is alive.
+// postmaster reads postmaster.pid: the process on line 1, its port on line 4, "ready" on line 8. The port is 0 if no
+// such process is alive.
 func (c *Cluster) postmaster() (port int, ready bool) {
 	raw, err := os.ReadFile(filepath.Join(c.dir, "data", "postmaster.pid"))
 	lines := strings.Split(string(raw), "\n")
@@ -145,7 +144,7 @@ func (c *Cluster) postmaster() (port int, ready bool) {
 	return port, err == nil && len(lines) >= 8 && strings.TrimSpace(lines[7]) == "ready"
 }
 
-// previous waits for a server that is on its way down, because whoever started it is gone.
+// previous waits for a server that is shutting down, because the process that started it has ended.
 func (c *Cluster) previous(ctx context.Context) error {
 	for range 200 {
 		port, ready := c.postmaster()
@@ -193,7 +192,7 @@ func home(dir string) (string, error) {
 	return elsewhere, nil
 }
 
-// secret reads the cluster's password, drawing it on first use.
+// secret reads the cluster's password, and generates it on first use.
 func (c *Cluster) secret() (string, error) {
 	path := filepath.Join(c.dir, "password")
 	b, err := os.ReadFile(path)
@@ -266,7 +265,7 @@ func (c *Cluster) serve(in Installation, attr *syscall.SysProcAttr, settings []s
 	return nil
 }
 
-// ready waits until the server answers, through crash recovery if need be.
+// ready waits until the server accepts connections, after crash recovery if necessary.
 func (c *Cluster) ready(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
@@ -285,7 +284,7 @@ func (c *Cluster) ready(ctx context.Context) error {
 	}
 }
 
-// prepare makes roles, extension and database; each step is skipped when it is done.
+// prepare creates roles, extension and database; steps that are already done are skipped.
 func (c *Cluster) prepare(ctx context.Context) error {
 	conn, err := pgx.Connect(ctx, c.URL(superuser, "template1"))
 	if err != nil {
@@ -306,7 +305,7 @@ func (c *Cluster) prepare(ctx context.Context) error {
 			return fmt.Errorf("make role %s: %w", role.Name, err)
 		}
 	}
-	// In template1, so that every database made here has it: only a superuser may install it.
+	// In template1, so that every database created here has it: only a superuser may install it.
 	if _, err := conn.Exec(ctx, `CREATE EXTENSION IF NOT EXISTS vector`); err != nil {
 		return err
 	}
@@ -329,13 +328,13 @@ func (c *Cluster) URL(role, database string) string {
 // SuperuserURL returns the superuser's URL on the given database.
 func (c *Cluster) SuperuserURL(database string) string { return c.URL(superuser, database) }
 
-// PID is the server's process.
+// PID returns the server's process id.
 func (c *Cluster) PID() int { return c.cmd.Process.Pid }
 
-// Exited is closed when the server has stopped, whoever stopped it.
+// Exited returns a channel that is closed when the server has stopped, whoever stopped it.
 func (c *Cluster) Exited() <-chan struct{} { return c.exited }
 
-// Stop stops the server: fast first, at once after ten seconds.
+// Stop stops the server by fast shutdown, and by immediate shutdown after ten seconds.
 func (c *Cluster) Stop() {
 	if c.cmd == nil {
 		return // another process's
@@ -379,12 +378,11 @@ func freePort() (int, error) {
 	return l.Addr().(*net.TCPAddr).Port, nil
 }
 
-// Kill ends the server and all its processes at once with SIGKILL, as nothing but a test of what survives
-// it would.
+// Kill ends the server and all its processes with SIGKILL, for tests of crash recovery.
 func (c *Cluster) Kill() {
 	pid := c.cmd.Process.Pid
 	_ = c.cmd.Process.Signal(syscall.SIGSTOP) // it starts no more of them
-	// where there is no such file, they notice by themselves
+	// without such a file, they notice by themselves
 	list, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
 	children := strings.Fields(string(list))
 	for _, child := range children {

@@ -1,5 +1,5 @@
-// Package devpg runs a private PostgreSQL with pgvector for development and tests: a cluster of its
-// own in a data folder, reached by a socket or loopback only, gone when its owner is.
+// Package devpg runs a private PostgreSQL with pgvector for development and tests: a cluster of its own in a data
+// folder, reached only by a socket or loopback, and stopped when its owner ends.
 package devpg
 
 import (
@@ -14,7 +14,7 @@ import (
 	"strings"
 )
 
-// MinVersion is the oldest PostgreSQL major version that serves.
+// MinVersion is the oldest supported major version of PostgreSQL.
 const MinVersion = 15
 
 // Installation is a PostgreSQL server on this machine that has pgvector.
@@ -23,11 +23,11 @@ type Installation struct {
 	Version int    // major version
 }
 
-// ErrNotInstalled says that no PostgreSQL with pgvector was found.
+// ErrNotInstalled means that no PostgreSQL with pgvector was found.
 var ErrNotInstalled = errors.New("no PostgreSQL 15 or newer with pgvector found: run `make setup`")
 
-// Find returns the newest installation that has pgvector: what the machine has, then what the
-// project's setup unpacked below partsDir.
+// Find returns the newest installation that has pgvector: first of the machine, then of those that the setup unpacked
+// below partsDir.
 func Find(partsDir string) (Installation, error) {
 	all := installations(partsDir)
 	if len(all) == 0 {
@@ -36,8 +36,8 @@ func Find(partsDir string) (Installation, error) {
 	return all[0], nil
 }
 
-// FindFor returns the installation for the private database in dataDir: of the major version that created it, or
-// what Find returns where there is none yet. Where that version is gone the error is a *VersionError.
+// FindFor returns the installation for the private database in dataDir: of the major version that created it, or that
+// of Find if there is no database yet. If that version is not installed, the error is a *VersionError.
 func FindFor(partsDir, dataDir string) (Installation, error) {
 	dir, err := filepath.Abs(dataDir)
 	if err != nil {
@@ -63,7 +63,7 @@ func FindFor(partsDir, dataDir string) (Installation, error) {
 	return Installation{}, &VersionError{Folder: root, Created: created, Installed: all}
 }
 
-// createdBy is the major version of PostgreSQL that created the cluster in root, or 0 where there is none.
+// createdBy returns the major version of PostgreSQL that created the cluster in root, or 0 if there is none.
 func createdBy(root string) (int, error) {
 	path := filepath.Join(root, "data", "PG_VERSION")
 	raw, err := os.ReadFile(path)
@@ -81,7 +81,8 @@ func createdBy(root string) (int, error) {
 	return version, nil
 }
 
-// VersionError says that no installed PostgreSQL can open a private database: another major version created it.
+// VersionError means that no installed PostgreSQL can open a private database, because another major version created
+// it.
 type VersionError struct {
 	Folder    string
 	Created   int            // the major version that created it

@@ -10,8 +10,8 @@ import (
 	"github.com/konstruct/konstruct/migrations"
 )
 
-// createDatabase returns the statement that creates the database. Where the template is of another encoding the
-// empty one is used.
+// createDatabase returns the statement that creates the database. If the template has another encoding, template0 is
+// used.
 func createDatabase(name, encoding string) string {
 	sql := "CREATE DATABASE " + pgx.Identifier{name}.Sanitize() + " OWNER " + migrations.Owner + " ENCODING 'UTF8'"
 	if encoding != "UTF8" {
@@ -24,9 +24,13 @@ func createDatabase(name, encoding string) string {
 func (s *Server) EnsureDatabase(ctx context.Context) (Step, error) {
 	name := s.Target.Database
 	step := Step{Name: "database " + name, State: Exists, Detail: "owned by " + migrations.Owner}
-	var owner string
-	err := s.conn.QueryRow(ctx, `SELECT pg_get_userbyid(datdba)::text FROM pg_database WHERE datname = $1`, name).
-		Scan(&owner)
+	var owner, encoding string
+	err := s.conn.QueryRow(ctx, `SELECT pg_get_userbyid(datdba)::text, pg_encoding_to_char(encoding)
+		FROM pg_database WHERE datname = $1`, name).Scan(&owner, &encoding)
+	if err == nil && encoding != "UTF8" {
+		return step, fmt.Errorf("%w: database %s has the encoding %s, which can't hold every text: name another by "+
+			"--database, and init creates it with UTF8", ErrUnfit, name, encoding)
+	}
 	if err == nil && owner != migrations.Owner {
 		// It may hold what is somebody else's, so a person decides.
 		step.State, step.Database = Denied, name
@@ -36,7 +40,6 @@ func (s *Server) EnsureDatabase(ctx context.Context) (Step, error) {
 	if !errors.Is(err, pgx.ErrNoRows) {
 		return step, wrap("look up database "+name, err)
 	}
-	var encoding string
 	err = s.conn.QueryRow(ctx, `SELECT pg_encoding_to_char(encoding) FROM pg_database WHERE datname = 'template1'`).
 		Scan(&encoding)
 	if err != nil {
@@ -51,8 +54,8 @@ func (s *Server) EnsureDatabase(ctx context.Context) (Step, error) {
 	return step, wrap("create database "+name, err)
 }
 
-// asOwner runs fn while the administrator is a member of the owner's role, which whoever is no superuser must be
-// to give it things.
+// asOwner runs fn while the administrator is a member of the owner's role, as PostgreSQL requires of roles that are not
+// superusers and give the owner objects.
 func (s *Server) asOwner(ctx context.Context, fn func() error) error {
 	privilege := "MEMBER"
 	if s.version >= 160000 {
@@ -122,7 +125,7 @@ func run(ctx context.Context, url, sql string) error {
 	return err
 }
 
-// wrap says what was being done, where there is an error.
+// wrap adds to an error what was being done.
 func wrap(what string, err error) error {
 	if err == nil {
 		return nil

@@ -1,6 +1,6 @@
-// Package provision prepares a PostgreSQL server for Konstruct: roles, database, extension, schema and guard, each
-// where it is missing. It knows nothing of configuration files; what it may not do itself it returns as the
-// statement that a superuser has to run.
+// Package provision prepares a PostgreSQL server for Konstruct: it creates missing roles, database, extension, schema
+// and guard. It knows nothing of configuration files. Statements for which it lacks permission are returned for a
+// superuser to run.
 package provision
 
 import (
@@ -9,7 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// State says what became of a step.
+// State is the result of a step.
 type State string
 
 // The states of a step.
@@ -21,20 +21,20 @@ const (
 	Skipped State = "skipped" // nobody asked for it, or what it needs was denied
 )
 
-// Step is one thing that a server needs.
+// Step is something that a server needs.
 type Step struct {
 	Name   string `json:"step"`
 	State  State  `json:"state"`
 	Detail string `json:"detail,omitempty"`
-	// SQL is what a superuser has to run where permission was denied, in Database.
+	// SQL is the statement that a superuser has to run in Database, if permission was denied.
 	SQL      []string `json:"sql,omitempty"`
 	Database string   `json:"database,omitempty"`
 }
 
-// denied reports that PostgreSQL refused a statement for lack of privileges.
+// denied reports whether PostgreSQL refused a statement for lack of privileges.
 func denied(err error) bool { return code(err) == "42501" }
 
-// code is PostgreSQL's code of an error, empty where it is none of PostgreSQL's.
+// code returns the SQLSTATE of an error; empty if it is not PostgreSQL's.
 func code(err error) string {
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) {
@@ -43,7 +43,7 @@ func code(err error) string {
 	return ""
 }
 
-// refused is the step that was denied, with what to run instead, in which database.
+// refused returns a step that was denied, with the statement to run instead and its database.
 func refused(name string, err error, database string, sql ...string) Step {
 	var pg *pgconn.PgError
 	errors.As(err, &pg)

@@ -13,15 +13,20 @@ import (
 )
 
 // RoleState is what the server knows of a role.
-type RoleState struct{ Exists, Login bool }
+type RoleState struct {
+	Exists, Login bool
+	Powers        string // that no role of ours may have, as SUPERUSER; empty for none
+}
 
 // Roles looks up which of our roles exist.
 func (s *Server) Roles(ctx context.Context) (map[string]RoleState, error) {
 	states := map[string]RoleState{}
 	for _, role := range migrations.Roles() {
 		var state RoleState
-		err := s.conn.QueryRow(ctx, `SELECT true, rolcanlogin FROM pg_roles WHERE rolname = $1`, role.Name).
-			Scan(&state.Exists, &state.Login)
+		err := s.conn.QueryRow(ctx, `SELECT true, rolcanlogin, concat_ws(' ', CASE WHEN rolsuper THEN 'SUPERUSER' END,
+			CASE WHEN rolbypassrls THEN 'BYPASSRLS' END, CASE WHEN rolcreaterole THEN 'CREATEROLE' END,
+			CASE WHEN rolreplication THEN 'REPLICATION' END) FROM pg_roles WHERE rolname = $1`, role.Name).
+			Scan(&state.Exists, &state.Login, &state.Powers)
 		if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 			return nil, fmt.Errorf("look up role %s: %w", role.Name, err)
 		}
@@ -30,7 +35,7 @@ func (s *Server) Roles(ctx context.Context) (map[string]RoleState, error) {
 	return states, nil
 }
 
-// EnsureRole creates the role with a password. Where it exists it gets the password only if set is true.
+// EnsureRole creates the role with a password. An existing role gets the password only if set is true.
 func (s *Server) EnsureRole(ctx context.Context, role migrations.Role, state RoleState, password string,
 	set bool) (Step, error) {
 	step := Step{Name: "role " + role.Name, State: Exists, Detail: "its password works"}
@@ -53,11 +58,11 @@ func (s *Server) EnsureRole(ctx context.Context, role migrations.Role, state Rol
 	return step, nil
 }
 
-// ErrPassword says that a role's password is another.
+// ErrPassword means that a role has another password.
 var ErrPassword = errors.New("the password is another")
 
-// CheckLogin connects with a role's URL. That the database does not exist yet, or is closed to the role, is fine:
-// PostgreSQL has accepted the password by then.
+// CheckLogin connects with a role's URL. It is no error if the database does not exist yet or the role may not connect
+// to it: PostgreSQL has accepted the password by then.
 func CheckLogin(ctx context.Context, roleURL string) error {
 	conn, err := pgx.Connect(ctx, roleURL)
 	if err == nil {
@@ -76,7 +81,7 @@ func CheckLogin(ctx context.Context, roleURL string) error {
 	return &LoginError{Role: userOf(roleURL), Reason: pg.Message}
 }
 
-// LoginError says that the server turns a role away before it looks at the password.
+// LoginError means that the server rejected a role before it checked the password.
 type LoginError struct{ Role, Reason string }
 
 // Error says what to do next.

@@ -8,7 +8,7 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// Pending counts the migrations that a database lacks, as its owner.
+// Pending returns how many migrations a database lacks, as its owner.
 func Pending(ctx context.Context, ownerURL string) (n int, err error) {
 	s, err := migrations.Open(ownerURL)
 	if err != nil {
@@ -27,8 +27,8 @@ func Pending(ctx context.Context, ownerURL string) (n int, err error) {
 	return n, nil
 }
 
-// EnsureGuard installs the guard against quiet DDL, where it is missing or another version's. It has to be asked
-// for by konstruct_app: the catalog is compared as that role.
+// EnsureGuard installs the guard against unnoticed DDL, if it is missing or of another version. Its state is read as
+// konstruct_app, because the catalog is compared as that role.
 func (s *Server) EnsureGuard(ctx context.Context, appURL string) (Step, error) {
 	step := Step{Name: "guard against DDL", State: Exists, Detail: "as this version installs it"}
 	door, err := tenantdb.Open(ctx, appURL)

@@ -14,10 +14,10 @@ const (
 	scramSalt       = 16
 )
 
-// DrawPassword returns a new password of 130 bits, letters and digits.
+// DrawPassword returns a random password of 130 bits, of letters and digits.
 func DrawPassword() string { return rand.Text() }
 
-// Plain reports whether a password is printable ASCII, which SASLprep (RFC 4013) leaves as it is.
+// Plain reports whether a password is printable ASCII, which SASLprep (RFC 4013) does not change.
 func Plain(password string) bool {
 	for _, r := range password {
 		if r < ' ' || r > '~' {
@@ -27,8 +27,8 @@ func Plain(password string) bool {
 	return password != ""
 }
 
-// Verifier returns what PostgreSQL stores of a password (RFC 5803), so that the password itself is in no statement: the
-// server's log and pg_stat_activity show statements.
+// Verifier returns what PostgreSQL stores for a password (RFC 5803). So the password is in no statement: the server's
+// log and pg_stat_activity show statements.
 func Verifier(password string) (string, error) {
 	salt := make([]byte, scramSalt)
 	if _, err := rand.Read(salt); err != nil {

@@ -18,7 +18,7 @@ type Script struct {
 	Verifiers map[string]string // by role; a script holds no password
 }
 
-// scriptHead begins the script: %s is the file with the passwords.
+// scriptHead is the beginning of the script: %s is the file with the passwords.
 const scriptHead = `-- Prepares PostgreSQL 15 or newer with pgvector 0.8 or newer for Konstruct.
 -- Run it with psql as a superuser, connected to database postgres:
 --   psql "postgres://postgres@HOST:5432/postgres" -f init.sql

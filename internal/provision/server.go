@@ -28,11 +28,11 @@ type Server struct {
 	vector  string // the version of pgvector that the server has
 }
 
-// ErrUnfit says that Konstruct does not run on this server.
+// ErrUnfit means that Konstruct does not run on this server.
 var ErrUnfit = errors.New("this server can't be used")
 
-// Connect connects as the administrator and looks whether Konstruct can run on the server. Only one program
-// provisions it at a time.
+// Connect connects as the administrator and checks whether Konstruct can run on the server. A lock ensures that one
+// program provisions the server at a time.
 func Connect(ctx context.Context, adminURL, address, database string) (*Server, error) {
 	t, err := NewTarget(adminURL, address, database)
 	if err != nil {
@@ -81,7 +81,8 @@ func (s *Server) inspect(ctx context.Context, address string) error {
 		return fmt.Errorf("%w: it is a standby: connect to its primary", ErrUnfit)
 	case s.vector == "":
 		return fmt.Errorf("%w: it has no pgvector: install it on the server, then run this again "+
-			"(Debian 13, Ubuntu and apt.postgresql.org: postgresql-%d-pgvector; else github.com/pgvector/pgvector)", ErrUnfit, s.version/10000)
+			"(Debian 13, Ubuntu and apt.postgresql.org: postgresql-%d-pgvector; "+
+			"else github.com/pgvector/pgvector)", ErrUnfit, s.version/10000)
 	}
 	var enough bool
 	if err := s.conn.QueryRow(ctx, newEnough, s.vector).Scan(&enough); err != nil {
@@ -91,12 +92,13 @@ func (s *Server) inspect(ctx context.Context, address string) error {
 		return fmt.Errorf("%w: its pgvector is %s, and %s is the oldest that serves: upgrade the server's package",
 			ErrUnfit, s.vector, minVector)
 	}
-	// A hosted server may keep this to itself.
+	// A hosted server may not show this.
 	err = s.conn.QueryRow(ctx, `SELECT system_identifier::text FROM pg_control_system()`).Scan(&s.Cluster)
 	if err != nil && !denied(err) {
 		return fmt.Errorf("read the cluster's identifier: %w", err)
 	}
-	// Who may use a socket is asked for an account of this machine (peer), which no role of ours has.
+	// Local connections by socket may use peer authentication, which needs an operating system account with the name of
+	// the role.
 	if address == "" && s.Target.socket() && listen != "" {
 		s.Target.setAddress("127.0.0.1", s.Target.Port)
 	}
@@ -106,6 +108,6 @@ func (s *Server) inspect(ctx context.Context, address string) error {
 	return nil
 }
 
-// newEnough compares a version of pgvector with the oldest that serves.
+// newEnough reports whether a version of pgvector is supported.
 const newEnough = `SELECT string_to_array(regexp_replace($1::text, '[^0-9.].*', ''), '.')::int[] >=
 	string_to_array('` + minVector + `', '.')::int[]`

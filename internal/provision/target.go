@@ -13,13 +13,13 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// DefaultPort is PostgreSQL's.
+// DefaultPort is PostgreSQL's port.
 const DefaultPort = "5432"
 
-// ErrURL says that a connection URL or an address can't be read.
+// ErrURL means that a connection URL or an address is not valid.
 var ErrURL = errors.New("wrong connection URL")
 
-// Target is where roles connect to.
+// Target is the server and database to which roles connect.
 type Target struct {
 	Host     string // host:port, several separated by commas, or a socket's folder
 	Port     string // of a socket
@@ -27,15 +27,14 @@ type Target struct {
 	Params   url.Values // TLS and the like
 }
 
-// carried are the parameters of the administrator's URL that hold for every role. Its own password and certificate
-// do not.
+// carried are the parameters of the administrator's URL that apply to every role. The administrator's password and
+// certificate do not.
 var carried = regexp.MustCompile(
 	`^(sslmode|sslrootcert|sslnegotiation|sslsni|channel_binding|connect_timeout|target_session_attrs)$`)
 
 var keyword = regexp.MustCompile(`(\w+)\s*=\s*('(?:[^'\\]|\\.)*'|\S+)`)
 
-// NewTarget reads where roles connect to from the administrator's URL, or from address: HOST, HOST:PORT or a
-// socket's folder.
+// NewTarget returns the target from the administrator's URL, or from address: HOST, HOST:PORT or a socket's folder.
 func NewTarget(adminURL, address, database string) (Target, error) {
 	t := Target{Database: database, Params: url.Values{}}
 	for _, name := range []string{"sslmode", "sslrootcert"} {
@@ -67,7 +66,7 @@ func NewTarget(adminURL, address, database string) (Target, error) {
 	return t, t.SetAddress(address)
 }
 
-// SetAddress changes where roles connect to: HOST, HOST:PORT or a socket's folder. Empty changes nothing.
+// SetAddress changes the address: HOST, HOST:PORT or a socket's folder. An empty one changes nothing.
 func (t *Target) SetAddress(address string) error {
 	if address == "" {
 		return nil
@@ -90,10 +89,10 @@ func (t *Target) setAddress(host, port string) {
 	}
 }
 
-// socket reports whether the roles connect by a socket of this machine.
+// socket reports whether roles connect by a Unix socket.
 func (t Target) socket() bool { return strings.HasPrefix(t.Host, "/") }
 
-// URL is the connection URL of a role.
+// URL returns the connection URL of a role.
 func (t Target) URL(role, password string) string {
 	u := url.URL{Scheme: "postgres", User: url.UserPassword(role, password), Host: t.Host, Path: "/" + t.Database}
 	params := url.Values{}
@@ -105,19 +104,22 @@ func (t Target) URL(role, password string) string {
 		params.Set("host", t.Host)
 		params.Set("port", t.Port)
 	}
-	u.RawQuery = params.Encode()
+	u.RawQuery = Query(params)
 	return u.String()
 }
+
+// Query writes the parameters of a connection URL, in which + stands for itself and not for a space.
+func Query(q url.Values) string { return strings.ReplaceAll(q.Encode(), "+", "%20") }
 
 // String names the place for people, without a password.
 func (t Target) String() string { return fmt.Sprintf("database %s at %s", t.Database, t.Host) }
 
-// WithDatabase is a connection URL, or a string of keywords, for another database of the same server.
+// WithDatabase returns the connection URL, or keyword string, for another database of the same server.
 func WithDatabase(raw, database string) string {
 	if u, err := url.Parse(raw); err == nil && strings.HasPrefix(u.Scheme, "postgres") {
 		q := u.Query()
 		q.Del("dbname")
-		u.Path, u.RawQuery = "/"+database, q.Encode()
+		u.Path, u.RawQuery = "/"+database, Query(q)
 		return u.String()
 	}
 	return raw + " dbname='" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(database) + "'"
