@@ -133,7 +133,8 @@ func (e Event) check() (Event, error) {
 	if !e.At.IsZero() {
 		e.At = e.At.UTC().Truncate(time.Microsecond)
 		if y := e.At.Year(); y < 1 || y > 9999 || e.At.IsZero() { // zero again: it would become the current time
-			return e, &FieldError{"created_at", "it must be after 0001-01-01T00:00:00Z and before the year 10000, in UTC"}
+			return e, &FieldError{"created_at",
+				"it must be after 0001-01-01T00:00:00Z and before the year 10000, in UTC"}
 		}
 	}
 	if e.Metadata == nil {

@@ -112,7 +112,8 @@ func TestWhatIsWrongInAnAddressIsSaidOfTheAddress(t *testing.T) {
 	w := serve(t)
 	key := w.key(acme)
 	for _, path := range []string{"/v1/events?after=-9223372036854775808_01a22a29-171b-74a3-aa62-42dde65c7492",
-		"/v1/escalations?after=-210866803200000001_01a22a29-171b-74a3-aa62-42dde65c7492", "/v1/events?after=xyz", "/v1/escalations?after=xyz", "/v1/events?limit=5000",
+		"/v1/escalations?after=-210866803200000001_01a22a29-171b-74a3-aa62-42dde65c7492",
+		"/v1/events?after=xyz", "/v1/escalations?after=xyz", "/v1/events?limit=5000",
 		"/v1/documents?after=xyz", "/v1/jobs?after=xyz"} {
 		if r := w.ask("GET", path, key, ""); r.StatusCode != 422 || strings.Contains(r.body, "body.") ||
 			!strings.Contains(r.body, "query.") {

@@ -130,7 +130,8 @@ func (s *Server) checkRequest(w http.ResponseWriter, r *http.Request) *Problem {
 		return problem(http.StatusBadRequest, "the path has a control character")
 	}
 	if !isClean(r.URL.EscapedPath()) {
-		return problem(http.StatusNotFound, "there is no %.100q here: its path has an empty segment, . or ..", r.URL.Path)
+		return problem(http.StatusNotFound, "there is no %.100q here: its path has an empty segment, . or ..",
+			r.URL.Path)
 	}
 	if !utf8.ValidString(r.URL.Path) {
 		return problem(http.StatusBadRequest, "the path is not UTF-8")

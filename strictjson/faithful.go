@@ -13,7 +13,8 @@ func CheckText(raw []byte) (at, what string) { return check(raw, true) }
 
 // CheckStorable checks that PostgreSQL's jsonb stores what JSON says as it was sent: text is UTF-8 without unpaired
 // surrogates and NUL, and numbers have no more digits than its numeric. It returns the path of the first value that
-// can't be stored, and why; a decoder would replace half a surrogate pair by U+FFFD. It does not check that raw is JSON.
+// can't be stored, and why; a decoder would replace half a surrogate pair by U+FFFD. It does not check that raw is
+// JSON.
 func CheckStorable(raw []byte) (at, what string) { return check(raw, false) }
 
 func check(raw []byte, floats bool) (at, what string) {

@@ -14,7 +14,8 @@ type EncodingError struct{ Encoding string }
 
 // Error implements error.
 func (e *EncodingError) Error() string {
-	return fmt.Sprintf("the database's encoding is %s, it must be UTF8: create it with ENCODING 'UTF8' TEMPLATE template0",
+	return fmt.Sprintf("the database's encoding is %s, it must be UTF8: "+
+		"create it with ENCODING 'UTF8' TEMPLATE template0",
 		e.Encoding)
 }
 
