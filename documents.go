@@ -5,6 +5,7 @@ import (
 	"iter"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 
 	"github.com/konstruct/konstruct/kb"
 )
@@ -92,4 +93,22 @@ func (g Documents) Versions(ctx context.Context, document uuid.UUID) ([]kb.Versi
 // Passage returns a passage with up to around bytes of its document before and after it, or kb.ErrNotFound.
 func (g Documents) Passage(ctx context.Context, chunk uuid.UUID, around int) (kb.PassageContext, error) {
 	return kb.GetPassage(ctx, g.t.k.door, g.t.id, chunk, around)
+}
+
+// Language returns the language that the tenant's texts are read in where they give no evidence of another, as english:
+// the one that was set, or else that of most of its documents.
+func (g Documents) Language(ctx context.Context) (language string, err error) {
+	err = g.t.k.door.Tx(ctx, g.t.id, func(ctx context.Context, tx pgx.Tx) error {
+		language, err = kb.UsualLanguage(ctx, tx, g.t.id)
+		return err
+	})
+	return language, err
+}
+
+// SetLanguage sets that language, by its name or code (german, de); empty has it follow the documents again. What is
+// stored already stays as it was read.
+func (g Documents) SetLanguage(ctx context.Context, language string) error {
+	return g.t.k.door.Tx(ctx, g.t.id, func(ctx context.Context, tx pgx.Tx) error {
+		return kb.SetUsualLanguage(ctx, tx, g.t.id, language)
+	})
 }

@@ -50,6 +50,11 @@ type SearchRequest struct {
 	// unavailable; result and event record that.
 	Mode            search.Mode
 	LexicalFallback bool
+	// Operators says whether quotes, hyphens and asterisks are commands, or parts of a natural question. Nil makes them
+	// commands in lexical mode only. See search.Query.
+	Operators *bool
+	// Duplicates returns each of several equal passages. Else they take one place; Hit.Also names the others.
+	Duplicates bool
 	// Where are conditions on documents. MinScore, Diversity, PerDocument, Neighbours, After and Within are as in
 	// search.Query.
 	Where       []Condition
@@ -158,13 +163,22 @@ func (a *Agent) searchLabels(ctx context.Context, q *SearchRequest) (tenantdb.La
 	return asked, nil
 }
 
+// operators reports whether quotes, hyphens and asterisks are commands.
+func (q *SearchRequest) operators() bool {
+	if q.Operators == nil {
+		return q.Mode == search.Lexical
+	}
+	return *q.Operators
+}
+
 // kbQuery converts a request into a query of the knowledge base.
 func (q *SearchRequest) kbQuery(model string, vector []float32) search.Query {
 	k := q.TopK
 	if q.Rerank {
 		k = max(k, rerankDepth)
 	}
-	return search.Query{Mode: q.Mode, Text: q.Text, Vector: vector, Model: model, K: k, Where: q.Where,
+	return search.Query{Mode: q.Mode, Text: q.Text, Operators: q.operators(), Natural: !q.operators(),
+		Duplicates: q.Duplicates, Vector: vector, Model: model, K: k, Where: q.Where,
 		MinScore: q.MinScore, Diversity: q.Diversity, PerDocument: q.PerDocument,
 		Neighbours: q.Neighbours, After: q.After, Within: q.Within}
 }
@@ -270,7 +284,7 @@ func (a *Agent) rerank(ctx context.Context, q *SearchRequest, r *SearchResult) (
 	if len(texts) == 0 {
 		return name, nil
 	}
-	scores, err := a.t.k.reranker.Rerank(ctx, search.PlainText(q.Text), texts)
+	scores, err := a.t.k.reranker.Rerank(ctx, search.PlainText(q.Text, q.operators()), texts)
 	if err != nil {
 		return "", err
 	}
@@ -308,7 +322,7 @@ func (k *Konstruct) embedQuestions(ctx context.Context, tenant uuid.UUID, questi
 	var positions []int
 	var keys []vectorKey
 	for i := range questions {
-		text := search.PlainText(questions[i].Text)
+		text := search.PlainText(questions[i].Text, questions[i].operators())
 		key := vectorKey{tenant, model, sha256.Sum256([]byte(text))}
 		if v, ok := k.vectorCache.Get(key); ok {
 			vectors[i] = v

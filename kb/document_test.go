@@ -175,7 +175,8 @@ func TestADeleteIsADelete(t *testing.T) {
 		return got
 	}
 	if d := cmp.Diff(map[string]int{"kb_chunks": 2, "kb_documents": 1, "kb_jobs": 2, "kb_models": 1, "kb_passages": 2,
-		"kb_points": 2, "kb_sources": 1, "kb_terms": 14, "kb_texts": 1, "kb_tiers": 0, "kb_tombstones": 0,
+		"kb_points": 2, "kb_settings": 0, "kb_sources": 1, "kb_terms": 21, "kb_texts": 1,
+		"kb_tiers": 0, "kb_tombstones": 0,
 		"kb_uploads": 0, "kb_vectors": 2, "kb_versions": 1}, counts()); d != "" {
 		t.Fatal(d)
 	}
@@ -183,7 +184,8 @@ func TestADeleteIsADelete(t *testing.T) {
 		t.Fatal(err)
 	}
 	if d := cmp.Diff(map[string]int{"kb_chunks": 0, "kb_documents": 0, "kb_jobs": 0, "kb_models": 1, "kb_passages": 0,
-		"kb_points": 0, "kb_sources": 0, "kb_terms": 0, "kb_texts": 0, "kb_tiers": 0, "kb_tombstones": 1,
+		"kb_points": 0, "kb_settings": 0, "kb_sources": 0, "kb_terms": 0, "kb_texts": 0,
+		"kb_tiers": 0, "kb_tombstones": 1,
 		"kb_uploads": 0, "kb_vectors": 0, "kb_versions": 0}, counts()); d != "" {
 		t.Error(d)
 	}

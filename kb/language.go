@@ -1,9 +1,17 @@
 package kb
 
 import (
+	"context"
+	_ "embed"
+	"fmt"
+	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/abadojack/whatlanggo"
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 )
 
 // AnyLanguage is the text search configuration that takes words as they are.
@@ -76,17 +84,84 @@ func configuration(code string) string {
 // sampleSize is how much of a text its language is guessed from.
 const sampleSize = 4000
 
-// languageConfiguration is the configuration that a document's words are read by: of the language that it says it is in
-// (BCP 47), or else of the one that its text seems to be in.
-func languageConfiguration(said, text string) string {
+// What it takes to read a text in another language than the tenant's usual one.
+const (
+	minStopWords   = 3   // of that language
+	stopWordsRatio = 1.5 // of them for each stop word of the usual one
+	minLetters     = 200 // where the language has no list of stop words
+)
+
+//go:embed sql/language.sql
+var languageSQL string
+
+// textLanguage returns the configuration that a document's words are read by: of the language that it states (BCP 47),
+// or else of the one that its text is evidently in, or else the tenant's usual one.
+func textLanguage(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, said, text string) (string, error) {
 	code, _, _ := strings.Cut(strings.ToLower(said), "-")
 	code, _, _ = strings.Cut(code, "_")
 	if c := configuration(code); c != AnyLanguage {
-		return c
+		return c, nil
 	}
-	if guess := whatlanggo.Detect(strings.ToValidUTF8(text[:min(len(text), sampleSize)], "")); code == "" &&
-		guess.IsReliable() {
-		return configuration(guess.Lang.Iso6391())
+	sample := strings.ToValidUTF8(text[:min(len(text), sampleSize)], "")
+	info := whatlanggo.Detect(sample)
+	guess := AnyLanguage
+	if code == "" && info.IsReliable() {
+		guess = configuration(info.Lang.Iso6391())
 	}
-	return AnyLanguage
+	var usual string
+	var ofGuess, ofUsual int
+	var listed bool
+	row := tx.QueryRow(ctx, languageSQL, tenant, guess, sample)
+	if err := row.Scan(&usual, &ofGuess, &ofUsual, &listed); err != nil {
+		return "", fmt.Errorf("look up the tenant's usual language: %w", err)
+	}
+	switch {
+	case !info.IsReliable() || guess == usual:
+		return usual, nil
+	case guess == AnyLanguage && info.Script == unicode.Latin:
+		return usual, nil // a language without a stemmer, or a list of names
+	case guess == AnyLanguage || info.Script != unicode.Latin && info.Script != unicode.Cyrillic:
+		return guess, nil // the script says it
+	case !listed && utf8.RuneCountInString(sample) < minLetters:
+		return usual, nil
+	case listed && (ofGuess < minStopWords || float64(ofGuess) < stopWordsRatio*float64(ofUsual)):
+		return usual, nil
+	}
+	return guess, nil
+}
+
+// UsualLanguage returns the language that a tenant's texts are read in where they give no evidence of another: the one
+// that was set, or else that of most of its documents.
+func UsualLanguage(ctx context.Context, tx pgx.Tx, tenant uuid.UUID) (language string, err error) {
+	var n int
+	var listed bool
+	if err := tx.QueryRow(ctx, languageSQL, tenant, AnyLanguage, "").Scan(&language, &n, &n, &listed); err != nil {
+		return "", fmt.Errorf("kb: look up the tenant's usual language: %w", err)
+	}
+	return language, nil
+}
+
+// SetUsualLanguage sets a tenant's usual language, by its name or code (german, de); empty has it follow the documents.
+// It is used for what is ingested from then on.
+func SetUsualLanguage(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, language string) error {
+	if language == "" {
+		_, err := tx.Exec(ctx, `DELETE FROM kb_settings WHERE tenant_id = $1`, tenant)
+		return err
+	}
+	if c := configuration(language); c != AnyLanguage {
+		language = c
+	}
+	if !slices.Contains(Languages(), language) {
+		return fmt.Errorf("kb: language %.40q: it is one of %s", language, strings.Join(Languages(), ", "))
+	}
+	_, err := tx.Exec(ctx, `INSERT INTO kb_settings (tenant_id, language) VALUES ($1, $2)
+		ON CONFLICT (tenant_id) DO UPDATE SET language = EXCLUDED.language`, tenant, language)
+	return err
+}
+
+// Languages are the names of the languages that texts are read in.
+func Languages() []string {
+	return strings.Fields("arabic armenian basque catalan danish dutch english finnish french german greek hindi " +
+		"hungarian indonesian irish italian lithuanian nepali norwegian portuguese romanian russian serbian simple " +
+		"spanish swedish tamil turkish yiddish")
 }

@@ -127,7 +127,10 @@ const sourceKey = "kb_sources_tenant_id_source_key"
 
 func (c *documentContent) write(ctx context.Context, tx pgx.Tx, tenant, id uuid.UUID, g DocumentOptions,
 	replace bool) error {
-	language := languageConfiguration(c.Language, c.Text)
+	language, err := textLanguage(ctx, tx, tenant, c.Language, c.Text)
+	if err != nil {
+		return err
+	}
 	about := FileInfo{c.Author, c.Language, c.Created, c.Modified}
 	var b pgx.Batch
 	if replace {
@@ -167,7 +170,7 @@ func (c *documentContent) write(ctx context.Context, tx pgx.Tx, tenant, id uuid.
 	ids := chunkIDs(id, c.ParsedFile.Chunks)
 	for from := 0; from < len(c.ParsedFile.Chunks); {
 		n := min(rowsAtOnce, tenantdb.StatementRows(len(c.ParsedFile.Chunks)-from))
-		c.queue(&b, tenant, id, ids, from, n)
+		c.queue(&b, tenant, id, ids, language, from, n)
 		from += n
 		if b.Len() >= 8 || from == len(c.ParsedFile.Chunks) { // so that what waits to be sent stays small
 			if err := tx.SendBatch(ctx, &b).Close(); err != nil {
@@ -182,12 +185,14 @@ func (c *documentContent) write(ctx context.Context, tx pgx.Tx, tenant, id uuid.
 // rowsAtOnce is how many chunks go into one statement: each carries some 4 KB.
 const rowsAtOnce = 256
 
-func (c *documentContent) queue(b *pgx.Batch, tenant, document uuid.UUID, ids []uuid.UUID, from, n int) {
+func (c *documentContent) queue(b *pgx.Batch, tenant, document uuid.UUID, ids []uuid.UUID, language string,
+	from, n int) {
 	var chunks, passages strings.Builder
 	chunks.WriteString(`INSERT INTO kb_chunks (tenant_id, id, document_id, content, chunk_index, embedding) VALUES `)
 	tenantdb.Values(&chunks, n, "uuid", "uuid", "uuid", "text", "int", "real[]")
-	passages.WriteString(`INSERT INTO kb_passages (tenant_id, chunk_id, headings, page, start_byte, end_byte) VALUES `)
-	tenantdb.Values(&passages, n, "uuid", "uuid", "text[]=ARRAY[]::text[]", "int", "int", "int")
+	passages.WriteString(
+		`INSERT INTO kb_passages (tenant_id, chunk_id, headings, page, start_byte, end_byte, language) VALUES `)
+	tenantdb.Values(&passages, n, "uuid", "uuid", "text[]=ARRAY[]::text[]", "int", "int", "int", "text")
 	var chunkArgs, passageArgs []any
 	ids = ids[from : from+n]
 	for i := from; i < from+n; i++ {
@@ -198,7 +203,7 @@ func (c *documentContent) queue(b *pgx.Batch, tenant, document uuid.UUID, ids []
 			page = &k.Page
 		}
 		chunkArgs = append(chunkArgs, tenant, id, document, k.Content, i, c.vectors[i])
-		passageArgs = append(passageArgs, tenant, id, k.Headings, page, k.Start, k.End)
+		passageArgs = append(passageArgs, tenant, id, k.Headings, page, k.Start, k.End, language)
 	}
 	b.Queue(chunks.String(), chunkArgs...)
 	b.Queue(passages.String(), passageArgs...)

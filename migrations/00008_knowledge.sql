@@ -36,10 +36,17 @@ COMMENT ON COLUMN public.kb_sources.seq IS 'of the newest upload that was stored
 CREATE INDEX ix_kb_sources_language ON public.kb_sources (tenant_id, language);
 CREATE INDEX ix_kb_sources_labelled ON public.kb_sources (tenant_id, document_id) WHERE labels <> '{}';
 
+CREATE TABLE public.kb_settings (
+  tenant_id uuid PRIMARY KEY,
+  language  text NOT NULL CHECK (language ~ '^[a-z]{1,30}$')
+);
+COMMENT ON TABLE public.kb_settings IS 'what a tenant has set: the language of texts that give no evidence of theirs';
+
 CREATE TABLE public.kb_passages (
   tenant_id  uuid    NOT NULL,
   chunk_id   uuid    NOT NULL,
   headings   text[]  NOT NULL DEFAULT '{}',
+  language   text    NOT NULL DEFAULT 'simple',
   page       integer,
   start_byte integer NOT NULL,
   end_byte   integer NOT NULL,
@@ -97,13 +104,13 @@ CREATE TABLE public.kb_vectors (
 CREATE INDEX ix_kb_vectors_model ON public.kb_vectors (tenant_id, model);
 
 DO $isolate$ BEGIN
-  PERFORM public.konstruct_isolate('ALL', 'kb_sources', 'kb_passages', 'kb_versions', 'kb_texts', 'kb_models',
-                                   'kb_vectors');
+  PERFORM public.konstruct_isolate('ALL', 'kb_settings', 'kb_sources', 'kb_passages', 'kb_versions', 'kb_texts',
+                                   'kb_models', 'kb_vectors');
 END $isolate$;
-GRANT SELECT, INSERT, UPDATE, DELETE ON public.kb_sources, public.kb_passages, public.kb_versions, public.kb_texts,
-  public.kb_models, public.kb_vectors TO konstruct_app;
+GRANT SELECT, INSERT, UPDATE, DELETE ON public.kb_settings, public.kb_sources, public.kb_passages, public.kb_versions,
+  public.kb_texts, public.kb_models, public.kb_vectors TO konstruct_app;
 -- +goose StatementEnd
 
 -- +goose Down
-DROP TABLE public.kb_vectors, public.kb_models, public.kb_texts, public.kb_versions, public.kb_passages,
-  public.kb_sources;
+DROP TABLE public.kb_settings, public.kb_vectors, public.kb_models, public.kb_texts, public.kb_versions,
+  public.kb_passages, public.kb_sources;

@@ -46,6 +46,7 @@ func seeded(t *testing.T) (*testkit.DB, *pgx.Conn, []string) {
 					tenant + `', '` + ids[0] + `', 'file:///x', 1, sha256('x'), 'r')`,
 				`INSERT INTO kb_chunks (tenant_id, id, document_id, content, embedding) VALUES ('` + tenant + `', '` +
 					ids[1] + `', '` + ids[0] + `', '` + secret + `', ` + vector + `)`,
+				`INSERT INTO kb_settings (tenant_id, language) VALUES ('` + tenant + `', 'german')`,
 				`INSERT INTO kb_passages (tenant_id, chunk_id, start_byte, end_byte) VALUES ('` + tenant + `', '` +
 					ids[1] + `', 0, 1)`,
 				`INSERT INTO kb_models (tenant_id, model, dimensions) VALUES ('` + tenant + `', '` + secret + `', 2)`,
@@ -252,6 +253,8 @@ func TestEveryWriteAcrossTenantsIsRefused(t *testing.T) {
 			tenantA + `', '` + chunkB + `', '` + secret + `', '[1,2]')`, fk},
 		{"forged point", `INSERT INTO kb_points (tenant_id, document_id, chunk_id, language) VALUES ('` + tenantB +
 			`', '` + docB + `', gen_random_uuid(), '')`, rls},
+		{"forged setting", `INSERT INTO kb_settings (tenant_id, language) VALUES ('` + tenantB + `', 'dutch')
+			ON CONFLICT (tenant_id) DO UPDATE SET language = 'dutch'`, rls},
 		{"forged term", `INSERT INTO kb_terms (tenant_id, term, chunk_id, times, length) VALUES ('` + tenantB +
 			`', 'x', '` + chunkB + `', 1, 1)`, rls},
 		{"forged key", `INSERT INTO access_keys (tenant_id, id, name, hash, permissions, created_by) VALUES ('` +
@@ -409,9 +412,10 @@ func TestNothingIsRevealedSideways(t *testing.T) {
 		t.Fatal(err)
 	}
 	if d := cmp.Diff([]string{"audit_count_days", "audit_figures", "audit_find_run", "audit_find_words",
-		"audit_sealed_here", "audit_words", "kb_bury",
-		"kb_granted", "kb_hidden_documents", "kb_hidden_passages", "kb_hidden_sources", "kb_owned", "kb_wake_index",
-		"kb_words", "konstruct_schema"}, got); d != "" {
+		"audit_sealed_here", "audit_words", "kb_bury", "kb_dictionary", "kb_fold",
+		"kb_granted", "kb_hidden_documents", "kb_hidden_passages", "kb_hidden_sources", "kb_meets", "kb_owned",
+		"kb_pairs", "kb_parts", "kb_postings", "kb_question", "kb_read", "kb_sequence", "kb_term", "kb_tokens",
+		"kb_umlauts", "kb_wake_index", "konstruct_schema"}, got); d != "" {
 		t.Errorf("what the app may run (-want +got):\n%s", d)
 	}
 }

@@ -21,9 +21,31 @@ type Explanation struct {
 	Estimated int64 `json:"estimated_rows"`
 	Actual    int64 `json:"real_rows"`
 	Hits      int   `json:"hits"`
+	// Words are the query's, as lexical search counts them, and Ranking why each hit ranks where it does.
+	Words   []*Word        `json:"words,omitempty"`
+	Ranking []ExplainedHit `json:"ranking"`
 	// TenantIndex is the tenant's own index, where it has or had one.
 	TenantIndex *TenantIndex `json:"own_index,omitempty"`
 	Explain     []string     `json:"explain"` // EXPLAIN (ANALYZE, BUFFERS)
+}
+
+// ExplainedHit is a hit with the parts of its score.
+type ExplainedHit struct {
+	ChunkID      uuid.UUID      `json:"chunk_id"`
+	Filename     string         `json:"filename"`
+	Score        float64        `json:"score"` // what hits are ordered by
+	Similarity   *float64       `json:"similarity,omitempty"`
+	LexicalScore *float64       `json:"words_score,omitempty"` // the sum of its words' scores
+	Words        []Contribution `json:"words,omitempty"`       // what counts most first
+}
+
+// Contribution is what a word of the query adds to a passage's lexical score.
+type Contribution struct {
+	Word     string  `json:"word"`
+	Times    int     `json:"times"`    // that the passage has it
+	Passages int     `json:"passages"` // of the tenant that have it
+	Weight   float64 `json:"weight"`   // the most it can add: rare words weigh more
+	Score    float64 `json:"score"`
 }
 
 // TenantIndex is what was decided and measured of a tenant's own index.
@@ -56,7 +78,8 @@ func (s *Searcher) Explain(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, q Q
 	if err != nil {
 		return e, err
 	}
-	run := &statement{tenant: tenant, q: &q, plan: f.Plan, st: st, cursor: after, spelled: f.Corrections}
+	e.Words = f.Words
+	run := &statement{tenant: tenant, q: &q, plan: f.Plan, st: st, cursor: after, words: f.Words}
 	sql, err := run.build()
 	if err != nil {
 		return e, err
@@ -67,6 +90,9 @@ func (s *Searcher) Explain(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, q Q
 			e.Explain, err = pgx.CollectRows(rows, pgx.RowTo[string])
 			return err
 		}); err != nil {
+		return e, queryError(err)
+	}
+	if err := run.explainRanking(ctx, tx, f.Hits, &e); err != nil {
 		return e, queryError(err)
 	}
 	for _, line := range e.Explain {
@@ -97,4 +123,37 @@ func (s *Searcher) Explain(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, q Q
 		e.TenantIndex = own[0]
 	}
 	return e, nil
+}
+
+// explainRanking adds the parts of each hit's score.
+func (s *statement) explainRanking(ctx context.Context, tx pgx.Tx, hits []Hit, e *Explanation) error {
+	s.hits, e.Ranking = nil, []ExplainedHit{}
+	places := map[uuid.UUID]int{}
+	for i, h := range hits {
+		places[h.ChunkID] = i
+		s.hits = append(s.hits, h.ChunkID)
+		e.Ranking = append(e.Ranking, ExplainedHit{ChunkID: h.ChunkID, Filename: h.Filename, Score: h.Score,
+			Similarity: h.Similarity, LexicalScore: h.LexicalScore})
+	}
+	if s.q.Mode == Semantic || len(hits) == 0 {
+		return nil
+	}
+	sql, err := s.execute("contributions")
+	if err != nil {
+		return err
+	}
+	counted := s.templateData().counted
+	return tenantdb.Send(ctx, tx, tenantdb.Statement{Settings: searchSettings(&s.plan), SQL: sql, Args: s.args,
+		Within: s.q.Within}, func(rows pgx.Rows) error {
+		var id uuid.UUID
+		var word int
+		var c Contribution
+		_, err := pgx.ForEachRow(rows, []any{&id, &word, &c.Times, &c.Weight, &c.Passages, &c.Score}, func() error {
+			c.Word = counted[word-1].Word
+			h := &e.Ranking[places[id]]
+			h.Words = append(h.Words, c)
+			return nil
+		})
+		return err
+	})
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -65,9 +66,17 @@ type tenantState struct {
 	counted   time.Time
 }
 
-// reads are the configurations that a question's words are read by: the documents', and that of passages whose document
-// names none.
-func (s *tenantState) reads() []string { return append([]string{kb.AnyLanguage}, s.languages...) }
+// reads returns the languages that a question is read in: the documents', that of passages whose document names none,
+// and English, whose stop words a question may have whatever the documents' language.
+func (s *tenantState) reads() []string {
+	all := append(slices.Clone(s.languages), kb.AnyLanguage)
+	if !slices.Contains(all, english) {
+		all = append(all, english)
+	}
+	return all
+}
+
+const english = "english"
 
 // decide plans a search: matching is how many passages its conditions leave, about, -1 where it has none, and few how
 // many are rather compared one by one.

@@ -1,7 +1,6 @@
 package search
 
 import (
-	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -65,16 +64,16 @@ func TestAnIndexIsDue(t *testing.T) {
 
 func TestAQuestionsMarksAreRead(t *testing.T) {
 	for text, want := range map[string]lexicalQuery{
-		`pump rotor`: {ranked: "pump rotor"},
-		`"boundary layer" wing`: {ranked: "boundary layer wing", phrases: "boundary layer",
-			required: `"boundary layer"`},
-		`pump -rotor -"a phrase`: {ranked: "pump a phrase", required: `-"rotor"`},
-		`pump -"warm water"`:     {ranked: "pump", required: `-"warm water"`},
+		`pump rotor`:             {ranked: "pump rotor"},
+		`"boundary layer" wing`:  {ranked: "boundary layer wing", phrases: []string{"boundary layer"}},
+		`pump -rotor -"a phrase`: {ranked: "pump a phrase", never: []string{"rotor"}},
+		`pump -"warm water"`:     {ranked: "pump", never: []string{"warm water"}},
 		`Rin* x*`:                {ranked: "x*", prefixes: []string{"rin"}},
 		`a - b`:                  {ranked: "a - b"},
 		`""`:                     {},
 		`-`:                      {ranked: "-"},
 	} {
+		want.strict = true
 		if d := cmp.Diff(want, parseQuery(text), cmp.AllowUnexported(lexicalQuery{})); d != "" {
 			t.Errorf("%s (-want +got):\n%s", text, d)
 		}
@@ -92,7 +91,7 @@ func TestMistakesAreCounted(t *testing.T) {
 			t.Errorf("%s and %s are %d apart, want %d", c.a, c.b, got, c.want)
 		}
 	}
-	if got := nearestTerms("rotro", []string{"rotator", "rotor", "roto", "retro"}, 1); !cmp.Equal(got,
+	if got, _ := nearestTerms("rotro", []string{"rotator", "rotor", "roto", "retro"}, 1); !cmp.Equal(got,
 		[]string{"retro", "roto", "rotor"}) {
 		t.Errorf("rotro is taken for %v", got)
 	}
@@ -104,15 +103,15 @@ func FuzzWords(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, s string) {
 		w := parseQuery(s)
-		if len(w.ranked) > len(s) || len(w.prefixes) > maxPrefixes || strings.Count(w.required, `"`)%2 != 0 {
+		if len(w.ranked) > len(s) || len(w.prefixes) > maxPrefixes {
 			t.Errorf("%q is read as %+v", s, w)
 		}
 		for _, p := range w.prefixes {
-			if snippetAfter(p) <= p {
-				t.Errorf("%q comes after %q", snippetAfter(p), p)
+			if textAfter(p) <= p {
+				t.Errorf("%q comes after %q", textAfter(p), p)
 			}
 		}
-		_ = PlainText(s)
+		_, _ = PlainText(s, true), PlainText(s, false)
 	})
 }
 

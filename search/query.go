@@ -20,7 +20,7 @@ type Mode string
 const (
 	Semantic Mode = "semantic" // the direction of the question's vector
 	Lexical  Mode = "lexical"  // BM25 over the question's words
-	Hybrid   Mode = "hybrid"   // both, their ranks fused (RRF)
+	Hybrid   Mode = "hybrid"   // both, their scores fused
 )
 
 // Limits of one search.
@@ -35,9 +35,12 @@ const (
 // Query says what is looked for.
 type Query struct {
 	Mode Mode
-	// Text is read for its words: "a phrase" must stand there, -word must not, begin* is any word that begins so; of
-	// the others each that is there counts.
+	// Text is read for its words. In lexical mode, and with Operators, "a phrase" must stand there, -word must not, and
+	// begin* is any word that begins so; of the others each that is there counts. Else it is a natural question:
+	// passages with a quotation of it are preferred, and hyphens and asterisks are nothing.
 	Text string
+	// Operators has a hybrid query read as a lexical one is, and Natural a lexical one as a natural question.
+	Operators, Natural bool
 	// Vector is the question's; not looked at when searching by words.
 	Vector []float32
 	// Model is whose vector it is, empty for the first; where another serves, a search returns a *ServingError.
@@ -56,6 +59,8 @@ type Query struct {
 	Neighbours int
 	// After continues where another search ended: its Found.Next.
 	After string
+	// Duplicates returns each of several equal passages; else they take one place, which names the others.
+	Duplicates bool
 	// Within is how long the database may work on it; 0 is as long as it takes. ErrSlow when it was not enough.
 	Within time.Duration
 }
@@ -63,10 +68,12 @@ type Query struct {
 // Hit is one passage that a search found.
 type Hit struct {
 	kb.Passage
-	// Score is the cosine similarity (-1 to 1) by meaning, BM25 (from 0) by words, and by both the sum of 1/(60+rank)
-	// of the two lists.
+	// Score is what hits are ordered by: the cosine similarity (-1 to 1) in semantic mode, BM25 (from 0) in lexical
+	// mode. In hybrid mode it is 0.55 of the similarity, and 0.45 of the share that its words have of the best
+	// passage's, on the scale of the best similarity.
 	Score float64 `json:"score"`
-	// Similarity and LexicalScore are its parts, where the mode has them and the passage was in that list.
+	// Similarity and LexicalScore (BM25) are its parts, where the mode has them; without any word of the question, or
+	// with few beside others, a passage has no LexicalScore.
 	Similarity   *float64  `json:"similarity,omitempty"`
 	LexicalScore *float64  `json:"words,omitempty"`
 	SHA256       string    `json:"content_sha256"` // of the passage as it is stored
@@ -75,6 +82,8 @@ type Hit struct {
 	Filename     string    `json:"filename"`
 	Title        string    `json:"title,omitempty"`
 	Source       string    `json:"source"`
+	// Also are the documents that have the same passage.
+	Also []Twin `json:"also,omitempty"`
 	// Before and Behind are its neighbours, in the document's order.
 	Before []kb.Passage `json:"before,omitempty"`
 	After  []kb.Passage `json:"behind,omitempty"`
@@ -82,11 +91,22 @@ type Hit struct {
 	Recipe string `json:"-"`
 }
 
+// Twin is a passage with the same text as a hit, in another document or in another place of the same.
+type Twin struct {
+	ChunkID    uuid.UUID `json:"chunk_id"`
+	DocumentID uuid.UUID `json:"document_id"`
+	Version    int       `json:"version"`
+	Filename   string    `json:"filename"`
+	Title      string    `json:"title,omitempty"`
+	Source     string    `json:"source"`
+}
+
 // Result is what a search found, and how.
 type Result struct {
 	Hits []Hit
 	Plan Plan
-	// Corrections are words of the question that were taken for others.
+	// Words are the question's, as lexical search counted them, and Corrections those that were taken for others.
+	Words       []*Word
 	Corrections []Correction
 	// Next continues after these hits; empty where there are no more, and with Diversity. While nothing changes, the
 	// pages are those of one search.

@@ -51,14 +51,20 @@ func (s *Searcher) SearchInTx(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, 
 	if err != nil {
 		return f, queryError(err)
 	}
-	if f.Corrections, err = correctSpelling(ctx, tx, tenant, st, &q); err != nil {
+	if err := s.lookUpWords(ctx, tx, tenant, st, &q, &f); err != nil {
 		return f, queryError(err)
 	}
+	twins := 0
 	for f.Plan = st.decide(&q, depth, passages, s.counts); ; {
 		run := &statement{tenant: tenant, q: &q, plan: f.Plan, st: st, cursor: after, documents: documents,
-			spelled: f.Corrections}
+			words: f.Words, twins: twins}
 		if f.Hits, run.halves, err = run.run(withinSource(ctx, tx)); err != nil {
 			return f, queryError(err)
+		}
+		if more := run.missing(f.Hits); more > 0 && f.Plan.Depth < maxDepth {
+			twins += more
+			f.Plan.Depth = min(maxDepth, f.Plan.Depth+more)
+			continue
 		}
 		there := st.chunks
 		if after != nil {
@@ -71,12 +77,34 @@ func (s *Searcher) SearchInTx(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, 
 		switch {
 		case short && q.PerDocument && f.Plan.Depth < min(maxDepth, st.chunks):
 			f.Plan.Depth = min(maxDepth, f.Plan.Depth*4)
-		case short && f.Plan.Tier == Indexed && (q.Mode == Semantic || parseQuery(q.Text).required == ""):
+		case short && f.Plan.Tier == Indexed && (q.Mode == Semantic || !required(&q)):
 			f.Plan.Tier, f.Plan.Index, f.Plan.EfSearch, f.Plan.Reason = Exact, "", 0, "the index found too few"
 		default:
 			return s.finish(ctx, tx, tenant, &q, f, run, after)
 		}
 	}
+}
+
+// required reports whether passages must meet more than their score.
+func required(q *Query) bool {
+	text := q.read()
+	return text.required()
+}
+
+// lookUpWords reads the query's words: which count, with what weight, and what they were corrected to.
+func (s *Searcher) lookUpWords(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, st *tenantState, q *Query,
+	f *Result) (err error) {
+	if f.Words, err = analyze(ctx, tx, tenant, st, q); err != nil {
+		return err
+	}
+	if f.Words, err = findCompounds(ctx, tx, tenant, st, q, f.Words); err != nil {
+		return err
+	}
+	if f.Corrections, err = correctSpelling(ctx, tx, tenant, q, f.Words); err != nil {
+		return err
+	}
+	finishWords(f.Words)
+	return nil
 }
 
 // Search is Search in a transaction of its own: one round trip where it is by meaning and the tenant was looked at a
@@ -99,7 +127,7 @@ func (s *Searcher) Search(ctx context.Context, door *tenantdb.Door, tenant uuid.
 		}); err != nil {
 			return f, queryError(err)
 		}
-		if len(f.Hits) > 0 && len(f.Hits) >= min(run.wanted(), st.chunks) {
+		if len(f.Hits) > 0 && len(f.Hits) >= min(run.wanted(), st.chunks) && run.missing(f.Hits) == 0 {
 			return s.finish(ctx, nil, tenant, &q, f, run, after)
 		}
 	}
@@ -245,15 +273,13 @@ func (s *Searcher) finish(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, q *Q
 			return f, &ModelChangedError{serving}
 		}
 	}
-	more := len(f.Hits) > run.wanted()
-	if more {
-		f.Hits = f.Hits[:run.wanted()]
-	}
-	if q.Diversity > 0 {
-		f.Hits = diversify(f.Hits, run.halves, q.K, q.Diversity)
+	rows := f.Hits
+	hits, halves, taken, more := mergeTwins(rows, run.halves, run.wanted(), q.Duplicates)
+	if f.Hits = hits; q.Diversity > 0 {
+		f.Hits = diversify(f.Hits, halves, q.K, q.Diversity)
 	} else if more {
-		last := f.Hits[len(f.Hits)-1]
-		seen := len(f.Hits)
+		last := rows[taken-1]
+		seen := taken
 		if after != nil {
 			seen += after.seen
 		}

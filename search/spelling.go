@@ -12,62 +12,102 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// Correction is a word that none of the tenant's passages has, and those of theirs it was taken for.
+// Correction is a word that none of the tenant's passages has in any form, and the words of theirs it was taken for.
 type Correction struct {
 	From string   `json:"word"`
 	To   []string `json:"as,omitempty"`
 }
 
-// The measures of forgiving.
+// Limits of spelling correction.
 const (
-	distanceAllowed = 4    // words of a question at most
-	minWord         = 5    // characters of a word that is forgiven one mistake
-	longWord        = 8    // and of one that is forgiven two
-	maxCandidates   = 3    // words that one is taken for
-	maxTerms        = 5000 // of the tenant's that are looked at
-	maxCorrected    = 64   // characters of a word
+	maxCorrections = 4    // words of a query
+	minWord        = 5    // characters of a word that is allowed one mistake
+	longWord       = 8    // and of one that is allowed two
+	maxCandidates  = 3    // words that one is taken for
+	maxTerms       = 5000 // of the tenant's that are looked at
+	maxCorrected   = 64   // characters of a word
 )
-
-//go:embed sql/unknown_words.sql
-var unknownSQL string
 
 //go:embed sql/near_words.sql
 var nearSQL string
 
-// correctSpelling finds the words of a question that no passage of the tenant has, and what of theirs is nearest: one
-// letter off, or two in a long word. A word must begin as it should.
-func correctSpelling(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, st *tenantState,
-	q *Query) (all []Correction, err error) {
-	text := parseQuery(q.Text).ranked
-	if q.Mode == Semantic || text == "" || st.chunks == 0 {
-		return nil, nil
+//go:embed sql/surfaces.sql
+var surfacesSQL string
+
+// correctSpelling finds for words that no passage of the tenant has the nearest that one has: one letter off, or two in
+// a long word. A word must begin as it should. What it is taken for counts half.
+func correctSpelling(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, q *Query,
+	words []*Word) (all []Correction, err error) {
+	for _, w := range words {
+		n := utf8.RuneCountInString(w.Word)
+		if len(w.found) > 0 || w.Weight == 0 || w.begin != "" || n < minWord || n > maxCorrected || !isLetters(w.Word) {
+			continue
+		}
+		if len(all) == maxCorrections {
+			break
+		}
+		terms, err := nearTerms(ctx, tx, tenant, q, w.reads)
+		if err != nil {
+			return nil, err
+		}
+		if len(terms) == 0 {
+			continue
+		}
+		shown, err := surfaces(ctx, tx, tenant, q, terms)
+		if err != nil {
+			return nil, err
+		}
+		for _, t := range terms {
+			w.found = append(w.found, weightedTerm{t, correctedFactor})
+		}
+		w.Note = "corrected"
+		all = append(all, Correction{w.Word, shown})
 	}
-	var unknown []string
-	languages := st.reads()
-	err = tenantdb.Send(ctx, tx,
-		tenantdb.Statement{SQL: unknownSQL,
-			Args:   []any{tenant, languages, text, minWord, maxCorrected, distanceAllowed * len(languages)},
-			Within: q.Within, KeepSnapshot: true}, func(rows pgx.Rows) (err error) {
-			unknown, err = pgx.CollectRows(rows, pgx.RowTo[string])
-			return err
-		})
-	for i := 0; err == nil && i < len(unknown) && len(all) < distanceAllowed; i++ {
-		word := unknown[i]
+	return all, nil
+}
+
+// nearTerms returns the tenant's terms that are nearest to one of a word's readings.
+func nearTerms(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, q *Query, reads []string) (near []string, err error) {
+	least := 3
+	for _, word := range reads {
 		_, size := utf8.DecodeRuneInString(word)
 		length, off := utf8.RuneCountInString(word), allowedMistakes(word)
+		if length < minWord-1 {
+			continue
+		}
 		var terms []string
 		err = tenantdb.Send(ctx, tx,
 			tenantdb.Statement{SQL: nearSQL,
-				Args:   []any{tenant, word[:size], snippetAfter(word[:size]), length - off, length + off, maxTerms},
+				Args:   []any{tenant, word[:size], textAfter(word[:size]), length - off, length + off, maxTerms},
 				Within: q.Within, KeepSnapshot: true}, func(rows pgx.Rows) (err error) {
 				terms, err = pgx.CollectRows(rows, pgx.RowTo[string])
 				return err
 			})
-		if as := nearestTerms(word, terms, off); len(as) > 0 {
-			all = append(all, Correction{word, as})
+		if err != nil {
+			return nil, err
+		}
+		switch found, distance := nearestTerms(word, terms, off); {
+		case len(found) == 0 || distance > least:
+		case distance < least:
+			near, least = found, distance
+		default:
+			near = append(near, found...)
 		}
 	}
-	return all, err
+	slices.Sort(near)
+	near = slices.Compact(near)
+	return near[:min(len(near), maxCandidates)], nil
+}
+
+// surfaces returns how terms are written in the tenant's passages, without repeating one.
+func surfaces(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, q *Query, terms []string) (words []string, err error) {
+	err = tenantdb.Send(ctx, tx, tenantdb.Statement{SQL: surfacesSQL, Args: []any{tenant, terms}, Within: q.Within,
+		KeepSnapshot: true}, func(rows pgx.Rows) (err error) {
+		words, err = pgx.CollectRows(rows, pgx.RowTo[string])
+		return err
+	})
+	slices.Sort(words)
+	return slices.Compact(words), err
 }
 
 func allowedMistakes(word string) int {
@@ -77,8 +117,8 @@ func allowedMistakes(word string) int {
 	return 1
 }
 
-// nearestTerms are the terms that are the fewest mistakes away from a word.
-func nearestTerms(word string, terms []string, most int) (near []string) {
+// nearestTerms returns the terms that are the fewest mistakes away from a word, and how many these are.
+func nearestTerms(word string, terms []string, most int) (near []string, mistakes int) {
 	for _, t := range terms {
 		switch d := editDistance([]rune(word), []rune(t), most); {
 		case d > most:
@@ -89,7 +129,7 @@ func nearestTerms(word string, terms []string, most int) (near []string) {
 		}
 	}
 	slices.Sort(near)
-	return near[:min(len(near), maxCandidates)]
+	return near[:min(len(near), maxCandidates)], most
 }
 
 // editDistance counts the letters put in, left out, changed or swapped with the next (optimal string alignment) that

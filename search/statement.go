@@ -26,7 +26,9 @@ type statement struct {
 	documents []uuid.UUID
 	args      []any
 	halves    [][]float32 // of what it found
-	spelled   []Correction
+	words     []*Word
+	hits      []uuid.UUID // whose words are explained
+	twins     int         // rows to read beyond those wanted, since equal passages take one place
 }
 
 func (s *statement) arg(v any) string {
@@ -42,12 +44,23 @@ func (s *statement) tenantIs(table string) string {
 	return table + ".tenant_id = $1::uuid"
 }
 
-// What a fused rank counts for: 1/(rrf+rank), by Cormack, Clarke and Büttcher, 2009.
-const rrfK = 60
+// fusion says what similarity and words count in a hybrid search: a convex combination of scores, which serves better
+// than one of ranks (Bruch, Gai and Ingber, 2023). The numbers were measured on several collections:
+// docs/benchmarks.md.
+type fusion struct {
+	Similarity, Words float64 // their weights
+	Share             float64 // of what words could score at most: a best score below counts less
+	Least             float64 // similarity that words are put on the scale of
+}
+
+var hybridFusion = fusion{Similarity: 0.55, Words: 0.45, Share: 0.1, Least: 0.1}
+
+// phraseBoost is how many times as much the words of a passage count that has a natural question's quotation.
+const phraseBoost = 1.5
 
 // BM25, in the form of Lucene 8 and later (Kamphuis and others, 2020). K was measured: docs/benchmarks.md.
 const (
-	bm25K = 1.5
+	bm25K = 1.2
 	bm25B = 0.75
 )
 
@@ -58,7 +71,10 @@ var searchSQL string
 var searchTemplate = template.Must(template.New("").Parse(searchSQL))
 
 // build makes the whole statement. It yields a row for each hit, the best first, and one more where there are more.
-func (s *statement) build() (string, error) {
+func (s *statement) build() (string, error) { return s.execute("search") }
+
+// execute makes a statement of sql/search.sql by its name.
+func (s *statement) execute(name string) (string, error) {
 	s.args = nil
 	if s.plan.Tier != Indexed {
 		s.arg(s.tenant) // $1, which tenantIs names
@@ -74,7 +90,7 @@ func (s *statement) build() (string, error) {
 	d.Restricted = d.Found || d.Conditions != ""
 	var b strings.Builder
 	b.Grow(4 << 10)
-	if err := searchTemplate.ExecuteTemplate(&b, "search", d); err != nil {
+	if err := searchTemplate.ExecuteTemplate(&b, name, d); err != nil {
 		return "", fmt.Errorf("search: build the statement: %w", err)
 	}
 	return b.String(), nil
@@ -85,35 +101,47 @@ type templateData struct {
 	*statement
 	Conditions string // over kb_documents d and kb_sources s, joined by AND; empty without
 
-	Semantic, Lexical  bool // else both
-	Exact, Indexed     bool
-	Found, Restricted  bool // whether the documents are known; whether not all are searched
-	Model              bool // whether it is another model than the first
-	Phrases, Required  bool // of the text
-	PerDocument, Early bool // Early: the hits are chosen before their documents are looked up
-	Diverse, Cursor    bool
+	Semantic, Lexical, Hybrid bool
+	Exact, Indexed            bool
+	Found, Restricted         bool // whether the documents are known; whether not all are searched
+	Model                     bool // whether it is another model than the first
+	Must, Required            bool // words, and phrases, that must be there, or not
+	Preferred                 bool // phrases of a natural question
+	Merged                    bool // whether a word has several terms
+	PerDocument, Early        bool // Early: the hits are chosen before their documents are looked up
+	Diverse, Cursor           bool
 
 	Tenant       map[string]string // by a table's name, the condition that its row is the tenant's
 	ModelLiteral string
 	Dimensions   int
-	RRF          int
+	Fusion       fusion
+	PhraseBoost  float64
 	BM25         bm25
 
-	words        lexicalQuery
+	text         lexicalQuery
+	counted      []*Word
 	placeholders []placeholder // of the arguments used so far
 }
 
 type placeholder struct{ name, text string }
 
 func (s *statement) templateData() *templateData {
-	d := &templateData{statement: s, words: parseQuery(s.q.Text), Semantic: s.q.Mode == Semantic,
-		Lexical: s.q.Mode == Lexical, Exact: s.plan.Tier == Exact, Indexed: s.plan.Tier == Indexed,
+	d := &templateData{statement: s, text: s.q.read(), Semantic: s.q.Mode == Semantic, Lexical: s.q.Mode == Lexical,
+		Hybrid: s.q.Mode == Hybrid, Exact: s.plan.Tier == Exact, Indexed: s.plan.Tier == Indexed,
 		Found: s.documents != nil, Model: s.q.Model != "", PerDocument: s.q.PerDocument, Diverse: s.q.Diversity > 0,
 		Cursor: s.cursor != nil, Tenant: map[string]string{}, ModelLiteral: tenantdb.Literal(s.q.Model),
-		Dimensions: dimensionsOf(s.q), RRF: rrfK, BM25: bm25{K: bm25K, K1: bm25K + 1, B: bm25B, B1: 1 - bm25B}}
-	d.Phrases, d.Required = d.words.phrases != "", !d.Semantic && d.words.required != ""
+		Dimensions: dimensionsOf(s.q), Fusion: hybridFusion, PhraseBoost: phraseBoost,
+		BM25: bm25{K: bm25K, K1: bm25K + 1, B: bm25B, B1: 1 - bm25B}}
+	d.Required = !d.Semantic && d.text.required()
+	d.Preferred = d.Hybrid && !d.text.strict && len(d.text.phrases) > 0
 	d.Early = !d.Required && !d.PerDocument
-	for _, table := range []string{"d", "s", "p", "pc", "t", "m"} {
+	for _, w := range s.words {
+		if w.Weight > 0 && (len(w.found) > 0 || w.begin != "") {
+			d.counted = append(d.counted, w)
+			d.Merged, d.Must = d.Merged || len(w.found) > 1, d.Must || w.must
+		}
+	}
+	for _, table := range []string{"c", "d", "s", "p", "pc", "t", "m", "v"} {
 		d.Tenant[table] = s.tenantIs(table)
 	}
 	return d
@@ -141,10 +169,18 @@ func (d *templateData) Arg(name string) (string, error) {
 	return p, nil
 }
 
-// Prefixes are the ranges of words that begin alike: from the first on, before the other.
-func (d *templateData) Prefixes() (all []struct{ From, To string }) {
-	for _, p := range d.words.prefixes {
-		all = append(all, struct{ From, To string }{d.arg(p), d.arg(snippetAfter(p))})
+// prefix is a range of terms that begin alike: from the first on, before the other.
+type prefix struct {
+	Word     int // its place among those that count
+	From, To string
+}
+
+// Prefixes are the ranges of terms that words begin.
+func (d *templateData) Prefixes() (all []prefix) {
+	for i, w := range d.counted {
+		if w.begin != "" {
+			all = append(all, prefix{i + 1, d.arg(w.begin), d.arg(textAfter(w.begin))})
+		}
 	}
 	return all
 }
@@ -152,11 +188,7 @@ func (d *templateData) Prefixes() (all []struct{ From, To string }) {
 func (d *templateData) value(name string) (any, error) {
 	switch name {
 	case "found":
-		found := make([]string, len(d.documents))
-		for i, id := range d.documents {
-			found[i] = id.String()
-		}
-		return found, nil
+		return uuidTexts(d.documents), nil
 	case "vector":
 		return d.q.Vector, nil
 	case "model":
@@ -164,30 +196,27 @@ func (d *templateData) value(name string) (any, error) {
 	case "depth":
 		return d.plan.Depth, nil
 	case "wordsDepth":
-		if d.words.required != "" {
+		switch {
+		case d.Required:
 			return mustDepth, nil
+		case d.Hybrid:
+			return min(d.plan.Depth, max(wordsDepth, d.wanted()+1)), nil
 		}
 		return d.plan.Depth, nil
-	case "languages":
-		return d.st.reads(), nil
-	case "ranked":
-		return d.words.ranked, nil
 	case "phrases":
-		return d.words.phrases, nil
-	case "required":
-		return d.words.required, nil
-	case "corrections":
-		others := []string{}
-		for _, c := range d.spelled {
-			others = append(others, c.To...)
-		}
-		return others, nil
+		return append([]string{}, d.text.phrases...), nil
+	case "never":
+		return append([]string{}, d.text.never...), nil
+	case "words", "terms", "factors", "weights", "must":
+		return d.wordArgs()[name], nil
+	case "hits":
+		return uuidTexts(d.hits), nil
 	case "chunks":
 		return d.st.chunks, nil
 	case "average":
 		return d.st.average, nil
 	case "most":
-		return d.wanted() + 1, nil
+		return d.wanted() + 1 + d.twins, nil
 	case "cursorScore":
 		return -d.cursor.score, nil
 	case "cursorChunk":
@@ -195,6 +224,32 @@ func (d *templateData) value(name string) (any, error) {
 	}
 	return nil, fmt.Errorf("there is no argument %q", name)
 }
+
+func uuidTexts(ids []uuid.UUID) []string {
+	texts := make([]string, len(ids))
+	for i, id := range ids {
+		texts[i] = id.String()
+	}
+	return texts
+}
+
+// wordArgs are the words that count, as arguments: weights by word, and word, term and factor of each term.
+func (d *templateData) wordArgs() map[string]any {
+	words, terms, factors, weights, must := []int32{}, []string{}, []float64{}, []float64{}, []int32{}
+	for i, w := range d.counted {
+		weights = append(weights, w.Weight)
+		if w.must {
+			must = append(must, int32(i+1))
+		}
+		for _, t := range w.found {
+			words, terms, factors = append(words, int32(i+1)), append(terms, t.term), append(factors, t.factor)
+		}
+	}
+	return map[string]any{"words": words, "terms": terms, "factors": factors, "weights": weights, "must": must}
+}
+
+// wordsDepth is how many passages that only their words bring a hybrid search looks at: each one's vector is read.
+const wordsDepth = 50
 
 // bm25 are its parameters, as its formula has them.
 type bm25 struct{ K, K1, B, B1 float64 }
@@ -204,7 +259,13 @@ const mustDepth = 2000
 
 // kept reports that the statement's text is one of few.
 func (s *statement) kept() bool {
-	return len(s.q.Where) == 0 && len(parseQuery(s.q.Text).prefixes) <= 2
+	prefixes := 0
+	for _, w := range s.words {
+		if w.begin != "" {
+			prefixes++
+		}
+	}
+	return len(s.q.Where) == 0 && prefixes <= 2
 }
 
 // wanted is how many passages the statement is to find: those that hits are chosen from.
@@ -213,6 +274,18 @@ func (s *statement) wanted() int {
 		return min(MaxHits, s.q.K*diversityWeight)
 	}
 	return s.q.K
+}
+
+// missing returns how many more rows to read where equal passages took the place of some, or none where there are no
+// more.
+func (s *statement) missing(rows []Hit) int {
+	if s.q.Duplicates || len(rows) < s.wanted()+1+s.twins {
+		return 0
+	}
+	if hits, _, _, more := mergeTwins(rows, make([][]float32, len(rows)), s.wanted(), false); !more {
+		return 4*(s.wanted()+1-len(hits)) + moreDepth
+	}
+	return 0
 }
 
 // diversityWeight is how many candidates there are for each hit where hits are to differ.

@@ -3,29 +3,54 @@ package search
 import (
 	"strings"
 	"unicode"
+	"unicode/utf16"
 	"unicode/utf8"
 )
 
-// lexicalQuery is a question's text, read for what it asks of words.
+// lexicalQuery is a query's text, read for what it asks of words.
 type lexicalQuery struct {
 	ranked   string   // the words that count, those of phrases among them
-	phrases  string   // the words of phrases, all of which must be there
-	prefixes []string // of words that begin so
-	// required is what a passage must meet, as websearch_to_tsquery reads it: phrases, and what must not be there;
-	// empty where anything will do.
-	required string
+	phrases  []string // each must stand there, or in a natural question should
+	never    []string // words and phrases that must not
+	prefixes []string // beginnings of words
+	strict   bool     // operators are commands
 }
 
-// maxPrefixes is how many words of a question may be beginnings.
+// maxPrefixes is the largest number of prefixes in a query.
 const maxPrefixes = 8
 
-// minPrefix is how many characters a beginning has at least.
+// minPrefix is the least number of characters of a prefix.
 const minPrefix = 2
 
-// parseQuery reads a question: "a phrase" must be there, -word and -"a phrase" must not, begin* is the beginning of a
+// read reads a query's text: for its operators in lexical mode and where the query says so, else as a question.
+func (q *Query) read() lexicalQuery {
+	if q.Mode == Lexical && !q.Natural || q.Operators {
+		return parseQuery(q.Text)
+	}
+	return readQuestion(q.Text)
+}
+
+// readQuestion reads a natural question: its quotations are phrases that should stand there, and its hyphens and
+// asterisks are nothing.
+func readQuestion(text string) (w lexicalQuery) {
+	w.ranked = text
+	quotes := strings.NewReplacer("“", `"`, "”", `"`, "„", `"`, "«", `"`, "»", `"`)
+	for i, part := range strings.Split(quotes.Replace(text), `"`) {
+		if part = strings.TrimSpace(part); i%2 == 1 && strings.ContainsFunc(part, unicode.IsSpace) {
+			w.phrases = append(w.phrases, part)
+		}
+	}
+	if strings.Count(text, `"`) == 1 {
+		w.phrases = nil // inches, or a quotation that does not end
+	}
+	return w
+}
+
+// parseQuery reads operators: "a phrase" must be there, -word and -"a phrase" must not, begin* is the beginning of a
 // word.
 func parseQuery(text string) (w lexicalQuery) {
-	var ranked, phrases, must []string
+	w.strict = true
+	var ranked []string
 	for text = strings.TrimSpace(text); text != ""; text = strings.TrimSpace(text) {
 		rest, not := strings.CutPrefix(text, "-")
 		if not && rest != "" && !unicode.IsSpace(rune(rest[0])) {
@@ -53,21 +78,28 @@ func parseQuery(text string) (w lexicalQuery) {
 		switch stem, begins := strings.CutSuffix(part, "*"); {
 		case part == "":
 		case not:
-			must = append(must, `-"`+part+`"`)
+			w.never = append(w.never, part)
 		case phrase:
-			ranked, phrases, must = append(ranked, part), append(phrases, part), append(must, `"`+part+`"`)
+			ranked, w.phrases = append(ranked, part), append(w.phrases, part)
 		case begins && utf8.RuneCountInString(stem) >= minPrefix && len(w.prefixes) < maxPrefixes:
 			w.prefixes = append(w.prefixes, strings.ToLower(stem))
 		default:
 			ranked = append(ranked, part)
 		}
 	}
-	w.ranked, w.phrases, w.required = strings.Join(ranked, " "), strings.Join(phrases, " "), strings.Join(must, " ")
+	w.ranked = strings.Join(ranked, " ")
 	return w
 }
 
-// PlainText is a question's text as it is embedded: without what must not be there, and without marks.
-func PlainText(text string) string {
+// required reports whether a passage must meet more than its score.
+func (w *lexicalQuery) required() bool { return w.strict && len(w.phrases)+len(w.never) > 0 }
+
+// PlainText returns a query's text as it is embedded: a natural question as it stands, and one with operators without
+// what must not be there and without marks.
+func PlainText(text string, operators bool) string {
+	if !operators {
+		return strings.TrimSpace(text)
+	}
 	w := parseQuery(text)
 	if plain := strings.TrimSpace(w.ranked + " " + strings.Join(w.prefixes, " ")); plain != "" {
 		return plain
@@ -75,9 +107,15 @@ func PlainText(text string) string {
 	return strings.TrimSpace(text)
 }
 
-// snippetAfter is the first text that sorts behind every one that begins with prefix, byte by byte.
-func snippetAfter(prefix string) string {
-	b := []byte(prefix)
-	b[len(b)-1]++ // the last byte of UTF-8 is never 0xff
-	return string(b)
+// textAfter returns the first text that sorts after every one with the prefix, by code points.
+func textAfter(prefix string) string {
+	last, size := utf8.DecodeLastRuneInString(prefix)
+	next := last + 1
+	if utf16.IsSurrogate(next) {
+		next = 0xe000
+	}
+	if next > utf8.MaxRune {
+		return prefix + string(utf8.MaxRune) // no text is longer than those
+	}
+	return prefix[:len(prefix)-size] + string(next)
 }

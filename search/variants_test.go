@@ -30,7 +30,7 @@ func variants(tenant uuid.UUID, vector []float32) (all []variant) {
 						q := &Query{Mode: mode, Text: text, Vector: vector, Model: model, K: 5}
 						s := &statement{tenant: tenant, q: q, plan: Plan{Mode: mode, Tier: tier, Depth: 50},
 							st: &tenantState{chunks: 1000, average: 12.5, languages: []string{"english"},
-								read: time.Now()}, spelled: []Correction{{"pmup", []string{"pump"}}}}
+								read: time.Now()}, words: wordsOf(text)}
 						if bits&1 != 0 {
 							q.Where = where
 						}
@@ -56,6 +56,19 @@ func variants(tenant uuid.UUID, vector []float32) (all []variant) {
 		}
 	}
 	return all
+}
+
+// wordsOf are a query's words as analyze would give them.
+func wordsOf(text string) (words []*Word) {
+	for w := range strings.FieldsSeq(text) {
+		words = append(words, &Word{Word: w, Weight: 1, found: []weightedTerm{{w, 1}}, must: strings.HasSuffix(w, `"`)})
+		if begin, ok := strings.CutSuffix(w, "*"); ok {
+			words[len(words)-1] = &Word{Word: w, Weight: 1, begin: begin}
+		} else if len(w) > 4 {
+			words[len(words)-1].found = append(words[len(words)-1].found, weightedTerm{"pumpe", 0.5})
+		}
+	}
+	return words
 }
 
 // TestEveryFormOfASearchIsPlanned has PostgreSQL plan each form of a search's statement with its arguments.

@@ -25,6 +25,8 @@ type SearchRequest struct {
 	TopK            int         `json:"top_k,omitempty" minimum:"1" maximum:"100" default:"5"`
 	Mode            search.Mode `json:"mode,omitempty" enum:"hybrid,semantic,lexical" default:"hybrid"`
 	LexicalFallback bool        `json:"lexical_fallback,omitempty"`
+	Operators       *bool       `json:"operators,omitempty" doc:"Whether quotes, - and * are commands; in lexical mode"`
+	Duplicates      bool        `json:"duplicates,omitempty" doc:"Return each of several equal passages"`
 	Where           []string    `json:"where,omitempty" maxItems:"100"`
 	Labels          []string    `json:"labels,omitempty" maxItems:"32"`
 	MinScore        *float64    `json:"min_score,omitempty"`
@@ -49,7 +51,8 @@ func (q *SearchRequest) libraryRequest(w access.Principal, at string) (out konst
 			fmt.Sprintf("%.120q is not granted to you: leave it out, or ask an administrator for it", name))
 	}
 	out = konstruct.SearchRequest{Text: q.Text, TopK: q.TopK, UserID: q.UserID, Labels: q.Labels,
-		ConversationID: q.ConversationID, Mode: q.Mode, LexicalFallback: q.LexicalFallback, MinScore: q.MinScore,
+		ConversationID: q.ConversationID, Mode: q.Mode, LexicalFallback: q.LexicalFallback,
+		Operators: q.Operators, Duplicates: q.Duplicates, MinScore: q.MinScore,
 		Diversity:   q.Diversity,
 		PerDocument: q.PerDocument, Neighbours: q.Neighbours, After: q.After,
 		Within: time.Duration(q.WithinMS) * time.Millisecond, Rerank: q.Rerank}
@@ -251,7 +254,8 @@ func (s *Server) evaluate(op func(id, method, path, summary string) huma.Operati
 			questions := make([]SearchRequest, len(b.Questions))
 			for i, q := range b.Questions {
 				questions[i] = SearchRequest{Text: q.Text, TopK: search.MaxHits, Mode: mode, PerDocument: true,
-					Labels: b.Labels, Agent: b.Agent}
+					Operators: new(bool),
+					Labels:    b.Labels, Agent: b.Agent}
 			}
 			all, err := s.searchAll(ctx, w, questions, func(i int) string {
 				return fmt.Sprintf("body.questions[%d]", i)

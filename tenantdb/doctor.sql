@@ -14,6 +14,7 @@ expected (relname, privileges) AS (VALUES
   ('kb_versions', 'DELETE,INSERT,SELECT,UPDATE'), ('kb_texts', 'DELETE,INSERT,SELECT,UPDATE'), ('kb_jobs',
          'DELETE,INSERT,SELECT,UPDATE'),
   ('kb_uploads', 'DELETE,INSERT,SELECT,UPDATE'), ('river_job', ''), ('kb_tombstones', 'DELETE,INSERT,SELECT,UPDATE'),
+  ('kb_settings', 'DELETE,INSERT,SELECT,UPDATE'),
   ('kb_models', 'DELETE,INSERT,SELECT,UPDATE'), ('kb_vectors', 'DELETE,INSERT,SELECT,UPDATE'),
   ('kb_points', 'DELETE,INSERT,SELECT,UPDATE'), ('kb_terms', 'DELETE,INSERT,SELECT,UPDATE'), ('kb_tiers',
          'DELETE,INSERT,SELECT,UPDATE'),

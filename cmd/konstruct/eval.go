@@ -200,7 +200,8 @@ func (c kbEvalCmd) run(ctx context.Context, a *app, agent *konstruct.Agent, coll
 	defer p.done()
 	run := eval.Run{}
 	for i, q := range collection.Queries {
-		question := konstruct.SearchRequest{Text: plainQuery(q.Text), TopK: search.MaxHits, Mode: search.Mode(mode),
+		question := konstruct.SearchRequest{Text: q.Text, Operators: new(bool),
+			TopK: search.MaxHits, Mode: search.Mode(mode),
 			PerDocument: true}
 		if mode == "reranked" {
 			question.Mode, question.Rerank = search.Hybrid, true
@@ -217,15 +218,6 @@ func (c kbEvalCmd) run(ctx context.Context, a *app, agent *konstruct.Agent, coll
 		p.set(int64(i+1), int64(len(collection.Queries)), int64(i+1))
 	}
 	return run, nil
-}
-
-// plainQuery takes from a question what our searches read as marks, and its author did not mean so.
-func plainQuery(s string) string {
-	f := strings.Fields(strings.ReplaceAll(s, `"`, " "))
-	for i := range f {
-		f[i] = strings.TrimSuffix(strings.TrimLeft(f[i], "-"), "*")
-	}
-	return strings.Join(f, " ")
 }
 
 func (c kbEvalCmd) write(collection *eval.Collection, run eval.Run, mode string) error {

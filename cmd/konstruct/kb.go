@@ -15,25 +15,26 @@ import (
 )
 
 type kbCmd struct {
-	Ingest  kbIngestCmd      `cmd:"" help:"Ingest files, folders, archives, buckets, pages and sites."`
-	Work    kbWorkCmd        `cmd:"" help:"Ingest what was enqueued with ingest --later, of all tenants, fairly."`
-	Jobs    kbJobsCmd        `cmd:"" help:"What was enqueued with ingest --later, and what became of it."`
-	Reembed kbReembedCmd     `cmd:"" help:"Embed the passages with another model and search by it; or go back."`
-	Models  kbModelsCmd      `cmd:"" help:"The models whose vectors there are beside the first's."`
-	Search  kbSearchCmd      `cmd:"" help:"Find the passages that answer a question; the search is audited."`
-	Cite    kbCiteCmd        `cmd:"" help:"Show a passage that was cited, marked in its place."`
-	Explain kbExplainCmd     `cmd:"" help:"Show how a search is done: tier, index, rows, the database's plan."`
-	Tune    kbTuneCmd        `cmd:"" help:"Find out how far a tenant's own index must look (hnsw.ef_search)."`
-	Global  kbGlobalIndexCmd `cmd:"" name:"global-index" help:"Make or drop the seed's index over all tenants."`
-	Eval    kbEvalCmd        `cmd:"" help:"Measure searches on a collection with known answers (BEIR)."`
-	List    kbListCmd        `cmd:"" help:"List the documents."`
-	Show    kbShowCmd        `cmd:"" help:"Show a document and its passages."`
-	Rm      kbRmCmd          `cmd:"" help:"Remove documents."`
+	Ingest   kbIngestCmd      `cmd:"" help:"Ingest files, folders, archives, buckets, pages and sites."`
+	Work     kbWorkCmd        `cmd:"" help:"Ingest what was enqueued with ingest --later, of all tenants, fairly."`
+	Jobs     kbJobsCmd        `cmd:"" help:"What was enqueued with ingest --later, and what became of it."`
+	Reembed  kbReembedCmd     `cmd:"" help:"Embed the passages with another model and search by it; or go back."`
+	Models   kbModelsCmd      `cmd:"" help:"The models whose vectors there are beside the first's."`
+	Search   kbSearchCmd      `cmd:"" help:"Find the passages that answer a question; the search is audited."`
+	Cite     kbCiteCmd        `cmd:"" help:"Show a passage that was cited, marked in its place."`
+	Explain  kbExplainCmd     `cmd:"" help:"Show how a search is done: tier, index, rows, the database's plan."`
+	Language kbLanguageCmd    `cmd:"" help:"Show or set the language of texts that give no evidence of theirs."`
+	Tune     kbTuneCmd        `cmd:"" help:"Find out how far a tenant's own index must look (hnsw.ef_search)."`
+	Global   kbGlobalIndexCmd `cmd:"" name:"global-index" help:"Make or drop the seed's index over all tenants."`
+	Eval     kbEvalCmd        `cmd:"" help:"Measure searches on a collection with known answers (BEIR)."`
+	List     kbListCmd        `cmd:"" help:"List the documents."`
+	Show     kbShowCmd        `cmd:"" help:"Show a document and its passages."`
+	Rm       kbRmCmd          `cmd:"" help:"Remove documents."`
 }
 
 // agentFlag names the agent that acts; a person at the command line is one of the tenant's own.
 type agentFlag struct {
-	Agent uuid.UUID `help:"The agent that acts, if not the command line." env:"KONSTRUCT_AGENT" placeholder:"UUID"`
+	Agent uuid.UUID `help:"The agent; or the command line." env:"KONSTRUCT_AGENT" placeholder:"UUID"`
 }
 
 func (f agentFlag) agent(t *konstruct.Tenant, tenant uuid.UUID) *konstruct.Agent {

@@ -31,6 +31,8 @@ type searchFlags struct {
 	Within          time.Duration `help:"Give up when the database takes longer." placeholder:"TIME"`
 	LexicalFallback bool          `help:"Search by words while the model is unavailable."`
 	Rerank          bool          `help:"Let KONSTRUCT_RERANK_URL order the first 50."`
+	Operators       *bool         `help:"Whether quotes, - and * are operators." negatable:""`
+	Duplicates      bool          `help:"Show each of several equal passages."`
 }
 
 // conditionHelp says what --where takes.
@@ -40,7 +42,8 @@ const conditionHelp = "A CONDITION compares document, source, filename, title, t
 func (f searchFlags) request(text, after string) (q konstruct.SearchRequest, err error) {
 	q = konstruct.SearchRequest{Text: text, TopK: f.TopK, UserID: f.User, Mode: search.Mode(f.Mode), Labels: f.Label,
 		MinScore: f.MinScore, Diversity: f.Diversity, PerDocument: f.PerDoc, Neighbours: f.Around,
-		Within: f.Within, LexicalFallback: f.LexicalFallback, Rerank: f.Rerank, After: after}
+		Within: f.Within, Operators: f.Operators, Duplicates: f.Duplicates,
+		LexicalFallback: f.LexicalFallback, Rerank: f.Rerank, After: after}
 	for _, w := range f.Where {
 		c, err := search.ParseCondition(w)
 		if err != nil {
@@ -53,14 +56,14 @@ func (f searchFlags) request(text, after string) (q konstruct.SearchRequest, err
 
 type kbSearchCmd struct {
 	searchFlags
-	Questions []string `arg:"" name:"question" help:"What to look for, in words; several are searched each by itself."`
+	Questions []string `arg:"" name:"question" help:"What to look for; each is a search of its own."`
 	After     string   `help:"Continue after what an earlier search ended with." placeholder:"PLACE"`
 }
 
 // Help is shown by --help.
 func (kbSearchCmd) Help() string {
-	return conditionHelp + " In a question \"a phrase\" must be there, -word must not, and begin* is any word that " +
-		"begins so.\n\nExamples:\n\n" +
+	return conditionHelp + " In lexical mode \"a phrase\" must occur, -word must not, begin* is a prefix." +
+		"\n\nExamples:\n\n" +
 		"  konstruct kb search --tenant $T \"How are dead rows reclaimed?\" --top-k 3\n" +
 		"  konstruct kb search --tenant $T '\"visibility map\" -index' --mode lexical\n" +
 		"  konstruct kb search --tenant $T \"warranty\" --where metadata.team=legal --where 'ingested>=2026-01-01' " +
@@ -104,7 +107,7 @@ func (c kbSearchCmd) Run(ctx context.Context, a *app) error {
 			fmt.Fprintf(a.err, "by words alone: %s\n", printable(r.Fallback))
 		}
 		for _, sp := range r.Spelled {
-			fmt.Fprintf(a.err, "no passage has %q: looked for %s\n", sp.From, strings.Join(sp.To, ", "))
+			fmt.Fprintf(a.err, "no passage has %q: looked for %s too\n", sp.From, strings.Join(sp.To, ", "))
 		}
 		a.printHits(r.Hits, 3)
 		if r.Next != "" {
@@ -138,6 +141,9 @@ func (a *app) printHits(hits []konstruct.Hit, lines int) {
 			text(p.Content, a.dim)
 		}
 		text(h.Content, func(s string) string { return s })
+		for _, t := range h.Also {
+			fmt.Fprintf(a.out, "   %s\n", a.dim("also in "+printable(oneLine(t.Filename, 80))))
+		}
 		for _, p := range h.After {
 			text(p.Content, a.dim)
 		}
@@ -266,10 +272,40 @@ func (c kbExplainCmd) Run(ctx context.Context, a *app) error {
 		}
 		say("own index", "%s", state)
 	}
+	a.explainRanking(e)
 	for _, l := range e.Explain {
 		fmt.Fprintln(a.out, a.dim(printable(l)))
 	}
 	return nil
+}
+
+// explainRanking prints what each word counts, and what the score of each hit is made of.
+func (a *app) explainRanking(e search.Explanation) {
+	for _, w := range e.Words {
+		counts := w.Note
+		if w.Weight > 0 {
+			counts = fmt.Sprintf("counts %.3g, as %s", w.Weight, strings.Join(w.Terms, ", "))
+			if w.Note != "" {
+				counts += " (" + w.Note + ")"
+			}
+		}
+		fmt.Fprintf(a.out, "word       %s: %s\n", printable(w.Word), printable(counts))
+	}
+	for i, h := range e.Ranking {
+		parts := ""
+		if h.Similarity != nil {
+			parts += fmt.Sprintf(", similarity %.3f", *h.Similarity)
+		}
+		if h.LexicalScore != nil {
+			parts += fmt.Sprintf(", words %.3f", *h.LexicalScore)
+		}
+		fmt.Fprintf(a.out, "%d. score %.3f%s  %s\n", i+1, h.Score, parts, a.bold(printable(oneLine(h.Filename, 80))))
+		for _, c := range h.Words {
+			fmt.Fprintf(a.out, "   %.3f  %s, %s of %s that %s it\n", c.Score, printable(c.Word),
+				plural.Of(c.Times, "time", "times"), plural.Of(c.Passages, "passage", "passages"),
+				plural.Word(c.Passages, "has", "have"))
+		}
+	}
 }
 
 type kbTuneCmd struct{ tenantFlag }

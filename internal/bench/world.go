@@ -123,10 +123,9 @@ func (b *Bench) load(ctx context.Context, s SearchConfig) ([]sizedTenant, error)
 		`INSERT INTO kb_points (tenant_id, document_id, chunk_id, language, half)
 			SELECT tenant_id, document_id, id, 'simple', l2_normalize(embedding)::halfvec(384) FROM kb_chunks
 			ORDER BY 1, 2, 3`,
-		`INSERT INTO kb_terms (tenant_id, term, chunk_id, times, length)
-			SELECT c.tenant_id, w.lexeme, c.id, cardinality(w.positions), 12
-			  FROM kb_chunks c, unnest(kb_words('simple', c.content)) w
-			UNION ALL SELECT tenant_id, '', id, 1, 12 FROM kb_chunks ORDER BY 1, 2, 3`,
+		`INSERT INTO kb_terms (tenant_id, term, chunk_id, times, length, tail)
+			SELECT p.tenant_id, p.term, p.chunk_id, p.times, p.length, p.tail
+			  FROM kb_chunks c, kb_postings(c.tenant_id, c.id, 'simple', c.content) p ORDER BY 1, 2, 3`,
 		`CREATE INDEX ix_kb_chunks_hnsw ON kb_chunks
 			USING hnsw (embedding vector_cosine_ops) WITH (m = 16, ef_construction = 64)`,
 		`VACUUM ANALYZE kb_chunks, kb_points, kb_terms, kb_documents, kb_sources`, `CHECKPOINT`)

@@ -14,6 +14,32 @@
 
 {{define "search" -}}
 WITH
+{{- template "documents" .}}
+{{- if not .Lexical}}
+{{template "near" .}},
+{{- end}}
+{{- if not .Semantic}}
+{{template "words" .}},
+{{- end}}
+{{template "scored" .}}
+{{template "hits" .}}
+{{- end}}
+
+{{/* What each word of the query adds to the lexical score of some chunks. */}}
+{{define "contributions" -}}
+WITH
+{{- template "documents" .}}
+{{template "words" .}}
+SELECT m.chunk_id, m.word, m.times, w.weight, (SELECT count(*) FROM matches o WHERE o.word = m.word),
+       w.weight * m.factor * m.times
+       / (m.times + {{.BM25.K}} * ({{.BM25.B1}} + {{.BM25.B}} * m.length / {{.Arg "average"}}::float8))
+  FROM matches m JOIN weights w USING (word)
+ WHERE m.chunk_id = ANY ({{.Arg "hits"}}::uuid[])
+ ORDER BY 6 DESC, m.word
+{{- end}}
+
+{{/* The documents that are searched, where not all are. */}}
+{{define "documents" -}}
 {{- if .Found}}
 documents AS MATERIALIZED (
   SELECT o.id AS document_id FROM unnest({{.Arg "found"}}::uuid[]) o (id)),
@@ -24,14 +50,6 @@ documents AS MATERIALIZED (
     LEFT JOIN kb_sources s ON {{.Tenant.s}} AND s.document_id = d.id
    WHERE {{.Tenant.d}} AND {{.Conditions}}),
 {{- end}}
-{{- if not .Lexical}}
-{{template "near" .}},
-{{- end}}
-{{- if not .Semantic}}
-{{template "words" .}},
-{{- end}}
-{{template "scored" .}}
-{{template "hits" .}}
 {{- end}}
 
 {{/* The chunks nearest to the vector. */}}
@@ -74,53 +92,58 @@ p.embedding <=> (SELECT {{.Arg "vector"}}::real[]::vector)
 {{- end}}
 {{- end}}
 
-{{/* The chunks whose words fit best, by BM25 (Lucene's form) with the tenant's own frequencies. */}}
+{{/* The chunks whose words fit best, by BM25 (Lucene's form) with the tenant's own frequencies. All terms of a word
+     count as that one word: its frequency is that of all of them. */}}
 {{define "words" -}}
 asked AS MATERIALIZED (
-  SELECT w.lexeme COLLATE "C" AS term
-    FROM unnest({{.Arg "languages"}}::text[]) l, unnest(kb_words(l, {{.Arg "ranked"}})) w
-   GROUP BY 1
-  UNION
-  SELECT unnest({{.Arg "corrections"}}::text[]) COLLATE "C"),
-postings AS MATERIALIZED (
-  SELECT t.term, t.chunk_id, t.times::integer AS times, t.length
-    FROM kb_terms t
+  SELECT a.word, a.term COLLATE "C" AS term, a.factor
+    FROM unnest({{.Arg "words"}}::integer[], {{.Arg "terms"}}::text[], {{.Arg "factors"}}::float8[])
+         a (word, term, factor)),
+matches AS MATERIALIZED (
+{{- if .Merged}}
+  SELECT a.word, t.chunk_id, max(t.times)::integer AS times, max(a.factor) AS factor, max(t.length) AS length
+{{- else}}
+  SELECT a.word, t.chunk_id, t.times::integer AS times, a.factor, t.length
+{{- end}}
+    FROM kb_terms t JOIN asked a ON a.term = t.term
    WHERE {{.Tenant.t}} AND t.term = ANY (ARRAY(SELECT term FROM asked)){{template "restriction" .}}
+{{- if .Merged}}
+   GROUP BY a.word, t.chunk_id
+{{- end}}
 {{- range .Prefixes}}
   UNION ALL
-  SELECT ({{.From}}::text || '*') COLLATE "C", t.chunk_id, sum(t.times)::integer, max(t.length)
+  SELECT {{.Word}}::integer, t.chunk_id, sum(t.times)::integer, 1::float8, max(t.length)
     FROM kb_terms t
    WHERE {{$.Tenant.t}} AND t.term >= {{.From}}::text COLLATE "C" AND t.term < {{.To}}::text COLLATE "C"
          {{- template "restriction" $}}
    GROUP BY t.chunk_id
 {{- end}}),
 weights AS MATERIALIZED (
-  SELECT term,
-         ln(1 + (greatest({{.Arg "chunks"}}::integer, count(*)) - count(*) + 0.5) / (count(*) + 0.5))::float8 AS weight
-    FROM postings
-   GROUP BY term),
-{{- if .Phrases}}
-needed AS MATERIALIZED (
-  SELECT w.lexeme COLLATE "C" AS term
-    FROM unnest({{.Arg "languages"}}::text[]) l, unnest(kb_words(l, {{.Arg "phrases"}})) w
-   GROUP BY 1),
-{{- end}}
+  SELECT w.word, {{.BM25.K1}} * w.weight
+         * ln(1 + (greatest({{.Arg "chunks"}}::integer, m.n) - m.n + 0.5) / (m.n + 0.5))::float8 AS weight
+    FROM unnest({{.Arg "weights"}}::float8[]) WITH ORDINALITY w (weight, word),
+         LATERAL (SELECT count(*) AS n FROM matches m WHERE m.word = w.word) m),
 worded AS MATERIALIZED (
-  SELECT p.chunk_id,
-         sum(w.weight * p.times * {{.BM25.K1}}
-             / (p.times + {{.BM25.K}} * ({{.BM25.B1}} + {{.BM25.B}} * p.length / {{.Arg "average"}}::float8))
+  SELECT m.chunk_id,
+         sum(w.weight * m.factor * m.times
+             / (m.times + {{.BM25.K}} * ({{.BM25.B1}} + {{.BM25.B}} * m.length / {{.Arg "average"}}::float8))
          )::float8 AS words
-    FROM postings p JOIN weights w USING (term)
-   GROUP BY p.chunk_id
-{{- if .Phrases}}
-  {{- /* a chunk that has the phrases has all their words, in whichever language it is read */}}
-  HAVING count(*) FILTER (WHERE p.term = ANY (ARRAY(SELECT term FROM needed)))
-         >= (SELECT coalesce(min(n), 0)
-               FROM (SELECT count(*) AS n
-                       FROM unnest({{.Arg "languages"}}::text[]) l, unnest(kb_words(l, {{.Arg "phrases"}}))
-                      GROUP BY l) n)
+    FROM matches m JOIN weights w USING (word)
+   GROUP BY m.chunk_id
+{{- if .Must}}
+  HAVING count(DISTINCT m.word) FILTER (WHERE m.word = ANY ({{.Arg "must"}}::integer[]))
+         = cardinality({{.Arg "must"}}::integer[])
 {{- end}}
    ORDER BY 2 DESC, 1 LIMIT {{.Arg "wordsDepth"}}::integer)
+{{- if .Preferred}},
+preferred AS MATERIALIZED (
+  SELECT w.chunk_id, w.words * CASE WHEN kb_meets(c.language, c.content, {{.Arg "phrases"}}::text[], '{}')
+         THEN {{.PhraseBoost}}::float8 ELSE 1 END AS words
+    FROM worded w, LATERAL (SELECT c.content, coalesce(s.language, 'simple') AS language
+                              FROM kb_chunks c
+                              LEFT JOIN kb_sources s ON {{.Tenant.s}} AND s.document_id = c.document_id
+                             WHERE {{.Tenant.c}} AND c.id = w.chunk_id OFFSET 0) c)
+{{- end}}
 {{- end}}
 
 {{/* Where conditions restrict the documents, the chunks of each are looked up. */}}
@@ -134,9 +157,22 @@ worded AS MATERIALIZED (
 {{- end}}
 {{- end}}
 
-{{/* What each candidate scores. Hybrid fuses the ranks: 1/(60+rank) of each list (RRF; Cormack and others, 2009).
-     Semantic puts candidates that are near by half precision in order by full precision. */}}
+{{/* What each candidate scores. Hybrid adds the similarity and the share of the best words' score, which is put on the
+     similarities' scale; a best score that is small beside what the words could have counts less. Semantic puts
+     candidates that are near by half precision in order by full precision. */}}
 {{define "scored" -}}
+{{- if .Hybrid -}}
+candidates AS MATERIALIZED (
+  SELECT x.chunk_id, coalesce(x.similarity, alone.similarity) AS similarity, x.words
+    FROM (SELECT chunk_id, 1 - n.distance AS similarity, w.words
+            FROM near n FULL JOIN {{if .Preferred}}preferred{{else}}worded{{end}} w USING (chunk_id)) x
+    LEFT JOIN LATERAL (
+         SELECT 1 - NULLIF({{template "alone" .}}, 'NaN') AS similarity
+           FROM {{if .Model}}kb_vectors v
+          WHERE {{.Tenant.v}} AND v.model = {{.ModelLiteral}} AND v.chunk_id = x.chunk_id
+                {{- else}}kb_chunks c WHERE {{.Tenant.c}} AND c.id = x.chunk_id{{end}} OFFSET 0) alone
+         ON x.similarity IS NULL),
+{{end -}}
 scored AS MATERIALIZED (
 {{- if .Semantic}}
   SELECT n.chunk_id, 1 - {{template "full" .}} AS score, 1 - {{template "full" .}} AS similarity,
@@ -145,14 +181,18 @@ scored AS MATERIALIZED (
 {{- else if .Lexical}}
   SELECT w.chunk_id, w.words AS score, NULL::float8 AS similarity, w.words FROM worded w)
 {{- else}}
-  SELECT chunk_id,
-         coalesce(1.0::float8 / ({{.RRF}} + n.rank), 0) + coalesce(1.0::float8 / ({{.RRF}} + w.rank), 0) AS score,
-         n.similarity, w.words
-    FROM (SELECT chunk_id, 1 - distance AS similarity, row_number() OVER (ORDER BY distance, chunk_id) AS rank
-            FROM near) n
-    FULL JOIN (SELECT chunk_id, words, row_number() OVER (ORDER BY words DESC, chunk_id) AS rank
-                 FROM worded) w USING (chunk_id))
+  SELECT c.chunk_id, {{.Fusion.Similarity}} * greatest(coalesce(c.similarity, 0), 0)
+         + {{.Fusion.Words}} * coalesce(c.words, 0) / nullif(m.words, 0) * m.similarity AS score, c.similarity, c.words
+    FROM candidates c,
+         (SELECT greatest(max(c.similarity), {{.Fusion.Least}}) AS similarity,
+                 greatest(max(c.words), {{.Fusion.Share}} * (SELECT sum(w.weight) FROM weights w), 1e-9) AS words
+            FROM candidates c) m)
 {{- end}}
+{{- end}}
+
+{{/* The distance of a chunk that only its words brought. */}}
+{{define "alone" -}}
+{{if .Model}}v.embedding{{else}}c.embedding{{end}} <=> (SELECT {{.Arg "vector"}}::real[]::vector)
 {{- end}}
 
 {{define "full" -}}
@@ -185,8 +225,8 @@ SELECT h.chunk_id, h.chunk_index, coalesce(p.headings, '{}'), coalesce(p.page, 0
                                                     WHERE {{.Tenant.m}} AND m.serving), '')
                        {{- end}}
                  {{- if .Required}}
-                   AND kb_words(coalesce(s.language, 'simple'), c.content)
-                       @@ websearch_to_tsquery(coalesce(s.language, 'simple')::regconfig, {{.Arg "required"}})
+                   AND kb_meets(coalesce(s.language, 'simple'), c.content, {{.Arg "phrases"}}::text[],
+                                {{.Arg "never"}}::text[])
                  {{- end}}) f
          WHERE {{if .Early}}true{{else}}{{template "page" .}}{{end}}
          ORDER BY score DESC, chunk_id LIMIT {{.Arg "most"}}::integer) h

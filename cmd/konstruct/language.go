@@ -1,0 +1,46 @@
+package main
+
+import (
+	"context"
+	"fmt"
+)
+
+type kbLanguageCmd struct {
+	tenantFlag
+	Language string `arg:"" optional:"" help:"Its name or code, as german or de; auto follows the documents."`
+}
+
+// Help is shown by --help.
+func (kbLanguageCmd) Help() string {
+	return "A document is read in the language that it states, or that its text is evidently in. Else it is the " +
+		"tenant's usual one: what is set here, or that of most documents. What is stored already stays as it " +
+		"was read.\n\nExample:\n\n  konstruct kb language german --tenant $T"
+}
+
+// Run sets or shows the language.
+func (c kbLanguageCmd) Run(ctx context.Context, a *app) error {
+	k, done, err := a.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	documents := k.Tenant(c.Tenant).Documents()
+	if c.Language != "" {
+		language := c.Language
+		if language == "auto" {
+			language = ""
+		}
+		if err := documents.SetLanguage(ctx, language); err != nil {
+			return coded{err, exitUsage}
+		}
+	}
+	language, err := documents.Language(ctx)
+	if err != nil {
+		return err
+	}
+	if a.JSON {
+		return a.json(map[string]string{"language": language})
+	}
+	_, err = fmt.Fprintln(a.out, language)
+	return err
+}
