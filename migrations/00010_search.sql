@@ -61,37 +61,41 @@ ALTER TABLE public.kb_chunks SET (autovacuum_vacuum_scale_factor = 0.05, autovac
 -- How text becomes terms. The same functions read passages and questions, so that what was read is found. Words are
 -- kept in one form each: Unicode's NFKC without accents and in lower case, stemmed by the language's own stemmer.
 -- Stop words are terms like all others; a question leaves out those of its own language.
-CREATE FUNCTION public.kb_fold(word text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
-  RETURN CASE WHEN octet_length(word) = length(word) THEN lower(word) ELSE
+CREATE FUNCTION public.kb_fold(word text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+  SELECT CASE WHEN octet_length(word) = length(word) THEN lower(word) ELSE
     translate(replace(replace(replace(replace(normalize(regexp_replace(normalize(lower(word), NFKD),
       '[\u0300-\u036f\u0483-\u0487\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u0610-\u061a\u0640\u064b-\u065f'
       '\u0670\u06d6-\u06dc\u06df-\u06e4\u06e7\u06e8\u06ea-\u06ed\u093c\u09bc\u0a3c\u1ab0-\u1aff\u1dc0-\u1dff'
       '\u20d0-\u20ff\ufe20-\ufe2f]+', '', 'g'), NFC),
       'ß', 'ss'), 'æ', 'ae'), 'œ', 'oe'), 'þ', 'th'),
-      'øłđðıŧħŋſςىةکیךםןףץ', 'olddithnsσيهكيכמנפצ') END;
+      'øłđðıŧħŋſςىةکیךםןףץ', 'olddithnsσيهكيכמנפצ') END
+$$;
 
-CREATE FUNCTION public.kb_dictionary(language text) RETURNS regdictionary LANGUAGE sql STABLE PARALLEL SAFE
-  RETURN ('pg_catalog.' || CASE language WHEN 'simple' THEN language ELSE language || '_stem' END)::regdictionary;
+CREATE FUNCTION public.kb_dictionary(language text) RETURNS regdictionary LANGUAGE sql STABLE PARALLEL SAFE AS $$
+  SELECT ('pg_catalog.' || CASE language WHEN 'simple' THEN language ELSE language || '_stem' END)::regdictionary
+$$;
 
 -- Where a language writes ä, ö, ü, å, æ and ø with two letters when it lacks them, both spellings are one.
-CREATE FUNCTION public.kb_umlauts(language text, word text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
-  RETURN CASE language
+CREATE FUNCTION public.kb_umlauts(language text, word text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+  SELECT CASE language
     WHEN 'german' THEN replace(replace(regexp_replace(word, '(?<![aeq])ue', 'ü', 'g'), 'ae', 'ä'), 'oe', 'ö')
     WHEN 'swedish' THEN replace(replace(replace(word, 'aa', 'å'), 'ae', 'ä'), 'oe', 'ö')
     WHEN 'danish' THEN replace(replace(replace(word, 'aa', 'å'), 'ae', 'æ'), 'oe', 'ø')
     WHEN 'norwegian' THEN replace(replace(replace(word, 'aa', 'å'), 'ae', 'æ'), 'oe', 'ø')
-    ELSE word END;
+    ELSE word END
+$$;
 
 -- A word's term in a language, of whose dictionary it is given.
 CREATE FUNCTION public.kb_term(language text, dictionary regdictionary, word text) RETURNS text
-  LANGUAGE sql STABLE PARALLEL SAFE
-  RETURN (SELECT left(public.kb_fold(coalesce((ts_lexize(dictionary, w))[1], w)), 100)
-            FROM public.kb_umlauts(language, word) w);
+  LANGUAGE sql STABLE PARALLEL SAFE AS $$
+  SELECT (SELECT left(public.kb_fold(coalesce((ts_lexize(dictionary, w))[1], w)), 100)
+            FROM public.kb_umlauts(language, word) w)
+$$;
 
 -- The tokens of a text, in order. A token holds what stands between separators: a word, or an identifier such as
 -- E-4711, C++, snake_case or an address. Only the text's beginning is read, up to a length that always fits.
 CREATE FUNCTION public.kb_tokens(content text) RETURNS TABLE (n bigint, token text)
-  LANGUAGE sql IMMUTABLE PARALLEL SAFE BEGIN ATOMIC
+  LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
   SELECT m.n, m.found[1]
     FROM regexp_matches(CASE WHEN octet_length(content) = length(content) THEN left(content, 100000) ELSE
            replace(translate(normalize(left(content, 100000), NFKC),
@@ -110,13 +114,13 @@ CREATE FUNCTION public.kb_tokens(content text) RETURNS TABLE (n bigint, token te
            '\u055a-\u055f\u0589\u058a\u05be\u05c0\u05c3\u05c6\u05f3\u05f4\u060c\u061b\u061e\u061f\u066a-\u066d'
            '\u06d4\u0964\u0965\u0970\u0e2f\u0e3f\u0e46\u0e4f\u0e5a\u0e5b\u104a-\u104f\u1361-\u1368\u17d4-\u17da'
            '\u2000-\u2bff\u2e00-\u2e7f\u3000-\u3004\u3008-\u3020\u3030\u303d\u30a0\u30fb\ue000-\uf8ff'
-           '\ufe10-\ufe6f\U0001f000-\U0001faff]))*[+#]{0,2})', 'g') WITH ORDINALITY m (found, n);
-END;
+           '\ufe10-\ufe6f\U0001f000-\U0001faff]))*[+#]{0,2})', 'g') WITH ORDINALITY m (found, n)
+$$;
 
 -- What a token is found by: its words ("w"), runs of a script without spaces ("r"), and the whole of it ("i") where it
 -- has several parts, as HTTPServer has, and is no words with hyphens. Traditional Chinese is read as simplified.
 CREATE FUNCTION public.kb_parts(token text) RETURNS TABLE (n bigint, kind text, part text)
-  LANGUAGE sql IMMUTABLE PARALLEL SAFE BEGIN ATOMIC
+  LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
   WITH parts AS MATERIALIZED (
     SELECT m.n, m.found[1] AS run, lower(m.found[2]) AS word
       FROM regexp_matches(token,
@@ -180,18 +184,18 @@ CREATE FUNCTION public.kb_parts(token text) RETURNS TABLE (n bigint, kind text, 
    WHERE w.parts > 1 AND NOT w.elided AND token ~ '[^[:alpha:]''-]|^[^-]+$' OR token ~ '[+#]$'
   UNION ALL
   SELECT 0, 'i', regexp_replace(regexp_replace(token, '[.,'' ](?=\d{3}(?:\D|$))', '', 'g'), ',', '.')
-   WHERE token ~ '^\d{1,3}(?:[.,'' ]\d{3})+(?:[.,]\d+)?$';
-END;
+   WHERE token ~ '^\d{1,3}(?:[.,'' ]\d{3})+(?:[.,]\d+)?$'
+$$;
 
 -- The overlapping pairs of a run's characters, which stand for its words; and its last character, so that each single
 -- one is the beginning of a term.
-CREATE FUNCTION public.kb_pairs(run text) RETURNS SETOF text LANGUAGE sql IMMUTABLE PARALLEL SAFE BEGIN ATOMIC
-  SELECT substr(run, i, 2) FROM generate_series(1, length(run)) i;
-END;
+CREATE FUNCTION public.kb_pairs(run text) RETURNS SETOF text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+  SELECT substr(run, i, 2) FROM generate_series(1, length(run)) i
+$$;
 
 -- The terms of a passage: how often each stands there, and how many of these count for its length.
 CREATE FUNCTION public.kb_read(language text, content text)
-  RETURNS TABLE (term text, times bigint, counted bigint) LANGUAGE sql STABLE PARALLEL SAFE BEGIN ATOMIC
+  RETURNS TABLE (term text, times bigint, counted bigint) LANGUAGE sql STABLE PARALLEL SAFE AS $$
   WITH dictionary AS MATERIALIZED (SELECT public.kb_dictionary(language) AS d),
   tokens AS MATERIALIZED (SELECT t.token, count(*) AS times FROM public.kb_tokens(content) t GROUP BY t.token),
   parts AS (
@@ -224,30 +228,32 @@ CREATE FUNCTION public.kb_read(language text, content text)
     UNION ALL
     SELECT r, p.times, CASE length(r) WHEN 1 THEN 0 ELSE p.times END
       FROM parts p, public.kb_pairs(p.part) r WHERE p.kind = 'r')
-  SELECT t.term, sum(t.times)::bigint, sum(t.counted)::bigint FROM terms t WHERE t.term <> '' GROUP BY t.term;
-END;
+  SELECT t.term, sum(t.times)::bigint, sum(t.counted)::bigint FROM terms t WHERE t.term <> '' GROUP BY t.term
+$$;
 
 -- A passage's words in order, by their terms, each between spaces: what phrases are looked up in. Characters of a
 -- script without spaces stand alone.
-CREATE FUNCTION public.kb_sequence(language text, content text) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE
-  RETURN (WITH dictionary AS MATERIALIZED (SELECT public.kb_dictionary(language) AS d)
+CREATE FUNCTION public.kb_sequence(language text, content text) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS $$
+  SELECT (WITH dictionary AS MATERIALIZED (SELECT public.kb_dictionary(language) AS d)
     SELECT ' ' || coalesce(string_agg(
              CASE p.kind WHEN 'r' THEN regexp_replace(p.part, '(.)(?=.)', '\1 ', 'g')
              ELSE public.kb_term(language, (SELECT d FROM dictionary), p.part) END, ' ' ORDER BY t.n, p.n), '') || ' '
-      FROM public.kb_tokens(content) t, public.kb_parts(t.token) p WHERE p.kind <> 'i');
+      FROM public.kb_tokens(content) t, public.kb_parts(t.token) p WHERE p.kind <> 'i')
+$$;
 
 -- Whether a passage has each of some phrases, and none of others.
 CREATE FUNCTION public.kb_meets(language text, content text, must text[], never text[]) RETURNS boolean
-  LANGUAGE sql STABLE PARALLEL SAFE
-  RETURN (SELECT NOT EXISTS (SELECT FROM unnest(must) m WHERE strpos(s, public.kb_sequence(language, m)) = 0)
+  LANGUAGE sql STABLE PARALLEL SAFE AS $$
+  SELECT (SELECT NOT EXISTS (SELECT FROM unnest(must) m WHERE strpos(s, public.kb_sequence(language, m)) = 0)
              AND NOT EXISTS (SELECT FROM unnest(never) m WHERE strpos(s, public.kb_sequence(language, m)) > 0)
-            FROM public.kb_sequence(language, content) s);
+            FROM public.kb_sequence(language, content) s)
+$$;
 
 -- The words of a question, in order: the terms that each is found by, as it is read in the languages and as it stands,
 -- and the languages of which it is a stop word. A run of a script without spaces has a row for each pair ("p").
 CREATE FUNCTION public.kb_question(languages text[], question text)
   RETURNS TABLE (n bigint, kind text, word text, terms text[], stops text[])
-  LANGUAGE sql STABLE PARALLEL SAFE BEGIN ATOMIC
+  LANGUAGE sql STABLE PARALLEL SAFE AS $$
   WITH languages AS MATERIALIZED (SELECT l.name, public.kb_dictionary(l.name) AS d FROM unnest(languages) l (name)),
   tokens AS MATERIALIZED (SELECT t.n, t.token FROM public.kb_tokens(question) t),
   parts AS (
@@ -272,21 +278,21 @@ CREATE FUNCTION public.kb_question(languages text[], question text)
   UNION ALL
   SELECT p.n, 'p', r, ARRAY[r], '{}' FROM parts p, public.kb_pairs(p.part) r
    WHERE p.kind = 'r' AND (length(r) = 2 OR length(p.part) = 1)
-  ORDER BY 1, 2;
-END;
+  ORDER BY 1, 2
+$$;
 
 -- A passage's rows of kb_terms. In languages that join words, a long term is indexed from its end too.
 CREATE FUNCTION public.kb_postings(tenant uuid, chunk uuid, language text, content text)
   RETURNS TABLE (tenant_id uuid, term text, chunk_id uuid, times smallint, length integer, tail text)
-  LANGUAGE sql STABLE PARALLEL SAFE BEGIN ATOMIC
+  LANGUAGE sql STABLE PARALLEL SAFE AS $$
   WITH terms AS MATERIALIZED (SELECT r.term, r.times, r.counted FROM public.kb_read(language, content) r),
   length AS (SELECT coalesce(sum(t.counted), 0)::integer AS words FROM terms t)
   SELECT tenant, t.term, chunk, least(t.times, 32767)::smallint, l.words,
          CASE WHEN length(t.term) >= 9 AND t.term ~ '^[[:alpha:]]+$' AND language IN ('german', 'dutch', 'swedish',
            'danish', 'norwegian', 'finnish', 'hungarian') THEN reverse(t.term) END
     FROM terms t, length l
-  UNION ALL SELECT tenant, '', chunk, 1, l.words, NULL FROM length l;
-END;
+  UNION ALL SELECT tenant, '', chunk, 1, l.words, NULL FROM length l
+$$;
 
 -- What is derived from passages. If a superuser deletes documents without a tenant set, the foreign keys delete the
 -- passages as the owner, who under forced row-level security sees no derived rows. So the tenant is set while those are
