@@ -59,13 +59,13 @@ func firstOf(t *testing.T, tenant *konstruct.Tenant, mode search.Mode, question 
 // stop words are none of the menu's, and do not decide.
 func TestAFrenchMenuAmongEnglishPages(t *testing.T) {
 	tenant := ingestTexts(t, map[string]string{
-		"menu.md": "Menu. La crème brûlée coûte huit euros. Le plat du jour est servi avec une salade verte et du pain " +
-			"frais, et les enfants mangent à moitié prix.",
+		"menu.md": "Menu. La crème brûlée coûte huit euros. Le plat du jour est servi avec une salade verte et du " +
+			"pain frais, et les enfants mangent à moitié prix.",
 		"returns.md": "Returns. A pump may be returned within 30 days of delivery. Who returns it pays the postage.",
 		"hours.md":   "Opening hours. The shop is open from Monday to Friday. How the staff is reached is on the door.",
 		"warranty.md": "Warranty. The warranty on every pump is two years. It is void when the seal is broken by the " +
 			"customer.",
-		"travel.md":   "Travel expenses. How much is paid for a night is in the table. The employee keeps the receipts.",
+		"travel.md":   "Travel expenses. How much is paid for a night is in the table. One keeps the receipts.",
 		"leave.md":    "Medical leave. The employee tells the office on the first day that he is ill.",
 		"safety.md":   "Safety. The cleaner is corrosive. Gloves are worn. It is kept in the locked cabinet.",
 		"invoices.md": "Invoices. An invoice is paid within two weeks. The number of the order is on it.",
@@ -82,8 +82,8 @@ func TestAFrenchMenuAmongEnglishPages(t *testing.T) {
 	}
 }
 
-// TestTwoListsOfKeywordsAmongAbstracts asks a tenant of forty English abstracts, two of them keywords that no detector is
-// sure of, in full sentences: the two do not come first.
+// TestTwoListsOfKeywordsAmongAbstracts asks a tenant of forty English abstracts, two of them keywords that no detector
+// is sure of, in full sentences: the two do not come first.
 func TestTwoListsOfKeywordsAmongAbstracts(t *testing.T) {
 	topics := strings.Fields("pumps valves boilers turbines compressors filters gearboxes bearings nozzles tanks")
 	texts := map[string]string{
@@ -93,7 +93,7 @@ func TestTwoListsOfKeywordsAmongAbstracts(t *testing.T) {
 	for i := range 38 {
 		topic := topics[i%len(topics)]
 		texts[fmt.Sprintf("abstract%02d.txt", i)] = fmt.Sprintf("This report describes the advantages of %s in plant "+
-			"%d. It is one of the oldest of its kind, and the results of the measurements are given in the tables. The "+
+			"%d. It is one of the oldest of its kind, and the results of the measurements are in the tables. The "+
 			"%s were tested for %d hours, and what was found is that they work as they should when the water is clean.",
 			topic, i, topic, 7*i)
 	}
