@@ -105,8 +105,10 @@ matches AS MATERIALIZED (
 {{- else}}
   SELECT a.word, t.chunk_id, t.times::integer AS times, a.factor, t.length
 {{- end}}
-    FROM kb_terms t JOIN asked a ON a.term = t.term
-   WHERE {{.Tenant.t}} AND t.term = ANY (ARRAY(SELECT term FROM asked)){{template "restriction" .}}
+    FROM asked a,
+         LATERAL (SELECT t.chunk_id, t.times, t.length
+                    FROM kb_terms t
+                   WHERE {{.Tenant.t}} AND t.term = a.term{{template "restriction" .}} OFFSET 0) t
 {{- if .Merged}}
    GROUP BY a.word, t.chunk_id
 {{- end}}
@@ -120,15 +122,17 @@ matches AS MATERIALIZED (
 {{- end}}),
 weights AS MATERIALIZED (
   SELECT w.word, {{.BM25.K1}} * w.weight
-         * ln(1 + (greatest({{.Arg "chunks"}}::integer, m.n) - m.n + 0.5) / (m.n + 0.5))::float8 AS weight
-    FROM unnest({{.Arg "weights"}}::float8[]) WITH ORDINALITY w (weight, word),
-         LATERAL (SELECT count(*) AS n FROM matches m WHERE m.word = w.word) m),
+         * ln(1 + (greatest({{.Arg "chunks"}}::integer, w.n) - w.n + 0.5) / (w.n + 0.5))::float8 AS weight
+    FROM (SELECT w.word, w.weight, coalesce(c.n, 0) AS n
+            FROM unnest({{.Arg "weights"}}::float8[]) WITH ORDINALITY w (weight, word)
+            LEFT JOIN (SELECT m.word, count(*) AS n FROM matches m GROUP BY m.word) c ON c.word = w.word) w),
 worded AS MATERIALIZED (
   SELECT m.chunk_id,
-         sum(w.weight * m.factor * m.times
+         {{- /* weights by their words' places: a join would compare each match with each of them */}}
+         sum((ARRAY(SELECT w.weight FROM weights w ORDER BY w.word))[m.word] * m.factor * m.times
              / (m.times + {{.BM25.K}} * ({{.BM25.B1}} + {{.BM25.B}} * m.length / {{.Arg "average"}}::float8))
          )::float8 AS words
-    FROM matches m JOIN weights w USING (word)
+    FROM matches m
    GROUP BY m.chunk_id
 {{- if .Must}}
   HAVING count(DISTINCT m.word) FILTER (WHERE m.word = ANY ({{.Arg "must"}}::integer[]))
@@ -162,16 +166,21 @@ preferred AS MATERIALIZED (
      candidates that are near by half precision in order by full precision. */}}
 {{define "scored" -}}
 {{- if .Hybrid -}}
+others AS MATERIALIZED (
+  SELECT w.chunk_id, w.words
+    FROM {{if .Preferred}}preferred{{else}}worded{{end}} w
+   WHERE w.chunk_id NOT IN (SELECT n.chunk_id FROM near n)),
 candidates AS MATERIALIZED (
-  SELECT x.chunk_id, coalesce(x.similarity, alone.similarity) AS similarity, x.words
-    FROM (SELECT chunk_id, 1 - n.distance AS similarity, w.words
-            FROM near n FULL JOIN {{if .Preferred}}preferred{{else}}worded{{end}} w USING (chunk_id)) x
+  SELECT n.chunk_id, 1 - n.distance AS similarity, w.words
+    FROM near n LEFT JOIN {{if .Preferred}}preferred{{else}}worded{{end}} w USING (chunk_id)
+  UNION ALL
+  SELECT o.chunk_id, alone.similarity, o.words
+    FROM others o
     LEFT JOIN LATERAL (
          SELECT 1 - NULLIF({{template "alone" .}}, 'NaN') AS similarity
            FROM {{if .Model}}kb_vectors v
-          WHERE {{.Tenant.v}} AND v.model = {{.ModelLiteral}} AND v.chunk_id = x.chunk_id
-                {{- else}}kb_chunks c WHERE {{.Tenant.c}} AND c.id = x.chunk_id{{end}} OFFSET 0) alone
-         ON x.similarity IS NULL),
+          WHERE {{.Tenant.v}} AND v.model = {{.ModelLiteral}} AND v.chunk_id = o.chunk_id
+                {{- else}}kb_chunks c WHERE {{.Tenant.c}} AND c.id = o.chunk_id{{end}} OFFSET 0) alone ON true),
 {{end -}}
 scored AS MATERIALIZED (
 {{- if .Semantic}}
