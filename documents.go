@@ -99,7 +99,7 @@ func (g Documents) Passage(ctx context.Context, chunk uuid.UUID, around int) (kb
 // the one that was set, or else that of most of its documents.
 func (g Documents) Language(ctx context.Context) (language string, err error) {
 	err = g.t.k.door.Tx(ctx, g.t.id, func(ctx context.Context, tx pgx.Tx) error {
-		language, err = kb.UsualLanguage(ctx, tx, g.t.id)
+		language, err = kb.DefaultLanguage(ctx, tx, g.t.id)
 		return err
 	})
 	return language, err
@@ -109,6 +109,6 @@ func (g Documents) Language(ctx context.Context) (language string, err error) {
 // stored already stays as it was read.
 func (g Documents) SetLanguage(ctx context.Context, language string) error {
 	return g.t.k.door.Tx(ctx, g.t.id, func(ctx context.Context, tx pgx.Tx) error {
-		return kb.SetUsualLanguage(ctx, tx, g.t.id, language)
+		return kb.SetDefaultLanguage(ctx, tx, g.t.id, language)
 	})
 }

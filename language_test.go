@@ -78,7 +78,7 @@ func TestAFrenchMenuAmongEnglishPages(t *testing.T) {
 	}
 	language, err := tenant.Documents().Language(t.Context())
 	if err != nil || language != "english" {
-		t.Errorf("the usual language is %s: %v", language, err)
+		t.Errorf("the default language is %s: %v", language, err)
 	}
 }
 

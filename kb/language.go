@@ -84,10 +84,10 @@ func configuration(code string) string {
 // sampleSize is how much of a text its language is guessed from.
 const sampleSize = 4000
 
-// What it takes to read a text in another language than the tenant's usual one.
+// What it takes to read a text in another language than the tenant's default one.
 const (
 	minStopWords   = 3   // of that language
-	stopWordsRatio = 1.5 // of them for each stop word of the usual one
+	stopWordsRatio = 1.5 // of them for each stop word of the default one
 	minLetters     = 200 // where the language has no list of stop words
 )
 
@@ -95,7 +95,7 @@ const (
 var languageSQL string
 
 // textLanguage returns the configuration that a document's words are read by: of the language that it states (BCP 47),
-// or else of the one that its text is evidently in, or else the tenant's usual one.
+// or else of the one that its text is evidently in, or else the tenant's default one.
 func textLanguage(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, said, text string) (string, error) {
 	code, _, _ := strings.Cut(strings.ToLower(said), "-")
 	code, _, _ = strings.Cut(code, "_")
@@ -108,42 +108,42 @@ func textLanguage(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, said, text s
 	if code == "" && info.IsReliable() {
 		guess = configuration(info.Lang.Iso6391())
 	}
-	var usual string
-	var ofGuess, ofUsual int
+	var fallback string
+	var ofGuess, ofDefault int
 	var listed bool
 	row := tx.QueryRow(ctx, languageSQL, tenant, guess, sample)
-	if err := row.Scan(&usual, &ofGuess, &ofUsual, &listed); err != nil {
-		return "", fmt.Errorf("look up the tenant's usual language: %w", err)
+	if err := row.Scan(&fallback, &ofGuess, &ofDefault, &listed); err != nil {
+		return "", fmt.Errorf("look up the tenant's default language: %w", err)
 	}
 	switch {
-	case !info.IsReliable() || guess == usual:
-		return usual, nil
+	case !info.IsReliable() || guess == fallback:
+		return fallback, nil
 	case guess == AnyLanguage && info.Script == unicode.Latin:
-		return usual, nil // a language without a stemmer, or a list of names
+		return fallback, nil // a language without a stemmer, or a list of names
 	case guess == AnyLanguage || info.Script != unicode.Latin && info.Script != unicode.Cyrillic:
 		return guess, nil // the script says it
 	case !listed && utf8.RuneCountInString(sample) < minLetters:
-		return usual, nil
-	case listed && (ofGuess < minStopWords || float64(ofGuess) < stopWordsRatio*float64(ofUsual)):
-		return usual, nil
+		return fallback, nil
+	case listed && (ofGuess < minStopWords || float64(ofGuess) < stopWordsRatio*float64(ofDefault)):
+		return fallback, nil
 	}
 	return guess, nil
 }
 
-// UsualLanguage returns the language that a tenant's texts are read in where they give no evidence of another: the one
-// that was set, or else that of most of its documents.
-func UsualLanguage(ctx context.Context, tx pgx.Tx, tenant uuid.UUID) (language string, err error) {
+// DefaultLanguage returns the language that a tenant's texts are read in where they give no evidence of another: the
+// one that was set, or else that of most of its documents.
+func DefaultLanguage(ctx context.Context, tx pgx.Tx, tenant uuid.UUID) (language string, err error) {
 	var n int
 	var listed bool
 	if err := tx.QueryRow(ctx, languageSQL, tenant, AnyLanguage, "").Scan(&language, &n, &n, &listed); err != nil {
-		return "", fmt.Errorf("kb: look up the tenant's usual language: %w", err)
+		return "", fmt.Errorf("kb: look up the tenant's default language: %w", err)
 	}
 	return language, nil
 }
 
-// SetUsualLanguage sets a tenant's usual language, by its name or code (german, de); empty has it follow the documents.
-// It is used for what is ingested from then on.
-func SetUsualLanguage(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, language string) error {
+// SetDefaultLanguage sets a tenant's default language, by its name or code (german, de); empty has it follow the
+// documents. It is used for what is ingested from then on.
+func SetDefaultLanguage(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, language string) error {
 	if language == "" {
 		_, err := tx.Exec(ctx, `DELETE FROM kb_settings WHERE tenant_id = $1`, tenant)
 		return err

@@ -13,7 +13,7 @@ type kbLanguageCmd struct {
 // Help is shown by --help.
 func (kbLanguageCmd) Help() string {
 	return "A document is read in the language that it states, or that its text is evidently in. Else it is the " +
-		"tenant's usual one: what is set here, or that of most documents. What is stored already stays as it " +
+		"tenant's default one: what is set here, or that of most documents. What is stored already stays as it " +
 		"was read.\n\nExample:\n\n  konstruct kb language german --tenant $T"
 }
 

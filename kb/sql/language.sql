@@ -1,5 +1,5 @@
--- The usual language of tenant $1, which is set or else that of most of a sample of its documents; how many words of
--- text $3 are stop words of language $2, and of the usual one; and whether $2 has a list of them.
+-- The default language of tenant $1, which is set or else that of most of a sample of its documents; how many words of
+-- text $3 are stop words of language $2, and of the default one; and whether $2 has a list of them.
 SELECT u.language,
        (SELECT count(*) FROM kb_tokens($3::text) t WHERE ts_lexize(kb_dictionary($2::text), lower(t.token)) = '{}'),
        (SELECT count(*) FROM kb_tokens($3::text) t WHERE ts_lexize(kb_dictionary(u.language), lower(t.token)) = '{}'),
