@@ -120,7 +120,8 @@ type templateData struct {
 
 	text         lexicalQuery
 	counted      []*Word
-	placeholders []placeholder // of the arguments used so far
+	wordArgs     map[string]any // of those that count
+	placeholders []placeholder  // of the arguments used so far
 }
 
 type placeholder struct{ name, text string }
@@ -141,6 +142,7 @@ func (s *statement) templateData() *templateData {
 			d.Merged, d.Must = d.Merged || len(w.found) > 1, d.Must || w.must
 		}
 	}
+	d.wordArgs = wordArgs(d.counted)
 	for _, table := range []string{"c", "d", "s", "p", "pc", "t", "m", "v"} {
 		d.Tenant[table] = s.tenantIs(table)
 	}
@@ -208,7 +210,7 @@ func (d *templateData) value(name string) (any, error) {
 	case "never":
 		return append([]string{}, d.text.never...), nil
 	case "words", "terms", "factors", "weights", "must":
-		return d.wordArgs()[name], nil
+		return d.wordArgs[name], nil
 	case "hits":
 		return uuidTexts(d.hits), nil
 	case "chunks":
@@ -234,9 +236,9 @@ func uuidTexts(ids []uuid.UUID) []string {
 }
 
 // wordArgs are the words that count, as arguments: weights by word, and word, term and factor of each term.
-func (d *templateData) wordArgs() map[string]any {
+func wordArgs(counted []*Word) map[string]any {
 	words, terms, factors, weights, must := []int32{}, []string{}, []float64{}, []float64{}, []int32{}
-	for i, w := range d.counted {
+	for i, w := range counted {
 		weights = append(weights, w.Weight)
 		if w.must {
 			must = append(must, int32(i+1))

@@ -183,7 +183,7 @@ func withSocket(raw string) string {
 
 // checkURL names what is wrong with a connection URL, before an error shows a part of its password as a host.
 func checkURL(setting, raw string) error {
-	_, rest, ok := strings.Cut(raw, "://")
+	scheme, rest, ok := strings.Cut(raw, "://")
 	if !ok {
 		if raw != "" && !strings.Contains(raw, "=") {
 			return coded{fmt.Errorf("%s is no connection URL: write it as postgres://USER@HOST:5432/DATABASE", setting),
@@ -191,7 +191,7 @@ func checkURL(setting, raw string) error {
 		}
 		return nil
 	}
-	if scheme, _, _ := strings.Cut(raw, "://"); scheme != "postgres" && scheme != "postgresql" {
+	if scheme != "postgres" && scheme != "postgresql" {
 		return coded{fmt.Errorf("%s begins with %s://: a connection URL begins with postgres://", setting, scheme),
 			exitUsage}
 	}
