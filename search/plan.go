@@ -69,9 +69,11 @@ type tenantState struct {
 // reads returns the languages that a question is read in: the documents', that of passages whose document names none,
 // and English, whose stop words a question may have whatever the documents' language.
 func (s *tenantState) reads() []string {
-	all := append(slices.Clone(s.languages), kb.AnyLanguage)
-	if !slices.Contains(all, english) {
-		all = append(all, english)
+	all := slices.Clone(s.languages)
+	for _, l := range []string{kb.AnyLanguage, english} {
+		if !slices.Contains(all, l) {
+			all = append(all, l)
+		}
 	}
 	return all
 }

@@ -72,9 +72,22 @@ func (z sizedTenant) point(draw *rand.Rand, i int, spread float64) []float32 {
 func sentence(draw *rand.Rand, n int) string {
 	words := make([]string, n)
 	for i := range words {
-		words[i] = fmt.Sprintf("word%d", int(math.Pow(vocabulary, draw.Float64())))
+		words[i] = word(int(math.Pow(vocabulary, draw.Float64())))
 	}
 	return strings.Join(words, " ")
+}
+
+// word writes a number in syllables: words of letters, since a word with digits is an identifier, which is looked for
+// in parts too.
+func word(n int) string {
+	const consonants, vowels = "bdfgklmnprstvz", "aeiou"
+	var b strings.Builder
+	for ; n > 0; n /= len(consonants) * len(vowels) {
+		syllable := n % (len(consonants) * len(vowels))
+		b.WriteByte(consonants[syllable/len(vowels)])
+		b.WriteByte(vowels[syllable%len(vowels)])
+	}
+	return b.String()
 }
 
 // load fills the tables without triggers and foreign key checks, derives what the triggers would have derived, and then
