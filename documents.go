@@ -106,7 +106,7 @@ func (g Documents) Language(ctx context.Context) (language string, err error) {
 }
 
 // SetLanguage sets that language, by its name or code (german, de); empty has it follow the documents again. What is
-// stored already stays as it was read.
+// stored already stays as it was read. For another name it returns a kb.LanguageError.
 func (g Documents) SetLanguage(ctx context.Context, language string) error {
 	return g.t.k.door.Tx(ctx, g.t.id, func(ctx context.Context, tx pgx.Tx) error {
 		return kb.SetDefaultLanguage(ctx, tx, g.t.id, language)

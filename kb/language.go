@@ -141,8 +141,15 @@ func DefaultLanguage(ctx context.Context, tx pgx.Tx, tenant uuid.UUID) (language
 	return language, nil
 }
 
+// LanguageError says that texts are not read in a language of this name.
+type LanguageError struct{ Language string }
+
+func (e *LanguageError) Error() string {
+	return fmt.Sprintf("kb: language %.40q: it is one of %s", e.Language, strings.Join(Languages(), ", "))
+}
+
 // SetDefaultLanguage sets a tenant's default language, by its name or code (german, de); empty has it follow the
-// documents. It is used for what is ingested from then on.
+// documents. It is used for what is ingested from then on. For another name it returns a LanguageError.
 func SetDefaultLanguage(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, language string) error {
 	if language == "" {
 		_, err := tx.Exec(ctx, `DELETE FROM kb_settings WHERE tenant_id = $1`, tenant)
@@ -152,7 +159,7 @@ func SetDefaultLanguage(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, langua
 		language = c
 	}
 	if !slices.Contains(Languages(), language) {
-		return fmt.Errorf("kb: language %.40q: it is one of %s", language, strings.Join(Languages(), ", "))
+		return &LanguageError{language}
 	}
 	_, err := tx.Exec(ctx, `INSERT INTO kb_settings (tenant_id, language) VALUES ($1, $2)
 		ON CONFLICT (tenant_id) DO UPDATE SET language = EXCLUDED.language`, tenant, language)

@@ -155,6 +155,7 @@ func (s *Server) search() {
 	}) (*NoContent, error) {
 		return nil, s.tenant(w).Models().Delete(ctx, in.Model)
 	})
+	s.language(op)
 	s.evaluate(op)
 }
 

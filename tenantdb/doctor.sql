@@ -105,6 +105,9 @@ SELECT check_name, coalesce(found, 'missing'), wanted, fix FROM (
   UNION ALL SELECT 30, 'pgvector 0.8 or newer', (SELECT (string_to_array(extversion, '.')::int[] >= '{0,8}')::text
          FROM pg_extension WHERE extname = 'vector'), 'true',
          'CREATE EXTENSION vector, or ALTER EXTENSION vector UPDATE (as a superuser)'
+  UNION ALL SELECT 30, 'the locale knows letters beyond ASCII: searches ignore their case',
+         (lower('ÉÖЖΩ') = 'éöжω')::text, 'true',
+         'dump, CREATE DATABASE ... LOCALE ''C.UTF-8'' TEMPLATE template0, restore'
   UNION ALL SELECT 31, name, setting, 'on', 'ALTER SYSTEM SET ' || name || ' = on; then reload' FROM pg_settings
          WHERE name IN ('fsync', 'synchronous_commit', 'full_page_writes')
 ) c (place, check_name, found, wanted, fix) ORDER BY place, check_name

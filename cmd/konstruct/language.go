@@ -2,7 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+
+	"github.com/konstruct/konstruct/kb"
 )
 
 type kbLanguageCmd struct {
@@ -30,8 +33,11 @@ func (c kbLanguageCmd) Run(ctx context.Context, a *app) error {
 		if language == "auto" {
 			language = ""
 		}
-		if err := documents.SetLanguage(ctx, language); err != nil {
+		err := documents.SetLanguage(ctx, language)
+		if unknown := (*kb.LanguageError)(nil); errors.As(err, &unknown) {
 			return coded{err, exitUsage}
+		} else if err != nil {
+			return err
 		}
 	}
 	language, err := documents.Language(ctx)
