@@ -190,7 +190,7 @@ $$;
 -- The overlapping pairs of a run's characters, which stand for its words; and its last character, so that each single
 -- one is the beginning of a term.
 CREATE FUNCTION public.kb_pairs(run text) RETURNS SETOF text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-  SELECT substr(run, i, 2) FROM generate_series(1, length(run)) i
+  SELECT u.c || lead(u.c, 1, '') OVER (ORDER BY u.n) FROM unnest(string_to_array(run, NULL)) WITH ORDINALITY u (c, n)
 $$;
 
 -- The terms of a passage: how often each stands there, and how many of these count for its length.

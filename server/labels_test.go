@@ -87,7 +87,7 @@ func (l *labelled) asks() map[string][]string {
 			`{"questions":[{"text":"oil","answers":{"` + l.source + `":1}}],"labels":["legal"]}`},
 		"tuneIndex": {""}, "updateLanguage": {`{"language":"auto"}`}, "updateServingModel": {`{"model":""}`},
 		"deleteModel": {""},
-		"listModels": {""}, "listDocuments": {""}, "getDocument": {""}, "listDocumentVersions": {""}, "listJobs": {""},
+		"listModels":  {""}, "listDocuments": {""}, "getDocument": {""}, "listDocumentVersions": {""}, "listJobs": {""},
 		"getJob": {""}, "getUpload": {""}, "getPassage": {""},
 		"createDocument": {"form"}, "createDocumentFromURL": {`{"url":"` + l.source + `"}`,
 			`{"url":"http://127.0.0.1:1/","labels":["legal"]}`},

@@ -255,8 +255,7 @@ func (s *Server) evaluate(op func(id, method, path, summary string) huma.Operati
 			questions := make([]SearchRequest, len(b.Questions))
 			for i, q := range b.Questions {
 				questions[i] = SearchRequest{Text: q.Text, TopK: search.MaxHits, Mode: mode, PerDocument: true,
-					Operators: new(bool),
-					Labels:    b.Labels, Agent: b.Agent}
+					Duplicates: true, Operators: new(bool), Labels: b.Labels, Agent: b.Agent}
 			}
 			all, err := s.searchAll(ctx, w, questions, func(i int) string {
 				return fmt.Sprintf("body.questions[%d]", i)

@@ -202,7 +202,7 @@ func (c kbEvalCmd) run(ctx context.Context, a *app, agent *konstruct.Agent, coll
 	for i, q := range collection.Queries {
 		question := konstruct.SearchRequest{Text: q.Text, Operators: new(bool),
 			TopK: search.MaxHits, Mode: search.Mode(mode),
-			PerDocument: true}
+			PerDocument: true, Duplicates: true} // each document is judged by itself
 		if mode == "reranked" {
 			question.Mode, question.Rerank = search.Hybrid, true
 		}

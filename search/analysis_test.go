@@ -1,0 +1,119 @@
+package search_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/konstruct/konstruct/internal/testkit"
+	"github.com/konstruct/konstruct/search"
+)
+
+// TestAQuestionIsReadAgainstItsOwnTenant runs every statement that reads a question, for tenant A: as A it finds words
+// of A's, and as another tenant, as none, or as another whose name was forged it finds none.
+func TestAQuestionIsReadAgainstItsOwnTenant(t *testing.T) {
+	d := testkit.Database(t)
+	door := testkit.DoorOf(t, d)
+	say(t, door, tenantA, "german", map[string]string{"a": "Die Pumpenrücksendung dauert lange"})
+	const term = "pumpenrucksend"
+	statements := search.AnalysisSQL()
+	args := map[string][]any{
+		"question":  {tenantA, []string{"german"}, "Pumpenrücksendung"},
+		"compounds": {tenantA, []string{"pumpen"}, 10},
+		"splits":    {tenantA, []string{"german"}, []string{"Pumpenrücksendung"}},
+		"near":      {tenantA, "p", "q", 1, 100, 1000},
+		"surfaces":  {tenantA, []string{term}},
+	}
+	if len(args) != len(statements) {
+		t.Fatalf("%d statements, arguments for %d", len(statements), len(args))
+	}
+	finds := map[string]string{"question": "{" + term, "compounds": term, "splits": "[" + term, "near": term,
+		"surfaces": "pumpenrücksendung"}
+	read := func(tx pgx.Tx, name string) (string, error) {
+		rows, err := tx.Query(t.Context(), statements[name], args[name]...)
+		if err != nil {
+			return "", err
+		}
+		var b strings.Builder
+		for rows.Next() {
+			values, err := rows.Values()
+			if err != nil {
+				return "", err
+			}
+			if name == "question" {
+				values = []any{strings.Replace(fmt.Sprint(values[4]), "[", "{", 1)} // the terms that a chunk has
+			}
+			fmt.Fprintln(&b, values...)
+		}
+		return b.String(), rows.Err()
+	}
+	for name := range statements {
+		for as, c := range map[string]struct {
+			tenant uuid.UUID
+			set    string
+		}{"A": {tenantA, ""}, "B": {tenantB, ""}, "nobody": {tenantB, `RESET app.current_tenant`},
+			"forged": {tenantB, `SET LOCAL app.current_tenant = '` + tenantB.String() + `'`}} {
+			err := door.Tx(t.Context(), c.tenant, func(_ context.Context, tx pgx.Tx) error {
+				if c.set != "" {
+					if _, err := tx.Exec(t.Context(), c.set); err != nil {
+						return err
+					}
+				}
+				found, err := read(tx, name)
+				if has := strings.Contains(found, finds[name]); has != (as == "A") {
+					t.Errorf("%s as %s finds %q", name, as, found)
+				}
+				return err
+			})
+			if err != nil {
+				t.Errorf("%s as %s: %v", name, as, err)
+			}
+		}
+	}
+}
+
+// TestFunctionsThatReadTextTakeAnything calls each with nothing, with what is empty, huge, or of no language: it
+// returns soon, or says that there is no such language.
+func TestFunctionsThatReadTextTakeAnything(t *testing.T) {
+	d := testkit.Database(t)
+	door := testkit.DoorOf(t, d)
+	texts := []string{"NULL", "''", "' '", "repeat('a', 3000000)", "repeat('a-', 100000)", "repeat('水', 300000)",
+		"repeat('Ａ', 100000)", "repeat(U&'\\0301', 100000)", "repeat('aB', 50000)", "repeat('1,', 100000)",
+		"repeat('''', 100000)", "repeat('é ', 100000)"}
+	languages := []string{"NULL", "'german'", "'x\"; DROP TABLE kb_terms; --'"}
+	var calls []string
+	for _, text := range texts {
+		for _, f := range []string{"kb_fold", "kb_tokens", "kb_parts", "kb_pairs"} {
+			calls = append(calls, fmt.Sprintf("%s(%s)", f, text))
+		}
+		for _, l := range languages {
+			calls = append(calls, fmt.Sprintf("kb_umlauts(%s, %s)", l, text), fmt.Sprintf("kb_read(%s, %s)", l, text),
+				fmt.Sprintf("kb_sequence(%s, %s)", l, text),
+				fmt.Sprintf("kb_question(ARRAY[%s]::text[], %s)", l, text),
+				fmt.Sprintf("kb_meets(%s, %s, ARRAY[NULL, 'a'], ARRAY[NULL, 'b'])", l, text),
+				fmt.Sprintf("kb_postings(NULL, NULL, %s, %s)", l, text))
+		}
+	}
+	calls = append(calls, "kb_read('', 'a')", "kb_question(NULL, 'a')", "kb_question('{}', 'a')", "kb_question(NULL, NULL)",
+		"kb_meets('german', 'a', NULL, NULL)", "kb_dictionary(NULL)", "kb_dictionary('klingon')",
+		"kb_term(NULL, NULL, NULL)", "kb_term('german', NULL, 'a')")
+	for _, call := range calls {
+		err := door.Tx(t.Context(), tenantB, func(_ context.Context, tx pgx.Tx) error {
+			if _, err := tx.Exec(t.Context(), `SET LOCAL statement_timeout = '20s'`); err != nil {
+				return err
+			}
+			_, err := tx.Exec(t.Context(), `SELECT count(*) FROM `+call+` f`)
+			return err
+		})
+		var pg *pgconn.PgError
+		if err != nil && (!errors.As(err, &pg) || pg.Code != "42704" && pg.Code != "42601" && pg.Code != "42602") {
+			t.Errorf("%.120s: %v", call, err)
+		}
+	}
+}
