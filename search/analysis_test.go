@@ -100,8 +100,9 @@ func TestFunctionsThatReadTextTakeAnything(t *testing.T) {
 				fmt.Sprintf("kb_postings(NULL, NULL, %s, %s)", l, text))
 		}
 	}
-	calls = append(calls, "kb_read('', 'a')", "kb_question(NULL, 'a')", "kb_question('{}', 'a')", "kb_question(NULL, NULL)",
-		"kb_meets('german', 'a', NULL, NULL)", "kb_dictionary(NULL)", "kb_dictionary('klingon')",
+	calls = append(calls, "kb_read('', 'a')", "kb_question(NULL, 'a')", "kb_question('{}', 'a')",
+		"kb_question(NULL, NULL)", "kb_meets('german', 'a', NULL, NULL)",
+		"kb_dictionary(NULL)", "kb_dictionary('klingon')",
 		"kb_term(NULL, NULL, NULL)", "kb_term('german', NULL, 'a')")
 	for _, call := range calls {
 		err := door.Tx(t.Context(), tenantB, func(_ context.Context, tx pgx.Tx) error {

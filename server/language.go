@@ -34,7 +34,7 @@ func (s *Server) language(op func(id, method, path, summary string) huma.Operati
 		"stored already stays as it was read."
 	register(s, set, access.KBWrite, func(ctx context.Context, w access.Principal, in *struct {
 		Body struct {
-			Language string `json:"language" minLength:"1" maxLength:"40" doc:"As german or de; auto follows the documents"`
+			Language string `json:"language" minLength:"1" maxLength:"40" doc:"german, de; auto: as the documents"`
 		}
 	}) (*Response[DefaultLanguage], error) {
 		documents, language := s.tenant(w).Documents(), in.Body.Language
