@@ -142,7 +142,7 @@ func (s *statement) explainRanking(ctx context.Context, tx pgx.Tx, hits []Hit, e
 	if err != nil {
 		return err
 	}
-	counted := s.templateData().counted
+	counted := s.countedWords()
 	return tenantdb.Send(ctx, tx, tenantdb.Statement{Settings: searchSettings(&s.plan), SQL: sql, Args: s.args,
 		Within: s.q.Within}, func(rows pgx.Rows) error {
 		var id uuid.UUID

@@ -136,17 +136,25 @@ func (s *statement) templateData() *templateData {
 	d.Required = !d.Semantic && d.text.required()
 	d.Preferred = d.Hybrid && !d.text.strict && len(d.text.phrases) > 0
 	d.Early = !d.Required && !d.PerDocument
-	for _, w := range s.words {
-		if w.Weight > 0 && (len(w.found) > 0 || w.begin != "") {
-			d.counted = append(d.counted, w)
-			d.Merged, d.Must = d.Merged || len(w.found) > 1, d.Must || w.must
-		}
+	d.counted = s.countedWords()
+	for _, w := range d.counted {
+		d.Merged, d.Must = d.Merged || len(w.found) > 1, d.Must || w.must
 	}
 	d.wordArgs = wordArgs(d.counted)
 	for _, table := range []string{"c", "d", "s", "p", "pc", "t", "m", "v"} {
 		d.Tenant[table] = s.tenantIs(table)
 	}
 	return d
+}
+
+// countedWords are the words that count: sql/search.sql numbers them from 1.
+func (s *statement) countedWords() (counted []*Word) {
+	for _, w := range s.words {
+		if w.Weight > 0 && (len(w.found) > 0 || w.begin != "") {
+			counted = append(counted, w)
+		}
+	}
+	return counted
 }
 
 // Row looks up one row for each row before it.
