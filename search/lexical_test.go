@@ -3,6 +3,7 @@ package search_test
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -22,9 +23,8 @@ import (
 func say(t *testing.T, door *tenantdb.Door, tenant uuid.UUID, language string, texts map[string]string) {
 	t.Helper()
 	err := door.Tx(t.Context(), tenant, func(ctx context.Context, tx pgx.Tx) error {
-		n := uint64(0)
-		for name, text := range texts {
-			n++
+		for n, name := range slices.Sorted(maps.Keys(texts)) { // a text's point is by its place
+			text := texts[name]
 			id := uuid.NewSHA1(tenant, []byte(name))
 			if _, err := tx.Exec(ctx,
 				`INSERT INTO kb_documents (tenant_id, id, agent_id, filename) VALUES ($1, $2, $3, $4)`, tenant, id,
@@ -39,7 +39,7 @@ func say(t *testing.T, door *tenantdb.Door, tenant uuid.UUID, language string, t
 				}
 			}
 			if _, err := tx.Exec(ctx, `INSERT INTO kb_chunks (tenant_id, document_id, content, chunk_index, embedding)
-				VALUES ($1, $2, $3, 0, $4::real[]::vector)`, tenant, id, text, near(2, n, 0)); err != nil {
+				VALUES ($1, $2, $3, 0, $4::real[]::vector)`, tenant, id, text, near(2, uint64(n)+1, 0)); err != nil {
 				return err
 			}
 		}

@@ -199,10 +199,16 @@ func TestEqualPassagesTakeOnePlace(t *testing.T) {
 func TestAQuotationIsPreferred(t *testing.T) {
 	door := testkit.Door(t)
 	say(t, door, tenantA, "english", map[string]string{"a": "Layer boundary of the wing, boundary and layer.",
-		"b": "The boundary layer of a wing, and much else that has nothing to do with it or with anything."})
-	v := make([]float32, 384)
-	v[0] = 1
-	q := search.Query{Mode: search.Hybrid, Text: `what is a "boundary layer"?`, Vector: v, K: 5}
+		"b": "The boundary layer of a wing and of a tail."})
+	v := near(2, 1, 0) // between both: words decide
+	for i, x := range near(2, 2, 0) {
+		v[i] += x
+	}
+	q := search.Query{Mode: search.Hybrid, Text: `what is a boundary layer?`, Vector: v, K: 5}
+	if f := ask(t, door, tenantA, q); named(f.Hits) != "a b" {
+		t.Errorf("not quoted: %s", named(f.Hits))
+	}
+	q.Text = `what is a "boundary layer"?`
 	if f := ask(t, door, tenantA, q); named(f.Hits) != "b a" {
 		t.Errorf("quoted: %s", named(f.Hits))
 	}
