@@ -66,19 +66,19 @@ func correctSpelling(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, q *Query,
 	return all, nil
 }
 
-// nearTerms returns the tenant's terms that are nearest to one of a word's readings.
+// nearTerms returns the tenant's terms that are nearest to one of a word's readings. Readings that begin alike are
+// compared with the same terms.
 func nearTerms(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, q *Query, reads []string) (near []string, err error) {
 	least := 3
-	for _, word := range reads {
-		_, size := utf8.DecodeRuneInString(word)
-		length, off := utf8.RuneCountInString(word), allowedMistakes(word)
-		if length < minWord-1 {
-			continue
+	for begin, reads := range byFirstLetter(reads) {
+		shortest, longest := maxCorrected, 0
+		for _, word := range reads {
+			length, off := utf8.RuneCountInString(word), allowedMistakes(word)
+			shortest, longest = min(shortest, length-off), max(longest, length+off)
 		}
 		var terms []string
 		err = tenantdb.Send(ctx, tx,
-			tenantdb.Statement{SQL: nearSQL,
-				Args:   []any{tenant, word[:size], textAfter(word[:size]), length - off, length + off, maxTerms},
+			tenantdb.Statement{SQL: nearSQL, Args: []any{tenant, begin, textAfter(begin), shortest, longest, maxTerms},
 				Within: q.Within, KeepSnapshot: true}, func(rows pgx.Rows) (err error) {
 				terms, err = pgx.CollectRows(rows, pgx.RowTo[string])
 				return err
@@ -86,17 +86,31 @@ func nearTerms(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, q *Query, reads
 		if err != nil {
 			return nil, err
 		}
-		switch found, distance := nearestTerms(word, terms, off); {
-		case len(found) == 0 || distance > least:
-		case distance < least:
-			near, least = found, distance
-		default:
-			near = append(near, found...)
+		for _, word := range reads {
+			switch found, distance := nearestTerms(word, terms, allowedMistakes(word)); {
+			case len(found) == 0 || distance > least:
+			case distance < least:
+				near, least = found, distance
+			default:
+				near = append(near, found...)
+			}
 		}
 	}
 	slices.Sort(near)
 	near = slices.Compact(near)
 	return near[:min(len(near), maxCandidates)], nil
+}
+
+// byFirstLetter groups a word's readings that are long enough to be corrected.
+func byFirstLetter(reads []string) map[string][]string {
+	groups := map[string][]string{}
+	for _, word := range reads {
+		if utf8.RuneCountInString(word) >= minWord-1 {
+			_, size := utf8.DecodeRuneInString(word)
+			groups[word[:size]] = append(groups[word[:size]], word)
+		}
+	}
+	return groups
 }
 
 // surfaces returns how terms are written in the tenant's passages, without repeating one.
