@@ -241,16 +241,19 @@ CREATE FUNCTION public.kb_sequence(language text, content text) RETURNS text LAN
       FROM public.kb_tokens(content) t, public.kb_parts(t.token) p WHERE p.kind <> 'i')
 $$;
 
--- Whether a passage has each of some phrases, and none of others.
-CREATE FUNCTION public.kb_meets(language text, content text, must text[], never text[]) RETURNS boolean
-  LANGUAGE sql STABLE PARALLEL SAFE AS $$
-  SELECT (SELECT NOT EXISTS (SELECT FROM unnest(must) m WHERE strpos(s, public.kb_sequence(language, m)) = 0)
-             AND NOT EXISTS (SELECT FROM unnest(never) m WHERE strpos(s, public.kb_sequence(language, m)) > 0)
-            FROM public.kb_sequence(language, content) s)
+-- Whether a passage or one of its headings has each of some phrases, and neither has any of others.
+CREATE FUNCTION public.kb_meets(language text, content text, headings text[], must text[], never text[])
+  RETURNS boolean LANGUAGE sql STABLE PARALLEL SAFE AS $$
+  SELECT NOT EXISTS (SELECT FROM unnest(must) m WHERE strpos(s.words, public.kb_sequence(language, m)) = 0)
+         AND NOT EXISTS (SELECT FROM unnest(never) m WHERE strpos(s.words, public.kb_sequence(language, m)) > 0)
+    FROM (SELECT public.kb_sequence(language, content) -- nothing that is looked up has a line's end
+                 || coalesce((SELECT string_agg(E'\n' || public.kb_sequence(language, h), '')
+                                FROM unnest(headings) h), '') AS words OFFSET 0) s
 $$;
 
 -- The words of a question, in order: the terms that each is found by, as it is read in the languages and as it stands,
--- and the languages of which it is a stop word. A run of a script without spaces has a row for each pair ("p").
+-- and the languages of which it is a stop word. A run of a script without spaces has a row for each pair ("p"). E-4711
+-- and E4711 find each other.
 CREATE FUNCTION public.kb_question(languages text[], question text)
   RETURNS TABLE (n bigint, kind text, word text, terms text[], stops text[])
   LANGUAGE sql STABLE PARALLEL SAFE AS $$
@@ -270,11 +273,13 @@ CREATE FUNCTION public.kb_question(languages text[], question text)
                UNION SELECT left(public.kb_fold(p.part), 100)
                UNION SELECT left(public.kb_fold(public.kb_umlauts('german', p.part)), 100) WHERE p.part ~ '[aou]e'
                UNION SELECT left(replace(replace(replace(p.part, 'ä', 'ae'), 'ö', 'oe'), 'ü', 'ue'), 100)
-                      WHERE p.part ~ '^[a-zäöü]*[äöü][a-zäöü]*$'),
+                      WHERE p.part ~ '^[a-zäöü]*[äöü][a-zäöü]*$'
+               UNION SELECT left(regexp_replace(p.part, '([a-z])(\d)', '\1-\2'), 100) WHERE p.part ~ '[a-z]\d'),
          ARRAY(SELECT l.name FROM languages l WHERE ts_lexize(l.d, p.part) = '{}')
     FROM parts p WHERE p.kind = 'w'
   UNION ALL
-  SELECT p.n, 'i', p.part, ARRAY[p.part], '{}' FROM parts p WHERE p.kind = 'i'
+  SELECT p.n, 'i', p.part, ARRAY(SELECT p.part UNION SELECT regexp_replace(p.part, '([a-z])-(\d)', '\1\2')), '{}'
+    FROM parts p WHERE p.kind = 'i'
   UNION ALL
   SELECT p.n, 'p', r, ARRAY[r], '{}' FROM parts p, public.kb_pairs(p.part) r
    WHERE p.kind = 'r' AND (length(r) = 2 OR length(p.part) = 1)

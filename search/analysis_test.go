@@ -96,12 +96,12 @@ func TestFunctionsThatReadTextTakeAnything(t *testing.T) {
 			calls = append(calls, fmt.Sprintf("kb_umlauts(%s, %s)", l, text), fmt.Sprintf("kb_read(%s, %s)", l, text),
 				fmt.Sprintf("kb_sequence(%s, %s)", l, text),
 				fmt.Sprintf("kb_question(ARRAY[%s]::text[], %s)", l, text),
-				fmt.Sprintf("kb_meets(%s, %s, ARRAY[NULL, 'a'], ARRAY[NULL, 'b'])", l, text),
+				fmt.Sprintf("kb_meets(%s, %[2]s, ARRAY[NULL, %[2]s], ARRAY[NULL, 'a'], ARRAY[NULL, 'b'])", l, text),
 				fmt.Sprintf("kb_postings(NULL, NULL, %s, %s)", l, text))
 		}
 	}
 	calls = append(calls, "kb_read('', 'a')", "kb_question(NULL, 'a')", "kb_question('{}', 'a')",
-		"kb_question(NULL, NULL)", "kb_meets('german', 'a', NULL, NULL)",
+		"kb_question(NULL, NULL)", "kb_meets('german', 'a', NULL, NULL, NULL)",
 		"kb_dictionary(NULL)", "kb_dictionary('klingon')",
 		"kb_term(NULL, NULL, NULL)", "kb_term('german', NULL, 'a')")
 	for _, call := range calls {

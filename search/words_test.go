@@ -218,6 +218,29 @@ func TestAQuotationIsPreferred(t *testing.T) {
 	}
 }
 
+// TestOperatorsMeetHeadings looks for phrases and refuses words where a heading has them.
+func TestOperatorsMeetHeadings(t *testing.T) {
+	door := testkit.Door(t)
+	say(t, door, tenantA, "english", map[string]string{"a": "It lasts two years.", "b": "It is closed on Mondays."})
+	if err := door.Query(t.Context(), tenantA, `INSERT INTO kb_passages (tenant_id, chunk_id, headings, start_byte,
+		end_byte, language) SELECT tenant_id, id, ARRAY['Handbook', 'Pump E-4711', 'It lasts'], 0, 1, 'english'
+		FROM kb_chunks WHERE content LIKE '%years%'`, nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	for question, want := range map[string]string{`"pump E-4711"`: "a", "years -pump": "", "years -E-4711": "",
+		`years -"E-4711"`: "", `"handbook pump"`: "", `"lasts it"`: "", `"lasts two"`: "a", "closed -pump": "b",
+		"e4711": "a", "E4711": "a"} {
+		q := search.Query{Mode: search.Lexical, Text: question, K: 5}
+		if f := ask(t, door, tenantA, q); named(f.Hits) != want {
+			t.Errorf("%s finds %q, not %q", question, named(f.Hits), want)
+		}
+	}
+	q := search.Query{Mode: search.Hybrid, Text: "years -pump", Vector: near(2, 1, 0), K: 5, Operators: true}
+	if f := ask(t, door, tenantA, q); named(f.Hits) != "b" {
+		t.Errorf("hybrid finds %q", named(f.Hits))
+	}
+}
+
 // TestHeadingsAreFound finds a passage by its heading, and nothing of it once it is gone.
 func TestHeadingsAreFound(t *testing.T) {
 	d := testkit.Database(t)

@@ -141,11 +141,12 @@ worded AS MATERIALIZED (
    ORDER BY 2 DESC, 1 LIMIT {{.Arg "wordsDepth"}}::integer)
 {{- if .Preferred}},
 preferred AS MATERIALIZED (
-  SELECT w.chunk_id, w.words * CASE WHEN kb_meets(c.language, c.content, {{.Arg "phrases"}}::text[], '{}')
+  SELECT w.chunk_id, w.words * CASE WHEN kb_meets(c.language, c.content, c.headings, {{.Arg "phrases"}}::text[], '{}')
          THEN {{.PhraseBoost}}::float8 ELSE 1 END AS words
-    FROM worded w, LATERAL (SELECT c.content, coalesce(s.language, 'simple') AS language
+    FROM worded w, LATERAL (SELECT c.content, p.headings, coalesce(s.language, 'simple') AS language
                               FROM kb_chunks c
                               LEFT JOIN kb_sources s ON {{.Tenant.s}} AND s.document_id = c.document_id
+                              LEFT JOIN kb_passages p ON {{.Tenant.p}} AND p.chunk_id = c.id
                              WHERE {{.Tenant.c}} AND c.id = w.chunk_id OFFSET 0) c)
 {{- end}}
 {{- end}}
@@ -234,8 +235,9 @@ SELECT h.chunk_id, h.chunk_index, coalesce(p.headings, '{}'), coalesce(p.page, 0
                                                     WHERE {{.Tenant.m}} AND m.serving), '')
                        {{- end}}
                  {{- if .Required}}
-                   AND kb_meets(coalesce(s.language, 'simple'), c.content, {{.Arg "phrases"}}::text[],
-                                {{.Arg "never"}}::text[])
+                   AND kb_meets(coalesce(s.language, 'simple'), c.content,
+                                (SELECT p.headings FROM kb_passages p WHERE {{.Tenant.p}} AND p.chunk_id = f.chunk_id),
+                                {{.Arg "phrases"}}::text[], {{.Arg "never"}}::text[])
                  {{- end}}) f
          WHERE {{if .Early}}true{{else}}{{template "page" .}}{{end}}
          ORDER BY score DESC, chunk_id LIMIT {{.Arg "most"}}::integer) h
