@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
 )
 
 func TestASearchIsPlanned(t *testing.T) {
@@ -133,13 +134,49 @@ func FuzzCondition(f *testing.F) {
 }
 
 func FuzzCursor(f *testing.F) {
-	f.Add((&cursor{score: 0.5, seen: 3}).String())
+	read := func(after string) (*cursor, error) { return (&Query{Text: "a", After: after}).cursor() }
+	f.Add((&cursor{0.5, uuid.UUID{1}, 3, (&Query{Text: "a"}).fingerprint()}).String())
 	f.Add("x")
 	f.Fuzz(func(t *testing.T, s string) {
-		if c, err := readCursor(s); err == nil && c != nil {
-			if again, err := readCursor(c.String()); err != nil || *again != *c {
+		if c, err := read(s); err == nil && c != nil {
+			if again, err := read(c.String()); err != nil || *again != *c {
 				t.Errorf("%q is read as %+v and then as %+v: %v", s, c, again, err)
 			}
 		}
 	})
+}
+
+// TestAPlaceIsOfItsQuery changes one part of a query after the other.
+func TestAPlaceIsOfItsQuery(t *testing.T) {
+	q := Query{Mode: Hybrid, Text: "a", K: 5, Where: []Condition{{"title", Equal, "x"}}, Vector: []float32{1, 2}}
+	q.After = (&cursor{0.5, uuid.UUID{1}, 3, q.fingerprint()}).String()
+	least := 0.1
+	for name, c := range map[string]struct {
+		same   bool
+		change func(*Query)
+	}{
+		"nothing":        {true, func(*Query) {}},
+		"how many":       {true, func(q *Query) { q.K, q.Neighbours, q.MinScore = 7, 1, &least }},
+		"text's vector":  {true, func(q *Query) { q.Vector = []float32{1, 2.001} }},
+		"text":           {false, func(q *Query) { q.Text = "b" }},
+		"mode":           {false, func(q *Query) { q.Mode = Semantic }},
+		"operators":      {false, func(q *Query) { q.Operators = true }},
+		"natural":        {false, func(q *Query) { q.Natural = true }},
+		"model":          {false, func(q *Query) { q.Model = "m" }},
+		"conditions":     {false, func(q *Query) { q.Where = nil }},
+		"a condition":    {false, func(q *Query) { q.Where = []Condition{{"title", Equal, "y"}} }},
+		"per document":   {false, func(q *Query) { q.PerDocument = true }},
+		"duplicates":     {false, func(q *Query) { q.Duplicates = true }},
+		"vector instead": {false, func(q *Query) { q.Text = "" }},
+	} {
+		other := q
+		c.change(&other)
+		if _, err := other.cursor(); (err == nil) != c.same {
+			t.Errorf("with another %s: %v", name, err)
+		}
+	}
+	a, b := Query{Mode: Semantic, Vector: []float32{1, 2}}, Query{Mode: Semantic, Vector: []float32{1, 3}}
+	if a.fingerprint() == b.fingerprint() {
+		t.Error("two vectors have one fingerprint")
+	}
 }

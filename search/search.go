@@ -6,11 +6,9 @@ package search
 
 import (
 	"context"
-	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -112,7 +110,7 @@ func (s *Searcher) lookUpWords(ctx context.Context, tx pgx.Tx, tenant uuid.UUID,
 func (s *Searcher) Search(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, q Query) (f Result, err error) {
 	if st := s.cachedState(countKey{tenant, door.CanSee(ctx)}); st != nil && q.Mode == Semantic && len(q.Where) == 0 &&
 		q.Neighbours == 0 && st.model == q.Model {
-		after, err := readCursor(q.After)
+		after, err := q.cursor()
 		if err == nil {
 			err = q.check()
 		}
@@ -143,7 +141,7 @@ func (s *Searcher) begin(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, q *Qu
 	if err := q.check(); err != nil {
 		return nil, nil, err
 	}
-	after, err := readCursor(q.After)
+	after, err := q.cursor()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -283,7 +281,7 @@ func (s *Searcher) finish(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, q *Q
 		if after != nil {
 			seen += after.seen
 		}
-		if f.Next = (&cursor{last.Score, last.ChunkID, seen}).String(); seen+q.K > maxDepth {
+		if f.Next = (&cursor{last.Score, last.ChunkID, seen, q.fingerprint()}).String(); seen+q.K > maxDepth {
 			f.Next = ""
 		}
 	}
@@ -307,40 +305,4 @@ func queryError(err error) error {
 		return err
 	}
 	return fmt.Errorf("search: search: %w", err)
-}
-
-// cursor is where a search ended.
-type cursor struct {
-	score float64
-	chunk uuid.UUID
-	seen  int
-}
-
-func (c *cursor) String() string {
-	return base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, "%x.%s.%d", math.Float64bits(c.score),
-		hex.EncodeToString(c.chunk[:]), c.seen))
-}
-
-func readCursor(s string) (*cursor, error) {
-	if s == "" {
-		return nil, nil
-	}
-	bad := &QueryError{"after", "it is no place where a search of this program ended"}
-	raw, err := base64.RawURLEncoding.DecodeString(s)
-	parts := strings.Split(string(raw), ".")
-	if err != nil || len(s) > 200 || len(parts) != 3 {
-		return nil, bad
-	}
-	bits, err := strconv.ParseUint(parts[0], 16, 64)
-	c := &cursor{score: math.Float64frombits(bits)}
-	if err == nil {
-		c.chunk, err = uuid.Parse(parts[1])
-	}
-	if err == nil {
-		c.seen, err = strconv.Atoi(parts[2])
-	}
-	if err != nil || math.IsNaN(c.score) || c.seen < 1 || c.seen > maxDepth {
-		return nil, bad
-	}
-	return c, nil
 }
