@@ -44,8 +44,10 @@ type RetrievedPassage struct {
 	State PassageState `json:"state"`
 	// CurrentVersion is the version of its document now; 0 when the document is deleted.
 	CurrentVersion int `json:"document_version_now"`
-	// Content is the text that was returned, as long as it is stored. Headings and Page locate it in its document.
+	// Content is the text that was returned, as long as it is stored. Headings and Page locate it in its document,
+	// whose name now is Filename.
 	Content  string   `json:"content,omitempty"`
+	Filename string   `json:"filename,omitempty"`
 	Headings []string `json:"headings,omitempty"`
 	Page     int      `json:"page,omitempty"`
 }
@@ -98,7 +100,7 @@ func (g Events) CheckRetrieval(ctx context.Context, event uuid.UUID) (s Retrieva
 			p.State = Hidden
 		}
 		if now, there := stored[d.ChunkID]; there {
-			if p.State = Changed; now.SHA256 == d.SHA256 {
+			if p.State, p.Filename = Changed, now.Filename; now.SHA256 == d.SHA256 {
 				p.State, p.Content, p.Headings, p.Page = Unchanged, now.Content, now.Headings, now.Page
 			}
 		}

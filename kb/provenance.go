@@ -15,6 +15,7 @@ import (
 type StoredPassage struct {
 	Passage
 	DocumentID uuid.UUID
+	Filename   string // of its document
 	SHA256     string // of its content
 }
 
@@ -23,14 +24,16 @@ func PassagesByID(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID,
 	ids []uuid.UUID) (map[uuid.UUID]StoredPassage, error) {
 	found := map[uuid.UUID]StoredPassage{}
 	err := door.Query(ctx, tenant,
-		`SELECT `+PassageColumns+`, c.document_id, sha256(convert_to(c.content, 'UTF8'))
-		FROM kb_chunks c LEFT JOIN kb_passages p ON p.tenant_id = c.tenant_id AND p.chunk_id = c.id
+		`SELECT `+PassageColumns+`, c.document_id, coalesce(d.filename, ''), sha256(convert_to(c.content, 'UTF8'))
+		FROM kb_chunks c JOIN kb_documents d ON d.tenant_id = c.tenant_id AND d.id = c.document_id
+		LEFT JOIN kb_passages p ON p.tenant_id = c.tenant_id AND p.chunk_id = c.id
 		WHERE c.tenant_id = $1 AND c.id = ANY ($2)`, []any{tenant, ids}, func(rows pgx.Rows) error {
 			clear(found)
 			var s StoredPassage
 			var sum []byte
 			_, err := pgx.ForEachRow(rows,
-				[]any{&s.ChunkID, &s.Index, &s.Headings, &s.Page, &s.Start, &s.End, &s.Content, &s.DocumentID, &sum},
+				[]any{&s.ChunkID, &s.Index, &s.Headings, &s.Page, &s.Start, &s.End, &s.Content, &s.DocumentID,
+					&s.Filename, &sum},
 				func() error {
 					s.SHA256 = hex.EncodeToString(sum)
 					found[s.ChunkID] = s

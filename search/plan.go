@@ -46,7 +46,7 @@ type Plan struct {
 	Depth    int    `json:"depth"` // candidates of each list
 	Model    string `json:"model,omitempty"`
 	// Chunks is how many passages the tenant was last seen to have, and Matching how many of them some conditions were
-	// estimated to leave; -1 without conditions.
+	// estimated to leave, where an index or comparing these was the choice; else -1.
 	Chunks   int `json:"chunks"`
 	Matching int `json:"matching"`
 }
@@ -80,8 +80,8 @@ func (s *tenantState) reads() []string {
 
 const english = "english"
 
-// decide plans a search: matching is how many passages its conditions leave, about, -1 where it has none, and few how
-// many are rather compared one by one.
+// decide plans a search: matching is how many passages its conditions leave, about, -1 where it has none or that
+// decides nothing, and few how many are rather compared one by one.
 func (s *tenantState) decide(q *Query, depth, matching, few int) Plan {
 	p := Plan{Mode: q.Mode, Depth: depth, Model: s.model, Chunks: s.chunks, Matching: matching}
 	switch {

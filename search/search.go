@@ -179,13 +179,13 @@ func (s *Searcher) depth(q *Query, after *cursor) int {
 
 // matching finds the documents that meet the conditions, where it makes a difference how many they are: all of them,
 // where their passages are about as few as are compared one by one, and else nil. It returns how many passages they
-// have, about; -1 without conditions.
+// have, about; -1 where that decides nothing.
 func (s *Searcher) matching(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, st *tenantState,
 	q *Query) (passages int, documents []uuid.UUID, err error) {
-	if len(q.Where) == 0 {
+	if len(q.Where) == 0 || !st.indexed || q.Mode == Lexical {
 		return -1, nil, nil
 	}
-	if !st.indexed || q.Mode == Lexical || st.documents == 0 {
+	if st.documents == 0 {
 		return st.chunks, nil, nil
 	}
 	run := &statement{tenant: tenant, q: q, args: []any{tenant}}

@@ -1,9 +1,11 @@
 package search
 
 import (
+	"cmp"
 	"context"
 	_ "embed"
 	"slices"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/google/uuid"
@@ -23,6 +25,8 @@ const (
 	maxCorrections = 4    // words of a query
 	minWord        = 5    // characters of a word that is allowed one mistake
 	longWord       = 8    // and of one that is allowed two
+	minTerm        = 3    // characters of a term that one is compared with
+	maxCompared    = 8    // terms that it is looked up how passages write
 	maxCandidates  = 3    // words that one is taken for
 	maxTerms       = 5000 // of the tenant's that are looked at
 	maxCorrected   = 64   // characters of a word
@@ -46,59 +50,106 @@ func correctSpelling(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, q *Query,
 		if len(all) == maxCorrections {
 			break
 		}
-		terms, err := nearTerms(ctx, tx, tenant, q, w.reads)
+		near, err := nearWords(ctx, tx, tenant, q, w)
 		if err != nil {
 			return nil, err
 		}
-		if len(terms) == 0 {
+		if len(near) == 0 {
 			continue
 		}
-		shown, err := surfaces(ctx, tx, tenant, q, terms)
-		if err != nil {
-			return nil, err
+		for _, c := range near {
+			w.found = append(w.found, weightedTerm{c.term, correctedFactor})
+			w.Terms = append(w.Terms, c.surface)
 		}
-		for _, t := range terms {
-			w.found = append(w.found, weightedTerm{t, correctedFactor})
-		}
-		w.Note = "corrected"
-		all = append(all, Correction{w.Word, shown})
+		slices.Sort(w.Terms)
+		w.Terms, w.Note = slices.Compact(w.Terms), "corrected"
+		all = append(all, Correction{w.Word, w.Terms})
 	}
 	return all, nil
 }
 
-// nearTerms returns the tenant's terms that are nearest to one of a word's readings. Readings that begin alike are
-// compared with the same terms.
-func nearTerms(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, q *Query, reads []string) (near []string, err error) {
-	least := 3
-	for begin, reads := range byFirstLetter(reads) {
+// candidate is a term of the tenant's that a word may have been meant for.
+type candidate struct {
+	term     string
+	surface  string // how a passage writes it
+	mistakes int    // between them, or between their terms
+	begins   int    // between the term and the beginning of the word that is nearest to it
+}
+
+// nearWords returns the tenant's words that are nearest to one that it has not. Terms are compared first: the word's
+// with the tenant's; and, because a mistake may keep its ending from being taken off, theirs with its beginning. Then
+// it is compared with how passages write the nearest of them.
+func nearWords(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, q *Query, w *Word) (near []candidate, err error) {
+	most := allowedMistakes(w.Word)
+	all, err := candidates(ctx, tx, tenant, q, w, most)
+	if err != nil || len(all) == 0 {
+		return nil, err
+	}
+	terms := make([]string, len(all))
+	for i := range all {
+		terms[i] = all[i].term
+	}
+	written, err := surfaces(ctx, tx, tenant, q, terms)
+	if err != nil {
+		return nil, err
+	}
+	word := []rune(w.Word)
+	for i := range all {
+		c := &all[i]
+		c.surface = written[i]
+		whole, _ := editDistance(word, []rune(c.surface), most)
+		if c.mistakes = min(c.mistakes, whole); c.mistakes <= most {
+			near = append(near, *c)
+		}
+	}
+	slices.SortFunc(near, func(a, b candidate) int {
+		return cmp.Or(a.mistakes-b.mistakes, strings.Compare(a.term, b.term))
+	})
+	for i := range near {
+		if i == maxCandidates || near[i].mistakes > near[0].mistakes {
+			return near[:i], nil
+		}
+	}
+	return near, nil
+}
+
+// candidates returns the tenant's terms that are nearest to one of a word's readings or to its beginning. Readings
+// that begin alike are compared with the same terms.
+func candidates(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, q *Query, w *Word, most int) (all []candidate,
+	err error) {
+	for begin, reads := range byFirstLetter(w.reads) {
 		shortest, longest := maxCorrected, 0
 		for _, word := range reads {
-			length, off := utf8.RuneCountInString(word), allowedMistakes(word)
-			shortest, longest = min(shortest, length-off), max(longest, length+off)
+			length := utf8.RuneCountInString(word)
+			shortest, longest = min(shortest, max(minTerm, length/2)), max(longest, length+most)
 		}
-		var terms []string
+		var term string
 		err = tenantdb.Send(ctx, tx,
 			tenantdb.Statement{SQL: nearSQL, Args: []any{tenant, begin, textAfter(begin), shortest, longest, maxTerms},
-				Within: q.Within, KeepSnapshot: true}, func(rows pgx.Rows) (err error) {
-				terms, err = pgx.CollectRows(rows, pgx.RowTo[string])
+				Within: q.Within, KeepSnapshot: true}, func(rows pgx.Rows) error {
+				_, err := pgx.ForEachRow(rows, []any{&term}, func() error {
+					c := candidate{term: term, mistakes: most + 1, begins: most + 1}
+					for _, word := range reads {
+						whole, begins := editDistance([]rune(word), []rune(term), most)
+						c.mistakes, c.begins = min(c.mistakes, whole), min(c.begins, begins)
+					}
+					if min(c.mistakes, c.begins) <= most {
+						all = append(all, c)
+					}
+					return nil
+				})
 				return err
 			})
 		if err != nil {
 			return nil, err
 		}
-		for _, word := range reads {
-			switch found, distance := nearestTerms(word, terms, allowedMistakes(word)); {
-			case len(found) == 0 || distance > least:
-			case distance < least:
-				near, least = found, distance
-			default:
-				near = append(near, found...)
-			}
-		}
 	}
-	slices.Sort(near)
-	near = slices.Compact(near)
-	return near[:min(len(near), maxCandidates)], nil
+	slices.SortFunc(all, func(a, b candidate) int {
+		return cmp.Or(min(a.mistakes, a.begins)-min(b.mistakes, b.begins), len(b.term)-len(a.term),
+			strings.Compare(a.term, b.term))
+	})
+	all = slices.CompactFunc(all, func(a, b candidate) bool { return a.term == b.term })
+	return all[:min(len(all), maxCompared)], nil
 }
 
 // byFirstLetter groups a word's readings that are long enough to be corrected.
@@ -113,15 +164,14 @@ func byFirstLetter(reads []string) map[string][]string {
 	return groups
 }
 
-// surfaces returns how terms are written in the tenant's passages, without repeating one.
+// surfaces returns how a passage writes each of some terms.
 func surfaces(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, q *Query, terms []string) (words []string, err error) {
 	err = tenantdb.Send(ctx, tx, tenantdb.Statement{SQL: surfacesSQL, Args: []any{tenant, terms}, Within: q.Within,
 		KeepSnapshot: true}, func(rows pgx.Rows) (err error) {
 		words, err = pgx.CollectRows(rows, pgx.RowTo[string])
 		return err
 	})
-	slices.Sort(words)
-	return slices.Compact(words), err
+	return words, err
 }
 
 func allowedMistakes(word string) int {
@@ -131,26 +181,12 @@ func allowedMistakes(word string) int {
 	return 1
 }
 
-// nearestTerms returns the terms that are the fewest mistakes away from a word, and how many these are.
-func nearestTerms(word string, terms []string, most int) (near []string, mistakes int) {
-	for _, t := range terms {
-		switch d := editDistance([]rune(word), []rune(t), most); {
-		case d > most:
-		case d < most:
-			near, most = []string{t}, d
-		default:
-			near = append(near, t)
-		}
-	}
-	slices.Sort(near)
-	return near[:min(len(near), maxCandidates)], most
-}
-
 // editDistance counts the letters put in, left out, changed or swapped with the next (optimal string alignment) that
-// make b of a; more than most is most+1.
-func editDistance(a, b []rune, most int) int {
-	if len(a)-len(b) > most || len(b)-len(a) > most {
-		return most + 1
+// make b of a, and of the beginning of a that is nearest to b; more than most is most+1.
+func editDistance(a, b []rune, most int) (whole, beginning int) {
+	beginning = most + 1
+	if len(b)-len(a) > most {
+		return most + 1, beginning
 	}
 	before, last, row := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
 	for j := range last {
@@ -169,6 +205,7 @@ func editDistance(a, b []rune, most int) int {
 			}
 		}
 		before, last, row = last, row, before
+		beginning = min(beginning, last[len(b)])
 	}
-	return min(last[len(b)], most+1)
+	return min(last[len(b)], most+1), beginning
 }

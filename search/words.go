@@ -20,7 +20,8 @@ type Word struct {
 	// Weight is how often it counts: as often as it stands in the query, less where it was corrected; 0 for a stop word
 	// of the query's language, and for a word that no passage has.
 	Weight float64 `json:"weight"`
-	// Terms are what passages have of it: its stems, other spellings, compounds.
+	// Terms are what passages have of it: its stems, other spellings, compounds; of a corrected word, those it was
+	// taken for.
 	Terms []string `json:"terms,omitempty"`
 	// Note says why it does not count, or counts as something else: stop word, not found, corrected, part of another.
 	Note string `json:"note,omitempty"`
@@ -210,12 +211,24 @@ func markPhrases(words []*Word, phrases []readWord) {
 	}
 }
 
-// finishWords gives each word its terms as they are shown.
+// finishWords gives each word its terms as they are shown, and has it weigh what the best of them counts.
 func finishWords(words []*Word) {
 	for _, w := range words {
-		w.Terms = nil
+		best := 0.0
 		for _, t := range w.found {
-			w.Terms = append(w.Terms, t.term)
+			best = max(best, t.factor)
+		}
+		shown := w.Terms
+		w.Terms = nil
+		for i := range w.found {
+			w.found[i].factor /= best
+			w.Terms = append(w.Terms, w.found[i].term)
+		}
+		if best > 0 {
+			w.Weight *= best
+		}
+		if shown != nil {
+			w.Terms = shown
 		}
 		if w.begin != "" {
 			w.Terms = []string{w.begin + "*"}

@@ -153,8 +153,18 @@ func TestAQuestionsWordsWeighAsOftenAsTheyStandThere(t *testing.T) {
 // TestCorrectionsAreWords shows what a word was taken for as it is written, and corrects no word that is there.
 func TestCorrectionsAreWords(t *testing.T) {
 	door := testkit.Door(t)
-	say(t, door, tenantA, "english", map[string]string{"a": "The Advantages of archives.", "b": "A warranty of pumps."})
+	say(t, door, tenantA, "english", map[string]string{"a": "The Advantages of archives.", "b": "A warranty of pumps.",
+		"c": "Submersible ones are delivered on vacations", "d": "A comparison", "e": "It lasts."})
+	if err := door.Query(t.Context(), tenantA, `INSERT INTO kb_passages (tenant_id, chunk_id, headings, start_byte,
+		end_byte, language) SELECT tenant_id, id, ARRAY['Privacy policy'], 0, 1, 'english'
+		FROM kb_chunks WHERE content LIKE '%lasts%'`, nil, nil); err != nil {
+		t.Fatal(err)
+	}
 	for question, want := range map[string][]search.Correction{
+		"Submersibel": {{From: "submersibel", To: []string{"submersible"}}}, // no ending that a stemmer knows
+		"vactaion":    {{From: "vactaion", To: []string{"vacations"}}},
+		"deliverd":    {{From: "deliverd", To: []string{"delivered"}}},
+		"polocy":      {{From: "polocy", To: []string{"policy"}}}, // of a heading
 		"advantagse": {{From: "advantagse", To: []string{"advantages"}}},
 		"warrenty":   {{From: "warrenty", To: []string{"warranty"}}},
 		"warranty":   nil, "warranties": nil, "advantage": nil, "archive": nil,
@@ -164,7 +174,13 @@ func TestCorrectionsAreWords(t *testing.T) {
 			t.Errorf("%s finds %q: %s", question, named(f.Hits), d)
 		}
 	}
+	if f := ask(t, door, tenantA, lexical("company")); len(f.Corrections)+len(f.Hits) != 0 { // begins as a term does
+		t.Errorf("company is taken for %v", f.Corrections)
+	}
 	exact, near := ask(t, door, tenantA, lexical("warranty")), ask(t, door, tenantA, lexical("warrenty"))
+	if w := near.Words[0]; w.Weight != 0.5 || !slices.Equal(w.Terms, []string{"warranty"}) {
+		t.Errorf("a correction is shown as %+v", w)
+	}
 	if near.Hits[0].Score >= exact.Hits[0].Score {
 		t.Errorf("a correction counts %v, the word %v", near.Hits[0].Score, exact.Hits[0].Score)
 	}

@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -18,6 +21,7 @@ import (
 	"github.com/konstruct/konstruct/internal/devpg"
 	"github.com/konstruct/konstruct/migrations"
 	"github.com/konstruct/konstruct/notary"
+	"github.com/konstruct/konstruct/search"
 )
 
 // databaseURLs are the connection URLs of one database, by role; empty where there is none.
@@ -44,7 +48,11 @@ func (a *app) database(ctx context.Context) (u databaseURLs, done func(), err er
 				passwordSetting(r.setting), appSetting), exitUsage}
 		}
 	}
-	fmt.Fprintf(a.err, "konstruct: no KONSTRUCT_DATABASE_URL is set: using the private database in %s\n", a.DataDir)
+	which := "using the private database in"
+	if _, err := os.Stat(filepath.Join(a.DataDir, "pg")); errors.Is(err, fs.ErrNotExist) {
+		which = "making a new, empty database in"
+	}
+	fmt.Fprintf(a.err, "konstruct: no KONSTRUCT_DATABASE_URL is set: %s %s\n", which, a.DataDir)
 	cluster, err := a.privateCluster(ctx)
 	if err != nil {
 		return u, nil, err
@@ -203,7 +211,9 @@ func exitCode(err error) int {
 		return exitNoDB
 	}
 	var parse *pgconn.ParseConfigError
-	if errors.As(err, &parse) {
+	var query *search.QueryError
+	var event *audit.FieldError
+	if errors.As(err, &parse) || errors.As(err, &query) || errors.As(err, &event) {
 		return exitUsage
 	}
 	return exitFailed

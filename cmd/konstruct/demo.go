@@ -182,7 +182,7 @@ func (c demoCmd) search(ctx context.Context, a *app, k *konstruct.Konstruct, p, 
 		if err != nil {
 			return err
 		}
-		a.printHits(r.Hits, 2)
+		a.printHits(r.Hits, r.Plan.Mode, 2)
 		fmt.Fprintln(a.out, a.dim("event "+r.EventID.String()))
 	}
 	if len(other.questions) == 0 {
@@ -193,7 +193,7 @@ func (c demoCmd) search(ctx context.Context, a *app, k *konstruct.Konstruct, p, 
 	if err != nil {
 		return err
 	}
-	a.printHits(r.Hits, 1)
+	a.printHits(r.Hits, r.Plan.Mode, 1)
 	for _, h := range r.Hits {
 		if c.Dir == "" && !p.owns(h.Source) {
 			return fmt.Errorf("tenant %s was shown %s, which is not its own", p.name, h.Filename)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -66,6 +67,17 @@ func (c auditRetrievalCmd) Run(ctx context.Context, a *app) error {
 	}
 	fmt.Fprintf(a.out, "%s\n%s, %s\n", a.bold(printable(question)),
 		s.Event.CreatedAt.UTC().Format("2006-01-02 15:04:05 MST"), printable(how))
+	for _, part := range []struct {
+		name  string
+		value any
+	}{{"conditions", s.Options.Where}, {"words corrected", s.Options.Corrections}} {
+		if raw, err := json.Marshal(part.value); err == nil && part.value != nil {
+			fmt.Fprintf(a.out, "%s: %s\n", part.name, printable(string(raw)))
+		}
+	}
+	if len(s.Options.Labels) > 0 {
+		fmt.Fprintf(a.out, "labels: %s\n", printable(strings.Join(s.Options.Labels, ", ")))
+	}
 	for _, p := range s.Passages {
 		state := a.green("as it was shown")
 		switch p.State {
@@ -73,6 +85,8 @@ func (c auditRetrievalCmd) Run(ctx context.Context, a *app) error {
 			state = a.red("changed since: what was shown is not stored any more")
 		case konstruct.Deleted:
 			state = a.red("gone: what was shown is not stored any more")
+		case konstruct.Hidden:
+			state = a.red("hidden: its document has labels")
 		}
 		if p.Version > 0 && p.CurrentVersion != p.Version {
 			state += fmt.Sprintf(", of version %d; ", p.Version)
@@ -82,8 +96,12 @@ func (c auditRetrievalCmd) Run(ctx context.Context, a *app) error {
 				state += fmt.Sprintf("the document stands at %d", p.CurrentVersion)
 			}
 		}
+		where := p.Headings
+		if p.Filename != "" {
+			where = append([]string{p.Filename}, where...)
+		}
 		fmt.Fprintf(a.out, "%d. score %.3f  %s  %s\n   passage %s, sha256 %s\n", p.Rank, p.Score, state,
-			printable(strings.Join(p.Headings, " › ")), p.ChunkID, p.SHA256)
+			printable(strings.Join(where, " › ")), p.ChunkID, p.SHA256)
 		if p.State == konstruct.Unchanged {
 			for _, l := range wrap(printable(oneLine(p.Content, 2000)), 100) {
 				fmt.Fprintf(a.out, "   %s\n", l)

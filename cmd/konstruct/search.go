@@ -44,6 +44,9 @@ func (f searchFlags) request(text, after string) (q konstruct.SearchRequest, err
 		MinScore: f.MinScore, Diversity: f.Diversity, PerDocument: f.PerDoc, Neighbours: f.Around,
 		Within: f.Within, Operators: f.Operators, Duplicates: f.Duplicates,
 		LexicalFallback: f.LexicalFallback, Rerank: f.Rerank, After: after}
+	if f.TopK < 1 {
+		return q, &search.QueryError{Field: "top-k", Reason: fmt.Sprintf("%d: it is 1 to %d", f.TopK, search.MaxHits)}
+	}
 	for _, w := range f.Where {
 		c, err := search.ParseCondition(w)
 		if err != nil {
@@ -109,7 +112,10 @@ func (c kbSearchCmd) Run(ctx context.Context, a *app) error {
 		for _, sp := range r.Spelled {
 			fmt.Fprintf(a.err, "no passage has %q: looked for %s too\n", sp.From, strings.Join(sp.To, ", "))
 		}
-		a.printHits(r.Hits, 3)
+		if len(r.Hits) == 0 {
+			fmt.Fprintln(a.out, c.nothingFound(r.Plan.Chunks))
+		}
+		a.printHits(r.Hits, r.Plan.Mode, 3)
 		if r.Next != "" {
 			fmt.Fprintf(a.err, "more: --after %s\n", r.Next)
 		}
@@ -118,11 +124,19 @@ func (c kbSearchCmd) Run(ctx context.Context, a *app) error {
 	return nil
 }
 
-// printHits prints passages, each with at most some lines of its text.
-func (a *app) printHits(hits []konstruct.Hit, lines int) {
-	if len(hits) == 0 {
-		fmt.Fprintln(a.out, "nothing found")
+// nothingFound says so, and where to look, in a tenant with so many passages.
+func (f searchFlags) nothingFound(passages int) string {
+	switch {
+	case passages == 0:
+		return "nothing found: the tenant has no passages that this search may see"
+	case len(f.Where) > 0:
+		return "nothing found: does any document meet the conditions? Values are compared as written, case included"
 	}
+	return "nothing found"
+}
+
+// printHits prints passages, each with at most some lines of its text.
+func (a *app) printHits(hits []konstruct.Hit, mode search.Mode, lines int) {
 	for i, h := range hits {
 		where := h.Filename
 		if h.Page > 0 {
@@ -131,7 +145,7 @@ func (a *app) printHits(hits []konstruct.Hit, lines int) {
 		if len(h.Headings) > 0 {
 			where += " › " + strings.Join(h.Headings, " › ")
 		}
-		fmt.Fprintf(a.out, "%d. %s  %s\n", i+1, a.green(scoreText(h)), a.bold(printable(oneLine(where, 110))))
+		fmt.Fprintf(a.out, "%d. %s  %s\n", i+1, a.green(scoreText(h, mode)), a.bold(printable(oneLine(where, 110))))
 		text := func(content string, paint func(string) string) {
 			for _, l := range wrap(printable(oneLine(content, 100*lines)), 100) {
 				fmt.Fprintf(a.out, "   %s\n", paint(l))
@@ -152,12 +166,12 @@ func (a *app) printHits(hits []konstruct.Hit, lines int) {
 
 // scoreText names the score that the search's event holds, which audit explain prints too, and the similarity, which
 // unlike most scores has a scale.
-func scoreText(h konstruct.Hit) string {
+func scoreText(h konstruct.Hit, mode search.Mode) string {
 	score := fmt.Sprintf("score %.3f", h.Score)
 	switch {
-	case h.Similarity == nil:
-		return score + " (lexical)"
-	case *h.Similarity != h.Score:
+	case mode == search.Lexical:
+		return score + " (BM25)"
+	case mode == search.Hybrid && h.Similarity != nil:
 		return score + fmt.Sprintf(" (similarity %.3f)", *h.Similarity)
 	}
 	return score
@@ -220,7 +234,8 @@ type kbExplainCmd struct {
 
 // Help is shown by --help.
 func (kbExplainCmd) Help() string {
-	return "Searches and shows how; what is found is not shown, and nothing is recorded. " +
+	return "Searches, and shows how: which words counted, what each hit's score is made of, and the database's plan. " +
+		"Nothing is recorded. " +
 		conditionHelp + "\n\nExample:\n\n  konstruct " +
 		"kb explain --tenant $T \"How are dead rows reclaimed?\" --mode semantic"
 }
@@ -252,7 +267,7 @@ func (c kbExplainCmd) Run(ctx context.Context, a *app) error {
 	}
 	say("passages", "%d of the tenant's", e.Chunks)
 	if e.Matching >= 0 {
-		say("conditions", "leave some %d", e.Matching)
+		say("conditions", "leave some %s", plural.Of(e.Matching, "passage", "passages"))
 	}
 	if e.Index != "" {
 		say("index", "%s, ef_search %d", e.Index, e.EfSearch)
