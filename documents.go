@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/konstruct/konstruct/kb"
+	"github.com/konstruct/konstruct/tenantdb"
 )
 
 // List returns at most limit documents in the order of their ids, beginning after the given id; uuid.Nil begins with
@@ -106,9 +107,16 @@ func (g Documents) Language(ctx context.Context) (language string, err error) {
 }
 
 // SetLanguage sets that language, by its name or code (german, de); empty has it follow the documents again. What is
-// stored already stays as it was read. For another name it returns a kb.LanguageError.
+// stored already stays as it was read, until RereadLanguages. For another name it returns a kb.LanguageError.
 func (g Documents) SetLanguage(ctx context.Context, language string) error {
 	return g.t.k.door.Tx(ctx, g.t.id, func(ctx context.Context, tx pgx.Tx) error {
 		return kb.SetDefaultLanguage(ctx, tx, g.t.id, language)
 	})
+}
+
+// RereadLanguages looks at the language of every document's text again, as if it were ingested now, and has searches
+// read those in another one anew. It returns how many these were. progress, when not nil, is called with the number of
+// documents looked at since its last call.
+func (g Documents) RereadLanguages(ctx context.Context, progress func(int)) (int, error) {
+	return kb.RereadLanguages(tenantdb.Trusted(ctx), g.t.k.door, g.t.id, progress)
 }

@@ -28,6 +28,7 @@ type Document struct {
 	ContentType string    `json:"content_type"`
 	Title       string    `json:"title,omitempty"`
 	FileInfo    FileInfo  `json:"about,omitzero"`
+	Language    string    `json:"language"` // that its words are read in, as english; simple: as they stand
 	// Version counts from 1, and up each time the document is replaced.
 	Version    int            `json:"version"`
 	Labels     []string       `json:"labels,omitempty"` // who may find it; everybody where there are none
@@ -51,7 +52,7 @@ var documentsSQL string
 
 func scanDocument(row pgx.CollectableRow) (d Document, err error) {
 	err = row.Scan(&d.ID, &d.AgentID, &d.Filename, &d.Source, &d.ContentType, &d.Title, &d.FileInfo, &d.Bytes,
-		&d.SHA256, &d.Chunks, &d.IngestedAt, &d.Version, &d.Labels, &d.Metadata)
+		&d.SHA256, &d.Chunks, &d.IngestedAt, &d.Version, &d.Labels, &d.Metadata, &d.Language)
 	return d, err
 }
 

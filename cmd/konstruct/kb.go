@@ -323,6 +323,7 @@ func (c kbShowCmd) Run(ctx context.Context, a *app) error {
 	if about := describeFile(d); about != "" {
 		fmt.Fprintln(a.out, printable(about))
 	}
+	fmt.Fprintln(a.out, "read in", d.Language)
 	if len(d.Labels) > 0 {
 		fmt.Fprintln(a.out, "for", printable(strings.Join(d.Labels, ", ")))
 	}
