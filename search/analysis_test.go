@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -115,6 +117,50 @@ func TestFunctionsThatReadTextTakeAnything(t *testing.T) {
 		var pg *pgconn.PgError
 		if err != nil && (!errors.As(err, &pg) || pg.Code != "42704" && pg.Code != "42601" && pg.Code != "42602") {
 			t.Errorf("%.120s: %v", call, err)
+		}
+	}
+}
+
+// TestAHostileQuestionIsAnsweredSoon asks what takes longest to look up, of a tenant whose language joins words.
+func TestAHostileQuestionIsAnsweredSoon(t *testing.T) {
+	door := testkit.Door(t)
+	texts := map[string]string{}
+	for i := range 100 {
+		text := ""
+		for j := range 50 {
+			text += fmt.Sprintf("%c%s%s ", 'a'+(i+j)%26, strings.Repeat(string(rune('a'+i%26)), 4),
+				strings.Repeat(string(rune('a'+j%26)), 5))
+		}
+		texts[fmt.Sprint(i)] = text
+	}
+	say(t, door, tenantA, "german", texts)
+	words := func(n, letters int) string {
+		r := rand.New(rand.NewPCG(1, uint64(n)))
+		var b strings.Builder
+		for range n {
+			for range letters {
+				b.WriteByte(byte('a' + r.IntN(26)))
+			}
+			b.WriteByte(' ')
+		}
+		return b.String()
+	}
+	for name, question := range map[string]string{"a long word": words(1, 32000), "Cyrillic": strings.Repeat("ж", 16000),
+		"long words": words(30, 1000), "words": words(3500, 8), "compounds": words(500, 60), "short": words(10000, 2),
+		"joined": strings.Repeat("a\u200d", 8000), "phrases": strings.Repeat(`"ab cd" `, 4000),
+		"never": strings.Repeat("-ab ", 8000), "beginnings": strings.Repeat("ab* ", 8000),
+		"ligatures": strings.Repeat("\ufdfa", 10000)} {
+		for _, q := range []search.Query{{Mode: search.Lexical, Text: question, K: 5},
+			{Mode: search.Hybrid, Text: question, Vector: near(2, 1, 0), K: 5}} {
+			began := time.Now()
+			if _, err := search.NewSearcher().Search(t.Context(), door, tenantA, q); err != nil {
+				t.Errorf("%s, %s: %v", q.Mode, name, err)
+			}
+			if took := time.Since(began); took > 3*time.Second {
+				t.Errorf("%s, %s: %v", q.Mode, name, took)
+			} else {
+				t.Logf("%s, %s: %v", q.Mode, name, took)
+			}
 		}
 	}
 }

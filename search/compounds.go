@@ -18,6 +18,8 @@ import (
 const (
 	minCompoundPart = 4  // letters of a word that compounds are looked up by
 	minCompound     = 9  // letters of a compound that is split
+	maxCompound     = 60 // and the most: all its places are tried
+	maxSplits       = 8  // words of a query that are tried
 	maxCompounds    = 10 // that begin, and that end, with a word
 )
 
@@ -46,10 +48,15 @@ func findCompounds(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, st *tenantS
 	if err := addCompounds(ctx, tx, tenant, q, words); err != nil {
 		return nil, err
 	}
+	tried := 0
 	for _, w := range words {
-		if len(w.found) > 0 || w.Weight == 0 || w.begin != "" || utf8.RuneCountInString(w.Word) < minCompound ||
+		n := utf8.RuneCountInString(w.Word)
+		if len(w.found) > 0 || w.Weight == 0 || w.begin != "" || n < minCompound || n > maxCompound ||
 			!isLetters(w.Word) {
 			continue
+		}
+		if tried++; tried > maxSplits {
+			break
 		}
 		parts, err := splitCompound(ctx, tx, tenant, st, q, w)
 		if err != nil {

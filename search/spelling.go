@@ -22,7 +22,7 @@ type Correction struct {
 
 // Limits of spelling correction.
 const (
-	maxCorrections = 4    // words of a query
+	maxCorrections = 8    // words of a query that are tried
 	minWord        = 5    // characters of a word that is allowed one mistake
 	longWord       = 8    // and of one that is allowed two
 	minTerm        = 3    // characters of a term that one is compared with
@@ -42,12 +42,13 @@ var surfacesSQL string
 // a long word. A word must begin as it should. What it is taken for counts half.
 func correctSpelling(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, q *Query,
 	words []*Word) (all []Correction, err error) {
+	tried := 0
 	for _, w := range words {
 		n := utf8.RuneCountInString(w.Word)
 		if len(w.found) > 0 || w.Weight == 0 || w.begin != "" || n < minWord || n > maxCorrected || !isLetters(w.Word) {
 			continue
 		}
-		if len(all) == maxCorrections {
+		if tried++; tried > maxCorrections {
 			break
 		}
 		near, err := nearWords(ctx, tx, tenant, q, w)

@@ -165,9 +165,9 @@ func TestCorrectionsAreWords(t *testing.T) {
 		"vactaion":    {{From: "vactaion", To: []string{"vacations"}}},
 		"deliverd":    {{From: "deliverd", To: []string{"delivered"}}},
 		"polocy":      {{From: "polocy", To: []string{"policy"}}}, // of a heading
-		"advantagse": {{From: "advantagse", To: []string{"advantages"}}},
-		"warrenty":   {{From: "warrenty", To: []string{"warranty"}}},
-		"warranty":   nil, "warranties": nil, "advantage": nil, "archive": nil,
+		"advantagse":  {{From: "advantagse", To: []string{"advantages"}}},
+		"warrenty":    {{From: "warrenty", To: []string{"warranty"}}},
+		"warranty":    nil, "warranties": nil, "advantage": nil, "archive": nil,
 	} {
 		f := ask(t, door, tenantA, lexical(question))
 		if d := cmp.Diff(want, f.Corrections); d != "" || len(f.Hits) != 1 {

@@ -26,16 +26,20 @@ const (
 // sends nothing. HTTP/2 needs none of this: a stream ends without its connection.
 func (s *Server) drainBody(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.ProtoMajor != 1 || r.Body == nil || r.Body == http.NoBody {
+		if r.ProtoMajor != 1 {
 			next.ServeHTTP(w, r)
 			return
 		}
-		body := &incomingBody{ReadCloser: r.Body, size: r.ContentLength}
+		if r.Body == nil || r.Body == http.NoBody {
+			next.ServeHTTP(bodilessWriter{w}, r)
+			return
+		}
+		body := &incomingBody{ReadCloser: r.Body, size: r.ContentLength, control: http.NewResponseController(w)}
 		l := &lingeringWriter{ResponseWriter: w, body: body, expects: strings.EqualFold(r.Header.Get("Expect"),
 			"100-continue")}
 		own := *r // net/http checks the original request's body when it responds
 		own.Body = body
-		control := http.NewResponseController(w)
+		control := body.control
 		// A client may send a head and never a body: bound the wait until the handler sets its own deadline.
 		if err := control.SetReadDeadline(time.Now().Add(bodyTime)); err != nil && !errors.Is(err,
 			http.ErrNotSupported) {
@@ -57,6 +61,9 @@ type incomingBody struct {
 	size  int64 // Content-Length; -1 if unknown
 	read  atomic.Int64
 	ended atomic.Bool
+	// control ends the read deadline with the body. net/http goes on reading, to see whether the client is still
+	// there: a deadline that passes then would cancel the contexts of this and of every later request of the connection.
+	control *http.ResponseController
 }
 
 // Read implements io.Reader.
@@ -65,6 +72,9 @@ func (b *incomingBody) Read(p []byte) (int, error) {
 	b.read.Add(int64(n))
 	if errors.Is(err, io.EOF) {
 		b.ended.Store(true)
+	}
+	if b.over() {
+		_ = b.control.SetReadDeadline(time.Time{}) // ignore the error: the connection is gone
 	}
 	return n, err
 }
@@ -87,6 +97,23 @@ type lingeringWriter struct {
 	status   int          // of the held response
 	held     bytes.Buffer // the response, when the body will be drained
 }
+
+// SetReadDeadline sets the deadline for the rest of the body, if there is one: see incomingBody.
+func (l *lingeringWriter) SetReadDeadline(t time.Time) error {
+	if l.body.over() {
+		return nil
+	}
+	return l.body.control.SetReadDeadline(t)
+}
+
+// bodilessWriter is for a request without a body: it has no read deadline, as an incomingBody that is over.
+type bodilessWriter struct{ http.ResponseWriter }
+
+// SetReadDeadline does nothing.
+func (bodilessWriter) SetReadDeadline(time.Time) error { return nil }
+
+// Unwrap lets http.ResponseController reach the connection.
+func (b bodilessWriter) Unwrap() http.ResponseWriter { return b.ResponseWriter }
 
 // decide decides how to treat the rest of the body, when the response begins.
 func (l *lingeringWriter) decide(status int) {

@@ -27,7 +27,7 @@ type searchFlags struct {
 	MinScore        *float64      `help:"Leave out passages that score less." placeholder:"SCORE"`
 	Diversity       float64       `help:"How much passages are to differ, from 0 to 1." default:"0"`
 	PerDoc          bool          `name:"per-document" help:"The best passage of each document alone."`
-	Around          int           `help:"Passages before and after each, up to 10." default:"0"`
+	Around          int           `help:"Passages before and after each, up to 10." default:"0" aliases:"neighbours"`
 	Within          time.Duration `help:"Give up when the database takes longer." placeholder:"TIME"`
 	LexicalFallback bool          `help:"Search by words while the model is unavailable."`
 	Rerank          bool          `help:"Let KONSTRUCT_RERANK_URL order the first 50."`
