@@ -11,12 +11,15 @@ CREATE TABLE public.kb_points (
   chunk_id    uuid NOT NULL,
   language    text NOT NULL,
   half        halfvec(384),
+  text_hash   bigint NOT NULL,
   PRIMARY KEY (tenant_id, document_id, chunk_id) INCLUDE (half)
 );
+CREATE INDEX ix_kb_points_text ON public.kb_points (tenant_id, text_hash);
 COMMENT ON TABLE public.kb_points IS
   'each passage''s vector at length 1 and half the precision, in an index that a search of one tenant, '
   'or of some documents, reads alone';
 COMMENT ON COLUMN public.kb_points.half IS 'NULL where the vector has no length: nothing is near it';
+COMMENT ON COLUMN public.kb_points.text_hash IS 'of the passage''s text: equal passages are found by it';
 
 CREATE TABLE public.kb_terms (
   tenant_id uuid     NOT NULL,
@@ -98,7 +101,7 @@ CREATE FUNCTION public.kb_tokens(content text) RETURNS TABLE (n bigint, token te
   LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
   SELECT m.n, m.found[1]
     FROM regexp_matches(CASE WHEN octet_length(content) = length(content) THEN left(content, 100000) ELSE
-           replace(translate(normalize(left(content, 100000), NFKC),
+           replace(translate(left(normalize(left(content, 100000), NFKC), 100000),
              '٠١٢٣٤٥٦٧٨٩۰۱۲۳۴۵۶۷۸۹०१२३४५६७८९๐๑๒๓๔๕๖๗๘๙’ʼ‐‑⁄' || U&'\00ad\200c\200d\feff',
              '0123456789012345678901234567890123456789''''--/'), 'เเ', 'แ') END,
            '([^\u0001-\u002f:-@\[-`{-\u00a9\u00ab-\u00b4\u00b6-\u00b9\u00bb-\u00bf\u00d7\u00f7\u037e\u0387'
@@ -241,11 +244,14 @@ CREATE FUNCTION public.kb_sequence(language text, content text) RETURNS text LAN
       FROM public.kb_tokens(content) t, public.kb_parts(t.token) p WHERE p.kind <> 'i')
 $$;
 
--- Whether a passage or one of its headings has each of some phrases, and neither has any of others.
+-- Whether a passage or one of its headings has each of some phrases, and neither has any of others. A phrase without
+-- words asks for nothing.
 CREATE FUNCTION public.kb_meets(language text, content text, headings text[], must text[], never text[])
   RETURNS boolean LANGUAGE sql STABLE PARALLEL SAFE AS $$
-  SELECT NOT EXISTS (SELECT FROM unnest(must) m WHERE strpos(s.words, public.kb_sequence(language, m)) = 0)
-         AND NOT EXISTS (SELECT FROM unnest(never) m WHERE strpos(s.words, public.kb_sequence(language, m)) > 0)
+  SELECT NOT EXISTS (SELECT FROM unnest(must) m, public.kb_sequence(language, m) q
+                      WHERE q <> '  ' AND strpos(s.words, q) = 0)
+         AND NOT EXISTS (SELECT FROM unnest(never) m, public.kb_sequence(language, m) q
+                          WHERE q <> '  ' AND strpos(s.words, q) > 0)
     FROM (SELECT public.kb_sequence(language, content) -- nothing that is looked up has a line's end
                  || coalesce((SELECT string_agg(E'\n' || public.kb_sequence(language, h), '')
                                 FROM unnest(headings) h), '') AS words OFFSET 0) s
@@ -271,6 +277,8 @@ CREATE FUNCTION public.kb_question(languages text[], question text)
                            THEN left(coalesce((ts_lexize(l.d, p.part))[1], p.part), 100)
                       ELSE public.kb_term(l.name, l.d, p.part) END FROM languages l
                UNION SELECT left(public.kb_fold(p.part), 100)
+               UNION SELECT public.kb_term(l.name, l.d, public.kb_fold(p.part)) FROM languages l
+                      WHERE octet_length(p.part) > length(p.part)
                UNION SELECT left(public.kb_fold(public.kb_umlauts('german', p.part)), 100) WHERE p.part ~ '[aou]e'
                UNION SELECT left(replace(replace(replace(p.part, 'ä', 'ae'), 'ö', 'oe'), 'ü', 'ue'), 100)
                       WHERE p.part ~ '^[a-zäöü]*[äöü][a-zäöü]*$'
@@ -321,9 +329,10 @@ BEGIN
     END LOOP;
   END IF;
   IF TG_OP IN ('UPDATE', 'INSERT') THEN
-    INSERT INTO public.kb_points (tenant_id, document_id, chunk_id, language, half)
+    INSERT INTO public.kb_points (tenant_id, document_id, chunk_id, language, half, text_hash)
     SELECT c.tenant_id, c.document_id, c.id, coalesce(s.language, 'simple'),
-           CASE WHEN vector_norm(c.embedding) > 0 THEN l2_normalize(c.embedding)::halfvec(384) END
+           CASE WHEN vector_norm(c.embedding) > 0 THEN l2_normalize(c.embedding)::halfvec(384) END,
+           hashtextextended(c.content, 0)
       FROM new_chunks c LEFT JOIN public.kb_sources s ON s.tenant_id = c.tenant_id AND s.document_id = c.document_id;
     INSERT INTO public.kb_terms (tenant_id, term, chunk_id, times, length, tail)
     SELECT p.tenant_id, p.term, p.chunk_id, p.times, p.length, p.tail
@@ -434,9 +443,10 @@ CREATE TRIGGER kb_wake_deleted AFTER DELETE ON public.kb_chunks
 -- lifted, only within this transaction.
 ALTER TABLE public.kb_chunks NO FORCE ROW LEVEL SECURITY;
 ALTER TABLE public.kb_sources NO FORCE ROW LEVEL SECURITY;
-INSERT INTO public.kb_points (tenant_id, document_id, chunk_id, language, half)
+INSERT INTO public.kb_points (tenant_id, document_id, chunk_id, language, half, text_hash)
 SELECT c.tenant_id, c.document_id, c.id, coalesce(s.language, 'simple'),
-       CASE WHEN vector_norm(c.embedding) > 0 THEN l2_normalize(c.embedding)::halfvec(384) END
+       CASE WHEN vector_norm(c.embedding) > 0 THEN l2_normalize(c.embedding)::halfvec(384) END,
+       hashtextextended(c.content, 0)
   FROM public.kb_chunks c
   LEFT JOIN public.kb_sources s ON s.tenant_id = c.tenant_id AND s.document_id = c.document_id;
 INSERT INTO public.kb_terms (tenant_id, term, chunk_id, times, length, tail)

@@ -251,8 +251,8 @@ func TestEveryWriteAcrossTenantsIsRefused(t *testing.T) {
 			rls},
 		{"a vector of another's chunk", `INSERT INTO kb_vectors (tenant_id, chunk_id, model, embedding) VALUES ('` +
 			tenantA + `', '` + chunkB + `', '` + secret + `', '[1,2]')`, fk},
-		{"forged point", `INSERT INTO kb_points (tenant_id, document_id, chunk_id, language) VALUES ('` + tenantB +
-			`', '` + docB + `', gen_random_uuid(), '')`, rls},
+		{"forged point", `INSERT INTO kb_points (tenant_id, document_id, chunk_id, language, text_hash) VALUES ('` +
+			tenantB + `', '` + docB + `', gen_random_uuid(), '', 1)`, rls},
 		{"forged setting", `INSERT INTO kb_settings (tenant_id, language) VALUES ('` + tenantB + `', 'dutch')
 			ON CONFLICT (tenant_id) DO UPDATE SET language = 'dutch'`, rls},
 		{"forged term", `INSERT INTO kb_terms (tenant_id, term, chunk_id, times, length) VALUES ('` + tenantB +

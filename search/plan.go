@@ -101,6 +101,9 @@ func (s *tenantState) decide(q *Query, depth, matching, few int) Plan {
 		}
 		p.EfSearch = min(p.EfSearch, maxEf)
 	}
+	if q.Mode == Hybrid && p.Tier == Exact {
+		p.Depth = max(p.Depth, exactFusedDepth)
+	}
 	return p
 }
 

@@ -18,7 +18,7 @@ func TestASearchIsPlanned(t *testing.T) {
 		ef              int
 	}{
 		"small":                       {small, Semantic, 16, -1, Exact, 0},
-		"small, conditions":           {small, Hybrid, 100, 3000, Exact, 0},
+		"small, conditions":           {small, Hybrid, 500, -1, Exact, 0},
 		"large":                       {large, Semantic, 16, -1, Indexed, 160},
 		"large, many candidates":      {large, Semantic, 500, -1, Indexed, 500},
 		"large, too many candidates":  {large, Semantic, 2000, -1, Indexed, 1000},

@@ -29,6 +29,7 @@ const (
 	MaxText       = 32 << 10  // bytes of a question's text
 	MaxNeighbours = 10        // passages before and after a hit
 	maxConditions = 100       // of one search
+	maxOperators  = 32        // phrases and words that must not stand there
 	MaxWithin     = time.Hour // how long a search may be let go on
 )
 
@@ -82,13 +83,16 @@ type Hit struct {
 	Filename     string    `json:"filename"`
 	Title        string    `json:"title,omitempty"`
 	Source       string    `json:"source"`
-	// Also are the documents that have the same passage.
+	// Also are the documents that have the same passage, a hundred at most.
 	Also []Twin `json:"also,omitempty"`
 	// Before and Behind are its neighbours, in the document's order.
 	Before []kb.Passage `json:"before,omitempty"`
 	After  []kb.Passage `json:"behind,omitempty"`
 	// Recipe is how its vector was made; empty for a chunk another client wrote.
 	Recipe string `json:"-"`
+
+	twins    []uuid.UUID // chunks with the same text
+	repeated bool        // one of them comes before it
 }
 
 // Twin is a passage with the same text as a hit, in another document or in another place of the same.
@@ -141,6 +145,9 @@ func (q *Query) check() error {
 		return bad("neighbours", "%d: it is 0 to %d", q.Neighbours, MaxNeighbours)
 	case q.Within < 0 || q.Within > MaxWithin || q.Within > 0 && q.Within < time.Millisecond:
 		return bad("within", "%v: it is a millisecond to %v", q.Within, MaxWithin)
+	case q.Mode != Semantic && q.read().operators() > maxOperators:
+		return bad("text", "%d phrases and words that must not stand there, the limit is %d; where these are no "+
+			"operators, ask in another mode or say so (operators: false)", q.read().operators(), maxOperators)
 	case strings.ContainsRune(q.Text, 0):
 		return bad("text", "it has a zero byte")
 	case len(q.Where) > maxConditions:

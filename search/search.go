@@ -27,10 +27,12 @@ func (e *ModelChangedError) Error() string {
 	return "search: search: the model that serves is " + e.Model
 }
 
-// Candidates of each list: at least so many by both, where ranks are fused; a few more than are wanted by meaning,
-// where half the precision chooses and the whole decides.
+// Candidates: the nearest, where scores are fused, by an index or by comparing all; a few more than are wanted by
+// meaning, where half the precision chooses and the whole decides. How many are fused does not depend on how many are
+// wanted, so that one order is that of every page.
 const (
 	fusedDepth       = 100
+	exactFusedDepth  = 500
 	moreDepth        = 5
 	perDocumentDepth = 5    // candidates for each document, where one passage of each is wanted
 	maxDepth         = 2000 // and so how far one may read on
@@ -59,9 +61,10 @@ func (s *Searcher) SearchInTx(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, 
 		if f.Hits, run.halves, err = run.run(withinSource(ctx, tx)); err != nil {
 			return f, queryError(err)
 		}
-		if more := run.missing(f.Hits); more > 0 && f.Plan.Depth < maxDepth {
-			twins += more
-			f.Plan.Depth = min(maxDepth, f.Plan.Depth+more)
+		if more := run.missing(f.Hits); more > 0 && twins < maxDepth {
+			if twins += more; q.Mode != Hybrid {
+				f.Plan.Depth = min(maxDepth, f.Plan.Depth+more)
+			}
 			continue
 		}
 		there := st.chunks
@@ -73,6 +76,8 @@ func (s *Searcher) SearchInTx(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, 
 		}
 		short := len(f.Hits) < min(run.wanted(), there)
 		switch {
+		case q.Mode == Hybrid && after != nil: // its order is that of its first page's candidates
+			return s.finish(ctx, tx, tenant, &q, f, run, after)
 		case short && q.PerDocument && f.Plan.Depth < min(maxDepth, st.chunks):
 			f.Plan.Depth = min(maxDepth, f.Plan.Depth*4)
 		case short && f.Plan.Tier == Indexed && (q.Mode == Semantic || !required(&q)):
@@ -125,7 +130,7 @@ func (s *Searcher) Search(ctx context.Context, door *tenantdb.Door, tenant uuid.
 		}); err != nil {
 			return f, queryError(err)
 		}
-		if len(f.Hits) > 0 && len(f.Hits) >= min(run.wanted(), st.chunks) && run.missing(f.Hits) == 0 {
+		if len(f.Hits) > 0 && len(f.Hits) >= min(run.wanted(), st.chunks) && !haveTwins(f.Hits) {
 			return s.finish(ctx, nil, tenant, &q, f, run, after)
 		}
 	}
@@ -168,11 +173,10 @@ func (s *Searcher) depth(q *Query, after *cursor) int {
 		n = max(n, q.K*diversityWeight+1)
 	}
 	if q.Mode == Hybrid {
-		n = max(n, fusedDepth)
-		if after != nil || q.PerDocument {
-			n = max(n, 4*fusedDepth) // ranks, and so scores, are to be the same on every page
+		if q.PerDocument {
+			return 4 * fusedDepth
 		}
-		return min(n, maxDepth)
+		return fusedDepth
 	}
 	return min(n+moreDepth, maxDepth)
 }
@@ -246,7 +250,8 @@ func (s *statement) run(send queryer) (hits []Hit, halves [][]float32, err error
 		var half []float32
 		_, err := pgx.ForEachRow(rows,
 			[]any{&h.ChunkID, &h.Index, &h.Headings, &h.Page, &h.Start, &h.End, &h.Content, &h.Score, &h.Similarity,
-				&h.LexicalScore, &sum, &h.DocumentID, &h.Version, &h.Filename, &h.Title, &h.Source, &h.Recipe, &half},
+				&h.LexicalScore, &sum, &h.DocumentID, &h.Version, &h.Filename, &h.Title, &h.Source, &h.Recipe, &half,
+				&h.twins, &h.repeated},
 			func() error {
 				h.SHA256 = hex.EncodeToString(sum)
 				hits, halves = append(hits, h), append(halves, half)
@@ -289,6 +294,9 @@ func (s *Searcher) finish(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, q *Q
 		if enough := slices.IndexFunc(f.Hits, func(h Hit) bool { return h.Score < *q.MinScore }); enough >= 0 {
 			f.Hits, f.Next = f.Hits[:enough], ""
 		}
+	}
+	if err := run.nameTwins(ctx, tx, f.Hits); err != nil {
+		return f, queryError(err)
 	}
 	if q.Neighbours > 0 {
 		if err := neighbours(ctx, tx, tenant, f.Hits, q.Neighbours); err != nil {

@@ -110,6 +110,7 @@ type templateData struct {
 	Merged                    bool // whether a word has several terms
 	PerDocument, Early        bool // Early: the hits are chosen before their documents are looked up
 	Diverse, Cursor           bool
+	Merge                     bool // whether equal passages take one place
 
 	Tenant       map[string]string // by a table's name, the condition that its row is the tenant's
 	ModelLiteral string
@@ -135,13 +136,14 @@ func (s *statement) templateData() *templateData {
 		BM25: bm25{K: bm25K, K1: bm25K + 1, B: bm25B, B1: 1 - bm25B}}
 	d.Required = !d.Semantic && d.text.required()
 	d.Preferred = d.Hybrid && !d.text.strict && len(d.text.phrases) > 0
-	d.Early = !d.Required && !d.PerDocument
+	d.Early, d.Merge = !d.Required && !d.PerDocument, !s.q.Duplicates
 	d.counted = s.countedWords()
 	for _, w := range d.counted {
-		d.Merged, d.Must = d.Merged || len(w.found) > 1, d.Must || w.must
+		d.Merged = d.Merged || len(w.found) > 1 || w.begin != "" && len(w.found) > 0
+		d.Must = d.Must || w.must
 	}
 	d.wordArgs = wordArgs(d.counted)
-	for _, table := range []string{"c", "d", "s", "p", "pc", "t", "m", "v"} {
+	for _, table := range []string{"c", "d", "e", "s", "p", "pc", "t", "m", "v"} {
 		d.Tenant[table] = s.tenantIs(table)
 	}
 	return d
@@ -210,7 +212,7 @@ func (d *templateData) value(name string) (any, error) {
 		case d.Required:
 			return mustDepth, nil
 		case d.Hybrid:
-			return min(d.plan.Depth, max(wordsDepth, d.wanted()+1)), nil
+			return wordsDepth, nil
 		}
 		return d.plan.Depth, nil
 	case "phrases":
@@ -219,6 +221,8 @@ func (d *templateData) value(name string) (any, error) {
 		return append([]string{}, d.text.never...), nil
 	case "words", "terms", "factors", "weights", "must":
 		return d.wordArgs[name], nil
+	case "maxTwins":
+		return maxTwins, nil
 	case "hits":
 		return uuidTexts(d.hits), nil
 	case "chunks":

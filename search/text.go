@@ -19,6 +19,9 @@ type lexicalQuery struct {
 // maxPrefixes is the largest number of prefixes in a query.
 const maxPrefixes = 8
 
+// maxQuotations is the largest number of a natural question's quotations that are preferred.
+const maxQuotations = 8
+
 // minPrefix is the least number of characters of a prefix.
 const minPrefix = 2
 
@@ -43,6 +46,7 @@ func readQuestion(text string) (w lexicalQuery) {
 	if strings.Count(text, `"`) == 1 {
 		w.phrases = nil // inches, or a quotation that does not end
 	}
+	w.phrases = w.phrases[:min(len(w.phrases), maxQuotations)]
 	return w
 }
 
@@ -90,6 +94,9 @@ func parseQuery(text string) (w lexicalQuery) {
 	w.ranked = strings.Join(ranked, " ")
 	return w
 }
+
+// operators counts what a passage must be read for.
+func (w lexicalQuery) operators() int { return len(w.phrases) + len(w.never) }
 
 // required reports whether a passage must meet more than its score.
 func (w *lexicalQuery) required() bool { return w.strict && len(w.phrases)+len(w.never) > 0 }

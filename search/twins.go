@@ -1,21 +1,86 @@
 package search
 
-// mergeTwins gives equal passages one place, at which the best names the others. It returns the hits that are wanted,
-// with how many rows they took, in whose order they stay, and whether more follow.
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/konstruct/konstruct/tenantdb"
+)
+
+// Limits of equal passages.
+const (
+	maxTwins = 1000 // that are looked for
+	maxAlso  = 100  // that a hit names
+)
+
+// mergeTwins gives equal passages one place, that of the best. It returns the hits that are wanted, with how many rows
+// they took, in whose order they stay, and whether more follow.
 func mergeTwins(rows []Hit, halves [][]float32, wanted int, each bool) (hits []Hit, kept [][]float32, taken int,
 	more bool) {
-	places := map[string]int{}
+	places := map[string]bool{}
 	for i, h := range rows {
-		if at, ok := places[h.SHA256]; ok && !each {
-			hits[at].Also = append(hits[at].Also,
-				Twin{h.ChunkID, h.DocumentID, h.Version, h.Filename, h.Title, h.Source})
+		if (h.repeated || places[h.SHA256]) && !each {
 			continue
 		}
 		if len(hits) == wanted {
 			return hits, kept, i, true
 		}
-		places[h.SHA256] = len(hits)
+		places[h.SHA256] = true
 		hits, kept = append(hits, h), append(kept, halves[i])
 	}
 	return hits, kept, len(rows), false
+}
+
+// nameTwins has hits name the documents that have the same passage, of those that meet the query's conditions.
+func (s *statement) nameTwins(ctx context.Context, tx pgx.Tx, hits []Hit) error {
+	var ids []uuid.UUID
+	of := map[uuid.UUID]*Hit{}
+	for i := range hits {
+		for _, id := range hits[i].twins {
+			ids, of[id] = append(ids, id), &hits[i]
+		}
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	s.args = []any{s.tenant, uuidTexts(ids)}
+	met, err := conditionClauses(s.q.Where, s.arg)
+	if err != nil {
+		return err
+	}
+	sql := `SELECT c.id, c.document_id, coalesce(s.version, 1), coalesce(d.filename, ''), coalesce(s.title, ''),
+		  coalesce(s.source, d.source_url, ''), c.content
+		FROM kb_chunks c JOIN kb_documents d ON d.tenant_id = $1 AND d.id = c.document_id
+		LEFT JOIN kb_sources s ON s.tenant_id = $1 AND s.document_id = c.document_id
+		WHERE ` + strings.Join(append([]string{`c.tenant_id = $1`, `c.id = ANY ($2::uuid[])`}, met...), " AND ") +
+		` ORDER BY 4, c.chunk_index, c.id`
+	return tenantdb.Send(ctx, tx, tenantdb.Statement{SQL: sql, Args: s.args, Within: s.q.Within},
+		func(rows pgx.Rows) error {
+			var t Twin
+			var content string
+			for i := range hits {
+				hits[i].Also = nil
+			}
+			_, err := pgx.ForEachRow(rows, []any{&t.ChunkID, &t.DocumentID, &t.Version, &t.Filename, &t.Title, &t.Source,
+				&content}, func() error {
+				if h := of[t.ChunkID]; h.Content == content && len(h.Also) < maxAlso {
+					h.Also = append(h.Also, t)
+				}
+				return nil
+			})
+			if err != nil {
+				return fmt.Errorf("look for equal passages: %w", err)
+			}
+			return nil
+		})
+}
+
+// haveTwins reports whether a hit has any.
+func haveTwins(hits []Hit) bool {
+	return slices.ContainsFunc(hits, func(h Hit) bool { return len(h.twins) > 0 })
 }

@@ -76,8 +76,8 @@ func analyze(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, st *tenantState, 
 		return nil, err
 	}
 	words = countWords(rows, st.reads())
-	for _, p := range text.prefixes {
-		words = append(words, &Word{Word: p + "*", Weight: 1, begin: p})
+	if err := addBeginnings(ctx, tx, tenant, st, q, text.prefixes, &words); err != nil {
+		return nil, err
 	}
 	if text.strict && len(text.phrases) > 0 {
 		rows, err := readWords(ctx, tx, tenant, st, q, strings.Join(text.phrases, " "))
@@ -87,6 +87,34 @@ func analyze(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, st *tenantState, 
 		markPhrases(words, rows)
 	}
 	return words, nil
+}
+
+// addBeginnings adds words of which the beginning is given: all terms that begin so, and those that the beginning is
+// a form of, since passages' words are kept by their stems.
+func addBeginnings(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, st *tenantState, q *Query, beginnings []string,
+	words *[]*Word) error {
+	for _, begin := range beginnings {
+		w := &Word{Word: begin + "*", Weight: 1, begin: begin}
+		if err := tx.QueryRow(ctx, `SELECT kb_fold($1)`, begin).Scan(&w.begin); err != nil {
+			return err
+		}
+		rows, err := readWords(ctx, tx, tenant, st, q, begin)
+		if err != nil {
+			return err
+		}
+		for _, r := range rows {
+			if r.kind != "w" || r.word != begin {
+				continue
+			}
+			for _, t := range r.have {
+				if !strings.HasPrefix(t, w.begin) { // it is found by its beginning
+					w.found = append(w.found, weightedTerm{t, 1})
+				}
+			}
+		}
+		*words = append(*words, w)
+	}
+	return nil
 }
 
 func readWords(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, st *tenantState, q *Query,
@@ -231,7 +259,7 @@ func finishWords(words []*Word) {
 			w.Terms = shown
 		}
 		if w.begin != "" {
-			w.Terms = []string{w.begin + "*"}
+			w.Terms = append([]string{w.begin + "*"}, w.Terms...)
 		}
 		if len(w.Terms) == 0 && w.Note != noteStop && w.Note != notePart {
 			w.Weight, w.Note = 0, noteUnknown

@@ -50,6 +50,12 @@ documents AS MATERIALIZED (
     LEFT JOIN kb_sources s ON {{.Tenant.s}} AND s.document_id = d.id
    WHERE {{.Tenant.d}} AND {{.Conditions}}),
 {{- end}}
+{{- if and .Restricted (not .Semantic)}}
+chunks AS MATERIALIZED (
+  SELECT p.chunk_id
+    FROM documents o,
+         LATERAL (SELECT p.chunk_id FROM kb_points p WHERE {{.Tenant.p}} AND p.document_id = o.document_id OFFSET 0) p),
+{{- end}}
 {{- end}}
 
 {{/* The chunks nearest to the vector. */}}
@@ -92,8 +98,9 @@ p.embedding <=> (SELECT {{.Arg "vector"}}::real[]::vector)
 {{- end}}
 {{- end}}
 
-{{/* The chunks whose words fit best, by BM25 (Lucene's form) with the tenant's own frequencies. All terms of a word
-     count as that one word: its frequency is that of all of them. */}}
+{{/* The chunks that have words of the question, and those whose words fit best, by BM25 (Lucene's form) with the
+     frequencies among the tenant's chunks that are searched. All terms of a word count as that one word: its frequency
+     is that of all of them. */}}
 {{define "words" -}}
 asked AS MATERIALIZED (
   SELECT a.word, a.term COLLATE "C" AS term, a.factor
@@ -101,17 +108,14 @@ asked AS MATERIALIZED (
          a (word, term, factor)),
 matches AS MATERIALIZED (
 {{- if .Merged}}
-  SELECT a.word, t.chunk_id, max(t.times)::integer AS times, max(a.factor) AS factor, max(t.length) AS length
-{{- else}}
-  SELECT a.word, t.chunk_id, t.times::integer AS times, a.factor, t.length
+  SELECT m.word, m.chunk_id, max(m.times)::integer AS times, max(m.factor) AS factor, max(m.length) AS length
+    FROM (
 {{- end}}
+  SELECT a.word, t.chunk_id, t.times::integer AS times, a.factor, t.length
     FROM asked a,
          LATERAL (SELECT t.chunk_id, t.times, t.length
                     FROM kb_terms t
                    WHERE {{.Tenant.t}} AND t.term = a.term{{template "restriction" .}} OFFSET 0) t
-{{- if .Merged}}
-   GROUP BY a.word, t.chunk_id
-{{- end}}
 {{- range .Prefixes}}
   UNION ALL
   SELECT {{.Word}}::integer, t.chunk_id, sum(t.times)::integer, 1::float8, max(t.length)
@@ -119,10 +123,14 @@ matches AS MATERIALIZED (
    WHERE {{$.Tenant.t}} AND t.term >= {{.From}}::text COLLATE "C" AND t.term < {{.To}}::text COLLATE "C"
          {{- template "restriction" $}}
    GROUP BY t.chunk_id
+{{- end}}
+{{- if .Merged}}) m
+   GROUP BY m.word, m.chunk_id
 {{- end}}),
 weights AS MATERIALIZED (
   SELECT w.word, {{.BM25.K1}} * w.weight
-         * ln(1 + (greatest({{.Arg "chunks"}}::integer, w.n) - w.n + 0.5) / (w.n + 0.5))::float8 AS weight
+         * ln(1 + (greatest({{if .Restricted}}(SELECT count(*) FROM chunks){{else}}{{.Arg "chunks"}}::integer{{end}}, w.n)
+                   - w.n + 0.5) / (w.n + 0.5))::float8 AS weight
     FROM (SELECT w.word, w.weight, coalesce(c.n, 0) AS n
             FROM unnest({{.Arg "weights"}}::float8[]) WITH ORDINALITY w (weight, word)
             LEFT JOIN (SELECT m.word, count(*) AS n FROM matches m GROUP BY m.word) c ON c.word = w.word) w),
@@ -137,13 +145,14 @@ worded AS MATERIALIZED (
 {{- if .Must}}
   HAVING count(DISTINCT m.word) FILTER (WHERE m.word = ANY ({{.Arg "must"}}::integer[]))
          = cardinality({{.Arg "must"}}::integer[])
-{{- end}}
-   ORDER BY 2 DESC, 1 LIMIT {{.Arg "wordsDepth"}}::integer)
+{{- end}}),
+best AS MATERIALIZED (
+  SELECT w.chunk_id, w.words FROM worded w ORDER BY 2 DESC, 1 LIMIT {{.Arg "wordsDepth"}}::integer)
 {{- if .Preferred}},
 preferred AS MATERIALIZED (
   SELECT w.chunk_id, w.words * CASE WHEN kb_meets(c.language, c.content, c.headings, {{.Arg "phrases"}}::text[], '{}')
          THEN {{.PhraseBoost}}::float8 ELSE 1 END AS words
-    FROM worded w, LATERAL (SELECT c.content, p.headings, coalesce(s.language, 'simple') AS language
+    FROM best w, LATERAL (SELECT c.content, p.headings, coalesce(s.language, 'simple') AS language
                               FROM kb_chunks c
                               LEFT JOIN kb_sources s ON {{.Tenant.s}} AND s.document_id = c.document_id
                               LEFT JOIN kb_passages p ON {{.Tenant.p}} AND p.chunk_id = c.id
@@ -151,14 +160,10 @@ preferred AS MATERIALIZED (
 {{- end}}
 {{- end}}
 
-{{/* Where conditions restrict the documents, the chunks of each are looked up. */}}
+{{/* Where conditions restrict the documents, words are those of their chunks. */}}
 {{define "restriction" -}}
 {{if .Restricted}}
-     AND t.chunk_id IN (SELECT p.chunk_id
-                          FROM documents o,
-                               LATERAL (SELECT p.chunk_id
-                                          FROM kb_points p
-                                         WHERE {{.Tenant.p}} AND p.document_id = o.document_id OFFSET 0) p)
+     AND t.chunk_id IN (SELECT p.chunk_id FROM chunks p)
 {{- end}}
 {{- end}}
 
@@ -169,11 +174,12 @@ preferred AS MATERIALIZED (
 {{- if .Hybrid -}}
 others AS MATERIALIZED (
   SELECT w.chunk_id, w.words
-    FROM {{if .Preferred}}preferred{{else}}worded{{end}} w
+    FROM {{if .Preferred}}preferred{{else}}best{{end}} w
    WHERE w.chunk_id NOT IN (SELECT n.chunk_id FROM near n)),
 candidates AS MATERIALIZED (
-  SELECT n.chunk_id, 1 - n.distance AS similarity, w.words
-    FROM near n LEFT JOIN {{if .Preferred}}preferred{{else}}worded{{end}} w USING (chunk_id)
+  SELECT n.chunk_id, 1 - n.distance AS similarity, {{if .Preferred}}coalesce(p.words, w.words) AS {{else}}w.{{end}}words
+    FROM near n LEFT JOIN worded w USING (chunk_id)
+         {{- if .Preferred}} LEFT JOIN preferred p USING (chunk_id){{end}}
   UNION ALL
   SELECT o.chunk_id, alone.similarity, o.words
     FROM others o
@@ -189,7 +195,7 @@ scored AS MATERIALIZED (
          NULL::float8 AS words, c.document_id, c.chunk_index, c.content
     FROM near n, {{.Row "kb_chunks c" "c.id = n.chunk_id"}})
 {{- else if .Lexical}}
-  SELECT w.chunk_id, w.words AS score, NULL::float8 AS similarity, w.words FROM worded w)
+  SELECT w.chunk_id, w.words AS score, NULL::float8 AS similarity, w.words FROM best w)
 {{- else}}
   SELECT c.chunk_id, {{.Fusion.Similarity}} * greatest(coalesce(c.similarity, 0), 0)
          + {{.Fusion.Words}} * coalesce(c.words, 0) / nullif(m.words, 0) * m.similarity AS score, c.similarity, c.words
@@ -209,12 +215,18 @@ scored AS MATERIALIZED (
 {{if .Model}}n.distance{{else}}(c.embedding <=> (SELECT {{.Arg "vector"}}::real[]::vector)){{end}}
 {{- end}}
 
-{{/* The hits with what is known of each. Where nothing of a document decides, only what is returned is joined. */}}
+{{/* The hits with what is known of each: the passages that are equal to it, and whether one of them comes before it.
+     Where nothing of a document decides, only what is returned is joined. */}}
 {{define "hits" -}}
 SELECT h.chunk_id, h.chunk_index, coalesce(p.headings, '{}'), coalesce(p.page, 0), coalesce(p.start_byte, 0),
        coalesce(p.end_byte, 0), h.content, h.score, h.similarity, h.words, sha256(convert_to(h.content, 'UTF8')),
        h.document_id, h.version, h.filename, h.title, h.source, h.recipe,
-       {{if .Diverse}}pt.half::real[]{{else}}NULL::real[]{{end}}
+       {{if .Diverse}}pt.half::real[]{{else}}NULL::real[]{{end}},
+       {{if .Merge}}e.ids{{else}}NULL::uuid[]{{end}},
+       {{if and .Merge .Early -}}
+       EXISTS (SELECT FROM scored x
+                WHERE x.chunk_id = ANY (e.ids) AND (-x.score, x.chunk_id) < (-h.score, h.chunk_id))
+       {{- else}}false{{end}}
   FROM (SELECT *
           FROM (SELECT f.chunk_id, f.score, f.similarity, f.words, c.document_id,
                        coalesce(c.chunk_index, 0) AS chunk_index, c.content, coalesce(s.version, 1) AS version,
@@ -242,6 +254,13 @@ SELECT h.chunk_id, h.chunk_index, coalesce(p.headings, '{}'), coalesce(p.page, 0
          WHERE {{if .Early}}true{{else}}{{template "page" .}}{{end}}
          ORDER BY score DESC, chunk_id LIMIT {{.Arg "most"}}::integer) h
   LEFT JOIN {{.Row "kb_passages p" "p.chunk_id = h.chunk_id"}} ON true
+  {{- if .Merge}}
+  LEFT JOIN LATERAL (
+       SELECT array_agg(e.chunk_id) AS ids
+         FROM (SELECT e.chunk_id FROM kb_points e
+                WHERE {{.Tenant.e}} AND e.text_hash = hashtextextended(h.content, 0) AND e.chunk_id <> h.chunk_id
+                LIMIT {{.Arg "maxTwins"}}::integer) e) e ON true
+  {{- end}}
   {{- if .Diverse}}, {{.Row "kb_points pt" "pt.document_id = h.document_id AND pt.chunk_id = h.chunk_id"}}{{end}}
  ORDER BY h.score DESC, h.chunk_id
 {{- end}}
