@@ -234,6 +234,29 @@ func TestAQuotationIsPreferred(t *testing.T) {
 	}
 }
 
+// TestBeginningsAreOfWordsAsTheyAreWritten asks for beginnings that reach into what a stemmer takes off, and for
+// accents that the passage leaves out.
+func TestBeginningsAreOfWordsAsTheyAreWritten(t *testing.T) {
+	door := testkit.Door(t)
+	say(t, door, tenantA, "english", map[string]string{"a": "Customers get a delivery while playing melodies.",
+		"b": "A resume of the cliche by Beyonce, and creme brulee."})
+	say(t, door, tenantA, "german", map[string]string{"c": "Die Häuser haben eine Größe und eine " +
+		"Rechtsschutzversicherungen."})
+	say(t, door, tenantA, "spanish", map[string]string{"d": "Los días pasan."})
+	say(t, door, tenantA, "russian", map[string]string{"e": "Самолёты летят."})
+	for question, want := range map[string]string{"customer*": "a", "custome*": "a", "cust*": "a", "delivery*": "a",
+		"playing*": "a", "melodies*": "a", "Häus*": "c", "größe*": "c", "rechtsschutzversicherung*": "c", "días*": "d",
+		"самолёты*": "e", "самоле*": "e", "customer* pla*": "a", "xustomer*": "",
+		`résumé`: "b", "cliché": "b", "clichés": "b", "Beyoncé": "b", "brûlée": "b", `"-"`: "", `resume "-"`: "b",
+		`resume -"!"`: "b"} {
+		q := search.Query{Mode: search.Lexical, Text: question, K: 5}
+		f := ask(t, door, tenantA, q)
+		if named(f.Hits) != want || len(f.Corrections) > 0 {
+			t.Errorf("%s finds %q, not %q, and corrects %v", question, named(f.Hits), want, f.Corrections)
+		}
+	}
+}
+
 // TestOperatorsMeetHeadings looks for phrases and refuses words where a heading has them.
 func TestOperatorsMeetHeadings(t *testing.T) {
 	door := testkit.Door(t)
