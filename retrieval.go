@@ -224,7 +224,8 @@ func (a *Agent) searchOne(ctx context.Context, tx pgx.Tx, q *SearchRequest, quer
 	labels, _ := tenantdb.Granted(ctx)
 	how := audit.SearchOptions{Mode: string(f.Plan.Mode), Tier: string(f.Plan.Tier), EfSearch: f.Plan.EfSearch,
 		Depth: f.Plan.Depth, Labels: labels.Names(), MinScore: q.MinScore, Diversity: q.Diversity,
-		PerDocument: q.PerDocument, Neighbours: q.Neighbours, After: q.After, Fallback: r.Fallback}
+		PerDocument: q.PerDocument, Operators: q.Operators, Duplicates: q.Duplicates, Neighbours: q.Neighbours,
+		After: q.After, Fallback: r.Fallback}
 	if len(q.Where) > 0 {
 		how.Where = q.Where
 	}
@@ -244,7 +245,10 @@ func (a *Agent) searchOne(ctx context.Context, tx pgx.Tx, q *SearchRequest, quer
 				h.Filename, model)
 		}
 		shown[i] = audit.RetrievedPassage{ChunkID: h.ChunkID, Score: h.Score, DocumentID: h.DocumentID,
-			SHA256: h.SHA256, Version: h.Version}
+			SHA256: h.SHA256, Version: h.Version, Similarity: h.Similarity, LexicalScore: h.LexicalScore}
+		for _, t := range h.Also[:min(len(h.Also), maxRecordedTwins)] {
+			shown[i].Also = append(shown[i].Also, t.ChunkID)
+		}
 		for _, p := range slices.Concat(h.Before, h.After) {
 			sum := sha256.Sum256([]byte(p.Content))
 			shown[i].Neighbours = append(shown[i].Neighbours,
@@ -260,6 +264,9 @@ func (a *Agent) searchOne(ctx context.Context, tx pgx.Tx, q *SearchRequest, quer
 			Latency: time.Since(start), ConversationID: q.ConversationID, Extra: q.Extra}.Event)
 	return err
 }
+
+// maxRecordedTwins is the largest number of equal passages that an event names beside one.
+const maxRecordedTwins = 10
 
 // visibleCorrections returns the spelling corrections for an event. It omits the corrected words when the search could
 // see labelled documents: a reader of the trail may not see these.

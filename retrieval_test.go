@@ -192,6 +192,10 @@ func TestWhatWasShownIsHeldAgainstWhatIsThere(t *testing.T) {
 		}
 		got := map[string]konstruct.PassageState{}
 		for i, p := range s.Passages {
+			if d := cmp.Diff([]*float64{r.Hits[i].Similarity, r.Hits[i].LexicalScore},
+				[]*float64{p.Similarity, p.LexicalScore}); d != "" || p.Score != r.Hits[i].Score {
+				t.Errorf("passage %d's score has other parts in its event:\n%s", i, d)
+			}
 			if p.Rank != i+1 || p.ChunkID != r.Hits[i].ChunkID || p.SHA256 != r.Hits[i].SHA256 ||
 				len(p.Neighbours) != len(r.Hits[i].Before)+len(r.Hits[i].After) {
 				t.Errorf("passage %d: %+v", i, p)

@@ -259,6 +259,8 @@ type SearchOptions struct {
 	MinScore    *float64 `json:"min_score,omitempty"`
 	Diversity   float64  `json:"diversity,omitempty"`
 	PerDocument bool     `json:"per_document,omitempty"`
+	Operators   *bool    `json:"operators,omitempty"`
+	Duplicates  bool     `json:"duplicates,omitempty"`
 	Neighbours  int      `json:"neighbours,omitempty"`
 	After       string   `json:"after,omitempty"`
 	Reranker    string   `json:"reranker,omitempty"` // the model that reordered the hits
@@ -272,6 +274,11 @@ type RetrievedPassage struct {
 	DocumentID uuid.UUID `json:"konstruct.document_id"`
 	SHA256     string    `json:"konstruct.content_sha256"`
 	Version    int       `json:"konstruct.document_version,omitempty"`
+	// Similarity and LexicalScore (BM25) are the parts of its score, where the search has them.
+	Similarity   *float64 `json:"konstruct.similarity,omitempty"`
+	LexicalScore *float64 `json:"konstruct.lexical_score,omitempty"`
+	// Also are passages with the same text, ten at most, that it was returned for too.
+	Also []uuid.UUID `json:"konstruct.also,omitempty"`
 	// Neighbours are the passages before and after it that were returned with it.
 	Neighbours []Neighbour `json:"konstruct.around,omitempty"`
 }

@@ -26,3 +26,6 @@ func WalkAndRead(path string, follow bool, between func(path string)) map[string
 	})
 	return got
 }
+
+// TextLanguage is the language that a text which states none is read in, in a tenant of its own.
+var TextLanguage = textLanguage

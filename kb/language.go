@@ -81,8 +81,11 @@ func configuration(code string) string {
 	return AnyLanguage
 }
 
-// sampleSize is how much of a text its language is guessed from.
-const sampleSize = 4000
+// How much of a text its language is guessed from, in bytes, and stop words are counted in.
+const (
+	sampleSize     = 4000
+	stopSampleSize = 2000
+)
 
 // What it takes to read a text in another language than the tenant's default one.
 const (
@@ -94,51 +97,115 @@ const (
 //go:embed sql/language.sql
 var languageSQL string
 
-// textLanguage returns the configuration that a document's words are read by: of the language that it states (BCP 47),
-// or else of the one that its text is evidently in, or else the tenant's default one.
-func textLanguage(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, said, text string) (string, error) {
+// textLanguage returns the configuration that a document's words are read by, and whether that is evident: of the
+// language that it states (BCP 47), or else of the one that its text is evidently in, or else the tenant's default one.
+func textLanguage(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, said, text string) (language string, evident bool,
+	err error) {
 	code, _, _ := strings.Cut(strings.ToLower(said), "-")
 	code, _, _ = strings.Cut(code, "_")
 	if c := configuration(code); c != AnyLanguage {
-		return c, nil
+		return c, true, nil
 	}
 	sample := strings.ToValidUTF8(text[:min(len(text), sampleSize)], "")
 	info := whatlanggo.Detect(sample)
 	guess := AnyLanguage
-	if code == "" && info.IsReliable() {
+	if code == "" {
 		guess = configuration(info.Lang.Iso6391())
 	}
-	var fallback string
-	var ofGuess, ofDefault int
-	var listed bool
-	row := tx.QueryRow(ctx, languageSQL, tenant, guess, sample)
-	if err := row.Scan(&fallback, &ofGuess, &ofDefault, &listed); err != nil {
-		return "", fmt.Errorf("look up the tenant's default language: %w", err)
+	if info.Script != nil && info.Script != unicode.Latin && info.Script != unicode.Cyrillic {
+		return guess, guess != AnyLanguage, nil // the script says it
 	}
-	switch {
-	case !info.IsReliable() || guess == fallback:
-		return fallback, nil
-	case guess == AnyLanguage && info.Script == unicode.Latin:
-		return fallback, nil // a language without a stemmer, or a list of names
-	case guess == AnyLanguage || info.Script != unicode.Latin && info.Script != unicode.Cyrillic:
-		return guess, nil // the script says it
-	case !listed && utf8.RuneCountInString(sample) < minLetters:
-		return fallback, nil
-	case listed && (ofGuess < minStopWords || float64(ofGuess) < stopWordsRatio*float64(ofDefault)):
-		return fallback, nil
+	t := stopWords{counts: map[string]int{}}
+	if err := t.read(ctx, tx, tenant, languagesOf(info.Script), sample); err != nil {
+		return "", false, fmt.Errorf("look up the tenant's default language: %w", err)
 	}
-	return guess, nil
+	if t.fallback == "" {
+		if t.fallback = english; info.Script == unicode.Cyrillic {
+			t.fallback = guess
+		}
+	}
+	_, listed := t.counts[guess]
+	switch best := t.best(); {
+	case info.IsReliable() && guess != AnyLanguage && (listed && t.speakFor(guess) ||
+		!listed && utf8.RuneCountInString(sample) >= minLetters):
+		return guess, true, nil
+	case info.IsReliable() && guess == AnyLanguage && best != t.fallback:
+		return t.fallback, false, nil // a language without a stemmer, or a list of names
+	case t.speakFor(best):
+		return best, true, nil
+	}
+	return t.fallback, false, nil
+}
+
+const english = "english"
+
+// stopWords are how many stop words of each language a text has.
+type stopWords struct {
+	fallback string // the tenant's default language
+	counts   map[string]int
+}
+
+func (t *stopWords) read(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, languages []string, sample string) error {
+	var names []string
+	var counts []int
+	sample = strings.ToValidUTF8(sample[:min(len(sample), stopSampleSize)], "")
+	if err := tx.QueryRow(ctx, languageSQL, tenant, languages, sample).Scan(&t.fallback, &names, &counts); err != nil {
+		return err
+	}
+	for i, name := range names {
+		t.counts[name] = counts[i]
+	}
+	return nil
+}
+
+// best returns the language of which the text has most, the default one where several have as many.
+func (t *stopWords) best() string {
+	best := t.fallback
+	for _, l := range Languages() {
+		if t.counts[l] > t.counts[best] {
+			best = l
+		}
+	}
+	return best
+}
+
+// speakFor reports whether a text is in a language, by its stop words.
+func (t *stopWords) speakFor(language string) bool {
+	n := t.counts[language]
+	return n >= minStopWords && (language == t.fallback || float64(n) >= stopWordsRatio*float64(t.counts[t.fallback]))
+}
+
+// languagesOf are those that are written in a script; in Latin for nil.
+func languagesOf(script *unicode.RangeTable) (all []string) {
+	for _, l := range Languages() {
+		other := false
+		switch l {
+		case "arabic", "armenian", "greek", "hindi", "nepali", "tamil", "yiddish":
+			continue
+		case "russian":
+			other = script != unicode.Cyrillic
+		case "serbian", AnyLanguage: // in both
+		default:
+			other = script == unicode.Cyrillic
+		}
+		if !other {
+			all = append(all, l)
+		}
+	}
+	return all
 }
 
 // DefaultLanguage returns the language that a tenant's texts are read in where they give no evidence of another: the
-// one that was set, or else that of most of its documents.
+// one that was set, or else that of most of its documents that are evidently in one.
 func DefaultLanguage(ctx context.Context, tx pgx.Tx, tenant uuid.UUID) (language string, err error) {
-	var n int
-	var listed bool
-	if err := tx.QueryRow(ctx, languageSQL, tenant, AnyLanguage, "").Scan(&language, &n, &n, &listed); err != nil {
+	t := stopWords{counts: map[string]int{}}
+	if err := t.read(ctx, tx, tenant, Languages(), ""); err != nil {
 		return "", fmt.Errorf("kb: look up the tenant's default language: %w", err)
 	}
-	return language, nil
+	if t.fallback == "" {
+		t.fallback = english
+	}
+	return t.fallback, nil
 }
 
 // LanguageError says that texts are not read in a language of this name.

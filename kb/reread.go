@@ -67,8 +67,12 @@ func rereadLanguage(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, 
 		if err != nil {
 			return err
 		}
-		language, err := textLanguage(ctx, tx, tenant, stated, text)
-		if err != nil || language == before {
+		language, evident, err := textLanguage(ctx, tx, tenant, stated, text)
+		if err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, `UPDATE kb_sources SET evident = $3 WHERE tenant_id = $1 AND document_id = $2
+			AND evident <> $3`, tenant, document, evident); err != nil || language == before {
 			return err
 		}
 		changed = true

@@ -127,7 +127,7 @@ const sourceKey = "kb_sources_tenant_id_source_key"
 
 func (c *documentContent) write(ctx context.Context, tx pgx.Tx, tenant, id uuid.UUID, g DocumentOptions,
 	replace bool) error {
-	language, err := textLanguage(ctx, tx, tenant, c.Language, c.Text)
+	language, evident, err := textLanguage(ctx, tx, tenant, c.Language, c.Text)
 	if err != nil {
 		return err
 	}
@@ -150,18 +150,19 @@ func (c *documentContent) write(ctx context.Context, tx pgx.Tx, tenant, id uuid.
 		b.Queue(
 			`UPDATE kb_sources SET title = $3, bytes = $4, content_sha256 = $5, recipe = $6, metadata = $7,
 			labels = coalesce($8::text[], labels), given = coalesce($9::jsonb, given), etag = $10, language = $11,
-			version = version + 1, ingested_at = now(), seq = $12 WHERE tenant_id = $1 AND document_id = $2`,
-			tenant, id, c.Title, c.bytes, c.sha[:], c.recipe, about, g.Labels, g.Metadata, c.etag, language, c.seq)
+			version = version + 1, ingested_at = now(), seq = $12, evident = $13 WHERE tenant_id = $1 AND document_id = $2`,
+			tenant, id, c.Title, c.bytes, c.sha[:], c.recipe, about, g.Labels, g.Metadata, c.etag, language, c.seq,
+			evident)
 	} else {
 		b.Queue(`INSERT INTO kb_documents (tenant_id, id, agent_id, filename, source_url, content_type)
 			VALUES ($1, $2, $3, $4, $5, $6)`,
 			tenant, id, c.agent, c.filename, c.source, c.kind)
 		b.Queue(`INSERT INTO kb_sources (tenant_id, document_id, source, title, bytes, content_sha256, recipe, metadata,
-			labels, given, etag, language, seq)
+			labels, given, etag, language, seq, evident)
 			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, coalesce($9::text[], '{}'), coalesce($10::jsonb, '{}'), $11,
-			$12, $13)`,
+			$12, $13, $14)`,
 			tenant, id, c.source, c.Title, c.bytes, c.sha[:], c.recipe, about, g.Labels, g.Metadata, c.etag,
-			language, c.seq)
+			language, c.seq, evident)
 		b.Queue(`DELETE FROM kb_tombstones WHERE tenant_id = $1 AND source_sha256 = sha256(convert_to($2, 'UTF8'))`,
 			tenant, c.source)
 	}

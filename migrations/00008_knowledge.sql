@@ -10,6 +10,7 @@ CREATE TABLE public.kb_sources (
   source         text        NOT NULL,
   title          text        NOT NULL DEFAULT '',
   language       text        NOT NULL DEFAULT 'simple',
+  evident        boolean     NOT NULL DEFAULT false,
   labels         text[]      NOT NULL DEFAULT '{}',
   metadata       jsonb       NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(metadata) = 'object'),
   given          jsonb       NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(given) = 'object'),
@@ -25,6 +26,8 @@ CREATE TABLE public.kb_sources (
   UNIQUE (tenant_id, source)
 );
 COMMENT ON COLUMN public.kb_sources.language IS 'the text search configuration that its words are read by';
+COMMENT ON COLUMN public.kb_sources.evident IS
+  'whether it states that language, or its text is evidently in it; otherwise it is a default one';
 COMMENT ON COLUMN public.kb_sources.labels IS
   'who may find it: whoever asks with one of them; everybody where there are none';
 COMMENT ON COLUMN public.kb_sources.given IS

@@ -181,8 +181,12 @@ var stateSQL string
 //go:embed sql/tenant_tier.sql
 var tierSQL string
 
-const countSQL = `SELECT count(*), coalesce(avg(t.length), 0)::float8 FROM kb_terms t
-	WHERE t.tenant_id = $1 AND t.term = ''`
+// countSQL counts a tenant's passages, and takes the average of their lengths; of one that is much longer than others,
+// which another client may have stored, as much as is usual.
+const countSQL = `WITH lengths AS MATERIALIZED (
+	  SELECT t.length FROM kb_terms t WHERE t.tenant_id = $1 AND t.term = '')
+	SELECT count(*), coalesce(avg(least(l.length, 8 * m.length)), 0)::float8
+	  FROM lengths l, (SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY l.length) AS length FROM lengths l) m`
 
 // readState returns what is known of a tenant, or finds it out within the transaction.
 func (s *Searcher) readState(ctx context.Context, tx pgx.Tx, tenant uuid.UUID) (*tenantState, error) {

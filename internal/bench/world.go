@@ -133,8 +133,9 @@ func (b *Bench) load(ctx context.Context, s SearchConfig) ([]sizedTenant, error)
 		fmt.Sprintf(`INSERT INTO kb_sources (tenant_id, document_id, source, bytes, content_sha256, recipe, given)
 			SELECT tenant_id, id, 'bench:' || id, 1, sha256('x'), 'bench', jsonb_build_object('n',
 			abs(hashtext(id::text)) %% %d) FROM kb_documents`, metadataNumbers),
-		`INSERT INTO kb_points (tenant_id, document_id, chunk_id, language, half)
-			SELECT tenant_id, document_id, id, 'simple', l2_normalize(embedding)::halfvec(384) FROM kb_chunks
+		`INSERT INTO kb_points (tenant_id, document_id, chunk_id, language, half, text_hash)
+			SELECT tenant_id, document_id, id, 'simple', l2_normalize(embedding)::halfvec(384),
+			       hashtextextended(content, 0) FROM kb_chunks
 			ORDER BY 1, 2, 3`,
 		`INSERT INTO kb_terms (tenant_id, term, chunk_id, times, length, tail)
 			SELECT p.tenant_id, p.term, p.chunk_id, p.times, p.length, p.tail
