@@ -14,7 +14,7 @@ CREATE TABLE public.kb_points (
   text_hash   bigint NOT NULL,
   PRIMARY KEY (tenant_id, document_id, chunk_id) INCLUDE (half)
 );
-CREATE INDEX ix_kb_points_text ON public.kb_points (tenant_id, text_hash);
+CREATE INDEX ix_kb_points_text ON public.kb_points (tenant_id, text_hash) INCLUDE (document_id, chunk_id);
 COMMENT ON TABLE public.kb_points IS
   'each passage''s vector at length 1 and half the precision, in an index that a search of one tenant, '
   'or of some documents, reads alone';

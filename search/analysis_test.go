@@ -29,7 +29,7 @@ func TestAQuestionIsReadAgainstItsOwnTenant(t *testing.T) {
 		"question":  {tenantA, []string{"german"}, "Pumpenrücksendung"},
 		"compounds": {tenantA, []string{"pumpen"}, 10},
 		"splits":    {tenantA, []string{"german"}, []string{"Pumpenrücksendung"}},
-		"near":      {tenantA, "p", "q", 1, 100, 1000},
+		"near":      {tenantA, "p", "q", 1, 100, 1000, 1, "p"},
 		"surfaces":  {tenantA, []string{term}},
 	}
 	if len(args) != len(statements) {

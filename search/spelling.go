@@ -25,8 +25,8 @@ const (
 	maxCorrections = 8    // words of a query that are tried
 	minWord        = 5    // characters of a word that is allowed one mistake
 	longWord       = 8    // and of one that is allowed two
-	minTerm        = 3    // characters of a term that one is compared with
-	maxCompared    = 8    // terms that it is looked up how passages write
+	minTerm        = 3    // characters of a term that the beginning of a word is compared with, and that are the same
+	maxCompared    = 6    // terms that it is looked up how passages write
 	maxCandidates  = 3    // words that one is taken for
 	maxTerms       = 5000 // of the tenant's that are looked at
 	maxCorrected   = 64   // characters of a word
@@ -120,18 +120,21 @@ func candidates(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, q *Query, w *W
 	err error) {
 	for begin, reads := range byFirstLetter(w.reads) {
 		shortest, longest := maxCorrected, 0
+		var words [][]rune
 		for _, word := range reads {
-			length := utf8.RuneCountInString(word)
-			shortest, longest = min(shortest, max(minTerm, length/2)), max(longest, length+most)
+			r := []rune(word)
+			words, shortest, longest = append(words, r), min(shortest, len(r)-most), max(longest, len(r)+most)
 		}
+		same := string(words[0][:minTerm])
 		var term string
 		err = tenantdb.Send(ctx, tx,
-			tenantdb.Statement{SQL: nearSQL, Args: []any{tenant, begin, textAfter(begin), shortest, longest, maxTerms},
-				Within: q.Within, KeepSnapshot: true}, func(rows pgx.Rows) error {
+			tenantdb.Statement{SQL: nearSQL, Args: []any{tenant, begin, textAfter(begin), shortest, longest, maxTerms,
+				max(minTerm, shortest/2), same}, Within: q.Within, KeepSnapshot: true}, func(rows pgx.Rows) error {
 				_, err := pgx.ForEachRow(rows, []any{&term}, func() error {
 					c := candidate{term: term, mistakes: most + 1, begins: most + 1}
-					for _, word := range reads {
-						whole, begins := editDistance([]rune(word), []rune(term), most)
+					letters := []rune(term)
+					for _, word := range words {
+						whole, begins := editDistance(word, letters, most)
 						c.mistakes, c.begins = min(c.mistakes, whole), min(c.begins, begins)
 					}
 					if min(c.mistakes, c.begins) <= most {
@@ -146,10 +149,13 @@ func candidates(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, q *Query, w *W
 		}
 	}
 	slices.SortFunc(all, func(a, b candidate) int {
-		return cmp.Or(min(a.mistakes, a.begins)-min(b.mistakes, b.begins), len(b.term)-len(a.term),
-			strings.Compare(a.term, b.term))
+		return cmp.Or(a.mistakes-b.mistakes, a.begins-b.begins, len(b.term)-len(a.term), strings.Compare(a.term, b.term))
 	})
 	all = slices.CompactFunc(all, func(a, b candidate) bool { return a.term == b.term })
+	if len(all) > 0 && all[0].mistakes <= 1 { // no beginning is nearer
+		all = slices.DeleteFunc(all, func(c candidate) bool { return c.mistakes > 1 })
+		return all[:min(len(all), maxCandidates)], nil
+	}
 	return all[:min(len(all), maxCompared)], nil
 }
 
