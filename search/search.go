@@ -6,6 +6,7 @@ package search
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -246,14 +247,14 @@ func (s *statement) run(send queryer) (hits []Hit, halves [][]float32, err error
 		KeepSnapshot: s.kept()}, func(rows pgx.Rows) error {
 		hits, halves = nil, nil
 		var h Hit
-		var sum []byte
 		var half []float32
 		_, err := pgx.ForEachRow(rows,
 			[]any{&h.ChunkID, &h.Index, &h.Headings, &h.Page, &h.Start, &h.End, &h.Content, &h.Score, &h.Similarity,
-				&h.LexicalScore, &sum, &h.DocumentID, &h.Version, &h.Filename, &h.Title, &h.Source, &h.Recipe, &half,
+				&h.LexicalScore, &h.DocumentID, &h.Version, &h.Filename, &h.Title, &h.Source, &h.Recipe, &half,
 				&h.twins, &h.repeated},
 			func() error {
-				h.SHA256 = hex.EncodeToString(sum)
+				sum := sha256.Sum256([]byte(h.Content))
+				h.SHA256 = hex.EncodeToString(sum[:])
 				hits, halves = append(hits, h), append(halves, half)
 				h, half = Hit{}, nil
 				return nil

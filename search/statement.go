@@ -221,8 +221,6 @@ func (d *templateData) value(name string) (any, error) {
 		return append([]string{}, d.text.never...), nil
 	case "words", "terms", "factors", "weights", "must":
 		return d.wordArgs[name], nil
-	case "maxTwins":
-		return maxTwins, nil
 	case "hits":
 		return uuidTexts(d.hits), nil
 	case "chunks":

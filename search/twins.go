@@ -12,11 +12,8 @@ import (
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
-// Limits of equal passages.
-const (
-	maxTwins = 1000 // that are looked for
-	maxAlso  = 100  // that a hit names
-)
+// maxAlso is how many equal passages a hit names; sql/search.sql looks for a thousand.
+const maxAlso = 100
 
 // mergeTwins gives equal passages one place, that of the best. It returns the hits that are wanted, with how many rows
 // they took, in whose order they stay, and whether more follow.

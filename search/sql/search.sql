@@ -129,7 +129,8 @@ matches AS MATERIALIZED (
 {{- end}}),
 weights AS MATERIALIZED (
   SELECT w.word, {{.BM25.K1}} * w.weight
-         * ln(1 + (greatest({{if .Restricted}}(SELECT count(*) FROM chunks){{else}}{{.Arg "chunks"}}::integer{{end}}, w.n)
+         * ln(1 + (greatest(w.n,
+                            {{if .Restricted}}(SELECT count(*) FROM chunks){{else}}{{.Arg "chunks"}}::integer{{end}})
                    - w.n + 0.5) / (w.n + 0.5))::float8 AS weight
     FROM (SELECT w.word, w.weight, coalesce(c.n, 0) AS n
             FROM unnest({{.Arg "weights"}}::float8[]) WITH ORDINALITY w (weight, word)
@@ -219,12 +220,12 @@ scored AS MATERIALIZED (
      Where nothing of a document decides, only what is returned is joined. */}}
 {{define "hits" -}}
 SELECT h.chunk_id, h.chunk_index, coalesce(p.headings, '{}'), coalesce(p.page, 0), coalesce(p.start_byte, 0),
-       coalesce(p.end_byte, 0), h.content, h.score, h.similarity, h.words, sha256(convert_to(h.content, 'UTF8')),
-       h.document_id, h.version, h.filename, h.title, h.source, h.recipe,
+       coalesce(p.end_byte, 0), h.content, h.score, h.similarity, h.words, h.document_id, h.version, h.filename,
+       h.title, h.source, h.recipe,
        {{if .Diverse}}pt.half::real[]{{else}}NULL::real[]{{end}},
        {{if .Merge}}e.ids{{else}}NULL::uuid[]{{end}},
        {{if and .Merge .Early -}}
-       EXISTS (SELECT FROM scored x
+       e.ids IS NOT NULL AND EXISTS (SELECT FROM scored x
                 WHERE x.chunk_id = ANY (e.ids) AND (-x.score, x.chunk_id) < (-h.score, h.chunk_id))
        {{- else}}false{{end}}
   FROM (SELECT *
@@ -259,7 +260,7 @@ SELECT h.chunk_id, h.chunk_index, coalesce(p.headings, '{}'), coalesce(p.page, 0
        SELECT array_agg(e.chunk_id) AS ids
          FROM (SELECT e.chunk_id FROM kb_points e
                 WHERE {{.Tenant.e}} AND e.text_hash = hashtextextended(h.content, 0) AND e.chunk_id <> h.chunk_id
-                LIMIT {{.Arg "maxTwins"}}::integer) e) e ON true
+                LIMIT 1000) e) e ON true
   {{- end}}
   {{- if .Diverse}}, {{.Row "kb_points pt" "pt.document_id = h.document_id AND pt.chunk_id = h.chunk_id"}}{{end}}
  ORDER BY h.score DESC, h.chunk_id
