@@ -14,7 +14,8 @@ import (
 // RereadLanguages looks at the language of each of a tenant's documents again, as if it were ingested now, and reads
 // the words of those in another one anew. It returns how many these were. progress, when not nil, is called with the
 // number of documents looked at since its last call. ctx must be granted every label.
-func RereadLanguages(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, progress func(int)) (n int, err error) {
+func RereadLanguages(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID,
+	progress func(int)) (n int, err error) {
 	for after := uuid.Nil; ; {
 		var sources []string
 		if err := door.Query(ctx, tenant, `SELECT source, document_id FROM kb_sources
@@ -48,7 +49,8 @@ func RereadLanguages(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID,
 	}
 }
 
-func rereadLanguage(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, source string) (changed bool, err error) {
+func rereadLanguage(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID,
+	source string) (changed bool, err error) {
 	err = door.Tx(ctx, tenant, func(ctx context.Context, tx pgx.Tx) error {
 		changed = false
 		if err := lockSource(ctx, tx, tenant, source); err != nil {
@@ -87,7 +89,8 @@ func setLanguage(ctx context.Context, tx pgx.Tx, tenant, document uuid.UUID, lan
 	const passages = ` p.tenant_id = $1 AND p.chunk_id IN (
 		SELECT c.id FROM kb_chunks c WHERE c.tenant_id = $1 AND c.document_id = $2)`
 	var headings []byte
-	err := tx.QueryRow(ctx, `SELECT coalesce(jsonb_agg(jsonb_build_object('id', p.chunk_id, 'headings', p.headings)), '[]')
+	err := tx.QueryRow(ctx,
+		`SELECT coalesce(jsonb_agg(jsonb_build_object('id', p.chunk_id, 'headings', p.headings)), '[]')
 		FROM kb_passages p WHERE`+passages, tenant, document).Scan(&headings)
 	if err != nil {
 		return err

@@ -41,7 +41,8 @@ func (b *base) setLanguage(t *testing.T, tenant uuid.UUID, language string) {
 func TestLanguagesAreReadAgain(t *testing.T) {
 	b := newBase(t)
 	dir := t.TempDir()
-	short := write(t, dir+"/short.md", "# Ersatzteile\n\nKühlschrankhersteller liefern Ersatzteile.\n\n## Pumpen\n\nPumpen.")
+	short := write(t, dir+"/short.md",
+		"# Ersatzteile\n\nKühlschrankhersteller liefern Ersatzteile.\n\n## Pumpen\n\nPumpen.")
 	long := write(t, dir+"/long.md", "# Returns\n\nA pump may be returned within 30 days of delivery. Who returns it "+
 		"pays the postage, and it is what the shop is there for. How the staff is reached is on the door.")
 	b.files(t, tenantA, short, long)

@@ -150,7 +150,8 @@ func (c *documentContent) write(ctx context.Context, tx pgx.Tx, tenant, id uuid.
 		b.Queue(
 			`UPDATE kb_sources SET title = $3, bytes = $4, content_sha256 = $5, recipe = $6, metadata = $7,
 			labels = coalesce($8::text[], labels), given = coalesce($9::jsonb, given), etag = $10, language = $11,
-			version = version + 1, ingested_at = now(), seq = $12, evident = $13 WHERE tenant_id = $1 AND document_id = $2`,
+			version = version + 1, ingested_at = now(), seq = $12, evident = $13
+			WHERE tenant_id = $1 AND document_id = $2`,
 			tenant, id, c.Title, c.bytes, c.sha[:], c.recipe, about, g.Labels, g.Metadata, c.etag, language, c.seq,
 			evident)
 	} else {

@@ -145,7 +145,8 @@ func TestAHostileQuestionIsAnsweredSoon(t *testing.T) {
 		}
 		return b.String()
 	}
-	for name, question := range map[string]string{"a long word": words(1, 32000), "Cyrillic": strings.Repeat("ж", 16000),
+	for name, question := range map[string]string{"a long word": words(1, 32000),
+		"Cyrillic":   strings.Repeat("ж", 16000),
 		"long words": words(30, 1000), "words": words(3500, 8), "compounds": words(500, 60), "short": words(10000, 2),
 		"joined": strings.Repeat("a\u200d", 8000), "phrases": strings.Repeat(`"ab cd" `, 4000),
 		"never": strings.Repeat("-ab ", 8000), "beginnings": strings.Repeat("ab* ", 8000),

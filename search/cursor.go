@@ -30,7 +30,8 @@ func (c *cursor) String() string {
 // fingerprint identifies what decides the order of a query's hits, and which there are.
 func (q *Query) fingerprint() string {
 	h := sha256.New()
-	fmt.Fprintf(h, "%q %q %t %t %q %t %t ", q.Mode, q.Text, q.Operators, q.Natural, q.Model, q.PerDocument, q.Duplicates)
+	fmt.Fprintf(h, "%q %q %t %t %q %t %t ", q.Mode, q.Text, q.Operators, q.Natural, q.Model, q.PerDocument,
+		q.Duplicates)
 	if q.Text == "" { // a model of another service makes of one text vectors that differ a little
 		_ = binary.Write(h, binary.BigEndian, q.Vector)
 	}

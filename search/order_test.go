@@ -24,11 +24,12 @@ func crowd(t *testing.T) (search.Query, func(search.Query) search.Result) {
 		texts[fmt.Sprintf("u%03d", i)] = fmt.Sprintf("The pump number %d is returned within thirty days alpha.", i)
 	}
 	for i := range 120 {
-		texts[fmt.Sprintf("d%03d", i)] = fmt.Sprintf("Label %d of the returned pump, %s, has the event of tenant beta.", i,
-			[]string{"thirty", "alpha", "valve", "seal"}[i%4])
+		texts[fmt.Sprintf("d%03d", i)] = fmt.Sprintf("Label %d of the returned pump, %s, has the event of tenant beta.",
+			i, []string{"thirty", "alpha", "valve", "seal"}[i%4])
 	}
 	say(t, door, tenantA, "english", texts)
-	q := search.Query{Mode: search.Hybrid, Text: "pump returned alpha thirty number label", Vector: near(2, 200, 0), K: 7}
+	q := search.Query{Mode: search.Hybrid, Text: "pump returned alpha thirty number label", Vector: near(2, 200, 0),
+		K: 7}
 	return q, func(q search.Query) search.Result { return ask(t, door, tenantA, q) }
 }
 
@@ -84,7 +85,8 @@ func TestAnExplanationAddsUp(t *testing.T) {
 	d := testkit.Database(t)
 	door := testkit.DoorOf(t, d)
 	fill(t, door, tenantA, 0, 40)
-	for _, q := range []search.Query{{Mode: search.Hybrid, Text: "doc3 passage4 pumps warranti", Vector: near(1, 5, 0), K: 50},
+	for _, q := range []search.Query{
+		{Mode: search.Hybrid, Text: "doc3 passage4 pumps warranti", Vector: near(1, 5, 0), K: 50},
 		{Mode: search.Lexical, Text: "doc3 passage4 pumps pump*", K: 50},
 		{Mode: search.Hybrid, Text: "doc3 passage4", Vector: near(1, 5, 0), K: 50,
 			Where: []search.Condition{{Field: "filename", Op: search.Prefix, Value: "doc"}}}} {

@@ -86,7 +86,8 @@ func TestMistakesAreCounted(t *testing.T) {
 		a, b             string
 		whole, beginning int
 	}{{"rotor", "rotor", 0, 0}, {"rotro", "rotor", 1, 1}, {"roter", "rotor", 1, 1}, {"rotr", "rotor", 1, 1},
-		{"rottor", "rotor", 1, 1}, {"boundry", "boundary", 1, 1}, {"bundray", "boundary", 2, 2}, {"pump", "valve", 3, 3},
+		{"rottor", "rotor", 1, 1}, {"boundry", "boundary", 1, 1},
+		{"bundray", "boundary", 2, 2}, {"pump", "valve", 3, 3},
 		{"größe", "grösse", 2, 2}, {"", "ab", 2, 3}, {"abcdef", "ab", 3, 0}, {"vactaion", "vacat", 3, 1},
 		{"submersibel", "submers", 3, 0}, {"pumps", "pumpers", 2, 2}, {"pump", "pumpers", 3, 3}} {
 		if whole, beginning := editDistance([]rune(c.a), []rune(c.b), 2); whole != c.whole || beginning != c.beginning {

@@ -149,7 +149,8 @@ func candidates(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, q *Query, w *W
 		}
 	}
 	slices.SortFunc(all, func(a, b candidate) int {
-		return cmp.Or(a.mistakes-b.mistakes, a.begins-b.begins, len(b.term)-len(a.term), strings.Compare(a.term, b.term))
+		return cmp.Or(a.mistakes-b.mistakes, a.begins-b.begins, len(b.term)-len(a.term),
+			strings.Compare(a.term, b.term))
 	})
 	all = slices.CompactFunc(all, func(a, b candidate) bool { return a.term == b.term })
 	if len(all) > 0 && all[0].mistakes <= 1 { // no beginning is nearer

@@ -63,8 +63,8 @@ func (s *statement) nameTwins(ctx context.Context, tx pgx.Tx, hits []Hit) error 
 			for i := range hits {
 				hits[i].Also = nil
 			}
-			_, err := pgx.ForEachRow(rows, []any{&t.ChunkID, &t.DocumentID, &t.Version, &t.Filename, &t.Title, &t.Source,
-				&content}, func() error {
+			_, err := pgx.ForEachRow(rows, []any{&t.ChunkID, &t.DocumentID, &t.Version, &t.Filename, &t.Title,
+				&t.Source, &content}, func() error {
 				if h := of[t.ChunkID]; h.Content == content && len(h.Also) < maxAlso {
 					h.Also = append(h.Also, t)
 				}

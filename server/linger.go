@@ -61,8 +61,8 @@ type incomingBody struct {
 	size  int64 // Content-Length; -1 if unknown
 	read  atomic.Int64
 	ended atomic.Bool
-	// control ends the read deadline with the body. net/http goes on reading, to see whether the client is still
-	// there: a deadline that passes then would cancel the contexts of this and of every later request of the connection.
+	// control ends the read deadline with the body. net/http goes on reading, to see whether the client is there: a
+	// deadline that passes then would cancel the contexts of this and of every later request of the connection.
 	control *http.ResponseController
 }
 
