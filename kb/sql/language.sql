@@ -1,6 +1,6 @@
 -- Of languages $2, the default one of tenant $1, which is set or else that of most of a sample of its documents that
--- are evidently in a language, or empty; those that have a list of stop words; and how many words of text $3 are on each
--- list.
+-- are evidently in a language, or empty; those that have a list of stop words; and how many words of text $3 are on
+-- each list.
 SELECT coalesce(
          (SELECT s.language FROM kb_settings s WHERE s.tenant_id = $1::uuid AND s.language = ANY ($2::text[])),
          (SELECT s.language
