@@ -126,11 +126,18 @@ type dispatcher struct {
 // Work implements river.Worker: it fails where the database is unavailable alone, so that River never gives a ticket
 // up.
 func (d *dispatcher) Work(ctx context.Context, job *river.Job[ticket]) error {
-	if second, err := d.renewTickets(ctx, job); err != nil || second {
-		return err // River tries again, or it is put away
+	second, err := d.hasEarlier(ctx, d.pool, job)
+	if err != nil {
+		return err // River tries again
+	}
+	if second {
+		wait, err := d.deleteTicket(ctx, job, func(ctx context.Context, tx pgx.Tx) (bool, error) {
+			second, err := d.hasEarlier(ctx, tx, job)
+			return !second, err
+		})
+		return d.snoozeAfter(ctx, job, wait, err)
 	}
 	var worked bool
-	var err error
 	for again := true; again; { // where nobody else waits, the line is not gone through
 		if worked, err = d.work[job.Queue].Work(ctx, job.Args.Tenant); err != nil || !worked {
 			break
@@ -146,7 +153,14 @@ func (d *dispatcher) Work(ctx context.Context, job *river.Job[ticket]) error {
 	case err != nil || worked:
 		return river.JobSnooze(0)
 	}
-	wait, err := d.deleteTicket(ctx, job)
+	wait, err := d.deleteTicket(ctx, job, func(ctx context.Context, _ pgx.Tx) (bool, error) {
+		return d.work[job.Queue].Prepare(ctx, job.Args.Tenant)
+	})
+	return d.snoozeAfter(ctx, job, wait, err)
+}
+
+// snoozeAfter is what River is told after deleteTicket.
+func (d *dispatcher) snoozeAfter(ctx context.Context, job *river.Job[ticket], wait time.Duration, err error) error {
 	if err != nil && ctx.Err() == nil {
 		d.log.Error("a ticket could not be put away; it is tried again", "tenant", job.Args.Tenant, "error", err)
 		return river.JobSnooze(retryDelay)
@@ -157,9 +171,11 @@ func (d *dispatcher) Work(ctx context.Context, job *river.Job[ticket]) error {
 	return nil
 }
 
-// renewTickets reports that the tenant has an earlier ticket, which does for this one.
-func (d *dispatcher) renewTickets(ctx context.Context, job *river.Job[ticket]) (is bool, err error) {
-	err = d.pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM river_job WHERE tenant_id = $1
+// hasEarlier reports that the tenant has an earlier ticket, which does for this one.
+func (d *dispatcher) hasEarlier(ctx context.Context, db interface {
+	QueryRow(context.Context, string, ...any) pgx.Row
+}, job *river.Job[ticket]) (is bool, err error) {
+	err = db.QueryRow(ctx, `SELECT EXISTS (SELECT FROM river_job WHERE tenant_id = $1
 		AND queue = $2 AND finalized_at IS NULL AND id < $3)`, job.Args.Tenant, job.Queue, job.ID).Scan(&is)
 	return is, err
 }
@@ -177,9 +193,11 @@ func (d *dispatcher) runExclusive(ctx context.Context, queue string) (alone bool
 	return alone, err
 }
 
-// deleteTicket completes a ticket if nothing is open for its tenant, or says when to look again. Whoever hands
-// something over shares a lock until that is committed: who has it alone sees all there is.
-func (d *dispatcher) deleteTicket(ctx context.Context, job *river.Job[ticket]) (wait time.Duration, err error) {
+// deleteTicket completes a ticket unless it is needed, or says when to look again. Whoever hands something over shares a
+// lock until that is committed, and inserts no ticket where there is one: who has the lock alone sees all that relies on
+// this one.
+func (d *dispatcher) deleteTicket(ctx context.Context, job *river.Job[ticket],
+	needed func(context.Context, pgx.Tx) (bool, error)) (wait time.Duration, err error) {
 	err = pgx.BeginFunc(ctx, d.pool, func(tx pgx.Tx) error {
 		var alone bool
 		if err := tx.QueryRow(ctx, `SELECT pg_try_advisory_xact_lock(hashtextextended($1 || $2::uuid, 0))`,
@@ -190,7 +208,7 @@ func (d *dispatcher) deleteTicket(ctx context.Context, job *river.Job[ticket]) (
 			wait = heldPoll
 			return nil
 		}
-		open, err := d.work[job.Queue].Prepare(ctx, job.Args.Tenant)
+		open, err := needed(ctx, tx)
 		if err != nil {
 			return err
 		}

@@ -404,3 +404,29 @@ func (o other) Embed(ctx context.Context, texts []string) ([][]float32, error) {
 	o.asked()
 	return o.Embedder.Embed(ctx, texts)
 }
+
+// TestASecondTicketIsNoPromise: a tenant has two tickets, and whoever enqueues sees one that is about to be put away
+// because of the other, which is put away already. The document is taken in all the same.
+func TestASecondTicketIsNoPromise(t *testing.T) {
+	b, d := newQueue(t)
+	testkit.Super(t, d, `CREATE FUNCTION slowly() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+		PERFORM pg_sleep(CASE WHEN EXISTS (SELECT FROM river_job WHERE id < NEW.id) THEN 3 ELSE 1 END);
+		RETURN NEW; END $$`)
+	testkit.Super(t, d, `CREATE TRIGGER slowly BEFORE UPDATE ON river_job FOR EACH ROW
+		WHEN (OLD.finalized_at IS NULL AND NEW.finalized_at IS NOT NULL) EXECUTE FUNCTION slowly()`)
+	testkit.Super(t, d, `INSERT INTO river_job (kind, queue, args) SELECT 'tenant', 'tenants',
+		jsonb_build_object('tenant', '`+tenantA.String()+`') FROM generate_series(1, 2)`)
+	b.work(t, d.URL("konstruct_worker"))
+	super := testkit.Connect(t, d.SuperuserURL())
+	testkit.Until(t, "the first ticket is put away", func() bool {
+		var put bool
+		return super.QueryRow(t.Context(), `SELECT finalized_at IS NOT NULL FROM river_job ORDER BY id LIMIT 1`).
+			Scan(&put) == nil && put
+	})
+	b.enqueue(t, tenantA, text("a.md", pumps))
+	for end := time.Now().Add(30 * time.Second); !b.over(t, tenantA); time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("nobody takes it in: %v", b.jobs(t, tenantA))
+		}
+	}
+}
