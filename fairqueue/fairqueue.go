@@ -193,9 +193,9 @@ func (d *dispatcher) runExclusive(ctx context.Context, queue string) (alone bool
 	return alone, err
 }
 
-// deleteTicket completes a ticket unless it is needed, or says when to look again. Whoever hands something over shares a
-// lock until that is committed, and inserts no ticket where there is one: who has the lock alone sees all that relies on
-// this one.
+// deleteTicket completes a ticket unless it is needed, or says when to look again. Whoever hands something over shares
+// a lock until that is committed, and inserts no ticket where there is one: who has the lock alone sees all that relies
+// on this one.
 func (d *dispatcher) deleteTicket(ctx context.Context, job *river.Job[ticket],
 	needed func(context.Context, pgx.Tx) (bool, error)) (wait time.Duration, err error) {
 	err = pgx.BeginFunc(ctx, d.pool, func(tx pgx.Tx) error {
