@@ -62,7 +62,8 @@ type incomingBody struct {
 	read  atomic.Int64
 	ended atomic.Bool
 	// control ends the read deadline with the body. net/http goes on reading, to see whether the client is there: a
-	// deadline that passes then would cancel the contexts of this and of every later request of the connection.
+	// deadline that passes then would cancel the contexts of this and of every later request of the connection. It is
+	// nil in a body within another.
 	control *http.ResponseController
 }
 
@@ -73,7 +74,7 @@ func (b *incomingBody) Read(p []byte) (int, error) {
 	if errors.Is(err, io.EOF) {
 		b.ended.Store(true)
 	}
-	if b.over() {
+	if b.over() && b.control != nil {
 		_ = b.control.SetReadDeadline(time.Time{}) // ignore the error: the connection is gone
 	}
 	return n, err
