@@ -11,7 +11,7 @@ import (
 
 // diversify chooses k of the hits, the best first, each the best in what it is worth less what it repeats of those
 // chosen before (maximal marginal relevance).
-func diversify(hits []Hit, halves [][]float32, k int, variety float64) (chosen []Hit) {
+func diversify(hits []Hit, details []hitDetail, k int, variety float64) (chosen []Hit) {
 	if len(hits) == 0 {
 		return hits
 	}
@@ -32,7 +32,7 @@ func diversify(hits []Hit, halves [][]float32, k int, variety float64) (chosen [
 		taken[next] = true
 		chosen = append(chosen, hits[next])
 		for i := range hits {
-			like[i] = max(like[i], dot(halves[i], halves[next]))
+			like[i] = max(like[i], dot(details[i].half, details[next].half))
 		}
 	}
 	return chosen

@@ -90,9 +90,6 @@ type Hit struct {
 	After  []kb.Passage `json:"behind,omitempty"`
 	// Recipe is how its vector was made; empty for a chunk another client wrote.
 	Recipe string `json:"-"`
-
-	twins    []uuid.UUID // chunks with the same text
-	repeated bool        // one of them comes before it
 }
 
 // Twin is a passage with the same text as a hit, in another document or in another place of the same.

@@ -59,7 +59,7 @@ func (s *Searcher) SearchInTx(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, 
 	for f.Plan = st.decide(&q, depth, passages, s.counts); ; {
 		run := &statement{tenant: tenant, q: &q, plan: f.Plan, st: st, cursor: after, documents: documents,
 			words: f.Words, twins: twins}
-		if f.Hits, run.halves, err = run.run(withinSource(ctx, tx)); err != nil {
+		if f.Hits, err = run.run(withinSource(ctx, tx)); err != nil {
 			return f, queryError(err)
 		}
 		if more := run.missing(f.Hits); more > 0 && twins < maxDepth {
@@ -126,12 +126,12 @@ func (s *Searcher) Search(ctx context.Context, door *tenantdb.Door, tenant uuid.
 		run := &statement{tenant: tenant, q: &q, plan: st.decide(&q, s.depth(&q, after), -1, s.counts), st: st,
 			cursor: after}
 		f.Plan = run.plan
-		if f.Hits, run.halves, err = run.run(func(s tenantdb.Statement, read func(pgx.Rows) error) error {
+		if f.Hits, err = run.run(func(s tenantdb.Statement, read func(pgx.Rows) error) error {
 			return door.Once(ctx, tenant, s, read)
 		}); err != nil {
 			return f, queryError(err)
 		}
-		if len(f.Hits) > 0 && len(f.Hits) >= min(run.wanted(), st.chunks) && !haveTwins(f.Hits) {
+		if len(f.Hits) > 0 && len(f.Hits) >= min(run.wanted(), st.chunks) && !run.haveTwins() {
 			return s.finish(ctx, nil, tenant, &q, f, run, after)
 		}
 	}
@@ -237,31 +237,31 @@ func withinSource(ctx context.Context, tx pgx.Tx) queryer {
 	return func(s tenantdb.Statement, read func(pgx.Rows) error) error { return tenantdb.Send(ctx, tx, s, read) }
 }
 
-// run returns the hits, and their vectors where these are needed.
-func (s *statement) run(send queryer) (hits []Hit, halves [][]float32, err error) {
+// run returns the hits, and keeps their details.
+func (s *statement) run(send queryer) (hits []Hit, err error) {
 	sql, err := s.build()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	err = send(tenantdb.Statement{Settings: searchSettings(&s.plan), SQL: sql, Args: s.args, Within: s.q.Within,
 		KeepSnapshot: s.kept()}, func(rows pgx.Rows) error {
-		hits, halves = nil, nil
+		hits, s.details = nil, nil
 		var h Hit
-		var half []float32
+		var d hitDetail
 		_, err := pgx.ForEachRow(rows,
 			[]any{&h.ChunkID, &h.Index, &h.Headings, &h.Page, &h.Start, &h.End, &h.Content, &h.Score, &h.Similarity,
-				&h.LexicalScore, &h.DocumentID, &h.Version, &h.Filename, &h.Title, &h.Source, &h.Recipe, &half,
-				&h.twins, &h.repeated},
+				&h.LexicalScore, &h.DocumentID, &h.Version, &h.Filename, &h.Title, &h.Source, &h.Recipe, &d.half,
+				&d.twins, &d.repeated},
 			func() error {
 				sum := sha256.Sum256([]byte(h.Content))
 				h.SHA256 = hex.EncodeToString(sum[:])
-				hits, halves = append(hits, h), append(halves, half)
-				h, half = Hit{}, nil
+				hits, s.details = append(hits, h), append(s.details, d)
+				h, d = Hit{}, hitDetail{}
 				return nil
 			})
 		return err
 	})
-	return hits, halves, err
+	return hits, err
 }
 
 // finish selects the hits and adds neighbours and the cursor.
@@ -278,9 +278,9 @@ func (s *Searcher) finish(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, q *Q
 		}
 	}
 	rows := f.Hits
-	hits, halves, taken, more := mergeTwins(rows, run.halves, run.wanted(), q.Duplicates)
+	hits, details, taken, more := mergeTwins(rows, run.details, run.wanted(), q.Duplicates)
 	if f.Hits = hits; q.Diversity > 0 {
-		f.Hits = diversify(f.Hits, halves, q.K, q.Diversity)
+		f.Hits = diversify(f.Hits, details, q.K, q.Diversity)
 	} else if more {
 		last := rows[taken-1]
 		seen := taken
@@ -296,7 +296,7 @@ func (s *Searcher) finish(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, q *Q
 			f.Hits, f.Next = f.Hits[:enough], ""
 		}
 	}
-	if err := run.nameTwins(ctx, tx, f.Hits); err != nil {
+	if err := run.nameTwins(ctx, tx, rows, f.Hits); err != nil {
 		return f, queryError(err)
 	}
 	if q.Neighbours > 0 {

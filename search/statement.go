@@ -25,10 +25,17 @@ type statement struct {
 	// documents are all that meet the conditions, where they have been found already; nil where they have not.
 	documents []uuid.UUID
 	args      []any
-	halves    [][]float32 // of what it found
+	details   []hitDetail // of what it found
 	words     []*Word
 	hits      []uuid.UUID // whose words are explained
 	twins     int         // rows to read beyond those wanted, since equal passages take one place
+}
+
+// hitDetail is what else is known of a row.
+type hitDetail struct {
+	half     []float32   // its vector, where hits are to differ
+	twins    []uuid.UUID // chunks with the same text
+	repeated bool        // one of them comes before it
 }
 
 func (s *statement) arg(v any) string {
@@ -294,7 +301,7 @@ func (s *statement) missing(rows []Hit) int {
 	if s.q.Duplicates || len(rows) < s.wanted()+1+s.twins {
 		return 0
 	}
-	if hits, _, _, more := mergeTwins(rows, make([][]float32, len(rows)), s.wanted(), false); !more {
+	if hits, _, _, more := mergeTwins(rows, s.details, s.wanted(), false); !more {
 		return 4*(s.wanted()+1-len(hits)) + moreDepth
 	}
 	return 0

@@ -85,7 +85,7 @@ func (t *Tuning) measure(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, st *t
 	ask := func(v []float32, p Plan) (map[uuid.UUID]bool, time.Duration, error) {
 		start := time.Now()
 		p.Mode, p.Depth = Semantic, tuneTop+moreDepth
-		hits, _, err := (&statement{tenant: tenant, q: &Query{Mode: Semantic, Vector: v, Model: st.model, K: tuneTop},
+		hits, err := (&statement{tenant: tenant, q: &Query{Mode: Semantic, Vector: v, Model: st.model, K: tuneTop},
 			plan: p, st: st}).run(withinSource(ctx, tx))
 		ids := map[uuid.UUID]bool{}
 		for i := range hits[:min(tuneTop, len(hits))] {

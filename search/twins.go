@@ -17,28 +17,33 @@ const maxAlso = 100
 
 // mergeTwins gives equal passages one place, that of the best. It returns the hits that are wanted, with how many rows
 // they took, in whose order they stay, and whether more follow.
-func mergeTwins(rows []Hit, halves [][]float32, wanted int, each bool) (hits []Hit, kept [][]float32, taken int,
+func mergeTwins(rows []Hit, details []hitDetail, wanted int, each bool) (hits []Hit, kept []hitDetail, taken int,
 	more bool) {
 	places := map[string]bool{}
 	for i, h := range rows {
-		if (h.repeated || places[h.SHA256]) && !each {
+		if (details[i].repeated || places[h.SHA256]) && !each {
 			continue
 		}
 		if len(hits) == wanted {
 			return hits, kept, i, true
 		}
 		places[h.SHA256] = true
-		hits, kept = append(hits, h), append(kept, halves[i])
+		hits, kept = append(hits, h), append(kept, details[i])
 	}
 	return hits, kept, len(rows), false
 }
 
-// nameTwins has hits name the documents that have the same passage, of those that meet the query's conditions.
-func (s *statement) nameTwins(ctx context.Context, tx pgx.Tx, hits []Hit) error {
+// nameTwins has hits, which are some of the rows, name the documents that have the same passage, of those that meet the
+// query's conditions.
+func (s *statement) nameTwins(ctx context.Context, tx pgx.Tx, rows, hits []Hit) error {
+	twins := map[uuid.UUID][]uuid.UUID{}
+	for i, h := range rows {
+		twins[h.ChunkID] = s.details[i].twins
+	}
 	var ids []uuid.UUID
 	of := map[uuid.UUID]*Hit{}
 	for i := range hits {
-		for _, id := range hits[i].twins {
+		for _, id := range twins[hits[i].ChunkID] {
 			ids, of[id] = append(ids, id), &hits[i]
 		}
 	}
@@ -77,7 +82,7 @@ func (s *statement) nameTwins(ctx context.Context, tx pgx.Tx, hits []Hit) error 
 		})
 }
 
-// haveTwins reports whether a hit has any.
-func haveTwins(hits []Hit) bool {
-	return slices.ContainsFunc(hits, func(h Hit) bool { return len(h.twins) > 0 })
+// haveTwins reports whether a row has any.
+func (s *statement) haveTwins() bool {
+	return slices.ContainsFunc(s.details, func(d hitDetail) bool { return len(d.twins) > 0 })
 }
