@@ -1,6 +1,7 @@
 package kb
 
 import (
+	"cmp"
 	"context"
 	_ "embed"
 	"fmt"
@@ -14,8 +15,11 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// AnyLanguage is the text search configuration that takes words as they are.
-const AnyLanguage = "simple"
+// Text search configurations that have a part of their own.
+const (
+	AnyLanguage = "simple"  // takes words as they are
+	English     = "english" // of a tenant that gives no evidence of another
+)
 
 // configuration is PostgreSQL's text search configuration for a language (ISO 639-1), of those that version 15 has;
 // anyLanguage for others.
@@ -115,12 +119,12 @@ func textLanguage(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, said, text s
 	if info.Script != nil && info.Script != unicode.Latin && info.Script != unicode.Cyrillic {
 		return guess, guess != AnyLanguage, nil // the script says it
 	}
-	t := stopWords{counts: map[string]int{}}
-	if err := t.read(ctx, tx, tenant, languagesOf(info.Script), sample); err != nil {
-		return "", false, fmt.Errorf("look up the tenant's default language: %w", err)
+	t, err := countStopWords(ctx, tx, tenant, languagesOf(info.Script), sample)
+	if err != nil {
+		return "", false, err
 	}
 	if t.fallback == "" {
-		if t.fallback = english; info.Script == unicode.Cyrillic {
+		if t.fallback = English; info.Script == unicode.Cyrillic {
 			t.fallback = guess
 		}
 	}
@@ -137,25 +141,26 @@ func textLanguage(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, said, text s
 	return t.fallback, false, nil
 }
 
-const english = "english"
-
 // stopWords are how many stop words of each language a text has.
 type stopWords struct {
 	fallback string // the tenant's default language
 	counts   map[string]int
 }
 
-func (t *stopWords) read(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, languages []string, sample string) error {
+// countStopWords counts a text's in some languages; fallback is empty where the tenant has no default one of these.
+func countStopWords(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, languages []string,
+	text string) (t stopWords, err error) {
 	var names []string
 	var counts []int
-	sample = strings.ToValidUTF8(sample[:min(len(sample), stopSampleSize)], "")
-	if err := tx.QueryRow(ctx, languageSQL, tenant, languages, sample).Scan(&t.fallback, &names, &counts); err != nil {
-		return err
+	text = strings.ToValidUTF8(text[:min(len(text), stopSampleSize)], "")
+	if err := tx.QueryRow(ctx, languageSQL, tenant, languages, text).Scan(&t.fallback, &names, &counts); err != nil {
+		return t, fmt.Errorf("look up the tenant's default language: %w", err)
 	}
+	t.counts = map[string]int{}
 	for i, name := range names {
 		t.counts[name] = counts[i]
 	}
-	return nil
+	return t, nil
 }
 
 // best returns the language of which the text has most, the default one where several have as many.
@@ -176,36 +181,26 @@ func (t *stopWords) speakFor(language string) bool {
 }
 
 // languagesOf are those that are written in a script; in Latin for nil.
-func languagesOf(script *unicode.RangeTable) (all []string) {
-	for _, l := range Languages() {
-		other := false
+func languagesOf(script *unicode.RangeTable) []string {
+	return slices.DeleteFunc(Languages(), func(l string) bool {
 		switch l {
 		case "arabic", "armenian", "greek", "hindi", "nepali", "tamil", "yiddish":
-			continue
-		case "russian":
-			other = script != unicode.Cyrillic
+			return true
 		case "serbian", AnyLanguage: // in both
-		default:
-			other = script == unicode.Cyrillic
+			return false
 		}
-		if !other {
-			all = append(all, l)
-		}
-	}
-	return all
+		return (l == "russian") != (script == unicode.Cyrillic)
+	})
 }
 
 // DefaultLanguage returns the language that a tenant's texts are read in where they give no evidence of another: the
 // one that was set, or else that of most of its documents that are evidently in one.
 func DefaultLanguage(ctx context.Context, tx pgx.Tx, tenant uuid.UUID) (language string, err error) {
-	t := stopWords{counts: map[string]int{}}
-	if err := t.read(ctx, tx, tenant, Languages(), ""); err != nil {
-		return "", fmt.Errorf("kb: look up the tenant's default language: %w", err)
+	t, err := countStopWords(ctx, tx, tenant, Languages(), "")
+	if err != nil {
+		return "", fmt.Errorf("kb: %w", err)
 	}
-	if t.fallback == "" {
-		t.fallback = english
-	}
-	return t.fallback, nil
+	return cmp.Or(t.fallback, English), nil
 }
 
 // LanguageError says that texts are not read in a language of this name.

@@ -72,7 +72,8 @@ func TestTheLanguageOfAParagraph(t *testing.T) {
 func TestDefaultLanguagesAreOfEvidence(t *testing.T) {
 	b := newBase(t)
 	dir := t.TempDir()
-	paths := []string{write(t, dir+"/a.txt", "تعمل المضخة بالماء النظيف فقط، ويجب شطف الدوار كل شهر بالماء الدافئ.")}
+	paths := []string{write(t, dir+"/a.txt",
+		"تعمل المضخة بالماء النظيف فقط، ويجب شطف الدوار كل شهر بالماء الدافئ.")}
 	for i := range 6 {
 		paths = append(paths, write(t, fmt.Sprintf("%s/%d.txt", dir, i), fmt.Sprintf("Pumps, valves, seals %d.", i)))
 	}

@@ -70,15 +70,13 @@ type tenantState struct {
 // and English, whose stop words a question may have whatever the documents' language.
 func (s *tenantState) reads() []string {
 	all := slices.Clone(s.languages)
-	for _, l := range []string{kb.AnyLanguage, english} {
+	for _, l := range []string{kb.AnyLanguage, kb.English} {
 		if !slices.Contains(all, l) {
 			all = append(all, l)
 		}
 	}
 	return all
 }
-
-const english = "english"
 
 // decide plans a search: matching is how many passages its conditions leave, about, -1 where it has none or that
 // decides nothing, and few how many are rather compared one by one.

@@ -4,12 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -19,6 +16,7 @@ import (
 	"github.com/konstruct/konstruct/audit"
 	"github.com/konstruct/konstruct/embed"
 	"github.com/konstruct/konstruct/internal/devpg"
+	"github.com/konstruct/konstruct/kb"
 	"github.com/konstruct/konstruct/migrations"
 	"github.com/konstruct/konstruct/notary"
 	"github.com/konstruct/konstruct/search"
@@ -49,7 +47,7 @@ func (a *app) database(ctx context.Context) (u databaseURLs, done func(), err er
 		}
 	}
 	which := "using the private database in"
-	if _, err := os.Stat(filepath.Join(a.DataDir, "pg")); errors.Is(err, fs.ErrNotExist) {
+	if !devpg.Exists(a.DataDir) {
 		which = "making a new, empty database in"
 	}
 	fmt.Fprintf(a.err, "konstruct: no KONSTRUCT_DATABASE_URL is set: %s %s\n", which, a.DataDir)
@@ -213,7 +211,8 @@ func exitCode(err error) int {
 	var parse *pgconn.ParseConfigError
 	var query *search.QueryError
 	var event *audit.FieldError
-	if errors.As(err, &parse) || errors.As(err, &query) || errors.As(err, &event) {
+	var language *kb.LanguageError
+	if errors.As(err, &parse) || errors.As(err, &query) || errors.As(err, &event) || errors.As(err, &language) {
 		return exitUsage
 	}
 	return exitFailed

@@ -2,10 +2,8 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
-	"github.com/konstruct/konstruct/kb"
 	"github.com/konstruct/konstruct/plural"
 )
 
@@ -38,10 +36,7 @@ func (c kbLanguageCmd) Run(ctx context.Context, a *app) error {
 		if language == "auto" {
 			language = ""
 		}
-		err := documents.SetLanguage(ctx, language)
-		if unknown := (*kb.LanguageError)(nil); errors.As(err, &unknown) {
-			return coded{err, exitUsage}
-		} else if err != nil {
+		if err := documents.SetLanguage(ctx, language); err != nil {
 			return err
 		}
 	}

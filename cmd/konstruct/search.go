@@ -50,7 +50,7 @@ func (f searchFlags) request(text, after string) (q konstruct.SearchRequest, err
 	for _, w := range f.Where {
 		c, err := search.ParseCondition(w)
 		if err != nil {
-			return q, coded{err, exitUsage}
+			return q, err
 		}
 		q.Where = append(q.Where, c)
 	}
@@ -114,8 +114,9 @@ func (c kbSearchCmd) Run(ctx context.Context, a *app) error {
 		}
 		if len(r.Hits) == 0 {
 			fmt.Fprintln(a.out, c.nothingFound(r.Plan.Chunks))
+		} else {
+			a.printHits(r.Hits, r.Plan.Mode, 3)
 		}
-		a.printHits(r.Hits, r.Plan.Mode, 3)
 		if r.Next != "" {
 			fmt.Fprintf(a.err, "more: --after %s\n", r.Next)
 		}
@@ -137,6 +138,9 @@ func (f searchFlags) nothingFound(passages int) string {
 
 // printHits prints passages, each with at most some lines of its text.
 func (a *app) printHits(hits []konstruct.Hit, mode search.Mode, lines int) {
+	if len(hits) == 0 {
+		fmt.Fprintln(a.out, "nothing found")
+	}
 	for i, h := range hits {
 		where := h.Filename
 		if h.Page > 0 {

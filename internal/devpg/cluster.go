@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/url"
 	"os"
@@ -164,6 +165,12 @@ func (c *Cluster) previous(ctx context.Context) error {
 		}
 	}
 	return nil // the number is another process's by now; PostgreSQL itself has the last word
+}
+
+// Exists reports whether a data folder has a cluster, there or by a link: see home.
+func Exists(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, "pg"))
+	return !errors.Is(err, fs.ErrNotExist)
 }
 
 // home is the cluster's own folder: pg in the data folder. Below a folder that only root may enter, as
