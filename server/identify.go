@@ -13,7 +13,6 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/konstruct/konstruct/access"
-	"github.com/konstruct/konstruct/server/httpwire"
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
@@ -23,7 +22,7 @@ func principalOf(ctx context.Context) access.Principal {
 	return w
 }
 
-// identify authenticates a request below /v1, applies limits, and replays stored responses of idempotent requests.
+// identify authenticates a request of a protocol, applies limits, and replays stored responses of idempotent requests.
 // Other paths are public.
 func (s *Server) identify(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -31,13 +30,13 @@ func (s *Server) identify(next http.Handler) http.Handler {
 			s.writeResponseProblem(w, r, s.errorResponse(r.Context(), err))
 			return
 		}
-		if !strings.HasPrefix(r.URL.Path, "/v1/") {
+		if s.protocolOf(r.URL.Path) == nil {
 			next.ServeHTTP(w, r)
 			return
 		}
 		r.Body = http.MaxBytesReader(w, r.Body, s.bodySize(r))
 		ctx := r.Context()
-		if !isStream(r) {
+		if !s.isStream(r) {
 			var cancel context.CancelFunc
 			ctx, cancel = context.WithTimeout(ctx, s.bodyTime(r)+answerTime)
 			defer cancel()
@@ -79,16 +78,13 @@ func (s *Server) identify(next http.Handler) http.Handler {
 
 // authenticate returns the principal of a request's credential.
 func (s *Server) authenticate(ctx context.Context, r *http.Request) (access.Principal, error) {
-	all := r.Header.Values("Authorization")
-	if len(all) == 0 {
-		return access.Principal{}, problem(http.StatusUnauthorized,
-			"header.Authorization: it is missing: send Bearer and a key (kst_…)")
+	read := bearer
+	if p := s.protocolOf(r.URL.Path); p != nil && p.credential != nil {
+		read = p.credential
 	}
-	scheme, credential, _ := strings.Cut(all[0], " ")
-	if len(all) > 1 || !strings.EqualFold(scheme, "Bearer") || credential == "" ||
-		len(credential) > httpwire.MaxHeader/4 {
-		return access.Principal{}, problem(http.StatusUnauthorized,
-			"header.Authorization: it must be Bearer and one key (kst_…) or token")
+	credential, err := read(r)
+	if err != nil {
+		return access.Principal{}, err
 	}
 	if strings.Count(credential, ".") == 2 && s.c.OIDC != nil {
 		return s.c.OIDC.Check(ctx, credential)
@@ -111,7 +107,10 @@ func (s *Server) bodyTime(r *http.Request) time.Duration {
 
 // bodySize returns the largest body of a request, in bytes; an operation may accept less.
 func (s *Server) bodySize(r *http.Request) int64 {
+	p := s.protocolOf(r.URL.Path)
 	switch {
+	case p != nil && p.bodySize > 0:
+		return p.bodySize + 1
 	case s.isUpload(r):
 		return maxUpload + maxJSON // the form's other fields
 	case r.URL.Path == batchPath:
@@ -121,7 +120,10 @@ func (s *Server) bodySize(r *http.Request) int64 {
 }
 
 // isStream reports whether a request's response has no time limit: a stream or a download.
-func isStream(r *http.Request) bool {
+func (s *Server) isStream(r *http.Request) bool {
+	if p := s.protocolOf(r.URL.Path); p != nil && p.streams {
+		return true
+	}
 	return r.URL.Path == "/v1/events/stream" || strings.HasSuffix(r.URL.Path, "/content")
 }
 

@@ -236,6 +236,8 @@ func (s *Server) bodyMemory(r *http.Request) int64 {
 	// streamed to the disk or the database; fileMemory reserves for what is read whole later
 	case s.isUpload(r):
 		return min(n, pieceMemory)
+	case s.protocolOf(r.URL.Path) != nil && s.protocolOf(r.URL.Path).bodyMemory != nil:
+		return s.protocolOf(r.URL.Path).bodyMemory(n)
 	case r.URL.Path == batchPath:
 		return n*weightBatch + min(n/leastEvent, audit.MaxBatch)*eachInBatch
 	}

@@ -94,7 +94,7 @@ func (s *Server) protect(next http.Handler) http.Handler {
 				slog.Int64("bytes", seen.bytes), slog.Duration("took", took), slog.String("tenant", seen.tenant))
 		}()
 		working, most := &s.working, int64(maxInFlight)
-		if isStream(r) { // mostly idle, so they have a limit of their own
+		if s.isStream(r) { // mostly idle, so they have a limit of their own
 			working, most = &s.streaming, maxStreams
 		}
 		n := working.Add(1)
@@ -136,7 +136,7 @@ func (s *Server) checkRequest(w http.ResponseWriter, r *http.Request) *Problem {
 	if !utf8.ValidString(r.URL.Path) {
 		return problem(http.StatusBadRequest, "the path is not UTF-8")
 	}
-	if r.Header.Get("Content-Encoding") != "" && r.Header.Get("Content-Encoding") != "identity" {
+	if !s.protocolOf(r.URL.Path).accepts(r.Header.Get("Content-Encoding")) {
 		return problem(http.StatusUnsupportedMediaType,
 			"header.Content-Encoding: compressed bodies are not accepted")
 	}
@@ -183,6 +183,10 @@ func (s *Server) writeResponseProblem(w http.ResponseWriter, r *http.Request, p 
 	p.Instance = requestID(r.Context())
 	for key, values := range p.GetHeaders() {
 		w.Header()[key] = values
+	}
+	if own := s.protocolOf(r.URL.Path); own != nil && own.refuse != nil {
+		own.refuse(w, r, p)
+		return
 	}
 	w.Header().Set("Content-Type", p.ContentType(""))
 	w.WriteHeader(p.Status)

@@ -79,6 +79,7 @@ type Server struct {
 	trail     trailHealth
 	api       huma.API
 	mux       *http.ServeMux
+	spoken    []protocol      // see protocols
 	refused   map[string]bool // patterns of the mux that only respond 404 or 405
 	handler   http.Handler
 	metrics   *metrics
@@ -116,6 +117,7 @@ func New(c Config) (*Server, error) {
 		artifacts: artifact.Store{Door: door}, logger: c.Logger, makingTasks: make(chan struct{}, maxTasksRunning)}
 	s.memory = newMemoryBudget(cmp.Or(c.RequestMemory, DefaultRequestMemory))
 	s.metrics = newMetrics(s)
+	s.spoken = s.protocols()
 	s.stopping, s.stop = context.WithCancel(context.Background())
 	s.lifetime, s.end = context.WithCancel(context.Background())
 	s.background.Go(func() { keys.Listen(s.lifetime, s.logger, s.meter.Forget) })
