@@ -1,6 +1,7 @@
 package konstruct_test
 
 import (
+	"encoding/json"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -105,6 +106,79 @@ func TestTheThreatModelNamesTestsThatAreThere(t *testing.T) {
 	for _, m := range named {
 		if !there[m[1]] {
 			t.Errorf("there is no %s", m[1])
+		}
+	}
+}
+
+// TestTheSDKsArePinned holds the lists of SDKs that tests send from: every package has one version and a hash, the lock
+// has what the list asks for, testkit names the folders that are there, and docs/parts.md says what they hold.
+func TestTheSDKsArePinned(t *testing.T) {
+	parts, err := os.ReadFile("docs/parts.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	helper, err := os.ReadFile("internal/testkit/sdks.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	documented := func(name, version string) {
+		if !strings.Contains(string(parts), "`"+name+"` "+version) {
+			t.Errorf("docs/parts.md does not say `%s` %s", name, version)
+		}
+	}
+	locks, err := filepath.Glob("scripts/sdk/*/*/*")
+	if err != nil || len(locks) < 8 {
+		t.Fatal(err, locks)
+	}
+	for _, path := range locks {
+		folder := filepath.Base(filepath.Dir(path))
+		if !strings.Contains(string(helper), strconv.Quote(folder)) {
+			t.Errorf("testkit names no folder %q", folder)
+		}
+		raw, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch filepath.Base(path) {
+		case "requirements.txt":
+			pinned := regexp.MustCompile(`(?m)^(\S+?)==(\S+).*\\\n    --hash=sha256:`)
+			packages := pinned.FindAllStringSubmatch(string(raw), -1)
+			if lines := regexp.MustCompile(`(?m)^[^ #\n]`).FindAllString(string(raw), -1); len(packages) < 20 ||
+				len(lines) != len(packages) {
+				t.Errorf("%s: of %d packages %d have a version and a hash", path, len(lines), len(packages))
+			}
+			wanted, err := os.ReadFile(filepath.Join(filepath.Dir(path), "requirements.in"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, m := range regexp.MustCompile(`(?m)^[a-z][a-z0-9-]*`).FindAllString(string(wanted), -1) {
+				i := slices.IndexFunc(packages, func(p []string) bool { return p[1] == m })
+				if i < 0 {
+					t.Errorf("%s has no %s", path, m)
+					continue
+				}
+				documented(m, packages[i][2])
+			}
+		case "package.json":
+			var list struct{ Dependencies map[string]string }
+			if err := json.Unmarshal(raw, &list); err != nil || len(list.Dependencies) < 5 {
+				t.Errorf("%s: %v, %d packages", path, err, len(list.Dependencies))
+			}
+			for name, version := range list.Dependencies {
+				documented(name, version)
+			}
+		case "package-lock.json":
+			var lock struct {
+				Packages map[string]struct{ Integrity string }
+			}
+			if err := json.Unmarshal(raw, &lock); err != nil || len(lock.Packages) < 20 {
+				t.Errorf("%s: %v, %d packages", path, err, len(lock.Packages))
+			}
+			for name, p := range lock.Packages {
+				if name != "" && !strings.HasPrefix(p.Integrity, "sha512-") {
+					t.Errorf("%s: %s has no hash", path, name)
+				}
+			}
 		}
 	}
 }
