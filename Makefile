@@ -55,6 +55,7 @@ fuzz: setup ## fuzz everything that reads a stranger's bytes, a minute each
 	go test -run '^$$' -fuzz FuzzMeta -fuzztime 1m -fuzzminimizetime 1x ./server
 	go test -run '^$$' -fuzz FuzzForm -fuzztime 1m -fuzzminimizetime 1x ./server
 	go test -run '^$$' -fuzz FuzzQuestions -fuzztime 1m -fuzzminimizetime 1x ./server
+	go test -run '^$$' -fuzz FuzzDecide -fuzztime 1m -fuzzminimizetime 1x ./toolrule
 	go test -run '^$$' -fuzz FuzzRecovery -fuzztime 1m -fuzzminimizetime 1x ./spool
 	go test -run '^$$' -fuzz FuzzRecord -fuzztime 1m -fuzzminimizetime 1x ./audit
 	go test -run '^$$' -fuzz FuzzPolicy -fuzztime 1m -fuzzminimizetime 1x ./audit

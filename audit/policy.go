@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/konstruct/konstruct/redact"
+	"github.com/konstruct/konstruct/toolrule"
 )
 
 // Limits on what a policy may hold.
@@ -34,6 +35,8 @@ type rules struct {
 	continues bool
 	wait      time.Duration
 	redact    *redact.Redactor
+	tools     *toolrule.Set
+	key       []byte // of redaction
 	source    TenantPolicy
 }
 
@@ -54,6 +57,8 @@ type TenantPolicy struct {
 	Wait string `json:"wait,omitempty"`
 	// Redact are the rules that redact values in events before they are stored anywhere.
 	Redact []redact.Rule `json:"redact,omitempty"`
+	// Tools are the rules on agents' calls of tools, which the MCP proxy and the hook apply.
+	Tools []toolrule.Rule `json:"tools,omitempty"`
 }
 
 // ParsePolicy parses a policy: a JSON object with "default", for every tenant not named, and "tenants", by UUID. A
@@ -103,8 +108,8 @@ func (t TenantPolicy) compile(at string, key []byte, tenant uuid.UUID) (r rules,
 			return r, fmt.Errorf(`policy: %s.wait: %.40q is no duration between "1ms" and "1h"`, at, t.Wait)
 		}
 	}
-	if len(t.Redact) == 0 {
-		return r, nil
+	if err := t.compileTools(&r, at, key); err != nil || len(t.Redact) == 0 {
+		return r, err
 	}
 	if len(t.Redact) > MaxPolicyRules {
 		return r, fmt.Errorf("policy: %s.redact: %d rules, the limit is %d", at, len(t.Redact), MaxPolicyRules)
@@ -169,16 +174,16 @@ func (p *Policy) Tenant(id uuid.UUID) TenantPolicy { return p.tenantRules(id).so
 // rules name, and the metadata's konstruct.redactions lists rule, field and count. The hash is keyed per tenant: equal
 // values of one tenant have equal marks.
 func (p *Policy) Redact(tenant uuid.UUID, e Event) (Event, error) {
-	r := p.tenantRules(tenant).redact
-	if r == nil {
-		return e, nil
-	}
-	return redactEvent(r, tenant, e)
+	return p.tenantRules(tenant).redactEvent(tenant, e)
 }
 
 // redactEvent returns the event with the rules applied.
-func redactEvent(r *redact.Redactor, tenant uuid.UUID, e Event) (Event, error) {
-	f, err := r.Apply(tenant, redact.Fields{UserID: e.UserID, Input: e.Input, Output: e.Output, Metadata: e.Metadata})
+func (r rules) redactEvent(tenant uuid.UUID, e Event) (Event, error) {
+	by, err := r.redactor(e)
+	if by == nil || err != nil {
+		return e, err
+	}
+	f, err := by.Apply(tenant, redact.Fields{UserID: e.UserID, Input: e.Input, Output: e.Output, Metadata: e.Metadata})
 	if bad := (*redact.Error)(nil); errors.As(err, &bad) {
 		return e, &FieldError{"metadata", bad.Reason}
 	}

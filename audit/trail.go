@@ -128,8 +128,8 @@ func (t *Trail) InTx(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, events ..
 
 // prepare redacts and checks events.
 func (t *Trail) prepare(tenant uuid.UUID, events []Event) ([]Event, []uuid.UUID, error) {
-	r := t.policy.tenantRules(tenant).redact
-	if r == nil {
+	r := t.policy.tenantRules(tenant)
+	if r.redact == nil && !r.tools.Redacts() {
 		return checkAll(events)
 	}
 	redacted := make([]Event, len(events))
@@ -137,7 +137,7 @@ func (t *Trail) prepare(tenant uuid.UUID, events []Event) ([]Event, []uuid.UUID,
 		if err := e.checkReserved(); err != nil {
 			return err
 		}
-		redacted[i], err = redactEvent(r, tenant, e)
+		redacted[i], err = r.redactEvent(tenant, e)
 		redacted[i].service = true // konstruct.redactions is a reserved name
 		return err
 	}); err != nil {

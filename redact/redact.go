@@ -99,12 +99,22 @@ func New(at string, list []Rule, key []byte, check func(json.RawMessage) error) 
 			"matchable and nobody can guess them: this one has %d", at, MinKey, len(key))
 	}
 	r := &Redactor{key: slices.Clone(key), check: check, plain: true}
-	for i, rule := range list {
-		if err := r.add(rule); err != nil {
-			return nil, fmt.Errorf("policy: %s[%d].%w", at, i, err)
-		}
+	if err := r.addAll(list); err != nil {
+		return nil, fmt.Errorf("policy: %s%w", at, err)
 	}
 	return r, nil
+}
+
+// Check checks rules as New does, without a key. Its errors begin with the rule's index and field, as [1].pattern.
+func Check(list []Rule) error { return new(Redactor).addAll(list) }
+
+func (r *Redactor) addAll(list []Rule) error {
+	for i, rule := range list {
+		if err := r.add(rule); err != nil {
+			return fmt.Errorf("[%d].%w", i, err)
+		}
+	}
+	return nil
 }
 
 func (r *Redactor) add(rule Rule) error {
