@@ -1,0 +1,19 @@
+"""The sources and their cases: what of the environment each case sets."""
+
+LATEST = {"OTEL_SEMCONV_STABILITY_OPT_IN": "gen_ai_latest_experimental"}
+CAPTURE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
+SCENARIOS = ["chat", "stream", "tools", "embeddings", "error"]
+
+SOURCES = {
+    "openai-v2": {
+        "script": "openai_v2.py", "venv": "openai-v2", "gzip": "no-opt-in-tools",
+        "cases": {f"span-and-event-{s}": LATEST | {CAPTURE: "SPAN_AND_EVENT"} for s in SCENARIOS}
+        | {"span-only-tools": LATEST | {CAPTURE: "SPAN_ONLY"}, "event-only-tools": LATEST | {CAPTURE: "EVENT_ONLY"},
+           "no-content-tools": LATEST}
+        | {"no-opt-in-tools": {CAPTURE: "true", "OTEL_EXPORTER_OTLP_COMPRESSION": "gzip"}},
+    },
+    "openai-v2-v136": {
+        "script": "openai_v2.py", "venv": "openai-v2-v136",
+        "cases": {f"content-{s}": {CAPTURE: "true"} for s in SCENARIOS} | {"no-content-tools": {}},
+    },
+}
