@@ -33,8 +33,14 @@ class Journal:
             self._calls += 1
             return self._calls
 
+    def requests(self):
+        """Returns how many requests were numbered."""
+        with self._lock:
+            return self._calls
+
     def write(self, **entry):
         with self._lock:
+            entry["request_id"] = f"req_rec{self._calls:04d}"
             self._entries.append(entry)
 
     def take(self):
@@ -85,7 +91,7 @@ def decide(user_texts, results, offered, schema=None):
     if schema is not None:
         return ("text", json.dumps(by_schema(schema)))
     if results:
-        return ("text", "The tool says: " + results[-1].strip()[:120])
+        return ("text", "The tool says: " + results[-1].split("\n\n<system-")[0].strip()[:120])
     return ("text", ANSWER)
 
 

@@ -16,4 +16,12 @@ SOURCES = {
         "script": "openai_v2.py", "venv": "openai-v2-v136",
         "cases": {f"content-{s}": {CAPTURE: "true"} for s in SCENARIOS} | {"no-content-tools": {}},
     },
+    "claude-code": {
+        "script": "claude_code.py", "venv": "agents",
+        "cases": {c: {} for c in ("bash", "files", "denied", "failed", "subagent", "error")}
+        | {"json-bash": {"OTEL_EXPORTER_OTLP_PROTOCOL": "http/json"}}
+        | {"hooks-" + c: {} for c in ("bash", "files", "denied", "failed", "subagent", "error")}
+        | {"hooks-deny": {"HOOK_DENY": "1"}},
+        "hooks_only": ["hooks-" + c for c in ("files", "denied", "failed", "subagent", "error")],
+    },
 }

@@ -17,8 +17,13 @@ def plain(v):
     return getattr(v, kind) if kind else None
 
 
+BORING = ("telemetry.", "user.id", "anthropic.", "terminal.", "host.", "os.", "hook_", "num_", "process.")
+
+
 def attributes(given, indent):
     for a in given:
+        if a.key.startswith(BORING):
+            continue
         print(f"{indent}{a.key} = {str(plain(a.value))[:400]!r} ({a.value.WhichOneof('value')})")
 
 

@@ -21,7 +21,8 @@ import upstream
 
 HERE = pathlib.Path(__file__).resolve().parent
 EXPORTS = HERE.parent / "exports"
-OF_CALL = ("api", "model", "response_model", "response_id", "status", "stream", "usage_sent", "input_tokens",
+HOOKS = HERE.parent.parent.parent / "hook" / "testdata" / "recorded"
+OF_CALL = ("api", "model", "response_model", "response_id", "request_id", "status", "stream", "usage_sent", "input_tokens",
            "output_tokens", "cached_tokens", "cache_creation_tokens", "reasoning_tokens", "finish_reason", "prompt",
            "completion", "tool_calls", "usage")
 
@@ -53,7 +54,8 @@ def run(folder, source, case, extra, provider, endpoint):
     script = HERE / "sources" / spec["script"]
     env = environment(folder, provider, endpoint, extra)
     if script.suffix == ".py":
-        command = [str(pathlib.Path(folder) / "venv" / spec["venv"] / "bin" / "python"), str(script), case]
+        python = pathlib.Path(folder) / "venv" / spec["venv"] / "bin" / "python"
+        command = [str(python) if python.exists() else sys.executable, str(script), case]
     else:
         place = pathlib.Path(folder) / "node" / spec["venv"]
         shutil.copy(script, place / script.name)  # Node looks for packages beside the script
@@ -97,6 +99,21 @@ def write(source, case, provider, endpoint, extras):
     return n, len(calls)
 
 
+def write_hooks(folder, source, case):
+    """Keeps what the case's hooks got, and the order in which they ran."""
+    got = pathlib.Path(folder) / "hooks" / source / case
+    if not got.exists():
+        return 0
+    out = HOOKS / source / case
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    files = sorted(got.glob("*.json"), key=lambda f: f.stat().st_mtime_ns)
+    for f in files:
+        (out / f.name).write_bytes(f.read_bytes())
+    (out / "order.txt").write_text("".join(f.name + "\n" for f in files))
+    return len(files)
+
+
 def main():
     folder, source, only = sys.argv[1], sys.argv[2], sys.argv[3:]
     failed = 0
@@ -113,6 +130,10 @@ def main():
             if code:
                 failed += 1
                 print(f"FAILED {source}/{case}: exit {code}, {[k[0] for k in keep]}")
+                continue
+            hooks = write_hooks(folder, source, case)
+            if case in cases.SOURCES[source].get("hooks_only", ()):
+                print(f"{source}/{case}: {hooks} hooks")
                 continue
             n, calls = write(source, case, provider, endpoint, extras)
             size = sum(f.stat().st_size for f in (EXPORTS / source).glob(f"{case}.*"))

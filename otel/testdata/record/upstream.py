@@ -40,8 +40,9 @@ class Handler(BaseHTTPRequestHandler):
     def answer(self, status, what):
         stream = not isinstance(what, (dict, list))
         self.send_response(status)
-        self.send_header("x-request-id", "req_recording")
-        self.send_header("request-id", "req_recording")
+        # A program may take the request's id for the response's: each has its own.
+        self.send_header("x-request-id", f"req_rec{self.journal.requests():04d}")
+        self.send_header("request-id", f"req_rec{self.journal.requests():04d}")
         if status == 429:
             self.send_header("retry-after-ms", "1")
             self.send_header("retry-after", "0")

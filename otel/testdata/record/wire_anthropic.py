@@ -11,6 +11,16 @@ def text_of(content):
     return "".join(b.get("text", "") for b in content or [] if b.get("type") == "text")
 
 
+def asked(body):
+    """Returns the last text block of the user: what was typed, not what a program put before it."""
+    last = ""
+    for m in body["messages"]:
+        blocks = [{"type": "text", "text": m["content"]}] if isinstance(m["content"], str) else m["content"]
+        if m["role"] == "user":
+            last = next((b["text"] for b in reversed(blocks) if b.get("type") == "text"), last)
+    return last
+
+
 def error(status):
     kind = {429: "rate_limit_error", 529: "overloaded_error"}.get(status, "api_error")
     return {"type": "error", "error": {"type": kind, "message": f"Fault {status} as ordered"}, "request_id": "req_rec"}
@@ -21,7 +31,7 @@ def messages(body, journal):
     users = [text_of(m["content"]) for m in body["messages"] if m["role"] == "user"]
     users = [u for u in users if u]
     if status := brain.fault(users):
-        journal.write(api="messages", model=model, status=status, prompt=users[-1] if users else "")
+        journal.write(api="messages", model=model, status=status, prompt=asked(body))
         return status, error(status)
     results = [text_of(b.get("content")) for m in body["messages"] if isinstance(m["content"], list)
                for b in m["content"] if b.get("type") == "tool_result"]
@@ -46,7 +56,7 @@ def messages(body, journal):
     journal.write(api="messages", model=model, response_model=model, response_id=whole["id"], status=200,
                   stream=stream, usage_sent=True, usage=usage, input_tokens=t["input"], output_tokens=t["output"],
                   cached_tokens=t["cached"], cache_creation_tokens=created, reasoning_tokens=0, finish_reason=stop,
-                  prompt=users[-1] if users else "", completion=what[1] if what[0] == "text" else None,
+                  prompt=asked(body), completion=what[1] if what[0] == "text" else None,
                   tool_calls=[block] if what[0] == "tool" else None)
     return 200, stream_of(whole, block) if stream else whole
 
