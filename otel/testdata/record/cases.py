@@ -24,4 +24,18 @@ SOURCES = {
         | {"hooks-deny": {"HOOK_DENY": "1"}},
         "hooks_only": ["hooks-" + c for c in ("files", "denied", "failed", "subagent", "error")],
     },
+    "codex": {
+        "script": "codex.py", "venv": "agents",
+        "cases": {c: {} for c in ("shell", "failed", "patch", "json-shell", "trace-shell",
+                                  "hooks-shell", "hooks-failed",
+                                  "hooks-patch")}
+        | {"hooks-deny": {"HOOK_DENY": "1"}},
+        "hooks_only": ["hooks-failed", "hooks-patch"],
+    },
+    "gemini-cli": {
+        "script": "gemini.py", "venv": "agents",
+        "cases": {c: {} for c in ("shell", "files", "failed", "hooks-shell", "hooks-files", "hooks-failed")}
+        | {"hooks-deny": {"HOOK_DENY": "1"}},
+        "hooks_only": ["hooks-shell", "hooks-files", "hooks-failed"],
+    },
 }

@@ -9,6 +9,12 @@ def text_of(parts):
     return "".join(p.get("text", "") for p in parts or [])
 
 
+def asked(given):
+    """Returns the last text part of the user: what was typed, not what a program put before it."""
+    parts = [p["text"] for c in given if c.get("role", "user") == "user" for p in c.get("parts") or [] if "text" in p]
+    return parts[-1] if parts else ""
+
+
 def error(status):
     kind = {429: "RESOURCE_EXHAUSTED"}.get(status, "INTERNAL")
     return {"error": {"code": status, "message": f"Fault {status} as ordered", "status": kind}}
@@ -21,7 +27,7 @@ def generate(model, body, journal, stream):
     users = [text_of(c.get("parts")) for c in given if c.get("role", "user") == "user"]
     users = [u for u in users if u]
     if status := brain.fault(users):
-        journal.write(api="generateContent", model=model, status=status, prompt=users[-1] if users else "")
+        journal.write(api="generateContent", model=model, status=status, prompt=asked(given))
         return status, error(status)
     results = [json.dumps(p["functionResponse"].get("response")) for c in given for p in c.get("parts") or []
                if "functionResponse" in p]
@@ -43,7 +49,7 @@ def generate(model, body, journal, stream):
     journal.write(api="generateContent", model=model, response_model=model, response_id=tail["responseId"],
                   status=200, stream=stream, usage_sent=True, usage=usage, input_tokens=t["input"],
                   output_tokens=t["output"], cached_tokens=t["cached"], reasoning_tokens=t["reasoning"],
-                  finish_reason="STOP", prompt=users[-1] if users else "",
+                  finish_reason="STOP", prompt=asked(given),
                   completion=what[1] if what[0] == "text" else None,
                   tool_calls=[part["functionCall"]] if what[0] == "tool" else None)
 
