@@ -1,0 +1,265 @@
+package otel
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"go.opentelemetry.io/collector/pdata/pcommon"
+)
+
+// Limits on what one record may bring. What exceeds them is cut, with a mark that has its size and hash.
+const (
+	maxAttributes = 1000 // of a span or log record
+	maxResource   = 100  // attributes of a resource
+	maxItems      = 128  // events and links of a span, each
+	maxKey        = 256  // bytes of a name
+	maxNesting    = 20   // levels of a value; deeper ones become text
+	maxNumber     = 40   // bytes of a number in JSON that came as text
+	reservedNames = "konstruct."
+)
+
+// encoder writes values as JSON that PostgreSQL can hold: valid UTF-8 without NUL, names once, no reserved names.
+type encoder struct {
+	buf     []byte
+	maxText int  // bytes of a text
+	maxSize int  // bytes of buf after which no further item is added; 0: no limit
+	altered bool // something differs from what was sent, and has no mark of its own
+}
+
+// name writes a name and its colon.
+func (e *encoder) name(s string) {
+	if strings.HasPrefix(s, reservedNames) {
+		s = "_" + s // only the service itself writes such names
+		e.altered = true
+	}
+	if len(s) > maxKey {
+		sum := sha256.Sum256([]byte(s))
+		s = fmt.Sprintf("%s…%x", s[:runeStart(s, maxKey-20)], sum[:8])
+		e.altered = true
+	}
+	e.quote(s)
+	e.buf = append(e.buf, ':')
+}
+
+// text writes a text, cut to maxText.
+func (e *encoder) text(s string) {
+	if len(s) > e.maxText {
+		s = cut(s, e.maxText)
+	}
+	e.quote(s)
+}
+
+// cut shortens a text to most bytes and a mark with its length in bytes and its SHA-256.
+func cut(s string, most int) string {
+	return fmt.Sprintf("%s… [cut: %d bytes, sha256 %x]", s[:runeStart(s, most)], len(s), sha256.Sum256([]byte(s)))
+}
+
+// runeStart returns the last start of a rune at or before i.
+func runeStart(s string, i int) int {
+	for i > 0 && !utf8.RuneStart(s[i]) {
+		i--
+	}
+	return i
+}
+
+const hexDigits = "0123456789abcdef"
+
+// quote writes a JSON string. What PostgreSQL can't hold becomes U+FFFD.
+func (e *encoder) quote(s string) {
+	e.buf = append(e.buf, '"')
+	from := 0
+	for i := 0; i < len(s); {
+		c := s[i]
+		if c >= utf8.RuneSelf {
+			r, size := utf8.DecodeRuneInString(s[i:])
+			if r == utf8.RuneError && size == 1 {
+				e.buf = append(append(e.buf, s[from:i]...), "\ufffd"...)
+				e.altered = true
+				from = i + 1
+			}
+			i += size
+			continue
+		}
+		if c >= ' ' && c != '"' && c != '\\' {
+			i++
+			continue
+		}
+		e.buf = append(e.buf, s[from:i]...)
+		switch c {
+		case '"', '\\':
+			e.buf = append(e.buf, '\\', c)
+		case '\n':
+			e.buf = append(e.buf, '\\', 'n')
+		case '\t':
+			e.buf = append(e.buf, '\\', 't')
+		case '\r':
+			e.buf = append(e.buf, '\\', 'r')
+		case 0:
+			e.buf = append(e.buf, "\ufffd"...)
+			e.altered = true
+		default:
+			e.buf = append(e.buf, '\\', 'u', '0', '0', hexDigits[c>>4], hexDigits[c&15])
+		}
+		i++
+		from = i
+	}
+	e.buf = append(append(e.buf, s[from:]...), '"')
+}
+
+func (e *encoder) unsigned(n uint64) { e.buf = strconv.AppendUint(e.buf, n, 10) }
+
+// float writes a number; JSON has neither NaN nor infinity, which become text.
+func (e *encoder) float(f float64) {
+	if math.IsNaN(f) || math.IsInf(f, 0) {
+		e.quote(strconv.FormatFloat(f, 'g', -1, 64))
+		return
+	}
+	e.buf = strconv.AppendFloat(e.buf, f, 'g', -1, 64)
+}
+
+// full reports whether no further item is added, and writes a mark if so.
+func (e *encoder) full(left int) bool {
+	return e.maxSize > 0 && len(e.buf) > e.maxSize && left > 0
+}
+
+// value writes an attribute's value.
+func (e *encoder) value(v pcommon.Value, level int) {
+	switch v.Type() {
+	case pcommon.ValueTypeStr:
+		e.text(v.Str())
+	case pcommon.ValueTypeInt:
+		e.buf = strconv.AppendInt(e.buf, v.Int(), 10)
+	case pcommon.ValueTypeDouble:
+		e.float(v.Double())
+	case pcommon.ValueTypeBool:
+		e.buf = strconv.AppendBool(e.buf, v.Bool())
+	case pcommon.ValueTypeBytes:
+		e.text(base64.StdEncoding.EncodeToString(v.Bytes().AsRaw()))
+	case pcommon.ValueTypeSlice:
+		if level >= maxNesting {
+			e.text(v.AsString())
+			return
+		}
+		e.buf = append(e.buf, '[')
+		all := v.Slice()
+		for i := range all.Len() {
+			if i > 0 {
+				e.buf = append(e.buf, ',')
+			}
+			if e.full(all.Len() - i) {
+				e.quote(fmt.Sprintf("… [cut: %d more items]", all.Len()-i))
+				break
+			}
+			e.value(all.At(i), level+1)
+		}
+		e.buf = append(e.buf, ']')
+	case pcommon.ValueTypeMap:
+		if level >= maxNesting {
+			e.text(v.AsString())
+			return
+		}
+		e.object(v.Map(), maxAttributes, level)
+	default:
+		e.buf = append(e.buf, "null"...)
+	}
+}
+
+// attributes writes the first most attributes as an object.
+func (e *encoder) attributes(m pcommon.Map, most int) { e.object(m, most, 0) }
+
+func (e *encoder) object(m pcommon.Map, most, level int) {
+	e.buf = append(e.buf, '{')
+	names := make([]string, 0, min(m.Len(), most))
+	for name, v := range m.All() {
+		switch {
+		case len(names) >= most || e.full(1):
+			e.altered = true // the rest is not written
+		case slices.Contains(names, name):
+			e.altered = true // a name stands twice: the first counts
+			continue
+		default:
+			if len(names) > 0 {
+				e.buf = append(e.buf, ',')
+			}
+			names = append(names, name)
+			e.name(name)
+			e.value(v, level+1)
+			continue
+		}
+		break
+	}
+	e.buf = append(e.buf, '}')
+}
+
+// any writes decoded JSON, as encoding/json with UseNumber returns it, or what pcommon's AsRaw returns.
+func (e *encoder) any(v any, level int) {
+	if level > maxNesting {
+		raw, err := json.Marshal(v)
+		if err != nil {
+			raw = nil // a value of no JSON type, which neither decoder returns
+		}
+		e.text(string(raw))
+		return
+	}
+	switch v := v.(type) {
+	case nil:
+		e.buf = append(e.buf, "null"...)
+	case string:
+		e.text(v)
+	case bool:
+		e.buf = strconv.AppendBool(e.buf, v)
+	case int64:
+		e.buf = strconv.AppendInt(e.buf, v, 10)
+	case float64:
+		e.float(v)
+	case json.Number:
+		if f, err := v.Float64(); err != nil || len(v) > maxNumber || f == 0 && v != "0" && v != "0.0" {
+			e.quote(cut(string(v), min(len(v), maxNumber)))
+			return
+		}
+		e.buf = append(e.buf, v...)
+	case []byte:
+		e.text(base64.StdEncoding.EncodeToString(v))
+	case []any:
+		e.buf = append(e.buf, '[')
+		for i, item := range v {
+			if i > 0 {
+				e.buf = append(e.buf, ',')
+			}
+			if e.full(len(v) - i) {
+				e.quote(fmt.Sprintf("… [cut: %d more items]", len(v)-i))
+				break
+			}
+			e.any(item, level+1)
+		}
+		e.buf = append(e.buf, ']')
+	case map[string]any:
+		e.buf = append(e.buf, '{')
+		names := make([]string, 0, len(v))
+		for name := range v {
+			names = append(names, name)
+		}
+		slices.Sort(names) // the same bytes for the same value
+		for i, name := range names {
+			if e.full(1) {
+				e.altered = true
+				break
+			}
+			if i > 0 {
+				e.buf = append(e.buf, ',')
+			}
+			e.name(name)
+			e.any(v[name], level+1)
+		}
+		e.buf = append(e.buf, '}')
+	default:
+		e.text(fmt.Sprint(v))
+	}
+}

@@ -1,0 +1,460 @@
+package otel
+
+import (
+	"bytes"
+	"encoding/json"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/ptrace"
+
+	"github.com/konstruct/konstruct/audit"
+)
+
+// member is a name of an event's metadata with what writes its value.
+type member struct {
+	name  string
+	write func(*encoder)
+}
+
+func (r *record) add(name string, write func(*encoder)) {
+	r.members = append(r.members, member{name, write})
+}
+
+func (r *record) addText(name, value string) {
+	if value != "" {
+		r.add(name, func(e *encoder) { e.text(value) })
+	}
+}
+
+func (r *record) addCount(name string, n int64) {
+	if n >= 0 {
+		r.add(name, func(e *encoder) { e.any(n, 0) })
+	}
+}
+
+// mapSpan maps one span.
+func mapSpan(s ptrace.Span, from *origin, o Options) Mapped {
+	r := &record{from: from, name: s.Name()}
+	r.read(s.Attributes())
+	if r.text("logfire.span_type") == "pending_span" { // announces a span that comes when it ends
+		return Mapped{Dropped: true}
+	}
+	action := r.kind()
+	if action == "" {
+		if !o.KeepOther {
+			return Mapped{Dropped: true}
+		}
+		action = ActionSpan
+	}
+	e := audit.Event{Action: action, At: at(s.StartTimestamp(), s.EndTimestamp()), Latency: latency(s)}
+	r.addText("trace_id", hexOf(s.TraceID()))
+	r.addText("span_id", hexOf(s.SpanID()))
+	r.addText("parent_span_id", hexOf(s.ParentSpanID()))
+	r.addText("trace_state", s.TraceState().AsRaw())
+	r.addText("otel.span.name", s.Name())
+	if kind := s.Kind(); kind != ptrace.SpanKindUnspecified && kind != ptrace.SpanKindInternal {
+		r.addText("otel.span.kind", strings.ToUpper(kind.String()))
+	}
+	r.addTime("start_time_unix_nano", s.StartTimestamp())
+	r.addTime("end_time_unix_nano", s.EndTimestamp())
+	events := r.spanMessages(s.Events())
+	r.status(s, events)
+	r.addSpanEvents(events)
+	r.addLinks(s.Links())
+	for name, n := range map[string]uint32{"otel.dropped_attributes_count": s.DroppedAttributesCount(),
+		"otel.dropped_events_count": s.DroppedEventsCount(), "otel.dropped_links_count": s.DroppedLinksCount()} {
+		if n > 0 {
+			r.addCount(name, int64(n))
+		}
+	}
+	call := Call{Trace: hexOf(s.TraceID()), Span: hexOf(s.SpanID()), Parent: hexOf(s.ParentSpanID())}
+	if !s.TraceID().IsEmpty() && !s.SpanID().IsEmpty() {
+		e.ID = SpanEventID(s.TraceID(), s.SpanID())
+	}
+	return r.finish(e, call, o)
+}
+
+// finish makes the event of what the record says. An event without an id gets one from its content.
+func (r *record) finish(e audit.Event, call Call, o Options) Mapped {
+	used := r.tokens()
+	isCall := e.Action == audit.ActionLLMCall
+	r.summaries(&e)
+	r.addFields(&e, o)
+	if isCall {
+		r.addUsage(used)
+		call.Model = r.fieldText(requestModel)
+		call.InputTokens, call.OutputTokens = used.input, used.output
+		call.Response = r.fieldText(responseID)
+	} else {
+		r.addAggregate(used)
+	}
+	call.Tool, call.MCP = r.fieldText(toolName), r.text("mcp.method.name") != ""
+	call.Reportable = isCall || e.Action == audit.ActionToolCall
+	r.addOrigin()
+	e.Metadata = r.metadata()
+	if e.ID == uuid.Nil {
+		e.ID = derived([]byte("konstruct otel content"), []byte(e.Action), []byte(e.Input), []byte(e.Output),
+			[]byte(e.At.String()), e.Metadata)
+	}
+	return Mapped{Event: e.OfService(), Call: call}
+}
+
+// at returns when a record happened: its start, or its end if it has none. Times that no calendar of ours has are left
+// to the metadata.
+func at(times ...pcommon.Timestamp) time.Time {
+	for _, t := range times {
+		if t > 0 && t <= math.MaxInt64 {
+			return t.AsTime()
+		}
+	}
+	return time.Time{}
+}
+
+func latency(s ptrace.Span) time.Duration {
+	begin, end := s.StartTimestamp(), s.EndTimestamp()
+	if begin == 0 || end <= begin || end > math.MaxInt64 {
+		return 0
+	}
+	took := end.AsTime().Sub(begin.AsTime())
+	if took.Milliseconds() > math.MaxInt32 {
+		return 0
+	}
+	return took
+}
+
+func (r *record) addTime(name string, t pcommon.Timestamp) {
+	if t > 0 {
+		r.add(name, func(e *encoder) { e.unsigned(uint64(t)) })
+	}
+}
+
+// status adds a span's status and the type of its error.
+func (r *record) status(s ptrace.Span, events []ptrace.SpanEvent) {
+	code := s.Status().Code()
+	if code == ptrace.StatusCodeUnset {
+		return
+	}
+	r.addText("otel.status_code", strings.ToUpper(code.String()))
+	r.addText("otel.status_description", s.Status().Message())
+	if code != ptrace.StatusCodeError || r.has(errorType) {
+		return
+	}
+	v := pcommon.NewValueStr("_OTHER") // as the conventions call an error of unknown type
+	for _, event := range events {
+		if kind, ok := event.Attributes().Get("exception.type"); ok && kind.AsString() != "" {
+			v = kind
+		}
+	}
+	r.set(errorType, "error.type", v, 1)
+}
+
+// spanMessages returns a span's events without those that are messages of a call, which it adds to the record's.
+func (r *record) spanMessages(all ptrace.SpanEventSlice) (others []ptrace.SpanEvent) {
+	var in, out []any
+	for _, event := range all.All() {
+		m, isOutput := messageEvent(event.Name(), event.Attributes(), pcommon.NewValueEmpty())
+		switch {
+		case event.Name() == detailsEvent:
+			r.read(event.Attributes())
+		case m == nil:
+			others = append(others, event)
+		case isOutput:
+			out = append(out, m...)
+		default:
+			in = append(in, m...)
+		}
+	}
+	if len(in) > 0 {
+		r.addList("gen_ai.input.messages", in)
+	}
+	if len(out) > 0 {
+		r.addList("gen_ai.output.messages", out)
+	}
+	return others
+}
+
+func (r *record) addList(name string, all []any) {
+	if r.lists == nil {
+		r.lists = map[string]any{}
+	}
+	r.lists[name] = all
+}
+
+func (r *record) addSpanEvents(events []ptrace.SpanEvent) {
+	if len(events) == 0 {
+		return
+	}
+	r.add("otel.span.events", func(e *encoder) {
+		e.buf = append(e.buf, '[')
+		for i, event := range events[:min(len(events), maxItems)] {
+			if i > 0 {
+				e.buf = append(e.buf, ',')
+			}
+			e.buf = append(e.buf, `{"name":`...)
+			e.text(event.Name())
+			e.buf = append(e.buf, `,"time_unix_nano":`...)
+			e.unsigned(uint64(event.Timestamp()))
+			if event.Attributes().Len() > 0 {
+				e.buf = append(e.buf, `,"attributes":`...)
+				e.attributes(event.Attributes(), maxAttributes)
+			}
+			e.buf = append(e.buf, '}')
+		}
+		e.altered = e.altered || len(events) > maxItems
+		e.buf = append(e.buf, ']')
+	})
+}
+
+func (r *record) addLinks(links ptrace.SpanLinkSlice) {
+	if links.Len() == 0 {
+		return
+	}
+	r.add("otel.span.links", func(e *encoder) {
+		e.buf = append(e.buf, '[')
+		for i := range min(links.Len(), maxItems) {
+			link := links.At(i)
+			if i > 0 {
+				e.buf = append(e.buf, ',')
+			}
+			e.buf = append(e.buf, `{"trace_id":`...)
+			e.text(hexOf(link.TraceID()))
+			e.buf = append(e.buf, `,"span_id":`...)
+			e.text(hexOf(link.SpanID()))
+			if link.Attributes().Len() > 0 {
+				e.buf = append(e.buf, `,"attributes":`...)
+				e.attributes(link.Attributes(), maxAttributes)
+			}
+			e.buf = append(e.buf, '}')
+		}
+		e.altered = e.altered || links.Len() > maxItems
+		e.buf = append(e.buf, ']')
+	})
+}
+
+// hexOf returns an id in hex, and "" for the zero id.
+func hexOf[T interface {
+	IsEmpty() bool
+	String() string
+}](id T) string {
+	if id.IsEmpty() {
+		return ""
+	}
+	return id.String()
+}
+
+// addFields adds the fields that have a name of their own, and the attributes of no field.
+func (r *record) addFields(e *audit.Event, o Options) {
+	r.finishReasons()
+	if e.UserID = r.fieldText(user); len(e.UserID) > audit.MaxName || !storable(e.UserID) {
+		e.UserID = storableText(e.UserID, audit.MaxName-100)
+		r.note("user_id")
+	}
+	e.AgentID = o.Agent
+	if e.AgentID == uuid.Nil {
+		e.AgentID = AgentID(firstOf(r.fieldText(agentID), r.fieldText(agentName), r.serviceName()))
+	}
+	for f := field(1); f < fields; f++ {
+		if !r.has(f) || slices.Contains(usageFields, f) {
+			continue
+		}
+		switch f {
+		case user, toolArguments, toolResult, input, output, inputMessages, outputMessages, finishReasons:
+			continue // written elsewhere
+		}
+		v := r.slots[f]
+		r.add(canonical[f], func(e *encoder) { e.value(v, 0) })
+	}
+	taken := make(map[string]bool, len(r.members)+len(r.rest))
+	for _, m := range r.members {
+		taken[m.name] = true
+	}
+	for _, a := range r.rest {
+		name := a.name
+		for taken[name] {
+			name = "_" + name
+			if len(name) > maxKey {
+				break
+			}
+		}
+		taken[name] = true
+		r.add(name, func(e *encoder) { e.value(a.value, 0) })
+	}
+	for prefix, v := range r.lists { // lists that no message was made of
+		r.add(prefix, func(e *encoder) { e.any(lined(v), 0) })
+	}
+	if r.skipped > 0 {
+		r.note("")
+		r.addCount("konstruct.omitted_attributes", int64(r.skipped))
+	}
+}
+
+// usageFields are written by addUsage or addAggregate.
+var usageFields = []field{inputTokens, outputTokens, totalTokens, cacheRead, cacheWrite, reasoning, cost}
+
+func (u usage) each(f func(field, int64)) {
+	for _, c := range []struct {
+		field field
+		n     int64
+	}{{inputTokens, u.input}, {outputTokens, u.output}, {totalTokens, u.total}, {cacheRead, u.cacheRead},
+		{cacheWrite, u.cacheWrite}, {reasoning, u.reasoning}} {
+		if c.n >= 0 {
+			f(c.field, c.n)
+		}
+	}
+}
+
+// addUsage adds what a call used. A number that is not what was sent stays beside it under its own name.
+func (r *record) addUsage(u usage) {
+	u.each(func(f field, n int64) {
+		r.addCount(canonical[f], n)
+		if sent := r.number(f); sent != n && sent >= 0 {
+			r.addCount("reported."+r.named[f], sent)
+		}
+	})
+	if r.has(cost) {
+		v := r.slots[cost]
+		r.add(canonical[cost], func(e *encoder) { e.value(v, 0) })
+	}
+	for _, f := range usageFields {
+		if f != cost && r.has(f) && r.number(f) < 0 { // no count: kept as it came
+			v := r.slots[f]
+			r.add("reported."+r.named[f], func(e *encoder) { e.value(v, 0) })
+		}
+	}
+}
+
+// addAggregate adds usage that a span repeats of the calls below it. It has a name that no statistics count.
+func (r *record) addAggregate(u usage) {
+	any := r.has(cost)
+	u.each(func(field, int64) { any = true })
+	if !any {
+		return
+	}
+	r.add("aggregate_usage", func(e *encoder) {
+		sep := byte('{')
+		u.each(func(f field, n int64) {
+			e.buf = append(e.buf, sep)
+			sep = ','
+			e.name(canonical[f])
+			e.any(n, 0)
+		})
+		if r.has(cost) {
+			e.buf = append(e.buf, sep)
+			e.name(canonical[cost])
+			e.value(r.slots[cost], 0)
+		}
+		e.buf = append(e.buf, '}')
+	})
+}
+
+// serviceName returns the resource's service, unless an SDK made it up.
+func (r *record) serviceName() string {
+	if strings.HasPrefix(r.from.service, "unknown_service") {
+		return ""
+	}
+	return r.from.service
+}
+
+func firstOf(all ...string) string {
+	for _, s := range all {
+		if s != "" {
+			return s
+		}
+	}
+	return ""
+}
+
+// addOrigin adds the resource and the instrumentation scope.
+func (r *record) addOrigin() {
+	r.addText("service.name", r.from.service)
+	r.addText("otel.scope.name", r.from.scopeName)
+	r.addText("otel.scope.version", r.from.scopeVersion)
+	if r.from.attributes.Len() > 0 {
+		r.add("otel.scope.attributes", func(e *encoder) { e.attributes(r.from.attributes, maxResource) })
+	}
+	if len(r.from.resourceJSON) > 2 {
+		r.add("otel.resource", func(e *encoder) { e.buf = append(e.buf, r.from.resourceJSON...) })
+	}
+}
+
+// note remembers that a name's value differs from what was sent.
+func (r *record) note(name string) {
+	if r.notes == nil {
+		r.notes = map[string]struct{}{}
+	}
+	r.notes[name] = struct{}{}
+}
+
+// bounds are how large a record's texts and values may be in bytes, tried in turn until the metadata fits.
+var bounds = []struct{ text, value int }{{audit.MaxSummary, 192 << 10}, {8 << 10, 32 << 10}, {512, 4 << 10}, {64, 128}}
+
+// metadata writes the members as JSON. If it is too large, texts and values are cut further.
+func (r *record) metadata() json.RawMessage {
+	slices.SortStableFunc(r.members, func(a, b member) int { return strings.Compare(a.name, b.name) })
+	r.members = slices.CompactFunc(r.members, func(a, b member) bool { return a.name == b.name })
+	var e encoder
+	for _, bound := range bounds {
+		e = encoder{buf: make([]byte, 0, 2048), maxText: bound.text}
+		e.buf = append(e.buf, '{')
+		for i, m := range r.members {
+			if i > 0 {
+				e.buf = append(e.buf, ',')
+			}
+			e.altered = false
+			if strings.HasPrefix(m.name, "konstruct.") && ownNames[m.name] {
+				e.quote(m.name)
+				e.buf = append(e.buf, ':')
+			} else {
+				e.name(m.name)
+			}
+			e.maxSize = len(e.buf) + bound.value
+			m.write(&e)
+			if e.altered {
+				r.note(m.name)
+			}
+		}
+		if len(r.notes) > 0 {
+			r.writeNotes(&e)
+		}
+		e.buf = append(e.buf, '}')
+		if len(e.buf) <= audit.MaxMetadata {
+			break
+		}
+	}
+	if len(e.buf) > audit.MaxMetadata { // a thousand attributes of long names
+		r.members = slices.DeleteFunc(r.members, func(m member) bool { return !ownNames[m.name] && !strings.HasSuffix(m.name, "_id") })
+		r.note("")
+		return r.metadata()
+	}
+	return bytes.Clone(e.buf)
+}
+
+// ownNames are the reserved names that a mapped event has.
+var ownNames = map[string]bool{"konstruct.altered": true, "konstruct.omitted_attributes": true}
+
+// writeNotes writes which names have another value than was sent: in place of what JSON in PostgreSQL can't hold there
+// is U+FFFD, a name stood twice, or items were left out.
+func (r *record) writeNotes(e *encoder) {
+	all := make([]string, 0, len(r.notes))
+	for name := range r.notes {
+		all = append(all, name)
+	}
+	slices.Sort(all)
+	if len(e.buf) > 1 {
+		e.buf = append(e.buf, ',')
+	}
+	e.buf = append(e.buf, `"konstruct.altered":[`...)
+	e.maxText = maxKey
+	for i, name := range all[:min(len(all), 100)] {
+		if i > 0 {
+			e.buf = append(e.buf, ',')
+		}
+		e.text(name)
+	}
+	e.buf = append(e.buf, ']')
+}

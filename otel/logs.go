@@ -1,0 +1,173 @@
+package otel
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/plog"
+
+	"github.com/konstruct/konstruct/audit"
+)
+
+// detailsEvent is the log record that reports a whole call: it stands beside the call's span, or without one.
+const detailsEvent = "gen_ai.client.inference.operation.details"
+
+// mapLog maps one log record.
+func mapLog(l plog.LogRecord, from *origin, o Options, seen map[uuid.UUID]int) Mapped {
+	name := l.EventName()
+	if v, ok := l.Attributes().Get("event.name"); ok && name == "" {
+		name = v.AsString()
+	}
+	r := &record{from: from, name: name}
+	if body := l.Body(); body.Type() == pcommon.ValueTypeStr && name == "" && knownEvent(body.Str()) {
+		r.name, name = body.Str(), body.Str() // coding agents have the event's name there
+	}
+	e := audit.Event{At: at(l.Timestamp(), l.ObservedTimestamp())}
+	call := Call{Trace: hexOf(l.TraceID()), Span: hexOf(l.SpanID())}
+	r.addText("trace_id", call.Trace)
+	r.addText("log.event.name", name)
+	switch {
+	case name == detailsEvent:
+		e.Action = audit.ActionLLMCall
+		r.addText("span_id", call.Span)
+		if !l.TraceID().IsEmpty() && !l.SpanID().IsEmpty() {
+			e.ID = SpanEventID(l.TraceID(), l.SpanID())
+		}
+		if l.Body().Type() == pcommon.ValueTypeMap {
+			r.read(l.Body().Map())
+		}
+		r.read(l.Attributes())
+	case name == "gen_ai.evaluation.result":
+		e.Action = ActionEvaluation
+		r.addText("parent_span_id", call.Span)
+		r.readLog(l)
+	default:
+		r.addText("parent_span_id", call.Span)
+		m, isOutput := messageEvent(name, l.Attributes(), l.Body())
+		if agent := codingEvents[name]; agent != nil {
+			agent.read(r, &e, l)
+			break
+		}
+		r.readLog(l)
+		switch {
+		case m != nil && isOutput:
+			e.Action = ActionMessage
+			r.addList("gen_ai.output.messages", m)
+		case m != nil:
+			e.Action = ActionMessage
+			r.addList("gen_ai.input.messages", m)
+		case o.KeepOther:
+			e.Action = ActionLog
+		default:
+			return Mapped{Dropped: true}
+		}
+	}
+	if e.Action == "" {
+		return Mapped{Dropped: true}
+	}
+	r.addTime("time_unix_nano", l.Timestamp())
+	r.addTime("observed_time_unix_nano", l.ObservedTimestamp())
+	if l.SeverityText() != "" {
+		r.addText("log.severity", l.SeverityText())
+	} else if l.SeverityNumber() != 0 {
+		r.addText("log.severity", strings.ToUpper(l.SeverityNumber().String()))
+	}
+	if n := l.DroppedAttributesCount(); n > 0 {
+		r.addCount("otel.dropped_attributes_count", int64(n))
+	}
+	mapped := r.finish(e, call, o)
+	if name != detailsEvent {
+		n := seen[mapped.Event.ID]
+		seen[mapped.Event.ID]++
+		if n > 0 { // equal in all, and sent as two: the second stands for itself
+			mapped.Event.ID = derived([]byte("konstruct otel repeated"), mapped.Event.ID[:], []byte{byte(n), byte(n >> 8)})
+		}
+	}
+	return mapped
+}
+
+// readLog reads a log record's attributes, and adds its body.
+func (r *record) readLog(l plog.LogRecord) {
+	r.read(l.Attributes())
+	if body := l.Body(); body.Type() != pcommon.ValueTypeEmpty && !(body.Type() == pcommon.ValueTypeStr &&
+		body.Str() == r.name) {
+		r.add("log.body", func(e *encoder) { e.value(body, 0) })
+	}
+}
+
+// messageRoles are the per-message events of GenAI v1.36 and before, and the roles of their messages.
+var messageRoles = map[string]string{"gen_ai.system.message": "system", "gen_ai.user.message": "user",
+	"gen_ai.assistant.message": "assistant", "gen_ai.tool.message": "tool"}
+
+// messageEvent returns the messages of a per-message event, and whether the model wrote them. It returns nil for other
+// events.
+func messageEvent(name string, attributes pcommon.Map, body pcommon.Value) (all []any, output bool) {
+	content := map[string]any{}
+	for _, m := range []any{body.AsRaw(), attributes.AsRaw()} {
+		if m, is := m.(map[string]any); is {
+			for name, v := range m {
+				if s, is := v.(string); is {
+					v = decodedText(s)
+				}
+				if _, taken := content[name]; !taken {
+					content[name] = v
+				}
+			}
+		}
+	}
+	switch role, known := messageRoles[name]; {
+	case known:
+		if _, has := content["role"].(string); !has {
+			content["role"] = role
+		}
+		if id, has := content["id"]; has && role == "tool" {
+			content["tool_call_id"] = id
+		}
+		return messages(content), false
+	case name == "gen_ai.choice":
+		if m, is := content["message"].(map[string]any); is {
+			if _, has := m["role"]; !has {
+				m["role"] = "assistant"
+			}
+			for _, moved := range []string{"finish_reason", "index", "tool_calls"} {
+				if v, has := content[moved]; has && m[moved] == nil {
+					m[moved] = v
+				}
+			}
+			return messages(m), true
+		}
+		if _, has := content["role"]; !has {
+			content["role"] = "assistant"
+		}
+		if text, has := content["message"]; has {
+			content["content"] = text
+			delete(content, "message")
+		}
+		return messages(content), true
+	case name == "gen_ai.content.prompt":
+		return messages(content["gen_ai.prompt"]), false
+	case name == "gen_ai.content.completion":
+		return messages(content["gen_ai.completion"]), true
+	}
+	return nil, false
+}
+
+// knownEvent reports whether a text is the name of an event that a coding agent logs.
+func knownEvent(s string) bool { return codingEvents[s] != nil }
+
+// milliseconds returns an attribute in ms as a duration.
+func (r *record) milliseconds(name string) time.Duration {
+	i := slices.IndexFunc(r.rest, func(a attribute) bool { return a.name == name })
+	if i < 0 {
+		return 0
+	}
+	v := r.rest[i].value
+	n := count(v)
+	if n <= 0 || n > 1<<31-1 {
+		return 0
+	}
+	return time.Duration(n) * time.Millisecond
+}
