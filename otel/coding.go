@@ -10,38 +10,39 @@ import (
 // codingEvent says what a coding agent's log record becomes.
 type codingEvent struct {
 	action string
-	fields map[string]field // attributes that have another name in the conventions
+	fields map[string]place // attributes that have another name in the conventions
 	took   string           // attribute with the duration in ms
 	failed string           // attribute that is there, and not empty, if it failed
 	works  string           // attribute that is "false" if it failed
 	status string           // attribute with an HTTP status; 400 and above is a failure
 	only   func(*record) bool
+	beside bool // cached tokens are counted beside input
 }
 
 var (
-	claudeTokens = map[string]field{"model": requestModel, "input_tokens": inputTokens,
-		"output_tokens": outputTokens, "cache_read_tokens": cacheRead, "cache_creation_tokens": cacheWrite,
-		"cost_usd": cost, "request_id": responseID, "agent.name": agentName}
-	claudeTool = map[string]field{"tool_name": toolName, "tool_use_id": toolCallID, "tool_input": toolArguments,
-		"tool_parameters": toolArguments, "tool_output": toolResult, "agent.name": agentName}
-	codexTokens = map[string]field{"model": requestModel, "input_token_count": inputTokens,
-		"output_token_count": outputTokens, "cached_token_count": cacheRead, "reasoning_token_count": reasoning,
-		"conversation.id": conversation}
-	codexTool = map[string]field{"tool_name": toolName, "call_id": toolCallID, "arguments": toolArguments,
-		"output": toolResult, "conversation.id": conversation}
-	geminiTokens = map[string]field{"model": requestModel, "input_token_count": inputTokens,
-		"output_token_count": outputTokens, "cached_content_token_count": cacheRead,
-		"thoughts_token_count": reasoning, "total_token_count": totalTokens, "response_text": output,
-		"request_text": input}
-	geminiTool = map[string]field{"function_name": toolName, "function_args": toolArguments}
-	prompt     = map[string]field{"prompt": input, "conversation.id": conversation, "model": requestModel}
+	claudeTokens = map[string]place{"model": {requestModel, 0}, "input_tokens": {inputTokens, 0},
+		"output_tokens": {outputTokens, 0}, "cache_read_tokens": {cacheRead, 0}, "cache_creation_tokens": {cacheWrite, 0},
+		"cost_usd": {cost, 0}, "request_id": {responseID, 0}, "agent.name": {agentName, 0}}
+	claudeTool = map[string]place{"tool_name": {toolName, 0}, "tool_use_id": {toolCallID, 0}, "tool_input": {toolArguments, 0},
+		"tool_parameters": {toolArguments, 1}, "tool_output": {toolResult, 0}, "agent.name": {agentName, 0}}
+	codexTokens = map[string]place{"model": {requestModel, 0}, "input_token_count": {inputTokens, 0},
+		"output_token_count": {outputTokens, 0}, "cached_token_count": {cacheRead, 0}, "reasoning_token_count": {reasoning, 0},
+		"conversation.id": {conversation, 0}}
+	codexTool = map[string]place{"tool_name": {toolName, 0}, "call_id": {toolCallID, 0}, "arguments": {toolArguments, 0},
+		"output": {toolResult, 0}, "conversation.id": {conversation, 0}}
+	geminiTokens = map[string]place{"model": {requestModel, 0}, "input_token_count": {inputTokens, 0},
+		"output_token_count": {outputTokens, 0}, "cached_content_token_count": {cacheRead, 0},
+		"thoughts_token_count": {reasoning, 0}, "total_token_count": {totalTokens, 0}, "response_text": {output, 0},
+		"request_text": {input, 0}}
+	geminiTool = map[string]place{"function_name": {toolName, 0}, "function_args": {toolArguments, 0}}
+	prompt     = map[string]place{"prompt": {input, 0}, "conversation.id": {conversation, 0}, "model": {requestModel, 0}}
 )
 
 // codingEvents are the log records of Claude Code, Codex CLI and Gemini CLI that are actions. Others only announce
 // these, or are about the program itself.
 var codingEvents = map[string]*codingEvent{
 	"claude_code.user_prompt": {action: ActionPrompt, fields: prompt},
-	"claude_code.api_request": {action: audit.ActionLLMCall, fields: claudeTokens, took: "duration_ms"},
+	"claude_code.api_request": {action: audit.ActionLLMCall, fields: claudeTokens, took: "duration_ms", beside: true},
 	"claude_code.api_error": {action: audit.ActionLLMCall, fields: claudeTokens, took: "duration_ms",
 		failed: "error"},
 	"claude_code.tool_decision": {action: ActionToolDecision, fields: claudeTool},
@@ -76,12 +77,13 @@ func refused(r *record) bool { return r.has(errorType) }
 
 // read reads the record, and sets the event's action; it stays empty for a record that only announces another.
 func (c *codingEvent) read(r *record, e *audit.Event, l plog.LogRecord) {
+	r.coding = c
 	r.readLog(l)
 	rest := r.rest
 	r.rest = make([]attribute, 0, len(rest))
 	for _, a := range rest {
-		if f, known := c.fields[a.name]; known && a.value.AsString() != "" && !r.has(f) {
-			r.set(f, a.name, a.value, 1)
+		if at, known := c.fields[a.name]; known {
+			r.fill(at, a.name, a.value)
 			continue
 		}
 		r.rest = append(r.rest, a)
@@ -100,6 +102,9 @@ func (c *codingEvent) read(r *record, e *audit.Event, l plog.LogRecord) {
 		return
 	}
 	e.Action, e.Latency = c.action, r.milliseconds(c.took)
+	if !e.At.IsZero() {
+		e.At = e.At.Add(-e.Latency) // it is logged at the end
+	}
 }
 
 // fails reports whether the record says that what it reports failed.

@@ -85,15 +85,17 @@ func (r *record) finish(e audit.Event, call Call, o Options) Mapped {
 	isCall := e.Action == audit.ActionLLMCall
 	r.summaries(&e)
 	r.addFields(&e, o)
-	if isCall {
+	switch {
+	case isCall:
 		r.addUsage(used)
-		call.Model = r.fieldText(requestModel)
-		call.InputTokens, call.OutputTokens = used.input, used.output
-		call.Response = r.fieldText(responseID)
-	} else {
+		call.InputTokens, call.OutputTokens, call.Response = used.input, used.output, r.fieldText(responseID)
+	case e.Action == audit.ActionToolCall:
+		call.Tool, call.ToolCall = r.fieldText(toolName), r.fieldText(toolCallID)
+		call.MCP = r.text("mcp.method.name") != ""
+		fallthrough
+	default:
 		r.addAggregate(used)
 	}
-	call.Tool, call.MCP = r.fieldText(toolName), r.text("mcp.method.name") != ""
 	call.Reportable = isCall || e.Action == audit.ActionToolCall
 	r.addOrigin()
 	e.Metadata = r.metadata()
@@ -101,6 +103,7 @@ func (r *record) finish(e audit.Event, call Call, o Options) Mapped {
 		e.ID = derived([]byte("konstruct otel content"), []byte(e.Action), []byte(e.Input), []byte(e.Output),
 			[]byte(e.At.String()), e.Metadata)
 	}
+	call.Event, call.Begin, call.End = e.ID, e.At, e.At.Add(e.Latency)
 	return Mapped{Event: e.OfService(), Call: call}
 }
 

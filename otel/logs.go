@@ -17,14 +17,8 @@ const detailsEvent = "gen_ai.client.inference.operation.details"
 
 // mapLog maps one log record.
 func mapLog(l plog.LogRecord, from *origin, o Options, seen map[uuid.UUID]int) Mapped {
-	name := l.EventName()
-	if v, ok := l.Attributes().Get("event.name"); ok && name == "" {
-		name = v.AsString()
-	}
+	name := eventName(l)
 	r := &record{from: from, name: name}
-	if body := l.Body(); body.Type() == pcommon.ValueTypeStr && name == "" && knownEvent(body.Str()) {
-		r.name, name = body.Str(), body.Str() // coding agents have the event's name there
-	}
 	e := audit.Event{At: at(l.Timestamp(), l.ObservedTimestamp())}
 	call := Call{Trace: hexOf(l.TraceID()), Span: hexOf(l.SpanID())}
 	r.addText("trace_id", call.Trace)
@@ -87,6 +81,20 @@ func mapLog(l plog.LogRecord, from *origin, o Options, seen map[uuid.UUID]int) M
 		}
 	}
 	return mapped
+}
+
+// eventName returns what a log record's event is called. Claude Code has the whole name as the body.
+func eventName(l plog.LogRecord) string {
+	if body := l.Body(); body.Type() == pcommon.ValueTypeStr && codingEvents[body.Str()] != nil {
+		return body.Str()
+	}
+	if l.EventName() != "" {
+		return l.EventName()
+	}
+	if v, ok := l.Attributes().Get("event.name"); ok {
+		return v.AsString()
+	}
+	return ""
 }
 
 // readLog reads a log record's attributes, and adds its body.
@@ -154,9 +162,6 @@ func messageEvent(name string, attributes pcommon.Map, body pcommon.Value) (all 
 	}
 	return nil, false
 }
-
-// knownEvent reports whether a text is the name of an event that a coding agent logs.
-func knownEvent(s string) bool { return codingEvents[s] != nil }
 
 // milliseconds returns an attribute in ms as a duration.
 func (r *record) milliseconds(name string) time.Duration {

@@ -7,6 +7,7 @@ package otel
 
 import (
 	"iter"
+	"time"
 
 	"github.com/google/uuid"
 	"go.opentelemetry.io/collector/pdata/pcommon"
@@ -51,14 +52,15 @@ type Mapped struct {
 
 // Call identifies a call of a model or a tool within a trace.
 type Call struct {
+	Event               uuid.UUID
 	Trace, Span, Parent string // in hex; empty: none
-	Response            string // the provider's id of the response or request
-	Model               string
-	Tool                string
-	InputTokens         int64
+	Response            string // a model's: the provider's id of the response or request
+	InputTokens         int64  // a model's; negative: not reported
 	OutputTokens        int64
-	MCP                 bool // reported by an instrumentation of MCP
-	Reportable          bool // it is a call of a model or a tool
+	Tool, ToolCall      string    // a tool's name and the id of its call
+	MCP                 bool      // a tool's call that an instrumentation of MCP reports
+	Begin, End          time.Time // End is Begin where only one time is known
+	Reportable          bool      // it is a call of a model or a tool
 }
 
 // Spans maps every span of an export.

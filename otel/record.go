@@ -23,6 +23,7 @@ type record struct {
 	rest    []attribute         // attributes of no field
 	lists   map[string]any      // lists that came flattened, by their prefix
 	ended   []any               // the finish reasons of messages
+	coding  *codingEvent        // of a coding agent's log record
 	skipped int                 // attributes beyond maxAttributes
 	members []member            // of the event's metadata
 	notes   map[string]struct{} // names whose value differs from what was sent

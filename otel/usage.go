@@ -67,7 +67,7 @@ func (u *usage) add(cached, thought int64) {
 // beside reports whether the record's library counts cached tokens beside input where it sends no total: Langfuse's
 // buckets, and the coding agents that hand on Anthropic's own numbers.
 func (r *record) beside() bool {
-	return strings.HasPrefix(r.from.scopeName, "langfuse") || strings.HasPrefix(r.name, "claude_code.")
+	return strings.HasPrefix(r.from.scopeName, "langfuse") || r.coding != nil && r.coding.beside
 }
 
 // langfuseUsage reads Langfuse's usage and cost, which are JSON.

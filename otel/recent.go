@@ -1,0 +1,128 @@
+package otel
+
+import (
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	lru "github.com/hashicorp/golang-lru/v2"
+)
+
+// maxRecent is how many keys of calls are remembered, of all tenants together: some 40 MB.
+const maxRecent = 1 << 17
+
+// slack is by how much the clocks and the rounding of two reports of one call may differ.
+const slack = 2 * time.Second
+
+// Recent remembers the calls that were logged last, so that a second report of one is recognized: by another
+// instrumentation, by the span around it, by a log record beside the span. It is safe for concurrent use. It knows what
+// this process logged; an event's own id is what protects from doubles of one span.
+type Recent struct {
+	mu    sync.Mutex
+	calls *lru.Cache[recentKey, Call]
+}
+
+type recentKey struct {
+	tenant uuid.UUID
+	kind   byte // r: by response, t: by tool call, p: by the parent's span, s: by the own span
+	id     string
+}
+
+// NewRecent returns an empty Recent.
+func NewRecent() *Recent {
+	c, err := lru.New[recentKey, Call](maxRecent)
+	if err != nil {
+		panic(err) // the size is a constant above zero
+	}
+	return &Recent{calls: c}
+}
+
+// Add remembers a call that is on the trail.
+func (r *Recent) Add(tenant uuid.UUID, c Call) {
+	if !c.Reportable {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, k := range keys(tenant, c) {
+		if before, there := r.calls.Peek(k); !there || before.Event == c.Event || !overlap(before, c) {
+			r.calls.Add(k, c)
+		}
+	}
+}
+
+func keys(tenant uuid.UUID, c Call) (all []recentKey) {
+	if c.Response != "" {
+		all = append(all, recentKey{tenant, 'r', c.Response})
+	}
+	if c.ToolCall != "" {
+		all = append(all, recentKey{tenant, 't', c.ToolCall})
+	}
+	if c.Trace != "" && c.Parent != "" {
+		all = append(all, recentKey{tenant, 'p', c.Trace + c.Parent})
+	}
+	if c.Trace != "" && c.Span != "" {
+		all = append(all, recentKey{tenant, 's', c.Trace + c.Span})
+	}
+	return all
+}
+
+// Reported returns the event of a call that c reports again, and uuid.Nil if c is the first report.
+func (r *Recent) Reported(tenant uuid.UUID, c Call) uuid.UUID {
+	if !c.Reportable {
+		return uuid.Nil
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, look := range []struct {
+		kind byte
+		id   string
+		same func(a, b Call) bool
+	}{
+		{'r', c.Response, sameTokens}, {'t', c.ToolCall, sameTool},
+		{'p', spanKey(c.Trace, c.Span), sameNested}, {'s', spanKey(c.Trace, c.Parent), sameNested},
+	} {
+		if look.id == "" {
+			continue
+		}
+		before, there := r.calls.Get(recentKey{tenant, look.kind, look.id})
+		if there && before.Event != c.Event && overlap(before, c) && look.same(before, c) {
+			return before.Event
+		}
+	}
+	return uuid.Nil
+}
+
+func spanKey(trace, span string) string {
+	if trace == "" || span == "" {
+		return ""
+	}
+	return trace + span
+}
+
+// overlap reports whether two reports may be of the same time. Ids alone don't say that: some servers give every
+// response the same.
+func overlap(a, b Call) bool {
+	return !a.Begin.After(b.End.Add(slack)) && !b.Begin.After(a.End.Add(slack))
+}
+
+// sameTokens reports whether b adds no tokens to a. A second report that has tokens where the first has none is not
+// recognized, so that they are counted.
+func sameTokens(a, b Call) bool {
+	same := func(x, y int64) bool { return y < 0 || x == y }
+	return a.Tool == b.Tool && same(a.InputTokens, b.InputTokens) && same(a.OutputTokens, b.OutputTokens)
+}
+
+// sameTool reports whether two reports are of one call of a tool.
+func sameTool(a, b Call) bool { return a.Tool == b.Tool && a.ToolCall == b.ToolCall }
+
+// sameNested reports whether a span and the span around it report one call: of a model with the same tokens, or of a
+// tool where one of them is MCP's.
+func sameNested(a, b Call) bool {
+	if a.Tool != "" || b.Tool != "" {
+		return a.Tool == b.Tool && (a.MCP || b.MCP) && (a.ToolCall == "" || b.ToolCall == "" || a.ToolCall == b.ToolCall)
+	}
+	return a.InputTokens+a.OutputTokens > 0 && a.InputTokens >= 0 && a.OutputTokens >= 0 &&
+		a.InputTokens == b.InputTokens && a.OutputTokens == b.OutputTokens &&
+		(a.Response == "" || b.Response == "" || a.Response == b.Response)
+}
