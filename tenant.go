@@ -25,6 +25,12 @@ func (t *Tenant) LogBatch(ctx context.Context, events []Event) ([]uuid.UUID, err
 	return t.k.trail.LogBatch(ctx, t.id, events)
 }
 
+// LogReports writes events that several may report: see audit.Trail.LogReports.
+func (t *Tenant) LogReports(ctx context.Context, events []Event,
+	further func(stored StoredEvent, e Event) (Event, bool)) error {
+	return t.k.trail.LogReports(ctx, t.id, events, further)
+}
+
 // ErrNoReceipts means that Config.Receipts is nil.
 var ErrNoReceipts = errors.New("konstruct: there is no key to sign receipts with: give the notary's " +
 	"(KONSTRUCT_NOTARY_KEY_FILE), which its first run makes")
