@@ -11,8 +11,8 @@ import (
 	"github.com/konstruct/konstruct/toolrule"
 )
 
-// MetadataToolServer is the metadata name of the server whose tool was called: an MCP server, or the agent's program for
-// its own tools. OpenTelemetry has no name for it.
+// MetadataToolServer is the metadata name of the server whose tool was called: an MCP server, or the agent's program
+// for its own tools. OpenTelemetry has no name for it.
 const MetadataToolServer = "tool_server"
 
 // Tools returns a tenant's rules on calls of tools; nil allows all.

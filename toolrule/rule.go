@@ -1,5 +1,5 @@
-// Package toolrule decides what becomes of a call of a tool: allow, deny, ask a person, or record it redacted. Its rules
-// name a server, a tool and arguments. It knows no tenants, no events and no database, and starts nothing.
+// Package toolrule decides what becomes of a call of a tool: allow, deny, ask a person, or record it redacted. Its
+// rules name a server, a tool and arguments. It knows no tenants, no events and no database.
 package toolrule
 
 import (
@@ -79,7 +79,7 @@ type Rule struct {
 type Condition struct {
 	// Glob matches the whole value: * is any text, ? is one character, \ takes the next character literally.
 	Glob string
-	// Pattern is a regular expression in RE2's syntax that matches anywhere in the value. If it is set, Glob is not used.
+	// Pattern is a regular expression in RE2's syntax that matches anywhere in the value. If set, Glob is not used.
 	Pattern string
 }
 
