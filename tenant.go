@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/konstruct/konstruct/ledger"
+	"github.com/konstruct/konstruct/toolrule"
 )
 
 // Tenant is one tenant's part of the database; its methods see no other tenant's data.
@@ -69,6 +70,9 @@ func (t *Tenant) Events() Events { return Events{t} }
 
 // Escalations returns the tenant's escalations.
 func (t *Tenant) Escalations() Escalations { return Escalations{t} }
+
+// ToolRules returns the policy's rules on the tenant's calls of tools; nil allows all.
+func (t *Tenant) ToolRules() *toolrule.Set { return t.k.trail.ToolRules(t.id) }
 
 // Documents returns the tenant's documents.
 func (t *Tenant) Documents() Documents { return Documents{t} }

@@ -168,6 +168,54 @@ func Escalations(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID,
 	return cases, nil
 }
 
+// GetEscalation returns one escalation with its state, or ErrNotFound.
+func GetEscalation(ctx context.Context, door *tenantdb.Door, tenant, id uuid.UUID) (c EscalationRecord, err error) {
+	err = door.Query(ctx, tenant, `SELECT e.id, CASE WHEN r.id IS NOT NULL THEN 'resolved'
+	    WHEN a.id IS NOT NULL THEN 'acknowledged' ELSE 'open' END,
+	    e.agent_id, e.user_id, e.input_summary, e.output_summary, e.metadata->>'konstruct.escalation.to',
+	    e.created_at, a.created_at, a.user_id, r.created_at, r.user_id, r.output_summary
+	  FROM audit_events e
+	  LEFT JOIN audit_events a
+	    ON a.tenant_id = $1 AND a.id = $3 AND a.action_type = 'escalation_acknowledged'
+	  LEFT JOIN audit_events r ON r.tenant_id = $1 AND r.id = $4 AND r.action_type = 'escalation_resolved'
+	 WHERE e.tenant_id = $1 AND e.id = $2 AND e.action_type = 'escalation'`,
+		[]any{tenant, id, escalationStepID(id, ActionAcknowledged), escalationStepID(id, ActionResolved)},
+		func(rows pgx.Rows) error {
+			c, err = pgx.CollectExactlyOneRow(rows, scanEscalation)
+			return err
+		})
+	if errors.Is(err, pgx.ErrNoRows) {
+		err = ErrNotFound
+	}
+	if err != nil {
+		return EscalationRecord{}, fmt.Errorf("audit: escalation %s: %w", id, err)
+	}
+	return c, nil
+}
+
+// The waits between looks at an escalation's state while somebody waits for its answer.
+const (
+	firstLook = 250 * time.Millisecond
+	lastLook  = time.Second
+)
+
+// WaitEscalation returns an escalation when it is resolved, or as it is when within has passed. It fails with
+// ErrNotFound, or if ctx ends.
+func WaitEscalation(ctx context.Context, door *tenantdb.Door, tenant, id uuid.UUID,
+	within time.Duration) (EscalationRecord, error) {
+	end := time.Now().Add(within)
+	for pause := firstLook; ; pause = min(pause*9/8, lastLook) {
+		c, err := GetEscalation(ctx, door, tenant, id)
+		left := time.Until(end)
+		if err != nil || c.State == StateResolved || left <= 0 {
+			return c, err
+		}
+		if !wait(ctx, min(pause, left)) {
+			return c, ctx.Err()
+		}
+	}
+}
+
 func scanEscalation(row pgx.CollectableRow) (c EscalationRecord, err error) {
 	var opened, acknowledged, resolved pgtype.Timestamptz
 	if err := row.Scan(&c.ID, &c.State, &c.AgentID, &c.UserID, &c.Reason, &c.Question, &c.Recipient, &opened,

@@ -18,6 +18,9 @@ const MetadataToolServer = "tool_server"
 // Tools returns a tenant's rules on calls of tools; nil allows all.
 func (p *Policy) Tools(tenant uuid.UUID) *toolrule.Set { return p.tenantRules(tenant).tools }
 
+// ToolRules returns the policy's rules on a tenant's calls of tools; nil allows all.
+func (t *Trail) ToolRules(tenant uuid.UUID) *toolrule.Set { return t.policy.Tools(tenant) }
+
 // compileTools compiles the rules on calls of tools.
 func (t TenantPolicy) compileTools(r *rules, at string, key []byte) (err error) {
 	if len(t.Tools) == 0 {

@@ -4,12 +4,14 @@ import (
 	"context"
 	"net/http"
 	"reflect"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/google/uuid"
 
 	"github.com/konstruct/konstruct"
 	"github.com/konstruct/konstruct/access"
+	"github.com/konstruct/konstruct/audit"
 )
 
 func (s *Server) escalations() {
@@ -43,6 +45,7 @@ func (s *Server) escalations() {
 			}
 			return listPage(cases, in.Limit, func(c konstruct.EscalationRecord) string { return c.Cursor }), nil
 		})
+	s.getEscalation(op("getEscalation", "GET", "/v1/escalations/{id}", "Get an escalation, or wait for its answer"))
 	acknowledge := op("acknowledgeEscalation", "POST", "/v1/escalations/{id}/acknowledge", "Acknowledge an escalation")
 	acknowledge.DefaultStatus, acknowledge.Responses = 201, s.pendingResponse(reflect.TypeFor[EventCreated]())
 	register(s, acknowledge, access.EscalationsWrite,
@@ -66,5 +69,42 @@ func (s *Server) escalations() {
 			return nil, err
 		}
 		return eventCreated(s.tenant(w).Escalations().Resolve(ctx, eid, w.Name, in.Body.Decision))
+	})
+}
+
+// maxWait is how long a request waits for an answer: less than clients and proxies wait for a response.
+const maxWait = 8 * time.Second
+
+// getEscalation registers the operation by which an agent learns what a person decided.
+func (s *Server) getEscalation(op huma.Operation) {
+	op.Description = "A key that may only write events can read an escalation whose id it knows: its own."
+	register(s, op, "", func(ctx context.Context, w access.Principal, in *struct {
+		PathID
+		Wait int `query:"wait" minimum:"0" maximum:"8" doc:"Seconds to wait for the resolution; ask again after them"`
+	}) (*Response[konstruct.EscalationRecord], error) {
+		if !w.Can(access.EventsRead) && !w.Can(access.EventsWrite) {
+			return nil, problem(http.StatusForbidden, "permission denied: it needs %s or %s", access.EventsRead,
+				access.EventsWrite)
+		}
+		eid, err := in.uuid()
+		if err != nil {
+			return nil, err
+		}
+		c, err := s.tenant(w).Escalations().Get(ctx, eid)
+		if err == nil && w.Agent != uuid.Nil && (c.AgentID == nil || *c.AgentID != w.Agent) {
+			err = audit.ErrNotFound
+		}
+		if err != nil || in.Wait == 0 {
+			return &Response[konstruct.EscalationRecord]{c}, err
+		}
+		within := min(time.Duration(in.Wait)*time.Second, maxWait)
+		waiting, cancel := context.WithCancel(ctx)
+		defer cancel()
+		defer context.AfterFunc(s.stopping, cancel)()
+		last, err := s.tenant(w).Escalations().Wait(waiting, eid, within)
+		if err != nil && s.stopping.Err() != nil { // the client asks again, elsewhere
+			last, err = c, nil
+		}
+		return &Response[konstruct.EscalationRecord]{last}, err
 	})
 }

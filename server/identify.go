@@ -124,7 +124,8 @@ func (s *Server) isStream(r *http.Request) bool {
 	if p := s.protocolOf(r.URL.Path); p != nil && p.streams {
 		return true
 	}
-	return r.URL.Path == "/v1/events/stream" || strings.HasSuffix(r.URL.Path, "/content")
+	return r.URL.Path == "/v1/events/stream" || strings.HasSuffix(r.URL.Path, "/content") ||
+		r.Method == http.MethodGet && strings.HasPrefix(r.URL.Path, "/v1/escalations/") && r.URL.Query().Has("wait")
 }
 
 // mutatingMethods are the methods for which an Idempotency-Key has an effect.

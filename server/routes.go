@@ -7,6 +7,7 @@ func (s *Server) routes() {
 	s.events()
 	s.stream()
 	s.escalations()
+	s.toolRules()
 	s.proofs()
 	s.evidence()
 	s.compliance()
