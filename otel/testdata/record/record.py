@@ -34,7 +34,7 @@ def environment(folder, provider, endpoint, extra):
     return {
         "PATH": os.environ["PATH"], "HOME": str(home), "LANG": "C.UTF-8", "TERM": "dumb", "TZ": "UTC",
         "UPSTREAM": up, "SINK": down, "FOLDER": str(folder),
-        "OPENAI_BASE_URL": up + "/v1", "OPENAI_API_KEY": "sk-recording",
+        "OPENAI_BASE_URL": up + "/v1", "OPENAI_API_BASE": up + "/v1", "OPENAI_API_KEY": "sk-recording",
         "ANTHROPIC_BASE_URL": up, "ANTHROPIC_API_KEY": "sk-ant-recording",
         "OTEL_EXPORTER_OTLP_ENDPOINT": down, "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
         "OTEL_METRICS_EXPORTER": "none", "OTEL_SERVICE_NAME": "recording",

@@ -10,7 +10,12 @@ import common
 
 case = sys.argv[1].rsplit("-", 1)[1]
 traces, logs = common.tracing(logs=True)
-OpenAIInstrumentor().instrument(tracer_provider=traces, logger_provider=logs)
+try:  # before 2.3b0 the per-message events went by an API of their own
+    from opentelemetry.sdk._events import EventLoggerProvider
+    events = {"event_logger_provider": EventLoggerProvider(logs)}
+except ImportError:
+    events = {}
+OpenAIInstrumentor().instrument(tracer_provider=traces, logger_provider=logs, **events)
 client = OpenAI(max_retries=0)
 system = {"role": "system", "content": "You answer in one sentence."}
 
