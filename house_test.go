@@ -57,7 +57,7 @@ func TestImportRules(t *testing.T) {
 	forbid(imports, "audit", module+"/kb")
 	forbid(imports, "kb", module+"/audit")
 	for _, pure := range []string{"ledger", "extract", "chunk", "embed", "parse", "redact", "spool", "blob", "fetch",
-		"disclosure", "server/httpwire", "strictjson", "toolrule"} {
+		"disclosure", "server/httpwire", "strictjson", "toolrule", "mcpproxy"} {
 		forbid(own, pure, database...)
 	}
 	// Compliance reads no event, and export gets what it exports from its caller.
