@@ -15,12 +15,9 @@ import (
 	"github.com/konstruct/konstruct/toolrule"
 )
 
-// How often a waiting call looks for its answer: soon at first, then less often. And how often it reports progress: the
-// SDKs' own timeouts are 60 seconds.
 const (
-	firstLook     = 100 * time.Millisecond
-	lastLook      = time.Second
-	progressEvery = 5 * time.Second
+	progressEvery = 5 * time.Second // the SDKs' own timeouts are 60 seconds
+	awaitRetry    = time.Second     // after an error
 	maxApprovals  = 1000
 )
 
@@ -141,23 +138,18 @@ func (s *Session) otherwise(c *call) {
 func (s *Session) await(ctx context.Context, c *call, escalation uuid.UUID, progress func([]byte)) *Resolution {
 	ctx, cancel := context.WithTimeout(ctx, c.decision.Within)
 	defer cancel()
-	look := time.NewTimer(firstLook)
-	defer look.Stop()
+	answers := make(chan *Resolution, 1)
+	go func() { answers <- s.answer(ctx, escalation) }()
 	tick := time.NewTicker(progressEvery)
 	defer tick.Stop()
 	why := ""
-	for n, every := 0, firstLook; why == ""; {
+	for n := 0; why == ""; {
 		select {
-		case <-look.C:
-			found, err := s.c.Trail.Resolution(ctx, escalation)
-			if err != nil && ctx.Err() == nil {
-				s.c.Logger.Warn("an escalation's answer can't be read: it is tried again", "error", err)
-			}
+		case found := <-answers:
 			if found != nil {
 				return found
 			}
-			every = min(every*5/4, lastLook)
-			look.Reset(every)
+			answers = nil // ctx has ended
 		case <-tick.C:
 			if n++; len(c.token) > 0 && progress != nil {
 				progress(progressFrame(c.token, n, "waiting for a person's answer to escalation "+escalation.String()))
@@ -174,9 +166,28 @@ func (s *Session) await(ctx context.Context, c *call, escalation uuid.UUID, prog
 		s.c.Logger.Warn("an escalation that nobody needs to answer stays open", "escalation", escalation, "error", err)
 	}
 	if s.stopReason(c) == "" { // answered at the last moment?
-		if found, err := s.c.Trail.Resolution(within, escalation); err == nil && found != nil &&
-			found.Decision != closing(why) {
+		soon, end := context.WithTimeout(within, time.Second)
+		defer end()
+		if found, err := s.c.Trail.Await(soon, escalation); err == nil && found != nil && found.Decision != closing(why) {
 			return found
+		}
+	}
+	return nil
+}
+
+// answer returns how an escalation is resolved, or nil when ctx ends.
+func (s *Session) answer(ctx context.Context, escalation uuid.UUID) *Resolution {
+	for ctx.Err() == nil {
+		found, err := s.c.Trail.Await(ctx, escalation)
+		if found != nil {
+			return found
+		}
+		if err != nil && ctx.Err() == nil {
+			s.c.Logger.Warn("an escalation's answer can't be read: it is tried again", "error", err)
+			select {
+			case <-ctx.Done():
+			case <-time.After(awaitRetry):
+			}
 		}
 	}
 	return nil

@@ -84,10 +84,20 @@ func (r *trail) Escalate(ctx context.Context, e audit.Event) error {
 	return r.Record(ctx, e)
 }
 
-func (r *trail) Resolution(_ context.Context, id uuid.UUID) (*mcpproxy.Resolution, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.resolved[id], nil
+func (r *trail) Await(ctx context.Context, id uuid.UUID) (*mcpproxy.Resolution, error) {
+	for {
+		r.mu.Lock()
+		found := r.resolved[id]
+		r.mu.Unlock()
+		if found != nil {
+			return found, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
 }
 
 func (r *trail) Close(_ context.Context, id uuid.UUID, decision string) error {

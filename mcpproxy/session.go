@@ -44,8 +44,9 @@ type Trail interface {
 	Record(context.Context, audit.Event) error
 	// Escalate records an escalation, which a person can answer once it returns. It returns ErrNobody if nobody can.
 	Escalate(context.Context, audit.Event) error
-	// Resolution returns how an escalation was resolved, or nil while it is not.
-	Resolution(ctx context.Context, escalation uuid.UUID) (*Resolution, error)
+	// Await returns how an escalation is resolved once it is, or nil or an error when ctx ends. An error before that is
+	// temporary.
+	Await(ctx context.Context, escalation uuid.UUID) (*Resolution, error)
 	// Close resolves an escalation, with this decision, that nobody needs to answer any more. It does nothing if it is
 	// resolved already.
 	Close(ctx context.Context, escalation uuid.UUID, decision string) error
