@@ -47,4 +47,10 @@ SOURCES = {
         | {"anthropic_" + c: {} for c in ("tools", "stream", "error")}
         | {c: {} for c in ("langchain_agent", "both_agent", "llamaindex_query", "agents_run")},
     },
+    "openllmetry": {
+        "script": "run_openllmetry.py", "venv": "openllmetry",
+        "cases": {"openai_" + c: {} for c in CALLS}
+        | {"anthropic_" + c: {} for c in ("tools", "stream", "error")}
+        | {c: {} for c in ("langchain_agent", "decorators_run", "agents_run")},
+    },
 }

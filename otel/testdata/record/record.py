@@ -51,7 +51,11 @@ def wait_quiet(endpoint, seconds=1.0):
 
 def run(folder, source, case, extra, provider, endpoint):
     spec = cases.SOURCES[source]
-    script = HERE / "sources" / spec["script"]
+    # Tracebacks are exported: the scripts run from the folder, so that they tell no place of the repository.
+    copy = pathlib.Path(folder) / "record"
+    shutil.copytree(HERE / "sources", copy / "sources", dirs_exist_ok=True)
+    shutil.copy(HERE / "hook_save.py", copy / "hook_save.py")
+    script = copy / "sources" / spec["script"]
     env = environment(folder, provider, endpoint, extra)
     if script.suffix == ".py":
         python = pathlib.Path(folder) / "venv" / spec["venv"] / "bin" / "python"
