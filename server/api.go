@@ -134,7 +134,8 @@ func (s *Server) requirePermission(op *huma.Operation, may access.Permission) {
 		op.Extensions["x-konstruct-permission"] = string(may)
 		op.Description = strings.TrimSpace(op.Description + "\n\nNeeds `" + string(may) + "`.")
 	}
-	if op.Method != http.MethodGet && op.Method != http.MethodHead {
+	takesKey := mutatingMethods[op.Method] && !(op.Method == http.MethodPost && returnsSecret(op.Path))
+	if takesKey {
 		op.Parameters = append(op.Parameters,
 			&huma.Param{Name: "Idempotency-Key", In: "header",
 				Description: "Unique for each request: a retry with the same key has no second effect.",

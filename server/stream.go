@@ -26,6 +26,9 @@ const (
 	maxStreamed    = 100_000 // largest number of remembered ids within pollOverlap
 )
 
+// messageSchema is the extension that names the schema of a stream's messages: OpenAPI 3.1 has no word for it.
+const messageSchema = "x-konstruct-message-schema"
+
 // stream registers the stream of new events (server-sent events). A client that resumes with Last-Event-ID misses
 // nothing, and may get the last three seconds again, because events may commit out of order.
 func (s *Server) stream() {
@@ -35,6 +38,7 @@ func (s *Server) stream() {
 			"since then are sent, and perhaps those of the three seconds before once more. Events whose " +
 			"created_at is more than three seconds ago when they are written do not appear. The stream ends after an " +
 			"hour, or when the service stops: clients reconnect by themselves.",
+		Extensions: map[string]any{messageSchema: "Event"},
 		Responses: map[string]*huma.Response{"200": {Description: "Events, until the client disconnects",
 			Content: map[string]*huma.MediaType{"text/event-stream": {Schema: &huma.Schema{Type: "string"}}}}}}
 	register(s, op, access.EventsRead, func(ctx context.Context, w access.Principal, in *struct {

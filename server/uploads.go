@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"strconv"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
@@ -44,7 +43,7 @@ type Upload struct {
 
 // uploadOffset is the response to an appended piece.
 type uploadOffset struct {
-	Offset string `header:"Upload-Offset" doc:"Bytes received"`
+	Offset int64 `header:"Upload-Offset" doc:"Bytes received"`
 }
 
 func (s *Server) uploads() {
@@ -95,7 +94,7 @@ func (s *Server) uploads() {
 			"application/octet-stream": {Schema: &huma.Schema{Type: "string", Format: "binary"}}}}
 	piece.Middlewares = huma.Middlewares{passBody}
 	piece.Responses = map[string]*huma.Response{"204": {Description: "It was received",
-		Headers: map[string]*huma.Param{"Upload-Offset": {Schema: &huma.Schema{Type: "string"}}}}}
+		Headers: map[string]*huma.Param{"Upload-Offset": {Schema: &huma.Schema{Type: "integer"}}}}}
 	register(s, piece, access.KBWrite, func(ctx context.Context, w access.Principal, in *struct {
 		PathID
 		ContentType string `header:"Content-Type"`
@@ -112,7 +111,7 @@ func (s *Server) uploads() {
 		}
 		r, _ := ctx.Value(bodyKey).(*http.Request)
 		n, err := s.artifacts.Append(ctx, w.Tenant, f.ID, in.Offset, io.LimitReader(r.Body, *f.Size+1))
-		return &uploadOffset{strconv.FormatInt(n, 10)}, err
+		return &uploadOffset{n}, err
 	})
 	finish := op("completeUpload", "POST", "/v1/uploads/{id}/finish", "Complete an upload; a job ingests it", 202)
 	register(s, finish, access.KBWrite,
