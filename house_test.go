@@ -73,6 +73,11 @@ func TestImportRules(t *testing.T) {
 	// Search reads what the knowledge base stores, and stores nothing.
 	forbid(own, "kb", module+"/search")
 	forbid(imports, "search", module+"/audit")
+	// The gateway knows calls and the trail, and neither who calls nor how events are stored.
+	forbid(own, "gateway", database...)
+	for _, what := range []string{"access", "server", "kb", "search", "notary", "evidence"} {
+		forbid(own, "gateway", module+"/"+what)
+	}
 	// The queue does not know its jobs' work.
 	for _, what := range []string{"kb", "audit", "extract", "parse", "tenantdb"} {
 		forbid(own, "fairqueue", module+"/"+what)

@@ -22,6 +22,7 @@ const (
 	EventsRead       Permission = "events:read"       // list, get, runs, statistics, escalations, the stream
 	EventsWrite      Permission = "events:write"      // log events
 	EscalationsWrite Permission = "escalations:write" // acknowledge and resolve escalations
+	GatewayUse       Permission = "gateway:use"       // call models through the gateway; each call is an event
 	// proofs, receipts, checkpoints, tiles, bundles, exports, verification; each is an event
 	EvidenceRead    Permission = "evidence:read"
 	KBRead          Permission = "kb:read"          // documents, searches and citations; each search is an event
@@ -35,17 +36,18 @@ const (
 )
 
 // Permissions are all of them.
-var Permissions = []Permission{EventsRead, EventsWrite, EscalationsWrite, EvidenceRead, KBRead, KBWrite, ComplianceRead,
-	ComplianceWrite, AccessRead, AccessWrite, TenantsImpersonate}
+var Permissions = []Permission{EventsRead, EventsWrite, EscalationsWrite, GatewayUse, EvidenceRead, KBRead, KBWrite,
+	ComplianceRead, ComplianceWrite, AccessRead, AccessWrite, TenantsImpersonate}
 
 // Role is what a person is in a tenant.
 type Role string
 
 // The roles.
 const (
-	Viewer     Role = "viewer"     // sees
-	Auditor    Role = "auditor"    // sees, proves and exports; changes nothing
-	Operator   Role = "operator"   // runs the agents: writes events, answers escalations, keeps the knowledge base
+	Viewer  Role = "viewer"  // sees
+	Auditor Role = "auditor" // sees, proves and exports; changes nothing
+	// Operator runs the agents: writes events, calls models, answers escalations, keeps the knowledge base.
+	Operator   Role = "operator"
 	Compliance Role = "compliance" // what an auditor may, and compliance: erasures, holds, retention
 	Admin      Role = "admin"      // everything in the tenant but switching to others
 )
@@ -62,7 +64,7 @@ func (r Role) Permissions() []Permission {
 	case Auditor:
 		return append(sees, EvidenceRead, ComplianceRead, AccessRead)
 	case Operator:
-		return append(sees, EventsWrite, EscalationsWrite, KBWrite)
+		return append(sees, EventsWrite, EscalationsWrite, GatewayUse, KBWrite)
 	case Compliance:
 		return append(sees, EvidenceRead, ComplianceRead, ComplianceWrite, AccessRead)
 	case Admin:

@@ -26,6 +26,8 @@ const (
 	ActionRetrieval  = "retrieval"
 	ActionRemoval    = "document_removed"
 	ActionModel      = "search_model_changed"
+	// ActionModelRefused says that the gateway refused calls of models, by the tenant's policy or for want of an upstream.
+	ActionModelRefused = "model_call_refused"
 )
 
 // Limits on what one event may hold.

@@ -59,6 +59,8 @@ type TenantPolicy struct {
 	Redact []redact.Rule `json:"redact,omitempty"`
 	// Tools are the rules on agents' calls of tools, which the MCP proxy and the hook apply.
 	Tools []toolrule.Rule `json:"tools,omitempty"`
+	// Models says which models the tenant may call through the gateway, and how much a day.
+	Models *ModelPolicy `json:"models,omitempty"`
 }
 
 // ParsePolicy parses a policy: a JSON object with "default", for every tenant not named, and "tenants", by UUID. A
@@ -107,6 +109,9 @@ func (t TenantPolicy) compile(at string, key []byte, tenant uuid.UUID) (r rules,
 		if r.wait, err = time.ParseDuration(t.Wait); err != nil || r.wait < time.Millisecond || r.wait > time.Hour {
 			return r, fmt.Errorf(`policy: %s.wait: %.40q is no duration between "1ms" and "1h"`, at, t.Wait)
 		}
+	}
+	if err := t.Models.check(at + ".models"); err != nil {
+		return r, err
 	}
 	if err := t.compileTools(&r, at, key); err != nil || len(t.Redact) == 0 {
 		return r, err

@@ -66,7 +66,7 @@ func (s *Server) access() {
 			Body struct {
 				Name        string       `json:"name" minLength:"1" maxLength:"200" doc:"What it is for"`
 				Agent       *uuid.UUID   `json:"agent_id,omitempty"`
-				Permissions []permission `json:"permissions" minItems:"1" maxItems:"11"`
+				Permissions []permission `json:"permissions" minItems:"1" maxItems:"20"`
 				Labels      []string     `json:"labels,omitempty" maxItems:"200"`
 				ExpiresAt   *time.Time   `json:"expires_at,omitempty"`
 			}
@@ -203,7 +203,7 @@ func (s *Server) tenants(op func(id, method, path, summary string, status int) h
 			Body struct {
 				Tenant      uuid.UUID          `json:"tenant_id"`
 				Reason      string             `json:"reason" minLength:"1" maxLength:"100"`
-				Permissions []tenantPermission `json:"permissions" minItems:"1" maxItems:"10"`
+				Permissions []tenantPermission `json:"permissions" minItems:"1" maxItems:"20"`
 				Labels      []string           `json:"labels,omitempty" maxItems:"200"`
 				Seconds     int                `json:"seconds" minimum:"1" maximum:"3600"`
 			}

@@ -8,6 +8,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/konstruct/konstruct/gateway"
 )
 
 // Hosts are the names of a service. Addresses and localhost are always accepted: a browser can't be tricked into
@@ -46,10 +48,11 @@ func (h Hosts) Known(host string) bool {
 	return err == nil
 }
 
-// crossOrigin reports whether a request may come from another site's page: it has no Authorization header, it has
-// cookies, or the browser sent it as same-origin.
+// crossOrigin reports whether a request may come from another site's page: it has no header with a credential, which a
+// page of another site can't send unasked, it has cookies, or the browser sent it as same-origin.
 func crossOrigin(r *http.Request, sameOrigin bool) bool {
-	return r.Header.Get("Authorization") == "" || r.Header.Get("Cookie") != "" || sameOrigin
+	return r.Header.Get("Authorization") == "" && r.Header.Get("X-Api-Key") == "" &&
+		r.Header.Get(gateway.KeyHeader) == "" || r.Header.Get("Cookie") != "" || sameOrigin
 }
 
 // probes are open under any host name: they only say whether the service is up.

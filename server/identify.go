@@ -30,7 +30,8 @@ func (s *Server) identify(next http.Handler) http.Handler {
 			s.writeResponseProblem(w, r, s.errorResponse(r.Context(), err))
 			return
 		}
-		if s.protocolOf(r.URL.Path) == nil {
+		own := s.protocolOf(r.URL.Path)
+		if own == nil {
 			next.ServeHTTP(w, r)
 			return
 		}
@@ -68,7 +69,8 @@ func (s *Server) identify(next http.Handler) http.Handler {
 		// Row-level security limits this request to documents with these labels.
 		ctx = tenantdb.WithLabels(ctx, who.Labels())
 		r = r.WithContext(context.WithValue(ctx, principalKey, who))
-		if keys := r.Header.Values("Idempotency-Key"); len(keys) > 0 && mutatingMethods[r.Method] && s.isRouted(r) {
+		if keys := r.Header.Values("Idempotency-Key"); len(keys) > 0 && !own.passes && mutatingMethods[r.Method] &&
+			s.isRouted(r) {
 			s.idempotent(w, r, who, keys, next)
 			return
 		}

@@ -51,10 +51,18 @@ func (s *Server) protect(next http.Handler) http.Handler {
 		panic(err) // the options are constants
 	}
 	mux := next
-	next = compress(s.identify(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	identified := s.identify(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		mux.ServeHTTP(w, r)
 		watcherOf(r.Context()).route = r.Pattern
-	})))
+	}))
+	compressed := compress(identified)
+	next = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if own := s.protocolOf(r.URL.Path); own != nil && own.passes {
+			identified.ServeHTTP(w, r)
+			return
+		}
+		compressed.ServeHTTP(w, r)
+	})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		begin := time.Now()
 		id := r.Header.Get("X-Request-ID")
@@ -75,7 +83,10 @@ func (s *Server) protect(next http.Handler) http.Handler {
 			h.Set("Strict-Transport-Security", "max-age=31536000")
 		}
 		defer func() {
-			if thrown := recover(); thrown != nil {
+			if thrown := recover(); thrown == http.ErrAbortHandler { //nolint:errorlint // net/http compares it so, too
+				s.metrics.answered(r, seen, time.Since(begin))
+				panic(thrown)
+			} else if thrown != nil {
 				s.logger.LogAttrs(r.Context(), slog.LevelError, "a request panicked", slog.String("request", id),
 					slog.Any("panic", thrown), slog.String("stack", string(debug.Stack())))
 				if seen.status == 0 {

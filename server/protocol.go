@@ -24,11 +24,13 @@ type protocol struct {
 	bodyMemory func(n int64) int64
 	// streams: responses have no time limit.
 	streams bool
+	// passes: responses are another service's, whose bytes stay as they are, and so is an Idempotency-Key.
+	passes bool
 }
 
 // protocols lists what this server speaks beside the public paths. A longer prefix comes before a shorter one.
 func (s *Server) protocols() []protocol {
-	return []protocol{{prefix: "/v1/"}}
+	return append(s.gatewayProtocols(), protocol{prefix: "/v1/"})
 }
 
 // protocolOf returns the protocol of a path, or nil for a public path.

@@ -54,6 +54,7 @@ func (s *Server) publicRoutes() {
 	const tileLevel = "GET /v1/log/tile/{level}" // else the mux redirects it to the tiles below it
 	mux.HandleFunc(tileLevel, s.notFound)
 	s.refused = map[string]bool{tileLevel: true}
+	s.gatewayRoutes()
 	for path, item := range s.api.OpenAPI().Paths {
 		// a literal path is no parameter of another pattern: GET /v1/jobs/cancel is not a job
 		for method, op := range operationsByMethod(item) {

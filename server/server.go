@@ -22,6 +22,7 @@ import (
 	"github.com/konstruct/konstruct"
 	"github.com/konstruct/konstruct/access"
 	"github.com/konstruct/konstruct/artifact"
+	"github.com/konstruct/konstruct/gateway"
 	"github.com/konstruct/konstruct/notary"
 	"github.com/konstruct/konstruct/server/httpwire"
 	"github.com/konstruct/konstruct/tenantdb"
@@ -47,8 +48,10 @@ type Config struct {
 	Hosts Hosts
 	// RequestMemory bounds the memory of all request bodies together, in bytes; 0 is DefaultRequestMemory.
 	RequestMemory int64
-	Version       string
-	Logger        *slog.Logger
+	// Gateway passes calls of language models on; nil serves none. Close it after the server.
+	Gateway *gateway.Gateway
+	Version string
+	Logger  *slog.Logger
 }
 
 // Limits on requests.

@@ -256,6 +256,12 @@ func (a *app) server(ctx context.Context, u databaseURLs, k *konstruct.Konstruct
 			config.Origins = append(config.Origins, origin)
 		}
 	}
+	if config.Gateway, err = a.gateway(k, logger); err != nil {
+		return nil, nil, err
+	}
+	if config.Gateway != nil {
+		closers = append(closers, config.Gateway.Close)
+	}
 	if s, err = server.New(config); err != nil {
 		return nil, nil, err
 	}

@@ -76,6 +76,8 @@ type serverSettings struct {
 	MetricsListen string `help:"Address of /metrics, or off." default:"127.0.0.1:7118" placeholder:"ADDR"`
 	DebugListen   string `help:"Loopback address of serve's profiles; none by default." placeholder:"ADDR"`
 
+	GatewayFile string `help:"File of the upstreams and prices of language models (docs/gateway.md)." placeholder:"FILE"`
+
 	RequestMemory string `help:"Limit of all request bodies in memory." default:"256MiB" placeholder:"SIZE"`
 
 	TLSCert        string `help:"File of the service's certificate in PEM, reloaded on change." placeholder:"FILE"`
