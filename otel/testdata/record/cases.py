@@ -5,6 +5,8 @@ CAPTURE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 SCENARIOS = ["chat", "stream", "tools", "embeddings", "error"]
 
 CALLS = ["chat", "stream", "stream-no-usage", "tools", "responses", "embeddings", "error"]
+LANGFUSE = {"LANGFUSE_HOST": "$SINK", "LANGFUSE_PUBLIC_KEY": "pk-lf-recording",
+            "LANGFUSE_SECRET_KEY": "sk-lf-recording", "LANGFUSE_FLUSH_INTERVAL": "1"}
 
 SOURCES = {
     "openai-v2": {
@@ -53,4 +55,29 @@ SOURCES = {
         | {"anthropic_" + c: {} for c in ("tools", "stream", "error")}
         | {c: {} for c in ("langchain_agent", "decorators_run", "agents_run")},
     },
+    "langfuse": {
+        "script": "run_langfuse.py", "venv": "langfuse", "cases": {"types": LANGFUSE, "openai": LANGFUSE},
+    },
+    "langfuse-v3": {
+        "script": "run_langfuse.py", "venv": "langfuse-v3", "cases": {"types": LANGFUSE, "openai": LANGFUSE},
+    },
+    "pydantic-ai": {
+        "script": "run_pydantic_ai.py", "venv": "pydantic-ai",
+        "cases": {c: {} for c in ("default", "version-2", "version-3", "version-4", "version-6", "stream", "anthropic",
+                                  "logfire", "logfire-openai", "logfire-agents")},
+    },
+    "strands": {
+        "script": "run_strands.py", "venv": "strands",
+        "cases": {"once": {}, "twice": {}, "error": {}, "once-latest": {
+            "OTEL_SEMCONV_STABILITY_OPT_IN": "gen_ai_latest_experimental,gen_ai_tool_definitions"}},
+    },
+    "litellm": {
+        "script": "run_litellm.py", "venv": "litellm",
+        "cases": {c: {} for c in ("tools", "stream", "anthropic", "error", "langfuse", "two")},
+    },
+    "google-adk": {
+        "script": "run_adk.py", "venv": "adk",
+        "cases": {"default": {}, "content": {CAPTURE: "true"}, "latest": LATEST | {CAPTURE: "SPAN_AND_EVENT"}},
+    },
+    "smolagents": {"script": "run_smolagents.py", "venv": "smolagents", "cases": {"run": {}}},
 }

@@ -31,6 +31,8 @@ def generate(model, body, journal, stream):
         return status, error(status)
     results = [json.dumps(p["functionResponse"].get("response")) for c in given for p in c.get("parts") or []
                if "functionResponse" in p]
+    # ADK tells a sub-agent what was called before it as text of the user.
+    results += [u for u in users if "tool returned result" in u]
     offered = [f["name"] for t in body.get("tools") or []
                for f in t.get("functionDeclarations") or t.get("function_declarations") or []]
     config = body.get("generationConfig") or {}

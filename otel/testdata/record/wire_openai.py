@@ -31,6 +31,7 @@ def chat(body, journal):
         journal.write(api="chat", model=model, status=status, prompt=users[-1] if users else "")
         return status, error(status)
     results = [text_of(m.get("content")) for m in body["messages"] if m["role"] == "tool"]
+    results += [u for u in users if u.startswith("Observation:")]  # so smolagents tells a tool's result
     offered = [t["function"]["name"] for t in body.get("tools") or [] if t.get("type") == "function"]
     form = body.get("response_format") or {}
     schema = form.get("json_schema", {}).get("schema", {}) if form.get("type", "text") != "text" else None
