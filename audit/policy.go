@@ -46,6 +46,19 @@ const (
 	Continue = "go_on" // it succeeds, and the gap is recorded
 )
 
+// What happens to spans and log records that no rule of the mapping knows.
+const (
+	DropOther = "drop" // they are counted
+	KeepOther = "keep" // they are events of their own type
+)
+
+// CapturePolicy is the part of a tenant's policy for what OpenTelemetry SDKs send, in JSON.
+type CapturePolicy struct {
+	// Other says what happens to a span or log record that is neither of a model, a tool nor an agent: DropOther, the
+	// default, or KeepOther.
+	Other string `json:"other,omitempty"`
+}
+
 // TenantPolicy is one tenant's policy in JSON.
 type TenantPolicy struct {
 	// WhenUnwritable says what an agent's call does when the trail can't be written: Fail (the default), or Continue:
@@ -57,6 +70,8 @@ type TenantPolicy struct {
 	Wait string `json:"wait,omitempty"`
 	// Redact are the rules that redact values in events before they are stored anywhere.
 	Redact []redact.Rule `json:"redact,omitempty"`
+	// Capture says what of OpenTelemetry's records becomes an event.
+	Capture *CapturePolicy `json:"capture,omitempty"`
 	// Tools are the rules on agents' calls of tools, which the MCP proxy and the hook apply.
 	Tools []toolrule.Rule `json:"tools,omitempty"`
 	// Models says which models the tenant may call through the gateway, and how much a day.
@@ -104,6 +119,9 @@ func (t TenantPolicy) compile(at string, key []byte, tenant uuid.UUID) (r rules,
 		r.continues, r.wait = true, defaultContinueAfter
 	default:
 		return r, fmt.Errorf(`policy: %s.when_unwritable: %.40q is neither "fail" nor "go_on"`, at, t.WhenUnwritable)
+	}
+	if c := t.Capture; c != nil && c.Other != "" && c.Other != DropOther && c.Other != KeepOther {
+		return r, fmt.Errorf(`policy: %s.capture.other: %.40q is neither "drop" nor "keep"`, at, c.Other)
 	}
 	if t.Wait != "" {
 		if r.wait, err = time.ParseDuration(t.Wait); err != nil || r.wait < time.Millisecond || r.wait > time.Hour {
@@ -174,6 +192,12 @@ func (p *Policy) Tenants() []uuid.UUID {
 
 // Tenant returns a tenant's policy.
 func (p *Policy) Tenant(id uuid.UUID) TenantPolicy { return p.tenantRules(id).source }
+
+// KeepsOther reports whether a tenant keeps spans and log records that no rule knows.
+func (p *Policy) KeepsOther(tenant uuid.UUID) bool {
+	c := p.tenantRules(tenant).source.Capture
+	return c != nil && c.Other == KeepOther
+}
 
 // Redact returns the event as it would be stored. A mark, "[redacted:RULE:HASH]", replaces each value that the tenant's
 // rules name, and the metadata's konstruct.redactions lists rule, field and count. The hash is keyed per tenant: equal

@@ -74,6 +74,9 @@ func (t *Trail) Close() error {
 	return t.spool.Close()
 }
 
+// Policy returns the policy that the trail is written by; nil is the zero Policy.
+func (t *Trail) Policy() *Policy { return t.policy }
+
 // Spool returns the trail's spool, or ErrNoSpool.
 func (t *Trail) Spool() (*Spool, error) {
 	if t.spool == nil {

@@ -88,6 +88,9 @@ func (c *codingEvent) read(r *record, e *audit.Event, l plog.LogRecord) {
 		}
 		r.rest = append(r.rest, a)
 	}
+	if r.fieldText(agentName) == "/root" { // Codex's name for the agent that is no sub-agent
+		r.restore(agentName)
+	}
 	if c.fails(r) && !r.has(errorType) {
 		kind := r.text("error_type")
 		if kind == "" {

@@ -61,9 +61,16 @@ var mcpMethods = map[string]string{"tools/call": audit.ActionToolCall, "resource
 var adk = map[string]string{"invocation": ActionStep, "agent_run": ActionAgentRun, "call_llm": audit.ActionLLMCall,
 	"execute_tool": audit.ActionToolCall, "send_data": ActionStep}
 
+// geminiScope is Gemini CLI's. It reports each call of a model and a tool by a log record of its own, which alone has all
+// tokens, and again by spans and by records of the conventions: those are steps and details.
+const geminiScope = "gemini-cli"
+
 // kind returns the action type of a span, or "" if no rule knows it. What a framework says of its own span goes before
 // the operation, which some set on a span of another kind.
 func (r *record) kind() string {
+	if r.from.scopeName == geminiScope {
+		return ActionStep
+	}
 	for _, rule := range [...]struct {
 		attribute string
 		values    map[string]string

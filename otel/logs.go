@@ -25,15 +25,23 @@ func mapLog(l plog.LogRecord, from *origin, o Options, seen map[uuid.UUID]int) M
 	r.addText("log.event.name", name)
 	switch {
 	case name == detailsEvent:
+		if l.Body().Type() == pcommon.ValueTypeMap {
+			r.read(l.Body().Map())
+		}
+		r.read(l.Attributes())
+		if !r.answered() {
+			return Mapped{Dropped: true} // the request of a call that is reported when it ends
+		}
+		if from.scopeName == geminiScope {
+			e.Action = ActionDetails
+			r.addText("parent_span_id", call.Span)
+			break
+		}
 		e.Action = audit.ActionLLMCall
 		r.addText("span_id", call.Span)
 		if !l.TraceID().IsEmpty() && !l.SpanID().IsEmpty() {
 			e.ID = SpanEventID(l.TraceID(), l.SpanID())
 		}
-		if l.Body().Type() == pcommon.ValueTypeMap {
-			r.read(l.Body().Map())
-		}
-		r.read(l.Attributes())
 	case name == "gen_ai.evaluation.result":
 		e.Action = ActionEvaluation
 		r.addText("parent_span_id", call.Span)
@@ -83,18 +91,31 @@ func mapLog(l plog.LogRecord, from *origin, o Options, seen map[uuid.UUID]int) M
 	return mapped
 }
 
-// eventName returns what a log record's event is called. Claude Code has the whole name as the body.
+// answered reports whether a call has an answer or an error.
+func (r *record) answered() bool {
+	for _, f := range []field{outputMessages, outputTokens, inputTokens, responseID, responseModel, finishReasons,
+		errorType} {
+		if r.has(f) {
+			return true
+		}
+	}
+	return false
+}
+
+// eventName returns what a log record's event is called. Claude Code has the whole name as the body, and Codex has the
+// place in its source as the record's event name.
 func eventName(l plog.LogRecord) string {
 	if body := l.Body(); body.Type() == pcommon.ValueTypeStr && codingEvents[body.Str()] != nil {
 		return body.Str()
 	}
-	if l.EventName() != "" {
-		return l.EventName()
-	}
+	attribute := ""
 	if v, ok := l.Attributes().Get("event.name"); ok {
-		return v.AsString()
+		attribute = v.AsString()
 	}
-	return ""
+	if l.EventName() == "" || codingEvents[attribute] != nil {
+		return attribute
+	}
+	return l.EventName()
 }
 
 // readLog reads a log record's attributes, and adds its body.

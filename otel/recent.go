@@ -126,3 +126,14 @@ func sameNested(a, b Call) bool {
 		a.InputTokens == b.InputTokens && a.OutputTokens == b.OutputTokens &&
 		(a.Response == "" || b.Response == "" || a.Response == b.Response)
 }
+
+// Forget removes a call that could not be logged.
+func (r *Recent) Forget(tenant uuid.UUID, c Call) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, k := range keys(tenant, c) {
+		if before, there := r.calls.Peek(k); there && before.Event == c.Event {
+			r.calls.Remove(k)
+		}
+	}
+}

@@ -18,6 +18,7 @@ type metrics struct {
 	shed     prometheus.Counter
 	inFlight prometheus.GaugeFunc
 	memory   prometheus.GaugeFunc
+	records  *prometheus.CounterVec
 
 	mu          sync.Mutex
 	tenantsSeen map[string]bool
@@ -44,7 +45,17 @@ func newMetrics(s *Server) *metrics {
 		memory: prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "konstruct_http_body_memory_bytes",
 			Help: "Memory reserved for request bodies."},
 			func() float64 { return float64(s.memory.inUse()) }),
+		records: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "konstruct_otlp_records_total",
+			Help: "Spans and log records that arrived over OTLP, by what became of them."},
+			[]string{"signal", "result"}),
 		tenantsSeen: map[string]bool{},
+	}
+}
+
+// captured counts the records of an export.
+func (m *metrics) captured(signal string, logged, dropped, rejected int) {
+	for result, n := range map[string]int{"logged": logged, "dropped": dropped, "rejected": rejected} {
+		m.records.WithLabelValues(signal, result).Add(float64(n))
 	}
 }
 
@@ -63,7 +74,7 @@ func (m *metrics) Collect(c chan<- prometheus.Metric) {
 }
 
 func (m *metrics) collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.answers, m.tenants, m.shed, m.inFlight, m.memory}
+	return []prometheus.Collector{m.answers, m.tenants, m.shed, m.inFlight, m.memory, m.records}
 }
 
 // methods are the methods with their own label value.

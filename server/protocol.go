@@ -30,7 +30,8 @@ type protocol struct {
 
 // protocols lists what this server speaks beside the public paths. A longer prefix comes before a shorter one.
 func (s *Server) protocols() []protocol {
-	return append(s.gatewayProtocols(), protocol{prefix: "/v1/"})
+	all := append(s.otlpProtocols(), s.gatewayProtocols()...)
+	return append(all, protocol{prefix: "/v1/"})
 }
 
 // protocolOf returns the protocol of a path, or nil for a public path.

@@ -44,6 +44,7 @@ func (s *Server) publicRoutes() {
 		w.Header().Set("Cache-Control", "public, max-age=300")
 		_, _ = w.Write(reference)
 	})
+	s.otlpRoutes()
 	mux.Handle("GET /{$}", http.RedirectHandler("/reference", http.StatusFound))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")

@@ -24,6 +24,7 @@ import (
 	"github.com/konstruct/konstruct/artifact"
 	"github.com/konstruct/konstruct/gateway"
 	"github.com/konstruct/konstruct/notary"
+	"github.com/konstruct/konstruct/otel"
 	"github.com/konstruct/konstruct/server/httpwire"
 	"github.com/konstruct/konstruct/tenantdb"
 )
@@ -82,12 +83,15 @@ type Server struct {
 	trail     trailHealth
 	api       huma.API
 	mux       *http.ServeMux
-	spoken    []protocol      // see protocols
-	refused   map[string]bool // patterns of the mux that only respond 404 or 405
-	handler   http.Handler
-	metrics   *metrics
-	logger    *slog.Logger
-	working   atomic.Int64 // requests in progress
+	spoken    []protocol   // see protocols
+	recent    *otel.Recent // calls that exports reported last
+	// dropMetrics says once that OTLP's metrics are dropped.
+	dropMetrics sync.Once
+	refused     map[string]bool // patterns of the mux that only respond 404 or 405
+	handler     http.Handler
+	metrics     *metrics
+	logger      *slog.Logger
+	working     atomic.Int64 // requests in progress
 	// streaming counts streams and downloads in progress.
 	streaming   atomic.Int64
 	makingTasks chan struct{} // semaphore of maxTasksRunning
@@ -120,7 +124,7 @@ func New(c Config) (*Server, error) {
 		artifacts: artifact.Store{Door: door}, logger: c.Logger, makingTasks: make(chan struct{}, maxTasksRunning)}
 	s.memory = newMemoryBudget(cmp.Or(c.RequestMemory, DefaultRequestMemory))
 	s.metrics = newMetrics(s)
-	s.spoken = s.protocols()
+	s.spoken, s.recent = s.protocols(), otel.NewRecent()
 	s.stopping, s.stop = context.WithCancel(context.Background())
 	s.lifetime, s.end = context.WithCancel(context.Background())
 	s.background.Go(func() { keys.Listen(s.lifetime, s.logger, s.meter.Forget) })

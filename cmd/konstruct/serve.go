@@ -153,6 +153,12 @@ func (c serveCmd) Run(ctx context.Context, a *app) (err error) {
 	group, within := errgroup.WithContext(ctx)
 	group.Go(func() error { return s.Run(within, l) })
 	group.Go(func() error { return metrics(within) })
+	if a.OTLPGRPCListen != "" {
+		own := server.Listening{Address: a.OTLPGRPCListen, TLS: l.TLS, Ready: func(at net.Addr) {
+			fmt.Fprintf(a.err, "konstruct: OTLP over gRPC is at %s\n", at)
+		}}
+		group.Go(func() error { return s.RunOTLP(within, own) })
+	}
 	if made != nil {
 		group.Go(func() error { return ignoreCanceled(within, made.Run(within)) })
 	}
@@ -177,14 +183,18 @@ func (c serveCmd) Run(ctx context.Context, a *app) (err error) {
 // listenError says what to do where the service's address can't be had.
 func (a *app) listenError(err error) error {
 	var op *net.OpError
-	switch {
-	case errors.Is(err, syscall.EADDRINUSE):
-		return coded{fmt.Errorf("%s is taken, perhaps by another konstruct serve or make run: stop that, or choose "+
-			"another address (--listen 127.0.0.1:7120)", a.Listen), exitUsage}
-	case errors.As(err, &op) && op.Op == "listen":
-		return coded{fmt.Errorf("KONSTRUCT_LISTEN: can't listen on %q: %w", a.Listen, op.Err), exitUsage}
+	if !errors.As(err, &op) || op.Op != "listen" {
+		return err
 	}
-	return err
+	at, setting := a.Listen, "KONSTRUCT_LISTEN"
+	if op.Addr != nil && a.OTLPGRPCListen != "" && op.Addr.String() == a.OTLPGRPCListen {
+		at, setting = a.OTLPGRPCListen, "KONSTRUCT_OTLP_GRPC_LISTEN"
+	}
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return coded{fmt.Errorf("%s (%s) is taken, perhaps by another konstruct serve or make run: stop that, or "+
+			"choose another address (--listen 127.0.0.1:7120)", at, setting), exitUsage}
+	}
+	return coded{fmt.Errorf("%s: can't listen on %q: %w", setting, at, op.Err), exitUsage}
 }
 
 // sayLess says in a line each what this process does not do, because it is not given the role for it.

@@ -1,0 +1,221 @@
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"runtime/debug"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"go.opentelemetry.io/collector/pdata/plog/plogotlp"
+	"go.opentelemetry.io/collector/pdata/pmetric/pmetricotlp"
+	"go.opentelemetry.io/collector/pdata/ptrace/ptraceotlp"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/encoding"
+	_ "google.golang.org/grpc/encoding/gzip" // exporters compress with it
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/grpc/tap"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/konstruct/konstruct/access"
+	"github.com/konstruct/konstruct/otel"
+	"github.com/konstruct/konstruct/tenantdb"
+)
+
+// Limits on OTLP over gRPC. An export is read before its size is known, so fewer are in progress than over HTTP.
+const (
+	maxOTLPgRPC    = 8 << 20 // bytes of an export, after decompression
+	maxGRPCItems   = 500_000 // of an export
+	maxExports     = 16      // in progress; more are told to try again
+	maxGRPCHeaders = 16 << 10
+)
+
+// RunOTLP serves OTLP over gRPC until the context ends, and then finishes the exports in progress.
+func (s *Server) RunOTLP(ctx context.Context, l Listening) error {
+	listener, err := net.Listen("tcp", l.Address)
+	if err != nil {
+		return fmt.Errorf("listen on %s: %w", l.Address, err)
+	}
+	var working atomic.Int64
+	options := []grpc.ServerOption{grpc.MaxRecvMsgSize(maxOTLPgRPC), grpc.MaxConcurrentStreams(maxExports),
+		grpc.MaxHeaderListSize(maxGRPCHeaders), grpc.ConnectionTimeout(10 * time.Second),
+		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: idleTime}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second,
+			PermitWithoutStream: true}),
+		grpc.InTapHandle(func(ctx context.Context, info *tap.Info) (context.Context, error) {
+			return s.admitExport(ctx, info, &working)
+		}),
+		grpc.ForceServerCodecV2(checkedCodec{encoding.GetCodecV2("proto")}), grpc.UnaryInterceptor(s.aroundExport)}
+	if l.TLS != nil {
+		c := l.TLS.Clone()
+		c.NextProtos = []string{"h2"}
+		c.MinVersion = max(c.MinVersion, tls.VersionTLS12)
+		options = append(options, grpc.Creds(credentials.NewTLS(c)))
+	}
+	g := grpc.NewServer(options...)
+	ptraceotlp.RegisterGRPCServer(g, &traceService{s: s})
+	plogotlp.RegisterGRPCServer(g, &logService{s: s})
+	pmetricotlp.RegisterGRPCServer(g, &metricService{s: s})
+	if l.Ready != nil {
+		l.Ready(listener.Addr())
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- g.Serve(listener) }()
+	select {
+	case err := <-failed:
+		return fmt.Errorf("serve OTLP over gRPC: %w", err)
+	case <-ctx.Done():
+	}
+	late := time.AfterFunc(drainTime, g.Stop)
+	g.GracefulStop()
+	late.Stop()
+	return nil
+}
+
+// checkedCodec decodes exports that are within the limits.
+type checkedCodec struct{ encoding.CodecV2 }
+
+// Unmarshal implements encoding.CodecV2.
+func (c checkedCodec) Unmarshal(data mem.BufferSlice, v any) error {
+	var shape otel.Shape
+	switch kind := fmt.Sprintf("%T", v); { // the decoder's types are its own
+	case strings.HasSuffix(kind, "ExportTraceServiceRequest"):
+		shape = otel.TraceShape
+	case strings.HasSuffix(kind, "ExportLogsServiceRequest"):
+		shape = otel.LogShape
+	default:
+		return c.CodecV2.Unmarshal(data, v)
+	}
+	items, err := shape.CheckProto(data.Materialize())
+	if err == nil && items > maxGRPCItems {
+		err = fmt.Errorf("%w: the limit is %d", otel.ErrTooMany, maxGRPCItems)
+	}
+	if err != nil {
+		return status.Errorf(codes.InvalidArgument, "it is no export request of OTLP: %v", err)
+	}
+	return c.CodecV2.Unmarshal(data, v)
+}
+
+// Marshal implements encoding.CodecV2. As over HTTP, partial_success is unset where nothing was rejected.
+func (c checkedCodec) Marshal(v any) (mem.BufferSlice, error) {
+	out, err := c.CodecV2.Marshal(v)
+	if err == nil && out.Len() == len(emptyPartial) && string(out.Materialize()) == emptyPartial {
+		out.Free()
+		return mem.BufferSlice{}, nil
+	}
+	return out, err
+}
+
+// admitExport authenticates an export before its message is read, so that strangers' messages take no memory.
+func (s *Server) admitExport(ctx context.Context, info *tap.Info, working *atomic.Int64) (context.Context, error) {
+	who, err := s.authenticateGRPC(ctx, info.Header)
+	if err != nil {
+		return nil, s.grpcError(ctx, err)
+	}
+	if !who.Can(access.EventsWrite) {
+		return nil, status.Errorf(codes.PermissionDenied, "permission denied: it needs %s", access.EventsWrite)
+	}
+	if working.Add(1) > maxExports {
+		working.Add(-1)
+		return nil, s.grpcError(ctx, retryLater(http.StatusServiceUnavailable, retryAfter,
+			"the service has %d exports in progress: try again", maxExports))
+	}
+	context.AfterFunc(ctx, func() { working.Add(-1) })
+	return context.WithValue(tenantdb.WithLabels(ctx, who.Labels()), principalKey, who), nil
+}
+
+func (s *Server) authenticateGRPC(ctx context.Context, headers metadata.MD) (access.Principal, error) {
+	r := &http.Request{Header: http.Header{"Authorization": headers.Get("authorization")}}
+	if len(headers.Get("authorization")) == 0 {
+		r.Header = http.Header{}
+	}
+	credential, err := bearer(r)
+	if err != nil {
+		return access.Principal{}, err
+	}
+	if strings.Count(credential, ".") == 2 && s.c.OIDC != nil {
+		return s.c.OIDC.Check(ctx, credential)
+	}
+	return s.keys.Check(ctx, credential)
+}
+
+// aroundExport applies limits to an export, and turns errors into gRPC's.
+func (s *Server) aroundExport(ctx context.Context, in any, _ *grpc.UnaryServerInfo,
+	next grpc.UnaryHandler) (out any, err error) {
+	defer func() {
+		if thrown := recover(); thrown != nil {
+			s.logger.ErrorContext(ctx, "an export panicked", "panic", thrown, "stack", string(debug.Stack()))
+			out, err = nil, status.Error(codes.Internal, "something went wrong here: the service's log has it")
+		}
+	}()
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+	end, _, err := s.meter.Begin(ctx, principalOf(ctx))
+	if err != nil {
+		return nil, s.grpcError(ctx, err)
+	}
+	defer end()
+	if out, err = next(ctx, in); err != nil {
+		return nil, s.grpcError(ctx, err)
+	}
+	return out, nil
+}
+
+// grpcError converts an error as errorResponse does. One that the client may retry says when.
+func (s *Server) grpcError(ctx context.Context, err error) error {
+	var own interface{ GRPCStatus() *status.Status }
+	if errors.As(err, &own) {
+		return err
+	}
+	p := s.errorResponse(ctx, err)
+	st := status.New(grpcCode(p.Status), p.Detail)
+	if p.after > 0 {
+		if with, err := st.WithDetails(&errdetails.RetryInfo{RetryDelay: durationpb.New(p.after)}); err == nil {
+			st = with
+		}
+	}
+	return st.Err()
+}
+
+// traceService, logService and metricService are OTLP's services.
+type (
+	traceService struct {
+		ptraceotlp.UnimplementedGRPCServer
+		s *Server
+	}
+	logService struct {
+		plogotlp.UnimplementedGRPCServer
+		s *Server
+	}
+	metricService struct {
+		pmetricotlp.UnimplementedGRPCServer
+		s *Server
+	}
+)
+
+// Export implements ptraceotlp.GRPCServer.
+func (t *traceService) Export(ctx context.Context, in ptraceotlp.ExportRequest) (ptraceotlp.ExportResponse, error) {
+	return t.s.exportTraces(ctx, principalOf(ctx), in)
+}
+
+// Export implements plogotlp.GRPCServer.
+func (l *logService) Export(ctx context.Context, in plogotlp.ExportRequest) (plogotlp.ExportResponse, error) {
+	return l.s.exportLogs(ctx, principalOf(ctx), in)
+}
+
+// Export implements pmetricotlp.GRPCServer.
+func (m *metricService) Export(ctx context.Context, _ pmetricotlp.ExportRequest) (pmetricotlp.ExportResponse, error) {
+	_, err := m.s.receiveMetrics(ctx, principalOf(ctx), nil, false)
+	return pmetricotlp.NewExportResponse(), err
+}
