@@ -83,12 +83,14 @@ func mapSpan(s ptrace.Span, from *origin, o Options) Mapped {
 func (r *record) finish(e audit.Event, call Call, o Options) Mapped {
 	used := r.tokens()
 	isCall := e.Action == audit.ActionLLMCall
+	r.readWithin(isCall)
 	r.summaries(&e)
 	r.addFields(&e, o)
 	switch {
 	case isCall:
 		r.addUsage(used)
 		call.InputTokens, call.OutputTokens, call.Response = used.input, used.output, r.fieldText(responseID)
+		call.Embedding = r.embeds()
 	case e.Action == audit.ActionToolCall:
 		call.Tool, call.ToolCall = r.fieldText(toolName), r.fieldText(toolCallID)
 		call.MCP = r.text("mcp.method.name") != ""

@@ -55,6 +55,7 @@ type Call struct {
 	Event               uuid.UUID
 	Trace, Span, Parent string // in hex; empty: none
 	Response            string // a model's: the provider's id of the response or request
+	Embedding           bool   // a model's: it made vectors
 	InputTokens         int64  // a model's; negative: not reported
 	OutputTokens        int64
 	Tool, ToolCall      string    // a tool's name and the id of its call

@@ -79,7 +79,7 @@ func (r *Recent) Reported(tenant uuid.UUID, c Call) uuid.UUID {
 		id   string
 		same func(a, b Call) bool
 	}{
-		{'r', c.Response, sameTokens}, {'t', c.ToolCall, sameTool},
+		{'r', c.Response, sameResponse}, {'t', c.ToolCall, sameTool},
 		{'p', spanKey(c.Trace, c.Span), sameNested}, {'s', spanKey(c.Trace, c.Parent), sameNested},
 	} {
 		if look.id == "" {
@@ -106,25 +106,25 @@ func overlap(a, b Call) bool {
 	return !a.Begin.After(b.End.Add(slack)) && !b.Begin.After(a.End.Add(slack))
 }
 
-// sameTokens reports whether b adds no tokens to a. A second report that has tokens where the first has none is not
-// recognized, so that they are counted.
-func sameTokens(a, b Call) bool {
-	same := func(x, y int64) bool { return y < 0 || x == y }
-	return a.Tool == b.Tool && same(a.InputTokens, b.InputTokens) && same(a.OutputTokens, b.OutputTokens)
+// sameResponse reports whether b adds no tokens to a. A second report that has tokens where the first has none is not
+// recognized, so that they are counted. Output may differ: some instrumentations add the counts of a stream's events.
+func sameResponse(a, b Call) bool {
+	return a.Embedding == b.Embedding && (b.InputTokens < 0 || b.InputTokens == a.InputTokens) &&
+		(b.OutputTokens < 0 || a.OutputTokens >= 0)
 }
 
 // sameTool reports whether two reports are of one call of a tool.
 func sameTool(a, b Call) bool { return a.Tool == b.Tool && a.ToolCall == b.ToolCall }
 
-// sameNested reports whether a span and the span around it report one call: of a model with the same tokens, or of a
-// tool where one of them is MCP's.
+// sameNested reports whether a span and the span around it report one call: of a model with the same tokens, or the
+// second with none, or of a tool where one of them is MCP's.
 func sameNested(a, b Call) bool {
 	if a.Tool != "" || b.Tool != "" {
 		return a.Tool == b.Tool && (a.MCP || b.MCP) && (a.ToolCall == "" || b.ToolCall == "" || a.ToolCall == b.ToolCall)
 	}
-	return a.InputTokens+a.OutputTokens > 0 && a.InputTokens >= 0 && a.OutputTokens >= 0 &&
-		a.InputTokens == b.InputTokens && a.OutputTokens == b.OutputTokens &&
-		(a.Response == "" || b.Response == "" || a.Response == b.Response)
+	return a.Embedding == b.Embedding && (a.Response == "" || b.Response == "" || a.Response == b.Response) &&
+		(b.InputTokens <= 0 && b.OutputTokens <= 0 ||
+			a.InputTokens == b.InputTokens && a.OutputTokens == b.OutputTokens)
 }
 
 // Forget removes a call that could not be logged.
