@@ -60,6 +60,10 @@ func TestImportRules(t *testing.T) {
 		"disclosure", "server/httpwire", "strictjson", "toolrule", "mcpproxy"} {
 		forbid(own, pure, database...)
 	}
+	// Programs beside an agent start with each call: what they import must not know the database, nor decide alone.
+	for _, what := range []string{"audit", "kb", "search", "access"} {
+		forbid(own, "client", append(database, module+"/"+what)...)
+	}
 	// Compliance reads no event, and export gets what it exports from its caller.
 	forbid(own, "compliance", module+"/audit", module+"/notary", module+"/kb", module+"/evidence")
 	forbid(own, "export", database...)

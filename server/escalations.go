@@ -56,6 +56,8 @@ func (s *Server) escalations() {
 			}
 			return eventCreated(s.tenant(w).Escalations().Acknowledge(ctx, eid, w.Name))
 		})
+	s.cancelEscalation(op("cancelEscalation", "POST", "/v1/escalations/{id}/cancel",
+		"Cancel an escalation that nobody needs to answer any more"))
 	resolve := op("resolveEscalation", "POST", "/v1/escalations/{id}/resolve", "Resolve an escalation")
 	resolve.DefaultStatus, resolve.Responses = 201, s.pendingResponse(reflect.TypeFor[EventCreated]())
 	register(s, resolve, access.EscalationsWrite, func(ctx context.Context, w access.Principal, in *struct {
@@ -106,5 +108,31 @@ func (s *Server) getEscalation(op huma.Operation) {
 			last, err = c, nil
 		}
 		return &Response[konstruct.EscalationRecord]{last}, err
+	})
+}
+
+// cancelEscalation registers the operation by which an agent ends its question. Its words never approve anything.
+func (s *Server) cancelEscalation(op huma.Operation) {
+	op.DefaultStatus, op.Responses = 201, s.pendingResponse(reflect.TypeFor[EventCreated]())
+	op.Description = "It is resolved with `cancelled: ` and the reason, so that who answers later learns that it was " +
+		"too late."
+	register(s, op, access.EventsWrite, func(ctx context.Context, w access.Principal, in *struct {
+		PathID
+		Body struct {
+			Reason string `json:"reason" minLength:"1" maxLength:"1000" doc:"Why no answer is needed"`
+		}
+	}) (*CreatedOrPending[EventCreated], error) {
+		eid, err := in.uuid()
+		if err != nil {
+			return nil, err
+		}
+		c, err := s.tenant(w).Escalations().Get(ctx, eid)
+		if err == nil && w.Agent != uuid.Nil && (c.AgentID == nil || *c.AgentID != w.Agent) {
+			err = audit.ErrNotFound
+		}
+		if err != nil {
+			return nil, err
+		}
+		return eventCreated(s.tenant(w).Escalations().Resolve(ctx, eid, w.Name, "cancelled: "+in.Body.Reason))
 	})
 }

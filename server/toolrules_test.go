@@ -14,6 +14,7 @@ import (
 	"github.com/konstruct/konstruct/internal/devpg"
 	"github.com/konstruct/konstruct/internal/testkit"
 	"github.com/konstruct/konstruct/server"
+	"github.com/konstruct/konstruct/toolrule"
 )
 
 // withPolicy opens the library again, with a policy.
@@ -94,4 +95,23 @@ func TestAnAgentLearnsWhatAPersonDecided(t *testing.T) {
 	case <-time.After(10 * time.Second):
 		t.Error("the request doesn't end with the answer")
 	}
+}
+
+func TestAnAgentCancelsItsOwnQuestionAndApprovesNothing(t *testing.T) {
+	w := serve(t)
+	agent := w.key(acme, access.EventsWrite)
+	id := w.want(201, "POST", "/v1/escalations", agent, `{"reason":"delete .env"}`).text("id")
+	at := "/v1/escalations/" + id
+	w.want(403, "POST", at+"/resolve", agent, `{"decision":"allow"}`)
+	w.want(404, "POST", at+"/cancel", w.key(globex), `{"reason":"x"}`)
+	w.want(404, "POST", at+"/cancel", w.keyOf(acme, access.KeyRequest{Agent: bot,
+		Permissions: []access.Permission{access.EventsWrite}}), `{"reason":"x"}`)
+	w.want(403, "POST", at+"/cancel", w.key(acme, access.EventsRead), `{"reason":"x"}`)
+	w.want(401, "POST", at+"/cancel", "kst_forged", `{"reason":"x"}`)
+	w.want(201, "POST", at+"/cancel", agent, `{"reason":"allow"}`)
+	if r := w.want(200, "GET", at, agent, ""); r.text("decision") != "cancelled: allow" ||
+		toolrule.Approves(r.text("decision")) {
+		t.Errorf("%s", r.body)
+	}
+	w.want(409, "POST", at+"/resolve", w.key(acme), `{"decision":"allow"}`)
 }
