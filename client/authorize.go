@@ -180,7 +180,8 @@ func (c *Client) Ask(ctx context.Context, q Question) (a Answer, err error) {
 		if got, err := c.answer(late, a.Escalation, 0); err == nil && got.Answered {
 			return got, nil
 		}
-		c.c.Logger.Warn("an escalation that nobody needs to answer stays open", "escalation", a.Escalation, "error", err)
+		c.c.Logger.Warn("an escalation that nobody needs to answer stays open", "escalation", a.Escalation,
+			"error", err)
 	}
 	return a, nil
 }

@@ -37,7 +37,8 @@ func (w *service) person(decision string) (escalation chan konstruct.EscalationR
 			if err != nil || len(open) == 0 {
 				return false
 			}
-			if _, err := w.k.Tenant(acme).Escalations().Resolve(w.t.Context(), open[0].ID, "ada", decision); err != nil {
+			_, err = w.k.Tenant(acme).Escalations().Resolve(w.t.Context(), open[0].ID, "ada", decision)
+			if err != nil {
 				w.t.Error(err)
 			}
 			seen <- open[0]
@@ -56,11 +57,13 @@ func TestAPersonsAnswerIsOnTheTrailBeforeTheToolRuns(t *testing.T) {
 		// From here on the tool may run.
 		record, err := w.k.Tenant(acme).Escalations().Get(t.Context(), (<-asked).ID)
 		if err != nil || v.Allowed != allowed || record.State != audit.StateResolved || *record.Decision != decision ||
-			*record.Reason != "it deletes" || *record.Recipient != "ops" || !strings.Contains(*record.Question, "ask_delete") ||
+			*record.Reason != "it deletes" || *record.Recipient != "ops" ||
+			!strings.Contains(*record.Question, "ask_delete") ||
 			!strings.Contains(v.Reason, "ada decided: "+decision) {
 			t.Fatalf("%+v, %+v, %v", v, record, err)
 		}
-		if v.Metadata[client.MetadataEscalation] != record.ID.String() || v.Metadata[client.MetadataApprovedBy] != "ada" ||
+		if v.Metadata[client.MetadataEscalation] != record.ID.String() ||
+			v.Metadata[client.MetadataApprovedBy] != "ada" ||
 			v.Metadata[client.MetadataRule] != 0 {
 			t.Errorf("%v", v.Metadata)
 		}
@@ -94,7 +97,8 @@ func TestWhenNobodyAnswersTheRuleDecides(t *testing.T) {
 	}
 	w.away.Store(true)
 	v = k.Authorize(t.Context(), tool("ask_delete"), client.Limits{Wait: time.Second})
-	if v.Allowed || !strings.Contains(v.Reason, "nobody can be asked") || v.Metadata[client.MetadataApproval] != "nobody" {
+	if v.Allowed || !strings.Contains(v.Reason, "nobody can be asked") ||
+		v.Metadata[client.MetadataApproval] != "nobody" {
 		t.Errorf("%+v", v)
 	}
 	if v := k.Authorize(t.Context(), tool("open_door"), client.Limits{Wait: time.Second}); !v.Allowed {
@@ -106,7 +110,8 @@ func TestRulesAreInForceWhileTheServiceIsUnavailable(t *testing.T) {
 	w := serve(t, rules)
 	dir := t.TempDir()
 	in := func(c *client.Config) { c.SpoolDir = dir }
-	if v := w.open(acme, in).Authorize(t.Context(), tool("deny_it"), client.Limits{}); v.Allowed || v.Reason != "never" {
+	v := w.open(acme, in).Authorize(t.Context(), tool("deny_it"), client.Limits{})
+	if v.Allowed || v.Reason != "never" {
 		t.Fatalf("%+v", v)
 	}
 	if v := w.open(globex).Authorize(t.Context(), tool("deny_it"), client.Limits{}); !v.Allowed {

@@ -53,7 +53,8 @@ func TestEventsWaitWhileTheServiceIsUnavailableAndLandOnceInOrder(t *testing.T) 
 		t.Fatalf("%+v, %v", d, err)
 	}
 	st, err := k.Status()
-	if err != nil || st.Files != 30 || st.Oldest.IsZero() || !strings.Contains(st.Problem, "can't be reached") || k.Due() {
+	if err != nil || st.Files != 30 || st.Oldest.IsZero() || !strings.Contains(st.Problem, "can't be reached") ||
+		k.Due() {
 		t.Fatalf("%+v, %v, due %v", st, err, k.Due())
 	}
 	w.away.Store(false)
@@ -137,12 +138,13 @@ func TestAnythingElseThanAServiceLeavesTheEventsInTheSpool(t *testing.T) {
 		said   string
 	}{
 		"a proxy's page": {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(400) }, "no Konstruct service"},
-		"a login":        {func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>") }, "no Konstruct service"},
-		"a revoked key":  {problem(401, ""), "401"},
-		"no permission":  {problem(403, ""), "403"},
-		"another path":   {problem(404, ""), "404"},
-		"too many":       {problem(429, "60"), "429"},
-		"no trail":       {problem(503, ""), "503"},
+		"a login": {func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>") },
+			"no Konstruct service"},
+		"a revoked key": {problem(401, ""), "401"},
+		"no permission": {problem(403, ""), "403"},
+		"another path":  {problem(404, ""), "404"},
+		"too many":      {problem(429, "60"), "429"},
+		"no trail":      {problem(503, ""), "503"},
 		"a gap": {func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(202)
 			fmt.Fprint(w, `{"ids":null,"gap":true}`)

@@ -252,7 +252,8 @@ func TestRulesAreWrittenAsTheyWereRead(t *testing.T) {
 
 func TestOnlyClearWordsApprove(t *testing.T) {
 	for words, want := range map[string]bool{"allow": true, "Allowed: fine by me": true, " YES, once": true,
-		"approve": true, "deny": false, "": false, "no, don't allow it": false, "yesterday": false, "allow-list it": true,
+		"approve": true, "deny": false, "": false, "no, don't allow it": false, "yesterday": false,
+		"allow-list it":              true,
 		"cancelled: nobody answered": false, "ok": false} {
 		if toolrule.Approves(words) != want {
 			t.Errorf("%q: %v", words, !want)
