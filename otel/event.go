@@ -63,6 +63,15 @@ func mapSpan(s ptrace.Span, from *origin, o Options) Mapped {
 	r.addTime("start_time_unix_nano", s.StartTimestamp())
 	r.addTime("end_time_unix_nano", s.EndTimestamp())
 	events := r.spanMessages(s.Events())
+	r.readLogfireEvents()
+	r.readClaudeTool(events)
+	if action == audit.ActionToolCall && r.from.scopeName == "logfire.openai_agents" {
+		for name, f := range map[string]field{"input": toolArguments, "output": toolResult} {
+			if v := r.take(name); v != "" {
+				r.set(f, name, pcommon.NewValueStr(v), len(r.named))
+			}
+		}
+	}
 	r.status(s, events)
 	r.addSpanEvents(events)
 	r.addLinks(s.Links())
@@ -84,6 +93,7 @@ func (r *record) finish(e audit.Event, call Call, o Options) Mapped {
 	used := r.tokens()
 	isCall := e.Action == audit.ActionLLMCall
 	r.readWithin(isCall)
+	r.readName(e.Action)
 	r.summaries(&e)
 	r.addFields(&e, o)
 	switch {

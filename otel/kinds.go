@@ -61,6 +61,10 @@ var mcpMethods = map[string]string{"tools/call": audit.ActionToolCall, "resource
 var adk = map[string]string{"invocation": ActionStep, "agent_run": ActionAgentRun, "call_llm": audit.ActionLLMCall,
 	"execute_tool": audit.ActionToolCall, "send_data": ActionStep}
 
+// logfireAgents are the first words of logfire.msg_template, by which Logfire's spans of the OpenAI Agents SDK differ.
+var logfireAgents = map[string]string{"Guardrail": ActionGuardrail, "Handoff:": ActionHandoff,
+	"Function:": audit.ActionToolCall, "Agent": ActionAgentRun, "Turn": ActionStep, "Custom": ActionStep}
+
 // geminiScope is Gemini CLI's. It reports each call of a model and a tool by a log record of its own, which alone has all
 // tokens, and again by spans and by records of the conventions: those are steps and details.
 const geminiScope = "gemini-cli"
@@ -68,8 +72,18 @@ const geminiScope = "gemini-cli"
 // kind returns the action type of a span, or "" if no rule knows it. What a framework says of its own span goes before
 // the operation, which some set on a span of another kind.
 func (r *record) kind() string {
-	if r.from.scopeName == geminiScope {
+	switch r.from.scopeName {
+	case geminiScope:
 		return ActionStep
+	case "logfire.openai_agents":
+		first, _, _ := strings.Cut(r.text("logfire.msg_template"), " ")
+		if action, known := logfireAgents[first]; known {
+			return action
+		}
+	case "openinference.instrumentation.openai_agents":
+		if strings.HasPrefix(r.name, "handoff to ") {
+			return ActionHandoff
+		}
 	}
 	for _, rule := range [...]struct {
 		attribute string

@@ -75,7 +75,8 @@ func message(m map[string]any) map[string]any {
 	content, hasContent := m["content"]
 	contents, hasContents := m["contents"]
 	calls, hasCalls := m["tool_calls"]
-	if !role && !hasContent && !hasContents && !hasCalls {
+	_, hasCall := m["function_call"]
+	if !role && !hasContent && !hasContents && !hasCalls && !hasCall {
 		return nil
 	}
 	var parts []any
@@ -95,6 +96,10 @@ func message(m map[string]any) map[string]any {
 			parts = append(parts, toolCall(c))
 		}
 		delete(m, "tool_calls")
+	}
+	if call, is := m["function_call"].(map[string]any); is {
+		parts = append(parts, toolCall(call))
+		delete(m, "function_call")
 	}
 	delete(m, "content")
 	delete(m, "contents")

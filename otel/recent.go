@@ -1,6 +1,7 @@
 package otel
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -125,6 +126,45 @@ func sameNested(a, b Call) bool {
 	return a.Embedding == b.Embedding && (a.Response == "" || b.Response == "" || a.Response == b.Response) &&
 		(b.InputTokens <= 0 && b.OutputTokens <= 0 ||
 			a.InputTokens == b.InputTokens && a.OutputTokens == b.OutputTokens)
+}
+
+// RichestFirst returns the order in which the records of an export are looked at for second reports: those with tokens
+// and contents first, so that what is called the call is the report that says most. Where two reports of a response
+// differ in output, the one with less goes first: some instrumentations add the counts that a stream repeats.
+func RichestFirst(records []Mapped) []int {
+	order, least := make([]int, len(records)), map[string]int64{}
+	for i := range records {
+		order[i] = i
+		if c := &records[i].Call; c.Response != "" && c.OutputTokens > 0 {
+			if n, there := least[c.Response]; !there || c.OutputTokens < n {
+				least[c.Response] = c.OutputTokens
+			}
+		}
+	}
+	rank := func(m *Mapped) int {
+		if n, there := least[m.Call.Response]; there && m.Call.OutputTokens > n {
+			return -1
+		}
+		return richness(m)
+	}
+	slices.SortStableFunc(order, func(i, j int) int { return rank(&records[j]) - rank(&records[i]) })
+	return order
+}
+
+func richness(m *Mapped) (n int) {
+	if !m.Call.Reportable {
+		return 8 // its order does not matter
+	}
+	if m.Call.InputTokens > 0 || m.Call.OutputTokens > 0 {
+		n += 4
+	}
+	if m.Event.Input != "" {
+		n += 2
+	}
+	if m.Event.Output != "" {
+		n++
+	}
+	return n
 }
 
 // Forget removes a call that could not be logged.

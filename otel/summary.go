@@ -84,12 +84,19 @@ func (r *record) messageList(name string, f, whatever field, action string, pref
 		}
 	}
 	for _, prefix := range prefixes {
-		if all != nil {
-			break
+		if all != nil && readable(all) != "" || r.lists[prefix] == nil {
+			continue
 		}
-		kept := r.lists[prefix]
-		if all = messages(r.list(prefix)); all == nil && kept != nil {
-			r.lists[prefix] = kept
+		// LiteLLM has a tool's call in the flattened list alone.
+		spread := r.list(prefix)
+		if list := messages(spread); list != nil {
+			if all != nil {
+				first := all
+				r.add("otel."+name, func(e *encoder) { e.any(first, 0) })
+			}
+			all = list
+		} else {
+			r.lists[prefix] = spread
 		}
 	}
 	if all == nil && r.has(whatever) && (action == audit.ActionLLMCall || action == ActionAgentRun) {

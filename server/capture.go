@@ -63,7 +63,8 @@ func (c *capture) flush(ctx context.Context) error {
 		return err
 	}
 	events := make([]audit.Event, len(c.pending))
-	for i, m := range c.pending {
+	for _, i := range otel.RichestFirst(c.pending) {
+		m := c.pending[i]
 		events[i] = m.Event
 		if of := c.s.recent.Reported(c.who.Tenant, m.Call); of != uuid.Nil {
 			events[i] = otel.Details(m.Event, of)

@@ -64,11 +64,14 @@ type provided struct {
 	Status       int   `json:"status"`
 	InputTokens  int64 `json:"input_tokens"`
 	OutputTokens int64 `json:"output_tokens"`
-	UsageSent    bool  `json:"usage_sent"`
+	UsageSent    *bool `json:"usage_sent"` // null: yes
 }
 
 // withoutEmbeddings are cases whose instrumentation does not report what embeddings used, or reports none.
 var withoutEmbeddings = map[string]int{"openinference/llamaindex_query": 2, "openinference/langchain_agent": 0}
+
+// unexported are cases of which the SDK itself did not export the last calls.
+var unexported = map[string]int{"litellm/tools": 1, "litellm/langfuse": 1}
 
 // recordings returns the files of each recorded case, and the provider's truth.
 func recordings(t testing.TB) (cases map[string][]string, truths map[string]truth) {
@@ -149,10 +152,13 @@ func TestTokensStandOnce(t *testing.T) {
 					known = truths[name].Calls
 					calls += int64(n)
 				}
+				if n, is := unexported[name]; is {
+					known = known[:len(known)-n]
+				}
 				for _, c := range known {
 					if c.Status < 400 {
 						calls++
-						if c.UsageSent {
+						if c.UsageSent == nil || *c.UsageSent {
 							in, out = in+c.InputTokens, out+c.OutputTokens
 						}
 					}
