@@ -49,6 +49,9 @@ func (s *Session) decide(ctx context.Context, c *call, progress func([]byte)) Ve
 		}
 	}
 	s.forget(c)
+	if c.approval != nil {
+		c.began = time.Now() // after the answer, as it is on the trail
+	}
 	why, reason := errDenied, s.denial(c)
 	if stopped := s.stopReason(c); stopped != "" {
 		why = stopped
@@ -228,7 +231,7 @@ func NewApprovals() *Approvals { return &Approvals{given: map[[sha256.Size]byte]
 
 func (s *Session) approvalKey(c *call, state string) [sha256.Size]byte {
 	h := sha256.New()
-	for _, part := range []string{s.c.Server, c.name, string(c.args), state} {
+	for _, part := range []string{s.c.caller, s.c.Server, c.name, string(c.args), state} {
 		fmt.Fprintf(h, "%d:%s", len(part), part)
 	}
 	return [sha256.Size]byte(h.Sum(nil))
@@ -270,15 +273,15 @@ func (s *Session) applyApproval(c *call) {
 }
 
 // decideBatch decides about a batch, which passes as a whole or not at all.
-func (s *Session) decideBatch(all []message, calls []*call) Verdict {
-	pass := true
-	for _, c := range calls {
-		pass = pass && (c == nil || !c.held)
+func (s *Session) decideBatch(v *Verdict, all []message, calls []*call) {
+	v.Pass = true
+	for _, c := range v.calls {
+		v.Pass = v.Pass && !c.held
 	}
-	if pass {
-		return Verdict{Pass: true}
+	if v.Pass {
+		return
 	}
-	return Verdict{Decide: func(ctx context.Context, _ func([]byte)) Verdict {
+	v.Decide = func(ctx context.Context, _ func([]byte)) Verdict {
 		var answers [][]byte
 		for i, c := range calls {
 			switch {
@@ -297,5 +300,5 @@ func (s *Session) decideBatch(all []message, calls []*call) Verdict {
 			}
 		}
 		return Verdict{Answer: batchFrame(answers)}
-	}}
+	}
 }

@@ -66,6 +66,8 @@ type Config struct {
 	Logger       *slog.Logger
 	// Approvals are shared by the sessions of one client; nil: each session has its own.
 	Approvals *Approvals
+
+	caller string // of an HTTP server's sessions
 }
 
 // Session reads the frames of one client's connection with one server. It is safe for concurrent use.
@@ -106,6 +108,11 @@ type Verdict struct {
 	// Decide is set for a call that is recorded or waits before it passes. It returns the verdict then, and may be called
 	// in another goroutine. progress gets frames for the client meanwhile.
 	Decide func(ctx context.Context, progress func(frame []byte)) Verdict
+
+	calls   []*call // that the frame makes, where it passes or is decided about
+	first   message // of the frame
+	waits   bool    // Decide waits for a person
+	refused bool    // Answer refuses the frame
 }
 
 // FromClient reads a frame from the client.
@@ -116,7 +123,7 @@ func (s *Session) FromClient(frame []byte) Verdict {
 		if len(all) == 1 && idKey(all[0].id) != "" {
 			id = all[0].id
 		}
-		return Verdict{Answer: errorFrame(id, codeOf(err), err.Error())}
+		return Verdict{Answer: errorFrame(id, codeOf(err), err.Error()), refused: true}
 	}
 	calls := make([]*call, len(all))
 	drop := false
@@ -128,21 +135,29 @@ func (s *Session) FromClient(frame []byte) Verdict {
 			if idKey(id) == "" {
 				id = nil
 			}
-			return Verdict{Answer: errorFrame(id, codeOf(err), err.Error())}
+			return Verdict{Answer: errorFrame(id, codeOf(err), err.Error()), first: message{id: id}, refused: true}
 		}
 		calls[i], drop = c, dropped
 	}
+	v := Verdict{first: all[0]}
+	for _, c := range calls {
+		if c != nil {
+			v.calls = append(v.calls, c)
+		}
+	}
 	switch {
 	case batch:
-		return s.decideBatch(all, calls)
+		s.decideBatch(&v, all, calls)
 	case drop:
-		return Verdict{}
-	case calls[0] == nil || calls[0].decision.Action == toolrule.Allow || calls[0].decision.Action == "":
-		return Verdict{Pass: true}
+	case calls[0] == nil || !calls[0].held:
+		v.Pass = true
+	default:
+		v.waits = calls[0].decision.Action == toolrule.Ask
+		v.Decide = func(ctx context.Context, progress func([]byte)) Verdict {
+			return s.decide(ctx, calls[0], progress)
+		}
 	}
-	return Verdict{Decide: func(ctx context.Context, progress func([]byte)) Verdict {
-		return s.decide(ctx, calls[0], progress)
-	}}
+	return v
 }
 
 // receive reads one message of the client. It returns a call that is in progress from now on, and whether the message is
@@ -221,6 +236,28 @@ func (s *Session) remove(c *call) bool {
 	return false
 }
 
+// expect gives the server some time to answer calls whose response has not come, and then records them without.
+func (s *Session) expect(calls []*call, grace time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, c := range calls {
+		for _, p := range s.pending[c.key] {
+			if p == c && c.cancelled == nil {
+				c.cancelled = time.AfterFunc(grace, func() { s.abandon(c, errNoResponse) })
+			}
+		}
+	}
+}
+
+// speak notes the protocol version of a request's header.
+func (s *Session) speak(version string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if version != "" {
+		s.version = plain(version, 100)
+	}
+}
+
 // forget takes calls out that will not be made.
 func (s *Session) forget(calls ...*call) {
 	s.mu.Lock()
@@ -262,6 +299,9 @@ func (s *Session) cancel(key string) (unseen bool) {
 			return true
 		}
 		c.why = errCancelled
+		if c.cancelled != nil {
+			c.cancelled.Stop()
+		}
 		c.cancelled = time.AfterFunc(cancelGrace, func() { s.abandon(c, errCancelled) })
 		return false
 	}

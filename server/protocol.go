@@ -31,7 +31,7 @@ type protocol struct {
 // protocols lists what this server speaks beside the public paths. A longer prefix comes before a shorter one.
 func (s *Server) protocols() []protocol {
 	all := append(s.otlpProtocols(), s.gatewayProtocols()...)
-	return append(all, protocol{prefix: "/v1/"})
+	return append(all, mcpProtocol(), protocol{prefix: "/v1/"})
 }
 
 // protocolOf returns the protocol of a path, or nil for a public path.

@@ -23,6 +23,7 @@ import (
 	"github.com/konstruct/konstruct/access"
 	"github.com/konstruct/konstruct/artifact"
 	"github.com/konstruct/konstruct/gateway"
+	"github.com/konstruct/konstruct/mcpproxy"
 	"github.com/konstruct/konstruct/notary"
 	"github.com/konstruct/konstruct/otel"
 	"github.com/konstruct/konstruct/server/httpwire"
@@ -51,8 +52,12 @@ type Config struct {
 	RequestMemory int64
 	// Gateway passes calls of language models on; nil serves none. Close it after the server.
 	Gateway *gateway.Gateway
-	Version string
-	Logger  *slog.Logger
+	// MCPServers are the servers of the Model Context Protocol to which clients are passed on. MCPSessionSecret binds
+	// their sessions to principals; processes that share sessions share it.
+	MCPServers       map[string]*mcpproxy.Upstream
+	MCPSessionSecret []byte
+	Version          string
+	Logger           *slog.Logger
 }
 
 // Limits on requests.
@@ -104,6 +109,7 @@ type Server struct {
 	stopping   context.Context // ends when the server stops accepting requests
 	stop       context.CancelFunc
 	memory     *memoryBudget
+	mcp        *mcpproxy.Handler
 }
 
 // New returns a server, and starts to listen for revoked keys.
@@ -137,6 +143,7 @@ func New(c Config) (*Server, error) {
 		return nil, err
 	}
 	s.publicRoutes()
+	s.mcpProxy()
 	s.handler = s.drainBody(s.protect(s.mux))
 	return s, nil
 }
@@ -150,6 +157,7 @@ func (s *Server) OpenAPI() ([]byte, error) { return s.api.OpenAPI().MarshalJSON(
 // Close stops background work. Unfinished tasks are resumed by the next process that is asked for them.
 func (s *Server) Close() {
 	s.stop()
+	s.mcp.Close()
 	s.end()
 	s.background.Wait()
 }
