@@ -15,8 +15,8 @@ func errorFrame(id []byte, code int, reason string) []byte {
 	}{"2.0", id, map[string]any{"code": code, "message": reason}})
 }
 
-// deniedFrame returns the result of a tool call that was not made. It is a result with isError and not a JSON-RPC error,
-// since clients show a result's text to the model, which can then do something else.
+// deniedFrame returns the result of a tool call that was not made. It is a result with isError and not a JSON-RPC
+// error, since clients show a result's text to the model, which can then do something else.
 func deniedFrame(id []byte, stateless bool, reason string) []byte {
 	result := struct {
 		Type    string              `json:"resultType,omitempty"` // required since 2026-07-28, unknown before
@@ -33,8 +33,8 @@ func deniedFrame(id []byte, stateless bool, reason string) []byte {
 	}{"2.0", id, result})
 }
 
-// progressFrame returns a progress notification of a call that waits. Its progress grows by so little that a server's own
-// progress, which follows, is larger.
+// progressFrame returns a progress notification of a call that waits. Its progress grows by so little that a server's
+// own progress, which follows, is larger.
 func progressFrame(token []byte, n int, message string) []byte {
 	return marshal(struct {
 		JSONRPC string `json:"jsonrpc"`

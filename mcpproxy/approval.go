@@ -61,8 +61,10 @@ func (s *Session) decide(ctx context.Context, c *call, progress func([]byte)) Ve
 		o.output = reason
 	}
 	if err := s.record(ctx, c, o); err != nil {
-		return Verdict{Answer: errorFrame(c.id, codeInternal, "the tool call was denied, and that could not be recorded: "+
-			err.Error())}
+		return Verdict{
+			Answer: errorFrame(c.id, codeInternal, "the tool call was denied, and that could not be recorded: "+
+				err.Error()),
+		}
 	}
 	if why == errCancelled {
 		return Verdict{} // no response to what was cancelled
@@ -171,7 +173,8 @@ func (s *Session) await(ctx context.Context, c *call, escalation uuid.UUID, prog
 	if s.stopReason(c) == "" { // answered at the last moment?
 		soon, end := context.WithTimeout(within, time.Second)
 		defer end()
-		if found, err := s.c.Trail.Await(soon, escalation); err == nil && found != nil && found.Decision != closing(why) {
+		if found, err := s.c.Trail.Await(soon, escalation); err == nil && found != nil &&
+			found.Decision != closing(why) {
 			return found
 		}
 	}
@@ -209,8 +212,11 @@ func (s *Session) escalation(c *call) (audit.Event, error) {
 	m["gen_ai.tool.name"], m["span_id"] = c.name, newSpan()
 	conversation, _ := m["gen_ai.conversation.id"].(string)
 	delete(m, "gen_ai.conversation.id")
-	question := fmt.Sprintf("May the tool %q of the MCP server %q run with these arguments? Resolve with allow or deny.",
-		c.name, s.c.Server)
+	question := fmt.Sprintf(
+		"May the tool %q of the MCP server %q run with these arguments? Resolve with allow or deny.",
+		c.name,
+		s.c.Server,
+	)
 	if len(c.args) > 0 {
 		question += "\n" + string(c.args)
 	}
@@ -218,8 +224,8 @@ func (s *Session) escalation(c *call) (audit.Event, error) {
 		Question: question, To: c.decision.To, ConversationID: conversation, Extra: m}.Event()
 }
 
-// Approvals remember what a person approved while a call takes several rounds (multi round-trip requests): the rounds are
-// one call with the same arguments, so the person is asked once. It is safe for concurrent use.
+// Approvals remember what a person approved while a call takes several rounds (multi round-trip requests): the rounds
+// are one call with the same arguments, so the person is asked once. It is safe for concurrent use.
 type Approvals struct {
 	mu    sync.Mutex
 	given map[[sha256.Size]byte]*approval
@@ -295,8 +301,11 @@ func (s *Session) decideBatch(v *Verdict, all []message, calls []*call) {
 				s.forget(c)
 			}
 			if all[i].isRequest() {
-				answers = append(answers, errorFrame(all[i].id, codeInvalid, "it is in a batch with a tool call that a rule "+
-					"denies or asks about, and was not passed: send it by itself"))
+				answers = append(
+					answers,
+					errorFrame(all[i].id, codeInvalid, "it is in a batch with a tool call that a rule "+
+						"denies or asks about, and was not passed: send it by itself"),
+				)
 			}
 		}
 		return Verdict{Answer: batchFrame(answers)}

@@ -21,22 +21,23 @@ import (
 // TestFramesPassByteForByte sends frames of every kind to a server that sends back every byte.
 func TestFramesPassByteForByte(t *testing.T) {
 	for name, frame := range map[string]string{
-		"unknown fields":      `{"jsonrpc":"2.0","id":1,"method":"ping","x-new":{"a":[1,2]},"params":{"b":null}}` + "\n",
-		"spaces and escapes":  " { \"jsonrpc\" : \"2.0\", \"method\":\"notifications\\/x\",\t\"params\":{\"a\":\"\\u00e9\"}} \n",
-		"big numbers":         `{"jsonrpc":"2.0","id":9007199254740993,"method":"a","params":{"n":1e400,"m":0.10}}` + "\n",
-		"CRLF":                `{"jsonrpc":"2.0","method":"a"}` + "\r\n",
-		"an empty line":       "\n",
-		"white space":         " \t\r\n",
-		"a response":          `{"jsonrpc":"2.0","id":"x","result":{"deep":[[[[]]]]}}` + "\n",
-		"an error":            `{"jsonrpc":"2.0","id":4,"error":{"code":-1,"message":"no"}}` + "\n",
-		"an unknown id":       `{"jsonrpc":"2.0","id":{"a":1},"result":1}` + "\n",
-		"a null id":           `{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"?"}}` + "\n",
-		"a batch":             `[{"jsonrpc":"2.0","method":"a"},{"jsonrpc":"2.0","id":2,"method":"ping"}]` + "\n",
-		"a method of no text": `{"jsonrpc":"2.0","id":2,"method":7}` + "\n",
-		"no newline":          `{"jsonrpc":"2.0","method":"last"}`,
-		"a megabyte":          `{"jsonrpc":"2.0","method":"a","params":{"x":"` + strings.Repeat("ä", 500_000) + `"}}` + "\n",
-		"a call": `{"params":{"arguments":{"b":1,"a":1.0,"b2":[]},"name":"t","_meta":{"z":1}},"id":1.0,"jsonrpc":"2.0",` +
-			`"method":"tools/call"}` + "\n",
+		"unknown fields":   `{"jsonrpc":"2.0","id":1,"method":"ping","x-new":{"a":[1,2]},"params":{"b":null}}` + "\n",
+		"spaces":           " { \"jsonrpc\" : \"2.0\", \"method\":\"notifications\\/x\",\t\"params\":{}} \n",
+		"escapes":          `{"jsonrpc":"2.0","method":"notifications\/x","params":{"a":"\u00e9\ud83d\ude00"}}` + "\n",
+		"big numbers":      `{"jsonrpc":"2.0","id":9007199254740993,"method":"a","params":{"n":1e400,"m":0.10}}` + "\n",
+		"CRLF":             `{"jsonrpc":"2.0","method":"a"}` + "\r\n",
+		"an empty line":    "\n",
+		"white space":      " \t\r\n",
+		"a response":       `{"jsonrpc":"2.0","id":"x","result":{"deep":[[[[]]]]}}` + "\n",
+		"an error":         `{"jsonrpc":"2.0","id":4,"error":{"code":-1,"message":"no"}}` + "\n",
+		"an unknown id":    `{"jsonrpc":"2.0","id":{"a":1},"result":1}` + "\n",
+		"a null id":        `{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"?"}}` + "\n",
+		"a batch":          `[{"jsonrpc":"2.0","method":"a"},{"jsonrpc":"2.0","id":2,"method":"ping"}]` + "\n",
+		"a strange method": `{"jsonrpc":"2.0","id":2,"method":7}` + "\n",
+		"no newline":       `{"jsonrpc":"2.0","method":"last"}`,
+		"a megabyte":       `{"jsonrpc":"2.0","method":"a","params":{"x":"` + strings.Repeat("ä", 500_000) + "\"}}\n",
+		"a call": `{"params":{"arguments":{"b":1,"a":1.0,"b2":[]},"name":"t","_meta":{"z":1}},"id":1.0,` +
+			`"jsonrpc":"2.0","method":"tools/call"}` + "\n",
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := startProxy(t, "mirror")
@@ -72,31 +73,31 @@ func TestWhatServersWritePassesByteForByte(t *testing.T) {
 
 // TestWhatAServerCouldReadOtherwiseIsRefused: no frame escapes the rules by how it is written.
 func TestWhatAServerCouldReadOtherwiseIsRefused(t *testing.T) {
+	const ask = `{"jsonrpc":"2.0","id":1,"method":"tools/call",`
 	for frame, want := range map[string]string{
-		"no JSON": `{"jsonrpc":"2.0","error":{"code":-32700`,
-		`{"jsonrpc":"2.0","id":1,"method":"ping"`:                               `{"jsonrpc":"2.0","error":{"code":-32700`,
-		`{"jsonrpc":"2.0","id":1,"method":"a","params":{"x":"` + "\xff" + `"}}`: `{"jsonrpc":"2.0","error":{"code":-32700`,
-		`{"jsonrpc":"2.0","id":1,"method":"a","params":{"x":NaN}}`:              `{"jsonrpc":"2.0","error":{"code":-32700`,
-		`"text"`:                                 `{"jsonrpc":"2.0","error":{"code":-32600`,
-		`[]`:                                     `{"jsonrpc":"2.0","error":{"code":-32600`,
-		`[1]`:                                    `{"jsonrpc":"2.0","error":{"code":-32600`,
-		`[` + strings.Repeat(`{},`, 100) + `{}]`: `{"jsonrpc":"2.0","error":{"code":-32600`,
-		`{"jsonrpc":"2.0","id":1,"method":"ping","method":"tools/call","params":{"name":"t"}}`: `{"jsonrpc":"2.0","id":1,` +
+		"no JSON": `0","error":{"code":-32700`,
+		`{"jsonrpc":"2.0","id":1,"method":"ping"`:                               `0","error":{"code":-32700`,
+		`{"jsonrpc":"2.0","id":1,"method":"a","params":{"x":"` + "\xff" + `"}}`: `0","error":{"code":-32700`,
+		`{"jsonrpc":"2.0","id":1,"method":"a","params":{"x":NaN}}`:              `0","error":{"code":-32700`,
+		`"text"`:                                 `0","error":{"code":-32600`,
+		`[]`:                                     `0","error":{"code":-32600`,
+		`[1]`:                                    `0","error":{"code":-32600`,
+		`[` + strings.Repeat(`{},`, 100) + `{}]`: `0","error":{"code":-32600`,
+		`{"jsonrpc":"2.0","id":1,"method":"ping","method":"tools/call","params":{"name":"t"}}`: `"id":1,` +
 			`"error":{"code":-32600,"message":"the message: \"method\" occurs twice"`,
-		`{"jsonrpc":"2.0","id":1,"Method":"tools/call","params":{"name":"t"}}`:                `"id":1,"error":{"code":-32600`,
-		`{"jsonrpc":"2.0","id":1,"method":"tools/call","param\u017f":{"name":"t"}}`:           `"id":1,"error":{"code":-32600`,
-		`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","name":"b"}}`:     `"id":1,"error":{"code":-32600`,
-		`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","Arguments":{}}}`: `"id":1,"error":{"code":-32600`,
-		`{"jsonrpc":"2.0","method":"tools/call","params":{"name":"a"}}`:                       `"error":{"code":-32600`,
-		`{"jsonrpc":"2.0","id":true,"method":"tools/call","params":{"name":"a"}}`:             `"error":{"code":-32600`,
-		`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":["a"]}`:                       `"id":1,"error":{"code":-32602`,
-		`{"jsonrpc":"2.0","id":1,"method":"tools/call"}`:                                      `"id":1,"error":{"code":-32602`,
-		`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":7}}`:                  `"id":1,"error":{"code":-32602`,
-		`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a\u0000b"}}`:         `"id":1,"error":{"code":-32602`,
-		`{"jsonrpc":"2.0","id":1,"method":"resources/read","params":{"uri":""}}`:              `"id":1,"error":{"code":-32602`,
-		`{"jsonrpc":"2.0","id":"` + strings.Repeat("i", 2000) + `","method":"tools/call","params":{"name":"a"}}`: `"error":{` +
-			`"code":-32600`,
-		`{"jsonrpc":"2.0","id":1,"method":"prompts/get","params":{"name":"` + strings.Repeat("n", 2000) + `"}}`: `"code":-32602`,
+		`{"jsonrpc":"2.0","id":1,"Method":"tools/call","params":{"name":"t"}}`:       `"id":1,"error":{"code":-32600`,
+		ask + `"param\u017f":{"name":"t"}}`:                                          `"id":1,"error":{"code":-32600`,
+		ask + `"params":{"name":"a","name":"b"}}`:                                    `"id":1,"error":{"code":-32600`,
+		ask + `"params":{"name":"a","Arguments":{}}}`:                                `"id":1,"error":{"code":-32600`,
+		`{"jsonrpc":"2.0","method":"tools/call","params":{"name":"a"}}`:              `"error":{"code":-32600`,
+		`{"jsonrpc":"2.0","id":true,"method":"tools/call","params":{"name":"a"}}`:    `"error":{"code":-32600`,
+		ask + `"params":["a"]}`:                                                      `"id":1,"error":{"code":-32602`,
+		`{"jsonrpc":"2.0","id":1,"method":"tools/call"}`:                             `"id":1,"error":{"code":-32602`,
+		ask + `"params":{"name":7}}`:                                                 `"id":1,"error":{"code":-32602`,
+		ask + `"params":{"name":"a\u0000b"}}`:                                        `"id":1,"error":{"code":-32602`,
+		`{"jsonrpc":"2.0","id":1,"method":"resources/read","params":{"uri":""}}`:     `"id":1,"error":{"code":-32602`,
+		`{"jsonrpc":"2.0","id":"` + strings.Repeat("i", 2000) + `","method":"ping"}`: `0","error":{"code":-32600`,
+		ask + `"params":{"name":"` + strings.Repeat("n", 2000) + `"}}`:               `"code":-32602`,
 	} {
 		p := startProxy(t, "mirror")
 		p.send(t, frame+"\n")
@@ -166,7 +167,10 @@ func TestFramesOfFiftyMegabytesPass(t *testing.T) {
 	if line, err := lines.ReadString('\n'); err != nil || line != frame {
 		t.Fatalf("%d bytes came back as %d, %v", len(frame), len(line), err)
 	}
-	frame = `{"jsonrpc":"2.0","result":{"content":[{"type":"text","text":"` + strings.Repeat("z", size) + `"}]},"id":1}` + "\n"
+	frame = `{"jsonrpc":"2.0","result":{"content":[{"type":"text","text":"` + strings.Repeat(
+		"z",
+		size,
+	) + `"}]},"id":1}` + "\n"
 	go p.send(t, frame)
 	if line, err := lines.ReadString('\n'); err != nil || line != frame {
 		t.Fatalf("%d bytes came back as %d, %v", len(frame), len(line), err)
@@ -188,8 +192,11 @@ func TestALongResultPassesAndIsRecordedInPart(t *testing.T) {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	lines := p.lines()
-	p.send(t, `{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},`+
-		`"clientInfo":{"name":"raw","version":"1"}}}`+"\n")
+	p.send(
+		t,
+		`{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},`+
+			`"clientInfo":{"name":"raw","version":"1"}}}`+"\n",
+	)
 	if _, err := lines.ReadString('\n'); err != nil {
 		t.Fatal(err)
 	}

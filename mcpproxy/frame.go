@@ -58,7 +58,16 @@ func (m *message) isResponse() bool {
 // envelope and known names of params decide what a server does, so no server may read them otherwise than the proxy.
 var (
 	envelopeNames = []string{"jsonrpc", "id", "method", "params", "result", "error"}
-	paramsNames   = []string{"name", "uri", "arguments", "_meta", "requestId", "taskId", "requestState", "inputResponses"}
+	paramsNames   = []string{
+		"name",
+		"uri",
+		"arguments",
+		"_meta",
+		"requestId",
+		"taskId",
+		"requestState",
+		"inputResponses",
+	}
 )
 
 // readFrame reads the messages of a frame, which is one or a batch. A frame of a client must be strict: each name at

@@ -73,9 +73,17 @@ func NewHandler(servers map[string]*Upstream, secret []byte, logger *slog.Logger
 		DialContext: (&net.Dialer{Timeout: dialTime}).DialContext, TLSHandshakeTimeout: dialTime,
 		MaxIdleConnsPerHost: 64, IdleConnTimeout: 90 * time.Second}
 	stopping, stop := context.WithCancel(context.Background())
-	return &Handler{stopping: stopping, stop: stop, Servers: servers, Secret: secret, Logger: logger, sessions: map[sessionKey]*httpSession{},
-		approvals: NewApprovals(), Client: &http.Client{Transport: transport,
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
+	return &Handler{
+		stopping:  stopping,
+		stop:      stop,
+		Servers:   servers,
+		Secret:    secret,
+		Logger:    logger,
+		sessions:  map[sessionKey]*httpSession{},
+		approvals: NewApprovals(),
+		Client: &http.Client{Transport: transport,
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
+	}
 }
 
 // Stop ends the streams that would stay open otherwise. Calls in progress go on.
@@ -102,7 +110,12 @@ func (h *Handler) Serve(w http.ResponseWriter, r *http.Request, up *Upstream, c 
 	if bound := r.Header.Get("Mcp-Session-Id"); bound != "" {
 		id, ok := h.unbind(up.Name, c.ID, bound)
 		if !ok { // as for a session that has ended: the client begins another
-			x.refuse(http.StatusNotFound, nil, codeInvalid, "Mcp-Session-Id: there is no such session: initialize again")
+			x.refuse(
+				http.StatusNotFound,
+				nil,
+				codeInvalid,
+				"Mcp-Session-Id: there is no such session: initialize again",
+			)
 			return
 		}
 		x.upstreamID = id
@@ -161,7 +174,8 @@ func (h *Handler) session(key sessionKey, c Config) *Session {
 	return s.Session
 }
 
-// makeRoom forgets sessions that are idle, and the one that was idle longest if there are too many. The caller holds mu.
+// makeRoom forgets sessions that are idle, and the one that was idle longest if there are too many. The caller holds
+// mu.
 func (h *Handler) makeRoom(caller string) {
 	var oldest, own sessionKey
 	mine := 0
@@ -265,7 +279,8 @@ func (x *exchange) answer(status int, frame []byte) {
 func (x *exchange) send(p []byte) error {
 	x.sending.Lock()
 	defer x.sending.Unlock()
-	if err := x.control.SetWriteDeadline(time.Now().Add(writeTime)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+	if err := x.control.SetWriteDeadline(time.Now().Add(writeTime)); err != nil &&
+		!errors.Is(err, http.ErrNotSupported) {
 		return err
 	}
 	if _, err := x.w.Write(p); err != nil {
@@ -410,8 +425,19 @@ func (m *message) target() string {
 }
 
 // passedHeaders go from the client to the server. Authorization and cookies do not: they are the service's.
-var passedHeaders = []string{"Accept", "Content-Type", "Mcp-Protocol-Version", "Mcp-Method", "Mcp-Name", "Last-Event-Id",
-	"Traceparent", "Tracestate", "Baggage", "User-Agent", "Accept-Language"}
+var passedHeaders = []string{
+	"Accept",
+	"Content-Type",
+	"Mcp-Protocol-Version",
+	"Mcp-Method",
+	"Mcp-Name",
+	"Last-Event-Id",
+	"Traceparent",
+	"Tracestate",
+	"Baggage",
+	"User-Agent",
+	"Accept-Language",
+}
 
 // returnedHeaders go from the server to the client.
 var returnedHeaders = []string{"Content-Type", "Mcp-Protocol-Version", "Retry-After", "Allow", "X-Accel-Buffering"}
@@ -431,16 +457,30 @@ func (x *exchange) pass(frame []byte, calls []*call) {
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusForbidden {
-		x.h.Logger.Error("an MCP server refuses the configured credentials", "server", x.up.Name, "status", resp.StatusCode)
+		x.h.Logger.Error(
+			"an MCP server refuses the configured credentials",
+			"server",
+			x.up.Name,
+			"status",
+			resp.StatusCode,
+		)
 		x.fail(calls, outcome{err: fmt.Sprint(resp.StatusCode)})
-		x.failed(http.StatusBadGateway, calls, fmt.Sprintf("the MCP server answered %d: the operator's credentials for it "+
-			"are refused", resp.StatusCode))
+		x.failed(
+			http.StatusBadGateway,
+			calls,
+			fmt.Sprintf("the MCP server answered %d: the operator's credentials for it "+
+				"are refused", resp.StatusCode),
+		)
 		return
 	}
 	if resp.StatusCode >= 300 && resp.StatusCode < 400 {
 		x.fail(calls, outcome{err: fmt.Sprint(resp.StatusCode)})
-		x.failed(http.StatusBadGateway, calls, fmt.Sprintf("the MCP server answered %d: its address in the configuration is "+
-			"not its endpoint", resp.StatusCode))
+		x.failed(
+			http.StatusBadGateway,
+			calls,
+			fmt.Sprintf("the MCP server answered %d: its address in the configuration is "+
+				"not its endpoint", resp.StatusCode),
+		)
 		return
 	}
 	x.relay(resp, calls)

@@ -43,9 +43,14 @@ func TestMain(m *testing.M) {
 		_, _ = os.Stdout.Write(raw)
 		_, _ = io.Copy(io.Discard, os.Stdin)
 	case "proxy":
-		p := mcpproxy.Stdio{Config: mcpproxy.Config{Server: "test", Trail: &fileTrail{path: os.Getenv("MCPPROXY_TEST_TRAIL")}},
-			Command: []string{os.Args[0]}, Env: append(os.Environ(), role+"="+os.Getenv("MCPPROXY_TEST_SERVER")),
-			In: os.Stdin, Out: os.Stdout, Err: os.Stderr}
+		p := mcpproxy.Stdio{
+			Config:  mcpproxy.Config{Server: "test", Trail: &fileTrail{path: os.Getenv("MCPPROXY_TEST_TRAIL")}},
+			Command: []string{os.Args[0]},
+			Env:     append(os.Environ(), role+"="+os.Getenv("MCPPROXY_TEST_SERVER")),
+			In:      os.Stdin,
+			Out:     os.Stdout,
+			Err:     os.Stderr,
+		}
 		code, err := p.Run(context.Background())
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)

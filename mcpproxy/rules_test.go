@@ -21,8 +21,12 @@ const askAboutRemove = `{"tools":[{"tool":"remove","action":"ask","to":"ops","re
 func TestADeniedCallNeverReachesTheServer(t *testing.T) {
 	for _, revision := range revisions[:2] {
 		file := t.TempDir() + "/ran"
-		p := startProxy(t, "server", withRules(t, `{"tools":[{"server":"test","tool":"remove","arguments":{"/text":"*.db"},
-			"action":"deny","reason":"databases stay"}]}`))
+		p := startProxy(
+			t,
+			"server",
+			withRules(t, `{"tools":[{"server":"test","tool":"remove","arguments":{"/text":"*.db"},
+			"action":"deny","reason":"databases stay"}]}`),
+		)
 		s := p.connect(t, revision, nil)
 		r := call(t, s, "remove", map[string]any{"text": "a.db", "file": file})
 		if !r.IsError || !strings.Contains(textOf(r), "databases stay") {

@@ -1,7 +1,7 @@
-// Package mcpproxy stands between a client and a server of the Model Context Protocol, over stdio or streamable HTTP. It
-// passes frames byte for byte, reads copies of them, and records each tool call, read resource and prompt before its
-// response reaches the client. Rules deny a tool call, or let it wait for a person's answer. It holds no database and no
-// keys: where events go is its caller's.
+// Package mcpproxy stands between a client and a server of the Model Context Protocol, over stdio or streamable HTTP.
+// It passes frames byte for byte, reads copies of them, and records each tool call, read resource and prompt before its
+// response reaches the client. Rules deny a tool call, or let it wait for a person's answer. It knows no database and
+// no keys: where events go is its caller's.
 package mcpproxy
 
 import (
@@ -37,8 +37,8 @@ type Resolution struct {
 	Decision string
 }
 
-// Trail is where the proxy's events go. The service writes to its tenant's trail; a proxy on a user's machine sends to a
-// service or a spool.
+// Trail is where the proxy's events go. The service writes to its tenant's trail; a proxy on a user's machine sends to
+// a service or a spool.
 type Trail interface {
 	// Record makes an event durable. With an error the call's result is withheld.
 	Record(context.Context, audit.Event) error
@@ -105,8 +105,8 @@ func NewSession(c Config, id string) *Session {
 type Verdict struct {
 	Pass   bool   // the server gets the frame
 	Answer []byte // what the client gets instead, without a newline; nil: nothing
-	// Decide is set for a call that is recorded or waits before it passes. It returns the verdict then, and may be called
-	// in another goroutine. progress gets frames for the client meanwhile.
+	// Decide is set for a call that is recorded or waits before it passes. It returns the verdict then, and may be
+	// called in another goroutine. progress gets frames for the client meanwhile.
 	Decide func(ctx context.Context, progress func(frame []byte)) Verdict
 
 	calls   []*call // that the frame makes, where it passes or is decided about
@@ -160,8 +160,8 @@ func (s *Session) FromClient(frame []byte) Verdict {
 	return v
 }
 
-// receive reads one message of the client. It returns a call that is in progress from now on, and whether the message is
-// for the proxy alone.
+// receive reads one message of the client. It returns a call that is in progress from now on, and whether the message
+// is for the proxy alone.
 func (s *Session) receive(m *message) (c *call, drop bool, err error) {
 	if m.method == "" {
 		return nil, false, nil
@@ -204,8 +204,11 @@ func (s *Session) add(c *call) error {
 	case s.ended != "":
 		return &frameError{codeInternal, "the session has ended"}
 	case s.count >= maxPending || s.size+c.size() > maxHeldSize:
-		return &frameError{codeInternal, fmt.Sprintf("%d calls with %d bytes are in progress, the limit is %d with %d: "+
-			"wait for responses", s.count, s.size, maxPending, maxHeldSize)}
+		return &frameError{
+			codeInternal,
+			fmt.Sprintf("%d calls with %d bytes are in progress, the limit is %d with %d: "+
+				"wait for responses", s.count, s.size, maxPending, maxHeldSize),
+		}
 	}
 	c.reused = len(s.pending[c.key]) > 0
 	c.stopped = make(chan struct{})
@@ -433,8 +436,12 @@ func (s *Session) longFromServer(f *longFrame) func(context.Context) error {
 
 // unrecorded is what the client gets instead of a result that can't be recorded.
 func unrecorded(c *call, err error) []byte {
-	return errorFrame(c.id, codeInternal, fmt.Sprintf("%s was carried out, but could not be recorded, so that its result "+
-		"is withheld: %v", c.method, err))
+	return errorFrame(
+		c.id,
+		codeInternal,
+		fmt.Sprintf("%s was carried out, but could not be recorded, so that its result "+
+			"is withheld: %v", c.method, err),
+	)
 }
 
 // take takes out the oldest call with this id that the server has seen, or returns nil.

@@ -321,8 +321,8 @@ type lineReader struct {
 	end   []byte // the end of a line that is a little too long
 }
 
-// next returns the next line with its newline; the last one may have none. If it is longer than the limit, whole is false
-// and piece returns the rest.
+// next returns the next line with its newline; the last one may have none. If it is longer than the limit, whole is
+// false and piece returns the rest.
 func (l *lineReader) next() (line []byte, whole bool, err error) {
 	for {
 		part, err := l.r.ReadSlice('\n')
@@ -354,8 +354,8 @@ func (l *lineReader) piece() (piece []byte, whole bool, err error) {
 	return bytes.Clone(part), true, err
 }
 
-// ServerEnvironment returns an environment for a server without Konstruct's settings: what reads and writes the trail is
-// no business of the program whose calls are recorded.
+// ServerEnvironment returns an environment for a server without Konstruct's settings: what reads and writes the trail
+// is no business of the program whose calls are recorded.
 func ServerEnvironment(env []string) (kept []string) {
 	for _, entry := range env {
 		if !strings.HasPrefix(entry, "KONSTRUCT_") {

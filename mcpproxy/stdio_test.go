@@ -54,8 +54,8 @@ func TestEachCallIsRecordedInEveryRevision(t *testing.T) {
 				Arguments: map[string]string{"who": "Ada"}}); err != nil {
 				t.Fatal(err)
 			}
-			traced := &mcp.CallToolParams{Name: "echo", Meta: mcp.Meta{
-				"traceparent": "00-0af7651916cd43dd8448eb211c80319c-00f067aa0ba902b7-01", "claudecode/toolUseId": "toolu_1"}}
+			traced := &mcp.CallToolParams{Name: "echo", Meta: mcp.Meta{"claudecode/toolUseId": "toolu_1",
+				"traceparent": "00-0af7651916cd43dd8448eb211c80319c-00f067aa0ba902b7-01"}}
 			if _, err := s.CallTool(t.Context(), traced); err != nil {
 				t.Fatal(err)
 			}
@@ -110,7 +110,9 @@ func TestProgressAndInputPassInBothRevisions(t *testing.T) {
 			notes := make(chan bool, 5)
 			p := startProxy(t, "server")
 			s := p.connect(t, revision, &mcp.ClientOptions{
-				ProgressNotificationHandler: func(context.Context, *mcp.ProgressNotificationClientRequest) { notes <- true },
+				ProgressNotificationHandler: func(context.Context, *mcp.ProgressNotificationClientRequest) {
+					notes <- true
+				},
 				ElicitationHandler: func(context.Context, *mcp.ElicitRequest) (*mcp.ElicitResult, error) {
 					return &mcp.ElicitResult{Action: "accept"}, nil
 				}})

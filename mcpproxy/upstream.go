@@ -86,10 +86,15 @@ func ParseServers(raw []byte, dir string) (map[string]*Upstream, error) {
 		u, err := url.Parse(s.URL)
 		switch {
 		case !serverName.MatchString(s.Name):
-			return nil, fmt.Errorf("%s.name: %.80q is not 1 to 64 letters, digits, dots, hyphens and underscores", at, s.Name)
+			return nil, fmt.Errorf(
+				"%s.name: %.80q is not 1 to 64 letters, digits, dots, hyphens and underscores",
+				at,
+				s.Name,
+			)
 		case all[s.Name] != nil:
 			return nil, fmt.Errorf("%s.name: %q is another server's already", at, s.Name)
-		case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.Fragment != "":
+		case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil ||
+			u.Fragment != "":
 			return nil, fmt.Errorf("%s.url: it is no http or https URL without a user and a fragment", at)
 		case len(s.Headers) > maxHeaders:
 			return nil, fmt.Errorf("%s.headers: %d headers, the limit is %d", at, len(s.Headers), maxHeaders)

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"crypto/hmac"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
@@ -40,12 +41,20 @@ func refuseMCP(w http.ResponseWriter, _ *http.Request, p *Problem) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(p.Status)
 	_ = json.NewEncoder(w).Encode(map[string]any{"jsonrpc": "2.0", // ignore the error: the client is gone
-		"error": map[string]any{"code": p.Status, "message": p.Detail, "data": map[string]string{"request": p.Instance}}})
+		"error": map[string]any{
+			"code":    p.Status,
+			"message": p.Detail,
+			"data":    map[string]string{"request": p.Instance},
+		}})
 }
 
 // mcpProxy registers the proxy of MCP servers.
 func (s *Server) mcpProxy() {
-	secret := hmac.New(sha256.New, s.c.MCPSessionSecret)
+	given := s.c.MCPSessionSecret
+	if len(given) == 0 {
+		given = []byte(rand.Text()) // of this process alone
+	}
+	secret := hmac.New(sha256.New, given)
 	secret.Write([]byte("konstruct MCP sessions"))
 	s.mcp = mcpproxy.NewHandler(s.c.MCPServers, secret.Sum(nil), s.logger)
 	context.AfterFunc(s.stopping, s.mcp.Stop)
@@ -56,13 +65,21 @@ func (s *Server) mcpProxy() {
 func (s *Server) serveMCP(w http.ResponseWriter, r *http.Request) {
 	who := principalOf(r.Context())
 	if !who.Can(access.EventsWrite) {
-		s.writeResponseProblem(w, r, problem(http.StatusForbidden, "permission denied: it needs %s", access.EventsWrite))
+		s.writeResponseProblem(
+			w,
+			r,
+			problem(http.StatusForbidden, "permission denied: it needs %s", access.EventsWrite),
+		)
 		return
 	}
 	up := s.mcp.Servers[r.PathValue("name")]
 	if up == nil || !up.Serves(who.Tenant) {
-		s.writeResponseProblem(w, r, problem(http.StatusNotFound, "there is no MCP server %.80q: the operator configures "+
-			"them (KONSTRUCT_MCP_SERVERS_FILE)", r.PathValue("name")))
+		s.writeResponseProblem(
+			w,
+			r,
+			problem(http.StatusNotFound, "there is no MCP server %.80q: the operator configures "+
+				"them (KONSTRUCT_MCP_SERVERS_FILE)", r.PathValue("name")),
+		)
 		return
 	}
 	w.Header().Set("No-Gzip-Compression", "1") // gzhttp's: a stream is passed as it comes

@@ -159,7 +159,10 @@ func TestMCPCallsOverHTTPAreOnTheTrail(t *testing.T) {
 		t.Run(revision, func(t *testing.T) {
 			up := newUpstreamMCP(t, o)
 			w := serveOn(t, d, withMCP(t, map[string]string{"tools": up.URL}))
-			key := w.keyOf(acme, access.KeyRequest{Agent: uuid.New(), Permissions: []access.Permission{access.EventsWrite}})
+			key := w.keyOf(
+				acme,
+				access.KeyRequest{Agent: uuid.New(), Permissions: []access.Permission{access.EventsWrite}},
+			)
 			s := connectMCP(t, w.url+"/mcp/proxy/tools", key, revision, nil)
 			before := len(w.mcpEvents(acme))
 			if got := callMCP(t, s, "echo", map[string]any{"text": "grüß dich"}); got != "grüß dich" {
@@ -179,9 +182,11 @@ func TestMCPCallsOverHTTPAreOnTheTrail(t *testing.T) {
 				t.Fatalf("%d events", len(all))
 			}
 			m := metadataOf(t, all[0])
-			if all[0].Action != audit.ActionToolCall || !strings.Contains(*all[0].Output, "grüß dich") || all[0].AgentID == nil ||
-				m["mcp.client.name"] != "tester" || m["mcp.server.name"] != mcptest.Name || m["tool_server"] != "tools" ||
-				m["network.transport"] != "tcp" || m["mcp.protocol.version"] != revision ||
+			if all[0].Action != audit.ActionToolCall || !strings.Contains(*all[0].Output, "grüß dich") ||
+				all[0].AgentID == nil || m["mcp.client.name"] != "tester" ||
+				m["mcp.server.name"] != mcptest.Name || m["tool_server"] != "tools" ||
+				m["network.transport"] != "tcp" ||
+				m["mcp.protocol.version"] != revision ||
 				(m["mcp.session.id"] != nil) != (revision != "2026-07-28") {
 				t.Errorf("%s %s", *all[0].Output, all[0].Metadata)
 			}
@@ -212,11 +217,13 @@ func TestAnotherTenantCannotUseASession(t *testing.T) {
 	for _, c := range []struct {
 		key, server, session string
 		want                 int
-	}{{key, "tools", bound, 200}, {other, "tools", bound, 404}, {colleague, "tools", bound, 404}, {key, "others", bound, 404},
+	}{{key, "tools", bound, 200}, {other, "tools", bound, 404}, {colleague, "tools", bound, 404},
+		{key, "others", bound, 404},
 		{key, "tools", own, 404}, {key, "tools", own + ".AAAA", 404}, {"kst_forged", "tools", bound, 401},
 		{key, "none", bound, 404}, {w.key(acme, access.EventsRead), "tools", bound, 403}} {
 		got, body := w.postMCP(c.server, c.key, `{"jsonrpc":"2.0","id":7,"method":"tools/call",`+
-			`"params":{"name":"echo","arguments":{}}}`, "Mcp-Session-Id", c.session, "Mcp-Protocol-Version", "2025-11-25")
+			`"params":{"name":"echo","arguments":{}}}`, "Mcp-Session-Id", c.session,
+			"Mcp-Protocol-Version", "2025-11-25")
 		if got != c.want || got >= 400 && !strings.Contains(body, `"error":{"code":`) {
 			t.Errorf("%+v: %d %s", c, got, body)
 		}
@@ -231,8 +238,11 @@ func TestAnotherTenantCannotUseASession(t *testing.T) {
 
 func TestAServerIsForItsTenantsOnly(t *testing.T) {
 	up := newUpstreamMCP(t, &mcp.StreamableHTTPOptions{Stateless: true})
-	all, err := mcpproxy.ParseServers([]byte(`{"servers":[{"name":"tools","url":"`+up.URL+`","tenants":["`+acme.String()+
-		`"]}]}`), "")
+	all, err := mcpproxy.ParseServers(
+		[]byte(`{"servers":[{"name":"tools","url":"`+up.URL+`","tenants":["`+acme.String()+
+			`"]}]}`),
+		"",
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -266,12 +276,24 @@ func TestACallOverHTTPWaitsForAPerson(t *testing.T) {
 			for answer, want := range map[string]string{"approved": "removed x", "deny: not today": "not today"} {
 				go func() {
 					for range 100 {
-						open, err := w.k.Tenant(acme).Escalations().List(context.Background(), audit.EscalationFilter{State: "open"})
+						open, err := w.k.Tenant(
+							acme,
+						).Escalations().List(
+							context.Background(),
+							audit.EscalationFilter{State: "open"},
+						)
 						if err == nil && len(open) > 0 {
 							if answer == "approved" {
 								<-progress // it keeps the client from giving up
 							}
-							_, err = w.k.Tenant(acme).Escalations().Resolve(context.Background(), open[0].ID, "ada", answer)
+							_, err = w.k.Tenant(
+								acme,
+							).Escalations().Resolve(
+								context.Background(),
+								open[0].ID,
+								"ada",
+								answer,
+							)
 							if err != nil {
 								t.Error(err)
 							}
@@ -290,7 +312,8 @@ func TestACallOverHTTPWaitsForAPerson(t *testing.T) {
 					t.Errorf("%s: the tool said %q", answer, got)
 				}
 				all := w.mcpEvents(acme)
-				if m := metadataOf(t, all[len(all)-1]); m["tool_approval.by"] != "ada" || m["tool_approval.words"] != answer {
+				if m := metadataOf(t, all[len(all)-1]); m["tool_approval.by"] != "ada" ||
+					m["tool_approval.words"] != answer {
 					t.Errorf("%v", m)
 				}
 			}

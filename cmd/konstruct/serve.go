@@ -272,6 +272,12 @@ func (a *app) server(ctx context.Context, u databaseURLs, k *konstruct.Konstruct
 	if config.Gateway != nil {
 		closers = append(closers, config.Gateway.Close)
 	}
+	if config.MCPServers, err = a.mcpServers(); err != nil {
+		return nil, nil, err
+	}
+	if config.MCPSessionSecret, err = a.keySecret(); err != nil {
+		return nil, nil, err
+	}
 	if s, err = server.New(config); err != nil {
 		return nil, nil, err
 	}

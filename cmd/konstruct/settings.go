@@ -79,6 +79,8 @@ type serverSettings struct {
 
 	GatewayFile string `help:"File of the upstreams and prices of language models (docs/gateway.md)." placeholder:"FILE"`
 
+	MCPServersFile string `name:"mcp-servers-file" aliases:"mcp-servers" help:"File of MCP servers." placeholder:"FILE"`
+
 	RequestMemory string `help:"Limit of all request bodies in memory." default:"256MiB" placeholder:"SIZE"`
 
 	TLSCert        string `help:"File of the service's certificate in PEM, reloaded on change." placeholder:"FILE"`

@@ -43,7 +43,7 @@ func New() *mcp.Server {
 type Arguments struct {
 	Text  string `json:"text,omitempty"`
 	Count int    `json:"count,omitempty" jsonschema:"milliseconds of wait, bytes of big, notifications of note"`
-	File  string `json:"file,omitempty" jsonschema:"a file that remove appends to, so that a test sees whether it ran"`
+	File  string `json:"file,omitempty"  jsonschema:"a file that remove appends to, so that a test sees whether it ran"`
 }
 
 func addTools(s *mcp.Server) {
@@ -98,8 +98,11 @@ func addTools(s *mcp.Server) {
 	})
 	add("note", func(ctx context.Context, r *mcp.CallToolRequest, a Arguments) (*mcp.CallToolResult, error) {
 		for i := range a.Count {
-			_ = r.Session.NotifyProgress(ctx, &mcp.ProgressNotificationParams{ProgressToken: r.Params.GetProgressToken(),
-				Progress: float64(i + 1), Message: "noted"})
+			_ = r.Session.NotifyProgress(
+				ctx,
+				&mcp.ProgressNotificationParams{ProgressToken: r.Params.GetProgressToken(),
+					Progress: float64(i + 1), Message: "noted"},
+			)
 		}
 		return say("noted"), nil
 	})
