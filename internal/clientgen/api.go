@@ -46,7 +46,7 @@ type Operation struct {
 	Form             bool    // Body is multipart/form-data with one file
 	Raw              bool    // the body is bytes
 	TakesKey         bool    // accepts an Idempotency-Key
-	OwnIDs           string  // the Body's field that may hold ids of the caller's, which exclude a key: "id", "events" or ""
+	OwnIDs           string  // "id" or "events": the Body's field with ids of the caller's, which exclude a key
 	Answer           Answer
 }
 

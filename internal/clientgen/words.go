@@ -19,6 +19,15 @@ func snake(name string) string {
 	return strings.ToLower(notInName.ReplaceAllString(name, "_"))
 }
 
+// camel returns a name in camelCase.
+func camel(name string) string {
+	words := strings.Split(snake(name), "_")
+	for i, w := range words[1:] {
+		words[i+1] = strings.ToUpper(w[:1]) + w[1:]
+	}
+	return strings.Join(words, "")
+}
+
 // wrap breaks text into lines of at most width columns, and keeps its paragraphs.
 func wrap(text string, width int) []string {
 	var lines []string

@@ -33,8 +33,8 @@ func Python(t testing.TB, sdks SDKs, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// Node returns a node of our own that imports the SDKs from scripts in any folder, JavaScript or TypeScript, and is like
-// Python otherwise.
+// Node returns a node of our own that imports the SDKs from scripts in any folder, JavaScript or TypeScript. Otherwise
+// it is like Python.
 func Node(t testing.TB, sdks SDKs, args ...string) *exec.Cmd {
 	t.Helper()
 	folder := sdkFolder(t, "node", sdks)

@@ -11,8 +11,8 @@ import (
 // TestTheSDKsImport imports every package of the lists, so that a list that installs and does not work is found here.
 func TestTheSDKsImport(t *testing.T) {
 	python := map[SDKs]string{
-		NewestSDKs: "anthropic, openai, agents, langchain_openai, langchain_anthropic, mcp, langfuse, opentelemetry.sdk, " +
-			"opentelemetry.exporter.otlp.proto.http.trace_exporter, " +
+		NewestSDKs: "anthropic, openai, agents, langchain_openai, langchain_anthropic, mcp, langfuse, " +
+			"opentelemetry.sdk, opentelemetry.exporter.otlp.proto.http.trace_exporter, " +
 			"opentelemetry.exporter.otlp.proto.grpc.trace_exporter, " +
 			"opentelemetry.instrumentation.openai_v2, openinference.instrumentation.openai",
 		LlamaIndexSDKs: "llama_index.llms.openai, openinference.instrumentation.llama_index",

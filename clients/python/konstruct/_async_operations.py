@@ -137,6 +137,35 @@ class AsyncOperations:
         )
         return await self._transport.json(call, options, ErasureResult.from_json)
 
+    async def cancel_escalation(
+        self,
+        id: str | UUID,
+        *,
+        reason: str,
+        idempotency_key: str | None = None,
+        options: Options | None = None,
+    ) -> EventCreated:
+        """Cancel an escalation that nobody needs to answer any more.
+
+        It is resolved with `cancelled: ` and the reason, so that who answers later learns that it was too
+        late.
+
+        Needs `events:write`.
+
+        Args:
+            reason: Why no answer is needed
+        """
+        call = Call(
+            "POST",
+            f"/v1/escalations/{segment(id)}/cancel",
+            body={
+                "reason": reason,
+            },
+            takes_key=True,
+            key=idempotency_key,
+        )
+        return await self._transport.json(call, options, EventCreated.from_json)
+
     async def cancel_jobs(
         self,
         *,
@@ -597,6 +626,7 @@ class AsyncOperations:
             "events:read",
             "events:write",
             "escalations:write",
+            "gateway:use",
             "evidence:read",
             "kb:read",
             "kb:write",
@@ -1525,6 +1555,7 @@ class AsyncOperations:
             "events:read",
             "events:write",
             "escalations:write",
+            "gateway:use",
             "evidence:read",
             "kb:read",
             "kb:write",

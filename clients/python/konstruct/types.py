@@ -15,6 +15,7 @@ from uuid import UUID
 from ._values import decode_time
 
 __all__ = [
+    "CancelEscalationRequest",
     "CancelJobsRequest",
     "CheckReceiptRequest",
     "ComplianceDecision",
@@ -118,6 +119,12 @@ __all__ = [
     "VersionList",
     "Word",
 ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CancelEscalationRequest:
+    #: Why no answer is needed
+    reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -338,6 +345,7 @@ class CreateKeyRequest:
             "events:read",
             "events:write",
             "escalations:write",
+            "gateway:use",
             "evidence:read",
             "kb:read",
             "kb:write",
@@ -854,6 +862,7 @@ class ImpersonateTenantRequest:
             "events:read",
             "events:write",
             "escalations:write",
+            "gateway:use",
             "evidence:read",
             "kb:read",
             "kb:write",
