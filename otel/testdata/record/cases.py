@@ -5,7 +5,7 @@ CAPTURE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 SCENARIOS = ["chat", "stream", "tools", "embeddings", "error"]
 
 CALLS = ["chat", "stream", "stream-no-usage", "tools", "responses", "embeddings", "error"]
-LANGFUSE = {"LANGFUSE_HOST": "$SINK", "LANGFUSE_PUBLIC_KEY": "pk-lf-recording",
+LANGFUSE = {"LANGFUSE_HOST": "$SINK", "LANGFUSE_BASE_URL": "$SINK", "LANGFUSE_PUBLIC_KEY": "pk-lf-recording",
             "LANGFUSE_SECRET_KEY": "sk-lf-recording", "LANGFUSE_FLUSH_INTERVAL": "1"}
 
 SOURCES = {
@@ -23,25 +23,27 @@ SOURCES = {
     },
     "claude-code": {
         "script": "run_claude_code.py", "venv": "agents",
-        "cases": {c: {} for c in ("bash", "files", "denied", "failed", "subagent", "error")}
+        "cases": {c: {} for c in ("bash", "files", "denied", "failed", "subagent", "error", "mcp",
+                              "logs-only-bash", "logs-only-subagent", "logs-only-denied")}
         | {"json-bash": {"OTEL_EXPORTER_OTLP_PROTOCOL": "http/json"}}
-        | {"hooks-" + c: {} for c in ("bash", "files", "denied", "failed", "subagent", "error")}
+        | {"hooks-" + c: {} for c in ("bash", "files", "denied", "failed", "subagent", "error", "mcp")}
         | {"hooks-deny": {"HOOK_DENY": "1"}},
-        "hooks_only": ["hooks-" + c for c in ("files", "denied", "failed", "subagent", "error")],
+        "hooks_only": ["hooks-" + c for c in ("files", "denied", "failed", "subagent", "error", "mcp")],
     },
     "codex": {
         "script": "run_codex.py", "venv": "agents",
-        "cases": {c: {} for c in ("shell", "failed", "patch", "json-shell", "trace-shell",
+        "cases": {c: {} for c in ("shell", "failed", "patch", "mcp", "json-shell", "trace-shell",
                                   "hooks-shell", "hooks-failed",
-                                  "hooks-patch")}
+                                  "hooks-patch", "hooks-mcp")}
         | {"hooks-deny": {"HOOK_DENY": "1"}},
-        "hooks_only": ["hooks-failed", "hooks-patch"],
+        "hooks_only": ["hooks-failed", "hooks-patch", "hooks-mcp"],
     },
     "gemini-cli": {
         "script": "run_gemini.py", "venv": "agents",
-        "cases": {c: {} for c in ("shell", "files", "failed", "hooks-shell", "hooks-files", "hooks-failed")}
+        "cases": {c: {} for c in ("shell", "files", "failed", "mcp", "hooks-shell", "hooks-files", "hooks-failed",
+                              "hooks-mcp")}
         | {"hooks-deny": {"HOOK_DENY": "1"}},
-        "hooks_only": ["hooks-shell", "hooks-files", "hooks-failed"],
+        "hooks_only": ["hooks-shell", "hooks-files", "hooks-failed", "hooks-mcp"],
     },
     "openinference": {
         "script": "run_openinference.py", "venv": "openinference",
@@ -63,7 +65,7 @@ SOURCES = {
     },
     "pydantic-ai": {
         "script": "run_pydantic_ai.py", "venv": "pydantic-ai",
-        "cases": {c: {} for c in ("default", "version-2", "version-3", "version-4", "version-6", "stream", "anthropic",
+        "cases": {c: {} for c in ("default", "version-2", "version-6", "stream", "anthropic",
                                   "logfire", "logfire-openai", "logfire-agents")},
     },
     "strands": {
@@ -80,4 +82,18 @@ SOURCES = {
         "cases": {"default": {}, "content": {CAPTURE: "true"}, "latest": LATEST | {CAPTURE: "SPAN_AND_EVENT"}},
     },
     "smolagents": {"script": "run_smolagents.py", "venv": "smolagents", "cases": {"run": {}}},
+    "vercel-ai-v5": {
+        "script": "run_vercel_ai.mjs", "venv": "ai-v5",
+        "cases": {c: {} for c in ("tools", "stream", "embed", "error", "responses")},
+    },
+    "vercel-ai": {
+        "script": "run_vercel_ai.mjs", "venv": "js",
+        "cases": {p + c: {} for p in ("", "legacy-") for c in ("tools", "stream", "embed", "error", "responses")},
+    },
+    "langfuse-js": {"script": "run_langfuse.mjs", "venv": "js", "cases": {"types": LANGFUSE}},
+    "openllmetry-v040": {
+        "script": "run_openllmetry.py", "venv": "openllmetry-v040",
+        "cases": {"openai_" + c: {} for c in CALLS} | {"anthropic_" + c: {} for c in ("tools", "stream")}
+        | {"decorators_run": {}},
+    },
 }

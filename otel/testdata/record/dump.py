@@ -1,5 +1,6 @@
 """Prints an export as a person reads it:  python3 dump.py FILE... (needs opentelemetry-proto)"""
 
+import gzip
 import json
 import sys
 
@@ -41,6 +42,8 @@ def hexa(text):
 
 for path in sys.argv[1:]:
     raw = open(path, "rb").read()
+    if path.endswith(".gz"):
+        raw, path = gzip.decompress(raw), path[:-3]
     logs = ".logs." in path
     m = ExportLogsServiceRequest() if logs else ExportTraceServiceRequest()
     if path.endswith(".json"):

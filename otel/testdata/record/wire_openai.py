@@ -125,7 +125,10 @@ def responses(body, journal):
         return status, error(status)
     results = [out_of(i) for i in items if str(i.get("type", "")).endswith("_call_output")]
     tools = body.get("tools") or []
-    offered = [t.get("name") or t.get("type") for t in tools]
+    offered = [t.get("name") or t.get("type") for t in tools if t.get("type") != "namespace"]
+    spaces = {f"{t['name']}.{f['name']}": t["name"] for t in tools if t.get("type") == "namespace"
+              for f in t.get("tools") or []}  # so Codex offers an MCP server's tools
+    offered += list(spaces)
     custom = {t.get("name") for t in tools if t.get("type") == "custom"}
     form = (body.get("text") or {}).get("format") or {}
     what = brain.decide(users, results, offered, form.get("schema", {}) if form.get("type") == "json_schema" else None)
@@ -143,6 +146,8 @@ def responses(body, journal):
     elif what[0] == "tool":
         item = {"id": f"fc_rec{n:04d}", "type": "function_call", "status": "completed",
                 "call_id": f"call_rec{n:04d}", "name": what[1], "arguments": json.dumps(what[2])}
+        if what[1] in spaces:
+            item |= {"namespace": spaces[what[1]], "name": what[1].split(".", 1)[1]}
     else:
         item = {"id": f"msg_rec{n:04d}", "type": "message", "status": "completed", "role": "assistant",
                 "content": [{"type": "output_text", "text": what[1], "annotations": [], "logprobs": []}]}

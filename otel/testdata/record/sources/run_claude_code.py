@@ -8,6 +8,9 @@ import subprocess
 import sys
 
 case = sys.argv[1]
+plain = case
+for prefix in ("json-", "hooks-", "logs-only-"):
+    plain = plain.removeprefix(prefix)
 folder = pathlib.Path(os.environ["FOLDER"])
 home = folder / "home-claude"
 shutil.rmtree(home, ignore_errors=True)
@@ -41,6 +44,7 @@ prompts = {
     "failed": ('Look. [[Bash {"command": "cat missing.txt", "description": "Look"}]]', ["Bash(cat:*)"]),
     "subagent": ('Ask the reader. [[Agent {"description": "Read the hours", "subagent_type": "reader", "prompt": '
                  '"Read the hours. [[Bash {\\"command\\": \\"cat hours.txt\\"}]]"}]]', ["Bash(cat:*)", "Agent"]),
+    "mcp": ('Ask the shop. [[mcp__shop__opening_hours {"city": "Paris"}]]', ["mcp__shop__opening_hours"]),
     "error": ("Say a word. [[fail 400]]", []),
 }
 bash = {"name": "Bash"}
@@ -58,9 +62,11 @@ truth = {
     "failed": [bash | {"arguments": {"command": "cat missing.txt", "description": "Look"}, "success": False}],
     "subagent": [{"name": "Agent", "success": True}, bash | {"arguments": {"command": "cat hours.txt"},
                  "result": "Open from nine to five.", "success": True, "agent": "reader"}],
+    "mcp": [{"name": "mcp__shop__opening_hours", "arguments": {"city": "Paris"},
+             "result": "Open from nine to five in Paris", "success": True}],
     "error": [],
 }
-prompt, allowed = prompts[case.removeprefix("json-").removeprefix("hooks-")]
+prompt, allowed = prompts[plain]
 env = {k: v for k, v in os.environ.items() if k not in ("OTEL_SERVICE_NAME", "OPENAI_API_KEY", "OPENAI_BASE_URL")} | {
     "HOME": str(home), "CLAUDE_CODE_ENABLE_TELEMETRY": "1", "CLAUDE_CODE_ENHANCED_TELEMETRY_BETA": "1",
     "OTEL_LOGS_EXPORTER": "otlp", "OTEL_METRICS_EXPORTER": "otlp", "OTEL_TRACES_EXPORTER": "otlp",
@@ -69,15 +75,21 @@ env = {k: v for k, v in os.environ.items() if k not in ("OTEL_SERVICE_NAME", "OP
     "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1", "DISABLE_AUTOUPDATER": "1", "OTEL_RESOURCE_ATTRIBUTES": "os.version=6.12,team.name=shop",
     "USER": "ann",
 }
+if case.startswith("logs-only-"):  # what most people set
+    for k in ("CLAUDE_CODE_ENHANCED_TELEMETRY_BETA", "OTEL_TRACES_EXPORTER", "OTEL_LOG_TOOL_CONTENT"):
+        del env[k]
 program = folder / "node" / "agents" / "node_modules" / ".bin" / "claude"
 command = [str(program), "-p", prompt, "--model", "claude-sonnet-4-5", "--output-format", "json", "--max-turns", "8"]
 if allowed:
     command += ["--allowedTools", ",".join(allowed)]
+if plain == "mcp":
+    server = {"command": sys.executable, "args": [str(pathlib.Path(__file__).resolve().parent / "mcp_shop.py")]}
+    command += ["--mcp-config", json.dumps({"mcpServers": {"shop": server}})]
 done = subprocess.run(command, env=env, cwd=work, capture_output=True, text=True, timeout=200,
                       stdin=subprocess.DEVNULL)
 print(done.stdout[-3000:], done.stderr[-2000:])
 said = json.loads(done.stdout.strip().splitlines()[-1]) if done.stdout.strip().startswith("{") else {}
 print("EXPECT " + json.dumps({
     "session": said.get("session_id"), "agents": ["reader"] if "subagent" in case else [],
-    "tool_calls": truth[case.removeprefix("json-").removeprefix("hooks-")], "said_by_program": {
+    "tool_calls": truth[plain], "said_by_program": {
     k: said.get(k) for k in ("total_cost_usd", "usage", "num_turns", "result", "permission_denials")}}))

@@ -17,6 +17,10 @@ work.mkdir(parents=True)
 (work / "hours.txt").write_text("Open from nine to five.\n")
 (home / ".codex").mkdir()
 protocol = "json" if case.startswith("json-") else "binary"
+mcp = ""
+if plain == "mcp":
+    server = pathlib.Path(__file__).resolve().parent / "mcp_shop.py"
+    mcp = f'[mcp_servers.shop]\ncommand = "{sys.executable}"\nargs = ["{server}"]'
 # Its spans are of its own inside, and many: one case has them.
 endpoint = f"{os.environ['SINK']}/v1/traces"
 spans = '{ otlp-http = { endpoint = "%s", protocol = "%s" } }' % (endpoint, protocol) if "trace" in case else '"none"'
@@ -42,6 +46,7 @@ trace_exporter = {spans}
 metrics_exporter = "none"
 [projects."{work}"]
 trust_level = "trusted"
+{mcp}
 """)
 shutil.rmtree(folder / "hooks" / "codex" / case, ignore_errors=True)
 if case.startswith("hooks-"):
@@ -53,6 +58,7 @@ if case.startswith("hooks-"):
 
 prompts = {
     "shell": 'Say the word. [[exec_command {"cmd": "echo konstruct"}]]',
+    "mcp": 'Ask the shop. [[mcp__shop.opening_hours {"city": "Paris"}]]',
     "failed": 'Look. [[exec_command {"cmd": "cat missing.txt"}]]',
     "patch": "Change the hours. [[exec_command " + json.dumps({"cmd": "apply_patch <<'EOF'\n*** Begin Patch\n"
              "*** Update File: hours.txt\n@@\n-Open from nine to five.\n+Open from ten to five.\n*** End Patch\n"
@@ -62,6 +68,8 @@ prompts["deny"] = prompts["shell"]
 truth = {
     "shell": [{"name": "exec_command", "arguments": {"cmd": "echo konstruct"}, "result": "konstruct",
                "success": True}],
+    "mcp": [{"name": "opening_hours", "arguments": {"city": "Paris"}, "result": "Open from nine to five in Paris",
+             "success": True}],
     "deny": [{"name": "exec_command", "arguments": {"cmd": "echo konstruct"}, "success": False}],
     "failed": [{"name": "exec_command", "arguments": {"cmd": "cat missing.txt"}, "success": False}],
     "patch": [{"name": "apply_patch", "success": True}],  # sent as a command of exec_command

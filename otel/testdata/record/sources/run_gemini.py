@@ -33,18 +33,24 @@ if case.startswith("hooks-"):
     events = ["SessionStart", "SessionEnd", "BeforeAgent", "AfterAgent", "BeforeModel", "AfterModel",
               "BeforeToolSelection", "BeforeTool", "AfterTool", "PreCompress", "Notification"]
     settings["hooks"] = {e: [{"matcher": "*", "hooks": [save]}] for e in events}
+if plain == "mcp":
+    server = pathlib.Path(__file__).resolve().parent / "mcp_shop.py"
+    settings["mcpServers"] = {"shop": {"command": sys.executable, "args": [str(server)], "trust": True}}
 (home / ".gemini" / "settings.json").write_text(json.dumps(settings))
 
 prompts = {
     "shell": 'Say the word. [[run_shell_command {"command": "echo konstruct", "description": "Say the word"}]]',
     "files": 'Look and write. [[read_file {"file_path": "hours.txt"}]] '
              '[[write_file {"file_path": "%s/new.txt", "content": "new\\n"}]]' % work,
+    "mcp": 'Ask the shop. [[mcp_shop_opening_hours {"city": "Paris"}]]',
     "failed": 'Look. [[read_file {"file_path": "missing.txt"}]]',
 }
 prompts["deny"] = prompts["shell"]
 shell = {"name": "run_shell_command", "arguments": {"command": "echo konstruct", "description": "Say the word"}}
 truth = {
     "shell": [shell | {"result": "konstruct", "success": True}],
+    "mcp": [{"name": "mcp_shop_opening_hours", "arguments": {"city": "Paris"},
+             "result": "Open from nine to five in Paris", "success": True}],
     "deny": [shell | {"success": False}],
     "files": [{"name": "read_file", "arguments": {"file_path": "hours.txt"}, "success": True},
               {"name": "write_file", "arguments": {"file_path": f"{work}/new.txt", "content": "new\n"},
@@ -53,7 +59,7 @@ truth = {
 }
 env = {k: v for k, v in os.environ.items() if not k.startswith(("OTEL_", "OPENAI", "ANTHROPIC"))} | {
     "HOME": str(home), "GEMINI_API_KEY": "recording", "GOOGLE_GEMINI_BASE_URL": os.environ["UPSTREAM"],
-    "GEMINI_CLI_TRUST_WORKSPACE": "true", "USER": "ann",
+    "GEMINI_CLI_TRUST_WORKSPACE": "true", "USER": "ann", "OTEL_NODE_RESOURCE_DETECTORS": "env",
     "GEMINI_SYSTEM_MD": str(home / "system.md"), "NO_BROWSER": "1"}
 program = folder / "node" / "agents" / "node_modules" / ".bin" / "gemini"
 command = [str(program), "-p", prompts[plain], "--approval-mode", "yolo", "--output-format", "json",
