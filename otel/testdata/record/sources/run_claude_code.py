@@ -72,7 +72,7 @@ env = {k: v for k, v in os.environ.items() if k not in ("OTEL_SERVICE_NAME", "OP
     "OTEL_LOGS_EXPORTER": "otlp", "OTEL_METRICS_EXPORTER": "otlp", "OTEL_TRACES_EXPORTER": "otlp",
     "OTEL_LOG_USER_PROMPTS": "1", "OTEL_LOG_TOOL_DETAILS": "1", "OTEL_LOG_TOOL_CONTENT": "1",
     "OTEL_LOGS_EXPORT_INTERVAL": "500", "OTEL_METRIC_EXPORT_INTERVAL": "1000", "OTEL_TRACES_EXPORT_INTERVAL": "500",
-    "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1", "DISABLE_AUTOUPDATER": "1", "OTEL_RESOURCE_ATTRIBUTES": "os.version=6.12,team.name=shop",
+    "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1", "DISABLE_AUTOUPDATER": "1", "ENABLE_TOOL_SEARCH": "false", "OTEL_RESOURCE_ATTRIBUTES": "os.version=6.12,team.name=shop",
     "USER": "ann",
 }
 if case.startswith("logs-only-"):  # what most people set
