@@ -61,8 +61,10 @@ func TestImportRules(t *testing.T) {
 		forbid(own, pure, database...)
 	}
 	// Programs beside an agent start with each call: what they import must not know the database, nor decide alone.
-	for _, what := range []string{"audit", "kb", "search", "access"} {
-		forbid(own, "client", append(database, module+"/"+what)...)
+	for _, who := range []string{"client", "hook", "cmd/konstruct-hook"} {
+		for _, what := range []string{"audit", "kb", "search", "access"} {
+			forbid(own, who, append(slices.Clone(database), module+"/"+what)...)
+		}
 	}
 	// Compliance reads no event, and export gets what it exports from its caller.
 	forbid(own, "compliance", module+"/audit", module+"/notary", module+"/kb", module+"/evidence")

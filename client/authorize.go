@@ -67,14 +67,15 @@ func (c *Client) Authorize(ctx context.Context, call ToolCall, can Limits) Verdi
 
 // LogCall keeps a call's event, with what its verdict says, redacted if this machine has the key.
 func (c *Client) LogCall(ctx context.Context, call ToolCall, v Verdict) error {
-	e, err := c.callEvent(call, v)
+	e, err := c.CallEvent(call, v)
 	if err != nil {
 		return errors.Join(err, c.spool.addLost(1, err, c.clock()))
 	}
 	return c.Log(ctx, e)
 }
 
-func (c *Client) callEvent(call ToolCall, v Verdict) (Event, error) {
+// CallEvent returns the event that LogCall keeps.
+func (c *Client) CallEvent(call ToolCall, v Verdict) (Event, error) {
 	e := call.Event()
 	maps.Copy(e.Metadata, v.Metadata)
 	if len(c.c.RedactKey) == 0 {
