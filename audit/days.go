@@ -20,7 +20,8 @@ type dailyRow struct {
 	model                                     *string
 	action                                    string
 	events, errors, inputTokens, outputTokens int64
-	latencies                                 []int32 // ascending
+	latencies                                 []int32  // ascending
+	cost                                      *float64 // of a run's event
 }
 
 // dailyStats reads daily statistics. Whole past days are computed once and cached in audit_days; other days are

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -28,26 +29,23 @@ type Run struct {
 	Steps     []*Step `json:"steps"`
 }
 
-const runSQL = storedSQL + ` AND e.id IN (SELECT audit_find_run($2, $3))` + sealsSQL + ` ORDER BY e.created_at, e.id`
+const runSQL = storedSQL + ` AND e.id IN (SELECT audit_find_run(r, $3) FROM unnest($2::text[]) r)` + sealsSQL +
+	` ORDER BY e.created_at, e.id LIMIT $3`
 
-// GetRun returns the events that name a run, by gen_ai.conversation.id or trace_id, as a tree. An event with a
-// parent_span_id is below the event with that span_id. Otherwise a tool call or retrieval is below the same agent's
-// last model call, and an acknowledgement or resolution is below its escalation. It fails with ErrNotFound if no event
-// names the run.
+// maxTraces is how many traces of a conversation are read; the events of further ones are those that name it.
+const maxTraces = 100
+
+// GetRun returns the events that name a run, by gen_ai.conversation.id or trace_id, as a tree, and those of the traces
+// that a conversation's events name. An event with a parent_span_id is below the event with that span_id. Otherwise a
+// tool call or retrieval is below the same agent's last model call, an acknowledgement or resolution is below its
+// escalation, and a further report of a call below the call. It fails with ErrNotFound if no event names the run.
 func GetRun(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, run string) (r Run, err error) {
 	if err := checkText("run", run, MaxName); err != nil {
 		return r, err
 	}
-	var events []StoredEvent
-	err = door.Query(ctx, tenant, runSQL, []any{tenant, run, MaxRun + 1}, func(rows pgx.Rows) error {
-		events, err = pgx.CollectRows(rows, scanStored)
-		return err
-	})
-	if err == nil && len(events) == 0 {
-		err = ErrNoRun
-	}
+	events, err := runEvents(ctx, door, tenant, run)
 	if err != nil {
-		return r, fmt.Errorf("audit: run %.80q: %w", run, err)
+		return r, err
 	}
 	r = Run{ID: run, Truncated: len(events) > MaxRun}
 	r.Events = min(len(events), MaxRun)
@@ -55,23 +53,70 @@ func GetRun(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, run stri
 	return r, nil
 }
 
+// runEvents returns a run's events, oldest first: MaxRun and one more at most.
+func runEvents(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, run string) (events []StoredEvent, err error) {
+	names := []string{run}
+	for {
+		err = door.Query(ctx, tenant, runSQL, []any{tenant, names, MaxRun + 1}, func(rows pgx.Rows) error {
+			events, err = pgx.CollectRows(rows, scanStored)
+			return err
+		})
+		if err == nil && len(events) == 0 {
+			err = ErrNoRun
+		}
+		if err != nil {
+			return nil, fmt.Errorf("audit: run %.80q: %w", run, err)
+		}
+		if len(names) > 1 || len(events) > MaxRun {
+			return events, nil
+		}
+		if names = append(names, tracesOf(events, run)...); len(names) == 1 {
+			return events, nil
+		}
+	}
+}
+
+// tracesOf returns the traces that events of a conversation name. A run by its trace has no others.
+func tracesOf(events []StoredEvent, run string) (traces []string) {
+	for i := range events {
+		var m struct {
+			Conversation string `json:"gen_ai.conversation.id"`
+			Trace        string `json:"trace_id"`
+		}
+		_ = json.Unmarshal(events[i].Metadata, &m) // names of another type are none
+		if m.Conversation == run && m.Trace != "" && m.Trace != run && !slices.Contains(traces, m.Trace) {
+			if traces = append(traces, m.Trace); len(traces) == maxTraces {
+				break
+			}
+		}
+	}
+	return traces
+}
+
 // links are the metadata keys that link an event to its parent.
 type links struct {
 	Span       string `json:"span_id"`
 	Parent     string `json:"parent_span_id"`
 	Escalation string `json:"konstruct.escalation.id"`
+	Completes  string `json:"konstruct.completes"` // the event of which this is a further report
 }
 
 // buildTree puts events, oldest first, below their parents.
 func buildTree(events []StoredEvent) (roots []*Step) {
 	steps := make([]Step, len(events))
 	named := make([]links, len(events))
-	spans, escalations := map[string]*Step{}, map[string]*Step{}
+	spans, escalations, reported := map[string]*Step{}, map[string]*Step{}, map[string]int{}
 	for i := range events {
 		steps[i].StoredEvent = events[i]
 		_ = json.Unmarshal(events[i].Metadata, &named[i]) // ignore keys of another type
-		if named[i].Span != "" && spans[named[i].Span] == nil {
+		if named[i].Span != "" && (spans[named[i].Span] == nil || named[i].Completes == "") {
 			spans[named[i].Span] = &steps[i]
+		}
+		reported[steps[i].ID.String()] = i
+	}
+	for i := range steps { // a log record does not know its call's parent; the span that reports it again does
+		if of, there := reported[named[i].Completes]; there && of != i && named[of].Parent == "" {
+			named[of].Parent = named[i].Parent
 		}
 	}
 	calls := map[uuid.UUID]*Step{} // each agent's last model call
@@ -83,6 +128,9 @@ func buildTree(events []StoredEvent) (roots []*Step) {
 			agent = *s.AgentID
 		}
 		parent := spans[named[i].Parent]
+		if of, there := reported[named[i].Completes]; there && of != i {
+			parent = &steps[of]
+		}
 		if parent == nil {
 			switch s.Action {
 			case ActionToolCall, ActionRetrieval:

@@ -26,6 +26,9 @@ type Stats struct {
 	InputTokens  int64      `json:"input_tokens"` // gen_ai.usage.input_tokens
 	OutputTokens int64      `json:"output_tokens"`
 	Cost         *float64   `json:"cost,omitempty"` // by Prices; nil if the model has no price
+	// ReportedCost is what calls of a run cost as their reports say, gen_ai.usage.cost; nil: no run is asked for, or none
+	// says it.
+	ReportedCost *float64 `json:"reported_cost,omitempty"`
 }
 
 // StatsFilter selects events and the columns by which they are grouped.
@@ -34,6 +37,7 @@ type StatsFilter struct {
 	By           []string  // any of day, agent, model, action
 	AgentID      uuid.UUID
 	Action       string
+	Run          string // a conversation or trace, as for GetRun; at most MaxRun events of it
 	Prices       Prices // used only if By has "model"
 }
 
@@ -114,8 +118,21 @@ func ComputeStats(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, f 
 		at.Events, at.Errors, at.InputTokens, at.OutputTokens = at.Events+p.events, at.Errors+p.errors, at.InputTokens+
 			p.inputTokens, at.OutputTokens+p.outputTokens
 		at.latencies = append(at.latencies, p.latencies...)
+		if p.cost != nil {
+			cost := *p.cost
+			if at.ReportedCost != nil {
+				cost += *at.ReportedCost
+			}
+			at.ReportedCost = &cost
+		}
 	}}
-	if err := d.read(ctx, f.Since, f.Until); err != nil {
+	var err error
+	if f.Run != "" {
+		err = d.readRun(ctx, f.Run, f.Since, f.Until)
+	} else {
+		err = d.read(ctx, f.Since, f.Until)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("audit: count events: %w", err)
 	}
 	if len(f.By) == 0 && len(groups) == 0 {

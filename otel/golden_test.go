@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"go.opentelemetry.io/collector/pdata/plog/plogotlp"
+	"go.opentelemetry.io/collector/pdata/ptrace"
 	"go.opentelemetry.io/collector/pdata/ptrace/ptraceotlp"
 
 	"github.com/konstruct/konstruct/otel"
@@ -19,34 +20,38 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
-// recorded returns the mapped records of an export's file.
-func recorded(t testing.TB, path string) iter.Seq[otel.Mapped] {
+// traces returns the spans of an export's file.
+func traces(t testing.TB, path string) ptrace.Traces {
+	t.Helper()
+	in := ptraceotlp.NewExportRequest()
+	decode(t, path, in.UnmarshalProto, in.UnmarshalJSON)
+	return in.Traces()
+}
+
+// decode reads an export's file in the encoding that its name says.
+func decode(t testing.TB, path string, asProto, asJSON func([]byte) error) {
 	t.Helper()
 	raw, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if strings.Contains(path, ".traces.") {
-		in := ptraceotlp.NewExportRequest()
+	if err == nil {
 		if filepath.Ext(path) == ".json" {
-			err = in.UnmarshalJSON(raw)
+			err = asJSON(raw)
 		} else {
-			err = in.UnmarshalProto(raw)
+			err = asProto(raw)
 		}
-		if err != nil {
-			t.Fatalf("%s: %v", path, err)
-		}
-		return otel.Spans(in.Traces(), otel.Options{})
-	}
-	in := plogotlp.NewExportRequest()
-	if filepath.Ext(path) == ".json" {
-		err = in.UnmarshalJSON(raw)
-	} else {
-		err = in.UnmarshalProto(raw)
 	}
 	if err != nil {
 		t.Fatalf("%s: %v", path, err)
 	}
+}
+
+// recorded returns the mapped records of an export's file.
+func recorded(t testing.TB, path string) iter.Seq[otel.Mapped] {
+	t.Helper()
+	if strings.Contains(path, ".traces.") {
+		return otel.Spans(traces(t, path), otel.Options{})
+	}
+	in := plogotlp.NewExportRequest()
+	decode(t, path, in.UnmarshalProto, in.UnmarshalJSON)
 	return otel.Logs(in.Logs(), otel.Options{})
 }
 

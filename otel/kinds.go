@@ -128,13 +128,8 @@ func (r *record) kind() string {
 		return audit.ActionLLMCall
 	case r.has(agentName) && (r.has(inputMessages) || r.has(output)):
 		return ActionAgentRun
-	case r.langfuseTrace():
-		return ActionStep
+	case r.from.scopeName == "com.anthropic.claude_code.tracing", strings.HasPrefix(r.from.scopeName, "langfuse"):
+		return ActionStep // of these scopes every span is the agent's, and others hang below it
 	}
 	return ""
-}
-
-// langfuseTrace reports whether a span without a type was made by Langfuse's SDK.
-func (r *record) langfuseTrace() bool {
-	return strings.HasPrefix(r.from.scopeName, "langfuse")
 }

@@ -192,6 +192,7 @@ func (s *Server) events() {
 			By     []string `query:"by,explode" enum:"day,agent,model,action" maxItems:"4" doc:"Groups"`
 			Agent  string   `query:"agent_id" format:"uuid"`
 			Action string   `query:"action_type" maxLength:"1024"`
+			Run    string   `query:"run" maxLength:"1024" doc:"A conversation or trace"`
 		}) (*Response[List[audit.Stats]], error) {
 			e := EventFilter{Since: in.Since, Until: in.Until, Agent: in.Agent, Action: in.Action}
 			f, err := e.filter(w)
@@ -200,7 +201,7 @@ func (s *Server) events() {
 			}
 			figures, err := s.tenant(w).Events().
 				Stats(ctx, audit.StatsFilter{Since: f.Since, Until: f.Until, By: in.By, AgentID: f.AgentID,
-					Action: f.Action})
+					Action: f.Action, Run: in.Run})
 			return &Response[List[audit.Stats]]{List[audit.Stats]{Items: figures}}, err
 		})
 }

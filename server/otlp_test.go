@@ -24,6 +24,7 @@ import (
 
 	"github.com/konstruct/konstruct/access"
 	"github.com/konstruct/konstruct/audit"
+	"github.com/konstruct/konstruct/otel"
 	"github.com/konstruct/konstruct/server"
 )
 
@@ -179,6 +180,81 @@ func TestTokensStandOnce(t *testing.T) {
 						all.Events, all.Errors, all.InputTokens, all.OutputTokens, calls, in, out)
 				}
 			})
+		}
+	}
+}
+
+// TestARunIsItsTrace holds the tree of a run against the parents of the spans that were sent, where the log records came
+// first and where the spans did, and its statistics against the provider's total.
+func TestARunIsItsTrace(t *testing.T) {
+	w := serve(t)
+	cases, truths := recordings(t)
+	const name = "claude-code/subagent"
+	for _, reversed := range []bool{false, true} {
+		tenant := uuid.New()
+		key := w.key(tenant, access.EventsWrite)
+		files := slices.Clone(cases[name])
+		if reversed {
+			slices.Reverse(files)
+		}
+		for _, f := range files {
+			w.sendRecording(key, f)
+		}
+		events, err := w.k.Tenant(tenant).Events().List(t.Context(), audit.Filter{Limit: 1000})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var session struct {
+			ID string `json:"gen_ai.conversation.id"`
+		}
+		events = slices.DeleteFunc(events, func(e audit.StoredEvent) bool { return e.Action == audit.ActionKeyCreated })
+		if err := json.Unmarshal(events[0].Metadata, &session); err != nil || session.ID == "" {
+			t.Fatalf("the first event has no session: %v %s", err, events[0].Metadata)
+		}
+		run, err := w.k.Tenant(tenant).Events().Run(t.Context(), session.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if run.Events != len(events) {
+			t.Errorf("the run has %d of %d events", run.Events, len(events))
+		}
+		spans := 0
+		var walk func(above string, steps []*audit.Step)
+		walk = func(above string, steps []*audit.Step) {
+			for _, s := range steps {
+				var m struct {
+					Span   string `json:"span_id"`
+					Parent string `json:"parent_span_id"`
+				}
+				if err := json.Unmarshal(s.Metadata, &m); err != nil {
+					t.Fatal(err)
+				}
+				if m.Parent != "" && s.Action != otel.ActionDetails {
+					if spans++; m.Parent != above {
+						t.Errorf("%s of span %q is below %q; its parent is %s", s.Action, m.Span, above, m.Parent)
+					}
+				}
+				if m.Span == "" {
+					m.Span = above
+				}
+				walk(m.Span, s.Steps)
+			}
+		}
+		walk("", run.Steps)
+		if spans < 4 {
+			t.Errorf("the run has %d spans with a parent", spans)
+		}
+		stats, err := w.k.Tenant(tenant).Events().Stats(t.Context(), audit.StatsFilter{Run: session.ID})
+		if err != nil || len(stats) != 1 {
+			t.Fatalf("%d groups: %v", len(stats), err)
+		}
+		var in, out int64
+		for _, c := range truths[name].Calls {
+			in, out = in+c.InputTokens, out+c.OutputTokens
+		}
+		if stats[0].InputTokens != in || stats[0].OutputTokens != out || stats[0].ReportedCost == nil {
+			t.Errorf("the run has %d+%d tokens and cost %v; the provider's total is %d+%d", stats[0].InputTokens,
+				stats[0].OutputTokens, stats[0].ReportedCost, in, out)
 		}
 	}
 }

@@ -130,10 +130,11 @@ func (r auditSearchCmd) Run(ctx context.Context, a *app) error {
 type auditStatsCmd struct {
 	tenantFlag
 	By     []string  `help:"Group by day, agent, model, action; several with commas." default:"day,model"`
-	Since  string    `help:"From this time on (RFC 3339), or this long ago (24h)." default:"168h" placeholder:"TIME"`
+	Since  string    `help:"From this time on (RFC 3339), or this long ago; else 168h." placeholder:"TIME"`
 	Until  string    `help:"Before this time." placeholder:"TIME"`
 	Agent  uuid.UUID `help:"Only this agent's." placeholder:"UUID"`
 	Action string    `help:"Only of this type."`
+	OfRun  string    `name:"run" help:"Only of this conversation or trace, of whatever time." placeholder:"ID"`
 
 	Prices string `help:"JSON file of what a million tokens of a model cost." placeholder:"FILE"`
 }
@@ -148,8 +149,11 @@ func (auditStatsCmd) Help() string {
 
 // Run prints the statistics.
 func (r auditStatsCmd) Run(ctx context.Context, a *app) error {
-	f := audit.StatsFilter{By: r.By, AgentID: r.Agent, Action: r.Action}
+	f := audit.StatsFilter{By: r.By, AgentID: r.Agent, Action: r.Action, Run: r.OfRun}
 	var err error
+	if r.Since == "" && r.OfRun == "" {
+		r.Since = "168h"
+	}
 	if f.Since, f.Until, err = timeRange(r.Since, r.Until); err != nil {
 		return err
 	}
@@ -190,6 +194,9 @@ func statsCells(g audit.Stats) []string {
 		agent = g.AgentID.String()
 	}
 	cost := ""
+	if g.Cost == nil {
+		g.Cost = g.ReportedCost // what the calls of a run say themselves
+	}
 	if g.Cost != nil {
 		cost = strconv.FormatFloat(*g.Cost, 'f', 4, 64)
 	}
