@@ -93,7 +93,14 @@ SOURCES = {
     "langfuse-js": {"script": "run_langfuse.mjs", "venv": "js", "cases": {"types": LANGFUSE}},
     "openllmetry-v040": {
         "script": "run_openllmetry.py", "venv": "openllmetry-v040",
-        "cases": {"openai_" + c: {} for c in CALLS} | {"anthropic_" + c: {} for c in ("tools", "stream")}
+        "cases": {"openai_" + c: {} for c in CALLS if c != "responses"}
+        | {"anthropic_" + c: {} for c in ("tools", "stream")}
         | {"decorators_run": {}},
+    },
+    "otel-genai": {
+        "script": "run_otel_genai.py", "venv": "otel-genai",
+        "cases": {c: LATEST | {CAPTURE: "SPAN_AND_EVENT"} for c in (
+            "agents", "google-tools", "google-stream", "google-error")}
+        | {"google-tools-no-opt-in": {CAPTURE: "true"}},
     },
 }
