@@ -99,6 +99,12 @@ func Open(c Config) (*Client, error) {
 	return k, nil
 }
 
+// Folder returns the spool's folder.
+func (c *Client) Folder() string { return c.spool.dir }
+
+// Redacts reports whether this machine has the key to redact events before it keeps them.
+func (c *Client) Redacts() bool { return len(c.c.RedactKey) > 0 }
+
 // Log keeps one event; see LogBatch.
 func (c *Client) Log(ctx context.Context, e Event) error { return c.LogBatch(ctx, []Event{e}) }
 

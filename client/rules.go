@@ -188,3 +188,11 @@ func (c *Client) redactEvent(r *ruleSets, both [2]toolrule.Decision, e Event) (E
 	}
 	return e, nil
 }
+
+// Decide returns what becomes of a call, by the stricter of the service's rules and the local ones. With an error some
+// rules are not known, and the decision is that of the others. It asks nobody.
+func (c *Client) Decide(ctx context.Context, call toolrule.Call) (toolrule.Decision, error) {
+	sets := c.loadRules(ctx)
+	d, _ := sets.decide(call)
+	return d, sets.problem
+}

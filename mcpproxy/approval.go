@@ -21,20 +21,6 @@ const (
 	maxApprovals  = 1000
 )
 
-// Approves reports whether the words of a resolution let the call pass: their first word is allow, allowed, approve,
-// approved or yes, in any case. Everything else denies it.
-func Approves(words string) bool {
-	first := strings.ToLower(strings.TrimSpace(words))
-	if end := strings.IndexFunc(first, func(r rune) bool { return r < 'a' || r > 'z' }); end >= 0 {
-		first = first[:end]
-	}
-	switch first {
-	case "allow", "allowed", "approve", "approved", "yes":
-		return true
-	}
-	return false
-}
-
 // decide records a denied call, or waits for a person's answer.
 func (s *Session) decide(ctx context.Context, c *call, progress func([]byte)) Verdict {
 	if c.decision.Action == toolrule.Ask {
@@ -119,7 +105,7 @@ func (s *Session) ask(ctx context.Context, c *call, progress func([]byte)) {
 	switch {
 	case found != nil:
 		c.approval.by, c.approval.words, c.approval.decision = found.By, found.Decision, toolrule.Deny
-		if Approves(found.Decision) {
+		if toolrule.Approves(found.Decision) {
 			c.approval.decision = toolrule.Allow
 		}
 	case s.stopReason(c) != "" || ctx.Err() != nil:
@@ -167,14 +153,14 @@ func (s *Session) await(ctx context.Context, c *call, escalation uuid.UUID, prog
 	}
 	within, done := context.WithTimeout(context.WithoutCancel(ctx), recordTime)
 	defer done()
-	if err := s.c.Trail.Close(within, escalation, closing(why)); err != nil {
+	if err := s.c.Trail.Cancel(within, escalation, why); err != nil {
 		s.c.Logger.Warn("an escalation that nobody needs to answer stays open", "escalation", escalation, "error", err)
 	}
 	if s.stopReason(c) == "" { // answered at the last moment?
 		soon, end := context.WithTimeout(within, time.Second)
 		defer end()
 		if found, err := s.c.Trail.Await(soon, escalation); err == nil && found != nil &&
-			found.Decision != closing(why) {
+			found.Decision != Cancelled+why {
 			return found
 		}
 	}
@@ -198,9 +184,6 @@ func (s *Session) answer(ctx context.Context, escalation uuid.UUID) *Resolution 
 	}
 	return nil
 }
-
-// closing is the decision with which the proxy itself resolves an escalation. It approves nothing.
-func closing(why string) string { return "closed: " + why }
 
 // escalation returns the event that asks a person about a call.
 func (s *Session) escalation(c *call) (audit.Event, error) {

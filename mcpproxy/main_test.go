@@ -105,13 +105,13 @@ func (r *trail) Await(ctx context.Context, id uuid.UUID) (*mcpproxy.Resolution, 
 	}
 }
 
-func (r *trail) Close(_ context.Context, id uuid.UUID, decision string) error {
+func (r *trail) Cancel(_ context.Context, id uuid.UUID, reason string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed == nil {
 		r.closed = map[uuid.UUID]string{}
 	}
-	r.closed[id] = decision
+	r.closed[id] = reason
 	return nil
 }
 
@@ -284,7 +284,7 @@ func rules(t *testing.T, raw string) *toolrule.Set {
 }
 
 func withRules(t *testing.T, raw string) func(*mcpproxy.Stdio) {
-	return func(c *mcpproxy.Stdio) { c.Rules = rules(t, raw) }
+	return func(c *mcpproxy.Stdio) { c.Decide = rules(t, raw).Decide }
 }
 
 // proxyCommand runs a proxy in a process of its own, which a test may kill.

@@ -112,7 +112,7 @@ func TestAWaitEnds(t *testing.T) {
 		all := p.trail.recorded()
 		if !r.IsError || !strings.Contains(textOf(r), "nobody answered within 1s") ||
 			metadata(t, all[1])["tool_approval.decision"] != "expired" ||
-			p.trail.closed[all[0].ID] != "closed: nobody answered within 1s" {
+			p.trail.closed[all[0].ID] != "nobody answered within 1s" {
 			t.Errorf("%s %s %v", textOf(r), all[1].Metadata, p.trail.closed)
 		}
 	})

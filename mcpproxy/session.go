@@ -37,6 +37,9 @@ type Resolution struct {
 	Decision string
 }
 
+// Cancelled is how the decision of an escalation begins that nobody needs to answer any more. It approves nothing.
+const Cancelled = "cancelled: "
+
 // Trail is where the proxy's events go. The service writes to its tenant's trail; a proxy on a user's machine sends to
 // a service or a spool.
 type Trail interface {
@@ -47,9 +50,9 @@ type Trail interface {
 	// Await returns how an escalation is resolved once it is, or nil or an error when ctx ends. An error before that is
 	// temporary.
 	Await(ctx context.Context, escalation uuid.UUID) (*Resolution, error)
-	// Close resolves an escalation, with this decision, that nobody needs to answer any more. It does nothing if it is
-	// resolved already.
-	Close(ctx context.Context, escalation uuid.UUID, decision string) error
+	// Cancel resolves an escalation that nobody needs to answer any more, with Cancelled and the reason. It does
+	// nothing if it is resolved already.
+	Cancel(ctx context.Context, escalation uuid.UUID, reason string) error
 }
 
 // Config configures the sessions of one client with one server.
@@ -57,10 +60,11 @@ type Config struct {
 	// Server is the name of the server in rules and records, which the operator gives.
 	Server    string
 	Transport string // OpenTelemetry's network.transport: "pipe" or "tcp"
-	Rules     *toolrule.Set
-	Trail     Trail
-	AgentID   uuid.UUID // zero: none
-	UserID    string
+	// Decide says what becomes of a tool call; nil allows all.
+	Decide  func(toolrule.Call) toolrule.Decision
+	Trail   Trail
+	AgentID uuid.UUID // zero: none
+	UserID  string
 	// Conversation is gen_ai.conversation.id of calls that name no trace.
 	Conversation string
 	Logger       *slog.Logger
@@ -182,8 +186,8 @@ func (s *Session) receive(m *message) (c *call, drop bool, err error) {
 	if c, err = readCall(m); err != nil {
 		return nil, false, err
 	}
-	if m.method == "tools/call" {
-		c.decision = s.c.Rules.Decide(toolrule.Call{Server: s.c.Server, Tool: c.name, Arguments: c.args})
+	if c.decision.Rule = -1; m.method == "tools/call" && s.c.Decide != nil {
+		c.decision = s.c.Decide(toolrule.Call{Server: s.c.Server, Tool: c.name, Arguments: c.args})
 		s.applyApproval(c)
 	}
 	c.held = c.decision.Action != "" && c.decision.Action != toolrule.Allow

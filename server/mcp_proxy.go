@@ -20,9 +20,6 @@ import (
 // mcpProxyPath is the path below which the configured MCP servers are, each by its name.
 const mcpProxyPath = "/mcp/proxy/"
 
-// mcpProxyBy is who resolves an escalation that nobody needs to answer any more.
-const mcpProxyBy = "konstruct mcp-proxy"
-
 // credentialEvery is how often the credential of a long request is checked again.
 const credentialEvery = 5 * time.Second
 
@@ -84,7 +81,7 @@ func (s *Server) serveMCP(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("No-Gzip-Compression", "1") // gzhttp's: a stream is passed as it comes
 	caller := mcpproxy.Caller{ID: who.Tenant.String() + " " + who.Credential.String(),
-		Config: mcpproxy.Config{Rules: s.tenant(who).ToolRules(), Trail: mcpTrail{s, who}, AgentID: who.Agent,
+		Config: mcpproxy.Config{Decide: s.tenant(who).ToolRules().Decide, Trail: mcpTrail{s, who}, AgentID: who.Agent,
 			Logger: s.logger},
 		Admit: func(ctx context.Context, calls int) error {
 			return s.meter.SetCapacity(ctx, who, access.Events, calls, "events")
@@ -156,9 +153,9 @@ func (t mcpTrail) Await(ctx context.Context, escalation uuid.UUID) (*mcpproxy.Re
 	return r, nil
 }
 
-// Close implements mcpproxy.Trail.
-func (t mcpTrail) Close(ctx context.Context, escalation uuid.UUID, decision string) error {
-	_, err := t.s.tenant(t.who).Escalations().Resolve(ctx, escalation, mcpProxyBy, decision)
+// Cancel implements mcpproxy.Trail.
+func (t mcpTrail) Cancel(ctx context.Context, escalation uuid.UUID, reason string) error {
+	_, err := t.s.tenant(t.who).Escalations().Resolve(ctx, escalation, t.who.Name, mcpproxy.Cancelled+reason)
 	if errors.Is(err, audit.ErrResolved) {
 		return nil
 	}

@@ -85,7 +85,7 @@ func readPrivateFile(path string) ([]byte, error) {
 // for it.
 func needsNoEnvFile(command string) bool {
 	name, _, _ := strings.Cut(command, " ")
-	return slices.Contains([]string{"init", "version", "verify", "completion", "man"}, name)
+	return slices.Contains([]string{"init", "version", "verify", "completion", "man", "mcp-proxy"}, name)
 }
 
 // fromEnvFile tells a user who can't connect which file the connection URLs are from.

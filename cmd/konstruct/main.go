@@ -50,6 +50,7 @@ type cli struct {
 	KB      kbCmd         `cmd:"" group:"kb" name:"kb" help:"Ingest documents, search them, manage jobs."`
 	Model   modelCmd      `cmd:"" group:"kb" help:"Fetch or import the local embedding model."`
 	Serve   serveCmd      `cmd:"" group:"run" help:"Serve the HTTP API."`
+	MCP     mcpProxyCmd   `cmd:"" group:"run" name:"mcp-proxy" help:"Record an MCP server's calls, over stdio."`
 	Key     keyCmd        `cmd:"" group:"run" help:"Create, list, rotate and revoke API keys."`
 	User    userCmd       `cmd:"" group:"run" help:"Add, list and remove users of the identity provider."`
 	Migrate migrateCmd    `cmd:"" group:"run" help:"Migrate the schema and show its version."`
@@ -101,6 +102,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int
 		return 0
 	}
 	fail := func(err error) int {
+		if child := childExit(0); errors.As(err, &child) {
+			return int(child)
+		}
 		code := exitCode(err)
 		var c coded
 		if errors.As(err, &c) {

@@ -8,10 +8,12 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/konstruct/konstruct/internal/devpg"
+	"github.com/konstruct/konstruct/internal/mcptest"
 	"github.com/konstruct/konstruct/internal/testkit"
 	"github.com/konstruct/konstruct/tenantdb"
 )
@@ -21,7 +23,10 @@ type suite struct{ m *testing.M }
 
 func (s suite) Run() int { return testkit.Run(s.m) }
 
-func TestMain(m *testing.M) { testscript.Main(suite{m}, map[string]func(){"konstruct": main}) }
+func TestMain(m *testing.M) {
+	testscript.Main(suite{m}, map[string]func(){"konstruct": main,
+		"mcp-server": mcptest.Main, "mcp-client": mcptest.ClientMain})
+}
 
 // TestScripts runs what a person would type, each script on a database of its own.
 func TestScripts(t *testing.T) {
@@ -105,6 +110,24 @@ func TestScripts(t *testing.T) {
 						}
 						ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[1])), &found))
 						ts.Setenv(args[0], found.Hits[0].ChunkID)
+					},
+					// eventually TEXT COMMAND…: runs a command until its output has the text.
+					"eventually": func(ts *testscript.TestScript, _ bool, args []string) {
+						for end := time.Now().Add(30 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+							if err := ts.Exec(args[1], args[2:]...); err == nil &&
+								strings.Contains(ts.ReadFile("stdout"), args[0]) {
+								return
+							}
+							if time.Now().After(end) {
+								ts.Fatalf("%q never says %q: %s", args[1:], args[0], ts.ReadFile("stdout"))
+							}
+						}
+					},
+					// escalation NAME FILE: puts the id of the first escalation of a list into a variable.
+					"escalation": func(ts *testscript.TestScript, _ bool, args []string) {
+						var list []struct{ ID string }
+						ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[1])), &list))
+						ts.Setenv(args[0], list[0].ID)
 					},
 					// capture NAME FILE: puts the last line of a file into a variable.
 					"capture": func(ts *testscript.TestScript, _ bool, args []string) {
