@@ -155,7 +155,8 @@ func (a *account) refresh(ctx context.Context, t *audit.Trail, tenant uuid.UUID,
 	day := now.UTC().Truncate(24 * time.Hour)
 	a.used = now
 	if !a.day.Equal(day) {
-		*a = account{day: day, cut: day, running: a.running, used: now}
+		a.day, a.cut, a.read = day, day, time.Time{}
+		a.settled, a.recent, a.own = audit.ModelUsage{}, audit.ModelUsage{}, nil
 	}
 	if now.Sub(a.read) < usageTTL {
 		return nil

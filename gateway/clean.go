@@ -56,7 +56,7 @@ func depth(raw []byte) (most int) {
 	return most
 }
 
-// clean replaces what PostgreSQL's text can't hold, and reports whether there was any: bytes that are no UTF-8, and NUL.
+// clean replaces what PostgreSQL's text can't hold, bytes that are no UTF-8 and NUL, and reports whether there was any.
 func clean(s string) (string, bool) {
 	if utf8.ValidString(s) && strings.IndexByte(s, 0) < 0 {
 		return s, false

@@ -29,7 +29,7 @@ type Config struct {
 	Prices map[string]Price `json:"prices,omitempty"`
 	// ConnectTimeout is how long a connection, with TLS, may take; default 10s.
 	ConnectTimeout Duration `json:"connect_timeout,omitempty"`
-	// FirstByteTimeout is how long an upstream may take until its response begins; default 10m, as the vendors' clients.
+	// FirstByteTimeout is how long an upstream may take until its response begins; default 10m, as vendors' clients.
 	FirstByteTimeout Duration `json:"first_byte_timeout,omitempty"`
 	// IdleTimeout is how long an upstream may send nothing within a response; default 5m.
 	IdleTimeout Duration `json:"idle_timeout,omitempty"`

@@ -64,7 +64,8 @@ func decode(encoding string, from io.Reader, take func([]byte)) error {
 		r = brotli.NewReader(from)
 	case "zstd":
 		var z *zstd.Decoder
-		if z, err = zstd.NewReader(from, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(64<<20)); err == nil {
+		z, err = zstd.NewReader(from, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(64<<20))
+		if err == nil {
 			defer z.Close()
 			r = z
 		}

@@ -90,16 +90,16 @@ func TestCallsAreRecorded(t *testing.T) {
 			t.Fatalf("%s: %d %s %v", o.name, r.StatusCode, r.body, r.err)
 		}
 		e := w.call(i + 1) // it is there at once: see TestStreamsEndAfterTheirEvent
-		if text(e.Input) != question || text(e.Output) != llmfake.Text || *e.AgentID != bot || text(e.UserID) != "ada" ||
-			e.LatencyMS == nil && o.streams() {
+		if text(e.Input) != question || text(e.Output) != llmfake.Text || *e.AgentID != bot ||
+			text(e.UserID) != "ada" || e.LatencyMS == nil && o.streams() {
 			t.Errorf("%s: %s %s %v %v", o.name, text(e.Input), text(e.Output), e.AgentID, text(e.UserID))
 		}
 		want := map[string]any{"gen_ai.operation.name": "chat", "gen_ai.request.model": o.model(),
 			"gen_ai.provider.name": o.provider(), "konstruct.gateway.upstream": o.provider(),
 			"gen_ai.usage.input_tokens": llmfake.Input, "gen_ai.usage.output_tokens": llmfake.Output,
-			"gen_ai.usage.cache_read.input_tokens":  llmfake.CacheRead,
-			"gen_ai.usage.cache_write.input_tokens": llmfake.Written,
-			"gen_ai.usage.reasoning.output_tokens":  llmfake.Reasoning, "http.response.status_code": 200,
+			"gen_ai.usage.cache_read.input_tokens":     llmfake.CacheRead,
+			"gen_ai.usage.cache_creation.input_tokens": llmfake.Written,
+			"gen_ai.usage.reasoning.output_tokens":     llmfake.Reasoning, "http.response.status_code": 200,
 			"gen_ai.request.temperature": 0.25, "error.type": nil, "konstruct.gateway.usage": nil,
 			"gen_ai.output.messages": nil, "gen_ai.input.messages": nil, "server.address": "127.0.0.1",
 			"konstruct.gateway.tokens": llmfake.Input + llmfake.Output, "konstruct.gateway.lost": nil,
@@ -159,10 +159,12 @@ func TestConversationsAreRecorded(t *testing.T) {
 	w := start(t, settings{})
 	result := "21 degrees"
 	for i, c := range []struct{ path, body string }{
-		{chatPath, `{"model":"gpt-fake-5","messages":[{"role":"user","content":"Weather?"},{"role":"assistant","content":null,
-			"tool_calls":[{"id":"c1","type":"function","function":{"name":"get_weather","arguments":"{\"city\":\"Köln\"}"}}]},
+		{chatPath, `{"model":"gpt-fake-5","messages":[{"role":"user","content":"Weather?"},
+			{"role":"assistant","content":null,"tool_calls":[{"id":"c1","type":"function",
+			"function":{"name":"get_weather","arguments":"{\"city\":\"Köln\"}"}}]},
 			{"role":"tool","tool_call_id":"c1","content":"21 degrees"}]}`},
-		{responsesPath, `{"model":"gpt-fake-5","input":[{"role":"user","content":[{"type":"input_text","text":"Weather?"}]},
+		{responsesPath, `{"model":"gpt-fake-5","input":[{"role":"user",
+			"content":[{"type":"input_text","text":"Weather?"}]},
 			{"type":"function_call","call_id":"c1","name":"get_weather","arguments":"{\"city\":\"Köln\"}"},
 			{"type":"function_call_output","call_id":"c1","output":"21 degrees"}]}`},
 		{messagesPath, `{"model":"claude-fake-5","max_tokens":9,"messages":[{"role":"user","content":"Weather?"},

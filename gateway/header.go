@@ -64,8 +64,8 @@ func (x *exchange) requestHeaders() (http.Header, error) {
 	}
 	if h.Get("Authorization") == "" && h.Get("X-Api-Key") == "" {
 		return nil, &Refusal{Status: http.StatusUnauthorized, Code: "invalid_api_key", Final: true,
-			Message: "Upstream " + x.up.Name + " has no key here: send your own where your client sends keys, and the " +
-				"Konstruct key (kst_…) in the header " + KeyHeader + "."}
+			Message: "Upstream " + x.up.Name + " has no key here: send your own where your client sends keys, and " +
+				"the Konstruct key (kst_…) in the header " + KeyHeader + "."}
 	}
 	if x.q.stream {
 		h.Set("Accept-Encoding", "identity") // so that the last event can be held

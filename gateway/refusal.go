@@ -145,7 +145,8 @@ func (r *refusals) log(f refused, calls int) {
 	}
 	raw, err := json.Marshal(m)
 	if err == nil {
-		e := audit.Event{AgentID: f.who.Agent, Action: audit.ActionModelRefused, Output: cleaned(f.reason), Metadata: raw}
+		e := audit.Event{AgentID: f.who.Agent, Action: audit.ActionModelRefused, Output: cleaned(f.reason),
+			Metadata: raw}
 		_, err = r.trail.Log(ctx, f.who.Tenant, e.OfService())
 	}
 	if err != nil {

@@ -106,7 +106,7 @@ func (u *usage) record(m audit.Metadata) {
 		told bool
 	}{{"gen_ai.usage.input_tokens", u.input, u.hasInput}, {"gen_ai.usage.output_tokens", u.output, u.hasOutput},
 		{"gen_ai.usage.cache_read.input_tokens", u.cacheRead, u.hasRead},
-		{"gen_ai.usage.cache_write.input_tokens", u.cacheWrite, u.hasWrite},
+		{"gen_ai.usage.cache_creation.input_tokens", u.cacheWrite, u.hasWrite},
 		{"gen_ai.usage.reasoning.output_tokens", u.reasoning, u.hasReasoning}} {
 		if t.told {
 			m[t.name] = t.n

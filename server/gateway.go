@@ -21,7 +21,7 @@ const (
 
 const (
 	maxPrompt = 32 << 20 // bytes of a call of a model
-	// weightPrompt is the memory that a byte of it needs: read whole, copied once as its members are found, and decoded.
+	// weightPrompt is the memory that a byte of it needs: read whole, its members copied, and decoded.
 	weightPrompt = 3
 )
 
@@ -54,8 +54,8 @@ func vendorCredential(r *http.Request) (string, error) {
 			return credential, nil
 		}
 	}
-	return "", problem(http.StatusUnauthorized, "header.Authorization: there is no Konstruct key: send it (kst_…) in the "+
-		"place of your provider's key, as Authorization: Bearer or x-api-key, or beside your provider's key as %s",
+	return "", problem(http.StatusUnauthorized, "header.Authorization: there is no Konstruct key: send it (kst_…) "+
+		"in the place of your provider's key, as Authorization: Bearer or x-api-key, or beside that key as %s",
 		gateway.KeyHeader)
 }
 

@@ -77,7 +77,7 @@ type serverSettings struct {
 	OTLPGRPCListen string `name:"otlp-grpc-listen" help:"Address of OTLP over gRPC; none by default." placeholder:"ADDR"`
 	DebugListen    string `help:"Loopback address of serve's profiles; none by default." placeholder:"ADDR"`
 
-	GatewayFile string `help:"File of the upstreams and prices of language models (docs/gateway.md)." placeholder:"FILE"`
+	GatewayFile string `help:"File of language models' upstreams and prices (docs/gateway.md)." placeholder:"FILE"`
 
 	MCPServersFile string `name:"mcp-servers-file" aliases:"mcp-servers" help:"File of MCP servers." placeholder:"FILE"`
 

@@ -11,15 +11,16 @@ const responseUsage = `{"input_tokens":2006,"input_tokens_details":{"cached_toke
 // responses answers as the Responses API.
 func (s *script) responses() {
 	body := func(status, output, usage string) string {
-		return `{"id":"resp_fake","object":"response","created_at":1767225600,"status":"` + status + `","background":false,` +
-			`"error":null,"incomplete_details":null,"instructions":null,"max_output_tokens":null,` +
+		return `{"id":"resp_fake","object":"response","created_at":1767225600,"status":"` + status + `",` +
+			`"background":false,"error":null,"incomplete_details":null,"instructions":null,"max_output_tokens":null,` +
 			`"model":"gpt-fake-5-2026-01-01","output":[` + output + `],"parallel_tool_calls":true,` +
 			`"previous_response_id":null,"reasoning":{"effort":"medium","summary":null},"service_tier":"default",` +
 			`"store":false,"temperature":1.0,"text":{"format":{"type":"text"}},"tool_choice":"auto","tools":[],` +
 			`"top_p":1.0,"truncation":"disabled","usage":` + usage + `,"user":null,"metadata":{}}`
 	}
 	message := func(status, text string) string {
-		return `{"id":"msg_fake","type":"message","status":"` + status + `","role":"assistant","content":[` + text + `]}`
+		return `{"id":"msg_fake","type":"message","status":"` + status + `","role":"assistant","content":[` +
+			text + `]}`
 	}
 	text := func(t string) string {
 		return `{"type":"output_text","annotations":[],"logprobs":[],"text":` + quoted(t) + `}`

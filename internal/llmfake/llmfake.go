@@ -130,7 +130,7 @@ func (u *Upstream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	how := r.Header.Get("X-Fake")
-	if u.broken(w, anthropic, how) {
+	if u.broken(w, r, anthropic, how) {
 		return
 	}
 	s := &script{u: u, w: w, r: r, how: how, q: &q}
@@ -151,7 +151,7 @@ func (u *Upstream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // broken answers as an upstream that does not work.
-func (u *Upstream) broken(w http.ResponseWriter, anthropic bool, how string) bool {
+func (u *Upstream) broken(w http.ResponseWriter, r *http.Request, anthropic bool, how string) bool {
 	switch how {
 	case "429":
 		w.Header().Set("Retry-After", "7")
@@ -171,11 +171,19 @@ func (u *Upstream) broken(w http.ResponseWriter, anthropic bool, how string) boo
 		w.Header().Set("Location", "https://attacker.example/steal")
 		w.WriteHeader(307)
 	case "silent":
-		time.Sleep(u.Stall)
+		u.stall(r)
 	default:
 		return false
 	}
 	return true
+}
+
+// stall is silent until the caller leaves.
+func (u *Upstream) stall(r *http.Request) {
+	select {
+	case <-r.Context().Done():
+	case <-time.After(u.Stall):
+	}
 }
 
 func (u *Upstream) fail(w http.ResponseWriter, anthropic bool, status int, code, text string) {
@@ -196,6 +204,6 @@ func (u *Upstream) models(w http.ResponseWriter, anthropic bool) {
 			`"created_at":"2026-01-01T00:00:00Z"}],"has_more":false,"first_id":"claude-fake-5","last_id":"claude-fake-5"}`)
 		return
 	}
-	fmt.Fprint(w, `{"object":"list","data":[{"id":"gpt-fake-5","object":"model","created":1767225600,"owned_by":"fake"},`+
-		`{"id":"embed-fake","object":"model","created":1767225600,"owned_by":"fake"}]}`)
+	fmt.Fprint(w, `{"object":"list","data":[{"id":"gpt-fake-5","object":"model","created":1767225600,`+
+		`"owned_by":"fake"},{"id":"embed-fake","object":"model","created":1767225600,"owned_by":"fake"}]}`)
 }

@@ -76,10 +76,7 @@ func (s *script) stream(events []string) {
 			case "end-early":
 				return
 			case "stall":
-				select {
-				case <-s.r.Context().Done():
-				case <-time.After(s.u.Stall):
-				}
+				s.u.stall(s.r)
 			case "bytes": // one byte at a time
 				for _, e := range events[i:] {
 					for n := range len(e) {
@@ -137,7 +134,8 @@ func (s *script) chat() {
 					`{"name":"get_weather","arguments":""}}]}`, "null"))
 				continue
 			}
-			events = append(events, delta(`{"tool_calls":[{"index":0,"function":{"arguments":`+quoted(a)+`}}]}`, "null"))
+			piece := `{"tool_calls":[{"index":0,"function":{"arguments":` + quoted(a) + `}}]}`
+			events = append(events, delta(piece, "null"))
 		}
 	} else {
 		for _, word := range words() {
