@@ -33,7 +33,8 @@ func TestFailuresAreRecordedAsWhatTheyWere(t *testing.T) {
 			streams        bool // only of streams
 			broken         bool // the client's connection breaks, too
 		}{
-			{how: "429", status: 429, errorType: "rate_limit_exceeded"}, {how: "500", status: 500, errorType: "server_error"},
+			{how: "429", status: 429, errorType: "rate_limit_exceeded"},
+			{how: "500", status: 500, errorType: "server_error"},
 			{how: "529", status: 529, errorType: "overloaded_error"}, {how: "html", status: 502, errorType: "502"},
 			{how: "html200", status: 200, errorType: "invalid_response"},
 			{how: "redirect", status: 502, errorType: "upstream_redirect"},
@@ -99,9 +100,11 @@ func TestUnreachableUpstreamsAreNamed(t *testing.T) {
 	}})
 	for i, o := range operations()[3:5] {
 		r := w.post(o.path, o.body+"}")
-		want := `{"error":{"type":"server_error","message":"Upstream openai: it can't be connected to.","code":"upstream_error"}}`
+		want := `{"error":{"type":"server_error","message":"Upstream openai: it can't be connected to.",` +
+			`"code":"upstream_error"}}`
 		if o.path == messagesPath {
-			want = `{"type":"error","error":{"type":"api_error","message":"Upstream anthropic: it can't be connected to."}}`
+			want = `{"type":"error","error":{"type":"api_error",` +
+				`"message":"Upstream anthropic: it can't be connected to."}}`
 		}
 		if r.StatusCode != 502 || strings.TrimSpace(r.body) != want {
 			t.Errorf("%d %s", r.StatusCode, r.body)

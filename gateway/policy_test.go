@@ -86,7 +86,9 @@ func TestPolicyAllowsModels(t *testing.T) {
 			t.Errorf("%s: %d %s", tenant, r.StatusCode, r.body)
 		}
 	}
-	testkit.Until(t, "the refusal is recorded", func() bool { return len(w.events(acme, audit.ActionModelRefused)) == 1 })
+	testkit.Until(t, "the refusal is recorded", func() bool {
+		return len(w.events(acme, audit.ActionModelRefused)) == 1
+	})
 	w.g.Close()
 	all := w.events(acme, audit.ActionModelRefused)
 	if len(all) != 2 {
@@ -124,7 +126,9 @@ func TestBudgetsHoldInAllProcessesAndAfterRestarts(t *testing.T) {
 			t.Errorf("%s: another tenant: %d", name, r.StatusCode)
 		}
 	}
-	testkit.Until(t, "the refusal is recorded", func() bool { return len(first.events(acme, audit.ActionModelRefused)) > 0 })
+	testkit.Until(t, "the refusal is recorded", func() bool {
+		return len(first.events(acme, audit.ActionModelRefused)) > 0
+	})
 	first.events(acme, audit.ActionModelRefused)[0].has(t, map[string]any{"error.type": "budget_exceeded",
 		"konstruct.gateway.used_tokens": 3 * each})
 }
@@ -138,7 +142,8 @@ func TestBudgetsOfMoney(t *testing.T) {
 			t.Errorf("call %d: %d %s", i, r.StatusCode, r.body)
 		}
 	}
-	if r := w.post(messagesPath, operations()[4].body+"}"); r.StatusCode != 403 || !strings.Contains(r.body, "no price") {
+	r := w.post(messagesPath, operations()[4].body+"}")
+	if r.StatusCode != 403 || !strings.Contains(r.body, "no price") {
 		t.Errorf("%d %s", r.StatusCode, r.body)
 	}
 }
@@ -165,9 +170,10 @@ func TestCallsAtTheSameTimeShareABudget(t *testing.T) {
 	}
 }
 
-// TestRecordedCallsAreRedacted: texts, tool calls and instructions, by the tenant's rules; the upstream gets them whole.
+// TestRecordedCallsAreRedacted: texts, tool calls and instructions, by the tenant's rules; the upstream gets all.
 func TestRecordedCallsAreRedacted(t *testing.T) {
-	w := start(t, settings{policy: `{"default":{"redact":[{"detect":"email"},{"name":"order","pattern":"\\bORD-[0-9]{6}"}]}}`})
+	w := start(t, settings{policy: `{"default":{"redact":[{"detect":"email"},
+		{"name":"order","pattern":"\\bORD-[0-9]{6}"}]}}`})
 	secret := "ada@example.org"
 	r := w.post(messagesPath, `{"model":"claude-fake-5","max_tokens":9,"system":"You serve `+secret+`.","messages":[
 		{"role":"user","content":"I am\n`+secret+`\nORD-123456"},{"role":"assistant","content":[{"type":"tool_use",
@@ -204,13 +210,14 @@ func TestKeysStayWhereTheyBelong(t *testing.T) {
 			konstruct}, 200},
 		{"the caller's key", chatPath, "own-a", []string{"Authorization", "Bearer " + llmfake.Key, "X-Konstruct-Key",
 			konstruct}, 200},
-		{"the caller's key", messagesPath, "own-a", []string{"X-Api-Key", llmfake.Key, "X-Konstruct-Key", konstruct}, 200},
+		{"the caller's key", messagesPath, "own-a", []string{"X-Api-Key", llmfake.Key, "X-Konstruct-Key",
+			konstruct}, 200},
 		{"none for the upstream", chatPath, "own-a", []string{"Authorization", "Bearer " + konstruct}, 401},
 		{"none for the upstream", messagesPath, "own-a", []string{"X-Api-Key", konstruct}, 401},
 	} {
 		before := len(w.up.Requests())
-		r := w.post(c.path, `{"model":"`+c.model+`","max_tokens":5,"messages":[]}`, append(c.headers, "X-Konstruct-User",
-			"ada", "X-Konstruct-Conversation", "talk", "X-Forwarded-For", "10.0.0.1", "X-Mine", "a "+konstruct,
+		r := w.post(c.path, `{"model":"`+c.model+`","max_tokens":5,"messages":[]}`, append(c.headers,
+			"X-Konstruct-User", "ada", "X-Konstruct-Conversation", "talk", "X-Forwarded-For", "10.0.0.1", "X-Mine", "a "+konstruct,
 			"Anthropic-Version", "2023-06-01", "Connection", "close, X-Hop", "X-Hop", "1")...)
 		if r.StatusCode != c.status {
 			t.Errorf("%d %s: %d %s", i, c.name, r.StatusCode, r.body)
@@ -242,7 +249,8 @@ func TestTracesAreKept(t *testing.T) {
 		header string
 		kept   bool
 	}{{"00-" + trace + "-" + span + "-01", true}, {"00-" + strings.Repeat("0", 32) + "-" + span + "-01", false},
-		{"nonsense", false}, {"00-" + trace + "-" + span, false}, {"cc-" + trace + "-" + span + "-01-what-ever", true}} {
+		{"nonsense", false}, {"00-" + trace + "-" + span, false},
+		{"cc-" + trace + "-" + span + "-01-what-ever", true}} {
 		w.post(chatPath, operations()[0].body+"}", "Traceparent", c.header)
 		want := map[string]any{"trace_id": nil, "parent_span_id": nil}
 		if c.kept {
@@ -274,8 +282,8 @@ func TestModelListsAreMerged(t *testing.T) {
 		n, _ := r.Body.Read(raw)
 		return string(raw[:n])
 	}
-	if all := get("/openai/v1/models"); strings.Count(all, "gpt-fake-5") != 1 || strings.Count(all, "embed-fake") != 1 ||
-		!strings.HasPrefix(all, `{"data":[`) {
+	if all := get("/openai/v1/models"); strings.Count(all, "gpt-fake-5") != 1 ||
+		strings.Count(all, "embed-fake") != 1 || !strings.HasPrefix(all, `{"data":[`) {
 		t.Errorf("%s", all)
 	}
 	if one := get("/anthropic/v1/models"); !strings.Contains(one, `"first_id":"claude-fake-5"`) {

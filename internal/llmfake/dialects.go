@@ -117,7 +117,7 @@ func (s *script) messages() {
 		s.stream(events)
 		return
 	}
-	add("message_delta", `,"delta":{"stop_reason":"`+reason+`","stop_sequence":null},"usage":{"output_tokens":300}`)
+	add("message_delta", `,"delta":{"stop_reason":"`+reason+`","stop_sequence":null},"usage":`+usage(300))
 	add("message_stop", "")
 	s.stream(events)
 }
