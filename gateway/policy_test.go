@@ -217,8 +217,8 @@ func TestKeysStayWhereTheyBelong(t *testing.T) {
 	} {
 		before := len(w.up.Requests())
 		r := w.post(c.path, `{"model":"`+c.model+`","max_tokens":5,"messages":[]}`, append(c.headers,
-			"X-Konstruct-User", "ada", "X-Konstruct-Conversation", "talk", "X-Forwarded-For", "10.0.0.1", "X-Mine", "a "+konstruct,
-			"Anthropic-Version", "2023-06-01", "Connection", "close, X-Hop", "X-Hop", "1")...)
+			"X-Konstruct-User", "ada", "X-Konstruct-Conversation", "talk", "X-Forwarded-For", "10.0.0.1",
+			"X-Mine", "a "+konstruct, "Anthropic-Version", "2023-06-01", "Connection", "close, X-Hop", "X-Hop", "1")...)
 		if r.StatusCode != c.status {
 			t.Errorf("%d %s: %d %s", i, c.name, r.StatusCode, r.body)
 		}
