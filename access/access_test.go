@@ -201,11 +201,11 @@ func TestRolesMayWhatTheyMay(t *testing.T) {
 		access.Auditor: {access.EventsRead, access.KBRead, access.EvidenceRead, access.ComplianceRead,
 			access.AccessRead},
 		access.Operator: {access.EventsRead, access.KBRead, access.EventsWrite, access.EscalationsWrite,
-			access.KBWrite},
+			access.GatewayUse, access.KBWrite},
 		access.Compliance: {access.EventsRead, access.KBRead, access.EvidenceRead, access.ComplianceRead,
 			access.ComplianceWrite, access.AccessRead},
-		access.Admin: {access.EventsRead, access.EventsWrite, access.EscalationsWrite, access.EvidenceRead,
-			access.KBRead, access.KBWrite, access.ComplianceRead, access.ComplianceWrite, access.AccessRead,
+		access.Admin: {access.EventsRead, access.EventsWrite, access.EscalationsWrite, access.GatewayUse,
+			access.EvidenceRead, access.KBRead, access.KBWrite, access.ComplianceRead, access.ComplianceWrite, access.AccessRead,
 			access.AccessWrite},
 	}
 	for _, r := range append(access.Roles, "nobody") {
