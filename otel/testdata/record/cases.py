@@ -27,23 +27,24 @@ SOURCES = {
                               "logs-only-bash", "logs-only-subagent", "logs-only-denied")}
         | {"json-bash": {"OTEL_EXPORTER_OTLP_PROTOCOL": "http/json"}}
         | {"hooks-" + c: {} for c in ("bash", "files", "denied", "failed", "subagent", "error", "mcp")}
-        | {"hooks-deny": {"HOOK_DENY": "1"}},
-        "hooks_only": ["hooks-" + c for c in ("files", "denied", "failed", "subagent", "error", "mcp")],
+        | {"hooks-" + d: {"HOOK_DECISION": d} for d in ("deny", "ask", "rewrite")},
+        "hooks_only": ["hooks-" + c for c in ("files", "denied", "failed", "subagent", "error", "mcp", "ask",
+                                             "rewrite")],
     },
     "codex": {
         "script": "run_codex.py", "venv": "agents",
         "cases": {c: {} for c in ("shell", "failed", "patch", "mcp", "json-shell", "trace-shell",
                                   "hooks-shell", "hooks-failed",
                                   "hooks-patch", "hooks-mcp")}
-        | {"hooks-deny": {"HOOK_DENY": "1"}},
-        "hooks_only": ["hooks-failed", "hooks-patch", "hooks-mcp"],
+        | {"hooks-" + d: {"HOOK_DECISION": d} for d in ("deny", "ask", "rewrite")},
+        "hooks_only": ["hooks-failed", "hooks-patch", "hooks-mcp", "hooks-ask", "hooks-rewrite"],
     },
     "gemini-cli": {
         "script": "run_gemini.py", "venv": "agents",
         "cases": {c: {} for c in ("shell", "files", "failed", "mcp", "hooks-shell", "hooks-files", "hooks-failed",
                               "hooks-mcp")}
-        | {"hooks-deny": {"HOOK_DENY": "1"}},
-        "hooks_only": ["hooks-shell", "hooks-files", "hooks-failed", "hooks-mcp"],
+        | {"hooks-" + d: {"HOOK_DECISION": d} for d in ("deny", "rewrite")},
+        "hooks_only": ["hooks-shell", "hooks-files", "hooks-failed", "hooks-mcp", "hooks-rewrite"],
     },
     "openinference": {
         "script": "run_openinference.py", "venv": "openinference",
@@ -102,5 +103,9 @@ SOURCES = {
         "cases": {c: LATEST | {CAPTURE: "SPAN_AND_EVENT"} for c in (
             "agents", "google-tools", "google-stream", "google-error")}
         | {"google-tools-no-opt-in": {CAPTURE: "true"}},
+    },
+    "anthropic-sdk": {
+        "script": "run_anthropic_sdk.py", "venv": "openinference",
+        "cases": {c: {} for c in ("tools", "stream", "error")},
     },
 }

@@ -18,7 +18,7 @@ def plain(v):
     return getattr(v, kind) if kind else None
 
 
-BORING = ("telemetry.", "user.id", "anthropic.", "terminal.", "host.", "os.", "hook_", "num_", "process.")
+BORING = ("telemetry.", "anthropic.", "terminal.", "host.", "os.", "hook_", "num_", "process.")
 
 
 def attributes(given, indent):

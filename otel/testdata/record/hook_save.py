@@ -1,4 +1,4 @@
-"""A hook that keeps its standard input:  python3 hook_save.py FOLDER. With HOOK_DENY set it denies every tool."""
+"""A hook that keeps its standard input:  python3 hook_save.py FOLDER. With HOOK_DECISION set it answers."""
 
 import json
 import os
@@ -19,6 +19,14 @@ for n in range(1, 1000):
     os.write(fd, raw)
     os.close(fd)
     break
-if os.environ.get("HOOK_DENY") and event == "PreToolUse":
-    print(json.dumps({"hookSpecificOutput": {
-        "hookEventName": event, "permissionDecision": "deny", "permissionDecisionReason": "A rule forbids it."}}))
+decision = os.environ.get("HOOK_DECISION")
+if decision and event == "PreToolUse":  # Claude Code and Codex
+    answer = {"hookEventName": event, "permissionDecision": decision, "permissionDecisionReason": "A rule says so."}
+    if decision == "rewrite":
+        answer |= {"permissionDecision": "allow", "updatedInput": said["tool_input"] | {"command": "echo rewritten"}}
+    print(json.dumps({"hookSpecificOutput": answer}))
+elif decision and event == "BeforeTool":  # Gemini CLI
+    answer = {"decision": decision, "reason": "A rule says so."}
+    if decision == "rewrite":
+        answer = {"hookSpecificOutput": {"hookEventName": event, "tool_input": {"command": "echo rewritten"}}}
+    print(json.dumps(answer))

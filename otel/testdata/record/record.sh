@@ -22,4 +22,6 @@ for source in ${*:-$("$python" -c 'import cases; print(*cases.SOURCES)')}; do
         (cd "$folder/node/$place" && npm install --no-audit --no-fund --silent)
     fi
     "$python" record.py "$folder" "$source"
+
 done
+"$python" table.py

@@ -47,6 +47,7 @@ prompts = {
     "mcp": ('Ask the shop. [[mcp__shop__opening_hours {"city": "Paris"}]]', ["mcp__shop__opening_hours"]),
     "error": ("Say a word. [[fail 400]]", []),
 }
+prompts |= {"ask": prompts["deny"], "rewrite": prompts["deny"]}
 bash = {"name": "Bash"}
 truth = {
     "bash": [bash | {"arguments": {"command": "echo konstruct", "description": "Say the word"},
@@ -66,6 +67,7 @@ truth = {
              "result": "Open from nine to five in Paris", "success": True}],
     "error": [],
 }
+truth |= {"ask": truth["deny"], "rewrite": truth["deny"]}
 prompt, allowed = prompts[plain]
 env = {k: v for k, v in os.environ.items() if k not in ("OTEL_SERVICE_NAME", "OPENAI_API_KEY", "OPENAI_BASE_URL")} | {
     "HOME": str(home), "CLAUDE_CODE_ENABLE_TELEMETRY": "1", "CLAUDE_CODE_ENHANCED_TELEMETRY_BETA": "1",

@@ -64,7 +64,7 @@ prompts = {
              "*** Update File: hours.txt\n@@\n-Open from nine to five.\n+Open from ten to five.\n*** End Patch\n"
              "EOF\n"}) + "]]",
 }
-prompts["deny"] = prompts["shell"]
+prompts |= {d: prompts["shell"] for d in ("deny", "ask", "rewrite")}
 truth = {
     "shell": [{"name": "exec_command", "arguments": {"cmd": "echo konstruct"}, "result": "konstruct",
                "success": True}],
@@ -74,6 +74,7 @@ truth = {
     "failed": [{"name": "exec_command", "arguments": {"cmd": "cat missing.txt"}, "success": False}],
     "patch": [{"name": "apply_patch", "success": True}],  # sent as a command of exec_command
 }
+truth |= {"ask": truth["deny"], "rewrite": truth["deny"]}
 env = {k: v for k, v in os.environ.items() if not k.startswith("OTEL_") and k != "OPENAI_BASE_URL"} | {
     "HOME": str(home), "CODEX_HOME": str(home / ".codex"), "USER": "ann"}
 program = folder / "node" / "agents" / "node_modules" / ".bin" / "codex"

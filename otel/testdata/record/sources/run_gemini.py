@@ -45,7 +45,7 @@ prompts = {
     "mcp": 'Ask the shop. [[mcp_shop_opening_hours {"city": "Paris"}]]',
     "failed": 'Look. [[read_file {"file_path": "missing.txt"}]]',
 }
-prompts["deny"] = prompts["shell"]
+prompts |= {d: prompts["shell"] for d in ("deny", "ask", "rewrite")}
 shell = {"name": "run_shell_command", "arguments": {"command": "echo konstruct", "description": "Say the word"}}
 truth = {
     "shell": [shell | {"result": "konstruct", "success": True}],
@@ -57,6 +57,7 @@ truth = {
                "success": True}],
     "failed": [{"name": "read_file", "arguments": {"file_path": "missing.txt"}, "success": False}],
 }
+truth |= {"ask": truth["deny"], "rewrite": truth["deny"]}
 env = {k: v for k, v in os.environ.items() if not k.startswith(("OTEL_", "OPENAI", "ANTHROPIC"))} | {
     "HOME": str(home), "GEMINI_API_KEY": "recording", "GOOGLE_GEMINI_BASE_URL": os.environ["UPSTREAM"],
     "GEMINI_CLI_TRUST_WORKSPACE": "true", "USER": "ann", "OTEL_NODE_RESOURCE_DETECTORS": "env",
