@@ -144,8 +144,8 @@ func readPending(path string) (p pending, err error) {
 	return p, nil
 }
 
-// finish notes that a call's event is kept. It needs no sync: after a crash the call is closed, and its event's id shows
-// that it is the same.
+// finish notes that a call's event is kept. It needs no sync: after a crash the call is closed, and its event's id
+// shows that it is the same.
 func (c calls) finish(key string) error {
 	var err error
 	if strings.HasPrefix(key, "i") { // for a second hook of the same call

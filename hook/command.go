@@ -110,7 +110,8 @@ func (c Command) parse(args []string) (o options, err error) {
 		"file of a key with events:write; also KONSTRUCT_KEY_FILE, or the key itself in KONSTRUCT_KEY")
 	f.StringVar(&o.SpoolDir, "spool-dir", "", "folder of events that the service does not have yet")
 	f.StringVar(&o.RulesFile, "rules", "", "file of further rules on tools, {\"tools\": […]}")
-	f.StringVar(&o.redactFile, "redact-key-file", "", "the operator's key for redaction, to redact before anything is kept")
+	f.StringVar(&o.redactFile, "redact-key-file", "",
+		"the operator's key for redaction, to redact before anything is kept")
 	f.StringVar(&o.agent, "agent", "", "agent_id of the events, a UUID")
 	f.StringVar(&o.UserID, "user", "", "user_id of the events")
 	f.BoolVar(&o.FailClosed, "fail-closed", false, "deny what can't be read, decided or recorded")

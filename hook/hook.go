@@ -182,8 +182,8 @@ func (h *Handler) remember(in input, call client.ToolCall, v client.Verdict) err
 	if err != nil {
 		return err
 	}
-	return h.calls.add(h.key(in), pending{Session: in.session(), Agent: in.agent(), At: time.Now().UTC(), Input: e.Input,
-		UserID: e.UserID, Metadata: e.Metadata, Verdict: v.Metadata})
+	return h.calls.add(h.key(in), pending{Session: in.session(), Agent: in.agent(), At: time.Now().UTC(),
+		Input: e.Input, UserID: e.UserID, Metadata: e.Metadata, Verdict: v.Metadata})
 }
 
 // after records a call with its result.
@@ -257,8 +257,8 @@ func (h *Handler) closeCalls(ctx context.Context, in input, all bool) error {
 func closeCall(ctx context.Context, c *client.Client, in calls, key string, p pending) error {
 	m := p.Metadata
 	m["error.type"] = errorNoResult
-	if err := c.Log(ctx, client.Event{ID: p.ID, At: p.At, Action: client.ActionToolCall, UserID: p.UserID, Input: p.Input,
-		Metadata: m}); err != nil {
+	e := client.Event{ID: p.ID, At: p.At, Action: client.ActionToolCall, UserID: p.UserID, Input: p.Input, Metadata: m}
+	if err := c.Log(ctx, e); err != nil {
 		return err
 	}
 	return in.close(key)

@@ -42,8 +42,9 @@ var kinds = map[string]kind{
 	"SubagentStart": agentStarted, "SubagentStop": agentEnded,
 	"SessionStart": sessionStarted, "SessionEnd": sessionEnded, "PermissionRequest": permission,
 	"PreCompact": compaction, "PostCompact": compaction, "Notification": notification,
-	"BeforeTool": before, "AfterTool": after, "BeforeAgent": prompted, "AfterAgent": turnEnded, "PreCompress": compaction,
-	notifyTurn: turnEnded,
+	"BeforeTool": before, "AfterTool": after, "BeforeAgent": prompted, "AfterAgent": turnEnded,
+	"PreCompress": compaction,
+	notifyTurn:    turnEnded,
 }
 
 // notifyTurn is the type of Codex CLI's notify, whose names have hyphens.
@@ -245,11 +246,13 @@ func (h *Handler) context(in input) map[string]any {
 }
 
 // told are the fields that context and the events themselves have.
-var told = map[string]bool{"session_id": true, "thread-id": true, "agent_id": true, "agent_type": true, "cwd": true,
-	"turn_id": true, "prompt_id": true, "turn-id": true, "permission_mode": true, "model": true, "transcript_path": true,
-	"hook_event_name": true, "type": true, "timestamp": true, "tool_name": true, "tool_input": true, "mcp_context": true,
-	"prompt": true, "last_assistant_message": true, "last-assistant-message": true, "prompt_response": true,
-	"message": true, "stop_hook_active": true}
+var told = map[string]bool{
+	"session_id": true, "thread-id": true, "agent_id": true, "agent_type": true, "cwd": true, "turn_id": true,
+	"prompt_id": true, "turn-id": true, "permission_mode": true, "model": true, "transcript_path": true,
+	"hook_event_name": true, "type": true, "timestamp": true, "tool_name": true, "tool_input": true,
+	"mcp_context": true, "prompt": true, "last_assistant_message": true, "last-assistant-message": true,
+	"prompt_response": true, "message": true, "stop_hook_active": true,
+}
 
 // event returns the event about a hook that is no call of a tool.
 func (h *Handler) event(in input) client.Event {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -18,7 +19,6 @@ import (
 	"github.com/konstruct/konstruct"
 	"github.com/konstruct/konstruct/access"
 	"github.com/konstruct/konstruct/audit"
-	"github.com/konstruct/konstruct/client"
 	"github.com/konstruct/konstruct/hook"
 	"github.com/konstruct/konstruct/internal/devpg"
 	"github.com/konstruct/konstruct/internal/testkit"
@@ -116,10 +116,10 @@ type program struct {
 func (p program) run(input string, args ...string) (out, said string, code int) {
 	p.t.Helper()
 	var o, e bytes.Buffer
-	c := hook.Command{In: strings.NewReader(input), Out: &o, Err: &e, Version: "test", Getenv: func(name string) string {
-		return map[string]string{"HOME": p.dir}[name]
-	}}
-	code = c.Run(context.WithoutCancel(p.t.Context()), append(args, append([]string{"--spool-dir", p.dir}, p.args...)...))
+	c := hook.Command{In: strings.NewReader(input), Out: &o, Err: &e, Version: "test",
+		Getenv: func(string) string { return "" }}
+	args = slices.Concat(args, []string{"--spool-dir", p.dir}, p.args)
+	code = c.Run(context.WithoutCancel(p.t.Context()), args)
 	return o.String(), e.String(), code
 }
 
@@ -163,5 +163,3 @@ func spooled(t testing.TB, dir string) string {
 	}
 	return all.String()
 }
-
-var _ = client.Denied

@@ -63,8 +63,9 @@ func line(e audit.StoredEvent) string {
 		s += " WITHOUT session, folder or program"
 	}
 	for _, text := range []*string{e.Input, e.Output} {
-		if text != nil && (e.Action == audit.ActionToolCall || e.Action == "user_prompt") {
-			s += " | " + strings.TrimSpace(fmt.Sprintf("%.40s", strings.Join(strings.Fields(*text), " ")))
+		most := map[string]int{audit.ActionToolCall: 40, "user_prompt": 20}[e.Action]
+		if text != nil && most > 0 {
+			s += " | " + strings.TrimSpace(fmt.Sprintf("%.*s", most, strings.Join(strings.Fields(*text), " ")))
 		}
 	}
 	return s
@@ -74,43 +75,53 @@ func line(e audit.StoredEvent) string {
 func TestRecordedSessionsLandAsWhatTheyWere(t *testing.T) {
 	w := serve(t, `{}`)
 	for folder, want := range map[string][]string{
-		"claude-code/hooks-bash": {"session_started", `user_prompt | Say the word. [[Bash {"command": "echo k`,
-			`tool_invocation claude-code/Bash | {"command":"echo konstruct","description | {"stdout":"konstruct","stderr":"","inter`,
+		"claude-code/hooks-bash": {"session_started", `user_prompt | Say the word. [[Bash`,
+			`tool_invocation claude-code/Bash` +
+				` | {"command":"echo konstruct","description | {"stdout":"konstruct","stderr":"","inter`,
 			"agent_run", "session_ended"},
-		"claude-code/hooks-failed": {"session_started", `user_prompt | Look. [[Bash {"command": "cat missing.tx`,
-			`tool_invocation claude-code/Bash !tool_error | {"command":"cat missing.txt","descriptio | Exit code 1 cat: missing.txt: No such fi`,
+		"claude-code/hooks-failed": {"session_started", `user_prompt | Look. [[Bash {"comma`,
+			`tool_invocation claude-code/Bash !tool_error` +
+				` | {"command":"cat missing.txt","descriptio | Exit code 1 cat: missing.txt: No such fi`,
 			"agent_run", "session_ended"},
-		"claude-code/hooks-denied": {"session_started", `user_prompt | Clean up. [[Bash {"command": "rm hours.t`,
-			`tool_invocation claude-code/Bash !denied | {"command":"rm hours.txt","description": | rm in '/tmp/konstruct-record/home-claude`,
+		"claude-code/hooks-denied": {"session_started", `user_prompt | Clean up. [[Bash {"c`,
+			`tool_invocation claude-code/Bash !denied` +
+				` | {"command":"rm hours.txt","description": | rm in '/tmp/konstruct-record/home-claude`,
 			"permission_request claude-code/Bash",
 			"agent_run", "session_ended"},
-		"claude-code/hooks-files": {"session_started", `user_prompt | Look at the hours and change them. [[Rea`,
-			`tool_invocation claude-code/Read | {"file_path":"/tmp/konstruct-record/home | {"type":"text","file":{"filePath":"/tmp/`,
-			`tool_invocation claude-code/Edit | {"file_path":"/tmp/konstruct-record/home | {"filePath":"/tmp/konstruct-record/home-`,
-			`tool_invocation claude-code/Write | {"file_path":"/tmp/konstruct-record/home | {"type":"create","filePath":"/tmp/konstr`,
+		"claude-code/hooks-files": {"session_started", `user_prompt | Look at the hours an`,
+			`tool_invocation claude-code/Read` +
+				` | {"file_path":"/tmp/konstruct-record/home | {"type":"text","file":{"filePath":"/tmp/`,
+			`tool_invocation claude-code/Edit` +
+				` | {"file_path":"/tmp/konstruct-record/home | {"filePath":"/tmp/konstruct-record/home-`,
+			`tool_invocation claude-code/Write` +
+				` | {"file_path":"/tmp/konstruct-record/home | {"type":"create","filePath":"/tmp/konstr`,
 			"agent_run", "session_ended"},
-		"claude-code/hooks-subagent": {"session_started", `user_prompt | Ask the reader. [[Agent {"description":`,
-			`tool_invocation claude-code/Agent | {"description":"Read the hours","prompt" | {"isAsync":true,"status":"async_launched`,
+		"claude-code/hooks-subagent": {"session_started", `user_prompt | Ask the reader. [[Ag`,
+			`tool_invocation claude-code/Agent` +
+				` | {"description":"Read the hours","prompt" | {"isAsync":true,"status":"async_launched`,
 			"agent_started of reader",
-			`tool_invocation claude-code/Bash of reader | {"command":"cat hours.txt"} | {"stdout":"Open from nine to five.","std`,
-			"agent_run", "agent_run of reader", `user_prompt | <task-notification> <task-id>a6f1b3d8cda`,
+			`tool_invocation claude-code/Bash of reader` +
+				` | {"command":"cat hours.txt"} | {"stdout":"Open from nine to five.","std`,
+			"agent_run", "agent_run of reader", `user_prompt | <task-notification>`,
 			"agent_run", "session_ended"},
-		"claude-code/hooks-error": {"session_started", "user_prompt | Say a word. [[fail 400]]", "session_ended"},
-		"codex/hooks-shell": {"session_started", `user_prompt | Say the word. [[exec_command {"cmd": "ec`,
+		"claude-code/hooks-error": {"session_started", "user_prompt | Say a word. [[fail 4", "session_ended"},
+		"codex/hooks-shell": {"session_started", `user_prompt | Say the word. [[exec`,
 			`tool_invocation codex/Bash | {"command":"echo konstruct"} | konstruct`, "agent_run"},
-		"codex/hooks-failed": {"session_started", `user_prompt | Look. [[exec_command {"cmd": "cat missin`,
+		"codex/hooks-failed": {"session_started", `user_prompt | Look. [[exec_command`,
 			`tool_invocation codex/Bash | {"command":"cat missing.txt"} | cat: missing.txt: No such file or direct`,
 			"agent_run"},
 		// Codex CLI gives its hooks no result of a patch made in the shell.
-		"codex/hooks-patch": {"session_started", `user_prompt | Change the hours. [[exec_command {"cmd":`,
+		"codex/hooks-patch": {"session_started", `user_prompt | Change the hours. [[`,
 			`tool_invocation codex/Bash !no_result | {"command":"apply_patch <<'EOF'\n*** Beg`, "agent_run"},
-		"gemini-cli/hooks-shell": {"session_started", `user_prompt | Say the word. [[run_shell_command {"comm`,
+		"gemini-cli/hooks-shell": {"session_started", `user_prompt | Say the word. [[run_`,
 			"context_compaction",
-			`tool_invocation gemini-cli/run_shell_command | {"command":"echo konstruct","description | {"llmContent":"<untrusted_context>\nOutp`,
+			`tool_invocation gemini-cli/run_shell_command` +
+				` | {"command":"echo konstruct","description | {"llmContent":"<untrusted_context>\nOutp`,
 			"context_compaction", "agent_run", "session_ended"},
-		"gemini-cli/hooks-failed": {"session_started", `user_prompt | Look. [[read_file {"file_path": "missing`,
+		"gemini-cli/hooks-failed": {"session_started", `user_prompt | Look. [[read_file {"`,
 			"context_compaction",
-			`tool_invocation gemini-cli/read_file !file_not_found | {"file_path":"missing.txt"} | {"llmContent":"Could not read file becau`,
+			`tool_invocation gemini-cli/read_file !file_not_found` +
+				` | {"file_path":"missing.txt"} | {"llmContent":"Could not read file becau`,
 			"context_compaction", "agent_run", "session_ended"},
 	} {
 		for _, flag := range []string{"", "--program"} {

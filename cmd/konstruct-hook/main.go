@@ -1,5 +1,5 @@
-// Command konstruct-hook is what coding agents run as their hook: `konstruct hook`, without what makes the large program
-// start slowly. A cold call takes a few milliseconds.
+// Command konstruct-hook is what coding agents run as their hook: `konstruct hook`, without what makes the large
+// program start slowly. A cold call takes a few milliseconds.
 package main
 
 import (

@@ -19,7 +19,8 @@ import (
 // otherVariables are environment variables that are read elsewhere, and so no mistake.
 var otherVariables = map[string]bool{"KONSTRUCT_ONNXRUNTIME": true, "KONSTRUCT_TENANT": true, "KONSTRUCT_AGENT": true,
 	"KONSTRUCT_SETUP_POSTGRES": true, "KONSTRUCT_KEY": true, "KONSTRUCT_URL": true,
-	"KONSTRUCT_KEY_FILE": true, "KONSTRUCT_CAPTURE_DIR": true, "KONSTRUCT_TOOL_RULES_FILE": true, "KONSTRUCT_USER": true}
+	"KONSTRUCT_KEY_FILE": true, "KONSTRUCT_CAPTURE_DIR": true, "KONSTRUCT_TOOL_RULES_FILE": true,
+	"KONSTRUCT_USER": true}
 
 // configure reads the environment and the file, and has the parser fall back to the file.
 func (a *app) configure(parser *kong.Kong, args []string) error {

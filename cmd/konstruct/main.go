@@ -53,6 +53,7 @@ type cli struct {
 	MCP     mcpProxyCmd   `cmd:"" group:"run" name:"mcp-proxy" help:"Record an MCP server's calls, over stdio."`
 	Key     keyCmd        `cmd:"" group:"run" help:"Create, list, rotate and revoke API keys."`
 	User    userCmd       `cmd:"" group:"run" help:"Add, list and remove users of the identity provider."`
+	Hook    hookCmd       `cmd:"" group:"run" help:"Record what a coding agent does, as its hook."`
 	Migrate migrateCmd    `cmd:"" group:"run" help:"Migrate the schema and show its version."`
 	Config  configCmd     `cmd:"" group:"run" help:"Print the configuration and where it is from."`
 	Dev     devCmd        `cmd:"" group:"dev" help:"Run a private database for development."`
@@ -84,6 +85,9 @@ func main() {
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int) {
 	var c cli
 	a := &app{cli: &c, out: stdout, err: stderr}
+	if isHook(args) {
+		return runHook(ctx, args[1:], stdout, stderr)
+	}
 	exited := -1
 	args, all := parseHelp(args)
 	none := len(args) == 0

@@ -34,8 +34,8 @@ func TestScripts(t *testing.T) {
 	if err != nil || len(files) < 5 {
 		t.Fatalf("%d scripts, %v", len(files), err)
 	}
-	bin := t.TempDir() // the stranger's verifier is a binary of its own
-	build := exec.Command("go", "build", "-o", bin, "../konstruct-verify")
+	bin := t.TempDir() // the stranger's verifier and the hook are binaries of their own
+	build := exec.Command("go", "build", "-o", bin+"/", "../konstruct-verify", "../konstruct-hook")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
