@@ -87,7 +87,7 @@ func clientEnvironment(t *testing.T) []string {
 // faultyFront passes requests on to the service, and fails as the first segment of the path says: a fault, and after a
 // dot whatever makes it new.
 //   - busy: two of three requests are answered with 429 and 503, and Retry-After: 0;
-//   - late: as busy, and Retry-After is an hour;
+//   - late: every request is answered with 429, and Retry-After is half a minute;
 //   - lost: the first request is passed on, and its connection broken before the answer;
 //   - html: the answer is that of a proxy without a backend; other: of another site;
 //   - gap: an event's answer is that of a trail that can't be written.
@@ -111,7 +111,7 @@ func faultyFront(t *testing.T, service string) http.Handler {
 			w.Header().Set("Retry-After", "0")
 			w.WriteHeader([]int{http.StatusTooManyRequests, http.StatusServiceUnavailable}[n%3-1])
 		case fault == "late":
-			w.Header().Set("Retry-After", "3600")
+			w.Header().Set("Retry-After", "30")
 			w.WriteHeader(http.StatusTooManyRequests)
 		case fault == "lost" && n == 1:
 			proxy.ServeHTTP(httptest.NewRecorder(), r)
@@ -192,8 +192,8 @@ func TestTheTypeScriptClient(t *testing.T) {
 	}
 }
 
-// TestTheTypeScriptPackageInstalls checks the package and its tests by TypeScript's strict rules, packs it, installs what
-// was packed elsewhere, and uses it from there, typed.
+// TestTheTypeScriptPackageInstalls checks the package and its tests by TypeScript's strict rules, packs it, installs
+// what was packed elsewhere, and uses it from there, typed.
 func TestTheTypeScriptPackageInstalls(t *testing.T) {
 	source, user := filepath.Join(t.TempDir(), "typescript"), t.TempDir()
 	err := os.CopyFS(source, os.DirFS(typescriptClient))
@@ -279,12 +279,11 @@ func TestTheClientsPageRuns(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Node strips the types of no module in node_modules: the package there leads to the sources.
-	if err := os.WriteFile(filepath.Join(modules, "index.mjs"), []byte(`export * from "../../../src/index.ts";`),
-		0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(modules, "package.json"), []byte(`{"exports":"./index.mjs"}`), 0o600); err != nil {
-		t.Fatal(err)
+	for name, text := range map[string]string{"index.mjs": `export * from "../../../src/index.ts";`,
+		"package.json": `{"exports":"./index.mjs"}`} {
+		if err := os.WriteFile(filepath.Join(modules, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 	runClient(t, testkit.Node(t, testkit.NewestSDKs, script), filepath.Dir(script), env...)
 	tools := 0

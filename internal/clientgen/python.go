@@ -24,12 +24,15 @@ var pythonWords = []string{"and", "as", "assert", "async", "await", "break", "cl
 // Python returns the generated modules of the Python package by their file names.
 func Python(a *API) (map[string][]byte, error) {
 	files := map[string][]byte{}
-	functions := template.FuncMap{"name": pythonName, "snake": snake, "received": pythonReceived,
-		"sent": pythonSent, "decode": pythonDecode, "comment": pythonComment, "docstring": pythonDocstring,
-		"path": pythonPath, "arguments": pythonArguments,
-		"quote": strconv.Quote, "called": func(op Operation, async bool) map[string]any {
+	functions := template.FuncMap{"name": pythonName, "snake": snake, "received": pythonReceived, "sent": pythonSent,
+		"decode": pythonDecode, "comment": pythonComment, "docstring": pythonDocstring, "path": pythonPath,
+		"arguments": pythonArguments, "quote": strconv.Quote, "answer": pythonAnswer,
+		"text": func(doc string) string {
+			return strings.Join(wrap(docstringText.Replace(doc), 110), "\n    ")
+		},
+		"called": func(op Operation, async bool) map[string]any {
 			return map[string]any{"Op": op, "Async": async}
-		}, "answer": pythonAnswer}
+		}}
 	for _, m := range []struct {
 		file, text string
 		async      bool
@@ -183,14 +186,17 @@ func pythonComment(text, indent string) string {
 	return indent + "#: " + strings.Join(wrap(text, 110-len(indent)), "\n"+indent+"#: ") + "\n"
 }
 
+// docstringText makes any text a part of a docstring.
+var docstringText = strings.NewReplacer(`\`, `\\`, `"""`, `\"\"\"`)
+
 // pythonDocstring returns an operation's docstring.
 func pythonDocstring(op Operation) string {
 	const indent = "        "
-	text := op.Doc
+	text := docstringText.Replace(op.Doc)
 	var documented []string
 	for _, f := range pythonArguments(op) {
 		if f.Doc != "" {
-			lines := wrap(pythonName(f.JSON)+": "+f.Doc, 98)
+			lines := wrap(pythonName(f.JSON)+": "+docstringText.Replace(f.Doc), 98)
 			documented = append(documented, "    "+strings.Join(lines, "\n        "))
 		}
 	}
@@ -210,7 +216,7 @@ func pythonDocstring(op Operation) string {
 	if len(lines) > 1 {
 		b.WriteString("\n" + indent)
 	}
-	return strings.ReplaceAll(b.String(), `\`, `\\`) + `"""`
+	return b.String() + `"""`
 }
 
 // pythonArguments returns the arguments that are given by name.

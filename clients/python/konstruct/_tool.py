@@ -100,7 +100,7 @@ def tool(
     client: Konstruct | AsyncKonstruct | None = None,
     agent_id: str | UUID | None = None,
     unwritten: Unwritten = "log",
-    options: Options = Options(timeout=5.0, max_retries=2),
+    options: Options = Options(timeout=5.0, max_retries=2, max_wait=5.0),
 ) -> Any:
     """Records each call of a function, or of a coroutine function, as a tool call.
 

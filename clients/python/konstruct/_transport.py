@@ -54,7 +54,8 @@ class Settings:
                 wait = float(failed.headers.get("Retry-After", backoff))
             except ValueError:  # a date: the service sends seconds
                 wait = backoff
-            return max(wait, 0.0) if wait <= self.max_wait else None
+            longest = self.max_wait if options.max_wait is None else options.max_wait
+            return max(wait, 0.0) if wait <= longest else None
         return None
 
     def request(self, client: httpx.Client | httpx.AsyncClient, call: Call, options: Options) -> httpx.Request:

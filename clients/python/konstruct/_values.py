@@ -26,6 +26,8 @@ class Options:
     timeout: float | None = None
     #: How often the call is repeated after 429, 503 or a lost connection
     max_retries: int | None = None
+    #: The longest Retry-After, in seconds, that the call waits for
+    max_wait: float | None = None
     #: Called with each successful answer, for its status and headers (ETag, RateLimit, Deprecation)
     on_response: Callable[[httpx.Response], None] | None = None
 

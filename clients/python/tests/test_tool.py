@@ -157,9 +157,10 @@ class Tools(unittest.TestCase):
         self.assertEqual(plain([list(range(20_000))])[0][-1], "… [cut]")
 
     def test_a_trail_that_cannot_be_written_hides_nothing(self) -> None:
-        closed, reader, gap = client(url="KONSTRUCT_CLOSED_URL"), client("KONSTRUCT_READER_KEY"), faulty("gap")
-        with closed, reader, gap:
-            for broken in (closed, reader, gap):
+        closed, reader = client(url="KONSTRUCT_CLOSED_URL"), client("KONSTRUCT_READER_KEY")
+        gap, late = faulty("gap"), faulty("late")
+        with closed, reader, gap, late:
+            for broken in (closed, reader, gap, late):
 
                 def add(a: int, b: int) -> float:
                     return a / b

@@ -12,6 +12,8 @@ export interface CallOptions {
   timeoutMs?: number;
   /** How often the call is repeated after 429, 503 or a lost connection. */
   maxRetries?: number;
+  /** The longest Retry-After that the call waits for, in milliseconds. */
+  maxWaitMs?: number;
   /** Called with each successful answer, for its status and headers (ETag, RateLimit, Deprecation). */
   onResponse?: (response: Response) => void;
 }

@@ -85,7 +85,7 @@ export function recordTool<A extends unknown[], R>(
 }
 
 async function write(client: Konstruct, call: CreateToolCallRequest, options: CallOptions = {}): Promise<void> {
-  const { gap } = await client.createToolCall(call, { timeoutMs: 5000, maxRetries: 2, ...options });
+  const { gap } = await client.createToolCall(call, { timeoutMs: 5000, maxRetries: 2, maxWaitMs: 5000, ...options });
   if (gap) throw new Error("the service recorded a gap in its place");
 }
 

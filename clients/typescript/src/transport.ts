@@ -212,7 +212,7 @@ export class Transport {
     if (!again || n >= this.retries(options)) return undefined;
     const after = response.headers.get("Retry-After") ?? "";
     const wait = /^\d+$/.test(after) ? Number(after) * 1000 : backoff(n); // the service sends seconds
-    return wait <= this.settings.maxWaitMs ? wait : undefined;
+    return wait <= (options.maxWaitMs ?? this.settings.maxWaitMs) ? wait : undefined;
   }
 
   /** The error of a request without an answer; the caller's own reason where the caller ended it. */

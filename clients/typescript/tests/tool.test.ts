@@ -48,7 +48,7 @@ test("an error is recorded and thrown, from plain and asynchronous functions", a
   );
   const events = await recorded(agentId);
   assert.deepEqual(
-    events.map((e) => [metadata(e)["error.type"], metadata(e)["exception.message"], e.output_summary]),
+    events.map((e) => [metadata(e)["error.type"], metadata(e)["exception.message"], e.output_summary]).sort(),
     [
       ["RangeError", "no such order", undefined],
       ["RangeError", "no such order", undefined],
@@ -105,10 +105,9 @@ test("values that are no JSON are recorded", async () => {
   const { proxy, revoke } = Proxy.revocable({}, {});
   revoke();
   const same = recordTool(client(), "same", (v: unknown) => v, { agentId });
-  assert.equal(await same({ inner: [{ ...Object.getOwnPropertyDescriptors(value), value, proxy }] }).then(() => 1), 1);
   const result = await same([value, proxy]);
   assert.equal((result as unknown[])[0], value);
-  const text = (await recorded(agentId))[1]?.output_summary ?? "";
+  const text = (await recorded(agentId))[0]?.output_summary ?? "";
   const [got, gone] = JSON.parse(text) as [Record<string, unknown>, string];
   assert.match(String(gone), /TypeError while it was recorded/);
   assert.match(String(got), /Error while it was recorded/);
@@ -139,7 +138,7 @@ test("values of any size are recorded", async () => {
 
 test("a trail that can't be written hides nothing", async () => {
   const closed = client("KONSTRUCT_KEY", "KONSTRUCT_CLOSED_URL");
-  for (const broken of [closed, client("KONSTRUCT_READER_KEY"), faulty("gap")]) {
+  for (const broken of [closed, client("KONSTRUCT_READER_KEY"), faulty("gap"), faulty("late")]) {
     const said: string[] = [];
     const warn = (message: string): void => {
       said.push(message);
