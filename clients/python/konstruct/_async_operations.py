@@ -1420,6 +1420,7 @@ class AsyncOperations:
         by: Sequence[Literal["day", "agent", "model", "action"]] | None = None,
         agent_id: str | UUID | None = None,
         action_type: str | None = None,
+        run: str | None = None,
         options: Options | None = None,
     ) -> StatsList:
         """Get statistics of events: counts, latencies, tokens, cost.
@@ -1428,6 +1429,7 @@ class AsyncOperations:
 
         Args:
             by: Groups
+            run: A conversation or trace
         """
         call = Call(
             "GET",
@@ -1438,6 +1440,7 @@ class AsyncOperations:
                 "by": by,
                 "agent_id": agent_id,
                 "action_type": action_type,
+                "run": run,
             },
         )
         return await self._transport.json(call, options, StatsList.from_json)

@@ -1692,6 +1692,7 @@ class Stats:
     cost: float | None = None
     day: datetime | None = None
     model: str | None = None
+    reported_cost: float | None = None
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> Stats:
@@ -1709,6 +1710,7 @@ class Stats:
             cost=raw.get("cost"),
             day=None if (v := raw.get("day")) is None else decode_time(v),
             model=raw.get("model"),
+            reported_cost=raw.get("reported_cost"),
         )
 
 

@@ -903,6 +903,8 @@ export class Operations {
       by?: Array<"day" | "agent" | "model" | "action">;
       agent_id?: string;
       action_type?: string;
+      /** A conversation or trace */
+      run?: string;
     } = {},
     options: CallOptions = {},
   ): Promise<types.StatsList> {
@@ -915,6 +917,7 @@ export class Operations {
         by: parameters.by,
         agent_id: parameters.agent_id,
         action_type: parameters.action_type,
+        run: parameters.run,
       },
     };
     return this.transport.json<types.StatsList>(call, options);

@@ -875,6 +875,7 @@ export interface Stats {
   cost?: number;
   day?: string;
   model?: string;
+  reported_cost?: number;
 }
 
 export interface StatsList {
