@@ -108,8 +108,8 @@ func TestWhenNobodyAnswersTheRuleDecides(t *testing.T) {
 
 func TestRulesAreInForceWhileTheServiceIsUnavailable(t *testing.T) {
 	w := serve(t, rules)
-	dir := t.TempDir()
-	in := func(c *client.Config) { c.SpoolDir = dir }
+	dir, key := t.TempDir(), w.key(acme)
+	in := func(c *client.Config) { c.SpoolDir, c.Key = dir, key }
 	v := w.open(acme, in).Authorize(t.Context(), tool("deny_it"), client.Limits{})
 	if v.Allowed || v.Reason != "never" {
 		t.Fatalf("%+v", v)
@@ -174,15 +174,14 @@ func TestTheStricterOfTwoRulesDecides(t *testing.T) {
 
 func TestWithTheKeyNothingUnredactedIsKept(t *testing.T) {
 	w := serve(t, rules)
-	dir := t.TempDir()
 	for _, key := range [][]byte{nil, pepper} {
-		k := w.open(acme, func(c *client.Config) { c.SpoolDir, c.RedactKey = dir, key })
+		k := w.open(acme, func(c *client.Config) { c.RedactKey = key })
 		v := k.Authorize(t.Context(), tool("mail"), client.Limits{})
 		if err := k.LogCall(t.Context(), tool("mail"), v); err != nil {
 			t.Fatal(err)
 		}
 		kept := ""
-		files, _ := filepath.Glob(filepath.Join(dir, "new", "*"))
+		files, _ := filepath.Glob(filepath.Join(k.Dir(), "new", "*"))
 		for _, f := range files {
 			raw, _ := os.ReadFile(f)
 			kept += string(raw)

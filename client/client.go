@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -25,7 +26,8 @@ type Config struct {
 	URL string
 	// Key is an API key with events:write.
 	Key string
-	// SpoolDir is the folder of events that the service does not have yet. Any number of processes share it.
+	// SpoolDir is the folder of events that the service does not have yet. Any number of processes share it; within it,
+	// each service and key has a folder of its own, so that no event reaches another tenant's trail.
 	SpoolDir string
 	// SpoolLimit bounds the events that wait, in bytes; 0 is DefaultSpoolLimit.
 	SpoolLimit int64
@@ -93,11 +95,14 @@ func Open(c Config) (*Client, error) {
 	}
 	k.c.UserAgent = cmp.Or(c.UserAgent, "konstruct-client")
 	var err error
-	if k.spool, err = openSpool(c.SpoolDir, c.SpoolLimit); err != nil {
+	if k.spool, err = openSpool(filepath.Join(c.SpoolDir, folderOf(c.URL, c.Key)), c.SpoolLimit); err != nil {
 		return nil, err
 	}
 	return k, nil
 }
+
+// Dir returns the folder of this service and key within the spool, in which the caller may keep more.
+func (c *Client) Dir() string { return c.spool.dir }
 
 // Folder returns the spool's folder.
 func (c *Client) Folder() string { return c.spool.dir }

@@ -309,6 +309,9 @@ func (c *Client) Run(ctx context.Context, idle time.Duration) error {
 // runLocked is Run with the right to deliver.
 func (c *Client) runLocked(ctx context.Context, idle time.Duration) {
 	c.spool.sweep()
+	if _, err := c.Adopt(ctx, false); err != nil {
+		c.c.Logger.Debug("events under other keys are left", "error", err)
+	}
 	var fetched time.Time
 	last := c.clock() // when something was delivered, or waited
 	for ctx.Err() == nil {

@@ -37,9 +37,9 @@ func call(n int) client.Event {
 
 func TestEventsWaitWhileTheServiceIsUnavailableAndLandOnceInOrder(t *testing.T) {
 	w := serve(t, `{}`)
-	dir := t.TempDir()
+	dir := t.TempDir() // which two tenants' agents share
 	k := w.open(acme, func(c *client.Config) { c.SpoolDir = dir })
-	other := w.open(globex)
+	other := w.open(globex, func(c *client.Config) { c.SpoolDir = dir })
 	w.away.Store(true)
 	for n := range 30 {
 		if err := k.LogBatch(t.Context(), []client.Event{call(2 * n), call(2*n + 1)}); err != nil {
@@ -58,7 +58,7 @@ func TestEventsWaitWhileTheServiceIsUnavailableAndLandOnceInOrder(t *testing.T) 
 		t.Fatalf("%+v, %v, due %v", st, err, k.Due())
 	}
 	w.away.Store(false)
-	before := copyTree(t, dir)
+	before := copyTree(t, k.Dir())
 	if d, err := k.Deliver(t.Context()); err != nil || d.Delivered != 60 {
 		t.Fatalf("%+v, %v", d, err)
 	}
@@ -66,7 +66,10 @@ func TestEventsWaitWhileTheServiceIsUnavailableAndLandOnceInOrder(t *testing.T) 
 		t.Fatalf("%+v, %v", d, err)
 	}
 	// A process that was killed after the service had answered left all files: nothing is logged twice.
-	again := w.open(acme, func(c *client.Config) { c.SpoolDir = before })
+	again := w.open(acme)
+	if err := os.CopyFS(filepath.Join(again.Dir(), "new"), os.DirFS(filepath.Join(before, "new"))); err != nil {
+		t.Fatal(err)
+	}
 	if err := again.Log(t.Context(), call(60)); err != nil {
 		t.Fatal(err)
 	}
@@ -89,8 +92,7 @@ func TestEventsWaitWhileTheServiceIsUnavailableAndLandOnceInOrder(t *testing.T) 
 
 func TestWhatTheServiceRefusesIsSetAsideAndTheRestLands(t *testing.T) {
 	w := serve(t, `{}`)
-	dir := t.TempDir()
-	k := w.open(acme, func(c *client.Config) { c.SpoolDir = dir })
+	k := w.open(acme)
 	bad := call(3)
 	bad.Metadata["konstruct.forged"] = true
 	taken, other := call(5), call(6)
@@ -100,7 +102,7 @@ func TestWhatTheServiceRefusesIsSetAsideAndTheRestLands(t *testing.T) {
 	if err := k.LogBatch(t.Context(), events); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "new", "00000000-zz.jsonl"), []byte("\x00garbage\n"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(k.Dir(), "new", "00000000-zz.jsonl"), []byte("\x00garbage\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if d, err := k.Deliver(t.Context()); err != nil || d.Delivered != 4 || d.Rejected != 3 {
@@ -252,12 +254,13 @@ func TestTextsThatPostgreSQLCannotHoldAreRecorded(t *testing.T) {
 
 func TestRunDeliversUntilNothingComes(t *testing.T) {
 	w := serve(t, `{}`)
-	dir := t.TempDir()
-	k := w.open(acme, func(c *client.Config) { c.SpoolDir = dir })
+	dir, key := t.TempDir(), w.key(acme)
+	share := func(c *client.Config) { c.SpoolDir, c.Key = dir, key }
+	k := w.open(acme, share)
 	ended := make(chan error, 1)
 	go func() { ended <- k.Run(t.Context(), 2*time.Second) }()
 	testkit.Until(t, "one process delivers", func() bool { return !k.Due() })
-	second := w.open(acme, func(c *client.Config) { c.SpoolDir = dir })
+	second := w.open(acme, share)
 	if err := second.Run(t.Context(), time.Second); !errors.Is(err, client.ErrDelivering) {
 		t.Errorf("two deliver: %v", err)
 	}
@@ -302,5 +305,49 @@ func TestAWrongConfigurationIsSaid(t *testing.T) {
 	}
 	if _, err := k.Deliver(t.Context()); !errors.Is(err, client.ErrNoService) {
 		t.Error(err)
+	}
+}
+
+func TestEventsUnderARotatedKeyAreAdoptedAndOthersAreNot(t *testing.T) {
+	w := serve(t, `{}`)
+	dir := t.TempDir()
+	in := func(c *client.Config) { c.SpoolDir = dir }
+	old, other := w.open(acme, in), w.open(globex, in)
+	none := open(t, in) // no service was set
+	for i, k := range []*client.Client{old, other, none} {
+		if k != none {
+			if err := k.Refresh(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := k.Log(t.Context(), call(i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	k := w.open(acme, in) // with another key
+	if all, err := k.Others(); err != nil || len(all) != 3 {
+		t.Fatalf("%+v, %v", all, err)
+	}
+	for _, c := range []struct {
+		unknown bool
+		files   int
+		calls   int
+	}{{false, 1, 1}, {false, 0, 1}, {true, 1, 2}} {
+		n, err := k.Adopt(t.Context(), c.unknown)
+		if err != nil || n != c.files {
+			t.Errorf("unknown %v: %d files, %v", c.unknown, n, err)
+		}
+		if _, err := k.Deliver(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if all := w.events(acme, client.ActionToolCall); len(all) != c.calls {
+			t.Errorf("%d calls", len(all))
+		}
+	}
+	if all := w.events(globex, client.ActionToolCall); len(all) != 0 {
+		t.Errorf("%d calls before their own key delivers", len(all))
+	}
+	if d, err := other.Deliver(t.Context()); err != nil || d.Delivered != 1 {
+		t.Errorf("%+v, %v", d, err)
 	}
 }

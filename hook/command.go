@@ -38,7 +38,7 @@ type options struct {
 	client.Config
 	program, keyFile, redactFile, agent, notify string
 	timeout                                     time.Duration
-	verbose                                     bool
+	verbose, adopt                              bool
 }
 
 // Command is the konstruct-hook program.
@@ -108,16 +108,20 @@ func (c Command) parse(args []string) (o options, err error) {
 	f.StringVar(&o.URL, "url", c.Getenv("KONSTRUCT_URL"), "the service's address; also KONSTRUCT_URL")
 	f.StringVar(&o.keyFile, "key-file", c.Getenv("KONSTRUCT_KEY_FILE"),
 		"file of a key with events:write; also KONSTRUCT_KEY_FILE, or the key itself in KONSTRUCT_KEY")
-	f.StringVar(&o.SpoolDir, "spool-dir", "", "folder of events that the service does not have yet")
-	f.StringVar(&o.RulesFile, "rules", "", "file of further rules on tools, {\"tools\": […]}")
-	f.StringVar(&o.redactFile, "redact-key-file", "",
-		"the operator's key for redaction, to redact before anything is kept")
-	f.StringVar(&o.agent, "agent", "", "agent_id of the events, a UUID")
-	f.StringVar(&o.UserID, "user", "", "user_id of the events")
+	f.StringVar(&o.SpoolDir, "capture-dir", c.Getenv("KONSTRUCT_CAPTURE_DIR"),
+		"folder of events that the service does not have yet; also KONSTRUCT_CAPTURE_DIR")
+	f.StringVar(&o.RulesFile, "rules", c.Getenv("KONSTRUCT_TOOL_RULES_FILE"),
+		"file of further rules on tools, {\"tools\": […]}; also KONSTRUCT_TOOL_RULES_FILE")
+	f.StringVar(&o.redactFile, "redact-key-file", c.Getenv("KONSTRUCT_REDACT_KEY_FILE"),
+		"the operator's key for redaction, to redact before anything is kept; also KONSTRUCT_REDACT_KEY_FILE")
+	f.StringVar(&o.agent, "agent", c.Getenv("KONSTRUCT_AGENT"), "agent_id of the events, a UUID; also KONSTRUCT_AGENT")
+	f.StringVar(&o.UserID, "user", c.Getenv("KONSTRUCT_USER"), "user_id of the events; also KONSTRUCT_USER")
 	f.BoolVar(&o.FailClosed, "fail-closed", false, "deny what can't be read, decided or recorded")
 	f.StringVar(&o.program, "program", "", "claude-code, codex or gemini-cli; else it is recognized")
 	f.DurationVar(&o.timeout, "timeout", DefaultTimeout, "after how long the program kills its hooks")
-	f.Int64Var(&o.SpoolLimit, "spool-limit", client.DefaultSpoolLimit, "bytes of events that wait at most")
+	f.BoolVar(&o.adopt, "adopt", false,
+		"with deliver: also what was kept without a service, or under a key with which none was reached")
+	f.Int64Var(&o.SpoolLimit, "capture-limit", client.DefaultSpoolLimit, "bytes of events that wait at most")
 	f.BoolVar(&o.verbose, "verbose", false, "say more on standard error")
 	if err := f.Parse(args); err != nil {
 		return o, err
@@ -136,7 +140,7 @@ func (c Command) parse(args []string) (o options, err error) {
 		}
 	}
 	o.Key = c.Getenv("KONSTRUCT_KEY")
-	if o.keyFile != "" {
+	if o.keyFile != "" && o.Key == "" {
 		raw, err := readKey(o.keyFile)
 		if err != nil {
 			return o, fmt.Errorf("--key-file: %w", err)
@@ -174,14 +178,14 @@ func readKey(path string) ([]byte, error) {
 // defaultDir is the user's own folder of state (XDG Base Directory Specification).
 func (c Command) defaultDir() (string, error) {
 	base := c.Getenv("XDG_STATE_HOME")
-	if base == "" {
+	if !filepath.IsAbs(base) {
 		home := c.Getenv("HOME")
 		if home == "" {
-			return "", errors.New("--spool-dir: say where events wait: this user has no home folder")
+			return "", errors.New("--capture-dir: say where events wait: this user has no home folder")
 		}
 		base = filepath.Join(home, ".local", "state")
 	}
-	return filepath.Join(base, "konstruct", "hook"), nil
+	return filepath.Join(base, "konstruct", "capture"), nil
 }
 
 // open opens the client. Without a service or with a wrong one, events wait: they are not lost.
@@ -221,7 +225,7 @@ func (c Command) hook(ctx context.Context, o options, begin time.Time) int {
 	if problem != nil {
 		fmt.Fprintln(c.Err, note("events wait in %s: %v", o.SpoolDir, problem))
 	}
-	h := New(k, o.SpoolDir)
+	h := New(k)
 	h.Program, h.FailClosed, h.Timeout, h.Logger, h.begin = o.program, o.FailClosed, o.timeout, o.Logger, begin
 	var r Reply
 	if len(raw) > MaxInput {
@@ -246,8 +250,8 @@ func (c Command) startFlush(k *client.Client, o options) error {
 	if len(c.Self) == 0 || !k.Due() {
 		return nil
 	}
-	args := append(c.Self[1:len(c.Self):len(c.Self)], "flush", "--url", o.URL, "--key-file", o.keyFile, "--spool-dir",
-		o.SpoolDir, "--spool-limit", fmt.Sprint(o.SpoolLimit))
+	args := append(c.Self[1:len(c.Self):len(c.Self)], "flush", "--url", o.URL, "--key-file", o.keyFile, "--capture-dir",
+		o.SpoolDir, "--capture-limit", fmt.Sprint(o.SpoolLimit))
 	cmd := exec.Command(c.Self[0], args...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // it outlives the agent's process group
 	cmd.Dir = "/"
@@ -266,7 +270,7 @@ func (c Command) flush(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	if err := CloseOld(ctx, k, o.SpoolDir); err != nil {
+	if err := CloseOld(ctx, k); err != nil {
 		return err
 	}
 	if err := k.Run(ctx, idleTime); !errors.Is(err, client.ErrDelivering) {
@@ -280,6 +284,9 @@ func (c Command) deliver(ctx context.Context, o options) error {
 	k, err := c.open(o)
 	if err != nil {
 		return err
+	}
+	if _, err := k.Adopt(ctx, o.adopt); err != nil {
+		o.Logger.Warn("events under other keys are left", "error", err)
 	}
 	d, err := k.Deliver(ctx)
 	fmt.Fprintf(c.Out, "%d delivered, %d rejected\n", d.Delivered, d.Rejected)
@@ -298,7 +305,14 @@ func (c Command) status(o options) error {
 	if problem != nil {
 		st.Problem = problem.Error()
 	}
-	return c.json(st)
+	others, err := k.Others()
+	if err != nil {
+		return err
+	}
+	return c.json(struct {
+		client.Status
+		Others []client.Other `json:"under_other_keys,omitempty"`
+	}{st, others})
 }
 
 func (c Command) rejected(o options) error {

@@ -77,9 +77,9 @@ type Handler struct {
 	begin   time.Time
 }
 
-// New returns a handler that remembers calls in progress in a folder.
-func New(c *client.Client, dir string) *Handler {
-	return &Handler{Client: c, calls: calls{dir: dir}, begin: time.Now(), Logger: slog.New(slog.DiscardHandler)}
+// New returns a handler, which remembers calls in progress in the client's folder.
+func New(c *client.Client) *Handler {
+	return &Handler{Client: c, calls: calls{dir: c.Dir()}, begin: time.Now(), Logger: slog.New(slog.DiscardHandler)}
 }
 
 // Reply is what a hook answers.
@@ -265,8 +265,8 @@ func closeCall(ctx context.Context, c *client.Client, in calls, key string, p pe
 }
 
 // CloseOld records calls without a result that began a day ago, and forgets those that ended then.
-func CloseOld(ctx context.Context, c *client.Client, dir string) error {
-	in := calls{dir: dir}
+func CloseOld(ctx context.Context, c *client.Client) error {
+	in := calls{dir: c.Dir()}
 	now := time.Now()
 	in.sweep(now)
 	return in.each(func(key string, p pending) error {

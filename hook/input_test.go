@@ -216,7 +216,7 @@ func TestTwoHooksOfOneCallMakeOneEvent(t *testing.T) {
 	if late != 1 {
 		t.Errorf("%d late results", late)
 	}
-	if _, err := os.Stat(filepath.Join(p.dir, "rejected")); err != nil {
+	if _, err := os.Stat(p.dir); err != nil {
 		t.Error(err)
 	}
 	if said := rejected(p); said != "" {

@@ -118,7 +118,7 @@ func (p program) run(input string, args ...string) (out, said string, code int) 
 	var o, e bytes.Buffer
 	c := hook.Command{In: strings.NewReader(input), Out: &o, Err: &e, Version: "test",
 		Getenv: func(string) string { return "" }}
-	args = slices.Concat(args, []string{"--spool-dir", p.dir}, p.args)
+	args = slices.Concat(args, []string{"--capture-dir", p.dir}, p.args)
 	code = c.Run(context.WithoutCancel(p.t.Context()), args)
 	return o.String(), e.String(), code
 }
@@ -149,7 +149,7 @@ func build(t testing.TB) string {
 
 func spooled(t testing.TB, dir string) string {
 	t.Helper()
-	files, err := filepath.Glob(filepath.Join(dir, "new", "*.jsonl"))
+	files, err := filepath.Glob(filepath.Join(dir, "*", "new", "*.jsonl"))
 	if err != nil {
 		t.Fatal(err)
 	}

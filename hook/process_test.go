@@ -76,7 +76,7 @@ func TestFiftyHooksAtOnceLoseNothing(t *testing.T) {
 	bin := build(t)
 	w := serve(t, `{}`)
 	dir, key := t.TempDir(), w.keyFile(acme)
-	args := []string{"--url", w.url, "--key-file", key, "--spool-dir", dir, "--program", "claude-code"}
+	args := []string{"--url", w.url, "--key-file", key, "--capture-dir", dir, "--program", "claude-code"}
 	t.Cleanup(func() { stopFlush(t, dir, syscall.SIGTERM) })
 	const rounds, at = 4, 50
 	for round := range rounds {
@@ -118,7 +118,7 @@ func TestAKilledHookLosesNoCallThatRan(t *testing.T) {
 	bin := build(t)
 	w := serve(t, `{}`)
 	dir := t.TempDir()
-	args := []string{"--url", w.url, "--key-file", w.keyFile(acme), "--spool-dir", dir, "--program", "claude-code"}
+	args := []string{"--url", w.url, "--key-file", w.keyFile(acme), "--capture-dir", dir, "--program", "claude-code"}
 	t.Cleanup(func() { stopFlush(t, dir, syscall.SIGTERM) })
 	const n = 40
 	for i := range n {
@@ -152,7 +152,7 @@ func TestTheHookStartsAProcessThatDelivers(t *testing.T) {
 	bin := build(t)
 	w := serve(t, `{"tenants":{"`+acme.String()+`":{"tools":[{"tool":"Bash","action":"deny"}]}}}`)
 	dir := t.TempDir()
-	args := []string{"--url", w.url, "--key-file", w.keyFile(acme), "--spool-dir", dir, "--program", "claude-code"}
+	args := []string{"--url", w.url, "--key-file", w.keyFile(acme), "--capture-dir", dir, "--program", "claude-code"}
 	t.Cleanup(func() { stopFlush(t, dir, syscall.SIGTERM) })
 	out, err := start(t.Context(), bin, hookInput("PreToolUse", 1, ""), args...)
 	if err != nil || !strings.Contains(out, `"deny"`) {
@@ -183,7 +183,7 @@ func TestAColdCallIsFast(t *testing.T) {
 	}
 	bin := build(t)
 	dir := t.TempDir()
-	args := []string{"--spool-dir", dir, "--program", "claude-code"}
+	args := []string{"--capture-dir", dir, "--program", "claude-code"}
 	const n = 200
 	var nothing, pre, post []time.Duration
 	measure := func(to *[]time.Duration, bin, input string, args ...string) {

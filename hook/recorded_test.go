@@ -144,7 +144,7 @@ func TestRecordedSessionsLandAsWhatTheyWere(t *testing.T) {
 				t.Errorf("%s %s:\n got %s\nwant %s", folder, flag, strings.Join(got, "\n     "),
 					strings.Join(want, "\n     "))
 			}
-			if left, _ := filepath.Glob(filepath.Join(p.dir, "calls", "*")); len(left) > 0 {
+			if left, _ := filepath.Glob(filepath.Join(p.dir, "*", "calls", "*")); len(left) > 0 {
 				t.Errorf("%s: calls are left: %v", folder, left)
 			}
 		}
