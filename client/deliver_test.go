@@ -102,7 +102,8 @@ func TestWhatTheServiceRefusesIsSetAsideAndTheRestLands(t *testing.T) {
 	if err := k.LogBatch(t.Context(), events); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(k.Dir(), "new", "00000000-zz.jsonl"), []byte("\x00garbage\n"), 0o600); err != nil {
+	err := os.WriteFile(filepath.Join(k.Dir(), "new", "00000000-zz.jsonl"), []byte("\x00garbage\n"), 0o600)
+	if err != nil {
 		t.Fatal(err)
 	}
 	if d, err := k.Deliver(t.Context()); err != nil || d.Delivered != 4 || d.Rejected != 3 {
