@@ -266,7 +266,9 @@ func hexOf[T interface {
 func (r *record) addFields(e *audit.Event, o Options) {
 	r.finishReasons()
 	if e.UserID = r.fieldText(user); len(e.UserID) > audit.MaxName || !storable(e.UserID) {
-		e.UserID = storableText(e.UserID, audit.MaxName-100)
+		if e.UserID = storableText(e.UserID); len(e.UserID) > audit.MaxName {
+			e.UserID = cut(e.UserID, audit.MaxName-150)
+		}
 		r.note("user_id")
 	}
 	e.AgentID = o.Agent

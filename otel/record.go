@@ -2,6 +2,7 @@ package otel
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
@@ -36,18 +37,17 @@ var flattened = []string{"llm.input_messages", "llm.output_messages", "gen_ai.pr
 
 // read sorts attributes into fields.
 func (r *record) read(m pcommon.Map) {
-	r.rest = make([]attribute, 0, min(m.Len(), maxAttributes))
-	n := 0
+	r.rest = slices.Grow(r.rest, min(m.Len(), maxAttributes))
 	for name, v := range m.All() {
-		if n++; n > maxAttributes {
-			r.skipped++
-			continue
-		}
 		if at, known := places[name]; known {
 			r.fill(at, name, v)
 			continue
 		}
 		if prefix, path := listed(name); prefix != "" && r.spread(prefix, path, v) {
+			continue
+		}
+		if len(r.rest) >= maxAttributes {
+			r.skipped++
 			continue
 		}
 		r.rest = append(r.rest, attribute{name, v})

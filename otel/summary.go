@@ -48,7 +48,7 @@ func (r *record) summaries(e *audit.Event) {
 	}
 	for name, text := range map[string]*string{"input_summary": &e.Input, "output_summary": &e.Output} {
 		if !storable(*text) {
-			*text = storableText(*text, len(*text))
+			*text = storableText(*text)
 			r.note(name)
 		}
 	}
@@ -205,11 +205,7 @@ func (r *record) finishReasons() {
 // storable reports whether PostgreSQL's text can hold s.
 func storable(s string) bool { return utf8.ValidString(s) && strings.IndexByte(s, 0) < 0 }
 
-// storableText returns a text of most bytes about, with U+FFFD for what PostgreSQL can't hold.
-func storableText(s string, most int) string {
-	s = strings.ReplaceAll(strings.ToValidUTF8(s, "\ufffd"), "\x00", "\ufffd")
-	if len(s) > most {
-		s = s[:runeStart(s, most)]
-	}
-	return s
+// storableText returns a text with U+FFFD for what PostgreSQL can't hold.
+func storableText(s string) string {
+	return strings.ReplaceAll(strings.ToValidUTF8(s, "\ufffd"), "\x00", "\ufffd")
 }

@@ -36,14 +36,17 @@ const (
 // maxOTLP is the largest export in bytes, after decompression.
 const maxOTLP = 32 << 20
 
-// weightOTLP is the memory that a byte of an export needs while it is mapped, at worst.
-const weightOTLP = 4
+// The memory that a byte of an export needs, at worst: while it is read into a buffer that grows, and while it is mapped.
+const (
+	weightReading = 2
+	weightOTLP    = 4
+)
 
 // otlpProtocols are OTLP's paths.
 func (s *Server) otlpProtocols() (all []protocol) {
 	for _, path := range []string{tracesPath, logsPath, metricsPath} {
 		p := protocol{prefix: path, encodings: []string{"gzip", "zstd"}, refuse: s.refuseOTLP, bodySize: maxOTLP,
-			bodyMemory: func(n int64) int64 { return n }} // the export itself is reserved for when its size is known
+			bodyMemory: func(int64) int64 { return 0 }} // readExport reserves it, as the export grows
 		all = append(all, p)
 		p.prefix, p.credential = langfusePath+path, basicOrBearer
 		all = append(all, p)
@@ -126,11 +129,11 @@ func (s *Server) export(r *http.Request, receive func(context.Context, access.Pr
 		return nil, problem(http.StatusUnsupportedMediaType,
 			"header.Content-Type: it must be application/x-protobuf or application/json")
 	}
-	raw, done, err := s.readExport(ctx, who, r)
+	raw, release, err := s.readExport(ctx, who, r)
 	if err != nil {
 		return nil, err
 	}
-	defer done()
+	release() // decodeOTLP reserves for it and for what is in it, at once
 	return receive(ctx, who, raw, isJSON(r))
 }
 
@@ -138,19 +141,19 @@ func isJSON(r *http.Request) bool {
 	return strings.HasPrefix(strings.ToLower(r.Header.Get("Content-Type")), "application/json")
 }
 
-// readExport reads and decompresses a body of at most maxOTLP bytes, and reserves the memory that it needs. It reserves
-// as it grows, so that a small body holds little.
-func (s *Server) readExport(ctx context.Context, who access.Principal, r *http.Request) (raw []byte, done func(),
+// readExport reads and decompresses a body of at most maxOTLP bytes. It reserves memory as the body grows, so that a
+// small one holds little; release frees it.
+func (s *Server) readExport(ctx context.Context, who access.Principal, r *http.Request) (raw []byte, release func(),
 	err error) {
 	var releases []func()
-	done = func() {
+	releaseAll := func() {
 		for _, release := range releases {
 			release()
 		}
 	}
 	defer func() {
 		if err != nil {
-			done()
+			releaseAll()
 		}
 	}()
 	var body io.Reader = r.Body
@@ -171,8 +174,8 @@ func (s *Server) readExport(ctx context.Context, who access.Principal, r *http.R
 		body = z
 	}
 	var b bytes.Buffer
-	for step := int64(256 << 10); ; step = int64(b.Len()) {
-		release, err := s.memory.reserve(ctx, who.Tenant, step*weightOTLP)
+	for step := int64(256 << 10); ; step = min(int64(b.Len()), int64(maxOTLP+1-b.Len())) {
+		release, err := s.memory.reserve(ctx, who.Tenant, step*weightReading)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -180,7 +183,7 @@ func (s *Server) readExport(ctx context.Context, who access.Principal, r *http.R
 		n, err := io.CopyN(&b, body, step)
 		switch {
 		case errors.Is(err, io.EOF) && n < step:
-			return b.Bytes(), done, nil
+			return b.Bytes(), releaseAll, nil
 		case err != nil:
 			return nil, nil, otlpBodyProblem(err)
 		case b.Len() > maxOTLP:
@@ -274,7 +277,8 @@ func (s *Server) decodeOTLP(ctx context.Context, who access.Principal, in interf
 	} else if err != nil {
 		return nil, unreadableOTLP(err)
 	}
-	if done, err = s.memory.reserve(ctx, who.Tenant, int64(items)*otel.ItemMemory); err != nil {
+	need := int64(len(raw))*weightOTLP + int64(items)*otel.ItemMemory
+	if done, err = s.memory.reserve(ctx, who.Tenant, need); err != nil {
 		return nil, err
 	}
 	if err := decode(raw); err != nil {
