@@ -2,7 +2,9 @@ package otel
 
 import (
 	"encoding/json"
+	"maps"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -85,9 +87,9 @@ func (r *record) langfuseUsage() {
 		if !is {
 			continue
 		}
-		for name, value := range details {
+		for _, name := range slices.Sorted(maps.Keys(details)) {
 			f, known := kinds[name]
-			n, number := value.(json.Number)
+			n, number := details[name].(json.Number)
 			if !known || !number || r.has(f) {
 				continue
 			}
