@@ -95,6 +95,9 @@ def write(source, case, provider, endpoint, extras):
         if g["gzip"] and cases.SOURCES[source].get("gzip") == case:
             (out / (name + ".gz")).write_bytes(g["gzip"])
     calls = [{k: e[k] for k in OF_CALL if k in e} for e in provider.journal.take()]
+    for key in ("unexported", "usage_unexported"):
+        for i in cases.SOURCES[source].get(key, {}).get(case, []):
+            calls[i][key.replace("un", "", 1)] = False
     expect = {"llm_calls": [c for c in calls if c["api"] != "embeddings"],
               "embeddings": [c for c in calls if c["api"] == "embeddings"],
               "tool_calls": [], "retrievals": 0, "agents": [], "session": None, "user": None} | extras

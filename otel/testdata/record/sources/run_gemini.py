@@ -24,7 +24,7 @@ settings = {
     "privacy": {"usageStatisticsEnabled": False},
     "model": {"name": "gemini-2.5-flash"},
     "telemetry": {"enabled": True, "target": "local", "useCollector": True, "otlpEndpoint": os.environ["SINK"],
-                  "otlpProtocol": "http", "logPrompts": True, "traces": case in ("shell", "failed")},
+                  "otlpProtocol": "http", "logPrompts": True, "traces": case == "shell"},
 }
 shutil.rmtree(folder / "hooks" / "gemini-cli" / case, ignore_errors=True)
 if case.startswith("hooks-"):
