@@ -127,7 +127,7 @@ func (s *Session) FromClient(frame []byte) Verdict {
 		if len(all) == 1 && idKey(all[0].id) != "" {
 			id = all[0].id
 		}
-		return Verdict{Answer: errorFrame(id, codeOf(err), err.Error()), refused: true}
+		return Verdict{Answer: errorFrame(id, codeOf(err), err.Error()), first: message{id: id}, refused: true}
 	}
 	calls := make([]*call, len(all))
 	drop := false

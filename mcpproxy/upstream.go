@@ -33,6 +33,8 @@ type Upstream struct {
 	Name    string
 	URL     *url.URL
 	Tenants []uuid.UUID // that may use it; empty: all
+	// Spooled: a result passes once its record is in the service's spool, not on the trail.
+	Spooled bool
 	headers map[string]headerValue
 }
 
@@ -49,7 +51,7 @@ var ownHeaders = []string{"Accept", "Content-Length", "Content-Type", "Host", "C
 
 // ParseServers reads a file of servers:
 //
-//	{"servers": [{"name": "github", "url": "https://…/mcp", "tenants": ["…"],
+//	{"servers": [{"name": "github", "url": "https://…/mcp", "tenants": ["…"], "record": "trail",
 //	  "headers": {"Authorization": {"file": "github.token", "prefix": "Bearer "}, "X-Plain": "text"}}]}
 //
 // Files of headers are relative to dir, and are read for each request, so that a secret can be replaced. An error names
@@ -66,6 +68,7 @@ func ParseServers(raw []byte, dir string) (map[string]*Upstream, error) {
 			Name    string                     `json:"name"`
 			URL     string                     `json:"url"`
 			Tenants []uuid.UUID                `json:"tenants"`
+			Record  string                     `json:"record"`
 			Headers map[string]json.RawMessage `json:"headers"`
 		} `json:"servers"`
 	}
@@ -96,10 +99,18 @@ func ParseServers(raw []byte, dir string) (map[string]*Upstream, error) {
 		case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil ||
 			u.Fragment != "":
 			return nil, fmt.Errorf("%s.url: it is no http or https URL without a user and a fragment", at)
+		case s.Record != "" && s.Record != "trail" && s.Record != "spool":
+			return nil, fmt.Errorf(`%s.record: %.40q is neither "trail" nor "spool"`, at, s.Record)
 		case len(s.Headers) > maxHeaders:
 			return nil, fmt.Errorf("%s.headers: %d headers, the limit is %d", at, len(s.Headers), maxHeaders)
 		}
-		up := &Upstream{Name: s.Name, URL: u, Tenants: s.Tenants, headers: map[string]headerValue{}}
+		up := &Upstream{
+			Name:    s.Name,
+			URL:     u,
+			Tenants: s.Tenants,
+			Spooled: s.Record == "spool",
+			headers: map[string]headerValue{},
+		}
 		for name, value := range s.Headers {
 			v, err := parseHeader(name, value, dir)
 			if err != nil {

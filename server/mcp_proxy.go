@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -46,7 +47,12 @@ func refuseMCP(w http.ResponseWriter, _ *http.Request, p *Problem) {
 }
 
 // mcpProxy registers the proxy of MCP servers.
-func (s *Server) mcpProxy() {
+func (s *Server) mcpProxy() error {
+	for _, up := range s.c.MCPServers {
+		if _, err := s.c.Konstruct.Trail().Spool(); err != nil && up.Spooled {
+			return fmt.Errorf(`the MCP server %q has "record": "spool": %w`, up.Name, err)
+		}
+	}
 	given := s.c.MCPSessionSecret
 	if len(given) == 0 {
 		given = []byte(rand.Text()) // of this process alone
@@ -56,6 +62,7 @@ func (s *Server) mcpProxy() {
 	s.mcp = mcpproxy.NewHandler(s.c.MCPServers, secret.Sum(nil), s.logger)
 	context.AfterFunc(s.stopping, s.mcp.Stop)
 	s.mux.HandleFunc(mcpProxyPath+"{name}", s.serveMCP)
+	return nil
 }
 
 // serveMCP passes a request to a configured MCP server.
@@ -79,10 +86,15 @@ func (s *Server) serveMCP(w http.ResponseWriter, r *http.Request) {
 		)
 		return
 	}
-	w.Header().Set("No-Gzip-Compression", "1") // gzhttp's: a stream is passed as it comes
+	// Not through the compressor, which sends the head of a response with its first bytes only.
+	w = watcherOf(r.Context())
 	caller := mcpproxy.Caller{ID: who.Tenant.String() + " " + who.Credential.String(),
-		Config: mcpproxy.Config{Decide: s.tenant(who).ToolRules().Decide, Trail: mcpTrail{s, who}, AgentID: who.Agent,
-			Logger: s.logger},
+		Config: mcpproxy.Config{
+			Decide:  s.tenant(who).ToolRules().Decide,
+			Trail:   mcpTrail{s, who, up.Spooled},
+			AgentID: who.Agent,
+			Logger:  s.logger,
+		},
 		Admit: func(ctx context.Context, calls int) error {
 			return s.meter.SetCapacity(ctx, who, access.Events, calls, "events")
 		},
@@ -115,8 +127,9 @@ func (s *Server) watchCredential(ctx context.Context, r *http.Request, end conte
 
 // mcpTrail is the trail of a principal's tenant.
 type mcpTrail struct {
-	s   *Server
-	who access.Principal
+	s       *Server
+	who     access.Principal
+	spooled bool
 }
 
 // errNotOnTrail means that an escalation is not on the trail, since the tenant's calls go on without it.
@@ -124,7 +137,11 @@ var errNotOnTrail = errors.New("the trail can't be written, so that nobody can b
 
 // Record implements mcpproxy.Trail.
 func (t mcpTrail) Record(ctx context.Context, e audit.Event) error {
-	_, err := t.s.agent(t.who, e.AgentID).Log(ctx, e)
+	agent := t.s.agent(t.who, e.AgentID)
+	if t.spooled {
+		agent = agent.Async()
+	}
+	_, err := agent.Log(ctx, e)
 	return err
 }
 

@@ -49,7 +49,7 @@ func newUpstreamMCP(t *testing.T, o *mcp.StreamableHTTPOptions) *upstreamMCP {
 }
 
 // withMCP configures servers by name and URL, with a secret header each.
-func withMCP(t *testing.T, servers map[string]string) func(*server.Config) {
+func withMCP(t testing.TB, servers map[string]string) func(*server.Config) {
 	t.Helper()
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "token"), []byte("upstream-secret\n"), 0o600); err != nil {
@@ -80,7 +80,7 @@ func (b bearer) RoundTrip(r *http.Request) (*http.Response, error) {
 	return http.DefaultTransport.RoundTrip(r)
 }
 
-func connectMCP(t *testing.T, url, key, revision string, o *mcp.ClientOptions) *mcp.ClientSession {
+func connectMCP(t testing.TB, url, key, revision string, o *mcp.ClientOptions) *mcp.ClientSession {
 	t.Helper()
 	client := mcp.NewClient(&mcp.Implementation{Name: "tester", Version: "9"}, o)
 	s, err := client.Connect(t.Context(), &mcp.StreamableClientTransport{Endpoint: url,

@@ -143,7 +143,11 @@ func New(c Config) (*Server, error) {
 		return nil, err
 	}
 	s.publicRoutes()
-	s.mcpProxy()
+	if err := s.mcpProxy(); err != nil {
+		s.stop()
+		s.end()
+		return nil, err
+	}
 	s.handler = s.drainBody(s.protect(s.mux))
 	return s, nil
 }

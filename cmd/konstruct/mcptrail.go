@@ -88,7 +88,12 @@ type spooledTrail struct {
 }
 
 // newSpooledTrail takes over the journals of proxies that were killed, and begins to deliver.
-func newSpooledTrail(ctx context.Context, k *client.Client, f captureFlags, logger *slog.Logger) (*spooledTrail, error) {
+func newSpooledTrail(
+	ctx context.Context,
+	k *client.Client,
+	f captureFlags,
+	logger *slog.Logger,
+) (*spooledTrail, error) {
 	own, err := uuid.NewV7()
 	if err != nil {
 		return nil, fmt.Errorf("name a journal: %w", err)
@@ -105,7 +110,9 @@ func newSpooledTrail(ctx context.Context, k *client.Client, f captureFlags, logg
 		var err error
 		s.recoverJournals(within, all)
 		for err == nil {
-			err = s.forwardSome(within, s.journal)
+			if err = s.forwardSome(within, s.journal); err == nil {
+				err = sleep(within, gatherTime)
+			}
 		}
 		if within.Err() == nil && !errors.Is(err, spool.ErrClosed) {
 			logger.Error("the journal can't be read", "folder", s.dir, "error", err)
@@ -152,6 +159,19 @@ func (s *spooledTrail) takeOver(ctx context.Context, dir string) error {
 	return errors.Join(j.Close(), os.RemoveAll(dir))
 }
 
+// gatherTime is how long events gather in the journal before they are moved together: each move needs two syncs.
+const gatherTime = 50 * time.Millisecond
+
+// sleep waits, or returns the context's error when it ends before.
+func sleep(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
+}
+
 // maxForward is how many events are moved at a time: they are in one file of the spool.
 const maxForward = 200
 
@@ -174,10 +194,8 @@ func (s *spooledTrail) forwardSome(ctx context.Context, j *spool.Spool) error {
 	}
 	for err := s.client.LogBatch(ctx, events); err != nil; err = s.client.LogBatch(ctx, events) {
 		s.logger.Error("events stay in the journal: the spool can't be written", "error", err)
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(time.Second):
+		if err := sleep(ctx, time.Second); err != nil {
+			return err
 		}
 	}
 	return j.Done(records[len(records)-1].End, len(records))
@@ -191,7 +209,11 @@ func (s *spooledTrail) decide(call toolrule.Call) toolrule.Decision {
 	}
 	s.warn.Do(func() { s.logger.Warn("the rules on tools are not known", "error", err) })
 	if s.closed {
-		return toolrule.Decision{Action: toolrule.Deny, Rule: -1, Reason: "the rules on tools are not known: " + err.Error()}
+		return toolrule.Decision{
+			Action: toolrule.Deny,
+			Rule:   -1,
+			Reason: "the rules on tools are not known: " + err.Error(),
+		}
 	}
 	return d
 }
