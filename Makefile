@@ -56,6 +56,9 @@ fuzz: setup ## fuzz everything that reads a stranger's bytes, a minute each
 	go test -run '^$$' -fuzz FuzzForm -fuzztime 1m -fuzzminimizetime 1x ./server
 	go test -run '^$$' -fuzz FuzzQuestions -fuzztime 1m -fuzzminimizetime 1x ./server
 	go test -run '^$$' -fuzz FuzzDecide -fuzztime 1m -fuzzminimizetime 1x ./toolrule
+	go test -run '^$$' -fuzz FuzzSpans -fuzztime 1m -fuzzminimizetime 1x ./otel
+	go test -run '^$$' -fuzz FuzzLogs -fuzztime 1m -fuzzminimizetime 1x ./otel
+	go test -run '^$$' -fuzz FuzzOTLPJSON -fuzztime 1m -fuzzminimizetime 1x ./otel
 	go test -run '^$$' -fuzz FuzzRecovery -fuzztime 1m -fuzzminimizetime 1x ./spool
 	go test -run '^$$' -fuzz FuzzRecord -fuzztime 1m -fuzzminimizetime 1x ./audit
 	go test -run '^$$' -fuzz FuzzPolicy -fuzztime 1m -fuzzminimizetime 1x ./audit

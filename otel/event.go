@@ -92,6 +92,7 @@ func mapSpan(s ptrace.Span, from *origin, o Options) Mapped {
 func (r *record) finish(e audit.Event, call Call, o Options) Mapped {
 	used := r.tokens()
 	isCall := e.Action == audit.ActionLLMCall
+	r.readClaudeSession()
 	r.readWithin(isCall)
 	r.readName(e.Action)
 	r.summaries(&e)

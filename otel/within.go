@@ -56,6 +56,17 @@ func (r *record) readName(action string) {
 	}
 }
 
+// readClaudeSession makes Claude Code's session the conversation: within a sub-agent it has that one's id there.
+func (r *record) readClaudeSession() {
+	if !strings.HasPrefix(r.from.scopeName, "com.anthropic.claude_code") {
+		return
+	}
+	if s := r.take("session.id"); s != "" {
+		r.restore(conversation)
+		r.set(conversation, "session.id", pcommon.NewValueStr(s), 1)
+	}
+}
+
 // readClaudeTool reads what Claude Code's span of a tool has in an event and in attributes of its own.
 func (r *record) readClaudeTool(events []ptrace.SpanEvent) {
 	if r.name != "claude_code.tool" {

@@ -41,12 +41,9 @@ const (
 	maxGRPCHeaders = 16 << 10
 )
 
-// RunOTLP serves OTLP over gRPC until the context ends, and then finishes the exports in progress.
-func (s *Server) RunOTLP(ctx context.Context, l Listening) error {
-	listener, err := net.Listen("tcp", l.Address)
-	if err != nil {
-		return fmt.Errorf("listen on %s: %w", l.Address, err)
-	}
+// RunOTLP serves OTLP over gRPC on a listener until the context ends, and then finishes the exports in progress. certs
+// is nil for plain text, on localhost or behind a proxy.
+func (s *Server) RunOTLP(ctx context.Context, listener net.Listener, certs *tls.Config) error {
 	var working atomic.Int64
 	options := []grpc.ServerOption{grpc.MaxRecvMsgSize(maxOTLPgRPC), grpc.MaxConcurrentStreams(maxExports),
 		grpc.MaxHeaderListSize(maxGRPCHeaders), grpc.ConnectionTimeout(10 * time.Second),
@@ -57,8 +54,8 @@ func (s *Server) RunOTLP(ctx context.Context, l Listening) error {
 			return s.admitExport(ctx, info, &working)
 		}),
 		grpc.ForceServerCodecV2(checkedCodec{encoding.GetCodecV2("proto")}), grpc.UnaryInterceptor(s.aroundExport)}
-	if l.TLS != nil {
-		c := l.TLS.Clone()
+	if certs != nil {
+		c := certs.Clone()
 		c.NextProtos = []string{"h2"}
 		c.MinVersion = max(c.MinVersion, tls.VersionTLS12)
 		options = append(options, grpc.Creds(credentials.NewTLS(c)))
@@ -67,9 +64,6 @@ func (s *Server) RunOTLP(ctx context.Context, l Listening) error {
 	ptraceotlp.RegisterGRPCServer(g, &traceService{s: s})
 	plogotlp.RegisterGRPCServer(g, &logService{s: s})
 	pmetricotlp.RegisterGRPCServer(g, &metricService{s: s})
-	if l.Ready != nil {
-		l.Ready(listener.Addr())
-	}
 	failed := make(chan error, 1)
 	go func() { failed <- g.Serve(listener) }()
 	select {

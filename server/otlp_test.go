@@ -25,7 +25,6 @@ import (
 	"github.com/konstruct/konstruct/access"
 	"github.com/konstruct/konstruct/audit"
 	"github.com/konstruct/konstruct/otel"
-	"github.com/konstruct/konstruct/server"
 )
 
 // export sends a body to a path of OTLP/HTTP, and returns the status and the answer.
@@ -73,6 +72,15 @@ type provided struct {
 
 // withoutEmbeddings are cases whose instrumentation does not report what embeddings used, or reports none.
 var withoutEmbeddings = map[string]int{"openinference/llamaindex_query": 2, "openinference/langchain_agent": 0}
+
+// withoutUsage are cases whose instrumentation reports no usage of a stream.
+var withoutUsage = []string{"openllmetry-v040/openai_stream", "openllmetry-v040/anthropic_stream"}
+
+// unexported are cases of which the SDK itself did not export the last calls.
+var unexported = map[string]int{"litellm/tools": 1, "litellm/langfuse": 1}
+
+// unreported are cases of which the SDK reports only the last calls: the README of the recordings says why.
+var unreported = map[string]int{"otel-genai/google-tools": 1, "otel-genai/google-tools-no-opt-in": 1}
 
 // recordings returns the files of each recorded case, and the provider's truth.
 func recordings(t testing.TB) (cases map[string][]string, truths map[string]truth) {
@@ -153,6 +161,10 @@ func TestTokensStandOnce(t *testing.T) {
 					known = truths[name].Calls
 					calls += int64(n)
 				}
+				if n, is := unexported[name]; is {
+					known = known[:len(known)-n]
+				}
+				known = known[unreported[name]:]
 				for _, c := range known {
 					if c.Status < 400 && (c.Exported == nil || *c.Exported) {
 						calls++
@@ -326,23 +338,18 @@ func TestOTLPIsTakenInEveryEncoding(t *testing.T) {
 // serveOTLP serves OTLP over gRPC until the test ends, and returns its address.
 func (w *world) serveOTLP() string {
 	w.t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		w.t.Fatal(err)
+	}
 	ctx, stop := context.WithCancel(context.Background())
-	at := make(chan net.Addr, 1)
 	ended := make(chan error, 1)
-	go func() {
-		ended <- w.s.RunOTLP(ctx, server.Listening{Address: "127.0.0.1:0", Ready: func(a net.Addr) { at <- a }})
-	}()
+	go func() { ended <- w.s.RunOTLP(ctx, l, nil) }()
 	w.t.Cleanup(func() {
 		stop()
 		if err := <-ended; err != nil {
 			w.t.Error(err)
 		}
 	})
-	select {
-	case a := <-at:
-		return a.String()
-	case err := <-ended:
-		w.t.Fatal(err)
-		return ""
-	}
+	return l.Addr().String()
 }

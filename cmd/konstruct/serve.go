@@ -150,14 +150,16 @@ func (c serveCmd) Run(ctx context.Context, a *app) (err error) {
 	if err != nil {
 		return err
 	}
+	otlp, err := a.listenOTLP(u.private)
+	if err != nil {
+		return err
+	}
 	group, within := errgroup.WithContext(ctx)
 	group.Go(func() error { return s.Run(within, l) })
 	group.Go(func() error { return metrics(within) })
-	if a.OTLPGRPCListen != "" {
-		own := server.Listening{Address: a.OTLPGRPCListen, TLS: l.TLS, Ready: func(at net.Addr) {
-			fmt.Fprintf(a.err, "konstruct: OTLP over gRPC is at %s\n", at)
-		}}
-		group.Go(func() error { return s.RunOTLP(within, own) })
+	if otlp != nil {
+		fmt.Fprintf(a.err, "konstruct: OTLP over gRPC is at %s\n", otlp.Addr())
+		group.Go(func() error { return s.RunOTLP(within, otlp, l.TLS) })
 	}
 	if made != nil {
 		group.Go(func() error { return ignoreCanceled(within, made.Run(within)) })
@@ -186,15 +188,33 @@ func (a *app) listenError(err error) error {
 	if !errors.As(err, &op) || op.Op != "listen" {
 		return err
 	}
-	at, setting := a.Listen, "KONSTRUCT_LISTEN"
-	if op.Addr != nil && a.OTLPGRPCListen != "" && op.Addr.String() == a.OTLPGRPCListen {
-		at, setting = a.OTLPGRPCListen, "KONSTRUCT_OTLP_GRPC_LISTEN"
-	}
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return coded{fmt.Errorf("%s (%s) is taken, perhaps by another konstruct serve or make run: stop that, or "+
-			"choose another address (--listen 127.0.0.1:7120)", at, setting), exitUsage}
+		return coded{fmt.Errorf("%s is taken, perhaps by another konstruct serve or make run: stop that, or choose "+
+			"another address (--listen 127.0.0.1:7120)", a.Listen), exitUsage}
 	}
-	return coded{fmt.Errorf("%s: can't listen on %q: %w", setting, at, op.Err), exitUsage}
+	return coded{fmt.Errorf("KONSTRUCT_LISTEN: can't listen on %q: %w", a.Listen, op.Err), exitUsage}
+}
+
+// otlpAddress is where exporters send over gRPC unless they are told otherwise.
+const otlpAddress = "127.0.0.1:4317"
+
+// listenOTLP listens for OTLP over gRPC where that is configured, and on a private database at the default address if
+// that is free. It returns nil for nowhere.
+func (a *app) listenOTLP(private bool) (net.Listener, error) {
+	at := a.OTLPGRPCListen
+	if at == "" && !private {
+		return nil, nil
+	}
+	l, err := net.Listen("tcp", cmp.Or(at, otlpAddress))
+	switch {
+	case err == nil:
+		return l, nil
+	case at == "" && errors.Is(err, syscall.EADDRINUSE):
+		fmt.Fprintf(a.err, "konstruct: no OTLP over gRPC: %s is taken (KONSTRUCT_OTLP_GRPC_LISTEN names another "+
+			"address); over HTTP it is at the service's own\n", otlpAddress)
+		return nil, nil
+	}
+	return nil, coded{fmt.Errorf("KONSTRUCT_OTLP_GRPC_LISTEN: %w", err), exitUsage}
 }
 
 // sayLess says in a line each what this process does not do, because it is not given the role for it.
