@@ -132,7 +132,7 @@ func (a *answer) readToolCall(c *choice, w *wireToolCall) {
 	if w.ID != "" {
 		p.id = w.ID
 	}
-	p.name += w.Function.Name + w.Custom.Name
+	p.name = bounded(p.name+w.Function.Name+w.Custom.Name, maxName)
 	a.add(p, w.Function.Arguments)
 	a.add(p, w.Custom.Input)
 }

@@ -18,7 +18,7 @@ import (
 
 // TestModelsAreRoutedBySpecificName: by name, by the longest beginning, and not at all.
 func TestModelsAreRoutedBySpecificName(t *testing.T) {
-	others := map[string]*llmfake.Upstream{"exact": llmfake.New(t), "long": llmfake.New(t)}
+	others := map[string]*llmfake.Upstream{"exact": testkit.LLM(t), "long": testkit.LLM(t)}
 	w := start(t, settings{change: func(c *gateway.Config) {
 		for name, models := range map[string][]string{"exact": {"gpt-fake-5"}, "long": {"gpt-fake*"}} {
 			u := c.Upstreams[0]
@@ -266,7 +266,7 @@ func TestTracesAreKept(t *testing.T) {
 
 // TestModelListsAreMerged: one upstream's passes as it is, several upstreams' are one.
 func TestModelListsAreMerged(t *testing.T) {
-	second := llmfake.New(t)
+	second := testkit.LLM(t)
 	w := start(t, settings{change: func(c *gateway.Config) {
 		u := c.Upstreams[0]
 		u.Name, u.BaseURL, u.Models = "second", second.URL+"/openai/v1", []string{"embed-*"}

@@ -70,7 +70,7 @@ func start(t testing.TB, s settings) *world {
 
 func startOn(t testing.TB, door *tenantdb.Door, s settings) *world {
 	t.Helper()
-	w := &world{t: t, up: llmfake.New(t), door: door}
+	w := &world{t: t, up: testkit.LLM(t), door: door}
 	tc := audit.TrailConfig{Logger: slog.New(slog.DiscardHandler)}
 	if s.policy != "" {
 		p, err := audit.ParsePolicy([]byte(s.policy), []byte(strings.Repeat("k", 32)))

@@ -82,7 +82,7 @@ const (
 
 func TestOpenAISDKForPython(t *testing.T) {
 	cmd := testkit.Python(t, testkit.NewestSDKs, "testdata/gateway/openai_calls.py")
-	w := serve(t, withGateway(t, llmfake.New(t)))
+	w := serve(t, withGateway(t, testkit.LLM(t)))
 	w.wantCalls(w.runSDK(cmd), map[string]string{"chat": llmfake.Text, "chat stream": llmfake.Text,
 		"chat tools": "get_weather " + arguments, "responses": llmfake.Text, "responses stream": llmfake.Text,
 		"embeddings": "[0.25, -0.5, 1.0]", "models": "gpt-fake-5 embed-fake",
@@ -92,7 +92,7 @@ func TestOpenAISDKForPython(t *testing.T) {
 
 func TestAnthropicSDKForPython(t *testing.T) {
 	cmd := testkit.Python(t, testkit.NewestSDKs, "testdata/gateway/anthropic_calls.py")
-	w := serve(t, withGateway(t, llmfake.New(t)))
+	w := serve(t, withGateway(t, testkit.LLM(t)))
 	calls := w.runSDK(cmd)
 	// The stream that fails tells its input, which the SDK's error does not show.
 	n := int64(llmfake.Input)
@@ -106,7 +106,7 @@ func TestAnthropicSDKForPython(t *testing.T) {
 
 func TestLangChainAndOpenAIAgents(t *testing.T) {
 	cmd := testkit.Python(t, testkit.NewestSDKs, "testdata/gateway/frameworks.py")
-	w := serve(t, withGateway(t, llmfake.New(t)))
+	w := serve(t, withGateway(t, testkit.LLM(t)))
 	w.wantCalls(w.runSDK(cmd), map[string]string{"langchain openai": llmfake.Text,
 		"langchain openai stream": llmfake.Text, "langchain openai tools": weather, "langchain anthropic": llmfake.Text,
 		"langchain anthropic stream": llmfake.Text, "langchain anthropic tools": weather, "agents": llmfake.Text}, 8, 0)
@@ -114,20 +114,20 @@ func TestLangChainAndOpenAIAgents(t *testing.T) {
 
 func TestLlamaIndex(t *testing.T) {
 	cmd := testkit.Python(t, testkit.LlamaIndexSDKs, "testdata/gateway/llamaindex.py")
-	w := serve(t, withGateway(t, llmfake.New(t)))
+	w := serve(t, withGateway(t, testkit.LLM(t)))
 	w.wantCalls(w.runSDK(cmd), map[string]string{"complete": llmfake.Text, "stream": llmfake.Text}, 2, 0)
 }
 
 func TestSDKsForNode(t *testing.T) {
 	cmd := testkit.Node(t, testkit.NewestSDKs, "testdata/gateway/calls.mjs")
-	w := serve(t, withGateway(t, llmfake.New(t)))
+	w := serve(t, withGateway(t, testkit.LLM(t)))
 	w.wantCalls(w.runSDK(cmd), map[string]string{"chat": llmfake.Text, "chat stream": llmfake.Text,
 		"responses": llmfake.Text, "responses stream": llmfake.Text, "error": "NotFoundError model_not_found",
 		"messages": llmfake.Text, "messages stream": llmfake.Text}, 6, 0)
 }
 
 func TestOpenAISDKForGo(t *testing.T) {
-	w := serve(t, withGateway(t, llmfake.New(t)))
+	w := serve(t, withGateway(t, testkit.LLM(t)))
 	client := openai.NewClient(option.WithBaseURL(w.url+"/openai/v1"), option.WithAPIKey(w.key(acme, access.GatewayUse)),
 		option.WithMaxRetries(0))
 	ask := openai.ChatCompletionNewParams{Model: "gpt-fake-5", Messages: []openai.ChatCompletionMessageParamUnion{
@@ -168,7 +168,7 @@ func TestOpenAISDKForGo(t *testing.T) {
 }
 
 func TestAnthropicSDKForGo(t *testing.T) {
-	w := serve(t, withGateway(t, llmfake.New(t)))
+	w := serve(t, withGateway(t, testkit.LLM(t)))
 	client := anthropic.NewClient(anthropicoption.WithBaseURL(w.url+"/anthropic"),
 		anthropicoption.WithAPIKey(w.key(acme, access.GatewayUse)), anthropicoption.WithMaxRetries(0))
 	ask := anthropic.MessageNewParams{Model: "claude-fake-5", MaxTokens: 1024,

@@ -11,6 +11,7 @@ import (
 	"github.com/konstruct/konstruct/audit"
 	"github.com/konstruct/konstruct/gateway"
 	"github.com/konstruct/konstruct/internal/llmfake"
+	"github.com/konstruct/konstruct/internal/testkit"
 	"github.com/konstruct/konstruct/server"
 )
 
@@ -39,7 +40,7 @@ func withGateway(t testing.TB, up *llmfake.Upstream) func(*server.Config) {
 
 // TestGatewayAuthenticates: the key where vendors' clients send theirs, or beside it; refusals in the vendor's form.
 func TestGatewayAuthenticates(t *testing.T) {
-	up := llmfake.New(t)
+	up := testkit.LLM(t)
 	w := serve(t, withGateway(t, up))
 	key, logs := w.key(acme, access.GatewayUse), w.key(acme, access.EventsWrite)
 	bound := w.keyOf(acme, access.KeyRequest{Permissions: []access.Permission{access.GatewayUse}, Agent: bot})
@@ -98,7 +99,7 @@ func TestGatewayAuthenticates(t *testing.T) {
 
 // TestGatewayPassesThroughTheService: bytes stay as they are, compressed by nobody, and a retry's key is not ours.
 func TestGatewayPassesThroughTheService(t *testing.T) {
-	up := llmfake.New(t)
+	up := testkit.LLM(t)
 	w := serve(t, withGateway(t, up))
 	key := w.key(acme, access.GatewayUse)
 	body := strings.Replace(chatBody, "Hello", strings.Repeat("Hello ", 1000), 1)
@@ -125,7 +126,7 @@ func TestGatewayPassesThroughTheService(t *testing.T) {
 
 // TestPromptsHaveALimit: a larger one is refused in the vendor's form, and 32 MiB pass.
 func TestPromptsHaveALimit(t *testing.T) {
-	up := llmfake.New(t)
+	up := testkit.LLM(t)
 	w := serve(t, withGateway(t, up))
 	key := w.key(acme, access.GatewayUse)
 	for size, status := range map[int]int{20 << 20: 200, 33 << 20: 413} {

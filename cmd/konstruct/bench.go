@@ -13,7 +13,7 @@ import (
 )
 
 // benchmarks are what bench measures.
-const benchmarks = "audit,growth,notary,questions,search,ingest,serve,embed,all"
+const benchmarks = "audit,growth,notary,questions,search,ingest,serve,gateway,embed,all"
 
 type benchCmd struct {
 	What string `arg:"" enum:"${benchmarks}" help:"${benchmarks}; all is all but growth."`
@@ -188,6 +188,13 @@ func (c benchCmd) database(ctx context.Context, a *app) (lines []bench.Measureme
 			return b.Service(ctx,
 				bench.ServiceConfig{Program: self, Parts: a.AssetsDir, Clients: c.Clients, Time: c.Time,
 					Measured: a.printMeasurement})
+		}},
+		{"gateway", func() ([]bench.Measurement, error) {
+			self, err := os.Executable()
+			if err != nil {
+				return nil, err
+			}
+			return b.Gateway(ctx, bench.ServiceConfig{Program: self, Parts: a.AssetsDir})
 		}},
 		{"ingest", func() ([]bench.Measurement, error) {
 			m, err := embed.FindModel(a.AssetsDir)

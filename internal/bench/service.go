@@ -35,6 +35,7 @@ type ServiceConfig struct {
 	Parts   string
 	Clients int           // with connections that are kept
 	Time    time.Duration // of the mix
+	Env     []string      // further settings of the process
 	// Measured is called with each measurement when it is complete.
 	Measured func(Measurement)
 }
@@ -132,6 +133,7 @@ func (b *Bench) serving(ctx context.Context,
 	cmd.Env = append(os.Environ(), "KONSTRUCT_DATABASE_URL="+b.url("konstruct_app"),
 		"KONSTRUCT_NOTARY_DATABASE_URL="+b.url("konstruct_notary"), "KONSTRUCT_DATA_DIR="+filepath.Join(b.Dir, "serve"),
 		"KONSTRUCT_KEY_SECRET_FILE="+path, "KONSTRUCT_LISTEN="+addr, "KONSTRUCT_ASSETS_DIR="+s.Parts)
+	cmd.Env = append(cmd.Env, s.Env...)
 	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {
 		return nil, nil, nil, err

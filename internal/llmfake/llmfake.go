@@ -10,7 +10,6 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
-	"testing"
 	"time"
 )
 
@@ -46,16 +45,15 @@ type Request struct {
 	Body   []byte
 }
 
-// New starts an upstream, which ends with the test.
-func New(t testing.TB) *Upstream {
-	u := &Upstream{Stall: time.Minute}
+// Start starts an upstream, and returns it with what ends it.
+func Start() (u *Upstream, stop func()) {
+	u = &Upstream{Stall: time.Minute}
 	s := httptest.NewServer(u)
-	t.Cleanup(func() {
+	u.URL = s.URL
+	return u, func() {
 		s.CloseClientConnections()
 		s.Close()
-	})
-	u.URL = s.URL
-	return u
+	}
 }
 
 // Requests returns what the upstream was sent until now.
