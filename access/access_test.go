@@ -205,8 +205,8 @@ func TestRolesMayWhatTheyMay(t *testing.T) {
 		access.Compliance: {access.EventsRead, access.KBRead, access.EvidenceRead, access.ComplianceRead,
 			access.ComplianceWrite, access.AccessRead},
 		access.Admin: {access.EventsRead, access.EventsWrite, access.EscalationsWrite, access.GatewayUse,
-			access.EvidenceRead, access.KBRead, access.KBWrite, access.ComplianceRead, access.ComplianceWrite, access.AccessRead,
-			access.AccessWrite},
+			access.EvidenceRead, access.KBRead, access.KBWrite, access.ComplianceRead, access.ComplianceWrite,
+			access.AccessRead, access.AccessWrite},
 	}
 	for _, r := range append(access.Roles, "nobody") {
 		if d := cmp.Diff(want[r], r.Permissions()); d != "" {

@@ -5,6 +5,7 @@ import (
 	"compress/flate"
 	"compress/gzip"
 	"compress/zlib"
+	"fmt"
 	"io"
 	"strings"
 
@@ -37,6 +38,12 @@ func newDecoder(encoding string, take func([]byte)) *decoder {
 	d := &decoder{to: to, done: make(chan struct{})}
 	go func() {
 		defer close(d.done)
+		defer func() {
+			if thrown := recover(); thrown != nil { // the response is passed on all the same
+				d.err = fmt.Errorf("gateway: decode a response: %v", thrown)
+				_ = from.CloseWithError(io.ErrClosedPipe)
+			}
+		}()
 		if d.err = decode(encoding, from, take); d.err == nil {
 			_, d.err = io.Copy(io.Discard, from)
 		}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"runtime/debug"
 	"strconv"
 	"time"
 
@@ -121,8 +122,10 @@ func (x *exchange) run() error {
 	req.Header = h
 	x.begun = time.Now()
 	wait := newWatch(cancel, x.g.firstByte, errFirstByte)
+	read := x.readPrompt() // while the upstream works
 	res, err := x.g.transport.RoundTrip(req)
 	wait.stop()
+	read()
 	x.call.Body = nil
 	if err != nil {
 		x.took = time.Since(x.begun)
@@ -144,6 +147,22 @@ func (x *exchange) run() error {
 		return x.passStream(ctx, cancel, res)
 	}
 	return x.passBody(ctx, cancel, res, kind)
+}
+
+// readPrompt reads the prompt in the background, and returns what waits for it.
+func (x *exchange) readPrompt() (wait func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer func() {
+			if thrown := recover(); thrown != nil { // a programming error; the call goes on
+				x.g.logger.Error("a prompt could not be read", "panic", thrown, "stack", string(debug.Stack()))
+				x.q.metadata[metaOmitted] = []string{"gen_ai.input.messages"}
+			}
+		}()
+		x.q.readPrompt(x.call.Operation)
+	}()
+	return func() { <-done }
 }
 
 // failed logs a call without a response of the upstream, and returns what the caller is told.

@@ -236,12 +236,55 @@ func plainText(content json.RawMessage) string {
 	return b.String()
 }
 
-// elements splits a JSON array; nil where it is none.
+// elements splits a JSON array; nil where it is none. It looks at brackets and quotes only: who decodes an element
+// finds what else is wrong.
 func elements(raw json.RawMessage) (all []json.RawMessage) {
-	if json.Unmarshal(raw, &all) != nil {
+	raw = bytes.TrimSpace(raw)
+	if len(raw) < 2 || raw[0] != '[' || raw[len(raw)-1] != ']' {
 		return nil
 	}
+	depth, from := 0, 1
+	take := func(end int) {
+		if one := bytes.TrimSpace(raw[from:end]); len(one) > 0 {
+			all = append(all, one)
+		}
+		from = end + 1
+	}
+	for i := 1; i < len(raw)-1; i++ {
+		switch raw[i] {
+		case '"':
+			if i = closingQuote(raw, i+1); i < 0 {
+				return nil
+			}
+		case '{', '[':
+			depth++
+		case '}', ']':
+			depth--
+		case ',':
+			if depth == 0 {
+				take(i)
+			}
+		}
+	}
+	take(len(raw) - 1)
 	return all
+}
+
+// closingQuote returns where a string ends whose first character is at i; -1 where it does not.
+func closingQuote(raw []byte, i int) int {
+	for {
+		end := bytes.IndexByte(raw[i:], '"')
+		if end < 0 {
+			return -1
+		}
+		escape := bytes.IndexByte(raw[i:i+end], '\\')
+		if escape < 0 {
+			return i + end
+		}
+		if i += escape + 2; i >= len(raw) {
+			return -1
+		}
+	}
 }
 
 // unquote returns a JSON string's text, or other JSON as it is.

@@ -11,7 +11,7 @@ import (
 
 // Limits on what is recorded of a request, in bytes. The trail cuts a summary that is longer than audit.MaxSummary.
 const (
-	maxPrompt   = 96 << 10 // of messages, the newest first
+	maxPrompt   = 32 << 10 // of messages, the newest first
 	maxParts    = 200      // of a message
 	maxSystem   = 32 << 10
 	maxTools    = 100 // tools whose names are recorded
@@ -29,6 +29,8 @@ type request struct {
 	maxTokens          int64 // that the response may have; 0 where the body does not say
 	usageWanted        bool  // a stream of chat completions tells usage only where it is asked for
 	bytes              int
+
+	found *scanner // until readPrompt
 }
 
 // requestMembers are the members of any request's body that are read.
@@ -72,7 +74,7 @@ func readRequest(o Operation, body []byte) (q request, err error) {
 	}
 	q.readConversation(s)
 	q.readParameters(o, s)
-	q.readPrompt(o, s)
+	q.found = s
 	return q, nil
 }
 
@@ -159,9 +161,6 @@ func (q *request) readParameters(o Operation, s *scanner) {
 			m["gen_ai.request.encoding_formats"] = []string{f}
 		}
 	}
-	if names := toolNames(s.get("tools")); len(names) > 0 {
-		m["gen_ai.tool.definitions"] = names
-	}
 	q.metadata = m
 }
 
@@ -198,8 +197,14 @@ func toolNames(raw json.RawMessage) (all []toolDefinition) {
 	return all
 }
 
-// readPrompt reads what the model is given: the messages, and as a text what is new in them.
-func (q *request) readPrompt(o Operation, s *scanner) {
+// readPrompt reads what the model is given: the messages, and as a text what is new in them. It is not needed before
+// the call is logged.
+func (q *request) readPrompt(o Operation) {
+	s := q.found
+	q.found = nil
+	if names := toolNames(s.get("tools")); len(names) > 0 {
+		q.metadata["gen_ai.tool.definitions"] = names
+	}
 	system := s.get("system")
 	if o == Responses {
 		system = s.get("instructions")

@@ -19,8 +19,8 @@ func streams(t testing.TB) map[string]string {
 	t.Helper()
 	up := testkit.LLM(t)
 	all := map[string]string{}
-	for name, path := range map[string]string{"chat": "/openai/v1/chat/completions", "responses": "/openai/v1/responses",
-		"messages": "/anthropic/v1/messages"} {
+	for name, path := range map[string]string{"chat": "/openai/v1/chat/completions",
+		"responses": "/openai/v1/responses", "messages": "/anthropic/v1/messages"} {
 		for kind, tools := range map[string]string{"text": "[]", "tools": "[{}]"} {
 			body := `{"model":"m","stream":true,"stream_options":{"include_usage":true},"tools":` + tools + `}`
 			r, err := http.NewRequest(http.MethodPost, up.URL+path, strings.NewReader(body))
@@ -70,8 +70,8 @@ func readStream(o Operation, stream string, next func(left int) int) (a answer, 
 }
 
 func shown(a *answer) string {
-	raw, err := json.Marshal(map[string]any{"messages": a.messages(), "reasons": a.reasons(), "id": a.id, "model": a.model,
-		"input": a.usage.input, "output": a.usage.output, "error": a.errorType, "lost": a.lost, "unread": a.unread})
+	raw, err := json.Marshal(map[string]any{"messages": a.messages(), "reasons": a.reasons(), "id": a.id,
+		"model": a.model, "input": a.usage.input, "output": a.usage.output, "error": a.errorType, "lost": a.lost, "unread": a.unread})
 	if err != nil {
 		return err.Error()
 	}
@@ -135,7 +135,7 @@ func FuzzStream(f *testing.F) {
 		}
 	}
 	f.Add("data: {\"choices\":[{\"index\":99999999999999999999}]}\n\ndata: [DONE]\n\n", uint8(0), uint8(1))
-	f.Add("event: content_block_delta\rdata:{\"index\":-1,\"delta\":{\"type\":\"text_delta\",\"text\":\"\\u0000\"}}\r\r",
+	f.Add("event: content_block_delta\r"+`data:{"index":-1,"delta":{"type":"text_delta","text":"\u0000"}}`+"\r\r",
 		uint8(2), uint8(1))
 	f.Fuzz(func(t *testing.T, stream string, api, step uint8) {
 		o := []Operation{ChatCompletions, Responses, Messages}[int(api)%3]
@@ -169,6 +169,7 @@ func FuzzRequest(f *testing.F) {
 			if err != nil {
 				continue
 			}
+			q.readPrompt(o)
 			var all map[string]json.RawMessage
 			var model string
 			if json.Unmarshal([]byte(body), &all) == nil && (json.Unmarshal(all["model"], &model) != nil ||

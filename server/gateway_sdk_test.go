@@ -128,8 +128,8 @@ func TestSDKsForNode(t *testing.T) {
 
 func TestOpenAISDKForGo(t *testing.T) {
 	w := serve(t, withGateway(t, testkit.LLM(t)))
-	client := openai.NewClient(option.WithBaseURL(w.url+"/openai/v1"), option.WithAPIKey(w.key(acme, access.GatewayUse)),
-		option.WithMaxRetries(0))
+	client := openai.NewClient(option.WithBaseURL(w.url+"/openai/v1"),
+		option.WithAPIKey(w.key(acme, access.GatewayUse)), option.WithMaxRetries(0))
 	ask := openai.ChatCompletionNewParams{Model: "gpt-fake-5", Messages: []openai.ChatCompletionMessageParamUnion{
 		openai.UserMessage("How long?")}}
 	calls := map[string]sdkCall{}

@@ -24,8 +24,9 @@ const (
 	callUsage = `,"stream":true,"stream_options":{"include_usage":true}`
 )
 
-// Gateway measures calls of a model directly and through the gateway, alternately: until the response is complete, and
-// of streams until the first byte. Each call through the gateway is committed on the trail before it is complete.
+// Gateway measures calls of a model directly and through the gateway, and events alone, alternately: until the response
+// is complete, and of streams until the first byte. Each call through the gateway is committed on the trail before it
+// is complete; an event alone takes what that takes.
 func (b *Bench) Gateway(ctx context.Context, s ServiceConfig) (lines []Measurement, err error) {
 	up, end := llmfake.Start()
 	defer end()
@@ -52,12 +53,13 @@ func (b *Bench) Gateway(ctx context.Context, s ServiceConfig) (lines []Measureme
 	long := strings.Replace(shortCall, `"messages":[`, `"messages":[`+history, 1)
 	for _, c := range []struct{ what, body string }{{"chat", shortCall + "}"}, {"chat of 100 KB", long + "}"},
 		{"stream", shortCall + callUsage + "}"}} {
-		direct, through := &callTimes{}, &callTimes{}
+		direct, through, events := &callTimes{}, &callTimes{}, &callTimes{}
 		for begin := time.Now(); time.Since(begin) < b.Time || len(direct.whole) < 20; {
-			if err := direct.call(ctx, sv.client, up.URL+"/openai", llmfake.Key, c.body); err != nil {
-				return nil, err
-			}
-			if err := through.call(ctx, sv.client, sv.url+"/openai", sv.keys[0], c.body); err != nil {
+			const path = "/openai/v1/chat/completions"
+			err := errors.Join(direct.call(ctx, sv.client, up.URL+path, llmfake.Key, c.body),
+				through.call(ctx, sv.client, sv.url+path, sv.keys[0], c.body),
+				events.call(ctx, sv.client, sv.url+"/v1/events", sv.keys[0], eventJSON))
+			if err != nil {
 				return nil, err
 			}
 		}
@@ -75,6 +77,8 @@ func (b *Bench) Gateway(ctx context.Context, s ServiceConfig) (lines []Measureme
 			ours.Note = fmt.Sprintf("adds %.2f ms at the median, %.2f ms at p99", ours.P50-base.P50, ours.P99-base.P99)
 			lines = append(lines, base, ours)
 		}
+		alone := callLine("an event alone, between these", events.whole)
+		lines = append(lines, alone)
 	}
 	return lines, nil
 }
@@ -84,7 +88,7 @@ type callTimes struct{ first, whole []time.Duration }
 
 // call makes one call, without the first ones, which open connections.
 func (t *callTimes) call(ctx context.Context, client *http.Client, url, key, body string) error {
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, url+"/v1/chat/completions", strings.NewReader(body))
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, url, strings.NewReader(body))
 	if err != nil {
 		return err
 	}
@@ -102,7 +106,7 @@ func (t *callTimes) call(ctx context.Context, client *http.Client, url, key, bod
 	if err == nil {
 		_, err = io.Copy(io.Discard, in)
 	}
-	if err != nil || res.StatusCode != http.StatusOK {
+	if err != nil || res.StatusCode >= http.StatusMultipleChoices {
 		return fmt.Errorf("a call is answered with %d: %w", res.StatusCode, err)
 	}
 	t.first, t.whole = append(t.first, first), append(t.whole, time.Since(begin))
