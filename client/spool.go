@@ -88,25 +88,26 @@ func (s *spool) put(lines [][]byte) error {
 	return nil
 }
 
-// write makes a file appear whole, and syncs it and its folder.
+// write makes a file appear whole, and syncs it and its folder: at the same time, so that a journaling file system
+// commits once for both. A crash before that may leave the file empty; its events were not acknowledged.
 func (s *spool) write(name string, content []byte) error {
 	f, err := os.CreateTemp(filepath.Join(s.dir, tmpDir), "*")
 	if err != nil {
 		return fmt.Errorf("write to the spool: %w", err)
 	}
+	path := filepath.Join(s.dir, name)
 	_, err = f.Write(content)
 	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), filepath.Join(s.dir, name))
-	}
-	if err == nil {
-		err = syncDir(filepath.Dir(filepath.Join(s.dir, name)))
+		err = os.Rename(f.Name(), path)
 	}
 	if err != nil {
 		_ = os.Remove(f.Name())
-		return fmt.Errorf("write to the spool: %w", err)
+		return fmt.Errorf("write to the spool: %w", errors.Join(err, f.Close()))
+	}
+	folder := make(chan error, 1)
+	go func() { folder <- syncDir(filepath.Dir(path)) }()
+	if err = errors.Join(f.Sync(), <-folder, f.Close()); err != nil {
+		return fmt.Errorf("write to the spool: %w", errors.Join(err, os.Remove(path)))
 	}
 	return nil
 }
