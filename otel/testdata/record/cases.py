@@ -49,8 +49,9 @@ SOURCES = {
         "script": "run_gemini.py", "venv": "agents",
         "cases": {c: {} for c in ("shell", "files", "failed", "mcp", "hooks-shell", "hooks-files", "hooks-failed",
                               "hooks-mcp")}
-        | {"hooks-" + d: {"HOOK_DECISION": d} for d in ("deny", "rewrite")},
-        "hooks_only": ["hooks-shell", "hooks-files", "hooks-failed", "hooks-mcp", "hooks-rewrite"],
+        | {"hooks-" + d: {"HOOK_DECISION": d} for d in ("deny", "ask", "rewrite")},
+        "hooks_only": ["hooks-shell", "hooks-files", "hooks-failed", "hooks-mcp", "hooks-ask",
+                       "hooks-rewrite"],
     },
     "openinference": {
         "script": "run_openinference.py", "venv": "openinference",
