@@ -13,8 +13,9 @@ run: demo ## see it work on the private database, then serve it at http://127.0.
 demo: setup build ## see it work on the private database
 	@bin/konstruct demo
 
-build: ## build bin/konstruct
+build: ## build bin/konstruct, and bin/konstruct-hook, which coding agents start
 	go build -o bin/konstruct ./cmd/konstruct
+	CGO_ENABLED=0 go build -o bin/konstruct-hook ./cmd/konstruct-hook
 
 test: ## run every test, on a private PostgreSQL
 	@scripts/setup test

@@ -83,7 +83,7 @@ func Open(c Config) (*Client, error) {
 			return nil, fmt.Errorf("%.100q is no address of a service, as http://127.0.0.1:7117", c.URL)
 		}
 		if c.Key == "" || strings.ContainsFunc(c.Key, func(r rune) bool { return r <= ' ' || r > '~' }) {
-			return nil, errors.New("the service needs a key: konstruct key create NAME --permissions events:write")
+			return nil, errors.New("the service needs a key: konstruct key create NAME --permission events:write")
 		}
 		k.server = u
 	}

@@ -17,18 +17,19 @@ import (
 
 // agent is a real coding agent, headless, with a home of its own and a fake provider.
 type agent struct {
-	t                   testing.TB
-	program             string // as in rules
-	folder, home, work  string
-	hookBin, service    string
-	keyFile, upstream   string
-	captureDir, rejects string
+	t                  testing.TB
+	program            string // as in rules
+	folder, home, work string
+	hookBin, service   string
+	keyFile, upstream  string
+	captureDir         string
 }
 
 // settings writes what the hook prints to where the program reads it.
 func (a agent) settings(path string, more map[string]any) {
 	a.t.Helper()
-	cmd := exec.Command(a.hookBin, "settings", a.program, "--url", a.service, "--key-file", a.keyFile, "--timeout", "20s")
+	cmd := exec.Command(a.hookBin, "settings", a.program, "--url", a.service, "--key-file", a.keyFile,
+		"--timeout", "20s")
 	out, err := cmd.Output()
 	if err != nil {
 		a.t.Fatal(err)
@@ -82,7 +83,8 @@ func (a agent) run(prompt string) string {
 		a.settings(filepath.Join(a.home, ".gemini", "settings.json"), map[string]any{
 			"security": map[string]any{"auth": map[string]any{"selectedType": "gemini-api-key"},
 				"folderTrust": map[string]any{"enabled": false}},
-			"general": map[string]any{"enableAutoUpdate": false}, "privacy": map[string]any{"usageStatisticsEnabled": false}})
+			"general": map[string]any{"enableAutoUpdate": false},
+			"privacy": map[string]any{"usageStatisticsEnabled": false}})
 		cmd = exec.CommandContext(a.t.Context(), bin("gemini"), "-p", prompt, "--approval-mode", "yolo", "--skip-trust",
 			"-m", "gemini-2.5-flash")
 		env = append(env, "GEMINI_API_KEY=x", "GOOGLE_GEMINI_BASE_URL="+a.upstream, "GEMINI_CLI_TRUST_WORKSPACE=true",
@@ -131,8 +133,9 @@ func TestTheRealProgramsRunTheHook(t *testing.T) {
 		"gemini-cli": `run_shell_command {"command": "echo %s", "description": "Say it"}`} {
 		t.Run(program, func(t *testing.T) {
 			home := t.TempDir()
-			a := agent{t: t, program: program, folder: folder, home: home, work: filepath.Join(home, "shop"), hookBin: bin,
-				service: w.url, keyFile: w.keyFile(acme), upstream: fmt.Sprintf("http://127.0.0.1:%d", port),
+			a := agent{t: t, program: program, folder: folder, home: home, work: filepath.Join(home, "shop"),
+				hookBin: bin, service: w.url, keyFile: w.keyFile(acme),
+				upstream:   fmt.Sprintf("http://127.0.0.1:%d", port),
 				captureDir: filepath.Join(home, "capture")}
 			if err := os.MkdirAll(a.work, 0o700); err != nil {
 				t.Fatal(err)

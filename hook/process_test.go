@@ -182,8 +182,11 @@ func TestAColdCallIsFast(t *testing.T) {
 		t.Skip("it measures")
 	}
 	bin := build(t)
+	w := serve(t, `{"tenants":{"`+acme.String()+`":{"tools":[{"tool":"Write","arguments":{"/file_path":"*.env"},`+
+		`"action":"deny"}]}}}`)
 	dir := t.TempDir()
-	args := []string{"--capture-dir", dir, "--program", "claude-code"}
+	args := []string{"--url", w.url, "--key-file", w.keyFile(acme), "--capture-dir", dir, "--program", "claude-code"}
+	t.Cleanup(func() { stopFlush(t, dir, syscall.SIGTERM) })
 	const n = 200
 	var nothing, pre, post []time.Duration
 	measure := func(to *[]time.Duration, bin, input string, args ...string) {

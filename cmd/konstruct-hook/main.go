@@ -16,7 +16,7 @@ func main() { os.Exit(run()) }
 
 func run() int {
 	ctx, stop := context.Background(), func() {}
-	if len(os.Args) > 1 && os.Args[1] == "flush" { // a hook ends by the signal itself, and starts sooner without a handler
+	if len(os.Args) > 1 && os.Args[1] == "flush" { // a hook starts sooner without a handler of signals
 		ctx, stop = signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
 	}
 	defer stop()
