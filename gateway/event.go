@@ -166,6 +166,9 @@ func (x *exchange) recordBudget(m audit.Metadata) {
 	m[audit.GatewayTokens] = u.Tokens
 	if _, ok := x.g.price(x.q.model); ok {
 		m[audit.GatewayCost] = u.Cost
+		if told := x.answer.usage; told.hasInput && (told.hasOutput || x.call.Operation == Embeddings) {
+			m["gen_ai.usage.cost"] = u.Cost // without an estimate
+		}
 	}
 	if !x.answered() {
 		return

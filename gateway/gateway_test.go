@@ -113,7 +113,7 @@ func TestCallsAreRecorded(t *testing.T) {
 			}
 		}
 		if o.path != messagesPath { // 2006 × 1000 + 300 × 10,000 a million
-			want["konstruct.gateway.cost"] = 5.006
+			want["konstruct.gateway.cost"], want["gen_ai.usage.cost"] = 5.006, 5.006
 		}
 		e.has(t, want)
 		reasons := map[string]string{chatPath: "stop", responsesPath: "completed", messagesPath: "end_turn"}[o.path]
@@ -213,6 +213,27 @@ func TestLongConversationsKeepTheNewestMessages(t *testing.T) {
 	}
 	if last := fmt.Sprint(list[len(list)-1]); !strings.Contains(last, "399 x") {
 		t.Errorf("the last is %.100s", last)
+	}
+}
+
+// TestLongTextsAreCutWithAMark: the trail says how long it was, and nothing of the call is refused.
+func TestLongTextsAreCutWithAMark(t *testing.T) {
+	w := start(t, settings{})
+	for i, list := range []string{`{"role":"user","content":"` + strings.Repeat("é", 100_000) + `"}`,
+		`{"role":"user","content":"a"},{"role":"user","content":"` + strings.Repeat("é", 2_000_000) + `"}`} {
+		r := w.post(chatPath, `{"model":"gpt-fake-5","messages":[`+list+`]}`)
+		if r.StatusCode != 200 {
+			t.Fatalf("%d %s", r.StatusCode, r.body)
+		}
+		e := w.call(i + 1)
+		if in := text(e.Input); len(in) > audit.MaxSummary || !strings.Contains(in, "… [cut: ") ||
+			strings.Contains(string(e.Metadata), strings.Repeat("é", 20_000)) {
+			t.Errorf("%d bytes: …%s", len(in), in[max(0, len(in)-120):])
+		}
+	}
+	r := w.post("/openai/v1/embeddings", `{"model":"embed-fake","input":[[1,2],[3]]}`)
+	if e := w.call(3); r.StatusCode != 200 || text(e.Input) != "[[1,2],[3]]" {
+		t.Errorf("%d %q", r.StatusCode, text(e.Input))
 	}
 }
 

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -13,6 +14,8 @@ import (
 const (
 	maxPrompt   = 32 << 10 // of messages, the newest first
 	maxParts    = 200      // of a message
+	maxText     = 1 << 20  // of what is new; the trail cuts it after it is redacted
+	overhead    = 64       // of a part: names and quotes
 	maxSystem   = 32 << 10
 	maxTools    = 100 // tools whose names are recorded
 	maxToolName = 200
@@ -50,6 +53,7 @@ func requestMembers(size int) []member {
 // readRequest reads a request's body once.
 func readRequest(o Operation, body []byte) (q request, err error) {
 	s := newScanner(requestMembers(len(body)))
+	s.longest = len(body)
 	s.write(body)
 	q.bytes = len(body)
 	switch {
@@ -217,11 +221,14 @@ func (q *request) readPrompt(o Operation) {
 		list = s.get("input")
 	}
 	if o == Embeddings || len(list) > 0 && list[0] == '"' {
-		q.prompt = plainText(list)
+		q.prompt = cut(embedded(list), maxText)
 		return
 	}
 	messages, omitted := newest(elements(list))
-	q.prompt = newText(messages)
+	q.prompt = cut(newText(messages), maxText)
+	for i := range messages {
+		messages[i].shorten(maxPrompt)
+	}
 	if len(messages) > 1 || omitted > 0 || len(messages) == 1 && !isText(messages[0]) {
 		if omitted > 0 {
 			messages = append([]message{{Role: "omitted", Parts: []part{{Type: omittedPart, Messages: omitted}}}},
@@ -229,6 +236,22 @@ func (q *request) readPrompt(o Operation) {
 		}
 		q.metadata["gen_ai.input.messages"] = messages
 	}
+}
+
+// embedded returns the texts that are embedded, a line each; tokens as they are.
+func embedded(list json.RawMessage) string {
+	if all := elements(list); len(all) == 0 || all[0][0] == '"' {
+		return plainText(list)
+	}
+	return string(list)
+}
+
+// cut shortens a text that is longer than the trail takes, and says how long it was.
+func cut(s string, limit int) string {
+	if len(s) <= limit {
+		return s
+	}
+	return bounded(s, limit) + fmt.Sprintf("… [cut: %d bytes]", len(s))
 }
 
 // isText reports whether a message is one text of a user.
@@ -282,7 +305,7 @@ func newest(all []json.RawMessage) (recorded []message, omitted int) {
 	size, from := 0, len(all)
 	for from > 0 {
 		m := readMessage(all[from-1])
-		n := m.shorten(maxPrompt)
+		n := m.size()
 		if size+n > maxPrompt && from < len(all) {
 			break
 		}
@@ -294,9 +317,20 @@ func newest(all []json.RawMessage) (recorded []message, omitted int) {
 	return recorded, from
 }
 
-// shorten cuts a message's texts to so many bytes together, replaces what can't be stored, and returns how many are
-// left.
-func (m *message) shorten(limit int) (size int) {
+// size is about how many bytes a message has.
+func (m *message) size() (n int) {
+	for _, p := range m.Parts {
+		response, _ := p.Response.(string)
+		given, _ := p.Arguments.(string)
+		raw, _ := p.Arguments.(json.RawMessage)
+		n += len(p.Content) + len(p.URI) + len(response) + len(given) + len(raw) + overhead
+	}
+	return n
+}
+
+// shorten cuts a message's texts to so many bytes together, with a mark, and replaces what can't be stored.
+func (m *message) shorten(limit int) {
+	size := 0
 	m.Role, _ = clean(bounded(m.Role, maxToolName))
 	m.Parts = m.Parts[:min(len(m.Parts), maxParts)]
 	for i := range m.Parts {
@@ -305,7 +339,7 @@ func (m *message) shorten(limit int) (size int) {
 		response, isText := p.Response.(string)
 		given, isArguments := p.Arguments.(string)
 		for _, s := range append(texts, &response, &given) {
-			*s, _ = clean(bounded(*s, max(0, limit-size)))
+			*s, _ = clean(cut(*s, max(0, limit-size)))
 			size += len(*s)
 		}
 		if isText {
@@ -320,7 +354,6 @@ func (m *message) shorten(limit int) (size int) {
 			}
 			size += len(raw)
 		}
-		size += 64 // names and quotes
+		size += overhead
 	}
-	return size
 }

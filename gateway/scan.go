@@ -32,6 +32,8 @@ type scanner struct {
 	members []member
 	values  []kept
 	outer   map[string]bool // names of objects that members are looked for in
+	// longest bounds a string in a member, in bytes.
+	longest int
 
 	depth  int
 	object [3]bool   // whether the container at a depth is an object
@@ -50,7 +52,8 @@ type scanner struct {
 }
 
 func newScanner(members []member) *scanner {
-	s := &scanner{members: members, values: make([]kept, len(members)), outer: map[string]bool{}, at: -1}
+	s := &scanner{members: members, values: make([]kept, len(members)), outer: map[string]bool{}, at: -1,
+		longest: maxString}
 	for _, m := range members {
 		if m.outer != "" {
 			s.outer[m.outer] = true
@@ -276,7 +279,7 @@ func (s *scanner) stringPart(p []byte) {
 	if s.at < 0 || s.eliding {
 		return
 	}
-	if room := maxString - s.length; len(p) > room {
+	if room := s.longest - s.length; len(p) > room {
 		start := max(room, 0)
 		for start < len(p) && p[start]&0xc0 == 0x80 { // the rest of a character
 			start++

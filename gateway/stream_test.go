@@ -71,7 +71,8 @@ func readStream(o Operation, stream string, next func(left int) int) (a answer, 
 
 func shown(a *answer) string {
 	raw, err := json.Marshal(map[string]any{"messages": a.messages(), "reasons": a.reasons(), "id": a.id,
-		"model": a.model, "input": a.usage.input, "output": a.usage.output, "error": a.errorType, "lost": a.lost, "unread": a.unread})
+		"model": a.model, "input": a.usage.input, "output": a.usage.output,
+		"error": a.errorType, "lost": a.lost, "unread": a.unread})
 	if err != nil {
 		return err.Error()
 	}
