@@ -2,6 +2,7 @@ package mcpproxy
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
@@ -299,7 +300,7 @@ func (s *Session) metadata(c *call) audit.Metadata {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	set("mcp.session.id", s.id)
-	set("mcp.protocol.version", c.version)
+	set("mcp.protocol.version", cmp.Or(c.version, s.version)) // a client may not wait for the answer to initialize
 	set("mcp.client.name", c.client.Name)
 	set("mcp.client.version", c.client.Version)
 	set("mcp.server.name", s.server.Name)

@@ -23,10 +23,10 @@ import (
 // mcpProxyCmd stands between an MCP client and a server over stdio.
 type mcpProxyCmd struct {
 	captureFlags
-	Server       string    `help:"Name of the server in rules and records; the command's by default." placeholder:"NAME"`
-	Tenant       uuid.UUID `help:"Without a service: the tenant in the database." env:"KONSTRUCT_TENANT" placeholder:"UUID"`
+	Server       string    `help:"Name of the server in rules and records; the command's by default."    placeholder:"NAME"`
+	Tenant       uuid.UUID `help:"Without a service: the tenant in the database."                        placeholder:"UUID" env:"KONSTRUCT_TENANT"`
 	Conversation string    `help:"Conversation of calls that name no trace; one of this run by default." placeholder:"ID"`
-	Command      []string  `arg:"" help:"The server's command and its arguments, behind --."`
+	Command      []string  `help:"The server's command and its arguments, behind --."                                                              arg:""`
 }
 
 // Help is shown by --help.
@@ -85,7 +85,11 @@ type mcpTrail struct {
 }
 
 // trail is the service's, a database's, or a spool's.
-func (c mcpProxyCmd) trail(ctx context.Context, a *app, logger *slog.Logger) (t mcpTrail, done func() error, err error) {
+func (c mcpProxyCmd) trail(
+	ctx context.Context,
+	a *app,
+	logger *slog.Logger,
+) (t mcpTrail, done func() error, err error) {
 	if c.URL == "" && c.Tenant != uuid.Nil && (a.DatabaseURL != "" || devpg.Exists(a.DataDir)) {
 		k, done, err := a.openWith(ctx, func(p *audit.Policy) bool { return a.SpoolDir != "" || p.Continues() })
 		if err != nil {

@@ -192,7 +192,8 @@ func (s *spooledTrail) forwardSome(ctx context.Context, j *spool.Spool) error {
 		}
 		events = append(events, e)
 	}
-	for err := s.client.LogBatch(ctx, events); err != nil; err = s.client.LogBatch(ctx, events) {
+	log := func() error { return s.client.LogBatch(context.WithoutCancel(ctx), events) }
+	for err := log(); err != nil; err = log() {
 		s.logger.Error("events stay in the journal: the spool can't be written", "error", err)
 		if err := sleep(ctx, time.Second); err != nil {
 			return err
@@ -298,8 +299,8 @@ const lastDelivery = 2 * time.Second
 // close moves the journal to the spool, and delivers for a short time.
 func (s *spooledTrail) close() error {
 	s.stop()
+	s.running.Wait() // before the journal: it notes there what it has moved
 	err := s.journal.Close()
-	s.running.Wait()
 	within, cancel := context.WithTimeout(context.Background(), lastDelivery)
 	defer cancel()
 	if taken := s.takeOver(within, s.dir); taken != nil {
