@@ -116,6 +116,7 @@ func (r *record) finish(e audit.Event, call Call, o Options) Mapped {
 		e.ID = derived([]byte("konstruct otel content"), []byte(e.Action), []byte(e.Input), []byte(e.Output),
 			[]byte(e.At.String()), e.Metadata)
 	}
+	call.Scope, call.CallID = r.from.scopeName, r.text("litellm.call_id")
 	call.Event, call.Begin, call.End = e.ID, e.At, e.At.Add(e.Latency)
 	return Mapped{Event: e.OfService(), Call: call}
 }

@@ -55,6 +55,8 @@ type Call struct {
 	Event               uuid.UUID
 	Trace, Span, Parent string // in hex; empty: none
 	Response            string // a model's: the provider's id of the response or request
+	Scope               string // of the instrumentation
+	CallID              string // LiteLLM's own id of a call
 	Embedding           bool   // a model's: it made vectors
 	InputTokens         int64  // a model's; negative: not reported
 	OutputTokens        int64

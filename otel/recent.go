@@ -107,9 +107,23 @@ func overlap(a, b Call) bool {
 	return !a.Begin.After(b.End.Add(slack)) && !b.Begin.After(a.End.Add(slack))
 }
 
-// sameResponse reports whether b adds no tokens to a. A second report that has tokens where the first has none is not
-// recognized, so that they are counted. Output may differ: some instrumentations add the counts of a stream's events.
+// samePrecise is how closely two reports of one instrumentation must agree on when a call began and ended.
+const samePrecise = 5 * time.Millisecond
+
+// sameResponse reports whether two reports are of one response. One instrumentation reports a response once, unless two
+// of its callbacks are active: then both have the same call id of its own, or the same times. Others that report the
+// same id from the same scope are of a server that gives every response one id.
 func sameResponse(a, b Call) bool {
+	if a.Scope == b.Scope && (a.CallID == "" || a.CallID != b.CallID) &&
+		(a.Begin.Sub(b.Begin).Abs() > samePrecise || a.End.Sub(b.End).Abs() > samePrecise) {
+		return false
+	}
+	return addsNoTokens(a, b)
+}
+
+// addsNoTokens reports whether b adds no tokens to a. A second report that has tokens where the first has none is not
+// recognized, so that they are counted. Output may differ: some instrumentations add the counts of a stream's events.
+func addsNoTokens(a, b Call) bool {
 	return a.Embedding == b.Embedding && (b.InputTokens < 0 || b.InputTokens == a.InputTokens) &&
 		(b.OutputTokens < 0 || a.OutputTokens >= 0)
 }
