@@ -154,6 +154,9 @@ func (r *record) addTime(name string, t pcommon.Timestamp) {
 func (r *record) status(s ptrace.Span, events []ptrace.SpanEvent) {
 	code := s.Status().Code()
 	if code == ptrace.StatusCodeUnset {
+		if r.text("langfuse.observation.level") == "ERROR" && !r.has(errorType) { // its JavaScript SDK sets no status
+			r.set(errorType, "", pcommon.NewValueStr("_OTHER"), len(r.named))
+		}
 		return
 	}
 	r.addText("otel.status_code", strings.ToUpper(code.String()))

@@ -98,7 +98,7 @@ var names = [fields][]string{
 	agentName:  {"gen_ai.agent.name", "agent.name", "agent_name", "gen_ai.workflow.name"},
 	agentID:    {"gen_ai.agent.id"},
 	toolName:   {"gen_ai.tool.name", "tool.name", "ai.toolCall.name"},
-	toolCallID: {"gen_ai.tool.call.id", "tool_call.id", "ai.toolCall.id", "tool.id"},
+	toolCallID: {"gen_ai.tool.call.id", "gen_ai.tool.call_id", "tool_call.id", "ai.toolCall.id", "tool.id"},
 	toolArguments: {"gen_ai.tool.call.arguments", "tool_arguments", "ai.toolCall.args",
 		"gcp.vertex.agent.tool_call_args", "full_command"},
 	toolResult: {"gen_ai.tool.call.result", "tool_response", "ai.toolCall.result", "gcp.vertex.agent.tool_response"},

@@ -21,6 +21,7 @@ var operations = map[string]string{
 	"upsert_memory": ActionMemory, "delete_memory": ActionMemory, "create_memory_store": ActionMemory,
 	"delete_memory_store": ActionMemory,
 	"rerank":              ActionRerank, "guardrail": ActionGuardrail, "apply_guardrail": ActionGuardrail,
+	"guardrail_check": ActionGuardrail, "agent_handoff": ActionHandoff,
 	"handoff": ActionHandoff, "human_input": ActionHumanInput, "evaluate": ActionEvaluation,
 }
 

@@ -129,7 +129,12 @@ func addsNoTokens(a, b Call) bool {
 }
 
 // sameTool reports whether two reports are of one call of a tool.
-func sameTool(a, b Call) bool { return a.Tool == b.Tool && a.ToolCall == b.ToolCall }
+func sameTool(a, b Call) bool {
+	return a.ToolCall == b.ToolCall && (a.Tool == b.Tool || a.Tool == claudeMCP || b.Tool == claudeMCP)
+}
+
+// claudeMCP is what Claude Code's log records call every tool of an MCP server.
+const claudeMCP = "mcp_tool"
 
 // sameNested reports whether a span and the span around it report one call: of a model with the same tokens, or the
 // second with none, or of a tool where one of them is MCP's.

@@ -1,20 +1,16 @@
 // An agent with the Vercel AI SDK and OpenTelemetry's SDK for Node, which sends where the environment says.
 import { createOpenAI } from "@ai-sdk/openai";
+import { OpenTelemetry } from "@ai-sdk/otel";
 import { OTLPTraceExporter } from "@opentelemetry/exporter-trace-otlp-proto";
 import { NodeSDK } from "@opentelemetry/sdk-node";
-import * as ai from "ai";
+import { generateText, registerTelemetry } from "ai";
 
-const sdk = new NodeSDK({ traceExporter: new OTLPTraceExporter() });
+const sdk = new NodeSDK({ traceExporter: new OTLPTraceExporter(), instrumentations: [] });
 sdk.start();
-if (ai.registerTelemetryIntegration) {
-  const { OpenTelemetryIntegration } = await import("@ai-sdk/otel");
-  ai.registerTelemetryIntegration(new OpenTelemetryIntegration());
-}
-const openai = createOpenAI();
-await ai.generateText({
-  model: openai.chat("gpt-5"),
+registerTelemetry(new OpenTelemetry());
+await generateText({
+  model: createOpenAI().chat("gpt-5"),
   prompt: "May a pump be returned?",
-  experimental_telemetry: { isEnabled: true },
   telemetry: { isEnabled: true },
 });
 await sdk.shutdown();
