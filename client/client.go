@@ -65,7 +65,7 @@ type Client struct {
 // Times of requests to the service.
 const (
 	requestTime = 10 * time.Second
-	rulesTime   = 2 * time.Second // for rules that a call waits for
+	rulesTime   = time.Second // for rules that a call waits for
 )
 
 // Open opens the client's spool, and makes it if needed. It asks the service nothing.

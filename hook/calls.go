@@ -35,6 +35,7 @@ type pending struct {
 	Agent    string         `json:"agent,omitempty"`
 	At       time.Time      `json:"at"` // when the tool could begin
 	Input    string         `json:"input,omitempty"`
+	Digest   string         `json:"digest"` // of the arguments, before redaction
 	UserID   string         `json:"user,omitempty"`
 	Metadata map[string]any `json:"metadata"`          // of its event, for when no result comes
 	Verdict  map[string]any `json:"verdict,omitempty"` // what decided
@@ -99,6 +100,9 @@ func (c calls) add(key string, p pending) error {
 	return nil
 }
 
+// sortedEnd is the length of the end of a file's name by which calls are sorted: a UUIDv7, which begins with the time.
+const sortedEnd = 36 + len(callSuffix)
+
 // takenSuffix marks the file of a call without an id whose result is being recorded.
 const takenSuffix = ".taken"
 
@@ -106,7 +110,11 @@ const takenSuffix = ".taken"
 func (c calls) take(key string) (p pending, taken string, s state, err error) {
 	if !strings.HasPrefix(key, "i") {
 		all, _ := filepath.Glob(c.path(runningDir, key+"-*"))
-		slices.Sort(all) // the oldest first
+		if len(all) == 0 { // another hook has changed the arguments
+			tool, _, _ := strings.Cut(key, "-")
+			all, _ = filepath.Glob(c.path(runningDir, tool+"-*"))
+		}
+		slices.SortFunc(all, func(a, b string) int { return strings.Compare(a[len(a)-sortedEnd:], b[len(b)-sortedEnd:]) })
 		for _, path := range all {
 			if os.Rename(path, path+takenSuffix) == nil { // otherwise another process has taken it
 				p, err = readPending(path + takenSuffix)

@@ -57,9 +57,10 @@ const (
 	metadataFields       = "hook_fields" // the input's further fields, as JSON in a text
 	metadataLate         = "late_result_of"
 	metadataTool         = "gen_ai.tool.name"
-	maxField             = 1 << 10  // bytes of a name, id or path
-	maxFields            = 32 << 10 // bytes of hook_fields
-	maxNote              = 2 << 10  // bytes of what is said on standard error
+	metadataChanged      = "requested_arguments" // where another hook has changed them
+	maxField             = 1 << 10               // bytes of a name, id or path
+	maxFields            = 32 << 10              // bytes of hook_fields
+	maxNote              = 2 << 10               // bytes of what is said on standard error
 	rulesRefresh         = time.Minute
 )
 
@@ -183,7 +184,7 @@ func (h *Handler) remember(in input, call client.ToolCall, v client.Verdict) err
 		return err
 	}
 	return h.calls.add(h.key(in), pending{Session: in.session(), Agent: in.agent(), At: time.Now().UTC(),
-		Input: e.Input, UserID: e.UserID, Metadata: e.Metadata, Verdict: v.Metadata})
+		Input: e.Input, Digest: digest(call.Arguments), UserID: e.UserID, Metadata: e.Metadata, Verdict: v.Metadata})
 }
 
 // after records a call with its result.
@@ -201,6 +202,9 @@ func (h *Handler) after(ctx context.Context, in input, failed bool) error {
 	call.At = time.Now().Add(-took)
 	if state == waiting {
 		call.ID, call.At = p.ID, p.At
+		if p.Digest != digest(call.Arguments) { // a rule decided about others
+			call.Extra[metadataChanged] = p.Input[:min(len(p.Input), maxFields)]
+		}
 		if !given {
 			took = time.Since(p.At)
 		}

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -161,12 +162,23 @@ func (in input) tool(program string) (server, name string) {
 		return of.Server, of.Tool
 	}
 	if rest, ok := strings.CutPrefix(name, "mcp__"); ok {
+		var of struct { // Claude Code: the name as it is configured
+			Name string `json:"name"`
+		}
+		if json.Unmarshal(in.fields["mcp_server"], &of) == nil && of.Name != "" && len(of.Name) <= maxField {
+			if tool, ok := strings.CutPrefix(rest, notInName.ReplaceAllString(of.Name, "_")+"__"); ok && tool != "" {
+				return of.Name, tool
+			}
+		}
 		if server, tool, ok := strings.Cut(rest, "__"); ok && server != "" && tool != "" {
 			return server, tool
 		}
 	}
 	return program, name
 }
+
+// notInName are the characters that a program replaces in the name of a tool's server.
+var notInName = regexp.MustCompile(`[^A-Za-z0-9_-]`)
 
 // result returns what a tool answered, and its error.type.
 func (in input) result(failed bool) (result, errorType string) {
@@ -177,7 +189,8 @@ func (in input) result(failed bool) (result, errorType string) {
 		return in.text("error"), errorTool
 	}
 	var of struct {
-		Error json.RawMessage `json:"error"`
+		Error   json.RawMessage `json:"error"`
+		IsError bool            `json:"isError"` // of MCP
 	}
 	result = in.text("tool_response", "tool_output", "tool_result")
 	if raw := in.fields["tool_response"]; json.Unmarshal(raw, &of) == nil && len(of.Error) > 0 &&
@@ -188,6 +201,9 @@ func (in input) result(failed bool) (result, errorType string) {
 		if json.Unmarshal(of.Error, &typed) == nil && typed.Type != "" && len(typed.Type) <= maxField {
 			return result, typed.Type
 		}
+		return result, errorTool
+	}
+	if of.IsError {
 		return result, errorTool
 	}
 	return result, ""
@@ -202,20 +218,20 @@ func (in input) duration() (time.Duration, bool) {
 	return time.Duration(ms * float64(time.Millisecond)), true
 }
 
-// key names a call. Where the program gives calls no id, the same call with the same arguments is the same one.
+// key names a call. Where the program gives calls no id, it is that of the tool, a hyphen, and that of its arguments.
 func (h *Handler) key(in input) string {
+	if id := in.text("tool_use_id"); id != "" {
+		return "i" + digest(h.Program, in.session(), id)
+	}
+	return "n" + digest(h.Program, in.session(), in.agent(), in.text("tool_name")) + "-" + digest(in.text("tool_input"))
+}
+
+func digest(parts ...string) string {
 	sum := sha256.New()
-	id := in.text("tool_use_id")
-	for _, part := range []string{h.Program, in.session(), id} {
+	for _, part := range parts {
 		fmt.Fprintf(sum, "%d:%s", len(part), part)
 	}
-	if id == "" {
-		for _, part := range []string{in.agent(), in.text("tool_name"), in.text("tool_input")} {
-			fmt.Fprintf(sum, "%d:%s", len(part), part)
-		}
-		return "n" + hex.EncodeToString(sum.Sum(nil)[:16])
-	}
-	return "i" + hex.EncodeToString(sum.Sum(nil)[:16])
+	return hex.EncodeToString(sum.Sum(nil)[:16])
 }
 
 // call returns the call that a hook is about, without its result.
@@ -250,7 +266,7 @@ var told = map[string]bool{
 	"session_id": true, "thread-id": true, "agent_id": true, "agent_type": true, "cwd": true, "turn_id": true,
 	"prompt_id": true, "turn-id": true, "permission_mode": true, "model": true, "transcript_path": true,
 	"hook_event_name": true, "type": true, "timestamp": true, "tool_name": true, "tool_input": true,
-	"mcp_context": true, "prompt": true, "last_assistant_message": true, "last-assistant-message": true,
+	"mcp_context": true, "prompt": true, "mcp_server": true, "last_assistant_message": true, "last-assistant-message": true,
 	"prompt_response": true, "message": true, "stop_hook_active": true,
 }
 

@@ -105,6 +105,27 @@ func TestRecordedSessionsLandAsWhatTheyWere(t *testing.T) {
 			"agent_run", "agent_run of reader", `user_prompt | <task-notification>`,
 			"agent_run", "session_ended"},
 		"claude-code/hooks-error": {"session_started", "user_prompt | Say a word. [[fail 4", "session_ended"},
+		"claude-code/hooks-mcp": {"session_started", "user_prompt | Ask the shop. [[mcp_",
+			`tool_invocation shop/opening_hours | {"city":"Paris"} | [{"type":"text","text":"Open from nine t`,
+			"agent_run", "session_ended"},
+		// The hook asked, and nobody was there.
+		"claude-code/hooks-ask": {"session_started", "user_prompt | Say. [[Bash {\"comman",
+			`tool_invocation claude-code/Bash !denied | {"command":"echo konstruct","description | A rule says so.`,
+			"agent_run", "session_ended"},
+		"claude-code/hooks-rewrite": {"session_started", "user_prompt | Say. [[Bash {\"comman",
+			`tool_invocation claude-code/Bash` +
+				` | {"command":"echo rewritten","description | {"stdout":"rewritten","stderr":"","inter`,
+			"agent_run", "session_ended"},
+		"codex/hooks-mcp": {"session_started", "user_prompt | Ask the shop. [[mcp_",
+			`tool_invocation shop/opening_hours` +
+				` | {"city":"Paris"} | {"content":[{"type":"text","text":"Open`, "agent_run"},
+		"gemini-cli/hooks-mcp": {"session_started", "user_prompt | Ask the shop. [[mcp_", "context_compaction",
+			`tool_invocation shop/opening_hours | {"city":"Paris"} | {"llmContent":[{"text":"<untrusted_conte`,
+			"context_compaction", "agent_run", "session_ended"},
+		"gemini-cli/hooks-rewrite": {"session_started", "user_prompt | Say the word. [[run_", "context_compaction",
+			`tool_invocation gemini-cli/run_shell_command` +
+				` | {"command":"echo rewritten"} | {"llmContent":"<untrusted_context>\nOutp`,
+			"context_compaction", "agent_run", "session_ended"},
 		"codex/hooks-shell": {"session_started", `user_prompt | Say the word. [[exec`,
 			`tool_invocation codex/Bash | {"command":"echo konstruct"} | konstruct`, "agent_run"},
 		"codex/hooks-failed": {"session_started", `user_prompt | Look. [[exec_command`,
@@ -139,6 +160,10 @@ func TestRecordedSessionsLandAsWhatTheyWere(t *testing.T) {
 			var got []string
 			for _, e := range w.events(acme) {
 				got = append(got, line(e))
+				changed := strings.Contains(string(e.Metadata), `"requested_arguments": "{\"command\":\"echo konstruct`)
+				if rewritten := e.Input != nil && strings.Contains(*e.Input, "echo rewritten"); rewritten != changed {
+					t.Errorf("%s: what the model asked for: %s", got[len(got)-1], e.Metadata)
+				}
 			}
 			if got = got[before:]; fmt.Sprintf("%q", got) != fmt.Sprintf("%q", want) {
 				t.Errorf("%s %s:\n got %s\nwant %s", folder, flag, strings.Join(got, "\n     "),
