@@ -65,6 +65,8 @@ fuzz: setup ## fuzz everything that reads a stranger's bytes, a minute each
 	go test -run '^$$' -fuzz FuzzOTLPJSON -fuzztime 1m -fuzzminimizetime 1x ./otel
 	go test -run '^$$' -fuzz FuzzRecovery -fuzztime 1m -fuzzminimizetime 1x ./spool
 	go test -run '^$$' -fuzz FuzzRecord -fuzztime 1m -fuzzminimizetime 1x ./audit
+	go test -run '^$$' -fuzz FuzzFrames -fuzztime 1m -fuzzminimizetime 1x ./mcpproxy
+	go test -run '^$$' -fuzz FuzzEvents -fuzztime 1m -fuzzminimizetime 1x ./mcpproxy
 	go test -run '^$$' -fuzz FuzzPolicy -fuzztime 1m -fuzzminimizetime 1x ./audit
 	go test -run '^$$' -fuzz FuzzRedact -fuzztime 1m -fuzzminimizetime 1x ./audit
 

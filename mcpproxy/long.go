@@ -78,7 +78,7 @@ func (f *longFrame) read(c byte) {
 	case ',', '}', ']':
 		f.value()
 		f.scalar = f.scalar[:0]
-		if c != ',' {
+		if c != ',' && f.depth > 0 {
 			f.depth--
 		}
 	default:

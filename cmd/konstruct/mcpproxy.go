@@ -23,10 +23,10 @@ import (
 // mcpProxyCmd stands between an MCP client and a server over stdio.
 type mcpProxyCmd struct {
 	captureFlags
-	Server       string    `help:"Name of the server in rules and records; the command's by default."    placeholder:"NAME"`
-	Tenant       uuid.UUID `help:"Without a service: the tenant in the database."                        placeholder:"UUID" env:"KONSTRUCT_TENANT"`
-	Conversation string    `help:"Conversation of calls that name no trace; one of this run by default." placeholder:"ID"`
-	Command      []string  `help:"The server's command and its arguments, behind --."                                                              arg:""`
+	Server       string    `help:"The server's name in rules and records; its command's by default." placeholder:"NAME"`
+	Tenant       uuid.UUID `help:"Without a service: the tenant." env:"KONSTRUCT_TENANT" placeholder:"UUID"`
+	Conversation string    `help:"Conversation of calls that name no trace; one of this run." placeholder:"ID"`
+	Command      []string  `arg:"" help:"The server's command and its arguments, behind --."`
 }
 
 // Help is shown by --help.
