@@ -15,9 +15,9 @@ import (
 const maxReportRounds = 4
 
 // LogReports writes events in one transaction, or none. Their ids follow from what they report, so that several may
-// report one thing: a retry, a span and a log record of one call. Where an id is taken by another event, further decides
-// what is logged instead: it gets the stored event and the new one, as redacted, and returns false if the new one says
-// nothing that is not there. Of an event whose content was erased, no report brings it back.
+// report one thing: a retry, a span and a log record of one call. Where an id is taken by another event, further
+// decides what is logged instead: it gets the stored event and the new one, as redacted, and returns false if the new
+// one says nothing that is not there. Of an event whose content was erased, no report brings it back.
 func (t *Trail) LogReports(ctx context.Context, tenant uuid.UUID, events []Event,
 	further func(stored StoredEvent, e Event) (Event, bool)) error {
 	first, later := firstOfEachID(events)

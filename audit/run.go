@@ -54,7 +54,8 @@ func GetRun(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, run stri
 }
 
 // runEvents returns a run's events, oldest first: MaxRun and one more at most.
-func runEvents(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, run string) (events []StoredEvent, err error) {
+func runEvents(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, run string) (events []StoredEvent,
+	err error) {
 	names := []string{run}
 	for {
 		err = door.Query(ctx, tenant, runSQL, []any{tenant, names, MaxRun + 1}, func(rows pgx.Rows) error {

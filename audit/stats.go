@@ -26,8 +26,8 @@ type Stats struct {
 	InputTokens  int64      `json:"input_tokens"` // gen_ai.usage.input_tokens
 	OutputTokens int64      `json:"output_tokens"`
 	Cost         *float64   `json:"cost,omitempty"` // by Prices; nil if the model has no price
-	// ReportedCost is what calls of a run cost as their reports say, gen_ai.usage.cost; nil: no run is asked for, or none
-	// says it.
+	// ReportedCost is what calls of a run cost as their reports say, gen_ai.usage.cost; nil: no run is asked for, or
+	// none says it.
 	ReportedCost *float64 `json:"reported_cost,omitempty"`
 }
 

@@ -21,21 +21,26 @@ type codingEvent struct {
 
 var (
 	claudeTokens = map[string]place{"model": {requestModel, 0}, "input_tokens": {inputTokens, 0},
-		"output_tokens": {outputTokens, 0}, "cache_read_tokens": {cacheRead, 0}, "cache_creation_tokens": {cacheWrite, 0},
+		"output_tokens": {outputTokens, 0}, "cache_read_tokens": {cacheRead, 0}, "cache_creation_tokens": {cacheWrite,
+			0},
 		"cost_usd": {cost, 0}, "request_id": {responseID, 0}, "agent.name": {agentName, 0}}
-	claudeTool = map[string]place{"tool_name": {toolName, 0}, "tool_use_id": {toolCallID, 0}, "tool_input": {toolArguments, 0},
+	claudeTool = map[string]place{"tool_name": {toolName, 0}, "tool_use_id": {toolCallID, 0},
+		"tool_input":      {toolArguments, 0},
 		"tool_parameters": {toolArguments, 1}, "tool_output": {toolResult, 0}, "agent.name": {agentName, 0}}
 	codexTokens = map[string]place{"model": {requestModel, 0}, "input_token_count": {inputTokens, 0},
-		"output_token_count": {outputTokens, 0}, "cached_token_count": {cacheRead, 0}, "reasoning_token_count": {reasoning, 0},
-		"conversation.id": {conversation, 0}}
-	codexTool = map[string]place{"tool_name": {toolName, 0}, "call_id": {toolCallID, 0}, "arguments": {toolArguments, 0},
+		"output_token_count": {outputTokens, 0}, "cached_token_count": {cacheRead, 0},
+		"reasoning_token_count": {reasoning, 0},
+		"conversation.id":       {conversation, 0}}
+	codexTool = map[string]place{"tool_name": {toolName, 0}, "call_id": {toolCallID, 0}, "arguments": {toolArguments,
+		0},
 		"output": {toolResult, 0}, "conversation.id": {conversation, 0}}
 	geminiTokens = map[string]place{"model": {requestModel, 0}, "input_token_count": {inputTokens, 0},
 		"output_token_count": {outputTokens, 0}, "cached_content_token_count": {cacheRead, 0},
 		"thoughts_token_count": {reasoning, 0}, "total_token_count": {totalTokens, 0}, "response_text": {output, 0},
 		"request_text": {input, 0}}
 	geminiTool = map[string]place{"function_name": {toolName, 0}, "function_args": {toolArguments, 0}}
-	prompt     = map[string]place{"prompt": {input, 0}, "conversation.id": {conversation, 0}, "model": {requestModel, 0}}
+	prompt     = map[string]place{"prompt": {input, 0}, "conversation.id": {conversation, 0}, "model": {requestModel,
+		0}}
 )
 
 // codingEvents are the log records of Claude Code, Codex CLI and Gemini CLI that are actions. Others only announce

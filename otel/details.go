@@ -43,8 +43,8 @@ func Details(e audit.Event, of uuid.UUID) audit.Event {
 	return e.OfService()
 }
 
-// Further decides what is logged of an event whose id is taken by another one: nothing if the stored one has all that it
-// says, otherwise its details, under an id that follows from the content, so that a retry logs them once.
+// Further decides what is logged of an event whose id is taken by another one: nothing if the stored one has all that
+// it says, otherwise its details, under an id that follows from the content, so that a retry logs them once.
 func Further(stored audit.StoredEvent, e audit.Event) (audit.Event, bool) {
 	if stored.Action == ActionDetails && e.Action != ActionDetails { // it was recognized before as a further report
 		of, is := completes(stored)
@@ -84,7 +84,8 @@ func decodeNumbers(raw []byte, to *map[string]any) bool {
 // ofTheRecord are names that say how a report came, not what it reports.
 var ofTheRecord = []string{"log.event.name", "log.severity", "time_unix_nano", "observed_time_unix_nano", "event.name",
 	"otel.scope.name", "otel.scope.version", "otel.scope.attributes", "otel.resource", "otel.span.name",
-	"otel.span.kind", "start_time_unix_nano", "end_time_unix_nano", "parent_span_id", "trace_state", "konstruct.altered",
+	"otel.span.kind", "start_time_unix_nano", "end_time_unix_nano", "parent_span_id", "trace_state",
+	"konstruct.altered",
 	"konstruct.redactions"}
 
 // within reports whether a stored event has all that a new one of the same id says.

@@ -449,7 +449,10 @@ func (r *record) metadata() json.RawMessage {
 		}
 	}
 	if len(e.buf) > audit.MaxMetadata { // a thousand attributes of long names
-		r.members = slices.DeleteFunc(r.members, func(m member) bool { return !ownNames[m.name] && !strings.HasSuffix(m.name, "_id") })
+		r.members = slices.DeleteFunc(r.members, func(m member) bool {
+			return !ownNames[m.name] &&
+				!strings.HasSuffix(m.name, "_id")
+		})
 		r.note("")
 		return r.metadata()
 	}

@@ -90,8 +90,9 @@ func TestRealExportsBecomeTheseEvents(t *testing.T) {
 						continue
 					}
 					e := m.Event
-					raw, err := json.MarshalIndent(map[string]any{"id": e.ID, "action_type": e.Action, "agent_id": e.AgentID,
-						"user_id": e.UserID, "input_summary": e.Input, "output_summary": e.Output,
+					raw, err := json.MarshalIndent(map[string]any{"id": e.ID, "action_type": e.Action,
+						"agent_id": e.AgentID,
+						"user_id":  e.UserID, "input_summary": e.Input, "output_summary": e.Output,
 						"latency_ms": e.Latency.Milliseconds(), "created_at": e.At, "metadata": e.Metadata}, "", "  ")
 					if err != nil {
 						t.Fatal(err)

@@ -16,8 +16,9 @@ var operations = map[string]string{
 	"retrieval": audit.ActionRetrieval, "retrieve": audit.ActionRetrieval,
 	"vector_db_retrieve": audit.ActionRetrieval,
 	"invoke_agent":       ActionAgentRun, "create_agent": ActionAgentRun, "invoke_workflow": ActionAgentRun,
-	"plan": ActionAgentRun, "execute_task": ActionStep, "invoke_node": ActionStep, "execute_event_loop_cycle": ActionStep,
-	"search_memory": ActionMemory, "create_memory": ActionMemory, "update_memory": ActionMemory,
+	"plan": ActionAgentRun, "execute_task": ActionStep, "invoke_node": ActionStep,
+	"execute_event_loop_cycle": ActionStep,
+	"search_memory":            ActionMemory, "create_memory": ActionMemory, "update_memory": ActionMemory,
 	"upsert_memory": ActionMemory, "delete_memory": ActionMemory, "create_memory_store": ActionMemory,
 	"delete_memory_store": ActionMemory,
 	"rerank":              ActionRerank, "guardrail": ActionGuardrail, "apply_guardrail": ActionGuardrail,
@@ -66,8 +67,8 @@ var adk = map[string]string{"invocation": ActionStep, "agent_run": ActionAgentRu
 var logfireAgents = map[string]string{"Guardrail": ActionGuardrail, "Handoff:": ActionHandoff,
 	"Function:": audit.ActionToolCall, "Agent": ActionAgentRun, "Turn": ActionStep, "Custom": ActionStep}
 
-// geminiScope is Gemini CLI's. It reports each call of a model and a tool by a log record of its own, which alone has all
-// tokens, and again by spans and by records of the conventions: those are steps and details.
+// geminiScope is Gemini CLI's. It reports each call of a model and a tool by a log record of its own, which alone has
+// all tokens, and again by spans and by records of the conventions: those are steps and details.
 const geminiScope = "gemini-cli"
 
 // kind returns the action type of a span, or "" if no rule knows it. What a framework says of its own span goes before

@@ -85,7 +85,8 @@ func mapLog(l plog.LogRecord, from *origin, o Options, seen map[uuid.UUID]int) M
 		n := seen[mapped.Event.ID]
 		seen[mapped.Event.ID]++
 		if n > 0 { // equal in all, and sent as two: the second stands for itself
-			mapped.Event.ID = derived([]byte("konstruct otel repeated"), mapped.Event.ID[:], []byte{byte(n), byte(n >> 8)})
+			mapped.Event.ID = derived([]byte("konstruct otel repeated"), mapped.Event.ID[:], []byte{byte(n),
+				byte(n >> 8)})
 		}
 	}
 	return mapped

@@ -19,8 +19,9 @@ import (
 
 // Action types beside audit's that a span or log record becomes.
 const (
-	ActionAgentRun     = "agent_run"     // an agent, a workflow or a plan
-	ActionStep         = "workflow_step" // a chain, a task, a node: what a framework puts between an agent and its calls
+	ActionAgentRun = "agent_run" // an agent, a workflow or a plan
+	// a chain, a task, a node: what a framework puts between an agent and its calls
+	ActionStep         = "workflow_step"
 	ActionGuardrail    = "guardrail"
 	ActionHandoff      = "handoff"
 	ActionHumanInput   = "human_input"

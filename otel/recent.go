@@ -140,7 +140,8 @@ const claudeMCP = "mcp_tool"
 // second with none, or of a tool where one of them is MCP's.
 func sameNested(a, b Call) bool {
 	if a.Tool != "" || b.Tool != "" {
-		return a.Tool == b.Tool && (a.MCP || b.MCP) && (a.ToolCall == "" || b.ToolCall == "" || a.ToolCall == b.ToolCall)
+		return a.Tool == b.Tool && (a.MCP || b.MCP) && (a.ToolCall == "" || b.ToolCall == "" ||
+			a.ToolCall == b.ToolCall)
 	}
 	return a.Embedding == b.Embedding && (a.Response == "" || b.Response == "" || a.Response == b.Response) &&
 		(b.InputTokens <= 0 && b.OutputTokens <= 0 ||

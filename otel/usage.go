@@ -18,7 +18,8 @@ type usage struct {
 
 // tokens returns what the record's fields say of usage, by the rules of docs/capture.md:
 // input includes what was read from and written to a cache, output includes reasoning, as GenAI has it. Where a library
-// counts them beside, which its total shows, or the plain impossibility of a part larger than the whole, they are added.
+// counts them beside, which its total shows, or the plain impossibility of a part larger than the whole, they are
+// added.
 func (r *record) tokens() usage {
 	r.langfuseUsage()
 	u := usage{r.number(inputTokens), r.number(outputTokens), r.number(totalTokens), r.number(cacheRead),

@@ -36,7 +36,8 @@ const (
 // maxOTLP is the largest export in bytes, after decompression.
 const maxOTLP = 32 << 20
 
-// The memory that a byte of an export needs, at worst: while it is read into a buffer that grows, and while it is mapped.
+// The memory that a byte of an export needs, at worst: while it is read into a buffer that grows, and while it is
+// mapped.
 const (
 	weightReading = 2
 	weightOTLP    = 4

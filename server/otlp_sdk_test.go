@@ -44,8 +44,8 @@ func (w *world) landed(tenant uuid.UUID, in, out int64) map[string]int {
 	return actions
 }
 
-// TestAnUnmodifiedPythonAgentLands runs an agent of OpenAI's SDK and OpenTelemetry's, over HTTP and gRPC, with content in
-// spans, in log records, and in both.
+// TestAnUnmodifiedPythonAgentLands runs an agent of OpenAI's SDK and OpenTelemetry's, over HTTP and gRPC, with content
+// in spans, in log records, and in both.
 func TestAnUnmodifiedPythonAgentLands(t *testing.T) {
 	w := serve(t)
 	model, stop := llmfake.Start()
@@ -90,7 +90,8 @@ func TestLangfuseNeedsAnotherHostAlone(t *testing.T) {
 	ran(t, testkit.Python(t, testkit.NewestSDKs, "testdata/otlp/langfuse_agent.py"), "LANGFUSE_HOST="+w.url,
 		"LANGFUSE_PUBLIC_KEY=pk-lf-any", "LANGFUSE_SECRET_KEY="+w.key(acme, access.EventsWrite))
 	got := w.landed(acme, 106, 300)
-	if got[audit.ActionLLMCall] != 1 || got[audit.ActionToolCall] != 1 || got[otel.ActionAgentRun] != 1 || len(got) != 3 {
+	if got[audit.ActionLLMCall] != 1 || got[audit.ActionToolCall] != 1 || got[otel.ActionAgentRun] != 1 ||
+		len(got) != 3 {
 		t.Errorf("%v", got)
 	}
 	for _, e := range w.listed(acme) {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"iter"
 	"net"
 	"net/http"
 	"os"
@@ -97,13 +98,39 @@ func recordings(t testing.TB) (cases map[string][]string, truths map[string]trut
 		}
 		short := strings.TrimPrefix(name, "../otel/testdata/exports/")
 		for _, f := range files {
-			if strings.HasSuffix(f, ".pb") || strings.HasSuffix(f, ".traces.json") || strings.HasSuffix(f, ".logs.json") {
+			if strings.HasSuffix(f, ".pb") || strings.HasSuffix(f, ".traces.json") || strings.HasSuffix(f,
+				".logs.json") {
 				cases[short] = append(cases[short], f)
 			}
 		}
 		truths[short] = want
 	}
 	return cases, truths
+}
+
+// mappedFile returns the mapped records of a recorded export.
+func mappedFile(t testing.TB, file string) iter.Seq[otel.Mapped] {
+	t.Helper()
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	decode := func(asProto, asJSON func([]byte) error) {
+		if strings.HasSuffix(file, ".json") {
+			asProto = asJSON
+		}
+		if err := asProto(raw); err != nil {
+			t.Fatalf("%s: %v", file, err)
+		}
+	}
+	if strings.Contains(file, ".traces.") {
+		in := ptraceotlp.NewExportRequest()
+		decode(in.UnmarshalProto, in.UnmarshalJSON)
+		return otel.Spans(in.Traces(), otel.Options{})
+	}
+	in := plogotlp.NewExportRequest()
+	decode(in.UnmarshalProto, in.UnmarshalJSON)
+	return otel.Logs(in.Logs(), otel.Options{})
 }
 
 // sendRecording sends a recorded export as its SDK did.
@@ -172,7 +199,7 @@ func TestTokensStandOnce(t *testing.T) {
 					}
 				}
 				if all.InputTokens != in || all.OutputTokens != out || all.Events-all.Errors != calls {
-					t.Errorf("the trail has %d calls (%d failed) with %d+%d tokens; the provider answered %d with %d+%d",
+					t.Errorf("the trail has %d calls (%d failed), %d+%d tokens; the provider answered %d, %d+%d",
 						all.Events, all.Errors, all.InputTokens, all.OutputTokens, calls, in, out)
 				}
 			})
@@ -180,8 +207,8 @@ func TestTokensStandOnce(t *testing.T) {
 	}
 }
 
-// TestARunIsItsTrace holds the tree of a run against the parents of the spans that were sent, where the log records came
-// first and where the spans did, and its statistics against the provider's total.
+// TestARunIsItsTrace holds the tree of a run against the parents of the spans that were sent, where the log records
+// came first and where the spans did, and its statistics against the provider's total.
 func TestARunIsItsTrace(t *testing.T) {
 	w := serve(t)
 	cases, truths := recordings(t)

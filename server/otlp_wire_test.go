@@ -214,7 +214,8 @@ func TestAnExportIsTriedAgain(t *testing.T) {
 		}
 	}
 	if limited.StatusCode != 429 || limited.Header.Get("Retry-After") == "" {
-		t.Errorf("over its rate a tenant gets %d, Retry-After %q", limited.StatusCode, limited.Header.Get("Retry-After"))
+		t.Errorf("over its rate a tenant gets %d, Retry-After %q", limited.StatusCode,
+			limited.Header.Get("Retry-After"))
 	}
 	c, err := grpc.NewClient(addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
@@ -268,7 +269,8 @@ func TestTenantsSpansStayApart(t *testing.T) {
 // TestAKeyOfAnAgentWritesAsThatAgent holds that a span's own agent does not count where the key is bound to one.
 func TestAKeyOfAnAgentWritesAsThatAgent(t *testing.T) {
 	w := serve(t)
-	key := w.keyOf(acme, access.KeyRequest{Name: "bot", Permissions: []access.Permission{access.EventsWrite}, Agent: bot})
+	key := w.keyOf(acme, access.KeyRequest{Name: "bot", Permissions: []access.Permission{access.EventsWrite},
+		Agent: bot})
 	if got, raw := w.export(key, "/v1/traces", body(t, spans(t, 2))); got != 200 {
 		t.Fatalf("%d %q", got, raw)
 	}

@@ -74,7 +74,7 @@ type serverSettings struct {
 	Listen         string `help:"Address that serve listens on." default:"127.0.0.1:7117" placeholder:"ADDR"`
 	Hosts          string `help:"Names of the service that browsers may use, as audit.example.com." placeholder:"NAMES"`
 	MetricsListen  string `help:"Address of /metrics, or off." default:"127.0.0.1:7118" placeholder:"ADDR"`
-	OTLPGRPCListen string `name:"otlp-grpc-listen" help:"Address of OTLP over gRPC; none by default." placeholder:"ADDR"`
+	OTLPGRPCListen string `name:"otlp-grpc-listen" help:"Address of OTLP over gRPC." placeholder:"ADDR"`
 	DebugListen    string `help:"Loopback address of serve's profiles; none by default." placeholder:"ADDR"`
 
 	GatewayFile string `help:"File of language models' upstreams and prices (docs/gateway.md)." placeholder:"FILE"`
