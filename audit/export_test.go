@@ -19,3 +19,6 @@ func (t *Trail) SetRejectLimit(bytes int64) {
 	defer t.spool.rejected.mu.Unlock()
 	t.spool.rejected.limit = bytes
 }
+
+// ModelUsageSQL is the query of ModelUsage, to be explained.
+const ModelUsageSQL = modelUsageSQL

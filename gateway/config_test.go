@@ -29,7 +29,7 @@ func TestConfigurationsNameTheirMistake(t *testing.T) {
 		`{"upstreams":[{"name":"a","api":"openai","base_url":"a.example/v1"}]}`:                "upstreams[0].base_url",
 		`{"upstreams":[{"name":"a","api":"openai","base_url":"file:///etc/passwd"}]}`:          "upstreams[0].base_url",
 		`{"upstreams":[{"name":"a","api":"openai","base_url":"https://u:p@a"}]}`:               "upstreams[0].base_url",
-		`{"upstreams":[{"name":"a","api":"openai","base_url":"https://a","models":["*gpt"]}]}`: "upstreams[0].models[0]",
+		`{"upstreams":[{"name":"a","api":"openai","base_url":"https://a","models":["*gpt"]}]}`: "[0].models[0]",
 		`{"upstreams":[` + upstream + `],"prices":{"gpt":{"input":-1}}}`:                       "prices.gpt",
 		`{"upstreams":[` + upstream + `],"idle_timeout":"soon"}`:                               "no duration",
 	} {

@@ -246,14 +246,14 @@ func ignoreCanceled(ctx context.Context, err error) error {
 func (a *app) server(ctx context.Context, u databaseURLs, k *konstruct.Konstruct, office notary.Config,
 	logger *slog.Logger) (s *server.Server, closeAll func(), err error) {
 	var closers []func()
-	closeAll = func() {
+	undo := func() {
 		for i := len(closers) - 1; i >= 0; i-- {
 			closers[i]()
 		}
 	}
 	defer func() {
 		if err != nil {
-			closeAll()
+			undo()
 		}
 	}()
 	keys := a.keys()
@@ -302,7 +302,7 @@ func (a *app) server(ctx context.Context, u databaseURLs, k *konstruct.Konstruct
 		return nil, nil, err
 	}
 	closers = append(closers, s.Close)
-	return s, closeAll, nil
+	return s, undo, nil
 }
 
 // authenticator are those of the identity provider that is set; nil without one.
