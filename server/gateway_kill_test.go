@@ -30,8 +30,8 @@ func TestAKilledGatewayLosesNoCompleteCall(t *testing.T) {
 	config := filepath.Join(dir, "gateway.json")
 	vendor := filepath.Join(dir, "vendor.key")
 	for path, text := range map[string]string{vendor: llmfake.Key, filepath.Join(dir, "secret"): string(pepper),
-		config: `{"upstreams":[{"name":"fake","api":"openai","base_url":"` + up.URL + `/openai/v1","key_file":"` + vendor +
-			`"}]}`} {
+		config: `{"upstreams":[{"name":"fake","api":"openai","base_url":"` + up.URL + `/openai/v1","key_file":"` +
+			vendor + `"}]}`} {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
