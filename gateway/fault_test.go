@@ -7,7 +7,9 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -190,14 +192,19 @@ func TestLargeResponsesPassInBoundedMemory(t *testing.T) {
 	go func() { _ = s.Serve(l) }()
 	t.Cleanup(func() { s.Close() })
 	w := start(t, settings{change: func(c *gateway.Config) { c.Upstreams[0].BaseURL = "http://" + l.Addr().String() }})
-	res, err := http.Post(w.url+"/openai/v1/embeddings", "application/json",
-		strings.NewReader(`{"model":"embed-fake","input":["a","b"]}`))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer res.Body.Close()
-	if n, err := io.Copy(io.Discard, res.Body); err != nil || n < size {
-		t.Errorf("%d bytes, %v", n, err)
+	most := heap(t, func() {
+		res, err := http.Post(w.url+"/openai/v1/embeddings", "application/json",
+			strings.NewReader(`{"model":"embed-fake","input":["a","b"]}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		if n, err := io.Copy(io.Discard, res.Body); err != nil || n < size {
+			t.Errorf("%d bytes, %v", n, err)
+		}
+	})
+	if most > 16<<20 {
+		t.Errorf("it took %d MiB more", most>>20)
 	}
 	e := w.call(1)
 	e.has(t, map[string]any{"gen_ai.operation.name": "embeddings", "gen_ai.usage.input_tokens": 17,
@@ -205,6 +212,75 @@ func TestLargeResponsesPassInBoundedMemory(t *testing.T) {
 	if text(e.Input) != "a\nb" {
 		t.Errorf("%q", text(e.Input))
 	}
+}
+
+// heap returns how many bytes the heap grew by at most while something ran, garbage left out.
+func heap(t *testing.T, run func()) (most int64) {
+	t.Helper()
+	used := func() int64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	before, done := used(), make(chan struct{})
+	var wait sync.WaitGroup
+	wait.Go(func() {
+		for {
+			select {
+			case <-done:
+				return
+			case <-time.After(5 * time.Millisecond):
+				most = max(most, used()-before)
+			}
+		}
+	})
+	run()
+	close(done)
+	wait.Wait()
+	return most
+}
+
+// TestLargeEventsPassInBoundedMemory: one event of 48 MiB, as a picture within a response; its tokens stand at its end.
+func TestLargeEventsPassInBoundedMemory(t *testing.T) {
+	const size = 48 << 20
+	first := `event: response.output_text.delta` + "\n" +
+		`data: {"type":"response.output_text.delta","output_index":0,"delta":"A picture."}` + "\n\n"
+	up := http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
+		rw.Header().Set("Content-Type", "text/event-stream")
+		fmt.Fprint(rw, first, "event: response.completed\n", `data: {"type":"response.completed","response":{"id":"r",`+
+			`"status":"completed","output":[{"type":"image_generation_call","result":"`)
+		line := strings.Repeat("iVBORw0KGgo", 1<<12)
+		for n := 0; n < size; n += len(line) {
+			fmt.Fprint(rw, line)
+		}
+		fmt.Fprint(rw, `"}],"usage":{"input_tokens":7,"output_tokens":9}}}`, "\n\n")
+	})
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &http.Server{Handler: up}
+	go func() { _ = s.Serve(l) }()
+	t.Cleanup(func() { s.Close() })
+	w := start(t, settings{change: func(c *gateway.Config) { c.Upstreams[0].BaseURL = "http://" + l.Addr().String() }})
+	most := heap(t, func() {
+		res, err := http.Post(w.url+responsesPath, "application/json",
+			strings.NewReader(`{"model":"gpt-fake-5","input":"Draw.","stream":true}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		if n, err := io.Copy(io.Discard, res.Body); err != nil || n < size {
+			t.Errorf("%d bytes, %v", n, err)
+		}
+	})
+	if most > 16<<20 {
+		t.Errorf("it took %d MiB more", most>>20)
+	}
+	e := w.call(1)
+	e.has(t, map[string]any{"gen_ai.usage.input_tokens": 7, "gen_ai.usage.output_tokens": 9, "error.type": nil,
+		"gen_ai.response.finish_reasons": []string{"completed"}})
 }
 
 // TestUnwritableTrails: without the trail a response is withheld, or the call goes on and leaves a gap.

@@ -48,8 +48,7 @@ func (w *world) landed(tenant uuid.UUID, in, out int64) map[string]int {
 // in spans, in log records, and in both.
 func TestAnUnmodifiedPythonAgentLands(t *testing.T) {
 	w := serve(t)
-	model, stop := llmfake.Start()
-	t.Cleanup(stop)
+	model := testkit.LLM(t)
 	grpc := "http://" + w.serveOTLP()
 	for _, c := range []struct{ protocol, endpoint, content string }{
 		{"http/protobuf", w.url, "span_and_event"}, {"http/protobuf", w.url, "event_only"}, {"grpc", grpc, "span_only"},
@@ -108,8 +107,7 @@ func TestLangfuseNeedsAnotherHostAlone(t *testing.T) {
 // TestAnUnmodifiedNodeAgentLands runs an agent of the Vercel AI SDK.
 func TestAnUnmodifiedNodeAgentLands(t *testing.T) {
 	w := serve(t)
-	model, stop := llmfake.Start()
-	t.Cleanup(stop)
+	model := testkit.LLM(t)
 	ran(t, testkit.Node(t, testkit.NewestSDKs, "testdata/otlp/agent.mjs"),
 		"OPENAI_API_KEY="+llmfake.Key, "OPENAI_BASE_URL="+model.URL+"/openai/v1", "OTEL_EXPORTER_OTLP_ENDPOINT="+w.url,
 		"OTEL_EXPORTER_OTLP_HEADERS=authorization=Bearer "+w.key(acme, access.EventsWrite), "OTEL_SERVICE_NAME=shop")

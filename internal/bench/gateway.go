@@ -28,8 +28,11 @@ const (
 // is complete, and of streams until the first byte. Each call through the gateway is committed on the trail before it
 // is complete; an event alone takes what that takes.
 func (b *Bench) Gateway(ctx context.Context, s ServiceConfig) (lines []Measurement, err error) {
-	up, end := llmfake.Start()
-	defer end()
+	up, end, err := llmfake.Start()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, end()) }()
 	key := filepath.Join(b.Dir, "vendor.key")
 	if err := os.WriteFile(key, []byte(llmfake.Key), 0o600); err != nil {
 		return nil, err

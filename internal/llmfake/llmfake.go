@@ -6,8 +6,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log"
+	"net"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"sync"
 	"time"
@@ -45,15 +46,16 @@ type Request struct {
 	Body   []byte
 }
 
-// Start starts an upstream, and returns it with what ends it.
-func Start() (u *Upstream, stop func()) {
-	u = &Upstream{Stall: time.Minute}
-	s := httptest.NewServer(u)
-	u.URL = s.URL
-	return u, func() {
-		s.CloseClientConnections()
-		s.Close()
+// Start starts an upstream on this machine, and returns it with what ends it.
+func Start() (u *Upstream, stop func() error, err error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, nil, fmt.Errorf("llmfake: %w", err)
 	}
+	u = &Upstream{Stall: time.Minute, URL: "http://" + l.Addr().String()}
+	s := &http.Server{Handler: u, ErrorLog: log.New(io.Discard, "", 0)}
+	go func() { _ = s.Serve(l) }() // until it is closed
+	return u, s.Close, nil
 }
 
 // Requests returns what the upstream was sent until now.

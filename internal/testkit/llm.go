@@ -9,7 +9,10 @@ import (
 // LLM starts an upstream that speaks the vendors' APIs, and ends with the test.
 func LLM(t testing.TB) *llmfake.Upstream {
 	t.Helper()
-	u, stop := llmfake.Start()
-	t.Cleanup(stop)
+	u, stop, err := llmfake.Start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = stop() })
 	return u
 }
