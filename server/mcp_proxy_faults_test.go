@@ -53,25 +53,27 @@ func TestWhatAnMCPServerAnswersPassesAndIsRecordedAsWhatItWas(t *testing.T) {
 		err        string // error.type
 		output     string // of the event
 	}{
-		"JSON":        {"application/json; charset=utf-8", result, 200, "", "ünïcode"},
-		"pretty JSON": {"application/json", "{\n \"jsonrpc\": \"2.0\",\r\n \"id\": 5, \"result\": {}}\n", 200, "", "{}"},
-		"long JSON":   {"application/json", long, 200, "tool_error", "lll"},
-		"an event":    {"text/event-stream", "data: " + result + "\n\n", 200, "", "ünïcode"},
+		"JSON": {"application/json; charset=utf-8", result, 200, "", "ünïcode"},
+		"pretty JSON": {"application/json", "{\n \"jsonrpc\": \"2.0\",\r\n \"id\": 5, \"result\": {}}\n", 200, "",
+			"{}"},
+		"long JSON": {"application/json", long, 200, "tool_error", "lll"},
+		"an event":  {"text/event-stream", "data: " + result + "\n\n", 200, "", "ünïcode"},
 		"a bare event": {"text/event-stream", ": hi\nretry: 5\n\nid: 1\nevent:message\ndata:" + result +
 			"\n\ndata: {\"jsonrpc\":\"2.0\",\"method\":\"late\"}\n\n", 200, "", "ünïcode"},
 		"CRLF": {"text/event-stream", ":\r\n\r\nid: 7\r\ndata: " + result + "\r\n\r\n", 200, "", "ünïcode"},
 		"CR":   {"text/event-stream", "id: 7\rdata: " + result + "\r\r", 200, "", "ünïcode"},
-		"data in lines": {"text/event-stream", "data: {\"jsonrpc\":\"2.0\",\ndata: \"id\":5,\ndata\ndata: \"result\":{}}\n\n",
-			200, "", "{}"},
-		"a BOM":             {"text/event-stream", "\ufeffdata: " + result + "\n\n", 200, "", "ünïcode"},
-		"no last line":      {"text/event-stream", "data: " + result, 200, "", "ünïcode"},
-		"a long event":      {"text/event-stream", "id: 1\ndata: " + long + "\n\n: end\n\n", 200, "tool_error", "lll"},
-		"long, no space":    {"text/event-stream", "data:" + long + "\n\n", 200, "tool_error", "lll"},
-		"nothing":           {"text/event-stream", "", 200, "no_response", ""},
-		"another's answer":  {"application/json", `{"jsonrpc":"2.0","id":6,"result":{}}`, 200, "no_response", ""},
-		"no JSON":           {"application/json", "oops", 200, "no_response", ""},
-		"HTML":              {"text/html", "<h1>busy</h1>", 200, "no_response", ""},
-		"an error":          {"application/json", `{"jsonrpc":"2.0","id":5,"error":{"code":-32601,"message":"?"}}`, 404, "-32601", "?"},
+		"data in lines": {"text/event-stream", "data: {\"jsonrpc\":\"2.0\",\ndata: \"id\":5,\ndata\n" +
+			"data: \"result\":{}}\n\n", 200, "", "{}"},
+		"a BOM":            {"text/event-stream", "\ufeffdata: " + result + "\n\n", 200, "", "ünïcode"},
+		"no last line":     {"text/event-stream", "data: " + result, 200, "", "ünïcode"},
+		"a long event":     {"text/event-stream", "id: 1\ndata: " + long + "\n\n: end\n\n", 200, "tool_error", "lll"},
+		"long, no space":   {"text/event-stream", "data:" + long + "\n\n", 200, "tool_error", "lll"},
+		"nothing":          {"text/event-stream", "", 200, "no_response", ""},
+		"another's answer": {"application/json", `{"jsonrpc":"2.0","id":6,"result":{}}`, 200, "no_response", ""},
+		"no JSON":          {"application/json", "oops", 200, "no_response", ""},
+		"HTML":             {"text/html", "<h1>busy</h1>", 200, "no_response", ""},
+		"an error": {"application/json", `{"jsonrpc":"2.0","id":5,"error":{"code":-32601,"message":"?"}}`, 404,
+			"-32601", "?"},
 		"HTML with a 503":   {"text/html", "<h1>busy</h1>", 503, "503", "<h1>busy</h1>"},
 		"a 500 and no body": {"text/plain", "", 500, "500", ""},
 	} {
@@ -133,7 +135,9 @@ func TestAnUnreachableMCPServerIsAnErrorOfTheProtocol(t *testing.T) {
 			w.Header().Set("WWW-Authenticate", "Bearer")
 			w.WriteHeader(401)
 		}, "401", "credentials"},
-		"is elsewhere": {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "http://127.0.0.1:1/", 307) }, "307",
+		"is elsewhere": {func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "http://127.0.0.1:1/", 307)
+		}, "307",
 			"not its endpoint"},
 		"hangs up": {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "server_unreachable",
 			"can't be reached"},
@@ -199,7 +203,8 @@ func TestBadFramesOverHTTPGetErrorsOfTheProtocol(t *testing.T) {
 		{callEcho, 400, `"id":5,"error":{"code":-32020`, []string{"Mcp-Name", "=?base64?!?="}},
 		{callEcho, 202, ``, []string{"Mcp-Name", "=?base64?ZWNobw==?="}},
 		{`{"jsonrpc":"2.0","method":"notifications/x"}`, 202, ``, nil},
-		{`{"jsonrpc":"2.0","method":"x","params":"` + strings.Repeat("y", mcpproxy.MaxFrame) + `"}`, 413, `"error":{`, nil},
+		{`{"jsonrpc":"2.0","method":"x","params":"` + strings.Repeat("y", mcpproxy.MaxFrame) + `"}`, 413, `"error":{`,
+			nil},
 	} {
 		status, body := w.postMCP("raw", key, c.frame, c.headers...)
 		if status != c.status || !strings.Contains(body, c.says) {

@@ -12,8 +12,8 @@ import (
 	"github.com/konstruct/konstruct/internal/testkit"
 )
 
-// BenchmarkMCPProxy measures a tool call of the official SDK's client and server over stdio, alternately without and with
-// the proxy between them, whose record is on the disk before the client has the result.
+// BenchmarkMCPProxy measures a tool call of the official SDK's client and server over stdio, alternately without and
+// with the proxy between them, whose record is on the disk before the client has the result.
 func BenchmarkMCPProxy(b *testing.B) {
 	konstruct := testkit.Build(b)
 	connect := func(command ...string) *mcp.ClientSession {

@@ -117,8 +117,8 @@ func TestSDKsOfOtherLanguagesCallThroughTheMCPProxy(t *testing.T) {
 		client  string
 		version string
 	}{
-		{"Python over stdio", s.python(t), append([]string{"stdio", "auto"}, append(proxy, "p1", "--", "mcp-server")...),
-			"p1", 3, "mcp", "2026-07-28"},
+		{"Python over stdio", s.python(t), append([]string{"stdio", "auto"}, append(proxy, "p1", "--",
+			"mcp-server")...), "p1", 3, "mcp", "2026-07-28"},
 		{"Python over stdio, with a session", s.python(t), append([]string{"stdio", "legacy"}, append(proxy, "p2", "--",
 			"mcp-server")...), "p2", 3, "mcp", "2025-11-25"},
 		{"Python over HTTP", s.python(t), []string{"http", "auto", over}, "tools", 3, "mcp", "2026-07-28"},
