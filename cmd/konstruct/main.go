@@ -54,6 +54,7 @@ type cli struct {
 	Key     keyCmd        `cmd:"" group:"run" help:"Create, list, rotate and revoke API keys."`
 	User    userCmd       `cmd:"" group:"run" help:"Add, list and remove users of the identity provider."`
 	Hook    hookCmd       `cmd:"" group:"run" help:"Record what a coding agent does, as its hook."`
+	Capture captureCmd    `cmd:"" group:"run" help:"Try the ways by which agents reach a service."`
 	Migrate migrateCmd    `cmd:"" group:"run" help:"Migrate the schema and show its version."`
 	Config  configCmd     `cmd:"" group:"run" help:"Print the configuration and where it is from."`
 	Dev     devCmd        `cmd:"" group:"dev" help:"Run a private database for development."`
