@@ -57,7 +57,8 @@ func TestImportRules(t *testing.T) {
 	forbid(imports, "audit", module+"/kb")
 	forbid(imports, "kb", module+"/audit")
 	for _, pure := range []string{"ledger", "extract", "chunk", "embed", "parse", "redact", "spool", "blob", "fetch",
-		"disclosure", "server/httpwire", "strictjson", "toolrule", "mcpproxy"} {
+		"disclosure", "server/httpwire", "strictjson", "toolrule", "mcpproxy",
+		"otel", "capture"} {
 		forbid(own, pure, database...)
 	}
 	// Programs beside an agent start with each call: what they import must not know the database, nor decide alone.
