@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -143,5 +144,47 @@ func TestPromptsHaveALimit(t *testing.T) {
 		if err != nil || e.Input == nil || len(*e.Input) > audit.MaxSummary || len(e.Metadata) > audit.MaxMetadata {
 			t.Errorf("%v", err)
 		}
+	}
+}
+
+// TestGatewayStreamsOverHTTP2: the same bytes, as they arrive.
+func TestGatewayStreamsOverHTTP2(t *testing.T) {
+	up := testkit.LLM(t)
+	w := serve(t, withGateway(t, up))
+	addr := w.listen(server.Listening{})
+	protocols := new(http.Protocols)
+	protocols.SetUnencryptedHTTP2(true)
+	transport := &http.Transport{Protocols: protocols}
+	defer transport.CloseIdleConnections()
+	var got [2]string
+	for i, url := range []string{"http://" + addr, up.URL} {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url+"/openai/v1/chat/completions",
+			strings.NewReader(strings.Replace(chatBody, "{", `{"stream":true,`, 1)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		use := http.DefaultTransport
+		if r.Header.Set("Authorization", "Bearer "+llmfake.Key); i == 0 {
+			r.Header.Set("Authorization", "Bearer "+w.key(acme, access.GatewayUse))
+			use = transport
+		}
+		r.Header.Set("X-Fake", "slow")
+		res, err := use.RoundTrip(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		first := make([]byte, 10)
+		if _, err := io.ReadFull(res.Body, first); err != nil || i == 0 && w.count(acme, audit.Filter{}) != 1 {
+			t.Errorf("%v: %d events when the first bytes are here", err, w.count(acme, audit.Filter{}))
+		}
+		rest, err := io.ReadAll(res.Body)
+		if err != nil || i == 0 && res.ProtoMajor != 2 {
+			t.Errorf("%v %s", err, res.Proto)
+		}
+		res.Body.Close()
+		got[i] = string(first) + string(rest)
+	}
+	if got[0] != got[1] {
+		t.Errorf("%q, want %q", got[0], got[1])
 	}
 }

@@ -74,7 +74,8 @@ func (policyCmd) Run(a *app) error {
 	for _, id := range p.Tenants() {
 		lines = append(lines, line{id.String(), p.Tenant(id)})
 	}
-	return printTable(a, lines, []string{"TENANT", "WHEN UNWRITABLE", "WAIT", "REDACTS"}, func(l line) []string {
+	header := []string{"TENANT", "WHEN UNWRITABLE", "WAIT", "REDACTS", "MODELS"}
+	return printTable(a, lines, header, func(l line) []string {
 		var rules []string
 		for _, r := range l.Policy.Redact {
 			name := r.Name
@@ -87,8 +88,26 @@ func (policyCmd) Run(a *app) error {
 		if unwritable == "" {
 			unwritable = "fail"
 		}
-		return []string{l.Tenant, unwritable, l.Policy.Wait, strings.Join(rules, ", ")}
+		return []string{l.Tenant, unwritable, l.Policy.Wait, strings.Join(rules, ", "), modelRules(l.Policy.Models)}
 	})
+}
+
+// modelRules says which models a tenant may call, and its budgets.
+func modelRules(p *audit.ModelPolicy) string {
+	if p == nil {
+		return "all"
+	}
+	all := "all"
+	if len(p.Allow) > 0 {
+		all = strings.Join(p.Allow, ", ")
+	}
+	if p.TokensPerDay > 0 {
+		all += fmt.Sprintf("; %d tokens a day", p.TokensPerDay)
+	}
+	if p.CostPerDay > 0 {
+		all += fmt.Sprintf("; %g a day", p.CostPerDay)
+	}
+	return all
 }
 
 type redactCmd struct {
