@@ -21,7 +21,6 @@ const (
 	faultStopped      = "gateway_stopped"
 	faultRedirect     = "upstream_redirect"
 	faultInvalid      = "invalid_response" // no response of this API, as HTML
-	faultHeaders      = "invalid_headers"
 	faultUndecodable  = "undecodable_response"
 	faultUnwritable   = "trail_unwritable"
 	codeUpstreamError = "upstream_error"
