@@ -16,7 +16,7 @@ import (
 const benchmarks = "audit,growth,notary,questions,search,ingest,serve,gateway,embed,all"
 
 type benchCmd struct {
-	What string `arg:"" enum:"${benchmarks}" help:"${benchmarks}; all is all but growth."`
+	What string `arg:"" enum:"${benchmarks}" help:"${benchmarkNames}; all is all but growth."`
 
 	Time   time.Duration `help:"How long each line is measured." default:"3s"`
 	Events int64         `help:"growth, notary, questions: how many events the trail grows by." default:"1000000"`

@@ -209,7 +209,8 @@ func (a *app) newParser(ctx context.Context, all bool, exit func(int)) (*kong.Ko
 // helpVars are what ${…} stands for in the tags of commands and flags.
 func helpVars() kong.Vars {
 	return kong.Vars{"parts": devpg.AssetsDir(), "source": embed.Source, "version": version(),
-		"benchmarks": benchmarks, "permissions": defaultPermissions, "shells": completion.Shells,
+		"benchmarks": benchmarks, "benchmarkNames": strings.ReplaceAll(benchmarks, ",", ", "),
+		"permissions": defaultPermissions, "shells": completion.Shells,
 		"roles": "viewer,auditor,operator,compliance,admin"}
 }
 
