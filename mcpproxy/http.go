@@ -128,7 +128,7 @@ func (h *Handler) Serve(w http.ResponseWriter, r *http.Request, up *Upstream, c 
 	case http.MethodPost:
 		x.post()
 	case http.MethodGet:
-		x.endWhenStopped()
+		defer x.endWhenStopped()()
 		x.pass(nil, nil)
 	case http.MethodDelete:
 		x.pass(nil, nil)
@@ -252,11 +252,15 @@ type exchange struct {
 	sending    sync.Mutex
 }
 
-// endWhenStopped ends the request when the handler stops.
-func (x *exchange) endWhenStopped() {
+// endWhenStopped ends the request when the handler stops, until done is called.
+func (x *exchange) endWhenStopped() (done func()) {
 	ctx, cancel := context.WithCancel(x.r.Context())
-	context.AfterFunc(x.h.stopping, cancel)
+	forget := context.AfterFunc(x.h.stopping, cancel)
 	x.r = x.r.WithContext(ctx)
+	return func() {
+		forget()
+		cancel()
+	}
 }
 
 // refuse answers with an error of the proxy's own.
@@ -326,7 +330,7 @@ func (x *exchange) post() {
 		return
 	}
 	if v.first.method == "subscriptions/listen" {
-		x.endWhenStopped()
+		defer x.endWhenStopped()()
 	}
 	if n := len(v.calls); n > 0 && x.caller.Admit != nil {
 		if err := x.caller.Admit(x.r.Context(), n); err != nil {

@@ -163,7 +163,15 @@ func TestMCPCallsOverHTTPAreOnTheTrail(t *testing.T) {
 				acme,
 				access.KeyRequest{Agent: uuid.New(), Permissions: []access.Permission{access.EventsWrite}},
 			)
-			s := connectMCP(t, w.url+"/mcp/proxy/tools", key, revision, nil)
+			s := connectMCP(t, w.url+"/mcp/proxy/tools", key, revision, &mcp.ClientOptions{
+				ElicitationHandler: func(context.Context, *mcp.ElicitRequest) (*mcp.ElicitResult, error) {
+					return &mcp.ElicitResult{Action: "accept"}, nil
+				}})
+			if revision >= "2025-11-25" { // a plain JSON response can't ask the client
+				if got := callMCP(t, s, "confirm", map[string]any{"text": "c"}); got != "confirmed" {
+					t.Errorf("the tool said %q", got)
+				}
+			}
 			before := len(w.mcpEvents(acme))
 			if got := callMCP(t, s, "echo", map[string]any{"text": "grüß dich"}); got != "grüß dich" {
 				t.Errorf("the tool said %q", got)
@@ -318,5 +326,56 @@ func TestACallOverHTTPWaitsForAPerson(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestRedactionIsOfTheRecordAlone(t *testing.T) {
+	d := testkit.Database(t)
+	up := newUpstreamMCP(t, &mcp.StreamableHTTPOptions{Stateless: true})
+	w := serveOn(t, d, withPolicy(t, d, `{"default":{"tools":[{"server":"tools","tool":"echo","action":"redact",
+		"redact":[{"detect":"email"}]}]}}`), withMCP(t, map[string]string{"tools": up.URL, "plain": up.URL}))
+	for name, redacted := range map[string]bool{"tools": true, "plain": false} {
+		s := connectMCP(t, w.url+"/mcp/proxy/"+name, w.key(acme), "", nil)
+		if got := callMCP(t, s, "echo", map[string]any{"text": "ada@example.com"}); got != "ada@example.com" {
+			t.Errorf("the tool said %q", got)
+		}
+		for _, e := range w.mcpEvents(acme) {
+			if metadataOf(t, e)["tool_server"] == name && (strings.Contains(*e.Input+*e.Output, "ada@") == redacted ||
+				strings.Contains(*e.Input, "[redacted:email:") != redacted) {
+				t.Errorf("%s: %s %s", name, *e.Input, *e.Output)
+			}
+		}
+	}
+}
+
+// TestAPersonIsAskedOnceAboutACallOfSeveralRounds: the rounds are requests of their own, without a session.
+func TestAPersonIsAskedOnceAboutACallOfSeveralRounds(t *testing.T) {
+	d := testkit.Database(t)
+	up := newUpstreamMCP(t, &mcp.StreamableHTTPOptions{Stateless: true})
+	w := serveOn(t, d, withPolicy(t, d, `{"default":{"tools":[{"tool":"confirm","action":"ask","within":"20s"}]}}`),
+		withMCP(t, map[string]string{"tools": up.URL}))
+	s := connectMCP(t, w.url+"/mcp/proxy/tools", w.key(acme), "2026-07-28", &mcp.ClientOptions{
+		ElicitationHandler: func(context.Context, *mcp.ElicitRequest) (*mcp.ElicitResult, error) {
+			return &mcp.ElicitResult{Action: "accept"}, nil
+		}})
+	escalations := w.k.Tenant(acme).Escalations()
+	go func() {
+		for range 100 {
+			open, err := escalations.List(context.Background(), audit.EscalationFilter{State: "open"})
+			if err == nil && len(open) > 0 {
+				if _, err := escalations.Resolve(context.Background(), open[0].ID, "ada", "yes"); err != nil {
+					t.Error(err)
+				}
+				return
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+	}()
+	if got := callMCP(t, s, "confirm", map[string]any{"text": "a"}); got != "confirmed" {
+		t.Errorf("the tool said %q", got)
+	}
+	all, err := escalations.List(t.Context(), audit.EscalationFilter{})
+	if err != nil || len(all) != 1 {
+		t.Errorf("%d escalations, %v", len(all), err)
 	}
 }

@@ -173,11 +173,13 @@ func (s *Server) checkRequest(w http.ResponseWriter, r *http.Request) *Problem {
 	}
 	w.Header().Set("Access-Control-Allow-Origin", origin)
 	w.Header().Set("Access-Control-Expose-Headers",
-		"ETag, Location, RateLimit, RateLimit-Policy, Retry-After, X-Request-ID, Upload-Offset")
+		"ETag, Location, RateLimit, RateLimit-Policy, Retry-After, X-Request-ID, Upload-Offset, "+
+			"Mcp-Session-Id")
 	if r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != "" {
 		w.Header().Set("Access-Control-Allow-Methods", "GET, HEAD, POST, PUT, PATCH, DELETE")
 		w.Header().Set("Access-Control-Allow-Headers",
-			"Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, Upload-Offset, X-Request-ID")
+			"Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, Upload-Offset, X-Request-ID, "+
+				"Last-Event-ID, Mcp-Session-Id, Mcp-Protocol-Version, Mcp-Method, Mcp-Name")
 		w.Header().Set("Access-Control-Max-Age", "600")
 		w.WriteHeader(http.StatusNoContent)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -24,6 +26,7 @@ import (
 type mcpService struct {
 	t        *testing.T
 	url, key string
+	process  *exec.Cmd
 }
 
 const mcpTestPolicy = `{"default":{"tools":[
@@ -42,10 +45,10 @@ func startMCPService(t *testing.T) *mcpService {
 			t.Fatal(err)
 		}
 	}
-	_, url, key := serving(t, testkit.Database(t), "KONSTRUCT_METRICS_LISTEN=off",
+	process, url, key := serving(t, testkit.Database(t), "KONSTRUCT_METRICS_LISTEN=off",
 		"KONSTRUCT_AUDIT_POLICY="+filepath.Join(dir, "policy.json"),
 		"KONSTRUCT_MCP_SERVERS_FILE="+filepath.Join(dir, "servers.json"))
-	return &mcpService{t, url, key}
+	return &mcpService{t, url, key, process}
 }
 
 // event is an event as the API has it.
@@ -255,4 +258,34 @@ func TestAKilledProxysCallsReachTheTrail(t *testing.T) {
 		t.Errorf("%d results, %d events", n, len(all))
 	}
 	last.Close()
+}
+
+// TestAnOpenMCPStreamDoesNotHoldTheServiceUp: it ends when the service stops, and does not use up the time for requests.
+func TestAnOpenMCPStreamDoesNotHoldTheServiceUp(t *testing.T) {
+	s := startMCPService(t)
+	client := mcp.NewClient(&mcp.Implementation{Name: "listener", Version: "1"}, &mcp.ClientOptions{
+		ToolListChangedHandler: func(context.Context, *mcp.ToolListChangedRequest) {}})
+	session, err := client.Connect(t.Context(), &mcp.StreamableClientTransport{Endpoint: s.url + "/mcp/proxy/tools",
+		HTTPClient: &http.Client{Transport: withKey(s.key)}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer session.Close()
+	begin := time.Now()
+	if err := s.process.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.process.Wait(); err != nil || time.Since(begin) > 10*time.Second {
+		t.Errorf("it ends after %s: %v", time.Since(begin), err)
+	}
+}
+
+// withKey adds a key to each request.
+type withKey string
+
+// RoundTrip implements http.RoundTripper.
+func (k withKey) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = r.Clone(r.Context())
+	r.Header.Set("Authorization", "Bearer "+string(k))
+	return http.DefaultTransport.RoundTrip(r)
 }
