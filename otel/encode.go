@@ -25,7 +25,9 @@ const (
 	reservedNames = "konstruct."
 )
 
-// encoder writes values as JSON that PostgreSQL can hold: valid UTF-8 without NUL, names once, no reserved names.
+// encoder writes values as JSON that PostgreSQL can hold: valid UTF-8 without NUL, names once, no reserved names. It
+// writes them as PostgreSQL shows jsonb, shorter names first, so that what was stored compares with what was sent byte by
+// byte: to decode both took a third of the time of an export.
 type encoder struct {
 	buf     []byte
 	maxText int  // bytes of a text
@@ -45,7 +47,18 @@ func (e *encoder) name(s string) {
 		e.altered = true
 	}
 	e.quote(s)
-	e.buf = append(e.buf, ':')
+	e.buf = append(e.buf, ':', ' ')
+}
+
+// next writes the comma between two items.
+func (e *encoder) next() { e.buf = append(e.buf, ',', ' ') }
+
+// byLength is the order of names in jsonb.
+func byLength(a, b string) int {
+	if len(a) != len(b) {
+		return len(a) - len(b)
+	}
+	return strings.Compare(a, b)
 }
 
 // text writes a text, cut to maxText.
@@ -101,6 +114,10 @@ func (e *encoder) quote(s string) {
 			e.buf = append(e.buf, '\\', 't')
 		case '\r':
 			e.buf = append(e.buf, '\\', 'r')
+		case '\b':
+			e.buf = append(e.buf, '\\', 'b')
+		case '\f':
+			e.buf = append(e.buf, '\\', 'f')
 		case 0:
 			e.buf = append(e.buf, "\ufffd"...)
 			e.altered = true
@@ -121,7 +138,11 @@ func (e *encoder) float(f float64) {
 		e.quote(strconv.FormatFloat(f, 'g', -1, 64))
 		return
 	}
-	e.buf = strconv.AppendFloat(e.buf, f, 'g', -1, 64)
+	format := byte('f')
+	if a := math.Abs(f); a != 0 && (a >= 1e21 || a < 1e-9) {
+		format = 'g'
+	}
+	e.buf = strconv.AppendFloat(e.buf, f, format, -1, 64)
 }
 
 // full reports whether no further item is added, and writes a mark if so.
@@ -151,7 +172,7 @@ func (e *encoder) value(v pcommon.Value, level int) {
 		all := v.Slice()
 		for i := range all.Len() {
 			if i > 0 {
-				e.buf = append(e.buf, ',')
+				e.next()
 			}
 			if e.full(all.Len() - i) {
 				e.quote(fmt.Sprintf("… [cut: %d more items]", all.Len()-i))
@@ -175,25 +196,28 @@ func (e *encoder) value(v pcommon.Value, level int) {
 func (e *encoder) attributes(m pcommon.Map, most int) { e.object(m, most, 0) }
 
 func (e *encoder) object(m pcommon.Map, most, level int) {
-	e.buf = append(e.buf, '{')
-	names := make([]string, 0, min(m.Len(), most))
+	all := make([]attribute, 0, min(m.Len(), most))
 	for name, v := range m.All() {
-		switch {
-		case len(names) >= most || e.full(1):
+		if len(all) == most {
 			e.altered = true // the rest is not written
-		case slices.Contains(names, name):
-			e.altered = true // a name stands twice: the first counts
-			continue
-		default:
-			if len(names) > 0 {
-				e.buf = append(e.buf, ',')
-			}
-			names = append(names, name)
-			e.name(name)
-			e.value(v, level+1)
+			break
+		}
+		all = append(all, attribute{name, v})
+	}
+	slices.SortStableFunc(all, func(a, b attribute) int { return byLength(a.name, b.name) })
+	e.buf = append(e.buf, '{')
+	written := 0
+	for i, a := range all {
+		if i > 0 && all[i-1].name == a.name || e.full(1) {
+			e.altered = true // a name stands twice, and the first counts, or there is no room
 			continue
 		}
-		break
+		if written > 0 {
+			e.next()
+		}
+		written++
+		e.name(a.name)
+		e.value(a.value, level+1)
 	}
 	e.buf = append(e.buf, '}')
 }
@@ -231,7 +255,7 @@ func (e *encoder) any(v any, level int) {
 		e.buf = append(e.buf, '[')
 		for i, item := range v {
 			if i > 0 {
-				e.buf = append(e.buf, ',')
+				e.next()
 			}
 			if e.full(len(v) - i) {
 				e.quote(fmt.Sprintf("… [cut: %d more items]", len(v)-i))
@@ -246,14 +270,14 @@ func (e *encoder) any(v any, level int) {
 		for name := range v {
 			names = append(names, name)
 		}
-		slices.Sort(names) // the same bytes for the same value
+		slices.SortFunc(names, byLength)
 		for i, name := range names {
 			if e.full(1) {
 				e.altered = true
 				break
 			}
 			if i > 0 {
-				e.buf = append(e.buf, ',')
+				e.next()
 			}
 			e.name(name)
 			e.any(v[name], level+1)

@@ -213,16 +213,16 @@ func (r *record) addSpanEvents(events []ptrace.SpanEvent) {
 		e.buf = append(e.buf, '[')
 		for i, event := range events[:min(len(events), maxItems)] {
 			if i > 0 {
-				e.buf = append(e.buf, ',')
+				e.next()
 			}
-			e.buf = append(e.buf, `{"name":`...)
+			e.buf = append(e.buf, `{"name": `...)
 			e.text(event.Name())
-			e.buf = append(e.buf, `,"time_unix_nano":`...)
-			e.unsigned(uint64(event.Timestamp()))
 			if event.Attributes().Len() > 0 {
-				e.buf = append(e.buf, `,"attributes":`...)
+				e.buf = append(e.buf, `, "attributes": `...)
 				e.attributes(event.Attributes(), maxAttributes)
 			}
+			e.buf = append(e.buf, `, "time_unix_nano": `...)
+			e.unsigned(uint64(event.Timestamp()))
 			e.buf = append(e.buf, '}')
 		}
 		e.altered = e.altered || len(events) > maxItems
@@ -239,14 +239,14 @@ func (r *record) addLinks(links ptrace.SpanLinkSlice) {
 		for i := range min(links.Len(), maxItems) {
 			link := links.At(i)
 			if i > 0 {
-				e.buf = append(e.buf, ',')
+				e.next()
 			}
-			e.buf = append(e.buf, `{"trace_id":`...)
-			e.text(hexOf(link.TraceID()))
-			e.buf = append(e.buf, `,"span_id":`...)
+			e.buf = append(e.buf, `{"span_id": `...)
 			e.text(hexOf(link.SpanID()))
+			e.buf = append(e.buf, `, "trace_id": `...)
+			e.text(hexOf(link.TraceID()))
 			if link.Attributes().Len() > 0 {
-				e.buf = append(e.buf, `,"attributes":`...)
+				e.buf = append(e.buf, `, "attributes": `...)
 				e.attributes(link.Attributes(), maxAttributes)
 			}
 			e.buf = append(e.buf, '}')
@@ -352,26 +352,17 @@ func (r *record) addUsage(u usage) {
 
 // addAggregate adds usage that a span repeats of the calls below it. It has a name that no statistics count.
 func (r *record) addAggregate(u usage) {
-	any := r.has(cost)
-	u.each(func(field, int64) { any = true })
-	if !any {
+	said := r.has(cost)
+	u.each(func(field, int64) { said = true })
+	if !said {
 		return
 	}
-	r.add("aggregate_usage", func(e *encoder) {
-		sep := byte('{')
-		u.each(func(f field, n int64) {
-			e.buf = append(e.buf, sep)
-			sep = ','
-			e.name(canonical[f])
-			e.any(n, 0)
-		})
-		if r.has(cost) {
-			e.buf = append(e.buf, sep)
-			e.name(canonical[cost])
-			e.value(r.slots[cost], 0)
-		}
-		e.buf = append(e.buf, '}')
-	})
+	all := map[string]any{}
+	u.each(func(f field, n int64) { all[canonical[f]] = n })
+	if r.has(cost) {
+		all[canonical[cost]] = r.slots[cost].AsRaw()
+	}
+	r.add("aggregate_usage", func(e *encoder) { e.any(all, 0) })
 }
 
 // serviceName returns the resource's service, unless an SDK made it up.
@@ -417,7 +408,7 @@ var bounds = []struct{ text, value int }{{audit.MaxSummary, 192 << 10}, {8 << 10
 
 // metadata writes the members as JSON. If it is too large, texts and values are cut further.
 func (r *record) metadata() json.RawMessage {
-	slices.SortStableFunc(r.members, func(a, b member) int { return strings.Compare(a.name, b.name) })
+	slices.SortStableFunc(r.members, func(a, b member) int { return byLength(a.name, b.name) })
 	r.members = slices.CompactFunc(r.members, func(a, b member) bool { return a.name == b.name })
 	var e encoder
 	for _, bound := range bounds {
@@ -425,12 +416,12 @@ func (r *record) metadata() json.RawMessage {
 		e.buf = append(e.buf, '{')
 		for i, m := range r.members {
 			if i > 0 {
-				e.buf = append(e.buf, ',')
+				e.next()
 			}
 			e.altered = false
-			if strings.HasPrefix(m.name, "konstruct.") && ownNames[m.name] {
+			if ownNames[m.name] {
 				e.quote(m.name)
-				e.buf = append(e.buf, ':')
+				e.buf = append(e.buf, ':', ' ')
 			} else {
 				e.name(m.name)
 			}
@@ -471,13 +462,13 @@ func (r *record) writeNotes(e *encoder) {
 	}
 	slices.Sort(all)
 	if len(e.buf) > 1 {
-		e.buf = append(e.buf, ',')
+		e.next()
 	}
-	e.buf = append(e.buf, `"konstruct.altered":[`...)
+	e.buf = append(e.buf, `"konstruct.altered": [`...)
 	e.maxText = maxKey
 	for i, name := range all[:min(len(all), 100)] {
 		if i > 0 {
-			e.buf = append(e.buf, ',')
+			e.next()
 		}
 		e.text(name)
 	}
