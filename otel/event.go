@@ -1,7 +1,6 @@
 package otel
 
 import (
-	"bytes"
 	"encoding/json"
 	"math"
 	"slices"
@@ -447,7 +446,7 @@ func (r *record) metadata() json.RawMessage {
 		r.note("")
 		return r.metadata()
 	}
-	return bytes.Clone(e.buf)
+	return e.buf
 }
 
 // ownNames are the reserved names that a mapped event has.

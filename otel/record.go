@@ -1,10 +1,10 @@
 package otel
 
 import (
-	"encoding/json"
 	"slices"
 	"strings"
 
+	jsoniter "github.com/json-iterator/go"
 	"go.opentelemetry.io/collector/pdata/pcommon"
 )
 
@@ -229,11 +229,13 @@ func decodedText(s string) any {
 	if trimmed == "" || trimmed[0] != '[' && trimmed[0] != '{' || len(trimmed) > maxDecoded {
 		return s
 	}
-	d := json.NewDecoder(strings.NewReader(trimmed))
-	d.UseNumber()
 	var v any
-	if d.Decode(&v) != nil || d.InputOffset() != int64(len(trimmed)) {
+	if fastJSON.UnmarshalFromString(trimmed, &v) != nil {
 		return s
 	}
 	return v
 }
+
+// fastJSON decodes with numbers as they are written. It takes a third of encoding/json's time, which was half of the
+// mapping's; pdata reads OTLP's JSON by it too.
+var fastJSON = jsoniter.Config{UseNumber: true}.Froze()

@@ -75,15 +75,7 @@ func (r *record) beside() bool {
 
 // langfuseUsage reads Langfuse's usage and cost, which are JSON.
 func (r *record) langfuseUsage() {
-	for attribute, kinds := range map[string]map[string]field{
-		"langfuse.observation.usage_details": {"input": inputTokens, "input_tokens": inputTokens,
-			"prompt_tokens": inputTokens, "output": outputTokens, "output_tokens": outputTokens,
-			"completion_tokens": outputTokens, "total": totalTokens, "total_tokens": totalTokens,
-			"cache_read_input_tokens": cacheRead, "input_cached_tokens": cacheRead, "input_cache_read": cacheRead,
-			"cache_creation_input_tokens": cacheWrite, "input_cache_creation": cacheWrite,
-			"output_reasoning_tokens": reasoning, "output_reasoning": reasoning, "reasoning_tokens": reasoning},
-		"langfuse.observation.cost_details": {"total": cost},
-	} {
+	for attribute, kinds := range langfuseDetails {
 		details, is := decodedText(r.text(attribute)).(map[string]any)
 		if !is {
 			continue
@@ -103,6 +95,17 @@ func (r *record) langfuseUsage() {
 			r.set(f, attribute+"."+name, v, len(names[f]))
 		}
 	}
+}
+
+// langfuseDetails are Langfuse's attributes of usage and cost, and what their names are.
+var langfuseDetails = map[string]map[string]field{
+	"langfuse.observation.usage_details": {"input": inputTokens, "input_tokens": inputTokens,
+		"prompt_tokens": inputTokens, "output": outputTokens, "output_tokens": outputTokens,
+		"completion_tokens": outputTokens, "total": totalTokens, "total_tokens": totalTokens,
+		"cache_read_input_tokens": cacheRead, "input_cached_tokens": cacheRead, "input_cache_read": cacheRead,
+		"cache_creation_input_tokens": cacheWrite, "input_cache_creation": cacheWrite,
+		"output_reasoning_tokens": reasoning, "output_reasoning": reasoning, "reasoning_tokens": reasoning},
+	"langfuse.observation.cost_details": {"total": cost},
 }
 
 // maxTokens is the largest count that a reader of JSON in JavaScript has exactly; larger ones count as unsent.
