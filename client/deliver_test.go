@@ -239,7 +239,9 @@ func TestTextsThatPostgreSQLCannotHoldAreRecorded(t *testing.T) {
 	e.Output, e.Metadata["note"] = "a\x00b\xffc", []string{"x\x00y"}
 	long := call(2)
 	long.Output = strings.Repeat("é", client.MaxText)
-	if err := k.LogBatch(t.Context(), []client.Event{e, long, {Action: "x"}}); err != nil {
+	escaped := client.Event{Action: "x", Input: strings.Repeat("\x01", client.MaxText),
+		Output: strings.Repeat("<", client.MaxText)} // six bytes for each in JSON
+	if err := k.LogBatch(t.Context(), []client.Event{e, long, escaped}); err != nil {
 		t.Fatal(err)
 	}
 	if d, err := k.Deliver(t.Context()); err != nil || d.Delivered != 3 {

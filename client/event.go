@@ -47,6 +47,7 @@ const (
 	MaxText     = 1 << 20   // bytes of Input and Output; longer ones are cut, with a mark
 	MaxMetadata = 256 << 10 // bytes of metadata as JSON
 	maxName     = 1 << 10   // bytes of an action type or user
+	maxLine     = 4 << 20   // bytes of an event as JSON, in which a character may take six
 )
 
 // Event is one action of an agent.
@@ -132,8 +133,7 @@ func (e Event) encode(now time.Time) ([]byte, error) {
 		to   *string
 	}{{e.Input, &w.Input}, {e.Output, &w.Output}, {e.UserID, &w.UserID}, {e.Action, &w.Action}} {
 		text, changed := storable(f.from)
-		replaced = replaced || changed
-		*f.to = cut(text, MaxText)
+		replaced, *f.to = replaced || changed, text
 	}
 	raw, err := storableMetadata(e.Metadata, replaced)
 	if err != nil {
@@ -143,7 +143,14 @@ func (e Event) encode(now time.Time) ([]byte, error) {
 		return nil, fmt.Errorf("an event's metadata is %d bytes long, the limit is %d", len(raw), MaxMetadata)
 	}
 	w.Metadata = raw
-	return json.Marshal(w)
+	input, output := w.Input, w.Output
+	for limit := MaxText; ; limit /= 2 {
+		w.Input, w.Output = cut(input, limit), cut(output, limit)
+		line, err := json.Marshal(w)
+		if err != nil || len(line) <= maxLine {
+			return line, err
+		}
+	}
 }
 
 // storable returns a text that PostgreSQL holds: NUL is shown as U+2400, and what is not UTF-8 as U+FFFD.

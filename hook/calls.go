@@ -114,7 +114,9 @@ func (c calls) take(key string) (p pending, taken string, s state, err error) {
 			tool, _, _ := strings.Cut(key, "-")
 			all, _ = filepath.Glob(c.path(runningDir, tool+"-*"))
 		}
-		slices.SortFunc(all, func(a, b string) int { return strings.Compare(a[len(a)-sortedEnd:], b[len(b)-sortedEnd:]) })
+		slices.SortFunc(all, func(a, b string) int {
+			return strings.Compare(a[len(a)-sortedEnd:], b[len(b)-sortedEnd:])
+		})
 		for _, path := range all {
 			if os.Rename(path, path+takenSuffix) == nil { // otherwise another process has taken it
 				p, err = readPending(path + takenSuffix)

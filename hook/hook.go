@@ -59,7 +59,7 @@ const (
 	metadataTool         = "gen_ai.tool.name"
 	metadataChanged      = "requested_arguments" // where another hook has changed them
 	maxField             = 1 << 10               // bytes of a name, id or path
-	maxFields            = 32 << 10              // bytes of hook_fields
+	maxFields            = 16 << 10              // bytes of hook_fields
 	maxNote              = 2 << 10               // bytes of what is said on standard error
 	rulesRefresh         = time.Minute
 )

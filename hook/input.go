@@ -266,7 +266,8 @@ var told = map[string]bool{
 	"session_id": true, "thread-id": true, "agent_id": true, "agent_type": true, "cwd": true, "turn_id": true,
 	"prompt_id": true, "turn-id": true, "permission_mode": true, "model": true, "transcript_path": true,
 	"hook_event_name": true, "type": true, "timestamp": true, "tool_name": true, "tool_input": true,
-	"mcp_context": true, "prompt": true, "mcp_server": true, "last_assistant_message": true, "last-assistant-message": true,
+	"mcp_context": true, "prompt": true,
+	"mcp_server": true, "last_assistant_message": true, "last-assistant-message": true,
 	"prompt_response": true, "message": true, "stop_hook_active": true,
 }
 
