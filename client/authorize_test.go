@@ -16,7 +16,7 @@ import (
 )
 
 const rules = `{"tenants": {"11111111-1111-4111-8111-111111111111": {"tools": [
-	{"tool":"ask_*","action":"ask","to":"ops","within":"5s","reason":"it deletes"},
+	{"tool":"ask_*","action":"ask","to":"ops","within":"1m","reason":"it deletes"},
 	{"tool":"open_*","action":"ask","within":"1s","otherwise":"allow"},
 	{"tool":"prompt_*","action":"ask","via":"prompt","within":"1s"},
 	{"tool":"deny_*","action":"deny","reason":"never"},
@@ -31,6 +31,7 @@ func tool(name string) client.ToolCall {
 func (w *service) person(decision string) (escalation chan konstruct.EscalationRecord) {
 	seen := make(chan konstruct.EscalationRecord, 1)
 	go func() {
+		defer close(seen) // whoever waits goes on, also where nobody was asked
 		testkit.Until(w.t, "a person is asked", func() bool {
 			open, err := w.k.Tenant(acme).Escalations().List(w.t.Context(),
 				konstruct.EscalationFilter{State: audit.StateOpen})
