@@ -2,7 +2,10 @@ package mcpproxy_test
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
@@ -139,5 +142,34 @@ func TestProgressAndInputPassInBothRevisions(t *testing.T) {
 				t.Errorf("%d events: %v", len(all), last)
 			}
 		})
+	}
+}
+
+func TestCallsAtTheSameTimeGetTheirOwnResultsAndEvents(t *testing.T) {
+	p := startProxy(t, "server")
+	s := p.connect(t, "", nil)
+	var calls sync.WaitGroup
+	const n = 100
+	for i := range n {
+		calls.Go(func() {
+			want := fmt.Sprint("call ", i)
+			r, err := s.CallTool(t.Context(), &mcp.CallToolParams{Name: "echo",
+				Arguments: map[string]any{"text": want}})
+			if err != nil || textOf(r) != want {
+				t.Errorf("%q: %v %v", want, r, err)
+			}
+		})
+	}
+	calls.Wait()
+	seen := map[string]bool{}
+	for _, e := range p.trail.recorded() {
+		var a struct{ Text string }
+		if err := json.Unmarshal([]byte(e.Input), &a); err != nil || !strings.Contains(e.Output, `"`+a.Text+`"`) {
+			t.Errorf("%s is recorded with %s", e.Input, e.Output)
+		}
+		seen[a.Text] = true
+	}
+	if len(seen) != n {
+		t.Errorf("%d calls are recorded", len(seen))
 	}
 }

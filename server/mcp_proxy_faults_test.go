@@ -136,7 +136,7 @@ func TestAnUnreachableMCPServerIsAnErrorOfTheProtocol(t *testing.T) {
 			w.WriteHeader(401)
 		}, "401", "credentials"},
 		"is elsewhere": {func(w http.ResponseWriter, r *http.Request) {
-			http.Redirect(w, r, "http://127.0.0.1:1/", 307)
+			http.Redirect(w, r, "http://127.0.0.1:1/", http.StatusTemporaryRedirect)
 		}, "307",
 			"not its endpoint"},
 		"hangs up": {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "server_unreachable",

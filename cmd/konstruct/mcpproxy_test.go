@@ -260,7 +260,8 @@ func TestAKilledProxysCallsReachTheTrail(t *testing.T) {
 	last.Close()
 }
 
-// TestAnOpenMCPStreamDoesNotHoldTheServiceUp: it ends when the service stops, and does not use up the time for requests.
+// TestAnOpenMCPStreamDoesNotHoldTheServiceUp: it ends when the service stops, and does not use up the time that
+// requests have.
 func TestAnOpenMCPStreamDoesNotHoldTheServiceUp(t *testing.T) {
 	s := startMCPService(t)
 	client := mcp.NewClient(&mcp.Implementation{Name: "listener", Version: "1"}, &mcp.ClientOptions{
