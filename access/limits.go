@@ -24,7 +24,7 @@ type Limits struct {
 }
 
 // DefaultLimits hold for a tenant that has none of its own.
-var DefaultLimits = Limits{EventsPerSecond: 20_000, SearchesPerSecond: 200, RequestsPerSecond: 2000,
+var DefaultLimits = Limits{EventsPerSecond: 50_000, SearchesPerSecond: 200, RequestsPerSecond: 2000,
 	BytesPerSecond: 100 << 20, Documents: 1_000_000, Concurrency: 64}
 
 // Resource is what is counted.
