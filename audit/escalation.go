@@ -91,13 +91,14 @@ func (t *Trail) advance(ctx context.Context, tenant, escalation uuid.UUID, e Eve
 	}
 	err := t.door.Tx(ctx, tenant, func(ctx context.Context, tx pgx.Tx) error {
 		var agent *uuid.UUID
-		var conversation *string
+		var conversation, trace *string
 		var resolved bool
 		err := tx.QueryRow(ctx,
-			`SELECT e.agent_id, e.metadata->>'gen_ai.conversation.id',
+			`SELECT e.agent_id, e.metadata->>'gen_ai.conversation.id', e.metadata->>'trace_id',
 			   EXISTS (SELECT FROM audit_events r WHERE r.tenant_id = $1 AND r.id = $3)
 			  FROM audit_events e WHERE e.tenant_id = $1 AND e.id = $2 AND e.action_type = 'escalation'`, tenant,
-			escalation, escalationStepID(escalation, ActionResolved)).Scan(&agent, &conversation, &resolved)
+			escalation, escalationStepID(escalation, ActionResolved)).Scan(&agent, &conversation, &trace,
+			&resolved)
 		switch {
 		case errors.Is(err, pgx.ErrNoRows):
 			return ErrNotFound
@@ -112,6 +113,9 @@ func (t *Trail) advance(ctx context.Context, tenant, escalation uuid.UUID, e Eve
 		m := Metadata{"konstruct.escalation.id": escalation}
 		if conversation != nil {
 			m.set("gen_ai.conversation.id", *conversation)
+		}
+		if trace != nil { // so that the answer is in the run, and in its evidence
+			m.set("trace_id", *trace)
 		}
 		if e.Metadata, err = json.Marshal(m); err != nil {
 			return err

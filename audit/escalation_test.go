@@ -27,7 +27,7 @@ func TestAnEscalationIsOpenedAcknowledgedAndResolved(t *testing.T) {
 		t.Helper()
 		id, err := audit.LogEscalation(ctx, door, tenant,
 			audit.Escalation{AgentID: agent, Reason: reason, Question: "may I?", To: "finance",
-				ConversationID: "c-1", At: at})
+				ConversationID: "c-1", At: at, Extra: audit.Metadata{"trace_id": "0af7651916cd43dd8448eb211c80319c"}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -66,6 +66,11 @@ func TestAnEscalationIsOpenedAcknowledgedAndResolved(t *testing.T) {
 	if err != nil || e.Action != audit.ActionResolved || *e.AgentID != agent ||
 		!strings.Contains(string(e.Metadata), first.String()) || !strings.Contains(string(e.Metadata), "c-1") {
 		t.Errorf("%+v, %v", e, err)
+	}
+	run, err := audit.GetRun(ctx, door, tenantA, "0af7651916cd43dd8448eb211c80319c")
+	if err != nil || len(run.Steps) != 2 || len(run.Steps[0].Steps) != 2 ||
+		run.Steps[0].Steps[1].Action != audit.ActionResolved {
+		t.Errorf("the trace has not the answer below its escalation: %+v, %v", run, err)
 	}
 	for name, try := range map[string]func() (uuid.UUID, error){
 		"resolve again":     func() (uuid.UUID, error) { return trail.Resolve(ctx, tenantA, first, "bob", "no") },

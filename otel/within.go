@@ -52,7 +52,12 @@ func (r *record) readName(action string) {
 		}
 	}
 	if f == toolName || r.text("langfuse.observation.type") != "" {
-		r.set(f, "", pcommon.NewValueStr(r.name), len(r.named))
+		name := r.name
+		// The conventions for MCP name a span "tools/call NAME"; its SDK for Python has words before that.
+		if _, after, is := strings.Cut(name, "tools/call "); is && r.text("mcp.method.name") == "tools/call" {
+			name = after
+		}
+		r.set(f, "", pcommon.NewValueStr(name), len(r.named))
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/konstruct/konstruct/audit"
+	"github.com/konstruct/konstruct/otel"
 )
 
 type auditRunCmd struct {
@@ -67,19 +68,26 @@ func (a *app) printTree(steps []*audit.Step, indent string) {
 	}
 }
 
-// subject is the model or the tool of an event.
+// subject is the agent, the tool, the model or the person of an event.
 func (a *app) subject(s *audit.Step) string {
 	var m struct {
 		Model string `json:"gen_ai.request.model"`
 		Tool  string `json:"gen_ai.tool.name"`
+		Agent string `json:"gen_ai.agent.name"`
 		Error string `json:"error.type"`
 	}
 	_ = json.Unmarshal(s.Metadata, &m) // what is of another type is not shown
 	out := ""
-	for _, v := range []string{m.Tool, m.Model} {
+	if s.Action != otel.ActionAgentRun {
+		m.Agent = "" // which is that of the events above
+	}
+	for _, v := range []string{m.Agent, m.Tool, m.Model} {
 		if v != "" {
 			out += " " + oneLine(v, 32)
 		}
+	}
+	if s.Action == audit.ActionAcknowledged || s.Action == audit.ActionResolved {
+		out += " by " + oneLine(textOrEmpty(s.UserID), 32)
 	}
 	if m.Error != "" {
 		out += " " + a.red(oneLine(m.Error, 32))
