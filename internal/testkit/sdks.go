@@ -45,6 +45,12 @@ func Node(t testing.TB, sdks SDKs, args ...string) *exec.Cmd {
 	return cmd
 }
 
+// NeedSDKs skips the test where the SDKs for Python are missing, for programs that find them by themselves.
+func NeedSDKs(t testing.TB, sdks SDKs) {
+	t.Helper()
+	sdkFolder(t, "python", sdks)
+}
+
 //go:embed resolve.mjs
 var resolveSDKs []byte
 
