@@ -116,7 +116,8 @@ func buildTree(events []StoredEvent) (roots []*Step) {
 		reported[steps[i].ID.String()] = i
 	}
 	for i := range steps { // a log record does not know its call's parent; the span that reports it again does
-		if of, there := reported[named[i].Completes]; there && of != i && named[of].Parent == "" {
+		of, there := reported[named[i].Completes]
+		if there && of != i && (named[of].Parent == "" || named[of].Parent == named[i].Span) {
 			named[of].Parent = named[i].Parent
 		}
 	}

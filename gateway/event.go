@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/konstruct/konstruct/audit"
 )
 
@@ -68,7 +70,20 @@ func (x *exchange) write(ctx context.Context, m audit.Metadata, output string) e
 	user, _ := clean(bounded(x.ctx.user, audit.MaxName))
 	e := audit.Event{AgentID: x.call.Caller.Agent, UserID: user, Action: audit.ActionLLMCall, Input: prompt,
 		Output: output, Latency: x.took, Metadata: raw}
-	_, err = x.g.trail.Log(ctx, x.call.Caller.Tenant, e.OfService())
+	id, err := x.g.trail.Log(ctx, x.call.Caller.Tenant, e.OfService())
+	if err == nil && id != uuid.Nil && x.g.logged != nil {
+		told, end := x.answer.usage, time.Now()
+		l := Logged{Tenant: x.call.Caller.Tenant, Event: id, Trace: x.ctx.trace, Parent: x.ctx.parent,
+			Response: x.answer.id, Embedding: x.call.Operation == Embeddings, InputTokens: -1, OutputTokens: -1,
+			Begin: end.Add(-x.took), End: end}
+		if told.hasInput {
+			l.InputTokens = told.input
+		}
+		if told.hasOutput {
+			l.OutputTokens = told.output
+		}
+		x.g.logged(l)
+	}
 	return err
 }
 

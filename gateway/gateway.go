@@ -34,7 +34,22 @@ type Gateway struct {
 	refusals  *refusals
 	buffers   sync.Pool
 	active    sync.WaitGroup // calls in progress
+	logged    func(Logged)
 }
+
+// Logged is a call that is on the trail.
+type Logged struct {
+	Tenant, Event uuid.UUID
+	Trace, Parent string // of the caller's trace, in hex; empty: none
+	Response      string // the vendor's id of it
+	Embedding     bool
+	InputTokens   int64 // negative: not told
+	OutputTokens  int64
+	Begin, End    time.Time
+}
+
+// OnLogged calls f with each call once it is on the trail. Set it before the gateway serves.
+func (g *Gateway) OnLogged(f func(Logged)) { g.logged = f }
 
 // readSize is how many bytes of a response are read at once, and how many bytes a head may have.
 const (

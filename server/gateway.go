@@ -73,6 +73,9 @@ func (s *Server) refuseAs(api gateway.API, w http.ResponseWriter, r *http.Reques
 	}
 }
 
+// gatewayScope stands for the gateway among the instrumentations that report a call.
+const gatewayScope = "konstruct gateway"
+
 // gatewayRoutes registers the vendors' operations. They are the vendors' to describe, and so are not in the API's
 // description.
 func (s *Server) gatewayRoutes() {

@@ -83,6 +83,39 @@ func TestAnUnmodifiedPythonAgentLands(t *testing.T) {
 	}
 }
 
+// TestATracedCallThroughTheGatewayIsCountedOnce runs the agent through the gateway while it is traced too.
+func TestATracedCallThroughTheGatewayIsCountedOnce(t *testing.T) {
+	w := serve(t, withGateway(t, testkit.LLM(t)))
+	key := w.key(acme, access.EventsWrite, access.GatewayUse)
+	ran(t, testkit.Python(t, testkit.NewestSDKs, "testdata/otlp/agent.py"), "EMBEDDING_MODEL=embed-1",
+		"OPENAI_API_KEY="+key, "OPENAI_BASE_URL="+w.url+"/openai/v1", "OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf",
+		"OTEL_EXPORTER_OTLP_ENDPOINT="+w.url, "OTEL_EXPORTER_OTLP_HEADERS=authorization=Bearer%20"+key,
+		"OTEL_SERVICE_NAME=shop", "OTEL_SEMCONV_STABILITY_OPT_IN=gen_ai_latest_experimental")
+	var in, out int64
+	calls := map[string]int{}
+	for _, e := range w.listed(acme) {
+		var m struct {
+			Upstream  string `json:"konstruct.gateway.upstream"`
+			Operation string `json:"gen_ai.operation.name"`
+			Input     int64  `json:"gen_ai.usage.input_tokens"`
+			Output    int64  `json:"gen_ai.usage.output_tokens"`
+		}
+		if err := json.Unmarshal(e.Metadata, &m); err != nil {
+			t.Fatal(err)
+		}
+		if e.Action == audit.ActionLLMCall {
+			calls[m.Operation]++
+			if m.Operation == "chat" {
+				in, out = in+m.Input, out+m.Output
+			}
+		}
+	}
+	// An answer with embeddings has no id, so that nothing says that its two reports are of one call.
+	if calls["chat"] != 2 || calls["embeddings"] != 2 || in != 2*llmfake.Input || out != 2*llmfake.Output {
+		t.Errorf("%v with %d+%d tokens", calls, in, out)
+	}
+}
+
 // TestLangfuseNeedsAnotherHostAlone runs an agent of Langfuse's SDK with LANGFUSE_HOST changed.
 func TestLangfuseNeedsAnotherHostAlone(t *testing.T) {
 	w := serve(t)

@@ -131,6 +131,13 @@ func New(c Config) (*Server, error) {
 	s.memory = newMemoryBudget(cmp.Or(c.RequestMemory, DefaultRequestMemory))
 	s.metrics = newMetrics(s)
 	s.spoken, s.recent = s.protocols(), otel.NewRecent()
+	if c.Gateway != nil { // a client that is instrumented too reports the same calls
+		c.Gateway.OnLogged(func(l gateway.Logged) {
+			s.recent.Add(l.Tenant, otel.Call{Event: l.Event, Trace: l.Trace, Parent: l.Parent, Response: l.Response,
+				Scope: gatewayScope, Embedding: l.Embedding, InputTokens: l.InputTokens,
+				OutputTokens: l.OutputTokens, Begin: l.Begin, End: l.End, Reportable: true})
+		})
+	}
 	s.stopping, s.stop = context.WithCancel(context.Background())
 	s.lifetime, s.end = context.WithCancel(context.Background())
 	s.background.Go(func() { keys.Listen(s.lifetime, s.logger, s.meter.Forget) })

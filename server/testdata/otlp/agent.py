@@ -31,6 +31,6 @@ with tracer.start_as_current_span("invoke_agent shop", attributes={"gen_ai.opera
                                                                    "gen_ai.agent.name": "shop"}):
     for question in ("May a pump be returned?", "Within how many days?"):
         client.chat.completions.create(model="gpt-5", messages=[{"role": "user", "content": question}])
-    client.embeddings.create(model="text-embedding-3-small", input="pump")
+    client.embeddings.create(model=os.environ.get("EMBEDDING_MODEL", "text-embedding-3-small"), input="pump")
 traces.shutdown()
 logs.shutdown()
