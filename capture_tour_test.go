@@ -31,7 +31,8 @@ func captureTour(t *testing.T, answer string, args ...string) string {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	tour := exec.CommandContext(ctx, "bash", append([]string{filepath.Join(dir, "docs/capture-tour/tour.sh")}, args...)...)
+	tour := exec.CommandContext(ctx, "bash", append([]string{filepath.Join(dir, "docs/capture-tour/tour.sh")},
+		args...)...)
 	tour.Env = append(environment(), "TMPDIR="+dir)
 	tour.Cancel = func() error { return tour.Process.Signal(os.Interrupt) } // so that it stops what it started
 	tour.WaitDelay = 10 * time.Second

@@ -22,7 +22,7 @@ const (
 	EventsRead       Permission = "events:read"       // list, get, runs, statistics, escalations, the stream
 	EventsWrite      Permission = "events:write"      // log events
 	EscalationsWrite Permission = "escalations:write" // acknowledge and resolve escalations
-	GatewayUse       Permission = "gateway:use"       // call models through the gateway; each call is an event
+	GatewayUse       Permission = "gateway:use"       // call models and MCP servers by the operator's credentials
 	// proofs, receipts, checkpoints, tiles, bundles, exports, verification; each is an event
 	EvidenceRead    Permission = "evidence:read"
 	KBRead          Permission = "kb:read"          // documents, searches and citations; each search is an event

@@ -79,7 +79,8 @@ func TestAReportIsLoggedOnceAndAFurtherOneBesideIt(t *testing.T) {
 		t.Errorf("no tenant: %v", err)
 	}
 
-	run(t, testkit.Connect(t, d.URL("konstruct_compliance")), `SELECT audit_erase($1, ARRAY[$2::uuid], NULL, '{1,6,7}', 'asked for')`, tenantA, other.ID)
+	run(t, testkit.Connect(t, d.URL("konstruct_compliance")),
+		`SELECT audit_erase($1, ARRAY[$2::uuid], NULL, '{1,6,7}', 'asked for')`, tenantA, other.ID)
 	if err := trail.LogReports(t.Context(), tenantA, []audit.Event{other}, f.decide); err != nil {
 		t.Fatal(err)
 	}

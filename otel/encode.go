@@ -26,8 +26,8 @@ const (
 )
 
 // encoder writes values as JSON that PostgreSQL can hold: valid UTF-8 without NUL, names once, no reserved names. It
-// writes them as PostgreSQL shows jsonb, shorter names first, so that what was stored compares with what was sent byte by
-// byte: to decode both took a third of the time of an export.
+// writes them as PostgreSQL shows jsonb, shorter names first, so that what was stored compares with what was sent byte
+// by byte: to decode both took a third of the time of an export.
 type encoder struct {
 	buf     []byte
 	maxText int  // bytes of a text

@@ -68,12 +68,9 @@ func (s *Server) mcpProxy() error {
 // serveMCP passes a request to a configured MCP server.
 func (s *Server) serveMCP(w http.ResponseWriter, r *http.Request) {
 	who := principalOf(r.Context())
-	if !who.Can(access.EventsWrite) {
-		s.writeResponseProblem(
-			w,
-			r,
-			problem(http.StatusForbidden, "permission denied: it needs %s", access.EventsWrite),
-		)
+	if !who.Can(access.GatewayUse) { // a call uses the operator's credentials: more than to log one's own
+		s.writeResponseProblem(w, r,
+			problem(http.StatusForbidden, "permission denied: it needs %s", access.GatewayUse))
 		return
 	}
 	up := s.mcp.Servers[r.PathValue("name")]

@@ -161,7 +161,7 @@ func TestMCPCallsOverHTTPAreOnTheTrail(t *testing.T) {
 			w := serveOn(t, d, withMCP(t, map[string]string{"tools": up.URL}))
 			key := w.keyOf(
 				acme,
-				access.KeyRequest{Agent: uuid.New(), Permissions: []access.Permission{access.EventsWrite}},
+				access.KeyRequest{Agent: uuid.New(), Permissions: []access.Permission{access.GatewayUse}},
 			)
 			s := connectMCP(t, w.url+"/mcp/proxy/tools", key, revision, &mcp.ClientOptions{
 				ElicitationHandler: func(context.Context, *mcp.ElicitRequest) (*mcp.ElicitResult, error) {
@@ -228,7 +228,7 @@ func TestAnotherTenantCannotUseASession(t *testing.T) {
 	}{{key, "tools", bound, 200}, {other, "tools", bound, 404}, {colleague, "tools", bound, 404},
 		{key, "others", bound, 404},
 		{key, "tools", own, 404}, {key, "tools", own + ".AAAA", 404}, {"kst_forged", "tools", bound, 401},
-		{key, "none", bound, 404}, {w.key(acme, access.EventsRead), "tools", bound, 403}} {
+		{key, "none", bound, 404}, {w.key(acme, access.EventsRead, access.EventsWrite), "tools", bound, 403}} {
 		got, body := w.postMCP(c.server, c.key, `{"jsonrpc":"2.0","id":7,"method":"tools/call",`+
 			`"params":{"name":"echo","arguments":{}}}`, "Mcp-Session-Id", c.session,
 			"Mcp-Protocol-Version", "2025-11-25")

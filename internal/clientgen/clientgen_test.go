@@ -45,7 +45,8 @@ func TestWhatTheGeneratorCannotExpressIsRefused(t *testing.T) {
 		t.Fatalf("the description that the others change: %v", err)
 	}
 	for want, raw := range map[string]string{
-		"allOf, anyOf or oneOf": description(thing, thing, `,"Other":{"type":"object","properties":{"x":{"anyOf":[]}}}`),
+		"allOf, anyOf or oneOf": description(thing, thing,
+			`,"Other":{"type":"object","properties":{"x":{"anyOf":[]}}}`),
 		"only one beside null": description(thing, thing,
 			`,"Other":{"type":"object","properties":{"x":{"type":["string","integer"]}}}`),
 		"is no object":          description(thing, thing, `,"Other":{"type":"string"}`),
