@@ -90,18 +90,20 @@ export KONSTRUCT_CONFIG=$work/database.env KONSTRUCT_URL
 show "konstruct key create support-agent --permission events:write > agent.key"
 konstruct key create support-agent --permission events:write >agent.key 2>key.log
 
-step "2. Run an agent. Variables say where its spans go. konstruct mcp-proxy stands before its MCP server."
+step "2. Run an agent. Variables say where its spans go, and where the MCP proxy before its server sends events."
 python3 "$here/model.py" &>model.log &
 last=$! started="$! $started"
 OPENAI_BASE_URL=$(line_of model '^http')
-show "export OTEL_EXPORTER_OTLP_ENDPOINT=$KONSTRUCT_URL"
+export OPENAI_BASE_URL OPENAI_API_KEY=none OTEL_EXPORTER_OTLP_ENDPOINT=$KONSTRUCT_URL OTEL_SERVICE_NAME=support
+export OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT=span_only
+export OTEL_SEMCONV_STABILITY_OPT_IN=gen_ai_latest_experimental # which has contents on spans
+show "export OPENAI_BASE_URL=$OPENAI_BASE_URL OTEL_EXPORTER_OTLP_ENDPOINT=$KONSTRUCT_URL"
 show 'export OTEL_EXPORTER_OTLP_HEADERS="authorization=Bearer $(cat agent.key)"'
+show "export KONSTRUCT_URL=$KONSTRUCT_URL KONSTRUCT_KEY_FILE=agent.key"
 question="Order 17 came broken. I want my money back."
 show "python3 agent.py \"$question\" &"
-OTEL_EXPORTER_OTLP_ENDPOINT=$KONSTRUCT_URL OTEL_EXPORTER_OTLP_HEADERS="authorization=Bearer $(cat agent.key)" \
-  OTEL_SERVICE_NAME=support OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT=span_only \
-  OTEL_SEMCONV_STABILITY_OPT_IN=gen_ai_latest_experimental KONSTRUCT_KEY_FILE=agent.key \
-  OPENAI_BASE_URL=$OPENAI_BASE_URL OPENAI_API_KEY=none "$python" "$here/agent.py" "$question" &>agent.log &
+OTEL_EXPORTER_OTLP_HEADERS="authorization=Bearer $(cat agent.key)" KONSTRUCT_KEY_FILE=agent.key \
+  "$python" "$here/agent.py" "$question" &>agent.log &
 last=$! started="$! $started"
 line_of agent '^trace '
 trace=$(sed -n 's/^trace //p' agent.log)
