@@ -67,13 +67,18 @@ func TestTheCaptureTour(t *testing.T) {
 	inOrder(t, out, `open +\S+ +people decide about money +support`, `refunds\.txt: No such file`,
 		`agent says: You get 129\.00 EUR back`, `(?m)^order 17: 129\.00 EUR$`,
 		`agent_run support`, `llm_call gpt-5-mini .*look_up_order\(\{"order":17\}\)`,
-		`llm_call gpt-5-mini .*refund_order\(\{"amount":129,"order":17\}\)`, `escalation refund_order`,
-		`escalation_resolved by ada .*allow, the customer sent a photo`,
-		`tool_invocation refund_order +\{"order":17,"amount":129\} → .*Refunded 129`,
+		`tool_invocation look_up_order +\{"order":17\} → .*Order 17: one pump`, `call_details`,
+		`llm_call gpt-5-mini .*refund_order\(\{"amount":129,"order":17\}\)`,
+		`tool_invocation refund_order +\{"order":17,"amount":129\} → .*Refunded 129`, `call_details`,
+		`escalation refund_order`, `escalation_resolved by ada .*allow, the customer sent a photo`,
 		`llm_call gpt-5-mini .*You get 129\.00 EUR back`,
 		`gpt-5-mini +llm_call +3 +0 .* 481 +63\b`, // what the fake model counts
 		`10 events that match`, `This bundle holds\.`, `✓ authentic`, `✓ unaltered: each of the 10 events`,
 		`✓ complete`)
+	answered, ran := timeOf(t, out, "escalation_resolved by ada"), timeOf(t, out, "tool_invocation refund_order")
+	if answered >= ran {
+		t.Errorf("the tool ran at %s, and was allowed at %s", ran, answered)
+	}
 
 	page, err := os.ReadFile("docs/capture.md")
 	if err != nil {
@@ -93,8 +98,18 @@ func TestTheCaptureTour(t *testing.T) {
 func TestTheCaptureTourIsDenied(t *testing.T) {
 	out := captureTour(t, "deny, he has had one\n")
 	inOrder(t, out, `agent says: I may not refund it`, `refunds\.txt: No such file`,
-		`escalation_resolved by ada .*deny, he has had one`, `tool_invocation refund_order denied`,
+		`tool_invocation refund_order denied`, `escalation_resolved by ada .*deny, he has had one`,
 		`This bundle holds\.`)
+}
+
+// timeOf returns when the tree of a run says that something happened.
+func timeOf(t *testing.T, tree, what string) string {
+	t.Helper()
+	at := regexp.MustCompile(`(\d\d:\d\d:\d\d\.\d{3})Z  (\d+ ms  )?` + what).FindStringSubmatch(tree)
+	if at == nil {
+		t.Fatalf("the tree has no %s:\n%s", what, tree)
+	}
+	return at[1]
 }
 
 // inOrder holds that a text has what patterns say, each behind the one before.

@@ -227,6 +227,10 @@ func (s *Server) createEvents() {
 		if err != nil {
 			return nil, batchProblem(err)
 		}
+		for i := range ids {
+			events[i].ID = ids[i]
+			s.rememberMCPCall(w.Tenant, events[i])
+		}
 		out := &CreatedOrPending[EventsCreated]{Status: http.StatusCreated,
 			Body: EventsCreated{IDs: ids, Gap: ids == nil}}
 		if out.Body.Gap {
