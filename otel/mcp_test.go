@@ -1,7 +1,7 @@
 package otel_test
 
 import (
-	"strings"
+	"encoding/json"
 	"testing"
 
 	"go.opentelemetry.io/collector/pdata/ptrace"
@@ -29,8 +29,11 @@ func TestAnMCPSpanIsNamedByItsTool(t *testing.T) {
 		n := 0
 		for m := range otel.Spans(traces, otel.Options{}) {
 			n++
-			if m.Event.Action != audit.ActionToolCall || m.Call.Tool != c.tool ||
-				!strings.Contains(string(m.Event.Metadata), `"gen_ai.tool.name":"`+c.tool+`"`) {
+			var stored struct {
+				Tool string `json:"gen_ai.tool.name"`
+			}
+			if err := json.Unmarshal(m.Event.Metadata, &stored); err != nil || stored.Tool != c.tool ||
+				m.Call.Tool != c.tool || m.Event.Action != audit.ActionToolCall {
 				t.Errorf("%q is a %s of %q: %s", c.span, m.Event.Action, m.Call.Tool, m.Event.Metadata)
 			}
 		}
