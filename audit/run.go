@@ -1,6 +1,8 @@
 package audit
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -53,7 +55,8 @@ func GetRun(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, run stri
 	return r, nil
 }
 
-// runEvents returns a run's events, oldest first: MaxRun and one more at most.
+// runEvents returns a run's events, oldest first: MaxRun and one more at most. A further report of a call brings the
+// call: another instrumentation, which did not know the run, may have reported it first.
 func runEvents(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, run string) (events []StoredEvent,
 	err error) {
 	names := []string{run}
@@ -68,13 +71,48 @@ func runEvents(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, run s
 		if err != nil {
 			return nil, fmt.Errorf("audit: run %.80q: %w", run, err)
 		}
-		if len(names) > 1 || len(events) > MaxRun {
-			return events, nil
+		traces := tracesOf(events, run)
+		if len(names) > 1 || len(events) > MaxRun || len(traces) == 0 {
+			break
 		}
-		if names = append(names, tracesOf(events, run)...); len(names) == 1 {
-			return events, nil
+		names = append(names, traces...)
+	}
+	missing := completed(events)
+	if len(missing) == 0 {
+		return events, nil
+	}
+	others, err := getAll(ctx, door, tenant, missing)
+	if err != nil {
+		return nil, fmt.Errorf("audit: run %.80q: %w", run, err)
+	}
+	for _, e := range others {
+		events = append(events, e)
+	}
+	slices.SortFunc(events, func(a, b StoredEvent) int {
+		return cmp.Or(a.CreatedAt.Compare(b.CreatedAt), bytes.Compare(a.ID[:], b.ID[:]))
+	})
+	return events[:min(len(events), MaxRun+1)], nil
+}
+
+// completed returns the calls that events report further and that are not among them.
+func completed(events []StoredEvent) (missing []uuid.UUID) {
+	there := make(map[uuid.UUID]bool, len(events))
+	for i := range events {
+		there[events[i].ID] = true
+	}
+	for i := range events {
+		if !bytes.Contains(events[i].Metadata, []byte("konstruct.completes")) {
+			continue
+		}
+		var m struct {
+			Of uuid.UUID `json:"konstruct.completes"`
+		}
+		if json.Unmarshal(events[i].Metadata, &m) == nil && m.Of != uuid.Nil && !there[m.Of] {
+			there[m.Of] = true
+			missing = append(missing, m.Of)
 		}
 	}
+	return missing
 }
 
 // tracesOf returns the traces that events of a conversation name. A run by its trace has no others.

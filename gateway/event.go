@@ -73,7 +73,8 @@ func (x *exchange) write(ctx context.Context, m audit.Metadata, output string) e
 	id, err := x.g.trail.Log(ctx, x.call.Caller.Tenant, e.OfService())
 	if err == nil && id != uuid.Nil && x.g.logged != nil {
 		told, end := x.answer.usage, time.Now()
-		l := Logged{Tenant: x.call.Caller.Tenant, Event: id, Trace: x.ctx.trace, Parent: x.ctx.parent,
+		l := Logged{Tenant: x.call.Caller.Tenant, Bound: x.call.Caller.Bound, Event: id, Trace: x.ctx.trace,
+			Parent:   x.ctx.parent,
 			Response: x.answer.id, Embedding: x.call.Operation == Embeddings, InputTokens: -1, OutputTokens: -1,
 			Begin: end.Add(-x.took), End: end}
 		if told.hasInput {

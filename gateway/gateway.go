@@ -40,8 +40,9 @@ type Gateway struct {
 // Logged is a call that is on the trail.
 type Logged struct {
 	Tenant, Event uuid.UUID
-	Trace, Parent string // of the caller's trace, in hex; empty: none
-	Response      string // the vendor's id of it
+	Bound         uuid.UUID // the agent that the caller's credential is bound to
+	Trace, Parent string    // of the caller's trace, in hex; empty: none
+	Response      string    // the vendor's id of it
 	Embedding     bool
 	InputTokens   int64 // negative: not told
 	OutputTokens  int64
@@ -98,6 +99,7 @@ func (g *Gateway) Close() {
 type Caller struct {
 	Tenant uuid.UUID
 	Agent  uuid.UUID
+	Bound  uuid.UUID // the agent that the credential is bound to; zero: any
 }
 
 // Call is a request of an authenticated caller.

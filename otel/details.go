@@ -55,11 +55,48 @@ func Further(stored audit.StoredEvent, e audit.Event) (audit.Event, bool) {
 	if stored.Action == e.Action && within(e, stored) {
 		return e, false
 	}
+	if other := another(e, stored); other != "" {
+		return ownEvent(e, stored.ID, other)
+	}
 	if e.Action != ActionDetails {
 		e = Details(e, stored.ID)
 	}
 	e.ID = derived([]byte("konstruct otel details"), stored.ID[:], []byte(e.Input), []byte(e.Output), e.Metadata)
 	return e, true
+}
+
+// another returns what tells an event from the stored one of the same trace and span: log records of several calls, or
+// of calls beside the agent's own span, may have one span's id. "" means that they report one thing.
+func another(e audit.Event, stored audit.StoredEvent) string {
+	if e.Action == ActionDetails || stored.Action == ActionDetails {
+		return ""
+	}
+	if e.Action != stored.Action {
+		return e.Action
+	}
+	var now, before struct {
+		Response string `json:"gen_ai.response.id"`
+	}
+	if json.Unmarshal(e.Metadata, &now) != nil || json.Unmarshal(stored.Metadata, &before) != nil ||
+		now.Response == before.Response || now.Response == "" || before.Response == "" {
+		return ""
+	}
+	return now.Response
+}
+
+// ownEvent returns an event under an id of its own. It is below the span whose id it had, and so is no parent itself,
+// unless it is that span.
+func ownEvent(e audit.Event, taken uuid.UUID, other string) (audit.Event, bool) {
+	var m map[string]json.RawMessage
+	if json.Unmarshal(e.Metadata, &m) == nil && m["log.event.name"] != nil && m["span_id"] != nil {
+		m["parent_span_id"] = m["span_id"]
+		delete(m, "span_id")
+		if raw, err := json.Marshal(m); err == nil {
+			e.Metadata = raw
+		}
+	}
+	e.ID = derived([]byte("konstruct otel beside"), taken[:], []byte(other))
+	return e.OfService(), true
 }
 
 // completes returns the event that a further report is of.

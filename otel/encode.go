@@ -1,6 +1,7 @@
 package otel
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
@@ -37,17 +38,25 @@ type encoder struct {
 
 // name writes a name and its colon.
 func (e *encoder) name(s string) {
-	if strings.HasPrefix(s, reservedNames) {
-		s = "_" + s // only the service itself writes such names
-		e.altered = true
-	}
-	if len(s) > maxKey {
-		sum := sha256.Sum256([]byte(s))
-		s = fmt.Sprintf("%s…%x", s[:runeStart(s, maxKey-20)], sum[:8])
-		e.altered = true
-	}
 	e.quote(s)
 	e.buf = append(e.buf, ':', ' ')
+}
+
+// cleanName returns a name as it is written, and whether that differs: one that only the service writes gets a "_", what
+// PostgreSQL can't hold becomes U+FFFD, and a long one is cut.
+func cleanName(s string) (name string, altered bool) {
+	name = s
+	if strings.HasPrefix(name, reservedNames) {
+		name = "_" + name
+	}
+	if !storable(name) {
+		name = storableText(name)
+	}
+	if len(name) > maxKey {
+		sum := sha256.Sum256([]byte(name))
+		name = fmt.Sprintf("%s…%x", name[:runeStart(name, maxKey-20)], sum[:8])
+	}
+	return name, name != s
 }
 
 // next writes the comma between two items.
@@ -202,7 +211,9 @@ func (e *encoder) object(m pcommon.Map, most, level int) {
 			e.altered = true // the rest is not written
 			break
 		}
-		all = append(all, attribute{name, v})
+		clean, altered := cleanName(name)
+		e.altered = e.altered || altered
+		all = append(all, attribute{clean, v})
 	}
 	slices.SortStableFunc(all, func(a, b attribute) int { return byLength(a.name, b.name) })
 	e.buf = append(e.buf, '{')
@@ -266,21 +277,25 @@ func (e *encoder) any(v any, level int) {
 		e.buf = append(e.buf, ']')
 	case map[string]any:
 		e.buf = append(e.buf, '{')
-		names := make([]string, 0, len(v))
+		names := make([][2]string, 0, len(v)) // as written, and as sent
 		for name := range v {
-			names = append(names, name)
+			clean, altered := cleanName(name)
+			e.altered = e.altered || altered
+			names = append(names, [2]string{clean, name})
 		}
-		slices.SortFunc(names, byLength)
+		slices.SortFunc(names, func(a, b [2]string) int {
+			return cmp.Or(byLength(a[0], b[0]), strings.Compare(a[1], b[1]))
+		})
 		for i, name := range names {
-			if e.full(1) {
+			if e.full(1) || i > 0 && names[i-1][0] == name[0] {
 				e.altered = true
-				break
+				continue
 			}
 			if i > 0 {
 				e.next()
 			}
-			e.name(name)
-			e.any(v[name], level+1)
+			e.name(name[0])
+			e.any(v[name[1]], level+1)
 		}
 		e.buf = append(e.buf, '}')
 	default:

@@ -82,7 +82,7 @@ func mapSpan(s ptrace.Span, from *origin, o Options) Mapped {
 	}
 	call := Call{Trace: hexOf(s.TraceID()), Span: hexOf(s.SpanID()), Parent: hexOf(s.ParentSpanID())}
 	if !s.TraceID().IsEmpty() && !s.SpanID().IsEmpty() {
-		e.ID = SpanEventID(s.TraceID(), s.SpanID())
+		e.ID = SpanEventID(s.TraceID(), s.SpanID(), o.Agent)
 	}
 	return r.finish(e, call, o)
 }
@@ -110,11 +110,13 @@ func (r *record) finish(e audit.Event, call Call, o Options) Mapped {
 	}
 	call.Reportable = isCall || e.Action == audit.ActionToolCall
 	r.addOrigin()
+	r.addRest()
 	e.Metadata = r.metadata()
 	if e.ID == uuid.Nil {
-		e.ID = derived([]byte("konstruct otel content"), []byte(e.Action), []byte(e.Input), []byte(e.Output),
+		e.ID = derived([]byte("konstruct otel content"), o.Agent[:], []byte(e.Action), []byte(e.Input), []byte(e.Output),
 			[]byte(e.At.String()), e.Metadata)
 	}
+	call.Conversation = r.fieldText(conversation)
 	call.Scope, call.CallID = r.from.scopeName, r.text("litellm.call_id")
 	call.Event, call.Begin, call.End = e.ID, e.At, e.At.Add(e.Latency)
 	return Mapped{Event: e.OfService(), Call: call}
@@ -266,7 +268,7 @@ func hexOf[T interface {
 	return id.String()
 }
 
-// addFields adds the fields that have a name of their own, and the attributes of no field.
+// addFields adds the fields that have a name of their own.
 func (r *record) addFields(e *audit.Event, o Options) {
 	r.finishReasons()
 	if e.UserID = r.fieldText(user); len(e.UserID) > audit.MaxName || !storable(e.UserID) {
@@ -290,19 +292,30 @@ func (r *record) addFields(e *audit.Event, o Options) {
 		v := r.slots[f]
 		r.add(canonical[f], func(e *encoder) { e.value(v, 0) })
 	}
+}
+
+// addRest adds the attributes of no field, after all names that the mapping writes itself.
+func (r *record) addRest() {
 	taken := make(map[string]bool, len(r.members)+len(r.rest))
 	for _, m := range r.members {
 		taken[m.name] = true
 	}
 	for _, a := range r.rest {
-		name := a.name
-		for taken[name] {
+		name, altered := cleanName(a.name)
+		if ours(name) {
 			name = "_" + name
-			if len(name) > maxKey {
-				break
-			}
+			altered = true
 		}
-		taken[name] = true
+		for taken[name] && len(name) < 2*maxKey {
+			name = "_" + name
+		}
+		if taken[name] {
+			r.note(name)
+			continue
+		}
+		if taken[name] = true; altered {
+			r.note(name)
+		}
 		r.add(name, func(e *encoder) { e.value(a.value, 0) })
 	}
 	for prefix, v := range r.lists { // lists that no message was made of
@@ -312,6 +325,16 @@ func (r *record) addFields(e *audit.Event, o Options) {
 		r.note("")
 		r.addCount("konstruct.omitted_attributes", int64(r.skipped))
 	}
+}
+
+// ours reports whether a name is one that the mapping alone writes: an attribute can't pretend to be a span's parent.
+func ours(name string) bool {
+	switch name {
+	case "trace_id", "span_id", "parent_span_id", "trace_state", "start_time_unix_nano", "end_time_unix_nano",
+		"time_unix_nano", "observed_time_unix_nano", "aggregate_usage", "record", "reported_action":
+		return true
+	}
+	return strings.HasPrefix(name, "otel.") || strings.HasPrefix(name, "log.") || strings.HasPrefix(name, "reported.")
 }
 
 // usageFields are written by addUsage or addAggregate.
@@ -389,6 +412,9 @@ func (r *record) addOrigin() {
 	if r.from.attributes.Len() > 0 {
 		r.add("otel.scope.attributes", func(e *encoder) { e.attributes(r.from.attributes, maxResource) })
 	}
+	if r.from.altered {
+		r.note("otel.resource")
+	}
 	if len(r.from.resourceJSON) > 2 {
 		r.add("otel.resource", func(e *encoder) { e.buf = append(e.buf, r.from.resourceJSON...) })
 	}
@@ -418,12 +444,7 @@ func (r *record) metadata() json.RawMessage {
 				e.next()
 			}
 			e.altered = false
-			if ownNames[m.name] {
-				e.quote(m.name)
-				e.buf = append(e.buf, ':', ' ')
-			} else {
-				e.name(m.name)
-			}
+			e.name(m.name)
 			e.maxSize = len(e.buf) + bound.value
 			m.write(&e)
 			if e.altered {

@@ -21,9 +21,13 @@ func derived(parts ...[]byte) (id uuid.UUID) {
 }
 
 // SpanEventID returns the id of the event that a span becomes. It follows from the trace's and the span's id, so that a
-// retried export, and a log record that reports the same call, meet the same event.
-func SpanEventID(trace pcommon.TraceID, span pcommon.SpanID) uuid.UUID {
-	return derived([]byte("konstruct otel span"), trace[:], span[:])
+// retried export, and a log record that reports the same call, meet the same event; and from the agent that the
+// credential is bound to, so that no agent can be first with another's.
+func SpanEventID(trace pcommon.TraceID, span pcommon.SpanID, bound uuid.UUID) uuid.UUID {
+	if bound == uuid.Nil {
+		return derived([]byte("konstruct otel span"), trace[:], span[:])
+	}
+	return derived([]byte("konstruct otel span"), trace[:], span[:], bound[:])
 }
 
 // AgentID returns the agent of a name: the UUID that the name is, or one derived from it. Empty: uuid.Nil.

@@ -1,6 +1,7 @@
 package otel
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 
@@ -115,7 +116,9 @@ func CheckJSON(raw []byte) (items int, err error) {
 				return items, fmt.Errorf("%w: the limit is %d", ErrTooMany, MaxItems)
 			}
 		case c == '}' || c == ']':
-			depth--
+			if depth--; depth <= 0 && len(bytes.TrimSpace(raw[i+1:])) > 0 {
+				return items, errors.New("there is something after the JSON document")
+			}
 		}
 	}
 	return items, nil

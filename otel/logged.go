@@ -1,8 +1,11 @@
 package otel
 
 import (
+	"bytes"
 	"encoding/json"
 	"time"
+
+	"github.com/google/uuid"
 
 	"github.com/konstruct/konstruct/audit"
 )
@@ -18,7 +21,10 @@ func MCPCall(e audit.Event) (c Call, is bool) {
 		Tool     string `json:"gen_ai.tool.name"`
 		ToolCall string `json:"gen_ai.tool.call.id"`
 	}
-	if e.Action != audit.ActionToolCall || json.Unmarshal(e.Metadata, &m) != nil || m.Method == "" {
+	if e.Action != audit.ActionToolCall || e.ID == uuid.Nil || !bytes.Contains(e.Metadata, []byte("mcp.method.name")) {
+		return Call{}, false
+	}
+	if json.Unmarshal(e.Metadata, &m) != nil || m.Method == "" { // names of another type, or no MCP
 		return Call{}, false
 	}
 	begin := e.At

@@ -40,7 +40,7 @@ func mapLog(l plog.LogRecord, from *origin, o Options, seen map[uuid.UUID]int) M
 		e.Action = audit.ActionLLMCall
 		r.addText("span_id", call.Span)
 		if !l.TraceID().IsEmpty() && !l.SpanID().IsEmpty() {
-			e.ID = SpanEventID(l.TraceID(), l.SpanID())
+			e.ID = SpanEventID(l.TraceID(), l.SpanID(), o.Agent)
 		}
 	case name == "gen_ai.evaluation.result":
 		e.Action = ActionEvaluation

@@ -64,7 +64,9 @@ type Call struct {
 	Tool, ToolCall      string    // a tool's name and the id of its call
 	MCP                 bool      // a tool's call that an instrumentation of MCP reports
 	Begin, End          time.Time // End is Begin where only one time is known
-	Reportable          bool      // it is a call of a model or a tool
+	Conversation        string
+	Reportable          bool   // it is a call of a model or a tool
+	repeats             string // the span of the call that a span around it repeats
 }
 
 // Spans maps every span of an export.
@@ -106,6 +108,7 @@ func Logs(logs plog.Logs, o Options) iter.Seq[Mapped] {
 type origin struct {
 	resource                pcommon.Resource
 	service                 string
+	altered                 bool   // the resource is not wholly as it was sent
 	resourceJSON            []byte // encoded once for all records
 	scopeName, scopeVersion string
 	attributes              pcommon.Map // of the scope
@@ -118,7 +121,7 @@ func newOrigin(r pcommon.Resource) *origin {
 	}
 	e := encoder{maxText: 4 << 10}
 	e.attributes(r.Attributes(), maxResource)
-	o.resourceJSON = e.buf
+	o.resourceJSON, o.altered = e.buf, e.altered
 	return o
 }
 

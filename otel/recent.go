@@ -23,10 +23,14 @@ type Recent struct {
 	calls *lru.Cache[recentKey, Call]
 }
 
+// Reporter is who reports: a tenant, and the agent that the credential is bound to, if any. What one agent reports is
+// not recognized as another's.
+type Reporter struct{ Tenant, Agent uuid.UUID }
+
 type recentKey struct {
-	tenant uuid.UUID
-	kind   byte // r: by response, t: by tool call, p: by the parent's span, s: by the own span
-	id     string
+	by   Reporter
+	kind byte // r: by response, t: by tool call, p: by the parent's span, s: by the own span
+	id   string
 }
 
 // NewRecent returns an empty Recent.
@@ -39,37 +43,38 @@ func NewRecent() *Recent {
 }
 
 // Add remembers a call that is on the trail.
-func (r *Recent) Add(tenant uuid.UUID, c Call) {
+func (r *Recent) Add(by Reporter, c Call) {
 	if !c.Reportable {
 		return
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, k := range keys(tenant, c) {
+	for _, k := range keys(by, c) {
 		if before, there := r.calls.Peek(k); !there || before.Event == c.Event || !overlap(before, c) {
 			r.calls.Add(k, c)
 		}
 	}
 }
 
-func keys(tenant uuid.UUID, c Call) (all []recentKey) {
+func keys(by Reporter, c Call) (all []recentKey) {
 	if c.Response != "" {
-		all = append(all, recentKey{tenant, 'r', c.Response})
+		all = append(all, recentKey{by, 'r', c.Response})
 	}
 	if c.ToolCall != "" {
-		all = append(all, recentKey{tenant, 't', c.ToolCall})
+		all = append(all, recentKey{by, 't', c.ToolCall})
 	}
 	if c.Trace != "" && c.Parent != "" {
-		all = append(all, recentKey{tenant, 'p', c.Trace + c.Parent})
+		all = append(all, recentKey{by, 'p', c.Trace + c.Parent})
 	}
 	if c.Trace != "" && c.Span != "" {
-		all = append(all, recentKey{tenant, 's', c.Trace + c.Span})
+		all = append(all, recentKey{by, 's', c.Trace + c.Span})
 	}
 	return all
 }
 
-// Reported returns the event of a call that c reports again, and uuid.Nil if c is the first report.
-func (r *Recent) Reported(tenant uuid.UUID, c Call) uuid.UUID {
+// Reported returns the event of a call that c reports again, and uuid.Nil if c is the first report. A span around calls
+// repeats one of them: a second one below it is another.
+func (r *Recent) Reported(by Reporter, c *Call) uuid.UUID {
 	if !c.Reportable {
 		return uuid.Nil
 	}
@@ -86,10 +91,22 @@ func (r *Recent) Reported(tenant uuid.UUID, c Call) uuid.UUID {
 		if look.id == "" {
 			continue
 		}
-		before, there := r.calls.Get(recentKey{tenant, look.kind, look.id})
-		if there && before.Event != c.Event && overlap(before, c) && look.same(before, c) {
-			return before.Event
+		k := recentKey{by, look.kind, look.id}
+		before, there := r.calls.Get(k)
+		if !there || before.Event == c.Event || !overlap(before, *c) || !look.same(before, *c) {
+			continue
 		}
+		switch look.kind {
+		case 's':
+			if before.repeats != "" && before.repeats != c.Span {
+				continue
+			}
+			before.repeats = c.Span
+			r.calls.Add(k, before)
+		case 'p':
+			c.repeats = before.Span
+		}
+		return before.Event
 	}
 	return uuid.Nil
 }
@@ -101,10 +118,11 @@ func spanKey(trace, span string) string {
 	return trace + span
 }
 
-// overlap reports whether two reports may be of the same time. Ids alone don't say that: some servers give every
-// response the same.
+// overlap reports whether two reports may be of the same time and conversation. Ids alone don't say that: some servers
+// give every response the same.
 func overlap(a, b Call) bool {
-	return !a.Begin.After(b.End.Add(slack)) && !b.Begin.After(a.End.Add(slack))
+	return !a.Begin.After(b.End.Add(slack)) && !b.Begin.After(a.End.Add(slack)) &&
+		(a.Conversation == "" || b.Conversation == "" || a.Conversation == b.Conversation)
 }
 
 // samePrecise is how closely two reports of one instrumentation must agree on when a call began and ended.
@@ -188,10 +206,10 @@ func richness(m *Mapped) (n int) {
 }
 
 // Forget removes a call that could not be logged.
-func (r *Recent) Forget(tenant uuid.UUID, c Call) {
+func (r *Recent) Forget(by Reporter, c Call) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, k := range keys(tenant, c) {
+	for _, k := range keys(by, c) {
 		if before, there := r.calls.Peek(k); there && before.Event == c.Event {
 			r.calls.Remove(k)
 		}

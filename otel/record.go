@@ -63,6 +63,8 @@ func (r *record) fill(at place, name string, v pcommon.Value) {
 		return
 	}
 	switch {
+	case r.ranks[f] > 0 && slices.Contains(usageFields, f) && f != cost && r.number(f) < 0 && count(v) >= 0:
+		r.rest = append(r.rest, attribute{r.named[f], r.slots[f]}) // a count counts before what is none
 	case r.ranks[f] == 0:
 	case r.slots[f].AsString() == v.AsString():
 		return

@@ -63,14 +63,15 @@ func (c *capture) flush(ctx context.Context) error {
 		return err
 	}
 	events := make([]audit.Event, len(c.pending))
+	by := otel.Reporter{Tenant: c.who.Tenant, Agent: c.who.Agent}
 	for _, i := range otel.RichestFirst(c.pending) {
 		m := c.pending[i]
 		events[i] = m.Event
-		if of := c.s.recent.Reported(c.who.Tenant, m.Call); of != uuid.Nil {
+		if of := c.s.recent.Reported(by, &m.Call); of != uuid.Nil {
 			events[i] = otel.Details(m.Event, of)
-			continue
+			m.Call.Event = of // a span around this one is of the same call
 		}
-		c.s.recent.Add(c.who.Tenant, m.Call)
+		c.s.recent.Add(by, m.Call)
 	}
 	err := c.s.tenant(c.who).LogReports(ctx, events, otel.Further)
 	if isFieldError(err) { // one event is invalid: the others are logged without it
@@ -80,7 +81,7 @@ func (c *capture) flush(ctx context.Context) error {
 	}
 	if err != nil {
 		for _, m := range c.pending {
-			c.s.recent.Forget(c.who.Tenant, m.Call)
+			c.s.recent.Forget(by, m.Call)
 		}
 		return err
 	}
@@ -114,4 +115,13 @@ func isFieldError(err error) bool {
 // captureOptions are a principal's.
 func (s *Server) captureOptions(who access.Principal) otel.Options {
 	return otel.Options{KeepOther: s.c.Konstruct.Trail().Policy().KeepsOther(who.Tenant), Agent: who.Agent}
+}
+
+// remember notes calls of tools that an MCP proxy recorded: a client that is instrumented too reports them again.
+func (s *Server) remember(who access.Principal, events ...audit.Event) {
+	for _, e := range events {
+		if c, is := otel.MCPCall(e); is {
+			s.recent.Add(otel.Reporter{Tenant: who.Tenant, Agent: who.Agent}, c)
+		}
+	}
 }

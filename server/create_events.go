@@ -175,7 +175,10 @@ func (s *Server) createCall(ctx context.Context, w access.Principal, b *CallRequ
 	if err != nil {
 		return nil, err
 	}
-	return eventCreated(s.agent(w, c.agent).Log(ctx, e))
+	if e.ID, err = s.agent(w, c.agent).Log(ctx, e); err == nil {
+		s.remember(w, e)
+	}
+	return eventCreated(e.ID, err)
 }
 
 // CreateEventsRequest is a batch of events: all are logged, or none.
@@ -229,8 +232,8 @@ func (s *Server) createEvents() {
 		}
 		for i := range ids {
 			events[i].ID = ids[i]
-			s.rememberMCPCall(w.Tenant, events[i])
 		}
+		s.remember(w, events[:len(ids)]...)
 		out := &CreatedOrPending[EventsCreated]{Status: http.StatusCreated,
 			Body: EventsCreated{IDs: ids, Gap: ids == nil}}
 		if out.Body.Gap {

@@ -130,7 +130,8 @@ func (s *Server) callModel(o gateway.Operation) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		ctx := r.Context()
 		who := principalOf(ctx)
-		call := gateway.Call{Operation: o, Caller: gateway.Caller{Tenant: who.Tenant}, Stopping: s.stopping}
+		call := gateway.Call{Operation: o, Caller: gateway.Caller{Tenant: who.Tenant, Bound: who.Agent},
+			Stopping: s.stopping}
 		if p := s.mayCall(r, &call.Caller.Agent); p != nil {
 			s.writeResponseProblem(w, r, p)
 			return

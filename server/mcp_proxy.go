@@ -16,7 +16,6 @@ import (
 	"github.com/konstruct/konstruct/access"
 	"github.com/konstruct/konstruct/audit"
 	"github.com/konstruct/konstruct/mcpproxy"
-	"github.com/konstruct/konstruct/otel"
 )
 
 // mcpProxyPath is the path below which the configured MCP servers are, each by its name.
@@ -140,18 +139,10 @@ func (t mcpTrail) Record(ctx context.Context, e audit.Event) error {
 		agent = agent.Async()
 	}
 	id, err := agent.Log(ctx, e)
-	if e.ID = id; err == nil && id != uuid.Nil {
-		t.s.rememberMCPCall(t.who.Tenant, e)
+	if e.ID = id; err == nil {
+		t.s.remember(t.who, e)
 	}
 	return err
-}
-
-// rememberMCPCall remembers a tool's call that an MCP proxy recorded: a client that is instrumented too reports it
-// again.
-func (s *Server) rememberMCPCall(tenant uuid.UUID, e audit.Event) {
-	if c, is := otel.MCPCall(e); is {
-		s.recent.Add(tenant, c)
-	}
 }
 
 // Escalate implements mcpproxy.Trail.

@@ -158,7 +158,7 @@ func (s *Server) readExport(ctx context.Context, who access.Principal, r *http.R
 		}
 	}()
 	var body io.Reader = r.Body
-	switch r.Header.Get("Content-Encoding") {
+	switch strings.ToLower(r.Header.Get("Content-Encoding")) {
 	case "gzip":
 		z, err := gzip.NewReader(body)
 		if err != nil {
@@ -291,7 +291,8 @@ func (s *Server) decodeOTLP(ctx context.Context, who access.Principal, in interf
 
 // refuseOTLP writes a problem as OTLP/HTTP has it: a google.rpc.Status in the encoding of the request.
 func (s *Server) refuseOTLP(w http.ResponseWriter, r *http.Request, p *Problem) {
-	message := &status.Status{Code: int32(grpcCode(p.Status)), Message: p.Detail + " (request " + p.Instance + ")"}
+	message := &status.Status{Code: int32(grpcCode(p.Status)), // an error may quote bytes of the body
+		Message: strings.ToValidUTF8(p.Detail, "\ufffd") + " (request " + p.Instance + ")"}
 	var raw []byte
 	var err error
 	kind := "application/x-protobuf"

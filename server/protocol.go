@@ -63,5 +63,6 @@ func bearer(r *http.Request) (string, error) {
 
 // accepts reports whether a body may have this Content-Encoding.
 func (p *protocol) accepts(encoding string) bool {
+	encoding = strings.ToLower(encoding)
 	return encoding == "" || encoding == "identity" || p != nil && slices.Contains(p.encodings, encoding)
 }

@@ -133,7 +133,8 @@ func New(c Config) (*Server, error) {
 	s.spoken, s.recent = s.protocols(), otel.NewRecent()
 	if c.Gateway != nil { // a client that is instrumented too reports the same calls
 		c.Gateway.OnLogged(func(l gateway.Logged) {
-			s.recent.Add(l.Tenant, otel.Call{Event: l.Event, Trace: l.Trace, Parent: l.Parent, Response: l.Response,
+			s.recent.Add(otel.Reporter{Tenant: l.Tenant, Agent: l.Bound}, otel.Call{Event: l.Event, Trace: l.Trace,
+				Parent: l.Parent, Response: l.Response,
 				Scope: gatewayScope, Embedding: l.Embedding, InputTokens: l.InputTokens,
 				OutputTokens: l.OutputTokens, Begin: l.Begin, End: l.End, Reportable: true})
 		})
