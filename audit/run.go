@@ -100,19 +100,28 @@ func completed(events []StoredEvent) (missing []uuid.UUID) {
 	for i := range events {
 		there[events[i].ID] = true
 	}
-	for i := range events {
-		if !bytes.Contains(events[i].Metadata, []byte("konstruct.completes")) {
-			continue
-		}
-		var m struct {
-			Of uuid.UUID `json:"konstruct.completes"`
-		}
-		if json.Unmarshal(events[i].Metadata, &m) == nil && m.Of != uuid.Nil && !there[m.Of] {
-			there[m.Of] = true
-			missing = append(missing, m.Of)
+	for _, id := range completedByOthers(events) {
+		if !there[id] {
+			there[id] = true
+			missing = append(missing, id)
 		}
 	}
 	return missing
+}
+
+// completedByOthers returns the calls of which events are further reports.
+func completedByOthers(events []StoredEvent) []uuid.UUID {
+	ids := []uuid.UUID{}
+	for i := range events {
+		var m struct {
+			Of uuid.UUID `json:"konstruct.completes"`
+		}
+		if bytes.Contains(events[i].Metadata, []byte("konstruct.completes")) &&
+			json.Unmarshal(events[i].Metadata, &m) == nil && m.Of != uuid.Nil {
+			ids = append(ids, m.Of)
+		}
+	}
+	return ids
 }
 
 // tracesOf returns the traces that events of a conversation name. A run by its trace has no others.

@@ -2,92 +2,89 @@ package audit
 
 import (
 	"context"
-	"encoding/json"
+	_ "embed"
+	"fmt"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 )
 
-// maxCount is the largest token count that statistics add, as audit_figures has it.
-const maxCount = 1e9
+//go:embed sql/run_stats.sql
+var runStatsSQL string
+
+// maxRunStats is how many events of a run are counted; a longer one is refused, since its sums would be too small.
+const maxRunStats = 1_000_000
+
+// runRow is what statistics need of an event of a run.
+type runRow struct {
+	id           uuid.UUID
+	row          dailyRow
+	latency      *int32
+	failed       bool
+	cost         *float64
+	completes    *uuid.UUID // the event of which this is a further report
+	reportedCost *float64   // of that report
+}
 
 // readRun calls each with every event of a run in [since, until). A zero time means no bound.
 func (d *dailyStats) readRun(ctx context.Context, run string, since, until time.Time) error {
 	if err := checkText("run", run, MaxName); err != nil {
 		return err
 	}
-	events, err := runEvents(ctx, d.door, d.tenant, run)
+	known, err := runEvents(ctx, d.door, d.tenant, run) // its traces, and calls that others reported first
 	if err != nil {
 		return err
 	}
-	events = events[:min(len(events), MaxRun)]
-	costs := reportedCosts(events)
-	for i := range events {
-		e := &events[i]
-		if !since.IsZero() && e.CreatedAt.Before(since) || !until.IsZero() && !e.CreatedAt.Before(until) {
-			continue
+	names := append([]string{run}, tracesOf(known, run)...)
+	var rows []runRow
+	err = d.door.Query(ctx, d.tenant, runStatsSQL, []any{d.tenant, names, maxRunStats + 1, completedByOthers(known),
+		timeOrNil(since), timeOrNil(until)}, func(found pgx.Rows) error {
+		rows, err = pgx.CollectRows(found, scanRunRow)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("audit: count the events of run %.80q: %w", run, err)
+	}
+	if len(rows) > maxRunStats {
+		return &FieldError{"run", fmt.Sprintf("has more than %d events: give a time too", maxRunStats)}
+	}
+	costs := reportedCosts(rows)
+	for i := range rows {
+		r := &rows[i]
+		r.row.events = 1
+		if r.failed {
+			r.row.errors = 1
 		}
-		var m map[string]json.RawMessage
-		if err := json.Unmarshal(e.Metadata, &m); err != nil {
-			m = nil // metadata that is no object names nothing
+		if r.latency != nil {
+			r.row.latencies = []int32{*r.latency}
 		}
-		row := dailyRow{agent: e.AgentID, action: e.Action, events: 1,
-			inputTokens:  tokenCount(m["gen_ai.usage.input_tokens"]),
-			outputTokens: tokenCount(m["gen_ai.usage.output_tokens"])}
-		day := e.CreatedAt.UTC().Truncate(24 * time.Hour)
-		row.day = &day
-		var model string
-		if json.Unmarshal(m["gen_ai.request.model"], &model) == nil {
-			row.model = &model
+		if cost, there := costs[r.id]; there {
+			r.row.cost = &cost
 		}
-		if _, failed := m["error.type"]; failed {
-			row.errors = 1
-		}
-		if e.LatencyMS != nil {
-			row.latencies = []int32{*e.LatencyMS}
-		}
-		if cost, there := costs[e.ID]; there {
-			row.cost = &cost
-		}
-		d.each(&row)
+		d.each(&r.row)
 	}
 	return nil
 }
 
+func scanRunRow(row pgx.CollectableRow) (r runRow, err error) {
+	err = row.Scan(&r.id, &r.row.day, &r.row.agent, &r.row.model, &r.row.action, &r.failed, &r.row.inputTokens,
+		&r.row.outputTokens, &r.latency, &r.cost, &r.completes, &r.reportedCost)
+	return r, err
+}
+
 // reportedCosts returns what events say that they cost. Where an event does not say it, a further report of it may.
-func reportedCosts(events []StoredEvent) map[uuid.UUID]float64 {
-	costs, further := map[uuid.UUID]float64{}, map[uuid.UUID]float64{}
-	for i := range events {
-		var m struct {
-			Cost      *float64  `json:"gen_ai.usage.cost"`
-			Completes uuid.UUID `json:"konstruct.completes"`
-			Record    struct {
-				Cost *float64 `json:"gen_ai.usage.cost"`
-			} `json:"record"`
-		}
-		if json.Unmarshal(events[i].Metadata, &m) != nil {
-			continue // names of another type
-		}
-		if m.Cost != nil {
-			costs[events[i].ID] = *m.Cost
-		}
-		if m.Completes != uuid.Nil && m.Record.Cost != nil {
-			further[m.Completes] = *m.Record.Cost
+func reportedCosts(rows []runRow) map[uuid.UUID]float64 {
+	costs := map[uuid.UUID]float64{}
+	for i := range rows {
+		if r := &rows[i]; r.completes != nil && r.reportedCost != nil {
+			costs[*r.completes] = *r.reportedCost
 		}
 	}
-	for id, cost := range further {
-		if _, there := costs[id]; !there {
-			costs[id] = cost
+	for i := range rows {
+		if r := &rows[i]; r.cost != nil {
+			costs[r.id] = *r.cost
 		}
 	}
 	return costs
-}
-
-// tokenCount returns a count of tokens; one that is not a sensible number counts as zero.
-func tokenCount(raw json.RawMessage) int64 {
-	var n float64
-	if json.Unmarshal(raw, &n) != nil || n < 0 || n > maxCount {
-		return 0
-	}
-	return int64(n)
 }
