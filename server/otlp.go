@@ -89,9 +89,11 @@ type otlpAnswer interface {
 	MarshalJSON() ([]byte, error)
 }
 
+// receiver logs what an export means.
+type receiver func(ctx context.Context, who access.Principal, raw []byte, isJSON bool) (otlpAnswer, error)
+
 // otlp returns a handler that reads an export and writes the answer in its encoding.
-func (s *Server) otlp(receive func(ctx context.Context, who access.Principal, raw []byte,
-	isJSON bool) (otlpAnswer, error)) http.HandlerFunc {
+func (s *Server) otlp(receive receiver) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		answer, err := s.export(r, receive)
 		if err != nil {
@@ -119,8 +121,7 @@ func (s *Server) otlp(receive func(ctx context.Context, who access.Principal, ra
 }
 
 // export checks and reads a request, and hands its export on.
-func (s *Server) export(r *http.Request, receive func(context.Context, access.Principal, []byte,
-	bool) (otlpAnswer, error)) (otlpAnswer, error) {
+func (s *Server) export(r *http.Request, receive receiver) (otlpAnswer, error) {
 	ctx, who := r.Context(), principalOf(r.Context())
 	if !who.Can(access.EventsWrite) {
 		return nil, problem(http.StatusForbidden, "permission denied: it needs %s", access.EventsWrite)
@@ -213,16 +214,11 @@ func (s *Server) receiveTraces(ctx context.Context, who access.Principal, raw []
 		return nil, err
 	}
 	defer done()
-	return s.exportTraces(ctx, who, in)
-}
-
-func (s *Server) exportTraces(ctx context.Context, who access.Principal,
-	in ptraceotlp.ExportRequest) (ptraceotlp.ExportResponse, error) {
-	out := ptraceotlp.NewExportResponse()
 	c, err := s.captured(ctx, who, "traces", otel.Spans(in.Traces(), s.captureOptions(who)))
 	if err != nil {
-		return out, err
+		return nil, err
 	}
+	out := ptraceotlp.NewExportResponse()
 	if c.rejected > 0 {
 		out.PartialSuccess().SetRejectedSpans(c.rejected)
 		out.PartialSuccess().SetErrorMessage(c.reason)
@@ -237,16 +233,11 @@ func (s *Server) receiveLogs(ctx context.Context, who access.Principal, raw []by
 		return nil, err
 	}
 	defer done()
-	return s.exportLogs(ctx, who, in)
-}
-
-func (s *Server) exportLogs(ctx context.Context, who access.Principal,
-	in plogotlp.ExportRequest) (plogotlp.ExportResponse, error) {
-	out := plogotlp.NewExportResponse()
 	c, err := s.captured(ctx, who, "logs", otel.Logs(in.Logs(), s.captureOptions(who)))
 	if err != nil {
-		return out, err
+		return nil, err
 	}
+	out := plogotlp.NewExportResponse()
 	if c.rejected > 0 {
 		out.PartialSuccess().SetRejectedLogRecords(c.rejected)
 		out.PartialSuccess().SetErrorMessage(c.reason)

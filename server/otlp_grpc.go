@@ -12,14 +12,10 @@ import (
 	"sync/atomic"
 	"time"
 
-	"go.opentelemetry.io/collector/pdata/plog/plogotlp"
-	"go.opentelemetry.io/collector/pdata/pmetric/pmetricotlp"
-	"go.opentelemetry.io/collector/pdata/ptrace/ptraceotlp"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/encoding"
 	_ "google.golang.org/grpc/encoding/gzip" // exporters compress with it
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/mem"
@@ -29,7 +25,6 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/konstruct/konstruct/access"
-	"github.com/konstruct/konstruct/otel"
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
@@ -53,7 +48,7 @@ func (s *Server) RunOTLP(ctx context.Context, listener net.Listener, certs *tls.
 		grpc.InTapHandle(func(ctx context.Context, info *tap.Info) (context.Context, error) {
 			return s.admitExport(ctx, info, &working)
 		}),
-		grpc.ForceServerCodecV2(checkedCodec{encoding.GetCodecV2("proto")}), grpc.UnaryInterceptor(s.aroundExport)}
+		grpc.ForceServerCodecV2(rawCodec{}), grpc.UnaryInterceptor(s.aroundExport)}
 	if certs != nil {
 		c := certs.Clone()
 		c.NextProtos = []string{"h2"}
@@ -61,9 +56,11 @@ func (s *Server) RunOTLP(ctx context.Context, listener net.Listener, certs *tls.
 		options = append(options, grpc.Creds(credentials.NewTLS(c)))
 	}
 	g := grpc.NewServer(options...)
-	ptraceotlp.RegisterGRPCServer(g, &traceService{s: s})
-	plogotlp.RegisterGRPCServer(g, &logService{s: s})
-	pmetricotlp.RegisterGRPCServer(g, &metricService{s: s})
+	const services = "opentelemetry.proto.collector."
+	for name, receive := range map[string]receiver{"trace.v1.TraceService": s.receiveTraces,
+		"logs.v1.LogsService": s.receiveLogs, "metrics.v1.MetricsService": s.receiveMetrics} {
+		g.RegisterService(exportService(services+name, receive), nil)
+	}
 	failed := make(chan error, 1)
 	go func() { failed <- g.Serve(listener) }()
 	select {
@@ -77,38 +74,58 @@ func (s *Server) RunOTLP(ctx context.Context, listener net.Listener, certs *tls.
 	return nil
 }
 
-// checkedCodec decodes exports that are within the limits.
-type checkedCodec struct{ encoding.CodecV2 }
+// rawMessage is a message that is passed as its bytes: what is in an export is counted before it is decoded, and what
+// is none gets the code that OTLP has for it.
+type rawMessage struct{ bytes []byte }
 
-// Unmarshal implements encoding.CodecV2.
-func (c checkedCodec) Unmarshal(data mem.BufferSlice, v any) error {
-	var shape otel.Shape
-	switch kind := fmt.Sprintf("%T", v); { // the decoder's types are its own
-	case strings.HasSuffix(kind, "ExportTraceServiceRequest"):
-		shape = otel.TraceShape
-	case strings.HasSuffix(kind, "ExportLogsServiceRequest"):
-		shape = otel.LogShape
-	default:
-		return c.CodecV2.Unmarshal(data, v)
+// rawCodec passes messages as they are.
+type rawCodec struct{}
+
+// Name implements encoding.CodecV2.
+func (rawCodec) Name() string { return "proto" }
+
+// Marshal implements encoding.CodecV2.
+func (rawCodec) Marshal(v any) (mem.BufferSlice, error) {
+	m, is := v.(*rawMessage)
+	if !is {
+		return nil, fmt.Errorf("encode a %T: it is no message of OTLP's", v)
 	}
-	items, err := shape.CheckProto(data.Materialize())
-	if err == nil && items > maxGRPCItems {
-		err = fmt.Errorf("%w: the limit is %d", otel.ErrTooMany, maxGRPCItems)
-	}
-	if err != nil {
-		return status.Errorf(codes.InvalidArgument, "it is no export request of OTLP: %v", err)
-	}
-	return c.CodecV2.Unmarshal(data, v)
+	return mem.BufferSlice{mem.SliceBuffer(m.bytes)}, nil
 }
 
-// Marshal implements encoding.CodecV2. As over HTTP, partial_success is unset where nothing was rejected.
-func (c checkedCodec) Marshal(v any) (mem.BufferSlice, error) {
-	out, err := c.CodecV2.Marshal(v)
-	if err == nil && out.Len() == len(emptyPartial) && string(out.Materialize()) == emptyPartial {
-		out.Free()
-		return mem.BufferSlice{}, nil
+// Unmarshal implements encoding.CodecV2.
+func (rawCodec) Unmarshal(data mem.BufferSlice, v any) error {
+	m, is := v.(*rawMessage)
+	if !is {
+		return fmt.Errorf("decode a %T: it is no message of OTLP's", v)
 	}
-	return out, err
+	m.bytes = data.Materialize()
+	return nil
+}
+
+// exportService describes a service of OTLP's with its one method.
+func exportService(name string, receive receiver) *grpc.ServiceDesc {
+	full := "/" + name + "/Export"
+	handler := func(_ any, ctx context.Context, decode func(any) error,
+		around grpc.UnaryServerInterceptor) (any, error) {
+		in := &rawMessage{}
+		if err := decode(in); err != nil {
+			return nil, err
+		}
+		return around(ctx, in, &grpc.UnaryServerInfo{FullMethod: full}, func(ctx context.Context, in any) (any, error) {
+			answer, err := receive(ctx, principalOf(ctx), in.(*rawMessage).bytes, false)
+			if err != nil {
+				return nil, err
+			}
+			raw, err := answer.MarshalProto()
+			if string(raw) == emptyPartial {
+				raw = nil
+			}
+			return &rawMessage{raw}, err
+		})
+	}
+	return &grpc.ServiceDesc{ServiceName: name, HandlerType: (*any)(nil),
+		Methods: []grpc.MethodDesc{{MethodName: "Export", Handler: handler}}}
 }
 
 // admitExport authenticates an export before its message is read, so that strangers' messages take no memory.
@@ -180,36 +197,4 @@ func (s *Server) grpcError(ctx context.Context, err error) error {
 		}
 	}
 	return st.Err()
-}
-
-// traceService, logService and metricService are OTLP's services.
-type (
-	traceService struct {
-		ptraceotlp.UnimplementedGRPCServer
-		s *Server
-	}
-	logService struct {
-		plogotlp.UnimplementedGRPCServer
-		s *Server
-	}
-	metricService struct {
-		pmetricotlp.UnimplementedGRPCServer
-		s *Server
-	}
-)
-
-// Export implements ptraceotlp.GRPCServer.
-func (t *traceService) Export(ctx context.Context, in ptraceotlp.ExportRequest) (ptraceotlp.ExportResponse, error) {
-	return t.s.exportTraces(ctx, principalOf(ctx), in)
-}
-
-// Export implements plogotlp.GRPCServer.
-func (l *logService) Export(ctx context.Context, in plogotlp.ExportRequest) (plogotlp.ExportResponse, error) {
-	return l.s.exportLogs(ctx, principalOf(ctx), in)
-}
-
-// Export implements pmetricotlp.GRPCServer.
-func (m *metricService) Export(ctx context.Context, _ pmetricotlp.ExportRequest) (pmetricotlp.ExportResponse, error) {
-	_, err := m.s.receiveMetrics(ctx, principalOf(ctx), nil, false)
-	return pmetricotlp.NewExportResponse(), err
 }
