@@ -88,6 +88,10 @@ func TestOTLPRefusesAsItsSpecificationSays(t *testing.T) {
 		{"truncated", writer, "/v1/traces", good[:len(good)-3], nil, 400, codes.InvalidArgument},
 		{"no protobuf", writer, "/v1/traces", []byte("hello"), nil, 400, codes.InvalidArgument},
 		{"no JSON", writer, "/v1/logs", []byte("{"), []string{"Content-Type", asJSON}, 400, codes.InvalidArgument},
+		{"two JSON documents", writer, "/v1/traces", []byte(`{"resourceSpans":[]} {"resourceSpans":[]}`),
+			[]string{"Content-Type", asJSON}, 400, codes.InvalidArgument},
+		{"protobuf that is said to be JSON", writer, "/v1/traces", good, []string{"Content-Type", asJSON}, 400,
+			codes.InvalidArgument},
 		{"a type of its own", writer, "/v1/traces", good, []string{"Content-Type", "text/plain"}, 415,
 			codes.InvalidArgument},
 		{"an encoding of its own", writer, "/v1/traces", good, []string{"Content-Encoding", "br"}, 415,
@@ -383,6 +387,63 @@ func TestHostileSpansAreStoredAsFarAsTheyCanBe(t *testing.T) {
 	if s := string(of["wrong types"].Metadata); !strings.Contains(s, `"gen_ai.usage.input_tokens": 12,`) ||
 		strings.Contains(s, `"gen_ai.usage.output_tokens"`) || strings.Contains(s, ` "konstruct.by"`) {
 		t.Errorf("wrong types: %s", s)
+	}
+}
+
+// TestCallsInOneSpanStayApart logs three calls within an agent's span, whose id their records have, before that span
+// and after it.
+func TestCallsInOneSpanStayApart(t *testing.T) {
+	w := serve(t)
+	for _, agentFirst := range []bool{true, false} {
+		tenant := uuid.New()
+		key := w.key(tenant, access.EventsWrite)
+		const ids = `"traceId":"0102030405060708090a0b0c0d0e0f10","spanId":"0102030405060708"`
+		agent := `{"resourceSpans":[{"scopeSpans":[{"spans":[{` + ids + `,"name":"invoke_agent","attributes":[` +
+			`{"key":"gen_ai.operation.name","value":{"stringValue":"invoke_agent"}},` +
+			`{"key":"parent_span_id","value":{"stringValue":"ffffffffffffffff"}},` +
+			`{"key":"konstruct.altered","value":{"stringValue":"forged"}},` +
+			`{"key":"x","value":{"intValue":1}},{"key":"x","value":{"intValue":2}}]}]}]}]}`
+		send := func(path, body string) {
+			t.Helper()
+			if got, raw := w.export(key, path, []byte(body), "Content-Type", asJSON); got != 200 ||
+				string(raw) != "{}" {
+				t.Fatalf("%d %s", got, raw)
+			}
+		}
+		if agentFirst {
+			send("/v1/traces", agent)
+		}
+		var records []string
+		for i := range 3 {
+			records = append(records, fmt.Sprintf(`{%s,"timeUnixNano":"179603583%d000000000",`+
+				`"eventName":"gen_ai.client.inference.operation.details","attributes":[`+
+				`{"key":"gen_ai.response.id","value":{"stringValue":"r%d"}},`+
+				`{"key":"gen_ai.usage.input_tokens","value":{"intValue":%d}},`+
+				`{"key":"gen_ai.usage.input_tokens","value":{"intValue":7}},`+
+				`{"key":"gen_ai.usage.output_tokens","value":{"intValue":20}}]}`, ids, i, i, 100+i))
+		}
+		logs := `{"resourceLogs":[{"scopeLogs":[{"logRecords":[` + strings.Join(records, ",") + `]}]}]}`
+		send("/v1/logs", logs)
+		send("/v1/logs", logs)
+		if !agentFirst {
+			send("/v1/traces", agent)
+		}
+		got := w.landed(tenant, 303, 60)
+		if got[audit.ActionLLMCall] != 3 || got["agent_run"] != 1 || len(got) != 2 {
+			t.Errorf("the agent first %v: %v", agentFirst, got)
+		}
+		run, err := w.k.Tenant(tenant).Events().Run(t.Context(), "0102030405060708090a0b0c0d0e0f10")
+		if err != nil || agentFirst && (len(run.Steps) != 1 || len(run.Steps[0].Steps) != 3) {
+			t.Errorf("%v: %d roots", err, len(run.Steps))
+		}
+		for _, e := range w.listed(tenant) {
+			if e.Action == "agent_run" && (!strings.Contains(string(e.Metadata), `"_parent_span_id": "ffff`) ||
+				!strings.Contains(string(e.Metadata), `"_konstruct.altered": "forged"`) ||
+				!strings.Contains(string(e.Metadata), `"x": 1,`) ||
+				!strings.Contains(string(e.Metadata), `"konstruct.altered": ["`)) {
+				t.Errorf("%s", e.Metadata)
+			}
+		}
 	}
 }
 
