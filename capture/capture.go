@@ -48,6 +48,7 @@ type doctor struct {
 	c     Config
 	http  *http.Client
 	reads bool // the key may read events
+	calls bool // the key may use the gateway and the MCP proxy
 }
 
 // Try tries each way in turn.
@@ -100,7 +101,9 @@ func (d *doctor) send(ctx context.Context, method, path string, body any, header
 func (d *doctor) key(ctx context.Context) Check {
 	status, raw, err := d.send(ctx, http.MethodGet, "/v1/me", nil)
 	if err != nil {
-		return Check{Way: "key", Detail: fmt.Sprintf("no answer: %v: is the service running at %s?", err, d.c.URL)}
+		return Check{Way: "key",
+			Detail: fmt.Sprintf("no answer: %v: is the service running at %s (--url, KONSTRUCT_URL)?",
+				err, d.c.URL)}
 	}
 	var me struct {
 		Tenant      string   `json:"tenant_id"`
@@ -110,7 +113,7 @@ func (d *doctor) key(ctx context.Context) Check {
 		return Check{Way: "key", Detail: refused(status, raw)}
 	}
 	may := " " + strings.Join(me.Permissions, " ") + " "
-	d.reads = strings.Contains(may, " events:read ")
+	d.reads, d.calls = strings.Contains(may, " events:read "), strings.Contains(may, " gateway:use ")
 	if !strings.Contains(may, " events:write ") {
 		return Check{Way: "key", Detail: "it may not write events: make one with --permission events:write"}
 	}
@@ -170,6 +173,9 @@ func (d *doctor) log(ctx context.Context) Check {
 
 // gateway makes a call of one token through the gateway of a vendor's API.
 func (d *doctor) gateway(ctx context.Context, vendor string) Check {
+	if !d.calls {
+		return Check{Way: vendor, Unset: true, Detail: "not tried: the key has no gateway:use"}
+	}
 	model := d.c.Model
 	status, raw, err := d.send(ctx, http.MethodGet, "/"+vendor+"/v1/models", nil)
 	if err == nil && (status == http.StatusNotFound || status == http.StatusMethodNotAllowed) {
@@ -218,6 +224,9 @@ func (a authorized) RoundTrip(r *http.Request) (*http.Response, error) {
 // mcp calls a tool that no server has, through the proxy: the server's refusal is the result that lands.
 func (d *doctor) mcp(ctx context.Context, name string) Check {
 	way := "mcp " + name
+	if !d.calls {
+		return Check{Way: way, Detail: "the key has no gateway:use"}
+	}
 	trace, span := ids()
 	next := d.http.Transport
 	if next == nil {

@@ -85,6 +85,13 @@ func (c *Client) loadRules(ctx context.Context) *ruleSets {
 	return sets
 }
 
+// CheckRules reports what is wrong with a file of rules: nil for none. A program that starts once checks it then, so
+// that a slip does not deny every call later.
+func CheckRules(path string) error {
+	_, err := localRules(path)
+	return err
+}
+
 func localRules(path string) (*toolrule.Set, error) {
 	if path == "" {
 		return nil, nil

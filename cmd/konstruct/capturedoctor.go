@@ -19,18 +19,18 @@ type captureCmd struct {
 }
 
 type captureDoctorCmd struct {
-	URL     string   `name:"url" help:"The service's address; $KONSTRUCT_URL, or make run's." placeholder:"URL"`
-	Key     string   `help:"A key with events:write." env:"KONSTRUCT_KEY" placeholder:"KEY"`
+	URL     string   `name:"url" help:"The service's address; $KONSTRUCT_URL, or this machine's." placeholder:"URL"`
+	Key     string   `help:"A key; events:read and gateway:use help." env:"KONSTRUCT_KEY" placeholder:"KEY"`
 	KeyFile string   `help:"File of the key." env:"KONSTRUCT_KEY_FILE" placeholder:"FILE"`
 	Model   string   `help:"Model of the gateway's call; the first that it lists." placeholder:"NAME"`
-	MCP     []string `name:"mcp" help:"Also call this server of the MCP proxy; several with commas." placeholder:"NAME"`
+	MCP     []string `name:"mcp" help:"Also call these servers of the MCP proxy." placeholder:"NAME"`
 }
 
 // Help is shown by --help.
 func (captureDoctorCmd) Help() string {
 	return "Sends one span, one log record, one call through the LLM gateway where it is configured, which may cost " +
-		"a token, and one call through the MCP proxy for each --mcp, and looks for each on the trail. It fails if " +
-		"something that is configured did not land.\n\nExamples:\n\n" +
+		"a token, and one call through the MCP proxy for each --mcp, and looks for each on the trail, where they " +
+		"stay. It fails if something that is configured did not land.\n\nExamples:\n\n" +
 		"  konstruct capture doctor --key $KONSTRUCT_KEY\n" +
 		"  konstruct capture doctor --mcp github --model gpt-5-mini"
 }
@@ -51,7 +51,7 @@ func (c captureDoctorCmd) Run(ctx context.Context, a *app) error {
 		return coded{errors.New("which key? set KONSTRUCT_KEY or --key (konstruct key create makes one)"), exitUsage}
 	}
 	if c.URL == "" {
-		c.URL = cmp.Or(os.Getenv("KONSTRUCT_URL"), "http://127.0.0.1:7117")
+		c.URL = cmp.Or(os.Getenv("KONSTRUCT_URL"), "http://"+a.Listen)
 	}
 	ctx, cancel := context.WithTimeout(ctx, captureTime)
 	defer cancel()

@@ -16,6 +16,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/konstruct/konstruct/audit"
+	"github.com/konstruct/konstruct/client"
 	"github.com/konstruct/konstruct/internal/devpg"
 	"github.com/konstruct/konstruct/mcpproxy"
 )
@@ -101,9 +102,15 @@ func (c mcpProxyCmd) trail(
 			return nil
 		}, nil
 	}
+	if err := client.CheckRules(c.Rules); err != nil {
+		return t, nil, coded{fmt.Errorf("KONSTRUCT_TOOL_RULES_FILE: %w", err), exitUsage}
+	}
 	k, err := c.openClient(a, "konstruct-mcp-proxy", logger)
 	if err != nil {
 		return t, nil, err
+	}
+	if c.URL == "" {
+		fmt.Fprintln(a.err, "konstruct: no service is set (KONSTRUCT_URL): events wait on this machine")
 	}
 	s, err := newSpooledTrail(ctx, k, c.captureFlags, logger)
 	if err != nil {

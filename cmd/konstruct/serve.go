@@ -214,6 +214,9 @@ func (a *app) listenOTLP(private bool) (net.Listener, error) {
 			"address); over HTTP it is at the service's own\n", otlpAddress)
 		return nil, nil
 	}
+	if errors.Is(err, syscall.EADDRINUSE) {
+		err = fmt.Errorf("%s is taken: choose another address (--otlp-grpc-listen 127.0.0.1:4319)", at)
+	}
 	return nil, coded{fmt.Errorf("KONSTRUCT_OTLP_GRPC_LISTEN: %w", err), exitUsage}
 }
 
