@@ -42,8 +42,8 @@ func (e *encoder) name(s string) {
 	e.buf = append(e.buf, ':', ' ')
 }
 
-// cleanName returns a name as it is written, and whether that differs: one that only the service writes gets a "_", what
-// PostgreSQL can't hold becomes U+FFFD, and a long one is cut.
+// cleanName returns a name as it is written, and whether that differs: one that only the service writes gets a "_",
+// what PostgreSQL can't hold becomes U+FFFD, and a long one is cut.
 func cleanName(s string) (name string, altered bool) {
 	name = s
 	if strings.HasPrefix(name, reservedNames) {

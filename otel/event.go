@@ -113,7 +113,8 @@ func (r *record) finish(e audit.Event, call Call, o Options) Mapped {
 	r.addRest()
 	e.Metadata = r.metadata()
 	if e.ID == uuid.Nil {
-		e.ID = derived([]byte("konstruct otel content"), o.Agent[:], []byte(e.Action), []byte(e.Input), []byte(e.Output),
+		e.ID = derived([]byte("konstruct otel content"), o.Agent[:], []byte(e.Action), []byte(e.Input),
+			[]byte(e.Output),
 			[]byte(e.At.String()), e.Metadata)
 	}
 	call.Conversation = r.fieldText(conversation)

@@ -1,6 +1,6 @@
 -- Counts a run's events one by one. $1 is the tenant, $2 the run and the traces that it names, $3 the limit, $4 further
--- events, $5 and $6 the range of created_at (end exclusive). Numbers that are not sensible count as zero or as unsaid, as
--- in audit_figures.
+-- events, $5 and $6 the range of created_at (end exclusive). Numbers that are not sensible count as zero or as unsaid,
+-- as in audit_figures.
 SELECT e.id, CASE WHEN isfinite(e.created_at) THEN (e.created_at AT TIME ZONE 'UTC')::date END, e.agent_id,
        e.metadata->>'gen_ai.request.model', e.action_type, e.metadata ? 'error.type',
        CASE WHEN jsonb_typeof(e.i) = 'number' AND e.i::numeric BETWEEN 0 AND 1e9 THEN e.i::numeric::bigint ELSE 0 END,
