@@ -84,6 +84,8 @@ type Event struct {
 	stamped bool
 	// service is true for an event of the service's own; see OfService.
 	service bool
+	// encoded is true for metadata of an encoder of ours; see Encoded.
+	encoded bool
 }
 
 // complianceActions are the action types that only the compliance functions may write. The database enforces it too.
@@ -141,6 +143,9 @@ func (e Event) check() (Event, error) {
 	}
 	if e.Metadata == nil {
 		e.Metadata = json.RawMessage("{}")
+	}
+	if e.encoded && len(e.Metadata) <= MaxMetadata {
+		return e, nil
 	}
 	return e, checkMetadata(e.Metadata)
 }

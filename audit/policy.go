@@ -216,6 +216,6 @@ func (r rules) redactEvent(tenant uuid.UUID, e Event) (Event, error) {
 	if bad := (*redact.Error)(nil); errors.As(err, &bad) {
 		return e, &FieldError{"metadata", bad.Reason}
 	}
-	e.UserID, e.Input, e.Output, e.Metadata = f.UserID, f.Input, f.Output, f.Metadata
+	e.UserID, e.Input, e.Output, e.Metadata, e.encoded = f.UserID, f.Input, f.Output, f.Metadata, false
 	return e, err
 }

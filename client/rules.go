@@ -85,6 +85,19 @@ func (c *Client) loadRules(ctx context.Context) *ruleSets {
 	return sets
 }
 
+// Restricts reports whether rules in force deny or ask, for any call.
+func (c *Client) Restricts(ctx context.Context) bool {
+	sets := c.loadRules(ctx)
+	for _, set := range []*toolrule.Set{sets.local, sets.service} {
+		for _, r := range set.Rules() {
+			if r.Action == toolrule.Deny || r.Action == toolrule.Ask {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // CheckRules reports what is wrong with a file of rules: nil for none. A program that starts once checks it then, so
 // that a slip does not deny every call later.
 func CheckRules(path string) error {

@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"regexp"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -61,12 +63,31 @@ func (x *exchange) log() error {
 		Message: "The call could not be logged on the audit trail, so that its response is withheld: try again."}
 }
 
+// ownKey matches keys of Konstruct's.
+var ownKey = regexp.MustCompile(keyPrefix + `[A-Za-z0-9_-]{16,}`)
+
+// withoutKeys returns a text without the upstream's key and without Konstruct's.
+func (x *exchange) withoutKeys(s string) string {
+	if x.up != nil {
+		if key, err := x.up.key(); err == nil && len(key) >= 8 {
+			s = strings.ReplaceAll(s, key, "[key of the upstream]")
+		}
+	}
+	if strings.Contains(s, keyPrefix) {
+		s = ownKey.ReplaceAllString(s, "[key of Konstruct]")
+	}
+	return s
+}
+
 func (x *exchange) write(ctx context.Context, m audit.Metadata, output string) error {
 	raw, err := json.Marshal(m)
 	if err != nil {
 		return fmt.Errorf("gateway: write an event's metadata: %w", err)
 	}
-	prompt, _ := clean(x.q.prompt)
+	// Some vendors repeat a key that they refuse, and people paste theirs.
+	raw = []byte(x.withoutKeys(string(raw)))
+	output = x.withoutKeys(output)
+	prompt, _ := clean(x.withoutKeys(x.q.prompt))
 	user, _ := clean(bounded(x.ctx.user, audit.MaxName))
 	e := audit.Event{AgentID: x.call.Caller.Agent, UserID: user, Action: audit.ActionLLMCall, Input: prompt,
 		Output: output, Latency: x.took, Metadata: raw}

@@ -84,15 +84,20 @@ func (x *exchange) admit() (err error) {
 		x.ctx.conversation = x.q.conversation
 	}
 	policy := x.g.trail.ModelPolicy(x.call.Caller.Tenant)
-	if !allows(policy, x.q.model) {
+	if x.q.fallbacks && len(policy.Allow) > 0 || !allows(policy, x.q.model) {
 		return x.g.refusals.notAllowed(x.call.Caller, x.q.model)
 	}
 	if x.up = x.g.route(x.call.Operation.API(), x.q.model); x.up == nil {
 		return x.g.refusals.noUpstream(x.call.Caller, x.q.model)
 	}
-	x.charge, err = x.g.admit(x.r.Context(), x.call.Caller, policy, &x.q)
+	ctx, cancel := context.WithTimeout(x.r.Context(), budgetTime)
+	defer cancel()
+	x.charge, err = x.g.admit(ctx, x.call.Caller, policy, &x.q)
 	return err
 }
+
+// budgetTime is how long the look at a budget may take: a database that hangs must not hold the call.
+const budgetTime = 5 * time.Second
 
 // allows reports whether a policy allows a model.
 func allows(p audit.ModelPolicy, model string) bool {

@@ -52,6 +52,8 @@ func TestRequestsThatReadersReadDifferently(t *testing.T) {
 	w := start(t, settings{})
 	for _, body := range []string{"", "{", `["model","gpt-a"]`, `{"model":7}`, `{"messages":[]}`, "\xff\xfe{\x00}",
 		`{"model":"gpt-a","model":"gpt-b"}`, `{"model":"gpt-a","mod\u0065l":"gpt-b"}`, `{"MODEL":"gpt-a"}`,
+		`{"model":"gpt-a","Model":"gpt-b"}`, `{"MODEL":"gpt-b","model":"gpt-a"}`, `{"model":"gpt-a ,gpt-b"}`,
+		`{"model":"gpt-a\u0000"}`, `{"model":"gpt-a\ud800"}`,
 		`{"model":"gpt-a"} trailing {"model":"gpt-b"`} {
 		r := w.post(chatPath, body)
 		if r.StatusCode != http.StatusBadRequest || !strings.Contains(r.body, `"type":"invalid_request_error"`) {

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/konstruct/konstruct/audit"
 )
@@ -30,6 +31,7 @@ type request struct {
 	prompt             string
 	metadata           audit.Metadata
 	maxTokens          int64 // that the response may have; 0 where the body does not say
+	fallbacks          bool  // it names further models, which some upstreams try
 	usageWanted        bool  // a stream of chat completions tells usage only where it is asked for
 	bytes              int
 
@@ -39,7 +41,8 @@ type request struct {
 // requestMembers are the members of any request's body that are read.
 func requestMembers(size int) []member {
 	var all []member
-	for _, name := range []string{"model", "stream", "messages", "input", "system", "instructions", "tools", "user",
+	for _, name := range []string{"model", "models", "stream", "messages", "input", "system", "instructions", "tools",
+		"user",
 		"safety_identifier", "conversation", "temperature", "top_p", "top_k", "max_tokens", "max_completion_tokens",
 		"max_output_tokens", "stop", "stop_sequences", "seed", "frequency_penalty", "presence_penalty", "n",
 		"reasoning_effort", "previous_response_id", "service_tier", "dimensions", "encoding_format"} {
@@ -68,6 +71,18 @@ func readRequest(o Operation, body []byte) (q request, err error) {
 		return q, &Refusal{Status: http.StatusBadRequest, Code: "model_missing",
 			Message: "The body is a JSON object whose member model names a model, in at most 256 bytes."}
 	}
+	if i := strings.IndexFunc(q.model, func(c rune) bool {
+		return c <= ' ' || c == 0x7f ||
+			c == utf8.RuneError
+	}); i >= 0 {
+		return q, &Refusal{Status: http.StatusBadRequest, Code: "model_missing",
+			Message: "The body's model has a space or a character that no model's name has."}
+	}
+	if s.folded != "" {
+		return q, &Refusal{Status: http.StatusBadRequest, Code: "invalid_json", Message: fmt.Sprintf(
+			"The body has %.40q beside model: two readers could read it differently.", s.folded)}
+	}
+	q.fallbacks = len(s.get("models")) > 0 && string(s.get("models")) != "null"
 	_ = json.Unmarshal(s.get("stream"), &q.stream)
 	_ = json.Unmarshal(s.value("stream_options", "include_usage"), &q.usageWanted)
 	q.usageWanted = q.usageWanted || o != ChatCompletions

@@ -3,6 +3,7 @@ package gateway
 import (
 	"bytes"
 	"encoding/json"
+	"strings"
 )
 
 // maxName and maxString bound what a scanner keeps of one name and of one string, in bytes.
@@ -47,7 +48,8 @@ type scanner struct {
 	scalar                    bool
 	name                      []byte
 
-	at      int // the member that is being kept; -1 is none
+	folded  string // a name that is model in other letters
+	at      int    // the member that is being kept; -1 is none
 	atDepth int
 }
 
@@ -68,7 +70,7 @@ func (s *scanner) reset() {
 		s.values[i] = kept{raw: s.values[i].raw[:0]}
 	}
 	s.depth, s.inString, s.escaped, s.isName, s.hex, s.scalar, s.at = 0, false, false, false, 0, false, -1
-	s.name = s.name[:0]
+	s.name, s.folded = s.name[:0], ""
 }
 
 // value returns a member's JSON, or nil.
@@ -188,6 +190,9 @@ func (s *scanner) beginValue() {
 		return
 	}
 	outer, name := "", s.names[1]
+	if s.depth == 1 && name != "model" && strings.EqualFold(name, "model") {
+		s.folded = name
+	}
 	if s.depth == 2 {
 		outer, name = s.names[1], s.names[2]
 	}

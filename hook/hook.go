@@ -4,6 +4,7 @@
 package hook
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -125,6 +126,16 @@ func (h *Handler) noted(err error) Reply {
 	return Reply{Note: note("this hook could not be recorded: %v", err), Code: 1}
 }
 
+// beforeTool reports whether input that can't be read may be of a hook before a tool runs.
+func beforeTool(raw []byte) bool {
+	for event, k := range kinds {
+		if k == before && bytes.Contains(raw, []byte(event)) {
+			return true
+		}
+	}
+	return false
+}
+
 // unreadable records input that is no JSON object.
 func (h *Handler) unreadable(ctx context.Context, raw []byte, why error) Reply {
 	e := client.Event{Action: actionHook, Input: string(raw), Metadata: map[string]any{"error.type": errorUnreadable}}
@@ -135,8 +146,10 @@ func (h *Handler) unreadable(ctx context.Context, raw []byte, why error) Reply {
 	if err := h.Client.Log(ctx, e); err != nil {
 		r.Note = note("the hook's input can't be read (%v), and could not be recorded: %v", why, err)
 	}
-	if h.FailClosed {
+	// A call that was written so that it can't be read does not escape rules that forbid or ask.
+	if h.FailClosed || beforeTool(raw) && h.Client.Restricts(ctx) {
 		r.Code = 2
+		r.Note += "\nthe call is denied: rules forbid calls of tools, and this one can't be read"
 	}
 	return r
 }

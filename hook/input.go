@@ -75,8 +75,36 @@ func parse(raw []byte) (in input, err error) {
 	if err := json.Unmarshal(raw, &in.fields); err != nil {
 		return in, err
 	}
+	if name, twice := duplicate(raw, len(in.fields)); twice {
+		return in, fmt.Errorf("%.40q occurs twice", name) // the program could mean the other one
+	}
 	in.event = in.text("hook_event_name", "type")
 	return in, nil
+}
+
+// duplicate returns a field of an object that occurs twice. n is how many different ones it has.
+func duplicate(raw []byte, n int) (name string, twice bool) {
+	d := json.NewDecoder(bytes.NewReader(raw))
+	if _, err := d.Token(); err != nil {
+		return "", false
+	}
+	seen := make(map[string]bool, n)
+	for d.More() {
+		t, err := d.Token()
+		name, is := t.(string)
+		if err != nil || !is {
+			return "", false
+		}
+		if seen[name] {
+			return name, true
+		}
+		seen[name] = true
+		var value json.RawMessage
+		if d.Decode(&value) != nil {
+			return "", false
+		}
+	}
+	return "", false
 }
 
 // with returns the input of one call of a batch.

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/konstruct/konstruct/audit"
+	"github.com/konstruct/konstruct/client"
+	"github.com/konstruct/konstruct/hook"
 	"github.com/konstruct/konstruct/internal/testkit"
 )
 
@@ -221,5 +223,42 @@ func TestTwoHooksOfOneCallMakeOneEvent(t *testing.T) {
 	}
 	if said := rejected(p); said != "" {
 		t.Errorf("rejected: %s", said)
+	}
+}
+
+// TestAnUnreadableCallDoesNotEscapeARuleThatForbids writes a call so that it can't be read, or in two ways: where rules
+// deny or ask it is denied, and otherwise the agent goes on.
+func TestAnUnreadableCallDoesNotEscapeARuleThatForbids(t *testing.T) {
+	const call = `{"session_id":"s","hook_event_name":"PreToolUse","tool_name":"Bash",` +
+		`"tool_input":{"command":"rm -rf /"`
+	inputs := map[string]string{"too deep": call + `,"z":` + strings.Repeat("[", 10_001) + strings.Repeat("]", 10_001) +
+		`}}`,
+		"no JSON": call + `,"n":NaN}}`, "two documents": call + `}}{}`,
+		"two tools": call + `},"tool_name":"Read"}`}
+	for _, rules := range []string{`{"tools":[{"tool":"Bash","action":"deny"}]}`,
+		`{"tools":[{"tool":"x","action":"redact"}]}`} {
+		file := filepath.Join(t.TempDir(), "rules.json")
+		if err := os.WriteFile(file, []byte(rules), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		c, err := client.Open(client.Config{SpoolDir: t.TempDir(), RulesFile: file})
+		if err != nil {
+			t.Fatal(err)
+		}
+		h := hook.New(c)
+		h.Program = hook.ClaudeCode
+		for name, raw := range inputs {
+			want := 1
+			if strings.Contains(rules, "deny") {
+				want = 2
+			}
+			if r := h.Handle(t.Context(), []byte(raw)); r.Code != want {
+				t.Errorf("%s with %s: exit code %d, want %d: %s", name, rules, r.Code, want, r.Note)
+			}
+		}
+		stop := strings.ReplaceAll(call, "PreToolUse", "Stop") + `,"n":NaN}}`
+		if r := h.Handle(t.Context(), []byte(stop)); r.Code != 1 {
+			t.Errorf("a hook of another kind is answered %d", r.Code)
+		}
 	}
 }

@@ -126,14 +126,49 @@ func readMessage(raw []byte, strict bool) (m message, err error) {
 	if err := checkNames(raw, envelopeNames, "the message"); err != nil {
 		return m, err
 	}
+	if like := knownMethod(m.method); like != "" && like != m.method {
+		return m, &frameError{codeInvalid, fmt.Sprintf("method: %.40q must be written %q", m.method, like)}
+	}
 	if len(m.params) > 0 && m.params[0] == '{' {
-		err = checkNames(m.params, paramsNames, "params")
+		if err = checkNames(m.params, paramsNames, "params"); err == nil {
+			err = checkTexts(m.params)
+		}
 	}
 	if len(m.id) > maxID {
 		err = &frameError{codeInvalid, fmt.Sprintf("id: %d bytes long, the limit is %d", len(m.id), maxID)}
 		m.id = nil
 	}
 	return m, err
+}
+
+// knownMethod returns the method of those that rules or records are about that a lenient server could take this one
+// for, or "".
+func knownMethod(method string) string {
+	var b strings.Builder
+	for _, c := range strings.ToLower(method) {
+		if c >= 'a' && c <= 'z' || c == '/' && !strings.HasSuffix(b.String(), "/") {
+			b.WriteRune(c)
+		}
+	}
+	switch like := b.String(); like {
+	case "tools/call", "resources/read", "prompts/get":
+		return like
+	}
+	return ""
+}
+
+// checkTexts refuses a name that readers decode in different ways, as one with half of a surrogate pair.
+func checkTexts(params []byte) error {
+	for name, value := range members(params) {
+		if name != "name" && name != "uri" {
+			continue
+		}
+		if v, is := text(value); is && strings.ContainsRune(v, utf8.RuneError) && bytes.Contains(
+			bytes.ToLower(value), []byte(`\ud`)) {
+			return &frameError{codeInvalid, "params: " + name + ": it has half of a surrogate pair"}
+		}
+	}
+	return nil
 }
 
 // checkNames refuses a known name that occurs twice, or in other letters.

@@ -42,13 +42,15 @@ func (s *Server) identify(next http.Handler) http.Handler {
 			ctx, cancel = context.WithTimeout(ctx, s.bodyTime(r)+answerTime)
 			defer cancel()
 		}
-		who, err := s.authenticate(ctx, r)
+		lookup, found := context.WithTimeout(ctx, lookupTime) // streams have no time limit; what comes before them has
+		defer found()
+		who, err := s.authenticate(lookup, r)
 		if err != nil {
 			s.writeResponseProblem(w, r, s.errorResponse(ctx, err))
 			return
 		}
 		watcherOf(ctx).tenant = who.Tenant.String()
-		end, state, err := s.meter.Begin(ctx, who)
+		end, state, err := s.meter.Begin(lookup, who)
 		if state.Limit > 0 {
 			w.Header().Set("RateLimit-Policy", fmt.Sprintf(`"requests";q=%d;w=1`, int64(math.Ceil(state.Limit))))
 			w.Header().
@@ -77,6 +79,9 @@ func (s *Server) identify(next http.Handler) http.Handler {
 		next.ServeHTTP(w, r)
 	})
 }
+
+// lookupTime is how long the look at a credential and its tenant's limits may take.
+const lookupTime = 20 * time.Second
 
 // authenticate returns the principal of a request's credential.
 func (s *Server) authenticate(ctx context.Context, r *http.Request) (access.Principal, error) {
