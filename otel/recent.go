@@ -9,7 +9,7 @@ import (
 	lru "github.com/hashicorp/golang-lru/v2"
 )
 
-// maxRecent is how many keys of calls are remembered, of all tenants together: some 40 MB.
+// maxRecent is how many keys of calls are remembered, of all tenants together: some 40 MB, and 130 MB at worst.
 const maxRecent = 1 << 17
 
 // slack is by how much the clocks and the rounding of two reports of one call may differ.
@@ -20,7 +20,7 @@ const slack = 2 * time.Second
 // this process logged; an event's own id is what protects from doubles of one span.
 type Recent struct {
 	mu    sync.Mutex
-	calls *lru.Cache[recentKey, Call]
+	calls *lru.Cache[recentKey, []*Call]
 }
 
 // Reporter is who reports: a tenant, and the agent that the credential is bound to, if any. What one agent reports is
@@ -35,12 +35,15 @@ type recentKey struct {
 
 // NewRecent returns an empty Recent.
 func NewRecent() *Recent {
-	c, err := lru.New[recentKey, Call](maxRecent)
+	c, err := lru.New[recentKey, []*Call](maxRecent)
 	if err != nil {
 		panic(err) // the size is a constant above zero
 	}
 	return &Recent{calls: c}
 }
+
+// maxAlike is how many calls of one key are remembered: some servers give every response one id.
+const maxAlike = 8
 
 // Add remembers a call that is on the trail.
 func (r *Recent) Add(by Reporter, c Call) {
@@ -50,9 +53,12 @@ func (r *Recent) Add(by Reporter, c Call) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, k := range keys(by, c) {
-		if before, there := r.calls.Peek(k); !there || before.Event == c.Event || !overlap(before, c) {
-			r.calls.Add(k, c)
+		alike, _ := r.calls.Peek(k)
+		if i := slices.IndexFunc(alike, func(b *Call) bool { return b.Event == c.Event && b.Span == c.Span }); i >= 0 {
+			alike = slices.Delete(slices.Clone(alike), i, i+1)
 		}
+		alike = append(alike, &c)
+		r.calls.Add(k, alike[max(0, len(alike)-maxAlike):])
 	}
 }
 
@@ -83,7 +89,7 @@ func (r *Recent) Reported(by Reporter, c *Call) uuid.UUID {
 	for _, look := range []struct {
 		kind byte
 		id   string
-		same func(a, b Call) bool
+		same func(a, b *Call) bool
 	}{
 		{'r', c.Response, sameResponse}, {'t', c.ToolCall, sameTool},
 		{'p', spanKey(c.Trace, c.Span), sameNested}, {'s', spanKey(c.Trace, c.Parent), sameNested},
@@ -91,22 +97,22 @@ func (r *Recent) Reported(by Reporter, c *Call) uuid.UUID {
 		if look.id == "" {
 			continue
 		}
-		k := recentKey{by, look.kind, look.id}
-		before, there := r.calls.Get(k)
-		if !there || before.Event == c.Event || !overlap(before, *c) || !look.same(before, *c) {
-			continue
-		}
-		switch look.kind {
-		case 's':
-			if before.repeats != "" && before.repeats != c.Span {
+		alike, _ := r.calls.Get(recentKey{by, look.kind, look.id})
+		for _, before := range alike {
+			if before.Event == c.Event || !overlap(before, c) || !look.same(before, c) {
 				continue
 			}
-			before.repeats = c.Span
-			r.calls.Add(k, before)
-		case 'p':
-			c.repeats = before.Span
+			switch look.kind {
+			case 's':
+				if before.repeats != "" && before.repeats != c.Span {
+					continue
+				}
+				before.repeats = c.Span
+			case 'p':
+				c.repeats = before.Span
+			}
+			return before.Event
 		}
-		return before.Event
 	}
 	return uuid.Nil
 }
@@ -120,7 +126,7 @@ func spanKey(trace, span string) string {
 
 // overlap reports whether two reports may be of the same time and conversation. Ids alone don't say that: some servers
 // give every response the same.
-func overlap(a, b Call) bool {
+func overlap(a, b *Call) bool {
 	return !a.Begin.After(b.End.Add(slack)) && !b.Begin.After(a.End.Add(slack)) &&
 		(a.Conversation == "" || b.Conversation == "" || a.Conversation == b.Conversation)
 }
@@ -131,7 +137,7 @@ const samePrecise = 5 * time.Millisecond
 // sameResponse reports whether two reports are of one response. One instrumentation reports a response once, unless two
 // of its callbacks are active: then both have the same call id of its own, or the same times. Others that report the
 // same id from the same scope are of a server that gives every response one id.
-func sameResponse(a, b Call) bool {
+func sameResponse(a, b *Call) bool {
 	if a.Scope == b.Scope && (a.CallID == "" || a.CallID != b.CallID) &&
 		(a.Begin.Sub(b.Begin).Abs() > samePrecise || a.End.Sub(b.End).Abs() > samePrecise) {
 		return false
@@ -141,13 +147,13 @@ func sameResponse(a, b Call) bool {
 
 // addsNoTokens reports whether b adds no tokens to a. A second report that has tokens where the first has none is not
 // recognized, so that they are counted. Output may differ: some instrumentations add the counts of a stream's events.
-func addsNoTokens(a, b Call) bool {
+func addsNoTokens(a, b *Call) bool {
 	return a.Embedding == b.Embedding && (b.InputTokens < 0 || b.InputTokens == a.InputTokens) &&
 		(b.OutputTokens < 0 || a.OutputTokens >= 0)
 }
 
 // sameTool reports whether two reports are of one call of a tool.
-func sameTool(a, b Call) bool {
+func sameTool(a, b *Call) bool {
 	return a.ToolCall == b.ToolCall && (a.Tool == b.Tool || a.Tool == claudeMCP || b.Tool == claudeMCP)
 }
 
@@ -156,7 +162,7 @@ const claudeMCP = "mcp_tool"
 
 // sameNested reports whether a span and the span around it report one call: of a model with the same tokens, or the
 // second with none, or of a tool where one of them is MCP's.
-func sameNested(a, b Call) bool {
+func sameNested(a, b *Call) bool {
 	if a.Tool != "" || b.Tool != "" {
 		return a.Tool == b.Tool && (a.MCP || b.MCP) && (a.ToolCall == "" || b.ToolCall == "" ||
 			a.ToolCall == b.ToolCall)
@@ -210,8 +216,15 @@ func (r *Recent) Forget(by Reporter, c Call) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, k := range keys(by, c) {
-		if before, there := r.calls.Peek(k); there && before.Event == c.Event {
+		alike, there := r.calls.Peek(k)
+		if !there {
+			continue
+		}
+		alike = slices.DeleteFunc(slices.Clone(alike), func(b *Call) bool { return b.Event == c.Event })
+		if len(alike) == 0 {
 			r.calls.Remove(k)
+		} else {
+			r.calls.Add(k, alike)
 		}
 	}
 }

@@ -29,6 +29,9 @@ func TestReportsOfOneCallAreOneAndOthersApart(t *testing.T) {
 		"two instrumentations": {{model("1", "", "r", 5, 0), -1}, {of(model("2", "", "r", 5, 0), other), 0}},
 		"one id for all responses": {{model("1", "", "r", 5, 0), -1}, {model("2", "", "r", 5, 100*time.Millisecond),
 			-1}},
+		"a gateway and a client, one id for all responses": {{of(model("", "", "r", 5, 0), other), -1},
+			{of(model("", "", "r", 5, 3*time.Second), other), -1}, {model("1", "", "r", 5, 0), 0},
+			{model("2", "", "r", 5, 3*time.Second), 1}},
 		"two callbacks of one library": {{model("1", "", "r", 5, 0), -1}, {model("2", "", "r", 5, time.Millisecond),
 			0}},
 		"the second has tokens, the first none": {{model("1", "", "r", -1, 0), -1}, {of(model("2", "", "r", 5, 0),
@@ -57,7 +60,7 @@ func TestReportsOfOneCallAreOneAndOthersApart(t *testing.T) {
 			events := make([]uuid.UUID, len(reports))
 			for i, report := range reports {
 				c := report.call
-				if ids[c.Span] == uuid.Nil {
+				if ids[c.Span] == uuid.Nil || c.Span == "" {
 					ids[c.Span] = uuid.New()
 				}
 				c.Event = ids[c.Span]
