@@ -58,7 +58,7 @@ func TestImportRules(t *testing.T) {
 	forbid(imports, "kb", module+"/audit")
 	for _, pure := range []string{"ledger", "extract", "chunk", "embed", "parse", "redact", "spool", "blob", "fetch",
 		"disclosure", "server/httpwire", "strictjson", "toolrule", "mcpproxy",
-		"otel", "capture"} {
+		"otel", "capture", "pgtext"} {
 		forbid(own, pure, database...)
 	}
 	// Programs beside an agent start with each call: what they import must not know the database, nor decide alone.

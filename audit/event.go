@@ -5,7 +5,6 @@ package audit
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/konstruct/konstruct/pgtext"
 	"github.com/konstruct/konstruct/strictjson"
 )
 
@@ -130,7 +130,7 @@ func (e Event) check() (Event, error) {
 			return e, err
 		}
 	}
-	e.Input, e.Output = truncate(e.Input), truncate(e.Output)
+	e.Input, e.Output = pgtext.Cut(e.Input, MaxSummary), pgtext.Cut(e.Output, MaxSummary)
 	if e.Latency < 0 || e.Latency.Milliseconds() > math.MaxInt32 {
 		return e, &FieldError{"latency_ms", fmt.Sprintf("%v is not between 0 and %d ms", e.Latency, math.MaxInt32)}
 	}
@@ -161,20 +161,6 @@ func checkText(field, s string, limit int) error {
 		return &FieldError{field, fmt.Sprintf("is %d bytes long, the limit is %d", len(s), limit)}
 	}
 	return nil
-}
-
-// truncate shortens a summary beyond MaxSummary at a rune boundary, and appends a mark with its length in bytes and its
-// SHA-256.
-func truncate(s string) string {
-	if len(s) <= MaxSummary {
-		return s
-	}
-	mark := fmt.Sprintf("… [cut: %d bytes, sha256 %x]", len(s), sha256.Sum256([]byte(s)))
-	end := MaxSummary - len(mark)
-	for !utf8.RuneStart(s[end]) {
-		end--
-	}
-	return s[:end] + mark
 }
 
 // checkMetadata checks that metadata is a JSON object within its limits.

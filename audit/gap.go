@@ -17,6 +17,7 @@ import (
 
 	"github.com/konstruct/konstruct/blob"
 	"github.com/konstruct/konstruct/disclosure"
+	"github.com/konstruct/konstruct/pgtext"
 	"github.com/konstruct/konstruct/plural"
 	"github.com/konstruct/konstruct/tenantdb"
 )
@@ -145,7 +146,7 @@ func gapReason(why error) string {
 		return "the database can't be reached"
 	}
 	text, _ := disclosure.Reason(why)
-	return truncate(text)
+	return pgtext.Cut(text, MaxSummary)
 }
 
 // waiting returns how many events are missing in gaps that are not recorded yet, and how many were not logged since the

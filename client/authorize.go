@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/konstruct/konstruct/pgtext"
 	"github.com/konstruct/konstruct/toolrule"
 )
 
@@ -124,13 +125,13 @@ func (c *Client) ask(ctx context.Context, v *Verdict, d toolrule.Decision, call 
 	case a.Answered:
 		v.Allowed, v.Reason = a.Allowed, fmt.Sprintf("%s decided: %s", a.By, a.Decision)
 		v.Metadata[MetadataApproval], v.Metadata[MetadataApprovedBy] = toolrule.Deny, a.By
-		if v.Metadata[MetadataWords] = cut(a.Decision, maxName); a.Allowed {
+		if v.Metadata[MetadataWords] = pgtext.Cut(a.Decision, maxName); a.Allowed {
 			v.Metadata[MetadataApproval] = toolrule.Allow
 		}
 		return
 	case err != nil:
 		v.Reason = fmt.Sprintf("a person has to allow it, and nobody can be asked: %v (%s)", err, d.Reason)
-		v.Metadata[MetadataApproval], v.Metadata[MetadataWords] = "nobody", cut(err.Error(), maxName)
+		v.Metadata[MetadataApproval], v.Metadata[MetadataWords] = "nobody", pgtext.Cut(err.Error(), maxName)
 	default:
 		v.Reason = fmt.Sprintf("a person has to allow it, and nobody answered within %s (%s)", within, d.Reason)
 		v.Metadata[MetadataApproval] = "expired"
@@ -295,7 +296,7 @@ func (c *Client) escalationBody(q *Question) (map[string]any, error) {
 	for name, value := range map[string]string{"user_id": user, "reason": q.Reason, "question": q.Text, "to": q.To,
 		"conversation_id": q.ConversationID} {
 		if text, _ := storable(value); text != "" {
-			body[name] = cut(text, maxQuestion)
+			body[name] = pgtext.Cut(text, maxQuestion)
 		}
 	}
 	if agent != uuid.Nil {

@@ -5,16 +5,16 @@ package client
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/google/uuid"
+
+	"github.com/konstruct/konstruct/pgtext"
 )
 
 // Action types that this package's users write, beside those that package audit names.
@@ -145,7 +145,7 @@ func (e Event) encode(now time.Time) ([]byte, error) {
 	w.Metadata = raw
 	input, output := w.Input, w.Output
 	for limit := MaxText; ; limit /= 2 {
-		w.Input, w.Output = cut(input, limit), cut(output, limit)
+		w.Input, w.Output = pgtext.Cut(input, limit), pgtext.Cut(output, limit)
 		line, err := json.Marshal(w)
 		if err != nil || len(line) <= maxLine {
 			return line, err
@@ -155,7 +155,7 @@ func (e Event) encode(now time.Time) ([]byte, error) {
 
 // storable returns a text that PostgreSQL holds: NUL is shown as U+2400, and what is not UTF-8 as U+FFFD.
 func storable(s string) (text string, changed bool) {
-	if utf8.ValidString(s) && strings.IndexByte(s, 0) < 0 {
+	if pgtext.Holds(s) {
 		return s, false
 	}
 	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\u2400"), true
@@ -205,19 +205,6 @@ func withoutNUL(v any) any {
 		}
 	}
 	return v
-}
-
-// cut shortens a text beyond a limit in bytes at a rune's boundary, with a mark of its length and its SHA-256.
-func cut(s string, limit int) string {
-	if len(s) <= limit {
-		return s
-	}
-	mark := fmt.Sprintf("… [cut: %d bytes, sha256 %x]", len(s), sha256.Sum256([]byte(s)))
-	end := limit - len(mark)
-	for !utf8.RuneStart(s[end]) {
-		end--
-	}
-	return s[:end] + mark
 }
 
 // errTooLarge is returned for events that don't fit a file of the spool.

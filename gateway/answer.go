@@ -3,6 +3,8 @@ package gateway
 import (
 	"encoding/json"
 	"strings"
+
+	"github.com/konstruct/konstruct/pgtext"
 )
 
 // Limits on what is kept of a response, for its event.
@@ -170,7 +172,7 @@ func (a *answer) reasons() (all []string) {
 		if reason == "" {
 			reason = "error"
 		}
-		reason, _ = clean(bounded(reason, maxToolName))
+		reason, _ = clean(pgtext.Head(reason, maxToolName))
 		all = append(all, reason)
 	}
 	return all
@@ -193,6 +195,6 @@ func (a *answer) readError(raw json.RawMessage) {
 	if a.errorType == "" {
 		a.errorType = "error"
 	}
-	a.errorType, _ = clean(bounded(a.errorType, maxToolName))
-	a.errorText, _ = clean(bounded(e.Message, maxError))
+	a.errorType, _ = clean(pgtext.Head(a.errorType, maxToolName))
+	a.errorText, _ = clean(pgtext.Head(e.Message, maxError))
 }

@@ -1,6 +1,10 @@
 package gateway
 
-import "encoding/json"
+import (
+	"encoding/json"
+
+	"github.com/konstruct/konstruct/pgtext"
+)
 
 // messageEvents are the members of events of Anthropic's Messages API.
 func messageEvents() []member {
@@ -21,8 +25,8 @@ type wireBlock struct {
 
 // readMessageBody reads a whole message of Anthropic's.
 func readMessageBody(a *answer, s *scanner) {
-	a.id, _ = clean(bounded(s.text("", "id"), maxName))
-	a.model, _ = clean(bounded(s.text("", "model"), maxName))
+	a.id, _ = clean(pgtext.Head(s.text("", "id"), maxName))
+	a.model, _ = clean(pgtext.Head(s.text("", "model"), maxName))
 	a.usage.add(Anthropic, s.get("usage"))
 	a.readError(s.get("error"))
 	for i, raw := range elements(s.get("content")) {
@@ -63,8 +67,8 @@ func readMessageEvent(a *answer, name string, s *scanner) (last bool) {
 	_ = json.Unmarshal(s.get("index"), &index)
 	switch kind {
 	case "message_start":
-		a.id, _ = clean(bounded(s.text("message", "id"), maxName))
-		a.model, _ = clean(bounded(s.text("message", "model"), maxName))
+		a.id, _ = clean(pgtext.Head(s.text("message", "id"), maxName))
+		a.model, _ = clean(pgtext.Head(s.text("message", "model"), maxName))
 		a.usage.add(Anthropic, s.value("message", "usage"))
 		a.usage.hasOutput = false // what it says of the output is not the output's
 		a.choice(0)

@@ -3,9 +3,9 @@ package gateway
 import (
 	"bytes"
 	"encoding/json"
-	"strings"
 	"unicode/utf8"
 
+	"github.com/konstruct/konstruct/pgtext"
 	"github.com/konstruct/konstruct/strictjson"
 )
 
@@ -58,8 +58,5 @@ func depth(raw []byte) (most int) {
 
 // clean replaces what PostgreSQL's text can't hold, bytes that are no UTF-8 and NUL, and reports whether there was any.
 func clean(s string) (string, bool) {
-	if utf8.ValidString(s) && strings.IndexByte(s, 0) < 0 {
-		return s, false
-	}
-	return strings.ReplaceAll(strings.ToValidUTF8(s, "\ufffd"), "\x00", "\ufffd"), true
+	return pgtext.Clean(s), !pgtext.Holds(s)
 }

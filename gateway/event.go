@@ -15,6 +15,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/konstruct/konstruct/audit"
+	"github.com/konstruct/konstruct/pgtext"
 )
 
 // Metadata that the gateway adds to the conventions' names. Only the service writes them.
@@ -88,7 +89,7 @@ func (x *exchange) write(ctx context.Context, m audit.Metadata, output string) e
 	raw = []byte(x.withoutKeys(string(raw)))
 	output = x.withoutKeys(output)
 	prompt, _ := clean(x.withoutKeys(x.q.prompt))
-	user, _ := clean(bounded(x.ctx.user, audit.MaxName))
+	user, _ := clean(pgtext.Head(x.ctx.user, audit.MaxName))
 	e := audit.Event{AgentID: x.call.Caller.Agent, UserID: user, Action: audit.ActionLLMCall, Input: prompt,
 		Output: output, Latency: x.took, Metadata: raw}
 	id, err := x.g.trail.Log(ctx, x.call.Caller.Tenant, e.OfService())
@@ -193,8 +194,7 @@ func (x *exchange) output(m audit.Metadata) string {
 }
 
 func cleaned(s string) string {
-	s, _ = clean(s)
-	return s
+	return pgtext.Clean(s)
 }
 
 // recordBudget records what the call counts for budgets, and where the vendor did not tell all tokens.

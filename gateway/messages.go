@@ -4,7 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"strings"
-	"unicode/utf8"
+
+	"github.com/konstruct/konstruct/pgtext"
 )
 
 // message is a message as the GenAI conventions have it (gen_ai.input.messages, gen_ai.output.messages).
@@ -191,9 +192,9 @@ func imagePart(w *wireItem) part {
 		return part{Type: "file", Modality: "image", FileID: w.FileID}
 	case strings.HasPrefix(at, "data:"):
 		kind, _, _ := strings.Cut(strings.TrimPrefix(at, "data:"), ";")
-		return part{Type: "blob", Modality: "image", MIMEType: bounded(kind, 100), Content: notRecorded}
+		return part{Type: "blob", Modality: "image", MIMEType: pgtext.Head(kind, 100), Content: notRecorded}
 	}
-	return part{Type: "uri", Modality: "image", URI: bounded(at, 8<<10)}
+	return part{Type: "uri", Modality: "image", URI: pgtext.Head(at, 8<<10)}
 }
 
 // parts converts content, which is a text or a list of parts.
@@ -305,15 +306,4 @@ func arguments(text string) any {
 		return json.RawMessage(trimmed)
 	}
 	return text
-}
-
-// bounded shortens a text to so many bytes, between two characters.
-func bounded(s string, limit int) string {
-	if len(s) <= limit {
-		return s
-	}
-	for limit > 0 && !utf8.RuneStart(s[limit]) {
-		limit--
-	}
-	return s[:limit]
 }

@@ -2,6 +2,8 @@ package gateway
 
 import (
 	"encoding/json"
+
+	"github.com/konstruct/konstruct/pgtext"
 )
 
 // dialect is how the responses of an operation are read.
@@ -61,7 +63,7 @@ func (a *answer) readHead(outer string, s *scanner) {
 		to   *string
 		name string
 	}{{&a.id, "id"}, {&a.model, "model"}, {&a.tier, "service_tier"}, {&a.fingerprint, "system_fingerprint"}} {
-		if v, _ := clean(bounded(s.text(outer, f.name), maxName)); v != "" {
+		if v, _ := clean(pgtext.Head(s.text(outer, f.name), maxName)); v != "" {
 			*f.to = v
 		}
 	}
@@ -132,7 +134,7 @@ func (a *answer) readToolCall(c *choice, w *wireToolCall) {
 	if w.ID != "" {
 		p.id = w.ID
 	}
-	p.name = bounded(p.name+w.Function.Name+w.Custom.Name, maxName)
+	p.name = pgtext.Head(p.name+w.Function.Name+w.Custom.Name, maxName)
 	a.add(p, w.Function.Arguments)
 	a.add(p, w.Custom.Input)
 }

@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/konstruct/konstruct/audit"
+	"github.com/konstruct/konstruct/pgtext"
 )
 
 // Limits on what is recorded of a request, in bytes. The trail cuts a summary that is longer than audit.MaxSummary.
@@ -152,7 +153,7 @@ func (q *request) readParameters(o Operation, s *scanner) {
 	}
 	if len(stops) > 0 && len(stops) <= 16 {
 		for i := range stops {
-			stops[i], _ = clean(bounded(stops[i], audit.MaxName))
+			stops[i], _ = clean(pgtext.Head(stops[i], audit.MaxName))
 		}
 		m["gen_ai.request.stop_sequences"] = stops
 	}
@@ -209,8 +210,8 @@ func toolNames(raw json.RawMessage) (all []toolDefinition) {
 		if d.Type == "" {
 			d.Type = "function"
 		}
-		d.Type, _ = clean(bounded(d.Type, maxToolName))
-		d.Name, _ = clean(bounded(d.Name, maxToolName))
+		d.Type, _ = clean(pgtext.Head(d.Type, maxToolName))
+		d.Name, _ = clean(pgtext.Head(d.Name, maxToolName))
 		all = append(all, d)
 	}
 	return all
@@ -266,7 +267,7 @@ func cut(s string, limit int) string {
 	if len(s) <= limit {
 		return s
 	}
-	return bounded(s, limit) + fmt.Sprintf("… [cut: %d bytes]", len(s))
+	return pgtext.Head(s, limit) + fmt.Sprintf("… [cut: %d bytes]", len(s))
 }
 
 // isText reports whether a message is one text of a user.
@@ -307,7 +308,7 @@ func systemParts(raw json.RawMessage) (all []part) {
 		if p.Type != textPart || size >= maxSystem {
 			continue
 		}
-		p.Content, _ = clean(bounded(p.Content, maxSystem-size))
+		p.Content, _ = clean(pgtext.Head(p.Content, maxSystem-size))
 		size += len(p.Content)
 		all = append(all, p)
 	}
@@ -346,7 +347,7 @@ func (m *message) size() (n int) {
 // shorten cuts a message's texts to so many bytes together, with a mark, and replaces what can't be stored.
 func (m *message) shorten(limit int) {
 	size := 0
-	m.Role, _ = clean(bounded(m.Role, maxToolName))
+	m.Role, _ = clean(pgtext.Head(m.Role, maxToolName))
 	m.Parts = m.Parts[:min(len(m.Parts), maxParts)]
 	for i := range m.Parts {
 		p := &m.Parts[i]

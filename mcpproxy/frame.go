@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/konstruct/konstruct/pgtext"
 )
 
 // MaxFrame is the largest frame in bytes that is held in memory and read whole. A longer one from a client is refused;
@@ -336,7 +338,7 @@ func storable(field, s string, limit int) error {
 		return &frameError{codeParams, field + ": it is missing or no text"}
 	case len(s) > limit:
 		return &frameError{codeParams, fmt.Sprintf("%s: %d bytes long, the limit is %d", field, len(s), limit)}
-	case strings.IndexByte(s, 0) >= 0 || !utf8.ValidString(s):
+	case !pgtext.Holds(s):
 		return &frameError{codeParams, field + ": it is not UTF-8 without NUL"}
 	}
 	return nil

@@ -13,6 +13,8 @@ import (
 	"unicode/utf8"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
+
+	"github.com/konstruct/konstruct/pgtext"
 )
 
 // Limits on what one record may bring. What exceeds them is cut, with a mark that has its size and hash.
@@ -49,12 +51,10 @@ func cleanName(s string) (name string, altered bool) {
 	if strings.HasPrefix(name, reservedNames) {
 		name = "_" + name
 	}
-	if !storable(name) {
-		name = storableText(name)
-	}
+	name = pgtext.Clean(name)
 	if len(name) > maxKey {
 		sum := sha256.Sum256([]byte(name))
-		name = fmt.Sprintf("%s…%x", name[:runeStart(name, maxKey-20)], sum[:8])
+		name = fmt.Sprintf("%s…%x", pgtext.Head(name, maxKey-20), sum[:8])
 	}
 	return name, name != s
 }
@@ -73,22 +73,9 @@ func byLength(a, b string) int {
 // text writes a text, cut to maxText.
 func (e *encoder) text(s string) {
 	if len(s) > e.maxText {
-		s = cut(s, e.maxText)
+		s = pgtext.Head(s, e.maxText) + pgtext.Mark(s)
 	}
 	e.quote(s)
-}
-
-// cut shortens a text to most bytes and a mark with its length in bytes and its SHA-256.
-func cut(s string, most int) string {
-	return fmt.Sprintf("%s… [cut: %d bytes, sha256 %x]", s[:runeStart(s, most)], len(s), sha256.Sum256([]byte(s)))
-}
-
-// runeStart returns the last start of a rune at or before i.
-func runeStart(s string, i int) int {
-	for i > 0 && !utf8.RuneStart(s[i]) {
-		i--
-	}
-	return i
 }
 
 const hexDigits = "0123456789abcdef"
@@ -256,7 +243,7 @@ func (e *encoder) any(v any, level int) {
 		e.float(v)
 	case json.Number:
 		if f, err := v.Float64(); err != nil || len(v) > maxNumber || f == 0 && v != "0" && v != "0.0" {
-			e.quote(cut(string(v), min(len(v), maxNumber)))
+			e.quote(pgtext.Head(string(v), maxNumber) + pgtext.Mark(string(v)))
 			return
 		}
 		e.buf = append(e.buf, v...)

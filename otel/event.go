@@ -11,6 +11,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/ptrace"
 
 	"github.com/konstruct/konstruct/audit"
+	"github.com/konstruct/konstruct/pgtext"
 )
 
 // mapSpan maps one span.
@@ -51,12 +52,9 @@ func mapSpan(s ptrace.Span, from *origin, o Options) Mapped {
 	r.status(s, events)
 	r.addSpanEvents(events)
 	r.addLinks(s.Links())
-	for name, n := range map[string]uint32{"otel.dropped_attributes_count": s.DroppedAttributesCount(),
-		"otel.dropped_events_count": s.DroppedEventsCount(), "otel.dropped_links_count": s.DroppedLinksCount()} {
-		if n > 0 {
-			r.addCount(name, int64(n))
-		}
-	}
+	r.addDropped("otel.dropped_attributes_count", s.DroppedAttributesCount())
+	r.addDropped("otel.dropped_events_count", s.DroppedEventsCount())
+	r.addDropped("otel.dropped_links_count", s.DroppedLinksCount())
 	call := Call{Trace: hexOf(s.TraceID()), Span: hexOf(s.SpanID()), Parent: hexOf(s.ParentSpanID())}
 	if !s.TraceID().IsEmpty() && !s.SpanID().IsEmpty() {
 		e.ID = SpanEventID(s.TraceID(), s.SpanID(), o.Agent)
@@ -121,6 +119,13 @@ func latency(s ptrace.Span) time.Duration {
 		return 0
 	}
 	return took
+}
+
+// addDropped adds how many of something the SDK left out, if any.
+func (r *record) addDropped(name string, n uint32) {
+	if n > 0 {
+		r.addCount(name, int64(n))
+	}
 }
 
 func (r *record) addTime(name string, t pcommon.Timestamp) {
@@ -249,9 +254,9 @@ func hexOf[T interface {
 // addFields adds the fields that have a name of their own.
 func (r *record) addFields(e *audit.Event, o Options) {
 	r.finishReasons()
-	if e.UserID = r.fieldText(user); len(e.UserID) > audit.MaxName || !storable(e.UserID) {
-		if e.UserID = storableText(e.UserID); len(e.UserID) > audit.MaxName {
-			e.UserID = cut(e.UserID, audit.MaxName-150)
+	if e.UserID = r.fieldText(user); len(e.UserID) > audit.MaxName || !pgtext.Holds(e.UserID) {
+		if e.UserID = pgtext.Clean(e.UserID); len(e.UserID) > audit.MaxName {
+			e.UserID = pgtext.Head(e.UserID, audit.MaxName-150) + pgtext.Mark(e.UserID)
 		}
 		r.note("user_id")
 	}

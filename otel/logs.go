@@ -77,9 +77,7 @@ func mapLog(l plog.LogRecord, from *origin, o Options, seen map[uuid.UUID]int) M
 	} else if l.SeverityNumber() != 0 {
 		r.addText("log.severity", strings.ToUpper(l.SeverityNumber().String()))
 	}
-	if n := l.DroppedAttributesCount(); n > 0 {
-		r.addCount("otel.dropped_attributes_count", int64(n))
-	}
+	r.addDropped("otel.dropped_attributes_count", l.DroppedAttributesCount())
 	mapped := r.finish(e, call, o)
 	if name != detailsEvent {
 		n := seen[mapped.Event.ID]

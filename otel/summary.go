@@ -2,9 +2,9 @@ package otel
 
 import (
 	"strings"
-	"unicode/utf8"
 
 	"github.com/konstruct/konstruct/audit"
+	"github.com/konstruct/konstruct/pgtext"
 )
 
 // summaries sets what went in and what came out, and adds messages in the shape of the conventions.
@@ -46,11 +46,13 @@ func (r *record) summaries(e *audit.Event) {
 	for _, f := range []field{input, output, toolArguments, toolResult, inputMessages, outputMessages} {
 		r.restore(f)
 	}
-	for name, text := range map[string]*string{"input_summary": &e.Input, "output_summary": &e.Output} {
-		if !storable(*text) {
-			*text = storableText(*text)
-			r.note(name)
-		}
+	if !pgtext.Holds(e.Input) {
+		e.Input = pgtext.Clean(e.Input)
+		r.note("input_summary")
+	}
+	if !pgtext.Holds(e.Output) {
+		e.Output = pgtext.Clean(e.Output)
+		r.note("output_summary")
 	}
 }
 
@@ -200,12 +202,4 @@ func (r *record) finishReasons() {
 	if len(all) > 0 {
 		r.add(canonical[finishReasons], func(e *encoder) { e.any(all, 0) })
 	}
-}
-
-// storable reports whether PostgreSQL's text can hold s.
-func storable(s string) bool { return utf8.ValidString(s) && strings.IndexByte(s, 0) < 0 }
-
-// storableText returns a text with U+FFFD for what PostgreSQL can't hold.
-func storableText(s string) string {
-	return strings.ReplaceAll(strings.ToValidUTF8(s, "\ufffd"), "\x00", "\ufffd")
 }
