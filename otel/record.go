@@ -62,10 +62,14 @@ func (r *record) fill(at place, name string, v pcommon.Value) {
 		r.rest = append(r.rest, attribute{name, v})
 		return
 	}
+	counts := f != cost && slices.Contains(usageFields, f)
 	switch {
-	case r.ranks[f] > 0 && slices.Contains(usageFields, f) && f != cost && r.number(f) < 0 && count(v) >= 0:
-		r.rest = append(r.rest, attribute{r.named[f], r.slots[f]}) // a count counts before what is none
 	case r.ranks[f] == 0:
+	case counts && r.number(f) < 0 && count(v) >= 0: // a count counts before what is none, whichever came first
+		r.rest = append(r.rest, attribute{r.named[f], r.slots[f]})
+	case counts && r.number(f) >= 0 && count(v) < 0:
+		r.rest = append(r.rest, attribute{name, v})
+		return
 	case r.slots[f].AsString() == v.AsString():
 		return
 	case r.ranks[f] <= at.rank+1:
