@@ -95,7 +95,7 @@ func (r *record) finish(e audit.Event, call Call, o Options) Mapped {
 	call.Conversation = r.fieldText(conversation)
 	call.Scope, call.CallID = r.from.scopeName, r.text("litellm.call_id")
 	call.Event, call.Begin, call.End = e.ID, e.At, e.At.Add(e.Latency)
-	return Mapped{Event: e.OfService(), Call: call}
+	return Mapped{Event: e.OfService().Encoded(), Call: call}
 }
 
 // at returns when a record happened: its start, or its end if it has none. Times that no calendar of ours has are left

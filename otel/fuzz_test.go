@@ -1,6 +1,7 @@
 package otel_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"iter"
 	"os"
@@ -9,7 +10,9 @@ import (
 	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
+	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/plog/plogotlp"
+	"go.opentelemetry.io/collector/pdata/ptrace"
 	"go.opentelemetry.io/collector/pdata/ptrace/ptraceotlp"
 
 	"github.com/konstruct/konstruct/audit"
@@ -56,6 +59,9 @@ func storable(t *testing.T, once, again iter.Seq[otel.Mapped]) {
 		if len(e.UserID) > audit.MaxName || len(e.Metadata) > audit.MaxMetadata || !json.Valid(e.Metadata) {
 			t.Fatalf("a user of %d bytes, metadata of %d: %.300q", len(e.UserID), len(e.Metadata), e.Metadata)
 		}
+		if n := nesting(e.Metadata); n > audit.MaxMetadataDepth-1 { // details have it one level deeper
+			t.Errorf("metadata is nested %d deep", n)
+		}
 		if err := strictjson.CheckDuplicates(e.Metadata); err != nil {
 			t.Error(err)
 		}
@@ -77,6 +83,41 @@ func storable(t *testing.T, once, again iter.Seq[otel.Mapped]) {
 		}
 		i++
 	}
+}
+
+// nesting returns how deep valid JSON is nested.
+func nesting(raw []byte) (deepest int) {
+	d, depth := json.NewDecoder(bytes.NewReader(raw)), 0
+	for {
+		token, err := d.Token()
+		if err != nil {
+			return deepest
+		}
+		switch token {
+		case json.Delim('{'), json.Delim('['):
+			depth++
+			deepest = max(deepest, depth)
+		case json.Delim('}'), json.Delim(']'):
+			depth--
+		}
+	}
+}
+
+// TestTheDeepestMetadataIsTaken nests values where they are deepest already: in an attribute of a span's event.
+func TestTheDeepestMetadataIsTaken(t *testing.T) {
+	traces := ptrace.NewTraces()
+	s := traces.ResourceSpans().AppendEmpty().ScopeSpans().AppendEmpty().Spans().AppendEmpty()
+	s.Attributes().PutStr("gen_ai.operation.name", "chat")
+	s.Attributes().PutStr("gen_ai.output.messages", `[{"role":"assistant","parts":[{"type":"x","y":`+
+		strings.Repeat("[", 200)+strings.Repeat("]", 200)+`}]}]`)
+	for _, m := range []pcommon.Map{s.Attributes(), s.Events().AppendEmpty().Attributes()} {
+		at := m.PutEmptyMap("deep")
+		for range 60 {
+			at = at.PutEmptySlice("list").AppendEmpty().SetEmptyMap()
+		}
+	}
+	o := otel.Options{}
+	storable(t, otel.Spans(traces, o), otel.Spans(traces, o))
 }
 
 // FuzzSpans maps whatever decodes as an export of spans.
