@@ -30,12 +30,9 @@ type captureFlags struct {
 func (f captureFlags) openClient(a *app, program string, logger *slog.Logger) (*client.Client, error) {
 	c := client.Config{URL: f.URL, Key: f.Key, SpoolDir: f.CaptureDir, RulesFile: f.Rules, AgentID: f.Agent,
 		UserID: f.User, UserAgent: program, Logger: logger, FailClosed: f.WhenUnwritable == "fail"}
-	if f.KeyFile != "" && f.Key == "" {
-		raw, err := readSmallFile(f.KeyFile, maxConfig)
-		if err != nil {
-			return nil, coded{fmt.Errorf("KONSTRUCT_KEY_FILE: %w", err), exitUsage}
-		}
-		c.Key = strings.TrimSpace(string(raw))
+	var err error
+	if c.Key, err = serviceKey(f.Key, f.KeyFile); err != nil {
+		return nil, err
 	}
 	if a.RedactKeyFile != "" {
 		raw, err := readSmallFile(a.RedactKeyFile, maxKey)
@@ -44,7 +41,6 @@ func (f captureFlags) openClient(a *app, program string, logger *slog.Logger) (*
 		}
 		c.RedactKey = raw
 	}
-	var err error
 	if c.SpoolDir == "" {
 		if c.SpoolDir, err = captureDir(); err != nil {
 			return nil, coded{fmt.Errorf("KONSTRUCT_CAPTURE_DIR: %w", err), exitUsage}
@@ -55,6 +51,18 @@ func (f captureFlags) openClient(a *app, program string, logger *slog.Logger) (*
 		return nil, coded{err, exitUsage}
 	}
 	return k, nil
+}
+
+// serviceKey returns a service's key: as it is given, or its file's.
+func serviceKey(key, file string) (string, error) {
+	if key != "" || file == "" {
+		return key, nil
+	}
+	raw, err := readSmallFile(file, maxConfig)
+	if err != nil {
+		return "", coded{fmt.Errorf("KONSTRUCT_KEY_FILE: %w", err), exitUsage}
+	}
+	return strings.TrimSpace(string(raw)), nil
 }
 
 // captureDir is where events wait by default: state of the user's programs (XDG Base Directory).

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/konstruct/konstruct/capture"
@@ -40,12 +39,9 @@ const captureTime = time.Minute
 
 // Run tries each way and prints what landed.
 func (c captureDoctorCmd) Run(ctx context.Context, a *app) error {
-	if c.KeyFile != "" && c.Key == "" {
-		raw, err := readSmallFile(c.KeyFile, maxConfig)
-		if err != nil {
-			return coded{fmt.Errorf("KONSTRUCT_KEY_FILE: %w", err), exitUsage}
-		}
-		c.Key = strings.TrimSpace(string(raw))
+	var err error
+	if c.Key, err = serviceKey(c.Key, c.KeyFile); err != nil {
+		return err
 	}
 	if c.Key == "" {
 		return coded{errors.New("which key? set KONSTRUCT_KEY or --key (konstruct key create makes one)"), exitUsage}
@@ -63,7 +59,7 @@ func (c captureDoctorCmd) Run(ctx context.Context, a *app) error {
 			failed++
 		}
 	}
-	err := printTable(a, checks, []string{"", "WAY", "WHAT LANDED", "TRACE"}, func(c capture.Check) []string {
+	err = printTable(a, checks, []string{"", "WAY", "WHAT LANDED", "TRACE"}, func(c capture.Check) []string {
 		mark := a.green("✓")
 		switch {
 		case c.Unset:
