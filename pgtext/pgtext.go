@@ -1,5 +1,5 @@
-// Package pgtext makes texts such as PostgreSQL's text type holds: UTF-8 without NUL, and no longer than a limit, with a
-// mark that says what was cut. It knows nothing else of ours.
+// Package pgtext makes texts such as PostgreSQL's text type holds: UTF-8 without NUL, and no longer than a limit, with
+// a mark that says what was cut. It knows nothing else of ours.
 package pgtext
 
 import (
