@@ -126,6 +126,8 @@ func (e *encoder) quote(s string) {
 	e.buf = append(append(e.buf, s[from:]...), '"')
 }
 
+func (e *encoder) integer(n int64) { e.buf = strconv.AppendInt(e.buf, n, 10) }
+
 func (e *encoder) unsigned(n uint64) { e.buf = strconv.AppendUint(e.buf, n, 10) }
 
 // float writes a number; JSON has neither NaN nor infinity, which become text.
@@ -192,7 +194,8 @@ func (e *encoder) value(v pcommon.Value, level int) {
 func (e *encoder) attributes(m pcommon.Map, most int) { e.object(m, most, 0) }
 
 func (e *encoder) object(m pcommon.Map, most, level int) {
-	all := make([]attribute, 0, min(m.Len(), most))
+	var few [12]attribute
+	all := few[:0]
 	for name, v := range m.All() {
 		if len(all) == most {
 			e.altered = true // the rest is not written
@@ -264,7 +267,8 @@ func (e *encoder) any(v any, level int) {
 		e.buf = append(e.buf, ']')
 	case map[string]any:
 		e.buf = append(e.buf, '{')
-		names := make([][2]string, 0, len(v)) // as written, and as sent
+		var few [12][2]string
+		names := few[:0] // as written, and as sent
 		for name := range v {
 			clean, altered := cleanName(name)
 			e.altered = e.altered || altered

@@ -14,17 +14,23 @@ import (
 	"github.com/konstruct/konstruct/pgtext"
 )
 
-// mapSpan maps one span.
-func mapSpan(s ptrace.Span, from *origin, o Options) Mapped {
-	r := &record{from: from, name: s.Name()}
+// span maps one span.
+func (r *record) span(s ptrace.Span, from *origin, o Options) Mapped {
+	return bounded(func(b bound) (Mapped, bool) {
+		r.begin(from, s.Name(), b)
+		return r.mapSpan(s, o)
+	})
+}
+
+func (r *record) mapSpan(s ptrace.Span, o Options) (m Mapped, fits bool) {
 	r.read(s.Attributes())
 	if r.text("logfire.span_type") == "pending_span" { // announces a span that comes when it ends
-		return Mapped{Dropped: true}
+		return Mapped{Dropped: true}, true
 	}
 	action := r.kind()
 	if action == "" {
 		if !o.KeepOther {
-			return Mapped{Dropped: true}
+			return Mapped{Dropped: true}, true
 		}
 		action = ActionSpan
 	}
@@ -62,8 +68,9 @@ func mapSpan(s ptrace.Span, from *origin, o Options) Mapped {
 	return r.finish(e, call, o)
 }
 
-// finish makes the event of what the record says. An event without an id gets one from its content.
-func (r *record) finish(e audit.Event, call Call, o Options) Mapped {
+// finish makes the event of what the record says. An event without an id gets one from its content. It reports false if
+// the metadata does not fit the record's bound.
+func (r *record) finish(e audit.Event, call Call, o Options) (m Mapped, fits bool) {
 	used := r.tokens()
 	isCall := e.Action == audit.ActionLLMCall
 	r.readClaudeSession()
@@ -86,7 +93,9 @@ func (r *record) finish(e audit.Event, call Call, o Options) Mapped {
 	call.Reportable = isCall || e.Action == audit.ActionToolCall
 	r.addOrigin()
 	r.addRest()
-	e.Metadata = r.metadata()
+	if e.Metadata, fits = r.metadata(); !fits {
+		return Mapped{}, false
+	}
 	if e.ID == uuid.Nil {
 		e.ID = derived([]byte("konstruct otel content"), o.Agent[:], []byte(e.Action), []byte(e.Input),
 			[]byte(e.Output),
@@ -95,7 +104,7 @@ func (r *record) finish(e audit.Event, call Call, o Options) Mapped {
 	call.Conversation = r.fieldText(conversation)
 	call.Scope, call.CallID = r.from.scopeName, r.text("litellm.call_id")
 	call.Event, call.Begin, call.End = e.ID, e.At, e.At.Add(e.Latency)
-	return Mapped{Event: e.OfService().Encoded(), Call: call}
+	return Mapped{Event: e.OfService().Encoded(), Call: call}, true
 }
 
 // at returns when a record happened: its start, or its end if it has none. Times that no calendar of ours has are left
@@ -279,9 +288,19 @@ func (r *record) addFields(e *audit.Event, o Options) {
 
 // addRest adds the attributes of no field, after all names that the mapping writes itself.
 func (r *record) addRest() {
-	taken := make(map[string]bool, len(r.members)+len(r.rest))
-	for _, m := range r.members {
-		taken[m.name] = true
+	var taken map[string]struct{}
+	if len(r.rest) > 16 {
+		taken = make(map[string]struct{}, len(r.members)+len(r.rest))
+		for _, m := range r.members {
+			taken[m.name] = struct{}{}
+		}
+	}
+	isTaken := func(name string) bool {
+		if taken == nil {
+			return slices.ContainsFunc(r.members, func(m member) bool { return m.name == name })
+		}
+		_, is := taken[name]
+		return is
 	}
 	for _, a := range r.rest {
 		name, altered := cleanName(a.name)
@@ -289,24 +308,29 @@ func (r *record) addRest() {
 			name = "_" + name
 			altered = true
 		}
-		for taken[name] && len(name) < 2*maxKey {
+		for isTaken(name) && len(name) < 2*maxKey {
 			name = "_" + name
 		}
-		if taken[name] {
+		if isTaken(name) {
 			r.note(name)
 			continue
 		}
-		if taken[name] = true; altered {
+		if !r.add(name, func(e *encoder) { e.value(a.value, 0) }) {
+			r.skipped++
+			continue
+		}
+		if altered {
 			r.note(name)
 		}
-		r.add(name, func(e *encoder) { e.value(a.value, 0) })
+		if taken != nil {
+			taken[name] = struct{}{}
+		}
 	}
 	for prefix, v := range r.lists { // lists that no message was made of
 		r.add(prefix, func(e *encoder) { e.any(lined(v), 0) })
 	}
 	if r.skipped > 0 {
 		r.note("")
-		r.addCount("konstruct.omitted_attributes", int64(r.skipped))
 	}
 }
 
@@ -401,12 +425,4 @@ func (r *record) addOrigin() {
 	if len(r.from.resourceJSON) > 2 {
 		r.add("otel.resource", func(e *encoder) { e.buf = append(e.buf, r.from.resourceJSON...) })
 	}
-}
-
-// note remembers that a name's value differs from what was sent.
-func (r *record) note(name string) {
-	if r.notes == nil {
-		r.notes = map[string]struct{}{}
-	}
-	r.notes[name] = struct{}{}
 }

@@ -15,10 +15,26 @@ import (
 // detailsEvent is the log record that reports a whole call: it stands beside the call's span, or without one.
 const detailsEvent = "gen_ai.client.inference.operation.details"
 
-// mapLog maps one log record.
-func mapLog(l plog.LogRecord, from *origin, o Options, seen map[uuid.UUID]int) Mapped {
+// log maps one log record. seen counts the events of the export whose id follows from their content.
+func (r *record) log(l plog.LogRecord, from *origin, o Options, seen map[uuid.UUID]int) Mapped {
 	name := eventName(l)
-	r := &record{from: from, name: name}
+	m := bounded(func(b bound) (Mapped, bool) {
+		r.begin(from, name, b)
+		return r.mapLog(l, o)
+	})
+	if m.Dropped || name == detailsEvent {
+		return m
+	}
+	n := seen[m.Event.ID]
+	seen[m.Event.ID]++
+	if n > 0 { // equal in all, and sent as two: the second stands for itself
+		m.Event.ID = derived([]byte("konstruct otel repeated"), m.Event.ID[:], []byte{byte(n), byte(n >> 8)})
+	}
+	return m
+}
+
+func (r *record) mapLog(l plog.LogRecord, o Options) (m Mapped, fits bool) {
+	from, name := r.from, r.name
 	e := audit.Event{At: at(l.Timestamp(), l.ObservedTimestamp())}
 	call := Call{Trace: hexOf(l.TraceID()), Span: hexOf(l.SpanID())}
 	r.addText("trace_id", call.Trace)
@@ -30,7 +46,7 @@ func mapLog(l plog.LogRecord, from *origin, o Options, seen map[uuid.UUID]int) M
 		}
 		r.read(l.Attributes())
 		if !r.answered() {
-			return Mapped{Dropped: true} // the request of a call that is reported when it ends
+			return Mapped{Dropped: true}, true // the request of a call that is reported when it ends
 		}
 		if from.scopeName == geminiScope {
 			e.Action = ActionDetails
@@ -64,11 +80,11 @@ func mapLog(l plog.LogRecord, from *origin, o Options, seen map[uuid.UUID]int) M
 		case o.KeepOther:
 			e.Action = ActionLog
 		default:
-			return Mapped{Dropped: true}
+			return Mapped{Dropped: true}, true
 		}
 	}
 	if e.Action == "" {
-		return Mapped{Dropped: true}
+		return Mapped{Dropped: true}, true
 	}
 	r.addTime("time_unix_nano", l.Timestamp())
 	r.addTime("observed_time_unix_nano", l.ObservedTimestamp())
@@ -78,16 +94,7 @@ func mapLog(l plog.LogRecord, from *origin, o Options, seen map[uuid.UUID]int) M
 		r.addText("log.severity", strings.ToUpper(l.SeverityNumber().String()))
 	}
 	r.addDropped("otel.dropped_attributes_count", l.DroppedAttributesCount())
-	mapped := r.finish(e, call, o)
-	if name != detailsEvent {
-		n := seen[mapped.Event.ID]
-		seen[mapped.Event.ID]++
-		if n > 0 { // equal in all, and sent as two: the second stands for itself
-			mapped.Event.ID = derived([]byte("konstruct otel repeated"), mapped.Event.ID[:], []byte{byte(n),
-				byte(n >> 8)})
-		}
-	}
-	return mapped
+	return r.finish(e, call, o)
 }
 
 // answered reports whether a call has an answer or an error.

@@ -3,19 +3,62 @@ package otel
 import (
 	"encoding/json"
 	"slices"
-	"strings"
 
 	"github.com/konstruct/konstruct/audit"
 )
 
-// member is a name of an event's metadata with what writes its value.
+// member is where a member of an event's metadata stands, with its name, in what the record's encoder wrote.
 type member struct {
-	name  string
-	write func(*encoder)
+	name     string
+	from, to int
 }
 
-func (r *record) add(name string, write func(*encoder)) {
-	r.members = append(r.members, member{name, write})
+// bound is how large a record's texts and values may be in bytes.
+type bound struct {
+	text, value int
+	last        bool // what does not fit is left out
+}
+
+// bounds are tried in turn until the metadata fits.
+var bounds = []bound{{text: audit.MaxSummary, value: 192 << 10}, {text: 8 << 10, value: 32 << 10},
+	{text: 512, value: 4 << 10}, {text: 64, value: 128, last: true}}
+
+// notesSize is how much of the largest metadata is for what addNotes writes, in bytes.
+const notesSize = 16 << 10
+
+// bounded maps a record within the first of the bounds that its metadata fits.
+func bounded(try func(bound) (Mapped, bool)) Mapped {
+	for _, b := range bounds[:len(bounds)-1] {
+		if m, fits := try(b); fits {
+			return m
+		}
+	}
+	m, _ := try(bounds[len(bounds)-1])
+	return m
+}
+
+// add adds a member to the metadata. It reports false if there is no room.
+func (r *record) add(name string, write func(*encoder)) bool {
+	if r.full && !r.bound.last {
+		return false // another bound follows
+	}
+	e := &r.values
+	from := len(e.buf)
+	e.name(name)
+	e.altered, e.maxSize = false, len(e.buf)+r.bound.value
+	write(e)
+	if len(e.buf)+2*len(r.members) > audit.MaxMetadata-notesSize {
+		r.full = true
+		if e.buf = e.buf[:from]; r.bound.last {
+			r.note("")
+		}
+		return false
+	}
+	if e.altered {
+		r.note(name)
+	}
+	r.members = append(r.members, member{name, from, len(e.buf)})
+	return true
 }
 
 func (r *record) addText(name, value string) {
@@ -26,73 +69,67 @@ func (r *record) addText(name, value string) {
 
 func (r *record) addCount(name string, n int64) {
 	if n >= 0 {
-		r.add(name, func(e *encoder) { e.any(n, 0) })
+		r.add(name, func(e *encoder) { e.integer(n) })
 	}
 }
 
-// bounds are how large a record's texts and values may be in bytes, tried in turn until the metadata fits.
-var bounds = []struct{ text, value int }{{audit.MaxSummary, 192 << 10}, {8 << 10, 32 << 10}, {512, 4 << 10}, {64, 128}}
-
-// metadata writes the members as JSON. If it is too large, texts and values are cut further.
-func (r *record) metadata() json.RawMessage {
+// metadata returns the members as JSON, in jsonb's order. It reports false if they don't fit.
+func (r *record) metadata() (raw json.RawMessage, fits bool) {
+	if r.full && !r.bound.last {
+		return nil, false
+	}
+	if len(r.notes) > 0 {
+		r.addNotes()
+	}
 	slices.SortStableFunc(r.members, func(a, b member) int { return byLength(a.name, b.name) })
 	r.members = slices.CompactFunc(r.members, func(a, b member) bool { return a.name == b.name })
-	var e encoder
-	for _, bound := range bounds {
-		e = encoder{buf: make([]byte, 0, 2048), maxText: bound.text}
-		e.buf = append(e.buf, '{')
-		for i, m := range r.members {
-			if i > 0 {
-				e.next()
-			}
-			e.altered = false
-			e.name(m.name)
-			e.maxSize = len(e.buf) + bound.value
-			m.write(&e)
-			if e.altered {
-				r.note(m.name)
-			}
+	raw = make([]byte, 0, len(r.values.buf)+2*len(r.members)+2)
+	raw = append(raw, '{')
+	for i, m := range r.members {
+		if i > 0 {
+			raw = append(raw, ", "...)
 		}
-		if len(r.notes) > 0 {
-			r.writeNotes(&e)
-		}
-		e.buf = append(e.buf, '}')
-		if len(e.buf) <= audit.MaxMetadata {
-			break
-		}
+		raw = append(raw, r.values.buf[m.from:m.to]...)
 	}
-	if len(e.buf) > audit.MaxMetadata { // a thousand attributes of long names
-		r.members = slices.DeleteFunc(r.members, func(m member) bool {
-			return !ownNames[m.name] &&
-				!strings.HasSuffix(m.name, "_id")
-		})
-		r.note("")
-		return r.metadata()
-	}
-	return e.buf
+	return append(raw, '}'), true
 }
 
-// ownNames are the reserved names that a mapped event has.
-var ownNames = map[string]bool{"konstruct.altered": true, "konstruct.omitted_attributes": true}
+// note remembers that a name's value differs from what was sent.
+func (r *record) note(name string) {
+	if r.notes == nil {
+		r.notes = map[string]struct{}{}
+	}
+	r.notes[name] = struct{}{}
+}
 
-// writeNotes writes which names have another value than was sent: in place of what JSON in PostgreSQL can't hold there
-// is U+FFFD, a name stood twice, or items were left out.
-func (r *record) writeNotes(e *encoder) {
+// addNotes adds how many attributes were left out, and which names have another value than was sent: in place of what
+// JSON in PostgreSQL can't hold there is U+FFFD, a name stood twice, or items were left out.
+func (r *record) addNotes() {
 	all := make([]string, 0, len(r.notes))
 	for name := range r.notes {
 		all = append(all, name)
 	}
 	slices.Sort(all)
-	if len(e.buf) > 1 {
-		e.next()
+	e := &r.values
+	from := len(e.buf)
+	if r.skipped > 0 {
+		e.name("konstruct.omitted_attributes")
+		e.integer(int64(r.skipped))
+		r.members = append(r.members, member{"konstruct.omitted_attributes", from, len(e.buf)})
+		from = len(e.buf)
 	}
-	e.buf = append(e.buf, `"konstruct.altered": [`...)
+	e.name("konstruct.altered")
+	e.buf = append(e.buf, '[')
 	e.maxText = maxKey
 	for i, name := range all[:min(len(all), 100)] {
+		if len(e.buf)-from > notesSize-8*maxKey { // a byte of a name may become six
+			break
+		}
 		if i > 0 {
 			e.next()
 		}
 		e.text(name)
 	}
 	e.buf = append(e.buf, ']')
+	r.members = append(r.members, member{"konstruct.altered", from, len(e.buf)})
 }

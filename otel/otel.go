@@ -72,12 +72,13 @@ type Call struct {
 // Spans maps every span of an export.
 func Spans(traces ptrace.Traces, o Options) iter.Seq[Mapped] {
 	return func(yield func(Mapped) bool) {
+		var r record
 		for _, of := range traces.ResourceSpans().All() {
 			from := newOrigin(of.Resource())
 			for _, scoped := range of.ScopeSpans().All() {
 				from.scope(scoped.Scope())
 				for _, span := range scoped.Spans().All() {
-					if !yield(mapSpan(span, from, o)) {
+					if !yield(r.span(span, from, o)) {
 						return
 					}
 				}
@@ -89,13 +90,14 @@ func Spans(traces ptrace.Traces, o Options) iter.Seq[Mapped] {
 // Logs maps every log record of an export.
 func Logs(logs plog.Logs, o Options) iter.Seq[Mapped] {
 	return func(yield func(Mapped) bool) {
+		var r record
 		seen := map[uuid.UUID]int{} // records without any id: how often equal ones stand in this export
 		for _, of := range logs.ResourceLogs().All() {
 			from := newOrigin(of.Resource())
 			for _, scoped := range of.ScopeLogs().All() {
 				from.scope(scoped.Scope())
 				for _, record := range scoped.LogRecords().All() {
-					if !yield(mapLog(record, from, o, seen)) {
+					if !yield(r.log(record, from, o, seen)) {
 						return
 					}
 				}
