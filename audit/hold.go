@@ -50,11 +50,12 @@ type storedRow struct {
 // commits.
 func (h *pendingBatch) parts(insert string) []tenantdb.Part {
 	return []tenantdb.Part{
-		{Tenant: h.tenant, SQL: insert, Args: func() []any {
+		{Tenant: h.tenant, SQL: insert, Params: func(p *tenantdb.Params) {
 			h.prepare()
-			return eventArgs(h.events, h.tenant)
+			eventParams(p, h.events, h.tenant)
 		}, Read: h.readStored},
-		{Tenant: h.tenant, SQL: sealedOnInsert, Args: func() []any { return []any{h.ids()} }, Read: h.readSealed},
+		{Tenant: h.tenant, SQL: sealedOnInsert, Params: func(p *tenantdb.Params) { p.UUIDs(h.ids()) },
+			Read: h.readSealed},
 	}
 }
 

@@ -104,14 +104,17 @@ const streamBytes = 1 << 20
 func streamed(events []Event) (n int) {
 	size := 0
 	for n < min(len(events), streamRows) {
-		e := &events[n]
-		if size += len(e.UserID) + len(e.Action) + len(e.Input) + len(e.Output) + len(e.Metadata); n > 0 &&
-			size > streamBytes {
+		if size += events[n].size(); n > 0 && size > streamBytes {
 			break
 		}
 		n++
 	}
 	return n
+}
+
+// size is the length of the event's texts in bytes.
+func (e *Event) size() int {
+	return len(e.UserID) + len(e.Action) + len(e.Input) + len(e.Output) + len(e.Metadata)
 }
 
 // InTx writes events in the caller's own transaction, in which the tenant must already be set. They commit or roll back
@@ -240,6 +243,48 @@ func insertSQL(n int, end string) string {
 	tenantdb.Values(&b, n, "uuid", "uuid", "uuid", "text", "text", "text", "text", "int", "jsonb", "timestamptz=now()")
 	b.WriteString(end)
 	return b.String()
+}
+
+// eventParams adds the parameters of a batch, as args has them.
+func eventParams(p *tenantdb.Params, events []Event, tenant uuid.UUID) {
+	size := 0
+	for i := range events {
+		size += events[i].size() + 64
+	}
+	p.Grow(len(events)*eventColumns, size)
+	for i := range events {
+		e := &events[i]
+		p.UUID(e.ID)
+		p.UUID(tenant)
+		if e.AgentID == uuid.Nil {
+			p.Null()
+		} else {
+			p.UUID(e.AgentID)
+		}
+		textParam(p, e.UserID)
+		p.Text(e.Action)
+		textParam(p, e.Input)
+		textParam(p, e.Output)
+		if e.Latency <= 0 {
+			p.Null()
+		} else {
+			p.Int(int32(e.Latency.Milliseconds()))
+		}
+		p.JSON(e.Metadata)
+		if e.At.IsZero() {
+			p.Null()
+		} else {
+			p.Time(e.At)
+		}
+	}
+}
+
+func textParam(p *tenantdb.Params, s string) {
+	if s == "" {
+		p.Null()
+		return
+	}
+	p.Text(s)
 }
 
 // args appends the event's parameters; zero values are NULL. They point into the event, which saves an allocation each.

@@ -69,9 +69,8 @@ func manyTenants(t *testing.T, url string) {
 					return
 				}
 				if err := door.Stream(t.Context(),
-					slices.Repeat([]tenantdb.Part{{Tenant: tenant, SQL: addEvent, Args: func() []any {
-						return []any{tenant}
-					}}}, 2)); err != nil {
+					slices.Repeat([]tenantdb.Part{{Tenant: tenant, SQL: addEvent,
+						Params: func(p *tenantdb.Params) { p.UUID(tenant) }}}, 2)); err != nil {
 					t.Error(err)
 					return
 				}

@@ -94,7 +94,7 @@ func readPipeline(conn *pgx.Conn, results *pgconn.MultiResultReader, at int, rea
 type Part struct {
 	Tenant uuid.UUID
 	SQL    string
-	Args   func() []any // asked once a try, when the statement is to go out
+	Params func(*Params) // asked once a try, when the statement is to go out
 	// Read, when not nil, reads the statement's rows. They come when the transaction has ended, so its error takes
 	// nothing back.
 	Read func(pgx.Rows) error
@@ -181,15 +181,17 @@ func send(p *pgconn.Pipeline, conn *pgx.Conn, parts []Part, prepared []*pgconn.S
 			p.SendQueryParams("SET LOCAL app.current_tenant = '"+tenant.String()+"'", nil, nil, nil, nil)
 			*reads = append(*reads, nil)
 		}
-		var q pgx.ExtendedQueryBuilder
-		if err := q.Build(conn.TypeMap(), prepared[i], part.Args()); err != nil {
-			return fmt.Errorf("encode arguments: %w", err)
-		}
+		var params Params
+		part.Params(&params)
 		*reads = append(*reads, part.Read)
 		if sd := prepared[i]; sd != nil {
-			p.SendQueryStatement(sd, q.ParamValues, q.ParamFormats, q.ResultFormats)
+			formats := make([]int16, len(sd.Fields))
+			for f := range sd.Fields {
+				formats[f] = conn.TypeMap().FormatCodeForOID(sd.Fields[f].DataTypeOID)
+			}
+			p.SendQueryStatement(sd, params.values, params.formats, formats)
 		} else {
-			p.SendQueryParams(part.SQL, q.ParamValues, nil, q.ParamFormats, q.ResultFormats)
+			p.SendQueryParams(part.SQL, params.values, nil, params.formats, nil)
 		}
 		if i+1 == len(parts) {
 			break // what comes behind it goes out with it

@@ -221,8 +221,8 @@ func TestQueryIsOneRoundTripThatCommits(t *testing.T) {
 
 func TestStreamIsAllOrNothing(t *testing.T) {
 	door := testkit.Door(t)
-	part := func(tenant uuid.UUID, sql string, arg any) tenantdb.Part {
-		return tenantdb.Part{Tenant: tenant, SQL: sql, Args: func() []any { return []any{arg} }}
+	part := func(tenant uuid.UUID, sql string, arg uuid.UUID) tenantdb.Part {
+		return tenantdb.Part{Tenant: tenant, SQL: sql, Params: func(p *tenantdb.Params) { p.UUID(arg) }}
 	}
 	own := part(tenantA, addEvent, tenantA)
 	if err := door.Stream(t.Context(), []tenantdb.Part{own, part(tenantB, addEvent, tenantB), own}); err != nil {
@@ -236,8 +236,10 @@ func TestStreamIsAllOrNothing(t *testing.T) {
 		}
 	}
 	for name, second := range map[string]tenantdb.Part{
-		"a failing statement":       part(tenantA, `SELECT 1/0 WHERE $1::uuid IS NOT NULL`, tenantA),
-		"an argument of no type":    part(tenantA, addEvent, struct{}{}),
+		"a failing statement": part(tenantA, `SELECT 1/0 WHERE $1::uuid IS NOT NULL`, tenantA),
+		"an argument too few": {Tenant: tenantA, SQL: addEvent, Params: func(*tenantdb.Params) {}},
+		"an argument of another type": {Tenant: tenantA, SQL: addEvent,
+			Params: func(p *tenantdb.Params) { p.Text("no uuid") }},
 		"no SQL":                    part(tenantA, `SELEKT`, tenantA),
 		"no tenant in the second":   part(uuid.Nil, addEvent, tenantA),
 		"reading what is not there": part(tenantA, `SELECT * FROM nothing WHERE $1`, tenantA),
