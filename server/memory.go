@@ -5,6 +5,8 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"os"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -21,6 +23,21 @@ const DefaultRequestMemory = 256 << 20
 
 // MinRequestMemory is the memory of one largest batch, in bytes.
 const MinRequestMemory = 128 << 20
+
+// gcPercent is how much the heap grows before it is collected, in percent of what lives. Nearly all that a request
+// allocates is garbage at its end: with Go's 100, collecting took a fifth of the time of exports.
+const gcPercent = 400
+
+// TuneGC makes the process collect garbage less often, as long as all takes less than twice the memory of requests.
+// Where the environment sets GOGC or GOMEMLIMIT, that stays.
+func TuneGC(requestMemory int64) {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(2 * requestMemory)
+	}
+}
 
 // The memory that a byte of a body needs while its request is processed, at worst
 // (TestABodyTakesNoMoreMemoryThanIsReservedForIt).
