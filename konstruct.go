@@ -329,10 +329,14 @@ type WorkerConfig struct {
 	// OwnerURL is the connection URL of the schema's owner, which creates and drops tenants' own indexes. Empty:
 	// tenants get no indexes of their own.
 	OwnerURL string
+	// Further decides what is logged of a report that waited, if its event is on the trail meanwhile: see
+	// audit.Trail.LogReports. Nil: this worker logs no reports that waited.
+	Further func(stored StoredEvent, e Event) (Event, bool)
 }
 
-// RunWorker ingests what Agent.Enqueue enqueued, taking tenants in turn, and creates and drops large tenants' own
-// indexes, until the context ends. Any number of processes may run it.
+// RunWorker ingests what Agent.Enqueue enqueued, taking tenants in turn, logs reports of calls whose spans did not come
+// (Tenant.KeepWaiting), and creates and drops large tenants' own indexes, until the context ends. Any number of
+// processes may run it.
 func (k *Konstruct) RunWorker(ctx context.Context, b WorkerConfig) error {
 	ctx = tenantdb.Trusted(ctx) // each job runs with the labels of its uploader
 	in, err := k.ingester(nil)
@@ -340,6 +344,10 @@ func (k *Konstruct) RunWorker(ctx context.Context, b WorkerConfig) error {
 		return err
 	}
 	queues := []fairqueue.Queue{{Name: fairqueue.Documents, Concurrency: readers(), Worker: in}}
+	if b.Further != nil {
+		queues = append(queues, fairqueue.Queue{Name: fairqueue.Reports, Concurrency: 2,
+			Worker: audit.LogDue{Trail: k.trail, Further: b.Further}})
+	}
 	if b.OwnerURL != "" {
 		builder, err := tenantdb.OpenIndexBuilder(ctx, b.OwnerURL)
 		if err != nil {

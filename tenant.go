@@ -3,10 +3,12 @@ package konstruct
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/konstruct/konstruct/audit"
 	"github.com/konstruct/konstruct/ledger"
 	"github.com/konstruct/konstruct/toolrule"
 )
@@ -30,6 +32,22 @@ func (t *Tenant) LogBatch(ctx context.Context, events []Event) ([]uuid.UUID, err
 func (t *Tenant) LogReports(ctx context.Context, events []Event,
 	further func(stored StoredEvent, e Event) (Event, bool)) error {
 	return t.k.trail.LogReports(ctx, t.id, events, further)
+}
+
+// KeepWaiting stores reports until another one of the same calls comes: see audit.Trail.KeepWaiting. RunWorker logs
+// those that are due.
+func (t *Tenant) KeepWaiting(ctx context.Context, reports []Event, due time.Time) (now []Event, err error) {
+	return t.k.trail.KeepWaiting(ctx, t.id, reports, due)
+}
+
+// Waiting returns the reports that wait for these events.
+func (t *Tenant) Waiting(ctx context.Context, events []uuid.UUID) ([]audit.WaitingReport, error) {
+	return t.k.trail.Waiting(ctx, t.id, events)
+}
+
+// Reported says that what reports told is on the trail.
+func (t *Tenant) Reported(ctx context.Context, reports []audit.WaitingReport) error {
+	return t.k.trail.Reported(ctx, t.id, reports)
 }
 
 // ErrNoReceipts means that Config.Receipts is nil.

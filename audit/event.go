@@ -86,6 +86,8 @@ type Event struct {
 	service bool
 	// encoded is true for metadata of an encoder of ours; see Encoded.
 	encoded bool
+	// redacted is true for an event to which the tenant's rules were applied.
+	redacted bool
 }
 
 // complianceActions are the action types that only the compliance functions may write. The database enforces it too.

@@ -206,6 +206,16 @@ func (p *Policy) Redact(tenant uuid.UUID, e Event) (Event, error) {
 	return p.tenantRules(tenant).redactEvent(tenant, e)
 }
 
+// redactOnce applies the rules to an event, unless that was done: what redaction leaves is not redacted again.
+func (r rules) redactOnce(tenant uuid.UUID, e Event) (Event, error) {
+	if e.redacted {
+		return e, nil
+	}
+	e, err := r.redactEvent(tenant, e)
+	e.service, e.redacted = true, true // konstruct.redactions is a reserved name
+	return e, err
+}
+
 // redactEvent returns the event with the rules applied.
 func (r rules) redactEvent(tenant uuid.UUID, e Event) (Event, error) {
 	by, err := r.redactor(e)

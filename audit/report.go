@@ -94,7 +94,10 @@ func (t *Trail) unreported(ctx context.Context, tenant uuid.UUID, events []Event
 		if len(before.Erased) > 0 {
 			continue
 		}
-		redacted, err := t.policy.Redact(tenant, e)
+		if err := e.checkReserved(); err != nil {
+			return nil, err
+		}
+		redacted, err := t.policy.tenantRules(tenant).redactOnce(tenant, e)
 		if err != nil {
 			return nil, err
 		}

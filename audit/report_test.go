@@ -37,7 +37,7 @@ func TestAReportIsLoggedOnceAndAFurtherOneBesideIt(t *testing.T) {
 	defer trail.Close()
 	first := audit.Event{ID: uuid.New(), Action: "llm_call", Input: "ask ann@example.com", Metadata: []byte(`{"a": 1}`)}
 	second := first
-	second.Input = "ask bob"
+	second.Input = "ask bob@example.com" // so that what is redacted already is logged
 	other := audit.Event{ID: uuid.New(), Action: "llm_call", Input: "other"}
 	var f further
 	for range 3 { // the third finds all that it says

@@ -140,8 +140,7 @@ func (t *Trail) prepare(tenant uuid.UUID, events []Event) ([]Event, []uuid.UUID,
 		if err := e.checkReserved(); err != nil {
 			return err
 		}
-		redacted[i], err = r.redactEvent(tenant, e)
-		redacted[i].service = true // konstruct.redactions is a reserved name
+		redacted[i], err = r.redactOnce(tenant, e)
 		return err
 	}); err != nil {
 		return nil, nil, err

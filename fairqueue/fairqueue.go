@@ -28,11 +28,12 @@ type Worker interface {
 const (
 	Documents = "tenants" // what waits is to be ingested
 	Indexes   = "indexes" // passages were added or removed: is an index due?
+	Reports   = "reports" // log records of calls wait for their spans
 )
 
 // Queue is one line, and what a turn in it is used for.
 type Queue struct {
-	Name        string // Documents or Indexes
+	Name        string // one of the constants above
 	Concurrency int    // how many tenants have a turn at one time
 	Worker      Worker
 }
@@ -101,6 +102,23 @@ func Run(ctx context.Context, c Config) error {
 	d.sweepUntil(ctx)
 	<-client.Stopped()
 	return nil
+}
+
+// Overdue returns how many tenants have waited in a line for longer than late since their turn was due, and the first
+// such time. A worker that runs puts every turn off by some seconds at most.
+func Overdue(ctx context.Context, url, line string, late time.Duration) (tenants int, since time.Time, err error) {
+	conn, err := pgx.Connect(ctx, url)
+	if err != nil {
+		return 0, since, fmt.Errorf("open the worker's database: %w", err)
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	err = conn.QueryRow(ctx, `SELECT count(DISTINCT tenant_id), coalesce(min(scheduled_at), now()) FROM river_job
+		WHERE queue = $1 AND finalized_at IS NULL AND scheduled_at < now() - make_interval(secs => $2)`, line,
+		late.Seconds()).Scan(&tenants, &since)
+	if err != nil {
+		return 0, since, fmt.Errorf("look for turns that are overdue: %w", err)
+	}
+	return tenants, since, nil
 }
 
 // warnings is a log handler for warnings and errors only.
@@ -224,8 +242,11 @@ func (d *dispatcher) deleteTicket(ctx context.Context, job *river.Job[ticket],
 
 // workContext names the lock that transactions share which add work to a queue, until they commit.
 func workContext(line string) string {
-	if line == Indexes {
+	switch line {
+	case Indexes:
 		return "konstruct indexes "
+	case Reports:
+		return "konstruct reports "
 	}
 	return "konstruct jobs "
 }

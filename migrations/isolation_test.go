@@ -77,6 +77,8 @@ func seeded(t *testing.T) (*testkit.DB, *pgx.Conn, []string) {
 					ids[0] + `', 'upload', '{"k": "` + secret + `"}', now())`,
 				`INSERT INTO artifact_pieces (tenant_id, file_id, start, content) VALUES ('` + tenant + `', '` +
 					ids[0] + `', 0, '` + secret + `')`,
+				`INSERT INTO audit_reports (tenant_id, event_id, digest, event, due) VALUES ('` + tenant + `', '` +
+					ids[0] + `', sha256(''), '{"k": "` + secret + `"}', now())`,
 			} {
 				if _, err := tx.Exec(t.Context(), sql); err != nil {
 					t.Fatalf("%s: %v", sql, err)
@@ -270,6 +272,9 @@ func TestEveryWriteAcrossTenantsIsRefused(t *testing.T) {
 		{"forged piece", `INSERT INTO artifact_pieces (tenant_id, file_id, start, content) VALUES ('` + tenantB +
 			`', '` + docB + `', 9, '')`, rls},
 		{"forged tier", `INSERT INTO kb_tiers (tenant_id, model, chunks) VALUES ('` + tenantB + `', 'x', 1)`, rls},
+		{"forged report", `INSERT INTO audit_reports (tenant_id, event_id, digest, event, due) VALUES ('` + tenantB +
+			`', gen_random_uuid(), sha256('x'), '{}', now())`, rls},
+		{"changing a report", `UPDATE audit_reports SET event = '{}'`, denied},
 		{"giving a chunk away", `UPDATE kb_chunks SET tenant_id = '` + tenantB + `'`, rls},
 		{"an index of one's own", `CREATE INDEX mine ON kb_points (half)`, denied},
 		{"a ticket of one's own", `INSERT INTO river_job (kind, args) VALUES ('tenant', '{"tenant": "` + tenantA +

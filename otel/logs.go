@@ -22,7 +22,11 @@ func (r *record) log(l plog.LogRecord, from *origin, o Options, seen map[uuid.UU
 		r.begin(from, name, b)
 		return r.mapLog(l, o)
 	})
-	if m.Dropped || name == detailsEvent {
+	if m.Dropped {
+		return m
+	}
+	if name == detailsEvent {
+		m.Waits = m.Event.Action == audit.ActionLLMCall && !l.TraceID().IsEmpty() && !l.SpanID().IsEmpty()
 		return m
 	}
 	n := seen[m.Event.ID]

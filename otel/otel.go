@@ -48,6 +48,7 @@ type Options struct {
 type Mapped struct {
 	Event   audit.Event
 	Dropped bool // no rule knows the record, or it only announces another
+	Waits   bool // it is a call's log record, and the call's span has the same id: see Join
 	Call    Call // what further reports of the same call are recognized by
 }
 

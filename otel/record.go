@@ -14,8 +14,8 @@ type attribute struct {
 	value pcommon.Value
 }
 
-// record is one span or log record while it is mapped: its attributes sorted into fields. One is used for all records of
-// an export, since to make it anew took a third of the mapping's time.
+// record is one span or log record while it is mapped: its attributes sorted into fields. One is used for all of an
+// export, since to make it anew took a third of the mapping's time.
 type record struct {
 	from    *origin
 	name    string // of the span or event

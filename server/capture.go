@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"time"
 
 	"github.com/google/uuid"
 
+	"github.com/konstruct/konstruct"
 	"github.com/konstruct/konstruct/access"
 	"github.com/konstruct/konstruct/audit"
 	"github.com/konstruct/konstruct/otel"
@@ -54,7 +56,7 @@ func (s *Server) captured(ctx context.Context, who access.Principal, signal stri
 	return c, err
 }
 
-// flush logs the pending events in one transaction.
+// flush logs the pending events in one transaction. Log records whose span is still to come wait for it.
 func (c *capture) flush(ctx context.Context) error {
 	if len(c.pending) == 0 {
 		return nil
@@ -63,23 +65,18 @@ func (c *capture) flush(ctx context.Context) error {
 		return err
 	}
 	events := make([]audit.Event, len(c.pending))
+	waits := make([]bool, len(c.pending))
 	by := otel.Reporter{Tenant: c.who.Tenant, Agent: c.who.Agent}
 	for _, i := range otel.RichestFirst(c.pending) {
 		m := c.pending[i]
-		events[i] = m.Event
+		events[i], waits[i] = m.Event, m.Waits && c.s.c.ReportWait > 0
 		if of := c.s.recent.Reported(by, &m.Call); of != uuid.Nil {
-			events[i] = otel.Details(m.Event, of)
+			events[i], waits[i] = otel.Details(m.Event, of), false
 			m.Call.Event = of // a span around this one is of the same call
 		}
 		c.s.recent.Add(by, m.Call)
 	}
-	err := c.s.tenant(c.who).LogReports(ctx, events, otel.Further)
-	if isFieldError(err) { // one event is invalid: the others are logged without it
-		err = c.each(ctx, events)
-	} else if err == nil {
-		c.logged += len(events)
-	}
-	if err != nil {
+	if err := c.log(ctx, events, waits); err != nil {
 		for _, m := range c.pending {
 			c.s.recent.Forget(by, m.Call)
 		}
@@ -87,6 +84,78 @@ func (c *capture) flush(ctx context.Context) error {
 	}
 	c.pending, c.bytes = c.pending[:0], 0
 	return nil
+}
+
+// log logs events, but those that wait.
+func (c *capture) log(ctx context.Context, events []audit.Event, waits []bool) error {
+	tenant := c.s.tenant(c.who)
+	var now, later []audit.Event
+	for i, e := range events {
+		if waits[i] {
+			later = append(later, e)
+		} else {
+			now = append(now, e)
+		}
+	}
+	if len(later) > 0 {
+		there, err := tenant.KeepWaiting(ctx, later, time.Now().Add(c.s.c.ReportWait))
+		switch {
+		case isFieldError(err):
+			there = later // each is refused below, or logged
+		case err != nil:
+			return err
+		default:
+			c.logged += len(later) - len(there)
+		}
+		now = append(now, there...)
+	}
+	var joined []audit.WaitingReport
+	if c.s.c.ReportWait > 0 && c.signal == "traces" {
+		var err error
+		if now, joined, err = c.join(ctx, tenant, now); err != nil {
+			return err
+		}
+	}
+	err := tenant.LogReports(ctx, now, otel.Further)
+	if isFieldError(err) { // one event is invalid: the others are logged without it
+		err = c.each(ctx, now)
+	} else if err == nil {
+		c.logged += len(now)
+	}
+	if err == nil && len(joined) > 0 {
+		err = tenant.Reported(ctx, joined)
+	}
+	return err
+}
+
+// join makes one event each of calls' spans and the log records that wait for them. It returns the events to log, and
+// the records that then no longer wait: one that contradicts its span is logged beside it.
+func (c *capture) join(ctx context.Context, tenant *konstruct.Tenant, events []audit.Event) ([]audit.Event,
+	[]audit.WaitingReport, error) {
+	calls := map[uuid.UUID]int{}
+	var ids []uuid.UUID
+	for i := range events {
+		if e := &events[i]; e.Action == audit.ActionLLMCall && e.ID != uuid.Nil {
+			calls[e.ID] = i
+			ids = append(ids, e.ID)
+		}
+	}
+	if len(ids) == 0 {
+		return events, nil, nil
+	}
+	waiting, err := tenant.Waiting(ctx, ids)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, w := range waiting {
+		i := calls[w.Event.ID]
+		if both, is := otel.Join(events[i], w.Event); is {
+			events[i] = both
+		} else {
+			events = append(events, w.Event)
+		}
+	}
+	return events, waiting, nil
 }
 
 // each logs events one by one, and counts those that the trail does not take.

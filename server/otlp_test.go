@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/klauspost/compress/zstd"
@@ -26,6 +27,7 @@ import (
 	"github.com/konstruct/konstruct/access"
 	"github.com/konstruct/konstruct/audit"
 	"github.com/konstruct/konstruct/otel"
+	"github.com/konstruct/konstruct/server"
 )
 
 // export sends a body to a path of OTLP/HTTP, and returns the status and the answer.
@@ -155,7 +157,7 @@ func (w *world) sendRecording(key, file string) {
 // TestTokensStandOnce holds what each real SDK's export says in the statistics against the provider's own total: in the
 // order in which the SDK sent, in the reverse, and with all sent twice.
 func TestTokensStandOnce(t *testing.T) {
-	w := serve(t)
+	w := serve(t, func(c *server.Config) { c.ReportWait = time.Nanosecond })
 	cases, truths := recordings(t)
 	for name, files := range cases {
 		for order, arrange := range map[string]func([]string) []string{
@@ -173,6 +175,7 @@ func TestTokensStandOnce(t *testing.T) {
 				for _, f := range arrange(files) {
 					w.sendRecording(key, f)
 				}
+				w.logDue(tenant)
 				var calls, in, out int64
 				known := append(slices.Clone(truths[name].Calls), truths[name].Embeddings...)
 				if n, is := withoutEmbeddings[name]; is {

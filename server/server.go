@@ -48,6 +48,9 @@ type Config struct {
 	// Hosts are the names of the service, beside localhost and addresses. A request without a key or token must use one
 	// of them.
 	Hosts Hosts
+	// ReportWait is how long a log record of a model call waits for the call's span, so that both become one event. A
+	// worker (konstruct.RunWorker with Further) must run: it logs those whose span does not come. 0: none waits.
+	ReportWait time.Duration
 	// RequestMemory bounds the memory of all request bodies together, in bytes; 0 is DefaultRequestMemory.
 	RequestMemory int64
 	// Gateway passes calls of language models on; nil serves none. Close it after the server.

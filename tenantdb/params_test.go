@@ -16,7 +16,8 @@ import (
 
 // TestParamsArriveAsTheyAre sends each kind of parameter and reads it back, with and without prepared statements.
 func TestParamsArriveAsTheyAre(t *testing.T) {
-	const sql = `SELECT $1::uuid, $2::uuid[], $3::text, $4::jsonb, $5::int, $6::timestamptz, $7::text, $8::jsonb, $9::bytea`
+	const sql = `SELECT $1::uuid, $2::uuid[], $3::text, $4::jsonb, $5::int, $6::timestamptz, $7::text, $8::jsonb,
+		$9::bytea`
 	type row struct {
 		ID      uuid.UUID
 		IDs     []uuid.UUID

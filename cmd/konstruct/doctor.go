@@ -8,7 +8,9 @@ import (
 	"time"
 
 	"github.com/konstruct/konstruct/audit"
+	"github.com/konstruct/konstruct/fairqueue"
 	"github.com/konstruct/konstruct/notary"
+	"github.com/konstruct/konstruct/plural"
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
@@ -42,6 +44,13 @@ func (r doctorCmd) Run(ctx context.Context, a *app) error {
 			return err
 		}
 		checks = append(checks, more...)
+	}
+	if u.worker != "" && checks[0].OK {
+		late, err := reportsCheck(ctx, u.worker)
+		if err != nil {
+			return err
+		}
+		checks = append(checks, late)
 	}
 	if checks, err = guardOnRecord(ctx, door, checks); err != nil {
 		return err
@@ -95,6 +104,20 @@ func summarize(checks []tenantdb.Check) (shown []tenantdb.Check) {
 
 // severalOfAKind is from how many checks of a kind on their number is enough.
 const severalOfAKind = 6
+
+// reportsCheck says whether log records of calls are logged in time where their spans do not come.
+func reportsCheck(ctx context.Context, url string) (tenantdb.Check, error) {
+	n, since, err := fairqueue.Overdue(ctx, url, fairqueue.Reports, time.Minute)
+	if err != nil {
+		return tenantdb.Check{}, err
+	}
+	c := tenantdb.Check{Name: "log records that wait for their spans", Actual: "none is overdue",
+		Expected: "none is overdue", Fix: "konstruct serve --work, or konstruct kb work", OK: n == 0}
+	if n > 0 {
+		c.Actual = fmt.Sprintf("of %s, since %s", plural.Of(n, "tenant", "tenants"), since.UTC().Format(time.RFC3339))
+	}
+	return c, nil
+}
 
 // notaryChecks say whether the notary can work, and does.
 func (a *app) notaryChecks(ctx context.Context, url string) ([]tenantdb.Check, error) {

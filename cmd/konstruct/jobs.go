@@ -13,6 +13,7 @@ import (
 	"github.com/konstruct/konstruct"
 	"github.com/konstruct/konstruct/embed"
 	"github.com/konstruct/konstruct/kb"
+	"github.com/konstruct/konstruct/otel"
 	"github.com/konstruct/konstruct/parse"
 	"github.com/konstruct/konstruct/plural"
 )
@@ -123,7 +124,7 @@ func (c kbWorkCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	defer closeDB()
-	work := konstruct.WorkerConfig{OwnerURL: u.owner}
+	work := konstruct.WorkerConfig{OwnerURL: u.owner, Further: otel.Further}
 	if work.WorkerURL, err = requireURL(u.worker, "KONSTRUCT_WORKER_DATABASE_URL", "kb work"); err != nil {
 		return err
 	}

@@ -31,6 +31,7 @@ import (
 	"github.com/konstruct/konstruct/audit"
 	"github.com/konstruct/konstruct/blob"
 	"github.com/konstruct/konstruct/notary"
+	"github.com/konstruct/konstruct/otel"
 	"github.com/konstruct/konstruct/server"
 	"github.com/konstruct/konstruct/tenantdb"
 )
@@ -118,7 +119,8 @@ func (c serveCmd) Run(ctx context.Context, a *app) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, k.Close()) }()
-	s, closeServer, err := a.server(ctx, u, k, config, logger)
+	works := c.Work && u.worker != ""
+	s, closeServer, err := a.server(ctx, u, k, config, works, logger)
 	if err != nil {
 		return err
 	}
@@ -164,10 +166,11 @@ func (c serveCmd) Run(ctx context.Context, a *app) (err error) {
 	if made != nil {
 		group.Go(func() error { return ignoreCanceled(within, made.Run(within)) })
 	}
-	if c.Work && u.worker != "" {
+	if works {
 		group.Go(func() error {
 			return ignoreCanceled(within,
-				k.RunWorker(within, konstruct.WorkerConfig{WorkerURL: u.worker, OwnerURL: u.owner}))
+				k.RunWorker(within, konstruct.WorkerConfig{WorkerURL: u.worker, OwnerURL: u.owner,
+					Further: otel.Further}))
 		})
 	}
 	if a.DebugListen != "" {
@@ -245,8 +248,11 @@ func ignoreCanceled(ctx context.Context, err error) error {
 	return err
 }
 
-// server puts together what serves.
-func (a *app) server(ctx context.Context, u databaseURLs, k *konstruct.Konstruct, office notary.Config,
+// reportWait is how long a log record of a call waits for the call's span: exporters send spans every five seconds.
+const reportWait = 10 * time.Second
+
+// server puts together what serves. works says that this process's worker runs.
+func (a *app) server(ctx context.Context, u databaseURLs, k *konstruct.Konstruct, office notary.Config, works bool,
 	logger *slog.Logger) (s *server.Server, closeAll func(), err error) {
 	var closers []func()
 	undo := func() {
@@ -262,6 +268,9 @@ func (a *app) server(ctx context.Context, u databaseURLs, k *konstruct.Konstruct
 	keys := a.keys()
 	config := server.Config{Konstruct: k, Evidence: office.DB, Anchor: office.Anchor, Floor: a.RetentionFloor,
 		Notary: &keys, Version: version(), Logger: logger}
+	if works {
+		config.ReportWait = reportWait
+	}
 	if u.compliance != "" {
 		if config.Compliance, err = tenantdb.OpenCompliance(ctx, u.compliance); err != nil {
 			return nil, nil, err
@@ -281,6 +290,7 @@ func (a *app) server(ctx context.Context, u databaseURLs, k *konstruct.Konstruct
 		return nil, nil, coded{fmt.Errorf("KONSTRUCT_REQUEST_MEMORY: %s is too little: it is %d MiB at least",
 			a.RequestMemory, server.MinRequestMemory>>20), exitUsage}
 	}
+	server.TuneGC(config.RequestMemory)
 	if config.Proxies, err = parseNetworks("KONSTRUCT_TRUSTED_PROXIES", a.TrustedProxies); err != nil {
 		return nil, nil, err
 	}

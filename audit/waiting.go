@@ -1,0 +1,204 @@
+package audit
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/konstruct/konstruct/tenantdb"
+)
+
+// WaitingReport is a report of a call that waits for another report of the same call, before both become one event.
+type WaitingReport struct {
+	Event  Event // the report alone
+	digest [32]byte
+}
+
+// waitingEvent is an event as it waits in the database.
+type waitingEvent struct {
+	AgentID  uuid.UUID       `json:"agent_id"`
+	UserID   string          `json:"user_id,omitempty"`
+	Action   string          `json:"action_type"`
+	Input    string          `json:"input_summary,omitempty"`
+	Output   string          `json:"output_summary,omitempty"`
+	Latency  time.Duration   `json:"latency_ns,omitempty"`
+	Metadata json.RawMessage `json:"metadata"`
+	At       time.Time       `json:"created_at,omitzero"`
+}
+
+// KeepWaiting stores reports durably until Reported is called for them, or until they are due: then LogDue logs them.
+// They are redacted and checked first, as if they were logged. A report that waits already is stored once. It returns
+// those that it did not store, since an event of the same id is on the trail: they are to be logged now.
+func (t *Trail) KeepWaiting(ctx context.Context, tenant uuid.UUID, reports []Event, due time.Time) (now []Event,
+	err error) {
+	checked, ids, err := t.prepare(tenant, reports)
+	if err != nil {
+		return nil, err
+	}
+	there := map[uuid.UUID]bool{}
+	if err := t.door.Query(ctx, tenant, `SELECT e.id FROM audit_events e WHERE e.tenant_id = $1 AND e.id = ANY($2)`,
+		[]any{tenant, ids}, func(rows pgx.Rows) error {
+			var id uuid.UUID
+			_, err := pgx.ForEachRow(rows, []any{&id}, func() error {
+				there[id] = true
+				return nil
+			})
+			return err
+		}); err != nil {
+		return nil, fmt.Errorf("audit: look for the events of reports: %w", err)
+	}
+	var rows []waitingRow
+	for i, e := range checked {
+		if there[e.ID] {
+			now = append(now, reports[i])
+			continue
+		}
+		raw, err := json.Marshal(waitingEvent{e.AgentID, e.UserID, e.Action, e.Input, e.Output, e.Latency, e.Metadata,
+			e.At})
+		if err != nil {
+			return nil, fmt.Errorf("audit: encode a report: %w", err)
+		}
+		rows = append(rows, waitingRow{e.ID, sha256.Sum256(raw), raw})
+	}
+	if err := t.door.Stream(ctx, waitingParts(tenant, rows, due)); err != nil {
+		return nil, fmt.Errorf("audit: keep reports until their spans come: %w", err)
+	}
+	return now, nil
+}
+
+// waitingRow is a row of audit_reports.
+type waitingRow struct {
+	id     uuid.UUID
+	digest [32]byte
+	event  []byte
+}
+
+// waitingParts returns the statements that store rows.
+func waitingParts(tenant uuid.UUID, rows []waitingRow, due time.Time) (parts []tenantdb.Part) {
+	for len(rows) > 0 {
+		some := rows[:tenantdb.StatementRows(len(rows))]
+		rows = rows[len(some):]
+		var sql strings.Builder
+		sql.WriteString("INSERT INTO audit_reports (tenant_id, event_id, digest, event, due) VALUES ")
+		tenantdb.Values(&sql, len(some), "uuid", "uuid", "bytea", "jsonb", "timestamptz")
+		sql.WriteString(" ON CONFLICT (tenant_id, event_id, digest) DO NOTHING")
+		parts = append(parts, tenantdb.Part{Tenant: tenant, SQL: sql.String(), Params: func(p *tenantdb.Params) {
+			for i := range some {
+				p.UUID(tenant)
+				p.UUID(some[i].id)
+				p.Bytes(some[i].digest[:])
+				p.JSON(some[i].event)
+				p.Time(due)
+			}
+		}})
+	}
+	return parts
+}
+
+// Waiting returns the reports that wait for these events.
+func (t *Trail) Waiting(ctx context.Context, tenant uuid.UUID, events []uuid.UUID) ([]WaitingReport, error) {
+	return readWaiting(ctx, t.door, tenant,
+		`SELECT r.event_id, r.digest, r.event FROM audit_reports r WHERE r.tenant_id = $1 AND r.event_id = ANY($2)
+		ORDER BY r.event_id, r.due, r.digest`, tenant, events)
+}
+
+func readWaiting(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, sql string,
+	args ...any) (all []WaitingReport, err error) {
+	err = door.Query(ctx, tenant, sql, args, func(rows pgx.Rows) error {
+		all = nil
+		var id uuid.UUID
+		var digest, raw []byte
+		_, err := pgx.ForEachRow(rows, []any{&id, &digest, &raw}, func() error {
+			var w waitingEvent
+			if err := json.Unmarshal(raw, &w); err != nil {
+				return err
+			}
+			all = append(all, WaitingReport{Event{ID: id, AgentID: w.AgentID, UserID: w.UserID, Action: w.Action,
+				Input: w.Input, Output: w.Output, Latency: w.Latency, Metadata: w.Metadata, At: w.At, service: true, redacted: true},
+				[32]byte(digest)})
+			return nil
+		})
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("audit: read the reports that wait: %w", err)
+	}
+	return all, nil
+}
+
+// Reported says that what reports told is on the trail: they no longer wait.
+func (t *Trail) Reported(ctx context.Context, tenant uuid.UUID, reports []WaitingReport) error {
+	ids, digests := make([]uuid.UUID, len(reports)), make([][]byte, len(reports))
+	for i := range reports {
+		ids[i], digests[i] = reports[i].Event.ID, reports[i].digest[:]
+	}
+	err := t.door.Query(ctx, tenant,
+		`DELETE FROM audit_reports r WHERE r.tenant_id = $1 AND r.event_id = ANY($2) AND r.digest = ANY($3)`,
+		[]any{tenant, ids, digests}, nil)
+	if err != nil {
+		return fmt.Errorf("audit: reports that were logged: %w", err)
+	}
+	return nil
+}
+
+// dueAtOnce is how many reports one turn logs.
+const dueAtOnce = 500
+
+// LogDue logs reports whose other report did not come in time. It is the worker of fairqueue.Reports: killed between
+// the event and the report's end, it finds the event at the next turn, and logs nothing twice.
+type LogDue struct {
+	Trail   *Trail
+	Further func(stored StoredEvent, e Event) (Event, bool) // as LogReports needs it
+}
+
+// Work logs what is due of a tenant. It implements fairqueue.Worker.
+func (l LogDue) Work(ctx context.Context, tenant uuid.UUID) (worked bool, err error) {
+	due, err := readWaiting(ctx, l.Trail.door, tenant,
+		`SELECT r.event_id, r.digest, r.event FROM audit_reports r WHERE r.tenant_id = $1 AND r.due <= now()
+		ORDER BY r.due, r.event_id, r.digest LIMIT $2`, tenant, dueAtOnce)
+	if err != nil || len(due) == 0 {
+		return false, err
+	}
+	events := make([]Event, len(due))
+	for i := range due {
+		events[i] = due[i].Event
+	}
+	err = l.Trail.LogReports(ctx, tenant, events, l.Further)
+	if bad := (*FieldError)(nil); !errors.As(err, &bad) {
+		if err == nil {
+			err = l.Trail.Reported(ctx, tenant, due)
+		}
+		return err == nil, err
+	}
+	for i := range events { // by a policy that changed meanwhile, one can't be logged: the others are
+		one := l.Trail.LogReports(ctx, tenant, events[i:i+1], l.Further)
+		if one == nil {
+			one = l.Trail.Reported(ctx, tenant, due[i:i+1])
+			worked = worked || one == nil
+		}
+		if one != nil {
+			err = one
+		}
+	}
+	return worked, err
+}
+
+// Prepare reports whether reports of the tenant wait. It implements fairqueue.Worker.
+func (l LogDue) Prepare(ctx context.Context, tenant uuid.UUID) (waits bool, err error) {
+	err = l.Trail.door.Query(ctx, tenant, `SELECT EXISTS (SELECT FROM audit_reports r WHERE r.tenant_id = $1)`,
+		[]any{tenant}, func(rows pgx.Rows) error {
+			waits, err = pgx.CollectExactlyOneRow(rows, pgx.RowTo[bool])
+			return err
+		})
+	if err != nil {
+		return false, fmt.Errorf("audit: look for reports that wait: %w", err)
+	}
+	return waits, nil
+}
