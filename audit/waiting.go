@@ -120,9 +120,9 @@ func readWaiting(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, sql
 			if err := json.Unmarshal(raw, &w); err != nil {
 				return err
 			}
-			all = append(all, WaitingReport{Event{ID: id, AgentID: w.AgentID, UserID: w.UserID, Action: w.Action,
-				Input: w.Input, Output: w.Output, Latency: w.Latency, Metadata: w.Metadata, At: w.At, service: true, redacted: true},
-				[32]byte(digest)})
+			e := Event{ID: id, AgentID: w.AgentID, UserID: w.UserID, Action: w.Action, Input: w.Input, Output: w.Output,
+				Latency: w.Latency, Metadata: w.Metadata, At: w.At, service: true, redacted: true}
+			all = append(all, WaitingReport{e, [32]byte(digest)})
 			return nil
 		})
 		return err

@@ -35,7 +35,8 @@ func TestReportsWaitUntilTheyAreDue(t *testing.T) {
 	worker := audit.LogDue{Trail: trail, Further: alwaysMore}
 	e := audit.Event{ID: uuid.New(), AgentID: uuid.New(), UserID: "u", Action: audit.ActionLLMCall, Input: "Grüße",
 		Output: "out", Latency: 1234 * time.Millisecond,
-		Metadata: json.RawMessage(`{"n": 1.50, "konstruct.altered": ["x"]}`), At: time.Date(2026, 11, 30, 1, 2, 3, 456789000, time.UTC)}.OfService()
+		Metadata: json.RawMessage(`{"n": 1.50, "konstruct.altered": ["x"]}`),
+		At:       time.Date(2026, 11, 30, 1, 2, 3, 456789000, time.UTC)}.OfService()
 	keep := func(due time.Time, events ...audit.Event) []audit.Event {
 		t.Helper()
 		now, err := trail.KeepWaiting(t.Context(), tenantA, events, due)

@@ -30,6 +30,7 @@ import (
 
 	"github.com/konstruct/konstruct/access"
 	"github.com/konstruct/konstruct/audit"
+	"github.com/konstruct/konstruct/internal/llmfake"
 	"github.com/konstruct/konstruct/server"
 )
 
@@ -63,7 +64,7 @@ func (w *world) listed(tenant uuid.UUID) (events []audit.StoredEvent) {
 func TestOTLPRefusesAsItsSpecificationSays(t *testing.T) {
 	w := serve(t)
 	writer, reader := w.key(acme, access.EventsWrite), w.key(acme, access.EventsRead)
-	good := body(t, spans(t, 1, true))
+	good := body(t, llmfake.Spans(1, true))
 	var bomb bytes.Buffer
 	z := gzip.NewWriter(&bomb)
 	if _, err := z.Write(make([]byte, 40<<20)); err != nil || z.Close() != nil {
@@ -164,7 +165,7 @@ func TestGRPCRefusesAsItsSpecificationSays(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	in := ptraceotlp.NewExportRequestFromTraces(spans(t, 1, true))
+	in := ptraceotlp.NewExportRequestFromTraces(llmfake.Spans(1, true))
 	for want, key := range map[codes.Code]string{codes.Unauthenticated: "kst_nobody",
 		codes.PermissionDenied: w.key(acme, access.EventsRead)} {
 		ctx := metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+key)
@@ -197,7 +198,7 @@ func TestAnExportIsTriedAgain(t *testing.T) {
 	})
 	key := w.key(acme, access.EventsWrite)
 	addr := w.serveOTLP()
-	export := body(t, spans(t, 3, true))
+	export := body(t, llmfake.Spans(3, true))
 	if got, raw := w.export(key, "/v1/traces", export); got != 200 {
 		t.Fatalf("%d %q", got, raw)
 	}
@@ -229,7 +230,7 @@ func TestAnExportIsTriedAgain(t *testing.T) {
 	ctx := metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+key)
 	for range 20 {
 		if _, err = ptraceotlp.NewGRPCClient(c).Export(ctx,
-			ptraceotlp.NewExportRequestFromTraces(spans(t, 1, true))); err != nil {
+			ptraceotlp.NewExportRequestFromTraces(llmfake.Spans(1, true))); err != nil {
 			break
 		}
 	}
@@ -245,7 +246,7 @@ func TestAnExportIsTriedAgain(t *testing.T) {
 // TestTenantsSpansStayApart sends one export as two tenants: each has its own events, and neither the other's.
 func TestTenantsSpansStayApart(t *testing.T) {
 	w := serve(t)
-	export := body(t, spans(t, 8, true))
+	export := body(t, llmfake.Spans(8, true))
 	for _, tenant := range []uuid.UUID{acme, globex} {
 		key := w.key(tenant, access.EventsWrite)
 		for range 2 {
@@ -275,7 +276,7 @@ func TestAKeyOfAnAgentWritesAsThatAgent(t *testing.T) {
 	w := serve(t)
 	key := w.keyOf(acme, access.KeyRequest{Name: "bot", Permissions: []access.Permission{access.EventsWrite},
 		Agent: bot})
-	if got, raw := w.export(key, "/v1/traces", body(t, spans(t, 2, true))); got != 200 {
+	if got, raw := w.export(key, "/v1/traces", body(t, llmfake.Spans(2, true))); got != 200 {
 		t.Fatalf("%d %q", got, raw)
 	}
 	for _, e := range w.listed(acme) {

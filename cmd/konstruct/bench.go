@@ -13,7 +13,7 @@ import (
 )
 
 // benchmarks are what bench measures.
-const benchmarks = "audit,growth,notary,questions,search,ingest,serve,gateway,embed,all"
+const benchmarks = "audit,growth,notary,questions,search,ingest,serve,otlp,gateway,embed,all"
 
 type benchCmd struct {
 	What string `arg:"" enum:"${benchmarks}" help:"${benchmarkNames}; all is all but growth."`
@@ -24,6 +24,7 @@ type benchCmd struct {
 
 	Clients int    `help:"serve: how many clients ask at the same time." default:"64"`
 	Memory  string `help:"search: PostgreSQL's shared_buffers." default:"4GB"`
+	Beside  string `help:"otlp: export to this service too: a Collector's OTLP over HTTP." placeholder:"URL"`
 	Docs    int    `help:"ingest: how many documents the larger run ingests." default:"10000"`
 
 	Plot string `help:"growth, search: write the curve against size here, as SVG." placeholder:"FILE"`
@@ -188,6 +189,13 @@ func (c benchCmd) database(ctx context.Context, a *app) (lines []bench.Measureme
 			return b.Service(ctx,
 				bench.ServiceConfig{Program: self, Parts: a.AssetsDir, Clients: c.Clients, Time: c.Time,
 					Measured: a.printMeasurement})
+		}},
+		{"otlp", func() ([]bench.Measurement, error) {
+			self, err := os.Executable()
+			if err != nil {
+				return nil, err
+			}
+			return b.OTLP(ctx, bench.ServiceConfig{Program: self, Parts: a.AssetsDir}, c.Beside)
 		}},
 		{"gateway", func() ([]bench.Measurement, error) {
 			self, err := os.Executable()

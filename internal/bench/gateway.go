@@ -58,10 +58,10 @@ func (b *Bench) Gateway(ctx context.Context, s ServiceConfig) (lines []Measureme
 		{"stream", shortCall + callUsage + "}"}} {
 		direct, through, events := &callTimes{}, &callTimes{}, &callTimes{}
 		for begin := time.Now(); time.Since(begin) < b.Time || len(direct.whole) < 20; {
-			const path = "/openai/v1/chat/completions"
-			err := errors.Join(direct.call(ctx, sv.client, up.URL+path, llmfake.Key, c.body),
-				through.call(ctx, sv.client, sv.url+path, sv.keys[0], c.body),
-				events.call(ctx, sv.client, sv.url+"/v1/events", sv.keys[0], eventJSON))
+			const path, asJSON = "/openai/v1/chat/completions", "application/json"
+			err := errors.Join(direct.call(ctx, sv.client, up.URL+path, llmfake.Key, asJSON, c.body),
+				through.call(ctx, sv.client, sv.url+path, sv.keys[0], asJSON, c.body),
+				events.call(ctx, sv.client, sv.url+"/v1/events", sv.keys[0], asJSON, eventJSON))
 			if err != nil {
 				return nil, err
 			}
@@ -90,13 +90,13 @@ func (b *Bench) Gateway(ctx context.Context, s ServiceConfig) (lines []Measureme
 type callTimes struct{ first, whole []time.Duration }
 
 // call makes one call, without the first ones, which open connections.
-func (t *callTimes) call(ctx context.Context, client *http.Client, url, key, body string) error {
+func (t *callTimes) call(ctx context.Context, client *http.Client, url, key, kind, body string) error {
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, url, strings.NewReader(body))
 	if err != nil {
 		return err
 	}
 	r.Header.Set("Authorization", "Bearer "+key)
-	r.Header.Set("Content-Type", "application/json")
+	r.Header.Set("Content-Type", kind)
 	begin := time.Now()
 	res, err := client.Do(r)
 	if err != nil {
@@ -106,6 +106,9 @@ func (t *callTimes) call(ctx context.Context, client *http.Client, url, key, bod
 	in := bufio.NewReader(res.Body)
 	_, err = in.ReadByte()
 	first := time.Since(begin)
+	if errors.Is(err, io.EOF) { // an empty body is an answer
+		err = nil
+	}
 	if err == nil {
 		_, err = io.Copy(io.Discard, in)
 	}
