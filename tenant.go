@@ -40,7 +40,12 @@ func (t *Tenant) KeepWaiting(ctx context.Context, reports []Event, due time.Time
 	return t.k.trail.KeepWaiting(ctx, t.id, reports, due)
 }
 
-// Waiting returns the reports that wait for these events.
+// WaitingSize returns the size of what Waiting reads, in bytes of JSON.
+func (t *Tenant) WaitingSize(ctx context.Context, events []uuid.UUID) (int64, error) {
+	return t.k.trail.WaitingSize(ctx, t.id, events)
+}
+
+// Waiting returns the first report that waits for each of these events: see audit.Trail.Waiting.
 func (t *Tenant) Waiting(ctx context.Context, events []uuid.UUID) ([]audit.WaitingReport, error) {
 	return t.k.trail.Waiting(ctx, t.id, events)
 }

@@ -102,11 +102,32 @@ func waitingParts(tenant uuid.UUID, rows []waitingRow, due time.Time) (parts []t
 	return parts
 }
 
-// Waiting returns the reports that wait for these events.
+// MaxWaitingRead is how many bytes of reports, as JSON, are read at one time; the last one may exceed it.
+const MaxWaitingRead = 8 << 20
+
+// waitingSQL selects the first report that waits for each of some events, with the sizes of those before it.
+const waitingSQL = `SELECT w.event_id, w.digest, w.event, octet_length(w.event::text) AS size,
+    sum(octet_length(w.event::text)) OVER (ORDER BY w.event_id) - octet_length(w.event::text) AS before
+  FROM (SELECT DISTINCT ON (r.event_id) r.event_id, r.digest, r.event FROM audit_reports r
+         WHERE r.tenant_id = $1 AND r.event_id = ANY($2) ORDER BY r.event_id, r.due, r.digest) w`
+
+// WaitingSize returns the size of what Waiting reads, in bytes of JSON.
+func (t *Trail) WaitingSize(ctx context.Context, tenant uuid.UUID, events []uuid.UUID) (size int64, err error) {
+	err = t.door.Query(ctx, tenant, `SELECT coalesce(sum(w.size), 0)::bigint FROM (`+waitingSQL+`) w
+		WHERE w.before < $3`, []any{tenant, events, MaxWaitingRead}, func(rows pgx.Rows) error {
+		size, err = pgx.CollectExactlyOneRow(rows, pgx.RowTo[int64])
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("audit: look for reports that wait: %w", err)
+	}
+	return size, nil
+}
+
+// Waiting returns the first report that waits for each of these events, up to MaxWaitingRead. Others wait on.
 func (t *Trail) Waiting(ctx context.Context, tenant uuid.UUID, events []uuid.UUID) ([]WaitingReport, error) {
-	return readWaiting(ctx, t.door, tenant,
-		`SELECT r.event_id, r.digest, r.event FROM audit_reports r WHERE r.tenant_id = $1 AND r.event_id = ANY($2)
-		ORDER BY r.event_id, r.due, r.digest`, tenant, events)
+	return readWaiting(ctx, t.door, tenant, `SELECT w.event_id, w.digest, w.event FROM (`+waitingSQL+`) w
+		WHERE w.before < $3`, tenant, events, MaxWaitingRead)
 }
 
 func readWaiting(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, sql string,
@@ -149,7 +170,15 @@ func (t *Trail) Reported(ctx context.Context, tenant uuid.UUID, reports []Waitin
 }
 
 // dueAtOnce is how many reports one turn logs.
-const dueAtOnce = 500
+const dueAtOnce = 200
+
+// dueSQL selects the reports that are due, up to MaxWaitingRead.
+const dueSQL = `SELECT d.event_id, d.digest, d.event FROM (
+    SELECT s.*, sum(octet_length(s.event::text)) OVER place - octet_length(s.event::text) AS before
+      FROM (SELECT r.event_id, r.digest, r.event, r.due FROM audit_reports r
+             WHERE r.tenant_id = $1 AND r.due <= now() ORDER BY r.due, r.event_id, r.digest LIMIT $2) s
+    WINDOW place AS (ORDER BY s.due, s.event_id, s.digest)) d
+  WHERE d.before < $3 ORDER BY d.due, d.event_id, d.digest`
 
 // LogDue logs reports whose other report did not come in time. It is the worker of fairqueue.Reports: killed between
 // the event and the report's end, it finds the event at the next turn, and logs nothing twice.
@@ -160,9 +189,7 @@ type LogDue struct {
 
 // Work logs what is due of a tenant. It implements fairqueue.Worker.
 func (l LogDue) Work(ctx context.Context, tenant uuid.UUID) (worked bool, err error) {
-	due, err := readWaiting(ctx, l.Trail.door, tenant,
-		`SELECT r.event_id, r.digest, r.event FROM audit_reports r WHERE r.tenant_id = $1 AND r.due <= now()
-		ORDER BY r.due, r.event_id, r.digest LIMIT $2`, tenant, dueAtOnce)
+	due, err := readWaiting(ctx, l.Trail.door, tenant, dueSQL, tenant, dueAtOnce, MaxWaitingRead)
 	if err != nil || len(due) == 0 {
 		return false, err
 	}

@@ -69,6 +69,9 @@ func TestReportsWaitUntilTheyAreDue(t *testing.T) {
 		if others, err := trail.Waiting(t.Context(), stranger, []uuid.UUID{e.ID}); err != nil || len(others) > 0 {
 			t.Errorf("another tenant sees %d: %v", len(others), err)
 		}
+		if size, err := trail.WaitingSize(t.Context(), stranger, []uuid.UUID{e.ID}); err != nil || size != 0 {
+			t.Errorf("another tenant sees %d bytes: %v", size, err)
+		}
 		if err := trail.Reported(t.Context(), stranger, waiting); err != nil {
 			t.Error(err)
 		}

@@ -20,6 +20,9 @@ const (
 	captureBytes  = 8 << 20
 )
 
+// weightJoin is the memory that a byte of a waiting log record needs while it is joined with its span.
+const weightJoin = 8
+
 // capture logs the events of one export.
 type capture struct {
 	s        *Server
@@ -112,9 +115,11 @@ func (c *capture) log(ctx context.Context, events []audit.Event, waits []bool) e
 	var joined []audit.WaitingReport
 	if c.s.c.ReportWait > 0 && c.signal == "traces" {
 		var err error
-		if now, joined, err = c.join(ctx, tenant, now); err != nil {
+		var done func()
+		if now, joined, done, err = c.join(ctx, tenant, now); err != nil {
 			return err
 		}
+		defer done()
 	}
 	err := tenant.LogReports(ctx, now, otel.Further)
 	if isFieldError(err) { // one event is invalid: the others are logged without it
@@ -128,26 +133,35 @@ func (c *capture) log(ctx context.Context, events []audit.Event, waits []bool) e
 	return err
 }
 
-// join makes one event each of calls' spans and the log records that wait for them. It returns the events to log, and
-// the records that then no longer wait: one that contradicts its span is logged beside it.
-func (c *capture) join(ctx context.Context, tenant *konstruct.Tenant, events []audit.Event) ([]audit.Event,
-	[]audit.WaitingReport, error) {
+// join makes one event each of calls' spans and the log records that wait for them. It returns the events to log, the
+// records that then no longer wait, and what frees their memory. A record that contradicts its span is logged beside it.
+func (c *capture) join(ctx context.Context, tenant *konstruct.Tenant, events []audit.Event) (all []audit.Event,
+	joined []audit.WaitingReport, done func(), err error) {
 	calls := map[uuid.UUID]int{}
 	var ids []uuid.UUID
 	for i := range events {
-		if e := &events[i]; e.Action == audit.ActionLLMCall && e.ID != uuid.Nil {
+		e := &events[i]
+		if _, again := calls[e.ID]; e.Action == audit.ActionLLMCall && e.ID != uuid.Nil && !again {
 			calls[e.ID] = i
 			ids = append(ids, e.ID)
 		}
 	}
+	nothing := func() {}
 	if len(ids) == 0 {
-		return events, nil, nil
+		return events, nil, nothing, nil
 	}
-	waiting, err := tenant.Waiting(ctx, ids)
-	if err != nil {
-		return nil, nil, err
+	size, err := tenant.WaitingSize(ctx, ids)
+	if err != nil || size == 0 {
+		return events, nil, nothing, err
 	}
-	for _, w := range waiting {
+	if done, err = c.s.memory.reserve(ctx, c.who.Tenant, size*weightJoin); err != nil {
+		return nil, nil, nil, err
+	}
+	if joined, err = tenant.Waiting(ctx, ids); err != nil {
+		done()
+		return nil, nil, nil, err
+	}
+	for _, w := range joined {
 		i := calls[w.Event.ID]
 		if both, is := otel.Join(events[i], w.Event); is {
 			events[i] = both
@@ -155,7 +169,7 @@ func (c *capture) join(ctx context.Context, tenant *konstruct.Tenant, events []a
 			events = append(events, w.Event)
 		}
 	}
-	return events, waiting, nil
+	return events, joined, done, nil
 }
 
 // each logs events one by one, and counts those that the trail does not take.
