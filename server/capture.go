@@ -134,7 +134,8 @@ func (c *capture) log(ctx context.Context, events []audit.Event, waits []bool) e
 }
 
 // join makes one event each of calls' spans and the log records that wait for them. It returns the events to log, the
-// records that then no longer wait, and what frees their memory. A record that contradicts its span is logged beside it.
+// records that then no longer wait, and what frees their memory. A record that contradicts its span is logged beside
+// it.
 func (c *capture) join(ctx context.Context, tenant *konstruct.Tenant, events []audit.Event) (all []audit.Event,
 	joined []audit.WaitingReport, done func(), err error) {
 	calls := map[uuid.UUID]int{}
