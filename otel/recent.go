@@ -42,6 +42,9 @@ func NewRecent() *Recent {
 	return &Recent{calls: c}
 }
 
+// same reports whether b is the same report of the same event.
+func (c *Call) same(b *Call) bool { return b.Event == c.Event && b.Span == c.Span }
+
 // maxAlike is how many calls of one key are remembered: some servers give every response one id.
 const maxAlike = 8
 
@@ -54,7 +57,7 @@ func (r *Recent) Add(by Reporter, c Call) {
 	defer r.mu.Unlock()
 	for _, k := range keys(by, c) {
 		alike, _ := r.calls.Peek(k)
-		if i := slices.IndexFunc(alike, func(b *Call) bool { return b.Event == c.Event && b.Span == c.Span }); i >= 0 {
+		if i := slices.IndexFunc(alike, c.same); i >= 0 {
 			alike = slices.Delete(slices.Clone(alike), i, i+1)
 		}
 		alike = append(alike, &c)
@@ -86,6 +89,11 @@ func (r *Recent) Reported(by Reporter, c *Call) uuid.UUID {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	for _, k := range keys(by, *c) {
+		if alike, _ := r.calls.Peek(k); slices.ContainsFunc(alike, c.same) {
+			return uuid.Nil // it was its own call before
+		}
+	}
 	for _, look := range []struct {
 		kind byte
 		id   string
@@ -136,10 +144,12 @@ const samePrecise = 5 * time.Millisecond
 
 // sameResponse reports whether two reports are of one response. One instrumentation reports a response once, unless two
 // of its callbacks are active: then both have the same call id of its own, or the same times. Others that report the
-// same id from the same scope are of a server that gives every response one id.
+// same id from the same scope are of a server that gives every response one id, as are log records, which have one time
+// alone: those of one call have one span.
 func sameResponse(a, b *Call) bool {
 	if a.Scope == b.Scope && (a.CallID == "" || a.CallID != b.CallID) &&
-		(a.Begin.Sub(b.Begin).Abs() > samePrecise || a.End.Sub(b.End).Abs() > samePrecise) {
+		(a.Begin.Sub(b.Begin).Abs() > samePrecise || a.End.Sub(b.End).Abs() > samePrecise ||
+			a.Span != b.Span && (a.Begin.Equal(a.End) || b.Begin.Equal(b.End))) {
 		return false
 	}
 	return addsNoTokens(a, b)

@@ -21,6 +21,9 @@ func TestReportsOfOneCallAreOneAndOthersApart(t *testing.T) {
 		change(&c)
 		return c
 	}
+	point := func(span string, ms time.Duration) otel.Call { // a log record
+		return of(model(span, "", "r", 5, ms*time.Millisecond), func(c *otel.Call) { c.End = c.Begin })
+	}
 	other := func(c *otel.Call) { c.Scope = "b" }
 	for name, reports := range map[string][]struct {
 		call    otel.Call
@@ -34,6 +37,10 @@ func TestReportsOfOneCallAreOneAndOthersApart(t *testing.T) {
 			{model("2", "", "r", 5, 3*time.Second), 1}},
 		"two callbacks of one library": {{model("1", "", "r", 5, 0), -1}, {model("2", "", "r", 5, time.Millisecond),
 			0}},
+		"spans and log records within a moment, one id for all responses": {{model("1", "", "r", 5, 0), -1},
+			{model("2", "", "r", 5, 8*time.Millisecond), -1}, {point("1", 8), -1}, {point("2", 11), -1}},
+		"log records first, one id for all responses": {{point("1", 1), -1}, {point("2", 3), -1},
+			{model("1", "", "r", 5, -49*time.Millisecond), -1}, {model("2", "", "r", 5, -47*time.Millisecond), -1}},
 		"the second has tokens, the first none": {{model("1", "", "r", -1, 0), -1}, {of(model("2", "", "r", 5, 0),
 			other), -1}},
 		"another conversation": {{of(model("1", "", "r", 5, 0), func(c *otel.Call) { c.Conversation = "x" }), -1},
