@@ -245,6 +245,9 @@ func decodedText(s string) any {
 	if trimmed == "" || trimmed[0] != '[' && trimmed[0] != '{' || len(trimmed) > maxDecoded {
 		return s
 	}
+	if v, ok := decodePlain(trimmed); ok {
+		return v
+	}
 	var v any
 	if fastJSON.UnmarshalFromString(trimmed, &v) != nil {
 		return s
