@@ -371,14 +371,14 @@ func event(e Event, m, extra Metadata) (Event, error) {
 	if err := checkValues("metadata", m); err != nil {
 		return e, err
 	}
-	extraJSON, err := json.Marshal(extra)
+	extraJSON, err := strictjson.Marshal(extra)
 	if err != nil {
 		return e, &FieldError{"metadata", "is not JSON: " + err.Error()}
 	}
 	if err := (&Event{Action: ActionLLMCall, Metadata: extraJSON}).checkReserved(); err != nil {
 		return e, err
 	}
-	raw, err := json.Marshal(m)
+	raw, err := strictjson.Marshal(m)
 	if err != nil {
 		return e, &FieldError{"metadata", "is not JSON: " + err.Error()}
 	}

@@ -36,6 +36,9 @@ const (
 	MaxName          = 1 << 10   // bytes of a user id or action type
 	MaxMetadata      = 256 << 10 // bytes of metadata as JSON
 	MaxMetadataDepth = 32
+	// MaxDerived is how many bytes of metadata as JSON an event may have that joins or wraps others: PostgreSQL writes
+	// spaces between items, and numbers without exponents.
+	MaxDerived = 4 * MaxMetadata
 )
 
 // Operator is the tenant whose trail has the operators' own actions: verifications, resumptions, key rotations. It is a
@@ -86,6 +89,8 @@ type Event struct {
 	service bool
 	// encoded is true for metadata of an encoder of ours; see Encoded.
 	encoded bool
+	// derived is true for an event that is made of checked ones; see Derived.
+	derived bool
 	// redacted is true for an event to which the tenant's rules were applied.
 	redacted bool
 }
@@ -146,7 +151,8 @@ func (e Event) check() (Event, error) {
 	if e.Metadata == nil {
 		e.Metadata = json.RawMessage("{}")
 	}
-	if e.encoded && len(e.Metadata) <= MaxMetadata {
+	switch {
+	case e.derived && len(e.Metadata) <= MaxDerived, e.encoded && len(e.Metadata) <= MaxMetadata:
 		return e, nil
 	}
 	return e, checkMetadata(e.Metadata)

@@ -41,6 +41,13 @@ func (e Event) Encoded() Event {
 	return e
 }
 
+// Derived marks an event whose metadata joins or wraps that of events that were checked: it may have MaxDerived bytes,
+// so that nothing is left out that was stored already.
+func (e Event) Derived() Event {
+	e.derived = true
+	return e
+}
+
 // checkReserved returns an error if a caller's event uses a reserved action type or name.
 func (e *Event) checkReserved() error {
 	if e.service {

@@ -15,6 +15,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/konstruct/konstruct/pgtext"
+	"github.com/konstruct/konstruct/strictjson"
 )
 
 // Action types that this package's users write, beside those that package audit names.
@@ -146,7 +147,7 @@ func (e Event) encode(now time.Time) ([]byte, error) {
 	input, output := w.Input, w.Output
 	for limit := MaxText; ; limit /= 2 {
 		w.Input, w.Output = pgtext.Cut(input, limit), pgtext.Cut(output, limit)
-		line, err := json.Marshal(w)
+		line, err := strictjson.Marshal(w)
 		if err != nil || len(line) <= maxLine {
 			return line, err
 		}
@@ -164,7 +165,7 @@ func storable(s string) (text string, changed bool) {
 // storableMetadata returns metadata as JSON in which every text is storable. replaced is true if another text of the
 // event was replaced.
 func storableMetadata(m map[string]any, replaced bool) ([]byte, error) {
-	raw, err := json.Marshal(m) // replaces what is not UTF-8
+	raw, err := strictjson.Marshal(m) // replaces what is not UTF-8
 	if err != nil {
 		return nil, err
 	}
@@ -183,7 +184,7 @@ func storableMetadata(m map[string]any, replaced bool) ([]byte, error) {
 	}
 	out, _ = withoutNUL(out).(map[string]any)
 	out[metadataReplaced] = true
-	return json.Marshal(out)
+	return strictjson.Marshal(out)
 }
 
 // withoutNUL shows NUL as U+2400 in every text of decoded JSON.

@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/konstruct/konstruct/audit"
 	"github.com/konstruct/konstruct/pgtext"
+	"github.com/konstruct/konstruct/strictjson"
 )
 
 // Metadata that the gateway adds to the conventions' names. Only the service writes them.
@@ -81,7 +81,7 @@ func (x *exchange) withoutKeys(s string) string {
 }
 
 func (x *exchange) write(ctx context.Context, m audit.Metadata, output string) error {
-	raw, err := json.Marshal(m)
+	raw, err := strictjson.Marshal(m)
 	if err != nil {
 		return fmt.Errorf("gateway: write an event's metadata: %w", err)
 	}

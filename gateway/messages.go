@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/konstruct/konstruct/pgtext"
+	"github.com/konstruct/konstruct/strictjson"
 )
 
 // message is a message as the GenAI conventions have it (gen_ai.input.messages, gen_ai.output.messages).
@@ -230,7 +231,7 @@ func plainText(content json.RawMessage) string {
 			b.WriteString(p.Content)
 		case p.Type == "summary_text":
 		default:
-			raw, _ := json.Marshal(p)
+			raw, _ := strictjson.Marshal(p)
 			b.Write(raw)
 		}
 	}

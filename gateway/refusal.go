@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"log/slog"
 	"math"
@@ -13,6 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/konstruct/konstruct/audit"
+	"github.com/konstruct/konstruct/strictjson"
 )
 
 // refusalEvery is how often the same cause of refusals is logged for a tenant, and maxRefusals for how many tenants and
@@ -143,7 +143,7 @@ func (r *refusals) log(f refused, calls int) {
 	if f.used != nil {
 		m["konstruct.gateway.used_tokens"], m["konstruct.gateway.used_cost"] = f.used.Tokens, f.used.Cost
 	}
-	raw, err := json.Marshal(m)
+	raw, err := strictjson.Marshal(m)
 	if err == nil {
 		e := audit.Event{AgentID: f.who.Agent, Action: audit.ActionModelRefused, Output: cleaned(f.reason),
 			Metadata: raw}

@@ -14,6 +14,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/konstruct/konstruct/client"
+	"github.com/konstruct/konstruct/strictjson"
 )
 
 // kind is what a hook tells.
@@ -312,7 +313,7 @@ func (h *Handler) event(in input) client.Event {
 			rest[name] = value
 		}
 	}
-	fields, _ := json.Marshal(rest)
+	fields, _ := strictjson.Marshal(rest)
 	switch k {
 	case prompted:
 		e.Input = in.text("prompt")

@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"crypto/rand"
 	"encoding/hex"
-	"encoding/json"
 	"regexp"
 	"strconv"
 	"strings"
@@ -14,6 +13,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/konstruct/konstruct/audit"
+	"github.com/konstruct/konstruct/strictjson"
 	"github.com/konstruct/konstruct/toolrule"
 )
 
@@ -277,7 +277,7 @@ func (s *Session) makeEvent(c *call, o outcome) (audit.Event, error) {
 	case "tasks/result":
 		set("mcp.task.id", c.name)
 	}
-	raw, err := json.Marshal(m)
+	raw, err := strictjson.Marshal(m)
 	return audit.Event{ID: c.event, AgentID: s.c.AgentID, UserID: s.c.UserID, At: c.began, Latency: latency,
 		Action: methods[c.method].action, Input: input, Output: o.output, Metadata: raw}, err
 }

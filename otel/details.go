@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/konstruct/konstruct/audit"
+	"github.com/konstruct/konstruct/strictjson"
 )
 
 // kept are the names that a further report keeps at the top of its metadata, so that a run finds it and what is below
@@ -32,15 +33,22 @@ func Details(e audit.Event, of uuid.UUID) audit.Event {
 		}
 	}
 	top["record"] = sent
-	raw, err := json.Marshal(top)
-	if err == nil && len(raw) > audit.MaxMetadata {
-		delete(top, "record")
-		raw, err = json.Marshal(top)
+	raw := marshal(top)
+	if len(raw) > audit.MaxDerived {
+		top["record"], top["konstruct.altered"] = nil, []string{"record"}
+		raw = marshal(top)
 	}
-	if err == nil {
-		e.Metadata = raw
+	e.Metadata = raw
+	return e.OfService().Derived()
+}
+
+// marshal returns what was decoded from JSON as JSON.
+func marshal(v any) json.RawMessage {
+	raw, err := strictjson.Marshal(v)
+	if err != nil {
+		return json.RawMessage("{}") // unreachable: it was decoded from JSON
 	}
-	return e.OfService()
+	return raw
 }
 
 // Further decides what is logged of an event whose id is taken by another one: nothing if the stored one has all that
@@ -91,12 +99,10 @@ func ownEvent(e audit.Event, taken uuid.UUID, other string) (audit.Event, bool) 
 	if json.Unmarshal(e.Metadata, &m) == nil && m["log.event.name"] != nil && m["span_id"] != nil {
 		m["parent_span_id"] = m["span_id"]
 		delete(m, "span_id")
-		if raw, err := json.Marshal(m); err == nil {
-			e.Metadata = raw
-		}
+		e.Metadata = marshal(m)
 	}
 	e.ID = derived([]byte("konstruct otel beside"), taken[:], []byte(other))
-	return e.OfService(), true
+	return e.OfService().Derived(), true
 }
 
 // completes returns the event that a further report is of.

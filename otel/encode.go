@@ -15,6 +15,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/pcommon"
 
 	"github.com/konstruct/konstruct/pgtext"
+	"github.com/konstruct/konstruct/strictjson"
 )
 
 // Limits on what one record may bring. What exceeds them is cut, with a mark that has its size and hash.
@@ -136,11 +137,36 @@ func (e *encoder) float(f float64) {
 		e.quote(strconv.FormatFloat(f, 'g', -1, 64))
 		return
 	}
-	format := byte('f')
-	if a := math.Abs(f); a != 0 && (a >= 1e21 || a < 1e-9) {
-		format = 'g'
+	e.buf = strconv.AppendFloat(e.buf, f, 'f', -1, 64) // without an exponent, as PostgreSQL writes it
+}
+
+// number writes a number of JSON without an exponent, as PostgreSQL does: 1e308 has 309 digits.
+func (e *encoder) number(n string) {
+	mantissa, exponent, has := strings.Cut(strings.ToLower(n), "e")
+	exp, err := strconv.Atoi(exponent)
+	if !has || err != nil {
+		e.buf = append(e.buf, n...)
+		return
 	}
-	e.buf = strconv.AppendFloat(e.buf, f, format, -1, 64)
+	if rest, negative := strings.CutPrefix(mantissa, "-"); negative {
+		mantissa = rest
+		e.buf = append(e.buf, '-')
+	}
+	whole, fraction, _ := strings.Cut(mantissa, ".")
+	digits, point := whole+fraction, len(whole)+exp
+	if point < 1 {
+		digits, point = strings.Repeat("0", 1-point)+digits, 1
+	}
+	if point > len(digits) {
+		digits += strings.Repeat("0", point-len(digits))
+	}
+	for point > 1 && digits[0] == '0' {
+		digits, point = digits[1:], point-1
+	}
+	e.buf = append(e.buf, digits[:point]...)
+	if point < len(digits) {
+		e.buf = append(append(e.buf, '.'), digits[point:]...)
+	}
 }
 
 // full reports whether no further item is added, and writes a mark if so.
@@ -226,7 +252,7 @@ func (e *encoder) object(m pcommon.Map, most, level int) {
 // any writes decoded JSON, as encoding/json with UseNumber returns it, or what pcommon's AsRaw returns.
 func (e *encoder) any(v any, level int) {
 	if level > maxNesting {
-		raw, err := json.Marshal(v)
+		raw, err := strictjson.Marshal(v)
 		if err != nil {
 			raw = nil // a value of no JSON type, which neither decoder returns
 		}
@@ -249,7 +275,7 @@ func (e *encoder) any(v any, level int) {
 			e.quote(pgtext.Head(string(v), maxNumber) + pgtext.Mark(string(v)))
 			return
 		}
-		e.buf = append(e.buf, v...)
+		e.number(string(v))
 	case []byte:
 		e.text(base64.StdEncoding.EncodeToString(v))
 	case []any:

@@ -40,12 +40,12 @@ func Join(span, record audit.Event) (audit.Event, bool) {
 			return span, false
 		}
 	}
-	raw, err := json.Marshal(added)
-	if err != nil || len(raw) > audit.MaxMetadata {
+	raw := marshal(added)
+	if len(raw) > audit.MaxDerived {
 		return span, false
 	}
 	span.Metadata = raw
-	return span, true
+	return span.Derived(), true
 }
 
 // sameValue reports whether two values in JSON are equal.

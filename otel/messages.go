@@ -1,10 +1,11 @@
 package otel
 
 import (
-	"encoding/json"
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/konstruct/konstruct/strictjson"
 )
 
 // inOrder returns an object's values in the order of its names as numbers.
@@ -279,7 +280,7 @@ func asText(v any) string {
 	case string:
 		return v
 	}
-	raw, err := json.Marshal(v)
+	raw, err := strictjson.Marshal(v)
 	if err != nil {
 		return ""
 	}

@@ -16,6 +16,8 @@ import (
 	"strings"
 
 	"github.com/google/uuid"
+
+	"github.com/konstruct/konstruct/strictjson"
 )
 
 // Limits on rules.
@@ -335,7 +337,7 @@ func (w *run) metadata(e Fields) (Fields, error) {
 		return e, nil
 	}
 	m[redactionsKey] = w.redacted
-	out, err := json.Marshal(m)
+	out, err := strictjson.Marshal(m)
 	if err != nil {
 		return e, &Error{"is not JSON: " + err.Error()}
 	}

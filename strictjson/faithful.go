@@ -18,6 +18,7 @@ func CheckText(raw []byte) (at, what string) { return check(raw, true) }
 func CheckStorable(raw []byte) (at, what string) { return check(raw, false) }
 
 func check(raw []byte, floats bool) (at, what string) {
+	written := 0 // by how much the numbers grow
 	for i := 0; i < len(raw); i++ {
 		switch c := raw[i]; {
 		case c == '"':
@@ -42,6 +43,12 @@ func check(raw []byte, floats bool) (at, what string) {
 				return pathAt(raw, begin), fmt.Sprintf("the number %.40s has more digits than PostgreSQL stores: "+
 					"%d before the point, %d after it", number, maxWhole, maxFraction)
 			}
+			if whole, fraction := digits(number); whole+fraction > len(number) {
+				if written += whole + fraction - len(number); written > maxWritten {
+					return pathAt(raw, begin), fmt.Sprintf("up to the number %.40s, numbers with exponents have more than "+
+						"%d digits as PostgreSQL writes them: send them as text", number, maxWritten)
+				}
+			}
 		case c >= utf8.RuneSelf:
 			return "", fmt.Sprintf("byte %d is not JSON", i)
 		}
@@ -55,15 +62,28 @@ const (
 	maxFraction = 16383
 )
 
-// isNumeric reports whether PostgreSQL's numeric holds a JSON number. It counts zeros after the point too.
-func isNumeric(number string) bool {
+// maxWritten bounds the digits that a text's numbers have beyond those that were sent: 1e308 is stored with 309.
+const maxWritten = 256 << 10
+
+// split returns a JSON number's digits before and after the point, and its exponent.
+func split(number string) (whole, fraction string, exp int) {
 	mantissa, exponent, _ := strings.Cut(strings.ToLower(number), "e")
-	exp := 0
 	if exponent != "" {
 		exp, _ = strconv.Atoi(exponent) // at either end of int when it overflows
 	}
-	whole, fraction, _ := strings.Cut(strings.TrimPrefix(mantissa, "-"), ".")
-	exp = min(max(exp, -maxExponent), maxExponent)
+	whole, fraction, _ = strings.Cut(strings.TrimPrefix(mantissa, "-"), ".")
+	return whole, fraction, min(max(exp, -maxExponent), maxExponent)
+}
+
+// digits returns how many digits a number that can be stored has before and after the point without an exponent.
+func digits(number string) (before, after int) {
+	whole, fraction, exp := split(number)
+	return max(len(whole)+exp, 1), max(len(fraction)-exp, 0)
+}
+
+// isNumeric reports whether PostgreSQL's numeric holds a JSON number. It counts zeros after the point too.
+func isNumeric(number string) bool {
+	whole, fraction, exp := split(number)
 	if len(fraction)-exp > maxFraction {
 		return false
 	}
