@@ -50,9 +50,13 @@ func (t *Tenant) Waiting(ctx context.Context, events []uuid.UUID) ([]audit.Waiti
 	return t.k.trail.Waiting(ctx, t.id, events)
 }
 
-// Reported says that what reports told is on the trail.
-func (t *Tenant) Reported(ctx context.Context, reports []audit.WaitingReport) error {
-	return t.k.trail.Reported(ctx, t.id, reports)
+// Redacted returns an event with the policy's rules applied, to be joined with one that waited.
+func (t *Tenant) Redacted(e Event) (Event, error) { return t.k.trail.Redacted(t.id, e) }
+
+// LogWaiting logs events with all that reports told, which then no longer wait: see audit.Trail.LogWaiting.
+func (t *Tenant) LogWaiting(ctx context.Context, events []Event,
+	further func(stored StoredEvent, e Event) (Event, bool), told []audit.WaitingReport) error {
+	return t.k.trail.LogWaiting(ctx, t.id, events, further, told)
 }
 
 // ErrNoReceipts means that Config.Receipts is nil.

@@ -20,8 +20,17 @@ const maxReportRounds = 4
 // one says nothing that is not there. Of an event whose content was erased, no report brings it back.
 func (t *Trail) LogReports(ctx context.Context, tenant uuid.UUID, events []Event,
 	further func(stored StoredEvent, e Event) (Event, bool)) error {
+	return t.logReports(ctx, tenant, events, further, func(ctx context.Context, events []Event) error {
+		_, err := t.LogBatch(ctx, tenant, events)
+		return err
+	})
+}
+
+// logReports is LogReports with what writes a batch.
+func (t *Trail) logReports(ctx context.Context, tenant uuid.UUID, events []Event,
+	further func(StoredEvent, Event) (Event, bool), write func(context.Context, []Event) error) error {
 	first, later := firstOfEachID(events)
-	if _, err := t.LogBatch(ctx, tenant, first); err == nil && len(later) == 0 {
+	if err := write(ctx, first); err == nil && len(later) == 0 {
 		return nil
 	} else if err != nil && !errors.Is(err, ErrIDTaken) {
 		return err
@@ -36,7 +45,7 @@ func (t *Trail) LogReports(ctx context.Context, tenant uuid.UUID, events []Event
 		}
 		now, later := firstOfEachID(open)
 		if len(now) > 0 {
-			_, err = t.LogBatch(ctx, tenant, now)
+			err = write(ctx, now)
 		}
 		switch {
 		case errors.Is(err, ErrIDTaken):

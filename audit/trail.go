@@ -151,38 +151,44 @@ func (t *Trail) prepare(tenant uuid.UUID, events []Event) ([]Event, []uuid.UUID,
 // each prepares events, writes them within the policy's wait, and on failure fails or goes on by the policy.
 func (t *Trail) each(ctx context.Context, tenant uuid.UUID, events []Event,
 	write func(context.Context, []Event) error) ([]uuid.UUID, error) {
-	if err := tenantdb.CanOpen(ctx, tenant); err != nil {
-		return nil, err
-	}
-	checked, ids, err := t.prepare(tenant, events)
-	if err != nil || len(events) == 0 {
-		t.counts.refused.Add(uint64(len(events)))
-		return nil, err
-	}
-	r := t.policy.tenantRules(tenant)
-	within := ctx
-	if r.wait > 0 {
-		var cancel context.CancelFunc
-		within, cancel = context.WithTimeout(ctx, r.wait)
-		defer cancel()
-	}
-	err = write(within, checked)
-	switch {
-	case err == nil:
-		t.counts.logged.Add(uint64(len(events)))
-		return ids, nil
-	case eventsFault(err):
-		t.counts.refused.Add(uint64(len(events)))
-		return nil, err
-	}
-	t.counts.unwritable.Add(uint64(len(events)))
-	if !r.continues || errors.Is(err, context.Canceled) || errors.Is(err, ErrClosed) {
-		return nil, err
+	checked, ids, err := t.surely(ctx, tenant, events, write)
+	if err == nil || len(checked) == 0 || eventsFault(err) || !t.policy.tenantRules(tenant).continues ||
+		errors.Is(err, context.Canceled) || errors.Is(err, ErrClosed) {
+		return ids, err
 	}
 	for agent, n := range byAgent(checked) {
 		t.gaps.add(tenant, agent, n, err)
 	}
 	return nil, nil
+}
+
+// surely prepares events, and writes them within the policy's wait or fails. It returns the prepared events too.
+func (t *Trail) surely(ctx context.Context, tenant uuid.UUID, events []Event,
+	write func(context.Context, []Event) error) (checked []Event, ids []uuid.UUID, err error) {
+	if err := tenantdb.CanOpen(ctx, tenant); err != nil {
+		return nil, nil, err
+	}
+	checked, ids, err = t.prepare(tenant, events)
+	if err != nil || len(events) == 0 {
+		t.counts.refused.Add(uint64(len(events)))
+		return nil, nil, err
+	}
+	if r := t.policy.tenantRules(tenant); r.wait > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, r.wait)
+		defer cancel()
+	}
+	err = write(ctx, checked)
+	switch {
+	case err == nil:
+		t.counts.logged.Add(uint64(len(events)))
+		return checked, ids, nil
+	case eventsFault(err):
+		t.counts.refused.Add(uint64(len(events)))
+	default:
+		t.counts.unwritable.Add(uint64(len(events)))
+	}
+	return checked, nil, err
 }
 
 func byAgent(events []Event) map[uuid.UUID]int {

@@ -18,6 +18,7 @@ import (
 // WaitingReport is a report of a call that waits for another report of the same call, before both become one event.
 type WaitingReport struct {
 	Event  Event // the report alone
+	Logged bool  // an event of this id is on the trail already
 	digest [32]byte
 }
 
@@ -33,7 +34,7 @@ type waitingEvent struct {
 	At       time.Time       `json:"created_at,omitzero"`
 }
 
-// KeepWaiting stores reports durably until Reported is called for them, or until they are due: then LogDue logs them.
+// KeepWaiting stores reports durably until LogWaiting logs them, or until they are due: then LogDue does.
 // They are redacted and checked first, as if they were logged. A report that waits already is stored once. It returns
 // those that it did not store, since an event of the same id is on the trail: they are to be logged now.
 func (t *Trail) KeepWaiting(ctx context.Context, tenant uuid.UUID, reports []Event, due time.Time) (now []Event,
@@ -126,8 +127,9 @@ func (t *Trail) WaitingSize(ctx context.Context, tenant uuid.UUID, events []uuid
 
 // Waiting returns the first report that waits for each of these events, up to MaxWaitingRead. Others wait on.
 func (t *Trail) Waiting(ctx context.Context, tenant uuid.UUID, events []uuid.UUID) ([]WaitingReport, error) {
-	return readWaiting(ctx, t.door, tenant, `SELECT w.event_id, w.digest, w.event FROM (`+waitingSQL+`) w
-		WHERE w.before < $3`, tenant, events, MaxWaitingRead)
+	return readWaiting(ctx, t.door, tenant, `SELECT w.event_id, w.digest, w.event,
+		  EXISTS (SELECT FROM audit_events e WHERE e.tenant_id = $1 AND e.id = w.event_id)
+		FROM (`+waitingSQL+`) w WHERE w.before < $3`, tenant, events, MaxWaitingRead)
 }
 
 func readWaiting(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, sql string,
@@ -136,14 +138,15 @@ func readWaiting(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, sql
 		all = nil
 		var id uuid.UUID
 		var digest, raw []byte
-		_, err := pgx.ForEachRow(rows, []any{&id, &digest, &raw}, func() error {
+		var logged bool
+		_, err := pgx.ForEachRow(rows, []any{&id, &digest, &raw, &logged}, func() error {
 			var w waitingEvent
 			if err := json.Unmarshal(raw, &w); err != nil {
 				return err
 			}
 			e := Event{ID: id, AgentID: w.AgentID, UserID: w.UserID, Action: w.Action, Input: w.Input, Output: w.Output,
-				Latency: w.Latency, Metadata: w.Metadata, At: w.At, service: true, redacted: true}
-			all = append(all, WaitingReport{e, [32]byte(digest)})
+				Latency: w.Latency, Metadata: w.Metadata, At: w.At, service: true, redacted: true, derived: true}
+			all = append(all, WaitingReport{e, logged, [32]byte(digest)})
 			return nil
 		})
 		return err
@@ -154,8 +157,33 @@ func readWaiting(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, sql
 	return all, nil
 }
 
-// Reported says that what reports told is on the trail: they no longer wait.
-func (t *Trail) Reported(ctx context.Context, tenant uuid.UUID, reports []WaitingReport) error {
+// LogWaiting logs events with all that reports told, which then no longer wait. Unlike LogReports it never goes on when
+// the trail can't be written: what waits is durable.
+func (t *Trail) LogWaiting(ctx context.Context, tenant uuid.UUID, events []Event,
+	further func(stored StoredEvent, e Event) (Event, bool), told []WaitingReport) error {
+	err := t.logReports(ctx, tenant, events, further, func(ctx context.Context, events []Event) error {
+		_, _, err := t.surely(ctx, tenant, events, func(ctx context.Context, events []Event) error {
+			return logBatch(ctx, t.door, tenant, events)
+		})
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return t.reported(ctx, tenant, told)
+}
+
+// Redacted returns an event with the tenant's rules applied, which then are not applied again: it is to be joined with
+// one that waited.
+func (t *Trail) Redacted(tenant uuid.UUID, e Event) (Event, error) {
+	if err := e.checkReserved(); err != nil {
+		return e, err
+	}
+	return t.policy.tenantRules(tenant).redactOnce(tenant, e)
+}
+
+// reported ends the wait of reports.
+func (t *Trail) reported(ctx context.Context, tenant uuid.UUID, reports []WaitingReport) error {
 	ids, digests := make([]uuid.UUID, len(reports)), make([][]byte, len(reports))
 	for i := range reports {
 		ids[i], digests[i] = reports[i].Event.ID, reports[i].digest[:]
@@ -173,7 +201,7 @@ func (t *Trail) Reported(ctx context.Context, tenant uuid.UUID, reports []Waitin
 const dueAtOnce = 200
 
 // dueSQL selects the reports that are due, up to MaxWaitingRead.
-const dueSQL = `SELECT d.event_id, d.digest, d.event FROM (
+const dueSQL = `SELECT d.event_id, d.digest, d.event, false FROM (
     SELECT s.*, sum(octet_length(s.event::text)) OVER place - octet_length(s.event::text) AS before
       FROM (SELECT r.event_id, r.digest, r.event, r.due FROM audit_reports r
              WHERE r.tenant_id = $1 AND r.due <= now() ORDER BY r.due, r.event_id, r.digest LIMIT $2) s
@@ -197,24 +225,29 @@ func (l LogDue) Work(ctx context.Context, tenant uuid.UUID) (worked bool, err er
 	for i := range due {
 		events[i] = due[i].Event
 	}
-	err = l.Trail.LogReports(ctx, tenant, events, l.Further)
-	if bad := (*FieldError)(nil); !errors.As(err, &bad) {
-		if err == nil {
-			err = l.Trail.Reported(ctx, tenant, due)
-		}
+	err = l.Trail.LogWaiting(ctx, tenant, events, l.Further, due)
+	if err == nil || !eventsFault(err) {
 		return err == nil, err
 	}
-	for i := range events { // by a policy that changed meanwhile, one can't be logged: the others are
-		one := l.Trail.LogReports(ctx, tenant, events[i:i+1], l.Further)
+	for i := range events { // one can't be logged: the others are, and it does not stand before them
+		one := l.Trail.LogWaiting(ctx, tenant, events[i:i+1], l.Further, due[i:i+1])
 		if one == nil {
-			one = l.Trail.Reported(ctx, tenant, due[i:i+1])
-			worked = worked || one == nil
+			worked = true
+			continue
 		}
-		if one != nil {
-			err = one
-		}
+		err = errors.Join(one, l.Trail.putOff(ctx, tenant, due[i]))
 	}
 	return worked, err
+}
+
+// putOff lets a report wait for another minute.
+func (t *Trail) putOff(ctx context.Context, tenant uuid.UUID, r WaitingReport) error {
+	err := t.door.Query(ctx, tenant, `UPDATE audit_reports r SET due = now() + interval '1 minute'
+		WHERE r.tenant_id = $1 AND r.event_id = $2 AND r.digest = $3`, []any{tenant, r.Event.ID, r.digest[:]}, nil)
+	if err != nil {
+		return fmt.Errorf("audit: put a report off: %w", err)
+	}
+	return nil
 }
 
 // Prepare reports whether reports of the tenant wait. It implements fairqueue.Worker.

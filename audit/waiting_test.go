@@ -72,7 +72,7 @@ func TestReportsWaitUntilTheyAreDue(t *testing.T) {
 		if size, err := trail.WaitingSize(t.Context(), stranger, []uuid.UUID{e.ID}); err != nil || size != 0 {
 			t.Errorf("another tenant sees %d bytes: %v", size, err)
 		}
-		if err := trail.Reported(t.Context(), stranger, waiting); err != nil {
+		if err := trail.LogWaiting(t.Context(), stranger, []audit.Event{{Action: "x"}}, alwaysMore, waiting); err != nil {
 			t.Error(err)
 		}
 		if worked, err := worker.Work(t.Context(), stranger); err != nil || worked {
@@ -85,7 +85,7 @@ func TestReportsWaitUntilTheyAreDue(t *testing.T) {
 	if _, err := trail.KeepWaiting(t.Context(), uuid.Nil, []audit.Event{e}, time.Now()); err == nil {
 		t.Error("a report of no tenant waits")
 	}
-	if err := trail.Reported(t.Context(), tenantA, waiting); err != nil {
+	if err := trail.LogWaiting(t.Context(), tenantA, []audit.Event{{Action: "x"}}, alwaysMore, waiting); err != nil {
 		t.Fatal(err)
 	}
 	if waits, err := worker.Prepare(t.Context(), tenantA); err != nil || waits {
@@ -144,5 +144,47 @@ func TestWhatWaitsIsRedacted(t *testing.T) {
 	if err != nil || strings.Contains(*got.Input+string(got.Metadata), "jane.doe") ||
 		!strings.Contains(string(got.Metadata), "redactions") {
 		t.Errorf("logged as %+v: %v", got, err)
+	}
+}
+
+// TestAReportThatCantBeLoggedStopsNoOther has a row among others that no writer of ours makes.
+func TestAReportThatCantBeLoggedStopsNoOther(t *testing.T) {
+	d := testkit.Database(t)
+	door, err := tenantdb.Open(t.Context(), d.URL("konstruct_app"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer door.Close()
+	trail := waitingTrail(t, door, nil)
+	super := testkit.Connect(t, d.SuperuserURL())
+	if _, err := super.Exec(t.Context(), `SELECT set_config('app.current_tenant', $1, false)`,
+		tenantA.String()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := super.Exec(t.Context(), `INSERT INTO audit_reports (tenant_id, event_id, digest, event, due)
+		VALUES ($1, gen_random_uuid(), sha256(''), '{"metadata": {}}', now() - interval '1 hour')`, tenantA); err != nil {
+		t.Fatal(err)
+	}
+	var good []audit.Event
+	for range 3 {
+		good = append(good, audit.Event{ID: uuid.New(), Action: "x"})
+	}
+	if _, err := trail.KeepWaiting(t.Context(), tenantA, good, time.Now().Add(-time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	worker := audit.LogDue{Trail: trail, Further: alwaysMore}
+	if worked, err := worker.Work(t.Context(), tenantA); !worked || err == nil ||
+		!strings.Contains(err.Error(), "action_type") {
+		t.Errorf("the turn worked %v: %v", worked, err)
+	}
+	all, err := audit.List(t.Context(), door, tenantA, audit.Filter{})
+	if err != nil || len(all) != len(good) {
+		t.Errorf("%d are logged: %v", len(all), err)
+	}
+	if worked, err := worker.Work(t.Context(), tenantA); worked || err != nil {
+		t.Errorf("it is not put off: %v, %v", worked, err)
+	}
+	if waits, err := worker.Prepare(t.Context(), tenantA); err != nil || !waits {
+		t.Errorf("it no longer waits: %v", err)
 	}
 }

@@ -104,19 +104,18 @@ func Run(ctx context.Context, c Config) error {
 	return nil
 }
 
-// Overdue returns how many tenants have waited in a line for longer than late since their turn was due, and the first
-// such time. A worker that runs puts every turn off by some seconds at most.
-func Overdue(ctx context.Context, url, line string, late time.Duration) (tenants int, since time.Time, err error) {
+// OverdueReports returns how many tenants have log records of calls that have waited for longer than late, and since
+// when. A worker that runs logs them after some seconds.
+func OverdueReports(ctx context.Context, url string, late time.Duration) (tenants int, since time.Time, err error) {
 	conn, err := pgx.Connect(ctx, url)
 	if err != nil {
 		return 0, since, fmt.Errorf("open the worker's database: %w", err)
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
-	err = conn.QueryRow(ctx, `SELECT count(DISTINCT tenant_id), coalesce(min(scheduled_at), now()) FROM river_job
-		WHERE queue = $1 AND finalized_at IS NULL AND scheduled_at < now() - make_interval(secs => $2)`, line,
-		late.Seconds()).Scan(&tenants, &since)
+	err = conn.QueryRow(ctx, `SELECT count(DISTINCT tenant_id), coalesce(min(since), now()) FROM audit_reports
+		WHERE since < now() - make_interval(secs => $1)`, late.Seconds()).Scan(&tenants, &since)
 	if err != nil {
-		return 0, since, fmt.Errorf("look for turns that are overdue: %w", err)
+		return 0, since, fmt.Errorf("look for log records that wait: %w", err)
 	}
 	return tenants, since, nil
 }

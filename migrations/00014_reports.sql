@@ -11,6 +11,7 @@ CREATE TABLE public.audit_reports (
   digest    bytea       NOT NULL CHECK (octet_length(digest) = 32),
   event     jsonb       NOT NULL,
   due       timestamptz NOT NULL,
+  since     timestamptz NOT NULL DEFAULT now(),
   PRIMARY KEY (tenant_id, event_id, digest)
 );
 CREATE INDEX ix_audit_reports_due ON public.audit_reports (tenant_id, due);
@@ -44,7 +45,10 @@ REVOKE ALL ON FUNCTION public.audit_wake_reports FROM PUBLIC;
 DO $isolate$ BEGIN
   PERFORM public.konstruct_isolate('ALL', 'audit_reports');
 END $isolate$;
-GRANT SELECT, INSERT, DELETE ON public.audit_reports TO konstruct_app;
+GRANT SELECT, INSERT, UPDATE (due), DELETE ON public.audit_reports TO konstruct_app;
+-- The worker sees who waits and since when, as it does of tickets, so that doctor can say that nothing is logged.
+CREATE POLICY worker_looks ON public.audit_reports FOR SELECT TO konstruct_worker USING (true);
+GRANT SELECT (tenant_id, since) ON public.audit_reports TO konstruct_worker;
 -- +goose StatementEnd
 
 -- +goose Down

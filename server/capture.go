@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -112,32 +113,25 @@ func (c *capture) log(ctx context.Context, events []audit.Event, waits []bool) e
 		}
 		now = append(now, there...)
 	}
-	var joined []audit.WaitingReport
-	if c.s.c.ReportWait > 0 && c.signal == "traces" {
-		var err error
-		var done func()
-		if now, joined, done, err = c.join(ctx, tenant, now); err != nil {
+	if c.signal == "traces" {
+		done, err := c.join(ctx, tenant, now)
+		if done || err != nil {
 			return err
 		}
-		defer done()
 	}
 	err := tenant.LogReports(ctx, now, otel.Further)
 	if isFieldError(err) { // one event is invalid: the others are logged without it
-		err = c.each(ctx, now)
-	} else if err == nil {
-		c.logged += len(now)
+		return c.each(ctx, now)
 	}
-	if err == nil && len(joined) > 0 {
-		err = tenant.Reported(ctx, joined)
+	if err == nil {
+		c.logged += len(now)
 	}
 	return err
 }
 
-// join makes one event each of calls' spans and the log records that wait for them. It returns the events to log, the
-// records that then no longer wait, and what frees their memory. A record that contradicts its span is logged beside
-// it.
-func (c *capture) join(ctx context.Context, tenant *konstruct.Tenant, events []audit.Event) (all []audit.Event,
-	joined []audit.WaitingReport, done func(), err error) {
+// join logs calls' spans and the log records that wait for them as one event each. It reports false if nothing waits,
+// or one of the events is invalid: then nothing was logged, and the records wait on.
+func (c *capture) join(ctx context.Context, tenant *konstruct.Tenant, events []audit.Event) (done bool, err error) {
 	calls := map[uuid.UUID]int{}
 	var ids []uuid.UUID
 	for i := range events {
@@ -147,30 +141,46 @@ func (c *capture) join(ctx context.Context, tenant *konstruct.Tenant, events []a
 			ids = append(ids, e.ID)
 		}
 	}
-	nothing := func() {}
 	if len(ids) == 0 {
-		return events, nil, nothing, nil
+		return false, nil
 	}
 	size, err := tenant.WaitingSize(ctx, ids)
 	if err != nil || size == 0 {
-		return events, nil, nothing, err
+		return false, err
 	}
-	if done, err = c.s.memory.reserve(ctx, c.who.Tenant, size*weightJoin); err != nil {
-		return nil, nil, nil, err
+	free, err := c.s.memory.reserve(ctx, c.who.Tenant, size*weightJoin)
+	if err != nil {
+		return false, err
 	}
-	if joined, err = tenant.Waiting(ctx, ids); err != nil {
-		done()
-		return nil, nil, nil, err
+	defer free()
+	waiting, err := tenant.Waiting(ctx, ids)
+	if err != nil {
+		return false, err
 	}
-	for _, w := range joined {
+	all := slices.Clone(events)
+	for _, w := range waiting {
 		i := calls[w.Event.ID]
-		if both, is := otel.Join(events[i], w.Event); is {
-			events[i] = both
-		} else {
-			events = append(events, w.Event)
+		span, err := tenant.Redacted(all[i])
+		if isFieldError(err) {
+			return false, nil
+		} else if err != nil {
+			return false, err
+		}
+		both, is := otel.Join(span, w.Event)
+		if is && !w.Logged {
+			all[i] = both
+		} else { // it contradicts its span, or the span was there before
+			all = append(all, w.Event)
 		}
 	}
-	return events, joined, done, nil
+	err = tenant.LogWaiting(ctx, all, otel.Further, waiting)
+	if isFieldError(err) {
+		return false, nil
+	}
+	if err == nil {
+		c.logged += len(events)
+	}
+	return true, err
 }
 
 // each logs events one by one, and counts those that the trail does not take.

@@ -175,7 +175,7 @@ func TestTokensStandOnce(t *testing.T) {
 				for _, f := range arrange(files) {
 					w.sendRecording(key, f)
 				}
-				w.logDue(tenant)
+				w.logDue(w.k.Trail(), tenant)
 				var calls, in, out int64
 				known := append(slices.Clone(truths[name].Calls), truths[name].Embeddings...)
 				if n, is := withoutEmbeddings[name]; is {

@@ -1,12 +1,15 @@
 package server_test
 
 import (
+	"cmp"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
+	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/pdata/plog/plogotlp"
 	"go.opentelemetry.io/collector/pdata/ptrace"
@@ -19,10 +22,19 @@ import (
 	"github.com/konstruct/konstruct/server"
 )
 
+// waitingUnder serves under a policy, with log records that wait.
+func waitingUnder(t *testing.T, d *testkit.DB, policy string, wait time.Duration) (w *world, trail *audit.Trail) {
+	t.Helper()
+	w = serveOn(t, d, withPolicy(t, d, policy), func(c *server.Config) {
+		c.ReportWait, trail = wait, c.Konstruct.Trail()
+	})
+	return w, trail
+}
+
 // logDue logs what waits of a tenant and is due, as the worker does.
-func (w *world) logDue(tenant uuid.UUID) {
+func (w *world) logDue(trail *audit.Trail, tenant uuid.UUID) {
 	w.t.Helper()
-	worker := audit.LogDue{Trail: w.k.Trail(), Further: otel.Further}
+	worker := audit.LogDue{Trail: trail, Further: otel.Further}
 	for {
 		worked, err := worker.Work(w.t.Context(), tenant)
 		if err != nil {
@@ -177,8 +189,132 @@ func TestWhatWaitsIsBounded(t *testing.T) {
 	if _, err := db.Exec(t.Context(), `UPDATE audit_reports SET due = now()`); err != nil {
 		t.Fatal(err)
 	}
-	w.logDue(tenant)
+	w.logDue(w.k.Trail(), tenant)
 	if n := w.actionsOf(tenant); n[audit.ActionLLMCall] != 2 || n[otel.ActionDetails] != records-1 {
 		t.Errorf("when all are due: %v", n)
+	}
+}
+
+// TestNothingIsLostOfWhatWaits sends a call's log record, then its span, by kinds of contents that make the event of
+// both larger, or another, than either: all that the record said is on the trail, and no record waits.
+func TestNothingIsLostOfWhatWaits(t *testing.T) {
+	d := testkit.Database(t)
+	for name, c := range map[string]struct {
+		policy  string
+		record  func(pcommon.Map)
+		span    func(pcommon.Map)
+		details int // events beside the call
+		want    string
+	}{
+		"the record has an address that is redacted": {
+			policy: `{"default": {"redact": [{"detect": "email"}]}}`,
+			record: func(m pcommon.Map) { m.PutStr("note", "ask bob@example.com and the rest") },
+			want:   "and the rest"},
+		"both have it": {
+			policy: `{"default": {"redact": [{"detect": "email"}]}}`,
+			record: func(m pcommon.Map) { m.PutStr("note", "ask bob@example.com and the rest") },
+			span:   func(m pcommon.Map) { m.PutStr("more", "of ann@example.com") },
+			want:   "and the rest"},
+		"HTML": {record: func(m pcommon.Map) {
+			for i := range 3 {
+				m.PutStr(fmt.Sprint("page ", i), strings.Repeat("<p>&nbsp;</p>", 4600))
+			}
+			m.PutStr("end", "the last word")
+		}, want: "the last word"},
+		"numbers that grow": {record: func(m pcommon.Map) {
+			for i := range 10 {
+				list := m.PutEmptySlice(fmt.Sprint("numbers ", i))
+				for range 2000 {
+					list.AppendEmpty().SetDouble(1.2345678901234567e-40)
+				}
+			}
+			m.PutStr("end", "the last word")
+		}, want: "the last word"},
+		"a contradiction": {record: func(m pcommon.Map) { m.PutStr("color", "the record says red") },
+			span: func(m pcommon.Map) { m.PutStr("color", "blue") }, details: 1, want: "the record says red"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w, trail := waitingUnder(t, d, cmp.Or(c.policy, "{}"), time.Hour)
+			for _, spanComes := range []bool{true, false} {
+				tenant := uuid.New()
+				key := w.key(tenant, access.EventsWrite)
+				spans := llmfake.Spans(1, false)
+				status, answer := w.export(key, "/v1/logs", detailsOf(t, spans, func(l plog.LogRecord) {
+					c.record(l.Attributes())
+				}))
+				if status != 200 || len(answer) > 0 {
+					t.Fatalf("the record: %d %s", status, answer)
+				}
+				details := 0
+				if spanComes {
+					details = c.details
+					if c.span != nil {
+						c.span(spans.ResourceSpans().At(0).ScopeSpans().At(0).Spans().At(0).Attributes())
+					}
+					if status, answer := w.export(key, "/v1/traces", body(t, spans)); status != 200 || len(answer) > 0 {
+						t.Fatalf("the span: %d %s", status, answer)
+					}
+				} else {
+					db := testkit.Connect(t, d.SuperuserURL())
+					if _, err := db.Exec(t.Context(), `UPDATE audit_reports SET due = now()`); err != nil {
+						t.Fatal(err)
+					}
+					w.logDue(trail, tenant)
+				}
+				if n := w.actionsOf(tenant); n[audit.ActionLLMCall] != 1 || n[otel.ActionDetails] != details {
+					t.Errorf("span comes %v: %v", spanComes, n)
+				}
+				found := false
+				for _, e := range w.listed(tenant) {
+					found = found || strings.Contains(string(e.Metadata), c.want)
+					if strings.Contains(string(e.Metadata), "@example.com") {
+						t.Errorf("span comes %v: not redacted: %.300s", spanComes, e.Metadata)
+					}
+				}
+				if !found {
+					t.Errorf("span comes %v: %q is not on the trail", spanComes, c.want)
+				}
+				waits, err := audit.LogDue{Trail: w.k.Trail()}.Prepare(t.Context(), tenant)
+				if err != nil || waits {
+					t.Errorf("span comes %v: a record still waits: %v", spanComes, err)
+				}
+			}
+		})
+	}
+}
+
+// TestWhatWaitsOutlivesATrailThatCantBeWritten holds that a policy that goes on when the trail can't be written gives
+// up no record that waits.
+func TestWhatWaitsOutlivesATrailThatCantBeWritten(t *testing.T) {
+	d := testkit.Database(t)
+	w, trail := waitingUnder(t, d, `{"default": {"when_unwritable": "go_on", "wait": "300ms"}}`, time.Nanosecond)
+	tenant := uuid.New()
+	key := w.key(tenant, access.EventsWrite)
+	spans := llmfake.Spans(1, true)
+	if status, answer := w.export(key, "/v1/logs", detailsOf(t, spans, func(plog.LogRecord) {})); status != 200 {
+		t.Fatalf("%d %s", status, answer)
+	}
+	db := testkit.Connect(t, d.SuperuserURL())
+	lock, err := db.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = lock.Rollback(t.Context()) }()
+	if _, err := lock.Exec(t.Context(), `LOCK TABLE audit_events IN EXCLUSIVE MODE`); err != nil {
+		t.Fatal(err)
+	}
+	worker := audit.LogDue{Trail: trail, Further: otel.Further}
+	if worked, err := worker.Work(t.Context(), tenant); err == nil || worked {
+		t.Errorf("the worker logs where nothing can be written: %v", err)
+	}
+	if status, _ := w.export(key, "/v1/traces", body(t, spans)); status != 503 {
+		t.Errorf("a span whose record waits is answered with %d", status)
+	}
+	if err := lock.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.logDue(trail, tenant)
+	if n := w.actionsOf(tenant); n[audit.ActionLLMCall] != 1 {
+		t.Errorf("afterwards: %v", n)
 	}
 }

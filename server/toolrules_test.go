@@ -26,7 +26,7 @@ func withPolicy(t *testing.T, d *testkit.DB, raw string) func(*server.Config) {
 			t.Fatal(err)
 		}
 		k, err := konstruct.Open(t.Context(), konstruct.Config{DatabaseURL: d.URL("konstruct_app"),
-			AssetsDir: devpg.AssetsDir(), KeySecret: pepper, Policy: p, Logger: c.Logger})
+			AssetsDir: devpg.AssetsDir(), KeySecret: pepper, Policy: p, SpoolDir: t.TempDir(), Logger: c.Logger})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -45,8 +45,8 @@ func check(raw []byte, floats bool) (at, what string) {
 			}
 			if whole, fraction := digits(number); whole+fraction > len(number) {
 				if written += whole + fraction - len(number); written > maxWritten {
-					return pathAt(raw, begin), fmt.Sprintf("up to the number %.40s, numbers with exponents have more than "+
-						"%d digits as PostgreSQL writes them: send them as text", number, maxWritten)
+					return pathAt(raw, begin), fmt.Sprintf("up to the number %.40s, numbers with exponents have more "+
+						"than %d digits as PostgreSQL writes them: send them as text", number, maxWritten)
 				}
 			}
 		case c >= utf8.RuneSelf:

@@ -107,12 +107,12 @@ const severalOfAKind = 6
 
 // reportsCheck says whether log records of calls are logged in time where their spans do not come.
 func reportsCheck(ctx context.Context, url string) (tenantdb.Check, error) {
-	n, since, err := fairqueue.Overdue(ctx, url, fairqueue.Reports, time.Minute)
+	n, since, err := fairqueue.OverdueReports(ctx, url, time.Minute)
 	if err != nil {
 		return tenantdb.Check{}, err
 	}
 	c := tenantdb.Check{Name: "log records that wait for their spans", Actual: "none is overdue",
-		Expected: "none is overdue", Fix: "konstruct serve --work, or konstruct kb work", OK: n == 0}
+		Expected: "none is overdue", Fix: "konstruct serve or konstruct kb work; its log says why one can't be logged", OK: n == 0}
 	if n > 0 {
 		c.Actual = fmt.Sprintf("of %s, since %s", plural.Of(n, "tenant", "tenants"), since.UTC().Format(time.RFC3339))
 	}

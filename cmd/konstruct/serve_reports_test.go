@@ -64,7 +64,7 @@ func TestAReportOutlivesTheService(t *testing.T) {
 		t.Errorf("nothing is overdue yet: %v\n%s", err, out)
 	}
 	for _, sql := range []string{`UPDATE river_job SET scheduled_at = now() - interval '2 minutes'`,
-		`UPDATE audit_reports SET due = now() - interval '2 minutes'`} {
+		`UPDATE audit_reports SET due = now() - interval '2 minutes', since = now() - interval '2 minutes'`} {
 		if tag, err := super.Exec(t.Context(), sql); err != nil || tag.RowsAffected() != 1 {
 			t.Fatalf("%s: %v, %v", sql, tag, err)
 		}
