@@ -10,9 +10,11 @@ import (
 // FuzzPlainJSON holds what is decoded without the library against encoding/json.
 func FuzzPlainJSON(f *testing.F) {
 	for _, s := range []string{`[{"role":"user","parts":[{"type":"text","content":"Grüße \"\\ \n \u00e9 🚰"}]}]`,
-		` { "a" : [ 1 , -2.50e+3 , true , false , null , "" , { } , [ ] ] } `, `{"":1}`, `{"a":1,"a":2}`, `[1,]`, `[,1]`,
+		` { "a" : [ 1 , -2.50e+3 , true , false , null , "" , { } , [ ] ] } `, `{"":1}`,
+		`{"a":1,"a":2}`, `[1,]`, `[,1]`,
 		`{"a":1,}`, `[01]`, `[1.]`, `[-]`, `["\ud83d\udeb0"]`, `["\ud83d"]`, "[\"\xff\"]", "[\"\\u0041\xff\"]",
-		"[\"\x01\"]", `["a`, `[1 2]`, `{"a" 1}`, `{a:1}`, `[tru]`, `[truefalse]`, `[nulll]`, `1 2`, `[1]x`, `[1]` + " \n",
+		"[\"\x01\"]", `["a`, `[1 2]`, `{"a" 1}`, `{a:1}`, `[tru]`, `[truefalse]`, `[nulll]`,
+		`1 2`, `[1]x`, `[1]` + " \n",
 		strings.Repeat("[", 40) + strings.Repeat("]", 40), `["\u0000"]`, `[1e999]`, `["\`, `["\"`} {
 		f.Add(s)
 	}

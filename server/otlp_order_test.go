@@ -52,14 +52,15 @@ func TestNumbersAreWrittenAsPostgreSQLWritesThem(t *testing.T) {
 	traces := ptrace.NewTraces()
 	m := traces.ResourceSpans().AppendEmpty().ScopeSpans().AppendEmpty().Spans().AppendEmpty().Attributes()
 	m.PutStr("gen_ai.operation.name", "chat")
-	m.PutStr("gen_ai.input.messages", `[{"role": "user", "parts": [1.50e1, 15e-1, 1e3, 0.001e2, 100e-2, 1E+5, -2.5e-7, `+
-		`-1.25E3, 1e21, 123456789012345678901234567890, 1e308, 0.5, 12.00, 3e0, 0.00e1]}]`)
+	m.PutStr("gen_ai.input.messages", `[{"role": "user", "parts": [1.50e1, 15e-1, 1e3, 0.001e2, 100e-2, 1E+5, `+
+		`-2.5e-7, -1.25E3, 1e21, 123456789012345678901234567890, 1e308, 0.5, 12.00, 3e0, 0.00e1]}]`)
 	for i, f := range []float64{1e21, 1e22, 1.5e300, 5e-324, -1e-9, 1e-10, 0.1, 123456.75, 1 << 53} {
 		m.PutDouble(fmt.Sprint("float ", i), f)
 	}
 	for e := range otel.Spans(traces, otel.Options{}) {
 		var stored string
-		if err := db.QueryRow(t.Context(), "SELECT $1::jsonb::text", string(e.Event.Metadata)).Scan(&stored); err != nil {
+		err := db.QueryRow(t.Context(), "SELECT $1::jsonb::text", string(e.Event.Metadata)).Scan(&stored)
+		if err != nil {
 			t.Fatal(err)
 		}
 		if stored != string(e.Event.Metadata) {
