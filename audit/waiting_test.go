@@ -72,7 +72,8 @@ func TestReportsWaitUntilTheyAreDue(t *testing.T) {
 		if size, err := trail.WaitingSize(t.Context(), stranger, []uuid.UUID{e.ID}); err != nil || size != 0 {
 			t.Errorf("another tenant sees %d bytes: %v", size, err)
 		}
-		if err := trail.LogWaiting(t.Context(), stranger, []audit.Event{{Action: "x"}}, alwaysMore, waiting); err != nil {
+		other := []audit.Event{{Action: "x"}}
+		if err := trail.LogWaiting(t.Context(), stranger, other, alwaysMore, waiting); err != nil {
 			t.Error(err)
 		}
 		if worked, err := worker.Work(t.Context(), stranger); err != nil || worked {
@@ -162,7 +163,8 @@ func TestAReportThatCantBeLoggedStopsNoOther(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := super.Exec(t.Context(), `INSERT INTO audit_reports (tenant_id, event_id, digest, event, due)
-		VALUES ($1, gen_random_uuid(), sha256(''), '{"metadata": {}}', now() - interval '1 hour')`, tenantA); err != nil {
+		VALUES ($1, gen_random_uuid(), sha256(''), '{"metadata": {}}', now() - interval '1 hour')`,
+		tenantA); err != nil {
 		t.Fatal(err)
 	}
 	var good []audit.Event

@@ -6,8 +6,8 @@ import (
 	"unicode/utf8"
 )
 
-// plainJSON decodes JSON as it mostly comes, without copying its texts: messages take a third of the time that a general
-// decoder takes for them. It gives up on what is unusual, which then is decoded by the library.
+// plainJSON decodes JSON as it mostly comes, without copying its texts: messages take a third of the time that a
+// general decoder takes for them. It gives up on what is unusual, which then is decoded by the library.
 type plainJSON struct {
 	text string
 	at   int // of the next byte

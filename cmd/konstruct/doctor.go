@@ -112,7 +112,8 @@ func reportsCheck(ctx context.Context, url string) (tenantdb.Check, error) {
 		return tenantdb.Check{}, err
 	}
 	c := tenantdb.Check{Name: "log records that wait for their spans", Actual: "none is overdue",
-		Expected: "none is overdue", Fix: "konstruct serve or konstruct kb work; its log says why one can't be logged", OK: n == 0}
+		Expected: "none is overdue", OK: n == 0,
+		Fix: "konstruct serve or konstruct kb work; its log says why one can't be logged"}
 	if n > 0 {
 		c.Actual = fmt.Sprintf("of %s, since %s", plural.Of(n, "tenant", "tenants"), since.UTC().Format(time.RFC3339))
 	}
