@@ -3,6 +3,8 @@ package hook_test
 import (
 	"bytes"
 	"context"
+	"errors"
+	"io/fs"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -156,6 +158,9 @@ func spooled(t testing.TB, dir string) string {
 	var all strings.Builder
 	for _, f := range files {
 		raw, err := os.ReadFile(f)
+		if errors.Is(err, fs.ErrNotExist) { // delivered since it was listed
+			return spooled(t, dir)
+		}
 		if err != nil {
 			t.Fatal(err)
 		}

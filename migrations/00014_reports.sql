@@ -40,6 +40,7 @@ BEGIN
 END $wake$;
 CREATE TRIGGER audit_reports_came AFTER INSERT ON public.audit_reports
   REFERENCING NEW TABLE AS new_reports FOR EACH STATEMENT EXECUTE FUNCTION public.audit_wake_reports();
+ALTER TABLE public.audit_reports ENABLE ALWAYS TRIGGER audit_reports_came;
 REVOKE ALL ON FUNCTION public.audit_wake_reports FROM PUBLIC;
 
 DO $isolate$ BEGIN
