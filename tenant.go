@@ -36,8 +36,8 @@ func (t *Tenant) LogReports(ctx context.Context, events []Event,
 
 // KeepWaiting stores reports until another one of the same calls comes: see audit.Trail.KeepWaiting. RunWorker logs
 // those that are due.
-func (t *Tenant) KeepWaiting(ctx context.Context, reports []Event, due time.Time) (now []Event, err error) {
-	return t.k.trail.KeepWaiting(ctx, t.id, reports, due)
+func (t *Tenant) KeepWaiting(ctx context.Context, reports []Event, wait time.Duration) (now []Event, err error) {
+	return t.k.trail.KeepWaiting(ctx, t.id, reports, wait)
 }
 
 // WaitingSize returns the size of what Waiting reads, in bytes of JSON.

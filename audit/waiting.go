@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -34,30 +35,28 @@ type waitingEvent struct {
 	At       time.Time       `json:"created_at,omitzero"`
 }
 
-// KeepWaiting stores reports durably until LogWaiting logs them, or until they are due: then LogDue does.
-// They are redacted and checked first, as if they were logged. A report that waits already is stored once. It returns
-// those that it did not store, since an event of the same id is on the trail: they are to be logged now.
-func (t *Trail) KeepWaiting(ctx context.Context, tenant uuid.UUID, reports []Event, due time.Time) (now []Event,
+// KeepWaiting stores reports durably until LogWaiting logs them, or for so long, by the database's clock: then LogDue
+// does. They are redacted and checked first, as if they were logged. A report that waits already is stored once. It
+// returns those that it did not store, since an event of the same id is on the trail: they are to be logged now.
+func (t *Trail) KeepWaiting(ctx context.Context, tenant uuid.UUID, reports []Event, wait time.Duration) (now []Event,
 	err error) {
 	checked, ids, err := t.prepare(tenant, reports)
 	if err != nil {
 		return nil, err
 	}
-	there := map[uuid.UUID]bool{}
-	if err := t.door.Query(ctx, tenant, `SELECT e.id FROM audit_events e WHERE e.tenant_id = $1 AND e.id = ANY($2)`,
-		[]any{tenant, ids}, func(rows pgx.Rows) error {
-			var id uuid.UUID
-			_, err := pgx.ForEachRow(rows, []any{&id}, func() error {
-				there[id] = true
-				return nil
-			})
+	var clock time.Time
+	var there []uuid.UUID
+	if err := t.door.Query(ctx, tenant, `SELECT now(), ARRAY(
+		SELECT e.id FROM audit_events e WHERE e.tenant_id = $1 AND e.id = ANY($2))`, []any{tenant, ids},
+		func(rows pgx.Rows) error {
+			_, err := pgx.ForEachRow(rows, []any{&clock, &there}, func() error { return nil })
 			return err
 		}); err != nil {
 		return nil, fmt.Errorf("audit: look for the events of reports: %w", err)
 	}
 	var rows []waitingRow
 	for i, e := range checked {
-		if there[e.ID] {
+		if slices.Contains(there, e.ID) {
 			now = append(now, reports[i])
 			continue
 		}
@@ -68,7 +67,7 @@ func (t *Trail) KeepWaiting(ctx context.Context, tenant uuid.UUID, reports []Eve
 		}
 		rows = append(rows, waitingRow{e.ID, sha256.Sum256(raw), raw})
 	}
-	if err := t.door.Stream(ctx, waitingParts(tenant, rows, due)); err != nil {
+	if err := t.door.Stream(ctx, waitingParts(tenant, rows, clock.Add(wait))); err != nil {
 		return nil, fmt.Errorf("audit: keep reports until their spans come: %w", err)
 	}
 	return now, nil

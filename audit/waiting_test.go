@@ -37,9 +37,9 @@ func TestReportsWaitUntilTheyAreDue(t *testing.T) {
 		Output: "out", Latency: 1234 * time.Millisecond,
 		Metadata: json.RawMessage(`{"n": 1.50, "konstruct.altered": ["x"]}`),
 		At:       time.Date(2026, 11, 30, 1, 2, 3, 456789000, time.UTC)}.OfService()
-	keep := func(due time.Time, events ...audit.Event) []audit.Event {
+	keep := func(wait time.Duration, events ...audit.Event) []audit.Event {
 		t.Helper()
-		now, err := trail.KeepWaiting(t.Context(), tenantA, events, due)
+		now, err := trail.KeepWaiting(t.Context(), tenantA, events, wait)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -54,7 +54,7 @@ func TestReportsWaitUntilTheyAreDue(t *testing.T) {
 		return worked
 	}
 	for range 2 { // sent twice, it waits once
-		if now := keep(time.Now().Add(time.Hour), e); len(now) > 0 {
+		if now := keep(time.Hour, e); len(now) > 0 {
 			t.Fatalf("%d do not wait", len(now))
 		}
 	}
@@ -83,7 +83,7 @@ func TestReportsWaitUntilTheyAreDue(t *testing.T) {
 	if _, err := trail.Waiting(t.Context(), uuid.Nil, []uuid.UUID{e.ID}); err == nil {
 		t.Error("no tenant reads what waits")
 	}
-	if _, err := trail.KeepWaiting(t.Context(), uuid.Nil, []audit.Event{e}, time.Now()); err == nil {
+	if _, err := trail.KeepWaiting(t.Context(), uuid.Nil, []audit.Event{e}, 0); err == nil {
 		t.Error("a report of no tenant waits")
 	}
 	if err := trail.LogWaiting(t.Context(), tenantA, []audit.Event{{Action: "x"}}, alwaysMore, waiting); err != nil {
@@ -93,7 +93,7 @@ func TestReportsWaitUntilTheyAreDue(t *testing.T) {
 		t.Errorf("what was reported waits: %v", err)
 	}
 
-	keep(time.Now().Add(-time.Second), e)
+	keep(-time.Second, e)
 	if !turn() || turn() {
 		t.Error("what is due is not logged, or twice")
 	}
@@ -106,7 +106,7 @@ func TestReportsWaitUntilTheyAreDue(t *testing.T) {
 		`{"n": 1.50, "konstruct.altered": ["x"]}` {
 		t.Errorf("logged as %+v", got)
 	}
-	if now := keep(time.Now().Add(time.Hour), e); len(now) != 1 || now[0].ID != e.ID {
+	if now := keep(time.Hour, e); len(now) != 1 || now[0].ID != e.ID {
 		t.Errorf("a report of an event that is there waits: %v", now)
 	}
 }
@@ -126,7 +126,7 @@ func TestWhatWaitsIsRedacted(t *testing.T) {
 	trail := waitingTrail(t, door, policy)
 	e := audit.Event{ID: uuid.New(), Action: audit.ActionLLMCall, Input: "write to jane.doe@example.com",
 		Metadata: json.RawMessage(`{"to": "jane.doe@example.com"}`)}.OfService()
-	if _, err := trail.KeepWaiting(t.Context(), tenantA, []audit.Event{e}, time.Now().Add(-time.Second)); err != nil {
+	if _, err := trail.KeepWaiting(t.Context(), tenantA, []audit.Event{e}, -time.Second); err != nil {
 		t.Fatal(err)
 	}
 	var stored string
@@ -171,7 +171,7 @@ func TestAReportThatCantBeLoggedStopsNoOther(t *testing.T) {
 	for range 3 {
 		good = append(good, audit.Event{ID: uuid.New(), Action: "x"})
 	}
-	if _, err := trail.KeepWaiting(t.Context(), tenantA, good, time.Now().Add(-time.Second)); err != nil {
+	if _, err := trail.KeepWaiting(t.Context(), tenantA, good, -time.Second); err != nil {
 		t.Fatal(err)
 	}
 	worker := audit.LogDue{Trail: trail, Further: alwaysMore}

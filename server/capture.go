@@ -5,7 +5,6 @@ import (
 	"errors"
 	"iter"
 	"slices"
-	"time"
 
 	"github.com/google/uuid"
 
@@ -102,7 +101,7 @@ func (c *capture) log(ctx context.Context, events []audit.Event, waits []bool) e
 		}
 	}
 	if len(later) > 0 {
-		there, err := tenant.KeepWaiting(ctx, later, time.Now().Add(c.s.c.ReportWait))
+		there, err := tenant.KeepWaiting(ctx, later, c.s.c.ReportWait)
 		switch {
 		case isFieldError(err):
 			there = later // each is refused below, or logged

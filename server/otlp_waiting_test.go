@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -316,5 +317,41 @@ func TestWhatWaitsOutlivesATrailThatCantBeWritten(t *testing.T) {
 	w.logDue(trail, tenant)
 	if n := w.actionsOf(tenant); n[audit.ActionLLMCall] != 1 {
 		t.Errorf("afterwards: %v", n)
+	}
+}
+
+// TestLogRecordsOfTwoCallsInOneSpan has two responses below one span, which reports the second.
+func TestLogRecordsOfTwoCallsInOneSpan(t *testing.T) {
+	w := serve(t, func(c *server.Config) { c.ReportWait = time.Hour })
+	tenant := uuid.New()
+	key := w.key(tenant, access.EventsWrite)
+	spans := llmfake.Spans(1, true)
+	for _, id := range []string{"first", "second"} {
+		raw := detailsOf(t, spans, func(l plog.LogRecord) { l.Attributes().PutStr("gen_ai.response.id", id) })
+		if status, answer := w.export(key, "/v1/logs", raw); status != 200 {
+			t.Fatalf("%d %s", status, answer)
+		}
+	}
+	spans.ResourceSpans().At(0).ScopeSpans().At(0).Spans().At(0).Attributes().PutStr("gen_ai.response.id", "second")
+	if status, answer := w.export(key, "/v1/traces", body(t, spans)); status != 200 || len(answer) > 0 {
+		t.Fatalf("%d %s", status, answer)
+	}
+	db := testkit.Connect(t, w.d.SuperuserURL())
+	if _, err := db.Exec(t.Context(), `UPDATE audit_reports SET due = now()`); err != nil {
+		t.Fatal(err)
+	}
+	w.logDue(w.k.Trail(), tenant)
+	seen := map[string]int{}
+	for _, e := range w.listed(tenant) {
+		var m struct {
+			Response string `json:"gen_ai.response.id"`
+		}
+		if err := json.Unmarshal(e.Metadata, &m); err != nil {
+			t.Fatal(err)
+		}
+		seen[e.Action+" "+m.Response]++
+	}
+	if len(seen) != 2 || seen["llm_call first"] != 1 || seen["llm_call second"] != 1 {
+		t.Errorf("%v", seen)
 	}
 }
