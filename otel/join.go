@@ -35,6 +35,8 @@ func Join(span, record audit.Event) (audit.Event, bool) {
 		switch {
 		case !there:
 			added[name] = v
+		case name == "konstruct.altered" || name == "konstruct.redactions":
+			added[name] = union(before, v)
 		case slices.Contains(ofTheRecord, name), sameValue(before, v):
 		default:
 			return span, false
@@ -54,3 +56,17 @@ func sameValue(a, b json.RawMessage) bool {
 }
 
 func wrapped(v json.RawMessage) json.RawMessage { return slices.Concat([]byte(`{"":`), v, []byte("}")) }
+
+// union returns the items of two lists in JSON, each once.
+func union(a, b json.RawMessage) json.RawMessage {
+	var all, more []json.RawMessage
+	if json.Unmarshal(a, &all) != nil || json.Unmarshal(b, &more) != nil {
+		return a // unreachable: they are lists
+	}
+	for _, item := range more {
+		if !slices.ContainsFunc(all, func(other json.RawMessage) bool { return sameValue(other, item) }) {
+			all = append(all, item)
+		}
+	}
+	return marshal(all)
+}

@@ -205,17 +205,21 @@ func TestNothingIsLostOfWhatWaits(t *testing.T) {
 		record  func(pcommon.Map)
 		span    func(pcommon.Map)
 		details int // events beside the call
-		want    string
+		// redactions are those that the event of both notes
+		redactions int
+		want       string
 	}{
 		"the record has an address that is redacted": {
 			policy: `{"default": {"redact": [{"detect": "email"}]}}`,
 			record: func(m pcommon.Map) { m.PutStr("note", "ask bob@example.com and the rest") },
-			want:   "and the rest"},
+			want:   "and the rest", redactions: 1},
 		"both have it": {
 			policy: `{"default": {"redact": [{"detect": "email"}]}}`,
 			record: func(m pcommon.Map) { m.PutStr("note", "ask bob@example.com and the rest") },
-			span:   func(m pcommon.Map) { m.PutStr("more", "of ann@example.com") },
-			want:   "and the rest"},
+			span: func(m pcommon.Map) {
+				m.PutStr("more", "of ann@example.com")
+				m.PutStr("other", "and of eve@example.com")
+			}, want: "and the rest", redactions: 2},
 		"HTML": {record: func(m pcommon.Map) {
 			for i := range 3 {
 				m.PutStr(fmt.Sprint("page ", i), strings.Repeat("<p>&nbsp;</p>", 4600))
@@ -267,6 +271,9 @@ func TestNothingIsLostOfWhatWaits(t *testing.T) {
 				}
 				found := false
 				for _, e := range w.listed(tenant) {
+					if c.policy != "" && spanComes && strings.Count(string(e.Metadata), `"rule"`) != c.redactions {
+						t.Errorf("%d redactions are noted: %s", c.redactions, e.Metadata)
+					}
 					found = found || strings.Contains(string(e.Metadata), c.want)
 					if strings.Contains(string(e.Metadata), "@example.com") {
 						t.Errorf("span comes %v: not redacted: %.300s", spanComes, e.Metadata)
