@@ -335,7 +335,7 @@ type WorkerConfig struct {
 }
 
 // RunWorker ingests what Agent.Enqueue enqueued, taking tenants in turn, logs reports of calls whose spans did not come
-// (Tenant.KeepWaiting), and creates and drops large tenants' own indexes, until the context ends. Any number of
+// (audit.Trail.KeepWaiting), and creates and drops large tenants' own indexes, until the context ends. Any number of
 // processes may run it.
 func (k *Konstruct) RunWorker(ctx context.Context, b WorkerConfig) error {
 	ctx = tenantdb.Trusted(ctx) // each job runs with the labels of its uploader

@@ -3,12 +3,10 @@ package konstruct
 import (
 	"context"
 	"errors"
-	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
-	"github.com/konstruct/konstruct/audit"
 	"github.com/konstruct/konstruct/ledger"
 	"github.com/konstruct/konstruct/toolrule"
 )
@@ -32,31 +30,6 @@ func (t *Tenant) LogBatch(ctx context.Context, events []Event) ([]uuid.UUID, err
 func (t *Tenant) LogReports(ctx context.Context, events []Event,
 	further func(stored StoredEvent, e Event) (Event, bool)) error {
 	return t.k.trail.LogReports(ctx, t.id, events, further)
-}
-
-// KeepWaiting stores reports until another one of the same calls comes: see audit.Trail.KeepWaiting. RunWorker logs
-// those that are due.
-func (t *Tenant) KeepWaiting(ctx context.Context, reports []Event, wait time.Duration) (now []Event, err error) {
-	return t.k.trail.KeepWaiting(ctx, t.id, reports, wait)
-}
-
-// WaitingSize returns the size of what Waiting reads, in bytes of JSON.
-func (t *Tenant) WaitingSize(ctx context.Context, events []uuid.UUID) (int64, error) {
-	return t.k.trail.WaitingSize(ctx, t.id, events)
-}
-
-// Waiting returns the first report that waits for each of these events: see audit.Trail.Waiting.
-func (t *Tenant) Waiting(ctx context.Context, events []uuid.UUID) ([]audit.WaitingReport, error) {
-	return t.k.trail.Waiting(ctx, t.id, events)
-}
-
-// Redacted returns an event with the policy's rules applied, to be joined with one that waited.
-func (t *Tenant) Redacted(e Event) (Event, error) { return t.k.trail.Redacted(t.id, e) }
-
-// LogWaiting logs events with all that reports told, which then no longer wait: see audit.Trail.LogWaiting.
-func (t *Tenant) LogWaiting(ctx context.Context, events []Event,
-	further func(stored StoredEvent, e Event) (Event, bool), told []audit.WaitingReport) error {
-	return t.k.trail.LogWaiting(ctx, t.id, events, further, told)
 }
 
 // ErrNoReceipts means that Config.Receipts is nil.

@@ -151,8 +151,7 @@ func (e Event) check() (Event, error) {
 	if e.Metadata == nil {
 		e.Metadata = json.RawMessage("{}")
 	}
-	switch {
-	case e.derived && len(e.Metadata) <= MaxDerived, e.encoded && len(e.Metadata) <= MaxMetadata:
+	if n := len(e.Metadata); e.derived && n <= MaxDerived || e.encoded && n <= MaxMetadata {
 		return e, nil
 	}
 	return e, checkMetadata(e.Metadata)

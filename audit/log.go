@@ -245,46 +245,19 @@ func insertSQL(n int, end string) string {
 	return b.String()
 }
 
-// eventParams adds the parameters of a batch, as args has them.
+// eventParams adds the parameters of a batch.
 func eventParams(p *tenantdb.Params, events []Event, tenant uuid.UUID) {
 	size := 0
 	for i := range events {
 		size += events[i].size() + 64
 	}
 	p.Grow(len(events)*eventColumns, size)
+	args := make([]any, 0, eventColumns)
 	for i := range events {
-		e := &events[i]
-		p.UUID(e.ID)
-		p.UUID(tenant)
-		if e.AgentID == uuid.Nil {
-			p.Null()
-		} else {
-			p.UUID(e.AgentID)
-		}
-		textParam(p, e.UserID)
-		p.Text(e.Action)
-		textParam(p, e.Input)
-		textParam(p, e.Output)
-		if e.Latency <= 0 {
-			p.Null()
-		} else {
-			p.Int(int32(e.Latency.Milliseconds()))
-		}
-		p.JSON(e.Metadata)
-		if e.At.IsZero() {
-			p.Null()
-		} else {
-			p.Time(e.At)
+		for _, v := range events[i].args(args[:0], &tenant) {
+			p.Add(v)
 		}
 	}
-}
-
-func textParam(p *tenantdb.Params, s string) {
-	if s == "" {
-		p.Null()
-		return
-	}
-	p.Text(s)
 }
 
 // args appends the event's parameters; zero values are NULL. They point into the event, which saves an allocation each.
@@ -303,7 +276,7 @@ func (e *Event) args(to []any, tenant *uuid.UUID) []any {
 		at = &e.At
 	}
 	return append(to, (*[16]byte)(&e.ID), (*[16]byte)(tenant), agent, nullIfEmpty(&e.UserID), &e.Action,
-		nullIfEmpty(&e.Input), nullIfEmpty(&e.Output), latency, []byte(e.Metadata), at)
+		nullIfEmpty(&e.Input), nullIfEmpty(&e.Output), latency, &e.Metadata, at)
 }
 
 func nullIfEmpty(s *string) *string {

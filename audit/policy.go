@@ -206,10 +206,11 @@ func (p *Policy) Redact(tenant uuid.UUID, e Event) (Event, error) {
 	return p.tenantRules(tenant).redactEvent(tenant, e)
 }
 
-// redactOnce applies the rules to an event, unless that was done: what redaction leaves is not redacted again.
+// redactOnce applies the rules to an event without reserved names, unless that was done: what redaction leaves is not
+// redacted again.
 func (r rules) redactOnce(tenant uuid.UUID, e Event) (Event, error) {
-	if e.redacted {
-		return e, nil
+	if err := e.checkReserved(); err != nil || e.redacted {
+		return e, err
 	}
 	e, err := r.redactEvent(tenant, e)
 	e.service, e.redacted = true, true // konstruct.redactions is a reserved name

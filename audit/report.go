@@ -103,10 +103,7 @@ func (t *Trail) unreported(ctx context.Context, tenant uuid.UUID, events []Event
 		if len(before.Erased) > 0 {
 			continue
 		}
-		if err := e.checkReserved(); err != nil {
-			return nil, err
-		}
-		redacted, err := t.policy.tenantRules(tenant).redactOnce(tenant, e)
+		redacted, err := t.Redacted(tenant, e)
 		if err != nil {
 			return nil, err
 		}

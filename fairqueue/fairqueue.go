@@ -104,22 +104,6 @@ func Run(ctx context.Context, c Config) error {
 	return nil
 }
 
-// OverdueReports returns how many tenants have log records of calls that have waited for longer than late, and since
-// when. A worker that runs logs them after some seconds.
-func OverdueReports(ctx context.Context, url string, late time.Duration) (tenants int, since time.Time, err error) {
-	conn, err := pgx.Connect(ctx, url)
-	if err != nil {
-		return 0, since, fmt.Errorf("open the worker's database: %w", err)
-	}
-	defer conn.Close(context.WithoutCancel(ctx))
-	err = conn.QueryRow(ctx, `SELECT count(DISTINCT tenant_id), coalesce(min(since), now()) FROM audit_reports
-		WHERE since < now() - make_interval(secs => $1)`, late.Seconds()).Scan(&tenants, &since)
-	if err != nil {
-		return 0, since, fmt.Errorf("look for log records that wait: %w", err)
-	}
-	return tenants, since, nil
-}
-
 // warnings is a log handler for warnings and errors only.
 type warnings struct{ slog.Handler }
 

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+
+	"github.com/konstruct/konstruct/strictjson"
 )
 
 // errorFrame returns a JSON-RPC error response; without an id where the request has none that could be read.
@@ -50,11 +52,9 @@ func batchFrame(answers [][]byte) []byte {
 }
 
 func marshal(v any) []byte {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	if err := e.Encode(v); err != nil {
+	raw, err := strictjson.Marshal(v)
+	if err != nil {
 		return nil // unreachable: texts and values that were valid JSON
 	}
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
+	return raw
 }

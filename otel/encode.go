@@ -140,35 +140,6 @@ func (e *encoder) float(f float64) {
 	e.buf = strconv.AppendFloat(e.buf, f, 'f', -1, 64) // without an exponent, as PostgreSQL writes it
 }
 
-// number writes a number of JSON without an exponent, as PostgreSQL does: 1e308 has 309 digits.
-func (e *encoder) number(n string) {
-	mantissa, exponent, has := strings.Cut(strings.ToLower(n), "e")
-	exp, err := strconv.Atoi(exponent)
-	if !has || err != nil {
-		e.buf = append(e.buf, n...)
-		return
-	}
-	if rest, negative := strings.CutPrefix(mantissa, "-"); negative {
-		mantissa = rest
-		e.buf = append(e.buf, '-')
-	}
-	whole, fraction, _ := strings.Cut(mantissa, ".")
-	digits, point := whole+fraction, len(whole)+exp
-	if point < 1 {
-		digits, point = strings.Repeat("0", 1-point)+digits, 1
-	}
-	if point > len(digits) {
-		digits += strings.Repeat("0", point-len(digits))
-	}
-	for point > 1 && digits[0] == '0' {
-		digits, point = digits[1:], point-1
-	}
-	e.buf = append(e.buf, digits[:point]...)
-	if point < len(digits) {
-		e.buf = append(append(e.buf, '.'), digits[point:]...)
-	}
-}
-
 // full reports whether no further item is added, and writes a mark if so.
 func (e *encoder) full(left int) bool {
 	return e.maxSize > 0 && len(e.buf) > e.maxSize && left > 0
@@ -275,7 +246,7 @@ func (e *encoder) any(v any, level int) {
 			e.quote(pgtext.Head(string(v), maxNumber) + pgtext.Mark(string(v)))
 			return
 		}
-		e.number(string(v))
+		e.buf = strictjson.AppendWritten(e.buf, string(v))
 	case []byte:
 		e.text(base64.StdEncoding.EncodeToString(v))
 	case []any:

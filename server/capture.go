@@ -8,7 +8,6 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/konstruct/konstruct"
 	"github.com/konstruct/konstruct/access"
 	"github.com/konstruct/konstruct/audit"
 	"github.com/konstruct/konstruct/otel"
@@ -91,7 +90,7 @@ func (c *capture) flush(ctx context.Context) error {
 
 // log logs events, but those that wait.
 func (c *capture) log(ctx context.Context, events []audit.Event, waits []bool) error {
-	tenant := c.s.tenant(c.who)
+	trail, tenant := c.s.c.Konstruct.Trail(), c.who.Tenant
 	var now, later []audit.Event
 	for i, e := range events {
 		if waits[i] {
@@ -101,7 +100,7 @@ func (c *capture) log(ctx context.Context, events []audit.Event, waits []bool) e
 		}
 	}
 	if len(later) > 0 {
-		there, err := tenant.KeepWaiting(ctx, later, c.s.c.ReportWait)
+		there, err := trail.KeepWaiting(ctx, tenant, later, c.s.c.ReportWait)
 		switch {
 		case isFieldError(err):
 			there = later // each is refused below, or logged
@@ -113,12 +112,12 @@ func (c *capture) log(ctx context.Context, events []audit.Event, waits []bool) e
 		now = append(now, there...)
 	}
 	if c.signal == "traces" {
-		done, err := c.join(ctx, tenant, now)
+		done, err := c.join(ctx, trail, now)
 		if done || err != nil {
 			return err
 		}
 	}
-	err := tenant.LogReports(ctx, now, otel.Further)
+	err := trail.LogReports(ctx, tenant, now, otel.Further)
 	if isFieldError(err) { // one event is invalid: the others are logged without it
 		return c.each(ctx, now)
 	}
@@ -130,7 +129,8 @@ func (c *capture) log(ctx context.Context, events []audit.Event, waits []bool) e
 
 // join logs calls' spans and the log records that wait for them as one event each. It reports false if nothing waits,
 // or one of the events is invalid: then nothing was logged, and the records wait on.
-func (c *capture) join(ctx context.Context, tenant *konstruct.Tenant, events []audit.Event) (done bool, err error) {
+func (c *capture) join(ctx context.Context, trail *audit.Trail, events []audit.Event) (done bool, err error) {
+	tenant := c.who.Tenant
 	calls := map[uuid.UUID]int{}
 	var ids []uuid.UUID
 	for i := range events {
@@ -143,23 +143,23 @@ func (c *capture) join(ctx context.Context, tenant *konstruct.Tenant, events []a
 	if len(ids) == 0 {
 		return false, nil
 	}
-	size, err := tenant.WaitingSize(ctx, ids)
+	size, err := trail.WaitingSize(ctx, tenant, ids)
 	if err != nil || size == 0 {
 		return false, err
 	}
-	free, err := c.s.memory.reserve(ctx, c.who.Tenant, size*weightJoin)
+	free, err := c.s.memory.reserve(ctx, tenant, size*weightJoin)
 	if err != nil {
 		return false, err
 	}
 	defer free()
-	waiting, err := tenant.Waiting(ctx, ids)
+	waiting, err := trail.Waiting(ctx, tenant, ids)
 	if err != nil {
 		return false, err
 	}
 	all := slices.Clone(events)
 	for _, w := range waiting {
 		i := calls[w.Event.ID]
-		span, err := tenant.Redacted(all[i])
+		span, err := trail.Redacted(tenant, all[i])
 		if isFieldError(err) {
 			return false, nil
 		} else if err != nil {
@@ -172,7 +172,7 @@ func (c *capture) join(ctx context.Context, tenant *konstruct.Tenant, events []a
 			all = append(all, w.Event)
 		}
 	}
-	err = tenant.LogWaiting(ctx, all, otel.Further, waiting)
+	err = trail.LogWaiting(ctx, tenant, all, otel.Further, waiting)
 	if isFieldError(err) {
 		return false, nil
 	}

@@ -178,7 +178,7 @@ func TestWhatWaitsIsBounded(t *testing.T) {
 	}
 	id := otel.SpanEventID(spans.ResourceSpans().At(0).ScopeSpans().At(0).Spans().At(0).TraceID(),
 		spans.ResourceSpans().At(0).ScopeSpans().At(0).Spans().At(0).SpanID(), uuid.Nil)
-	size, err := w.k.Tenant(tenant).WaitingSize(t.Context(), []uuid.UUID{id})
+	size, err := w.k.Trail().WaitingSize(t.Context(), tenant, []uuid.UUID{id})
 	if err != nil || size < int64(len(large)) || size > 2*int64(len(large)) {
 		t.Errorf("%d bytes are read for one span: %v", size, err)
 	}

@@ -75,6 +75,30 @@ func split(number string) (whole, fraction string, exp int) {
 	return whole, fraction, min(max(exp, -maxExponent), maxExponent)
 }
 
+// AppendWritten appends a JSON number without an exponent, as PostgreSQL writes it: 1e308 has 309 digits. The number
+// must be one that CheckStorable takes.
+func AppendWritten(to []byte, number string) []byte {
+	whole, fraction, exp := split(number)
+	if number[0] == '-' {
+		to = append(to, '-')
+	}
+	digits, point := whole+fraction, len(whole)+exp
+	if point < 1 {
+		digits, point = strings.Repeat("0", 1-point)+digits, 1
+	}
+	if point > len(digits) {
+		digits += strings.Repeat("0", point-len(digits))
+	}
+	for point > 1 && digits[0] == '0' {
+		digits, point = digits[1:], point-1
+	}
+	to = append(to, digits[:point]...)
+	if point < len(digits) {
+		to = append(append(to, '.'), digits[point:]...)
+	}
+	return to
+}
+
 // digits returns how many digits a number that can be stored has before and after the point without an exponent.
 func digits(number string) (before, after int) {
 	whole, fraction, exp := split(number)

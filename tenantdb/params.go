@@ -2,6 +2,8 @@ package tenantdb
 
 import (
 	"encoding/binary"
+	"encoding/json"
+	"fmt"
 	"slices"
 	"time"
 
@@ -28,6 +30,40 @@ func (p *Params) Grow(params, bytes int) {
 func (p *Params) end(from int, format int16) {
 	p.values = append(p.values, p.buf[from:len(p.buf):len(p.buf)])
 	p.formats = append(p.formats, format)
+}
+
+// Add adds an argument of a statement as pgx takes it: a pointer, where nil is NULL. It panics for one of another type.
+func (p *Params) Add(v any) {
+	switch v := v.(type) {
+	case *[16]byte:
+		if v != nil {
+			p.UUID(*v)
+			return
+		}
+	case *string:
+		if v != nil {
+			p.Text(*v)
+			return
+		}
+	case *int32:
+		if v != nil {
+			p.Int(*v)
+			return
+		}
+	case *time.Time:
+		if v != nil {
+			p.Time(*v)
+			return
+		}
+	case *json.RawMessage:
+		if v != nil {
+			p.JSON(*v)
+			return
+		}
+	default:
+		panic(fmt.Sprintf("tenantdb: a parameter of type %T", v))
+	}
+	p.Null()
 }
 
 // Null adds NULL.

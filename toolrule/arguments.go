@@ -137,11 +137,9 @@ func valueText(v any) string {
 	if s, ok := v.(string); ok {
 		return s
 	}
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	if err := e.Encode(v); err != nil {
+	raw, err := strictjson.Marshal(v)
+	if err != nil {
 		return "" // unreachable: v was decoded from JSON
 	}
-	return strings.TrimSuffix(b.String(), "\n")
+	return string(raw)
 }

@@ -142,6 +142,10 @@ func (c benchCmd) search(ctx context.Context, a *app, b *bench.Bench) ([]bench.M
 }
 
 func (c benchCmd) database(ctx context.Context, a *app) (lines []bench.Measurement, err error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
 	in, err := devpg.Find(a.AssetsDir)
 	if err != nil {
 		return nil, err
@@ -182,26 +186,14 @@ func (c benchCmd) database(ctx context.Context, a *app) (lines []bench.Measureme
 		}},
 		{"search", func() ([]bench.Measurement, error) { return c.search(ctx, a, b) }},
 		{"serve", func() ([]bench.Measurement, error) {
-			self, err := os.Executable()
-			if err != nil {
-				return nil, err
-			}
 			return b.Service(ctx,
 				bench.ServiceConfig{Program: self, Parts: a.AssetsDir, Clients: c.Clients, Time: c.Time,
 					Measured: a.printMeasurement})
 		}},
 		{"otlp", func() ([]bench.Measurement, error) {
-			self, err := os.Executable()
-			if err != nil {
-				return nil, err
-			}
 			return b.OTLP(ctx, bench.ServiceConfig{Program: self, Parts: a.AssetsDir}, c.Beside)
 		}},
 		{"gateway", func() ([]bench.Measurement, error) {
-			self, err := os.Executable()
-			if err != nil {
-				return nil, err
-			}
 			return b.Gateway(ctx, bench.ServiceConfig{Program: self, Parts: a.AssetsDir})
 		}},
 		{"ingest", func() ([]bench.Measurement, error) {

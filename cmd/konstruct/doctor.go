@@ -8,9 +8,7 @@ import (
 	"time"
 
 	"github.com/konstruct/konstruct/audit"
-	"github.com/konstruct/konstruct/fairqueue"
 	"github.com/konstruct/konstruct/notary"
-	"github.com/konstruct/konstruct/plural"
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
@@ -46,7 +44,7 @@ func (r doctorCmd) Run(ctx context.Context, a *app) error {
 		checks = append(checks, more...)
 	}
 	if u.worker != "" && checks[0].OK {
-		late, err := reportsCheck(ctx, u.worker)
+		late, err := tenantdb.ReportsCheck(ctx, u.worker)
 		if err != nil {
 			return err
 		}
@@ -104,21 +102,6 @@ func summarize(checks []tenantdb.Check) (shown []tenantdb.Check) {
 
 // severalOfAKind is from how many checks of a kind on their number is enough.
 const severalOfAKind = 6
-
-// reportsCheck says whether log records of calls are logged in time where their spans do not come.
-func reportsCheck(ctx context.Context, url string) (tenantdb.Check, error) {
-	n, since, err := fairqueue.OverdueReports(ctx, url, time.Minute)
-	if err != nil {
-		return tenantdb.Check{}, err
-	}
-	c := tenantdb.Check{Name: "log records that wait for their spans", Actual: "none is overdue",
-		Expected: "none is overdue", OK: n == 0,
-		Fix: "konstruct serve or konstruct kb work; its log says why one can't be logged"}
-	if n > 0 {
-		c.Actual = fmt.Sprintf("of %s, since %s", plural.Of(n, "tenant", "tenants"), since.UTC().Format(time.RFC3339))
-	}
-	return c, nil
-}
 
 // notaryChecks say whether the notary can work, and does.
 func (a *app) notaryChecks(ctx context.Context, url string) ([]tenantdb.Check, error) {
