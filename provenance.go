@@ -130,7 +130,10 @@ func (a *Agent) ExplainSearch(ctx context.Context, q SearchRequest) (e search.Ex
 		return e, err
 	}
 	err = a.t.k.door.Tx(ctx, a.t.id, func(ctx context.Context, tx pgx.Tx) error {
-		e, err = a.t.k.searcher.Explain(ctx, tx, a.t.id, q.kbQuery(model, vectors[0]))
+		query := q.kbQuery(model, vectors[0])
+		if query.Collections, err = a.findCollections(ctx, tx, &q); err == nil {
+			e, err = a.t.k.searcher.Explain(ctx, tx, a.t.id, query)
+		}
 		return err
 	})
 	if !trusted { // the plan and the index's state count hidden passages

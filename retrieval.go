@@ -55,6 +55,8 @@ type SearchRequest struct {
 	Operators *bool
 	// Duplicates returns each of several equal passages. Else they take one place; Hit.Also names the others.
 	Duplicates bool
+	// Collections are those that are searched, by their names or ids; none searches all of the tenant's documents.
+	Collections []string
 	// Where are conditions on documents. MinScore, Diversity, PerDocument, Neighbours, After and Within are as in
 	// search.Query.
 	Where       []Condition
@@ -215,7 +217,10 @@ func (a *Agent) searchBatch(ctx context.Context, questions []SearchRequest, sees
 
 // searchOne runs one search and records its event.
 func (a *Agent) searchOne(ctx context.Context, tx pgx.Tx, q *SearchRequest, query search.Query, model string,
-	start time.Time, r *SearchResult) error {
+	start time.Time, r *SearchResult) (err error) {
+	if query.Collections, err = a.findCollections(ctx, tx, q); err != nil {
+		return err
+	}
 	f, err := a.t.k.searcher.SearchInTx(ctx, tx, a.t.id, query)
 	if err != nil {
 		return err
@@ -223,9 +228,14 @@ func (a *Agent) searchOne(ctx context.Context, tx pgx.Tx, q *SearchRequest, quer
 	r.Hits, r.Plan, r.Next, r.Spelled = f.Hits, f.Plan, f.Next, f.Corrections
 	labels, _ := tenantdb.Granted(ctx)
 	how := audit.SearchOptions{Mode: string(f.Plan.Mode), Tier: string(f.Plan.Tier), EfSearch: f.Plan.EfSearch,
-		Depth: f.Plan.Depth, Labels: labels.Names(), MinScore: q.MinScore, Diversity: q.Diversity,
+		Depth: f.Plan.Depth, Collections: query.Collections, Labels: labels.Names(), MinScore: q.MinScore, Diversity: q.Diversity,
 		PerDocument: q.PerDocument, Operators: q.Operators, Duplicates: q.Duplicates, Neighbours: q.Neighbours,
 		After: q.After, Fallback: r.Fallback}
+	if len(query.Collections) > 0 {
+		if err := kb.TouchCollections(ctx, tx, a.t.id, query.Collections); err != nil {
+			return err
+		}
+	}
 	if len(q.Where) > 0 {
 		how.Where = q.Where
 	}
@@ -263,6 +273,16 @@ func (a *Agent) searchOne(ctx context.Context, tx pgx.Tx, q *SearchRequest, quer
 			Options: how,
 			Latency: time.Since(start), ConversationID: q.ConversationID, Extra: q.Extra}.Event)
 	return err
+}
+
+// findCollections returns the ids of the collections that a search names.
+func (a *Agent) findCollections(ctx context.Context, tx pgx.Tx, q *SearchRequest) ([]uuid.UUID, error) {
+	ids, err := kb.FindCollections(ctx, tx, a.t.id, q.Collections)
+	var name *kb.CollectionNameError
+	if errors.As(err, &name) {
+		return nil, &search.QueryError{Field: "collections", Reason: name.Error()}
+	}
+	return ids, err
 }
 
 // maxRecordedTwins is the largest number of equal passages that an event names beside one.

@@ -53,6 +53,8 @@ type (
 	Escalations struct{ t *Tenant }
 	// Documents are the documents of the knowledge base.
 	Documents struct{ t *Tenant }
+	// Collections are named sets of the tenant's documents.
+	Collections struct{ t *Tenant }
 	// Jobs are the ingest jobs.
 	Jobs struct{ t *Tenant }
 	// Models are the embedding models that have vectors in the knowledge base.
@@ -73,6 +75,9 @@ func (t *Tenant) Escalations() Escalations { return Escalations{t} }
 
 // ToolRules returns the policy's rules on the tenant's calls of tools; nil allows all.
 func (t *Tenant) ToolRules() *toolrule.Set { return t.k.trail.ToolRules(t.id) }
+
+// Collections returns the tenant's collections.
+func (t *Tenant) Collections() Collections { return Collections{t} }
 
 // Documents returns the tenant's documents.
 func (t *Tenant) Documents() Documents { return Documents{t} }

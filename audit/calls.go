@@ -251,6 +251,8 @@ type SearchOptions struct {
 	Tier     string `json:"tier,omitempty"`      // exact or hnsw
 	EfSearch int    `json:"ef_search,omitempty"` // of hnsw
 	Depth    int    `json:"depth,omitempty"`     // candidates in each of the lists that are merged
+	// Collections are those that were searched; none where all of the tenant's documents were.
+	Collections []uuid.UUID `json:"collections,omitempty"`
 	// Where is the filter on documents, and Labels are the labels that the searcher had.
 	Where       any      `json:"where,omitempty"`
 	Labels      []string `json:"labels,omitempty"`
@@ -352,6 +354,46 @@ type ModelChange struct {
 func (c ModelChange) Event() (Event, error) {
 	m := Metadata{"konstruct.model": c.Model, "konstruct.model.before": c.Before}
 	return event(Event{ID: c.ID, AgentID: c.AgentID, UserID: c.UserID, Action: ActionModel, At: c.At}, m, c.Extra)
+}
+
+// What CollectionChange records.
+const (
+	CollectionCreated = "created"
+	CollectionUpdated = "updated"
+	CollectionDeleted = "deleted"
+	CollectionExpired = "expired"
+	DocumentsAdded    = "documents_added" // or their attributes set
+	DocumentsTaken    = "documents_taken_out"
+)
+
+// MaxChangedDocuments is how many documents one event of a collection names at most.
+const MaxChangedDocuments = 1000
+
+// CollectionChange records what was done to a collection of documents.
+type CollectionChange struct {
+	ID      uuid.UUID
+	AgentID uuid.UUID
+	UserID  string
+	At      time.Time
+
+	Collection uuid.UUID
+	Name       string // input_summary
+	Change     string // one of the constants above
+	// Documents are those that it concerns, the first MaxChangedDocuments of them, and Count is how many there are.
+	Documents []uuid.UUID
+	Count     int
+	Extra     Metadata
+}
+
+// Event returns the event that records the change.
+func (c CollectionChange) Event() (Event, error) {
+	m := Metadata{"konstruct.collection.id": c.Collection, "konstruct.collection.change": c.Change}
+	if c.Count > 0 {
+		m["konstruct.collection.documents"] = c.Documents[:min(len(c.Documents), MaxChangedDocuments)]
+		m["konstruct.collection.document_count"] = c.Count
+	}
+	return event(Event{ID: c.ID, AgentID: c.AgentID, UserID: c.UserID, Action: ActionCollection, Input: c.Name,
+		Output: c.Change, At: c.At}, m, c.Extra)
 }
 
 func (m Metadata) set(key, value string) {

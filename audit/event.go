@@ -26,6 +26,7 @@ const (
 	ActionRetrieval  = "retrieval"
 	ActionRemoval    = "document_removed"
 	ActionModel      = "search_model_changed"
+	ActionCollection = "collection_changed"
 	// ActionModelRefused says that the gateway refused calls of models: by the tenant's policy, or without an upstream.
 	ActionModelRefused = "model_call_refused"
 )

@@ -10,7 +10,7 @@ import (
 // reserved are the action types that only the service writes, so that a caller that may only log events can't forge a
 // key's creation or a switch of tenants. Retrievals are not reserved: an agent may log its own.
 var reserved = map[string]bool{
-	ActionRemoval: true, ActionModel: true, ActionModelRefused: true,
+	ActionRemoval: true, ActionModel: true, ActionModelRefused: true, ActionCollection: true,
 	ActionGap: true, ActionAcknowledged: true, ActionResolved: true,
 	ActionEvidence: true, ActionExport: true, ActionProof: true, ActionVerify: true, ActionResume: true,
 	ActionRotate: true, ActionGuard: true,

@@ -29,6 +29,8 @@ const (
 	Documents = "tenants" // what waits is to be ingested
 	Indexes   = "indexes" // passages were added or removed: is an index due?
 	Reports   = "reports" // log records of calls wait for their spans
+	// Collections of documents are to expire.
+	Collections = "collections"
 )
 
 // Queue is one line, and what a turn in it is used for.
@@ -230,6 +232,8 @@ func workContext(line string) string {
 		return "konstruct indexes "
 	case Reports:
 		return "konstruct reports "
+	case Collections:
+		return "konstruct collections "
 	}
 	return "konstruct jobs "
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -23,6 +24,10 @@ type DocumentOptions struct {
 	Labels []string
 	// Metadata is anything else, a JSON object.
 	Metadata map[string]any
+	// Collections are those that it joins, and Attributes are its own in these; nil keeps those that it has. A new
+	// document without labels gets those of its collections.
+	Collections []uuid.UUID
+	Attributes  map[string]any
 }
 
 // Limits on a document's options.
@@ -50,7 +55,13 @@ func (g DocumentOptions) Check() error {
 	if at, what := strictjson.CheckStorable(raw); what != "" {
 		return fmt.Errorf("metadata%s: %s", at, what)
 	}
-	return nil
+	switch {
+	case len(g.Collections) > MaxCollectionsOf:
+		return fmt.Errorf("collections: %d, the limit is %d", len(g.Collections), MaxCollectionsOf)
+	case len(g.Collections) == 0 && len(g.Attributes) > 0:
+		return errors.New("attributes: they are of a document in a collection: name the collection")
+	}
+	return CheckAttributes(g.Attributes)
 }
 
 // CheckSearchLabels reports labels to which a search can't be restricted. Unlike a document's, they may be "*" alone,
@@ -149,6 +160,7 @@ func Enqueue(ctx context.Context, tx pgx.Tx, tenant, agent uuid.UUID, uploads ..
 	sees, known := tenantdb.Granted(ctx)
 	restricted := known && !sees.All()
 	ids := make([]uuid.UUID, len(uploads))
+	joined := map[uuid.UUID]bool{}
 	var b pgx.Batch
 	for i := range uploads {
 		u := &uploads[i]
@@ -170,10 +182,15 @@ func Enqueue(ctx context.Context, tx pgx.Tx, tenant, agent uuid.UUID, uploads ..
 				tenant, id, agent, u.Source, u.Filename, u.Labels, failureReason(u.failed))
 			continue
 		}
-		b.Queue(`INSERT INTO kb_jobs (tenant_id, id, agent_id, source, filename, labels, given, etag, leaf, seq, sees)
+		b.Queue(`INSERT INTO kb_jobs (tenant_id, id, agent_id, source, filename, labels, given, etag, leaf, seq, sees,
+			collections, attributes)
 			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, least(nullif($10::bigint, 0), nextval('kb_seq')),
-			CASE current_setting('app.current_labels', true) WHEN '*' THEN '{*}' ELSE kb_granted() END)`,
-			tenant, id, agent, u.Source, u.Filename, u.Labels, u.Metadata, u.ETag, u.leaf, u.Seq)
+			CASE current_setting('app.current_labels', true) WHEN '*' THEN '{*}' ELSE kb_granted() END, $11, $12)`,
+			tenant, id, agent, u.Source, u.Filename, u.Labels, u.Metadata, u.ETag, u.leaf, u.Seq, u.Collections,
+			u.Attributes)
+		for _, c := range u.Collections {
+			joined[c] = true
+		}
 		if u.Content != nil {
 			b.Queue(`INSERT INTO kb_uploads (tenant_id, job_id, content) VALUES ($1, $2, $3)`, tenant, id, u.Content)
 		}
@@ -181,6 +198,9 @@ func Enqueue(ctx context.Context, tx pgx.Tx, tenant, agent uuid.UUID, uploads ..
 	hidden, err := hiddenSources(ctx, tx, uploads)
 	if err == nil && len(hidden) > 0 {
 		err = errSource
+	}
+	if err == nil {
+		err = checkCollections(ctx, tx, tenant, slices.Collect(maps.Keys(joined)))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("kb: enqueue: %w", err)
@@ -226,6 +246,9 @@ func failureReason(err error) string {
 func (in *Ingester) Enqueue(ctx context.Context, tenant, agent uuid.UUID, paths []string, given DocumentOptions,
 	report func(IngestResult)) error {
 	if err := errors.Join(given.Check(), given.grantedLabels(in.Door.CanSee(ctx))); err != nil {
+		return fmt.Errorf("kb: %w", err)
+	}
+	if err := given.checkCollections(ctx, in.Door, tenant); err != nil {
 		return fmt.Errorf("kb: %w", err)
 	}
 	seq, err := NextSeq(ctx, in.Door, tenant)
@@ -295,12 +318,19 @@ func (h *enqueuer) flush(ctx context.Context) {
 	}
 	h.err = h.door.Tx(ctx, h.tenant, func(ctx context.Context, tx pgx.Tx) error {
 		hidden, err := hiddenSources(ctx, tx, h.pending)
+		var open []uuid.UUID
+		if err == nil { // a collection may be gone by now
+			open, err = openCollections(ctx, tx, h.tenant, h.options.Collections)
+		}
 		if err != nil {
 			return fmt.Errorf("kb: enqueue: %w", err)
 		}
 		for i := range h.pending { // the others go on
 			if u := &h.pending[i]; hidden[u.Source] {
 				u.Source, u.failed = noSource, fmt.Errorf("%.200q: %w", u.Source, errSource)
+			}
+			if h.pending[i].Collections = open; len(open) == 0 {
+				h.pending[i].Attributes = nil
 			}
 		}
 		_, err = Enqueue(ctx, tx, h.tenant, h.agent, h.pending...)

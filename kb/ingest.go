@@ -97,6 +97,9 @@ func (in *Ingester) Files(ctx context.Context, tenant, agent uuid.UUID, paths []
 	if err := errors.Join(given.Check(), given.grantedLabels(in.Door.CanSee(ctx))); err != nil {
 		return fmt.Errorf("kb: %w", err)
 	}
+	if err := given.checkCollections(ctx, in.Door, tenant); err != nil {
+		return fmt.Errorf("kb: %w", err)
+	}
 	seq, err := NextSeq(ctx, in.Door, tenant)
 	if err != nil {
 		return err
@@ -234,9 +237,16 @@ func (in *Ingester) prepare(ctx context.Context, tenant uuid.UUID, j *ingestJob)
 		return nil
 	}
 	j.filename, j.kind, j.etag, j.bytes, j.sha = f.name(), f.kind, f.etag, int64(len(f.raw)), sha256.Sum256(f.raw)
-	if j.Outcome, j.Err, err = j.documentContent.findExisting(j.withLabels(ctx), in.Door, tenant,
-		j.options); err != nil {
+	known, outcome, why, err := j.documentContent.findExisting(j.withLabels(ctx), in.Door, tenant, j.options)
+	if err != nil {
 		return fmt.Errorf("kb: look %s up: %w", j.Path, err)
+	}
+	if j.Outcome, j.Err = outcome, why; j.Outcome != "" {
+		if j.DocumentID = known; j.claim == nil { // else the end of the job does
+			if err := j.options.collect(ctx, in.Door, tenant, known); err != nil {
+				return fmt.Errorf("kb: add %s to its collections: %w", j.Path, err)
+			}
+		}
 	}
 	if !j.open() {
 		return nil

@@ -41,6 +41,9 @@ func StorePrepared(ctx context.Context, door *tenantdb.Door, tenant, agent uuid.
 	if err != nil {
 		return id, "", fmt.Errorf("kb: put: %w", err)
 	}
+	if err := m.DocumentOptions.checkCollections(ctx, door, tenant); err != nil {
+		return id, "", fmt.Errorf("kb: put: %w", err)
+	}
 	sum, size := sha256.New(), 0
 	var length [8]byte
 	for i := range m.Chunks { // each with its length, so that no two lists of chunks are one

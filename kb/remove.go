@@ -89,9 +89,9 @@ const latestSQL = `UPDATE kb_sources
   WHERE tenant_id = $1 AND source = $2 AND content_sha256 = $3 AND recipe = $4 AND seq <= $7 RETURNING document_id`
 
 // findExisting finds out whether an upload need not be parsed: the tenant has this source with this content, made by
-// this recipe, or something newer. It then updates labels and metadata.
+// this recipe, or something newer. It then updates labels and metadata. The id is that of the source's document.
 func (c *documentContent) findExisting(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID,
-	g DocumentOptions) (o Outcome, why, err error) {
+	g DocumentOptions) (id uuid.UUID, o Outcome, why, err error) {
 	var s sourceState
 	var noted bool
 	// Where the number alone changes, the commit does not wait for the disk, which a folder of unchanged files would
@@ -107,13 +107,16 @@ func (c *documentContent) findExisting(ctx context.Context, door *tenantdb.Door,
 			return err
 		})
 	if err != nil {
-		return "", nil, err
+		return id, "", nil, err
+	}
+	if s.document != nil {
+		id = *s.document
 	}
 	if noted {
-		return Unchanged, nil, nil
+		return id, Unchanged, nil, nil
 	}
 	o, why = s.outcome()
-	return o, why, nil
+	return id, o, why, nil
 }
 
 // Remove deletes a document and everything made of it, within the caller's transaction, whose tenant must be set to

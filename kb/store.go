@@ -115,7 +115,7 @@ func storeDocument(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID,
 			}
 		}
 		if j.claim == nil {
-			return nil
+			return j.options.collectInTx(ctx, tx, tenant, id)
 		}
 		return j.claim.done(ctx, tx, tenant, id, done, len(c.ParsedFile.Chunks))
 	})
@@ -160,10 +160,11 @@ func (c *documentContent) write(ctx context.Context, tx pgx.Tx, tenant, id uuid.
 			tenant, id, c.agent, c.filename, c.source, c.kind)
 		b.Queue(`INSERT INTO kb_sources (tenant_id, document_id, source, title, bytes, content_sha256, recipe, metadata,
 			labels, given, etag, language, seq, evident)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, coalesce($9::text[], '{}'), coalesce($10::jsonb, '{}'), $11,
-			$12, $13, $14)`,
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, coalesce($9::text[],
+			(SELECT array_agg(DISTINCT l) FROM kb_collections c, unnest(c.labels) l
+			  WHERE c.tenant_id = $1 AND c.id = ANY ($15)), '{}'), coalesce($10::jsonb, '{}'), $11, $12, $13, $14)`,
 			tenant, id, c.source, c.Title, c.bytes, c.sha[:], c.recipe, about, g.Labels, g.Metadata, c.etag,
-			language, c.seq, evident)
+			language, c.seq, evident, g.Collections)
 		b.Queue(`DELETE FROM kb_tombstones WHERE tenant_id = $1 AND source_sha256 = sha256(convert_to($2, 'UTF8'))`,
 			tenant, c.source)
 	}

@@ -79,6 +79,10 @@ func seeded(t *testing.T) (*testkit.DB, *pgx.Conn, []string) {
 					ids[0] + `', 0, '` + secret + `')`,
 				`INSERT INTO audit_reports (tenant_id, event_id, digest, event, due) VALUES ('` + tenant + `', '` +
 					ids[0] + `', sha256(''), '{"k": "` + secret + `"}', now())`,
+				`INSERT INTO kb_collections (tenant_id, id, name, expires_days) VALUES ('` + tenant + `', '` + ids[0] +
+					`', '` + secret + `', 1)`,
+				`INSERT INTO kb_collection_documents (tenant_id, collection_id, id, document_id, attributes) VALUES ('` +
+					tenant + `', '` + ids[0] + `', '` + ids[0] + `', '` + ids[0] + `', '{"k": "` + secret + `"}')`,
 			} {
 				if _, err := tx.Exec(t.Context(), sql); err != nil {
 					t.Fatalf("%s: %v", sql, err)
@@ -274,6 +278,16 @@ func TestEveryWriteAcrossTenantsIsRefused(t *testing.T) {
 		{"forged tier", `INSERT INTO kb_tiers (tenant_id, model, chunks) VALUES ('` + tenantB + `', 'x', 1)`, rls},
 		{"forged report", `INSERT INTO audit_reports (tenant_id, event_id, digest, event, due) VALUES ('` + tenantB +
 			`', gen_random_uuid(), sha256('x'), '{}', now())`, rls},
+		{"forged collection", `INSERT INTO kb_collections (tenant_id, id) VALUES ('` + tenantB +
+			`', gen_random_uuid())`, rls},
+		{"giving a collection away", `UPDATE kb_collections SET tenant_id = '` + tenantB + `'`, rls},
+		{"an entry of another's collection", `INSERT INTO kb_collection_documents (tenant_id, collection_id, id)
+			VALUES ('` + tenantA + `', '` + docB + `', gen_random_uuid())`, fk},
+		{"an entry in another's collection", `INSERT INTO kb_collection_documents (tenant_id, collection_id, id)
+			VALUES ('` + tenantB + `', '` + docB + `', gen_random_uuid())`, rls},
+		{"another's document in a collection",
+			`INSERT INTO kb_collection_documents (tenant_id, collection_id, id, document_id) VALUES ('` + tenantA +
+				`', 'aaaaaaaa-0000-4000-8000-000000000001', gen_random_uuid(), '` + docB + `')`, fk},
 		{"changing a report", `UPDATE audit_reports SET event = '{}'`, denied},
 		{"giving a chunk away", `UPDATE kb_chunks SET tenant_id = '` + tenantB + `'`, rls},
 		{"an index of one's own", `CREATE INDEX mine ON kb_points (half)`, denied},

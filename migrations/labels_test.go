@@ -52,6 +52,10 @@ func labelled(t *testing.T) (*testkit.DB, *pgx.Conn, []string) {
 				docLegal + `', 'upload', '{}', now(), '{legal}')`,
 			`INSERT INTO artifact_pieces (tenant_id, file_id, start, content) VALUES ('` + tenantA + `', '` + docLegal +
 				`', 0, '` + secret + `')`,
+			`INSERT INTO kb_collections (tenant_id, id, name, labels) VALUES ('` + tenantA + `', '` + docLegal +
+				`', '` + secret + `', '{legal}')`,
+			`INSERT INTO kb_collection_documents (tenant_id, collection_id, id, document_id) VALUES ('` + tenantA +
+				`', '` + docLegal + `', '` + docLegal + `', '` + docLegal + `')`,
 		} {
 			if _, err := tx.Exec(t.Context(), sql); err != nil {
 				t.Fatalf("%s: %v", sql, err)
@@ -70,7 +74,7 @@ func labelled(t *testing.T) (*testkit.DB, *pgx.Conn, []string) {
 	}
 	tables, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	tables = slices.DeleteFunc(tables, func(s string) bool { return ofDocuments[s] != "" })
-	if err != nil || len(tables) != 13 {
+	if err != nil || len(tables) != 15 {
 		t.Fatalf("%v know documents, %v", tables, err)
 	}
 	for _, table := range tables {

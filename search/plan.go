@@ -88,13 +88,20 @@ func (s *tenantState) decide(q *Query, depth, matching, few int) Plan {
 	case !s.indexed:
 		p.Tier, p.Reason = Exact, "the tenant has no index of its own"
 	case matching >= 0 && matching <= few:
-		p.Tier, p.Reason = Exact, "the conditions leave some "+plural.Of(matching, "passage", "passages")
+		what := "conditions leave some "
+		if len(q.Collections) > 0 {
+			what = "collections hold "
+		}
+		p.Tier, p.Reason = Exact, "the "+what+plural.Of(matching, "passage", "passages")
 	case s.hidden > 0 && s.chunks <= few:
 		p.Tier, p.Reason = Exact, "the labels leave "+plural.Of(s.chunks, "passage", "passages")
 	default:
 		p.Tier, p.Index, p.Reason = Indexed, s.index, "the tenant has an index of its own"
-		if p.EfSearch = max(s.efSearch, depth); matching >= 0 || s.hidden*20 > s.documents {
-			// candidates are lost to the conditions, or the labels
+		switch p.EfSearch = max(s.efSearch, depth); {
+		case matching >= 0: // candidates are lost to what restricts the search
+			p.EfSearch = max(2*p.EfSearch, p.EfSearch*s.chunks/matching)
+			p.Depth = max(depth, restrictedDepth)
+		case s.hidden*20 > s.documents: // or to the labels
 			p.EfSearch *= conditionalTier
 		}
 		p.EfSearch = min(p.EfSearch, maxEf)
@@ -108,6 +115,10 @@ func (s *tenantState) decide(q *Query, depth, matching, few int) Plan {
 // conditionalTier is how many times as many candidates an index keeps where conditions take some: with 400,000
 // passages, half of which met one, recall was 0.95 with twice as many, 0.98 with four times and 0.99 with eight.
 const conditionalTier = 8
+
+// restrictedDepth is how many candidates there are at least where something restricts a search: the index goes on until
+// it has yielded so many that meet it, and by then has seen the nearest.
+const restrictedDepth = 64
 
 // maxEf is the most that pgvector takes.
 const maxEf = 1000
@@ -126,6 +137,7 @@ type Searcher struct {
 	counts int // exactBelow
 	mu     sync.Mutex
 	states map[countKey]*tenantState
+	large  map[sizeKey]collectionSize // of collections with more passages than are compared one by one
 }
 
 // countKey is a tenant as seen with some labels: its counts reveal nothing of documents that the labels hide.
@@ -136,7 +148,8 @@ type countKey struct {
 
 // NewSearcher returns one that knows nothing yet.
 func NewSearcher() *Searcher {
-	return &Searcher{counts: exactBelow, states: map[countKey]*tenantState{}}
+	return &Searcher{counts: exactBelow, states: map[countKey]*tenantState{},
+		large: map[sizeKey]collectionSize{}}
 }
 
 // Model returns the model that serves a tenant's searches, cached for a moment; empty for the first.
@@ -161,6 +174,7 @@ func (s *Searcher) Forget(tenant uuid.UUID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	maps.DeleteFunc(s.states, func(of countKey, _ *tenantState) bool { return of.tenant == tenant })
+	maps.DeleteFunc(s.large, func(of sizeKey, _ collectionSize) bool { return of.tenant == tenant })
 }
 
 // indexName is the name of a tenant's own index of a model's vectors.

@@ -47,6 +47,8 @@ type Query struct {
 	// Model is whose vector it is, empty for the first; where another serves, a search returns a *ServingError.
 	Model string
 	K     int // how many passages at most
+	// Collections are those that are searched, by their ids; none searches all of the tenant's documents.
+	Collections []uuid.UUID
 	// Where are conditions that a passage's document must all meet.
 	Where []Condition
 	// MinScore leaves out hits below it; nil leaves out none. The score is the mode's: see Hit.
@@ -147,6 +149,8 @@ func (q *Query) check() error {
 			"operators, ask in another mode or say so (operators: false)", q.read().operators(), maxOperators)
 	case strings.ContainsRune(q.Text, 0):
 		return bad("text", "it has a zero byte")
+	case len(q.Collections) > kb.MaxCollectionsOf:
+		return bad("collections", "%d, the limit is %d", len(q.Collections), kb.MaxCollectionsOf)
 	case len(q.Where) > maxConditions:
 		return bad("where", "%d conditions, the limit is %d", len(q.Where), maxConditions)
 	case q.MinScore != nil && (math.IsNaN(*q.MinScore) || math.IsInf(*q.MinScore, 0)):

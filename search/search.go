@@ -58,7 +58,7 @@ func (s *Searcher) SearchInTx(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, 
 	twins := 0
 	for f.Plan = st.decide(&q, depth, passages, s.counts); ; {
 		run := &statement{tenant: tenant, q: &q, plan: f.Plan, st: st, cursor: after, documents: documents,
-			words: f.Words, twins: twins}
+			words: f.Words, twins: twins, few: s.counts}
 		if f.Hits, err = run.run(withinSource(ctx, tx)); err != nil {
 			return f, queryError(err)
 		}
@@ -114,7 +114,7 @@ func (s *Searcher) lookUpWords(ctx context.Context, tx pgx.Tx, tenant uuid.UUID,
 // Search is Search in a transaction of its own: one round trip where it is by meaning and the tenant was looked at a
 // moment ago.
 func (s *Searcher) Search(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, q Query) (f Result, err error) {
-	if st := s.cachedState(countKey{tenant, door.CanSee(ctx)}); st != nil && q.Mode == Semantic && len(q.Where) == 0 &&
+	if st := s.cachedState(countKey{tenant, door.CanSee(ctx)}); st != nil && q.Mode == Semantic && !q.restricted() &&
 		q.Neighbours == 0 && st.model == q.Model {
 		after, err := q.cursor()
 		if err == nil {
@@ -187,11 +187,14 @@ func (s *Searcher) depth(q *Query, after *cursor) int {
 // have, about; -1 where that decides nothing.
 func (s *Searcher) matching(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, st *tenantState,
 	q *Query) (passages int, documents []uuid.UUID, err error) {
-	if len(q.Where) == 0 || !st.indexed || q.Mode == Lexical {
+	if !q.restricted() || !st.indexed || q.Mode == Lexical && len(q.Collections) == 0 {
 		return -1, nil, nil
 	}
 	if st.documents == 0 {
 		return st.chunks, nil, nil
+	}
+	if len(q.Collections) > 0 {
+		return s.collected(ctx, tx, tenant, st, q)
 	}
 	run := &statement{tenant: tenant, q: q, args: []any{tenant}}
 	met, err := conditionClauses(q.Where, run.arg)

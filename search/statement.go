@@ -29,6 +29,7 @@ type statement struct {
 	words     []*Word
 	hits      []uuid.UUID // whose words are explained
 	twins     int         // rows to read beyond those wanted, since equal passages take one place
+	few       int         // passages are rather compared one by one
 }
 
 // hitDetail is what else is known of a row.
@@ -94,7 +95,8 @@ func (s *statement) execute(name string) (string, error) {
 		}
 		d.Conditions = strings.Join(clauses, " AND ")
 	}
-	d.Restricted = d.Found || d.Conditions != ""
+	d.Late = !d.Found && !d.Required && s.plan.Matching > s.few
+	d.Restricted = d.Found || d.Collected || d.Conditions != ""
 	var b strings.Builder
 	b.Grow(4 << 10)
 	if err := searchTemplate.ExecuteTemplate(&b, name, d); err != nil {
@@ -107,10 +109,11 @@ func (s *statement) execute(name string) (string, error) {
 type templateData struct {
 	*statement
 	Conditions string // over kb_documents d and kb_sources s, joined by AND; empty without
+	Collected  bool   // whether collections are named: their entries are kb_collection_documents cd
 
 	Semantic, Lexical, Hybrid bool
 	Exact, Indexed            bool
-	Found, Restricted         bool // whether the documents are known; whether not all are searched
+	Found, Restricted, Late   bool // whether the documents are known; not all are searched; words are restricted late
 	Model                     bool // whether it is another model than the first
 	Must, Required            bool // words, and phrases, that must be there, or not
 	Preferred                 bool // phrases of a natural question
@@ -137,7 +140,7 @@ type placeholder struct{ name, text string }
 func (s *statement) templateData() *templateData {
 	d := &templateData{statement: s, text: s.q.read(), Semantic: s.q.Mode == Semantic, Lexical: s.q.Mode == Lexical,
 		Hybrid: s.q.Mode == Hybrid, Exact: s.plan.Tier == Exact, Indexed: s.plan.Tier == Indexed,
-		Found: s.documents != nil, Model: s.q.Model != "", PerDocument: s.q.PerDocument, Diverse: s.q.Diversity > 0,
+		Found: s.documents != nil, Collected: len(s.q.Collections) > 0, Model: s.q.Model != "", PerDocument: s.q.PerDocument, Diverse: s.q.Diversity > 0,
 		Cursor: s.cursor != nil, Tenant: map[string]string{}, ModelLiteral: tenantdb.Literal(s.q.Model),
 		Dimensions: dimensionsOf(s.q), Fusion: hybridFusion, PhraseBoost: phraseBoost,
 		BM25: bm25{K: bm25K, K1: bm25K + 1, B: bm25B, B1: 1 - bm25B}}
@@ -150,7 +153,7 @@ func (s *statement) templateData() *templateData {
 		d.Must = d.Must || w.must
 	}
 	d.wordArgs = wordArgs(d.counted)
-	for _, table := range []string{"c", "d", "e", "s", "p", "pc", "t", "m", "v"} {
+	for _, table := range []string{"c", "d", "e", "s", "p", "pc", "t", "m", "v", "cd", "lc"} {
 		d.Tenant[table] = s.tenantIs(table)
 	}
 	return d
@@ -208,6 +211,8 @@ func (d *templateData) value(name string) (any, error) {
 	switch name {
 	case "found":
 		return uuidTexts(d.documents), nil
+	case "collections":
+		return uuidTexts(d.q.Collections), nil
 	case "vector":
 		return d.q.Vector, nil
 	case "model":

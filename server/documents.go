@@ -28,7 +28,14 @@ type DocumentForm struct {
 	Source   string     `json:"source,omitempty" maxLength:"2000"`
 	Labels   []string   `json:"labels,omitempty" maxItems:"32"`
 	Metadata jsonObject `json:"metadata,omitempty" doc:"Anything else"`
-	Agent    string     `json:"agent_id,omitempty" format:"uuid" doc:"The agent that ingests it"`
+	CollectionsForm
+	Agent string `json:"agent_id,omitempty" format:"uuid" doc:"The agent that ingests it"`
+}
+
+// CollectionsForm are the collections that an uploaded document joins.
+type CollectionsForm struct {
+	Collections []string   `json:"collections,omitempty" maxItems:"100" doc:"That it joins: names or ids"`
+	Attributes  jsonObject `json:"attributes,omitempty" doc:"Its attributes in these"`
 }
 
 // DocumentQueued names the job that ingests a document.
@@ -63,8 +70,13 @@ func (s *Server) enqueue(ctx context.Context, w access.Principal, filename strin
 	if a.Source == "" {
 		a.Source = "upload:" + filename
 	}
+	collections, err := s.findCollections(ctx, w, a.Collections, at)
+	if err != nil {
+		return nil, err
+	}
 	u := konstruct.Upload{Source: a.Source, Filename: filename, Content: content, Seq: seq,
-		DocumentOptions: kb.DocumentOptions{Labels: a.Labels, Metadata: a.Metadata.parsed()}}
+		DocumentOptions: kb.DocumentOptions{Labels: a.Labels, Metadata: a.Metadata.parsed(), Collections: collections,
+			Attributes: a.Attributes.parsed()}}
 	if err := u.Check(); err != nil {
 		field, reason, _ := strings.Cut(err.Error(), ": ")
 		return nil, fieldProblem(at+"."+field, reason)
@@ -116,7 +128,11 @@ func (s *Server) documents() {
 			Source   string        `form:"source" required:"false" maxLength:"2000" doc:"URL that identifies it"`
 			Labels   []string      `form:"labels" required:"false" maxItems:"32" doc:"Access control labels"`
 			Metadata string        `form:"metadata" required:"false" maxLength:"65536" doc:"A JSON object"`
-			Agent    string        `form:"agent_id" required:"false" format:"uuid"`
+
+			Collections []string `form:"collections" required:"false" maxItems:"100" doc:"That it joins: names or ids"`
+			Attributes  string   `form:"attributes" required:"false" maxLength:"65536" doc:"In these: a JSON object"`
+
+			Agent string `form:"agent_id" required:"false" format:"uuid"`
 		}]
 	}) (*Created[DocumentQueued], error) {
 		form := in.RawBody.Data()
@@ -135,16 +151,14 @@ func (s *Server) documents() {
 			return nil, problem(http.StatusRequestEntityTooLarge,
 				"body.file: it has more than %d MiB: send it in pieces (POST /v1/uploads)", maxUpload>>20)
 		}
-		a := DocumentForm{Source: form.Source, Labels: form.Labels, Agent: form.Agent}
-		if form.Metadata != "" {
-			if err := strictjson.CheckDuplicates([]byte(form.Metadata)); err != nil {
-				return nil, fieldProblem("body.metadata", err.Error())
-			}
-			if at, what := strictjson.CheckText([]byte(form.Metadata)); what != "" {
-				return nil, fieldProblem("body.metadata"+at, what)
-			}
-			if err := json.Unmarshal([]byte(form.Metadata), &a.Metadata); err != nil {
-				return nil, fieldProblem("body.metadata", err.Error())
+		a := DocumentForm{Source: form.Source, Labels: form.Labels, Agent: form.Agent,
+			CollectionsForm: CollectionsForm{Collections: form.Collections}}
+		for _, part := range []struct {
+			name, text string
+			to         *jsonObject
+		}{{"metadata", form.Metadata, &a.Metadata}, {"attributes", form.Attributes, &a.Attributes}} {
+			if err := readObject(part.text, "body."+part.name, part.to); err != nil {
+				return nil, err
 			}
 		}
 		return s.enqueue(ctx, w, form.File.Filename, content, a, 0, "body")
@@ -156,12 +170,14 @@ func (s *Server) documents() {
 				URL      string     `json:"url" format:"uri" minLength:"1" maxLength:"2000" pattern:"^https?://"`
 				Labels   []string   `json:"labels,omitempty" maxItems:"32" doc:"Access control labels"`
 				Metadata jsonObject `json:"metadata,omitempty"`
-				Agent    string     `json:"agent_id,omitempty" format:"uuid"`
+				CollectionsForm
+				Agent string `json:"agent_id,omitempty" format:"uuid"`
 			}
 		}) (*Created[DocumentQueued], error) {
 			b := in.Body
 			return s.enqueue(ctx, w, "", nil,
-				DocumentForm{Source: b.URL, Labels: b.Labels, Metadata: b.Metadata, Agent: b.Agent}, 0, "body")
+				DocumentForm{Source: b.URL, Labels: b.Labels, Metadata: b.Metadata, CollectionsForm: b.CollectionsForm,
+					Agent: b.Agent}, 0, "body")
 		})
 	register(s, op("listDocuments", "GET", "/v1/documents", "List documents", 200), access.KBRead,
 		func(ctx context.Context, w access.Principal, in *ListParams) (*Response[List[konstruct.Document]], error) {
@@ -228,6 +244,23 @@ func (s *Server) documents() {
 	s.jobs(op)
 }
 
+// readObject reads a JSON object that a form has as text.
+func readObject(text, at string, to *jsonObject) error {
+	if text == "" {
+		return nil
+	}
+	if err := strictjson.CheckDuplicates([]byte(text)); err != nil {
+		return fieldProblem(at, err.Error())
+	}
+	if where, what := strictjson.CheckText([]byte(text)); what != "" {
+		return fieldProblem(at+where, what)
+	}
+	if err := json.Unmarshal([]byte(text), to); err != nil {
+		return fieldProblem(at, err.Error())
+	}
+	return nil
+}
+
 // parseForm parses a form before huma does, which would report a too large one as 422.
 func (s *Server) parseForm(ctx huma.Context, next func(huma.Context)) {
 	r, _ := humago.Unwrap(ctx)
@@ -258,7 +291,8 @@ func (s *Server) parseForm(ctx huma.Context, next func(huma.Context)) {
 }
 
 // formFields are the fields of an upload form, and whether each may be repeated.
-var formFields = map[string]bool{"file": false, "source": false, "labels": true, "metadata": false, "agent_id": false}
+var formFields = map[string]bool{"file": false, "source": false, "labels": true, "metadata": false, "agent_id": false,
+	"collections": true, "attributes": false}
 
 // checkFields refuses what a decoder would silently ignore: unknown fields, repeated fields, and invalid UTF-8.
 func checkFields(f *multipart.Form) *Problem {
@@ -269,7 +303,8 @@ func checkFields(f *multipart.Form) *Problem {
 		case !known:
 			bad = append(bad,
 				FieldProblem{fmt.Sprintf("body.%.80s", name),
-					"there is no such field: there are file, source, labels, metadata and agent_id"})
+					"there is no such field: there are file, source, labels, metadata, collections, attributes and " +
+						"agent_id"})
 		case n > 1 && !again:
 			bad = append(bad, FieldProblem{"body." + name, "it is repeated"})
 		}

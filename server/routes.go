@@ -12,6 +12,7 @@ func (s *Server) routes() {
 	s.evidence()
 	s.compliance()
 	s.documents()
+	s.collections()
 	s.uploads()
 	s.search()
 	s.access()
@@ -32,6 +33,7 @@ func (s *Server) describe() error {
 		{Name: "Evidence", Description: "Proofs, receipts, bundles and exports that outsiders verify."},
 		{Name: "Compliance", Description: "Erasure, legal holds and retention."},
 		{Name: "Documents", Description: "The knowledge base: documents, uploads and ingest jobs."},
+		{Name: "Collections", Description: "Named sets of documents, with attributes of their own for each."},
 		{Name: "Search", Description: "Search in the knowledge base, and its evaluation."},
 		{Name: "Access", Description: "Principals, keys, users, roles and limits."},
 		{Name: "Operations", Description: "Tenants, usage and models."},

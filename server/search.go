@@ -27,6 +27,7 @@ type SearchRequest struct {
 	LexicalFallback bool        `json:"lexical_fallback,omitempty"`
 	Operators       *bool       `json:"operators,omitempty" doc:"Whether quotes, - and * are commands; in lexical mode"`
 	Duplicates      bool        `json:"duplicates,omitempty" doc:"Return each of several equal passages"`
+	Collections     []string    `json:"collections,omitempty" maxItems:"100" doc:"Names or ids; without, all documents"`
 	Where           []string    `json:"where,omitempty" maxItems:"100"`
 	Labels          []string    `json:"labels,omitempty" maxItems:"32"`
 	MinScore        *float64    `json:"min_score,omitempty"`
@@ -50,7 +51,7 @@ func (q *SearchRequest) libraryRequest(w access.Principal, at string) (out konst
 		return out, permissionDenied(at+".labels",
 			fmt.Sprintf("%.120q is not granted to you: leave it out, or ask an administrator for it", name))
 	}
-	out = konstruct.SearchRequest{Text: q.Text, TopK: q.TopK, UserID: q.UserID, Labels: q.Labels,
+	out = konstruct.SearchRequest{Text: q.Text, TopK: q.TopK, UserID: q.UserID, Labels: q.Labels, Collections: q.Collections,
 		ConversationID: q.ConversationID, Mode: q.Mode, LexicalFallback: q.LexicalFallback,
 		Operators: q.Operators, Duplicates: q.Duplicates, MinScore: q.MinScore,
 		Diversity:   q.Diversity,

@@ -13,17 +13,17 @@ import (
 )
 
 // benchmarks are what bench measures.
-const benchmarks = "audit,growth,notary,questions,search,ingest,serve,otlp,gateway,embed,all"
+const benchmarks = "audit,growth,notary,questions,search,collections,ingest,serve,otlp,gateway,embed,all"
 
 type benchCmd struct {
-	What string `arg:"" enum:"${benchmarks}" help:"${benchmarkNames}; all is all but growth."`
+	What string `arg:"" enum:"${benchmarks}" help:"${benchmarkNames}; all is all but growth, collections."`
 
 	Time   time.Duration `help:"How long each line is measured." default:"3s"`
 	Events int64         `help:"growth, notary, questions: how many events the trail grows by." default:"1000000"`
-	Chunks int           `help:"search: how many passages all tenants have together." default:"300000"`
+	Chunks int           `help:"search, collections: how many passages all tenants have together." default:"300000"`
 
 	Clients int    `help:"serve: how many clients ask at the same time." default:"64"`
-	Memory  string `help:"search: PostgreSQL's shared_buffers." default:"4GB"`
+	Memory  string `help:"search, collections: PostgreSQL's shared_buffers." default:"4GB"`
 	Beside  string `help:"otlp: export to this service too: a Collector's OTLP over HTTP." placeholder:"URL"`
 	Docs    int    `help:"ingest: how many documents the larger run ingests." default:"10000"`
 
@@ -116,25 +116,40 @@ func (a *app) printMeasurement(l bench.Measurement) {
 // benchTenants is how many tenants share the table that is searched.
 const benchTenants = 1000
 
+// searchConfig is the configuration of a search benchmark with so many tenants, and what ends its progress bar.
+func (c benchCmd) searchConfig(a *app, tenants int) (bench.SearchConfig, func()) {
+	var p *progress
+	last := ""
+	done := func() {
+		if p != nil {
+			p.done()
+		}
+	}
+	return bench.SearchConfig{Chunks: c.Chunks, Tenants: tenants, Progress: func(what string, n, total int) {
+		if what != last {
+			last = what
+			done()
+			p = a.newProgress(what, "done", int64(total))
+		}
+		p.set(int64(n), int64(total), int64(n))
+	}, Measured: a.printMeasurement}, done
+}
+
+// collections measures one tenant that has all the passages.
+func (c benchCmd) collections(ctx context.Context, a *app, b *bench.Bench) ([]bench.Measurement, error) {
+	s, done := c.searchConfig(a, 1)
+	defer done()
+	s.OwnAlone = true
+	return b.Collections(ctx, s)
+}
+
 func (c benchCmd) search(ctx context.Context, a *app, b *bench.Bench) ([]bench.Measurement, error) {
 	if c.Chunks < benchTenants*10 {
 		return nil, coded{fmt.Errorf("--chunks: at least %d", benchTenants*10), exitUsage}
 	}
-	var p *progress
-	last := ""
-	lines, curve, err := b.Search(ctx,
-		bench.SearchConfig{Chunks: c.Chunks, Tenants: benchTenants, Progress: func(what string, done, total int) {
-			if what != last {
-				if last = what; p != nil {
-					p.done()
-				}
-				p = a.newProgress(what, "done", int64(total))
-			}
-			p.set(int64(done), int64(total), int64(done))
-		}, Measured: a.printMeasurement})
-	if p != nil {
-		p.done()
-	}
+	s, done := c.searchConfig(a, benchTenants)
+	lines, curve, err := b.Search(ctx, s)
+	done()
 	if err == nil && c.Plot != "" {
 		err = os.WriteFile(c.Plot, []byte(bench.Curve(curve)), 0o644)
 	}
@@ -159,7 +174,7 @@ func (c benchCmd) database(ctx context.Context, a *app) (lines []bench.Measureme
 		return nil, err
 	}
 	var settings []string
-	if c.What == "search" {
+	if c.What == "search" || c.What == "collections" {
 		settings = []string{"shared_buffers=" + c.Memory, "max_wal_size=16GB"}
 	}
 	b, err := bench.Open(ctx, in, dir, c.Time, settings...)
@@ -185,6 +200,7 @@ func (c benchCmd) database(ctx context.Context, a *app) (lines []bench.Measureme
 			return b.Questions(ctx, c.Events, func(done, total int64) { p.set(done, total, done) })
 		}},
 		{"search", func() ([]bench.Measurement, error) { return c.search(ctx, a, b) }},
+		{"collections", func() ([]bench.Measurement, error) { return c.collections(ctx, a, b) }},
 		{"serve", func() ([]bench.Measurement, error) {
 			return b.Service(ctx,
 				bench.ServiceConfig{Program: self, Parts: a.AssetsDir, Clients: c.Clients, Time: c.Time,
@@ -208,7 +224,7 @@ func (c benchCmd) database(ctx context.Context, a *app) (lines []bench.Measureme
 			return b.Ingest(ctx, m, read, c.Docs)
 		}},
 	} {
-		if c.What != m.name && (c.What != "all" || m.name == "growth") {
+		if c.What != m.name && (c.What != "all" || m.name == "growth" || m.name == "collections") {
 			continue
 		}
 		fmt.Fprintln(a.err, "measuring", m.name)

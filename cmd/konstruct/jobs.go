@@ -46,9 +46,10 @@ func (a *app) readCommand() ([]string, error) {
 }
 
 // enqueue hands files over.
-func (c kbIngestCmd) enqueue(ctx context.Context, a *app, agent *konstruct.Agent) error {
+func (c kbIngestCmd) enqueue(ctx context.Context, a *app, agent *konstruct.Agent,
+	options konstruct.DocumentOptions) error {
 	s, handed := newSummary(), 0
-	err := agent.EnqueueFiles(ctx, c.Paths, c.options(), func(r konstruct.IngestResult) {
+	err := agent.EnqueueFiles(ctx, c.Paths, options, func(r konstruct.IngestResult) {
 		if r.Err == nil && r.Outcome == "" {
 			handed++
 			return
@@ -75,11 +76,12 @@ func (c kbIngestCmd) enqueue(ctx context.Context, a *app, agent *konstruct.Agent
 }
 
 // watch ingests what changes until interrupted.
-func (c kbIngestCmd) watch(ctx context.Context, a *app, agent *konstruct.Agent) error {
+func (c kbIngestCmd) watch(ctx context.Context, a *app, agent *konstruct.Agent,
+	options konstruct.DocumentOptions) error {
 	if c.Every < 100*time.Millisecond {
 		return coded{errors.New("--every: at least 100ms"), exitUsage}
 	}
-	err := agent.Watch(ctx, c.Paths, c.options(), c.Every, c.Delete, func(r konstruct.IngestResult) {
+	err := agent.Watch(ctx, c.Paths, options, c.Every, c.Delete, func(r konstruct.IngestResult) {
 		switch {
 		case errors.Is(r.Err, kb.ErrOutsideLink):
 			(&linksOut{1, []string{r.Path}}).names(a)

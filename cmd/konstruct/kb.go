@@ -15,21 +15,22 @@ import (
 )
 
 type kbCmd struct {
-	Ingest   kbIngestCmd      `cmd:"" help:"Ingest files, folders, archives, buckets, pages and sites."`
-	Work     kbWorkCmd        `cmd:"" help:"Ingest what was enqueued with ingest --later, of all tenants, fairly."`
-	Jobs     kbJobsCmd        `cmd:"" help:"What was enqueued with ingest --later, and what became of it."`
-	Reembed  kbReembedCmd     `cmd:"" help:"Embed the passages with another model and search by it; or go back."`
-	Models   kbModelsCmd      `cmd:"" help:"The models whose vectors there are beside the first's."`
-	Search   kbSearchCmd      `cmd:"" help:"Find the passages that answer a question; the search is audited."`
-	Cite     kbCiteCmd        `cmd:"" help:"Show a passage that was cited, marked in its place."`
-	Explain  kbExplainCmd     `cmd:"" help:"Show how a search is done: tier, index, rows, the database's plan."`
-	Language kbLanguageCmd    `cmd:"" help:"Show or set the language of texts that give no evidence of theirs."`
-	Tune     kbTuneCmd        `cmd:"" help:"Find out how far a tenant's own index must look (hnsw.ef_search)."`
-	Global   kbGlobalIndexCmd `cmd:"" name:"global-index" help:"Make or drop the seed's index over all tenants."`
-	Eval     kbEvalCmd        `cmd:"" help:"Measure searches on a collection with known answers (BEIR)."`
-	List     kbListCmd        `cmd:"" help:"List the documents."`
-	Show     kbShowCmd        `cmd:"" help:"Show a document and its passages."`
-	Rm       kbRmCmd          `cmd:"" help:"Remove documents."`
+	Ingest     kbIngestCmd      `cmd:"" help:"Ingest files, folders, archives, buckets, pages and sites."`
+	Work       kbWorkCmd        `cmd:"" help:"Ingest what was enqueued with ingest --later, of all tenants, fairly."`
+	Jobs       kbJobsCmd        `cmd:"" help:"What was enqueued with ingest --later, and what became of it."`
+	Reembed    kbReembedCmd     `cmd:"" help:"Embed the passages with another model and search by it; or go back."`
+	Models     kbModelsCmd      `cmd:"" help:"The models whose vectors there are beside the first's."`
+	Collection kbCollectionCmd  `cmd:"" help:"Named sets of documents that searches can be restricted to."`
+	Search     kbSearchCmd      `cmd:"" help:"Find the passages that answer a question; the search is audited."`
+	Cite       kbCiteCmd        `cmd:"" help:"Show a passage that was cited, marked in its place."`
+	Explain    kbExplainCmd     `cmd:"" help:"Show how a search is done: tier, index, rows, the database's plan."`
+	Language   kbLanguageCmd    `cmd:"" help:"Show or set the language of texts that give no evidence of theirs."`
+	Tune       kbTuneCmd        `cmd:"" help:"Find out how far a tenant's own index must look (hnsw.ef_search)."`
+	Global     kbGlobalIndexCmd `cmd:"" name:"global-index" help:"Make or drop the seed's index over all tenants."`
+	Eval       kbEvalCmd        `cmd:"" help:"Measure searches on a collection with known answers (BEIR)."`
+	List       kbListCmd        `cmd:"" help:"List the documents."`
+	Show       kbShowCmd        `cmd:"" help:"Show a document and its passages."`
+	Rm         kbRmCmd          `cmd:"" help:"Remove documents."`
 }
 
 // agentFlag names the agent that acts; a person at the command line is one of the tenant's own.
@@ -62,10 +63,18 @@ type documentFlags struct {
 	Label []string `help:"Who sees them: those granted one of these labels. Can be repeated." placeholder:"NAME"`
 
 	Metadata map[string]string `help:"Anything else to say of them." placeholder:"KEY=VALUE" mapsep:","`
+
+	Collection []string `help:"Collections that they join, by name or id. Can be repeated." placeholder:"NAME"`
+	attributeFlag
 }
 
-func (f documentFlags) options() konstruct.DocumentOptions {
-	g := konstruct.DocumentOptions{Labels: f.Label}
+// options are the options; collections are looked up in the tenant.
+func (f documentFlags) options(ctx context.Context, t *konstruct.Tenant) (konstruct.DocumentOptions, error) {
+	g := konstruct.DocumentOptions{Labels: f.Label, Attributes: f.attributes()}
+	var err error
+	if g.Collections, err = t.Collections().Find(ctx, f.Collection...); err != nil {
+		return g, fmt.Errorf("--collection %w", err)
+	}
 	if len(f.Label) == 1 && f.Label[0] == "" {
 		g.Labels = []string{}
 	}
@@ -75,7 +84,7 @@ func (f documentFlags) options() konstruct.DocumentOptions {
 		}
 		g.Metadata[k] = v
 	}
-	return g
+	return g, g.Check()
 }
 
 // Help is shown by --help.
@@ -101,15 +110,19 @@ func (c kbIngestCmd) Run(ctx context.Context, a *app) error {
 	if c.Links {
 		agent = agent.FollowLinks()
 	}
+	options, err := c.options(ctx, k.Tenant(c.Tenant))
+	if err != nil {
+		return err
+	}
 	switch {
 	case c.Watch:
-		return c.watch(ctx, a, agent)
+		return c.watch(ctx, a, agent, options)
 	case c.Delete:
 		return coded{errors.New("--delete: it is for --watch"), exitUsage}
 	case c.Later:
-		return c.enqueue(ctx, a, agent)
+		return c.enqueue(ctx, a, agent, options)
 	}
-	s, err := a.ingest(ctx, agent, c.Paths, c.Links, c.options())
+	s, err := a.ingest(ctx, agent, c.Paths, c.Links, options)
 	if err != nil {
 		return err
 	}

@@ -22,6 +22,9 @@ type searchFlags struct {
 	Mode string `help:"semantic, lexical, or hybrid (both)." enum:"semantic,lexical,hybrid" default:"hybrid"`
 
 	Label []string `help:"Labels that the asker has; '*' is every label." placeholder:"NAME"`
+
+	Collection []string `help:"Only documents of these collections, by name or id. Can be repeated." placeholder:"NAME"`
+
 	Where []string `help:"Only documents that meet this. Can be repeated." placeholder:"CONDITION" sep:"none"`
 
 	MinScore        *float64      `help:"Leave out passages that score less." placeholder:"SCORE"`
@@ -41,7 +44,8 @@ const conditionHelp = "A CONDITION compares document, source, filename, title, t
 
 func (f searchFlags) request(text, after string) (q konstruct.SearchRequest, err error) {
 	q = konstruct.SearchRequest{Text: text, TopK: f.TopK, UserID: f.User, Mode: search.Mode(f.Mode), Labels: f.Label,
-		MinScore: f.MinScore, Diversity: f.Diversity, PerDocument: f.PerDoc, Neighbours: f.Around,
+		Collections: f.Collection,
+		MinScore:    f.MinScore, Diversity: f.Diversity, PerDocument: f.PerDoc, Neighbours: f.Around,
 		Within: f.Within, Operators: f.Operators, Duplicates: f.Duplicates,
 		LexicalFallback: f.LexicalFallback, Rerank: f.Rerank, After: after}
 	if f.TopK < 1 {

@@ -20,6 +20,8 @@ import (
 type SearchConfig struct {
 	Chunks  int // of all tenants together
 	Tenants int // whose sizes follow Zipf's law
+	// OwnAlone leaves out the seed's index over all tenants.
+	OwnAlone bool
 	// Progress is called with what is being done.
 	Progress func(what string, done, total int)
 	// Measured is called with each measurement when it is complete: a large run takes most of an hour.
@@ -89,7 +91,7 @@ func (b *Bench) Search(ctx context.Context, s SearchConfig) (lines []Measurement
 	}
 	largest := measured[len(measured)-1]
 	for _, part := range []func(context.Context, *tenantdb.Door, *searchSetup) ([]Measurement, error){b.modes,
-		b.conditions} {
+		b.conditions, b.collections} {
 		some, err := part(ctx, door, largest)
 		if err != nil {
 			return nil, nil, err
@@ -139,7 +141,7 @@ func (b *Bench) tiers(ctx context.Context, door *tenantdb.Door, s SearchConfig,
 	defer conn.Close(context.WithoutCancel(ctx))
 	var global, own, points, terms int64
 	if err := conn.QueryRow(ctx,
-		`SELECT pg_relation_size('ix_kb_chunks_hnsw'),
+		`SELECT coalesce(pg_relation_size(to_regclass('ix_kb_chunks_hnsw')), 0),
 		coalesce((SELECT sum(pg_relation_size(oid)) FROM pg_class WHERE relname LIKE 'ix\_kb\_points\_%'), 0)::bigint,
 		pg_total_relation_size('kb_points'), pg_total_relation_size('kb_terms')`).
 		Scan(&global, &own, &points, &terms); err != nil {

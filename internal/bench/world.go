@@ -127,6 +127,11 @@ func (b *Bench) load(ctx context.Context, s SearchConfig) ([]sizedTenant, error)
 			 FROM STDIN BINARY`); err != nil {
 		return nil, err
 	}
+	global := `CREATE INDEX ix_kb_chunks_hnsw ON kb_chunks
+			USING hnsw (embedding vector_cosine_ops) WITH (m = 16, ef_construction = 64)`
+	if s.OwnAlone {
+		global = `SELECT`
+	}
 	return all, run("making what is searched",
 		`INSERT INTO kb_documents (tenant_id, id, agent_id, filename, content_type)
 			SELECT DISTINCT tenant_id, document_id, tenant_id, 'doc', 'text/plain' FROM kb_chunks`,
@@ -140,9 +145,7 @@ func (b *Bench) load(ctx context.Context, s SearchConfig) ([]sizedTenant, error)
 		`INSERT INTO kb_terms (tenant_id, term, chunk_id, times, length, tail)
 			SELECT p.tenant_id, p.term, p.chunk_id, p.times, p.length, p.tail
 			  FROM kb_chunks c, kb_postings(c.tenant_id, c.id, 'simple', c.content) p ORDER BY 1, 2, 3`,
-		`CREATE INDEX ix_kb_chunks_hnsw ON kb_chunks
-			USING hnsw (embedding vector_cosine_ops) WITH (m = 16, ef_construction = 64)`,
-		`VACUUM ANALYZE kb_chunks, kb_points, kb_terms, kb_documents, kb_sources`, `CHECKPOINT`)
+		global, `VACUUM ANALYZE kb_chunks, kb_points, kb_terms, kb_documents, kb_sources`, `CHECKPOINT`)
 }
 
 // writeChunks writes all tenants' passages in PostgreSQL's binary COPY format, the tenants' mixed, as time would mix

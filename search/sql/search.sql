@@ -5,6 +5,9 @@
                   the tenant's own index is searched, so that the planner sees that this index will do
     .Arg "x"      an argument: $n; asked for twice it is the same $n
     .Conditions   those of the search, over kb_documents d and kb_sources s
+    .Late         whether words are those of all chunks, and the best are held against what restricts the search:
+                  where that leaves many, comparing the best with it costs less than listing all that meet it
+    .Collected    whether the search names collections, whose entries are kb_collection_documents cd
     .Row          one row, looked up for each row before it
 
   Each list of candidates is MATERIALIZED: it is computed once, and no condition is pushed into it. A subquery that ends
@@ -40,9 +43,14 @@ SELECT m.chunk_id, m.word, m.times, w.weight, (SELECT count(*) FROM matches o WH
 
 {{/* The documents that are searched, where not all are. */}}
 {{define "documents" -}}
-{{- if .Found}}
+{{- if .Late}}
+{{- else if .Found}}
 documents AS MATERIALIZED (
   SELECT o.id AS document_id FROM unnest({{.Arg "found"}}::uuid[]) o (id)),
+{{- else if .Collected}}
+documents AS MATERIALIZED (
+  SELECT DISTINCT cd.document_id
+    FROM {{template "collected" .}}),
 {{- else if .Conditions}}
 documents AS MATERIALIZED (
   SELECT d.id AS document_id
@@ -50,13 +58,56 @@ documents AS MATERIALIZED (
     LEFT JOIN kb_sources s ON {{.Tenant.s}} AND s.document_id = d.id
    WHERE {{.Tenant.d}} AND {{.Conditions}}),
 {{- end}}
-{{- if and .Restricted (not .Semantic)}}
+{{- if and .Restricted (not .Semantic) (not .Late)}}
 chunks AS MATERIALIZED (
   SELECT p.chunk_id
     FROM documents o,
          LATERAL (SELECT p.chunk_id FROM kb_points p WHERE {{.Tenant.p}} AND p.document_id = o.document_id OFFSET 0) p),
 {{- end}}
 {{- end}}
+
+{{/* The entries of the collections, whose documents meet the conditions. */}}
+{{define "collected" -}}
+kb_collection_documents cd
+{{- if .Conditions}}
+    JOIN kb_documents d ON {{.Tenant.d}} AND d.id = cd.document_id
+    LEFT JOIN kb_sources s ON {{.Tenant.s}} AND s.document_id = d.id
+{{- end}}
+   WHERE {{.Tenant.cd}} AND cd.collection_id = ANY ({{.Arg "collections"}}::uuid[]) AND cd.document_id IS NOT NULL
+{{- if .Conditions}} AND {{.Conditions}}{{end}}
+{{- end}}
+
+{{/* The documents of the collections that meet the conditions, and how many passages they have, as far as these are
+     about as few as are compared one by one; and how many entries the collections have. */}}
+{{define "matching" -}}
+WITH found AS MATERIALIZED (
+  SELECT {{if .Several}}DISTINCT {{end}}cd.document_id
+    FROM {{template "collected" .}}
+   LIMIT {{.Few}} + 1)
+SELECT (SELECT coalesce(array_agg(f.document_id), '{}') FROM found f),
+       (SELECT count(*)
+          FROM (SELECT
+                  FROM found f,
+                       LATERAL (SELECT FROM kb_points p WHERE {{.Tenant.p}} AND p.document_id = f.document_id
+                                 LIMIT {{.Few}} + 1) p
+                 LIMIT {{.Few}} + 1) p),
+       CASE WHEN (SELECT count(*) FROM found) <= {{.Few}} THEN (SELECT count(*) FROM found)
+       ELSE (SELECT count(*) FROM kb_collection_documents cd
+              WHERE {{.Tenant.cd}} AND cd.collection_id = ANY ({{.Arg "collections"}}::uuid[])
+                AND cd.document_id IS NOT NULL) END
+{{- end}}
+
+{{/* Whether the document that comes between these two meets what restricts the search. */}}
+{{define "meets" -}}
+coalesce((SELECT {{if .Collected}}true
+                     FROM {{template "collected" .}} AND cd.document_id
+{{- else}}{{.Conditions}}
+                     FROM kb_documents d
+                     LEFT JOIN kb_sources s ON {{.Tenant.s}} AND s.document_id = d.id
+                    WHERE {{.Tenant.d}} AND d.id
+{{- end}}
+{{- end}}
+{{define "met"}} LIMIT 1), false){{end}}
 
 {{/* The chunks nearest to the vector. */}}
 {{define "near" -}}
@@ -77,10 +128,7 @@ near AS MATERIALIZED (
 {{- end}}
 {{- if and .Restricted .Indexed}}
      {{- /* the index's candidates are verified against the conditions as they come */}}
-     AND coalesce((SELECT {{.Conditions}}
-                     FROM kb_documents d
-                     LEFT JOIN kb_sources s ON {{.Tenant.s}} AND s.document_id = d.id
-                    WHERE {{.Tenant.d}} AND d.id = {{if .Model}}pc{{else}}p{{end}}.document_id), false)
+     AND {{template "meets" .}} = {{if .Model}}pc{{else}}p{{end}}.document_id {{- template "met" .}}
 {{- else if and .Restricted .Model}}
      AND pc.document_id IN (SELECT document_id FROM documents)
 {{- end}}
@@ -130,7 +178,7 @@ matches AS MATERIALIZED (
 weights AS MATERIALIZED (
   SELECT w.word, {{.BM25.K1}} * w.weight
          * ln(1 + (greatest(w.n,
-                            {{if .Restricted}}(SELECT count(*) FROM chunks){{else}}{{.Arg "chunks"}}::integer{{end}})
+                            {{if and .Restricted (not .Late)}}(SELECT count(*) FROM chunks){{else}}{{.Arg "chunks"}}::integer{{end}})
                    - w.n + 0.5) / (w.n + 0.5))::float8 AS weight
     FROM (SELECT w.word, w.weight, coalesce(c.n, 0) AS n
             FROM unnest({{.Arg "weights"}}::float8[]) WITH ORDINALITY w (weight, word)
@@ -148,7 +196,16 @@ worded AS MATERIALIZED (
          = cardinality({{.Arg "must"}}::integer[])
 {{- end}}),
 best AS MATERIALIZED (
+{{- if .Late}}
+  {{- /* the sort comes first, so that the documents of the best alone are looked up */}}
+  SELECT w.chunk_id, w.words
+    FROM (SELECT w.chunk_id, w.words FROM worded w ORDER BY 2 DESC, 1 OFFSET 0) w
+   WHERE {{template "meets" .}}
+         = (SELECT lc.document_id FROM kb_chunks lc WHERE {{.Tenant.lc}} AND lc.id = w.chunk_id) {{- template "met" .}}
+   LIMIT {{.Arg "wordsDepth"}}::integer)
+{{- else}}
   SELECT w.chunk_id, w.words FROM worded w ORDER BY 2 DESC, 1 LIMIT {{.Arg "wordsDepth"}}::integer)
+{{- end}}
 {{- if .Preferred}},
 preferred AS MATERIALIZED (
   SELECT w.chunk_id, w.words * CASE WHEN kb_meets(c.language, c.content, c.headings, {{.Arg "phrases"}}::text[], '{}')
@@ -163,7 +220,7 @@ preferred AS MATERIALIZED (
 
 {{/* Where conditions restrict the documents, words are those of their chunks. */}}
 {{define "restriction" -}}
-{{if .Restricted}}
+{{if and .Restricted (not .Late)}}
      AND t.chunk_id IN (SELECT p.chunk_id FROM chunks p)
 {{- end}}
 {{- end}}

@@ -11,6 +11,11 @@ from uuid import UUID
 from ._transport import AsyncTransport
 from ._values import Call, FileContent, Options, segment
 from .types import (
+    Collection,
+    CollectionChanged,
+    CollectionDocumentList,
+    CollectionEntryChanged,
+    CollectionList,
     ComplianceDecision,
     ComplianceRequestList,
     CreateEventRequest,
@@ -281,12 +286,49 @@ class AsyncOperations:
         )
         return await self._transport.json(call, options, Task.from_json)
 
+    async def create_collection(
+        self,
+        *,
+        description: str | None = None,
+        expires_after_days: int | None = None,
+        labels: Sequence[str] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        name: str | None = None,
+        idempotency_key: str | None = None,
+        options: Options | None = None,
+    ) -> CollectionChanged:
+        """Create a collection.
+
+        Needs `kb:write`.
+
+        Args:
+            expires_after_days: 0 is never
+            labels: Who may see it; its new documents get them too
+            name: Unique among the tenant's collections
+        """
+        call = Call(
+            "POST",
+            "/v1/collections",
+            body={
+                "description": description,
+                "expires_after_days": expires_after_days,
+                "labels": labels,
+                "metadata": metadata,
+                "name": name,
+            },
+            takes_key=True,
+            key=idempotency_key,
+        )
+        return await self._transport.json(call, options, CollectionChanged.from_json)
+
     async def create_document(
         self,
         *,
         filename: str,
         file: FileContent,
         agent_id: str | UUID | None = None,
+        attributes: str | None = None,
+        collections: Sequence[str] | None = None,
         labels: Sequence[str] | None = None,
         metadata: Mapping[str, Any] | None = None,
         source: str | None = None,
@@ -300,6 +342,8 @@ class AsyncOperations:
 
         Args:
             file: Its type is detected from its content
+            attributes: In these: a JSON object
+            collections: That it joins: names or ids
             labels: Access control labels
             metadata: A JSON object
             source: URL that identifies it
@@ -309,6 +353,8 @@ class AsyncOperations:
             "/v1/documents",
             form={
                 "agent_id": agent_id,
+                "attributes": attributes,
+                "collections": collections,
                 "labels": labels,
                 "metadata": metadata,
                 "source": source,
@@ -322,6 +368,8 @@ class AsyncOperations:
         *,
         url: str,
         agent_id: str | UUID | None = None,
+        attributes: Mapping[str, Any] | None = None,
+        collections: Sequence[str] | None = None,
         labels: Sequence[str] | None = None,
         metadata: Mapping[str, Any] | None = None,
         idempotency_key: str | None = None,
@@ -332,6 +380,8 @@ class AsyncOperations:
         Needs `kb:write`.
 
         Args:
+            attributes: Its attributes in these
+            collections: That it joins: names or ids
             labels: Access control labels: who has one of them sees the document; without labels, everybody in
                 the tenant. You can't set a label that you do not have.
         """
@@ -341,6 +391,8 @@ class AsyncOperations:
             body={
                 "url": url,
                 "agent_id": agent_id,
+                "attributes": attributes,
+                "collections": collections,
                 "labels": labels,
                 "metadata": metadata,
             },
@@ -804,6 +856,8 @@ class AsyncOperations:
         filename: str,
         size: int,
         agent_id: str | UUID | None = None,
+        attributes: Mapping[str, Any] | None = None,
+        collections: Sequence[str] | None = None,
         labels: Sequence[str] | None = None,
         metadata: Mapping[str, Any] | None = None,
         source: str | None = None,
@@ -817,6 +871,8 @@ class AsyncOperations:
         Args:
             size: Size of the file, in bytes
             agent_id: The agent that ingests it
+            attributes: Its attributes in these
+            collections: That it joins: names or ids
             labels: Access control labels: who has one of them sees the document; without labels, everybody in
                 the tenant. You can't set a label that you do not have.
             metadata: Anything else
@@ -830,6 +886,8 @@ class AsyncOperations:
                 "filename": filename,
                 "size": size,
                 "agent_id": agent_id,
+                "attributes": attributes,
+                "collections": collections,
                 "labels": labels,
                 "metadata": metadata,
                 "source": source,
@@ -949,6 +1007,45 @@ class AsyncOperations:
             key=idempotency_key,
         )
         await self._transport.nothing(call, options)
+
+    async def delete_collection(
+        self,
+        id: str | UUID,
+        *,
+        idempotency_key: str | None = None,
+        options: Options | None = None,
+    ) -> EventCreated:
+        """Delete a collection; its documents stay.
+
+        Needs `kb:write`.
+        """
+        call = Call(
+            "DELETE",
+            f"/v1/collections/{segment(id)}",
+            takes_key=True,
+            key=idempotency_key,
+        )
+        return await self._transport.json(call, options, EventCreated.from_json)
+
+    async def delete_collection_document(
+        self,
+        id: str | UUID,
+        document: str | UUID,
+        *,
+        idempotency_key: str | None = None,
+        options: Options | None = None,
+    ) -> EventCreated:
+        """Take a document out of a collection; the document stays.
+
+        Needs `kb:write`.
+        """
+        call = Call(
+            "DELETE",
+            f"/v1/collections/{segment(id)}/documents/{segment(document)}",
+            takes_key=True,
+            key=idempotency_key,
+        )
+        return await self._transport.json(call, options, EventCreated.from_json)
 
     async def delete_document(
         self,
@@ -1080,6 +1177,7 @@ class AsyncOperations:
         text: str,
         after: str | None = None,
         agent_id: str | UUID | None = None,
+        collections: Sequence[str] | None = None,
         conversation_id: str | None = None,
         diversity: float | None = None,
         duplicates: bool | None = None,
@@ -1106,6 +1204,7 @@ class AsyncOperations:
             text: The query. "a phrase" must occur, -word must not, begin* matches every word with that
                 prefix.
             after: The previous page's next
+            collections: Names or ids; without, all documents
             diversity: How much hits should differ from each other. 0 orders them by their score alone.
             duplicates: Return each of several equal passages
             labels: Search with these labels only, a subset of yours. Missing: with all of yours. Documents
@@ -1127,6 +1226,7 @@ class AsyncOperations:
                 "text": text,
                 "after": after,
                 "agent_id": agent_id,
+                "collections": collections,
                 "conversation_id": conversation_id,
                 "diversity": diversity,
                 "duplicates": duplicates,
@@ -1162,6 +1262,22 @@ class AsyncOperations:
             "/v1/log/checkpoint",
         )
         return await self._transport.text(call, options)
+
+    async def get_collection(
+        self,
+        id: str | UUID,
+        *,
+        options: Options | None = None,
+    ) -> Collection:
+        """Get a collection.
+
+        Needs `kb:read`.
+        """
+        call = Call(
+            "GET",
+            f"/v1/collections/{segment(id)}",
+        )
+        return await self._transport.json(call, options, Collection.from_json)
 
     async def get_document(
         self,
@@ -1609,6 +1725,57 @@ class AsyncOperations:
         )
         return await self._transport.json(call, options, StatsList.from_json)
 
+    async def list_collection_documents(
+        self,
+        id: str | UUID,
+        *,
+        limit: int | None = None,
+        after: str | UUID | None = None,
+        options: Options | None = None,
+    ) -> CollectionDocumentList:
+        """List the documents of a collection.
+
+        Needs `kb:read`.
+
+        Args:
+            limit: Largest number of items
+            after: The previous page's next
+        """
+        call = Call(
+            "GET",
+            f"/v1/collections/{segment(id)}/documents",
+            query={
+                "limit": limit,
+                "after": after,
+            },
+        )
+        return await self._transport.json(call, options, CollectionDocumentList.from_json)
+
+    async def list_collections(
+        self,
+        *,
+        limit: int | None = None,
+        after: str | UUID | None = None,
+        options: Options | None = None,
+    ) -> CollectionList:
+        """List collections.
+
+        Needs `kb:read`.
+
+        Args:
+            limit: Largest number of items
+            after: The previous page's next
+        """
+        call = Call(
+            "GET",
+            "/v1/collections",
+            query={
+                "limit": limit,
+                "after": after,
+            },
+        )
+        return await self._transport.json(call, options, CollectionList.from_json)
+
     async def list_document_versions(
         self,
         id: str | UUID,
@@ -1887,6 +2054,35 @@ class AsyncOperations:
         )
         return await self._transport.json(call, options, UserList.from_json)
 
+    async def put_collection_document(
+        self,
+        id: str | UUID,
+        document: str | UUID,
+        *,
+        attributes: Mapping[str, Any] | None = None,
+        idempotency_key: str | None = None,
+        options: Options | None = None,
+    ) -> CollectionEntryChanged:
+        """Add a document to a collection, or set its attributes there.
+
+        Missing attributes keep those that it has there.
+
+        Needs `kb:write`.
+
+        Args:
+            attributes: Up to 16 texts, numbers and truth values
+        """
+        call = Call(
+            "PUT",
+            f"/v1/collections/{segment(id)}/documents/{segment(document)}",
+            body={
+                "attributes": attributes,
+            },
+            takes_key=True,
+            key=idempotency_key,
+        )
+        return await self._transport.json(call, options, CollectionEntryChanged.from_json)
+
     async def release_hold(
         self,
         id: str | UUID,
@@ -2030,6 +2226,7 @@ class AsyncOperations:
         text: str,
         after: str | None = None,
         agent_id: str | UUID | None = None,
+        collections: Sequence[str] | None = None,
         conversation_id: str | None = None,
         diversity: float | None = None,
         duplicates: bool | None = None,
@@ -2059,6 +2256,7 @@ class AsyncOperations:
             text: The query. "a phrase" must occur, -word must not, begin* matches every word with that
                 prefix.
             after: The previous page's next
+            collections: Names or ids; without, all documents
             diversity: How much hits should differ from each other. 0 orders them by their score alone.
             duplicates: Return each of several equal passages
             labels: Search with these labels only, a subset of yours. Missing: with all of yours. Documents
@@ -2080,6 +2278,7 @@ class AsyncOperations:
                 "text": text,
                 "after": after,
                 "agent_id": agent_id,
+                "collections": collections,
                 "conversation_id": conversation_id,
                 "diversity": diversity,
                 "duplicates": duplicates,
@@ -2173,6 +2372,42 @@ class AsyncOperations:
             key=idempotency_key,
         )
         return await self._transport.json(call, options, Tuning.from_json)
+
+    async def update_collection(
+        self,
+        id: str | UUID,
+        *,
+        description: str | None = None,
+        expires_after_days: int | None = None,
+        labels: Sequence[str] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        name: str | None = None,
+        idempotency_key: str | None = None,
+        options: Options | None = None,
+    ) -> CollectionChanged:
+        """Change what is given of a collection.
+
+        Needs `kb:write`.
+
+        Args:
+            expires_after_days: 0 is never
+            labels: Who may see it; its new documents get them too
+            name: Unique among the tenant's collections
+        """
+        call = Call(
+            "PATCH",
+            f"/v1/collections/{segment(id)}",
+            body={
+                "description": description,
+                "expires_after_days": expires_after_days,
+                "labels": labels,
+                "metadata": metadata,
+                "name": name,
+            },
+            takes_key=True,
+            key=idempotency_key,
+        )
+        return await self._transport.json(call, options, CollectionChanged.from_json)
 
     async def update_key_labels(
         self,

@@ -18,6 +18,13 @@ __all__ = [
     "CancelEscalationRequest",
     "CancelJobsRequest",
     "CheckReceiptRequest",
+    "Collection",
+    "CollectionChanged",
+    "CollectionDocument",
+    "CollectionDocumentList",
+    "CollectionEntryChanged",
+    "CollectionForm",
+    "CollectionList",
     "ComplianceDecision",
     "ComplianceRequest",
     "ComplianceRequestList",
@@ -75,6 +82,7 @@ __all__ = [
     "Passage",
     "PassageContext",
     "Problem",
+    "PutCollectionDocumentRequest",
     "ReasonBody",
     "ReceiptCheck",
     "RecordedSearchOptions",
@@ -135,6 +143,184 @@ class CancelJobsRequest:
 @dataclass(frozen=True, kw_only=True)
 class CheckReceiptRequest:
     receipt: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Collection:
+    bytes: int
+    cancelled: int
+    created_at: datetime
+    documents: int
+    expired: bool
+    failed: int
+    id: str
+    last_active_at: datetime
+    name: str
+    pending: int
+    description: str | None = None
+    expires_after_days: int | None = None
+    labels: list[str] | None = None
+    metadata: dict[str, Any] | None = None
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Collection:
+        """Decodes what the service sent."""
+        return cls(
+            bytes=raw["bytes"],
+            cancelled=raw["cancelled"],
+            created_at=decode_time(raw["created_at"]),
+            documents=raw["documents"],
+            expired=raw["expired"],
+            failed=raw["failed"],
+            id=raw["id"],
+            last_active_at=decode_time(raw["last_active_at"]),
+            name=raw["name"],
+            pending=raw["pending"],
+            description=raw.get("description"),
+            expires_after_days=raw.get("expires_after_days"),
+            labels=raw.get("labels"),
+            metadata=raw.get("metadata"),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CollectionChanged:
+    bytes: int
+    cancelled: int
+    created_at: datetime
+    documents: int
+    event_id: str
+    expired: bool
+    failed: int
+    id: str
+    last_active_at: datetime
+    name: str
+    pending: int
+    description: str | None = None
+    expires_after_days: int | None = None
+    labels: list[str] | None = None
+    metadata: dict[str, Any] | None = None
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> CollectionChanged:
+        """Decodes what the service sent."""
+        return cls(
+            bytes=raw["bytes"],
+            cancelled=raw["cancelled"],
+            created_at=decode_time(raw["created_at"]),
+            documents=raw["documents"],
+            event_id=raw["event_id"],
+            expired=raw["expired"],
+            failed=raw["failed"],
+            id=raw["id"],
+            last_active_at=decode_time(raw["last_active_at"]),
+            name=raw["name"],
+            pending=raw["pending"],
+            description=raw.get("description"),
+            expires_after_days=raw.get("expires_after_days"),
+            labels=raw.get("labels"),
+            metadata=raw.get("metadata"),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CollectionDocument:
+    added_at: datetime
+    attributes: dict[str, Any]
+    bytes: int
+    document_id: str
+    filename: str
+    id: str
+    state: str
+    reason: str | None = None
+    source: str | None = None
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> CollectionDocument:
+        """Decodes what the service sent."""
+        return cls(
+            added_at=decode_time(raw["added_at"]),
+            attributes=raw["attributes"],
+            bytes=raw["bytes"],
+            document_id=raw["document_id"],
+            filename=raw["filename"],
+            id=raw["id"],
+            state=raw["state"],
+            reason=raw.get("reason"),
+            source=raw.get("source"),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CollectionDocumentList:
+    items: list[CollectionDocument]
+    #: Cursor for after. Missing on the last page
+    next: str | None = None
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> CollectionDocumentList:
+        """Decodes what the service sent."""
+        return cls(
+            items=[CollectionDocument.from_json(x) for x in raw["items"]],
+            next=raw.get("next"),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CollectionEntryChanged:
+    added_at: datetime
+    attributes: dict[str, Any]
+    bytes: int
+    document_id: str
+    event_id: str
+    filename: str
+    id: str
+    state: str
+    reason: str | None = None
+    source: str | None = None
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> CollectionEntryChanged:
+        """Decodes what the service sent."""
+        return cls(
+            added_at=decode_time(raw["added_at"]),
+            attributes=raw["attributes"],
+            bytes=raw["bytes"],
+            document_id=raw["document_id"],
+            event_id=raw["event_id"],
+            filename=raw["filename"],
+            id=raw["id"],
+            state=raw["state"],
+            reason=raw.get("reason"),
+            source=raw.get("source"),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CollectionForm:
+    description: str | None = None
+    #: 0 is never
+    expires_after_days: int | None = None
+    #: Who may see it; its new documents get them too
+    labels: Sequence[str] | None = None
+    metadata: Mapping[str, Any] | None = None
+    #: Unique among the tenant's collections
+    name: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CollectionList:
+    items: list[Collection]
+    #: Cursor for after. Missing on the last page
+    next: str | None = None
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> CollectionList:
+        """Decodes what the service sent."""
+        return cls(
+            items=[Collection.from_json(x) for x in raw["items"]],
+            next=raw.get("next"),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,6 +421,10 @@ class Correction:
 class CreateDocumentFromURLRequest:
     url: str
     agent_id: str | UUID | None = None
+    #: Its attributes in these
+    attributes: Mapping[str, Any] | None = None
+    #: That it joins: names or ids
+    collections: Sequence[str] | None = None
     #: Access control labels: who has one of them sees the document; without labels, everybody in the tenant. You
     #: can't set a label that you do not have.
     labels: Sequence[str] | None = None
@@ -443,6 +633,10 @@ class CreateUploadRequest:
     size: int
     #: The agent that ingests it
     agent_id: str | UUID | None = None
+    #: Its attributes in these
+    attributes: Mapping[str, Any] | None = None
+    #: That it joins: names or ids
+    collections: Sequence[str] | None = None
     #: Access control labels: who has one of them sees the document; without labels, everybody in the tenant. You
     #: can't set a label that you do not have.
     labels: Sequence[str] | None = None
@@ -1244,6 +1438,12 @@ class Problem:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PutCollectionDocumentRequest:
+    #: Up to 16 texts, numbers and truth values
+    attributes: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class ReasonBody:
     reason: str
 
@@ -1275,6 +1475,7 @@ class ReceiptCheck:
 @dataclass(frozen=True, kw_only=True)
 class RecordedSearchOptions:
     after: str | None = None
+    collections: list[str] | None = None
     depth: int | None = None
     diversity: float | None = None
     duplicates: bool | None = None
@@ -1296,6 +1497,7 @@ class RecordedSearchOptions:
         """Decodes what the service sent."""
         return cls(
             after=raw.get("after"),
+            collections=raw.get("collections"),
             depth=raw.get("depth"),
             diversity=raw.get("diversity"),
             duplicates=raw.get("duplicates"),
@@ -1613,6 +1815,8 @@ class SearchRequest:
     #: The previous page's next
     after: str | None = None
     agent_id: str | UUID | None = None
+    #: Names or ids; without, all documents
+    collections: Sequence[str] | None = None
     conversation_id: str | None = None
     #: How much hits should differ from each other. 0 orders them by their score alone.
     diversity: float | None = None

@@ -171,6 +171,24 @@ export class Operations {
   }
 
   /**
+   * Create a collection.
+   *
+   * Needs `kb:write`.
+   */
+  createCollection(
+    body: types.CollectionForm = {},
+    options: WriteOptions = {},
+  ): Promise<types.CollectionChanged> {
+    const call = {
+      method: "POST",
+      path: "/v1/collections",
+      body,
+      takesKey: true,
+    };
+    return this.transport.json<types.CollectionChanged>(call, options);
+  }
+
+  /**
    * Upload a document; a job ingests it.
    *
    * At most 64 MiB; upload larger ones in pieces (POST /v1/uploads).
@@ -183,6 +201,10 @@ export class Operations {
       /** Its type is detected from its content */
       file: FileContent;
       agent_id?: string;
+      /** In these: a JSON object */
+      attributes?: string;
+      /** That it joins: names or ids */
+      collections?: Array<string>;
       /** Access control labels */
       labels?: Array<string>;
       /** A JSON object */
@@ -499,6 +521,41 @@ export class Operations {
   }
 
   /**
+   * Delete a collection; its documents stay.
+   *
+   * Needs `kb:write`.
+   */
+  deleteCollection(
+    id: string,
+    options: WriteOptions = {},
+  ): Promise<types.EventCreated> {
+    const call = {
+      method: "DELETE",
+      path: `/v1/collections/${segment(id)}`,
+      takesKey: true,
+    };
+    return this.transport.json<types.EventCreated>(call, options);
+  }
+
+  /**
+   * Take a document out of a collection; the document stays.
+   *
+   * Needs `kb:write`.
+   */
+  deleteCollectionDocument(
+    id: string,
+    document: string,
+    options: WriteOptions = {},
+  ): Promise<types.EventCreated> {
+    const call = {
+      method: "DELETE",
+      path: `/v1/collections/${segment(id)}/documents/${segment(document)}`,
+      takesKey: true,
+    };
+    return this.transport.json<types.EventCreated>(call, options);
+  }
+
+  /**
    * Delete a document with its chunks and vectors.
    *
    * Needs `kb:write`.
@@ -639,6 +696,22 @@ export class Operations {
       path: "/v1/log/checkpoint",
     };
     return this.transport.text(call, options);
+  }
+
+  /**
+   * Get a collection.
+   *
+   * Needs `kb:read`.
+   */
+  getCollection(
+    id: string,
+    options: CallOptions = {},
+  ): Promise<types.Collection> {
+    const call = {
+      method: "GET",
+      path: `/v1/collections/${segment(id)}`,
+    };
+    return this.transport.json<types.Collection>(call, options);
   }
 
   /**
@@ -1062,6 +1135,57 @@ export class Operations {
   }
 
   /**
+   * List the documents of a collection.
+   *
+   * Needs `kb:read`.
+   */
+  listCollectionDocuments(
+    id: string,
+    parameters: {
+      /** Largest number of items */
+      limit?: number;
+      /** The previous page's next */
+      after?: string;
+    } = {},
+    options: CallOptions = {},
+  ): Promise<types.CollectionDocumentList> {
+    const call = {
+      method: "GET",
+      path: `/v1/collections/${segment(id)}/documents`,
+      query: {
+        limit: parameters.limit,
+        after: parameters.after,
+      },
+    };
+    return this.transport.json<types.CollectionDocumentList>(call, options);
+  }
+
+  /**
+   * List collections.
+   *
+   * Needs `kb:read`.
+   */
+  listCollections(
+    parameters: {
+      /** Largest number of items */
+      limit?: number;
+      /** The previous page's next */
+      after?: string;
+    } = {},
+    options: CallOptions = {},
+  ): Promise<types.CollectionList> {
+    const call = {
+      method: "GET",
+      path: "/v1/collections",
+      query: {
+        limit: parameters.limit,
+        after: parameters.after,
+      },
+    };
+    return this.transport.json<types.CollectionList>(call, options);
+  }
+
+  /**
    * List the earlier versions of a document.
    *
    * Needs `kb:read`.
@@ -1340,6 +1464,28 @@ export class Operations {
   }
 
   /**
+   * Add a document to a collection, or set its attributes there.
+   *
+   * Missing attributes keep those that it has there.
+   *
+   * Needs `kb:write`.
+   */
+  putCollectionDocument(
+    id: string,
+    document: string,
+    body: types.PutCollectionDocumentRequest = {},
+    options: WriteOptions = {},
+  ): Promise<types.CollectionEntryChanged> {
+    const call = {
+      method: "PUT",
+      path: `/v1/collections/${segment(id)}/documents/${segment(document)}`,
+      body,
+      takesKey: true,
+    };
+    return this.transport.json<types.CollectionEntryChanged>(call, options);
+  }
+
+  /**
    * Release a legal hold.
    *
    * Needs `compliance:write`.
@@ -1534,6 +1680,25 @@ export class Operations {
       takesKey: true,
     };
     return this.transport.json<types.Tuning>(call, options);
+  }
+
+  /**
+   * Change what is given of a collection.
+   *
+   * Needs `kb:write`.
+   */
+  updateCollection(
+    id: string,
+    body: types.CollectionForm = {},
+    options: WriteOptions = {},
+  ): Promise<types.CollectionChanged> {
+    const call = {
+      method: "PATCH",
+      path: `/v1/collections/${segment(id)}`,
+      body,
+      takesKey: true,
+    };
+    return this.transport.json<types.CollectionChanged>(call, options);
   }
 
   /**

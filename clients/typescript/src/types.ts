@@ -14,6 +14,89 @@ export interface CheckReceiptRequest {
   receipt: string;
 }
 
+export interface Collection {
+  bytes: number;
+  cancelled: number;
+  created_at: string;
+  documents: number;
+  expired: boolean;
+  failed: number;
+  id: string;
+  last_active_at: string;
+  name: string;
+  pending: number;
+  description?: string;
+  expires_after_days?: number;
+  labels?: Array<string>;
+  metadata?: Record<string, unknown>;
+}
+
+export interface CollectionChanged {
+  bytes: number;
+  cancelled: number;
+  created_at: string;
+  documents: number;
+  event_id: string;
+  expired: boolean;
+  failed: number;
+  id: string;
+  last_active_at: string;
+  name: string;
+  pending: number;
+  description?: string;
+  expires_after_days?: number;
+  labels?: Array<string>;
+  metadata?: Record<string, unknown>;
+}
+
+export interface CollectionDocument {
+  added_at: string;
+  attributes: Record<string, unknown>;
+  bytes: number;
+  document_id: string;
+  filename: string;
+  id: string;
+  state: string;
+  reason?: string;
+  source?: string;
+}
+
+export interface CollectionDocumentList {
+  items: Array<CollectionDocument>;
+  /** Cursor for after. Missing on the last page */
+  next?: string;
+}
+
+export interface CollectionEntryChanged {
+  added_at: string;
+  attributes: Record<string, unknown>;
+  bytes: number;
+  document_id: string;
+  event_id: string;
+  filename: string;
+  id: string;
+  state: string;
+  reason?: string;
+  source?: string;
+}
+
+export interface CollectionForm {
+  description?: string;
+  /** 0 is never */
+  expires_after_days?: number;
+  /** Who may see it; its new documents get them too */
+  labels?: Array<string>;
+  metadata?: Record<string, unknown>;
+  /** Unique among the tenant's collections */
+  name?: string;
+}
+
+export interface CollectionList {
+  items: Array<Collection>;
+  /** Cursor for after. Missing on the last page */
+  next?: string;
+}
+
 export interface ComplianceDecision {
   /** Set if a second person must approve it first */
   request?: string;
@@ -55,6 +138,10 @@ export interface Correction {
 export interface CreateDocumentFromURLRequest {
   url: string;
   agent_id?: string;
+  /** Its attributes in these */
+  attributes?: Record<string, unknown>;
+  /** That it joins: names or ids */
+  collections?: Array<string>;
   /**
    * Access control labels: who has one of them sees the document; without labels, everybody in the tenant. You
    * can't set a label that you do not have.
@@ -260,6 +347,10 @@ export interface CreateUploadRequest {
   size: number;
   /** The agent that ingests it */
   agent_id?: string;
+  /** Its attributes in these */
+  attributes?: Record<string, unknown>;
+  /** That it joins: names or ids */
+  collections?: Array<string>;
   /**
    * Access control labels: who has one of them sees the document; without labels, everybody in the tenant. You
    * can't set a label that you do not have.
@@ -642,6 +733,11 @@ export interface Problem {
   instance?: string;
 }
 
+export interface PutCollectionDocumentRequest {
+  /** Up to 16 texts, numbers and truth values */
+  attributes?: Record<string, unknown>;
+}
+
 export interface ReasonBody {
   reason: string;
 }
@@ -658,6 +754,7 @@ export interface ReceiptCheck {
 
 export interface RecordedSearchOptions {
   after?: string;
+  collections?: Array<string>;
   depth?: number;
   diversity?: number;
   duplicates?: boolean;
@@ -817,6 +914,8 @@ export interface SearchRequest {
   /** The previous page's next */
   after?: string;
   agent_id?: string;
+  /** Names or ids; without, all documents */
+  collections?: Array<string>;
   conversation_id?: string;
   /** How much hits should differ from each other. 0 orders them by their score alone. */
   diversity?: number;
