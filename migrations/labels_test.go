@@ -123,8 +123,9 @@ func TestLabelsHideEveryRow(t *testing.T) {
 		if c.labels == "unset" {
 			delete(settings, "app.current_labels")
 		}
+		conn := testkit.Connect(t, d.URL("konstruct_app"))
 		for _, table := range tables {
-			within(t, testkit.Connect(t, d.URL("konstruct_app")), settings, func(tx pgx.Tx) {
+			within(t, conn, settings, func(tx pgx.Tx) {
 				var n int
 				if err := tx.QueryRow(t.Context(), `SELECT count(*) FROM `+table).Scan(&n); err != nil ||
 					n > 0 != c.seen {
