@@ -18,8 +18,10 @@ CREATE TABLE public.kb_collections (
   expired        boolean     NOT NULL DEFAULT false,
   created_at     timestamptz NOT NULL DEFAULT now(),
   last_active_at timestamptz NOT NULL DEFAULT now(),
+  indexed        boolean     NOT NULL DEFAULT false,
   PRIMARY KEY (tenant_id, id)
 );
+CREATE INDEX ix_kb_collections_indexed ON public.kb_collections (tenant_id) WHERE indexed;
 CREATE INDEX ix_kb_collections_name ON public.kb_collections (tenant_id, name);
 CREATE INDEX ix_kb_collections_expires ON public.kb_collections (tenant_id)
   WHERE expires_days IS NOT NULL AND NOT expired;
@@ -33,6 +35,8 @@ COMMENT ON COLUMN public.kb_collections.labels IS
 COMMENT ON COLUMN public.kb_collections.chunking IS
   'how documents that are ingested into it are split, unless they say otherwise; NULL is the default';
 COMMENT ON COLUMN public.kb_collections.expires_days IS 'it expires so many days after last_active_at; NULL is never';
+COMMENT ON COLUMN public.kb_collections.indexed IS
+  'it is large: kb_collection_points has its points, and there is an index of them, or will be';
 COMMENT ON COLUMN public.kb_collections.last_active_at IS
   'when it was last searched or changed, to the minute; kept for those that expire';
 
@@ -69,6 +73,89 @@ ALTER TABLE public.kb_collection_documents ALTER COLUMN state SET STATISTICS 0, 
 ALTER TABLE public.kb_collection_documents SET (
   autovacuum_vacuum_insert_threshold = 1000, autovacuum_vacuum_insert_scale_factor = 0.02,
   autovacuum_vacuum_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.05);
+
+-- The points of large collections, each of which has an index of its own here: what an index of the whole tenant yields
+-- would be lost to the other documents.
+CREATE TABLE public.kb_collection_points (
+  tenant_id     uuid         NOT NULL,
+  collection_id uuid         NOT NULL,
+  document_id   uuid         NOT NULL,
+  chunk_id      uuid         NOT NULL,
+  half          halfvec(384) NOT NULL,
+  PRIMARY KEY (tenant_id, collection_id, document_id, chunk_id),
+  FOREIGN KEY (tenant_id, collection_id) REFERENCES public.kb_collections (tenant_id, id) ON DELETE CASCADE
+);
+CREATE INDEX ix_kb_collection_points_document ON public.kb_collection_points (tenant_id, document_id);
+ALTER TABLE public.kb_collection_points SET (
+  autovacuum_vacuum_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.05);
+
+-- Keep the points of large collections: triggers of kb_points, and of entries that come and go. They see every label:
+-- what somebody writes is found by others too. The lock, which kb_wake_index takes too, has whoever makes a collection a
+-- large one wait until what was written before is committed, and what is written after see that it is one.
+CREATE FUNCTION public.kb_collection_points_came() RETURNS trigger
+  LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_catalog, pg_temp AS $came$
+BEGIN
+  PERFORM pg_advisory_xact_lock_shared(hashtextextended('konstruct indexes ' || t.tenant_id, 0))
+     FROM (SELECT DISTINCT n.tenant_id FROM new_points n) t;
+  IF EXISTS (SELECT FROM public.kb_collections c WHERE c.indexed
+                AND c.tenant_id IN (SELECT n.tenant_id FROM new_points n)) THEN
+    INSERT INTO public.kb_collection_points (tenant_id, collection_id, document_id, chunk_id, half)
+    SELECT n.tenant_id, c.id, n.document_id, n.chunk_id, n.half
+      FROM new_points n
+      JOIN public.kb_collection_documents e ON e.tenant_id = n.tenant_id AND e.document_id = n.document_id
+      JOIN public.kb_collections c ON c.tenant_id = e.tenant_id AND c.id = e.collection_id AND c.indexed
+     WHERE n.half IS NOT NULL
+    ON CONFLICT DO NOTHING;
+  END IF;
+  RETURN NULL;
+END $came$;
+CREATE FUNCTION public.kb_collection_points_went() RETURNS trigger
+  LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_catalog, pg_temp AS $went$
+BEGIN
+  DELETE FROM public.kb_collection_points p USING old_points o
+   WHERE p.tenant_id = o.tenant_id AND p.document_id = o.document_id AND p.chunk_id = o.chunk_id;
+  RETURN NULL;
+END $went$;
+CREATE FUNCTION public.kb_collection_entries_came() RETURNS trigger
+  LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_catalog, pg_temp AS $came$
+BEGIN
+  PERFORM public.kb_wake_index(t.tenant_id)
+     FROM (SELECT DISTINCT n.tenant_id FROM new_entries n WHERE n.document_id IS NOT NULL) t;
+  INSERT INTO public.kb_collection_points (tenant_id, collection_id, document_id, chunk_id, half)
+  SELECT p.tenant_id, c.id, p.document_id, p.chunk_id, p.half
+    FROM new_entries n
+    JOIN public.kb_collections c ON c.tenant_id = n.tenant_id AND c.id = n.collection_id AND c.indexed
+    JOIN public.kb_points p ON p.tenant_id = n.tenant_id AND p.document_id = n.document_id AND p.half IS NOT NULL
+  ON CONFLICT DO NOTHING;
+  RETURN NULL;
+END $came$;
+CREATE FUNCTION public.kb_collection_entries_went() RETURNS trigger
+  LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_catalog, pg_temp AS $went$
+BEGIN
+  DELETE FROM public.kb_collection_points p USING old_entries o
+   WHERE p.tenant_id = o.tenant_id AND p.collection_id = o.collection_id AND p.document_id = o.document_id;
+  PERFORM public.kb_wake_index(t.tenant_id)
+     FROM (SELECT DISTINCT o.tenant_id FROM old_entries o WHERE o.document_id IS NOT NULL) t;
+  RETURN NULL;
+END $went$;
+CREATE FUNCTION public.kb_collection_points_truncated() RETURNS trigger
+  LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $truncated$
+BEGIN
+  TRUNCATE public.kb_collection_points;
+  RETURN NULL;
+END $truncated$;
+CREATE TRIGGER kb_collection_points_came AFTER INSERT ON public.kb_points
+  REFERENCING NEW TABLE AS new_points FOR EACH STATEMENT EXECUTE FUNCTION public.kb_collection_points_came();
+CREATE TRIGGER kb_collection_points_went AFTER DELETE ON public.kb_points
+  REFERENCING OLD TABLE AS old_points FOR EACH STATEMENT EXECUTE FUNCTION public.kb_collection_points_went();
+CREATE TRIGGER kb_collection_points_truncated AFTER TRUNCATE ON public.kb_points
+  FOR EACH STATEMENT EXECUTE FUNCTION public.kb_collection_points_truncated();
+CREATE TRIGGER kb_collection_entries_came AFTER INSERT ON public.kb_collection_documents
+  REFERENCING NEW TABLE AS new_entries FOR EACH STATEMENT EXECUTE FUNCTION public.kb_collection_entries_came();
+CREATE TRIGGER kb_collection_entries_changed AFTER UPDATE ON public.kb_collection_documents
+  REFERENCING NEW TABLE AS new_entries FOR EACH STATEMENT EXECUTE FUNCTION public.kb_collection_entries_came();
+CREATE TRIGGER kb_collection_entries_went AFTER DELETE ON public.kb_collection_documents
+  REFERENCING OLD TABLE AS old_entries FOR EACH STATEMENT EXECUTE FUNCTION public.kb_collection_entries_went();
 
 ALTER TABLE public.kb_jobs ADD COLUMN collections uuid[], ADD COLUMN attributes jsonb;
 COMMENT ON COLUMN public.kb_jobs.collections IS 'that its document joins';
@@ -174,11 +261,14 @@ CREATE TRIGGER kb_collections_changed AFTER UPDATE ON public.kb_collections
   REFERENCING NEW TABLE AS new_collections FOR EACH STATEMENT EXECUTE FUNCTION public.kb_wake_collections();
 
 DO $isolate$ BEGIN
-  PERFORM public.konstruct_isolate('ALL', 'kb_collections', 'kb_collection_documents');
+  PERFORM public.konstruct_isolate('ALL', 'kb_collections', 'kb_collection_documents', 'kb_collection_points');
 END $isolate$;
-GRANT SELECT, INSERT, UPDATE, DELETE ON public.kb_collections, public.kb_collection_documents TO konstruct_app;
+GRANT SELECT, INSERT, UPDATE, DELETE
+  ON public.kb_collections, public.kb_collection_documents, public.kb_collection_points TO konstruct_app;
 REVOKE ALL ON FUNCTION public.kb_collect, public.kb_jobs_settled, public.kb_hidden_collections,
-  public.kb_wake_collections, public.kb_schedule_expiry FROM PUBLIC;
+  public.kb_wake_collections, public.kb_schedule_expiry, public.kb_collection_points_came,
+  public.kb_collection_points_went, public.kb_collection_points_truncated, public.kb_collection_entries_came,
+  public.kb_collection_entries_went FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION public.kb_collect, public.kb_hidden_collections, public.kb_schedule_expiry TO konstruct_app;
 
 -- Labels: as in 00012_labels.sql. An entry is visible with its collection and its document.
@@ -193,7 +283,8 @@ BEGIN
     ('kb_collection_documents',
       '(collection_id NOT IN (SELECT public.kb_hidden_collections((SELECT public.kb_granted())))'
       ' AND (document_id IS NULL'
-      ' OR document_id NOT IN (SELECT public.kb_hidden_documents((SELECT public.kb_granted())))))'))
+      ' OR document_id NOT IN (SELECT public.kb_hidden_documents((SELECT public.kb_granted())))))'),
+    ('kb_collection_points', 'document_id NOT IN (SELECT public.kb_hidden_documents((SELECT public.kb_granted())))'))
     v (name, condition)
   LOOP
     EXECUTE format('CREATE POLICY labels_granted ON public.%I AS RESTRICTIVE TO konstruct_app USING (%s OR %s)',
@@ -209,8 +300,13 @@ CREATE TRIGGER labels_given BEFORE UPDATE ON public.kb_collections FOR EACH ROW
 -- +goose Down
 -- +goose StatementBegin
 DROP TRIGGER kb_jobs_settled ON public.kb_jobs;
-DROP TABLE public.kb_collection_documents, public.kb_collections;
-DROP FUNCTION public.kb_wake_collections, public.kb_schedule_expiry, public.kb_hidden_collections, public.kb_jobs_settled, public.kb_collect;
+DROP TRIGGER kb_collection_points_came ON public.kb_points;
+DROP TRIGGER kb_collection_points_went ON public.kb_points;
+DROP TRIGGER kb_collection_points_truncated ON public.kb_points;
+DROP TABLE public.kb_collection_points, public.kb_collection_documents, public.kb_collections;
+DROP FUNCTION public.kb_wake_collections, public.kb_schedule_expiry, public.kb_hidden_collections,
+  public.kb_jobs_settled, public.kb_collect, public.kb_collection_points_came, public.kb_collection_points_went,
+  public.kb_collection_points_truncated, public.kb_collection_entries_came, public.kb_collection_entries_went;
 ALTER TABLE public.kb_jobs DROP COLUMN attributes, DROP COLUMN collections;
 -- Under forced row-level security the owner sees no tickets, so it is lifted, only within this transaction.
 ALTER TABLE public.river_job NO FORCE ROW LEVEL SECURITY;

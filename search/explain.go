@@ -79,7 +79,7 @@ func (s *Searcher) Explain(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, q Q
 		return e, err
 	}
 	e.Words = f.Words
-	run := &statement{tenant: tenant, q: &q, plan: f.Plan, st: st, cursor: after, words: f.Words}
+	run := &statement{tenant: tenant, q: &q, plan: f.Plan, st: st, cursor: after, words: f.Words, few: s.counts}
 	sql, err := run.build()
 	if err != nil {
 		return e, err

@@ -22,10 +22,13 @@ type Thresholds struct {
 	// Many is how many such indexes there may be before only a tenant of Crowded passages gets one: each costs the
 	// planner of every search a little.
 	Many, Crowded int
+	// Collection is how many passages a collection of such a tenant has that gets an index of its own; with half as many
+	// it is dropped.
+	Collection int
 }
 
 // DefaultThresholds are what measurements suggest: see docs/benchmarks.md.
-var DefaultThresholds = Thresholds{Grow: 4000, Shrink: 2000, Many: 250, Crowded: 20_000}
+var DefaultThresholds = Thresholds{Grow: 4000, Shrink: 2000, Many: 250, Crowded: 20_000, Collection: 5000}
 
 // Indexer creates and drops tenants' own indexes when passages were added or removed. It is the worker of
 // fairqueue.Indexes.
@@ -53,6 +56,9 @@ type indexState struct {
 	complete bool
 	stale    []string // of models that do not serve
 	all      int      // of all tenants
+
+	collections []collectionState // for which something is due
+	orphans     []string          // indexes of collections that are no more
 }
 
 // action says what is to be done. Between Shrink and Grow what is there stays.
@@ -70,6 +76,11 @@ func (t Thresholds) action(x indexState) indexAction {
 		return build
 	}
 	return leave
+}
+
+// due reports whether anything is to be done.
+func (t Thresholds) due(x indexState) bool {
+	return t.action(x) != leave || len(x.collections) > 0 || len(x.orphans) > 0
 }
 
 func (in *Indexer) inspect(ctx context.Context, tenant uuid.UUID) (x indexState, err error) {
@@ -100,6 +111,9 @@ func (in *Indexer) inspect(ctx context.Context, tenant uuid.UUID) (x indexState,
 		}); err != nil {
 			return err
 		}
+		if err := in.inspectCollections(ctx, tx, tenant, &x); err != nil {
+			return err
+		}
 		return tx.QueryRow(ctx,
 			`SELECT (SELECT count(*) FROM (SELECT FROM kb_terms t WHERE t.tenant_id = $1 AND t.term = '' LIMIT $2) t),
 			(SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'i'
@@ -115,7 +129,7 @@ func (in *Indexer) inspect(ctx context.Context, tenant uuid.UUID) (x indexState,
 // Prepare reports whether something is due for the tenant's index. It implements fairqueue.Worker.
 func (in *Indexer) Prepare(ctx context.Context, tenant uuid.UUID) (bool, error) {
 	x, err := in.inspect(ctx, tenant)
-	return err == nil && in.Thresholds.action(x) != leave, err
+	return err == nil && in.Thresholds.due(x), err
 }
 
 // Work makes or drops the tenant's index where that is due. Killed, it leaves what the next turn clears away. It
@@ -125,8 +139,7 @@ func (in *Indexer) Work(ctx context.Context, tenant uuid.UUID) (worked bool, err
 	if err != nil {
 		return false, err
 	}
-	what := in.Thresholds.action(x)
-	if what == leave {
+	if !in.Thresholds.due(x) {
 		return false, nil
 	}
 	alone, err := in.Builder.Exclusive(ctx, "konstruct index "+tenant.String(), func(conn *pgx.Conn) error {
@@ -139,7 +152,7 @@ func (in *Indexer) Work(ctx context.Context, tenant uuid.UUID) (worked bool, err
 		case build:
 			return in.build(ctx, conn, tenant, x)
 		}
-		return nil
+		return in.workCollections(ctx, conn, tenant, x)
 	})
 	if err != nil && ctx.Err() == nil {
 		in.record(ctx, tenant, x.model, err)

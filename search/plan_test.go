@@ -17,16 +17,17 @@ func TestASearchIsPlanned(t *testing.T) {
 		tier            Tier
 		ef              int
 	}{
-		"small":                       {small, Semantic, 16, -1, Exact, 0},
-		"small, conditions":           {small, Hybrid, 500, -1, Exact, 0},
-		"large":                       {large, Semantic, 16, -1, Indexed, 160},
-		"large, many candidates":      {large, Semantic, 500, -1, Indexed, 500},
-		"large, too many candidates":  {large, Semantic, 2000, -1, Indexed, 1000},
-		"large, few meet":             {large, Semantic, 16, 5000, Exact, 0},
-		"large, none meets":           {large, Semantic, 16, 0, Exact, 0},
-		"large, many meet":            {large, Hybrid, 100, 5001, Indexed, 1000},
-		"large, many meet and wanted": {large, Hybrid, 700, 200_000, Indexed, 1000},
-		"by words":                    {large, Lexical, 16, -1, "", 0},
+		"small":                        {small, Semantic, 16, -1, Exact, 0},
+		"small, conditions":            {small, Hybrid, 500, -1, Exact, 0},
+		"large":                        {large, Semantic, 16, -1, Indexed, 160},
+		"large, many candidates":       {large, Semantic, 500, -1, Indexed, 500},
+		"large, too many candidates":   {large, Semantic, 2000, -1, Indexed, 1000},
+		"large, few meet":              {large, Semantic, 16, 5000, Exact, 0},
+		"large, none meets":            {large, Semantic, 16, 0, Exact, 0},
+		"large, too few for its index": {large, Hybrid, 500, 99_999, Exact, 0},
+		"large, many meet":             {large, Hybrid, 100, 100_000, Indexed, 1000},
+		"large, many meet and wanted":  {large, Hybrid, 700, 200_000, Indexed, 1000},
+		"by words":                     {large, Lexical, 16, -1, "", 0},
 	} {
 		p := c.st.decide(&Query{Mode: c.mode}, c.depth, c.matching, exactBelow)
 		if p.Tier != c.tier || p.EfSearch != c.ef || (p.Index != "") != (c.tier == Indexed) || p.Reason == "" ||

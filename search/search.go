@@ -202,7 +202,7 @@ func (s *Searcher) matching(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, st
 		return 0, nil, err
 	}
 	each := max(1, st.chunks/st.documents)
-	most := s.counts/each + 1
+	most := max(s.counts/each, st.documents/indexedShare) + 1
 	sql := fmt.Sprintf(`SELECT d.id FROM kb_documents d
 		LEFT JOIN kb_sources s ON s.tenant_id = $1::uuid AND s.document_id = d.id
 		WHERE d.tenant_id = $1::uuid AND %s LIMIT %d`, strings.Join(met, " AND "), most)

@@ -95,7 +95,9 @@ func (s *statement) execute(name string) (string, error) {
 		}
 		d.Conditions = strings.Join(clauses, " AND ")
 	}
-	d.Late = !d.Found && !d.Required && s.plan.Matching > s.few
+	d.Late = !d.Required && s.plan.Matching > s.few && s.plan.Matching*lateShare >= s.st.chunks
+	d.Own = d.Indexed && strings.HasPrefix(s.plan.Index, collectionIndexes)
+	d.Listed = !d.Indexed && !d.Lexical || !d.Late && !d.Semantic
 	d.Restricted = d.Found || d.Collected || d.Conditions != ""
 	var b strings.Builder
 	b.Grow(4 << 10)
@@ -114,6 +116,7 @@ type templateData struct {
 	Semantic, Lexical, Hybrid bool
 	Exact, Indexed            bool
 	Found, Restricted, Late   bool // whether the documents are known; not all are searched; words are restricted late
+	Listed, Own               bool // the documents are listed; the index is the collection's own
 	Model                     bool // whether it is another model than the first
 	Must, Required            bool // words, and phrases, that must be there, or not
 	Preferred                 bool // phrases of a natural question
@@ -271,6 +274,10 @@ func wordArgs(counted []*Word) map[string]any {
 	}
 	return map[string]any{"words": words, "terms": terms, "factors": factors, "weights": weights, "must": must}
 }
+
+// lateShare is the part of a tenant's passages from which on words are ranked among all, and the best of them compared
+// with what restricts the search.
+const lateShare = 16
 
 // wordsDepth is how many passages that only their words bring a hybrid search looks at: each one's vector is read.
 const wordsDepth = 50

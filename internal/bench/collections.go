@@ -3,6 +3,7 @@ package bench
 import (
 	"context"
 	"fmt"
+	"log/slog"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -33,16 +34,25 @@ func (b *Bench) Collections(ctx context.Context, s SearchConfig) ([]Measurement,
 	if err := b.prepare(ctx, t, all[0]); err != nil {
 		return nil, err
 	}
-	lines, err := b.collections(ctx, door, t)
-	for _, l := range lines {
-		s.Measured(l)
-	}
-	return lines, err
+	return b.collectionsOf(ctx, door, t, s.Measured)
 }
 
 // collections measures searches of collections of all sizes in one tenant: of documents drawn at random, whose passages
 // are anywhere, and of documents about the same, for questions about these and about anything.
-func (b *Bench) collections(ctx context.Context, door *tenantdb.Door, t *searchSetup) (lines []Measurement, err error) {
+func (b *Bench) collections(ctx context.Context, door *tenantdb.Door, t *searchSetup) ([]Measurement, error) {
+	return b.collectionsOf(ctx, door, t, func(Measurement) {})
+}
+
+// collectionsOf is collections, which calls measured with each line.
+func (b *Bench) collectionsOf(ctx context.Context, door *tenantdb.Door, t *searchSetup,
+	measured func(Measurement)) (lines []Measurement, err error) {
+	builder, err := tenantdb.OpenIndexBuilder(ctx, b.url("konstruct_owner"))
+	if err != nil {
+		return nil, err
+	}
+	defer builder.Close()
+	in := &search.Indexer{Door: door, Builder: builder, Thresholds: search.DefaultThresholds,
+		Logger: slog.New(slog.DiscardHandler)}
 	super, err := pgx.Connect(ctx, b.Cluster.SuperuserURL(devpg.Database))
 	if err != nil {
 		return nil, err
@@ -65,6 +75,9 @@ func (b *Bench) collections(ctx context.Context, door *tenantdb.Door, t *searchS
 			if err := b.collection(ctx, super, t, id, kind.order, max(1, size/passagesADoc)); err != nil {
 				return nil, err
 			}
+			if _, err := in.Work(ctx, t.id); err != nil { // an index of its own, where it is large
+				return nil, err
+			}
 			for _, mode := range []search.Mode{search.Semantic, search.Hybrid} {
 				line, err := b.collectionSearch(ctx, door, super, t, id, mode)
 				if err != nil {
@@ -72,6 +85,7 @@ func (b *Bench) collections(ctx context.Context, door *tenantdb.Door, t *searchS
 				}
 				line.What = fmt.Sprintf("%s tenant, %d chunks: a collection of %d, %s, %s", t.name, t.chunks, size,
 					kind.name, mode)
+				measured(line)
 				lines = append(lines, line)
 			}
 		}
@@ -143,8 +157,7 @@ func (b *Bench) collectionSearch(ctx context.Context, door *tenantdb.Door, super
 		return line, err
 	}
 	line = two[1].against(two[0])
-	line.Note = fmt.Sprintf("%s, ef_search %d, about %d matching, beside the whole tenant's p50 %.2f ms", plan.Tier,
-		plan.EfSearch, plan.Matching, two[0].P50)
+	line.Note = fmt.Sprintf("%s, %s; the whole tenant's p50 %.2f ms", plan.Tier, plan.Reason, two[0].P50)
 	if mode == search.Semantic {
 		line.Note = count.String() + ", " + line.Note
 	}

@@ -43,7 +43,7 @@ SELECT m.chunk_id, m.word, m.times, w.weight, (SELECT count(*) FROM matches o WH
 
 {{/* The documents that are searched, where not all are. */}}
 {{define "documents" -}}
-{{- if .Late}}
+{{- if and .Restricted (not .Listed)}}
 {{- else if .Found}}
 documents AS MATERIALIZED (
   SELECT o.id AS document_id FROM unnest({{.Arg "found"}}::uuid[]) o (id)),
@@ -122,6 +122,9 @@ near AS MATERIALIZED (
                     FROM kb_points p
                    WHERE {{.Tenant.p}} AND p.half IS NOT NULL AND p.document_id = documents.document_id OFFSET 0) p
    WHERE p.half IS NOT NULL
+{{- else if .Own}}
+    FROM kb_collection_points p
+   WHERE {{.Tenant.p}} AND p.collection_id = {{.CollectionLiteral}}
 {{- else}}
     FROM kb_points p
    WHERE {{.Tenant.p}} AND p.half IS NOT NULL
