@@ -61,8 +61,8 @@ type (
 	Condition = search.Condition
 	// Document is a document of the knowledge base.
 	Document = kb.Document
-	// Collection is a named set of documents, CollectionOptions what the caller sets on one, and CollectionDocument one of
-	// its entries.
+	// Collection is a named set of documents, CollectionOptions what the caller sets on one, and CollectionDocument one
+	// of its entries.
 	Collection         = kb.Collection
 	CollectionOptions  = kb.CollectionOptions
 	CollectionDocument = kb.CollectionDocument
@@ -340,8 +340,8 @@ type WorkerConfig struct {
 }
 
 // RunWorker ingests what Agent.Enqueue enqueued, taking tenants in turn, logs reports of calls whose spans did not come
-// (audit.Trail.KeepWaiting), has collections expire, and creates and drops large tenants' own indexes, until the context
-// ends. Any number of processes may run it.
+// (audit.Trail.KeepWaiting), has collections expire, and creates and drops large tenants' own indexes, until the
+// context ends. Any number of processes may run it.
 func (k *Konstruct) RunWorker(ctx context.Context, b WorkerConfig) error {
 	ctx = tenantdb.Trusted(ctx) // each job runs with the labels of its uploader
 	in, err := k.ingester(nil)

@@ -48,7 +48,8 @@ func ListCollected(ctx context.Context, door *tenantdb.Door, tenant, collection,
 		if _, err := lockCollection(ctx, tx, tenant, collection, ``); err != nil {
 			return err
 		}
-		rows, err := tx.Query(ctx, collectedSQL+` AND e.id > $3 ORDER BY e.id LIMIT $4`, tenant, collection, after, limit)
+		rows, err := tx.Query(ctx, collectedSQL+` AND e.id > $3 ORDER BY e.id LIMIT $4`, tenant, collection, after,
+			limit)
 		if err == nil {
 			entries, err = pgx.CollectRows(rows, scanCollected)
 		}
@@ -91,7 +92,8 @@ func Collect(ctx context.Context, tx pgx.Tx, tenant, collection, document uuid.U
 		return e, ErrNotFound
 	}
 	if err == nil {
-		_, err = tx.Exec(ctx, `SELECT kb_collect($1, $2, $3, $4)`, tenant, document, []uuid.UUID{collection}, attributes)
+		_, err = tx.Exec(ctx, `SELECT kb_collect($1, $2, $3, $4)`, tenant, document, []uuid.UUID{collection},
+			attributes)
 	}
 	var rows pgx.Rows
 	if err == nil {

@@ -110,7 +110,8 @@ func (o *CollectionOptions) Check() error {
 	return nil
 }
 
-// CheckAttributes reports attributes that a document can't have in a collection; the error begins with the field's name.
+// CheckAttributes reports attributes that a document can't have in a collection; the error begins with the field's
+// name.
 func CheckAttributes(attributes map[string]any) error {
 	if len(attributes) > MaxAttributes {
 		return fmt.Errorf("attributes: %d, the limit is %d", len(attributes), MaxAttributes)
@@ -166,7 +167,8 @@ func CreateCollection(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, o Collec
 		}
 	}
 	if err == nil {
-		_, err = tx.Exec(ctx, `INSERT INTO kb_collections (tenant_id, id, name, description, labels, metadata, expires_days)
+		_, err = tx.Exec(ctx,
+			`INSERT INTO kb_collections (tenant_id, id, name, description, labels, metadata, expires_days)
 		    VALUES ($1, $2, coalesce($3::text, ''), coalesce($4::text, ''), coalesce($5::text[], '{}'),
 		            coalesce($6::jsonb, '{}'), nullif($7::integer, 0))`,
 			tenant, c.ID, o.Name, o.Description, o.Labels, o.Metadata, o.ExpiresDays)
@@ -301,8 +303,8 @@ func (e *CollectionNameError) Error() string { return fmt.Sprintf("%.200q: %v", 
 // Unwrap returns why.
 func (e *CollectionNameError) Unwrap() error { return e.Err }
 
-// FindCollections returns the ids of collections by their names or ids, each once, or a *CollectionNameError. It runs in
-// the caller's transaction.
+// FindCollections returns the ids of collections by their names or ids, each once, or a *CollectionNameError. It runs
+// in the caller's transaction.
 func FindCollections(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, names []string) (ids []uuid.UUID, err error) {
 	if len(names) == 0 {
 		return nil, nil

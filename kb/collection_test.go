@@ -118,7 +118,8 @@ func TestACollectionThatGoesWhileItIsFilled(t *testing.T) {
 	}
 	defer b.work(t, d.URL("konstruct_worker"))()
 	b.taken(t, "late.txt")
-	if _, err := kb.ListCollected(t.Context(), b.door, tenantA, c.ID, uuid.Nil, 1); !errors.Is(err, kb.ErrNoCollection) {
+	if _, err := kb.ListCollected(t.Context(), b.door, tenantA, c.ID, uuid.Nil, 1); !errors.Is(err,
+		kb.ErrNoCollection) {
 		t.Errorf("a deleted collection's documents: %v", err)
 	}
 	err := b.inTx(t, tenantA, func(ctx context.Context, tx pgx.Tx) error {
@@ -222,7 +223,8 @@ func TestLabelsHideCollections(t *testing.T) {
 	ingest("contract.txt", kb.DocumentOptions{Collections: []uuid.UUID{open.ID, legal.ID}})
 	ingest("menu.txt", kb.DocumentOptions{Collections: []uuid.UUID{open.ID}})
 	for _, d := range b.list(t, tenantA) { // a new document has its collections' labels
-		if got := fmt.Sprint(d.Labels); got != map[string]string{"contract.txt": "[legal]", "menu.txt": "[]"}[d.Filename] {
+		if got := fmt.Sprint(d.Labels); got != map[string]string{"contract.txt": "[legal]",
+			"menu.txt": "[]"}[d.Filename] {
 			t.Errorf("%s has labels %s", d.Filename, got)
 		}
 	}

@@ -84,7 +84,8 @@ func (in *Indexer) inspectCollections(ctx context.Context, tx pgx.Tx, tenant uui
 // workCollections makes and drops the indexes of a tenant's collections.
 func (in *Indexer) workCollections(ctx context.Context, conn *pgx.Conn, tenant uuid.UUID, x indexState) error {
 	for _, name := range x.orphans {
-		if _, err := conn.Exec(ctx, `DROP INDEX CONCURRENTLY IF EXISTS public.`+pgx.Identifier{name}.Sanitize()); err != nil {
+		if _, err := conn.Exec(ctx,
+			`DROP INDEX CONCURRENTLY IF EXISTS public.`+pgx.Identifier{name}.Sanitize()); err != nil {
 			return fmt.Errorf("drop %s: %w", name, err)
 		}
 	}
@@ -118,7 +119,8 @@ func (in *Indexer) buildCollection(ctx context.Context, conn *pgx.Conn, tenant, 
 	}
 	var points int
 	if err := in.Door.Tx(ctx, tenant, func(ctx context.Context, tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, `INSERT INTO kb_collection_points (tenant_id, collection_id, document_id, chunk_id, half)
+		if _, err := tx.Exec(ctx,
+			`INSERT INTO kb_collection_points (tenant_id, collection_id, document_id, chunk_id, half)
 		  SELECT $1::uuid, $2::uuid, p.document_id, p.chunk_id, p.half
 		    FROM kb_collection_documents e, LATERAL (
 		      SELECT p.document_id, p.chunk_id, p.half FROM kb_points p

@@ -24,7 +24,8 @@ func collect(t *testing.T, door *tenantdb.Door, name, condition string) uuid.UUI
 			name); err != nil {
 			return err
 		}
-		_, err := tx.Exec(ctx, `INSERT INTO kb_collection_documents (tenant_id, collection_id, id, document_id, attributes)
+		_, err := tx.Exec(ctx,
+			`INSERT INTO kb_collection_documents (tenant_id, collection_id, id, document_id, attributes)
 		  SELECT s.tenant_id, $2, s.document_id, s.document_id, jsonb_build_object('n', s.given->'n')
 		    FROM kb_sources s WHERE s.tenant_id = $1 AND `+condition, tenantA, id)
 		return err
@@ -172,7 +173,8 @@ func TestACollectionIsExplained(t *testing.T) {
 	door := testkit.DoorOf(t, d)
 	fill(t, door, tenantA, 0, 100)
 	turn(t, indexer(t, d, door), tenantA)
-	few, most := collect(t, door, "few", "(s.given->>'n')::int < 5"), collect(t, door, "most", "(s.given->>'n')::int > 5")
+	few, most := collect(t, door, "few", "(s.given->>'n')::int < 5"), collect(t, door, "most",
+		"(s.given->>'n')::int > 5")
 	for name, c := range map[string]struct {
 		of      uuid.UUID
 		explain string
@@ -201,7 +203,8 @@ func TestCollectionsOfOthersFindNothing(t *testing.T) {
 	fill(t, door, tenantA, 0, 10)
 	fill(t, door, tenantB, 0, 10)
 	mine := collect(t, door, "mine", "true")
-	q := search.Query{Mode: search.Hybrid, Text: "pumps", Vector: near(1, 3, 0.3), K: 10, Collections: []uuid.UUID{mine}}
+	q := search.Query{Mode: search.Hybrid, Text: "pumps", Vector: near(1, 3, 0.3), K: 10,
+		Collections: []uuid.UUID{mine}}
 	if f := ask(t, door, tenantB, q); len(f.Hits) > 0 {
 		t.Errorf("another tenant found %d passages by a collection that is not its own", len(f.Hits))
 	}

@@ -125,7 +125,8 @@ func (s *Server) collections() {
 			c, event, err := s.agent(w, w.Agent).UpdateCollection(ctx, id, o)
 			return &Response[CollectionChanged]{CollectionChanged{c, event}}, collectionError(err)
 		})
-	register(s, op("deleteCollection", "DELETE", "/v1/collections/{id}", "Delete a collection; its documents stay", 200),
+	register(s, op("deleteCollection", "DELETE", "/v1/collections/{id}", "Delete a collection; its documents stay",
+		200),
 		access.KBWrite, func(ctx context.Context, w access.Principal, in *PathID) (*Response[EventCreated], error) {
 			id, err := in.uuid()
 			if err != nil {

@@ -128,7 +128,8 @@ func (c collectionListCmd) Run(ctx context.Context, a *app) error {
 	}
 	err = printTable(a, all, []string{"COLLECTION", "NAME", "DOCUMENTS", "BYTES", "EXPIRES", "DESCRIPTION"},
 		func(c konstruct.Collection) []string {
-			return []string{c.ID.String(), oneLine(c.Name, 40), fmt.Sprint(c.Documents), fmt.Sprint(c.Bytes), expiry(&c),
+			return []string{c.ID.String(), oneLine(c.Name, 40), fmt.Sprint(c.Documents), fmt.Sprint(c.Bytes),
+				expiry(&c),
 				oneLine(c.Description, 40)}
 		})
 	if err == nil && !a.JSON && len(all) == c.Limit {
