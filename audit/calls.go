@@ -251,8 +251,9 @@ type SearchOptions struct {
 	Tier     string `json:"tier,omitempty"`      // exact or hnsw
 	EfSearch int    `json:"ef_search,omitempty"` // of hnsw
 	Depth    int    `json:"depth,omitempty"`     // candidates in each of the lists that are merged
-	// Where is the filter on documents, and Labels are the labels that the searcher had.
+	// Where and Filter are what documents had to meet, and Labels are the labels that the searcher had.
 	Where       any      `json:"where,omitempty"`
+	Filter      any      `json:"filter,omitempty"`
 	Labels      []string `json:"labels,omitempty"`
 	Corrections any      `json:"spelled,omitempty"` // spelling corrections
 	// The remaining fields are the request's.

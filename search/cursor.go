@@ -36,6 +36,9 @@ func (q *Query) fingerprint() string {
 		_ = binary.Write(h, binary.BigEndian, q.Vector)
 	}
 	_ = json.NewEncoder(h).Encode(q.Where)
+	if q.Filter != nil {
+		_ = json.NewEncoder(h).Encode(q.Filter)
+	}
 	return hex.EncodeToString(h.Sum(nil)[:8])
 }
 

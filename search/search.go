@@ -114,7 +114,7 @@ func (s *Searcher) lookUpWords(ctx context.Context, tx pgx.Tx, tenant uuid.UUID,
 // Search is Search in a transaction of its own: one round trip where it is by meaning and the tenant was looked at a
 // moment ago.
 func (s *Searcher) Search(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, q Query) (f Result, err error) {
-	if st := s.cachedState(countKey{tenant, door.CanSee(ctx)}); st != nil && q.Mode == Semantic && len(q.Where) == 0 &&
+	if st := s.cachedState(countKey{tenant, door.CanSee(ctx)}); st != nil && q.Mode == Semantic && !q.restricted() &&
 		q.Neighbours == 0 && st.model == q.Model {
 		after, err := q.cursor()
 		if err == nil {
@@ -187,14 +187,14 @@ func (s *Searcher) depth(q *Query, after *cursor) int {
 // have, about; -1 where that decides nothing.
 func (s *Searcher) matching(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, st *tenantState,
 	q *Query) (passages int, documents []uuid.UUID, err error) {
-	if len(q.Where) == 0 || !st.indexed || q.Mode == Lexical {
+	if !q.restricted() || !st.indexed || q.Mode == Lexical {
 		return -1, nil, nil
 	}
 	if st.documents == 0 {
 		return st.chunks, nil, nil
 	}
 	run := &statement{tenant: tenant, q: q, args: []any{tenant}}
-	met, err := conditionClauses(q.Where, run.arg)
+	met, err := q.conditions(run.arg)
 	if err != nil {
 		return 0, nil, err
 	}

@@ -45,6 +45,7 @@ from .types import (
     RetrievalCheck,
     Run,
     SearchExplanation,
+    SearchFilter,
     SearchRequest,
     SearchResult,
     SearchResultList,
@@ -1083,6 +1084,7 @@ class Operations:
         conversation_id: str | None = None,
         diversity: float | None = None,
         duplicates: bool | None = None,
+        filter: SearchFilter | None = None,
         labels: Sequence[str] | None = None,
         lexical_fallback: bool | None = None,
         min_score: float | None = None,
@@ -1108,6 +1110,9 @@ class Operations:
             after: The previous page's next
             diversity: How much hits should differ from each other. 0 orders them by their score alone.
             duplicates: Return each of several equal passages
+            filter: A condition on documents, beside where, as JSON with types:
+                {"type":"eq","key":"metadata.team","value":"legal"}. And, or join filters, 10 deep at most; all
+                conditions of a search are 100 at most.
             labels: Search with these labels only, a subset of yours. Missing: with all of yours. Documents
                 without labels are searched too.
             lexical_fallback: Search lexically while the embedding model is unavailable. The result's fallback
@@ -1130,6 +1135,7 @@ class Operations:
                 "conversation_id": conversation_id,
                 "diversity": diversity,
                 "duplicates": duplicates,
+                "filter": filter,
                 "labels": labels,
                 "lexical_fallback": lexical_fallback,
                 "min_score": min_score,
@@ -2033,6 +2039,7 @@ class Operations:
         conversation_id: str | None = None,
         diversity: float | None = None,
         duplicates: bool | None = None,
+        filter: SearchFilter | None = None,
         labels: Sequence[str] | None = None,
         lexical_fallback: bool | None = None,
         min_score: float | None = None,
@@ -2061,6 +2068,9 @@ class Operations:
             after: The previous page's next
             diversity: How much hits should differ from each other. 0 orders them by their score alone.
             duplicates: Return each of several equal passages
+            filter: A condition on documents, beside where, as JSON with types:
+                {"type":"eq","key":"metadata.team","value":"legal"}. And, or join filters, 10 deep at most; all
+                conditions of a search are 100 at most.
             labels: Search with these labels only, a subset of yours. Missing: with all of yours. Documents
                 without labels are searched too.
             lexical_fallback: Search lexically while the embedding model is unavailable. The result's fallback
@@ -2083,6 +2093,7 @@ class Operations:
                 "conversation_id": conversation_id,
                 "diversity": diversity,
                 "duplicates": duplicates,
+                "filter": filter,
                 "labels": labels,
                 "lexical_fallback": lexical_fallback,
                 "min_score": min_score,
