@@ -78,7 +78,9 @@ func (c Condition) String() string {
 		all, _ := c.Value.([]any)
 		texts := make([]string, len(all))
 		for i, v := range all {
-			texts[i] = valueText(v)
+			if texts[i] = valueText(v); strings.Contains(texts[i], ",") && texts[i][0] != '"' {
+				texts[i] = quote(texts[i])
+			}
 		}
 		return c.Field + " " + string(c.Op) + " " + strings.Join(texts, ",")
 	}
@@ -92,7 +94,7 @@ func valueText(v any) string {
 	case Text:
 		return quote(string(v))
 	case string:
-		if v == "null" || strings.HasPrefix(v, `"`) || strings.Contains(v, ",") || strings.TrimSpace(v) != v {
+		if v == "null" || strings.HasPrefix(v, `"`) || strings.TrimSpace(v) != v {
 			return quote(v)
 		}
 		return v
