@@ -48,6 +48,7 @@ fuzz: setup ## fuzz everything that reads a stranger's bytes, a minute each
 	go test -run '^$$' -fuzz FuzzSplit -fuzztime 1m -fuzzminimizetime 1x ./chunk
 	go test -run '^$$' -fuzz FuzzWords -fuzztime 1m -fuzzminimizetime 1x ./search
 	go test -run '^$$' -fuzz FuzzCondition -fuzztime 1m -fuzzminimizetime 1x ./search
+	go test -run '^$$' -fuzz FuzzFilter -fuzztime 1m -fuzzminimizetime 1x ./search
 	go test -run '^$$' -fuzz FuzzCursor -fuzztime 1m -fuzzminimizetime 1x ./search
 	go test -run '^$$' -fuzz FuzzKey -fuzztime 1m -fuzzminimizetime 1x ./access
 	go test -run '^$$' -fuzz FuzzLabels -fuzztime 1m -fuzzminimizetime 1x ./tenantdb

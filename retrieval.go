@@ -57,9 +57,10 @@ type SearchRequest struct {
 	Duplicates bool
 	// Collections are those that are searched, by their names or ids; none searches all of the tenant's documents.
 	Collections []string
-	// Where are conditions on documents. MinScore, Diversity, PerDocument, Neighbours, After and Within are as in
-	// search.Query.
+	// Where are conditions on documents, and Filter is what they must meet beside these. MinScore, Diversity,
+	// PerDocument, Neighbours, After and Within are as in search.Query.
 	Where       []Condition
+	Filter      *search.Filter
 	MinScore    *float64
 	Diversity   float64
 	PerDocument bool
@@ -180,7 +181,7 @@ func (q *SearchRequest) kbQuery(model string, vector []float32) search.Query {
 		k = max(k, rerankDepth)
 	}
 	return search.Query{Mode: q.Mode, Text: q.Text, Operators: q.operators(), Natural: !q.operators(),
-		Duplicates: q.Duplicates, Vector: vector, Model: model, K: k, Where: q.Where,
+		Duplicates: q.Duplicates, Vector: vector, Model: model, K: k, Where: q.Where, Filter: q.Filter,
 		MinScore: q.MinScore, Diversity: q.Diversity, PerDocument: q.PerDocument,
 		Neighbours: q.Neighbours, After: q.After, Within: q.Within}
 }
@@ -239,6 +240,9 @@ func (a *Agent) searchOne(ctx context.Context, tx pgx.Tx, q *SearchRequest, quer
 	}
 	if len(q.Where) > 0 {
 		how.Where = q.Where
+	}
+	if q.Filter != nil {
+		how.Filter = q.Filter
 	}
 	if len(f.Corrections) > 0 {
 		how.Corrections = visibleCorrections(f.Corrections, labels)

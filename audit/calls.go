@@ -253,8 +253,9 @@ type SearchOptions struct {
 	Depth    int    `json:"depth,omitempty"`     // candidates in each of the lists that are merged
 	// Collections are those that were searched; none where all of the tenant's documents were.
 	Collections []uuid.UUID `json:"collections,omitempty"`
-	// Where is the filter on documents, and Labels are the labels that the searcher had.
+	// Where and Filter are what documents had to meet, and Labels are the labels that the searcher had.
 	Where       any      `json:"where,omitempty"`
+	Filter      any      `json:"filter,omitempty"`
 	Labels      []string `json:"labels,omitempty"`
 	Corrections any      `json:"spelled,omitempty"` // spelling corrections
 	// The remaining fields are the request's.

@@ -2,6 +2,7 @@ package search_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -224,5 +225,49 @@ func TestCollectionsOfOthersFindNothing(t *testing.T) {
 	}
 	if diff := cmp.Diff(10, len(ask(t, door, tenantA, q).Hits)); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// TestAttributesAreOfACollection filters by what documents have in the collections that are searched.
+func TestAttributesAreOfACollection(t *testing.T) {
+	d := testkit.Database(t)
+	door := testkit.DoorOf(t, d)
+	fill(t, door, tenantA, 0, 100)
+	turn(t, indexer(t, d, door), tenantA)
+	few, most := collect(t, door, "few", "(s.given->>'n')::int < 5"), collect(t, door, "most", "(s.given->>'n')::int > 5")
+	if err := door.Query(t.Context(), tenantA, `UPDATE kb_collection_documents SET attributes = '{"n": -1, "a.b": "x"}'
+	    WHERE tenant_id = $1 AND collection_id = $2`, []any{tenantA, few}, nil); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		collections []uuid.UUID
+		where       string
+		found       int
+	}{
+		"in one":           {[]uuid.UUID{few}, "attributes.n=-1", 50},
+		"in the other":     {[]uuid.UUID{most}, "attributes.n=-1", 0},
+		"of the other":     {[]uuid.UUID{most}, "attributes.n<10", 40},
+		"in both":          {[]uuid.UUID{few, most}, "attributes.n<10", 90},
+		"a key with a dot": {[]uuid.UUID{few, most}, `attributes."a.b"=x`, 50},
+		"missing":          {[]uuid.UUID{few, most}, `attributes."a.b" missing`, 940},
+	} {
+		where, err := search.ParseCondition(c.where)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, mode := range []search.Mode{search.Semantic, search.Lexical, search.Hybrid} {
+			f, err := try(t.Context(), door, search.NewSearcher().Few(200), tenantA, search.Query{Mode: mode, Text: "pumps",
+				Vector: near(1, 3, 0.3), K: 100, Collections: c.collections, Where: []search.Condition{where},
+				Duplicates: true})
+			if err != nil || len(f.Hits) != min(100, c.found) {
+				t.Errorf("%s, %s: %d of %d passages, %v", name, mode, len(f.Hits), c.found, err)
+			}
+			_, err = try(t.Context(), door, search.NewSearcher(), tenantA, search.Query{Mode: mode, Text: "pumps",
+				Vector: near(1, 3, 0.3), K: 1, Where: []search.Condition{where}})
+			var bad *search.QueryError
+			if !errors.As(err, &bad) || bad.Field != "where" {
+				t.Errorf("%s, %s, without a collection: %v", name, mode, err)
+			}
+		}
 	}
 }

@@ -102,7 +102,7 @@ func (s *tenantState) decide(q *Query, depth, matching, few int) Plan {
 		p.Tier, p.Index, p.Reason = Indexed, collectionIndex(s.id, q.Collections[0]),
 			"the collection has an index of its own"
 		p.EfSearch = 2 * max(s.efSearch, defaultEf, depth) // it was not tuned by itself
-		if len(q.Where) > 0 || s.hidden*20 > s.documents {
+		if q.conditional() || s.hidden*20 > s.documents {
 			p.EfSearch, p.Depth = p.EfSearch*conditionalTier, max(depth, restrictedDepth)
 		}
 		p.EfSearch = min(p.EfSearch, maxEf)

@@ -126,7 +126,8 @@ func FuzzCondition(f *testing.F) {
 			return
 		}
 		var args []any
-		sql, err := conditionClauses([]Condition{c}, func(v any) string { args = append(args, v); return "$1" })
+		q := Query{Where: []Condition{c}}
+		sql, err := q.conditions(func(v any) string { args = append(args, v); return "$1" })
 		if err == nil && (len(sql) != 1 || len(args) == 0) {
 			t.Errorf("%q gives %q with %d arguments", s, sql, len(args))
 		}

@@ -28,7 +28,6 @@ const (
 	MaxHits       = 100       // passages that one search returns at most
 	MaxText       = 32 << 10  // bytes of a question's text
 	MaxNeighbours = 10        // passages before and after a hit
-	maxConditions = 100       // of one search
 	maxOperators  = 32        // phrases and words that must not stand there
 	MaxWithin     = time.Hour // how long a search may be let go on
 )
@@ -51,6 +50,8 @@ type Query struct {
 	Collections []uuid.UUID
 	// Where are conditions that a passage's document must all meet.
 	Where []Condition
+	// Filter is what it must meet beside them; nil is nothing.
+	Filter *Filter
 	// MinScore leaves out hits below it; nil leaves out none. The score is the mode's: see Hit.
 	MinScore *float64
 	// Diversity makes hits differ from each other, from 0 (not at all) to 1 (above all), by maximal marginal relevance
@@ -151,8 +152,6 @@ func (q *Query) check() error {
 		return bad("text", "it has a zero byte")
 	case len(q.Collections) > kb.MaxCollectionsOf:
 		return bad("collections", "%d, the limit is %d", len(q.Collections), kb.MaxCollectionsOf)
-	case len(q.Where) > maxConditions:
-		return bad("where", "%d conditions, the limit is %d", len(q.Where), maxConditions)
 	case q.MinScore != nil && (math.IsNaN(*q.MinScore) || math.IsInf(*q.MinScore, 0)):
 		return bad("min-score", "%v is no score", *q.MinScore)
 	case q.Diversity > 0 && q.Model != "":
@@ -160,8 +159,8 @@ func (q *Query) check() error {
 	case q.Diversity > 0 && (q.PerDocument || q.After != ""):
 		return bad("diversity", "it does not go with one passage per document, nor with a further page")
 	}
-	if q.Mode == Lexical {
-		return nil
+	if err := q.CheckConditions(); err != nil || q.Mode == Lexical {
+		return err
 	}
 	dimensions := len(q.Vector)
 	if q.Model == "" {

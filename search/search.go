@@ -197,7 +197,7 @@ func (s *Searcher) matching(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, st
 		return s.collected(ctx, tx, tenant, st, q)
 	}
 	run := &statement{tenant: tenant, q: q, args: []any{tenant}}
-	met, err := conditionClauses(q.Where, run.arg)
+	met, err := q.conditions(run.arg)
 	if err != nil {
 		return 0, nil, err
 	}

@@ -89,7 +89,7 @@ func (s *statement) execute(name string) (string, error) {
 	}
 	d := s.templateData()
 	if s.documents == nil {
-		clauses, err := conditionClauses(s.q.Where, s.arg)
+		clauses, err := s.q.conditions(s.arg)
 		if err != nil {
 			return "", err
 		}
@@ -297,7 +297,7 @@ func (s *statement) kept() bool {
 			prefixes++
 		}
 	}
-	return len(s.q.Where) == 0 && prefixes <= 2
+	return !s.q.restricted() && prefixes <= 2
 }
 
 // wanted is how many passages the statement is to find: those that hits are chosen from.

@@ -51,7 +51,7 @@ func (s *statement) nameTwins(ctx context.Context, tx pgx.Tx, rows, hits []Hit) 
 		return nil
 	}
 	s.args = []any{s.tenant, uuidTexts(ids)}
-	met, err := conditionClauses(s.q.Where, s.arg)
+	met, err := s.q.conditions(s.arg)
 	if err != nil {
 		return err
 	}

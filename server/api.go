@@ -82,6 +82,7 @@ var schemaNames = map[reflect.Type]string{
 	reflect.TypeFor[compliance.Expired]():     "RetentionResult",
 	reflect.TypeFor[eval.Score]():             "Score",
 	reflect.TypeFor[search.Hit]():             "SearchHit",
+	reflect.TypeFor[search.Filter]():          "SearchFilter",
 	reflect.TypeFor[search.Plan]():            "SearchPlan",
 	reflect.TypeFor[search.Explanation]():     "SearchExplanation",
 }

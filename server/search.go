@@ -40,6 +40,8 @@ type SearchRequest struct {
 	UserID          string      `json:"user_id,omitempty" maxLength:"1024" doc:"The user who searches"`
 	ConversationID  string      `json:"conversation_id,omitempty" maxLength:"1000"`
 	Agent           *uuid.UUID  `json:"agent_id,omitempty"`
+
+	Filter *search.Filter `json:"filter,omitempty"`
 }
 
 // libraryRequest validates a search and converts it for the library.
@@ -67,6 +69,11 @@ func (q *SearchRequest) libraryRequest(w access.Principal, at string) (out konst
 			return out, fieldProblem(fmt.Sprintf("%s.where[%d]", at, i), bad.Reason)
 		}
 		out.Where = append(out.Where, c)
+	}
+	out.Filter = q.Filter
+	all := search.Query{Where: out.Where, Filter: out.Filter, Collections: make([]uuid.UUID, len(q.Collections))}
+	if bad := (*search.QueryError)(nil); errors.As(all.CheckConditions(), &bad) {
+		return out, fieldProblem(at+"."+bad.Field, bad.Reason)
 	}
 	return out, nil
 }

@@ -22,7 +22,9 @@ const MaxDepth = 64
 // twice in an object, nesting deeper than MaxDepth, and anything behind the value.
 func Decode(raw []byte, to any) error {
 	if _, first := to.(*any); first { // huma reads a body twice: the first time to see whether it is what it should be
-		if err := CheckDuplicates(raw); err != nil {
+		if field, err := checkDuplicates(raw); err != nil && field != "" {
+			return &FieldError{field, err.Error()}
+		} else if err != nil {
 			return err
 		}
 	}
@@ -102,12 +104,27 @@ func typeReason(err error) string {
 // CheckDuplicates returns an error for a name that occurs twice in an object, and for nesting deeper than MaxDepth. It
 // does not check that raw is JSON: reading a decoder's tokens would take as long as storing what they say.
 func CheckDuplicates(raw []byte) error {
+	_, err := checkDuplicates(raw)
+	return err
+}
+
+// checkDuplicates is CheckDuplicates, and names the field of the outermost object that is wrong within, where its name
+// is a plain one.
+func checkDuplicates(raw []byte) (field string, err error) {
 	var open []objectNames
+	within := func() string {
+		if len(open) < 2 || !open[0].object || bytes.ContainsFunc(open[0].last, func(r rune) bool {
+			return r != '_' && (r < 'a' || r > 'z')
+		}) {
+			return ""
+		}
+		return string(open[0].last)
+	}
 	for i := 0; i < len(raw); i++ {
 		switch raw[i] {
 		case '{', '[':
 			if len(open) == MaxDepth {
-				return fmt.Errorf("it is nested deeper than %d", MaxDepth)
+				return within(), fmt.Errorf("it is nested deeper than %d", MaxDepth)
 			}
 			if len(open) < cap(open) { // reuse an earlier object's memory
 				open = open[:len(open)+1]
@@ -134,17 +151,18 @@ func CheckDuplicates(raw []byte) error {
 				continue
 			}
 			if name := raw[begin : i+1]; !open[len(open)-1].add(name) {
-				return fmt.Errorf("%.100s is repeated in one object", name)
+				return within(), fmt.Errorf("%.100s is repeated in one object", name)
 			}
 		}
 	}
-	return nil
+	return "", nil
 }
 
 // objectNames are the names seen in an object.
 type objectNames struct {
 	object bool
 	next   bool     // a name follows
+	last   []byte   // the name before the value, without quotes
 	few    [][]byte // the first maxFew, as written, with quotes
 	many   map[string]bool
 }
@@ -158,7 +176,7 @@ func (n *objectNames) clear(object bool) {
 
 // add adds a name and reports whether it is new.
 func (n *objectNames) add(name []byte) bool {
-	n.next = false
+	n.next, n.last = false, bytes.Trim(name, `"`)
 	if bytes.IndexByte(name, '\\') >= 0 || !utf8.Valid(name) { // escapes allow several spellings
 		var plain string
 		if json.Unmarshal(name, &plain) == nil {

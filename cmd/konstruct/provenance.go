@@ -70,7 +70,8 @@ func (c auditRetrievalCmd) Run(ctx context.Context, a *app) error {
 	for _, part := range []struct {
 		name  string
 		value any
-	}{{"conditions", s.Options.Where}, {"words corrected", s.Options.Corrections}} {
+	}{{"conditions", s.Options.Where}, {"filter", s.Options.Filter},
+		{"words corrected", s.Options.Corrections}} {
 		if raw, err := json.Marshal(part.value); err == nil && part.value != nil {
 			fmt.Fprintf(a.out, "%s: %s\n", part.name, printable(string(raw)))
 		}

@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
+	"os"
 	"strings"
 	"time"
 
@@ -25,7 +27,8 @@ type searchFlags struct {
 
 	Collection []string `help:"Only documents of these collections, by name or id. Can be repeated." placeholder:"NAME"`
 
-	Where []string `help:"Only documents that meet this. Can be repeated." placeholder:"CONDITION" sep:"none"`
+	Where  []string `help:"Only documents that meet this. Can be repeated." placeholder:"CONDITION" sep:"none"`
+	Filter string   `help:"Only documents that meet this; @FILE reads it from a file." placeholder:"JSON"`
 
 	MinScore        *float64      `help:"Leave out passages that score less." placeholder:"SCORE"`
 	Diversity       float64       `help:"How much passages are to differ, from 0 to 1." default:"0"`
@@ -39,8 +42,10 @@ type searchFlags struct {
 }
 
 // conditionHelp says what --where takes.
-const conditionHelp = "A CONDITION compares document, source, filename, title, type, label, version, ingested or " +
-	"metadata.KEY by = != < <= > >= ^= or in."
+const conditionHelp = "A CONDITION compares document, source, filename, title, type, label, version, ingested, " +
+	"metadata.KEY, or attributes.KEY of collections, by = != < <= > >= ^= (prefix), in or not in, or asks whether it exists or is missing. A value in " +
+	"double quotes is text, so that metadata.size=\"5\" does not meet the number 5. --filter takes the same as JSON, " +
+	"whose conditions and, or join."
 
 func (f searchFlags) request(text, after string) (q konstruct.SearchRequest, err error) {
 	q = konstruct.SearchRequest{Text: text, TopK: f.TopK, UserID: f.User, Mode: search.Mode(f.Mode), Labels: f.Label,
@@ -58,7 +63,34 @@ func (f searchFlags) request(text, after string) (q konstruct.SearchRequest, err
 		}
 		q.Where = append(q.Where, c)
 	}
+	if f.Filter != "" {
+		if q.Filter, err = readFilter(f.Filter); err != nil {
+			return q, err
+		}
+	}
 	return q, nil
+}
+
+// maxFilterFile is the bytes of a filter's file that are read: more than a filter may have.
+const maxFilterFile = 1 << 20
+
+// readFilter reads a filter, or the file that it names.
+func readFilter(s string) (*search.Filter, error) {
+	raw := []byte(s)
+	if name, ok := strings.CutPrefix(s, "@"); ok {
+		file, err := os.Open(name)
+		if err != nil {
+			return nil, fmt.Errorf("read the filter: %w", err)
+		}
+		defer file.Close()
+		if raw, err = io.ReadAll(io.LimitReader(file, maxFilterFile+1)); err != nil {
+			return nil, fmt.Errorf("read the filter: %w", err)
+		}
+	}
+	if len(raw) > maxFilterFile {
+		return nil, &search.QueryError{Field: "filter", Reason: fmt.Sprintf("it has more than %d bytes", maxFilterFile)}
+	}
+	return search.ParseFilter(raw)
 }
 
 type kbSearchCmd struct {
@@ -74,7 +106,9 @@ func (kbSearchCmd) Help() string {
 		"  konstruct kb search --tenant $T \"How are dead rows reclaimed?\" --top-k 3\n" +
 		"  konstruct kb search --tenant $T '\"visibility map\" -index' --mode lexical\n" +
 		"  konstruct kb search --tenant $T \"warranty\" --where metadata.team=legal --where 'ingested>=2026-01-01' " +
-		"--around 1"
+		"--around 1\n" +
+		"  konstruct kb search --tenant $T \"warranty\" --filter '{\"type\":\"or\",\"filters\":[{\"type\":\"eq\"," +
+		"\"key\":\"metadata.team\",\"value\":\"legal\"},{\"type\":\"exists\",\"key\":\"label\",\"value\":true}]}'"
 }
 
 // Run searches and prints what was found.
@@ -134,7 +168,7 @@ func (f searchFlags) nothingFound(passages int) string {
 	switch {
 	case passages == 0:
 		return "nothing found: the tenant has no passages that this search may see"
-	case len(f.Where) > 0:
+	case len(f.Where) > 0 || f.Filter != "":
 		return "nothing found: does any document meet the conditions? Values are compared as written, case included"
 	}
 	return "nothing found"

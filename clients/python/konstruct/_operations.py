@@ -50,6 +50,7 @@ from .types import (
     RetrievalCheck,
     Run,
     SearchExplanation,
+    SearchFilter,
     SearchRequest,
     SearchResult,
     SearchResultList,
@@ -1181,6 +1182,7 @@ class Operations:
         conversation_id: str | None = None,
         diversity: float | None = None,
         duplicates: bool | None = None,
+        filter: SearchFilter | None = None,
         labels: Sequence[str] | None = None,
         lexical_fallback: bool | None = None,
         min_score: float | None = None,
@@ -1207,6 +1209,9 @@ class Operations:
             collections: Names or ids; without, all documents
             diversity: How much hits should differ from each other. 0 orders them by their score alone.
             duplicates: Return each of several equal passages
+            filter: A condition on documents, beside where, as JSON with types:
+                {"type":"eq","key":"metadata.team","value":"legal"}. And, or join filters, 10 deep at most; all
+                conditions of a search are 100 at most.
             labels: Search with these labels only, a subset of yours. Missing: with all of yours. Documents
                 without labels are searched too.
             lexical_fallback: Search lexically while the embedding model is unavailable. The result's fallback
@@ -1230,6 +1235,7 @@ class Operations:
                 "conversation_id": conversation_id,
                 "diversity": diversity,
                 "duplicates": duplicates,
+                "filter": filter,
                 "labels": labels,
                 "lexical_fallback": lexical_fallback,
                 "min_score": min_score,
@@ -2230,6 +2236,7 @@ class Operations:
         conversation_id: str | None = None,
         diversity: float | None = None,
         duplicates: bool | None = None,
+        filter: SearchFilter | None = None,
         labels: Sequence[str] | None = None,
         lexical_fallback: bool | None = None,
         min_score: float | None = None,
@@ -2259,6 +2266,9 @@ class Operations:
             collections: Names or ids; without, all documents
             diversity: How much hits should differ from each other. 0 orders them by their score alone.
             duplicates: Return each of several equal passages
+            filter: A condition on documents, beside where, as JSON with types:
+                {"type":"eq","key":"metadata.team","value":"legal"}. And, or join filters, 10 deep at most; all
+                conditions of a search are 100 at most.
             labels: Search with these labels only, a subset of yours. Missing: with all of yours. Documents
                 without labels are searched too.
             lexical_fallback: Search lexically while the embedding model is unavailable. The result's fallback
@@ -2282,6 +2292,7 @@ class Operations:
                 "conversation_id": conversation_id,
                 "diversity": diversity,
                 "duplicates": duplicates,
+                "filter": filter,
                 "labels": labels,
                 "lexical_fallback": lexical_fallback,
                 "min_score": min_score,

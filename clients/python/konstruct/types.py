@@ -99,6 +99,7 @@ __all__ = [
     "Score",
     "SearchBatchRequest",
     "SearchExplanation",
+    "SearchFilter",
     "SearchHit",
     "SearchPlan",
     "SearchRequest",
@@ -1481,6 +1482,7 @@ class RecordedSearchOptions:
     duplicates: bool | None = None
     ef_search: int | None = None
     fallback: str | None = None
+    filter: Any | None = None
     labels: list[str] | None = None
     min_score: float | None = None
     mode: str | None = None
@@ -1503,6 +1505,7 @@ class RecordedSearchOptions:
             duplicates=raw.get("duplicates"),
             ef_search=raw.get("ef_search"),
             fallback=raw.get("fallback"),
+            filter=raw.get("filter"),
             labels=raw.get("labels"),
             min_score=raw.get("min_score"),
             mode=raw.get("mode"),
@@ -1733,6 +1736,35 @@ class SearchExplanation:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SearchFilter:
+    #: How the key's value is compared, or how filters are joined. A list meets a comparison where an element
+    #: does. ne and nin are met by documents without the key too; exists tells these apart.
+    type: Literal[
+            "eq",
+            "ne",
+            "gt",
+            "gte",
+            "lt",
+            "lte",
+            "in",
+            "nin",
+            "starts_with",
+            "exists",
+            "and",
+            "or",
+        ]
+    #: What and, or join.
+    filters: Sequence[SearchFilter] | None = None
+    #: document, source, filename, title, type, label, version, ingested, or metadata.KEY. metadata.nested.deep
+    #: is deep within nested, or a key with that name; a name in double quotes may have dots: metadata."a.b".c.
+    key: str | None = None
+    #: Text, a number, true, false or null, which a missing one is; with in and nin a list of 1 to 1,000 of
+    #: these, with exists true or false. Values of other types are not met. Two texts that are times (RFC 3339)
+    #: or dates are compared as times; a date is its midnight in UTC.
+    value: Any | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class SearchHit:
     chunk_id: str
     content: str
@@ -1822,6 +1854,10 @@ class SearchRequest:
     diversity: float | None = None
     #: Return each of several equal passages
     duplicates: bool | None = None
+    #: A condition on documents, beside where, as JSON with types:
+    #: {"type":"eq","key":"metadata.team","value":"legal"}. And, or join filters, 10 deep at most; all conditions
+    #: of a search are 100 at most.
+    filter: SearchFilter | None = None
     #: Search with these labels only, a subset of yours. Missing: with all of yours. Documents without labels are
     #: searched too.
     labels: Sequence[str] | None = None

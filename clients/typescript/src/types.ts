@@ -760,6 +760,7 @@ export interface RecordedSearchOptions {
   duplicates?: boolean;
   ef_search?: number;
   fallback?: string;
+  filter?: unknown;
   labels?: Array<string>;
   min_score?: number;
   mode?: string;
@@ -874,6 +875,40 @@ export interface SearchExplanation {
   words?: Array<Word>;
 }
 
+export interface SearchFilter {
+  /**
+   * How the key's value is compared, or how filters are joined. A list meets a comparison where an element does.
+   * ne and nin are met by documents without the key too; exists tells these apart.
+   */
+  type: 
+    | "eq"
+    | "ne"
+    | "gt"
+    | "gte"
+    | "lt"
+    | "lte"
+    | "in"
+    | "nin"
+    | "starts_with"
+    | "exists"
+    | "and"
+    | "or"
+  ;
+  /** What and, or join. */
+  filters?: Array<SearchFilter>;
+  /**
+   * document, source, filename, title, type, label, version, ingested, or metadata.KEY. metadata.nested.deep is
+   * deep within nested, or a key with that name; a name in double quotes may have dots: metadata."a.b".c.
+   */
+  key?: string;
+  /**
+   * Text, a number, true, false or null, which a missing one is; with in and nin a list of 1 to 1,000 of these,
+   * with exists true or false. Values of other types are not met. Two texts that are times (RFC 3339) or dates are
+   * compared as times; a date is its midnight in UTC.
+   */
+  value?: unknown;
+}
+
 export interface SearchHit {
   chunk_id: string;
   content: string;
@@ -921,6 +956,12 @@ export interface SearchRequest {
   diversity?: number;
   /** Return each of several equal passages */
   duplicates?: boolean;
+  /**
+   * A condition on documents, beside where, as JSON with types:
+   * {"type":"eq","key":"metadata.team","value":"legal"}. And, or join filters, 10 deep at most; all conditions of
+   * a search are 100 at most.
+   */
+  filter?: SearchFilter;
   /**
    * Search with these labels only, a subset of yours. Missing: with all of yours. Documents without labels are
    * searched too.
