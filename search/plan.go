@@ -42,9 +42,10 @@ type Plan struct {
 	Reason string `json:"why,omitempty"`
 	Index  string `json:"index,omitempty"`
 	// EfSearch is how many candidates the index keeps (hnsw.ef_search).
-	EfSearch int    `json:"ef_search,omitempty"`
-	Depth    int    `json:"depth"` // candidates of each list
-	Model    string `json:"model,omitempty"`
+	EfSearch int `json:"ef_search,omitempty"`
+	// Depth is how many candidates each list has; of vectors, where chunks have pieces, so many of these.
+	Depth int    `json:"depth"`
+	Model string `json:"model,omitempty"`
 	// Chunks is how many passages the tenant was last seen to have, and Matching how many of them some conditions were
 	// estimated to leave, where an index or comparing these was the choice; else -1.
 	Chunks   int `json:"chunks"`
@@ -53,17 +54,20 @@ type Plan struct {
 
 // tenantState is what is known of a tenant before a search.
 type tenantState struct {
-	model     string // that serves
-	index     string
-	indexed   bool // the index is there and complete
-	efSearch  int
-	chunks    int
-	documents int
-	hidden    int      // documents, from the labels that it is seen by
-	average   float64  // words in a passage
-	languages []string // that its words are read by
-	read      time.Time
-	counted   time.Time
+	model    string // that serves
+	index    string
+	indexed  bool // the index is there and complete
+	efSearch int
+	chunks   int
+	// pieces are those that chunks have beside their own vectors, of the model that serves, and most the most that one
+	// chunk has.
+	pieces, most int
+	documents    int
+	hidden       int      // documents, from the labels that it is seen by
+	average      float64  // words in a passage
+	languages    []string // that its words are read by
+	read         time.Time
+	counted      time.Time
 }
 
 // reads returns the languages that a question is read in: the documents', that of passages whose document names none,
@@ -102,8 +106,25 @@ func (s *tenantState) decide(q *Query, depth, matching, few int) Plan {
 	if q.Mode == Hybrid && p.Tier == Exact {
 		p.Depth = max(p.Depth, exactFusedDepth)
 	}
+	p.Depth = s.pointDepth(q.Mode, p.Depth)
 	return p
 }
+
+// pointDepth is how many of the nearest vectors have depth chunks among them. By meaning it is enough whatever the
+// chunks are; fused with words, where each page takes the same, for as many as a search returns, and for depth of those
+// with as many pieces as is usual.
+func (s *tenantState) pointDepth(m Mode, depth int) int {
+	switch {
+	case s.pieces == 0 || m == Lexical:
+		return depth
+	case m == Hybrid:
+		return max(depth*(1+s.pieces/max(s.chunks, 1)), (MaxHits+1)*(1+s.most))
+	}
+	return depth * (1 + s.most)
+}
+
+// maxDepth is how many candidates a search looks at at most.
+func (s *tenantState) maxDepth() int { return maxDepth * (1 + s.most) }
 
 // conditionalTier is how many times as many candidates an index keeps where conditions take some: with 400,000
 // passages, half of which met one, recall was 0.95 with twice as many, 0.98 with four times and 0.99 with eight.
@@ -179,6 +200,9 @@ var stateSQL string
 //go:embed sql/tenant_tier.sql
 var tierSQL string
 
+//go:embed sql/tenant_pieces.sql
+var piecesSQL string
+
 // countSQL counts a tenant's passages, and takes the average of their lengths; of one that is much longer than others,
 // which another client may have stored, as much as is usual.
 const countSQL = `WITH lengths AS MATERIALIZED (
@@ -205,9 +229,17 @@ func (s *Searcher) readState(ctx context.Context, tx pgx.Tx, tenant uuid.UUID) (
 	st.index = indexName(tenant, st.model)
 	count := st.chunks < countEvery || time.Since(st.counted) > countTTL
 	var documents, hidden int
+	var pieced bool
 	if err := tx.QueryRow(ctx, tierSQL, tenant, st.model, st.index, count, !labels.All()).
-		Scan(&st.indexed, &st.efSearch, &documents, &hidden); err != nil {
+		Scan(&st.indexed, &st.efSearch, &documents, &hidden, &pieced); err != nil {
 		return nil, fmt.Errorf("look at the tenant's index: %w", err)
+	}
+	if !pieced {
+		st.pieces, st.most = 0, 0
+	} else if count || st.pieces == 0 {
+		if err := tx.QueryRow(ctx, piecesSQL, tenant).Scan(&st.pieces, &st.most); err != nil {
+			return nil, fmt.Errorf("count the pieces of the tenant's passages: %w", err)
+		}
 	}
 	if st.read = time.Now(); count {
 		st.documents, st.hidden, st.counted = documents, hidden, st.read

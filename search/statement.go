@@ -112,6 +112,7 @@ type templateData struct {
 	Exact, Indexed            bool
 	Found, Restricted         bool // whether the documents are known; whether not all are searched
 	Model                     bool // whether it is another model than the first
+	Pieces                    bool // whether some chunks have pieces of their own
 	Must, Required            bool // words, and phrases, that must be there, or not
 	Preferred                 bool // phrases of a natural question
 	Merged                    bool // whether a word has several terms
@@ -137,7 +138,7 @@ type placeholder struct{ name, text string }
 func (s *statement) templateData() *templateData {
 	d := &templateData{statement: s, text: s.q.read(), Semantic: s.q.Mode == Semantic, Lexical: s.q.Mode == Lexical,
 		Hybrid: s.q.Mode == Hybrid, Exact: s.plan.Tier == Exact, Indexed: s.plan.Tier == Indexed,
-		Found: s.documents != nil, Model: s.q.Model != "", PerDocument: s.q.PerDocument, Diverse: s.q.Diversity > 0,
+		Found: s.documents != nil, Model: s.q.Model != "", Pieces: s.st != nil && s.st.pieces > 0, PerDocument: s.q.PerDocument, Diverse: s.q.Diversity > 0,
 		Cursor: s.cursor != nil, Tenant: map[string]string{}, ModelLiteral: tenantdb.Literal(s.q.Model),
 		Dimensions: dimensionsOf(s.q), Fusion: hybridFusion, PhraseBoost: phraseBoost,
 		BM25: bm25{K: bm25K, K1: bm25K + 1, B: bm25B, B1: 1 - bm25B}}
@@ -150,7 +151,7 @@ func (s *statement) templateData() *templateData {
 		d.Must = d.Must || w.must
 	}
 	d.wordArgs = wordArgs(d.counted)
-	for _, table := range []string{"c", "d", "e", "s", "p", "pc", "t", "m", "v"} {
+	for _, table := range []string{"c", "d", "e", "o", "s", "p", "pc", "t", "m", "v"} {
 		d.Tenant[table] = s.tenantIs(table)
 	}
 	return d

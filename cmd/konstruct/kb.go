@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/konstruct/konstruct"
+	"github.com/konstruct/konstruct/chunk"
 	"github.com/konstruct/konstruct/kb"
 	"github.com/konstruct/konstruct/plural"
 )
@@ -62,10 +63,42 @@ type documentFlags struct {
 	Label []string `help:"Who sees them: those granted one of these labels. Can be repeated." placeholder:"NAME"`
 
 	Metadata map[string]string `help:"Anything else to say of them." placeholder:"KEY=VALUE" mapsep:","`
+
+	chunkFlags
+}
+
+// chunkFlags say how documents are split.
+type chunkFlags struct {
+	ChunkTokens  *int `help:"Split into windows of so many tokens, 100 to 4096; 0: by structure." placeholder:"N"`
+	ChunkOverlap int  `help:"With --chunk-tokens: what a window repeats of the one before, in tokens." placeholder:"N"`
+}
+
+// chunking is nil where nothing was said: a document keeps what it has.
+func (f chunkFlags) chunking() *chunk.Options {
+	if f.ChunkTokens == nil && f.ChunkOverlap == 0 {
+		return nil
+	}
+	o := chunk.Options{Overlap: f.ChunkOverlap}
+	if f.ChunkTokens != nil {
+		o.MaxTokens = *f.ChunkTokens
+	}
+	return &o
+}
+
+// AfterApply refuses what can't be used.
+func (f chunkFlags) AfterApply() error {
+	if o := f.chunking(); o != nil {
+		if err := o.Check(); err != nil {
+			reason := strings.NewReplacer("max_tokens", "--chunk-tokens", "overlap_tokens",
+				"--chunk-overlap").Replace(err.Error())
+			return coded{errors.New(reason), exitUsage}
+		}
+	}
+	return nil
 }
 
 func (f documentFlags) options() konstruct.DocumentOptions {
-	g := konstruct.DocumentOptions{Labels: f.Label}
+	g := konstruct.DocumentOptions{Labels: f.Label, Chunking: f.chunking()}
 	if len(f.Label) == 1 && f.Label[0] == "" {
 		g.Labels = []string{}
 	}
