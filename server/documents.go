@@ -17,6 +17,7 @@ import (
 
 	"github.com/konstruct/konstruct"
 	"github.com/konstruct/konstruct/access"
+	"github.com/konstruct/konstruct/chunk"
 	"github.com/konstruct/konstruct/disclosure"
 	"github.com/konstruct/konstruct/kb"
 	"github.com/konstruct/konstruct/strictjson"
@@ -29,6 +30,20 @@ type DocumentForm struct {
 	Labels   []string   `json:"labels,omitempty" maxItems:"32"`
 	Metadata jsonObject `json:"metadata,omitempty" doc:"Anything else"`
 	Agent    string     `json:"agent_id,omitempty" format:"uuid" doc:"The agent that ingests it"`
+
+	Chunking *chunk.Options `json:"chunking,omitempty" doc:"How it is split; missing: as before, or by its structure"`
+}
+
+// checkChunking refuses what a document can't be split by.
+func checkChunking(o *chunk.Options, at string) error {
+	if o == nil {
+		return nil
+	}
+	if err := o.Check(); err != nil {
+		field, reason, _ := strings.Cut(err.Error(), ": ")
+		return fieldProblem(at+".chunking."+field, reason)
+	}
+	return nil
 }
 
 // DocumentQueued names the job that ingests a document.
@@ -64,7 +79,7 @@ func (s *Server) enqueue(ctx context.Context, w access.Principal, filename strin
 		a.Source = "upload:" + filename
 	}
 	u := konstruct.Upload{Source: a.Source, Filename: filename, Content: content, Seq: seq,
-		DocumentOptions: kb.DocumentOptions{Labels: a.Labels, Metadata: a.Metadata.parsed()}}
+		DocumentOptions: kb.DocumentOptions{Labels: a.Labels, Metadata: a.Metadata.parsed(), Chunking: a.Chunking}}
 	if err := u.Check(); err != nil {
 		field, reason, _ := strings.Cut(err.Error(), ": ")
 		return nil, fieldProblem(at+"."+field, reason)
@@ -117,6 +132,7 @@ func (s *Server) documents() {
 			Labels   []string      `form:"labels" required:"false" maxItems:"32" doc:"Access control labels"`
 			Metadata string        `form:"metadata" required:"false" maxLength:"65536" doc:"A JSON object"`
 			Agent    string        `form:"agent_id" required:"false" format:"uuid"`
+			Chunking string        `form:"chunking" required:"false" maxLength:"200" doc:"How it is split, as JSON"`
 		}]
 	}) (*Created[DocumentQueued], error) {
 		form := in.RawBody.Data()
@@ -136,16 +152,11 @@ func (s *Server) documents() {
 				"body.file: it has more than %d MiB: send it in pieces (POST /v1/uploads)", maxUpload>>20)
 		}
 		a := DocumentForm{Source: form.Source, Labels: form.Labels, Agent: form.Agent}
-		if form.Metadata != "" {
-			if err := strictjson.CheckDuplicates([]byte(form.Metadata)); err != nil {
-				return nil, fieldProblem("body.metadata", err.Error())
-			}
-			if at, what := strictjson.CheckText([]byte(form.Metadata)); what != "" {
-				return nil, fieldProblem("body.metadata"+at, what)
-			}
-			if err := json.Unmarshal([]byte(form.Metadata), &a.Metadata); err != nil {
-				return nil, fieldProblem("body.metadata", err.Error())
-			}
+		if err := formJSON("body.metadata", form.Metadata, &a.Metadata); err != nil {
+			return nil, err
+		}
+		if err := formJSON("body.chunking", form.Chunking, &a.Chunking); err != nil {
+			return nil, err
 		}
 		return s.enqueue(ctx, w, form.File.Filename, content, a, 0, "body")
 	})
@@ -157,11 +168,13 @@ func (s *Server) documents() {
 				Labels   []string   `json:"labels,omitempty" maxItems:"32" doc:"Access control labels"`
 				Metadata jsonObject `json:"metadata,omitempty"`
 				Agent    string     `json:"agent_id,omitempty" format:"uuid"`
+
+				Chunking *chunk.Options `json:"chunking,omitempty" doc:"How it is split"`
 			}
 		}) (*Created[DocumentQueued], error) {
 			b := in.Body
-			return s.enqueue(ctx, w, "", nil,
-				DocumentForm{Source: b.URL, Labels: b.Labels, Metadata: b.Metadata, Agent: b.Agent}, 0, "body")
+			return s.enqueue(ctx, w, "", nil, DocumentForm{Source: b.URL, Labels: b.Labels, Metadata: b.Metadata,
+				Agent: b.Agent, Chunking: b.Chunking}, 0, "body")
 		})
 	register(s, op("listDocuments", "GET", "/v1/documents", "List documents", 200), access.KBRead,
 		func(ctx context.Context, w access.Principal, in *ListParams) (*Response[List[konstruct.Document]], error) {
@@ -258,7 +271,30 @@ func (s *Server) parseForm(ctx huma.Context, next func(huma.Context)) {
 }
 
 // formFields are the fields of an upload form, and whether each may be repeated.
-var formFields = map[string]bool{"file": false, "source": false, "labels": true, "metadata": false, "agent_id": false}
+var formFields = map[string]bool{"file": false, "source": false, "labels": true, "metadata": false, "agent_id": false,
+	"chunking": false}
+
+// formJSON reads a form's field that is a JSON object, where it is there.
+func formJSON(at, text string, to any) error {
+	if text == "" {
+		return nil
+	}
+	if err := strictjson.CheckDuplicates([]byte(text)); err != nil {
+		return fieldProblem(at, err.Error())
+	}
+	if in, what := strictjson.CheckText([]byte(text)); what != "" {
+		return fieldProblem(at+in, what)
+	}
+	d := json.NewDecoder(strings.NewReader(text))
+	d.DisallowUnknownFields() // of an object that may hold anything there are none
+	if err := d.Decode(to); err != nil {
+		return fieldProblem(at, err.Error())
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return fieldProblem(at, "something follows the JSON object")
+	}
+	return nil
+}
 
 // checkFields refuses what a decoder would silently ignore: unknown fields, repeated fields, and invalid UTF-8.
 func checkFields(f *multipart.Form) *Problem {
@@ -269,7 +305,7 @@ func checkFields(f *multipart.Form) *Problem {
 		case !known:
 			bad = append(bad,
 				FieldProblem{fmt.Sprintf("body.%.80s", name),
-					"there is no such field: there are file, source, labels, metadata and agent_id"})
+					"there is no such field: there are file, source, labels, metadata, agent_id and chunking"})
 		case n > 1 && !again:
 			bad = append(bad, FieldProblem{"body." + name, "it is repeated"})
 		}

@@ -11,6 +11,7 @@ from uuid import UUID
 from ._transport import AsyncTransport
 from ._values import Call, FileContent, Options, segment
 from .types import (
+    Chunking,
     ComplianceDecision,
     ComplianceRequestList,
     CreateEventRequest,
@@ -287,6 +288,7 @@ class AsyncOperations:
         filename: str,
         file: FileContent,
         agent_id: str | UUID | None = None,
+        chunking: str | None = None,
         labels: Sequence[str] | None = None,
         metadata: Mapping[str, Any] | None = None,
         source: str | None = None,
@@ -300,6 +302,7 @@ class AsyncOperations:
 
         Args:
             file: Its type is detected from its content
+            chunking: How it is split, as JSON
             labels: Access control labels
             metadata: A JSON object
             source: URL that identifies it
@@ -309,6 +312,7 @@ class AsyncOperations:
             "/v1/documents",
             form={
                 "agent_id": agent_id,
+                "chunking": chunking,
                 "labels": labels,
                 "metadata": metadata,
                 "source": source,
@@ -322,6 +326,7 @@ class AsyncOperations:
         *,
         url: str,
         agent_id: str | UUID | None = None,
+        chunking: Chunking | None = None,
         labels: Sequence[str] | None = None,
         metadata: Mapping[str, Any] | None = None,
         idempotency_key: str | None = None,
@@ -332,6 +337,7 @@ class AsyncOperations:
         Needs `kb:write`.
 
         Args:
+            chunking: How it is split
             labels: Access control labels: who has one of them sees the document; without labels, everybody in
                 the tenant. You can't set a label that you do not have.
         """
@@ -341,6 +347,7 @@ class AsyncOperations:
             body={
                 "url": url,
                 "agent_id": agent_id,
+                "chunking": chunking,
                 "labels": labels,
                 "metadata": metadata,
             },
@@ -804,6 +811,7 @@ class AsyncOperations:
         filename: str,
         size: int,
         agent_id: str | UUID | None = None,
+        chunking: Chunking | None = None,
         labels: Sequence[str] | None = None,
         metadata: Mapping[str, Any] | None = None,
         source: str | None = None,
@@ -817,6 +825,7 @@ class AsyncOperations:
         Args:
             size: Size of the file, in bytes
             agent_id: The agent that ingests it
+            chunking: How it is split; missing: as before, or by its structure
             labels: Access control labels: who has one of them sees the document; without labels, everybody in
                 the tenant. You can't set a label that you do not have.
             metadata: Anything else
@@ -830,6 +839,7 @@ class AsyncOperations:
                 "filename": filename,
                 "size": size,
                 "agent_id": agent_id,
+                "chunking": chunking,
                 "labels": labels,
                 "metadata": metadata,
                 "source": source,

@@ -18,6 +18,7 @@ __all__ = [
     "CancelEscalationRequest",
     "CancelJobsRequest",
     "CheckReceiptRequest",
+    "Chunking",
     "ComplianceDecision",
     "ComplianceRequest",
     "ComplianceRequestList",
@@ -138,6 +139,23 @@ class CheckReceiptRequest:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Chunking:
+    #: Split into windows of at most so many tokens of the first model's tokenizer, 100 to 4096. Missing: by its
+    #: structure.
+    max_tokens: int | None = None
+    #: How many tokens a window repeats of the one before at most, up to half of max_tokens.
+    overlap_tokens: int | None = None
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Chunking:
+        """Decodes what the service sent."""
+        return cls(
+            max_tokens=raw.get("max_tokens"),
+            overlap_tokens=raw.get("overlap_tokens"),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class ComplianceDecision:
     #: Set if a second person must approve it first
     request: str | None = None
@@ -235,6 +253,8 @@ class Correction:
 class CreateDocumentFromURLRequest:
     url: str
     agent_id: str | UUID | None = None
+    #: How it is split
+    chunking: Chunking | None = None
     #: Access control labels: who has one of them sees the document; without labels, everybody in the tenant. You
     #: can't set a label that you do not have.
     labels: Sequence[str] | None = None
@@ -443,6 +463,8 @@ class CreateUploadRequest:
     size: int
     #: The agent that ingests it
     agent_id: str | UUID | None = None
+    #: How it is split; missing: as before, or by its structure
+    chunking: Chunking | None = None
     #: Access control labels: who has one of them sees the document; without labels, everybody in the tenant. You
     #: can't set a label that you do not have.
     labels: Sequence[str] | None = None
@@ -495,6 +517,7 @@ class Document:
     source: str
     version: int
     about: FileInfo | None = None
+    chunking: Chunking | None = None
     labels: list[str] | None = None
     metadata: dict[str, Any] | None = None
     sha256: str | None = None
@@ -515,6 +538,7 @@ class Document:
             source=raw["source"],
             version=raw["version"],
             about=None if (v := raw.get("about")) is None else FileInfo.from_json(v),
+            chunking=None if (v := raw.get("chunking")) is None else Chunking.from_json(v),
             labels=raw.get("labels"),
             metadata=raw.get("metadata"),
             sha256=raw.get("sha256"),
@@ -563,6 +587,7 @@ class DocumentWithPassages:
     source: str
     version: int
     about: FileInfo | None = None
+    chunking: Chunking | None = None
     labels: list[str] | None = None
     metadata: dict[str, Any] | None = None
     sha256: str | None = None
@@ -584,6 +609,7 @@ class DocumentWithPassages:
             source=raw["source"],
             version=raw["version"],
             about=None if (v := raw.get("about")) is None else FileInfo.from_json(v),
+            chunking=None if (v := raw.get("chunking")) is None else Chunking.from_json(v),
             labels=raw.get("labels"),
             metadata=raw.get("metadata"),
             sha256=raw.get("sha256"),

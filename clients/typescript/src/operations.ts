@@ -183,6 +183,8 @@ export class Operations {
       /** Its type is detected from its content */
       file: FileContent;
       agent_id?: string;
+      /** How it is split, as JSON */
+      chunking?: string;
       /** Access control labels */
       labels?: Array<string>;
       /** A JSON object */

@@ -14,6 +14,16 @@ export interface CheckReceiptRequest {
   receipt: string;
 }
 
+export interface Chunking {
+  /**
+   * Split into windows of at most so many tokens of the first model's tokenizer, 100 to 4096. Missing: by its
+   * structure.
+   */
+  max_tokens?: number;
+  /** How many tokens a window repeats of the one before at most, up to half of max_tokens. */
+  overlap_tokens?: number;
+}
+
 export interface ComplianceDecision {
   /** Set if a second person must approve it first */
   request?: string;
@@ -55,6 +65,8 @@ export interface Correction {
 export interface CreateDocumentFromURLRequest {
   url: string;
   agent_id?: string;
+  /** How it is split */
+  chunking?: Chunking;
   /**
    * Access control labels: who has one of them sees the document; without labels, everybody in the tenant. You
    * can't set a label that you do not have.
@@ -260,6 +272,8 @@ export interface CreateUploadRequest {
   size: number;
   /** The agent that ingests it */
   agent_id?: string;
+  /** How it is split; missing: as before, or by its structure */
+  chunking?: Chunking;
   /**
    * Access control labels: who has one of them sees the document; without labels, everybody in the tenant. You
    * can't set a label that you do not have.
@@ -305,6 +319,7 @@ export interface Document {
   source: string;
   version: number;
   about?: FileInfo;
+  chunking?: Chunking;
   labels?: Array<string>;
   metadata?: Record<string, unknown>;
   sha256?: string;
@@ -334,6 +349,7 @@ export interface DocumentWithPassages {
   source: string;
   version: number;
   about?: FileInfo;
+  chunking?: Chunking;
   labels?: Array<string>;
   metadata?: Record<string, unknown>;
   sha256?: string;
