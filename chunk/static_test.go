@@ -47,7 +47,8 @@ func holdsStatic(t *testing.T, tk *embed.Tokenizer, d *extract.Document, chunks 
 		if !utf8.ValidString(c.Content) || c.Content != strings.TrimRight(c.Content, " \n") {
 			t.Errorf("window %d: %.80q", i, c.Content)
 		}
-		if c.Start >= c.End || c.End > len(d.Text) || i > 0 && (c.End < chunks[i-1].End || c.Start < chunks[i-1].Start) {
+		if c.Start >= c.End || c.End > len(d.Text) ||
+			i > 0 && (c.End < chunks[i-1].End || c.Start < chunks[i-1].Start) {
 			t.Errorf("window %d covers %d-%d of %d", i, c.Start, c.End, len(d.Text))
 		}
 		// What it repeats of the window before is the longest beginning of it that the rest does not begin with.

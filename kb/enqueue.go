@@ -178,8 +178,8 @@ func Enqueue(ctx context.Context, tx pgx.Tx, tenant, agent uuid.UUID, uploads ..
 				tenant, id, agent, u.Source, u.Filename, u.Labels, failureReason(u.failed))
 			continue
 		}
-		b.Queue(`INSERT INTO kb_jobs (tenant_id, id, agent_id, source, filename, labels, given, etag, leaf, seq, chunking,
-			sees)
+		b.Queue(`INSERT INTO kb_jobs (tenant_id, id, agent_id, source, filename, labels, given, etag, leaf, seq,
+			chunking, sees)
 			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, least(nullif($10::bigint, 0), nextval('kb_seq')), $11,
 			CASE current_setting('app.current_labels', true) WHEN '*' THEN '{*}' ELSE kb_granted() END)`,
 			tenant, id, agent, u.Source, u.Filename, u.Labels, u.Metadata, u.ETag, u.leaf, u.Seq, u.Chunking)

@@ -93,7 +93,8 @@ const latestSQL = `UPDATE kb_sources
     AND chunking = coalesce($8::jsonb, chunking) AND seq <= $7 RETURNING document_id`
 
 // findExisting finds out whether an upload need not be parsed: the tenant has this source with this content, made by
-// this recipe, or something newer. It then updates labels and metadata. It also finds out how the upload is to be split.
+// this recipe, or something newer. It then updates labels and metadata. It also finds out how the upload is to be
+// split.
 func (c *documentContent) findExisting(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID,
 	g DocumentOptions) (o Outcome, why, err error) {
 	var s sourceState

@@ -176,7 +176,8 @@ func TestAProcessThatDoesNotStartIsNoFilesFault(t *testing.T) {
 	for _, command := range [][]string{{"/nonexistent"}, {"/bin/false"},
 		{"/bin/sh", "-c", "echo a reason >&2; exit 3"}} {
 		p := parse.NewPool(1, parse.DefaultLimits, command...)
-		if _, err := p.Parse(t.Context(), extract.TypeText, []byte("x"), chunk.Options{}); !errors.Is(err, parse.ErrStart) ||
+		_, err := p.Parse(t.Context(), extract.TypeText, []byte("x"), chunk.Options{})
+		if !errors.Is(err, parse.ErrStart) ||
 			len(command) > 1 && !strings.Contains(err.Error(), "a reason") {
 			t.Errorf("%v: %v", command, err)
 		}

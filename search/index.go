@@ -107,7 +107,8 @@ func (in *Indexer) inspect(ctx context.Context, tenant uuid.UUID) (x indexState,
 			   AND $3 = '' LIMIT $2) p),
 			(SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'i'
 			   AND starts_with(relname::text,
-			   'ix_kb_points_'))`, tenant, max(in.Thresholds.Grow, in.Thresholds.Crowded), x.model).Scan(&x.chunks, &x.all)
+			   'ix_kb_points_'))`, tenant, max(in.Thresholds.Grow, in.Thresholds.Crowded), x.model).
+			Scan(&x.chunks, &x.all)
 	})
 	if err != nil {
 		return x, fmt.Errorf("search: look at the tenant's index: %w", err)
@@ -185,7 +186,8 @@ func (in *Indexer) build(ctx context.Context, conn *pgx.Conn, tenant uuid.UUID, 
 	var chunks, pieces, dimensions int
 	if err := in.Door.Tx(ctx, tenant, func(ctx context.Context, tx pgx.Tx) error {
 		return tx.QueryRow(ctx, `SELECT (SELECT count(*) FROM kb_terms t WHERE t.tenant_id = $1 AND t.term = ''),
-			(SELECT count(*) FROM kb_points p WHERE p.tenant_id = $1 AND p.piece_of IS NOT NULL AND $2 = ''), coalesce((SELECT m.dimensions FROM kb_models m
+			(SELECT count(*) FROM kb_points p WHERE p.tenant_id = $1 AND p.piece_of IS NOT NULL AND $2 = ''),
+			coalesce((SELECT m.dimensions FROM kb_models m
 			WHERE m.tenant_id = $1 AND m.model = $2), 384)`,
 			tenant, x.model).Scan(&chunks, &pieces, &dimensions)
 	}); err != nil {

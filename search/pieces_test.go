@@ -83,7 +83,8 @@ func TestAChunkIsFoundByItsNearestPiece(t *testing.T) {
 				}
 			}
 			half := []search.Condition{{Field: "metadata.half", Op: search.Equal, Value: "1"}}
-			f = ask(t, door, tenantA, search.Query{Mode: search.Semantic, Vector: v, K: 10, Where: half, Duplicates: true})
+			f = ask(t, door, tenantA, search.Query{Mode: search.Semantic, Vector: v, K: 10, Where: half,
+				Duplicates: true})
 			if got, want := ids(f.Hits), nearestPieced(t, door, tenantA, v, 10, "s.given->>'half' = '1'"); common(got,
 				want) < 9 {
 				t.Errorf("%s: %d of %d under a condition", tier, common(got, want), len(want))

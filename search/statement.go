@@ -138,7 +138,8 @@ type placeholder struct{ name, text string }
 func (s *statement) templateData() *templateData {
 	d := &templateData{statement: s, text: s.q.read(), Semantic: s.q.Mode == Semantic, Lexical: s.q.Mode == Lexical,
 		Hybrid: s.q.Mode == Hybrid, Exact: s.plan.Tier == Exact, Indexed: s.plan.Tier == Indexed,
-		Found: s.documents != nil, Model: s.q.Model != "", Pieces: s.st != nil && s.st.pieces > 0, PerDocument: s.q.PerDocument, Diverse: s.q.Diversity > 0,
+		Found: s.documents != nil, Model: s.q.Model != "", Pieces: s.st != nil && s.st.pieces > 0,
+		PerDocument: s.q.PerDocument, Diverse: s.q.Diversity > 0,
 		Cursor: s.cursor != nil, Tenant: map[string]string{}, ModelLiteral: tenantdb.Literal(s.q.Model),
 		Dimensions: dimensionsOf(s.q), Fusion: hybridFusion, PhraseBoost: phraseBoost,
 		BM25: bm25{K: bm25K, K1: bm25K + 1, B: bm25B, B1: 1 - bm25B}}

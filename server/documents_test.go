@@ -349,8 +349,9 @@ func TestADocumentIsSplitAsAsked(t *testing.T) {
 		`{"max_tokens":"many"}`:                    "chunking",
 	} {
 		for how, r := range map[string]reply{
-			"form":   w.upload(key, "a.txt", long, "chunking", chunking),
-			"url":    w.ask("POST", "/v1/documents/from-url", key, `{"url":"https://example.com/","chunking":`+chunking+`}`),
+			"form": w.upload(key, "a.txt", long, "chunking", chunking),
+			"url": w.ask("POST", "/v1/documents/from-url", key,
+				`{"url":"https://example.com/","chunking":`+chunking+`}`),
 			"pieces": w.ask("POST", "/v1/uploads", key, `{"filename":"b.txt","size":1,"chunking":`+chunking+`}`),
 		} {
 			if r.StatusCode != 422 || !strings.Contains(r.body, `"body.`+field) {

@@ -60,11 +60,12 @@ chunks AS MATERIALIZED (
 {{- end}}
 {{- end}}
 
-{{/* The chunks nearest to the vector; where some were read in pieces, the nearest pieces, and then the chunks that these
-     are of, each once. Only these few are looked up: what is compared is read in an index alone, pieces or not. */}}
+{{/* The chunks nearest to the vector; where some were read in pieces, the nearest pieces, and then the chunks of these,
+     each once. Only these few are looked up: what is compared is read in an index alone, pieces or not. */}}
 {{define "near" -}}
 {{if .Pieces}}points{{else}}near{{end}} AS MATERIALIZED (
-  SELECT p.chunk_id, {{if .Pieces}}p.document_id, {{end}}{{if .Exact}}({{template "distance" .}}) + 0{{else}}{{template "distance" .}}{{end}} AS distance
+  SELECT p.chunk_id, {{if .Pieces}}p.document_id, {{end}}
+         {{- if .Exact}}({{template "distance" .}}) + 0{{else}}{{template "distance" .}}{{end}} AS distance
 {{- if .Model}}
     FROM kb_vectors p JOIN kb_chunks pc ON {{.Tenant.pc}} AND pc.id = p.chunk_id
    WHERE {{.Tenant.p}} AND p.model = {{.ModelLiteral}}
