@@ -17,6 +17,7 @@ import (
 	"github.com/konstruct/konstruct/chunk"
 	"github.com/konstruct/konstruct/internal/testkit"
 	"github.com/konstruct/konstruct/kb"
+	"github.com/konstruct/konstruct/parse"
 	"github.com/konstruct/konstruct/search"
 	"github.com/konstruct/konstruct/tenantdb"
 )
@@ -370,5 +371,43 @@ func TestAKilledIngestLeavesNoPieceAlone(t *testing.T) {
 	}
 	if n := whole(); n != 8 {
 		t.Errorf("%d documents, want 8", n)
+	}
+}
+
+// rechunking is a parser during whose work a document gets another chunking.
+type rechunking struct {
+	parse.Parser
+	change func()
+}
+
+func (p rechunking) Parse(ctx context.Context, kind string, raw []byte, o chunk.Options) (*parse.ParsedFile, error) {
+	p.change()
+	return p.Parser.Parse(ctx, kind, raw, o)
+}
+
+// TestAChunkingThatChangesMeanwhileIsNotLost: an upload that keeps a document's chunking does not bring the old one
+// back.
+func TestAChunkingThatChangesMeanwhileIsNotLost(t *testing.T) {
+	b, dir := newBase(t), t.TempDir()
+	path := write(t, filepath.Join(dir, "a.txt"), garden(1, 3))
+	b.static(t, tenantA, path, kb.DocumentOptions{})
+	write(t, path, garden(2, 3))
+	before := b.in.Parser
+	b.in.Parser = rechunking{before, func() {
+		if err := b.door.Query(t.Context(), tenantA, `UPDATE kb_sources SET chunking = '{"max_tokens": 200}'`, nil,
+			nil); err != nil {
+			t.Error(err)
+		}
+	}}
+	r := b.files(t, tenantA, path)["a.txt"]
+	if r.Err == nil || !strings.Contains(r.Err.Error(), "its chunking was changed meanwhile: ingest it again") {
+		t.Fatalf("%+v", r)
+	}
+	b.in.Parser = before
+	if r := b.files(t, tenantA, path)["a.txt"]; r.Outcome != kb.Replaced {
+		t.Errorf("%+v", r)
+	}
+	if d := b.list(t, tenantA)[0]; d.Chunking.MaxTokens != 200 {
+		t.Errorf("%+v", d)
 	}
 }

@@ -55,7 +55,7 @@ type kbIngestCmd struct {
 	Watch  bool          `help:"Go on, and ingest what changes, until interrupted." xor:"when"`
 	Every  time.Duration `help:"How often --watch looks." default:"5s"`
 	Links  bool          `name:"follow-links" help:"Follow links that lead out of a folder."`
-	Delete bool          `help:"With --watch: remove documents of files that are gone."`
+	Delete bool          `help:"With --watch: remove what has no file any more."`
 }
 
 // documentFlags are the options of documents.
@@ -69,8 +69,8 @@ type documentFlags struct {
 
 // chunkFlags say how documents are split.
 type chunkFlags struct {
-	ChunkTokens  *int `help:"Split into windows of so many tokens, 100 to 4096; 0: by structure." placeholder:"N"`
-	ChunkOverlap int  `help:"With --chunk-tokens: what a window repeats of the one before, in tokens." placeholder:"N"`
+	ChunkTokens  *int `help:"Windows of N tokens, 100 to 4096; 0: structure." placeholder:"N"`
+	ChunkOverlap int  `help:"How many of them the next window repeats." placeholder:"N"`
 }
 
 // chunking is nil where nothing was said: a document keeps what it has.
