@@ -211,7 +211,8 @@ const countSQL = `WITH lengths AS MATERIALIZED (
 	  FROM lengths l, (SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY l.length) AS length FROM lengths l) m`
 
 // readState returns what is known of a tenant, or finds it out within the transaction.
-func (s *Searcher) readState(ctx context.Context, tx pgx.Tx, tenant uuid.UUID) (*tenantState, error) {
+func (s *Searcher) readState(ctx context.Context, tx pgx.Tx, tenant uuid.UUID,
+	within time.Duration) (*tenantState, error) {
 	labels, _ := tenantdb.Granted(ctx)
 	of := countKey{tenant, labels}
 	if st := s.cachedState(of); st != nil {
@@ -229,17 +230,12 @@ func (s *Searcher) readState(ctx context.Context, tx pgx.Tx, tenant uuid.UUID) (
 	st.index = indexName(tenant, st.model)
 	count := st.chunks < countEvery || time.Since(st.counted) > countTTL
 	var documents, hidden int
-	var pieced bool
 	if err := tx.QueryRow(ctx, tierSQL, tenant, st.model, st.index, count, !labels.All()).
-		Scan(&st.indexed, &st.efSearch, &documents, &hidden, &pieced); err != nil {
+		Scan(&st.indexed, &st.efSearch, &documents, &hidden); err != nil {
 		return nil, fmt.Errorf("look at the tenant's index: %w", err)
 	}
-	if !pieced {
-		st.pieces, st.most = 0, 0
-	} else if count || st.pieces == 0 {
-		if err := tx.QueryRow(ctx, piecesSQL, tenant).Scan(&st.pieces, &st.most); err != nil {
-			return nil, fmt.Errorf("count the pieces of the tenant's passages: %w", err)
-		}
+	if err := st.readPieces(ctx, tx, tenant, count, within); err != nil {
+		return nil, fmt.Errorf("count the pieces of the tenant's passages: %w", err)
 	}
 	if st.read = time.Now(); count {
 		st.documents, st.hidden, st.counted = documents, hidden, st.read
@@ -258,6 +254,35 @@ func (s *Searcher) readState(ctx context.Context, tx pgx.Tx, tenant uuid.UUID) (
 	}
 	s.states[of] = &st
 	return &st, nil
+}
+
+// piecedSQL asks whether some passages of a tenant have pieces.
+const piecedSQL = `SELECT EXISTS (SELECT FROM kb_points p WHERE p.tenant_id = $1 AND p.piece_of IS NOT NULL)`
+
+// readPieces finds out whether some passages have pieces, which are the first model's, and counts them where it is time
+// to, or where there was none.
+func (s *tenantState) readPieces(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, count bool,
+	within time.Duration) error {
+	ask := func(sql string, to ...any) error {
+		return tenantdb.Send(ctx, tx, tenantdb.Statement{SQL: sql, Args: []any{tenant}, Within: within},
+			func(rows pgx.Rows) error {
+				_, err := pgx.ForEachRow(rows, to, func() error { return nil })
+				return err
+			})
+	}
+	pieced := false
+	if s.model == "" {
+		if err := ask(piecedSQL, &pieced); err != nil {
+			return err
+		}
+	}
+	switch {
+	case !pieced:
+		s.pieces, s.most = 0, 0
+	case count || s.pieces == 0:
+		return ask(piecesSQL, &s.pieces, &s.most)
+	}
+	return nil
 }
 
 // defaultEf is used until a tenant's was tuned.

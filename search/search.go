@@ -156,7 +156,7 @@ func (s *Searcher) begin(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, q *Qu
 	if err != nil {
 		return nil, nil, err
 	}
-	st, err := s.readState(ctx, tx, tenant)
+	st, err := s.readState(ctx, tx, tenant, q.Within)
 	if err != nil {
 		return nil, nil, fmt.Errorf("search: search: %w", err)
 	}

@@ -49,7 +49,7 @@ func TuneIndex(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID,
 	questions [][]float32) (t Tuning, err error) {
 	s := NewSearcher()
 	err = door.Tx(ctx, tenant, func(ctx context.Context, tx pgx.Tx) error {
-		st, err := s.readState(ctx, tx, tenant)
+		st, err := s.readState(ctx, tx, tenant, 0)
 		if err != nil {
 			return err
 		}
