@@ -46,6 +46,7 @@ fuzz: setup ## fuzz everything that reads a stranger's bytes, a minute each
 	go test -run '^$$' -fuzz FuzzPDF -fuzztime 1m -fuzzminimizetime 1x ./extract
 	go test -run '^$$' -fuzz FuzzFormats -fuzztime 1m -fuzzminimizetime 1x ./extract
 	go test -run '^$$' -fuzz FuzzSplit -fuzztime 1m -fuzzminimizetime 1x ./chunk
+	go test -run '^$$' -fuzz FuzzWindows -fuzztime 1m -fuzzminimizetime 1x ./chunk
 	go test -run '^$$' -fuzz FuzzWords -fuzztime 1m -fuzzminimizetime 1x ./search
 	go test -run '^$$' -fuzz FuzzCondition -fuzztime 1m -fuzzminimizetime 1x ./search
 	go test -run '^$$' -fuzz FuzzFilter -fuzztime 1m -fuzzminimizetime 1x ./search

@@ -149,7 +149,7 @@ func (a *Agent) StoreDocument(ctx context.Context, m kb.PreparedDocument) (uuid.
 	return kb.StorePrepared(ctx, a.t.k.door, a.t.id, a.id, m)
 }
 
-// EmbedAndStore embeds each chunk's Embed text with the first model and stores the documents.
+// EmbedAndStore embeds each chunk, in pieces where it has some, with the first model and stores the documents.
 func (a *Agent) EmbedAndStore(ctx context.Context, documents []kb.PreparedDocument) error {
 	e, err := a.t.k.model("")
 	if err != nil {
@@ -158,7 +158,7 @@ func (a *Agent) EmbedAndStore(ctx context.Context, documents []kb.PreparedDocume
 	var texts []string
 	for _, m := range documents {
 		for _, c := range m.Chunks {
-			texts = append(texts, c.Embed)
+			texts = append(texts, c.Inputs()...)
 		}
 	}
 	vectors, err := e.Embed(ctx, texts)
@@ -166,7 +166,12 @@ func (a *Agent) EmbedAndStore(ctx context.Context, documents []kb.PreparedDocume
 		return err
 	}
 	for _, m := range documents {
-		m.Model, m.Vectors, vectors = e.Name(), vectors[:len(m.Chunks)], vectors[len(m.Chunks):]
+		m.Model, m.Vectors, m.PieceVectors = e.Name(), nil, nil
+		for _, c := range m.Chunks {
+			n := max(1, len(c.Pieces))
+			m.Vectors, m.PieceVectors = append(m.Vectors, vectors[0]), append(m.PieceVectors, vectors[1:n])
+			vectors = vectors[n:]
+		}
 		if _, _, err := a.StoreDocument(ctx, m); err != nil {
 			return err
 		}

@@ -37,10 +37,12 @@ type Chunk struct {
 	Start, End int
 	// Page is the page on which it begins, from 1; 0 if the document has no pages.
 	Page int
-	// Tokens is the size of the model's input: heading path, content and the two special tokens.
+	// Tokens is the size of Embed with the two special tokens.
 	Tokens int
-	// Embed is the model's input: the heading path, then the content.
+	// Embed is the model's input: the heading path, then the content, or its first piece.
 	Embed string
+	// Pieces are what the model reads of a chunk that is larger than its input, in order; nil where it reads it whole.
+	Pieces []Piece
 }
 
 // Split calls yield for each chunk of d in order, until yield returns false. It holds one chunk in memory at a time.
@@ -129,8 +131,14 @@ func (s *splitter) explain(blocks []extract.Block) {
 	s.enter()
 }
 
-// under replaces the headings at and below the block's level.
+// under begins a heading's section.
 func (s *splitter) under(b extract.Block) {
+	s.nest(b)
+	s.enter()
+}
+
+// nest replaces the headings at and below the block's level.
+func (s *splitter) nest(b extract.Block) {
 	for len(s.path) > 0 && s.path[len(s.path)-1].level >= b.Level {
 		s.path = s.path[:len(s.path)-1]
 	}
@@ -140,7 +148,6 @@ func (s *splitter) under(b extract.Block) {
 		s.path = s.path[:0]
 	}
 	s.path = append(s.path, heading{b.Level, text})
-	s.enter()
 }
 
 // namedHeadings returns a heading as the chunks below it repeat it: on one line, truncated to longHeading.

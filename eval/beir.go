@@ -4,12 +4,14 @@ package eval
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -34,6 +36,32 @@ type Collection struct {
 	Judged  map[string]map[string]int // by question and document; above 0 is an answer
 	// Unanswered are the queries that no search can answer.
 	Unanswered []string
+}
+
+// Join joins each n documents that follow each other into one, which answers what any of them does.
+func (c *Collection) Join(n int) {
+	if n < 2 {
+		return
+	}
+	into := map[string]string{}
+	var joined []Doc
+	for some := range slices.Chunk(c.Docs, n) {
+		var texts []string
+		for _, d := range some {
+			into[d.ID] = some[0].ID
+			texts = append(texts, strings.TrimSpace(d.Title+"\n\n"+d.Text))
+		}
+		joined = append(joined, Doc{ID: some[0].ID, Text: strings.Join(texts, "\n\n")})
+	}
+	c.Docs = joined
+	for question, judged := range c.Judged {
+		all := map[string]int{}
+		for doc, score := range judged {
+			to := cmp.Or(into[doc], doc)
+			all[to] = max(all[to], score)
+		}
+		c.Judged[question] = all
+	}
 }
 
 // ErrNothing means that a collection can't measure anything: every score would be zero whatever a search returned.

@@ -71,8 +71,8 @@ func (k *claimSet) claim(ctx context.Context) (c *claim, err error) {
 				var c claim
 				u := &c.upload
 				var sees []string
-				err := r.Scan(&c.id, &c.agent, &c.attempt, &u.Source, &u.Filename, &u.Labels, &u.Metadata, &u.ETag,
-					&u.leaf, &u.Seq, &sees, &u.Collections, &u.Attributes, &u.Content)
+				err := r.Scan(&c.id, &c.agent, &c.attempt, &u.Source, &u.Filename, &u.Labels, &u.Metadata,
+					&u.Chunking, &u.ETag, &u.leaf, &u.Seq, &sees, &u.Collections, &u.Attributes, &u.Content)
 				c.sees = tenantdb.LabelsOf(sees...)
 				return &c, err
 			})
@@ -177,7 +177,7 @@ func (k *claimSet) settle(ctx context.Context, j *ingestJob) (err error) {
 		return nil
 	case isSuperseded(j.Err):
 		err = k.cancel(ctx, c, j.Err)
-	case errors.Is(j.Err, fetch.ErrAway):
+	case errors.Is(j.Err, fetch.ErrAway), errors.Is(j.Err, errRechunked):
 		err = k.retry(ctx, c, j.Err)
 	case j.Err != nil:
 		err = k.fail(ctx, c, j.Err)

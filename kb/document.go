@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/konstruct/konstruct/chunk"
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
@@ -33,6 +34,7 @@ type Document struct {
 	Version    int            `json:"version"`
 	Labels     []string       `json:"labels,omitempty"` // who may find it; everybody where there are none
 	Metadata   map[string]any `json:"metadata,omitempty"`
+	Chunking   chunk.Options  `json:"chunking,omitzero"` // how it is split; absent: by its structure
 	Bytes      int64          `json:"bytes"`
 	SHA256     string         `json:"sha256,omitempty"` // of the file; empty for a document another client wrote
 	Chunks     int            `json:"chunks"`
@@ -52,7 +54,8 @@ var documentsSQL string
 
 func scanDocument(row pgx.CollectableRow) (d Document, err error) {
 	err = row.Scan(&d.ID, &d.AgentID, &d.Filename, &d.Source, &d.ContentType, &d.Title, &d.FileInfo, &d.Bytes,
-		&d.SHA256, &d.Chunks, &d.IngestedAt, &d.Version, &d.Labels, &d.Metadata, &d.Language)
+		&d.SHA256, &d.Chunks, &d.IngestedAt, &d.Version, &d.Labels, &d.Metadata, &d.Language,
+		&d.Chunking)
 	return d, err
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/konstruct/konstruct/chunk"
 	"github.com/konstruct/konstruct/disclosure"
 	"github.com/konstruct/konstruct/extract"
 	"github.com/konstruct/konstruct/strictjson"
@@ -28,6 +29,8 @@ type DocumentOptions struct {
 	// document without labels gets those of its collections.
 	Collections []uuid.UUID
 	Attributes  map[string]any
+	// Chunking is how it is split into chunks: its zero value by its structure.
+	Chunking *chunk.Options
 }
 
 // Limits on a document's options.
@@ -54,6 +57,11 @@ func (g DocumentOptions) Check() error {
 	}
 	if at, what := strictjson.CheckStorable(raw); what != "" {
 		return fmt.Errorf("metadata%s: %s", at, what)
+	}
+	if g.Chunking != nil {
+		if err := g.Chunking.Check(); err != nil {
+			return fmt.Errorf("chunking.%w", err)
+		}
 	}
 	switch {
 	case len(g.Collections) > MaxCollectionsOf:
@@ -182,12 +190,12 @@ func Enqueue(ctx context.Context, tx pgx.Tx, tenant, agent uuid.UUID, uploads ..
 				tenant, id, agent, u.Source, u.Filename, u.Labels, failureReason(u.failed))
 			continue
 		}
-		b.Queue(`INSERT INTO kb_jobs (tenant_id, id, agent_id, source, filename, labels, given, etag, leaf, seq, sees,
-			collections, attributes)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, least(nullif($10::bigint, 0), nextval('kb_seq')),
-			CASE current_setting('app.current_labels', true) WHEN '*' THEN '{*}' ELSE kb_granted() END, $11, $12)`,
-			tenant, id, agent, u.Source, u.Filename, u.Labels, u.Metadata, u.ETag, u.leaf, u.Seq, u.Collections,
-			u.Attributes)
+		b.Queue(`INSERT INTO kb_jobs (tenant_id, id, agent_id, source, filename, labels, given, etag, leaf, seq,
+			chunking, collections, attributes, sees)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, least(nullif($10::bigint, 0), nextval('kb_seq')), $11, $12, $13,
+			CASE current_setting('app.current_labels', true) WHEN '*' THEN '{*}' ELSE kb_granted() END)`,
+			tenant, id, agent, u.Source, u.Filename, u.Labels, u.Metadata, u.ETag, u.leaf, u.Seq, u.Chunking,
+			u.Collections, u.Attributes)
 		for _, c := range u.Collections {
 			joined[c] = true
 		}
@@ -266,7 +274,7 @@ func (in *Ingester) Enqueue(ctx context.Context, tenant, agent uuid.UUID, paths 
 		}
 		return more
 	}
-	u := in.unpacking(ctx, tenant, take)
+	u := in.unpacking(ctx, tenant, given.Chunking, take)
 	in.walk(ctx, paths, func(f file, err error) bool {
 		if err != nil || isURL(f.path) {
 			return take(f, err)

@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/konstruct/konstruct/chunk"
 	"github.com/konstruct/konstruct/disclosure"
 	"github.com/konstruct/konstruct/embed"
 	"github.com/konstruct/konstruct/fetch"
@@ -109,7 +110,7 @@ func (in *Ingester) Files(ctx context.Context, tenant, agent uuid.UUID, paths []
 			return put(&ingestJob{file: f, options: given, documentContent: documentContent{agent: agent, seq: seq},
 				IngestResult: f.result(err)})
 		}
-		u := in.unpacking(ctx, tenant, take)
+		u := in.unpacking(ctx, tenant, given.Chunking, take)
 		in.walk(ctx, paths, func(f file, err error) bool {
 			if err != nil {
 				return take(f, err)
@@ -122,7 +123,8 @@ func (in *Ingester) Files(ctx context.Context, tenant, agent uuid.UUID, paths []
 }
 
 // unpacking takes what files hold; an archive's limits are those of one call.
-func (in *Ingester) unpacking(ctx context.Context, tenant uuid.UUID, take func(file, error) bool) *unpacker {
+func (in *Ingester) unpacking(ctx context.Context, tenant uuid.UUID, chunking *chunk.Options,
+	take func(file, error) bool) *unpacker {
 	return &unpacker{ctx: ctx, add: take, remaining: maxUnpacked, page: in.page,
 		known: func(f file) (etag string, err error) {
 			source, err := f.source()
@@ -134,8 +136,9 @@ func (in *Ingester) unpacking(ctx context.Context, tenant uuid.UUID, take func(f
 				return "", err
 			}
 			err = in.Door.Query(ctx, tenant,
-				`SELECT etag FROM kb_sources WHERE tenant_id = $1 AND source = $2 AND recipe = $3`,
-				[]any{tenant, source, recipe}, func(rows pgx.Rows) error {
+				`SELECT etag FROM kb_sources WHERE tenant_id = $1 AND source = $2 AND recipe = $3
+				AND chunking = coalesce($4::jsonb, chunking)`,
+				[]any{tenant, source, recipe, chunking}, func(rows pgx.Rows) error {
 					etag, err = pgx.CollectExactlyOneRow(rows, pgx.RowTo[string])
 					return err
 				})
@@ -251,7 +254,7 @@ func (in *Ingester) prepare(ctx context.Context, tenant uuid.UUID, j *ingestJob)
 	if !j.open() {
 		return nil
 	}
-	r, err := in.Parser.Parse(j.within(ctx), f.kind, f.raw)
+	r, err := in.Parser.Parse(j.within(ctx), f.kind, f.raw, *j.chunking)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -283,7 +286,7 @@ func (j *ingestJob) withLabels(ctx context.Context) context.Context {
 	return ctx
 }
 
-// embedAtOnce is how many chunks are embedded between two words of progress.
+// embedAtOnce is how many inputs of the model are embedded between two words of progress, or one chunk's.
 const embedAtOnce = 64
 
 // embed makes a file's vectors, of the first model and of the one that serves. The error is one that stops everything.
@@ -291,19 +294,31 @@ func (in *Ingester) embed(ctx context.Context, tenant uuid.UUID, j *ingestJob) (
 	if j.serving, err = ServingModel(ctx, in.Door, tenant); err != nil {
 		return err
 	}
-	j.vectors, j.servingVectors = nil, nil
-	for some := range slices.Chunk(j.ParsedFile.Chunks, embedAtOnce) {
+	j.vectors, j.pieceVectors, j.servingVectors = nil, nil, nil
+	pieced := slices.ContainsFunc(j.ParsedFile.Chunks, func(c chunk.Chunk) bool { return len(c.Pieces) > 0 })
+	for rest := j.ParsedFile.Chunks; len(rest) > 0; {
+		var some []chunk.Chunk
+		var inputs []string
+		some, rest, inputs = takeInputs(rest)
 		if j.Err = context.Cause(j.within(ctx)); j.Err != nil { // it was cancelled
 			return context.Cause(ctx)
 		}
-		texts := make([]string, len(some))
-		for i := range some {
-			texts[i] = some[i].Embed
-		}
-		if j.vectors, err = in.append(ctx, j.vectors, "", texts); err != nil {
+		vectors, err := in.append(ctx, nil, "", inputs)
+		if err != nil {
 			return fmt.Errorf("kb: embed %s: %w", j.Path, err)
 		}
+		for i := range some {
+			n := max(1, len(some[i].Pieces))
+			if j.vectors = append(j.vectors, vectors[0]); pieced {
+				j.pieceVectors = append(j.pieceVectors, vectors[1:n])
+			}
+			vectors = vectors[n:]
+		}
 		if j.serving != "" {
+			texts := make([]string, len(some))
+			for i := range some {
+				texts[i] = some[i].Whole()
+			}
 			if j.servingVectors, err = in.append(ctx, j.servingVectors, j.serving, texts); err != nil {
 				return fmt.Errorf("kb: embed %s: %w", j.Path, err)
 			}
@@ -316,6 +331,16 @@ func (in *Ingester) embed(ctx context.Context, tenant uuid.UUID, j *ingestJob) (
 		}
 	}
 	return nil
+}
+
+// takeInputs takes the first of some chunks, until the first model has embedAtOnce inputs, and these.
+func takeInputs(chunks []chunk.Chunk) (some, rest []chunk.Chunk, inputs []string) {
+	n := 0
+	for n < len(chunks) && len(inputs) < embedAtOnce {
+		inputs = append(inputs, chunks[n].Inputs()...)
+		n++
+	}
+	return chunks[:n], chunks[n:], inputs
 }
 
 // append appends a model's vectors of texts.
@@ -359,6 +384,7 @@ func (in *Ingester) store(ctx context.Context, tenant uuid.UUID, j *ingestJob) e
 		err = disclosure.Hide(errUnsupported, err)
 	}
 	if unfit || errors.Is(err, errSource) || errors.Is(err, errClaimLost) || errors.Is(err, ErrVector) ||
+		errors.Is(err, errRechunked) ||
 		isSuperseded(err) {
 		j.Err, j.Outcome = err, ""
 		return nil

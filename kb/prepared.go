@@ -22,7 +22,9 @@ type PreparedDocument struct {
 	Chunks []chunk.Chunk
 	// Vectors are the first model's, whose name is Model, one a chunk.
 	Vectors [][]float32
-	Model   string
+	// PieceVectors are those of each chunk's pieces after the first; nil where the model read all chunks whole.
+	PieceVectors [][][]float32
+	Model        string
 	DocumentOptions
 }
 
@@ -37,6 +39,8 @@ func StorePrepared(ctx context.Context, door *tenantdb.Door, tenant, agent uuid.
 		err = errors.New("model: it is empty: say which made the vectors")
 	case len(m.Chunks) == 0 || len(m.Chunks) != len(m.Vectors):
 		err = fmt.Errorf("vectors: %d for %d chunks", len(m.Vectors), len(m.Chunks))
+	case m.PieceVectors != nil && len(m.PieceVectors) != len(m.Chunks):
+		err = fmt.Errorf("piece vectors: of %d chunks, there are %d", len(m.PieceVectors), len(m.Chunks))
 	}
 	if err != nil {
 		return id, "", fmt.Errorf("kb: put: %w", err)
@@ -55,7 +59,8 @@ func StorePrepared(ctx context.Context, door *tenantdb.Door, tenant, agent uuid.
 	j := &ingestJob{options: m.DocumentOptions,
 		documentContent: documentContent{ParsedFile: parse.ParsedFile{Title: m.Title, Text: m.Text, Chunks: m.Chunks},
 			agent: agent, filename: m.Filename, source: m.Source, kind: m.ContentType,
-			bytes: int64(size), recipe: "given " + m.Model, vectors: m.Vectors}}
+			bytes: int64(size), recipe: "given " + m.Model, chunking: m.Chunking, vectors: m.Vectors,
+			pieceVectors: m.PieceVectors}}
 	sum.Sum(j.sha[:0])
 	if j.seq, err = NextSeq(ctx, door, tenant); err != nil {
 		return id, "", err

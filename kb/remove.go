@@ -1,6 +1,7 @@
 package kb
 
 import (
+	"cmp"
 	"context"
 	_ "embed"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/konstruct/konstruct/chunk"
 	"github.com/konstruct/konstruct/tenantdb"
 )
 
@@ -54,13 +56,14 @@ type sourceState struct {
 	newer     bool       // a newer upload than this one is stored
 	deleted   bool       // it was deleted after this upload
 	etag      string
+	chunking  *chunk.Options // nil when there is no document
 }
 
 //go:embed sql/source_state.sql
 var sourceStateSQL string
 
 func (s *sourceState) places() []any {
-	return []any{&s.document, &s.same, &s.announced, &s.newer, &s.deleted, &s.etag}
+	return []any{&s.document, &s.same, &s.announced, &s.newer, &s.deleted, &s.etag, &s.chunking}
 }
 
 // outcome decides what an upload becomes: empty where it is to be stored. Once it is an error, it stays one.
@@ -78,18 +81,20 @@ func (s *sourceState) outcome() (Outcome, error) {
 
 // args are what sourceStateSQL and saidSQL ask about.
 func (c *documentContent) args(tenant uuid.UUID, g DocumentOptions) []any {
-	return []any{tenant, c.source, c.sha[:], c.recipe, g.Labels, g.Metadata, c.seq}
+	return []any{tenant, c.source, c.sha[:], c.recipe, g.Labels, g.Metadata, c.seq, g.Chunking}
 }
 
 // latestSQL notes what is newly said of a document whose content is stored already, and which upload was the newest
 // that had it: an older one with other content is not stored any more. It changes nothing where the content is
 // another by now.
 const latestSQL = `UPDATE kb_sources
-    SET labels = coalesce($5::text[], labels), given = coalesce($6::jsonb, given), seq = $7, etag = $8
-  WHERE tenant_id = $1 AND source = $2 AND content_sha256 = $3 AND recipe = $4 AND seq <= $7 RETURNING document_id`
+    SET labels = coalesce($5::text[], labels), given = coalesce($6::jsonb, given), seq = $7, etag = $9
+  WHERE tenant_id = $1 AND source = $2 AND content_sha256 = $3 AND recipe = $4
+    AND chunking = coalesce($8::jsonb, chunking) AND seq <= $7 RETURNING document_id`
 
 // findExisting finds out whether an upload need not be parsed: the tenant has this source with this content, made by
-// this recipe, or something newer. It then updates labels and metadata. The id is that of the source's document.
+// this recipe, or something newer. It then updates labels and metadata. The id is that of the source's document. It
+// also finds out how the upload is to be split.
 func (c *documentContent) findExisting(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID,
 	g DocumentOptions) (id uuid.UUID, o Outcome, why, err error) {
 	var s sourceState
@@ -98,7 +103,7 @@ func (c *documentContent) findExisting(ctx context.Context, door *tenantdb.Door,
 	// feel: a crash may forget that they were found, and nothing else.
 	err = door.Query(ctx, tenant, `WITH said AS (`+latestSQL+`)
 	  SELECT n.*, EXISTS (SELECT FROM said),
-	    CASE WHEN n.same AND $5::text[] IS NULL AND $6::jsonb IS NULL AND n.etag = $8
+	    CASE WHEN n.same AND $5::text[] IS NULL AND $6::jsonb IS NULL AND n.etag = $9
 	    THEN set_config('synchronous_commit', 'off', true) END
 	  FROM (`+sourceStateSQL+`) n`,
 		append(c.args(tenant, g), c.etag), func(rows pgx.Rows) error {
@@ -115,6 +120,7 @@ func (c *documentContent) findExisting(ctx context.Context, door *tenantdb.Door,
 	if noted {
 		return id, Unchanged, nil, nil
 	}
+	c.chunking = cmp.Or(g.Chunking, s.chunking, &chunk.Options{})
 	o, why = s.outcome()
 	return id, o, why, nil
 }

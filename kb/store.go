@@ -49,9 +49,11 @@ type documentContent struct {
 	etag                   string
 	seq                    int64 // its place in the order of uploads and deletions
 	recipe                 string
+	chunking               *chunk.Options // that its chunks were made by; nil where whoever stores it made them
 	vectors                [][]float32
-	serving                string      // the model that serves beside the first
-	servingVectors         [][]float32 // its vectors
+	pieceVectors           [][][]float32 // of each chunk, those of its pieces after the first; nil where none has any
+	serving                string        // the model that serves beside the first
+	servingVectors         [][]float32   // its vectors
 }
 
 // storeDocument writes the document in one transaction, and ends the job that it is: readers see what was there before,
@@ -60,8 +62,10 @@ type documentContent struct {
 func storeDocument(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID,
 	j *ingestJob) (id uuid.UUID, done Outcome, err error) {
 	c := &j.documentContent
-	if err := CheckVectors(c.vectors, embed.Dimensions); err != nil {
-		return id, "", err
+	for _, vectors := range append([][][]float32{c.vectors}, c.pieceVectors...) {
+		if err := CheckVectors(vectors, embed.Dimensions); err != nil {
+			return id, "", err
+		}
 	}
 	err = door.Tx(ctx, tenant, func(ctx context.Context, tx pgx.Tx) error {
 		if err := lockSource(ctx, tx, tenant, c.source); err != nil {
@@ -102,6 +106,8 @@ func storeDocument(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID,
 			if _, err := tx.Exec(ctx, latestSQL, append(c.args(tenant, j.options), c.etag)...); err != nil {
 				return err
 			}
+		case j.options.Chunking == nil && c.chunking != nil && *s.chunking != *c.chunking:
+			return errRechunked
 		default:
 			done = Replaced
 		}
@@ -121,6 +127,9 @@ func storeDocument(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID,
 	})
 	return id, done, err
 }
+
+// errRechunked says that a document got another chunking while an upload that keeps it was read.
+var errRechunked = errors.New("its chunking was changed meanwhile: ingest it again")
 
 // sourceKey is the constraint by which a source is one document's.
 const sourceKey = "kb_sources_tenant_id_source_key"
@@ -150,21 +159,23 @@ func (c *documentContent) write(ctx context.Context, tx pgx.Tx, tenant, id uuid.
 		b.Queue(
 			`UPDATE kb_sources SET title = $3, bytes = $4, content_sha256 = $5, recipe = $6, metadata = $7,
 			labels = coalesce($8::text[], labels), given = coalesce($9::jsonb, given), etag = $10, language = $11,
-			version = version + 1, ingested_at = now(), seq = $12, evident = $13
+			version = version + 1, ingested_at = now(), seq = $12, evident = $13,
+			chunking = coalesce($14::jsonb, chunking)
 			WHERE tenant_id = $1 AND document_id = $2`,
 			tenant, id, c.Title, c.bytes, c.sha[:], c.recipe, about, g.Labels, g.Metadata, c.etag, language, c.seq,
-			evident)
+			evident, c.chunking)
 	} else {
 		b.Queue(`INSERT INTO kb_documents (tenant_id, id, agent_id, filename, source_url, content_type)
 			VALUES ($1, $2, $3, $4, $5, $6)`,
 			tenant, id, c.agent, c.filename, c.source, c.kind)
 		b.Queue(`INSERT INTO kb_sources (tenant_id, document_id, source, title, bytes, content_sha256, recipe, metadata,
-			labels, given, etag, language, seq, evident)
+			labels, given, etag, language, seq, evident, chunking)
 			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, coalesce($9::text[],
 			(SELECT array_agg(DISTINCT l) FROM kb_collections c, unnest(c.labels) l
-			  WHERE c.tenant_id = $1 AND c.id = ANY ($15)), '{}'), coalesce($10::jsonb, '{}'), $11, $12, $13, $14)`,
+			  WHERE c.tenant_id = $1 AND c.id = ANY ($16)), '{}'), coalesce($10::jsonb, '{}'), $11, $12, $13, $14,
+			coalesce($15::jsonb, '{}'))`,
 			tenant, id, c.source, c.Title, c.bytes, c.sha[:], c.recipe, about, g.Labels, g.Metadata, c.etag,
-			language, c.seq, evident, g.Collections)
+			language, c.seq, evident, c.chunking, g.Collections)
 		b.Queue(`DELETE FROM kb_tombstones WHERE tenant_id = $1 AND source_sha256 = sha256(convert_to($2, 'UTF8'))`,
 			tenant, c.source)
 	}
@@ -173,6 +184,9 @@ func (c *documentContent) write(ctx context.Context, tx pgx.Tx, tenant, id uuid.
 	ids := chunkIDs(id, c.ParsedFile.Chunks)
 	for from := 0; from < len(c.ParsedFile.Chunks); {
 		n := min(rowsAtOnce, tenantdb.StatementRows(len(c.ParsedFile.Chunks)-from))
+		if c.pieceVectors != nil { // a chunk has a row for each
+			n = min(n, rowsAtOnce/8)
+		}
 		c.queue(&b, tenant, id, ids, language, from, n)
 		from += n
 		if b.Len() >= 8 || from == len(c.ParsedFile.Chunks) { // so that what waits to be sent stays small
@@ -210,6 +224,9 @@ func (c *documentContent) queue(b *pgx.Batch, tenant, document uuid.UUID, ids []
 	}
 	b.Queue(chunks.String(), chunkArgs...)
 	b.Queue(passages.String(), passageArgs...)
+	if c.pieceVectors != nil {
+		queuePieces(b, tenant, document, ids, language, c.pieceVectors[from:from+n])
+	}
 	if c.serving != "" {
 		queueVectors(b, tenant, c.serving, ids, c.servingVectors[from:from+n])
 	}

@@ -77,7 +77,7 @@ func (in *Ingester) unpackFile(k *claimSet, c *claim, put func(*ingestJob) bool)
 	h := &enqueuer{door: in.Door, tenant: k.tenant, agent: c.agent, options: c.upload.DocumentOptions,
 		seq: c.upload.Seq}
 	whole := false
-	u := in.unpacking(c.ctx, k.tenant, func(g file, failed error) bool {
+	u := in.unpacking(c.ctx, k.tenant, c.upload.Chunking, func(g file, failed error) bool {
 		if g.path == f.path && g.member == "" {
 			whole, more = true, itself(g, failed)
 			return more

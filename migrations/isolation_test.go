@@ -46,6 +46,8 @@ func seeded(t *testing.T) (*testkit.DB, *pgx.Conn, []string) {
 					tenant + `', '` + ids[0] + `', 'file:///x', 1, sha256('x'), 'r')`,
 				`INSERT INTO kb_chunks (tenant_id, id, document_id, content, embedding) VALUES ('` + tenant + `', '` +
 					ids[1] + `', '` + ids[0] + `', '` + secret + `', ` + vector + `)`,
+				`INSERT INTO kb_points (tenant_id, document_id, chunk_id, piece_of, language) VALUES ('` + tenant +
+					`', '` + ids[0] + `', gen_random_uuid(), '` + ids[1] + `', '` + secret + `')`,
 				`INSERT INTO kb_settings (tenant_id, language) VALUES ('` + tenant + `', 'german')`,
 				`INSERT INTO kb_passages (tenant_id, chunk_id, start_byte, end_byte) VALUES ('` + tenant + `', '` +
 					ids[1] + `', 0, 1)`,

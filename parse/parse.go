@@ -15,8 +15,9 @@ import (
 
 // Parser parses files. It is safe for concurrent use.
 type Parser interface {
-	// Parse parses a file's whole content. An error is caused by the file or the context.
-	Parse(ctx context.Context, kind string, raw []byte) (*ParsedFile, error)
+	// Parse parses a file's whole content, and splits it as the options say. An error is caused by the file or the
+	// context.
+	Parse(ctx context.Context, kind string, raw []byte, o chunk.Options) (*ParsedFile, error)
 	// Close releases the parser's resources.
 	Close() error
 }
@@ -52,7 +53,7 @@ func NewLocal(t *embed.Tokenizer, l Limits) *Local { return &Local{tokens: t, li
 func (l *Local) Close() error { return l.extract.Close() }
 
 // Parse implements Parser. If a format's reader does not stop at the time limit, its goroutine is abandoned.
-func (l *Local) Parse(ctx context.Context, kind string, raw []byte) (*ParsedFile, error) {
+func (l *Local) Parse(ctx context.Context, kind string, raw []byte, o chunk.Options) (*ParsedFile, error) {
 	ctx, cancel := l.limits.begin(ctx)
 	defer cancel()
 	type made struct {
@@ -68,7 +69,7 @@ func (l *Local) Parse(ctx context.Context, kind string, raw []byte) (*ParsedFile
 			}
 			done <- m
 		}()
-		m.r, m.err = l.parse(ctx, kind, raw)
+		m.r, m.err = l.parse(ctx, kind, raw, o)
 	}()
 	select {
 	case m := <-done:
@@ -86,14 +87,17 @@ func (l Limits) begin(ctx context.Context) (context.Context, context.CancelFunc)
 	return context.WithTimeoutCause(ctx, l.Time, fmt.Errorf("%w: longer than %v", ErrResources, l.Time))
 }
 
-func (l *Local) parse(ctx context.Context, kind string, raw []byte) (*ParsedFile, error) {
+func (l *Local) parse(ctx context.Context, kind string, raw []byte, o chunk.Options) (*ParsedFile, error) {
+	if err := o.Check(); err != nil {
+		return nil, fmt.Errorf("chunking: %w", err)
+	}
 	d, err := l.extract.Extract(ctx, kind, raw)
 	if err != nil {
 		return nil, err
 	}
 	r := &ParsedFile{Title: d.Title, Author: d.Author, Language: d.Language, Created: d.Created, Modified: d.Modified,
 		Text: d.Text}
-	chunk.Split(d, l.tokens, func(k chunk.Chunk) bool {
+	chunk.SplitWith(d, l.tokens, o, func(k chunk.Chunk) bool {
 		r.Chunks = append(r.Chunks, k)
 		return ctx.Err() == nil
 	})

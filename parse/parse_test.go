@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/konstruct/konstruct/chunk"
 	"github.com/konstruct/konstruct/embed"
 	"github.com/konstruct/konstruct/extract"
 	"github.com/konstruct/konstruct/internal/devpg"
@@ -48,7 +49,8 @@ func local() *parse.Local {
 // hostile does what a parser might that a file has taken over.
 type hostile struct{ parse.Parser }
 
-func (h hostile) Parse(ctx context.Context, kind string, raw []byte) (*parse.ParsedFile, error) {
+func (h hostile) Parse(ctx context.Context, kind string, raw []byte,
+	o chunk.Options) (*parse.ParsedFile, error) {
 	switch what, _, _ := strings.Cut(string(raw), " "); what {
 	case "crash":
 		os.Exit(7)
@@ -80,7 +82,7 @@ func (h hostile) Parse(ctx context.Context, kind string, raw []byte) (*parse.Par
 	case "environment":
 		return nil, errors.New(strings.Join(os.Environ(), "\n"))
 	}
-	return h.Parser.Parse(ctx, kind, raw)
+	return h.Parser.Parse(ctx, kind, raw, o)
 }
 
 func pool(t *testing.T, l parse.Limits) *parse.Pool {
@@ -102,6 +104,13 @@ func TestAPoolReadsWhatLocalReads(t *testing.T) {
 	}
 	p, l := pool(t, parse.DefaultLimits), local()
 	defer l.Close()
+	for _, o := range []chunk.Options{{}, {MaxTokens: 800, Overlap: 400}} {
+		poolReadsWhatLocalReads(t, p, l, files, o)
+	}
+}
+
+func poolReadsWhatLocalReads(t *testing.T, p, l parse.Parser, files []string, o chunk.Options) {
+	t.Helper()
 	for _, f := range files {
 		raw, err := os.ReadFile(f)
 		if err != nil {
@@ -111,11 +120,11 @@ func TestAPoolReadsWhatLocalReads(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := p.Parse(t.Context(), kind, raw)
+		got, err := p.Parse(t.Context(), kind, raw, o)
 		if err != nil {
 			t.Fatalf("%s: %v", f, err)
 		}
-		want, err := l.Parse(t.Context(), kind, raw)
+		want, err := l.Parse(t.Context(), kind, raw, o)
 		if err != nil {
 			t.Fatalf("%s: %v", f, err)
 		}
@@ -149,14 +158,14 @@ func TestAHostileFileRuinsItsProcessAlone(t *testing.T) {
 		if what == "talk" {
 			p = large
 		}
-		_, err := p.Parse(t.Context(), extract.TypeText, []byte(what+" now"))
+		_, err := p.Parse(t.Context(), extract.TypeText, []byte(what+" now"), chunk.Options{})
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", what, err, want)
 		}
 		if err != nil && strings.Contains(err.Error(), "secret") {
 			t.Errorf("%s: %v", what, err)
 		}
-		r, err := p.Parse(t.Context(), extract.TypeText, []byte("The next file."))
+		r, err := p.Parse(t.Context(), extract.TypeText, []byte("The next file."), chunk.Options{})
 		if err != nil || len(r.Chunks) != 1 || r.Chunks[0].Content != "The next file." {
 			t.Fatalf("after %s: %+v, %v", what, r, err)
 		}
@@ -167,7 +176,8 @@ func TestAProcessThatDoesNotStartIsNoFilesFault(t *testing.T) {
 	for _, command := range [][]string{{"/nonexistent"}, {"/bin/false"},
 		{"/bin/sh", "-c", "echo a reason >&2; exit 3"}} {
 		p := parse.NewPool(1, parse.DefaultLimits, command...)
-		if _, err := p.Parse(t.Context(), extract.TypeText, []byte("x")); !errors.Is(err, parse.ErrStart) ||
+		_, err := p.Parse(t.Context(), extract.TypeText, []byte("x"), chunk.Options{})
+		if !errors.Is(err, parse.ErrStart) ||
 			len(command) > 1 && !strings.Contains(err.Error(), "a reason") {
 			t.Errorf("%v: %v", command, err)
 		}
@@ -188,13 +198,13 @@ func TestAReasonKeepsItsIdentity(t *testing.T) {
 	}{{extract.TypeText, nil, extract.ErrEmpty}, {extract.TypeText, []byte(" \n "), extract.ErrNoText},
 		{"video/mp4", []byte("x"), extract.ErrKind},
 		{extract.TypeText, make([]byte, extract.MaxText+1), extract.ErrTooLarge}} {
-		if _, err := p.Parse(t.Context(), c.kind, c.raw); !errors.Is(err, c.want) {
+		if _, err := p.Parse(t.Context(), c.kind, c.raw, chunk.Options{}); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", c.kind, err, c.want)
 		}
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := p.Parse(ctx, extract.TypeText, []byte("x")); !errors.Is(err, context.Canceled) {
+	if _, err := p.Parse(ctx, extract.TypeText, []byte("x"), chunk.Options{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("%v", err)
 	}
 }

@@ -15,14 +15,15 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/konstruct/konstruct/chunk"
 	"github.com/konstruct/konstruct/disclosure"
 	"github.com/konstruct/konstruct/extract"
 )
 
 // Limits on one process.
 const (
-	// maxResponse is the largest result in bytes: the text, and the text again in chunks, which overlap and repeat
-	// headings.
+	// maxResponse is the largest result in bytes: the text, and the text again in chunks, which overlap, some by half,
+	// and repeat headings.
 	maxResponse = 8 * extract.MaxText
 	// maxFiles is how many files a process parses before it is replaced.
 	maxFiles = 1000
@@ -34,8 +35,9 @@ const (
 
 // request is a file sent to a process.
 type request struct {
-	Kind string
-	Raw  []byte
+	Kind     string
+	Raw      []byte
+	Chunking chunk.Options
 }
 
 // response is the result for a file.
@@ -89,7 +91,7 @@ func (p *Pool) Close() error {
 }
 
 // Parse implements Parser.
-func (p *Pool) Parse(ctx context.Context, kind string, raw []byte) (*ParsedFile, error) {
+func (p *Pool) Parse(ctx context.Context, kind string, raw []byte, o chunk.Options) (*ParsedFile, error) {
 	var w *process
 	select {
 	case w = <-p.idle:
@@ -107,7 +109,7 @@ func (p *Pool) Parse(ctx context.Context, kind string, raw []byte) (*ParsedFile,
 	defer cancel()
 	var a response
 	done := make(chan error, 1)
-	go func() { done <- w.send(request{kind, raw}, &a) }()
+	go func() { done <- w.send(request{kind, raw, o}, &a) }()
 	var err error
 	select {
 	case err = <-done:
@@ -285,7 +287,7 @@ func Serve(ctx context.Context, r Parser, in io.Reader, out io.Writer) error {
 		}
 		var a response
 		var err error
-		if a.Parsed, err = r.Parse(ctx, q.Kind, q.Raw); err != nil {
+		if a.Parsed, err = r.Parse(ctx, q.Kind, q.Raw, q.Chunking); err != nil {
 			a.Err = err.Error()
 			for i, reason := range reasons {
 				if errors.Is(err, reason) {

@@ -17,8 +17,9 @@ import (
 
 // Thresholds say when a tenant gets an index of its own.
 type Thresholds struct {
-	Grow   int // with so many passages one is made
-	Shrink int // with fewer it is dropped
+	// Grow is with how many passages one is made, each counted with its further pieces, and Shrink with how few it is
+	// dropped.
+	Grow, Shrink int
 	// Many is how many such indexes there may be before only a tenant of Crowded passages gets one: each costs the
 	// planner of every search a little.
 	Many, Crowded int
@@ -51,7 +52,7 @@ const (
 // indexState is what there is in the database of a tenant's own indexes.
 type indexState struct {
 	model    string // that serves
-	chunks   int    // at least: counted to Grow
+	chunks   int    // at least, with pieces: counted to Grow
 	there    bool
 	complete bool
 	stale    []string // of models that do not serve
@@ -115,10 +116,13 @@ func (in *Indexer) inspect(ctx context.Context, tenant uuid.UUID) (x indexState,
 			return err
 		}
 		return tx.QueryRow(ctx,
-			`SELECT (SELECT count(*) FROM (SELECT FROM kb_terms t WHERE t.tenant_id = $1 AND t.term = '' LIMIT $2) t),
+			`SELECT (SELECT count(*) FROM (SELECT FROM kb_terms t WHERE t.tenant_id = $1 AND t.term = '' LIMIT $2) t)
+			+ (SELECT count(*) FROM (SELECT FROM kb_points p WHERE p.tenant_id = $1 AND p.piece_of IS NOT NULL
+			   AND $3 = '' LIMIT $2) p),
 			(SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'i'
 			   AND starts_with(relname::text,
-			   'ix_kb_points_'))`, tenant, max(in.Thresholds.Grow, in.Thresholds.Crowded)).Scan(&x.chunks, &x.all)
+			   'ix_kb_points_'))`, tenant, max(in.Thresholds.Grow, in.Thresholds.Crowded), x.model).
+			Scan(&x.chunks, &x.all)
 	})
 	if err != nil {
 		return x, fmt.Errorf("search: look at the tenant's index: %w", err)
@@ -192,12 +196,13 @@ func (in *Indexer) build(ctx context.Context, conn *pgx.Conn, tenant uuid.UUID, 
 	on :=
 		fmt.Sprintf("kb_points USING hnsw (half halfvec_cosine_ops) WITH (m = 16, ef_construction = 64) WHERE "+
 			"tenant_id = '%s'", tenant)
-	var chunks, dimensions int
+	var chunks, pieces, dimensions int
 	if err := in.Door.Tx(ctx, tenant, func(ctx context.Context, tx pgx.Tx) error {
-		return tx.QueryRow(ctx, `SELECT (SELECT count(*) FROM kb_terms t WHERE t.tenant_id = $1
-			AND t.term = ''), coalesce((SELECT m.dimensions FROM kb_models m
+		return tx.QueryRow(ctx, `SELECT (SELECT count(*) FROM kb_terms t WHERE t.tenant_id = $1 AND t.term = ''),
+			(SELECT count(*) FROM kb_points p WHERE p.tenant_id = $1 AND p.piece_of IS NOT NULL AND $2 = ''),
+			coalesce((SELECT m.dimensions FROM kb_models m
 			WHERE m.tenant_id = $1 AND m.model = $2), 384)`,
-			tenant, x.model).Scan(&chunks, &dimensions)
+			tenant, x.model).Scan(&chunks, &pieces, &dimensions)
 	}); err != nil {
 		return err
 	}
@@ -210,7 +215,7 @@ func (in *Indexer) build(ctx context.Context, conn *pgx.Conn, tenant uuid.UUID, 
 			tenantdb.Literal(x.model))
 	}
 	start := time.Now()
-	memory := min(max(leastMemory, chunks*bytesPerVector*dimensions/384), mostMemory)
+	memory := min(max(leastMemory, (chunks+pieces)*bytesPerVector*dimensions/384), mostMemory)
 	for _, sql := range []string{
 		fmt.Sprintf("SET maintenance_work_mem = '%dkB'", memory>>10), "SET statement_timeout = 0",
 		"SET lock_timeout = 0",

@@ -42,9 +42,10 @@ type Plan struct {
 	Reason string `json:"why,omitempty"`
 	Index  string `json:"index,omitempty"`
 	// EfSearch is how many candidates the index keeps (hnsw.ef_search).
-	EfSearch int    `json:"ef_search,omitempty"`
-	Depth    int    `json:"depth"` // candidates of each list
-	Model    string `json:"model,omitempty"`
+	EfSearch int `json:"ef_search,omitempty"`
+	// Depth is how many candidates each list has; of vectors, where chunks have pieces, so many of these.
+	Depth int    `json:"depth"`
+	Model string `json:"model,omitempty"`
 	// Chunks is how many passages the tenant was last seen to have, and Matching how many of them some conditions were
 	// estimated to leave, where an index or comparing these was the choice; else -1.
 	Chunks   int `json:"chunks"`
@@ -53,16 +54,19 @@ type Plan struct {
 
 // tenantState is what is known of a tenant before a search.
 type tenantState struct {
-	id        uuid.UUID
-	model     string // that serves
-	index     string
-	indexed   bool // the index is there and complete
-	efSearch  int
-	chunks    int
-	documents int
-	hidden    int      // documents, from the labels that it is seen by
-	average   float64  // words in a passage
-	languages []string // that its words are read by
+	id       uuid.UUID
+	model    string // that serves
+	index    string
+	indexed  bool // the index is there and complete
+	efSearch int
+	chunks   int
+	// pieces are those that chunks have beside their own vectors, of the model that serves, and most the most that one
+	// chunk has.
+	pieces, most int
+	documents    int
+	hidden       int      // documents, from the labels that it is seen by
+	average      float64  // words in a passage
+	languages    []string // that its words are read by
 	// collections are the large ones that have indexes of their own.
 	collections []uuid.UUID
 	read        time.Time
@@ -122,12 +126,29 @@ func (s *tenantState) decide(q *Query, depth, matching, few int) Plan {
 	if q.Mode == Hybrid && p.Tier == Exact {
 		p.Depth = max(p.Depth, exactFusedDepth)
 	}
+	p.Depth = s.pointDepth(q.Mode, p.Depth)
 	return p
 }
 
 // indexedShare is the part of a tenant's passages that is the least for which the tenant's index is used: of a quarter
 // it found 0.99 of the nearest, of an eighth 0.9 and of a fortieth 0.7, however many candidates it kept.
 const indexedShare = 4
+
+// pointDepth is how many of the nearest vectors have depth chunks among them. By meaning it is enough whatever the
+// chunks are; fused with words, where each page takes the same, for as many as a search returns, and for depth of those
+// with as many pieces as is usual.
+func (s *tenantState) pointDepth(m Mode, depth int) int {
+	switch {
+	case s.pieces == 0 || m == Lexical:
+		return depth
+	case m == Hybrid:
+		return max(depth*(1+s.pieces/max(s.chunks, 1)), (MaxHits+1)*(1+s.most))
+	}
+	return depth * (1 + s.most)
+}
+
+// maxDepth is how many candidates a search looks at at most.
+func (s *tenantState) maxDepth() int { return maxDepth * (1 + s.most) }
 
 // conditionalTier is how many times as many candidates an index keeps where conditions take some: with 400,000
 // passages, half of which met one, recall was 0.95 with twice as many, 0.98 with four times and 0.99 with eight.
@@ -210,6 +231,9 @@ var stateSQL string
 //go:embed sql/tenant_tier.sql
 var tierSQL string
 
+//go:embed sql/tenant_pieces.sql
+var piecesSQL string
+
 // countSQL counts a tenant's passages, and takes the average of their lengths; of one that is much longer than others,
 // which another client may have stored, as much as is usual.
 const countSQL = `WITH lengths AS MATERIALIZED (
@@ -218,7 +242,8 @@ const countSQL = `WITH lengths AS MATERIALIZED (
 	  FROM lengths l, (SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY l.length) AS length FROM lengths l) m`
 
 // readState returns what is known of a tenant, or finds it out within the transaction.
-func (s *Searcher) readState(ctx context.Context, tx pgx.Tx, tenant uuid.UUID) (*tenantState, error) {
+func (s *Searcher) readState(ctx context.Context, tx pgx.Tx, tenant uuid.UUID,
+	within time.Duration) (*tenantState, error) {
 	labels, _ := tenantdb.Granted(ctx)
 	of := countKey{tenant, labels}
 	if st := s.cachedState(of); st != nil {
@@ -240,6 +265,9 @@ func (s *Searcher) readState(ctx context.Context, tx pgx.Tx, tenant uuid.UUID) (
 		Scan(&st.indexed, &st.efSearch, &documents, &hidden); err != nil {
 		return nil, fmt.Errorf("look at the tenant's index: %w", err)
 	}
+	if err := st.readPieces(ctx, tx, tenant, count, within); err != nil {
+		return nil, fmt.Errorf("count the pieces of the tenant's passages: %w", err)
+	}
 	if st.read = time.Now(); count {
 		st.documents, st.hidden, st.counted = documents, hidden, st.read
 		if err := tx.QueryRow(ctx, countSQL, tenant).Scan(&st.chunks, &st.average); err != nil {
@@ -257,6 +285,35 @@ func (s *Searcher) readState(ctx context.Context, tx pgx.Tx, tenant uuid.UUID) (
 	}
 	s.states[of] = &st
 	return &st, nil
+}
+
+// piecedSQL asks whether some passages of a tenant have pieces.
+const piecedSQL = `SELECT EXISTS (SELECT FROM kb_points p WHERE p.tenant_id = $1 AND p.piece_of IS NOT NULL)`
+
+// readPieces finds out whether some passages have pieces, which are the first model's, and counts them where it is time
+// to, or where there was none.
+func (s *tenantState) readPieces(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, count bool,
+	within time.Duration) error {
+	ask := func(sql string, to ...any) error {
+		return tenantdb.Send(ctx, tx, tenantdb.Statement{SQL: sql, Args: []any{tenant}, Within: within},
+			func(rows pgx.Rows) error {
+				_, err := pgx.ForEachRow(rows, to, func() error { return nil })
+				return err
+			})
+	}
+	pieced := false
+	if s.model == "" {
+		if err := ask(piecedSQL, &pieced); err != nil {
+			return err
+		}
+	}
+	switch {
+	case !pieced:
+		s.pieces, s.most = 0, 0
+	case count || s.pieces == 0:
+		return ask(piecesSQL, &s.pieces, &s.most)
+	}
+	return nil
 }
 
 // defaultEf is used until a tenant's was tuned.

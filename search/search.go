@@ -56,7 +56,7 @@ func (s *Searcher) SearchInTx(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, 
 		return f, queryError(err)
 	}
 	twins := 0
-	for f.Plan = st.decide(&q, depth, passages, s.counts); ; {
+	for f.Plan = st.decide(&q, depth, passages, s.few(st)); ; {
 		run := &statement{tenant: tenant, q: &q, plan: f.Plan, st: st, cursor: after, documents: documents,
 			words: f.Words, twins: twins, few: s.counts}
 		if f.Hits, err = run.run(withinSource(ctx, tx)); err != nil {
@@ -64,7 +64,7 @@ func (s *Searcher) SearchInTx(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, 
 		}
 		if more := run.missing(f.Hits); more > 0 && twins < maxDepth {
 			if twins += more; q.Mode != Hybrid {
-				f.Plan.Depth = min(maxDepth, f.Plan.Depth+more)
+				f.Plan.Depth = min(st.maxDepth(), f.Plan.Depth+st.pointDepth(q.Mode, more))
 			}
 			continue
 		}
@@ -79,14 +79,19 @@ func (s *Searcher) SearchInTx(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, 
 		switch {
 		case q.Mode == Hybrid && after != nil: // its order is that of its first page's candidates
 			return s.finish(ctx, tx, tenant, &q, f, run, after)
-		case short && q.PerDocument && f.Plan.Depth < min(maxDepth, st.chunks):
-			f.Plan.Depth = min(maxDepth, f.Plan.Depth*4)
+		case short && q.PerDocument && f.Plan.Depth < min(st.maxDepth(), st.chunks+st.pieces):
+			f.Plan.Depth = min(st.maxDepth(), f.Plan.Depth*4)
 		case short && f.Plan.Tier == Indexed && (q.Mode == Semantic || !required(&q)):
 			f.Plan.Tier, f.Plan.Index, f.Plan.EfSearch, f.Plan.Reason = Exact, "", 0, "the index found too few"
 		default:
 			return s.finish(ctx, tx, tenant, &q, f, run, after)
 		}
 	}
+}
+
+// few is how many passages are rather compared one by one: fewer where they have pieces, each of which is compared.
+func (s *Searcher) few(st *tenantState) int {
+	return s.counts * max(st.chunks, 1) / max(st.chunks+st.pieces, 1)
 }
 
 // required reports whether passages must meet more than their score.
@@ -123,7 +128,7 @@ func (s *Searcher) Search(ctx context.Context, door *tenantdb.Door, tenant uuid.
 		if err != nil {
 			return f, err
 		}
-		run := &statement{tenant: tenant, q: &q, plan: st.decide(&q, s.depth(&q, after), -1, s.counts), st: st,
+		run := &statement{tenant: tenant, q: &q, plan: st.decide(&q, s.depth(&q, after), -1, s.few(st)), st: st,
 			cursor: after}
 		f.Plan = run.plan
 		if f.Hits, err = run.run(func(s tenantdb.Statement, read func(pgx.Rows) error) error {
@@ -151,7 +156,7 @@ func (s *Searcher) begin(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, q *Qu
 	if err != nil {
 		return nil, nil, err
 	}
-	st, err := s.readState(ctx, tx, tenant)
+	st, err := s.readState(ctx, tx, tenant, q.Within)
 	if err != nil {
 		return nil, nil, fmt.Errorf("search: search: %w", err)
 	}
@@ -202,7 +207,7 @@ func (s *Searcher) matching(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, st
 		return 0, nil, err
 	}
 	each := max(1, st.chunks/st.documents)
-	most := max(s.counts/each, st.documents/indexedShare) + 1
+	most := max(s.few(st)/each, st.documents/indexedShare) + 1
 	sql := fmt.Sprintf(`SELECT d.id FROM kb_documents d
 		LEFT JOIN kb_sources s ON s.tenant_id = $1::uuid AND s.document_id = d.id
 		WHERE d.tenant_id = $1::uuid AND %s LIMIT %d`, strings.Join(met, " AND "), most)
@@ -213,7 +218,7 @@ func (s *Searcher) matching(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, st
 		})
 	passages = len(documents) * each
 	if len(documents) == most {
-		passages, documents = max(passages, s.counts+1), nil
+		passages, documents = max(passages, s.few(st)+1), nil
 	}
 	return passages, documents, err
 }

@@ -118,6 +118,7 @@ type templateData struct {
 	Found, Restricted, Late   bool // whether the documents are known; not all are searched; words are restricted late
 	Listed, Own               bool // the documents are listed; the index is the collection's own
 	Model                     bool // whether it is another model than the first
+	Pieces                    bool // whether some chunks have pieces of their own
 	Must, Required            bool // words, and phrases, that must be there, or not
 	Preferred                 bool // phrases of a natural question
 	Merged                    bool // whether a word has several terms
@@ -144,6 +145,7 @@ func (s *statement) templateData() *templateData {
 	d := &templateData{statement: s, text: s.q.read(), Semantic: s.q.Mode == Semantic, Lexical: s.q.Mode == Lexical,
 		Hybrid: s.q.Mode == Hybrid, Exact: s.plan.Tier == Exact, Indexed: s.plan.Tier == Indexed,
 		Found: s.documents != nil, Collected: len(s.q.Collections) > 0, Model: s.q.Model != "",
+		Pieces:      s.st != nil && s.st.pieces > 0,
 		PerDocument: s.q.PerDocument, Diverse: s.q.Diversity > 0,
 		Cursor: s.cursor != nil, Tenant: map[string]string{}, ModelLiteral: tenantdb.Literal(s.q.Model),
 		Dimensions: dimensionsOf(s.q), Fusion: hybridFusion, PhraseBoost: phraseBoost,
@@ -157,7 +159,7 @@ func (s *statement) templateData() *templateData {
 		d.Must = d.Must || w.must
 	}
 	d.wordArgs = wordArgs(d.counted)
-	for _, table := range []string{"c", "d", "e", "s", "p", "pc", "t", "m", "v", "cd", "lc"} {
+	for _, table := range []string{"c", "d", "e", "o", "s", "p", "pc", "t", "m", "v", "cd", "lc"} {
 		d.Tenant[table] = s.tenantIs(table)
 	}
 	return d

@@ -49,7 +49,7 @@ func TuneIndex(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID,
 	questions [][]float32) (t Tuning, err error) {
 	s := NewSearcher()
 	err = door.Tx(ctx, tenant, func(ctx context.Context, tx pgx.Tx) error {
-		st, err := s.readState(ctx, tx, tenant)
+		st, err := s.readState(ctx, tx, tenant, 0)
 		if err != nil {
 			return err
 		}
@@ -84,7 +84,7 @@ func (t *Tuning) measure(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, st *t
 	questions [][]float32) error {
 	ask := func(v []float32, p Plan) (map[uuid.UUID]bool, time.Duration, error) {
 		start := time.Now()
-		p.Mode, p.Depth = Semantic, tuneTop+moreDepth
+		p.Mode, p.Depth = Semantic, st.pointDepth(Semantic, tuneTop+moreDepth)
 		hits, err := (&statement{tenant: tenant, q: &Query{Mode: Semantic, Vector: v, Model: st.model, K: tuneTop},
 			plan: p, st: st}).run(withinSource(ctx, tx))
 		ids := map[uuid.UUID]bool{}

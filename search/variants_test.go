@@ -19,14 +19,17 @@ type variant struct {
 }
 
 // variants are the forms of a search's statement: of every mode, tier and model, with and without conditions, one of
-// each document, hits that differ, a page behind the first, phrases and beginnings.
+// each document, hits that differ, a page behind the first, phrases and beginnings, chunks that have pieces.
 func variants(tenant uuid.UUID, vector []float32) (all []variant) {
 	where := []Condition{{"metadata.team", Equal, "legal"}, {"version", AtLeast, "2"}}
 	for _, mode := range []Mode{Semantic, Lexical, Hybrid} {
 		for _, tier := range []Tier{Exact, Indexed} {
 			for _, model := range []string{"", "other"} {
 				for _, text := range []string{"pump", `"the pump" -oil sta* wat*`} {
-					for bits := range 16 {
+					for bits := range 32 {
+						if bits&16 != 0 && model != "" {
+							continue // pieces are the first model's
+						}
 						q := &Query{Mode: mode, Text: text, Vector: vector, Model: model, K: 5}
 						s := &statement{tenant: tenant, q: q, plan: Plan{Mode: mode, Tier: tier, Depth: 50},
 							st: &tenantState{chunks: 1000, average: 12.5, languages: []string{"english"},
@@ -43,7 +46,10 @@ func variants(tenant uuid.UUID, vector []float32) (all []variant) {
 						if bits&8 != 0 {
 							s.cursor = &cursor{score: 0.5, chunk: tenant}
 						}
-						name := fmt.Sprintf("%s %s model=%q text=%q bits=%04b", mode, tier, model, text, bits)
+						if bits&16 != 0 {
+							s.st.pieces, s.st.most = 5000, 21
+						}
+						name := fmt.Sprintf("%s %s model=%q text=%q bits=%05b", mode, tier, model, text, bits)
 						all = append(all, variant{name, s})
 						if bits&1 != 0 && tier == Exact {
 							found := *s
@@ -87,6 +93,11 @@ func TestEveryFormOfASearchIsPlanned(t *testing.T) {
 			t.Fatalf("%s: %v", v.name, err)
 		}
 		texts[sql] = true
+		// A tenant without pieces has the statement that it would have if there were none.
+		if pieces := strings.Contains(sql, "piece_of"); pieces && v.s.st.pieces == 0 ||
+			!pieces && v.s.st.pieces > 0 && (v.s.q.Mode != Lexical || v.s.q.Where != nil) {
+			t.Errorf("%s: with %d pieces: %s", v.name, v.s.st.pieces, sql)
+		}
 		if strings.Contains(sql, "<no value>") || strings.Contains(sql, "{{") {
 			t.Errorf("%s: what the template left: %s", v.name, sql)
 		}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/konstruct/konstruct/access"
 	"github.com/konstruct/konstruct/audit"
+	"github.com/konstruct/konstruct/chunk"
 	"github.com/konstruct/konstruct/compliance"
 	"github.com/konstruct/konstruct/eval"
 	"github.com/konstruct/konstruct/search"
@@ -74,6 +75,7 @@ func schemaName(t reflect.Type, hint string) string {
 // schemaNames are for types whose own names are unclear outside their packages.
 var schemaNames = map[reflect.Type]string{
 	reflect.TypeFor[audit.StoredEvent]():      "Event",
+	reflect.TypeFor[chunk.Options]():          "Chunking",
 	reflect.TypeFor[audit.EscalationRecord](): "Escalation",
 	reflect.TypeFor[audit.SearchOptions]():    "RecordedSearchOptions",
 	reflect.TypeFor[compliance.Request]():     "ComplianceRequest",

@@ -17,6 +17,7 @@ import (
 
 	"github.com/konstruct/konstruct"
 	"github.com/konstruct/konstruct/access"
+	"github.com/konstruct/konstruct/chunk"
 	"github.com/konstruct/konstruct/disclosure"
 	"github.com/konstruct/konstruct/kb"
 	"github.com/konstruct/konstruct/strictjson"
@@ -30,12 +31,26 @@ type DocumentForm struct {
 	Metadata jsonObject `json:"metadata,omitempty" doc:"Anything else"`
 	CollectionsForm
 	Agent string `json:"agent_id,omitempty" format:"uuid" doc:"The agent that ingests it"`
+
+	Chunking *chunk.Options `json:"chunking,omitempty" doc:"How it is split; missing: as before, or by its structure"`
 }
 
 // CollectionsForm are the collections that an uploaded document joins.
 type CollectionsForm struct {
 	Collections []string   `json:"collections,omitempty" maxItems:"100" doc:"That it joins: names or ids"`
 	Attributes  jsonObject `json:"attributes,omitempty" doc:"Its attributes in these"`
+}
+
+// checkChunking refuses what a document can't be split by.
+func checkChunking(o *chunk.Options, at string) error {
+	if o == nil {
+		return nil
+	}
+	if err := o.Check(); err != nil {
+		field, reason, _ := strings.Cut(err.Error(), ": ")
+		return fieldProblem(at+".chunking."+field, reason)
+	}
+	return nil
 }
 
 // DocumentQueued names the job that ingests a document.
@@ -75,8 +90,8 @@ func (s *Server) enqueue(ctx context.Context, w access.Principal, filename strin
 		return nil, err
 	}
 	u := konstruct.Upload{Source: a.Source, Filename: filename, Content: content, Seq: seq,
-		DocumentOptions: kb.DocumentOptions{Labels: a.Labels, Metadata: a.Metadata.parsed(), Collections: collections,
-			Attributes: a.Attributes.parsed()}}
+		DocumentOptions: kb.DocumentOptions{Labels: a.Labels, Metadata: a.Metadata.parsed(), Chunking: a.Chunking,
+			Collections: collections, Attributes: a.Attributes.parsed()}}
 	if err := u.Check(); err != nil {
 		field, reason, _ := strings.Cut(err.Error(), ": ")
 		return nil, fieldProblem(at+"."+field, reason)
@@ -132,6 +147,8 @@ func (s *Server) documents() {
 			Collections []string `form:"collections" required:"false" maxItems:"100" doc:"That it joins: names or ids"`
 			Attributes  string   `form:"attributes" required:"false" maxLength:"65536" doc:"In these: a JSON object"`
 
+			Chunking string `form:"chunking" required:"false" maxLength:"200" doc:"How it is split, as JSON"`
+
 			Agent string `form:"agent_id" required:"false" format:"uuid"`
 		}]
 	}) (*Created[DocumentQueued], error) {
@@ -155,9 +172,10 @@ func (s *Server) documents() {
 			CollectionsForm: CollectionsForm{Collections: form.Collections}}
 		for _, part := range []struct {
 			name, text string
-			to         *jsonObject
-		}{{"metadata", form.Metadata, &a.Metadata}, {"attributes", form.Attributes, &a.Attributes}} {
-			if err := readObject(part.text, "body."+part.name, part.to); err != nil {
+			to         any
+		}{{"metadata", form.Metadata, &a.Metadata}, {"attributes", form.Attributes, &a.Attributes},
+			{"chunking", form.Chunking, &a.Chunking}} {
+			if err := formJSON("body."+part.name, part.text, part.to); err != nil {
 				return nil, err
 			}
 		}
@@ -172,12 +190,13 @@ func (s *Server) documents() {
 				Metadata jsonObject `json:"metadata,omitempty"`
 				CollectionsForm
 				Agent string `json:"agent_id,omitempty" format:"uuid"`
+
+				Chunking *chunk.Options `json:"chunking,omitempty" doc:"How it is split"`
 			}
 		}) (*Created[DocumentQueued], error) {
 			b := in.Body
-			return s.enqueue(ctx, w, "", nil,
-				DocumentForm{Source: b.URL, Labels: b.Labels, Metadata: b.Metadata, CollectionsForm: b.CollectionsForm,
-					Agent: b.Agent}, 0, "body")
+			return s.enqueue(ctx, w, "", nil, DocumentForm{Source: b.URL, Labels: b.Labels, Metadata: b.Metadata,
+				CollectionsForm: b.CollectionsForm, Agent: b.Agent, Chunking: b.Chunking}, 0, "body")
 		})
 	register(s, op("listDocuments", "GET", "/v1/documents", "List documents", 200), access.KBRead,
 		func(ctx context.Context, w access.Principal, in *ListParams) (*Response[List[konstruct.Document]], error) {
@@ -244,23 +263,6 @@ func (s *Server) documents() {
 	s.jobs(op)
 }
 
-// readObject reads a JSON object that a form has as text.
-func readObject(text, at string, to *jsonObject) error {
-	if text == "" {
-		return nil
-	}
-	if err := strictjson.CheckDuplicates([]byte(text)); err != nil {
-		return fieldProblem(at, err.Error())
-	}
-	if where, what := strictjson.CheckText([]byte(text)); what != "" {
-		return fieldProblem(at+where, what)
-	}
-	if err := json.Unmarshal([]byte(text), to); err != nil {
-		return fieldProblem(at, err.Error())
-	}
-	return nil
-}
-
 // parseForm parses a form before huma does, which would report a too large one as 422.
 func (s *Server) parseForm(ctx huma.Context, next func(huma.Context)) {
 	r, _ := humago.Unwrap(ctx)
@@ -292,7 +294,29 @@ func (s *Server) parseForm(ctx huma.Context, next func(huma.Context)) {
 
 // formFields are the fields of an upload form, and whether each may be repeated.
 var formFields = map[string]bool{"file": false, "source": false, "labels": true, "metadata": false, "agent_id": false,
-	"collections": true, "attributes": false}
+	"collections": true, "attributes": false, "chunking": false}
+
+// formJSON reads a form's field that is a JSON object, where it is there.
+func formJSON(at, text string, to any) error {
+	if text == "" {
+		return nil
+	}
+	if err := strictjson.CheckDuplicates([]byte(text)); err != nil {
+		return fieldProblem(at, err.Error())
+	}
+	if in, what := strictjson.CheckText([]byte(text)); what != "" {
+		return fieldProblem(at+in, what)
+	}
+	d := json.NewDecoder(strings.NewReader(text))
+	d.DisallowUnknownFields() // of an object that may hold anything there are none
+	if err := d.Decode(to); err != nil {
+		return fieldProblem(at, err.Error())
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return fieldProblem(at, "something follows the JSON object")
+	}
+	return nil
+}
 
 // checkFields refuses what a decoder would silently ignore: unknown fields, repeated fields, and invalid UTF-8.
 func checkFields(f *multipart.Form) *Problem {
@@ -303,8 +327,8 @@ func checkFields(f *multipart.Form) *Problem {
 		case !known:
 			bad = append(bad,
 				FieldProblem{fmt.Sprintf("body.%.80s", name),
-					"there is no such field: there are file, source, labels, metadata, collections, attributes and " +
-						"agent_id"})
+					"there is no such field: there are file, source, labels, metadata, collections, attributes, chunking " +
+						"and agent_id"})
 		case n > 1 && !again:
 			bad = append(bad, FieldProblem{"body." + name, "it is repeated"})
 		}

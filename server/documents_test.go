@@ -318,3 +318,45 @@ func TestADocumentReplacedMeanwhileIsNotDeleted(t *testing.T) {
 	etag = w.want(200, "GET", at, key, "").Header.Get("ETag")
 	w.want(200, "DELETE", at, key, "", "If-Match", `"other", `+etag)
 }
+
+// TestADocumentIsSplitAsAsked over HTTP: by a form, in pieces and by a URL; what can't be is refused with its field.
+func TestADocumentIsSplitAsAsked(t *testing.T) {
+	w := serve(t)
+	w.work()
+	key := w.key(acme)
+	long := strings.Repeat("A pump may be returned within thirty days. ", 100)
+	at := w.taken(key, w.upload(key, "a.txt", long, "chunking", `{"max_tokens":400,"overlap_tokens":100}`))
+	doc := w.want(200, "GET", at, key, "")
+	if doc.field("chunking", "max_tokens") != 400.0 || doc.field("chunking", "overlap_tokens") != 100.0 {
+		t.Errorf("%s", doc.body)
+	}
+	passages, _ := doc.field("passages").([]any)
+	first, _ := passages[0].(map[string]any)
+	if content, _ := first["content"].(string); len(passages) < 3 || len(content) < 1500 ||
+		!strings.HasPrefix(long, content) {
+		t.Errorf("%d chunks, the first is %q", len(passages), content)
+	}
+	started := w.want(201, "POST", "/v1/uploads", key, `{"filename":"b.txt","size":1,"chunking":{"max_tokens":100}}`)
+	if started.text("id") == "" {
+		t.Errorf("%s", started.body)
+	}
+	for chunking, field := range map[string]string{
+		`{"max_tokens":99}`:                        "chunking.max_tokens",
+		`{"max_tokens":4097}`:                      "chunking.max_tokens",
+		`{"max_tokens":100,"overlap_tokens":51}`:   "chunking.overlap_tokens",
+		`{"overlap_tokens":1}`:                     "chunking.overlap_tokens",
+		`{"max_tokens":100,"max_chunk_tokens":51}`: "chunking",
+		`{"max_tokens":"many"}`:                    "chunking",
+	} {
+		for how, r := range map[string]reply{
+			"form": w.upload(key, "a.txt", long, "chunking", chunking),
+			"url": w.ask("POST", "/v1/documents/from-url", key,
+				`{"url":"https://example.com/","chunking":`+chunking+`}`),
+			"pieces": w.ask("POST", "/v1/uploads", key, `{"filename":"b.txt","size":1,"chunking":`+chunking+`}`),
+		} {
+			if r.StatusCode != 422 || !strings.Contains(r.body, `"body.`+field) {
+				t.Errorf("%s by %s: %d %s", chunking, how, r.StatusCode, r.body)
+			}
+		}
+	}
+}

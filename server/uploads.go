@@ -61,6 +61,9 @@ func (s *Server) uploads() {
 			if err := checkLabels(w, in.Body.Labels, "body"); err != nil {
 				return nil, err
 			}
+			if err := checkChunking(in.Body.Chunking, "body"); err != nil {
+				return nil, err
+			}
 			seq, err := kb.NextSeq(ctx, s.c.Konstruct.Door(), w.Tenant)
 			if err != nil {
 				return nil, err

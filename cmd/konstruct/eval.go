@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -30,8 +31,12 @@ type kbEvalCmd struct {
 
 	Mode   []string `help:"By what to search." enum:"semantic,lexical,hybrid" default:"semantic,lexical,hybrid"`
 	Whole  bool     `help:"Embed each document whole, as far as the model reads, instead of cut into passages."`
+	Join   int      `help:"Join so many documents into one, as long documents hold many subjects." default:"1"`
+	First  bool     `name:"first-piece" help:"Of a chunk that the model reads in pieces, embed the first alone."`
 	Runs   string   `help:"Write what was returned into this folder, in TREC's format." type:"path" placeholder:"DIR"`
 	Rerank bool     `help:"Also with the reranker (KONSTRUCT_RERANK_URL)."`
+
+	chunkFlags
 }
 
 // Help is shown by --help.
@@ -55,6 +60,10 @@ func (c kbEvalCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
+	if c.Join < 1 {
+		return coded{errors.New("--join: it is 1 or more"), exitUsage}
+	}
+	collection.Join(c.Join)
 	tenant, err := c.tenant()
 	if err != nil {
 		return err
@@ -119,7 +128,11 @@ func (c kbEvalCmd) tenant() (uuid.UUID, error) {
 		return id, err
 	}
 	abs, err := filepath.Abs(c.Dir)
-	return uuid.NewSHA1(uuid.NameSpaceURL, fmt.Appendf(nil, "konstruct eval %s %t", abs, c.Whole)), err
+	name := fmt.Sprintf("konstruct eval %s %t", abs, c.Whole)
+	if o := c.chunking(); c.Join > 1 || c.First || o != nil {
+		name += fmt.Sprintf(" %d %t %+v", c.Join, c.First, o)
+	}
+	return uuid.NewSHA1(uuid.NameSpaceURL, []byte(name)), err
 }
 
 // evalPrefix is how the sources of a collection's documents begin.
@@ -188,7 +201,13 @@ func (c kbEvalCmd) prepare(tokens *embed.Tokenizer, d eval.Doc) kb.PreparedDocum
 	default:
 		doc := extract.Document{Title: d.Title, Text: d.Text,
 			Blocks: []extract.Block{{Kind: extract.Paragraph, Text: d.Text, End: len(d.Text)}}}
-		chunk.Split(&doc, tokens, func(k chunk.Chunk) bool { m.Chunks = append(m.Chunks, k); return true })
+		chunk.SplitWith(&doc, tokens, *cmp.Or(c.chunking(), &chunk.Options{}), func(k chunk.Chunk) bool {
+			if c.First {
+				k.Pieces = nil
+			}
+			m.Chunks = append(m.Chunks, k)
+			return true
+		})
 	}
 	return m
 }

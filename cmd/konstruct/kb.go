@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/konstruct/konstruct"
+	"github.com/konstruct/konstruct/chunk"
 	"github.com/konstruct/konstruct/kb"
 	"github.com/konstruct/konstruct/plural"
 )
@@ -55,7 +56,7 @@ type kbIngestCmd struct {
 	Watch  bool          `help:"Go on, and ingest what changes, until interrupted." xor:"when"`
 	Every  time.Duration `help:"How often --watch looks." default:"5s"`
 	Links  bool          `name:"follow-links" help:"Follow links that lead out of a folder."`
-	Delete bool          `help:"With --watch: remove documents of files that are gone."`
+	Delete bool          `help:"With --watch: remove what has no file any more."`
 }
 
 // documentFlags are the options of documents.
@@ -66,11 +67,42 @@ type documentFlags struct {
 
 	Collection []string `help:"Collections that they join, by name or id. Can be repeated." placeholder:"NAME"`
 	attributeFlag
+	chunkFlags
+}
+
+// chunkFlags say how documents are split.
+type chunkFlags struct {
+	ChunkTokens  *int `help:"Windows of N tokens, 100 to 4096; 0: structure." placeholder:"N"`
+	ChunkOverlap int  `help:"How many of them the next window repeats." placeholder:"N"`
+}
+
+// chunking is nil where nothing was said: a document keeps what it has.
+func (f chunkFlags) chunking() *chunk.Options {
+	if f.ChunkTokens == nil && f.ChunkOverlap == 0 {
+		return nil
+	}
+	o := chunk.Options{Overlap: f.ChunkOverlap}
+	if f.ChunkTokens != nil {
+		o.MaxTokens = *f.ChunkTokens
+	}
+	return &o
+}
+
+// AfterApply refuses what can't be used.
+func (f chunkFlags) AfterApply() error {
+	if o := f.chunking(); o != nil {
+		if err := o.Check(); err != nil {
+			reason := strings.NewReplacer("max_tokens", "--chunk-tokens", "overlap_tokens",
+				"--chunk-overlap").Replace(err.Error())
+			return coded{errors.New(reason), exitUsage}
+		}
+	}
+	return nil
 }
 
 // options are the options; collections are looked up in the tenant.
 func (f documentFlags) options(ctx context.Context, t *konstruct.Tenant) (konstruct.DocumentOptions, error) {
-	g := konstruct.DocumentOptions{Labels: f.Label, Attributes: f.attributes()}
+	g := konstruct.DocumentOptions{Labels: f.Label, Attributes: f.attributes(), Chunking: f.chunking()}
 	var err error
 	if g.Collections, err = t.Collections().Find(ctx, f.Collection...); err != nil {
 		return g, fmt.Errorf("--collection %w", err)

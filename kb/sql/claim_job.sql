@@ -13,6 +13,6 @@ UPDATE kb_jobs j
        embedded = 0
   FROM (SELECT id FROM due UNION ALL SELECT id FROM left_alone) n
  WHERE j.tenant_id = $1 AND j.id = n.id
-RETURNING j.id, j.agent_id, j.attempt, j.source, j.filename, j.labels, j.given, j.etag, j.leaf, j.seq, j.sees,
-          j.collections, j.attributes,
+RETURNING j.id, j.agent_id, j.attempt, j.source, j.filename, j.labels, j.given, j.chunking, j.etag,
+          j.leaf, j.seq, j.sees, j.collections, j.attributes,
           (SELECT u.content FROM kb_uploads u WHERE u.tenant_id = $1 AND u.job_id = j.id)

@@ -9,6 +9,7 @@
                   where that leaves many, comparing the best with it costs less than listing all that meet it
     .Collected    whether the search names collections, whose entries are kb_collection_documents cd
     .Row          one row, looked up for each row before it
+    .Pieces       whether the tenant has chunks that the model read in pieces; without, nothing here is of them
 
   Each list of candidates is MATERIALIZED: it is computed once, and no condition is pushed into it. A subquery that ends
   in OFFSET 0 is looked up once for each row before it: whatever the planner believes of how many there are, that is
@@ -62,7 +63,8 @@ documents AS MATERIALIZED (
 chunks AS MATERIALIZED (
   SELECT p.chunk_id
     FROM documents o,
-         LATERAL (SELECT p.chunk_id FROM kb_points p WHERE {{.Tenant.p}} AND p.document_id = o.document_id OFFSET 0) p),
+         LATERAL (SELECT p.chunk_id FROM kb_points p WHERE {{.Tenant.p}} AND p.document_id = o.document_id
+                  {{- if .Pieces}} AND p.piece_of IS NULL{{end}} OFFSET 0) p),
 {{- end}}
 {{- end}}
 
@@ -109,16 +111,18 @@ coalesce((SELECT {{if .Collected}}true
 {{- end}}
 {{define "met"}} LIMIT 1), false){{end}}
 
-{{/* The chunks nearest to the vector. */}}
+{{/* The chunks nearest to the vector; where some were read in pieces, the nearest pieces, and then the chunks of these,
+     each once. Only these few are looked up: what is compared is read in an index alone, pieces or not. */}}
 {{define "near" -}}
-near AS MATERIALIZED (
-  SELECT p.chunk_id, {{if .Exact}}({{template "distance" .}}) + 0{{else}}{{template "distance" .}}{{end}} AS distance
+{{if .Pieces}}points{{else}}near{{end}} AS MATERIALIZED (
+  SELECT p.chunk_id, {{if .Pieces}}p.document_id, {{end}}
+         {{- if .Exact}}({{template "distance" .}}) + 0{{else}}{{template "distance" .}}{{end}} AS distance
 {{- if .Model}}
     FROM kb_vectors p JOIN kb_chunks pc ON {{.Tenant.pc}} AND pc.id = p.chunk_id
    WHERE {{.Tenant.p}} AND p.model = {{.ModelLiteral}}
 {{- else if and .Restricted (not .Indexed)}}
     FROM documents,
-         LATERAL (SELECT p.chunk_id, p.half
+         LATERAL (SELECT p.chunk_id, {{if .Pieces}}p.document_id, {{end}}p.half
                     FROM kb_points p
                    WHERE {{.Tenant.p}} AND p.half IS NOT NULL AND p.document_id = documents.document_id OFFSET 0) p
    WHERE p.half IS NOT NULL
@@ -136,6 +140,17 @@ near AS MATERIALIZED (
      AND pc.document_id IN (SELECT document_id FROM documents)
 {{- end}}
    ORDER BY distance{{if not .Indexed}}, chunk_id{{end}} LIMIT {{.Arg "depth"}}::integer)
+{{- if .Pieces}},
+near AS MATERIALIZED (
+  SELECT coalesce(o.piece_of, n.chunk_id) AS chunk_id, min(n.distance) AS distance
+    FROM points n, {{.Row "kb_points o" "o.document_id = n.document_id AND o.chunk_id = n.chunk_id"}}
+   GROUP BY 1)
+{{- end}}
+{{- end}}
+
+{{/* The distance of the nearest of a chunk's further pieces, by half precision; NULL where it has none. */}}
+{{define "pieces" -}}
+(SELECT min({{template "distance" .}}) FROM kb_points p WHERE {{.Tenant.p}} AND p.piece_of = c.id)
 {{- end}}
 
 {{/* The vector is read once, and not for each row. Exact adds 0 to the distance, which no index is made for. */}}
@@ -245,7 +260,8 @@ candidates AS MATERIALIZED (
   SELECT o.chunk_id, alone.similarity, o.words
     FROM others o
     LEFT JOIN LATERAL (
-         SELECT 1 - NULLIF({{template "alone" .}}, 'NaN') AS similarity
+         SELECT 1 - {{if .Pieces}}least({{end}}NULLIF({{template "alone" .}}, 'NaN')
+                {{- if .Pieces}}, {{template "pieces" .}}){{end}} AS similarity
            FROM {{if .Model}}kb_vectors v
           WHERE {{.Tenant.v}} AND v.model = {{.ModelLiteral}} AND v.chunk_id = o.chunk_id
                 {{- else}}kb_chunks c WHERE {{.Tenant.c}} AND c.id = o.chunk_id{{end}} OFFSET 0) alone ON true),
@@ -273,7 +289,9 @@ scored AS MATERIALIZED (
 {{- end}}
 
 {{define "full" -}}
-{{if .Model}}n.distance{{else}}(c.embedding <=> (SELECT {{.Arg "vector"}}::real[]::vector)){{end}}
+{{if .Model}}n.distance
+{{- else if .Pieces}}least(c.embedding <=> (SELECT {{.Arg "vector"}}::real[]::vector), {{template "pieces" .}})
+{{- else}}(c.embedding <=> (SELECT {{.Arg "vector"}}::real[]::vector)){{end}}
 {{- end}}
 
 {{/* The hits with what is known of each: the passages that are equal to it, and whether one of them comes before it.

@@ -11,6 +11,7 @@ from uuid import UUID
 from ._transport import Transport
 from ._values import Call, FileContent, Options, segment
 from .types import (
+    Chunking,
     Collection,
     CollectionChanged,
     CollectionDocumentList,
@@ -329,6 +330,7 @@ class Operations:
         file: FileContent,
         agent_id: str | UUID | None = None,
         attributes: str | None = None,
+        chunking: str | None = None,
         collections: Sequence[str] | None = None,
         labels: Sequence[str] | None = None,
         metadata: Mapping[str, Any] | None = None,
@@ -344,6 +346,7 @@ class Operations:
         Args:
             file: Its type is detected from its content
             attributes: In these: a JSON object
+            chunking: How it is split, as JSON
             collections: That it joins: names or ids
             labels: Access control labels
             metadata: A JSON object
@@ -355,6 +358,7 @@ class Operations:
             form={
                 "agent_id": agent_id,
                 "attributes": attributes,
+                "chunking": chunking,
                 "collections": collections,
                 "labels": labels,
                 "metadata": metadata,
@@ -370,6 +374,7 @@ class Operations:
         url: str,
         agent_id: str | UUID | None = None,
         attributes: Mapping[str, Any] | None = None,
+        chunking: Chunking | None = None,
         collections: Sequence[str] | None = None,
         labels: Sequence[str] | None = None,
         metadata: Mapping[str, Any] | None = None,
@@ -382,6 +387,7 @@ class Operations:
 
         Args:
             attributes: Its attributes in these
+            chunking: How it is split
             collections: That it joins: names or ids
             labels: Access control labels: who has one of them sees the document; without labels, everybody in
                 the tenant. You can't set a label that you do not have.
@@ -393,6 +399,7 @@ class Operations:
                 "url": url,
                 "agent_id": agent_id,
                 "attributes": attributes,
+                "chunking": chunking,
                 "collections": collections,
                 "labels": labels,
                 "metadata": metadata,
@@ -858,6 +865,7 @@ class Operations:
         size: int,
         agent_id: str | UUID | None = None,
         attributes: Mapping[str, Any] | None = None,
+        chunking: Chunking | None = None,
         collections: Sequence[str] | None = None,
         labels: Sequence[str] | None = None,
         metadata: Mapping[str, Any] | None = None,
@@ -873,6 +881,7 @@ class Operations:
             size: Size of the file, in bytes
             agent_id: The agent that ingests it
             attributes: Its attributes in these
+            chunking: How it is split; missing: as before, or by its structure
             collections: That it joins: names or ids
             labels: Access control labels: who has one of them sees the document; without labels, everybody in
                 the tenant. You can't set a label that you do not have.
@@ -888,6 +897,7 @@ class Operations:
                 "size": size,
                 "agent_id": agent_id,
                 "attributes": attributes,
+                "chunking": chunking,
                 "collections": collections,
                 "labels": labels,
                 "metadata": metadata,

@@ -18,6 +18,7 @@ __all__ = [
     "CancelEscalationRequest",
     "CancelJobsRequest",
     "CheckReceiptRequest",
+    "Chunking",
     "Collection",
     "CollectionChanged",
     "CollectionDocument",
@@ -144,6 +145,23 @@ class CancelJobsRequest:
 @dataclass(frozen=True, kw_only=True)
 class CheckReceiptRequest:
     receipt: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chunking:
+    #: Split into windows of at most so many tokens of the first model's tokenizer, 100 to 4096. Missing: by its
+    #: structure.
+    max_tokens: int | None = None
+    #: How many tokens a window repeats of the one before at most, up to half of max_tokens.
+    overlap_tokens: int | None = None
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Chunking:
+        """Decodes what the service sent."""
+        return cls(
+            max_tokens=raw.get("max_tokens"),
+            overlap_tokens=raw.get("overlap_tokens"),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -424,6 +442,8 @@ class CreateDocumentFromURLRequest:
     agent_id: str | UUID | None = None
     #: Its attributes in these
     attributes: Mapping[str, Any] | None = None
+    #: How it is split
+    chunking: Chunking | None = None
     #: That it joins: names or ids
     collections: Sequence[str] | None = None
     #: Access control labels: who has one of them sees the document; without labels, everybody in the tenant. You
@@ -636,6 +656,8 @@ class CreateUploadRequest:
     agent_id: str | UUID | None = None
     #: Its attributes in these
     attributes: Mapping[str, Any] | None = None
+    #: How it is split; missing: as before, or by its structure
+    chunking: Chunking | None = None
     #: That it joins: names or ids
     collections: Sequence[str] | None = None
     #: Access control labels: who has one of them sees the document; without labels, everybody in the tenant. You
@@ -690,6 +712,7 @@ class Document:
     source: str
     version: int
     about: FileInfo | None = None
+    chunking: Chunking | None = None
     labels: list[str] | None = None
     metadata: dict[str, Any] | None = None
     sha256: str | None = None
@@ -710,6 +733,7 @@ class Document:
             source=raw["source"],
             version=raw["version"],
             about=None if (v := raw.get("about")) is None else FileInfo.from_json(v),
+            chunking=None if (v := raw.get("chunking")) is None else Chunking.from_json(v),
             labels=raw.get("labels"),
             metadata=raw.get("metadata"),
             sha256=raw.get("sha256"),
@@ -758,6 +782,7 @@ class DocumentWithPassages:
     source: str
     version: int
     about: FileInfo | None = None
+    chunking: Chunking | None = None
     labels: list[str] | None = None
     metadata: dict[str, Any] | None = None
     sha256: str | None = None
@@ -779,6 +804,7 @@ class DocumentWithPassages:
             source=raw["source"],
             version=raw["version"],
             about=None if (v := raw.get("about")) is None else FileInfo.from_json(v),
+            chunking=None if (v := raw.get("chunking")) is None else Chunking.from_json(v),
             labels=raw.get("labels"),
             metadata=raw.get("metadata"),
             sha256=raw.get("sha256"),

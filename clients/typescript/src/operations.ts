@@ -203,6 +203,8 @@ export class Operations {
       agent_id?: string;
       /** In these: a JSON object */
       attributes?: string;
+      /** How it is split, as JSON */
+      chunking?: string;
       /** That it joins: names or ids */
       collections?: Array<string>;
       /** Access control labels */

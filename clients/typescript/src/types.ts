@@ -14,6 +14,16 @@ export interface CheckReceiptRequest {
   receipt: string;
 }
 
+export interface Chunking {
+  /**
+   * Split into windows of at most so many tokens of the first model's tokenizer, 100 to 4096. Missing: by its
+   * structure.
+   */
+  max_tokens?: number;
+  /** How many tokens a window repeats of the one before at most, up to half of max_tokens. */
+  overlap_tokens?: number;
+}
+
 export interface Collection {
   bytes: number;
   cancelled: number;
@@ -140,6 +150,8 @@ export interface CreateDocumentFromURLRequest {
   agent_id?: string;
   /** Its attributes in these */
   attributes?: Record<string, unknown>;
+  /** How it is split */
+  chunking?: Chunking;
   /** That it joins: names or ids */
   collections?: Array<string>;
   /**
@@ -349,6 +361,8 @@ export interface CreateUploadRequest {
   agent_id?: string;
   /** Its attributes in these */
   attributes?: Record<string, unknown>;
+  /** How it is split; missing: as before, or by its structure */
+  chunking?: Chunking;
   /** That it joins: names or ids */
   collections?: Array<string>;
   /**
@@ -396,6 +410,7 @@ export interface Document {
   source: string;
   version: number;
   about?: FileInfo;
+  chunking?: Chunking;
   labels?: Array<string>;
   metadata?: Record<string, unknown>;
   sha256?: string;
@@ -425,6 +440,7 @@ export interface DocumentWithPassages {
   source: string;
   version: number;
   about?: FileInfo;
+  chunking?: Chunking;
   labels?: Array<string>;
   metadata?: Record<string, unknown>;
   sha256?: string;
