@@ -374,7 +374,8 @@ func TouchCollections(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, ids []uu
 	_, err := tx.Exec(ctx, `WITH due AS (SELECT id FROM kb_collections
 	     WHERE tenant_id = $1 AND id = ANY ($2) AND expires_days IS NOT NULL AND NOT expired
 	       AND last_active_at < now() - interval '1 minute' FOR NO KEY UPDATE SKIP LOCKED)
-	  UPDATE kb_collections c SET last_active_at = now() FROM due WHERE c.tenant_id = $1 AND c.id = due.id`, tenant, ids)
+	  UPDATE kb_collections c SET last_active_at = now() FROM due WHERE c.tenant_id = $1 AND c.id = due.id`,
+		tenant, ids)
 	if err != nil {
 		return fmt.Errorf("kb: note that collections are in use: %w", err)
 	}

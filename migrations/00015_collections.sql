@@ -90,8 +90,8 @@ ALTER TABLE public.kb_collection_points SET (
   autovacuum_vacuum_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.05);
 
 -- Keep the points of large collections: triggers of kb_points, and of entries that come and go. They see every label:
--- what somebody writes is found by others too. The lock, which kb_wake_index takes too, has whoever makes a collection a
--- large one wait until what was written before is committed, and what is written after see that it is one.
+-- what somebody writes is found by others too. The lock, which kb_wake_index takes too, has whoever makes a collection
+-- a large one wait until what was written before is committed; what is written after sees that it is one.
 CREATE FUNCTION public.kb_collection_points_came() RETURNS trigger
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_catalog, pg_temp AS $came$
 BEGIN

@@ -45,8 +45,8 @@ const collectionsSQL = `SELECT c.id, c.indexed,
 	     SELECT FROM kb_collection_documents e, LATERAL (
 	       SELECT FROM kb_points p WHERE p.tenant_id = $1 AND p.document_id = e.document_id LIMIT $2) p
 	      WHERE e.tenant_id = $1 AND e.collection_id = c.id AND e.document_id IS NOT NULL LIMIT $2) n),
-	  EXISTS (SELECT FROM pg_index i WHERE i.indisvalid AND i.indisready AND i.indexrelid = to_regclass('public.ix_kb_coll_'
-	    || left(replace(c.tenant_id::text, '-', ''), 16) || '_' || replace(c.id::text, '-', '')))
+	  EXISTS (SELECT FROM pg_index i WHERE i.indisvalid AND i.indisready AND i.indexrelid = to_regclass(
+	    'public.ix_kb_coll_' || left(replace(c.tenant_id::text, '-', ''), 16) || '_' || replace(c.id::text, '-', '')))
 	FROM kb_collections c WHERE c.tenant_id = $1`
 
 // orphansSQL lists indexes of this tenant's collections that are no more.
@@ -159,7 +159,8 @@ func (in *Indexer) dropCollection(ctx context.Context, conn *pgx.Conn, tenant, i
 	}
 	if err := in.Door.Query(ctx, tenant, `WITH small AS (
 	    UPDATE kb_collections SET indexed = false WHERE tenant_id = $1 AND id = $2)
-	  DELETE FROM kb_collection_points WHERE tenant_id = $1 AND collection_id = $2`, []any{tenant, id}, nil); err != nil {
+	  DELETE FROM kb_collection_points WHERE tenant_id = $1 AND collection_id = $2`,
+		[]any{tenant, id}, nil); err != nil {
 		return err
 	}
 	in.Logger.Info("dropped a collection's own index", "tenant", tenant, "collection", id)

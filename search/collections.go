@@ -81,7 +81,8 @@ func (s *Searcher) largeCollection(of sizeKey) int {
 // Few is how many passages are compared one by one: with more, a restricted search goes by the index.
 func (d *templateData) Few() string { return strconv.Itoa(d.few) }
 
-// CollectionLiteral is the collection whose own index is searched, as a literal, for the planner to see that it will do.
+// CollectionLiteral is the collection whose own index is searched, as a literal, for the planner to see that it will
+// do.
 func (d *templateData) CollectionLiteral() string {
 	return "'" + d.q.Collections[0].String() + "'::uuid"
 }

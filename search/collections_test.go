@@ -234,7 +234,8 @@ func TestAttributesAreOfACollection(t *testing.T) {
 	door := testkit.DoorOf(t, d)
 	fill(t, door, tenantA, 0, 100)
 	turn(t, indexer(t, d, door), tenantA)
-	few, most := collect(t, door, "few", "(s.given->>'n')::int < 5"), collect(t, door, "most", "(s.given->>'n')::int > 5")
+	few, most := collect(t, door, "few", "(s.given->>'n')::int < 5"), collect(t, door, "most",
+		"(s.given->>'n')::int > 5")
 	if err := door.Query(t.Context(), tenantA, `UPDATE kb_collection_documents SET attributes = '{"n": -1, "a.b": "x"}'
 	    WHERE tenant_id = $1 AND collection_id = $2`, []any{tenantA, few}, nil); err != nil {
 		t.Fatal(err)
@@ -256,7 +257,8 @@ func TestAttributesAreOfACollection(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, mode := range []search.Mode{search.Semantic, search.Lexical, search.Hybrid} {
-			f, err := try(t.Context(), door, search.NewSearcher().Few(200), tenantA, search.Query{Mode: mode, Text: "pumps",
+			f, err := try(t.Context(), door, search.NewSearcher().Few(200), tenantA, search.Query{Mode: mode,
+				Text:   "pumps",
 				Vector: near(1, 3, 0.3), K: 100, Collections: c.collections, Where: []search.Condition{where},
 				Duplicates: true})
 			if err != nil || len(f.Hits) != min(100, c.found) {

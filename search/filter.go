@@ -110,7 +110,8 @@ type compiler struct {
 }
 
 // conditions turns the query's conditions into SQL over kb_documents d, kb_sources s, which may be missing, and entries
-// of the collections that are searched, kb_collection_documents cd: all must be true. arg adds an argument and returns its name.
+// of the collections that are searched, kb_collection_documents cd: all must be true. arg adds an argument and returns
+// its name.
 func (q *Query) conditions(arg func(any) string) (sql []string, err error) {
 	if len(q.Where) > maxConditions {
 		return nil, &QueryError{"where", fmt.Sprintf("%d conditions, the limit is %d", len(q.Where), maxConditions)}
@@ -213,8 +214,9 @@ func (c *compiler) leaf(leaf *comparison, at string, bad func(error) error) (str
 		return "", &QueryError{at, fmt.Sprintf("there are more than %d conditions in all", maxConditions)}
 	}
 	if strings.HasPrefix(leaf.field, attributes+".") && !c.collected {
-		return "", bad(keyError{errors.New("attributes are a document's in a collection: name the collections that are " +
-			"searched")})
+		return "",
+			bad(keyError{errors.New("attributes are a document's in a collection: name the collections that are " +
+				"searched")})
 	}
 	c.bytes += len(leaf.field)
 	for i := range leaf.values {

@@ -23,8 +23,8 @@ type Thresholds struct {
 	// Many is how many such indexes there may be before only a tenant of Crowded passages gets one: each costs the
 	// planner of every search a little.
 	Many, Crowded int
-	// Collection is how many passages a collection of such a tenant has that gets an index of its own; with half as many
-	// it is dropped.
+	// Collection is how many passages a collection of such a tenant has that gets an index of its own; with half as
+	// many it is dropped.
 	Collection int
 }
 

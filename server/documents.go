@@ -327,8 +327,8 @@ func checkFields(f *multipart.Form) *Problem {
 		case !known:
 			bad = append(bad,
 				FieldProblem{fmt.Sprintf("body.%.80s", name),
-					"there is no such field: there are file, source, labels, metadata, collections, attributes, chunking " +
-						"and agent_id"})
+					"there is no such field: there are file, source, labels, metadata, collections, attributes, " +
+						"chunking and agent_id"})
 		case n > 1 && !again:
 			bad = append(bad, FieldProblem{"body." + name, "it is repeated"})
 		}

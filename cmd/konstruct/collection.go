@@ -46,14 +46,16 @@ func (f collectionFlag) find(ctx context.Context, a *app) (t *konstruct.Tenant, 
 
 // collectionFields are what is set on a collection.
 type collectionFields struct {
-	Description *string           `help:"What it holds." placeholder:"TEXT"`
-	Label       []string          `help:"Who sees it: those granted one of these labels. Can be repeated." placeholder:"NAME"`
-	Metadata    map[string]string `help:"Anything else to say of it." placeholder:"KEY=VALUE" mapsep:","`
-	Expires     *int              `name:"expires-after" help:"Expire after so many days without use; 0 is never." placeholder:"DAYS"`
+	Description *string  `help:"What it holds." placeholder:"TEXT"`
+	Label       []string `help:"Who sees it: those granted one of these labels. Can be repeated." placeholder:"NAME"`
+
+	Metadata map[string]string `help:"Anything else to say of it." placeholder:"KEY=VALUE" mapsep:","`
+
+	ExpiresAfter *int `help:"Expire after so many days without use; 0 is never." placeholder:"DAYS"`
 }
 
 func (f collectionFields) options(name *string) konstruct.CollectionOptions {
-	o := konstruct.CollectionOptions{Name: name, Description: f.Description, Labels: f.Label, ExpiresDays: f.Expires}
+	o := konstruct.CollectionOptions{Name: name, Description: f.Description, Labels: f.Label, ExpiresDays: f.ExpiresAfter}
 	if len(f.Label) == 1 && f.Label[0] == "" {
 		o.Labels = []string{}
 	}
@@ -249,7 +251,7 @@ func (c collectionDocumentsCmd) Run(ctx context.Context, a *app) error {
 
 // attributeFlag sets attributes of documents in a collection.
 type attributeFlag struct {
-	Attribute map[string]string `help:"Of the documents in the collection; numbers, true and false are such." placeholder:"KEY=VALUE" mapsep:"none"`
+	Attribute map[string]string `help:"Of documents in the collection: text, number, true." placeholder:"KEY=VALUE" mapsep:"none"`
 }
 
 // attributes reads numbers and truth values as such; "5" in quotes is text.

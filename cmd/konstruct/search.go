@@ -43,9 +43,9 @@ type searchFlags struct {
 
 // conditionHelp says what --where takes.
 const conditionHelp = "A CONDITION compares document, source, filename, title, type, label, version, ingested, " +
-	"metadata.KEY, or attributes.KEY of collections, by = != < <= > >= ^= (prefix), in or not in, or asks whether it exists or is missing. A value in " +
-	"double quotes is text, so that metadata.size=\"5\" does not meet the number 5. --filter takes the same as JSON, " +
-	"whose conditions and, or join."
+	"metadata.KEY, or attributes.KEY of collections, by = != < <= > >= ^= (prefix), in or not in, or asks whether it " +
+	"exists or is missing. A value in double quotes is text, so that metadata.size=\"5\" does not meet the number 5. " +
+	"--filter takes the same as JSON, whose conditions and, or join."
 
 func (f searchFlags) request(text, after string) (q konstruct.SearchRequest, err error) {
 	q = konstruct.SearchRequest{Text: text, TopK: f.TopK, UserID: f.User, Mode: search.Mode(f.Mode), Labels: f.Label,

@@ -196,7 +196,8 @@ matches AS MATERIALIZED (
 weights AS MATERIALIZED (
   SELECT w.word, {{.BM25.K1}} * w.weight
          * ln(1 + (greatest(w.n,
-                            {{if and .Restricted (not .Late)}}(SELECT count(*) FROM chunks){{else}}{{.Arg "chunks"}}::integer{{end}})
+                            {{if and .Restricted (not .Late)}}(SELECT count(*) FROM chunks)
+                            {{- else}}{{.Arg "chunks"}}::integer{{end}})
                    - w.n + 0.5) / (w.n + 0.5))::float8 AS weight
     FROM (SELECT w.word, w.weight, coalesce(c.n, 0) AS n
             FROM unnest({{.Arg "weights"}}::float8[]) WITH ORDINALITY w (weight, word)
