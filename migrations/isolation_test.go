@@ -84,7 +84,8 @@ func seeded(t *testing.T) (*testkit.DB, *pgx.Conn, []string) {
 				`INSERT INTO kb_collections (tenant_id, id, name, expires_days) VALUES ('` + tenant + `', '` + ids[0] +
 					`', '` + secret + `', 1)`,
 				`INSERT INTO kb_collection_documents (tenant_id, collection_id, id, document_id, attributes)
-					VALUES ('` + tenant + `', '` + ids[0] + `', '` + ids[0] + `', '` + ids[0] + `', '{"k": "` + secret + `"}')`,
+					VALUES ('` + tenant + `', '` + ids[0] + `', '` + ids[0] + `', '` + ids[0] +
+					`', '{"k": "` + secret + `"}')`,
 			} {
 				if _, err := tx.Exec(t.Context(), sql); err != nil {
 					t.Fatalf("%s: %v", sql, err)

@@ -55,7 +55,8 @@ type collectionFields struct {
 }
 
 func (f collectionFields) options(name *string) konstruct.CollectionOptions {
-	o := konstruct.CollectionOptions{Name: name, Description: f.Description, Labels: f.Label, ExpiresDays: f.ExpiresAfter}
+	o := konstruct.CollectionOptions{Name: name, Description: f.Description, Labels: f.Label,
+		ExpiresDays: f.ExpiresAfter}
 	if len(f.Label) == 1 && f.Label[0] == "" {
 		o.Labels = []string{}
 	}
@@ -251,7 +252,7 @@ func (c collectionDocumentsCmd) Run(ctx context.Context, a *app) error {
 
 // attributeFlag sets attributes of documents in a collection.
 type attributeFlag struct {
-	Attribute map[string]string `help:"Of documents in the collection: text, number, true." placeholder:"KEY=VALUE" mapsep:"none"`
+	Attribute map[string]string `help:"Of documents there: text, a number, true." placeholder:"KEY=VALUE" mapsep:"none"`
 }
 
 // attributes reads numbers and truth values as such; "5" in quotes is text.
