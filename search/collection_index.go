@@ -135,13 +135,13 @@ func (in *Indexer) buildCollection(ctx context.Context, conn *pgx.Conn, tenant, 
 		return err
 	}
 	name := collectionIndex(tenant, id)
-	memory := min(max(leastMemory, points*bytesPerVector), mostMemory)
+	memory := min(max(leastMemory, points*bytesPerVector*3/2), mostMemory) // it has twice the links
 	for _, sql := range []string{
 		fmt.Sprintf("SET maintenance_work_mem = '%dkB'", memory>>10), "SET statement_timeout = 0",
 		"SET lock_timeout = 0",
 		"DROP INDEX CONCURRENTLY IF EXISTS public." + name, // which somebody was killed at
 		fmt.Sprintf("CREATE INDEX CONCURRENTLY %s ON public.kb_collection_points USING hnsw (half halfvec_cosine_ops) "+
-			"WITH (m = 16, ef_construction = 64) WHERE tenant_id = '%s' AND collection_id = '%s'", name, tenant, id),
+			"WITH (m = 32, ef_construction = 128) WHERE tenant_id = '%s' AND collection_id = '%s'", name, tenant, id),
 	} {
 		if _, err := conn.Exec(ctx, sql); err != nil {
 			return fmt.Errorf("%.60s: %w", sql, err)
