@@ -15,6 +15,7 @@ func (s *Server) routes() {
 	s.uploads()
 	s.search()
 	s.access()
+	s.webhooks()
 }
 
 // describe completes the API description.
@@ -34,6 +35,7 @@ func (s *Server) describe() error {
 		{Name: "Documents", Description: "The knowledge base: documents, uploads and ingest jobs."},
 		{Name: "Search", Description: "Search in the knowledge base, and its evaluation."},
 		{Name: "Access", Description: "Principals, keys, users, roles and limits."},
+		{Name: "Webhooks", Description: "Endpoints that are told what happens, and deliveries."},
 		{Name: "Operations", Description: "Tenants, usage and models."},
 	}
 	return addDescriptions(s.api.OpenAPI())
