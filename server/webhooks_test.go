@@ -250,7 +250,8 @@ func TestWebhooksOverHTTP(t *testing.T) {
 	}
 	w.want(200, "PATCH", at, key, `{"enabled": true}`)
 	w.want(202, "POST", message+"/resend", key, "")
-	if r := w.want(201, "POST", at+"/rotate", key, `{"overlap_seconds": 3600}`); r.text("secret") == made.text("secret") {
+	rotated := w.want(201, "POST", at+"/rotate", key, `{"overlap_seconds": 3600}`)
+	if rotated.text("secret") == made.text("secret") {
 		t.Error("the secret stayed")
 	}
 	w.want(204, "DELETE", at, key, "")
