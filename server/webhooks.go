@@ -88,7 +88,7 @@ func (s *Server) webhooks() {
 			}
 			return nil, s.tenant(w).Webhooks().Delete(ctx, w, id)
 		})
-	test := op("testWebhook", "POST", "/v1/webhooks/{id}/test", "Send a message of type webhook.test to a webhook", 202)
+	test := op("createWebhookTest", "POST", "/v1/webhooks/{id}/test", "Send a message of type webhook.test to a webhook", 202)
 	register(s, test, access.WebhooksWrite,
 		func(ctx context.Context, w access.Principal, in *PathID) (*Created[webhook.Delivery], error) {
 			id, err := in.uuid()
@@ -179,7 +179,7 @@ func (s *Server) webhookDeliveries(op func(id, method, path, summary string, sta
 			d, tries, err := s.tenant(w).Webhooks().Delivery(ctx, id, message)
 			return &Response[WebhookDelivery]{WebhookDelivery{d, tries}}, err
 		})
-	register(s, op("resendWebhookDelivery", "POST", "/v1/webhooks/{id}/deliveries/{message}/resend",
+	register(s, op("retryWebhookDelivery", "POST", "/v1/webhooks/{id}/deliveries/{message}/resend",
 		"Send a message again, with the id that it had", 202), access.WebhooksWrite,
 		func(ctx context.Context, w access.Principal, in *pathMessage) (*Created[webhook.Delivery], error) {
 			id, err := in.uuid()
@@ -193,7 +193,7 @@ func (s *Server) webhookDeliveries(op func(id, method, path, summary string, sta
 			d, err := s.tenant(w).Webhooks().Resend(ctx, w, id, message)
 			return &Created[webhook.Delivery]{Location: deliveryPath(d), Body: d}, err
 		})
-	register(s, op("resendDeadLetters", "POST", "/v1/webhooks/{id}/resend",
+	register(s, op("retryWebhookDeadLetters", "POST", "/v1/webhooks/{id}/resend",
 		"Send dead letters since a time again", 202),
 		access.WebhooksWrite, func(ctx context.Context, w access.Principal, in *struct {
 			PathID

@@ -29,7 +29,7 @@ var (
 
 // world is a database with a worker.
 type world struct {
-	t         *testing.T
+	t         testing.TB
 	d         *testkit.DB
 	door      *tenantdb.Door
 	endpoints *webhook.Endpoints
@@ -167,7 +167,7 @@ type receiver struct {
 }
 
 // receive returns a receiver that answers with h, or 204.
-func receive(t *testing.T, h http.HandlerFunc) *receiver {
+func receive(t testing.TB, h http.HandlerFunc) *receiver {
 	t.Helper()
 	r := &receiver{}
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, in *http.Request) {

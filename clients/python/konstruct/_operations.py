@@ -960,7 +960,7 @@ class Operations:
         Needs `webhooks:write`.
 
         Args:
-            types: Which messages it gets; * is all
+            types: Of messages it gets; * is all
             url: An https URL
         """
         call = Call(
@@ -975,6 +975,25 @@ class Operations:
             key=idempotency_key,
         )
         return self._transport.json(call, options, WebhookCreated.from_json)
+
+    def create_webhook_test(
+        self,
+        id: str | UUID,
+        *,
+        idempotency_key: str | None = None,
+        options: Options | None = None,
+    ) -> Delivery:
+        """Send a message of type webhook.test to a webhook.
+
+        Needs `webhooks:write`.
+        """
+        call = Call(
+            "POST",
+            f"/v1/webhooks/{segment(id)}/test",
+            takes_key=True,
+            key=idempotency_key,
+        )
+        return self._transport.json(call, options, Delivery.from_json)
 
     def decline_erasure(
         self,
@@ -2065,52 +2084,6 @@ class Operations:
         )
         return self._transport.json(call, options, ComplianceDecision.from_json)
 
-    def resend_dead_letters(
-        self,
-        id: str | UUID,
-        *,
-        since: str | datetime,
-        idempotency_key: str | None = None,
-        options: Options | None = None,
-    ) -> WebhookResent:
-        """Send dead letters since a time again.
-
-        Needs `webhooks:write`.
-
-        Args:
-            since: Of the messages; the oldest are sent first
-        """
-        call = Call(
-            "POST",
-            f"/v1/webhooks/{segment(id)}/resend",
-            body={
-                "since": since,
-            },
-            takes_key=True,
-            key=idempotency_key,
-        )
-        return self._transport.json(call, options, WebhookResent.from_json)
-
-    def resend_webhook_delivery(
-        self,
-        id: str | UUID,
-        message: str,
-        *,
-        idempotency_key: str | None = None,
-        options: Options | None = None,
-    ) -> Delivery:
-        """Send a message again, with the id that it had.
-
-        Needs `webhooks:write`.
-        """
-        call = Call(
-            "POST",
-            f"/v1/webhooks/{segment(id)}/deliveries/{segment(message)}/resend",
-            takes_key=True,
-            key=idempotency_key,
-        )
-        return self._transport.json(call, options, Delivery.from_json)
-
     def resolve_escalation(
         self,
         id: str | UUID,
@@ -2155,6 +2128,52 @@ class Operations:
             key=idempotency_key,
         )
         return self._transport.json(call, options, JobsChanged.from_json)
+
+    def retry_webhook_dead_letters(
+        self,
+        id: str | UUID,
+        *,
+        since: str | datetime,
+        idempotency_key: str | None = None,
+        options: Options | None = None,
+    ) -> WebhookResent:
+        """Send dead letters since a time again.
+
+        Needs `webhooks:write`.
+
+        Args:
+            since: Of the messages; the oldest are sent first
+        """
+        call = Call(
+            "POST",
+            f"/v1/webhooks/{segment(id)}/resend",
+            body={
+                "since": since,
+            },
+            takes_key=True,
+            key=idempotency_key,
+        )
+        return self._transport.json(call, options, WebhookResent.from_json)
+
+    def retry_webhook_delivery(
+        self,
+        id: str | UUID,
+        message: str,
+        *,
+        idempotency_key: str | None = None,
+        options: Options | None = None,
+    ) -> Delivery:
+        """Send a message again, with the id that it had.
+
+        Needs `webhooks:write`.
+        """
+        call = Call(
+            "POST",
+            f"/v1/webhooks/{segment(id)}/deliveries/{segment(message)}/resend",
+            takes_key=True,
+            key=idempotency_key,
+        )
+        return self._transport.json(call, options, Delivery.from_json)
 
     def revoke_key(
         self,
@@ -2382,25 +2401,6 @@ class Operations:
             },
         )
         return self._transport.stream(call, options, Event.from_json)
-
-    def test_webhook(
-        self,
-        id: str | UUID,
-        *,
-        idempotency_key: str | None = None,
-        options: Options | None = None,
-    ) -> Delivery:
-        """Send a message of type webhook.test to a webhook.
-
-        Needs `webhooks:write`.
-        """
-        call = Call(
-            "POST",
-            f"/v1/webhooks/{segment(id)}/test",
-            takes_key=True,
-            key=idempotency_key,
-        )
-        return self._transport.json(call, options, Delivery.from_json)
 
     def tune_index(
         self,

@@ -84,7 +84,6 @@ __all__ = [
     "ReasonBody",
     "ReceiptCheck",
     "RecordedSearchOptions",
-    "ResendDeadLettersRequest",
     "ResolveEscalationRequest",
     "RetentionResult",
     "RetentionRule",
@@ -92,6 +91,7 @@ __all__ = [
     "RetrievalCheck",
     "RetrievedPassage",
     "RetryJobsRequest",
+    "RetryWebhookDeadLettersRequest",
     "RotateKeyRequest",
     "RotateWebhookRequest",
     "Run",
@@ -506,7 +506,7 @@ class CreateUserRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class CreateWebhookRequest:
-    #: Which messages it gets; * is all
+    #: Of messages it gets; * is all
     types: Sequence[Literal[
             "escalation.opened",
             "escalation.due",
@@ -1475,12 +1475,6 @@ class RecordedSearchOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ResendDeadLettersRequest:
-    #: Of the messages; the oldest are sent first
-    since: str | datetime
-
-
-@dataclass(frozen=True, kw_only=True)
 class ResolveEscalationRequest:
     decision: str
 
@@ -1598,6 +1592,12 @@ class RetrievedPassage:
 @dataclass(frozen=True, kw_only=True)
 class RetryJobsRequest:
     ids: Sequence[str | UUID]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetryWebhookDeadLettersRequest:
+    #: Of the messages; the oldest are sent first
+    since: str | datetime
 
 
 @dataclass(frozen=True, kw_only=True)

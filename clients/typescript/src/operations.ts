@@ -498,6 +498,23 @@ export class Operations {
   }
 
   /**
+   * Send a message of type webhook.test to a webhook.
+   *
+   * Needs `webhooks:write`.
+   */
+  createWebhookTest(
+    id: string,
+    options: WriteOptions = {},
+  ): Promise<types.Delivery> {
+    const call = {
+      method: "POST",
+      path: `/v1/webhooks/${segment(id)}/test`,
+      takesKey: true,
+    };
+    return this.transport.json<types.Delivery>(call, options);
+  }
+
+  /**
    * Decline a request.
    *
    * Needs `compliance:write`.
@@ -1479,43 +1496,6 @@ export class Operations {
   }
 
   /**
-   * Send dead letters since a time again.
-   *
-   * Needs `webhooks:write`.
-   */
-  resendDeadLetters(
-    id: string,
-    body: types.ResendDeadLettersRequest,
-    options: WriteOptions = {},
-  ): Promise<types.WebhookResent> {
-    const call = {
-      method: "POST",
-      path: `/v1/webhooks/${segment(id)}/resend`,
-      body,
-      takesKey: true,
-    };
-    return this.transport.json<types.WebhookResent>(call, options);
-  }
-
-  /**
-   * Send a message again, with the id that it had.
-   *
-   * Needs `webhooks:write`.
-   */
-  resendWebhookDelivery(
-    id: string,
-    message: string,
-    options: WriteOptions = {},
-  ): Promise<types.Delivery> {
-    const call = {
-      method: "POST",
-      path: `/v1/webhooks/${segment(id)}/deliveries/${segment(message)}/resend`,
-      takesKey: true,
-    };
-    return this.transport.json<types.Delivery>(call, options);
-  }
-
-  /**
    * Resolve an escalation.
    *
    * Needs `escalations:write`.
@@ -1550,6 +1530,43 @@ export class Operations {
       takesKey: true,
     };
     return this.transport.json<types.JobsChanged>(call, options);
+  }
+
+  /**
+   * Send dead letters since a time again.
+   *
+   * Needs `webhooks:write`.
+   */
+  retryWebhookDeadLetters(
+    id: string,
+    body: types.RetryWebhookDeadLettersRequest,
+    options: WriteOptions = {},
+  ): Promise<types.WebhookResent> {
+    const call = {
+      method: "POST",
+      path: `/v1/webhooks/${segment(id)}/resend`,
+      body,
+      takesKey: true,
+    };
+    return this.transport.json<types.WebhookResent>(call, options);
+  }
+
+  /**
+   * Send a message again, with the id that it had.
+   *
+   * Needs `webhooks:write`.
+   */
+  retryWebhookDelivery(
+    id: string,
+    message: string,
+    options: WriteOptions = {},
+  ): Promise<types.Delivery> {
+    const call = {
+      method: "POST",
+      path: `/v1/webhooks/${segment(id)}/deliveries/${segment(message)}/resend`,
+      takesKey: true,
+    };
+    return this.transport.json<types.Delivery>(call, options);
   }
 
   /**
@@ -1694,23 +1711,6 @@ export class Operations {
       },
     };
     return this.transport.stream<types.Event>(call, options);
-  }
-
-  /**
-   * Send a message of type webhook.test to a webhook.
-   *
-   * Needs `webhooks:write`.
-   */
-  testWebhook(
-    id: string,
-    options: WriteOptions = {},
-  ): Promise<types.Delivery> {
-    const call = {
-      method: "POST",
-      path: `/v1/webhooks/${segment(id)}/test`,
-      takesKey: true,
-    };
-    return this.transport.json<types.Delivery>(call, options);
   }
 
   /**

@@ -300,7 +300,7 @@ export interface CreateUserRequest {
 }
 
 export interface CreateWebhookRequest {
-  /** Which messages it gets; * is all */
+  /** Of messages it gets; * is all */
   types: Array<
     | "escalation.opened"
     | "escalation.due"
@@ -756,11 +756,6 @@ export interface RecordedSearchOptions {
   where?: unknown;
 }
 
-export interface ResendDeadLettersRequest {
-  /** Of the messages; the oldest are sent first */
-  since: string;
-}
-
 export interface ResolveEscalationRequest {
   decision: string;
 }
@@ -813,6 +808,11 @@ export interface RetrievedPassage {
 
 export interface RetryJobsRequest {
   ids: Array<string>;
+}
+
+export interface RetryWebhookDeadLettersRequest {
+  /** Of the messages; the oldest are sent first */
+  since: string;
 }
 
 export interface RotateKeyRequest {
