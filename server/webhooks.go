@@ -88,7 +88,8 @@ func (s *Server) webhooks() {
 			}
 			return nil, s.tenant(w).Webhooks().Delete(ctx, w, id)
 		})
-	test := op("createWebhookTest", "POST", "/v1/webhooks/{id}/test", "Send a message of type webhook.test to a webhook", 202)
+	test := op("createWebhookTest", "POST", "/v1/webhooks/{id}/test",
+		"Send a message of type webhook.test to a webhook", 202)
 	register(s, test, access.WebhooksWrite,
 		func(ctx context.Context, w access.Principal, in *PathID) (*Created[webhook.Delivery], error) {
 			id, err := in.uuid()
