@@ -520,3 +520,31 @@ func TestWhatAnEndpointMayBe(t *testing.T) {
 		t.Error("a tenant has webhooks without end")
 	}
 }
+
+// TestDoctorNamesOverdueDeliveries, and shows dead letters and disabled webhooks without failing for them.
+func TestDoctorNamesOverdueDeliveries(t *testing.T) {
+	d := testkit.Database(t)
+	door := testkit.DoorOf(t, d)
+	w := &world{t: t, d: d, door: door, endpoints: newEndpoints(door)}
+	_, e := w.endpoint(acme, "https://example.com")
+	checks := func() (all []tenantdb.Check) {
+		all, err := tenantdb.WebhookChecks(t.Context(), d.URL("konstruct_worker"))
+		if err != nil || len(all) != 3 {
+			t.Fatalf("%+v %v", all, err)
+		}
+		return all
+	}
+	w.test(acme, e)
+	if c := checks(); !c[0].OK || c[1].Actual != "none" || c[2].Actual != "0" {
+		t.Errorf("%+v", c)
+	}
+	w.super(`UPDATE webhook_deliveries SET due = now() - interval '6 minutes'`)
+	if c := checks(); c[0].OK || c[0].Actual != "1 message of 1 tenant" {
+		t.Errorf("%+v", c)
+	}
+	w.super(`UPDATE webhook_deliveries SET state = 'dead'`)
+	w.super(`UPDATE webhook_endpoints SET enabled = false`)
+	if c := checks(); !c[0].OK || !c[1].OK || c[1].Actual != "1 message of 1 tenant" || c[2].Actual != "1" {
+		t.Errorf("%+v", c)
+	}
+}
