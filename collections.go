@@ -123,7 +123,7 @@ func (a *Agent) Uncollect(ctx context.Context, collection, document uuid.UUID) (
 	return event, err
 }
 
-// collectionExpirer has collections expire. It is the worker of fairqueue.Collections.
+// collectionExpirer has collections expire. It is the worker of fairqueue.Collections, and a fairqueue.Scheduler.
 type collectionExpirer struct{ k *Konstruct }
 
 // Work has a tenant's collections expire that are due, each with an event. It implements fairqueue.Worker.
@@ -147,12 +147,17 @@ func (x collectionExpirer) Work(ctx context.Context, tenant uuid.UUID) (worked b
 	}
 }
 
-// Prepare reports whether a collection is due, and schedules the next look. It implements fairqueue.Worker.
-func (x collectionExpirer) Prepare(ctx context.Context, tenant uuid.UUID) (due bool, err error) {
+// Next returns in what time the tenant's next collection is due. It implements fairqueue.Scheduler.
+func (x collectionExpirer) Next(ctx context.Context, tenant uuid.UUID) (wait time.Duration, open bool, err error) {
 	err = x.k.door.Tx(ctx, tenant, func(ctx context.Context, tx pgx.Tx) error {
-		next, err := kb.NextExpiry(ctx, tx, tenant)
-		due = err == nil && !next.IsZero() && !next.After(time.Now())
+		wait, open, err = kb.NextExpiry(ctx, tx, tenant)
 		return err
 	})
-	return due, err
+	return wait, open, err
+}
+
+// Prepare reports whether a collection is to expire. It implements fairqueue.Worker.
+func (x collectionExpirer) Prepare(ctx context.Context, tenant uuid.UUID) (open bool, err error) {
+	_, open, err = x.Next(ctx, tenant)
+	return open, err
 }

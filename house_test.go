@@ -77,6 +77,10 @@ func TestImportRules(t *testing.T) {
 			forbid(own, "artifact", module+"/"+what)
 		}
 	}
+	// Webhooks carry what triggers write: they know neither what happened nor who may see it.
+	for _, what := range []string{"audit", "kb", "notary", "evidence", "access", "artifact", "fairqueue", "server"} {
+		forbid(own, "webhook", module+"/"+what)
+	}
 	// Search reads what the knowledge base stores, and stores nothing.
 	forbid(own, "kb", module+"/search")
 	forbid(imports, "search", module+"/audit")
@@ -86,7 +90,7 @@ func TestImportRules(t *testing.T) {
 		forbid(own, "gateway", module+"/"+what)
 	}
 	// The queue does not know its jobs' work.
-	for _, what := range []string{"kb", "audit", "extract", "parse", "tenantdb"} {
+	for _, what := range []string{"kb", "audit", "extract", "parse", "tenantdb", "webhook"} {
 		forbid(own, "fairqueue", module+"/"+what)
 	}
 	for who, list := range own {

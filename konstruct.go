@@ -33,6 +33,7 @@ import (
 	"github.com/konstruct/konstruct/parse"
 	"github.com/konstruct/konstruct/search"
 	"github.com/konstruct/konstruct/tenantdb"
+	"github.com/konstruct/konstruct/webhook"
 )
 
 // The events an agent logs, and what a trail and a knowledge base return. Each is documented where it is defined;
@@ -93,6 +94,8 @@ type Config struct {
 	Reranker *embed.Reranker
 	// AllowNetworks are private networks whose pages may be ingested; without, only public addresses are.
 	AllowNetworks []netip.Prefix
+	// WebhookNetworks are private networks that webhooks may be sent to; without, only public addresses are.
+	WebhookNetworks []netip.Prefix
 	// ReadCommand starts a process that parses untrusted files, so that a hostile one harms nothing else. Konstruct's
 	// own is {"konstruct", "read-files", "--assets-dir", DIR}. Empty parses in this process.
 	ReadCommand []string
@@ -105,7 +108,7 @@ type Config struct {
 	// SpoolLimit bounds the spool's size on disk, in bytes; 0 is 1 GiB.
 	SpoolLimit int64
 	// KeySecret is the secret that API keys are hashed with, at least access.MinPepper bytes and the same in every
-	// process. Empty: no API key can be created or checked.
+	// process. Webhooks' signing secrets are encrypted with it. Empty: there are neither API keys nor webhooks.
 	KeySecret []byte
 	// GrantLabels is for programs that act for several people. A call then sees documents with labels only as granted
 	// by its context (WithLabels), and none of them without a grant. When false, the program sees every document.
@@ -139,6 +142,8 @@ type Konstruct struct {
 	vectorCache *lru.Cache[vectorKey, []float32] // vectors of recent queries
 	reranker    *embed.Reranker
 	keys        *access.Keys
+	webhooks    *webhook.Endpoints
+	metrics     *webhook.Metrics
 
 	mu        sync.Mutex
 	embedder  embed.Embedder
@@ -209,8 +214,13 @@ func Open(ctx context.Context, c Config) (*Konstruct, error) {
 		return nil, err
 	}
 	var keys *access.Keys
+	var webhooks *webhook.Endpoints
 	if len(c.KeySecret) > 0 {
-		if keys, err = access.NewKeys(door, c.KeySecret); err != nil {
+		keys, err = access.NewKeys(door, c.KeySecret)
+		if err == nil {
+			webhooks, err = webhook.NewEndpoints(door, c.KeySecret, c.WebhookNetworks)
+		}
+		if err != nil {
 			door.Close()
 			return nil, err
 		}
@@ -223,7 +233,8 @@ func Open(ctx context.Context, c Config) (*Konstruct, error) {
 	}
 	return &Konstruct{door: door, trail: trail, assetsDir: c.AssetsDir, receipts: c.Receipts, embedder: c.Embedder,
 		fetcher: fetch.New(c.AllowNetworks...), readCommand: c.ReadCommand, logger: c.Logger,
-		embedders: others, searcher: search.NewSearcher(), vectorCache: cache, reranker: c.Reranker, keys: keys}, nil
+		embedders: others, searcher: search.NewSearcher(), vectorCache: cache, reranker: c.Reranker, keys: keys,
+		webhooks: webhooks, metrics: webhook.NewMetrics()}, nil
 }
 
 func selfCheck(ctx context.Context, door *tenantdb.Door) error {
@@ -242,8 +253,25 @@ func selfCheck(ctx context.Context, door *tenantdb.Door) error {
 // Trail returns the trail that this Konstruct writes events to, with its spool and statistics.
 func (k *Konstruct) Trail() *audit.Trail { return k.trail }
 
-// Metrics returns Prometheus metrics: events, and the spool.
-func (k *Konstruct) Metrics() prometheus.Collector { return k.trail.Collector() }
+// Metrics returns Prometheus metrics: events, the spool, and attempts of webhooks.
+func (k *Konstruct) Metrics() prometheus.Collector { return collectors{k.trail.Collector(), k.metrics} }
+
+// collectors are several as one.
+type collectors []prometheus.Collector
+
+// Describe implements prometheus.Collector.
+func (all collectors) Describe(to chan<- *prometheus.Desc) {
+	for _, c := range all {
+		c.Describe(to)
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (all collectors) Collect(to chan<- prometheus.Metric) {
+	for _, c := range all {
+		c.Collect(to)
+	}
+}
 
 // Close logs the events that it has accepted, ships the spool for up to two seconds (the rest waits on disk for the
 // next Open), waits for connections in use, closes them, and frees the model.
@@ -257,6 +285,9 @@ func (k *Konstruct) Close() error {
 		k.reader = nil
 	}
 	k.fetcher.Close()
+	if k.webhooks != nil {
+		k.webhooks.Close()
+	}
 	if k.embedder != nil {
 		err = errors.Join(err, k.embedder.Close())
 		k.embedder = nil
@@ -340,8 +371,8 @@ type WorkerConfig struct {
 }
 
 // RunWorker ingests what Agent.Enqueue enqueued, taking tenants in turn, logs reports of calls whose spans did not come
-// (audit.Trail.KeepWaiting), has collections expire, and creates and drops large tenants' own indexes, until the
-// context ends. Any number of processes may run it.
+// (audit.Trail.KeepWaiting), sends webhooks' messages if Config.KeySecret is set, has collections expire, and creates
+// and drops large tenants' own indexes, until the context ends. Any number of processes may run it.
 func (k *Konstruct) RunWorker(ctx context.Context, b WorkerConfig) error {
 	ctx = tenantdb.Trusted(ctx) // each job runs with the labels of its uploader
 	in, err := k.ingester(nil)
@@ -353,6 +384,11 @@ func (k *Konstruct) RunWorker(ctx context.Context, b WorkerConfig) error {
 	if b.Further != nil {
 		queues = append(queues, fairqueue.Queue{Name: fairqueue.Reports, Concurrency: 2,
 			Worker: audit.LogDue{Trail: k.trail, Further: b.Further}})
+	}
+	if k.webhooks != nil {
+		w := k.webhooks.NewWorker(ctx, k.metrics, k.logger, k.webhookDisabled)
+		defer w.Wait()
+		queues = append(queues, fairqueue.Queue{Name: fairqueue.Webhooks, Concurrency: webhookTurns, Worker: w})
 	}
 	if b.OwnerURL != "" {
 		builder, err := tenantdb.OpenIndexBuilder(ctx, b.OwnerURL)
@@ -367,3 +403,6 @@ func (k *Konstruct) RunWorker(ctx context.Context, b WorkerConfig) error {
 	}
 	return fairqueue.Run(ctx, fairqueue.Config{DatabaseURL: b.WorkerURL, Queues: queues, Logger: k.logger})
 }
+
+// webhookTurns is how many tenants have webhooks sent at one time: a turn waits for endpoints, for two seconds at most.
+const webhookTurns = 16

@@ -31,13 +31,15 @@ const (
 	ComplianceWrite Permission = "compliance:write" // erase, hold, retain
 	AccessRead      Permission = "access:read"      // keys, users, limits
 	AccessWrite     Permission = "access:write"     // make and revoke keys, name users, set limits
+	WebhooksRead    Permission = "webhooks:read"    // endpoints, and what was delivered to them
+	WebhooksWrite   Permission = "webhooks:write"   // make, change and delete endpoints, send messages again
 	// of the operator's tenant alone: a short-lived key of any tenant
 	TenantsImpersonate Permission = "tenants:impersonate"
 )
 
 // Permissions are all of them.
 var Permissions = []Permission{EventsRead, EventsWrite, EscalationsWrite, GatewayUse, EvidenceRead, KBRead, KBWrite,
-	ComplianceRead, ComplianceWrite, AccessRead, AccessWrite, TenantsImpersonate}
+	ComplianceRead, ComplianceWrite, AccessRead, AccessWrite, WebhooksRead, WebhooksWrite, TenantsImpersonate}
 
 // Role is what a person is in a tenant.
 type Role string
@@ -46,7 +48,8 @@ type Role string
 const (
 	Viewer  Role = "viewer"  // sees
 	Auditor Role = "auditor" // sees, proves and exports; changes nothing
-	// Operator runs the agents: writes events, calls models, answers escalations, keeps the knowledge base.
+	// Operator runs the agents: writes events, calls models, answers escalations, keeps the knowledge base and
+	// webhooks.
 	Operator   Role = "operator"
 	Compliance Role = "compliance" // what an auditor may, and compliance: erasures, holds, retention
 	Admin      Role = "admin"      // everything in the tenant but switching to others
@@ -62,11 +65,11 @@ func (r Role) Permissions() []Permission {
 	case Viewer:
 		return sees
 	case Auditor:
-		return append(sees, EvidenceRead, ComplianceRead, AccessRead)
+		return append(sees, EvidenceRead, ComplianceRead, AccessRead, WebhooksRead)
 	case Operator:
-		return append(sees, EventsWrite, EscalationsWrite, GatewayUse, KBWrite)
+		return append(sees, EventsWrite, EscalationsWrite, GatewayUse, KBWrite, WebhooksRead, WebhooksWrite)
 	case Compliance:
-		return append(sees, EvidenceRead, ComplianceRead, ComplianceWrite, AccessRead)
+		return append(sees, EvidenceRead, ComplianceRead, ComplianceWrite, AccessRead, WebhooksRead)
 	case Admin:
 		return Permissions[:len(Permissions)-1]
 	}

@@ -3,6 +3,7 @@ package access
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -54,6 +55,7 @@ const fairShare = 0.5
 type Meter struct {
 	door     *tenantdb.Door
 	defaults Limits
+	refused  func(tenant uuid.UUID, quota string) // see OnRefused
 
 	mu      sync.Mutex
 	tenants map[uuid.UUID]*tenantMeter
@@ -79,6 +81,18 @@ const (
 // NewMeter returns one; usual hold for a tenant that has no limits of its own.
 func NewMeter(door *tenantdb.Door, usual Limits) *Meter {
 	return &Meter{door: door, defaults: usual, tenants: map[uuid.UUID]*tenantMeter{}}
+}
+
+// OnRefused has f be called with each refusal and its LimitError.Quota, while who is refused waits. Set it before the
+// meter is used.
+func (m *Meter) OnRefused(f func(tenant uuid.UUID, quota string)) { m.refused = f }
+
+// refuse tells of a refusal.
+func (m *Meter) refuse(tenant uuid.UUID, err error) {
+	var limit *LimitError
+	if m.refused != nil && errors.As(err, &limit) {
+		m.refused(tenant, limit.Quota)
+	}
 }
 
 // Forget has limits be read again.
@@ -135,6 +149,7 @@ type State struct {
 // LimitError says that a tenant or a credential used what it may, and when there is more.
 type LimitError struct {
 	Kind       string
+	Quota      string // requests, concurrency, events, searches or bytes
 	RetryAfter time.Duration
 }
 
@@ -147,6 +162,7 @@ func (m *Meter) Begin(ctx context.Context, w Principal) (end func(), st State, e
 	if err != nil {
 		return nil, st, err
 	}
+	defer func() { m.refuse(w.Tenant, err) }()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := t.take(w.Credential, Requests, 1, "requests", time.Now()); err != nil {
@@ -154,7 +170,7 @@ func (m *Meter) Begin(ctx context.Context, w Principal) (end func(), st State, e
 	}
 	if t.limits.Concurrency > 0 && t.running >= t.limits.Concurrency {
 		return nil, t.state(), &LimitError{fmt.Sprintf("this tenant has %d requests in progress already", t.running),
-			time.Second}
+			"concurrency", time.Second}
 	}
 	t.running++
 	return func() {
@@ -166,11 +182,12 @@ func (m *Meter) Begin(ctx context.Context, w Principal) (end func(), st State, e
 
 // SetCapacity takes n of something into account, or returns a *LimitError and takes nothing. What is more than a tenant
 // may use at once is let through when nothing was used.
-func (m *Meter) SetCapacity(ctx context.Context, w Principal, k Resource, n int, name string) error {
+func (m *Meter) SetCapacity(ctx context.Context, w Principal, k Resource, n int, name string) (err error) {
 	t, err := m.tenant(ctx, w.Tenant)
 	if err != nil {
 		return err
 	}
+	defer func() { m.refuse(w.Tenant, err) }()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return t.take(w.Credential, k, n, name, time.Now())
@@ -258,7 +275,8 @@ func (t *tenantMeter) take(credential uuid.UUID, k Resource, n int, name string,
 			wait = b.reserve(now, n)
 		}
 		if wait > 0 {
-			return &LimitError{fmt.Sprintf("%s may have %g %s a second", b.whose, float64(b.Limit()), name), wait}
+			return &LimitError{fmt.Sprintf("%s may have %g %s a second", b.whose, float64(b.Limit()), name),
+				[meterKinds]string{"requests", "events", "searches", "bytes"}[k], wait}
 		}
 	}
 	for _, b := range []*tokenBucket{own[k], t.tenant[k]} {

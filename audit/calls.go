@@ -209,9 +209,12 @@ type Escalation struct {
 	At      time.Time
 	Latency time.Duration // how long the agent worked before it escalated
 
-	Reason         string // input_summary: why a person is needed
-	Question       string // output_summary: what the person is asked
-	To             string // konstruct.escalation.to: a person, team or queue
+	Reason   string // input_summary: why a person is needed
+	Question string // output_summary: what the person is asked
+	To       string // konstruct.escalation.to: a person, team or queue
+	// Due is konstruct.escalation.due: when an answer is needed. Webhooks are told when it passes; without, an hour
+	// after the escalation.
+	Due            time.Time
 	ConversationID string
 	Extra          Metadata
 }
@@ -223,6 +226,9 @@ func (c Escalation) Event() (Event, error) {
 	}
 	m := Metadata{}
 	m.set(escalationTo, c.To)
+	if !c.Due.IsZero() {
+		m.set(escalationDue, c.Due.UTC().Format(time.RFC3339Nano))
+	}
 	m.set("gen_ai.conversation.id", c.ConversationID)
 	return event(Event{ID: c.ID, AgentID: c.AgentID, UserID: c.UserID, Action: ActionEscalation, Input: c.Reason,
 		Output: c.Question, Latency: c.Latency, At: c.At}, m, c.Extra)

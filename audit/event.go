@@ -66,6 +66,15 @@ const (
 	ActionImpersonation     = "access_tenant_switched"
 	ActionTenantCreated     = "tenant_begun"
 	ActionComplianceRequest = "law_request"
+
+	ActionWebhookCreated = "webhook_created"
+	ActionWebhookUpdated = "webhook_updated" // also when it was enabled or disabled, by a person or by the service
+	ActionWebhookRotated = "webhook_secret_rotated"
+	ActionWebhookDeleted = "webhook_deleted"
+	ActionWebhookTested  = "webhook_tested"
+	ActionWebhookResent  = "webhook_resent"
+
+	ActionNotaryRefused = "notary_refused" // the notary signs nothing until a person decides
 )
 
 // Event is one action of an agent, as the caller logs it.
@@ -152,10 +161,31 @@ func (e Event) check() (Event, error) {
 	if e.Metadata == nil {
 		e.Metadata = json.RawMessage("{}")
 	}
+	if err := e.checkDue(); err != nil {
+		return e, err
+	}
 	if n := len(e.Metadata); e.derived && n <= MaxDerived || e.encoded && n <= MaxMetadata {
 		return e, nil
 	}
 	return e, checkMetadata(e.Metadata)
+}
+
+// checkDue returns an error for an escalation whose due time is none: nobody would be told when it passes. JSON that
+// can't be read is refused elsewhere.
+func (e *Event) checkDue() error {
+	if e.Action != ActionEscalation || !bytes.Contains(e.Metadata, []byte(escalationDue)) {
+		return nil
+	}
+	var m map[string]json.RawMessage
+	if json.Unmarshal(e.Metadata, &m) != nil || m[escalationDue] == nil {
+		return nil
+	}
+	var due time.Time
+	if err := json.Unmarshal(m[escalationDue], &due); err != nil || due.IsZero() {
+		return &FieldError{"metadata." + escalationDue,
+			fmt.Sprintf("%.60s is no time: write it as \"2026-11-30T17:00:00Z\"", m[escalationDue])}
+	}
+	return nil
 }
 
 func checkText(field, s string, limit int) error {

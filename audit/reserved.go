@@ -17,14 +17,19 @@ var reserved = map[string]bool{
 	ActionKeyCreated: true, ActionKeyRotated: true, ActionKeyLabels: true, ActionKeyRevoked: true,
 	ActionUserAdded: true, ActionUserRemoved: true,
 	ActionLimitsSet: true, ActionImpersonation: true, ActionTenantCreated: true, ActionComplianceRequest: true,
+	ActionWebhookCreated: true, ActionWebhookUpdated: true, ActionWebhookRotated: true, ActionWebhookDeleted: true,
+	ActionWebhookTested: true, ActionWebhookResent: true, ActionNotaryRefused: true,
 }
 
 // reservedPrefix is the prefix of metadata names that only the service writes, such as the passages that a retrieval
 // returned.
 const reservedPrefix = "konstruct."
 
-// escalationTo is the one reserved name that a caller may set: the recipient of an escalation.
-const escalationTo = "konstruct.escalation.to"
+// The reserved names that a caller may set: the recipient of an escalation, and when it needs an answer.
+const (
+	escalationTo  = "konstruct.escalation.to"
+	escalationDue = "konstruct.escalation.due"
+)
 
 // OfService marks an event as the service's own: its action type and metadata names may be reserved ones. Input from
 // outside may appear in such an event only as a value.
@@ -80,7 +85,7 @@ func reservedName(raw []byte) (string, error) {
 		}
 		top := len(open) - 1
 		if name, is := t.(string); is && top >= 0 && open[top].object && !open[top].value {
-			if strings.HasPrefix(name, reservedPrefix) && name != escalationTo {
+			if strings.HasPrefix(name, reservedPrefix) && name != escalationTo && name != escalationDue {
 				return name, nil
 			}
 			open[top].value = true

@@ -24,11 +24,20 @@ type Worker interface {
 	Prepare(ctx context.Context, tenant uuid.UUID) (bool, error)
 }
 
+// Scheduler is a Worker whose work has times of its own, up to days ahead. A ticket waits until then, and what is due
+// earlier adds another ticket, so its wake trigger looks for one that is scheduled early enough: 00016_webhooks.sql.
+type Scheduler interface {
+	Worker
+	// Next returns in what time something of the tenant's is due, 0 for now; open is false where nothing waits.
+	Next(ctx context.Context, tenant uuid.UUID) (wait time.Duration, open bool, err error)
+}
+
 // The lines that tenants wait in.
 const (
-	Documents = "tenants" // what waits is to be ingested
-	Indexes   = "indexes" // passages were added or removed: is an index due?
-	Reports   = "reports" // log records of calls wait for their spans
+	Documents = "tenants"  // what waits is to be ingested
+	Indexes   = "indexes"  // passages were added or removed: is an index due?
+	Reports   = "reports"  // log records of calls wait for their spans
+	Webhooks  = "webhooks" // messages are to be delivered
 	// Collections of documents are to expire.
 	Collections = "collections"
 )
@@ -55,6 +64,7 @@ const (
 	poll       = 200 * time.Millisecond // how often tickets are looked for without a notification
 	sweepEvery = 5 * time.Second        // tickets of a worker that died are found after
 	doneTTL    = time.Hour              // tickets that are done are kept
+	soon       = 5 * time.Second        // how often River looks for tickets that are scheduled
 )
 
 const (
@@ -134,9 +144,9 @@ func (d *dispatcher) Work(ctx context.Context, job *river.Job[ticket]) error {
 		return err // River tries again
 	}
 	if second {
-		wait, err := d.deleteTicket(ctx, job, func(ctx context.Context, tx pgx.Tx) (bool, error) {
+		wait, err := d.deleteTicket(ctx, job, func(ctx context.Context, tx pgx.Tx) (time.Duration, bool, error) {
 			second, err := d.hasEarlier(ctx, tx, job)
-			return !second, err
+			return 0, !second, err
 		})
 		return d.snoozeAfter(ctx, job, wait, err)
 	}
@@ -156,8 +166,12 @@ func (d *dispatcher) Work(ctx context.Context, job *river.Job[ticket]) error {
 	case err != nil || worked:
 		return river.JobSnooze(0)
 	}
-	wait, err := d.deleteTicket(ctx, job, func(ctx context.Context, _ pgx.Tx) (bool, error) {
-		return d.work[job.Queue].Prepare(ctx, job.Args.Tenant)
+	wait, err := d.deleteTicket(ctx, job, func(ctx context.Context, _ pgx.Tx) (time.Duration, bool, error) {
+		if s, is := d.work[job.Queue].(Scheduler); is {
+			return s.Next(ctx, job.Args.Tenant)
+		}
+		open, err := d.work[job.Queue].Prepare(ctx, job.Args.Tenant)
+		return 0, open, err
 	})
 	return d.snoozeAfter(ctx, job, wait, err)
 }
@@ -174,12 +188,15 @@ func (d *dispatcher) snoozeAfter(ctx context.Context, job *river.Job[ticket], wa
 	return nil
 }
 
-// hasEarlier reports that the tenant has an earlier ticket, which does for this one.
+// hasEarlier reports that the tenant has an earlier ticket, which does for this one. One that is scheduled for later
+// does not.
 func (d *dispatcher) hasEarlier(ctx context.Context, db interface {
 	QueryRow(context.Context, string, ...any) pgx.Row
 }, job *river.Job[ticket]) (is bool, err error) {
 	err = db.QueryRow(ctx, `SELECT EXISTS (SELECT FROM river_job WHERE tenant_id = $1
-		AND queue = $2 AND finalized_at IS NULL AND id < $3)`, job.Args.Tenant, job.Queue, job.ID).Scan(&is)
+		AND queue = $2 AND finalized_at IS NULL AND id < $3
+		AND (state <> 'scheduled' OR scheduled_at <= now() + $4::interval))`, job.Args.Tenant, job.Queue, job.ID,
+		soon).Scan(&is)
 	return is, err
 }
 
@@ -196,11 +213,12 @@ func (d *dispatcher) runExclusive(ctx context.Context, queue string) (alone bool
 	return alone, err
 }
 
-// deleteTicket completes a ticket unless it is needed, or says when to look again. Whoever hands something over shares
-// a lock until that is committed, and inserts no ticket where there is one: who has the lock alone sees all that relies
-// on this one.
+// deleteTicket completes a ticket unless it is needed, or says when to look again. One that is needed later is replaced
+// by one that is scheduled, in the same transaction: one that is running seems to be early enough for all that comes.
+// Whoever hands something over shares a lock until that is committed, and inserts no ticket where there is one: who has
+// the lock alone sees all that relies on this one.
 func (d *dispatcher) deleteTicket(ctx context.Context, job *river.Job[ticket],
-	needed func(context.Context, pgx.Tx) (bool, error)) (wait time.Duration, err error) {
+	needed func(context.Context, pgx.Tx) (time.Duration, bool, error)) (wait time.Duration, err error) {
 	err = pgx.BeginFunc(ctx, d.pool, func(tx pgx.Tx) error {
 		var alone bool
 		if err := tx.QueryRow(ctx, `SELECT pg_try_advisory_xact_lock(hashtextextended($1 || $2::uuid, 0))`,
@@ -211,18 +229,32 @@ func (d *dispatcher) deleteTicket(ctx context.Context, job *river.Job[ticket],
 			wait = heldPoll
 			return nil
 		}
-		open, err := needed(ctx, tx)
+		next, open, err := needed(ctx, tx)
 		if err != nil {
 			return err
 		}
-		if open {
-			wait = openPoll
+		if open && next <= soon {
+			wait = max(next, openPoll)
 			return nil
+		}
+		if open {
+			if err := schedule(ctx, tx, job, next); err != nil {
+				return err
+			}
 		}
 		_, err = river.JobCompleteTx[*riverpgxv5.Driver](ctx, tx, job)
 		return err
 	})
 	return wait, err
+}
+
+// schedule adds a ticket for later, unless another one is scheduled for then.
+func schedule(ctx context.Context, tx pgx.Tx, job *river.Job[ticket], wait time.Duration) error {
+	_, err := tx.Exec(ctx, `INSERT INTO river_job (kind, queue, args, state, scheduled_at)
+		SELECT 'tenant', $2, jsonb_build_object('tenant', $1::uuid), 'scheduled', now() + $4::interval
+		 WHERE NOT EXISTS (SELECT FROM river_job WHERE tenant_id = $1 AND queue = $2 AND finalized_at IS NULL
+		   AND id <> $3 AND scheduled_at <= now() + $4::interval)`, job.Args.Tenant, job.Queue, job.ID, wait)
+	return err
 }
 
 // workContext names the lock that transactions share which add work to a queue, until they commit.
@@ -234,6 +266,8 @@ func workContext(line string) string {
 		return "konstruct reports "
 	case Collections:
 		return "konstruct collections "
+	case Webhooks:
+		return "konstruct webhooks "
 	}
 	return "konstruct jobs "
 }

@@ -222,14 +222,16 @@ func ExpireCollection(ctx context.Context, tx pgx.Tx, tenant uuid.UUID) (c *Coll
 	return c, documents, nil
 }
 
-// NextExpiry returns when the tenant's next collection expires, zero where none does, and schedules the expiry.
-func NextExpiry(ctx context.Context, tx pgx.Tx, tenant uuid.UUID) (next time.Time, err error) {
-	var at *time.Time
-	if err = tx.QueryRow(ctx, `SELECT kb_schedule_expiry($1)`, tenant).Scan(&at); err != nil {
-		return next, fmt.Errorf("kb: look when collections expire: %w", err)
+// NextExpiry returns in what time the tenant's next collection expires, 0 for now; open is false where none does.
+func NextExpiry(ctx context.Context, tx pgx.Tx, tenant uuid.UUID) (wait time.Duration, open bool, err error) {
+	var seconds *float64
+	if err = tx.QueryRow(ctx, `SELECT extract(epoch FROM min(last_active_at + expires_days * interval '1 day') - now())
+	    FROM kb_collections WHERE tenant_id = $1 AND expires_days IS NOT NULL AND NOT expired`, tenant).
+		Scan(&seconds); err != nil {
+		return 0, false, fmt.Errorf("kb: look when collections expire: %w", err)
 	}
-	if at != nil {
-		next = *at
+	if seconds == nil {
+		return 0, false, nil
 	}
-	return next, nil
+	return max(0, time.Duration(*seconds*float64(time.Second))), true, nil
 }

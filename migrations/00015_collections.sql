@@ -227,34 +227,16 @@ BEGIN
      WHERE n.expires_days IS NOT NULL AND NOT n.expired GROUP BY n.tenant_id
   LOOP
     PERFORM pg_advisory_xact_lock_shared(hashtextextended('konstruct collections ' || tenant, 0));
-    UPDATE public.river_job r SET scheduled_at = least(r.scheduled_at, first)
-     WHERE r.tenant_id = tenant AND r.queue = 'collections' AND r.state = 'scheduled' AND r.scheduled_at > first;
     IF current_setting('transaction_isolation') <> 'read committed' OR NOT EXISTS (
       SELECT FROM public.river_job r
-       WHERE r.tenant_id = tenant AND r.queue = 'collections' AND r.finalized_at IS NULL) THEN
+       WHERE r.tenant_id = tenant AND r.queue = 'collections' AND r.finalized_at IS NULL
+         AND (r.state <> 'scheduled' OR r.scheduled_at <= first)) THEN
       INSERT INTO public.river_job (kind, queue, args, state, scheduled_at)
       VALUES ('tenant', 'collections', jsonb_build_object('tenant', tenant), 'scheduled', first);
     END IF;
   END LOOP;
   RETURN NULL;
 END $wake$;
--- Returns when the tenant's next collection is due to expire, NULL where none is; where that is to come, a ticket waits
--- for it from now on. Whoever completes a ticket calls it, and has the lock.
-CREATE FUNCTION public.kb_schedule_expiry(tenant uuid) RETURNS timestamptz
-  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $schedule$
-DECLARE due timestamptz;
-BEGIN
-  IF tenant IS DISTINCT FROM NULLIF(current_setting('app.current_tenant', TRUE), '')::uuid THEN RETURN NULL; END IF;
-  SELECT min(c.last_active_at + c.expires_days * interval '1 day') INTO due FROM public.kb_collections c
-   WHERE c.tenant_id = tenant AND c.expires_days IS NOT NULL AND NOT c.expired;
-  IF due > now() AND NOT EXISTS (SELECT FROM public.river_job r
-    WHERE r.tenant_id = tenant AND r.queue = 'collections' AND r.state = 'scheduled' AND r.scheduled_at <= due) THEN
-    INSERT INTO public.river_job (kind, queue, args, state, scheduled_at)
-    VALUES ('tenant', 'collections', jsonb_build_object('tenant', tenant), 'scheduled', due);
-  END IF;
-  RETURN due;
-END $schedule$;
-
 CREATE TRIGGER kb_collections_came AFTER INSERT ON public.kb_collections
   REFERENCING NEW TABLE AS new_collections FOR EACH STATEMENT EXECUTE FUNCTION public.kb_wake_collections();
 CREATE TRIGGER kb_collections_changed AFTER UPDATE ON public.kb_collections
@@ -266,10 +248,10 @@ END $isolate$;
 GRANT SELECT, INSERT, UPDATE, DELETE
   ON public.kb_collections, public.kb_collection_documents, public.kb_collection_points TO konstruct_app;
 REVOKE ALL ON FUNCTION public.kb_collect, public.kb_jobs_settled, public.kb_hidden_collections,
-  public.kb_wake_collections, public.kb_schedule_expiry, public.kb_collection_points_came,
+  public.kb_wake_collections, public.kb_collection_points_came,
   public.kb_collection_points_went, public.kb_collection_points_truncated, public.kb_collection_entries_came,
   public.kb_collection_entries_went FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION public.kb_collect, public.kb_hidden_collections, public.kb_schedule_expiry TO konstruct_app;
+GRANT EXECUTE ON FUNCTION public.kb_collect, public.kb_hidden_collections TO konstruct_app;
 
 -- Labels: as in 00012_labels.sql. An entry is visible with its collection and its document.
 DO $hide$
@@ -304,7 +286,7 @@ DROP TRIGGER kb_collection_points_came ON public.kb_points;
 DROP TRIGGER kb_collection_points_went ON public.kb_points;
 DROP TRIGGER kb_collection_points_truncated ON public.kb_points;
 DROP TABLE public.kb_collection_points, public.kb_collection_documents, public.kb_collections;
-DROP FUNCTION public.kb_wake_collections, public.kb_schedule_expiry, public.kb_hidden_collections,
+DROP FUNCTION public.kb_wake_collections, public.kb_hidden_collections,
   public.kb_jobs_settled, public.kb_collect, public.kb_collection_points_came, public.kb_collection_points_went,
   public.kb_collection_points_truncated, public.kb_collection_entries_came, public.kb_collection_entries_went;
 ALTER TABLE public.kb_jobs DROP COLUMN attributes, DROP COLUMN collections;

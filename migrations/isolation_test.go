@@ -86,6 +86,16 @@ func seeded(t *testing.T) (*testkit.DB, *pgx.Conn, []string) {
 				`INSERT INTO kb_collection_documents (tenant_id, collection_id, id, document_id, attributes)
 					VALUES ('` + tenant + `', '` + ids[0] + `', '` + ids[0] + `', '` + ids[0] +
 					`', '{"k": "` + secret + `"}')`,
+				`INSERT INTO webhook_endpoints (tenant_id, id, url, types, created_by) VALUES ('` + tenant + `', '` +
+					ids[0] + `', 'https://` + secret + `', '{*}', '')`,
+				`INSERT INTO webhook_secrets (tenant_id, endpoint_id, id, sealed) VALUES ('` + tenant + `', '` +
+					ids[0] + `', '` + ids[0] + `', '` + secret + `')`,
+				`INSERT INTO webhook_messages (tenant_id, id, type, at, data) VALUES ('` + tenant + `', '` + ids[1] +
+					`', 'x', now(), '{"k": "` + secret + `"}')`,
+				`INSERT INTO webhook_deliveries (tenant_id, endpoint_id, message_id) VALUES ('` + tenant + `', '` +
+					ids[0] + `', '` + ids[1] + `')`,
+				`INSERT INTO webhook_attempts (tenant_id, endpoint_id, message_id, attempt, response) VALUES ('` +
+					tenant + `', '` + ids[0] + `', '` + ids[1] + `', 1, '` + secret + `')`,
 			} {
 				if _, err := tx.Exec(t.Context(), sql); err != nil {
 					t.Fatalf("%s: %v", sql, err)
@@ -291,6 +301,25 @@ func TestEveryWriteAcrossTenantsIsRefused(t *testing.T) {
 		{"another's document in a collection",
 			`INSERT INTO kb_collection_documents (tenant_id, collection_id, id, document_id) VALUES ('` + tenantA +
 				`', 'aaaaaaaa-0000-4000-8000-000000000001', gen_random_uuid(), '` + docB + `')`, fk},
+		{"forged webhook", `INSERT INTO webhook_endpoints (tenant_id, id, url, types, created_by) VALUES ('` + tenantB +
+			`', gen_random_uuid(), 'https://x', '{*}', '')`, rls},
+		{"giving a webhook away", `UPDATE webhook_endpoints SET tenant_id = '` + tenantB + `'`, rls},
+		{"a secret for another's webhook", `INSERT INTO webhook_secrets (tenant_id, endpoint_id, id, sealed)
+			VALUES ('` + tenantA + `', '` + docB + `', gen_random_uuid(), 'x')`, fk},
+		{"forged secret", `INSERT INTO webhook_secrets (tenant_id, endpoint_id, id, sealed)
+			VALUES ('` + tenantB + `', '` + docB + `', gen_random_uuid(), 'x')`, rls},
+		{"forged message", `INSERT INTO webhook_messages (tenant_id, id, type, at, data)
+			VALUES ('` + tenantB + `', gen_random_uuid(), 'x', now(), '{}')`, rls},
+		{"a message to another's webhook", `INSERT INTO webhook_deliveries (tenant_id, endpoint_id, message_id)
+			SELECT '` + tenantA + `', '` + docB + `', id FROM webhook_messages LIMIT 1`, fk},
+		{"a delivery of another's message", `INSERT INTO webhook_deliveries (tenant_id, endpoint_id, message_id)
+			SELECT '` + tenantA + `', id, '` + chunkB + `' FROM webhook_endpoints LIMIT 1`, fk},
+		{"forged delivery", `INSERT INTO webhook_deliveries (tenant_id, endpoint_id, message_id)
+			VALUES ('` + tenantB + `', '` + docB + `', '` + chunkB + `')`, rls},
+		{"forged attempt", `INSERT INTO webhook_attempts (tenant_id, endpoint_id, message_id, attempt)
+			VALUES ('` + tenantB + `', '` + docB + `', '` + chunkB + `', 2)`, rls},
+		{"an attempt of another's delivery", `INSERT INTO webhook_attempts (tenant_id, endpoint_id, message_id, attempt)
+			VALUES ('` + tenantA + `', '` + docB + `', '` + chunkB + `', 2)`, fk},
 		{"changing a report", `UPDATE audit_reports SET event = '{}'`, denied},
 		{"giving a chunk away", `UPDATE kb_chunks SET tenant_id = '` + tenantB + `'`, rls},
 		{"an index of one's own", `CREATE INDEX mine ON kb_points (half)`, denied},
@@ -393,6 +422,11 @@ func TestNothingIsRevealedSideways(t *testing.T) {
 		{"waking another", `SELECT kb_wake_index('` + tenantB + `')`},
 		{"words that B has", `SELECT 1 / (1 - count(*)) FROM kb_terms WHERE term = 'secret' AND tenant_id = '` +
 			tenantB + `'`},
+		{"a message to B's webhook", `SELECT webhook_emit('` + tenantB + `', 'escalation.opened', now(), NULL, '{}')`},
+		{"a message to nobody", `SELECT webhook_emit(NULL, NULL, NULL, NULL, NULL)`},
+		{"due times that can't be", `SELECT webhook_escalation_due(m), webhook_escalation_due(NULL)
+			FROM unnest('{"{\"konstruct.escalation.due\": \"soon\"}","{\"konstruct.escalation.due\": \"infinity\"}",
+			"{\"konstruct.escalation.due\": [1]}","{\"konstruct.escalation.due\": null}"}'::jsonb[]) m`},
 		{"deleting everything", `DELETE FROM kb_chunks`},
 	} {
 		as(t, app, tenantA, func(tx pgx.Tx) {
@@ -437,7 +471,8 @@ func TestNothingIsRevealedSideways(t *testing.T) {
 		"audit_sealed_here", "audit_words", "kb_bury", "kb_dictionary", "kb_fold",
 		"kb_granted", "kb_hidden_documents", "kb_hidden_passages", "kb_hidden_sources", "kb_meets", "kb_owned",
 		"kb_pairs", "kb_parts", "kb_postings", "kb_question", "kb_read", "kb_sequence", "kb_term", "kb_tokens",
-		"kb_umlauts", "kb_wake_index", "konstruct_schema"}, got); d != "" {
+		"kb_umlauts", "kb_wake_index", "konstruct_schema", "webhook_emit", "webhook_escalation_due",
+		"webhook_message_id"}, got); d != "" {
 		t.Errorf("what the app may run (-want +got):\n%s", d)
 	}
 }

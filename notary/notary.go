@@ -40,6 +40,9 @@ type Config struct {
 	Clock func() time.Time
 	// Progress, when not nil, is called with the number of events of a round that more rounds follow at once.
 	Progress func(sequenced int64)
+	// OnRefused, when not nil, is called when the notary begins to refuse to sign, and each hour that it goes on. The
+	// round waits for it.
+	OnRefused func(ctx context.Context, why error)
 }
 
 // Intervals and limits.
@@ -54,6 +57,8 @@ const (
 	catalogEvery = time.Minute
 	// retryPause is the pause after a failed round.
 	retryPause = time.Second
+	// refusalEvery is the interval between reports of a refusal that goes on.
+	refusalEvery = time.Hour
 )
 
 // Notary sequences and signs. Its methods are for one goroutine; metrics may be read from others.
@@ -80,6 +85,7 @@ type Notary struct {
 	waiting       logstore.Waiting      // seals that the last round left
 	catalog       []tenantdb.Difference // what differs in the database's catalog
 	lastScan      time.Time             // when the catalog was last checked
+	refusalTold   time.Time             // when OnRefused was last called, of a refusal that goes on
 }
 
 // New returns a notary; Run or Round start its work.
@@ -153,6 +159,17 @@ func (n *Notary) Run(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// tellRefusal reports a round that was refused.
+func (n *Notary) tellRefusal(ctx context.Context, err error) {
+	switch {
+	case err == nil:
+		n.refusalTold = time.Time{}
+	case errors.Is(err, logstore.ErrRefused) && n.c.OnRefused != nil && time.Since(n.refusalTold) >= refusalEvery:
+		n.refusalTold = time.Now()
+		n.c.OnRefused(ctx, err)
+	}
 }
 
 // Close waits for requests to witnesses and the time-stamp authority, and releases the lease.

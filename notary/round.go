@@ -24,6 +24,7 @@ func (n *Notary) Round(ctx context.Context) (more bool, err error) {
 	n.metrics.rounds.Add(1)
 	defer func() {
 		n.metrics.done(err)
+		n.tellRefusal(ctx, err)
 		if err != nil {
 			n.forget()
 		}

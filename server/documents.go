@@ -114,6 +114,7 @@ func (s *Server) enqueue(ctx context.Context, w access.Principal, filename strin
 			return nil, err
 		}
 		if int64(n+jobs[kb.JobQueued]) >= limits.Documents {
+			s.quotas.refused(w.Tenant, quotaDocuments)
 			return nil, problem(http.StatusForbidden,
 				"this tenant has %d documents, which is its limit: delete some, or ask the operator for more",
 				n+jobs[kb.JobQueued])

@@ -8,6 +8,7 @@ import (
 	"github.com/konstruct/konstruct/access"
 	"github.com/konstruct/konstruct/ledger"
 	"github.com/konstruct/konstruct/search"
+	"github.com/konstruct/konstruct/webhook"
 )
 
 // permission is a permission that a key can have.
@@ -24,6 +25,14 @@ func (tenantPermission) Schema(huma.Registry) *huma.Schema {
 	return enumSchema(slices.DeleteFunc(slices.Clone(access.Permissions), func(p access.Permission) bool {
 		return p == access.TenantsImpersonate
 	}))
+}
+
+// webhookType is a type of messages that an endpoint can subscribe to.
+type webhookType string
+
+// Schema implements huma.SchemaProvider.
+func (webhookType) Schema(huma.Registry) *huma.Schema {
+	return enumSchema(append(slices.Clone(webhook.Types), webhook.AllTypes))
 }
 
 // fieldName is a field of an event that its leaf commits to.

@@ -25,6 +25,7 @@ import (
 	"github.com/konstruct/konstruct/search"
 	"github.com/konstruct/konstruct/strictjson"
 	"github.com/konstruct/konstruct/tenantdb"
+	"github.com/konstruct/konstruct/webhook"
 )
 
 // Problem is an error response (RFC 9457).
@@ -97,6 +98,7 @@ func (s *Server) errorResponse(ctx context.Context, err error) *Problem {
 	var field *audit.FieldError
 	var query *search.QueryError
 	var own *access.FieldError
+	var hook *webhook.FieldError
 	var limit *access.LimitError
 	var lawful *compliance.Error
 	var offset *artifact.OffsetError
@@ -114,6 +116,8 @@ func (s *Server) errorResponse(ctx context.Context, err error) *Problem {
 		return fieldProblem(fieldLocation(ctx)+strings.ReplaceAll(query.Field, "-", "_"), query.Reason)
 	case errors.As(err, &own):
 		return fieldProblem(locate(ctx, own.Field), own.Reason)
+	case errors.As(err, &hook):
+		return fieldProblem(locate(ctx, hook.Field), hook.Reason)
 	case errors.As(err, &grant):
 		return permissionDenied(locate(ctx, grant.Field), grant.Reason)
 	case errors.As(err, &limit):
@@ -151,6 +155,8 @@ func (s *Server) errorResponse(ctx context.Context, err error) *Problem {
 		{artifact.ErrTooLarge, http.StatusRequestEntityTooLarge}, {konstruct.ErrNoRetrieval, http.StatusConflict},
 		{search.ErrSlow, http.StatusUnprocessableEntity},
 		{kb.ErrIncomplete, http.StatusConflict}, {search.ErrUntunable, http.StatusConflict},
+		{webhook.ErrNotFound, http.StatusNotFound}, {webhook.ErrDisabled, http.StatusConflict},
+		{webhook.ErrQueued, http.StatusConflict},
 		{kb.ErrVector, http.StatusUnprocessableEntity}, {tenantdb.ErrNoTenant, http.StatusUnprocessableEntity},
 	} {
 		if errors.Is(err, known.err) {

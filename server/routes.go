@@ -16,6 +16,7 @@ func (s *Server) routes() {
 	s.uploads()
 	s.search()
 	s.access()
+	s.webhooks()
 }
 
 // describe completes the API description.
@@ -36,6 +37,7 @@ func (s *Server) describe() error {
 		{Name: "Collections", Description: "Named sets of documents, with attributes of their own for each."},
 		{Name: "Search", Description: "Search in the knowledge base, and its evaluation."},
 		{Name: "Access", Description: "Principals, keys, users, roles and limits."},
+		{Name: "Webhooks", Description: "Endpoints that are told what happens, and deliveries."},
 		{Name: "Operations", Description: "Tenants, usage and models."},
 	}
 	return addDescriptions(s.api.OpenAPI())

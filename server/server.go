@@ -86,6 +86,7 @@ type Server struct {
 	c         Config
 	keys      *access.Keys
 	meter     *access.Meter
+	quotas    *quotas
 	replies   access.Replies
 	artifacts artifact.Store
 	trail     trailHealth
@@ -131,6 +132,8 @@ func New(c Config) (*Server, error) {
 	door := c.Konstruct.Door()
 	s := &Server{c: c, keys: keys, meter: access.NewMeter(door, c.DefaultLimits), replies: access.Replies{Door: door},
 		artifacts: artifact.Store{Door: door}, logger: c.Logger, makingTasks: make(chan struct{}, maxTasksRunning)}
+	s.quotas = &quotas{s: s}
+	s.meter.OnRefused(s.quotas.refused)
 	s.memory = newMemoryBudget(cmp.Or(c.RequestMemory, DefaultRequestMemory))
 	s.metrics = newMetrics(s)
 	s.spoken, s.recent = s.protocols(), otel.NewRecent()

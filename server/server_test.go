@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -86,7 +87,8 @@ func serveFor(t testing.TB, d *testkit.DB, change ...func(*server.Config)) *worl
 	}
 	if w.k, err = konstruct.Open(t.Context(),
 		konstruct.Config{DatabaseURL: d.URL("konstruct_app"), AssetsDir: devpg.AssetsDir(), KeySecret: pepper,
-			Receipts: signer, GrantLabels: true, Logger: logger}); err != nil {
+			WebhookNetworks: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")},
+			Receipts:        signer, GrantLabels: true, Logger: logger}); err != nil {
 		t.Fatal(err)
 	}
 	evidence, err := tenantdb.OpenEvidence(t.Context(), d.URL("konstruct_notary"))

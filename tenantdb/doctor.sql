@@ -21,7 +21,10 @@ expected (relname, privileges) AS (VALUES
   ('access_keys', 'DELETE,INSERT,SELECT,UPDATE'), ('access_users', 'DELETE,INSERT,SELECT,UPDATE'), ('access_limits',
          'DELETE,INSERT,SELECT,UPDATE'),
   ('access_requests', 'DELETE,INSERT,SELECT,UPDATE'), ('artifact_files', 'DELETE,INSERT,SELECT,UPDATE'),
-         ('artifact_pieces', 'DELETE,INSERT,SELECT,UPDATE')),
+         ('artifact_pieces', 'DELETE,INSERT,SELECT,UPDATE'),
+  ('webhook_endpoints', 'DELETE,INSERT,SELECT,UPDATE'), ('webhook_secrets', 'DELETE,INSERT,SELECT,UPDATE'),
+  ('webhook_messages', 'DELETE,INSERT,SELECT,UPDATE'), ('webhook_deliveries', 'DELETE,INSERT,SELECT,UPDATE'),
+  ('webhook_attempts', 'DELETE,INSERT,SELECT,UPDATE')),
 me AS (SELECT * FROM pg_roles WHERE rolname = current_user)
 SELECT check_name, coalesce(found, 'missing'), wanted, fix FROM (
   SELECT 1, 'role is not superuser', rolsuper::text, 'false', 'connect as konstruct_app' FROM me

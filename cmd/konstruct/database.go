@@ -171,6 +171,9 @@ func (a *app) connect(ctx context.Context, u databaseURLs, c konstruct.Config) (
 	if c.AllowNetworks, err = parseNetworks("KONSTRUCT_ALLOW_NETWORKS", a.AllowNetworks); err != nil {
 		return nil, err
 	}
+	if c.WebhookNetworks, err = parseNetworks("KONSTRUCT_WEBHOOK_NETWORKS", a.WebhookNetworks); err != nil {
+		return nil, err
+	}
 	if c.Receipts, err = a.keys().Read(); err != nil && !errors.Is(err, notary.ErrNoKey) {
 		return nil, err
 	}

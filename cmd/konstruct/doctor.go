@@ -48,7 +48,11 @@ func (r doctorCmd) Run(ctx context.Context, a *app) error {
 		if err != nil {
 			return err
 		}
-		checks = append(checks, late)
+		hooks, err := tenantdb.WebhookChecks(ctx, u.worker)
+		if err != nil {
+			return err
+		}
+		checks = append(append(checks, late), hooks...)
 	}
 	if checks, err = guardOnRecord(ctx, door, checks); err != nil {
 		return err

@@ -130,7 +130,14 @@ func (c kbWorkCmd) Run(ctx context.Context, a *app) error {
 	if work.WorkerURL, err = requireURL(u.worker, "KONSTRUCT_WORKER_DATABASE_URL", "kb work"); err != nil {
 		return err
 	}
-	k, err := a.connect(ctx, u, konstruct.Config{})
+	secret, err := a.keySecretIfAny()
+	if err != nil {
+		return err
+	}
+	if secret == nil && !c.Once {
+		fmt.Fprintln(a.err, "konstruct: without KONSTRUCT_KEY_SECRET_FILE this process sends no webhooks")
+	}
+	k, err := a.connect(ctx, u, konstruct.Config{KeySecret: secret})
 	if err != nil {
 		return err
 	}

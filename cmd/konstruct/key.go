@@ -41,7 +41,8 @@ type keyCreateCmd struct {
 // Help is shown by --help.
 func (keyCreateCmd) Help() string {
 	return "Permissions: events:read, events:write, escalations:write, gateway:use, evidence:read, kb:read, " +
-		"kb:write, compliance:read, compliance:write, access:read, access:write, tenants:impersonate.\n\n" +
+		"kb:write, compliance:read, compliance:write, access:read, access:write, webhooks:read, webhooks:write, " +
+		"tenants:impersonate.\n\n" +
 		"Roles: viewer, auditor, operator, compliance, admin.\n\n" +
 		"Documents that have no label are seen with every key.\n\n" +
 		"Examples:\n\n  konstruct key create support-bot --tenant $T --agent $A\n  konstruct key create counsel " +

@@ -53,6 +53,7 @@ type cli struct {
 	MCP     mcpProxyCmd   `cmd:"" group:"run" name:"mcp-proxy" help:"Record an MCP server's calls, over stdio."`
 	Key     keyCmd        `cmd:"" group:"run" help:"Create, list, rotate and revoke API keys."`
 	User    userCmd       `cmd:"" group:"run" help:"Add, list and remove users of the identity provider."`
+	Webhook webhooksCmd   `cmd:"" group:"run" name:"webhooks" help:"Tell your endpoints what happens; dead letters."`
 	Hook    hookCmd       `cmd:"" group:"run" help:"Record what a coding agent does, as its hook."`
 	Capture captureCmd    `cmd:"" group:"run" help:"Try the ways by which agents reach a service."`
 	Migrate migrateCmd    `cmd:"" group:"run" help:"Migrate the schema and show its version."`

@@ -56,6 +56,9 @@ func (a *app) openNotary(ctx context.Context, what string) (c notaryContext, clo
 	return c, func() { closeDB(); done() }, nil
 }
 
+// recordTime is how long the notary waits for the record of a refusal.
+const recordTime = 10 * time.Second
+
 // openNotaryOn is office for a database that is open.
 func (a *app) openNotaryOn(ctx context.Context, u databaseURLs,
 	what string) (c notaryContext, closeDB func(), err error) {
@@ -69,6 +72,11 @@ func (a *app) openNotaryOn(ctx context.Context, u databaseURLs,
 	}
 	if c.DB, err = tenantdb.OpenEvidence(ctx, url); err != nil {
 		return c, nil, err
+	}
+	c.OnRefused = func(ctx context.Context, why error) {
+		ctx, cancel := context.WithTimeout(ctx, recordTime)
+		defer cancel()
+		a.noteRecord(ctx, u.app, audit.ActionNotaryRefused, map[string]any{"reason": why.Error()})
 	}
 	if name, ok := strings.CutPrefix(a.NotaryAnchor, "witness:"); ok {
 		i := slices.IndexFunc(c.Witnesses, func(w notary.Witness) bool { return w.Verifier.Name() == name })

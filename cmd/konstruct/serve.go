@@ -78,6 +78,15 @@ func (a *app) keySecret() ([]byte, error) {
 	return secret, nil
 }
 
+// keySecretIfAny is keySecret, and empty where there is none yet: one that is made here may not be the service's.
+func (a *app) keySecretIfAny() ([]byte, error) {
+	path := cmp.Or(a.KeySecretFile, filepath.Join(a.DataDir, "access", "secret"))
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) && a.KeySecretFile == "" {
+		return nil, nil
+	}
+	return a.keySecret()
+}
+
 // Run serves until it is stopped.
 func (c serveCmd) Run(ctx context.Context, a *app) (err error) {
 	if err := noCore(); err != nil {

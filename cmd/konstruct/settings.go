@@ -87,7 +87,9 @@ type serverSettings struct {
 	TLSKey         string `help:"File of its private key." placeholder:"FILE"`
 	TrustedProxies string `help:"Networks of proxies whose X-Forwarded-For counts." placeholder:"NETWORKS"`
 	CORSOrigins    string `help:"Web sites whose pages may use the API; none by default." placeholder:"ORIGINS"`
-	KeySecretFile  string `help:"File of the secret that keys are hashed with." placeholder:"FILE"`
+	KeySecretFile  string `help:"File of the secret of keys' hashes and webhooks' secrets." placeholder:"FILE"`
+
+	WebhookNetworks string `help:"Private networks that webhooks may be sent to." placeholder:"NETWORKS"`
 }
 
 type oidcSettings struct {

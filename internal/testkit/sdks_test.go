@@ -14,7 +14,7 @@ func TestTheSDKsImport(t *testing.T) {
 		NewestSDKs: "anthropic, openai, agents, langchain_openai, langchain_anthropic, mcp, langfuse, " +
 			"opentelemetry.sdk, opentelemetry.exporter.otlp.proto.http.trace_exporter, " +
 			"opentelemetry.exporter.otlp.proto.grpc.trace_exporter, " +
-			"opentelemetry.instrumentation.openai_v2, openinference.instrumentation.openai",
+			"opentelemetry.instrumentation.openai_v2, openinference.instrumentation.openai, standardwebhooks",
 		LlamaIndexSDKs: "llama_index.llms.openai, openinference.instrumentation.llama_index",
 	}
 	for sdks, modules := range python {

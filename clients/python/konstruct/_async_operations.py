@@ -21,9 +21,13 @@ from .types import (
     ComplianceRequestList,
     CreateEventRequest,
     DefaultLanguage,
+    Delivery,
+    DeliveryList,
     DocumentList,
     DocumentQueued,
     DocumentWithPassages,
+    Endpoint,
+    EndpointList,
     ErasureResult,
     Escalation,
     EscalationList,
@@ -66,6 +70,9 @@ from .types import (
     User,
     UserList,
     VersionList,
+    WebhookCreated,
+    WebhookDelivery,
+    WebhookResent,
 )
 
 
@@ -694,6 +701,8 @@ class AsyncOperations:
             "compliance:write",
             "access:read",
             "access:write",
+            "webhooks:read",
+            "webhooks:write",
             "tenants:impersonate",
         ]],
         agent_id: str | UUID | None = None,
@@ -996,6 +1005,65 @@ class AsyncOperations:
         )
         return await self._transport.json(call, options, Task.from_json)
 
+    async def create_webhook(
+        self,
+        *,
+        types: Sequence[Literal[
+            "escalation.opened",
+            "escalation.due",
+            "escalation.answered",
+            "verification.failed",
+            "notary.refused",
+            "quota.exceeded",
+            "ingest.finished",
+            "export.finished",
+            "*",
+        ]],
+        url: str,
+        description: str | None = None,
+        idempotency_key: str | None = None,
+        options: Options | None = None,
+    ) -> WebhookCreated:
+        """Create a webhook; its signing secret is shown once.
+
+        Needs `webhooks:write`.
+
+        Args:
+            types: Of messages it gets; * is all
+            url: An https URL
+        """
+        call = Call(
+            "POST",
+            "/v1/webhooks",
+            body={
+                "types": types,
+                "url": url,
+                "description": description,
+            },
+            takes_key=True,
+            key=idempotency_key,
+        )
+        return await self._transport.json(call, options, WebhookCreated.from_json)
+
+    async def create_webhook_test(
+        self,
+        id: str | UUID,
+        *,
+        idempotency_key: str | None = None,
+        options: Options | None = None,
+    ) -> Delivery:
+        """Send a message of type webhook.test to a webhook.
+
+        Needs `webhooks:write`.
+        """
+        call = Call(
+            "POST",
+            f"/v1/webhooks/{segment(id)}/test",
+            takes_key=True,
+            key=idempotency_key,
+        )
+        return await self._transport.json(call, options, Delivery.from_json)
+
     async def decline_erasure(
         self,
         id: str | UUID,
@@ -1177,6 +1245,25 @@ class AsyncOperations:
         call = Call(
             "DELETE",
             f"/v1/users/{segment(id)}",
+            takes_key=True,
+            key=idempotency_key,
+        )
+        await self._transport.nothing(call, options)
+
+    async def delete_webhook(
+        self,
+        id: str | UUID,
+        *,
+        idempotency_key: str | None = None,
+        options: Options | None = None,
+    ) -> None:
+        """Delete a webhook and its deliveries.
+
+        Needs `webhooks:write`.
+        """
+        call = Call(
+            "DELETE",
+            f"/v1/webhooks/{segment(id)}",
             takes_key=True,
             key=idempotency_key,
         )
@@ -1683,6 +1770,39 @@ class AsyncOperations:
         )
         return await self._transport.json(call, options, Usage.from_json)
 
+    async def get_webhook(
+        self,
+        id: str | UUID,
+        *,
+        options: Options | None = None,
+    ) -> Endpoint:
+        """Get a webhook.
+
+        Needs `webhooks:read`.
+        """
+        call = Call(
+            "GET",
+            f"/v1/webhooks/{segment(id)}",
+        )
+        return await self._transport.json(call, options, Endpoint.from_json)
+
+    async def get_webhook_delivery(
+        self,
+        id: str | UUID,
+        message: str,
+        *,
+        options: Options | None = None,
+    ) -> WebhookDelivery:
+        """Get a delivery and its attempts.
+
+        Needs `webhooks:read`.
+        """
+        call = Call(
+            "GET",
+            f"/v1/webhooks/{segment(id)}/deliveries/{segment(message)}",
+        )
+        return await self._transport.json(call, options, WebhookDelivery.from_json)
+
     async def impersonate_tenant(
         self,
         *,
@@ -1698,6 +1818,8 @@ class AsyncOperations:
             "compliance:write",
             "access:read",
             "access:write",
+            "webhooks:read",
+            "webhooks:write",
         ]],
         reason: str,
         seconds: int,
@@ -2070,6 +2192,58 @@ class AsyncOperations:
         )
         return await self._transport.json(call, options, UserList.from_json)
 
+    async def list_webhook_deliveries(
+        self,
+        id: str | UUID,
+        *,
+        limit: int | None = None,
+        state: Literal["queued", "running", "delivered", "dead"] | None = None,
+        after: str | None = None,
+        options: Options | None = None,
+    ) -> DeliveryList:
+        """List deliveries to a webhook, the newest message first.
+
+        Needs `webhooks:read`.
+
+        Args:
+            limit: Largest number of items
+        """
+        call = Call(
+            "GET",
+            f"/v1/webhooks/{segment(id)}/deliveries",
+            query={
+                "limit": limit,
+                "state": state,
+                "after": after,
+            },
+        )
+        return await self._transport.json(call, options, DeliveryList.from_json)
+
+    async def list_webhooks(
+        self,
+        *,
+        limit: int | None = None,
+        after: str | UUID | None = None,
+        options: Options | None = None,
+    ) -> EndpointList:
+        """List webhooks.
+
+        Needs `webhooks:read`.
+
+        Args:
+            limit: Largest number of items
+            after: The previous page's next
+        """
+        call = Call(
+            "GET",
+            "/v1/webhooks",
+            query={
+                "limit": limit,
+                "after": after,
+            },
+        )
+        return await self._transport.json(call, options, EndpointList.from_json)
+
     async def put_collection_document(
         self,
         id: str | UUID,
@@ -2167,6 +2341,52 @@ class AsyncOperations:
         )
         return await self._transport.json(call, options, JobsChanged.from_json)
 
+    async def retry_webhook_dead_letters(
+        self,
+        id: str | UUID,
+        *,
+        since: str | datetime,
+        idempotency_key: str | None = None,
+        options: Options | None = None,
+    ) -> WebhookResent:
+        """Send dead letters since a time again.
+
+        Needs `webhooks:write`.
+
+        Args:
+            since: Of the messages; the oldest are sent first
+        """
+        call = Call(
+            "POST",
+            f"/v1/webhooks/{segment(id)}/resend",
+            body={
+                "since": since,
+            },
+            takes_key=True,
+            key=idempotency_key,
+        )
+        return await self._transport.json(call, options, WebhookResent.from_json)
+
+    async def retry_webhook_delivery(
+        self,
+        id: str | UUID,
+        message: str,
+        *,
+        idempotency_key: str | None = None,
+        options: Options | None = None,
+    ) -> Delivery:
+        """Send a message again, with the id that it had.
+
+        Needs `webhooks:write`.
+        """
+        call = Call(
+            "POST",
+            f"/v1/webhooks/{segment(id)}/deliveries/{segment(message)}/resend",
+            takes_key=True,
+            key=idempotency_key,
+        )
+        return await self._transport.json(call, options, Delivery.from_json)
+
     async def revoke_key(
         self,
         id: str | UUID,
@@ -2208,6 +2428,32 @@ class AsyncOperations:
             },
         )
         return await self._transport.json(call, options, KeyCreated.from_json)
+
+    async def rotate_webhook(
+        self,
+        id: str | UUID,
+        *,
+        overlap_seconds: int,
+        idempotency_key: str | None = None,
+        options: Options | None = None,
+    ) -> WebhookCreated:
+        """Replace a webhook's signing secret.
+
+        Needs `webhooks:write`.
+
+        Args:
+            overlap_seconds: How long the old secret signs too
+        """
+        call = Call(
+            "POST",
+            f"/v1/webhooks/{segment(id)}/rotate",
+            body={
+                "overlap_seconds": overlap_seconds,
+            },
+            takes_key=True,
+            key=idempotency_key,
+        )
+        return await self._transport.json(call, options, WebhookCreated.from_json)
 
     async def run_retention(
         self,
@@ -2601,3 +2847,44 @@ class AsyncOperations:
             key=idempotency_key,
         )
         await self._transport.nothing(call, options)
+
+    async def update_webhook(
+        self,
+        id: str | UUID,
+        *,
+        description: str | None = None,
+        enabled: bool | None = None,
+        types: Sequence[Literal[
+            "escalation.opened",
+            "escalation.due",
+            "escalation.answered",
+            "verification.failed",
+            "notary.refused",
+            "quota.exceeded",
+            "ingest.finished",
+            "export.finished",
+            "*",
+        ]] | None = None,
+        url: str | None = None,
+        idempotency_key: str | None = None,
+        options: Options | None = None,
+    ) -> Endpoint:
+        """Change, enable or disable a webhook.
+
+        What is not given stays. To disable it makes its queued messages dead letters.
+
+        Needs `webhooks:write`.
+        """
+        call = Call(
+            "PATCH",
+            f"/v1/webhooks/{segment(id)}",
+            body={
+                "description": description,
+                "enabled": enabled,
+                "types": types,
+                "url": url,
+            },
+            takes_key=True,
+            key=idempotency_key,
+        )
+        return await self._transport.json(call, options, Endpoint.from_json)

@@ -15,6 +15,7 @@ from uuid import UUID
 from ._values import decode_time
 
 __all__ = [
+    "Attempt",
     "CancelEscalationRequest",
     "CancelJobsRequest",
     "CheckReceiptRequest",
@@ -46,12 +47,17 @@ __all__ = [
     "CreateToolCallRequest",
     "CreateUploadRequest",
     "CreateUserRequest",
+    "CreateWebhookRequest",
     "DefaultLanguage",
     "DeleteJobsRequest",
+    "Delivery",
+    "DeliveryList",
     "Document",
     "DocumentList",
     "DocumentQueued",
     "DocumentWithPassages",
+    "Endpoint",
+    "EndpointList",
     "ErasureResult",
     "Escalation",
     "EscalationList",
@@ -94,7 +100,9 @@ __all__ = [
     "RetrievalCheck",
     "RetrievedPassage",
     "RetryJobsRequest",
+    "RetryWebhookDeadLettersRequest",
     "RotateKeyRequest",
+    "RotateWebhookRequest",
     "Run",
     "RunRetentionRequest",
     "Score",
@@ -121,14 +129,43 @@ __all__ = [
     "UpdateLanguageRequest",
     "UpdateRetentionRulesRequest",
     "UpdateServingModelRequest",
+    "UpdateWebhookRequest",
     "Upload",
     "Usage",
     "User",
     "UserList",
     "Version",
     "VersionList",
+    "WebhookCreated",
+    "WebhookDelivery",
+    "WebhookResent",
     "Word",
 ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    attempt: int
+    started_at: datetime
+    error: str | None = None
+    #: Missing while it is sent, or where its worker died
+    finished_at: datetime | None = None
+    #: The first bytes of the response's body
+    response: str | None = None
+    #: Of the HTTP response; missing where none came
+    status: int | None = None
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Attempt:
+        """Decodes what the service sent."""
+        return cls(
+            attempt=raw["attempt"],
+            started_at=decode_time(raw["started_at"]),
+            error=raw.get("error"),
+            finished_at=None if (v := raw.get("finished_at")) is None else decode_time(v),
+            response=raw.get("response"),
+            status=raw.get("status"),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -564,6 +601,8 @@ class CreateKeyRequest:
             "compliance:write",
             "access:read",
             "access:write",
+            "webhooks:read",
+            "webhooks:write",
             "tenants:impersonate",
         ]]
     #: The one agent that the key may act as, and whose events it reads. Missing: every agent.
@@ -683,6 +722,25 @@ class CreateUserRequest:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CreateWebhookRequest:
+    #: Of messages it gets; * is all
+    types: Sequence[Literal[
+            "escalation.opened",
+            "escalation.due",
+            "escalation.answered",
+            "verification.failed",
+            "notary.refused",
+            "quota.exceeded",
+            "ingest.finished",
+            "export.finished",
+            "*",
+        ]]
+    #: An https URL
+    url: str
+    description: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class DefaultLanguage:
     language: str
 
@@ -697,6 +755,57 @@ class DefaultLanguage:
 @dataclass(frozen=True, kw_only=True)
 class DeleteJobsRequest:
     ids: Sequence[str | UUID]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Delivery:
+    #: So far
+    attempts: int
+    #: Of the payload
+    data: Any
+    #: The webhook-id header
+    message_id: str
+    state: str
+    #: When it happened
+    timestamp: datetime
+    type: str
+    webhook_id: str
+    #: Of one that is queued: when it is sent
+    due: datetime | None = None
+    finished_at: datetime | None = None
+    #: Why the last attempt failed, or why none follows
+    reason: str | None = None
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Delivery:
+        """Decodes what the service sent."""
+        return cls(
+            attempts=raw["attempts"],
+            data=raw["data"],
+            message_id=raw["message_id"],
+            state=raw["state"],
+            timestamp=decode_time(raw["timestamp"]),
+            type=raw["type"],
+            webhook_id=raw["webhook_id"],
+            due=None if (v := raw.get("due")) is None else decode_time(v),
+            finished_at=None if (v := raw.get("finished_at")) is None else decode_time(v),
+            reason=raw.get("reason"),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeliveryList:
+    items: list[Delivery]
+    #: Cursor for after. Missing on the last page
+    next: str | None = None
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> DeliveryList:
+        """Decodes what the service sent."""
+        return cls(
+            items=[Delivery.from_json(x) for x in raw["items"]],
+            next=raw.get("next"),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -809,6 +918,55 @@ class DocumentWithPassages:
             metadata=raw.get("metadata"),
             sha256=raw.get("sha256"),
             title=raw.get("title"),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Endpoint:
+    created_at: datetime
+    created_by: str
+    description: str
+    enabled: bool
+    id: str
+    #: The types of messages it gets; * is every type
+    types: list[str]
+    updated_at: datetime
+    url: str
+    disabled_at: datetime | None = None
+    disabled_reason: str | None = None
+    #: The first failure since an attempt succeeded
+    failing_since: datetime | None = None
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Endpoint:
+        """Decodes what the service sent."""
+        return cls(
+            created_at=decode_time(raw["created_at"]),
+            created_by=raw["created_by"],
+            description=raw["description"],
+            enabled=raw["enabled"],
+            id=raw["id"],
+            types=raw["types"],
+            updated_at=decode_time(raw["updated_at"]),
+            url=raw["url"],
+            disabled_at=None if (v := raw.get("disabled_at")) is None else decode_time(v),
+            disabled_reason=raw.get("disabled_reason"),
+            failing_since=None if (v := raw.get("failing_since")) is None else decode_time(v),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EndpointList:
+    items: list[Endpoint]
+    #: Cursor for after. Missing on the last page
+    next: str | None = None
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> EndpointList:
+        """Decodes what the service sent."""
+        return cls(
+            items=[Endpoint.from_json(x) for x in raw["items"]],
+            next=raw.get("next"),
         )
 
 
@@ -1091,6 +1249,8 @@ class ImpersonateTenantRequest:
             "compliance:write",
             "access:read",
             "access:write",
+            "webhooks:read",
+            "webhooks:write",
         ]]
     #: Why. It stays in both tenants' trails.
     reason: str
@@ -1666,8 +1826,20 @@ class RetryJobsRequest:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RetryWebhookDeadLettersRequest:
+    #: Of the messages; the oldest are sent first
+    since: str | datetime
+
+
+@dataclass(frozen=True, kw_only=True)
 class RotateKeyRequest:
     #: How long the old key stays valid
+    overlap_seconds: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class RotateWebhookRequest:
+    #: How long the old secret signs too
     overlap_seconds: int
 
 
@@ -2232,6 +2404,24 @@ class UpdateServingModelRequest:
 
 
 @dataclass(frozen=True, kw_only=True)
+class UpdateWebhookRequest:
+    description: str | None = None
+    enabled: bool | None = None
+    types: Sequence[Literal[
+            "escalation.opened",
+            "escalation.due",
+            "escalation.answered",
+            "verification.failed",
+            "notary.refused",
+            "quota.exceeded",
+            "ingest.finished",
+            "export.finished",
+            "*",
+        ]] | None = None
+    url: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Upload:
     id: str
     #: Bytes received: continue from there
@@ -2344,6 +2534,73 @@ class VersionList:
         return cls(
             items=[Version.from_json(x) for x in raw["items"]],
             next=raw.get("next"),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class WebhookCreated:
+    #: The signing secret (whsec_…). It is shown once
+    secret: str
+    webhook: Endpoint
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> WebhookCreated:
+        """Decodes what the service sent."""
+        return cls(
+            secret=raw["secret"],
+            webhook=Endpoint.from_json(raw["webhook"]),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class WebhookDelivery:
+    #: So far
+    attempts: int
+    #: Of the payload
+    data: Any
+    #: The webhook-id header
+    message_id: str
+    state: str
+    #: When it happened
+    timestamp: datetime
+    #: The last attempts, the last one first
+    tries: list[Attempt]
+    type: str
+    webhook_id: str
+    #: Of one that is queued: when it is sent
+    due: datetime | None = None
+    finished_at: datetime | None = None
+    #: Why the last attempt failed, or why none follows
+    reason: str | None = None
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> WebhookDelivery:
+        """Decodes what the service sent."""
+        return cls(
+            attempts=raw["attempts"],
+            data=raw["data"],
+            message_id=raw["message_id"],
+            state=raw["state"],
+            timestamp=decode_time(raw["timestamp"]),
+            tries=[Attempt.from_json(x) for x in raw["tries"]],
+            type=raw["type"],
+            webhook_id=raw["webhook_id"],
+            due=None if (v := raw.get("due")) is None else decode_time(v),
+            finished_at=None if (v := raw.get("finished_at")) is None else decode_time(v),
+            reason=raw.get("reason"),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class WebhookResent:
+    #: At most 10000: ask again for more
+    messages: int
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> WebhookResent:
+        """Decodes what the service sent."""
+        return cls(
+            messages=raw["messages"],
         )
 
 

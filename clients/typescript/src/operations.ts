@@ -504,6 +504,41 @@ export class Operations {
   }
 
   /**
+   * Create a webhook; its signing secret is shown once.
+   *
+   * Needs `webhooks:write`.
+   */
+  createWebhook(
+    body: types.CreateWebhookRequest,
+    options: WriteOptions = {},
+  ): Promise<types.WebhookCreated> {
+    const call = {
+      method: "POST",
+      path: "/v1/webhooks",
+      body,
+      takesKey: true,
+    };
+    return this.transport.json<types.WebhookCreated>(call, options);
+  }
+
+  /**
+   * Send a message of type webhook.test to a webhook.
+   *
+   * Needs `webhooks:write`.
+   */
+  createWebhookTest(
+    id: string,
+    options: WriteOptions = {},
+  ): Promise<types.Delivery> {
+    const call = {
+      method: "POST",
+      path: `/v1/webhooks/${segment(id)}/test`,
+      takesKey: true,
+    };
+    return this.transport.json<types.Delivery>(call, options);
+  }
+
+  /**
    * Decline a request.
    *
    * Needs `compliance:write`.
@@ -662,6 +697,23 @@ export class Operations {
     const call = {
       method: "DELETE",
       path: `/v1/users/${segment(id)}`,
+      takesKey: true,
+    };
+    return this.transport.nothing(call, options);
+  }
+
+  /**
+   * Delete a webhook and its deliveries.
+   *
+   * Needs `webhooks:write`.
+   */
+  deleteWebhook(
+    id: string,
+    options: WriteOptions = {},
+  ): Promise<void> {
+    const call = {
+      method: "DELETE",
+      path: `/v1/webhooks/${segment(id)}`,
       takesKey: true,
     };
     return this.transport.nothing(call, options);
@@ -1105,6 +1157,39 @@ export class Operations {
   }
 
   /**
+   * Get a webhook.
+   *
+   * Needs `webhooks:read`.
+   */
+  getWebhook(
+    id: string,
+    options: CallOptions = {},
+  ): Promise<types.Endpoint> {
+    const call = {
+      method: "GET",
+      path: `/v1/webhooks/${segment(id)}`,
+    };
+    return this.transport.json<types.Endpoint>(call, options);
+  }
+
+  /**
+   * Get a delivery and its attempts.
+   *
+   * Needs `webhooks:read`.
+   */
+  getWebhookDelivery(
+    id: string,
+    message: string,
+    options: CallOptions = {},
+  ): Promise<types.WebhookDelivery> {
+    const call = {
+      method: "GET",
+      path: `/v1/webhooks/${segment(id)}/deliveries/${segment(message)}`,
+    };
+    return this.transport.json<types.WebhookDelivery>(call, options);
+  }
+
+  /**
    * Create a short-lived key of another tenant.
    *
    * Needs `tenants:impersonate`.
@@ -1466,6 +1551,58 @@ export class Operations {
   }
 
   /**
+   * List deliveries to a webhook, the newest message first.
+   *
+   * Needs `webhooks:read`.
+   */
+  listWebhookDeliveries(
+    id: string,
+    parameters: {
+      /** Largest number of items */
+      limit?: number;
+      state?: "queued" | "running" | "delivered" | "dead";
+      after?: string;
+    } = {},
+    options: CallOptions = {},
+  ): Promise<types.DeliveryList> {
+    const call = {
+      method: "GET",
+      path: `/v1/webhooks/${segment(id)}/deliveries`,
+      query: {
+        limit: parameters.limit,
+        state: parameters.state,
+        after: parameters.after,
+      },
+    };
+    return this.transport.json<types.DeliveryList>(call, options);
+  }
+
+  /**
+   * List webhooks.
+   *
+   * Needs `webhooks:read`.
+   */
+  listWebhooks(
+    parameters: {
+      /** Largest number of items */
+      limit?: number;
+      /** The previous page's next */
+      after?: string;
+    } = {},
+    options: CallOptions = {},
+  ): Promise<types.EndpointList> {
+    const call = {
+      method: "GET",
+      path: "/v1/webhooks",
+      query: {
+        limit: parameters.limit,
+        after: parameters.after,
+      },
+    };
+    return this.transport.json<types.EndpointList>(call, options);
+  }
+
+  /**
    * Add a document to a collection, or set its attributes there.
    *
    * Missing attributes keep those that it has there.
@@ -1544,6 +1681,43 @@ export class Operations {
   }
 
   /**
+   * Send dead letters since a time again.
+   *
+   * Needs `webhooks:write`.
+   */
+  retryWebhookDeadLetters(
+    id: string,
+    body: types.RetryWebhookDeadLettersRequest,
+    options: WriteOptions = {},
+  ): Promise<types.WebhookResent> {
+    const call = {
+      method: "POST",
+      path: `/v1/webhooks/${segment(id)}/resend`,
+      body,
+      takesKey: true,
+    };
+    return this.transport.json<types.WebhookResent>(call, options);
+  }
+
+  /**
+   * Send a message again, with the id that it had.
+   *
+   * Needs `webhooks:write`.
+   */
+  retryWebhookDelivery(
+    id: string,
+    message: string,
+    options: WriteOptions = {},
+  ): Promise<types.Delivery> {
+    const call = {
+      method: "POST",
+      path: `/v1/webhooks/${segment(id)}/deliveries/${segment(message)}/resend`,
+      takesKey: true,
+    };
+    return this.transport.json<types.Delivery>(call, options);
+  }
+
+  /**
    * Revoke a key at once, in every process.
    *
    * Needs `access:write`.
@@ -1576,6 +1750,25 @@ export class Operations {
       body,
     };
     return this.transport.json<types.KeyCreated>(call, options);
+  }
+
+  /**
+   * Replace a webhook's signing secret.
+   *
+   * Needs `webhooks:write`.
+   */
+  rotateWebhook(
+    id: string,
+    body: types.RotateWebhookRequest,
+    options: WriteOptions = {},
+  ): Promise<types.WebhookCreated> {
+    const call = {
+      method: "POST",
+      path: `/v1/webhooks/${segment(id)}/rotate`,
+      body,
+      takesKey: true,
+    };
+    return this.transport.json<types.WebhookCreated>(call, options);
   }
 
   /**
@@ -1818,5 +2011,26 @@ export class Operations {
       takesKey: true,
     };
     return this.transport.nothing(call, options);
+  }
+
+  /**
+   * Change, enable or disable a webhook.
+   *
+   * What is not given stays. To disable it makes its queued messages dead letters.
+   *
+   * Needs `webhooks:write`.
+   */
+  updateWebhook(
+    id: string,
+    body: types.UpdateWebhookRequest = {},
+    options: WriteOptions = {},
+  ): Promise<types.Endpoint> {
+    const call = {
+      method: "PATCH",
+      path: `/v1/webhooks/${segment(id)}`,
+      body,
+      takesKey: true,
+    };
+    return this.transport.json<types.Endpoint>(call, options);
   }
 }
