@@ -57,6 +57,8 @@ type SearchRequest struct {
 	Duplicates bool
 	// Collections are those that are searched, by their names or ids; none searches all of the tenant's documents.
 	Collections []string
+	// Attributes are what a document's entry in one of Collections must meet, as in search.Query.
+	Attributes *search.AttributeFilter
 	// Where are conditions on documents. MinScore, Diversity, PerDocument, Neighbours, After and Within are as in
 	// search.Query.
 	Where       []Condition
@@ -181,7 +183,7 @@ func (q *SearchRequest) kbQuery(model string, vector []float32) search.Query {
 	}
 	return search.Query{Mode: q.Mode, Text: q.Text, Operators: q.operators(), Natural: !q.operators(),
 		Duplicates: q.Duplicates, Vector: vector, Model: model, K: k, Where: q.Where,
-		MinScore: q.MinScore, Diversity: q.Diversity, PerDocument: q.PerDocument,
+		Attributes: q.Attributes, MinScore: q.MinScore, Diversity: q.Diversity, PerDocument: q.PerDocument,
 		Neighbours: q.Neighbours, After: q.After, Within: q.Within}
 }
 
@@ -238,6 +240,9 @@ func (a *Agent) searchOne(ctx context.Context, tx pgx.Tx, q *SearchRequest, quer
 	}
 	if len(q.Where) > 0 {
 		how.Where = q.Where
+	}
+	if q.Attributes != nil {
+		how.Attributes = q.Attributes
 	}
 	if len(f.Corrections) > 0 {
 		how.Corrections = visibleCorrections(f.Corrections, labels)

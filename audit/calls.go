@@ -253,8 +253,10 @@ type SearchOptions struct {
 	Depth    int    `json:"depth,omitempty"`     // candidates in each of the lists that are merged
 	// Collections are those that were searched; none where all of the tenant's documents were.
 	Collections []uuid.UUID `json:"collections,omitempty"`
-	// Where is the filter on documents, and Labels are the labels that the searcher had.
+	// Where is the filter on documents, Attributes that on their entries, and Labels are the labels that the searcher
+	// had.
 	Where       any      `json:"where,omitempty"`
+	Attributes  any      `json:"attributes,omitempty"`
 	Labels      []string `json:"labels,omitempty"`
 	Corrections any      `json:"spelled,omitempty"` // spelling corrections
 	// The remaining fields are the request's.

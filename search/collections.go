@@ -15,6 +15,9 @@ import (
 // restricted reports whether not all of the tenant's documents are searched.
 func (q *Query) restricted() bool { return len(q.Collections) > 0 || len(q.Where) > 0 }
 
+// conditional reports whether documents must meet conditions.
+func (q *Query) conditional() bool { return len(q.Where) > 0 || q.Attributes != nil }
+
 // collected is matching for a search that names collections. Unlike conditions, these are asked again and again: of one
 // with more passages than are compared one by one, what it holds is remembered for a while. How many passages few
 // documents have is counted, since a collection may well be of the longest.
@@ -22,7 +25,7 @@ func (s *Searcher) collected(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, s
 	q *Query) (passages int, documents []uuid.UUID, err error) {
 	labels, _ := tenantdb.Granted(ctx)
 	of := sizeKey{countKey{tenant, labels}, strings.Join(uuidTexts(q.Collections), " ")}
-	if len(q.Where) == 0 {
+	if !q.conditional() {
 		if n := s.largeCollection(of); n > 0 {
 			return n, nil, nil
 		}
@@ -42,7 +45,7 @@ func (s *Searcher) collected(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, s
 		return passages, documents, err
 	}
 	passages = max(passages, s.counts+1, min(st.chunks, entries*max(1, st.chunks/st.documents)))
-	if len(q.Where) == 0 {
+	if !q.conditional() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if len(s.large) >= maxStates {

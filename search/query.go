@@ -51,6 +51,8 @@ type Query struct {
 	Collections []uuid.UUID
 	// Where are conditions that a passage's document must all meet.
 	Where []Condition
+	// Attributes are what its entry in one of Collections must meet; nil is nothing.
+	Attributes *AttributeFilter
 	// MinScore leaves out hits below it; nil leaves out none. The score is the mode's: see Hit.
 	MinScore *float64
 	// Diversity makes hits differ from each other, from 0 (not at all) to 1 (above all), by maximal marginal relevance
@@ -151,6 +153,8 @@ func (q *Query) check() error {
 		return bad("text", "it has a zero byte")
 	case len(q.Collections) > kb.MaxCollectionsOf:
 		return bad("collections", "%d, the limit is %d", len(q.Collections), kb.MaxCollectionsOf)
+	case q.Attributes != nil && len(q.Collections) == 0:
+		return bad("filters", "attributes are those of a collection's entries: name one")
 	case len(q.Where) > maxConditions:
 		return bad("where", "%d conditions, the limit is %d", len(q.Where), maxConditions)
 	case q.MinScore != nil && (math.IsNaN(*q.MinScore) || math.IsInf(*q.MinScore, 0)):

@@ -90,6 +90,9 @@ func (s *statement) execute(name string) (string, error) {
 	d := s.templateData()
 	if s.documents == nil {
 		clauses, err := conditionClauses(s.q.Where, s.arg)
+		if err == nil {
+			clauses, err = s.q.withAttributes(clauses, s.arg)
+		}
 		if err != nil {
 			return "", err
 		}
@@ -289,7 +292,7 @@ func (s *statement) kept() bool {
 			prefixes++
 		}
 	}
-	return len(s.q.Where) == 0 && prefixes <= 2
+	return !s.q.conditional() && prefixes <= 2
 }
 
 // wanted is how many passages the statement is to find: those that hits are chosen from.

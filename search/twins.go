@@ -52,6 +52,12 @@ func (s *statement) nameTwins(ctx context.Context, tx pgx.Tx, rows, hits []Hit) 
 	}
 	s.args = []any{s.tenant, uuidTexts(ids)}
 	met, err := conditionClauses(s.q.Where, s.arg)
+	if err == nil && len(s.q.Collections) > 0 {
+		entry := []string{"cd.tenant_id = $1", "cd.document_id = c.document_id",
+			"cd.collection_id = ANY (" + s.arg(s.q.Collections) + "::uuid[])"}
+		entry, err = s.q.withAttributes(entry, s.arg)
+		met = append(met, "EXISTS (SELECT FROM kb_collection_documents cd WHERE "+strings.Join(entry, " AND ")+")")
+	}
 	if err != nil {
 		return err
 	}
