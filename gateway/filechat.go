@@ -199,6 +199,7 @@ func (a *chatAnswer) whole(body []byte) error {
 		return errUnreadable
 	}
 	choices := elements(all["choices"])
+	a.choice, a.message = nil, nil
 	if len(choices) == 0 || json.Unmarshal(choices[0], &a.choice) != nil || a.choice == nil ||
 		json.Unmarshal(a.choice["message"], &a.message) != nil || a.message == nil {
 		return errUnreadable

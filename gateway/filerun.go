@@ -279,6 +279,10 @@ func (f *fileRun) stream(ctx context.Context, cancel context.CancelCauseFunc, y 
 			y.firstChunk = time.Since(y.begun)
 		}
 		events.write((*buffer)[:n])
+		if y.received > maxStream {
+			err = errUnreadable
+			break
+		}
 		if wrong := split.write((*buffer)[:n], f.answer.event); wrong != nil {
 			if !errors.Is(wrong, errUnreadable) {
 				cancel(errClient)

@@ -62,7 +62,8 @@ const (
 	maxStores      = 10        // that a tool names
 	maxResults     = 50        // that a tool may ask for
 	defaultResults = 20        // OpenAI's
-	maxRound       = 16 << 20  // bytes of one answer of the model
+	maxRound       = 16 << 20  // bytes of one answer of the model, or of one event of a stream
+	maxStream      = 64 << 20  // bytes of one answer of the model as a stream
 )
 
 // storePrefix begins the ids of stores; 32 hexadecimal digits follow, which are a UUID. Ours are of version 7, and
