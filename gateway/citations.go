@@ -22,8 +22,8 @@ type citation struct {
 	*FileResult
 }
 
-// citer takes marks out of a text as it arrives: known ones become citations, and others nothing. It holds back what may
-// be the beginning of a mark, and no more. The space before a mark goes with it.
+// citer takes marks out of a text as it arrives: known ones become citations, and others nothing. It holds back what
+// may be the beginning of a mark, and no more. The space before a mark goes with it.
 type citer struct {
 	known map[string]*FileResult
 	// half is the first half of a surrogate pair, whose other half is in the next piece.

@@ -137,7 +137,8 @@ func TestFramesAreSplitAlike(t *testing.T) {
 
 // TestUsageIsSummed: numbers at any depth, and what only one has.
 func TestUsageIsSummed(t *testing.T) {
-	got := sum(json.RawMessage(`{"a":1,"b":{"c":2,"d":null},"e":5}`), json.RawMessage(`{"a":2,"b":{"c":3},"f":{"g":1}}`))
+	got := sum(json.RawMessage(`{"a":1,"b":{"c":2,"d":null},"e":5}`),
+		json.RawMessage(`{"a":2,"b":{"c":3},"f":{"g":1}}`))
 	if want := `{"a":3,"b":{"c":5,"d":null},"e":5,"f":{"g":1}}`; string(got) != want {
 		t.Errorf("%s, want %s", got, want)
 	}
@@ -147,4 +148,34 @@ func TestUsageIsSummed(t *testing.T) {
 	if got := sum(json.RawMessage(`{"a":1}`), json.RawMessage(`null`)); string(got) != `{"a":1}` {
 		t.Errorf("%s", got)
 	}
+}
+
+// BenchmarkAnotherRequest is what reading a request with twenty functions takes, and what the look for file_search
+// adds.
+func BenchmarkAnotherRequest(b *testing.B) {
+	tools := make([]json.RawMessage, 20)
+	for i := range tools {
+		tools[i] = json.RawMessage(`{"type":"function","function":{"name":"f","description":"` +
+			strings.Repeat("It does what it says. ", 20) + `","parameters":{"type":"object","properties":{}}}}`)
+	}
+	body := encode(map[string]any{"model": "gpt-fake-5", "tools": tools,
+		"messages": []map[string]any{{"role": "user", "content": strings.Repeat("a pump ", 2000)}}})
+	b.Run("read", func(b *testing.B) {
+		for b.Loop() {
+			if _, err := readRequest(ChatCompletions, body); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	q, err := readRequest(ChatCompletions, body)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Run("look", func(b *testing.B) {
+		for b.Loop() {
+			if t, err := readFileTool(q.found.get("tools")); t != nil || err != nil {
+				b.Fatal(t, err)
+			}
+		}
+	})
 }

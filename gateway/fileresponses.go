@@ -23,7 +23,7 @@ type responsesAnswer struct {
 	items   map[int]int           // indexes of its items: the client's
 	calls   map[int]*fileCall     // searches, by the items' indexes
 	order   []*fileCall           // these, in their order
-	held    map[int]bool          // calls of the client's functions: they wait until it is known that there is no search
+	held    map[int]bool          // calls of the client's functions: they wait until it is known that none searches
 	waiting []object              // their events
 	texts   map[[2]int]*textPiece // by the item's index and the part's
 	history []json.RawMessage     // what the model is given again
@@ -373,9 +373,9 @@ func (a *responsesAnswer) response(end object) object {
 	if response == nil {
 		response = object{}
 	}
-	response["output"] = encode(slices.DeleteFunc(append([]json.RawMessage{}, a.output...), func(r json.RawMessage) bool {
-		return r == nil
-	}))
+	output := append([]json.RawMessage{}, a.output...)
+	output = slices.DeleteFunc(output, func(r json.RawMessage) bool { return r == nil })
+	response["output"] = encode(output)
 	if a.usage != nil {
 		response["usage"] = a.usage
 	}

@@ -195,7 +195,8 @@ func (f *fileRun) callModel(number int) (calls []*fileCall, err error) {
 
 func (x *exchange) unreadable() *Refusal {
 	return &Refusal{Status: http.StatusBadGateway, Code: codeUpstreamError,
-		Message: "Upstream " + x.up.Name + ": its response is none of this API, so that files can't be searched with it."}
+		Message: "Upstream " + x.up.Name + ": its response is none of this API, so that no file can be searched " +
+			"with it."}
 }
 
 // body reads an answer that is no stream: of the model, or an error after the client has a part of the response.

@@ -152,8 +152,8 @@ func (t *fileTool) readRanking(raw json.RawMessage, at string) error {
 		var embedding, text float64
 		if json.Unmarshal(weights["embedding_weight"], &embedding) != nil ||
 			json.Unmarshal(weights["text_weight"], &text) != nil || embedding <= 0 || text != 0 {
-			return badParam(at+".hybrid_search", "the weights of this service's hybrid search are fixed: leave it out, "+
-				"or set text_weight to 0 for a search by embeddings alone")
+			return badParam(at+".hybrid_search", "the weights of this service's hybrid search are fixed: leave it "+
+				"out, or set text_weight to 0 for a search by embeddings alone")
 		}
 		t.query.Semantic = true
 	}

@@ -45,8 +45,8 @@ func ParseAttributeFilter(raw []byte) (*AttributeFilter, error) {
 	d := json.NewDecoder(bytes.NewReader(raw))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&f); err != nil {
-		return nil, bad(`it is a comparison, {"type":"eq","key":"team","value":"legal"}, or {"type":"and","filters":[…]}: ` +
-			strings.TrimPrefix(err.Error(), "json: "))
+		return nil, bad(`it is a comparison, {"type":"eq","key":"team","value":"legal"}, or {"type":"and",` +
+			`"filters":[…]}: ` + strings.TrimPrefix(err.Error(), "json: "))
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
 		return nil, bad("there is data after it")
@@ -100,7 +100,8 @@ func (f *AttributeFilter) clause(at string, depth int, leaves *int, arg func(any
 	clauses := make([]string, len(f.Filters))
 	for i := range f.Filters {
 		var err error
-		if clauses[i], err = f.Filters[i].clause(fmt.Sprintf("%s.filters[%d]", at, i), depth+1, leaves, arg); err != nil {
+		below := fmt.Sprintf("%s.filters[%d]", at, i)
+		if clauses[i], err = f.Filters[i].clause(below, depth+1, leaves, arg); err != nil {
 			return "", err
 		}
 	}

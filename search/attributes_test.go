@@ -25,7 +25,8 @@ func TestEntriesMeetAttributeFilters(t *testing.T) {
 	number := map[uuid.UUID]string{}
 	err := door.Tx(t.Context(), tenantA, func(ctx context.Context, tx pgx.Tx) (err error) {
 		name := "all"
-		if collection, err = kb.CreateCollection(ctx, tx, tenantA, kb.CollectionOptions{Name: &name}, true); err != nil {
+		collection, err = kb.CreateCollection(ctx, tx, tenantA, kb.CollectionOptions{Name: &name}, true)
+		if err != nil {
 			return err
 		}
 		rows, err := tx.Query(ctx, `SELECT id FROM kb_documents ORDER BY filename LIMIT 5`)
@@ -85,7 +86,8 @@ func TestEntriesMeetAttributeFilters(t *testing.T) {
 // TestBadAttributeFiltersAreNamed: each error names the place in the filter.
 func TestBadAttributeFiltersAreNamed(t *testing.T) {
 	for filter, want := range map[string]string{
-		``: "filters: ", `null x`: "filters: ", `[]`: "filters: ", `{}`: "filters.type: ", `{"type":"like"}`: "filters.type",
+		``: "filters: ", `null x`: "filters: ", `[]`: "filters: ", `{}`: "filters.type: ",
+		`{"type":"like"}`:                                "filters.type: ",
 		`{"type":"eq","value":1}`:                        "filters.key: it has 0 characters",
 		`{"type":"eq","key":"k","value":null}`:           "filters.value: ",
 		`{"type":"eq","key":"k","value":{"a":1}}`:        "filters.value: ",

@@ -41,7 +41,8 @@ func (s *Server) checkFileSearch(ctx context.Context, q gateway.FileQuery) error
 	who := principalOf(ctx)
 	if !who.Can(access.KBRead) {
 		return &gateway.Refusal{Status: http.StatusForbidden, Code: "permission_denied", Final: true,
-			Message: fmt.Sprintf("this credential does not have the permission %s, which file_search needs", access.KBRead)}
+			Message: fmt.Sprintf("this credential does not have the permission %s, which file_search needs",
+				access.KBRead)}
 	}
 	if _, err := fileFilter(q); err != nil {
 		return s.fileRefusal(ctx, q, err)
@@ -142,6 +143,7 @@ func bestHits(all []konstruct.SearchResult, most int) (hits []konstruct.Hit) {
 func (s *Server) fileRefusal(ctx context.Context, q gateway.FileQuery, err error) error {
 	var query *search.QueryError
 	var name *kb.CollectionNameError
+	const missing = "vector_store_not_found"
 	bad := func(status int, code, param, reason string) error {
 		return &gateway.Refusal{Status: status, Code: code, Param: param, Message: reason, Final: true}
 	}
@@ -164,9 +166,9 @@ func (s *Server) fileRefusal(ctx context.Context, q gateway.FileQuery, err error
 		if name != nil {
 			at, id = store(name.Name)
 		}
-		return bad(http.StatusNotFound, "vector_store_not_found", at, fmt.Sprintf("Vector store with id %s not found.", id))
+		return bad(http.StatusNotFound, missing, at, fmt.Sprintf("Vector store with id %s not found.", id))
 	case errors.As(err, &query) && query.Field == "collections": // gone between the look and the search
-		return bad(http.StatusNotFound, "vector_store_not_found", "vector_store_ids", "A vector store is not there any more.")
+		return bad(http.StatusNotFound, missing, "vector_store_ids", "A vector store is not there any more.")
 	case errors.As(err, &query):
 		return bad(http.StatusBadRequest, "invalid_value", query.Field, query.Reason)
 	}

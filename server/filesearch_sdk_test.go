@@ -107,7 +107,8 @@ func TestFileSearchWithOpenAISDKForGo(t *testing.T) {
 	client := openai.NewClient(option.WithBaseURL(w.url+"/openai/v1"), option.WithAPIKey(key), option.WithMaxRetries(0))
 	tool := responses.FileSearchToolParam{VectorStoreIDs: []string{store}, MaxNumResults: openai.Int(2),
 		Filters: responses.FileSearchToolFiltersUnionParam{OfComparisonFilter: &openai.ComparisonFilterParam{
-			Type: "ne", Key: "file", Value: openai.ComparisonFilterValueUnionParam{OfString: openai.String("hostile.txt")}}}}
+			Type: "ne", Key: "file",
+			Value: openai.ComparisonFilterValueUnionParam{OfString: openai.String("hostile.txt")}}}}
 	ask := responses.ResponseNewParams{Model: "gpt-fake-5",
 		Input:   responses.ResponseNewParamsInputUnion{OfString: openai.String("When is a pump sent back?")},
 		Include: []responses.ResponseIncludable{responses.ResponseIncludableFileSearchCallResults},

@@ -26,8 +26,8 @@ func (s *script) responses() {
 		return `{"type":"output_text","annotations":[],"logprobs":[],"text":` + quoted(t) + `}`
 	}
 	made := func(n int, c *call, status, arguments string) string {
-		return fmt.Sprintf(`{"id":"fc_fake%d","type":"function_call","status":%q,"arguments":%s,"call_id":%q,"name":%q}`,
-			n, status, quoted(arguments), c.id, c.name)
+		return fmt.Sprintf(`{"id":"fc_fake%d","type":"function_call","status":%q,"arguments":%s,"call_id":%q,`+
+			`"name":%q}`, n, status, quoted(arguments), c.id, c.name)
 	}
 	r := s.reply()
 	var output []string
@@ -62,7 +62,8 @@ func (s *script) responses() {
 	for n, c := range r.calls {
 		index := len(output) - len(r.calls) + n
 		at := fmt.Sprintf(`"item_id":"fc_fake%d","output_index":%d,`, n, index)
-		add("response.output_item.added", fmt.Sprintf(`"output_index":%d,"item":%s`, index, made(n, &c, "in_progress", "")))
+		add("response.output_item.added", fmt.Sprintf(`"output_index":%d,"item":%s`, index,
+			made(n, &c, "in_progress", "")))
 		for _, a := range c.pieces {
 			add("response.function_call_arguments.delta", at+`"delta":`+quoted(a))
 		}

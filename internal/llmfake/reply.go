@@ -30,8 +30,8 @@ func weather() call { return call{"call_1", "get_weather", Arguments()} }
 
 // reply decides what the model answers. It searches where it can and has no result at hand, and then tells what it
 // found: the first two passages, each with the cite that it was given. It is gullible: it repeats passages as they are.
-// X-Fake has it do more: "mixed" calls another function beside the search, "again" never stops to search, "invent" cites
-// what it was not given, "wordy" says something before it searches, "empty" searches for nothing.
+// X-Fake has it do more: "mixed" calls another function beside the search, "again" never stops to search, "invent"
+// cites what it was not given, "wordy" says something before it searches, "empty" searches for nothing.
 func (s *script) reply() reply {
 	tool := s.q.searchTool()
 	if tool == "" {

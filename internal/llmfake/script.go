@@ -144,8 +144,8 @@ func (s *script) chat() {
 				events = append(events, delta(fmt.Sprintf(`{"tool_calls":[{"index":%d,"id":%q,"type":"function",`+
 					`"function":{"name":%q,"arguments":""}}]}`, n, c.id, c.name), "null"))
 			} else if a != "" {
-				events = append(events, delta(fmt.Sprintf(`{"tool_calls":[{"index":%d,"function":{"arguments":%s}}]}`, n,
-					quoted(a)), "null"))
+				events = append(events, delta(fmt.Sprintf(`{"tool_calls":[{"index":%d,"function":{"arguments":%s}}]}`,
+					n, quoted(a)), "null"))
 			}
 		}
 	}
