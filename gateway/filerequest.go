@@ -238,6 +238,7 @@ func (r *fileRequest) body(searched, last bool) []byte {
 		list = "messages"
 	}
 	r.members[list] = encode(r.history)
+	defer delete(r.members, list) // the body has it, and it may be large
 	switch {
 	case last:
 		r.members["tool_choice"] = json.RawMessage(`"none"`)

@@ -11,8 +11,8 @@ import (
 	"github.com/konstruct/konstruct/gateway"
 )
 
-const fileBody = `{"model":"gpt-fake-5","input":"When is 4111 1111 1111 1111 sent back?","tools":[{"type":"file_search",` +
-	`"vector_store_ids":["vs_01980000000070008000000000000000"]}]`
+const fileBody = `{"model":"gpt-fake-5","input":"When is 4111 1111 1111 1111 sent back?","tools":[{"type":` +
+	`"file_search","vector_store_ids":["vs_01980000000070008000000000000000"]}]`
 
 // searching has a gateway find one passage.
 func (w *world) searching() {
