@@ -20,9 +20,9 @@ import (
 	"github.com/konstruct/konstruct/internal/testkit"
 )
 
-// TestAKilledGatewayLosesNoCompleteCall kills the service while clients stream, half of them answers about files that the
-// service searches. Whoever had a stream's last event finds the call on the trail, and once; of a search of files, both
-// calls of the model and the search.
+// TestAKilledGatewayLosesNoCompleteCall kills the service while clients stream, half of them answers about files that
+// the service searches. Whoever had a stream's last event finds the call on the trail, and once; of a search of files,
+// both calls of the model and the search.
 func TestAKilledGatewayLosesNoCompleteCall(t *testing.T) {
 	up := testkit.LLM(t)
 	w := serve(t) // for its database and keys
