@@ -55,6 +55,7 @@ fuzz: setup ## fuzz everything that reads a stranger's bytes, a minute each
 	go test -run '^$$' -fuzz FuzzLabels -fuzztime 1m -fuzzminimizetime 1x ./tenantdb
 	go test -run '^$$' -fuzz FuzzStream -fuzztime 1m -fuzzminimizetime 1x ./gateway
 	go test -run '^$$' -fuzz FuzzRequest -fuzztime 1m -fuzzminimizetime 1x ./gateway
+	go test -run '^$$' -fuzz FuzzCitations -fuzztime 1m -fuzzminimizetime 1x ./gateway
 	go test -run '^$$' -fuzz FuzzStrict -fuzztime 1m -fuzzminimizetime 1x ./server
 	go test -run '^$$' -fuzz FuzzWire -fuzztime 1m -fuzzminimizetime 1x ./server/httpwire
 	go test -run '^$$' -fuzz FuzzMeta -fuzztime 1m -fuzzminimizetime 1x ./server

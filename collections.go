@@ -53,6 +53,17 @@ func (g Collections) Documents(ctx context.Context, collection, after uuid.UUID,
 	return kb.ListCollected(ctx, g.t.k.door, g.t.id, collection, after, limit)
 }
 
+// Entries returns the entries that documents have in collections, by the documents' ids; of a document that is in
+// several, the first.
+func (g Collections) Entries(ctx context.Context, collections, documents []uuid.UUID) (
+	entries map[uuid.UUID]CollectionDocument, err error) {
+	err = g.t.k.door.Tx(ctx, g.t.id, func(ctx context.Context, tx pgx.Tx) error {
+		entries, err = kb.FindCollected(ctx, tx, g.t.id, collections, documents)
+		return err
+	})
+	return entries, err
+}
+
 // collectionChange changes a collection and records that in the same transaction.
 func (a *Agent) collectionChange(ctx context.Context, change string,
 	do func(context.Context, pgx.Tx) (Collection, []uuid.UUID, error)) (c Collection, event uuid.UUID, err error) {

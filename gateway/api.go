@@ -52,6 +52,7 @@ type Refusal struct {
 	Status  int
 	Code    string // such as model_not_found
 	Message string
+	Param   string // the member of the request's body that is wrong; empty: none
 	// Final tells clients not to try again (x-should-retry: false, which the vendors' clients obey).
 	Final bool
 	// RetryAfter is in seconds; 0 is none.
@@ -92,9 +93,13 @@ func (f *Refusal) body(api API) []byte {
 		}{"error", vendorError{Type: anthropicType(f.Status), Message: f.Message}})
 		return raw // strings always marshal
 	}
+	said := vendorError{Type: openAIType(f.Status, f.Code), Message: f.Message, Code: f.Code}
+	if f.Param != "" {
+		said.Param = &f.Param
+	}
 	raw, _ = json.Marshal(struct {
 		Error vendorError `json:"error"`
-	}{vendorError{Type: openAIType(f.Status, f.Code), Message: f.Message, Code: f.Code}})
+	}{said})
 	return raw
 }
 

@@ -97,7 +97,7 @@ func (x *exchange) write(ctx context.Context, m audit.Metadata, output string) e
 		told, end := x.answer.usage, time.Now()
 		l := Logged{Tenant: x.call.Caller.Tenant, Bound: x.call.Caller.Bound, Event: id, Trace: x.ctx.trace,
 			Parent:   x.ctx.parent,
-			Response: x.answer.id, Embedding: x.call.Operation == Embeddings, InputTokens: -1, OutputTokens: -1,
+			Response: x.answeredAs(), Embedding: x.call.Operation == Embeddings, InputTokens: -1, OutputTokens: -1,
 			Begin: end.Add(-x.took), End: end}
 		if told.hasInput {
 			l.InputTokens = told.input
@@ -150,6 +150,9 @@ func (x *exchange) metadata() (audit.Metadata, string) {
 	set("error.type", x.errorKind())
 	x.answer.usage.record(m)
 	x.recordBudget(m)
+	if x.own != nil {
+		x.own.record(m)
+	}
 	if x.answer.lost > 0 {
 		m[metaLost] = x.answer.lost
 	}

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"runtime/debug"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/konstruct/konstruct/audit"
@@ -36,6 +37,7 @@ type exchange struct {
 	errorType  string // what the gateway saw; empty: nothing
 	received   int64  // bytes of the response, as they were sent
 	logged     bool
+	own        *round // of a request whose files are searched here; nil: the response is passed on as it is
 }
 
 // writeTime is how long a client may take to read what is there.
@@ -54,19 +56,44 @@ func (g *Gateway) Serve(w http.ResponseWriter, r *http.Request, c Call) {
 	err := x.admit()
 	if err == nil {
 		defer x.charge.end()
-		err = x.run()
+		err = x.answerCall()
 	}
 	if err == nil {
 		return
 	}
+	if err := x.refusal(err).Write(w, c.Operation.API()); err != nil {
+		g.logger.DebugContext(r.Context(), "a response could not be sent", "error", err)
+	}
+}
+
+// answerCall answers an admitted call.
+func (x *exchange) answerCall() error {
+	if x.g.files == nil || x.call.Operation != ChatCompletions && x.call.Operation != Responses {
+		return x.run()
+	}
+	if previous, _ := x.q.metadata["gen_ai.request.previous_response.id"].(string); strings.HasPrefix(previous,
+		responsePrefix) {
+		return badParam("previous_response_id", "nothing stores a response whose files were searched here: send its "+
+			"items, and those before, again as input")
+	}
+	tool, err := readFileTool(x.q.found.get("tools"))
+	if err != nil {
+		return err
+	}
+	if tool == nil {
+		return x.run()
+	}
+	return x.searchFiles(tool)
+}
+
+// refusal is what the caller is told of an error.
+func (x *exchange) refusal(err error) *Refusal {
 	refusal := &Refusal{Status: http.StatusInternalServerError, Code: "gateway_error",
 		Message: "Something went wrong here: the service's log says what."}
 	if !errors.As(err, &refusal) {
-		g.logger.ErrorContext(r.Context(), "a call through the gateway failed", "error", err)
+		x.g.logger.ErrorContext(x.r.Context(), "a call through the gateway failed", "error", err)
 	}
-	if err := refusal.Write(w, c.Operation.API()); err != nil {
-		g.logger.DebugContext(r.Context(), "a response could not be sent", "error", err)
-	}
+	return refusal
 }
 
 // admit reads the request, and applies routes and the tenant's policy.
@@ -113,16 +140,31 @@ func allows(p audit.ModelPolicy, model string) bool {
 func (x *exchange) run() error {
 	ctx, cancel := context.WithCancelCause(x.r.Context())
 	defer cancel(nil)
-	h, err := x.requestHeaders()
+	res, kind, err := x.open(ctx, cancel)
 	if err != nil {
 		return err
+	}
+	defer res.Body.Close()
+	x.call.Release()
+	if x.streamed {
+		return x.passStream(ctx, cancel, res)
+	}
+	return x.passBody(ctx, cancel, res, kind)
+}
+
+// open sends the request to the upstream, and returns the response and its media type. Where there is none, it logs the
+// call, and its error is what the caller is told.
+func (x *exchange) open(ctx context.Context, cancel context.CancelCauseFunc) (*http.Response, string, error) {
+	h, err := x.requestHeaders()
+	if err != nil {
+		return nil, "", err
 	}
 	u := *x.up.base
 	u.Path += "/" + string(x.call.Operation)
 	u.RawQuery = x.r.URL.RawQuery
 	req, err := http.NewRequestWithContext(ctx, x.r.Method, u.String(), bytes.NewReader(x.call.Body))
 	if err != nil {
-		return err
+		return nil, "", err
 	}
 	req.Header = h
 	x.begun = time.Now()
@@ -135,23 +177,19 @@ func (x *exchange) run() error {
 	if err != nil {
 		x.took = time.Since(x.begun)
 		kind, refusal := x.fault(ctx, err)
-		return x.failed(kind, refusal)
+		return nil, "", x.failed(kind, refusal)
 	}
-	defer res.Body.Close()
-	x.call.Release()
 	x.status = res.StatusCode
 	if res.StatusCode >= 300 && res.StatusCode < 400 {
+		res.Body.Close()
 		x.took = time.Since(x.begun)
-		return x.failed(faultRedirect, &Refusal{Status: http.StatusBadGateway, Code: codeUpstreamError,
+		return nil, "", x.failed(faultRedirect, &Refusal{Status: http.StatusBadGateway, Code: codeUpstreamError,
 			Message: "Upstream " + x.up.Name + ": it answers with a redirect, which is not followed: the operator " +
 				"corrects its base_url."})
 	}
 	kind, _, _ := mime.ParseMediaType(res.Header.Get("Content-Type"))
 	x.streamed = kind == "text/event-stream" && len(x.call.Operation.dialect().event) > 0
-	if x.streamed {
-		return x.passStream(ctx, cancel, res)
-	}
-	return x.passBody(ctx, cancel, res, kind)
+	return res, kind, nil
 }
 
 // readPrompt reads the prompt in the background, and returns what waits for it.

@@ -35,6 +35,7 @@ type Gateway struct {
 	buffers   sync.Pool
 	active    sync.WaitGroup // calls in progress
 	logged    func(Logged)
+	files     *FileSearch // nil: file_search is the upstream's
 }
 
 // Logged is a call that is on the trail.

@@ -67,7 +67,10 @@ func (x *exchange) requestHeaders() (http.Header, error) {
 			Message: "Upstream " + x.up.Name + " has no key here: send your own where your client sends keys, and " +
 				"the Konstruct key (kst_…) in the header " + KeyHeader + "."}
 	}
-	if x.q.stream {
+	if x.own != nil && x.own.number > 1 { // another request than the client's
+		h.Del("Idempotency-Key")
+	}
+	if x.q.stream || x.own != nil {
 		h.Set("Accept-Encoding", "identity") // so that the last event can be held
 	} else if accepted := h.Values("Accept-Encoding"); len(accepted) > 0 {
 		h.Set("Accept-Encoding", readable(accepted))

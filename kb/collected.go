@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -59,6 +60,27 @@ func ListCollected(ctx context.Context, door *tenantdb.Door, tenant, collection,
 		err = fmt.Errorf("kb: list the documents of a collection: %w", err)
 	}
 	return entries, err
+}
+
+// FindCollected returns the entries that documents have in collections, by the documents' ids, within the caller's
+// transaction; of a document that is in several, the first.
+func FindCollected(ctx context.Context, tx pgx.Tx, tenant uuid.UUID,
+	collections, documents []uuid.UUID) (map[uuid.UUID]CollectionDocument, error) {
+	rows, err := tx.Query(ctx, strings.Replace(collectedSQL, "e.collection_id = $2", "e.collection_id = ANY ($2)", 1)+
+		` AND e.document_id = ANY ($3) ORDER BY e.document_id, array_position($2, e.collection_id) DESC`,
+		tenant, collections, documents)
+	var entries []CollectionDocument
+	if err == nil {
+		entries, err = pgx.CollectRows(rows, scanCollected)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("kb: find documents in collections: %w", err)
+	}
+	found := make(map[uuid.UUID]CollectionDocument, len(entries))
+	for _, e := range entries {
+		found[*e.DocumentID] = e
+	}
+	return found, nil
 }
 
 // lockCollection reports whether a collection has expired, and locks its row as lock says; or returns ErrNoCollection.

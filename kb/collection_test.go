@@ -371,3 +371,53 @@ func TestAnotherTenantsCollectionsAreNobodys(t *testing.T) {
 		t.Errorf("another tenant lists %v, %v", got, err)
 	}
 }
+
+// TestEntriesAreFoundByTheirDocuments: in the first collection that has the document, and by its tenant alone.
+func TestEntriesAreFoundByTheirDocuments(t *testing.T) {
+	b := newBase(t)
+	one, two := b.collection(t, "one"), b.collection(t, "two")
+	path := write(t, filepath.Join(t.TempDir(), "pumps.md"), pumps)
+	for _, g := range []kb.DocumentOptions{{Collections: []uuid.UUID{one.ID}, Attributes: map[string]any{"n": 1.0}},
+		{Collections: []uuid.UUID{two.ID}, Attributes: map[string]any{"n": 2.0}}} {
+		if err := b.in.Files(t.Context(), tenantA, agent, []string{path}, g, func(r kb.IngestResult) {
+			if r.Err != nil {
+				t.Error(r.Err)
+			}
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	document := b.list(t, tenantA)[0].ID
+	find := func(of, named uuid.UUID, collections ...uuid.UUID) map[uuid.UUID]kb.CollectionDocument {
+		t.Helper()
+		var found map[uuid.UUID]kb.CollectionDocument
+		if err := b.inTx(t, of, func(ctx context.Context, tx pgx.Tx) (err error) {
+			found, err = kb.FindCollected(ctx, tx, named, collections, []uuid.UUID{document, uuid.New()})
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		return found
+	}
+	for n, collections := range [][]uuid.UUID{{one.ID, two.ID}, {two.ID, one.ID}, {two.ID}} {
+		found := find(tenantA, tenantA, collections...)
+		if want := []float64{1, 2, 2}[n]; len(found) != 1 || found[document].Attributes["n"] != want {
+			t.Errorf("%d: %+v, want n %v", n, found, want)
+		}
+	}
+	if found := find(tenantB, tenantB, one.ID, two.ID); len(found) > 0 {
+		t.Errorf("another tenant finds %+v", found)
+	}
+	if found := find(tenantB, tenantA, one.ID, two.ID); len(found) > 0 {
+		t.Errorf("a forged tenant finds %+v", found)
+	}
+	if err := b.inTx(t, uuid.Nil, func(ctx context.Context, tx pgx.Tx) error {
+		found, err := kb.FindCollected(ctx, tx, tenantA, []uuid.UUID{one.ID}, []uuid.UUID{document})
+		if len(found) > 0 {
+			t.Errorf("no tenant finds %+v", found)
+		}
+		return err
+	}); err == nil {
+		t.Error("there is a transaction without a tenant")
+	}
+}

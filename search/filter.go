@@ -40,6 +40,14 @@ var filterOps = map[string]Op{"eq": Equal, "ne": Unequal, "gt": More, "gte": AtL
 // ParseFilter reads a filter from its JSON. The error is a *QueryError that names the place, such as
 // filter.filters[1].value.
 func ParseFilter(raw []byte) (*Filter, error) {
+	f, err := decodeFilter(raw)
+	if err != nil {
+		return nil, err
+	}
+	return f, f.Check()
+}
+
+func decodeFilter(raw []byte) (*Filter, error) {
 	var f Filter
 	if !json.Valid(raw) {
 		return nil, &QueryError{"filter",
@@ -58,7 +66,7 @@ func ParseFilter(raw []byte) (*Filter, error) {
 		}
 		return nil, &QueryError{"filter", err.Error()}
 	}
-	return &f, f.Check()
+	return &f, nil
 }
 
 // UnmarshalJSON keeps the digits of numbers, and refuses names that a filter has not.

@@ -299,7 +299,7 @@ func (s *statement) kept() bool {
 			prefixes++
 		}
 	}
-	return !s.q.restricted() && prefixes <= 2
+	return !s.q.conditional() && prefixes <= 2
 }
 
 // wanted is how many passages the statement is to find: those that hits are chosen from.

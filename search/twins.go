@@ -52,6 +52,11 @@ func (s *statement) nameTwins(ctx context.Context, tx pgx.Tx, rows, hits []Hit) 
 	}
 	s.args = []any{s.tenant, uuidTexts(ids)}
 	met, err := s.q.conditions(s.arg)
+	if err == nil && len(s.q.Collections) > 0 {
+		entry := append([]string{"cd.tenant_id = $1", "cd.document_id = c.document_id",
+			"cd.collection_id = ANY (" + s.arg(uuidTexts(s.q.Collections)) + "::uuid[])"}, met...)
+		met = []string{"EXISTS (SELECT FROM kb_collection_documents cd WHERE " + strings.Join(entry, " AND ") + ")"}
+	}
 	if err != nil {
 		return err
 	}

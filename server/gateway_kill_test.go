@@ -20,12 +20,14 @@ import (
 	"github.com/konstruct/konstruct/internal/testkit"
 )
 
-// TestAKilledGatewayLosesNoCompleteCall kills the service while clients stream. Whoever had a stream's last event finds
-// the call on the trail, and once.
+// TestAKilledGatewayLosesNoCompleteCall kills the service while clients stream, half of them answers about files that
+// the service searches. Whoever had a stream's last event finds the call on the trail, and once; of a search of files,
+// both calls of the model and the search.
 func TestAKilledGatewayLosesNoCompleteCall(t *testing.T) {
 	up := testkit.LLM(t)
 	w := serve(t) // for its database and keys
-	key := w.key(acme, access.GatewayUse)
+	key := w.key(acme, access.GatewayUse, access.KBRead)
+	tools := `,"tools":[` + fileTool(w.store(acme, "handbook", nil, map[string]string{"a.md": returnsText}), "") + `]`
 	dir := t.TempDir()
 	config := filepath.Join(dir, "gateway.json")
 	vendor := filepath.Join(dir, "vendor.key")
@@ -55,8 +57,11 @@ func TestAKilledGatewayLosesNoCompleteCall(t *testing.T) {
 		for client := range 4 {
 			wait.Go(func() {
 				for n := 0; ctx.Err() == nil; n++ {
-					id := fmt.Sprintf("talk-%d-%d-%d", round, client, n)
-					if streamed(ctx, "http://"+addr, key, id) {
+					id, more := fmt.Sprintf("talk-%d-%d-%d", round, client, n), ""
+					if client%2 == 1 {
+						id, more = "search-"+id, tools
+					}
+					if streamed(ctx, "http://"+addr, key, id, more) {
 						mu.Lock()
 						done[id] = true
 						mu.Unlock()
@@ -64,34 +69,53 @@ func TestAKilledGatewayLosesNoCompleteCall(t *testing.T) {
 				}
 			})
 		}
+		testkit.Until(t, "files are searched", func() bool { // the embedding model is loaded first
+			mu.Lock()
+			defer mu.Unlock()
+			for id := range done {
+				if strings.HasPrefix(id, fmt.Sprintf("search-talk-%d-", round)) {
+					return true
+				}
+			}
+			return false
+		})
 		time.Sleep(time.Duration(700+round*137) * time.Millisecond)
 		p.kill()
 		cancel()
 		wait.Wait()
 	}
 	recorded := map[string]int{}
-	for e, err := range w.k.Tenant(acme).Events().All(t.Context(), audit.Filter{Action: audit.ActionLLMCall}) {
-		if err != nil {
-			t.Fatal(err)
+	for _, action := range []string{audit.ActionLLMCall, audit.ActionRetrieval} {
+		for e, err := range w.k.Tenant(acme).Events().All(t.Context(), audit.Filter{Action: action}) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, rest, _ := strings.Cut(string(e.Metadata), `"gen_ai.conversation.id": "`)
+			id, _, _ := strings.Cut(rest, `"`)
+			recorded[id]++
 		}
-		_, rest, _ := strings.Cut(string(e.Metadata), `"gen_ai.conversation.id": "`)
-		id, _, _ := strings.Cut(rest, `"`)
-		recorded[id]++
 	}
+	searches := 0
 	for id := range done {
-		if recorded[id] != 1 {
-			t.Errorf("%s was complete, and is on the trail %d times", id, recorded[id])
+		want := 1
+		if strings.HasPrefix(id, "search-") {
+			want = 3
+			searches++
+		}
+		if recorded[id] != want {
+			t.Errorf("%s was complete, and has %d events on the trail, want %d", id, recorded[id], want)
 		}
 	}
-	if len(done) < 10 {
-		t.Errorf("only %d streams were complete", len(done))
+	if len(done)-searches < 10 || searches < 3 {
+		t.Errorf("only %d streams were complete, %d with searches", len(done), searches)
 	}
 }
 
-// streamed makes a call, and reports whether its last event came.
-func streamed(ctx context.Context, url, key, conversation string) bool {
+// streamed makes a call with more members, and reports whether its last event came.
+func streamed(ctx context.Context, url, key, conversation, more string) bool {
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, url+"/openai/v1/chat/completions",
-		strings.NewReader(`{"model":"gpt-fake-5","stream":true,"messages":[{"role":"user","content":"Hello"}]}`))
+		strings.NewReader(`{"model":"gpt-fake-5","stream":true,"messages":[{"role":"user","content":"Hello"}]`+
+			more+`}`))
 	if err != nil {
 		return false
 	}

@@ -137,7 +137,9 @@ func New(c Config) (*Server, error) {
 	s.memory = newMemoryBudget(cmp.Or(c.RequestMemory, DefaultRequestMemory))
 	s.metrics = newMetrics(s)
 	s.spoken, s.recent = s.protocols(), otel.NewRecent()
-	if c.Gateway != nil { // a client that is instrumented too reports the same calls
+	if c.Gateway != nil {
+		c.Gateway.SearchFiles(s.fileSearch())
+		// A client that is instrumented too reports the same calls.
 		c.Gateway.OnLogged(func(l gateway.Logged) {
 			s.recent.Add(otel.Reporter{Tenant: l.Tenant, Agent: l.Bound}, otel.Call{Event: l.Event, Trace: l.Trace,
 				Parent: l.Parent, Response: l.Response,

@@ -25,16 +25,20 @@ func (s *script) responses() {
 	text := func(t string) string {
 		return `{"type":"output_text","annotations":[],"logprobs":[],"text":` + quoted(t) + `}`
 	}
-	call := func(status, arguments string) string {
-		return `{"id":"fc_fake","type":"function_call","status":"` + status + `","arguments":` + quoted(arguments) +
-			`,"call_id":"call_1","name":"get_weather"}`
+	made := func(n int, c *call, status, arguments string) string {
+		return fmt.Sprintf(`{"id":"fc_fake%d","type":"function_call","status":%q,"arguments":%s,"call_id":%q,`+
+			`"name":%q}`, n, status, quoted(arguments), c.id, c.name)
 	}
-	output := message("completed", text(Text))
-	if s.q.callsTool() {
-		output = call("completed", strings.Join(Arguments(), ""))
+	r := s.reply()
+	var output []string
+	if len(r.pieces) > 0 {
+		output = append(output, message("completed", text(r.text())))
+	}
+	for n, c := range r.calls {
+		output = append(output, made(n, &c, "completed", c.arguments()))
 	}
 	if !s.q.Stream {
-		s.whole(body("completed", output, responseUsage))
+		s.whole(body("completed", strings.Join(output, ","), responseUsage))
 		return
 	}
 	var events []string
@@ -44,29 +48,34 @@ func (s *script) responses() {
 	}
 	add("response.created", `"response":`+body("in_progress", "", "null"))
 	add("response.in_progress", `"response":`+body("in_progress", "", "null"))
-	if s.q.callsTool() {
-		add("response.output_item.added", `"output_index":0,"item":`+call("in_progress", ""))
-		for _, a := range Arguments() {
-			add("response.function_call_arguments.delta", `"item_id":"fc_fake","output_index":0,"delta":`+quoted(a))
-		}
-		add("response.function_call_arguments.done", `"item_id":"fc_fake","output_index":0,"name":"get_weather",`+
-			`"arguments":`+quoted(strings.Join(Arguments(), "")))
-	} else {
+	if len(r.pieces) > 0 {
 		at := `"item_id":"msg_fake","output_index":0,"content_index":0,`
 		add("response.output_item.added", `"output_index":0,"item":`+message("in_progress", ""))
 		add("response.content_part.added", at+`"part":`+text(""))
-		for _, w := range words() {
+		for _, w := range r.pieces {
 			add("response.output_text.delta", at+`"logprobs":[],"delta":`+quoted(w))
 		}
-		add("response.output_text.done", at+`"logprobs":[],"text":`+quoted(Text))
-		add("response.content_part.done", at+`"part":`+text(Text))
+		add("response.output_text.done", at+`"logprobs":[],"text":`+quoted(r.text()))
+		add("response.content_part.done", at+`"part":`+text(r.text()))
+		add("response.output_item.done", `"output_index":0,"item":`+output[0])
 	}
-	add("response.output_item.done", `"output_index":0,"item":`+output)
+	for n, c := range r.calls {
+		index := len(output) - len(r.calls) + n
+		at := fmt.Sprintf(`"item_id":"fc_fake%d","output_index":%d,`, n, index)
+		add("response.output_item.added", fmt.Sprintf(`"output_index":%d,"item":%s`, index,
+			made(n, &c, "in_progress", "")))
+		for _, a := range c.pieces {
+			add("response.function_call_arguments.delta", at+`"delta":`+quoted(a))
+		}
+		add("response.function_call_arguments.done", at+fmt.Sprintf(`"name":%q,"arguments":%s`, c.name,
+			quoted(c.arguments())))
+		add("response.output_item.done", fmt.Sprintf(`"output_index":%d,"item":%s`, index, output[index]))
+	}
 	if s.how == "error-event" {
 		events = events[:5]
 		add("error", `"code":"server_error","message":"The server had an error","param":null`)
 	} else {
-		add("response.completed", `"response":`+body("completed", output, responseUsage))
+		add("response.completed", `"response":`+body("completed", strings.Join(output, ","), responseUsage))
 	}
 	s.stream(events)
 }

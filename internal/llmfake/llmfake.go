@@ -81,6 +81,7 @@ type asked struct {
 	Messages      []json.RawMessage `json:"messages"`
 	Input         json.RawMessage   `json:"input"`
 	Tools         []json.RawMessage `json:"tools"`
+	ToolChoice    json.RawMessage   `json:"tool_choice"`
 	StreamOptions struct {
 		IncludeUsage bool `json:"include_usage"`
 	} `json:"stream_options"`
@@ -130,6 +131,13 @@ func (u *Upstream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	how := r.Header.Get("X-Fake")
+	if rest, later := strings.CutPrefix(how, "then-"); later { // once the model has what it searched for
+		if how = ""; q.searchTool() != "" {
+			if _, answered := q.results(); answered {
+				how = rest
+			}
+		}
+	}
 	if u.broken(w, r, anthropic, how) {
 		return
 	}

@@ -102,13 +102,21 @@ const chatUsage = `{"prompt_tokens":2006,"completion_tokens":300,"total_tokens":
 func (s *script) chat() {
 	const head = `"id":"chatcmpl-fake","object":%q,"created":1767225600,"model":"gpt-fake-5-2026-01-01",` +
 		`"service_tier":"default","system_fingerprint":"fp_fake"`
-	calls := s.q.callsTool()
+	r := s.reply()
 	if !s.q.Stream {
-		message, reason := `{"role":"assistant","content":`+quoted(Text)+`,"refusal":null,"annotations":[]}`, "stop"
-		if calls {
+		message, reason := `{"role":"assistant","content":`+quoted(r.text())+`,"refusal":null,"annotations":[]}`, "stop"
+		if len(r.calls) > 0 {
 			reason = "tool_calls"
-			message = `{"role":"assistant","content":null,"tool_calls":[{"id":"call_1","type":"function","function":` +
-				`{"name":"get_weather","arguments":` + quoted(strings.Join(Arguments(), "")) + `}}]}`
+			calls := make([]string, len(r.calls))
+			for i, c := range r.calls {
+				calls[i] = `{"id":"` + c.id + `","type":"function","function":{"name":"` + c.name + `","arguments":` +
+					quoted(c.arguments()) + `}}`
+			}
+			content := "null"
+			if len(r.pieces) > 0 {
+				content = quoted(r.text())
+			}
+			message = `{"role":"assistant","content":` + content + `,"tool_calls":[` + strings.Join(calls, ",") + `]}`
 		}
 		s.whole(fmt.Sprintf(`{`+head+`,"choices":[{"index":0,"message":%s,"logprobs":null,"finish_reason":%q}],"usage":%s}`,
 			"chat.completion", message, reason, chatUsage))
@@ -126,20 +134,19 @@ func (s *script) chat() {
 	}
 	events := []string{delta(`{"role":"assistant","content":""}`, "null")}
 	reason := `"stop"`
-	if calls {
+	for _, piece := range r.pieces {
+		events = append(events, delta(`{"content":`+quoted(piece)+`}`, "null"))
+	}
+	for n, c := range r.calls {
 		reason = `"tool_calls"`
-		for i, a := range Arguments() {
+		for i, a := range append([]string{""}, c.pieces...) {
 			if i == 0 {
-				events = append(events, delta(`{"tool_calls":[{"index":0,"id":"call_1","type":"function","function":`+
-					`{"name":"get_weather","arguments":""}}]}`, "null"))
-				continue
+				events = append(events, delta(fmt.Sprintf(`{"tool_calls":[{"index":%d,"id":%q,"type":"function",`+
+					`"function":{"name":%q,"arguments":""}}]}`, n, c.id, c.name), "null"))
+			} else if a != "" {
+				events = append(events, delta(fmt.Sprintf(`{"tool_calls":[{"index":%d,"function":{"arguments":%s}}]}`,
+					n, quoted(a)), "null"))
 			}
-			piece := `{"tool_calls":[{"index":0,"function":{"arguments":` + quoted(a) + `}}]}`
-			events = append(events, delta(piece, "null"))
-		}
-	} else {
-		for _, word := range words() {
-			events = append(events, delta(`{"content":`+quoted(word)+`}`, "null"))
 		}
 	}
 	events = append(events, delta(`{}`, reason))
