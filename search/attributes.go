@@ -5,8 +5,9 @@ import (
 	"strings"
 )
 
-// ParseAttributeFilter reads a filter from the JSON of OpenAI's vector stores, whose keys are attributes of documents in
-// the collections that are searched. The error is a *QueryError that names the place, such as filters.filters[1].value.
+// ParseAttributeFilter reads a filter from the JSON of OpenAI's vector stores, whose keys are attributes of documents
+// in the collections that are searched. The error is a *QueryError that names the place, such as
+// filters.filters[1].value.
 func ParseAttributeFilter(raw []byte) (*Filter, error) {
 	f, err := decodeFilter(raw)
 	if err == nil {
