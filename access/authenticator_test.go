@@ -227,11 +227,11 @@ func TestAccessTokensAreForTheResource(t *testing.T) {
 		token string
 		may   []access.Permission
 	}{
-		"RFC 9068":        {token("at+jwt", nil), access.Operator.Permissions()},
-		"its long name":   {token("application/at+jwt", nil), access.Operator.Permissions()},
-		"a JWT":           {token("JWT", map[string]any{"aud": []string{"x", resource}}), access.Operator.Permissions()},
-		"other scopes":    {token("at+jwt", map[string]any{"scope": "openid profile"}), access.Operator.Permissions()},
-		"a scope":         {token("at+jwt", map[string]any{"scope": "openid kb:read"}), []access.Permission{access.KBRead}},
+		"RFC 9068":      {token("at+jwt", nil), access.Operator.Permissions()},
+		"its long name": {token("application/at+jwt", nil), access.Operator.Permissions()},
+		"a JWT":         {token("JWT", map[string]any{"aud": []string{"x", resource}}), access.Operator.Permissions()},
+		"other scopes":  {token("at+jwt", map[string]any{"scope": "openid profile"}), access.Operator.Permissions()},
+		"a scope":       {token("at+jwt", map[string]any{"scope": "openid kb:read"}), []access.Permission{access.KBRead}},
 		"beyond the role": {token("at+jwt", map[string]any{"scope": "kb:read access:write"}),
 			[]access.Permission{access.KBRead}},
 		"an ID token": {token("JWT", map[string]any{"aud": "konstruct", "azp": nil, "scope": "kb:read"}),
