@@ -191,7 +191,8 @@ func TestTokensThatDoNotHoldAreRefused(t *testing.T) {
 	}
 }
 
-// TestAccessTokensAreForTheResource: an access token that names it works there alone, whoever it was issued to, with the
+// TestAccessTokensAreForTheResource: an access token that names it works there alone, whoever it was issued to, with
+// the
 // permissions that its scopes and its holder's role share; an ID token works there as it does elsewhere.
 func TestAccessTokensAreForTheResource(t *testing.T) {
 	const resource = "https://audit.example.com/mcp"
@@ -231,7 +232,8 @@ func TestAccessTokensAreForTheResource(t *testing.T) {
 		"its long name": {token("application/at+jwt", nil), access.Operator.Permissions()},
 		"a JWT":         {token("JWT", map[string]any{"aud": []string{"x", resource}}), access.Operator.Permissions()},
 		"other scopes":  {token("at+jwt", map[string]any{"scope": "openid profile"}), access.Operator.Permissions()},
-		"a scope":       {token("at+jwt", map[string]any{"scope": "openid kb:read"}), []access.Permission{access.KBRead}},
+		"a scope": {token("at+jwt", map[string]any{"scope": "openid kb:read"}),
+			[]access.Permission{access.KBRead}},
 		"beyond the role": {token("at+jwt", map[string]any{"scope": "kb:read access:write"}),
 			[]access.Permission{access.KBRead}},
 		"an ID token": {token("JWT", map[string]any{"aud": "konstruct", "azp": nil, "scope": "kb:read"}),

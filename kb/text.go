@@ -31,7 +31,8 @@ type TextPage struct {
 //go:embed sql/text_page.sql
 var textPageSQL string
 
-// GetText returns the part of a document's text that begins at offset and has at most limit bytes, or ErrNotFound. Where
+// GetText returns the part of a document's text that begins at offset and has at most limit bytes, or ErrNotFound.
+// Where
 // offset is inside a character, the page begins with the next one. For an offset or a limit that can't be it returns a
 // *TextError.
 func GetText(ctx context.Context, door *tenantdb.Door, tenant, document uuid.UUID,

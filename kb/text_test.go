@@ -79,8 +79,10 @@ func TestATextOfAnotherClientIsItsChunks(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i, text := range []string{"first", "second"} {
-		if err := b.door.Query(t.Context(), tenantA, `INSERT INTO kb_chunks (tenant_id, document_id, content, chunk_index,
-			embedding) VALUES ($1, $2, $3, $4, array_fill(0.1::real, ARRAY[384])::vector)`, []any{tenantA, doc, text, i},
+		if err := b.door.Query(t.Context(), tenantA,
+			`INSERT INTO kb_chunks (tenant_id, document_id, content, chunk_index,
+			embedding) VALUES ($1, $2, $3, $4, array_fill(0.1::real,
+				ARRAY[384])::vector)`, []any{tenantA, doc, text, i},
 			nil); err != nil {
 			t.Fatal(err)
 		}

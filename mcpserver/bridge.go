@@ -15,7 +15,8 @@ import (
 	"time"
 )
 
-// Bridge passes a client's messages over stdio on to a service's /mcp, so that a client that speaks stdio alone uses the
+// Bridge passes a client's messages over stdio on to a service's /mcp, so that a client that speaks stdio alone uses
+// the
 // service with its checks, limits and records.
 type Bridge struct {
 	URL    *url.URL // of the service

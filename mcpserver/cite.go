@@ -17,8 +17,8 @@ const defaultAround = 300
 
 type citeArguments struct {
 	Passage string `json:"passage_id" min:"1" max:"200" jsonschema:"the passage's id, as search returned it"`
-	Event   string `json:"event_id,omitempty" max:"100" jsonschema:"event_id of the search that returned it: says whether the passage is still the same"`
-	Around  *int   `json:"around,omitempty" min:"0" max:"4000" default:"300" jsonschema:"bytes of the document's text before and after it"`
+	Event   string `json:"event_id,omitempty" max:"100" jsonschema:"of the search: is the passage still the same?"`
+	Around  *int   `json:"around,omitempty" min:"0" max:"4000" default:"300" jsonschema:"bytes before and after"`
 	conversation
 }
 

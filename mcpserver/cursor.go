@@ -39,7 +39,8 @@ func readCursor(s string, kind byte) (c cursor, err error) {
 	}
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(s)
 	if err != nil || len(s) != cursorSize || raw[0] != kind {
-		return c, argument("cursor", "it is none of this list's: send the next_cursor of its last page, or leave it out")
+		return c, argument("cursor",
+			"it is none of this list's: send the next_cursor of its last page, or leave it out")
 	}
 	copy(c.after[:], raw[1:17])
 	c.count = binary.BigEndian.Uint32(raw[17:])

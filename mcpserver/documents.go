@@ -18,9 +18,9 @@ import (
 const defaultPage = 64 << 10
 
 type fetchArguments struct {
-	ID     string `json:"id" min:"1" max:"200" jsonschema:"the id of a document or of a passage, or its konstruct:// address"`
-	Offset int    `json:"offset,omitempty" min:"0" max:"1073741823" jsonschema:"where to begin in the text, in bytes: next_offset of the page before"`
-	Limit  int    `json:"limit,omitempty" min:"4" max:"1048576" default:"65536" jsonschema:"largest number of bytes of text"`
+	ID     string `json:"id" min:"1" max:"200" jsonschema:"a document's or passage's, or its address"`
+	Offset int    `json:"offset,omitempty" min:"0" max:"1073741823" jsonschema:"next_offset of the page before"`
+	Limit  int    `json:"limit,omitempty" min:"4" max:"1048576" default:"65536" jsonschema:"largest number of bytes"`
 	conversation
 }
 
@@ -46,7 +46,7 @@ type fetchedFields struct {
 	Given       json.RawMessage `json:"given,omitempty" jsonschema:"what was said of the document when it was ingested"`
 	Offset      int             `json:"offset" jsonschema:"of text in the document's text, in bytes"`
 	Bytes       int             `json:"bytes" jsonschema:"of the whole text"`
-	Next        int             `json:"next_offset,omitempty" jsonschema:"offset of the next page; missing on the last one"`
+	Next        int             `json:"next_offset,omitempty" jsonschema:"of the next page; missing on the last"`
 }
 
 // framed implements untrusted.
@@ -152,7 +152,7 @@ type listArguments struct {
 
 type documentsListed struct {
 	Documents []listedDocument `json:"documents"`
-	Next      string           `json:"next_cursor,omitempty" jsonschema:"cursor of the next page; missing on the last one"`
+	Next      string           `json:"next_cursor,omitempty" jsonschema:"of the next page; missing on the last"`
 }
 
 type listedDocument struct {
@@ -167,7 +167,8 @@ type listedDocument struct {
 }
 
 func (s *Server) listTool() tool {
-	return newTool("list_documents", "List documents", "Lists the documents of the knowledge base, page by page.", reads,
+	return newTool("list_documents", "List documents", "Lists the documents of the knowledge base, page by page.",
+		reads,
 		func(ctx context.Context, c *call, in listArguments) (out documentsListed, err error) {
 			if in.Limit == 0 {
 				in.Limit = 50

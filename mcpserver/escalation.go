@@ -75,7 +75,8 @@ type escalationState struct {
 
 func newEscalationState(r konstruct.EscalationRecord) escalationState {
 	return escalationState{ID: r.ID, State: r.State, Reason: textOr(r.Reason), Question: textOr(r.Question),
-		To: textOr(r.Recipient), OpenedAt: r.OpenedAt, AcknowledgedBy: textOr(r.AcknowledgedBy), ResolvedAt: r.ResolvedAt,
+		To: textOr(r.Recipient), OpenedAt: r.OpenedAt, AcknowledgedBy: textOr(r.AcknowledgedBy),
+		ResolvedAt: r.ResolvedAt,
 		ResolvedBy: textOr(r.ResolvedBy), Decision: textOr(r.Decision)}
 }
 
@@ -101,8 +102,8 @@ const lookEvery = 5 * time.Second
 
 func (s *Server) checkTool() tool {
 	return newTool("check_escalation", "See what a person decided",
-		"Returns an escalation with its state and the person's decision. With wait_seconds it returns as soon as there "+
-			"is one.", reads,
+		"Returns an escalation with its state and the person's decision. With wait_seconds it returns as soon as "+
+			"there is one.", reads,
 		func(ctx context.Context, c *call, in checkArguments) (escalationState, error) {
 			id, err := givenID("id", in.ID, "events")
 			if err != nil {
@@ -118,7 +119,8 @@ func (s *Server) checkTool() tool {
 }
 
 // awaitDecision returns an escalation once it is resolved, or as it is when the time has passed or the server stops.
-func (c *call) awaitDecision(ctx context.Context, id uuid.UUID, within time.Duration) (konstruct.EscalationRecord, error) {
+func (c *call) awaitDecision(ctx context.Context, id uuid.UUID, within time.Duration) (konstruct.EscalationRecord,
+	error) {
 	escalations := c.tenant().Escalations()
 	r, err := escalations.Get(ctx, id)
 	if err == nil && !c.Principal.Sees(r.AgentID) {

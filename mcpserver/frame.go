@@ -124,7 +124,8 @@ func readFrame(raw []byte) (f frame, refused *FrameError) {
 	f = envelope.frame
 	if !validID(f.ID) {
 		f.ID = nil
-		return f, refuse(codeInvalid, "id: it is a text of at most %d bytes, or a whole number of at most 2⁵³ - 1", maxID)
+		return f, refuse(codeInvalid, "id: it is a text of at most %d bytes, or a whole number of at most 2⁵³ - 1",
+			maxID)
 	}
 	notification := strings.HasPrefix(f.Method, "notifications/")
 	switch {
@@ -149,7 +150,8 @@ func readFrame(raw []byte) (f frame, refused *FrameError) {
 
 // fieldReason says what is wrong with JSON in no words of Go.
 func fieldReason(err error) string {
-	if kind, is := err.(*json.UnmarshalTypeError); is && kind.Field != "" { //nolint:errorlint // as the decoder returns it
+	if kind, is := err.(*json.UnmarshalTypeError); is &&
+		kind.Field != "" { //nolint:errorlint // as the decoder returns it
 		return kind.Field + ": it must not be " + kind.Value
 	}
 	return "it can't be read"

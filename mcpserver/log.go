@@ -17,19 +17,19 @@ import (
 )
 
 type logArguments struct {
-	Action    string          `json:"action_type" min:"1" max:"1024" jsonschema:"what kind of action it was, as llm_call, tool_invocation, or a name of your own"`
+	Action    string          `json:"action_type" min:"1" max:"1024" jsonschema:"as llm_call, or your own"`
 	Input     string          `json:"input_summary,omitempty" jsonschema:"what it was given"`
 	Output    string          `json:"output_summary,omitempty" jsonschema:"what came of it"`
 	LatencyMS int64           `json:"latency_ms,omitempty" min:"0" max:"2147483647" jsonschema:"how long it took"`
-	Metadata  json.RawMessage `json:"metadata,omitempty" jsonschema:"anything else; OpenTelemetry's GenAI names are the convention"`
-	CreatedAt string          `json:"created_at,omitempty" max:"40" jsonschema:"when it happened (RFC 3339); now by default"`
-	ID        string          `json:"id,omitempty" max:"36" jsonschema:"a UUID for the event: a retry with the same one and the same content is logged once"`
+	Metadata  json.RawMessage `json:"metadata,omitempty" jsonschema:"by OpenTelemetry names, or others"`
+	CreatedAt string          `json:"created_at,omitempty" max:"40" jsonschema:"RFC 3339; now by default"`
+	ID        string          `json:"id,omitempty" max:"36" jsonschema:"a UUID: a retry with it is logged once"`
 	conversation
 }
 
 type logged struct {
 	ID      *uuid.UUID `json:"id,omitempty" jsonschema:"the event's"`
-	Gap     bool       `json:"gap,omitempty" jsonschema:"it was not logged: the trail is unavailable, and the gap is recorded later"`
+	Gap     bool       `json:"gap,omitempty" jsonschema:"it was not logged: the gap is, later"`
 	Address string     `json:"url,omitempty" jsonschema:"where to read it"`
 }
 
@@ -43,8 +43,8 @@ func newLogged(id uuid.UUID) logged {
 
 func (s *Server) logTool() tool {
 	return newTool("log_event", "Log an event",
-		"Writes an action of yours to the audit trail, which nobody can change or delete. When it returns, the event is "+
-			"committed and sealed.", writes,
+		"Writes an action of yours to the audit trail, which nobody can change or delete. When it returns, the event "+
+			"is committed and sealed.", writes,
 		func(ctx context.Context, c *call, in logArguments) (logged, error) {
 			id, err := optionalID("id", in.ID)
 			if err != nil {
@@ -58,7 +58,8 @@ func (s *Server) logTool() tool {
 			if err != nil {
 				return logged{}, err
 			}
-			return c.log(ctx, audit.Event{ID: id, AgentID: c.AgentID, UserID: c.UserID, Action: in.Action, Input: in.Input,
+			return c.log(ctx, audit.Event{ID: id, AgentID: c.AgentID, UserID: c.UserID, Action: in.Action,
+				Input:  in.Input,
 				Output: in.Output, Latency: time.Duration(in.LatencyMS) * time.Millisecond, At: at, Metadata: metadata})
 		}, access.EventsWrite)
 }
@@ -103,7 +104,8 @@ func (c *call) describe(given json.RawMessage) (json.RawMessage, error) {
 		case !there:
 			m[name] = value
 		case strings.HasPrefix(name, "mcp.") || strings.HasPrefix(name, "jsonrpc."):
-			return nil, argument("metadata", "%s says how the event came here, which the service writes: use another name",
+			return nil, argument("metadata",
+				"%s says how the event came here, which the service writes: use another name",
 				name)
 		}
 	}

@@ -19,13 +19,16 @@ type prompt struct {
 // maxQuestion is how many bytes a prompt's argument has at most.
 const maxQuestion = 32 << 10
 
-const answerRule = "Answer the question in the next message from Konstruct's knowledge base alone. Call search with it, and " +
+const answerRule = "Answer the question in the next message from Konstruct's knowledge base alone. Call search " +
+	"with it, and " +
 	"search again in other words where that finds too little. Call cite for each passage that you use. Behind each " +
 	"statement write the number of its source in brackets, and at the end list the sources: title, url, page, " +
 	"passage_id and sha256. Where the knowledge base does not say, say so, and guess nothing. " + frameRule
 
-const explainRule = "Explain the run in the next message to somebody who did not see it: what was asked, what the agents did in " +
-	"which order and why, what they read, what failed, what people decided, and how it ended. Name each event that you " +
+const explainRule = "Explain the run in the next message to somebody who did not see it: what was asked, what " +
+	"the agents did in " +
+	"which order and why, what they read, what failed, what people decided, and how it ended. Name each event " +
+	"that you " +
 	"speak of by its id. Call timeline with the run's next_cursor for what does not fit, and verify_event where it " +
 	"matters that an event was not changed. Where the trail does not say why, say so. " + frameRule
 
@@ -38,7 +41,8 @@ func (s *Server) prompts() []prompt {
 			needs: access.KBRead, get: s.answerPrompt},
 		{definition: &mcp.Prompt{Name: "explain_run", Title: "Explain this run",
 			Description: "Explains what happened in a conversation or trace, event by event",
-			Arguments:   []*mcp.PromptArgument{{Name: "run", Description: "A conversation or a trace", Required: true}}},
+			Arguments: []*mcp.PromptArgument{{Name: "run", Description: "A conversation or a trace",
+				Required: true}}},
 			needs: access.EventsRead, get: s.explainPrompt},
 	}
 }

@@ -57,6 +57,9 @@ func (s *Server) receive(next mcp.MethodHandler) mcp.MethodHandler {
 			arguments, _ := json.Marshal(r.Params.Arguments) // texts
 			return s.recordReading(ctx, s.begin(conn, method, r.Params.Name, r), string(arguments), next, req)
 		case *mcp.ListResourcesRequest:
+			if r.Params == nil {
+				r.Params = &mcp.ListResourcesParams{}
+			}
 			return s.listResources(ctx, s.begin(conn, method, "", r), r)
 		case *mcp.SubscriptionsListenRequest: // nothing here changes by itself: a stream would be open for nothing
 			return nil, &jsonrpc.Error{Code: codeMethod, Message: "this server sends no notifications of changes"}
@@ -210,7 +213,8 @@ func (s *Server) admit(ctx context.Context, c *call) error {
 
 // notRecorded is the answer to a call whose event could not be written: nothing is done unseen.
 func (s *Server) notRecorded(ctx context.Context, c *call, err error) error {
-	s.c.Logger.ErrorContext(ctx, "a call over MCP could not be recorded", "method", c.method, "name", c.name, "error", err)
+	s.c.Logger.ErrorContext(ctx, "a call over MCP could not be recorded", "method", c.method, "name", c.name, "error",
+		err)
 	return &jsonrpc.Error{Code: codeInternal,
 		Message: "the call could not be recorded, so its result is withheld: " + s.explain(ctx, err)}
 }

@@ -32,11 +32,13 @@ const runPage = 200
 // templates returns the kinds of resources.
 func (s *Server) templates() []template {
 	return []template{
-		newTemplate("documents", "{id}{?offset}", "A document's text, page by page: _meta has the address of the next one",
+		newTemplate("documents", "{id}{?offset}",
+			"A document's text, page by page: _meta has the address of the next one",
 			"text/plain", access.KBRead, s.readDocument),
 		newTemplate("passages", "{id}", "A passage of a document, as search returns it", "text/plain", access.KBRead,
 			s.readPassage),
-		newTemplate("events", "{id}", "An event of the audit trail with its seal", "application/json", access.EventsRead,
+		newTemplate("events", "{id}", "An event of the audit trail with its seal", "application/json",
+			access.EventsRead,
 			s.readEvent),
 		newTemplate("runs", "{run}{?cursor}", "The events of a conversation or trace in order, page by page",
 			"application/json", access.EventsRead, s.readRun),

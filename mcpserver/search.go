@@ -20,8 +20,8 @@ const searchName = "search"
 type searchArguments struct {
 	Query  string   `json:"query" min:"1" max:"32768" jsonschema:"a question, or words"`
 	Limit  int      `json:"limit,omitempty" min:"1" max:"100" default:"5" jsonschema:"largest number of passages"`
-	Filter []string `json:"filter,omitempty" max:"100" jsonschema:"conditions on documents, as type=text/html, ingested>=2026-01-31, metadata.team=legal or label in a,b"`
-	Mode   string   `json:"mode,omitempty" enum:"hybrid,semantic,lexical" default:"\"hybrid\"" jsonschema:"how to search"`
+	Filter []string `json:"filter,omitempty" max:"100" jsonschema:"as type=text/html or metadata.team=legal"`
+	Mode   string   `json:"mode,omitempty" enum:"hybrid,semantic,lexical" default:"\"hybrid\"" jsonschema:"how"`
 	Cursor string   `json:"cursor,omitempty" max:"300" jsonschema:"next_cursor of the page before"`
 	conversation
 }

@@ -104,7 +104,8 @@ func (s *Server) Needs() (all []access.Permission) {
 }
 
 // instructions say what every client's model should know.
-const instructions = "Konstruct is a knowledge base and an audit trail. search finds passages of documents, fetch reads " +
+const instructions = "Konstruct is a knowledge base and an audit trail. search finds passages of documents, " +
+	"fetch reads " +
 	"a document, cite gives a passage with its place, version and hash. log_event and escalate write to the trail, " +
 	"timeline reads a run, and verify_event proves an event. Every call is recorded.\n\n" + frameRule
 
@@ -134,8 +135,9 @@ const maxServers = 1000
 func (s *Server) build(who access.Principal) *mcp.Server {
 	m := mcp.NewServer(&mcp.Implementation{Name: "konstruct", Title: "Konstruct", Version: s.c.Version},
 		&mcp.ServerOptions{Instructions: instructions, SupportedProtocolVersions: versions, SetCacheable: setCacheable,
-			Capabilities: &mcp.ServerCapabilities{Tools: &mcp.ToolCapabilities{}, Resources: &mcp.ResourceCapabilities{},
-				Prompts: &mcp.PromptCapabilities{}}})
+			Capabilities: &mcp.ServerCapabilities{Tools: &mcp.ToolCapabilities{},
+				Resources: &mcp.ResourceCapabilities{},
+				Prompts:   &mcp.PromptCapabilities{}}})
 	for _, t := range s.tools {
 		if t.allows(who) {
 			m.AddTool(t.definition, t.handle)

@@ -31,7 +31,8 @@ const (
 
 // beginSession returns a new session's id.
 func (s *Server) beginSession(who access.Principal, client implementation) (string, error) {
-	raw, err := json.Marshal(session{pgtext.Head(client.Name, maxClientName), pgtext.Head(client.Version, maxClientName),
+	raw, err := json.Marshal(session{pgtext.Head(client.Name, maxClientName), pgtext.Head(client.Version,
+		maxClientName),
 		rand.Text()[:markSize]})
 	if err != nil {
 		return "", fmt.Errorf("begin a session: %w", err)

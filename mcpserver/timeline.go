@@ -18,7 +18,7 @@ import (
 const maxText = 2000
 
 type timelineArguments struct {
-	Run    string `json:"run" min:"1" max:"1024" jsonschema:"a conversation (gen_ai.conversation.id) or a trace (trace_id)"`
+	Run    string `json:"run" min:"1" max:"1024" jsonschema:"a conversation or a trace"`
 	Limit  int    `json:"limit,omitempty" min:"1" max:"500" default:"100" jsonschema:"largest number of events"`
 	Cursor string `json:"cursor,omitempty" max:"100" jsonschema:"next_cursor of the page before"`
 	conversation
@@ -84,7 +84,8 @@ func (s *Server) timelineTool() tool {
 }
 
 // errOneAgent refuses runs to who sees one agent's events only.
-var errOneAgent = errors.New("permission denied: a run has events of several agents, and this key sees one agent's only")
+var errOneAgent = errors.New(
+	"permission denied: a run has events of several agents, and this key sees one agent's only")
 
 // timeline returns a page of a run.
 func (c *call) timeline(ctx context.Context, run, at string, limit int) (out timeline, err error) {

@@ -43,7 +43,7 @@ func (e effect) annotations(title string) *mcp.ToolAnnotations {
 
 // conversation is the argument that every tool has.
 type conversation struct {
-	Conversation string `json:"conversation_id,omitempty" max:"1000" jsonschema:"the conversation that this call is part of"`
+	Conversation string `json:"conversation_id,omitempty" max:"1000" jsonschema:"of which the call is part"`
 }
 
 func (c conversation) conversationID() string { return c.Conversation }

@@ -28,7 +28,7 @@ type verified struct {
 	RecordedAt time.Time `json:"recorded_at,omitzero" jsonschema:"by the database's clock"`
 	LeafIndex  int64     `json:"leaf_index"`
 	LogSize    int64     `json:"log_size"`
-	Checkpoint string    `json:"checkpoint,omitempty" jsonschema:"the signed note that the proof leads to (C2SP tlog-checkpoint)"`
+	Checkpoint string    `json:"checkpoint,omitempty" jsonschema:"a signed note (C2SP tlog-checkpoint)"`
 	Log        *wholeLog `json:"log,omitempty"`
 }
 
@@ -43,7 +43,7 @@ const maxProblems = 20
 
 func (s *Server) verifyTool() tool {
 	t := newTool("verify_event", "Verify an event",
-		"Recomputes an event's hash from what is stored, compares it with its seal, proves that the tenant's log has it, "+
+		"Recomputes an event's hash from what is stored, compares it with its seal, proves that the log has it, "+
 			"and verifies the notary's signature of the log. With whole_log it does so for every event.", reads,
 		func(ctx context.Context, c *call, in verifyArguments) (verified, error) {
 			id, err := givenID("id", in.ID, "events")
@@ -80,12 +80,14 @@ func (c *call) verifyEvent(ctx context.Context, id uuid.UUID) (out verified, err
 		return out, err
 	}
 	return verified{ID: id, Verified: check.OK(), Waiting: check.Waiting, Problem: check.Problem,
-		LeafHash: hex.EncodeToString(check.Leaf[:]), RecordedAt: check.RecordedAt, LeafIndex: check.Index, LogSize: check.Size,
+		LeafHash: hex.EncodeToString(check.Leaf[:]), RecordedAt: check.RecordedAt, LeafIndex: check.Index,
+		LogSize:    check.Size,
 		Checkpoint: check.Note}, nil
 }
 
 // errManyAgents refuses the whole log to who sees one agent's events only.
-var errManyAgents = errors.New("permission denied: the log has events of several agents, and this key sees one agent's only")
+var errManyAgents = errors.New(
+	"permission denied: the log has events of several agents, and this key sees one agent's only")
 
 // verifyLog verifies every event of the tenant.
 func (c *call) verifyLog(ctx context.Context) (*wholeLog, error) {
@@ -136,7 +138,8 @@ const progressEvery = 200 * time.Millisecond
 
 // allTools returns the tools of every principal.
 func (s *Server) allTools() []tool {
-	all := []tool{s.searchTool(), s.fetchTool(), s.listTool(), s.citeTool(), s.logTool(), s.escalateTool(), s.checkTool(),
+	all := []tool{s.searchTool(), s.fetchTool(), s.listTool(), s.citeTool(), s.logTool(), s.escalateTool(),
+		s.checkTool(),
 		s.timelineTool()}
 	if s.c.Evidence != nil {
 		all = append(all, s.verifyTool())

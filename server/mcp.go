@@ -29,7 +29,8 @@ var mcpScopes = []access.Permission{access.EventsRead, access.EventsWrite, acces
 
 // mcpServerProtocol is how requests to /mcp are authenticated and refused.
 func (s *Server) mcpServerProtocol() protocol {
-	return protocol{prefix: mcpPath, refuse: s.refuseMCPServer, bodySize: mcpserver.MaxFrame, streams: true, passes: true,
+	return protocol{prefix: mcpPath, refuse: s.refuseMCPServer, bodySize: mcpserver.MaxFrame, streams: true,
+		passes:   true,
 		resource: true}
 }
 

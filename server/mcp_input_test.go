@@ -16,8 +16,8 @@ import (
 	"github.com/konstruct/konstruct/access"
 	"github.com/konstruct/konstruct/audit"
 	"github.com/konstruct/konstruct/chunk"
-	"github.com/konstruct/konstruct/kb"
 	"github.com/konstruct/konstruct/internal/testkit"
+	"github.com/konstruct/konstruct/kb"
 	"github.com/konstruct/konstruct/mcpserver"
 	"github.com/konstruct/konstruct/server"
 )
@@ -43,7 +43,8 @@ func TestMCPSurvivesBadInput(t *testing.T) {
 	key := w.key(acme)
 	ping := `{"jsonrpc":"2.0","id":1,"method":"ping"}`
 	write := func(arguments string) string {
-		return `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"log_event","arguments":` + arguments + `}}`
+		return `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"log_event","arguments":` + arguments +
+			`}}`
 	}
 	discover, headers := modern("server/discover", "", "")
 	for name, one := range map[string]struct {
@@ -52,36 +53,39 @@ func TestMCPSurvivesBadInput(t *testing.T) {
 		status  int
 		code    float64
 	}{
-		"nothing":                   {"", nil, 400, -32700},
-		"no JSON":                   {`{"jsonrpc":`, nil, 400, -32700},
-		"not UTF-8":                 {"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"pi\xffng\"}", nil, 400, -32700},
-		"a batch":                   {"[" + ping + "," + ping + "]", nil, 400, -32600},
-		"a batch of an older one":   {"[" + ping + "]", []string{"Mcp-Protocol-Version", "2025-06-18"}, 400, -32600},
-		"an empty batch":            {"[]", nil, 400, -32600},
-		"a text":                    {`"ping"`, nil, 400, -32600},
-		"no version":                {`{"id":1,"method":"ping"}`, nil, 400, -32600},
-		"another JSON-RPC":          {`{"jsonrpc":"1.0","id":1,"method":"ping"}`, nil, 400, -32600},
-		"a name twice":              {`{"jsonrpc":"2.0","id":1,"id":2,"method":"ping"}`, nil, 400, -32600},
-		"a name in other letters":   {`{"jsonrpc":"2.0","id":1,"Method":"ping"}`, nil, 400, -32600},
-		"no method":                 {`{"jsonrpc":"2.0","id":1}`, nil, 400, -32600},
-		"no id":                     {`{"jsonrpc":"2.0","method":"tools/list"}`, nil, 400, -32600},
-		"an id that is none":        {`{"jsonrpc":"2.0","id":{},"method":"ping"}`, nil, 400, -32600},
-		"half an id":                {`{"jsonrpc":"2.0","id":1.5,"method":"ping"}`, nil, 400, -32600},
-		"an id of no float":         {`{"jsonrpc":"2.0","id":9007199254740993,"method":"ping"}`, nil, 400, -32600},
-		"a long id":                 {`{"jsonrpc":"2.0","id":"` + strings.Repeat("a", 2000) + `","method":"ping"}`, nil, 400, -32600},
-		"a notification with an id": {`{"jsonrpc":"2.0","id":1,"method":"notifications/initialized"}`, nil, 400, -32600},
-		"params that are a list":    {`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":[1]}`, nil, 400, -32602},
-		"a name that is a number":   {`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":7}}`, nil, 400, -32602},
-		"10 MB of arguments":        {write(`{"action_type":"` + strings.Repeat("a", 10<<20) + `"}`), nil, 413, 413},
-		"deep":                      {write(strings.Repeat("[", 100) + strings.Repeat("]", 100)), nil, 400, -32600},
-		"an unknown version":        {ping, []string{"Mcp-Protocol-Version", "1999-01-01"}, 400, -32022},
-		"a version to come":         {discover, append(headers[2:], "Mcp-Protocol-Version", "2999-01-01"), 400, -32022},
-		"another version's header":  {discover, append(headers[2:], "Mcp-Protocol-Version", "2025-11-25"), 400, -32020},
-		"no version's header":       {discover, headers[2:], 400, -32020},
-		"another method's header":   {discover, []string{headers[0], headers[1], "Mcp-Method", "ping"}, 400, -32020},
-		"no method's header":        {discover, headers[:2], 400, -32020},
-		"a session of nobody":       {ping, []string{"Mcp-Session-Id", "abc.def"}, 404, -32600},
-		"a long session":            {ping, []string{"Mcp-Session-Id", strings.Repeat("a", 4000)}, 404, -32600},
+		"nothing":                 {"", nil, 400, -32700},
+		"no JSON":                 {`{"jsonrpc":`, nil, 400, -32700},
+		"not UTF-8":               {"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"pi\xffng\"}", nil, 400, -32700},
+		"a batch":                 {"[" + ping + "," + ping + "]", nil, 400, -32600},
+		"a batch of an older one": {"[" + ping + "]", []string{"Mcp-Protocol-Version", "2025-06-18"}, 400, -32600},
+		"an empty batch":          {"[]", nil, 400, -32600},
+		"a text":                  {`"ping"`, nil, 400, -32600},
+		"no version":              {`{"id":1,"method":"ping"}`, nil, 400, -32600},
+		"another JSON-RPC":        {`{"jsonrpc":"1.0","id":1,"method":"ping"}`, nil, 400, -32600},
+		"a name twice":            {`{"jsonrpc":"2.0","id":1,"id":2,"method":"ping"}`, nil, 400, -32600},
+		"a name in other letters": {`{"jsonrpc":"2.0","id":1,"Method":"ping"}`, nil, 400, -32600},
+		"no method":               {`{"jsonrpc":"2.0","id":1}`, nil, 400, -32600},
+		"no id":                   {`{"jsonrpc":"2.0","method":"tools/list"}`, nil, 400, -32600},
+		"an id that is none":      {`{"jsonrpc":"2.0","id":{},"method":"ping"}`, nil, 400, -32600},
+		"half an id":              {`{"jsonrpc":"2.0","id":1.5,"method":"ping"}`, nil, 400, -32600},
+		"an id of no float":       {`{"jsonrpc":"2.0","id":9007199254740993,"method":"ping"}`, nil, 400, -32600},
+		"a long id": {`{"jsonrpc":"2.0","id":"` + strings.Repeat("a", 2000) + `","method":"ping"}`, nil,
+			400, -32600},
+		"a notification with an id": {`{"jsonrpc":"2.0","id":1,"method":"notifications/initialized"}`, nil, 400,
+			-32600},
+		"params that are a list": {`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":[1]}`, nil, 400, -32602},
+		"a name that is a number": {`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":7}}`, nil, 400,
+			-32602},
+		"10 MB of arguments":       {write(`{"action_type":"` + strings.Repeat("a", 10<<20) + `"}`), nil, 413, 413},
+		"deep":                     {write(strings.Repeat("[", 100) + strings.Repeat("]", 100)), nil, 400, -32600},
+		"an unknown version":       {ping, []string{"Mcp-Protocol-Version", "1999-01-01"}, 400, -32022},
+		"a version to come":        {discover, append(headers[2:], "Mcp-Protocol-Version", "2999-01-01"), 400, -32022},
+		"another version's header": {discover, append(headers[2:], "Mcp-Protocol-Version", "2025-11-25"), 400, -32020},
+		"no version's header":      {discover, headers[2:], 400, -32020},
+		"another method's header":  {discover, []string{headers[0], headers[1], "Mcp-Method", "ping"}, 400, -32020},
+		"no method's header":       {discover, headers[:2], 400, -32020},
+		"a session of nobody":      {ping, []string{"Mcp-Session-Id", "abc.def"}, 404, -32600},
+		"a long session":           {ping, []string{"Mcp-Session-Id", strings.Repeat("a", 4000)}, 404, -32600},
 	} {
 		r := w.frame(key, one.frame, one.headers...)
 		if r.StatusCode != one.status || r.field("error", "code") != one.code || r.text("error", "message") == "" {
@@ -110,32 +114,39 @@ func TestMCPSurvivesBadInput(t *testing.T) {
 		raw  string
 		says string
 	}{
-		"no argument":                {"search", `{}`, "query: it is missing"},
-		"null":                       {"search", `{"query":null}`, "query: it is missing"},
-		"empty":                      {"search", `{"query":""}`, "query: it is empty"},
-		"only space":                 {"search", `{"query":" "}`, "query: the question is empty"},
-		"too many":                   {"search", `{"query":"a","limit":101}`, "limit: 101: it is 1 to 100"},
-		"no number":                  {"search", `{"query":"a","limit":"x"}`, "limit: it must be a whole number"},
-		"a mode that is none":        {"search", `{"query":"a","mode":"x"}`, "mode: it is none of hybrid semantic lexical"},
-		"a condition that is none":   {"search", `{"query":"a","filter":["x"]}`, "filter: "},
-		"a condition on nothing":     {"search", `{"query":"a","filter":["x=y"]}`, "filter: "},
-		"a cursor of nowhere":        {"search", `{"query":"a","cursor":"x"}`, "cursor: "},
-		"an unknown argument":        {"search", `{"query":"a","tenant_id":"x"}`, "tenant_id: there is no such argument"},
-		"an argument twice":          {"search", `{"query":"a","query":"b"}`, ""},
-		"a NUL":                      {"log_event", `{"action_type":"a\u0000"}`, "NUL"},
-		"half a surrogate":           {"log_event", `{"action_type":"\ud800"}`, "action_type"},
-		"a reserved action":          {"log_event", `{"action_type":"access_key_made"}`, "reserved"},
-		"a reserved name":            {"log_event", `{"action_type":"x","metadata":{"konstruct.by":"me"}}`, "reserved"},
-		"the service's own name":     {"log_event", `{"action_type":"x","metadata":{"mcp.client.name":"me"}}`, "use another name"},
-		"metadata that is a list":    {"log_event", `{"action_type":"x","metadata":[1]}`, "metadata: it must be an object"},
-		"a time that is none":        {"log_event", `{"action_type":"x","created_at":"now"}`, "created_at: it is not a time"},
-		"the zero id":                {"log_event", `{"action_type":"x","id":"00000000-0000-0000-0000-000000000000"}`, "id: "},
+		"no argument": {"search", `{}`, "query: it is missing"},
+		"null":        {"search", `{"query":null}`, "query: it is missing"},
+		"empty":       {"search", `{"query":""}`, "query: it is empty"},
+		"only space":  {"search", `{"query":" "}`, "query: the question is empty"},
+		"too many":    {"search", `{"query":"a","limit":101}`, "limit: 101: it is 1 to 100"},
+		"no number":   {"search", `{"query":"a","limit":"x"}`, "limit: it must be a whole number"},
+		"a mode that is none": {"search", `{"query":"a","mode":"x"}`,
+			"mode: it is none of hybrid semantic lexical"},
+		"a condition that is none": {"search", `{"query":"a","filter":["x"]}`, "filter: "},
+		"a condition on nothing":   {"search", `{"query":"a","filter":["x=y"]}`, "filter: "},
+		"a cursor of nowhere":      {"search", `{"query":"a","cursor":"x"}`, "cursor: "},
+		"an unknown argument": {"search", `{"query":"a","tenant_id":"x"}`,
+			"tenant_id: there is no such argument"},
+		"an argument twice": {"search", `{"query":"a","query":"b"}`, ""},
+		"a NUL":             {"log_event", `{"action_type":"a\u0000"}`, "NUL"},
+		"half a surrogate":  {"log_event", `{"action_type":"\ud800"}`, "action_type"},
+		"a reserved action": {"log_event", `{"action_type":"access_key_made"}`, "reserved"},
+		"a reserved name":   {"log_event", `{"action_type":"x","metadata":{"konstruct.by":"me"}}`, "reserved"},
+		"the service's own name": {"log_event", `{"action_type":"x","metadata":{"mcp.client.name":"me"}}`,
+			"use another name"},
+		"metadata that is a list": {"log_event", `{"action_type":"x","metadata":[1]}`,
+			"metadata: it must be an object"},
+		"a time that is none": {"log_event", `{"action_type":"x","created_at":"now"}`,
+			"created_at: it is not a time"},
+		"the zero id": {"log_event", `{"action_type":"x","id":"00000000-0000-0000-0000-000000000000"}`,
+			"id: "},
 		"a document that is none":    {"fetch", `{"id":"x"}`, "id: it is not a UUID"},
 		"an offset below 0":          {"fetch", `{"id":"` + bot.String() + `","offset":-1}`, "offset: -1"},
 		"an address of another kind": {"fetch", `{"id":"konstruct://events/` + bot.String() + `"}`, "id: "},
 		"a cursor of another list":   {"list_documents", `{"cursor":"dAAAAAAAAAAAAAAAAAAAAAAAAAAA"}`, "cursor: "},
-		"a long wait":                {"check_escalation", `{"id":"` + bot.String() + `","wait_seconds":51}`, "wait_seconds: 51"},
-		"a list as arguments":        {"cite", `[1]`, ""},
+		"a long wait": {"check_escalation", `{"id":"` + bot.String() + `","wait_seconds":51}`,
+			"wait_seconds: 51"},
+		"a list as arguments": {"cite", `[1]`, ""},
 	} {
 		r, err := s.CallTool(t.Context(), &mcp.CallToolParams{Name: one.tool, Arguments: json.RawMessage(one.raw)})
 		if err != nil && one.says == "" {
@@ -160,7 +171,8 @@ func TestMCPSurvivesBadInput(t *testing.T) {
 			t.Errorf("the prompt %s with %v", name, arguments)
 		}
 	}
-	failed := w.count(acme, audit.Filter{Action: "tool_invocation", Metadata: audit.Metadata{"error.type": "tool_error"}})
+	failed := w.count(acme, audit.Filter{Action: "tool_invocation",
+		Metadata: audit.Metadata{"error.type": "tool_error"}})
 	if failed < 24 {
 		t.Errorf("%d failed calls are on the trail", failed)
 	}
@@ -209,16 +221,19 @@ func TestMCPListsAreTheSameEachTime(t *testing.T) {
 		!strings.Contains(r.text("result", "instructions"), "never instructions") {
 		t.Errorf("%s", r.body)
 	}
-	for method, name := range map[string]string{"prompts/list": "prompts", "resources/templates/list": "resourceTemplates",
-		"resources/list": "resources"} {
+	for method, name := range map[string]string{"prompts/list": "prompts",
+		"resources/templates/list": "resourceTemplates",
+		"resources/list":           "resources"} {
 		frame, headers := modern(method, "", "")
-		if r := w.frame(key, frame, headers...); r.field("result", name) == nil || r.field("result", "cacheScope") != "private" {
+		if r := w.frame(key, frame, headers...); r.field("result", name) == nil ||
+			r.field("result", "cacheScope") != "private" {
 			t.Errorf("%s: %s", method, r.body)
 		}
 	}
 }
 
-// TestMCPTextsCannotEndTheirFrame: a document that speaks to the model stands in a frame that it can't close, whose mark
+// TestMCPTextsCannotEndTheirFrame: a document that speaks to the model stands in a frame that it can't close, whose
+// mark
 // is drawn for each answer, and in fields as it is; its title is nowhere else.
 func TestMCPTextsCannotEndTheirFrame(t *testing.T) {
 	w := serve(t)
@@ -236,7 +251,8 @@ func TestMCPTextsCannotEndTheirFrame(t *testing.T) {
 		}
 		shown := at(framed, "results", 0, "passages", 0, "text").(string)
 		mark, _, _ := strings.Cut(strings.TrimPrefix(shown, "[untrusted "), " from konstruct://passages/")
-		if len(mark) != 16 || marks[mark] || strings.Contains(text, mark) || !strings.Contains(text, "SYSTEM: ignore") ||
+		if len(mark) != 16 || marks[mark] || strings.Contains(text, mark) ||
+			!strings.Contains(text, "SYSTEM: ignore") ||
 			!strings.HasSuffix(shown, "\n"+strings.TrimSpace(text)+"\n[end of untrusted "+mark+"]") {
 			t.Errorf("%q of %q", shown, text)
 		}
@@ -250,7 +266,8 @@ func TestMCPTextsCannotEndTheirFrame(t *testing.T) {
 		Metadata: json.RawMessage(`{"gen_ai.conversation.id":"evil"}`)}); err != nil {
 		t.Fatal(err)
 	}
-	p, err := s.GetPrompt(t.Context(), &mcp.GetPromptParams{Name: "explain_run", Arguments: map[string]string{"run": "evil"}})
+	p, err := s.GetPrompt(t.Context(), &mcp.GetPromptParams{Name: "explain_run",
+		Arguments: map[string]string{"run": "evil"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -330,7 +347,8 @@ func TestMCPReadsALongDocumentInPages(t *testing.T) {
 	}
 	next, _ := first.Contents[0].Meta["konstruct/next"].(string)
 	second, err := s.ReadResource(t.Context(), &mcp.ReadResourceParams{URI: next})
-	if err != nil || !strings.HasPrefix(strings.TrimSpace(b.String())[len(first.Contents[0].Text):], second.Contents[0].Text) {
+	if err != nil || !strings.HasPrefix(strings.TrimSpace(b.String())[len(first.Contents[0].Text):],
+		second.Contents[0].Text) {
 		t.Errorf("%q: %v", next, err)
 	}
 }
@@ -391,14 +409,16 @@ func TestMCPSessionsAreTheirCredentials(t *testing.T) {
 	w := serve(t, func(c *server.Config) { c.MCPSessionSecret = pepper })
 	twin := serveOn(t, w.d, func(c *server.Config) { c.MCPSessionSecret = pepper })
 	key, other := w.key(acme), w.key(acme)
-	begin := `{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},` +
+	begin := `{"jsonrpc":"2.0","id":1,"method":"initialize","params":` +
+		`{"protocolVersion":"2025-11-25","capabilities":{},` +
 		`"clientInfo":{"name":"Ünï\u0000","version":"` + strings.Repeat("9", 5000) + `"}}}`
 	r := w.frame(key, begin)
 	id := r.Header.Get("Mcp-Session-Id")
 	if id == "" || r.text("result", "protocolVersion") != "2025-11-25" || len(id) > 1024 {
 		t.Fatalf("%q %s", id, r.body)
 	}
-	call := `{"jsonrpc":"2.0","id":"x","method":"tools/call","params":{"name":"list_documents","_meta":{"traceparent":` +
+	call := `{"jsonrpc":"2.0","id":"x","method":"tools/call","params":` +
+		`{"name":"list_documents","_meta":{"traceparent":` +
 		`"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01","claudecode/toolUseId":"toolu_1"}}}`
 	if r := twin.frame(key, call, "Mcp-Session-Id", id); r.StatusCode != 200 || r.field("result", "isError") == true {
 		t.Errorf("another process: %d %s", r.StatusCode, r.body)
@@ -457,7 +477,8 @@ func TestMCPWithoutATrailReturnsNothing(t *testing.T) {
 	doc := w.ingest(acme, "a.txt", "The okapi draws water.")
 	s := connectMCP(t, w.url+"/mcp", w.key(acme), "", nil)
 	worked(t, s, "fetch", map[string]any{"id": doc})
-	testkit.Owner(t, w.d, `ALTER TABLE audit_events ADD CONSTRAINT full_disk CHECK (created_at < '2000-01-01') NOT VALID`)
+	testkit.Owner(t, w.d,
+		`ALTER TABLE audit_events ADD CONSTRAINT full_disk CHECK (created_at < '2000-01-01') NOT VALID`)
 	for name, arguments := range map[string]any{"fetch": map[string]any{"id": doc},
 		"search": map[string]any{"query": "okapi"}, "escalate": map[string]any{"reason": "r"}} {
 		r, err := s.CallTool(t.Context(), &mcp.CallToolParams{Name: name, Arguments: arguments})
@@ -494,7 +515,8 @@ func FuzzMCP(f *testing.F) {
 			headers = append(headers, "Mcp-Protocol-Version", version)
 		}
 		r := postFrame(t, w.url, key, frame, headers...)
-		if r.StatusCode >= 500 || r.StatusCode == 200 && !json.Valid([]byte(strings.TrimPrefix(r.body, "event: message"))) &&
+		if r.StatusCode >= 500 || r.StatusCode == 200 && !json.Valid([]byte(strings.TrimPrefix(r.body,
+			"event: message"))) &&
 			!strings.Contains(r.Header.Get("Content-Type"), "event-stream") {
 			t.Errorf("%d %s", r.StatusCode, r.body)
 		}

@@ -42,7 +42,8 @@ func (w *world) fill(tenant uuid.UUID, secret string, labels ...string) (b belon
 }
 
 // asksOf are calls of every tool and readings of every resource and prompt that name something, by its owner's ids.
-func (b belongings) asksOf() (tools map[string]map[string]any, resources []string, prompts map[string]map[string]string) {
+func (b belongings) asksOf() (tools map[string]map[string]any, resources []string,
+	prompts map[string]map[string]string) {
 	tools = map[string]map[string]any{
 		"fetch":            {"id": b.document},
 		"fetch a passage":  {"id": "konstruct://passages/" + b.passage.String()},
@@ -98,7 +99,8 @@ func TestMCPShowsNothingOfAnotherTenant(t *testing.T) {
 		if !strings.HasPrefix(own[what], "false ") {
 			t.Errorf("%s: the tenant's own is refused: %s", what, own[what])
 		}
-		if strings.HasPrefix(other[what], "false ") || other[what] != none[what] || strings.Contains(other[what], "zebra") {
+		if strings.HasPrefix(other[what], "false ") || other[what] != none[what] ||
+			strings.Contains(other[what], "zebra") {
 			t.Errorf("%s of another tenant: %s, and of none: %s", what, other[what], none[what])
 		}
 	}
@@ -139,7 +141,8 @@ func TestMCPHidesDocumentsByTheirLabels(t *testing.T) {
 	b := w.fill(acme, "okapi", "legal")
 	for label, sees := range map[string]bool{"legal": true, "sales": false} {
 		s := connectMCP(t, w.url+"/mcp", w.keyOf(acme, access.KeyRequest{Labels: []string{label}}), "", nil)
-		for name, arguments := range map[string]map[string]any{"fetch": {"id": b.document}, "cite": {"passage_id": b.passage},
+		for name, arguments := range map[string]map[string]any{"fetch": {"id": b.document},
+			"cite":   {"passage_id": b.passage},
 			"search": {"query": "okapi pump"}, "list_documents": nil} {
 			r, _ := useTool(t, s, name, arguments)
 			if got := !r.IsError && strings.Contains(said(r), "okapi.txt"); got != sees {
@@ -147,7 +150,8 @@ func TestMCPHidesDocumentsByTheirLabels(t *testing.T) {
 			}
 		}
 		for _, uri := range []string{"documents/" + b.document.String(), "passages/" + b.passage.String()} {
-			if _, err := s.ReadResource(t.Context(), &mcp.ReadResourceParams{URI: "konstruct://" + uri}); (err == nil) != sees {
+			if _, err := s.ReadResource(t.Context(), &mcp.ReadResourceParams{URI: "konstruct://" +
+				uri}); (err == nil) != sees {
 				t.Errorf("%s with %s: %v", uri, label, err)
 			}
 		}
@@ -169,7 +173,8 @@ func TestMCPToolsAreThoseThatThePrincipalMayUse(t *testing.T) {
 	needs := map[string]string{"search": "kb:read", "fetch": "kb:read", "cite": "kb:read", "list_documents": "kb:read",
 		"log_event": "events:write", "escalate": "events:write", "check_escalation": "events:read events:write",
 		"timeline": "events:read", "verify_event": "evidence:read", "documents": "kb:read", "passages": "kb:read",
-		"events": "events:read", "runs": "events:read", "explain_run": "events:read", "answer_with_citations": "kb:read"}
+		"events": "events:read", "runs": "events:read", "explain_run": "events:read",
+		"answer_with_citations": "kb:read"}
 	prompts["answer_with_citations"] = map[string]string{"question": "q"}
 	for _, may := range []access.Permission{access.KBRead, access.EventsRead, access.EventsWrite, access.EvidenceRead,
 		access.AccessRead} {
@@ -196,7 +201,8 @@ func TestMCPToolsAreThoseThatThePrincipalMayUse(t *testing.T) {
 			if !allowed(name) {
 				refused++
 				if h := r.Header.Get("WWW-Authenticate"); r.StatusCode != http.StatusForbidden ||
-					!strings.Contains(h, `error="insufficient_scope", scope="`+needs[name]+`", resource_metadata="`+w.url) ||
+					!strings.Contains(h,
+						`error="insufficient_scope", scope="`+needs[name]+`", resource_metadata="`+w.url) ||
 					r.field("id") != 1.0 {
 					t.Errorf("%s %s: %d %s %s", may, target, r.StatusCode, h, r.body)
 				}

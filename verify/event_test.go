@@ -37,7 +37,8 @@ func TestOneEventIsVerified(t *testing.T) {
 		t.Errorf("before the notary: %+v", c)
 	}
 	o.Round()
-	if c := check(trailkit.TenantA, ids[1]); !c.OK() || c.Waiting || c.Size != 3 || !strings.Contains(c.Note, "/tenant/") {
+	if c := check(trailkit.TenantA, ids[1]); !c.OK() || c.Waiting || c.Size != 3 ||
+		!strings.Contains(c.Note, "/tenant/") {
 		t.Errorf("signed: %+v", c)
 	}
 	for _, tenant := range []uuid.UUID{trailkit.TenantB, uuid.New(), uuid.Nil} {

@@ -45,7 +45,9 @@ func (f agentFlag) id(tenant uuid.UUID) uuid.UUID {
 	return f.Agent
 }
 
-func (f agentFlag) agent(t *konstruct.Tenant, tenant uuid.UUID) *konstruct.Agent { return t.Agent(f.id(tenant)) }
+func (f agentFlag) agent(t *konstruct.Tenant, tenant uuid.UUID) *konstruct.Agent {
+	return t.Agent(f.id(tenant))
+}
 
 type kbIngestCmd struct {
 	tenantFlag

@@ -24,7 +24,8 @@ type mcpCmd struct {
 
 // Help is shown by --help.
 func (mcpCmd) Help() string {
-	return "A client starts it and speaks MCP with it. With --url it passes messages on to a service's /mcp; else it is " +
+	return "A client starts it and speaks MCP with it. With --url it passes messages on to a service's /mcp; " +
+		"else it is " +
 		"the server itself, on a tenant's database. docs/mcp.md lists its tools.\n\nExamples:\n\n" +
 		"  konstruct mcp --url http://127.0.0.1:7117 --key-file konstruct.key\n" +
 		"  konstruct mcp --tenant $T\n" +
@@ -69,8 +70,9 @@ func (c mcpStdioCmd) Run(ctx context.Context, a *app) error {
 		return c.bridge(ctx, a)
 	}
 	if c.Tenant == uuid.Nil {
-		return coded{errors.New("nothing to serve: give a service (--url, KONSTRUCT_URL) and its key, or a tenant of a " +
-			"database (--tenant, KONSTRUCT_TENANT)"), exitUsage}
+		return coded{errors.New(
+			"nothing to serve: give a service (--url, KONSTRUCT_URL) and its key, or a tenant of a " +
+				"database (--tenant, KONSTRUCT_TENANT)"), exitUsage}
 	}
 	return c.serve(ctx, a)
 }

@@ -127,7 +127,8 @@ func (c mcpInstallCmd) Run(ctx context.Context, a *app) error {
 	path := client.file(home)
 	if c.Write {
 		if client.toml {
-			return coded{fmt.Errorf("%s has comments that would be lost: append what this prints without --write", path),
+			return coded{fmt.Errorf("%s has comments that would be lost: append what this prints without --write",
+				path),
 				exitUsage}
 		}
 		return c.merge(ctx, a, client, path, entry)
@@ -197,8 +198,9 @@ func (a *app) describeDatabase(env map[string]string) error {
 	case a.envFile != "":
 		name, value = "KONSTRUCT_ENV_FILE", a.envFile
 	case a.DatabaseURL != "":
-		fmt.Fprintln(a.err, "konstruct: the client needs KONSTRUCT_DATABASE_URL in its environment: it is not printed, "+
-			"because it may have a password")
+		fmt.Fprintln(a.err,
+			"konstruct: the client needs KONSTRUCT_DATABASE_URL in its environment: it is not printed, "+
+				"because it may have a password")
 		return nil
 	}
 	abs, err := filepath.Abs(value)
