@@ -20,15 +20,16 @@ import (
 func stdioServers(t *testing.T) (commands map[string]func() *exec.Cmd, d *testkit.DB) {
 	t.Helper()
 	d = testkit.Database(t)
-	_, url, key := serving(t, d, "KONSTRUCT_METRICS_LISTEN=off")
+	service, url, key := serving(t, d, "KONSTRUCT_METRICS_LISTEN=off")
 	file := filepath.Join(t.TempDir(), "key")
 	if err := os.WriteFile(file, []byte(key+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	const tenant = "11111111-1111-4111-8111-111111111111"
+	program := service.Path // built once
 	start := func(args []string, env ...string) func() *exec.Cmd {
 		return func() *exec.Cmd {
-			cmd := exec.Command(testkit.Build(t), append([]string{"mcp"}, args...)...)
+			cmd := exec.Command(program, append([]string{"mcp"}, args...)...)
 			cmd.Env, cmd.Stderr = append(os.Environ(), env...), os.Stderr
 			return cmd
 		}
@@ -167,7 +168,7 @@ func TestMCPOverStdioServesThePythonSDK(t *testing.T) {
 		0o600); err != nil {
 		t.Fatal(err)
 	}
-	ingest := exec.Command(testkit.Build(t), "kb", "ingest", file, "--tenant", "11111111-1111-4111-8111-111111111111")
+	ingest := exec.Command(commands["database"]().Path, "kb", "ingest", file, "--tenant", "11111111-1111-4111-8111-111111111111")
 	ingest.Env = append(os.Environ(), "KONSTRUCT_DATABASE_URL="+d.URL("konstruct_app"), "KONSTRUCT_ASSETS_DIR="+
 		devpg.AssetsDir(), "KONSTRUCT_DATA_DIR="+t.TempDir())
 	if out, err := ingest.CombinedOutput(); err != nil {
