@@ -10,14 +10,18 @@ import (
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 
+	"github.com/konstruct/konstruct/access"
 	"github.com/konstruct/konstruct/internal/testkit"
+	"github.com/konstruct/konstruct/server"
 )
 
 // BenchmarkMCPSearch measures a search of the HTTP API and the search tool of /mcp alternately, by the same kind of
 // HTTP
 // client, and by the official SDK's: the difference is what MCP adds.
 func BenchmarkMCPSearch(b *testing.B) {
-	w := serveFor(b, testkit.Database(b))
+	w := serveFor(b, testkit.Database(b), func(c *server.Config) {
+		c.DefaultLimits = access.Limits{Concurrency: 64} // no rates
+	})
 	w.ingest(acme, "handbook.md", handbook)
 	key := w.key(acme)
 	session := connectMCP(b, w.url+"/mcp", key, "", nil)
