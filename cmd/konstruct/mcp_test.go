@@ -168,7 +168,8 @@ func TestMCPOverStdioServesThePythonSDK(t *testing.T) {
 		0o600); err != nil {
 		t.Fatal(err)
 	}
-	ingest := exec.Command(commands["database"]().Path, "kb", "ingest", file, "--tenant", "11111111-1111-4111-8111-111111111111")
+	ingest := exec.Command(commands["database"]().Path, "kb", "ingest", file, "--tenant",
+		"11111111-1111-4111-8111-111111111111")
 	ingest.Env = append(os.Environ(), "KONSTRUCT_DATABASE_URL="+d.URL("konstruct_app"), "KONSTRUCT_ASSETS_DIR="+
 		devpg.AssetsDir(), "KONSTRUCT_DATA_DIR="+t.TempDir())
 	if out, err := ingest.CombinedOutput(); err != nil {
